@@ -1,0 +1,29 @@
+/*
+ * kiln.h - all of Kiln's C interface.
+ *
+ *     kiln_engine *engine = NULL;
+ *     kiln_context *context = NULL;
+ *     if (kiln_engine_build_file("model.onnx", NULL, &engine) == KILN_OK &&
+ *         kiln_context_create(engine, NULL, &context) == KILN_OK && ...
+ *
+ * Rules that hold everywhere: a call that can fail returns a kiln_status and leaves a sentence in
+ * kiln_error_message(); results come through the last parameters; `destroy`, `release` and `free` take NULL; strings are
+ * UTF-8 and terminated; option structs begin with their size and have an _INIT macro.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KILN_KILN_H
+#define KILN_KILN_H
+
+#include <kiln/backend.h>
+#include <kiln/context.h>
+#include <kiln/engine.h>
+#include <kiln/export.h>
+#include <kiln/log.h>
+#include <kiln/memory.h>
+#include <kiln/status.h>
+#include <kiln/system.h>
+#include <kiln/tensor.h>
+#include <kiln/version.h>
+
+#endif

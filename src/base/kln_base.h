@@ -1,0 +1,172 @@
+/*
+ * kln_base.h - the floor of the house: failing with a sentence, logging, memory, text, names, files.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_BASE_H
+#define KLN_BASE_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kiln/log.h>
+#include <kiln/memory.h>
+#include <kiln/status.h>
+#include <kiln/tensor.h>
+
+#define KLN_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
+#define KLN_ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
+/* --- failing (fail.c) --- */
+
+/* Sets this thread's sentence and returns `status`, so that a failure is one line:
+ *     return kln_fail(KILN_ERROR_RANK, "input \"%s\": %d dimensions were given, %d are needed", ...);
+ * Allocates nothing. */
+KILN_MUST_CHECK kiln_status kln_fail(kiln_status status, const char *format, ...) KLN_PRINTF(2, 3);
+
+/* The same with a started va_list. */
+KILN_MUST_CHECK kiln_status kln_fail_v(kiln_status status, const char *format, va_list arguments)
+    KLN_PRINTF(2, 0);
+
+/* Puts "context: " before this thread's sentence and returns `status`, for a caller that knows the file or
+ * node that a lower room does not. */
+KILN_MUST_CHECK kiln_status kln_fail_within(kiln_status status, const char *format, ...)
+    KLN_PRINTF(2, 3);
+
+/* The sentences every room needs. */
+KILN_MUST_CHECK kiln_status kln_fail_null(const char *function, const char *parameter);
+KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
+
+/* A required pointer: fails by name. The only check macros are these three; each shows its exit in its name. */
+#define KLN_RETURN_IF_NULL(pointer)                   \
+    do {                                              \
+        if ((pointer) == NULL) {                      \
+            return kln_fail_null(__func__, #pointer); \
+        }                                             \
+    } while (0)
+
+#define KLN_RETURN_IF_ERROR(expression)             \
+    do {                                            \
+        const kiln_status kln_status_ = (expression); \
+        if (kln_status_ != KILN_OK) {               \
+            return kln_status_;                     \
+        }                                           \
+    } while (0)
+
+/* Needs a variable `kiln_status status` and a label to unwind at. */
+#define KLN_GOTO_IF_ERROR(expression, label) \
+    do {                                     \
+        status = (expression);               \
+        if (status != KILN_OK) {             \
+            goto label;                      \
+        }                                    \
+    } while (0)
+
+/* --- log (log.c) --- */
+
+/* Sends one line to the sink where it wants this level; costs one load where it does not. */
+void kln_log(kiln_log_level level, const char *component, const char *format, ...) KLN_PRINTF(3, 4);
+bool kln_log_wants(kiln_log_level level);
+
+/* --- memory (memory_heap.c) --- */
+
+/* Memory from the replaceable allocator, aligned to 16, or NULL; a size of 0 gives a valid pointer. */
+void *kln_alloc(size_t size);
+void *kln_alloc_zeroed(size_t count, size_t size); /* NULL too when the product overflows */
+void *kln_alloc_aligned(size_t size, size_t alignment);
+/* `memory` grown or shrunk; the old one stays when NULL comes back. */
+void *kln_realloc(void *memory, size_t size);
+void kln_free(void *memory); /* NULL is allowed */
+char *kln_strdup(const char *text);
+
+/* --- arena (arena.c): many small pieces that go together --- */
+
+/* Pieces are never released one by one. One thread at a time. */
+typedef struct kln_arena {
+    struct kln_arena_block *blocks;
+    size_t block_size; /* of the next block; doubles up to a limit */
+    size_t bytes;      /* taken from the heap so far */
+} kln_arena;
+
+void kln_arena_init(kln_arena *arena);
+void kln_arena_finish(kln_arena *arena);
+/* Uninitialised memory aligned to 16, or NULL. */
+void *kln_arena_alloc(kln_arena *arena, size_t size);
+void *kln_arena_alloc_zeroed(kln_arena *arena, size_t count, size_t size);
+char *kln_arena_strdup(kln_arena *arena, const char *text);
+char *kln_arena_strndup(kln_arena *arena, const char *text, size_t size);
+char *kln_arena_printf(kln_arena *arena, const char *format, ...) KLN_PRINTF(2, 3);
+
+/* --- text buffer (text.c): grows up to a limit stated at init --- */
+
+typedef struct kln_text {
+    char *data; /* terminated once something was appended, else NULL */
+    size_t size;
+    size_t capacity;
+    size_t limit;
+} kln_text;
+
+void kln_text_init(kln_text *text, size_t limit);
+void kln_text_finish(kln_text *text);
+/* OUT_OF_MEMORY or LIMIT; the text stays as it was then. */
+KILN_MUST_CHECK kiln_status kln_text_append(kln_text *text, const void *data, size_t size);
+KILN_MUST_CHECK kiln_status kln_text_printf(kln_text *text, const char *format, ...) KLN_PRINTF(2, 3);
+
+/* --- names (names.c): strings to numbers --- */
+
+/* A hash map from a string to a uint32_t. Keys are not copied: they must outlive the map. */
+typedef struct kln_names {
+    struct kln_names_slot *slots;
+    size_t capacity; /* a power of two, or 0 */
+    size_t count;
+} kln_names;
+
+#define KLN_NAMES_NONE UINT32_MAX
+
+void kln_names_init(kln_names *names);
+void kln_names_finish(kln_names *names);
+/* Sets `key`; an old value is replaced. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_names_set(kln_names *names, const char *key, uint32_t value);
+/* The value, or KLN_NAMES_NONE. */
+uint32_t kln_names_get(const kln_names *names, const char *key);
+
+/* 64-bit FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/ */
+uint64_t kln_hash(const void *data, size_t size, uint64_t seed);
+#define KLN_HASH_SEED UINT64_C(0xcbf29ce484222325)
+
+/* --- files (files.c) --- */
+
+/* A file mapped to be read. A file that another program truncates while it is mapped ends the process with SIGBUS
+ * on the next read past its new end: that is the price of not copying it. */
+typedef struct kln_mapping {
+    kiln_span bytes;
+} kln_mapping;
+
+/* NOT_FOUND, NOT_A_FILE (a directory, a device), EMPTY, IO; the sentence names the path. */
+KILN_MUST_CHECK kiln_status kln_mapping_open(const char *path, kln_mapping *mapping);
+void kln_mapping_close(kln_mapping *mapping); /* a zeroed one is allowed */
+
+/* A file that appears whole at `path` when it is committed, or not at all. */
+typedef struct kln_output {
+    int descriptor;
+    char *path;      /* where it shall appear */
+    char *temporary; /* where it is written until then, in the same folder */
+} kln_output;
+
+KILN_MUST_CHECK kiln_status kln_output_open(const char *path, kln_output *output);
+KILN_MUST_CHECK kiln_status kln_output_write(kln_output *output, const void *data, size_t size);
+/* Puts it in its place; the output is finished whether that works or not. */
+KILN_MUST_CHECK kiln_status kln_output_commit(kln_output *output);
+/* Removes what was written. After a commit, and on a zeroed output, it does nothing. */
+void kln_output_discard(kln_output *output);
+
+bool kln_file_exists(const char *path);
+
+/* --- time (clock.c) --- */
+
+/* CLOCK_MONOTONIC in nanoseconds. */
+uint64_t kln_now(void);
+
+#endif

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "kln_base.h"
+
+#define FIRST_CAPACITY ((size_t)256)
+
+void kln_text_init(kln_text *text, size_t limit)
+{
+    *text = (kln_text){.data = NULL, .size = 0, .capacity = 0, .limit = limit};
+}
+
+void kln_text_finish(kln_text *text)
+{
+    kln_free(text->data);
+    kln_text_init(text, text->limit);
+}
+
+/* Room for `more` bytes and a terminator. */
+static kiln_status reserve(kln_text *text, size_t more)
+{
+    if (more > text->limit || text->size > text->limit - more) {
+        return kln_fail(KILN_ERROR_LIMIT, "a text of more than %zu bytes was refused", text->limit);
+    }
+    const size_t needed = text->size + more + 1;
+    if (needed <= text->capacity) {
+        return KILN_OK;
+    }
+    size_t capacity = text->capacity == 0 ? FIRST_CAPACITY : text->capacity * 2;
+    if (capacity < needed) {
+        capacity = needed;
+    }
+    char *data = kln_realloc(text->data, capacity);
+    if (data == NULL) {
+        return kln_fail_memory(capacity, "a text");
+    }
+    text->data = data;
+    text->capacity = capacity;
+    return KILN_OK;
+}
+
+kiln_status kln_text_append(kln_text *text, const void *data, size_t size)
+{
+    KLN_RETURN_IF_ERROR(reserve(text, size));
+    if (size != 0) {
+        memcpy(text->data + text->size, data, size);
+        text->size += size;
+    }
+    text->data[text->size] = '\0';
+    return KILN_OK;
+}
+
+kiln_status kln_text_printf(kln_text *text, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    const int length = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    if (length < 0) {
+        return kln_fail(KILN_ERROR_INTERNAL, "a text could not be formatted");
+    }
+    KLN_RETURN_IF_ERROR(reserve(text, (size_t)length));
+    va_start(arguments, format);
+    (void)vsnprintf(text->data + text->size, (size_t)length + 1, format, arguments);
+    va_end(arguments);
+    text->size += (size_t)length;
+    return KILN_OK;
+}

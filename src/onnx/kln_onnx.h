@@ -1,0 +1,249 @@
+/*
+ * kln_onnx.h - an ONNX model in memory, read and written without copying weights.
+ *
+ * The structs mirror onnx.proto (public domain names: ModelProto, GraphProto, ...), so that whoever knows ONNX knows them.
+ * Everything lives in one arena: strings are terminated copies, arrays are arena memory, and a tensor's data is a
+ * span, into the mapped file, into memory of the caller's, or into the arena where the wire format forces a
+ * decoding (packed varints). Nothing is released one by one. An empty string stands for an absent optional name.
+ *
+ * What a reader does not know survives: every message keeps its unknown fields as raw spans, and they are written back.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_ONNX_H
+#define KLN_ONNX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/kln_base.h"
+#include "tensor/kln_tensor.h"
+
+/* Fields that were not understood, as they stood on the wire (tag included), in order. */
+typedef struct kln_onnx_unknown {
+    kiln_span *fields;
+    size_t count;
+} kln_onnx_unknown;
+
+typedef struct kln_onnx_entry { /* StringStringEntryProto */
+    const char *key;
+    const char *value;
+} kln_onnx_entry;
+
+/* A dimension: a number, a name, or neither. */
+typedef struct kln_onnx_dim {
+    int64_t value;          /* KILN_DYNAMIC when it is not a number */
+    const char *parameter;  /* "batch", or NULL */
+    const char *denotation; /* or NULL */
+} kln_onnx_dim;
+
+typedef enum kln_onnx_kind {
+    KLN_ONNX_KIND_NONE = 0, /* no type given */
+    KLN_ONNX_KIND_TENSOR,
+    KLN_ONNX_KIND_SPARSE_TENSOR,
+    KLN_ONNX_KIND_SEQUENCE,
+    KLN_ONNX_KIND_OPTIONAL,
+    KLN_ONNX_KIND_MAP,
+    KLN_ONNX_KIND_OPAQUE
+} kln_onnx_kind;
+
+typedef struct kln_onnx_type { /* TypeProto */
+    kln_onnx_kind kind;
+    kiln_dtype dtype;            /* TENSOR, SPARSE_TENSOR; the key's for MAP */
+    int32_t wire_dtype;          /* TensorProto.DataType as it stood, also where kiln_dtype has no match */
+    bool has_shape;              /* else the rank is open too */
+    size_t rank;                 /* not limited to KILN_MAX_RANK: validation says so, reading does not */
+    kln_onnx_dim *dims;
+    struct kln_onnx_type *element; /* SEQUENCE, OPTIONAL; the value's for MAP */
+    const char *denotation;
+    kln_onnx_unknown unknown;
+} kln_onnx_type;
+
+typedef struct kln_onnx_value { /* ValueInfoProto */
+    const char *name;
+    kln_onnx_type type;
+    const char *doc;
+    kln_onnx_entry *metadata;
+    size_t metadata_count;
+    kln_onnx_unknown unknown;
+} kln_onnx_value;
+
+typedef struct kln_onnx_tensor { /* TensorProto */
+    const char *name;
+    kiln_dtype dtype;
+    int32_t wire_dtype;
+    size_t rank;
+    int64_t *dims;
+    kiln_span data;          /* little-endian elements, dense; for strings NULL. May be unaligned when it lies in a file */
+    const kiln_span *strings; /* for KILN_DTYPE_STRING: one span an element */
+    bool is_external;        /* the data lies in `location`; `data` shows it once it is mapped */
+    const char *location;    /* relative to the model's folder */
+    uint64_t external_offset;
+    uint64_t external_length; /* 0: to be computed from dtype and dims */
+    const char *doc;
+    kln_onnx_entry *metadata;
+    size_t metadata_count;
+    kln_onnx_unknown unknown;
+} kln_onnx_tensor;
+
+typedef enum kln_onnx_attribute_type { /* AttributeProto.AttributeType, same values */
+    KLN_ONNX_ATTRIBUTE_UNDEFINED = 0,
+    KLN_ONNX_ATTRIBUTE_FLOAT = 1,
+    KLN_ONNX_ATTRIBUTE_INT = 2,
+    KLN_ONNX_ATTRIBUTE_STRING = 3,
+    KLN_ONNX_ATTRIBUTE_TENSOR = 4,
+    KLN_ONNX_ATTRIBUTE_GRAPH = 5,
+    KLN_ONNX_ATTRIBUTE_FLOATS = 6,
+    KLN_ONNX_ATTRIBUTE_INTS = 7,
+    KLN_ONNX_ATTRIBUTE_STRINGS = 8,
+    KLN_ONNX_ATTRIBUTE_TENSORS = 9,
+    KLN_ONNX_ATTRIBUTE_GRAPHS = 10,
+    KLN_ONNX_ATTRIBUTE_SPARSE_TENSOR = 11,
+    KLN_ONNX_ATTRIBUTE_SPARSE_TENSORS = 12,
+    KLN_ONNX_ATTRIBUTE_TYPE = 13,
+    KLN_ONNX_ATTRIBUTE_TYPES = 14
+} kln_onnx_attribute_type;
+
+struct kln_onnx_graph;
+
+typedef struct kln_onnx_attribute { /* AttributeProto */
+    const char *name;
+    const char *reference; /* ref_attr_name inside a function, or NULL */
+    kln_onnx_attribute_type type;
+    /* One of these, as `type` says. Bytes of a string may hold zeros; they are terminated after `size` too. */
+    float f;
+    int64_t i;
+    kiln_span s;
+    kln_onnx_tensor *tensor;
+    struct kln_onnx_graph *graph;
+    size_t count; /* of the lists below */
+    float *floats;
+    int64_t *ints;
+    kiln_span *strings;
+    kln_onnx_tensor *tensors;
+    struct kln_onnx_graph **graphs;
+    kiln_span raw; /* sparse tensors and types: the whole field as it stood, written back as it is */
+    const char *doc;
+    kln_onnx_unknown unknown;
+} kln_onnx_attribute;
+
+typedef struct kln_onnx_node { /* NodeProto */
+    const char *name;
+    const char *op_type;
+    const char *domain; /* "" for ai.onnx */
+    const char *overload;
+    const char **inputs; /* "" for an optional one that is left out */
+    size_t input_count;
+    const char **outputs;
+    size_t output_count;
+    kln_onnx_attribute *attributes;
+    size_t attribute_count;
+    const char *doc;
+    kln_onnx_entry *metadata;
+    size_t metadata_count;
+    kln_onnx_unknown unknown;
+} kln_onnx_node;
+
+typedef struct kln_onnx_graph { /* GraphProto */
+    const char *name;
+    kln_onnx_node *nodes;
+    size_t node_count, node_capacity;
+    kln_onnx_tensor *initializers;
+    size_t initializer_count, initializer_capacity;
+    kln_onnx_value *inputs;
+    size_t input_count, input_capacity;
+    kln_onnx_value *outputs;
+    size_t output_count, output_capacity;
+    kln_onnx_value *values; /* value_info: types of inner tensors */
+    size_t value_count, value_capacity;
+    kiln_span *sparse_initializers; /* whole fields, written back as they are */
+    size_t sparse_initializer_count;
+    kiln_span *quantization_annotations; /* likewise */
+    size_t quantization_annotation_count;
+    const char *doc;
+    kln_onnx_entry *metadata;
+    size_t metadata_count;
+    kln_onnx_unknown unknown;
+} kln_onnx_graph;
+
+typedef struct kln_onnx_opset { /* OperatorSetIdProto */
+    const char *domain;
+    int64_t version;
+} kln_onnx_opset;
+
+typedef struct kln_onnx_function { /* FunctionProto */
+    const char *name;
+    const char *domain;
+    const char *overload;
+    const char **inputs;
+    size_t input_count;
+    const char **outputs;
+    size_t output_count;
+    const char **attribute_names; /* required ones */
+    size_t attribute_name_count;
+    kln_onnx_attribute *attributes; /* with defaults */
+    size_t attribute_count;
+    kln_onnx_opset *opsets;
+    size_t opset_count;
+    kln_onnx_graph body; /* nodes and values only */
+    const char *doc;
+    kln_onnx_unknown unknown;
+} kln_onnx_function;
+
+typedef struct kln_onnx_model { /* ModelProto */
+    kln_arena arena; /* owns everything but the mappings */
+    kln_mapping *mappings; /* the file and its external files, open as long as the model */
+    size_t mapping_count;
+    int64_t ir_version;
+    const char *producer_name;
+    const char *producer_version;
+    const char *domain;
+    int64_t model_version;
+    const char *doc;
+    kln_onnx_graph graph;
+    kln_onnx_opset *opsets;
+    size_t opset_count;
+    kln_onnx_function *functions;
+    size_t function_count;
+    kln_onnx_entry *metadata;
+    size_t metadata_count;
+    kln_onnx_unknown unknown;
+} kln_onnx_model;
+
+/* The version of the operator set `domain` ("" and "ai.onnx" are one) that the model imports; 0 when it does not. */
+int64_t kln_onnx_opset_version(const kln_onnx_model *model, const char *domain);
+
+/* The attribute of that name, or NULL. */
+const kln_onnx_attribute *kln_onnx_find_attribute(const kln_onnx_node *node, const char *name);
+
+/* Between TensorProto.DataType and kiln_dtype; UNDEFINED and 0 where there is no match. */
+kiln_dtype kln_onnx_dtype(int32_t wire_dtype);
+int32_t kln_onnx_wire_dtype(kiln_dtype dtype);
+
+/* Reads a model from a file (mapped) or from bytes, which must stay as long as the model does. External weights are
+ * mapped from `folder` (NULL: the model has none, or they stay unmapped); a location that leaves the folder is
+ * refused. Errors: kln_mapping_open's; MALFORMED with the message, field and byte; LIMIT (nesting, counts).
+ * `*model` is NULL then. */
+KILN_MUST_CHECK kiln_status kln_onnx_read_file(const char *path, kln_onnx_model **model);
+KILN_MUST_CHECK kiln_status kln_onnx_read_bytes(kiln_span bytes, const char *folder,
+                                                kln_onnx_model **model);
+/* An empty model with an arena, for a builder. */
+KILN_MUST_CHECK kiln_status kln_onnx_model_create(kln_onnx_model **model);
+void kln_onnx_model_destroy(kln_onnx_model *model); /* NULL is allowed */
+
+/* Where the weights go when a model is written. */
+typedef enum kln_onnx_weights {
+    KLN_ONNX_WEIGHTS_INLINE,   /* in the message itself; refused with LIMIT past 2 GiB */
+    KLN_ONNX_WEIGHTS_EXTERNAL, /* in one file beside it, each at a multiple of 4,096 when large (as the specification advises) */
+    KLN_ONNX_WEIGHTS_LEFT_OUT  /* names, types and shapes only, marked external: the receiver is given the spans */
+} kln_onnx_weights;
+
+/* Streams the model to `path` (and `path`.data for EXTERNAL), each whole or not at all. */
+KILN_MUST_CHECK kiln_status kln_onnx_write_file(const kln_onnx_model *model, const char *path,
+                                                kln_onnx_weights weights);
+/* The same into memory. */
+KILN_MUST_CHECK kiln_status kln_onnx_write_bytes(const kln_onnx_model *model,
+                                                 kln_onnx_weights weights, kln_text *bytes);
+
+#endif

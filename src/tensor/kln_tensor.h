@@ -1,0 +1,38 @@
+/*
+ * kln_tensor.h - what the rooms above share about tensors beyond the public <kiln/tensor.h>.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_TENSOR_H
+#define KLN_TENSOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kiln/tensor.h>
+
+#include "base/kln_base.h"
+
+/* Enough for any shape that kiln_shape_format writes. */
+#define KLN_SHAPE_TEXT 192
+
+/* Whether strides are absent or describe a dense tensor of this shape. */
+bool kln_strides_are_dense(const kiln_shape *shape, const kiln_strides *strides);
+
+/* Checks what any view must keep: known dtype with a size, rank and dimensions in range and static, data not NULL
+ * and aligned unless empty, enough bytes. `what` ("input \"x\"") begins the sentence. DTYPE, RANK, SHAPE, SIZE,
+ * ALIGNMENT, NULL_ARGUMENT. */
+KILN_MUST_CHECK kiln_status kln_tensor_check(const char *what, const kiln_tensor *tensor);
+
+/* Conversions of one element, round to nearest even, as IEEE 754 and the ONNX specification say. */
+float kln_float_from_half(uint16_t bits);
+uint16_t kln_half_from_float(float value);
+float kln_float_from_bfloat16(uint16_t bits);
+uint16_t kln_bfloat16_from_float(float value);
+float kln_float_from_e4m3(uint8_t bits);
+uint8_t kln_e4m3_from_float(float value, bool saturate);
+float kln_float_from_e5m2(uint8_t bits);
+uint8_t kln_e5m2_from_float(float value, bool saturate);
+
+#endif

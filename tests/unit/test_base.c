@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/kln_base.h"
+#include "kiln_test.h"
+
+static void every_status_has_a_name_and_a_text(void **state)
+{
+    (void)state;
+    assert_string_equal(kiln_status_name(KILN_OK), "KILN_OK");
+    assert_string_equal(kiln_status_name(KILN_ERROR_SHAPE), "KILN_ERROR_SHAPE");
+    assert_string_equal(kiln_status_text(KILN_ERROR_NULL_ARGUMENT), "a required pointer is NULL");
+    assert_string_equal(kiln_status_name((kiln_status)1234), "KILN_ERROR_?");
+}
+
+static void a_long_sentence_is_cut_between_characters(void **state)
+{
+    (void)state;
+    char text[3000];
+    for (size_t i = 0; i + 2 < sizeof text; i += 2) {
+        memcpy(text + i, "\xc3\xa9", 2);
+    }
+    text[sizeof text - 2] = '\0';
+    assert_status(KILN_ERROR_IO, kln_fail(KILN_ERROR_IO, "x%s", text));
+    const size_t length = strlen(kiln_error_message());
+    assert_in_range(length, 1018, 1023);
+    assert_string_equal(kiln_error_message() + length - 3, "...");
+    assert_int_equal((unsigned char)kiln_error_message()[length - 4], 0xa9);
+}
+
+static void a_sentence_can_be_put_in_context(void **state)
+{
+    (void)state;
+    assert_status(KILN_ERROR_IO, kln_fail(KILN_ERROR_IO, "the disk is full"));
+    assert_status(KILN_ERROR_IO, kln_fail_within(KILN_ERROR_IO, "\"%s\"", "a.onnx"));
+    assert_string_equal(kiln_error_message(), "\"a.onnx\": the disk is full");
+}
+
+static void the_heap_counts_and_is_replaceable(void **state)
+{
+    (void)state;
+    kiln_allocation_counters before;
+    kiln_allocation_counters after;
+    kiln_get_allocation_counters(&before);
+    void *memory = kln_alloc_aligned(100, 256);
+    assert_non_null(memory);
+    assert_int_equal((uintptr_t)memory % 256, 0);
+    kiln_get_allocation_counters(&after);
+    assert_int_equal(after.allocations - before.allocations, 1);
+    assert_int_equal(after.bytes_in_use - before.bytes_in_use, 100);
+    assert_status(KILN_ERROR_STATE, kiln_set_allocator(NULL));
+    assert_message("100 bytes");
+    kln_free(memory);
+    kln_free(NULL);
+    assert_null(kln_alloc_zeroed(SIZE_MAX / 2, 4));
+    assert_null(kln_alloc(SIZE_MAX));
+    assert_ok(kiln_set_allocator(NULL));
+}
+
+static void realloc_keeps_content(void **state)
+{
+    (void)state;
+    char *memory = kln_alloc(4);
+    memcpy(memory, "abc", 4);
+    memory = kln_realloc(memory, 4000);
+    assert_string_equal(memory, "abc");
+    kln_free(memory);
+}
+
+static void names_map_strings_to_numbers(void **state)
+{
+    (void)state;
+    static char keys[5000][8];
+    kln_names names;
+    kln_names_init(&names);
+    assert_int_equal(kln_names_get(&names, "x"), KLN_NAMES_NONE);
+    for (uint32_t i = 0; i < 5000; i++) {
+        (void)snprintf(keys[i], sizeof keys[i], "k%u", i);
+        assert_ok(kln_names_set(&names, keys[i], i));
+    }
+    for (uint32_t i = 0; i < 5000; i++) {
+        assert_int_equal(kln_names_get(&names, keys[i]), i);
+    }
+    assert_ok(kln_names_set(&names, "k7", 99));
+    assert_int_equal(kln_names_get(&names, "k7"), 99);
+    assert_int_equal(names.count, 5000);
+    kln_names_finish(&names);
+}
+
+static void a_text_has_a_limit(void **state)
+{
+    (void)state;
+    kln_text text;
+    kln_text_init(&text, 10);
+    assert_ok(kln_text_printf(&text, "%d", 12345));
+    assert_status(KILN_ERROR_LIMIT, kln_text_append(&text, "abcdef", 6));
+    assert_ok(kln_text_append(&text, "abcde", 5));
+    assert_string_equal(text.data, "12345abcde");
+    kln_text_finish(&text);
+}
+
+static void an_arena_gives_aligned_pieces(void **state)
+{
+    (void)state;
+    kln_arena arena;
+    kln_arena_init(&arena);
+    for (size_t size = 0; size < 20000; size += 777) {
+        unsigned char *piece = kln_arena_alloc(&arena, size);
+        assert_non_null(piece);
+        assert_int_equal((uintptr_t)piece % 16, 0);
+        memset(piece, 0xAB, size);
+    }
+    assert_string_equal(kln_arena_printf(&arena, "%s-%d", "a", 7), "a-7");
+    assert_null(kln_arena_alloc(&arena, SIZE_MAX - 3));
+    kln_arena_finish(&arena);
+}
+
+static void a_mapping_says_what_is_wrong(void **state)
+{
+    (void)state;
+    kln_mapping mapping;
+    assert_status(KILN_ERROR_NOT_FOUND, kln_mapping_open(kiln_test_path("absent"), &mapping));
+    assert_message("no such file");
+    assert_status(KILN_ERROR_NOT_A_FILE, kln_mapping_open("/tmp", &mapping));
+    assert_message("a directory");
+    assert_status(KILN_ERROR_NOT_A_FILE, kln_mapping_open("/dev/null", &mapping));
+    assert_status(KILN_ERROR_EMPTY, kln_mapping_open(kiln_test_file("empty", "", 0), &mapping));
+    assert_ok(kln_mapping_open(kiln_test_file("three", "abc", 3), &mapping));
+    assert_int_equal(mapping.bytes.size, 3);
+    assert_memory_equal(mapping.bytes.data, "abc", 3);
+    kln_mapping_close(&mapping);
+    kln_mapping_close(&mapping);
+}
+
+static void an_output_appears_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("result"));
+    kln_output output;
+    assert_ok(kln_output_open(path, &output));
+    assert_ok(kln_output_write(&output, "half", 4));
+    assert_false(kln_file_exists(path));
+    kln_output_discard(&output);
+    assert_false(kln_file_exists(path));
+    assert_ok(kln_output_open(path, &output));
+    assert_ok(kln_output_write(&output, "whole", 5));
+    assert_ok(kln_output_commit(&output));
+    kln_output_discard(&output);
+    assert_true(kln_file_exists(path));
+    assert_status(KILN_ERROR_NOT_FOUND, kln_output_open(kiln_test_path("no/such/folder"), &output));
+    kln_output_discard(&output);
+}
+
+static char seen[256];
+
+static void remember(void *user, kiln_log_level level, const char *component, const char *message)
+{
+    (void)snprintf(seen, sizeof seen, "%s %d %s %s", (const char *)user, (int)level, component,
+                   message);
+}
+
+static void the_log_goes_to_one_sink(void **state)
+{
+    (void)state;
+    char user[] = "me";
+    kln_log(KILN_LOG_ERROR, "base", "nobody hears this");
+    kiln_log_set_sink(remember, user, KILN_LOG_INFO);
+    kln_log(KILN_LOG_DEBUG, "base", "too quiet");
+    assert_string_equal(seen, "");
+    kln_log(KILN_LOG_INFO, "base", "two\nlines");
+    assert_string_equal(seen, "me 3 base two lines");
+    kiln_log_set_sink(NULL, NULL, KILN_LOG_DEBUG);
+    assert_false(kln_log_wants(KILN_LOG_ERROR));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_status_has_a_name_and_a_text),
+        cmocka_unit_test(a_long_sentence_is_cut_between_characters),
+        cmocka_unit_test(a_sentence_can_be_put_in_context),
+        cmocka_unit_test(the_heap_counts_and_is_replaceable),
+        cmocka_unit_test(realloc_keeps_content),
+        cmocka_unit_test(names_map_strings_to_numbers),
+        cmocka_unit_test(a_text_has_a_limit),
+        cmocka_unit_test(an_arena_gives_aligned_pieces),
+        cmocka_unit_test(a_mapping_says_what_is_wrong),
+        cmocka_unit_test(an_output_appears_whole_or_not_at_all),
+        cmocka_unit_test(the_log_goes_to_one_sink),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
