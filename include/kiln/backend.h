@@ -1,8 +1,10 @@
 /*
- * backend.h - what can run a network here: list the backends, ask what each can do, and play one yourself.
+ * backend.h - what can run a network here: list the backends, ask what each can do, and play one
+ * yourself.
  *
- * A backend is TensorRT, ONNX Runtime, Kiln's own reference executor, or the mock, which hands each run to
- * a function of the caller's. Nothing is linked: a backend's library is looked for when it is first asked for.
+ * A backend is TensorRT, ONNX Runtime, Kiln's own reference executor, or the mock, which hands each
+ * run to a function of the caller's. Nothing is linked: a backend's library is looked for when it
+ * is first asked for.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -21,7 +23,8 @@
 extern "C" {
 #endif
 
-/* What a backend can do. A call that needs an absent one fails with KILN_ERROR_UNSUPPORTED and its name. */
+/* What a backend can do. A call that needs an absent one fails with KILN_ERROR_UNSUPPORTED and its
+ * name. */
 typedef enum kiln_capability {
     KILN_CAPABILITY_BUILD = 1 << 0,          /* builds an engine from ONNX */
     KILN_CAPABILITY_RUN = 1 << 1,            /* executes an engine on this machine */
@@ -36,28 +39,30 @@ typedef enum kiln_capability {
 
 /* One backend, as it was found on this machine. */
 typedef struct kiln_backend_info {
-    size_t struct_size;      /* sizeof(kiln_backend_info), set by the caller */
-    const char *name;        /* "tensorrt", "onnxruntime", "reference", "mock"; what options name it by */
+    size_t struct_size; /* sizeof(kiln_backend_info), set by the caller */
+    const char *name; /* "tensorrt", "onnxruntime", "reference", "mock"; what options name it by */
     const char *description; /* one line */
     bool available;          /* an engine can be built and run with it here */
-    int score;               /* 0: not usable here; else the highest is chosen where the caller names none */
-    const char *version;     /* of the library, "" when there is none */
-    const char *library;     /* path of the library that was opened, "" when there is none */
-    const char *reason;      /* one sentence: why it is usable, or what is missing and what to do */
-    uint32_t capabilities;   /* of kiln_capability */
+    int score; /* 0: not usable here; else the highest is chosen where the caller names none */
+    const char *version;   /* of the library, "" when there is none */
+    const char *library;   /* path of the library that was opened, "" when there is none */
+    const char *reason;    /* one sentence: why it is usable, or what is missing and what to do */
+    uint32_t capabilities; /* of kiln_capability */
 } kiln_backend_info;
 
 /* How many backends this build of Kiln knows, usable or not. Any thread. Since 0.1. */
 KILN_API size_t kiln_backend_count(void);
 
-/* Describes backend `index`, from 0, looking for its library if nobody did so yet. The strings are static or live
- * as long as the process. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end or for a struct_size that is too small. That
- * a backend is not usable is not an error here. Any thread. Since 0.1. */
+/* Describes backend `index`, from 0, looking for its library if nobody did so yet. The strings are
+ * static or live as long as the process. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end or
+ * for a struct_size that is too small. That a backend is not usable is not an error here. Any
+ * thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_backend_get(size_t index, kiln_backend_info *info);
 
-/* The backend that would be chosen for `name`: that one, or for NULL, "" and "auto" the usable one with the highest
- * score. The environment variable KILN_BACKEND takes the place of a name that is not given. Errors: NAME with
- * the names there are; LIBRARY_* or UNSUPPORTED with the reason when the one that was named is not usable. Since 0.1. */
+/* The backend that would be chosen for `name`: that one, or for NULL, "" and "auto" the usable one
+ * with the highest score. The environment variable KILN_BACKEND takes the place of a name that is
+ * not given. Errors: NAME with the names there are; LIBRARY_* or UNSUPPORTED with the reason when
+ * the one that was named is not usable. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_backend_choose(const char *name, kiln_backend_info *info);
 
 #ifdef __cplusplus

@@ -1,8 +1,9 @@
 /*
  * engine.h - from a model to something that runs.
  *
- * An engine is a network made ready by one backend. It is immutable and shared: any number of contexts, in any
- * threads, run over it, and it lives until the last of them and the last reference are gone.
+ * An engine is a network made ready by one backend. It is immutable and shared: any number of
+ * contexts, in any threads, run over it, and it lives until the last of them and the last reference
+ * are gone.
  *
  *     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
  *     options.backend = "onnxruntime";
@@ -31,8 +32,9 @@ extern "C" {
 
 typedef struct kiln_engine kiln_engine;
 
-/* How much a backend may rewrite a network while it builds. ONNX Runtime: its graph optimization levels.
- * TensorRT has a level of its own. The results may differ in the last bits between levels. */
+/* How much a backend may rewrite a network while it builds. ONNX Runtime: its graph optimization
+ * levels. TensorRT has a level of its own. The results may differ in the last bits between levels.
+ */
 typedef enum kiln_optimization {
     KILN_OPTIMIZATION_DEFAULT = 0,  /* the backend's own default (ONNX Runtime: all) */
     KILN_OPTIMIZATION_OFF = 1,      /* run the nodes as they stand */
@@ -41,46 +43,50 @@ typedef enum kiln_optimization {
     KILN_OPTIMIZATION_ALL = 4       /* change layouts too */
 } kiln_optimization;
 
-/* How to build. Start from KILN_BUILD_OPTIONS_INIT, change what matters; every 0 and NULL is a sensible default. */
+/* How to build. Start from KILN_BUILD_OPTIONS_INIT, change what matters; every 0 and NULL is a
+ * sensible default. */
 typedef struct kiln_build_options {
-    size_t struct_size;             /* set by KILN_BUILD_OPTIONS_INIT */
-    const char *backend;            /* kiln_backend_info.name; NULL: the best one here */
-    const char *library;            /* path of the backend's library or its folder; NULL: the usual places */
-    int32_t device;                 /* index of the GPU, for backends that use one */
-    int32_t threads;                /* CPU threads inside one operator; 0: the backend's default */
-    int32_t parallel_nodes;         /* CPU threads across operators; 0 or 1: one node after the other */
+    size_t struct_size;  /* set by KILN_BUILD_OPTIONS_INIT */
+    const char *backend; /* kiln_backend_info.name; NULL: the best one here */
+    const char *library; /* path of the backend's library or its folder; NULL: the usual places */
+    int32_t device;      /* index of the GPU, for backends that use one */
+    int32_t threads;     /* CPU threads inside one operator; 0: the backend's default */
+    int32_t parallel_nodes; /* CPU threads across operators; 0 or 1: one node after the other */
     kiln_optimization optimization; /* how much may be rewritten */
 } kiln_build_options;
 
-#define KILN_BUILD_OPTIONS_INIT \
-    ((kiln_build_options){.struct_size = sizeof(kiln_build_options)})
+#define KILN_BUILD_OPTIONS_INIT ((kiln_build_options){.struct_size = sizeof(kiln_build_options)})
 
-/* Builds the ONNX model at `path`; weights in external files are looked for beside it. `options` may be NULL. On
- * success `*engine` holds one reference, for kiln_engine_release; on an error it is NULL.
+/* Builds the ONNX model at `path`; weights in external files are looked for beside it. `options`
+ * may be NULL. On success `*engine` holds one reference, for kiln_engine_release; on an error it is
+ * NULL.
  *
- * Errors: NULL_ARGUMENT, INVALID_ARGUMENT (options); NOT_FOUND, NOT_A_FILE, EMPTY, IO (the file); MALFORMED (not ONNX,
- * truncated or damaged); LIMIT (past 2 GiB in one protobuf message: weights belong in an external file then);
- * INVALID_NETWORK, UNSUPPORTED (an operator or type the backend lacks, by name); NAME (backend); LIBRARY_* (its library);
- * BACKEND (its own message is part of the sentence); OUT_OF_MEMORY. Any thread. Since 0.1. */
+ * Errors: NULL_ARGUMENT, INVALID_ARGUMENT (options); NOT_FOUND, NOT_A_FILE, EMPTY, IO (the file);
+ * MALFORMED (not ONNX, truncated or damaged); LIMIT (past 2 GiB in one protobuf message: weights
+ * belong in an external file then); INVALID_NETWORK, UNSUPPORTED (an operator or type the backend
+ * lacks, by name); NAME (backend); LIBRARY_* (its library); BACKEND (its own message is part of the
+ * sentence); OUT_OF_MEMORY. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_build_file(const char *path,
                                                             const kiln_build_options *options,
                                                             kiln_engine **engine);
 
-/* The same from ONNX bytes in memory. `model` must stay alive and unchanged until this returns; external weight
- * files are looked for in the working directory. Since 0.1. */
+/* The same from ONNX bytes in memory. `model` must stay alive and unchanged until this returns;
+ * external weight files are looked for in the working directory. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_build_bytes(kiln_span model,
                                                              const kiln_build_options *options,
                                                              kiln_engine **engine);
 
-/* Writes the engine to `path`, in the backend's own format: a TensorRT plan, or ONNX for the others (trtexec and
- * Netron open them). Beside it goes `path`.json, the manifest: how it was built, with which versions, for which device,
- * and a hash of the file. Both appear whole or not at all. Errors: NULL_ARGUMENT; IO; UNSUPPORTED for a backend that has nothing to
- * save (mock). Any thread. Since 0.1. */
+/* Writes the engine to `path`, in the backend's own format: a TensorRT plan, or ONNX for the others
+ * (trtexec and Netron open them). Beside it goes `path`.json, the manifest: how it was built, with
+ * which versions, for which device, and a hash of the file. Both appear whole or not at all.
+ * Errors: NULL_ARGUMENT; IO; UNSUPPORTED for a backend that has nothing to save (mock). Any thread.
+ * Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_save(const kiln_engine *engine, const char *path);
 
-/* Loads what kiln_engine_save wrote, or a plan or ONNX file from elsewhere. Where a manifest lies beside the file, it
- * chooses the backend (unless `options` names one), and one that does not fit this machine is refused with
- * KILN_ERROR_MISMATCH, expected and found, before the backend sees the file. Other errors as kiln_engine_build_file. Since 0.1. */
+/* Loads what kiln_engine_save wrote, or a plan or ONNX file from elsewhere. Where a manifest lies
+ * beside the file, it chooses the backend (unless `options` names one), and one that does not fit
+ * this machine is refused with KILN_ERROR_MISMATCH, expected and found, before the backend sees the
+ * file. Other errors as kiln_engine_build_file. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_load(const char *path,
                                                       const kiln_build_options *options,
                                                       kiln_engine **engine);
@@ -88,34 +94,35 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_load(const char *path,
 /* Adds a reference and returns `engine`. NULL gives NULL. Any thread. Since 0.1. */
 KILN_API kiln_engine *kiln_engine_retain(kiln_engine *engine);
 
-/* Gives a reference back; the last one destroys the engine. Contexts hold a reference of their own, so the
- * order does not matter. NULL is allowed. Any thread. Since 0.1. */
+/* Gives a reference back; the last one destroys the engine. Contexts hold a reference of their own,
+ * so the order does not matter. NULL is allowed. Any thread. Since 0.1. */
 KILN_API void kiln_engine_release(kiln_engine *engine);
 
 /* One input or output of an engine. */
 typedef struct kiln_binding {
-    size_t struct_size;                    /* sizeof(kiln_binding), set by the caller */
-    const char *name;                      /* the engine's, as long as it lives */
-    bool is_input;                         /* else it is an output */
-    kiln_dtype dtype;                      /* KILN_DTYPE_STRING and the like cannot be bound */
-    kiln_shape shape;                      /* KILN_DYNAMIC where it is not fixed; rank -1 when even the rank is open */
-    const char *dim_names[KILN_MAX_RANK];  /* "batch" where a dynamic dimension has a name, else NULL */
-    kiln_quantization quantization;        /* storage KILN_DTYPE_UNDEFINED when it is not quantized */
+    size_t struct_size; /* sizeof(kiln_binding), set by the caller */
+    const char *name;   /* the engine's, as long as it lives */
+    bool is_input;      /* else it is an output */
+    kiln_dtype dtype;   /* KILN_DTYPE_STRING and the like cannot be bound */
+    kiln_shape shape;   /* KILN_DYNAMIC where it is not fixed; rank -1 when even the rank is open */
+    const char
+        *dim_names[KILN_MAX_RANK];  /* "batch" where a dynamic dimension has a name, else NULL */
+    kiln_quantization quantization; /* storage KILN_DTYPE_UNDEFINED when it is not quantized */
 } kiln_binding;
 
 /* The number of inputs and of outputs. 0 for NULL. Any thread. Since 0.1. */
 KILN_API size_t kiln_engine_input_count(const kiln_engine *engine);
 KILN_API size_t kiln_engine_output_count(const kiln_engine *engine);
 
-/* Input or output `index`, from 0, in the model's order. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end or for a
- * struct_size that is too small. Any thread. Since 0.1. */
+/* Input or output `index`, from 0, in the model's order. Errors: NULL_ARGUMENT; INVALID_ARGUMENT
+ * past the end or for a struct_size that is too small. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_input(const kiln_engine *engine, size_t index,
                                                        kiln_binding *binding);
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_output(const kiln_engine *engine, size_t index,
                                                         kiln_binding *binding);
 
-/* One line of what the model or the plan says about itself: "producer", "graph", "domain", "description",
- * "version", "opset", and the model's own metadata under "metadata.KEY". */
+/* One line of what the model or the plan says about itself: "producer", "graph", "domain",
+ * "description", "version", "opset", and the model's own metadata under "metadata.KEY". */
 typedef struct kiln_metadata {
     const char *key;   /* the engine's, as long as it lives */
     const char *value; /* UTF-8 */
@@ -123,38 +130,43 @@ typedef struct kiln_metadata {
 
 KILN_API size_t kiln_engine_metadata_count(const kiln_engine *engine);
 
-/* Line `index`, from 0. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end. Any thread. Since 0.1. */
+/* Line `index`, from 0. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end. Any thread. Since
+ * 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_metadata(const kiln_engine *engine, size_t index,
                                                           kiln_metadata *metadata);
 
-/* The backend that built the engine: name, version, library. Errors: as kiln_backend_get. Any thread. Since 0.1. */
+/* The backend that built the engine: name, version, library. Errors: as kiln_backend_get. Any
+ * thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_backend(const kiln_engine *engine,
                                                          kiln_backend_info *info);
 
 /* --- the mock: a backend played by the caller --- */
 
-/* What the mock hands to the caller's function for one run: the tensors in the order of the bindings. */
+/* What the mock hands to the caller's function for one run: the tensors in the order of the
+ * bindings. */
 typedef struct kiln_mock_run {
     const kiln_tensor *inputs;
     size_t input_count;
-    kiln_tensor *outputs; /* write to .data; the memory is there. Set desc.shape where the binding's is dynamic */
+    kiln_tensor *outputs; /* write to .data; the memory is there. Set desc.shape where the binding's
+                             is dynamic */
     size_t output_count;
     uint64_t index; /* runs of this engine so far, from 0 */
 } kiln_mock_run;
 
-/* Plays one run. What it returns becomes the run's status; `message` (at most 1,023 bytes, may be left as it is)
- * becomes part of the sentence. Called from the thread that runs the context, from several at once for several contexts. */
+/* Plays one run. What it returns becomes the run's status; `message` (at most 1,023 bytes, may be
+ * left as it is) becomes part of the sentence. Called from the thread that runs the context, from
+ * several at once for several contexts. */
 typedef kiln_status (*kiln_mock_handler)(void *user, kiln_mock_run *run, char message[1024]);
 
 /* An engine that calls `handler`. */
 typedef struct kiln_mock_options {
-    size_t struct_size;           /* set by KILN_MOCK_OPTIONS_INIT */
-    const kiln_binding *inputs;   /* copied, names too */
+    size_t struct_size;         /* set by KILN_MOCK_OPTIONS_INIT */
+    const kiln_binding *inputs; /* copied, names too */
     size_t input_count;
     const kiln_binding *outputs;
     size_t output_count;
-    kiln_mock_handler handler;    /* required */
-    void *user;                   /* handed to `handler`; must outlive the engine and its contexts */
+    kiln_mock_handler handler; /* required */
+    void *user;                /* handed to `handler`; must outlive the engine and its contexts */
     uint64_t latency_nanoseconds; /* each run takes at least this long */
     uint64_t fail_every;          /* each run whose number (from 1) this divides fails; 0: none */
     kiln_status fail_status;      /* with this; KILN_OK stands for KILN_ERROR_BACKEND */
@@ -162,9 +174,10 @@ typedef struct kiln_mock_options {
 
 #define KILN_MOCK_OPTIONS_INIT ((kiln_mock_options){.struct_size = sizeof(kiln_mock_options)})
 
-/* Makes an engine of the caller's function, to test what stands above without any library. Outputs with dynamic
- * dimensions must be bound by the caller, or get their size from the input dimensions of the same name. Errors: NULL_ARGUMENT,
- * INVALID_ARGUMENT, OUT_OF_MEMORY. Any thread. Since 0.1. */
+/* Makes an engine of the caller's function, to test what stands above without any library. Outputs
+ * with dynamic dimensions must be bound by the caller, or get their size from the input dimensions
+ * of the same name. Errors: NULL_ARGUMENT, INVALID_ARGUMENT, OUT_OF_MEMORY. Any thread. Since 0.1.
+ */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_create_mock(const kiln_mock_options *options,
                                                              kiln_engine **engine);
 

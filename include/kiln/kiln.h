@@ -7,8 +7,9 @@
  *         kiln_context_create(engine, NULL, &context) == KILN_OK && ...
  *
  * Rules that hold everywhere: a call that can fail returns a kiln_status and leaves a sentence in
- * kiln_error_message(); results come through the last parameters; `destroy`, `release` and `free` take NULL; strings are
- * UTF-8 and terminated; option structs begin with their size and have an _INIT macro.
+ * kiln_error_message(); results come through the last parameters; `destroy`, `release` and `free`
+ * take NULL; strings are UTF-8 and terminated; option structs begin with their size and have an
+ * _INIT macro.
  *
  * SPDX-License-Identifier: Apache-2.0
  */

@@ -22,15 +22,16 @@ typedef enum kiln_log_level {
     KILN_LOG_DEBUG = 4    /* each step, and every message of the libraries */
 } kiln_log_level;
 
-/* Receives one message. `component` names the room it comes from ("loader", "onnxruntime", "tensorrt");
- * `message` is one line of UTF-8 without a line end. Both are valid only during the call. It may be called from
- * any thread, the backends' own ones too, and from several at once; it must not call into Kiln. */
+/* Receives one message. `component` names the room it comes from ("loader", "onnxruntime",
+ * "tensorrt"); `message` is one line of UTF-8 without a line end. Both are valid only during the
+ * call. It may be called from any thread, the backends' own ones too, and from several at once; it
+ * must not call into Kiln. */
 typedef void (*kiln_log_sink)(void *user, kiln_log_level level, const char *component,
                               const char *message);
 
 /* Sends messages up to `level` to `sink`; NULL sends them nowhere, which is how a process starts.
- * `user` is handed to each call and must outlive the sink's use. When this returns, the old sink is no
- * longer running in any thread. Any thread. Since 0.1. */
+ * `user` is handed to each call and must outlive the sink's use. When this returns, the old sink is
+ * no longer running in any thread. Any thread. Since 0.1. */
 KILN_API void kiln_log_set_sink(kiln_log_sink sink, void *user, kiln_log_level level);
 
 #ifdef __cplusplus

@@ -15,8 +15,9 @@
 extern "C" {
 #endif
 
-/* A heap. Kiln takes all its host memory from one of these; what ONNX Runtime, TensorRT or the CUDA driver
- * allocate for themselves is theirs. All three functions are called from any thread, several at once. */
+/* A heap. Kiln takes all its host memory from one of these; what ONNX Runtime, TensorRT or the CUDA
+ * driver allocate for themselves is theirs. All three functions are called from any thread, several
+ * at once. */
 typedef struct kiln_allocator {
     size_t struct_size; /* sizeof(kiln_allocator) */
     void *user;         /* handed to each call; must live as long as the process uses Kiln */
@@ -27,8 +28,8 @@ typedef struct kiln_allocator {
 } kiln_allocator;
 
 /* Replaces the heap, or puts the C library's back (NULL). The struct is copied. Fails with
- * KILN_ERROR_STATE while anything that Kiln allocated is still alive, because it would be released to the
- * wrong heap. Call it before everything else, from one thread. Since 0.1. */
+ * KILN_ERROR_STATE while anything that Kiln allocated is still alive, because it would be released
+ * to the wrong heap. Call it before everything else, from one thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_set_allocator(const kiln_allocator *allocator);
 
 typedef struct kiln_allocation_counters {

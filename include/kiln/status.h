@@ -1,8 +1,8 @@
 /*
  * status.h - how Kiln says that something failed.
  *
- * Every call that can fail returns a kiln_status. KILN_OK is zero. Beside the code, the calling thread
- * keeps one sentence that says what was asked, what was found and what to do:
+ * Every call that can fail returns a kiln_status. KILN_OK is zero. Beside the code, the calling
+ * thread keeps one sentence that says what was asked, what was found and what to do:
  *
  *     kiln_engine *engine = NULL;
  *     if (kiln_engine_build_file("model.onnx", NULL, &engine) != KILN_OK) {
@@ -23,8 +23,8 @@ extern "C" {
 /*
  * Every status: name, value, text. The values are ABI: a new one is appended, none is ever reused.
  *
- * What a caller can do about them falls into four groups: mend the call (1-19), mend the file or the
- * model (20-39), mend the installation or the machine (40-59), try again or otherwise (60-79).
+ * What a caller can do about them falls into four groups: mend the call (1-19), mend the file or
+ * the model (20-39), mend the installation or the machine (40-59), try again or otherwise (60-79).
  */
 #define KILN_STATUS_LIST(X)                                                                  \
     X(KILN_OK, 0, "success")                                                                 \
@@ -67,18 +67,19 @@ typedef enum kiln_status {
 #undef KILN_STATUS_ENUM_
 } kiln_status;
 
-/* The name of `status` as it is written in C, "KILN_ERROR_SHAPE"; "KILN_ERROR_?" for a value that is
- * not in the list. Static storage. Any thread. Since 0.1. */
+/* The name of `status` as it is written in C, "KILN_ERROR_SHAPE"; "KILN_ERROR_?" for a value that
+ * is not in the list. Static storage. Any thread. Since 0.1. */
 KILN_API const char *kiln_status_name(kiln_status status);
 
-/* What `status` means in general, in a few words of English. Static storage. Any thread. Since 0.1. */
+/* What `status` means in general, in a few words of English. Static storage. Any thread. Since 0.1.
+ */
 KILN_API const char *kiln_status_text(kiln_status status);
 
-/* The sentence of this thread's last failed call: what was asked, which file, binding or node, what was
- * expected, what was found and, where there is one, the mend. "" when no call of this thread failed yet.
- * A call that works leaves it as it is, so read it only after a failure. At most 1,023 bytes of UTF-8;
- * a longer one ends in "...". Owned by the library, valid until this thread's next failing call.
- * Since 0.1. */
+/* The sentence of this thread's last failed call: what was asked, which file, binding or node, what
+ * was expected, what was found and, where there is one, the mend. "" when no call of this thread
+ * failed yet. A call that works leaves it as it is, so read it only after a failure. At most 1,023
+ * bytes of UTF-8; a longer one ends in "...". Owned by the library, valid until this thread's next
+ * failing call. Since 0.1. */
 KILN_API const char *kiln_error_message(void);
 
 #ifdef __cplusplus

@@ -16,7 +16,8 @@
 extern "C" {
 #endif
 
-/* What came of looking for a library. Absent and broken differ: the first asks for an installation, the second for a repair. */
+/* What came of looking for a library. Absent and broken differ: the first asks for an installation,
+ * the second for a repair. */
 typedef enum kiln_library_state {
     KILN_LIBRARY_FOUND = 0,  /* opened, and all that Kiln needs is in it */
     KILN_LIBRARY_ABSENT = 1, /* nowhere */
@@ -26,8 +27,8 @@ typedef enum kiln_library_state {
 
 /* One library that Kiln knows. The strings are the report's. */
 typedef struct kiln_library_info {
-    size_t struct_size; /* sizeof(kiln_library_info), set by the caller */
-    const char *name;   /* "ONNX Runtime", "CUDA driver", "TensorRT 10", ... */
+    size_t struct_size;  /* sizeof(kiln_library_info), set by the caller */
+    const char *name;    /* "ONNX Runtime", "CUDA driver", "TensorRT 10", ... */
     const char *purpose; /* what it is for, in a few words */
     kiln_library_state state;
     const char *version; /* "1.31.1", or "" */
@@ -43,27 +44,29 @@ typedef struct kiln_device_info {
     const char *name;   /* the report's */
     int32_t compute_major;
     int32_t compute_minor;
-    uint64_t total_bytes; /* memory of the device */
+    uint64_t total_bytes;    /* memory of the device */
     const char *pci_address; /* "0000:65:00.0" */
 } kiln_device_info;
 
 typedef struct kiln_system_report kiln_system_report;
 
-/* Looks for every library Kiln knows and asks the driver for its devices. Libraries that are opened stay open. On
- * a machine with nothing installed it works and says so. Errors: NULL_ARGUMENT, OUT_OF_MEMORY. Any thread. Since 0.1. */
+/* Looks for every library Kiln knows and asks the driver for its devices. Libraries that are opened
+ * stay open. On a machine with nothing installed it works and says so. Errors: NULL_ARGUMENT,
+ * OUT_OF_MEMORY. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_system_report_create(kiln_system_report **report);
 
 /* NULL is allowed. Since 0.1. */
 KILN_API void kiln_system_report_destroy(kiln_system_report *report);
 
-/* The libraries, in a fixed order. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end. Since 0.1. */
+/* The libraries, in a fixed order. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end. Since 0.1.
+ */
 KILN_API size_t kiln_system_report_library_count(const kiln_system_report *report);
 KILN_API KILN_MUST_CHECK kiln_status kiln_system_report_library(const kiln_system_report *report,
                                                                 size_t index,
                                                                 kiln_library_info *info);
 
-/* Place `place` that was looked at for library `library`: one line, the path and what was found there. NULL past
- * the end. The report's. Since 0.1. */
+/* Place `place` that was looked at for library `library`: one line, the path and what was found
+ * there. NULL past the end. The report's. Since 0.1. */
 KILN_API const char *kiln_system_report_place(const kiln_system_report *report, size_t library,
                                               size_t place);
 

@@ -1,8 +1,8 @@
 /*
  * tensor.h - what a tensor is: data type, shape, layout, place, and a view of its bytes.
  *
- * All of these are small plain structs that a caller keeps on the stack. None owns memory, except where
- * kiln_tensor_load_npy says so.
+ * All of these are small plain structs that a caller keeps on the stack. None owns memory, except
+ * where kiln_tensor_load_npy says so.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -41,7 +41,8 @@ typedef struct kiln_mutable_span {
 /*
  * Every data type: name, value, bits of one element, name in text. The values are ABI.
  * Elements of 4 bits are packed two to a byte, the first in the low half, as ONNX and TensorRT do.
- * A string element has no size: models that use one are read, and refused by name where a run needs it.
+ * A string element has no size: models that use one are read, and refused by name where a run needs
+ * it.
  */
 #define KILN_DTYPE_LIST(X)                          \
     X(KILN_DTYPE_UNDEFINED, 0, 0, "undefined")      \
@@ -80,22 +81,24 @@ KILN_API const char *kiln_dtype_name(kiln_dtype dtype);
  * "double" are understood too. KILN_DTYPE_UNDEFINED when there is none. Any thread. Since 0.1. */
 KILN_API kiln_dtype kiln_dtype_from_name(const char *name);
 
-/* Bits of one element: 32 for float32, 4 for int4; 0 for string and undefined. Any thread. Since 0.1. */
+/* Bits of one element: 32 for float32, 4 for int4; 0 for string and undefined. Any thread. Since
+ * 0.1. */
 KILN_API unsigned kiln_dtype_bits(kiln_dtype dtype);
 
-/* The smallest alignment an address of this type may have, in bytes: the element's size, 1 for types under a
- * byte. Any thread. Since 0.1. */
+/* The smallest alignment an address of this type may have, in bytes: the element's size, 1 for
+ * types under a byte. Any thread. Since 0.1. */
 KILN_API size_t kiln_dtype_alignment(kiln_dtype dtype);
 
-/* Rank and dimensions. A rank of 0 is a scalar: one element. A dimension of 0 is allowed and makes the
- * tensor empty; KILN_DYNAMIC stands for one that is not known yet. Dimensions past `rank` are ignored. */
+/* Rank and dimensions. A rank of 0 is a scalar: one element. A dimension of 0 is allowed and makes
+ * the tensor empty; KILN_DYNAMIC stands for one that is not known yet. Dimensions past `rank` are
+ * ignored. */
 typedef struct kiln_shape {
     int32_t rank; /* 0 to KILN_MAX_RANK */
     int64_t dims[KILN_MAX_RANK];
 } kiln_shape;
 
 /* kiln_shape_of(2, 3, 4) in C: a shape from its dimensions. */
-#define KILN_SHAPE(...)                                                                  \
+#define KILN_SHAPE(...) \
     ((kiln_shape){(int32_t)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}})
 
 /* A scalar's shape. */
@@ -107,20 +110,23 @@ KILN_API bool kiln_shape_equal(const kiln_shape *a, const kiln_shape *b);
 /* Whether no dimension is KILN_DYNAMIC. Any thread. Since 0.1. */
 KILN_API bool kiln_shape_is_static(const kiln_shape *shape);
 
-/* The number of elements, the product of the dimensions, into `count`. Errors: NULL_ARGUMENT; RANK for a rank
- * outside 0 to KILN_MAX_RANK; SHAPE for a negative dimension; LIMIT when the product passes INT64_MAX. Any thread. Since 0.1. */
+/* The number of elements, the product of the dimensions, into `count`. Errors: NULL_ARGUMENT; RANK
+ * for a rank outside 0 to KILN_MAX_RANK; SHAPE for a negative dimension; LIMIT when the product
+ * passes INT64_MAX. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_shape_elements(const kiln_shape *shape, int64_t *count);
 
-/* Writes "2x3x?x5" ("scalar" for rank 0, "?" for a dynamic dimension) into `text`, always terminated when
- * `size` is not 0, and returns the length it would have had in full. Any thread. Since 0.1. */
+/* Writes "2x3x?x5" ("scalar" for rank 0, "?" for a dynamic dimension) into `text`, always
+ * terminated when `size` is not 0, and returns the length it would have had in full. Any thread.
+ * Since 0.1. */
 KILN_API size_t kiln_shape_format(const kiln_shape *shape, char *text, size_t size);
 
-/* Reads "2x3x224x224" or "2,3,224,224"; "?" and "-1" stand for a dynamic dimension, "" and "scalar" for rank 0.
- * Errors: NULL_ARGUMENT; SHAPE with the place that cannot be read; RANK past KILN_MAX_RANK. Since 0.1. */
+/* Reads "2x3x224x224" or "2,3,224,224"; "?" and "-1" stand for a dynamic dimension, "" and "scalar"
+ * for rank 0. Errors: NULL_ARGUMENT; SHAPE with the place that cannot be read; RANK past
+ * KILN_MAX_RANK. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_shape_parse(const char *text, kiln_shape *shape);
 
-/* Distance between neighbours along each dimension, in elements. Rank 0 with a shape of another rank means
- * dense: the last dimension lies closest, without gaps. */
+/* Distance between neighbours along each dimension, in elements. Rank 0 with a shape of another
+ * rank means dense: the last dimension lies closest, without gaps. */
 typedef struct kiln_strides {
     int32_t rank;
     int64_t steps[KILN_MAX_RANK];
@@ -149,8 +155,9 @@ typedef enum kiln_tensor_format {
 
 /* Where memory is. */
 typedef enum kiln_location {
-    KILN_LOCATION_HOST = 0,    /* ordinary memory of the process */
-    KILN_LOCATION_PINNED = 1,  /* page-locked host memory, which a device copies from without a detour */
+    KILN_LOCATION_HOST = 0, /* ordinary memory of the process */
+    KILN_LOCATION_PINNED =
+        1, /* page-locked host memory, which a device copies from without a detour */
     KILN_LOCATION_MANAGED = 2, /* moves between host and device by itself */
     KILN_LOCATION_DEVICE = 3   /* a GPU's own */
 } kiln_location;
@@ -158,7 +165,8 @@ typedef enum kiln_location {
 /* "host", "pinned", "managed", "device"; "?" for another value. Static storage. Since 0.1. */
 KILN_API const char *kiln_location_name(kiln_location location);
 
-/* What a tensor is, without its bytes. Zeroed, with dtype and shape set, it is a dense host tensor. */
+/* What a tensor is, without its bytes. Zeroed, with dtype and shape set, it is a dense host tensor.
+ */
 typedef struct kiln_tensor_desc {
     kiln_dtype dtype;
     kiln_tensor_format format;
@@ -168,8 +176,9 @@ typedef struct kiln_tensor_desc {
     kiln_strides strides; /* rank 0: dense */
 } kiln_tensor_desc;
 
-/* Bytes that a dense tensor of this dtype and shape takes: elements times bits, rounded up to whole bytes.
- * Errors: as kiln_shape_elements, and DTYPE for string and undefined. Any thread. Since 0.1. */
+/* Bytes that a dense tensor of this dtype and shape takes: elements times bits, rounded up to whole
+ * bytes. Errors: as kiln_shape_elements, and DTYPE for string and undefined. Any thread. Since 0.1.
+ */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_bytes(kiln_dtype dtype, const kiln_shape *shape,
                                                        size_t *bytes);
 
@@ -182,11 +191,12 @@ typedef struct kiln_tensor {
 
 /* A dense host tensor over `data`. The usual way to name an array of one's own:
  *     float pixels[3 * 224 * 224];
- *     kiln_tensor image = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 3, 224, 224), pixels, sizeof pixels);
+ *     kiln_tensor image = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 3, 224, 224), pixels,
+ * sizeof pixels);
  */
-#define KILN_HOST_TENSOR(dtype_, shape_, data_, bytes_)                                     \
+#define KILN_HOST_TENSOR(dtype_, shape_, data_, bytes_)                                       \
     ((kiln_tensor){{(dtype_), KILN_FORMAT_LINEAR, KILN_LOCATION_HOST, 0, (shape_), {0, {0}}}, \
-                   (data_),                                                                  \
+                   (data_),                                                                   \
                    (bytes_)})
 
 /* A tensor with the name of the binding it is meant for. */
@@ -197,29 +207,32 @@ typedef struct kiln_named_tensor {
 
 /* How integers stand for real numbers: real = scale * (integer - zero_point). */
 typedef struct kiln_quantization {
-    kiln_dtype storage;       /* KILN_DTYPE_UNDEFINED: not quantized */
-    int32_t axis;             /* -1: one scale for the whole tensor; else one for each index along it */
-    int64_t block_size;       /* 0: not blocked; else this many elements along `axis` share a scale */
-    int64_t count;            /* scales, and zero points where there are any */
-    const float *scales;      /* `count` of them, owned by whoever fills this in */
+    kiln_dtype storage;  /* KILN_DTYPE_UNDEFINED: not quantized */
+    int32_t axis;        /* -1: one scale for the whole tensor; else one for each index along it */
+    int64_t block_size;  /* 0: not blocked; else this many elements along `axis` share a scale */
+    int64_t count;       /* scales, and zero points where there are any */
+    const float *scales; /* `count` of them, owned by whoever fills this in */
     const int32_t *zero_points; /* `count` of them, or NULL when all are 0 */
 } kiln_quantization;
 
 /* --- .npy files, NumPy's format for one array (format version 1.0 to 3.0) --- */
 
-/* Reads `path` into memory of the library and describes it in `tensor`; release it with kiln_tensor_free.
- * float16, float32, float64, all integers, bool and complex are read, little-endian or big-endian; bfloat16,
- * float8 and the 4-bit types have no .npy type of their own. Errors: NOT_FOUND, NOT_A_FILE, EMPTY, IO;
- * MALFORMED with the byte where the header stops making sense; UNSUPPORTED for Fortran order, objects, strings and
- * records, by name; RANK past KILN_MAX_RANK; OUT_OF_MEMORY. On an error `tensor` is left as it was. Since 0.1. */
+/* Reads `path` into memory of the library and describes it in `tensor`; release it with
+ * kiln_tensor_free. float16, float32, float64, all integers, bool and complex are read,
+ * little-endian or big-endian; bfloat16, float8 and the 4-bit types have no .npy type of their own.
+ * Errors: NOT_FOUND, NOT_A_FILE, EMPTY, IO; MALFORMED with the byte where the header stops making
+ * sense; UNSUPPORTED for Fortran order, objects, strings and records, by name; RANK past
+ * KILN_MAX_RANK; OUT_OF_MEMORY. On an error `tensor` is left as it was. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_load_npy(const char *path, kiln_tensor *tensor);
 
-/* Releases what kiln_tensor_load_npy gave and zeroes `tensor`. NULL and a zeroed tensor are allowed. Since 0.1. */
+/* Releases what kiln_tensor_load_npy gave and zeroes `tensor`. NULL and a zeroed tensor are
+ * allowed. Since 0.1. */
 KILN_API void kiln_tensor_free(kiln_tensor *tensor);
 
-/* Writes a dense host tensor to `path`. The file appears whole or not at all: it is written beside its place
- * and renamed. bfloat16 and float8 are written as unsigned integers of their size. Errors: UNSUPPORTED for another
- * location, format or strides, strings, and 4-bit types; SIZE when `bytes` is too small; IO. Since 0.1. */
+/* Writes a dense host tensor to `path`. The file appears whole or not at all: it is written beside
+ * its place and renamed. bfloat16 and float8 are written as unsigned integers of their size.
+ * Errors: UNSUPPORTED for another location, format or strides, strings, and 4-bit types; SIZE when
+ * `bytes` is too small; IO. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_save_npy(const kiln_tensor *tensor,
                                                           const char *path);
 

@@ -20,9 +20,9 @@ extern "C" {
 #define KILN_VERSION_NUMBER \
     (KILN_VERSION_MAJOR * 10000 + KILN_VERSION_MINOR * 100 + KILN_VERSION_PATCH)
 
-/* The version of the library that is loaded, in the form of KILN_VERSION_NUMBER. It may be newer than
- * the header a program was compiled with; it never is older than the program can use, because every
- * symbol carries its version. Any thread. Since 0.1. */
+/* The version of the library that is loaded, in the form of KILN_VERSION_NUMBER. It may be newer
+ * than the header a program was compiled with; it never is older than the program can use, because
+ * every symbol carries its version. Any thread. Since 0.1. */
 KILN_API int kiln_version(void);
 
 /* The same as text, "0.1.0". Static storage. Any thread. Since 0.1. */

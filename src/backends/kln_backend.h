@@ -1,13 +1,14 @@
 /*
- * kln_backend.h - the seam between Kiln and whatever runs a network. For those who write a backend; users read
- * <kiln/backend.h>.
+ * kln_backend.h - the seam between Kiln and whatever runs a network. For those who write a backend;
+ * users read <kiln/backend.h>.
  *
- * A backend is one const table of operations at the end of its file, registered in registry.c. The rooms
- * above never compare names: they ask capabilities and call what the table offers.
+ * A backend is one const table of operations at the end of its file, registered in registry.c. The
+ * rooms above never compare names: they ask capabilities and call what the table offers.
  *
- * Who checks what: the engine room checks everything a caller can get wrong (NULL, names, types, ranks, shapes, sizes,
- * alignment, threads), so an operation here gets arguments that fit the description it gave itself. An operation reports
- * what its library reports, with the library's own words in the sentence.
+ * Who checks what: the engine room checks everything a caller can get wrong (NULL, names, types,
+ * ranks, shapes, sizes, alignment, threads), so an operation here gets arguments that fit the
+ * description it gave itself. An operation reports what its library reports, with the library's own
+ * words in the sentence.
  *
  * Threads: an engine is used by several at once; a context by one at a time.
  *
@@ -29,20 +30,22 @@ struct kln_onnx_model;
 
 /* What to build or load: either bytes or a graph. Lives during the call only. */
 typedef struct kln_model {
-    const char *path;                   /* the file, for messages and to find external weights; NULL: memory */
-    kiln_span bytes;                    /* its content, mapped; empty where `graph` is given */
+    const char *path; /* the file, for messages and to find external weights; NULL: memory */
+    kiln_span bytes;  /* its content, mapped; empty where `graph` is given */
     const struct kln_onnx_model *graph; /* a network in memory (onnx/kln_onnx.h), or NULL */
 } kln_model;
 
 /* How a build tells how far it is, and hears that it shall stop. */
 typedef struct kln_monitor {
     void *user;
-    /* Step `step` of `steps` (0: unknown) of `phase` begins; `depth` counts the phases around it. False: stop, and return
-     * KILN_ERROR_CANCELLED or _TIMEOUT whichever the monitor asked for. Called from any thread of the backend. */
+    /* Step `step` of `steps` (0: unknown) of `phase` begins; `depth` counts the phases around it.
+     * False: stop, and return KILN_ERROR_CANCELLED or _TIMEOUT whichever the monitor asked for.
+     * Called from any thread of the backend. */
     bool (*progress)(void *user, const char *phase, int depth, int64_t step, int64_t steps);
 } kln_monitor;
 
-/* What an engine says of itself. The arena owns every string and array; the engine room owns the arena. */
+/* What an engine says of itself. The arena owns every string and array; the engine room owns the
+ * arena. */
 typedef struct kln_description {
     kln_arena *arena;
     kiln_binding *bindings; /* inputs first, then outputs, each in the model's order */
@@ -56,20 +59,23 @@ typedef struct kln_backend {
     const char *name;
     const char *description;
 
-    /* Required. Looks for the library (`library`: a path or folder, or NULL) and fills in available, score, version,
-     * library, reason and capabilities; the strings must stay as long as the process. Says no by a score of 0 and a reason; fails
-     * only for want of memory. Score: 100 where the backend is the best there is (TensorRT on a GPU it supports), 50 for
-     * ONNX Runtime, 10 for the reference executor. */
+    /* Required. Looks for the library (`library`: a path or folder, or NULL) and fills in
+     * available, score, version, library, reason and capabilities; the strings must stay as long as
+     * the process. Says no by a score of 0 and a reason; fails only for want of memory. Score: 100
+     * where the backend is the best there is (TensorRT on a GPU it supports), 50 for ONNX Runtime,
+     * 10 for the reference executor. */
     kiln_status (*probe)(const char *library, kiln_backend_info *info);
 
     /* Required. Makes an engine from ONNX. `monitor` may be NULL. */
     kiln_status (*build)(const kln_model *model, const kiln_build_options *options,
                          const kln_monitor *monitor, void **engine);
 
-    /* Optional: makes an engine from the backend's own format. NULL: it has none, and what is loaded is ONNX. */
+    /* Optional: makes an engine from the backend's own format. NULL: it has none, and what is
+     * loaded is ONNX. */
     kiln_status (*load)(const kln_model *plan, const kiln_build_options *options, void **engine);
 
-    /* Optional: the bytes of a file that `load` (or `build`) takes, valid as long as the engine. NULL: nothing to save. */
+    /* Optional: the bytes of a file that `load` (or `build`) takes, valid as long as the engine.
+     * NULL: nothing to save. */
     kiln_status (*serialize)(void *engine, kiln_span *bytes);
 
     /* Required. */
@@ -81,8 +87,9 @@ typedef struct kln_backend {
                                   void **context);
     void (*context_destroy)(void *context);
 
-    /* Required. Binding `index` (inputs first) is `tensor` from now on; its memory stays until the next bind of
-     * that index. For an output, data NULL means that the backend finds memory in each run. */
+    /* Required. Binding `index` (inputs first) is `tensor` from now on; its memory stays until the
+     * next bind of that index. For an output, data NULL means that the backend finds memory in each
+     * run. */
     kiln_status (*bind)(void *context, size_t index, const kiln_tensor *tensor);
 
     /* Required. One run with what is bound; returns when the outputs are there. */

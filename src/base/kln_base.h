@@ -1,5 +1,6 @@
 /*
- * kln_base.h - the floor of the house: failing with a sentence, logging, memory, text, names, files.
+ * kln_base.h - the floor of the house: failing with a sentence, logging, memory, text, names,
+ * files.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -22,16 +23,16 @@
 /* --- failing (fail.c) --- */
 
 /* Sets this thread's sentence and returns `status`, so that a failure is one line:
- *     return kln_fail(KILN_ERROR_RANK, "input \"%s\": %d dimensions were given, %d are needed", ...);
- * Allocates nothing. */
+ *     return kln_fail(KILN_ERROR_RANK, "input \"%s\": %d dimensions were given, %d are needed",
+ * ...); Allocates nothing. */
 KILN_MUST_CHECK kiln_status kln_fail(kiln_status status, const char *format, ...) KLN_PRINTF(2, 3);
 
 /* The same with a started va_list. */
 KILN_MUST_CHECK kiln_status kln_fail_v(kiln_status status, const char *format, va_list arguments)
     KLN_PRINTF(2, 0);
 
-/* Puts "context: " before this thread's sentence and returns `status`, for a caller that knows the file or
- * node that a lower room does not. */
+/* Puts "context: " before this thread's sentence and returns `status`, for a caller that knows the
+ * file or node that a lower room does not. */
 KILN_MUST_CHECK kiln_status kln_fail_within(kiln_status status, const char *format, ...)
     KLN_PRINTF(2, 3);
 
@@ -39,7 +40,8 @@ KILN_MUST_CHECK kiln_status kln_fail_within(kiln_status status, const char *form
 KILN_MUST_CHECK kiln_status kln_fail_null(const char *function, const char *parameter);
 KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
 
-/* A required pointer: fails by name. The only check macros are these three; each shows its exit in its name. */
+/* A required pointer: fails by name. The only check macros are these three; each shows its exit in
+ * its name. */
 #define KLN_RETURN_IF_NULL(pointer)                   \
     do {                                              \
         if ((pointer) == NULL) {                      \
@@ -47,12 +49,12 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
         }                                             \
     } while (0)
 
-#define KLN_RETURN_IF_ERROR(expression)             \
-    do {                                            \
+#define KLN_RETURN_IF_ERROR(expression)               \
+    do {                                              \
         const kiln_status kln_status_ = (expression); \
-        if (kln_status_ != KILN_OK) {               \
-            return kln_status_;                     \
-        }                                           \
+        if (kln_status_ != KILN_OK) {                 \
+            return kln_status_;                       \
+        }                                             \
     } while (0)
 
 /* Needs a variable `kiln_status status` and a label to unwind at. */
@@ -72,7 +74,8 @@ bool kln_log_wants(kiln_log_level level);
 
 /* --- memory (memory_heap.c) --- */
 
-/* Memory from the replaceable allocator, aligned to 16, or NULL; a size of 0 gives a valid pointer. */
+/* Memory from the replaceable allocator, aligned to 16, or NULL; a size of 0 gives a valid pointer.
+ */
 void *kln_alloc(size_t size);
 void *kln_alloc_zeroed(size_t count, size_t size); /* NULL too when the product overflows */
 void *kln_alloc_aligned(size_t size, size_t alignment);
@@ -112,7 +115,8 @@ void kln_text_init(kln_text *text, size_t limit);
 void kln_text_finish(kln_text *text);
 /* OUT_OF_MEMORY or LIMIT; the text stays as it was then. */
 KILN_MUST_CHECK kiln_status kln_text_append(kln_text *text, const void *data, size_t size);
-KILN_MUST_CHECK kiln_status kln_text_printf(kln_text *text, const char *format, ...) KLN_PRINTF(2, 3);
+KILN_MUST_CHECK kiln_status kln_text_printf(kln_text *text, const char *format, ...)
+    KLN_PRINTF(2, 3);
 
 /* --- names (names.c): strings to numbers --- */
 
@@ -138,8 +142,8 @@ uint64_t kln_hash(const void *data, size_t size, uint64_t seed);
 
 /* --- files (files.c) --- */
 
-/* A file mapped to be read. A file that another program truncates while it is mapped ends the process with SIGBUS
- * on the next read past its new end: that is the price of not copying it. */
+/* A file mapped to be read. A file that another program truncates while it is mapped ends the
+ * process with SIGBUS on the next read past its new end: that is the price of not copying it. */
 typedef struct kln_mapping {
     kiln_span bytes;
 } kln_mapping;

@@ -7,8 +7,8 @@
 
 #define LINE_SIZE 2048
 
-/* The level is read without the lock so that a silent log costs one load; the sink is used only under it, shared,
- * which is what lets kiln_log_set_sink promise that the old one has stopped. */
+/* The level is read without the lock so that a silent log costs one load; the sink is used only
+ * under it, shared, which is what lets kiln_log_set_sink promise that the old one has stopped. */
 static atomic_int wanted_level = KILN_LOG_OFF;
 static pthread_rwlock_t sink_lock = PTHREAD_RWLOCK_INITIALIZER;
 static kiln_log_sink current_sink;

@@ -16,35 +16,40 @@
 /* One function of a foreign library: where its address goes in the caller's table. */
 typedef struct kln_symbol {
     const char *name;
-    size_t offset;      /* of the pointer in the table */
+    size_t offset;       /* of the pointer in the table */
     const char *feature; /* NULL: required; else what is switched off where it is missing */
 } kln_symbol;
 
 /* How one library is found. All static. Lists end with NULL. */
 typedef struct kln_library_spec {
-    const char *name;               /* "ONNX Runtime" */
-    const char *purpose;            /* "runs ONNX models on the CPU" */
-    const char *environment;        /* variable with a path of a file or folder: "KILN_ONNXRUNTIME" */
-    const char *const *files;       /* names to try in a folder, best first; "*" allowed once, newest version wins */
-    const char *const *packages;    /* folders inside a Python site-packages: "onnxruntime/capi" */
-    const char *const *folders;     /* absolute folders, "*" allowed: "/usr/local/cuda/lib64", "/opt/TensorRT-*" */
-    const kln_symbol *symbols;      /* ended by a NULL name */
+    const char *name;        /* "ONNX Runtime" */
+    const char *purpose;     /* "runs ONNX models on the CPU" */
+    const char *environment; /* variable with a path of a file or folder: "KILN_ONNXRUNTIME" */
+    const char *const
+        *files; /* names to try in a folder, best first; "*" allowed once, newest version wins */
+    const char *const *packages; /* folders inside a Python site-packages: "onnxruntime/capi" */
+    const char *const
+        *folders; /* absolute folders, "*" allowed: "/usr/local/cuda/lib64", "/opt/TensorRT-*" */
+    const kln_symbol *symbols; /* ended by a NULL name */
     size_t table_size;
-    const char *advice;             /* what to do where it is absent: "pip install onnxruntime, or set ..." */
+    const char *advice; /* what to do where it is absent: "pip install onnxruntime, or set ..." */
 } kln_library_spec;
 
 typedef struct kln_library kln_library;
 
-/* Looks in this order: `explicit_path` alone if given; else the environment variable alone if set; else the folder of the
- * build's own dependencies, the site-packages of an active virtual environment and of the usual Python places, the spec's
- * folders, and at last the system's own search (dlopen by name). Opens the first that works with RTLD_NOW | RTLD_LOCAL and
- * fills `table` (of spec->table_size bytes). `*library` is set in any case (but for want of memory): it keeps one
- * line for each place. LIBRARY_ABSENT, LIBRARY_BROKEN (not a library, or a library it needs is missing), LIBRARY_SYMBOL. */
+/* Looks in this order: `explicit_path` alone if given; else the environment variable alone if set;
+ * else the folder of the build's own dependencies, the site-packages of an active virtual
+ * environment and of the usual Python places, the spec's folders, and at last the system's own
+ * search (dlopen by name). Opens the first that works with RTLD_NOW | RTLD_LOCAL and fills `table`
+ * (of spec->table_size bytes). `*library` is set in any case (but for want of memory): it keeps one
+ * line for each place. LIBRARY_ABSENT, LIBRARY_BROKEN (not a library, or a library it needs is
+ * missing), LIBRARY_SYMBOL. */
 KILN_MUST_CHECK kiln_status kln_library_open(const kln_library_spec *spec,
                                              const char *explicit_path, void *table,
                                              kln_library **library);
 
-/* Closes it. NULL is allowed. A library that keeps threads of its own (ONNX Runtime, CUDA) is better never closed. */
+/* Closes it. NULL is allowed. A library that keeps threads of its own (ONNX Runtime, CUDA) is
+ * better never closed. */
 void kln_library_close(kln_library *library);
 
 /* The resolved path of the opened file, or "". */
@@ -52,7 +57,8 @@ const char *kln_library_path(const kln_library *library);
 kiln_library_state kln_library_state(const kln_library *library);
 size_t kln_library_place_count(const kln_library *library);
 const char *kln_library_place(const kln_library *library, size_t index);
-/* For a room that finds, after opening, that it cannot use this version: state becomes REFUSED and one more line is kept. */
+/* For a room that finds, after opening, that it cannot use this version: state becomes REFUSED and
+ * one more line is kept. */
 KILN_MUST_CHECK kiln_status kln_library_refuse(kln_library *library, const char *reason);
 
 #endif

@@ -1,12 +1,14 @@
 /*
  * kln_onnx.h - an ONNX model in memory, read and written without copying weights.
  *
- * The structs mirror onnx.proto (public domain names: ModelProto, GraphProto, ...), so that whoever knows ONNX knows them.
- * Everything lives in one arena: strings are terminated copies, arrays are arena memory, and a tensor's data is a
- * span, into the mapped file, into memory of the caller's, or into the arena where the wire format forces a
- * decoding (packed varints). Nothing is released one by one. An empty string stands for an absent optional name.
+ * The structs mirror onnx.proto (public domain names: ModelProto, GraphProto, ...), so that whoever
+ * knows ONNX knows them. Everything lives in one arena: strings are terminated copies, arrays are
+ * arena memory, and a tensor's data is a span, into the mapped file, into memory of the caller's,
+ * or into the arena where the wire format forces a decoding (packed varints). Nothing is released
+ * one by one. An empty string stands for an absent optional name.
  *
- * What a reader does not know survives: every message keeps its unknown fields as raw spans, and they are written back.
+ * What a reader does not know survives: every message keeps its unknown fields as raw spans, and
+ * they are written back.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -50,10 +52,10 @@ typedef enum kln_onnx_kind {
 
 typedef struct kln_onnx_type { /* TypeProto */
     kln_onnx_kind kind;
-    kiln_dtype dtype;            /* TENSOR, SPARSE_TENSOR; the key's for MAP */
-    int32_t wire_dtype;          /* TensorProto.DataType as it stood, also where kiln_dtype has no match */
-    bool has_shape;              /* else the rank is open too */
-    size_t rank;                 /* not limited to KILN_MAX_RANK: validation says so, reading does not */
+    kiln_dtype dtype;   /* TENSOR, SPARSE_TENSOR; the key's for MAP */
+    int32_t wire_dtype; /* TensorProto.DataType as it stood, also where kiln_dtype has no match */
+    bool has_shape;     /* else the rank is open too */
+    size_t rank;        /* not limited to KILN_MAX_RANK: validation says so, reading does not */
     kln_onnx_dim *dims;
     struct kln_onnx_type *element; /* SEQUENCE, OPTIONAL; the value's for MAP */
     const char *denotation;
@@ -75,10 +77,11 @@ typedef struct kln_onnx_tensor { /* TensorProto */
     int32_t wire_dtype;
     size_t rank;
     int64_t *dims;
-    kiln_span data;          /* little-endian elements, dense; for strings NULL. May be unaligned when it lies in a file */
+    kiln_span data; /* little-endian elements, dense; for strings NULL. May be unaligned when it
+                       lies in a file */
     const kiln_span *strings; /* for KILN_DTYPE_STRING: one span an element */
-    bool is_external;        /* the data lies in `location`; `data` shows it once it is mapped */
-    const char *location;    /* relative to the model's folder */
+    bool is_external;         /* the data lies in `location`; `data` shows it once it is mapped */
+    const char *location;     /* relative to the model's folder */
     uint64_t external_offset;
     uint64_t external_length; /* 0: to be computed from dtype and dims */
     const char *doc;
@@ -88,21 +91,21 @@ typedef struct kln_onnx_tensor { /* TensorProto */
 } kln_onnx_tensor;
 
 typedef enum kln_onnx_attribute_type { /* AttributeProto.AttributeType, same values */
-    KLN_ONNX_ATTRIBUTE_UNDEFINED = 0,
-    KLN_ONNX_ATTRIBUTE_FLOAT = 1,
-    KLN_ONNX_ATTRIBUTE_INT = 2,
-    KLN_ONNX_ATTRIBUTE_STRING = 3,
-    KLN_ONNX_ATTRIBUTE_TENSOR = 4,
-    KLN_ONNX_ATTRIBUTE_GRAPH = 5,
-    KLN_ONNX_ATTRIBUTE_FLOATS = 6,
-    KLN_ONNX_ATTRIBUTE_INTS = 7,
-    KLN_ONNX_ATTRIBUTE_STRINGS = 8,
-    KLN_ONNX_ATTRIBUTE_TENSORS = 9,
-    KLN_ONNX_ATTRIBUTE_GRAPHS = 10,
-    KLN_ONNX_ATTRIBUTE_SPARSE_TENSOR = 11,
-    KLN_ONNX_ATTRIBUTE_SPARSE_TENSORS = 12,
-    KLN_ONNX_ATTRIBUTE_TYPE = 13,
-    KLN_ONNX_ATTRIBUTE_TYPES = 14
+                                       KLN_ONNX_ATTRIBUTE_UNDEFINED = 0,
+                                       KLN_ONNX_ATTRIBUTE_FLOAT = 1,
+                                       KLN_ONNX_ATTRIBUTE_INT = 2,
+                                       KLN_ONNX_ATTRIBUTE_STRING = 3,
+                                       KLN_ONNX_ATTRIBUTE_TENSOR = 4,
+                                       KLN_ONNX_ATTRIBUTE_GRAPH = 5,
+                                       KLN_ONNX_ATTRIBUTE_FLOATS = 6,
+                                       KLN_ONNX_ATTRIBUTE_INTS = 7,
+                                       KLN_ONNX_ATTRIBUTE_STRINGS = 8,
+                                       KLN_ONNX_ATTRIBUTE_TENSORS = 9,
+                                       KLN_ONNX_ATTRIBUTE_GRAPHS = 10,
+                                       KLN_ONNX_ATTRIBUTE_SPARSE_TENSOR = 11,
+                                       KLN_ONNX_ATTRIBUTE_SPARSE_TENSORS = 12,
+                                       KLN_ONNX_ATTRIBUTE_TYPE = 13,
+                                       KLN_ONNX_ATTRIBUTE_TYPES = 14
 } kln_onnx_attribute_type;
 
 struct kln_onnx_graph;
@@ -111,7 +114,8 @@ typedef struct kln_onnx_attribute { /* AttributeProto */
     const char *name;
     const char *reference; /* ref_attr_name inside a function, or NULL */
     kln_onnx_attribute_type type;
-    /* One of these, as `type` says. Bytes of a string may hold zeros; they are terminated after `size` too. */
+    /* One of these, as `type` says. Bytes of a string may hold zeros; they are terminated after
+     * `size` too. */
     float f;
     int64_t i;
     kiln_span s;
@@ -123,7 +127,8 @@ typedef struct kln_onnx_attribute { /* AttributeProto */
     kiln_span *strings;
     kln_onnx_tensor *tensors;
     struct kln_onnx_graph **graphs;
-    kiln_span raw; /* sparse tensors and types: the whole field as it stood, written back as it is */
+    kiln_span
+        raw; /* sparse tensors and types: the whole field as it stood, written back as it is */
     const char *doc;
     kln_onnx_unknown unknown;
 } kln_onnx_attribute;
@@ -192,8 +197,8 @@ typedef struct kln_onnx_function { /* FunctionProto */
 } kln_onnx_function;
 
 typedef struct kln_onnx_model { /* ModelProto */
-    kln_arena arena; /* owns everything but the mappings */
-    kln_mapping *mappings; /* the file and its external files, open as long as the model */
+    kln_arena arena;            /* owns everything but the mappings */
+    kln_mapping *mappings;      /* the file and its external files, open as long as the model */
     size_t mapping_count;
     int64_t ir_version;
     const char *producer_name;
@@ -211,7 +216,8 @@ typedef struct kln_onnx_model { /* ModelProto */
     kln_onnx_unknown unknown;
 } kln_onnx_model;
 
-/* The version of the operator set `domain` ("" and "ai.onnx" are one) that the model imports; 0 when it does not. */
+/* The version of the operator set `domain` ("" and "ai.onnx" are one) that the model imports; 0
+ * when it does not. */
 int64_t kln_onnx_opset_version(const kln_onnx_model *model, const char *domain);
 
 /* The attribute of that name, or NULL. */
@@ -221,9 +227,10 @@ const kln_onnx_attribute *kln_onnx_find_attribute(const kln_onnx_node *node, con
 kiln_dtype kln_onnx_dtype(int32_t wire_dtype);
 int32_t kln_onnx_wire_dtype(kiln_dtype dtype);
 
-/* Reads a model from a file (mapped) or from bytes, which must stay as long as the model does. External weights are
- * mapped from `folder` (NULL: the model has none, or they stay unmapped); a location that leaves the folder is
- * refused. Errors: kln_mapping_open's; MALFORMED with the message, field and byte; LIMIT (nesting, counts).
+/* Reads a model from a file (mapped) or from bytes, which must stay as long as the model does.
+ * External weights are mapped from `folder` (NULL: the model has none, or they stay unmapped); a
+ * location that leaves the folder is refused. Errors: kln_mapping_open's; MALFORMED with the
+ * message, field and byte; LIMIT (nesting, counts).
  * `*model` is NULL then. */
 KILN_MUST_CHECK kiln_status kln_onnx_read_file(const char *path, kln_onnx_model **model);
 KILN_MUST_CHECK kiln_status kln_onnx_read_bytes(kiln_span bytes, const char *folder,
@@ -235,8 +242,10 @@ void kln_onnx_model_destroy(kln_onnx_model *model); /* NULL is allowed */
 /* Where the weights go when a model is written. */
 typedef enum kln_onnx_weights {
     KLN_ONNX_WEIGHTS_INLINE,   /* in the message itself; refused with LIMIT past 2 GiB */
-    KLN_ONNX_WEIGHTS_EXTERNAL, /* in one file beside it, each at a multiple of 4,096 when large (as the specification advises) */
-    KLN_ONNX_WEIGHTS_LEFT_OUT  /* names, types and shapes only, marked external: the receiver is given the spans */
+    KLN_ONNX_WEIGHTS_EXTERNAL, /* in one file beside it, each at a multiple of 4,096 when large (as
+                                  the specification advises) */
+    KLN_ONNX_WEIGHTS_LEFT_OUT  /* names, types and shapes only, marked external: the receiver is
+                                  given the spans */
 } kln_onnx_weights;
 
 /* Streams the model to `path` (and `path`.data for EXTERNAL), each whole or not at all. */

@@ -20,9 +20,9 @@
 /* Whether strides are absent or describe a dense tensor of this shape. */
 bool kln_strides_are_dense(const kiln_shape *shape, const kiln_strides *strides);
 
-/* Checks what any view must keep: known dtype with a size, rank and dimensions in range and static, data not NULL
- * and aligned unless empty, enough bytes. `what` ("input \"x\"") begins the sentence. DTYPE, RANK, SHAPE, SIZE,
- * ALIGNMENT, NULL_ARGUMENT. */
+/* Checks what any view must keep: known dtype with a size, rank and dimensions in range and static,
+ * data not NULL and aligned unless empty, enough bytes. `what` ("input \"x\"") begins the sentence.
+ * DTYPE, RANK, SHAPE, SIZE, ALIGNMENT, NULL_ARGUMENT. */
 KILN_MUST_CHECK kiln_status kln_tensor_check(const char *what, const kiln_tensor *tensor);
 
 /* Conversions of one element, round to nearest even, as IEEE 754 and the ONNX specification say. */

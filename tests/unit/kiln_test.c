@@ -102,7 +102,8 @@ const char *kiln_test_path(const char *name)
     static char path[4096];
     static char folder[2048];
     if (folder[0] == '\0') {
-        (void)snprintf(folder, sizeof folder, "%s/scratch.%ld", KILN_TEST_BINARY_DIR, (long)getpid());
+        (void)snprintf(folder, sizeof folder, "%s/scratch.%ld", KILN_TEST_BINARY_DIR,
+                       (long)getpid());
         (void)mkdir(KILN_TEST_BINARY_DIR, 0777);
         (void)mkdir(folder, 0777);
     }

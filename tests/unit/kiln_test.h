@@ -18,7 +18,8 @@
 #include <kiln/status.h>
 
 /* The call returns `expected`, or the test fails and prints both names and the sentence. */
-#define assert_status(expected, call) kiln_test_status((expected), (call), #call, __FILE__, __LINE__)
+#define assert_status(expected, call) \
+    kiln_test_status((expected), (call), #call, __FILE__, __LINE__)
 #define assert_ok(call) assert_status(KILN_OK, (call))
 
 /* This thread's sentence contains `words`. */
@@ -28,19 +29,21 @@ void kiln_test_status(kiln_status expected, kiln_status found, const char *call,
                       int line);
 void kiln_test_message(const char *words, const char *file, int line);
 
-/* From now on allocation number `which` (from 0) fails, once; a negative number: none. Only while nothing of Kiln's
- * is alive. */
+/* From now on allocation number `which` (from 0) fails, once; a negative number: none. Only while
+ * nothing of Kiln's is alive. */
 void kiln_test_fail_allocation(long which);
 /* Whether the allocation that was to fail was reached. */
 bool kiln_test_allocation_failed(void);
 /* Back to the C library's heap. */
 void kiln_test_restore_allocator(void);
 
-/* Calls `body` once for each allocation it makes, letting that one fail, until it gets through without. `body` returns the
- * status of what it did and leaves nothing allocated; a failure must be OUT_OF_MEMORY and nothing may stay behind. */
+/* Calls `body` once for each allocation it makes, letting that one fail, until it gets through
+ * without. `body` returns the status of what it did and leaves nothing allocated; a failure must be
+ * OUT_OF_MEMORY and nothing may stay behind. */
 void kiln_test_each_allocation(kiln_status (*body)(void *user), void *user);
 
-/* A file of this content in the test's scratch folder; returns its path, valid until the next call. */
+/* A file of this content in the test's scratch folder; returns its path, valid until the next call.
+ */
 const char *kiln_test_file(const char *name, const void *data, size_t size);
 /* The path of `name` in the scratch folder. */
 const char *kiln_test_path(const char *name);
