@@ -24,6 +24,7 @@
 #include <kiln/engine.h>
 
 #include "base/kln_base.h"
+#include "loader/kln_loader.h"
 #include "tensor/kln_tensor.h"
 
 struct kln_onnx_model;
@@ -65,6 +66,10 @@ typedef struct kln_backend {
      * where the backend is the best there is (TensorRT on a GPU it supports), 50 for ONNX Runtime,
      * 10 for the reference executor. */
     kiln_status (*probe)(const char *library, kiln_backend_info *info);
+
+    /* Optional: the foreign library `index`, from 0, that the backend uses; looks for it if nobody
+     * did so yet. False past the end. NULL: it uses none. */
+    bool (*library)(size_t index, kln_library_use *use);
 
     /* Required. Makes an engine from ONNX. `monitor` may be NULL. */
     kiln_status (*build)(const kln_model *model, const kiln_build_options *options,

@@ -16,6 +16,7 @@
 #include <kiln/memory.h>
 #include <kiln/status.h>
 #include <kiln/tensor.h>
+#include <kiln/version.h>
 
 #define KLN_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
 #define KLN_ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
@@ -167,6 +168,20 @@ KILN_MUST_CHECK kiln_status kln_output_commit(kln_output *output);
 void kln_output_discard(kln_output *output);
 
 bool kln_file_exists(const char *path);
+
+/* --- structs that begin with their size (sized.c) --- */
+
+/* Copies an option struct of a caller, who may have been compiled with an older or a newer header,
+ * into `copy` of `size` bytes: what the caller does not know is left as `copy` has it; what this
+ * library does not know must be zero. NULL leaves `copy` as it is. INVALID_ARGUMENT for a size that
+ * no release had (`least`: the first one's). */
+KILN_MUST_CHECK kiln_status kln_options_read(const char *what, const void *options, size_t least,
+                                             void *copy, size_t size);
+
+/* Copies `info` of `size` bytes into a caller's struct, as much of it as the caller knows; the
+ * caller's struct_size stays. NULL_ARGUMENT; INVALID_ARGUMENT as above. */
+KILN_MUST_CHECK kiln_status kln_info_write(const char *what, void *out, size_t least,
+                                           const void *info, size_t size);
 
 /* --- time (clock.c) --- */
 

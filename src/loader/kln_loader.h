@@ -37,6 +37,13 @@ typedef struct kln_library_spec {
 
 typedef struct kln_library kln_library;
 
+/* What a room that uses foreign libraries says about one of them, for the system report. */
+typedef struct kln_library_use {
+    const kln_library_spec *spec;
+    const kln_library *library; /* looked for already */
+    const char *version;        /* "" where it is not open or does not say */
+} kln_library_use;
+
 /* Looks in this order: `explicit_path` alone if given; else the environment variable alone if set;
  * else the folder of the build's own dependencies, the site-packages of an active virtual
  * environment and of the usual Python places, the spec's folders, and at last the system's own

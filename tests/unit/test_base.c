@@ -176,6 +176,50 @@ static void the_log_goes_to_one_sink(void **state)
     assert_false(kln_log_wants(KILN_LOG_ERROR));
 }
 
+typedef struct sized {
+    size_t struct_size;
+    int32_t first;
+    int32_t second;
+} sized;
+
+static void option_structs_of_other_versions_are_read(void **state)
+{
+    (void)state;
+    sized copy = {sizeof copy, 1, 2};
+    assert_ok(kln_options_read("options", NULL, sizeof copy, &copy, sizeof copy));
+    assert_int_equal(copy.first, 1);
+    const sized older = {offsetof(sized, second), 7, 99};
+    assert_ok(kln_options_read("options", &older, offsetof(sized, second), &copy, sizeof copy));
+    assert_int_equal(copy.first, 7);
+    assert_int_equal(copy.second, 2);
+    assert_int_equal(copy.struct_size, sizeof copy);
+    struct {
+        sized known;
+        int32_t unknown[2];
+    } newer = {{sizeof newer, 3, 4}, {0, 0}};
+    assert_ok(kln_options_read("options", &newer, sizeof copy, &copy, sizeof copy));
+    assert_int_equal(copy.second, 4);
+    newer.unknown[1] = 1;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kln_options_read("options", &newer, sizeof copy, &copy, sizeof copy));
+    assert_message("newer libkiln");
+    const sized wrong = {3, 0, 0};
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kln_options_read("options", &wrong, sizeof copy, &copy, sizeof copy));
+}
+
+static void info_structs_of_other_versions_are_written(void **state)
+{
+    (void)state;
+    const sized info = {0, 5, 6};
+    sized out = {offsetof(sized, second), 0, 42};
+    assert_ok(kln_info_write("f", &out, offsetof(sized, second), &info, sizeof info));
+    assert_int_equal(out.first, 5);
+    assert_int_equal(out.second, 42);
+    assert_int_equal(out.struct_size, offsetof(sized, second));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kln_info_write("f", NULL, 8, &info, sizeof info));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -190,6 +234,8 @@ int main(void)
         cmocka_unit_test(a_mapping_says_what_is_wrong),
         cmocka_unit_test(an_output_appears_whole_or_not_at_all),
         cmocka_unit_test(the_log_goes_to_one_sink),
+        cmocka_unit_test(option_structs_of_other_versions_are_read),
+        cmocka_unit_test(info_structs_of_other_versions_are_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "kln_base.h"
+
+static kiln_status check_size(const char *what, size_t given, size_t least)
+{
+    if (given >= least) {
+        return KILN_OK;
+    }
+    return kln_fail(
+        KILN_ERROR_INVALID_ARGUMENT,
+        "%s: struct_size is %zu, at least %zu is needed; start from its _INIT macro or set it "
+        "to the struct's sizeof",
+        what, given, least);
+}
+
+kiln_status kln_options_read(const char *what, const void *options, size_t least, void *copy,
+                             size_t size)
+{
+    if (options == NULL) {
+        return KILN_OK;
+    }
+    size_t given = 0;
+    memcpy(&given, options, sizeof given);
+    KLN_RETURN_IF_ERROR(check_size(what, given, least));
+    const unsigned char *bytes = options;
+    for (size_t i = size; i < given; i++) {
+        if (bytes[i] != 0) {
+            return kln_fail(
+                KILN_ERROR_INVALID_ARGUMENT,
+                "%s: the option at byte %zu is set, but this library (%s) knows only the "
+                "first %zu bytes; a newer libkiln is needed",
+                what, i, kiln_version_string(), size);
+        }
+    }
+    memcpy(copy, options, given < size ? given : size);
+    memcpy(copy, &size, sizeof size);
+    return KILN_OK;
+}
+
+kiln_status kln_info_write(const char *what, void *out, size_t least, const void *info, size_t size)
+{
+    if (out == NULL) {
+        return kln_fail_null(what, "info");
+    }
+    size_t given = 0;
+    memcpy(&given, out, sizeof given);
+    KLN_RETURN_IF_ERROR(check_size(what, given, least));
+    memcpy(out, info, given < size ? given : size);
+    memcpy(out, &given, sizeof given);
+    return KILN_OK;
+}
