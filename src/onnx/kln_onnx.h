@@ -8,7 +8,10 @@
  * one by one. An empty string stands for an absent optional name.
  *
  * What a reader does not know survives: every message keeps its unknown fields as raw spans, and
- * they are written back.
+ * they are written back. Protobuf tells an optional field that is absent from one that holds its
+ * default; `present` remembers that (bit n: field number n stood in the message), so that a file
+ * comes out as it went in. Whoever makes or changes a message may leave it alone: a field is
+ * written when it differs from its default or is present.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -31,6 +34,7 @@ typedef struct kln_onnx_unknown {
 typedef struct kln_onnx_entry { /* StringStringEntryProto */
     const char *key;
     const char *value;
+    uint32_t present;
 } kln_onnx_entry;
 
 /* A dimension: a number, a name, or neither. */
@@ -38,6 +42,8 @@ typedef struct kln_onnx_dim {
     int64_t value;          /* KILN_DYNAMIC when it is not a number */
     const char *parameter;  /* "batch", or NULL */
     const char *denotation; /* or NULL */
+    uint32_t present;
+    kln_onnx_unknown unknown;
 } kln_onnx_dim;
 
 typedef enum kln_onnx_kind {
@@ -58,8 +64,12 @@ typedef struct kln_onnx_type { /* TypeProto */
     size_t rank;        /* not limited to KILN_MAX_RANK: validation says so, reading does not */
     kln_onnx_dim *dims;
     struct kln_onnx_type *element; /* SEQUENCE, OPTIONAL; the value's for MAP */
-    const char *denotation;
+    const char *denotation;        /* or NULL */
+    kiln_span opaque;              /* OPAQUE: its message as it stood */
+    uint32_t present;              /* of the inner message (TypeProto.Tensor and its like) */
     kln_onnx_unknown unknown;
+    kln_onnx_unknown inner_unknown; /* of the inner message */
+    kln_onnx_unknown shape_unknown; /* of TensorShapeProto */
 } kln_onnx_type;
 
 typedef struct kln_onnx_value { /* ValueInfoProto */
@@ -68,8 +78,19 @@ typedef struct kln_onnx_value { /* ValueInfoProto */
     const char *doc;
     kln_onnx_entry *metadata;
     size_t metadata_count;
+    uint32_t present;
     kln_onnx_unknown unknown;
 } kln_onnx_value;
+
+/* The field of TensorProto that the elements lie in. All show through `data` alike. */
+typedef enum kln_onnx_storage {
+    KLN_ONNX_STORAGE_RAW = 0, /* raw_data */
+    KLN_ONNX_STORAGE_FLOAT,   /* float_data */
+    KLN_ONNX_STORAGE_INT32,   /* int32_data */
+    KLN_ONNX_STORAGE_INT64,   /* int64_data */
+    KLN_ONNX_STORAGE_DOUBLE,  /* double_data */
+    KLN_ONNX_STORAGE_UINT64   /* uint64_data */
+} kln_onnx_storage;
 
 typedef struct kln_onnx_tensor { /* TensorProto */
     const char *name;
@@ -78,15 +99,21 @@ typedef struct kln_onnx_tensor { /* TensorProto */
     size_t rank;
     int64_t *dims;
     kiln_span data; /* little-endian elements, dense; for strings NULL. May be unaligned when it
-                       lies in a file */
+                       lies in a file. Its size fits dtype and dims, but for a wire_dtype that
+                       kiln_dtype has no match for */
+    kln_onnx_storage storage;
     const kiln_span *strings; /* for KILN_DTYPE_STRING: one span an element */
-    bool is_external;         /* the data lies in `location`; `data` shows it once it is mapped */
-    const char *location;     /* relative to the model's folder */
+    size_t string_count;
+    bool is_external;     /* the data lies in `location`; `data` shows it, or is NULL unmapped */
+    const char *location; /* relative to the model's folder */
     uint64_t external_offset;
-    uint64_t external_length; /* 0: to be computed from dtype and dims */
+    uint64_t external_length;        /* 0: to be computed from dtype and dims */
+    kln_onnx_entry *external_others; /* entries beside the three above: "checksum" and the like */
+    size_t external_other_count;
     const char *doc;
     kln_onnx_entry *metadata;
     size_t metadata_count;
+    uint32_t present;
     kln_onnx_unknown unknown;
 } kln_onnx_tensor;
 
@@ -127,9 +154,10 @@ typedef struct kln_onnx_attribute { /* AttributeProto */
     kiln_span *strings;
     kln_onnx_tensor *tensors;
     struct kln_onnx_graph **graphs;
-    kiln_span
-        raw; /* sparse tensors and types: the whole field as it stood, written back as it is */
+    kln_onnx_type *types; /* TYPE (one, whatever `count` says) and TYPES */
+    /* Sparse tensors, and values of another type than `type` says, stay in `unknown`. */
     const char *doc;
+    uint32_t present;
     kln_onnx_unknown unknown;
 } kln_onnx_attribute;
 
@@ -147,6 +175,7 @@ typedef struct kln_onnx_node { /* NodeProto */
     const char *doc;
     kln_onnx_entry *metadata;
     size_t metadata_count;
+    uint32_t present;
     kln_onnx_unknown unknown;
 } kln_onnx_node;
 
@@ -162,19 +191,23 @@ typedef struct kln_onnx_graph { /* GraphProto */
     size_t output_count, output_capacity;
     kln_onnx_value *values; /* value_info: types of inner tensors */
     size_t value_count, value_capacity;
-    kiln_span *sparse_initializers; /* whole fields, written back as they are */
+    kiln_span *sparse_initializers; /* SparseTensorProto messages, written back as they are */
+    const char **sparse_initializer_names; /* one for each: the name of its `values` */
     size_t sparse_initializer_count;
-    kiln_span *quantization_annotations; /* likewise */
+    kiln_span *quantization_annotations; /* TensorAnnotation messages, likewise */
     size_t quantization_annotation_count;
     const char *doc;
     kln_onnx_entry *metadata;
     size_t metadata_count;
+    uint32_t present;
     kln_onnx_unknown unknown;
 } kln_onnx_graph;
 
 typedef struct kln_onnx_opset { /* OperatorSetIdProto */
     const char *domain;
     int64_t version;
+    uint32_t present;
+    kln_onnx_unknown unknown;
 } kln_onnx_opset;
 
 typedef struct kln_onnx_function { /* FunctionProto */
@@ -193,6 +226,9 @@ typedef struct kln_onnx_function { /* FunctionProto */
     size_t opset_count;
     kln_onnx_graph body; /* nodes and values only */
     const char *doc;
+    kln_onnx_entry *metadata;
+    size_t metadata_count;
+    uint32_t present;
     kln_onnx_unknown unknown;
 } kln_onnx_function;
 
@@ -213,7 +249,8 @@ typedef struct kln_onnx_model { /* ModelProto */
     size_t function_count;
     kln_onnx_entry *metadata;
     size_t metadata_count;
-    kln_onnx_unknown unknown;
+    uint32_t present;
+    kln_onnx_unknown unknown; /* training_info and device configurations among them */
 } kln_onnx_model;
 
 /* The version of the operator set `domain` ("" and "ai.onnx" are one) that the model imports; 0
@@ -226,6 +263,16 @@ const kln_onnx_attribute *kln_onnx_find_attribute(const kln_onnx_node *node, con
 /* Between TensorProto.DataType and kiln_dtype; UNDEFINED and 0 where there is no match. */
 kiln_dtype kln_onnx_dtype(int32_t wire_dtype);
 int32_t kln_onnx_wire_dtype(kiln_dtype dtype);
+
+/* The IR versions that are read; a model of another one is refused with UNSUPPORTED. */
+#define KLN_ONNX_IR_OLDEST 3
+#define KLN_ONNX_IR_NEWEST 14
+
+/* Limits of what is read, beyond which LIMIT says which one. */
+#define KLN_ONNX_MAX_GRAPH_DEPTH 64    /* graphs inside graphs */
+#define KLN_ONNX_MAX_TYPE_DEPTH 32     /* sequences of sequences */
+#define KLN_ONNX_MAX_ENTRIES 16777216  /* messages and strings in one model */
+#define KLN_ONNX_MAX_NUMBERS 268435456 /* numbers that were to be decoded, in one model */
 
 /* Reads a model from a file (mapped) or from bytes, which must stay as long as the model does.
  * External weights are mapped from `folder` (NULL: the model has none, or they stay unmapped); a
