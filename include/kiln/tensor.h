@@ -85,8 +85,8 @@ KILN_API kiln_dtype kiln_dtype_from_name(const char *name);
  * 0.1. */
 KILN_API unsigned kiln_dtype_bits(kiln_dtype dtype);
 
-/* The smallest alignment an address of this type may have, in bytes: the element's size, 1 for
- * types under a byte. Any thread. Since 0.1. */
+/* The smallest alignment an address of this type may have, in bytes: the element's size, for complex
+ * types that of one of the two parts, 1 for types under a byte. Any thread. Since 0.1. */
 KILN_API size_t kiln_dtype_alignment(kiln_dtype dtype);
 
 /* Rank and dimensions. A rank of 0 is a scalar: one element. A dimension of 0 is allowed and makes

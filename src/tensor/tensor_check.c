@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+
+#include "kln_tensor.h"
+
+/* Whole bytes for `elements` of `bits` each, or false where size_t cannot hold them. */
+static bool packed_bytes(uint64_t elements, unsigned bits, size_t *bytes)
+{
+    if (bits < 8) {
+        const unsigned in_byte = 8 / bits;
+        *bytes = (size_t)(elements / in_byte + (elements % in_byte != 0));
+        return true;
+    }
+    const uint64_t size = bits / 8;
+    /* No object of C is larger than PTRDIFF_MAX. */
+    if (elements > (uint64_t)PTRDIFF_MAX / size) {
+        return false;
+    }
+    *bytes = (size_t)(elements * size);
+    return true;
+}
+
+kiln_status kiln_tensor_bytes(kiln_dtype dtype, const kiln_shape *shape, size_t *bytes)
+{
+    KLN_RETURN_IF_NULL(shape);
+    KLN_RETURN_IF_NULL(bytes);
+    const unsigned bits = kiln_dtype_bits(dtype);
+    if (bits == 0) {
+        return kln_fail(KILN_ERROR_DTYPE, "elements of the type %s (%d) have no size",
+                        kiln_dtype_name(dtype), (int)dtype);
+    }
+    int64_t elements = 0;
+    KLN_RETURN_IF_ERROR(kiln_shape_elements(shape, &elements));
+    if (!packed_bytes((uint64_t)elements, bits, bytes)) {
+        char text[KLN_SHAPE_TEXT];
+        (void)kiln_shape_format(shape, text, sizeof text);
+        return kln_fail(KILN_ERROR_LIMIT,
+                        "%s elements in the shape %s take more bytes than there "
+                        "are addresses",
+                        kiln_dtype_name(dtype), text);
+    }
+    return KILN_OK;
+}
+
+static kiln_status check_memory(const char *what, const kiln_tensor *tensor, size_t needed)
+{
+    if (tensor->bytes < needed) {
+        char text[KLN_SHAPE_TEXT];
+        (void)kiln_shape_format(&tensor->desc.shape, text, sizeof text);
+        return kln_fail(KILN_ERROR_SIZE,
+                        "%s: %zu bytes were given, %s elements in the shape %s take %zu", what,
+                        tensor->bytes, kiln_dtype_name(tensor->desc.dtype), text, needed);
+    }
+    if (needed == 0) {
+        return KILN_OK;
+    }
+    if (tensor->data == NULL) {
+        return kln_fail(KILN_ERROR_NULL_ARGUMENT, "%s: the address of its %zu bytes is NULL", what,
+                        needed);
+    }
+    const size_t alignment = kiln_dtype_alignment(tensor->desc.dtype);
+    if ((uintptr_t)tensor->data % alignment != 0) {
+        return kln_fail(KILN_ERROR_ALIGNMENT,
+                        "%s: the address %p is not a multiple of %zu, as %s elements need it", what,
+                        tensor->data, alignment, kiln_dtype_name(tensor->desc.dtype));
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_tensor_check(const char *what, const kiln_tensor *tensor)
+{
+    if (tensor == NULL) {
+        return kln_fail(KILN_ERROR_NULL_ARGUMENT, "%s: the tensor is NULL", what);
+    }
+    size_t needed = 0;
+    const kiln_status status = kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &needed);
+    if (status != KILN_OK) {
+        return kln_fail_within(status, "%s", what);
+    }
+    return check_memory(what, tensor, needed);
+}
