@@ -62,9 +62,11 @@ typedef struct kln_backend {
 
     /* Required. Looks for the library (`library`: a path or folder, or NULL) and fills in
      * available, score, version, library, reason and capabilities; the strings must stay as long as
-     * the process. Says no by a score of 0 and a reason; fails only for want of memory. Score: 100
-     * where the backend is the best there is (TensorRT on a GPU it supports), 50 for ONNX Runtime,
-     * 10 for the reference executor. */
+     * the process. Says no by a score of 0 and a reason, and returns what it is to whoever named
+     * this backend: LIBRARY_*, NO_DEVICE or UNSUPPORTED (KILN_OK stands for the last).
+     * OUT_OF_MEMORY alone says that the question has no answer. Score: 100 where the backend is the
+     * best there is (TensorRT on a GPU it supports), 50 for ONNX Runtime, 10 for the reference
+     * executor. */
     kiln_status (*probe)(const char *library, kiln_backend_info *info);
 
     /* Optional: the foreign library `index`, from 0, that the backend uses; looks for it if nobody
@@ -107,10 +109,19 @@ typedef struct kln_backend {
 /* The registered backends, best first by nature, ended by NULL. */
 extern const kln_backend *const kln_backends[];
 
+/* Whether a table has every required operation; INTERNAL with the name of the one it lacks. */
+KILN_MUST_CHECK kiln_status kln_backend_check(const kln_backend *backend);
+
 /* The backend and its probe for `name` (NULL, "" and "auto": the best; see kiln_backend_choose). */
 KILN_MUST_CHECK kiln_status kln_backend_select(const char *name, const char *library,
                                                const kln_backend **backend,
                                                kiln_backend_info *info);
+
+/* The same among the backends of `list`, which NULL ends. */
+KILN_MUST_CHECK kiln_status kln_backend_select_from(const kln_backend *const *list,
+                                                    const char *name, const char *library,
+                                                    const kln_backend **backend,
+                                                    kiln_backend_info *info);
 
 extern const kln_backend kln_backend_onnxruntime;
 extern const kln_backend kln_backend_reference;

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kln_backend.h"
+
+const kln_backend *const kln_backends[] = {
+    NULL,
+};
+
+kiln_status kln_backend_check(const kln_backend *backend)
+{
+    const struct {
+        const char *operation;
+        bool present;
+    } required[] = {
+        {"name", backend->name != NULL},
+        {"description", backend->description != NULL},
+        {"probe", backend->probe != NULL},
+        {"build", backend->build != NULL},
+        {"describe", backend->describe != NULL},
+        {"engine_destroy", backend->engine_destroy != NULL},
+        {"context_create", backend->context_create != NULL},
+        {"context_destroy", backend->context_destroy != NULL},
+        {"bind", backend->bind != NULL},
+        {"run", backend->run != NULL},
+        {"output", backend->output != NULL},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(required); i++) {
+        if (!required[i].present) {
+            return kln_fail(KILN_ERROR_INTERNAL, "backend \"%s\": its table lacks `%s`",
+                            backend->name != NULL ? backend->name : "?", required[i].operation);
+        }
+    }
+    return KILN_OK;
+}
+
+/* Asks one backend. What it says no with becomes `*refusal`; the result is about the asking. */
+static kiln_status ask(const kln_backend *backend, const char *library, kiln_backend_info *info,
+                       kiln_status *refusal)
+{
+    *refusal = KILN_OK;
+    *info = (kiln_backend_info){.struct_size = sizeof *info};
+    KLN_RETURN_IF_ERROR(kln_backend_check(backend));
+    const kiln_status status = backend->probe(library, info);
+    if (status == KILN_ERROR_OUT_OF_MEMORY) {
+        return status;
+    }
+    info->struct_size = sizeof *info;
+    info->name = backend->name;
+    info->description = backend->description;
+    info->version = info->version != NULL ? info->version : "";
+    info->library = info->library != NULL ? info->library : "";
+    info->reason = info->reason != NULL ? info->reason : "";
+    if (status != KILN_OK || info->score <= 0) {
+        info->available = false;
+        info->score = 0;
+        *refusal = status != KILN_OK ? status : KILN_ERROR_UNSUPPORTED;
+    }
+    return KILN_OK;
+}
+
+static kiln_status fail_name(const kln_backend *const *list, const char *name)
+{
+    char names[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; list[i] != NULL; i++) {
+        const size_t length = strlen(list[i]->name);
+        if (used + length + 3 > sizeof names) {
+            break;
+        }
+        if (used > 0) {
+            memcpy(names + used, ", ", 2);
+            used += 2;
+        }
+        memcpy(names + used, list[i]->name, length + 1);
+        used += length;
+    }
+    return kln_fail(KILN_ERROR_NAME, "there is no backend \"%s\"; there are: %s", name, names);
+}
+
+static kiln_status select_named(const kln_backend *const *list, const char *name,
+                                const char *library, const kln_backend **backend,
+                                kiln_backend_info *info)
+{
+    for (size_t i = 0; list[i] != NULL; i++) {
+        if (strcmp(list[i]->name, name) != 0) {
+            continue;
+        }
+        kiln_status refusal = KILN_OK;
+        KLN_RETURN_IF_ERROR(ask(list[i], library, info, &refusal));
+        if (refusal != KILN_OK) {
+            return kln_fail(refusal, "backend \"%s\" cannot be used here: %s", name, info->reason);
+        }
+        *backend = list[i];
+        return KILN_OK;
+    }
+    return fail_name(list, name);
+}
+
+static kiln_status select_best(const kln_backend *const *list, const char *library,
+                               const kln_backend **backend, kiln_backend_info *info)
+{
+    const kln_backend *best = NULL;
+    kiln_backend_info best_info = {.struct_size = sizeof best_info};
+    for (size_t i = 0; list[i] != NULL; i++) {
+        kiln_backend_info found;
+        kiln_status refusal = KILN_OK;
+        KLN_RETURN_IF_ERROR(ask(list[i], library, &found, &refusal));
+        if (refusal != KILN_OK) {
+            kln_log(KILN_LOG_DEBUG, "backend", "%s is passed over: %s", found.name, found.reason);
+        } else if (found.score > best_info.score) {
+            best = list[i];
+            best_info = found;
+        }
+    }
+    if (best == NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "no backend can be used here; `kiln doctor` and "
+                        "kiln_backend_get say why of each");
+    }
+    kln_log(KILN_LOG_INFO, "backend", "%s is chosen: %s", best->name, best_info.reason);
+    *backend = best;
+    *info = best_info;
+    return KILN_OK;
+}
+
+kiln_status kln_backend_select_from(const kln_backend *const *list, const char *name,
+                                    const char *library, const kln_backend **backend,
+                                    kiln_backend_info *info)
+{
+    const char *origin = "";
+    if (name == NULL || name[0] == '\0') {
+        name = getenv("KILN_BACKEND");
+        origin = "environment variable KILN_BACKEND";
+    }
+    if (name == NULL || name[0] == '\0' || strcmp(name, "auto") == 0) {
+        return select_best(list, library, backend, info);
+    }
+    const kiln_status status = select_named(list, name, library, backend, info);
+    if (status != KILN_OK && origin[0] != '\0') {
+        return kln_fail_within(status, "%s", origin);
+    }
+    return status;
+}
+
+kiln_status kln_backend_select(const char *name, const char *library, const kln_backend **backend,
+                               kiln_backend_info *info)
+{
+    return kln_backend_select_from(kln_backends, name, library, backend, info);
+}
+
+size_t kiln_backend_count(void)
+{
+    size_t count = 0;
+    while (kln_backends[count] != NULL) {
+        count++;
+    }
+    return count;
+}
+
+kiln_status kiln_backend_get(size_t index, kiln_backend_info *info)
+{
+    KLN_RETURN_IF_NULL(info);
+    const size_t count = kiln_backend_count();
+    if (index >= count) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_backend_get: index is %zu, there are %zu backends", index, count);
+    }
+    kiln_backend_info found;
+    kiln_status refusal = KILN_OK;
+    KLN_RETURN_IF_ERROR(ask(kln_backends[index], NULL, &found, &refusal));
+    return kln_info_write(__func__, info, sizeof found, &found, sizeof found);
+}
+
+kiln_status kiln_backend_choose(const char *name, kiln_backend_info *info)
+{
+    KLN_RETURN_IF_NULL(info);
+    const kln_backend *backend = NULL;
+    kiln_backend_info found;
+    KLN_RETURN_IF_ERROR(kln_backend_select(name, NULL, &backend, &found));
+    return kln_info_write(__func__, info, sizeof found, &found, sizeof found);
+}

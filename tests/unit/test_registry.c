@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/kln_backend.h"
+#include "kiln_test.h"
+
+static kiln_status probe_good(const char *library, kiln_backend_info *info)
+{
+    info->available = true;
+    info->score = 40;
+    info->version = "7.1";
+    info->reason = library != NULL ? library : "it is there";
+    return KILN_OK;
+}
+
+static kiln_status probe_better(const char *library, kiln_backend_info *info)
+{
+    (void)library;
+    info->available = true;
+    info->score = 60;
+    info->reason = "it is better";
+    return KILN_OK;
+}
+
+static kiln_status probe_absent(const char *library, kiln_backend_info *info)
+{
+    (void)library;
+    info->reason = "libbest.so is not installed";
+    return KILN_ERROR_LIBRARY_ABSENT;
+}
+
+static kiln_status probe_unfit(const char *library, kiln_backend_info *info)
+{
+    (void)library;
+    info->reason = "the moon is in the wrong phase";
+    return KILN_OK;
+}
+
+static kiln_status probe_starved(const char *library, kiln_backend_info *info)
+{
+    (void)library;
+    (void)info;
+    return kln_fail_memory(12, "a probe");
+}
+
+static kiln_status no_build(const kln_model *model, const kiln_build_options *options,
+                            const kln_monitor *monitor, void **engine)
+{
+    (void)model;
+    (void)options;
+    (void)monitor;
+    (void)engine;
+    return KILN_OK;
+}
+
+static kiln_status no_describe(void *engine, kln_description *description)
+{
+    (void)engine;
+    (void)description;
+    return KILN_OK;
+}
+
+static void no_destroy(void *object)
+{
+    (void)object;
+}
+
+static kiln_status no_context(void *engine, const kiln_context_options *options, void **context)
+{
+    (void)engine;
+    (void)options;
+    (void)context;
+    return KILN_OK;
+}
+
+static kiln_status no_bind(void *context, size_t index, const kiln_tensor *tensor)
+{
+    (void)context;
+    (void)index;
+    (void)tensor;
+    return KILN_OK;
+}
+
+static kiln_status no_run(void *context)
+{
+    (void)context;
+    return KILN_OK;
+}
+
+static kiln_status no_output(void *context, size_t index, kiln_tensor *tensor)
+{
+    (void)context;
+    (void)index;
+    (void)tensor;
+    return KILN_OK;
+}
+
+#define BACKEND(name_, probe_)                                                               \
+    {                                                                                        \
+        .name = (name_), .description = "a stand-in", .probe = (probe_), .build = no_build,  \
+        .describe = no_describe, .engine_destroy = no_destroy, .context_create = no_context, \
+        .context_destroy = no_destroy, .bind = no_bind, .run = no_run, .output = no_output,  \
+    }
+
+static const kln_backend good = BACKEND("good", probe_good);
+static const kln_backend better = BACKEND("better", probe_better);
+static const kln_backend absent = BACKEND("absent", probe_absent);
+static const kln_backend unfit = BACKEND("unfit", probe_unfit);
+static const kln_backend starved = BACKEND("starved", probe_starved);
+static const kln_backend *const list[] = {&absent, &good, &better, &unfit, NULL};
+
+static const kln_backend *chosen;
+static kiln_backend_info info;
+
+static kiln_status choose(const char *name)
+{
+    chosen = NULL;
+    return kln_backend_select_from(list, name, NULL, &chosen, &info);
+}
+
+static void every_registered_table_is_complete(void **state)
+{
+    (void)state;
+    size_t count = 0;
+    for (; kln_backends[count] != NULL; count++) {
+        assert_ok(kln_backend_check(kln_backends[count]));
+        for (size_t other = 0; other < count; other++) {
+            assert_string_not_equal(kln_backends[count]->name, kln_backends[other]->name);
+        }
+    }
+    assert_int_equal(kiln_backend_count(), count);
+}
+
+static void a_table_that_lacks_an_operation_is_named(void **state)
+{
+    (void)state;
+    static const size_t operations[] = {
+        offsetof(kln_backend, name),           offsetof(kln_backend, description),
+        offsetof(kln_backend, probe),          offsetof(kln_backend, build),
+        offsetof(kln_backend, describe),       offsetof(kln_backend, engine_destroy),
+        offsetof(kln_backend, context_create), offsetof(kln_backend, context_destroy),
+        offsetof(kln_backend, bind),           offsetof(kln_backend, run),
+        offsetof(kln_backend, output),
+    };
+    assert_ok(kln_backend_check(&good));
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(operations); i++) {
+        kln_backend table = good;
+        memset((unsigned char *)&table + operations[i], 0, sizeof(void *));
+        assert_status(KILN_ERROR_INTERNAL, kln_backend_check(&table));
+        const kln_backend *const alone[] = {&table, NULL};
+        if (table.name != NULL) {
+            assert_status(KILN_ERROR_INTERNAL,
+                          kln_backend_select_from(alone, "good", NULL, &chosen, &info));
+        }
+    }
+    kln_backend table = good;
+    table.run = NULL;
+    assert_status(KILN_ERROR_INTERNAL, kln_backend_check(&table));
+    assert_message("backend \"good\": its table lacks `run`");
+}
+
+static void the_best_one_is_chosen_where_none_is_named(void **state)
+{
+    (void)state;
+    static const char *const none[] = {NULL, "", "auto"};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(none); i++) {
+        assert_ok(choose(none[i]));
+        assert_ptr_equal(chosen, &better);
+        assert_string_equal(info.name, "better");
+        assert_int_equal(info.score, 60);
+        assert_string_equal(info.version, "");
+    }
+}
+
+static void a_name_is_kept_or_refused(void **state)
+{
+    (void)state;
+    assert_ok(choose("good"));
+    assert_ptr_equal(chosen, &good);
+    assert_string_equal(info.description, "a stand-in");
+    assert_string_equal(info.version, "7.1");
+    assert_ok(kln_backend_select_from(list, "good", "/opt/x.so", &chosen, &info));
+    assert_string_equal(info.reason, "/opt/x.so");
+    assert_status(KILN_ERROR_LIBRARY_ABSENT, choose("absent"));
+    assert_message("backend \"absent\" cannot be used here: libbest.so is not installed");
+    assert_status(KILN_ERROR_UNSUPPORTED, choose("unfit"));
+    assert_message("the moon is in the wrong phase");
+    assert_status(KILN_ERROR_NAME, choose("Good"));
+    assert_message("there is no backend \"Good\"; there are: absent, good, better, unfit");
+}
+
+static void the_environment_stands_in_for_a_name(void **state)
+{
+    (void)state;
+    assert_int_equal(setenv("KILN_BACKEND", "good", 1), 0);
+    assert_ok(choose(NULL));
+    assert_ptr_equal(chosen, &good);
+    assert_ok(choose("auto"));
+    assert_ptr_equal(chosen, &better);
+    assert_ok(choose("better"));
+    assert_ptr_equal(chosen, &better);
+    assert_int_equal(setenv("KILN_BACKEND", "godo", 1), 0);
+    assert_status(KILN_ERROR_NAME, choose(""));
+    assert_message("environment variable KILN_BACKEND: there is no backend \"godo\"");
+    assert_int_equal(setenv("KILN_BACKEND", "auto", 1), 0);
+    assert_ok(choose(NULL));
+    assert_ptr_equal(chosen, &better);
+    assert_int_equal(unsetenv("KILN_BACKEND"), 0);
+}
+
+static void nothing_usable_is_an_error(void **state)
+{
+    (void)state;
+    static const kln_backend *const poor[] = {&absent, &unfit, NULL};
+    assert_status(KILN_ERROR_UNSUPPORTED,
+                  kln_backend_select_from(poor, NULL, NULL, &chosen, &info));
+    assert_message("no backend can be used here");
+    static const kln_backend *const hungry[] = {&good, &starved, NULL};
+    assert_status(KILN_ERROR_OUT_OF_MEMORY,
+                  kln_backend_select_from(hungry, NULL, NULL, &chosen, &info));
+}
+
+static void the_public_list_checks_its_arguments(void **state)
+{
+    (void)state;
+    kiln_backend_info found = {.struct_size = sizeof found};
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_backend_get(0, NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_backend_choose("auto", NULL));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_backend_get(kiln_backend_count(), &found));
+    assert_status(KILN_ERROR_NAME, kiln_backend_choose("none such", &found));
+    for (size_t i = 0; i < kiln_backend_count(); i++) {
+        kiln_backend_info small = {.struct_size = 8};
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_backend_get(i, &small));
+        assert_ok(kiln_backend_get(i, &found));
+        assert_string_equal(found.name, kln_backends[i]->name);
+        assert_int_equal(found.available, found.score > 0);
+        assert_non_null(found.reason);
+    }
+}
+
+int main(void)
+{
+    (void)unsetenv("KILN_BACKEND");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_registered_table_is_complete),
+        cmocka_unit_test(a_table_that_lacks_an_operation_is_named),
+        cmocka_unit_test(the_best_one_is_chosen_where_none_is_named),
+        cmocka_unit_test(a_name_is_kept_or_refused),
+        cmocka_unit_test(the_environment_stands_in_for_a_name),
+        cmocka_unit_test(nothing_usable_is_an_error),
+        cmocka_unit_test(the_public_list_checks_its_arguments),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
