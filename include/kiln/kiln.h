@@ -20,6 +20,7 @@
 #include <kiln/context.h>
 #include <kiln/engine.h>
 #include <kiln/export.h>
+#include <kiln/issues.h>
 #include <kiln/log.h>
 #include <kiln/memory.h>
 #include <kiln/status.h>

@@ -1,0 +1,219 @@
+/*
+ * kln_network.h - what is known about every tensor of a network before it runs: shape inference,
+ * the operator table and validation. The builder and the passes of this room stand on it, and so
+ * do the backends that go through a graph node by node.
+ *
+ * kln_infer never changes the model. Its results live in one arena and point into the model, which
+ * must outlive them. A problem found on the way is an issue in a list, not a failure: inference
+ * goes on with what is still known.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_NETWORK_H
+#define KLN_NETWORK_H
+
+#include <kiln/issues.h>
+
+#include "base/kln_base.h"
+#include "onnx/kln_onnx.h"
+
+/* --- dimensions that are not numbers --- */
+
+/* An exact integer expression over named dimensions, such as `2*seq+1` or `floor((h+1)/2)`. Equal
+ * expressions of one inference are one pointer. Owned by the inference. */
+typedef struct kln_expression kln_expression;
+
+typedef enum kln_dim_kind {
+    KLN_DIM_UNKNOWN = 0,
+    KLN_DIM_NUMBER,
+    KLN_DIM_EXPRESSION,
+    KLN_DIM_REAL /* only in contents: an element of a floating-point tensor */
+} kln_dim_kind;
+
+/* A dimension of a shape, or an element of a known constant. */
+typedef struct kln_dim {
+    kln_dim_kind kind;
+    union {
+        int64_t number; /* of a dimension: not negative */
+        double real;
+        const kln_expression *expression;
+    } of;
+} kln_dim;
+
+#define KLN_DIM_OF_NUMBER(value) ((kln_dim){.kind = KLN_DIM_NUMBER, .of.number = (value)})
+
+/* Writes "224", "batch", "2*seq+1" or "?" and returns the full length, as snprintf does. */
+size_t kln_dim_format(kln_dim dim, char *text, size_t size);
+/* The name when the expression is one name and nothing else, or NULL. */
+const char *kln_dim_name(kln_dim dim);
+bool kln_dim_equal(kln_dim a, kln_dim b); /* false when one is unknown */
+
+/* --- what is known of a value --- */
+
+#define KLN_NO_NODE UINT32_MAX
+
+/* Scales and zero points that a tensor carries, from the QuantizeLinear that made it or the
+ * DequantizeLinear that reads it. */
+typedef struct kln_value_quantization {
+    const char *scale;      /* the tensor's name */
+    const char *zero_point; /* or NULL: 0 */
+    int64_t axis;           /* -1: one scale for the whole tensor */
+    int64_t block_size;     /* 0: not blocked */
+} kln_value_quantization;
+
+typedef struct kln_value {
+    const char *name;
+    kln_onnx_kind kind; /* NONE: nothing is known, dtype and shape included */
+    kiln_dtype dtype;   /* UNDEFINED: not known, or a type kiln_dtype has no match for */
+    int32_t wire_dtype; /* TensorProto.DataType; 0: not known */
+    bool has_shape;     /* else the rank is open */
+    bool is_constant;   /* an initializer that is no input, or computed from constants alone */
+    size_t rank;        /* not limited to KILN_MAX_RANK */
+    const kln_dim *dims;
+    /* The elements, row by row, of a small tensor whose content is known, in part at least; NULL
+     * when it is not. Initializers fill this in when a rule first asks: read it through
+     * kln_value_contents. */
+    const kln_dim *contents;
+    size_t content_count;
+    const struct kln_value *element;    /* of a SEQUENCE or OPTIONAL, or NULL; a MAP's value */
+    const kln_onnx_tensor *initializer; /* its weights (a Constant node's too), or NULL */
+    const kln_value_quantization *quantization; /* or NULL */
+    uint32_t producer;  /* index of the node in its graph, or KLN_NO_NODE: input, initializer */
+    uint32_t consumers; /* nodes that read it, those of inner graphs included, and graph outputs */
+} kln_value;
+
+struct kln_graph_inference;
+struct kln_operator;
+
+/* What is known of a node. Values are given by index into the graph's own values, so that no name
+ * is looked up again. */
+typedef struct kln_node_inference {
+    const struct kln_operator *operator_; /* the row of the table, or NULL: not in it */
+    uint32_t *inputs;  /* KLN_NO_VALUE for one left out or not known by name; a value of an outer
+                          graph has an index of its own in this one */
+    uint32_t *outputs; /* KLN_NO_VALUE for one left out */
+    /* The graphs of If, Loop and Scan in the order of their attributes, or the body of the
+     * model-local function that the node calls. */
+    struct kln_graph_inference **graphs;
+    size_t graph_count;
+} kln_node_inference;
+
+#define KLN_NO_VALUE UINT32_MAX
+
+typedef struct kln_graph_inference {
+    const kln_onnx_graph *graph;
+    struct kln_graph_inference *parent; /* whose names are seen here too, or NULL */
+    kln_value **values;
+    size_t value_count, value_capacity;
+    kln_names names;           /* of values, to their index */
+    kln_node_inference *nodes; /* as many as graph->nodes, in that order */
+    size_t node_count, node_capacity;
+    uint32_t *order;            /* the nodes in an order that can run; NULL: as they stand */
+    uint32_t *inputs, *outputs; /* of the graph, as indices of values */
+    size_t input_count, output_count;
+} kln_graph_inference;
+
+/* --- inference --- */
+
+typedef struct kln_input_shape {
+    const char *name;
+    kiln_shape shape; /* KILN_DYNAMIC leaves a dimension as the model has it */
+} kln_input_shape;
+
+typedef struct kln_infer_options {
+    const kln_input_shape *inputs; /* shapes to assume instead of the model's */
+    size_t input_count;
+    size_t content_limit; /* elements of a tensor whose content is followed; 0: 4,096 */
+    bool ignore_declared; /* leave the model's value_info out, as where a pass made it stale */
+} kln_infer_options;
+
+typedef struct kln_inference {
+    kln_arena arena;
+    const kln_onnx_model *model;
+    kln_graph_inference *graph; /* the main one */
+    kiln_issue_list *issues;    /* what contradicts: types, shapes, names, order */
+    struct kln_infer_state *state;
+} kln_inference;
+
+/* Infers every value of the model: types, ranks, dimensions and the content of small integer
+ * tensors, through inner graphs and model-local functions. Linear in the size of the model. A model
+ * with faults is inferred as far as it goes; the faults are in `issues`. Errors: NULL_ARGUMENT;
+ * NAME when `options` gives a shape for an input that is not there, RANK, SHAPE when it contradicts
+ * the model's; LIMIT (nesting); OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_infer(const kln_onnx_model *model, const kln_infer_options *options,
+                                      kln_inference **out);
+
+/* Takes in what was appended to the model's main graph since the last call: inputs, initializers
+ * and nodes, for a builder that wants the type of each tensor as it goes. What was there before
+ * must not have changed. */
+KILN_MUST_CHECK kiln_status kln_infer_more(kln_inference *inference);
+
+void kln_inference_destroy(kln_inference *inference); /* NULL is allowed */
+
+/* The value of that name as `graph` sees it, outer graphs included, or NULL. */
+kln_value *kln_inference_find(const kln_graph_inference *graph, const char *name);
+
+/* The elements of a value whose content is known, or NULL. `count` gets their number. Decodes an
+ * initializer the first time. */
+const kln_dim *kln_value_contents(kln_inference *inference, kln_value *value, size_t *count);
+
+/* The dimensions as a kiln_shape, unknown and symbolic ones as KILN_DYNAMIC. False without a rank
+ * or past KILN_MAX_RANK. */
+bool kln_value_shape(const kln_value *value, kiln_shape *shape);
+
+/* Writes "float32[batch,3,224,224]" and returns the full length. */
+size_t kln_value_format(const kln_value *value, char *text, size_t size);
+
+/* --- the operator table (op_table.c) --- */
+
+/* One version of one operator, as the specification defines it. The texts are lists divided by
+ * blanks: `inputs` and `outputs` as name:type, with ? after an optional and * after a repeated one;
+ * `attributes` as name:kind, with ! after a required one; `types` as variable=types. docs/inference
+ * has the letters. */
+typedef struct kln_operator {
+    const char *domain; /* "" for ai.onnx */
+    const char *name;
+    int since;                  /* version of the operator set in which this form appeared */
+    int min_inputs, max_inputs; /* INT_MAX: any number */
+    int min_outputs, max_outputs;
+    const char *inputs, *outputs, *attributes, *types;
+    bool deprecated; /* from this version on it must not be used */
+} kln_operator;
+
+/* The form of an operator that holds in version `opset` of its domain, or NULL when the table has
+ * none. */
+const kln_operator *kln_operator_find(const char *domain, const char *name, int64_t opset);
+/* Whether any version has an operator of this name. */
+bool kln_operator_known(const char *domain, const char *name);
+/* The newest version of the operator set `domain` that the table knows; 0 for an unknown domain. */
+int64_t kln_operator_newest(const char *domain);
+
+/* --- validation --- */
+
+/* Whether a backend runs this operator. `dtype` is that of the first input with a known one. */
+typedef bool (*kln_supports)(const char *domain, const char *name, int64_t opset, kiln_dtype dtype);
+
+typedef struct kln_profile_range { /* of one input in one optimization profile */
+    const char *input;
+    kiln_shape min, opt, max;
+} kln_profile_range;
+
+typedef struct kln_validate_options {
+    const char *backend;   /* its name, for sentences; NULL: none in particular */
+    kln_supports supports; /* NULL: not asked */
+    const kln_profile_range *ranges;
+    size_t range_count;
+} kln_validate_options;
+
+/* All problems of the model, inference's included, errors first in the order of the graph.
+ * `options` may be NULL. Fails only for want of memory or at a limit: a model with problems is
+ * KILN_OK and a list. */
+KILN_MUST_CHECK kiln_status kln_validate(const kln_onnx_model *model,
+                                         const kln_validate_options *options,
+                                         kiln_issue_list **issues);
+
+/* KILN_OK when the list has no error, else INVALID_NETWORK with how many there are and the first
+ * one's sentence. */
+KILN_MUST_CHECK kiln_status kln_issues_status(const kiln_issue_list *issues);
+
+#endif

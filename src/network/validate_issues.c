@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "validate_issues.h"
+
+#include <string.h>
+
+const char *kiln_issue_kind_name(kiln_issue_kind kind)
+{
+    switch (kind) {
+#define ISSUE_NAME(name, value, text) \
+    case name: return text;
+        KILN_ISSUE_LIST(ISSUE_NAME)
+#undef ISSUE_NAME
+    }
+    return "?";
+}
+
+kiln_status kln_issues_create(kiln_issue_list **out)
+{
+    kiln_issue_list *list = kln_alloc_zeroed(1, sizeof *list);
+    if (list == NULL) {
+        return kln_fail_memory(sizeof *list, "a list of issues");
+    }
+    kln_arena_init(&list->arena);
+    *out = list;
+    return KILN_OK;
+}
+
+void kiln_issue_list_destroy(kiln_issue_list *list)
+{
+    if (list != NULL) {
+        kln_arena_finish(&list->arena);
+        kln_free(list->issues);
+        kln_free(list);
+    }
+}
+
+size_t kiln_issue_list_count(const kiln_issue_list *list)
+{
+    return list != NULL ? list->count : 0;
+}
+
+size_t kiln_issue_list_errors(const kiln_issue_list *list)
+{
+    return list != NULL ? list->errors : 0;
+}
+
+const kiln_issue *kiln_issue_list_get(const kiln_issue_list *list, size_t index)
+{
+    return list != NULL && index < list->count ? &list->issues[index] : NULL;
+}
+
+static kiln_status make_room(kiln_issue_list *list)
+{
+    if (list->count < list->capacity) {
+        return KILN_OK;
+    }
+    const size_t capacity = list->capacity == 0 ? 8 : list->capacity * 2;
+    kiln_issue *issues = kln_realloc(list->issues, capacity * sizeof *issues);
+    if (issues == NULL) {
+        return kln_fail_memory(capacity * sizeof *issues, "a list of issues");
+    }
+    list->issues = issues;
+    list->capacity = capacity;
+    return KILN_OK;
+}
+
+/* A copy in the list's arena, cut where somebody else's names have no end. */
+static const char *keep(kiln_issue_list *list, const char *text)
+{
+    if (text == NULL || text[0] == '\0') {
+        return "";
+    }
+    return kln_arena_strndup(&list->arena, text, strnlen(text, KLN_ISSUE_TEXT - 1));
+}
+
+kiln_status kln_issues_add(kiln_issue_list *list, const kiln_issue *issue)
+{
+    if (list->count >= KLN_ISSUES_MOST) {
+        list->left_out++;
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(make_room(list));
+    kiln_issue copy = *issue;
+    copy.node = keep(list, issue->node);
+    copy.tensor = keep(list, issue->tensor);
+    copy.expected = keep(list, issue->expected);
+    copy.found = keep(list, issue->found);
+    copy.sentence = keep(list, issue->sentence);
+    if (copy.node == NULL || copy.tensor == NULL || copy.expected == NULL || copy.found == NULL ||
+        copy.sentence == NULL) {
+        return kln_fail_memory(KLN_ISSUE_TEXT, "an issue");
+    }
+    list->issues[list->count++] = copy;
+    if (copy.severity == KILN_SEVERITY_ERROR) {
+        list->errors++;
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_issues_sort(kiln_issue_list *list)
+{
+    if (list->errors == 0 || list->errors == list->count) {
+        return KILN_OK;
+    }
+    kiln_issue *sorted = kln_alloc(list->count * sizeof *sorted);
+    if (sorted == NULL) {
+        return kln_fail_memory(list->count * sizeof *sorted, "a list of issues");
+    }
+    size_t error = 0;
+    size_t warning = list->errors;
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->issues[i].severity == KILN_SEVERITY_ERROR) {
+            sorted[error++] = list->issues[i];
+        } else {
+            sorted[warning++] = list->issues[i];
+        }
+    }
+    kln_free(list->issues);
+    list->issues = sorted;
+    list->capacity = list->count;
+    return KILN_OK;
+}
+
+kiln_status kln_issues_status(const kiln_issue_list *list)
+{
+    for (size_t i = 0; list->errors > 0 && i < list->count; i++) {
+        if (list->issues[i].severity == KILN_SEVERITY_ERROR) {
+            return kln_fail(KILN_ERROR_INVALID_NETWORK, "the network has %zu %s; the first: %s",
+                            list->errors, list->errors == 1 ? "error" : "errors",
+                            list->issues[i].sentence);
+        }
+    }
+    return KILN_OK;
+}
