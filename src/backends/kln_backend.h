@@ -73,7 +73,8 @@ typedef struct kln_backend {
      * did so yet. False past the end. NULL: it uses none. */
     bool (*library)(size_t index, kln_library_use *use);
 
-    /* Required. Makes an engine from ONNX. `monitor` may be NULL. */
+    /* Makes an engine from ONNX. `monitor` may be NULL. NULL: its engines are made in another way
+     * (the mock's). */
     kiln_status (*build)(const kln_model *model, const kiln_build_options *options,
                          const kln_monitor *monitor, void **engine);
 
@@ -102,7 +103,8 @@ typedef struct kln_backend {
     /* Required. One run with what is bound; returns when the outputs are there. */
     kiln_status (*run)(void *context);
 
-    /* Required. Where output `index` lies after a run; valid until the next run or bind. */
+    /* Required. Where output `index` lies after a run, in the numbering of `bind`: the first output
+     * is number input_count. Valid until the next run or bind. */
     kiln_status (*output)(void *context, size_t index, kiln_tensor *tensor);
 } kln_backend;
 

@@ -136,11 +136,15 @@ static void a_table_that_lacks_an_operation_is_named(void **state)
 {
     (void)state;
     static const size_t operations[] = {
-        offsetof(kln_backend, name),           offsetof(kln_backend, description),
-        offsetof(kln_backend, probe),          offsetof(kln_backend, build),
-        offsetof(kln_backend, describe),       offsetof(kln_backend, engine_destroy),
-        offsetof(kln_backend, context_create), offsetof(kln_backend, context_destroy),
-        offsetof(kln_backend, bind),           offsetof(kln_backend, run),
+        offsetof(kln_backend, name),
+        offsetof(kln_backend, description),
+        offsetof(kln_backend, probe),
+        offsetof(kln_backend, describe),
+        offsetof(kln_backend, engine_destroy),
+        offsetof(kln_backend, context_create),
+        offsetof(kln_backend, context_destroy),
+        offsetof(kln_backend, bind),
+        offsetof(kln_backend, run),
         offsetof(kln_backend, output),
     };
     assert_ok(kln_backend_check(&good));

@@ -1,0 +1,16 @@
+/*
+ * kln_mock.h - the backend that a test plays itself.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_MOCK_H
+#define KLN_MOCK_H
+
+#include "backends/kln_backend.h"
+
+typedef struct kln_mock kln_mock;
+
+/* An engine of kln_backend_mock; the options were read and checked but for their bindings. */
+KILN_MUST_CHECK kiln_status kln_mock_create(const kiln_mock_options *options, kln_mock **mock);
+
+#endif

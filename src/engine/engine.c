@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "kln_engine.h"
+
+/* --- references --- */
+
+kiln_engine *kiln_engine_retain(kiln_engine *engine)
+{
+    if (engine != NULL) {
+        atomic_fetch_add_explicit(&engine->references, 1, memory_order_relaxed);
+    }
+    return engine;
+}
+
+static void destroy(kiln_engine *engine)
+{
+    if (engine->state != NULL) {
+        engine->backend->engine_destroy(engine->state);
+    }
+    kln_names_finish(&engine->inputs);
+    kln_names_finish(&engine->outputs);
+    kln_arena_finish(&engine->arena);
+    kln_free(engine);
+}
+
+void kiln_engine_release(kiln_engine *engine)
+{
+    if (engine != NULL &&
+        atomic_fetch_sub_explicit(&engine->references, 1, memory_order_acq_rel) == 1) {
+        destroy(engine);
+    }
+}
+
+/* --- making one from a backend's state --- */
+
+static kiln_status index_bindings(kiln_engine *engine)
+{
+    const kln_description *description = &engine->description;
+    const size_t count = description->input_count + description->output_count;
+    for (size_t i = 0; i < count; i++) {
+        kln_names *names = i < description->input_count ? &engine->inputs : &engine->outputs;
+        KLN_RETURN_IF_ERROR(kln_names_set(names, description->bindings[i].name, (uint32_t)i));
+    }
+    return KILN_OK;
+}
+
+static kiln_status copy_text(kln_arena *arena, const char *text, const char **copy)
+{
+    *copy = NULL;
+    if (text == NULL) {
+        return KILN_OK;
+    }
+    *copy = kln_arena_strdup(arena, text);
+    return *copy != NULL ? KILN_OK : kln_fail_memory(strlen(text), "a path");
+}
+
+static kiln_status describe(kiln_engine *engine, const kiln_build_options *options,
+                            const char *source)
+{
+    KLN_RETURN_IF_ERROR(copy_text(&engine->arena, source != NULL ? source : "", &engine->source));
+    engine->built = *options;
+    KLN_RETURN_IF_ERROR(copy_text(&engine->arena, options->backend, &engine->built.backend));
+    KLN_RETURN_IF_ERROR(copy_text(&engine->arena, options->library, &engine->built.library));
+    engine->description.arena = &engine->arena;
+    KLN_RETURN_IF_ERROR(engine->backend->describe(engine->state, &engine->description));
+    return index_bindings(engine);
+}
+
+kiln_status kln_engine_adopt(const kln_backend *backend, const kiln_backend_info *info, void *state,
+                             const kiln_build_options *options, const char *source,
+                             kiln_engine **engine)
+{
+    *engine = NULL;
+    kiln_engine *made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        backend->engine_destroy(state);
+        return kln_fail_memory(sizeof *made, "an engine");
+    }
+    atomic_init(&made->references, 1);
+    made->backend = backend;
+    made->state = state;
+    made->info = *info;
+    kln_arena_init(&made->arena);
+    const kiln_status status = describe(made, options, source);
+    if (status != KILN_OK) {
+        destroy(made);
+        return status;
+    }
+    *engine = made;
+    return KILN_OK;
+}
+
+/* --- bindings and metadata --- */
+
+size_t kiln_engine_input_count(const kiln_engine *engine)
+{
+    return engine != NULL ? engine->description.input_count : 0;
+}
+
+size_t kiln_engine_output_count(const kiln_engine *engine)
+{
+    return engine != NULL ? engine->description.output_count : 0;
+}
+
+static kiln_status fail_index(const char *function, const char *what, size_t index, size_t count)
+{
+    return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "%s: %s %zu was asked for, there %s %zu", function,
+                    what, index, count == 1 ? "is" : "are", count);
+}
+
+kiln_status kiln_engine_input(const kiln_engine *engine, size_t index, kiln_binding *binding)
+{
+    KLN_RETURN_IF_NULL(engine);
+    const kln_description *description = &engine->description;
+    if (index >= description->input_count) {
+        return fail_index(__func__, "input", index, description->input_count);
+    }
+    return kln_info_write(__func__, binding, sizeof *binding, &description->bindings[index],
+                          sizeof *binding);
+}
+
+kiln_status kiln_engine_output(const kiln_engine *engine, size_t index, kiln_binding *binding)
+{
+    KLN_RETURN_IF_NULL(engine);
+    const kln_description *description = &engine->description;
+    if (index >= description->output_count) {
+        return fail_index(__func__, "output", index, description->output_count);
+    }
+    return kln_info_write(__func__, binding, sizeof *binding,
+                          &description->bindings[description->input_count + index],
+                          sizeof *binding);
+}
+
+size_t kiln_engine_metadata_count(const kiln_engine *engine)
+{
+    return engine != NULL ? engine->description.metadata_count : 0;
+}
+
+kiln_status kiln_engine_metadata(const kiln_engine *engine, size_t index, kiln_metadata *metadata)
+{
+    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL(metadata);
+    if (index >= engine->description.metadata_count) {
+        return fail_index(__func__, "line", index, engine->description.metadata_count);
+    }
+    *metadata = engine->description.metadata[index];
+    return KILN_OK;
+}
+
+kiln_status kiln_engine_backend(const kiln_engine *engine, kiln_backend_info *info)
+{
+    KLN_RETURN_IF_NULL(engine);
+    return kln_info_write(__func__, info, sizeof *info, &engine->info, sizeof *info);
+}

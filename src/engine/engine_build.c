@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "kln_engine.h"
+
+kiln_status kln_build_options_read(const kiln_build_options *options, kiln_build_options *copy)
+{
+    *copy = KILN_BUILD_OPTIONS_INIT;
+    KLN_RETURN_IF_ERROR(
+        kln_options_read("kiln_build_options", options, sizeof *copy, copy, sizeof *copy));
+    if (copy->device < 0 || copy->threads < 0 || copy->parallel_nodes < 0) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_build_options: device is %d, threads %d, parallel_nodes %d; none may "
+                        "be negative",
+                        copy->device, copy->threads, copy->parallel_nodes);
+    }
+    const int optimization = (int)copy->optimization;
+    if (optimization < KILN_OPTIMIZATION_DEFAULT || optimization > KILN_OPTIMIZATION_ALL) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_build_options: optimization is %d, one of kiln_optimization (%d to "
+                        "%d) is needed",
+                        optimization, KILN_OPTIMIZATION_DEFAULT, KILN_OPTIMIZATION_ALL);
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_engine_make(const kln_model *model, const kiln_build_options *options, bool load,
+                            const kln_monitor *monitor, kiln_engine **engine)
+{
+    const kln_backend *backend = NULL;
+    kiln_backend_info info = {.struct_size = sizeof info};
+    KLN_RETURN_IF_ERROR(kln_backend_select(options->backend, options->library, &backend, &info));
+    const char *source = model->path != NULL ? model->path : "a model in memory";
+    kln_log(KILN_LOG_INFO, "engine", "%s: %s with %s %s", source, load ? "loading" : "building",
+            info.name, info.version);
+    const uint64_t begin = kln_now();
+    void *state = NULL;
+    if (load && backend->load != NULL) {
+        KLN_RETURN_IF_ERROR(backend->load(model, options, &state));
+    } else if (backend->build != NULL) {
+        KLN_RETURN_IF_ERROR(backend->build(model, options, monitor, &state));
+    } else {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "the %s backend builds no engine from a file; it is made by "
+                        "kiln_engine_create_%s",
+                        backend->name, backend->name);
+    }
+    KLN_RETURN_IF_ERROR(kln_engine_adopt(backend, &info, state, options, model->path, engine));
+    kln_log(KILN_LOG_INFO, "engine", "%s: ready after %.1f ms", source,
+            (double)(kln_now() - begin) / 1e6);
+    return KILN_OK;
+}
+
+kiln_status kiln_engine_build_file(const char *path, const kiln_build_options *options,
+                                   kiln_engine **engine)
+{
+    KLN_RETURN_IF_NULL(engine);
+    *engine = NULL;
+    KLN_RETURN_IF_NULL(path);
+    kiln_build_options read;
+    KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
+    kln_mapping mapping;
+    KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
+    const kln_model model = {.path = path, .bytes = mapping.bytes, .graph = NULL};
+    const kiln_status status = kln_engine_make(&model, &read, false, NULL, engine);
+    kln_mapping_close(&mapping);
+    return status;
+}
+
+kiln_status kiln_engine_build_bytes(kiln_span model, const kiln_build_options *options,
+                                    kiln_engine **engine)
+{
+    KLN_RETURN_IF_NULL(engine);
+    *engine = NULL;
+    kiln_build_options read;
+    KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
+    if (model.size == 0) {
+        return kln_fail(KILN_ERROR_EMPTY, "kiln_engine_build_bytes: the model has 0 bytes");
+    }
+    if (model.data == NULL) {
+        return kln_fail_null(__func__, "model.data");
+    }
+    const kln_model source = {.path = NULL, .bytes = model, .graph = NULL};
+    return kln_engine_make(&source, &read, false, NULL, engine);
+}
+
+static kiln_status write_whole(const char *path, kiln_span bytes)
+{
+    kln_output output;
+    KLN_RETURN_IF_ERROR(kln_output_open(path, &output));
+    kiln_status status = kln_output_write(&output, bytes.data, bytes.size);
+    if (status == KILN_OK) {
+        status = kln_output_commit(&output);
+    }
+    kln_output_discard(&output);
+    return status;
+}
+
+kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)
+{
+    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL(path);
+    if (engine->backend->serialize == NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_engine_save: an engine of the %s backend has nothing to save",
+                        engine->backend->name);
+    }
+    kiln_span bytes = {NULL, 0};
+    KLN_RETURN_IF_ERROR(engine->backend->serialize(engine->state, &bytes));
+    KLN_RETURN_IF_ERROR(write_whole(path, bytes));
+    return kln_manifest_write(path, engine, bytes);
+}
+
+/* The version must be the same for a format of the backend's own, which no other version reads. */
+static kiln_status check_backend(const kln_manifest *manifest, const char *path,
+                                 const kiln_build_options *options)
+{
+    kiln_backend_info info = {.struct_size = sizeof info};
+    const kln_backend *backend = NULL;
+    const kiln_status status =
+        kln_backend_select(options->backend, options->library, &backend, &info);
+    if (status == KILN_ERROR_NAME) {
+        return kln_fail(KILN_ERROR_MISMATCH,
+                        "\"%s\": it was built with the backend \"%s\", which this libkiln does not "
+                        "have",
+                        path, manifest->backend);
+    }
+    KLN_RETURN_IF_ERROR(status);
+    if (strcmp(info.name, manifest->backend) == 0 &&
+        (info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) != 0 &&
+        strcmp(info.version, manifest->backend_version) != 0) {
+        return kln_fail(KILN_ERROR_MISMATCH,
+                        "\"%s\": it was built with %s %s, found is %s; build it again from the "
+                        "model or install that version",
+                        path, manifest->backend, manifest->backend_version, info.version);
+    }
+    return KILN_OK;
+}
+
+static kiln_status load_with_manifest(const char *path, kiln_build_options *options,
+                                      kiln_span bytes, kiln_engine **engine)
+{
+    kln_manifest manifest;
+    KLN_RETURN_IF_ERROR(kln_manifest_read(path, &manifest));
+    if (manifest.backend[0] != '\0') {
+        KLN_RETURN_IF_ERROR(kln_manifest_check_file(&manifest, path, bytes));
+        if (options->backend == NULL || options->backend[0] == '\0') {
+            options->backend = manifest.backend;
+        }
+        KLN_RETURN_IF_ERROR(check_backend(&manifest, path, options));
+    }
+    const kln_model model = {.path = path, .bytes = bytes, .graph = NULL};
+    return kln_engine_make(&model, options, true, NULL, engine);
+}
+
+kiln_status kiln_engine_load(const char *path, const kiln_build_options *options,
+                             kiln_engine **engine)
+{
+    KLN_RETURN_IF_NULL(engine);
+    *engine = NULL;
+    KLN_RETURN_IF_NULL(path);
+    kiln_build_options read;
+    KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
+    kln_mapping mapping;
+    KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
+    const kiln_status status = load_with_manifest(path, &read, mapping.bytes, engine);
+    kln_mapping_close(&mapping);
+    return status;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "backends/mock/kln_mock.h"
+#include "kln_engine.h"
+
+kiln_status kiln_engine_create_mock(const kiln_mock_options *options, kiln_engine **engine)
+{
+    KLN_RETURN_IF_NULL(engine);
+    *engine = NULL;
+    KLN_RETURN_IF_NULL(options);
+    kiln_mock_options read = KILN_MOCK_OPTIONS_INIT;
+    KLN_RETURN_IF_ERROR(
+        kln_options_read("kiln_mock_options", options, sizeof read, &read, sizeof read));
+    if (read.handler == NULL) {
+        return kln_fail_null(__func__, "handler");
+    }
+    if ((read.inputs == NULL && read.input_count != 0) ||
+        (read.outputs == NULL && read.output_count != 0)) {
+        return kln_fail_null(__func__, read.inputs == NULL ? "inputs" : "outputs");
+    }
+    const kiln_build_options built = KILN_BUILD_OPTIONS_INIT;
+    /* Not chosen from the registry: an engine of the mock is asked for by this call alone. */
+    const kln_backend *backend = &kln_backend_mock;
+    kiln_backend_info info = {
+        .struct_size = sizeof info, .name = backend->name, .description = backend->description};
+    KLN_RETURN_IF_ERROR(backend->probe(NULL, &info));
+    kln_mock *mock = NULL;
+    KLN_RETURN_IF_ERROR(kln_mock_create(&read, &mock));
+    return kln_engine_adopt(backend, &info, mock, &built, NULL, engine);
+}

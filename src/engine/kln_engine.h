@@ -1,0 +1,70 @@
+/*
+ * kln_engine.h - what an engine and a context are made of, for the rooms above and for this one.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_ENGINE_H
+#define KLN_ENGINE_H
+
+#include <stdatomic.h>
+
+#include <kiln/context.h>
+#include <kiln/engine.h>
+
+#include "backends/kln_backend.h"
+#include "base/kln_base.h"
+
+struct kiln_engine {
+    atomic_size_t references;
+    const kln_backend *backend;
+    void *state;              /* the backend's */
+    kiln_backend_info info;   /* as it was probed; its strings are the process's */
+    kiln_build_options built; /* what it was built with; its strings are in the arena */
+    const char *source;       /* the file it came from, or "" */
+    kln_arena arena;
+    kln_description description;
+    kln_names inputs;  /* name -> index of the binding */
+    kln_names outputs; /* likewise; a tensor may be both, and is one binding each */
+};
+
+/* The build options of a caller, read whatever version of the header they were compiled with, and
+ * checked. */
+KILN_MUST_CHECK kiln_status kln_build_options_read(const kiln_build_options *options,
+                                                   kiln_build_options *copy);
+
+/* Takes over `state`, an engine of `backend`, describes and indexes it. On an error `state` is
+ * destroyed. */
+KILN_MUST_CHECK kiln_status kln_engine_adopt(const kln_backend *backend,
+                                             const kiln_backend_info *info, void *state,
+                                             const kiln_build_options *options, const char *source,
+                                             kiln_engine **engine);
+
+/* Builds or loads with the backend that the options name. */
+KILN_MUST_CHECK kiln_status kln_engine_make(const kln_model *model,
+                                            const kiln_build_options *options, bool load,
+                                            const kln_monitor *monitor, kiln_engine **engine);
+
+/* --- the manifest: how a saved engine was made (manifest.c) --- */
+
+typedef struct kln_manifest {
+    char backend[32]; /* "" when there is no manifest */
+    char backend_version[64];
+    uint64_t size; /* of the file it stands beside, in bytes */
+    uint64_t hash; /* kln_hash of the file */
+} kln_manifest;
+
+/* Writes `path`.json for an engine whose file has these bytes. */
+KILN_MUST_CHECK kiln_status kln_manifest_write(const char *path, const kiln_engine *engine,
+                                               kiln_span bytes);
+
+/* Reads `path`.json; a zeroed manifest where there is none. MALFORMED. */
+KILN_MUST_CHECK kiln_status kln_manifest_read(const char *path, kln_manifest *manifest);
+
+/* Parses a manifest's text. MALFORMED, LIMIT. */
+KILN_MUST_CHECK kiln_status kln_manifest_parse(kiln_span text, kln_manifest *manifest);
+
+/* Whether the file is the one that the manifest speaks of. MISMATCH with expected and found. */
+KILN_MUST_CHECK kiln_status kln_manifest_check_file(const kln_manifest *manifest, const char *path,
+                                                    kiln_span bytes);
+
+#endif

@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "kiln_test.h"
+
+/* The mock of these tests doubles x ("n" floats) into y and sets total (fixed: 1 float) to its sum.
+ */
+static kiln_status doubling(void *user, kiln_mock_run *run, char message[1024])
+{
+    if (user != NULL && *(int *)user != 0) {
+        (void)snprintf(message, 1024, "told to fail");
+        return KILN_ERROR_BACKEND;
+    }
+    const float *x = run->inputs[0].data;
+    float *y = run->outputs[0].data;
+    float sum = 0;
+    for (int64_t i = 0; i < run->inputs[0].desc.shape.dims[0]; i++) {
+        y[i] = 2 * x[i];
+        sum += x[i];
+    }
+    *(float *)run->outputs[1].data = sum;
+    return KILN_OK;
+}
+
+static kiln_engine *make_engine(void *user, uint64_t fail_every, uint64_t latency)
+{
+    const kiln_binding input = {.struct_size = sizeof input,
+                                .name = "x",
+                                .dtype = KILN_DTYPE_FLOAT32,
+                                .shape = KILN_SHAPE(KILN_DYNAMIC),
+                                .dim_names = {"n"}};
+    const kiln_binding outputs[] = {{.struct_size = sizeof input,
+                                     .name = "y",
+                                     .dtype = KILN_DTYPE_FLOAT32,
+                                     .shape = KILN_SHAPE(KILN_DYNAMIC),
+                                     .dim_names = {"n"}},
+                                    {.struct_size = sizeof input,
+                                     .name = "total",
+                                     .dtype = KILN_DTYPE_FLOAT32,
+                                     .shape = KILN_SHAPE(1)}};
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    options.inputs = &input;
+    options.input_count = 1;
+    options.outputs = outputs;
+    options.output_count = 2;
+    options.handler = doubling;
+    options.user = user;
+    options.fail_every = fail_every;
+    options.latency_nanoseconds = latency;
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_create_mock(&options, &engine));
+    return engine;
+}
+
+static kiln_context *make_context(void)
+{
+    kiln_engine *engine = make_engine(NULL, 0, 0);
+    kiln_context *context = NULL;
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_engine_release(engine);
+    return context;
+}
+
+static kiln_tensor floats(float *data, int64_t count)
+{
+    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
+                            (size_t)count * sizeof(float));
+}
+
+static void an_engine_describes_its_bindings(void **state)
+{
+    (void)state;
+    kiln_engine *engine = make_engine(NULL, 0, 0);
+    assert_int_equal(kiln_engine_input_count(engine), 1);
+    assert_int_equal(kiln_engine_output_count(engine), 2);
+    kiln_binding binding = {.struct_size = sizeof binding};
+    assert_ok(kiln_engine_input(engine, 0, &binding));
+    assert_string_equal(binding.name, "x");
+    assert_true(binding.is_input);
+    assert_string_equal(binding.dim_names[0], "n");
+    assert_ok(kiln_engine_output(engine, 1, &binding));
+    assert_string_equal(binding.name, "total");
+    assert_false(binding.is_input);
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_output(engine, 2, &binding));
+    assert_message("output 2 was asked for, there are 2");
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_input(engine, 1, &binding));
+    binding.struct_size = 8;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_input(engine, 0, &binding));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_input(engine, 0, NULL));
+    kiln_backend_info info = {.struct_size = sizeof info};
+    assert_ok(kiln_engine_backend(engine, &info));
+    assert_string_equal(info.name, "mock");
+    kiln_metadata line;
+    assert_int_equal(kiln_engine_metadata_count(engine), 0);
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_metadata(engine, 0, &line));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_save(engine, kiln_test_path("mock.plan")));
+    assert_message("mock");
+    assert_ptr_equal(kiln_engine_retain(engine), engine);
+    kiln_engine_release(engine);
+    kiln_engine_release(engine);
+    kiln_engine_release(NULL);
+    assert_null(kiln_engine_retain(NULL));
+    assert_int_equal(kiln_engine_input_count(NULL), 0);
+    assert_int_equal(kiln_engine_output_count(NULL), 0);
+    assert_int_equal(kiln_engine_metadata_count(NULL), 0);
+}
+
+static void bound_memory_is_used_as_it_is(void **state)
+{
+    (void)state;
+    kiln_context *context = make_context();
+    float x[] = {1, 2, 3};
+    float y[3] = {0};
+    const kiln_tensor input = floats(x, 3);
+    const kiln_tensor output = floats(y, 3);
+    assert_ok(kiln_context_bind(context, "x", &input));
+    assert_ok(kiln_context_bind(context, "y", &output));
+    kiln_tensor shown;
+    assert_status(KILN_ERROR_STATE, kiln_context_tensor(context, "y", &shown));
+    assert_message("there is no result yet");
+    assert_ok(kiln_context_run(context));
+    assert_true(y[0] == 2 && y[1] == 4 && y[2] == 6);
+    assert_ok(kiln_context_tensor(context, "y", &shown));
+    assert_ptr_equal(shown.data, y);
+    assert_ok(kiln_context_tensor(context, "total", &shown));
+    assert_true(*(float *)shown.data == 6);
+    x[0] = 10;
+    assert_ok(kiln_context_run(context));
+    assert_true(y[0] == 20);
+    kiln_context_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_context_get_counters(context, &counters));
+    assert_int_equal(counters.runs, 2);
+    assert_int_equal(counters.binds, 3);
+    kiln_context_destroy(context);
+}
+
+static void a_binding_can_be_taken_back(void **state)
+{
+    (void)state;
+    kiln_context *context = make_context();
+    float x[] = {1, 2};
+    const kiln_tensor input = floats(x, 2);
+    assert_ok(kiln_context_bind(context, "x", &input));
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_bind(context, "x", &(kiln_tensor){.data = NULL}));
+    assert_status(KILN_ERROR_NOT_BOUND, kiln_context_run(context));
+    assert_message("input \"x\" is not bound");
+    kiln_tensor shown;
+    assert_status(KILN_ERROR_NOT_BOUND, kiln_context_tensor(context, "x", &shown));
+    assert_message("kiln_context_reshape");
+    assert_ok(kiln_context_bind(context, "x", &input));
+    assert_ok(kiln_context_run(context));
+    kiln_context_destroy(context);
+}
+
+static void the_context_provides_memory(void **state)
+{
+    (void)state;
+    kiln_context *context = make_context();
+    assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(4)));
+    kiln_tensor input;
+    assert_ok(kiln_context_tensor(context, "x", &input));
+    assert_int_equal(input.bytes, 16);
+    assert_int_equal((uintptr_t)input.data % 64, 0);
+    float *x = input.data;
+    assert_true(x[0] == 0 && x[3] == 0);
+    x[1] = 5;
+    assert_ok(kiln_context_run(context));
+    kiln_tensor output;
+    assert_ok(kiln_context_tensor(context, "y", &output));
+    assert_int_equal(output.desc.shape.dims[0], 4);
+    assert_true(((float *)output.data)[1] == 10);
+    kiln_context_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_context_get_counters(context, &counters));
+    assert_int_equal(counters.bytes_owned, 16);
+    assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(2)));
+    assert_status(KILN_ERROR_STATE, kiln_context_tensor(context, "y", &output));
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "y", &output));
+    assert_int_equal(output.desc.shape.dims[0], 2);
+    kiln_context_destroy(context);
+}
+
+static void what_does_not_fit_is_refused_by_kind(void **state)
+{
+    (void)state;
+    kiln_context *context = make_context();
+    float x[8] = {0};
+    kiln_tensor tensor = floats(x, 4);
+    assert_status(KILN_ERROR_NAME, kiln_context_bind(context, "z", &tensor));
+    assert_message("there is no input or output \"z\"; there are x, y, total");
+    tensor.desc.dtype = KILN_DTYPE_INT32;
+    assert_status(KILN_ERROR_DTYPE, kiln_context_bind(context, "x", &tensor));
+    assert_message("float32 is needed, int32 was given");
+    tensor = floats(x, 4);
+    tensor.desc.shape = KILN_SHAPE(2, 2);
+    assert_status(KILN_ERROR_RANK, kiln_context_bind(context, "x", &tensor));
+    assert_message("1 dimensions (?) are needed, 2 were given (2x2)");
+    tensor.desc.shape.rank = 9;
+    assert_status(KILN_ERROR_RANK, kiln_context_bind(context, "x", &tensor));
+    tensor = floats(x, 4);
+    assert_status(KILN_ERROR_SHAPE, kiln_context_bind(context, "total", &tensor));
+    assert_message("dimension 0 must be 1, it is 4");
+    tensor.desc.shape.dims[0] = -4;
+    assert_status(KILN_ERROR_SHAPE, kiln_context_bind(context, "x", &tensor));
+    tensor = floats(x, 4);
+    tensor.bytes = 15;
+    assert_status(KILN_ERROR_SIZE, kiln_context_bind(context, "x", &tensor));
+    tensor = floats(x, 4);
+    tensor.data = (char *)x + 1;
+    assert_status(KILN_ERROR_ALIGNMENT, kiln_context_bind(context, "x", &tensor));
+    tensor = floats(NULL, 4);
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_bind(context, "x", &tensor));
+    tensor = floats(x, 4);
+    tensor.desc.location = KILN_LOCATION_DEVICE;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_bind(context, "x", &tensor));
+    assert_message("no device memory");
+    tensor = floats(x, 4);
+    tensor.desc.format = KILN_FORMAT_HWC8;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_bind(context, "x", &tensor));
+    tensor = floats(x, 4);
+    tensor.desc.strides = (kiln_strides){1, {2}};
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_bind(context, "x", &tensor));
+    assert_message("strides");
+    assert_status(KILN_ERROR_NAME, kiln_context_reshape(context, "y", &KILN_SHAPE(4)));
+    assert_status(KILN_ERROR_RANK, kiln_context_reshape(context, "x", &KILN_SHAPE(4, 4)));
+    assert_status(KILN_ERROR_SHAPE, kiln_context_reshape(context, "x", &KILN_SHAPE(KILN_DYNAMIC)));
+    assert_status(KILN_ERROR_NOT_BOUND, kiln_context_run(context));
+    kiln_context_destroy(context);
+}
+
+static void null_is_refused_everywhere(void **state)
+{
+    (void)state;
+    kiln_context *context = NULL;
+    float x[1] = {0};
+    const kiln_tensor tensor = floats(x, 1);
+    kiln_tensor shown;
+    kiln_engine *engine = NULL;
+    const kiln_shape shape = KILN_SHAPE(1);
+    kiln_context_counters counters = {.struct_size = 4};
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_create(NULL, NULL, &context));
+    assert_null(context);
+    context = make_context();
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_create(NULL, NULL, NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_bind(NULL, "x", &tensor));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_bind(context, NULL, &tensor));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_bind(context, "x", NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_reshape(NULL, "x", &shape));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_reshape(context, NULL, &shape));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_reshape(context, "x", NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_tensor(NULL, "x", &shown));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_tensor(context, NULL, &shown));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_tensor(context, "x", NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_run(NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_run_tensors(NULL, NULL, 0, NULL, 0));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_run_tensors(context, NULL, 1, NULL, 0));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_run_tensors(context, NULL, 0, NULL, 1));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_warmup(NULL, 1, 0, NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_get_counters(NULL, &counters));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_get_counters(context, NULL));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_get_counters(context, &counters));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build_file(NULL, NULL, &engine));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build_file("x", NULL, NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_engine_build_bytes((kiln_span){NULL, 4}, NULL, &engine));
+    assert_status(KILN_ERROR_EMPTY, kiln_engine_build_bytes((kiln_span){x, 0}, NULL, &engine));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_load(NULL, NULL, &engine));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_load("x", NULL, NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_save(NULL, "x"));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_create_mock(NULL, &engine));
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_engine_create_mock(&KILN_MOCK_OPTIONS_INIT, &engine));
+    assert_message("handler");
+    kiln_context_destroy(context);
+    kiln_context_destroy(NULL);
+}
+
+static void one_call_binds_runs_and_shows(void **state)
+{
+    (void)state;
+    kiln_context *context = make_context();
+    float x[] = {1, 2, 3};
+    float y[3] = {0};
+    const kiln_named_tensor input = {"x", floats(x, 3)};
+    kiln_named_tensor outputs[] = {{"total", {.data = NULL}}, {"y", floats(y, 3)}};
+    assert_ok(kiln_context_run_tensors(context, &input, 1, outputs, 2));
+    assert_true(y[2] == 6);
+    assert_true(*(float *)outputs[0].tensor.data == 6);
+    const kiln_named_tensor twice[] = {input, input};
+    assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, twice, 2, NULL, 0));
+    assert_message("named twice");
+    const kiln_named_tensor output_as_input = {"y", floats(y, 3)};
+    assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, &output_as_input, 1, NULL, 0));
+    assert_message("there is no input \"y\"; there is x");
+    const kiln_named_tensor nameless = {NULL, floats(y, 3)};
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_context_run_tensors(context, &nameless, 1, NULL, 0));
+    kiln_context_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_context_get_counters(context, &counters));
+    const uint64_t binds = counters.binds;
+    assert_ok(kiln_context_run_tensors(context, &input, 1, outputs + 1, 1));
+    assert_ok(kiln_context_get_counters(context, &counters));
+    assert_int_equal(counters.binds, binds);
+    kiln_context_destroy(context);
+}
+
+static void a_failed_run_leaves_the_context_usable(void **state)
+{
+    (void)state;
+    int fail_now = 1;
+    kiln_engine *engine = make_engine(&fail_now, 3, 0);
+    kiln_context *context = NULL;
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(2)));
+    assert_status(KILN_ERROR_BACKEND, kiln_context_run(context));
+    assert_message("told to fail");
+    kiln_tensor shown;
+    assert_status(KILN_ERROR_STATE, kiln_context_tensor(context, "y", &shown));
+    fail_now = 0;
+    assert_ok(kiln_context_run(context));
+    assert_status(KILN_ERROR_BACKEND, kiln_context_run(context));
+    assert_message("fails run 3");
+    assert_ok(kiln_context_run(context));
+    kiln_context_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_context_get_counters(context, &counters));
+    assert_int_equal(counters.runs, 2);
+    assert_int_equal(counters.failed_runs, 2);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
+static void a_warmup_is_summarised(void **state)
+{
+    (void)state;
+    kiln_engine *engine = make_engine(NULL, 0, 2000000);
+    kiln_context *context = NULL;
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_engine_release(engine);
+    kiln_warmup_summary summary = {.struct_size = sizeof summary};
+    assert_status(KILN_ERROR_NOT_BOUND, kiln_context_warmup(context, 1, 0, &summary));
+    assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(2)));
+    assert_ok(kiln_context_warmup(context, 3, 0, &summary));
+    assert_int_equal(summary.runs, 3);
+    assert_true(summary.minimum_nanoseconds >= 2000000);
+    assert_true(summary.first_nanoseconds >= summary.minimum_nanoseconds);
+    assert_true(summary.median_nanoseconds >= summary.minimum_nanoseconds);
+    assert_true(summary.total_nanoseconds >= 6000000);
+    assert_ok(kiln_context_warmup(context, 0, 1, &summary));
+    assert_int_equal(summary.runs, 1);
+    assert_ok(kiln_context_warmup(context, 0, 0, NULL));
+    summary.struct_size = 3;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_warmup(context, 1, 0, &summary));
+    kiln_context_destroy(context);
+}
+
+static void a_run_after_warmup_allocates_nothing(void **state)
+{
+    (void)state;
+    kiln_context *context = make_context();
+    assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(64)));
+    assert_ok(kiln_context_warmup(context, 3, 0, NULL));
+    kiln_allocation_counters before;
+    kiln_allocation_counters after;
+    kiln_get_allocation_counters(&before);
+    for (int i = 0; i < 1000; i++) {
+        kiln_tensor shown;
+        assert_ok(kiln_context_run(context));
+        assert_ok(kiln_context_tensor(context, "y", &shown));
+    }
+    kiln_get_allocation_counters(&after);
+    assert_int_equal(after.allocations, before.allocations);
+    kiln_context_destroy(context);
+}
+
+static atomic_int inside;
+static atomic_bool let_go;
+
+static kiln_status waiting(void *user, kiln_mock_run *run, char message[1024])
+{
+    (void)user;
+    (void)run;
+    (void)message;
+    atomic_fetch_add(&inside, 1);
+    while (!atomic_load(&let_go)) {
+    }
+    return KILN_OK;
+}
+
+static void *run_in_thread(void *context)
+{
+    return (void *)(uintptr_t)kiln_context_run(context);
+}
+
+static void a_second_thread_is_told_that_the_context_is_busy(void **state)
+{
+    (void)state;
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    options.handler = waiting;
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_create_mock(&options, &engine));
+    kiln_context *contexts[2];
+    assert_ok(kiln_context_create(engine, NULL, &contexts[0]));
+    assert_ok(kiln_context_create(engine, NULL, &contexts[1]));
+    kiln_engine_release(engine);
+    pthread_t threads[2];
+    assert_int_equal(pthread_create(&threads[0], NULL, run_in_thread, contexts[0]), 0);
+    assert_int_equal(pthread_create(&threads[1], NULL, run_in_thread, contexts[1]), 0);
+    while (atomic_load(&inside) < 2) {
+    }
+    kiln_tensor shown;
+    kiln_context_counters counters = {.struct_size = sizeof counters};
+    assert_status(KILN_ERROR_BUSY, kiln_context_run(contexts[0]));
+    assert_message("another thread");
+    assert_status(KILN_ERROR_BUSY, kiln_context_tensor(contexts[0], "x", &shown));
+    assert_status(KILN_ERROR_BUSY, kiln_context_bind(contexts[0], "x", &shown));
+    assert_status(KILN_ERROR_BUSY, kiln_context_reshape(contexts[1], "x", &KILN_SHAPE(1)));
+    assert_status(KILN_ERROR_BUSY, kiln_context_warmup(contexts[1], 1, 0, NULL));
+    assert_status(KILN_ERROR_BUSY, kiln_context_get_counters(contexts[1], &counters));
+    assert_status(KILN_ERROR_BUSY, kiln_context_run_tensors(contexts[1], NULL, 0, NULL, 0));
+    atomic_store(&let_go, true);
+    for (int i = 0; i < 2; i++) {
+        void *result = NULL;
+        assert_int_equal(pthread_join(threads[i], &result), 0);
+        assert_int_equal((uintptr_t)result, KILN_OK);
+        assert_ok(kiln_context_run(contexts[i]));
+        kiln_context_destroy(contexts[i]);
+    }
+}
+
+static kiln_status whole_life(void *user)
+{
+    (void)user;
+    const kiln_binding binding = {.struct_size = sizeof binding,
+                                  .name = "x",
+                                  .dtype = KILN_DTYPE_FLOAT32,
+                                  .shape = KILN_SHAPE(KILN_DYNAMIC),
+                                  .dim_names = {"n"}};
+    kiln_binding outputs[2] = {binding, binding};
+    outputs[0].name = "y";
+    outputs[1].name = "total";
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    options.inputs = &binding;
+    options.input_count = 1;
+    options.outputs = outputs;
+    options.output_count = 2;
+    options.handler = doubling;
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    kiln_status status = kiln_engine_create_mock(&options, &engine);
+    if (status == KILN_OK) {
+        status = kiln_context_create(engine, NULL, &context);
+    }
+    if (status == KILN_OK) {
+        status = kiln_context_reshape(context, "x", &KILN_SHAPE(3));
+    }
+    if (status == KILN_OK) {
+        status = kiln_context_warmup(context, 2, 0, NULL);
+    }
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    return status;
+}
+
+static void each_failed_allocation_is_survived(void **state)
+{
+    (void)state;
+    kiln_test_each_allocation(whole_life, NULL);
+}
+
+static void the_mock_checks_its_options(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    kiln_binding binding = {.struct_size = sizeof binding, .dtype = KILN_DTYPE_FLOAT32};
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    options.handler = doubling;
+    options.input_count = 1;
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_create_mock(&options, &engine));
+    options.inputs = &binding;
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_create_mock(&options, &engine));
+    assert_message("name");
+    binding.name = "text";
+    binding.dtype = KILN_DTYPE_STRING;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_create_mock(&options, &engine));
+    assert_message("\"text\"");
+    assert_null(engine);
+    options.struct_size = 4;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_create_mock(&options, &engine));
+}
+
+static void build_options_are_checked(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.threads = -1;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file("x", &options, &engine));
+    assert_message("threads -1");
+    options = KILN_BUILD_OPTIONS_INIT;
+    options.optimization = (kiln_optimization)17;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file("x", &options, &engine));
+    options = KILN_BUILD_OPTIONS_INIT;
+    assert_status(KILN_ERROR_NOT_FOUND,
+                  kiln_engine_build_file(kiln_test_path("absent.onnx"), &options, &engine));
+    options.backend = "no such backend";
+    assert_status(KILN_ERROR_NAME,
+                  kiln_engine_build_file(kiln_test_file("some.onnx", "abc", 3), &options, &engine));
+    options.backend = "mock";
+    assert_int_not_equal(kiln_engine_build_file(kiln_test_path("some.onnx"), &options, &engine),
+                         KILN_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_engine_describes_its_bindings),
+        cmocka_unit_test(bound_memory_is_used_as_it_is),
+        cmocka_unit_test(a_binding_can_be_taken_back),
+        cmocka_unit_test(the_context_provides_memory),
+        cmocka_unit_test(what_does_not_fit_is_refused_by_kind),
+        cmocka_unit_test(null_is_refused_everywhere),
+        cmocka_unit_test(one_call_binds_runs_and_shows),
+        cmocka_unit_test(a_failed_run_leaves_the_context_usable),
+        cmocka_unit_test(a_warmup_is_summarised),
+        cmocka_unit_test(a_run_after_warmup_allocates_nothing),
+        cmocka_unit_test(a_second_thread_is_told_that_the_context_is_busy),
+        cmocka_unit_test(each_failed_allocation_is_survived),
+        cmocka_unit_test(the_mock_checks_its_options),
+        cmocka_unit_test(build_options_are_checked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
