@@ -148,7 +148,7 @@ static kiln_status context_create(void *engine, const kiln_context_options *opti
     if (context->tensors == NULL || context->owned == NULL || context->capacity == NULL ||
         context->memory == NULL) {
         context_destroy(context);
-        return kln_fail_memory(context->count * sizeof *context->tensors, "a context of the mock");
+        return kln_fail_memory(sizeof *context->tensors, "a context of the mock");
     }
     *state = context;
     return KILN_OK;
