@@ -85,8 +85,8 @@ KILN_API kiln_dtype kiln_dtype_from_name(const char *name);
  * 0.1. */
 KILN_API unsigned kiln_dtype_bits(kiln_dtype dtype);
 
-/* The smallest alignment an address of this type may have, in bytes: the element's size, for complex
- * types that of one of the two parts, 1 for types under a byte. Any thread. Since 0.1. */
+/* The smallest alignment an address of this type may have, in bytes: the element's size, for
+ * complex types that of one of the two parts, 1 for types under a byte. Any thread. Since 0.1. */
 KILN_API size_t kiln_dtype_alignment(kiln_dtype dtype);
 
 /* Rank and dimensions. A rank of 0 is a scalar: one element. A dimension of 0 is allowed and makes
@@ -221,8 +221,9 @@ typedef struct kiln_quantization {
  * kiln_tensor_free. float16, float32, float64, all integers, bool and complex are read,
  * little-endian or big-endian; bfloat16, float8 and the 4-bit types have no .npy type of their own.
  * Errors: NOT_FOUND, NOT_A_FILE, EMPTY, IO; MALFORMED with the byte where the header stops making
- * sense; UNSUPPORTED for Fortran order, objects, strings and records, by name; RANK past
- * KILN_MAX_RANK; OUT_OF_MEMORY. On an error `tensor` is left as it was. Since 0.1. */
+ * sense, or when more or fewer bytes follow it than the shape takes; UNSUPPORTED for Fortran order,
+ * objects, strings and records, by name; RANK past KILN_MAX_RANK; LIMIT when the shape has more
+ * bytes than addresses; OUT_OF_MEMORY. On an error `tensor` is left as it was. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_load_npy(const char *path, kiln_tensor *tensor);
 
 /* Releases what kiln_tensor_load_npy gave and zeroes `tensor`. NULL and a zeroed tensor are

@@ -25,6 +25,10 @@ bool kln_strides_are_dense(const kiln_shape *shape, const kiln_strides *strides)
  * DTYPE, RANK, SHAPE, SIZE, ALIGNMENT, NULL_ARGUMENT. */
 KILN_MUST_CHECK kiln_status kln_tensor_check(const char *what, const kiln_tensor *tensor);
 
+/* kiln_tensor_load_npy from bytes in memory, which are needed during the call only. MALFORMED,
+ * UNSUPPORTED, RANK, LIMIT, OUT_OF_MEMORY; `tensor` is left as it was then. */
+KILN_MUST_CHECK kiln_status kln_npy_read(kiln_span file, kiln_tensor *tensor);
+
 /* Conversions of one element, round to nearest even, as IEEE 754 and the ONNX specification say. */
 float kln_float_from_half(uint16_t bits);
 uint16_t kln_half_from_float(float value);
