@@ -20,19 +20,29 @@ typedef struct kln_symbol {
     const char *feature; /* NULL: required; else what is switched off where it is missing */
 } kln_symbol;
 
-/* How one library is found. All static. Lists end with NULL. */
+/* Room for a version and for a reason, terminators included. */
+#define KLN_LIBRARY_VERSION 64
+#define KLN_LIBRARY_REASON 256
+
+/* How one library is found. All static. Lists end with NULL; an absent list is NULL. */
 typedef struct kln_library_spec {
     const char *name;        /* "ONNX Runtime" */
     const char *purpose;     /* "runs ONNX models on the CPU" */
     const char *environment; /* variable with a path of a file or folder: "KILN_ONNXRUNTIME" */
-    const char *const
-        *files; /* names to try in a folder, best first; "*" allowed once, newest version wins */
-    const char *const *packages; /* folders inside a Python site-packages: "onnxruntime/capi" */
-    const char *const
-        *folders; /* absolute folders, "*" allowed: "/usr/local/cuda/lib64", "/opt/TensorRT-*" */
+    /* Names to try in a folder, best first; "*" allowed, where the newest version comes first. */
+    const char *const *files;
+    const char *deps; /* folder inside the build's own dependencies, or NULL: "onnxruntime" */
+    /* Folders inside a Python site-packages, "*" allowed: "onnxruntime/capi", "nvidia/cu*" */
+    const char *const *packages;
+    /* Absolute folders, "*" allowed: "/usr/local/cuda/lib64", "/opt/TensorRT-*" */
+    const char *const *folders;
     const kln_symbol *symbols; /* ended by a NULL name */
     size_t table_size;
     const char *advice; /* what to do where it is absent: "pip install onnxruntime, or set ..." */
+    /* Optional. Looks at an opened library through its table: writes its version, and where Kiln
+     * cannot use it returns false and writes why; the search goes on then. */
+    bool (*accept)(const void *table, char version[KLN_LIBRARY_VERSION],
+                   char reason[KLN_LIBRARY_REASON]);
 } kln_library_spec;
 
 typedef struct kln_library kln_library;
@@ -47,23 +57,34 @@ typedef struct kln_library_use {
 /* Looks in this order: `explicit_path` alone if given; else the environment variable alone if set;
  * else the folder of the build's own dependencies, the site-packages of an active virtual
  * environment and of the usual Python places, the spec's folders, and at last the system's own
- * search (dlopen by name). Opens the first that works with RTLD_NOW | RTLD_LOCAL and fills `table`
- * (of spec->table_size bytes). `*library` is set in any case (but for want of memory): it keeps one
- * line for each place. LIBRARY_ABSENT, LIBRARY_BROKEN (not a library, or a library it needs is
- * missing), LIBRARY_SYMBOL. */
+ * search (dlopen by name). A path of a folder stands for its files and those in its lib and lib64.
+ * Opens the first that works with RTLD_NOW | RTLD_LOCAL and fills `table` (of spec->table_size
+ * bytes; zeroed when nothing works). `*library` is set in any case but for want of memory: it keeps
+ * one line for each place. LIBRARY_ABSENT where no file is there at all; else what the first
+ * file failed with: LIBRARY_BROKEN (not a library, or a library it needs is missing),
+ * LIBRARY_SYMBOL, LIBRARY_VERSION. Any thread. */
 KILN_MUST_CHECK kiln_status kln_library_open(const kln_library_spec *spec,
                                              const char *explicit_path, void *table,
                                              kln_library **library);
 
 /* Closes it. NULL is allowed. A library that keeps threads of its own (ONNX Runtime, CUDA) is
- * better never closed. */
+ * better never closed: kln_library_forget. */
 void kln_library_close(kln_library *library);
 
-/* The resolved path of the opened file, or "". */
+/* Releases the record and leaves the library open as long as the process lives. NULL is allowed. */
+void kln_library_forget(kln_library *library);
+
+/* The resolved path of the opened file, or "". The library's, like every string below. */
 const char *kln_library_path(const kln_library *library);
+/* What spec->accept or kln_library_set_version wrote, or "". */
+const char *kln_library_version(const kln_library *library);
 kiln_library_state kln_library_state(const kln_library *library);
 size_t kln_library_place_count(const kln_library *library);
+/* "/usr/lib/libonnxruntime.so: opened, version 1.31.1"; NULL past the end. */
 const char *kln_library_place(const kln_library *library, size_t index);
+
+/* For a room that learns the version by other means than spec->accept: OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_library_set_version(kln_library *library, const char *version);
 /* For a room that finds, after opening, that it cannot use this version: state becomes REFUSED and
  * one more line is kept. */
 KILN_MUST_CHECK kiln_status kln_library_refuse(kln_library *library, const char *reason);

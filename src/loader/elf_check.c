@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "library_record.h"
+
+static bool read_at(int descriptor, void *data, size_t size, uint64_t offset)
+{
+    return pread(descriptor, data, size, (off_t)offset) == (ssize_t)size;
+}
+
+static bool segments_are_inside(int descriptor, const ElfW(Ehdr) * header, uint64_t file_size,
+                                char reason[KLN_LIBRARY_REASON])
+{
+    for (size_t i = 0; i < header->e_phnum; i++) {
+        ElfW(Phdr) segment;
+        if (!read_at(descriptor, &segment, sizeof segment, header->e_phoff + i * sizeof segment)) {
+            (void)snprintf(reason, KLN_LIBRARY_REASON,
+                           "the file is cut short inside its program headers");
+            return false;
+        }
+        uint64_t end = 0;
+        if (segment.p_type == PT_LOAD &&
+            (__builtin_add_overflow(segment.p_offset, segment.p_filesz, &end) || end > file_size)) {
+            (void)snprintf(reason, KLN_LIBRARY_REASON,
+                           "the file is cut short: it has %llu bytes, its headers speak of %llu",
+                           (unsigned long long)file_size, (unsigned long long)end);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_whole(int descriptor, char reason[KLN_LIBRARY_REASON])
+{
+    struct stat facts;
+    ElfW(Ehdr) header;
+    if (fstat(descriptor, &facts) != 0) {
+        (void)snprintf(reason, KLN_LIBRARY_REASON, "%s", strerror(errno));
+        return false;
+    }
+    if (!S_ISREG(facts.st_mode)) {
+        (void)snprintf(reason, KLN_LIBRARY_REASON, "not a regular file");
+        return false;
+    }
+    if (!read_at(descriptor, &header, sizeof header, 0) ||
+        memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) {
+        (void)snprintf(reason, KLN_LIBRARY_REASON, "not a library: it has no ELF header");
+        return false;
+    }
+    if (header.e_phentsize != sizeof(ElfW(Phdr))) {
+        /* Another word size: the dynamic linker refuses it with a good sentence of its own. */
+        return true;
+    }
+    return segments_are_inside(descriptor, &header, (uint64_t)facts.st_size, reason);
+}
+
+bool kln_elf_is_whole(const char *path, char reason[KLN_LIBRARY_REASON])
+{
+    /* Not blocking, because opening a named pipe would wait for its other end. */
+    const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor < 0) {
+        (void)snprintf(reason, KLN_LIBRARY_REASON, "it cannot be read: %s", strerror(errno));
+        return false;
+    }
+    const bool whole = is_whole(descriptor, reason);
+    (void)close(descriptor);
+    return whole;
+}

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "library_record.h"
+
+kiln_status kln_record_place(kln_library *library, const char *place, const char *words)
+{
+    if (library->place_count == KLN_PLACE_LIMIT) {
+        return KILN_OK;
+    }
+    if (library->place_count == library->place_capacity) {
+        const size_t capacity = library->place_capacity == 0 ? 16 : library->place_capacity * 2;
+        const char **grown = kln_realloc(library->places, capacity * sizeof *grown);
+        if (grown == NULL) {
+            return kln_fail_memory(capacity * sizeof *grown, "the places of a library");
+        }
+        library->places = grown;
+        library->place_capacity = capacity;
+    }
+    const char *line = kln_arena_printf(&library->arena, "%s: %s", place, words);
+    if (line == NULL) {
+        return kln_fail_memory(strlen(place) + strlen(words), "a place of a library");
+    }
+    library->places[library->place_count++] = line;
+    kln_log(KILN_LOG_DEBUG, "loader", "%s: %s", library->spec->name, line);
+    return KILN_OK;
+}
+
+kiln_status kln_record_failure(kln_library *library, kiln_status failure, const char *place,
+                               const char *words)
+{
+    KLN_RETURN_IF_ERROR(kln_record_place(library, place, words));
+    if (library->failure == KILN_OK) {
+        library->failure = failure;
+        library->failure_line = kln_arena_printf(&library->arena, "%s: %s", place, words);
+        if (library->failure_line == NULL) {
+            return kln_fail_memory(strlen(place) + strlen(words), "a place of a library");
+        }
+    }
+    return KILN_OK;
+}
+
+/* The dynamic linker names the file it could not find: where that is another one than it was asked
+ * for, the library is there and something that it needs is not. */
+static void explain_linker(const char *asked, const char *linker, char reason[KLN_LIBRARY_REASON])
+{
+    static const char missing[] = ": cannot open shared object file: No such file or directory";
+    const size_t length = strlen(linker);
+    const size_t tail = sizeof missing - 1;
+    if (length > tail && strcmp(linker + length - tail, missing) == 0 &&
+        strncmp(linker, asked, strlen(asked)) != 0) {
+        (void)snprintf(reason, KLN_LIBRARY_REASON, "it needs %.*s, which is not there",
+                       (int)(length - tail), linker);
+        return;
+    }
+    const size_t skip = strncmp(linker, asked, strlen(asked)) == 0 ? strlen(asked) : 0;
+    const char *rest = linker + skip;
+    rest += strncmp(rest, ": ", 2) == 0 ? 2 : 0;
+    (void)snprintf(reason, KLN_LIBRARY_REASON, "it cannot be opened: %s", rest);
+}
+
+static const char *fill_table(const kln_library_spec *spec, void *handle, void *table)
+{
+    memset(table, 0, spec->table_size);
+    for (const kln_symbol *symbol = spec->symbols; symbol->name != NULL; symbol++) {
+        void *address = dlsym(handle, symbol->name);
+        if (address == NULL && symbol->feature == NULL) {
+            return symbol->name;
+        }
+        if (address == NULL) {
+            kln_log(KILN_LOG_DEBUG, "loader", "%s lacks %s: %s is off", spec->name, symbol->name,
+                    symbol->feature);
+        }
+        memcpy((unsigned char *)table + symbol->offset, &address, sizeof address);
+    }
+    return NULL;
+}
+
+/* Where the opened library lies, links resolved. */
+static const char *real_path(kln_library *library, void *handle)
+{
+    struct link_map *map = NULL;
+    char resolved[PATH_MAX];
+    if (dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0 || realpath(map->l_name, resolved) == NULL) {
+        return "";
+    }
+    return kln_arena_strdup(&library->arena, resolved);
+}
+
+static kiln_status keep(kln_library *library, const char *place, void *handle, const char *version)
+{
+    char words[KLN_LIBRARY_VERSION + 32];
+    (void)snprintf(words, sizeof words, "opened%s%s", version[0] != '\0' ? ", version " : "",
+                   version);
+    library->path = real_path(library, handle);
+    library->version = kln_arena_strdup(&library->arena, version);
+    if (library->path == NULL || library->version == NULL) {
+        return kln_fail_memory(PATH_MAX, "the path of a library");
+    }
+    KLN_RETURN_IF_ERROR(kln_record_place(library, place, words));
+    library->handle = handle;
+    library->state = KILN_LIBRARY_FOUND;
+    kln_log(KILN_LOG_INFO, "loader", "%s: %s: %s", library->spec->name, library->path, words);
+    return KILN_OK;
+}
+
+/* An opened file becomes the library, or is closed again with the reason on record. */
+static kiln_status adopt(kln_library *library, const char *place, void *handle, void *table,
+                         bool *opened)
+{
+    const kln_library_spec *spec = library->spec;
+    char version[KLN_LIBRARY_VERSION] = "";
+    char reason[KLN_LIBRARY_REASON] = "Kiln cannot use it";
+    kiln_status status = KILN_OK;
+    const char *lacking = fill_table(spec, handle, table);
+    if (lacking != NULL) {
+        (void)snprintf(reason, sizeof reason, "it lacks the function %s", lacking);
+        status = kln_record_failure(library, KILN_ERROR_LIBRARY_SYMBOL, place, reason);
+    } else if (spec->accept != NULL && !spec->accept(table, version, reason)) {
+        status = kln_record_failure(library, KILN_ERROR_LIBRARY_VERSION, place, reason);
+    } else {
+        status = keep(library, place, handle, version);
+        *opened = status == KILN_OK;
+    }
+    if (!*opened) {
+        memset(table, 0, spec->table_size);
+        (void)dlclose(handle);
+    }
+    return status;
+}
+
+kiln_status kln_library_try_path(kln_library *library, const char *path, void *table, bool *opened)
+{
+    char reason[KLN_LIBRARY_REASON] = "";
+    char resolved[PATH_MAX];
+    if (realpath(path, resolved) == NULL) {
+        struct stat facts;
+        if (errno != ENOENT && errno != ENOTDIR) {
+            (void)snprintf(reason, sizeof reason, "it cannot be reached: %s", strerror(errno));
+        } else if (lstat(path, &facts) == 0) {
+            (void)snprintf(reason, sizeof reason, "a link to something that is not there");
+        } else {
+            return kln_record_place(library, path, "not there");
+        }
+        return kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
+    }
+    if (!kln_elf_is_whole(resolved, reason)) {
+        return kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
+    }
+    void *handle = dlopen(resolved, RTLD_NOW | RTLD_LOCAL);
+    if (handle == NULL) {
+        const char *linker = dlerror();
+        explain_linker(resolved, linker != NULL ? linker : "no reason was given", reason);
+        return kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
+    }
+    return adopt(library, path, handle, table, opened);
+}
+
+kiln_status kln_library_try_name(kln_library *library, const char *name, void *table, bool *opened)
+{
+    char place[NAME_MAX + 64];
+    (void)snprintf(place, sizeof place, "%s (the system's own search)", name);
+    void *handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    if (handle != NULL) {
+        return adopt(library, place, handle, table, opened);
+    }
+    const char *linker = dlerror();
+    char absent[NAME_MAX + 128];
+    (void)snprintf(absent, sizeof absent,
+                   "%s: cannot open shared object file: No such file or directory", name);
+    if (linker == NULL || strcmp(linker, absent) == 0) {
+        return kln_record_place(library, place, "not there");
+    }
+    char reason[KLN_LIBRARY_REASON];
+    explain_linker(name, linker, reason);
+    return kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, place, reason);
+}
+
+/* What the search came to, once nothing opened. */
+static kiln_status fail_search(kln_library *library, const char *only, const char *origin)
+{
+    const kln_library_spec *spec = library->spec;
+    char where[PATH_MAX + 128];
+    if (only != NULL) {
+        (void)snprintf(where, sizeof where, " (only \"%s\" was looked at, because %s names it)",
+                       only, origin);
+    } else {
+        where[0] = '\0';
+    }
+    if (library->failure != KILN_OK) {
+        library->state = library->failure == KILN_ERROR_LIBRARY_VERSION ? KILN_LIBRARY_REFUSED
+                                                                        : KILN_LIBRARY_BROKEN;
+        return kln_fail(library->failure, "%s: %s%s", spec->name, library->failure_line, where);
+    }
+    library->state = KILN_LIBRARY_ABSENT;
+    if (only != NULL) {
+        return kln_fail(KILN_ERROR_LIBRARY_ABSENT, "%s: it is not at \"%s\", which %s names",
+                        spec->name, only, origin);
+    }
+    return kln_fail(KILN_ERROR_LIBRARY_ABSENT,
+                    "%s is not installed: it is in none of %zu places; %s", spec->name,
+                    library->place_count, spec->advice);
+}
+
+kiln_status kln_library_open(const kln_library_spec *spec, const char *explicit_path, void *table,
+                             kln_library **library)
+{
+    *library = NULL;
+    memset(table, 0, spec->table_size);
+    kln_library *made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        return kln_fail_memory(sizeof *made, "the record of a library");
+    }
+    made->spec = spec;
+    made->path = "";
+    made->version = "";
+    made->state = KILN_LIBRARY_ABSENT;
+    kln_arena_init(&made->arena);
+
+    const char *only = explicit_path;
+    const char *origin = "the caller";
+    if ((only == NULL || only[0] == '\0') && spec->environment != NULL) {
+        only = getenv(spec->environment);
+        origin = spec->environment;
+    }
+    only = only != NULL && only[0] != '\0' ? only : NULL;
+    bool opened = false;
+    kiln_status status = only != NULL ? kln_library_search_path(made, only, table, &opened)
+                                      : kln_library_search(made, table, &opened);
+    if (status != KILN_OK) {
+        kln_library_close(made);
+        return status;
+    }
+    *library = made;
+    return opened ? KILN_OK : fail_search(made, only, origin);
+}
+
+void kln_library_forget(kln_library *library)
+{
+    if (library != NULL) {
+        kln_free(library->places);
+        kln_arena_finish(&library->arena);
+        kln_free(library);
+    }
+}
+
+void kln_library_close(kln_library *library)
+{
+    if (library != NULL && library->handle != NULL) {
+        (void)dlclose(library->handle);
+    }
+    kln_library_forget(library);
+}
+
+const char *kln_library_path(const kln_library *library)
+{
+    return library->path;
+}
+
+const char *kln_library_version(const kln_library *library)
+{
+    return library->version;
+}
+
+kiln_library_state kln_library_state(const kln_library *library)
+{
+    return library->state;
+}
+
+size_t kln_library_place_count(const kln_library *library)
+{
+    return library->place_count;
+}
+
+const char *kln_library_place(const kln_library *library, size_t index)
+{
+    return index < library->place_count ? library->places[index] : NULL;
+}
+
+kiln_status kln_library_set_version(kln_library *library, const char *version)
+{
+    char *copy = kln_arena_strdup(&library->arena, version);
+    if (copy == NULL) {
+        return kln_fail_memory(strlen(version), "the version of a library");
+    }
+    library->version = copy;
+    char words[KLN_LIBRARY_VERSION + 32];
+    (void)snprintf(words, sizeof words, "version %s", version);
+    return kln_record_place(library, library->path, words);
+}
+
+kiln_status kln_library_refuse(kln_library *library, const char *reason)
+{
+    KLN_RETURN_IF_ERROR(kln_record_place(library, library->path, reason));
+    library->state = KILN_LIBRARY_REFUSED;
+    return KILN_OK;
+}

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kiln_test.h"
+#include "loader/kln_loader.h"
+
+#define FAKE KILN_TEST_BINARY_DIR "/fake/"
+
+typedef struct part {
+    int (*version)(void);
+    int (*extra)(void);
+} part;
+
+static const kln_symbol symbols[] = {
+    {"fake_version", offsetof(part, version), NULL},
+    {"fake_extra", offsetof(part, extra), "extra work"},
+    {NULL, 0, NULL},
+};
+
+static bool accept_three(const void *table, char version[KLN_LIBRARY_VERSION],
+                         char reason[KLN_LIBRARY_REASON])
+{
+    const part *functions = table;
+    const int found = functions->version();
+    (void)snprintf(version, KLN_LIBRARY_VERSION, "%d.0", found);
+    (void)snprintf(reason, KLN_LIBRARY_REASON, "version %d.0 is too old, 3.0 is needed", found);
+    return found >= 3;
+}
+
+static const char *const files[] = {"libfakepart.so", "libfakepart.so.*", NULL};
+static const char *const packages[] = {"fakepart/lib", NULL};
+static const char *folders[] = {NULL, NULL};
+
+static const kln_library_spec spec = {
+    .name = "Fake Part",
+    .purpose = "is looked for",
+    .environment = "KILN_FAKEPART",
+    .files = files,
+    .packages = packages,
+    .folders = folders,
+    .symbols = symbols,
+    .table_size = sizeof(part),
+    .advice = "build the tests",
+    .accept = accept_three,
+};
+
+static part table;
+static kln_library *library;
+
+static kiln_status open_at(const char *path)
+{
+    kln_library_close(library);
+    library = NULL;
+    memset(&table, 0xA5, sizeof table);
+    return kln_library_open(&spec, path, &table, &library);
+}
+
+static bool has_place(const char *words)
+{
+    for (size_t i = 0; i < kln_library_place_count(library); i++) {
+        if (strstr(kln_library_place(library, i), words) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void assert_place(const char *words)
+{
+    if (!has_place(words)) {
+        print_error("no place says \"%s\":\n", words);
+        for (size_t i = 0; i < kln_library_place_count(library); i++) {
+            print_error("  %s\n", kln_library_place(library, i));
+        }
+        fail();
+    }
+}
+
+static void a_file_opens_and_fills_the_table(void **state)
+{
+    (void)state;
+    assert_ok(open_at(FAKE "part/libfakepart.so"));
+    assert_int_equal(table.version(), 3);
+    assert_null(table.extra);
+    assert_int_equal(kln_library_state(library), KILN_LIBRARY_FOUND);
+    assert_string_equal(kln_library_version(library), "3.0");
+    assert_non_null(strstr(kln_library_path(library), "/fake/part/libfakepart.so"));
+    assert_int_equal(kln_library_place_count(library), 1);
+    assert_place("/fake/part/libfakepart.so: opened, version 3.0");
+    assert_null(kln_library_place(library, 1));
+    assert_ok(kln_library_refuse(library, "the tests do not like it"));
+    assert_int_equal(kln_library_state(library), KILN_LIBRARY_REFUSED);
+    assert_place("libfakepart.so: the tests do not like it");
+    assert_ok(kln_library_set_version(library, "3.1"));
+    assert_string_equal(kln_library_version(library), "3.1");
+}
+
+static void a_folder_stands_for_its_files(void **state)
+{
+    (void)state;
+    assert_ok(open_at(FAKE "part"));
+    assert_place("/fake/part/libfakepart.so: opened, version 3.0");
+    assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(FAKE "hidden"));
+    assert_message("Fake Part: it is not at");
+    assert_place("/fake/hidden/libfakepart.so: not there");
+    assert_place("/fake/hidden/libfakepart.so.*: nothing matches");
+}
+
+static void absent_differs_from_broken(void **state)
+{
+    (void)state;
+    assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(FAKE "nowhere/libfakepart.so"));
+    assert_int_equal(kln_library_state(library), KILN_LIBRARY_ABSENT);
+    assert_message("which the caller names");
+    assert_place("/fake/nowhere/libfakepart.so: not there");
+    assert_null(table.version);
+
+    static const char words[] = "this is a text, not a library, although it is long enough for one";
+    assert_status(KILN_ERROR_LIBRARY_BROKEN,
+                  open_at(kiln_test_file("libtext.so", words, sizeof words)));
+    assert_int_equal(kln_library_state(library), KILN_LIBRARY_BROKEN);
+    assert_message("libtext.so: not a library: it has no ELF header");
+    assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at(kiln_test_file("libempty.so", "", 0)));
+    assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at("/dev/null"));
+    assert_message("not a regular file");
+
+    assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at(FAKE "needy/libfakepart.so"));
+    assert_message("it needs libfakeabsent.so, which is not there");
+    assert_status(KILN_ERROR_LIBRARY_SYMBOL, open_at(FAKE "bare"));
+    assert_message("it lacks the function fake_version");
+    assert_int_equal(kln_library_state(library), KILN_LIBRARY_BROKEN);
+    assert_null(table.version);
+    assert_status(KILN_ERROR_LIBRARY_VERSION, open_at(FAKE "old"));
+    assert_message("version 1.0 is too old, 3.0 is needed");
+    assert_int_equal(kln_library_state(library), KILN_LIBRARY_REFUSED);
+    assert_string_equal(kln_library_path(library), "");
+}
+
+/* The dynamic linker would die of SIGBUS on most of these. */
+static void a_library_cut_short_is_never_opened(void **state)
+{
+    (void)state;
+    FILE *file = fopen(FAKE "part/libfakepart.so", "rb");
+    assert_non_null(file);
+    static unsigned char bytes[1 << 20];
+    const size_t size = fread(bytes, 1, sizeof bytes, file);
+    (void)fclose(file);
+    assert_in_range(size, 4096, sizeof bytes - 1);
+    for (size_t step = 0; step < 40; step++) {
+        /* Past the loaded segments only tables for debuggers lie. */
+        const size_t part_size = size / 2 * step / 40;
+        assert_status(KILN_ERROR_LIBRARY_BROKEN,
+                      open_at(kiln_test_file("libcut.so", bytes, part_size)));
+    }
+    assert_message("cut short");
+}
+
+static void a_link_is_followed(void **state)
+{
+    (void)state;
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("liblink.so"));
+    (void)unlink(path);
+    assert_int_equal(symlink(FAKE "part/libfakepart.so", path), 0);
+    assert_ok(open_at(path));
+    assert_non_null(strstr(kln_library_path(library), "/fake/part/libfakepart.so"));
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink("/no/such/target.so", path), 0);
+    assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at(path));
+    assert_message("a link to something that is not there");
+    assert_int_equal(unlink(path), 0);
+}
+
+static void the_environment_is_looked_at_alone(void **state)
+{
+    (void)state;
+    assert_int_equal(setenv("KILN_FAKEPART", FAKE "nowhere", 1), 0);
+    folders[0] = FAKE "part";
+    assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(NULL));
+    assert_message("which KILN_FAKEPART names");
+    assert_int_equal(kln_library_place_count(library), 1);
+    assert_ok(open_at(FAKE "part"));
+    assert_int_equal(setenv("KILN_FAKEPART", "", 1), 0);
+    assert_ok(open_at(NULL));
+    assert_int_equal(unsetenv("KILN_FAKEPART"), 0);
+    folders[0] = NULL;
+}
+
+static void the_newest_version_comes_first(void **state)
+{
+    (void)state;
+    char root[4096];
+    char path[4400];
+    (void)snprintf(root, sizeof root, "%s", kiln_test_path("versions"));
+    (void)mkdir(root, 0777);
+    static const char *const versions[] = {"1.9.0", "1.10.2", "1.10.10", "0.99.99"};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(versions); i++) {
+        (void)snprintf(path, sizeof path, "%s/libfakepart.so.%s", root, versions[i]);
+        (void)unlink(path);
+        assert_int_equal(symlink(FAKE "part/libfakepart.so", path), 0);
+    }
+    assert_ok(open_at(root));
+    assert_int_equal(kln_library_place_count(library), 2);
+    assert_place("/versions/libfakepart.so: not there");
+    assert_place("/versions/libfakepart.so.1.10.10: opened");
+}
+
+/* A folder that is too old is passed over for one that is not, and stays on record. */
+static void the_search_goes_on_after_a_failure(void **state)
+{
+    (void)state;
+    char home[4096];
+    char path[4400];
+    (void)snprintf(home, sizeof home, "%s", kiln_test_path("home [*]"));
+    (void)mkdir(home, 0777);
+    static const char *const below[] = {"/.local", "/.local/lib", "/.local/lib/python3.11",
+                                        "/.local/lib/python3.11/site-packages",
+                                        "/.local/lib/python3.11/site-packages/fakepart"};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(below); i++) {
+        (void)snprintf(path, sizeof path, "%s%s", home, below[i]);
+        (void)mkdir(path, 0777);
+    }
+    (void)snprintf(path, sizeof path, "%s%s/lib", home, below[KLN_ARRAY_LENGTH(below) - 1]);
+    (void)unlink(path);
+    assert_int_equal(symlink(FAKE "old", path), 0);
+    char *old_home = getenv("HOME");
+    char *kept = old_home != NULL ? strdup(old_home) : NULL;
+    assert_int_equal(setenv("HOME", home, 1), 0);
+
+    folders[0] = FAKE "pa*";
+    assert_ok(open_at(NULL));
+    assert_place("site-packages/fakepart/lib/libfakepart.so: version 1.0 is too old");
+    assert_place("/fake/part/libfakepart.so: opened, version 3.0");
+    folders[0] = FAKE "nowhere-*";
+    assert_status(KILN_ERROR_LIBRARY_VERSION, open_at(NULL));
+    assert_message("site-packages/fakepart/lib/libfakepart.so: version 1.0 is too old");
+    assert_place("/fake/nowhere-*: nothing matches");
+    assert_place("libfakepart.so (the system's own search): not there");
+
+    assert_int_equal(unlink(path), 0);
+    assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(NULL));
+    assert_message("Fake Part is not installed: it is in none of ");
+    assert_message("build the tests");
+    folders[0] = NULL;
+    if (kept != NULL) {
+        (void)setenv("HOME", kept, 1);
+        free(kept);
+    }
+}
+
+static void the_system_search_finds_by_name(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"libm.so.6", NULL};
+    static const kln_symbol cosine[] = {{"cos", 0, NULL}, {NULL, 0, NULL}};
+    const kln_library_spec math = {.name = "libm",
+                                   .files = names,
+                                   .symbols = cosine,
+                                   .table_size = sizeof(void *),
+                                   .advice = "install a C library"};
+    double (*function)(double) = NULL;
+    kln_library *found = NULL;
+    assert_ok(kln_library_open(&math, NULL, &function, &found));
+    assert_true(function(0.0) > 0.999);
+    assert_int_equal(kln_library_path(found)[0], '/');
+    assert_string_equal(kln_library_version(found), "");
+    kln_library_forget(found);
+    kln_library_forget(NULL);
+    kln_library_close(NULL);
+}
+
+static kiln_status open_and_close(void *user)
+{
+    part functions;
+    kln_library *found = NULL;
+    kiln_status status = kln_library_open(&spec, user, &functions, &found);
+    if (status == KILN_OK) {
+        status = kln_library_refuse(found, "enough");
+    }
+    kln_library_close(found);
+    return status == KILN_ERROR_LIBRARY_ABSENT ? KILN_OK : status;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    kln_library_close(library);
+    library = NULL;
+    char part_folder[] = FAKE "part";
+    kiln_test_each_allocation(open_and_close, part_folder);
+    kiln_test_each_allocation(open_and_close, NULL);
+}
+
+int main(void)
+{
+    (void)unsetenv("VIRTUAL_ENV");
+    (void)unsetenv("CONDA_PREFIX");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_file_opens_and_fills_the_table),
+        cmocka_unit_test(a_folder_stands_for_its_files),
+        cmocka_unit_test(absent_differs_from_broken),
+        cmocka_unit_test(a_library_cut_short_is_never_opened),
+        cmocka_unit_test(a_link_is_followed),
+        cmocka_unit_test(the_environment_is_looked_at_alone),
+        cmocka_unit_test(the_newest_version_comes_first),
+        cmocka_unit_test(the_search_goes_on_after_a_failure),
+        cmocka_unit_test(the_system_search_finds_by_name),
+        cmocka_unit_test(every_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
