@@ -11,13 +11,27 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
 endif()
 
-option(KILN_WARNINGS_AS_ERRORS "Treat warnings as errors" ON)
+option(KILN_WARNINGS_AS_ERRORS "Treat warnings as errors" ${PROJECT_IS_TOP_LEVEL})
 option(KILN_COVERAGE "Count the lines that run (gcov)" OFF)
 set(KILN_SANITIZER "" CACHE STRING "address, undefined, thread, or empty")
-# Where scripts/install_deps.sh puts what is not a Debian package: ONNX Runtime, models, cJSON's source.
+set_property(CACHE KILN_SANITIZER PROPERTY STRINGS "" address undefined thread)
+
+# Where scripts/install_deps.sh puts what is not a Debian package: ONNX Runtime, models, cJSON.
 set(KILN_DEPS_DIR "$ENV{KILN_DEPS_DIR}" CACHE PATH "Folder of downloaded dependencies")
 if(NOT KILN_DEPS_DIR)
-  set(KILN_DEPS_DIR ${CMAKE_SOURCE_DIR}/build/deps)
+  set(KILN_DEPS_DIR ${CMAKE_CURRENT_SOURCE_DIR}/build/deps)
+endif()
+if(NOT EXISTS ${KILN_DEPS_DIR}/cjson/cJSON.c)
+  message(FATAL_ERROR
+    "${KILN_DEPS_DIR}/cjson/cJSON.c is not there: scripts/install_deps.sh gets it")
+endif()
+
+# A second build of the same source costs little where ccache is installed.
+if(PROJECT_IS_TOP_LEVEL AND NOT DEFINED CMAKE_C_COMPILER_LAUNCHER AND NOT KILN_COVERAGE)
+  find_program(KILN_CCACHE ccache)
+  if(KILN_CCACHE)
+    set(CMAKE_C_COMPILER_LAUNCHER ${KILN_CCACHE})
+  endif()
 endif()
 
 add_library(kiln_flags INTERFACE)
@@ -28,15 +42,20 @@ target_compile_options(kiln_flags INTERFACE
   -Wformat=2 -Wdouble-promotion -Wimplicit-fallthrough
   $<$<BOOL:${KILN_WARNINGS_AS_ERRORS}>:-Werror>)
 if(KILN_SANITIZER STREQUAL "address")
-  set(kiln_sanitizer_flags -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  set(kiln_sanitizer_flags
+    -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
 elseif(KILN_SANITIZER STREQUAL "undefined")
   set(kiln_sanitizer_flags -fsanitize=undefined -fno-sanitize-recover=all)
 elseif(KILN_SANITIZER STREQUAL "thread")
   set(kiln_sanitizer_flags -fsanitize=thread)
 elseif(KILN_SANITIZER)
-  message(FATAL_ERROR "KILN_SANITIZER is \"${KILN_SANITIZER}\": address, undefined or thread is needed")
+  message(FATAL_ERROR
+    "KILN_SANITIZER is \"${KILN_SANITIZER}\": address, undefined, thread or nothing is needed")
 endif()
 if(KILN_FUZZ)
+  if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "KILN_FUZZ needs clang (libFuzzer): -DCMAKE_C_COMPILER=clang-14")
+  endif()
   list(APPEND kiln_sanitizer_flags -fsanitize=fuzzer-no-link,address,undefined)
 endif()
 target_compile_options(kiln_flags INTERFACE ${kiln_sanitizer_flags})

@@ -83,15 +83,16 @@ cleanup() { [ -z "$scratch" ] || rm -rf "$scratch"; }
 trap cleanup EXIT
 
 # cJSON as the distribution has it, with its security fixes. `apt-get source` needs source lists,
-# which most machines do not have: copies of the machine's own lists say deb-src instead of deb, in a
-# folder of their own, and the system's stay as they are.
+# which most machines do not have: copies of the machine's own lists say deb-src instead of deb,
+# in a folder of their own, and the system's stay as they are.
 install_cjson() {
     done_already cjson "cjson from source" && return
     say "cJSON's source"
     local apt=$scratch/apt file
     mkdir -p "$apt/parts" "$apt/lists/partial" "$apt/cache/archives/partial" "$scratch/cjson"
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
-        [ ! -f "$file" ] || sed -n 's/^deb\([[:space:]]\)/deb-src\1/p' "$file" >> "$apt/sources.list"
+        [ ! -f "$file" ] || sed -n 's/^deb\([[:space:]]\)/deb-src\1/p' "$file" \
+            >> "$apt/sources.list"
     done
     for file in /etc/apt/sources.list.d/*.sources; do
         [ ! -f "$file" ] || sed 's/^Types:.*/Types: deb-src/' "$file" > "$apt/parts/${file##*/}"
@@ -134,7 +135,9 @@ make_python() {
 }
 
 # pinned NAME: the lines of python_packages.txt for NAME, and NAME==VERSION on the first.
-pinned() { awk -v n="$1==" 'index($0, n) == 1 { on = 1 } on { print } on && !/\\$/ { exit }' "$pins"; }
+pinned() {
+    awk -v n="$1==" 'index($0, n) == 1 { on = 1 } on { print } on && !/\\$/ { exit }' "$pins"
+}
 version() { pinned "$1" | head -n 1 | cut -d ' ' -f 1; }
 
 # fetch NAME: unpacks NAME's wheel and sets `unpacked` to where.

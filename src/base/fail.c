@@ -4,6 +4,10 @@
 
 #include "kln_base.h"
 
+/* The functions themselves are defined here, whatever the analyser is told. */
+#undef kln_fail
+#undef kln_fail_within
+
 #define MESSAGE_SIZE 1024
 
 static _Thread_local char last_message[MESSAGE_SIZE];

@@ -137,20 +137,21 @@ static kiln_status check_backend(const kln_manifest *manifest, const char *path,
     return KILN_OK;
 }
 
-static kiln_status load_with_manifest(const char *path, kiln_build_options *options,
+static kiln_status load_with_manifest(const char *path, const kiln_build_options *options,
                                       kiln_span bytes, kiln_engine **engine)
 {
+    kiln_build_options chosen = *options;
     kln_manifest manifest;
     KLN_RETURN_IF_ERROR(kln_manifest_read(path, &manifest));
     if (manifest.backend[0] != '\0') {
         KLN_RETURN_IF_ERROR(kln_manifest_check_file(&manifest, path, bytes));
-        if (options->backend == NULL || options->backend[0] == '\0') {
-            options->backend = manifest.backend;
+        if (chosen.backend == NULL || chosen.backend[0] == '\0') {
+            chosen.backend = manifest.backend;
         }
-        KLN_RETURN_IF_ERROR(check_backend(&manifest, path, options));
+        KLN_RETURN_IF_ERROR(check_backend(&manifest, path, &chosen));
     }
     const kln_model model = {.path = path, .bytes = bytes, .graph = NULL};
-    return kln_engine_make(&model, options, true, NULL, engine);
+    return kln_engine_make(&model, &chosen, true, NULL, engine);
 }
 
 kiln_status kiln_engine_load(const char *path, const kiln_build_options *options,

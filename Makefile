@@ -1,0 +1,80 @@
+# Kiln from the command line: each goal installs what it needs (scripts/install_deps.sh), configures
+# with a preset (CMakePresets.json) and does its work in build/. CMake alone does as well.
+#
+# SPDX-License-Identifier: Apache-2.0
+
+PRESET ?= release
+# More arguments for CMake's configure step, for instance CMAKE_ARGS=-DKILN_DEPS_DIR=/opt/deps
+CMAKE_ARGS ?=
+# More arguments for ctest, for instance TEST_ARGS="-L unit"
+TEST_ARGS ?=
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc)
+
+BUILD = build/$(PRESET)
+
+.DEFAULT_GOAL := build
+.PHONY: build demo test coverage check bench docs install fuzz asan tsan ubsan clean help
+
+## build      the library, the command and the examples, in build/release
+build:
+	@scripts/install_deps.sh build
+	@mkdir -p build
+	@cmake --preset $(PRESET) -DKILN_BUILD_TESTS=OFF $(CMAKE_ARGS) > build/$(PRESET).log || \
+		{ cat build/$(PRESET).log; exit 1; }
+	@cmake --build $(BUILD) -j $(JOBS)
+
+## demo       real models on real input: what files are, and the text in a picture
+demo:
+	@scripts/install_deps.sh demo
+	@$(MAKE) --no-print-directory build
+	@scripts/demo.sh $(BUILD)
+
+## test       builds the tests and runs them all
+test:
+	@scripts/install_deps.sh test
+	@mkdir -p build
+	@cmake --preset $(PRESET) -DKILN_BUILD_TESTS=ON $(CMAKE_ARGS) > build/$(PRESET).log || \
+		{ cat build/$(PRESET).log; exit 1; }
+	@cmake --build $(BUILD) -j $(JOBS)
+	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS) $(TEST_ARGS)
+
+## asan tsan ubsan   the same under a sanitizer
+asan tsan ubsan:
+	@$(MAKE) --no-print-directory test PRESET=$@
+
+## coverage   which lines of src/ the tests run; fails under 90 %
+coverage:
+	@scripts/coverage.sh
+
+## check      every gate: format, style, includes, symbols, headers, compilers, analysers
+check:
+	@scripts/install_deps.sh test check
+	@scripts/check.sh
+
+## bench      measurements against peers
+bench:
+	@scripts/install_deps.sh test
+	@scripts/bench.sh $(BUILD)
+
+## fuzz       each fuzz target for FUZZ_SECONDS (60)
+fuzz:
+	@scripts/install_deps.sh test check
+	@scripts/fuzz.sh
+
+## docs       the API reference, in build/docs/html
+docs:
+	@scripts/install_deps.sh docs
+	@mkdir -p build/docs && doxygen docs/Doxyfile && echo "build/docs/html/index.html"
+
+## install    library, headers and command under PREFIX (/usr/local)
+install: build
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+## clean      removes the builds; what was downloaded stays
+clean:
+	@find build -mindepth 1 -maxdepth 1 ! -name deps -exec rm -rf {} + 2> /dev/null || true
+
+## help       this list
+help:
+	@sed -n 's/^## //p' Makefile

@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""What docs/ says against what the code says: statuses, environment variables, links, the README.
+
+    scripts/check_docs.py            says what differs
+    scripts/check_docs.py --update   writes the generated table of docs/errors.md
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import os
+import re
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ERRORS = "docs/errors.md"
+BEGIN, END = "<!-- statuses: scripts/check_docs.py --update -->", "<!-- end -->"
+
+
+def read(path):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+        return file.read()
+
+
+def files(*endings):
+    out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True,
+                         capture_output=True, text=True).stdout
+    return [path for path in sorted(out.splitlines())
+            if path.endswith(endings) and os.path.isfile(os.path.join(ROOT, path))]
+
+
+def statuses():
+    """(name, value, text) of KILN_STATUS_LIST."""
+    return re.findall(r'X\((KILN_\w+),\s*(\d+),\s*"([^"]*)"\)', read("include/kiln/status.h"))
+
+
+def status_table():
+    rows = ["| value | name | in general |", "| --- | --- | --- |"]
+    rows += [f"| {value} | `{name}` | {text} |" for name, value, text in statuses()]
+    return "\n".join(rows)
+
+
+def errors_page():
+    page = read(ERRORS)
+    before, rest = page.split(BEGIN, 1)
+    return before + BEGIN + "\n" + status_table() + "\n" + END + rest.split(END, 1)[1]
+
+
+def check_errors(problems):
+    if read(ERRORS) != errors_page():
+        problems.append(f"{ERRORS} differs from KILN_STATUS_LIST (scripts/check_docs.py --update)")
+    page = read(ERRORS).split(END, 1)[1]
+    for name, _, _ in statuses():
+        if name != "KILN_OK" and f"`{name}`" not in page:
+            problems.append(f"{ERRORS} does not explain {name}")
+
+
+def check_variables(problems):
+    """Every environment variable that the sources read stands in docs/env_vars.md."""
+    page = read("docs/env_vars.md")
+    read_ones = set()
+    for path in files(".c", ".h", ".sh", "CMakeLists.txt", ".cmake"):
+        if path.startswith("tests/"):
+            continue
+        text = read(path)
+        read_ones.update(re.findall(r'getenv\(\s*"(\w+)"', text))
+        read_ones.update(re.findall(r"\$\{(KILN_\w+):[-?]", text))
+        read_ones.update(re.findall(r"\$ENV\{(KILN_\w+)\}", text))
+        read_ones.update(re.findall(r'\.(?:environment|variable) = "(\w+)"', text))
+    for name in sorted(read_ones):
+        if f"`{name}`" not in page:
+            problems.append(f"docs/env_vars.md does not tell of {name}")
+
+
+def check_links(problems):
+    for path in files(".md"):
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", read(path)):
+            if re.match(r"[a-z]+:", target):
+                continue
+            if not os.path.exists(os.path.join(ROOT, os.path.dirname(path), target)):
+                problems.append(f"{path}: link to {target}, which is not there")
+
+
+def main():
+    if sys.argv[1:] == ["--update"]:
+        page = errors_page()
+        with open(os.path.join(ROOT, ERRORS), "w", encoding="utf-8") as file:
+            file.write(page)
+        return 0
+    problems = []
+    check_errors(problems)
+    check_variables(problems)
+    check_links(problems)
+    print("\n".join(problems) if problems else f"{len(statuses())} statuses, links and variables")
+    return 1 if problems else 0
+
+
+sys.exit(main())

@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Who may include whom: rooms of src/ depend upwards only, and are entered through their doors.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import os
+import re
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+# Each room of src/ and what it may include besides itself. A room stands below those that use it.
+BELOW_BACKENDS = {"base", "loader", "tensor", "cuda", "onnx", "network", "memory"}
+ALLOWED = {
+    "base": set(),
+    "loader": {"base"},
+    "tensor": {"base"},
+    "cuda": {"base", "loader", "tensor"},
+    "onnx": {"base", "tensor"},
+    "network": {"base", "tensor", "onnx"},
+    "memory": {"base", "tensor", "cuda"},
+    "backends": BELOW_BACKENDS,
+    "engine": BELOW_BACKENDS | {"backends"},
+    "scheduler": BELOW_BACKENDS | {"backends", "engine"},
+}
+# Programs stand outside: the public headers are all they see.
+OUTSIDE = ("cli", "server", "examples", "bench")
+# A room's door is kln_<room>.h; these rooms have another name for it.
+DOORS = {"backends": {"backends/kln_backend.h"}}
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+
+
+def room_of(path):
+    """The room of a path below src/, and for a backend the folder that is its own."""
+    parts = path.split("/")
+    if parts[0] == "backends" and len(parts) > 2:
+        return "/".join(parts[:2])
+    return parts[0]
+
+
+def may_enter(user, path):
+    """Why `user` (a room) may not include `path` (below src/), or None."""
+    room = room_of(path)
+    if room == user:
+        return None
+    top, user_top = room.split("/")[0], user.split("/")[0]
+    if user_top not in ALLOWED:
+        return f"room {user_top} is not in scripts/check_includes.py"
+    if top != user_top and top not in ALLOWED[user_top]:
+        return f"{user} stands below {top} or beside it"
+    doors = DOORS.get(room, {f"{room}/kln_{room.split('/')[-1]}.h"})
+    if path not in doors:
+        return f"this is private to {room}, whose door is {', '.join(sorted(doors))}"
+    # The backends are told apart by their registry alone.
+    if user_top == "backends" and "/" in user and "/" in room:
+        return "a backend does not know another"
+    return None
+
+
+def sources(folder):
+    for place, folders, names in os.walk(os.path.join(ROOT, folder)):
+        folders[:] = [name for name in folders if name != "build"]
+        for name in sorted(names):
+            if name.endswith((".c", ".h", ".inc")):
+                yield os.path.relpath(os.path.join(place, name), ROOT)
+
+
+def includes(path):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            match = INCLUDE.match(line)
+            if match:
+                yield number, match.group(1), match.group(2)
+
+
+def main():
+    problems = []
+    files = 0
+    for path in sources("src"):
+        files += 1
+        inside = path[len("src/"):]
+        user = room_of(inside)
+        for number, mark, target in includes(path):
+            where = f"{path}:{number}: \"{target}\": "
+            if mark == "<":
+                continue
+            beside = os.path.normpath(os.path.join(os.path.dirname(inside), target))
+            if "/" not in target and os.path.exists(os.path.join(ROOT, "src", beside)):
+                continue
+            if os.path.exists(os.path.join(ROOT, "src", target)):
+                reason = may_enter(user, target)
+                if reason:
+                    problems.append(where + reason)
+            elif target != "cJSON.h":
+                problems.append(where + "neither beside it nor below src/")
+    for path in (path for folder in ("include",) for path in sources(folder)):
+        files += 1
+        for number, mark, target in includes(path):
+            if mark != "<":
+                problems.append(f"{path}:{number}: \"{target}\": public headers use <kiln/...>")
+    for path in (path for folder in OUTSIDE for path in sources(folder)):
+        files += 1
+        for number, mark, target in includes(path):
+            beside = os.path.join(ROOT, os.path.dirname(path), target)
+            if mark == '"' and not os.path.exists(beside):
+                problems.append(f"{path}:{number}: \"{target}\": {path.split('/')[0]}/ sees "
+                                "<kiln/...> only")
+            if mark == '"' and "src/" in os.path.relpath(os.path.realpath(beside), ROOT):
+                problems.append(f"{path}:{number}: \"{target}\" lies in src/")
+    print("\n".join(problems) if problems else f"{files} files keep to the graph")
+    return 1 if problems else 0
+
+
+sys.exit(main())
