@@ -215,6 +215,24 @@ typedef struct kiln_quantization {
     const int32_t *zero_points; /* `count` of them, or NULL when all are 0 */
 } kiln_quantization;
 
+/* --- elements as numbers --- */
+
+/* Reads `count` elements from number `first` on, counted row by row, as doubles. Exact for every
+ * type but int64 and uint64 past 2^53, which become the nearest double; bool gives 0 and 1. The
+ * tensor is dense and linear, in memory that the CPU can read. Errors: what any view can lack
+ * (NULL_ARGUMENT, DTYPE also for complex, RANK, SHAPE, SIZE, ALIGNMENT); INVALID_ARGUMENT past the
+ * last element; UNSUPPORTED (device memory, format, strides). Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_read(const kiln_tensor *tensor, int64_t first,
+                                                      size_t count, double *values);
+
+/* Writes them. A floating-point type gets the nearest value, ties to even; past its largest that is
+ * infinity, or NaN for float8e4m3fn and the largest for float4e2m1, which have no infinity. An
+ * integer type refuses what it cannot hold exactly. Errors: as kiln_tensor_read, and
+ * INVALID_ARGUMENT with the first value that does not fit; nothing is written then. One thread at a
+ * time for one tensor. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_write(const kiln_tensor *tensor, int64_t first,
+                                                       size_t count, const double *values);
+
 /* --- .npy files, NumPy's format for one array (format version 1.0 to 3.0) --- */
 
 /* Reads `path` into memory of the library and describes it in `tensor`; release it with

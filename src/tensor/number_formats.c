@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The small floating-point formats. All are sign, exponent, fraction like a float, so one routine
- * narrows for all four and one widens; only the sizes and what the largest exponent means differ.
+ * narrows for all of them and one widens; only the sizes and what the largest exponent means
+ * differ.
  *
  * float8e4m3fn and float8e5m2: "FP8 Formats for Deep Learning", https://arxiv.org/abs/2209.05433,
  * and https://onnx.ai/onnx/technical/float8.html, where the rules for values out of range stand.
@@ -28,6 +29,7 @@ static const float_format half = {5, 10, 15, 0x7bff, 0x7c00, 0x7e00, true};
 static const float_format bfloat16 = {8, 7, 127, 0x7f7f, 0x7f80, 0x7fc0, true};
 static const float_format e4m3 = {4, 3, 7, 0x7e, 0x7f, 0x7f, false};
 static const float_format e5m2 = {5, 2, 15, 0x7b, 0x7c, 0x7e, true};
+static const float_format e2m1 = {2, 1, 1, 0x7, 0x7, 0x7, false};
 
 static uint32_t bits_of(float value)
 {
@@ -162,4 +164,14 @@ float kln_float_from_e5m2(uint8_t bits)
 uint8_t kln_e5m2_from_float(float value, bool saturate)
 {
     return (uint8_t)narrow(&e5m2, value, saturate);
+}
+
+float kln_float_from_e2m1(uint8_t bits)
+{
+    return widen(&e2m1, bits & 0xf);
+}
+
+uint8_t kln_e2m1_from_float(float value)
+{
+    return (uint8_t)narrow(&e2m1, value, true);
 }

@@ -202,6 +202,27 @@ static void float8s(void **state)
     assert_int_equal(kln_e4m3_from_float(464.1F, false), 0x7f);
 }
 
+static void float4s(void **state)
+{
+    (void)state;
+    /* All sixteen, as https://onnx.ai/onnx/technical/float4.html lists them. */
+    static const float values[8] = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
+    for (uint8_t bits = 0; bits < 8; bits++) {
+        assert_true(kln_float_from_e2m1(bits) == values[bits]);
+        assert_true(kln_float_from_e2m1(bits | 8) == -values[bits]);
+        assert_int_equal(kln_e2m1_from_float(values[bits]), bits);
+        assert_int_equal(kln_e2m1_from_float(-values[bits]), bits | 8);
+        if (bits < 7) {
+            const float middle = (values[bits] + values[bits + 1]) / 2;
+            assert_int_equal(kln_e2m1_from_float(middle), bits % 2 == 0 ? bits : bits + 1);
+            assert_int_equal(kln_e2m1_from_float(nextafterf(middle, 0.0F)), bits);
+            assert_int_equal(kln_e2m1_from_float(nextafterf(middle, 9.0F)), bits + 1);
+        }
+    }
+    assert_int_equal(kln_e2m1_from_float(1e30F), 7);
+    assert_int_equal(kln_e2m1_from_float(-INFINITY), 15);
+}
+
 static void nans_stay_nans(void **state)
 {
     (void)state;
@@ -219,10 +240,8 @@ static void nans_stay_nans(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(halves),
-        cmocka_unit_test(bfloats),
-        cmocka_unit_test(float8s),
-        cmocka_unit_test(nans_stay_nans),
+        cmocka_unit_test(halves),  cmocka_unit_test(bfloats),        cmocka_unit_test(float8s),
+        cmocka_unit_test(float4s), cmocka_unit_test(nans_stay_nans),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
