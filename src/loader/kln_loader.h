@@ -45,6 +45,7 @@ typedef struct kln_library_spec {
                    char reason[KLN_LIBRARY_REASON]);
 } kln_library_spec;
 
+/* The record of a search. It lies outside the heap, so that it may stay as long as the process. */
 typedef struct kln_library kln_library;
 
 /* What a room that uses foreign libraries says about one of them, for the system report. */
@@ -83,10 +84,10 @@ size_t kln_library_place_count(const kln_library *library);
 /* "/usr/lib/libonnxruntime.so: opened, version 1.31.1"; NULL past the end. */
 const char *kln_library_place(const kln_library *library, size_t index);
 
-/* For a room that learns the version by other means than spec->accept: OUT_OF_MEMORY. */
-KILN_MUST_CHECK kiln_status kln_library_set_version(kln_library *library, const char *version);
+/* For a room that learns the version by other means than spec->accept. */
+void kln_library_set_version(kln_library *library, const char *version);
 /* For a room that finds, after opening, that it cannot use this version: state becomes REFUSED and
  * one more line is kept. */
-KILN_MUST_CHECK kiln_status kln_library_refuse(kln_library *library, const char *reason);
+void kln_library_refuse(kln_library *library, const char *reason);
 
 #endif

@@ -6,45 +6,44 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "library_record.h"
 
-kiln_status kln_record_place(kln_library *library, const char *place, const char *words)
+/* `text` in the record, cut where the record is full. */
+static const char *keep_text(kln_library *library, const char *text)
 {
-    if (library->place_count == KLN_PLACE_LIMIT) {
-        return KILN_OK;
+    const size_t room = KLN_PLACE_TEXT - library->text_used;
+    if (room < 2) {
+        return "";
     }
-    if (library->place_count == library->place_capacity) {
-        const size_t capacity = library->place_capacity == 0 ? 16 : library->place_capacity * 2;
-        const char **grown = kln_realloc(library->places, capacity * sizeof *grown);
-        if (grown == NULL) {
-            return kln_fail_memory(capacity * sizeof *grown, "the places of a library");
-        }
-        library->places = grown;
-        library->place_capacity = capacity;
-    }
-    const char *line = kln_arena_printf(&library->arena, "%s: %s", place, words);
-    if (line == NULL) {
-        return kln_fail_memory(strlen(place) + strlen(words), "a place of a library");
-    }
-    library->places[library->place_count++] = line;
-    kln_log(KILN_LOG_DEBUG, "loader", "%s: %s", library->spec->name, line);
-    return KILN_OK;
+    char *copy = library->text + library->text_used;
+    const int length = snprintf(copy, room, "%s", text);
+    library->text_used += (size_t)length < room ? (size_t)length + 1 : room;
+    return copy;
 }
 
-kiln_status kln_record_failure(kln_library *library, kiln_status failure, const char *place,
-                               const char *words)
+void kln_record_place(kln_library *library, const char *place, const char *words)
 {
-    KLN_RETURN_IF_ERROR(kln_record_place(library, place, words));
+    char line[PATH_MAX + KLN_LIBRARY_REASON + 8];
+    (void)snprintf(line, sizeof line, "%s: %s", place, words);
+    kln_log(KILN_LOG_DEBUG, "loader", "%s: %s", library->spec->name, line);
+    if (library->place_count < KLN_PLACE_LIMIT && library->text_used < KLN_PLACE_TEXT) {
+        library->places[library->place_count++] = keep_text(library, line);
+    }
+}
+
+void kln_record_failure(kln_library *library, kiln_status failure, const char *place,
+                        const char *words)
+{
+    const size_t before = library->place_count;
+    kln_record_place(library, place, words);
     if (library->failure == KILN_OK) {
         library->failure = failure;
-        library->failure_line = kln_arena_printf(&library->arena, "%s: %s", place, words);
-        if (library->failure_line == NULL) {
-            return kln_fail_memory(strlen(place) + strlen(words), "a place of a library");
-        }
+        library->failure_line =
+            library->place_count > before ? library->places[before] : "(the record is full)";
     }
-    return KILN_OK;
 }
 
 /* The dynamic linker names the file it could not find: where that is another one than it was asked
@@ -91,52 +90,44 @@ static const char *real_path(kln_library *library, void *handle)
     if (dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0 || realpath(map->l_name, resolved) == NULL) {
         return "";
     }
-    return kln_arena_strdup(&library->arena, resolved);
+    return keep_text(library, resolved);
 }
 
-static kiln_status keep(kln_library *library, const char *place, void *handle, const char *version)
+static void keep(kln_library *library, const char *place, void *handle, const char *version)
 {
     char words[KLN_LIBRARY_VERSION + 32];
     (void)snprintf(words, sizeof words, "opened%s%s", version[0] != '\0' ? ", version " : "",
                    version);
     library->path = real_path(library, handle);
-    library->version = kln_arena_strdup(&library->arena, version);
-    if (library->path == NULL || library->version == NULL) {
-        return kln_fail_memory(PATH_MAX, "the path of a library");
-    }
-    KLN_RETURN_IF_ERROR(kln_record_place(library, place, words));
+    library->version = keep_text(library, version);
     library->handle = handle;
     library->state = KILN_LIBRARY_FOUND;
+    kln_record_place(library, place, words);
     kln_log(KILN_LOG_INFO, "loader", "%s: %s: %s", library->spec->name, library->path, words);
-    return KILN_OK;
 }
 
 /* An opened file becomes the library, or is closed again with the reason on record. */
-static kiln_status adopt(kln_library *library, const char *place, void *handle, void *table,
-                         bool *opened)
+static bool adopt(kln_library *library, const char *place, void *handle, void *table)
 {
     const kln_library_spec *spec = library->spec;
     char version[KLN_LIBRARY_VERSION] = "";
     char reason[KLN_LIBRARY_REASON] = "Kiln cannot use it";
-    kiln_status status = KILN_OK;
     const char *lacking = fill_table(spec, handle, table);
     if (lacking != NULL) {
         (void)snprintf(reason, sizeof reason, "it lacks the function %s", lacking);
-        status = kln_record_failure(library, KILN_ERROR_LIBRARY_SYMBOL, place, reason);
+        kln_record_failure(library, KILN_ERROR_LIBRARY_SYMBOL, place, reason);
     } else if (spec->accept != NULL && !spec->accept(table, version, reason)) {
-        status = kln_record_failure(library, KILN_ERROR_LIBRARY_VERSION, place, reason);
+        kln_record_failure(library, KILN_ERROR_LIBRARY_VERSION, place, reason);
     } else {
-        status = keep(library, place, handle, version);
-        *opened = status == KILN_OK;
+        keep(library, place, handle, version);
+        return true;
     }
-    if (!*opened) {
-        memset(table, 0, spec->table_size);
-        (void)dlclose(handle);
-    }
-    return status;
+    memset(table, 0, spec->table_size);
+    (void)dlclose(handle);
+    return false;
 }
 
-kiln_status kln_library_try_path(kln_library *library, const char *path, void *table, bool *opened)
+bool kln_library_try_path(kln_library *library, const char *path, void *table)
 {
     char reason[KLN_LIBRARY_REASON] = "";
     char resolved[PATH_MAX];
@@ -147,40 +138,46 @@ kiln_status kln_library_try_path(kln_library *library, const char *path, void *t
         } else if (lstat(path, &facts) == 0) {
             (void)snprintf(reason, sizeof reason, "a link to something that is not there");
         } else {
-            return kln_record_place(library, path, "not there");
+            kln_record_place(library, path, "not there");
+            return false;
         }
-        return kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
+        kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
+        return false;
     }
     if (!kln_elf_is_whole(resolved, reason)) {
-        return kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
+        kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
+        return false;
     }
     void *handle = dlopen(resolved, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL) {
         const char *linker = dlerror();
         explain_linker(resolved, linker != NULL ? linker : "no reason was given", reason);
-        return kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
+        kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
+        return false;
     }
-    return adopt(library, path, handle, table, opened);
+    return adopt(library, path, handle, table);
 }
 
-kiln_status kln_library_try_name(kln_library *library, const char *name, void *table, bool *opened)
+bool kln_library_try_name(kln_library *library, const char *name, void *table)
 {
     char place[NAME_MAX + 64];
     (void)snprintf(place, sizeof place, "%s (the system's own search)", name);
     void *handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     if (handle != NULL) {
-        return adopt(library, place, handle, table, opened);
+        return adopt(library, place, handle, table);
     }
     const char *linker = dlerror();
     char absent[NAME_MAX + 128];
     (void)snprintf(absent, sizeof absent,
                    "%s: cannot open shared object file: No such file or directory", name);
     if (linker == NULL || strcmp(linker, absent) == 0) {
-        return kln_record_place(library, place, "not there");
+        kln_record_place(library, place, "not there");
+        return false;
     }
     char reason[KLN_LIBRARY_REASON];
     explain_linker(name, linker, reason);
-    return kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, place, reason);
+    kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, place, reason);
+    return false;
 }
 
 /* What the search came to, once nothing opened. */
@@ -214,15 +211,15 @@ kiln_status kln_library_open(const kln_library_spec *spec, const char *explicit_
 {
     *library = NULL;
     memset(table, 0, spec->table_size);
-    kln_library *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
+    kln_library *made = mmap(NULL, sizeof *made, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (made == MAP_FAILED) {
         return kln_fail_memory(sizeof *made, "the record of a library");
     }
     made->spec = spec;
     made->path = "";
     made->version = "";
     made->state = KILN_LIBRARY_ABSENT;
-    kln_arena_init(&made->arena);
 
     const char *only = explicit_path;
     const char *origin = "the caller";
@@ -231,13 +228,8 @@ kiln_status kln_library_open(const kln_library_spec *spec, const char *explicit_
         origin = spec->environment;
     }
     only = only != NULL && only[0] != '\0' ? only : NULL;
-    bool opened = false;
-    kiln_status status = only != NULL ? kln_library_search_path(made, only, table, &opened)
-                                      : kln_library_search(made, table, &opened);
-    if (status != KILN_OK) {
-        kln_library_close(made);
-        return status;
-    }
+    const bool opened =
+        only != NULL ? kln_library_search_path(made, only, table) : kln_library_search(made, table);
     *library = made;
     return opened ? KILN_OK : fail_search(made, only, origin);
 }
@@ -245,9 +237,7 @@ kiln_status kln_library_open(const kln_library_spec *spec, const char *explicit_
 void kln_library_forget(kln_library *library)
 {
     if (library != NULL) {
-        kln_free(library->places);
-        kln_arena_finish(&library->arena);
-        kln_free(library);
+        (void)munmap(library, sizeof *library);
     }
 }
 
@@ -284,21 +274,16 @@ const char *kln_library_place(const kln_library *library, size_t index)
     return index < library->place_count ? library->places[index] : NULL;
 }
 
-kiln_status kln_library_set_version(kln_library *library, const char *version)
+void kln_library_set_version(kln_library *library, const char *version)
 {
-    char *copy = kln_arena_strdup(&library->arena, version);
-    if (copy == NULL) {
-        return kln_fail_memory(strlen(version), "the version of a library");
-    }
-    library->version = copy;
     char words[KLN_LIBRARY_VERSION + 32];
     (void)snprintf(words, sizeof words, "version %s", version);
-    return kln_record_place(library, library->path, words);
+    library->version = keep_text(library, version);
+    kln_record_place(library, library->path, words);
 }
 
-kiln_status kln_library_refuse(kln_library *library, const char *reason)
+void kln_library_refuse(kln_library *library, const char *reason)
 {
-    KLN_RETURN_IF_ERROR(kln_record_place(library, library->path, reason));
+    kln_record_place(library, library->path, reason);
     library->state = KILN_LIBRARY_REFUSED;
-    return KILN_OK;
 }

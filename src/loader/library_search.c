@@ -22,7 +22,7 @@ static const struct site {
 };
 
 /* Where wildcards were met: a file of libraries, or folders with them. */
-typedef kiln_status (*visit)(kln_library *library, const char *path, void *table, bool *opened);
+typedef bool (*visit)(kln_library *library, const char *path, void *table);
 
 static bool is_folder(const char *path)
 {
@@ -56,112 +56,113 @@ static size_t append_escaped(char pattern[PATH_MAX], size_t used, const char *te
 
 /* Calls `each` for what matches `root` (literal) followed by `tail` ("*" allowed), newest version
  * first, until one opens. Where nothing matches, that is one line. */
-static kiln_status expand(kln_library *library, const char *root, const char *tail, visit each,
-                          void *table, bool *opened)
+static bool expand(kln_library *library, const char *root, const char *tail, visit each,
+                   void *table)
 {
     char pattern[PATH_MAX] = "";
     char shown[PATH_MAX];
     const size_t used = append_escaped(pattern, 0, root);
     const size_t tail_size = strlen(tail) + 1;
     if ((used == 0 && root[0] != '\0') || used + tail_size > sizeof pattern) {
-        return kln_record_place(library, root, "the path is too long");
+        kln_record_place(library, root, "the path is too long");
+        return false;
     }
     memcpy(pattern + used, tail, tail_size);
     (void)snprintf(shown, sizeof shown, "%s%s", root, tail);
     if (strchr(tail, '*') == NULL) {
-        return each(library, shown, table, opened);
+        return each(library, shown, table);
     }
 
     glob_t found;
     const int result = glob(pattern, GLOB_NOSORT, NULL, &found);
-    if (result == GLOB_NOSPACE) {
-        return kln_fail_memory(sizeof pattern, "the files of a folder");
-    }
     if (result != 0) {
-        return kln_record_place(library, shown, "nothing matches");
+        kln_record_place(library, shown,
+                         result == GLOB_NOMATCH ? "nothing matches" : "it cannot be listed");
+        return false;
     }
     qsort(found.gl_pathv, found.gl_pathc, sizeof *found.gl_pathv, newest_first);
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < found.gl_pathc && status == KILN_OK && !*opened; i++) {
-        status = each(library, found.gl_pathv[i], table, opened);
+    bool opened = false;
+    for (size_t i = 0; i < found.gl_pathc && !opened; i++) {
+        opened = each(library, found.gl_pathv[i], table);
     }
     globfree(&found);
-    return status;
+    return opened;
 }
 
-static kiln_status search_folder(kln_library *library, const char *folder, void *table,
-                                 bool *opened)
+static bool search_folder(kln_library *library, const char *folder, void *table)
 {
     if (!is_folder(folder)) {
-        return kln_record_place(library, folder, "no such folder");
+        kln_record_place(library, folder, "no such folder");
+        return false;
     }
-    for (const char *const *file = library->spec->files; *file != NULL && !*opened; file++) {
+    bool opened = false;
+    for (const char *const *file = library->spec->files; *file != NULL && !opened; file++) {
         char tail[NAME_MAX + 2];
         (void)snprintf(tail, sizeof tail, "/%s", *file);
-        KLN_RETURN_IF_ERROR(expand(library, folder, tail, kln_library_try_path, table, opened));
+        opened = expand(library, folder, tail, kln_library_try_path, table);
     }
-    return KILN_OK;
+    return opened;
 }
 
-static kiln_status search_packages(kln_library *library, const struct site *site, void *table,
-                                   bool *opened)
+static bool search_packages(kln_library *library, const struct site *site, void *table)
 {
     const char *root = "";
     if (site->variable != NULL) {
         root = getenv(site->variable);
         if (root == NULL || root[0] != '/') {
-            return KILN_OK;
+            return false;
         }
     }
-    for (const char *const *package = library->spec->packages; *package != NULL && !*opened;
+    bool opened = false;
+    for (const char *const *package = library->spec->packages; *package != NULL && !opened;
          package++) {
         char tail[PATH_MAX];
         (void)snprintf(tail, sizeof tail, "%s/%s", site->path, *package);
-        KLN_RETURN_IF_ERROR(expand(library, root, tail, search_folder, table, opened));
+        opened = expand(library, root, tail, search_folder, table);
     }
-    return KILN_OK;
+    return opened;
 }
 
-static kiln_status search_names(kln_library *library, void *table, bool *opened)
+static bool search_names(kln_library *library, void *table)
 {
-    for (const char *const *file = library->spec->files; *file != NULL && !*opened; file++) {
-        if (strchr(*file, '*') == NULL) {
-            KLN_RETURN_IF_ERROR(kln_library_try_name(library, *file, table, opened));
-        }
+    bool opened = false;
+    for (const char *const *file = library->spec->files; *file != NULL && !opened; file++) {
+        opened = strchr(*file, '*') == NULL && kln_library_try_name(library, *file, table);
     }
-    return KILN_OK;
+    return opened;
 }
 
-kiln_status kln_library_search(kln_library *library, void *table, bool *opened)
+bool kln_library_search(kln_library *library, void *table)
 {
     const kln_library_spec *spec = library->spec;
+    bool opened = false;
     if (spec->deps != NULL && KLN_DEPS_DIR[0] != '\0') {
         char folder[PATH_MAX];
         (void)snprintf(folder, sizeof folder, "%s/%s", KLN_DEPS_DIR, spec->deps);
-        KLN_RETURN_IF_ERROR(search_folder(library, folder, table, opened));
+        opened = search_folder(library, folder, table);
     }
-    for (size_t i = 0; spec->packages != NULL && i < KLN_ARRAY_LENGTH(sites) && !*opened; i++) {
-        KLN_RETURN_IF_ERROR(search_packages(library, &sites[i], table, opened));
+    for (size_t i = 0; spec->packages != NULL && i < KLN_ARRAY_LENGTH(sites) && !opened; i++) {
+        opened = search_packages(library, &sites[i], table);
     }
-    for (size_t i = 0; spec->folders != NULL && spec->folders[i] != NULL && !*opened; i++) {
-        KLN_RETURN_IF_ERROR(expand(library, "", spec->folders[i], search_folder, table, opened));
+    for (size_t i = 0; spec->folders != NULL && spec->folders[i] != NULL && !opened; i++) {
+        opened = expand(library, "", spec->folders[i], search_folder, table);
     }
-    return *opened ? KILN_OK : search_names(library, table, opened);
+    return opened || search_names(library, table);
 }
 
-kiln_status kln_library_search_path(kln_library *library, const char *path, void *table,
-                                    bool *opened)
+bool kln_library_search_path(kln_library *library, const char *path, void *table)
 {
     static const char *const below[] = {"", "/lib", "/lib64"};
     if (!is_folder(path)) {
-        return kln_library_try_path(library, path, table, opened);
+        return kln_library_try_path(library, path, table);
     }
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(below) && !*opened; i++) {
+    bool opened = false;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(below) && !opened; i++) {
         char folder[PATH_MAX];
         (void)snprintf(folder, sizeof folder, "%s%s", path, below[i]);
         if (i == 0 || is_folder(folder)) {
-            KLN_RETURN_IF_ERROR(search_folder(library, folder, table, opened));
+            opened = search_folder(library, folder, table);
         }
     }
-    return KILN_OK;
+    return opened;
 }
