@@ -9,9 +9,25 @@
 
 /* Lies before each piece, because `release` wants its size and alignment back. */
 typedef struct piece_header {
-    size_t size;      /* as asked for by the caller */
-    size_t alignment; /* of the piece, and the room the header takes before it */
+    size_t size; /* as asked for by the caller */
+    size_t
+        alignment; /* of the piece, and the room the header takes before it; LASTING may be set */
 } piece_header;
+
+/* An alignment is a power of two far below this. */
+#define LASTING ((size_t)1 << 63)
+
+static _Thread_local unsigned lasting_depth;
+
+void kln_lasting_begin(void)
+{
+    lasting_depth++;
+}
+
+void kln_lasting_end(void)
+{
+    lasting_depth--;
+}
 
 static void *libc_allocate(void *user, size_t size, size_t alignment)
 {
@@ -102,14 +118,18 @@ void *kln_alloc_aligned(size_t size, size_t alignment)
     if (size > SIZE_MAX / 2 - alignment) {
         return NULL;
     }
-    unsigned char *block = current.allocate(current.user, size + alignment, alignment);
+    const bool lasting = lasting_depth != 0;
+    const kiln_allocator *heap = lasting ? &libc_allocator : &current;
+    unsigned char *block = heap->allocate(heap->user, size + alignment, alignment);
     if (block == NULL) {
         return NULL;
     }
     unsigned char *memory = block + alignment;
-    const piece_header header = {size, alignment};
+    const piece_header header = {size, alignment | (lasting ? LASTING : 0)};
     memcpy(memory - sizeof header, &header, sizeof header);
-    count_allocation(size);
+    if (!lasting) {
+        count_allocation(size);
+    }
     return memory;
 }
 
@@ -138,6 +158,10 @@ void kln_free(void *memory)
     }
     piece_header header;
     memcpy(&header, (unsigned char *)memory - sizeof header, sizeof header);
+    if ((header.alignment & LASTING) != 0) {
+        libc_release(NULL, (unsigned char *)memory - (header.alignment & ~LASTING), 0, 0);
+        return;
+    }
     atomic_fetch_add_explicit(&releases, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&bytes_in_use, header.size, memory_order_relaxed);
     current.release(current.user, (unsigned char *)memory - header.alignment,
@@ -151,7 +175,7 @@ void *kln_realloc(void *memory, size_t size)
     }
     piece_header header;
     memcpy(&header, (unsigned char *)memory - sizeof header, sizeof header);
-    void *grown = kln_alloc_aligned(size, header.alignment);
+    void *grown = kln_alloc_aligned(size, header.alignment & ~LASTING);
     if (grown != NULL) {
         memcpy(grown, memory, header.size < size ? header.size : size);
         kln_free(memory);

@@ -91,6 +91,13 @@ void *kln_realloc(void *memory, size_t size);
 void kln_free(void *memory); /* NULL is allowed */
 char *kln_strdup(const char *text);
 
+/* What this thread allocates between these two lasts as long as the process: a library that was
+ * found, and where. It comes from the C library and is not counted, so that it does not stand in
+ * the way of kiln_set_allocator or of a test that looks for what stayed behind. Pairs may be
+ * nested. */
+void kln_lasting_begin(void);
+void kln_lasting_end(void);
+
 /* --- arena (arena.c): many small pieces that go together --- */
 
 /* Pieces are never released one by one. One thread at a time. */

@@ -298,7 +298,11 @@ typedef enum kln_onnx_weights {
 /* Streams the model to `path` (and `path`.data for EXTERNAL), each whole or not at all. */
 KILN_MUST_CHECK kiln_status kln_onnx_write_file(const kln_onnx_model *model, const char *path,
                                                 kln_onnx_weights weights);
-/* The same into memory. */
+/* Whether LEFT_OUT leaves this initializer of the main graph out: small ones stay, because shapes
+ * are inferred from their values; so do those of inner graphs, whose names may be of several. */
+bool kln_onnx_is_left_out(const kln_onnx_tensor *tensor);
+
+/* The same into memory, for INLINE and LEFT_OUT. */
 KILN_MUST_CHECK kiln_status kln_onnx_write_bytes(const kln_onnx_model *model,
                                                  kln_onnx_weights weights, kln_text *bytes);
 

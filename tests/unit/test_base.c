@@ -220,6 +220,31 @@ static void info_structs_of_other_versions_are_written(void **state)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kln_info_write("f", NULL, 8, &info, sizeof info));
 }
 
+static void what_lasts_is_not_counted(void **state)
+{
+    (void)state;
+    kiln_allocation_counters before;
+    kiln_allocation_counters after;
+    kiln_get_allocation_counters(&before);
+    kln_lasting_begin();
+    char *memory = kln_alloc_aligned(100, 64);
+    kln_lasting_end();
+    memory = kln_realloc(memory, 200);
+    assert_non_null(memory);
+    kiln_get_allocation_counters(&after);
+    assert_int_equal(after.bytes_in_use - before.bytes_in_use, 200);
+    kln_free(memory);
+    kln_lasting_begin();
+    memory = kln_alloc(10);
+    kln_lasting_end();
+    assert_non_null(memory);
+    kiln_get_allocation_counters(&after);
+    assert_int_equal(after.bytes_in_use, before.bytes_in_use);
+    kln_free(memory);
+    kiln_get_allocation_counters(&after);
+    assert_int_equal(after.bytes_in_use, before.bytes_in_use);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +260,7 @@ int main(void)
         cmocka_unit_test(an_output_appears_whole_or_not_at_all),
         cmocka_unit_test(the_log_goes_to_one_sink),
         cmocka_unit_test(option_structs_of_other_versions_are_read),
+        cmocka_unit_test(what_lasts_is_not_counted),
         cmocka_unit_test(info_structs_of_other_versions_are_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

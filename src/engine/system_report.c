@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <kiln/system.h>
+
+#include "backends/kln_backend.h"
+#include "base/kln_base.h"
+#include "loader/kln_loader.h"
+
+struct kiln_system_report {
+    kln_library_use *libraries;
+    size_t library_count;
+    kiln_device_info *devices;
+    size_t device_count;
+};
+
+void kiln_system_report_destroy(kiln_system_report *report)
+{
+    if (report != NULL) {
+        kln_free(report->libraries);
+        kln_free(report->devices);
+        kln_free(report);
+    }
+}
+
+/* Copies what every backend says of its libraries to `libraries`, or only counts where that is
+ * NULL. */
+static size_t collect(kln_library_use *libraries)
+{
+    size_t count = 0;
+    for (size_t b = 0; kln_backends[b] != NULL; b++) {
+        kln_library_use use = {.spec = NULL};
+        for (size_t i = 0; kln_backends[b]->library != NULL && kln_backends[b]->library(i, &use);
+             i++) {
+            if (libraries != NULL) {
+                libraries[count] = use;
+            }
+            count++;
+        }
+    }
+    return count;
+}
+
+kiln_status kiln_system_report_create(kiln_system_report **report)
+{
+    KLN_RETURN_IF_NULL(report);
+    *report = NULL;
+    kiln_system_report *made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        return kln_fail_memory(sizeof *made, "a system report");
+    }
+    made->library_count = collect(NULL);
+    made->libraries = kln_alloc_zeroed(made->library_count, sizeof *made->libraries);
+    if (made->libraries == NULL) {
+        kiln_system_report_destroy(made);
+        return kln_fail_memory(sizeof *made->libraries, "a system report");
+    }
+    (void)collect(made->libraries);
+    *report = made;
+    return KILN_OK;
+}
+
+size_t kiln_system_report_library_count(const kiln_system_report *report)
+{
+    return report != NULL ? report->library_count : 0;
+}
+
+kiln_status kiln_system_report_library(const kiln_system_report *report, size_t index,
+                                       kiln_library_info *info)
+{
+    KLN_RETURN_IF_NULL(report);
+    if (index >= report->library_count) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_system_report_library: library %zu was asked for, there are %zu",
+                        index, report->library_count);
+    }
+    const kln_library_use *use = &report->libraries[index];
+    const kiln_library_info found = {
+        .struct_size = sizeof found,
+        .name = use->spec->name,
+        .purpose = use->spec->purpose,
+        .state = kln_library_state(use->library),
+        .version = use->version != NULL ? use->version : "",
+        .path = kln_library_path(use->library),
+        .advice = kln_library_state(use->library) != KILN_LIBRARY_FOUND ? use->spec->advice : "",
+        .place_count = kln_library_place_count(use->library)};
+    return kln_info_write(__func__, info, sizeof found, &found, sizeof found);
+}
+
+const char *kiln_system_report_place(const kiln_system_report *report, size_t library, size_t place)
+{
+    if (report == NULL || library >= report->library_count ||
+        place >= kln_library_place_count(report->libraries[library].library)) {
+        return NULL;
+    }
+    return kln_library_place(report->libraries[library].library, place);
+}
+
+size_t kiln_system_report_device_count(const kiln_system_report *report)
+{
+    return report != NULL ? report->device_count : 0;
+}
+
+kiln_status kiln_system_report_device(const kiln_system_report *report, size_t index,
+                                      kiln_device_info *info)
+{
+    KLN_RETURN_IF_NULL(report);
+    if (index >= report->device_count) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_system_report_device: device %zu was asked for, there are %zu", index,
+                        report->device_count);
+    }
+    return kln_info_write(__func__, info, sizeof *info, &report->devices[index], sizeof *info);
+}

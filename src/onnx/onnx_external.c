@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "onnx_read.h"
+
+/* Where external files may lie: the folder itself and, where the model is a link (as in the cache
+ * of a model hub), the folder that it really lies in. Both without links. */
+typedef struct places {
+    const char *folder; /* as it was given */
+    char roots[2][PATH_MAX];
+    size_t count;
+} places;
+
+/* Each file once, by location. */
+typedef struct files {
+    kln_names by_location; /* to an index of the model's mappings */
+    size_t capacity;
+} files;
+
+/* Whether a location names something below a folder: relative, and never a step up. */
+static bool stays_below(const char *location)
+{
+    if (location[0] == '\0' || location[0] == '/') {
+        return false;
+    }
+    for (const char *part = location; part != NULL; part = strchr(part, '/')) {
+        part += *part == '/';
+        const size_t length = strcspn(part, "/");
+        if (length == 2 && part[0] == '.' && part[1] == '.') {
+            return false;
+        }
+    }
+    return true;
+}
+
+static kiln_status find_places(const char *folder, const char *model_path, places *found)
+{
+    found->folder = folder;
+    found->count = 0;
+    if (realpath(folder, found->roots[0]) == NULL) {
+        return kln_fail(KILN_ERROR_NOT_FOUND, "the model's folder \"%s\" cannot be found: %s",
+                        folder, strerror(errno));
+    }
+    found->count = 1;
+    if (model_path != NULL && realpath(model_path, found->roots[1]) != NULL) {
+        char *slash = strrchr(found->roots[1], '/');
+        slash[slash == found->roots[1]] = '\0';
+        found->count = 2;
+    }
+    return KILN_OK;
+}
+
+static bool lies_in(const char *path, const char *root)
+{
+    const size_t length = strlen(root);
+    return strcmp(root, "/") == 0 || (strncmp(path, root, length) == 0 && path[length] == '/');
+}
+
+static kiln_status check_location(const places *where, const kln_onnx_tensor *tensor,
+                                  char path[PATH_MAX])
+{
+    char real[PATH_MAX];
+    if (!stays_below(tensor->location)) {
+        return kln_fail(KILN_ERROR_MALFORMED,
+                        "tensor \"%s\": its external file \"%s\" is not below the model's folder",
+                        tensor->name, tensor->location);
+    }
+    const int length = snprintf(path, PATH_MAX, "%s/%s", where->folder, tensor->location);
+    if (length < 0 || length >= PATH_MAX) {
+        return kln_fail(KILN_ERROR_LIMIT,
+                        "tensor \"%s\": the path of its external file has %d "
+                        "bytes, %d are the limit",
+                        tensor->name, length, PATH_MAX - 1);
+    }
+    if (realpath(path, real) == NULL) {
+        return kln_fail(errno == ENOENT || errno == ENOTDIR ? KILN_ERROR_NOT_FOUND : KILN_ERROR_IO,
+                        "tensor \"%s\": its external file \"%s\" cannot be found: %s", tensor->name,
+                        path, strerror(errno));
+    }
+    for (size_t i = 0; i < where->count; i++) {
+        if (lies_in(real, where->roots[i])) {
+            return KILN_OK;
+        }
+    }
+    return kln_fail(KILN_ERROR_MALFORMED,
+                    "tensor \"%s\": its external file \"%s\" is a link to \"%s\", out of the "
+                    "model's folder",
+                    tensor->name, tensor->location, real);
+}
+
+static kiln_status add_mapping(kln_onnx_model *model, files *known, const kln_mapping *mapping)
+{
+    if (model->mapping_count >= known->capacity) {
+        const size_t capacity = (model->mapping_count + 1) * 2;
+        kln_mapping *grown = kln_realloc(model->mappings, capacity * sizeof *grown);
+        if (grown == NULL) {
+            return kln_fail_memory(capacity * sizeof *grown, "mappings");
+        }
+        model->mappings = grown;
+        known->capacity = capacity;
+    }
+    model->mappings[model->mapping_count++] = *mapping;
+    return KILN_OK;
+}
+
+/* The bytes of the tensor's file, mapped now unless another tensor needed it before. */
+static kiln_status map_file(kln_onnx_model *model, const places *where,
+                            const kln_onnx_tensor *tensor, files *known, kiln_span *bytes)
+{
+    char path[PATH_MAX];
+    const uint32_t index = kln_names_get(&known->by_location, tensor->location);
+    if (index != KLN_NAMES_NONE) {
+        *bytes = model->mappings[index].bytes;
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(check_location(where, tensor, path));
+    kln_mapping mapping;
+    const kiln_status status = kln_mapping_open(path, &mapping);
+    if (status != KILN_OK) {
+        return kln_fail_within(status, "tensor \"%s\"", tensor->name);
+    }
+    const kiln_status added = add_mapping(model, known, &mapping);
+    if (added != KILN_OK) {
+        kln_mapping_close(&mapping);
+        return added;
+    }
+    *bytes = mapping.bytes;
+    return kln_names_set(&known->by_location, tensor->location,
+                         (uint32_t)(model->mapping_count - 1));
+}
+
+/* What the tensor takes of its file. */
+static kiln_status take_part(kln_onnx_tensor *tensor, kiln_span file, uint64_t needed,
+                             bool is_known)
+{
+    const uint64_t offset = tensor->external_offset;
+    if (tensor->external_length != 0 && is_known && tensor->external_length != needed) {
+        return kln_fail(KILN_ERROR_MALFORMED,
+                        "tensor \"%s\": its type %s and %zu dimensions need %llu bytes, its "
+                        "external length is %llu",
+                        tensor->name, kiln_dtype_name(tensor->dtype), tensor->rank,
+                        (unsigned long long)needed, (unsigned long long)tensor->external_length);
+    }
+    const uint64_t length =
+        tensor->external_length != 0 || !is_known ? tensor->external_length : needed;
+    if (offset > file.size || length > file.size - offset) {
+        return kln_fail(KILN_ERROR_MALFORMED,
+                        "tensor \"%s\": bytes %llu to %llu of \"%s\" are needed, the file has %zu",
+                        tensor->name, (unsigned long long)offset,
+                        (unsigned long long)(offset + length), tensor->location, file.size);
+    }
+    tensor->data = (kiln_span){(const uint8_t *)file.data + offset, (size_t)length};
+    return KILN_OK;
+}
+
+static kiln_status map_tensor(kln_onnx_model *model, const places *where, kln_onnx_tensor *tensor,
+                              files *known)
+{
+    size_t needed = 0;
+    const unsigned bits = kln_onnx_wire_bits(tensor->wire_dtype);
+    if (tensor->dtype == KILN_DTYPE_STRING) {
+        return kln_fail(KILN_ERROR_MALFORMED,
+                        "tensor \"%s\": strings cannot lie in an external file", tensor->name);
+    }
+    if (!kln_onnx_tensor_bytes(tensor, bits, &needed)) {
+        return kln_fail(KILN_ERROR_MALFORMED, "tensor \"%s\": its dimensions make no sense",
+                        tensor->name);
+    }
+    if (needed == 0 && bits != 0) {
+        return KILN_OK;
+    }
+    kiln_span file = {NULL, 0};
+    KLN_RETURN_IF_ERROR(map_file(model, where, tensor, known, &file));
+    return take_part(tensor, file, needed, bits != 0);
+}
+
+kiln_status kln_onnx_map_externals(kln_onnx_reader *reader, const char *folder,
+                                   const char *model_path)
+{
+    kiln_status status = KILN_OK;
+    files known = {.capacity = reader->model->mapping_count};
+    kln_names_init(&known.by_location);
+    places *where = kln_alloc(sizeof *where);
+    if (where == NULL) {
+        return kln_fail_memory(sizeof *where, "the paths of external files");
+    }
+    KLN_GOTO_IF_ERROR(find_places(folder, model_path, where), done);
+    for (kln_external *each = reader->externals; each != NULL; each = each->next) {
+        KLN_GOTO_IF_ERROR(map_tensor(reader->model, where, each->tensor, &known), done);
+    }
+done:
+    kln_names_finish(&known.by_location);
+    kln_free(where);
+    return status;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "onnx_layout.h"
+
+/* By TensorProto.DataType. */
+static const kiln_dtype dtypes[] = {
+    [1] = KILN_DTYPE_FLOAT32,   [2] = KILN_DTYPE_UINT8,       [3] = KILN_DTYPE_INT8,
+    [4] = KILN_DTYPE_UINT16,    [5] = KILN_DTYPE_INT16,       [6] = KILN_DTYPE_INT32,
+    [7] = KILN_DTYPE_INT64,     [8] = KILN_DTYPE_STRING,      [9] = KILN_DTYPE_BOOL,
+    [10] = KILN_DTYPE_FLOAT16,  [11] = KILN_DTYPE_FLOAT64,    [12] = KILN_DTYPE_UINT32,
+    [13] = KILN_DTYPE_UINT64,   [14] = KILN_DTYPE_COMPLEX64,  [15] = KILN_DTYPE_COMPLEX128,
+    [16] = KILN_DTYPE_BFLOAT16, [17] = KILN_DTYPE_FLOAT8E4M3, [19] = KILN_DTYPE_FLOAT8E5M2,
+    [21] = KILN_DTYPE_UINT4,    [22] = KILN_DTYPE_INT4,       [23] = KILN_DTYPE_FLOAT4E2M1,
+};
+
+kiln_dtype kln_onnx_dtype(int32_t wire_dtype)
+{
+    return wire_dtype > 0 && (size_t)wire_dtype < KLN_ARRAY_LENGTH(dtypes) ? dtypes[wire_dtype]
+                                                                           : KILN_DTYPE_UNDEFINED;
+}
+
+int32_t kln_onnx_wire_dtype(kiln_dtype dtype)
+{
+    for (size_t i = 1; i < KLN_ARRAY_LENGTH(dtypes) && dtype != KILN_DTYPE_UNDEFINED; i++) {
+        if (dtypes[i] == dtype) {
+            return (int32_t)i;
+        }
+    }
+    return 0;
+}
+
+static const char *plain_domain(const char *domain)
+{
+    return domain == NULL || strcmp(domain, "ai.onnx") == 0 ? "" : domain;
+}
+
+int64_t kln_onnx_opset_version(const kln_onnx_model *model, const char *domain)
+{
+    for (size_t i = 0; i < model->opset_count; i++) {
+        if (strcmp(plain_domain(model->opsets[i].domain), plain_domain(domain)) == 0) {
+            return model->opsets[i].version;
+        }
+    }
+    return 0;
+}
+
+const kln_onnx_attribute *kln_onnx_find_attribute(const kln_onnx_node *node, const char *name)
+{
+    for (size_t i = 0; i < node->attribute_count; i++) {
+        if (strcmp(node->attributes[i].name, name) == 0) {
+            return &node->attributes[i];
+        }
+    }
+    return NULL;
+}
+
+kiln_status kln_onnx_model_create(kln_onnx_model **model)
+{
+    KLN_RETURN_IF_NULL(model);
+    *model = kln_alloc_zeroed(1, sizeof **model);
+    if (*model == NULL) {
+        return kln_fail_memory(sizeof **model, "a model");
+    }
+    kln_arena_init(&(*model)->arena);
+    kln_layout_init(&kln_layout_model, *model);
+    return KILN_OK;
+}
+
+void kln_onnx_model_destroy(kln_onnx_model *model)
+{
+    if (model == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < model->mapping_count; i++) {
+        kln_mapping_close(&model->mappings[i]);
+    }
+    kln_free(model->mappings);
+    kln_arena_finish(&model->arena);
+    kln_free(model);
+}

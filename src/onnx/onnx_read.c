@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "onnx_read.h"
+
+/* A sparse initializer stays as it is, but the graph must know its name: that of its `values`. */
+static kiln_status read_sparse_name(kln_onnx_reader *reader, kiln_span bytes, const char **name)
+{
+    static const kln_layout sparse = {.name = "SparseTensorProto"};
+    static const uint32_t path[] = {1, KLN_TENSOR_NAME};
+    for (size_t level = 0; level < KLN_ARRAY_LENGTH(path); level++) {
+        const uint8_t *begin = bytes.data;
+        kln_wire wire = {begin, begin + bytes.size};
+        bytes = (kiln_span){begin, 0};
+        while (wire.at != wire.end) {
+            kln_wire_field field;
+            KLN_RETURN_IF_ERROR(
+                kln_onnx_next(reader, level == 0 ? &sparse : &kln_layout_tensor, &wire, &field));
+            if (field.number == path[level] && field.type == KLN_WIRE_BYTES) {
+                bytes = field.bytes;
+            }
+        }
+    }
+    return kln_onnx_read_string(reader, &kln_layout_tensor,
+                                kln_layout_field(&kln_layout_tensor, KLN_TENSOR_NAME), bytes, name);
+}
+
+kiln_status kln_onnx_finish_graph(kln_onnx_reader *reader, kln_wire wire, void *message)
+{
+    (void)wire;
+    kln_onnx_graph *graph = message;
+    graph->node_capacity = graph->node_count;
+    graph->initializer_capacity = graph->initializer_count;
+    graph->input_capacity = graph->input_count;
+    graph->output_capacity = graph->output_count;
+    graph->value_capacity = graph->value_count;
+    const size_t count = graph->sparse_initializer_count;
+    if (count == 0) {
+        return KILN_OK;
+    }
+    const char **names = kln_arena_alloc_zeroed(reader->arena, count, sizeof *names);
+    if (names == NULL) {
+        return kln_fail_memory(count * sizeof *names, "names of sparse initializers");
+    }
+    graph->sparse_initializer_names = names;
+    for (size_t i = 0; i < count; i++) {
+        KLN_RETURN_IF_ERROR(read_sparse_name(reader, graph->sparse_initializers[i], &names[i]));
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_onnx_finish_function(kln_onnx_reader *reader, kln_wire wire, void *message)
+{
+    (void)reader;
+    (void)wire;
+    kln_onnx_function *function = message;
+    kln_layout_init(&kln_layout_graph, &function->body);
+    function->body.node_capacity = function->body.node_count;
+    function->body.value_capacity = function->body.value_count;
+    return KILN_OK;
+}
+
+kiln_status kln_onnx_finish_model(kln_onnx_reader *reader, kln_wire wire, void *message)
+{
+    (void)reader;
+    (void)wire;
+    const kln_onnx_model *model = message;
+    if ((model->present & UINT32_C(1) << 1) == 0 || (model->present & UINT32_C(1) << 7) == 0) {
+        return kln_fail(KILN_ERROR_MALFORMED,
+                        "the bytes are no ONNX model: ModelProto.%s is missing",
+                        (model->present & UINT32_C(1) << 1) == 0 ? "ir_version" : "graph");
+    }
+    if (model->ir_version < KLN_ONNX_IR_OLDEST || model->ir_version > KLN_ONNX_IR_NEWEST) {
+        return kln_fail(
+            KILN_ERROR_UNSUPPORTED,
+            "the model has ONNX IR version %lld; versions %d to %d are read, so it must "
+            "be saved again with %s version of ONNX",
+            (long long)model->ir_version, KLN_ONNX_IR_OLDEST, KLN_ONNX_IR_NEWEST,
+            model->ir_version < KLN_ONNX_IR_OLDEST ? "a newer" : "an older");
+    }
+    return KILN_OK;
+}
+
+/* Reads `bytes`; the model owns `mapping` from now on, whatever happens. */
+static kiln_status read_model(kiln_span bytes, const char *folder, const char *path,
+                              kln_mapping *mapping, kln_onnx_model **result)
+{
+    kln_onnx_model *model = NULL;
+    kiln_status status = kln_onnx_model_create(&model);
+    if (status != KILN_OK) {
+        kln_mapping_close(mapping);
+        return status;
+    }
+    kln_onnx_reader reader = {.model = model, .arena = &model->arena, .base = bytes.data};
+    reader.externals_end = &reader.externals;
+    if (mapping->bytes.data != NULL) {
+        model->mappings = kln_alloc(sizeof *mapping);
+        if (model->mappings == NULL) {
+            kln_mapping_close(mapping);
+            status = kln_fail_memory(sizeof *mapping, "a mapping");
+            goto fail;
+        }
+        model->mappings[0] = *mapping;
+        model->mapping_count = 1;
+    }
+    KLN_GOTO_IF_ERROR(kln_onnx_read_message(&reader, &kln_layout_model, bytes, model), fail);
+    if (folder != NULL && reader.externals != NULL) {
+        KLN_GOTO_IF_ERROR(kln_onnx_map_externals(&reader, folder, path), fail);
+    }
+    *result = model;
+    return KILN_OK;
+fail:
+    kln_onnx_model_destroy(model);
+    return status;
+}
+
+kiln_status kln_onnx_read_bytes(kiln_span bytes, const char *folder, kln_onnx_model **model)
+{
+    KLN_RETURN_IF_NULL(model);
+    *model = NULL;
+    if (bytes.size == 0) {
+        return kln_fail(KILN_ERROR_EMPTY, "an ONNX model is needed, 0 bytes were given");
+    }
+    KLN_RETURN_IF_NULL(bytes.data);
+    kln_mapping none = {{NULL, 0}};
+    return read_model(bytes, folder, NULL, &none, model);
+}
+
+kiln_status kln_onnx_read_file(const char *path, kln_onnx_model **model)
+{
+    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_NULL(model);
+    *model = NULL;
+    kln_mapping mapping = {{NULL, 0}};
+    KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
+    const char *slash = strrchr(path, '/');
+    char *folder = kln_strdup(path);
+    if (folder == NULL) {
+        kln_mapping_close(&mapping);
+        return kln_fail_memory(strlen(path), "a path");
+    }
+    if (slash == NULL) {
+        kln_free(folder);
+        folder = kln_strdup(".");
+    } else {
+        folder[slash == path ? 1 : slash - path] = '\0';
+    }
+    kiln_status status = KILN_OK;
+    if (folder == NULL) {
+        kln_mapping_close(&mapping);
+        return kln_fail_memory(2, "a path");
+    }
+    status = read_model(mapping.bytes, folder, path, &mapping, model);
+    kln_free(folder);
+    return status == KILN_OK ? KILN_OK : kln_fail_within(status, "\"%s\"", path);
+}

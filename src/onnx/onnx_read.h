@@ -1,0 +1,73 @@
+/*
+ * onnx_read.h - the reader's state and its parts, shared by onnx_read*.c and the layout tables.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef ONNX_READ_H
+#define ONNX_READ_H
+
+#include "kln_onnx.h"
+#include "onnx_layout.h"
+
+/* A tensor whose bytes lie in another file, mapped once the whole message was read. */
+typedef struct kln_external {
+    kln_onnx_tensor *tensor;
+    struct kln_external *next;
+} kln_external;
+
+typedef struct kln_onnx_reader {
+    kln_onnx_model *model;
+    kln_arena *arena;
+    const uint8_t *base; /* where the bytes begin, to say how far a failure is */
+    size_t entries;      /* messages and strings so far */
+    size_t numbers;      /* decoded numbers so far */
+    unsigned graphs;     /* graphs and types around the current message */
+    unsigned types;
+    kln_external *externals;
+    kln_external **externals_end;
+} kln_onnx_reader;
+
+/* The byte that `at` is, counted from the beginning of the file. */
+size_t kln_onnx_byte(const kln_onnx_reader *reader, const void *at);
+
+/* kln_wire_next, with a sentence that names message, field and byte. */
+KILN_MUST_CHECK kiln_status kln_onnx_next(const kln_onnx_reader *reader, const kln_layout *layout,
+                                          kln_wire *wire, kln_wire_field *field);
+
+/* Reads a whole message into `message`, which is zeroed and initialised. */
+KILN_MUST_CHECK kiln_status kln_onnx_read_message(kln_onnx_reader *reader, const kln_layout *layout,
+                                                  kiln_span bytes, void *message);
+
+/* Counts against the limits. LIMIT. */
+KILN_MUST_CHECK kiln_status kln_onnx_count_entries(kln_onnx_reader *reader, size_t more);
+KILN_MUST_CHECK kiln_status kln_onnx_count_numbers(kln_onnx_reader *reader, size_t more);
+
+/* A terminated copy; a zero byte inside is refused, because it would cut the name. */
+KILN_MUST_CHECK kiln_status kln_onnx_read_string(kln_onnx_reader *reader, const kln_layout *layout,
+                                                 const kln_field *field, kiln_span bytes,
+                                                 const char **string);
+
+/* Hooks of the tables (onnx_read_tensor.c, onnx_read.c). */
+kiln_status kln_onnx_prepare_tensor(const kln_onnx_reader *reader, kln_wire wire, void *message);
+bool kln_onnx_takes_tensor(const void *message, uint32_t number);
+kiln_status kln_onnx_finish_tensor(kln_onnx_reader *reader, kln_wire wire, void *message);
+kiln_status kln_onnx_finish_graph(kln_onnx_reader *reader, kln_wire wire, void *message);
+kiln_status kln_onnx_finish_function(kln_onnx_reader *reader, kln_wire wire, void *message);
+kiln_status kln_onnx_finish_model(kln_onnx_reader *reader, kln_wire wire, void *message);
+
+/* Bits of one element by TensorProto.DataType, also where kiln_dtype has no match; 0: not known. */
+unsigned kln_onnx_wire_bits(int32_t wire_dtype);
+
+/* The field of TensorProto that holds elements of this type when raw_data does not; 0: none. */
+uint32_t kln_onnx_data_field(kiln_dtype dtype);
+
+/* Bytes of a dense tensor of these dims. False: a dimension is negative, or the product is past
+ * what a size_t holds. */
+bool kln_onnx_tensor_bytes(const kln_onnx_tensor *tensor, unsigned bits, size_t *bytes);
+
+/* Maps every external tensor from `folder` (onnx_external.c). `model_path` may be NULL: the model
+ * was no file. */
+KILN_MUST_CHECK kiln_status kln_onnx_map_externals(kln_onnx_reader *reader, const char *folder,
+                                                   const char *model_path);
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * onnx_write.h - the writer's state and its parts, shared by onnx_write*.c.
+ *
+ * A model is walked twice by the same code: first to measure, because protobuf puts the length of a
+ * message before it, then to write. Lengths that the first walk finds are kept in the order in
+ * which the second one needs them, so that a message inside a message is not measured again.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef ONNX_WRITE_H
+#define ONNX_WRITE_H
+
+#include "kln_onnx.h"
+#include "onnx_layout.h"
+
+#define KLN_WRITER_BUFFER ((size_t)65536)
+
+typedef struct kln_onnx_writer {
+    kln_onnx_weights weights;
+    const char *location; /* what an external tensor's location will be */
+    bool measures;        /* the first walk */
+    uint64_t total;       /* bytes of the message so far, in either walk */
+    uint64_t *lengths;
+    size_t length_count, length_capacity, length_next;
+    unsigned graphs; /* around the current message: 1 is the main graph */
+    unsigned attributes;
+    uint64_t data_offset; /* in the file of weights so far */
+    kln_output *file;     /* the message goes there, or to `text` */
+    kln_text *text;
+    kln_output *data; /* the weights */
+    uint8_t *buffer;  /* KLN_WRITER_BUFFER bytes before `file` */
+    size_t buffered;
+} kln_onnx_writer;
+
+/* Bytes of the message. */
+KILN_MUST_CHECK kiln_status kln_onnx_put(kln_onnx_writer *writer, const void *data, size_t size);
+KILN_MUST_CHECK kiln_status kln_onnx_put_varint(kln_onnx_writer *writer, uint64_t value);
+KILN_MUST_CHECK kiln_status kln_onnx_put_tag(kln_onnx_writer *writer, uint32_t number,
+                                             kln_wire_type type);
+/* Tag, length, bytes. */
+KILN_MUST_CHECK kiln_status kln_onnx_put_bytes(kln_onnx_writer *writer, uint32_t number,
+                                               kiln_span bytes);
+KILN_MUST_CHECK kiln_status kln_onnx_put_message(kln_onnx_writer *writer, uint32_t number,
+                                                 const kln_layout *layout, const void *message);
+
+KILN_MUST_CHECK kiln_status kln_onnx_put_model(kln_onnx_writer *writer,
+                                               const kln_onnx_model *model);
+
+/* A length that only the first walk finds out: `*length` is kept there and given back here. */
+KILN_MUST_CHECK kiln_status kln_onnx_keep_length(kln_onnx_writer *writer, uint64_t *length);
+
+/* What the table says of a tensor is written by onnx_write_tensor.c where this is true. */
+bool kln_onnx_is_tensor_field(const kln_layout *layout, uint32_t number);
+KILN_MUST_CHECK kiln_status kln_onnx_write_tensor_field(kln_onnx_writer *writer, uint32_t number,
+                                                        const kln_onnx_tensor *tensor);
+
+#endif
