@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <kiln/kiln.h>
+
+#include "engine/kln_engine.h"
+#include "kiln_test.h"
+#include "onnx/kln_onnx.h"
+
+/* A model y = op(x) over `n` floats, as ONNX bytes in `bytes`. */
+static void write_model(const char *op_type, int64_t n, kln_text *bytes)
+{
+    kln_onnx_model *model = NULL;
+    assert_ok(kln_onnx_model_create(&model));
+    kln_arena *arena = &model->arena;
+    kln_onnx_value *values = kln_arena_alloc_zeroed(arena, 2, sizeof *values);
+    static const char *const names[] = {"x", "y"};
+    for (size_t i = 0; i < 2; i++) {
+        kln_onnx_dim *dim = kln_arena_alloc_zeroed(arena, 1, sizeof *dim);
+        *dim = (kln_onnx_dim){.value = n, .parameter = n < 0 ? "n" : NULL};
+        values[i].name = names[i];
+        values[i].type = (kln_onnx_type){.kind = KLN_ONNX_KIND_TENSOR,
+                                         .dtype = KILN_DTYPE_FLOAT32,
+                                         .wire_dtype = 1,
+                                         .has_shape = true,
+                                         .rank = 1,
+                                         .dims = dim};
+    }
+    static const char *inputs[] = {"x"};
+    static const char *outputs[] = {"y"};
+    kln_onnx_node *node = kln_arena_alloc_zeroed(arena, 1, sizeof *node);
+    *node = (kln_onnx_node){.name = "n",
+                            .op_type = op_type,
+                            .domain = "",
+                            .inputs = inputs,
+                            .input_count = 1,
+                            .outputs = outputs,
+                            .output_count = 1};
+    kln_onnx_opset *opset = kln_arena_alloc_zeroed(arena, 1, sizeof *opset);
+    *opset = (kln_onnx_opset){.domain = "", .version = 17};
+    model->ir_version = 8;
+    model->opsets = opset;
+    model->opset_count = 1;
+    model->graph.name = "g";
+    model->graph.nodes = node;
+    model->graph.node_count = 1;
+    model->graph.inputs = &values[0];
+    model->graph.input_count = 1;
+    model->graph.outputs = &values[1];
+    model->graph.output_count = 1;
+    kln_text_init(bytes, 1 << 20);
+    assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, bytes));
+    kln_onnx_model_destroy(model);
+}
+
+static void check_relu(kiln_engine *engine)
+{
+    kiln_context *context = NULL;
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    float x[] = {-1, 2, -3};
+    const kiln_named_tensor input = {
+        "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(3), x, sizeof x)};
+    kiln_named_tensor output = {"y", {.data = NULL}};
+    assert_ok(kiln_context_run_tensors(context, &input, 1, &output, 1));
+    const float *y = output.tensor.data;
+    assert_true(y[0] == 0 && y[1] == 2 && y[2] == 0);
+    kiln_context_destroy(context);
+}
+
+/* Both ways of building and the way back give the same engine, from file or from memory. */
+static void an_engine_is_built_saved_and_loaded(void **state)
+{
+    (void)state;
+    kln_text bytes;
+    write_model("Relu", -1, &bytes);
+    char model[4096];
+    char plan[4096];
+    (void)snprintf(model, sizeof model, "%s", kiln_test_file("relu.onnx", bytes.data, bytes.size));
+    (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("relu.saved"));
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_build_file(model, NULL, &engine));
+    check_relu(engine);
+    assert_ok(kiln_engine_save(engine, plan));
+    kiln_engine_release(engine);
+    assert_ok(kiln_engine_load(plan, NULL, &engine));
+    check_relu(engine);
+    kiln_engine_release(engine);
+    assert_ok(kiln_engine_load(model, NULL, &engine));
+    kiln_engine_release(engine);
+    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, NULL, &engine));
+    memset(bytes.data, 0, bytes.size);
+    check_relu(engine);
+    assert_ok(kiln_engine_save(engine, plan));
+    kiln_engine_release(engine);
+    assert_ok(kiln_engine_load(plan, NULL, &engine));
+    check_relu(engine);
+    kiln_engine_release(engine);
+    assert_status(KILN_ERROR_NOT_FOUND, kiln_engine_load(kiln_test_path("absent"), NULL, &engine));
+    assert_null(engine);
+    kln_text_finish(&bytes);
+}
+
+static void a_file_that_changed_is_refused(void **state)
+{
+    (void)state;
+    kln_text bytes;
+    write_model("Relu", 3, &bytes);
+    char plan[4096];
+    (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("changed.saved"));
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, NULL, &engine));
+    assert_ok(kiln_engine_save(engine, plan));
+    kiln_engine_release(engine);
+    bytes.data[bytes.size - 1] = (char)(bytes.data[bytes.size - 1] ^ 1);
+    (void)kiln_test_file("changed.saved", bytes.data, bytes.size);
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine));
+    assert_message("its manifest says");
+    (void)kiln_test_file("changed.saved", bytes.data, bytes.size - 5);
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine));
+    assert_message("bytes were found");
+    (void)kiln_test_file("changed.saved.json", "{", 1);
+    assert_status(KILN_ERROR_MALFORMED, kiln_engine_load(plan, NULL, &engine));
+    assert_message("changed.saved.json");
+    kln_text_finish(&bytes);
+}
+
+static void a_manifest_names_its_backend(void **state)
+{
+    (void)state;
+    kln_text bytes;
+    write_model("Relu", 3, &bytes);
+    char plan[4096];
+    char text[512];
+    (void)snprintf(plan, sizeof plan, "%s",
+                   kiln_test_file("foreign.saved", bytes.data, bytes.size));
+    const int length =
+        snprintf(text, sizeof text,
+                 "{\"backend\":\"teapot\",\"backend_version\":\"1\",\"size\":%zu,"
+                 "\"fnv1a64\":\"%016llx\"}",
+                 bytes.size, (unsigned long long)kln_hash(bytes.data, bytes.size, KLN_HASH_SEED));
+    (void)kiln_test_file("foreign.saved.json", text, (size_t)length);
+    kiln_engine *engine = NULL;
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine));
+    assert_message("\"teapot\"");
+    /* A backend that is asked for by name takes the manifest's place. */
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "onnxruntime";
+    const kiln_status status = kiln_engine_load(plan, &options, &engine);
+    if (status == KILN_OK) {
+        kiln_engine_release(engine);
+    }
+    assert_ok(status);
+    kln_text_finish(&bytes);
+}
+
+static kiln_status parse(const char *text, kln_manifest *manifest)
+{
+    return kln_manifest_parse((kiln_span){text, strlen(text)}, manifest);
+}
+
+static void a_manifest_of_nonsense_is_refused(void **state)
+{
+    (void)state;
+    kln_manifest manifest;
+    static const char good[] =
+        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":7,\"fnv1a64\":\"00000000000000ff\"}";
+    assert_ok(parse(good, &manifest));
+    assert_string_equal(manifest.backend, "b");
+    assert_int_equal(manifest.size, 7);
+    assert_int_equal(manifest.hash, 255);
+    static const char *const bad[] = {
+        "",
+        "[]",
+        "{}",
+        "{\"backend\":1}",
+        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":-7,\"fnv1a64\":"
+        "\"00000000000000ff\"}",
+        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":7,\"fnv1a64\":\"xyz\"}",
+        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":1e300,\"fnv1a64\":"
+        "\"00000000000000ff\"}",
+        "{\"backend\":\"\",\"backend_version\":\"1\",\"size\":7,\"fnv1a64\":\"00000000000000ff\"}",
+        "{\"backend\":\"a name that is far too long for any backend\",\"backend_version\":\"1\","
+        "\"size\":7,\"fnv1a64\":\"00000000000000ff\"}",
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(bad); i++) {
+        assert_status(KILN_ERROR_MALFORMED, parse(bad[i], &manifest));
+        assert_string_equal(manifest.backend, "");
+    }
+    for (size_t cut = 0; cut < sizeof good - 1; cut++) {
+        assert_status(KILN_ERROR_MALFORMED, kln_manifest_parse((kiln_span){good, cut}, &manifest));
+    }
+    static char large[(1 << 20) + 2];
+    memset(large, ' ', sizeof large - 1);
+    assert_status(KILN_ERROR_LIMIT, parse(large, &manifest));
+}
+
+typedef struct files {
+    char model[4096];
+    char plan[4096];
+} files;
+
+static kiln_status round_trip(void *user)
+{
+    const files *paths = user;
+    kiln_engine *engine = NULL;
+    kiln_engine *loaded = NULL;
+    kiln_context *context = NULL;
+    kiln_status status = kiln_engine_build_file(paths->model, NULL, &engine);
+    if (status == KILN_OK) {
+        status = kiln_engine_save(engine, paths->plan);
+    }
+    if (status == KILN_OK) {
+        status = kiln_engine_load(paths->plan, NULL, &loaded);
+    }
+    if (status == KILN_OK) {
+        status = kiln_context_create(loaded, NULL, &context);
+    }
+    if (status == KILN_OK) {
+        status = kiln_context_reshape(context, "x", &KILN_SHAPE(3));
+    }
+    if (status == KILN_OK) {
+        status = kiln_context_run(context);
+    }
+    kiln_context_destroy(context);
+    kiln_engine_release(loaded);
+    kiln_engine_release(engine);
+    return status;
+}
+
+static void each_failed_allocation_is_survived(void **state)
+{
+    (void)state;
+    files paths;
+    kln_text bytes;
+    write_model("Relu", 3, &bytes);
+    (void)snprintf(paths.model, sizeof paths.model, "%s",
+                   kiln_test_file("alloc.onnx", bytes.data, bytes.size));
+    (void)snprintf(paths.plan, sizeof paths.plan, "%s", kiln_test_path("alloc.saved"));
+    kln_text_finish(&bytes);
+    assert_ok(round_trip(&paths));
+    kiln_test_each_allocation(round_trip, &paths);
+}
+
+static void nothing_is_left_where_saving_fails(void **state)
+{
+    (void)state;
+    kln_text bytes;
+    write_model("Relu", 3, &bytes);
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, NULL, &engine));
+    assert_status(KILN_ERROR_NOT_FOUND,
+                  kiln_engine_save(engine, kiln_test_path("no/such/folder/x")));
+    assert_status(KILN_ERROR_IO, kiln_engine_save(engine, "/tmp"));
+    kiln_engine_release(engine);
+    kln_text_finish(&bytes);
+}
+
+static void the_system_report_names_places(void **state)
+{
+    (void)state;
+    kiln_system_report *report = NULL;
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_system_report_create(NULL));
+    assert_ok(kiln_system_report_create(&report));
+    assert_true(kiln_system_report_library_count(report) >= 1);
+    bool found = false;
+    for (size_t i = 0; i < kiln_system_report_library_count(report); i++) {
+        kiln_library_info info = {.struct_size = sizeof info};
+        assert_ok(kiln_system_report_library(report, i, &info));
+        assert_true(strlen(info.name) > 0 && strlen(info.purpose) > 0);
+        assert_true(info.place_count >= 1);
+        assert_non_null(kiln_system_report_place(report, i, info.place_count - 1));
+        assert_null(kiln_system_report_place(report, i, info.place_count));
+        if (strcmp(info.name, "ONNX Runtime") == 0) {
+            found = true;
+            assert_int_equal(info.state, KILN_LIBRARY_FOUND);
+            assert_true(info.version[0] == '1' && strlen(info.path) > 0);
+            assert_string_equal(info.advice, "");
+        } else if (info.state != KILN_LIBRARY_FOUND) {
+            assert_true(strlen(info.advice) > 0);
+        }
+    }
+    assert_true(found);
+    kiln_library_info info = {.struct_size = sizeof info};
+    kiln_device_info device = {.struct_size = sizeof device};
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_system_report_library(report, 99, &info));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_system_report_device(report, 99, &device));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_system_report_library(NULL, 0, &info));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_system_report_device(NULL, 0, &device));
+    assert_null(kiln_system_report_place(NULL, 0, 0));
+    assert_int_equal(kiln_system_report_library_count(NULL), 0);
+    assert_int_equal(kiln_system_report_device_count(NULL), 0);
+    kiln_system_report_destroy(report);
+    kiln_system_report_destroy(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_engine_is_built_saved_and_loaded),
+        cmocka_unit_test(a_file_that_changed_is_refused),
+        cmocka_unit_test(a_manifest_names_its_backend),
+        cmocka_unit_test(a_manifest_of_nonsense_is_refused),
+        cmocka_unit_test(each_failed_allocation_is_survived),
+        cmocka_unit_test(nothing_is_left_where_saving_fails),
+        cmocka_unit_test(the_system_report_names_places),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
