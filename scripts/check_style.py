@@ -46,7 +46,7 @@ def tracked():
 
 
 def check_lines(path, text, problems):
-    columns = WIDE_COLUMNS if path.endswith((".txt", ".cmake")) else COLUMNS
+    columns = WIDE_COLUMNS if path.endswith((".txt", ".cmake", ".inc")) else COLUMNS
     for number, line in enumerate(text.split("\n"), 1):
         if len(line) > columns and "://" not in line:
             problems.append(f"{path}:{number}: {len(line)} columns, {columns} are allowed")
