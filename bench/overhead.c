@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a run through Kiln costs over the same run of ONNX Runtime with IO binding, in one process,
+ * the same library, one thread each, in alternating blocks. overhead [MAGIKA_MODEL]
+ */
+#include <kiln/kiln.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "raw_ort.h"
+
+#define FLOAT32_TYPE 1U
+#define INT32_TYPE 6U
+
+static void require(kiln_status status)
+{
+    if (status != KILN_OK) {
+        (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
+        exit(1);
+    }
+}
+
+/* Medians over `blocks` pairs of blocks of `runs` runs; the order within a pair alternates. */
+static void compare(const char *what, kiln_context *context, raw_ort *raw, size_t blocks,
+                    size_t runs)
+{
+    double *through_kiln = calloc(blocks, sizeof *through_kiln);
+    double *directly = calloc(blocks, sizeof *directly);
+    double *difference = calloc(blocks, sizeof *difference);
+    if (through_kiln == NULL || directly == NULL || difference == NULL) {
+        exit(1);
+    }
+    for (size_t block = 0; block < blocks; block++) {
+        for (size_t half = 0; half < 2; half++) {
+            const int kiln_now = (block + half) % 2 == 0;
+            const uint64_t begin = bench_now();
+            for (size_t i = 0; i < runs; i++) {
+                if (kiln_now) {
+                    require(kiln_context_run(context));
+                } else {
+                    raw_run(raw);
+                }
+            }
+            const double each = (double)(bench_now() - begin) / (double)runs;
+            *(kiln_now ? &through_kiln[block] : &directly[block]) = each;
+        }
+        difference[block] = through_kiln[block] - directly[block];
+    }
+    const double kiln_median = bench_median(through_kiln, blocks);
+    const double raw_median = bench_median(directly, blocks);
+    (void)printf("%-22s kiln %10.0f ns   raw %10.0f ns   difference %+7.0f ns   ratio %.4f\n", what,
+                 kiln_median, raw_median, bench_median(difference, blocks),
+                 kiln_median / raw_median);
+    free(through_kiln);
+    free(directly);
+    free(difference);
+}
+
+static kiln_context *make_context(kiln_engine *engine)
+{
+    kiln_context *context = NULL;
+    require(kiln_context_create(engine, NULL, &context));
+    kiln_engine_release(engine);
+    return context;
+}
+
+static void measure_identity(raw_ort *raw, const kiln_build_options *options)
+{
+    float x[64] = {1};
+    float y[64];
+    float raw_y[64];
+    const int64_t dims[] = {64};
+    kiln_engine *engine = NULL;
+    require(kiln_engine_build_bytes((kiln_span){identity_model, sizeof identity_model}, options,
+                                    &engine));
+    kiln_context *context = make_context(engine);
+    const kiln_tensor input = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(64), x, sizeof x);
+    const kiln_tensor output = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(64), y, sizeof y);
+    require(kiln_context_bind(context, "x", &input));
+    require(kiln_context_bind(context, "y", &output));
+    require(kiln_context_warmup(context, 1000, 0, NULL));
+    raw_load(raw, NULL, identity_model, sizeof identity_model);
+    raw_bind_input(raw, "x", x, sizeof x, dims, 1, FLOAT32_TYPE);
+    raw_bind_output(raw, "y", raw_y, sizeof raw_y, dims, 1, FLOAT32_TYPE);
+    for (int i = 0; i < 1000; i++) {
+        raw_run(raw);
+    }
+    kiln_allocation_counters before;
+    kiln_allocation_counters after;
+    kiln_get_allocation_counters(&before);
+    compare("identity, 64 floats", context, raw, 400, 2000);
+    kiln_get_allocation_counters(&after);
+    (void)printf("%-22s %llu in 800,000 runs\n", "allocations by kiln",
+                 after.allocations - before.allocations);
+    raw_unload(raw);
+    kiln_context_destroy(context);
+}
+
+static void measure_magika(raw_ort *raw, const kiln_build_options *options, const char *path)
+{
+    static int32_t bytes[2048];
+    static float scores[214];
+    static float raw_scores[214];
+    const int64_t in_dims[] = {1, 2048};
+    const int64_t out_dims[] = {1, 214};
+    for (int i = 0; i < 2048; i++) {
+        bytes[i] = (i * 37) % 257;
+    }
+    kiln_engine *engine = NULL;
+    require(kiln_engine_build_file(path, options, &engine));
+    kiln_context *context = make_context(engine);
+    const kiln_tensor input =
+        KILN_HOST_TENSOR(KILN_DTYPE_INT32, KILN_SHAPE(1, 2048), bytes, sizeof bytes);
+    const kiln_tensor output =
+        KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 214), scores, sizeof scores);
+    require(kiln_context_bind(context, "bytes", &input));
+    require(kiln_context_bind(context, "target_label", &output));
+    require(kiln_context_warmup(context, 5, 0, NULL));
+    raw_load(raw, path, NULL, 0);
+    raw_bind_input(raw, "bytes", bytes, sizeof bytes, in_dims, 2, INT32_TYPE);
+    raw_bind_output(raw, "target_label", raw_scores, sizeof raw_scores, out_dims, 2, FLOAT32_TYPE);
+    for (int i = 0; i < 5; i++) {
+        raw_run(raw);
+    }
+    compare("magika", context, raw, 100, 2);
+    if (memcmp(scores, raw_scores, sizeof scores) != 0) {
+        (void)fprintf(stderr, "magika: the two results differ\n");
+        exit(1);
+    }
+    raw_unload(raw);
+    kiln_context_destroy(context);
+}
+
+int main(int count, char **arguments)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "onnxruntime";
+    options.threads = 1;
+    kiln_backend_info info = {.struct_size = sizeof info};
+    require(kiln_backend_choose("onnxruntime", &info));
+    (void)printf("Kiln %s against ONNX Runtime %s, RunWithBinding, one thread, medians\n",
+                 kiln_version_string(), info.version);
+    raw_ort *raw = raw_open(info.library);
+    measure_identity(raw, &options);
+    if (count > 1) {
+        measure_magika(raw, &options, arguments[1]);
+    }
+    return 0;
+}

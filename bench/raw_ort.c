@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "raw_ort.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* The list of slots is Kiln's one fact shared with its peer; none of its code is. */
+#include "backends/onnxruntime/ort_api.h"
+
+struct raw_ort {
+    ort_api api;
+    OrtEnv *environment;
+    OrtMemoryInfo *cpu;
+    OrtSession *session;
+    OrtIoBinding *binding;
+    OrtRunOptions *run_options;
+};
+
+const unsigned char identity_model[67] = {
+    0x08, 0x08, 0x12, 0x00, 0x3a, 0x37, 0x0a, 0x10, 0x0a, 0x01, 0x78, 0x12, 0x01, 0x79,
+    0x22, 0x08, 0x49, 0x64, 0x65, 0x6e, 0x74, 0x69, 0x74, 0x79, 0x12, 0x01, 0x67, 0x5a,
+    0x0f, 0x0a, 0x01, 0x78, 0x12, 0x0a, 0x0a, 0x08, 0x08, 0x01, 0x12, 0x04, 0x0a, 0x02,
+    0x08, 0x40, 0x62, 0x0f, 0x0a, 0x01, 0x79, 0x12, 0x0a, 0x0a, 0x08, 0x08, 0x01, 0x12,
+    0x04, 0x0a, 0x02, 0x08, 0x40, 0x42, 0x04, 0x0a, 0x00, 0x10, 0x11};
+
+static void check(const raw_ort *raw, OrtStatus *status)
+{
+    if (status != NULL) {
+        (void)fprintf(stderr, "raw ONNX Runtime: %s\n", raw->api.GetErrorMessage(status));
+        exit(1);
+    }
+}
+
+static void quiet(void *user, unsigned severity, const char *category, const char *logid,
+                  const char *location, const char *message)
+{
+    (void)user;
+    (void)severity;
+    (void)category;
+    (void)logid;
+    (void)location;
+    (void)message;
+}
+
+raw_ort *raw_open(const char *path)
+{
+    raw_ort *raw = calloc(1, sizeof *raw);
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (raw == NULL || library == NULL) {
+        (void)fprintf(stderr, "raw ONNX Runtime: %s\n", library == NULL ? dlerror() : "no memory");
+        exit(1);
+    }
+    void *symbol = dlsym(library, "OrtGetApiBase");
+    const ort_api_base *(*get_base)(void);
+    memcpy(&get_base, &symbol, sizeof get_base);
+    const unsigned char *table = get_base()->GetApi(ORT_API_LEVEL);
+#define FILL(slot, name, result, parameters) \
+    memcpy(&raw->api.name, table + (size_t)(slot) * sizeof(void *), sizeof raw->api.name);
+    ORT_SLOTS(FILL)
+#undef FILL
+    check(raw, raw->api.CreateEnvWithCustomLogger(quiet, NULL, ORT_LOG_WARNING, "raw",
+                                                  &raw->environment));
+    check(raw, raw->api.CreateCpuMemoryInfo(ORT_DEVICE_ALLOCATOR, ORT_MEMORY_DEFAULT, &raw->cpu));
+    return raw;
+}
+
+void raw_load(raw_ort *raw, const char *path, const void *bytes, size_t size)
+{
+    OrtSessionOptions *options = NULL;
+    check(raw, raw->api.CreateSessionOptions(&options));
+    check(raw, raw->api.SetIntraOpNumThreads(options, 1));
+    check(raw, path != NULL ? raw->api.CreateSession(raw->environment, path, options, &raw->session)
+                            : raw->api.CreateSessionFromArray(raw->environment, bytes, size,
+                                                              options, &raw->session));
+    raw->api.ReleaseSessionOptions(options);
+    check(raw, raw->api.CreateIoBinding(raw->session, &raw->binding));
+    check(raw, raw->api.CreateRunOptions(&raw->run_options));
+}
+
+static OrtValue *wrap(raw_ort *raw, void *data, size_t bytes, const int64_t *dims, size_t rank,
+                      unsigned type)
+{
+    OrtValue *value = NULL;
+    check(raw,
+          raw->api.CreateTensorWithDataAsOrtValue(raw->cpu, data, bytes, dims, rank, type, &value));
+    return value;
+}
+
+void raw_bind_input(raw_ort *raw, const char *name, void *data, size_t bytes, const int64_t *dims,
+                    size_t rank, unsigned type)
+{
+    OrtValue *value = wrap(raw, data, bytes, dims, rank, type);
+    check(raw, raw->api.BindInput(raw->binding, name, value));
+    raw->api.ReleaseValue(value);
+}
+
+void raw_bind_output(raw_ort *raw, const char *name, void *data, size_t bytes, const int64_t *dims,
+                     size_t rank, unsigned type)
+{
+    OrtValue *value = wrap(raw, data, bytes, dims, rank, type);
+    check(raw, raw->api.BindOutput(raw->binding, name, value));
+    raw->api.ReleaseValue(value);
+}
+
+void raw_run(raw_ort *raw)
+{
+    OrtStatus *status = raw->api.RunWithBinding(raw->session, raw->run_options, raw->binding);
+    if (status != NULL) {
+        check(raw, status);
+    }
+}
+
+void raw_unload(raw_ort *raw)
+{
+    raw->api.ReleaseIoBinding(raw->binding);
+    raw->api.ReleaseRunOptions(raw->run_options);
+    raw->api.ReleaseSession(raw->session);
+}
+
+uint64_t bench_now(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+static int compare(const void *left, const void *right)
+{
+    const double a = *(const double *)left;
+    const double b = *(const double *)right;
+    return a < b ? -1 : a > b;
+}
+
+double bench_median(double *values, size_t count)
+{
+    qsort(values, count, sizeof *values, compare);
+    return count % 2 == 1 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+}
