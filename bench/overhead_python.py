@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs bench_overhead, then the same models through ONNX Runtime's Python API, and prints the ratios.
+"""bench_overhead, then the same models through the Python API of ONNX Runtime, with the ratios.
 
     overhead_python.py BENCH_OVERHEAD MAGIKA_MODEL
 
