@@ -34,7 +34,7 @@ static void check(const raw_ort *raw, OrtStatus *status)
     }
 }
 
-static void quiet(void *user, unsigned severity, const char *category, const char *logid,
+static void quiet(void *user, ort_logging_level severity, const char *category, const char *logid,
                   const char *location, const char *message)
 {
     (void)user;
@@ -56,14 +56,17 @@ raw_ort *raw_open(const char *path)
     void *symbol = dlsym(library, "OrtGetApiBase");
     const ort_api_base *(*get_base)(void);
     memcpy(&get_base, &symbol, sizeof get_base);
-    const unsigned char *table = get_base()->GetApi(ORT_API_LEVEL);
-#define FILL(slot, name, result, parameters) \
-    memcpy(&raw->api.name, table + (size_t)(slot) * sizeof(void *), sizeof raw->api.name);
-    ORT_SLOTS(FILL)
+    const unsigned char *table = get_base()->GetApi(ORT_LEVEL_NEEDED);
+    /* Slots past that level would lie past the table's end. */
+#define FILL(slot, level, result, name, parameters)                                            \
+    if ((level) <= ORT_LEVEL_NEEDED) {                                                         \
+        memcpy(&raw->api.name, table + (size_t)(slot) * sizeof(void *), sizeof raw->api.name); \
+    }
+    ORT_API_LIST(FILL)
 #undef FILL
-    check(raw, raw->api.CreateEnvWithCustomLogger(quiet, NULL, ORT_LOG_WARNING, "raw",
+    check(raw, raw->api.CreateEnvWithCustomLogger(quiet, NULL, ORT_LEVEL_WARNING, "raw",
                                                   &raw->environment));
-    check(raw, raw->api.CreateCpuMemoryInfo(ORT_DEVICE_ALLOCATOR, ORT_MEMORY_DEFAULT, &raw->cpu));
+    check(raw, raw->api.CreateCpuMemoryInfo(ORT_ALLOCATOR_DEVICE, ORT_MEMORY_DEFAULT, &raw->cpu));
     return raw;
 }
 

@@ -1,12 +1,10 @@
 /*
- * ort_api.h - ONNX Runtime's C ABI, as far as Kiln uses it.
+ * ort_api.h - the part of ONNX Runtime's C interface that Kiln calls, in Kiln's own words.
  *
- * libonnxruntime exports one function, OrtGetApiBase; it gives a table of functions, the table of
- * API level n. The table is only ever appended to, so a slot keeps its number. The list below is
- * the one place that knows slots and types: the typed table, its filling and
- * scripts/check_onnxruntime_abi.sh, which holds it against a real header, are all made from it.
- * Enumerations are passed as `unsigned`, which is what a C compiler gives an enum without negative
- * values.
+ * ONNX Runtime hands out one table of function pointers, to which new ones are only ever appended:
+ * a slot is where it is for good. ORT_API_LIST is the one place that says which slots are used, of
+ * which type each is and since which level of the table it exists; scripts/check_onnxruntime_abi.sh
+ * compares it with a real header, and tests/unit/test_onnxruntime_abi.c calls each.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -16,147 +14,185 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct OrtStatus OrtStatus;
+/* The oldest table Kiln works with (release 1.23) and the level whose functions it asks for where
+ * they are there. */
+#define ORT_LEVEL_NEEDED 23
+#define ORT_RELEASE_NEEDED "1.23"
+
 typedef struct OrtEnv OrtEnv;
-typedef struct OrtSession OrtSession;
-typedef struct OrtSessionOptions OrtSessionOptions;
-typedef struct OrtRunOptions OrtRunOptions;
-typedef struct OrtValue OrtValue;
+typedef struct OrtStatus OrtStatus;
 typedef struct OrtMemoryInfo OrtMemoryInfo;
 typedef struct OrtIoBinding OrtIoBinding;
-typedef struct OrtAllocator OrtAllocator;
+typedef struct OrtSession OrtSession;
+typedef struct OrtValue OrtValue;
+typedef struct OrtRunOptions OrtRunOptions;
 typedef struct OrtTypeInfo OrtTypeInfo;
 typedef struct OrtTensorTypeAndShapeInfo OrtTensorTypeAndShapeInfo;
+typedef struct OrtSessionOptions OrtSessionOptions;
 typedef struct OrtModelMetadata OrtModelMetadata;
+typedef struct OrtAllocator OrtAllocator;
 
-typedef void (*ort_logger)(void *user, unsigned severity, const char *category, const char *logid,
-                           const char *location, const char *message);
+/* Enumerations of the interface. They are passed as the integer that a C compiler gives them, which
+ * is signed only where a value is negative. */
+typedef unsigned int ort_error_code;
+typedef unsigned int ort_logging_level;
+typedef unsigned int ort_graph_level;
+typedef unsigned int ort_execution_mode;
+typedef unsigned int ort_element_type;
+typedef unsigned int ort_value_type;
+typedef int ort_allocator_kind;
+typedef int ort_memory_kind;
 
-/* The oldest API level that has every slot below and with which Kiln was tried: release 1.23. */
-#define ORT_API_LEVEL 23U
-#define ORT_OLDEST_VERSION "1.23"
+enum {
+    ORT_CODE_FAIL = 1,
+    ORT_CODE_INVALID_ARGUMENT = 2,
+    ORT_CODE_NO_SUCHFILE = 3,
+    ORT_CODE_NO_MODEL = 4,
+    ORT_CODE_RUNTIME_EXCEPTION = 6,
+    ORT_CODE_INVALID_PROTOBUF = 7,
+    ORT_CODE_NOT_IMPLEMENTED = 9,
+    ORT_CODE_INVALID_GRAPH = 10,
+    ORT_CODE_MODEL_LOAD_CANCELED = 12,
+};
 
-/* X(slot, name, result, parameters) */
-#define ORT_SLOTS(X)                                                                               \
-    X(1, GetErrorCode, unsigned, (const OrtStatus *))                                              \
-    X(2, GetErrorMessage, const char *, (const OrtStatus *))                                       \
-    X(4, CreateEnvWithCustomLogger, OrtStatus *,                                                   \
-      (ort_logger, void *, unsigned, const char *, OrtEnv **))                                     \
-    X(6, DisableTelemetryEvents, OrtStatus *, (const OrtEnv *))                                    \
-    X(7, CreateSession, OrtStatus *,                                                               \
+enum {
+    ORT_LEVEL_VERBOSE = 0,
+    ORT_LEVEL_INFO = 1,
+    ORT_LEVEL_WARNING = 2,
+    ORT_LEVEL_ERROR = 3,
+    ORT_LEVEL_FATAL = 4,
+};
+
+enum { ORT_GRAPH_OFF = 0, ORT_GRAPH_BASIC = 1, ORT_GRAPH_EXTENDED = 2, ORT_GRAPH_ALL = 99 };
+
+enum { ORT_MODE_SEQUENTIAL = 0, ORT_MODE_PARALLEL = 1 };
+
+enum { ORT_VALUE_TENSOR = 1 };
+
+/* The device allocator, because the arena one has no meaning for memory that exists already. */
+enum { ORT_ALLOCATOR_DEVICE = 0, ORT_MEMORY_DEFAULT = 0 };
+
+/* ONNXTensorElementDataType beside Kiln's data type. What is not in the list has no counterpart. */
+#define ORT_ELEMENT_LIST(X)      \
+    X(1, KILN_DTYPE_FLOAT32)     \
+    X(2, KILN_DTYPE_UINT8)       \
+    X(3, KILN_DTYPE_INT8)        \
+    X(4, KILN_DTYPE_UINT16)      \
+    X(5, KILN_DTYPE_INT16)       \
+    X(6, KILN_DTYPE_INT32)       \
+    X(7, KILN_DTYPE_INT64)       \
+    X(8, KILN_DTYPE_STRING)      \
+    X(9, KILN_DTYPE_BOOL)        \
+    X(10, KILN_DTYPE_FLOAT16)    \
+    X(11, KILN_DTYPE_FLOAT64)    \
+    X(12, KILN_DTYPE_UINT32)     \
+    X(13, KILN_DTYPE_UINT64)     \
+    X(14, KILN_DTYPE_COMPLEX64)  \
+    X(15, KILN_DTYPE_COMPLEX128) \
+    X(16, KILN_DTYPE_BFLOAT16)   \
+    X(17, KILN_DTYPE_FLOAT8E4M3) \
+    X(19, KILN_DTYPE_FLOAT8E5M2) \
+    X(21, KILN_DTYPE_UINT4)      \
+    X(22, KILN_DTYPE_INT4)       \
+    X(23, KILN_DTYPE_FLOAT4E2M1)
+
+typedef void (*ort_logging_function)(void *user, ort_logging_level level, const char *category,
+                                     const char *log_id, const char *location, const char *message);
+
+/* Slot, level of the table that has it first, result, name, parameters. */
+#define ORT_API_LIST(X)                                                                            \
+    X(1, 1, ort_error_code, GetErrorCode, (const OrtStatus *))                                     \
+    X(2, 1, const char *, GetErrorMessage, (const OrtStatus *))                                    \
+    X(4, 1, OrtStatus *, CreateEnvWithCustomLogger,                                                \
+      (ort_logging_function, void *, ort_logging_level, const char *, OrtEnv **))                  \
+    X(6, 1, OrtStatus *, DisableTelemetryEvents, (const OrtEnv *))                                 \
+    X(7, 1, OrtStatus *, CreateSession,                                                            \
       (const OrtEnv *, const char *, const OrtSessionOptions *, OrtSession **))                    \
-    X(8, CreateSessionFromArray, OrtStatus *,                                                      \
+    X(8, 1, OrtStatus *, CreateSessionFromArray,                                                   \
       (const OrtEnv *, const void *, size_t, const OrtSessionOptions *, OrtSession **))            \
-    X(10, CreateSessionOptions, OrtStatus *, (OrtSessionOptions **))                               \
-    X(13, SetSessionExecutionMode, OrtStatus *, (OrtSessionOptions *, unsigned))                   \
-    X(22, SetSessionLogSeverityLevel, OrtStatus *, (OrtSessionOptions *, int))                     \
-    X(23, SetSessionGraphOptimizationLevel, OrtStatus *, (OrtSessionOptions *, unsigned))          \
-    X(24, SetIntraOpNumThreads, OrtStatus *, (OrtSessionOptions *, int))                           \
-    X(25, SetInterOpNumThreads, OrtStatus *, (OrtSessionOptions *, int))                           \
-    X(30, SessionGetInputCount, OrtStatus *, (const OrtSession *, size_t *))                       \
-    X(31, SessionGetOutputCount, OrtStatus *, (const OrtSession *, size_t *))                      \
-    X(33, SessionGetInputTypeInfo, OrtStatus *, (const OrtSession *, size_t, OrtTypeInfo **))      \
-    X(34, SessionGetOutputTypeInfo, OrtStatus *, (const OrtSession *, size_t, OrtTypeInfo **))     \
-    X(36, SessionGetInputName, OrtStatus *, (const OrtSession *, size_t, OrtAllocator *, char **)) \
-    X(37, SessionGetOutputName, OrtStatus *,                                                       \
+    X(10, 1, OrtStatus *, CreateSessionOptions, (OrtSessionOptions **))                            \
+    X(13, 1, OrtStatus *, SetSessionExecutionMode, (OrtSessionOptions *, ort_execution_mode))      \
+    X(22, 1, OrtStatus *, SetSessionLogSeverityLevel, (OrtSessionOptions *, int))                  \
+    X(23, 1, OrtStatus *, SetSessionGraphOptimizationLevel,                                        \
+      (OrtSessionOptions *, ort_graph_level))                                                      \
+    X(24, 1, OrtStatus *, SetIntraOpNumThreads, (OrtSessionOptions *, int))                        \
+    X(25, 1, OrtStatus *, SetInterOpNumThreads, (OrtSessionOptions *, int))                        \
+    X(30, 1, OrtStatus *, SessionGetInputCount, (const OrtSession *, size_t *))                    \
+    X(31, 1, OrtStatus *, SessionGetOutputCount, (const OrtSession *, size_t *))                   \
+    X(33, 1, OrtStatus *, SessionGetInputTypeInfo, (const OrtSession *, size_t, OrtTypeInfo **))   \
+    X(34, 1, OrtStatus *, SessionGetOutputTypeInfo, (const OrtSession *, size_t, OrtTypeInfo **))  \
+    X(36, 1, OrtStatus *, SessionGetInputName,                                                     \
       (const OrtSession *, size_t, OrtAllocator *, char **))                                       \
-    X(39, CreateRunOptions, OrtStatus *, (OrtRunOptions **))                                       \
-    X(49, CreateTensorWithDataAsOrtValue, OrtStatus *,                                             \
-      (const OrtMemoryInfo *, void *, size_t, const int64_t *, size_t, unsigned, OrtValue **))     \
-    X(50, IsTensor, OrtStatus *, (const OrtValue *, int *))                                        \
-    X(51, GetTensorMutableData, OrtStatus *, (OrtValue *, void **))                                \
-    X(55, CastTypeInfoToTensorInfo, OrtStatus *,                                                   \
+    X(37, 1, OrtStatus *, SessionGetOutputName,                                                    \
+      (const OrtSession *, size_t, OrtAllocator *, char **))                                       \
+    X(39, 1, OrtStatus *, CreateRunOptions, (OrtRunOptions **))                                    \
+    X(49, 1, OrtStatus *, CreateTensorWithDataAsOrtValue,                                          \
+      (const OrtMemoryInfo *, void *, size_t, const int64_t *, size_t, ort_element_type,           \
+       OrtValue **))                                                                               \
+    X(51, 1, OrtStatus *, GetTensorMutableData, (OrtValue *, void **))                             \
+    X(55, 1, OrtStatus *, CastTypeInfoToTensorInfo,                                                \
       (const OrtTypeInfo *, const OrtTensorTypeAndShapeInfo **))                                   \
-    X(60, GetTensorElementType, OrtStatus *, (const OrtTensorTypeAndShapeInfo *, unsigned *))      \
-    X(61, GetDimensionsCount, OrtStatus *, (const OrtTensorTypeAndShapeInfo *, size_t *))          \
-    X(62, GetDimensions, OrtStatus *, (const OrtTensorTypeAndShapeInfo *, int64_t *, size_t))      \
-    X(63, GetSymbolicDimensions, OrtStatus *,                                                      \
+    X(56, 1, OrtStatus *, GetOnnxTypeFromTypeInfo, (const OrtTypeInfo *, ort_value_type *))        \
+    X(60, 1, OrtStatus *, GetTensorElementType,                                                    \
+      (const OrtTensorTypeAndShapeInfo *, ort_element_type *))                                     \
+    X(61, 1, OrtStatus *, GetDimensionsCount, (const OrtTensorTypeAndShapeInfo *, size_t *))       \
+    X(62, 1, OrtStatus *, GetDimensions, (const OrtTensorTypeAndShapeInfo *, int64_t *, size_t))   \
+    X(63, 1, OrtStatus *, GetSymbolicDimensions,                                                   \
       (const OrtTensorTypeAndShapeInfo *, const char **, size_t))                                  \
-    X(65, GetTensorTypeAndShape, OrtStatus *, (const OrtValue *, OrtTensorTypeAndShapeInfo **))    \
-    X(69, CreateCpuMemoryInfo, OrtStatus *, (unsigned, int, OrtMemoryInfo **))                     \
-    X(76, AllocatorFree, OrtStatus *, (OrtAllocator *, void *))                                    \
-    X(78, GetAllocatorWithDefaultOptions, OrtStatus *, (OrtAllocator **))                          \
-    X(93, ReleaseStatus, void, (OrtStatus *))                                                      \
-    X(94, ReleaseMemoryInfo, void, (OrtMemoryInfo *))                                              \
-    X(95, ReleaseSession, void, (OrtSession *))                                                    \
-    X(96, ReleaseValue, void, (OrtValue *))                                                        \
-    X(97, ReleaseRunOptions, void, (OrtRunOptions *))                                              \
-    X(98, ReleaseTypeInfo, void, (OrtTypeInfo *))                                                  \
-    X(99, ReleaseTensorTypeAndShapeInfo, void, (OrtTensorTypeAndShapeInfo *))                      \
-    X(100, ReleaseSessionOptions, void, (OrtSessionOptions *))                                     \
-    X(111, SessionGetModelMetadata, OrtStatus *, (const OrtSession *, OrtModelMetadata **))        \
-    X(112, ModelMetadataGetProducerName, OrtStatus *,                                              \
+    X(65, 1, OrtStatus *, GetTensorTypeAndShape, (const OrtValue *, OrtTensorTypeAndShapeInfo **)) \
+    X(69, 1, OrtStatus *, CreateCpuMemoryInfo,                                                     \
+      (ort_allocator_kind, ort_memory_kind, OrtMemoryInfo **))                                     \
+    X(76, 1, OrtStatus *, AllocatorFree, (OrtAllocator *, void *))                                 \
+    X(78, 1, OrtStatus *, GetAllocatorWithDefaultOptions, (OrtAllocator **))                       \
+    X(93, 1, void, ReleaseStatus, (OrtStatus *))                                                   \
+    X(94, 1, void, ReleaseMemoryInfo, (OrtMemoryInfo *))                                           \
+    X(95, 1, void, ReleaseSession, (OrtSession *))                                                 \
+    X(96, 1, void, ReleaseValue, (OrtValue *))                                                     \
+    X(97, 1, void, ReleaseRunOptions, (OrtRunOptions *))                                           \
+    X(98, 1, void, ReleaseTypeInfo, (OrtTypeInfo *))                                               \
+    X(99, 1, void, ReleaseTensorTypeAndShapeInfo, (OrtTensorTypeAndShapeInfo *))                   \
+    X(100, 1, void, ReleaseSessionOptions, (OrtSessionOptions *))                                  \
+    X(111, 1, OrtStatus *, SessionGetModelMetadata, (const OrtSession *, OrtModelMetadata **))     \
+    X(112, 1, OrtStatus *, ModelMetadataGetProducerName,                                           \
       (const OrtModelMetadata *, OrtAllocator *, char **))                                         \
-    X(113, ModelMetadataGetGraphName, OrtStatus *,                                                 \
+    X(113, 1, OrtStatus *, ModelMetadataGetGraphName,                                              \
       (const OrtModelMetadata *, OrtAllocator *, char **))                                         \
-    X(114, ModelMetadataGetDomain, OrtStatus *,                                                    \
+    X(114, 1, OrtStatus *, ModelMetadataGetDomain,                                                 \
       (const OrtModelMetadata *, OrtAllocator *, char **))                                         \
-    X(115, ModelMetadataGetDescription, OrtStatus *,                                               \
+    X(115, 1, OrtStatus *, ModelMetadataGetDescription,                                            \
       (const OrtModelMetadata *, OrtAllocator *, char **))                                         \
-    X(116, ModelMetadataLookupCustomMetadataMap, OrtStatus *,                                      \
+    X(116, 1, OrtStatus *, ModelMetadataLookupCustomMetadataMap,                                   \
       (const OrtModelMetadata *, OrtAllocator *, const char *, char **))                           \
-    X(117, ModelMetadataGetVersion, OrtStatus *, (const OrtModelMetadata *, int64_t *))            \
-    X(118, ReleaseModelMetadata, void, (OrtModelMetadata *))                                       \
-    X(123, ModelMetadataGetCustomMetadataMapKeys, OrtStatus *,                                     \
+    X(117, 1, OrtStatus *, ModelMetadataGetVersion, (const OrtModelMetadata *, int64_t *))         \
+    X(118, 1, void, ReleaseModelMetadata, (OrtModelMetadata *))                                    \
+    X(123, 1, OrtStatus *, ModelMetadataGetCustomMetadataMapKeys,                                  \
       (const OrtModelMetadata *, OrtAllocator *, char ***, int64_t *))                             \
-    X(133, RunWithBinding, OrtStatus *,                                                            \
+    X(133, 1, OrtStatus *, RunWithBinding,                                                         \
       (OrtSession *, const OrtRunOptions *, const OrtIoBinding *))                                 \
-    X(134, CreateIoBinding, OrtStatus *, (OrtSession *, OrtIoBinding **))                          \
-    X(135, ReleaseIoBinding, void, (OrtIoBinding *))                                               \
-    X(136, BindInput, OrtStatus *, (OrtIoBinding *, const char *, const OrtValue *))               \
-    X(137, BindOutput, OrtStatus *, (OrtIoBinding *, const char *, const OrtValue *))              \
-    X(138, BindOutputToDevice, OrtStatus *, (OrtIoBinding *, const char *, const OrtMemoryInfo *)) \
-    X(140, GetBoundOutputValues, OrtStatus *,                                                      \
-      (const OrtIoBinding *, OrtAllocator *, OrtValue ***, size_t *))
+    X(134, 1, OrtStatus *, CreateIoBinding, (OrtSession *, OrtIoBinding **))                       \
+    X(135, 1, void, ReleaseIoBinding, (OrtIoBinding *))                                            \
+    X(136, 1, OrtStatus *, BindInput, (OrtIoBinding *, const char *, const OrtValue *))            \
+    X(137, 1, OrtStatus *, BindOutput, (OrtIoBinding *, const char *, const OrtValue *))           \
+    X(138, 1, OrtStatus *, BindOutputToDevice,                                                     \
+      (OrtIoBinding *, const char *, const OrtMemoryInfo *))                                       \
+    X(140, 1, OrtStatus *, GetBoundOutputValues,                                                   \
+      (const OrtIoBinding *, OrtAllocator *, OrtValue ***, size_t *))                              \
+    X(158, 1, OrtStatus *, ModelMetadataGetGraphDescription,                                       \
+      (const OrtModelMetadata *, OrtAllocator *, char **))                                         \
+    X(390, 24, _Bool, TensorTypeAndShape_HasShape, (const OrtTensorTypeAndShapeInfo *))
 
+/* Kiln's own table, filled from the library's by slot. A pointer of a level that the library does
+ * not have is NULL. */
 typedef struct ort_api {
-#define ORT_MEMBER(slot, name, result, parameters) result(*name) parameters;
-    ORT_SLOTS(ORT_MEMBER)
-#undef ORT_MEMBER
+#define ORT_API_MEMBER_(slot, level, result, name, parameters) result(*name) parameters;
+    ORT_API_LIST(ORT_API_MEMBER_)
+#undef ORT_API_MEMBER_
 } ort_api;
 
-/* What OrtGetApiBase returns. The result of GetApi is a table of pointers, NULL for a level it does
- * not have. */
+/* What OrtGetApiBase returns. */
 typedef struct ort_api_base {
-    const void *(*GetApi)(uint32_t level);
+    const void *(*GetApi)(uint32_t level); /* NULL where the library is older */
     const char *(*GetVersionString)(void);
 } ort_api_base;
-
-/* OrtErrorCode */
-enum {
-    ORT_FAIL = 1,
-    ORT_INVALID_ARGUMENT = 2,
-    ORT_NO_SUCHFILE = 3,
-    ORT_NO_MODEL = 4,
-    ORT_ENGINE_ERROR = 5,
-    ORT_RUNTIME_EXCEPTION = 6,
-    ORT_INVALID_PROTOBUF = 7,
-    ORT_MODEL_LOADED = 8,
-    ORT_NOT_IMPLEMENTED = 9,
-    ORT_INVALID_GRAPH = 10,
-    ORT_EP_FAIL = 11
-};
-
-/* OrtLoggingLevel */
-enum {
-    ORT_LOG_VERBOSE = 0,
-    ORT_LOG_INFO = 1,
-    ORT_LOG_WARNING = 2,
-    ORT_LOG_ERROR = 3,
-    ORT_LOG_FATAL = 4
-};
-
-/* GraphOptimizationLevel and ExecutionMode */
-enum {
-    ORT_OPTIMIZE_NONE = 0,
-    ORT_OPTIMIZE_BASIC = 1,
-    ORT_OPTIMIZE_EXTENDED = 2,
-    ORT_OPTIMIZE_ALL = 99
-};
-enum { ORT_RUN_SEQUENTIAL = 0, ORT_RUN_PARALLEL = 1 };
-
-/* OrtAllocatorType and OrtMemType */
-enum { ORT_DEVICE_ALLOCATOR = 0, ORT_ARENA_ALLOCATOR = 1 };
-enum { ORT_MEMORY_DEFAULT = 0 };
 
 #endif

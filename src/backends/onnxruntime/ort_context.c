@@ -1,243 +1,342 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
-#include "ort_internal.h"
+#include "ort_engine.h"
 
-/* One output, as the binding holds it. */
-typedef struct ort_output {
-    bool bound_by_caller;
-    bool renewed; /* has no memory of its own and no fixed shape: bound anew before each run */
-    kiln_tensor tensor;
-} ort_output;
+/* Alignment of memory that a context provides: what ONNX Runtime gives its own tensors. */
+#define OUTPUT_ALIGNMENT 64
+
+/* An output. ONNX Runtime keeps what a run allocated for an output and takes it for the caller's
+ * memory in the next one, which then fails where the shape is another. So an output of fixed shape
+ * gets memory once, and one whose shape may change is bound anew before each run. */
+typedef struct output_slot {
+    kiln_tensor tensor; /* the memory that runs write to, unless `changing` */
+    void *owned;        /* memory of the context that `tensor` may lie in */
+    size_t position;    /* among the outputs that ONNX Runtime knows; NOT_BOUND at first */
+    bool changing;      /* bound anew before each run, in memory that ONNX Runtime finds */
+} output_slot;
+
+#define NOT_BOUND SIZE_MAX
 
 typedef struct ort_context {
-    ort_engine *engine;
+    const ort_engine *engine;
     OrtIoBinding *binding;
     OrtRunOptions *run_options;
-    ort_output *outputs;
-    size_t renewed_count;
-    OrtValue **results; /* of the last run, fetched when somebody looks */
-    size_t result_count;
+    output_slot *outputs;
+    size_t bound_count;    /* outputs that ONNX Runtime knows */
+    size_t changing_count; /* outputs that are bound anew before each run */
+    /* The values of the last run, once somebody asked for one that ONNX Runtime allocated. */
+    OrtValue **values;
+    size_t value_count;
 } ort_context;
 
-static void drop_results(ort_context *context)
+/* --- create and destroy --- */
+
+static void release_values(ort_context *context)
 {
-    if (context->results == NULL) {
-        return;
-    }
     const ort_runtime *runtime = context->engine->runtime;
-    for (size_t i = 0; i < context->result_count; i++) {
-        runtime->api.ReleaseValue(context->results[i]);
+    for (size_t i = 0; i < context->value_count; i++) {
+        runtime->api.ReleaseValue(context->values[i]);
     }
-    runtime->api.ReleaseStatus(runtime->api.AllocatorFree(runtime->allocator, context->results));
-    context->results = NULL;
-    context->result_count = 0;
+    if (context->values != NULL) {
+        OrtStatus *status = runtime->api.AllocatorFree(runtime->allocator, context->values);
+        if (status != NULL) {
+            runtime->api.ReleaseStatus(status);
+        }
+    }
+    context->values = NULL;
+    context->value_count = 0;
 }
 
-void ort_context_destroy(void *state)
+void ort_context_destroy(void *context)
 {
-    ort_context *context = state;
-    const ort_api *api = &context->engine->runtime->api;
-    drop_results(context);
-    if (context->binding != NULL) {
-        api->ReleaseIoBinding(context->binding);
+    ort_context *self = context;
+    const ort_api *api = &self->engine->runtime->api;
+    release_values(self);
+    if (self->binding != NULL) {
+        api->ReleaseIoBinding(self->binding);
     }
-    if (context->run_options != NULL) {
-        api->ReleaseRunOptions(context->run_options);
+    if (self->run_options != NULL) {
+        api->ReleaseRunOptions(self->run_options);
     }
-    kln_free(context->outputs);
-    kln_free(context);
+    for (size_t i = 0; self->outputs != NULL && i < self->engine->output_count; i++) {
+        kln_free(self->outputs[i].owned);
+    }
+    kln_free(self->outputs);
+    kln_free(self);
 }
 
-kiln_status ort_context_create(void *state, const kiln_context_options *options, void **out)
+kiln_status ort_context_create(void *engine, const kiln_context_options *options, void **context)
 {
     (void)options;
-    ort_engine *engine = state;
-    const ort_api *api = &engine->runtime->api;
-    ort_context *context = kln_alloc_zeroed(1, sizeof *context);
-    if (context == NULL) {
-        return kln_fail_memory(sizeof *context, "a context of ONNX Runtime");
+    *context = NULL;
+    const ort_engine *owner = engine;
+    const ort_runtime *runtime = owner->runtime;
+    ort_context *made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        return kln_fail_memory(sizeof *made, "a context");
     }
-    context->engine = engine;
-    context->outputs = kln_alloc_zeroed(engine->output_count, sizeof *context->outputs);
-    kiln_status status =
-        context->outputs != NULL
-            ? ort_check(api, api->CreateIoBinding(engine->session, &context->binding), "a context")
-            : kln_fail_memory(engine->output_count * sizeof *context->outputs, "a context");
-    if (status == KILN_OK) {
-        status = ort_check(api, api->CreateRunOptions(&context->run_options), "a context");
+    kiln_status status = KILN_OK;
+    made->engine = owner;
+    made->outputs = kln_alloc_zeroed(owner->output_count, sizeof *made->outputs);
+    if (made->outputs == NULL) {
+        status = kln_fail_memory(owner->output_count * sizeof *made->outputs, "a context");
+        goto failed;
     }
-    if (status != KILN_OK) {
-        ort_context_destroy(context);
-        return status;
+    for (size_t i = 0; i < owner->output_count; i++) {
+        made->outputs[i].position = NOT_BOUND;
     }
-    *out = context;
+    KLN_GOTO_IF_ERROR(
+        ort_check(runtime, runtime->api.CreateIoBinding(owner->session, &made->binding),
+                  "a context"),
+        failed);
+    KLN_GOTO_IF_ERROR(
+        ort_check(runtime, runtime->api.CreateRunOptions(&made->run_options), "a context"), failed);
+    *context = made;
     return KILN_OK;
-}
-
-/* --- binding --- */
-
-static kiln_status wrap(const ort_runtime *runtime, const char *name, const kiln_tensor *tensor,
-                        OrtValue **value)
-{
-    /* An empty tensor may have no memory, but ONNX Runtime wants an address. */
-    static uint64_t nothing[2];
-    void *data = tensor->data != NULL ? tensor->data : nothing;
-    return ort_check(
-        &runtime->api,
-        runtime->api.CreateTensorWithDataAsOrtValue(
-            runtime->cpu, data, tensor->bytes, tensor->desc.shape.dims,
-            (size_t)tensor->desc.shape.rank, ort_element_type(tensor->desc.dtype), value),
-        name);
-}
-
-static bool is_fixed(const kiln_binding *binding)
-{
-    return binding->shape.rank > 0 && kiln_shape_is_static(&binding->shape);
-}
-
-static kiln_status bind_output_to_host(ort_context *context, size_t output)
-{
-    const ort_runtime *runtime = context->engine->runtime;
-    const kiln_binding *binding = &context->engine->bindings[context->engine->input_count + output];
-    return ort_check(&runtime->api,
-                     runtime->api.BindOutputToDevice(context->binding, binding->name, runtime->cpu),
-                     binding->name);
-}
-
-static void set_output(ort_context *context, size_t output, const kiln_tensor *tensor,
-                       bool by_caller)
-{
-    ort_output *changed = &context->outputs[output];
-    const kiln_binding *binding = &context->engine->bindings[context->engine->input_count + output];
-    const bool renewed = !by_caller && !is_fixed(binding);
-    context->renewed_count += (size_t)renewed;
-    context->renewed_count -= (size_t)changed->renewed;
-    *changed = (ort_output){.bound_by_caller = by_caller, .renewed = renewed, .tensor = *tensor};
-}
-
-kiln_status ort_context_bind(void *state, size_t index, const kiln_tensor *tensor)
-{
-    ort_context *context = state;
-    const ort_engine *engine = context->engine;
-    const ort_api *api = &engine->runtime->api;
-    const bool is_input = index < engine->input_count;
-    const char *name = engine->bindings[index].name;
-    drop_results(context);
-    if (!is_input && tensor->desc.dtype == KILN_DTYPE_UNDEFINED) {
-        KLN_RETURN_IF_ERROR(bind_output_to_host(context, index - engine->input_count));
-        set_output(context, index - engine->input_count, tensor, false);
-        return KILN_OK;
-    }
-    OrtValue *value = NULL;
-    KLN_RETURN_IF_ERROR(wrap(engine->runtime, name, tensor, &value));
-    const kiln_status status = ort_check(api,
-                                         is_input ? api->BindInput(context->binding, name, value)
-                                                  : api->BindOutput(context->binding, name, value),
-                                         name);
-    api->ReleaseValue(value);
-    if (status == KILN_OK && !is_input) {
-        set_output(context, index - engine->input_count, tensor, true);
-    }
+failed:
+    ort_context_destroy(made);
     return status;
 }
 
-/* --- running --- */
+/* --- bind --- */
 
-/* ONNX Runtime keeps the tensor it made for an output and refuses a run that would give it another
- * shape, so the outputs whose shape may change get a fresh one each time. */
-static kiln_status renew_outputs(ort_context *context)
+/* A value of ONNX Runtime's over memory that is there already. */
+static kiln_status wrap(const ort_context *context, const kiln_binding *binding,
+                        const kiln_tensor *tensor, OrtValue **value)
 {
-    for (size_t i = 0; i < context->engine->output_count; i++) {
-        if (context->outputs[i].renewed) {
-            KLN_RETURN_IF_ERROR(bind_output_to_host(context, i));
+    const ort_runtime *runtime = context->engine->runtime;
+    /* An empty tensor may have no address, which ONNX Runtime would refuse. */
+    static unsigned char nothing[1];
+    const ort_element_type element = ort_element(tensor->desc.dtype);
+    if (element == 0 || kiln_dtype_bits(tensor->desc.dtype) == 0) {
+        return kln_fail(KILN_ERROR_DTYPE, "\"%s\": a tensor of type %s cannot be bound",
+                        binding->name, kiln_dtype_name(tensor->desc.dtype));
+    }
+    if (tensor->desc.location == KILN_LOCATION_DEVICE) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "\"%s\": ONNX Runtime runs on the CPU here, memory of a device cannot be "
+                        "bound",
+                        binding->name);
+    }
+    size_t bytes = 0;
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &bytes));
+    OrtStatus *failed = runtime->api.CreateTensorWithDataAsOrtValue(
+        runtime->host, tensor->data != NULL ? tensor->data : nothing, bytes,
+        tensor->desc.shape.dims, (size_t)tensor->desc.shape.rank, element, value);
+    return failed == NULL ? KILN_OK : ort_fail(runtime, failed, "binding \"%s\"", binding->name);
+}
+
+static kiln_status bind_input(ort_context *context, const kiln_binding *binding,
+                              const kiln_tensor *tensor)
+{
+    const ort_runtime *runtime = context->engine->runtime;
+    OrtValue *value = NULL;
+    KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
+    OrtStatus *failed = runtime->api.BindInput(context->binding, binding->name, value);
+    /* The binding shares the value. */
+    runtime->api.ReleaseValue(value);
+    return failed == NULL ? KILN_OK : ort_fail(runtime, failed, "input \"%s\"", binding->name);
+}
+
+static void set_changing(ort_context *context, output_slot *slot, bool changing)
+{
+    if (slot->changing != changing) {
+        slot->changing = changing;
+        context->changing_count += changing ? 1 : SIZE_MAX;
+    }
+}
+
+/* ONNX Runtime numbers outputs in the order in which they were bound for the first time. */
+static void set_position(ort_context *context, output_slot *slot)
+{
+    if (slot->position == NOT_BOUND) {
+        slot->position = context->bound_count++;
+    }
+}
+
+static kiln_status bind_memory(ort_context *context, const kiln_binding *binding, output_slot *slot,
+                               const kiln_tensor *tensor)
+{
+    const ort_runtime *runtime = context->engine->runtime;
+    OrtValue *value = NULL;
+    KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
+    OrtStatus *failed = runtime->api.BindOutput(context->binding, binding->name, value);
+    runtime->api.ReleaseValue(value);
+    if (failed != NULL) {
+        return ort_fail(runtime, failed, "output \"%s\"", binding->name);
+    }
+    set_position(context, slot);
+    set_changing(context, slot, false);
+    slot->tensor = *tensor;
+    return KILN_OK;
+}
+
+static kiln_status bind_anew(ort_context *context, const kiln_binding *binding, output_slot *slot)
+{
+    const ort_runtime *runtime = context->engine->runtime;
+    OrtStatus *failed =
+        runtime->api.BindOutputToDevice(context->binding, binding->name, runtime->host);
+    if (failed != NULL) {
+        return ort_fail(runtime, failed, "output \"%s\"", binding->name);
+    }
+    set_position(context, slot);
+    set_changing(context, slot, true);
+    return KILN_OK;
+}
+
+static kiln_status bind_owned(ort_context *context, const kiln_binding *binding, output_slot *slot)
+{
+    size_t bytes = 0;
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(binding->dtype, &binding->shape, &bytes));
+    if (slot->owned == NULL) {
+        slot->owned = kln_alloc_aligned(bytes, OUTPUT_ALIGNMENT);
+        if (slot->owned == NULL) {
+            return kln_fail_memory(bytes, "an output");
+        }
+    }
+    const kiln_tensor tensor = KILN_HOST_TENSOR(binding->dtype, binding->shape, slot->owned, bytes);
+    return bind_memory(context, binding, slot, &tensor);
+}
+
+kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *tensor)
+{
+    ort_context *self = context;
+    const ort_engine *engine = self->engine;
+    const kiln_binding *binding = &engine->bindings[index];
+    if (index < engine->input_count) {
+        return bind_input(self, binding, tensor);
+    }
+    output_slot *slot = &self->outputs[index - engine->input_count];
+    release_values(self);
+    if (tensor->desc.dtype != KILN_DTYPE_UNDEFINED) {
+        return bind_memory(self, binding, slot, tensor);
+    }
+    const bool fixed = kiln_dtype_bits(binding->dtype) != 0 && binding->shape.rank >= 0 &&
+                       kiln_shape_is_static(&binding->shape);
+    return fixed ? bind_owned(self, binding, slot) : bind_anew(self, binding, slot);
+}
+
+/* --- run --- */
+
+static kiln_status bind_changing(ort_context *context)
+{
+    const ort_engine *engine = context->engine;
+    const ort_runtime *runtime = engine->runtime;
+    for (size_t i = 0; i < engine->output_count; i++) {
+        if (context->outputs[i].changing) {
+            const char *name = engine->bindings[engine->input_count + i].name;
+            OrtStatus *failed =
+                runtime->api.BindOutputToDevice(context->binding, name, runtime->host);
+            if (failed != NULL) {
+                return ort_fail(runtime, failed, "output \"%s\"", name);
+            }
         }
     }
     return KILN_OK;
 }
 
-kiln_status ort_context_run(void *state)
+/* A model may promise a fixed shape and not keep it. Its outputs in memory of the context are
+ * treated as changing from then on. Whether there were any. */
+static bool doubt_owned(ort_context *context)
 {
-    ort_context *context = state;
-    const ort_api *api = &context->engine->runtime->api;
-    drop_results(context);
-    if (context->renewed_count != 0) {
-        KLN_RETURN_IF_ERROR(renew_outputs(context));
+    const ort_engine *engine = context->engine;
+    bool any = false;
+    for (size_t i = 0; i < engine->output_count; i++) {
+        output_slot *slot = &context->outputs[i];
+        if (!slot->changing && slot->owned != NULL && slot->tensor.data == slot->owned) {
+            kln_log(KILN_LOG_WARNING, "onnxruntime",
+                    "output \"%s\" may not have the shape that the model promises",
+                    engine->bindings[engine->input_count + i].name);
+            set_changing(context, slot, true);
+            any = true;
+        }
     }
-    OrtStatus *status =
-        api->RunWithBinding(context->engine->session, context->run_options, context->binding);
-    return status == NULL ? KILN_OK : ort_check(api, status, "the run failed");
+    return any;
 }
 
-/* --- results --- */
-
-static kiln_status read_shape(const ort_api *api, const OrtValue *value, const char *name,
-                              kiln_tensor_desc *desc)
+kiln_status ort_context_run(void *context)
 {
+    ort_context *self = context;
+    const ort_engine *engine = self->engine;
+    const ort_runtime *runtime = engine->runtime;
+    if (self->values != NULL) {
+        release_values(self);
+    }
+    if (self->changing_count != 0) {
+        KLN_RETURN_IF_ERROR(bind_changing(self));
+    }
+    OrtStatus *failed =
+        runtime->api.RunWithBinding(engine->session, self->run_options, self->binding);
+    if (failed == NULL) {
+        return KILN_OK;
+    }
+    const kiln_status status = ort_fail(runtime, failed, "the run");
+    return status == KILN_ERROR_SHAPE && doubt_owned(self) ? ort_context_run(self) : status;
+}
+
+/* --- output --- */
+
+static kiln_status read_value(const ort_context *context, const kiln_binding *binding,
+                              OrtValue *value, kiln_tensor *tensor)
+{
+    const ort_runtime *runtime = context->engine->runtime;
+    const ort_api *api = &runtime->api;
     OrtTensorTypeAndShapeInfo *info = NULL;
-    KLN_RETURN_IF_ERROR(ort_check(api, api->GetTensorTypeAndShape(value, &info), name));
-    unsigned element_type = 0;
+    ort_element_type element = 0;
     size_t rank = 0;
-    kiln_status status = ort_check(api, api->GetTensorElementType(info, &element_type), name);
-    if (status == KILN_OK) {
-        status = ort_check(api, api->GetDimensionsCount(info, &rank), name);
+    kiln_tensor made = KILN_HOST_TENSOR(KILN_DTYPE_UNDEFINED, KILN_SHAPE_SCALAR, NULL, 0);
+    KLN_RETURN_IF_ERROR(
+        ort_check(runtime, api->GetTensorTypeAndShape(value, &info), binding->name));
+    OrtStatus *failed = api->GetTensorElementType(info, &element);
+    if (failed == NULL) {
+        failed = api->GetDimensionsCount(info, &rank);
     }
-    if (status == KILN_OK && rank > KILN_MAX_RANK) {
-        status = kln_fail(KILN_ERROR_RANK,
-                          "output \"%s\" came with %zu dimensions, at most %d can be shown", name,
-                          rank, KILN_MAX_RANK);
-    }
-    if (status == KILN_OK) {
-        status = ort_check(api, api->GetDimensions(info, desc->shape.dims, rank), name);
+    if (failed == NULL && rank <= KILN_MAX_RANK) {
+        failed = api->GetDimensions(info, made.desc.shape.dims, rank);
     }
     api->ReleaseTensorTypeAndShapeInfo(info);
-    desc->shape.rank = (int32_t)rank;
-    desc->dtype = ort_dtype(element_type);
-    return status;
-}
-
-static kiln_status show(const ort_api *api, OrtValue *value, const char *name, kiln_tensor *tensor)
-{
-    int is_tensor = 0;
-    if (value != NULL) {
-        KLN_RETURN_IF_ERROR(ort_check(api, api->IsTensor(value, &is_tensor), name));
+    KLN_RETURN_IF_ERROR(ort_check(runtime, failed, binding->name));
+    if (rank > KILN_MAX_RANK) {
+        return kln_fail(KILN_ERROR_RANK, "output \"%s\" came with %zu dimensions, %d are possible",
+                        binding->name, rank, KILN_MAX_RANK);
     }
-    if (is_tensor == 0) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "output \"%s\" is no tensor in this run", name);
-    }
-    kiln_tensor shown = {.bytes = 0};
-    KLN_RETURN_IF_ERROR(read_shape(api, value, name, &shown.desc));
-    const kiln_status status = kiln_tensor_bytes(shown.desc.dtype, &shown.desc.shape, &shown.bytes);
-    if (status != KILN_OK) {
-        return kln_fail_within(status, "output \"%s\"", name);
-    }
-    KLN_RETURN_IF_ERROR(ort_check(api, api->GetTensorMutableData(value, &shown.data), name));
-    *tensor = shown;
+    made.desc.dtype = ort_dtype(element);
+    made.desc.shape.rank = (int32_t)rank;
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(made.desc.dtype, &made.desc.shape, &made.bytes));
+    KLN_RETURN_IF_ERROR(
+        ort_check(runtime, api->GetTensorMutableData(value, &made.data), binding->name));
+    *tensor = made;
     return KILN_OK;
 }
 
-kiln_status ort_context_output(void *state, size_t index, kiln_tensor *tensor)
+kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor)
 {
-    ort_context *context = state;
-    const ort_engine *engine = context->engine;
+    ort_context *self = context;
+    const ort_engine *engine = self->engine;
     const ort_runtime *runtime = engine->runtime;
-    const size_t output = index - engine->input_count;
-    if (context->outputs[output].bound_by_caller) {
-        *tensor = context->outputs[output].tensor;
+    const kiln_binding *binding = &engine->bindings[index];
+    const output_slot *slot = &self->outputs[index - engine->input_count];
+    if (!slot->changing) {
+        *tensor = slot->tensor;
         return KILN_OK;
     }
-    if (context->results == NULL) {
+    if (kiln_dtype_bits(binding->dtype) == 0) {
+        return kln_fail(KILN_ERROR_DTYPE, "output \"%s\" is of type %s, which a tensor cannot show",
+                        binding->name,
+                        binding->dtype == KILN_DTYPE_STRING ? "string" : "sequence, map or other");
+    }
+    if (self->values == NULL) {
         KLN_RETURN_IF_ERROR(
-            ort_check(&runtime->api,
-                      runtime->api.GetBoundOutputValues(context->binding, runtime->allocator,
-                                                        &context->results, &context->result_count),
-                      "the results"));
+            ort_check(runtime,
+                      runtime->api.GetBoundOutputValues(self->binding, runtime->allocator,
+                                                        &self->values, &self->value_count),
+                      "the outputs"));
     }
-    /* The engine room binds all outputs before the first run, in their order, and a later bind
-     * keeps the place. */
-    if (output >= context->result_count) {
-        return kln_fail(KILN_ERROR_INTERNAL, "ONNX Runtime gave %zu results, %zu were bound",
-                        context->result_count, engine->output_count);
+    if (slot->position >= self->value_count) {
+        return kln_fail(KILN_ERROR_BACKEND,
+                        "output \"%s\": ONNX Runtime returned %zu outputs, number %zu is missing",
+                        binding->name, self->value_count, slot->position);
     }
-    return show(&runtime->api, context->results[output], engine->bindings[index].name, tensor);
+    return read_value(self, binding, self->values[slot->position], tensor);
 }

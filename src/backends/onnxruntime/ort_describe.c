@@ -1,249 +1,288 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "ort_internal.h"
-
-/* ONNXTensorElementDataType: its numbers are those of TensorProto.DataType. */
-static const kiln_dtype dtypes[] = {
-    [1] = KILN_DTYPE_FLOAT32,   [2] = KILN_DTYPE_UINT8,       [3] = KILN_DTYPE_INT8,
-    [4] = KILN_DTYPE_UINT16,    [5] = KILN_DTYPE_INT16,       [6] = KILN_DTYPE_INT32,
-    [7] = KILN_DTYPE_INT64,     [8] = KILN_DTYPE_STRING,      [9] = KILN_DTYPE_BOOL,
-    [10] = KILN_DTYPE_FLOAT16,  [11] = KILN_DTYPE_FLOAT64,    [12] = KILN_DTYPE_UINT32,
-    [13] = KILN_DTYPE_UINT64,   [14] = KILN_DTYPE_COMPLEX64,  [15] = KILN_DTYPE_COMPLEX128,
-    [16] = KILN_DTYPE_BFLOAT16, [17] = KILN_DTYPE_FLOAT8E4M3, [19] = KILN_DTYPE_FLOAT8E5M2,
-    [21] = KILN_DTYPE_UINT4,    [22] = KILN_DTYPE_INT4,       [23] = KILN_DTYPE_FLOAT4E2M1,
-};
-
-kiln_dtype ort_dtype(unsigned element_type)
-{
-    return element_type < KLN_ARRAY_LENGTH(dtypes) ? dtypes[element_type] : KILN_DTYPE_UNDEFINED;
-}
-
-unsigned ort_element_type(kiln_dtype dtype)
-{
-    for (unsigned i = 1; i < KLN_ARRAY_LENGTH(dtypes); i++) {
-        if (dtypes[i] == dtype) {
-            return i;
-        }
-    }
-    return 0;
-}
+#include "ort_engine.h"
 
 /* --- bindings --- */
 
-static kiln_status copy_text(kln_arena *arena, const char *text, const char **copy)
+static kiln_status read_shape(const ort_engine *engine, kln_arena *arena,
+                              const OrtTensorTypeAndShapeInfo *info, kiln_binding *binding)
 {
-    *copy = kln_arena_strdup(arena, text);
-    return *copy != NULL ? KILN_OK : kln_fail_memory(strlen(text) + 1, "a description");
-}
-
-/* Copies a string that ONNX Runtime allocated, and gives it back. */
-static kiln_status take_text(const ort_runtime *runtime, kln_arena *arena, char *text,
-                             const char **copy)
-{
-    const kiln_status status = copy_text(arena, text, copy);
-    OrtStatus *freed = runtime->api.AllocatorFree(runtime->allocator, text);
-    if (freed != NULL) {
-        runtime->api.ReleaseStatus(freed);
-    }
-    return status;
-}
-
-static kiln_status describe_dims(const ort_api *api, const OrtTensorTypeAndShapeInfo *info,
-                                 kln_arena *arena, kiln_binding *binding)
-{
+    const ort_runtime *runtime = engine->runtime;
+    const ort_api *api = &runtime->api;
     size_t rank = 0;
-    KLN_RETURN_IF_ERROR(ort_check(api, api->GetDimensionsCount(info, &rank), binding->name));
-    if (rank > KILN_MAX_RANK) {
-        return kln_fail(KILN_ERROR_RANK, "%s \"%s\" has %zu dimensions, at most %d can be bound",
-                        binding->is_input ? "input" : "output", binding->name, rank, KILN_MAX_RANK);
+    KLN_RETURN_IF_ERROR(ort_check(runtime, api->GetDimensionsCount(info, &rank), binding->name));
+    /* Without TensorTypeAndShape_HasShape a scalar and an open rank look alike: the second is the
+     * one that promises less. */
+    if (rank == 0 &&
+        (api->TensorTypeAndShape_HasShape == NULL || !api->TensorTypeAndShape_HasShape(info))) {
+        binding->shape.rank = -1;
+        return KILN_OK;
     }
-    const char *symbols[KILN_MAX_RANK] = {NULL};
+    if (rank > KILN_MAX_RANK) {
+        return kln_fail(KILN_ERROR_LIMIT, "\"%s\" has %zu dimensions, %d are possible",
+                        binding->name, rank, KILN_MAX_RANK);
+    }
+    const char *names[KILN_MAX_RANK] = {NULL};
     KLN_RETURN_IF_ERROR(
-        ort_check(api, api->GetDimensions(info, binding->shape.dims, rank), binding->name));
+        ort_check(runtime, api->GetDimensions(info, binding->shape.dims, rank), binding->name));
     KLN_RETURN_IF_ERROR(
-        ort_check(api, api->GetSymbolicDimensions(info, symbols, rank), binding->name));
+        ort_check(runtime, api->GetSymbolicDimensions(info, names, rank), binding->name));
     binding->shape.rank = (int32_t)rank;
     for (size_t i = 0; i < rank; i++) {
-        if (binding->shape.dims[i] < 0) {
-            binding->shape.dims[i] = KILN_DYNAMIC;
-            if (symbols[i] != NULL && symbols[i][0] != '\0') {
-                KLN_RETURN_IF_ERROR(copy_text(arena, symbols[i], &binding->dim_names[i]));
+        if (binding->shape.dims[i] >= 0) {
+            continue;
+        }
+        binding->shape.dims[i] = KILN_DYNAMIC;
+        if (names[i] != NULL && names[i][0] != '\0') {
+            binding->dim_names[i] = kln_arena_strdup(arena, names[i]);
+            if (binding->dim_names[i] == NULL) {
+                return kln_fail_memory(strlen(names[i]), "the name of a dimension");
             }
         }
     }
     return KILN_OK;
 }
 
-static kiln_status describe_type(const ort_api *api, const OrtTypeInfo *type, kln_arena *arena,
-                                 kiln_binding *binding)
-{
-    const OrtTensorTypeAndShapeInfo *info = NULL;
-    KLN_RETURN_IF_ERROR(ort_check(api, api->CastTypeInfoToTensorInfo(type, &info), binding->name));
-    if (info == NULL) {
-        /* A sequence, map or optional: it is shown, and binding it is refused by its type. */
-        binding->shape.rank = -1;
-        return KILN_OK;
-    }
-    unsigned element_type = 0;
-    KLN_RETURN_IF_ERROR(
-        ort_check(api, api->GetTensorElementType(info, &element_type), binding->name));
-    binding->dtype = ort_dtype(element_type);
-    return describe_dims(api, info, arena, binding);
-}
-
-static kiln_status describe_binding(const ort_engine *engine, size_t index, kln_arena *arena,
-                                    kiln_binding *binding)
+static kiln_status read_type(const ort_engine *engine, kln_arena *arena, const OrtTypeInfo *type,
+                             kiln_binding *binding)
 {
     const ort_runtime *runtime = engine->runtime;
     const ort_api *api = &runtime->api;
+    ort_value_type kind = 0;
+    binding->dtype = KILN_DTYPE_UNDEFINED;
+    binding->shape.rank = -1;
+    KLN_RETURN_IF_ERROR(ort_check(runtime, api->GetOnnxTypeFromTypeInfo(type, &kind), "a type"));
+    if (kind != ORT_VALUE_TENSOR) {
+        return KILN_OK;
+    }
+    const OrtTensorTypeAndShapeInfo *info = NULL;
+    KLN_RETURN_IF_ERROR(ort_check(runtime, api->CastTypeInfoToTensorInfo(type, &info), "a type"));
+    ort_element_type element = 0;
+    KLN_RETURN_IF_ERROR(
+        ort_check(runtime, api->GetTensorElementType(info, &element), binding->name));
+    binding->dtype = ort_dtype(element);
+    return read_shape(engine, arena, info, binding);
+}
+
+/* A string that ONNX Runtime allocated, moved into the arena. NULL when memory is short. */
+static const char *take_string(const ort_runtime *runtime, kln_arena *arena, char *text)
+{
+    const char *copy = kln_arena_strdup(arena, text != NULL ? text : "");
+    if (text != NULL) {
+        OrtStatus *status = runtime->api.AllocatorFree(runtime->allocator, text);
+        if (status != NULL) {
+            runtime->api.ReleaseStatus(status);
+        }
+    }
+    return copy;
+}
+
+static kiln_status read_binding(ort_engine *engine, size_t index)
+{
+    const ort_runtime *runtime = engine->runtime;
+    const ort_api *api = &runtime->api;
+    kiln_binding *binding = &engine->bindings[index];
     const bool is_input = index < engine->input_count;
-    const size_t at = is_input ? index : index - engine->input_count;
-    *binding = (kiln_binding){.struct_size = sizeof *binding, .is_input = is_input};
+    const size_t place = is_input ? index : index - engine->input_count;
     char *name = NULL;
-    OrtStatus *got =
-        is_input ? api->SessionGetInputName(engine->session, at, runtime->allocator, &name)
-                 : api->SessionGetOutputName(engine->session, at, runtime->allocator, &name);
-    KLN_RETURN_IF_ERROR(ort_check(api, got, "a binding's name"));
-    KLN_RETURN_IF_ERROR(take_text(runtime, arena, name, &binding->name));
     OrtTypeInfo *type = NULL;
-    got = is_input ? api->SessionGetInputTypeInfo(engine->session, at, &type)
-                   : api->SessionGetOutputTypeInfo(engine->session, at, &type);
-    KLN_RETURN_IF_ERROR(ort_check(api, got, binding->name));
-    const kiln_status status = describe_type(api, type, arena, binding);
+    binding->struct_size = sizeof *binding;
+    binding->is_input = is_input;
+    KLN_RETURN_IF_ERROR(ort_check(
+        runtime,
+        is_input ? api->SessionGetInputName(engine->session, place, runtime->allocator, &name)
+                 : api->SessionGetOutputName(engine->session, place, runtime->allocator, &name),
+        "the name of a binding"));
+    binding->name = take_string(runtime, &engine->arena, name);
+    if (binding->name == NULL) {
+        return kln_fail_memory(1, "the name of a binding");
+    }
+    KLN_RETURN_IF_ERROR(
+        ort_check(runtime,
+                  is_input ? api->SessionGetInputTypeInfo(engine->session, place, &type)
+                           : api->SessionGetOutputTypeInfo(engine->session, place, &type),
+                  binding->name));
+    const kiln_status status = read_type(engine, &engine->arena, type, binding);
     api->ReleaseTypeInfo(type);
     return status;
 }
 
-static kiln_status describe_bindings(ort_engine *engine, kln_description *description)
+/* Outputs are told apart by name when they are bound, so that a name must stand for one. */
+static kiln_status check_names(const ort_engine *engine)
 {
-    const ort_api *api = &engine->runtime->api;
+    kln_names names;
+    kln_names_init(&names);
+    kiln_status status = KILN_OK;
+    for (size_t i = 0; i < engine->output_count && status == KILN_OK; i++) {
+        const char *name = engine->bindings[engine->input_count + i].name;
+        if (kln_names_get(&names, name) != KLN_NAMES_NONE) {
+            status = kln_fail(KILN_ERROR_INVALID_NETWORK, "two outputs are named \"%s\"", name);
+        } else {
+            status = kln_names_set(&names, name, (uint32_t)i);
+        }
+    }
+    kln_names_finish(&names);
+    return status;
+}
+
+kiln_status ort_read_bindings(ort_engine *engine)
+{
+    const ort_runtime *runtime = engine->runtime;
+    const ort_api *api = &runtime->api;
     KLN_RETURN_IF_ERROR(ort_check(
-        api, api->SessionGetInputCount(engine->session, &engine->input_count), "the inputs"));
-    KLN_RETURN_IF_ERROR(ort_check(
-        api, api->SessionGetOutputCount(engine->session, &engine->output_count), "the outputs"));
+        runtime, api->SessionGetInputCount(engine->session, &engine->input_count), "the inputs"));
+    KLN_RETURN_IF_ERROR(
+        ort_check(runtime, api->SessionGetOutputCount(engine->session, &engine->output_count),
+                  "the outputs"));
     const size_t count = engine->input_count + engine->output_count;
-    engine->bindings = kln_arena_alloc_zeroed(description->arena, count, sizeof *engine->bindings);
+    engine->bindings = kln_arena_alloc_zeroed(&engine->arena, count, sizeof *engine->bindings);
     if (engine->bindings == NULL) {
-        return kln_fail_memory(count * sizeof *engine->bindings, "a description");
+        return kln_fail_memory(count * sizeof *engine->bindings, "the bindings");
     }
     for (size_t i = 0; i < count; i++) {
-        KLN_RETURN_IF_ERROR(describe_binding(engine, i, description->arena, &engine->bindings[i]));
+        KLN_RETURN_IF_ERROR(read_binding(engine, i));
     }
-    description->bindings = engine->bindings;
-    description->input_count = engine->input_count;
-    description->output_count = engine->output_count;
-    return KILN_OK;
+    return check_names(engine);
 }
 
 /* --- metadata --- */
 
-typedef OrtStatus *(*text_getter)(const OrtModelMetadata *, OrtAllocator *, char **);
+typedef OrtStatus *(*metadata_getter)(const OrtModelMetadata *, OrtAllocator *, char **);
 
-static kiln_status add_line(kln_description *description, const char *key, const char *value)
+static kiln_status add(kln_description *description, const char *key, const char *value)
 {
+    if (key == NULL || value == NULL) {
+        return kln_fail_memory(1, "metadata");
+    }
     if (value[0] != '\0') {
         description->metadata[description->metadata_count++] = (kiln_metadata){key, value};
     }
     return KILN_OK;
 }
 
-static kiln_status add_text(const ort_runtime *runtime, const OrtModelMetadata *metadata,
-                            kln_description *description, const char *key, text_getter get)
+static kiln_status add_known(const ort_runtime *runtime, const OrtModelMetadata *metadata,
+                             kln_description *description)
 {
-    char *text = NULL;
-    const char *copy = NULL;
-    KLN_RETURN_IF_ERROR(ort_check(&runtime->api, get(metadata, runtime->allocator, &text), key));
-    KLN_RETURN_IF_ERROR(take_text(runtime, description->arena, text, &copy));
-    return add_line(description, key, copy);
-}
-
-static kiln_status add_custom(const ort_runtime *runtime, const OrtModelMetadata *metadata,
-                              kln_description *description, const char *custom)
-{
-    char *text = NULL;
-    const char *copy = NULL;
-    const char *key = kln_arena_printf(description->arena, "metadata.%s", custom);
-    if (key == NULL) {
-        return kln_fail_memory(strlen(custom), "a description");
-    }
-    KLN_RETURN_IF_ERROR(ort_check(&runtime->api,
-                                  runtime->api.ModelMetadataLookupCustomMetadataMap(
-                                      metadata, runtime->allocator, custom, &text),
-                                  key));
-    if (text == NULL) {
-        return KILN_OK;
-    }
-    KLN_RETURN_IF_ERROR(take_text(runtime, description->arena, text, &copy));
-    return add_line(description, key, copy);
-}
-
-static void free_keys(const ort_runtime *runtime, char **keys, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++) {
-        runtime->api.ReleaseStatus(runtime->api.AllocatorFree(runtime->allocator, keys[i]));
-    }
-    if (keys != NULL) {
-        runtime->api.ReleaseStatus(runtime->api.AllocatorFree(runtime->allocator, keys));
-    }
-}
-
-static kiln_status add_all(const ort_runtime *runtime, const OrtModelMetadata *metadata,
-                           kln_description *description, char **keys, int64_t key_count)
-{
-    const ort_api *api = &runtime->api;
     const struct {
         const char *key;
-        text_getter get;
-    } texts[] = {{"producer", api->ModelMetadataGetProducerName},
-                 {"graph", api->ModelMetadataGetGraphName},
-                 {"domain", api->ModelMetadataGetDomain},
-                 {"description", api->ModelMetadataGetDescription}};
-    const size_t room = KLN_ARRAY_LENGTH(texts) + 1 + (size_t)key_count;
-    description->metadata =
-        kln_arena_alloc_zeroed(description->arena, room, sizeof *description->metadata);
-    if (description->metadata == NULL) {
-        return kln_fail_memory(room * sizeof *description->metadata, "a description");
-    }
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(texts); i++) {
-        KLN_RETURN_IF_ERROR(add_text(runtime, metadata, description, texts[i].key, texts[i].get));
+        metadata_getter get;
+    } known[] = {
+        {"producer", runtime->api.ModelMetadataGetProducerName},
+        {"graph", runtime->api.ModelMetadataGetGraphName},
+        {"domain", runtime->api.ModelMetadataGetDomain},
+        {"description", runtime->api.ModelMetadataGetDescription},
+        {"graph_description", runtime->api.ModelMetadataGetGraphDescription},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(known); i++) {
+        char *text = NULL;
+        KLN_RETURN_IF_ERROR(
+            ort_check(runtime, known[i].get(metadata, runtime->allocator, &text), known[i].key));
+        KLN_RETURN_IF_ERROR(
+            add(description, known[i].key, take_string(runtime, description->arena, text)));
     }
     int64_t version = 0;
     KLN_RETURN_IF_ERROR(
-        ort_check(api, api->ModelMetadataGetVersion(metadata, &version), "version"));
-    /* INT64_MAX stands for a model that does not say. */
-    const char *number =
-        version != INT64_MAX ? kln_arena_printf(description->arena, "%" PRId64, version) : "";
-    if (number == NULL) {
-        return kln_fail_memory(32, "a description");
+        ort_check(runtime, runtime->api.ModelMetadataGetVersion(metadata, &version), "version"));
+    if (version == INT64_MAX) {
+        /* What ONNX Runtime says where the model says nothing. */
+        return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(add_line(description, "version", number));
-    for (int64_t i = 0; i < key_count; i++) {
-        KLN_RETURN_IF_ERROR(add_custom(runtime, metadata, description, keys[i]));
+    return add(description, "version",
+               kln_arena_printf(description->arena, "%lld", (long long)version));
+}
+
+static kiln_status add_own(const ort_runtime *runtime, const OrtModelMetadata *metadata,
+                           kln_description *description, char **keys, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char *value = NULL;
+        KLN_RETURN_IF_ERROR(ort_check(runtime,
+                                      runtime->api.ModelMetadataLookupCustomMetadataMap(
+                                          metadata, runtime->allocator, keys[i], &value),
+                                      keys[i]));
+        KLN_RETURN_IF_ERROR(add(description,
+                                kln_arena_printf(description->arena, "metadata.%s", keys[i]),
+                                take_string(runtime, description->arena, value)));
     }
     return KILN_OK;
 }
 
-kiln_status ort_describe(void *state, kln_description *description)
+static void free_keys(const ort_runtime *runtime, char **keys, size_t count)
 {
-    ort_engine *engine = state;
-    const ort_api *api = &engine->runtime->api;
-    KLN_RETURN_IF_ERROR(describe_bindings(engine, description));
-    OrtModelMetadata *metadata = NULL;
-    KLN_RETURN_IF_ERROR(
-        ort_check(api, api->SessionGetModelMetadata(engine->session, &metadata), "the metadata"));
-    char **keys = NULL;
-    int64_t key_count = 0;
-    kiln_status status = ort_check(api,
-                                   api->ModelMetadataGetCustomMetadataMapKeys(
-                                       metadata, engine->runtime->allocator, &keys, &key_count),
-                                   "the metadata");
-    if (status == KILN_OK) {
-        status = add_all(engine->runtime, metadata, description, keys, key_count);
-        free_keys(engine->runtime, keys, key_count);
+    for (size_t i = 0; i <= count && keys != NULL; i++) {
+        OrtStatus *status = runtime->api.AllocatorFree(runtime->allocator,
+                                                       i < count ? (void *)keys[i] : (void *)keys);
+        if (status != NULL) {
+            runtime->api.ReleaseStatus(status);
+        }
     }
-    api->ReleaseModelMetadata(metadata);
+}
+
+/* How many lines the known keys can take. */
+#define KNOWN_LINES 6
+
+static kiln_status read_metadata(const ort_runtime *runtime, const OrtModelMetadata *metadata,
+                                 kln_description *description)
+{
+    char **keys = NULL;
+    int64_t found = 0;
+    KLN_RETURN_IF_ERROR(ort_check(runtime,
+                                  runtime->api.ModelMetadataGetCustomMetadataMapKeys(
+                                      metadata, runtime->allocator, &keys, &found),
+                                  "metadata"));
+    const size_t count = keys != NULL && found > 0 ? (size_t)found : 0;
+    kiln_status status = KILN_OK;
+    description->metadata = kln_arena_alloc_zeroed(description->arena, KNOWN_LINES + count,
+                                                   sizeof *description->metadata);
+    if (description->metadata == NULL) {
+        status = kln_fail_memory(count * sizeof *description->metadata, "metadata");
+    }
+    if (status == KILN_OK) {
+        status = add_known(runtime, metadata, description);
+    }
+    if (status == KILN_OK) {
+        status = add_own(runtime, metadata, description, keys, count);
+    }
+    free_keys(runtime, keys, count);
+    return status;
+}
+
+/* --- both --- */
+
+kiln_status ort_describe(void *engine, kln_description *description)
+{
+    const ort_engine *self = engine;
+    const ort_runtime *runtime = self->runtime;
+    const size_t count = self->input_count + self->output_count;
+    description->bindings =
+        kln_arena_alloc_zeroed(description->arena, count, sizeof *description->bindings);
+    if (description->bindings == NULL) {
+        return kln_fail_memory(count * sizeof *description->bindings, "the bindings");
+    }
+    description->input_count = self->input_count;
+    description->output_count = self->output_count;
+    for (size_t i = 0; i < count; i++) {
+        kiln_binding *binding = &description->bindings[i];
+        *binding = self->bindings[i];
+        binding->name = kln_arena_strdup(description->arena, binding->name);
+        bool complete = binding->name != NULL;
+        for (size_t dim = 0; dim < KILN_MAX_RANK && complete; dim++) {
+            if (binding->dim_names[dim] != NULL) {
+                binding->dim_names[dim] =
+                    kln_arena_strdup(description->arena, binding->dim_names[dim]);
+                complete = binding->dim_names[dim] != NULL;
+            }
+        }
+        if (!complete) {
+            return kln_fail_memory(1, "the names of the bindings");
+        }
+    }
+    OrtModelMetadata *metadata = NULL;
+    KLN_RETURN_IF_ERROR(ort_check(
+        runtime, runtime->api.SessionGetModelMetadata(self->session, &metadata), "metadata"));
+    const kiln_status status = read_metadata(runtime, metadata, description);
+    runtime->api.ReleaseModelMetadata(metadata);
     return status;
 }

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "ort_engine.h"
+
+/* What protobuf can hold in one message. ONNX Runtime's own sentence about it names neither. */
+#define MESSAGE_LIMIT ((size_t)INT32_MAX)
+
+/* --- probe --- */
+
+static kiln_status probe(const char *library, kiln_backend_info *info)
+{
+    const ort_runtime *runtime = NULL;
+    const kiln_status status = ort_runtime_look(library, &runtime);
+    if (status != KILN_OK) {
+        info->reason = "ONNX Runtime could not be looked for";
+        return status;
+    }
+    info->version = runtime->version;
+    info->library = kln_library_path(runtime->library);
+    info->reason = runtime->reason;
+    if (runtime->status == KILN_OK) {
+        info->available = true;
+        info->score = 50;
+        info->capabilities =
+            KILN_CAPABILITY_BUILD | KILN_CAPABILITY_RUN | KILN_CAPABILITY_DYNAMIC_SHAPES;
+    }
+    return runtime->status;
+}
+
+static bool library_use(size_t index, kln_library_use *use)
+{
+    const ort_runtime *runtime = NULL;
+    if (index > 0 || ort_runtime_look(NULL, &runtime) != KILN_OK) {
+        return false;
+    }
+    *use = (kln_library_use){&ort_library_spec, runtime->library, runtime->version};
+    return true;
+}
+
+/* --- build --- */
+
+static kiln_status set_options(const ort_runtime *runtime, const kiln_build_options *options,
+                               OrtSessionOptions *session_options)
+{
+    const ort_api *api = &runtime->api;
+    static const ort_graph_level levels[] = {ORT_GRAPH_ALL, ORT_GRAPH_OFF, ORT_GRAPH_BASIC,
+                                             ORT_GRAPH_EXTENDED, ORT_GRAPH_ALL};
+    KLN_RETURN_IF_ERROR(ort_check(
+        runtime,
+        api->SetSessionGraphOptimizationLevel(session_options, levels[options->optimization]),
+        "optimization"));
+    if (options->threads > 0) {
+        KLN_RETURN_IF_ERROR(ort_check(
+            runtime, api->SetIntraOpNumThreads(session_options, options->threads), "threads"));
+    }
+    if (options->parallel_nodes > 1) {
+        KLN_RETURN_IF_ERROR(
+            ort_check(runtime, api->SetSessionExecutionMode(session_options, ORT_MODE_PARALLEL),
+                      "parallel_nodes"));
+        KLN_RETURN_IF_ERROR(
+            ort_check(runtime, api->SetInterOpNumThreads(session_options, options->parallel_nodes),
+                      "parallel_nodes"));
+    }
+    /* Messages that nobody wants must not be made: the level is decided here, because ONNX Runtime
+     * formats each before it asks the sink. */
+    const int level = kln_log_wants(KILN_LOG_DEBUG) ? ORT_LEVEL_VERBOSE : ORT_LEVEL_WARNING;
+    return ort_check(runtime, api->SetSessionLogSeverityLevel(session_options, level), "log level");
+}
+
+static const char *name_of(const kln_model *model)
+{
+    return model->path != NULL ? model->path : "a model in memory";
+}
+
+static kiln_status create_session(ort_engine *engine, const kln_model *model,
+                                  const kiln_build_options *options)
+{
+    const ort_runtime *runtime = engine->runtime;
+    const ort_api *api = &runtime->api;
+    OrtSessionOptions *session_options = NULL;
+    KLN_RETURN_IF_ERROR(
+        ort_check(runtime, api->CreateSessionOptions(&session_options), "session options"));
+    kiln_status status = set_options(runtime, options, session_options);
+    if (status == KILN_OK) {
+        OrtStatus *failed =
+            model->path != NULL
+                ? api->CreateSession(runtime->env, model->path, session_options, &engine->session)
+                : api->CreateSessionFromArray(runtime->env, model->bytes.data, model->bytes.size,
+                                              session_options, &engine->session);
+        if (failed != NULL) {
+            engine->session = NULL;
+            status = ort_fail(runtime, failed, "\"%s\"", name_of(model));
+        }
+    }
+    api->ReleaseSessionOptions(session_options);
+    return status;
+}
+
+static kiln_status check_model(const kln_model *model)
+{
+    if (model->graph != NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "a network in memory is not taken by the onnxruntime backend; write it to "
+                        "a file and build that");
+    }
+    if (model->bytes.size == 0) {
+        return kln_fail(KILN_ERROR_EMPTY, "\"%s\": it has 0 bytes", name_of(model));
+    }
+    if (model->bytes.size > MESSAGE_LIMIT) {
+        return kln_fail(KILN_ERROR_LIMIT,
+                        "\"%s\": it has %zu bytes, one protobuf message holds %zu at most; keep "
+                        "the weights in an external file",
+                        name_of(model), model->bytes.size, MESSAGE_LIMIT);
+    }
+    return KILN_OK;
+}
+
+static kiln_status keep_bytes(ort_engine *engine, const kln_model *model)
+{
+    if (model->path != NULL) {
+        KLN_RETURN_IF_ERROR(kln_mapping_open(model->path, &engine->file));
+        engine->bytes = engine->file.bytes;
+        return KILN_OK;
+    }
+    void *copy = kln_alloc(model->bytes.size);
+    if (copy == NULL) {
+        return kln_fail_memory(model->bytes.size, "the engine's copy of the model");
+    }
+    memcpy(copy, model->bytes.data, model->bytes.size);
+    engine->bytes = (kiln_span){copy, model->bytes.size};
+    return KILN_OK;
+}
+
+static void engine_destroy(void *engine)
+{
+    ort_engine *self = engine;
+    if (self->session != NULL) {
+        self->runtime->api.ReleaseSession(self->session);
+    }
+    if (self->file.bytes.data == NULL) {
+        kln_free((void *)(uintptr_t)self->bytes.data);
+    }
+    kln_mapping_close(&self->file);
+    kln_arena_finish(&self->arena);
+    kln_free(self);
+}
+
+static bool goes_on(const kln_monitor *monitor, int64_t step)
+{
+    return monitor == NULL || monitor->progress == NULL ||
+           monitor->progress(monitor->user, "session", 0, step, 2);
+}
+
+static kiln_status fill_engine(ort_engine *engine, const kln_model *model,
+                               const kiln_build_options *options, const kln_monitor *monitor)
+{
+    if (!goes_on(monitor, 0)) {
+        return kln_fail(KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled", name_of(model));
+    }
+    KLN_RETURN_IF_ERROR(create_session(engine, model, options));
+    const kiln_status status = ort_read_bindings(engine);
+    if (status != KILN_OK) {
+        return kln_fail_within(status, "\"%s\"", name_of(model));
+    }
+    if (!goes_on(monitor, 1)) {
+        return kln_fail(KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled", name_of(model));
+    }
+    return keep_bytes(engine, model);
+}
+
+static kiln_status build(const kln_model *model, const kiln_build_options *options,
+                         const kln_monitor *monitor, void **engine)
+{
+    *engine = NULL;
+    const ort_runtime *runtime = NULL;
+    KLN_RETURN_IF_ERROR(ort_runtime_open(options->library, &runtime));
+    KLN_RETURN_IF_ERROR(check_model(model));
+    ort_engine *made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        return kln_fail_memory(sizeof *made, "an engine");
+    }
+    made->runtime = runtime;
+    kln_arena_init(&made->arena);
+    const kiln_status status = fill_engine(made, model, options, monitor);
+    if (status != KILN_OK) {
+        engine_destroy(made);
+        return status;
+    }
+    *engine = made;
+    return KILN_OK;
+}
+
+static kiln_status serialize(void *engine, kiln_span *bytes)
+{
+    const ort_engine *self = engine;
+    *bytes = self->bytes;
+    return KILN_OK;
+}
+
+const kln_backend kln_backend_onnxruntime = {
+    .name = "onnxruntime",
+    .description = "ONNX Runtime on the CPU",
+    .probe = probe,
+    .library = library_use,
+    .build = build,
+    .serialize = serialize,
+    .describe = ort_describe,
+    .engine_destroy = engine_destroy,
+    .context_create = ort_context_create,
+    .context_destroy = ort_context_destroy,
+    .bind = ort_context_bind,
+    .run = ort_context_run,
+    .output = ort_context_output,
+};

@@ -1,0 +1,36 @@
+/*
+ * ort_engine.h - an engine and a context over ONNX Runtime, inside this folder.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_ORT_ENGINE_H
+#define KLN_ORT_ENGINE_H
+
+#include "ort_runtime.h"
+
+/* A session and what it was made of. Not changed after it was built, but for `serialize`. */
+typedef struct ort_engine {
+    const ort_runtime *runtime;
+    OrtSession *session;
+    kln_arena arena;
+    kiln_binding *bindings; /* inputs, then outputs; strings in the arena */
+    size_t input_count;
+    size_t output_count;
+    /* The model as it was given: the file stays mapped, which costs address space only, until
+     * somebody saves the engine; bytes of a caller are copied, because they go away. */
+    kln_mapping file;
+    kiln_span bytes;
+} ort_engine;
+
+/* Reads names, types and shapes of the session's inputs and outputs into the engine. */
+KILN_MUST_CHECK kiln_status ort_read_bindings(ort_engine *engine);
+
+kiln_status ort_describe(void *engine, kln_description *description);
+
+kiln_status ort_context_create(void *engine, const kiln_context_options *options, void **context);
+void ort_context_destroy(void *context);
+kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *tensor);
+kiln_status ort_context_run(void *context);
+kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor);
+
+#endif

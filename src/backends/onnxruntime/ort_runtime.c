@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ort_runtime.h"
+
+/* Different places that may be asked for in one process. */
+#define RUNTIME_LIMIT 16
+
+/* --- finding the library --- */
+
+typedef struct entry_point {
+    const ort_api_base *(*get_base)(void);
+} entry_point;
+
+static const kln_symbol symbols[] = {
+    {"OrtGetApiBase", offsetof(entry_point, get_base), NULL},
+    {NULL, 0, NULL},
+};
+
+static bool accept_library(const void *table, char version[KLN_LIBRARY_VERSION],
+                           char reason[KLN_LIBRARY_REASON])
+{
+    const entry_point *entry = table;
+    const ort_api_base *base = entry->get_base();
+    if (base == NULL || base->GetApi == NULL || base->GetVersionString == NULL) {
+        (void)snprintf(reason, KLN_LIBRARY_REASON, "OrtGetApiBase returns nothing usable");
+        return false;
+    }
+    (void)snprintf(version, KLN_LIBRARY_VERSION, "%s", base->GetVersionString());
+    if (base->GetApi(ORT_LEVEL_NEEDED) == NULL) {
+        (void)snprintf(reason, KLN_LIBRARY_REASON,
+                       "version %s is too old, %s (API level %d) or later is needed", version,
+                       ORT_RELEASE_NEEDED, ORT_LEVEL_NEEDED);
+        return false;
+    }
+    return true;
+}
+
+static const char *const files[] = {"libonnxruntime.so", "libonnxruntime.so.1",
+                                    "libonnxruntime.so.*", NULL};
+static const char *const packages[] = {"onnxruntime/capi", NULL};
+static const char *const folders[] = {"/usr/local/lib",
+                                      "/usr/local/lib64",
+                                      "/opt/onnxruntime*/lib",
+                                      "/usr/lib/x86_64-linux-gnu",
+                                      "/usr/lib/aarch64-linux-gnu",
+                                      "/usr/lib64",
+                                      "/usr/lib",
+                                      NULL};
+
+const kln_library_spec ort_library_spec = {
+    .name = "ONNX Runtime",
+    .purpose = "runs ONNX models on the CPU",
+    .environment = "KILN_ONNXRUNTIME",
+    .files = files,
+    .deps = "onnxruntime",
+    .packages = packages,
+    .folders = folders,
+    .symbols = symbols,
+    .table_size = sizeof(entry_point),
+    .advice = "pip install onnxruntime, or set KILN_ONNXRUNTIME to libonnxruntime.so or its folder",
+    .accept = accept_library,
+};
+
+/* --- its log --- */
+
+static void hear(void *user, ort_logging_level level, const char *category, const char *log_id,
+                 const char *location, const char *message)
+{
+    (void)user;
+    (void)log_id;
+    static const kiln_log_level levels[] = {KILN_LOG_DEBUG, KILN_LOG_DEBUG, KILN_LOG_WARNING,
+                                            KILN_LOG_ERROR, KILN_LOG_ERROR};
+    const kiln_log_level translated =
+        level < KLN_ARRAY_LENGTH(levels) ? levels[level] : KILN_LOG_ERROR;
+    kln_log(translated, "onnxruntime", "%s: %s (%s)", category != NULL ? category : "",
+            message != NULL ? message : "", location != NULL ? location : "");
+}
+
+/* --- opening it --- */
+
+/* Runtimes are added under the lock and never changed after, so that a pointer may be used
+ * without it. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static ort_runtime runtimes[RUNTIME_LIMIT];
+static size_t runtime_count;
+
+static void fill_api(ort_runtime *runtime, const ort_api_base *base)
+{
+    const void *const *theirs = base->GetApi(ORT_LEVEL_NEEDED);
+#define TAKE(slot, level, result, name, parameters)                          \
+    if ((level) <= ORT_LEVEL_NEEDED || base->GetApi(level) != NULL) {        \
+        memcpy(&runtime->api.name, &theirs[slot], sizeof runtime->api.name); \
+    }
+    ORT_API_LIST(TAKE)
+#undef TAKE
+}
+
+static kiln_status start(ort_runtime *runtime)
+{
+    const ort_api *api = &runtime->api;
+    KLN_RETURN_IF_ERROR(ort_check(
+        runtime,
+        api->CreateEnvWithCustomLogger(hear, NULL, ORT_LEVEL_WARNING, "kiln", &runtime->env),
+        "starting"));
+    KLN_RETURN_IF_ERROR(
+        ort_check(runtime, api->DisableTelemetryEvents(runtime->env), "its telemetry"));
+    KLN_RETURN_IF_ERROR(ort_check(runtime, api->GetAllocatorWithDefaultOptions(&runtime->allocator),
+                                  "its allocator"));
+    return ort_check(
+        runtime, api->CreateCpuMemoryInfo(ORT_ALLOCATOR_DEVICE, ORT_MEMORY_DEFAULT, &runtime->host),
+        "its memory");
+}
+
+static kiln_status open_library(ort_runtime *runtime, const char *library)
+{
+    entry_point entry;
+    KLN_RETURN_IF_ERROR(kln_library_open(&ort_library_spec, library, &entry, &runtime->library));
+    const ort_api_base *base = entry.get_base();
+    (void)snprintf(runtime->version, sizeof runtime->version, "%s", base->GetVersionString());
+    fill_api(runtime, base);
+    const kiln_status status = start(runtime);
+    if (status != KILN_OK) {
+        kln_library_refuse(runtime->library, kiln_error_message());
+        return status;
+    }
+    (void)snprintf(runtime->reason, sizeof runtime->reason, "ONNX Runtime %s, from %s",
+                   base->GetVersionString(), kln_library_path(runtime->library));
+    return KILN_OK;
+}
+
+static kiln_status look_inside(const char *library, const char *wanted, const ort_runtime **runtime)
+{
+    for (size_t i = 0; i < runtime_count; i++) {
+        if (strcmp(runtimes[i].wanted, wanted) == 0) {
+            *runtime = &runtimes[i];
+            return KILN_OK;
+        }
+    }
+    if (runtime_count == RUNTIME_LIMIT) {
+        return kln_fail(KILN_ERROR_LIMIT,
+                        "ONNX Runtime was looked for in %d different places already; \"%s\" would "
+                        "be one more",
+                        RUNTIME_LIMIT, wanted);
+    }
+    ort_runtime *made = &runtimes[runtime_count];
+    memset(made, 0, sizeof *made);
+    (void)snprintf(made->wanted, sizeof made->wanted, "%s", wanted);
+    made->status = open_library(made, library);
+    if (made->library == NULL) {
+        return made->status;
+    }
+    if (made->status != KILN_OK) {
+        (void)snprintf(made->reason, sizeof made->reason, "%s", kiln_error_message());
+    }
+    runtime_count++;
+    *runtime = made;
+    return KILN_OK;
+}
+
+kiln_status ort_runtime_look(const char *library, const ort_runtime **runtime)
+{
+    *runtime = NULL;
+    /* The environment is part of what was asked for: a changed one is looked at anew. */
+    const char *wanted = library;
+    if (wanted == NULL || wanted[0] == '\0') {
+        wanted = getenv(ort_library_spec.environment);
+    }
+    wanted = wanted != NULL ? wanted : "";
+    if (strlen(wanted) >= PATH_MAX) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "ONNX Runtime: the path of the library has %zu bytes, %d are possible",
+                        strlen(wanted), PATH_MAX - 1);
+    }
+    (void)pthread_mutex_lock(&lock);
+    const kiln_status status = look_inside(library, wanted, runtime);
+    (void)pthread_mutex_unlock(&lock);
+    return status;
+}
+
+kiln_status ort_runtime_open(const char *library, const ort_runtime **runtime)
+{
+    KLN_RETURN_IF_ERROR(ort_runtime_look(library, runtime));
+    if ((*runtime)->status != KILN_OK) {
+        return kln_fail((*runtime)->status, "%s", (*runtime)->reason);
+    }
+    return KILN_OK;
+}

@@ -1,0 +1,58 @@
+/*
+ * ort_runtime.h - ONNX Runtime as a library that is open: its table, its environment, and the way
+ * its errors become Kiln's.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_ORT_RUNTIME_H
+#define KLN_ORT_RUNTIME_H
+
+#include <limits.h>
+
+#include "backends/kln_backend.h"
+#include "ort_api.h"
+
+/* One ONNX Runtime, or why there is none. Made once for each place that is asked for and never
+ * changed or released: the library keeps threads of its own, and closing it under them is fatal. */
+typedef struct ort_runtime {
+    ort_api api;
+    OrtEnv *env;
+    OrtAllocator *allocator;           /* the library's own, for strings that it returns */
+    OrtMemoryInfo *host;               /* ordinary memory */
+    kln_library *library;              /* what the search found */
+    kiln_status status;                /* KILN_OK: everything above is there */
+    char reason[768];                  /* one sentence, either way */
+    char version[KLN_LIBRARY_VERSION]; /* "1.31.1", or "" */
+    char wanted[PATH_MAX];             /* the place that was asked for, "" for the usual ones */
+} ort_runtime;
+
+extern const kln_library_spec ort_library_spec;
+
+/* The runtime for `library` (a path or folder; NULL: the usual places), opened or not: its status
+ * says which. Any thread. OUT_OF_MEMORY, or LIMIT when too many different places were asked for. */
+KILN_MUST_CHECK kiln_status ort_runtime_look(const char *library, const ort_runtime **runtime);
+
+/* The same, failing with the runtime's sentence when it is not open. */
+KILN_MUST_CHECK kiln_status ort_runtime_open(const char *library, const ort_runtime **runtime);
+
+/* --- errors (ort_status.c) --- */
+
+/* What a code and message of ONNX Runtime are in Kiln's terms. */
+kiln_status ort_classify(ort_error_code code, const char *message);
+
+/* Fails with ONNX Runtime's own words after a context, and releases `status`. */
+KILN_MUST_CHECK kiln_status ort_fail(const ort_runtime *runtime, OrtStatus *status,
+                                     const char *format, ...) KLN_PRINTF(3, 4);
+
+/* KILN_OK for NULL, else ort_fail with a fixed context. */
+KILN_MUST_CHECK kiln_status ort_check(const ort_runtime *runtime, OrtStatus *status,
+                                      const char *context);
+
+/* --- data types (ort_status.c) --- */
+
+/* KILN_DTYPE_UNDEFINED where there is no match. */
+kiln_dtype ort_dtype(ort_element_type type);
+/* 0 where there is no match. */
+ort_element_type ort_element(kiln_dtype dtype);
+
+#endif
