@@ -1,11 +1,13 @@
 /*
- * system.h - what is installed on this machine, and where Kiln looked for it.
+ * system.h - what is installed on this machine and where Kiln looked for it; GPUs and their
+ * streams.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
 #ifndef KILN_SYSTEM_H
 #define KILN_SYSTEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -46,6 +48,10 @@ typedef struct kiln_device_info {
     int32_t compute_minor;
     uint64_t total_bytes;    /* memory of the device */
     const char *pci_address; /* "0000:65:00.0" */
+    int32_t multiprocessors;
+    bool integrated;            /* shares the host's memory */
+    bool managed_memory;        /* KILN_LOCATION_MANAGED can be had */
+    bool stream_ordered_memory; /* the driver keeps a memory pool for it */
 } kiln_device_info;
 
 typedef struct kiln_system_report kiln_system_report;
@@ -75,6 +81,36 @@ KILN_API size_t kiln_system_report_device_count(const kiln_system_report *report
 KILN_API KILN_MUST_CHECK kiln_status kiln_system_report_device(const kiln_system_report *report,
                                                                size_t index,
                                                                kiln_device_info *info);
+
+/* --- devices --- */
+
+/*
+ * Everything below needs the NVIDIA driver, which is looked for on first use. Where there is none,
+ * or no GPU, these calls fail with LIBRARY_ABSENT, LIBRARY_BROKEN, LIBRARY_SYMBOL, LIBRARY_VERSION
+ * or NO_DEVICE. What the driver reports comes back as OUT_OF_MEMORY, NO_DEVICE or DEVICE, with the
+ * driver's own name and text for it in the sentence. These are not named again at each call. Work
+ * happens in a device's primary context, the one that the CUDA runtime uses too.
+ */
+
+/* How many GPUs there are; 0 without a driver. Any thread. Since 0.1. */
+KILN_API size_t kiln_device_count(void);
+
+/* Describes GPU `device`, from 0. The strings live as long as the process. Errors: NULL_ARGUMENT;
+ * INVALID_ARGUMENT for a struct_size that is too small. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_device_get(int32_t device, kiln_device_info *info);
+
+/* Bytes of the device's memory that are free at this moment, and all of them. Errors:
+ * NULL_ARGUMENT. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_device_memory(int32_t device, size_t *free_bytes,
+                                                        size_t *total_bytes);
+
+/* Lets what runs on `device` read and write the memory of `peer` directly, as long as the process
+ * lives. Fine where it could already. Errors: UNSUPPORTED where the two are not connected so. Any
+ * thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_device_connect(int32_t device, int32_t peer);
+
+/* A queue of work for one GPU. */
+typedef struct kiln_stream kiln_stream;
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,7 @@
 
 #include "backends/kln_backend.h"
 #include "base/kln_base.h"
+#include "cuda/kln_cuda.h"
 #include "loader/kln_loader.h"
 
 struct kiln_system_report {
@@ -21,11 +22,11 @@ void kiln_system_report_destroy(kiln_system_report *report)
     }
 }
 
-/* Copies what every backend says of its libraries to `libraries`, or only counts where that is
- * NULL. */
+/* Copies what every backend says of its libraries to `libraries`, after the first, which is the
+ * driver's, or only counts where that is NULL. */
 static size_t collect(kln_library_use *libraries)
 {
-    size_t count = 0;
+    size_t count = 1;
     for (size_t b = 0; kln_backends[b] != NULL; b++) {
         kln_library_use use = {.spec = NULL};
         for (size_t i = 0; kln_backends[b]->library != NULL && kln_backends[b]->library(i, &use);
@@ -37,6 +38,21 @@ static size_t collect(kln_library_use *libraries)
         }
     }
     return count;
+}
+
+static kiln_status describe_devices(kiln_system_report *report)
+{
+    const size_t count = kiln_device_count();
+    report->devices = kln_alloc_zeroed(count, sizeof *report->devices);
+    if (report->devices == NULL) {
+        return kln_fail_memory(count * sizeof *report->devices, "a system report");
+    }
+    for (; report->device_count < count; report->device_count++) {
+        kiln_device_info *info = &report->devices[report->device_count];
+        info->struct_size = sizeof *info;
+        KLN_RETURN_IF_ERROR(kln_cuda_device_info((int32_t)report->device_count, info));
+    }
+    return KILN_OK;
 }
 
 kiln_status kiln_system_report_create(kiln_system_report **report)
@@ -54,6 +70,14 @@ kiln_status kiln_system_report_create(kiln_system_report **report)
         return kln_fail_memory(sizeof *made->libraries, "a system report");
     }
     (void)collect(made->libraries);
+    kiln_status status = kln_cuda_library(&made->libraries[0]);
+    if (status == KILN_OK) {
+        status = describe_devices(made);
+    }
+    if (status != KILN_OK) {
+        kiln_system_report_destroy(made);
+        return status;
+    }
     *report = made;
     return KILN_OK;
 }

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
+#include <stdio.h>
+
+#include "cuda_driver.h"
+
+static kiln_status ask(const cuda_table *cuda, int handle, int attribute, int *value)
+{
+    return cuda_check(cuda, cuda->device_attribute(value, attribute, handle),
+                      "attribute %d of device %d", attribute, handle);
+}
+
+kiln_status cuda_describe_device(const cuda_table *cuda, int index, cuda_device *device)
+{
+    KLN_RETURN_IF_ERROR(
+        cuda_check(cuda, cuda->device_get(&device->handle, index), "device %d", index));
+    const int handle = device->handle;
+    KLN_RETURN_IF_ERROR(
+        cuda_check(cuda, cuda->device_name(device->name, (int)sizeof device->name, handle),
+                   "the name of device %d", index));
+    device->name[sizeof device->name - 1] = '\0';
+    KLN_RETURN_IF_ERROR(cuda_check(
+        cuda, cuda->device_pci(device->pci_address, (int)sizeof device->pci_address, handle),
+        "the PCI address of device %d", index));
+    device->pci_address[sizeof device->pci_address - 1] = '\0';
+    /* As lspci and /sys write it. */
+    for (char *c = device->pci_address; *c != '\0'; c++) {
+        *c = (char)tolower((unsigned char)*c);
+    }
+    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->device_memory(&device->total_bytes, handle),
+                                   "the memory of device %d", index));
+    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_COMPUTE_MAJOR, &device->compute_major));
+    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_COMPUTE_MINOR, &device->compute_minor));
+    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_MULTIPROCESSORS, &device->multiprocessors));
+    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_INTEGRATED, &device->integrated));
+    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_MANAGED_MEMORY, &device->managed_memory));
+    /* A driver before 11.2 does not know the question. */
+    if (cuda->allocate_ordered == NULL ||
+        cuda->device_attribute(&device->memory_pools, CU_ATTRIBUTE_MEMORY_POOLS, handle) !=
+            CU_SUCCESS) {
+        device->memory_pools = 0;
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_cuda_device_info(int32_t device, kiln_device_info *info)
+{
+    cuda_device *found = NULL;
+    KLN_RETURN_IF_ERROR(cuda_find_device(device, &found));
+    info->index = device;
+    info->name = found->name;
+    info->compute_major = found->compute_major;
+    info->compute_minor = found->compute_minor;
+    info->total_bytes = found->total_bytes;
+    info->pci_address = found->pci_address;
+    info->multiprocessors = found->multiprocessors;
+    info->integrated = found->integrated != 0;
+    info->managed_memory = found->managed_memory != 0;
+    info->stream_ordered_memory = kln_cuda_has(KLN_CUDA_STREAM_ORDERED, device);
+    return KILN_OK;
+}
+
+kiln_status kln_cuda_enter(int32_t device, kln_cuda_scope *scope)
+{
+    scope->pushed = false;
+    cuda_device *found = NULL;
+    void *context = NULL;
+    void *current = NULL;
+    KLN_RETURN_IF_ERROR(cuda_find_device(device, &found));
+    KLN_RETURN_IF_ERROR(cuda_primary_context(found, &context));
+    const cuda_table *cuda = cuda_functions();
+    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->context_current(&current), "the current context"));
+    if (current == context) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->context_push(context),
+                                   "making the context of device %d current", device));
+    scope->pushed = true;
+    return KILN_OK;
+}
+
+void kln_cuda_leave(kln_cuda_scope *scope)
+{
+    if (scope->pushed) {
+        void *context = NULL;
+        const cuda_table *cuda = cuda_functions();
+        cuda_log_failure(cuda, cuda->context_pop(&context), "leaving a context");
+        scope->pushed = false;
+    }
+}
+
+kiln_status kln_cuda_memory_info(int32_t device, size_t *free_bytes, size_t *total_bytes)
+{
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
+    const cuda_table *cuda = cuda_functions();
+    const kiln_status status = cuda_check(cuda, cuda->memory_info(free_bytes, total_bytes),
+                                          "the free memory of device %d", device);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+kiln_status kln_cuda_enable_peer(int32_t device, int32_t peer)
+{
+    cuda_device *from = NULL;
+    cuda_device *to = NULL;
+    KLN_RETURN_IF_ERROR(cuda_find_device(device, &from));
+    KLN_RETURN_IF_ERROR(cuda_find_device(peer, &to));
+    const cuda_table *cuda = cuda_functions();
+    int can = 0;
+    if (cuda->device_can_access != NULL && cuda->context_enable_peer != NULL && device != peer) {
+        KLN_RETURN_IF_ERROR(cuda_check(cuda,
+                                       cuda->device_can_access(&can, from->handle, to->handle),
+                                       "whether device %d reaches device %d", device, peer));
+    }
+    if (can == 0) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "device %d cannot reach the memory of device %d directly; copies between "
+                        "them go through the host",
+                        device, peer);
+    }
+    void *context = NULL;
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(cuda_primary_context(to, &context));
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
+    int result = cuda->context_enable_peer(context, 0);
+    result = result == CU_PEER_ALREADY_ENABLED ? CU_SUCCESS : result;
+    const kiln_status status =
+        cuda_check(cuda, result, "access of device %d to device %d", device, peer);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+/* --- the public calls --- */
+
+size_t kiln_device_count(void)
+{
+    return (size_t)kln_cuda_device_count();
+}
+
+kiln_status kiln_device_get(int32_t device, kiln_device_info *info)
+{
+    KLN_RETURN_IF_NULL(info);
+    kiln_device_info found = {.struct_size = sizeof found};
+    KLN_RETURN_IF_ERROR(kln_cuda_device_info(device, &found));
+    return kln_info_write(__func__, info, sizeof found, &found, sizeof found);
+}
+
+kiln_status kiln_device_memory(int32_t device, size_t *free_bytes, size_t *total_bytes)
+{
+    KLN_RETURN_IF_NULL(free_bytes);
+    KLN_RETURN_IF_NULL(total_bytes);
+    return kln_cuda_memory_info(device, free_bytes, total_bytes);
+}
+
+kiln_status kiln_device_connect(int32_t device, int32_t peer)
+{
+    return kln_cuda_enable_peer(device, peer);
+}

@@ -1,0 +1,131 @@
+/*
+ * kln_cuda.h - the CUDA driver for the rooms above: devices, contexts, memory. Streams, events and
+ * graphs are the public objects of <kiln/system.h>; what the rooms need of their inside is here.
+ *
+ * The driver (libcuda.so.1) is opened on first use and stays open. Every call here opens it when
+ * nobody did so yet, so each can fail with LIBRARY_ABSENT, LIBRARY_BROKEN, LIBRARY_SYMBOL,
+ * LIBRARY_VERSION or NO_DEVICE; what the driver itself reports comes back as OUT_OF_MEMORY,
+ * NO_DEVICE or DEVICE, with the driver's own name and text for it in the sentence.
+ *
+ * Everything happens in a device's primary context, the one that the CUDA runtime (and so TensorRT
+ * and ONNX Runtime) uses. It is retained on first use and kept. Any thread.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_CUDA_H
+#define KLN_CUDA_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kiln/system.h>
+#include <kiln/tensor.h>
+
+#include "base/kln_base.h"
+#include "loader/kln_loader.h"
+
+/* --- the driver (cuda_driver.c) --- */
+
+/* Opens the driver and counts its devices, once; later calls repeat the first answer. */
+KILN_MUST_CHECK kiln_status kln_cuda_open(void);
+
+/* For the system report: what came of looking for the driver. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_cuda_library(kln_library_use *use);
+
+/* The CUDA version that the driver speaks, 12080 for 12.8; 0 where there is none. */
+int kln_cuda_version(void);
+
+/* What absent functions switch off. */
+typedef enum kln_cuda_feature {
+    KLN_CUDA_STREAM_ORDERED, /* allocation in stream order: driver 11.2, and the device's word */
+    KLN_CUDA_GRAPHS,         /* capture and replay: driver 11.0 */
+    KLN_CUDA_GRAPH_UPDATE    /* a captured graph replaced in place: driver 11.0 */
+} kln_cuda_feature;
+
+bool kln_cuda_has(kln_cuda_feature feature, int32_t device);
+
+/* Gives the primary contexts back and forgets what was found, so that the next call looks anew. For
+ * tests; nobody may be inside, and no object of a device may be alive. */
+void kln_cuda_close(void);
+
+/* --- devices (cuda_device.c) --- */
+
+/* 0 where there is no driver or no device; why not is the sentence of kln_cuda_open. */
+int32_t kln_cuda_device_count(void);
+
+/* Fills in all of `info` but struct_size; its strings are the process's. */
+KILN_MUST_CHECK kiln_status kln_cuda_device_info(int32_t device, kiln_device_info *info);
+
+/* Bytes that are free and bytes there are, as the driver says at this moment. */
+KILN_MUST_CHECK kiln_status kln_cuda_memory_info(int32_t device, size_t *free_bytes,
+                                                 size_t *total_bytes);
+
+/* A device's primary context is this thread's current one between enter and leave, which come in
+ * pairs. Scopes nest. */
+typedef struct kln_cuda_scope {
+    bool pushed;
+} kln_cuda_scope;
+
+KILN_MUST_CHECK kiln_status kln_cuda_enter(int32_t device, kln_cuda_scope *scope);
+void kln_cuda_leave(kln_cuda_scope *scope);
+
+/* Lets `device` read and write the memory of `peer`, for good; fine where it could already.
+ * UNSUPPORTED where the two are not connected. */
+KILN_MUST_CHECK kiln_status kln_cuda_enable_peer(int32_t device, int32_t peer);
+
+/* --- memory (cuda_memory.c) --- */
+
+/* `bytes` (not 0) in PINNED, MANAGED or DEVICE memory, aligned to 256 at least. Pinned memory is
+ * portable and mapped: every device may use its address. OUT_OF_MEMORY; UNSUPPORTED for managed
+ * memory on a device that has none; INVALID_ARGUMENT for another location. */
+KILN_MUST_CHECK kiln_status kln_cuda_allocate(kiln_location location, int32_t device, size_t bytes,
+                                              void **memory);
+/* Waits for the device first, as the driver does. A failure is logged: there is no mend for it. */
+void kln_cuda_release(kiln_location location, int32_t device, void *memory);
+
+/* Device memory in the order of the stream: it may be used by what is enqueued there later, and
+ * after its release by what was enqueued before. UNSUPPORTED without KLN_CUDA_STREAM_ORDERED. */
+KILN_MUST_CHECK kiln_status kln_cuda_allocate_ordered(kiln_stream *stream, size_t bytes,
+                                                      void **memory);
+KILN_MUST_CHECK kiln_status kln_cuda_release_ordered(kiln_stream *stream, void *memory);
+
+/* Copies between any two places of `device` and host. With a stream it is enqueued, and pageable
+ * host memory may make the call wait; with NULL it is done on return. */
+KILN_MUST_CHECK kiln_status kln_cuda_copy(int32_t device, void *to, const void *from, size_t bytes,
+                                          kiln_stream *stream);
+
+/* Copies from memory of device `from_device` to memory of device `to_device`, connected or not. */
+KILN_MUST_CHECK kiln_status kln_cuda_copy_peer(int32_t to_device, void *to, int32_t from_device,
+                                               const void *from, size_t bytes, kiln_stream *stream);
+
+/* Sets each byte to `value`; as kln_cuda_copy. */
+KILN_MUST_CHECK kiln_status kln_cuda_fill(int32_t device, void *memory, uint8_t value, size_t bytes,
+                                          kiln_stream *stream);
+
+/* --- streams (cuda_stream.c) --- */
+
+/* A stream outlives kiln_stream_destroy as an empty shell where a pool still remembers that memory
+ * was released on it. Lock order: nothing is locked while `guard` is held. */
+struct kiln_stream {
+    atomic_size_t references;
+    pthread_mutex_t guard; /* against destroying while another thread orders itself behind it */
+    atomic_bool finished;  /* destroyed by its owner: all its work is done, `handle` is gone */
+    int32_t device;
+    bool owned; /* made by Kiln, not wrapped */
+    void *handle;
+};
+
+void kln_stream_retain(kiln_stream *stream);
+void kln_stream_release(kiln_stream *stream);
+
+/* What is enqueued on `later` from now on runs after what is on `earlier` now. `later` NULL: the
+ * calling thread waits. */
+KILN_MUST_CHECK kiln_status kln_stream_order(kiln_stream *earlier, kiln_stream *later);
+
+/* Whether all of its work is done; a finished stream has none. */
+KILN_MUST_CHECK kiln_status kln_stream_is_idle(kiln_stream *stream, bool *idle);
+
+#endif
