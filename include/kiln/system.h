@@ -109,8 +109,118 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_device_memory(int32_t device, size_t *
  * thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_device_connect(int32_t device, int32_t peer);
 
-/* A queue of work for one GPU. */
+/* --- streams --- */
+
+/* A queue of work for one GPU: what is enqueued runs in order, beside what is on other streams. Any
+ * thread may enqueue; two threads at once on one stream leave the order between them open. */
 typedef struct kiln_stream kiln_stream;
+
+/* A place in a stream, to wait for and to take times at. One thread at a time. */
+typedef struct kiln_event kiln_event;
+
+/* Makes a stream on `device`. `priority`: 0 is the usual, smaller numbers are more urgent, down to
+ * what the device has (-5 on today's). On an error `*stream` is NULL. Errors: NULL_ARGUMENT;
+ * INVALID_ARGUMENT for a priority that the device does not have, with its range. Any thread. Since
+ * 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_stream_create(int32_t device, int32_t priority,
+                                                        kiln_stream **stream);
+
+/* A stream over one of the caller's: `handle` is a cudaStream_t or CUstream of `device`, made by
+ * the CUDA runtime or in the primary context; NULL is the legacy default stream. It stays the
+ * caller's and must outlive the kiln_stream. Errors: NULL_ARGUMENT; INVALID_ARGUMENT for a stream
+ * of another context. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_stream_wrap(int32_t device, void *handle,
+                                                      kiln_stream **stream);
+
+/* Destroys it; what is enqueued still runs. Where memory of a kiln_pool was released on it, waits
+ * for its work first. NULL is allowed. Since 0.1. */
+KILN_API void kiln_stream_destroy(kiln_stream *stream);
+
+/* The cudaStream_t (CUstream), to enqueue work of one's own; valid as long as `stream`. NULL for
+ * NULL and for the default stream. Any thread. Since 0.1. */
+KILN_API void *kiln_stream_handle(const kiln_stream *stream);
+
+/* Its device's index; -1 for NULL. Any thread. Since 0.1. */
+KILN_API int32_t kiln_stream_device(const kiln_stream *stream);
+
+/* Waits until everything enqueued is done. A failure of that work (an illegal address, a lost
+ * device) shows here at the latest. Errors: NULL_ARGUMENT. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_stream_synchronize(kiln_stream *stream);
+
+/* Whether everything enqueued is done, without waiting. Errors: NULL_ARGUMENT. Any thread. Since
+ * 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_stream_query(kiln_stream *stream, bool *done);
+
+/* What is enqueued from now on runs after `event`'s last record, which may be of another device. An
+ * event that was never recorded holds nothing up. Errors: NULL_ARGUMENT. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_stream_wait_event(kiln_stream *stream, kiln_event *event);
+
+/* Enqueues a call of `function(user)` on a thread of the driver's. It must not call the driver, nor
+ * anything of Kiln's that takes a device. Errors: NULL_ARGUMENT. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_stream_call(kiln_stream *stream,
+                                                      void (*function)(void *user), void *user);
+
+/* Makes an event; one without times is cheaper. Errors: NULL_ARGUMENT. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_event_create(int32_t device, bool timed,
+                                                       kiln_event **event);
+
+/* NULL is allowed. Since 0.1. */
+KILN_API void kiln_event_destroy(kiln_event *event);
+
+/* Sets the event behind what is enqueued on `stream` now; an earlier record is forgotten. Errors:
+ * NULL_ARGUMENT; INVALID_ARGUMENT for two devices. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_event_record(kiln_event *event, kiln_stream *stream);
+
+/* Waits until the last record is reached. Errors: NULL_ARGUMENT. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_event_synchronize(kiln_event *event);
+
+/* Whether the last record is reached, without waiting. Errors: NULL_ARGUMENT. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_event_query(kiln_event *event, bool *done);
+
+/* Device time between two records, in milliseconds, with a resolution of about half a microsecond.
+ * Waits for `end`. Errors: NULL_ARGUMENT; STATE for one that was made without times or was never
+ * recorded. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_event_elapsed(kiln_event *begin, kiln_event *end,
+                                                        double *milliseconds);
+
+/* --- graphs --- */
+
+/*
+ * A CUDA graph is work that was written down once and is launched as a whole, for the price of one
+ * launch. It is captured: between begin and end, what is enqueued on the stream is written down
+ * instead of run. Memory must stay where it was, since the graph remembers addresses.
+ */
+typedef struct kiln_graph kiln_graph;
+
+/* From now on `stream` writes down, in this thread, until one of the three calls below. Errors:
+ * NULL_ARGUMENT; UNSUPPORTED by a driver without graphs. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_stream_capture_begin(kiln_stream *stream);
+
+/* Ends the capture and makes it launchable. On an error `*graph` is NULL and the stream runs work
+ * again. Errors: NULL_ARGUMENT; STATE where nothing was begun; DEVICE where something was enqueued
+ * that cannot be captured. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_stream_capture_end(kiln_stream *stream,
+                                                             kiln_graph **graph);
+
+/* Ends the capture and puts it in the place of what `graph` holds: in place where the shape of the
+ * work is the same (cheap), else by making it anew; `in_place`, which may be NULL, says which. On
+ * an error the graph is as it was. Must not run at the same time as a launch. Errors: as
+ * kiln_stream_capture_end; INVALID_ARGUMENT for two devices. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_stream_capture_update(kiln_stream *stream,
+                                                                kiln_graph *graph, bool *in_place);
+
+/* Ends the capture and forgets it; without one it does nothing. NULL is allowed. Since 0.1. */
+KILN_API void kiln_stream_capture_abandon(kiln_stream *stream);
+
+/* Enqueues the graph. Launches of one graph never overlap each other. Errors: NULL_ARGUMENT. One
+ * thread at a time. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_graph_launch(kiln_graph *graph, kiln_stream *stream);
+
+/* How many pieces of work it holds; 0 for NULL. Since 0.1. */
+KILN_API size_t kiln_graph_node_count(const kiln_graph *graph);
+
+/* NULL is allowed. Since 0.1. */
+KILN_API void kiln_graph_destroy(kiln_graph *graph);
 
 #ifdef __cplusplus
 }

@@ -105,10 +105,10 @@ KILN_MUST_CHECK kiln_status kln_cuda_copy_peer(int32_t to_device, void *to, int3
 KILN_MUST_CHECK kiln_status kln_cuda_fill(int32_t device, void *memory, uint8_t value, size_t bytes,
                                           kiln_stream *stream);
 
-/* --- streams (cuda_stream.c) --- */
+/* --- streams, events, graphs (cuda_stream.c, cuda_graph.c) --- */
 
 /* A stream outlives kiln_stream_destroy as an empty shell where a pool still remembers that memory
- * was released on it. Lock order: nothing is locked while `guard` is held. */
+ * was released on it. Lock order: `guard` comes before the driver's mutex. */
 struct kiln_stream {
     atomic_size_t references;
     pthread_mutex_t guard; /* against destroying while another thread orders itself behind it */
@@ -116,6 +116,20 @@ struct kiln_stream {
     int32_t device;
     bool owned; /* made by Kiln, not wrapped */
     void *handle;
+};
+
+struct kiln_event {
+    int32_t device;
+    bool timed;
+    bool recorded;
+    void *handle;
+};
+
+struct kiln_graph {
+    int32_t device;
+    bool updated_in_place; /* by the last update */
+    size_t nodes;
+    void *executable;
 };
 
 void kln_stream_retain(kiln_stream *stream);

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cuda_driver.h"
+
+#define LOG_SIZE 512
+
+static kiln_status need_graphs(int32_t device)
+{
+    if (kln_cuda_has(KLN_CUDA_GRAPHS, device)) {
+        return KILN_OK;
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED,
+                    "this driver (CUDA %d.%d) lacks functions that CUDA graphs need",
+                    kln_cuda_version() / 1000, kln_cuda_version() % 1000 / 10);
+}
+
+kiln_status kiln_stream_capture_begin(kiln_stream *stream)
+{
+    KLN_RETURN_IF_NULL(stream);
+    KLN_RETURN_IF_ERROR(need_graphs(stream->device));
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    const cuda_table *cuda = cuda_functions();
+    /* Thread-local: what other threads do meanwhile, allocate say, must not end the capture. */
+    const kiln_status status =
+        cuda_check(cuda, cuda->capture_begin(stream->handle, CU_CAPTURE_THREAD_LOCAL),
+                   "capturing a stream of device %d", stream->device);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+/* What was captured, with the number of its nodes; the stream runs work again. */
+static kiln_status end_capture(kiln_stream *stream, void **graph, size_t *nodes)
+{
+    const cuda_table *cuda = cuda_functions();
+    *graph = NULL;
+    *nodes = 0;
+    int capturing = 0;
+    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->capture_status(stream->handle, &capturing),
+                                   "the capture on device %d", stream->device));
+    if (capturing == 0) {
+        return kln_fail(KILN_ERROR_STATE,
+                        "the stream of device %d captures nothing: kiln_stream_capture_begin comes "
+                        "first",
+                        stream->device);
+    }
+    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->capture_end(stream->handle, graph),
+                                   "ending the capture on device %d (what was enqueued cannot be "
+                                   "captured)",
+                                   stream->device));
+    const kiln_status status =
+        cuda_check(cuda, cuda->graph_nodes(*graph, NULL, nodes), "the nodes of a captured graph");
+    if (status != KILN_OK) {
+        cuda_log_failure(cuda, cuda->graph_destroy(*graph), "destroying a graph");
+        *graph = NULL;
+    }
+    return status;
+}
+
+static kiln_status instantiate(int32_t device, void *graph, void **executable)
+{
+    const cuda_table *cuda = cuda_functions();
+    if (cuda->graph_instantiate_flags != NULL) {
+        return cuda_check(cuda, cuda->graph_instantiate_flags(executable, graph, 0),
+                          "instantiating a graph on device %d", device);
+    }
+    char log[LOG_SIZE] = "";
+    void *node = NULL;
+    const int result = cuda->graph_instantiate(executable, graph, &node, log, sizeof log);
+    log[sizeof log - 1] = '\0';
+    return cuda_check(cuda, result, "instantiating a graph on device %d%s%s", device,
+                      log[0] != '\0' ? ", " : "", log);
+}
+
+kiln_status kiln_stream_capture_end(kiln_stream *stream, kiln_graph **graph)
+{
+    KLN_RETURN_IF_NULL(stream);
+    KLN_RETURN_IF_NULL(graph);
+    *graph = NULL;
+    KLN_RETURN_IF_ERROR(need_graphs(stream->device));
+    const cuda_table *cuda = cuda_functions();
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    void *captured = NULL;
+    size_t nodes = 0;
+    kiln_graph *made = NULL;
+    kiln_status status = KILN_OK;
+    KLN_GOTO_IF_ERROR(end_capture(stream, &captured, &nodes), leave);
+    made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        status = kln_fail_memory(sizeof *made, "a graph");
+        goto drop;
+    }
+    made->device = stream->device;
+    made->nodes = nodes;
+    status = instantiate(stream->device, captured, &made->executable);
+    if (status == KILN_OK) {
+        *graph = made;
+    } else {
+        kln_free(made);
+    }
+drop:
+    cuda_log_failure(cuda, cuda->graph_destroy(captured), "destroying a graph");
+leave:
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+/* Whether the executable graph could take the captured one's parameters as it stands. */
+static kiln_status update_in_place(kiln_graph *graph, void *captured, bool *updated)
+{
+    const cuda_table *cuda = cuda_functions();
+    int result = CU_GRAPH_EXEC_UPDATE_FAILURE;
+    if (cuda->exec_update_info != NULL) {
+        cu_update_result info = {0, NULL, NULL};
+        result = cuda->exec_update_info(graph->executable, captured, &info);
+    } else if (cuda->exec_update != NULL) {
+        void *node = NULL;
+        int why = 0;
+        result = cuda->exec_update(graph->executable, captured, &node, &why);
+    }
+    *updated = result == CU_SUCCESS;
+    return cuda_check(cuda, result == CU_GRAPH_EXEC_UPDATE_FAILURE ? CU_SUCCESS : result,
+                      "updating a graph on device %d", graph->device);
+}
+
+static kiln_status replace(kiln_graph *graph, void *captured, size_t nodes)
+{
+    const cuda_table *cuda = cuda_functions();
+    bool updated = false;
+    KLN_RETURN_IF_ERROR(update_in_place(graph, captured, &updated));
+    if (!updated) {
+        void *executable = NULL;
+        KLN_RETURN_IF_ERROR(instantiate(graph->device, captured, &executable));
+        cuda_log_failure(cuda, cuda->exec_destroy(graph->executable), "destroying a graph");
+        graph->executable = executable;
+    }
+    graph->nodes = nodes;
+    graph->updated_in_place = updated;
+    return KILN_OK;
+}
+
+kiln_status kiln_stream_capture_update(kiln_stream *stream, kiln_graph *graph, bool *in_place)
+{
+    KLN_RETURN_IF_NULL(stream);
+    KLN_RETURN_IF_NULL(graph);
+    KLN_RETURN_IF_ERROR(need_graphs(stream->device));
+    if (graph->device != stream->device) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_stream_capture_update: the graph is of device %d and the stream of "
+                        "device %d",
+                        graph->device, stream->device);
+    }
+    const cuda_table *cuda = cuda_functions();
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    void *captured = NULL;
+    size_t nodes = 0;
+    kiln_status status = end_capture(stream, &captured, &nodes);
+    if (status == KILN_OK) {
+        status = replace(graph, captured, nodes);
+        cuda_log_failure(cuda, cuda->graph_destroy(captured), "destroying a graph");
+    }
+    kln_cuda_leave(&scope);
+    if (status == KILN_OK && in_place != NULL) {
+        *in_place = graph->updated_in_place;
+    }
+    return status;
+}
+
+void kiln_stream_capture_abandon(kiln_stream *stream)
+{
+    kln_cuda_scope scope;
+    if (stream == NULL || kln_cuda_enter(stream->device, &scope) != KILN_OK) {
+        return;
+    }
+    const cuda_table *cuda = cuda_functions();
+    int capturing = 0;
+    if (kln_cuda_has(KLN_CUDA_GRAPHS, stream->device) &&
+        cuda->capture_status(stream->handle, &capturing) == CU_SUCCESS && capturing != 0) {
+        void *captured = NULL;
+        /* A capture that was broken off says so here once more: there is nothing to do about it. */
+        if (cuda->capture_end(stream->handle, &captured) == CU_SUCCESS && captured != NULL) {
+            cuda_log_failure(cuda, cuda->graph_destroy(captured), "destroying a graph");
+        }
+    }
+    kln_cuda_leave(&scope);
+}
+
+kiln_status kiln_graph_launch(kiln_graph *graph, kiln_stream *stream)
+{
+    KLN_RETURN_IF_NULL(graph);
+    KLN_RETURN_IF_NULL(stream);
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    const cuda_table *cuda = cuda_functions();
+    const kiln_status status =
+        cuda_check(cuda, cuda->graph_launch(graph->executable, stream->handle),
+                   "launching a graph of %zu nodes on device %d", graph->nodes, stream->device);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+size_t kiln_graph_node_count(const kiln_graph *graph)
+{
+    return graph != NULL ? graph->nodes : 0;
+}
+
+void kiln_graph_destroy(kiln_graph *graph)
+{
+    if (graph == NULL) {
+        return;
+    }
+    kln_cuda_scope scope;
+    if (kln_cuda_enter(graph->device, &scope) == KILN_OK) {
+        const cuda_table *cuda = cuda_functions();
+        cuda_log_failure(cuda, cuda->exec_destroy(graph->executable), "destroying a graph");
+        kln_cuda_leave(&scope);
+    }
+    kln_free(graph);
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cuda_driver.h"
+
+static kiln_status allocate_inside(kiln_location location, int32_t device, size_t bytes,
+                                   void **memory)
+{
+    const cuda_table *cuda = cuda_functions();
+    cuda_device *found = NULL;
+    cu_address address = 0;
+    int result = CU_SUCCESS;
+    KLN_RETURN_IF_ERROR(cuda_find_device(device, &found));
+    switch (location) {
+        case KILN_LOCATION_PINNED:
+            result = cuda->allocate_pinned(memory, bytes, CU_HOST_PORTABLE | CU_HOST_MAPPED);
+            break;
+        case KILN_LOCATION_MANAGED:
+            if (found->managed_memory == 0) {
+                return kln_fail(KILN_ERROR_UNSUPPORTED, "device %d (%s) has no managed memory",
+                                device, found->name);
+            }
+            result = cuda->allocate_managed(&address, bytes, CU_ATTACH_GLOBAL);
+            break;
+        case KILN_LOCATION_DEVICE: result = cuda->allocate(&address, bytes); break;
+        case KILN_LOCATION_HOST:
+        default:
+            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                            "%s memory does not come from the CUDA driver",
+                            kiln_location_name(location));
+    }
+    if (address != 0) {
+        *memory = (void *)(uintptr_t)address;
+    }
+    size_t free_bytes = 0;
+    size_t total = 0;
+    if (result == CU_OUT_OF_MEMORY) {
+        (void)cuda->memory_info(&free_bytes, &total);
+    }
+    return cuda_check(cuda, result,
+                      "%zu bytes of %s memory, where %zu of %zu are free on device %d", bytes,
+                      kiln_location_name(location), free_bytes, total, device);
+}
+
+kiln_status kln_cuda_allocate(kiln_location location, int32_t device, size_t bytes, void **memory)
+{
+    *memory = NULL;
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
+    const kiln_status status = allocate_inside(location, device, bytes, memory);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+void kln_cuda_release(kiln_location location, int32_t device, void *memory)
+{
+    kln_cuda_scope scope;
+    if (memory == NULL || kln_cuda_enter(device, &scope) != KILN_OK) {
+        return;
+    }
+    const cuda_table *cuda = cuda_functions();
+    const int result = location == KILN_LOCATION_PINNED ? cuda->release_pinned(memory)
+                                                        : cuda->release(cuda_address(memory));
+    cuda_log_failure(cuda, result, "releasing memory");
+    kln_cuda_leave(&scope);
+}
+
+static kiln_status need_ordered(const kiln_stream *stream)
+{
+    if (kln_cuda_has(KLN_CUDA_STREAM_ORDERED, stream->device)) {
+        return KILN_OK;
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED,
+                    "stream-ordered memory needs CUDA 11.2 and a device with memory pools; this "
+                    "driver speaks CUDA %d.%d",
+                    kln_cuda_version() / 1000, kln_cuda_version() % 1000 / 10);
+}
+
+kiln_status kln_cuda_allocate_ordered(kiln_stream *stream, size_t bytes, void **memory)
+{
+    *memory = NULL;
+    KLN_RETURN_IF_ERROR(need_ordered(stream));
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    const cuda_table *cuda = cuda_functions();
+    cu_address address = 0;
+    const kiln_status status =
+        cuda_check(cuda, cuda->allocate_ordered(&address, bytes, stream->handle),
+                   "%zu bytes in the order of a stream of device %d", bytes, stream->device);
+    *memory = (void *)(uintptr_t)address;
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+kiln_status kln_cuda_release_ordered(kiln_stream *stream, void *memory)
+{
+    KLN_RETURN_IF_ERROR(need_ordered(stream));
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    const cuda_table *cuda = cuda_functions();
+    const kiln_status status =
+        cuda_check(cuda, cuda->release_ordered(cuda_address(memory), stream->handle),
+                   "releasing memory in the order of a stream of device %d", stream->device);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+kiln_status kln_cuda_copy(int32_t device, void *to, const void *from, size_t bytes,
+                          kiln_stream *stream)
+{
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
+    const cuda_table *cuda = cuda_functions();
+    int result = CU_SUCCESS;
+    if (stream != NULL) {
+        result = cuda->copy_async(cuda_address(to), cuda_address(from), bytes, stream->handle);
+    } else {
+        /* cuMemcpy between two places of one device returns before it is done. */
+        result = cuda->copy(cuda_address(to), cuda_address(from), bytes);
+        result = result == CU_SUCCESS ? cuda->stream_wait(NULL) : result;
+    }
+    const kiln_status status =
+        cuda_check(cuda, result, "copying %zu bytes on device %d", bytes, device);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+static kiln_status copy_peer_inside(int32_t to_device, void *to, int32_t from_device,
+                                    const void *from, size_t bytes, kiln_stream *stream)
+{
+    const cuda_table *cuda = cuda_functions();
+    cuda_device *target = NULL;
+    cuda_device *source = NULL;
+    void *target_context = NULL;
+    void *source_context = NULL;
+    KLN_RETURN_IF_ERROR(cuda_find_device(to_device, &target));
+    KLN_RETURN_IF_ERROR(cuda_find_device(from_device, &source));
+    KLN_RETURN_IF_ERROR(cuda_primary_context(target, &target_context));
+    KLN_RETURN_IF_ERROR(cuda_primary_context(source, &source_context));
+    if (cuda->copy_peer_async == NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "this driver cannot copy between devices");
+    }
+    int result = cuda->copy_peer_async(cuda_address(to), target_context, cuda_address(from),
+                                       source_context, bytes, cuda_stream_handle(stream));
+    if (result == CU_SUCCESS && stream == NULL) {
+        result = cuda->stream_wait(NULL);
+    }
+    return cuda_check(cuda, result, "copying %zu bytes from device %d to device %d", bytes,
+                      from_device, to_device);
+}
+
+kiln_status kln_cuda_copy_peer(int32_t to_device, void *to, int32_t from_device, const void *from,
+                               size_t bytes, kiln_stream *stream)
+{
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream != NULL ? stream->device : to_device, &scope));
+    const kiln_status status = copy_peer_inside(to_device, to, from_device, from, bytes, stream);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+kiln_status kln_cuda_fill(int32_t device, void *memory, uint8_t value, size_t bytes,
+                          kiln_stream *stream)
+{
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
+    const cuda_table *cuda = cuda_functions();
+    int result = cuda->fill_async(cuda_address(memory), value, bytes, cuda_stream_handle(stream));
+    if (result == CU_SUCCESS && stream == NULL) {
+        result = cuda->stream_wait(NULL);
+    }
+    const kiln_status status =
+        cuda_check(cuda, result, "filling %zu bytes on device %d", bytes, device);
+    kln_cuda_leave(&scope);
+    return status;
+}

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cuda_driver.h"
+
+void kln_stream_retain(kiln_stream *stream)
+{
+    (void)atomic_fetch_add_explicit(&stream->references, 1, memory_order_relaxed);
+}
+
+void kln_stream_release(kiln_stream *stream)
+{
+    if (atomic_fetch_sub_explicit(&stream->references, 1, memory_order_acq_rel) == 1) {
+        (void)pthread_mutex_destroy(&stream->guard);
+        kln_free(stream);
+    }
+}
+
+static kiln_status make_stream(int32_t device, bool owned, kiln_stream **stream)
+{
+    kiln_stream *made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        return kln_fail_memory(sizeof *made, "a stream");
+    }
+    atomic_init(&made->references, 1);
+    atomic_init(&made->finished, false);
+    (void)pthread_mutex_init(&made->guard, NULL);
+    made->device = device;
+    made->owned = owned;
+    *stream = made;
+    return KILN_OK;
+}
+
+static kiln_status create_inside(kiln_stream *stream, int32_t priority)
+{
+    const cuda_table *cuda = cuda_functions();
+    int least = 0;
+    int greatest = 0;
+    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->priority_range(&least, &greatest),
+                                   "the stream priorities of device %d", stream->device));
+    if (priority > least || priority < greatest) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_stream_create: priority %d was asked for; device %d has %d (the "
+                        "most urgent) to %d",
+                        priority, stream->device, greatest, least);
+    }
+    return cuda_check(cuda, cuda->stream_create(&stream->handle, CU_STREAM_NON_BLOCKING, priority),
+                      "a stream on device %d", stream->device);
+}
+
+kiln_status kiln_stream_create(int32_t device, int32_t priority, kiln_stream **stream)
+{
+    KLN_RETURN_IF_NULL(stream);
+    *stream = NULL;
+    kiln_stream *made = NULL;
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
+    kiln_status status = make_stream(device, true, &made);
+    if (status == KILN_OK) {
+        status = create_inside(made, priority);
+    }
+    kln_cuda_leave(&scope);
+    if (status != KILN_OK && made != NULL) {
+        kln_stream_release(made);
+        made = NULL;
+    }
+    *stream = made;
+    return status;
+}
+
+static kiln_status check_wrapped(int32_t device, void *handle)
+{
+    const cuda_table *cuda = cuda_functions();
+    cuda_device *found = NULL;
+    void *primary = NULL;
+    void *context = NULL;
+    KLN_RETURN_IF_ERROR(cuda_find_device(device, &found));
+    KLN_RETURN_IF_ERROR(cuda_primary_context(found, &primary));
+    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->stream_context(handle, &context),
+                                   "the context of the stream %p", handle));
+    if (context != primary) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_stream_wrap: the stream %p does not belong to the primary context of "
+                        "device %d; make it with the CUDA runtime, or in that context",
+                        handle, device);
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_stream_wrap(int32_t device, void *handle, kiln_stream **stream)
+{
+    KLN_RETURN_IF_NULL(stream);
+    *stream = NULL;
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
+    const kiln_status status = check_wrapped(device, handle);
+    kln_cuda_leave(&scope);
+    KLN_RETURN_IF_ERROR(status);
+    KLN_RETURN_IF_ERROR(make_stream(device, false, stream));
+    (*stream)->handle = handle;
+    return KILN_OK;
+}
+
+void kiln_stream_destroy(kiln_stream *stream)
+{
+    if (stream == NULL) {
+        return;
+    }
+    const cuda_table *cuda = cuda_functions();
+    kln_cuda_scope scope;
+    const bool inside = kln_cuda_enter(stream->device, &scope) == KILN_OK;
+    (void)pthread_mutex_lock(&stream->guard);
+    if (atomic_load(&stream->references) > 1) {
+        /* A pool takes `finished` to say that nothing uses the memory any more. */
+        cuda_log_failure(cuda, cuda->stream_wait(stream->handle), "finishing a stream");
+    }
+    if (stream->owned) {
+        cuda_log_failure(cuda, cuda->stream_destroy(stream->handle), "destroying a stream");
+    }
+    atomic_store(&stream->finished, true);
+    (void)pthread_mutex_unlock(&stream->guard);
+    if (inside) {
+        kln_cuda_leave(&scope);
+    }
+    kln_stream_release(stream);
+}
+
+void *kiln_stream_handle(const kiln_stream *stream)
+{
+    return stream != NULL ? stream->handle : NULL;
+}
+
+int32_t kiln_stream_device(const kiln_stream *stream)
+{
+    return stream != NULL ? stream->device : -1;
+}
+
+kiln_status kiln_stream_synchronize(kiln_stream *stream)
+{
+    KLN_RETURN_IF_NULL(stream);
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    const cuda_table *cuda = cuda_functions();
+    const kiln_status status = cuda_check(cuda, cuda->stream_wait(stream->handle),
+                                          "waiting for a stream of device %d", stream->device);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+static kiln_status query(kiln_stream *stream, bool *done)
+{
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    const cuda_table *cuda = cuda_functions();
+    const int result = cuda->stream_query(stream->handle);
+    *done = result == CU_SUCCESS;
+    const kiln_status status = cuda_check(cuda, result == CU_NOT_READY ? CU_SUCCESS : result,
+                                          "asking a stream of device %d", stream->device);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+kiln_status kiln_stream_query(kiln_stream *stream, bool *done)
+{
+    KLN_RETURN_IF_NULL(stream);
+    KLN_RETURN_IF_NULL(done);
+    return query(stream, done);
+}
+
+kiln_status kiln_stream_wait_event(kiln_stream *stream, kiln_event *event)
+{
+    KLN_RETURN_IF_NULL(stream);
+    KLN_RETURN_IF_NULL(event);
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    const cuda_table *cuda = cuda_functions();
+    const kiln_status status = cuda_check(
+        cuda, cuda->stream_wait_event(stream->handle, event->handle, 0),
+        "a stream of device %d waiting for an event of device %d", stream->device, event->device);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+kiln_status kiln_stream_call(kiln_stream *stream, void (*function)(void *user), void *user)
+{
+    KLN_RETURN_IF_NULL(stream);
+    if (function == NULL) {
+        return kln_fail_null(__func__, "function");
+    }
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    const cuda_table *cuda = cuda_functions();
+    const kiln_status status =
+        cuda_check(cuda, cuda->stream_call(stream->handle, function, user),
+                   "enqueuing a host function on a stream of device %d", stream->device);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+/* --- events --- */
+
+kiln_status kiln_event_create(int32_t device, bool timed, kiln_event **event)
+{
+    KLN_RETURN_IF_NULL(event);
+    *event = NULL;
+    kiln_event *made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        return kln_fail_memory(sizeof *made, "an event");
+    }
+    made->device = device;
+    made->timed = timed;
+    kln_cuda_scope scope;
+    kiln_status status = kln_cuda_enter(device, &scope);
+    if (status == KILN_OK) {
+        const cuda_table *cuda = cuda_functions();
+        status =
+            cuda_check(cuda, cuda->event_create(&made->handle, timed ? 0 : CU_EVENT_DISABLE_TIMING),
+                       "an event on device %d", device);
+        kln_cuda_leave(&scope);
+    }
+    if (status != KILN_OK) {
+        kln_free(made);
+        return status;
+    }
+    *event = made;
+    return KILN_OK;
+}
+
+void kiln_event_destroy(kiln_event *event)
+{
+    if (event == NULL) {
+        return;
+    }
+    kln_cuda_scope scope;
+    if (kln_cuda_enter(event->device, &scope) == KILN_OK) {
+        const cuda_table *cuda = cuda_functions();
+        cuda_log_failure(cuda, cuda->event_destroy(event->handle), "destroying an event");
+        kln_cuda_leave(&scope);
+    }
+    kln_free(event);
+}
+
+kiln_status kiln_event_record(kiln_event *event, kiln_stream *stream)
+{
+    KLN_RETURN_IF_NULL(event);
+    KLN_RETURN_IF_NULL(stream);
+    if (event->device != stream->device) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_event_record: the event is of device %d and the stream of device %d",
+                        event->device, stream->device);
+    }
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(event->device, &scope));
+    const cuda_table *cuda = cuda_functions();
+    const kiln_status status = cuda_check(cuda, cuda->event_record(event->handle, stream->handle),
+                                          "recording an event on device %d", event->device);
+    event->recorded = event->recorded || status == KILN_OK;
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+kiln_status kiln_event_synchronize(kiln_event *event)
+{
+    KLN_RETURN_IF_NULL(event);
+    const cuda_table *cuda = cuda_functions();
+    return cuda_check(cuda, cuda->event_wait(event->handle), "waiting for an event of device %d",
+                      event->device);
+}
+
+kiln_status kiln_event_query(kiln_event *event, bool *done)
+{
+    KLN_RETURN_IF_NULL(event);
+    KLN_RETURN_IF_NULL(done);
+    const cuda_table *cuda = cuda_functions();
+    const int result = cuda->event_query(event->handle);
+    *done = result == CU_SUCCESS;
+    return cuda_check(cuda, result == CU_NOT_READY ? CU_SUCCESS : result,
+                      "asking an event of device %d", event->device);
+}
+
+kiln_status kiln_event_elapsed(kiln_event *begin, kiln_event *end, double *milliseconds)
+{
+    KLN_RETURN_IF_NULL(begin);
+    KLN_RETURN_IF_NULL(end);
+    KLN_RETURN_IF_NULL(milliseconds);
+    if (!begin->timed || !end->timed || !begin->recorded || !end->recorded) {
+        const bool first = !begin->timed || !begin->recorded;
+        return kln_fail(
+            KILN_ERROR_STATE, "kiln_event_elapsed: the %s event %s", first ? "first" : "second",
+            (first ? begin : end)->timed ? "was never recorded" : "was made without timing");
+    }
+    float found = 0.0F;
+    const cuda_table *cuda = cuda_functions();
+    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->event_wait(end->handle),
+                                   "waiting for an event of device %d", end->device));
+    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->event_elapsed(&found, begin->handle, end->handle),
+                                   "the time between two events of device %d", end->device));
+    *milliseconds = (double)found;
+    return KILN_OK;
+}
+
+/* --- for the pool: memory that goes from one stream to another --- */
+
+static kiln_status order_inside(kiln_stream *earlier, kiln_stream *later)
+{
+    const cuda_table *cuda = cuda_functions();
+    void *event = NULL;
+    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->event_create(&event, CU_EVENT_DISABLE_TIMING),
+                                   "an event on device %d", earlier->device));
+    int result = cuda->event_record(event, earlier->handle);
+    if (result == CU_SUCCESS) {
+        result = cuda->stream_wait_event(later->handle, event, 0);
+    }
+    const kiln_status status =
+        cuda_check(cuda, result, "ordering two streams of device %d", earlier->device);
+    /* The driver keeps a destroyed event as long as somebody waits for it. */
+    cuda_log_failure(cuda, cuda->event_destroy(event), "destroying an event");
+    return status;
+}
+
+kiln_status kln_stream_order(kiln_stream *earlier, kiln_stream *later)
+{
+    if (earlier == later || atomic_load(&earlier->finished)) {
+        return KILN_OK;
+    }
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(earlier->device, &scope));
+    kiln_status status = KILN_OK;
+    (void)pthread_mutex_lock(&earlier->guard);
+    if (!atomic_load(&earlier->finished)) {
+        status = later != NULL ? order_inside(earlier, later) : kiln_stream_synchronize(earlier);
+    }
+    (void)pthread_mutex_unlock(&earlier->guard);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+kiln_status kln_stream_is_idle(kiln_stream *stream, bool *idle)
+{
+    *idle = true;
+    kiln_status status = KILN_OK;
+    (void)pthread_mutex_lock(&stream->guard);
+    if (!atomic_load(&stream->finished)) {
+        status = query(stream, idle);
+    }
+    (void)pthread_mutex_unlock(&stream->guard);
+    return status;
+}
