@@ -10,6 +10,7 @@
  * memory in the next one, which then fails where the shape is another. So an output of fixed shape
  * gets memory once, and one whose shape may change is bound anew before each run. */
 typedef struct output_slot {
+    uint32_t passed;    /* the input that this output is, or ORT_NO_INPUT */
     kiln_tensor tensor; /* the memory that runs write to, unless `changing` */
     void *owned;        /* memory of the context that `tensor` may lie in */
     size_t position;    /* among the outputs that ONNX Runtime knows; NOT_BOUND at first */
@@ -23,6 +24,7 @@ typedef struct ort_context {
     OrtIoBinding *binding;
     OrtRunOptions *run_options;
     output_slot *outputs;
+    kiln_tensor *inputs;   /* what is bound, for the outputs that are inputs; NULL without any */
     size_t bound_count;    /* outputs that ONNX Runtime knows */
     size_t changing_count; /* outputs that are bound anew before each run */
     /* The values of the last run, once somebody asked for one that ONNX Runtime allocated. */
@@ -63,6 +65,7 @@ void ort_context_destroy(void *context)
         kln_free(self->outputs[i].owned);
     }
     kln_free(self->outputs);
+    kln_free(self->inputs);
     kln_free(self);
 }
 
@@ -85,6 +88,14 @@ kiln_status ort_context_create(void *engine, const kiln_context_options *options
     }
     for (size_t i = 0; i < owner->output_count; i++) {
         made->outputs[i].position = NOT_BOUND;
+        made->outputs[i].passed = owner->passed_inputs[i];
+    }
+    if (owner->passed_count != 0) {
+        made->inputs = kln_alloc_zeroed(owner->input_count, sizeof *made->inputs);
+        if (made->inputs == NULL) {
+            status = kln_fail_memory(owner->input_count * sizeof *made->inputs, "a context");
+            goto failed;
+        }
     }
     KLN_GOTO_IF_ERROR(
         ort_check(runtime, runtime->api.CreateIoBinding(owner->session, &made->binding),
@@ -205,10 +216,19 @@ kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *ten
     const ort_engine *engine = self->engine;
     const kiln_binding *binding = &engine->bindings[index];
     if (index < engine->input_count) {
-        return bind_input(self, binding, tensor);
+        KLN_RETURN_IF_ERROR(bind_input(self, binding, tensor));
+        if (self->inputs != NULL) {
+            self->inputs[index] = *tensor;
+        }
+        return KILN_OK;
     }
     output_slot *slot = &self->outputs[index - engine->input_count];
     release_values(self);
+    if (slot->passed != ORT_NO_INPUT) {
+        KLN_RETURN_IF_ERROR(bind_anew(self, binding, slot));
+        slot->tensor = *tensor;
+        return KILN_OK;
+    }
     if (tensor->desc.dtype != KILN_DTYPE_UNDEFINED) {
         return bind_memory(self, binding, slot, tensor);
     }
@@ -255,6 +275,31 @@ static bool doubt_owned(ort_context *context)
     return any;
 }
 
+/* ONNX Runtime writes nothing to memory that is bound to an output which is an input as well. */
+static kiln_status copy_passed(ort_context *context)
+{
+    const ort_engine *engine = context->engine;
+    for (size_t i = 0; i < engine->output_count; i++) {
+        const output_slot *slot = &context->outputs[i];
+        if (slot->passed == ORT_NO_INPUT || slot->tensor.data == NULL) {
+            continue;
+        }
+        const kiln_tensor *input = &context->inputs[slot->passed];
+        size_t bytes = 0;
+        if (!kiln_shape_equal(&slot->tensor.desc.shape, &input->desc.shape)) {
+            return kln_fail(KILN_ERROR_SHAPE,
+                            "output \"%s\" is the input of that name, and has "
+                            "another shape than was bound",
+                            engine->bindings[slot->passed].name);
+        }
+        KLN_RETURN_IF_ERROR(kiln_tensor_bytes(input->desc.dtype, &input->desc.shape, &bytes));
+        if (bytes != 0) {
+            memmove(slot->tensor.data, input->data, bytes);
+        }
+    }
+    return KILN_OK;
+}
+
 kiln_status ort_context_run(void *context)
 {
     ort_context *self = context;
@@ -269,7 +314,7 @@ kiln_status ort_context_run(void *context)
     OrtStatus *failed =
         runtime->api.RunWithBinding(engine->session, self->run_options, self->binding);
     if (failed == NULL) {
-        return KILN_OK;
+        return engine->passed_count == 0 ? KILN_OK : copy_passed(self);
     }
     const kiln_status status = ort_fail(runtime, failed, "the run");
     return status == KILN_ERROR_SHAPE && doubt_owned(self) ? ort_context_run(self) : status;
@@ -317,6 +362,10 @@ kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor)
     const ort_runtime *runtime = engine->runtime;
     const kiln_binding *binding = &engine->bindings[index];
     const output_slot *slot = &self->outputs[index - engine->input_count];
+    if (slot->passed != ORT_NO_INPUT) {
+        *tensor = slot->tensor.data != NULL ? slot->tensor : self->inputs[slot->passed];
+        return KILN_OK;
+    }
     if (!slot->changing) {
         *tensor = slot->tensor;
         return KILN_OK;

@@ -4,6 +4,8 @@
 
 #include "ort_engine.h"
 
+_Static_assert(ORT_NO_INPUT == KLN_NAMES_NONE, "a name that no input has means no input");
+
 /* --- bindings --- */
 
 static kiln_status read_shape(const ort_engine *engine, kln_arena *arena,
@@ -109,21 +111,38 @@ static kiln_status read_binding(ort_engine *engine, size_t index)
     return status;
 }
 
-/* Outputs are told apart by name when they are bound, so that a name must stand for one. */
-static kiln_status check_names(const ort_engine *engine)
+static kiln_status match_outputs(ort_engine *engine, kln_names *inputs, kln_names *outputs)
 {
-    kln_names names;
-    kln_names_init(&names);
-    kiln_status status = KILN_OK;
-    for (size_t i = 0; i < engine->output_count && status == KILN_OK; i++) {
-        const char *name = engine->bindings[engine->input_count + i].name;
-        if (kln_names_get(&names, name) != KLN_NAMES_NONE) {
-            status = kln_fail(KILN_ERROR_INVALID_NETWORK, "two outputs are named \"%s\"", name);
-        } else {
-            status = kln_names_set(&names, name, (uint32_t)i);
-        }
+    for (size_t i = 0; i < engine->input_count; i++) {
+        KLN_RETURN_IF_ERROR(kln_names_set(inputs, engine->bindings[i].name, (uint32_t)i));
     }
-    kln_names_finish(&names);
+    for (size_t i = 0; i < engine->output_count; i++) {
+        const char *name = engine->bindings[engine->input_count + i].name;
+        /* Outputs are told apart by name when they are bound, so a name must stand for one. */
+        if (kln_names_get(outputs, name) != KLN_NAMES_NONE) {
+            return kln_fail(KILN_ERROR_INVALID_NETWORK, "two outputs are named \"%s\"", name);
+        }
+        KLN_RETURN_IF_ERROR(kln_names_set(outputs, name, (uint32_t)i));
+        engine->passed_inputs[i] = kln_names_get(inputs, name);
+        engine->passed_count += engine->passed_inputs[i] != ORT_NO_INPUT;
+    }
+    return KILN_OK;
+}
+
+static kiln_status read_names(ort_engine *engine)
+{
+    engine->passed_inputs =
+        kln_arena_alloc_zeroed(&engine->arena, engine->output_count, sizeof *engine->passed_inputs);
+    if (engine->passed_inputs == NULL) {
+        return kln_fail_memory(engine->output_count * sizeof *engine->passed_inputs, "the outputs");
+    }
+    kln_names inputs;
+    kln_names outputs;
+    kln_names_init(&inputs);
+    kln_names_init(&outputs);
+    const kiln_status status = match_outputs(engine, &inputs, &outputs);
+    kln_names_finish(&outputs);
+    kln_names_finish(&inputs);
     return status;
 }
 
@@ -144,7 +163,7 @@ kiln_status ort_read_bindings(ort_engine *engine)
     for (size_t i = 0; i < count; i++) {
         KLN_RETURN_IF_ERROR(read_binding(engine, i));
     }
-    return check_names(engine);
+    return read_names(engine);
 }
 
 /* --- metadata --- */

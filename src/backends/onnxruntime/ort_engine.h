@@ -16,11 +16,16 @@ typedef struct ort_engine {
     kiln_binding *bindings; /* inputs, then outputs; strings in the arena */
     size_t input_count;
     size_t output_count;
+    /* For each output the input of the same name, which it then is, or ORT_NO_INPUT. */
+    uint32_t *passed_inputs;
+    size_t passed_count;
     /* The model as it was given: the file stays mapped, which costs address space only, until
      * somebody saves the engine; bytes of a caller are copied, because they go away. */
     kln_mapping file;
     kiln_span bytes;
 } ort_engine;
+
+#define ORT_NO_INPUT UINT32_MAX
 
 /* Reads names, types and shapes of the session's inputs and outputs into the engine. */
 KILN_MUST_CHECK kiln_status ort_read_bindings(ort_engine *engine);

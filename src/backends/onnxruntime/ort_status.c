@@ -19,6 +19,7 @@ static const struct {
     {"max supported IR version", KILN_ERROR_UNSUPPORTED},
     {"only *guarantees* support for models stamped", KILN_ERROR_UNSUPPORTED},
     {"shape verification failed", KILN_ERROR_SHAPE},
+    {"but the computed output shape for this run is", KILN_ERROR_SHAPE},
     {"Protobuf parsing failed", KILN_ERROR_MALFORMED},
     {"No graph was found in the protobuf", KILN_ERROR_MALFORMED},
 };
@@ -50,9 +51,13 @@ kiln_status ort_fail(const ort_runtime *runtime, OrtStatus *status, const char *
     va_end(arguments);
     const char *message = runtime->api.GetErrorMessage(status);
     const ort_error_code code = runtime->api.GetErrorCode(status);
+    size_t length = strlen(message);
+    while (length > 0 && (message[length - 1] == '\n' || message[length - 1] == ' ')) {
+        length--;
+    }
     const kiln_status translated =
-        kln_fail(ort_classify(code, message), "%s: ONNX Runtime %s says: %s (its code %u)", context,
-                 runtime->version, message, code);
+        kln_fail(ort_classify(code, message), "%s: ONNX Runtime %s says: %.*s (its code %u)",
+                 context, runtime->version, (int)(length < 4096 ? length : 4096), message, code);
     runtime->api.ReleaseStatus(status);
     return translated;
 }
