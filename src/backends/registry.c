@@ -6,6 +6,7 @@
 
 const kln_backend *const kln_backends[] = {
     &kln_backend_onnxruntime,
+    &kln_backend_reference,
     &kln_backend_mock,
     NULL,
 };

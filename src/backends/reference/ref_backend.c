@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
+#include "ref_internal.h"
+
+/* --- engine --- */
+
+static void engine_destroy(void *opaque)
+{
+    ref_engine *engine = opaque;
+    if (engine == NULL) {
+        return;
+    }
+    kln_arena_finish(&engine->arena);
+    kln_arena_finish(&engine->weights);
+    kln_onnx_model_destroy(engine->model);
+    kln_text_finish(&engine->written);
+    kln_free(engine->copy);
+    kln_free(engine);
+}
+
+/* The model is kept open, because weights are used where they lie. */
+static kiln_status open_model(ref_engine *engine, const kln_model *model)
+{
+    if (model->path != NULL && model->graph == NULL) {
+        KLN_RETURN_IF_ERROR(kln_onnx_read_file(model->path, &engine->model));
+        if (engine->model->mapping_count > 0) {
+            engine->source = engine->model->mappings[0].bytes;
+        }
+        return KILN_OK;
+    }
+    if (model->graph != NULL) {
+        KLN_RETURN_IF_ERROR(
+            kln_onnx_write_bytes(model->graph, KLN_ONNX_WEIGHTS_INLINE, &engine->written));
+        engine->source = (kiln_span){engine->written.data, engine->written.size};
+    } else {
+        engine->copy = kln_alloc(model->bytes.size);
+        if (engine->copy == NULL) {
+            return kln_fail_memory(model->bytes.size, "a copy of the model");
+        }
+        memcpy(engine->copy, model->bytes.data, model->bytes.size);
+        engine->source = (kiln_span){engine->copy, model->bytes.size};
+    }
+    return kln_onnx_read_bytes(engine->source, ".", &engine->model);
+}
+
+/* A model whose weights lie in other files is saved as one message that holds them. */
+static kiln_status gather_weights(ref_engine *engine)
+{
+    const kln_onnx_graph *graph = &engine->model->graph;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        if (graph->initializers[i].is_external) {
+            KLN_RETURN_IF_ERROR(
+                kln_onnx_write_bytes(engine->model, KLN_ONNX_WEIGHTS_INLINE, &engine->written));
+            engine->source = (kiln_span){engine->written.data, engine->written.size};
+            break;
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status build(const kln_model *model, const kiln_build_options *options,
+                         const kln_monitor *monitor, void **out)
+{
+    (void)options;
+    if (monitor != NULL && !monitor->progress(monitor->user, "plan", 0, 0, 1)) {
+        return kln_fail(KILN_ERROR_CANCELLED, "the build was stopped before it began");
+    }
+    ref_engine *engine = kln_alloc_zeroed(1, sizeof *engine);
+    if (engine == NULL) {
+        return kln_fail_memory(sizeof *engine, "an engine");
+    }
+    kln_arena_init(&engine->arena);
+    kln_arena_init(&engine->weights);
+    kln_text_init(&engine->written, (size_t)INT32_MAX);
+    kiln_status status = open_model(engine, model);
+    if (status == KILN_OK) {
+        status = ref_plan_make(engine);
+    }
+    if (status != KILN_OK) {
+        engine_destroy(engine);
+        return status;
+    }
+    *out = engine;
+    return KILN_OK;
+}
+
+static kiln_status serialize(void *opaque, kiln_span *bytes)
+{
+    ref_engine *engine = opaque;
+    if (engine->written.size == 0) {
+        KLN_RETURN_IF_ERROR(gather_weights(engine));
+    }
+    *bytes = engine->source;
+    return KILN_OK;
+}
+
+/* --- description --- */
+
+static kiln_status describe_value(kln_arena *arena, const kln_onnx_value *value, bool is_input,
+                                  kiln_binding *binding)
+{
+    const kln_onnx_type *type = &value->type;
+    *binding = (kiln_binding){.struct_size = sizeof *binding, .is_input = is_input};
+    binding->name = kln_arena_strdup(arena, value->name);
+    binding->dtype = type->dtype;
+    binding->shape.rank = type->has_shape ? (int32_t)type->rank : -1;
+    if (binding->name == NULL) {
+        return kln_fail_memory(strlen(value->name) + 1, "the name of a binding");
+    }
+    if (type->kind != KLN_ONNX_KIND_TENSOR && type->kind != KLN_ONNX_KIND_NONE) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "%s \"%s\" is not a tensor; the reference backend takes sequences and "
+                        "optional values inside a network only",
+                        is_input ? "input" : "output", value->name);
+    }
+    if (type->has_shape && type->rank > KILN_MAX_RANK) {
+        return kln_fail(KILN_ERROR_RANK, "\"%s\" has %zu dimensions; the limit is %d", value->name,
+                        type->rank, KILN_MAX_RANK);
+    }
+    for (size_t i = 0; type->has_shape && i < type->rank; i++) {
+        const kln_onnx_dim *dim = &type->dims[i];
+        binding->shape.dims[i] = dim->value >= 0 ? dim->value : KILN_DYNAMIC;
+        if (dim->value < 0 && dim->parameter != NULL && dim->parameter[0] != '\0') {
+            binding->dim_names[i] = kln_arena_strdup(arena, dim->parameter);
+            if (binding->dim_names[i] == NULL) {
+                return kln_fail_memory(strlen(dim->parameter) + 1, "the name of a dimension");
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+static bool is_plan_input(const ref_plan *plan, const char *name)
+{
+    for (size_t i = 0; i < plan->input_count; i++) {
+        if (strcmp(plan->input_names[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static kiln_status describe_bindings(const ref_engine *engine, kln_description *description)
+{
+    const kln_onnx_graph *graph = &engine->model->graph;
+    kln_arena *arena = description->arena;
+    description->bindings = kln_arena_alloc_zeroed(
+        arena, graph->input_count + graph->output_count + 1, sizeof *description->bindings);
+    if (description->bindings == NULL) {
+        return kln_fail_memory(sizeof *description->bindings, "the list of bindings");
+    }
+    kiln_binding *next = description->bindings;
+    for (size_t i = 0; i < graph->input_count; i++) {
+        if (is_plan_input(engine->plan, graph->inputs[i].name)) {
+            KLN_RETURN_IF_ERROR(describe_value(arena, &graph->inputs[i], true, next++));
+            description->input_count++;
+        }
+    }
+    for (size_t i = 0; i < graph->output_count; i++) {
+        KLN_RETURN_IF_ERROR(describe_value(arena, &graph->outputs[i], false, next++));
+        description->output_count++;
+    }
+    return KILN_OK;
+}
+
+static kiln_status add_metadata(kln_description *description, const char *prefix, const char *key,
+                                const char *value)
+{
+    if (value == NULL || value[0] == '\0') {
+        return KILN_OK;
+    }
+    kiln_metadata *line = &description->metadata[description->metadata_count];
+    line->key = kln_arena_printf(description->arena, "%s%s", prefix, key);
+    line->value = kln_arena_strdup(description->arena, value);
+    if (line->key == NULL || line->value == NULL) {
+        return kln_fail_memory(strlen(value), "the metadata of a network");
+    }
+    description->metadata_count++;
+    return KILN_OK;
+}
+
+static kiln_status describe_metadata(const ref_engine *engine, kln_description *description)
+{
+    const kln_onnx_model *model = engine->model;
+    description->metadata = kln_arena_alloc_zeroed(description->arena, model->metadata_count + 6,
+                                                   sizeof *description->metadata);
+    char *version = kln_arena_printf(description->arena, "%lld", (long long)model->model_version);
+    char *opset =
+        kln_arena_printf(description->arena, "%lld", (long long)kln_onnx_opset_version(model, ""));
+    if (description->metadata == NULL || version == NULL || opset == NULL) {
+        return kln_fail_memory(sizeof *description->metadata, "the metadata of a network");
+    }
+    const char *const lines[][2] = {
+        {"producer", model->producer_name}, {"graph", model->graph.name}, {"domain", model->domain},
+        {"description", model->doc},        {"version", version},         {"opset", opset}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(lines); i++) {
+        KLN_RETURN_IF_ERROR(add_metadata(description, "", lines[i][0], lines[i][1]));
+    }
+    for (size_t i = 0; i < model->metadata_count; i++) {
+        KLN_RETURN_IF_ERROR(add_metadata(description, "metadata.", model->metadata[i].key,
+                                         model->metadata[i].value));
+    }
+    return KILN_OK;
+}
+
+static kiln_status describe(void *engine, kln_description *description)
+{
+    KLN_RETURN_IF_ERROR(describe_bindings(engine, description));
+    return describe_metadata(engine, description);
+}
+
+/* --- context --- */
+
+static void context_destroy(void *opaque)
+{
+    ref_context *context = opaque;
+    if (context == NULL) {
+        return;
+    }
+    if (context->results != NULL) {
+        for (size_t i = 0; i < context->engine->plan->output_count; i++) {
+            ref_value_release(&context->memory, &context->results[i]);
+        }
+    }
+    ref_memory_finish(&context->memory);
+    kln_free(context->bound);
+    kln_free(context->results);
+    kln_free(context->direct);
+    kln_free(context);
+}
+
+static kiln_status context_create(void *engine, const kiln_context_options *options, void **out)
+{
+    (void)options;
+    const ref_plan *plan = ((const ref_engine *)engine)->plan;
+    ref_context *context = kln_alloc_zeroed(1, sizeof *context);
+    if (context == NULL) {
+        return kln_fail_memory(sizeof *context, "a context");
+    }
+    context->engine = engine;
+    context->bound =
+        kln_alloc_zeroed(plan->input_count + plan->output_count + 1, sizeof *context->bound);
+    context->results = kln_alloc_zeroed(plan->output_count + 1, sizeof *context->results);
+    context->direct = kln_alloc_zeroed(plan->output_count + 1, sizeof *context->direct);
+    kiln_status status = ref_memory_init(&context->memory);
+    if (status == KILN_OK &&
+        (context->bound == NULL || context->results == NULL || context->direct == NULL)) {
+        status = kln_fail_memory(plan->output_count * sizeof(ref_value), "a context");
+    }
+    if (status != KILN_OK) {
+        context_destroy(context);
+        return status;
+    }
+    *out = context;
+    return KILN_OK;
+}
+
+static kiln_status bind(void *opaque, size_t index, const kiln_tensor *tensor)
+{
+    ref_context *context = opaque;
+    context->bound[index] = *tensor;
+    return KILN_OK;
+}
+
+static kiln_status output(void *opaque, size_t index, kiln_tensor *tensor)
+{
+    ref_context *context = opaque;
+    const kiln_tensor *bound = &context->bound[index];
+    const ref_value *value = &context->results[index - context->engine->plan->input_count];
+    if (value->kind != REF_TENSOR) {
+        *tensor = *bound;
+        return KILN_OK;
+    }
+    *tensor = (kiln_tensor){.data = value->tensor.data};
+    tensor->desc.dtype = value->tensor.dtype;
+    tensor->desc.shape.rank = value->tensor.rank;
+    memcpy(tensor->desc.shape.dims, value->tensor.dims,
+           (size_t)value->tensor.rank * sizeof(int64_t));
+    return kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &tensor->bytes);
+}
+
+static kiln_status probe(const char *library, kiln_backend_info *info)
+{
+    (void)library;
+    info->available = true;
+    info->score = 10;
+    info->version = kiln_version_string();
+    info->library = "";
+    info->reason = "built in; exact rather than fast";
+    info->capabilities =
+        KILN_CAPABILITY_BUILD | KILN_CAPABILITY_RUN | KILN_CAPABILITY_DYNAMIC_SHAPES;
+    return KILN_OK;
+}
+
+const kln_backend kln_backend_reference = {
+    .name = "reference",
+    .description = "ONNX operators in plain C, exact rather than fast",
+    .probe = probe,
+    .build = build,
+    .serialize = serialize,
+    .describe = describe,
+    .engine_destroy = engine_destroy,
+    .context_create = context_create,
+    .context_destroy = context_destroy,
+    .bind = bind,
+    .run = ref_run,
+    .output = output,
+};

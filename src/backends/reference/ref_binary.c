@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+/* C leaves a division by zero and that of the least integer by -1 undefined. */
+static int64_t divide(int64_t x, int64_t y)
+{
+    return y == 0 ? 0 : y == -1 ? (int64_t)(0 - (uint64_t)x) : x / y;
+}
+
+/* The sign of the divisor, as in Python. */
+static int64_t modulo(int64_t x, int64_t y)
+{
+    if (y == 0 || y == -1) {
+        return 0;
+    }
+    const int64_t rest = x % y;
+    return rest != 0 && (rest < 0) != (y < 0) ? rest + y : rest;
+}
+
+static double modulo_float(double x, double y)
+{
+    const double rest = fmod(x, y);
+    return rest != 0.0 && (rest < 0.0) != (y < 0.0) ? rest + y : rest;
+}
+
+typedef union row {
+    double floats[REF_CHUNK];
+    int64_t ints[REF_CHUNK];
+} row;
+
+/* One row of up to REF_CHUNK elements, in the domain's own type; `left` becomes the result. */
+typedef void (*row_function)(ref_domain domain, int64_t n, row *left, const row *right);
+
+#define DEFINE_ROW(name, of_float, of_signed, of_unsigned)                            \
+    static void row_##name(ref_domain domain, int64_t n, row *left, const row *right) \
+    {                                                                                 \
+        double *xf = left->floats;                                                    \
+        const double *yf = right->floats;                                             \
+        int64_t *xi = left->ints;                                                     \
+        const int64_t *yi = right->ints;                                              \
+        for (int64_t i = 0; domain == REF_DOMAIN_FLOAT && i < n; i++) {               \
+            const double x = xf[i];                                                   \
+            const double y = yf[i];                                                   \
+            xf[i] = (of_float);                                                       \
+        }                                                                             \
+        for (int64_t i = 0; domain == REF_DOMAIN_SIGNED && i < n; i++) {              \
+            const int64_t x = xi[i];                                                  \
+            const int64_t y = yi[i];                                                  \
+            xi[i] = (of_signed);                                                      \
+            (void)y;                                                                  \
+        }                                                                             \
+        for (int64_t i = 0; domain == REF_DOMAIN_UNSIGNED && i < n; i++) {            \
+            const uint64_t x = (uint64_t)xi[i];                                       \
+            const uint64_t y = (uint64_t)yi[i];                                       \
+            xi[i] = (int64_t)(of_unsigned);                                           \
+            (void)y;                                                                  \
+        }                                                                             \
+    }
+#define DEFINE_BINARY(name, since, f, s, u) DEFINE_ROW(name, f, s, u)
+REF_BINARY_LIST(DEFINE_BINARY)
+#define DEFINE_COMPARE(name, since, expression) DEFINE_ROW(name, expression, expression, expression)
+REF_COMPARE_LIST(DEFINE_COMPARE)
+
+static const row_function binary_rows[] = {
+#define LIST_BINARY(name, since, f, s, u) [REF_BINARY_##name] = row_##name,
+    REF_BINARY_LIST(LIST_BINARY)};
+
+static const row_function compare_rows[] = {
+#define LIST_COMPARE(name, since, expression) [REF_COMPARE_##name] = row_##name,
+    REF_COMPARE_LIST(LIST_COMPARE)};
+
+static void load(ref_domain domain, const ref_tensor *tensor, int64_t start, int64_t step,
+                 int64_t n, row *out)
+{
+    if (domain == REF_DOMAIN_FLOAT) {
+        ref_load_float(tensor, start, step, n, out->floats);
+    } else {
+        ref_load_int(tensor, start, step, n, out->ints);
+    }
+}
+
+/* `y` may be one of the inputs: each row is read before it is written. */
+static void combine(ref_domain domain, const ref_tensor *a, const ref_tensor *b,
+                    row_function function, ref_tensor *y)
+{
+    ref_walk walk;
+    ref_walk_init(&walk, y->rank, y->dims);
+    ref_walk_add_broadcast(&walk, y);
+    ref_walk_add_broadcast(&walk, a);
+    ref_walk_add_broadcast(&walk, b);
+    ref_walk_begin(&walk);
+    row left;
+    row right;
+    while (ref_walk_next(&walk)) {
+        for (int64_t i = 0; i < walk.length; i += REF_CHUNK) {
+            const int64_t n = walk.length - i < REF_CHUNK ? walk.length - i : REF_CHUNK;
+            load(domain, a, walk.offset[1] + i * walk.step[1], walk.step[1], n, &left);
+            load(domain, b, walk.offset[2] + i * walk.step[2], walk.step[2], n, &right);
+            function(domain, n, &left, &right);
+            if (domain == REF_DOMAIN_FLOAT) {
+                ref_store_float(y, walk.offset[0] + i * walk.step[0], walk.step[0], n, left.floats);
+            } else {
+                ref_store_int(y, walk.offset[0] + i * walk.step[0], walk.step[0], n, left.ints);
+            }
+        }
+    }
+}
+
+/* Before version 7, `broadcast` and `axis` said where the second operand lies in the first; the
+ * slopes of PRelu are by channel. */
+static ref_tensor aligned(const ref_call *call, const ref_tensor *a, const ref_tensor *b)
+{
+    ref_tensor moved = *b;
+    const bool slopes =
+        call->variant == REF_BINARY_PRelu && call->node->kernel->function == ref_op_binary;
+    const int64_t axis = slopes ? 1 : ref_attribute_int(call, "axis", -1);
+    const int behind = a->rank - b->rank - (int)(axis < 0 || axis > a->rank ? 0 : axis);
+    if (call->node->version < 7 && (slopes || ref_attribute_int(call, "broadcast", 0) != 0) &&
+        axis >= 0 && behind > 0) {
+        for (int i = 0; i < behind; i++) {
+            moved.dims[moved.rank++] = 1;
+        }
+    }
+    return moved;
+}
+
+static kiln_status two_inputs(ref_call *call, const ref_tensor **a, const ref_tensor **b)
+{
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, a));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, b));
+    if ((*a)->dtype != (*b)->dtype) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK,
+                        "the operands are %s and %s; one type is needed",
+                        kiln_dtype_name((*a)->dtype), kiln_dtype_name((*b)->dtype));
+    }
+    return KILN_OK;
+}
+
+static kiln_status run_binary(ref_call *call, row_function function, bool compares)
+{
+    const ref_tensor *a = NULL;
+    const ref_tensor *b = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(two_inputs(call, &a, &b));
+    const ref_tensor right = aligned(call, a, b);
+    int rank = 0;
+    int64_t dims[REF_RANK];
+    KLN_RETURN_IF_ERROR(ref_broadcast(call, a->rank, a->dims, right.rank, right.dims, &rank, dims));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, compares ? KILN_DTYPE_BOOL : a->dtype, rank, dims, &y));
+    combine(ref_domain_of(a->dtype), a, &right, function, y);
+    return KILN_OK;
+}
+
+kiln_status ref_op_binary(ref_call *call)
+{
+    const ref_tensor *a = ref_input(call, 0);
+    const bool bits =
+        call->variant >= REF_BINARY_BitwiseAnd && call->variant <= REF_BINARY_BitwiseXor;
+    if (bits && a != NULL && ref_domain_of(a->dtype) == REF_DOMAIN_FLOAT) {
+        return ref_fail_dtype(call, a->dtype);
+    }
+    return run_binary(call, binary_rows[call->variant], false);
+}
+
+kiln_status ref_op_shift(ref_call *call)
+{
+    const ref_tensor *a = NULL;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &a));
+    if (ref_domain_of(a->dtype) != REF_DOMAIN_UNSIGNED) {
+        return ref_fail_dtype(call, a->dtype);
+    }
+    const bool right = strcmp(ref_attribute_string(call, "direction", ""), "RIGHT") == 0;
+    return run_binary(call, binary_rows[right ? REF_BINARY_BitShiftRight : REF_BINARY_BitShiftLeft],
+                      false);
+}
+
+kiln_status ref_op_mod(ref_call *call)
+{
+    const bool fmod_wanted = ref_attribute_int(call, "fmod", 0) != 0;
+    return run_binary(call, binary_rows[fmod_wanted ? REF_BINARY_Fmod : REF_BINARY_Mod], false);
+}
+
+static bool same_text(const kiln_span *a, const kiln_span *b)
+{
+    return a->size == b->size && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0);
+}
+
+static kiln_status compare_strings(ref_call *call, const ref_tensor *a, const ref_tensor *b)
+{
+    int rank = 0;
+    int64_t dims[REF_RANK];
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_broadcast(call, a->rank, a->dims, b->rank, b->dims, &rank, dims));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_BOOL, rank, dims, &y));
+    ref_walk walk;
+    ref_walk_init(&walk, rank, dims);
+    ref_walk_add_broadcast(&walk, y);
+    ref_walk_add_broadcast(&walk, a);
+    ref_walk_add_broadcast(&walk, b);
+    ref_walk_begin(&walk);
+    const kiln_span *left = a->data;
+    const kiln_span *right = b->data;
+    while (ref_walk_next(&walk)) {
+        for (int64_t i = 0; i < walk.length; i++) {
+            ((uint8_t *)y->data)[walk.offset[0] + i * walk.step[0]] =
+                same_text(&left[walk.offset[1] + i * walk.step[1]],
+                          &right[walk.offset[2] + i * walk.step[2]]);
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_compare(ref_call *call)
+{
+    const ref_tensor *a = ref_input(call, 0);
+    const ref_tensor *b = ref_input(call, 1);
+    if (call->variant == REF_COMPARE_Equal && a != NULL && b != NULL &&
+        a->dtype == KILN_DTYPE_STRING && b->dtype == KILN_DTYPE_STRING) {
+        return compare_strings(call, a, b);
+    }
+    return run_binary(call, compare_rows[call->variant], true);
+}
+
+/* Sums in double, so that the dtype is rounded to once. */
+static kiln_status sum_floats(ref_call *call, const ref_tensor *y)
+{
+    double *sum = NULL;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *sum, &sum));
+    memset(sum, 0, (size_t)y->count * sizeof *sum);
+    ref_tensor wide = *y;
+    wide.dtype = KILN_DTYPE_FLOAT64;
+    wide.data = sum;
+    for (size_t i = 0; i < call->node->input_count; i++) {
+        combine(REF_DOMAIN_FLOAT, &wide, ref_input(call, i), binary_rows[REF_BINARY_Add], &wide);
+    }
+    const double share = call->variant == REF_BINARY_Mean ? (double)call->node->input_count : 1.0;
+    for (int64_t i = 0; i < y->count; i++) {
+        sum[i] /= share;
+    }
+    ref_tensor out = *y;
+    ref_store_float(&out, 0, 1, y->count, sum);
+    return KILN_OK;
+}
+
+/* Max, Min, Mean and Sum of any number of tensors. */
+kiln_status ref_op_variadic(ref_call *call)
+{
+    const ref_tensor *first = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &first));
+    int rank = first->rank;
+    int64_t dims[REF_RANK];
+    memcpy(dims, first->dims, sizeof dims);
+    for (size_t i = 1; i < call->node->input_count; i++) {
+        const ref_tensor *next = NULL;
+        KLN_RETURN_IF_ERROR(ref_need(call, i, &next));
+        if (next->dtype != first->dtype) {
+            return kln_fail(KILN_ERROR_INVALID_NETWORK, "input %zu is %s, the first is %s", i,
+                            kiln_dtype_name(next->dtype), kiln_dtype_name(first->dtype));
+        }
+        KLN_RETURN_IF_ERROR(ref_broadcast(call, rank, dims, next->rank, next->dims, &rank, dims));
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, first->dtype, rank, dims, &y));
+    const ref_domain domain = ref_domain_of(first->dtype);
+    const bool adds = call->variant == REF_BINARY_Mean || call->variant == REF_BINARY_Add;
+    if (adds && domain == REF_DOMAIN_FLOAT) {
+        return sum_floats(call, y);
+    }
+    ref_walk walk;
+    ref_walk_init(&walk, rank, dims);
+    ref_walk_add_broadcast(&walk, y);
+    ref_walk_add_broadcast(&walk, first);
+    ref_walk_begin(&walk);
+    const size_t size = ref_element_size(first->dtype);
+    while (ref_walk_next(&walk)) {
+        ref_copy_elements(size, walk.length, (char *)y->data + walk.offset[0] * (int64_t)size,
+                          walk.step[0], (const char *)first->data + walk.offset[1] * (int64_t)size,
+                          walk.step[1]);
+    }
+    for (size_t i = 1; i < call->node->input_count; i++) {
+        combine(domain, y, ref_input(call, i), binary_rows[call->variant], y);
+    }
+    return KILN_OK;
+}
+
+static int64_t int_power(int64_t base, int64_t exponent)
+{
+    if (exponent < 0) {
+        return base == 1 ? 1 : base == -1 ? (exponent % 2 == 0 ? 1 : -1) : 0;
+    }
+    uint64_t result = 1;
+    for (uint64_t factor = (uint64_t)base; exponent > 0; exponent /= 2, factor *= factor) {
+        result *= exponent % 2 != 0 ? factor : 1;
+    }
+    return (int64_t)result;
+}
+
+kiln_status ref_op_pow(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *given = NULL;
+    ref_tensor *z = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &given));
+    const ref_tensor y = aligned(call, x, given);
+    int rank = 0;
+    int64_t dims[REF_RANK];
+    KLN_RETURN_IF_ERROR(ref_broadcast(call, x->rank, x->dims, y.rank, y.dims, &rank, dims));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, rank, dims, &z));
+    const bool whole =
+        ref_domain_of(x->dtype) != REF_DOMAIN_FLOAT && ref_domain_of(y.dtype) != REF_DOMAIN_FLOAT;
+    ref_walk walk;
+    ref_walk_init(&walk, rank, dims);
+    ref_walk_add_broadcast(&walk, z);
+    ref_walk_add_broadcast(&walk, x);
+    ref_walk_add_broadcast(&walk, &y);
+    ref_walk_begin(&walk);
+    while (ref_walk_next(&walk)) {
+        for (int64_t i = 0; i < walk.length; i++) {
+            const int64_t to = walk.offset[0] + i * walk.step[0];
+            const int64_t base = walk.offset[1] + i * walk.step[1];
+            const int64_t exponent = walk.offset[2] + i * walk.step[2];
+            if (whole) {
+                ref_put_int(z, to, int_power(ref_get_int(x, base), ref_get_int(&y, exponent)));
+            } else {
+                ref_put_float(z, to, pow(ref_get_float(x, base), ref_get_float(&y, exponent)));
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_where(ref_call *call)
+{
+    const ref_tensor *condition = NULL;
+    const ref_tensor *x = NULL;
+    const ref_tensor *y = NULL;
+    ref_tensor *out = NULL;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &condition));
+    KLN_RETURN_IF_ERROR(ref_need(call, 1, &x));
+    KLN_RETURN_IF_ERROR(ref_need(call, 2, &y));
+    if (condition->dtype != KILN_DTYPE_BOOL || x->dtype != y->dtype) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK,
+                        "a bool and twice one type are needed, found "
+                        "%s, %s and %s",
+                        kiln_dtype_name(condition->dtype), kiln_dtype_name(x->dtype),
+                        kiln_dtype_name(y->dtype));
+    }
+    int rank = 0;
+    int64_t dims[REF_RANK];
+    KLN_RETURN_IF_ERROR(ref_broadcast(call, x->rank, x->dims, y->rank, y->dims, &rank, dims));
+    KLN_RETURN_IF_ERROR(
+        ref_broadcast(call, rank, dims, condition->rank, condition->dims, &rank, dims));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, rank, dims, &out));
+    const int64_t size = (int64_t)ref_element_size(x->dtype);
+    ref_walk walk;
+    ref_walk_init(&walk, rank, dims);
+    ref_walk_add_broadcast(&walk, out);
+    ref_walk_add_broadcast(&walk, condition);
+    ref_walk_add_broadcast(&walk, x);
+    ref_walk_add_broadcast(&walk, y);
+    ref_walk_begin(&walk);
+    while (ref_walk_next(&walk)) {
+        for (int64_t i = 0; i < walk.length; i++) {
+            const bool yes =
+                ((const uint8_t *)condition->data)[walk.offset[1] + i * walk.step[1]] != 0;
+            const int from = yes ? 2 : 3;
+            memcpy((char *)out->data + (walk.offset[0] + i * walk.step[0]) * size,
+                   (const char *)(yes ? x : y)->data +
+                       (walk.offset[from] + i * walk.step[from]) * size,
+                   (size_t)size);
+        }
+    }
+    return KILN_OK;
+}

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "ref_ops.h"
+
+/* Past the greatest finite value without saturation: NaN for e4m3fn, infinity for e5m2. */
+void ref_put_float8(ref_tensor *y, int64_t index, double value, bool saturate)
+{
+    const float narrow = ref_narrow(value);
+    ((uint8_t *)y->data)[index] = y->dtype == KILN_DTYPE_FLOAT8E4M3
+                                      ? kln_e4m3_from_float(narrow, saturate)
+                                      : kln_e5m2_from_float(narrow, saturate);
+}
+
+static kiln_status parse(const kiln_span *text, double *value)
+{
+    char copy[64];
+    char *end = NULL;
+    if (text->size >= sizeof copy) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "a string of %zu bytes is no number",
+                        text->size);
+    }
+    memcpy(copy, text->size > 0 ? text->data : "", text->size);
+    copy[text->size] = '\0';
+    *value = strtod(copy, &end);
+    if (end == copy || *end != '\0') {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "\"%s\" is no number", copy);
+    }
+    return KILN_OK;
+}
+
+static kiln_status cast_strings(const ref_tensor *x, ref_tensor *y)
+{
+    for (int64_t i = 0; i < x->count; i++) {
+        double value = 0.0;
+        KLN_RETURN_IF_ERROR(parse(&((const kiln_span *)x->data)[i], &value));
+        ref_put_float(y, i, value);
+    }
+    return KILN_OK;
+}
+
+static void cast_numbers(const ref_tensor *x, ref_tensor *y, bool saturate)
+{
+    double floats[REF_CHUNK];
+    int64_t ints[REF_CHUNK];
+    const ref_domain from = ref_domain_of(x->dtype);
+    const ref_domain to = ref_domain_of(y->dtype);
+    for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
+        const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
+        if (from != REF_DOMAIN_FLOAT && to != REF_DOMAIN_FLOAT) {
+            ref_load_int(x, i, 1, n, ints);
+            ref_store_int(y, i, 1, n, ints);
+            continue;
+        }
+        ref_load_float(x, i, 1, n, floats);
+        if (x->dtype == KILN_DTYPE_UINT64) {
+            for (int64_t j = 0; j < n; j++) {
+                floats[j] = (double)((const uint64_t *)x->data)[i + j];
+            }
+        }
+        if (ref_is_float8(y->dtype)) {
+            for (int64_t j = 0; j < n; j++) {
+                ref_put_float8(y, i + j, floats[j], saturate);
+            }
+        } else {
+            ref_store_float(y, i, 1, n, floats);
+        }
+    }
+}
+
+static kiln_status cast_to(ref_call *call, const ref_tensor *x, kiln_dtype dtype)
+{
+    ref_tensor *y = NULL;
+    if (dtype == x->dtype) {
+        return ref_output_view(call, 0, 0, x->rank, x->dims);
+    }
+    if (ref_domain_of(dtype) == REF_DOMAIN_NONE ||
+        (ref_domain_of(x->dtype) == REF_DOMAIN_NONE && x->dtype != KILN_DTYPE_STRING)) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "a cast from %s to %s is not computed here",
+                        kiln_dtype_name(x->dtype), kiln_dtype_name(dtype));
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, x->rank, x->dims, &y));
+    if (x->dtype == KILN_DTYPE_STRING) {
+        return cast_strings(x, y);
+    }
+    cast_numbers(x, y, ref_attribute_int(call, "saturate", 1) != 0);
+    return KILN_OK;
+}
+
+kiln_status ref_op_cast(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    const int64_t wanted = ref_attribute_int(call, "to", 0);
+    const kiln_dtype dtype =
+        wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : KILN_DTYPE_UNDEFINED;
+    if (dtype == KILN_DTYPE_UNDEFINED) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "a cast to ONNX type %lld is not computed here",
+                        (long long)wanted);
+    }
+    return cast_to(call, x, dtype);
+}
+
+kiln_status ref_op_cast_like(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *like = NULL;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_need(call, 1, &like));
+    return cast_to(call, x, like->dtype);
+}
+
+kiln_status ref_op_bit_cast(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    const int64_t wanted = ref_attribute_int(call, "to", 0);
+    const kiln_dtype dtype =
+        wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : KILN_DTYPE_UNDEFINED;
+    if (kiln_dtype_bits(dtype) != kiln_dtype_bits(x->dtype) || kiln_dtype_bits(dtype) < 8) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "the bits of %s cannot be read as %s here",
+                        kiln_dtype_name(x->dtype), kiln_dtype_name(dtype));
+    }
+    KLN_RETURN_IF_ERROR(ref_output_view(call, 0, 0, x->rank, x->dims));
+    call->outputs[0].tensor.dtype = dtype;
+    return KILN_OK;
+}
+
+/* --- tensors from numbers --- */
+
+static kiln_status read_shape(ref_call *call, int *rank, int64_t *dims)
+{
+    const int64_t *values = NULL;
+    size_t count = 0;
+    KLN_RETURN_IF_ERROR(ref_int_list(call, 0, NULL, &values, &count));
+    if (count > REF_RANK) {
+        return kln_fail(KILN_ERROR_RANK, "%zu dimensions are past the limit of %d", count,
+                        REF_RANK);
+    }
+    if (count > 0) {
+        memcpy(dims, values, count * sizeof *dims);
+    }
+    *rank = (int)count;
+    return KILN_OK;
+}
+
+kiln_status ref_op_constant_of_shape(ref_call *call)
+{
+    int rank = 0;
+    int64_t dims[REF_RANK];
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(read_shape(call, &rank, dims));
+    const kln_onnx_attribute *value = ref_attribute(call, "value");
+    const kln_onnx_tensor *given =
+        value != NULL && value->type == KLN_ONNX_ATTRIBUTE_TENSOR ? value->tensor : NULL;
+    const kiln_dtype dtype = given != NULL ? given->dtype : KILN_DTYPE_FLOAT32;
+    const size_t size = ref_element_size(dtype);
+    uint8_t element[16] = {0};
+    if (given != NULL) {
+        if (dtype == KILN_DTYPE_STRING || given->data.size < (size + 1) / 2 ||
+            (given->data.size < size && !ref_is_packed(dtype)) || given->data.data == NULL) {
+            return kln_fail(KILN_ERROR_UNSUPPORTED, "`value` must be one number");
+        }
+        if (ref_is_packed(dtype)) {
+            ref_unpack(dtype, given->data.data, 1, element);
+        } else {
+            memcpy(element, given->data.data, size);
+        }
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, rank, dims, &y));
+    ref_copy_elements(size, y->count, y->data, 1, element, 0);
+    return KILN_OK;
+}
+
+kiln_status ref_op_range(ref_call *call)
+{
+    const ref_tensor *start = NULL;
+    const ref_tensor *limit = NULL;
+    const ref_tensor *delta = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &start));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &limit));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 2, &delta));
+    if (start->count != 1 || limit->count != 1 || delta->count != 1) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "start, limit and delta must be scalars");
+    }
+    const double first = ref_get_float(start, 0);
+    const double step = ref_get_float(delta, 0);
+    const double steps = ceil((ref_get_float(limit, 0) - first) / step);
+    if (step == 0.0 || isnan(steps) || steps > 1e15) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "a range from %g by %g has no end", first,
+                        step);
+    }
+    const int64_t dims[1] = {steps > 0.0 ? (int64_t)steps : 0};
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, start->dtype, 1, dims, &y));
+    for (int64_t i = 0; i < y->count; i++) {
+        if (ref_domain_of(start->dtype) == REF_DOMAIN_FLOAT) {
+            ref_put_float(y, i, first + (double)i * step);
+        } else {
+            ref_put_int(y, i, ref_get_int(start, 0) + i * ref_get_int(delta, 0));
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_eye_like(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    const int64_t wanted = ref_attribute_int(call, "dtype", 0);
+    const kiln_dtype dtype =
+        wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : x->dtype;
+    if (x->rank != 2 || ref_domain_of(dtype) == REF_DOMAIN_NONE) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "a matrix of numbers is needed");
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, 2, x->dims, &y));
+    const int64_t k = ref_attribute_int(call, "k", 0);
+    for (int64_t i = 0; i < y->count; i++) {
+        ref_put_int(y, i, i % x->dims[1] - i / x->dims[1] == k);
+    }
+    return KILN_OK;
+}

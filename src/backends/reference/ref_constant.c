@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_internal.h"
+
+static kiln_status fail_memory(size_t size)
+{
+    return kln_fail_memory(size, "a constant");
+}
+
+/* Bytes for `count` elements in this executor's form, in the arena. */
+static kiln_status make_value(kln_arena *arena, kiln_dtype dtype, int rank, const int64_t *dims,
+                              ref_value *value)
+{
+    int64_t count = 0;
+    KLN_RETURN_IF_ERROR(ref_count(rank, dims, &count));
+    *value = (ref_value){.kind = REF_TENSOR, .buffer = NULL};
+    value->tensor.dtype = dtype;
+    value->tensor.rank = rank;
+    value->tensor.count = count;
+    for (int i = 0; i < rank; i++) {
+        value->tensor.dims[i] = dims[i];
+    }
+    const size_t size = (size_t)count * ref_element_size(dtype);
+    value->tensor.data = kln_arena_alloc(arena, size);
+    return value->tensor.data == NULL ? fail_memory(size) : KILN_OK;
+}
+
+/* The element bytes as they stand in the model, where they can be used so. */
+static void *usable(const kln_onnx_tensor *tensor)
+{
+    void *data = NULL;
+    const bool aligned = tensor->data.data != NULL &&
+                         (uintptr_t)tensor->data.data % kiln_dtype_alignment(tensor->dtype) == 0;
+    if (aligned && !ref_is_packed(tensor->dtype)) {
+        memcpy(&data, &tensor->data.data, sizeof data); /* constants are never written */
+    }
+    return data;
+}
+
+static kiln_status check_tensor(const kln_onnx_tensor *tensor, int64_t *count)
+{
+    if (tensor->rank > REF_RANK) {
+        return kln_fail(KILN_ERROR_RANK, "%zu dimensions are past the limit of %d", tensor->rank,
+                        REF_RANK);
+    }
+    if (tensor->dtype == KILN_DTYPE_UNDEFINED) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "elements of ONNX type %d are not known here",
+                        tensor->wire_dtype);
+    }
+    KLN_RETURN_IF_ERROR(ref_count((int)tensor->rank, tensor->dims, count));
+    if (tensor->dtype == KILN_DTYPE_STRING) {
+        return tensor->string_count == (size_t)*count
+                   ? KILN_OK
+                   : kln_fail(KILN_ERROR_INVALID_NETWORK, "%zu strings are given for %lld elements",
+                              tensor->string_count, (long long)*count);
+    }
+    const size_t bytes = ((size_t)*count * kiln_dtype_bits(tensor->dtype) + 7) / 8;
+    if (tensor->data.size < bytes || (bytes > 0 && tensor->data.data == NULL)) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK,
+                        "%zu bytes of elements are there, %zu are "
+                        "needed%s",
+                        tensor->data.data == NULL ? (size_t)0 : tensor->data.size, bytes,
+                        tensor->is_external ? " (they lie in another file)" : "");
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_constant(kln_arena *arena, const kln_onnx_tensor *tensor, ref_value *value)
+{
+    int64_t count = 0;
+    KLN_RETURN_IF_ERROR(check_tensor(tensor, &count));
+    void *data = count > 0 && tensor->dtype != KILN_DTYPE_STRING ? usable(tensor) : NULL;
+    if (data != NULL) {
+        *value = (ref_value){.kind = REF_TENSOR, .buffer = NULL};
+        value->tensor.dtype = tensor->dtype;
+        value->tensor.rank = (int)tensor->rank;
+        memcpy(value->tensor.dims, tensor->dims, tensor->rank * sizeof(int64_t));
+        value->tensor.count = count;
+        value->tensor.data = data;
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(make_value(arena, tensor->dtype, (int)tensor->rank, tensor->dims, value));
+    if (count == 0) {
+        return KILN_OK;
+    }
+    if (tensor->dtype == KILN_DTYPE_STRING) {
+        memcpy(value->tensor.data, tensor->strings, (size_t)count * sizeof(kiln_span));
+    } else if (ref_is_packed(tensor->dtype)) {
+        ref_unpack(tensor->dtype, tensor->data.data, count, value->tensor.data);
+    } else {
+        memcpy(value->tensor.data, tensor->data.data,
+               (size_t)count * ref_element_size(tensor->dtype));
+    }
+    return KILN_OK;
+}
+
+static kiln_status make_list(kln_arena *arena, kiln_dtype dtype, size_t count, const void *data,
+                             ref_value *value)
+{
+    const int64_t dims[1] = {(int64_t)count};
+    KLN_RETURN_IF_ERROR(make_value(arena, dtype, 1, dims, value));
+    if (count > 0) {
+        memcpy(value->tensor.data, data, count * ref_element_size(dtype));
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_constant_attribute(kln_arena *arena, const kln_onnx_attribute *attribute,
+                                   ref_value *value)
+{
+    switch (attribute->type) {
+        case KLN_ONNX_ATTRIBUTE_TENSOR: return ref_constant(arena, attribute->tensor, value);
+        case KLN_ONNX_ATTRIBUTE_FLOAT:
+            KLN_RETURN_IF_ERROR(make_value(arena, KILN_DTYPE_FLOAT32, 0, NULL, value));
+            memcpy(value->tensor.data, &attribute->f, sizeof attribute->f);
+            return KILN_OK;
+        case KLN_ONNX_ATTRIBUTE_INT:
+            KLN_RETURN_IF_ERROR(make_value(arena, KILN_DTYPE_INT64, 0, NULL, value));
+            memcpy(value->tensor.data, &attribute->i, sizeof attribute->i);
+            return KILN_OK;
+        case KLN_ONNX_ATTRIBUTE_STRING:
+            KLN_RETURN_IF_ERROR(make_value(arena, KILN_DTYPE_STRING, 0, NULL, value));
+            memcpy(value->tensor.data, &attribute->s, sizeof attribute->s);
+            return KILN_OK;
+        case KLN_ONNX_ATTRIBUTE_FLOATS:
+            return make_list(arena, KILN_DTYPE_FLOAT32, attribute->count, attribute->floats, value);
+        case KLN_ONNX_ATTRIBUTE_INTS:
+            return make_list(arena, KILN_DTYPE_INT64, attribute->count, attribute->ints, value);
+        case KLN_ONNX_ATTRIBUTE_STRINGS:
+            return make_list(arena, KILN_DTYPE_STRING, attribute->count, attribute->strings, value);
+        default: break;
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED,
+                    "a constant given by the attribute \"%s\" of type %d is not taken here",
+                    attribute->name, (int)attribute->type);
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+#define BLOCK 4
+
+/* Three spatial dimensions; fewer have ones in front. */
+typedef struct geometry {
+    int64_t in[3], out[3], kernel[3], stride[3], dilation[3], begin[3];
+} geometry;
+
+static geometry make_geometry(const ref_window_shape *w)
+{
+    geometry g;
+    for (int i = 0; i < 3; i++) {
+        const int j = i - (3 - w->rank);
+        g.in[i] = j < 0 ? 1 : w->input[j];
+        g.out[i] = j < 0 ? 1 : w->output[j];
+        g.kernel[i] = j < 0 ? 1 : w->kernel[j];
+        g.stride[i] = j < 0 ? 1 : w->stride[j];
+        g.dilation[i] = j < 0 ? 1 : w->dilation[j];
+        g.begin[i] = j < 0 ? 0 : w->begin[j];
+    }
+    return g;
+}
+
+static bool is_pointwise(const geometry *g)
+{
+    for (int i = 0; i < 3; i++) {
+        if (g->kernel[i] != 1 || g->stride[i] != 1 || g->begin[i] != 0 || g->out[i] != g->in[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The outputs of a row for which kernel column `k` falls inside the input. */
+static void columns_inside(const geometry *g, int64_t k, int64_t *first, int64_t *end)
+{
+    const int64_t shift = k * g->dilation[2] - g->begin[2];
+    *first = shift >= 0 ? 0 : (-shift + g->stride[2] - 1) / g->stride[2];
+    *end = g->in[2] - shift <= 0 ? 0 : (g->in[2] - 1 - shift) / g->stride[2] + 1;
+    *end = *end < g->out[2] ? *end : g->out[2];
+}
+
+/* Adds one row of input, weighted by the kernel's row, to `maps` rows of output. */
+static void add_row(const geometry *g, int64_t maps, const double *w, int64_t w_stride,
+                    const double *x, double *out, int64_t out_stride)
+{
+    for (int64_t k = 0; k < g->kernel[2]; k++) {
+        int64_t first = 0;
+        int64_t end = 0;
+        columns_inside(g, k, &first, &end);
+        const double *from = x + k * g->dilation[2] - g->begin[2];
+        const int64_t stride = g->stride[2];
+        for (int64_t m = 0; m < maps; m++) {
+            const double factor = w[m * w_stride + k];
+            double *to = out + m * out_stride;
+            if (stride == 1) {
+                for (int64_t i = first; i < end; i++) {
+                    to[i] += factor * from[i];
+                }
+            } else {
+                for (int64_t i = first; i < end; i++) {
+                    to[i] += factor * from[i * stride];
+                }
+            }
+        }
+    }
+}
+
+/* `maps` output channels of one group; out holds the bias. */
+static void convolve_block(const geometry *g, int64_t channels, int64_t maps, const double *w,
+                           const double *x, double *out)
+{
+    const int64_t size = g->in[0] * g->in[1] * g->in[2];
+    const int64_t volume = g->kernel[0] * g->kernel[1] * g->kernel[2];
+    const int64_t out_size = g->out[0] * g->out[1] * g->out[2];
+    for (int64_t row = 0; row < g->out[0] * g->out[1]; row++) {
+        double *to = out + row * g->out[2];
+        const int64_t z0 = row / g->out[1] * g->stride[0] - g->begin[0];
+        const int64_t y0 = row % g->out[1] * g->stride[1] - g->begin[1];
+        for (int64_t k = 0; k < channels * g->kernel[0] * g->kernel[1]; k++) {
+            const int64_t c = k / (g->kernel[0] * g->kernel[1]);
+            const int64_t z = z0 + k / g->kernel[1] % g->kernel[0] * g->dilation[0];
+            const int64_t y = y0 + k % g->kernel[1] * g->dilation[1];
+            if (z < 0 || z >= g->in[0] || y < 0 || y >= g->in[1]) {
+                continue;
+            }
+            add_row(g, maps, w + k * g->kernel[2], channels * volume,
+                    x + c * size + (z * g->in[1] + y) * g->in[2], to, out_size);
+        }
+    }
+}
+
+typedef struct grouping {
+    int64_t batch, groups, channels, maps; /* channels and maps of one group */
+} grouping;
+
+static kiln_status check_groups(const ref_call *call, const ref_tensor *x, const ref_tensor *w,
+                                grouping *g)
+{
+    g->groups = ref_attribute_int(call, "group", 1);
+    if (x->rank < 3 || x->rank > 5 || w->rank != x->rank) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "1 to 3 spatial dimensions are computed here; the input has %d dimensions, "
+                        "the weights %d",
+                        x->rank, w->rank);
+    }
+    if (g->groups <= 0 || w->dims[0] % g->groups != 0 || x->dims[1] % g->groups != 0 ||
+        x->dims[1] / g->groups != w->dims[1]) {
+        return kln_fail(KILN_ERROR_SHAPE,
+                        "%lld channels in %lld groups do not fit weights of %lld x %lld",
+                        (long long)x->dims[1], (long long)g->groups, (long long)w->dims[0],
+                        (long long)w->dims[1]);
+    }
+    g->batch = x->dims[0];
+    g->channels = w->dims[1];
+    g->maps = w->dims[0] / g->groups;
+    return KILN_OK;
+}
+
+kiln_status ref_convolve(ref_call *call, const ref_tensor *x_shape, const double *x,
+                         const ref_tensor *w_shape, const double *w, const double *bias,
+                         double **out, int64_t *dims)
+{
+    grouping group = {0};
+    ref_window_shape window = {0};
+    KLN_RETURN_IF_ERROR(check_groups(call, x_shape, w_shape, &group));
+    KLN_RETURN_IF_ERROR(ref_window_read(call, x_shape, w_shape->dims + 2, &window));
+    dims[0] = group.batch;
+    dims[1] = w_shape->dims[0];
+    memcpy(dims + 2, window.output, (size_t)window.rank * sizeof *dims);
+    int64_t count = 0;
+    KLN_RETURN_IF_ERROR(ref_count(x_shape->rank, dims, &count));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)count, sizeof **out, out));
+    const geometry g = make_geometry(&window);
+    const int64_t in_size = g.in[0] * g.in[1] * g.in[2];
+    const int64_t out_size = g.out[0] * g.out[1] * g.out[2];
+    const int64_t volume = group.channels * g.kernel[0] * g.kernel[1] * g.kernel[2];
+    for (int64_t i = 0; i < count; i++) {
+        (*out)[i] = bias != NULL ? bias[i / out_size % dims[1]] : 0.0;
+    }
+    for (int64_t n = 0; count > 0 && n < group.batch * group.groups; n++) {
+        const double *from = x + n * group.channels * in_size;
+        const double *weights = w + n % group.groups * group.maps * volume;
+        double *to = *out + n * group.maps * out_size;
+        if (is_pointwise(&g)) {
+            ref_multiply(group.maps, group.channels, in_size, weights, group.channels, from,
+                         in_size, to, out_size);
+            continue;
+        }
+        for (int64_t m = 0; m < group.maps; m += BLOCK) {
+            const int64_t maps = group.maps - m < BLOCK ? group.maps - m : BLOCK;
+            convolve_block(&g, group.channels, maps, weights + m * volume, from, to + m * out_size);
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status read_bias(ref_call *call, const ref_tensor *tensor, int64_t maps, double **bias)
+{
+    *bias = NULL;
+    if (tensor == NULL) {
+        return KILN_OK;
+    }
+    if (tensor->count != maps) {
+        return kln_fail(KILN_ERROR_SHAPE, "a bias of %lld elements is given for %lld channels",
+                        (long long)tensor->count, (long long)maps);
+    }
+    return ref_doubles(call, tensor, bias);
+}
+
+kiln_status ref_op_conv(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *w = NULL;
+    ref_tensor *y = NULL;
+    double *xs = NULL;
+    double *ws = NULL;
+    double *bias = NULL;
+    double *out = NULL;
+    int64_t dims[REF_RANK];
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &w));
+    KLN_RETURN_IF_ERROR(read_bias(call, ref_input(call, 2), w->rank > 0 ? w->dims[0] : 0, &bias));
+    KLN_RETURN_IF_ERROR(ref_doubles(call, x, &xs));
+    KLN_RETURN_IF_ERROR(ref_doubles(call, w, &ws));
+    KLN_RETURN_IF_ERROR(ref_convolve(call, x, xs, w, ws, bias, &out, dims));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
+    ref_store_float(y, 0, 1, y->count, out);
+    return KILN_OK;
+}
+
+/* Doubles less their zero points, of which there are one or one for each index of dimension 0. */
+static kiln_status centred(ref_call *call, const ref_tensor *x, const ref_tensor *zero,
+                           double **values)
+{
+    KLN_RETURN_IF_ERROR(ref_doubles(call, x, values));
+    if (zero == NULL || x->count == 0) {
+        return KILN_OK;
+    }
+    if (zero->count != 1 && zero->count != x->dims[0]) {
+        return kln_fail(KILN_ERROR_SHAPE, "%lld zero points are given for %lld rows",
+                        (long long)zero->count, (long long)x->dims[0]);
+    }
+    const int64_t row = x->count / x->dims[0];
+    for (int64_t i = 0; i < x->count; i++) {
+        (*values)[i] -= ref_get_float(zero, zero->count == 1 ? 0 : i / row);
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_conv_integer(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *w = NULL;
+    ref_tensor *y = NULL;
+    double *xs = NULL;
+    double *ws = NULL;
+    double *out = NULL;
+    int64_t dims[REF_RANK];
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &w));
+    KLN_RETURN_IF_ERROR(centred(call, x, ref_input(call, 2), &xs));
+    KLN_RETURN_IF_ERROR(centred(call, w, ref_input(call, 3), &ws));
+    KLN_RETURN_IF_ERROR(ref_convolve(call, x, xs, w, ws, NULL, &out, dims));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_INT32, x->rank, dims, &y));
+    ref_store_float(y, 0, 1, y->count, out);
+    return KILN_OK;
+}
+
+kiln_status ref_op_qlinear_conv(ref_call *call)
+{
+    const ref_tensor *t[8];
+    ref_tensor *y = NULL;
+    double *xs = NULL;
+    double *ws = NULL;
+    double *bias = NULL;
+    double *out = NULL;
+    int64_t dims[REF_RANK];
+    for (size_t i = 0; i < 8; i++) {
+        KLN_RETURN_IF_ERROR(ref_need_number(call, i, &t[i]));
+    }
+    const ref_tensor *x = t[0];
+    const ref_tensor *w = t[3];
+    KLN_RETURN_IF_ERROR(read_bias(call, ref_input(call, 8), w->rank > 0 ? w->dims[0] : 0, &bias));
+    KLN_RETURN_IF_ERROR(centred(call, x, t[2], &xs));
+    KLN_RETURN_IF_ERROR(centred(call, w, t[5], &ws));
+    KLN_RETURN_IF_ERROR(ref_convolve(call, x, xs, w, ws, bias, &out, dims));
+    if (t[1]->count != 1 || t[6]->count != 1 || t[7]->count != 1 ||
+        (t[4]->count != 1 && t[4]->count != w->dims[0])) {
+        return kln_fail(KILN_ERROR_SHAPE,
+                        "one scale is needed for input and output, and one or "
+                        "%lld for the weights",
+                        (long long)w->dims[0]);
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, t[7]->dtype, x->rank, dims, &y));
+    const double scale = ref_get_float(t[1], 0) / ref_get_float(t[6], 0);
+    const double zero = ref_get_float(t[7], 0);
+    const int64_t size = ref_product(dims, 2, x->rank);
+    for (int64_t i = 0; i < y->count; i++) {
+        const double weight = ref_get_float(t[4], t[4]->count == 1 ? 0 : i / size % dims[1]);
+        ref_put_float(y, i, ref_quantized(out[i] * scale * weight, zero, y->dtype));
+    }
+    return KILN_OK;
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_internal.h"
+
+ref_domain ref_domain_of(kiln_dtype dtype)
+{
+    switch (dtype) {
+        case KILN_DTYPE_FLOAT32:
+        case KILN_DTYPE_FLOAT16:
+        case KILN_DTYPE_BFLOAT16:
+        case KILN_DTYPE_FLOAT64:
+        case KILN_DTYPE_FLOAT8E4M3:
+        case KILN_DTYPE_FLOAT8E5M2:
+        case KILN_DTYPE_FLOAT4E2M1: return REF_DOMAIN_FLOAT;
+        case KILN_DTYPE_INT8:
+        case KILN_DTYPE_INT16:
+        case KILN_DTYPE_INT32:
+        case KILN_DTYPE_INT64:
+        case KILN_DTYPE_INT4:
+        case KILN_DTYPE_BOOL: return REF_DOMAIN_SIGNED;
+        case KILN_DTYPE_UINT8:
+        case KILN_DTYPE_UINT16:
+        case KILN_DTYPE_UINT32:
+        case KILN_DTYPE_UINT64:
+        case KILN_DTYPE_UINT4: return REF_DOMAIN_UNSIGNED;
+        case KILN_DTYPE_UNDEFINED:
+        case KILN_DTYPE_COMPLEX64:
+        case KILN_DTYPE_COMPLEX128:
+        case KILN_DTYPE_STRING: break;
+    }
+    return REF_DOMAIN_NONE;
+}
+
+bool ref_is_packed(kiln_dtype dtype)
+{
+    return kiln_dtype_bits(dtype) == 4;
+}
+
+bool ref_is_float8(kiln_dtype dtype)
+{
+    return dtype == KILN_DTYPE_FLOAT8E4M3 || dtype == KILN_DTYPE_FLOAT8E5M2;
+}
+
+size_t ref_element_size(kiln_dtype dtype)
+{
+    if (dtype == KILN_DTYPE_STRING) {
+        return sizeof(kiln_span);
+    }
+    return ref_is_packed(dtype) ? 1 : kiln_dtype_bits(dtype) / 8;
+}
+
+double ref_round_even(double value)
+{
+    const double down = floor(value);
+    const double rest = value - down;
+    if (rest > 0.5 || (rest == 0.5 && fmod(down, 2.0) != 0.0)) { /* NaN falls through */
+        return down + 1.0;
+    }
+    return rest == 0.0 ? value : copysign(down, value < 0.0 ? -1.0 : 1.0);
+}
+
+float ref_narrow(double value)
+{
+    float narrow = (float)value;
+    if (isfinite(value) && isfinite(narrow) && (double)narrow != value) {
+        uint32_t bits = 0;
+        memcpy(&bits, &narrow, sizeof bits);
+        if ((bits & 1U) == 0U) {
+            const double reach = fabs((double)narrow);
+            bits = reach < fabs(value) ? bits + 1 : bits - 1;
+            memcpy(&narrow, &bits, sizeof bits);
+        }
+    }
+    return narrow;
+}
+
+/* X(dtype, C type, read as, written from) with `v` for the stored and the computed element. */
+#define FLOAT_TYPES(X)                                                   \
+    X(KILN_DTYPE_FLOAT32, float, (double)v, (float)v)                    \
+    X(KILN_DTYPE_FLOAT64, double, v, v)                                  \
+    X(KILN_DTYPE_FLOAT16, uint16_t, (double)kln_float_from_half(v),      \
+      kln_half_from_float(ref_narrow(v)))                                \
+    X(KILN_DTYPE_BFLOAT16, uint16_t, (double)kln_float_from_bfloat16(v), \
+      kln_bfloat16_from_float(ref_narrow(v)))                            \
+    X(KILN_DTYPE_FLOAT8E4M3, uint8_t, (double)kln_float_from_e4m3(v),    \
+      kln_e4m3_from_float(ref_narrow(v), true))                          \
+    X(KILN_DTYPE_FLOAT8E5M2, uint8_t, (double)kln_float_from_e5m2(v),    \
+      kln_e5m2_from_float(ref_narrow(v), true))                          \
+    X(KILN_DTYPE_FLOAT4E2M1, uint8_t, (double)kln_float_from_e2m1(v),    \
+      kln_e2m1_from_float(ref_narrow(v)))
+
+#define INT_TYPES(X)               \
+    X(KILN_DTYPE_INT8, int8_t)     \
+    X(KILN_DTYPE_INT4, int8_t)     \
+    X(KILN_DTYPE_INT16, int16_t)   \
+    X(KILN_DTYPE_INT32, int32_t)   \
+    X(KILN_DTYPE_INT64, int64_t)   \
+    X(KILN_DTYPE_UINT8, uint8_t)   \
+    X(KILN_DTYPE_UINT4, uint8_t)   \
+    X(KILN_DTYPE_UINT16, uint16_t) \
+    X(KILN_DTYPE_UINT32, uint32_t) \
+    X(KILN_DTYPE_UINT64, uint64_t) \
+    X(KILN_DTYPE_BOOL, uint8_t)
+
+double ref_least(kiln_dtype dtype)
+{
+    const unsigned bits = kiln_dtype_bits(dtype);
+    const bool is_signed = ref_domain_of(dtype) == REF_DOMAIN_SIGNED && dtype != KILN_DTYPE_BOOL;
+    return is_signed ? -ldexp(1.0, (int)bits - 1) : 0.0;
+}
+
+double ref_greatest(kiln_dtype dtype)
+{
+    if (dtype == KILN_DTYPE_BOOL) {
+        return 1.0;
+    }
+    const int bits = (int)kiln_dtype_bits(dtype);
+    return ldexp(1.0, ref_domain_of(dtype) == REF_DOMAIN_SIGNED ? bits - 1 : bits) - 1.0;
+}
+
+/* A float that is out of range becomes the nearest end, NaN becomes 0: C leaves both undefined. */
+static int64_t int_from_float(kiln_dtype dtype, double value)
+{
+    if (dtype == KILN_DTYPE_BOOL) {
+        return value != 0.0;
+    }
+    if (isnan(value)) {
+        return 0;
+    }
+    if (ref_domain_of(dtype) == REF_DOMAIN_UNSIGNED) {
+        if (value <= -1.0) {
+            /* As a narrowing of a signed integer would, where that one can hold it. */
+            return value > -9223372036854775808.0 ? (int64_t)value : 0;
+        }
+        return value >= 18446744073709551616.0 ? -1 : (int64_t)(uint64_t)fmax(value, 0.0);
+    }
+    if (value >= 9223372036854775808.0) {
+        return INT64_MAX;
+    }
+    return value <= -9223372036854775808.0 ? INT64_MIN : (int64_t)value;
+}
+
+void ref_load_float(const ref_tensor *tensor, int64_t start, int64_t step, int64_t n, double *out)
+{
+    switch (tensor->dtype) {
+#define LOAD_FLOAT(dtype, type, read, written)                 \
+    case dtype: {                                              \
+        const type *from = (const type *)tensor->data + start; \
+        for (int64_t i = 0; i < n; i++) {                      \
+            const type v = from[i * step];                     \
+            out[i] = read;                                     \
+        }                                                      \
+        return;                                                \
+    }
+        FLOAT_TYPES(LOAD_FLOAT)
+#define LOAD_AS_FLOAT(dtype, type)                             \
+    case dtype: {                                              \
+        const type *from = (const type *)tensor->data + start; \
+        for (int64_t i = 0; i < n; i++) {                      \
+            out[i] = (double)from[i * step];                   \
+        }                                                      \
+        return;                                                \
+    }
+        INT_TYPES(LOAD_AS_FLOAT)
+        default: break;
+    }
+    memset(out, 0, (size_t)n * sizeof *out);
+}
+
+void ref_load_int(const ref_tensor *tensor, int64_t start, int64_t step, int64_t n, int64_t *out)
+{
+    switch (tensor->dtype) {
+#define LOAD_INT(dtype, type)                                  \
+    case dtype: {                                              \
+        const type *from = (const type *)tensor->data + start; \
+        for (int64_t i = 0; i < n; i++) {                      \
+            out[i] = (int64_t)from[i * step];                  \
+        }                                                      \
+        return;                                                \
+    }
+        INT_TYPES(LOAD_INT)
+        default: break;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double value = 0.0;
+        ref_load_float(tensor, start + i * step, 1, 1, &value);
+        out[i] = int_from_float(KILN_DTYPE_INT64, value);
+    }
+}
+
+/* 4 bits keep their place in a byte with the sign extended, so that wrapping is wrapping. */
+static int64_t wrap(kiln_dtype dtype, int64_t value)
+{
+    switch (dtype) {
+        case KILN_DTYPE_BOOL: return value != 0;
+        case KILN_DTYPE_UINT4: return value & 15;
+        case KILN_DTYPE_INT4: return ((value & 15) ^ 8) - 8;
+        default: return value;
+    }
+}
+
+void ref_store_int(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, const int64_t *in)
+{
+    switch (tensor->dtype) {
+#define STORE_INT(dtype, type)                       \
+    case dtype: {                                    \
+        type *to = (type *)tensor->data + start;     \
+        for (int64_t i = 0; i < n; i++) {            \
+            to[i * step] = (type)wrap(dtype, in[i]); \
+        }                                            \
+        return;                                      \
+    }
+        INT_TYPES(STORE_INT)
+        default: break;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const double value = (double)in[i];
+        ref_store_float(tensor, start + i * step, 1, 1, &value);
+    }
+}
+
+void ref_store_float(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, const double *in)
+{
+    switch (tensor->dtype) {
+#define STORE_FLOAT(dtype, type, read, written)  \
+    case dtype: {                                \
+        type *to = (type *)tensor->data + start; \
+        for (int64_t i = 0; i < n; i++) {        \
+            const double v = in[i];              \
+            to[i * step] = written;              \
+        }                                        \
+        return;                                  \
+    }
+        FLOAT_TYPES(STORE_FLOAT)
+        default: break;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t value = int_from_float(tensor->dtype, in[i]);
+        ref_store_int(tensor, start + i * step, 1, 1, &value);
+    }
+}
+
+double ref_get_float(const ref_tensor *tensor, int64_t index)
+{
+    double value = 0.0;
+    ref_load_float(tensor, index, 1, 1, &value);
+    return value;
+}
+
+int64_t ref_get_int(const ref_tensor *tensor, int64_t index)
+{
+    int64_t value = 0;
+    ref_load_int(tensor, index, 1, 1, &value);
+    return value;
+}
+
+void ref_put_float(ref_tensor *tensor, int64_t index, double value)
+{
+    ref_store_float(tensor, index, 1, 1, &value);
+}
+
+void ref_put_int(ref_tensor *tensor, int64_t index, int64_t value)
+{
+    ref_store_int(tensor, index, 1, 1, &value);
+}
+
+void ref_unpack(kiln_dtype dtype, const void *packed, int64_t count, void *bytes)
+{
+    const uint8_t *from = packed;
+    uint8_t *to = bytes;
+    for (int64_t i = 0; i < count; i++) {
+        const unsigned nibble = (unsigned)(from[i / 2] >> (i % 2 * 4)) & 15U;
+        to[i] = (uint8_t)(dtype == KILN_DTYPE_INT4 && nibble >= 8U ? nibble | 0xF0U : nibble);
+    }
+}
+
+void ref_pack(const void *bytes, int64_t count, void *packed)
+{
+    const uint8_t *from = bytes;
+    uint8_t *to = packed;
+    for (int64_t i = 0; i < count; i += 2) {
+        const unsigned high = i + 1 < count ? from[i + 1] & 15U : 0U;
+        to[i / 2] = (uint8_t)((from[i] & 15U) | high << 4);
+    }
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_internal.h"
+
+/* Bodies inside bodies, counted with functions. */
+#define DEEPEST 128
+
+static const ref_value *find_source(ref_frame *frame, const ref_source *source)
+{
+    if (source->constant != NULL) {
+        return source->constant;
+    }
+    if (source->slot == REF_SLOT_NONE) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < source->level; i++) {
+        frame = frame->outer;
+    }
+    return &frame->values[source->slot];
+}
+
+/* A function's body runs as a plan of its own; what its caller leaves out is NONE inside. */
+static kiln_status run_function(ref_call *call)
+{
+    const ref_plan *plan = call->node->bodies[0];
+    ref_value *arguments = NULL;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, plan->input_count + 1, sizeof *arguments, &arguments));
+    for (size_t i = 0; i < plan->input_count; i++) {
+        const bool given = i < call->node->input_count && call->inputs[i] != NULL;
+        arguments[i] = given ? *call->inputs[i] : (ref_value){.kind = REF_NONE, .buffer = NULL};
+    }
+    ref_value *results = NULL;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, plan->output_count + 1, sizeof *results, &results));
+    KLN_RETURN_IF_ERROR(
+        ref_execute(call->context, plan, NULL, arguments, plan->input_count, results));
+    for (size_t i = 0; i < plan->output_count; i++) {
+        if (i < call->node->output_count) {
+            call->outputs[i] = results[i];
+        } else {
+            ref_value_release(&call->context->memory, &results[i]);
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status call_kernel(ref_call *call)
+{
+    const ref_node *node = call->node;
+    const kiln_status status =
+        node->kernel != NULL ? node->kernel->function(call) : run_function(call);
+    if (status == KILN_OK) {
+        return status;
+    }
+    return kln_fail_within(status, "node \"%s\" (%s)", node->node->name, node->node->op_type);
+}
+
+static void finish_call(ref_call *call, bool keep)
+{
+    ref_memory *memory = &call->context->memory;
+    for (size_t i = 0; i < call->node->output_count; i++) {
+        const uint32_t slot = call->node->outputs[i];
+        if (keep && slot != REF_SLOT_NONE) {
+            ref_value_release(memory, &call->frame->values[slot]);
+            call->frame->values[slot] = call->outputs[i];
+        } else {
+            ref_value_release(memory, &call->outputs[i]);
+        }
+    }
+    for (size_t i = 0; i < call->scratch_count; i++) {
+        ref_buffer_release(memory, call->scratch[i]);
+    }
+}
+
+static kiln_status run_node(ref_context *context, ref_frame *frame, const ref_node *node)
+{
+    ref_call call = {.context = context, .frame = frame, .node = node};
+    call.variant = node->kernel != NULL ? node->kernel->variant : 0;
+    ref_buffer *room = NULL;
+    const size_t inputs = node->input_count * sizeof *call.inputs;
+    KLN_RETURN_IF_ERROR(
+        ref_memory_take(&context->memory, node->output_count * sizeof(ref_value) + inputs, &room));
+    call.outputs = ref_buffer_data(room);
+    memset(call.outputs, 0, node->output_count * sizeof(ref_value));
+    call.inputs = (const ref_value **)(void *)(call.outputs + node->output_count);
+    for (size_t i = 0; i < node->input_count; i++) {
+        call.inputs[i] = find_source(frame, &node->inputs[i]);
+    }
+    const kiln_status status = call_kernel(&call);
+    finish_call(&call, status == KILN_OK);
+    ref_buffer_release(&context->memory, room);
+    if (status == KILN_OK) {
+        for (size_t i = 0; i < node->dead_count; i++) {
+            ref_value_release(&context->memory, &frame->values[node->dead[i]]);
+        }
+    }
+    return status;
+}
+
+static kiln_status run_frame(ref_context *context, ref_frame *frame, const ref_value *inputs,
+                             size_t input_count, ref_value *outputs)
+{
+    const ref_plan *plan = frame->plan;
+    for (size_t i = 0; i < plan->input_count && i < input_count; i++) {
+        ref_value_copy(&frame->values[plan->inputs[i]], &inputs[i]);
+    }
+    for (size_t i = 0; i < plan->node_count; i++) {
+        KLN_RETURN_IF_ERROR(run_node(context, frame, &plan->nodes[i]));
+    }
+    for (size_t i = 0; i < plan->output_count; i++) {
+        const ref_value *value = find_source(frame, &plan->outputs[i]);
+        if (value != NULL) {
+            ref_value_copy(&outputs[i], value);
+        } else {
+            outputs[i] = (ref_value){.kind = REF_NONE, .buffer = NULL};
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_execute(ref_context *context, const ref_plan *plan, ref_frame *outer,
+                        const ref_value *inputs, size_t input_count, ref_value *outputs)
+{
+    if (context->depth >= DEEPEST) {
+        return kln_fail(KILN_ERROR_LIMIT, "graphs are nested deeper than %d", DEEPEST);
+    }
+    ref_buffer *room = NULL;
+    KLN_RETURN_IF_ERROR(
+        ref_memory_take(&context->memory, plan->slot_count * sizeof(ref_value), &room));
+    ref_frame frame = {.outer = outer, .plan = plan, .values = ref_buffer_data(room)};
+    memset(frame.values, 0, plan->slot_count * sizeof(ref_value));
+    context->depth++;
+    const kiln_status status = run_frame(context, &frame, inputs, input_count, outputs);
+    context->depth--;
+    for (size_t i = 0; i < plan->slot_count; i++) {
+        ref_value_release(&context->memory, &frame.values[i]);
+    }
+    ref_buffer_release(&context->memory, room);
+    return status;
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+/* An index that may count from the end. */
+static kiln_status in_range(int64_t index, int64_t limit, int64_t *result)
+{
+    *result = index < 0 ? index + limit : index;
+    if (*result < 0 || *result >= limit) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "index %lld is outside a dimension of %lld",
+                        (long long)index, (long long)limit);
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_gather(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *indices = NULL;
+    ref_tensor *y = NULL;
+    int axis = 0;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &indices));
+    KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", 0), x->rank, &axis));
+    const int rank = x->rank - 1 + indices->rank;
+    int64_t dims[2 * REF_RANK];
+    memcpy(dims, x->dims, (size_t)axis * sizeof *dims);
+    memcpy(dims + axis, indices->dims, (size_t)indices->rank * sizeof *dims);
+    memcpy(dims + axis + indices->rank, x->dims + axis + 1,
+           (size_t)(x->rank - axis - 1) * sizeof *dims);
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, rank, dims, &y));
+    const int64_t size = (int64_t)ref_element_size(x->dtype);
+    const int64_t inner = ref_product(x->dims, axis + 1, x->rank) * size;
+    const int64_t outer = ref_product(x->dims, 0, axis);
+    char *to = y->data;
+    for (int64_t i = 0; y->count > 0 && i < outer; i++) {
+        for (int64_t j = 0; j < indices->count; j++) {
+            int64_t at = 0;
+            KLN_RETURN_IF_ERROR(in_range(ref_get_int(indices, j), x->dims[axis], &at));
+            memcpy(to, (const char *)x->data + (i * x->dims[axis] + at) * inner, (size_t)inner);
+            to += inner;
+        }
+    }
+    return KILN_OK;
+}
+
+/* The offset in `x` of the element that indices[i] names: its own place, but for `axis`. */
+static kiln_status element_at(const ref_tensor *x, const ref_tensor *indices, int axis,
+                              const int64_t *strides, int64_t i, int64_t *offset)
+{
+    int64_t rest = i;
+    *offset = 0;
+    for (int j = x->rank - 1; j >= 0; j--) {
+        int64_t place = rest % indices->dims[j];
+        rest /= indices->dims[j];
+        if (j == axis) {
+            KLN_RETURN_IF_ERROR(in_range(ref_get_int(indices, i), x->dims[j], &place));
+        }
+        *offset += place * strides[j];
+    }
+    return KILN_OK;
+}
+
+static kiln_status need_elements(const ref_call *call, const ref_tensor **x,
+                                 const ref_tensor **indices, int *axis)
+{
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, x));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, indices));
+    KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", 0), (*x)->rank, axis));
+    bool fits = (*x)->rank == (*indices)->rank;
+    for (int i = 0; fits && i < (*x)->rank; i++) {
+        fits = i == *axis || (*indices)->dims[i] <= (*x)->dims[i];
+    }
+    return fits ? KILN_OK : kln_fail(KILN_ERROR_SHAPE, "the indices do not fit the data");
+}
+
+kiln_status ref_op_gather_elements(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *indices = NULL;
+    ref_tensor *y = NULL;
+    int axis = 0;
+    int64_t strides[REF_RANK];
+    KLN_RETURN_IF_ERROR(need_elements(call, &x, &indices, &axis));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, indices->dims, &y));
+    ref_dense_strides(x->rank, x->dims, strides);
+    const size_t size = ref_element_size(x->dtype);
+    for (int64_t i = 0; i < y->count; i++) {
+        int64_t from = 0;
+        KLN_RETURN_IF_ERROR(element_at(x, indices, axis, strides, i, &from));
+        memcpy((char *)y->data + (size_t)i * size, (const char *)x->data + (size_t)from * size,
+               size);
+    }
+    return KILN_OK;
+}
+
+/* --- scattering --- */
+
+/* The new value of an element under `reduction`: none, add, mul, max or min. */
+static void put(ref_tensor *y, int64_t to, const ref_tensor *updates, int64_t from, char how)
+{
+    const size_t size = ref_element_size(y->dtype);
+    if (how == 'n') {
+        memcpy((char *)y->data + (size_t)to * size,
+               (const char *)updates->data + (size_t)from * size, size);
+    } else if (ref_domain_of(y->dtype) == REF_DOMAIN_FLOAT) {
+        const double a = ref_get_float(y, to);
+        const double b = ref_get_float(updates, from);
+        ref_put_float(y, to,
+                      how == 'a'   ? a + b
+                      : how == '*' ? a * b
+                      : how == '>' ? (b > a ? b : a)
+                                   : (b < a ? b : a));
+    } else {
+        const int64_t a = ref_get_int(y, to);
+        const int64_t b = ref_get_int(updates, from);
+        const bool greater =
+            ref_domain_of(y->dtype) == REF_DOMAIN_UNSIGNED ? (uint64_t)b > (uint64_t)a : b > a;
+        ref_put_int(y, to,
+                    how == 'a'   ? (int64_t)((uint64_t)a + (uint64_t)b)
+                    : how == '*' ? (int64_t)((uint64_t)a * (uint64_t)b)
+                                 : (greater == (how == '>') ? b : a));
+    }
+}
+
+static kiln_status read_reduction(const ref_call *call, kiln_dtype dtype, char *how)
+{
+    static const char *const names[5] = {"none", "add", "mul", "max", "min"};
+    const char *name = ref_attribute_string(call, "reduction", "none");
+    for (int i = 0; i < 5; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *how = "na*><"[i];
+            return i > 0 && ref_domain_of(dtype) == REF_DOMAIN_NONE ? ref_fail_dtype(call, dtype)
+                                                                    : KILN_OK;
+        }
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED, "the reduction \"%s\" is not known", name);
+}
+
+/* Output 0 is a copy of input 0, to be changed; input 2 holds the updates. */
+static kiln_status begin_scatter(ref_call *call, const ref_tensor **updates, char *how,
+                                 ref_tensor **y)
+{
+    const ref_tensor *x = NULL;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_need(call, 2, updates));
+    KLN_RETURN_IF_ERROR(read_reduction(call, x->dtype, how));
+    if ((*updates)->dtype != x->dtype) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "updates are %s, the data is %s",
+                        kiln_dtype_name((*updates)->dtype), kiln_dtype_name(x->dtype));
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, y));
+    ref_copy_elements(ref_element_size(x->dtype), x->count, (*y)->data, 1, x->data, 1);
+    return KILN_OK;
+}
+
+kiln_status ref_op_scatter_elements(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *indices = NULL;
+    const ref_tensor *updates = NULL;
+    ref_tensor *y = NULL;
+    int axis = 0;
+    char how = 'n';
+    int64_t strides[REF_RANK];
+    KLN_RETURN_IF_ERROR(need_elements(call, &x, &indices, &axis));
+    KLN_RETURN_IF_ERROR(begin_scatter(call, &updates, &how, &y));
+    if (!ref_same_shape(updates, indices)) {
+        return kln_fail(KILN_ERROR_SHAPE, "each index needs an update");
+    }
+    ref_dense_strides(x->rank, x->dims, strides);
+    for (int64_t i = 0; i < indices->count; i++) {
+        int64_t to = 0;
+        KLN_RETURN_IF_ERROR(element_at(x, indices, axis, strides, i, &to));
+        put(y, to, updates, i, how);
+    }
+    return KILN_OK;
+}
+
+/* --- GatherND and ScatterND: rows of indices name slices --- */
+
+typedef struct slices {
+    int batch;     /* leading dimensions that data and indices share */
+    int depth;     /* numbers in a row */
+    int64_t rows;  /* of indices */
+    int64_t inner; /* elements of a slice */
+    int64_t batches;
+} slices;
+
+static kiln_status read_slices(const ref_tensor *x, const ref_tensor *indices, int64_t batch,
+                               slices *s)
+{
+    const int64_t depth = indices->rank > 0 ? indices->dims[indices->rank - 1] : 0;
+    if (indices->rank < 1 || batch < 0 || batch >= indices->rank || batch + depth > x->rank ||
+        depth < 1 || memcmp(x->dims, indices->dims, (size_t)batch * sizeof(int64_t)) != 0) {
+        return kln_fail(KILN_ERROR_SHAPE,
+                        "rows of %lld indices behind %lld batch dimensions do not fit data of %d "
+                        "dimensions",
+                        (long long)depth, (long long)batch, x->rank);
+    }
+    s->batch = (int)batch;
+    s->depth = (int)depth;
+    s->rows = indices->count / depth;
+    s->inner = ref_product(x->dims, s->batch + s->depth, x->rank);
+    s->batches = ref_product(x->dims, 0, s->batch);
+    return KILN_OK;
+}
+
+static kiln_status slice_at(const ref_tensor *x, const ref_tensor *indices, const slices *s,
+                            int64_t row, int64_t *offset)
+{
+    *offset = s->batches > 0 ? row / (s->rows / s->batches) : 0;
+    for (int i = 0; i < s->depth; i++) {
+        int64_t at = 0;
+        const int64_t dim = x->dims[s->batch + i];
+        KLN_RETURN_IF_ERROR(in_range(ref_get_int(indices, row * s->depth + i), dim, &at));
+        *offset = *offset * dim + at;
+    }
+    *offset *= s->inner;
+    return KILN_OK;
+}
+
+kiln_status ref_op_gather_nd(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *indices = NULL;
+    ref_tensor *y = NULL;
+    slices s = {0};
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &indices));
+    KLN_RETURN_IF_ERROR(read_slices(x, indices, ref_attribute_int(call, "batch_dims", 0), &s));
+    int64_t dims[2 * REF_RANK];
+    const int lead = indices->rank - 1;
+    const int tail = x->rank - s.batch - s.depth;
+    memcpy(dims, indices->dims, (size_t)lead * sizeof *dims);
+    memcpy(dims + lead, x->dims + s.batch + s.depth, (size_t)tail * sizeof *dims);
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, lead + tail, dims, &y));
+    const size_t size = (size_t)s.inner * ref_element_size(x->dtype);
+    for (int64_t i = 0; y->count > 0 && i < s.rows; i++) {
+        int64_t from = 0;
+        KLN_RETURN_IF_ERROR(slice_at(x, indices, &s, i, &from));
+        memcpy((char *)y->data + (size_t)i * size,
+               (const char *)x->data + (size_t)from * ref_element_size(x->dtype), size);
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_scatter_nd(ref_call *call)
+{
+    const ref_tensor *indices = NULL;
+    const ref_tensor *updates = NULL;
+    ref_tensor *y = NULL;
+    slices s = {0};
+    char how = 'n';
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &indices));
+    KLN_RETURN_IF_ERROR(begin_scatter(call, &updates, &how, &y));
+    KLN_RETURN_IF_ERROR(read_slices(y, indices, 0, &s));
+    if (updates->count != s.rows * s.inner) {
+        return kln_fail(KILN_ERROR_SHAPE, "%lld updates are given for %lld slices of %lld",
+                        (long long)updates->count, (long long)s.rows, (long long)s.inner);
+    }
+    for (int64_t i = 0; i < s.rows; i++) {
+        int64_t to = 0;
+        KLN_RETURN_IF_ERROR(slice_at(y, indices, &s, i, &to));
+        for (int64_t j = 0; j < s.inner; j++) {
+            put(y, to + j, updates, i * s.inner + j, how);
+        }
+    }
+    return KILN_OK;
+}
+
+/* Writes rows of updates into a cache, at places given for each batch, along `axis`. */
+kiln_status ref_op_tensor_scatter(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *update = NULL;
+    const ref_tensor *places = ref_input(call, 2);
+    ref_tensor *y = NULL;
+    int axis = 0;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_need(call, 1, &update));
+    KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", -2), x->rank, &axis));
+    const bool circular = strcmp(ref_attribute_string(call, "mode", "linear"), "circular") == 0;
+    bool fits = axis > 0 && update->rank == x->rank && update->dtype == x->dtype &&
+                (places == NULL || places->count == x->dims[0]);
+    for (int i = 0; fits && i < x->rank; i++) {
+        fits = i == axis || x->dims[i] == update->dims[i];
+    }
+    if (!fits) {
+        return kln_fail(KILN_ERROR_SHAPE, "the update does not fit the cache");
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    const size_t size = ref_element_size(x->dtype);
+    ref_copy_elements(size, x->count, y->data, 1, x->data, 1);
+    const int64_t inner = ref_product(x->dims, axis + 1, x->rank);
+    const int64_t middle = ref_product(x->dims, 1, axis);
+    const int64_t length = update->dims[axis];
+    for (int64_t i = 0; inner > 0 && i < update->count / inner; i++) {
+        const int64_t batch = i / (length * middle);
+        int64_t at = i % length + (places != NULL ? ref_get_int(places, batch) : 0);
+        at = circular && x->dims[axis] > 0 ? at % x->dims[axis] : at;
+        KLN_RETURN_IF_ERROR(in_range(at, x->dims[axis], &at));
+        memcpy((char *)y->data + (size_t)((i / length * x->dims[axis] + at) * inner) * size,
+               (const char *)update->data + (size_t)(i * inner) * size, (size_t)inner * size);
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_one_hot(ref_call *call)
+{
+    const ref_tensor *indices = NULL;
+    const ref_tensor *depth = NULL;
+    const ref_tensor *values = NULL;
+    ref_tensor *y = NULL;
+    int axis = 0;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &indices));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &depth));
+    KLN_RETURN_IF_ERROR(ref_need(call, 2, &values));
+    KLN_RETURN_IF_ERROR(
+        ref_axis(call, ref_attribute_int(call, "axis", -1), indices->rank + 1, &axis));
+    if (depth->count != 1 || values->count != 2) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "one depth and two values are needed");
+    }
+    const int64_t n = ref_get_int(depth, 0);
+    int64_t dims[REF_RANK + 1];
+    memcpy(dims, indices->dims, (size_t)axis * sizeof *dims);
+    dims[axis] = n;
+    memcpy(dims + axis + 1, indices->dims + axis, (size_t)(indices->rank - axis) * sizeof *dims);
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, values->dtype, indices->rank + 1, dims, &y));
+    const size_t size = ref_element_size(values->dtype);
+    const int64_t inner = ref_product(indices->dims, axis, indices->rank);
+    for (int64_t i = 0; i < y->count; i++) {
+        int64_t hot = ref_get_int(indices, i / inner / n * inner + i % inner);
+        hot = hot < 0 ? hot + n : hot;
+        memcpy((char *)y->data + (size_t)i * size,
+               (const char *)values->data + (hot == i / inner % n ? size : 0), size);
+    }
+    return KILN_OK;
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+#define TILE 256
+
+/* A row of b is read once for four rows of a, and a tile of out stays in the cache. */
+#define DEFINE_MULTIPLY(name, type, add)                                                     \
+    void name(int64_t rows, int64_t inner, int64_t columns, const type *a, int64_t a_stride, \
+              const type *b, int64_t b_stride, type *out, int64_t out_stride)                \
+    {                                                                                        \
+        for (int64_t j = 0; j < columns; j += TILE) {                                        \
+            const int64_t width = columns - j < TILE ? columns - j : TILE;                   \
+            for (int64_t i = 0; i < rows; i += 4) {                                          \
+                const int64_t height = rows - i < 4 ? rows - i : 4;                          \
+                for (int64_t k = 0; k < inner; k++) {                                        \
+                    const type *from = b + k * b_stride + j;                                 \
+                    for (int64_t r = 0; r < height; r++) {                                   \
+                        const type factor = a[(i + r) * a_stride + k];                       \
+                        type *to = out + (i + r) * out_stride + j;                           \
+                        for (int64_t c = 0; c < width; c++) {                                \
+                            to[c] = add(to[c], factor, from[c]);                             \
+                        }                                                                    \
+                    }                                                                        \
+                }                                                                            \
+            }                                                                                \
+        }                                                                                    \
+    }
+#define ADD_FLOAT(sum, x, y) ((sum) + (x) * (y))
+#define ADD_INT(sum, x, y) ((int64_t)((uint64_t)(sum) + (uint64_t)(x) * (uint64_t)(y)))
+
+DEFINE_MULTIPLY(ref_multiply, double, ADD_FLOAT)
+DEFINE_MULTIPLY(ref_multiply_int, int64_t, ADD_INT)
+
+/* Shapes of a product after NumPy's rules: a vector is a row on the left, a column on the right. */
+typedef struct product {
+    int64_t rows, inner, columns;
+    int rank; /* of the result */
+    int64_t dims[REF_RANK];
+    ref_walk batches; /* operands: result, a, b; in matrices */
+} product;
+
+static kiln_status plan_product(ref_call *call, const ref_tensor *a, const ref_tensor *b,
+                                product *p)
+{
+    if (a->rank == 0 || b->rank == 0) {
+        return kln_fail(KILN_ERROR_RANK, "a scalar cannot be multiplied as a matrix");
+    }
+    p->rows = a->rank > 1 ? a->dims[a->rank - 2] : 1;
+    p->inner = a->dims[a->rank - 1];
+    p->columns = b->rank > 1 ? b->dims[b->rank - 1] : 1;
+    const int64_t b_rows = b->rank > 1 ? b->dims[b->rank - 2] : b->dims[0];
+    if (b_rows != p->inner) {
+        return kln_fail(KILN_ERROR_SHAPE, "%lld columns cannot be multiplied with %lld rows",
+                        (long long)p->inner, (long long)b_rows);
+    }
+    ref_tensor a_batch = {.rank = a->rank > 2 ? a->rank - 2 : 0};
+    ref_tensor b_batch = {.rank = b->rank > 2 ? b->rank - 2 : 0};
+    memcpy(a_batch.dims, a->dims, sizeof a_batch.dims);
+    memcpy(b_batch.dims, b->dims, sizeof b_batch.dims);
+    ref_tensor batch = {.rank = 0};
+    KLN_RETURN_IF_ERROR(ref_broadcast(call, a_batch.rank, a_batch.dims, b_batch.rank, b_batch.dims,
+                                      &batch.rank, batch.dims));
+    ref_walk_init(&p->batches, batch.rank, batch.dims);
+    ref_walk_add_broadcast(&p->batches, &batch);
+    ref_walk_add_broadcast(&p->batches, &a_batch);
+    ref_walk_add_broadcast(&p->batches, &b_batch);
+    ref_walk_begin(&p->batches);
+    memcpy(p->dims, batch.dims, sizeof p->dims);
+    p->rank = batch.rank;
+    if (a->rank > 1) {
+        p->dims[p->rank++] = p->rows;
+    }
+    if (b->rank > 1) {
+        p->dims[p->rank++] = p->columns;
+    }
+    return KILN_OK;
+}
+
+static void multiply_floats(product *p, const double *a, const double *b, double *out)
+{
+    while (ref_walk_next(&p->batches)) {
+        for (int64_t i = 0; i < p->batches.length; i++) {
+            const int64_t *o = p->batches.offset;
+            const int64_t *s = p->batches.step;
+            ref_multiply(p->rows, p->inner, p->columns, a + (o[1] + i * s[1]) * p->rows * p->inner,
+                         p->inner, b + (o[2] + i * s[2]) * p->inner * p->columns, p->columns,
+                         out + (o[0] + i * s[0]) * p->rows * p->columns, p->columns);
+        }
+    }
+}
+
+static void multiply_ints(product *p, const int64_t *a, const int64_t *b, int64_t *out)
+{
+    while (ref_walk_next(&p->batches)) {
+        for (int64_t i = 0; i < p->batches.length; i++) {
+            const int64_t *o = p->batches.offset;
+            const int64_t *s = p->batches.step;
+            ref_multiply_int(p->rows, p->inner, p->columns,
+                             a + (o[1] + i * s[1]) * p->rows * p->inner, p->inner,
+                             b + (o[2] + i * s[2]) * p->inner * p->columns, p->columns,
+                             out + (o[0] + i * s[0]) * p->rows * p->columns, p->columns);
+        }
+    }
+}
+
+static kiln_status product_of_ints(ref_call *call, const ref_tensor *a, const ref_tensor *b,
+                                   product *p, ref_tensor *y)
+{
+    int64_t *left = NULL;
+    int64_t *right = NULL;
+    int64_t *out = NULL;
+    KLN_RETURN_IF_ERROR(ref_ints(call, a, &left));
+    KLN_RETURN_IF_ERROR(ref_ints(call, b, &right));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
+    memset(out, 0, (size_t)y->count * sizeof *out);
+    multiply_ints(p, left, right, out);
+    ref_store_int(y, 0, 1, y->count, out);
+    return KILN_OK;
+}
+
+kiln_status ref_op_matmul(ref_call *call)
+{
+    const ref_tensor *a = NULL;
+    const ref_tensor *b = NULL;
+    ref_tensor *y = NULL;
+    product p = {0};
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &a));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &b));
+    KLN_RETURN_IF_ERROR(plan_product(call, a, b, &p));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, a->dtype, p.rank, p.dims, &y));
+    if (ref_domain_of(a->dtype) != REF_DOMAIN_FLOAT) {
+        return product_of_ints(call, a, b, &p, y);
+    }
+    double *left = NULL;
+    double *right = NULL;
+    double *out = NULL;
+    KLN_RETURN_IF_ERROR(ref_doubles(call, a, &left));
+    KLN_RETURN_IF_ERROR(ref_doubles(call, b, &right));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
+    memset(out, 0, (size_t)y->count * sizeof *out);
+    multiply_floats(&p, left, right, out);
+    ref_store_float(y, 0, 1, y->count, out);
+    return KILN_OK;
+}
+
+/* Zero points and scales of a matrix: one for all, one for each row of the left operand, one for
+ * each column of the right one, or of the operand's own rank with a 1 where it is shared. */
+static double at_row(const ref_tensor *values, double otherwise, int64_t row, int64_t index,
+                     int64_t matrix)
+{
+    if (values == NULL || values->count == 0) {
+        return otherwise;
+    }
+    if (values->count == 1) {
+        return ref_get_float(values, 0);
+    }
+    const int64_t each = values->rank > 2
+                             ? values->dims[values->rank - 1] * values->dims[values->rank - 2]
+                             : values->count;
+    return ref_get_float(values, (index / matrix * each + row % each) % values->count);
+}
+
+static kiln_status centred(ref_call *call, const ref_tensor *x, const ref_tensor *zero, bool left,
+                           double **values)
+{
+    KLN_RETURN_IF_ERROR(ref_doubles(call, x, values));
+    const int64_t columns = x->rank > 0 ? x->dims[x->rank - 1] : 1;
+    const int64_t rows = x->rank > 1 ? x->dims[x->rank - 2] : 1;
+    for (int64_t i = 0; i < x->count; i++) {
+        const int64_t place = left ? i / columns % rows : i % columns;
+        (*values)[i] -= at_row(zero, 0.0, place, i, rows * columns);
+    }
+    return KILN_OK;
+}
+
+static kiln_status quantized_product(ref_call *call, const ref_tensor *a, const ref_tensor *a_zero,
+                                     const ref_tensor *b, const ref_tensor *b_zero, product *p,
+                                     double **out)
+{
+    double *left = NULL;
+    double *right = NULL;
+    KLN_RETURN_IF_ERROR(plan_product(call, a, b, p));
+    KLN_RETURN_IF_ERROR(centred(call, a, a_zero, true, &left));
+    KLN_RETURN_IF_ERROR(centred(call, b, b_zero, false, &right));
+    int64_t count = 0;
+    KLN_RETURN_IF_ERROR(ref_count(p->rank, p->dims, &count));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)count, sizeof **out, out));
+    memset(*out, 0, (size_t)count * sizeof **out);
+    multiply_floats(p, left, right, *out);
+    return KILN_OK;
+}
+
+kiln_status ref_op_matmul_integer(ref_call *call)
+{
+    const ref_tensor *a = NULL;
+    const ref_tensor *b = NULL;
+    ref_tensor *y = NULL;
+    product p = {0};
+    double *out = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &a));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &b));
+    KLN_RETURN_IF_ERROR(
+        quantized_product(call, a, ref_input(call, 2), b, ref_input(call, 3), &p, &out));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_INT32, p.rank, p.dims, &y));
+    ref_store_float(y, 0, 1, y->count, out);
+    return KILN_OK;
+}
+
+kiln_status ref_op_qlinear_matmul(ref_call *call)
+{
+    const ref_tensor *t[8];
+    for (size_t i = 0; i < 8; i++) {
+        KLN_RETURN_IF_ERROR(ref_need_number(call, i, &t[i]));
+    }
+    ref_tensor *y = NULL;
+    product p = {0};
+    double *out = NULL;
+    KLN_RETURN_IF_ERROR(quantized_product(call, t[0], t[2], t[3], t[5], &p, &out));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, t[7]->dtype, p.rank, p.dims, &y));
+    const int64_t matrix = p.rows * p.columns;
+    for (int64_t i = 0; i < y->count; i++) {
+        const int64_t row = i / p.columns % p.rows;
+        const int64_t column = i % p.columns;
+        const double scale = at_row(t[1], 1.0, row, i, matrix) *
+                             at_row(t[4], 1.0, column, i, matrix) /
+                             at_row(t[6], 1.0, row, i, matrix);
+        ref_put_float(y, i,
+                      ref_quantized(out[i] * scale, at_row(t[7], 0.0, row, i, matrix), y->dtype));
+    }
+    return KILN_OK;
+}
+
+static kiln_status transposed(ref_call *call, const ref_tensor *x, bool flip, double **values)
+{
+    KLN_RETURN_IF_ERROR(ref_doubles(call, x, values));
+    if (!flip) {
+        return KILN_OK;
+    }
+    double *turned = NULL;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)x->count, sizeof *turned, &turned));
+    for (int64_t i = 0; i < x->count; i++) {
+        turned[i % x->dims[1] * x->dims[0] + i / x->dims[1]] = (*values)[i];
+    }
+    *values = turned;
+    return KILN_OK;
+}
+
+kiln_status ref_spread(ref_call *call, const ref_tensor *tensor, int rank, const int64_t *dims,
+                       double **values)
+{
+    int result = 0;
+    int64_t both[REF_RANK];
+    int64_t count = 0;
+    KLN_RETURN_IF_ERROR(ref_broadcast(call, rank, dims, tensor->rank, tensor->dims, &result, both));
+    if (result != rank || memcmp(both, dims, (size_t)rank * sizeof(int64_t)) != 0) {
+        return kln_fail(KILN_ERROR_SHAPE, "an operand has more elements than what it is added to");
+    }
+    KLN_RETURN_IF_ERROR(ref_count(rank, dims, &count));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)count, sizeof **values, values));
+    int64_t dense[REF_RANK];
+    ref_dense_strides(rank, dims, dense);
+    ref_walk walk;
+    ref_walk_init(&walk, rank, dims);
+    ref_walk_add(&walk, dense);
+    ref_walk_add_broadcast(&walk, tensor);
+    ref_walk_begin(&walk);
+    while (ref_walk_next(&walk)) {
+        ref_load_float(tensor, walk.offset[1], walk.step[1], walk.length, *values + walk.offset[0]);
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_gemm(ref_call *call)
+{
+    const ref_tensor *a = NULL;
+    const ref_tensor *b = NULL;
+    const ref_tensor *c = ref_input(call, 2);
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &a));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &b));
+    if (a->rank != 2 || b->rank != 2) {
+        return kln_fail(KILN_ERROR_RANK, "matrices are needed, found %d and %d dimensions", a->rank,
+                        b->rank);
+    }
+    const bool a_flip = ref_attribute_int(call, "transA", 0) != 0;
+    const bool b_flip = ref_attribute_int(call, "transB", 0) != 0;
+    const int64_t inner = a->dims[a_flip ? 0 : 1];
+    const int64_t dims[2] = {a->dims[a_flip ? 1 : 0], b->dims[b_flip ? 0 : 1]};
+    if (b->dims[b_flip ? 1 : 0] != inner) {
+        return kln_fail(KILN_ERROR_SHAPE, "%lld columns cannot be multiplied with %lld rows",
+                        (long long)inner, (long long)b->dims[b_flip ? 1 : 0]);
+    }
+    double *left = NULL;
+    double *right = NULL;
+    double *out = NULL;
+    double *bias = NULL;
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, a->dtype, 2, dims, &y));
+    KLN_RETURN_IF_ERROR(transposed(call, a, a_flip, &left));
+    KLN_RETURN_IF_ERROR(transposed(call, b, b_flip, &right));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
+    memset(out, 0, (size_t)y->count * sizeof *out);
+    ref_multiply(dims[0], inner, dims[1], left, inner, right, dims[1], out, dims[1]);
+    if (c != NULL) {
+        KLN_RETURN_IF_ERROR(ref_spread(call, c, 2, dims, &bias));
+    }
+    const double alpha = ref_attribute_float(call, "alpha", 1.0);
+    const double beta = ref_attribute_float(call, "beta", 1.0);
+    for (int64_t i = 0; i < y->count; i++) {
+        out[i] = alpha * out[i] + (bias != NULL ? beta * bias[i] : 0.0);
+    }
+    ref_store_float(y, 0, 1, y->count, out);
+    return KILN_OK;
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_internal.h"
+
+#define CLASS_COUNT (64 * 4)
+#define SMALLEST ((size_t)64)
+
+struct ref_buffer {
+    ref_buffer *next; /* in the free list */
+    size_t size_class;
+    size_t references;
+    _Alignas(64) unsigned char data[];
+};
+
+kiln_status ref_memory_init(ref_memory *memory)
+{
+    memory->free = kln_alloc_zeroed(CLASS_COUNT, sizeof(ref_buffer *));
+    if (memory->free == NULL) {
+        return kln_fail_memory(CLASS_COUNT * sizeof(ref_buffer *), "the reference executor");
+    }
+    return KILN_OK;
+}
+
+void ref_memory_finish(ref_memory *memory)
+{
+    if (memory->free == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < CLASS_COUNT; i++) {
+        while (memory->free[i] != NULL) {
+            ref_buffer *buffer = memory->free[i];
+            memory->free[i] = buffer->next;
+            kln_free(buffer);
+        }
+    }
+    kln_free(memory->free);
+    memory->free = NULL;
+}
+
+/* Four classes for each power of two; `*size` becomes what the class holds. */
+static size_t size_class(size_t *size)
+{
+    size_t power = SMALLEST;
+    size_t index = 0;
+    while (power * 2 < *size) {
+        power *= 2;
+        index += 4;
+    }
+    const size_t quarter = power / 4;
+    const size_t past = *size > power ? (*size - power + quarter - 1) / quarter : 0;
+    *size = power + past * quarter;
+    return index + past;
+}
+
+kiln_status ref_memory_take(ref_memory *memory, size_t size, ref_buffer **buffer)
+{
+    if (size > SIZE_MAX / 8) {
+        return kln_fail(KILN_ERROR_LIMIT, "a tensor of %zu bytes is beyond any memory", size);
+    }
+    const size_t index = size_class(&size);
+    ref_buffer *found = memory->free[index];
+    if (found != NULL) {
+        memory->free[index] = found->next;
+    } else {
+        found = kln_alloc_aligned(sizeof *found + size, 64);
+        if (found == NULL) {
+            return kln_fail_memory(size, "a tensor inside the network");
+        }
+        found->size_class = index;
+    }
+    found->next = NULL;
+    found->references = 1;
+    *buffer = found;
+    return KILN_OK;
+}
+
+void *ref_buffer_data(const ref_buffer *buffer)
+{
+    return (void *)(uintptr_t)buffer->data;
+}
+
+static void let_go(ref_memory *memory, ref_buffer *buffer)
+{
+    buffer->next = memory->free[buffer->size_class];
+    memory->free[buffer->size_class] = buffer;
+}
+
+void ref_buffer_release(ref_memory *memory, ref_buffer *buffer)
+{
+    if (buffer != NULL && --buffer->references == 0) {
+        let_go(memory, buffer);
+    }
+}
+
+void ref_value_copy(ref_value *to, const ref_value *from)
+{
+    *to = *from;
+    if (to->buffer != NULL) {
+        to->buffer->references++;
+    }
+}
+
+void ref_value_release(ref_memory *memory, ref_value *value)
+{
+    ref_buffer *buffer = value->buffer;
+    if (buffer != NULL && --buffer->references == 0) {
+        if (value->kind == REF_SEQUENCE) {
+            /* Items are tensors, so this goes no deeper. */
+            ref_value *items = value->tensor.data;
+            for (int64_t i = 0; i < value->tensor.count; i++) {
+                ref_buffer_release(memory, items[i].buffer);
+            }
+        }
+        let_go(memory, buffer);
+    }
+    *value = (ref_value){.kind = REF_NONE, .buffer = NULL};
+}

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+static void moments(const double *v, int64_t n, double *mean, double *variance)
+{
+    double sum = 0.0;
+    double squares = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += v[i];
+    }
+    *mean = n > 0 ? sum / (double)n : 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        squares += (v[i] - *mean) * (v[i] - *mean);
+    }
+    *variance = n > 0 ? squares / (double)n : 0.0;
+}
+
+static kiln_status channel_values(ref_call *call, size_t index, int64_t channels, double **values)
+{
+    const ref_tensor *tensor = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_float(call, index, &tensor));
+    if (tensor->count != channels) {
+        return kln_fail(KILN_ERROR_SHAPE, "input %zu has %lld elements for %lld channels", index,
+                        (long long)tensor->count, (long long)channels);
+    }
+    return ref_doubles(call, tensor, values);
+}
+
+/* Training: the batch's own moments, and running ones that move towards them. */
+static kiln_status batch_moments(ref_call *call, const ref_tensor *x, double *mean, double *var)
+{
+    const double momentum = ref_attribute_float(call, "momentum", 0.9F);
+    const int64_t channels = x->dims[1];
+    const int64_t inner = ref_product(x->dims, 2, x->rank);
+    ref_tensor *running[2] = {NULL, NULL};
+    double *row = NULL;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)(x->dims[0] * inner), sizeof *row, &row));
+    for (size_t i = 0; i < 2; i++) {
+        if (ref_wants(call, i + 1)) {
+            KLN_RETURN_IF_ERROR(
+                ref_output(call, i + 1, ref_input(call, i + 3)->dtype, 1, &channels, &running[i]));
+        }
+    }
+    for (int64_t c = 0; c < channels; c++) {
+        const double before[2] = {mean[c], var[c]};
+        for (int64_t n = 0; n < x->dims[0]; n++) {
+            ref_load_float(x, (n * channels + c) * inner, 1, inner, row + n * inner);
+        }
+        moments(row, x->dims[0] * inner, &mean[c], &var[c]);
+        const double now[2] = {mean[c], var[c]};
+        for (int i = 0; i < 2; i++) {
+            if (running[i] != NULL) {
+                ref_put_float(running[i], c, before[i] * momentum + now[i] * (1.0 - momentum));
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_batch_normalization(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    double *p[4]; /* scale, bias, mean, variance */
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
+    if (x->rank < 1) {
+        return kln_fail(KILN_ERROR_RANK, "a batch is needed");
+    }
+    const int64_t channels = x->rank > 1 ? x->dims[1] : 1;
+    for (size_t i = 0; i < 4; i++) {
+        KLN_RETURN_IF_ERROR(channel_values(call, i + 1, channels, &p[i]));
+    }
+    const bool training = ref_attribute_int(call, "training_mode", 0) != 0 ||
+                          (call->node->version < 7 && ref_attribute_int(call, "is_test", 0) == 0);
+    if (training && x->rank > 1) {
+        KLN_RETURN_IF_ERROR(batch_moments(call, x, p[2], p[3]));
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    const double epsilon = ref_attribute_float(call, "epsilon", 1e-5F);
+    const int64_t inner = x->rank > 1 ? ref_product(x->dims, 2, x->rank) : 1;
+    double chunk[REF_CHUNK];
+    for (int64_t i = 0; inner > 0 && i < x->count / inner; i++) {
+        const int64_t c = i % channels;
+        const double scale = p[0][c] / sqrt(p[3][c] + epsilon);
+        for (int64_t j = 0; j < inner; j += REF_CHUNK) {
+            const int64_t n = inner - j < REF_CHUNK ? inner - j : REF_CHUNK;
+            ref_load_float(x, i * inner + j, 1, n, chunk);
+            for (int64_t k = 0; k < n; k++) {
+                chunk[k] = (chunk[k] - p[2][c]) * scale + p[1][c];
+            }
+            ref_store_float(y, i * inner + j, 1, n, chunk);
+        }
+    }
+    return KILN_OK;
+}
+
+/* Scale and bias lie over the dimensions from `axis` on. */
+static kiln_status spread_over(ref_call *call, size_t index, const ref_tensor *x, int axis,
+                               double **values)
+{
+    const ref_tensor *tensor = ref_input(call, index);
+    *values = NULL;
+    return tensor == NULL ? KILN_OK
+                          : ref_spread(call, tensor, x->rank - axis, x->dims + axis, values);
+}
+
+/* LayerNormalization (variant 0) and RMSNormalization (1). */
+static kiln_status normalize_rows(ref_call *call, bool centred)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    ref_tensor *kept[2] = {NULL, NULL}; /* mean, and 1 / deviation */
+    double *scale = NULL;
+    double *bias = NULL;
+    double *row = NULL;
+    int axis = 0;
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", -1), x->rank, &axis));
+    KLN_RETURN_IF_ERROR(spread_over(call, 1, x, axis, &scale));
+    KLN_RETURN_IF_ERROR(spread_over(call, 2, x, axis, &bias));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    int64_t dims[REF_RANK];
+    for (int i = 0; i < x->rank; i++) {
+        dims[i] = i < axis ? x->dims[i] : 1;
+    }
+    for (size_t i = 0; centred && i < 2; i++) {
+        if (ref_wants(call, i + 1)) {
+            KLN_RETURN_IF_ERROR(
+                ref_output(call, i + 1, KILN_DTYPE_FLOAT32, x->rank, dims, &kept[i]));
+        }
+    }
+    const int64_t n = ref_product(x->dims, axis, x->rank);
+    const double epsilon = ref_attribute_float(call, "epsilon", 1e-5F);
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *row, &row));
+    for (int64_t i = 0; n > 0 && i < x->count / n; i++) {
+        double mean = 0.0;
+        double variance = 0.0;
+        ref_load_float(x, i * n, 1, n, row);
+        moments(row, n, &mean, &variance);
+        if (!centred) {
+            variance += mean * mean;
+            mean = 0.0;
+        }
+        const double factor = 1.0 / sqrt(variance + epsilon);
+        for (int64_t j = 0; j < n; j++) {
+            row[j] = (row[j] - mean) * factor * (scale != NULL ? scale[j] : 1.0) +
+                     (bias != NULL && centred ? bias[j] : 0.0);
+        }
+        ref_store_float(y, i * n, 1, n, row);
+        for (int k = 0; k < 2; k++) {
+            if (kept[k] != NULL) {
+                ref_put_float(kept[k], i, k == 0 ? mean : factor);
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_layer_normalization(ref_call *call)
+{
+    return normalize_rows(call, true);
+}
+
+kiln_status ref_op_rms_normalization(ref_call *call)
+{
+    return normalize_rows(call, false);
+}
+
+/* Groups of channels are rows; scale and bias are by channel, or by group before version 21. */
+static kiln_status normalize_groups(ref_call *call, int64_t groups, bool by_group)
+{
+    const ref_tensor *x = ref_input(call, 0);
+    ref_tensor *y = NULL;
+    double *scale = NULL;
+    double *bias = NULL;
+    double *row = NULL;
+    const int64_t channels = x->dims[1];
+    if (groups <= 0 || channels % groups != 0) {
+        return kln_fail(KILN_ERROR_SHAPE, "%lld channels do not make %lld groups",
+                        (long long)channels, (long long)groups);
+    }
+    KLN_RETURN_IF_ERROR(channel_values(call, 1, by_group ? groups : channels, &scale));
+    KLN_RETURN_IF_ERROR(channel_values(call, 2, by_group ? groups : channels, &bias));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    const int64_t inner = ref_product(x->dims, 2, x->rank);
+    const int64_t n = channels / groups * inner;
+    const double epsilon = ref_attribute_float(call, "epsilon", 1e-5F);
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *row, &row));
+    for (int64_t i = 0; n > 0 && i < x->count / n; i++) {
+        double mean = 0.0;
+        double variance = 0.0;
+        ref_load_float(x, i * n, 1, n, row);
+        moments(row, n, &mean, &variance);
+        const double factor = 1.0 / sqrt(variance + epsilon);
+        for (int64_t j = 0; j < n; j++) {
+            const int64_t c = by_group ? i % groups : (i * n + j) / inner % channels;
+            row[j] = (row[j] - mean) * factor * scale[c] + bias[c];
+        }
+        ref_store_float(y, i * n, 1, n, row);
+    }
+    return KILN_OK;
+}
+
+static kiln_status need_channels(const ref_call *call, const ref_tensor **x)
+{
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, x));
+    return (*x)->rank >= 2 ? KILN_OK : kln_fail(KILN_ERROR_RANK, "a batch and channels are needed");
+}
+
+kiln_status ref_op_group_normalization(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    KLN_RETURN_IF_ERROR(need_channels(call, &x));
+    return normalize_groups(call, ref_attribute_int(call, "num_groups", 0),
+                            call->node->version < 21);
+}
+
+kiln_status ref_op_instance_normalization(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    KLN_RETURN_IF_ERROR(need_channels(call, &x));
+    return normalize_groups(call, x->dims[1], false);
+}
+
+kiln_status ref_op_mean_variance(ref_call *call)
+{
+    static const int64_t usual[3] = {0, 2, 3};
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    size_t count = 0;
+    uint32_t mask = 0;
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
+    const int64_t *axes = ref_attribute_ints(call, "axes", &count);
+    KLN_RETURN_IF_ERROR(
+        ref_axes(call, axes != NULL ? axes : usual, axes != NULL ? count : 3, x->rank, &mask));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    /* The mean and the mean square of each set, by the dimensions that stay. */
+    int64_t dense[REF_RANK];
+    int64_t sets[REF_RANK];
+    int64_t set_count = 1;
+    for (int i = x->rank - 1; i >= 0; i--) {
+        const bool stays = (mask >> i & 1U) == 0;
+        sets[i] = stays ? set_count : 0;
+        set_count *= stays ? x->dims[i] : 1;
+    }
+    ref_dense_strides(x->rank, x->dims, dense);
+    double *sums = NULL;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)set_count * 2, sizeof *sums, &sums));
+    memset(sums, 0, (size_t)set_count * 2 * sizeof *sums);
+    const double each = (double)x->count / (double)(set_count > 0 ? set_count : 1);
+    for (int pass = 0; pass < 3; pass++) {
+        ref_walk walk;
+        ref_walk_init(&walk, x->rank, x->dims);
+        ref_walk_add(&walk, dense);
+        ref_walk_add(&walk, sets);
+        ref_walk_begin(&walk);
+        while (ref_walk_next(&walk)) {
+            for (int64_t i = 0; i < walk.length; i++) {
+                const int64_t at = walk.offset[0] + i * walk.step[0];
+                double *s = sums + 2 * (walk.offset[1] + i * walk.step[1]);
+                const double v = ref_get_float(x, at) - (pass > 0 ? s[0] : 0.0);
+                if (pass == 2) {
+                    ref_put_float(y, at, v / (sqrt(s[1]) + 1e-9));
+                } else {
+                    s[pass] += (pass == 0 ? v : v * v) / each;
+                }
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_lrn(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(need_channels(call, &x));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    const double alpha = ref_attribute_float(call, "alpha", 0.0001F);
+    const double beta = ref_attribute_float(call, "beta", 0.75);
+    const double bias = ref_attribute_float(call, "bias", 1.0);
+    const int64_t size = ref_attribute_int(call, "size", 1);
+    const int64_t channels = x->dims[1];
+    const int64_t inner = ref_product(x->dims, 2, x->rank);
+    if (size <= 0) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "a size of %lld", (long long)size);
+    }
+    for (int64_t i = 0; i < x->count; i++) {
+        const int64_t c = i / inner % channels;
+        const int64_t first = c - (size - 1) / 2 > 0 ? c - (size - 1) / 2 : 0;
+        const int64_t end = c + size / 2 + 1 < channels ? c + size / 2 + 1 : channels;
+        double sum = 0.0;
+        for (int64_t k = first; k < end; k++) {
+            const double v = ref_get_float(x, i + (k - c) * inner);
+            sum += v * v;
+        }
+        ref_put_float(y, i, ref_get_float(x, i) / pow(bias + alpha / (double)size * sum, beta));
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_lp_normalization(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    double *row = NULL;
+    int axis = 0;
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", -1), x->rank, &axis));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    const bool first = ref_attribute_int(call, "p", 2) == 1;
+    const int64_t n = x->dims[axis];
+    const int64_t inner = ref_product(x->dims, axis + 1, x->rank);
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *row, &row));
+    for (int64_t i = 0; x->count > 0 && i < x->count / n; i++) {
+        const int64_t start = i / inner * n * inner + i % inner;
+        double sum = 0.0;
+        ref_load_float(x, start, inner, n, row);
+        for (int64_t j = 0; j < n; j++) {
+            sum += first ? fabs(row[j]) : row[j] * row[j];
+        }
+        const double norm = first ? sum : sqrt(sum);
+        for (int64_t j = 0; j < n; j++) {
+            row[j] = norm == 0.0 ? 0.0 : row[j] / norm;
+        }
+        ref_store_float(y, start, inner, n, row);
+    }
+    return KILN_OK;
+}

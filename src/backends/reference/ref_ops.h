@@ -1,0 +1,213 @@
+/*
+ * ref_ops.h - the kernels, by the file they lie in, and the variants of those that serve several
+ * operators. ref_table.c says which operator is which.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef REF_OPS_H
+#define REF_OPS_H
+
+#include "ref_internal.h"
+
+/* Elementwise functions of one float: X(operator, oldest version, expression of x), where a, b and
+ * g are the operator's alpha, beta (or lambd, bias) and gamma. */
+#define REF_UNARY_LIST(X)                                    \
+    X(Acos, 7, acos(x))                                      \
+    X(Acosh, 9, acosh(x))                                    \
+    X(Asin, 7, asin(x))                                      \
+    X(Asinh, 9, asinh(x))                                    \
+    X(Atan, 7, atan(x))                                      \
+    X(Atanh, 9, atanh(x))                                    \
+    X(Ceil, 1, ceil(x))                                      \
+    X(Celu, 12, fmax(x, 0.0) + fmin(0.0, a * expm1(x / a)))  \
+    X(Cos, 7, cos(x))                                        \
+    X(Cosh, 9, cosh(x))                                      \
+    X(Elu, 1, x < 0.0 ? a * expm1(x) : x)                    \
+    X(Erf, 9, erf(x))                                        \
+    X(Exp, 1, exp(x))                                        \
+    X(Floor, 1, floor(x))                                    \
+    X(HardSigmoid, 1, fmax(0.0, fmin(1.0, a *x + b)))        \
+    X(HardSwish, 14, x *fmax(0.0, fmin(1.0, x / 6.0 + 0.5))) \
+    X(LeakyRelu, 1, x < 0.0 ? a * x : x)                     \
+    X(Log, 1, log(x))                                        \
+    X(Mish, 18, x *tanh(softplus(x)))                        \
+    X(Reciprocal, 1, 1.0 / x)                                \
+    X(Round, 11, ref_round_even(x))                          \
+    X(Selu, 1, x > 0.0 ? g * x : g * a * expm1(x))           \
+    X(Sigmoid, 1, sigmoid(x))                                \
+    X(Sin, 7, sin(x))                                        \
+    X(Sinh, 9, sinh(x))                                      \
+    X(Softplus, 1, softplus(x))                              \
+    X(Softsign, 1, x / (1.0 + fabs(x)))                      \
+    X(Sqrt, 1, sqrt(x))                                      \
+    X(Swish, 24, x *sigmoid(a *x))                           \
+    X(Tan, 7, tan(x))                                        \
+    X(Tanh, 1, tanh(x))                                      \
+    X(ThresholdedRelu, 10, x > a ? x : 0.0)
+
+typedef enum ref_unary {
+#define REF_UNARY_ENUM(name, since, expression) REF_UNARY_##name,
+    REF_UNARY_LIST(REF_UNARY_ENUM)
+#undef REF_UNARY_ENUM
+        REF_UNARY_Gelu,
+    REF_UNARY_GeluTanh,
+    REF_UNARY_COUNT
+} ref_unary;
+
+/* Operators on integers too: X(operator, version, of a float x, of a signed x, of an unsigned x) */
+#define REF_NUMERIC_LIST(X)                                                  \
+    X(Abs, 1, fabs(x), x < 0 ? (int64_t)(0 - (uint64_t)x) : x, x)            \
+    X(Neg, 1, -x, (int64_t)(0 - (uint64_t)x), 0 - x)                         \
+    X(Relu, 1, x < 0.0 ? 0.0 : x, x < 0 ? 0 : x, x)                          \
+    X(Sign, 9, x > 0.0 ? 1.0 : x < 0.0 ? -1.0 : x, (x > 0) - (x < 0), x > 0) \
+    X(BitwiseNot, 18, x, ~x, ~x)
+
+typedef enum ref_numeric {
+#define REF_NUMERIC_ENUM(name, since, f, s, u) REF_NUMERIC_##name,
+    REF_NUMERIC_LIST(REF_NUMERIC_ENUM)
+#undef REF_NUMERIC_ENUM
+} ref_numeric;
+
+/* Operators on two tensors that are broadcast: X(operator, version, of floats, of int64_t, of
+ * uint64_t), operands x and y. */
+#define REF_BINARY_LIST(X)                                                                \
+    X(Add, 1, x + y, (int64_t)((uint64_t)x + (uint64_t)y), x + y)                         \
+    X(Sub, 1, x - y, (int64_t)((uint64_t)x - (uint64_t)y), x - y)                         \
+    X(Mul, 1, x *y, (int64_t)((uint64_t)x * (uint64_t)y), x *y)                           \
+    X(Div, 1, x / y, divide(x, y), y == 0 ? 0 : x / y)                                    \
+    X(Max, 1, isnan(x) || x > y ? x : y, x > y ? x : y, x > y ? x : y)                    \
+    X(Min, 1, isnan(x) || x < y ? x : y, x < y ? x : y, x < y ? x : y)                    \
+    X(PRelu, 1, x < 0.0 ? x * y : x, x < 0 ? (int64_t)((uint64_t)x * (uint64_t)y) : x, x) \
+    X(BitwiseAnd, 18, x + y, x & y, x & y)                                                \
+    X(BitwiseOr, 18, x + y, x | y, x | y)                                                 \
+    X(BitwiseXor, 18, x + y, x ^ y, x ^ y)                                                \
+    X(BitShiftLeft, 11, x + y, x, y > 63 ? 0 : x << y)                                    \
+    X(BitShiftRight, 11, x + y, x, y > 63 ? 0 : x >> y)                                   \
+    X(Mod, 10, modulo_float(x, y), modulo(x, y), y == 0 ? 0 : x % y)                      \
+    X(Fmod, 10, fmod(x, y), y == 0 || y == -1 ? 0 : x % y, y == 0 ? 0 : x % y)            \
+    X(Mean, 1, x + y, (int64_t)((uint64_t)x + (uint64_t)y), x + y)
+
+typedef enum ref_binary {
+#define REF_BINARY_ENUM(name, since, f, s, u) REF_BINARY_##name,
+    REF_BINARY_LIST(REF_BINARY_ENUM)
+#undef REF_BINARY_ENUM
+} ref_binary;
+
+/* The same with a truth value as the result. */
+#define REF_COMPARE_LIST(X)       \
+    X(Equal, 1, x == y)           \
+    X(Greater, 1, x > y)          \
+    X(GreaterOrEqual, 12, x >= y) \
+    X(Less, 1, x < y)             \
+    X(LessOrEqual, 12, x <= y)    \
+    X(And, 1, x != 0 && y != 0)   \
+    X(Or, 1, x != 0 || y != 0)    \
+    X(Xor, 1, (x != 0) != (y != 0))
+
+typedef enum ref_compare {
+#define REF_COMPARE_ENUM(name, since, expression) REF_COMPARE_##name,
+    REF_COMPARE_LIST(REF_COMPARE_ENUM)
+#undef REF_COMPARE_ENUM
+} ref_compare;
+
+typedef enum ref_reduce {
+    REF_REDUCE_SUM,
+    REF_REDUCE_MEAN,
+    REF_REDUCE_MAX,
+    REF_REDUCE_MIN,
+    REF_REDUCE_PROD,
+    REF_REDUCE_L1,
+    REF_REDUCE_L2,
+    REF_REDUCE_SUM_SQUARE,
+    REF_REDUCE_LOG_SUM,
+    REF_REDUCE_LOG_SUM_EXP
+} ref_reduce;
+
+typedef enum ref_pool { REF_POOL_MAX, REF_POOL_AVERAGE, REF_POOL_LP } ref_pool;
+typedef enum ref_cell { REF_CELL_RNN, REF_CELL_GRU, REF_CELL_LSTM } ref_cell;
+typedef enum ref_softmax { REF_SOFTMAX, REF_LOG_SOFTMAX, REF_HARDMAX } ref_softmax;
+typedef enum ref_window { REF_WINDOW_HANN, REF_WINDOW_HAMMING, REF_WINDOW_BLACKMAN } ref_window;
+
+/* X(function): every kernel. */
+#define REF_FUNCTION_LIST(X)                                                                       \
+    X(unary)                                                                                       \
+    X(gelu) X(numeric) X(not ) X(isnan) X(isinf) X(shrink) X(clip) X(binary) X(shift) X(mod) X(    \
+        variadic) X(pow) X(compare) X(where) X(reshape) X(flatten) X(squeeze) X(unsqueeze)         \
+        X(identity) X(shape) X(size) X(dropout) X(transpose) X(concat) X(split) X(slice) X(        \
+            tile) X(expand) X(depth_to_space) X(space_to_depth) X(pad) X(center_crop_pad) X(trilu) \
+            X(reverse_sequence) X(compress) X(gather) X(gather_elements) X(gather_nd) X(           \
+                scatter_elements) X(scatter_nd) X(tensor_scatter) X(one_hot) X(cast) X(cast_like)  \
+                X(bit_cast) X(constant_of_shape) X(range) X(eye_like) X(window) X(mel) X(          \
+                    reduce) X(arg) X(softmax) X(cumulate) X(matmul) X(gemm) X(matmul_integer)      \
+                    X(qlinear_matmul) X(einsum) X(conv) X(conv_integer) X(qlinear_conv) X(         \
+                        conv_transpose) X(col2im) X(pool) X(global_pool) X(max_unpool)             \
+                        X(max_roi_pool) X(roi_align) X(batch_normalization) X(layer_normalization) \
+                            X(group_normalization) X(instance_normalization) X(rms_normalization)  \
+                                X(mean_variance)                                                   \
+                                    X(lrn) X(lp_normalization) X(quantize) X(                      \
+                                        dequantize) X(dynamic_quantize) X(resize) X(grid_sample)   \
+                                        X(affine_grid) X(det) X(recurrent) X(attention) X(rotary)  \
+                                            X(top_k) X(unique) X(nonzero) X(nms) X(if) X(loop)     \
+                                                X(scan) X(sequence_construct) X(sequence_empty)    \
+                                                    X(sequence_at) X(sequence_insert)              \
+                                                        X(sequence_erase) X(sequence_length)       \
+                                                            X(split_to_sequence) X(                \
+                                                                concat_from_sequence)              \
+                                                                X(sequence_map) X(optional) X(     \
+                                                                    optional_get) X(optional_has)  \
+                                                                    X(dft) X(stft) X(nll_loss)     \
+                                                                        X(cross_entropy)
+
+#define REF_FUNCTION_DECLARE(name) kiln_status ref_op_##name(ref_call *call);
+REF_FUNCTION_LIST(REF_FUNCTION_DECLARE)
+#undef REF_FUNCTION_DECLARE
+
+/* --- shared between kernel files --- */
+
+/* `rows` x `inner` times `inner` x `columns`, added to `out`; b's rows are `b_stride` apart, out's
+ * `out_stride`. */
+void ref_multiply(int64_t rows, int64_t inner, int64_t columns, const double *a, int64_t a_stride,
+                  const double *b, int64_t b_stride, double *out, int64_t out_stride);
+void ref_multiply_int(int64_t rows, int64_t inner, int64_t columns, const int64_t *a,
+                      int64_t a_stride, const int64_t *b, int64_t b_stride, int64_t *out,
+                      int64_t out_stride);
+
+/* How a window moves over the spatial dimensions of an operator that has them. */
+typedef struct ref_window_shape {
+    int rank; /* spatial */
+    int64_t input[REF_RANK];
+    int64_t kernel[REF_RANK];
+    int64_t stride[REF_RANK];
+    int64_t dilation[REF_RANK];
+    int64_t begin[REF_RANK]; /* padding */
+    int64_t end[REF_RANK];
+    int64_t output[REF_RANK];
+} ref_window_shape;
+
+/* Reads kernel_shape (or takes `kernel`), strides, dilations, pads, auto_pad and ceil_mode, and
+ * computes the output. */
+KILN_MUST_CHECK kiln_status ref_window_read(const ref_call *call, const ref_tensor *x,
+                                            const int64_t *kernel, ref_window_shape *window);
+/* A list attribute with one number for each of `rank` dimensions, `otherwise` where it is absent.
+ */
+KILN_MUST_CHECK kiln_status ref_per_dimension(const ref_call *call, const char *name, int rank,
+                                              int64_t otherwise, int64_t *values);
+/* Joins `parts` along `axis` into output 0. */
+KILN_MUST_CHECK kiln_status ref_concat(ref_call *call, size_t count, const ref_tensor *const *parts,
+                                       int axis);
+double ref_sigmoid(double x);
+double ref_softplus(double x);
+/* A second tensor's strides when it is laid over the dimensions of `like`. FAIL when it is not
+ * broadcast that way. */
+KILN_MUST_CHECK kiln_status ref_spread(ref_call *call, const ref_tensor *tensor, int rank,
+                                       const int64_t *dims, double **values);
+/* Stores a float8; past its range it saturates or becomes NaN or infinity. */
+void ref_put_float8(ref_tensor *y, int64_t index, double value, bool saturate);
+/* Quantizes: round to even, add the zero point, saturate to the dtype. */
+double ref_quantized(double scaled, double zero_point, kiln_dtype dtype);
+/* Applies `f` of Conv to doubles: see ref_conv.c. */
+KILN_MUST_CHECK kiln_status ref_convolve(ref_call *call, const ref_tensor *x_shape, const double *x,
+                                         const ref_tensor *w_shape, const double *w,
+                                         const double *bias, double **out, int64_t *dims);
+
+#endif

@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "ref_internal.h"
+
+#define MOST_NODES ((size_t)1 << 20)
+#define DEEPEST_FUNCTION 32
+#define CONSTANT_FLAG UINT32_C(0x80000000)
+#define KEPT SIZE_MAX
+#define MISSING_LISTED 12
+
+/* What a function's body sees of its call; for the model itself, `call` is NULL. */
+typedef struct environment {
+    const ref_node *call;
+    const kln_onnx_function *function;
+    const kln_onnx_opset *opsets;
+    size_t opset_count;
+    int depth;
+} environment;
+
+typedef struct scope {
+    struct scope *outer;
+    const environment *environment;
+    ref_plan *plan;
+    kln_names names; /* to a slot, or to a constant with the flag */
+    ref_value *constants;
+    size_t constant_count;
+    size_t *last_use; /* of each slot: a node, or KEPT */
+} scope;
+
+typedef struct maker {
+    ref_engine *engine;
+    size_t nodes;
+    const kln_onnx_node *missing[MISSING_LISTED];
+    size_t missing_count; /* distinct operators; may pass what is listed */
+} maker;
+
+static kiln_status fail_arena(void)
+{
+    return kln_fail(KILN_ERROR_OUT_OF_MEMORY, "memory for the plan of a network is exhausted");
+}
+
+static const char *domain_of(const char *domain)
+{
+    return domain == NULL || strcmp(domain, "ai.onnx") == 0 ? "" : domain;
+}
+
+/* --- names --- */
+
+static kiln_status define(scope *where, const char *name, uint32_t index)
+{
+    if (kln_names_get(&where->names, name) != KLN_NAMES_NONE) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "the value \"%s\" is defined twice", name);
+    }
+    return kln_names_set(&where->names, name, index);
+}
+
+static kiln_status define_slot(scope *where, const char *name, size_t producer, uint32_t *slot)
+{
+    *slot = (uint32_t)where->plan->slot_count;
+    KLN_RETURN_IF_ERROR(define(where, name, *slot));
+    where->last_use[where->plan->slot_count++] = producer;
+    return KILN_OK;
+}
+
+static kiln_status define_constant(scope *where, const char *name, ref_value **value)
+{
+    KLN_RETURN_IF_ERROR(define(where, name, (uint32_t)where->constant_count | CONSTANT_FLAG));
+    *value = &where->constants[where->constant_count++];
+    return KILN_OK;
+}
+
+/* Finds `name` here or further out; a slot found lives at least until each scope's current node. */
+static bool resolve(scope *where, const char *name, ref_source *source)
+{
+    *source = (ref_source){.constant = NULL, .level = 0, .slot = REF_SLOT_NONE};
+    if (name == NULL || name[0] == '\0') {
+        return true;
+    }
+    for (; where != NULL; where = where->outer, source->level++) {
+        const uint32_t index = kln_names_get(&where->names, name);
+        if (index == KLN_NAMES_NONE) {
+            continue;
+        }
+        if ((index & CONSTANT_FLAG) != 0) {
+            source->constant = &where->constants[index & ~CONSTANT_FLAG];
+        } else {
+            source->slot = index;
+            if (where->last_use[index] != KEPT) {
+                where->last_use[index] = where->plan->node_count;
+            }
+        }
+        return true;
+    }
+    return false;
+}
+
+/* --- attributes --- */
+
+static const kln_onnx_attribute *named(const kln_onnx_attribute *const *list, size_t count,
+                                       const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(list[i]->name, name) == 0) {
+            return list[i];
+        }
+    }
+    return NULL;
+}
+
+/* What a reference inside a function stands for: the call's attribute, or the function's default,
+ * or (NULL) nothing. */
+static const kln_onnx_attribute *referred(const environment *around, const char *name)
+{
+    const kln_onnx_attribute *found =
+        named(around->call->attributes, around->call->attribute_count, name);
+    for (size_t i = 0; found == NULL && i < around->function->attribute_count; i++) {
+        if (strcmp(around->function->attributes[i].name, name) == 0) {
+            found = &around->function->attributes[i];
+        }
+    }
+    return found;
+}
+
+/* Kernels compare strings as C does, but one in a file ends without a zero. */
+static kiln_status terminate(kln_arena *arena, const kln_onnx_attribute **attribute)
+{
+    if ((*attribute)->type != KLN_ONNX_ATTRIBUTE_STRING || (*attribute)->s.data == NULL) {
+        return KILN_OK;
+    }
+    kln_onnx_attribute *copy = kln_arena_alloc(arena, sizeof *copy);
+    char *text = kln_arena_strndup(arena, (*attribute)->s.data, (*attribute)->s.size);
+    if (copy == NULL || text == NULL) {
+        return fail_arena();
+    }
+    *copy = **attribute;
+    copy->s.data = text;
+    *attribute = copy;
+    return KILN_OK;
+}
+
+static kiln_status resolve_attributes(maker *make, const scope *where, ref_node *node)
+{
+    kln_arena *arena = &make->engine->arena;
+    const kln_onnx_node *from = node->node;
+    node->attributes = kln_arena_alloc_zeroed(arena, from->attribute_count + 1, sizeof(void *));
+    node->bodies = kln_arena_alloc_zeroed(arena, from->attribute_count + 1, sizeof(void *));
+    if (node->attributes == NULL || node->bodies == NULL) {
+        return fail_arena();
+    }
+    for (size_t i = 0; i < from->attribute_count; i++) {
+        const kln_onnx_attribute *attribute = &from->attributes[i];
+        const bool reference = attribute->reference != NULL && attribute->reference[0] != '\0';
+        if (reference && where->environment->call != NULL) {
+            const kln_onnx_attribute *found = referred(where->environment, attribute->reference);
+            if (found == NULL) {
+                continue;
+            }
+            kln_onnx_attribute *copy = kln_arena_alloc(arena, sizeof *copy);
+            if (copy == NULL) {
+                return fail_arena();
+            }
+            *copy = *found;
+            copy->name = attribute->name;
+            attribute = copy;
+        }
+        KLN_RETURN_IF_ERROR(terminate(arena, &attribute));
+        node->attributes[node->attribute_count++] = attribute;
+    }
+    return KILN_OK;
+}
+
+static int64_t version_of(const environment *around, const char *domain)
+{
+    for (size_t i = 0; i < around->opset_count; i++) {
+        if (strcmp(domain_of(around->opsets[i].domain), domain) == 0) {
+            return around->opsets[i].version;
+        }
+    }
+    return 0;
+}
+
+/* --- nodes --- */
+
+static const kln_onnx_function *find_function(const kln_onnx_model *model,
+                                              const kln_onnx_node *node)
+{
+    for (size_t i = 0; i < model->function_count; i++) {
+        const kln_onnx_function *function = &model->functions[i];
+        const char *overload = function->overload != NULL ? function->overload : "";
+        if (strcmp(function->name, node->op_type) == 0 &&
+            strcmp(domain_of(function->domain), domain_of(node->domain)) == 0 &&
+            strcmp(overload, node->overload != NULL ? node->overload : "") == 0) {
+            return function;
+        }
+    }
+    return NULL;
+}
+
+static void note_missing(maker *make, const kln_onnx_node *node)
+{
+    const size_t listed =
+        make->missing_count < MISSING_LISTED ? make->missing_count : MISSING_LISTED;
+    for (size_t i = 0; i < listed; i++) {
+        if (strcmp(make->missing[i]->op_type, node->op_type) == 0 &&
+            strcmp(make->missing[i]->domain, node->domain) == 0) {
+            return;
+        }
+    }
+    if (listed < MISSING_LISTED) {
+        make->missing[listed] = node;
+    }
+    make->missing_count++;
+}
+
+static kiln_status fail_missing(const maker *make)
+{
+    char text[768] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < make->missing_count && i < MISSING_LISTED && used < sizeof text; i++) {
+        const kln_onnx_node *node = make->missing[i];
+        const char *domain = domain_of(node->domain);
+        const int length =
+            snprintf(text + used, sizeof text - used, "%s%s of %s (node \"%s\")", i > 0 ? ", " : "",
+                     node->op_type, domain[0] != '\0' ? domain : "ai.onnx", node->name);
+        used += length > 0 ? (size_t)length : 0;
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED,
+                    "the reference backend lacks %zu operator%s of this network: %s%s",
+                    make->missing_count, make->missing_count == 1 ? "" : "s", text,
+                    make->missing_count > MISSING_LISTED ? ", ..." : "");
+}
+
+static kiln_status make_plan(maker *make, scope *outer, const environment *around,
+                             const kln_onnx_graph *graph, const kln_onnx_function *function,
+                             ref_plan **plan);
+
+static kiln_status make_bodies(maker *make, scope *where, ref_node *node,
+                               const kln_onnx_function *function)
+{
+    if (function != NULL) {
+        const environment inside = {.call = node,
+                                    .function = function,
+                                    .opsets = function->opsets,
+                                    .opset_count = function->opset_count,
+                                    .depth = where->environment->depth + 1};
+        if (inside.depth > DEEPEST_FUNCTION) {
+            return kln_fail(KILN_ERROR_LIMIT,
+                            "function \"%s\": functions call each other deeper than %d",
+                            function->name, DEEPEST_FUNCTION);
+        }
+        return make_plan(make, NULL, &inside, &function->body, function, &node->bodies[0]);
+    }
+    for (size_t i = 0; i < node->attribute_count; i++) {
+        if (node->attributes[i]->type == KLN_ONNX_ATTRIBUTE_GRAPH &&
+            node->attributes[i]->graph != NULL) {
+            KLN_RETURN_IF_ERROR(make_plan(make, where, where->environment,
+                                          node->attributes[i]->graph, NULL, &node->bodies[i]));
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status fail_unresolved(const kln_onnx_node *node, const char *name)
+{
+    return kln_fail(KILN_ERROR_INVALID_NETWORK,
+                    "node \"%s\" (%s) reads \"%s\", which no input, initializer or earlier node "
+                    "gives; nodes must stand in the order they run",
+                    node->name, node->op_type, name);
+}
+
+static kiln_status link_node(maker *make, scope *where, ref_node *node)
+{
+    const kln_onnx_node *from = node->node;
+    kln_arena *arena = &make->engine->arena;
+    node->inputs = kln_arena_alloc_zeroed(arena, from->input_count + 1, sizeof(ref_source));
+    node->outputs = kln_arena_alloc_zeroed(arena, from->output_count + 1, sizeof(uint32_t));
+    if (node->inputs == NULL || node->outputs == NULL) {
+        return fail_arena();
+    }
+    for (size_t i = 0; i < from->input_count; i++) {
+        if (!resolve(where, from->inputs[i], &node->inputs[i])) {
+            return fail_unresolved(from, from->inputs[i]);
+        }
+    }
+    node->input_count = from->input_count;
+    node->output_count = from->output_count;
+    return KILN_OK;
+}
+
+static kiln_status link_outputs(scope *where, ref_node *node)
+{
+    for (size_t i = 0; i < node->output_count; i++) {
+        const char *name = node->node->outputs[i];
+        node->outputs[i] = REF_SLOT_NONE;
+        if (name[0] != '\0') {
+            KLN_RETURN_IF_ERROR(
+                define_slot(where, name, where->plan->node_count, &node->outputs[i]));
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status make_constant(maker *make, scope *where, const ref_node *node)
+{
+    if (node->node->output_count == 0 || node->attribute_count == 0) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK,
+                        "node \"%s\" (Constant) has no output or no value", node->node->name);
+    }
+    ref_value *value = NULL;
+    KLN_RETURN_IF_ERROR(define_constant(where, node->node->outputs[0], &value));
+    const kiln_status status =
+        ref_constant_attribute(&make->engine->weights, node->attributes[0], value);
+    return status == KILN_OK ? status
+                             : kln_fail_within(status, "node \"%s\" (Constant)", node->node->name);
+}
+
+static kiln_status check_version(const ref_node *node, const char *domain)
+{
+    if (domain[0] == '\0' && node->version > REF_NEWEST_OPSET) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "the network uses operator set %lld; the reference backend knows the "
+                        "operators up to version %d",
+                        (long long)node->version, REF_NEWEST_OPSET);
+    }
+    if (node->version < node->kernel->since) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "node \"%s\" (%s) is of operator set %lld; the reference backend knows "
+                        "this operator from version %d on: convert the model",
+                        node->node->name, node->node->op_type, (long long)node->version,
+                        node->kernel->since);
+    }
+    return KILN_OK;
+}
+
+static kiln_status make_node(maker *make, scope *where, const kln_onnx_node *from)
+{
+    ref_node *node = &where->plan->nodes[where->plan->node_count];
+    *node = (ref_node){.node = from};
+    if (++make->nodes > MOST_NODES) {
+        return kln_fail(KILN_ERROR_LIMIT,
+                        "the network has more than %zu nodes once its functions "
+                        "stand in place of their calls",
+                        MOST_NODES);
+    }
+    const char *domain = domain_of(from->domain);
+    const kln_onnx_function *function = find_function(make->engine->model, from);
+    node->version = version_of(where->environment, domain);
+    KLN_RETURN_IF_ERROR(resolve_attributes(make, where, node));
+    if (function == NULL && domain[0] == '\0' && strcmp(from->op_type, "Constant") == 0) {
+        return make_constant(make, where, node);
+    }
+    if (function == NULL) {
+        node->kernel = ref_kernel_find(domain, from->op_type);
+        if (node->kernel == NULL) {
+            note_missing(make, from);
+        } else {
+            KLN_RETURN_IF_ERROR(check_version(node, domain));
+        }
+    }
+    KLN_RETURN_IF_ERROR(link_node(make, where, node));
+    KLN_RETURN_IF_ERROR(make_bodies(make, where, node, function));
+    KLN_RETURN_IF_ERROR(link_outputs(where, node));
+    where->plan->node_count++;
+    return KILN_OK;
+}
+
+/* --- lifetimes --- */
+
+static kiln_status list_dead(maker *make, scope *where)
+{
+    ref_plan *plan = where->plan;
+    for (size_t slot = 0; slot < plan->slot_count; slot++) {
+        if (where->last_use[slot] < plan->node_count) {
+            plan->nodes[where->last_use[slot]].dead_count++;
+        }
+    }
+    for (size_t i = 0; i < plan->node_count; i++) {
+        plan->nodes[i].dead = kln_arena_alloc_zeroed(
+            &make->engine->arena, plan->nodes[i].dead_count + 1, sizeof(uint32_t));
+        if (plan->nodes[i].dead == NULL) {
+            return fail_arena();
+        }
+        plan->nodes[i].dead_count = 0;
+    }
+    for (size_t slot = 0; slot < plan->slot_count; slot++) {
+        if (where->last_use[slot] < plan->node_count) {
+            ref_node *node = &plan->nodes[where->last_use[slot]];
+            node->dead[node->dead_count++] = (uint32_t)slot;
+        }
+    }
+    return KILN_OK;
+}
+
+/* --- graphs --- */
+
+static kiln_status define_input(scope *where, const char *name)
+{
+    ref_plan *plan = where->plan;
+    plan->input_names[plan->input_count] = name;
+    KLN_RETURN_IF_ERROR(define_slot(where, name, KEPT, &plan->inputs[plan->input_count]));
+    plan->input_count++;
+    return KILN_OK;
+}
+
+static kiln_status define_initializers(maker *make, scope *where, const kln_onnx_graph *graph)
+{
+    if (graph->sparse_initializer_count > 0) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "the network has %zu sparse initializers; the reference backend takes "
+                        "dense ones only",
+                        graph->sparse_initializer_count);
+    }
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        const kln_onnx_tensor *tensor = &graph->initializers[i];
+        if (kln_names_get(&where->names, tensor->name) != KLN_NAMES_NONE) {
+            continue; /* a body's input of that name comes first */
+        }
+        ref_value *value = NULL;
+        KLN_RETURN_IF_ERROR(define_constant(where, tensor->name, &value));
+        const kiln_status status = ref_constant(&make->engine->weights, tensor, value);
+        if (status != KILN_OK) {
+            return kln_fail_within(status, "initializer \"%s\"", tensor->name);
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status define_sources(maker *make, scope *where, const kln_onnx_graph *graph,
+                                  const kln_onnx_function *function)
+{
+    if (function != NULL) {
+        for (size_t i = 0; i < function->input_count; i++) {
+            KLN_RETURN_IF_ERROR(define_input(where, function->inputs[i]));
+        }
+        return KILN_OK;
+    }
+    /* An input of the model that an initializer gives a value has that value. */
+    const bool is_model = where->outer == NULL;
+    if (is_model) {
+        KLN_RETURN_IF_ERROR(define_initializers(make, where, graph));
+    }
+    for (size_t i = 0; i < graph->input_count; i++) {
+        const char *name = graph->inputs[i].name;
+        if (!is_model || kln_names_get(&where->names, name) == KLN_NAMES_NONE) {
+            KLN_RETURN_IF_ERROR(define_input(where, name));
+        }
+    }
+    return is_model ? KILN_OK : define_initializers(make, where, graph);
+}
+
+static kiln_status resolve_outputs(scope *where, const kln_onnx_graph *graph,
+                                   const kln_onnx_function *function)
+{
+    ref_plan *plan = where->plan;
+    const size_t count = function != NULL ? function->output_count : graph->output_count;
+    for (size_t i = 0; i < count; i++) {
+        const char *name = function != NULL ? function->outputs[i] : graph->outputs[i].name;
+        if (!resolve(where, name, &plan->outputs[i])) {
+            return kln_fail(KILN_ERROR_INVALID_NETWORK, "no node gives the output \"%s\" of \"%s\"",
+                            name, function != NULL ? function->name : graph->name);
+        }
+        if (plan->outputs[i].slot != REF_SLOT_NONE && plan->outputs[i].level == 0) {
+            where->last_use[plan->outputs[i].slot] = KEPT;
+        }
+    }
+    plan->output_count = count;
+    return KILN_OK;
+}
+
+static kiln_status make_room(maker *make, scope *where, const kln_onnx_graph *graph,
+                             const kln_onnx_function *function)
+{
+    kln_arena *arena = &make->engine->arena;
+    const size_t inputs = function != NULL ? function->input_count : graph->input_count;
+    const size_t outputs = function != NULL ? function->output_count : graph->output_count;
+    size_t slots = inputs;
+    for (size_t i = 0; i < graph->node_count; i++) {
+        slots += graph->nodes[i].output_count;
+    }
+    const size_t constants = graph->initializer_count + graph->node_count;
+    ref_plan *plan = where->plan;
+    where->last_use = kln_arena_alloc_zeroed(arena, slots + 1, sizeof(size_t));
+    where->constants = kln_arena_alloc_zeroed(arena, constants + 1, sizeof(ref_value));
+    plan->input_names = kln_arena_alloc_zeroed(arena, inputs + 1, sizeof(char *));
+    plan->inputs = kln_arena_alloc_zeroed(arena, inputs + 1, sizeof(uint32_t));
+    plan->outputs = kln_arena_alloc_zeroed(arena, outputs + 1, sizeof(ref_source));
+    plan->nodes = kln_arena_alloc_zeroed(arena, graph->node_count + 1, sizeof(ref_node));
+    return where->last_use == NULL || where->constants == NULL || plan->input_names == NULL ||
+                   plan->inputs == NULL || plan->outputs == NULL || plan->nodes == NULL
+               ? fail_arena()
+               : KILN_OK;
+}
+
+static kiln_status fill_plan(maker *make, scope *where, const kln_onnx_graph *graph,
+                             const kln_onnx_function *function)
+{
+    KLN_RETURN_IF_ERROR(make_room(make, where, graph, function));
+    KLN_RETURN_IF_ERROR(define_sources(make, where, graph, function));
+    for (size_t i = 0; i < graph->node_count; i++) {
+        KLN_RETURN_IF_ERROR(make_node(make, where, &graph->nodes[i]));
+    }
+    KLN_RETURN_IF_ERROR(resolve_outputs(where, graph, function));
+    return list_dead(make, where);
+}
+
+static kiln_status make_plan(maker *make, scope *outer, const environment *around,
+                             const kln_onnx_graph *graph, const kln_onnx_function *function,
+                             ref_plan **plan)
+{
+    *plan = kln_arena_alloc_zeroed(&make->engine->arena, 1, sizeof **plan);
+    if (*plan == NULL) {
+        return fail_arena();
+    }
+    scope where = {.outer = outer, .environment = around, .plan = *plan};
+    kln_names_init(&where.names);
+    const kiln_status status = fill_plan(make, &where, graph, function);
+    kln_names_finish(&where.names);
+    return status;
+}
+
+kiln_status ref_plan_make(ref_engine *engine)
+{
+    const kln_onnx_model *model = engine->model;
+    maker make = {.engine = engine};
+    const environment around = {.opsets = model->opsets, .opset_count = model->opset_count};
+    KLN_RETURN_IF_ERROR(make_plan(&make, NULL, &around, &model->graph, NULL, &engine->plan));
+    return make.missing_count > 0 ? fail_missing(&make) : KILN_OK;
+}

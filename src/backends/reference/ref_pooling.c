@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+kiln_status ref_per_dimension(const ref_call *call, const char *name, int rank, int64_t otherwise,
+                              int64_t *values)
+{
+    size_t count = 0;
+    const int64_t *given = ref_attribute_ints(call, name, &count);
+    if (given != NULL && count != (size_t)rank) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "%s has %zu entries, %d are needed", name,
+                        count, rank);
+    }
+    for (int i = 0; i < rank; i++) {
+        values[i] = given != NULL ? given[i] : otherwise;
+    }
+    return KILN_OK;
+}
+
+static kiln_status check_window(const ref_window_shape *w)
+{
+    for (int i = 0; i < w->rank; i++) {
+        const int64_t most = INT64_C(1) << 31;
+        if (w->kernel[i] <= 0 || w->stride[i] <= 0 || w->dilation[i] <= 0 || w->begin[i] < 0 ||
+            w->end[i] < 0 || w->kernel[i] > most || w->stride[i] > most || w->dilation[i] > most ||
+            w->begin[i] > most || w->end[i] > most) {
+            return kln_fail(
+                KILN_ERROR_INVALID_NETWORK,
+                "spatial dimension %d: a kernel of %lld, stride %lld, dilation %lld and "
+                "padding %lld and %lld make no window",
+                i, (long long)w->kernel[i], (long long)w->stride[i], (long long)w->dilation[i],
+                (long long)w->begin[i], (long long)w->end[i]);
+        }
+    }
+    return KILN_OK;
+}
+
+static void place_window(ref_window_shape *w, int i, const char *pad, bool up)
+{
+    const int64_t reach = (w->kernel[i] - 1) * w->dilation[i] + 1;
+    const bool lower = strcmp(pad, "SAME_LOWER") == 0;
+    if (lower || strcmp(pad, "SAME_UPPER") == 0) {
+        w->output[i] = (w->input[i] + w->stride[i] - 1) / w->stride[i];
+        int64_t total = (w->output[i] - 1) * w->stride[i] + reach - w->input[i];
+        total = total < 0 ? 0 : total;
+        w->begin[i] = lower ? total - total / 2 : total / 2;
+        w->end[i] = total - w->begin[i];
+        return;
+    }
+    const int64_t room = w->input[i] + w->begin[i] + w->end[i] - reach;
+    w->output[i] = room < 0 ? 0 : (room + (up ? w->stride[i] - 1 : 0)) / w->stride[i] + 1;
+    /* A window that would begin in the padding behind the input is left out. */
+    if (up && (w->output[i] - 1) * w->stride[i] >= w->input[i] + w->begin[i]) {
+        w->output[i]--;
+    }
+}
+
+kiln_status ref_window_read(const ref_call *call, const ref_tensor *x, const int64_t *kernel,
+                            ref_window_shape *w)
+{
+    int64_t pads[2 * REF_RANK];
+    w->rank = x->rank - 2;
+    if (w->rank < 1) {
+        return kln_fail(KILN_ERROR_RANK,
+                        "a batch, channels and a spatial dimension are needed; "
+                        "the input has %d dimensions",
+                        x->rank);
+    }
+    for (int i = 0; i < w->rank; i++) {
+        w->input[i] = x->dims[i + 2];
+        w->kernel[i] = kernel != NULL ? kernel[i] : 0;
+    }
+    if (kernel == NULL) {
+        KLN_RETURN_IF_ERROR(ref_per_dimension(call, "kernel_shape", w->rank, 0, w->kernel));
+    }
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "strides", w->rank, 1, w->stride));
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "dilations", w->rank, 1, w->dilation));
+    const char *automatic = ref_attribute_string(call, "auto_pad", "NOTSET");
+    memset(pads, 0, sizeof pads);
+    if (strcmp(automatic, "VALID") != 0) {
+        KLN_RETURN_IF_ERROR(ref_per_dimension(call, "pads", 2 * w->rank, 0, pads));
+    }
+    memcpy(w->begin, pads, (size_t)w->rank * sizeof *pads);
+    memcpy(w->end, pads + w->rank, (size_t)w->rank * sizeof *pads);
+    KLN_RETURN_IF_ERROR(check_window(w));
+    for (int i = 0; i < w->rank; i++) {
+        place_window(w, i, automatic, ref_attribute_int(call, "ceil_mode", 0) != 0);
+    }
+    return KILN_OK;
+}
+
+typedef struct pooling {
+    const ref_call *call;
+    ref_window_shape window;
+    ref_pool kind;
+    double p;           /* of Lp */
+    bool count_padding; /* Average: padding counts as elements that are 0 */
+    bool column_major;  /* Max: indices */
+    int64_t in_size;
+    int64_t out_size;
+} pooling;
+
+/* Where a window element lies: its offset, or -1 in the padding. `*counted`: it is part of the
+ * padded input, which ends before a last window of ceil_mode does. */
+static int64_t place_element(const pooling *pool, int64_t output, int64_t element,
+                             int64_t *column_major, bool *counted)
+{
+    const ref_window_shape *w = &pool->window;
+    int64_t offset = 0;
+    int64_t step = 1;
+    bool inside = true;
+    int64_t place[REF_RANK];
+    *counted = true;
+    for (int i = w->rank - 1; i >= 0; i--) {
+        place[i] = output % w->output[i] * w->stride[i] - w->begin[i] +
+                   element % w->kernel[i] * w->dilation[i];
+        output /= w->output[i];
+        element /= w->kernel[i];
+        inside = inside && place[i] >= 0 && place[i] < w->input[i];
+        *counted = *counted && place[i] < w->input[i] + w->end[i];
+        offset += place[i] * step;
+        step *= w->input[i];
+    }
+    *column_major = 0;
+    step = 1;
+    for (int i = 0; i < w->rank; i++) {
+        *column_major += place[i] * step;
+        step *= w->input[i];
+    }
+    return inside ? offset : -1;
+}
+
+typedef struct pooled {
+    double value;
+    int64_t count;
+    int64_t best;
+    int64_t index;
+} pooled;
+
+static void pool_window(const pooling *pool, const ref_tensor *x, int64_t plane, int64_t output,
+                        pooled *result)
+{
+    const int64_t volume = ref_product(pool->window.kernel, 0, pool->window.rank);
+    *result = (pooled){.value = 0.0, .best = -1};
+    for (int64_t k = 0; k < volume; k++) {
+        int64_t column_major = 0;
+        bool counted = false;
+        const int64_t at = place_element(pool, output, k, &column_major, &counted);
+        result->count += at >= 0 || (pool->count_padding && counted);
+        if (at < 0) {
+            continue;
+        }
+        const double v = ref_get_float(x, plane * pool->in_size + at);
+        if (pool->kind == REF_POOL_AVERAGE) {
+            result->value += v;
+        } else if (pool->kind == REF_POOL_LP) {
+            result->value += pool->p == 2.0 ? v * v : pow(fabs(v), pool->p);
+        } else if (result->best < 0 || v > result->value || isnan(v)) {
+            result->value = v;
+            result->best = at;
+            result->index = plane * pool->in_size + (pool->column_major ? column_major : at);
+        }
+    }
+    if (pool->kind == REF_POOL_AVERAGE) {
+        result->value = result->count > 0 ? result->value / (double)result->count : 0.0;
+    } else if (pool->kind == REF_POOL_LP) {
+        result->value = pow(result->value, 1.0 / pool->p);
+    } else if (result->best < 0) {
+        result->value =
+            ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT ? -HUGE_VAL : ref_least(x->dtype);
+    }
+}
+
+kiln_status ref_op_pool(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    ref_tensor *indices = NULL;
+    pooling pool = {.call = call, .kind = (ref_pool)call->variant};
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_window_read(call, x, NULL, &pool.window));
+    pool.p = ref_attribute(call, "p") != NULL &&
+                     ref_attribute(call, "p")->type == KLN_ONNX_ATTRIBUTE_FLOAT
+                 ? ref_attribute_float(call, "p", 2.0)
+                 : (double)ref_attribute_int(call, "p", 2);
+    pool.count_padding = ref_attribute_int(call, "count_include_pad", 0) != 0;
+    pool.column_major = ref_attribute_int(call, "storage_order", 0) != 0;
+    int64_t dims[REF_RANK] = {x->dims[0], x->dims[1]};
+    memcpy(dims + 2, pool.window.output, (size_t)pool.window.rank * sizeof *dims);
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
+    if (ref_wants(call, 1)) {
+        KLN_RETURN_IF_ERROR(ref_output(call, 1, KILN_DTYPE_INT64, x->rank, dims, &indices));
+    }
+    pool.in_size = ref_product(x->dims, 2, x->rank);
+    pool.out_size = ref_product(dims, 2, x->rank);
+    for (int64_t i = 0; i < y->count; i++) {
+        pooled result;
+        pool_window(&pool, x, i / pool.out_size, i % pool.out_size, &result);
+        ref_put_float(y, i, result.value);
+        if (indices != NULL) {
+            ref_put_int(indices, i, result.index);
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_global_pool(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
+    if (x->rank < 2) {
+        return kln_fail(KILN_ERROR_RANK, "a batch and channels are needed");
+    }
+    int64_t dims[REF_RANK] = {x->dims[0], x->dims[1], 1, 1, 1, 1, 1, 1};
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
+    const int64_t n = ref_product(x->dims, 2, x->rank);
+    const double p = (double)ref_attribute_int(call, "p", 2);
+    double *row = NULL;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *row, &row));
+    for (int64_t i = 0; i < y->count; i++) {
+        ref_load_float(x, i * n, 1, n, row);
+        double sum = call->variant == REF_POOL_MAX && n > 0 ? row[0] : 0.0;
+        for (int64_t j = 0; j < n; j++) {
+            switch ((ref_pool)call->variant) {
+                case REF_POOL_MAX: sum = row[j] > sum || isnan(row[j]) ? row[j] : sum; break;
+                case REF_POOL_AVERAGE: sum += row[j] / (double)n; break;
+                case REF_POOL_LP: sum += pow(fabs(row[j]), p); break;
+            }
+        }
+        ref_put_float(y, i, call->variant == REF_POOL_LP ? pow(sum, 1.0 / p) : sum);
+    }
+    return KILN_OK;
+}
+
+/* The spatial size that a MaxPool of these attributes was given, unless a third input says it. */
+static kiln_status unpooled_dims(ref_call *call, const ref_tensor *x, int64_t *dims)
+{
+    const int64_t *given = NULL;
+    size_t count = 0;
+    KLN_RETURN_IF_ERROR(ref_int_list(call, 2, NULL, &given, &count));
+    if (given != NULL) {
+        if (count != (size_t)x->rank) {
+            return kln_fail(KILN_ERROR_SHAPE, "the output shape has %zu dimensions, not %d", count,
+                            x->rank);
+        }
+        memcpy(dims, given, count * sizeof *dims);
+        return KILN_OK;
+    }
+    const int rank = x->rank - 2;
+    int64_t kernel[REF_RANK];
+    int64_t stride[REF_RANK];
+    int64_t pads[2 * REF_RANK];
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "kernel_shape", rank, 1, kernel));
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "strides", rank, 1, stride));
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "pads", 2 * rank, 0, pads));
+    memcpy(dims, x->dims, 2 * sizeof *dims);
+    for (int i = 0; i < rank; i++) {
+        dims[i + 2] = (x->dims[i + 2] - 1) * stride[i] + kernel[i] - pads[i] - pads[i + rank];
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_max_unpool(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *indices = NULL;
+    ref_tensor *y = NULL;
+    int64_t dims[REF_RANK];
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &indices));
+    if (x->rank < 3 || indices->count != x->count) {
+        return kln_fail(KILN_ERROR_SHAPE, "each element needs an index");
+    }
+    KLN_RETURN_IF_ERROR(unpooled_dims(call, x, dims));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
+    memset(y->data, 0, (size_t)y->count * ref_element_size(y->dtype));
+    /* Indices count in the tensor that was pooled; a given shape may only be larger. */
+    int64_t pooled_dims[REF_RANK];
+    ref_call without = *call;
+    ref_node node = *call->node;
+    node.input_count = 2;
+    without.node = &node;
+    KLN_RETURN_IF_ERROR(unpooled_dims(&without, x, pooled_dims));
+    int64_t strides[REF_RANK];
+    ref_dense_strides(x->rank, dims, strides);
+    for (int64_t i = 0; i < x->count; i++) {
+        int64_t index = ref_get_int(indices, i);
+        int64_t to = 0;
+        for (int j = x->rank - 1; j >= 0; j--) {
+            const int64_t size = pooled_dims[j] > 0 ? pooled_dims[j] : 1;
+            to += index % size * strides[j];
+            index /= size;
+        }
+        if (to < 0 || to >= y->count || index != 0) {
+            return kln_fail(KILN_ERROR_INVALID_NETWORK, "index %lld lies outside the output",
+                            (long long)ref_get_int(indices, i));
+        }
+        ref_put_float(y, to, ref_get_float(x, i));
+    }
+    return KILN_OK;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+double ref_quantized(double scaled, double zero_point, kiln_dtype dtype)
+{
+    const double value = ref_round_even(scaled) + zero_point;
+    const double low = ref_least(dtype);
+    const double high = ref_greatest(dtype);
+    return isnan(value) || value < low ? low : value > high ? high : value;
+}
+
+/* Which scale belongs to which element: one for all, one along an axis, or one for each block. */
+typedef struct scales {
+    const ref_tensor *x;
+    const ref_tensor *scale;
+    const ref_tensor *zero; /* or NULL */
+    int axis;
+    int64_t block; /* 0: not blocked */
+} scales;
+
+static kiln_status check_scales(const scales *s)
+{
+    const ref_tensor *x = s->x;
+    const ref_tensor *scale = s->scale;
+    bool fits = scale->count == 1 ||
+                (s->block == 0 && scale->rank == 1 && scale->count == x->dims[s->axis]) ||
+                (s->block > 0 && scale->rank == x->rank);
+    for (int i = 0; fits && s->block > 0 && i < x->rank; i++) {
+        const int64_t blocks = (x->dims[i] + s->block - 1) / s->block;
+        fits = scale->dims[i] == (i == s->axis ? blocks : x->dims[i]);
+    }
+    if (!fits || (s->zero != NULL && s->zero->count != scale->count)) {
+        return kln_fail(KILN_ERROR_SHAPE,
+                        "%lld scales and %lld zero points do not fit the elements along axis %d",
+                        (long long)scale->count,
+                        (long long)(s->zero != NULL ? s->zero->count : scale->count), s->axis);
+    }
+    return KILN_OK;
+}
+
+static kiln_status read_scales(const ref_call *call, scales *s)
+{
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &s->x));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &s->scale));
+    s->zero = ref_input(call, 2);
+    s->block = ref_attribute_int(call, "block_size", 0);
+    s->axis = 0;
+    if (s->scale->count != 1 || s->block > 0) {
+        KLN_RETURN_IF_ERROR(
+            ref_axis(call, ref_attribute_int(call, "axis", 1), s->x->rank, &s->axis));
+    }
+    return check_scales(s);
+}
+
+static int64_t scale_index(const scales *s, int64_t i)
+{
+    if (s->scale->count == 1) {
+        return 0;
+    }
+    const int64_t inner = ref_product(s->x->dims, s->axis + 1, s->x->rank);
+    const int64_t place = i / inner % s->x->dims[s->axis];
+    if (s->block == 0) {
+        return place;
+    }
+    const int64_t outer = i / inner / s->x->dims[s->axis];
+    return (outer * s->scale->dims[s->axis] + place / s->block) * inner + i % inner;
+}
+
+static double zero_at(const scales *s, int64_t index)
+{
+    return s->zero != NULL ? ref_get_float(s->zero, index) : 0.0;
+}
+
+kiln_status ref_op_quantize(ref_call *call)
+{
+    scales s = {0};
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(read_scales(call, &s));
+    const int64_t wanted = ref_attribute_int(call, "output_dtype", 0);
+    const kiln_dtype dtype = s.zero != NULL                ? s.zero->dtype
+                             : wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted)
+                                                           : KILN_DTYPE_UINT8;
+    if (ref_domain_of(dtype) == REF_DOMAIN_NONE) {
+        return ref_fail_dtype(call, dtype);
+    }
+    const bool to_float = ref_domain_of(dtype) == REF_DOMAIN_FLOAT;
+    const bool saturate = ref_attribute_int(call, "saturate", 1) != 0;
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, s.x->rank, s.x->dims, &y));
+    for (int64_t i = 0; i < y->count; i++) {
+        const int64_t at = scale_index(&s, i);
+        /* The quotient has the input's own precision, so that ties are the same everywhere. */
+        double scaled = ref_get_float(s.x, i) / ref_get_float(s.scale, at);
+        scaled = s.x->dtype == KILN_DTYPE_FLOAT64 ? scaled : (double)(float)scaled;
+        if (!to_float) {
+            ref_put_float(y, i, ref_quantized(scaled, zero_at(&s, at), dtype));
+        } else if (ref_is_float8(dtype)) {
+            ref_put_float8(y, i, scaled + zero_at(&s, at), saturate);
+        } else {
+            ref_put_float(y, i, scaled + zero_at(&s, at));
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_dequantize(ref_call *call)
+{
+    scales s = {0};
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(read_scales(call, &s));
+    const int64_t wanted = ref_attribute_int(call, "output_dtype", 0);
+    const kiln_dtype dtype =
+        wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : s.scale->dtype;
+    if (ref_domain_of(dtype) != REF_DOMAIN_FLOAT) {
+        return ref_fail_dtype(call, dtype);
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, s.x->rank, s.x->dims, &y));
+    for (int64_t i = 0; i < y->count; i++) {
+        const int64_t at = scale_index(&s, i);
+        ref_put_float(y, i, (ref_get_float(s.x, i) - zero_at(&s, at)) * ref_get_float(s.scale, at));
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_dynamic_quantize(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    ref_tensor *scale = NULL;
+    ref_tensor *zero = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
+    if (call->node->output_count < 3) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "three outputs are needed");
+    }
+    float low = 0.0F;
+    float high = 0.0F;
+    for (int64_t i = 0; i < x->count; i++) {
+        const float v = (float)ref_get_float(x, i);
+        low = v < low ? v : low;
+        high = v > high ? v : high;
+    }
+    const float step = (high - low) / 255.0F;
+    const double origin =
+        step > 0.0F ? ref_quantized((double)(0.0F - low / step), 0.0, KILN_DTYPE_UINT8) : 0.0;
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_UINT8, x->rank, x->dims, &y));
+    KLN_RETURN_IF_ERROR(ref_output(call, 1, x->dtype, 0, NULL, &scale));
+    KLN_RETURN_IF_ERROR(ref_output(call, 2, KILN_DTYPE_UINT8, 0, NULL, &zero));
+    ref_put_float(scale, 0, (double)step);
+    ref_put_float(zero, 0, origin);
+    for (int64_t i = 0; i < x->count; i++) {
+        const float scaled = step > 0.0F ? (float)ref_get_float(x, i) / step : 0.0F;
+        ref_put_float(y, i, ref_quantized((double)scaled, origin, KILN_DTYPE_UINT8));
+    }
+    return KILN_OK;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+/* A reduction splits the dimensions of x: `kept` ones index the output, `gone` ones are folded. */
+typedef struct folding {
+    const ref_tensor *x;
+    ref_tensor *y;
+    ref_walk kept;
+    int rank; /* of the folded dimensions */
+    int64_t dims[REF_RANK];
+    int64_t strides[REF_RANK];
+    int64_t count; /* elements folded into one */
+} folding;
+
+static kiln_status begin_folding(ref_call *call, uint32_t mask, bool keep, kiln_dtype dtype,
+                                 folding *fold)
+{
+    const ref_tensor *x = fold->x;
+    int64_t dense[REF_RANK];
+    int64_t dims[REF_RANK];
+    int64_t kept[REF_RANK];
+    int64_t from[REF_RANK];
+    int rank = 0;
+    int kept_rank = 0;
+    ref_dense_strides(x->rank, x->dims, dense);
+    fold->rank = 0;
+    fold->count = 1;
+    for (int i = 0; i < x->rank; i++) {
+        const bool gone = (mask >> i & 1U) != 0;
+        if (gone) {
+            fold->dims[fold->rank] = x->dims[i];
+            fold->strides[fold->rank++] = dense[i];
+            fold->count *= x->dims[i];
+        } else {
+            kept[kept_rank] = x->dims[i];
+            from[kept_rank++] = dense[i];
+        }
+        if (!gone || keep) {
+            dims[rank++] = gone ? 1 : x->dims[i];
+        }
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, rank, dims, &fold->y));
+    int64_t to[REF_RANK];
+    ref_dense_strides(kept_rank, kept, to);
+    ref_walk_init(&fold->kept, kept_rank, kept);
+    ref_walk_add(&fold->kept, to);
+    ref_walk_add(&fold->kept, from);
+    ref_walk_begin(&fold->kept);
+    return KILN_OK;
+}
+
+typedef struct state {
+    double sum;
+    double extreme;
+    int64_t whole; /* the same for integers */
+    bool first;
+} state;
+
+static void fold_float(ref_reduce kind, const double *values, int64_t n, state *s)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const double v = values[i];
+        switch (kind) {
+            case REF_REDUCE_PROD: s->sum *= v; break;
+            case REF_REDUCE_L1: s->sum += fabs(v); break;
+            case REF_REDUCE_L2:
+            case REF_REDUCE_SUM_SQUARE: s->sum += v * v; break;
+            case REF_REDUCE_MAX:
+                s->extreme = s->first || isnan(v) || v > s->extreme ? v : s->extreme;
+                break;
+            case REF_REDUCE_MIN:
+                s->extreme = s->first || isnan(v) || v < s->extreme ? v : s->extreme;
+                break;
+            case REF_REDUCE_LOG_SUM_EXP:
+                if (s->first || v > s->extreme) {
+                    s->sum = s->first || isinf(s->extreme) ? 0.0 : s->sum * exp(s->extreme - v);
+                    s->extreme = v;
+                }
+                s->sum += isinf(v) ? (v > 0.0) : exp(v - s->extreme);
+                break;
+            case REF_REDUCE_SUM:
+            case REF_REDUCE_MEAN:
+            case REF_REDUCE_LOG_SUM: s->sum += v; break;
+        }
+        s->first = false;
+    }
+}
+
+static double finish_float(ref_reduce kind, const state *s, int64_t count)
+{
+    switch (kind) {
+        case REF_REDUCE_MEAN: return s->sum / (double)count;
+        case REF_REDUCE_L2: return sqrt(s->sum);
+        case REF_REDUCE_LOG_SUM: return log(s->sum);
+        case REF_REDUCE_MAX: return s->first ? -HUGE_VAL : s->extreme;
+        case REF_REDUCE_MIN: return s->first ? HUGE_VAL : s->extreme;
+        case REF_REDUCE_LOG_SUM_EXP: return s->first ? -HUGE_VAL : s->extreme + log(s->sum);
+        default: return s->sum;
+    }
+}
+
+static void fold_int(ref_reduce kind, bool is_unsigned, const int64_t *values, int64_t n, state *s)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t v = values[i];
+        const uint64_t total = (uint64_t)s->whole;
+        const bool greater = is_unsigned ? (uint64_t)v > total : v > s->whole;
+        switch (kind) {
+            case REF_REDUCE_PROD: s->whole = (int64_t)(total * (uint64_t)v); break;
+            case REF_REDUCE_L1:
+                s->whole =
+                    (int64_t)(total + (v < 0 && !is_unsigned ? 0 - (uint64_t)v : (uint64_t)v));
+                break;
+            case REF_REDUCE_SUM_SQUARE:
+                s->whole = (int64_t)(total + (uint64_t)v * (uint64_t)v);
+                break;
+            case REF_REDUCE_MAX: s->whole = s->first || greater ? v : s->whole; break;
+            case REF_REDUCE_MIN: s->whole = s->first || !greater ? v : s->whole; break;
+            default: s->whole = (int64_t)(total + (uint64_t)v); break;
+        }
+        s->first = false;
+    }
+}
+
+static void store_int(const folding *fold, ref_reduce kind, state *s, int64_t to)
+{
+    const kiln_dtype dtype = fold->y->dtype;
+    if (s->first && (kind == REF_REDUCE_MAX || kind == REF_REDUCE_MIN)) {
+        s->whole = kind == REF_REDUCE_MAX                        ? (int64_t)ref_least(dtype)
+                   : ref_domain_of(dtype) == REF_DOMAIN_UNSIGNED ? -1
+                   : dtype == KILN_DTYPE_INT64                   ? INT64_MAX
+                                                                 : (int64_t)ref_greatest(dtype);
+    }
+    if (kind == REF_REDUCE_MEAN) {
+        const bool is_unsigned = ref_domain_of(dtype) == REF_DOMAIN_UNSIGNED;
+        s->whole = fold->count == 0 ? 0
+                   : is_unsigned    ? (int64_t)((uint64_t)s->whole / (uint64_t)fold->count)
+                                    : s->whole / fold->count;
+    }
+    ref_put_int(fold->y, to, s->whole);
+}
+
+/* Whether integers are reduced as integers: what has a root or logarithm is not. */
+static bool is_whole(ref_reduce kind, kiln_dtype dtype)
+{
+    return ref_domain_of(dtype) != REF_DOMAIN_FLOAT && kind != REF_REDUCE_L2 &&
+           kind != REF_REDUCE_LOG_SUM && kind != REF_REDUCE_LOG_SUM_EXP;
+}
+
+static void fold_one(const folding *fold, ref_reduce kind, int64_t from, int64_t to)
+{
+    state s = {.sum = kind == REF_REDUCE_PROD, .whole = kind == REF_REDUCE_PROD, .first = true};
+    const bool whole = is_whole(kind, fold->x->dtype);
+    const bool is_unsigned = ref_domain_of(fold->x->dtype) == REF_DOMAIN_UNSIGNED;
+    double floats[REF_CHUNK];
+    int64_t ints[REF_CHUNK];
+    ref_walk walk;
+    ref_walk_init(&walk, fold->rank, fold->dims);
+    ref_walk_add(&walk, fold->strides);
+    ref_walk_begin(&walk);
+    while (ref_walk_next(&walk)) {
+        for (int64_t i = 0; i < walk.length; i += REF_CHUNK) {
+            const int64_t n = walk.length - i < REF_CHUNK ? walk.length - i : REF_CHUNK;
+            const int64_t start = from + walk.offset[0] + i * walk.step[0];
+            if (whole) {
+                ref_load_int(fold->x, start, walk.step[0], n, ints);
+                fold_int(kind, is_unsigned, ints, n, &s);
+            } else {
+                ref_load_float(fold->x, start, walk.step[0], n, floats);
+                fold_float(kind, floats, n, &s);
+            }
+        }
+    }
+    if (whole) {
+        store_int(fold, kind, &s, to);
+    } else {
+        ref_put_float(fold->y, to, finish_float(kind, &s, fold->count));
+    }
+}
+
+kiln_status ref_op_reduce(ref_call *call)
+{
+    folding fold = {0};
+    const int64_t *axes = NULL;
+    size_t count = 0;
+    uint32_t mask = 0;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &fold.x));
+    KLN_RETURN_IF_ERROR(ref_int_list(call, 1, "axes", &axes, &count));
+    KLN_RETURN_IF_ERROR(ref_axes(call, axes, count, fold.x->rank, &mask));
+    if (count == 0) {
+        mask = ref_attribute_int(call, "noop_with_empty_axes", 0) != 0
+                   ? 0
+                   : (UINT32_C(1) << fold.x->rank) - 1;
+    }
+    const bool keep = ref_attribute_int(call, "keepdims", 1) != 0;
+    KLN_RETURN_IF_ERROR(begin_folding(call, mask, keep, fold.x->dtype, &fold));
+    while (ref_walk_next(&fold.kept)) {
+        for (int64_t i = 0; i < fold.kept.length; i++) {
+            fold_one(&fold, (ref_reduce)call->variant, fold.kept.offset[1] + i * fold.kept.step[1],
+                     fold.kept.offset[0] + i * fold.kept.step[0]);
+        }
+    }
+    return KILN_OK;
+}
+
+/* Whether element `a` of x takes the place of `b`. NaN counts as the extreme. */
+static bool beats(const ref_tensor *x, int64_t a, int64_t b, bool most, bool last)
+{
+    if (ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT) {
+        const double va = ref_get_float(x, a);
+        const double vb = ref_get_float(x, b);
+        if (isnan(vb) || isnan(va)) {
+            return isnan(va) && (!isnan(vb) || last);
+        }
+        return (most ? va > vb : va < vb) || (last && va == vb);
+    }
+    const int64_t va = ref_get_int(x, a);
+    const int64_t vb = ref_get_int(x, b);
+    const bool greater =
+        ref_domain_of(x->dtype) == REF_DOMAIN_UNSIGNED ? (uint64_t)va > (uint64_t)vb : va > vb;
+    return va == vb ? last : greater == most;
+}
+
+/* ArgMax (variant 1) and ArgMin. */
+kiln_status ref_op_arg(ref_call *call)
+{
+    folding fold = {0};
+    int axis = 0;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &fold.x));
+    KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", 0), fold.x->rank, &axis));
+    const bool keep = ref_attribute_int(call, "keepdims", 1) != 0;
+    const bool last = ref_attribute_int(call, "select_last_index", 0) != 0;
+    KLN_RETURN_IF_ERROR(begin_folding(call, UINT32_C(1) << axis, keep, KILN_DTYPE_INT64, &fold));
+    if (fold.count == 0 && fold.y->count > 0) {
+        return kln_fail(KILN_ERROR_SHAPE, "axis %d is empty", axis);
+    }
+    while (ref_walk_next(&fold.kept)) {
+        for (int64_t i = 0; i < fold.kept.length; i++) {
+            const int64_t from = fold.kept.offset[1] + i * fold.kept.step[1];
+            int64_t best = 0;
+            for (int64_t j = 1; j < fold.count; j++) {
+                if (beats(fold.x, from + j * fold.strides[0], from + best * fold.strides[0],
+                          call->variant == 1, last)) {
+                    best = j;
+                }
+            }
+            ref_put_int(fold.y, fold.kept.offset[0] + i * fold.kept.step[0], best);
+        }
+    }
+    return KILN_OK;
+}

@@ -1,0 +1,182 @@
+/* Kernels that change or read a shape and leave the elements alone.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+kiln_status ref_op_identity(ref_call *call)
+{
+    if (call->node->output_count == 0) {
+        return KILN_OK;
+    }
+    ref_value_release(&call->context->memory, &call->outputs[0]);
+    if (call->node->input_count > 0 && call->inputs[0] != NULL) {
+        ref_value_copy(&call->outputs[0], call->inputs[0]);
+    }
+    return KILN_OK;
+}
+
+static kiln_status fail_reshape(const ref_tensor *x, const int64_t *dims, int rank)
+{
+    char from[KLN_SHAPE_TEXT];
+    char to[KLN_SHAPE_TEXT];
+    kiln_shape shape = {.rank = x->rank};
+    memcpy(shape.dims, x->dims, (size_t)x->rank * sizeof(int64_t));
+    (void)kiln_shape_format(&shape, from, sizeof from);
+    shape.rank = rank;
+    memcpy(shape.dims, dims, (size_t)rank * sizeof(int64_t));
+    (void)kiln_shape_format(&shape, to, sizeof to);
+    return kln_fail(KILN_ERROR_SHAPE, "%s cannot take the shape %s", from, to);
+}
+
+kiln_status ref_op_reshape(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const int64_t *wanted = NULL;
+    size_t count = 0;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_int_list(call, 1, "shape", &wanted, &count));
+    if (count > REF_RANK) {
+        return kln_fail(KILN_ERROR_RANK, "%zu dimensions are past the limit of %d", count,
+                        REF_RANK);
+    }
+    const bool allow_zero = ref_attribute_int(call, "allowzero", 0) != 0;
+    int64_t dims[REF_RANK];
+    int open = -1;
+    for (int i = 0; i < (int)count; i++) {
+        dims[i] = wanted[i];
+        if (wanted[i] == 0 && !allow_zero) {
+            dims[i] = i < x->rank ? x->dims[i] : 0;
+        } else if (wanted[i] == -1) {
+            open = i;
+            dims[i] = 1;
+        }
+    }
+    int64_t known = 0;
+    KLN_RETURN_IF_ERROR(ref_count((int)count, dims, &known));
+    if (open >= 0) {
+        dims[open] = known == 0 ? 0 : x->count / known;
+    }
+    int64_t total = 0;
+    KLN_RETURN_IF_ERROR(ref_count((int)count, dims, &total));
+    if (total != x->count) {
+        return fail_reshape(x, wanted, (int)count);
+    }
+    return ref_output_view(call, 0, 0, (int)count, dims);
+}
+
+kiln_status ref_op_flatten(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    int64_t axis = ref_attribute_int(call, "axis", 1);
+    axis += axis < 0 ? x->rank : 0;
+    if (axis < 0 || axis > x->rank) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "axis %lld is outside %d dimensions",
+                        (long long)axis, x->rank);
+    }
+    const int64_t dims[2] = {ref_product(x->dims, 0, (int)axis),
+                             ref_product(x->dims, (int)axis, x->rank)};
+    return ref_output_view(call, 0, 0, 2, dims);
+}
+
+kiln_status ref_op_squeeze(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const int64_t *axes = NULL;
+    size_t count = 0;
+    uint32_t mask = 0;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_int_list(call, 1, "axes", &axes, &count));
+    KLN_RETURN_IF_ERROR(ref_axes(call, axes, count, x->rank, &mask));
+    int64_t dims[REF_RANK];
+    int rank = 0;
+    for (int i = 0; i < x->rank; i++) {
+        const bool named = (mask >> i & 1U) != 0;
+        if (named && x->dims[i] != 1) {
+            return kln_fail(KILN_ERROR_SHAPE, "dimension %d is %lld, but only a 1 can be removed",
+                            i, (long long)x->dims[i]);
+        }
+        if (!named && (axes != NULL || x->dims[i] != 1)) {
+            dims[rank++] = x->dims[i];
+        }
+    }
+    return ref_output_view(call, 0, 0, rank, dims);
+}
+
+kiln_status ref_op_unsqueeze(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const int64_t *axes = NULL;
+    size_t count = 0;
+    uint32_t mask = 0;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_int_list(call, 1, "axes", &axes, &count));
+    if (count > (size_t)(REF_RANK - x->rank)) {
+        return kln_fail(KILN_ERROR_RANK, "%zu more dimensions are past the limit of %d", count,
+                        REF_RANK);
+    }
+    const int rank = x->rank + (int)count;
+    KLN_RETURN_IF_ERROR(ref_axes(call, axes, count, rank, &mask));
+    if (__builtin_popcount(mask) != (int)count) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "an axis is named twice");
+    }
+    int64_t dims[REF_RANK];
+    int next = 0;
+    for (int i = 0; i < rank; i++) {
+        dims[i] = (mask >> i & 1U) != 0 ? 1 : x->dims[next++];
+    }
+    return ref_output_view(call, 0, 0, rank, dims);
+}
+
+static int64_t clamp(int64_t value, int64_t low, int64_t high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
+kiln_status ref_op_shape(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    int64_t begin = ref_attribute_int(call, "start", 0);
+    int64_t end = ref_attribute_int(call, "end", x->rank);
+    begin = clamp(begin < 0 ? begin + x->rank : begin, 0, x->rank);
+    end = clamp(end < 0 ? end + x->rank : end, 0, x->rank);
+    const int64_t dims[1] = {end > begin ? end - begin : 0};
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_INT64, 1, dims, &y));
+    ref_store_int(y, 0, 1, dims[0], x->dims + begin);
+    return KILN_OK;
+}
+
+kiln_status ref_op_size(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_INT64, 0, NULL, &y));
+    ref_put_int(y, 0, x->count);
+    return KILN_OK;
+}
+
+/* Inference only: a network that asks for training would be answered with random numbers. */
+kiln_status ref_op_dropout(ref_call *call)
+{
+    const ref_tensor *training = ref_input(call, 2);
+    const ref_tensor *x = NULL;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    const ref_tensor *ratio = ref_input(call, 1);
+    if (training != NULL && training->count > 0 && ref_get_int(training, 0) != 0 &&
+        (ratio == NULL || ratio->count == 0 || ref_get_float(ratio, 0) != 0.0)) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "training mode drops elements at random; only inference is computed here");
+    }
+    KLN_RETURN_IF_ERROR(ref_op_identity(call));
+    if (call->node->output_count > 1) {
+        ref_tensor *mask = NULL;
+        const kiln_dtype dtype = call->node->version < 10 ? x->dtype : KILN_DTYPE_BOOL;
+        KLN_RETURN_IF_ERROR(ref_output(call, 1, dtype, x->rank, x->dims, &mask));
+        for (int64_t i = 0; i < mask->count; i++) {
+            ref_put_int(mask, i, 1);
+        }
+    }
+    return KILN_OK;
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+static void soften(ref_softmax kind, int64_t n, double *v)
+{
+    int64_t best = 0;
+    for (int64_t i = 1; i < n; i++) {
+        best = v[i] > v[best] ? i : best;
+    }
+    if (kind == REF_HARDMAX) {
+        for (int64_t i = 0; i < n; i++) {
+            v[i] = i == best;
+        }
+        return;
+    }
+    const double most = v[best];
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        v[i] -= most;
+        sum += exp(v[i]);
+    }
+    const double log_sum = log(sum);
+    for (int64_t i = 0; i < n; i++) {
+        v[i] = kind == REF_LOG_SOFTMAX ? v[i] - log_sum : exp(v[i]) / sum;
+    }
+}
+
+kiln_status ref_op_softmax(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    int axis = 0;
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    if (x->count == 0) {
+        return KILN_OK;
+    }
+    /* Until version 12 everything from the axis on was one row. */
+    const bool flat = call->node->version < 13;
+    const int64_t given = ref_attribute_int(call, "axis", flat ? 1 : -1);
+    if (flat && given == x->rank) {
+        axis = x->rank;
+    } else {
+        KLN_RETURN_IF_ERROR(ref_axis(call, given, x->rank, &axis));
+    }
+    const int64_t inner = flat ? 1 : ref_product(x->dims, axis + 1, x->rank);
+    const int64_t n = flat ? ref_product(x->dims, axis, x->rank) : x->dims[axis];
+    double *row = NULL;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *row, &row));
+    for (int64_t i = 0; i < x->count / n; i++) {
+        const int64_t start = i / inner * n * inner + i % inner;
+        ref_load_float(x, start, inner, n, row);
+        soften((ref_softmax)call->variant, n, row);
+        ref_store_float(y, start, inner, n, row);
+    }
+    return KILN_OK;
+}
+
+static void cumulate_row(const ref_tensor *x, ref_tensor *y, int64_t start, int64_t step, int64_t n,
+                         bool exclusive, bool product)
+{
+    const bool is_float = ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT;
+    double total = product ? 1.0 : 0.0;
+    uint64_t whole = product ? 1 : 0;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t at = start + i * step;
+        const double v = is_float ? ref_get_float(x, at) : 0.0;
+        const uint64_t w = is_float ? 0 : (uint64_t)ref_get_int(x, at);
+        const double after = product ? total * v : total + v;
+        const uint64_t whole_after = product ? whole * w : whole + w;
+        if (is_float) {
+            ref_put_float(y, at, exclusive ? total : after);
+        } else {
+            ref_put_int(y, at, (int64_t)(exclusive ? whole : whole_after));
+        }
+        total = after;
+        whole = whole_after;
+    }
+}
+
+/* CumSum, and CumProd as variant 1. */
+kiln_status ref_op_cumulate(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *where = NULL;
+    ref_tensor *y = NULL;
+    int axis = 0;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &where));
+    if (where->count != 1) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "one axis is needed, %lld are given",
+                        (long long)where->count);
+    }
+    KLN_RETURN_IF_ERROR(ref_axis(call, ref_get_int(where, 0), x->rank, &axis));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    const bool exclusive = ref_attribute_int(call, "exclusive", 0) != 0;
+    const bool reverse = ref_attribute_int(call, "reverse", 0) != 0;
+    const int64_t n = x->dims[axis];
+    const int64_t inner = ref_product(x->dims, axis + 1, x->rank);
+    for (int64_t i = 0; x->count > 0 && i < x->count / n; i++) {
+        const int64_t start = i / inner * n * inner + i % inner;
+        cumulate_row(x, y, reverse ? start + (n - 1) * inner : start, reverse ? -inner : inner, n,
+                     exclusive, call->variant == 1);
+    }
+    return KILN_OK;
+}

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+double ref_sigmoid(double x)
+{
+    return x >= 0.0 ? 1.0 / (1.0 + exp(-x)) : exp(x) / (1.0 + exp(x));
+}
+
+double ref_softplus(double x)
+{
+    return fmax(x, 0.0) + log1p(exp(-fabs(x)));
+}
+
+#define sigmoid ref_sigmoid
+#define softplus ref_softplus
+
+typedef struct parameters {
+    double a;
+    double b;
+    double g;
+} parameters;
+
+#define DEFINE_UNARY(name, since, expression)                           \
+    static void chunk_##name(const parameters *p, int64_t n, double *v) \
+    {                                                                   \
+        const double a = p->a;                                          \
+        const double b = p->b;                                          \
+        const double g = p->g;                                          \
+        (void)a;                                                        \
+        (void)b;                                                        \
+        (void)g;                                                        \
+        for (int64_t i = 0; i < n; i++) {                               \
+            const double x = v[i];                                      \
+            v[i] = (expression);                                        \
+        }                                                               \
+    }
+REF_UNARY_LIST(DEFINE_UNARY)
+DEFINE_UNARY(Gelu, 20, 0.5 * x * (1.0 + erf(x * 0.70710678118654752440)))
+DEFINE_UNARY(GeluTanh, 20,
+             0.5 * x * (1.0 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x))))
+DEFINE_UNARY(Shrink, 9, x<-a ? x + b : x> a ? x - b : 0.0)
+
+typedef void (*chunk_function)(const parameters *p, int64_t n, double *v);
+
+static const chunk_function unary_functions[] = {
+#define LIST_UNARY(name, since, expression) [REF_UNARY_##name] = chunk_##name,
+    REF_UNARY_LIST(LIST_UNARY)[REF_UNARY_Gelu] = chunk_Gelu, [REF_UNARY_GeluTanh] = chunk_GeluTanh};
+
+static kiln_status apply(ref_call *call, chunk_function function, const parameters *p)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    double chunk[REF_CHUNK];
+    for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
+        const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
+        ref_load_float(x, i, 1, n, chunk);
+        function(p, n, chunk);
+        ref_store_float(y, i, 1, n, chunk);
+    }
+    return KILN_OK;
+}
+
+/* Defaults that the standard gives where the attribute is left out. */
+static parameters read_parameters(const ref_call *call)
+{
+    double alpha = 1.0;
+    switch ((ref_unary)call->variant) {
+        case REF_UNARY_LeakyRelu: alpha = 0.01F; break;
+        case REF_UNARY_HardSigmoid: alpha = 0.2F; break;
+        case REF_UNARY_Selu: alpha = 1.67326319217681884765625; break;
+        default: break;
+    }
+    return (parameters){.a = ref_attribute_float(call, "alpha", alpha),
+                        .b = ref_attribute_float(call, "beta", 0.5),
+                        .g = ref_attribute_float(call, "gamma", 1.05070102214813232421875)};
+}
+
+kiln_status ref_op_unary(ref_call *call)
+{
+    const parameters p = read_parameters(call);
+    return apply(call, unary_functions[call->variant], &p);
+}
+
+kiln_status ref_op_gelu(ref_call *call)
+{
+    const parameters p = {0};
+    const bool approximate = strcmp(ref_attribute_string(call, "approximate", "none"), "tanh") == 0;
+    return apply(call, approximate ? chunk_GeluTanh : chunk_Gelu, &p);
+}
+
+kiln_status ref_op_shrink(ref_call *call)
+{
+    const parameters p = {.a = ref_attribute_float(call, "lambd", 0.5),
+                          .b = ref_attribute_float(call, "bias", 0.0)};
+    return apply(call, chunk_Shrink, &p);
+}
+
+#define DEFINE_NUMERIC(name, since, of_float, of_signed, of_unsigned)               \
+    static void numeric_##name(ref_domain domain, int64_t n, double *f, int64_t *v) \
+    {                                                                               \
+        for (int64_t i = 0; domain == REF_DOMAIN_FLOAT && i < n; i++) {             \
+            const double x = f[i];                                                  \
+            f[i] = (of_float);                                                      \
+        }                                                                           \
+        for (int64_t i = 0; domain == REF_DOMAIN_SIGNED && i < n; i++) {            \
+            const int64_t x = v[i];                                                 \
+            v[i] = (of_signed);                                                     \
+        }                                                                           \
+        for (int64_t i = 0; domain == REF_DOMAIN_UNSIGNED && i < n; i++) {          \
+            const uint64_t x = (uint64_t)v[i];                                      \
+            v[i] = (int64_t)(of_unsigned);                                          \
+        }                                                                           \
+    }
+REF_NUMERIC_LIST(DEFINE_NUMERIC)
+
+typedef void (*numeric_function)(ref_domain domain, int64_t n, double *f, int64_t *v);
+
+static const numeric_function numeric_functions[] = {
+#define LIST_NUMERIC(name, since, f, s, u) [REF_NUMERIC_##name] = numeric_##name,
+    REF_NUMERIC_LIST(LIST_NUMERIC)};
+
+kiln_status ref_op_numeric(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
+    const ref_domain domain = ref_domain_of(x->dtype);
+    if (domain == REF_DOMAIN_FLOAT && call->variant == REF_NUMERIC_BitwiseNot) {
+        return ref_fail_dtype(call, x->dtype);
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    double floats[REF_CHUNK];
+    int64_t ints[REF_CHUNK];
+    for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
+        const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
+        if (domain == REF_DOMAIN_FLOAT) {
+            ref_load_float(x, i, 1, n, floats);
+        } else {
+            ref_load_int(x, i, 1, n, ints);
+        }
+        numeric_functions[call->variant](domain, n, floats, ints);
+        if (domain == REF_DOMAIN_FLOAT) {
+            ref_store_float(y, i, 1, n, floats);
+        } else {
+            ref_store_int(y, i, 1, n, ints);
+        }
+    }
+    return KILN_OK;
+}
+
+static bool truth(int question, double x, int64_t below, int64_t above)
+{
+    if (question == 0) {
+        return x == 0.0; /* Not */
+    }
+    return question == 1 ? isnan(x) : isinf(x) && (x < 0.0 ? below != 0 : above != 0);
+}
+
+static kiln_status answer(ref_call *call, int question)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_BOOL, x->rank, x->dims, &y));
+    const int64_t below = ref_attribute_int(call, "detect_negative", 1);
+    const int64_t above = ref_attribute_int(call, "detect_positive", 1);
+    for (int64_t i = 0; i < x->count; i++) {
+        ((uint8_t *)y->data)[i] = truth(question, ref_get_float(x, i), below, above);
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_not(ref_call *call)
+{
+    return answer(call, 0);
+}
+
+kiln_status ref_op_isnan(ref_call *call)
+{
+    return answer(call, 1);
+}
+
+kiln_status ref_op_isinf(ref_call *call)
+{
+    return answer(call, 2);
+}
+
+/* An input since version 11, an attribute before. */
+static double clip_limit(const ref_call *call, size_t index, const char *name, double otherwise)
+{
+    const ref_tensor *limit = ref_input(call, index);
+    if (limit == NULL) {
+        return ref_attribute_float(call, name, otherwise);
+    }
+    return limit->count > 0 ? ref_get_float(limit, 0) : otherwise;
+}
+
+static int64_t clip_int(const ref_call *call, size_t index, int64_t otherwise)
+{
+    const ref_tensor *limit = ref_input(call, index);
+    return limit != NULL && limit->count > 0 ? ref_get_int(limit, 0) : otherwise;
+}
+
+static void clip_ints(const ref_call *call, const ref_tensor *x, ref_tensor *y)
+{
+    const bool is_unsigned = ref_domain_of(x->dtype) == REF_DOMAIN_UNSIGNED;
+    const int64_t low = clip_int(call, 1, is_unsigned ? 0 : INT64_MIN);
+    const int64_t high = clip_int(call, 2, is_unsigned ? -1 : INT64_MAX);
+    for (int64_t i = 0; i < x->count; i++) {
+        int64_t v = ref_get_int(x, i);
+        if (is_unsigned) {
+            v = (uint64_t)v < (uint64_t)low ? low : v;
+            v = (uint64_t)v > (uint64_t)high ? high : v;
+        } else {
+            v = v < low ? low : v;
+            v = v > high ? high : v;
+        }
+        ref_put_int(y, i, v);
+    }
+}
+
+kiln_status ref_op_clip(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    if (ref_domain_of(x->dtype) != REF_DOMAIN_FLOAT) {
+        clip_ints(call, x, y);
+        return KILN_OK;
+    }
+    const double low = clip_limit(call, 1, "min", -HUGE_VAL);
+    const double high = clip_limit(call, 2, "max", HUGE_VAL);
+    double chunk[REF_CHUNK];
+    for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
+        const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
+        ref_load_float(x, i, 1, n, chunk);
+        for (int64_t j = 0; j < n; j++) {
+            chunk[j] = chunk[j] < low ? low : chunk[j];
+            chunk[j] = chunk[j] > high ? high : chunk[j];
+        }
+        ref_store_float(y, i, 1, n, chunk);
+    }
+    return KILN_OK;
+}
