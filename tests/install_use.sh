@@ -1,0 +1,47 @@
+#!/bin/bash
+# Installs into a scratch folder and builds a program against that, with pkg-config and with CMake.
+#
+#     tests/install_use.sh CMAKE BUILD COMPILER
+#
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+cmake=$1 build=$2 compiler=$3
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+"$cmake" --install "$build" --prefix "$scratch/usr" > /dev/null
+
+cat > "$scratch/use.c" <<'C'
+#include <kiln/kiln.h>
+#include <string.h>
+
+int main(void)
+{
+    return kiln_version() == KILN_VERSION_NUMBER && strlen(kiln_version_string()) > 0 ? 0 : 1;
+}
+C
+pc=$(dirname "$(find "$scratch/usr" -name kiln.pc)")
+# shellcheck disable=SC2046
+"$compiler" -std=c11 "$scratch/use.c" -o "$scratch/use" \
+    $(PKG_CONFIG_PATH=$pc pkg-config --cflags --libs kiln)
+LD_LIBRARY_PATH=$(dirname "$pc") "$scratch/use"
+
+mkdir "$scratch/project"
+cat > "$scratch/project/CMakeLists.txt" <<'C'
+cmake_minimum_required(VERSION 3.25)
+project(use LANGUAGES C)
+find_package(kiln 0.1 REQUIRED)
+add_executable(use ../use.c)
+target_link_libraries(use PRIVATE kiln::kiln)
+C
+"$cmake" -S "$scratch/project" -B "$scratch/project/build" -DCMAKE_PREFIX_PATH="$scratch/usr" \
+    -DCMAKE_C_COMPILER="$compiler" > /dev/null
+"$cmake" --build "$scratch/project/build" > /dev/null
+"$scratch/project/build/use"
+
+# Nothing but the public headers, the library, the command and how to find them.
+ours='/(include/kiln/|lib.*/libkiln\.so|lib.*/kiln|bin/kiln)'
+if find "$scratch/usr" -type f | grep -v -E "$ours"; then
+    echo "these files should not be installed"
+    exit 1
+fi
+echo "used through pkg-config and CMake"
