@@ -43,6 +43,54 @@ typedef enum kiln_optimization {
     KILN_OPTIMIZATION_ALL = 4       /* change layouts too */
 } kiln_optimization;
 
+/* The range of one input in an optimization profile. For an input whose shape is open: the
+ * smallest, the most usual and the largest shape, none with a dynamic dimension. For an input that
+ * is itself a shape (a shape tensor, which a Reshape or Range reads): its values instead. */
+typedef struct kiln_profile_input {
+    const char *name;
+    kiln_shape min, opt, max;
+    const int64_t *min_values, *opt_values, *max_values; /* `value_count` of them, or NULL */
+    size_t value_count;                                  /* 0: shapes, not values */
+} kiln_profile_input;
+
+/* One optimization profile: shapes between min and max run with it, and those near opt run
+ * fastest. Each input with an open dimension must be in each profile. */
+typedef struct kiln_profile {
+    const kiln_profile_input *inputs;
+    size_t input_count;
+} kiln_profile;
+
+/* Which weights of a plan can be replaced later. */
+typedef enum kiln_refit_mode {
+    KILN_REFIT_NONE = 0,
+    KILN_REFIT_ALL = 1,        /* any (trtexec --refit) */
+    KILN_REFIT_IDENTICAL = 2,  /* any, by the same values: for stripped plans */
+    KILN_REFIT_INDIVIDUAL = 3, /* those of `refit_weights` */
+} kiln_refit_mode;
+
+/* On which GPUs a plan runs beside the one it is built on (trtexec --hardwareCompatibilityLevel).
+ */
+typedef enum kiln_hardware_compatibility {
+    KILN_HARDWARE_NONE = 0,
+    KILN_HARDWARE_AMPERE_PLUS = 1,            /* compute capability 8.0 and above */
+    KILN_HARDWARE_SAME_COMPUTE_CAPABILITY = 2 /* other chips of the same capability */
+} kiln_hardware_compatibility;
+
+/* How much a plan tells of its layers (trtexec --profilingVerbosity). */
+typedef enum kiln_profiling_verbosity {
+    KILN_PROFILING_DEFAULT = 0, /* layer names */
+    KILN_PROFILING_NONE = 1,
+    KILN_PROFILING_LAYER_NAMES = 2,
+    KILN_PROFILING_DETAILED = 3 /* shapes, types and tactics too */
+} kiln_profiling_verbosity;
+
+/* An option that is on or off, or as the library has it. */
+typedef enum kiln_switch {
+    KILN_SWITCH_DEFAULT = 0,
+    KILN_SWITCH_ON = 1,
+    KILN_SWITCH_OFF = 2
+} kiln_switch;
+
 /* How to build. Start from KILN_BUILD_OPTIONS_INIT, change what matters; every 0 and NULL is a
  * sensible default. */
 typedef struct kiln_build_options {
@@ -53,6 +101,59 @@ typedef struct kiln_build_options {
     int32_t threads;     /* CPU threads inside one operator; 0: the backend's default */
     int32_t parallel_nodes; /* CPU threads across operators; 0 or 1: one node after the other */
     kiln_optimization optimization; /* how much may be rewritten */
+
+    /* What follows is TensorRT's, in trtexec's words. A backend, layout or version that lacks one
+     * of them refuses it by name with KILN_ERROR_UNSUPPORTED; only `profiles` is taken by every
+     * backend, because one that runs any shape keeps their promise anyway. Arrays and strings are
+     * read during the build only. */
+    const kiln_profile *profiles; /* needed where an input has an open dimension */
+    size_t profile_count;
+    uint64_t workspace_bytes;           /* --memPoolSize=workspace; 0: the library's default, all */
+    uint64_t dla_sram_bytes;            /* --memPoolSize=dlaSRAM */
+    uint64_t dla_local_dram_bytes;      /* --memPoolSize=dlaLocalDRAM */
+    uint64_t dla_global_dram_bytes;     /* --memPoolSize=dlaGlobalDRAM */
+    uint64_t tactic_dram_bytes;         /* --memPoolSize=tacticDRAM */
+    uint64_t tactic_shared_bytes;       /* --memPoolSize=tacticSharedMem */
+    int32_t builder_optimization_level; /* --builderOptimizationLevel: 1 to 5; 0: the library's
+                                           default, 3; -1: level 0 */
+    const char *timing_cache; /* --timingCacheFile: read where it exists, written after the build */
+    kiln_span timing_cache_bytes;   /* or its bytes, read only */
+    kiln_switch tf32;               /* off: --noTF32 */
+    bool sparse_weights;            /* --sparsity=enable */
+    bool strip_plan;                /* --stripWeights: leave out the weights that can be refit */
+    bool weight_streaming;          /* --allowWeightStreaming */
+    bool version_compatible;        /* --versionCompatible */
+    bool exclude_lean_runtime;      /* --excludeLeanRuntime */
+    bool distributive_independence; /* --distributiveIndependence: the result of an element does
+                                       not depend on where in the batch it stands */
+    bool strict_nans;               /* NaN is kept through every layer */
+    bool direct_io;                 /* --directIO: no reformatting at bindings */
+    bool disable_timing_cache;      /* --noBuilderCache: measure everything anew */
+    bool disable_compilation_cache; /* --noCompilationCache */
+    bool
+        error_on_timing_cache_miss; /* --errorOnTimingCacheMiss: the same plan each time, or none */
+    bool gpu_fallback;              /* --allowGPUFallback, with use_dla */
+    bool use_dla;                   /* --useDLACore */
+    int32_t dla_core;               /* from 0, with use_dla */
+    kiln_refit_mode refit;
+    const char *const *refit_weights; /* names, for KILN_REFIT_INDIVIDUAL */
+    size_t refit_weight_count;
+    kiln_hardware_compatibility hardware_compatibility;
+    kiln_profiling_verbosity profiling_verbosity;
+    const char *tactic_sources; /* --tacticSources: "-CUDNN,+CUBLAS"; NULL: the library's default */
+    int32_t tiling_optimization_level;   /* --tilingOptimizationLevel: 0 to 3 */
+    int64_t l2_limit_for_tiling;         /* --l2LimitForTiling, bytes */
+    int32_t max_aux_streams;             /* --maxAuxStreams; 0: the library's default; -1: none */
+    int32_t max_tactics;                 /* --maxTactics; 0: the library's default */
+    int32_t average_timing_iterations;   /* --avgTiming; 0: the library's default */
+    bool windows_runtime;                /* --runtimePlatform=windowsAMD64 */
+    const int32_t *compute_capabilities; /* TensorRT-RTX: {80, 89, 120}; no such GPU need be here.
+                                            NULL: the GPU's own, or 80, 86, 89 and 120 where there
+                                            is none */
+    size_t compute_capability_count;
+    const char *const *plugins; /* --dynamicPlugins: paths of libraries with plugin layers */
+    size_t plugin_count;
+    bool serialize_plugins; /* --setPluginsToSerialize: `plugins` go into the plan */
 } kiln_build_options;
 
 #define KILN_BUILD_OPTIONS_INIT ((kiln_build_options){.struct_size = sizeof(kiln_build_options)})

@@ -59,6 +59,9 @@ typedef struct kln_description {
 typedef struct kln_backend {
     const char *name;
     const char *description;
+    /* It takes the build options past `optimization`, or refuses each itself. False: the engine
+     * room refuses them by name. */
+    bool takes_plan_options;
 
     /* Required. Looks for the library (`library`: a path or folder, or NULL) and fills in
      * available, score, version, library, reason and capabilities; the strings must stay as long as

@@ -5,6 +5,7 @@
 #include "kln_backend.h"
 
 const kln_backend *const kln_backends[] = {
+    &kln_backend_tensorrt,
     &kln_backend_onnxruntime,
     &kln_backend_reference,
     &kln_backend_mock,

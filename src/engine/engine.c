@@ -60,6 +60,17 @@ static kiln_status describe(kiln_engine *engine, const kiln_build_options *optio
 {
     KLN_RETURN_IF_ERROR(copy_text(&engine->arena, source != NULL ? source : "", &engine->source));
     engine->built = *options;
+    engine->built.profiles = NULL;
+    engine->built.profile_count = 0;
+    engine->built.timing_cache = NULL;
+    engine->built.timing_cache_bytes = (kiln_span){NULL, 0};
+    engine->built.refit_weights = NULL;
+    engine->built.refit_weight_count = 0;
+    engine->built.tactic_sources = NULL;
+    engine->built.compute_capabilities = NULL;
+    engine->built.compute_capability_count = 0;
+    engine->built.plugins = NULL;
+    engine->built.plugin_count = 0;
     KLN_RETURN_IF_ERROR(copy_text(&engine->arena, options->backend, &engine->built.backend));
     KLN_RETURN_IF_ERROR(copy_text(&engine->arena, options->library, &engine->built.library));
     engine->description.arena = &engine->arena;

@@ -3,11 +3,14 @@
 
 #include "kln_engine.h"
 
+/* Where the options of the first version of the header end. */
+#define FIRST_SIZE offsetof(kiln_build_options, profiles)
+
 kiln_status kln_build_options_read(const kiln_build_options *options, kiln_build_options *copy)
 {
     *copy = KILN_BUILD_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_build_options", options, sizeof *copy, copy, sizeof *copy));
+        kln_options_read("kiln_build_options", options, FIRST_SIZE, copy, sizeof *copy));
     if (copy->device < 0 || copy->threads < 0 || copy->parallel_nodes < 0) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                         "kiln_build_options: device is %d, threads %d, parallel_nodes %d; none may "
@@ -24,12 +27,33 @@ kiln_status kln_build_options_read(const kiln_build_options *options, kiln_build
     return KILN_OK;
 }
 
+/* Options that ask for more than a backend has must not be passed over. Profiles are kept by
+ * whoever runs any shape. */
+static kiln_status check_taken(const kln_backend *backend, const kiln_build_options *options)
+{
+    if (backend->takes_plan_options) {
+        return KILN_OK;
+    }
+    kiln_build_options rest = *options;
+    rest.profiles = NULL;
+    rest.profile_count = 0;
+    const char *name = kln_build_option_name(&rest);
+    if (name == NULL) {
+        return KILN_OK;
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED,
+                    "kiln_build_options: \"%s\" is set, which the backend %s does not have; leave "
+                    "it out or choose a backend that has",
+                    name, backend->name);
+}
+
 kiln_status kln_engine_make(const kln_model *model, const kiln_build_options *options, bool load,
                             const kln_monitor *monitor, kiln_engine **engine)
 {
     const kln_backend *backend = NULL;
     kiln_backend_info info = {.struct_size = sizeof info};
     KLN_RETURN_IF_ERROR(kln_backend_select(options->backend, options->library, &backend, &info));
+    KLN_RETURN_IF_ERROR(check_taken(backend, options));
     const char *source = model->path != NULL ? model->path : "a model in memory";
     kln_log(KILN_LOG_INFO, "engine", "%s: %s with %s %s", source, load ? "loading" : "building",
             info.name, info.version);

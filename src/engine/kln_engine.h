@@ -19,7 +19,7 @@ struct kiln_engine {
     const kln_backend *backend;
     void *state;              /* the backend's */
     kiln_backend_info info;   /* as it was probed; its strings are the process's */
-    kiln_build_options built; /* what it was built with; its strings are in the arena */
+    kiln_build_options built; /* what it was built with; strings are in the arena, lists left out */
     const char *source;       /* the file it came from, or "" */
     kln_arena arena;
     kln_description description;
@@ -31,6 +31,9 @@ struct kiln_engine {
  * checked. */
 KILN_MUST_CHECK kiln_status kln_build_options_read(const kiln_build_options *options,
                                                    kiln_build_options *copy);
+
+/* The first option past `optimization` that is set, by name; NULL where none is. */
+const char *kln_build_option_name(const kiln_build_options *options);
 
 /* Takes over `state`, an engine of `backend`, describes and indexes it. On an error `state` is
  * destroyed. */

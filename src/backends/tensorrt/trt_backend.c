@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/tensorrt/trt_context.h"
+#include "backends/tensorrt/trt_device.h"
+#include "backends/tensorrt/trt_engine.h"
+
+/* --- probe --- */
+
+/* One reason for each record, made once: the strings outlive the question. */
+static void explain(trt_library *library, int capability, const char *why_none)
+{
+    if (library->reason[0] != '\0') {
+        return;
+    }
+    const bool builds = library->core.createInferBuilder_INTERNAL != NULL;
+    if (capability > 0) {
+        (void)snprintf(library->reason, sizeof library->reason,
+                       "%s %s a GPU of compute capability %d.%d", library->name,
+                       builds ? "builds for and runs on" : "runs version-compatible plans on",
+                       capability / 10, capability % 10);
+    } else if (builds && library->abi.is_rtx) {
+        (void)snprintf(library->reason, sizeof library->reason,
+                       "%s builds plans here for GPUs elsewhere (compute_capabilities), but cannot "
+                       "run them: %s",
+                       library->name, why_none);
+    } else {
+        (void)snprintf(library->reason, sizeof library->reason,
+                       "%s is installed but needs a GPU: %s", library->name, why_none);
+    }
+}
+
+static kiln_status probe(const char *requested, kiln_backend_info *info)
+{
+    trt_library *library = NULL;
+    KLN_RETURN_IF_ERROR(trt_library_find(requested, &library));
+    info->library = library->record != NULL ? kln_library_path(library->record) : "";
+    info->version = library->record != NULL ? kln_library_version(library->record) : "";
+    if (library->status != KILN_OK) {
+        info->reason = library->reason;
+        return kln_fail(library->status, "%s", library->reason);
+    }
+    const char *why_none = "";
+    const int devices = trt_device_count(&why_none);
+    const int capability = devices > 0 ? trt_device_capability(0) : 0;
+    const bool builds = library->core.createInferBuilder_INTERNAL != NULL;
+    explain(library, capability, why_none);
+    info->reason = library->reason;
+    info->capabilities = KILN_CAPABILITY_PROFILES | KILN_CAPABILITY_NATIVE_PLAN;
+    if (devices > 0) {
+        info->available = true;
+        info->score = 100;
+        info->capabilities |= KILN_CAPABILITY_RUN | (builds ? KILN_CAPABILITY_BUILD : 0U);
+        return KILN_OK;
+    }
+    if (builds && library->abi.is_rtx) {
+        /* Whoever names it can build; nobody gets it unasked. */
+        info->score = 1;
+        info->capabilities |= KILN_CAPABILITY_BUILD;
+        return KILN_OK;
+    }
+    return kln_fail(KILN_ERROR_NO_DEVICE, "%s", library->reason);
+}
+
+/* --- engines --- */
+
+static void engine_destroy(void *state)
+{
+    trt_engine *engine = state;
+    trt_CudaEngine_destroy(engine->engine);
+    trt_Runtime_destroy(engine->runtime);
+    trt_HostMemory_destroy(engine->memory);
+    kln_mapping_close(&engine->mapping);
+    kln_free(engine->copy);
+    kln_arena_finish(&engine->arena);
+    trt_error_recorder_finish(&engine->recorder);
+    kln_free(engine);
+}
+
+static kiln_status engine_create(const kiln_build_options *options, trt_engine **engine)
+{
+    trt_library *library = NULL;
+    KLN_RETURN_IF_ERROR(trt_library_open(options->library, &library));
+    trt_engine *made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        return kln_fail_memory(sizeof *made, "an engine of TensorRT");
+    }
+    made->library = library;
+    made->device = options->device;
+    kln_arena_init(&made->arena);
+    trt_error_recorder_init(&made->recorder, &library->tables);
+    *engine = made;
+    return KILN_OK;
+}
+
+/* What is not a plan at all is told without asking the library. */
+static kiln_status check_plan(const trt_engine *engine, const char *source)
+{
+    if (engine->plan.size < 32) {
+        return kln_fail(KILN_ERROR_MALFORMED, "%s: %zu bytes are no plan of TensorRT", source,
+                        engine->plan.size);
+    }
+    return KILN_OK;
+}
+
+static kiln_status fail_deserialize(trt_engine *engine, const char *source)
+{
+    const char *why_none = "";
+    if (trt_device_count(&why_none) == 0) {
+        return trt_fail(KILN_ERROR_NO_DEVICE, &engine->recorder,
+                        "%s: %s loads a plan only where there is a GPU, and %s", source,
+                        engine->library->name, why_none);
+    }
+    return trt_fail(KILN_ERROR_MALFORMED, &engine->recorder,
+                    "%s: %s does not take it for one of its plans", source, engine->library->name);
+}
+
+static trt_CudaEngine *deserialize(trt_engine *engine)
+{
+    const trt_abi *abi = &engine->library->abi;
+    if (engine->mapping.bytes.size == 0 ||
+        trt_has(abi, TRT_M_Runtime_deserializeCudaEngineFromReader) == false) {
+        return trt_Runtime_deserializeCudaEngine(abi, engine->runtime, engine->plan.data,
+                                                 engine->plan.size);
+    }
+    /* A mapped file is read piece by piece, so that its pages need not all be there at once. */
+    trt_stream_reader reader;
+    trt_stream_reader_init(&reader, &engine->library->tables, NULL, engine->plan);
+    return trt_Runtime_deserializeCudaEngineFromReader(abi, engine->runtime, &reader.object);
+}
+
+kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
+{
+    trt_library *library = engine->library;
+    const trt_abi *abi = &library->abi;
+    KLN_RETURN_IF_ERROR(check_plan(engine, source));
+    trt_logged_clear();
+    engine->runtime = library->core.createInferRuntime_INTERNAL(&library->logger, abi->version);
+    if (trt_is_null(engine->runtime)) {
+        engine->runtime = NULL;
+        return trt_device_count(NULL) == 0
+                   ? fail_deserialize(engine, source)
+                   : trt_fail(KILN_ERROR_BACKEND, NULL, "%s gives no runtime", library->name);
+    }
+    trt_Runtime_setErrorRecorder(abi, engine->runtime, &engine->recorder.object);
+    engine->engine = deserialize(engine);
+    if (trt_is_null(engine->engine)) {
+        engine->engine = NULL;
+        return fail_deserialize(engine, source);
+    }
+    return KILN_OK;
+}
+
+static kiln_status build(const kln_model *model, const kiln_build_options *options,
+                         const kln_monitor *monitor, void **engine)
+{
+    trt_engine *made = NULL;
+    KLN_RETURN_IF_ERROR(engine_create(options, &made));
+    made->built.arena = &made->arena;
+    kiln_status status =
+        trt_build_plan(made->library, model, options, monitor, &made->built, &made->memory);
+    if (status == KILN_OK) {
+        const trt_abi *abi = &made->library->abi;
+        made->plan = (kiln_span){trt_HostMemory_data(abi, made->memory),
+                                 trt_HostMemory_size(abi, made->memory)};
+        /* Ahead of time there is nothing to run on, or what it is built for is another GPU. */
+        if (trt_device_count(NULL) > 0 && options->compute_capability_count == 0 &&
+            !options->windows_runtime) {
+            status = trt_engine_deserialize(made, model->path != NULL ? model->path : "the plan");
+        }
+    }
+    if (status != KILN_OK) {
+        engine_destroy(made);
+        return status;
+    }
+    *engine = made;
+    return KILN_OK;
+}
+
+static kiln_status keep_plan(trt_engine *engine, const kln_model *plan)
+{
+    if (plan->path != NULL) {
+        KLN_RETURN_IF_ERROR(kln_mapping_open(plan->path, &engine->mapping));
+        engine->plan = engine->mapping.bytes;
+        return KILN_OK;
+    }
+    engine->copy = kln_alloc(plan->bytes.size);
+    if (engine->copy == NULL) {
+        return kln_fail_memory(plan->bytes.size, "a copy of the plan");
+    }
+    memcpy(engine->copy, plan->bytes.data, plan->bytes.size);
+    engine->plan = (kiln_span){engine->copy, plan->bytes.size};
+    return KILN_OK;
+}
+
+static kiln_status load(const kln_model *plan, const kiln_build_options *options, void **engine)
+{
+    trt_engine *made = NULL;
+    KLN_RETURN_IF_ERROR(engine_create(options, &made));
+    kiln_status status = keep_plan(made, plan);
+    if (status == KILN_OK) {
+        status = trt_engine_deserialize(made, plan->path != NULL ? plan->path : "a plan in memory");
+    }
+    if (status != KILN_OK) {
+        engine_destroy(made);
+        return status;
+    }
+    *engine = made;
+    return KILN_OK;
+}
+
+static kiln_status serialize(void *state, kiln_span *bytes)
+{
+    *bytes = ((trt_engine *)state)->plan;
+    return KILN_OK;
+}
+
+const kln_backend kln_backend_tensorrt = {
+    .name = "tensorrt",
+    .description = "NVIDIA TensorRT 10, TensorRT 11 and TensorRT-RTX",
+    .takes_plan_options = true,
+    .probe = probe,
+    .library = trt_library_use,
+    .build = build,
+    .load = load,
+    .serialize = serialize,
+    .describe = trt_describe,
+    .engine_destroy = engine_destroy,
+    .context_create = trt_context_create,
+    .context_destroy = trt_context_destroy,
+    .bind = trt_context_bind,
+    .run = trt_context_run,
+    .output = trt_context_output,
+};

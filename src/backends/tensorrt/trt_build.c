@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/tensorrt/trt_builder.h"
+
+/* --- types --- */
+
+static const kiln_dtype dtypes[] = {KILN_DTYPE_FLOAT32,    KILN_DTYPE_FLOAT16,   KILN_DTYPE_INT8,
+                                    KILN_DTYPE_INT32,      KILN_DTYPE_BOOL,      KILN_DTYPE_UINT8,
+                                    KILN_DTYPE_FLOAT8E4M3, KILN_DTYPE_BFLOAT16,  KILN_DTYPE_INT64,
+                                    KILN_DTYPE_INT4,       KILN_DTYPE_FLOAT4E2M1};
+
+kiln_dtype trt_dtype(int32_t type)
+{
+    return type >= 0 && type < (int32_t)KLN_ARRAY_LENGTH(dtypes) ? dtypes[type]
+                                                                 : KILN_DTYPE_UNDEFINED;
+}
+
+int32_t trt_type_of(kiln_dtype dtype)
+{
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(dtypes); i++) {
+        if (dtypes[i] == dtype) {
+            return (int32_t)i;
+        }
+    }
+    return -1;
+}
+
+kiln_shape trt_shape(const trt_Dims *dims)
+{
+    kiln_shape shape = {.rank = dims->nbDims};
+    for (int32_t i = 0; i < dims->nbDims && i < KILN_MAX_RANK; i++) {
+        shape.dims[i] = dims->d[i] < 0 ? KILN_DYNAMIC : dims->d[i];
+    }
+    return shape;
+}
+
+trt_Dims trt_dims(const kiln_shape *shape)
+{
+    trt_Dims dims = {.nbDims = shape->rank};
+    for (int32_t i = 0; i < shape->rank && i < TRT_MAX_DIMS; i++) {
+        dims.d[i] = shape->dims[i];
+    }
+    return dims;
+}
+
+/* --- describing the network, for an engine that is built ahead of time --- */
+
+static kiln_status describe_tensor(const trt_build *build, trt_Tensor *tensor, bool is_input,
+                                   kln_arena *arena, kiln_binding *binding)
+{
+    const trt_abi *abi = &build->library->abi;
+    const trt_Dims dims = trt_Tensor_getDimensions(abi, tensor);
+    *binding = (kiln_binding){.struct_size = sizeof *binding,
+                              .name = kln_arena_strdup(arena, trt_Tensor_getName(abi, tensor)),
+                              .is_input = is_input,
+                              .dtype = trt_dtype(trt_Tensor_getType(abi, tensor)),
+                              .shape = trt_shape(&dims)};
+    if (binding->name == NULL) {
+        return kln_fail_memory(64, "the name of a binding");
+    }
+    for (int32_t i = 0; is_input && i < dims.nbDims; i++) {
+        const char *name = trt_Tensor_getDimensionName(abi, tensor, i);
+        if (dims.d[i] < 0 && name != NULL && name[0] != '\0') {
+            binding->dim_names[i] = kln_arena_strdup(arena, name);
+            if (binding->dim_names[i] == NULL) {
+                return kln_fail_memory(64, "the name of a dimension");
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status describe_network(const trt_build *build, kln_description *description)
+{
+    const trt_abi *abi = &build->library->abi;
+    const int32_t inputs = trt_NetworkDefinition_getNbInputs(abi, build->network);
+    const int32_t outputs = trt_NetworkDefinition_getNbOutputs(abi, build->network);
+    description->input_count = (size_t)inputs;
+    description->output_count = (size_t)outputs;
+    description->bindings = kln_arena_alloc_zeroed(description->arena, (size_t)(inputs + outputs),
+                                                   sizeof *description->bindings);
+    if (description->bindings == NULL) {
+        return kln_fail_memory((size_t)(inputs + outputs) * sizeof *description->bindings,
+                               "the bindings of an engine");
+    }
+    for (int32_t i = 0; i < inputs + outputs; i++) {
+        trt_Tensor *tensor = i < inputs
+                                 ? trt_NetworkDefinition_getInput(abi, build->network, i)
+                                 : trt_NetworkDefinition_getOutput(abi, build->network, i - inputs);
+        KLN_RETURN_IF_ERROR(describe_tensor(build, tensor, i < inputs, description->arena,
+                                            &description->bindings[i]));
+    }
+    return KILN_OK;
+}
+
+/* --- the build --- */
+
+static bool begins(const kln_monitor *monitor, const char *phase)
+{
+    return monitor == NULL || monitor->progress(monitor->user, phase, 0, 0, 0);
+}
+
+static kiln_status fail_stopped(const trt_build *build)
+{
+    return kln_fail(KILN_ERROR_CANCELLED, "%s: the build was stopped", build->source);
+}
+
+static kiln_status make_objects(trt_build *build)
+{
+    trt_library *library = build->library;
+    const trt_abi *abi = &library->abi;
+    trt_logged_clear();
+    build->builder = library->core.createInferBuilder_INTERNAL(&library->logger, abi->version);
+    if (trt_is_null(build->builder)) {
+        build->builder = NULL;
+        return trt_fail(KILN_ERROR_BACKEND, NULL, "%s gives no builder", library->name);
+    }
+    trt_Builder_setErrorRecorder(abi, build->builder, &build->recorder.object);
+    build->config = trt_Builder_createBuilderConfig(abi, build->builder);
+    const uint32_t strong =
+        1U << (unsigned)trt_value(abi, TRT_V_NetworkDefinitionCreationFlag_STRONGLY_TYPED);
+    build->network = trt_Builder_createNetworkV2(abi, build->builder, strong);
+    if (trt_is_null(build->config) || trt_is_null(build->network)) {
+        return trt_fail(KILN_ERROR_BACKEND, &build->recorder, "%s gives no network", library->name);
+    }
+    return KILN_OK;
+}
+
+static kiln_status run(trt_build *build, const kln_monitor *monitor, kln_description *description,
+                       trt_HostMemory **plan)
+{
+    const trt_abi *abi = &build->library->abi;
+    KLN_RETURN_IF_ERROR(make_objects(build));
+    KLN_RETURN_IF_ERROR(trt_apply_options(build));
+    if (!begins(monitor, "parsing")) {
+        return fail_stopped(build);
+    }
+    KLN_RETURN_IF_ERROR(trt_parse(build));
+    KLN_RETURN_IF_ERROR(trt_apply_profiles(build));
+    KLN_RETURN_IF_ERROR(trt_apply_weights(build));
+    KLN_RETURN_IF_ERROR(describe_network(build, description));
+    KLN_RETURN_IF_ERROR(trt_timing_begin(build));
+    if (monitor != NULL) {
+        trt_BuilderConfig_setProgressMonitor(abi, build->config, &build->progress.object);
+    }
+    if (!begins(monitor, "building")) {
+        return fail_stopped(build);
+    }
+    *plan = trt_Builder_buildSerializedNetwork(abi, build->builder, build->network, build->config);
+    const bool stopped = build->progress.stopped;
+    if (trt_is_null(*plan) || trt_HostMemory_size(abi, *plan) == 0) {
+        trt_HostMemory_destroy(*plan);
+        *plan = NULL;
+        return stopped ? fail_stopped(build)
+                       : trt_fail(KILN_ERROR_BACKEND, &build->recorder, "%s: %s builds no plan",
+                                  build->source, build->library->name);
+    }
+    const kiln_status status = stopped ? fail_stopped(build) : trt_timing_end(build);
+    if (status != KILN_OK) {
+        trt_HostMemory_destroy(*plan);
+        *plan = NULL;
+    }
+    return status;
+}
+
+kiln_status trt_build_plan(trt_library *library, const kln_model *model,
+                           const kiln_build_options *options, const kln_monitor *monitor,
+                           kln_description *description, trt_HostMemory **plan)
+{
+    *plan = NULL;
+    KLN_RETURN_IF_ERROR(trt_library_need_builder(library));
+    KLN_RETURN_IF_ERROR(trt_library_need_parser(library));
+    /* The recorder alone has some kilobytes: not for the stack of a thread that a caller made. */
+    trt_build *build = kln_alloc_zeroed(1, sizeof *build);
+    if (build == NULL) {
+        return kln_fail_memory(sizeof *build, "a build");
+    }
+    build->library = library;
+    build->model = model;
+    build->options = options;
+    build->source = model->path != NULL ? model->path : "a model in memory";
+    trt_error_recorder_init(&build->recorder, &library->tables);
+    trt_progress_monitor_init(&build->progress, &library->tables, monitor);
+    const kiln_status status = run(build, monitor, description, plan);
+    trt_timing_finish(build);
+    trt_parse_finish(build);
+    trt_NetworkDefinition_destroy(build->network);
+    trt_BuilderConfig_destroy(build->config);
+    trt_Builder_destroy(build->builder);
+    trt_progress_monitor_finish(&build->progress);
+    trt_error_recorder_finish(&build->recorder);
+    kln_free(build);
+    return status;
+}

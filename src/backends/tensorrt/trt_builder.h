@@ -1,0 +1,65 @@
+/*
+ * trt_builder.h - one build: from ONNX to a plan.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef TRT_BUILDER_H
+#define TRT_BUILDER_H
+
+#include "backends/tensorrt/trt_library.h"
+#include "onnx/kln_onnx.h"
+
+typedef struct trt_build {
+    trt_library *library;
+    const kln_model *model;
+    const kiln_build_options *options;
+    const char *source; /* for sentences */
+    trt_error_recorder recorder;
+    trt_progress_monitor progress;
+    trt_Builder *builder;
+    trt_BuilderConfig *config;
+    trt_NetworkDefinition *network;
+    trt_Parser *parser;
+
+    /* What the network's weights point into until the plan is there. */
+    kln_onnx_model *onnx; /* NULL where the model was given as a graph, or not needed */
+    kln_text proto;
+    void **copies; /* of weights that lie unaligned */
+    size_t copy_count;
+
+    kln_mapping timing_cache;
+    trt_TimingCache *timing;
+} trt_build;
+
+/* Sets everything the options ask of the configuration, or refuses it by name (trt_options.c). */
+KILN_MUST_CHECK kiln_status trt_apply_options(trt_build *build);
+/* What concerns the network, once it is there: profiles and weights that are marked. */
+KILN_MUST_CHECK kiln_status trt_apply_profiles(trt_build *build);
+KILN_MUST_CHECK kiln_status trt_apply_weights(trt_build *build);
+
+/* Reads the timing cache in, and writes it out after the build (trt_timing.c). */
+KILN_MUST_CHECK kiln_status trt_timing_begin(trt_build *build);
+KILN_MUST_CHECK kiln_status trt_timing_end(trt_build *build);
+void trt_timing_finish(trt_build *build);
+
+/* Fills build->network from the model (trt_parse.c). What it leaves in `build` must stay until the
+ * plan is there. */
+KILN_MUST_CHECK kiln_status trt_parse(trt_build *build);
+void trt_parse_finish(trt_build *build);
+
+/* The whole of it. `*plan` is the library's, to be destroyed; the description's strings are in its
+ * arena. */
+KILN_MUST_CHECK kiln_status trt_build_plan(trt_library *library, const kln_model *model,
+                                           const kiln_build_options *options,
+                                           const kln_monitor *monitor, kln_description *description,
+                                           trt_HostMemory **plan);
+
+/* Between TensorRT's data types and kiln_dtype: UNDEFINED and -1 where there is no match. */
+kiln_dtype trt_dtype(int32_t type);
+int32_t trt_type_of(kiln_dtype dtype);
+
+/* Between dims and shapes. */
+kiln_shape trt_shape(const trt_Dims *dims);
+trt_Dims trt_dims(const kiln_shape *shape);
+
+#endif

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "backends/tensorrt/trt_callbacks.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "backends/tensorrt/trt_callback_tables.h"
+
+/* --- tables --- */
+
+static void destructor(void *self)
+{
+    (void)self; /* the memory is Kiln's */
+}
+
+static int32_t language(void *self)
+{
+    (void)self;
+    return 0; /* C++, as far as TensorRT is concerned */
+}
+
+void trt_table_put(trt_table *table, int slot, trt_slot function)
+{
+    if (slot >= 0 && slot < TRT_TABLE_SLOTS) {
+        table->entries[TRT_TABLE_FRONT + slot] = function;
+    }
+}
+
+const trt_slot *trt_table_point(const trt_table *table)
+{
+    return table->entries + TRT_TABLE_FRONT;
+}
+
+#define COMMON(table, c)                                       \
+    do {                                                       \
+        TRT_PUT(table, c, D1, destructor);                     \
+        TRT_PUT(table, c, D0, destructor);                     \
+        TRT_PUT(table, c, getAPILanguage, language);           \
+        TRT_PUT(table, c, getInterfaceInfo, interface_of_##c); \
+    } while (0)
+
+#define INTERFACE(c)                                      \
+    static trt_InterfaceInfo interface_of_##c(void *self) \
+    {                                                     \
+        (void)self;                                       \
+        return (trt_InterfaceInfo){"I" #c, 1, 0};         \
+    }
+INTERFACE(Logger)
+INTERFACE(ErrorRecorder)
+INTERFACE(ProgressMonitor)
+INTERFACE(GpuAllocator)
+INTERFACE(OutputAllocator)
+INTERFACE(Profiler)
+INTERFACE(StreamReader)
+INTERFACE(StreamReaderV2)
+INTERFACE(StreamWriter)
+
+void trt_tables_init(trt_tables *tables, const trt_abi *abi)
+{
+    memset(tables, 0, sizeof *tables);
+    COMMON(&tables->logger, Logger);
+    COMMON(&tables->error_recorder, ErrorRecorder);
+    COMMON(&tables->progress_monitor, ProgressMonitor);
+    COMMON(&tables->gpu_allocator, GpuAllocator);
+    COMMON(&tables->output_allocator, OutputAllocator);
+    COMMON(&tables->profiler, Profiler);
+    COMMON(&tables->stream_reader, StreamReader);
+    COMMON(&tables->stream_reader_v2, StreamReaderV2);
+    COMMON(&tables->stream_writer, StreamWriter);
+    trt_fill_logger(tables, abi);
+    trt_fill_error_recorder(tables, abi);
+    trt_fill_progress_monitor(tables, abi);
+    trt_fill_memory(tables, abi);
+    trt_fill_profiler(tables, abi);
+    trt_fill_streams(tables, abi);
+}
+
+/* --- logger --- */
+
+/* The first error since trt_logged_clear, of this thread and of any. */
+static _Thread_local char own_error[TRT_RECORDED_TEXT];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char any_error[TRT_RECORDED_TEXT];
+
+void trt_logged_clear(void)
+{
+    own_error[0] = '\0';
+    (void)pthread_mutex_lock(&lock);
+    any_error[0] = '\0';
+    (void)pthread_mutex_unlock(&lock);
+}
+
+const char *trt_logged_error(void)
+{
+    if (own_error[0] == '\0') {
+        (void)pthread_mutex_lock(&lock);
+        memcpy(own_error, any_error, sizeof own_error);
+        (void)pthread_mutex_unlock(&lock);
+    }
+    return own_error;
+}
+
+static void logger_log(void *self, int32_t severity, const char *text)
+{
+    (void)self;
+    static const kiln_log_level levels[] = {KILN_LOG_ERROR, KILN_LOG_ERROR, KILN_LOG_WARNING,
+                                            KILN_LOG_INFO, KILN_LOG_DEBUG};
+    const kiln_log_level level = severity >= 0 && severity < (int32_t)KLN_ARRAY_LENGTH(levels)
+                                     ? levels[severity]
+                                     : KILN_LOG_DEBUG;
+    text = text != NULL ? text : "";
+    if (level == KILN_LOG_ERROR) {
+        if (own_error[0] == '\0') {
+            (void)snprintf(own_error, sizeof own_error, "%s", text);
+        }
+        (void)pthread_mutex_lock(&lock);
+        if (any_error[0] == '\0') {
+            (void)snprintf(any_error, sizeof any_error, "%s", text);
+        }
+        (void)pthread_mutex_unlock(&lock);
+    }
+    kln_log(level, "tensorrt", "%s", text);
+}
+
+void trt_fill_logger(trt_tables *tables, const trt_abi *abi)
+{
+    TRT_PUT(&tables->logger, Logger, log, logger_log);
+}
+
+void trt_logger_init(trt_logger *logger, const trt_tables *tables)
+{
+    logger->object.vtable = trt_table_point(&tables->logger);
+}
+
+/* --- error recorder --- */
+
+static int32_t recorder_count(void *self)
+{
+    trt_error_recorder *recorder = self;
+    (void)pthread_mutex_lock(&recorder->lock);
+    const int32_t count =
+        recorder->count < TRT_RECORDED_ERRORS ? recorder->count : TRT_RECORDED_ERRORS;
+    (void)pthread_mutex_unlock(&recorder->lock);
+    return count;
+}
+
+static int32_t recorder_code(void *self, int32_t index)
+{
+    trt_error_recorder *recorder = self;
+    return index >= 0 && index < recorder_count(self) ? recorder->codes[index] : 3;
+}
+
+static const char *recorder_text(void *self, int32_t index)
+{
+    trt_error_recorder *recorder = self;
+    return index >= 0 && index < recorder_count(self) ? recorder->texts[index] : "";
+}
+
+static bool recorder_overflowed(void *self)
+{
+    trt_error_recorder *recorder = self;
+    (void)pthread_mutex_lock(&recorder->lock);
+    const bool overflowed = recorder->count > TRT_RECORDED_ERRORS;
+    (void)pthread_mutex_unlock(&recorder->lock);
+    return overflowed;
+}
+
+static void recorder_clear(void *self)
+{
+    trt_error_recorder *recorder = self;
+    (void)pthread_mutex_lock(&recorder->lock);
+    recorder->count = 0;
+    (void)pthread_mutex_unlock(&recorder->lock);
+}
+
+static bool recorder_report(void *self, int32_t code, const char *text)
+{
+    trt_error_recorder *recorder = self;
+    (void)pthread_mutex_lock(&recorder->lock);
+    if (recorder->count < TRT_RECORDED_ERRORS) {
+        recorder->codes[recorder->count] = code;
+        (void)snprintf(recorder->texts[recorder->count], TRT_RECORDED_TEXT, "%s",
+                       text != NULL ? text : "");
+    }
+    if (recorder->count < INT32_MAX) {
+        recorder->count++;
+    }
+    (void)pthread_mutex_unlock(&recorder->lock);
+    kln_log(KILN_LOG_ERROR, "tensorrt", "error %d: %s", code, text != NULL ? text : "");
+    return false; /* it need not stop what it is at */
+}
+
+static int32_t recorder_retain(void *self)
+{
+    trt_error_recorder *recorder = self;
+    (void)pthread_mutex_lock(&recorder->lock);
+    const int32_t references = ++recorder->references;
+    (void)pthread_mutex_unlock(&recorder->lock);
+    return references;
+}
+
+static int32_t recorder_release(void *self)
+{
+    trt_error_recorder *recorder = self;
+    (void)pthread_mutex_lock(&recorder->lock);
+    const int32_t references = --recorder->references;
+    (void)pthread_mutex_unlock(&recorder->lock);
+    return references;
+}
+
+void trt_fill_error_recorder(trt_tables *tables, const trt_abi *abi)
+{
+    trt_table *table = &tables->error_recorder;
+    TRT_PUT(table, ErrorRecorder, getNbErrors, recorder_count);
+    TRT_PUT(table, ErrorRecorder, getErrorCode, recorder_code);
+    TRT_PUT(table, ErrorRecorder, getErrorDesc, recorder_text);
+    TRT_PUT(table, ErrorRecorder, hasOverflowed, recorder_overflowed);
+    TRT_PUT(table, ErrorRecorder, clear, recorder_clear);
+    TRT_PUT(table, ErrorRecorder, reportError, recorder_report);
+    TRT_PUT(table, ErrorRecorder, incRefCount, recorder_retain);
+    TRT_PUT(table, ErrorRecorder, decRefCount, recorder_release);
+}
+
+void trt_error_recorder_init(trt_error_recorder *recorder, const trt_tables *tables)
+{
+    recorder->object.vtable = trt_table_point(&tables->error_recorder);
+    (void)pthread_mutex_init(&recorder->lock, NULL);
+    recorder->references = 0;
+    recorder->count = 0;
+}
+
+void trt_error_recorder_finish(trt_error_recorder *recorder)
+{
+    (void)pthread_mutex_destroy(&recorder->lock);
+}
+
+void trt_error_recorder_clear(trt_error_recorder *recorder)
+{
+    recorder_clear(recorder);
+}
+
+kiln_status trt_fail(kiln_status status, trt_error_recorder *recorder, const char *format, ...)
+{
+    char what[512];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    const int32_t count = recorder != NULL ? recorder_count(recorder) : 0;
+    const char *said = count > 0 ? recorder->texts[0] : trt_logged_error();
+    if (said[0] == '\0') {
+        return kln_fail(status, "%s; TensorRT gave no reason", what);
+    }
+    /* ErrorCode.FAILED_ALLOCATION has this number in every layout. */
+    if (count > 0 && recorder->codes[0] == 5) {
+        status = KILN_ERROR_OUT_OF_MEMORY;
+    }
+    if (count > 1) {
+        return kln_fail(status, "%s: TensorRT says: %s (and %d more errors)", what, said,
+                        recorder->count - 1);
+    }
+    return kln_fail(status, "%s: TensorRT says: %s", what, said);
+}
+
+/* --- progress monitor --- */
+
+static struct trt_phase *find_phase(trt_progress_monitor *progress, const char *name)
+{
+    for (size_t i = 0; name != NULL && i < TRT_PHASES; i++) {
+        struct trt_phase *phase = &progress->phases[i];
+        if (phase->steps >= 0 && strncmp(phase->name, name, sizeof phase->name - 1) == 0) {
+            return phase;
+        }
+    }
+    return NULL;
+}
+
+static void phase_start(void *self, const char *name, const char *parent, int32_t steps)
+{
+    trt_progress_monitor *progress = self;
+    int depth = 0;
+    (void)pthread_mutex_lock(&progress->lock);
+    const struct trt_phase *around = find_phase(progress, parent);
+    depth = around != NULL ? around->depth + 1 : 0;
+    for (size_t i = 0; i < TRT_PHASES; i++) {
+        struct trt_phase *phase = &progress->phases[i];
+        if (phase->steps < 0) {
+            (void)snprintf(phase->name, sizeof phase->name, "%s", name != NULL ? name : "");
+            phase->depth = depth;
+            phase->steps = steps > 0 ? steps : 0;
+            break;
+        }
+    }
+    (void)pthread_mutex_unlock(&progress->lock);
+    if (!progress->monitor->progress(progress->monitor->user, name != NULL ? name : "", depth, 0,
+                                     steps)) {
+        (void)pthread_mutex_lock(&progress->lock);
+        progress->stopped = true;
+        (void)pthread_mutex_unlock(&progress->lock);
+    }
+}
+
+static bool step_complete(void *self, const char *name, int32_t step)
+{
+    trt_progress_monitor *progress = self;
+    (void)pthread_mutex_lock(&progress->lock);
+    const struct trt_phase *phase = find_phase(progress, name);
+    const int depth = phase != NULL ? phase->depth : 0;
+    const int32_t steps = phase != NULL ? phase->steps : 0;
+    bool stopped = progress->stopped;
+    (void)pthread_mutex_unlock(&progress->lock);
+    if (!stopped) {
+        stopped = !progress->monitor->progress(progress->monitor->user, name != NULL ? name : "",
+                                               depth, (int64_t)step + 1, steps);
+    }
+    if (stopped) {
+        (void)pthread_mutex_lock(&progress->lock);
+        progress->stopped = true;
+        (void)pthread_mutex_unlock(&progress->lock);
+    }
+    return !stopped;
+}
+
+static void phase_finish(void *self, const char *name)
+{
+    trt_progress_monitor *progress = self;
+    (void)pthread_mutex_lock(&progress->lock);
+    struct trt_phase *phase = find_phase(progress, name);
+    if (phase != NULL) {
+        phase->steps = -1;
+    }
+    (void)pthread_mutex_unlock(&progress->lock);
+}
+
+void trt_fill_progress_monitor(trt_tables *tables, const trt_abi *abi)
+{
+    trt_table *table = &tables->progress_monitor;
+    TRT_PUT(table, ProgressMonitor, phaseStart, phase_start);
+    TRT_PUT(table, ProgressMonitor, stepComplete, step_complete);
+    TRT_PUT(table, ProgressMonitor, phaseFinish, phase_finish);
+}
+
+void trt_progress_monitor_init(trt_progress_monitor *progress, const trt_tables *tables,
+                               const kln_monitor *monitor)
+{
+    progress->object.vtable = trt_table_point(&tables->progress_monitor);
+    progress->monitor = monitor;
+    progress->stopped = false;
+    (void)pthread_mutex_init(&progress->lock, NULL);
+    for (size_t i = 0; i < TRT_PHASES; i++) {
+        progress->phases[i].steps = -1;
+    }
+}
+
+void trt_progress_monitor_finish(trt_progress_monitor *progress)
+{
+    (void)pthread_mutex_destroy(&progress->lock);
+}

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "backends/tensorrt/trt_callback_tables.h"
+
+/* --- GPU allocator --- */
+
+/* With the lock held. */
+static bool remember(trt_gpu_allocator *allocator, void *memory, uint64_t size)
+{
+    if (allocator->count == allocator->capacity) {
+        const size_t capacity = allocator->capacity == 0 ? 64 : allocator->capacity * 2;
+        struct trt_allocation *grown =
+            kln_realloc(allocator->allocations, capacity * sizeof *grown);
+        if (grown == NULL) {
+            return false;
+        }
+        allocator->allocations = grown;
+        allocator->capacity = capacity;
+    }
+    allocator->allocations[allocator->count++] = (struct trt_allocation){memory, size};
+    allocator->in_use += size;
+    allocator->peak = allocator->in_use > allocator->peak ? allocator->in_use : allocator->peak;
+    return true;
+}
+
+static void *allocator_allocate(trt_gpu_allocator *allocator, uint64_t size, uint64_t alignment,
+                                void *stream)
+{
+    (void)pthread_mutex_lock(&allocator->lock);
+    const bool fits = allocator->limit == 0 ||
+                      (size <= allocator->limit && allocator->in_use <= allocator->limit - size);
+    const uint64_t in_use = allocator->in_use;
+    allocator->refused += fits ? 0 : 1;
+    (void)pthread_mutex_unlock(&allocator->lock);
+    if (!fits) {
+        kln_log(KILN_LOG_WARNING, "tensorrt",
+                "an allocation of %llu bytes was refused: %llu of %llu are in use",
+                (unsigned long long)size, (unsigned long long)in_use,
+                (unsigned long long)allocator->limit);
+        return NULL;
+    }
+    const trt_memory *memory = allocator->memory;
+    void *made = memory->allocate(memory->user, size, alignment, stream);
+    if (made == NULL) {
+        return NULL;
+    }
+    (void)pthread_mutex_lock(&allocator->lock);
+    const bool kept = remember(allocator, made, size);
+    (void)pthread_mutex_unlock(&allocator->lock);
+    if (!kept) {
+        (void)memory->release(memory->user, made, stream);
+        return NULL;
+    }
+    return made;
+}
+
+static bool allocator_release(trt_gpu_allocator *allocator, void *memory, void *stream)
+{
+    if (memory == NULL) {
+        return true;
+    }
+    bool known = false;
+    (void)pthread_mutex_lock(&allocator->lock);
+    for (size_t i = allocator->count; i > 0 && !known; i--) {
+        if (allocator->allocations[i - 1].memory == memory) {
+            allocator->in_use -= allocator->allocations[i - 1].size;
+            allocator->allocations[i - 1] = allocator->allocations[--allocator->count];
+            known = true;
+        }
+    }
+    (void)pthread_mutex_unlock(&allocator->lock);
+    return known && allocator->memory->release(allocator->memory->user, memory, stream);
+}
+
+static void *gpu_allocate(void *self, uint64_t size, uint64_t alignment, uint32_t flags)
+{
+    (void)flags;
+    return allocator_allocate(self, size, alignment, NULL);
+}
+
+static void *gpu_allocate_async(void *self, uint64_t size, uint64_t alignment, uint32_t flags,
+                                void *stream)
+{
+    (void)flags;
+    return allocator_allocate(self, size, alignment, stream);
+}
+
+static void *gpu_reallocate(void *self, void *memory, uint64_t alignment, uint64_t size)
+{
+    (void)self;
+    (void)memory;
+    (void)alignment;
+    (void)size;
+    return NULL; /* not resizable: TensorRT makes a new one and copies */
+}
+
+static bool gpu_release(void *self, void *memory)
+{
+    return allocator_release(self, memory, NULL);
+}
+
+static bool gpu_release_async(void *self, void *memory, void *stream)
+{
+    return allocator_release(self, memory, stream);
+}
+
+void trt_gpu_allocator_init(trt_gpu_allocator *allocator, const trt_tables *tables,
+                            const trt_memory *memory, uint64_t limit)
+{
+    memset(allocator, 0, sizeof *allocator);
+    allocator->object.vtable = trt_table_point(&tables->gpu_allocator);
+    allocator->memory = memory;
+    allocator->limit = limit;
+    (void)pthread_mutex_init(&allocator->lock, NULL);
+}
+
+void trt_gpu_allocator_finish(trt_gpu_allocator *allocator)
+{
+    while (allocator->count > 0) {
+        void *memory = allocator->allocations[allocator->count - 1].memory;
+        kln_log(KILN_LOG_WARNING, "tensorrt", "device memory was not given back; it is now");
+        (void)allocator_release(allocator, memory, NULL);
+    }
+    kln_free(allocator->allocations);
+    (void)pthread_mutex_destroy(&allocator->lock);
+}
+
+/* --- output allocator --- */
+
+static void *output_reallocate_async(void *self, const char *name, void *current, uint64_t size,
+                                     uint64_t alignment, void *stream)
+{
+    trt_output_allocator *allocator = self;
+    (void)name;
+    (void)current;
+    if (size <= allocator->capacity && allocator->data != NULL) {
+        return allocator->data;
+    }
+    const trt_memory *memory = allocator->memory;
+    void *grown = memory->allocate(memory->user, size > 0 ? size : 1, alignment, stream);
+    if (grown == NULL) {
+        return NULL;
+    }
+    if (allocator->data != NULL) {
+        (void)memory->release(memory->user, allocator->data, stream);
+    }
+    allocator->data = grown;
+    allocator->capacity = size > 0 ? size : 1;
+    return grown;
+}
+
+static void *output_reallocate(void *self, const char *name, void *current, uint64_t size,
+                               uint64_t alignment)
+{
+    return output_reallocate_async(self, name, current, size, alignment, NULL);
+}
+
+static void output_shape(void *self, const char *name, const trt_Dims *dims)
+{
+    trt_output_allocator *allocator = self;
+    (void)name;
+    allocator->shape = *dims;
+    allocator->known = true;
+}
+
+void trt_output_allocator_init(trt_output_allocator *allocator, const trt_tables *tables,
+                               const trt_memory *memory)
+{
+    memset(allocator, 0, sizeof *allocator);
+    allocator->object.vtable = trt_table_point(&tables->output_allocator);
+    allocator->memory = memory;
+}
+
+void trt_output_allocator_finish(trt_output_allocator *allocator)
+{
+    if (allocator->data != NULL) {
+        (void)allocator->memory->release(allocator->memory->user, allocator->data, NULL);
+        allocator->data = NULL;
+        allocator->capacity = 0;
+    }
+}
+
+void trt_fill_memory(trt_tables *tables, const trt_abi *abi)
+{
+    trt_table *gpu = &tables->gpu_allocator;
+    TRT_PUT(gpu, GpuAllocator, allocate, gpu_allocate);
+    TRT_PUT(gpu, GpuAllocator, reallocate, gpu_reallocate);
+    TRT_PUT(gpu, GpuAllocator, deallocate, gpu_release);
+    TRT_PUT(gpu, GpuAllocator, allocateAsync, gpu_allocate_async);
+    TRT_PUT(gpu, GpuAllocator, deallocateAsync, gpu_release_async);
+    trt_table *output = &tables->output_allocator;
+    TRT_PUT(output, OutputAllocator, reallocateOutput, output_reallocate);
+    TRT_PUT(output, OutputAllocator, reallocateOutputAsync, output_reallocate_async);
+    TRT_PUT(output, OutputAllocator, notifyShape, output_shape);
+}
+
+/* --- profiler --- */
+
+static trt_layer_time *find_layer(trt_profiler *profiler, const char *name)
+{
+    for (size_t i = 0; i < profiler->count; i++) {
+        const size_t at = (profiler->next + i) % profiler->count;
+        if (strcmp(profiler->layers[at].name, name) == 0) {
+            profiler->next = at + 1;
+            return &profiler->layers[at];
+        }
+    }
+    return NULL;
+}
+
+static trt_layer_time *add_layer(trt_profiler *profiler, const char *name)
+{
+    if (profiler->count == profiler->capacity) {
+        const size_t capacity = profiler->capacity == 0 ? 64 : profiler->capacity * 2;
+        trt_layer_time *grown = kln_realloc(profiler->layers, capacity * sizeof *grown);
+        if (grown == NULL) {
+            return NULL;
+        }
+        profiler->layers = grown;
+        profiler->capacity = capacity;
+    }
+    char *copy = kln_strdup(name);
+    if (copy == NULL) {
+        return NULL;
+    }
+    profiler->layers[profiler->count] = (trt_layer_time){copy, 0.0, 0};
+    profiler->next = profiler->count + 1;
+    return &profiler->layers[profiler->count++];
+}
+
+static void report_layer(void *self, const char *name, float milliseconds)
+{
+    trt_profiler *profiler = self;
+    name = name != NULL ? name : "";
+    trt_layer_time *layer = find_layer(profiler, name);
+    layer = layer != NULL ? layer : add_layer(profiler, name);
+    if (layer == NULL) {
+        profiler->incomplete = true;
+        return;
+    }
+    layer->milliseconds += (double)milliseconds;
+    layer->runs++;
+}
+
+void trt_fill_profiler(trt_tables *tables, const trt_abi *abi)
+{
+    TRT_PUT(&tables->profiler, Profiler, reportLayerTime, report_layer);
+}
+
+void trt_profiler_init(trt_profiler *profiler, const trt_tables *tables)
+{
+    memset(profiler, 0, sizeof *profiler);
+    profiler->object.vtable = trt_table_point(&tables->profiler);
+}
+
+void trt_profiler_finish(trt_profiler *profiler)
+{
+    for (size_t i = 0; i < profiler->count; i++) {
+        kln_free(profiler->layers[i].name);
+    }
+    kln_free(profiler->layers);
+}
+
+/* --- streams --- */
+
+static int64_t take(trt_stream_reader *reader, void *destination, int64_t size, void *stream)
+{
+    if (size < 0 || (destination == NULL && size > 0)) {
+        return -1;
+    }
+    const uint64_t left = reader->bytes.size - reader->position;
+    const size_t count = (uint64_t)size < left ? (size_t)size : (size_t)left;
+    if (count == 0) {
+        return 0;
+    }
+    const void *source = (const unsigned char *)reader->bytes.data + reader->position;
+    const trt_memory *memory = reader->memory;
+    if (memory == NULL || memory->copy == NULL) {
+        memcpy(destination, source, count);
+    } else if (!memory->copy(memory->user, destination, source, count, stream)) {
+        return -1;
+    }
+    reader->position += count;
+    return (int64_t)count;
+}
+
+/* The first version of the interface hands out host memory only. */
+static int64_t reader_read(void *self, void *destination, int64_t size)
+{
+    trt_stream_reader *reader = self;
+    const trt_memory *memory = reader->memory;
+    reader->memory = NULL;
+    const int64_t count = take(reader, destination, size, NULL);
+    reader->memory = memory;
+    return count;
+}
+
+static trt_stream_reader *reader_of_v2(void *self)
+{
+    return (trt_stream_reader *)((unsigned char *)self - offsetof(trt_stream_reader, object_v2));
+}
+
+static int64_t reader_read_v2(void *self, void *destination, int64_t size, void *stream)
+{
+    return take(reader_of_v2(self), destination, size, stream);
+}
+
+static bool reader_seek(void *self, int64_t offset, int32_t where)
+{
+    trt_stream_reader *reader = reader_of_v2(self);
+    const uint64_t size = reader->bytes.size;
+    /* SeekPosition has these numbers in every layout: set, from here, from the end. */
+    const uint64_t base = where == 0 ? 0 : where == 1 ? reader->position : size;
+    if (where < 0 || where > 2 || (offset < 0 && (uint64_t) - (offset + 1) >= base) ||
+        (offset > 0 && (uint64_t)offset > size - base)) {
+        return false;
+    }
+    reader->position =
+        offset < 0 ? base - ((uint64_t) - (offset + 1) + 1) : base + (uint64_t)offset;
+    return true;
+}
+
+void trt_stream_reader_init(trt_stream_reader *reader, const trt_tables *tables,
+                            const trt_memory *memory, kiln_span bytes)
+{
+    reader->object.vtable = trt_table_point(&tables->stream_reader);
+    reader->object_v2.vtable = trt_table_point(&tables->stream_reader_v2);
+    reader->memory = memory;
+    reader->bytes = bytes;
+    reader->position = 0;
+}
+
+static int64_t writer_write(void *self, const void *data, int64_t size)
+{
+    trt_stream_writer *writer = self;
+    if (size < 0 || !writer->write(writer->user, data, (size_t)size)) {
+        return -1;
+    }
+    return size;
+}
+
+void trt_stream_writer_init(trt_stream_writer *writer, const trt_tables *tables,
+                            bool (*write)(void *user, const void *data, size_t size), void *user)
+{
+    writer->object.vtable = trt_table_point(&tables->stream_writer);
+    writer->write = write;
+    writer->user = user;
+}
+
+void trt_fill_streams(trt_tables *tables, const trt_abi *abi)
+{
+    TRT_PUT(&tables->stream_reader, StreamReader, read, reader_read);
+    TRT_PUT(&tables->stream_reader_v2, StreamReaderV2, read, reader_read_v2);
+    TRT_PUT(&tables->stream_reader_v2, StreamReaderV2, seek, reader_seek);
+    TRT_PUT(&tables->stream_writer, StreamWriter, write, writer_write);
+}

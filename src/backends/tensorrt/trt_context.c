@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "backends/tensorrt/trt_context.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "backends/tensorrt/trt_device.h"
+#include "cuda/kln_cuda.h"
+
+/* One input or output. What lies in device memory is used where it is; what lies on the host has a
+ * twin in device memory, which grows and is kept, and is copied in order with the run. Values of
+ * shape tensors are read by TensorRT from the host itself. */
+typedef struct slot {
+    const char *name;
+    bool is_input;
+    bool on_host;  /* TensorRT reads or writes it on the host */
+    bool reshaped; /* since the last run */
+    kiln_dtype dtype;
+    kiln_tensor tensor; /* as it was bound; data NULL: nothing, or for an output any memory */
+    void *device;
+    size_t device_bytes;
+    trt_output_allocator allocator; /* of an output that is not bound to device memory */
+    void *host;                     /* an output's memory where the caller gave none */
+    size_t host_bytes;
+    kiln_tensor result; /* of the last run */
+} slot;
+
+typedef struct context {
+    trt_engine *engine;
+    trt_ExecutionContext *object;
+    kiln_stream *stream;
+    trt_memory memory;
+    trt_error_recorder recorder;
+    int32_t profile;
+    int32_t profile_count;
+    size_t slot_count, input_count;
+    slot *slots;
+} context;
+
+/* --- create and destroy --- */
+
+static void release_slots(context *self)
+{
+    for (size_t i = 0; self->slots != NULL && i < self->slot_count; i++) {
+        slot *s = &self->slots[i];
+        if (s->device != NULL) {
+            kln_cuda_release(KILN_LOCATION_DEVICE, self->engine->device, s->device);
+        }
+        if (s->allocator.memory != NULL) {
+            trt_output_allocator_finish(&s->allocator);
+        }
+        kln_free(s->host);
+    }
+    kln_free(self->slots);
+}
+
+void trt_context_destroy(void *state)
+{
+    context *self = state;
+    trt_ExecutionContext_destroy(self->object);
+    release_slots(self);
+    kiln_stream_destroy(self->stream);
+    trt_error_recorder_finish(&self->recorder);
+    kln_free(self);
+}
+
+static kiln_status fill_slots(context *self)
+{
+    const trt_abi *abi = &self->engine->library->abi;
+    trt_CudaEngine *engine = self->engine->engine;
+    const int32_t count = trt_CudaEngine_getNbIOTensors(abi, engine);
+    const int32_t input = trt_value(abi, TRT_V_TensorIOMode_INPUT);
+    const int32_t host = trt_value(abi, TRT_V_TensorLocation_HOST);
+    self->slot_count = (size_t)count;
+    self->slots = kln_alloc_zeroed((size_t)count, sizeof *self->slots);
+    if (self->slots == NULL) {
+        return kln_fail_memory((size_t)count * sizeof *self->slots, "the bindings of a context");
+    }
+    size_t next = 0;
+    for (int pass = 0; pass < 2; pass++) { /* inputs first, as trt_describe has them */
+        for (int32_t i = 0; i < count; i++) {
+            const char *name = trt_CudaEngine_getIOTensorName(abi, engine, i);
+            const bool is_input = trt_CudaEngine_getTensorIOMode(abi, engine, name) == input;
+            if (is_input == (pass == 0)) {
+                slot *s = &self->slots[next++];
+                s->name = name;
+                s->is_input = is_input;
+                s->on_host = trt_CudaEngine_getTensorLocation(abi, engine, name) == host;
+                s->dtype = trt_dtype(trt_CudaEngine_getTensorDataType(abi, engine, name));
+                trt_output_allocator_init(&s->allocator, &self->engine->library->tables,
+                                          &self->memory);
+            }
+        }
+        self->input_count = pass == 0 ? next : self->input_count;
+    }
+    return KILN_OK;
+}
+
+static kiln_status fill(context *self)
+{
+    trt_engine *engine = self->engine;
+    const trt_abi *abi = &engine->library->abi;
+    KLN_RETURN_IF_ERROR(kiln_stream_create(engine->device, 0, &self->stream));
+    trt_device_memory(&self->memory, self->stream);
+    trt_logged_clear();
+    self->object = trt_CudaEngine_createExecutionContext(
+        abi, engine->engine, trt_value(abi, TRT_V_ExecutionContextAllocationStrategy_STATIC));
+    if (trt_is_null(self->object)) {
+        self->object = NULL;
+        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "a context of TensorRT");
+    }
+    trt_ExecutionContext_setErrorRecorder(abi, self->object, &self->recorder.object);
+    self->profile_count = trt_CudaEngine_getNbOptimizationProfiles(abi, engine->engine);
+    return fill_slots(self);
+}
+
+kiln_status trt_context_create(void *state, const kiln_context_options *options, void **out)
+{
+    (void)options;
+    *out = NULL;
+    trt_engine *engine = state;
+    if (engine->engine == NULL) {
+        const char *why = "";
+        (void)trt_device_count(&why);
+        return kln_fail(KILN_ERROR_NO_DEVICE,
+                        "this plan was built ahead of time and cannot run here%s%s; save it and "
+                        "load it on a machine with the GPU it is for",
+                        why[0] != '\0' ? ": " : "", why);
+    }
+    context *made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        return kln_fail_memory(sizeof *made, "a context");
+    }
+    made->engine = engine;
+    trt_error_recorder_init(&made->recorder, &engine->library->tables);
+    const kiln_status status = fill(made);
+    if (status != KILN_OK) {
+        trt_context_destroy(made);
+        return status;
+    }
+    *out = made;
+    return KILN_OK;
+}
+
+/* --- bind --- */
+
+kiln_status trt_context_bind(void *state, size_t index, const kiln_tensor *tensor)
+{
+    context *self = state;
+    slot *s = &self->slots[index];
+    if (tensor->desc.location == KILN_LOCATION_DEVICE && s->on_host) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "\"%s\" is a shape tensor: TensorRT reads it on the host, device memory "
+                        "cannot be bound",
+                        s->name);
+    }
+    s->reshaped =
+        s->reshaped || !kiln_shape_equal(&s->tensor.desc.shape, &tensor->desc.shape) || s->on_host;
+    s->tensor = *tensor;
+    return KILN_OK;
+}
+
+/* --- profiles --- */
+
+static bool in_profile(const context *self, int32_t profile)
+{
+    const trt_abi *abi = &self->engine->library->abi;
+    for (size_t i = 0; i < self->input_count; i++) {
+        const slot *s = &self->slots[i];
+        const trt_Dims least =
+            trt_CudaEngine_getProfileShape(abi, self->engine->engine, s->name, profile,
+                                           trt_value(abi, TRT_V_OptProfileSelector_MIN));
+        const trt_Dims most =
+            trt_CudaEngine_getProfileShape(abi, self->engine->engine, s->name, profile,
+                                           trt_value(abi, TRT_V_OptProfileSelector_MAX));
+        for (int32_t d = 0; d < s->tensor.desc.shape.rank && d < least.nbDims; d++) {
+            const int64_t size = s->tensor.desc.shape.dims[d];
+            if (size < least.d[d] || size > most.d[d]) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* The profile in use stays while the shapes fit it: a switch costs. */
+static kiln_status choose_profile(context *self)
+{
+    int32_t chosen = -1;
+    for (int32_t i = 0; i < self->profile_count && chosen < 0; i++) {
+        const int32_t candidate = (self->profile + i) % self->profile_count;
+        chosen = in_profile(self, candidate) ? candidate : -1;
+    }
+    if (chosen < 0 && self->profile_count > 0) {
+        return kln_fail(KILN_ERROR_SHAPE,
+                        "the input shapes are in none of the %d optimization profiles of the plan",
+                        self->profile_count);
+    }
+    if (chosen >= 0 && chosen != self->profile) {
+        if (!trt_ExecutionContext_setOptimizationProfileAsync(&self->engine->library->abi,
+                                                              self->object, chosen,
+                                                              kiln_stream_handle(self->stream))) {
+            return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "optimization profile %d", chosen);
+        }
+        self->profile = chosen;
+        for (size_t i = 0; i < self->input_count; i++) {
+            self->slots[i].reshaped = true;
+        }
+    }
+    return KILN_OK;
+}
+
+/* --- run --- */
+
+static bool is_on_device(const kiln_tensor *tensor)
+{
+    return tensor->data != NULL && tensor->desc.location != KILN_LOCATION_HOST;
+}
+
+static kiln_status grow_twin(context *self, slot *s, size_t bytes)
+{
+    if (s->device_bytes >= bytes && s->device != NULL) {
+        return KILN_OK;
+    }
+    void *grown = NULL;
+    KLN_RETURN_IF_ERROR(kln_cuda_allocate(KILN_LOCATION_DEVICE, self->engine->device,
+                                          bytes > 0 ? bytes : 1, &grown));
+    if (s->device != NULL) {
+        kln_cuda_release(KILN_LOCATION_DEVICE, self->engine->device, s->device);
+    }
+    s->device = grown;
+    s->device_bytes = bytes > 0 ? bytes : 1;
+    return KILN_OK;
+}
+
+static kiln_status send_input(context *self, slot *s)
+{
+    const trt_abi *abi = &self->engine->library->abi;
+    if (s->reshaped) {
+        const trt_Dims dims = trt_dims(&s->tensor.desc.shape);
+        if (!trt_ExecutionContext_setInputShape(abi, self->object, s->name, &dims)) {
+            return trt_fail(KILN_ERROR_SHAPE, &self->recorder, "input \"%s\"", s->name);
+        }
+        s->reshaped = false;
+    }
+    const void *address = s->tensor.data;
+    if (!s->on_host && !is_on_device(&s->tensor)) {
+        size_t bytes = 0;
+        KLN_RETURN_IF_ERROR(kiln_tensor_bytes(s->tensor.desc.dtype, &s->tensor.desc.shape, &bytes));
+        KLN_RETURN_IF_ERROR(grow_twin(self, s, bytes));
+        if (bytes > 0) {
+            KLN_RETURN_IF_ERROR(kln_cuda_copy(self->engine->device, s->device, s->tensor.data,
+                                              bytes, self->stream));
+        }
+        address = s->device;
+    }
+    if (!trt_ExecutionContext_setInputTensorAddress(abi, self->object, s->name, address)) {
+        return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "input \"%s\"", s->name);
+    }
+    return KILN_OK;
+}
+
+static kiln_status grow_host(slot *s, size_t bytes)
+{
+    if (s->host_bytes >= bytes && s->host != NULL) {
+        return KILN_OK;
+    }
+    void *grown = kln_alloc_aligned(bytes > 0 ? bytes : 1, 64);
+    if (grown == NULL) {
+        return kln_fail_memory(bytes, "an output");
+    }
+    kln_free(s->host);
+    s->host = grown;
+    s->host_bytes = bytes > 0 ? bytes : 1;
+    return KILN_OK;
+}
+
+static kiln_status prepare_output(context *self, slot *s)
+{
+    const trt_abi *abi = &self->engine->library->abi;
+    s->allocator.known = false;
+    void *address = s->allocator.data;
+    trt_OutputAllocator *allocator = &s->allocator.object;
+    if (is_on_device(&s->tensor)) {
+        address = s->tensor.data;
+        allocator = NULL;
+    } else if (s->on_host) {
+        const int64_t most = trt_ExecutionContext_getMaxOutputSize(abi, self->object, s->name);
+        KLN_RETURN_IF_ERROR(grow_host(s, most > 0 ? (size_t)most : 0));
+        address = s->host;
+        allocator = NULL;
+    }
+    if (!trt_ExecutionContext_setOutputAllocator(abi, self->object, s->name, allocator) ||
+        (address != NULL &&
+         !trt_ExecutionContext_setOutputTensorAddress(abi, self->object, s->name, address))) {
+        return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "output \"%s\"", s->name);
+    }
+    return KILN_OK;
+}
+
+static kiln_status fetch_output(context *self, slot *s)
+{
+    const trt_abi *abi = &self->engine->library->abi;
+    const trt_Dims dims = s->allocator.known
+                              ? s->allocator.shape
+                              : trt_ExecutionContext_getTensorShape(abi, self->object, s->name);
+    const kiln_shape shape = trt_shape(&dims);
+    size_t bytes = 0;
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(s->dtype, &shape, &bytes));
+    s->result = s->tensor;
+    s->result.desc.shape = shape;
+    s->result.desc.dtype = s->dtype;
+    if (is_on_device(&s->tensor)) {
+        return KILN_OK;
+    }
+    if (s->tensor.data == NULL) {
+        KLN_RETURN_IF_ERROR(grow_host(s, bytes));
+        s->result.data = s->host;
+        s->result.bytes = bytes;
+        s->result.desc.location = KILN_LOCATION_HOST;
+    } else if (s->tensor.bytes < bytes) {
+        return kln_fail(KILN_ERROR_SIZE, "output \"%s\" has %zu bytes, %zu are bound", s->name,
+                        bytes, s->tensor.bytes);
+    }
+    if (s->on_host) {
+        if (s->result.data != s->host) {
+            memcpy(s->result.data, s->host, bytes);
+        }
+        return KILN_OK;
+    }
+    return bytes > 0 ? kln_cuda_copy(self->engine->device, s->result.data, s->allocator.data, bytes,
+                                     self->stream)
+                     : KILN_OK;
+}
+
+static kiln_status infer_shapes(context *self)
+{
+    const trt_abi *abi = &self->engine->library->abi;
+    const char *open[8] = {NULL};
+    const int32_t count =
+        trt_ExecutionContext_inferShapes(abi, self->object, (int32_t)KLN_ARRAY_LENGTH(open), open);
+    if (count > 0) {
+        return kln_fail(KILN_ERROR_NOT_BOUND, "input \"%s\" has no shape or value yet",
+                        open[0] != NULL ? open[0] : "?");
+    }
+    return count == 0 ? KILN_OK
+                      : trt_fail(KILN_ERROR_SHAPE, &self->recorder, "the shapes of the outputs");
+}
+
+static kiln_status enqueue(context *self)
+{
+    const trt_abi *abi = &self->engine->library->abi;
+    KLN_RETURN_IF_ERROR(choose_profile(self));
+    for (size_t i = 0; i < self->input_count; i++) {
+        KLN_RETURN_IF_ERROR(send_input(self, &self->slots[i]));
+    }
+    KLN_RETURN_IF_ERROR(infer_shapes(self));
+    for (size_t i = self->input_count; i < self->slot_count; i++) {
+        KLN_RETURN_IF_ERROR(prepare_output(self, &self->slots[i]));
+    }
+    if (!trt_ExecutionContext_enqueueV3(abi, self->object, kiln_stream_handle(self->stream))) {
+        return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "the run was not accepted");
+    }
+    for (size_t i = self->input_count; i < self->slot_count; i++) {
+        KLN_RETURN_IF_ERROR(fetch_output(self, &self->slots[i]));
+    }
+    return KILN_OK;
+}
+
+kiln_status trt_context_run(void *state)
+{
+    context *self = state;
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(self->engine->device, &scope));
+    trt_logged_clear();
+    trt_error_recorder_clear(&self->recorder);
+    kiln_status status = enqueue(self);
+    /* What is under way reads and writes the caller's memory: it is waited for after a failure
+     * too, whose sentence stays. */
+    if (status == KILN_OK) {
+        status = kiln_stream_synchronize(self->stream);
+    } else {
+        char sentence[1024];
+        (void)snprintf(sentence, sizeof sentence, "%s", kiln_error_message());
+        if (kiln_stream_synchronize(self->stream) != KILN_OK) {
+            kln_log(KILN_LOG_ERROR, "tensorrt", "%s", kiln_error_message());
+        }
+        status = kln_fail(status, "%s", sentence);
+    }
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+kiln_status trt_context_output(void *state, size_t index, kiln_tensor *tensor)
+{
+    const context *self = state;
+    *tensor = self->slots[index].result;
+    return KILN_OK;
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "backends/tensorrt/trt_engine.h"
+
+/* --- metadata: what a plan says about itself --- */
+
+typedef struct lines {
+    kln_arena *arena;
+    kiln_metadata *list;
+    size_t count;
+    size_t limit;
+} lines;
+
+static kiln_status add_line(lines *to, const char *key, const char *value)
+{
+    if (to->count == to->limit) {
+        return KILN_OK;
+    }
+    char *copy = kln_arena_strdup(to->arena, value);
+    if (copy == NULL) {
+        return kln_fail_memory(strlen(value), "an engine's metadata");
+    }
+    to->list[to->count++] = (kiln_metadata){key, copy};
+    return KILN_OK;
+}
+
+static kiln_status add_number(lines *to, const char *key, long long value)
+{
+    char text[32];
+    (void)snprintf(text, sizeof text, "%lld", value);
+    return add_line(to, key, text);
+}
+
+static kiln_status engine_lines(trt_engine *engine, lines *to)
+{
+    const trt_abi *abi = &engine->library->abi;
+    trt_CudaEngine *e = engine->engine;
+    const char *name = trt_CudaEngine_getName(abi, e);
+    KLN_RETURN_IF_ERROR(add_line(to, "graph", name != NULL ? name : ""));
+    KLN_RETURN_IF_ERROR(add_number(to, "tensorrt.layers", trt_CudaEngine_getNbLayers(abi, e)));
+    KLN_RETURN_IF_ERROR(
+        add_number(to, "tensorrt.profiles", trt_CudaEngine_getNbOptimizationProfiles(abi, e)));
+    KLN_RETURN_IF_ERROR(add_line(to, "tensorrt.refittable",
+                                 trt_CudaEngine_isRefittable(abi, e) ? "true" : "false"));
+    const bool newer = trt_has(abi, TRT_M_CudaEngine_getDeviceMemorySizeV2);
+    KLN_RETURN_IF_ERROR(add_number(to, "tensorrt.device_memory",
+                                   newer ? (long long)trt_CudaEngine_getDeviceMemorySizeV2(abi, e)
+                                         : (long long)trt_CudaEngine_getDeviceMemorySize(abi, e)));
+    KLN_RETURN_IF_ERROR(add_number(to, "tensorrt.streamable_weights",
+                                   trt_CudaEngine_getStreamableWeightsSize(abi, e)));
+    return add_number(to, "tensorrt.auxiliary_streams", trt_CudaEngine_getNbAuxStreams(abi, e));
+}
+
+static kiln_status describe_metadata(trt_engine *engine, kln_description *description)
+{
+    lines to = {.arena = description->arena, .limit = 12};
+    to.list = kln_arena_alloc_zeroed(description->arena, to.limit, sizeof *to.list);
+    if (to.list == NULL) {
+        return kln_fail_memory(to.limit * sizeof *to.list, "an engine's metadata");
+    }
+    KLN_RETURN_IF_ERROR(add_line(&to, "producer", engine->library->name));
+    KLN_RETURN_IF_ERROR(add_number(&to, "tensorrt.plan_bytes", (long long)engine->plan.size));
+    if (engine->engine != NULL) {
+        KLN_RETURN_IF_ERROR(engine_lines(engine, &to));
+    }
+    description->metadata = to.list;
+    description->metadata_count = to.count;
+    return KILN_OK;
+}
+
+/* --- bindings --- */
+
+static kiln_status copy_text(kln_arena *arena, const char *text, const char **copy)
+{
+    *copy = text != NULL ? kln_arena_strdup(arena, text) : NULL;
+    return text == NULL || *copy != NULL ? KILN_OK
+                                         : kln_fail_memory(strlen(text), "the name of a binding");
+}
+
+/* The plan keeps no names of dimensions: they come from the network where it is known. */
+static kiln_status describe_built(const trt_engine *engine, kln_description *description)
+{
+    const kln_description *built = &engine->built;
+    const size_t count = built->input_count + built->output_count;
+    description->input_count = built->input_count;
+    description->output_count = built->output_count;
+    description->bindings =
+        kln_arena_alloc_zeroed(description->arena, count, sizeof *description->bindings);
+    if (description->bindings == NULL) {
+        return kln_fail_memory(count * sizeof *description->bindings, "the bindings of an engine");
+    }
+    for (size_t i = 0; i < count; i++) {
+        description->bindings[i] = built->bindings[i];
+        KLN_RETURN_IF_ERROR(
+            copy_text(description->arena, built->bindings[i].name, &description->bindings[i].name));
+        for (size_t d = 0; d < KILN_MAX_RANK; d++) {
+            KLN_RETURN_IF_ERROR(copy_text(description->arena, built->bindings[i].dim_names[d],
+                                          &description->bindings[i].dim_names[d]));
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status describe_plan(trt_engine *engine, kln_description *description)
+{
+    const trt_abi *abi = &engine->library->abi;
+    const int32_t count = trt_CudaEngine_getNbIOTensors(abi, engine->engine);
+    const int32_t input = trt_value(abi, TRT_V_TensorIOMode_INPUT);
+    description->bindings =
+        kln_arena_alloc_zeroed(description->arena, (size_t)count, sizeof *description->bindings);
+    if (description->bindings == NULL) {
+        return kln_fail_memory((size_t)count * sizeof *description->bindings,
+                               "the bindings of an engine");
+    }
+    size_t next = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int32_t i = 0; i < count; i++) {
+            const char *name = trt_CudaEngine_getIOTensorName(abi, engine->engine, i);
+            const bool is_input =
+                trt_CudaEngine_getTensorIOMode(abi, engine->engine, name) == input;
+            if (is_input != (pass == 0)) {
+                continue;
+            }
+            const trt_Dims dims = trt_CudaEngine_getTensorShape(abi, engine->engine, name);
+            kiln_binding *binding = &description->bindings[next++];
+            *binding = (kiln_binding){
+                .struct_size = sizeof *binding,
+                .is_input = is_input,
+                .dtype = trt_dtype(trt_CudaEngine_getTensorDataType(abi, engine->engine, name)),
+                .shape = trt_shape(&dims)};
+            KLN_RETURN_IF_ERROR(copy_text(description->arena, name, &binding->name));
+        }
+        if (pass == 0) {
+            description->input_count = next;
+        }
+    }
+    description->output_count = next - description->input_count;
+    return KILN_OK;
+}
+
+kiln_status trt_describe(void *state, kln_description *description)
+{
+    trt_engine *engine = state;
+    KLN_RETURN_IF_ERROR(engine->built.bindings != NULL ? describe_built(engine, description)
+                                                       : describe_plan(engine, description));
+    return describe_metadata(engine, description);
+}
+
+/* --- layers --- */
+
+kiln_status trt_engine_inspect(trt_engine *engine, int32_t index, char **json)
+{
+    *json = NULL;
+    if (engine->engine == NULL) {
+        return kln_fail(KILN_ERROR_STATE,
+                        "the layers of a plan can be read where it was loaded; this one was only "
+                        "built, ahead of time");
+    }
+    const trt_abi *abi = &engine->library->abi;
+    const int32_t layers = trt_CudaEngine_getNbLayers(abi, engine->engine);
+    if (index < -1 || index >= layers) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "layer %d was asked for, there are %d", index,
+                        layers);
+    }
+    trt_logged_clear();
+    trt_EngineInspector *inspector = trt_CudaEngine_createEngineInspector(abi, engine->engine);
+    if (trt_is_null(inspector)) {
+        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "an engine inspector");
+    }
+    const int32_t format = trt_value(abi, TRT_V_LayerInformationFormat_JSON);
+    const char *text = index < 0
+                           ? trt_EngineInspector_getEngineInformation(abi, inspector, format)
+                           : trt_EngineInspector_getLayerInformation(abi, inspector, index, format);
+    kiln_status status = KILN_OK;
+    if (trt_is_null(text)) {
+        status = trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "the layers of an engine");
+    } else {
+        *json = kln_strdup(text);
+        status = *json != NULL ? KILN_OK : kln_fail_memory(strlen(text), "the layers of an engine");
+    }
+    trt_EngineInspector_destroy(inspector);
+    return status;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "backends/tensorrt/trt_device.h"
+
+#include <stdio.h>
+
+#include "cuda/kln_cuda.h"
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static char reason_text[512];
+
+static void ask_why(void)
+{
+    if (kln_cuda_open() != KILN_OK) {
+        (void)snprintf(reason_text, sizeof reason_text, "%s", kiln_error_message());
+    } else {
+        (void)snprintf(reason_text, sizeof reason_text, "the CUDA driver counts no device");
+    }
+}
+
+int32_t trt_device_count(const char **reason)
+{
+    const int32_t count = kln_cuda_device_count();
+    if (reason != NULL) {
+        *reason = "";
+    }
+    if (count == 0 && reason != NULL) {
+        (void)pthread_once(&once, ask_why);
+        *reason = reason_text;
+    }
+    return count;
+}
+
+int32_t trt_device_capability(int32_t index)
+{
+    kiln_device_info info = {.struct_size = sizeof info};
+    if (index < 0 || index >= kln_cuda_device_count() ||
+        kln_cuda_device_info(index, &info) != KILN_OK) {
+        return 0;
+    }
+    return info.compute_major * 10 + info.compute_minor;
+}
+
+/* --- memory --- */
+
+static void *allocate(void *user, size_t size, size_t alignment, void *stream)
+{
+    (void)stream;
+    const kiln_stream *owner = user;
+    void *memory = NULL;
+    /* The driver aligns to 256, which is more than TensorRT asks for. */
+    if (alignment > 256 || kln_cuda_allocate(KILN_LOCATION_DEVICE, owner->device,
+                                             size > 0 ? size : 1, &memory) != KILN_OK) {
+        return NULL;
+    }
+    return memory;
+}
+
+static bool release(void *user, void *memory, void *stream)
+{
+    (void)stream;
+    const kiln_stream *owner = user;
+    kln_cuda_release(KILN_LOCATION_DEVICE, owner->device, memory);
+    return true;
+}
+
+static bool copy(void *user, void *destination, const void *source, size_t size, void *stream)
+{
+    (void)stream;
+    kiln_stream *owner = user;
+    return kln_cuda_copy(owner->device, destination, source, size, NULL) == KILN_OK;
+}
+
+void trt_device_memory(trt_memory *memory, kiln_stream *stream)
+{
+    *memory = (trt_memory){.user = stream, .allocate = allocate, .release = release, .copy = copy};
+}

@@ -1,0 +1,22 @@
+/*
+ * trt_device.h - what this room needs of CUDA, through the room of the driver.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef TRT_DEVICE_H
+#define TRT_DEVICE_H
+
+#include "backends/tensorrt/trt_callbacks.h"
+
+/* How many CUDA devices there are; where none, `*reason` (NULL is allowed) says why. The text stays
+ * as long as the process. */
+int32_t trt_device_count(const char **reason);
+
+/* Compute capability of device `index` as 10 * major + minor, or 0. */
+int32_t trt_device_capability(int32_t index);
+
+/* Device memory for the callbacks: memory->user is set to a stream, and what is allocated belongs
+ * to its device. */
+void trt_device_memory(trt_memory *memory, kiln_stream *stream);
+
+#endif

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "backends/tensorrt/trt_library.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/tensorrt/trt_device.h"
+
+#define ENVIRONMENT "KILN_TENSORRT"
+
+static bool accept(const void *table, char version[KLN_LIBRARY_VERSION],
+                   char reason[KLN_LIBRARY_REASON])
+{
+    const int32_t number = ((const trt_core *)table)->getInferLibVersion();
+    /* RTX counts from 1, TensorRT from 10: the numbers do not meet. */
+    const bool is_rtx = number < 20000;
+    char text[32];
+    trt_version_text(is_rtx, number, text);
+    (void)snprintf(version, KLN_LIBRARY_VERSION, "%s", strchr(text, ' ') + 1);
+    trt_abi abi;
+    if (trt_abi_resolve(is_rtx, number, &abi) != KILN_OK) {
+        (void)snprintf(reason, KLN_LIBRARY_REASON, "%s", kiln_error_message());
+        return false;
+    }
+    return true;
+}
+
+#define SYMBOL(type, name, feature)          \
+    {                                        \
+#name, offsetof(type, name), feature \
+    }
+static const kln_symbol core_symbols[] = {SYMBOL(trt_core, getInferLibVersion, NULL),
+                                          SYMBOL(trt_core, createInferRuntime_INTERNAL, NULL),
+                                          SYMBOL(trt_core, createInferRefitter_INTERNAL, "refit"),
+                                          SYMBOL(trt_core, getPluginRegistry, "plugins"),
+                                          SYMBOL(trt_core, createInferBuilder_INTERNAL, "building"),
+                                          {NULL, 0, NULL}};
+static const kln_symbol parser_symbols[] = {
+    SYMBOL(trt_parser_functions, getNvOnnxParserVersion, NULL),
+    SYMBOL(trt_parser_functions, createNvOnnxParser_INTERNAL, NULL),
+    SYMBOL(trt_parser_functions, createNvOnnxParserRefitter_INTERNAL, "refit from ONNX"),
+    {NULL, 0, NULL}};
+static const kln_symbol plugin_symbols[] = {
+    SYMBOL(trt_plugin_functions, initLibNvInferPlugins, NULL), {NULL, 0, NULL}};
+
+static const char *const files_11[] = {"libnvinfer.so.11*", NULL};
+static const char *const files_10[] = {"libnvinfer.so.10*", NULL};
+static const char *const files_rtx[] = {"libtensorrt_rtx.so.1*", "libtensorrt_rtx.so", NULL};
+static const char *const files_lean_11[] = {"libnvinfer_lean.so.11*", NULL};
+static const char *const files_lean_10[] = {"libnvinfer_lean.so.10*", NULL};
+static const char *const files_any[] = {
+    "libnvinfer.so.11*",      "libnvinfer.so.10*",      "libnvinfer.so.*",
+    "libtensorrt_rtx.so.1*",  "libtensorrt_rtx.so.*",   "libtensorrt_rtx.so",
+    "libnvinfer_lean.so.11*", "libnvinfer_lean.so.10*", NULL};
+static const char *const packages[] = {"tensorrt_libs", "tensorrt_cu*_libs", NULL};
+static const char *const packages_rtx[] = {"tensorrt_rtx_libs", NULL};
+static const char *const packages_lean[] = {"tensorrt_lean_libs", NULL};
+static const char *const folders[] = {"/usr/lib/x86_64-linux-gnu",
+                                      "/usr/lib64",
+                                      "/usr/local/lib",
+                                      "/usr/local/tensorrt/lib",
+                                      "/usr/local/TensorRT-*/lib",
+                                      "/opt/tensorrt/lib",
+                                      "/opt/TensorRT-*/lib",
+                                      "/opt/TensorRT-RTX-*/lib",
+                                      NULL};
+
+#define SPEC(title, what, names, where, tip)                                         \
+    {                                                                                \
+        .name = (title), .purpose = (what), .files = (names), .packages = (where),   \
+        .folders = folders, .symbols = core_symbols, .table_size = sizeof(trt_core), \
+        .advice = (tip), .accept = accept                                            \
+    }
+#define OR_SET "; or set " ENVIRONMENT " to the library or its folder"
+
+/* Best first on a machine with a GPU. */
+static const struct family {
+    const char *word;
+    bool builds_without_gpu;
+    kln_library_spec spec;
+} families[] = {
+    {"11", false,
+     SPEC("TensorRT 11", "builds and runs plans", files_11, packages,
+          "pip install tensorrt-cu13 (11.0 to 11.4)" OR_SET)},
+    {"10", false,
+     SPEC("TensorRT 10", "builds and runs plans", files_10, packages,
+          "pip install tensorrt-cu12 (10.0 to 10.16)" OR_SET)},
+    {"rtx", true,
+     SPEC("TensorRT-RTX", "builds plans, without a GPU too, and runs them on GeForce and RTX GPUs",
+          files_rtx, packages_rtx, "pip install tensorrt-rtx-cu13 (1.3 to 1.7)" OR_SET)},
+    {"lean11", false,
+     SPEC("TensorRT 11 lean runtime", "runs version-compatible plans", files_lean_11, packages_lean,
+          "pip install tensorrt-lean-cu13" OR_SET)},
+    {"lean10", false,
+     SPEC("TensorRT 10 lean runtime", "runs version-compatible plans", files_lean_10, packages_lean,
+          "pip install tensorrt-lean-cu12" OR_SET)},
+};
+
+static const kln_library_spec any_spec =
+    SPEC("TensorRT", "builds and runs plans", files_any, packages, "pip install tensorrt" OR_SET);
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static trt_library *libraries;
+
+/* --- opening --- */
+
+static kiln_status open_spec(trt_library *library, const kln_library_spec *spec, const char *path)
+{
+    kln_library *record = NULL;
+    const kiln_status status = kln_library_open(spec, path, &library->core, &record);
+    if (status == KILN_ERROR_OUT_OF_MEMORY) {
+        return status;
+    }
+    /* A file that is there and broken says more than one that is not there. */
+    const bool says_more =
+        library->record == NULL || status == KILN_OK ||
+        (library->status == KILN_ERROR_LIBRARY_ABSENT && status != KILN_ERROR_LIBRARY_ABSENT);
+    if (!says_more) {
+        kln_library_close(record);
+        return KILN_OK;
+    }
+    kln_library_close(library->record);
+    library->record = record;
+    library->spec = spec;
+    library->status = status;
+    (void)snprintf(library->reason, sizeof library->reason, "%s",
+                   status == KILN_OK ? "" : kiln_error_message());
+    return KILN_OK;
+}
+
+static kiln_status search(trt_library *library)
+{
+    const bool has_device = trt_device_count(NULL) > 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < KLN_ARRAY_LENGTH(families); i++) {
+            /* Without a GPU, what can build there comes first. */
+            if ((pass == 0) == (has_device || families[i].builds_without_gpu)) {
+                KLN_RETURN_IF_ERROR(open_spec(library, &families[i].spec, NULL));
+                if (library->status == KILN_OK) {
+                    return KILN_OK;
+                }
+            }
+        }
+    }
+    if (library->status == KILN_ERROR_LIBRARY_ABSENT) {
+        (void)snprintf(
+            library->reason, sizeof library->reason,
+            "neither TensorRT 10, TensorRT 11 nor TensorRT-RTX is installed; pip install "
+            "tensorrt-rtx-cu13 or tensorrt-cu13" OR_SET);
+    }
+    return KILN_OK;
+}
+
+static kiln_status look(trt_library *library, const char *requested)
+{
+    if (requested[0] == '\0') {
+        KLN_RETURN_IF_ERROR(search(library));
+    } else {
+        const kln_library_spec *spec = &any_spec;
+        const char *path = requested;
+        for (size_t i = 0; i < KLN_ARRAY_LENGTH(families); i++) {
+            if (strcmp(families[i].word, requested) == 0) {
+                spec = &families[i].spec;
+                path = NULL;
+            }
+        }
+        KLN_RETURN_IF_ERROR(open_spec(library, spec, path));
+    }
+    if (library->status != KILN_OK) {
+        return KILN_OK;
+    }
+    const int32_t version = library->core.getInferLibVersion();
+    KLN_RETURN_IF_ERROR(trt_abi_resolve(version < 20000, version, &library->abi));
+    trt_version_text(library->abi.is_rtx, version, library->name);
+    trt_tables_init(&library->tables, &library->abi);
+    trt_logger_init(&library->logger, &library->tables);
+    return KILN_OK;
+}
+
+static kiln_status add(const char *requested, trt_library **added)
+{
+    const size_t size = strlen(requested) + 1;
+    trt_library *library = kln_alloc_zeroed(1, sizeof *library + size);
+    if (library == NULL) {
+        return kln_fail_memory(sizeof *library + size, "a record of TensorRT");
+    }
+    char *copy = (char *)(library + 1);
+    memcpy(copy, requested, size);
+    library->requested = copy;
+    const kiln_status status = look(library, requested);
+    if (status != KILN_OK) {
+        kln_library_close(library->record);
+        kln_free(library);
+        return status;
+    }
+    library->next = libraries;
+    libraries = library;
+    *added = library;
+    return KILN_OK;
+}
+
+kiln_status trt_library_find(const char *requested, trt_library **library)
+{
+    *library = NULL;
+    const char *variable = getenv(ENVIRONMENT);
+    const char *key = requested != NULL && requested[0] != '\0' ? requested
+                      : variable != NULL                        ? variable
+                                                                : "";
+    (void)pthread_mutex_lock(&lock);
+    for (trt_library *known = libraries; known != NULL && *library == NULL; known = known->next) {
+        *library = strcmp(known->requested, key) == 0 ? known : NULL;
+    }
+    kiln_status status = KILN_OK;
+    if (*library == NULL) {
+        kln_lasting_begin();
+        status = add(key, library);
+        kln_lasting_end();
+    }
+    (void)pthread_mutex_unlock(&lock);
+    return status;
+}
+
+kiln_status trt_library_open(const char *requested, trt_library **library)
+{
+    KLN_RETURN_IF_ERROR(trt_library_find(requested, library));
+    if ((*library)->status != KILN_OK) {
+        return kln_fail((*library)->status, "%s", (*library)->reason);
+    }
+    return KILN_OK;
+}
+
+bool trt_library_use(size_t index, kln_library_use *use)
+{
+    trt_library *library = NULL;
+    if (index >= KLN_ARRAY_LENGTH(families) ||
+        trt_library_find(families[index].word, &library) != KILN_OK) {
+        return false;
+    }
+    *use = (kln_library_use){.spec = &families[index].spec,
+                             .library = library->record,
+                             .version = kln_library_version(library->record)};
+    return true;
+}
+
+/* --- the libraries beside it --- */
+
+static const char *const files_parser_rtx[] = {"libtensorrt_onnxparser_rtx.so.1*",
+                                               "libtensorrt_onnxparser_rtx.so", NULL};
+static const char *const files_parser_11[] = {"libnvonnxparser.so.11*", NULL};
+static const char *const files_parser_10[] = {"libnvonnxparser.so.10*", NULL};
+static const char *const files_plugin_11[] = {"libnvinfer_plugin.so.11*", NULL};
+static const char *const files_plugin_10[] = {"libnvinfer_plugin.so.10*", NULL};
+
+#define PARSER(title, names, where)                                                                \
+    {                                                                                              \
+        .name = (title), .purpose = "reads ONNX models for TensorRT",                              \
+        .environment = "KILN_TENSORRT_PARSER", .files = (names), .packages = (where),              \
+        .folders = folders, .symbols = parser_symbols, .table_size = sizeof(trt_parser_functions), \
+        .advice = "it belongs beside TensorRT itself; or set KILN_TENSORRT_PARSER to it"           \
+    }
+#define PLUGIN(title, names)                                                                       \
+    {                                                                                              \
+        .name = (title), .purpose = "TensorRT's own plugin layers",                                \
+        .environment = "KILN_TENSORRT_PLUGIN", .files = (names), .packages = packages,             \
+        .folders = folders, .symbols = plugin_symbols, .table_size = sizeof(trt_plugin_functions), \
+        .advice = "it belongs beside TensorRT itself; or set KILN_TENSORRT_PLUGIN to it"           \
+    }
+
+static const kln_library_spec parser_specs[TRT_LAYOUT_COUNT] = {
+    PARSER("TensorRT 10's ONNX parser", files_parser_10, packages),
+    PARSER("TensorRT 11's ONNX parser", files_parser_11, packages),
+    PARSER("TensorRT-RTX's ONNX parser", files_parser_rtx, packages_rtx),
+    PARSER("TensorRT-RTX's ONNX parser", files_parser_rtx, packages_rtx)};
+static const kln_library_spec plugin_specs[TRT_LAYOUT_COUNT] = {
+    PLUGIN("TensorRT 10's plugins", files_plugin_10),
+    PLUGIN("TensorRT 11's plugins", files_plugin_11),
+    {.name = NULL},
+    {.name = NULL}};
+
+/* Beside the core, unless the environment names one. Not elsewhere: the parser calls the core by
+ * the slots of one version, and its own version number does not say of which. */
+static kiln_status open_beside(const trt_library *library, const kln_library_spec *spec,
+                               void *table, kln_library **record)
+{
+    const char *named = getenv(spec->environment);
+    if (named != NULL && named[0] != '\0') {
+        return kln_library_open(spec, NULL, table, record);
+    }
+    char folder[PATH_MAX];
+    (void)snprintf(folder, sizeof folder, "%s", kln_library_path(library->record));
+    char *slash = strrchr(folder, '/');
+    if (slash != NULL) {
+        *slash = '\0';
+    }
+    return kln_library_open(spec, folder, table, record);
+}
+
+static kiln_status seek_parser(trt_library *library)
+{
+    kiln_status status = open_beside(library, &parser_specs[library->abi.layout], &library->parser,
+                                     &library->parser_record);
+    if (status == KILN_ERROR_OUT_OF_MEMORY) {
+        return status;
+    }
+    library->parser_sought = true;
+    library->parser_status = status;
+    (void)snprintf(library->parser_reason, sizeof library->parser_reason, "%s",
+                   status == KILN_OK ? "" : kiln_error_message());
+    return KILN_OK;
+}
+
+kiln_status trt_library_need_parser(trt_library *library)
+{
+    (void)pthread_mutex_lock(&lock);
+    kiln_status status = KILN_OK;
+    if (!library->parser_sought) {
+        kln_lasting_begin();
+        status = seek_parser(library);
+        kln_lasting_end();
+    }
+    (void)pthread_mutex_unlock(&lock);
+    KLN_RETURN_IF_ERROR(status);
+    return library->parser_status == KILN_OK
+               ? KILN_OK
+               : kln_fail(library->parser_status, "%s", library->parser_reason);
+}
+
+static kiln_status seek_plugins(trt_library *library)
+{
+    kiln_status status = open_beside(library, &plugin_specs[library->abi.layout], &library->plugin,
+                                     &library->plugin_record);
+    trt_logged_clear();
+    if (status == KILN_OK && !library->plugin.initLibNvInferPlugins(&library->logger, "")) {
+        status = trt_fail(KILN_ERROR_BACKEND, NULL, "TensorRT's own plugins cannot be registered");
+    }
+    if (status == KILN_ERROR_OUT_OF_MEMORY) {
+        return status;
+    }
+    library->plugins_sought = true;
+    library->plugin_status = status;
+    (void)snprintf(library->plugin_reason, sizeof library->plugin_reason, "%s",
+                   status == KILN_OK ? "" : kiln_error_message());
+    return KILN_OK;
+}
+
+kiln_status trt_library_need_plugins(trt_library *library)
+{
+    if (library->abi.is_rtx) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "%s has no plugin layers", library->name);
+    }
+    (void)pthread_mutex_lock(&lock);
+    kiln_status status = KILN_OK;
+    if (!library->plugins_sought) {
+        kln_lasting_begin();
+        status = seek_plugins(library);
+        kln_lasting_end();
+    }
+    (void)pthread_mutex_unlock(&lock);
+    KLN_RETURN_IF_ERROR(status);
+    return library->plugin_status == KILN_OK
+               ? KILN_OK
+               : kln_fail(library->plugin_status, "%s", library->plugin_reason);
+}
+
+/* --- refusals --- */
+
+kiln_status trt_library_need_builder(trt_library *library)
+{
+    if (library->core.createInferBuilder_INTERNAL == NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "%s at \"%s\" is a lean runtime: it runs plans and builds none; install "
+                        "TensorRT or TensorRT-RTX to build",
+                        library->name, kln_library_path(library->record));
+    }
+    return KILN_OK;
+}
+
+kiln_status trt_need(const trt_library *library, trt_method method, const char *what)
+{
+    if (trt_has(&library->abi, method)) {
+        return KILN_OK;
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED, "%s: it needs %s, which %s does not have", what,
+                    trt_method_name(method), library->name);
+}
+
+kiln_status trt_need_value(const trt_library *library, trt_enumerator enumerator, const char *what)
+{
+    if (trt_value(&library->abi, enumerator) >= 0) {
+        return KILN_OK;
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED, "%s: it needs %s, which %s does not have", what,
+                    trt_enumerator_name(enumerator), library->name);
+}

@@ -1,0 +1,75 @@
+/*
+ * trt_library.h - TensorRT's libraries as they were found: the core, its ONNX parser, its plugins.
+ *
+ * A record is made once for each way of asking and stays as long as the process: TensorRT keeps
+ * threads and a logger.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef TRT_LIBRARY_H
+#define TRT_LIBRARY_H
+
+#include "backends/tensorrt/trt_callbacks.h"
+#include "loader/kln_loader.h"
+
+#define TRT_MEMBER(name, r, parameters) r(*name) parameters;
+typedef struct trt_core {
+    TRT_CORE_FUNCTIONS(TRT_MEMBER) /* createInferBuilder_INTERNAL is NULL in a lean runtime */
+} trt_core;
+typedef struct trt_parser_functions {
+    TRT_PARSER_FUNCTIONS(TRT_MEMBER)
+} trt_parser_functions;
+typedef struct trt_plugin_functions {
+    TRT_PLUGIN_FUNCTIONS(TRT_MEMBER)
+} trt_plugin_functions;
+#undef TRT_MEMBER
+
+typedef struct trt_library {
+    struct trt_library *next;
+    const char *requested; /* how it was asked for; "" for the best there is */
+    kiln_status status;    /* of the search; the sentence is `reason` */
+    char reason[1024];
+    char name[32]; /* "TensorRT-RTX 1.7.1" */
+    const kln_library_spec *spec;
+    kln_library *record;
+    trt_core core;
+    trt_abi abi;
+    trt_tables tables;
+    trt_logger logger;
+
+    /* Looked for when first needed, under the room's lock. */
+    bool parser_sought, plugins_sought;
+    kln_library *parser_record, *plugin_record;
+    kiln_status parser_status, plugin_status;
+    char parser_reason[1024], plugin_reason[1024];
+    trt_parser_functions parser;
+    trt_plugin_functions plugin;
+} trt_library;
+
+/* The record for `requested`: a path of a library or its folder, one of the words "10", "11",
+ * "rtx", "lean10" and "lean11" for the usual places of that family alone, or NULL for what the
+ * environment variable KILN_TENSORRT says in the same way, and else the best there is. Fails only
+ * for want of memory: `status` says whether it is usable. */
+KILN_MUST_CHECK kiln_status trt_library_find(const char *requested, trt_library **library);
+
+/* The same, usable or failed. */
+KILN_MUST_CHECK kiln_status trt_library_open(const char *requested, trt_library **library);
+
+/* Whether it can build; else UNSUPPORTED with what to do. */
+KILN_MUST_CHECK kiln_status trt_library_need_builder(trt_library *library);
+
+/* Looks for the parser or the plugin library beside the core, then in the usual places. */
+KILN_MUST_CHECK kiln_status trt_library_need_parser(trt_library *library);
+KILN_MUST_CHECK kiln_status trt_library_need_plugins(trt_library *library);
+
+/* For the system report: family `index`, from 0, each looked for alone. */
+bool trt_library_use(size_t index, kln_library_use *use);
+
+/* Refuses what this version lacks: UNSUPPORTED "`what` needs Runtime.x, which TensorRT 10.0.0 does
+ * not have". KILN_OK where it is there. */
+KILN_MUST_CHECK kiln_status trt_need(const trt_library *library, trt_method method,
+                                     const char *what);
+KILN_MUST_CHECK kiln_status trt_need_value(const trt_library *library, trt_enumerator enumerator,
+                                           const char *what);
+
+#endif

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "backends/tensorrt/trt_builder.h"
+#include "backends/tensorrt/trt_device.h"
+
+/* Sets a flag of the configuration and looks whether it took. */
+static kiln_status set_flag(trt_build *build, trt_enumerator flag, const char *option)
+{
+    const trt_abi *abi = &build->library->abi;
+    KLN_RETURN_IF_ERROR(trt_need_value(build->library, flag, option));
+    const int32_t value = trt_value(abi, flag);
+    trt_BuilderConfig_setFlag(abi, build->config, value);
+    if (!trt_BuilderConfig_getFlag(abi, build->config, value)) {
+        return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder, "%s: %s did not accept it",
+                        option, build->library->name);
+    }
+    return KILN_OK;
+}
+
+static kiln_status apply_flags(trt_build *build)
+{
+    const kiln_build_options *o = build->options;
+    const struct {
+        bool set;
+        trt_enumerator flag;
+        const char *option;
+    } flags[] = {
+        {o->sparse_weights, TRT_V_BuilderFlag_SPARSE_WEIGHTS, "sparse_weights"},
+        {o->strip_plan, TRT_V_BuilderFlag_STRIP_PLAN, "strip_plan"},
+        {o->weight_streaming, TRT_V_BuilderFlag_WEIGHT_STREAMING, "weight_streaming"},
+        {o->version_compatible, TRT_V_BuilderFlag_VERSION_COMPATIBLE, "version_compatible"},
+        {o->exclude_lean_runtime, TRT_V_BuilderFlag_EXCLUDE_LEAN_RUNTIME, "exclude_lean_runtime"},
+        {o->distributive_independence, TRT_V_BuilderFlag_DISTRIBUTIVE_INDEPENDENCE,
+         "distributive_independence"},
+        {o->strict_nans, TRT_V_BuilderFlag_STRICT_NANS, "strict_nans"},
+        {o->direct_io, TRT_V_BuilderFlag_DIRECT_IO, "direct_io"},
+        {o->disable_timing_cache, TRT_V_BuilderFlag_DISABLE_TIMING_CACHE, "disable_timing_cache"},
+        {o->disable_compilation_cache, TRT_V_BuilderFlag_DISABLE_COMPILATION_CACHE,
+         "disable_compilation_cache"},
+        {o->error_on_timing_cache_miss, TRT_V_BuilderFlag_ERROR_ON_TIMING_CACHE_MISS,
+         "error_on_timing_cache_miss"},
+        {o->gpu_fallback, TRT_V_BuilderFlag_GPU_FALLBACK, "gpu_fallback"},
+        {o->tf32 == KILN_SWITCH_ON, TRT_V_BuilderFlag_TF32, "tf32"},
+        {o->refit == KILN_REFIT_ALL, TRT_V_BuilderFlag_REFIT, "refit"},
+        {o->refit == KILN_REFIT_IDENTICAL, TRT_V_BuilderFlag_REFIT_IDENTICAL, "refit (identical)"},
+        {o->refit == KILN_REFIT_INDIVIDUAL, TRT_V_BuilderFlag_REFIT_INDIVIDUAL,
+         "refit (individual)"},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(flags); i++) {
+        if (flags[i].set) {
+            KLN_RETURN_IF_ERROR(set_flag(build, flags[i].flag, flags[i].option));
+        }
+    }
+    if (o->tf32 == KILN_SWITCH_OFF) {
+        const trt_abi *abi = &build->library->abi;
+        trt_BuilderConfig_clearFlag(abi, build->config, trt_value(abi, TRT_V_BuilderFlag_TF32));
+    }
+    return KILN_OK;
+}
+
+static kiln_status apply_pools(trt_build *build)
+{
+    const kiln_build_options *o = build->options;
+    const trt_abi *abi = &build->library->abi;
+    const struct {
+        uint64_t bytes;
+        trt_enumerator pool;
+        const char *option;
+    } pools[] = {
+        {o->workspace_bytes, TRT_V_MemoryPoolType_WORKSPACE, "workspace_bytes"},
+        {o->dla_sram_bytes, TRT_V_MemoryPoolType_DLA_MANAGED_SRAM, "dla_sram_bytes"},
+        {o->dla_local_dram_bytes, TRT_V_MemoryPoolType_DLA_LOCAL_DRAM, "dla_local_dram_bytes"},
+        {o->dla_global_dram_bytes, TRT_V_MemoryPoolType_DLA_GLOBAL_DRAM, "dla_global_dram_bytes"},
+        {o->tactic_dram_bytes, TRT_V_MemoryPoolType_TACTIC_DRAM, "tactic_dram_bytes"},
+        {o->tactic_shared_bytes, TRT_V_MemoryPoolType_TACTIC_SHARED_MEMORY, "tactic_shared_bytes"},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(pools); i++) {
+        if (pools[i].bytes == 0) {
+            continue;
+        }
+        KLN_RETURN_IF_ERROR(trt_need_value(build->library, pools[i].pool, pools[i].option));
+        const int32_t pool = trt_value(abi, pools[i].pool);
+        trt_BuilderConfig_setMemoryPoolLimit(abi, build->config, pool, (size_t)pools[i].bytes);
+        const size_t kept = trt_BuilderConfig_getMemoryPoolLimit(abi, build->config, pool);
+        if (kept != pools[i].bytes) {
+            return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder,
+                            "%s: %llu were asked for, %s has %zu", pools[i].option,
+                            (unsigned long long)pools[i].bytes, build->library->name, kept);
+        }
+    }
+    return KILN_OK;
+}
+
+/* A number that is set and read back. */
+typedef struct number {
+    bool set;
+    int32_t value;
+    const char *option;
+    trt_method method;
+    void (*apply)(const trt_abi *abi, trt_BuilderConfig *config, int32_t value);
+    int32_t (*read)(const trt_abi *abi, trt_BuilderConfig *config);
+} number;
+
+static void set_tiling(const trt_abi *abi, trt_BuilderConfig *config, int32_t level)
+{
+    (void)trt_BuilderConfig_setTilingOptimizationLevel(abi, config, level);
+}
+
+static kiln_status apply_numbers(trt_build *build)
+{
+    const kiln_build_options *o = build->options;
+    const trt_abi *abi = &build->library->abi;
+    static const trt_enumerator verbosities[] = {
+        TRT_V_ProfilingVerbosity_LAYER_NAMES_ONLY, TRT_V_ProfilingVerbosity_NONE,
+        TRT_V_ProfilingVerbosity_LAYER_NAMES_ONLY, TRT_V_ProfilingVerbosity_DETAILED};
+    static const trt_enumerator hardware[] = {
+        TRT_V_HardwareCompatibilityLevel_NONE, TRT_V_HardwareCompatibilityLevel_AMPERE_PLUS,
+        TRT_V_HardwareCompatibilityLevel_SAME_COMPUTE_CAPABILITY};
+    KLN_RETURN_IF_ERROR(trt_need_value(build->library, hardware[o->hardware_compatibility],
+                                       "hardware_compatibility (same compute capability)"));
+    const number numbers[] = {
+        {o->builder_optimization_level != 0,
+         o->builder_optimization_level > 0 ? o->builder_optimization_level : 0,
+         "builder_optimization_level", TRT_M_BuilderConfig_setBuilderOptimizationLevel,
+         trt_BuilderConfig_setBuilderOptimizationLevel,
+         trt_BuilderConfig_getBuilderOptimizationLevel},
+        {o->profiling_verbosity != KILN_PROFILING_DEFAULT,
+         trt_value(abi, verbosities[o->profiling_verbosity]), "profiling_verbosity",
+         TRT_M_BuilderConfig_setProfilingVerbosity, trt_BuilderConfig_setProfilingVerbosity,
+         trt_BuilderConfig_getProfilingVerbosity},
+        {o->hardware_compatibility != KILN_HARDWARE_NONE,
+         trt_value(abi, hardware[o->hardware_compatibility]), "hardware_compatibility",
+         TRT_M_BuilderConfig_setHardwareCompatibilityLevel,
+         trt_BuilderConfig_setHardwareCompatibilityLevel,
+         trt_BuilderConfig_getHardwareCompatibilityLevel},
+        {o->max_aux_streams != 0, o->max_aux_streams > 0 ? o->max_aux_streams : 0,
+         "max_aux_streams", TRT_M_BuilderConfig_setMaxAuxStreams,
+         trt_BuilderConfig_setMaxAuxStreams, trt_BuilderConfig_getMaxAuxStreams},
+        {o->max_tactics != 0, o->max_tactics, "max_tactics", TRT_M_BuilderConfig_setMaxNbTactics,
+         trt_BuilderConfig_setMaxNbTactics, trt_BuilderConfig_getMaxNbTactics},
+        {o->average_timing_iterations != 0, o->average_timing_iterations,
+         "average_timing_iterations", TRT_M_BuilderConfig_setAvgTimingIterations,
+         trt_BuilderConfig_setAvgTimingIterations, trt_BuilderConfig_getAvgTimingIterations},
+        {o->tiling_optimization_level != 0, o->tiling_optimization_level,
+         "tiling_optimization_level", TRT_M_BuilderConfig_setTilingOptimizationLevel, set_tiling,
+         trt_BuilderConfig_getTilingOptimizationLevel},
+        {o->windows_runtime, trt_value(abi, TRT_V_RuntimePlatform_WINDOWS_AMD64), "windows_runtime",
+         TRT_M_BuilderConfig_setRuntimePlatform, trt_BuilderConfig_setRuntimePlatform,
+         trt_BuilderConfig_getRuntimePlatform},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(numbers); i++) {
+        const number *n = &numbers[i];
+        if (!n->set) {
+            continue;
+        }
+        KLN_RETURN_IF_ERROR(trt_need(build->library, n->method, n->option));
+        n->apply(abi, build->config, n->value);
+        const int32_t kept = n->read(abi, build->config);
+        if (kept != n->value) {
+            return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder,
+                            "%s: %d was asked for, %s has %d", n->option, n->value,
+                            build->library->name, kept);
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status apply_l2_limit(trt_build *build)
+{
+    const int64_t limit = build->options->l2_limit_for_tiling;
+    if (limit == 0) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(
+        trt_need(build->library, TRT_M_BuilderConfig_setL2LimitForTiling, "l2_limit_for_tiling"));
+    if (!trt_BuilderConfig_setL2LimitForTiling(&build->library->abi, build->config, limit)) {
+        return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder,
+                        "l2_limit_for_tiling: %lld bytes were not accepted", (long long)limit);
+    }
+    return KILN_OK;
+}
+
+/* --- tactic sources: "-CUDNN,+CUBLAS" --- */
+
+static const struct {
+    const char *name;
+    trt_enumerator source;
+} tactic_names[] = {{"CUBLAS", TRT_V_TacticSource_CUBLAS},
+                    {"CUBLAS_LT", TRT_V_TacticSource_CUBLAS_LT},
+                    {"CUDNN", TRT_V_TacticSource_CUDNN},
+                    {"EDGE_MASK_CONVOLUTIONS", TRT_V_TacticSource_EDGE_MASK_CONVOLUTIONS},
+                    {"JIT_CONVOLUTIONS", TRT_V_TacticSource_JIT_CONVOLUTIONS}};
+
+static kiln_status add_source(trt_build *build, const char *text, size_t length, uint32_t *sources)
+{
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(tactic_names) && length > 1; i++) {
+        if (strlen(tactic_names[i].name) == length - 1 &&
+            strncmp(tactic_names[i].name, text + 1, length - 1) == 0) {
+            KLN_RETURN_IF_ERROR(
+                trt_need_value(build->library, tactic_names[i].source, "tactic_sources"));
+            const uint32_t bit =
+                1U << (unsigned)trt_value(&build->library->abi, tactic_names[i].source);
+            *sources = text[0] == '+' ? *sources | bit : *sources & ~bit;
+            return text[0] == '+' || text[0] == '-'
+                       ? KILN_OK
+                       : kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                                  "tactic_sources: \"%.*s\" must begin with + or -", (int)length,
+                                  text);
+        }
+    }
+    return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                    "tactic_sources: \"%.*s\" is none of CUBLAS, CUBLAS_LT, CUDNN, "
+                    "EDGE_MASK_CONVOLUTIONS, JIT_CONVOLUTIONS with a + or - before it",
+                    (int)length, text);
+}
+
+static kiln_status apply_tactics(trt_build *build)
+{
+    const char *text = build->options->tactic_sources;
+    if (text == NULL) {
+        return KILN_OK;
+    }
+    const trt_abi *abi = &build->library->abi;
+    uint32_t sources = trt_BuilderConfig_getTacticSources(abi, build->config);
+    while (*text != '\0') {
+        const size_t length = strcspn(text, ",");
+        KLN_RETURN_IF_ERROR(add_source(build, text, length, &sources));
+        text += length + (text[length] == ',' ? 1 : 0);
+    }
+    if (!trt_BuilderConfig_setTacticSources(abi, build->config, sources)) {
+        return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder,
+                        "tactic_sources: %s did not accept \"%s\"", build->library->name,
+                        build->options->tactic_sources);
+    }
+    return KILN_OK;
+}
+
+/* --- devices --- */
+
+static const trt_enumerator capabilities[] = {
+    TRT_V_ComputeCapability_SM75, TRT_V_ComputeCapability_SM80,  TRT_V_ComputeCapability_SM86,
+    TRT_V_ComputeCapability_SM89, TRT_V_ComputeCapability_SM120, TRT_V_ComputeCapability_SM121};
+
+static kiln_status check_capability(const trt_library *library, int32_t capability)
+{
+    char known[64] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(capabilities); i++) {
+        const int32_t value = trt_value(&library->abi, capabilities[i]);
+        if (value == capability && capability > 0) {
+            return KILN_OK;
+        }
+        if (value > 0) {
+            const int size =
+                snprintf(known + used, sizeof known - used, "%s%d", used > 0 ? ", " : "", value);
+            used += size > 0 ? (size_t)size : 0;
+        }
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED,
+                    "compute_capabilities: %d is not one that %s builds for; there are %s",
+                    capability, library->name, known);
+}
+
+static kiln_status set_capabilities(trt_build *build, const int32_t *list, size_t count)
+{
+    const trt_abi *abi = &build->library->abi;
+    bool good = trt_BuilderConfig_setNbComputeCapabilities(abi, build->config, (int32_t)count);
+    for (size_t i = 0; i < count && good; i++) {
+        KLN_RETURN_IF_ERROR(check_capability(build->library, list[i]));
+        good = trt_BuilderConfig_setComputeCapability(abi, build->config, list[i], (int32_t)i);
+    }
+    if (!good) {
+        return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder,
+                        "compute_capabilities: %s did not accept the list of %zu",
+                        build->library->name, count);
+    }
+    return KILN_OK;
+}
+
+static kiln_status apply_capabilities(trt_build *build)
+{
+    static const int32_t usual[] = {80, 86, 89, 120};
+    const kiln_build_options *o = build->options;
+    if (o->compute_capability_count > 0) {
+        KLN_RETURN_IF_ERROR(trt_need(build->library, TRT_M_BuilderConfig_setComputeCapability,
+                                     "compute_capabilities"));
+        return set_capabilities(build, o->compute_capabilities, o->compute_capability_count);
+    }
+    if (build->library->abi.is_rtx && trt_device_count(NULL) == 0) {
+        return set_capabilities(build, usual, KLN_ARRAY_LENGTH(usual));
+    }
+    return KILN_OK;
+}
+
+static kiln_status apply_dla(trt_build *build)
+{
+    const kiln_build_options *o = build->options;
+    const trt_abi *abi = &build->library->abi;
+    if (!o->use_dla) {
+        return o->gpu_fallback ? kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                                          "gpu_fallback: it goes with use_dla, which is not set")
+                               : KILN_OK;
+    }
+    const int32_t cores = trt_Builder_getNbDLACores(abi, build->builder);
+    if (o->dla_core < 0 || o->dla_core >= cores) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "dla_core: %d was asked for, this machine has %d",
+                        o->dla_core, cores);
+    }
+    trt_BuilderConfig_setDefaultDeviceType(abi, build->config,
+                                           trt_value(abi, TRT_V_DeviceType_DLA));
+    trt_BuilderConfig_setDLACore(abi, build->config, o->dla_core);
+    return KILN_OK;
+}
+
+static kiln_status apply_plugins(trt_build *build)
+{
+    const kiln_build_options *o = build->options;
+    const trt_abi *abi = &build->library->abi;
+    if (o->plugin_count == 0) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(trt_library_need_plugins(build->library));
+    trt_PluginRegistry *registry = trt_Builder_getPluginRegistry(abi, build->builder);
+    for (size_t i = 0; i < o->plugin_count; i++) {
+        if (trt_is_null(registry) ||
+            trt_is_null(trt_PluginRegistry_loadLibrary(abi, registry, o->plugins[i]))) {
+            return trt_fail(KILN_ERROR_LIBRARY_BROKEN, &build->recorder,
+                            "plugins: \"%s\" cannot be loaded", o->plugins[i]);
+        }
+    }
+    if (o->serialize_plugins) {
+        trt_BuilderConfig_setPluginsToSerialize(abi, build->config, o->plugins,
+                                                (int32_t)o->plugin_count);
+    }
+    return KILN_OK;
+}
+
+static kiln_status check_ranges(const kiln_build_options *o)
+{
+    const struct {
+        int value, least, most;
+        const char *option;
+    } ranges[] = {
+        {o->builder_optimization_level, -1, 5, "builder_optimization_level"},
+        {(int)o->tf32, KILN_SWITCH_DEFAULT, KILN_SWITCH_OFF, "tf32"},
+        {(int)o->refit, KILN_REFIT_NONE, KILN_REFIT_INDIVIDUAL, "refit"},
+        {(int)o->hardware_compatibility, KILN_HARDWARE_NONE, KILN_HARDWARE_SAME_COMPUTE_CAPABILITY,
+         "hardware_compatibility"},
+        {(int)o->profiling_verbosity, KILN_PROFILING_DEFAULT, KILN_PROFILING_DETAILED,
+         "profiling_verbosity"},
+        {o->tiling_optimization_level, 0, 3, "tiling_optimization_level"},
+        {o->max_aux_streams, -1, 1024, "max_aux_streams"},
+        {o->max_tactics, 0, INT32_MAX, "max_tactics"},
+        {o->average_timing_iterations, 0, INT32_MAX, "average_timing_iterations"},
+        {(int)(o->compute_capability_count > 64), 0, 0, "compute_capability_count"},
+        {(int)(o->compute_capability_count > 0 && o->compute_capabilities == NULL), 0, 0,
+         "compute_capabilities"},
+        {(int)(o->plugin_count > 0 && o->plugins == NULL), 0, 0, "plugins"},
+        {(int)(o->profile_count > 0 && o->profiles == NULL), 0, 0, "profiles"},
+        {(int)(o->refit_weight_count > 0 && o->refit_weights == NULL), 0, 0, "refit_weights"},
+        {(int)(o->refit_weight_count > 0 && o->refit != KILN_REFIT_INDIVIDUAL), 0, 0,
+         "refit_weights without KILN_REFIT_INDIVIDUAL"},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(ranges); i++) {
+        if (ranges[i].value < ranges[i].least || ranges[i].value > ranges[i].most) {
+            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                            "kiln_build_options: %s makes no sense (%d; %d to %d is allowed)",
+                            ranges[i].option, ranges[i].value, ranges[i].least, ranges[i].most);
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status trt_apply_options(trt_build *build)
+{
+    const kiln_build_options *o = build->options;
+    KLN_RETURN_IF_ERROR(check_ranges(o));
+    KLN_RETURN_IF_ERROR(apply_flags(build));
+    KLN_RETURN_IF_ERROR(apply_pools(build));
+    KLN_RETURN_IF_ERROR(apply_numbers(build));
+    KLN_RETURN_IF_ERROR(apply_l2_limit(build));
+    KLN_RETURN_IF_ERROR(apply_tactics(build));
+    KLN_RETURN_IF_ERROR(apply_capabilities(build));
+    KLN_RETURN_IF_ERROR(apply_dla(build));
+    KLN_RETURN_IF_ERROR(apply_plugins(build));
+    if (o->threads > 0 &&
+        !trt_Builder_setMaxThreads(&build->library->abi, build->builder, o->threads)) {
+        return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder, "threads: %d were not accepted",
+                        o->threads);
+    }
+    if (o->optimization != KILN_OPTIMIZATION_DEFAULT || o->parallel_nodes > 1) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "%s: TensorRT has builder_optimization_level instead",
+                        o->parallel_nodes > 1 ? "parallel_nodes" : "optimization");
+    }
+    return KILN_OK;
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "backends/tensorrt/trt_builder.h"
+
+/* One protobuf message holds at most this much:
+ * https://protobuf.dev/programming-guides/proto-limits/ */
+#define LARGEST_MESSAGE ((size_t)INT32_MAX)
+
+/* --- errors --- */
+
+static const struct {
+    trt_enumerator code;
+    const char *text;
+    kiln_status status;
+} codes[] = {
+    {TRT_V_ParserErrorCode_INTERNAL_ERROR, "internal error", KILN_ERROR_BACKEND},
+    {TRT_V_ParserErrorCode_MEM_ALLOC_FAILED, "out of memory", KILN_ERROR_OUT_OF_MEMORY},
+    {TRT_V_ParserErrorCode_MODEL_DESERIALIZE_FAILED, "not a readable model", KILN_ERROR_MALFORMED},
+    {TRT_V_ParserErrorCode_INVALID_VALUE, "invalid value", KILN_ERROR_INVALID_NETWORK},
+    {TRT_V_ParserErrorCode_INVALID_GRAPH, "invalid graph", KILN_ERROR_INVALID_NETWORK},
+    {TRT_V_ParserErrorCode_INVALID_NODE, "invalid node", KILN_ERROR_INVALID_NETWORK},
+    {TRT_V_ParserErrorCode_UNSUPPORTED_GRAPH, "unsupported graph", KILN_ERROR_UNSUPPORTED},
+    {TRT_V_ParserErrorCode_UNSUPPORTED_NODE, "unsupported node", KILN_ERROR_UNSUPPORTED},
+    {TRT_V_ParserErrorCode_UNSUPPORTED_NODE_ATTR, "unsupported attribute", KILN_ERROR_UNSUPPORTED},
+    {TRT_V_ParserErrorCode_UNSUPPORTED_NODE_INPUT, "unsupported input", KILN_ERROR_UNSUPPORTED},
+    {TRT_V_ParserErrorCode_UNSUPPORTED_NODE_DATATYPE, "unsupported data type",
+     KILN_ERROR_UNSUPPORTED},
+    {TRT_V_ParserErrorCode_UNSUPPORTED_NODE_DYNAMIC, "unsupported dynamic shape",
+     KILN_ERROR_UNSUPPORTED},
+    {TRT_V_ParserErrorCode_UNSUPPORTED_NODE_SHAPE, "unsupported shape", KILN_ERROR_UNSUPPORTED},
+};
+
+static const char *or_empty(const char *text)
+{
+    return text != NULL ? text : "";
+}
+
+/* "node 12 "conv1" (Conv): unsupported node: ... [importConv, onnxOpImporters.cpp:123]" */
+static kiln_status explain(const trt_abi *abi, trt_ParserError *error, char text[768])
+{
+    const int32_t code = trt_ParserError_code(abi, error);
+    const char *kind = "error";
+    kiln_status status = KILN_ERROR_BACKEND;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(codes); i++) {
+        if (trt_value(abi, codes[i].code) == code) {
+            kind = codes[i].text;
+            status = codes[i].status;
+        }
+    }
+    const char *name = or_empty(trt_ParserError_nodeName(abi, error));
+    const char *type = or_empty(trt_ParserError_nodeOperator(abi, error));
+    const char *file = or_empty(trt_ParserError_file(abi, error));
+    const char *slash = strrchr(file, '/');
+    char node[256] = "";
+    if (name[0] != '\0' || type[0] != '\0') {
+        (void)snprintf(node, sizeof node, "node %d \"%s\" (%s): ", trt_ParserError_node(abi, error),
+                       name, type);
+    }
+    (void)snprintf(text, 768, "%s%s: %s [%s, %s:%d]", node, kind,
+                   or_empty(trt_ParserError_desc(abi, error)),
+                   or_empty(trt_ParserError_func(abi, error)), slash != NULL ? slash + 1 : file,
+                   trt_ParserError_line(abi, error));
+    return status;
+}
+
+static kiln_status fail_parser(trt_build *build)
+{
+    const trt_abi *abi = &build->library->abi;
+    const int32_t count = trt_Parser_getNbErrors(abi, build->parser);
+    char first[768] = "";
+    kiln_status status = KILN_ERROR_BACKEND;
+    for (int32_t i = 0; i < count; i++) {
+        const trt_ParserError *constant = trt_Parser_getError(abi, build->parser, i);
+        if (trt_is_null(constant)) {
+            continue;
+        }
+        union { /* its methods are const in C++ */
+            const trt_ParserError *in;
+            trt_ParserError *out;
+        } error = {.in = constant};
+        char text[768];
+        const kiln_status found = explain(abi, error.out, text);
+        kln_log(KILN_LOG_ERROR, "tensorrt", "%s: %s", build->source, text);
+        if (first[0] == '\0') {
+            memcpy(first, text, sizeof first);
+            status = found;
+        }
+    }
+    if (first[0] == '\0') {
+        return trt_fail(KILN_ERROR_BACKEND, &build->recorder,
+                        "%s: the model was not accepted by the ONNX parser", build->source);
+    }
+    if (count > 1) {
+        return kln_fail(status, "%s: %s (and %d more errors)", build->source, first, count - 1);
+    }
+    return kln_fail(status, "%s: %s", build->source, first);
+}
+
+/* --- weights that are handed over where they lie --- */
+
+/* What the parser does with weights it does element by element; an element must lie aligned. */
+static kiln_status aligned(trt_build *build, const kln_onnx_tensor *tensor, const void **data)
+{
+    *data = tensor->data.data;
+    const size_t alignment = kiln_dtype_alignment(tensor->dtype);
+    if ((uintptr_t)*data % (alignment > 0 ? alignment : 1) == 0) {
+        return KILN_OK;
+    }
+    void **grown = kln_realloc(build->copies, (build->copy_count + 1) * sizeof *grown);
+    if (grown == NULL) {
+        return kln_fail_memory((build->copy_count + 1) * sizeof *grown, "the list of weights");
+    }
+    build->copies = grown;
+    void *copy = kln_alloc(tensor->data.size);
+    if (copy == NULL) {
+        return kln_fail_memory(tensor->data.size, "aligned weights");
+    }
+    memcpy(copy, *data, tensor->data.size);
+    build->copies[build->copy_count++] = copy;
+    *data = copy;
+    return KILN_OK;
+}
+
+static kiln_status load_weights(trt_build *build, const kln_onnx_graph *graph)
+{
+    const trt_abi *abi = &build->library->abi;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        const kln_onnx_tensor *tensor = &graph->initializers[i];
+        if (!kln_onnx_is_left_out(tensor)) {
+            continue;
+        }
+        const void *data = NULL;
+        KLN_RETURN_IF_ERROR(aligned(build, tensor, &data));
+        if (!trt_Parser_loadInitializer(abi, build->parser, tensor->name, data,
+                                        tensor->data.size)) {
+            return fail_parser(build);
+        }
+    }
+    return KILN_OK;
+}
+
+/* The model without its weights, then each of them as a span. */
+static kiln_status parse_spans(trt_build *build, const kln_onnx_model *onnx)
+{
+    const trt_abi *abi = &build->library->abi;
+    KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(onnx, KLN_ONNX_WEIGHTS_LEFT_OUT, &build->proto));
+    if (!trt_Parser_loadModelProto(abi, build->parser, build->proto.data, build->proto.size,
+                                   build->model->path)) {
+        return fail_parser(build);
+    }
+    KLN_RETURN_IF_ERROR(load_weights(build, &onnx->graph));
+    return trt_Parser_parseModelProto(abi, build->parser) ? KILN_OK : fail_parser(build);
+}
+
+static kiln_status parse_bytes(trt_build *build, kiln_span bytes)
+{
+    if (bytes.size > LARGEST_MESSAGE) {
+        return kln_fail(KILN_ERROR_LIMIT,
+                        "%s: the model has %zu bytes, one protobuf message holds at most %zu; save "
+                        "it with its weights in an external file",
+                        build->source, bytes.size, LARGEST_MESSAGE);
+    }
+    return trt_Parser_parse(&build->library->abi, build->parser, bytes.data, bytes.size,
+                            build->model->path)
+               ? KILN_OK
+               : fail_parser(build);
+}
+
+/* TensorRT takes open dimensions of one name for equal ones. Some exporters write "?" for every
+ * open dimension, which names none. */
+static void drop_empty_names(kln_onnx_graph *graph)
+{
+    for (size_t i = 0; i < graph->input_count; i++) {
+        kln_onnx_type *type = &graph->inputs[i].type;
+        for (size_t d = 0; type->has_shape && d < type->rank; d++) {
+            if (type->dims[d].parameter != NULL && strcmp(type->dims[d].parameter, "?") == 0) {
+                type->dims[d].parameter = NULL;
+            }
+        }
+    }
+}
+
+static kiln_status read_model(trt_build *build)
+{
+    char folder[4096] = ".";
+    if (build->model->path != NULL) {
+        (void)snprintf(folder, sizeof folder, "%s", build->model->path);
+        char *slash = strrchr(folder, '/');
+        if (slash != NULL) {
+            slash[1] = '\0';
+        } else {
+            (void)snprintf(folder, sizeof folder, ".");
+        }
+    }
+    KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(build->model->bytes, folder, &build->onnx));
+    drop_empty_names(&build->onnx->graph);
+    return KILN_OK;
+}
+
+static kiln_status parse(trt_build *build)
+{
+    const bool spans = trt_has(&build->library->abi, TRT_M_Parser_loadModelProto);
+    const kln_onnx_model *onnx = build->model->graph;
+    if (onnx == NULL && spans) {
+        const kiln_status status = read_model(build);
+        if (status == KILN_ERROR_OUT_OF_MEMORY) {
+            return status;
+        }
+        if (status != KILN_OK) {
+            /* The library's own reader has the last word on what is a model. */
+            kln_log(KILN_LOG_INFO, "tensorrt", "%s: handed over whole: %s", build->source,
+                    kiln_error_message());
+        }
+        onnx = build->onnx;
+    }
+    if (onnx != NULL && spans) {
+        return parse_spans(build, onnx);
+    }
+    if (onnx != NULL) {
+        KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(onnx, KLN_ONNX_WEIGHTS_INLINE, &build->proto));
+        return parse_bytes(build, (kiln_span){build->proto.data, build->proto.size});
+    }
+    return parse_bytes(build, build->model->bytes);
+}
+
+kiln_status trt_parse(trt_build *build)
+{
+    trt_library *library = build->library;
+    kln_text_init(&build->proto, LARGEST_MESSAGE);
+    build->parser = library->parser.createNvOnnxParser_INTERNAL(build->network, &library->logger,
+                                                                library->abi.version);
+    if (trt_is_null(build->parser)) {
+        build->parser = NULL;
+        return trt_fail(KILN_ERROR_BACKEND, &build->recorder, "%s: an ONNX parser", build->source);
+    }
+    return parse(build);
+}
+
+void trt_parse_finish(trt_build *build)
+{
+    if (build->parser != NULL) {
+        trt_Parser_D0(&build->library->abi, build->parser);
+    }
+    kln_text_finish(&build->proto);
+    for (size_t i = 0; i < build->copy_count; i++) {
+        kln_free(build->copies[i]);
+    }
+    kln_free(build->copies);
+    kln_onnx_model_destroy(build->onnx);
+}

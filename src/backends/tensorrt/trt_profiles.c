@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "backends/tensorrt/trt_builder.h"
+
+static const trt_enumerator selectors[3] = {
+    TRT_V_OptProfileSelector_MIN, TRT_V_OptProfileSelector_OPT, TRT_V_OptProfileSelector_MAX};
+static const char *const selector_names[3] = {"min", "opt", "max"};
+
+static trt_Tensor *find_input(trt_build *build, const char *name)
+{
+    const trt_abi *abi = &build->library->abi;
+    const int32_t count = trt_NetworkDefinition_getNbInputs(abi, build->network);
+    for (int32_t i = 0; i < count; i++) {
+        trt_Tensor *input = trt_NetworkDefinition_getInput(abi, build->network, i);
+        if (strcmp(trt_Tensor_getName(abi, input), name) == 0) {
+            return input;
+        }
+    }
+    return NULL;
+}
+
+static kiln_status fail_name(trt_build *build, size_t profile, const char *name)
+{
+    const trt_abi *abi = &build->library->abi;
+    char names[512] = "";
+    size_t used = 0;
+    const int32_t count = trt_NetworkDefinition_getNbInputs(abi, build->network);
+    for (int32_t i = 0; i < count && used < sizeof names; i++) {
+        const int size = snprintf(
+            names + used, sizeof names - used, "%s%s", used > 0 ? ", " : "",
+            trt_Tensor_getName(abi, trt_NetworkDefinition_getInput(abi, build->network, i)));
+        used += size > 0 ? (size_t)size : 0;
+    }
+    return kln_fail(KILN_ERROR_NAME, "profile %zu: there is no input \"%s\"; there are: %s",
+                    profile, name, names);
+}
+
+/* Whether the shape fits the input, and follows on the one before it (min, opt, max). */
+static kiln_status check_shape(const char *name, size_t profile, size_t which,
+                               const kiln_shape *shape, const kiln_shape *before,
+                               const kiln_shape *declared)
+{
+    char given[192];
+    char needed[192];
+    (void)kiln_shape_format(shape, given, sizeof given);
+    (void)kiln_shape_format(declared, needed, sizeof needed);
+    if (shape->rank != declared->rank) {
+        return kln_fail(KILN_ERROR_RANK, "profile %zu, input \"%s\": %s is %s, the model has %s",
+                        profile, name, selector_names[which], given, needed);
+    }
+    for (int32_t d = 0; d < shape->rank; d++) {
+        if (shape->dims[d] < 0 ||
+            (declared->dims[d] != KILN_DYNAMIC && declared->dims[d] != shape->dims[d])) {
+            return kln_fail(KILN_ERROR_SHAPE,
+                            "profile %zu, input \"%s\": %s is %s, the model has %s (dimension %d)",
+                            profile, name, selector_names[which], given, needed, d);
+        }
+        if (before != NULL && shape->dims[d] < before->dims[d]) {
+            return kln_fail(KILN_ERROR_SHAPE,
+                            "profile %zu, input \"%s\": in dimension %d, %s (%lld) is less than %s "
+                            "(%lld)",
+                            profile, name, d, selector_names[which], (long long)shape->dims[d],
+                            selector_names[which - 1], (long long)before->dims[d]);
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status set_shapes(trt_build *build, trt_OptimizationProfile *profile, size_t index,
+                              const kiln_profile_input *input, trt_Tensor *tensor)
+{
+    const trt_abi *abi = &build->library->abi;
+    const kiln_shape *shapes[3] = {&input->min, &input->opt, &input->max};
+    const trt_Dims dims = trt_Tensor_getDimensions(abi, tensor);
+    const kiln_shape declared = trt_shape(&dims);
+    for (size_t i = 0; i < 3; i++) {
+        KLN_RETURN_IF_ERROR(
+            check_shape(input->name, index, i, shapes[i], i > 0 ? shapes[i - 1] : NULL, &declared));
+        const trt_Dims value = trt_dims(shapes[i]);
+        if (!trt_OptimizationProfile_setDimensions(abi, profile, input->name,
+                                                   trt_value(abi, selectors[i]), &value)) {
+            return trt_fail(KILN_ERROR_SHAPE, &build->recorder,
+                            "profile %zu, input \"%s\": %s was not accepted", index, input->name,
+                            selector_names[i]);
+        }
+    }
+    return KILN_OK;
+}
+
+/* Before setShapeValuesV2 values were of 32 bits. */
+static bool set_values(const trt_abi *abi, trt_OptimizationProfile *profile, const char *name,
+                       int32_t selector, const int64_t *values, size_t count)
+{
+    if (trt_has(abi, TRT_M_OptimizationProfile_setShapeValuesV2)) {
+        return trt_OptimizationProfile_setShapeValuesV2(abi, profile, name, selector, values,
+                                                        (int32_t)count);
+    }
+    int32_t narrow[64];
+    if (count > KLN_ARRAY_LENGTH(narrow)) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (values[i] < INT32_MIN || values[i] > INT32_MAX) {
+            return false;
+        }
+        narrow[i] = (int32_t)values[i];
+    }
+    return trt_OptimizationProfile_setShapeValues(abi, profile, name, selector, narrow,
+                                                  (int32_t)count);
+}
+
+static kiln_status set_all_values(trt_build *build, trt_OptimizationProfile *profile, size_t index,
+                                  const kiln_profile_input *input)
+{
+    const trt_abi *abi = &build->library->abi;
+    const int64_t *lists[3] = {input->min_values, input->opt_values, input->max_values};
+    for (size_t i = 0; i < 3; i++) {
+        if (lists[i] == NULL) {
+            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                            "profile %zu, input \"%s\": value_count is %zu and %s_values is NULL",
+                            index, input->name, input->value_count, selector_names[i]);
+        }
+        for (size_t k = 0; k < input->value_count && i > 0; k++) {
+            if (lists[i][k] < lists[i - 1][k]) {
+                return kln_fail(KILN_ERROR_SHAPE,
+                                "profile %zu, input \"%s\": value %zu, %s (%lld) is less than %s "
+                                "(%lld)",
+                                index, input->name, k, selector_names[i], (long long)lists[i][k],
+                                selector_names[i - 1], (long long)lists[i - 1][k]);
+            }
+        }
+        if (!set_values(abi, profile, input->name, trt_value(abi, selectors[i]), lists[i],
+                        input->value_count)) {
+            return trt_fail(KILN_ERROR_SHAPE, &build->recorder,
+                            "profile %zu, input \"%s\": %s values were not accepted", index,
+                            input->name, selector_names[i]);
+        }
+    }
+    return KILN_OK;
+}
+
+/* Every input that is open must be in every profile: the library would say so only after a while,
+ * and not by which option. */
+static kiln_status check_complete(trt_build *build, size_t index, const kiln_profile *profile)
+{
+    const trt_abi *abi = &build->library->abi;
+    const int32_t count = trt_NetworkDefinition_getNbInputs(abi, build->network);
+    for (int32_t i = 0; i < count; i++) {
+        trt_Tensor *tensor = trt_NetworkDefinition_getInput(abi, build->network, i);
+        const trt_Dims dims = trt_Tensor_getDimensions(abi, tensor);
+        const kiln_shape shape = trt_shape(&dims);
+        const bool values = trt_Tensor_isShapeTensor(abi, tensor);
+        bool given = kiln_shape_is_static(&shape) && !values;
+        for (size_t k = 0; profile != NULL && k < profile->input_count && !given; k++) {
+            given = strcmp(profile->inputs[k].name, trt_Tensor_getName(abi, tensor)) == 0;
+        }
+        if (!given) {
+            char text[192];
+            (void)kiln_shape_format(&shape, text, sizeof text);
+            const char *kind = values ? ", a shape tensor: its values" : "";
+            if (profile != NULL) {
+                return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                                "%s: input \"%s\" (%s%s) is missing in optimization profile %zu",
+                                build->source, trt_Tensor_getName(abi, tensor), text, kind, index);
+            }
+            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                            "%s: input \"%s\" (%s%s) is open: give an optimization profile with "
+                            "its min, opt and max in kiln_build_options.profiles",
+                            build->source, trt_Tensor_getName(abi, tensor), text, kind);
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status add_profile(trt_build *build, size_t index, const kiln_profile *wanted)
+{
+    const trt_abi *abi = &build->library->abi;
+    trt_OptimizationProfile *profile = trt_Builder_createOptimizationProfile(abi, build->builder);
+    if (trt_is_null(profile)) {
+        return trt_fail(KILN_ERROR_BACKEND, &build->recorder, "an optimization profile");
+    }
+    for (size_t i = 0; i < wanted->input_count; i++) {
+        const kiln_profile_input *input = &wanted->inputs[i];
+        if (input->name == NULL) {
+            return kln_fail(KILN_ERROR_NULL_ARGUMENT, "profile %zu: input %zu has no name", index,
+                            i);
+        }
+        trt_Tensor *tensor = find_input(build, input->name);
+        if (tensor == NULL) {
+            return fail_name(build, index, input->name);
+        }
+        KLN_RETURN_IF_ERROR(input->value_count > 0
+                                ? set_all_values(build, profile, index, input)
+                                : set_shapes(build, profile, index, input, tensor));
+    }
+    KLN_RETURN_IF_ERROR(check_complete(build, index, wanted));
+    if (!trt_OptimizationProfile_isValid(abi, profile) ||
+        trt_BuilderConfig_addOptimizationProfile(abi, build->config, profile) < 0) {
+        return trt_fail(KILN_ERROR_SHAPE, &build->recorder,
+                        "%s: optimization profile %zu was not accepted", build->source, index);
+    }
+    return KILN_OK;
+}
+
+kiln_status trt_apply_profiles(trt_build *build)
+{
+    const kiln_build_options *options = build->options;
+    if (options->profile_count == 0) {
+        return check_complete(build, 0, NULL);
+    }
+    for (size_t i = 0; i < options->profile_count; i++) {
+        if (options->profiles[i].input_count > 0 && options->profiles[i].inputs == NULL) {
+            return kln_fail_null("kiln_build_options", "profiles[].inputs");
+        }
+        KLN_RETURN_IF_ERROR(add_profile(build, i, &options->profiles[i]));
+    }
+    return KILN_OK;
+}
+
+kiln_status trt_apply_weights(trt_build *build)
+{
+    const kiln_build_options *options = build->options;
+    const trt_abi *abi = &build->library->abi;
+    if (options->refit_weight_count > 0) {
+        KLN_RETURN_IF_ERROR(trt_need(build->library, TRT_M_NetworkDefinition_markWeightsRefittable,
+                                     "refit_weights"));
+    }
+    for (size_t i = 0; i < options->refit_weight_count; i++) {
+        const char *name = options->refit_weights[i];
+        if (name == NULL ||
+            !trt_NetworkDefinition_markWeightsRefittable(abi, build->network, name)) {
+            return trt_fail(KILN_ERROR_NAME, &build->recorder,
+                            "refit_weights: the network has no weights \"%s\" to mark",
+                            name != NULL ? name : "(null)");
+        }
+    }
+    return KILN_OK;
+}
