@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "infer_rule.h"
+#include "validate_issues.h"
+
+void kln_state_check(kln_infer_state *state, bool enough)
+{
+    if (!enough && state->status == KILN_OK) {
+        state->status = kln_fail_memory(0, "what is known of a network");
+    }
+}
+
+static void keep_status(kln_infer_state *state, kiln_status status)
+{
+    if (status != KILN_OK && state->status == KILN_OK) {
+        state->status = status;
+    }
+}
+
+void kln_state_issue(kln_infer_state *state, kiln_severity severity, kiln_issue_kind kind,
+                     const char *node, const char *tensor, const char *expected, const char *found,
+                     const char *format, ...)
+{
+    char sentence[KLN_ISSUE_TEXT];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(sentence, sizeof sentence, format, arguments);
+    va_end(arguments);
+    const kiln_issue issue = {severity, kind, node, tensor, expected, found, sentence};
+    keep_status(state, kln_issues_add(state->inference->issues, &issue));
+}
+
+/* --- names to values --- */
+
+kln_value *kln_walk_value(kln_infer_state *state, kln_graph_walk *walk, const char *name,
+                          uint32_t *index)
+{
+    kln_graph_inference *graph = &walk->inference;
+    if (graph->value_count == graph->value_capacity) {
+        const size_t capacity = graph->value_capacity == 0 ? 32 : graph->value_capacity * 2;
+        kln_value **values = kln_arena_alloc(state->arena, capacity * sizeof(kln_value *));
+        if (values == NULL) {
+            kln_state_check(state, false);
+            return NULL;
+        }
+        if (graph->value_count > 0) {
+            memcpy(values, graph->values, graph->value_count * sizeof(kln_value *));
+        }
+        graph->values = values;
+        graph->value_capacity = capacity;
+    }
+    kln_value *value = kln_arena_alloc_zeroed(state->arena, 1, sizeof *value);
+    if (value == NULL) {
+        kln_state_check(state, false);
+        return NULL;
+    }
+    *index = (uint32_t)graph->value_count;
+    keep_status(state, kln_names_set(&graph->names, name, *index));
+    if (state->status != KILN_OK) {
+        return NULL;
+    }
+    value->name = name;
+    value->producer = KLN_NO_NODE;
+    graph->values[graph->value_count++] = value;
+    return value;
+}
+
+uint32_t kln_walk_resolve(kln_infer_state *state, kln_graph_walk *walk, const char *name)
+{
+    const uint32_t own = kln_names_get(&walk->inference.names, name);
+    if (own != KLN_NAMES_NONE) {
+        return own;
+    }
+    kln_value *outer = kln_inference_find(walk->inference.parent, name);
+    if (outer == NULL) {
+        return KLN_NO_VALUE;
+    }
+    /* An index of its own here for a value of an outer graph. */
+    uint32_t index = 0;
+    if (kln_walk_value(state, walk, name, &index) == NULL) {
+        return KLN_NO_VALUE;
+    }
+    walk->inference.values[index] = outer;
+    return index;
+}
+
+/* --- types --- */
+
+static kln_dim named_dim(kln_infer_state *state, const char *name)
+{
+    const uint32_t alias = kln_names_get(&state->aliases, name);
+    return alias != KLN_NAMES_NONE ? state->alias_dims[alias]
+                                   : kln_dim_of_name(&state->pool, name);
+}
+
+static void set_alias(kln_infer_state *state, const char *name, kln_dim dim)
+{
+    if (state->alias_count == state->alias_capacity) {
+        const size_t capacity = state->alias_capacity == 0 ? 16 : state->alias_capacity * 2;
+        kln_dim *dims = kln_arena_alloc(state->arena, capacity * sizeof *dims);
+        if (dims == NULL) {
+            kln_state_check(state, false);
+            return;
+        }
+        if (state->alias_count > 0) {
+            memcpy(dims, state->alias_dims, state->alias_count * sizeof *dims);
+        }
+        state->alias_dims = dims;
+        state->alias_capacity = capacity;
+    }
+    state->alias_dims[state->alias_count] = dim;
+    keep_status(state, kln_names_set(&state->aliases, name, (uint32_t)state->alias_count++));
+}
+
+static kln_dim declared_dim(kln_infer_state *state, const kln_onnx_dim *dim)
+{
+    if (dim->value >= 0) {
+        return KLN_DIM_OF_NUMBER(dim->value);
+    }
+    return dim->parameter != NULL && dim->parameter[0] != '\0' ? named_dim(state, dim->parameter)
+                                                               : KLN_UNKNOWN_DIM;
+}
+
+static void from_type(kln_infer_state *state, kln_value *value, const kln_onnx_type *type,
+                      size_t depth)
+{
+    value->kind = type->kind;
+    value->wire_dtype = type->wire_dtype;
+    value->dtype = type->dtype;
+    if (type->element != NULL && depth < KLN_GRAPHS_DEEP) {
+        kln_value *element = kln_arena_alloc_zeroed(state->arena, 1, sizeof *element);
+        kln_state_check(state, element != NULL);
+        if (element != NULL) {
+            element->name = "";
+            element->producer = KLN_NO_NODE;
+            from_type(state, element, type->element, depth + 1);
+            value->element = element;
+        }
+    }
+    if (!type->has_shape) {
+        return;
+    }
+    kln_dim *dims = kln_arena_alloc_zeroed(state->arena, type->rank, sizeof *dims);
+    kln_state_check(state, dims != NULL);
+    if (dims != NULL) {
+        for (size_t i = 0; i < type->rank; i++) {
+            dims[i] = declared_dim(state, &type->dims[i]);
+        }
+        value->has_shape = true;
+        value->rank = type->rank;
+        value->dims = dims;
+    }
+}
+
+void kln_value_from_type(kln_infer_state *state, kln_value *value, const kln_onnx_type *type)
+{
+    from_type(state, value, type, 0);
+}
+
+/* --- what the model declares --- */
+
+void kln_walk_declare(kln_infer_state *state, kln_graph_walk *walk)
+{
+    const kln_onnx_graph *graph = walk->inference.graph;
+    if (!state->options.ignore_declared) {
+        for (size_t i = walk->values_done; i < graph->value_count; i++) {
+            keep_status(state,
+                        kln_names_set(&walk->declared, graph->values[i].name, (uint32_t)i));
+        }
+    }
+    walk->values_done = graph->value_count;
+    for (size_t i = walk->outputs_declared; i < graph->output_count; i++) {
+        keep_status(state, kln_names_set(&walk->declared, graph->outputs[i].name,
+                                         (uint32_t)i | KLN_DECLARED_OUTPUT));
+    }
+    walk->outputs_declared = graph->output_count;
+}
+
+static void input_shape_option(kln_infer_state *state, kln_value *value)
+{
+    for (size_t i = 0; i < state->options.input_count; i++) {
+        const kln_input_shape *given = &state->options.inputs[i];
+        if (strcmp(given->name, value->name) != 0) {
+            continue;
+        }
+        const size_t rank = (size_t)given->shape.rank;
+        kln_dim *dims = kln_arena_alloc_zeroed(state->arena, rank, sizeof *dims);
+        kln_state_check(state, dims != NULL);
+        for (size_t k = 0; dims != NULL && k < rank; k++) {
+            const kln_dim before = value->has_shape ? value->dims[k] : KLN_UNKNOWN_DIM;
+            dims[k] = given->shape.dims[k] >= 0 ? KLN_DIM_OF_NUMBER(given->shape.dims[k]) : before;
+        }
+        value->has_shape = dims != NULL;
+        value->rank = rank;
+        value->dims = dims;
+    }
+}
+
+static void duplicate(kln_infer_state *state, const char *what, const char *name)
+{
+    kln_state_issue(state, KILN_SEVERITY_ERROR, KILN_ISSUE_DUPLICATE_NAME, "", name, "one", "two",
+                    "%s \"%.200s\" has a name that another tensor of the graph has too", what,
+                    name);
+}
+
+static void add_input(kln_infer_state *state, kln_graph_walk *walk, size_t index,
+                      const kln_value *bound)
+{
+    const kln_onnx_value *declared = &walk->inference.graph->inputs[index];
+    if (kln_names_get(&walk->inference.names, declared->name) != KLN_NAMES_NONE) {
+        duplicate(state, "input", declared->name);
+    }
+    uint32_t place = 0;
+    kln_value *value = kln_walk_value(state, walk, declared->name, &place);
+    if (value == NULL) {
+        return;
+    }
+    walk->inference.inputs[index] = place;
+    if (walk->inference.parent == NULL && walk->scope->function == NULL) {
+        for (size_t i = 0; declared->type.has_shape && i < declared->type.rank; i++) {
+            const char *name = declared->type.dims[i].parameter;
+            if (name != NULL && name[0] != '\0') {
+                keep_status(state, kln_names_set(&state->input_names, name, 0));
+            }
+        }
+    }
+    kln_value_from_type(state, value, &declared->type);
+    if (bound != NULL && bound->kind != KLN_ONNX_KIND_NONE &&
+        (value->kind == KLN_ONNX_KIND_NONE || !value->has_shape ||
+         (bound->has_shape && bound->rank == value->rank))) {
+        const bool has_shape = value->has_shape;
+        const kln_dim *dims = value->dims;
+        kln_value_copy_type(value, bound, bound->has_shape || !has_shape);
+        if (bound->has_shape && has_shape) {
+            kln_dim *merged = kln_arena_alloc_zeroed(state->arena, bound->rank, sizeof *merged);
+            kln_state_check(state, merged != NULL);
+            for (size_t i = 0; merged != NULL && i < bound->rank; i++) {
+                merged[i] = bound->dims[i].kind != KLN_DIM_UNKNOWN ? bound->dims[i] : dims[i];
+            }
+            value->dims = merged != NULL ? merged : bound->dims;
+        }
+    }
+    if (walk->inference.parent == NULL && walk->scope->function == NULL) {
+        input_shape_option(state, value);
+    }
+}
+
+static void add_initializer(kln_infer_state *state, kln_graph_walk *walk,
+                            const kln_onnx_tensor *tensor)
+{
+    kln_graph_inference *graph = &walk->inference;
+    uint32_t place = kln_names_get(&graph->names, tensor->name);
+    const bool is_input = place != KLN_NAMES_NONE;
+    kln_value *value = is_input ? graph->values[place] : NULL;
+    if (is_input && value->initializer != NULL) {
+        duplicate(state, "initializer", tensor->name);
+        return;
+    }
+    if (!is_input) {
+        value = kln_walk_value(state, walk, tensor->name, &place);
+        if (value == NULL) {
+            return;
+        }
+        kln_dim *dims = kln_arena_alloc_zeroed(state->arena, tensor->rank, sizeof *dims);
+        kln_state_check(state, dims != NULL);
+        for (size_t i = 0; dims != NULL && i < tensor->rank; i++) {
+            dims[i] = tensor->dims[i] >= 0 ? KLN_DIM_OF_NUMBER(tensor->dims[i]) : KLN_UNKNOWN_DIM;
+        }
+        value->kind = KLN_ONNX_KIND_TENSOR;
+        value->dtype = tensor->dtype;
+        value->wire_dtype = tensor->wire_dtype;
+        value->has_shape = dims != NULL;
+        value->rank = tensor->rank;
+        value->dims = dims;
+    }
+    value->initializer = tensor;
+    value->is_constant = !is_input || state->inference->model->ir_version < 4;
+}
+
+void kln_walk_inputs(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,
+                     size_t bound_count)
+{
+    kln_graph_inference *inference = &walk->inference;
+    const kln_onnx_graph *graph = inference->graph;
+    if (graph->input_count > walk->inputs_done) {
+        uint32_t *inputs =
+            kln_arena_alloc_zeroed(state->arena, graph->input_count, sizeof *inputs);
+        if (inputs == NULL) {
+            kln_state_check(state, false);
+            return;
+        }
+        if (walk->inputs_done > 0) {
+            memcpy(inputs, inference->inputs, walk->inputs_done * sizeof *inputs);
+        }
+        inference->inputs = inputs;
+        inference->input_count = graph->input_count;
+    }
+    for (size_t i = walk->inputs_done; i < graph->input_count && state->status == KILN_OK; i++) {
+        add_input(state, walk, i, i < bound_count ? bound[i] : NULL);
+    }
+    walk->inputs_done = graph->input_count;
+    for (size_t i = walk->initializers_done;
+         i < graph->initializer_count && state->status == KILN_OK; i++) {
+        if (graph->initializers[i].name[0] != '\0') {
+            add_initializer(state, walk, &graph->initializers[i]);
+        }
+    }
+    walk->initializers_done = graph->initializer_count;
+}
+
+/* --- what was inferred against what is declared --- */
+
+static kln_dim merge_dim(kln_infer_state *state, kln_dim inferred, const kln_onnx_dim *declared)
+{
+    if (inferred.kind == KLN_DIM_NUMBER) {
+        return inferred;
+    }
+    const char *name = declared->parameter;
+    if (declared->value >= 0 || name == NULL || name[0] == '\0') {
+        return declared->value >= 0 ? KLN_DIM_OF_NUMBER(declared->value) : inferred;
+    }
+    if (kln_names_get(&state->input_names, name) != KLN_NAMES_NONE ||
+        inferred.kind == KLN_DIM_UNKNOWN) {
+        return named_dim(state, name);
+    }
+    if (kln_names_get(&state->aliases, name) == KLN_NAMES_NONE) {
+        set_alias(state, name, inferred);
+    }
+    return inferred;
+}
+
+static void merge_dims(kln_rule *rule, const kln_onnx_type *declared, kln_value *inferred)
+{
+    kln_infer_state *state = rule->state;
+    kln_dim *dims = kln_rule_alloc(rule, inferred->rank, sizeof *dims);
+    for (size_t i = 0; dims != NULL && i < inferred->rank; i++) {
+        const kln_onnx_dim *dim = &declared->dims[i];
+        if (inferred->dims[i].kind == KLN_DIM_NUMBER && dim->value >= 0 &&
+            inferred->dims[i].of.number != dim->value) {
+            char expected[160];
+            char found[32];
+            (void)kln_value_format(inferred, expected, sizeof expected);
+            (void)snprintf(found, sizeof found, "%lld", (long long)dim->value);
+            kln_rule_fault(rule, KILN_ISSUE_SHAPE, inferred->name, expected, found,
+                           "\"%.80s\" is %.100s, but dimension %zu is declared as %s",
+                           inferred->name, expected, i, found);
+        }
+        dims[i] = merge_dim(state, inferred->dims[i], dim);
+    }
+    if (dims != NULL) {
+        inferred->dims = dims;
+    }
+}
+
+void kln_walk_merge(kln_rule *rule, kln_graph_walk *walk, kln_value *value, kln_value *inferred)
+{
+    const uint32_t place =
+        walk->declared.count > 0 ? kln_names_get(&walk->declared, value->name) : KLN_NAMES_NONE;
+    if (place == KLN_NAMES_NONE) {
+        return;
+    }
+    const kln_onnx_graph *graph = walk->inference.graph;
+    const kln_onnx_type *type = (place & KLN_DECLARED_OUTPUT) != 0
+                                    ? &graph->outputs[place & ~KLN_DECLARED_OUTPUT].type
+                                    : &graph->values[place].type;
+    if (type->kind == KLN_ONNX_KIND_NONE) {
+        return;
+    }
+    if (inferred->kind == KLN_ONNX_KIND_NONE) {
+        const char *name = inferred->name;
+        kln_value_from_type(rule->state, inferred, type);
+        inferred->name = name;
+        return;
+    }
+    const bool tensors = type->kind == KLN_ONNX_KIND_TENSOR && inferred->kind == type->kind;
+    if (type->kind != inferred->kind ||
+        (tensors && type->wire_dtype != 0 && inferred->wire_dtype != 0 &&
+         type->wire_dtype != inferred->wire_dtype)) {
+        char expected[160];
+        char found[160];
+        kln_value declared = {.name = "", .kind = KLN_ONNX_KIND_NONE};
+        kln_value_from_type(rule->state, &declared, type);
+        (void)kln_value_format(inferred, expected, sizeof expected);
+        (void)kln_value_format(&declared, found, sizeof found);
+        kln_rule_fault(rule, KILN_ISSUE_DTYPE, value->name, expected, found,
+                       "\"%.80s\" is %.100s, but is declared as %.100s", value->name, expected,
+                       found);
+        return;
+    }
+    if (inferred->wire_dtype == 0) {
+        inferred->wire_dtype = type->wire_dtype;
+    }
+    if (!type->has_shape) {
+        return;
+    }
+    if (!inferred->has_shape) {
+        kln_value declared = {.name = "", .kind = KLN_ONNX_KIND_NONE};
+        kln_value_from_type(rule->state, &declared, type);
+        inferred->has_shape = declared.has_shape;
+        inferred->rank = declared.rank;
+        inferred->dims = declared.dims;
+    } else if (inferred->rank != type->rank) {
+        char expected[160];
+        char found[32];
+        (void)kln_value_format(inferred, expected, sizeof expected);
+        (void)snprintf(found, sizeof found, "%zu", type->rank);
+        kln_rule_fault(rule, KILN_ISSUE_RANK, value->name, expected, found,
+                       "\"%.80s\" is %.100s, but is declared with %s dimensions", value->name,
+                       expected, found);
+    } else {
+        merge_dims(rule, type, inferred);
+    }
+}
+
+/* --- shapes that the caller gives --- */
+
+static const kln_onnx_value *find_input(const kln_onnx_model *model, const char *name)
+{
+    for (size_t i = 0; i < model->graph.input_count; i++) {
+        if (strcmp(model->graph.inputs[i].name, name) == 0) {
+            return &model->graph.inputs[i];
+        }
+    }
+    return NULL;
+}
+
+static kiln_status option_dim(kln_infer_state *state, const char *input, size_t axis,
+                              const kln_onnx_dim *declared, int64_t given)
+{
+    int64_t expected = declared->value;
+    const char *name = declared->parameter;
+    if (expected < 0 && name != NULL && name[0] != '\0') {
+        const uint32_t alias = kln_names_get(&state->aliases, name);
+        if (alias != KLN_NAMES_NONE) {
+            expected = state->alias_dims[alias].of.number;
+        } else {
+            set_alias(state, name, KLN_DIM_OF_NUMBER(given));
+            return state->status;
+        }
+    }
+    if (expected >= 0 && expected != given) {
+        return kln_fail(KILN_ERROR_SHAPE,
+                        "input \"%s\": dimension %zu%s%s is %lld, but %lld was given", input, axis,
+                        name != NULL ? ", " : "", name != NULL ? name : "", (long long)expected,
+                        (long long)given);
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_state_options(kln_infer_state *state)
+{
+    for (size_t i = 0; i < state->options.input_count; i++) {
+        const kln_input_shape *given = &state->options.inputs[i];
+        const kln_onnx_value *input = find_input(state->inference->model, given->name);
+        if (input == NULL) {
+            return kln_fail(KILN_ERROR_NAME, "a shape was given for \"%s\", but no input of the "
+                            "network has that name", given->name);
+        }
+        const int32_t rank = given->shape.rank;
+        if (rank < 0 || rank > KILN_MAX_RANK ||
+            (input->type.has_shape && input->type.rank != (size_t)rank)) {
+            return kln_fail(KILN_ERROR_RANK,
+                            "input \"%s\" has %zu dimensions, but a shape of %d was given",
+                            given->name, input->type.rank, (int)rank);
+        }
+        for (size_t k = 0; input->type.has_shape && k < (size_t)rank; k++) {
+            if (given->shape.dims[k] >= 0) {
+                KLN_RETURN_IF_ERROR(option_dim(state, given->name, k, &input->type.dims[k],
+                                               given->shape.dims[k]));
+            }
+        }
+    }
+    return KILN_OK;
+}

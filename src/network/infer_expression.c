@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "infer_expression.h"
+
+#include <string.h>
+
+#define FIRST_BUCKETS ((size_t)256)
+#define UNKNOWN ((kln_dim){.kind = KLN_DIM_UNKNOWN, .of.number = 0})
+
+/* A polynomial in the making: unordered until it is interned. */
+typedef struct draft {
+    size_t count;
+    bool overflow;
+    kln_term terms[KLN_TERMS_MOST * KLN_TERMS_MOST + 2];
+} draft;
+
+void kln_expressions_init(kln_expressions *pool, kln_arena *arena)
+{
+    *pool = (kln_expressions){.arena = arena};
+}
+
+static uint32_t mix(uint32_t hash, uint64_t value)
+{
+    const uint64_t mixed = (hash ^ value) * UINT64_C(0x9e3779b97f4a7c15);
+    return (uint32_t)(mixed >> 32) ^ (uint32_t)mixed;
+}
+
+static bool grow(kln_expressions *pool)
+{
+    const size_t most =
+        pool->expression_count > pool->factor_count ? pool->expression_count : pool->factor_count;
+    if (most < pool->bucket_count) {
+        return true;
+    }
+    const size_t count = pool->bucket_count == 0 ? FIRST_BUCKETS : pool->bucket_count * 2;
+    kln_expression **buckets = kln_arena_alloc_zeroed(pool->arena, count, sizeof *buckets);
+    kln_factor **factors = kln_arena_alloc_zeroed(pool->arena, count, sizeof *factors);
+    if (buckets == NULL || factors == NULL) {
+        pool->failed = true;
+        return false;
+    }
+    for (size_t i = 0; i < pool->bucket_count; i++) {
+        for (kln_expression *e = pool->buckets[i], *next = NULL; e != NULL; e = next) {
+            next = e->next;
+            e->next = buckets[e->hash & (count - 1)];
+            buckets[e->hash & (count - 1)] = e;
+        }
+        for (kln_factor *f = pool->factor_buckets[i], *next = NULL; f != NULL; f = next) {
+            next = f->next;
+            f->next = factors[f->hash & (count - 1)];
+            factors[f->hash & (count - 1)] = f;
+        }
+    }
+    pool->buckets = buckets;
+    pool->factor_buckets = factors;
+    pool->bucket_count = count;
+    return true;
+}
+
+bool kln_dim_equal(kln_dim a, kln_dim b)
+{
+    if (a.kind != b.kind) {
+        return false;
+    }
+    switch (a.kind) {
+        case KLN_DIM_UNKNOWN: return false;
+        case KLN_DIM_NUMBER: return a.of.number == b.of.number;
+        case KLN_DIM_REAL: return !(a.of.real < b.of.real) && !(a.of.real > b.of.real);
+        case KLN_DIM_EXPRESSION: return a.of.expression == b.of.expression;
+    }
+    return false;
+}
+
+const char *kln_dim_name(kln_dim dim)
+{
+    if (dim.kind != KLN_DIM_EXPRESSION || dim.of.expression->count != 1) {
+        return NULL;
+    }
+    const kln_term *term = &dim.of.expression->terms[0];
+    const bool single = term->coefficient == 1 && term->count == 1;
+    return single && term->factors[0]->kind == KLN_FACTOR_NAME ? term->factors[0]->name : NULL;
+}
+
+bool kln_dim_not_negative(kln_dim dim)
+{
+    return (dim.kind == KLN_DIM_NUMBER && dim.of.number >= 0) ||
+           (dim.kind == KLN_DIM_EXPRESSION && dim.of.expression->not_negative);
+}
+
+/* --- factors --- */
+
+static uint32_t hash_dim(uint32_t hash, kln_dim dim)
+{
+    hash = mix(hash, (uint64_t)dim.kind);
+    switch (dim.kind) {
+        case KLN_DIM_NUMBER: return mix(hash, (uint64_t)dim.of.number);
+        case KLN_DIM_EXPRESSION: return mix(hash, dim.of.expression->hash);
+        case KLN_DIM_REAL:
+        case KLN_DIM_UNKNOWN: break;
+    }
+    return hash;
+}
+
+static bool same_operand(kln_dim a, kln_dim b)
+{
+    return (a.kind == KLN_DIM_UNKNOWN && b.kind == KLN_DIM_UNKNOWN) || kln_dim_equal(a, b);
+}
+
+static const kln_factor *intern_factor(kln_expressions *pool, const kln_factor *wanted)
+{
+    if (!grow(pool)) {
+        return NULL;
+    }
+    uint32_t hash = mix((uint32_t)wanted->kind, (uint64_t)wanted->divisor);
+    if (wanted->name != NULL) {
+        hash = mix(hash, kln_hash(wanted->name, strlen(wanted->name), KLN_HASH_SEED));
+    }
+    hash = hash_dim(hash_dim(hash, wanted->a), wanted->b);
+    kln_factor **bucket = &pool->factor_buckets[hash & (pool->bucket_count - 1)];
+    for (const kln_factor *f = *bucket; f != NULL; f = f->next) {
+        if (f->hash == hash && f->kind == wanted->kind && f->divisor == wanted->divisor &&
+            same_operand(f->a, wanted->a) && same_operand(f->b, wanted->b) &&
+            (f->name == NULL || strcmp(f->name, wanted->name) == 0)) {
+            return f;
+        }
+    }
+    kln_factor *factor = kln_arena_alloc(pool->arena, sizeof *factor);
+    if (factor == NULL) {
+        pool->failed = true;
+        return NULL;
+    }
+    *factor = *wanted;
+    factor->hash = hash;
+    factor->id = (uint32_t)pool->factor_count++;
+    factor->next = *bucket;
+    *bucket = factor;
+    return factor;
+}
+
+static uint32_t size_of_dim(kln_dim dim)
+{
+    return dim.kind == KLN_DIM_EXPRESSION ? dim.of.expression->size : 1;
+}
+
+/* --- terms --- */
+
+/* More factors first, then in the order of the factors' creation. */
+static int compare_terms(const kln_term *a, const kln_term *b)
+{
+    if (a->count != b->count) {
+        return a->count > b->count ? -1 : 1;
+    }
+    for (size_t i = 0; i < a->count; i++) {
+        if (a->factors[i] != b->factors[i]) {
+            return a->factors[i]->id < b->factors[i]->id ? -1 : 1;
+        }
+    }
+    return 0;
+}
+
+/* Adds a term to its like, or at its place. */
+static void draft_add(draft *sum, const kln_term *term)
+{
+    size_t place = 0;
+    int order = 1;
+    while (place < sum->count && (order = compare_terms(&sum->terms[place], term)) < 0) {
+        place++;
+    }
+    if (place < sum->count && order == 0) {
+        kln_term *like = &sum->terms[place];
+        sum->overflow |= __builtin_add_overflow(like->coefficient, term->coefficient,
+                                                &like->coefficient);
+        if (like->coefficient == 0) {
+            sum->count--;
+            memmove(like, like + 1, (sum->count - place) * sizeof *like);
+        }
+        return;
+    }
+    if (sum->count == KLN_ARRAY_LENGTH(sum->terms)) {
+        sum->overflow = true;
+        return;
+    }
+    memmove(&sum->terms[place + 1], &sum->terms[place], (sum->count - place) * sizeof *term);
+    sum->terms[place] = *term;
+    sum->count++;
+}
+
+static void draft_add_dim(draft *sum, kln_dim dim, int64_t times)
+{
+    kln_term one = {.coefficient = dim.of.number, .count = 0};
+    const kln_term *terms = &one;
+    size_t count = dim.of.number != 0 ? 1 : 0;
+    if (dim.kind == KLN_DIM_EXPRESSION) {
+        terms = dim.of.expression->terms;
+        count = dim.of.expression->count;
+    }
+    for (size_t i = 0; i < count; i++) {
+        kln_term term = terms[i];
+        sum->overflow |= __builtin_mul_overflow(term.coefficient, times, &term.coefficient);
+        draft_add(sum, &term);
+    }
+}
+
+static bool same_terms(const kln_expression *e, const draft *d)
+{
+    if (e->count != d->count) {
+        return false;
+    }
+    for (size_t i = 0; i < d->count; i++) {
+        if (e->terms[i].coefficient != d->terms[i].coefficient ||
+            compare_terms(&e->terms[i], &d->terms[i]) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Sets hash, size and sign; false past the limits. */
+static bool measure(const draft *d, kln_expression *e)
+{
+    e->hash = 1;
+    e->size = 0;
+    e->not_negative = true;
+    for (size_t i = 0; i < d->count; i++) {
+        const kln_term *term = &d->terms[i];
+        e->hash = mix(e->hash, (uint64_t)term->coefficient);
+        e->not_negative &= term->coefficient > 0;
+        e->size++;
+        for (size_t k = 0; k < term->count; k++) {
+            e->hash = mix(e->hash, term->factors[k]->hash + k);
+            e->size += term->factors[k]->size;
+            e->not_negative &= term->factors[k]->not_negative;
+        }
+    }
+    return e->size <= KLN_EXPRESSION_SIZE;
+}
+
+static kln_dim intern(kln_expressions *pool, const draft *d)
+{
+    if (d->overflow || d->count > KLN_TERMS_MOST) {
+        return UNKNOWN;
+    }
+    if (d->count == 0) {
+        return KLN_DIM_OF_NUMBER(0);
+    }
+    if (d->count == 1 && d->terms[0].count == 0) {
+        return KLN_DIM_OF_NUMBER(d->terms[0].coefficient);
+    }
+    kln_expression head = {.count = (uint32_t)d->count};
+    if (!measure(d, &head) || !grow(pool)) {
+        return UNKNOWN;
+    }
+    kln_expression **bucket = &pool->buckets[head.hash & (pool->bucket_count - 1)];
+    for (const kln_expression *e = *bucket; e != NULL; e = e->next) {
+        if (e->hash == head.hash && same_terms(e, d)) {
+            return (kln_dim){.kind = KLN_DIM_EXPRESSION, .of.expression = e};
+        }
+    }
+    const size_t bytes = d->count * sizeof d->terms[0];
+    kln_expression *e = kln_arena_alloc(pool->arena, sizeof *e + bytes);
+    if (e == NULL) {
+        pool->failed = true;
+        return UNKNOWN;
+    }
+    *e = head;
+    memcpy(e->terms, d->terms, bytes);
+    e->next = *bucket;
+    *bucket = e;
+    pool->expression_count++;
+    return (kln_dim){.kind = KLN_DIM_EXPRESSION, .of.expression = e};
+}
+
+static kln_dim of_factor(kln_expressions *pool, const kln_factor *factor)
+{
+    if (factor == NULL) {
+        return UNKNOWN;
+    }
+    draft d = {.count = 1};
+    d.terms[0] = (kln_term){.coefficient = 1, .count = 1, .factors = {factor}};
+    return intern(pool, &d);
+}
+
+/* --- arithmetic --- */
+
+static bool is_exact(kln_dim dim)
+{
+    return dim.kind == KLN_DIM_NUMBER || dim.kind == KLN_DIM_EXPRESSION;
+}
+
+kln_dim kln_dim_of_name(kln_expressions *pool, const char *name)
+{
+    const kln_factor wanted = {
+        .kind = KLN_FACTOR_NAME, .size = 1, .not_negative = true, .name = name};
+    return of_factor(pool, intern_factor(pool, &wanted));
+}
+
+static kln_dim combine(kln_expressions *pool, kln_dim a, kln_dim b, int64_t times)
+{
+    if (!is_exact(a) || !is_exact(b)) {
+        return UNKNOWN;
+    }
+    draft sum = {.count = 0};
+    draft_add_dim(&sum, a, 1);
+    draft_add_dim(&sum, b, times);
+    return intern(pool, &sum);
+}
+
+kln_dim kln_dim_add(kln_expressions *pool, kln_dim a, kln_dim b)
+{
+    return combine(pool, a, b, 1);
+}
+
+kln_dim kln_dim_subtract(kln_expressions *pool, kln_dim a, kln_dim b)
+{
+    return combine(pool, a, b, -1);
+}
+
+kln_dim kln_dim_plus(kln_expressions *pool, kln_dim a, int64_t b)
+{
+    return combine(pool, a, KLN_DIM_OF_NUMBER(b), 1);
+}
+
+kln_dim kln_dim_times(kln_expressions *pool, kln_dim a, int64_t b)
+{
+    return kln_dim_multiply(pool, a, KLN_DIM_OF_NUMBER(b));
+}
+
+static bool multiply_terms(const kln_term *a, const kln_term *b, kln_term *product)
+{
+    if (a->count + b->count > KLN_FACTORS_MOST ||
+        __builtin_mul_overflow(a->coefficient, b->coefficient, &product->coefficient)) {
+        return false;
+    }
+    product->count = a->count + b->count;
+    size_t i = 0;
+    size_t k = 0;
+    for (size_t n = 0; n < product->count; n++) {
+        const bool left =
+            k == b->count || (i < a->count && a->factors[i]->id <= b->factors[k]->id);
+        product->factors[n] = left ? a->factors[i++] : b->factors[k++];
+    }
+    return true;
+}
+
+kln_dim kln_dim_multiply(kln_expressions *pool, kln_dim a, kln_dim b)
+{
+    if (!is_exact(a) || !is_exact(b)) {
+        /* 0 elements stay 0 whatever the other is. */
+        const bool nothing = (a.kind == KLN_DIM_NUMBER && a.of.number == 0) ||
+                             (b.kind == KLN_DIM_NUMBER && b.of.number == 0);
+        return nothing ? KLN_DIM_OF_NUMBER(0) : UNKNOWN;
+    }
+    draft product = {.count = 0};
+    if (a.kind == KLN_DIM_NUMBER || b.kind == KLN_DIM_NUMBER) {
+        const bool swap = a.kind == KLN_DIM_NUMBER;
+        const int64_t times = swap ? a.of.number : b.of.number;
+        if (times != 0) {
+            draft_add_dim(&product, swap ? b : a, times);
+        }
+        return intern(pool, &product);
+    }
+    for (size_t i = 0; i < a.of.expression->count; i++) {
+        for (size_t k = 0; k < b.of.expression->count; k++) {
+            kln_term term = {.coefficient = 0};
+            if (!multiply_terms(&a.of.expression->terms[i], &b.of.expression->terms[k], &term)) {
+                return UNKNOWN;
+            }
+            draft_add(&product, &term);
+        }
+    }
+    return intern(pool, &product);
+}
+
+/* Takes the factors of `by` out of `term`; false when one is not there. */
+static bool divide_term(const kln_term *term, const kln_term *by, kln_term *quotient)
+{
+    if (term->coefficient % by->coefficient != 0) {
+        return false;
+    }
+    *quotient = (kln_term){.coefficient = term->coefficient / by->coefficient};
+    size_t k = 0;
+    for (size_t i = 0; i < term->count; i++) {
+        if (k < by->count && term->factors[i] == by->factors[k]) {
+            k++;
+        } else {
+            quotient->factors[quotient->count++] = term->factors[i];
+        }
+    }
+    return k == by->count;
+}
+
+/* a / b where b is a single term that divides every term of a, or b equals a. */
+static kln_dim divide_exactly(kln_expressions *pool, kln_dim a, kln_dim b)
+{
+    if (kln_dim_equal(a, b)) {
+        return KLN_DIM_OF_NUMBER(1);
+    }
+    if (a.kind != KLN_DIM_EXPRESSION || b.of.expression->count != 1) {
+        return UNKNOWN;
+    }
+    draft quotient = {.count = 0};
+    for (size_t i = 0; i < a.of.expression->count; i++) {
+        kln_term term = {.coefficient = 0};
+        if (!divide_term(&a.of.expression->terms[i], &b.of.expression->terms[0], &term)) {
+            return UNKNOWN;
+        }
+        draft_add(&quotient, &term);
+    }
+    return intern(pool, &quotient);
+}
+
+static int64_t floor_of(int64_t a, int64_t b)
+{
+    return a / b - (a % b != 0 && (a < 0) != (b < 0) ? 1 : 0);
+}
+
+/* floor((q*n + r)/n) is q + floor(r/n): what divides goes outside. */
+static kln_dim floor_by_number(kln_expressions *pool, const kln_expression *a, int64_t n)
+{
+    draft whole = {.count = 0};
+    draft rest = {.count = 0};
+    for (size_t i = 0; i < a->count; i++) {
+        kln_term outside = a->terms[i];
+        kln_term inside = a->terms[i];
+        outside.coefficient = floor_of(a->terms[i].coefficient, n);
+        inside.coefficient = a->terms[i].coefficient - outside.coefficient * n;
+        if (inside.count != 0 && inside.coefficient != 0) {
+            outside.coefficient = 0;
+            inside.coefficient = a->terms[i].coefficient;
+        }
+        if (outside.coefficient != 0) {
+            draft_add(&whole, &outside);
+        }
+        if (inside.coefficient != 0) {
+            draft_add(&rest, &inside);
+        }
+    }
+    const kln_dim inner = intern(pool, &rest);
+    const kln_dim outer = intern(pool, &whole);
+    if (inner.kind == KLN_DIM_NUMBER) {
+        return kln_dim_plus(pool, outer, floor_of(inner.of.number, n));
+    }
+    if (inner.kind == KLN_DIM_UNKNOWN || outer.kind == KLN_DIM_UNKNOWN) {
+        return UNKNOWN;
+    }
+    const kln_factor wanted = {.kind = KLN_FACTOR_FLOOR,
+                               .size = inner.of.expression->size + 2,
+                               .not_negative = inner.of.expression->not_negative,
+                               .a = inner,
+                               .divisor = n};
+    return kln_dim_add(pool, outer, of_factor(pool, intern_factor(pool, &wanted)));
+}
+
+kln_dim kln_dim_floor_divide(kln_expressions *pool, kln_dim a, kln_dim b)
+{
+    if (!is_exact(a) || !is_exact(b)) {
+        return UNKNOWN;
+    }
+    if (b.kind == KLN_DIM_EXPRESSION) {
+        return divide_exactly(pool, a, b);
+    }
+    if (b.of.number <= 0) {
+        return UNKNOWN;
+    }
+    if (a.kind == KLN_DIM_NUMBER) {
+        return KLN_DIM_OF_NUMBER(floor_of(a.of.number, b.of.number));
+    }
+    return floor_by_number(pool, a.of.expression, b.of.number);
+}
+
+kln_dim kln_dim_ceil_divide(kln_expressions *pool, kln_dim a, kln_dim b)
+{
+    if (b.kind != KLN_DIM_NUMBER) {
+        return kln_dim_floor_divide(pool, a, b);
+    }
+    return kln_dim_floor_divide(pool, kln_dim_plus(pool, a, b.of.number - 1), b);
+}
+
+static kln_dim extreme(kln_expressions *pool, kln_dim a, kln_dim b, kln_factor_kind kind)
+{
+    if (!is_exact(a) || !is_exact(b)) {
+        return UNKNOWN;
+    }
+    const kln_dim difference = kln_dim_subtract(pool, a, b);
+    const kln_dim opposite = kln_dim_subtract(pool, b, a);
+    if (kln_dim_not_negative(difference)) {
+        return kind == KLN_FACTOR_MAX ? a : b;
+    }
+    if (kln_dim_not_negative(opposite)) {
+        return kind == KLN_FACTOR_MAX ? b : a;
+    }
+    const bool swap =
+        a.kind == KLN_DIM_NUMBER ||
+        (b.kind == KLN_DIM_EXPRESSION && a.of.expression->hash > b.of.expression->hash);
+    const bool both = kln_dim_not_negative(a) && kln_dim_not_negative(b);
+    const bool either = kln_dim_not_negative(a) || kln_dim_not_negative(b);
+    const kln_factor wanted = {.kind = kind,
+                               .size = size_of_dim(a) + size_of_dim(b) + 1,
+                               .not_negative = kind == KLN_FACTOR_MAX ? either : both,
+                               .a = swap ? b : a,
+                               .b = swap ? a : b};
+    return of_factor(pool, intern_factor(pool, &wanted));
+}
+
+kln_dim kln_dim_max(kln_expressions *pool, kln_dim a, kln_dim b)
+{
+    return extreme(pool, a, b, KLN_FACTOR_MAX);
+}
+
+kln_dim kln_dim_min(kln_expressions *pool, kln_dim a, kln_dim b)
+{
+    return extreme(pool, a, b, KLN_FACTOR_MIN);
+}

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "infer_rule.h"
+
+#define FEW 8
+
+/* --- what an operator type is --- */
+
+static const kln_onnx_function *find_function(const kln_onnx_model *model,
+                                              const kln_onnx_node *node)
+{
+    for (size_t i = 0; i < model->function_count; i++) {
+        const kln_onnx_function *function = &model->functions[i];
+        if (strcmp(function->name, node->op_type) == 0 &&
+            strcmp(function->domain, node->domain) == 0 &&
+            strcmp(function->overload != NULL ? function->overload : "",
+                   node->overload != NULL ? node->overload : "") == 0) {
+            return function;
+        }
+    }
+    return NULL;
+}
+
+static int64_t opset_of(const kln_infer_state *state, const kln_scope *scope, const char *domain)
+{
+    if (scope->function == NULL) {
+        return kln_onnx_opset_version(state->inference->model, domain);
+    }
+    const bool plain = domain[0] == '\0' || strcmp(domain, "ai.onnx") == 0;
+    for (size_t i = 0; i < scope->function->opset_count; i++) {
+        const char *given = scope->function->opsets[i].domain;
+        if (strcmp(given, domain) == 0 ||
+            (plain && (given[0] == '\0' || strcmp(given, "ai.onnx") == 0))) {
+            return scope->function->opsets[i].version;
+        }
+    }
+    return 0;
+}
+
+static kln_resolved *make_resolved(kln_infer_state *state, const kln_scope *scope,
+                                   const kln_onnx_node *node)
+{
+    kln_resolved *resolved = kln_arena_alloc_zeroed(state->arena, 1, sizeof *resolved);
+    if (resolved == NULL) {
+        kln_state_check(state, false);
+        return NULL;
+    }
+    resolved->domain = node->domain;
+    resolved->scope_function = scope->function;
+    resolved->opset = opset_of(state, scope, node->domain);
+    resolved->function = find_function(state->inference->model, node);
+    const kln_operator *row =
+        resolved->function == NULL
+            ? kln_operator_find(node->domain, node->op_type, resolved->opset)
+            : NULL;
+    if (row != NULL) {
+        resolved->schema = kln_schema_parse(row, state->arena);
+        kln_state_check(state, resolved->schema != NULL);
+        kln_rule_lookup(row->domain, row->name, resolved);
+    }
+    return state->status == KILN_OK ? resolved : NULL;
+}
+
+static bool same_overload(const kln_resolved *resolved, const kln_onnx_node *node)
+{
+    return resolved->function == NULL ||
+           strcmp(resolved->function->overload != NULL ? resolved->function->overload : "",
+                  node->overload != NULL ? node->overload : "") == 0;
+}
+
+static const kln_resolved *resolve(kln_infer_state *state, const kln_scope *scope,
+                                   const kln_onnx_node *node)
+{
+    const uint32_t place = kln_names_get(&state->operators, node->op_type);
+    kln_resolved *first = place != KLN_NAMES_NONE ? state->resolved[place] : NULL;
+    for (kln_resolved *r = first; r != NULL; r = r->next) {
+        if (r->scope_function == scope->function && strcmp(r->domain, node->domain) == 0 &&
+            same_overload(r, node)) {
+            return r;
+        }
+    }
+    kln_resolved *resolved = make_resolved(state, scope, node);
+    if (resolved == NULL) {
+        return NULL;
+    }
+    if (place != KLN_NAMES_NONE) {
+        resolved->next = first;
+        state->resolved[place] = resolved;
+        return resolved;
+    }
+    if (state->resolved_count == state->resolved_capacity) {
+        const size_t capacity = state->resolved_capacity == 0 ? 32 : state->resolved_capacity * 2;
+        kln_resolved **grown = kln_arena_alloc(state->arena, capacity * sizeof(kln_resolved *));
+        if (grown == NULL) {
+            kln_state_check(state, false);
+            return NULL;
+        }
+        if (state->resolved_count > 0) {
+            memcpy(grown, state->resolved, state->resolved_count * sizeof(kln_resolved *));
+        }
+        state->resolved = grown;
+        state->resolved_capacity = capacity;
+    }
+    const kiln_status status =
+        kln_names_set(&state->operators, node->op_type, (uint32_t)state->resolved_count);
+    if (status != KILN_OK) {
+        state->status = state->status == KILN_OK ? status : state->status;
+        return NULL;
+    }
+    state->resolved[state->resolved_count++] = resolved;
+    return resolved;
+}
+
+/* --- types of inputs --- */
+
+static bool in_set(const kln_value *value, const kln_type_set *set)
+{
+    const kln_value *element = value->element;
+    const uint32_t bit = UINT32_C(1) << (value->wire_dtype & 31);
+    const uint32_t element_bit =
+        element != NULL ? UINT32_C(1) << (element->wire_dtype & 31) : UINT32_C(0);
+    const bool open = element == NULL || element->wire_dtype == 0;
+    switch (value->kind) {
+        case KLN_ONNX_KIND_TENSOR:
+        case KLN_ONNX_KIND_SPARSE_TENSOR:
+            return value->wire_dtype == 0 ? set->tensor != 0 : (set->tensor & bit) != 0;
+        case KLN_ONNX_KIND_SEQUENCE:
+            return (element != NULL && element->kind == KLN_ONNX_KIND_MAP && set->map) ||
+                   (open ? set->sequence != 0 : (set->sequence & element_bit) != 0);
+        case KLN_ONNX_KIND_OPTIONAL:
+            if (element != NULL && element->kind == KLN_ONNX_KIND_SEQUENCE) {
+                return set->optional_sequence != 0;
+            }
+            return open ? (set->optional | set->optional_sequence) != 0
+                        : (set->optional & element_bit) != 0;
+        case KLN_ONNX_KIND_MAP: return set->map;
+        case KLN_ONNX_KIND_NONE:
+        case KLN_ONNX_KIND_OPAQUE: break;
+    }
+    return true;
+}
+
+static void wrong_type(kln_rule *rule, size_t input, const kln_type_set *set)
+{
+    char expected[256];
+    char found[160];
+    kln_type_set_format(set, expected, sizeof expected);
+    (void)kln_value_format(rule->in[input], found, sizeof found);
+    kln_rule_fault(rule, KILN_ISSUE_DTYPE, rule->node->inputs[input], expected, found,
+                   "input %zu, \"%.60s\", is %.60s; allowed are %.120s", input,
+                   rule->node->inputs[input], found, expected);
+}
+
+static void bind_types(kln_rule *rule)
+{
+    const kln_schema *schema = rule->resolved->schema;
+    for (size_t i = 0; i < rule->in_count; i++) {
+        const kln_value *value = rule->in[i];
+        const kln_schema_parameter *parameter = kln_schema_input(schema, i);
+        if (value == NULL || parameter == NULL || value->kind == KLN_ONNX_KIND_NONE) {
+            continue;
+        }
+        if (!in_set(value, &parameter->types)) {
+            wrong_type(rule, i, &parameter->types);
+            continue;
+        }
+        if (parameter->variable < 0 || parameter->mixed || value->kind != KLN_ONNX_KIND_TENSOR ||
+            value->wire_dtype == 0) {
+            continue;
+        }
+        int32_t *bound = &rule->bound[parameter->variable];
+        if (*bound != 0 && *bound != value->wire_dtype) {
+            kln_rule_fault(rule, KILN_ISSUE_DTYPE, rule->node->inputs[i],
+                           kln_wire_dtype_name(*bound), kln_wire_dtype_name(value->wire_dtype),
+                           "input %zu, \"%.100s\", is %s, but another input of the same type "
+                           "is %s", i, rule->node->inputs[i],
+                           kln_wire_dtype_name(value->wire_dtype), kln_wire_dtype_name(*bound));
+        } else {
+            *bound = value->wire_dtype;
+        }
+    }
+}
+
+static void output_types(kln_rule *rule)
+{
+    const kln_schema *schema = rule->resolved->schema;
+    for (size_t i = 0; i < rule->out_count; i++) {
+        const kln_schema_parameter *parameter = kln_schema_output(schema, i);
+        if (parameter == NULL || parameter->mixed) {
+            continue;
+        }
+        int32_t type = parameter->variable >= 0 ? rule->bound[parameter->variable] : 0;
+        const kln_type_set *set = &parameter->types;
+        const bool tensors_only = set->sequence == 0 && set->optional == 0 &&
+                                  set->optional_sequence == 0 && !set->map;
+        if (type == 0 && tensors_only) {
+            type = kln_type_set_single(set->tensor);
+        }
+        if (type != 0 || (tensors_only && set->tensor != 0)) {
+            rule->out[i].kind = KLN_ONNX_KIND_TENSOR;
+            rule->out[i].wire_dtype = type;
+        }
+    }
+}
+
+/* --- functions of the model's own --- */
+
+static void call_function(kln_rule *rule, const kln_onnx_function *function)
+{
+    kln_infer_state *state = rule->state;
+    kln_scope *scope = kln_rule_alloc(rule, 1, sizeof *scope);
+    if (scope == NULL) {
+        return;
+    }
+    *scope = (kln_scope){.parent = rule->scope,
+                         .function = function,
+                         .call = rule->node,
+                         .depth = rule->scope->depth + 1};
+    if (state->depth >= KLN_GRAPHS_DEEP) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "", "", "",
+                       "functions call each other more than %zu deep", KLN_GRAPHS_DEEP);
+        return;
+    }
+    kln_graph_walk *walk = kln_walk_create(state, &function->body, NULL, scope);
+    if (walk == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < function->input_count && state->status == KILN_OK; i++) {
+        uint32_t place = 0;
+        kln_value *value = kln_walk_value(state, walk, function->inputs[i], &place);
+        if (value != NULL && i < rule->in_count && rule->in[i] != NULL) {
+            const uint32_t consumers = value->consumers;
+            const char *name = value->name;
+            *value = *rule->in[i];
+            value->name = name;
+            value->consumers = consumers;
+            value->producer = KLN_NO_NODE;
+        }
+    }
+    state->depth++;
+    kln_walk_graph(state, walk, NULL, 0, function->outputs, function->output_count);
+    state->depth--;
+    kln_node_inference *known = &rule->graph->nodes[rule->index];
+    known->graphs = kln_rule_alloc(rule, 1, sizeof(kln_graph_inference *));
+    if (known->graphs != NULL) {
+        known->graphs[0] = &walk->inference;
+        known->graph_count = 1;
+    }
+    for (size_t i = 0; i < rule->out_count && i < function->output_count; i++) {
+        const kln_value *inner = kln_inference_find(&walk->inference, function->outputs[i]);
+        if (inner != NULL && kln_rule_wants(rule, i)) {
+            kln_value_copy_type(&rule->out[i], inner, true);
+            rule->out[i].contents = inner->contents;
+            rule->out[i].content_count = inner->content_count;
+            rule->out[i].initializer = inner->initializer;
+        }
+    }
+}
+
+kln_graph_inference *kln_infer_inner(kln_rule *rule, const kln_onnx_graph *graph,
+                                     const kln_value *const *bound, size_t bound_count)
+{
+    kln_infer_state *state = rule->state;
+    if (graph == NULL || state->status != KILN_OK) {
+        return NULL;
+    }
+    if (state->depth >= KLN_GRAPHS_DEEP) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "", "", "", "graphs are nested more than %zu deep",
+                       KLN_GRAPHS_DEEP);
+        return NULL;
+    }
+    kln_node_inference *known = &rule->graph->nodes[rule->index];
+    kln_graph_inference **graphs =
+        kln_rule_alloc(rule, known->graph_count + 1, sizeof(kln_graph_inference *));
+    kln_graph_walk *walk = kln_walk_create(state, graph, rule->graph, rule->scope);
+    if (graphs == NULL || walk == NULL) {
+        return NULL;
+    }
+    if (known->graph_count > 0) {
+        memcpy(graphs, known->graphs, known->graph_count * sizeof(kln_graph_inference *));
+    }
+    graphs[known->graph_count] = &walk->inference;
+    known->graphs = graphs;
+    known->graph_count++;
+    state->depth++;
+    kln_walk_graph(state, walk, bound, bound_count, NULL, 0);
+    state->depth--;
+    return &walk->inference;
+}
+
+/* --- one node --- */
+
+static void apply(kln_rule *rule, kln_graph_walk *walk, bool constant)
+{
+    const kln_node_inference *known = &rule->graph->nodes[rule->index];
+    for (size_t i = 0; i < rule->out_count; i++) {
+        kln_value *inferred = &rule->out[i];
+        if (known->outputs[i] == KLN_NO_VALUE) {
+            continue;
+        }
+        kln_value *value = rule->graph->values[known->outputs[i]];
+        kln_walk_merge(rule, walk, value, inferred);
+        kln_value_copy_type(value, inferred, true);
+        value->dtype = kln_onnx_dtype(value->wire_dtype);
+        value->contents = inferred->contents;
+        value->content_count = inferred->content_count;
+        value->initializer = inferred->initializer;
+        value->quantization = inferred->quantization;
+        value->is_constant = constant;
+    }
+}
+
+static bool all_constant(const kln_rule *rule)
+{
+    if (rule->resolved->schema == NULL || rule->resolved->random ||
+        rule->graph->nodes[rule->index].graph_count > 0) {
+        return false;
+    }
+    for (size_t i = 0; i < rule->node->input_count; i++) {
+        if (rule->node->inputs[i][0] != '\0' &&
+            (rule->in[i] == NULL || !rule->in[i]->is_constant)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void run_rule(kln_rule *rule, kln_graph_walk *walk)
+{
+    const kln_resolved *resolved = rule->resolved;
+    kln_infer_state *state = rule->state;
+    if (resolved->schema != NULL) {
+        rule->since = resolved->schema->row->since;
+        bind_types(rule);
+        output_types(rule);
+        if (resolved->rule != NULL) {
+            resolved->rule(rule);
+        }
+        if (resolved->fold != NULL && state->status == KILN_OK) {
+            resolved->fold(rule);
+        }
+    } else if (resolved->function != NULL) {
+        call_function(rule, resolved->function);
+    }
+    kln_state_check(state, !state->pool.failed);
+    if (state->status == KILN_OK) {
+        apply(rule, walk, all_constant(rule));
+    }
+}
+
+void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index)
+{
+    kln_graph_inference *graph = &walk->inference;
+    const kln_onnx_node *node = &graph->graph->nodes[index];
+    kln_node_inference *known = &graph->nodes[index];
+    if (state->nodes_left == 0) {
+        state->status = kln_fail(KILN_ERROR_LIMIT,
+                                 "the model's functions call each other until more than %zu nodes "
+                                 "would have to be looked at", KLN_NODES_MOST);
+        return;
+    }
+    state->nodes_left--;
+    const kln_resolved *resolved = resolve(state, walk->scope, node);
+    if (resolved == NULL) {
+        return;
+    }
+    known->operator_ = resolved->schema != NULL ? resolved->schema->row : NULL;
+    kln_rule rule = {.state = state,
+                     .graph = graph,
+                     .scope = walk->scope,
+                     .node = node,
+                     .index = index,
+                     .resolved = resolved,
+                     .in_count = node->input_count,
+                     .out_count = node->output_count};
+    kln_value *few_inputs[FEW];
+    kln_value few_outputs[FEW];
+    rule.in = node->input_count <= FEW
+                  ? few_inputs
+                  : kln_rule_alloc(&rule, node->input_count, sizeof(kln_value *));
+    rule.out = node->output_count <= FEW
+                   ? few_outputs
+                   : kln_rule_alloc(&rule, node->output_count, sizeof(kln_value));
+    if (rule.in == NULL || rule.out == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < node->input_count; i++) {
+        rule.in[i] = known->inputs[i] != KLN_NO_VALUE ? graph->values[known->inputs[i]] : NULL;
+    }
+    for (size_t i = 0; i < node->output_count; i++) {
+        rule.out[i] = (kln_value){.name = node->outputs[i]};
+    }
+    run_rule(&rule, walk);
+}

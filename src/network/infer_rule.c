@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "infer_rule.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "validate_issues.h"
+
+/* --- inputs --- */
+
+bool kln_rule_has(const kln_rule *rule, size_t input)
+{
+    return input < rule->node->input_count && rule->node->inputs[input][0] != '\0';
+}
+
+bool kln_rule_ranked(const kln_rule *rule, size_t input)
+{
+    return input < rule->in_count && rule->in[input] != NULL && rule->in[input]->has_shape;
+}
+
+size_t kln_rule_rank(const kln_rule *rule, size_t input)
+{
+    return kln_rule_ranked(rule, input) ? rule->in[input]->rank : 0;
+}
+
+kln_dim kln_rule_dim(const kln_rule *rule, size_t input, size_t axis)
+{
+    return axis < kln_rule_rank(rule, input) ? rule->in[input]->dims[axis] : KLN_UNKNOWN_DIM;
+}
+
+const kln_dim *kln_rule_contents(kln_rule *rule, size_t input, size_t *count)
+{
+    *count = 0;
+    if (input >= rule->in_count || rule->in[input] == NULL) {
+        return NULL;
+    }
+    return kln_value_contents(rule->state->inference, rule->in[input], count);
+}
+
+const int64_t *kln_rule_numbers(kln_rule *rule, size_t input, size_t *count)
+{
+    const kln_dim *contents = kln_rule_contents(rule, input, count);
+    if (contents == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < *count; i++) {
+        if (contents[i].kind != KLN_DIM_NUMBER) {
+            return NULL;
+        }
+    }
+    int64_t *numbers = kln_rule_alloc(rule, *count, sizeof *numbers);
+    for (size_t i = 0; numbers != NULL && i < *count; i++) {
+        numbers[i] = contents[i].of.number;
+    }
+    return numbers;
+}
+
+/* --- attributes --- */
+
+const kln_onnx_attribute *kln_rule_attribute(const kln_rule *rule, const char *name)
+{
+    const kln_onnx_attribute *attribute = kln_onnx_find_attribute(rule->node, name);
+    const kln_scope *scope = rule->scope;
+    /* Inside a function an attribute may stand for one of the call, or for its default. */
+    while (attribute != NULL && attribute->reference != NULL && attribute->reference[0] != '\0') {
+        if (scope == NULL || scope->function == NULL) {
+            return NULL;
+        }
+        const kln_onnx_attribute *given =
+            kln_onnx_find_attribute(scope->call, attribute->reference);
+        for (size_t i = 0; given == NULL && i < scope->function->attribute_count; i++) {
+            if (strcmp(scope->function->attributes[i].name, attribute->reference) == 0) {
+                given = &scope->function->attributes[i];
+            }
+        }
+        attribute = given;
+        scope = scope->parent;
+    }
+    return attribute;
+}
+
+int64_t kln_rule_int(const kln_rule *rule, const char *name, int64_t otherwise)
+{
+    const kln_onnx_attribute *attribute = kln_rule_attribute(rule, name);
+    return attribute != NULL && attribute->type == KLN_ONNX_ATTRIBUTE_INT ? attribute->i
+                                                                          : otherwise;
+}
+
+double kln_rule_float(const kln_rule *rule, const char *name, double otherwise)
+{
+    const kln_onnx_attribute *attribute = kln_rule_attribute(rule, name);
+    return attribute != NULL && attribute->type == KLN_ONNX_ATTRIBUTE_FLOAT ? (double)attribute->f
+                                                                            : otherwise;
+}
+
+const char *kln_rule_string(const kln_rule *rule, const char *name, const char *otherwise)
+{
+    const kln_onnx_attribute *attribute = kln_rule_attribute(rule, name);
+    const bool given = attribute != NULL && attribute->type == KLN_ONNX_ATTRIBUTE_STRING &&
+                       attribute->s.data != NULL;
+    return given ? attribute->s.data : otherwise;
+}
+
+const int64_t *kln_rule_ints(const kln_rule *rule, const char *name, size_t *count)
+{
+    static const int64_t none[1] = {0};
+    const kln_onnx_attribute *attribute = kln_rule_attribute(rule, name);
+    *count = 0;
+    if (attribute == NULL || attribute->type != KLN_ONNX_ATTRIBUTE_INTS) {
+        return NULL;
+    }
+    *count = attribute->count;
+    return attribute->ints != NULL ? attribute->ints : none;
+}
+
+const int64_t *kln_rule_ints_or_input(kln_rule *rule, const char *name, size_t input, size_t *count,
+                                      bool *known)
+{
+    const int64_t *ints = kln_rule_ints(rule, name, count);
+    *known = true;
+    if (ints == NULL && kln_rule_has(rule, input)) {
+        ints = kln_rule_numbers(rule, input, count);
+        *known = ints != NULL;
+    }
+    return ints;
+}
+
+bool kln_rule_axis(kln_rule *rule, int64_t axis, size_t rank, size_t *out)
+{
+    const int64_t wide = (int64_t)rank;
+    if (axis < -wide || axis >= wide) {
+        char expected[64];
+        char found[32];
+        (void)snprintf(expected, sizeof expected, "%lld to %lld", (long long)-wide,
+                       (long long)wide - 1);
+        (void)snprintf(found, sizeof found, "%lld", (long long)axis);
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "axis", expected, found,
+                       "axis %s is outside %s, the dimensions there are", found, expected);
+        return false;
+    }
+    *out = (size_t)(axis < 0 ? axis + wide : axis);
+    return true;
+}
+
+/* --- outputs --- */
+
+bool kln_rule_wants(const kln_rule *rule, size_t output)
+{
+    return output < rule->out_count && rule->out[output].name[0] != '\0';
+}
+
+void kln_rule_set_dtype(kln_rule *rule, size_t output, int32_t wire_dtype)
+{
+    if (kln_rule_wants(rule, output)) {
+        rule->out[output].kind = KLN_ONNX_KIND_TENSOR;
+        rule->out[output].wire_dtype = wire_dtype;
+    }
+}
+
+void *kln_rule_alloc(kln_rule *rule, size_t count, size_t size)
+{
+    void *memory = kln_arena_alloc_zeroed(rule->state->arena, count, size);
+    if (memory == NULL) {
+        kln_rule_out_of_memory(rule);
+    }
+    return memory;
+}
+
+kln_dim *kln_rule_shape(kln_rule *rule, size_t output, size_t rank)
+{
+    if (!kln_rule_wants(rule, output)) {
+        return NULL;
+    }
+    kln_dim *dims = kln_rule_alloc(rule, rank, sizeof *dims);
+    if (dims != NULL) {
+        kln_value *value = &rule->out[output];
+        if (value->kind == KLN_ONNX_KIND_NONE) {
+            value->kind = KLN_ONNX_KIND_TENSOR;
+        }
+        value->has_shape = true;
+        value->rank = rank;
+        value->dims = dims;
+    }
+    return dims;
+}
+
+void kln_rule_same_shape(kln_rule *rule, size_t input, size_t output)
+{
+    if (kln_rule_ranked(rule, input) && kln_rule_wants(rule, output)) {
+        kln_value *value = &rule->out[output];
+        if (value->kind == KLN_ONNX_KIND_NONE) {
+            value->kind = KLN_ONNX_KIND_TENSOR;
+        }
+        value->has_shape = true;
+        value->rank = rule->in[input]->rank;
+        value->dims = rule->in[input]->dims;
+    }
+}
+
+void kln_rule_same_type(kln_rule *rule, size_t input, size_t output)
+{
+    if (kln_rule_wants(rule, output) && input < rule->in_count && rule->in[input] != NULL) {
+        kln_value_copy_type(&rule->out[output], rule->in[input], false);
+    }
+}
+
+void kln_rule_shape_of(kln_rule *rule, size_t output, const kln_dim *dims, size_t rank)
+{
+    kln_dim *shape = kln_rule_shape(rule, output, rank);
+    for (size_t i = 0; shape != NULL && i < rank; i++) {
+        const bool usable = dims[i].kind == KLN_DIM_EXPRESSION ||
+                            (dims[i].kind == KLN_DIM_NUMBER && dims[i].of.number >= 0);
+        shape[i] = usable ? dims[i] : KLN_UNKNOWN_DIM;
+    }
+}
+
+kln_dim *kln_rule_fill(kln_rule *rule, size_t output, size_t count)
+{
+    kln_infer_state *state = rule->state;
+    if (!kln_rule_wants(rule, output) || count > state->options.content_limit ||
+        count > state->contents_left) {
+        return NULL;
+    }
+    kln_dim *contents = kln_rule_alloc(rule, count, sizeof *contents);
+    if (contents != NULL) {
+        state->contents_left -= count;
+        rule->out[output].contents = contents;
+        rule->out[output].content_count = count;
+    }
+    return contents;
+}
+
+bool kln_rule_elements(const kln_rule *rule, size_t output, size_t *count)
+{
+    const kln_value *value = &rule->out[output];
+    int64_t product = 1;
+    if (output >= rule->out_count || !value->has_shape) {
+        return false;
+    }
+    for (size_t i = 0; i < value->rank; i++) {
+        if (value->dims[i].kind != KLN_DIM_NUMBER ||
+            __builtin_mul_overflow(product, value->dims[i].of.number, &product)) {
+            return false;
+        }
+    }
+    *count = (size_t)product;
+    return product >= 0;
+}
+
+/* --- dimensions --- */
+
+bool kln_rule_is(kln_dim dim, int64_t number)
+{
+    return dim.kind == KLN_DIM_NUMBER && dim.of.number == number;
+}
+
+kln_dim kln_rule_unify(kln_rule *rule, kln_dim a, kln_dim b, const char *what)
+{
+    if (a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER && a.of.number != b.of.number) {
+        char expected[32];
+        char found[32];
+        (void)kln_dim_format(a, expected, sizeof expected);
+        (void)kln_dim_format(b, found, sizeof found);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, "", expected, found,
+                       "%s must be the same: %s and %s were found", what, expected, found);
+        return a;
+    }
+    return a.kind == KLN_DIM_NUMBER || b.kind == KLN_DIM_UNKNOWN ? a
+           : b.kind == KLN_DIM_NUMBER || a.kind == KLN_DIM_UNKNOWN ? b
+                                                                    : a;
+}
+
+kln_dim kln_rule_broadcast_dim(kln_rule *rule, kln_dim a, kln_dim b)
+{
+    if (kln_rule_is(a, 1)) {
+        return b;
+    }
+    if (kln_rule_is(b, 1) || kln_dim_equal(a, b)) {
+        return a;
+    }
+    if (a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER) {
+        return kln_rule_unify(rule, a, b, "dimensions that broadcast");
+    }
+    /* A number past 1 wins over a name: the other must be that, or 1. */
+    if (a.kind == KLN_DIM_NUMBER) {
+        return a;
+    }
+    return b.kind == KLN_DIM_NUMBER ? b : KLN_UNKNOWN_DIM;
+}
+
+void kln_rule_broadcast(kln_rule *rule, size_t output, size_t first, size_t last)
+{
+    size_t rank = 0;
+    for (size_t i = first; i <= last; i++) {
+        if (!kln_rule_ranked(rule, i)) {
+            return;
+        }
+        rank = kln_rule_rank(rule, i) > rank ? kln_rule_rank(rule, i) : rank;
+    }
+    kln_dim *dims = kln_rule_shape(rule, output, rank);
+    for (size_t axis = 0; dims != NULL && axis < rank; axis++) {
+        dims[axis] = KLN_DIM_OF_NUMBER(1);
+        for (size_t i = first; i <= last; i++) {
+            const size_t pad = rank - kln_rule_rank(rule, i);
+            if (axis >= pad) {
+                dims[axis] = kln_rule_broadcast_dim(rule, dims[axis],
+                                                    kln_rule_dim(rule, i, axis - pad));
+            }
+        }
+    }
+}
+
+kln_dim kln_rule_product(kln_rule *rule, const kln_dim *dims, size_t first, size_t last)
+{
+    kln_dim product = KLN_DIM_OF_NUMBER(1);
+    for (size_t i = first; i < last; i++) {
+        product = kln_dim_multiply(&rule->state->pool, product, dims[i]);
+    }
+    return product;
+}
+
+bool kln_rule_need_rank(kln_rule *rule, size_t input, size_t least, size_t most)
+{
+    if (!kln_rule_ranked(rule, input)) {
+        return true;
+    }
+    const size_t rank = kln_rule_rank(rule, input);
+    if (rank >= least && rank <= most) {
+        return true;
+    }
+    char expected[64];
+    char found[32];
+    if (least == most) {
+        (void)snprintf(expected, sizeof expected, "%zu dimensions", least);
+    } else if (most == SIZE_MAX) {
+        (void)snprintf(expected, sizeof expected, "at least %zu dimensions", least);
+    } else {
+        (void)snprintf(expected, sizeof expected, "%zu to %zu dimensions", least, most);
+    }
+    (void)snprintf(found, sizeof found, "%zu", rank);
+    kln_rule_fault(rule, KILN_ISSUE_RANK, rule->node->inputs[input], expected, found,
+                   "input \"%s\" must have %s, but has %s", rule->node->inputs[input], expected,
+                   found);
+    return false;
+}
+
+/* --- faults --- */
+
+void kln_rule_out_of_memory(kln_rule *rule)
+{
+    if (rule->state->status == KILN_OK) {
+        rule->state->status = kln_fail_memory(0, "what is known of a network");
+    }
+}
+
+void kln_node_label(const kln_onnx_node *node, uint32_t index, char *text, size_t size)
+{
+    if (node->name != NULL && node->name[0] != '\0') {
+        (void)snprintf(text, size, "%s", node->name);
+    } else {
+        (void)snprintf(text, size, "#%u %s", (unsigned)index, node->op_type);
+    }
+}
+
+void kln_rule_fault(kln_rule *rule, kiln_issue_kind kind, const char *tensor, const char *expected,
+                    const char *found, const char *format, ...)
+{
+    char label[160];
+    char words[384];
+    char sentence[KLN_ISSUE_TEXT];
+    kln_node_label(rule->node, rule->index, label, sizeof label);
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(words, sizeof words, format, arguments);
+    va_end(arguments);
+    (void)snprintf(sentence, sizeof sentence, "node \"%.120s\" (%.60s): %.300s", label,
+                   rule->node->op_type, words);
+    const kiln_issue issue = {.severity = KILN_SEVERITY_ERROR,
+                              .kind = kind,
+                              .node = label,
+                              .tensor = tensor,
+                              .expected = expected,
+                              .found = found,
+                              .sentence = sentence};
+    const kiln_status status = kln_issues_add(rule->state->inference->issues, &issue);
+    if (status != KILN_OK && rule->state->status == KILN_OK) {
+        rule->state->status = status;
+    }
+}

@@ -1,0 +1,218 @@
+/*
+ * infer_rule.h - what a rule of shape inference sees and says. Private to the room.
+ *
+ * A rule gets its node's inputs as they are known and fills in outputs: dtype comes from the
+ * operator table before the rule runs, so most rules only give a shape. A rule never fails: memory
+ * that ran out is remembered in the state, and a fault of the model is told with kln_rule_fault.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_INFER_RULE_H
+#define KLN_INFER_RULE_H
+
+#include "infer_expression.h"
+#include "kln_network.h"
+#include "op_schema.h"
+
+/* TensorProto.DataType. */
+enum {
+    KLN_WIRE_FLOAT = 1,
+    KLN_WIRE_UINT8 = 2,
+    KLN_WIRE_INT8 = 3,
+    KLN_WIRE_INT32 = 6,
+    KLN_WIRE_INT64 = 7,
+    KLN_WIRE_STRING = 8,
+    KLN_WIRE_BOOL = 9,
+    KLN_WIRE_FLOAT16 = 10,
+    KLN_WIRE_DOUBLE = 11,
+    KLN_WIRE_COMPLEX64 = 14,
+    KLN_WIRE_COMPLEX128 = 15,
+    KLN_WIRE_BFLOAT16 = 16
+};
+
+#define KLN_UNKNOWN_DIM ((kln_dim){.kind = KLN_DIM_UNKNOWN, .of.number = 0})
+
+struct kln_rule;
+typedef void (*kln_rule_function)(struct kln_rule *rule);
+
+/* Where operator sets and attribute references are looked up: the model, or a function's call. */
+typedef struct kln_scope {
+    const struct kln_scope *parent;
+    const kln_onnx_function *function; /* NULL: the model */
+    const kln_onnx_node *call;
+    size_t depth;
+} kln_scope;
+
+/* What an operator type comes to in a scope; looked up once. */
+typedef struct kln_resolved {
+    struct kln_resolved *next; /* of the same name, in another domain or scope */
+    const char *domain;
+    const kln_onnx_function *scope_function;
+    int64_t opset;           /* of its domain; 0: not imported */
+    const kln_schema *schema; /* NULL: not in the table */
+    const kln_onnx_function *function; /* model-local, or NULL */
+    kln_rule_function rule;  /* or NULL */
+    kln_rule_function fold;  /* or NULL */
+    bool random;
+} kln_resolved;
+
+typedef struct kln_infer_state {
+    kln_inference *inference;
+    kln_arena *arena;
+    kln_expressions pool;
+    kln_infer_options options;
+    kln_names operators; /* op_type to an index of `resolved` */
+    kln_resolved **resolved;
+    size_t resolved_count, resolved_capacity;
+    struct kln_graph_walk *walks; /* every graph that was gone through, the main one last */
+    struct kln_graph_walk *main;
+    kln_names aliases;  /* declared dimension names that stand for an expression */
+    kln_dim *alias_dims;
+    size_t alias_count, alias_capacity;
+    kln_names input_names; /* dimension names of graph inputs: never an alias */
+    size_t contents_left;  /* elements that may still be kept */
+    size_t nodes_left;     /* calls of functions multiply nodes: an end to that */
+    size_t depth;          /* of graphs inside graphs */
+    kiln_status status;    /* the first failure, or OK */
+} kln_infer_state;
+
+/* A graph, and how far it was gone through. */
+typedef struct kln_graph_walk {
+    kln_graph_inference inference;
+    struct kln_graph_walk *next;
+    const kln_scope *scope;
+    kln_names declared; /* value_info and outputs; those from KLN_DECLARED_OUTPUT on are outputs */
+    size_t inputs_done, initializers_done, values_done, outputs_declared, nodes_done, outputs_done;
+} kln_graph_walk;
+
+#define KLN_DECLARED_OUTPUT (UINT32_C(1) << 31)
+#define KLN_GRAPHS_DEEP ((size_t)48)
+#define KLN_NODES_MOST ((size_t)4000000)
+
+typedef struct kln_rule {
+    kln_infer_state *state;
+    kln_graph_inference *graph;
+    const kln_scope *scope;
+    const kln_onnx_node *node;
+    uint32_t index; /* of the node in its graph */
+    const kln_resolved *resolved;
+    int since; /* the version of the operator's form */
+    kln_value **in; /* NULL for one left out or not known */
+    size_t in_count;
+    kln_value *out; /* to fill in; `name` is set, "" where left out */
+    size_t out_count;
+    int32_t bound[KLN_VARIABLES_MOST]; /* the wire dtype of each type variable, or 0 */
+} kln_rule;
+
+/* --- inputs --- */
+
+bool kln_rule_has(const kln_rule *rule, size_t input); /* it is given */
+bool kln_rule_ranked(const kln_rule *rule, size_t input); /* given, and its rank is known */
+size_t kln_rule_rank(const kln_rule *rule, size_t input); /* 0 unless ranked */
+/* Dimension `axis`; unknown unless ranked and in range. */
+kln_dim kln_rule_dim(const kln_rule *rule, size_t input, size_t axis);
+/* The elements of an input whose content is known, or NULL. */
+const kln_dim *kln_rule_contents(kln_rule *rule, size_t input, size_t *count);
+/* The same when every one is a number; copied into the arena. */
+const int64_t *kln_rule_numbers(kln_rule *rule, size_t input, size_t *count);
+
+/* --- attributes --- */
+
+const kln_onnx_attribute *kln_rule_attribute(const kln_rule *rule, const char *name);
+int64_t kln_rule_int(const kln_rule *rule, const char *name, int64_t otherwise);
+double kln_rule_float(const kln_rule *rule, const char *name, double otherwise);
+const char *kln_rule_string(const kln_rule *rule, const char *name, const char *otherwise);
+/* NULL and 0 when it is not given. */
+const int64_t *kln_rule_ints(const kln_rule *rule, const char *name, size_t *count);
+/* From attribute `name`, or from input `input` in the versions where it is one. `known` is false
+ * when the input is given but its content is not known. */
+const int64_t *kln_rule_ints_or_input(kln_rule *rule, const char *name, size_t input, size_t *count,
+                                      bool *known);
+/* axis + rank when it is negative; tells the fault and returns false out of range. */
+bool kln_rule_axis(kln_rule *rule, int64_t axis, size_t rank, size_t *out);
+
+/* --- outputs --- */
+
+bool kln_rule_wants(const kln_rule *rule, size_t output);
+void kln_rule_set_dtype(kln_rule *rule, size_t output, int32_t wire_dtype);
+/* Gives output a shape of `rank` unknown dimensions to fill in; NULL when it is not wanted or
+ * memory ran out. */
+kln_dim *kln_rule_shape(kln_rule *rule, size_t output, size_t rank);
+void kln_rule_same_shape(kln_rule *rule, size_t input, size_t output);
+void kln_rule_same_type(kln_rule *rule, size_t input, size_t output); /* dtype, kind, element */
+/* A shape of those dimensions, given as known content (unknown where negative). */
+void kln_rule_shape_of(kln_rule *rule, size_t output, const kln_dim *dims, size_t rank);
+/* The elements to fill in, or NULL when there are too many to follow, or memory ran out. */
+kln_dim *kln_rule_fill(kln_rule *rule, size_t output, size_t count);
+/* Elements of the output by its shape, or false when one dimension is no number. */
+bool kln_rule_elements(const kln_rule *rule, size_t output, size_t *count);
+
+/* --- dimensions --- */
+
+/* Dimensions that must be the same: the one that is known best. Two different numbers are a fault
+ * of `what`. */
+kln_dim kln_rule_unify(kln_rule *rule, kln_dim a, kln_dim b, const char *what);
+/* As numpy broadcasts: 1 gives way. */
+kln_dim kln_rule_broadcast_dim(kln_rule *rule, kln_dim a, kln_dim b);
+/* Output gets the shape to which the inputs from `first` to `last` broadcast. */
+void kln_rule_broadcast(kln_rule *rule, size_t output, size_t first, size_t last);
+/* Product of dims [first, last). */
+kln_dim kln_rule_product(kln_rule *rule, const kln_dim *dims, size_t first, size_t last);
+bool kln_rule_is(kln_dim dim, int64_t number);
+
+/* The input must have this rank, if it has a known one; otherwise a fault, and false. */
+bool kln_rule_need_rank(kln_rule *rule, size_t input, size_t least, size_t most);
+
+/* --- faults --- */
+
+/* Records an issue about this node; the sentence is printed by `format`. */
+void kln_rule_fault(kln_rule *rule, kiln_issue_kind kind, const char *tensor, const char *expected,
+                    const char *found, const char *format, ...) KLN_PRINTF(6, 7);
+void kln_rule_out_of_memory(kln_rule *rule);
+/* "node \"conv1\" (Conv)" or "node 12 (Conv)". */
+void kln_node_label(const kln_onnx_node *node, uint32_t index, char *text, size_t size);
+
+/* --- memory --- */
+void *kln_rule_alloc(kln_rule *rule, size_t count, size_t size); /* zeroed; NULL is remembered */
+
+/* --- other rooms of inference --- */
+
+/* infer_declare.c: names to values, and what the model says of them. */
+kln_value *kln_walk_value(kln_infer_state *state, kln_graph_walk *walk, const char *name,
+                          uint32_t *index);
+uint32_t kln_walk_resolve(kln_infer_state *state, kln_graph_walk *walk, const char *name);
+void kln_walk_declare(kln_infer_state *state, kln_graph_walk *walk);
+void kln_walk_inputs(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,
+                     size_t bound_count);
+void kln_walk_merge(kln_rule *rule, kln_graph_walk *walk, kln_value *value, kln_value *inferred);
+void kln_value_from_type(kln_infer_state *state, kln_value *value, const kln_onnx_type *type);
+void kln_state_issue(kln_infer_state *state, kiln_severity severity, kiln_issue_kind kind,
+                     const char *node, const char *tensor, const char *expected, const char *found,
+                     const char *format, ...) KLN_PRINTF(8, 9);
+void kln_state_check(kln_infer_state *state, bool enough); /* false: memory ran out */
+kiln_status kln_state_options(kln_infer_state *state);
+
+/* infer_order.c: makes nodes [first, count) of the graph known, and puts them in order. */
+void kln_walk_order(kln_infer_state *state, kln_graph_walk *walk, size_t first);
+
+/* infer_node.c */
+void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index);
+/* infer_graph.c: takes in what is new in the walk's graph. */
+void kln_walk_graph(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,
+                    size_t bound_count, const char *const *outputs, size_t output_count);
+kln_graph_walk *kln_walk_create(kln_infer_state *state, const kln_onnx_graph *graph,
+                                kln_graph_inference *parent, const kln_scope *scope);
+
+/* The rule and fold of an operator of ai.onnx and its siblings. */
+void kln_rule_lookup(const char *domain, const char *name, kln_resolved *resolved);
+
+/* Infers an inner graph whose inputs have the types of `bound` (NULL entries: not known). */
+kln_graph_inference *kln_infer_inner(kln_rule *rule, const kln_onnx_graph *graph,
+                                     const kln_value *const *bound, size_t bound_count);
+
+/* Copies the type of one value to another: kind, dtype, element, and the shape if `shape`. */
+void kln_value_copy_type(kln_value *to, const kln_value *from, bool shape);
+/* `to` becomes what holds for both. */
+void kln_value_union(kln_infer_state *state, kln_value *to, const kln_value *from);
+
+#endif

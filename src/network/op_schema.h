@@ -1,0 +1,70 @@
+/*
+ * op_schema.h - a row of the operator table taken apart. Private to the room.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_OP_SCHEMA_H
+#define KLN_OP_SCHEMA_H
+
+#include "kln_network.h"
+
+/* Bit n stands for TensorProto.DataType n. */
+typedef struct kln_type_set {
+    uint32_t tensor;
+    uint32_t sequence; /* of tensors */
+    uint32_t optional; /* tensors */
+    uint32_t optional_sequence;
+    bool map; /* maps, and sequences of maps */
+} kln_type_set;
+
+typedef struct kln_schema_parameter { /* an input or output */
+    const char *name;
+    int variable;        /* index of the type variable, or -1: `types` holds */
+    kln_type_set types;
+    bool optional;
+    bool repeated;
+    bool mixed; /* repeated, and each of a type of its own */
+} kln_schema_parameter;
+
+typedef struct kln_schema_attribute {
+    const char *name;
+    kln_onnx_attribute_type type;
+    bool required;
+} kln_schema_attribute;
+
+typedef struct kln_schema_variable {
+    const char *name;
+    kln_type_set types;
+} kln_schema_variable;
+
+#define KLN_VARIABLES_MOST 8
+
+typedef struct kln_schema {
+    const kln_operator *row;
+    kln_schema_parameter *inputs, *outputs;
+    size_t input_count, output_count;
+    kln_schema_attribute *attributes;
+    size_t attribute_count;
+    kln_schema_variable variables[KLN_VARIABLES_MOST];
+    size_t variable_count;
+} kln_schema;
+
+/* NULL when memory runs out. */
+kln_schema *kln_schema_parse(const kln_operator *row, kln_arena *arena);
+
+/* The parameter of position `index`; the last one where that repeats; NULL past the end. */
+const kln_schema_parameter *kln_schema_input(const kln_schema *schema, size_t index);
+const kln_schema_parameter *kln_schema_output(const kln_schema *schema, size_t index);
+
+const char *kln_attribute_type_name(kln_onnx_attribute_type type);
+/* "float32", "float8e4m3fnuz": kiln's name, or ONNX's where kiln has none. */
+const char *kln_wire_dtype_name(int32_t wire_dtype);
+/* Writes "float16, float32 or float64". */
+void kln_type_set_format(const kln_type_set *types, char *text, size_t size);
+/* The one type in the set, or 0. */
+int32_t kln_type_set_single(uint32_t set);
+
+/* Row `index` of the table, or NULL past the end. */
+const kln_operator *kln_operator_row(size_t index);
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <limits.h>
+#include <string.h>
+
+#include "kln_network.h"
+#include "op_schema.h"
+
+/* In the order of domain, name and version, by bytes. */
+static const kln_operator rows[] = {
+#include "op_rows.inc"
+};
+
+static int compare(const char *domain, const char *name, const kln_operator *row)
+{
+    const int order = strcmp(domain, row->domain);
+    return order != 0 ? order : strcmp(name, row->name);
+}
+
+/* The first row past every version of `name` up to `opset`. */
+static size_t upper_bound(const char *domain, const char *name, int64_t opset)
+{
+    size_t low = 0;
+    size_t high = KLN_ARRAY_LENGTH(rows);
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const int order = compare(domain, name, &rows[middle]);
+        if (order > 0 || (order == 0 && rows[middle].since <= opset)) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static const char *plain_domain(const char *domain)
+{
+    return domain == NULL || strcmp(domain, "ai.onnx") == 0 ? "" : domain;
+}
+
+const kln_operator *kln_operator_find(const char *domain, const char *name, int64_t opset)
+{
+    domain = plain_domain(domain);
+    const size_t place = upper_bound(domain, name, opset);
+    return place > 0 && compare(domain, name, &rows[place - 1]) == 0 ? &rows[place - 1] : NULL;
+}
+
+bool kln_operator_known(const char *domain, const char *name)
+{
+    return kln_operator_find(domain, name, INT64_MAX) != NULL;
+}
+
+int64_t kln_operator_newest(const char *domain)
+{
+    domain = plain_domain(domain);
+    int64_t newest = 0;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(rows); i++) {
+        if (strcmp(rows[i].domain, domain) == 0 && rows[i].since > newest) {
+            newest = rows[i].since;
+        }
+    }
+    return newest;
+}
+
+const kln_operator *kln_operator_row(size_t index)
+{
+    return index < KLN_ARRAY_LENGTH(rows) ? &rows[index] : NULL;
+}
