@@ -91,8 +91,7 @@ uint32_t kln_walk_resolve(kln_infer_state *state, kln_graph_walk *walk, const ch
 static kln_dim named_dim(kln_infer_state *state, const char *name)
 {
     const uint32_t alias = kln_names_get(&state->aliases, name);
-    return alias != KLN_NAMES_NONE ? state->alias_dims[alias]
-                                   : kln_dim_of_name(&state->pool, name);
+    return alias != KLN_NAMES_NONE ? state->alias_dims[alias] : kln_dim_of_name(&state->pool, name);
 }
 
 static void set_alias(kln_infer_state *state, const char *name, kln_dim dim)
@@ -166,8 +165,7 @@ void kln_walk_declare(kln_infer_state *state, kln_graph_walk *walk)
     const kln_onnx_graph *graph = walk->inference.graph;
     if (!state->options.ignore_declared) {
         for (size_t i = walk->values_done; i < graph->value_count; i++) {
-            keep_status(state,
-                        kln_names_set(&walk->declared, graph->values[i].name, (uint32_t)i));
+            keep_status(state, kln_names_set(&walk->declared, graph->values[i].name, (uint32_t)i));
         }
     }
     walk->values_done = graph->value_count;
@@ -285,8 +283,7 @@ void kln_walk_inputs(kln_infer_state *state, kln_graph_walk *walk, const kln_val
     kln_graph_inference *inference = &walk->inference;
     const kln_onnx_graph *graph = inference->graph;
     if (graph->input_count > walk->inputs_done) {
-        uint32_t *inputs =
-            kln_arena_alloc_zeroed(state->arena, graph->input_count, sizeof *inputs);
+        uint32_t *inputs = kln_arena_alloc_zeroed(state->arena, graph->input_count, sizeof *inputs);
         if (inputs == NULL) {
             kln_state_check(state, false);
             return;
@@ -455,8 +452,10 @@ kiln_status kln_state_options(kln_infer_state *state)
         const kln_input_shape *given = &state->options.inputs[i];
         const kln_onnx_value *input = find_input(state->inference->model, given->name);
         if (input == NULL) {
-            return kln_fail(KILN_ERROR_NAME, "a shape was given for \"%s\", but no input of the "
-                            "network has that name", given->name);
+            return kln_fail(KILN_ERROR_NAME,
+                            "a shape was given for \"%s\", but no input of the "
+                            "network has that name",
+                            given->name);
         }
         const int32_t rank = given->shape.rank;
         if (rank < 0 || rank > KILN_MAX_RANK ||
@@ -467,8 +466,8 @@ kiln_status kln_state_options(kln_infer_state *state)
         }
         for (size_t k = 0; input->type.has_shape && k < (size_t)rank; k++) {
             if (given->shape.dims[k] >= 0) {
-                KLN_RETURN_IF_ERROR(option_dim(state, given->name, k, &input->type.dims[k],
-                                               given->shape.dims[k]));
+                KLN_RETURN_IF_ERROR(
+                    option_dim(state, given->name, k, &input->type.dims[k], given->shape.dims[k]));
             }
         }
     }

@@ -167,8 +167,8 @@ static void draft_add(draft *sum, const kln_term *term)
     }
     if (place < sum->count && order == 0) {
         kln_term *like = &sum->terms[place];
-        sum->overflow |= __builtin_add_overflow(like->coefficient, term->coefficient,
-                                                &like->coefficient);
+        sum->overflow |=
+            __builtin_add_overflow(like->coefficient, term->coefficient, &like->coefficient);
         if (like->coefficient == 0) {
             sum->count--;
             memmove(like, like + 1, (sum->count - place) * sizeof *like);
@@ -334,8 +334,7 @@ static bool multiply_terms(const kln_term *a, const kln_term *b, kln_term *produ
     size_t i = 0;
     size_t k = 0;
     for (size_t n = 0; n < product->count; n++) {
-        const bool left =
-            k == b->count || (i < a->count && a->factors[i]->id <= b->factors[k]->id);
+        const bool left = k == b->count || (i < a->count && a->factors[i]->id <= b->factors[k]->id);
         product->factors[n] = left ? a->factors[i++] : b->factors[k++];
     }
     return true;
@@ -488,9 +487,8 @@ static kln_dim extreme(kln_expressions *pool, kln_dim a, kln_dim b, kln_factor_k
     if (kln_dim_not_negative(opposite)) {
         return kind == KLN_FACTOR_MAX ? b : a;
     }
-    const bool swap =
-        a.kind == KLN_DIM_NUMBER ||
-        (b.kind == KLN_DIM_EXPRESSION && a.of.expression->hash > b.of.expression->hash);
+    const bool swap = a.kind == KLN_DIM_NUMBER || (b.kind == KLN_DIM_EXPRESSION &&
+                                                   a.of.expression->hash > b.of.expression->hash);
     const bool both = kln_dim_not_negative(a) && kln_dim_not_negative(b);
     const bool either = kln_dim_not_negative(a) || kln_dim_not_negative(b);
     const kln_factor wanted = {.kind = kind,

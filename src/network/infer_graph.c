@@ -82,8 +82,7 @@ void kln_walk_graph(kln_infer_state *state, kln_graph_walk *walk, const kln_valu
 static kiln_status start(kln_inference *inference, const kln_infer_options *options)
 {
     static const kln_scope model_scope = {.parent = NULL};
-    kln_infer_state *state =
-        kln_arena_alloc_zeroed(&inference->arena, 1, sizeof *state);
+    kln_infer_state *state = kln_arena_alloc_zeroed(&inference->arena, 1, sizeof *state);
     if (state == NULL) {
         return kln_fail_memory(sizeof *state, "shape inference");
     }
@@ -144,7 +143,8 @@ kiln_status kln_infer(const kln_onnx_model *model, const kln_infer_options *opti
         kln_inference_destroy(inference);
         return status;
     }
-    /* The caller's array of shapes need not live on; kln_infer_more adds no shape for old inputs. */
+    /* The caller's array of shapes need not live on; kln_infer_more adds no shape for old inputs.
+     */
     inference->state->options.inputs = NULL;
     inference->state->options.input_count = 0;
     *out = inference;

@@ -51,10 +51,9 @@ static kln_resolved *make_resolved(kln_infer_state *state, const kln_scope *scop
     resolved->scope_function = scope->function;
     resolved->opset = opset_of(state, scope, node->domain);
     resolved->function = find_function(state->inference->model, node);
-    const kln_operator *row =
-        resolved->function == NULL
-            ? kln_operator_find(node->domain, node->op_type, resolved->opset)
-            : NULL;
+    const kln_operator *row = resolved->function == NULL
+                                  ? kln_operator_find(node->domain, node->op_type, resolved->opset)
+                                  : NULL;
     if (row != NULL) {
         resolved->schema = kln_schema_parse(row, state->arena);
         kln_state_check(state, resolved->schema != NULL);
@@ -175,8 +174,9 @@ static void bind_types(kln_rule *rule)
             kln_rule_fault(rule, KILN_ISSUE_DTYPE, rule->node->inputs[i],
                            kln_wire_dtype_name(*bound), kln_wire_dtype_name(value->wire_dtype),
                            "input %zu, \"%.100s\", is %s, but another input of the same type "
-                           "is %s", i, rule->node->inputs[i],
-                           kln_wire_dtype_name(value->wire_dtype), kln_wire_dtype_name(*bound));
+                           "is %s",
+                           i, rule->node->inputs[i], kln_wire_dtype_name(value->wire_dtype),
+                           kln_wire_dtype_name(*bound));
         } else {
             *bound = value->wire_dtype;
         }
@@ -193,8 +193,8 @@ static void output_types(kln_rule *rule)
         }
         int32_t type = parameter->variable >= 0 ? rule->bound[parameter->variable] : 0;
         const kln_type_set *set = &parameter->types;
-        const bool tensors_only = set->sequence == 0 && set->optional == 0 &&
-                                  set->optional_sequence == 0 && !set->map;
+        const bool tensors_only =
+            set->sequence == 0 && set->optional == 0 && set->optional_sequence == 0 && !set->map;
         if (type == 0 && tensors_only) {
             type = kln_type_set_single(set->tensor);
         }
@@ -358,7 +358,8 @@ void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index
     if (state->nodes_left == 0) {
         state->status = kln_fail(KILN_ERROR_LIMIT,
                                  "the model's functions call each other until more than %zu nodes "
-                                 "would have to be looked at", KLN_NODES_MOST);
+                                 "would have to be looked at",
+                                 KLN_NODES_MOST);
         return;
     }
     state->nodes_left--;

@@ -54,8 +54,10 @@ static void add_output(kln_infer_state *state, kln_graph_walk *walk, uint32_t in
         char label[160];
         kln_node_label(node, index, label, sizeof label);
         kln_state_issue(state, KILN_SEVERITY_ERROR, KILN_ISSUE_DUPLICATE_NAME, label, name, "one",
-                        "two", "node \"%.120s\" (%.60s): its output \"%.120s\" has a name that "
-                        "another tensor of the graph has too", label, node->op_type, name);
+                        "two",
+                        "node \"%.120s\" (%.60s): its output \"%.120s\" has a name that "
+                        "another tensor of the graph has too",
+                        label, node->op_type, name);
     }
 }
 
@@ -101,14 +103,15 @@ static void unknown_name(kln_infer_state *state, const kln_onnx_node *node, uint
 {
     char label[160];
     kln_node_label(node, index, label, sizeof label);
-    kln_state_issue(state, KILN_SEVERITY_ERROR, KILN_ISSUE_UNKNOWN_NAME, label,
-                    node->inputs[input], "a tensor", "none",
+    kln_state_issue(state, KILN_SEVERITY_ERROR, KILN_ISSUE_UNKNOWN_NAME, label, node->inputs[input],
+                    "a tensor", "none",
                     "node \"%.120s\" (%.60s): input %zu, \"%.120s\", is neither computed nor "
-                    "given anywhere", label, node->op_type, input, node->inputs[input]);
+                    "given anywhere",
+                    label, node->op_type, input, node->inputs[input]);
 }
 
-/* The node of this graph that makes the value, or KLN_NO_NODE; one of an outer graph has an index of
- * that graph, and its name is another node's string. */
+/* The node of this graph that makes the value, or KLN_NO_NODE; one of an outer graph has an index
+ * of that graph, and its name is another node's string. */
 static uint32_t made_by(const kln_graph_inference *graph, const kln_value *value)
 {
     if (value->producer == KLN_NO_NODE || value->producer >= graph->graph->node_count) {
@@ -187,9 +190,8 @@ typedef struct sorter {
 static uint32_t maker(const sorter *s, const char *name)
 {
     const uint32_t place = kln_names_get(&s->graph->names, name);
-    const uint32_t producer = place != KLN_NAMES_NONE
-                                  ? made_by(s->graph, s->graph->values[place])
-                                  : KLN_NO_NODE;
+    const uint32_t producer =
+        place != KLN_NAMES_NONE ? made_by(s->graph, s->graph->values[place]) : KLN_NO_NODE;
     return producer != KLN_NO_NODE && producer >= s->first ? producer : KLN_NO_NODE;
 }
 
@@ -273,8 +275,8 @@ static void tell_order(kln_infer_state *state, const sorter *s, uint32_t index)
             kln_state_issue(state, KILN_SEVERITY_ERROR, KILN_ISSUE_ORDER, label, node->inputs[i],
                             "after its producer", "before",
                             "node \"%.120s\" (%.60s) stands before the node that computes its "
-                            "input \"%.120s\"; ONNX wants nodes in the order they run", label,
-                            node->op_type, node->inputs[i]);
+                            "input \"%.120s\"; ONNX wants nodes in the order they run",
+                            label, node->op_type, node->inputs[i]);
             return;
         }
     }

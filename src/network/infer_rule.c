@@ -166,7 +166,7 @@ void *kln_rule_alloc(kln_rule *rule, size_t count, size_t size)
     return memory;
 }
 
-kln_dim *kln_rule_shape(kln_rule *rule, size_t output, size_t rank)
+kln_dim *kln_rule_new_shape(kln_rule *rule, size_t output, size_t rank)
 {
     if (!kln_rule_wants(rule, output)) {
         return NULL;
@@ -206,7 +206,7 @@ void kln_rule_same_type(kln_rule *rule, size_t input, size_t output)
 
 void kln_rule_shape_of(kln_rule *rule, size_t output, const kln_dim *dims, size_t rank)
 {
-    kln_dim *shape = kln_rule_shape(rule, output, rank);
+    kln_dim *shape = kln_rule_new_shape(rule, output, rank);
     for (size_t i = 0; shape != NULL && i < rank; i++) {
         const bool usable = dims[i].kind == KLN_DIM_EXPRESSION ||
                             (dims[i].kind == KLN_DIM_NUMBER && dims[i].of.number >= 0);
@@ -265,9 +265,9 @@ kln_dim kln_rule_unify(kln_rule *rule, kln_dim a, kln_dim b, const char *what)
                        "%s must be the same: %s and %s were found", what, expected, found);
         return a;
     }
-    return a.kind == KLN_DIM_NUMBER || b.kind == KLN_DIM_UNKNOWN ? a
+    return a.kind == KLN_DIM_NUMBER || b.kind == KLN_DIM_UNKNOWN   ? a
            : b.kind == KLN_DIM_NUMBER || a.kind == KLN_DIM_UNKNOWN ? b
-                                                                    : a;
+                                                                   : a;
 }
 
 kln_dim kln_rule_broadcast_dim(kln_rule *rule, kln_dim a, kln_dim b)
@@ -297,14 +297,14 @@ void kln_rule_broadcast(kln_rule *rule, size_t output, size_t first, size_t last
         }
         rank = kln_rule_rank(rule, i) > rank ? kln_rule_rank(rule, i) : rank;
     }
-    kln_dim *dims = kln_rule_shape(rule, output, rank);
+    kln_dim *dims = kln_rule_new_shape(rule, output, rank);
     for (size_t axis = 0; dims != NULL && axis < rank; axis++) {
         dims[axis] = KLN_DIM_OF_NUMBER(1);
         for (size_t i = first; i <= last; i++) {
             const size_t pad = rank - kln_rule_rank(rule, i);
             if (axis >= pad) {
-                dims[axis] = kln_rule_broadcast_dim(rule, dims[axis],
-                                                    kln_rule_dim(rule, i, axis - pad));
+                dims[axis] =
+                    kln_rule_broadcast_dim(rule, dims[axis], kln_rule_dim(rule, i, axis - pad));
             }
         }
     }

@@ -48,11 +48,11 @@ typedef struct kln_resolved {
     struct kln_resolved *next; /* of the same name, in another domain or scope */
     const char *domain;
     const kln_onnx_function *scope_function;
-    int64_t opset;           /* of its domain; 0: not imported */
-    const kln_schema *schema; /* NULL: not in the table */
+    int64_t opset;                     /* of its domain; 0: not imported */
+    const kln_schema *schema;          /* NULL: not in the table */
     const kln_onnx_function *function; /* model-local, or NULL */
-    kln_rule_function rule;  /* or NULL */
-    kln_rule_function fold;  /* or NULL */
+    kln_rule_function rule;            /* or NULL */
+    kln_rule_function fold;            /* or NULL */
     bool random;
 } kln_resolved;
 
@@ -66,7 +66,7 @@ typedef struct kln_infer_state {
     size_t resolved_count, resolved_capacity;
     struct kln_graph_walk *walks; /* every graph that was gone through, the main one last */
     struct kln_graph_walk *main;
-    kln_names aliases;  /* declared dimension names that stand for an expression */
+    kln_names aliases; /* declared dimension names that stand for an expression */
     kln_dim *alias_dims;
     size_t alias_count, alias_capacity;
     kln_names input_names; /* dimension names of graph inputs: never an alias */
@@ -96,7 +96,7 @@ typedef struct kln_rule {
     const kln_onnx_node *node;
     uint32_t index; /* of the node in its graph */
     const kln_resolved *resolved;
-    int since; /* the version of the operator's form */
+    int since;      /* the version of the operator's form */
     kln_value **in; /* NULL for one left out or not known */
     size_t in_count;
     kln_value *out; /* to fill in; `name` is set, "" where left out */
@@ -106,7 +106,7 @@ typedef struct kln_rule {
 
 /* --- inputs --- */
 
-bool kln_rule_has(const kln_rule *rule, size_t input); /* it is given */
+bool kln_rule_has(const kln_rule *rule, size_t input);    /* it is given */
 bool kln_rule_ranked(const kln_rule *rule, size_t input); /* given, and its rank is known */
 size_t kln_rule_rank(const kln_rule *rule, size_t input); /* 0 unless ranked */
 /* Dimension `axis`; unknown unless ranked and in range. */
@@ -137,7 +137,7 @@ bool kln_rule_wants(const kln_rule *rule, size_t output);
 void kln_rule_set_dtype(kln_rule *rule, size_t output, int32_t wire_dtype);
 /* Gives output a shape of `rank` unknown dimensions to fill in; NULL when it is not wanted or
  * memory ran out. */
-kln_dim *kln_rule_shape(kln_rule *rule, size_t output, size_t rank);
+kln_dim *kln_rule_new_shape(kln_rule *rule, size_t output, size_t rank);
 void kln_rule_same_shape(kln_rule *rule, size_t input, size_t output);
 void kln_rule_same_type(kln_rule *rule, size_t input, size_t output); /* dtype, kind, element */
 /* A shape of those dimensions, given as known content (unknown where negative). */

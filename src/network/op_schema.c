@@ -184,11 +184,21 @@ const kln_schema_parameter *kln_schema_output(const kln_schema *schema, size_t i
 
 const char *kln_attribute_type_name(kln_onnx_attribute_type type)
 {
-    static const char *const names[] = {
-        "undefined",      "a float",           "an integer",      "a string",
-        "a tensor",       "a graph",           "a list of floats", "a list of integers",
-        "a list of strings", "a list of tensors", "a list of graphs", "a sparse tensor",
-        "a list of sparse tensors", "a type",  "a list of types"};
+    static const char *const names[] = {"undefined",
+                                        "a float",
+                                        "an integer",
+                                        "a string",
+                                        "a tensor",
+                                        "a graph",
+                                        "a list of floats",
+                                        "a list of integers",
+                                        "a list of strings",
+                                        "a list of tensors",
+                                        "a list of graphs",
+                                        "a sparse tensor",
+                                        "a list of sparse tensors",
+                                        "a type",
+                                        "a list of types"};
     return (size_t)type < KLN_ARRAY_LENGTH(names) ? names[type] : "of an unknown type";
 }
 

@@ -19,7 +19,7 @@ typedef struct kln_type_set {
 
 typedef struct kln_schema_parameter { /* an input or output */
     const char *name;
-    int variable;        /* index of the type variable, or -1: `types` holds */
+    int variable; /* index of the type variable, or -1: `types` holds */
     kln_type_set types;
     bool optional;
     bool repeated;

@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "infer_rules.h"
+
+/* Sliding windows over the last dimensions. Lists that are not given are NULL. */
+typedef struct windows {
+    size_t spatial; /* dimensions that windows slide over */
+    const int64_t *kernel, *strides, *dilations, *pads;
+    bool ceil, same_upper, same_lower, valid;
+} windows;
+
+static bool check_list(kln_rule *rule, const char *name, const int64_t *list, size_t count,
+                       size_t needed, int64_t least)
+{
+    char expected[64];
+    char found[32];
+    if (list != NULL && count != needed) {
+        (void)snprintf(expected, sizeof expected, "%zu numbers", needed);
+        (void)snprintf(found, sizeof found, "%zu", count);
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, name, expected, found,
+                       "attribute \"%s\" has %s numbers, but %zu are needed", name, found, needed);
+        return false;
+    }
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        if (list[i] < least) {
+            (void)snprintf(expected, sizeof expected, "at least %lld", (long long)least);
+            (void)snprintf(found, sizeof found, "%lld", (long long)list[i]);
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, name, expected, found,
+                           "attribute \"%s\" holds %s, but %s is needed", name, found, expected);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool read_windows(kln_rule *rule, size_t rank, windows *w)
+{
+    size_t count = 0;
+    const char *mode = kln_rule_string(rule, "auto_pad", "NOTSET");
+    *w = (windows){.spatial = rank - 2};
+    w->same_upper = strcmp(mode, "SAME_UPPER") == 0;
+    w->same_lower = strcmp(mode, "SAME_LOWER") == 0;
+    w->valid = strcmp(mode, "VALID") == 0;
+    w->ceil = kln_rule_int(rule, "ceil_mode", 0) != 0;
+    w->kernel = kln_rule_ints(rule, "kernel_shape", &count);
+    if (!check_list(rule, "kernel_shape", w->kernel, count, w->spatial, 1)) {
+        return false;
+    }
+    w->strides = kln_rule_ints(rule, "strides", &count);
+    if (!check_list(rule, "strides", w->strides, count, w->spatial, 1)) {
+        return false;
+    }
+    w->dilations = kln_rule_ints(rule, "dilations", &count);
+    if (!check_list(rule, "dilations", w->dilations, count, w->spatial, 1)) {
+        return false;
+    }
+    w->pads = kln_rule_ints(rule, "pads", &count);
+    return check_list(rule, "pads", w->pads, count, w->spatial * 2, INT64_MIN);
+}
+
+/* Places of a window of `kernel` elements, `dilation` apart, along a dimension. */
+static kln_dim slide(kln_rule *rule, const windows *w, size_t i, kln_dim in, kln_dim kernel)
+{
+    kln_expressions *pool = &rule->state->pool;
+    const int64_t stride = w->strides != NULL ? w->strides[i] : 1;
+    const int64_t dilation = w->dilations != NULL ? w->dilations[i] : 1;
+    if (w->same_upper || w->same_lower) {
+        return kln_dim_ceil_divide(pool, in, KLN_DIM_OF_NUMBER(stride));
+    }
+    int64_t pads = 0;
+    if (w->pads != NULL && !w->valid &&
+        __builtin_add_overflow(w->pads[i], w->pads[i + w->spatial], &pads)) {
+        return KLN_UNKNOWN_DIM;
+    }
+    /* in + pads - (dilation * (kernel - 1) + 1) */
+    const kln_dim reach =
+        kln_dim_plus(pool, kln_dim_times(pool, kln_dim_plus(pool, kernel, -1), dilation), 1);
+    const kln_dim room = kln_dim_subtract(pool, kln_dim_plus(pool, in, pads), reach);
+    if (room.kind == KLN_DIM_NUMBER && room.of.number < 0) {
+        char expected[40];
+        char found[40];
+        (void)kln_dim_format(reach, expected, sizeof expected);
+        (void)kln_dim_format(kln_dim_plus(pool, in, pads), found, sizeof found);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
+                       "a window of %s does not fit into spatial dimension %zu of \"%.100s\", "
+                       "which is %s with its padding",
+                       expected, i, rule->node->inputs[0], found);
+        return KLN_UNKNOWN_DIM;
+    }
+    const kln_dim step = KLN_DIM_OF_NUMBER(stride);
+    if (!w->ceil) {
+        return kln_dim_plus(pool, kln_dim_floor_divide(pool, room, step), 1);
+    }
+    kln_dim places = kln_dim_plus(pool, kln_dim_ceil_divide(pool, room, step), 1);
+    /* A last window that would begin in the padding past the end is left out. */
+    const int64_t before = w->pads != NULL && !w->valid ? w->pads[i] : 0;
+    if (places.kind == KLN_DIM_NUMBER && in.kind == KLN_DIM_NUMBER) {
+        if ((places.of.number - 1) * stride >= in.of.number + before) {
+            places.of.number--;
+        }
+        return places;
+    }
+    return stride == 1 ? places : KLN_UNKNOWN_DIM;
+}
+
+static bool kernels_known(kln_rule *rule, const windows *w, size_t weights)
+{
+    return w->kernel != NULL || (weights != SIZE_MAX && kln_rule_ranked(rule, weights));
+}
+
+static kln_dim kernel_of(const kln_rule *rule, const windows *w, size_t i, size_t weights)
+{
+    return w->kernel != NULL ? KLN_DIM_OF_NUMBER(w->kernel[i]) : kln_rule_dim(rule, weights, i + 2);
+}
+
+static size_t weights_input(const kln_rule *rule)
+{
+    return strcmp(rule->node->op_type, "QLinearConv") == 0 ? 3 : 1;
+}
+
+static void check_channels(kln_rule *rule, size_t weights, int64_t group)
+{
+    const kln_dim channels = kln_rule_dim(rule, 0, 1);
+    const kln_dim each = kln_rule_dim(rule, weights, 1);
+    if (channels.kind != KLN_DIM_NUMBER || each.kind != KLN_DIM_NUMBER) {
+        return;
+    }
+    int64_t needed = 0;
+    if (__builtin_mul_overflow(each.of.number, group, &needed) || needed != channels.of.number) {
+        char expected[32];
+        char found[32];
+        (void)snprintf(expected, sizeof expected, "%lld", (long long)needed);
+        (void)snprintf(found, sizeof found, "%lld", (long long)channels.of.number);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
+                       "\"%.80s\" has %s channels, but the weights \"%.80s\" in %lld group(s) "
+                       "take %s",
+                       rule->node->inputs[0], found, rule->node->inputs[weights], (long long)group,
+                       expected);
+    }
+}
+
+void kln_rule_conv(kln_rule *rule)
+{
+    const size_t weights = weights_input(rule);
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, weights)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    windows w;
+    if (!kln_rule_need_rank(rule, 0, 2, SIZE_MAX) ||
+        !kln_rule_need_rank(rule, weights, rank, rank) || !read_windows(rule, rank, &w)) {
+        return;
+    }
+    check_channels(rule, weights, kln_rule_int(rule, "group", 1));
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    if (dims == NULL) {
+        return;
+    }
+    dims[0] = kln_rule_dim(rule, 0, 0);
+    dims[1] = kln_rule_dim(rule, weights, 0);
+    for (size_t i = 0; i < w.spatial; i++) {
+        dims[i + 2] =
+            slide(rule, &w, i, kln_rule_dim(rule, 0, i + 2), kernel_of(rule, &w, i, weights));
+    }
+}
+
+void kln_rule_deform_conv(kln_rule *rule)
+{
+    kln_rule_conv(rule);
+}
+
+void kln_rule_pool(kln_rule *rule)
+{
+    windows w;
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, SIZE_MAX) ||
+        !read_windows(rule, kln_rule_rank(rule, 0), &w) || !kernels_known(rule, &w, SIZE_MAX)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    for (size_t o = 0; o < rule->out_count && o < 2; o++) {
+        kln_dim *dims = kln_rule_new_shape(rule, o, rank);
+        if (dims == NULL) {
+            continue;
+        }
+        dims[0] = kln_rule_dim(rule, 0, 0);
+        dims[1] = kln_rule_dim(rule, 0, 1);
+        for (size_t i = 0; i < w.spatial; i++) {
+            dims[i + 2] =
+                slide(rule, &w, i, kln_rule_dim(rule, 0, i + 2), KLN_DIM_OF_NUMBER(w.kernel[i]));
+        }
+    }
+}
+
+void kln_rule_global_pool(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, SIZE_MAX)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    for (size_t i = 0; dims != NULL && i < rank; i++) {
+        dims[i] = i < 2 ? kln_rule_dim(rule, 0, i) : KLN_DIM_OF_NUMBER(1);
+    }
+}
+
+/* (in - 1) * stride + reach - pads + output_padding */
+static kln_dim unslide(kln_rule *rule, const windows *w, size_t i, kln_dim in, kln_dim kernel,
+                       int64_t output_padding)
+{
+    kln_expressions *pool = &rule->state->pool;
+    const int64_t stride = w->strides != NULL ? w->strides[i] : 1;
+    const int64_t dilation = w->dilations != NULL ? w->dilations[i] : 1;
+    if (w->same_upper || w->same_lower) {
+        return kln_dim_times(pool, in, stride);
+    }
+    int64_t pads = 0;
+    if (w->pads != NULL && !w->valid &&
+        __builtin_add_overflow(w->pads[i], w->pads[i + w->spatial], &pads)) {
+        return KLN_UNKNOWN_DIM;
+    }
+    const kln_dim reach =
+        kln_dim_plus(pool, kln_dim_times(pool, kln_dim_plus(pool, kernel, -1), dilation), 1);
+    kln_dim out = kln_dim_times(pool, kln_dim_plus(pool, in, -1), stride);
+    out = kln_dim_add(pool, out, reach);
+    out = kln_dim_subtract(pool, out, KLN_DIM_OF_NUMBER(pads));
+    out = kln_dim_plus(pool, out, output_padding);
+    return out.kind == KLN_DIM_NUMBER && out.of.number < 0 ? KLN_UNKNOWN_DIM : out;
+}
+
+void kln_rule_conv_transpose(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    windows w;
+    if (!kln_rule_need_rank(rule, 0, 2, SIZE_MAX) || !kln_rule_need_rank(rule, 1, rank, rank) ||
+        !read_windows(rule, rank, &w)) {
+        return;
+    }
+    size_t padding_count = 0;
+    size_t shape_count = 0;
+    const int64_t *padding = kln_rule_ints(rule, "output_padding", &padding_count);
+    const int64_t *shape = kln_rule_ints(rule, "output_shape", &shape_count);
+    if (!check_list(rule, "output_padding", padding, padding_count, w.spatial, 0)) {
+        return;
+    }
+    /* Some exporters give the batch and the channels in output_shape too. */
+    const size_t skip = shape != NULL && shape_count == rank ? 2 : 0;
+    if (skip == 0 && !check_list(rule, "output_shape", shape, shape_count, w.spatial, 0)) {
+        return;
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    if (dims == NULL) {
+        return;
+    }
+    dims[0] = kln_rule_dim(rule, 0, 0);
+    dims[1] =
+        kln_dim_times(&rule->state->pool, kln_rule_dim(rule, 1, 1), kln_rule_int(rule, "group", 1));
+    for (size_t i = 0; i < w.spatial; i++) {
+        dims[i + 2] = shape != NULL
+                          ? KLN_DIM_OF_NUMBER(shape[i + skip])
+                          : unslide(rule, &w, i, kln_rule_dim(rule, 0, i + 2),
+                                    kernel_of(rule, &w, i, 1), padding != NULL ? padding[i] : 0);
+    }
+}
+
+void kln_rule_max_unpool(kln_rule *rule)
+{
+    windows w;
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, SIZE_MAX) ||
+        !read_windows(rule, kln_rule_rank(rule, 0), &w) || w.kernel == NULL) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    if (kln_rule_has(rule, 2)) {
+        size_t count = 0;
+        const kln_dim *shape = kln_rule_contents(rule, 2, &count);
+        if (shape != NULL && count == rank) {
+            kln_rule_shape_of(rule, 0, shape, count);
+        } else {
+            (void)kln_rule_new_shape(rule, 0, rank);
+        }
+        return;
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    for (size_t i = 0; dims != NULL && i < rank; i++) {
+        const kln_dim in = kln_rule_dim(rule, 0, i);
+        dims[i] = i < 2 ? in : unslide(rule, &w, i - 2, in, KLN_DIM_OF_NUMBER(w.kernel[i - 2]), 0);
+    }
+}
+
+void kln_rule_roi_pool(kln_rule *rule)
+{
+    size_t count = 0;
+    const int64_t *pooled = kln_rule_ints(rule, "pooled_shape", &count);
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1) || pooled == NULL ||
+        !kln_rule_need_rank(rule, 0, 3, SIZE_MAX) || !kln_rule_need_rank(rule, 1, 2, 2) ||
+        !check_list(rule, "pooled_shape", pooled, count, kln_rule_rank(rule, 0) - 2, 1)) {
+        return;
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, count + 2);
+    if (dims != NULL) {
+        dims[0] = kln_rule_dim(rule, 1, 0);
+        dims[1] = kln_rule_dim(rule, 0, 1);
+        for (size_t i = 0; i < count; i++) {
+            dims[i + 2] = KLN_DIM_OF_NUMBER(pooled[i]);
+        }
+    }
+}
+
+void kln_rule_col2im(kln_rule *rule)
+{
+    size_t count = 0;
+    size_t block_count = 0;
+    const kln_dim *image = kln_rule_contents(rule, 1, &count);
+    const kln_dim *block = kln_rule_contents(rule, 2, &block_count);
+    const kln_dim length = kln_rule_dim(rule, 1, 0);
+    if (!kln_rule_need_rank(rule, 0, 3, 3)) {
+        return;
+    }
+    if (image == NULL && length.kind == KLN_DIM_NUMBER && length.of.number < 64) {
+        count = (size_t)length.of.number;
+    } else if (image == NULL) {
+        return;
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, count + 2);
+    if (dims == NULL) {
+        return;
+    }
+    dims[0] = kln_rule_dim(rule, 0, 0);
+    if (block != NULL) {
+        dims[1] = kln_dim_floor_divide(&rule->state->pool, kln_rule_dim(rule, 0, 1),
+                                       kln_rule_product(rule, block, 0, block_count));
+    }
+    for (size_t i = 0; image != NULL && i < count; i++) {
+        dims[i + 2] = image[i];
+    }
+}
+
+/* --- products --- */
+
+static void matmul(kln_rule *rule, size_t left, size_t right)
+{
+    if (!kln_rule_ranked(rule, left) || !kln_rule_ranked(rule, right) ||
+        !kln_rule_need_rank(rule, left, 1, SIZE_MAX) ||
+        !kln_rule_need_rank(rule, right, 1, SIZE_MAX)) {
+        return;
+    }
+    const size_t a = kln_rule_rank(rule, left);
+    const size_t b = kln_rule_rank(rule, right);
+    (void)kln_rule_unify(rule, kln_rule_dim(rule, left, a - 1),
+                         kln_rule_dim(rule, right, b == 1 ? 0 : b - 2),
+                         "the dimensions that are multiplied and summed");
+    const size_t batch_a = a > 2 ? a - 2 : 0;
+    const size_t batch_b = b > 2 ? b - 2 : 0;
+    const size_t batch = batch_a > batch_b ? batch_a : batch_b;
+    kln_dim *dims = kln_rule_new_shape(rule, 0, batch + (a > 1 ? 1U : 0U) + (b > 1 ? 1U : 0U));
+    if (dims == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < batch; i++) {
+        const kln_dim one = KLN_DIM_OF_NUMBER(1);
+        const kln_dim x =
+            i + batch_a >= batch ? kln_rule_dim(rule, left, i + batch_a - batch) : one;
+        const kln_dim y =
+            i + batch_b >= batch ? kln_rule_dim(rule, right, i + batch_b - batch) : one;
+        dims[i] = kln_rule_broadcast_dim(rule, x, y);
+    }
+    size_t place = batch;
+    if (a > 1) {
+        dims[place++] = kln_rule_dim(rule, left, a - 2);
+    }
+    if (b > 1) {
+        dims[place] = kln_rule_dim(rule, right, b - 1);
+    }
+}
+
+void kln_rule_matmul(kln_rule *rule)
+{
+    matmul(rule, 0, 1);
+}
+
+void kln_rule_qlinear_matmul(kln_rule *rule)
+{
+    matmul(rule, 0, 3);
+}
+
+void kln_rule_gemm(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1) ||
+        !kln_rule_need_rank(rule, 0, 2, 2) || !kln_rule_need_rank(rule, 1, 2, 2)) {
+        return;
+    }
+    const size_t a = kln_rule_int(rule, "transA", 0) != 0 ? 1 : 0;
+    const size_t b = kln_rule_int(rule, "transB", 0) != 0 ? 1 : 0;
+    (void)kln_rule_unify(rule, kln_rule_dim(rule, 0, 1 - a), kln_rule_dim(rule, 1, b),
+                         "the dimensions that are multiplied and summed");
+    kln_dim *dims = kln_rule_new_shape(rule, 0, 2);
+    if (dims != NULL) {
+        dims[0] = kln_rule_dim(rule, 0, a);
+        dims[1] = kln_rule_dim(rule, 1, 1 - b);
+    }
+}

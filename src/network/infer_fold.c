@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <string.h>
+
+#include "infer_rules.h"
+
+/* What a value is made of is followed through the operators that compute shapes: for numbers,
+ * exact expressions and small floating-point constants. An element that is not known stays unknown
+ * alone; the others are still followed. */
+
+static const kln_dim *contents(kln_rule *rule, size_t input, size_t *count)
+{
+    return kln_rule_contents(rule, input, count);
+}
+
+static bool is_float(int32_t wire)
+{
+    return wire == KLN_WIRE_FLOAT || wire == KLN_WIRE_FLOAT16 || wire == KLN_WIRE_DOUBLE ||
+           wire == KLN_WIRE_BFLOAT16;
+}
+
+static kln_dim real_of(kln_dim dim)
+{
+    return dim.kind == KLN_DIM_NUMBER
+               ? (kln_dim){.kind = KLN_DIM_REAL, .of.real = (double)dim.of.number}
+               : dim;
+}
+
+/* A real that is a whole number, back as one. */
+static kln_dim whole_of(kln_dim dim)
+{
+    if (dim.kind != KLN_DIM_REAL) {
+        return dim;
+    }
+    const double value = trunc(dim.of.real);
+    return value > -9e15 && value < 9e15 ? KLN_DIM_OF_NUMBER((int64_t)value) : KLN_UNKNOWN_DIM;
+}
+
+static bool is_whole(double value)
+{
+    return !(value < trunc(value)) && !(value > trunc(value)) && fabs(value) < 9e15;
+}
+
+/* --- moving elements as they are --- */
+
+/* Identity, Reshape, Squeeze, Unsqueeze, Flatten: the same elements in the same order. */
+void kln_fold_copy(kln_rule *rule)
+{
+    if (rule->in_count == 0 || rule->in[0] == NULL || !kln_rule_wants(rule, 0)) {
+        return;
+    }
+    kln_value *out = &rule->out[0];
+    const kln_value *in = rule->in[0];
+    if (out->initializer != NULL && in->contents == NULL) {
+        return;
+    }
+    if (in->contents == NULL && in->initializer != NULL && out->has_shape) {
+        size_t count = 0;
+        (void)contents(rule, 0, &count);
+    }
+    out->contents = in->contents;
+    out->content_count = in->content_count;
+}
+
+/* For each element of the output, its place in an input that broadcasts. */
+static size_t broadcast_place(const kln_value *out, const kln_value *in, size_t element)
+{
+    size_t place = 0;
+    size_t step = 1;
+    for (size_t i = out->rank; i-- > 0;) {
+        const size_t dim = (size_t)out->dims[i].of.number;
+        const size_t index = dim > 0 ? element % dim : 0;
+        element = dim > 0 ? element / dim : 0;
+        const size_t pad = out->rank - in->rank;
+        if (i >= pad) {
+            const size_t in_dim = (size_t)in->dims[i - pad].of.number;
+            place += in_dim == 1 ? 0 : index * step;
+            step *= in_dim;
+        }
+    }
+    return place;
+}
+
+static bool static_dims(const kln_value *value)
+{
+    if (value == NULL || !value->has_shape) {
+        return false;
+    }
+    for (size_t i = 0; i < value->rank; i++) {
+        if (value->dims[i].kind != KLN_DIM_NUMBER) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Contents of an input that has as many as its shape says. */
+static const kln_dim *operand(kln_rule *rule, size_t input)
+{
+    size_t count = 0;
+    const kln_dim *found = contents(rule, input, &count);
+    if (found == NULL || !static_dims(rule->in[input]) ||
+        rule->in[input]->rank > rule->out[0].rank) {
+        return NULL;
+    }
+    size_t product = 1;
+    for (size_t i = 0; i < rule->in[input]->rank; i++) {
+        if (__builtin_mul_overflow(product, (size_t)rule->in[input]->dims[i].of.number, &product)) {
+            return NULL;
+        }
+    }
+    return product == count ? found : NULL;
+}
+
+/* --- arithmetic --- */
+
+static kln_dim real_binary(const char *op, double a, double b)
+{
+    double result = (double)NAN;
+    if (strcmp(op, "Add") == 0) {
+        result = a + b;
+    } else if (strcmp(op, "Sub") == 0) {
+        result = a - b;
+    } else if (strcmp(op, "Mul") == 0) {
+        result = a * b;
+    } else if (strcmp(op, "Div") == 0) {
+        result = a / b;
+    } else if (strcmp(op, "Pow") == 0) {
+        result = pow(a, b);
+    } else if (strcmp(op, "Max") == 0) {
+        result = fmax(a, b);
+    } else if (strcmp(op, "Min") == 0) {
+        result = fmin(a, b);
+    }
+    return isfinite(result) ? (kln_dim){.kind = KLN_DIM_REAL, .of.real = result} : KLN_UNKNOWN_DIM;
+}
+
+/* Integers are divided towards 0; that is the floor only where neither is negative. */
+static kln_dim divide(kln_expressions *pool, kln_dim a, kln_dim b)
+{
+    if (a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER) {
+        const bool bad = b.of.number == 0 || (a.of.number == INT64_MIN && b.of.number == -1);
+        return bad ? KLN_UNKNOWN_DIM : KLN_DIM_OF_NUMBER(a.of.number / b.of.number);
+    }
+    const bool floors = kln_dim_not_negative(a) && kln_dim_not_negative(b);
+    const kln_dim exact = kln_dim_floor_divide(pool, a, b);
+    if (floors || kln_dim_equal(kln_dim_multiply(pool, exact, b), a)) {
+        return exact;
+    }
+    return KLN_UNKNOWN_DIM;
+}
+
+static kln_dim modulo(kln_rule *rule, kln_dim a, kln_dim b)
+{
+    kln_expressions *pool = &rule->state->pool;
+    if (b.kind != KLN_DIM_NUMBER || b.of.number <= 0 || !kln_dim_not_negative(a)) {
+        return KLN_UNKNOWN_DIM;
+    }
+    return kln_dim_subtract(pool, a, kln_dim_multiply(pool, kln_dim_floor_divide(pool, a, b), b));
+}
+
+static kln_dim integer_power(kln_rule *rule, kln_dim a, kln_dim b)
+{
+    if (b.kind != KLN_DIM_NUMBER || b.of.number < 0 || b.of.number > 8) {
+        return KLN_UNKNOWN_DIM;
+    }
+    kln_dim power = KLN_DIM_OF_NUMBER(1);
+    for (int64_t i = 0; i < b.of.number; i++) {
+        power = kln_dim_multiply(&rule->state->pool, power, a);
+    }
+    return power;
+}
+
+/* The product of an expression and a real that is whole, or a power of two's inverse. */
+static kln_dim expression_by_real(kln_expressions *pool, const char *op, kln_dim a, double b)
+{
+    const bool multiplied = strcmp(op, "Mul") == 0;
+    if (strcmp(op, "Div") == 0 || multiplied) {
+        const double factor = multiplied ? b : 1.0 / b;
+        if (is_whole(factor)) {
+            return kln_dim_times(pool, a, (int64_t)factor);
+        }
+        const double divisor = multiplied ? 1.0 / b : b;
+        if (is_whole(divisor) && divisor >= 1.0) {
+            const kln_dim by = KLN_DIM_OF_NUMBER((int64_t)divisor);
+            const kln_dim exact = kln_dim_floor_divide(pool, a, by);
+            return kln_dim_equal(kln_dim_multiply(pool, exact, by), a) ? exact : KLN_UNKNOWN_DIM;
+        }
+        return KLN_UNKNOWN_DIM;
+    }
+    if (!is_whole(b)) {
+        return KLN_UNKNOWN_DIM;
+    }
+    if (strcmp(op, "Add") == 0 || strcmp(op, "Sub") == 0) {
+        return kln_dim_plus(pool, a, strcmp(op, "Add") == 0 ? (int64_t)b : -(int64_t)b);
+    }
+    return KLN_UNKNOWN_DIM;
+}
+
+static kln_dim arithmetic(kln_rule *rule, const char *op, kln_dim a, kln_dim b)
+{
+    kln_expressions *pool = &rule->state->pool;
+    if (a.kind == KLN_DIM_REAL && b.kind == KLN_DIM_REAL) {
+        return real_binary(op, a.of.real, b.of.real);
+    }
+    if (a.kind == KLN_DIM_EXPRESSION && b.kind == KLN_DIM_REAL) {
+        return expression_by_real(pool, op, a, b.of.real);
+    }
+    if (a.kind == KLN_DIM_REAL && b.kind == KLN_DIM_EXPRESSION) {
+        const bool commutes = strcmp(op, "Mul") == 0 || strcmp(op, "Add") == 0;
+        return commutes ? expression_by_real(pool, op, b, a.of.real) : KLN_UNKNOWN_DIM;
+    }
+    if (a.kind == KLN_DIM_REAL || b.kind == KLN_DIM_REAL) {
+        return real_binary(op, real_of(a).of.real, real_of(b).of.real);
+    }
+    if (a.kind == KLN_DIM_UNKNOWN || b.kind == KLN_DIM_UNKNOWN) {
+        return strcmp(op, "Mul") == 0 ? kln_dim_multiply(pool, a, b) : KLN_UNKNOWN_DIM;
+    }
+    switch (op[0]) {
+        case 'A': return kln_dim_add(pool, a, b);
+        case 'S': return op[2] == 'b' ? kln_dim_subtract(pool, a, b) : kln_dim_add(pool, a, b);
+        case 'D': return divide(pool, a, b);
+        case 'P': return integer_power(rule, a, b);
+        case 'M': break;
+        default: return KLN_UNKNOWN_DIM;
+    }
+    return strcmp(op, "Mul") == 0   ? kln_dim_multiply(pool, a, b)
+           : strcmp(op, "Mod") == 0 ? modulo(rule, a, b)
+           : strcmp(op, "Max") == 0 ? kln_dim_max(pool, a, b)
+                                    : kln_dim_min(pool, a, b);
+}
+
+/* In the range of the output's type; an integer that wraps is not followed. */
+static kln_dim in_range(kln_dim dim, int32_t wire)
+{
+    if (dim.kind == KLN_DIM_NUMBER && wire == KLN_WIRE_INT32 &&
+        (dim.of.number > INT32_MAX || dim.of.number < INT32_MIN)) {
+        return KLN_UNKNOWN_DIM;
+    }
+    return dim;
+}
+
+/* Whether the inputs up to `count` are known; the output is filled by the caller then. */
+static kln_dim *begin(kln_rule *rule, size_t inputs, const kln_dim **operands, size_t *count)
+{
+    if (!kln_rule_wants(rule, 0) || !kln_rule_elements(rule, 0, count) || rule->in_count < inputs ||
+        *count > rule->state->options.content_limit) {
+        return NULL;
+    }
+    for (size_t i = 0; i < inputs; i++) {
+        operands[i] = operand(rule, i);
+        if (operands[i] == NULL) {
+            return NULL;
+        }
+    }
+    return kln_rule_fill(rule, 0, *count);
+}
+
+void kln_fold_binary(kln_rule *rule)
+{
+    const kln_dim *in[2];
+    size_t count = 0;
+    if (rule->since < 7) {
+        return;
+    }
+    kln_dim *out = begin(rule, 2, in, &count);
+    for (size_t i = 0; out != NULL && i < count; i++) {
+        const kln_dim a = in[0][broadcast_place(&rule->out[0], rule->in[0], i)];
+        const kln_dim b = in[1][broadcast_place(&rule->out[0], rule->in[1], i)];
+        const bool fmod_asked =
+            strcmp(rule->node->op_type, "Mod") == 0 && kln_rule_int(rule, "fmod", 0) != 0;
+        out[i] = fmod_asked ? KLN_UNKNOWN_DIM
+                            : in_range(arithmetic(rule, rule->node->op_type, a, b),
+                                       rule->out[0].wire_dtype);
+    }
+}
+
+void kln_fold_variadic(kln_rule *rule)
+{
+    const kln_dim *in[8];
+    size_t count = 0;
+    if (rule->in_count == 0 || rule->in_count > KLN_ARRAY_LENGTH(in) || rule->since < 8) {
+        return;
+    }
+    kln_dim *out = begin(rule, rule->in_count, in, &count);
+    for (size_t i = 0; out != NULL && i < count; i++) {
+        out[i] = in[0][broadcast_place(&rule->out[0], rule->in[0], i)];
+        for (size_t k = 1; k < rule->in_count; k++) {
+            out[i] = arithmetic(rule, rule->node->op_type, out[i],
+                                in[k][broadcast_place(&rule->out[0], rule->in[k], i)]);
+        }
+    }
+}
+
+static kln_dim truth(bool value)
+{
+    return KLN_DIM_OF_NUMBER(value ? 1 : 0);
+}
+
+/* -1, 0, 1, or 2 when it is not known. */
+static int order_of(kln_rule *rule, kln_dim a, kln_dim b)
+{
+    if (a.kind == KLN_DIM_REAL || b.kind == KLN_DIM_REAL) {
+        a = real_of(a);
+        b = real_of(b);
+        if (a.kind != KLN_DIM_REAL || b.kind != KLN_DIM_REAL) {
+            return 2;
+        }
+        return a.of.real < b.of.real ? -1 : a.of.real > b.of.real ? 1 : 0;
+    }
+    const kln_dim difference = kln_dim_subtract(&rule->state->pool, a, b);
+    if (difference.kind == KLN_DIM_NUMBER) {
+        return difference.of.number < 0 ? -1 : difference.of.number > 0 ? 1 : 0;
+    }
+    /* A dimension is never negative: `batch` is not -1. */
+    if (b.kind == KLN_DIM_NUMBER && b.of.number < 0 && kln_dim_not_negative(a)) {
+        return 1;
+    }
+    return a.kind == KLN_DIM_NUMBER && a.of.number < 0 && kln_dim_not_negative(b) ? -1 : 2;
+}
+
+static kln_dim compared(kln_rule *rule, const char *op, kln_dim a, kln_dim b)
+{
+    const bool known = a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER;
+    if (strcmp(op, "And") == 0 || strcmp(op, "Or") == 0 || strcmp(op, "Xor") == 0) {
+        if (!known) {
+            return KLN_UNKNOWN_DIM;
+        }
+        const bool x = a.of.number != 0;
+        const bool y = b.of.number != 0;
+        return truth(op[0] == 'A' ? x && y : op[0] == 'O' ? x || y : x != y);
+    }
+    const int order = order_of(rule, a, b);
+    if (order == 2) {
+        return KLN_UNKNOWN_DIM;
+    }
+    const bool or_equal = strstr(op, "OrEqual") != NULL;
+    return op[0] == 'E'   ? truth(order == 0)
+           : op[0] == 'L' ? truth(order < 0 || (or_equal && order == 0))
+                          : truth(order > 0 || (or_equal && order == 0));
+}
+
+void kln_fold_compare(kln_rule *rule)
+{
+    const kln_dim *in[2];
+    size_t count = 0;
+    if (rule->since < 7) {
+        return;
+    }
+    kln_dim *out = begin(rule, 2, in, &count);
+    for (size_t i = 0; out != NULL && i < count; i++) {
+        out[i] = compared(rule, rule->node->op_type,
+                          in[0][broadcast_place(&rule->out[0], rule->in[0], i)],
+                          in[1][broadcast_place(&rule->out[0], rule->in[1], i)]);
+    }
+}
+
+void kln_fold_where(kln_rule *rule)
+{
+    const kln_dim *in[3];
+    size_t count = 0;
+    kln_dim *out = begin(rule, 3, in, &count);
+    for (size_t i = 0; out != NULL && i < count; i++) {
+        const kln_dim which = in[0][broadcast_place(&rule->out[0], rule->in[0], i)];
+        const kln_dim a = in[1][broadcast_place(&rule->out[0], rule->in[1], i)];
+        const kln_dim b = in[2][broadcast_place(&rule->out[0], rule->in[2], i)];
+        if (which.kind == KLN_DIM_NUMBER) {
+            out[i] = which.of.number != 0 ? a : b;
+        } else {
+            out[i] = kln_dim_equal(a, b) ? a : KLN_UNKNOWN_DIM;
+        }
+    }
+}
+
+static kln_dim unary(kln_rule *rule, const char *op, kln_dim a)
+{
+    kln_expressions *pool = &rule->state->pool;
+    if (a.kind == KLN_DIM_REAL) {
+        const double x = a.of.real;
+        const double y = strcmp(op, "Floor") == 0   ? floor(x)
+                         : strcmp(op, "Ceil") == 0  ? ceil(x)
+                         : strcmp(op, "Round") == 0 ? nearbyint(x)
+                         : strcmp(op, "Neg") == 0   ? -x
+                         : strcmp(op, "Abs") == 0   ? fabs(x)
+                         : strcmp(op, "Sqrt") == 0  ? sqrt(x)
+                                                    : (double)NAN;
+        return isfinite(y) ? (kln_dim){.kind = KLN_DIM_REAL, .of.real = y} : KLN_UNKNOWN_DIM;
+    }
+    if (strcmp(op, "Neg") == 0) {
+        return kln_dim_subtract(pool, KLN_DIM_OF_NUMBER(0), a);
+    }
+    if (strcmp(op, "Not") == 0) {
+        return a.kind == KLN_DIM_NUMBER ? truth(a.of.number == 0) : KLN_UNKNOWN_DIM;
+    }
+    if (strcmp(op, "Abs") == 0 && !kln_dim_not_negative(a)) {
+        const bool number = a.kind == KLN_DIM_NUMBER;
+        return number ? kln_dim_subtract(pool, KLN_DIM_OF_NUMBER(0), a) : KLN_UNKNOWN_DIM;
+    }
+    return strcmp(op, "Sqrt") == 0 ? KLN_UNKNOWN_DIM : a;
+}
+
+void kln_fold_unary(kln_rule *rule)
+{
+    const kln_dim *in[1];
+    size_t count = 0;
+    kln_dim *out = begin(rule, 1, in, &count);
+    for (size_t i = 0; out != NULL && i < count; i++) {
+        out[i] = unary(rule, rule->node->op_type, in[0][i]);
+    }
+}
+
+void kln_fold_cast(kln_rule *rule)
+{
+    const kln_dim *in[1];
+    size_t count = 0;
+    const int32_t to = rule->out_count > 0 ? rule->out[0].wire_dtype : 0;
+    const bool integer = to == KLN_WIRE_INT64 || to == KLN_WIRE_INT32;
+    if (!integer && !is_float(to) && to != KLN_WIRE_BOOL) {
+        return;
+    }
+    kln_dim *out = begin(rule, 1, in, &count);
+    for (size_t i = 0; out != NULL && i < count; i++) {
+        const kln_dim a = in[0][i];
+        if (to == KLN_WIRE_BOOL) {
+            out[i] = a.kind == KLN_DIM_NUMBER ? truth(a.of.number != 0)
+                     : a.kind == KLN_DIM_REAL ? truth(a.of.real < 0.0 || a.of.real > 0.0)
+                                              : KLN_UNKNOWN_DIM;
+        } else if (integer) {
+            out[i] = in_range(whole_of(a), to);
+        } else {
+            out[i] = to == KLN_WIRE_FLOAT && a.kind == KLN_DIM_NUMBER
+                         ? (kln_dim){.kind = KLN_DIM_REAL, .of.real = (double)(float)a.of.number}
+                         : real_of(a);
+        }
+    }
+}
+
+/* --- shapes as contents --- */
+
+void kln_fold_shape(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0)) {
+        return;
+    }
+    size_t first = 0;
+    size_t last = 0;
+    kln_shape_bounds(rule, &first, &last);
+    kln_dim *out = kln_rule_fill(rule, 0, last - first);
+    for (size_t i = first; out != NULL && i < last; i++) {
+        out[i - first] = kln_rule_dim(rule, 0, i);
+    }
+}
+
+void kln_fold_size(kln_rule *rule)
+{
+    kln_dim *out = kln_rule_ranked(rule, 0) ? kln_rule_fill(rule, 0, 1) : NULL;
+    if (out != NULL) {
+        out[0] = kln_rule_product(rule, rule->in[0]->dims, 0, rule->in[0]->rank);
+    }
+}
+
+void kln_fold_constant(kln_rule *rule)
+{
+    const kln_onnx_attribute *one = kln_rule_attribute(rule, "value_int");
+    const kln_onnx_attribute *many = kln_rule_attribute(rule, "value_ints");
+    const kln_onnx_attribute *real = kln_rule_attribute(rule, "value_float");
+    const kln_onnx_attribute *reals = kln_rule_attribute(rule, "value_floats");
+    size_t count = 0;
+    if (one == NULL && many == NULL && real == NULL && reals == NULL) {
+        return;
+    }
+    kln_dim *out = kln_rule_elements(rule, 0, &count) ? kln_rule_fill(rule, 0, count) : NULL;
+    for (size_t i = 0; out != NULL && i < count; i++) {
+        if (one != NULL) {
+            out[i] = KLN_DIM_OF_NUMBER(one->i);
+        } else if (many != NULL && i < many->count) {
+            out[i] = KLN_DIM_OF_NUMBER(many->ints[i]);
+        } else if (real != NULL) {
+            out[i] = (kln_dim){.kind = KLN_DIM_REAL, .of.real = (double)real->f};
+        } else if (reals != NULL && i < reals->count) {
+            out[i] = (kln_dim){.kind = KLN_DIM_REAL, .of.real = (double)reals->floats[i]};
+        }
+    }
+}
+
+void kln_fold_constant_of_shape(kln_rule *rule)
+{
+    const kln_onnx_attribute *value = kln_rule_attribute(rule, "value");
+    const kln_onnx_tensor *tensor = value != NULL ? value->tensor : NULL;
+    size_t count = 0;
+    if (tensor == NULL || !kln_rule_elements(rule, 0, &count) ||
+        count > rule->state->options.content_limit) {
+        return;
+    }
+    kln_value single = {.name = "", .initializer = tensor};
+    size_t one = 0;
+    const kln_dim *element = kln_value_contents(rule->state->inference, &single, &one);
+    kln_dim *out = element != NULL && one == 1 ? kln_rule_fill(rule, 0, count) : NULL;
+    for (size_t i = 0; out != NULL && i < count; i++) {
+        out[i] = element[0];
+    }
+}
+
+void kln_fold_range(kln_rule *rule)
+{
+    size_t count = 0;
+    size_t one = 0;
+    const kln_dim *start = contents(rule, 0, &one);
+    const kln_dim *step = contents(rule, 2, &one);
+    if (start == NULL || step == NULL || one != 1 || step[0].kind == KLN_DIM_REAL ||
+        !kln_rule_elements(rule, 0, &count)) {
+        return;
+    }
+    kln_dim *out = kln_rule_fill(rule, 0, count);
+    kln_dim next = start[0];
+    for (size_t i = 0; out != NULL && i < count; i++) {
+        out[i] = next;
+        next = kln_dim_add(&rule->state->pool, next, step[0]);
+    }
+}

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
+#include <string.h>
+
+#include "infer_rules.h"
+
+/* --- Einsum --- */
+
+#define LETTERS_MOST 52
+#define ELLIPSIS_MOST 8
+
+typedef struct einsum {
+    kln_rule *rule;
+    bool seen[LETTERS_MOST];
+    unsigned uses[LETTERS_MOST];
+    kln_dim dims[LETTERS_MOST];
+    kln_dim ellipsis[ELLIPSIS_MOST]; /* counted from the last */
+    size_t ellipsis_count;
+} einsum;
+
+static int letter_of(char c)
+{
+    if (c >= 'a' && c <= 'z') {
+        return c - 'a' + 26;
+    }
+    return c >= 'A' && c <= 'Z' ? c - 'A' : -1;
+}
+
+static size_t count_letters(const char *term, size_t length)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < length; i++) {
+        count += letter_of(term[i]) >= 0 ? 1 : 0;
+    }
+    return count;
+}
+
+static bool bad_equation(kln_rule *rule, const char *why)
+{
+    kln_rule_fault(rule, KILN_ISSUE_VALUE, "equation", "an equation that fits the inputs", why,
+                   "the equation \"%.100s\" does not fit: %s",
+                   kln_rule_string(rule, "equation", ""), why);
+    return false;
+}
+
+static bool read_term(einsum *e, size_t input, const char *term, size_t length)
+{
+    kln_rule *rule = e->rule;
+    const size_t rank = kln_rule_rank(rule, input);
+    const size_t letters = count_letters(term, length);
+    const bool dots = memchr(term, '.', length) != NULL;
+    if (rank < letters || (!dots && rank != letters) || rank - letters > ELLIPSIS_MOST) {
+        return bad_equation(rule, "an input has another number of dimensions than its term");
+    }
+    const size_t open = rank - letters;
+    size_t axis = 0;
+    for (size_t i = 0; i < length; i++) {
+        const int letter = letter_of(term[i]);
+        if (letter >= 0) {
+            const kln_dim dim = kln_rule_dim(rule, input, axis++);
+            e->dims[letter] =
+                e->uses[letter] == 0 ? dim : kln_rule_broadcast_dim(rule, e->dims[letter], dim);
+            e->uses[letter]++;
+        } else if (term[i] == '.') {
+            for (size_t k = 0; k < open; k++) {
+                const size_t place = open - 1 - k;
+                const kln_dim dim = kln_rule_dim(rule, input, axis++);
+                e->ellipsis[place] = place < e->ellipsis_count
+                                         ? kln_rule_broadcast_dim(rule, e->ellipsis[place], dim)
+                                         : dim;
+            }
+            e->ellipsis_count = open > e->ellipsis_count ? open : e->ellipsis_count;
+            while (i + 1 < length && term[i + 1] == '.') {
+                i++;
+            }
+        }
+    }
+    return true;
+}
+
+static size_t write_dims(einsum *e, const char *term, kln_dim *dims)
+{
+    size_t rank = 0;
+    for (size_t i = 0; term[i] != '\0'; i++) {
+        const int letter = letter_of(term[i]);
+        if (letter >= 0) {
+            if (dims != NULL) {
+                dims[rank] = e->dims[letter];
+            }
+            rank++;
+        } else if (term[i] == '.') {
+            for (size_t k = e->ellipsis_count; k-- > 0;) {
+                if (dims != NULL) {
+                    dims[rank] = e->ellipsis[k];
+                }
+                rank++;
+            }
+            while (term[i + 1] == '.') {
+                i++;
+            }
+        }
+    }
+    return rank;
+}
+
+void kln_rule_einsum(kln_rule *rule)
+{
+    const char *equation = kln_rule_string(rule, "equation", "");
+    einsum e = {.rule = rule};
+    const char *arrow = strstr(equation, "->");
+    const char *end = arrow != NULL ? arrow : equation + strlen(equation);
+    const char *term = equation;
+    for (size_t i = 0; i < rule->in_count; i++) {
+        if (!kln_rule_ranked(rule, i)) {
+            return;
+        }
+        const char *comma = memchr(term, ',', (size_t)(end - term));
+        const char *stop = comma != NULL ? comma : end;
+        if ((comma == NULL) != (i + 1 == rule->in_count)) {
+            (void)bad_equation(rule, "the number of terms is not that of the inputs");
+            return;
+        }
+        if (!read_term(&e, i, term, (size_t)(stop - term))) {
+            return;
+        }
+        term = comma != NULL ? comma + 1 : end;
+    }
+    char implicit[LETTERS_MOST + 4] = "";
+    size_t used = 0;
+    if (arrow == NULL) {
+        /* What stands once comes out, in the order of the alphabet, capitals first. */
+        memcpy(implicit, "...", 3);
+        used = 3;
+        for (int k = 0; k < LETTERS_MOST; k++) {
+            if (e.uses[k] == 1) {
+                implicit[used++] = (char)(k < 26 ? 'A' + k : 'a' + k - 26);
+            }
+        }
+        implicit[used] = '\0';
+    }
+    const char *result = arrow != NULL ? arrow + 2 : implicit;
+    kln_dim *dims = kln_rule_new_shape(rule, 0, write_dims(&e, result, NULL));
+    if (dims != NULL) {
+        (void)write_dims(&e, result, dims);
+    }
+}
+
+/* --- text and pictures --- */
+
+void kln_rule_tfidf(kln_rule *rule)
+{
+    size_t count = 0;
+    const int64_t *indexes = kln_rule_ints(rule, "ngram_indexes", &count);
+    if (!kln_rule_ranked(rule, 0) || indexes == NULL || !kln_rule_need_rank(rule, 0, 1, 2)) {
+        return;
+    }
+    int64_t most = -1;
+    for (size_t i = 0; i < count; i++) {
+        most = indexes[i] > most ? indexes[i] : most;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    kln_dim *dims = most < INT64_MAX ? kln_rule_new_shape(rule, 0, rank) : NULL;
+    if (dims != NULL) {
+        dims[0] = kln_rule_dim(rule, 0, 0);
+        dims[rank - 1] = KLN_DIM_OF_NUMBER(most + 1);
+    }
+}
+
+void kln_rule_string_normalizer(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    if (rank < 1 || rank > 2 ||
+        (rank == 2 && kln_rule_dim(rule, 0, 0).kind == KLN_DIM_NUMBER &&
+         !kln_rule_is(kln_rule_dim(rule, 0, 0), 1))) {
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "[n] or [1,n]",
+                       "another shape", "\"%.100s\" must have the shape [n] or [1,n]",
+                       rule->node->inputs[0]);
+        return;
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    if (dims != NULL && rank == 2) {
+        dims[0] = KLN_DIM_OF_NUMBER(1);
+    }
+}
+
+void kln_rule_string_split(kln_rule *rule)
+{
+    kln_rule_set_dtype(rule, 0, KLN_WIRE_STRING);
+    kln_rule_set_dtype(rule, 1, KLN_WIRE_INT64);
+    kln_rule_same_shape(rule, 0, 1);
+    if (!kln_rule_ranked(rule, 0)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank + 1);
+    for (size_t i = 0; dims != NULL && i < rank; i++) {
+        dims[i] = kln_rule_dim(rule, 0, i);
+    }
+}
+
+void kln_rule_image_decoder(kln_rule *rule)
+{
+    const char *format = kln_rule_string(rule, "pixel_format", "RGB");
+    kln_rule_set_dtype(rule, 0, KLN_WIRE_UINT8);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, 3);
+    if (dims != NULL) {
+        dims[2] = KLN_DIM_OF_NUMBER(strcmp(format, "Grayscale") == 0 ? 1 : 3);
+    }
+}
+
+/* --- ai.onnx.preview.training --- */
+
+/* Inputs: two scalars, then n tensors of each kind; outputs: n of the first kind, then the states,
+ * in the order of the inputs without the gradients. */
+void kln_rule_training(kln_rule *rule)
+{
+    const bool adam = strcmp(rule->node->op_type, "Adam") == 0;
+    const size_t kinds = adam ? 4 : 3;
+    if (rule->in_count < 2 || (rule->in_count - 2) % kinds != 0) {
+        return;
+    }
+    const size_t n = (rule->in_count - 2) / kinds;
+    for (size_t o = 0; o < rule->out_count; o++) {
+        const size_t from = 2 + (o < n ? o : o + n);
+        kln_rule_same_type(rule, from, o);
+        kln_rule_same_shape(rule, from, o);
+    }
+}
+
+/* --- ai.onnx.ml --- */
+
+void kln_rule_ml_extract(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    if (!kln_rule_need_rank(rule, 0, 1, SIZE_MAX)) {
+        return;
+    }
+    const size_t out = rank > 1 ? rank : 2;
+    kln_dim *dims = kln_rule_new_shape(rule, 0, out);
+    if (dims == NULL) {
+        return;
+    }
+    dims[0] = KLN_DIM_OF_NUMBER(1);
+    for (size_t i = 0; rank > 1 && i + 1 < rank; i++) {
+        dims[i] = kln_rule_dim(rule, 0, i);
+    }
+    const size_t indices = kln_rule_rank(rule, 1);
+    dims[out - 1] = kln_rule_ranked(rule, 1) && indices > 0
+                        ? kln_rule_product(rule, rule->in[1]->dims, 0, indices)
+                        : KLN_UNKNOWN_DIM;
+}
+
+void kln_rule_ml_map(kln_rule *rule)
+{
+    kln_rule_same_shape(rule, 0, 0);
+    const bool text =
+        rule->in_count > 0 && rule->in[0] != NULL && rule->in[0]->wire_dtype == KLN_WIRE_STRING;
+    if (strcmp(rule->node->op_type, "CategoryMapper") == 0 && rule->in_count > 0 &&
+        rule->in[0] != NULL && rule->in[0]->wire_dtype != 0) {
+        kln_rule_set_dtype(rule, 0, text ? KLN_WIRE_INT64 : KLN_WIRE_STRING);
+    }
+}
+
+void kln_rule_ml_labels(kln_rule *rule)
+{
+    static const struct {
+        const char *attribute;
+        int32_t type;
+    } values[] = {{"values_strings", KLN_WIRE_STRING},
+                  {"values_int64s", KLN_WIRE_INT64},
+                  {"values_floats", KLN_WIRE_FLOAT}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(values); i++) {
+        if (kln_rule_attribute(rule, values[i].attribute) != NULL) {
+            kln_rule_set_dtype(rule, 0, values[i].type);
+        }
+    }
+    const kln_onnx_attribute *tensor = kln_rule_attribute(rule, "values_tensor");
+    if (tensor != NULL && tensor->tensor != NULL) {
+        kln_rule_set_dtype(rule, 0, tensor->tensor->wire_dtype);
+    }
+    if (rule->since < 2 && rule->in_count > 0 && rule->in[0] != NULL) {
+        const bool text = rule->in[0]->wire_dtype == KLN_WIRE_STRING;
+        kln_rule_set_dtype(rule, 0, text ? KLN_WIRE_INT64 : KLN_WIRE_STRING);
+    }
+    kln_rule_same_shape(rule, 0, 0);
+}
+
+void kln_rule_ml_one_hot(kln_rule *rule)
+{
+    const kln_onnx_attribute *ints = kln_rule_attribute(rule, "cats_int64s");
+    const kln_onnx_attribute *texts = kln_rule_attribute(rule, "cats_strings");
+    const size_t count = ints != NULL ? ints->count : texts != NULL ? texts->count : 0;
+    if (!kln_rule_ranked(rule, 0)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank + 1);
+    for (size_t i = 0; dims != NULL && i < rank; i++) {
+        dims[i] = kln_rule_dim(rule, 0, i);
+    }
+    if (dims != NULL) {
+        dims[rank] = KLN_DIM_OF_NUMBER((int64_t)count);
+    }
+}
+
+static kln_dim rows(const kln_rule *rule)
+{
+    return kln_rule_rank(rule, 0) > 1 ? kln_rule_dim(rule, 0, 0)
+           : kln_rule_ranked(rule, 0) ? KLN_DIM_OF_NUMBER(1)
+                                      : KLN_UNKNOWN_DIM;
+}
+
+void kln_rule_ml_classifier(kln_rule *rule)
+{
+    const bool trees = strncmp(rule->node->op_type, "TreeEnsemble", 12) == 0;
+    const kln_onnx_attribute *texts =
+        kln_rule_attribute(rule, trees || rule->node->op_type[0] == 'S' ? "classlabels_strings"
+                                                                        : "classlabels_strings");
+    const bool text = texts != NULL && texts->count > 0;
+    kln_rule_set_dtype(rule, 0, text ? KLN_WIRE_STRING : KLN_WIRE_INT64);
+    kln_rule_set_dtype(rule, 1, KLN_WIRE_FLOAT);
+    kln_dim *labels = kln_rule_new_shape(rule, 0, 1);
+    if (labels != NULL) {
+        labels[0] = rows(rule);
+    }
+    kln_dim *scores = kln_rule_new_shape(rule, 1, 2);
+    if (scores != NULL) {
+        scores[0] = rows(rule);
+    }
+}
+
+void kln_rule_ml_regressor(kln_rule *rule)
+{
+    const kln_onnx_attribute *targets = kln_rule_attribute(rule, "n_targets");
+    kln_dim *dims = kln_rule_ranked(rule, 0) ? kln_rule_new_shape(rule, 0, 2) : NULL;
+    if (dims != NULL) {
+        dims[0] = rows(rule);
+        dims[1] = targets != NULL ? KLN_DIM_OF_NUMBER(targets->i) : KLN_UNKNOWN_DIM;
+    }
+}
+
+void kln_rule_ml_features(kln_rule *rule)
+{
+    kln_rule_set_dtype(rule, 0, KLN_WIRE_FLOAT);
+}

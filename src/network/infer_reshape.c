@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "infer_rules.h"
+
+/* --- Reshape --- */
+
+/* total / product, where dimensions that stand in both cancel even when they are not known. */
+static kln_dim remaining(kln_rule *rule, const kln_dim *in, bool *in_gone, size_t in_rank,
+                         const kln_dim *out, const bool *out_gone, size_t out_rank, size_t skip)
+{
+    kln_expressions *pool = &rule->state->pool;
+    kln_dim below = KLN_DIM_OF_NUMBER(1);
+    for (size_t i = 0; i < out_rank; i++) {
+        bool gone = i == skip || out_gone[i];
+        for (size_t k = 0; !gone && k < in_rank; k++) {
+            if (!in_gone[k] && kln_dim_equal(in[k], out[i]) && !kln_rule_is(in[k], 0)) {
+                in_gone[k] = true;
+                gone = true;
+            }
+        }
+        if (!gone) {
+            below = kln_dim_multiply(pool, below, out[i]);
+        }
+    }
+    kln_dim above = KLN_DIM_OF_NUMBER(1);
+    for (size_t k = 0; k < in_rank; k++) {
+        if (!in_gone[k]) {
+            above = kln_dim_multiply(pool, above, in[k]);
+        }
+    }
+    if (above.kind == KLN_DIM_NUMBER && below.kind == KLN_DIM_NUMBER && below.of.number > 0 &&
+        above.of.number % below.of.number != 0) {
+        char expected[48];
+        char found[48];
+        (void)snprintf(expected, sizeof expected, "a multiple of %lld", (long long)below.of.number);
+        (void)snprintf(found, sizeof found, "%lld", (long long)above.of.number);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
+                       "%s elements cannot be divided among dimensions of %lld together", found,
+                       (long long)below.of.number);
+        return KLN_UNKNOWN_DIM;
+    }
+    return kln_dim_floor_divide(pool, above, below);
+}
+
+static void check_elements(kln_rule *rule)
+{
+    kln_dim before = kln_rule_product(rule, rule->in[0]->dims, 0, rule->in[0]->rank);
+    kln_dim after = kln_rule_product(rule, rule->out[0].dims, 0, rule->out[0].rank);
+    if (before.kind == KLN_DIM_NUMBER && after.kind == KLN_DIM_NUMBER &&
+        before.of.number != after.of.number) {
+        char expected[48];
+        char found[48];
+        (void)kln_dim_format(before, expected, sizeof expected);
+        (void)kln_dim_format(after, found, sizeof found);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
+                       "\"%.100s\" has %s elements, but the new shape has %s",
+                       rule->node->inputs[0], expected, found);
+    }
+}
+
+static void reshape_to(kln_rule *rule, const kln_dim *target, size_t rank)
+{
+    const bool keep_zero = kln_rule_int(rule, "allowzero", 0) != 0;
+    const size_t in_rank = kln_rule_rank(rule, 0);
+    const bool ranked = kln_rule_ranked(rule, 0);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    bool *out_gone = kln_rule_alloc(rule, rank, sizeof *out_gone);
+    bool *in_gone = kln_rule_alloc(rule, in_rank, sizeof *in_gone);
+    if (dims == NULL || out_gone == NULL || in_gone == NULL) {
+        return;
+    }
+    size_t open = rank;
+    size_t open_count = 0;
+    size_t asked = 0;
+    for (size_t i = 0; i < rank; i++) {
+        if (kln_rule_is(target[i], 0) && !keep_zero) {
+            dims[i] = kln_rule_dim(rule, 0, i);
+            out_gone[i] = i < in_rank;
+            if (i < in_rank) {
+                in_gone[i] = true;
+            } else if (ranked) {
+                kln_rule_fault(rule, KILN_ISSUE_VALUE, "shape", "a dimension to copy", "none",
+                               "element %zu of the new shape is 0, but the input has only %zu "
+                               "dimensions",
+                               i, in_rank);
+            }
+        } else if (target[i].kind == KLN_DIM_NUMBER && target[i].of.number < 0) {
+            asked++;
+            open = i;
+            open_count++;
+        } else {
+            dims[i] = target[i].kind == KLN_DIM_REAL ? KLN_UNKNOWN_DIM : target[i];
+            if (dims[i].kind == KLN_DIM_UNKNOWN) {
+                open = i;
+                open_count++;
+            }
+        }
+    }
+    if (asked > 1) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "shape", "one -1 at most", "several",
+                       "%zu elements of the new shape are -1; one can be", asked);
+        return;
+    }
+    if (ranked && open_count == 1) {
+        dims[open] =
+            remaining(rule, rule->in[0]->dims, in_gone, in_rank, dims, out_gone, rank, open);
+    } else if (ranked && open_count == 0) {
+        check_elements(rule);
+    }
+}
+
+void kln_rule_reshape(kln_rule *rule)
+{
+    size_t count = 0;
+    if (rule->since < 5) {
+        const int64_t *shape = kln_rule_ints(rule, "shape", &count);
+        kln_dim *target = shape != NULL ? kln_rule_alloc(rule, count, sizeof *target) : NULL;
+        for (size_t i = 0; target != NULL && i < count; i++) {
+            target[i] = KLN_DIM_OF_NUMBER(shape[i]);
+        }
+        if (target != NULL) {
+            reshape_to(rule, target, count);
+        }
+        return;
+    }
+    if (!kln_rule_need_rank(rule, 1, 1, 1)) {
+        return;
+    }
+    const kln_dim *target = kln_rule_contents(rule, 1, &count);
+    const kln_dim length = kln_rule_dim(rule, 1, 0);
+    if (target != NULL) {
+        reshape_to(rule, target, count);
+    } else if (length.kind == KLN_DIM_NUMBER && length.of.number <= 64) {
+        (void)kln_rule_new_shape(rule, 0, (size_t)length.of.number);
+    }
+}
+
+/* --- permutations and ranks --- */
+
+void kln_rule_transpose(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0)) {
+        return;
+    }
+    size_t count = 0;
+    const int64_t *order = kln_rule_ints(rule, "perm", &count);
+    const size_t rank = kln_rule_rank(rule, 0);
+    if (order != NULL && count != rank) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "perm", "one number for each dimension",
+                       "another "
+                       "number",
+                       "\"perm\" has %zu numbers, but the input has %zu dimensions", count, rank);
+        return;
+    }
+    bool *seen = kln_rule_alloc(rule, rank, sizeof *seen);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    for (size_t i = 0; seen != NULL && dims != NULL && i < rank; i++) {
+        size_t from = rank - 1 - i;
+        if (order != NULL && !kln_rule_axis(rule, order[i], rank, &from)) {
+            return;
+        }
+        if (seen[from]) {
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, "perm", "each dimension once", "one twice",
+                           "\"perm\" names dimension %zu twice", from);
+            return;
+        }
+        seen[from] = true;
+        dims[i] = kln_rule_dim(rule, 0, from);
+    }
+}
+
+void kln_rule_flatten(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    int64_t axis = kln_rule_int(rule, "axis", 1);
+    axis = axis < 0 ? axis + (int64_t)rank : axis;
+    if (axis < 0 || axis > (int64_t)rank) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "axis", "0 to the rank", "another number",
+                       "axis %lld is outside the %zu dimensions there are",
+                       (long long)kln_rule_int(rule, "axis", 1), rank);
+        return;
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, 2);
+    if (dims != NULL) {
+        dims[0] = kln_rule_product(rule, rule->in[0]->dims, 0, (size_t)axis);
+        dims[1] = kln_rule_product(rule, rule->in[0]->dims, (size_t)axis, rank);
+    }
+}
+
+/* Marks each axis of a list; false, with the fault told, when one is out of range or twice there.
+ */
+static bool mark_axes(kln_rule *rule, const int64_t *axes, size_t count, size_t rank, bool *marks)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t axis = 0;
+        if (!kln_rule_axis(rule, axes[i], rank, &axis)) {
+            return false;
+        }
+        if (marks[axis]) {
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, "axes", "each axis once", "one twice",
+                           "axis %zu is named twice", axis);
+            return false;
+        }
+        marks[axis] = true;
+    }
+    return true;
+}
+
+void kln_rule_squeeze(kln_rule *rule)
+{
+    size_t count = 0;
+    bool known = false;
+    const int64_t *axes = kln_rule_ints_or_input(rule, "axes", 1, &count, &known);
+    if (!known || !kln_rule_ranked(rule, 0)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    bool *gone = kln_rule_alloc(rule, rank, sizeof *gone);
+    if (gone == NULL || (axes != NULL && !mark_axes(rule, axes, count, rank, gone))) {
+        return;
+    }
+    size_t left = 0;
+    for (size_t i = 0; i < rank; i++) {
+        const kln_dim dim = kln_rule_dim(rule, 0, i);
+        if (axes == NULL) {
+            if (dim.kind != KLN_DIM_NUMBER) {
+                return;
+            }
+            gone[i] = dim.of.number == 1;
+        } else if (gone[i] && dim.kind == KLN_DIM_NUMBER && dim.of.number != 1) {
+            char found[32];
+            (void)kln_dim_format(dim, found, sizeof found);
+            kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "1", found,
+                           "dimension %zu of \"%.100s\" is %s; only a 1 can be taken out", i,
+                           rule->node->inputs[0], found);
+            return;
+        }
+        left += gone[i] ? 0 : 1;
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, left);
+    for (size_t i = 0, place = 0; dims != NULL && i < rank; i++) {
+        if (!gone[i]) {
+            dims[place++] = kln_rule_dim(rule, 0, i);
+        }
+    }
+}
+
+void kln_rule_unsqueeze(kln_rule *rule)
+{
+    size_t count = 0;
+    bool known = false;
+    const int64_t *axes = kln_rule_ints_or_input(rule, "axes", 1, &count, &known);
+    if (!kln_rule_ranked(rule, 0) || axes == NULL) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0) + count;
+    bool *fresh = kln_rule_alloc(rule, rank, sizeof *fresh);
+    if (fresh == NULL || !mark_axes(rule, axes, count, rank, fresh)) {
+        return;
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    for (size_t i = 0, place = 0; dims != NULL && i < rank; i++) {
+        dims[i] = fresh[i] ? KLN_DIM_OF_NUMBER(1) : kln_rule_dim(rule, 0, place++);
+    }
+}
+
+/* --- joining and dividing --- */
+
+void kln_rule_concat(kln_rule *rule)
+{
+    size_t axis = 0;
+    if (!kln_rule_ranked(rule, 0) ||
+        !kln_rule_axis(rule, kln_rule_int(rule, "axis", 1), kln_rule_rank(rule, 0), &axis)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    for (size_t i = 1; i < rule->in_count; i++) {
+        if (!kln_rule_ranked(rule, i) || !kln_rule_need_rank(rule, i, rank, rank)) {
+            return;
+        }
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    for (size_t k = 0; dims != NULL && k < rank; k++) {
+        kln_dim dim = kln_rule_dim(rule, 0, k);
+        for (size_t i = 1; i < rule->in_count; i++) {
+            const kln_dim next = kln_rule_dim(rule, i, k);
+            dim = k == axis ? kln_dim_add(&rule->state->pool, dim, next)
+                            : kln_rule_unify(rule, dim, next, "all dimensions but the joined one");
+        }
+        dims[k] = dim;
+    }
+}
+
+static kln_dim split_part(kln_rule *rule, kln_dim whole, size_t part, size_t parts)
+{
+    kln_expressions *pool = &rule->state->pool;
+    const int64_t count = (int64_t)parts;
+    if (rule->since < 18) {
+        return kln_dim_floor_divide(pool, whole, KLN_DIM_OF_NUMBER(count));
+    }
+    const kln_dim chunk = kln_dim_ceil_divide(pool, whole, KLN_DIM_OF_NUMBER(count));
+    return part + 1 < parts ? chunk
+                            : kln_dim_subtract(pool, whole, kln_dim_times(pool, chunk, count - 1));
+}
+
+void kln_rule_split(kln_rule *rule)
+{
+    size_t axis = 0;
+    size_t count = 0;
+    bool known = false;
+    if (!kln_rule_ranked(rule, 0) ||
+        !kln_rule_axis(rule, kln_rule_int(rule, "axis", 0), kln_rule_rank(rule, 0), &axis)) {
+        return;
+    }
+    const int64_t *sizes = kln_rule_ints_or_input(rule, "split", 1, &count, &known);
+    const size_t rank = kln_rule_rank(rule, 0);
+    const kln_dim whole = kln_rule_dim(rule, 0, axis);
+    const int64_t outputs = (int64_t)rule->out_count;
+    if (sizes != NULL && count != rule->out_count) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "split", "one size for each output",
+                       "another "
+                       "number",
+                       "%zu sizes are given for %zu outputs", count, rule->out_count);
+        return;
+    }
+    if (sizes == NULL && known && rule->since < 18 && whole.kind == KLN_DIM_NUMBER &&
+        whole.of.number % outputs != 0) {
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "an equal division", "a rest",
+                       "dimension %zu of \"%.100s\" is %lld, which %lld outputs cannot share "
+                       "equally",
+                       axis, rule->node->inputs[0], (long long)whole.of.number, (long long)outputs);
+        return;
+    }
+    for (size_t o = 0; o < rule->out_count; o++) {
+        kln_dim *dims = kln_rule_new_shape(rule, o, rank);
+        for (size_t i = 0; dims != NULL && i < rank; i++) {
+            dims[i] = kln_rule_dim(rule, 0, i);
+        }
+        if (dims == NULL) {
+            continue;
+        }
+        if (sizes != NULL) {
+            dims[axis] = sizes[o] >= 0 ? KLN_DIM_OF_NUMBER(sizes[o]) : KLN_UNKNOWN_DIM;
+        } else {
+            dims[axis] = known ? split_part(rule, whole, o, rule->out_count) : KLN_UNKNOWN_DIM;
+        }
+    }
+}
+
+/* --- padding, repeating --- */
+
+static const kln_dim *pads_of(kln_rule *rule, size_t *count)
+{
+    if (rule->since >= 11) {
+        return kln_rule_contents(rule, 1, count);
+    }
+    const int64_t *pads = kln_rule_ints(rule, rule->since < 2 ? "paddings" : "pads", count);
+    kln_dim *dims = pads != NULL ? kln_rule_alloc(rule, *count, sizeof *dims) : NULL;
+    for (size_t i = 0; dims != NULL && i < *count; i++) {
+        dims[i] = KLN_DIM_OF_NUMBER(pads[i]);
+    }
+    return dims;
+}
+
+void kln_rule_pad(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    size_t count = 0;
+    size_t axis_count = rank;
+    const kln_dim *pads = pads_of(rule, &count);
+    const int64_t *axes = NULL;
+    const bool has_axes = rule->since >= 18 && kln_rule_has(rule, 3);
+    if (has_axes) {
+        axes = kln_rule_numbers(rule, 3, &axis_count);
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    if (dims == NULL || pads == NULL || (has_axes && axes == NULL)) {
+        return;
+    }
+    if (count != axis_count * 2) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "pads", "two for each dimension", "another number",
+                       "%zu pads are given for %zu dimensions", count, axis_count);
+        return;
+    }
+    for (size_t i = 0; i < rank; i++) {
+        dims[i] = kln_rule_dim(rule, 0, i);
+    }
+    for (size_t i = 0; i < axis_count; i++) {
+        size_t axis = i;
+        if (axes != NULL && !kln_rule_axis(rule, axes[i], rank, &axis)) {
+            return;
+        }
+        kln_expressions *pool = &rule->state->pool;
+        const kln_dim sum = kln_dim_add(pool, pads[i], pads[i + axis_count]);
+        const kln_dim dim = kln_dim_add(pool, dims[axis], sum);
+        dims[axis] = dim.kind == KLN_DIM_NUMBER && dim.of.number < 0 ? KLN_UNKNOWN_DIM : dim;
+    }
+}
+
+void kln_rule_tile(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    size_t count = 0;
+    const kln_dim *repeats = rule->since >= 6 ? kln_rule_contents(rule, 1, &count) : NULL;
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    if (dims == NULL || repeats == NULL) {
+        return;
+    }
+    if (count != rank) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "repeats", "one for each dimension",
+                       "another number", "%zu repeats are given for %zu dimensions", count, rank);
+        return;
+    }
+    for (size_t i = 0; i < rank; i++) {
+        dims[i] = kln_dim_multiply(&rule->state->pool, kln_rule_dim(rule, 0, i), repeats[i]);
+    }
+}
+
+void kln_rule_expand(kln_rule *rule)
+{
+    size_t count = 0;
+    const kln_dim *target = kln_rule_contents(rule, 1, &count);
+    const kln_dim length = kln_rule_dim(rule, 1, 0);
+    if (target == NULL && length.kind == KLN_DIM_NUMBER && length.of.number <= 64) {
+        count = (size_t)length.of.number;
+    } else if (target == NULL) {
+        return;
+    }
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 1, 1, 1)) {
+        return;
+    }
+    const size_t in_rank = kln_rule_rank(rule, 0);
+    const size_t rank = count > in_rank ? count : in_rank;
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    for (size_t i = 0; dims != NULL && i < rank; i++) {
+        const kln_dim one = KLN_DIM_OF_NUMBER(1);
+        const kln_dim in = i + in_rank >= rank ? kln_rule_dim(rule, 0, i + in_rank - rank) : one;
+        kln_dim to =
+            i + count >= rank ? (target != NULL ? target[i + count - rank] : KLN_UNKNOWN_DIM) : one;
+        if (to.kind == KLN_DIM_NUMBER && to.of.number < 0) {
+            to = KLN_UNKNOWN_DIM;
+        }
+        dims[i] = kln_rule_broadcast_dim(rule, in, to);
+    }
+}
+
+/* --- moving blocks --- */
+
+static bool block_size(kln_rule *rule, int64_t *size)
+{
+    *size = kln_rule_int(rule, "blocksize", 0);
+    if (*size > 0 && *size < INT32_MAX) {
+        return kln_rule_ranked(rule, 0) && kln_rule_need_rank(rule, 0, 4, 4);
+    }
+    kln_rule_fault(rule, KILN_ISSUE_VALUE, "blocksize", "a positive number", "another number",
+                   "\"blocksize\" is %lld, but must be positive", (long long)*size);
+    return false;
+}
+
+void kln_rule_depth_to_space(kln_rule *rule)
+{
+    int64_t size = 0;
+    kln_dim *dims = block_size(rule, &size) ? kln_rule_new_shape(rule, 0, 4) : NULL;
+    if (dims != NULL) {
+        kln_expressions *pool = &rule->state->pool;
+        dims[0] = kln_rule_dim(rule, 0, 0);
+        dims[1] =
+            kln_dim_floor_divide(pool, kln_rule_dim(rule, 0, 1), KLN_DIM_OF_NUMBER(size * size));
+        dims[2] = kln_dim_times(pool, kln_rule_dim(rule, 0, 2), size);
+        dims[3] = kln_dim_times(pool, kln_rule_dim(rule, 0, 3), size);
+    }
+}
+
+void kln_rule_space_to_depth(kln_rule *rule)
+{
+    int64_t size = 0;
+    kln_dim *dims = block_size(rule, &size) ? kln_rule_new_shape(rule, 0, 4) : NULL;
+    if (dims != NULL) {
+        kln_expressions *pool = &rule->state->pool;
+        const kln_dim block = KLN_DIM_OF_NUMBER(size);
+        dims[0] = kln_rule_dim(rule, 0, 0);
+        dims[1] = kln_dim_times(pool, kln_rule_dim(rule, 0, 1), size * size);
+        dims[2] = kln_dim_floor_divide(pool, kln_rule_dim(rule, 0, 2), block);
+        dims[3] = kln_dim_floor_divide(pool, kln_rule_dim(rule, 0, 3), block);
+    }
+}
+
+void kln_rule_center_crop_pad(kln_rule *rule)
+{
+    size_t count = 0;
+    size_t axis_count = 0;
+    const kln_dim *sizes = kln_rule_contents(rule, 1, &count);
+    const int64_t *axes = kln_rule_ints(rule, "axes", &axis_count);
+    if (!kln_rule_ranked(rule, 0)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    bool *marked = kln_rule_alloc(rule, rank, sizeof *marked);
+    if (dims == NULL || marked == NULL) {
+        return;
+    }
+    if (axes != NULL && !mark_axes(rule, axes, axis_count, rank, marked)) {
+        return;
+    }
+    for (size_t i = 0; i < rank; i++) {
+        dims[i] = axes != NULL && !marked[i] ? kln_rule_dim(rule, 0, i) : KLN_UNKNOWN_DIM;
+    }
+    if (sizes == NULL || count != (axes != NULL ? axis_count : rank)) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t axis = i;
+        if (axes == NULL || kln_rule_axis(rule, axes[i], rank, &axis)) {
+            dims[axis] = sizes[i];
+        }
+    }
+}
