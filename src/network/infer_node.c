@@ -26,7 +26,10 @@ static const kln_onnx_function *find_function(const kln_onnx_model *model,
 static int64_t opset_of(const kln_infer_state *state, const kln_scope *scope, const char *domain)
 {
     if (scope->function == NULL) {
-        return kln_onnx_opset_version(state->inference->model, domain);
+        const kln_onnx_model *model = state->inference->model;
+        const int64_t version = kln_onnx_opset_version(model, domain);
+        /* Models older than operator sets speak the first one. */
+        return version == 0 && model->ir_version < 3 && domain[0] == '\0' ? 1 : version;
     }
     const bool plain = domain[0] == '\0' || strcmp(domain, "ai.onnx") == 0;
     for (size_t i = 0; i < scope->function->opset_count; i++) {

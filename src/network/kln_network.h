@@ -212,6 +212,12 @@ KILN_MUST_CHECK kiln_status kln_validate(const kln_onnx_model *model,
                                          const kln_validate_options *options,
                                          kiln_issue_list **issues);
 
+/* The same for what was inferred already. Takes the inference's list: `inference->issues` is NULL
+ * afterwards, and nothing but kln_inference_destroy and reading may follow. */
+KILN_MUST_CHECK kiln_status kln_validate_inference(kln_inference *inference,
+                                                   const kln_validate_options *options,
+                                                   kiln_issue_list **issues);
+
 /* KILN_OK when the list has no error, else INVALID_NETWORK with how many there are and the first
  * one's sentence. */
 KILN_MUST_CHECK kiln_status kln_issues_status(const kiln_issue_list *issues);

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "infer_rule.h"
+#include "validate_issues.h"
+#include "validate_rules.h"
+
+void kln_validate_issue(kln_validation *v, kiln_severity severity, kiln_issue_kind kind,
+                        const char *node, const char *tensor, const char *expected,
+                        const char *found, const char *format, ...)
+{
+    char sentence[KLN_ISSUE_TEXT];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(sentence, sizeof sentence, format, arguments);
+    va_end(arguments);
+    const kiln_issue issue = {severity, kind, node, tensor, expected, found, sentence};
+    const kiln_status status = kln_issues_add(v->inference->issues, &issue);
+    if (status != KILN_OK && v->status == KILN_OK) {
+        v->status = status;
+    }
+}
+
+/* --- the model's own header --- */
+
+/* IR_VERSION of the newest onnx.proto this was written against. */
+#define NEWEST_IR 13
+
+void kln_validate_header(kln_validation *v)
+{
+    const kln_onnx_model *model = v->model;
+    char found[32];
+    (void)snprintf(found, sizeof found, "%lld", (long long)model->ir_version);
+    if (model->ir_version < 1) {
+        kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_MODEL, "", "ir_version", "at least 1",
+                           found, "the model says IR version %s; every model has one from 1 on",
+                           found);
+    } else if (model->ir_version > NEWEST_IR) {
+        kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_MODEL, "", "ir_version",
+                           "at most 13", found,
+                           "the model has IR version %s, newer than any that Kiln knows", found);
+    }
+    if (model->ir_version >= 3 && model->opset_count == 0) {
+        kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_OPSET, "", "opset_import",
+                           "an operator set", "none",
+                           "the model imports no operator set, so its operators have no meaning");
+    }
+    for (size_t i = 0; i < model->opset_count; i++) {
+        const kln_onnx_opset *opset = &model->opsets[i];
+        const int64_t newest = kln_operator_newest(opset->domain);
+        (void)snprintf(found, sizeof found, "%lld", (long long)opset->version);
+        if (opset->version < 1) {
+            kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_OPSET, "", opset->domain,
+                               "at least 1", found, "operator set \"%.100s\" has version %s",
+                               opset->domain, found);
+        } else if (newest > 0 && opset->version > newest) {
+            char known[32];
+            (void)snprintf(known, sizeof known, "%lld", (long long)newest);
+            kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_OPSET, "", opset->domain, known,
+                               found,
+                               "operator set \"%.100s\" has version %s; Kiln knows versions up "
+                               "to %s and reads the operators as they stand there",
+                               opset->domain, found, known);
+        }
+    }
+}
+
+/* --- weights --- */
+
+/* Bits of one element, also of types that kiln_dtype has no match for; 0: no fixed size. */
+static unsigned bits_of(int32_t wire)
+{
+    switch (wire) {
+        case 18:
+        case 20:
+        case 24: return 8;
+        case 25:
+        case 26: return 2;
+        case 27:
+        case 28: return 6;
+        default: return kiln_dtype_bits(kln_onnx_dtype(wire));
+    }
+}
+
+static void check_weights(kln_validation *v, const kln_onnx_tensor *tensor)
+{
+    const char *name = tensor->name;
+    uint64_t elements = 1;
+    bool fits = true;
+    for (size_t i = 0; i < tensor->rank; i++) {
+        if (tensor->dims[i] < 0) {
+            kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_WEIGHTS, "", name,
+                               "dimensions from 0 on", "a negative one",
+                               "weights \"%.200s\" have a negative dimension, %lld", name,
+                               (long long)tensor->dims[i]);
+            return;
+        }
+        fits = fits && !__builtin_mul_overflow(elements, (uint64_t)tensor->dims[i], &elements);
+    }
+    if (tensor->wire_dtype == KLN_WIRE_STRING || tensor->rank == SIZE_MAX) {
+        return;
+    }
+    const unsigned bits = bits_of(tensor->wire_dtype);
+    if (bits == 0) {
+        char found[32];
+        (void)snprintf(found, sizeof found, "%d", (int)tensor->wire_dtype);
+        kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_DTYPE, "", name, "a data type", found,
+                           "weights \"%.200s\" have data type %s, which is none", name, found);
+        return;
+    }
+    uint64_t total = 0;
+    fits = fits && !__builtin_mul_overflow(elements, (uint64_t)bits, &total) &&
+           total <= UINT64_MAX - 7;
+    const uint64_t bytes = fits ? (total + 7) / 8 : UINT64_MAX;
+    if (tensor->is_external && tensor->data.data == NULL) {
+        return;
+    }
+    if (!fits || tensor->data.size != bytes) {
+        char expected[48];
+        char found[48];
+        (void)snprintf(expected, sizeof expected, "%llu bytes", (unsigned long long)bytes);
+        (void)snprintf(found, sizeof found, "%zu bytes", tensor->data.size);
+        kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_WEIGHTS, "", name, expected, found,
+                           "weights \"%.200s\" have %s, but their type and shape need %s", name,
+                           found, expected);
+    }
+}
+
+static void check_declared_weights(kln_validation *v, const kln_onnx_graph *graph,
+                                   const kln_value *value, const kln_onnx_tensor *tensor)
+{
+    if (tensor->wire_dtype != value->wire_dtype && value->wire_dtype != 0) {
+        kln_validate_issue(
+            v, KILN_SEVERITY_ERROR, KILN_ISSUE_DTYPE, "", tensor->name,
+            kln_wire_dtype_name(value->wire_dtype), kln_wire_dtype_name(tensor->wire_dtype),
+            "\"%.200s\" is declared as %s, but its weights are %s", tensor->name,
+            kln_wire_dtype_name(value->wire_dtype), kln_wire_dtype_name(tensor->wire_dtype));
+    }
+    bool same = !value->has_shape || value->rank == tensor->rank;
+    for (size_t i = 0; same && value->has_shape && i < value->rank; i++) {
+        same = value->dims[i].kind != KLN_DIM_NUMBER || value->dims[i].of.number == tensor->dims[i];
+    }
+    if (!same) {
+        char expected[160];
+        (void)kln_value_format(value, expected, sizeof expected);
+        kln_validate_issue(v, KILN_SEVERITY_ERROR,
+                           value->rank == tensor->rank ? KILN_ISSUE_SHAPE : KILN_ISSUE_RANK, "",
+                           tensor->name, expected, "another shape",
+                           "\"%.150s\" is declared as %.100s, but its weights have another shape",
+                           tensor->name, expected);
+    }
+    (void)graph;
+}
+
+static void check_initializers(kln_validation *v, const kln_graph_inference *graph)
+{
+    for (size_t i = 0; i < graph->graph->initializer_count && v->status == KILN_OK; i++) {
+        const kln_onnx_tensor *tensor = &graph->graph->initializers[i];
+        if (tensor->name[0] == '\0') {
+            kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_NAME, "", "", "a name", "none",
+                               "initializer %zu has no name", i);
+            continue;
+        }
+        check_weights(v, tensor);
+        const uint32_t place = kln_names_get(&graph->names, tensor->name);
+        const kln_value *value = place != KLN_NAMES_NONE ? graph->values[place] : NULL;
+        if (value != NULL && value->initializer == tensor) {
+            check_declared_weights(v, graph->graph, value, tensor);
+        }
+        if (value != NULL && value->consumers == 0) {
+            kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNUSED, "", tensor->name,
+                               "a reader", "none", "weights \"%.200s\" are never read",
+                               tensor->name);
+        }
+    }
+}
+
+/* --- inputs and outputs --- */
+
+static void check_inputs(kln_validation *v, const kln_graph_inference *graph, bool outermost)
+{
+    for (size_t i = 0; i < graph->input_count && v->status == KILN_OK; i++) {
+        const kln_onnx_value *input = &graph->graph->inputs[i];
+        const kln_value *value = graph->values[graph->inputs[i]];
+        if (input->name[0] == '\0') {
+            kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_NAME, "", "", "a name", "none",
+                               "input %zu has no name", i);
+            continue;
+        }
+        const bool tensor = input->type.kind == KLN_ONNX_KIND_TENSOR;
+        if (outermost &&
+            (input->type.kind == KLN_ONNX_KIND_NONE || (tensor && input->type.wire_dtype == 0))) {
+            kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_DTYPE, "", input->name, "a type",
+                               "none", "input \"%.200s\" has no data type", input->name);
+        }
+        if (outermost && tensor && input->type.has_shape && input->type.rank > KILN_MAX_RANK) {
+            kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_RANK, "", input->name,
+                               "at most 8 dimensions", "more",
+                               "input \"%.200s\" has %zu dimensions; Kiln binds at most %d",
+                               input->name, input->type.rank, KILN_MAX_RANK);
+        }
+        if (outermost && value->consumers == 0 && value->initializer == NULL) {
+            kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNUSED, "", input->name,
+                               "a reader", "none", "input \"%.200s\" is never read", input->name);
+        }
+    }
+}
+
+static void check_outputs(kln_validation *v, const kln_graph_inference *graph)
+{
+    if (graph->graph->output_count == 0) {
+        kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_NO_OUTPUTS, "", "",
+                           "at least one output", "none",
+                           "the network has no output, so there is nothing to compute");
+    }
+    for (size_t i = 0; i < graph->graph->output_count && v->status == KILN_OK; i++) {
+        const char *name = graph->graph->outputs[i].name;
+        if (name[0] == '\0') {
+            kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_NAME, "", "", "a name", "none",
+                               "output %zu has no name", i);
+        }
+        const uint32_t place = graph->outputs[i];
+        const kln_value *value = place != KLN_NO_VALUE ? graph->values[place] : NULL;
+        const kln_onnx_type *type = &graph->graph->outputs[i].type;
+        if (value == NULL || value->producer != KLN_NO_NODE || type->kind == KLN_ONNX_KIND_NONE) {
+            continue;
+        }
+        /* What a node computes was compared during inference; an input passed through was not. */
+        if (value->kind != KLN_ONNX_KIND_NONE &&
+            (value->kind != type->kind ||
+             (value->wire_dtype != 0 && type->wire_dtype != 0 &&
+              type->kind == KLN_ONNX_KIND_TENSOR && value->wire_dtype != type->wire_dtype))) {
+            kln_validate_issue(
+                v, KILN_SEVERITY_ERROR, KILN_ISSUE_DTYPE, "", name,
+                kln_wire_dtype_name(value->wire_dtype), kln_wire_dtype_name(type->wire_dtype),
+                "output \"%.200s\" is declared as %s, but is %s", name,
+                kln_wire_dtype_name(type->wire_dtype), kln_wire_dtype_name(value->wire_dtype));
+        }
+    }
+}
+
+/* --- nodes --- */
+
+static void check_unused(kln_validation *v, const kln_graph_inference *graph, uint32_t index)
+{
+    const kln_onnx_node *node = &graph->graph->nodes[index];
+    const kln_node_inference *known = &graph->nodes[index];
+    bool read = node->output_count == 0;
+    const char *first = "";
+    for (size_t i = 0; i < node->output_count; i++) {
+        if (known->outputs[i] != KLN_NO_VALUE) {
+            read |= graph->values[known->outputs[i]]->consumers > 0;
+            first = first[0] == '\0' ? node->outputs[i] : first;
+        }
+    }
+    if (!read) {
+        char label[160];
+        kln_node_label(node, index, label, sizeof label);
+        kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNUSED, label, first, "a reader",
+                           "none", "node \"%.120s\" (%.60s): nothing reads what it computes", label,
+                           node->op_type);
+    }
+}
+
+void kln_validate_graph(kln_validation *v, const kln_graph_inference *graph,
+                        const kln_onnx_function *function)
+{
+    const bool outermost = graph == v->inference->graph;
+    if (outermost && graph->graph->name[0] == '\0') {
+        kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_NAME, "", "", "a name", "none",
+                           "the graph has no name, which the specification asks for");
+    }
+    if (function == NULL) {
+        check_inputs(v, graph, outermost);
+        check_initializers(v, graph);
+    }
+    if (outermost) {
+        check_outputs(v, graph);
+    }
+    for (size_t i = 0; i < graph->node_count && v->status == KILN_OK; i++) {
+        kln_validate_node(v, graph, (uint32_t)i, function);
+        check_unused(v, graph, (uint32_t)i);
+        const kln_node_inference *known = &graph->nodes[i];
+        const kln_onnx_node *node = &graph->graph->nodes[i];
+        for (size_t k = 0; k < known->graph_count && v->status == KILN_OK; k++) {
+            const kln_onnx_function *called = function;
+            if (known->operator_ == NULL) {
+                /* One call stands for all of them. */
+                if (kln_names_get(&v->functions, node->op_type) != KLN_NAMES_NONE) {
+                    continue;
+                }
+                v->status = kln_names_set(&v->functions, node->op_type, 0);
+                for (size_t f = 0; f < v->model->function_count; f++) {
+                    if (&v->model->functions[f].body == known->graphs[k]->graph) {
+                        called = &v->model->functions[f];
+                    }
+                }
+            }
+            if (v->status == KILN_OK) {
+                kln_validate_graph(v, known->graphs[k], called);
+            }
+        }
+    }
+}

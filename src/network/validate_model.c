@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "infer_rule.h"
+#include "validate_issues.h"
+#include "validate_rules.h"
+
+/* The list of an inference, taken over. */
+static kiln_issue_list *take_issues(kln_inference *inference)
+{
+    kiln_issue_list *issues = inference->issues;
+    inference->issues = NULL;
+    return issues;
+}
+
+kiln_status kln_validate(const kln_onnx_model *model, const kln_validate_options *options,
+                         kiln_issue_list **issues)
+{
+    KLN_RETURN_IF_NULL(issues);
+    *issues = NULL;
+    KLN_RETURN_IF_NULL(model);
+    kln_inference *inference = NULL;
+    KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &inference));
+    const kiln_status status = kln_validate_inference(inference, options, issues);
+    kln_inference_destroy(inference);
+    return status;
+}
+
+kiln_status kln_validate_inference(kln_inference *inference, const kln_validate_options *options,
+                                   kiln_issue_list **issues)
+{
+    static const kln_validate_options none = {.backend = NULL};
+    kln_validation v = {.inference = inference,
+                        .model = inference->model,
+                        .options = options != NULL ? options : &none,
+                        .status = KILN_OK};
+    kln_names_init(&v.functions);
+    kln_validate_header(&v);
+    if (v.status == KILN_OK) {
+        kln_validate_graph(&v, inference->graph, NULL);
+    }
+    if (v.status == KILN_OK) {
+        kln_validate_ranges(&v);
+    }
+    if (v.status == KILN_OK) {
+        v.status = kln_issues_sort(inference->issues);
+    }
+    if (v.status == KILN_OK) {
+        *issues = take_issues(inference);
+    }
+    kln_names_finish(&v.functions);
+    return v.status;
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "infer_rule.h"
+#include "validate_rules.h"
+
+typedef struct node_check {
+    kln_validation *v;
+    const kln_onnx_node *node;
+    const kln_resolved *resolved;
+    const kln_onnx_function *function;
+    char label[160];
+} node_check;
+
+static void complain(const node_check *c, kiln_issue_kind kind, const char *tensor,
+                     const char *expected, const char *found, const char *format, ...)
+    KLN_PRINTF(6, 7);
+
+static void complain(const node_check *c, kiln_issue_kind kind, const char *tensor,
+                     const char *expected, const char *found, const char *format, ...)
+{
+    char words[320];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(words, sizeof words, format, arguments);
+    va_end(arguments);
+    kln_validate_issue(c->v, KILN_SEVERITY_ERROR, kind, c->label, tensor, expected, found,
+                       "node \"%.120s\" (%.60s): %.300s", c->label, c->node->op_type, words);
+}
+
+/* --- numbers of inputs and outputs --- */
+
+static void check_count(const node_check *c, const char *what, size_t count, int least, int most)
+{
+    if (count >= (size_t)least && count <= (size_t)most) {
+        return;
+    }
+    char expected[64];
+    char found[32];
+    if (least == most) {
+        (void)snprintf(expected, sizeof expected, "%d", least);
+    } else if (most == INT_MAX) {
+        (void)snprintf(expected, sizeof expected, "at least %d", least);
+    } else {
+        (void)snprintf(expected, sizeof expected, "%d to %d", least, most);
+    }
+    (void)snprintf(found, sizeof found, "%zu", count);
+    complain(c, KILN_ISSUE_ARITY, "", expected, found, "it has %s %s, but takes %s", found, what,
+             expected);
+}
+
+static void check_required(const node_check *c, const kln_schema *schema)
+{
+    for (size_t i = 0; i < c->node->input_count; i++) {
+        const kln_schema_parameter *parameter = kln_schema_input(schema, i);
+        if (c->node->inputs[i][0] == '\0' && parameter != NULL && !parameter->optional &&
+            !parameter->repeated) {
+            complain(c, KILN_ISSUE_ARITY, parameter->name, "an input", "none",
+                     "input %zu, \"%s\", is required, but left out", i, parameter->name);
+        }
+    }
+    for (size_t i = 0; i < c->node->output_count; i++) {
+        const kln_schema_parameter *parameter = kln_schema_output(schema, i);
+        if (c->node->outputs[i][0] == '\0' && parameter != NULL && !parameter->optional &&
+            !parameter->repeated) {
+            complain(c, KILN_ISSUE_ARITY, parameter->name, "an output", "none",
+                     "output %zu, \"%s\", is required, but has no name", i, parameter->name);
+        }
+    }
+}
+
+/* --- attributes --- */
+
+static const kln_schema_attribute *find_attribute(const kln_schema *schema, const char *name)
+{
+    for (size_t i = 0; i < schema->attribute_count; i++) {
+        if (strcmp(schema->attributes[i].name, name) == 0) {
+            return &schema->attributes[i];
+        }
+    }
+    return NULL;
+}
+
+static void check_attribute(const node_check *c, const kln_schema *schema,
+                            const kln_onnx_attribute *attribute)
+{
+    const kln_schema_attribute *known = find_attribute(schema, attribute->name);
+    const bool refers = attribute->reference != NULL && attribute->reference[0] != '\0';
+    if (known == NULL) {
+        /* Names that begin so are left to tools. */
+        if (strncmp(attribute->name, "__", 2) != 0) {
+            complain(c, KILN_ISSUE_ATTRIBUTE, attribute->name, "an attribute of the operator",
+                     "another", "it has no attribute \"%.100s\" in version %d", attribute->name,
+                     schema->row->since);
+        }
+        return;
+    }
+    if (!refers && attribute->type != known->type) {
+        complain(c, KILN_ISSUE_ATTRIBUTE, attribute->name, kln_attribute_type_name(known->type),
+                 kln_attribute_type_name(attribute->type),
+                 "attribute \"%.100s\" is %s, but must be %s", attribute->name,
+                 kln_attribute_type_name(attribute->type), kln_attribute_type_name(known->type));
+    }
+}
+
+static void check_attributes(const node_check *c, const kln_schema *schema)
+{
+    const kln_onnx_node *node = c->node;
+    for (size_t i = 0; i < node->attribute_count; i++) {
+        check_attribute(c, schema, &node->attributes[i]);
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(node->attributes[k].name, node->attributes[i].name) == 0) {
+                complain(c, KILN_ISSUE_ATTRIBUTE, node->attributes[i].name, "one", "two",
+                         "attribute \"%.100s\" is given twice", node->attributes[i].name);
+                break;
+            }
+        }
+    }
+    for (size_t i = 0; i < schema->attribute_count; i++) {
+        const kln_schema_attribute *known = &schema->attributes[i];
+        if (known->required && kln_onnx_find_attribute(node, known->name) == NULL) {
+            complain(c, KILN_ISSUE_ATTRIBUTE, known->name, kln_attribute_type_name(known->type),
+                     "none", "attribute \"%s\" is required, but missing", known->name);
+        }
+    }
+}
+
+/* --- the operator itself --- */
+
+static const kln_resolved *find_resolved(const kln_validation *v, const kln_onnx_node *node,
+                                         const kln_onnx_function *function)
+{
+    const kln_infer_state *state = v->inference->state;
+    const uint32_t place = kln_names_get(&state->operators, node->op_type);
+    const kln_resolved *r = place != KLN_NAMES_NONE ? state->resolved[place] : NULL;
+    while (r != NULL && (r->scope_function != function || strcmp(r->domain, node->domain) != 0)) {
+        r = r->next;
+    }
+    return r;
+}
+
+static void check_known(const node_check *c)
+{
+    const kln_onnx_node *node = c->node;
+    const bool ours = kln_operator_newest(node->domain) > 0;
+    char found[48];
+    (void)snprintf(found, sizeof found, "version %lld", (long long)c->resolved->opset);
+    if (c->resolved->opset == 0) {
+        complain(c, KILN_ISSUE_OPSET, node->domain, "an imported operator set", "none",
+                 "the model does not import operator set \"%.100s\"", node->domain);
+    } else if (!ours) {
+        kln_validate_issue(
+            c->v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNKNOWN_OPERATOR, c->label, "",
+            "an operator of ONNX", node->op_type,
+            "node \"%.120s\": %.60s of \"%.60s\" is not an operator of ONNX; what it "
+            "gives is not inferred",
+            c->label, node->op_type, node->domain);
+    } else if (kln_operator_known(node->domain, node->op_type)) {
+        complain(c, KILN_ISSUE_UNKNOWN_OPERATOR, "", "a later version", found,
+                 "this operator is not in %s of its operator set yet", found);
+    } else {
+        complain(c, KILN_ISSUE_UNKNOWN_OPERATOR, "", "an operator of ONNX", node->op_type,
+                 "there is no operator of this name");
+    }
+}
+
+static void check_supported(const node_check *c, const kln_graph_inference *graph, uint32_t index)
+{
+    const kln_validate_options *options = c->v->options;
+    if (options->supports == NULL || c->resolved->function != NULL) {
+        return;
+    }
+    const kln_node_inference *known = &graph->nodes[index];
+    kiln_dtype dtype = KILN_DTYPE_UNDEFINED;
+    for (size_t i = 0; i < c->node->input_count && dtype == KILN_DTYPE_UNDEFINED; i++) {
+        if (known->inputs[i] != KLN_NO_VALUE) {
+            dtype = graph->values[known->inputs[i]]->dtype;
+        }
+    }
+    if (!options->supports(c->node->domain, c->node->op_type, c->resolved->opset, dtype)) {
+        const char *backend = options->backend != NULL ? options->backend : "chosen";
+        complain(c, KILN_ISSUE_UNSUPPORTED, "", "an operator the backend has",
+                 kiln_dtype_name(dtype), "the %.40s backend does not run it for %s in version %lld",
+                 backend, kiln_dtype_name(dtype), (long long)c->resolved->opset);
+    }
+}
+
+void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint32_t index,
+                       const kln_onnx_function *function)
+{
+    node_check c = {.v = v, .node = &graph->graph->nodes[index], .function = function};
+    c.resolved = find_resolved(v, c.node, function);
+    kln_node_label(c.node, index, c.label, sizeof c.label);
+    if (c.node->op_type[0] == '\0') {
+        complain(&c, KILN_ISSUE_NAME, "", "an operator", "none", "it names no operator");
+        return;
+    }
+    if (c.resolved == NULL) {
+        return;
+    }
+    if (c.node->input_count == 0 && c.node->output_count == 0) {
+        complain(&c, KILN_ISSUE_ARITY, "", "an input or output", "neither",
+                 "it has neither inputs nor outputs");
+    }
+    const kln_schema *schema = c.resolved->schema;
+    check_supported(&c, graph, index);
+    if (schema == NULL) {
+        if (c.resolved->function == NULL) {
+            check_known(&c);
+        }
+        return;
+    }
+    if (schema->row->deprecated) {
+        complain(&c, KILN_ISSUE_UNKNOWN_OPERATOR, "", "an operator in use", "deprecated",
+                 "this operator is deprecated since version %d", schema->row->since);
+        return;
+    }
+    check_count(&c, "inputs", c.node->input_count, schema->row->min_inputs,
+                schema->row->max_inputs);
+    check_count(&c, "outputs", c.node->output_count, schema->row->min_outputs,
+                schema->row->max_outputs);
+    check_required(&c, schema);
+    check_attributes(&c, schema);
+}

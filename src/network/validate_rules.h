@@ -1,0 +1,33 @@
+/*
+ * validate_rules.h - what a model is checked for. Private to the room.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_VALIDATE_RULES_H
+#define KLN_VALIDATE_RULES_H
+
+#include "kln_network.h"
+#include "op_schema.h"
+
+typedef struct kln_validation {
+    kln_inference *inference;
+    const kln_onnx_model *model;
+    const kln_validate_options *options;
+    kln_names functions; /* whose body was gone through already */
+    kiln_status status;  /* the first failure, or OK */
+} kln_validation;
+
+/* Each adds issues to inference->issues and remembers a failure in `status`. `function` is the one
+ * whose body the graph is, or NULL. */
+void kln_validate_header(kln_validation *v);
+void kln_validate_graph(kln_validation *v, const kln_graph_inference *graph,
+                        const kln_onnx_function *function);
+void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint32_t index,
+                       const kln_onnx_function *function);
+void kln_validate_ranges(kln_validation *v);
+
+void kln_validate_issue(kln_validation *v, kiln_severity severity, kiln_issue_kind kind,
+                        const char *node, const char *tensor, const char *expected,
+                        const char *found, const char *format, ...) KLN_PRINTF(8, 9);
+
+#endif
