@@ -1,27 +1,37 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Prints src/network/op_rows.inc: one row for each version of each operator, read from the schemas of
-the installed onnx package (pip install onnx). Run: scripts/make_op_table.py > src/network/op_rows.inc
+"""Writes src/network/op_rows_*.inc: one row for each version of each operator, read from the
+schemas of the installed onnx package (pip install onnx).
 
 The letters of a type are listed in src/network/op_schema.c."""
+import os
 import sys
 import textwrap
 
 import onnx.defs
 
 LETTERS = {
-    "float": "f", "float16": "h", "double": "d", "bfloat16": "g", "int8": "b", "uint8": "B", "int16": "w",
-    "uint16": "W", "int32": "i", "uint32": "I", "int64": "l", "uint64": "L", "bool": "t", "string": "s",
-    "complex64": "c", "complex128": "C", "int4": "n", "uint4": "N", "int2": "k", "uint2": "K",
-    "float8e4m3fn": "e", "float8e4m3fnuz": "E", "float8e5m2": "x", "float8e5m2fnuz": "X",
-    "float8e8m0": "y", "float4e2m1": "q", "float6e2m3": "p", "float6e3m2": "P",
+    "float": "f", "float16": "h", "double": "d", "bfloat16": "g", "int8": "b", "uint8": "B",
+    "int16": "w", "uint16": "W", "int32": "i", "uint32": "I", "int64": "l", "uint64": "L",
+    "bool": "t", "string": "s", "complex64": "c", "complex128": "C", "int4": "n", "uint4": "N",
+    "int2": "k", "uint2": "K", "float8e4m3fn": "e", "float8e4m3fnuz": "E", "float8e5m2": "x",
+    "float8e5m2fnuz": "X", "float8e8m0": "y", "float4e2m1": "q", "float6e2m3": "p",
+    "float6e3m2": "P",
 }
+# Divided by first letter, so that no file is too long to be read; "~": other domains.
+FILES = (("op_rows_a_c.inc", "A", "C"), ("op_rows_d_h.inc", "D", "H"),
+         ("op_rows_i_p.inc", "I", "P"), ("op_rows_q_r.inc", "Q", "R"),
+         ("op_rows_s_z.inc", "S", "~"))
 FORMS = ("tensor(%s)", "seq(tensor(%s))", "optional(tensor(%s))", "optional(seq(tensor(%s)))")
 KINDS = {
     "INT": "i", "FLOAT": "f", "STRING": "s", "TENSOR": "t", "GRAPH": "g", "SPARSE_TENSOR": "p",
     "TYPE_PROTO": "y", "INTS": "I", "FLOATS": "F", "STRINGS": "S", "TENSORS": "T", "GRAPHS": "G",
     "SPARSE_TENSORS": "P", "TYPE_PROTOS": "Y",
 }
+
+
+def enum_name(value):
+    return value.name if hasattr(value, "name") else str(value).rsplit(".", 1)[-1]
 
 
 def types(names):
@@ -37,7 +47,7 @@ def types(names):
 def parameters(formals, variables):
     words = []
     for p in formals:
-        kind = p.option.name if hasattr(p.option, "name") else str(p.option).rsplit(".", 1)[-1]
+        kind = enum_name(p.option)
         word = p.name + (":" + p.type_str if p.type_str in variables else "=" + types([p.type_str]))
         if kind == "Optional":
             word += "?"
@@ -47,35 +57,55 @@ def parameters(formals, variables):
     return " ".join(words)
 
 
-def quoted(text):
-    lines = textwrap.wrap(text, 88, break_long_words=True, break_on_hyphens=False) or [""]
-    return "\n     ".join('"%s%s"' % (l, " " if i + 1 < len(lines) and len(l) < 88 else "")
-                          for i, l in enumerate(lines))
+def pieces(text):
+    """The text as string literals of at most 100 columns."""
+    lines = textwrap.wrap(text, 100, break_long_words=True, break_on_hyphens=False) or [""]
+    # Blanks are lost where a line was divided at one.
+    return ['"%s%s"' % (line, " " if i + 1 < len(lines) and len(line) < 100 else "")
+            for i, line in enumerate(lines)]
 
 
 def number(n):
     return "INT_MAX" if n >= 2**31 - 1 else str(n)
 
 
+def row(s):
+    variables = {t.type_param_str for t in s.type_constraints}
+    attributes = " ".join(
+        "%s:%s%s" % (n, KINDS[enum_name(a.type)], "!" if a.required else "")
+        for n, a in sorted(s.attributes.items()))
+    constraints = " ".join("%s=%s" % (t.type_param_str, types(t.allowed_type_strs))
+                           for t in s.type_constraints)
+    words = ['"%s",' % s.domain, '"%s",' % s.name, "%d," % s.since_version]
+    words += [number(n) + "," for n in (s.min_input, s.max_input, s.min_output, s.max_output)]
+    for text in (parameters(s.inputs, variables), parameters(s.outputs, variables), attributes,
+                 constraints):
+        words += pieces(text)
+        words[-1] += ","
+    words.append("true" if s.deprecated else "false")
+    lines = ["    {"]
+    for word in words:
+        if len(lines[-1]) + 1 + len(word) > 114:
+            lines.append("     " + word)
+        else:
+            lines[-1] += ("" if lines[-1].endswith("{") else " ") + word
+    return "\n".join(lines) + "},\n"
+
+
 def main():
-    print("/* Made by scripts/make_op_table.py from the schemas of the onnx package %s."
-          % onnx.__version__)
-    print(" * SPDX-License-Identifier: Apache-2.0 */")
+    folder = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+                          "src", "network")
     schemas = sorted(onnx.defs.get_all_schemas_with_history(),
                      key=lambda s: (s.domain, s.name, s.since_version))
-    for s in schemas:
-        variables = {t.type_param_str for t in s.type_constraints}
-        attributes = " ".join(
-            "%s:%s%s" % (n, KINDS[a.type.name if hasattr(a.type, "name") else str(a.type).rsplit(".", 1)[-1]],
-                         "!" if a.required else "")
-            for n, a in sorted(s.attributes.items()))
-        constraints = " ".join("%s=%s" % (t.type_param_str, types(t.allowed_type_strs))
-                               for t in s.type_constraints)
-        print('    {"%s", "%s", %d, %s, %s, %s, %s,\n     %s,\n     %s,\n     %s,\n     %s, %s},' % (
-            s.domain, s.name, s.since_version, number(s.min_input), number(s.max_input),
-            number(s.min_output), number(s.max_output), quoted(parameters(s.inputs, variables)),
-            quoted(parameters(s.outputs, variables)), quoted(attributes), quoted(constraints),
-            "true" if s.deprecated else "false"))
+    head = ("/* Made by scripts/make_op_table.py from the schemas of the onnx package %s.\n"
+            " * SPDX-License-Identifier: Apache-2.0 */\n" % onnx.__version__)
+    for name, first, last in FILES:
+        with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
+            f.write(head)
+            for s in schemas:
+                key = s.name[0] if s.domain == "" else "~"
+                if first <= key <= last:
+                    f.write(row(s))
     return 0
 
 

@@ -82,6 +82,14 @@ static void loop_state(kln_rule *rule, size_t output, const kln_value *start,
                        const kln_value *after)
 {
     kln_value *out = &rule->out[output];
+    if (start->kind == KLN_ONNX_KIND_OPTIONAL && after->kind != KLN_ONNX_KIND_OPTIONAL) {
+        /* It may begin with nothing; what the turns give is a plain value. */
+        kln_value_copy_type(out, after, false);
+        if (out->element != NULL) {
+            out->element = without_shape(rule, out->element, 0);
+        }
+        return;
+    }
     kln_value_copy_type(out, start->kind != KLN_ONNX_KIND_NONE ? start : after, false);
     if (start->kind != KLN_ONNX_KIND_NONE && after->kind != KLN_ONNX_KIND_NONE &&
         (start->kind != after->kind || (start->wire_dtype != after->wire_dtype &&

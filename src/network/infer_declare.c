@@ -113,13 +113,18 @@ static void set_alias(kln_infer_state *state, const char *name, kln_dim dim)
     keep_status(state, kln_names_set(&state->aliases, name, (uint32_t)state->alias_count++));
 }
 
+/* Some exporters write "?" for what they do not know; it is no name. */
+static bool is_name(const char *text)
+{
+    return text != NULL && text[0] != '\0' && strcmp(text, "?") != 0;
+}
+
 static kln_dim declared_dim(kln_infer_state *state, const kln_onnx_dim *dim)
 {
     if (dim->value >= 0) {
         return KLN_DIM_OF_NUMBER(dim->value);
     }
-    return dim->parameter != NULL && dim->parameter[0] != '\0' ? named_dim(state, dim->parameter)
-                                                               : KLN_UNKNOWN_DIM;
+    return is_name(dim->parameter) ? named_dim(state, dim->parameter) : KLN_UNKNOWN_DIM;
 }
 
 static void from_type(kln_infer_state *state, kln_value *value, const kln_onnx_type *type,
@@ -203,6 +208,61 @@ static void duplicate(kln_infer_state *state, const char *what, const char *name
                     name);
 }
 
+/* The shape of `to`, with what `from` knows where it does not. */
+static void complete_shape(kln_infer_state *state, kln_value *to, const kln_value *from)
+{
+    if (!to->has_shape) {
+        to->has_shape = from->has_shape;
+        to->rank = from->rank;
+        to->dims = from->dims;
+        return;
+    }
+    if (!from->has_shape || from->rank != to->rank) {
+        return;
+    }
+    kln_dim *dims = kln_arena_alloc_zeroed(state->arena, to->rank, sizeof *dims);
+    kln_state_check(state, dims != NULL);
+    for (size_t i = 0; dims != NULL && i < to->rank; i++) {
+        dims[i] = to->dims[i].kind != KLN_DIM_UNKNOWN ? to->dims[i] : from->dims[i];
+    }
+    to->dims = dims != NULL ? dims : to->dims;
+}
+
+/* Elements of a sequence or optional, with what is declared where nothing was inferred. Nesting is
+ * limited where types are read. */
+static const kln_value *complete_element(kln_infer_state *state, const kln_value *inferred,
+                                         const kln_value *declared)
+{
+    if (inferred == NULL || declared == NULL) {
+        return inferred != NULL ? inferred : declared;
+    }
+    if (inferred->kind != declared->kind) {
+        return inferred;
+    }
+    kln_value *copy = kln_arena_alloc(state->arena, sizeof *copy);
+    kln_state_check(state, copy != NULL);
+    if (copy == NULL) {
+        return inferred;
+    }
+    *copy = *inferred;
+    copy->element = complete_element(state, inferred->element, declared->element);
+    complete_shape(state, copy, declared);
+    return copy;
+}
+
+/* The type that an inner graph's input is given, and what its declaration adds to that. */
+static void bind_input(kln_infer_state *state, kln_value *value, const kln_value *bound)
+{
+    const kln_value declared = *value;
+    if (bound->kind == KLN_ONNX_KIND_NONE ||
+        (bound->has_shape && declared.has_shape && bound->rank != declared.rank)) {
+        return;
+    }
+    kln_value_copy_type(value, bound, bound->has_shape);
+    value->element = complete_element(state, bound->element, declared.element);
+    complete_shape(state, value, &declared);
+}
+
 static void add_input(kln_infer_state *state, kln_graph_walk *walk, size_t index,
                       const kln_value *bound)
 {
@@ -219,26 +279,14 @@ static void add_input(kln_infer_state *state, kln_graph_walk *walk, size_t index
     if (walk->inference.parent == NULL && walk->scope->function == NULL) {
         for (size_t i = 0; declared->type.has_shape && i < declared->type.rank; i++) {
             const char *name = declared->type.dims[i].parameter;
-            if (name != NULL && name[0] != '\0') {
+            if (is_name(name)) {
                 keep_status(state, kln_names_set(&state->input_names, name, 0));
             }
         }
     }
     kln_value_from_type(state, value, &declared->type);
-    if (bound != NULL && bound->kind != KLN_ONNX_KIND_NONE &&
-        (value->kind == KLN_ONNX_KIND_NONE || !value->has_shape ||
-         (bound->has_shape && bound->rank == value->rank))) {
-        const bool has_shape = value->has_shape;
-        const kln_dim *dims = value->dims;
-        kln_value_copy_type(value, bound, bound->has_shape || !has_shape);
-        if (bound->has_shape && has_shape) {
-            kln_dim *merged = kln_arena_alloc_zeroed(state->arena, bound->rank, sizeof *merged);
-            kln_state_check(state, merged != NULL);
-            for (size_t i = 0; merged != NULL && i < bound->rank; i++) {
-                merged[i] = bound->dims[i].kind != KLN_DIM_UNKNOWN ? bound->dims[i] : dims[i];
-            }
-            value->dims = merged != NULL ? merged : bound->dims;
-        }
+    if (bound != NULL) {
+        bind_input(state, value, bound);
     }
     if (walk->inference.parent == NULL && walk->scope->function == NULL) {
         input_shape_option(state, value);
@@ -315,7 +363,7 @@ static kln_dim merge_dim(kln_infer_state *state, kln_dim inferred, const kln_onn
         return inferred;
     }
     const char *name = declared->parameter;
-    if (declared->value >= 0 || name == NULL || name[0] == '\0') {
+    if (declared->value >= 0 || !is_name(name)) {
         return declared->value >= 0 ? KLN_DIM_OF_NUMBER(declared->value) : inferred;
     }
     if (kln_names_get(&state->input_names, name) != KLN_NAMES_NONE ||
@@ -389,6 +437,11 @@ void kln_walk_merge(kln_rule *rule, kln_graph_walk *walk, kln_value *value, kln_
     if (inferred->wire_dtype == 0) {
         inferred->wire_dtype = type->wire_dtype;
     }
+    if (type->element != NULL) {
+        kln_value declared = {.name = "", .kind = KLN_ONNX_KIND_NONE};
+        kln_value_from_type(rule->state, &declared, type);
+        inferred->element = complete_element(rule->state, inferred->element, declared.element);
+    }
     if (!type->has_shape) {
         return;
     }
@@ -428,7 +481,7 @@ static kiln_status option_dim(kln_infer_state *state, const char *input, size_t 
 {
     int64_t expected = declared->value;
     const char *name = declared->parameter;
-    if (expected < 0 && name != NULL && name[0] != '\0') {
+    if (expected < 0 && is_name(name)) {
         const uint32_t alias = kln_names_get(&state->aliases, name);
         if (alias != KLN_NAMES_NONE) {
             expected = state->alias_dims[alias].of.number;

@@ -96,9 +96,14 @@ double kln_rule_float(const kln_rule *rule, const char *name, double otherwise)
 const char *kln_rule_string(const kln_rule *rule, const char *name, const char *otherwise)
 {
     const kln_onnx_attribute *attribute = kln_rule_attribute(rule, name);
-    const bool given = attribute != NULL && attribute->type == KLN_ONNX_ATTRIBUTE_STRING &&
-                       attribute->s.data != NULL;
-    return given ? attribute->s.data : otherwise;
+    if (attribute == NULL || attribute->type != KLN_ONNX_ATTRIBUTE_STRING ||
+        attribute->s.data == NULL) {
+        return otherwise;
+    }
+    /* The bytes lie in the file, where nothing ends them. */
+    const char *text = kln_arena_strndup(rule->state->arena, attribute->s.data, attribute->s.size);
+    kln_state_check(rule->state, text != NULL);
+    return text != NULL ? text : otherwise;
 }
 
 const int64_t *kln_rule_ints(const kln_rule *rule, const char *name, size_t *count)

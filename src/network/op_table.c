@@ -7,7 +7,11 @@
 
 /* In the order of domain, name and version, by bytes. */
 static const kln_operator rows[] = {
-#include "op_rows.inc"
+#include "op_rows_a_c.inc"
+#include "op_rows_d_h.inc"
+#include "op_rows_i_p.inc"
+#include "op_rows_q_r.inc"
+#include "op_rows_s_z.inc"
 };
 
 static int compare(const char *domain, const char *name, const kln_operator *row)

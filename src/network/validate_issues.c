@@ -64,13 +64,38 @@ static kiln_status make_room(kiln_issue_list *list)
     return KILN_OK;
 }
 
-/* A copy in the list's arena, cut where somebody else's names have no end. */
+/* Bytes of the UTF-8 character at `text`, or 0 when there is none. */
+static size_t character(const unsigned char *text)
+{
+    const size_t length = text[0] < 0x80                      ? 1
+                          : text[0] >= 0xC2 && text[0] < 0xE0 ? 2
+                          : (text[0] & 0xF0U) == 0xE0         ? 3
+                          : text[0] >= 0xF0 && text[0] < 0xF5 ? 4
+                                                              : 0;
+    for (size_t i = 1; i < length; i++) {
+        if ((text[i] & 0xC0U) != 0x80) {
+            return 0;
+        }
+    }
+    return length;
+}
+
+/* A copy in the list's arena, cut where somebody else's names have no end. What is no UTF-8, or was
+ * cut in the middle of a character, becomes '?'. */
 static const char *keep(kiln_issue_list *list, const char *text)
 {
     if (text == NULL || text[0] == '\0') {
         return "";
     }
-    return kln_arena_strndup(&list->arena, text, strnlen(text, KLN_ISSUE_TEXT - 1));
+    char *copy = kln_arena_strndup(&list->arena, text, strnlen(text, KLN_ISSUE_TEXT - 1));
+    for (unsigned char *c = (unsigned char *)copy; c != NULL && *c != '\0';) {
+        const size_t length = character(c);
+        if (length == 0) {
+            *c = '?';
+        }
+        c += length > 0 ? length : 1;
+    }
+    return copy;
 }
 
 kiln_status kln_issues_add(kiln_issue_list *list, const kiln_issue *issue)
