@@ -123,6 +123,22 @@ static const ref_kernel kernels[] = {
     OP("If", 1, if),
     OP("Loop", 1, loop),
     OP("Scan", 9, scan),
+    OP("Pad", 1, pad),
+    OP("CenterCropPad", 18, center_crop_pad),
+    OP("Trilu", 14, trilu),
+    OP("ReverseSequence", 10, reverse_sequence),
+    OP("Compress", 9, compress),
+    OP("TopK", 1, top_k),
+    OP("Unique", 11, unique),
+    OP("NonZero", 9, nonzero),
+    OP("NonMaxSuppression", 10, nms),
+    OPV("RNN", 7, recurrent, REF_CELL_RNN),
+    OPV("GRU", 7, recurrent, REF_CELL_GRU),
+    OPV("LSTM", 7, recurrent, REF_CELL_LSTM),
+    OP("ConvTranspose", 1, conv_transpose),
+    OP("Col2Im", 18, col2im),
+    OPV("Resize", 10, resize, 0),
+    OPV("Upsample", 7, resize, 1),
     /* TABLE */
 };
 

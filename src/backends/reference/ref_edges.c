@@ -1,0 +1,221 @@
+/* Kernels that choose elements by their place: padding, cropping, triangles, sequences.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+/* Where an element outside [0, size) comes from, or -1 for the constant. */
+static int64_t reflected(int64_t at, int64_t size, char mode)
+{
+    if (at >= 0 && at < size) {
+        return at;
+    }
+    if (mode == 'e') {
+        return at < 0 ? 0 : size - 1;
+    }
+    if (mode == 'w') {
+        return (at % size + size) % size;
+    }
+    if (mode == 'r') {
+        const int64_t period = size > 1 ? 2 * (size - 1) : 1;
+        at = (at % period + period) % period;
+        return at < size ? at : period - at;
+    }
+    return -1;
+}
+
+/* y[i] = x[i - before], element by element; what lies outside follows `mode`, `fill` for 'c'. */
+static kiln_status shift(ref_call *call, const ref_tensor *x, const int64_t *before,
+                         const int64_t *dims, char mode, const void *fill)
+{
+    ref_tensor *y = NULL;
+    int64_t strides[REF_RANK];
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
+    ref_dense_strides(x->rank, x->dims, strides);
+    for (int i = 0; mode != 'c' && y->count > 0 && i < x->rank; i++) {
+        if (x->dims[i] == 0) {
+            return kln_fail(KILN_ERROR_SHAPE, "dimension %d is empty and cannot be extended", i);
+        }
+    }
+    const size_t size = ref_element_size(x->dtype);
+    for (int64_t i = 0; i < y->count; i++) {
+        int64_t rest = i;
+        int64_t from = 0;
+        for (int j = x->rank - 1; j >= 0 && from >= 0; j--) {
+            const int64_t at = reflected(rest % dims[j] - before[j], x->dims[j], mode);
+            from = at < 0 ? -1 : from + at * strides[j];
+            rest /= dims[j];
+        }
+        memcpy((char *)y->data + (size_t)i * size,
+               from < 0 ? fill : (const char *)x->data + (size_t)from * size, size);
+    }
+    return KILN_OK;
+}
+
+/* The value to pad with, as bytes of x's dtype. */
+static kiln_status read_fill(const ref_call *call, const ref_tensor *x, uint8_t fill[16])
+{
+    const ref_tensor *value = ref_input(call, 2);
+    memset(fill, 0, 16);
+    ref_tensor one = {.dtype = x->dtype, .count = 1, .data = fill};
+    if (value != NULL && value->count > 0) {
+        if (value->dtype != x->dtype) {
+            return kln_fail(KILN_ERROR_INVALID_NETWORK, "%s cannot be padded with %s",
+                            kiln_dtype_name(x->dtype), kiln_dtype_name(value->dtype));
+        }
+        memcpy(fill, value->data, ref_element_size(x->dtype));
+    } else if (ref_domain_of(x->dtype) != REF_DOMAIN_NONE) {
+        ref_put_float(&one, 0, ref_attribute_float(call, "value", 0.0));
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_pad(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const int64_t *pads = NULL;
+    const int64_t *axes = NULL;
+    size_t count = 0;
+    size_t axis_count = 0;
+    _Alignas(16) uint8_t fill[16];
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_int_list(
+        call, 1, ref_attribute(call, "paddings") != NULL ? "paddings" : "pads", &pads, &count));
+    KLN_RETURN_IF_ERROR(ref_int_list(call, 3, NULL, &axes, &axis_count));
+    KLN_RETURN_IF_ERROR(read_fill(call, x, fill));
+    const size_t named = axes != NULL ? axis_count : (size_t)x->rank;
+    if (count != 2 * named) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "%zu pads are given for %zu dimensions", count,
+                        named);
+    }
+    int64_t before[REF_RANK] = {0};
+    int64_t dims[REF_RANK];
+    memcpy(dims, x->dims, sizeof dims);
+    for (size_t i = 0; i < named; i++) {
+        int axis = 0;
+        KLN_RETURN_IF_ERROR(ref_axis(call, axes != NULL ? axes[i] : (int64_t)i, x->rank, &axis));
+        before[axis] = pads[i];
+        if (__builtin_add_overflow(dims[axis], pads[i], &dims[axis]) ||
+            __builtin_add_overflow(dims[axis], pads[i + named], &dims[axis])) {
+            return kln_fail(KILN_ERROR_LIMIT, "the pads of dimension %d overflow", axis);
+        }
+    }
+    return shift(call, x, before, dims, ref_attribute_string(call, "mode", "constant")[0], fill);
+}
+
+kiln_status ref_op_center_crop_pad(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const int64_t *sizes = NULL;
+    size_t count = 0;
+    size_t axis_count = 0;
+    const uint8_t fill[16] = {0};
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &sizes, &count));
+    const int64_t *axes = ref_attribute_ints(call, "axes", &axis_count);
+    if (count != (axes != NULL ? axis_count : (size_t)x->rank)) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "%zu sizes do not fit the axes", count);
+    }
+    int64_t before[REF_RANK] = {0};
+    int64_t dims[REF_RANK];
+    memcpy(dims, x->dims, sizeof dims);
+    for (size_t i = 0; i < count; i++) {
+        int axis = 0;
+        KLN_RETURN_IF_ERROR(ref_axis(call, axes != NULL ? axes[i] : (int64_t)i, x->rank, &axis));
+        const int64_t more = sizes[i] - dims[axis];
+        before[axis] = more >= 0 ? more / 2 : -((-more) / 2);
+        dims[axis] = sizes[i];
+    }
+    return shift(call, x, before, dims, 'c', fill);
+}
+
+kiln_status ref_op_trilu(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *diagonal = ref_input(call, 1);
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    if (x->rank < 2) {
+        return kln_fail(KILN_ERROR_RANK, "a matrix is needed");
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    const bool upper = ref_attribute_int(call, "upper", 1) != 0;
+    const int64_t k = diagonal != NULL && diagonal->count > 0 ? ref_get_int(diagonal, 0) : 0;
+    const int64_t columns = x->dims[x->rank - 1];
+    const int64_t rows = x->dims[x->rank - 2];
+    const size_t size = ref_element_size(x->dtype);
+    memset(y->data, 0, (size_t)y->count * size);
+    for (int64_t i = 0; i < x->count; i++) {
+        const int64_t right = i % columns - i / columns % rows;
+        if (upper ? right >= k : right <= k) {
+            memcpy((char *)y->data + (size_t)i * size, (const char *)x->data + (size_t)i * size,
+                   size);
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_reverse_sequence(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *lengths = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &lengths));
+    const int64_t batch_axis = ref_attribute_int(call, "batch_axis", 1);
+    const int64_t time_axis = ref_attribute_int(call, "time_axis", 0);
+    if (x->rank < 2 || batch_axis < 0 || batch_axis > 1 || time_axis != 1 - batch_axis ||
+        lengths->count != x->dims[batch_axis]) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK,
+                        "the first two dimensions must be time and batch, with a length for each");
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    const size_t inner = (size_t)ref_product(x->dims, 2, x->rank) * ref_element_size(x->dtype);
+    for (int64_t i = 0; inner > 0 && i < x->dims[0] * x->dims[1]; i++) {
+        const int64_t place[2] = {i / x->dims[1], i % x->dims[1]};
+        const int64_t length = ref_get_int(lengths, place[batch_axis]);
+        if (length < 0 || length > x->dims[time_axis]) {
+            return kln_fail(KILN_ERROR_INVALID_NETWORK, "a length of %lld in %lld steps",
+                            (long long)length, (long long)x->dims[time_axis]);
+        }
+        int64_t from[2] = {place[0], place[1]};
+        if (place[time_axis] < length) {
+            from[time_axis] = length - 1 - place[time_axis];
+        }
+        memcpy((char *)y->data + (size_t)i * inner,
+               (const char *)x->data + (size_t)(from[0] * x->dims[1] + from[1]) * inner, inner);
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_compress(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *condition = NULL;
+    ref_tensor *y = NULL;
+    int axis = 0;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &condition));
+    const bool flat = ref_attribute(call, "axis") == NULL;
+    if (!flat) {
+        KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", 0), x->rank, &axis));
+    }
+    const int64_t length = flat ? x->count : x->dims[axis];
+    const int64_t looked = condition->count < length ? condition->count : length;
+    int64_t dims[REF_RANK];
+    memcpy(dims, x->dims, sizeof dims);
+    dims[flat ? 0 : axis] = 0;
+    for (int64_t i = 0; i < looked; i++) {
+        dims[flat ? 0 : axis] += ref_get_int(condition, i) != 0;
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, flat ? 1 : x->rank, dims, &y));
+    const size_t inner =
+        (flat ? 1 : (size_t)ref_product(x->dims, axis + 1, x->rank)) * ref_element_size(x->dtype);
+    const int64_t outer = flat ? 1 : ref_product(x->dims, 0, axis);
+    char *to = y->data;
+    for (int64_t i = 0; inner > 0 && i < outer * length; i++) {
+        if (i % length < looked && ref_get_int(condition, i % length) != 0) {
+            memcpy(to, (const char *)x->data + (size_t)i * inner, inner);
+            to += inner;
+        }
+    }
+    return KILN_OK;
+}

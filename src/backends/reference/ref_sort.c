@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+/* Negative, 0 or positive as element a of x comes before, with or after element b. NaN is last. */
+static int order(const ref_tensor *x, int64_t a, int64_t b)
+{
+    if (ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT) {
+        const double va = ref_get_float(x, a);
+        const double vb = ref_get_float(x, b);
+        if (isnan(va) || isnan(vb)) {
+            return (isnan(va) ? 1 : 0) - (isnan(vb) ? 1 : 0);
+        }
+        return (va > vb) - (va < vb);
+    }
+    const int64_t va = ref_get_int(x, a);
+    const int64_t vb = ref_get_int(x, b);
+    if (ref_domain_of(x->dtype) == REF_DOMAIN_UNSIGNED) {
+        return ((uint64_t)va > (uint64_t)vb) - ((uint64_t)va < (uint64_t)vb);
+    }
+    return (va > vb) - (va < vb);
+}
+
+typedef struct sorting {
+    const ref_tensor *x;
+    int64_t start, step; /* TopK: of the row */
+    bool descending;
+    /* Unique: slices of `inner` elements in `outer` pieces, `length` of them along the axis */
+    int64_t inner, outer, length;
+    int (*compare)(const struct sorting *sort, int64_t a, int64_t b);
+} sorting;
+
+/* Sorts indices so that equal ones keep their order; `room` holds as many. */
+static void merge_sort(const sorting *sort, int64_t *items, int64_t n, int64_t *room)
+{
+    for (int64_t width = 1; width < n; width *= 2) {
+        for (int64_t begin = 0; begin < n; begin += 2 * width) {
+            const int64_t middle = begin + width < n ? begin + width : n;
+            const int64_t end = middle + width < n ? middle + width : n;
+            int64_t left = begin;
+            int64_t right = middle;
+            for (int64_t i = begin; i < end; i++) {
+                const bool take_left =
+                    left < middle &&
+                    (right >= end || sort->compare(sort, items[left], items[right]) <= 0);
+                room[i] = take_left ? items[left++] : items[right++];
+            }
+        }
+        memcpy(items, room, (size_t)n * sizeof *items);
+    }
+}
+
+static int compare_elements(const sorting *sort, int64_t a, int64_t b)
+{
+    const int result = order(sort->x, sort->start + a * sort->step, sort->start + b * sort->step);
+    return sort->descending ? -result : result;
+}
+
+static kiln_status read_k(const ref_call *call, int64_t length, int64_t *k)
+{
+    const ref_tensor *given = ref_input(call, 1);
+    *k = given != NULL && given->count > 0 ? ref_get_int(given, 0)
+                                           : ref_attribute_int(call, "k", -1);
+    return *k >= 0 && *k <= length
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_INVALID_NETWORK, "the first %lld of %lld elements",
+                          (long long)*k, (long long)length);
+}
+
+kiln_status ref_op_top_k(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *values = NULL;
+    ref_tensor *indices = NULL;
+    int axis = 0;
+    int64_t k = 0;
+    int64_t *items = NULL;
+    int64_t *room = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", -1), x->rank, &axis));
+    const int64_t n = x->dims[axis];
+    KLN_RETURN_IF_ERROR(read_k(call, n, &k));
+    int64_t dims[REF_RANK];
+    memcpy(dims, x->dims, sizeof dims);
+    dims[axis] = k;
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &values));
+    KLN_RETURN_IF_ERROR(ref_output(call, 1, KILN_DTYPE_INT64, x->rank, dims, &indices));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *items, &items));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *room, &room));
+    sorting sort = {.x = x, .compare = compare_elements};
+    sort.step = ref_product(x->dims, axis + 1, x->rank);
+    sort.descending = ref_attribute_int(call, "largest", 1) != 0;
+    const size_t size = ref_element_size(x->dtype);
+    for (int64_t i = 0; x->count > 0 && i < x->count / n; i++) {
+        sort.start = i / sort.step * n * sort.step + i % sort.step;
+        for (int64_t j = 0; j < n; j++) {
+            items[j] = j;
+        }
+        merge_sort(&sort, items, n, room);
+        const int64_t to = i / sort.step * k * sort.step + i % sort.step;
+        for (int64_t j = 0; j < k; j++) {
+            memcpy((char *)values->data + (size_t)(to + j * sort.step) * size,
+                   (const char *)x->data + (size_t)(sort.start + items[j] * sort.step) * size,
+                   size);
+            ref_put_int(indices, to + j * sort.step, items[j]);
+        }
+    }
+    return KILN_OK;
+}
+
+/* --- Unique --- */
+
+static int compare_slices(const sorting *sort, int64_t a, int64_t b)
+{
+    for (int64_t i = 0; i < sort->outer; i++) {
+        for (int64_t j = 0; j < sort->inner; j++) {
+            const int64_t base = i * sort->length * sort->inner + j;
+            const int result = order(sort->x, base + a * sort->inner, base + b * sort->inner);
+            if (result != 0) {
+                return result;
+            }
+        }
+    }
+    return 0;
+}
+
+typedef struct uniques {
+    int64_t *sorted;  /* slices in order */
+    int64_t *first;   /* of each kind: its first slice */
+    int64_t *count;   /* of each kind: how many slices */
+    int64_t *kind_of; /* of each slice */
+    int64_t kinds;
+} uniques;
+
+/* Kinds in ascending order, each with its first slice: the sort is stable. */
+static void find_kinds(const sorting *sort, uniques *u)
+{
+    for (int64_t i = 0; i < sort->length; i++) {
+        const int64_t slice = u->sorted[i];
+        if (i == 0 || compare_slices(sort, u->sorted[i - 1], slice) != 0) {
+            u->first[u->kinds] = slice;
+            u->count[u->kinds++] = 0;
+        }
+        u->kind_of[slice] = u->kinds - 1;
+        u->count[u->kinds - 1]++;
+    }
+}
+
+static int compare_numbers(const sorting *sort, int64_t a, int64_t b)
+{
+    const int64_t *first = sort->x->data;
+    return (first[a] > first[b]) - (first[a] < first[b]);
+}
+
+/* Kinds in the order in which they first occur. */
+static kiln_status by_occurrence(ref_call *call, uniques *u, int64_t length)
+{
+    int64_t *places[3] = {NULL, NULL, NULL}; /* order, room, rank */
+    int64_t *copy[2] = {NULL, NULL};
+    const size_t kinds = (size_t)u->kinds;
+    for (int i = 0; i < 3; i++) {
+        KLN_RETURN_IF_ERROR(ref_scratch(call, kinds, sizeof(int64_t), &places[i]));
+    }
+    for (int i = 0; i < 2; i++) {
+        KLN_RETURN_IF_ERROR(ref_scratch(call, kinds, sizeof(int64_t), &copy[i]));
+        memcpy(copy[i], i == 0 ? u->first : u->count, kinds * sizeof(int64_t));
+    }
+    for (int64_t i = 0; i < u->kinds; i++) {
+        places[0][i] = i;
+    }
+    const ref_tensor firsts = {.dtype = KILN_DTYPE_INT64, .data = copy[0]};
+    const sorting sort = {.x = &firsts, .compare = compare_numbers};
+    merge_sort(&sort, places[0], u->kinds, places[1]);
+    for (int64_t i = 0; i < u->kinds; i++) {
+        u->first[i] = copy[0][places[0][i]];
+        u->count[i] = copy[1][places[0][i]];
+        places[2][places[0][i]] = i;
+    }
+    for (int64_t i = 0; i < length; i++) {
+        u->kind_of[i] = places[2][u->kind_of[i]];
+    }
+    return KILN_OK;
+}
+
+static kiln_status write_uniques(ref_call *call, const sorting *sort, const uniques *u, int rank,
+                                 const int64_t *dims)
+{
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, sort->x->dtype, rank, dims, &y));
+    const size_t size = ref_element_size(sort->x->dtype);
+    const size_t inner = (size_t)sort->inner * size;
+    for (int64_t i = 0; inner > 0 && i < sort->outer * u->kinds; i++) {
+        const int64_t from = i / u->kinds * sort->length + u->first[i % u->kinds];
+        memcpy((char *)y->data + (size_t)i * inner,
+               (const char *)sort->x->data + (size_t)from * inner, inner);
+    }
+    const int64_t *const lists[3] = {u->first, u->kind_of, u->count};
+    const int64_t lengths[3] = {u->kinds, sort->length, u->kinds};
+    for (size_t i = 0; i < 3; i++) {
+        if (ref_wants(call, i + 1)) {
+            KLN_RETURN_IF_ERROR(ref_output(call, i + 1, KILN_DTYPE_INT64, 1, &lengths[i], &y));
+            ref_store_int(y, 0, 1, lengths[i], lists[i]);
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status ref_op_unique(ref_call *call)
+{
+    sorting sort = {.inner = 1, .outer = 1, .compare = compare_slices};
+    uniques u = {.kinds = 0};
+    int axis = 0;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &sort.x));
+    const ref_tensor *x = sort.x;
+    const bool flat = ref_attribute(call, "axis") == NULL;
+    sort.length = x->count;
+    if (!flat) {
+        KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", 0), x->rank, &axis));
+        sort.inner = ref_product(x->dims, axis + 1, x->rank);
+        sort.outer = ref_product(x->dims, 0, axis);
+        sort.length = x->dims[axis];
+    }
+    int64_t *room = NULL;
+    int64_t **const lists[5] = {&u.sorted, &u.first, &u.count, &u.kind_of, &room};
+    for (int i = 0; i < 5; i++) {
+        KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)sort.length, sizeof(int64_t), lists[i]));
+    }
+    for (int64_t i = 0; i < sort.length; i++) {
+        u.sorted[i] = i;
+    }
+    merge_sort(&sort, u.sorted, sort.length, room);
+    find_kinds(&sort, &u);
+    if (ref_attribute_int(call, "sorted", 1) == 0) {
+        KLN_RETURN_IF_ERROR(by_occurrence(call, &u, sort.length));
+    }
+    int64_t dims[REF_RANK];
+    memcpy(dims, x->dims, sizeof dims);
+    dims[flat ? 0 : axis] = u.kinds;
+    return write_uniques(call, &sort, &u, flat ? 1 : x->rank, dims);
+}
+
+kiln_status ref_op_nonzero(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
+    int64_t dims[2] = {x->rank, 0};
+    for (int64_t i = 0; i < x->count; i++) {
+        dims[1] += ref_get_float(x, i) != 0.0;
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_INT64, 2, dims, &y));
+    int64_t found = 0;
+    for (int64_t i = 0; i < x->count; i++) {
+        if (ref_get_float(x, i) == 0.0) {
+            continue;
+        }
+        int64_t rest = i;
+        for (int j = x->rank - 1; j >= 0; j--) {
+            ref_put_int(y, j * dims[1] + found, rest % x->dims[j]);
+            rest /= x->dims[j];
+        }
+        found++;
+    }
+    return KILN_OK;
+}
+
+/* --- NonMaxSuppression --- */
+
+typedef struct suppression {
+    const ref_tensor *boxes;
+    bool centred;
+    double overlap; /* boxes that share more are one */
+    double least;   /* score */
+    int64_t most;   /* boxes of a class */
+    bool has_least;
+} suppression;
+
+static void corners(const suppression *s, int64_t box, double c[4])
+{
+    double v[4];
+    ref_load_float(s->boxes, box * 4, 1, 4, v);
+    if (s->centred) {
+        c[0] = v[0] - v[2] / 2;
+        c[1] = v[1] - v[3] / 2;
+        c[2] = v[0] + v[2] / 2;
+        c[3] = v[1] + v[3] / 2;
+        return;
+    }
+    c[0] = fmin(v[0], v[2]);
+    c[1] = fmin(v[1], v[3]);
+    c[2] = fmax(v[0], v[2]);
+    c[3] = fmax(v[1], v[3]);
+}
+
+static bool suppresses(const suppression *s, int64_t a, int64_t b)
+{
+    double p[4];
+    double q[4];
+    corners(s, a, p);
+    corners(s, b, q);
+    const double width = fmin(p[2], q[2]) - fmax(p[0], q[0]);
+    const double height = fmin(p[3], q[3]) - fmax(p[1], q[1]);
+    const double shared = width > 0.0 && height > 0.0 ? width * height : 0.0;
+    const double all = (p[2] - p[0]) * (p[3] - p[1]) + (q[2] - q[0]) * (q[3] - q[1]) - shared;
+    return all > 0.0 && shared / all > s->overlap;
+}
+
+static double option(const ref_call *call, size_t index, double otherwise)
+{
+    const ref_tensor *tensor = ref_input(call, index);
+    return tensor != NULL && tensor->count > 0 ? ref_get_float(tensor, 0) : otherwise;
+}
+
+/* Chooses among the boxes of one class; the choice goes in front of `items`. */
+static int64_t choose(const suppression *s, const sorting *sort, int64_t first_box, int64_t *items,
+                      int64_t *room)
+{
+    int64_t chosen = 0;
+    for (int64_t i = 0; i < sort->length; i++) {
+        items[i] = i;
+    }
+    merge_sort(sort, items, sort->length, room);
+    for (int64_t i = 0; i < sort->length && chosen < s->most; i++) {
+        bool good = !s->has_least || ref_get_float(sort->x, sort->start + items[i]) > s->least;
+        for (int64_t j = 0; good && j < chosen; j++) {
+            good = !suppresses(s, first_box + items[i], first_box + items[j]);
+        }
+        if (good) {
+            const int64_t box = items[i];
+            items[chosen++] = box;
+        }
+    }
+    return chosen;
+}
+
+kiln_status ref_op_nms(ref_call *call)
+{
+    suppression s = {.boxes = NULL};
+    sorting sort = {.step = 1, .descending = true, .compare = compare_elements};
+    ref_tensor *y = NULL;
+    int64_t *items = NULL;
+    int64_t *room = NULL;
+    int64_t *found = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &s.boxes));
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &sort.x));
+    const int64_t *d = sort.x->dims;
+    if (s.boxes->rank != 3 || sort.x->rank != 3 || s.boxes->dims[2] != 4 ||
+        s.boxes->dims[0] != d[0] || s.boxes->dims[1] != d[2]) {
+        return kln_fail(KILN_ERROR_SHAPE, "boxes and scores do not fit each other");
+    }
+    s.most = (int64_t)option(call, 2, 0.0);
+    s.overlap = option(call, 3, 0.0);
+    s.least = option(call, 4, 0.0);
+    s.has_least = ref_input(call, 4) != NULL;
+    s.centred = ref_attribute_int(call, "center_point_box", 0) != 0;
+    sort.length = d[2];
+    const int64_t each = s.most < d[2] ? (s.most > 0 ? s.most : 0) : d[2];
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)d[2], sizeof *items, &items));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)d[2], sizeof *room, &room));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)(d[0] * d[1] * each), 3 * sizeof *found, &found));
+    int64_t dims[2] = {0, 3};
+    for (int64_t i = 0; i < d[0] * d[1]; i++) {
+        sort.start = i * d[2];
+        const int64_t chosen = choose(&s, &sort, i / d[1] * d[2], items, room);
+        for (int64_t j = 0; j < chosen; j++) {
+            int64_t *row = found + 3 * dims[0]++;
+            row[0] = i / d[1];
+            row[1] = i % d[1];
+            row[2] = items[j];
+        }
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_INT64, 2, dims, &y));
+    ref_store_int(y, 0, 1, y->count, found);
+    return KILN_OK;
+}

@@ -1,0 +1,214 @@
+/* Kernels that add windows into a larger output: ConvTranspose and Col2Im.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+/* Where kernel element `k` of window `at` lands in `output`, or -1. */
+static int64_t landing(const ref_window_shape *w, int64_t at, int64_t k)
+{
+    int64_t offset = 0;
+    int64_t step = 1;
+    for (int i = w->rank - 1; i >= 0; i--) {
+        const int64_t place =
+            at % w->input[i] * w->stride[i] - w->begin[i] + k % w->kernel[i] * w->dilation[i];
+        if (place < 0 || place >= w->output[i]) {
+            return -1;
+        }
+        offset += place * step;
+        step *= w->output[i];
+        at /= w->input[i];
+        k /= w->kernel[i];
+    }
+    return offset;
+}
+
+static void pad_for(ref_window_shape *w, int i, int64_t total, bool upper)
+{
+    /* What is larger than the windows span is filled behind them. */
+    const int64_t half = total > 0 ? total / 2 : 0;
+    if (total < 0) {
+        w->begin[i] = 0;
+        w->end[i] = total;
+        return;
+    }
+    w->begin[i] = upper ? half : total - half;
+    w->end[i] = total - w->begin[i];
+}
+
+/* Output sizes: given, or what the windows span less the padding. */
+static kiln_status place_output(const ref_call *call, ref_window_shape *w)
+{
+    int64_t pads[2 * REF_RANK];
+    int64_t extra[REF_RANK];
+    size_t count = 0;
+    const int64_t *given = ref_attribute_ints(call, "output_shape", &count);
+    const char *automatic = ref_attribute_string(call, "auto_pad", "NOTSET");
+    const bool same = strncmp(automatic, "SAME", 4) == 0;
+    const bool upper = strcmp(automatic, "SAME_UPPER") == 0;
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "output_padding", w->rank, 0, extra));
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "pads", 2 * w->rank, 0, pads));
+    if (given != NULL && count < (size_t)w->rank) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "output_shape has %zu entries, %d are needed",
+                        count, w->rank);
+    }
+    for (int i = 0; i < w->rank; i++) {
+        const int64_t reach = (w->kernel[i] - 1) * w->dilation[i] + 1;
+        const int64_t span = (w->input[i] - 1) * w->stride[i] + reach + extra[i];
+        w->begin[i] = pads[i];
+        w->end[i] = pads[i + w->rank];
+        if (given != NULL || same) {
+            w->output[i] = given != NULL ? given[count - (size_t)w->rank + (size_t)i]
+                                         : w->input[i] * w->stride[i];
+            pad_for(w, i, span - w->output[i], upper);
+        } else {
+            w->output[i] = span - w->begin[i] - w->end[i];
+        }
+        if (w->output[i] < 0 || w->stride[i] <= 0 || w->dilation[i] <= 0 || w->kernel[i] <= 0) {
+            return kln_fail(KILN_ERROR_SHAPE, "spatial dimension %d comes out as %lld", i,
+                            (long long)w->output[i]);
+        }
+    }
+    return KILN_OK;
+}
+
+typedef struct spreading {
+    int64_t groups, channels, maps; /* channels and maps of one group */
+    int64_t volume, in_size, out_size;
+} spreading;
+
+static void spread_group(const ref_window_shape *w, const spreading *s, const double *x,
+                         const double *weights, double *out)
+{
+    for (int64_t at = 0; at < s->in_size; at++) {
+        for (int64_t k = 0; k < s->volume; k++) {
+            const int64_t to = landing(w, at, k);
+            if (to < 0) {
+                continue;
+            }
+            for (int64_t c = 0; c < s->channels; c++) {
+                const double v = x[c * s->in_size + at];
+                const double *from = weights + c * s->maps * s->volume + k;
+                for (int64_t m = 0; m < s->maps; m++) {
+                    out[m * s->out_size + to] += v * from[m * s->volume];
+                }
+            }
+        }
+    }
+}
+
+static kiln_status read_shapes(const ref_call *call, const ref_tensor *x, const ref_tensor *w,
+                               ref_window_shape *window, spreading *s)
+{
+    s->groups = ref_attribute_int(call, "group", 1);
+    if (x->rank < 3 || w->rank != x->rank || s->groups <= 0 || x->dims[1] != w->dims[0] ||
+        x->dims[1] % s->groups != 0) {
+        return kln_fail(KILN_ERROR_SHAPE,
+                        "weights of %d dimensions in %lld groups do not fit an "
+                        "input of %d",
+                        w->rank, (long long)s->groups, x->rank);
+    }
+    window->rank = x->rank - 2;
+    memcpy(window->input, x->dims + 2, (size_t)window->rank * sizeof(int64_t));
+    memcpy(window->kernel, w->dims + 2, (size_t)window->rank * sizeof(int64_t));
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "strides", window->rank, 1, window->stride));
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "dilations", window->rank, 1, window->dilation));
+    KLN_RETURN_IF_ERROR(place_output(call, window));
+    s->channels = x->dims[1] / s->groups;
+    s->maps = w->dims[1];
+    s->volume = ref_product(window->kernel, 0, window->rank);
+    s->in_size = ref_product(window->input, 0, window->rank);
+    return KILN_OK;
+}
+
+kiln_status ref_op_conv_transpose(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const ref_tensor *w = NULL;
+    const ref_tensor *bias = ref_input(call, 2);
+    ref_tensor *y = NULL;
+    ref_window_shape window = {0};
+    spreading s = {0};
+    double *xs = NULL;
+    double *ws = NULL;
+    double *out = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &w));
+    KLN_RETURN_IF_ERROR(read_shapes(call, x, w, &window, &s));
+    int64_t dims[REF_RANK] = {x->dims[0], s.maps * s.groups};
+    memcpy(dims + 2, window.output, (size_t)window.rank * sizeof *dims);
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
+    s.out_size = ref_product(dims, 2, x->rank);
+    if (bias != NULL && bias->count != dims[1]) {
+        return kln_fail(KILN_ERROR_SHAPE, "a bias of %lld elements for %lld channels",
+                        (long long)bias->count, (long long)dims[1]);
+    }
+    KLN_RETURN_IF_ERROR(ref_doubles(call, x, &xs));
+    KLN_RETURN_IF_ERROR(ref_doubles(call, w, &ws));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
+    for (int64_t i = 0; i < y->count; i++) {
+        out[i] = bias != NULL ? ref_get_float(bias, i / s.out_size % dims[1]) : 0.0;
+    }
+    for (int64_t n = 0; y->count > 0 && n < dims[0] * s.groups; n++) {
+        spread_group(&window, &s, xs + n * s.channels * s.in_size,
+                     ws + n % s.groups * s.channels * s.maps * s.volume,
+                     out + n * s.maps * s.out_size);
+    }
+    ref_store_float(y, 0, 1, y->count, out);
+    return KILN_OK;
+}
+
+/* x is [N, C * kernel elements, windows]. */
+kiln_status ref_op_col2im(ref_call *call)
+{
+    const ref_tensor *x = NULL;
+    const int64_t *image = NULL;
+    const int64_t *block = NULL;
+    size_t rank = 0;
+    size_t block_rank = 0;
+    ref_tensor *y = NULL;
+    ref_window_shape w = {0};
+    int64_t pads[2 * REF_RANK];
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &image, &rank));
+    KLN_RETURN_IF_ERROR(ref_int_list(call, 2, NULL, &block, &block_rank));
+    if (rank == 0 || rank != block_rank || rank > REF_RANK - 2 || x->rank != 3) {
+        return kln_fail(KILN_ERROR_SHAPE, "image and block shapes of %zu and %zu dimensions", rank,
+                        block_rank);
+    }
+    w.rank = (int)rank;
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "strides", w.rank, 1, w.stride));
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "dilations", w.rank, 1, w.dilation));
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "pads", 2 * w.rank, 0, pads));
+    int64_t dims[REF_RANK] = {x->dims[0], 0};
+    for (int i = 0; i < w.rank; i++) {
+        w.output[i] = dims[i + 2] = image[i];
+        w.kernel[i] = block[i];
+        w.begin[i] = pads[i];
+        const int64_t room =
+            image[i] + pads[i] + pads[i + w.rank] - w.dilation[i] * (block[i] - 1) - 1;
+        if (block[i] <= 0 || w.stride[i] <= 0 || room < 0) {
+            return kln_fail(KILN_ERROR_SHAPE, "a block does not fit the image in dimension %d", i);
+        }
+        w.input[i] = room / w.stride[i] + 1;
+    }
+    const int64_t volume = ref_product(w.kernel, 0, w.rank);
+    const int64_t windows = ref_product(w.input, 0, w.rank);
+    if (x->dims[1] % volume != 0 || x->dims[2] != windows) {
+        return kln_fail(KILN_ERROR_SHAPE, "%lld x %lld elements are not %lld windows of %lld",
+                        (long long)x->dims[1], (long long)x->dims[2], (long long)windows,
+                        (long long)volume);
+    }
+    dims[1] = x->dims[1] / volume;
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, w.rank + 2, dims, &y));
+    double *out = NULL;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
+    memset(out, 0, (size_t)y->count * sizeof *out);
+    const int64_t size = ref_product(dims, 2, w.rank + 2);
+    for (int64_t i = 0; i < x->count; i++) {
+        const int64_t to = landing(&w, i % windows, i / windows % volume);
+        if (to >= 0) {
+            out[i / windows / volume * size + to] += ref_get_float(x, i);
+        }
+    }
+    ref_store_float(y, 0, 1, y->count, out);
+    return KILN_OK;
+}
