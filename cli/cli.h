@@ -1,0 +1,215 @@
+/*
+ * cli.h - what the commands of `kiln` share: the command and option tables, errors, text, tables,
+ * JSON, progress.
+ *
+ * A command is one const cli_command at the end of its own file, listed in cli_commands. Its
+ * options, help text and manual page all come from that table.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KILN_CLI_H
+#define KILN_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kiln/kiln.h>
+
+#define CLI_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
+#define CLI_ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
+/* What the program ends with. */
+typedef enum cli_exit {
+    CLI_DONE = 0,
+    CLI_FAILED = 1, /* it was understood and did not work, or a comparison found a difference */
+    CLI_MISUSED = 2 /* it was not understood: an unknown command, option, value or name */
+} cli_exit;
+
+/* --- options (cli_options.c) --- */
+
+/* How the value of an option is read, and the type of its field in the settings. */
+typedef enum cli_kind {
+    CLI_FLAG,    /* bool */
+    CLI_COUNT,   /* int: how often it was given */
+    CLI_TEXT,    /* const char *: the argument itself */
+    CLI_INTEGER, /* int64_t within least and most */
+    CLI_REAL,    /* double within least and most */
+    CLI_CHOICE,  /* int: index into choices */
+    CLI_LIST     /* cli_list: may be given several times */
+} cli_kind;
+
+typedef struct cli_list {
+    const char **items; /* the arguments themselves */
+    size_t count;
+} cli_list;
+
+typedef struct cli_option {
+    const char *name;  /* "threads" for --threads */
+    char letter;       /* 't' for -t, or 0 */
+    const char *value; /* "N" as the help calls the value; NULL for flags */
+    cli_kind kind;
+    size_t offset; /* of the field in the group's part of the settings */
+    double least;
+    double most;
+    const char *const *choices; /* ended by NULL */
+    const char *help;           /* one paragraph */
+} cli_option;
+
+/* Options that several commands share have a struct of their own inside each command's settings. */
+typedef struct cli_group {
+    const char *title;         /* NULL ends the list of groups */
+    const cli_option *options; /* ended by a NULL name */
+    size_t base;               /* of the group's part in the settings */
+} cli_group;
+
+typedef struct cli_example {
+    const char *line; /* NULL ends the list */
+    const char *what;
+} cli_example;
+
+typedef struct cli_command {
+    const char *name;
+    const char *operands; /* "MODEL", or "" */
+    size_t least;         /* how many operands there must and may be */
+    size_t most;
+    const char *summary;     /* a few words */
+    const char *description; /* paragraphs, divided by "\n\n"; one that begins with spaces is
+                                printed as it stands */
+    const cli_group *groups;
+    const cli_example *examples;
+    cli_exit (*run)(const struct cli_command *self, int count, char **arguments);
+} cli_command;
+
+/* Ended by NULL; the order of the help. */
+extern const cli_command *const cli_commands[];
+
+/* Every command understands these as well. */
+extern const cli_group cli_common_group;
+
+/* Reads what follows the command's name into `settings` and `operands` (command->most of them, NULL
+ * where absent). False: the command is over, with *result. Lists are freed by
+ * cli_options_finish. */
+bool cli_options_read(const cli_command *command, int count, char **arguments, void *settings,
+                      const char **operands, cli_exit *result);
+void cli_options_finish(const cli_command *command, void *settings);
+
+/* The candidate that `word` was probably meant to be, or NULL. */
+const char *cli_closest(const char *word, const char *const *candidates, size_t count);
+
+/* A number that fills all of `text`. */
+bool cli_number(const char *text, double *number);
+
+/* Says that there is no such command or, with a dash, option of `kiln` itself. */
+cli_exit cli_misuse_command(const char *name);
+
+/* --- help (cli_help.c) --- */
+
+extern const cli_command cli_command_help;
+
+void cli_help_overview(bool to_errors);
+void cli_help_command(const cli_command *command);
+
+/* --- errors and the log (cli_report.c) --- */
+
+/* "kiln: " and the sentence on standard error. Bytes that could steer a terminal are written as
+ * \xNN. */
+void cli_error(const char *format, ...) CLI_PRINTF(1, 2);
+
+/* The library's own sentence; returns CLI_FAILED. */
+cli_exit cli_fail(void);
+
+/* A sentence about wrong use and where the help is; returns CLI_MISUSED. */
+cli_exit cli_misuse(const cli_command *command, const char *format, ...) CLI_PRINTF(2, 3);
+
+/* From now on warnings go to standard error; with `verbosity` 1 also what Kiln does, with 2
+ * everything. */
+void cli_log_begin(int verbosity);
+
+/* Ends the program with CLI_FAILED when memory is exhausted. */
+void *cli_allocate(size_t size);
+void *cli_grow(void *memory, size_t size);
+
+/* --- text (cli_text.c) --- */
+
+typedef struct cli_text {
+    char *data; /* terminated; NULL while empty */
+    size_t size;
+    size_t capacity;
+} cli_text;
+
+void cli_text_append(cli_text *text, const char *data, size_t size);
+void cli_text_printf(cli_text *text, const char *format, ...) CLI_PRINTF(2, 3);
+void cli_text_finish(cli_text *text);
+
+/* Bytes of the well-formed UTF-8 sequence at `text`; 0 at the end, or when there is none. */
+size_t cli_utf8_length(const char *text);
+
+/* `source` with bytes that are not printable UTF-8 written as \xNN, and line ends as \n. The caller
+ * frees it. */
+char *cli_printable(const char *source);
+
+/* Columns that printable text takes. */
+size_t cli_columns(const char *text);
+
+/* Whether the locale's encoding is UTF-8. */
+bool cli_has_unicode(void);
+
+/* Columns of the terminal that standard output is, 0 when it is none. */
+size_t cli_terminal_columns(void);
+
+/* Appends `source` in lines of at most `width` columns, each but the first after `indent` spaces.
+ * The first begins where the caller is, at column `indent`. */
+void cli_text_wrap(cli_text *text, const char *source, size_t indent, size_t width);
+
+/* --- tables (cli_table.c) --- */
+
+#define CLI_TABLE_COLUMNS 12
+
+/* Cells of text in columns that are as wide as their widest cell. */
+typedef struct cli_table {
+    size_t columns;
+    size_t rows;
+    char **cells;          /* rows * columns, row by row; the table's */
+    const char *alignment; /* one letter a column: 'l' or 'r' */
+    size_t filled;         /* cells so far */
+} cli_table;
+
+/* `headings` has one string for each letter of `alignment`; NULL: none. Both are static. */
+void cli_table_init(cli_table *table, const char *alignment, const char *const *headings);
+void cli_table_add(cli_table *table, const char *cell);
+void cli_table_printf(cli_table *table, const char *format, ...) CLI_PRINTF(2, 3);
+/* Prints it `indent` columns in, and frees it. On a terminal that is too narrow, the widest column
+ * of text is shortened. */
+void cli_table_print(cli_table *table, size_t indent);
+void cli_table_finish(cli_table *table); /* without printing it */
+
+/* --- JSON (cli_json.c) --- */
+
+struct cJSON;
+
+/* The string with bytes that are not UTF-8 replaced by U+FFFD; JSON has no way to write them. */
+struct cJSON *cli_json_text(const char *text);
+void cli_json_add_text(struct cJSON *object, const char *key, const char *text);
+/* Dimensions as numbers, null for one that is not known. */
+struct cJSON *cli_json_shape(const kiln_shape *shape);
+/* The library that an engine or this machine offers. */
+struct cJSON *cli_json_backend(const kiln_backend_info *info);
+/* Prints the document and deletes it. */
+cli_exit cli_json_print(struct cJSON *document);
+
+/* --- progress (cli_progress.c) --- */
+
+/* Says on standard error what is going on once it takes more than a second, if that is a terminal.
+ * One at a time. */
+void cli_progress_begin(const char *what);
+/* How much is done, 0 to 1; without it only the time is shown. Cheap; any thread. */
+void cli_progress_set(double fraction);
+void cli_progress_end(void);
+/* Takes the line off the terminal for a message; the next tick draws it again. */
+void cli_progress_hide(void);
+
+/* CLOCK_MONOTONIC in nanoseconds. */
+uint64_t cli_now(void);
+
+#endif

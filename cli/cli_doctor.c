@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli_list.h"
+
+#define WIDTH 79
+
+typedef struct doctor_settings {
+    bool json;
+} doctor_settings;
+
+/* What is asked of the machine once, for both ways of showing it. */
+typedef struct findings {
+    kiln_system_report *report;
+    kiln_backend_info chosen;
+    bool has_chosen;
+    char reason[1024]; /* why it is that one, or why none */
+} findings;
+
+static const char *state_name(kiln_library_state state)
+{
+    switch (state) {
+        case KILN_LIBRARY_FOUND: return "found";
+        case KILN_LIBRARY_ABSENT: return "absent";
+        case KILN_LIBRARY_BROKEN: return "broken";
+        case KILN_LIBRARY_REFUSED: return "refused";
+    }
+    return "?";
+}
+
+/* --- text --- */
+
+static void print_wrapped(const char *before, const char *source, size_t indent)
+{
+    cli_text text = {NULL, 0, 0};
+    char *printable = cli_printable(source);
+    cli_text_printf(&text, "%*s", (int)(indent - strlen(before)), "");
+    cli_text_append(&text, before, strlen(before));
+    cli_text_wrap(&text, printable, indent, WIDTH);
+    (void)puts(text.data);
+    free(printable);
+    cli_text_finish(&text);
+}
+
+static cli_exit print_backends(const findings *found)
+{
+    (void)puts("Backends");
+    for (size_t i = 0; i < kiln_backend_count(); i++) {
+        kiln_backend_info info = {.struct_size = sizeof info};
+        if (kiln_backend_get(i, &info) != KILN_OK) {
+            return cli_fail();
+        }
+        const bool is_chosen = found->has_chosen && strcmp(info.name, found->chosen.name) == 0;
+        (void)printf("%c %-12s %s%s%s\n", is_chosen ? '*' : ' ', info.name,
+                     info.available ? "usable" : "not usable", info.version[0] != '\0' ? ", " : "",
+                     info.version);
+        print_wrapped("", info.description, 15);
+        print_wrapped("", info.reason, 15);
+    }
+    if (found->has_chosen) {
+        (void)printf("\n* %s is what a model runs on where nothing else is asked for.\n",
+                     found->chosen.name);
+    } else {
+        (void)puts("");
+        print_wrapped("", "No backend would be chosen.", 0);
+        print_wrapped("", found->reason, 0);
+    }
+    return CLI_DONE;
+}
+
+static cli_exit print_libraries(const kiln_system_report *report)
+{
+    (void)puts("\nLibraries");
+    for (size_t i = 0; i < kiln_system_report_library_count(report); i++) {
+        kiln_library_info info = {.struct_size = sizeof info};
+        if (kiln_system_report_library(report, i, &info) != KILN_OK) {
+            return cli_fail();
+        }
+        (void)printf("%s  %s: %s%s%s (%s)\n", i > 0 ? "\n" : "", info.name, state_name(info.state),
+                     info.version[0] != '\0' ? ", " : "", info.version, info.purpose);
+        if (info.path[0] != '\0') {
+            (void)printf("    %s\n", info.path);
+        }
+        if (info.advice[0] != '\0') {
+            print_wrapped("", info.advice, 4);
+        }
+        for (size_t place = 0; place < info.place_count; place++) {
+            const char *line = kiln_system_report_place(report, i, place);
+            print_wrapped(place == 0 ? "looked at: " : "", line != NULL ? line : "", 15);
+        }
+    }
+    return CLI_DONE;
+}
+
+static cli_exit print_devices(const kiln_system_report *report)
+{
+    (void)puts("\nDevices");
+    const size_t count = kiln_system_report_device_count(report);
+    cli_table table;
+    cli_table_init(&table, "rlrrl", NULL);
+    for (size_t i = 0; i < count; i++) {
+        kiln_device_info info = {.struct_size = sizeof info};
+        if (kiln_system_report_device(report, i, &info) != KILN_OK) {
+            return cli_fail();
+        }
+        cli_table_printf(&table, "%d", info.index);
+        cli_table_add(&table, info.name);
+        cli_table_printf(&table, "compute %d.%d", info.compute_major, info.compute_minor);
+        cli_table_printf(&table, "%.1f GiB", (double)info.total_bytes / 0x1p30);
+        cli_table_add(&table, info.pci_address);
+    }
+    if (count == 0) {
+        (void)puts("  none");
+    }
+    cli_table_print(&table, 2);
+    return CLI_DONE;
+}
+
+static cli_exit print_text(const findings *found)
+{
+    (void)printf("Kiln %s\n\n", kiln_version_string());
+    cli_exit result = print_backends(found);
+    if (result == CLI_DONE) {
+        result = print_libraries(found->report);
+    }
+    return result == CLI_DONE ? print_devices(found->report) : result;
+}
+
+/* --- JSON --- */
+
+static cli_exit add_backends(cJSON *document)
+{
+    cJSON *array = cJSON_AddArrayToObject(document, "backends");
+    for (size_t i = 0; i < kiln_backend_count(); i++) {
+        kiln_backend_info info = {.struct_size = sizeof info};
+        if (kiln_backend_get(i, &info) != KILN_OK) {
+            return cli_fail();
+        }
+        cJSON *object = cli_json_backend(&info);
+        cli_json_add_text(object, "description", info.description);
+        (void)cJSON_AddBoolToObject(object, "available", info.available);
+        (void)cJSON_AddNumberToObject(object, "score", info.score);
+        cli_json_add_text(object, "reason", info.reason);
+        (void)cJSON_AddItemToArray(array, object);
+    }
+    return CLI_DONE;
+}
+
+static cli_exit add_libraries(cJSON *document, const kiln_system_report *report)
+{
+    cJSON *array = cJSON_AddArrayToObject(document, "libraries");
+    for (size_t i = 0; i < kiln_system_report_library_count(report); i++) {
+        kiln_library_info info = {.struct_size = sizeof info};
+        if (kiln_system_report_library(report, i, &info) != KILN_OK) {
+            return cli_fail();
+        }
+        cJSON *object = cJSON_CreateObject();
+        cli_json_add_text(object, "name", info.name);
+        cli_json_add_text(object, "purpose", info.purpose);
+        cli_json_add_text(object, "state", state_name(info.state));
+        cli_json_add_text(object, "version", info.version);
+        cli_json_add_text(object, "path", info.path);
+        cli_json_add_text(object, "advice", info.advice);
+        cJSON *places = cJSON_AddArrayToObject(object, "places");
+        for (size_t place = 0; place < info.place_count; place++) {
+            const char *line = kiln_system_report_place(report, i, place);
+            (void)cJSON_AddItemToArray(places, cli_json_text(line != NULL ? line : ""));
+        }
+        (void)cJSON_AddItemToArray(array, object);
+    }
+    return CLI_DONE;
+}
+
+static cli_exit add_devices(cJSON *document, const kiln_system_report *report)
+{
+    cJSON *array = cJSON_AddArrayToObject(document, "devices");
+    for (size_t i = 0; i < kiln_system_report_device_count(report); i++) {
+        kiln_device_info info = {.struct_size = sizeof info};
+        if (kiln_system_report_device(report, i, &info) != KILN_OK) {
+            return cli_fail();
+        }
+        cJSON *object = cJSON_CreateObject();
+        (void)cJSON_AddNumberToObject(object, "index", info.index);
+        cli_json_add_text(object, "name", info.name);
+        (void)cJSON_AddNumberToObject(object, "compute_major", info.compute_major);
+        (void)cJSON_AddNumberToObject(object, "compute_minor", info.compute_minor);
+        (void)cJSON_AddNumberToObject(object, "total_bytes", (double)info.total_bytes);
+        cli_json_add_text(object, "pci_address", info.pci_address);
+        (void)cJSON_AddItemToArray(array, object);
+    }
+    return CLI_DONE;
+}
+
+static cli_exit print_json(const findings *found)
+{
+    cJSON *document = cJSON_CreateObject();
+    cli_json_add_text(document, "kiln", kiln_version_string());
+    (void)cJSON_AddItemToObject(
+        document, "chosen",
+        found->has_chosen ? cli_json_text(found->chosen.name) : cJSON_CreateNull());
+    cli_json_add_text(document, "reason", found->reason);
+    if (add_backends(document) != CLI_DONE || add_libraries(document, found->report) != CLI_DONE ||
+        add_devices(document, found->report) != CLI_DONE) {
+        cJSON_Delete(document);
+        return CLI_FAILED;
+    }
+    return cli_json_print(document);
+}
+
+/* --- the command --- */
+
+static cli_exit examine(findings *found)
+{
+    cli_progress_begin("looking for libraries");
+    const kiln_status status = kiln_system_report_create(&found->report);
+    found->chosen = (kiln_backend_info){.struct_size = sizeof found->chosen};
+    if (status == KILN_OK) {
+        found->has_chosen = kiln_backend_choose(NULL, &found->chosen) == KILN_OK;
+        (void)snprintf(found->reason, sizeof found->reason, "%s",
+                       found->has_chosen ? found->chosen.reason : kiln_error_message());
+    }
+    cli_progress_end();
+    return status == KILN_OK ? CLI_DONE : cli_fail();
+}
+
+static cli_exit run(const cli_command *self, int count, char **arguments)
+{
+    doctor_settings settings = {.json = false};
+    findings found = {.report = NULL};
+    cli_exit result = CLI_DONE;
+    if (!cli_options_read(self, count, arguments, &settings, NULL, &result)) {
+        return result;
+    }
+    result = examine(&found);
+    if (result == CLI_DONE) {
+        result = settings.json ? print_json(&found) : print_text(&found);
+    }
+    if (result == CLI_DONE && !found.has_chosen) {
+        result = CLI_FAILED;
+    }
+    kiln_system_report_destroy(found.report);
+    cli_options_finish(self, &settings);
+    return result;
+}
+
+static const cli_option options[] = {
+    {"json", 'j', NULL, CLI_FLAG, offsetof(doctor_settings, json), 0, 0, NULL,
+     "Write it as JSON: chosen, reason, backends, libraries with the places looked at, devices."},
+    {0},
+};
+
+static const cli_group groups[] = {{"Output", options, 0}, {0}};
+
+static const cli_example examples[] = {
+    {"kiln doctor", "what there is and what is missing"},
+    {"kiln doctor --json | jq .chosen", "the backend that is used"},
+    {0},
+};
+
+const cli_command cli_command_doctor = {
+    .name = "doctor",
+    .operands = "",
+    .least = 0,
+    .most = 0,
+    .summary = "show what is installed and what would be used",
+    .description =
+        "Looks for every library that Kiln can use and shows where it looked, what was found "
+        "there and what to do about what is missing; then the GPUs, and which backend a model "
+        "would run on and why.\n\n"
+        "A library is found; absent, if it is nowhere; broken, if a file is there that cannot be "
+        "opened or lacks something; refused, if its version is one that Kiln does not know. Ends "
+        "with 0 when a backend can be used, else with 1.",
+    .groups = groups,
+    .examples = examples,
+    .run = run,
+};

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli_model.h"
+
+#define CHUNK 1024
+
+const cli_option cli_input_options[] = {
+    {"input", 'i', "[NAME=]DATA", CLI_LIST, offsetof(cli_input_settings, inputs), 0, 0, NULL,
+     "What input NAME gets: a .npy file, another file with just its bytes, \"random\", "
+     "\"random:LOW:HIGH\", \"zeros\", or one number for all elements. May be given once for each "
+     "input; without NAME it is meant for all that are not named. Default: random."},
+    {"shape", 's', "[NAME=]SHAPE", CLI_LIST, offsetof(cli_input_settings, shapes), 0, 0, NULL,
+     "The shape of input NAME, like 1x3x224x224; needed where the model leaves a dimension open "
+     "and no .npy file tells it. Without NAME it is meant for all that are not named."},
+    {"seed", 0, "N", CLI_INTEGER, offsetof(cli_input_settings, seed), 0, 9007199254740992.0, NULL,
+     "Start of the random numbers; the same seed gives the same data on every machine. Default "
+     "0."},
+    {0},
+};
+
+/* --- which argument is for which input --- */
+
+/* The part of "NAME=VALUE" after the name of an input of the engine; NULL when it names none. */
+static const char *value_for(const char *argument, const char *name)
+{
+    const size_t length = strlen(name);
+    return strncmp(argument, name, length) == 0 && argument[length] == '=' ? argument + length + 1
+                                                                           : NULL;
+}
+
+static cli_exit input_names(const kiln_engine *engine, const char **names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        kiln_binding binding = {.struct_size = sizeof binding};
+        if (kiln_engine_input(engine, i, &binding) != KILN_OK) {
+            return cli_fail();
+        }
+        names[i] = binding.name;
+    }
+    return CLI_DONE;
+}
+
+static cli_exit misuse_name(const cli_command *command, const char *option, const char *argument,
+                            const char *const *names, size_t count)
+{
+    char word[256];
+    (void)snprintf(word, sizeof word, "%.*s", (int)strcspn(argument, "="), argument);
+    const char *closest = cli_closest(word, names, count);
+    if (closest != NULL) {
+        return cli_misuse(command, "--%s: there is no input \"%s\"; did you mean \"%.200s\"?",
+                          option, word, closest);
+    }
+    cli_text known = {NULL, 0, 0};
+    for (size_t i = 0; i < count; i++) {
+        cli_text_printf(&known, "%s%s", i > 0 ? ", " : "", names[i]);
+    }
+    cli_error("--%s: there is no input \"%s\"; there %s %.1000s", option, word,
+              count == 1 ? "is" : "are", count > 0 ? known.data : "none");
+    cli_text_finish(&known);
+    return CLI_MISUSED;
+}
+
+/* Finds for each input the argument that is meant for it, by name or, failing that, the one without
+ * a name. */
+static cli_exit assign(const cli_command *command, const char *option, const cli_list *list,
+                       const char *const *names, size_t count, const char **values)
+{
+    const char *for_all = NULL;
+    for (size_t i = 0; i < list->count; i++) {
+        const char *argument = list->items[i];
+        size_t found = 0;
+        for (; found < count && value_for(argument, names[found]) == NULL; found++) {
+        }
+        const char **place = found < count ? &values[found] : &for_all;
+        if (found == count && strchr(argument, '=') != NULL) {
+            return misuse_name(command, option, argument, names, count);
+        }
+        if (*place != NULL) {
+            return cli_misuse(command, "--%s is given twice for %s%.200s", option,
+                              found < count ? "input " : "all inputs",
+                              found < count ? names[found] : "");
+        }
+        *place = found < count ? value_for(argument, names[found]) : argument;
+    }
+    for (size_t i = 0; i < count; i++) {
+        values[i] = values[i] != NULL ? values[i] : for_all;
+    }
+    return CLI_DONE;
+}
+
+/* --- shapes --- */
+
+/* The shape that the model fixes or that was given for it. */
+static cli_exit choose_shape(const cli_command *command, const kiln_binding *binding,
+                             const char *text, kiln_shape *shape)
+{
+    if (text != NULL) {
+        if (kiln_shape_parse(text, shape) != KILN_OK) {
+            (void)cli_fail();
+            return CLI_MISUSED;
+        }
+        return CLI_DONE;
+    }
+    if (binding->shape.rank >= 0 && kiln_shape_is_static(&binding->shape)) {
+        *shape = binding->shape;
+        return CLI_DONE;
+    }
+    char is[256];
+    char could_be[256];
+    kiln_shape example = binding->shape.rank >= 0 ? binding->shape : KILN_SHAPE(1);
+    for (int32_t i = 0; i < example.rank; i++) {
+        example.dims[i] = example.dims[i] == KILN_DYNAMIC ? 1 : example.dims[i];
+    }
+    (void)kiln_shape_format(&binding->shape, is, sizeof is);
+    (void)kiln_shape_format(&example, could_be, sizeof could_be);
+    return cli_misuse(command,
+                      "input \"%.200s\" has the shape %s: give it one, for instance --shape "
+                      "%.200s=%s",
+                      binding->name, is, binding->name, could_be);
+}
+
+/* --- data --- */
+
+/* SplitMix64, https://prng.di.unimi.it/splitmix64.c: one addition and three mixing steps. */
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t mixed = (*state += UINT64_C(0x9e3779b97f4a7c15));
+    mixed = (mixed ^ (mixed >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    mixed = (mixed ^ (mixed >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return mixed ^ (mixed >> 31);
+}
+
+/* Where the numbers of an input begin: FNV-1a of its name, so that the order of the inputs does not
+ * matter, and the seed. */
+static uint64_t random_start(const char *name, int64_t seed)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (; *name != '\0'; name++) {
+        hash = (hash ^ (unsigned char)*name) * UINT64_C(0x100000001b3);
+    }
+    return hash ^ (uint64_t)seed;
+}
+
+/* How an input is filled: numbers from low to high, whole ones or not; the same ones for a
+ * constant. */
+typedef struct filling {
+    double low;
+    double high;
+    bool is_whole;
+} filling;
+
+static filling default_filling(kiln_dtype dtype)
+{
+    switch (dtype) {
+        case KILN_DTYPE_BOOL: return (filling){0, 1, true};
+        case KILN_DTYPE_INT8: return (filling){0, 127, true};
+        case KILN_DTYPE_INT4: return (filling){0, 7, true};
+        case KILN_DTYPE_UINT4: return (filling){0, 15, true};
+        case KILN_DTYPE_UINT8:
+        case KILN_DTYPE_INT16:
+        case KILN_DTYPE_UINT16:
+        case KILN_DTYPE_INT32:
+        case KILN_DTYPE_UINT32:
+        case KILN_DTYPE_INT64:
+        case KILN_DTYPE_UINT64: return (filling){0, 255, true};
+        case KILN_DTYPE_UNDEFINED:
+        case KILN_DTYPE_FLOAT32:
+        case KILN_DTYPE_FLOAT16:
+        case KILN_DTYPE_BFLOAT16:
+        case KILN_DTYPE_FLOAT64:
+        case KILN_DTYPE_FLOAT8E4M3:
+        case KILN_DTYPE_FLOAT8E5M2:
+        case KILN_DTYPE_FLOAT4E2M1:
+        case KILN_DTYPE_COMPLEX64:
+        case KILN_DTYPE_COMPLEX128:
+        case KILN_DTYPE_STRING: break;
+    }
+    return (filling){-1, 1, false};
+}
+
+/* "random", "random:LOW:HIGH", "zeros" or a number. False: `text` is none of these, but a file.
+ * NULL stands for "random". */
+static bool read_filling(const char *text, kiln_dtype dtype, filling *how, bool *is_wrong)
+{
+    *how = default_filling(dtype);
+    *is_wrong = false;
+    double value = 0;
+    if (text == NULL || strcmp(text, "random") == 0) {
+        return true;
+    }
+    if (strcmp(text, "zeros") == 0) {
+        text = "0";
+    }
+    if (cli_number(text, &value)) {
+        how->low = value;
+        how->high = value;
+        return true;
+    }
+    if (strncmp(text, "random:", 7) != 0) {
+        return false;
+    }
+    char low[64];
+    const char *colon = strchr(text + 7, ':');
+    *is_wrong = true;
+    if (colon != NULL && (size_t)(colon - text - 7) < sizeof low) {
+        (void)snprintf(low, sizeof low, "%.*s", (int)(colon - text - 7), text + 7);
+        *is_wrong = !cli_number(low, &how->low) || !cli_number(colon + 1, &how->high) ||
+                    !(how->low <= how->high) || !(how->high - how->low < 1e300);
+    }
+    return true;
+}
+
+/* Fills `tensor`, which is `parts` numbers an element (two for complex). */
+static kiln_status fill(const kiln_tensor *tensor, const filling *how, uint64_t state)
+{
+    int64_t count = 0;
+    kiln_status status = kiln_shape_elements(&tensor->desc.shape, &count);
+    for (int64_t first = 0; first < count && status == KILN_OK; first += CHUNK) {
+        double values[CHUNK];
+        const size_t size = count - first < CHUNK ? (size_t)(count - first) : CHUNK;
+        for (size_t i = 0; i < size; i++) {
+            /* 53 random bits: as many as a double holds. */
+            const double unit = (double)(next_random(&state) >> 11) * 0x1p-53;
+            if (how->low == how->high) {
+                values[i] = how->low;
+            } else if (how->is_whole) {
+                values[i] = how->low + (double)(int64_t)(unit * (how->high - how->low + 1));
+            } else {
+                values[i] = how->low + unit * (how->high - how->low);
+            }
+        }
+        status = kiln_tensor_write(tensor, first, size, values);
+    }
+    return status;
+}
+
+/* The elements of a complex tensor as twice as many floats; any other tensor as it is. */
+static kiln_tensor parts_of(const kiln_tensor *tensor)
+{
+    kiln_tensor parts = *tensor;
+    if (tensor->desc.dtype == KILN_DTYPE_COMPLEX64 || tensor->desc.dtype == KILN_DTYPE_COMPLEX128) {
+        const bool is_small = tensor->desc.dtype == KILN_DTYPE_COMPLEX64;
+        parts.desc.dtype = is_small ? KILN_DTYPE_FLOAT32 : KILN_DTYPE_FLOAT64;
+        parts.desc.shape = KILN_SHAPE((int64_t)(tensor->bytes / (is_small ? 4 : 8)));
+    }
+    return parts;
+}
+
+static cli_exit bind_filled(const cli_command *command, kiln_context *context,
+                            const kiln_binding *binding, const kiln_shape *shape,
+                            const filling *how, int64_t seed)
+{
+    kiln_tensor tensor;
+    if (kiln_context_reshape(context, binding->name, shape) != KILN_OK ||
+        kiln_context_tensor(context, binding->name, &tensor) != KILN_OK) {
+        return cli_fail();
+    }
+    const kiln_tensor parts = parts_of(&tensor);
+    if (fill(&parts, how, random_start(binding->name, seed)) != KILN_OK) {
+        char range[96];
+        (void)snprintf(range, sizeof range,
+                       how->low == how->high ? "%.15g" : "all numbers from %.15g to %.15g",
+                       how->low, how->high);
+        return cli_misuse(command, "--input: input \"%.200s\" is of type %s, which cannot hold %s",
+                          binding->name, kiln_dtype_name(binding->dtype), range);
+    }
+    return CLI_DONE;
+}
+
+/* Reads exactly `size` bytes, which must be all there are. */
+static cli_exit read_bytes(const char *path, void *data, size_t size, const char *what)
+{
+    const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat facts;
+    if (descriptor < 0 || fstat(descriptor, &facts) != 0) {
+        cli_error("\"%s\": it cannot be opened: %s", path, strerror(errno));
+        if (descriptor >= 0) {
+            (void)close(descriptor);
+        }
+        return CLI_FAILED;
+    }
+    cli_exit result = CLI_DONE;
+    if (!S_ISREG(facts.st_mode)) {
+        cli_error("\"%s\": a file is needed, this is %s", path,
+                  S_ISDIR(facts.st_mode) ? "a directory" : "a device, pipe or socket");
+        result = CLI_FAILED;
+    } else if ((uint64_t)facts.st_size != size) {
+        cli_error("\"%s\": it has %lld bytes, %s takes %zu", path, (long long)facts.st_size, what,
+                  size);
+        result = CLI_FAILED;
+    }
+    for (size_t done = 0; done < size && result == CLI_DONE;) {
+        const ssize_t got = read(descriptor, (char *)data + done, size - done);
+        if (got <= 0 && !(got < 0 && errno == EINTR)) {
+            cli_error("\"%s\": reading failed at byte %zu: %s", path, done,
+                      got < 0 ? strerror(errno) : "the file ended");
+            result = CLI_FAILED;
+        }
+        done += got > 0 ? (size_t)got : 0;
+    }
+    (void)close(descriptor);
+    return result;
+}
+
+static cli_exit bind_raw(kiln_context *context, const kiln_binding *binding,
+                         const kiln_shape *shape, const char *path)
+{
+    kiln_tensor tensor;
+    char what[400];
+    char dims[256];
+    if (kiln_context_reshape(context, binding->name, shape) != KILN_OK ||
+        kiln_context_tensor(context, binding->name, &tensor) != KILN_OK) {
+        return cli_fail();
+    }
+    (void)kiln_shape_format(shape, dims, sizeof dims);
+    (void)snprintf(what, sizeof what, "input \"%.60s\" (%s %s)", binding->name,
+                   kiln_dtype_name(binding->dtype), dims);
+    return read_bytes(path, tensor.data, tensor.bytes, what);
+}
+
+/* Types that .npy has no name for come as unsigned integers of their size, as Kiln writes them. */
+static bool is_stand_in(kiln_dtype stored, kiln_dtype wanted)
+{
+    return (stored == KILN_DTYPE_UINT16 && wanted == KILN_DTYPE_BFLOAT16) ||
+           (stored == KILN_DTYPE_UINT8 &&
+            (wanted == KILN_DTYPE_FLOAT8E4M3 || wanted == KILN_DTYPE_FLOAT8E5M2));
+}
+
+static cli_exit bind_npy(kiln_context *context, const kiln_binding *binding, const char *shape_text,
+                         const char *path, kiln_tensor *loaded)
+{
+    if (kiln_tensor_load_npy(path, loaded) != KILN_OK) {
+        return cli_fail();
+    }
+    if (is_stand_in(loaded->desc.dtype, binding->dtype)) {
+        loaded->desc.dtype = binding->dtype;
+    }
+    if (shape_text != NULL) {
+        kiln_shape shape;
+        int64_t has = 0;
+        int64_t needs = 0;
+        if (kiln_shape_parse(shape_text, &shape) != KILN_OK ||
+            kiln_shape_elements(&shape, &needs) != KILN_OK ||
+            kiln_shape_elements(&loaded->desc.shape, &has) != KILN_OK) {
+            return cli_fail();
+        }
+        if (has != needs) {
+            cli_error("\"%s\": it has %" PRId64 " elements, the shape %.80s takes %" PRId64, path,
+                      has, shape_text, needs);
+            return CLI_FAILED;
+        }
+        loaded->desc.shape = shape;
+    }
+    return kiln_context_bind(context, binding->name, loaded) == KILN_OK ? CLI_DONE : cli_fail();
+}
+
+static bool ends_with(const char *text, const char *ending)
+{
+    const size_t length = strlen(text);
+    const size_t wanted = strlen(ending);
+    return length >= wanted && strcmp(text + length - wanted, ending) == 0;
+}
+
+static cli_exit bind_one(const cli_command *command, kiln_context *context,
+                         const kiln_binding *binding, const char *data, const char *shape_text,
+                         int64_t seed, kiln_tensor *loaded)
+{
+    filling how;
+    bool is_wrong = false;
+    const bool is_filled = read_filling(data, binding->dtype, &how, &is_wrong);
+    if (is_wrong) {
+        return cli_misuse(command, "--input: \"%.80s\" is not random:LOW:HIGH, as in random:0:1",
+                          data);
+    }
+    if (!is_filled && ends_with(data, ".npy")) {
+        return bind_npy(context, binding, shape_text, data, loaded);
+    }
+    if (kiln_dtype_bits(binding->dtype) == 0) {
+        cli_error("input \"%.200s\" is of type %s, which Kiln cannot feed", binding->name,
+                  kiln_dtype_name(binding->dtype));
+        return CLI_FAILED;
+    }
+    kiln_shape shape;
+    const cli_exit result = choose_shape(command, binding, shape_text, &shape);
+    if (result != CLI_DONE) {
+        return result;
+    }
+    return is_filled ? bind_filled(command, context, binding, &shape, &how, seed)
+                     : bind_raw(context, binding, &shape, data);
+}
+
+cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *settings,
+                         const kiln_engine *engine, kiln_context *context, cli_inputs *inputs)
+{
+    const size_t count = kiln_engine_input_count(engine);
+    const char **names = cli_allocate(count * 3 * sizeof *names);
+    const char **data = names + count;
+    const char **shapes = data + count;
+    memset(names, 0, count * 3 * sizeof *names);
+    inputs->count = count;
+    inputs->loaded = cli_allocate(count * sizeof *inputs->loaded);
+    memset(inputs->loaded, 0, count * sizeof *inputs->loaded);
+    cli_exit result = input_names(engine, names, count);
+    if (result == CLI_DONE) {
+        result = assign(command, "input", &settings->inputs, names, count, data);
+    }
+    if (result == CLI_DONE) {
+        result = assign(command, "shape", &settings->shapes, names, count, shapes);
+    }
+    for (size_t i = 0; i < count && result == CLI_DONE; i++) {
+        kiln_binding binding = {.struct_size = sizeof binding};
+        result = kiln_engine_input(engine, i, &binding) == KILN_OK
+                     ? bind_one(command, context, &binding, data[i], shapes[i], settings->seed,
+                                &inputs->loaded[i])
+                     : cli_fail();
+    }
+    free(names);
+    return result;
+}
+
+void cli_inputs_finish(cli_inputs *inputs)
+{
+    for (size_t i = 0; i < inputs->count; i++) {
+        kiln_tensor_free(&inputs->loaded[i]);
+    }
+    free(inputs->loaded);
+    *inputs = (cli_inputs){NULL, 0};
+}

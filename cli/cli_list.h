@@ -1,0 +1,18 @@
+/*
+ * cli_list.h - the commands there are. A new one gets its file cli_<name>.c, a line here and one in
+ * cli_commands (cli_main.c), its name in cli/CMakeLists.txt for the manual page, and a place in
+ * docs/cli.md.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KILN_CLI_LIST_H
+#define KILN_CLI_LIST_H
+
+#include "cli.h"
+
+extern const cli_command cli_command_bench;
+extern const cli_command cli_command_doctor;
+extern const cli_command cli_command_inspect;
+extern const cli_command cli_command_run;
+
+#endif

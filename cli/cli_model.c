@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli_model.h"
+
+static const char *const optimizations[] = {"default", "off", "basic", "extended", "all", NULL};
+
+const cli_option cli_model_options[] = {
+    {"backend", 'b', "NAME", CLI_TEXT, offsetof(cli_model_settings, backend), 0, 0, NULL,
+     "Run it on this backend, or not at all: tensorrt, onnxruntime or reference. \"kiln doctor\" "
+     "shows which there are. Without it, KILN_BACKEND or the best one here."},
+    {"library", 0, "PATH", CLI_TEXT, offsetof(cli_model_settings, library), 0, 0, NULL,
+     "Open the backend's library here and nowhere else: a file or a folder."},
+    {"device", 'd', "N", CLI_INTEGER, offsetof(cli_model_settings, device), 0, 1023, NULL,
+     "The GPU to use, counted from 0. Default 0."},
+    {"threads", 't', "N", CLI_INTEGER, offsetof(cli_model_settings, threads), 0, 4096, NULL,
+     "CPU threads inside one operator. Default: the backend's."},
+    {"parallel-nodes", 0, "N", CLI_INTEGER, offsetof(cli_model_settings, parallel_nodes), 0, 4096,
+     NULL, "CPU threads for operators that do not need each other. Default: one after the other."},
+    {"optimization", 'O', "LEVEL", CLI_CHOICE, offsetof(cli_model_settings, optimization), 0, 0,
+     optimizations,
+     "How far the backend may rewrite the network: off, basic, extended, all, or default."},
+    {0},
+};
+
+/* A backend's name that is not known is wrong use, and the closest one may have been meant. */
+static cli_exit misuse_backend(const cli_command *command, const char *name)
+{
+    const char *names[32];
+    size_t count = 0;
+    for (size_t i = 0; i < kiln_backend_count() && count < CLI_ARRAY_LENGTH(names); i++) {
+        kiln_backend_info info = {.struct_size = sizeof info};
+        if (kiln_backend_get(i, &info) == KILN_OK) {
+            names[count++] = info.name;
+        }
+    }
+    const char *closest = cli_closest(name, names, count);
+    if (closest != NULL) {
+        return cli_misuse(command, "there is no backend \"%.80s\"; did you mean %s?", name,
+                          closest);
+    }
+    (void)cli_fail();
+    return CLI_MISUSED;
+}
+
+cli_exit cli_model_open(const cli_command *command, const char *path,
+                        const cli_model_settings *settings, kiln_engine **engine)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = settings->backend;
+    options.library = settings->library;
+    options.device = (int32_t)settings->device;
+    options.threads = (int32_t)settings->threads;
+    options.parallel_nodes = (int32_t)settings->parallel_nodes;
+    options.optimization = (kiln_optimization)settings->optimization;
+    const char *slash = strrchr(path, '/');
+    char what[300];
+    (void)snprintf(what, sizeof what, "building %.255s", slash != NULL ? slash + 1 : path);
+    cli_progress_begin(what);
+    const kiln_status status = kiln_engine_load(path, &options, engine);
+    cli_progress_end();
+    if (status == KILN_ERROR_NAME && settings->backend != NULL) {
+        return misuse_backend(command, settings->backend);
+    }
+    return status == KILN_OK ? CLI_DONE : cli_fail();
+}
+
+void cli_model_backend(const kiln_engine *engine, char *text, size_t size)
+{
+    kiln_backend_info info = {.struct_size = sizeof info};
+    if (kiln_engine_backend(engine, &info) != KILN_OK) {
+        (void)snprintf(text, size, "?");
+        return;
+    }
+    (void)snprintf(text, size, "%s%s%s", info.name, info.version[0] != '\0' ? " " : "",
+                   info.version);
+}

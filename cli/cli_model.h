@@ -1,0 +1,94 @@
+/*
+ * cli_model.h - from a model and its options to an engine with its inputs bound, and looking at
+ * tensors.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KILN_CLI_MODEL_H
+#define KILN_CLI_MODEL_H
+
+#include "cli.h"
+
+/* --- the engine (cli_model.c) --- */
+
+typedef struct cli_model_settings {
+    const char *backend;
+    const char *library;
+    int64_t device;
+    int64_t threads;
+    int64_t parallel_nodes;
+    int optimization; /* kiln_optimization */
+} cli_model_settings;
+
+extern const cli_option cli_model_options[];
+
+/* Loads or builds `path`; says why when that fails. */
+cli_exit cli_model_open(const cli_command *command, const char *path,
+                        const cli_model_settings *settings, kiln_engine **engine);
+
+/* "onnxruntime 1.31.1" */
+void cli_model_backend(const kiln_engine *engine, char *text, size_t size);
+
+/* --- its inputs (cli_inputs.c) --- */
+
+typedef struct cli_input_settings {
+    cli_list inputs;
+    cli_list shapes;
+    int64_t seed;
+} cli_input_settings;
+
+extern const cli_option cli_input_options[];
+
+/* What belongs to the inputs and not to the context. */
+typedef struct cli_inputs {
+    kiln_tensor *loaded; /* of .npy files, one place for each input */
+    size_t count;
+} cli_inputs;
+
+/* Gives every input of `engine` a shape and data as the options say, random where they say nothing.
+ * `inputs` must outlive the context. */
+cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *settings,
+                         const kiln_engine *engine, kiln_context *context, cli_inputs *inputs);
+void cli_inputs_finish(cli_inputs *inputs);
+
+/* --- tensors (cli_tensor.c) --- */
+
+/* What the numbers of a tensor are like. */
+typedef struct cli_summary {
+    bool has_numbers; /* false for complex and empty ones */
+    double minimum;   /* of those that are numbers */
+    double mean;
+    double maximum;
+    int64_t count;
+    int64_t nans;
+} cli_summary;
+
+cli_exit cli_tensor_summarize(const kiln_tensor *tensor, cli_summary *summary);
+
+/* A number in at most 10 columns. */
+void cli_number_format(double number, char text[32]);
+
+/* `folder`/NAME.npy, where NAME is `name` with what a file name cannot or should not hold written
+ * as %XX. The caller frees it. */
+char *cli_tensor_path(const char *folder, const char *name);
+
+/* How two tensors differ. */
+typedef struct cli_difference {
+    int64_t different; /* elements that differ by more than is allowed */
+    int64_t count;     /* elements */
+    double largest;    /* the largest difference of all; infinity where one is NaN */
+    int64_t where;     /* which element that is, row by row */
+    char found[32];    /* it in `tensor`, as text */
+    char expected[32]; /* it in `reference` */
+} cli_difference;
+
+/* Whether |found - expected| <= absolute + relative * |expected| in every place; NaN equals NaN.
+ * Type and shape must be the same: `name` begins the sentence where not. */
+cli_exit cli_tensor_compare(const char *name, const kiln_tensor *tensor,
+                            const kiln_tensor *reference, double absolute, double relative,
+                            cli_difference *difference);
+
+/* "[0,3,17]" for element `index` of `shape`. */
+void cli_index_format(const kiln_shape *shape, int64_t index, char *text, size_t size);
+
+#endif

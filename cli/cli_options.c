@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+/* --- did you mean --- */
+
+#define WORD_LIMIT 64
+
+/* Letters to change, add, take away or swap with a neighbour to turn one word into the other. */
+static size_t distance(const char *a, const char *b)
+{
+    const size_t rows = strlen(a);
+    const size_t columns = strlen(b);
+    if (rows >= WORD_LIMIT || columns >= WORD_LIMIT) {
+        return WORD_LIMIT;
+    }
+    size_t table[WORD_LIMIT + 1][WORD_LIMIT + 1];
+    for (size_t i = 0; i <= rows; i++) {
+        for (size_t j = 0; j <= columns; j++) {
+            if (i == 0 || j == 0) {
+                table[i][j] = i + j;
+                continue;
+            }
+            const size_t changed = table[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            const size_t taken = table[i - 1][j] + 1;
+            const size_t added = table[i][j - 1] + 1;
+            size_t best = changed < taken ? changed : taken;
+            best = best < added ? best : added;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                table[i - 2][j - 2] + 1 < best) {
+                best = table[i - 2][j - 2] + 1;
+            }
+            table[i][j] = best;
+        }
+    }
+    return table[rows][columns];
+}
+
+const char *cli_closest(const char *word, const char *const *candidates, size_t count)
+{
+    const char *closest = NULL;
+    /* A third of the letters may be wrong; more is another word. */
+    size_t least = strlen(word) / 3 + 1;
+    for (size_t i = 0; i < count; i++) {
+        const size_t found = distance(word, candidates[i]);
+        if (found <= least && found < strlen(candidates[i])) {
+            closest = candidates[i];
+            least = found > 0 ? found - 1 : 0;
+        }
+    }
+    return closest;
+}
+
+bool cli_number(const char *text, double *number)
+{
+    char *end = NULL;
+    errno = 0;
+    if (*text == '\0' || strchr(" \t\n\r\v\f", *text) != NULL) {
+        return false;
+    }
+    const double found = strtod(text, &end);
+    if (*end != '\0' || (errno == ERANGE && isinf(found))) {
+        return false;
+    }
+    *number = found;
+    return true;
+}
+
+/* --- the options of a command --- */
+
+const cli_group cli_common_group = {
+    "Everywhere",
+    (const cli_option[]){
+        {"verbose", 'v', NULL, CLI_COUNT, 0, 0, 0, NULL,
+         "Say on standard error what is done: which library was found, which backend was chosen. "
+         "Given twice, also each step and every message of the backend's library."},
+        {"help", 'h', NULL, CLI_FLAG, 0, 0, 0, NULL, "Show this help and stop."},
+        {0},
+    },
+    0};
+
+/* What is being read. */
+typedef struct reading {
+    const cli_command *command;
+    char *settings;
+    int verbosity;
+    bool wants_help;
+} reading;
+
+/* Option `name` of `length` letters, or `letter`; its group through `group`. */
+static const cli_option *find(const cli_command *command, const char *name, size_t length,
+                              char letter, const cli_group **group)
+{
+    for (const cli_group *at = command->groups;; at++) {
+        const bool is_last = at == NULL || at->title == NULL;
+        const cli_group *found = is_last ? &cli_common_group : at;
+        for (const cli_option *option = found->options; option->name != NULL; option++) {
+            const bool matches = name == NULL ? option->letter == letter && letter != 0
+                                              : strlen(option->name) == length &&
+                                                    strncmp(option->name, name, length) == 0;
+            if (matches) {
+                *group = found;
+                return option;
+            }
+        }
+        if (is_last) {
+            return NULL;
+        }
+    }
+}
+
+static cli_exit misuse_unknown(const cli_command *command, const char *argument)
+{
+    const char *names[128];
+    size_t count = 0;
+    for (const cli_group *at = command->groups;; at++) {
+        const bool is_last = at == NULL || at->title == NULL;
+        const cli_option *option = is_last ? cli_common_group.options : at->options;
+        for (; option->name != NULL && count < CLI_ARRAY_LENGTH(names); option++) {
+            names[count++] = option->name;
+        }
+        if (is_last) {
+            break;
+        }
+    }
+    char word[WORD_LIMIT];
+    const size_t dashes = strspn(argument, "-");
+    (void)snprintf(word, sizeof word, "%.*s", (int)strcspn(argument + dashes, "="),
+                   argument + dashes);
+    const char *closest = strlen(word) > 1 ? cli_closest(word, names, count) : NULL;
+    if (closest != NULL) {
+        return cli_misuse(command, "there is no option %.80s; did you mean --%s?", argument,
+                          closest);
+    }
+    return cli_misuse(command, "there is no option %.80s", argument);
+}
+
+static cli_exit read_number(const reading *state, const cli_option *option, const char *value,
+                            void *field)
+{
+    double number = 0;
+    const bool is_integer = option->kind == CLI_INTEGER;
+    if (!cli_number(value, &number) || isnan(number) || (is_integer && floor(number) != number)) {
+        return cli_misuse(state->command, "--%s: \"%.80s\" is not %s", option->name, value,
+                          is_integer ? "a whole number" : "a number");
+    }
+    if (number < option->least || number > option->most) {
+        return cli_misuse(state->command, "--%s: %.80s is out of range, %.15g to %.15g is possible",
+                          option->name, value, option->least, option->most);
+    }
+    if (is_integer) {
+        *(int64_t *)field = (int64_t)number;
+    } else {
+        *(double *)field = number;
+    }
+    return CLI_DONE;
+}
+
+static cli_exit read_choice(const reading *state, const cli_option *option, const char *value,
+                            int *field)
+{
+    cli_text known = {NULL, 0, 0};
+    size_t count = 0;
+    for (; option->choices[count] != NULL; count++) {
+        if (strcmp(option->choices[count], value) == 0) {
+            *field = (int)count;
+            cli_text_finish(&known);
+            return CLI_DONE;
+        }
+        cli_text_printf(&known, "%s%s", count > 0 ? ", " : "", option->choices[count]);
+    }
+    const char *closest = cli_closest(value, option->choices, count);
+    (void)(closest != NULL
+               ? cli_misuse(state->command, "--%s: there is no \"%.80s\"; did you mean %s?",
+                            option->name, value, closest)
+               : cli_misuse(state->command, "--%s: there is no \"%.80s\"; there are %s",
+                            option->name, value, known.data));
+    cli_text_finish(&known);
+    return CLI_MISUSED;
+}
+
+static cli_exit store(reading *state, const cli_group *group, const cli_option *option,
+                      const char *value)
+{
+    if (group == &cli_common_group) {
+        state->verbosity += option->kind == CLI_COUNT;
+        state->wants_help = state->wants_help || option->kind == CLI_FLAG;
+        return CLI_DONE;
+    }
+    void *field = state->settings + group->base + option->offset;
+    cli_list *list = field;
+    switch (option->kind) {
+        case CLI_FLAG: *(bool *)field = true; break;
+        case CLI_COUNT: *(int *)field += 1; break;
+        case CLI_TEXT: *(const char **)field = value; break;
+        case CLI_INTEGER:
+        case CLI_REAL: return read_number(state, option, value, field);
+        case CLI_CHOICE: return read_choice(state, option, value, field);
+        case CLI_LIST:
+            list->items = cli_grow(list->items, (list->count + 1) * sizeof *list->items);
+            list->items[list->count++] = value;
+            break;
+    }
+    return CLI_DONE;
+}
+
+/* One option at `arguments[*index]`; moves on past a value of its own. */
+static cli_exit read_option(reading *state, int count, char **arguments, int *index)
+{
+    const char *argument = arguments[*index];
+    const cli_group *group = NULL;
+    const cli_option *option = NULL;
+    const char *value = NULL;
+    if (argument[1] == '-') {
+        const size_t length = strcspn(argument + 2, "=");
+        option = find(state->command, argument + 2, length, 0, &group);
+        value = argument[2 + length] == '=' ? argument + 2 + length + 1 : NULL;
+    } else {
+        option = find(state->command, NULL, 0, argument[1], &group);
+        if (option != NULL && option->value == NULL && argument[2] != '\0') {
+            /* Several letters together: this one, then the rest. */
+            for (const char *letter = argument + 1; *letter != '\0'; letter++) {
+                option = find(state->command, NULL, 0, *letter, &group);
+                if (option == NULL || option->value != NULL) {
+                    return misuse_unknown(state->command, argument);
+                }
+                (void)store(state, group, option, NULL);
+            }
+            return CLI_DONE;
+        }
+        value = option != NULL && argument[2] != '\0' ? argument + 2 : NULL;
+    }
+    if (option == NULL) {
+        return misuse_unknown(state->command, argument);
+    }
+    if (option->value == NULL && value != NULL) {
+        return cli_misuse(state->command, "--%s takes no value", option->name);
+    }
+    if (option->value != NULL && value == NULL) {
+        if (*index + 1 >= count) {
+            return cli_misuse(state->command, "--%s needs a value, %s", option->name,
+                              option->value);
+        }
+        value = arguments[++*index];
+    }
+    return store(state, group, option, value);
+}
+
+static cli_exit read_all(reading *state, int count, char **arguments, const char **operands)
+{
+    const cli_command *command = state->command;
+    size_t found = 0;
+    bool only_operands = false;
+    for (int i = 0; i < count; i++) {
+        const char *argument = arguments[i];
+        if (!only_operands && strcmp(argument, "--") == 0) {
+            only_operands = true;
+        } else if (!only_operands && argument[0] == '-' && argument[1] != '\0') {
+            const cli_exit result = read_option(state, count, arguments, &i);
+            if (result != CLI_DONE) {
+                return result;
+            }
+        } else if (found == command->most) {
+            return cli_misuse(command, "\"%.80s\" is one argument too many: kiln %s takes %s",
+                              argument, command->name,
+                              command->most == 0 ? "options only" : command->operands);
+        } else {
+            operands[found++] = argument;
+        }
+    }
+    if (found < command->least && !state->wants_help) {
+        return cli_misuse(command, "kiln %s needs %s", command->name, command->operands);
+    }
+    return CLI_DONE;
+}
+
+bool cli_options_read(const cli_command *command, int count, char **arguments, void *settings,
+                      const char **operands, cli_exit *result)
+{
+    reading state = {command, settings, 0, false};
+    *result = read_all(&state, count, arguments, operands);
+    if (*result != CLI_DONE) {
+        cli_options_finish(command, settings);
+        return false;
+    }
+    if (state.wants_help) {
+        cli_help_command(command);
+        cli_options_finish(command, settings);
+        return false;
+    }
+    cli_log_begin(state.verbosity);
+    return true;
+}
+
+void cli_options_finish(const cli_command *command, void *settings)
+{
+    for (const cli_group *group = command->groups; group != NULL && group->title != NULL; group++) {
+        for (const cli_option *option = group->options; option->name != NULL; option++) {
+            if (option->kind == CLI_LIST) {
+                cli_list *list = (void *)((char *)settings + group->base + option->offset);
+                free(list->items);
+                *list = (cli_list){NULL, 0};
+            }
+        }
+    }
+}

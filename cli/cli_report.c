@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli.h"
+
+static void print_error(const char *prefix, const char *sentence)
+{
+    char *printable = cli_printable(sentence);
+    cli_progress_hide();
+    (void)fprintf(stderr, "%s%s\n", prefix, printable);
+    free(printable);
+}
+
+static void print_error_v(const char *format, va_list arguments)
+{
+    char sentence[2048];
+    (void)vsnprintf(sentence, sizeof sentence, format, arguments);
+    print_error("kiln: ", sentence);
+}
+
+void cli_error(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    print_error_v(format, arguments);
+    va_end(arguments);
+}
+
+cli_exit cli_fail(void)
+{
+    print_error("kiln: ", kiln_error_message());
+    return CLI_FAILED;
+}
+
+cli_exit cli_misuse(const cli_command *command, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    print_error_v(format, arguments);
+    va_end(arguments);
+    if (command == NULL) {
+        (void)fputs("kiln: \"kiln help\" lists the commands\n", stderr);
+    } else {
+        (void)fprintf(stderr, "kiln: \"kiln %s --help\" says more\n", command->name);
+    }
+    return CLI_MISUSED;
+}
+
+/* Whether --verbose was given. */
+static bool is_verbose;
+
+static void log_line(void *user, kiln_log_level level, const char *component, const char *message)
+{
+    static const char *const names[] = {"", "error", "warning", "info", "debug"};
+    char prefix[96];
+    const bool known = (int)level >= 0 && (size_t)level < CLI_ARRAY_LENGTH(names);
+    (void)user;
+    if (level == KILN_LOG_ERROR && !is_verbose) {
+        return; /* the call that fails says it too */
+    }
+    (void)snprintf(prefix, sizeof prefix, "kiln: %s: %s: ", known ? names[level] : "?", component);
+    print_error(prefix, message);
+}
+
+void cli_log_begin(int verbosity)
+{
+    is_verbose = verbosity > 0;
+    kiln_log_set_sink(log_line, NULL,
+                      verbosity >= 2   ? KILN_LOG_DEBUG
+                      : verbosity == 1 ? KILN_LOG_INFO
+                                       : KILN_LOG_WARNING);
+}
+
+void *cli_grow(void *memory, size_t size)
+{
+    void *grown = realloc(memory, size > 0 ? size : 1);
+    if (grown == NULL) {
+        (void)fprintf(stderr, "kiln: memory is exhausted: %zu bytes were needed\n", size);
+        exit(CLI_FAILED);
+    }
+    return grown;
+}
+
+void *cli_allocate(size_t size)
+{
+    return cli_grow(NULL, size);
+}

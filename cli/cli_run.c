@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli_list.h"
+#include "cli_model.h"
+#include "cli_statistics.h"
+
+typedef struct run_settings {
+    cli_model_settings model;
+    cli_input_settings inputs;
+    const char *output;
+    const char *compare;
+    double absolute;
+    double relative;
+    int64_t runs;
+} run_settings;
+
+/* Everything of one call of `kiln run`. */
+typedef struct job {
+    const cli_command *command;
+    run_settings settings;
+    const char *path;
+    kiln_engine *engine;
+    kiln_context *context;
+    cli_inputs inputs;
+    uint64_t *times; /* of each run, in nanoseconds */
+} job;
+
+/* --- running --- */
+
+static cli_exit run_all(job *work)
+{
+    const size_t runs = (size_t)work->settings.runs;
+    work->times = cli_allocate(runs * sizeof *work->times);
+    cli_progress_begin("running");
+    kiln_status status = KILN_OK;
+    for (size_t i = 0; i < runs && status == KILN_OK; i++) {
+        const uint64_t begin = cli_now();
+        status = kiln_context_run(work->context);
+        work->times[i] = cli_now() - begin;
+        if (runs > 1) {
+            cli_progress_set((double)(i + 1) / (double)runs);
+        }
+    }
+    cli_progress_end();
+    return status == KILN_OK ? CLI_DONE : cli_fail();
+}
+
+static void print_times(const job *work)
+{
+    char backend[200];
+    char first[32];
+    const size_t runs = (size_t)work->settings.runs;
+    cli_model_backend(work->engine, backend, sizeof backend);
+    cli_duration_format((double)work->times[0], first, sizeof first);
+    char *path = cli_printable(work->path);
+    (void)printf("%s\n%s, ", path, backend);
+    free(path);
+    if (runs == 1) {
+        (void)printf("1 run: %s\n\n", first);
+        return;
+    }
+    char median[32];
+    cli_statistics statistics;
+    cli_statistics_make(work->times, runs, &statistics);
+    cli_duration_format(statistics.median, median, sizeof median);
+    (void)printf("%zu runs: the first %s, median %s\n\n", runs, first, median);
+}
+
+/* --- showing --- */
+
+static cli_exit add_row(job *work, cli_table *table, const kiln_binding *binding, cli_text *notes)
+{
+    kiln_tensor tensor;
+    const kiln_status status = kiln_context_tensor(work->context, binding->name, &tensor);
+    if (status != KILN_OK && status != KILN_ERROR_DTYPE) {
+        return cli_fail();
+    }
+    cli_summary summary = {.has_numbers = false};
+    char shape[256] = "-";
+    if (status == KILN_OK) {
+        if (cli_tensor_summarize(&tensor, &summary) != CLI_DONE) {
+            return CLI_FAILED;
+        }
+        (void)kiln_shape_format(&tensor.desc.shape, shape, sizeof shape);
+    }
+    char numbers[3][32] = {"-", "-", "-"};
+    if (summary.has_numbers) {
+        cli_number_format(summary.minimum, numbers[0]);
+        cli_number_format(summary.mean, numbers[1]);
+        cli_number_format(summary.maximum, numbers[2]);
+    }
+    cli_table_add(table, binding->is_input ? "input" : "output");
+    cli_table_add(table, binding->name);
+    cli_table_add(table, kiln_dtype_name(binding->dtype));
+    cli_table_add(table, shape);
+    for (size_t i = 0; i < CLI_ARRAY_LENGTH(numbers); i++) {
+        cli_table_add(table, numbers[i]);
+    }
+    if (summary.nans > 0) {
+        char *name = cli_printable(binding->name);
+        cli_text_printf(notes, "%s \"%s\": %" PRId64 " of %" PRId64 " elements are NaN\n",
+                        binding->is_input ? "input" : "output", name, summary.nans, summary.count);
+        free(name);
+    }
+    return CLI_DONE;
+}
+
+static cli_exit binding_at(const kiln_engine *engine, bool is_input, size_t index,
+                           kiln_binding *binding)
+{
+    *binding = (kiln_binding){.struct_size = sizeof *binding};
+    const kiln_status status = is_input ? kiln_engine_input(engine, index, binding)
+                                        : kiln_engine_output(engine, index, binding);
+    return status == KILN_OK ? CLI_DONE : cli_fail();
+}
+
+static cli_exit print_tensors(job *work)
+{
+    static const char *const headings[] = {"", "name", "type", "shape", "min", "mean", "max"};
+    cli_table table;
+    cli_text notes = {NULL, 0, 0};
+    cli_table_init(&table, "llllrrr", headings);
+    cli_exit result = CLI_DONE;
+    const size_t inputs = kiln_engine_input_count(work->engine);
+    const size_t count = inputs + kiln_engine_output_count(work->engine);
+    for (size_t i = 0; i < count && result == CLI_DONE; i++) {
+        kiln_binding binding;
+        result = binding_at(work->engine, i < inputs, i < inputs ? i : i - inputs, &binding);
+        if (result == CLI_DONE) {
+            result = add_row(work, &table, &binding, &notes);
+        }
+    }
+    cli_table_print(&table, 0);
+    if (notes.data != NULL) {
+        (void)printf("\n%s", notes.data);
+    }
+    cli_text_finish(&notes);
+    return result;
+}
+
+/* --- writing and comparing --- */
+
+static cli_exit make_folder(const char *path)
+{
+    struct stat facts;
+    if (mkdir(path, 0777) == 0) {
+        return CLI_DONE;
+    }
+    const int reason = errno;
+    if (reason == EEXIST && stat(path, &facts) == 0 && S_ISDIR(facts.st_mode)) {
+        return CLI_DONE;
+    }
+    cli_error("--output: the folder \"%s\" cannot be made: %s", path,
+              reason == EEXIST ? "something that is not a folder has this name" : strerror(reason));
+    return CLI_FAILED;
+}
+
+static cli_exit write_outputs(job *work)
+{
+    const char *folder = work->settings.output;
+    cli_exit result = make_folder(folder);
+    for (size_t i = 0; i < kiln_engine_output_count(work->engine) && result == CLI_DONE; i++) {
+        kiln_binding binding;
+        kiln_tensor tensor;
+        result = binding_at(work->engine, false, i, &binding);
+        if (result != CLI_DONE) {
+            break;
+        }
+        char *path = cli_tensor_path(folder, binding.name);
+        if (kiln_context_tensor(work->context, binding.name, &tensor) != KILN_OK ||
+            kiln_tensor_save_npy(&tensor, path) != KILN_OK) {
+            result = cli_fail();
+        }
+        free(path);
+    }
+    return result;
+}
+
+/* The reference of one output as it was stored, with the type that it stands for. */
+static cli_exit load_reference(const job *work, const kiln_binding *binding, kiln_tensor *reference)
+{
+    char *path = cli_tensor_path(work->settings.compare, binding->name);
+    const kiln_status status = kiln_tensor_load_npy(path, reference);
+    free(path);
+    if (status != KILN_OK) {
+        return cli_fail();
+    }
+    const bool stands_for_16 =
+        reference->desc.dtype == KILN_DTYPE_UINT16 && binding->dtype == KILN_DTYPE_BFLOAT16;
+    const bool stands_for_8 =
+        reference->desc.dtype == KILN_DTYPE_UINT8 &&
+        (binding->dtype == KILN_DTYPE_FLOAT8E4M3 || binding->dtype == KILN_DTYPE_FLOAT8E5M2);
+    if (stands_for_16 || stands_for_8) {
+        reference->desc.dtype = binding->dtype;
+    }
+    return CLI_DONE;
+}
+
+static void add_comparison(cli_table *table, const char *name, const kiln_shape *shape,
+                           const cli_difference *difference)
+{
+    char largest[32];
+    char where[200] = "-";
+    cli_number_format(difference->largest, largest);
+    if (difference->largest > 0) {
+        cli_index_format(shape, difference->where, where, sizeof where);
+    }
+    cli_table_add(table, name);
+    cli_table_printf(table, "%" PRId64 " of %" PRId64, difference->different, difference->count);
+    cli_table_add(table, largest);
+    cli_table_add(table, where);
+    cli_table_add(table, difference->largest > 0 ? difference->found : "-");
+    cli_table_add(table, difference->largest > 0 ? difference->expected : "-");
+}
+
+/* Compares output `binding` and notes the worst so far. */
+static cli_exit compare_one(job *work, cli_table *table, const kiln_binding *binding,
+                            cli_difference *difference, kiln_shape *shape)
+{
+    kiln_tensor tensor;
+    kiln_tensor reference;
+    cli_exit result = load_reference(work, binding, &reference);
+    if (result != CLI_DONE) {
+        return result;
+    }
+    if (kiln_context_tensor(work->context, binding->name, &tensor) != KILN_OK) {
+        result = cli_fail();
+    } else {
+        result = cli_tensor_compare(binding->name, &tensor, &reference, work->settings.absolute,
+                                    work->settings.relative, difference);
+        *shape = tensor.desc.shape;
+    }
+    if (result == CLI_DONE) {
+        add_comparison(table, binding->name, shape, difference);
+    }
+    kiln_tensor_free(&reference);
+    return result;
+}
+
+static cli_exit compare_outputs(job *work)
+{
+    static const char *const headings[] = {"output", "different", "largest",
+                                           "at",     "found",     "expected"};
+    cli_table table;
+    cli_difference worst = {.where = -1};
+    char worst_name[200] = "";
+    char worst_place[200] = "";
+    size_t failed = 0;
+    size_t uncompared = 0;
+    const size_t count = kiln_engine_output_count(work->engine);
+    cli_table_init(&table, "lrrlrr", headings);
+    for (size_t i = 0; i < count; i++) {
+        kiln_binding binding;
+        cli_difference difference = {.where = -1};
+        kiln_shape shape = KILN_SHAPE_SCALAR;
+        if (binding_at(work->engine, false, i, &binding) != CLI_DONE ||
+            compare_one(work, &table, &binding, &difference, &shape) != CLI_DONE) {
+            uncompared++;
+            continue;
+        }
+        failed += difference.different > 0;
+        if (difference.different > 0 && (worst.where < 0 || difference.largest > worst.largest)) {
+            worst = difference;
+            (void)snprintf(worst_name, sizeof worst_name, "%s", binding.name);
+            cli_index_format(&shape, difference.where, worst_place, sizeof worst_place);
+        }
+    }
+    (void)printf("\ncompared with %s, allowed: ", work->settings.compare);
+    if (work->settings.absolute > 0 || work->settings.relative > 0) {
+        (void)printf("%g + %g x |expected|\n", work->settings.absolute, work->settings.relative);
+    } else {
+        (void)printf("no difference\n");
+    }
+    if (uncompared < count) {
+        cli_table_print(&table, 2);
+    } else {
+        cli_table_finish(&table);
+        (void)puts("  no output could be compared");
+    }
+    (void)fflush(stdout);
+    if (failed > 0) {
+        cli_error(
+            "%zu of %zu outputs %s; the largest difference is %.9g, in \"%s\" at %s: %s was found, "
+            "%s was expected",
+            failed, count, failed == 1 ? "differs" : "differ", worst.largest, worst_name,
+            worst_place, worst.found, worst.expected);
+    }
+    return failed + uncompared > 0 ? CLI_FAILED : CLI_DONE;
+}
+
+/* --- the command --- */
+
+static cli_exit do_job(job *work)
+{
+    cli_exit result =
+        cli_model_open(work->command, work->path, &work->settings.model, &work->engine);
+    if (result != CLI_DONE) {
+        return result;
+    }
+    if (kiln_context_create(work->engine, NULL, &work->context) != KILN_OK) {
+        return cli_fail();
+    }
+    result = cli_inputs_bind(work->command, &work->settings.inputs, work->engine, work->context,
+                             &work->inputs);
+    if (result == CLI_DONE) {
+        result = run_all(work);
+    }
+    if (result == CLI_DONE) {
+        print_times(work);
+        result = print_tensors(work);
+    }
+    if (result == CLI_DONE && work->settings.output != NULL) {
+        result = write_outputs(work);
+    }
+    if (result == CLI_DONE && work->settings.compare != NULL) {
+        result = compare_outputs(work);
+    }
+    return result;
+}
+
+static cli_exit run(const cli_command *self, int count, char **arguments)
+{
+    job work = {.command = self, .settings = {.runs = 1}};
+    const char *operands[1] = {NULL};
+    cli_exit result = CLI_DONE;
+    if (!cli_options_read(self, count, arguments, &work.settings, operands, &result)) {
+        return result;
+    }
+    work.path = operands[0];
+    result = do_job(&work);
+    kiln_context_destroy(work.context);
+    kiln_engine_release(work.engine);
+    cli_inputs_finish(&work.inputs);
+    free(work.times);
+    cli_options_finish(self, &work.settings);
+    return result;
+}
+
+static const cli_option options[] = {
+    {"output", 'o', "DIR", CLI_TEXT, offsetof(run_settings, output), 0, 0, NULL,
+     "Write each output to DIR/NAME.npy; DIR is made if need be. Letters, digits, _, -, . and "
+     "what is not ASCII stay as they are in NAME; every other byte, and a . at the beginning, "
+     "is written as %XX: the output \"a/b:0\" goes to a%2Fb%3A0.npy."},
+    {"compare", 'c', "DIR", CLI_TEXT, offsetof(run_settings, compare), 0, 0, NULL,
+     "Compare each output with DIR/NAME.npy, as --output wrote it or NumPy did; say what differs "
+     "and end with 1 if anything does."},
+    {"atol", 0, "X", CLI_REAL, offsetof(run_settings, absolute), 0, 1e300, NULL,
+     "Allow a difference of X. Default 0."},
+    {"rtol", 0, "X", CLI_REAL, offsetof(run_settings, relative), 0, 1e300, NULL,
+     "Allow a difference of X times the expected number, in addition. Default 0: without --atol "
+     "and --rtol outputs must be the same."},
+    {"runs", 'n', "N", CLI_INTEGER, offsetof(run_settings, runs), 1, 1000000000, NULL,
+     "Run N times with the same inputs; the outputs are those of the last. Default 1."},
+    {0},
+};
+
+static const cli_group groups[] = {
+    {"Inputs", cli_input_options, offsetof(run_settings, inputs)},
+    {"Outputs", options, 0},
+    {"Engine", cli_model_options, offsetof(run_settings, model)},
+    {0},
+};
+
+static const cli_example examples[] = {
+    {"kiln run model.onnx", "random inputs, and what came out"},
+    {"kiln run model.onnx -i image=cat.npy -o results", "an input of one's own, outputs kept"},
+    {"kiln run model.onnx -i image=cat.npy -c results --rtol 1e-3",
+     "the same elsewhere, compared with what was kept"},
+    {"kiln run model.onnx -s tokens=1x128 -i tokens=random:0:30000 -i length=128",
+     "token numbers of a range, and one number for all elements"},
+    {0},
+};
+
+const cli_command cli_command_run = {
+    .name = "run",
+    .operands = "MODEL",
+    .least = 1,
+    .most = 1,
+    .summary = "run a model once and show its outputs",
+    .description =
+        "Runs MODEL, an ONNX file or what Kiln or trtexec saved, and shows for each input and "
+        "output its type, its shape and the least, mean and greatest of its numbers.\n\n"
+        "Random numbers are evenly spread: from -1 to 1 for floating point, whole numbers from 0 "
+        "to 255 (int8: to 127, int4: to 7, uint4: to 15) for integers, 0 and 1 for bool.",
+    .groups = groups,
+    .examples = examples,
+    .run = run,
+};

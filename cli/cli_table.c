@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+#define GAP 2
+
+void cli_table_init(cli_table *table, const char *alignment, const char *const *headings)
+{
+    *table = (cli_table){strlen(alignment), 0, NULL, alignment, 0};
+    for (size_t i = 0; headings != NULL && i < table->columns; i++) {
+        cli_table_add(table, headings[i]);
+    }
+}
+
+void cli_table_add(cli_table *table, const char *cell)
+{
+    if (table->filled % table->columns == 0) {
+        table->rows++;
+        table->cells = cli_grow(table->cells, table->rows * table->columns * sizeof(char *));
+    }
+    table->cells[table->filled++] = cli_printable(cell);
+}
+
+void cli_table_printf(cli_table *table, const char *format, ...)
+{
+    char cell[512];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(cell, sizeof cell, format, arguments);
+    va_end(arguments);
+    cli_table_add(table, cell);
+}
+
+/* Takes the middle out of a cell, so that `columns` are left. */
+static void shorten(char *cell, size_t columns)
+{
+    const size_t length = strlen(cell);
+    if (cli_columns(cell) <= columns || columns < 8) {
+        return;
+    }
+    /* Cut at starts of characters only. */
+    const size_t head = (columns - 3 + 1) / 2;
+    const size_t tail = columns - 3 - head;
+    size_t head_end = 0;
+    for (size_t seen = 0; head_end < length; head_end++) {
+        seen += ((unsigned char)cell[head_end] & 0xc0) != 0x80;
+        if (seen > head) {
+            break;
+        }
+    }
+    size_t tail_begin = length;
+    for (size_t seen = 0; seen < tail && tail_begin > 0;) {
+        tail_begin--;
+        seen += ((unsigned char)cell[tail_begin] & 0xc0) != 0x80;
+    }
+    memmove(cell + head_end + 3, cell + tail_begin, length - tail_begin + 1);
+    memcpy(cell + head_end, "...", 3);
+}
+
+static void measure(const cli_table *table, size_t widths[CLI_TABLE_COLUMNS])
+{
+    memset(widths, 0, CLI_TABLE_COLUMNS * sizeof *widths);
+    for (size_t i = 0; i < table->filled; i++) {
+        const size_t columns = cli_columns(table->cells[i]);
+        if (columns > widths[i % table->columns]) {
+            widths[i % table->columns] = columns;
+        }
+    }
+}
+
+/* The widest column of text gives way until the table fits the terminal. */
+static void fit(cli_table *table, size_t indent, size_t widths[CLI_TABLE_COLUMNS])
+{
+    const size_t terminal = cli_terminal_columns();
+    size_t total = indent;
+    size_t widest = 0;
+    for (size_t i = 0; i < table->columns; i++) {
+        total += widths[i] + (i > 0 ? GAP : 0);
+        widest = table->alignment[i] == 'l' && widths[i] > widths[widest] ? i : widest;
+    }
+    if (terminal == 0 || total <= terminal || widths[widest] <= total - terminal + 8) {
+        return;
+    }
+    const size_t columns = widths[widest] - (total - terminal);
+    for (size_t row = 0; row < table->rows; row++) {
+        shorten(table->cells[row * table->columns + widest], columns);
+    }
+    widths[widest] = columns;
+}
+
+static void print_row(const cli_table *table, size_t row, size_t indent, const size_t *widths)
+{
+    cli_text line = {NULL, 0, 0};
+    cli_text_printf(&line, "%*s", (int)indent, "");
+    cli_text_append(&line, "", 0);
+    for (size_t i = 0; i < table->columns; i++) {
+        const char *cell = table->cells[row * table->columns + i];
+        const int padding = (int)(widths[i] - cli_columns(cell));
+        const bool is_right = table->alignment[i] == 'r';
+        cli_text_printf(&line, "%s%*s%s%*s", i > 0 ? "  " : "", is_right ? padding : 0, "", cell,
+                        is_right ? 0 : padding, "");
+    }
+    while (line.size > 0 && line.data[line.size - 1] == ' ') {
+        line.data[--line.size] = '\0';
+    }
+    (void)puts(line.data);
+    cli_text_finish(&line);
+}
+
+void cli_table_finish(cli_table *table)
+{
+    for (size_t i = 0; i < table->filled; i++) {
+        free(table->cells[i]);
+    }
+    free(table->cells);
+    *table = (cli_table){0, 0, NULL, NULL, 0};
+}
+
+void cli_table_print(cli_table *table, size_t indent)
+{
+    size_t widths[CLI_TABLE_COLUMNS];
+    while (table->filled < table->rows * table->columns) {
+        cli_table_add(table, "");
+    }
+    measure(table, widths);
+    fit(table, indent, widths);
+    for (size_t row = 0; row < table->rows; row++) {
+        print_row(table, row, indent, widths);
+    }
+    cli_table_finish(table);
+}

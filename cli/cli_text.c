@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <langinfo.h>
+#include <locale.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+void cli_text_append(cli_text *text, const char *data, size_t size)
+{
+    if (text->size + size + 1 > text->capacity) {
+        text->capacity = (text->size + size + 1) * 2;
+        text->data = cli_grow(text->data, text->capacity);
+    }
+    if (size > 0) {
+        memcpy(text->data + text->size, data, size);
+    }
+    text->size += size;
+    text->data[text->size] = '\0';
+}
+
+void cli_text_printf(cli_text *text, const char *format, ...)
+{
+    va_list arguments;
+    va_list again;
+    va_start(arguments, format);
+    va_copy(again, arguments);
+    const int length = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    if (length > 0) {
+        char *piece = cli_allocate((size_t)length + 1);
+        (void)vsnprintf(piece, (size_t)length + 1, format, again);
+        cli_text_append(text, piece, (size_t)length);
+        free(piece);
+    }
+    va_end(again);
+}
+
+void cli_text_finish(cli_text *text)
+{
+    free(text->data);
+    *text = (cli_text){NULL, 0, 0};
+}
+
+size_t cli_utf8_length(const char *text)
+{
+    unsigned char bytes[2] = {(unsigned char)text[0], 0};
+    if (bytes[0] < 0x80) {
+        return bytes[0] != 0 ? 1 : 0;
+    }
+    const size_t length = bytes[0] >= 0xc2 && bytes[0] < 0xe0   ? 2
+                          : bytes[0] >= 0xe0 && bytes[0] < 0xf0 ? 3
+                          : bytes[0] >= 0xf0 && bytes[0] < 0xf5 ? 4
+                                                                : 0;
+    for (size_t i = 1; i < length; i++) {
+        if (((unsigned char)text[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    /* Longer than need be, surrogates, and past U+10FFFF. */
+    bytes[1] = (unsigned char)text[1];
+    const bool is_bad =
+        (bytes[0] == 0xe0 && bytes[1] < 0xa0) || (bytes[0] == 0xed && bytes[1] >= 0xa0) ||
+        (bytes[0] == 0xf0 && bytes[1] < 0x90) || (bytes[0] == 0xf4 && bytes[1] >= 0x90);
+    return is_bad ? 0 : length;
+}
+
+/* U+0080 to U+009F steer a terminal as the codes under U+0020 and U+007F do. */
+static bool is_control(const char *text)
+{
+    const unsigned char first = (unsigned char)text[0];
+    return first < 0x20 || first == 0x7f || (first == 0xc2 && (unsigned char)text[1] < 0xa0);
+}
+
+char *cli_printable(const char *source)
+{
+    cli_text text = {NULL, 0, 0};
+    cli_text_append(&text, "", 0);
+    while (*source != '\0') {
+        const size_t length = cli_utf8_length(source);
+        if (length > 0 && !is_control(source)) {
+            cli_text_append(&text, source, length);
+        } else if (*source == '\n') {
+            cli_text_append(&text, "\\n", 2);
+        } else {
+            for (size_t i = 0; i < (length > 0 ? length : 1); i++) {
+                cli_text_printf(&text, "\\x%02x", (unsigned char)source[i]);
+            }
+        }
+        source += length > 0 ? length : 1;
+    }
+    return text.data;
+}
+
+size_t cli_columns(const char *text)
+{
+    size_t columns = 0;
+    for (const char *at = text; *at != '\0'; at++) {
+        columns += ((unsigned char)*at & 0xc0) != 0x80;
+    }
+    return columns;
+}
+
+bool cli_has_unicode(void)
+{
+    static int known = -1;
+    if (known < 0) {
+        (void)setlocale(LC_CTYPE, "");
+        known = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+    }
+    return known == 1;
+}
+
+size_t cli_terminal_columns(void)
+{
+    struct winsize size;
+    if (isatty(STDOUT_FILENO) == 0 || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) {
+        return 0;
+    }
+    return size.ws_col;
+}
+
+void cli_text_wrap(cli_text *text, const char *source, size_t indent, size_t width)
+{
+    size_t column = indent;
+    bool is_first = true;
+    for (const char *at = source; *at != '\0';) {
+        const size_t spaces = strspn(at, " \n");
+        at += spaces;
+        const size_t length = strcspn(at, " \n");
+        if (length == 0) {
+            break;
+        }
+        if (!is_first && column + 1 + length > width) {
+            cli_text_printf(text, "\n%*s", (int)indent, "");
+            column = indent;
+        } else if (!is_first) {
+            cli_text_append(text, " ", 1);
+            column++;
+        }
+        cli_text_append(text, at, length);
+        column += length;
+        is_first = false;
+        at += length;
+    }
+}
