@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+for command in rum benhc xyzzy --verison --x help; do
+    kiln "$command"
+    echo "exit $?"
+done > answers
+grep exit answers
+kiln help rum

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+try() {
+    echo "- $*" >&2
+    kiln "$@"
+    echo "exit $?" >&2
+}
+try run
+try run add.onnx add.onnx
+try run add.onnx --thread 2
+try run add.onnx --frobnicate
+try run add.onnx -x
+try run add.onnx --threads
+try run add.onnx --threads=
+try run add.onnx --threads two
+try run add.onnx --threads 1.5
+try run add.onnx --threads -1
+try run add.onnx --threads 5000
+try run add.onnx -t9999999999999999999
+try run add.onnx --atol nan
+try run add.onnx --atol -1
+try run add.onnx --runs 0
+try run add.onnx --optimization basci
+try run add.onnx --optimization xyz
+try run add.onnx --backend onnxruntim
+try run add.onnx --help=yes
+try run add.onnx -vx
+try inspect
+try inspect add.onnx --output x
+try doctor everything
+try doctor --jsno
+try bench
+try bench add.onnx --duration forever
+try bench add.onnx --duration -1
+try bench add.onnx --iterations 0

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+KILN_BACKEND=onnxruntime kiln run add.onnx -i 1 | tail -1
+KILN_BACKEND=nonsense kiln run add.onnx -i 1
+echo "exit $?"
+KILN_BACKEND=nonsense kiln run add.onnx -i 1 -b onnxruntime \
+    -t 1 -O off --parallel-nodes 1 -d 0 | tail -1
+kiln run add.onnx -b mock
+echo "exit $?"
+kiln run add.onnx -b onnxruntime --library /no/such/library.so
+echo "exit $?"
