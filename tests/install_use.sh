@@ -38,8 +38,14 @@ C
 "$cmake" --build "$scratch/project/build" > /dev/null
 "$scratch/project/build/use"
 
-# Nothing but the public headers, the library, the command and how to find them.
-ours='/(include/kiln/|lib.*/libkiln\.so|lib.*/kiln|bin/kiln)'
+# The command finds the library beside it, wherever both were put.
+mv "$scratch/usr" "$scratch/moved"
+test "$("$scratch/moved/bin/kiln" --version)" = "kiln $(sed -n 's/^Version: //p' \
+    "$(find "$scratch/moved" -name kiln.pc)")"
+mv "$scratch/moved" "$scratch/usr"
+
+# Nothing but the public headers, the library, the command, its manual and how to find them.
+ours='/(include/kiln/|lib.*/libkiln\.so|lib.*/kiln|bin/kiln|share/man/man1/kiln)'
 if find "$scratch/usr" -type f | grep -v -E "$ours"; then
     echo "these files should not be installed"
     exit 1
