@@ -1,0 +1,22 @@
+#!/bin/bash
+# Every measurement, each against something named. Figures mean something on a quiet machine only.
+#
+#     scripts/bench.sh BUILD
+#
+# SPDX-License-Identifier: Apache-2.0
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=${1:-build/release}
+deps=${KILN_DEPS_DIR:-build/deps}
+mkdir -p build
+cmake --preset "${build##*/}" > build/bench.log || { cat build/bench.log; exit 1; }
+cmake --build "$build" > build/bench.log || { tail -n 40 build/bench.log; exit 1; }
+
+echo "$(nproc) cores, load $(cut -d ' ' -f 1 /proc/loadavg), $(git log -1 --format=%h)"
+echo "== A run: Kiln against ONNX Runtime with IO binding, in C and from Python"
+"$deps/python/bin/python3" bench/overhead_python.py "$build/bench/bench_overhead" \
+    "$deps/models/magika/model.onnx"
+for model in magika/model rapidocr/det rapidocr/rec silero-vad/silero_vad; do
+    echo "== A load of $model.onnx: Kiln against ONNX Runtime"
+    "$build/bench/bench_load" "$deps/models/$model.onnx"
+done
