@@ -22,6 +22,12 @@ static const struct {
     {"but the computed output shape for this run is", KILN_ERROR_SHAPE},
     {"Protobuf parsing failed", KILN_ERROR_MALFORMED},
     {"No graph was found in the protobuf", KILN_ERROR_MALFORMED},
+    {"ValidateEmbeddedTensorProtoDataSizeAndShape", KILN_ERROR_MALFORMED},
+    {"nvalid model", KILN_ERROR_INVALID_NETWORK},
+    {"[ShapeInferenceError]", KILN_ERROR_INVALID_NETWORK},
+    {"[TypeInferenceError]", KILN_ERROR_INVALID_NETWORK},
+    {"Type Error: ", KILN_ERROR_INVALID_NETWORK},
+    {"core/graph/graph.cc", KILN_ERROR_INVALID_NETWORK},
 };
 
 kiln_status ort_classify(ort_error_code code, const char *message)

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "base/kln_base.h"
+#include "kiln_test.h"
+#include "small_models.h"
+
+static kiln_build_options options;
+static small_graph graph;
+
+static kiln_engine *build(kiln_span model)
+{
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+    return engine;
+}
+
+static kiln_context *open_context(kiln_span model)
+{
+    kiln_engine *engine = build(model);
+    kiln_context *context = NULL;
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_engine_release(engine);
+    return context;
+}
+
+static kiln_tensor floats(float *data, int64_t count)
+{
+    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
+                            (size_t)count * sizeof *data);
+}
+
+static void bind(kiln_context *context, const char *name, kiln_tensor tensor)
+{
+    assert_ok(kiln_context_bind(context, name, &tensor));
+}
+
+/* Output `name` has these values now. */
+static void expect(kiln_context *context, const char *name, const float *values, int64_t count)
+{
+    kiln_tensor found;
+    assert_ok(kiln_context_tensor(context, name, &found));
+    assert_int_equal(found.desc.dtype, KILN_DTYPE_FLOAT32);
+    assert_int_equal(found.desc.shape.rank, 1);
+    assert_int_equal(found.desc.shape.dims[0], count);
+    assert_memory_equal(found.data, values, (size_t)count * sizeof *values);
+}
+
+/* --- what an engine says of itself --- */
+
+static void an_engine_is_described(void **state)
+{
+    (void)state;
+    graph = (small_graph){.message = {.size = 0}};
+    small_node(&graph, "Neg", "x", "y");
+    small_node(&graph, "SplitToSequence", "x", "parts");
+    small_input(&graph, "x", SMALL_FLOAT, "batch,?,3");
+    small_output(&graph, "y", SMALL_FLOAT, "batch,?,3");
+    small_sequence_output(&graph, "parts");
+    kiln_engine *engine = build(small_model(&graph));
+    assert_int_equal(kiln_engine_input_count(engine), 1);
+    assert_int_equal(kiln_engine_output_count(engine), 2);
+    kiln_binding binding = {.struct_size = sizeof binding};
+    assert_ok(kiln_engine_input(engine, 0, &binding));
+    assert_string_equal(binding.name, "x");
+    assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
+    const kiln_shape expected = {3, {KILN_DYNAMIC, KILN_DYNAMIC, 3}};
+    assert_true(kiln_shape_equal(&binding.shape, &expected));
+    assert_string_equal(binding.dim_names[0], "batch");
+    assert_null(binding.dim_names[1]);
+    assert_null(binding.dim_names[2]);
+    assert_ok(kiln_engine_output(engine, 1, &binding));
+    assert_string_equal(binding.name, "parts");
+    assert_int_equal(binding.dtype, KILN_DTYPE_UNDEFINED);
+    assert_int_equal(binding.shape.rank, -1);
+
+    static const char *const lines[][2] = {{"producer", "a test"}, {"graph", "the graph"},
+                                           {"domain", "example"},  {"description", "what it is"},
+                                           {"version", "42"},      {"metadata.greeting", "hello"}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(lines); i++) {
+        bool found = false;
+        for (size_t line = 0; line < kiln_engine_metadata_count(engine); line++) {
+            kiln_metadata metadata;
+            assert_ok(kiln_engine_metadata(engine, line, &metadata));
+            found = found || (strcmp(metadata.key, lines[i][0]) == 0 &&
+                              strcmp(metadata.value, lines[i][1]) == 0);
+        }
+        if (!found) {
+            fail_msg("no metadata %s = %s", lines[i][0], lines[i][1]);
+        }
+    }
+    kiln_engine_release(engine);
+}
+
+static void an_open_rank_differs_from_a_scalar(void **state)
+{
+    (void)state;
+    kiln_binding binding = {.struct_size = sizeof binding};
+    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, NULL));
+    assert_ok(kiln_engine_input(engine, 0, &binding));
+    assert_int_equal(binding.shape.rank, -1);
+    kiln_engine_release(engine);
+    engine = build(small_unary("Neg", SMALL_FLOAT, ""));
+    assert_ok(kiln_engine_input(engine, 0, &binding));
+    assert_int_equal(binding.shape.rank, 0);
+    kiln_engine_release(engine);
+
+    kiln_context *context = open_context(small_unary("Neg", SMALL_FLOAT, ""));
+    float x = 2;
+    bind(context, "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE_SCALAR, &x, sizeof x));
+    assert_ok(kiln_context_run(context));
+    kiln_tensor y;
+    assert_ok(kiln_context_tensor(context, "y", &y));
+    assert_int_equal(y.desc.shape.rank, 0);
+    assert_true(*(float *)y.data < -1.9F && *(float *)y.data > -2.1F);
+    kiln_context_destroy(context);
+}
+
+/* --- data types --- */
+
+/* TensorProto.DataType for what Identity takes in opset 17, and what it moves untouched. */
+static void every_data_type_is_bound_where_it_lies(void **state)
+{
+    (void)state;
+    static const struct {
+        int type;
+        kiln_dtype dtype;
+    } types[] = {{1, KILN_DTYPE_FLOAT32},  {2, KILN_DTYPE_UINT8},   {3, KILN_DTYPE_INT8},
+                 {4, KILN_DTYPE_UINT16},   {5, KILN_DTYPE_INT16},   {6, KILN_DTYPE_INT32},
+                 {7, KILN_DTYPE_INT64},    {9, KILN_DTYPE_BOOL},    {10, KILN_DTYPE_FLOAT16},
+                 {11, KILN_DTYPE_FLOAT64}, {12, KILN_DTYPE_UINT32}, {13, KILN_DTYPE_UINT64},
+                 {16, KILN_DTYPE_BFLOAT16}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(types); i++) {
+        kiln_context *context = open_context(small_unary("Identity", types[i].type, "n"));
+        _Alignas(16) unsigned char x[5 * 8];
+        _Alignas(16) unsigned char y[5 * 8];
+        for (size_t byte = 0; byte < sizeof x; byte++) {
+            x[byte] = types[i].dtype == KILN_DTYPE_BOOL ? byte % 2 : (unsigned char)(byte * 7 + 1);
+        }
+        memset(y, 0, sizeof y);
+        const size_t bytes = 5 * kiln_dtype_bits(types[i].dtype) / 8;
+        bind(context, "x", KILN_HOST_TENSOR(types[i].dtype, KILN_SHAPE(5), x, bytes));
+        assert_ok(kiln_context_run(context));
+        kiln_tensor found;
+        assert_ok(kiln_context_tensor(context, "y", &found));
+        assert_int_equal(found.desc.dtype, types[i].dtype);
+        assert_int_equal(found.bytes, bytes);
+        assert_memory_equal(found.data, x, bytes);
+        bind(context, "y", KILN_HOST_TENSOR(types[i].dtype, KILN_SHAPE(5), y, bytes));
+        assert_ok(kiln_context_run(context));
+        assert_memory_equal(y, x, bytes);
+        assert_ok(kiln_context_tensor(context, "y", &found));
+        assert_ptr_equal(found.data, y);
+        kiln_context_destroy(context);
+    }
+}
+
+static void strings_are_shown_and_refused(void **state)
+{
+    (void)state;
+    kiln_engine *engine = build(small_unary("Identity", SMALL_STRING, "2"));
+    kiln_binding binding = {.struct_size = sizeof binding};
+    assert_ok(kiln_engine_input(engine, 0, &binding));
+    assert_int_equal(binding.dtype, KILN_DTYPE_STRING);
+    kiln_context *context = NULL;
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_engine_release(engine);
+    char *texts[2] = {NULL, NULL};
+    const kiln_tensor tensor =
+        KILN_HOST_TENSOR(KILN_DTYPE_STRING, KILN_SHAPE(2), texts, sizeof texts);
+    assert_status(KILN_ERROR_DTYPE, kiln_context_bind(context, "x", &tensor));
+    assert_message("string");
+    assert_status(KILN_ERROR_NOT_BOUND, kiln_context_run(context));
+    kiln_context_destroy(context);
+}
+
+static void a_sequence_beside_a_tensor_does_not_stop_a_run(void **state)
+{
+    (void)state;
+    graph = (small_graph){.message = {.size = 0}};
+    small_node(&graph, "Neg", "x", "y");
+    small_node(&graph, "SplitToSequence", "x", "parts");
+    small_input(&graph, "x", SMALL_FLOAT, "2");
+    small_sequence_output(&graph, "parts");
+    small_output(&graph, "y", SMALL_FLOAT, "n");
+    kiln_context *context = open_context(small_model(&graph));
+    float x[] = {1, -2};
+    const float y[] = {-1, 2};
+    kiln_tensor tensor;
+    bind(context, "x", floats(x, 2));
+    for (int run = 0; run < 3; run++) {
+        assert_ok(kiln_context_run(context));
+        expect(context, "y", y, 2);
+        assert_status(KILN_ERROR_DTYPE, kiln_context_tensor(context, "parts", &tensor));
+        assert_message("parts");
+    }
+    kiln_context_destroy(context);
+}
+
+/* --- outputs --- */
+
+static void an_output_may_change_its_shape_each_run(void **state)
+{
+    (void)state;
+    graph = (small_graph){.message = {.size = 0}};
+    small_node(&graph, "NonZero", "x", "y");
+    small_input(&graph, "x", SMALL_FLOAT, "6");
+    small_output(&graph, "y", SMALL_INT64, "1,k");
+    kiln_context *context = open_context(small_model(&graph));
+    float x[6] = {0};
+    bind(context, "x", floats(x, 6));
+    for (int64_t count = 0; count <= 6; count++) {
+        if (count > 0) {
+            x[count - 1] = 1;
+        }
+        assert_ok(kiln_context_run(context));
+        kiln_tensor y;
+        assert_ok(kiln_context_tensor(context, "y", &y));
+        const kiln_shape shape = KILN_SHAPE(1, count);
+        assert_true(kiln_shape_equal(&y.desc.shape, &shape));
+        for (int64_t i = 0; i < count; i++) {
+            assert_int_equal(((const int64_t *)y.data)[i], i);
+        }
+    }
+    kiln_context_destroy(context);
+}
+
+static void a_shape_that_a_model_does_not_keep_is_noticed(void **state)
+{
+    (void)state;
+    graph = (small_graph){.message = {.size = 0}};
+    small_node(&graph, "NonZero", "x", "y");
+    small_input(&graph, "x", SMALL_FLOAT, "6");
+    small_output(&graph, "y", SMALL_INT64, "1,2");
+    kiln_context *context = open_context(small_model(&graph));
+    float x[6] = {1, 1};
+    int64_t mine[2] = {7, 7};
+    kiln_tensor y;
+    bind(context, "x", floats(x, 6));
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "y", &y));
+    assert_int_equal(y.desc.shape.dims[1], 2);
+    x[4] = 1;
+    for (int run = 0; run < 2; run++) {
+        assert_ok(kiln_context_run(context));
+        assert_ok(kiln_context_tensor(context, "y", &y));
+        assert_int_equal(y.desc.shape.dims[1], 3);
+        assert_int_equal(((const int64_t *)y.data)[2], 4);
+    }
+    bind(context, "y", KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE(1, 2), mine, sizeof mine));
+    assert_status(KILN_ERROR_SHAPE, kiln_context_run(context));
+    assert_message("ONNX Runtime");
+    x[4] = 0;
+    assert_ok(kiln_context_run(context));
+    assert_int_equal(mine[1], 1);
+    kiln_context_destroy(context);
+}
+
+/* ONNX Runtime would leave memory that is bound to such an output unwritten. */
+static void an_output_may_be_an_input(void **state)
+{
+    (void)state;
+    static const char *const shapes[] = {"3", "n"};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(shapes); i++) {
+        graph = (small_graph){.message = {.size = 0}};
+        small_node(&graph, "Neg", "x", "y");
+        small_input(&graph, "x", SMALL_FLOAT, shapes[i]);
+        small_output(&graph, "y", SMALL_FLOAT, shapes[i]);
+        small_output(&graph, "x", SMALL_FLOAT, shapes[i]);
+        kiln_engine *engine = build(small_model(&graph));
+        kiln_context *context = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        float first[] = {1, 2, 3};
+        float second[] = {4, 5, 6};
+        bind(context, "x", floats(first, 3));
+        assert_ok(kiln_context_run(context));
+        expect(context, "x", first, 3);
+        bind(context, "x", floats(second, 3));
+        assert_ok(kiln_context_run(context));
+        expect(context, "x", (const float[]){4, 5, 6}, 3);
+        expect(context, "y", (const float[]){-4, -5, -6}, 3);
+        assert_memory_equal(first, ((const float[]){1, 2, 3}), sizeof first);
+        kiln_context_destroy(context);
+
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        float copy[3] = {0};
+        kiln_named_tensor inputs[] = {{"x", floats(first, 3)}};
+        kiln_named_tensor outputs[] = {{"x", floats(copy, 3)}};
+        assert_ok(kiln_context_run_tensors(context, inputs, 1, outputs, 1));
+        assert_memory_equal(copy, first, sizeof copy);
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+/* An output that shows a constant must not become memory that the next run writes to. */
+static void a_constant_stays_what_it_is(void **state)
+{
+    (void)state;
+    static const float one[] = {1, 2, 3, 4};
+    static const float two[] = {5, 6, 7, 8};
+    static const char *const shapes[] = {"4", "n"};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(shapes); i++) {
+        small_graph yes = {.message = {.size = 0}};
+        small_graph no = {.message = {.size = 0}};
+        small_floats(&yes, "a", one, 4);
+        small_output(&yes, "a", SMALL_FLOAT, "4");
+        small_floats(&no, "b", two, 4);
+        small_output(&no, "b", SMALL_FLOAT, "4");
+        graph = (small_graph){.message = {.size = 0}};
+        small_if(&graph, "c", "y", &yes, &no);
+        small_floats(&graph, "w", two, 4);
+        small_input(&graph, "c", SMALL_BOOL, "");
+        small_output(&graph, "y", SMALL_FLOAT, shapes[i]);
+        small_output(&graph, "w", SMALL_FLOAT, shapes[i]);
+        kiln_context *context = open_context(small_model(&graph));
+        bool condition = false;
+        bind(context, "c",
+             KILN_HOST_TENSOR(KILN_DTYPE_BOOL, KILN_SHAPE_SCALAR, &condition, sizeof condition));
+        for (int run = 0; run < 6; run++) {
+            condition = run % 2 == 0;
+            assert_ok(kiln_context_run(context));
+            expect(context, "y", condition ? one : two, 4);
+            expect(context, "w", two, 4);
+            kiln_tensor y;
+            assert_ok(kiln_context_tensor(context, "y", &y));
+            memset(y.data, 0, y.bytes);
+        }
+        kiln_context_destroy(context);
+    }
+}
+
+static void an_empty_tensor_needs_no_address(void **state)
+{
+    (void)state;
+    kiln_context *context = open_context(small_unary("Neg", SMALL_FLOAT, "n"));
+    bind(context, "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(0), NULL, 0));
+    assert_ok(kiln_context_run(context));
+    kiln_tensor y;
+    assert_ok(kiln_context_tensor(context, "y", &y));
+    assert_int_equal(y.desc.shape.dims[0], 0);
+    assert_int_equal(y.bytes, 0);
+    kiln_context_destroy(context);
+}
+
+static void the_steady_state_takes_nothing_from_the_heap(void **state)
+{
+    (void)state;
+    static const char *const shapes[] = {"4", "n"};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(shapes); i++) {
+        kiln_context *context = open_context(small_unary("Neg", SMALL_FLOAT, shapes[i]));
+        float x[] = {1, 2, 3, 4};
+        kiln_tensor y;
+        bind(context, "x", floats(x, 4));
+        assert_ok(kiln_context_run(context));
+        kiln_allocation_counters before;
+        kiln_allocation_counters after;
+        kiln_get_allocation_counters(&before);
+        for (int run = 0; run < 100; run++) {
+            assert_ok(kiln_context_run(context));
+            assert_ok(kiln_context_tensor(context, "y", &y));
+        }
+        kiln_get_allocation_counters(&after);
+        assert_int_equal(after.allocations, before.allocations);
+        kiln_context_destroy(context);
+    }
+}
+
+/* --- threads --- */
+
+typedef struct runner {
+    kiln_engine *engine;
+    float offset;
+    bool right;
+} runner;
+
+static void *run_many(void *argument)
+{
+    runner *self = argument;
+    kiln_context *context = NULL;
+    float x[3] = {0};
+    kiln_tensor tensor = floats(x, 3);
+    self->right = kiln_context_create(self->engine, NULL, &context) == KILN_OK &&
+                  kiln_context_bind(context, "x", &tensor) == KILN_OK;
+    for (int run = 0; run < 200 && self->right; run++) {
+        kiln_tensor y;
+        x[0] = self->offset + (float)run;
+        self->right = kiln_context_run(context) == KILN_OK &&
+                      kiln_context_tensor(context, "y", &y) == KILN_OK &&
+                      *(const int32_t *)y.data == -(int32_t)x[0];
+        kiln_backend_info info = {.struct_size = sizeof info};
+        self->right = self->right && kiln_backend_choose("onnxruntime", &info) == KILN_OK;
+    }
+    kiln_context_destroy(context);
+    return NULL;
+}
+
+static void contexts_of_one_engine_run_in_threads(void **state)
+{
+    (void)state;
+    graph = (small_graph){.message = {.size = 0}};
+    small_node(&graph, "Neg", "x", "n");
+    small_cast(&graph, "n", "y", SMALL_INT32);
+    small_input(&graph, "x", SMALL_FLOAT, "n");
+    small_output(&graph, "y", SMALL_INT32, "n");
+    kiln_engine *engine = build(small_model(&graph));
+    runner runners[4];
+    pthread_t threads[4];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
+        runners[i] = (runner){engine, 1000.0F * (float)i, false};
+        assert_int_equal(pthread_create(&threads[i], NULL, run_many, &runners[i]), 0);
+    }
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_true(runners[i].right);
+    }
+    kiln_engine_release(engine);
+}
+
+/* --- memory that runs out --- */
+
+static kiln_status one_life(void *user)
+{
+    const kiln_span *model = user;
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    float x[] = {1, 2};
+    kiln_tensor tensor = floats(x, 2);
+    kiln_status status = kiln_engine_build_bytes(*model, &options, &engine);
+    if (status == KILN_OK) {
+        status = kiln_context_create(engine, NULL, &context);
+    }
+    if (status == KILN_OK) {
+        status = kiln_context_bind(context, "x", &tensor);
+    }
+    if (status == KILN_OK) {
+        status = kiln_context_run(context);
+    }
+    if (status == KILN_OK) {
+        status = kiln_context_tensor(context, "y", &tensor);
+    }
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    return status;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    kiln_span model = small_unary("Neg", SMALL_FLOAT, "2");
+    kiln_test_each_allocation(one_life, &model);
+    model = small_unary("Neg", SMALL_FLOAT, "n");
+    kiln_test_each_allocation(one_life, &model);
+}
+
+int main(void)
+{
+    options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "onnxruntime";
+    options.threads = 1;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_engine_is_described),
+        cmocka_unit_test(an_open_rank_differs_from_a_scalar),
+        cmocka_unit_test(every_data_type_is_bound_where_it_lies),
+        cmocka_unit_test(strings_are_shown_and_refused),
+        cmocka_unit_test(a_sequence_beside_a_tensor_does_not_stop_a_run),
+        cmocka_unit_test(an_output_may_change_its_shape_each_run),
+        cmocka_unit_test(a_shape_that_a_model_does_not_keep_is_noticed),
+        cmocka_unit_test(an_output_may_be_an_input),
+        cmocka_unit_test(a_constant_stays_what_it_is),
+        cmocka_unit_test(an_empty_tensor_needs_no_address),
+        cmocka_unit_test(the_steady_state_takes_nothing_from_the_heap),
+        cmocka_unit_test(contexts_of_one_engine_run_in_threads),
+        cmocka_unit_test(every_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

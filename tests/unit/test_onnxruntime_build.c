@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <kiln/kiln.h>
+
+#include "backends/onnxruntime/ort_runtime.h"
+#include "kiln_test.h"
+#include "small_models.h"
+
+static kiln_build_options options;
+static small_graph graph;
+
+static kiln_engine *build(kiln_span model)
+{
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+    return engine;
+}
+
+static kiln_context *open_context(kiln_span model)
+{
+    kiln_engine *engine = build(model);
+    kiln_context *context = NULL;
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_engine_release(engine);
+    return context;
+}
+
+static kiln_tensor floats(float *data, int64_t count)
+{
+    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
+                            (size_t)count * sizeof *data);
+}
+
+static void bind(kiln_context *context, const char *name, kiln_tensor tensor)
+{
+    assert_ok(kiln_context_bind(context, name, &tensor));
+}
+
+/* Output `name` has these values now. */
+static void expect(kiln_context *context, const char *name, const float *values, int64_t count)
+{
+    kiln_tensor found;
+    assert_ok(kiln_context_tensor(context, name, &found));
+    assert_int_equal(found.desc.dtype, KILN_DTYPE_FLOAT32);
+    assert_int_equal(found.desc.shape.rank, 1);
+    assert_int_equal(found.desc.shape.dims[0], count);
+    assert_memory_equal(found.data, values, (size_t)count * sizeof *values);
+}
+
+/* --- building --- */
+
+static void every_option_builds_the_same_network(void **state)
+{
+    (void)state;
+    for (int optimization = KILN_OPTIMIZATION_DEFAULT; optimization <= KILN_OPTIMIZATION_ALL;
+         optimization++) {
+        for (int threads = 0; threads < 3; threads++) {
+            kiln_build_options other = options;
+            other.optimization = (kiln_optimization)optimization;
+            other.threads = threads;
+            other.parallel_nodes = threads;
+            kiln_engine *engine = NULL;
+            kiln_context *context = NULL;
+            assert_ok(
+                kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+            assert_ok(kiln_context_create(engine, NULL, &context));
+            kiln_engine_release(engine);
+            float x[] = {1, 2};
+            bind(context, "x", floats(x, 2));
+            assert_ok(kiln_context_run(context));
+            expect(context, "y", (const float[]){-1, -2}, 2);
+            kiln_context_destroy(context);
+        }
+    }
+}
+
+static void external_weights_lie_beside_the_file(void **state)
+{
+    (void)state;
+    static const float weights[] = {10, 20};
+    graph = (small_graph){.message = {.size = 0}};
+    small_node(&graph, "Add", "x,w", "y");
+    small_input(&graph, "x", SMALL_FLOAT, "2");
+    small_output(&graph, "y", SMALL_FLOAT, "2");
+    small_external(&graph, "w", 2, "weights.bin");
+    const kiln_span model = small_model(&graph);
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    (void)unlink(kiln_test_path("weights.bin"));
+    const char *path = kiln_test_file("external.onnx", model.data, model.size);
+    assert_int_not_equal(kiln_engine_build_file(path, &options, &engine), KILN_OK);
+    assert_message("weights.bin");
+    assert_null(engine);
+    (void)kiln_test_file("weights.bin", weights, sizeof weights);
+    assert_ok(kiln_engine_build_file(kiln_test_path("external.onnx"), &options, &engine));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_engine_release(engine);
+    float x[] = {1, 2};
+    bind(context, "x", floats(x, 2));
+    assert_ok(kiln_context_run(context));
+    expect(context, "y", (const float[]){11, 22}, 2);
+    kiln_context_destroy(context);
+}
+
+static void what_is_saved_is_what_was_built(void **state)
+{
+    (void)state;
+    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
+    void *copy = kln_alloc(model.size);
+    assert_non_null(copy);
+    memcpy(copy, model.data, model.size);
+    const kln_model source = {.bytes = {copy, model.size}};
+    void *engine = NULL;
+    kiln_span bytes = {NULL, 0};
+    assert_ok(kln_backend_onnxruntime.build(&source, &options, NULL, &engine));
+    memset(copy, 0, model.size);
+    kln_free(copy);
+    assert_ok(kln_backend_onnxruntime.serialize(engine, &bytes));
+    assert_int_equal(bytes.size, model.size);
+    assert_memory_equal(bytes.data, model.data, model.size);
+    kln_backend_onnxruntime.engine_destroy(engine);
+}
+
+static bool refuse_to_go_on(void *user, const char *phase, int depth, int64_t step, int64_t steps)
+{
+    assert_string_equal(phase, "session");
+    assert_int_equal(depth, 0);
+    assert_in_range(step, 0, steps - 1);
+    return step < *(int64_t *)user;
+}
+
+static void a_monitor_stops_a_build(void **state)
+{
+    (void)state;
+    const kln_model source = {.bytes = small_unary("Neg", SMALL_FLOAT, "n")};
+    for (int64_t stop = 0; stop < 3; stop++) {
+        const kln_monitor monitor = {&stop, refuse_to_go_on};
+        void *engine = NULL;
+        const kiln_status status =
+            kln_backend_onnxruntime.build(&source, &options, &monitor, &engine);
+        assert_int_equal(status, stop < 2 ? KILN_ERROR_CANCELLED : KILN_OK);
+        if (status == KILN_OK) {
+            kln_backend_onnxruntime.engine_destroy(engine);
+        }
+    }
+}
+
+/* --- refusals --- */
+
+static void expect_refusal(kiln_span model, kiln_status status, const char *words)
+{
+    kiln_engine *engine = NULL;
+    assert_status(status, kiln_engine_build_bytes(model, &options, &engine));
+    assert_null(engine);
+    assert_message(words);
+}
+
+static void a_bad_model_gets_its_status(void **state)
+{
+    (void)state;
+    static const unsigned char text[] = "this is no model, whatever it may say about itself";
+    expect_refusal((kiln_span){text, sizeof text}, KILN_ERROR_MALFORMED, "ONNX Runtime");
+    const kiln_span whole = small_unary("Neg", SMALL_FLOAT, "n");
+    for (size_t size = 1; size < whole.size; size++) {
+        kiln_engine *engine = NULL;
+        const kiln_status status =
+            kiln_engine_build_bytes((kiln_span){whole.data, size}, &options, &engine);
+        if (status == KILN_OK) {
+            /* A message may end after any of its fields: what was lost is metadata. */
+            assert_true(size > whole.size / 2);
+            kiln_engine_release(engine);
+        } else {
+            assert_non_null(strstr(kiln_error_message(), "a model in memory"));
+        }
+    }
+    expect_refusal(small_unary("NoSuchOperator", SMALL_FLOAT, "n"), KILN_ERROR_UNSUPPORTED,
+                   "NoSuchOperator");
+    expect_refusal(small_unary("Neg", SMALL_BOOL, "n"), KILN_ERROR_INVALID_NETWORK, "Neg");
+    expect_refusal(small_unary("Neg", SMALL_FLOAT, "1,1,1,1,1,1,1,1,1"), KILN_ERROR_LIMIT,
+                   "\"x\" has 9 dimensions, 8 are possible");
+    graph = (small_graph){.message = {.size = 0}};
+    small_node(&graph, "Neg", "x", "y");
+    small_input(&graph, "x", SMALL_FLOAT, "n");
+    small_output(&graph, "elsewhere", SMALL_FLOAT, "n");
+    expect_refusal(small_model(&graph), KILN_ERROR_INVALID_NETWORK, "elsewhere");
+}
+
+static void a_bad_file_gets_its_status(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    assert_status(KILN_ERROR_NOT_FOUND,
+                  kiln_engine_build_file(kiln_test_path("absent.onnx"), &options, &engine));
+    assert_status(KILN_ERROR_NOT_A_FILE, kiln_engine_build_file("/tmp", &options, &engine));
+    assert_status(KILN_ERROR_EMPTY,
+                  kiln_engine_build_file(kiln_test_file("e.onnx", "", 0), &options, &engine));
+    assert_status(KILN_ERROR_MALFORMED,
+                  kiln_engine_build_file(kiln_test_file("t.onnx", "\x08", 1), &options, &engine));
+    assert_message("t.onnx");
+
+    const char *path = kiln_test_path("large.onnx");
+    const int file = open(path, O_CREAT | O_RDWR | O_TRUNC, 0666);
+    assert_true(file >= 0);
+    assert_int_equal(ftruncate(file, INT64_C(3) << 30), 0);
+    (void)close(file);
+    assert_status(KILN_ERROR_LIMIT, kiln_engine_build_file(path, &options, &engine));
+    assert_message("3221225472 bytes");
+    assert_message("external file");
+    (void)unlink(kiln_test_path("large.onnx"));
+}
+
+static void a_failed_run_says_why_and_harms_nothing(void **state)
+{
+    (void)state;
+    graph = (small_graph){.message = {.size = 0}};
+    small_node(&graph, "Add", "a,b", "y");
+    small_input(&graph, "a", SMALL_FLOAT, "n");
+    small_input(&graph, "b", SMALL_FLOAT, "m");
+    small_output(&graph, "y", SMALL_FLOAT, "k");
+    kiln_context *context = open_context(small_model(&graph));
+    float a[] = {1, 2, 3};
+    float b[] = {4, 5, 6};
+    kiln_tensor y;
+    bind(context, "a", floats(a, 3));
+    bind(context, "b", floats(b, 2));
+    assert_status(KILN_ERROR_BACKEND, kiln_context_run(context));
+    assert_message("ONNX Runtime");
+    assert_message("Add");
+    assert_status(KILN_ERROR_STATE, kiln_context_tensor(context, "y", &y));
+    bind(context, "b", floats(b, 3));
+    assert_ok(kiln_context_run(context));
+    expect(context, "y", (const float[]){5, 7, 9}, 3);
+    kiln_context_destroy(context);
+}
+
+static void failures_are_told_apart_by_code_and_words(void **state)
+{
+    (void)state;
+    assert_int_equal(ort_classify(ORT_CODE_NO_SUCHFILE, "x"), KILN_ERROR_NOT_FOUND);
+    assert_int_equal(ort_classify(ORT_CODE_INVALID_PROTOBUF, "x"), KILN_ERROR_MALFORMED);
+    assert_int_equal(ort_classify(ORT_CODE_NO_MODEL, "x"), KILN_ERROR_MALFORMED);
+    assert_int_equal(ort_classify(ORT_CODE_NOT_IMPLEMENTED, "x"), KILN_ERROR_UNSUPPORTED);
+    assert_int_equal(ort_classify(ORT_CODE_INVALID_GRAPH, "x"), KILN_ERROR_INVALID_NETWORK);
+    assert_int_equal(ort_classify(ORT_CODE_MODEL_LOAD_CANCELED, "x"), KILN_ERROR_CANCELLED);
+    assert_int_equal(ort_classify(ORT_CODE_FAIL, "x"), KILN_ERROR_BACKEND);
+    assert_int_equal(ort_classify(99, "x"), KILN_ERROR_BACKEND);
+    assert_int_equal(ort_classify(ORT_CODE_RUNTIME_EXCEPTION, "std::bad_alloc"),
+                     KILN_ERROR_OUT_OF_MEMORY);
+    assert_int_equal(ort_classify(ORT_CODE_FAIL,
+                                  "Unsupported model IR version: 99, max supported "
+                                  "IR version: 13"),
+                     KILN_ERROR_UNSUPPORTED);
+}
+
+/* --- the library --- */
+
+static void the_backend_says_where_its_library_is(void **state)
+{
+    (void)state;
+    kiln_backend_info info = {.struct_size = sizeof info};
+    assert_ok(kiln_backend_choose("onnxruntime", &info));
+    assert_true(info.available);
+    assert_int_equal(info.score, 50);
+    assert_non_null(strstr(info.library, "libonnxruntime.so"));
+    assert_non_null(strstr(info.reason, info.version));
+    assert_true((info.capabilities & KILN_CAPABILITY_DYNAMIC_SHAPES) != 0);
+    kln_library_use use;
+    assert_true(kln_backend_onnxruntime.library(0, &use));
+    assert_false(kln_backend_onnxruntime.library(1, &use));
+    assert_string_equal(use.version, info.version);
+    assert_int_equal(kln_library_state(use.library), KILN_LIBRARY_FOUND);
+}
+
+static void another_library_may_be_named(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    kiln_build_options other = options;
+    other.library = KILN_DEPS_DIR "/onnxruntime";
+    assert_ok(kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+    kiln_engine_release(engine);
+    other.library = "/nowhere/libonnxruntime.so";
+    assert_status(KILN_ERROR_LIBRARY_ABSENT,
+                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+    assert_message("/nowhere/libonnxruntime.so");
+    other.library = KILN_TEST_BINARY_DIR "/fake/oldort";
+    assert_status(KILN_ERROR_LIBRARY_VERSION,
+                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+    assert_message("version 1.10.0 is too old, 1.23 (API level 23) or later is needed");
+    other.library = KILN_TEST_BINARY_DIR "/fake/part/libfakepart.so";
+    assert_status(KILN_ERROR_LIBRARY_SYMBOL,
+                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+    assert_message("OrtGetApiBase");
+}
+
+static kiln_log_level heard_level;
+static char heard[256];
+
+static void hear(void *user, kiln_log_level level, const char *component, const char *message)
+{
+    (void)user;
+    if (strcmp(component, "onnxruntime") == 0 && strstr(message, "unused_weight") != NULL) {
+        heard_level = level;
+        (void)snprintf(heard, sizeof heard, "%s", message);
+    }
+}
+
+static void its_log_goes_to_the_sink(void **state)
+{
+    (void)state;
+    static const float weights[] = {1, 2};
+    kiln_log_set_sink(hear, NULL, KILN_LOG_WARNING);
+    graph = (small_graph){.message = {.size = 0}};
+    small_node(&graph, "Neg", "x", "y");
+    small_floats(&graph, "unused_weight", weights, 2);
+    small_input(&graph, "x", SMALL_FLOAT, "n");
+    small_output(&graph, "y", SMALL_FLOAT, "n");
+    kiln_engine_release(build(small_model(&graph)));
+    kiln_log_set_sink(NULL, NULL, KILN_LOG_OFF);
+    assert_int_equal(heard_level, KILN_LOG_WARNING);
+    assert_non_null(strstr(heard, "unused_weight"));
+}
+
+int main(void)
+{
+    options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "onnxruntime";
+    options.threads = 1;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_option_builds_the_same_network),
+        cmocka_unit_test(external_weights_lie_beside_the_file),
+        cmocka_unit_test(what_is_saved_is_what_was_built),
+        cmocka_unit_test(a_monitor_stops_a_build),
+        cmocka_unit_test(a_bad_model_gets_its_status),
+        cmocka_unit_test(a_bad_file_gets_its_status),
+        cmocka_unit_test(a_failed_run_says_why_and_harms_nothing),
+        cmocka_unit_test(failures_are_told_apart_by_code_and_words),
+        cmocka_unit_test(the_backend_says_where_its_library_is),
+        cmocka_unit_test(another_library_may_be_named),
+        cmocka_unit_test(its_log_goes_to_the_sink),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
