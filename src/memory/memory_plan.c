@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kln_memory.h"
+
+#define DEFAULT_SMALL_BYTES ((size_t)1 << 20)
+
+struct kiln_buffer_plan {
+    kiln_buffer_plan_options options;
+    kln_arena arena;
+    kln_names names;
+    kiln_named_tensor *tensors;
+    size_t *places; /* of each tensor: its offset in the shared allocation, or NOT_SHARED */
+    size_t count;
+    void **allocations; /* the shared one first, where there is one */
+    size_t allocation_count;
+    size_t bytes;
+};
+
+#define NOT_SHARED SIZE_MAX
+
+void kiln_buffer_plan_destroy(kiln_buffer_plan *plan)
+{
+    if (plan == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < plan->allocation_count; i++) {
+        kln_memory_release(plan->options.location, plan->options.device, plan->allocations[i]);
+    }
+    kln_names_finish(&plan->names);
+    kln_arena_finish(&plan->arena);
+    kln_free(plan);
+}
+
+static kiln_status describe(kiln_buffer_plan *plan, const kiln_buffer_request *request,
+                            size_t index)
+{
+    if (request->name == NULL) {
+        return kln_fail_null("kiln_buffer_plan_create", "name");
+    }
+    if (kln_names_get(&plan->names, request->name) != KLN_NAMES_NONE) {
+        return kln_fail(KILN_ERROR_NAME, "kiln_buffer_plan_create: \"%s\" stands twice",
+                        request->name);
+    }
+    size_t bytes = 0;
+    const kiln_status status = kiln_tensor_bytes(request->dtype, &request->shape, &bytes);
+    if (status != KILN_OK) {
+        return kln_fail_within(status, "tensor \"%s\"", request->name);
+    }
+    const char *name = kln_arena_strdup(&plan->arena, request->name);
+    if (name == NULL) {
+        return kln_fail_memory(sizeof *request, "a buffer plan");
+    }
+    const bool host = plan->options.location == KILN_LOCATION_HOST;
+    plan->tensors[index] =
+        (kiln_named_tensor){.name = name,
+                            .tensor = {.desc = {.dtype = request->dtype,
+                                                .location = plan->options.location,
+                                                .device = host ? 0 : plan->options.device,
+                                                .shape = request->shape},
+                                       .bytes = bytes}};
+    return kln_names_set(&plan->names, name, (uint32_t)index);
+}
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + KLN_MEMORY_ALIGNMENT - 1) / KLN_MEMORY_ALIGNMENT * KLN_MEMORY_ALIGNMENT;
+}
+
+/* Where each small tensor lies in the allocation that they share, and how long that is. */
+static kiln_status lay_out(kiln_buffer_plan *plan, size_t *shared)
+{
+    *shared = 0;
+    for (size_t i = 0; i < plan->count; i++) {
+        const size_t bytes = plan->tensors[i].tensor.bytes;
+        size_t end = 0;
+        if (bytes > SIZE_MAX / 2 || __builtin_add_overflow(*shared, round_up(bytes), &end)) {
+            return kln_fail(KILN_ERROR_LIMIT, "tensor \"%s\": %zu bytes pass every memory",
+                            plan->tensors[i].name, bytes);
+        }
+        if (bytes > plan->options.small_bytes) {
+            plan->places[i] = NOT_SHARED;
+        } else {
+            plan->places[i] = *shared;
+            *shared = end;
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status add_allocation(kiln_buffer_plan *plan, size_t bytes, void **memory)
+{
+    const kiln_location location = plan->options.location;
+    const int32_t device = plan->options.device;
+    KLN_RETURN_IF_ERROR(kln_memory_allocate(location, device, bytes, memory));
+    plan->allocations[plan->allocation_count++] = *memory;
+    plan->bytes += bytes;
+    return kln_memory_fill(location, device, *memory, 0, bytes);
+}
+
+static kiln_status allocate(kiln_buffer_plan *plan)
+{
+    size_t shared = 0;
+    void *memory = NULL;
+    KLN_RETURN_IF_ERROR(lay_out(plan, &shared));
+    if (shared != 0) {
+        KLN_RETURN_IF_ERROR(add_allocation(plan, shared, &memory));
+    }
+    for (size_t i = 0; i < plan->count; i++) {
+        kiln_tensor *tensor = &plan->tensors[i].tensor;
+        if (plan->places[i] == NOT_SHARED) {
+            const kiln_status status = add_allocation(plan, tensor->bytes, &tensor->data);
+            if (status != KILN_OK) {
+                return kln_fail_within(status, "tensor \"%s\"", plan->tensors[i].name);
+            }
+        } else if (tensor->bytes != 0) {
+            tensor->data = (unsigned char *)memory + plan->places[i];
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status fill_plan(kiln_buffer_plan *plan, const kiln_buffer_request *requests)
+{
+    plan->tensors = kln_arena_alloc_zeroed(&plan->arena, plan->count, sizeof *plan->tensors);
+    plan->places = kln_arena_alloc_zeroed(&plan->arena, plan->count, sizeof *plan->places);
+    plan->allocations =
+        kln_arena_alloc_zeroed(&plan->arena, plan->count + 1, sizeof *plan->allocations);
+    if (plan->tensors == NULL || plan->places == NULL || plan->allocations == NULL) {
+        return kln_fail_memory(plan->count * sizeof *plan->tensors, "a buffer plan");
+    }
+    for (size_t i = 0; i < plan->count; i++) {
+        KLN_RETURN_IF_ERROR(describe(plan, &requests[i], i));
+    }
+    return allocate(plan);
+}
+
+kiln_status kiln_buffer_plan_create(const kiln_buffer_request *requests, size_t count,
+                                    const kiln_buffer_plan_options *options,
+                                    kiln_buffer_plan **plan)
+{
+    KLN_RETURN_IF_NULL(plan);
+    *plan = NULL;
+    if (count != 0) {
+        KLN_RETURN_IF_NULL(requests);
+    }
+    kiln_buffer_plan_options read = KILN_BUFFER_PLAN_OPTIONS_INIT;
+    KLN_RETURN_IF_ERROR(kln_options_read(__func__, options, sizeof read, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_memory_check(read.location, read.device));
+    read.small_bytes = read.small_bytes != 0 ? read.small_bytes : DEFAULT_SMALL_BYTES;
+    kiln_buffer_plan *made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        return kln_fail_memory(sizeof *made, "a buffer plan");
+    }
+    made->options = read;
+    made->count = count;
+    kln_arena_init(&made->arena);
+    kln_names_init(&made->names);
+    const kiln_status status = fill_plan(made, requests);
+    if (status != KILN_OK) {
+        kiln_buffer_plan_destroy(made);
+        return status;
+    }
+    *plan = made;
+    return KILN_OK;
+}
+
+size_t kiln_buffer_plan_count(const kiln_buffer_plan *plan)
+{
+    return plan != NULL ? plan->count : 0;
+}
+
+kiln_status kiln_buffer_plan_get(const kiln_buffer_plan *plan, size_t index,
+                                 kiln_named_tensor *tensor)
+{
+    KLN_RETURN_IF_NULL(plan);
+    KLN_RETURN_IF_NULL(tensor);
+    if (index >= plan->count) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_buffer_plan_get: tensor %zu was asked for, there are %zu", index,
+                        plan->count);
+    }
+    *tensor = plan->tensors[index];
+    return KILN_OK;
+}
+
+kiln_status kiln_buffer_plan_find(const kiln_buffer_plan *plan, const char *name,
+                                  kiln_tensor *tensor)
+{
+    KLN_RETURN_IF_NULL(plan);
+    KLN_RETURN_IF_NULL(name);
+    KLN_RETURN_IF_NULL(tensor);
+    const uint32_t index = kln_names_get(&plan->names, name);
+    if (index == KLN_NAMES_NONE) {
+        return kln_fail(KILN_ERROR_NAME, "the buffer plan has no tensor \"%s\" among its %zu", name,
+                        plan->count);
+    }
+    *tensor = plan->tensors[index].tensor;
+    return KILN_OK;
+}
+
+size_t kiln_buffer_plan_bytes(const kiln_buffer_plan *plan)
+{
+    return plan != NULL ? plan->bytes : 0;
+}
+
+size_t kiln_buffer_plan_allocations(const kiln_buffer_plan *plan)
+{
+    return plan != NULL ? plan->allocation_count : 0;
+}

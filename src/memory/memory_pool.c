@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "memory_pool.h"
+
+#include <sched.h>
+#include <string.h>
+
+#define DEFAULT_FIRST_BYTES ((size_t)64 << 10)
+#define DEFAULT_GROWTH 2.0
+/* What a shard keeps of one class before half of it goes to the centre. */
+#define SHARD_BYTES ((size_t)4 << 20)
+#define SHARD_LEAST ((size_t)2)
+#define SHARD_MOST ((size_t)64)
+
+/* --- classes: units of 256 bytes; 1, 2, 3, 4, then four to each doubling: 5 6 7 8 10 12 14 16 ---
+ */
+
+uint32_t pool_class_of(size_t bytes)
+{
+    const uint64_t last = (bytes - 1) / KLN_MEMORY_ALIGNMENT;
+    if (last < 4) {
+        return (uint32_t)last;
+    }
+    const uint32_t shift = 63U - (uint32_t)__builtin_clzll(last);
+    const uint32_t quarter = (uint32_t)(last >> (shift - 2)) & 3U;
+    return 4U + (shift - 2) * 4U + quarter;
+}
+
+size_t pool_class_bytes(uint32_t class_index)
+{
+    if (class_index < 4) {
+        return (class_index + 1) * KLN_MEMORY_ALIGNMENT;
+    }
+    const uint32_t shift = (class_index - 4) / 4;
+    const size_t quarters = 5 + (class_index - 4) % 4;
+    return (quarters << shift) * KLN_MEMORY_ALIGNMENT;
+}
+
+/* --- shards --- */
+
+static atomic_uint next_thread;
+static _Thread_local unsigned this_thread; /* from 1; 0: not counted yet */
+
+static pool_shard *own_shard(kiln_pool *pool)
+{
+    if (this_thread == 0) {
+        this_thread = atomic_fetch_add_explicit(&next_thread, 1, memory_order_relaxed) + 1;
+    }
+    return &pool->shards[this_thread % POOL_SHARDS];
+}
+
+void pool_lock_shard(pool_shard *shard)
+{
+    while (atomic_exchange_explicit(&shard->locked, true, memory_order_acquire)) {
+        /* The holder is in a few instructions of ours, or was put aside there by the scheduler. */
+        for (int i = 0; atomic_load_explicit(&shard->locked, memory_order_relaxed); i++) {
+            if (i > 64) {
+                (void)sched_yield();
+            }
+        }
+    }
+}
+
+void pool_unlock_shard(pool_shard *shard)
+{
+    atomic_store_explicit(&shard->locked, false, memory_order_release);
+}
+
+static bool is_ready(const pool_block *block, const kiln_stream *stream)
+{
+    return block->stream == NULL || block->stream == stream ||
+           atomic_load_explicit(&block->stream->finished, memory_order_acquire);
+}
+
+pool_block *pool_take_ready(pool_block **list, const kiln_stream *stream)
+{
+    for (int i = 0; *list != NULL && i < POOL_SCAN; i++) {
+        pool_block *block = *list;
+        if (is_ready(block, stream)) {
+            *list = block->next;
+            return block;
+        }
+        list = &block->next;
+    }
+    return NULL;
+}
+
+static uint32_t shard_limit(size_t bytes)
+{
+    const size_t fit = SHARD_BYTES / bytes;
+    return (uint32_t)(fit < SHARD_LEAST ? SHARD_LEAST : fit > SHARD_MOST ? SHARD_MOST : fit);
+}
+
+/* Takes half of a list off, from its cold end. */
+static pool_block *split(pool_shard *shard, uint32_t class_index)
+{
+    const uint32_t keep = shard->counts[class_index] / 2;
+    pool_block **end = &shard->lists[class_index];
+    for (uint32_t i = 0; i < keep; i++) {
+        end = &(*end)->next;
+    }
+    pool_block *rest = *end;
+    *end = NULL;
+    shard->counts[class_index] = keep;
+    return rest;
+}
+
+/* --- the public calls --- */
+
+kiln_status kiln_pool_allocate(kiln_pool *pool, size_t bytes, kiln_stream *stream,
+                               kiln_block *block)
+{
+    KLN_RETURN_IF_NULL(pool);
+    KLN_RETURN_IF_NULL(block);
+    *block = (kiln_block){.data = NULL, .bytes = 0, .owner = NULL};
+    if (bytes == 0 || bytes > POOL_MAX_BYTES) {
+        return bytes == 0
+                   ? kln_fail(KILN_ERROR_SIZE, "kiln_pool_allocate: at least 1 byte is needed")
+                   : kln_fail(KILN_ERROR_LIMIT,
+                              "kiln_pool_allocate: %zu bytes pass the %zu that "
+                              "one piece can have",
+                              bytes, POOL_MAX_BYTES);
+    }
+    const uint32_t class_index = pool_class_of(bytes);
+    const size_t size = pool_class_bytes(class_index);
+    pool_shard *shard = own_shard(pool);
+    pool_lock_shard(shard);
+    pool_block *taken = pool_take_ready(&shard->lists[class_index], stream);
+    if (taken != NULL) {
+        shard->counts[class_index]--;
+        shard->allocations++;
+        shard->bytes_out += (int64_t)size;
+    }
+    pool_unlock_shard(shard);
+    if (taken == NULL) {
+        KLN_RETURN_IF_ERROR(pool_take_slowly(pool, shard, class_index, stream, &taken));
+    }
+    atomic_store_explicit(&taken->is_out, true, memory_order_relaxed);
+    *block = (kiln_block){.data = taken->data, .bytes = size, .owner = taken};
+    return KILN_OK;
+}
+
+static kiln_status check_block(kiln_pool *pool, const kiln_block *block)
+{
+    const pool_block *owner = block->owner;
+    if (owner->slab->pool != pool) {
+        return kln_fail(KILN_ERROR_STATE,
+                        "kiln_pool_release: the piece at %p belongs to another pool", block->data);
+    }
+    if (owner->data != block->data || !atomic_load_explicit(&owner->is_out, memory_order_relaxed)) {
+        return kln_fail(KILN_ERROR_STATE,
+                        "kiln_pool_release: the piece at %p is not out: it was released before",
+                        block->data);
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_pool_release(kiln_pool *pool, kiln_block *block, kiln_stream *stream)
+{
+    KLN_RETURN_IF_NULL(pool);
+    KLN_RETURN_IF_NULL(block);
+    pool_block *owner = block->owner;
+    if (owner == NULL) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(check_block(pool, block));
+    atomic_store_explicit(&owner->is_out, false, memory_order_relaxed);
+    if (owner->stream != stream) {
+        kiln_stream *before = owner->stream;
+        if (stream != NULL) {
+            kln_stream_retain(stream);
+        }
+        owner->stream = stream;
+        if (before != NULL) {
+            kln_stream_release(before);
+        }
+    }
+    const uint32_t class_index = owner->slab->class_index;
+    pool_block *surplus = NULL;
+    pool_shard *shard = own_shard(pool);
+    pool_lock_shard(shard);
+    owner->next = shard->lists[class_index];
+    shard->lists[class_index] = owner;
+    shard->counts[class_index]++;
+    shard->releases++;
+    shard->bytes_out -= (int64_t)block->bytes;
+    if (shard->counts[class_index] > SHARD_LEAST &&
+        shard->counts[class_index] > shard_limit(block->bytes)) {
+        surplus = split(shard, class_index);
+    }
+    pool_unlock_shard(shard);
+    if (surplus != NULL) {
+        pool_return_list(pool, class_index, surplus);
+    }
+    *block = (kiln_block){.data = NULL, .bytes = 0, .owner = NULL};
+    return KILN_OK;
+}
+
+static kiln_status read_options(const kiln_pool_options *options, kiln_pool_options *read)
+{
+    *read = KILN_POOL_OPTIONS_INIT;
+    KLN_RETURN_IF_ERROR(
+        kln_options_read("kiln_pool_create", options, sizeof *read, read, sizeof *read));
+    read->first_bytes = read->first_bytes != 0 ? read->first_bytes : DEFAULT_FIRST_BYTES;
+    read->growth = read->growth != 0.0 ? read->growth : DEFAULT_GROWTH;
+    if (!(read->growth >= 1.0 && read->growth <= 64.0)) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_pool_create: growth is %g; 1 to 64 is needed", read->growth);
+    }
+    return kln_memory_check(read->location, read->device);
+}
+
+kiln_status kiln_pool_create(const kiln_pool_options *options, kiln_pool **pool)
+{
+    KLN_RETURN_IF_NULL(pool);
+    *pool = NULL;
+    kiln_pool_options read;
+    KLN_RETURN_IF_ERROR(read_options(options, &read));
+    kiln_pool *made = kln_alloc_aligned(sizeof *made, _Alignof(kiln_pool));
+    if (made == NULL) {
+        return kln_fail_memory(sizeof *made, "a pool");
+    }
+    memset(made, 0, sizeof *made);
+    for (size_t i = 0; i < POOL_SHARDS; i++) {
+        atomic_init(&made->shards[i].locked, false);
+    }
+    made->options = read;
+    (void)pthread_mutex_init(&made->guard, NULL);
+    *pool = made;
+    return KILN_OK;
+}
+
+void kiln_pool_destroy(kiln_pool *pool)
+{
+    if (pool == NULL) {
+        return;
+    }
+    while (pool->slabs != NULL) {
+        pool_slab *slab = pool->slabs;
+        pool->slabs = slab->next;
+        pool_drop_slab(pool, slab);
+    }
+    (void)pthread_mutex_destroy(&pool->guard);
+    kln_free(pool);
+}
+
+kiln_status kiln_pool_trim(kiln_pool *pool, size_t keep_bytes)
+{
+    KLN_RETURN_IF_NULL(pool);
+    (void)pthread_mutex_lock(&pool->guard);
+    pool_trim_locked(pool, keep_bytes);
+    (void)pthread_mutex_unlock(&pool->guard);
+    return KILN_OK;
+}
+
+kiln_status kiln_pool_get_counters(kiln_pool *pool, kiln_pool_counters *counters)
+{
+    KLN_RETURN_IF_NULL(pool);
+    kiln_pool_counters found = {.struct_size = sizeof found};
+    int64_t out = 0;
+    (void)pthread_mutex_lock(&pool->guard);
+    for (size_t i = 0; i < POOL_SHARDS; i++) {
+        pool_shard *shard = &pool->shards[i];
+        pool_lock_shard(shard);
+        found.allocations += shard->allocations;
+        found.releases += shard->releases;
+        out += shard->bytes_out;
+        pool_unlock_shard(shard);
+    }
+    found.slabs_made = pool->slabs_made;
+    found.stream_waits = pool->stream_waits;
+    found.bytes_held = pool->held;
+    found.bytes_held_peak = pool->held_peak;
+    (void)pthread_mutex_unlock(&pool->guard);
+    /* While others work, a piece may be seen to come back that was not seen to go. */
+    found.bytes_in_use = out > 0 ? (size_t)out : 0;
+    return kln_info_write(__func__, counters, sizeof found, &found, sizeof found);
+}

@@ -1,0 +1,94 @@
+/*
+ * memory_pool.h - the inside of a pool.
+ *
+ * Two layers. A thread works on one of a few shards: a lock that it rarely meets another thread at,
+ * and a list of free blocks for each class. Behind them is the centre, which knows every slab, and
+ * through which blocks move between shards. Lock order: the centre's mutex, then one shard after
+ * the other; a thread that holds a shard takes nothing more.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_MEMORY_POOL_H
+#define KLN_MEMORY_POOL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "kln_memory.h"
+
+#define POOL_SHARDS 16U
+#define POOL_CLASSES 148U
+/* The largest piece: what the last class holds. */
+#define POOL_MAX_BYTES ((size_t)1 << 46)
+/* Of a list no more than this is looked through for a block of the right stream. */
+#define POOL_SCAN 8
+
+typedef struct pool_block {
+    void *data;
+    struct pool_block *next; /* while it is free */
+    struct pool_slab *slab;
+    kiln_stream *stream; /* retained; its work may still use a free block. NULL: nothing does */
+    atomic_bool is_out;
+} pool_block;
+
+typedef struct pool_slab {
+    kiln_pool *pool;
+    struct pool_slab *next;
+    void *memory;
+    size_t bytes;
+    uint32_t class_index;
+    size_t count;
+    size_t free_count; /* only while trimming */
+    bool leaving;      /* only while trimming */
+    pool_block blocks[];
+} pool_slab;
+
+typedef struct pool_shard {
+    _Alignas(128)
+        atomic_bool locked; /* a line of its own, and its neighbour, which is prefetched */
+    uint64_t allocations;
+    uint64_t releases;
+    int64_t bytes_out; /* what this shard gave minus what it took back: below 0 where blocks move */
+    pool_block *lists[POOL_CLASSES];
+    uint32_t counts[POOL_CLASSES];
+} pool_shard;
+
+struct kiln_pool {
+    pool_shard shards[POOL_SHARDS];
+    kiln_pool_options options;
+    pthread_mutex_t guard; /* everything below */
+    pool_block *lists[POOL_CLASSES];
+    size_t next_bytes[POOL_CLASSES]; /* of the class's next slab; 0: its first */
+    pool_slab *slabs;
+    size_t held;
+    size_t held_peak;
+    uint64_t slabs_made;
+    uint64_t stream_waits;
+};
+
+/* Bytes of a class, and the class of a size from 1 to POOL_MAX_BYTES. */
+size_t pool_class_bytes(uint32_t class_index);
+uint32_t pool_class_of(size_t bytes);
+
+void pool_lock_shard(pool_shard *shard);
+void pool_unlock_shard(pool_shard *shard);
+
+/* Takes the first of the first few blocks that work on `stream` may use as it is, or NULL. */
+pool_block *pool_take_ready(pool_block **list, const kiln_stream *stream);
+
+/* A block from anywhere but `shard`'s own list: the centre, other shards, a new slab. Adds some of
+ * the centre's to `shard`. */
+KILN_MUST_CHECK kiln_status pool_take_slowly(kiln_pool *pool, pool_shard *shard,
+                                             uint32_t class_index, kiln_stream *stream,
+                                             pool_block **block);
+
+/* Hands a list of free blocks to the centre. */
+void pool_return_list(kiln_pool *pool, uint32_t class_index, pool_block *list);
+
+/* Gives wholly free slabs back, down to `keep` bytes. The guard is held. */
+void pool_trim_locked(kiln_pool *pool, size_t keep);
+
+/* Waits for what may use the slab's memory and gives it back. */
+void pool_drop_slab(kiln_pool *pool, pool_slab *slab);
+
+#endif

@@ -1,0 +1,438 @@
+/*
+ * fake_cuda.c - see fake_cuda.h. Only what src/cuda/ calls is there.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "fake_cuda.h"
+
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SEEN_LIMIT 96
+
+static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
+context fake_contexts[DEVICE_LIMIT];
+stream fake_default_streams[DEVICE_LIMIT];
+static size_t pinned;
+long fake_objects;
+static struct {
+    const char *name;
+    unsigned long calls;
+} seen[SEEN_LIMIT];
+static _Thread_local context *stack[16];
+static _Thread_local int depth;
+
+long fake_setting(const char *name, long otherwise)
+{
+    const char *text = getenv(name);
+    return text != NULL && text[0] != '\0' ? strtol(text, NULL, 10) : otherwise;
+}
+
+int fake_says(const char *name, const char *word)
+{
+    const char *text = getenv(name);
+    return text != NULL && strcmp(text, word) == 0;
+}
+
+static void lock(void)
+{
+    (void)pthread_mutex_lock(&guard);
+}
+
+int fake_unlock(int result)
+{
+    (void)pthread_mutex_unlock(&guard);
+    return result;
+}
+
+/* Counts the call, takes the lock, and says whether the device is lost. */
+int fake_enter(const char *name)
+{
+    lock();
+    for (size_t i = 0; i < SEEN_LIMIT; i++) {
+        if (seen[i].name == NULL || strcmp(seen[i].name, name) == 0) {
+            seen[i].name = name;
+            seen[i].calls++;
+            break;
+        }
+    }
+    return (int)fake_setting("FAKE_CUDA_LOST", SUCCESS);
+}
+
+__attribute__((visibility("default"))) unsigned long fake_cuda_calls(const char *name);
+__attribute__((visibility("default"))) unsigned long fake_cuda_bytes(void);
+__attribute__((visibility("default"))) unsigned long fake_cuda_objects(void);
+
+unsigned long fake_cuda_calls(const char *name)
+{
+    unsigned long calls = 0;
+    lock();
+    for (size_t i = 0; i < SEEN_LIMIT && seen[i].name != NULL; i++) {
+        calls += strcmp(seen[i].name, name) == 0 ? seen[i].calls : 0;
+    }
+    (void)fake_unlock(SUCCESS);
+    return calls;
+}
+
+unsigned long fake_cuda_bytes(void)
+{
+    lock();
+    size_t bytes = pinned;
+    for (int i = 0; i < DEVICE_LIMIT; i++) {
+        bytes += fake_contexts[i].used;
+    }
+    (void)fake_unlock(SUCCESS);
+    return bytes;
+}
+
+unsigned long fake_cuda_objects(void)
+{
+    lock();
+    const long alive = fake_objects;
+    (void)fake_unlock(SUCCESS);
+    return (unsigned long)alive;
+}
+
+/* --- the driver and its devices --- */
+
+CU cuInit(unsigned flags);
+CU cuDriverGetVersion(int *version);
+CU cuGetErrorName(int result, const char **text);
+CU cuGetErrorString(int result, const char **text);
+CU cuDeviceGetCount(int *count);
+CU cuDeviceGet(int *device, int index);
+CU cuDeviceGetName(char *name, int size, int device);
+CU cuDeviceTotalMem_v2(size_t *bytes, int device);
+CU cuDeviceGetAttribute(int *value, int attribute, int device);
+CU cuDeviceGetPCIBusId(char *text, int size, int device);
+CU cuDeviceCanAccessPeer(int *can, int device, int peer);
+
+int cuInit(unsigned flags)
+{
+    (void)flags;
+    return (int)fake_setting("FAKE_CUDA_INIT", SUCCESS);
+}
+
+int cuDriverGetVersion(int *version)
+{
+    *version = (int)fake_setting("FAKE_CUDA_VERSION", 12080);
+    return SUCCESS;
+}
+
+static const struct {
+    int result;
+    const char *name;
+    const char *text;
+} results[] = {
+    {SUCCESS, "CUDA_SUCCESS", "no error"},
+    {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
+    {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
+    {34, "CUDA_ERROR_STUB_LIBRARY", "CUDA driver is a stub library"},
+    {NO_DEVICE, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
+    {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
+    {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
+    {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
+    {719, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
+    {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
+     "operation not permitted when stream is capturing"},
+    {CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+     "operation failed due to a previous error during capture"},
+};
+
+int cuGetErrorName(int result, const char **text)
+{
+    for (size_t i = 0; i < sizeof results / sizeof results[0]; i++) {
+        if (results[i].result == result) {
+            *text = results[i].name;
+            return SUCCESS;
+        }
+    }
+    *text = NULL;
+    return INVALID_VALUE;
+}
+
+int cuGetErrorString(int result, const char **text)
+{
+    for (size_t i = 0; i < sizeof results / sizeof results[0]; i++) {
+        if (results[i].result == result) {
+            *text = results[i].text;
+            return SUCCESS;
+        }
+    }
+    *text = NULL;
+    return INVALID_VALUE;
+}
+
+static int device_count(void)
+{
+    return (int)fake_setting("FAKE_CUDA_DEVICES", 4);
+}
+
+static size_t device_bytes(void)
+{
+    return (size_t)fake_setting("FAKE_CUDA_MEMORY", 1L << 30);
+}
+
+int cuDeviceGetCount(int *count)
+{
+    *count = device_count();
+    return SUCCESS;
+}
+
+int cuDeviceGet(int *device, int index)
+{
+    *device = index;
+    return index >= 0 && index < device_count() ? SUCCESS : INVALID_DEVICE;
+}
+
+int cuDeviceGetName(char *name, int size, int device)
+{
+    (void)snprintf(name, (size_t)size, "Fake GPU %c", 'A' + device);
+    return SUCCESS;
+}
+
+int cuDeviceTotalMem_v2(size_t *bytes, int device)
+{
+    (void)device;
+    *bytes = device_bytes();
+    return SUCCESS;
+}
+
+int cuDeviceGetAttribute(int *value, int attribute, int device)
+{
+    switch (attribute) {
+        case 16: *value = 10 * (device + 1); break;
+        case 18: *value = 0; break;
+        case 75: *value = 8 + device % 2; break;
+        case 76: *value = device % 2 == 0 ? 6 : 0; break;
+        case 83: *value = device != 3; break;
+        case 115: *value = device != 3; break;
+        default: return INVALID_VALUE;
+    }
+    return SUCCESS;
+}
+
+int cuDeviceGetPCIBusId(char *text, int size, int device)
+{
+    (void)snprintf(text, (size_t)size, "0000:%02X:00.0", 0xA0 + device);
+    return SUCCESS;
+}
+
+/* Devices 0 and 1 are connected, 2 and 3 are. */
+int cuDeviceCanAccessPeer(int *can, int device, int peer)
+{
+    *can = device / 2 == peer / 2;
+    return SUCCESS;
+}
+
+/* --- fake_contexts --- */
+
+CU cuDevicePrimaryCtxRetain(void **made, int device);
+CU cuDevicePrimaryCtxRelease_v2(int device);
+CU cuCtxPushCurrent_v2(void *pushed);
+CU cuCtxPopCurrent_v2(void **popped);
+CU cuCtxGetCurrent(void **current);
+CU cuCtxEnablePeerAccess(void *peer, unsigned flags);
+CU cuCtxGetStreamPriorityRange(int *least, int *greatest);
+CU cuMemGetInfo_v2(size_t *free_bytes, size_t *total);
+
+context *fake_current_context(void)
+{
+    return depth > 0 ? stack[depth - 1] : NULL;
+}
+
+int cuDevicePrimaryCtxRetain(void **made, int device)
+{
+    ENTER();
+    fake_contexts[device].device = device;
+    fake_contexts[device].references++;
+    fake_default_streams[device].owner = &fake_contexts[device];
+    fake_objects++;
+    *made = &fake_contexts[device];
+    return fake_unlock(SUCCESS);
+}
+
+int cuDevicePrimaryCtxRelease_v2(int device)
+{
+    ENTER();
+    fake_contexts[device].references--;
+    memset(fake_contexts[device].peers, 0, sizeof fake_contexts[device].peers);
+    fake_objects--;
+    return fake_unlock(fake_contexts[device].references >= 0 ? SUCCESS : INVALID_CONTEXT);
+}
+
+int cuCtxPushCurrent_v2(void *pushed)
+{
+    ENTER();
+    if (depth == 16) {
+        return fake_unlock(INVALID_CONTEXT);
+    }
+    stack[depth++] = pushed;
+    return fake_unlock(SUCCESS);
+}
+
+int cuCtxPopCurrent_v2(void **popped)
+{
+    lock();
+    if (depth == 0) {
+        return fake_unlock(INVALID_CONTEXT);
+    }
+    *popped = stack[--depth];
+    return fake_unlock(SUCCESS);
+}
+
+int cuCtxGetCurrent(void **current)
+{
+    *current = fake_current_context();
+    return SUCCESS;
+}
+
+int cuCtxEnablePeerAccess(void *peer, unsigned flags)
+{
+    ENTER();
+    context *here = fake_current_context();
+    const context *other = peer;
+    if (here == NULL || flags != 0) {
+        return fake_unlock(INVALID_CONTEXT);
+    }
+    if (here->peers[other->device]) {
+        return fake_unlock(PEER_ALREADY_ENABLED);
+    }
+    here->peers[other->device] = 1;
+    return fake_unlock(SUCCESS);
+}
+
+int cuCtxGetStreamPriorityRange(int *least, int *greatest)
+{
+    *least = 0;
+    *greatest = -5;
+    return fake_current_context() != NULL ? SUCCESS : INVALID_CONTEXT;
+}
+
+int cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
+{
+    ENTER();
+    const context *here = fake_current_context();
+    if (here == NULL) {
+        return fake_unlock(INVALID_CONTEXT);
+    }
+    *total = device_bytes();
+    *free_bytes = *total > here->used ? *total - here->used : 0;
+    return fake_unlock(SUCCESS);
+}
+
+/* --- memory --- */
+
+CU cuMemAlloc_v2(address *memory, size_t bytes);
+CU cuMemFree_v2(address memory);
+CU cuMemHostAlloc(void **memory, size_t bytes, unsigned flags);
+CU cuMemFreeHost(void *memory);
+CU cuMemAllocManaged(address *memory, size_t bytes, unsigned flags);
+CU cuMemAllocAsync(address *memory, size_t bytes, void *on);
+CU cuMemFreeAsync(address memory, void *on);
+CU cuDeviceGetDefaultMemPool(void **pool, int device);
+CU cuMemPoolTrimTo(void *pool, size_t keep);
+
+static void *pointer(address memory)
+{
+    return (void *)(uintptr_t)memory;
+}
+
+static int take(void **memory, size_t bytes, int device)
+{
+    size_t *used = device >= 0 ? &fake_contexts[device].used : &pinned;
+    if (bytes == 0) {
+        return INVALID_VALUE;
+    }
+    if (bytes > device_bytes() || *used > device_bytes() - bytes) {
+        return OUT_OF_MEMORY;
+    }
+    void *made = NULL;
+    if (posix_memalign(&made, 512, bytes + sizeof(piece)) != 0) {
+        return OUT_OF_MEMORY;
+    }
+    piece *header = made;
+    header->bytes = bytes;
+    header->device = device;
+    *used += bytes;
+    *memory = header + 1;
+    return SUCCESS;
+}
+
+static int give_back(void *memory)
+{
+    piece *header = (piece *)memory - 1;
+    *(header->device >= 0 ? &fake_contexts[header->device].used : &pinned) -= header->bytes;
+    free(header);
+    return SUCCESS;
+}
+
+static int take_on_device(address *memory, size_t bytes)
+{
+    void *made = NULL;
+    const context *here = fake_current_context();
+    const int result = here != NULL ? take(&made, bytes, here->device) : INVALID_CONTEXT;
+    *memory = (address)(uintptr_t)made;
+    return result;
+}
+
+int cuMemAlloc_v2(address *memory, size_t bytes)
+{
+    ENTER();
+    return fake_unlock(take_on_device(memory, bytes));
+}
+
+int cuMemFree_v2(address memory)
+{
+    ENTER();
+    return fake_unlock(give_back(pointer(memory)));
+}
+
+int cuMemHostAlloc(void **memory, size_t bytes, unsigned flags)
+{
+    ENTER();
+    (void)flags;
+    return fake_unlock(take(memory, bytes, -1));
+}
+
+int cuMemFreeHost(void *memory)
+{
+    ENTER();
+    return fake_unlock(give_back(memory));
+}
+
+int cuMemAllocManaged(address *memory, size_t bytes, unsigned flags)
+{
+    ENTER();
+    return fake_unlock(flags == 1 ? take_on_device(memory, bytes) : INVALID_VALUE);
+}
+
+int cuMemAllocAsync(address *memory, size_t bytes, void *on)
+{
+    ENTER();
+    (void)on;
+    return fake_unlock(take_on_device(memory, bytes));
+}
+
+int cuMemFreeAsync(address memory, void *on)
+{
+    ENTER();
+    (void)on;
+    return fake_unlock(give_back(pointer(memory)));
+}
+
+int cuDeviceGetDefaultMemPool(void **pool, int device)
+{
+    *pool = &fake_contexts[device];
+    return SUCCESS;
+}
+
+int cuMemPoolTrimTo(void *pool, size_t keep)
+{
+    (void)pool;
+    (void)keep;
+    return SUCCESS;
+}

@@ -1,0 +1,117 @@
+/*
+ * fake_cuda.h - a CUDA driver played on host memory, with four devices and chosen faults.
+ *
+ * Work is done at once when it is enqueued. What goes wrong is chosen by environment variables,
+ * which are read at each call, so that a test may change its mind:
+ *
+ *     FAKE_CUDA_DEVICES    how many there are (4)
+ *     FAKE_CUDA_VERSION    what cuDriverGetVersion says (12080)
+ *     FAKE_CUDA_INIT       what cuInit returns (0)
+ *     FAKE_CUDA_MEMORY     bytes of each device (1 GiB); past them allocations fail
+ *     FAKE_CUDA_LOST       each call that touches a device returns this number (719, say)
+ *     FAKE_CUDA_CAPTURE    "fail": work enqueued during a capture breaks it
+ *     FAKE_CUDA_UPDATE     "fail": no graph can be updated in place
+ *     FAKE_CUDA_BUSY       streams and events say that they are not ready until somebody waits
+ *
+ * The tests find three functions of its own by dlsym: fake_cuda_calls(name), how often that
+ * function was called; fake_cuda_bytes(), what is allocated on all devices and as pinned memory;
+ * fake_cuda_objects(), how many contexts, streams, events and graphs are alive.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef FAKE_CUDA_H
+#define FAKE_CUDA_H
+
+#include <stddef.h>
+
+#define CU __attribute__((visibility("default"))) int
+#define DEVICE_LIMIT 64
+#define NODE_LIMIT 64
+
+enum {
+    SUCCESS = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    NO_DEVICE = 100,
+    INVALID_DEVICE = 101,
+    INVALID_CONTEXT = 201,
+    INVALID_HANDLE = 400,
+    NOT_READY = 600,
+    PEER_ALREADY_ENABLED = 704,
+    CAPTURE_UNSUPPORTED = 900,
+    CAPTURE_INVALIDATED = 901,
+    UPDATE_FAILURE = 910
+};
+
+typedef unsigned long long address;
+
+typedef struct context {
+    int device;
+    int references;
+    size_t used;
+    int peers[DEVICE_LIMIT];
+} context;
+
+typedef enum node_kind { COPY, FILL, CALL } node_kind;
+
+typedef struct node {
+    node_kind kind;
+    void *to;
+    const void *from;
+    size_t bytes;
+    unsigned char value;
+    void (*function)(void *user);
+    void *user;
+} node;
+
+typedef struct graph {
+    size_t count;
+    node nodes[NODE_LIMIT];
+} graph;
+
+typedef struct stream {
+    context *owner;
+    graph *capture; /* being written, or NULL */
+    int broken;     /* the capture is */
+    int busy;       /* work nobody waited for */
+} stream;
+
+typedef struct event {
+    context *owner;
+    int timed;
+    stream *on;
+    unsigned long ticks; /* the fake's clock: one for each piece of work */
+} event;
+
+/* Lies before each piece of memory, so that releases are counted. */
+typedef struct piece {
+    size_t bytes;
+    int device; /* -1: pinned */
+    int padding[61];
+} piece;
+
+extern context fake_contexts[DEVICE_LIMIT];
+extern stream fake_default_streams[DEVICE_LIMIT];
+extern long fake_objects;
+
+/* What an environment variable says: a number, or a word. */
+long fake_setting(const char *name, long otherwise);
+int fake_says(const char *name, const char *word);
+
+/* Counts the call, takes the one lock of the fake, and returns SUCCESS, or what a lost device says.
+ */
+int fake_enter(const char *name);
+/* Gives the lock back and returns `result`. */
+int fake_unlock(int result);
+
+context *fake_current_context(void);
+
+#define ENTER()                                 \
+    do {                                        \
+        const int lost_ = fake_enter(__func__); \
+        if (lost_ != SUCCESS) {                 \
+            return fake_unlock(lost_);          \
+        }                                       \
+    } while (0)
+
+#endif

@@ -1,0 +1,377 @@
+/*
+ * fake_cuda_work.c - streams, events and graphs of the fake driver; see fake_cuda.h.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "fake_cuda.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static unsigned long clock_ticks;
+
+static void *pointer(address memory)
+{
+    return (void *)(uintptr_t)memory;
+}
+
+/* --- work --- */
+
+CU cuMemcpy(address to, address from, size_t bytes);
+CU cuMemcpyAsync(address to, address from, size_t bytes, void *on);
+CU cuMemcpyPeerAsync(address to, void *to_context, address from, void *from_context, size_t bytes,
+                     void *on);
+CU cuMemsetD8Async(address memory, unsigned char value, size_t bytes, void *on);
+CU cuLaunchHostFunc(void *on, void (*function)(void *user), void *user);
+
+static void play(const node *work)
+{
+    clock_ticks++;
+    switch (work->kind) {
+        case COPY: memmove(work->to, work->from, work->bytes); break;
+        case FILL: memset(work->to, work->value, work->bytes); break;
+        case CALL: work->function(work->user); break;
+    }
+}
+
+static stream *stream_of(void *on)
+{
+    context *here = fake_current_context();
+    return on != NULL ? on : here != NULL ? &fake_default_streams[here->device] : NULL;
+}
+
+/* Plays it, or writes it down where the stream captures. */
+static int enqueue(void *on, const node *work)
+{
+    stream *target = stream_of(on);
+    if (target == NULL) {
+        return INVALID_CONTEXT;
+    }
+    if (target->capture == NULL) {
+        play(work);
+        target->busy = 1;
+        return SUCCESS;
+    }
+    if (fake_says("FAKE_CUDA_CAPTURE", "fail") || target->capture->count == NODE_LIMIT) {
+        target->broken = 1;
+        return CAPTURE_UNSUPPORTED;
+    }
+    target->capture->nodes[target->capture->count++] = *work;
+    return SUCCESS;
+}
+
+int cuMemcpy(address to, address from, size_t bytes)
+{
+    ENTER();
+    const node work = {.kind = COPY, .to = pointer(to), .from = pointer(from), .bytes = bytes};
+    play(&work);
+    return fake_unlock(SUCCESS);
+}
+
+int cuMemcpyAsync(address to, address from, size_t bytes, void *on)
+{
+    ENTER();
+    const node work = {.kind = COPY, .to = pointer(to), .from = pointer(from), .bytes = bytes};
+    return fake_unlock(enqueue(on, &work));
+}
+
+int cuMemcpyPeerAsync(address to, void *to_context, address from, void *from_context, size_t bytes,
+                      void *on)
+{
+    ENTER();
+    if (to_context == NULL || from_context == NULL) {
+        return fake_unlock(INVALID_CONTEXT);
+    }
+    const node work = {.kind = COPY, .to = pointer(to), .from = pointer(from), .bytes = bytes};
+    return fake_unlock(enqueue(on, &work));
+}
+
+int cuMemsetD8Async(address memory, unsigned char value, size_t bytes, void *on)
+{
+    ENTER();
+    const node work = {.kind = FILL, .to = pointer(memory), .bytes = bytes, .value = value};
+    return fake_unlock(enqueue(on, &work));
+}
+
+int cuLaunchHostFunc(void *on, void (*function)(void *user), void *user)
+{
+    ENTER();
+    const node work = {.kind = CALL, .function = function, .user = user};
+    return fake_unlock(enqueue(on, &work));
+}
+
+/* --- streams and events --- */
+
+CU cuStreamCreateWithPriority(void **made, unsigned flags, int priority);
+CU cuStreamDestroy_v2(void *on);
+CU cuStreamSynchronize(void *on);
+CU cuStreamQuery(void *on);
+CU cuStreamWaitEvent(void *on, void *what, unsigned flags);
+CU cuStreamGetCtx(void *on, void **found);
+CU cuEventCreate(void **made, unsigned flags);
+CU cuEventDestroy_v2(void *what);
+CU cuEventRecord(void *what, void *on);
+CU cuEventQuery(void *what);
+CU cuEventSynchronize(void *what);
+CU cuEventElapsedTime(float *milliseconds, void *begin, void *end);
+
+static int make(void **made, size_t size)
+{
+    *made = calloc(1, size);
+    fake_objects += *made != NULL;
+    return *made != NULL ? SUCCESS : OUT_OF_MEMORY;
+}
+
+int cuStreamCreateWithPriority(void **made, unsigned flags, int priority)
+{
+    ENTER();
+    context *here = fake_current_context();
+    if (here == NULL || flags != 1 || priority > 0 || priority < -5) {
+        return fake_unlock(INVALID_VALUE);
+    }
+    const int result = make(made, sizeof(stream));
+    if (result == SUCCESS) {
+        ((stream *)*made)->owner = here;
+    }
+    return fake_unlock(result);
+}
+
+int cuStreamDestroy_v2(void *on)
+{
+    ENTER();
+    free(on);
+    fake_objects--;
+    return fake_unlock(SUCCESS);
+}
+
+int cuStreamSynchronize(void *on)
+{
+    ENTER();
+    stream *target = stream_of(on);
+    if (target == NULL || target->capture != NULL) {
+        return fake_unlock(target == NULL ? INVALID_CONTEXT : CAPTURE_UNSUPPORTED);
+    }
+    target->busy = 0;
+    return fake_unlock(SUCCESS);
+}
+
+static int not_ready(const stream *target)
+{
+    return target != NULL && target->busy && getenv("FAKE_CUDA_BUSY") != NULL ? NOT_READY : SUCCESS;
+}
+
+int cuStreamQuery(void *on)
+{
+    ENTER();
+    return fake_unlock(not_ready(stream_of(on)));
+}
+
+int cuStreamWaitEvent(void *on, void *what, unsigned flags)
+{
+    ENTER();
+    return fake_unlock(stream_of(on) != NULL && what != NULL && flags == 0 ? SUCCESS
+                                                                           : INVALID_HANDLE);
+}
+
+int cuStreamGetCtx(void *on, void **found)
+{
+    ENTER();
+    *found = stream_of(on)->owner;
+    return fake_unlock(SUCCESS);
+}
+
+int cuEventCreate(void **made, unsigned flags)
+{
+    ENTER();
+    const int result = make(made, sizeof(event));
+    if (result == SUCCESS) {
+        ((event *)*made)->timed = flags == 0;
+        ((event *)*made)->owner = fake_current_context();
+    }
+    return fake_unlock(result);
+}
+
+int cuEventDestroy_v2(void *what)
+{
+    ENTER();
+    free(what);
+    fake_objects--;
+    return fake_unlock(SUCCESS);
+}
+
+int cuEventRecord(void *what, void *on)
+{
+    ENTER();
+    event *recorded = what;
+    recorded->on = stream_of(on);
+    recorded->ticks = ++clock_ticks;
+    return fake_unlock(
+        recorded->on != NULL && recorded->on->owner == recorded->owner ? SUCCESS : INVALID_HANDLE);
+}
+
+int cuEventQuery(void *what)
+{
+    ENTER();
+    return fake_unlock(not_ready(((event *)what)->on));
+}
+
+int cuEventSynchronize(void *what)
+{
+    ENTER();
+    event *recorded = what;
+    if (recorded->on != NULL) {
+        recorded->on->busy = 0;
+    }
+    return fake_unlock(SUCCESS);
+}
+
+int cuEventElapsedTime(float *milliseconds, void *begin, void *end)
+{
+    ENTER();
+    const event *first = begin;
+    const event *last = end;
+    if (!first->timed || !last->timed) {
+        return fake_unlock(INVALID_HANDLE);
+    }
+    *milliseconds = (float)(last->ticks - first->ticks);
+    return fake_unlock(SUCCESS);
+}
+
+/* --- graphs --- */
+
+CU cuStreamBeginCapture_v2(void *on, int mode);
+CU cuStreamEndCapture(void *on, void **captured);
+CU cuStreamIsCapturing(void *on, int *status);
+CU cuGraphGetNodes(void *captured, void **nodes, size_t *count);
+CU cuGraphDestroy(void *captured);
+CU cuGraphInstantiateWithFlags(void **made, void *captured, unsigned long long flags);
+CU cuGraphInstantiate_v2(void **made, void *captured, void **wrong, char *log, size_t size);
+CU cuGraphLaunch(void *executable, void *on);
+CU cuGraphExecDestroy(void *executable);
+CU cuGraphExecUpdate(void *executable, void *captured, void **wrong, int *result);
+CU cuGraphExecUpdate_v2(void *executable, void *captured, void *result);
+
+int cuStreamBeginCapture_v2(void *on, int mode)
+{
+    ENTER();
+    stream *target = on;
+    void *made = NULL;
+    if (target == NULL || target->capture != NULL || mode < 0 || mode > 2) {
+        return fake_unlock(CAPTURE_UNSUPPORTED);
+    }
+    const int result = make(&made, sizeof(graph));
+    target->capture = made;
+    target->broken = 0;
+    return fake_unlock(result);
+}
+
+int cuStreamEndCapture(void *on, void **captured)
+{
+    ENTER();
+    stream *target = on;
+    graph *written = target->capture;
+    target->capture = NULL;
+    if (target->broken) {
+        free(written);
+        fake_objects--;
+        *captured = NULL;
+        return fake_unlock(CAPTURE_INVALIDATED);
+    }
+    *captured = written;
+    return fake_unlock(SUCCESS);
+}
+
+int cuStreamIsCapturing(void *on, int *status)
+{
+    ENTER();
+    const stream *target = on;
+    *status = target == NULL || target->capture == NULL ? 0 : target->broken ? 2 : 1;
+    return fake_unlock(SUCCESS);
+}
+
+int cuGraphGetNodes(void *captured, void **nodes, size_t *count)
+{
+    ENTER();
+    *count = ((const graph *)captured)->count;
+    return fake_unlock(nodes == NULL ? SUCCESS : INVALID_VALUE);
+}
+
+int cuGraphDestroy(void *captured)
+{
+    ENTER();
+    free(captured);
+    fake_objects--;
+    return fake_unlock(SUCCESS);
+}
+
+static int copy_graph(void **made, const void *captured)
+{
+    const int result = make(made, sizeof(graph));
+    if (result == SUCCESS) {
+        memcpy(*made, captured, sizeof(graph));
+    }
+    return result;
+}
+
+int cuGraphInstantiateWithFlags(void **made, void *captured, unsigned long long flags)
+{
+    ENTER();
+    return fake_unlock(flags == 0 ? copy_graph(made, captured) : INVALID_VALUE);
+}
+
+int cuGraphInstantiate_v2(void **made, void *captured, void **wrong, char *log, size_t size)
+{
+    ENTER();
+    *wrong = NULL;
+    (void)snprintf(log, size, "%s", "");
+    return fake_unlock(copy_graph(made, captured));
+}
+
+int cuGraphLaunch(void *executable, void *on)
+{
+    ENTER();
+    const graph *launched = executable;
+    int result = SUCCESS;
+    for (size_t i = 0; i < launched->count && result == SUCCESS; i++) {
+        result = enqueue(on, &launched->nodes[i]);
+    }
+    return fake_unlock(result);
+}
+
+int cuGraphExecDestroy(void *executable)
+{
+    ENTER();
+    free(executable);
+    fake_objects--;
+    return fake_unlock(SUCCESS);
+}
+
+static int update(graph *old, const graph *captured)
+{
+    int same = old->count == captured->count && !fake_says("FAKE_CUDA_UPDATE", "fail");
+    for (size_t i = 0; same && i < old->count; i++) {
+        same = old->nodes[i].kind == captured->nodes[i].kind;
+    }
+    if (!same) {
+        return UPDATE_FAILURE;
+    }
+    *old = *captured;
+    return SUCCESS;
+}
+
+int cuGraphExecUpdate(void *executable, void *captured, void **wrong, int *result)
+{
+    ENTER();
+    *wrong = NULL;
+    *result = 0;
+    return fake_unlock(update(executable, captured));
+}
+
+int cuGraphExecUpdate_v2(void *executable, void *captured, void *result)
+{
+    ENTER();
+    memset(result, 0, 3 * sizeof(void *));
+    return fake_unlock(update(executable, captured));
+}
