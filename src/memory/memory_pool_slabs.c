@@ -95,12 +95,15 @@ static kiln_status fail_cap(const kiln_pool *pool, size_t size)
                     size, pool->held, pool->options.max_bytes);
 }
 
+/* A new slab; others are given up for it only where the class has no free block at all, because
+ * waiting for one stream's work in the order of another is cheaper than to wait here. */
 static kiln_status grow(kiln_pool *pool, uint32_t class_index)
 {
+    const bool may_trim = pool->lists[class_index] == NULL;
     const size_t size = pool_class_bytes(class_index);
     const size_t cap = pool->options.max_bytes;
     size_t room = cap != 0 ? cap - pool->held : SIZE_MAX;
-    if (size > room && size <= cap) {
+    if (may_trim && size > room && size <= cap) {
         pool_trim_locked(pool, cap - size);
         room = cap - pool->held;
     }
@@ -108,7 +111,7 @@ static kiln_status grow(kiln_pool *pool, uint32_t class_index)
         return fail_cap(pool, size);
     }
     kiln_status status = make_slab(pool, class_index, slab_blocks(pool, class_index, room));
-    if (status == KILN_ERROR_OUT_OF_MEMORY) {
+    if (may_trim && status == KILN_ERROR_OUT_OF_MEMORY) {
         /* What other classes do not need, and no more than what is needed now. */
         pool_trim_locked(pool, 0);
         status = make_slab(pool, class_index, 1);
