@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what is missing to build, test and show Kiln on Debian 12 or Ubuntu 24.04.
 #
-#     scripts/install_deps.sh [build] [demo] [test] [check] [docs] [all]
+#     scripts/install_deps.sh [build] [demo] [test] [check] [docs] [tensorrt] [all]
 #
 #   build   compiler, CMake, Ninja; cJSON's source                  (what `make` needs; the default)
 #   demo    + cairo, ONNX Runtime, the magika and rapidocr models   (make demo)
@@ -9,6 +9,8 @@
 #             numpy, whose results the tests compare with           (make test)
 #   check   + clang, clang-format, clang-tidy, cppcheck, valgrind   (make check, make fuzz)
 #   docs    + doxygen                                               (make docs)
+#   tensorrt  the libraries of TensorRT-RTX and of the lean runtimes (1.1 GB), for the slow tests;
+#           not part of "all"
 #
 # Only Debian packages go into the system (with root or sudo). Everything else goes to
 # $KILN_DEPS_DIR, build/deps by default, and nowhere else. What is there already is left alone: a
@@ -32,8 +34,9 @@ for part in "${@:-build}"; do
     test) parts+=" build demo test" ;;
     check) parts+=" build check" ;;
     docs) parts+=" docs" ;;
+    tensorrt) parts+=" tensorrt" ;;
     all) parts+=" build demo test check docs" ;;
-    *) die "\"$part\" is none of build, demo, test, check, docs, all" ;;
+    *) die "\"$part\" is none of build, demo, test, check, docs, tensorrt, all" ;;
     esac
 done
 wants() { case "$parts " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
@@ -178,6 +181,24 @@ install_model() {
     stamp "$name" "$want"
 }
 
+# install_tensorrt KIND PACKAGE VERSION: the libraries of one wheel, in tensorrt/KIND-VERSION.
+install_tensorrt() {
+    local want="$2==$3" folder=$deps/tensorrt/$1-$3 pin
+    done_already "tensorrt-$1-$3" "$want" && return
+    make_python
+    say "$want"
+    pin=$scratch/$1-$3
+    awk -v n="$want" 'index($0, n " ") == 1 { on = 1 } on { print } on && !/\\$/ { exit }' "$pins" \
+        > "$pin.txt"
+    "$deps/python/bin/pip" download --quiet --disable-pip-version-check --no-deps \
+        --only-binary :all: --require-hashes -r "$pin.txt" -d "$pin" ||
+        die "pip cannot download $want (see above)"
+    rm -rf "$folder" && mkdir -p "$folder"
+    "$deps/python/bin/python3" -m zipfile -e "$pin"/*.whl "$folder"
+    rm -rf "$pin"
+    stamp "tensorrt-$1-$3" "$want"
+}
+
 install_oracle() {
     local want
     want=$(sha256sum < "$pins")
@@ -216,4 +237,12 @@ fi
 if wants test; then
     install_model silero-vad silero-vad 'silero_vad/data/*.onnx' .
     install_oracle
+fi
+if wants tensorrt; then
+    for version in 1.7.1.116 1.5.0.114 1.4.0.76; do
+        install_tensorrt rtx tensorrt-rtx-cu13-libs $version
+    done
+    for version in 11.4.0.106 10.16.1.11; do
+        install_tensorrt lean tensorrt-lean-cu13-libs $version
+    done
 fi

@@ -205,11 +205,12 @@ static kiln_status parse(trt_build *build)
     const kln_onnx_model *onnx = build->model->graph;
     if (onnx == NULL && spans) {
         const kiln_status status = read_model(build);
-        if (status == KILN_ERROR_OUT_OF_MEMORY) {
-            return status;
+        if (status == KILN_ERROR_OUT_OF_MEMORY || status == KILN_ERROR_MALFORMED) {
+            /* The library's own parser makes an empty network of some texts. */
+            return status == KILN_ERROR_MALFORMED ? kln_fail_within(status, "%s", build->source)
+                                                  : status;
         }
         if (status != KILN_OK) {
-            /* The library's own reader has the last word on what is a model. */
             kln_log(KILN_LOG_INFO, "tensorrt", "%s: handed over whole: %s", build->source,
                     kiln_error_message());
         }

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "backends/kln_backend.h"
+#include "trt_test.h"
+
+static const kiln_profile_input magika_input[] = {
+    {.name = "bytes", .min = {2, {1, 2048}}, .opt = {2, {8, 2048}}, .max = {2, {32, 2048}}}};
+static const kiln_profile magika_profile = {magika_input, 1};
+
+static kiln_build_options magika_options(const char *library)
+{
+    kiln_build_options options = trt_test_options(library);
+    options.profiles = &magika_profile;
+    options.profile_count = 1;
+    return options;
+}
+
+/* A model, the range of its open input, and what the plan must say of itself. */
+static const struct {
+    const char *model;
+    const char *input;
+    kiln_shape min, opt, max;
+    const char *output;
+    kiln_dtype output_dtype;
+    int32_t output_rank;
+} models[] = {
+    {"magika/model.onnx",
+     "bytes",
+     {2, {1, 2048}},
+     {2, {8, 2048}},
+     {2, {32, 2048}},
+     "target_label",
+     KILN_DTYPE_FLOAT32,
+     2},
+    {"rapidocr/cls.onnx",
+     "x",
+     {4, {1, 3, 48, 192}},
+     {4, {4, 3, 48, 192}},
+     {4, {8, 3, 48, 192}},
+     NULL,
+     KILN_DTYPE_FLOAT32,
+     2},
+    {"rapidocr/det.onnx",
+     "x",
+     {4, {1, 3, 320, 320}},
+     {4, {1, 3, 640, 640}},
+     {4, {1, 3, 960, 960}},
+     NULL,
+     KILN_DTYPE_FLOAT32,
+     4},
+    {"rapidocr/rec.onnx",
+     "x",
+     {4, {1, 3, 48, 160}},
+     {4, {4, 3, 48, 320}},
+     {4, {8, 3, 48, 640}},
+     NULL,
+     KILN_DTYPE_FLOAT32,
+     3},
+    {"silero-vad/silero_vad_16k_sequence.onnx",
+     "input",
+     {2, {1, 576}},
+     {2, {8, 576}},
+     {2, {64, 576}},
+     NULL,
+     KILN_DTYPE_FLOAT32,
+     -1},
+    {"light_resnet50",
+     NULL,
+     {0, {0}},
+     {0, {0}},
+     {0, {0}},
+     "gpu_0/softmax_1",
+     KILN_DTYPE_FLOAT32,
+     2},
+};
+
+static void check_engine(const kiln_engine *engine, size_t m)
+{
+    kiln_binding binding = {.struct_size = sizeof binding};
+    assert_true(kiln_engine_input_count(engine) >= 1);
+    assert_ok(kiln_engine_output(engine, 0, &binding));
+    assert_int_equal(binding.dtype, models[m].output_dtype);
+    if (models[m].output_rank >= 0) {
+        assert_int_equal(binding.shape.rank, models[m].output_rank);
+    }
+    if (models[m].output != NULL) {
+        assert_string_equal(binding.name, models[m].output);
+    }
+    bool found = false;
+    for (size_t i = 0; i < kiln_engine_metadata_count(engine); i++) {
+        kiln_metadata line;
+        assert_ok(kiln_engine_metadata(engine, i, &line));
+        if (strcmp(line.key, "tensorrt.plan_bytes") == 0) {
+            found = atoll(line.value) > 10000;
+        }
+    }
+    assert_true(found);
+}
+
+static void real_models_build_with_each_version(void **state)
+{
+    (void)state;
+    bool any = false;
+    for (size_t v = 0; trt_test_rtx[v] != NULL; v++) {
+        const char *library = trt_test_library("rtx", trt_test_rtx[v]);
+        for (size_t m = 0; library != NULL && m < KLN_ARRAY_LENGTH(models); m++) {
+            const char *path = trt_test_model(models[m].model);
+            if (path == NULL) {
+                continue;
+            }
+            const kiln_profile_input input = {.name = models[m].input,
+                                              .min = models[m].min,
+                                              .opt = models[m].opt,
+                                              .max = models[m].max};
+            const kiln_profile profile = {&input, 1};
+            kiln_build_options options = trt_test_options(library);
+            options.profiles = &profile;
+            options.profile_count = models[m].input != NULL ? 1 : 0;
+            kiln_engine *engine = NULL;
+            assert_ok(kiln_engine_build_file(path, &options, &engine));
+            check_engine(engine, m);
+            kiln_engine_release(engine);
+            any = true;
+        }
+    }
+    if (!any) {
+        skip();
+    }
+}
+
+static size_t plan_size(const char *path)
+{
+    struct stat facts;
+    return stat(path, &facts) == 0 ? (size_t)facts.st_size : 0;
+}
+
+/* Plans for more GPUs are larger; two profiles are in one plan. */
+static void capabilities_and_profiles_are_kept(void **state)
+{
+    (void)state;
+    const char *library = trt_test_newest();
+    const char *model = trt_test_model("magika/model.onnx");
+    if (model == NULL) {
+        skip();
+    }
+    kiln_build_options options = magika_options(library);
+    size_t sizes[3] = {0};
+    static const int32_t many[] = {80, 89, 120};
+    for (size_t i = 0; i < 3; i++) {
+        options.compute_capabilities = &many[i];
+        options.compute_capability_count = 1;
+        if (i == 2) {
+            options.compute_capabilities = many;
+            options.compute_capability_count = 3;
+        }
+        char path[4096];
+        (void)snprintf(path, sizeof path, "%s", kiln_test_path("plan"));
+        kiln_engine *engine = NULL;
+        assert_ok(kiln_engine_build_file(model, &options, &engine));
+        assert_ok(kiln_engine_save(engine, path));
+        kiln_engine_release(engine);
+        sizes[i] = plan_size(path);
+    }
+    assert_true(sizes[2] > sizes[0] && sizes[2] > sizes[1]);
+
+    const kiln_profile_input wide = {
+        .name = "bytes", .min = {2, {64, 2048}}, .opt = {2, {96, 2048}}, .max = {2, {128, 2048}}};
+    const kiln_profile two[] = {magika_profile, {&wide, 1}};
+    options = magika_options(library);
+    options.profiles = two;
+    options.profile_count = 2;
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_build_file(model, &options, &engine));
+    kiln_engine_release(engine);
+}
+
+static void an_option_that_cannot_be_kept_is_refused_by_name(void **state)
+{
+    (void)state;
+    const char *library = trt_test_newest();
+    const char *model = trt_test_model("magika/model.onnx");
+    if (model == NULL) {
+        skip();
+    }
+    static const int32_t hopper[] = {90};
+    kiln_engine *engine = NULL;
+    kiln_build_options options = magika_options(library);
+    options.compute_capabilities = hopper;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine));
+    assert_message("compute_capabilities: 90");
+    assert_message("75, 80, 86, 89, 120");
+    assert_null(engine);
+
+    options = magika_options(library);
+    options.use_dla = true;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine));
+    assert_message("dla_core");
+
+    options = magika_options(library);
+    options.gpu_fallback = true;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file(model, &options, &engine));
+    assert_message("gpu_fallback");
+
+    options = magika_options(library);
+    options.tactic_sources = "-CUDNN";
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine));
+    assert_message("TacticSource.CUDNN");
+    options.tactic_sources = "+NONSENSE";
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file(model, &options, &engine));
+    assert_message("NONSENSE");
+
+    options = magika_options(library);
+    options.builder_optimization_level = 6;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file(model, &options, &engine));
+    assert_message("builder_optimization_level");
+
+    options = magika_options(library);
+    options.plugin_count = 1;
+    options.plugins = (const char *const[]){"/none.so"};
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine));
+    assert_message("no plugin layers");
+
+    options = magika_options(library);
+    options.optimization = KILN_OPTIMIZATION_BASIC;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine));
+    assert_message("builder_optimization_level");
+}
+
+static void another_backend_refuses_plan_options(void **state)
+{
+    (void)state;
+    const char *model = trt_test_model("magika/model.onnx");
+    if (model == NULL) {
+        skip();
+    }
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    options.profiles = &magika_profile;
+    options.profile_count = 1;
+    options.workspace_bytes = 1 << 20;
+    kiln_engine *engine = NULL;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine));
+    assert_message("\"workspace_bytes\"");
+    assert_message("reference");
+}
+
+static kiln_status build_with(const kiln_profile_input *input, const char *library)
+{
+    const kiln_profile profile = {input, 1};
+    kiln_build_options options = trt_test_options(library);
+    options.profiles = &profile;
+    options.profile_count = input != NULL ? 1 : 0;
+    kiln_engine *engine = NULL;
+    const kiln_status status =
+        kiln_engine_build_file(trt_test_model("magika/model.onnx"), &options, &engine);
+    kiln_engine_release(engine);
+    return status;
+}
+
+static void a_profile_that_does_not_fit_is_explained(void **state)
+{
+    (void)state;
+    const char *library = trt_test_newest();
+    if (trt_test_model("magika/model.onnx") == NULL) {
+        skip();
+    }
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, build_with(NULL, library));
+    assert_message("input \"bytes\" (?x2048) is open");
+    kiln_profile_input input = magika_input[0];
+    input.name = "pixels";
+    assert_status(KILN_ERROR_NAME, build_with(&input, library));
+    assert_message("no input \"pixels\"; there are: bytes");
+    input = magika_input[0];
+    input.opt = KILN_SHAPE(1, 2, 3);
+    assert_status(KILN_ERROR_RANK, build_with(&input, library));
+    assert_message("opt is 1x2x3, the model has ?x2048");
+    input = magika_input[0];
+    input.max = KILN_SHAPE(32, 4096);
+    assert_status(KILN_ERROR_SHAPE, build_with(&input, library));
+    assert_message("dimension 1");
+    input = magika_input[0];
+    input.max = KILN_SHAPE(4, 2048);
+    assert_status(KILN_ERROR_SHAPE, build_with(&input, library));
+    assert_message("max (4) is less than opt (8)");
+    input = magika_input[0];
+    input.min = KILN_SHAPE(KILN_DYNAMIC, 2048);
+    assert_status(KILN_ERROR_SHAPE, build_with(&input, library));
+    input = magika_input[0];
+    input.name = NULL;
+    assert_status(KILN_ERROR_NULL_ARGUMENT, build_with(&input, library));
+}
+
+/* --- stopping --- */
+
+typedef struct watch {
+    long calls;
+    long stop_at;
+    int deepest;
+} watch;
+
+static bool progress(void *user, const char *phase, int depth, int64_t step, int64_t steps)
+{
+    watch *seen = user;
+    assert_non_null(phase);
+    assert_true(depth >= 0 && depth < 32);
+    assert_true(step >= 0 && (steps <= 0 || step <= steps));
+    seen->deepest = depth > seen->deepest ? depth : seen->deepest;
+    return seen->calls++ != seen->stop_at;
+}
+
+static kiln_status build_watched(watch *seen, const char *library)
+{
+    kln_mapping mapping;
+    assert_ok(kln_mapping_open(trt_test_model("light_resnet50"), &mapping));
+    const kln_model model = {.path = "light_resnet50", .bytes = mapping.bytes};
+    const kln_monitor monitor = {seen, progress};
+    const kiln_build_options options = trt_test_options(library);
+    void *engine = NULL;
+    const kiln_status status = kln_backend_tensorrt.build(&model, &options, &monitor, &engine);
+    if (status == KILN_OK) {
+        kln_backend_tensorrt.engine_destroy(engine);
+    }
+    kln_mapping_close(&mapping);
+    return status;
+}
+
+static void a_build_can_be_stopped_at_any_step(void **state)
+{
+    (void)state;
+    const char *library = trt_test_newest();
+    if (trt_test_model("light_resnet50") == NULL) {
+        skip();
+    }
+    watch whole = {.stop_at = -1};
+    assert_ok(build_watched(&whole, library));
+    assert_true(whole.calls > 5);
+    const long stops[] = {0, 1, 2, 3, whole.calls / 2, whole.calls - 2};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(stops); i++) {
+        watch seen = {.stop_at = stops[i]};
+        assert_status(KILN_ERROR_CANCELLED, build_watched(&seen, library));
+        assert_message("stopped");
+        assert_true(seen.calls <= whole.calls);
+    }
+}
+
+/* --- the timing cache --- */
+
+static void the_timing_cache_is_kept_across_builds(void **state)
+{
+    (void)state;
+    const char *library = trt_test_newest();
+    const char *model = trt_test_model("magika/model.onnx");
+    if (model == NULL) {
+        skip();
+    }
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("timing.cache"));
+    (void)unlink(path);
+    kiln_build_options options = magika_options(library);
+    options.timing_cache = path;
+    for (int pass = 0; pass < 2; pass++) {
+        kiln_engine *engine = NULL;
+        assert_ok(kiln_engine_build_file(model, &options, &engine));
+        kiln_engine_release(engine);
+        assert_true(plan_size(path) > 0);
+    }
+    kln_mapping mapping;
+    assert_ok(kln_mapping_open(path, &mapping));
+    options.timing_cache = NULL;
+    options.timing_cache_bytes = mapping.bytes;
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_build_file(model, &options, &engine));
+    kiln_engine_release(engine);
+    kln_mapping_close(&mapping);
+
+    options.timing_cache_bytes = (kiln_span){"x", 1};
+    options.timing_cache = path;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file(model, &options, &engine));
+}
+
+/* --- memory --- */
+
+static kiln_status build_node(void *user)
+{
+    const kiln_build_options options = trt_test_options(user);
+    kiln_engine *engine = NULL;
+    const kiln_status status =
+        kiln_engine_build_file(trt_test_node("test_sigmoid"), &options, &engine);
+    kiln_engine_release(engine);
+    return status;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    const char *library = trt_test_newest();
+    if (trt_test_node("test_sigmoid") == NULL) {
+        skip();
+    }
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s", library);
+    assert_ok(build_node(path)); /* opens the libraries, which stay */
+    kiln_test_each_allocation(build_node, path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(real_models_build_with_each_version),
+        cmocka_unit_test(capabilities_and_profiles_are_kept),
+        cmocka_unit_test(an_option_that_cannot_be_kept_is_refused_by_name),
+        cmocka_unit_test(another_backend_refuses_plan_options),
+        cmocka_unit_test(a_profile_that_does_not_fit_is_explained),
+        cmocka_unit_test(a_build_can_be_stopped_at_any_step),
+        cmocka_unit_test(the_timing_cache_is_kept_across_builds),
+        cmocka_unit_test(every_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

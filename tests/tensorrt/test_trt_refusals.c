@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "backends/kln_backend.h"
+#include "backends/tensorrt/trt_device.h"
+#include "backends/tensorrt/trt_library.h"
+#include "trt_test.h"
+
+static bool has_device(void)
+{
+    return kiln_device_count() > 0;
+}
+
+/* Builds a node model and saves it; the path of the plan. */
+static const char *a_plan(const char *library, const char *name)
+{
+    static char path[4096];
+    const kiln_build_options options = trt_test_options(library);
+    kiln_engine *engine = NULL;
+    if (trt_test_node("test_sigmoid") == NULL) {
+        skip();
+    }
+    assert_ok(kiln_engine_build_file(trt_test_node("test_sigmoid"), &options, &engine));
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path(name));
+    assert_ok(kiln_engine_save(engine, path));
+    kiln_context *context = NULL;
+    assert_status(KILN_ERROR_NO_DEVICE, kiln_context_create(engine, NULL, &context));
+    assert_message("built ahead of time");
+    assert_null(context);
+    kiln_engine_release(engine);
+    return path;
+}
+
+static void a_plan_needs_a_gpu_to_be_loaded(void **state)
+{
+    (void)state;
+    const char *library = trt_test_newest();
+    const char *path = a_plan(library, "sigmoid.plan");
+    if (has_device()) {
+        skip();
+    }
+    kiln_build_options options = trt_test_options(library);
+    options.compute_capability_count = 0;
+    kiln_engine *engine = NULL;
+    assert_status(KILN_ERROR_NO_DEVICE, kiln_engine_load(path, &options, &engine));
+    assert_message("only where there is a GPU");
+    assert_message("CUDA");
+    assert_null(engine);
+}
+
+static void a_plan_of_another_version_is_refused_by_its_manifest(void **state)
+{
+    (void)state;
+    const char *older = trt_test_library("rtx", "1.4.0.76");
+    const char *newest = trt_test_newest();
+    if (older == NULL || older == newest) {
+        skip();
+    }
+    const char *path = a_plan(older, "old.plan");
+    kiln_build_options options = trt_test_options(newest);
+    kiln_engine *engine = NULL;
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine));
+    assert_message("it was built with tensorrt 1.4.0, found is 1.7.1");
+}
+
+static void garbage_is_no_plan(void **state)
+{
+    (void)state;
+    const char *library = trt_test_newest();
+    const kiln_build_options options = trt_test_options(library);
+    static unsigned char bytes[4096] = "ftrt";
+    static const size_t sizes[] = {1, 4, 31, 32, 100, 4096};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(sizes); i++) {
+        const kln_model plan = {.bytes = {bytes, sizes[i]}};
+        void *engine = NULL;
+        const kiln_status status = kln_backend_tensorrt.load(&plan, &options, &engine);
+        assert_true(status == KILN_ERROR_MALFORMED ||
+                    (status == KILN_ERROR_NO_DEVICE && sizes[i] >= 32));
+        assert_null(engine);
+    }
+}
+
+static void a_model_that_cannot_be_read_is_explained(void **state)
+{
+    (void)state;
+    const kiln_build_options options = trt_test_options(trt_test_newest());
+    static const char text[] = "this is not a model, however long one looks at it";
+    kiln_engine *engine = NULL;
+    assert_status(KILN_ERROR_MALFORMED,
+                  kiln_engine_build_bytes((kiln_span){text, sizeof text}, &options, &engine));
+    assert_message("a model in memory: ");
+    assert_status(KILN_ERROR_NOT_FOUND, kiln_engine_build_file("/no/such.onnx", &options, &engine));
+}
+
+static void what_the_parser_lacks_is_named(void **state)
+{
+    (void)state;
+    const char *library = trt_test_newest();
+    const char *model = trt_test_node("test_det_2d");
+    if (model == NULL) {
+        skip();
+    }
+    const kiln_build_options options = trt_test_options(library);
+    kiln_engine *engine = NULL;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine));
+    assert_message("(Det): ");
+    assert_message("test_det_2d/model.onnx: node 0");
+    assert_null(engine);
+}
+
+static void the_lean_runtime_says_what_it_is(void **state)
+{
+    (void)state;
+    bool any = false;
+    for (size_t v = 0; trt_test_lean[v] != NULL; v++) {
+        const char *library = trt_test_library("lean", trt_test_lean[v]);
+        if (library == NULL) {
+            continue;
+        }
+        any = true;
+        trt_library *found = NULL;
+        assert_ok(trt_library_open(library, &found));
+        assert_non_null(strstr(found->name, v == 0 ? "TensorRT 11.4.0" : "TensorRT 10.16.1"));
+        assert_status(KILN_ERROR_UNSUPPORTED, trt_library_need_builder(found));
+        assert_message("lean runtime");
+        kiln_backend_info info = {.struct_size = sizeof info};
+        const kiln_status status = kln_backend_tensorrt.probe(library, &info);
+        assert_int_equal(status, has_device() ? KILN_OK : KILN_ERROR_NO_DEVICE);
+        assert_non_null(info.reason);
+        /* Without a GPU it gives the address 0x228 instead of NULL. */
+        static const unsigned char bytes[64] = "ftrt";
+        const kln_model plan = {.bytes = {bytes, sizeof bytes}};
+        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+        options.library = library;
+        void *engine = NULL;
+        const kiln_status loaded = kln_backend_tensorrt.load(&plan, &options, &engine);
+        assert_int_equal(loaded, has_device() ? KILN_ERROR_MALFORMED : KILN_ERROR_NO_DEVICE);
+        assert_null(engine);
+    }
+    if (!any) {
+        skip();
+    }
+}
+
+static void the_probe_says_what_can_be_done_here(void **state)
+{
+    (void)state;
+    const char *library = trt_test_newest();
+    kiln_backend_info info = {.struct_size = sizeof info};
+    assert_ok(kln_backend_tensorrt.probe(library, &info));
+    assert_true((info.capabilities & KILN_CAPABILITY_BUILD) != 0);
+    assert_true((info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) != 0);
+    assert_int_equal(info.available, has_device());
+    assert_int_equal(info.score, has_device() ? 100 : 1);
+    assert_non_null(strstr(info.reason, has_device() ? "runs on" : "cannot run them"));
+    assert_non_null(strstr(info.library, "libtensorrt_rtx.so.1"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_plan_needs_a_gpu_to_be_loaded),
+        cmocka_unit_test(a_plan_of_another_version_is_refused_by_its_manifest),
+        cmocka_unit_test(garbage_is_no_plan),
+        cmocka_unit_test(a_model_that_cannot_be_read_is_explained),
+        cmocka_unit_test(what_the_parser_lacks_is_named),
+        cmocka_unit_test(the_lean_runtime_says_what_it_is),
+        cmocka_unit_test(the_probe_says_what_can_be_done_here),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "trt_test.h"
+
+#include <glob.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/kln_base.h"
+
+const char *const trt_test_rtx[] = {"1.7.1.116", "1.5.0.114", "1.4.0.76", NULL};
+const char *const trt_test_lean[] = {"11.4.0.106", "10.16.1.11", NULL};
+
+/* Every path that was asked for, so that the strings stay. */
+static char paths[64][512];
+static size_t path_count;
+
+static const char *existing(const char *path)
+{
+    if (access(path, R_OK) != 0) {
+        return NULL;
+    }
+    for (size_t i = 0; i < path_count; i++) {
+        if (strcmp(paths[i], path) == 0) {
+            return paths[i];
+        }
+    }
+    assert_true(path_count < KLN_ARRAY_LENGTH(paths));
+    char *kept = paths[path_count++];
+    (void)snprintf(kept, sizeof paths[0], "%s", path);
+    return kept;
+}
+
+const char *trt_test_library(const char *kind, const char *version)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/tensorrt/%s-%s/tensorrt_%s_libs", KILN_DEPS_DIR, kind,
+                   version, kind);
+    return existing(path);
+}
+
+const char *trt_test_newest(void)
+{
+    for (size_t i = 0; trt_test_rtx[i] != NULL; i++) {
+        const char *found = trt_test_library("rtx", trt_test_rtx[i]);
+        if (found != NULL) {
+            return found;
+        }
+    }
+    skip();
+    return NULL;
+}
+
+const char *trt_test_model(const char *name)
+{
+    char path[512];
+    if (strcmp(name, "light_resnet50") != 0) {
+        (void)snprintf(path, sizeof path, "%s/models/%s", KILN_DEPS_DIR, name);
+        return existing(path);
+    }
+    (void)snprintf(path, sizeof path,
+                   "%s/python/lib/python3*/site-packages/onnx/backend/test/data/light/%s.onnx",
+                   KILN_DEPS_DIR, name);
+    glob_t found;
+    const char *result = NULL;
+    if (glob(path, 0, NULL, &found) == 0) {
+        result = existing(found.gl_pathv[0]);
+        globfree(&found);
+    }
+    return result;
+}
+
+const char *trt_test_node(const char *name)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "/usr/share/libonnx-testdata/data/node/%s/model.onnx", name);
+    return existing(path);
+}
+
+kiln_build_options trt_test_options(const char *library)
+{
+    static const int32_t capabilities[] = {89};
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "tensorrt";
+    options.library = library;
+    options.compute_capabilities = capabilities;
+    options.compute_capability_count = 1;
+    return options;
+}

@@ -1,0 +1,34 @@
+/*
+ * trt_test.h - what the tests with real TensorRT libraries share.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef TRT_TEST_H
+#define TRT_TEST_H
+
+#include <kiln/kiln.h>
+
+#include "kiln_test.h"
+
+/* The versions that install_deps.sh knows, newest first. */
+extern const char *const trt_test_rtx[];
+extern const char *const trt_test_lean[];
+#define TRT_TEST_RTX_COUNT 3
+#define TRT_TEST_LEAN_COUNT 2
+
+/* The folder of a library, or NULL where it is not installed. `kind` is "rtx" or "lean". */
+const char *trt_test_library(const char *kind, const char *version);
+
+/* The newest RTX that is installed; skips the test where there is none. */
+const char *trt_test_newest(void);
+
+/* A model below $KILN_DEPS_DIR, or NULL; light_resnet50 is found in Python's onnx package. */
+const char *trt_test_model(const char *name);
+
+/* Options for `library` and compute capability 8.9. */
+kiln_build_options trt_test_options(const char *library);
+
+/* A node model of Debian's libonnx-testdata, "test_sigmoid", or NULL. */
+const char *trt_test_node(const char *name);
+
+#endif
