@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+#define MOST_LABELS 24
+#define MOST_OPERANDS 16
+
+/* Labels are letters, and '0' onwards for the dimensions that "..." stands for, counted from the
+ * last one. */
+typedef struct einsum {
+    char labels[MOST_LABELS]; /* those of the output first */
+    int64_t dims[MOST_LABELS];
+    int label_count;
+    int output_count; /* of the labels */
+    size_t operands;
+    const ref_tensor *x[MOST_OPERANDS];
+    double *values[MOST_OPERANDS];
+    int64_t *ints[MOST_OPERANDS];
+    char terms[MOST_OPERANDS][REF_RANK + 1];
+    char output[MOST_LABELS + 1];
+    int64_t strides[MOST_OPERANDS][MOST_LABELS];
+} einsum;
+
+static int find_label(const einsum *e, char label)
+{
+    for (int i = 0; i < e->label_count; i++) {
+        if (e->labels[i] == label) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static kiln_status fail_equation(const char *equation)
+{
+    return kln_fail(KILN_ERROR_INVALID_NETWORK, "the equation \"%s\" does not fit the operands",
+                    equation);
+}
+
+/* One term, with its ellipsis (`hidden` dimensions) written out. */
+static const char *read_term(const char *at, int hidden, char *term, size_t room)
+{
+    size_t used = 0;
+    for (; *at != '\0' && *at != ',' && !(at[0] == '-' && at[1] == '>'); at++) {
+        if (*at == '.') {
+            for (int i = hidden - 1; i >= 0 && used + 1 < room; i--) {
+                term[used++] = (char)('0' + i);
+            }
+            at += strncmp(at, "...", 3) == 0 ? 2 : 0;
+        } else if (*at != ' ') {
+            if (used + 1 >= room) {
+                return NULL;
+            }
+            term[used++] = *at;
+        }
+    }
+    term[used] = '\0';
+    return at;
+}
+
+/* How many dimensions the ellipsis of a term stands for. */
+static int hidden_dims(const char *at, int rank)
+{
+    bool dots = false;
+    for (; *at != '\0' && *at != ',' && *at != '-'; at++) {
+        if (*at == '.') {
+            dots = true;
+        } else if (*at != ' ') {
+            rank--;
+        }
+    }
+    return dots && rank > 0 ? rank : 0;
+}
+
+static kiln_status read_terms(einsum *e, const char *equation, int *widest)
+{
+    const char *at = equation;
+    *widest = 0;
+    for (size_t i = 0; i < e->operands; i++) {
+        const int hidden = hidden_dims(at, e->x[i]->rank);
+        *widest = hidden > *widest ? hidden : *widest;
+        at = read_term(at, hidden, e->terms[i], sizeof e->terms[i]);
+        if (at == NULL || strlen(e->terms[i]) != (size_t)e->x[i]->rank ||
+            (i + 1 < e->operands) != (*at == ',')) {
+            return fail_equation(equation);
+        }
+        at += *at == ',';
+    }
+    if (*at == '-') {
+        at = read_term(at + 2, *widest, e->output, sizeof e->output);
+        return at != NULL && *at == '\0' ? KILN_OK : fail_equation(equation);
+    }
+    return *at == '\0' ? KILN_OK : fail_equation(equation);
+}
+
+/* Without "->" the output has what occurs once, by the alphabet, after the ellipsis. */
+static void imply_output(einsum *e, int widest)
+{
+    size_t used = 0;
+    for (int i = widest - 1; i >= 0; i--) {
+        e->output[used++] = (char)('0' + i);
+    }
+    for (int letter = 'A'; letter <= 'z'; letter++) {
+        int times = 0;
+        for (size_t i = 0; i < e->operands; i++) {
+            for (const char *at = e->terms[i]; *at != '\0'; at++) {
+                times += *at == (char)letter;
+            }
+        }
+        if (times == 1 && used < MOST_LABELS) {
+            e->output[used++] = (char)letter;
+        }
+    }
+    e->output[used] = '\0';
+}
+
+static kiln_status add_labels(einsum *e, const char *term, const char *equation)
+{
+    for (; *term != '\0'; term++) {
+        if (find_label(e, *term) >= 0) {
+            continue;
+        }
+        if (e->label_count == MOST_LABELS) {
+            return fail_equation(equation);
+        }
+        e->dims[e->label_count] = 1;
+        e->labels[e->label_count++] = *term;
+    }
+    return KILN_OK;
+}
+
+static kiln_status measure(einsum *e, const char *equation)
+{
+    KLN_RETURN_IF_ERROR(add_labels(e, e->output, equation));
+    e->output_count = e->label_count;
+    if (strlen(e->output) != (size_t)e->output_count || e->output_count > REF_RANK) {
+        return fail_equation(equation);
+    }
+    for (size_t i = 0; i < e->operands; i++) {
+        KLN_RETURN_IF_ERROR(add_labels(e, e->terms[i], equation));
+        int64_t dense[REF_RANK];
+        ref_dense_strides(e->x[i]->rank, e->x[i]->dims, dense);
+        for (int j = 0; j < e->x[i]->rank; j++) {
+            const int label = find_label(e, e->terms[i][j]);
+            const int64_t dim = e->x[i]->dims[j];
+            if (dim != 1 && e->dims[label] != 1 && e->dims[label] != dim) {
+                return fail_equation(equation);
+            }
+            e->dims[label] = dim != 1 ? dim : e->dims[label];
+            e->strides[i][label] += dim != 1 ? dense[j] : 0;
+        }
+    }
+    return KILN_OK;
+}
+
+/* Steps through the labels from `begin` to `end`; false after the last place. */
+static bool advance(const einsum *e, int begin, int end, int64_t *place, int64_t *offsets)
+{
+    for (int i = end - 1; i >= begin; i--) {
+        place[i]++;
+        for (size_t k = 0; k < e->operands; k++) {
+            offsets[k] += e->strides[k][i];
+        }
+        if (place[i] < e->dims[i]) {
+            return true;
+        }
+        for (size_t k = 0; k < e->operands; k++) {
+            offsets[k] -= e->strides[k][i] * e->dims[i];
+        }
+        place[i] = 0;
+    }
+    return false;
+}
+
+static void contract(const einsum *e, bool whole, ref_tensor *y)
+{
+    int64_t place[MOST_LABELS] = {0};
+    int64_t offsets[MOST_OPERANDS] = {0};
+    int64_t terms = 1;
+    for (int i = e->output_count; i < e->label_count; i++) {
+        terms *= e->dims[i];
+    }
+    for (int64_t i = 0; i < y->count; i++) {
+        double sum = 0.0;
+        uint64_t total = 0;
+        for (bool more = terms > 0; more;
+             more = advance(e, e->output_count, e->label_count, place, offsets)) {
+            double product = 1.0;
+            uint64_t factor = 1;
+            for (size_t k = 0; k < e->operands; k++) {
+                if (whole) {
+                    factor *= (uint64_t)e->ints[k][offsets[k]];
+                } else {
+                    product *= e->values[k][offsets[k]];
+                }
+            }
+            sum += product;
+            total += factor;
+        }
+        if (whole) {
+            ref_put_int(y, i, (int64_t)total);
+        } else {
+            ref_put_float(y, i, sum);
+        }
+        (void)advance(e, 0, e->output_count, place, offsets);
+    }
+}
+
+kiln_status ref_op_einsum(ref_call *call)
+{
+    einsum *e = NULL;
+    ref_tensor *y = NULL;
+    int widest = 0;
+    const char *equation = ref_attribute_string(call, "equation", "");
+    KLN_RETURN_IF_ERROR(ref_scratch(call, 1, sizeof *e, &e));
+    memset(e, 0, sizeof *e);
+    e->operands = call->node->input_count;
+    if (e->operands == 0 || e->operands > REF_SCRATCH - 2) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "%zu operands; 1 to %d are computed here",
+                        e->operands, REF_SCRATCH - 2);
+    }
+    for (size_t i = 0; i < e->operands; i++) {
+        KLN_RETURN_IF_ERROR(ref_need_number(call, i, &e->x[i]));
+    }
+    const bool whole = ref_domain_of(e->x[0]->dtype) != REF_DOMAIN_FLOAT;
+    KLN_RETURN_IF_ERROR(read_terms(e, equation, &widest));
+    if (strstr(equation, "->") == NULL) {
+        imply_output(e, widest);
+    }
+    KLN_RETURN_IF_ERROR(measure(e, equation));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, e->x[0]->dtype, e->output_count, e->dims, &y));
+    for (size_t i = 0; i < e->operands; i++) {
+        KLN_RETURN_IF_ERROR(whole ? ref_ints(call, e->x[i], &e->ints[i])
+                                  : ref_doubles(call, e->x[i], &e->values[i]));
+    }
+    contract(e, whole, y);
+    return KILN_OK;
+}
