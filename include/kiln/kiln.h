@@ -21,8 +21,10 @@
 #include <kiln/engine.h>
 #include <kiln/export.h>
 #include <kiln/issues.h>
+#include <kiln/layers.h>
 #include <kiln/log.h>
 #include <kiln/memory.h>
+#include <kiln/network.h>
 #include <kiln/status.h>
 #include <kiln/system.h>
 #include <kiln/tensor.h>

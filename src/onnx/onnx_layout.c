@@ -302,11 +302,13 @@ static kiln_status attribute_prepare(const struct kln_onnx_reader *reader, kln_w
 {
     kln_onnx_attribute *attribute = message;
     kln_onnx_attribute_type guess = KLN_ONNX_ATTRIBUTE_UNDEFINED;
+    bool is_given = false;
     while (wire.at != wire.end) {
         kln_wire_field field;
         KLN_RETURN_IF_ERROR(kln_onnx_next(reader, &kln_layout_attribute, &wire, &field));
         if (field.number == KLN_ATTRIBUTE_TYPE && field.type == KLN_WIRE_VARINT) {
             attribute->type = (kln_onnx_attribute_type)(uint32_t)field.value;
+            is_given = true;
         }
         for (unsigned i = 1; i < KLN_ARRAY_LENGTH(payload_numbers); i++) {
             if (payload_numbers[i] == field.number) {
@@ -315,7 +317,7 @@ static kiln_status attribute_prepare(const struct kln_onnx_reader *reader, kln_w
         }
     }
     /* The first writers of ONNX gave no type; the value says it. */
-    if (attribute->type == KLN_ONNX_ATTRIBUTE_UNDEFINED) {
+    if (!is_given) {
         attribute->type = guess;
     }
     return KILN_OK;

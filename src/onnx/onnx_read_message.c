@@ -7,6 +7,8 @@
 typedef struct tally {
     size_t counts[KLN_LAYOUT_FIELDS]; /* of each repeated field */
     size_t unknown;
+    uint32_t taken; /* by number: the fields that are known and not sent to the unknown ones. Fixed
+                       before the first value is set, because what decides may stand there twice */
 } tally;
 
 size_t kln_onnx_byte(const kln_onnx_reader *reader, const void *at)
@@ -151,21 +153,34 @@ static kiln_status tally_field(const kln_onnx_reader *reader, const kln_layout *
     return KILN_OK;
 }
 
-static const kln_field *taken_field(const kln_layout *layout, const void *message, uint32_t number)
+static uint32_t taken_fields(const kln_layout *layout, const void *message)
 {
-    const kln_field *known = kln_layout_field(layout, number);
-    return known != NULL && (layout->takes == NULL || layout->takes(message, number)) ? known
-                                                                                      : NULL;
+    uint32_t taken = 0;
+    for (uint32_t i = 1; i < layout->field_count; i++) {
+        if (kln_layout_field(layout, i) != NULL &&
+            (layout->takes == NULL || layout->takes(message, i))) {
+            taken |= UINT32_C(1) << i;
+        }
+    }
+    return taken;
+}
+
+static const kln_field *taken_field(const kln_layout *layout, const tally *found, uint32_t number)
+{
+    return number < KLN_LAYOUT_FIELDS && (found->taken & UINT32_C(1) << number) != 0
+               ? &layout->fields[number]
+               : NULL;
 }
 
 static kiln_status take_tally(const kln_onnx_reader *reader, const kln_layout *layout,
                               kln_wire wire, const void *message, tally *found)
 {
     memset(found, 0, sizeof *found);
+    found->taken = taken_fields(layout, message);
     while (wire.at != wire.end) {
         kln_wire_field field;
         KLN_RETURN_IF_ERROR(kln_onnx_next(reader, layout, &wire, &field));
-        const kln_field *known = taken_field(layout, message, field.number);
+        const kln_field *known = taken_field(layout, found, field.number);
         if (known == NULL) {
             found->unknown++;
         } else {
@@ -333,7 +348,7 @@ static void keep_unknown(const kln_layout *layout, const kln_wire *wire,
 }
 
 static kiln_status fill(kln_onnx_reader *reader, const kln_layout *layout, kln_wire wire,
-                        void *message)
+                        const tally *found, void *message)
 {
     size_t filled[KLN_LAYOUT_FIELDS] = {0};
     unsigned char *base = message;
@@ -341,7 +356,7 @@ static kiln_status fill(kln_onnx_reader *reader, const kln_layout *layout, kln_w
     while (wire.at != wire.end) {
         kln_wire_field field;
         KLN_RETURN_IF_ERROR(kln_onnx_next(reader, layout, &wire, &field));
-        const kln_field *known = taken_field(layout, message, field.number);
+        const kln_field *known = taken_field(layout, found, field.number);
         if (known == NULL) {
             keep_unknown(layout, &wire, &field, base);
         } else if (is_repeated(known->kind)) {
@@ -377,7 +392,7 @@ static kiln_status read_inside(kln_onnx_reader *reader, const kln_layout *layout
     }
     KLN_RETURN_IF_ERROR(take_tally(reader, layout, wire, message, &found));
     KLN_RETURN_IF_ERROR(make_room(reader, layout, &found, message));
-    KLN_RETURN_IF_ERROR(fill(reader, layout, wire, message));
+    KLN_RETURN_IF_ERROR(fill(reader, layout, wire, &found, message));
     return layout->finish != NULL ? layout->finish(reader, wire, message) : KILN_OK;
 }
 

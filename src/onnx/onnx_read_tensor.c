@@ -205,9 +205,12 @@ static bool fits(uint64_t number, size_t width, uint32_t field)
     if (field == KLN_TENSOR_UINT64_DATA) {
         return width == 8 || number <= UINT32_MAX;
     }
+    if (width >= 4) {
+        return true;
+    }
     const int64_t value = (int32_t)(uint32_t)number;
     const int64_t half = INT64_C(1) << (width * 8 - 1);
-    return width >= 4 || (value >= -half && value < 2 * half);
+    return value >= -half && value < 2 * half;
 }
 
 static kiln_status put_number(const kln_onnx_reader *reader, const kln_onnx_tensor *tensor,

@@ -1,0 +1,169 @@
+/*
+ * network.h - a network, built layer by layer (<kiln/layers.h>) or read from ONNX.
+ *
+ * A kiln_network is an ONNX graph in memory: what is built here can be saved as an ONNX file, and a
+ * file can be read, added to and built.
+ *
+ *     kiln_network *network = NULL;
+ *     kiln_tensor_id x, w, y;
+ *     kiln_weights kernel = {KILN_DTYPE_FLOAT32, KILN_SHAPE(16, 3, 3, 3), {data, sizeof data}};
+ *     kiln_convolution_options same = KILN_CONVOLUTION_OPTIONS_INIT;
+ *     same.padding_mode = KILN_PADDING_SAME_UPPER;
+ *     if (kiln_network_create(NULL, &network) == KILN_OK &&
+ *         kiln_network_add_input(network, "image", KILN_DTYPE_FLOAT32,
+ *                                &KILN_SHAPE(1, 3, 224, 224), NULL, &x) == KILN_OK &&
+ *         kiln_network_add_constant(network, "kernel", &kernel, &w) == KILN_OK &&
+ *         kiln_network_add_convolution(network, "conv", x, w, KILN_NO_TENSOR, &same, &y) ==
+ *             KILN_OK &&
+ *         kiln_network_mark_output(network, y) == KILN_OK) {
+ *         status = kiln_network_save_onnx(network, "model.onnx", KILN_WEIGHTS_EXTERNAL);
+ *     }
+ *
+ * What holds for every layer:
+ *
+ * - `name` is the layer's name and that of its output; a second output is "<name>:1", and so on.
+ * NULL lets Kiln make one up. Names are unique in a network, its branches included.
+ * - A call that fails leaves the network as it was. What a layer can know of its arguments it
+ *   checks: INVALID_ARGUMENT for a tensor of another network, an option out of range; RANK; DTYPE;
+ *   NAME for a name in use; UNSUPPORTED where the operator set lacks something that cannot be put
+ *   together of other operators; LIMIT; OUT_OF_MEMORY. Whether shapes fit together is for the
+ *   validation of the whole network.
+ * - Axes and indices may be negative: they count from the end then.
+ * - A network is used by one thread at a time.
+ *
+ * WEIGHTS ARE NOT COPIED. The bytes that a kiln_weights points at must stay as they are until every
+ * save and build of the network is done and the network is destroyed, and as long as an engine
+ * built from it lives. Small arguments (axes, shapes, names) are copied.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KILN_NETWORK_H
+#define KILN_NETWORK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kiln/export.h>
+#include <kiln/status.h>
+#include <kiln/tensor.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kiln_network kiln_network;
+
+/* A tensor of one network: a number that its layer gave, valid as long as the network. */
+typedef int32_t kiln_tensor_id;
+
+/* Stands for an optional tensor that is left out. */
+#define KILN_NO_TENSOR ((kiln_tensor_id)-1)
+
+/* Constant elements that the caller owns: little-endian, dense, row by row. They must stay as the
+ * head of this file says. `data.size` is what kiln_tensor_bytes gives. */
+typedef struct kiln_weights {
+    kiln_dtype dtype;
+    kiln_shape shape; /* static */
+    kiln_span data;
+} kiln_weights;
+
+/* The versions of ONNX's operator set that a network can be built in. The default is one that ONNX
+ * Runtime 1.2x and TensorRT 10.x and 11 all read. */
+#define KILN_OPSET_OLDEST 18
+#define KILN_OPSET_DEFAULT 21
+#define KILN_OPSET_NEWEST 23
+
+typedef struct kiln_network_options {
+    size_t struct_size; /* set by KILN_NETWORK_OPTIONS_INIT */
+    const char *name;   /* the graph's; NULL: "network" */
+    int32_t opset;      /* 0: KILN_OPSET_DEFAULT */
+} kiln_network_options;
+
+#define KILN_NETWORK_OPTIONS_INIT \
+    ((kiln_network_options){.struct_size = sizeof(kiln_network_options)})
+
+/* --- the whole network --- */
+
+/* An empty network. `options` may be NULL. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_create(const kiln_network_options *options,
+                                                         kiln_network **network);
+
+/* Reads the ONNX model at `path`. The file and the external files beside it are mapped and stay so
+ * as long as the network; weights are not copied. Any operator set is read. Errors: NOT_FOUND,
+ * NOT_A_FILE, EMPTY, IO; MALFORMED with the message, field and byte; UNSUPPORTED for an IR version
+ * outside 3 to 14; LIMIT (nesting, counts); OUT_OF_MEMORY. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_from_onnx(const char *path,
+                                                            kiln_network **network);
+
+/* Reads a model from memory, which must stay as long as the network. External weights are looked
+ * for in `folder`; NULL refuses none, but leaves them unread. Errors: as kiln_network_from_onnx.
+ * Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_from_bytes(kiln_span bytes, const char *folder,
+                                                             kiln_network **network);
+
+typedef enum kiln_weights_place {
+    KILN_WEIGHTS_INLINE = 0,  /* in the file itself, which then has a limit of 2 GiB */
+    KILN_WEIGHTS_EXTERNAL = 1 /* in `path`.data beside it, from 1,024 bytes on */
+} kiln_weights_place;
+
+/* Writes the network as an ONNX model, whole or not at all. Errors: NULL_ARGUMENT; STATE for a
+ * branch; LIMIT past 2 GiB inline; IO. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_save_onnx(const kiln_network *network,
+                                                            const char *path,
+                                                            kiln_weights_place weights);
+
+/* NULL is allowed. A branch is destroyed with its network; for one, this does nothing. Since 0.1.
+ */
+KILN_API void kiln_network_destroy(kiln_network *network);
+
+/* Key and value go into the model's metadata_props; an old value is replaced. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_set_metadata(kiln_network *network,
+                                                               const char *key, const char *value);
+
+/* The value, or NULL. Owned by the network. Since 0.1. */
+KILN_API const char *kiln_network_metadata(const kiln_network *network, const char *key);
+
+/* The version of ONNX's own operator set; 0 when the network imports none. Since 0.1. */
+KILN_API int32_t kiln_network_opset(const kiln_network *network);
+
+KILN_API size_t kiln_network_input_count(const kiln_network *network);  /* Since 0.1. */
+KILN_API size_t kiln_network_output_count(const kiln_network *network); /* Since 0.1. */
+KILN_API size_t kiln_network_layer_count(const kiln_network *network);  /* Since 0.1. */
+
+/* The tensor of that name: an input, weights, or the output of a layer. NAME. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_find(kiln_network *network, const char *name,
+                                                       kiln_tensor_id *tensor);
+/* Input or output `index`, from 0. INVALID_ARGUMENT past the last. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_input(kiln_network *network, size_t index,
+                                                        kiln_tensor_id *tensor);
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_output(kiln_network *network, size_t index,
+                                                         kiln_tensor_id *tensor);
+
+/* The tensor's name, owned by the network; NULL for an id that is not of this network. Since 0.1.
+ */
+KILN_API const char *kiln_network_tensor_name(const kiln_network *network, kiln_tensor_id tensor);
+
+/* An input. A dimension of KILN_DYNAMIC is open; `dim_names`, when not NULL, has a name or NULL for
+ * each dimension, and the same name means the same number. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_input(kiln_network *network, const char *name,
+                                                            kiln_dtype dtype,
+                                                            const kiln_shape *shape,
+                                                            const char *const *dim_names,
+                                                            kiln_tensor_id *output);
+
+/* Makes the tensor an output. Each may be one once. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_mark_output(kiln_network *network,
+                                                              kiln_tensor_id tensor);
+
+/* Weights as a tensor: kernels, biases, scales, indices. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_constant(kiln_network *network,
+                                                               const char *name,
+                                                               const kiln_weights *weights,
+                                                               kiln_tensor_id *output);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Layers that work element by element. */
+#include <string.h>
+
+#include "build_layer.h"
+
+typedef struct function {
+    const char *op_type;
+    int since;         /* before this operator set it is put together of others; 0: always there */
+    const char *alpha; /* attribute names; NULL: the function has none */
+    const char *beta;
+} function;
+
+static const function activations[] = {
+    [KILN_ACTIVATION_IDENTITY] = {"Identity", 0, NULL, NULL},
+    [KILN_ACTIVATION_RELU] = {"Relu", 0, NULL, NULL},
+    [KILN_ACTIVATION_LEAKY_RELU] = {"LeakyRelu", 0, "alpha", NULL},
+    [KILN_ACTIVATION_SIGMOID] = {"Sigmoid", 0, NULL, NULL},
+    [KILN_ACTIVATION_TANH] = {"Tanh", 0, NULL, NULL},
+    [KILN_ACTIVATION_SWISH] = {"Mul", 0, NULL, NULL},
+    [KILN_ACTIVATION_GELU] = {"Gelu", 20, NULL, NULL},
+    [KILN_ACTIVATION_GELU_TANH] = {"Gelu", 20, NULL, NULL},
+    [KILN_ACTIVATION_ELU] = {"Elu", 0, "alpha", NULL},
+    [KILN_ACTIVATION_SELU] = {"Selu", 0, "alpha", "gamma"},
+    [KILN_ACTIVATION_SOFTPLUS] = {"Softplus", 0, NULL, NULL},
+    [KILN_ACTIVATION_SOFTSIGN] = {"Softsign", 0, NULL, NULL},
+    [KILN_ACTIVATION_HARD_SIGMOID] = {"HardSigmoid", 0, "alpha", "beta"},
+    [KILN_ACTIVATION_HARD_SWISH] = {"HardSwish", 0, NULL, NULL},
+    [KILN_ACTIVATION_CLIP] = {"Clip", 0, NULL, NULL},
+    [KILN_ACTIVATION_MISH] = {"Mish", 0, NULL, NULL},
+    [KILN_ACTIVATION_THRESHOLDED_RELU] = {"ThresholdedRelu", 0, "alpha", NULL},
+    [KILN_ACTIVATION_CELU] = {"Celu", 0, "alpha", NULL},
+};
+
+/* Gelu before operator set 20: x * 0.5 * (1 + erf(x / sqrt 2)), or with the hyperbolic tangent. */
+static void compose_gelu(kln_layer *layer, kiln_tensor_id x, kln_built_tensor t, bool with_tanh)
+{
+    const kiln_dtype type = t.dtype;
+    const kiln_tensor_id half = kln_layer_scalar(layer, "half", type, 0.5F);
+    const kiln_tensor_id one = kln_layer_scalar(layer, "one", type, 1.0F);
+    kiln_tensor_id inner = x;
+    if (with_tanh) {
+        const kiln_tensor_id a = kln_layer_scalar(layer, "cubic", type, 0.044715F);
+        const kiln_tensor_id b = kln_layer_scalar(layer, "scale", type, 0.7978845608F);
+        kiln_tensor_id cube = kln_layer_simple(layer, "square", "Mul", x, x, type, t.rank);
+        cube = kln_layer_simple(layer, "cube", "Mul", cube, x, type, t.rank);
+        cube = kln_layer_simple(layer, "term", "Mul", cube, a, type, t.rank);
+        inner = kln_layer_simple(layer, "sum", "Add", x, cube, type, t.rank);
+        inner = kln_layer_simple(layer, "scaled", "Mul", inner, b, type, t.rank);
+        inner = kln_layer_simple(layer, "tanh", "Tanh", inner, KILN_NO_TENSOR, type, t.rank);
+    } else {
+        const kiln_tensor_id b = kln_layer_scalar(layer, "scale", type, 0.7071067812F);
+        inner = kln_layer_simple(layer, "scaled", "Mul", x, b, type, t.rank);
+        inner = kln_layer_simple(layer, "erf", "Erf", inner, KILN_NO_TENSOR, type, t.rank);
+    }
+    inner = kln_layer_simple(layer, "plus", "Add", inner, one, type, t.rank);
+    inner = kln_layer_simple(layer, "product", "Mul", inner, x, type, t.rank);
+    kln_layer_operator(layer, "Mul");
+    kln_layer_input(layer, inner);
+    kln_layer_input(layer, half);
+}
+
+static void compose_activation(kln_layer *layer, kiln_activation kind, kiln_tensor_id input,
+                               kln_built_tensor t, float alpha, float beta)
+{
+    const function *row = &activations[kind];
+    if (kind == KILN_ACTIVATION_SWISH) {
+        const kiln_tensor_id gate =
+            kln_layer_simple(layer, "sigmoid", "Sigmoid", input, KILN_NO_TENSOR, t.dtype, t.rank);
+        kln_layer_operator(layer, "Mul");
+        kln_layer_input(layer, input);
+        kln_layer_input(layer, gate);
+        return;
+    }
+    if (kln_network_opset_of(layer->network) < row->since) {
+        compose_gelu(layer, input, t, kind == KILN_ACTIVATION_GELU_TANH);
+        return;
+    }
+    kln_layer_operator(layer, row->op_type);
+    kln_layer_input(layer, input);
+    if (kind == KILN_ACTIVATION_CLIP) {
+        kln_layer_need(layer, alpha <= beta, "it clips to at least %g and at most %g",
+                       (double)alpha, (double)beta);
+        kln_layer_input(layer, kln_layer_scalar(layer, "least", t.dtype, alpha));
+        kln_layer_input(layer, kln_layer_scalar(layer, "most", t.dtype, beta));
+    } else if (kind == KILN_ACTIVATION_GELU_TANH) {
+        kln_layer_string(layer, "approximate", "tanh");
+    }
+    if (row->alpha != NULL) {
+        kln_layer_float(layer, row->alpha, alpha);
+    }
+    if (row->beta != NULL) {
+        kln_layer_float(layer, row->beta, beta);
+    }
+}
+
+kiln_status kiln_network_add_activation(kiln_network *network, const char *name,
+                                        kiln_activation kind, kiln_tensor_id input, float alpha,
+                                        float beta, kiln_tensor_id *output)
+{
+    kln_layer layer;
+    const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(activations);
+    kln_layer_begin(&layer, network, __func__, name,
+                    is_known ? activations[kind].op_type : "Activation");
+    kln_layer_need(&layer, is_known, "%d is no activation", (int)kind);
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    if (layer.status == KILN_OK) {
+        compose_activation(&layer, kind, input, t, alpha, beta);
+    }
+    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+}
+
+kiln_status kiln_network_add_prelu(kiln_network *network, const char *name, kiln_tensor_id input,
+                                   kiln_tensor_id slope, kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "PRelu");
+    kln_layer_input(&layer, input);
+    kln_layer_input(&layer, slope);
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+}
+
+kiln_status kiln_network_add_unary(kiln_network *network, const char *name, kiln_unary kind,
+                                   kiln_tensor_id input, kiln_tensor_id *output)
+{
+    static const char *const names[] = {
+        [KILN_UNARY_ABS] = "Abs",      [KILN_UNARY_NEG] = "Neg",
+        [KILN_UNARY_EXP] = "Exp",      [KILN_UNARY_LOG] = "Log",
+        [KILN_UNARY_SQRT] = "Sqrt",    [KILN_UNARY_RECIPROCAL] = "Reciprocal",
+        [KILN_UNARY_FLOOR] = "Floor",  [KILN_UNARY_CEIL] = "Ceil",
+        [KILN_UNARY_ROUND] = "Round",  [KILN_UNARY_SIGN] = "Sign",
+        [KILN_UNARY_SIN] = "Sin",      [KILN_UNARY_COS] = "Cos",
+        [KILN_UNARY_TAN] = "Tan",      [KILN_UNARY_ASIN] = "Asin",
+        [KILN_UNARY_ACOS] = "Acos",    [KILN_UNARY_ATAN] = "Atan",
+        [KILN_UNARY_SINH] = "Sinh",    [KILN_UNARY_COSH] = "Cosh",
+        [KILN_UNARY_ASINH] = "Asinh",  [KILN_UNARY_ACOSH] = "Acosh",
+        [KILN_UNARY_ATANH] = "Atanh",  [KILN_UNARY_ERF] = "Erf",
+        [KILN_UNARY_NOT] = "Not",      [KILN_UNARY_BITWISE_NOT] = "BitwiseNot",
+        [KILN_UNARY_IS_NAN] = "IsNaN", [KILN_UNARY_IS_INF] = "IsInf",
+    };
+    kln_layer layer;
+    const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
+    kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Unary");
+    kln_layer_need(&layer, is_known, "%d is no unary operation", (int)kind);
+    kln_layer_input(&layer, input);
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    const bool is_test = kind == KILN_UNARY_IS_NAN || kind == KILN_UNARY_IS_INF;
+    return kln_layer_finish_one(&layer, is_test ? KILN_DTYPE_BOOL : t.dtype, t.rank, output);
+}
+
+/* Of two that broadcast. */
+static int32_t larger_rank(kln_built_tensor a, kln_built_tensor b)
+{
+    return a.rank < 0 || b.rank < 0 ? KLN_RANK_OPEN : a.rank > b.rank ? a.rank : b.rank;
+}
+
+static kiln_dtype known_dtype(kln_built_tensor a, kln_built_tensor b)
+{
+    return a.dtype != KILN_DTYPE_UNDEFINED ? a.dtype : b.dtype;
+}
+
+/* Both must be of one type where both types are known. */
+static void need_same_dtype(kln_layer *layer, kln_built_tensor a, kln_built_tensor b)
+{
+    if (a.dtype != b.dtype && a.dtype != KILN_DTYPE_UNDEFINED && b.dtype != KILN_DTYPE_UNDEFINED) {
+        kln_layer_fail(
+            layer, KILN_ERROR_DTYPE,
+            "\"%s\" is of type %s and \"%s\" of type %s; one type is needed, so cast one", a.name,
+            kiln_dtype_name(a.dtype), b.name, kiln_dtype_name(b.dtype));
+    }
+}
+
+kiln_status kiln_network_add_elementwise(kiln_network *network, const char *name,
+                                         kiln_elementwise kind, kiln_tensor_id a, kiln_tensor_id b,
+                                         kiln_tensor_id *output)
+{
+    static const char *const names[] = {
+        [KILN_ELEMENTWISE_ADD] = "Add",
+        [KILN_ELEMENTWISE_SUB] = "Sub",
+        [KILN_ELEMENTWISE_MUL] = "Mul",
+        [KILN_ELEMENTWISE_DIV] = "Div",
+        [KILN_ELEMENTWISE_POW] = "Pow",
+        [KILN_ELEMENTWISE_MIN] = "Min",
+        [KILN_ELEMENTWISE_MAX] = "Max",
+        [KILN_ELEMENTWISE_MOD] = "Mod",
+        [KILN_ELEMENTWISE_FMOD] = "Mod",
+        [KILN_ELEMENTWISE_AND] = "And",
+        [KILN_ELEMENTWISE_OR] = "Or",
+        [KILN_ELEMENTWISE_XOR] = "Xor",
+        [KILN_ELEMENTWISE_EQUAL] = "Equal",
+        [KILN_ELEMENTWISE_LESS] = "Less",
+        [KILN_ELEMENTWISE_LESS_OR_EQUAL] = "LessOrEqual",
+        [KILN_ELEMENTWISE_GREATER] = "Greater",
+        [KILN_ELEMENTWISE_GREATER_OR_EQUAL] = "GreaterOrEqual",
+        [KILN_ELEMENTWISE_BITWISE_AND] = "BitwiseAnd",
+        [KILN_ELEMENTWISE_BITWISE_OR] = "BitwiseOr",
+        [KILN_ELEMENTWISE_BITWISE_XOR] = "BitwiseXor",
+    };
+    kln_layer layer;
+    const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
+    kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Elementwise");
+    kln_layer_need(&layer, is_known, "%d is no elementwise operation", (int)kind);
+    const kln_built_tensor left = kln_layer_tensor(&layer, a);
+    const kln_built_tensor right = kln_layer_tensor(&layer, b);
+    kln_layer_input(&layer, a);
+    kln_layer_input(&layer, b);
+    if (kind != KILN_ELEMENTWISE_POW) {
+        need_same_dtype(&layer, left, right);
+    }
+    if (kind == KILN_ELEMENTWISE_FMOD) {
+        kln_layer_int(&layer, "fmod", 1);
+    }
+    const bool compares =
+        kind >= KILN_ELEMENTWISE_EQUAL && kind <= KILN_ELEMENTWISE_GREATER_OR_EQUAL;
+    return kln_layer_finish_one(&layer, compares ? KILN_DTYPE_BOOL : known_dtype(left, right),
+                                larger_rank(left, right), output);
+}
+
+kiln_status kiln_network_add_where(kiln_network *network, const char *name,
+                                   kiln_tensor_id condition, kiln_tensor_id a, kiln_tensor_id b,
+                                   kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Where");
+    kln_layer_input(&layer, condition);
+    kln_layer_input(&layer, a);
+    kln_layer_input(&layer, b);
+    const kln_built_tensor test = kln_layer_tensor(&layer, condition);
+    const kln_built_tensor left = kln_layer_tensor(&layer, a);
+    const kln_built_tensor right = kln_layer_tensor(&layer, b);
+    if (test.dtype != KILN_DTYPE_UNDEFINED && test.dtype != KILN_DTYPE_BOOL) {
+        kln_layer_fail(&layer, KILN_ERROR_DTYPE,
+                       "the condition \"%s\" is of type %s, bool is "
+                       "needed",
+                       test.name, kiln_dtype_name(test.dtype));
+    }
+    need_same_dtype(&layer, left, right);
+    const kln_built_tensor both = {"", KILN_DTYPE_UNDEFINED, larger_rank(left, right)};
+    return kln_layer_finish_one(&layer, known_dtype(left, right), larger_rank(test, both), output);
+}
+
+kiln_status kiln_network_add_cast(kiln_network *network, const char *name, kiln_tensor_id input,
+                                  kiln_dtype dtype, kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Cast");
+    kln_layer_input(&layer, input);
+    if (kln_onnx_wire_dtype(dtype) == 0) {
+        kln_layer_fail(&layer, KILN_ERROR_DTYPE, "%d is no data type", (int)dtype);
+    }
+    kln_layer_int(&layer, "to", kln_onnx_wire_dtype(dtype));
+    return kln_layer_finish_one(&layer, dtype, kln_layer_tensor(&layer, input).rank, output);
+}
+
+kiln_status kiln_network_add_softmax(kiln_network *network, const char *name, kiln_tensor_id input,
+                                     int64_t axis, bool logarithm, kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, logarithm ? "LogSoftmax" : "Softmax");
+    kln_layer_input(&layer, input);
+    kln_layer_axis(&layer, input, axis);
+    kln_layer_int(&layer, "axis", axis);
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+}
+
+kiln_status kiln_network_add_cumulative_sum(kiln_network *network, const char *name,
+                                            kiln_tensor_id input, int64_t axis, bool exclusive,
+                                            bool reverse, kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "CumSum");
+    kln_layer_input(&layer, input);
+    kln_layer_axis(&layer, input, axis);
+    kln_layer_input_ints(&layer, "axis", &axis, 1, true);
+    kln_layer_int(&layer, "exclusive", exclusive);
+    kln_layer_int(&layer, "reverse", reverse);
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+}

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include <kiln/version.h>
+
+#include "build_layer.h"
+
+/* In the table of names: in use, but by no tensor that can be found. */
+#define USED_NAME (KLN_NAMES_NONE - 1)
+
+kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count, size_t *capacity,
+                           size_t size)
+{
+    if (count < *capacity) {
+        return KILN_OK;
+    }
+    const size_t more = *capacity == 0 ? 8 : *capacity * 2;
+    void *grown = kln_arena_alloc_zeroed(arena, more, size);
+    void *old = NULL;
+    if (grown == NULL) {
+        return kln_fail_memory(more * size, "a network");
+    }
+    memcpy(&old, array, sizeof old);
+    if (count != 0) {
+        memcpy(grown, old, count * size);
+    }
+    memcpy(array, &grown, sizeof grown);
+    *capacity = more;
+    return KILN_OK;
+}
+
+/* --- tensors and names --- */
+
+const kln_built_tensor *kln_network_tensor(const kiln_network *network, kiln_tensor_id id)
+{
+    if (id < 0 || id >> KLN_ID_BITS != network->number ||
+        (size_t)(id & KLN_ID_MASK) >= network->tensor_count) {
+        return NULL;
+    }
+    return &network->tensors[id & KLN_ID_MASK];
+}
+
+kiln_status kln_network_register(kiln_network *network, const char *name, kiln_dtype dtype,
+                                 int32_t rank, kiln_tensor_id *id)
+{
+    if (network->tensor_count > (size_t)KLN_ID_MASK) {
+        return kln_fail(KILN_ERROR_LIMIT, "a network of more than %d tensors was refused",
+                        (int)KLN_ID_MASK);
+    }
+    if (kln_names_get(&network->root->names, name) != KLN_NAMES_NONE) {
+        return kln_fail(KILN_ERROR_NAME, "the name \"%s\" is in use", name);
+    }
+    if (network->tensor_count == network->tensor_capacity) {
+        const size_t capacity = network->tensor_capacity == 0 ? 16 : network->tensor_capacity * 2;
+        kln_built_tensor *grown = kln_realloc(network->tensors, capacity * sizeof *grown);
+        if (grown == NULL) {
+            return kln_fail_memory(capacity * sizeof *grown, "the tensors of a network");
+        }
+        network->tensors = grown;
+        network->tensor_capacity = capacity;
+    }
+    *id = network->number << KLN_ID_BITS | (kiln_tensor_id)network->tensor_count;
+    KLN_RETURN_IF_ERROR(kln_names_set(&network->root->names, name, (uint32_t)*id));
+    network->tensors[network->tensor_count++] =
+        (kln_built_tensor){.name = name, .dtype = dtype, .rank = rank};
+    return KILN_OK;
+}
+
+kiln_status kln_network_import(kiln_network *network, const char *domain, int64_t version)
+{
+    kln_onnx_model *model = network->model;
+    if (kln_onnx_opset_version(model, domain) != 0) {
+        return KILN_OK;
+    }
+    kln_onnx_opset *opsets =
+        kln_arena_alloc_zeroed(&model->arena, model->opset_count + 1, sizeof *opsets);
+    if (opsets == NULL) {
+        return kln_fail_memory(sizeof *opsets, "an operator set");
+    }
+    if (model->opset_count != 0) {
+        memcpy(opsets, model->opsets, model->opset_count * sizeof *opsets);
+    }
+    opsets[model->opset_count] =
+        (kln_onnx_opset){.domain = domain, .version = version, .present = 2};
+    model->opsets = opsets;
+    model->opset_count++;
+    return KILN_OK;
+}
+
+int64_t kln_network_opset_of(const kiln_network *network)
+{
+    return kln_onnx_opset_version(network->model, "");
+}
+
+/* --- make and destroy --- */
+
+static kiln_status make(kln_onnx_model *model, kiln_network **result)
+{
+    kiln_network *network = kln_alloc_zeroed(1, sizeof *network);
+    if (network == NULL) {
+        return kln_fail_memory(sizeof *network, "a network");
+    }
+    network->model = model;
+    network->graph = &model->graph;
+    network->root = network;
+    network->branch_count = 1;
+    kln_names_init(&network->names);
+    *result = network;
+    return KILN_OK;
+}
+
+static void finish(kiln_network *network)
+{
+    kln_free(network->tensors);
+    kln_names_finish(&network->names);
+    kln_free(network);
+}
+
+void kiln_network_destroy(kiln_network *network)
+{
+    if (network == NULL || network->root != network) {
+        return;
+    }
+    kiln_network *branch = network->branches;
+    while (branch != NULL) {
+        kiln_network *next = branch->next;
+        finish(branch);
+        branch = next;
+    }
+    kln_onnx_model_destroy(network->model);
+    finish(network);
+}
+
+/* The IR version in which an operator set appeared. */
+static int64_t ir_of_opset(int32_t opset)
+{
+    return opset < 19 ? 8 : opset < 21 ? 9 : opset < 23 ? 10 : 11;
+}
+
+static kiln_status fill(kiln_network *network, const kiln_network_options *options)
+{
+    kln_onnx_model *model = network->model;
+    const int32_t opset = options->opset != 0 ? options->opset : KILN_OPSET_DEFAULT;
+    model->graph.name =
+        kln_arena_strdup(&model->arena, options->name != NULL ? options->name : "network");
+    model->producer_name = "kiln";
+    model->producer_version = kiln_version_string();
+    model->ir_version = ir_of_opset(opset);
+    if (model->graph.name == NULL) {
+        return kln_fail_memory(1, "a network's name");
+    }
+    return kln_network_import(network, "", opset);
+}
+
+kiln_status kiln_network_create(const kiln_network_options *options, kiln_network **network)
+{
+    KLN_RETURN_IF_NULL(network);
+    *network = NULL;
+    kiln_network_options read = KILN_NETWORK_OPTIONS_INIT;
+    kln_onnx_model *model = NULL;
+    kiln_network *made = NULL;
+    KLN_RETURN_IF_ERROR(
+        kln_options_read("kiln_network_options", options, sizeof read, &read, sizeof read));
+    if (read.opset != 0 && (read.opset < KILN_OPSET_OLDEST || read.opset > KILN_OPSET_NEWEST)) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_network_options: opset is %d, %d to %d can be built in", read.opset,
+                        KILN_OPSET_OLDEST, KILN_OPSET_NEWEST);
+    }
+    KLN_RETURN_IF_ERROR(kln_onnx_model_create(&model));
+    kiln_status status = make(model, &made);
+    if (status != KILN_OK) {
+        kln_onnx_model_destroy(model);
+        return status;
+    }
+    status = fill(made, &read);
+    if (status != KILN_OK) {
+        kiln_network_destroy(made);
+        return status;
+    }
+    *network = made;
+    return KILN_OK;
+}
+
+/* --- from ONNX --- */
+
+/* A name of the file's: two tensors of one name are for the validation, the first one is found. */
+static kiln_status take_tensor(kiln_network *network, const char *name, kiln_dtype dtype,
+                               int32_t rank)
+{
+    kiln_tensor_id id = KILN_NO_TENSOR;
+    if (name[0] == '\0' || kln_names_get(&network->names, name) != KLN_NAMES_NONE) {
+        return KILN_OK;
+    }
+    return kln_network_register(network, name, dtype, rank, &id);
+}
+
+static kiln_status use_name(kiln_network *network, const char *name)
+{
+    return name[0] == '\0' || kln_names_get(&network->names, name) != KLN_NAMES_NONE
+               ? KILN_OK
+               : kln_names_set(&network->names, name, USED_NAME);
+}
+
+static kiln_status use_names_inside(kiln_network *network, const kln_onnx_graph *graph);
+
+static kiln_status use_names_of_node(kiln_network *network, const kln_onnx_node *node)
+{
+    KLN_RETURN_IF_ERROR(use_name(network, node->name));
+    for (size_t i = 0; i < node->attribute_count; i++) {
+        const kln_onnx_attribute *attribute = &node->attributes[i];
+        if (attribute->type == KLN_ONNX_ATTRIBUTE_GRAPH && attribute->graph != NULL) {
+            KLN_RETURN_IF_ERROR(use_names_inside(network, attribute->graph));
+        }
+        for (size_t k = 0; attribute->type == KLN_ONNX_ATTRIBUTE_GRAPHS && k < attribute->count;
+             k++) {
+            KLN_RETURN_IF_ERROR(use_names_inside(network, attribute->graphs[k]));
+        }
+    }
+    return KILN_OK;
+}
+
+/* As deep as the reader let graphs lie inside one another. */
+static kiln_status use_names_inside(kiln_network *network, const kln_onnx_graph *graph)
+{
+    for (size_t i = 0; i < graph->input_count; i++) {
+        KLN_RETURN_IF_ERROR(use_name(network, graph->inputs[i].name));
+    }
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(use_name(network, graph->initializers[i].name));
+    }
+    for (size_t i = 0; i < graph->node_count; i++) {
+        for (size_t k = 0; k < graph->nodes[i].output_count; k++) {
+            KLN_RETURN_IF_ERROR(use_name(network, graph->nodes[i].outputs[k]));
+        }
+        KLN_RETURN_IF_ERROR(use_names_of_node(network, &graph->nodes[i]));
+    }
+    return KILN_OK;
+}
+
+static kiln_status take_names(kiln_network *network)
+{
+    const kln_onnx_graph *graph = network->graph;
+    for (size_t i = 0; i < graph->input_count; i++) {
+        const kln_onnx_type *type = &graph->inputs[i].type;
+        KLN_RETURN_IF_ERROR(take_tensor(
+            network, graph->inputs[i].name, type->dtype,
+            type->has_shape && type->rank <= KILN_MAX_RANK ? (int32_t)type->rank : KLN_RANK_OPEN));
+    }
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        const kln_onnx_tensor *tensor = &graph->initializers[i];
+        const size_t rank = tensor->rank;
+        KLN_RETURN_IF_ERROR(take_tensor(network, tensor->name, tensor->dtype,
+                                        rank <= KILN_MAX_RANK ? (int32_t)rank : KLN_RANK_OPEN));
+    }
+    for (size_t i = 0; i < graph->sparse_initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(take_tensor(network, graph->sparse_initializer_names[i],
+                                        KILN_DTYPE_UNDEFINED, KLN_RANK_OPEN));
+    }
+    for (size_t i = 0; i < graph->node_count; i++) {
+        for (size_t k = 0; k < graph->nodes[i].output_count; k++) {
+            KLN_RETURN_IF_ERROR(take_tensor(network, graph->nodes[i].outputs[k],
+                                            KILN_DTYPE_UNDEFINED, KLN_RANK_OPEN));
+        }
+    }
+    for (size_t i = 0; i < graph->node_count; i++) {
+        KLN_RETURN_IF_ERROR(use_names_of_node(network, &graph->nodes[i]));
+    }
+    return KILN_OK;
+}
+
+/* Owns the model, whatever happens. */
+static kiln_status take_model(kln_onnx_model *model, kiln_network **network)
+{
+    kiln_network *made = NULL;
+    kiln_status status = make(model, &made);
+    if (status != KILN_OK) {
+        kln_onnx_model_destroy(model);
+        return status;
+    }
+    status = take_names(made);
+    if (status != KILN_OK) {
+        kiln_network_destroy(made);
+        return status;
+    }
+    *network = made;
+    return KILN_OK;
+}
+
+kiln_status kiln_network_from_onnx(const char *path, kiln_network **network)
+{
+    KLN_RETURN_IF_NULL(network);
+    *network = NULL;
+    KLN_RETURN_IF_NULL(path);
+    kln_onnx_model *model = NULL;
+    KLN_RETURN_IF_ERROR(kln_onnx_read_file(path, &model));
+    return take_model(model, network);
+}
+
+kiln_status kiln_network_from_bytes(kiln_span bytes, const char *folder, kiln_network **network)
+{
+    KLN_RETURN_IF_NULL(network);
+    *network = NULL;
+    kln_onnx_model *model = NULL;
+    KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(bytes, folder, &model));
+    return take_model(model, network);
+}
+
+kiln_status kiln_network_save_onnx(const kiln_network *network, const char *path,
+                                   kiln_weights_place weights)
+{
+    KLN_RETURN_IF_NULL(network);
+    KLN_RETURN_IF_NULL(path);
+    if (network->root != network) {
+        return kln_fail(KILN_ERROR_STATE,
+                        "kiln_network_save_onnx: a branch is saved with its network");
+    }
+    if (weights != KILN_WEIGHTS_INLINE && weights != KILN_WEIGHTS_EXTERNAL) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_network_save_onnx: weights is %d, 0 (inline) or 1 (external) is "
+                        "needed",
+                        (int)weights);
+    }
+    return kln_onnx_write_file(
+        network->model, path,
+        weights == KILN_WEIGHTS_INLINE ? KLN_ONNX_WEIGHTS_INLINE : KLN_ONNX_WEIGHTS_EXTERNAL);
+}
+
+/* --- looking --- */
+
+int32_t kiln_network_opset(const kiln_network *network)
+{
+    return network != NULL ? (int32_t)kln_network_opset_of(network) : 0;
+}
+
+size_t kiln_network_input_count(const kiln_network *network)
+{
+    return network != NULL ? network->graph->input_count : 0;
+}
+
+size_t kiln_network_output_count(const kiln_network *network)
+{
+    return network != NULL ? network->graph->output_count : 0;
+}
+
+size_t kiln_network_layer_count(const kiln_network *network)
+{
+    return network != NULL ? network->graph->node_count : 0;
+}
+
+const char *kiln_network_tensor_name(const kiln_network *network, kiln_tensor_id tensor)
+{
+    const kln_built_tensor *built = network != NULL ? kln_network_tensor(network, tensor) : NULL;
+    return built != NULL ? built->name : NULL;
+}
+
+kiln_status kiln_network_find(kiln_network *network, const char *name, kiln_tensor_id *tensor)
+{
+    KLN_RETURN_IF_NULL(network);
+    KLN_RETURN_IF_NULL(name);
+    KLN_RETURN_IF_NULL(tensor);
+    const uint32_t id = kln_names_get(&network->root->names, name);
+    if (id >= USED_NAME || (int32_t)id >> KLN_ID_BITS != network->number) {
+        return kln_fail(KILN_ERROR_NAME, "kiln_network_find: no tensor is called \"%s\"", name);
+    }
+    *tensor = (kiln_tensor_id)id;
+    return KILN_OK;
+}
+
+static kiln_status find_value(kiln_network *network, const char *function,
+                              const kln_onnx_value *values, size_t count, size_t index,
+                              kiln_tensor_id *tensor)
+{
+    if (index >= count) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "%s: index is %zu, there are %zu", function,
+                        index, count);
+    }
+    return kiln_network_find(network, values[index].name, tensor);
+}
+
+kiln_status kiln_network_input(kiln_network *network, size_t index, kiln_tensor_id *tensor)
+{
+    KLN_RETURN_IF_NULL(network);
+    KLN_RETURN_IF_NULL(tensor);
+    return find_value(network, __func__, network->graph->inputs, network->graph->input_count, index,
+                      tensor);
+}
+
+kiln_status kiln_network_output(kiln_network *network, size_t index, kiln_tensor_id *tensor)
+{
+    KLN_RETURN_IF_NULL(network);
+    KLN_RETURN_IF_NULL(tensor);
+    return find_value(network, __func__, network->graph->outputs, network->graph->output_count,
+                      index, tensor);
+}
+
+const char *kiln_network_metadata(const kiln_network *network, const char *key)
+{
+    for (size_t i = 0; network != NULL && key != NULL && i < network->model->metadata_count; i++) {
+        if (strcmp(network->model->metadata[i].key, key) == 0) {
+            return network->model->metadata[i].value;
+        }
+    }
+    return NULL;
+}
+
+kiln_status kiln_network_set_metadata(kiln_network *network, const char *key, const char *value)
+{
+    KLN_RETURN_IF_NULL(network);
+    KLN_RETURN_IF_NULL(key);
+    KLN_RETURN_IF_NULL(value);
+    kln_onnx_model *model = network->model;
+    const char *copy = kln_arena_strdup(&model->arena, value);
+    for (size_t i = 0; copy != NULL && i < model->metadata_count; i++) {
+        if (strcmp(model->metadata[i].key, key) == 0) {
+            model->metadata[i].value = copy;
+            return KILN_OK;
+        }
+    }
+    const size_t count = model->metadata_count;
+    kln_onnx_entry *entries = kln_arena_alloc_zeroed(&model->arena, count + 1, sizeof *entries);
+    const char *name = kln_arena_strdup(&model->arena, key);
+    if (copy == NULL || entries == NULL || name == NULL) {
+        return kln_fail_memory(strlen(key) + strlen(value), "metadata");
+    }
+    if (count != 0) {
+        memcpy(entries, model->metadata, count * sizeof *entries);
+    }
+    entries[count] = (kln_onnx_entry){.key = name, .value = copy, .present = 4};
+    model->metadata = entries;
+    model->metadata_count = count + 1;
+    return KILN_OK;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "build_layer.h"
+
+static void put_epsilon(kln_layer *layer, float epsilon)
+{
+    kln_layer_need(layer, epsilon > 0.0F, "epsilon is %g, above 0 is needed", (double)epsilon);
+    kln_layer_float(layer, "epsilon", epsilon);
+}
+
+kiln_status kiln_network_add_batch_normalization(kiln_network *network, const char *name,
+                                                 kiln_tensor_id input, kiln_tensor_id scale,
+                                                 kiln_tensor_id bias, kiln_tensor_id mean,
+                                                 kiln_tensor_id variance, float epsilon,
+                                                 kiln_tensor_id *output)
+{
+    const kiln_tensor_id vectors[] = {scale, bias, mean, variance};
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "BatchNormalization");
+    kln_layer_input(&layer, input);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(vectors); i++) {
+        kln_layer_input(&layer, vectors[i]);
+        kln_layer_rank(&layer, vectors[i], 1, 1);
+    }
+    kln_layer_rank(&layer, input, 2, KILN_MAX_RANK);
+    put_epsilon(&layer, epsilon);
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+}
+
+kiln_status kiln_network_add_layer_normalization(kiln_network *network, const char *name,
+                                                 kiln_tensor_id input, kiln_tensor_id scale,
+                                                 kiln_tensor_id bias, int64_t axis, float epsilon,
+                                                 kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "LayerNormalization");
+    kln_layer_input(&layer, input);
+    kln_layer_input(&layer, scale);
+    kln_layer_optional(&layer, bias);
+    kln_layer_axis(&layer, input, axis);
+    kln_layer_int(&layer, "axis", axis);
+    put_epsilon(&layer, epsilon);
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+}
+
+/* Before operator set 21 its scale and bias had one element for each group. Here the groups are
+ * normalized as channels, and scale and bias follow. */
+static void compose_group(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id scale,
+                          kiln_tensor_id bias, int64_t groups, float epsilon)
+{
+    const kln_built_tensor t = kln_layer_tensor(layer, input);
+    int64_t grouped[] = {0, groups, -1};
+    const int64_t per_group[] = {groups};
+    int64_t aligned[KILN_MAX_RANK] = {1, -1, 1, 1, 1, 1, 1, 1};
+    kln_layer_need(layer, t.rank >= 2, "the rank of \"%s\" must be known before operator set 21",
+                   t.name);
+    if (layer->status != KILN_OK) {
+        return;
+    }
+    float ones[256];
+    const float zeros[256] = {0.0F};
+    if (groups > 256) {
+        kln_layer_fail(layer, KILN_ERROR_LIMIT,
+                       "more than 256 groups before operator set 21 (%lld were asked for)",
+                       (long long)groups);
+        return;
+    }
+    for (size_t i = 0; i < (size_t)groups; i++) {
+        ones[i] = 1.0F;
+    }
+    const kiln_tensor_id shape =
+        kln_layer_simple(layer, "shape", "Shape", input, KILN_NO_TENSOR, KILN_DTYPE_INT64, 1);
+    kln_layer_operator(layer, "Reshape");
+    kln_layer_input(layer, input);
+    kln_layer_input_ints(layer, "grouped", grouped, 3, false);
+    const kiln_tensor_id flat = kln_layer_emit(layer, "groups", t.dtype, 3);
+    const size_t bytes = (size_t)groups * sizeof(float);
+    const kiln_tensor_id one =
+        kln_layer_constant(layer, "one", KILN_DTYPE_FLOAT32, per_group, 1, ones, bytes);
+    const kiln_tensor_id zero =
+        kln_layer_constant(layer, "zero", KILN_DTYPE_FLOAT32, per_group, 1, zeros, bytes);
+    kln_layer_operator(layer, "InstanceNormalization");
+    kln_layer_input(layer, flat);
+    kln_layer_input(layer, one);
+    kln_layer_input(layer, zero);
+    put_epsilon(layer, epsilon);
+    const kiln_tensor_id normal = kln_layer_emit(layer, "normal", t.dtype, 3);
+    const kiln_tensor_id back =
+        kln_layer_simple(layer, "back", "Reshape", normal, shape, t.dtype, t.rank);
+    const int64_t dims[] = {t.rank};
+    const kiln_tensor_id where = kln_layer_constant(layer, "aligned", KILN_DTYPE_INT64, dims, 1,
+                                                    aligned, (size_t)t.rank * sizeof *aligned);
+    const kiln_tensor_id factor =
+        kln_layer_simple(layer, "scale", "Reshape", scale, where, t.dtype, t.rank);
+    const kiln_tensor_id offset =
+        kln_layer_simple(layer, "bias", "Reshape", bias, where, t.dtype, t.rank);
+    const kiln_tensor_id scaled =
+        kln_layer_simple(layer, "scaled", "Mul", back, factor, t.dtype, t.rank);
+    kln_layer_operator(layer, "Add");
+    kln_layer_input(layer, scaled);
+    kln_layer_input(layer, offset);
+}
+
+kiln_status kiln_network_add_group_normalization(kiln_network *network, const char *name,
+                                                 kiln_tensor_id input, kiln_tensor_id scale,
+                                                 kiln_tensor_id bias, int64_t groups, float epsilon,
+                                                 kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "GroupNormalization");
+    kln_layer_need(&layer, groups > 0, "groups is %lld", (long long)groups);
+    kln_layer_rank(&layer, scale, 1, 1);
+    kln_layer_rank(&layer, bias, 1, 1);
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    if (layer.status == KILN_OK && kln_network_opset_of(network) < 21) {
+        compose_group(&layer, input, scale, bias, groups, epsilon);
+    } else {
+        kln_layer_input(&layer, input);
+        kln_layer_input(&layer, scale);
+        kln_layer_input(&layer, bias);
+        kln_layer_int(&layer, "num_groups", groups);
+        put_epsilon(&layer, epsilon);
+    }
+    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+}
+
+kiln_status kiln_network_add_instance_normalization(kiln_network *network, const char *name,
+                                                    kiln_tensor_id input, kiln_tensor_id scale,
+                                                    kiln_tensor_id bias, float epsilon,
+                                                    kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "InstanceNormalization");
+    kln_layer_input(&layer, input);
+    kln_layer_input(&layer, scale);
+    kln_layer_input(&layer, bias);
+    kln_layer_rank(&layer, input, 3, KILN_MAX_RANK);
+    kln_layer_rank(&layer, scale, 1, 1);
+    kln_layer_rank(&layer, bias, 1, 1);
+    put_epsilon(&layer, epsilon);
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+}
+
+static void compose_rms(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id scale, float epsilon)
+{
+    const kln_built_tensor t = kln_layer_tensor(layer, input);
+    const int64_t last = -1;
+    kln_layer_need(layer, epsilon > 0.0F, "epsilon is %g, above 0 is needed", (double)epsilon);
+    if (t.dtype != KILN_DTYPE_FLOAT32 && layer->status == KILN_OK) {
+        kln_layer_fail(layer, KILN_ERROR_UNSUPPORTED,
+                       "before operator set 23 it is for float32, \"%s\" is of type %s", t.name,
+                       kiln_dtype_name(t.dtype));
+    }
+    const kiln_tensor_id square =
+        kln_layer_simple(layer, "square", "Mul", input, input, t.dtype, t.rank);
+    kln_layer_operator(layer, "ReduceMean");
+    kln_layer_input(layer, square);
+    kln_layer_input_ints(layer, "axes", &last, 1, false);
+    kln_layer_int(layer, "keepdims", 1);
+    kiln_tensor_id mean = kln_layer_emit(layer, "mean", t.dtype, t.rank);
+    kln_layer_operator(layer, "Add");
+    kln_layer_input(layer, mean);
+    kln_layer_input_floats(layer, "epsilon", &epsilon, 1, true);
+    mean = kln_layer_emit(layer, "above", t.dtype, t.rank);
+    mean = kln_layer_simple(layer, "root", "Sqrt", mean, KILN_NO_TENSOR, t.dtype, t.rank);
+    const kiln_tensor_id normal =
+        kln_layer_simple(layer, "normal", "Div", input, mean, t.dtype, t.rank);
+    kln_layer_operator(layer, "Mul");
+    kln_layer_input(layer, normal);
+    kln_layer_input(layer, scale);
+}
+
+kiln_status kiln_network_add_rms_normalization(kiln_network *network, const char *name,
+                                               kiln_tensor_id input, kiln_tensor_id scale,
+                                               float epsilon, kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "RMSNormalization");
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    if (layer.status == KILN_OK && kln_network_opset_of(network) < 23) {
+        compose_rms(&layer, input, scale, epsilon);
+    } else {
+        kln_layer_input(&layer, input);
+        kln_layer_input(&layer, scale);
+        put_epsilon(&layer, epsilon);
+    }
+    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "build_layer.h"
+
+static bool is_quantized(kiln_dtype dtype)
+{
+    switch (dtype) {
+        case KILN_DTYPE_INT8:
+        case KILN_DTYPE_UINT8:
+        case KILN_DTYPE_INT16:
+        case KILN_DTYPE_UINT16:
+        case KILN_DTYPE_INT4:
+        case KILN_DTYPE_UINT4:
+        case KILN_DTYPE_FLOAT8E4M3:
+        case KILN_DTYPE_FLOAT8E5M2:
+        case KILN_DTYPE_FLOAT4E2M1: return true;
+        default: return false;
+    }
+}
+
+static int64_t opset_of_dtype(kiln_dtype dtype)
+{
+    switch (dtype) {
+        case KILN_DTYPE_INT8:
+        case KILN_DTYPE_UINT8: return 10;
+        case KILN_DTYPE_FLOAT8E4M3:
+        case KILN_DTYPE_FLOAT8E5M2: return 19;
+        case KILN_DTYPE_FLOAT4E2M1: return 23;
+        default: return 21;
+    }
+}
+
+static void need_opset(kln_layer *layer, int64_t needed, const char *what)
+{
+    if (layer->status == KILN_OK && kln_network_opset_of(layer->network) < needed) {
+        kln_layer_fail(layer, KILN_ERROR_UNSUPPORTED,
+                       "%s needs operator set %lld, the network has %lld", what, (long long)needed,
+                       (long long)kln_network_opset_of(layer->network));
+    }
+}
+
+static void put_granularity(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id scale,
+                            int64_t axis, int64_t block_size)
+{
+    const kln_built_tensor t = kln_layer_tensor(layer, input);
+    const kln_built_tensor s = kln_layer_tensor(layer, scale);
+    kln_layer_need(layer, block_size >= 0, "block_size is %lld", (long long)block_size);
+    if (block_size > 0) {
+        need_opset(layer, 21, "block quantization");
+        if (t.rank >= 0) {
+            kln_layer_rank(layer, scale, t.rank, t.rank);
+        }
+        kln_layer_axis(layer, input, axis);
+        kln_layer_int(layer, "block_size", block_size);
+        kln_layer_int(layer, "axis", axis);
+    } else {
+        kln_layer_rank(layer, scale, 0, 1);
+        if (s.rank != 0) {
+            kln_layer_axis(layer, input, axis);
+            kln_layer_int(layer, "axis", axis);
+        }
+    }
+}
+
+static kiln_dtype type_of_zero(kln_layer *layer, kiln_tensor_id zero_point)
+{
+    return zero_point != KILN_NO_TENSOR ? kln_layer_tensor(layer, zero_point).dtype
+                                        : KILN_DTYPE_UNDEFINED;
+}
+
+kiln_status kiln_network_add_quantize(kiln_network *network, const char *name, kiln_tensor_id input,
+                                      kiln_tensor_id scale, kiln_tensor_id zero_point,
+                                      kiln_dtype dtype, int64_t axis, int64_t block_size,
+                                      kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "QuantizeLinear");
+    const kiln_dtype zero = type_of_zero(&layer, zero_point);
+    kln_layer_input(&layer, input);
+    kln_layer_input(&layer, scale);
+    kln_layer_optional(&layer, zero_point);
+    put_granularity(&layer, input, scale, axis, block_size);
+    if (zero_point == KILN_NO_TENSOR && dtype != KILN_DTYPE_UNDEFINED &&
+        dtype != KILN_DTYPE_UINT8) {
+        need_opset(&layer, 21, "a type without a zero point");
+        kln_layer_int(&layer, "output_dtype", kln_onnx_wire_dtype(dtype));
+    }
+    kln_layer_need(&layer,
+                   zero == KILN_DTYPE_UNDEFINED || dtype == KILN_DTYPE_UNDEFINED || zero == dtype,
+                   "the zero point is of type %s, %s is asked for", kiln_dtype_name(zero),
+                   kiln_dtype_name(dtype));
+    const kiln_dtype type = zero != KILN_DTYPE_UNDEFINED    ? zero
+                            : dtype != KILN_DTYPE_UNDEFINED ? dtype
+                                                            : KILN_DTYPE_UINT8;
+    if (layer.status == KILN_OK && !is_quantized(type)) {
+        kln_layer_fail(&layer, KILN_ERROR_DTYPE, "%s is no type to quantize to",
+                       kiln_dtype_name(type));
+    }
+    need_opset(&layer, opset_of_dtype(type), kiln_dtype_name(type));
+    return kln_layer_finish_one(&layer, type, kln_layer_tensor(&layer, input).rank, output);
+}
+
+kiln_status kiln_network_add_dequantize(kiln_network *network, const char *name,
+                                        kiln_tensor_id input, kiln_tensor_id scale,
+                                        kiln_tensor_id zero_point, int64_t axis, int64_t block_size,
+                                        kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "DequantizeLinear");
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    const kiln_dtype zero = type_of_zero(&layer, zero_point);
+    kln_layer_input(&layer, input);
+    kln_layer_input(&layer, scale);
+    kln_layer_optional(&layer, zero_point);
+    put_granularity(&layer, input, scale, axis, block_size);
+    if (layer.status == KILN_OK && t.dtype != KILN_DTYPE_UNDEFINED) {
+        if (!is_quantized(t.dtype) && t.dtype != KILN_DTYPE_INT32) {
+            kln_layer_fail(&layer, KILN_ERROR_DTYPE, "\"%s\" is of type %s, which is not quantized",
+                           t.name, kiln_dtype_name(t.dtype));
+        } else if (zero != KILN_DTYPE_UNDEFINED && zero != t.dtype) {
+            kln_layer_fail(&layer, KILN_ERROR_DTYPE,
+                           "\"%s\" is of type %s, its zero point of type %s", t.name,
+                           kiln_dtype_name(t.dtype), kiln_dtype_name(zero));
+        }
+        if (t.dtype != KILN_DTYPE_INT32) {
+            need_opset(&layer, opset_of_dtype(t.dtype), kiln_dtype_name(t.dtype));
+        }
+    }
+    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, scale).dtype, t.rank, output);
+}

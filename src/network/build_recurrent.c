@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "build_layer.h"
+
+static void put_options(kln_layer *layer, kiln_recurrent kind,
+                        const kiln_recurrent_options *options)
+{
+    static const char *const directions[] = {"forward", "reverse", "bidirectional"};
+    kln_layer_need(layer, (size_t)options->direction < KLN_ARRAY_LENGTH(directions),
+                   "%d is no direction", (int)options->direction);
+    kln_layer_need(layer, options->hidden_size > 0, "hidden_size is %lld",
+                   (long long)options->hidden_size);
+    kln_layer_need(layer, kind == KILN_RECURRENT_GRU || !options->reset_after,
+                   "reset_after is for a GRU");
+    kln_layer_need(layer, kind == KILN_RECURRENT_LSTM || options->initial_cell == KILN_NO_TENSOR,
+                   "initial_cell is for an LSTM");
+    if (layer->status != KILN_OK) {
+        return;
+    }
+    kln_layer_optional(layer, options->bias);
+    kln_layer_optional(layer, options->lengths);
+    kln_layer_optional(layer, options->initial_hidden);
+    if (kind == KILN_RECURRENT_LSTM) {
+        kln_layer_optional(layer, options->initial_cell);
+    }
+    kln_layer_string(layer, "direction", directions[options->direction]);
+    kln_layer_int(layer, "hidden_size", options->hidden_size);
+    if (options->reset_after) {
+        kln_layer_int(layer, "linear_before_reset", 1);
+    }
+}
+
+kiln_status kiln_network_add_recurrent(kiln_network *network, const char *name, kiln_recurrent kind,
+                                       kiln_tensor_id input, kiln_tensor_id weights,
+                                       kiln_tensor_id recurrence,
+                                       const kiln_recurrent_options *options,
+                                       kiln_tensor_id *output, kiln_tensor_id *last_hidden,
+                                       kiln_tensor_id *last_cell)
+{
+    static const char *const names[] = {"RNN", "GRU", "LSTM"};
+    KLN_RETURN_IF_NULL(options);
+    KLN_RETURN_IF_NULL(output);
+    kln_layer layer;
+    kiln_recurrent_options read = KILN_RECURRENT_OPTIONS_INIT;
+    KLN_RETURN_IF_ERROR(
+        kln_options_read("kiln_recurrent_options", options, sizeof read, &read, sizeof read));
+    const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
+    kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Recurrent");
+    kln_layer_need(&layer, is_known, "%d is no recurrent layer", (int)kind);
+    kln_layer_need(&layer, kind == KILN_RECURRENT_LSTM || last_cell == NULL,
+                   "only an LSTM has a cell");
+    kln_layer_input(&layer, input);
+    kln_layer_input(&layer, weights);
+    kln_layer_input(&layer, recurrence);
+    kln_layer_rank(&layer, input, 3, 3);
+    kln_layer_rank(&layer, weights, 3, 3);
+    kln_layer_rank(&layer, recurrence, 3, 3);
+    put_options(&layer, kind, &read);
+    const kiln_dtype dtype = kln_layer_tensor(&layer, input).dtype;
+    const kln_layer_output outputs[] = {
+        {output, dtype, 4}, {last_hidden, dtype, 3}, {last_cell, dtype, 3}};
+    return kln_layer_finish(&layer, outputs, 3);
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Products, reductions and choices along an axis. */
+#include "build_layer.h"
+
+kiln_status kiln_network_add_matrix_multiply(kiln_network *network, const char *name,
+                                             kiln_tensor_id a, kiln_tensor_id b,
+                                             kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "MatMul");
+    kln_layer_input(&layer, a);
+    kln_layer_input(&layer, b);
+    const kln_built_tensor left = kln_layer_tensor(&layer, a);
+    const kln_built_tensor right = kln_layer_tensor(&layer, b);
+    kln_layer_rank(&layer, a, 1, KILN_MAX_RANK);
+    kln_layer_rank(&layer, b, 1, KILN_MAX_RANK);
+    const int32_t rank = left.rank < 2 || right.rank < 2 ? KLN_RANK_OPEN
+                         : left.rank > right.rank        ? left.rank
+                                                         : right.rank;
+    return kln_layer_finish_one(
+        &layer, left.dtype != KILN_DTYPE_UNDEFINED ? left.dtype : right.dtype, rank, output);
+}
+
+kiln_status kiln_network_add_gemm(kiln_network *network, const char *name, kiln_tensor_id a,
+                                  kiln_tensor_id b, kiln_tensor_id c,
+                                  const kiln_gemm_options *options, kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kiln_gemm_options read = KILN_GEMM_OPTIONS_INIT;
+    KLN_RETURN_IF_ERROR(
+        kln_options_read("kiln_gemm_options", options, sizeof read, &read, sizeof read));
+    kln_layer_begin(&layer, network, __func__, name, "Gemm");
+    kln_layer_input(&layer, a);
+    kln_layer_input(&layer, b);
+    kln_layer_optional(&layer, c);
+    kln_layer_rank(&layer, a, 2, 2);
+    kln_layer_rank(&layer, b, 2, 2);
+    kln_layer_float(&layer, "alpha", read.alpha);
+    kln_layer_float(&layer, "beta", read.beta);
+    kln_layer_int(&layer, "transA", read.transpose_a);
+    kln_layer_int(&layer, "transB", read.transpose_b);
+    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, a).dtype, 2, output);
+}
+
+/* The letters after "->"; without an arrow the result's rank is left open. */
+static int32_t rank_of_equation(const char *equation)
+{
+    int32_t rank = KLN_RANK_OPEN;
+    for (const char *at = equation; *at != '\0'; at++) {
+        if (*at == '.') {
+            return KLN_RANK_OPEN;
+        }
+        if (at[0] == '-' && at[1] == '>') {
+            rank = 0;
+            at++;
+        } else if (rank >= 0 && *at != ' ') {
+            rank++;
+        }
+    }
+    return rank;
+}
+
+kiln_status kiln_network_add_einsum(kiln_network *network, const char *name, const char *equation,
+                                    const kiln_tensor_id *inputs, size_t count,
+                                    kiln_tensor_id *output)
+{
+    KLN_RETURN_IF_NULL(equation);
+    KLN_RETURN_IF_NULL(inputs);
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Einsum");
+    size_t terms = 1;
+    for (const char *at = equation; *at != '\0'; at++) {
+        const bool is_known = (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') ||
+                              *at == ',' || *at == '.' || *at == '-' || *at == '>' || *at == ' ';
+        kln_layer_need(&layer, is_known, "'%c' cannot stand in the equation \"%s\"", *at, equation);
+        terms += *at == ',';
+    }
+    kln_layer_need(&layer, terms == count, "\"%s\" has %zu terms, %zu inputs were given", equation,
+                   terms, count);
+    for (size_t i = 0; i < count; i++) {
+        kln_layer_input(&layer, inputs[i]);
+    }
+    kln_layer_string(&layer, "equation", equation);
+    const kiln_dtype dtype =
+        count != 0 ? kln_layer_tensor(&layer, inputs[0]).dtype : KILN_DTYPE_UNDEFINED;
+    return kln_layer_finish_one(&layer, dtype, rank_of_equation(equation), output);
+}
+
+kiln_status kiln_network_add_reduce(kiln_network *network, const char *name, kiln_reduction kind,
+                                    kiln_tensor_id input, const int64_t *axes, size_t count,
+                                    bool keep_dims, kiln_tensor_id *output)
+{
+    static const char *const names[] = {
+        [KILN_REDUCE_SUM] = "ReduceSum",
+        [KILN_REDUCE_MEAN] = "ReduceMean",
+        [KILN_REDUCE_MAX] = "ReduceMax",
+        [KILN_REDUCE_MIN] = "ReduceMin",
+        [KILN_REDUCE_PROD] = "ReduceProd",
+        [KILN_REDUCE_L1] = "ReduceL1",
+        [KILN_REDUCE_L2] = "ReduceL2",
+        [KILN_REDUCE_LOG_SUM] = "ReduceLogSum",
+        [KILN_REDUCE_LOG_SUM_EXP] = "ReduceLogSumExp",
+        [KILN_REDUCE_SUM_SQUARE] = "ReduceSumSquare",
+    };
+    kln_layer layer;
+    const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
+    kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Reduce");
+    kln_layer_need(&layer, is_known, "%d is no reduction", (int)kind);
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    kln_layer_input(&layer, input);
+    if (count != 0) {
+        kln_layer_axes(&layer, t.rank, axes, count);
+        kln_layer_input_ints(&layer, "axes", axes, count, false);
+    }
+    kln_layer_int(&layer, "keepdims", keep_dims);
+    const int32_t rank = t.rank < 0   ? KLN_RANK_OPEN
+                         : keep_dims  ? t.rank
+                         : count == 0 ? 0
+                                      : t.rank - (int32_t)count;
+    return kln_layer_finish_one(&layer, t.dtype, rank, output);
+}
+
+kiln_status kiln_network_add_arg(kiln_network *network, const char *name, kiln_tensor_id input,
+                                 int64_t axis, bool largest, bool keep_dims, kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, largest ? "ArgMax" : "ArgMin");
+    kln_layer_input(&layer, input);
+    kln_layer_axis(&layer, input, axis);
+    kln_layer_int(&layer, "axis", axis);
+    kln_layer_int(&layer, "keepdims", keep_dims);
+    const int32_t rank = kln_layer_tensor(&layer, input).rank;
+    return kln_layer_finish_one(&layer, KILN_DTYPE_INT64, rank < 0 ? rank : rank - !keep_dims,
+                                output);
+}
+
+kiln_status kiln_network_add_top_k(kiln_network *network, const char *name, kiln_tensor_id input,
+                                   int64_t k, int64_t axis, bool largest, kiln_tensor_id *values,
+                                   kiln_tensor_id *indices)
+{
+    KLN_RETURN_IF_NULL(values);
+    KLN_RETURN_IF_NULL(indices);
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "TopK");
+    kln_layer_input(&layer, input);
+    kln_layer_need(&layer, k >= 0, "k is %lld", (long long)k);
+    kln_layer_input_ints(&layer, "k", &k, 1, false);
+    kln_layer_axis(&layer, input, axis);
+    kln_layer_int(&layer, "axis", axis);
+    kln_layer_int(&layer, "largest", largest);
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    const kln_layer_output outputs[] = {{values, t.dtype, t.rank},
+                                        {indices, KILN_DTYPE_INT64, t.rank}};
+    return kln_layer_finish(&layer, outputs, 2);
+}

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Layers that move elements without computing on them. */
+#include "build_layer.h"
+
+static void check_shape(kln_layer *layer, const kiln_shape *shape)
+{
+    int open = 0;
+    kln_layer_need(layer, shape->rank >= 0 && shape->rank <= KILN_MAX_RANK,
+                   "the shape has rank %d, 0 to 8 are allowed", (int)shape->rank);
+    for (int32_t i = 0; layer->status == KILN_OK && i < shape->rank; i++) {
+        open += shape->dims[i] == KILN_DYNAMIC;
+        kln_layer_need(layer, shape->dims[i] >= KILN_DYNAMIC, "dimension %d of the shape is %lld",
+                       (int)i, (long long)shape->dims[i]);
+    }
+    kln_layer_need(layer, open <= 1, "%d dimensions of the shape are open; one can be", open);
+}
+
+kiln_status kiln_network_add_reshape(kiln_network *network, const char *name, kiln_tensor_id input,
+                                     const kiln_shape *shape, kiln_tensor_id *output)
+{
+    KLN_RETURN_IF_NULL(shape);
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Reshape");
+    kln_layer_input(&layer, input);
+    check_shape(&layer, shape);
+    if (layer.status == KILN_OK) {
+        kln_layer_input_ints(&layer, "shape", shape->dims, (size_t)shape->rank, false);
+    }
+    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, input).dtype, shape->rank, output);
+}
+
+kiln_status kiln_network_add_reshape_to(kiln_network *network, const char *name,
+                                        kiln_tensor_id input, kiln_tensor_id shape,
+                                        kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Reshape");
+    kln_layer_input(&layer, input);
+    kln_layer_input(&layer, shape);
+    kln_layer_rank(&layer, shape, 1, 1);
+    const kiln_dtype dtype = kln_layer_tensor(&layer, shape).dtype;
+    if (dtype != KILN_DTYPE_UNDEFINED && dtype != KILN_DTYPE_INT64) {
+        kln_layer_fail(&layer, KILN_ERROR_DTYPE, "the shape is of type %s, int64 is needed",
+                       kiln_dtype_name(dtype));
+    }
+    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, input).dtype, KLN_RANK_OPEN,
+                                output);
+}
+
+kiln_status kiln_network_add_transpose(kiln_network *network, const char *name,
+                                       kiln_tensor_id input, const int64_t *permutation,
+                                       size_t rank, kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Transpose");
+    kln_layer_input(&layer, input);
+    kln_layer_need(&layer, rank <= KILN_MAX_RANK, "the permutation has %zu numbers, 8 at most",
+                   rank);
+    if (layer.status == KILN_OK) {
+        kln_layer_rank(&layer, input, (int32_t)rank, (int32_t)rank);
+        kln_layer_axes(&layer, (int32_t)rank, permutation, rank);
+        for (size_t i = 0; layer.status == KILN_OK && i < rank; i++) {
+            kln_layer_need(&layer, permutation[i] >= 0, "the permutation has %lld",
+                           (long long)permutation[i]);
+        }
+        if (layer.status == KILN_OK) {
+            kln_layer_ints(&layer, "perm", permutation, rank);
+        }
+    }
+    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, input).dtype, (int32_t)rank,
+                                output);
+}
+
+kiln_status kiln_network_add_flatten(kiln_network *network, const char *name, kiln_tensor_id input,
+                                     int64_t axis, kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Flatten");
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    kln_layer_input(&layer, input);
+    /* The end is an axis too: everything lies before it. */
+    if (axis != (t.rank >= 0 ? t.rank : KILN_MAX_RANK)) {
+        kln_layer_axis(&layer, input, axis);
+    }
+    kln_layer_int(&layer, "axis", axis);
+    return kln_layer_finish_one(&layer, t.dtype, 2, output);
+}
+
+kiln_status kiln_network_add_squeeze(kiln_network *network, const char *name, kiln_tensor_id input,
+                                     const int64_t *axes, size_t count, kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Squeeze");
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    kln_layer_input(&layer, input);
+    if (count != 0) {
+        kln_layer_axes(&layer, t.rank, axes, count);
+        kln_layer_input_ints(&layer, "axes", axes, count, false);
+    }
+    return kln_layer_finish_one(&layer, t.dtype,
+                                t.rank >= 0 && count != 0 ? t.rank - (int32_t)count : KLN_RANK_OPEN,
+                                output);
+}
+
+kiln_status kiln_network_add_unsqueeze(kiln_network *network, const char *name,
+                                       kiln_tensor_id input, const int64_t *axes, size_t count,
+                                       kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Unsqueeze");
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    kln_layer_input(&layer, input);
+    kln_layer_need(&layer, count > 0 && count <= KILN_MAX_RANK, "%zu axes are given, 1 to 8 can be",
+                   count);
+    const int32_t rank = t.rank >= 0 ? t.rank + (int32_t)count : KLN_RANK_OPEN;
+    kln_layer_need(&layer, rank <= KILN_MAX_RANK, "the output would have rank %d, 8 at most",
+                   (int)rank);
+    kln_layer_axes(&layer, rank, axes, count);
+    kln_layer_input_ints(&layer, "axes", axes, count, false);
+    return kln_layer_finish_one(&layer, t.dtype, rank, output);
+}
+
+kiln_status kiln_network_add_concat(kiln_network *network, const char *name,
+                                    const kiln_tensor_id *inputs, size_t count, int64_t axis,
+                                    kiln_tensor_id *output)
+{
+    KLN_RETURN_IF_NULL(inputs);
+    kln_layer layer;
+    kln_built_tensor first = {"", KILN_DTYPE_UNDEFINED, KLN_RANK_OPEN};
+    kln_layer_begin(&layer, network, __func__, name, "Concat");
+    kln_layer_need(&layer, count > 0, "no inputs are given");
+    for (size_t i = 0; i < count && layer.status == KILN_OK; i++) {
+        const kln_built_tensor t = kln_layer_tensor(&layer, inputs[i]);
+        first = i == 0 ? t : first;
+        kln_layer_input(&layer, inputs[i]);
+        kln_layer_axis(&layer, inputs[i], axis);
+        if (first.rank >= 0) {
+            kln_layer_rank(&layer, inputs[i], first.rank, first.rank);
+        }
+        if (t.dtype != first.dtype && t.dtype != KILN_DTYPE_UNDEFINED &&
+            first.dtype != KILN_DTYPE_UNDEFINED) {
+            kln_layer_fail(&layer, KILN_ERROR_DTYPE, "\"%s\" is of type %s, \"%s\" of type %s",
+                           first.name, kiln_dtype_name(first.dtype), t.name,
+                           kiln_dtype_name(t.dtype));
+        }
+    }
+    kln_layer_int(&layer, "axis", axis);
+    return kln_layer_finish_one(&layer, first.dtype, first.rank, output);
+}
+
+kiln_status kiln_network_add_split(kiln_network *network, const char *name, kiln_tensor_id input,
+                                   int64_t axis, const int64_t *sizes, size_t count,
+                                   kiln_tensor_id *outputs)
+{
+    KLN_RETURN_IF_NULL(outputs);
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Split");
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    kln_layer_input(&layer, input);
+    kln_layer_axis(&layer, input, axis);
+    kln_layer_need(&layer, count > 0, "no parts are asked for");
+    for (size_t i = 0; sizes != NULL && i < count; i++) {
+        kln_layer_need(&layer, sizes[i] >= 0, "part %zu is to have %lld", i, (long long)sizes[i]);
+    }
+    kln_layer_int(&layer, "axis", axis);
+    if (sizes != NULL) {
+        kln_layer_input_ints(&layer, "sizes", sizes, count, false);
+    } else {
+        kln_layer_int(&layer, "num_outputs", (int64_t)count);
+    }
+    kln_layer_output *each = NULL;
+    if (layer.status == KILN_OK) {
+        each = kln_arena_alloc_zeroed(&network->model->arena, count, sizeof *each);
+        if (each == NULL) {
+            kln_layer_fail(&layer, KILN_ERROR_OUT_OF_MEMORY, "%zu parts", count);
+        }
+    }
+    for (size_t i = 0; layer.status == KILN_OK && i < count; i++) {
+        each[i] = (kln_layer_output){&outputs[i], t.dtype, t.rank};
+    }
+    return kln_layer_finish(&layer, each, count);
+}
+
+kiln_status kiln_network_add_slice(kiln_network *network, const char *name, kiln_tensor_id input,
+                                   const int64_t *starts, const int64_t *ends, const int64_t *axes,
+                                   const int64_t *steps, size_t count, kiln_tensor_id *output)
+{
+    static const int64_t first[KILN_MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Slice");
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    kln_layer_input(&layer, input);
+    kln_layer_need(&layer, count > 0 && count <= KILN_MAX_RANK, "%zu axes are given, 1 to 8 can be",
+                   count);
+    kln_layer_input_ints(&layer, "starts", starts, count, false);
+    kln_layer_input_ints(&layer, "ends", ends, count, false);
+    const int64_t *along = axes != NULL ? axes : first;
+    kln_layer_axes(&layer, t.rank, along, count);
+    kln_layer_input_ints(&layer, "axes", along, count, false);
+    for (size_t i = 0; layer.status == KILN_OK && steps != NULL && i < count; i++) {
+        kln_layer_need(&layer, steps[i] != 0, "step %zu is 0", i);
+    }
+    if (steps != NULL) {
+        kln_layer_input_ints(&layer, "steps", steps, count, false);
+    }
+    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+}
+
+kiln_status kiln_network_add_pad(kiln_network *network, const char *name, kiln_tensor_id input,
+                                 const int64_t *before, const int64_t *after, size_t rank,
+                                 kiln_pad_mode mode, float value, kiln_tensor_id *output)
+{
+    static const char *const names[] = {"constant", "reflect", "edge", "wrap"};
+    int64_t pads[2 * KILN_MAX_RANK] = {0};
+    KLN_RETURN_IF_NULL(before);
+    KLN_RETURN_IF_NULL(after);
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Pad");
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    kln_layer_input(&layer, input);
+    kln_layer_need(&layer, rank >= 1 && rank <= KILN_MAX_RANK, "the rank is %zu, 1 to 8", rank);
+    kln_layer_need(&layer, (size_t)mode < KLN_ARRAY_LENGTH(names), "%d is no padding mode",
+                   (int)mode);
+    if (layer.status != KILN_OK) {
+        return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+    }
+    kln_layer_rank(&layer, input, (int32_t)rank, (int32_t)rank);
+    for (size_t i = 0; i < rank; i++) {
+        pads[i] = before[i];
+        pads[rank + i] = after[i];
+    }
+    if (mode == KILN_PAD_WRAP && kln_network_opset_of(network) < 19) {
+        kln_layer_fail(&layer, KILN_ERROR_UNSUPPORTED,
+                       "KILN_PAD_WRAP needs operator set 19, the network has %lld",
+                       (long long)kln_network_opset_of(network));
+    }
+    kln_layer_input_ints(&layer, "pads", pads, 2 * rank, false);
+    if (mode == KILN_PAD_CONSTANT && t.dtype == KILN_DTYPE_FLOAT32) {
+        kln_layer_input_floats(&layer, "value", &value, 1, true);
+    } else {
+        kln_layer_need(&layer, mode != KILN_PAD_CONSTANT || (value >= 0.0F && value <= 0.0F),
+                       "a value to pad with is for float32, \"%s\" is of type %s", t.name,
+                       kiln_dtype_name(t.dtype));
+    }
+    if (layer.status == KILN_OK) {
+        kln_layer_string(&layer, "mode", names[mode]);
+    }
+    return kln_layer_finish_one(&layer, t.dtype, (int32_t)rank, output);
+}
+
+kiln_status kiln_network_add_tile(kiln_network *network, const char *name, kiln_tensor_id input,
+                                  const int64_t *repeats, size_t rank, kiln_tensor_id *output)
+{
+    KLN_RETURN_IF_NULL(repeats);
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Tile");
+    kln_layer_input(&layer, input);
+    kln_layer_need(&layer, rank <= KILN_MAX_RANK, "the rank is %zu, 8 at most", rank);
+    for (size_t i = 0; layer.status == KILN_OK && i < rank; i++) {
+        kln_layer_need(&layer, repeats[i] >= 0, "dimension %zu is to be repeated %lld times", i,
+                       (long long)repeats[i]);
+    }
+    if (layer.status == KILN_OK) {
+        kln_layer_rank(&layer, input, (int32_t)rank, (int32_t)rank);
+        kln_layer_input_ints(&layer, "repeats", repeats, rank, false);
+    }
+    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, input).dtype, (int32_t)rank,
+                                output);
+}
+
+kiln_status kiln_network_add_expand(kiln_network *network, const char *name, kiln_tensor_id input,
+                                    const kiln_shape *shape, kiln_tensor_id *output)
+{
+    KLN_RETURN_IF_NULL(shape);
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Expand");
+    const kln_built_tensor t = kln_layer_tensor(&layer, input);
+    kln_layer_input(&layer, input);
+    check_shape(&layer, shape);
+    kln_layer_need(&layer, layer.status != KILN_OK || kiln_shape_is_static(shape),
+                   "every dimension of the shape must be a number");
+    if (layer.status == KILN_OK) {
+        kln_layer_input_ints(&layer, "shape", shape->dims, (size_t)shape->rank, false);
+    }
+    const int32_t rank = t.rank < 0 ? KLN_RANK_OPEN : t.rank > shape->rank ? t.rank : shape->rank;
+    return kln_layer_finish_one(&layer, t.dtype, rank, output);
+}
+
+kiln_status kiln_network_add_shape(kiln_network *network, const char *name, kiln_tensor_id input,
+                                   kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Shape");
+    kln_layer_input(&layer, input);
+    return kln_layer_finish_one(&layer, KILN_DTYPE_INT64, 1, output);
+}
+
+kiln_status kiln_network_add_range(kiln_network *network, const char *name, kiln_tensor_id start,
+                                   kiln_tensor_id limit, kiln_tensor_id step,
+                                   kiln_tensor_id *output)
+{
+    const kiln_tensor_id inputs[] = {start, limit, step};
+    kln_layer layer;
+    kln_layer_begin(&layer, network, __func__, name, "Range");
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(inputs); i++) {
+        kln_layer_input(&layer, inputs[i]);
+        kln_layer_rank(&layer, inputs[i], 0, 0);
+    }
+    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, start).dtype, 1, output);
+}

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include <kiln/layers.h>
+
+#include "../network/layer_cases.h"
+#include "kiln_test.h"
+#include "onnx/kln_onnx.h"
+
+static const float values[24] = {1.0F, 2.0F};
+
+static kiln_network *make(int opset)
+{
+    kiln_network *network = NULL;
+    kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
+    options.opset = opset;
+    assert_ok(kiln_network_create(&options, &network));
+    return network;
+}
+
+static kiln_tensor_id input(kiln_network *network, const char *name, kiln_shape shape)
+{
+    kiln_tensor_id id = KILN_NO_TENSOR;
+    assert_ok(kiln_network_add_input(network, name, KILN_DTYPE_FLOAT32, &shape, NULL, &id));
+    return id;
+}
+
+static void lifecycle(void **state)
+{
+    (void)state;
+    kiln_network *network = NULL;
+    kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
+    assert_ok(kiln_network_create(NULL, &network));
+    assert_int_equal(kiln_network_opset(network), KILN_OPSET_DEFAULT);
+    assert_ok(kiln_network_set_metadata(network, "key", "one"));
+    assert_ok(kiln_network_set_metadata(network, "other", "two"));
+    assert_ok(kiln_network_set_metadata(network, "key", "three"));
+    assert_string_equal(kiln_network_metadata(network, "key"), "three");
+    assert_null(kiln_network_metadata(network, "absent"));
+    kiln_network_destroy(network);
+    kiln_network_destroy(NULL);
+    options.opset = 17;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_network_create(&options, &network));
+    assert_message("opset is 17, 18 to 23");
+    assert_null(network);
+    options.struct_size = 3;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_network_create(&options, &network));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_network_create(NULL, NULL));
+    assert_int_equal(kiln_network_input_count(NULL), 0);
+}
+
+static void names(void **state)
+{
+    (void)state;
+    kiln_tensor_id x, y, found;
+    kiln_network *network = make(0);
+    x = input(network, "x", KILN_SHAPE(2, 3));
+    assert_status(KILN_ERROR_NAME, kiln_network_add_unary(network, "x", KILN_UNARY_ABS, x, &y));
+    assert_message("the name \"x\" is in use");
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_unary(network, "", KILN_UNARY_ABS, x, &y));
+    assert_ok(kiln_network_add_unary(network, NULL, KILN_UNARY_ABS, x, &y));
+    assert_string_equal(kiln_network_tensor_name(network, y), "Abs.1");
+    assert_null(kiln_network_tensor_name(network, 77));
+    assert_ok(kiln_network_find(network, "Abs.1", &found));
+    assert_int_equal(found, y);
+    assert_status(KILN_ERROR_NAME, kiln_network_find(network, "Abs.2", &found));
+    assert_ok(kiln_network_mark_output(network, y));
+    assert_status(KILN_ERROR_NAME, kiln_network_mark_output(network, y));
+    assert_ok(kiln_network_output(network, 0, &found));
+    assert_int_equal(found, y);
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_network_input(network, 1, &found));
+    assert_message("index is 1, there are 1");
+    kiln_network_destroy(network);
+}
+
+/* What fails leaves nothing behind, its name included. */
+static void failures_take_everything_back(void **state)
+{
+    (void)state;
+    kiln_network *network = make(18);
+    kiln_tensor_id y = 123;
+    kiln_tensor_id x = input(network, "x", KILN_SHAPE(2, 4, 3));
+    const int64_t twice[] = {1, -2};
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_reduce(network, "r", KILN_REDUCE_SUM, x, twice, 2, false, &y));
+    assert_message("layer \"r\": axis -2 is given twice");
+    assert_int_equal(y, 123);
+    const int64_t ends[] = {1};
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_slice(network, "r", x, ends, ends, NULL, (int64_t[]){0}, 1, &y));
+    assert_message("step 0 is 0");
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_network_add_slice(network, "r", x, ends, NULL, NULL, NULL, 1, &y));
+    assert_message("`ends` is NULL");
+    assert_status(
+        KILN_ERROR_UNSUPPORTED,
+        kiln_network_add_quantize(network, "r", x, x, KILN_NO_TENSOR, KILN_DTYPE_INT8, 0, 4, &y));
+    assert_message("block quantization needs operator set 21, the network has 18");
+    /* A composition that fails in its middle. */
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_rms_normalization(network, "r", x, 999, 1e-5F, &y));
+    assert_message("999 is no tensor of this network or branch");
+    assert_int_equal(kiln_network_layer_count(network), 0);
+    assert_ok(kiln_network_add_rms_normalization(network, "r", x, x, 1e-5F, &y));
+    assert_int_equal(kiln_network_layer_count(network), 6);
+    kiln_network_destroy(network);
+}
+
+static void arguments(void **state)
+{
+    (void)state;
+    kiln_network *network = make(0);
+    kiln_tensor_id w, y;
+    kiln_tensor_id x = input(network, "x", KILN_SHAPE(1, 3, 8, 8));
+    kiln_weights weights = {KILN_DTYPE_FLOAT32, KILN_SHAPE(2, 3, 2, 2), {values, 95}};
+    assert_status(KILN_ERROR_SIZE, kiln_network_add_constant(network, "w", &weights, &w));
+    assert_message("float32 weights of shape 2x3x2x2 have 96 bytes, 95 were given");
+    weights.data.size = 96;
+    assert_ok(kiln_network_add_constant(network, "w", &weights, &w));
+    weights.data.data = NULL;
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_network_add_constant(network, "v", &weights, &y));
+    kiln_convolution_options options = KILN_CONVOLUTION_OPTIONS_INIT;
+    options.padding_mode = KILN_PADDING_VALID;
+    options.before[0] = 1;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_convolution(network, "c", x, w, KILN_NO_TENSOR, &options, &y));
+    assert_message("its mode is not KILN_PADDING_EXPLICIT");
+    options = KILN_CONVOLUTION_OPTIONS_INIT;
+    options.strides[1] = -1;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_convolution(network, "c", x, w, KILN_NO_TENSOR, &options, &y));
+    assert_message("strides has -1");
+    options = KILN_CONVOLUTION_OPTIONS_INIT;
+    options.output_padding[0] = 1;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_convolution(network, "c", x, w, KILN_NO_TENSOR, &options, &y));
+    assert_message("for a deconvolution");
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_convolution(network, "c", x, KILN_NO_TENSOR, w, NULL, &y));
+    assert_message("a tensor is required");
+    kiln_tensor_id flat = input(network, "flat", KILN_SHAPE(4));
+    assert_status(KILN_ERROR_RANK,
+                  kiln_network_add_convolution(network, "c", flat, w, KILN_NO_TENSOR, NULL, &y));
+    assert_status(KILN_ERROR_RANK,
+                  kiln_network_add_convolution(network, "c", x, flat, KILN_NO_TENSOR, NULL, &y));
+    assert_message("its kernel has rank 1, 3 to 5 is needed");
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_softmax(network, "s", x, 4, false, &y));
+    assert_message("axis 4 is not in a tensor of rank 4");
+    kiln_tensor_id i;
+    assert_ok(kiln_network_add_cast(network, "i", x, KILN_DTYPE_INT32, &i));
+    assert_status(KILN_ERROR_DTYPE,
+                  kiln_network_add_elementwise(network, "e", KILN_ELEMENTWISE_ADD, x, i, &y));
+    assert_message("cast one");
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_unary(network, "u", (kiln_unary)99, x, &y));
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_network_add_unary(network, "u", KILN_UNARY_ABS, x, NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_network_add_unary(NULL, "u", KILN_UNARY_ABS, x, &y));
+    const kiln_tensor_id both[] = {x, i};
+    assert_status(KILN_ERROR_DTYPE, kiln_network_add_concat(network, "k", both, 2, 1, &y));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_einsum(network, "m", "ij,jk", both, 1, &y));
+    assert_message("has 2 terms, 1 inputs");
+    const kiln_shape odd = {1, {-7}};
+    assert_status(KILN_ERROR_SHAPE,
+                  kiln_network_add_input(network, "z", KILN_DTYPE_FLOAT32, &odd, NULL, &y));
+    assert_status(KILN_ERROR_DTYPE,
+                  kiln_network_add_input(network, "z", KILN_DTYPE_UNDEFINED, &odd, NULL, &y));
+    kiln_network_destroy(network);
+}
+
+static void branches(void **state)
+{
+    (void)state;
+    kiln_tensor_id x, c, inner, y;
+    kiln_network *network = make(0);
+    kiln_network *then = NULL;
+    kiln_network *other = NULL;
+    x = input(network, "x", KILN_SHAPE(3));
+    assert_ok(kiln_network_add_input(network, "c", KILN_DTYPE_BOOL, &KILN_SHAPE_SCALAR, NULL, &c));
+    assert_ok(kiln_network_create_branch(network, NULL, &then));
+    assert_ok(kiln_network_create_branch(network, NULL, &other));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_unary(then, NULL, KILN_UNARY_ABS, x, &y));
+    assert_message("is no tensor of this network or branch");
+    assert_ok(kiln_network_capture(then, x, &inner));
+    assert_ok(kiln_network_add_unary(then, NULL, KILN_UNARY_ABS, inner, &y));
+    assert_ok(kiln_network_mark_output(then, y));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_if(network, "if", c, then, other, &y, 1));
+    assert_message("`otherwise` has 0 outputs, 1 are needed");
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_network_add_if(network, "if", c, then, NULL, &y, 1));
+    assert_status(KILN_ERROR_STATE,
+                  kiln_network_save_onnx(then, kiln_test_path("b.onnx"), KILN_WEIGHTS_INLINE));
+    assert_ok(kiln_network_capture(other, x, &inner));
+    assert_ok(kiln_network_mark_output(other, inner));
+    assert_ok(kiln_network_add_if(network, "if", c, then, other, &y, 1));
+    assert_status(KILN_ERROR_STATE, kiln_network_add_unary(then, NULL, KILN_UNARY_ABS, inner, &y));
+    assert_message("takes no layer any more");
+    kiln_network_destroy(then); /* does nothing */
+    kiln_network_destroy(network);
+}
+
+static void saved_and_read_again(void **state)
+{
+    (void)state;
+    char path[4096];
+    kiln_network *copy = NULL;
+    kiln_tensor_id w, y;
+    kiln_network *network = make(0);
+    kiln_tensor_id x = input(network, "x", KILN_SHAPE(2, 3));
+    const kiln_weights weights = {KILN_DTYPE_FLOAT32, KILN_SHAPE(3, 8), {values, sizeof values}};
+    assert_ok(kiln_network_add_constant(network, "w", &weights, &w));
+    assert_ok(kiln_network_add_matrix_multiply(network, "y", x, w, &y));
+    assert_ok(kiln_network_mark_output(network, y));
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("saved.onnx"));
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_save_onnx(network, path, (kiln_weights_place)7));
+    kiln_network_destroy(network);
+    assert_ok(kiln_network_from_onnx(path, &copy));
+    assert_int_equal(kiln_network_opset(copy), KILN_OPSET_DEFAULT);
+    assert_int_equal(kiln_network_input_count(copy), 1);
+    assert_int_equal(kiln_network_layer_count(copy), 1);
+    assert_ok(kiln_network_find(copy, "y", &y));
+    assert_ok(kiln_network_find(copy, "w", &w));
+    /* A network from a file is added to like any other. */
+    assert_ok(kiln_network_add_unary(copy, "z", KILN_UNARY_ABS, y, &y));
+    assert_ok(kiln_network_mark_output(copy, y));
+    assert_ok(kiln_network_save_onnx(copy, path, KILN_WEIGHTS_INLINE));
+    kiln_network_destroy(copy);
+    assert_status(KILN_ERROR_NOT_FOUND, kiln_network_from_onnx("/nowhere.onnx", &copy));
+    assert_null(copy);
+}
+
+typedef struct attempt {
+    const layer_case *each;
+    int opset;
+} attempt;
+
+static kiln_status build(void *user)
+{
+    const attempt *one = user;
+    kiln_network *network = NULL;
+    kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
+    options.opset = one->opset;
+    KLN_RETURN_IF_ERROR(kiln_network_create(&options, &network));
+    kiln_status status = one->each->build(network);
+    kln_text text;
+    kln_text_init(&text, 1U << 20);
+    if (status == KILN_OK) {
+        status = kiln_network_save_onnx(network, kiln_test_path("case.onnx"), KILN_WEIGHTS_INLINE);
+    }
+    kln_text_finish(&text);
+    kiln_network_destroy(network);
+    return status;
+}
+
+static void every_layer_survives_every_allocation(void **state)
+{
+    (void)state;
+    static const int opsets[] = {18, 23};
+    for (size_t i = 0; i < layer_case_count; i++) {
+        for (size_t k = 0; k < KLN_ARRAY_LENGTH(opsets); k++) {
+            attempt one = {&layer_cases[i], opsets[k]};
+            if (layer_cases[i].oldest <= one.opset) {
+                kiln_test_each_allocation(build, &one);
+            }
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lifecycle),
+        cmocka_unit_test(names),
+        cmocka_unit_test(failures_take_everything_back),
+        cmocka_unit_test(arguments),
+        cmocka_unit_test(branches),
+        cmocka_unit_test(saved_and_read_again),
+        cmocka_unit_test(every_layer_survives_every_allocation),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
