@@ -108,13 +108,14 @@ static const char *mend(int result)
         case CU_LAUNCH_TIMEOUT:
         case CU_CONTEXT_IS_DESTROYED:
         case CU_ASSERT:
+        case CU_HARDWARE_STACK:
+        case CU_ILLEGAL_INSTRUCTION:
+        case CU_MISALIGNED_ADDRESS:
+        case CU_INVALID_ADDRESS_SPACE:
+        case CU_INVALID_PC:
         case CU_LAUNCH_FAILED:
             return "; nothing works on this device any more until the process is started anew";
-        default:
-            return result > CU_ASSERT + 3 && result < CU_LAUNCH_FAILED
-                       ? "; nothing works on this device any more until the process is "
-                         "started anew"
-                       : "";
+        default: return "";
     }
 }
 
