@@ -15,7 +15,7 @@ typedef struct doctor_settings {
 /* What is asked of the machine once, for both ways of showing it. */
 typedef struct findings {
     kiln_system_report *report;
-    kiln_backend_info chosen;
+    const char *name; /* of the backend that would be chosen, "" for none */
     bool has_chosen;
     char reason[1024]; /* why it is that one, or why none */
 } findings;
@@ -53,7 +53,7 @@ static cli_exit print_backends(const findings *found)
         if (kiln_backend_get(i, &info) != KILN_OK) {
             return cli_fail();
         }
-        const bool is_chosen = found->has_chosen && strcmp(info.name, found->chosen.name) == 0;
+        const bool is_chosen = strcmp(info.name, found->name) == 0;
         (void)printf("%c %-12s %s%s%s\n", is_chosen ? '*' : ' ', info.name,
                      info.available ? "usable" : "not usable", info.version[0] != '\0' ? ", " : "",
                      info.version);
@@ -62,7 +62,7 @@ static cli_exit print_backends(const findings *found)
     }
     if (found->has_chosen) {
         (void)printf("\n* %s is what a model runs on where nothing else is asked for.\n",
-                     found->chosen.name);
+                     found->name);
     } else {
         (void)puts("");
         print_wrapped("", "No backend would be chosen.", 0);
@@ -199,8 +199,7 @@ static cli_exit print_json(const findings *found)
     cJSON *document = cJSON_CreateObject();
     cli_json_add_text(document, "kiln", kiln_version_string());
     (void)cJSON_AddItemToObject(
-        document, "chosen",
-        found->has_chosen ? cli_json_text(found->chosen.name) : cJSON_CreateNull());
+        document, "chosen", found->has_chosen ? cli_json_text(found->name) : cJSON_CreateNull());
     cli_json_add_text(document, "reason", found->reason);
     if (add_backends(document) != CLI_DONE || add_libraries(document, found->report) != CLI_DONE ||
         add_devices(document, found->report) != CLI_DONE) {
@@ -216,11 +215,13 @@ static cli_exit examine(findings *found)
 {
     cli_progress_begin("looking for libraries");
     const kiln_status status = kiln_system_report_create(&found->report);
-    found->chosen = (kiln_backend_info){.struct_size = sizeof found->chosen};
+    found->name = "";
     if (status == KILN_OK) {
-        found->has_chosen = kiln_backend_choose(NULL, &found->chosen) == KILN_OK;
+        kiln_backend_info chosen = {.struct_size = sizeof chosen};
+        found->has_chosen = kiln_backend_choose(NULL, &chosen) == KILN_OK;
+        found->name = found->has_chosen ? chosen.name : "";
         (void)snprintf(found->reason, sizeof found->reason, "%s",
-                       found->has_chosen ? found->chosen.reason : kiln_error_message());
+                       found->has_chosen ? chosen.reason : kiln_error_message());
     }
     cli_progress_end();
     return status == KILN_OK ? CLI_DONE : cli_fail();

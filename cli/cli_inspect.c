@@ -130,18 +130,19 @@ static cli_exit print_metadata(const kiln_engine *engine)
 {
     const size_t count = kiln_engine_metadata_count(engine);
     size_t indent = 0;
-    /* Twice through: first the column that the values begin at. */
-    for (size_t i = 0; i < count * 2; i++) {
-        kiln_metadata metadata;
-        if (kiln_engine_metadata(engine, i % count, &metadata) != KILN_OK) {
+    kiln_metadata metadata;
+    for (size_t i = 0; i < count; i++) {
+        if (kiln_engine_metadata(engine, i, &metadata) != KILN_OK) {
             return cli_fail();
         }
         const size_t columns = cli_columns(metadata.key) + 2;
-        if (i < count) {
-            indent = columns > indent && columns <= KEY_COLUMNS ? columns : indent;
-            continue;
+        indent = columns > indent && columns <= KEY_COLUMNS ? columns : indent;
+    }
+    (void)fputs(count > 0 ? "\n" : "", stdout);
+    for (size_t i = 0; i < count; i++) {
+        if (kiln_engine_metadata(engine, i, &metadata) != KILN_OK) {
+            return cli_fail();
         }
-        (void)fputs(i == count ? "\n" : "", stdout);
         print_entry(&metadata, indent > 0 ? indent : KEY_COLUMNS);
     }
     return CLI_DONE;

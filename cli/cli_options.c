@@ -161,9 +161,10 @@ static cli_exit read_number(const reading *state, const cli_option *option, cons
     return CLI_DONE;
 }
 
-static cli_exit read_choice(const reading *state, const cli_option *option, const char *value,
+static cli_exit read_choice(const reading *state, const cli_option *option, const char *given,
                             int *field)
 {
+    const char *value = given != NULL ? given : "";
     cli_text known = {NULL, 0, 0};
     size_t count = 0;
     for (; option->choices[count] != NULL; count++) {

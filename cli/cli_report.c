@@ -13,7 +13,7 @@ static void print_error(const char *prefix, const char *sentence)
     free(printable);
 }
 
-static void print_error_v(const char *format, va_list arguments)
+static void CLI_PRINTF(1, 0) print_error_v(const char *format, va_list arguments)
 {
     char sentence[2048];
     (void)vsnprintf(sentence, sizeof sentence, format, arguments);

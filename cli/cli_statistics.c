@@ -125,7 +125,8 @@ void cli_histogram_print(const uint64_t *sorted, size_t count)
         most = counts[bar] > most ? counts[bar] : most;
     }
     double divisor = 1;
-    const char *unit = unit_for((double)sorted[count / 2], &divisor);
+    const size_t middle = count / 2;
+    const char *unit = unit_for((double)sorted[middle], &divisor);
     const double step = (edge(low, high, 1) - low) / divisor;
     const int decimals = step < 0.05 ? 3 : step < 0.5 ? 2 : 1;
     char heading[32];

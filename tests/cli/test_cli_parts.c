@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of the program that figures and file names depend on. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cli_model.h"
+#include "cli_statistics.h"
+
+static void percentiles_are_defined(void **state)
+{
+    (void)state;
+    uint64_t times[1000];
+    for (size_t i = 0; i < 1000; i++) {
+        times[i] = 1000 - i; /* 1 to 1,000, the wrong way round */
+    }
+    cli_statistics found;
+    cli_statistics_make(times, 1000, &found);
+    assert_true(times[0] == 1 && times[999] == 1000);
+    assert_true(found.count == 1000 && found.minimum == 1 && found.maximum == 1000);
+    assert_true(found.mean == 500.5 && found.median == 500.5);
+    assert_true(found.p90 == 900 && found.p95 == 950 && found.p99 == 990 && found.p999 == 999);
+    assert_true(fabs(found.deviation - sqrt((1000.0 * 1000 - 1) / 12) / 500.5) < 1e-12);
+
+    uint64_t few[3] = {30, 10, 20};
+    cli_statistics_make(few, 3, &found);
+    assert_true(found.median == 20 && found.p90 == 30 && found.p999 == 30);
+    uint64_t one[1] = {7};
+    cli_statistics_make(one, 1, &found);
+    assert_true(found.median == 7 && found.p90 == 7 && found.deviation == 0);
+    /* 99 of 100 stay within p99: one is put aside, not none. */
+    assert_true(cli_percentile(times, 100, 990) == 99);
+    assert_true(cli_percentile(times, 99, 990) == 99);
+    assert_true(cli_percentile(times, 10, 0) == 1);
+}
+
+static void durations_have_units(void **state)
+{
+    (void)state;
+    static const struct {
+        double nanoseconds;
+        const char *text;
+    } cases[] = {{0, "0.00 ns"},     {812, "812 ns"},    {1500, "1.50 us"},  {81234, "81.2 us"},
+                 {812345, "812 us"}, {8.5e6, "8.50 ms"}, {1.25e9, "1.25 s"}, {1e11, "100 s"}};
+    for (size_t i = 0; i < CLI_ARRAY_LENGTH(cases); i++) {
+        char text[32];
+        cli_duration_format(cases[i].nanoseconds, text, sizeof text);
+        assert_string_equal(text, cases[i].text);
+    }
+}
+
+static void words_are_guessed(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"threads", "runs", "rtol", "atol", "output"};
+    static const struct {
+        const char *word;
+        const char *meant;
+    } cases[] = {{"thread", "threads"}, {"htreads", "threads"},
+                 {"tol", "rtol"},       {"ruins", "runs"},
+                 {"xyz", NULL},         {"", NULL},
+                 {"outptu", "output"},  {"o", NULL}};
+    for (size_t i = 0; i < CLI_ARRAY_LENGTH(cases); i++) {
+        const char *found = cli_closest(cases[i].word, names, CLI_ARRAY_LENGTH(names));
+        if (cases[i].meant == NULL) {
+            assert_null(found);
+        } else {
+            assert_non_null(found);
+            assert_string_equal(found, cases[i].meant);
+        }
+    }
+    char longest[300];
+    memset(longest, 'x', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    assert_null(cli_closest(longest, names, CLI_ARRAY_LENGTH(names)));
+}
+
+static void numbers_fill_the_argument(void **state)
+{
+    (void)state;
+    double number = 0;
+    assert_true(cli_number("1.5e3", &number) && number == 1500);
+    assert_true(cli_number("-0x10", &number) && number == -16);
+    assert_false(cli_number("", &number));
+    assert_false(cli_number(" 1", &number));
+    assert_false(cli_number("1 ", &number));
+    assert_false(cli_number("1x", &number));
+    assert_false(cli_number("1e999", &number));
+}
+
+static void what_steers_a_terminal_is_written_out(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *source;
+        const char *text;
+        size_t columns;
+    } cases[] = {
+        {"plain", "plain", 5},
+        {"\u00fcber \u20ac \U0001d11e", "\u00fcber \u20ac \U0001d11e", 8},
+        {"a\x1b[2Jb\x7f", "a\\x1b[2Jb\\x7f", 13},
+        {"two\nlines", "two\\nlines", 10},
+        {"\xc2\x9b"
+         "31m",
+         "\\xc2\\x9b31m", 11},
+        {"\xff\xc3", "\\xff\\xc3", 8},
+        {"\xe0\x80\xaf", "\\xe0\\x80\\xaf", 12},
+        {"\xed\xa0\x80", "\\xed\\xa0\\x80", 12},
+        {"\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80", 16},
+    };
+    for (size_t i = 0; i < CLI_ARRAY_LENGTH(cases); i++) {
+        char *text = cli_printable(cases[i].source);
+        assert_string_equal(text, cases[i].text);
+        assert_int_equal(cli_columns(text), cases[i].columns);
+        free(text);
+    }
+}
+
+static void text_is_wrapped(void **state)
+{
+    (void)state;
+    cli_text text = {NULL, 0, 0};
+    cli_text_append(&text, "a: ", 3);
+    cli_text_wrap(&text, "one two  three fourfourfour five", 3, 13);
+    assert_string_equal(text.data, "a: one two\n   three\n   fourfourfour\n   five");
+    cli_text_finish(&text);
+}
+
+static void check_path(const char *name, const char *expected)
+{
+    char *path = cli_tensor_path("dir", name);
+    assert_string_equal(path, expected);
+    free(path);
+}
+
+static void names_become_file_names(void **state)
+{
+    (void)state;
+    check_path("plain_Name-1.0", "dir/plain_Name-1.0.npy");
+    check_path("a/b:0", "dir/a%2Fb%3A0.npy");
+    check_path("..", "dir/%2E..npy");
+    check_path("../../x", "dir/%2E.%2F..%2Fx.npy");
+    check_path("100%", "dir/100%25.npy");
+    check_path("", "dir/%.npy");
+    check_path("\u00fc\xff\n", "dir/\u00fc%FF%0A.npy");
+    char a[400];
+    char b[400];
+    memset(a, 'a', sizeof a - 1);
+    a[sizeof a - 1] = '\0';
+    memcpy(b, a, sizeof b);
+    b[300] = 'b';
+    char *path_a = cli_tensor_path("d", a);
+    char *path_b = cli_tensor_path("d", b);
+    assert_string_not_equal(path_a, path_b);
+    assert_true(strlen(path_a) <= 2 + 220);
+    free(path_a);
+    free(path_b);
+}
+
+static void places_are_written(void **state)
+{
+    (void)state;
+    const kiln_shape shape = KILN_SHAPE(2, 3, 4);
+    char text[64];
+    cli_index_format(&shape, 23, text, sizeof text);
+    assert_string_equal(text, "[1,2,3]");
+    cli_index_format(&KILN_SHAPE_SCALAR, 0, text, sizeof text);
+    assert_string_equal(text, "[]");
+}
+
+static void complex_numbers_are_compared(void **state)
+{
+    (void)state;
+    float a[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    float b[8] = {1, 2, 3, 4, 5, 6, 7, 9};
+    const kiln_tensor x = KILN_HOST_TENSOR(KILN_DTYPE_COMPLEX64, KILN_SHAPE(2, 2), a, sizeof a);
+    const kiln_tensor y = KILN_HOST_TENSOR(KILN_DTYPE_COMPLEX64, KILN_SHAPE(2, 2), b, sizeof b);
+    cli_difference difference;
+    assert_int_equal(cli_tensor_compare("x", &x, &y, 0, 0, &difference), CLI_DONE);
+    assert_true(difference.different == 1 && difference.largest == 1);
+    assert_int_equal(difference.where, 3);
+    assert_string_equal(difference.found, "8");
+    assert_string_equal(difference.expected, "9");
+    assert_int_equal(cli_tensor_compare("x", &x, &y, 1, 0, &difference), CLI_DONE);
+    assert_int_equal(difference.different, 0);
+}
+
+static void nibbles_are_compared(void **state)
+{
+    (void)state;
+    unsigned char a[2] = {0x21, 0x0f};
+    unsigned char b[2] = {0x21, 0x01};
+    const kiln_tensor x = KILN_HOST_TENSOR(KILN_DTYPE_INT4, KILN_SHAPE(3), a, sizeof a);
+    const kiln_tensor y = KILN_HOST_TENSOR(KILN_DTYPE_INT4, KILN_SHAPE(3), b, sizeof b);
+    cli_difference difference;
+    assert_int_equal(cli_tensor_compare("x", &x, &y, 0, 0, &difference), CLI_DONE);
+    assert_true(difference.different == 1 && difference.largest == 2);
+    assert_string_equal(difference.found, "-1");
+    cli_summary summary;
+    assert_int_equal(cli_tensor_summarize(&x, &summary), CLI_DONE);
+    assert_true(summary.minimum == -1 && summary.maximum == 2 && summary.count == 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(percentiles_are_defined),
+        cmocka_unit_test(durations_have_units),
+        cmocka_unit_test(words_are_guessed),
+        cmocka_unit_test(numbers_fill_the_argument),
+        cmocka_unit_test(what_steers_a_terminal_is_written_out),
+        cmocka_unit_test(text_is_wrapped),
+        cmocka_unit_test(names_become_file_names),
+        cmocka_unit_test(places_are_written),
+        cmocka_unit_test(complex_numbers_are_compared),
+        cmocka_unit_test(nibbles_are_compared),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
