@@ -250,10 +250,40 @@ static const kln_value *complete_element(kln_infer_state *state, const kln_value
     return copy;
 }
 
+/* An inner graph must take what it is given. */
+static void check_binding(kln_infer_state *state, const kln_value *declared, const kln_value *bound)
+{
+    kiln_issue_kind kind = KILN_ISSUE_DTYPE;
+    bool fits =
+        declared->kind == KLN_ONNX_KIND_NONE || bound->kind == KLN_ONNX_KIND_NONE ||
+        (declared->kind == bound->kind && (declared->wire_dtype == 0 || bound->wire_dtype == 0 ||
+                                           declared->wire_dtype == bound->wire_dtype));
+    if (fits && declared->has_shape && bound->has_shape) {
+        kind = declared->rank != bound->rank ? KILN_ISSUE_RANK : KILN_ISSUE_SHAPE;
+        fits = declared->rank == bound->rank;
+        for (size_t i = 0; fits && i < declared->rank; i++) {
+            fits = declared->dims[i].kind != KLN_DIM_NUMBER ||
+                   bound->dims[i].kind != KLN_DIM_NUMBER ||
+                   declared->dims[i].of.number == bound->dims[i].of.number;
+        }
+    }
+    if (!fits) {
+        char expected[160];
+        char found[160];
+        (void)kln_value_format(declared, expected, sizeof expected);
+        (void)kln_value_format(bound, found, sizeof found);
+        kln_state_issue(state, KILN_SEVERITY_ERROR, kind, "", declared->name, expected, found,
+                        "input \"%.120s\" of an inner graph is declared as %.150s, but is given "
+                        "%.150s",
+                        declared->name, expected, found);
+    }
+}
+
 /* The type that an inner graph's input is given, and what its declaration adds to that. */
 static void bind_input(kln_infer_state *state, kln_value *value, const kln_value *bound)
 {
     const kln_value declared = *value;
+    check_binding(state, value, bound);
     if (bound->kind == KLN_ONNX_KIND_NONE ||
         (bound->has_shape && declared.has_shape && bound->rank != declared.rank)) {
         return;

@@ -9,11 +9,14 @@ void kln_rule_same(kln_rule *rule)
     kln_rule_same_shape(rule, 0, 0);
 }
 
-/* Every output like the input of the same place. */
-void kln_rule_same_all(kln_rule *rule)
+/* The same, with an axis that must be there. */
+void kln_rule_same_axis(kln_rule *rule)
 {
-    for (size_t i = 0; i < rule->out_count; i++) {
-        kln_rule_same_shape(rule, i, i);
+    const kln_onnx_attribute *axis = kln_rule_attribute(rule, "axis");
+    size_t place = 0;
+    kln_rule_same_shape(rule, 0, 0);
+    if (axis != NULL && axis->type == KLN_ONNX_ATTRIBUTE_INT && kln_rule_ranked(rule, 0)) {
+        (void)kln_rule_axis(rule, axis->i, kln_rule_rank(rule, 0), &place);
     }
 }
 

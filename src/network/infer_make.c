@@ -81,6 +81,9 @@ void kln_rule_constant_of_shape(kln_rule *rule)
     const bool typed = value != NULL && value->tensor != NULL;
     kln_rule_set_dtype(rule, 0, typed ? value->tensor->wire_dtype : KLN_WIRE_FLOAT);
     size_t count = 0;
+    if (!kln_rule_need_rank(rule, 0, 1, 1)) {
+        return;
+    }
     const kln_dim *shape = kln_rule_contents(rule, 0, &count);
     const kln_dim length = kln_rule_dim(rule, 0, 0);
     if (shape != NULL) {

@@ -82,9 +82,25 @@ void kln_rule_arg(kln_rule *rule)
     }
 }
 
+/* Scores [N,C,d1,...] against targets [N,d1,...]. */
+static void check_targets(kln_rule *rule)
+{
+    const size_t rank = kln_rule_rank(rule, 0);
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1) ||
+        !kln_rule_need_rank(rule, 0, 2, SIZE_MAX) ||
+        !kln_rule_need_rank(rule, 1, rank - 1, rank - 1) || !kln_rule_need_rank(rule, 2, 1, 1)) {
+        return;
+    }
+    for (size_t i = 0; i + 1 < rank; i++) {
+        (void)kln_rule_unify(rule, kln_rule_dim(rule, 0, i == 0 ? 0 : i + 1),
+                             kln_rule_dim(rule, 1, i), "the dimensions of scores and targets");
+    }
+}
+
 /* NegativeLogLikelihoodLoss: the target's shape, or a scalar. */
 void kln_rule_loss(kln_rule *rule)
 {
+    check_targets(rule);
     if (strcmp(kln_rule_string(rule, "reduction", "mean"), "none") == 0) {
         kln_rule_same_shape(rule, 1, 0);
     } else {

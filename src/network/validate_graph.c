@@ -250,7 +250,8 @@ static void check_unused(kln_validation *v, const kln_graph_inference *graph, ui
     const char *first = "";
     for (size_t i = 0; i < node->output_count; i++) {
         if (known->outputs[i] != KLN_NO_VALUE) {
-            read |= graph->values[known->outputs[i]]->consumers > 0;
+            read |= graph->values[known->outputs[i]]->consumers > 0 ||
+                    kln_names_get(&graph->names, node->outputs[i]) != known->outputs[i];
             first = first[0] == '\0' ? node->outputs[i] : first;
         }
     }

@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Breaks models in one place each and checks that Kiln's validation finds it.
+
+    mutate_models.py INFER_DUMP FOLDER
+
+Each kind of fault must be found in every model it is put into. Where a changed type or shape
+still makes a valid model (an elementwise operator takes any), the onnx package decides: what its
+checker or its strict inference refuses, Kiln must refuse."""
+import copy
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import onnx
+import onnx.checker
+import onnx.shape_inference
+
+
+def drop_producer(m):
+    if len(m.graph.node) == 1:
+        del m.graph.node[0]
+        return True
+    return False
+
+
+def rename_input(m):
+    for node in m.graph.node:
+        for i, name in enumerate(node.input):
+            if name:
+                node.input[i] = name + "_gone"
+                return True
+    return False
+
+
+def rename_output(m):
+    m.graph.output[0].name += "_gone"
+    return True
+
+
+def duplicate_node(m):
+    m.graph.node.append(m.graph.node[0])
+    return any(m.graph.node[0].output)
+
+
+def self_cycle(m):
+    node = m.graph.node[0]
+    for i, name in enumerate(node.input):
+        if name and node.output[0]:
+            node.input[i] = node.output[0]
+            return True
+    return False
+
+
+def strange_attribute(m):
+    m.graph.node[0].attribute.append(onnx.helper.make_attribute("kiln_was_here", 1))
+    return True
+
+
+def strange_operator(m):
+    m.graph.node[0].op_type = "NoSuchOperator"
+    return True
+
+
+def too_many_inputs(m):
+    node = m.graph.node[0]
+    schema = onnx.defs.get_schema(node.op_type, m.opset_import[0].version, node.domain)
+    if schema.max_input > 100 or not m.graph.input:
+        return False
+    while len(node.input) <= schema.max_input:
+        node.input.append(m.graph.input[0].name)
+    return True
+
+
+def no_opset(m):
+    version = m.opset_import[0].version
+    del m.opset_import[:]
+    return version > 0
+
+
+def other_dtype(m):
+    for v in m.graph.output:
+        if v.type.HasField("tensor_type"):
+            was = v.type.tensor_type.elem_type
+            v.type.tensor_type.elem_type = 7 if was != 7 else 1
+            return True
+    return False
+
+
+def other_input_dtype(m):
+    for v in m.graph.input:
+        if v.type.HasField("tensor_type"):
+            v.type.tensor_type.elem_type = 8 if v.type.tensor_type.elem_type != 8 else 1
+            return True
+    return False
+
+
+def other_rank(m):
+    for v in m.graph.output:
+        if v.type.HasField("tensor_type") and v.type.tensor_type.HasField("shape"):
+            v.type.tensor_type.shape.dim.add().dim_value = 3
+            return True
+    return False
+
+
+def other_dimension(m):
+    for v in m.graph.output:
+        for d in v.type.tensor_type.shape.dim:
+            if d.HasField("dim_value"):
+                d.dim_value += 1
+                return True
+    return False
+
+
+def other_input_rank(m):
+    for v in m.graph.input:
+        if v.type.HasField("tensor_type") and v.type.tensor_type.HasField("shape"):
+            v.type.tensor_type.shape.dim.add().dim_value = 3
+            return True
+    return False
+
+
+ALWAYS = (drop_producer, rename_input, rename_output, duplicate_node, self_cycle,
+          strange_attribute, strange_operator, too_many_inputs, no_opset)
+AS_ONNX = (other_dtype, other_input_dtype, other_rank, other_dimension, other_input_rank)
+
+
+def onnx_refuses(model):
+    try:
+        onnx.checker.check_model(model)
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except Exception:  # the package raises several types
+        return True
+    return False
+
+
+def main():
+    tool, folder = sys.argv[1:]
+    counts = {}
+    failures = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted = {}
+        for name in sorted(os.listdir(folder)):
+            path = os.path.join(folder, name, "model.onnx")
+            if not os.path.exists(path):
+                continue
+            model = onnx.load(path)
+            if not model.graph.node or onnx_refuses(model):
+                continue
+            for mutate in ALWAYS + AS_ONNX:
+                mutant = copy.deepcopy(model)
+                if not mutate(mutant):
+                    continue
+                must = mutate in ALWAYS or onnx_refuses(mutant)
+                if not must:
+                    continue
+                out = os.path.join(scratch, "%s.%s.onnx" % (name, mutate.__name__))
+                onnx.save(mutant, out)
+                wanted[out] = mutate.__name__
+        result = subprocess.run([tool], input="\n".join(wanted), capture_output=True, text=True,
+                                check=True).stdout
+        for line in result.splitlines():
+            ours = json.loads(line)
+            kind = wanted[ours["path"]]
+            found = "error" in ours or any(i["severity"] == 2 for i in ours["issues"])
+            counts.setdefault(kind, [0, 0])[0] += 1
+            counts[kind][1] += found
+            if not found:
+                failures += 1
+                print("%s: nothing was found" % os.path.basename(ours["path"]))
+    for kind, (total, found) in counts.items():
+        print("%-20s %4d of %4d found" % (kind, found, total))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+/*
+ * graph_maker.h - models made in a few words, for the tests of the network room.
+ *
+ *     graph_maker m;
+ *     maker_begin(&m, 21);
+ *     maker_input(&m, "x", 1, "batch,3,224,224");
+ *     maker_ints(&m, "shape", 2, (int64_t[]){0, -1});
+ *     maker_node(&m, "Reshape", "x,shape", "y");
+ *     maker_output(&m, "y", 0, NULL);
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef GRAPH_MAKER_H
+#define GRAPH_MAKER_H
+
+#include "network/kln_network.h"
+
+typedef struct graph_maker {
+    kln_onnx_model *model;
+    kln_onnx_graph *graph; /* that is added to: the model's, or an inner one */
+    kln_onnx_node *node;   /* the last one, for attributes */
+    kiln_status status;    /* the first failure */
+} graph_maker;
+
+/* An empty model that imports `opset`. */
+void maker_begin(graph_maker *m, int64_t opset);
+void maker_end(graph_maker *m);
+
+/* `wire` is TensorProto.DataType, 0: no type. `dims`: "batch,3,?", "" for a scalar, NULL: no rank.
+ */
+void maker_input(graph_maker *m, const char *name, int32_t wire, const char *dims);
+void maker_output(graph_maker *m, const char *name, int32_t wire, const char *dims);
+void maker_value(graph_maker *m, const char *name, int32_t wire, const char *dims);
+/* Weights of zeros, of these dimensions. */
+void maker_weights(graph_maker *m, const char *name, int32_t wire, const char *dims);
+/* int64 elements in one dimension, and one of rank 0. */
+void maker_ints(graph_maker *m, const char *name, size_t count, const int64_t *elements);
+void maker_int(graph_maker *m, const char *name, int64_t element);
+void maker_floats(graph_maker *m, const char *name, size_t count, const float *elements);
+
+/* Names divided by commas; "a,,b" leaves one out. The node's name is its first output's. */
+void maker_node(graph_maker *m, const char *op, const char *inputs, const char *outputs);
+void maker_attribute_int(graph_maker *m, const char *name, int64_t value);
+void maker_attribute_ints(graph_maker *m, const char *name, size_t count, const int64_t *values);
+void maker_attribute_float(graph_maker *m, const char *name, float value);
+void maker_attribute_string(graph_maker *m, const char *name, const char *value);
+/* An inner graph as an attribute of the last node; add to it until maker_leave. */
+void maker_enter(graph_maker *m, const char *attribute, kln_onnx_graph **outer);
+void maker_leave(graph_maker *m, kln_onnx_graph *outer);
+
+#endif

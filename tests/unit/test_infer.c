@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "graph_maker.h"
+#include "kiln_test.h"
+#include "network/infer_expression.h"
+
+static char text[512];
+
+static const char *type_of(kln_inference *inference, const char *name)
+{
+    const kln_value *value = kln_inference_find(inference->graph, name);
+    assert_non_null(value);
+    (void)kln_value_format(value, text, sizeof text);
+    return text;
+}
+
+static kln_inference *infer(graph_maker *m)
+{
+    kln_inference *inference = NULL;
+    assert_ok(m->status);
+    assert_ok(kln_infer(m->model, NULL, &inference));
+    for (size_t i = 0; i < kiln_issue_list_count(inference->issues); i++) {
+        print_error("%s\n", kiln_issue_list_get(inference->issues, i)->sentence);
+    }
+    assert_int_equal(kiln_issue_list_count(inference->issues), 0);
+    return inference;
+}
+
+#define assert_type(expected, inference, name) \
+    assert_string_equal((expected), type_of((inference), (name)))
+
+/* --- expressions --- */
+
+static const char *formatted(kln_dim dim)
+{
+    (void)kln_dim_format(dim, text, sizeof text);
+    return text;
+}
+
+static void expressions_are_exact(void **state)
+{
+    (void)state;
+    kln_arena arena;
+    kln_expressions pool;
+    kln_arena_init(&arena);
+    kln_expressions_init(&pool, &arena);
+    const kln_dim n = kln_dim_of_name(&pool, "n");
+    const kln_dim h = kln_dim_of_name(&pool, "h");
+    const kln_dim two = KLN_DIM_OF_NUMBER(2);
+
+    assert_string_equal("n", formatted(n));
+    assert_string_equal("n", kln_dim_name(n));
+    const kln_dim odd = kln_dim_plus(&pool, kln_dim_times(&pool, n, 2), 1);
+    assert_string_equal("2*n+1", formatted(odd));
+    assert_null(kln_dim_name(odd));
+    assert_true(kln_dim_equal(odd, kln_dim_add(&pool, kln_dim_plus(&pool, n, 1), n)));
+    assert_string_equal("floor((h+1)/2)", formatted(kln_dim_ceil_divide(&pool, h, two)));
+    /* What divides goes outside. */
+    assert_string_equal("n", formatted(kln_dim_floor_divide(&pool, odd, two)));
+    assert_string_equal(
+        "n+floor((h+3)/4)",
+        formatted(kln_dim_floor_divide(
+            &pool, kln_dim_plus(&pool, kln_dim_add(&pool, kln_dim_times(&pool, n, 4), h), 3),
+            KLN_DIM_OF_NUMBER(4))));
+    assert_string_equal("n*h", formatted(kln_dim_multiply(&pool, h, n)));
+    assert_string_equal("3*h",
+                        formatted(kln_dim_floor_divide(
+                            &pool, kln_dim_times(&pool, kln_dim_multiply(&pool, h, n), 3), n)));
+    assert_string_equal("0", formatted(kln_dim_subtract(&pool, n, n)));
+    assert_string_equal("n-1", formatted(kln_dim_plus(&pool, n, -1)));
+    assert_string_equal("-n+5", formatted(kln_dim_subtract(&pool, KLN_DIM_OF_NUMBER(5), n)));
+    assert_string_equal("max(n-1,0)", formatted(kln_dim_max(&pool, kln_dim_plus(&pool, n, -1),
+                                                            KLN_DIM_OF_NUMBER(0))));
+    assert_string_equal("n", formatted(kln_dim_max(&pool, KLN_DIM_OF_NUMBER(0), n)));
+    assert_string_equal("n+2", formatted(kln_dim_max(&pool, n, kln_dim_plus(&pool, n, 2))));
+    assert_string_equal("min(h,10)", formatted(kln_dim_min(&pool, KLN_DIM_OF_NUMBER(10), h)));
+    assert_string_equal("-4", formatted(kln_dim_floor_divide(&pool, KLN_DIM_OF_NUMBER(-7), two)));
+    kln_arena_finish(&arena);
+}
+
+static void expressions_stay_small(void **state)
+{
+    (void)state;
+    kln_arena arena;
+    kln_expressions pool;
+    kln_arena_init(&arena);
+    kln_expressions_init(&pool, &arena);
+    const kln_dim n = kln_dim_of_name(&pool, "n");
+    kln_dim deep = n;
+    kln_dim high = n;
+    for (int i = 0; i < 1000; i++) {
+        deep = kln_dim_floor_divide(&pool, kln_dim_plus(&pool, deep, 1), KLN_DIM_OF_NUMBER(2));
+        high = kln_dim_multiply(&pool, high, n);
+    }
+    assert_int_equal(KLN_DIM_UNKNOWN, deep.kind);
+    assert_int_equal(KLN_DIM_UNKNOWN, high.kind);
+    kln_dim large = kln_dim_times(&pool, n, INT64_MAX);
+    assert_int_equal(KLN_DIM_EXPRESSION, large.kind);
+    assert_int_equal(KLN_DIM_UNKNOWN, kln_dim_times(&pool, large, 2).kind);
+    assert_int_equal(KLN_DIM_UNKNOWN, kln_dim_add(&pool, large, n).kind);
+    assert_int_equal(KLN_DIM_UNKNOWN, kln_dim_floor_divide(&pool, n, KLN_DIM_OF_NUMBER(0)).kind);
+    assert_false(kln_dim_equal(high, high)); /* unknown is not even itself */
+    char small[4];
+    assert_int_equal(4 + 1, kln_dim_format(kln_dim_plus(&pool, n, 123), small, sizeof small));
+    assert_string_equal("n+1", small);
+    kln_arena_finish(&arena);
+}
+
+/* --- names through a network --- */
+
+static void names_survive(void **state)
+{
+    (void)state;
+    graph_maker m;
+    maker_begin(&m, 17);
+    maker_input(&m, "image", 1, "batch,3,h,w");
+    maker_weights(&m, "w", 1, "16,3,3,3");
+    maker_node(&m, "Conv", "image,w", "c");
+    maker_attribute_ints(&m, "strides", 2, (int64_t[]){2, 2});
+    maker_attribute_ints(&m, "pads", 4, (int64_t[]){1, 1, 1, 1});
+    maker_node(&m, "Relu", "c", "r");
+    maker_node(&m, "MaxPool", "r", "p");
+    maker_attribute_ints(&m, "kernel_shape", 2, (int64_t[]){2, 2});
+    maker_attribute_ints(&m, "strides", 2, (int64_t[]){2, 2});
+    maker_node(&m, "GlobalAveragePool", "r", "g");
+    maker_node(&m, "Flatten", "g", "f");
+    maker_node(&m, "Concat", "image,image", "twice");
+    maker_attribute_int(&m, "axis", 2);
+    maker_node(&m, "Transpose", "image", "t");
+    maker_attribute_ints(&m, "perm", 4, (int64_t[]){0, 2, 3, 1});
+    maker_output(&m, "f", 0, NULL);
+    kln_inference *i = infer(&m);
+    assert_type("float32[batch,16,floor((h+1)/2),floor((w+1)/2)]", i, "c");
+    assert_type("float32[batch,16,1,1]", i, "g");
+    assert_type("float32[batch,16]", i, "f");
+    assert_type("float32[batch,3,2*h,w]", i, "twice");
+    assert_type("float32[batch,h,w,3]", i, "t");
+    assert_type("float32[batch,16,floor(floor((h+1)/2)/2),floor(floor((w+1)/2)/2)]", i, "p");
+    kiln_shape shape;
+    assert_true(kln_value_shape(kln_inference_find(i->graph, "f"), &shape));
+    assert_int_equal(KILN_DYNAMIC, shape.dims[0]);
+    assert_int_equal(16, shape.dims[1]);
+    assert_false(kln_value_shape(&(kln_value){.has_shape = false}, &shape));
+    kln_inference_destroy(i);
+    maker_end(&m);
+}
+
+/* The usual way to flatten: Shape, Gather, Concat with -1, Reshape. */
+static void shapes_are_followed(void **state)
+{
+    (void)state;
+    graph_maker m;
+    maker_begin(&m, 13);
+    maker_input(&m, "x", 1, "batch,seq,768");
+    maker_node(&m, "Shape", "x", "shape");
+    maker_int(&m, "zero", 0);
+    maker_int(&m, "one", 1);
+    maker_ints(&m, "axis0", 1, (int64_t[]){0});
+    maker_ints(&m, "heads", 2, (int64_t[]){12, -1});
+    maker_node(&m, "Gather", "shape,zero", "b");
+    maker_node(&m, "Gather", "shape,one", "s");
+    maker_node(&m, "Unsqueeze", "b,axis0", "b1");
+    maker_node(&m, "Unsqueeze", "s,axis0", "s1");
+    maker_node(&m, "Concat", "b1,s1,heads", "target");
+    maker_attribute_int(&m, "axis", 0);
+    maker_node(&m, "Reshape", "x,target", "y");
+    maker_node(&m, "Mul", "s1,s1", "square");
+    maker_node(&m, "Concat", "square,b1", "target2");
+    maker_attribute_int(&m, "axis", 0);
+    maker_node(&m, "ConstantOfShape", "target2", "filled");
+    maker_node(&m, "Cast", "s", "s_float");
+    maker_attribute_int(&m, "to", 1);
+    maker_floats(&m, "half", 1, (float[]){2.0F});
+    maker_node(&m, "Mul", "s_float,half", "double_float");
+    maker_node(&m, "Cast", "double_float", "double_int");
+    maker_attribute_int(&m, "to", 7);
+    maker_node(&m, "Expand", "zero,double_int", "expanded");
+    maker_node(&m, "Range", "zero,s,one", "range");
+    maker_output(&m, "y", 0, NULL);
+    kln_inference *i = infer(&m);
+    assert_type("float32[batch,seq,12,64]", i, "y");
+    assert_type("float32[seq*seq,batch]", i, "filled");
+    assert_type("int64[2*seq]", i, "expanded");
+    assert_type("int64[seq]", i, "range");
+    size_t count = 0;
+    const kln_dim *target = kln_value_contents(i, kln_inference_find(i->graph, "target"), &count);
+    assert_non_null(target);
+    assert_int_equal(4, count);
+    assert_string_equal("batch", kln_dim_name(target[0]));
+    assert_int_equal(-1, target[3].of.number);
+    kln_inference_destroy(i);
+    maker_end(&m);
+}
+
+/* Attributes became inputs: the same in the old form and in the new one. */
+static void versions_differ(void **state)
+{
+    (void)state;
+    graph_maker m;
+    maker_begin(&m, 11);
+    maker_input(&m, "x", 1, "1,n,1,8");
+    maker_node(&m, "Squeeze", "x", "s");
+    maker_attribute_ints(&m, "axes", 2, (int64_t[]){0, 2});
+    maker_node(&m, "ReduceMean", "x", "r");
+    maker_attribute_ints(&m, "axes", 1, (int64_t[]){-1});
+    maker_node(&m, "Split", "x", "a,b");
+    maker_attribute_int(&m, "axis", 3);
+    maker_attribute_ints(&m, "split", 2, (int64_t[]){3, 5});
+    maker_output(&m, "s", 0, NULL);
+    kln_inference *i = infer(&m);
+    assert_type("float32[n,8]", i, "s");
+    assert_type("float32[1,n,1,1]", i, "r");
+    assert_type("float32[1,n,1,3]", i, "a");
+    assert_type("float32[1,n,1,5]", i, "b");
+    kln_inference_destroy(i);
+    maker_end(&m);
+
+    maker_begin(&m, 18);
+    maker_input(&m, "x", 1, "1,n,1,8");
+    maker_ints(&m, "axes", 2, (int64_t[]){0, 2});
+    maker_ints(&m, "last", 1, (int64_t[]){-1});
+    maker_node(&m, "Squeeze", "x,axes", "s");
+    maker_node(&m, "ReduceMean", "x,last", "r");
+    maker_attribute_int(&m, "keepdims", 0);
+    maker_node(&m, "Split", "x", "a,b,c");
+    maker_attribute_int(&m, "axis", 3);
+    maker_attribute_int(&m, "num_outputs", 3);
+    maker_ints(&m, "starts", 1, (int64_t[]){1});
+    maker_ints(&m, "ends", 1, (int64_t[]){INT64_MAX});
+    maker_ints(&m, "axis1", 1, (int64_t[]){1});
+    maker_node(&m, "Slice", "x,starts,ends,axis1", "rest");
+    maker_output(&m, "s", 0, NULL);
+    i = infer(&m);
+    assert_type("float32[n,8]", i, "s");
+    assert_type("float32[1,n,1]", i, "r");
+    assert_type("float32[1,n,1,3]", i, "a");
+    assert_type("float32[1,n,1,2]", i, "c");
+    assert_type("float32[1,max(n-1,0),1,8]", i, "rest");
+    kln_inference_destroy(i);
+    maker_end(&m);
+}
+
+/* --- inner graphs --- */
+
+static void make_branches(graph_maker *m)
+{
+    kln_onnx_graph *outer = NULL;
+    maker_begin(m, 16);
+    maker_input(m, "x", 1, "n,4");
+    maker_input(m, "which", 9, "");
+    maker_node(m, "If", "which", "y");
+    maker_enter(m, "then_branch", &outer);
+    maker_node(m, "Relu", "x", "inner_relu");
+    maker_output(m, "inner_relu", 0, NULL);
+    maker_leave(m, outer);
+    maker_enter(m, "else_branch", &outer);
+    maker_node(m, "Concat", "x,x", "inner_concat");
+    maker_attribute_int(m, "axis", 0);
+    maker_output(m, "inner_concat", 0, NULL);
+    maker_leave(m, outer);
+    maker_node(m, "Neg", "y", "z");
+    maker_output(m, "z", 0, NULL);
+}
+
+static void branches_are_united(void **state)
+{
+    (void)state;
+    graph_maker m;
+    make_branches(&m);
+    kln_inference *i = infer(&m);
+    assert_type("float32[?,4]", i, "z");
+    assert_int_equal(2, i->graph->nodes[0].graph_count);
+    const kln_graph_inference *inner = i->graph->nodes[0].graphs[0];
+    assert_ptr_equal(i->graph, inner->parent);
+    assert_non_null(kln_inference_find(inner, "which"));
+    (void)kln_value_format(kln_inference_find(inner, "inner_relu"), text, sizeof text);
+    assert_string_equal("float32[n,4]", text);
+    /* Read by both branches, through indices of their own. */
+    assert_int_equal(3, kln_inference_find(i->graph, "x")->consumers);
+    assert_ptr_equal(inner->values[inner->nodes[0].inputs[0]], kln_inference_find(i->graph, "x"));
+    kln_inference_destroy(i);
+    maker_end(&m);
+}
+
+static void functions_are_entered(void **state)
+{
+    (void)state;
+    graph_maker m;
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 1, "n,8");
+    maker_node(&m, "Halve", "x", "y");
+    m.node->domain = "local";
+    maker_attribute_int(&m, "where", 1);
+    maker_output(&m, "y", 0, NULL);
+    kln_onnx_opset imports[] = {{.domain = "", .version = 17}, {.domain = "local", .version = 1}};
+    m.model->opsets = imports;
+    m.model->opset_count = 2;
+    kln_onnx_function function = {.name = "Halve", .domain = "local", .overload = ""};
+    const char *inputs[] = {"a"};
+    const char *outputs[] = {"left"};
+    function.inputs = inputs;
+    function.input_count = 1;
+    function.outputs = outputs;
+    function.output_count = 1;
+    function.opsets = imports;
+    function.opset_count = 1;
+    m.graph = &function.body;
+    maker_node(&m, "Split", "a", "left,right");
+    maker_attribute_int(&m, "axis", 0);
+    m.node->attributes[0].reference = "where";
+    m.node->attributes[0].i = 0;
+    m.graph = &m.model->graph;
+    m.model->functions = &function;
+    m.model->function_count = 1;
+    kln_inference *i = infer(&m);
+    assert_type("float32[n,4]", i, "y");
+    assert_int_equal(1, i->graph->nodes[0].graph_count);
+    assert_null(i->graph->nodes[0].operator_);
+    kln_inference_destroy(i);
+
+    /* A function that calls itself ends in an issue, not in the stack. */
+    m.graph = &function.body;
+    function.body.node_count = 0;
+    maker_node(&m, "Halve", "a", "left");
+    m.node->domain = "local";
+    function.opsets = imports;
+    function.opset_count = 2;
+    m.graph = &m.model->graph;
+    kln_inference *endless = NULL;
+    assert_ok(kln_infer(m.model, NULL, &endless));
+    assert_int_equal(1, kiln_issue_list_errors(endless->issues));
+    assert_non_null(strstr(kiln_issue_list_get(endless->issues, 0)->sentence, "deep"));
+    kln_inference_destroy(endless);
+    maker_end(&m);
+}
+
+/* --- options and growth --- */
+
+static void given_shapes_are_taken(void **state)
+{
+    (void)state;
+    graph_maker m;
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 1, "batch,3");
+    maker_input(&m, "y", 1, "batch,3");
+    maker_node(&m, "Add", "x,y", "z");
+    maker_output(&m, "z", 0, NULL);
+    kln_input_shape shapes[] = {{"x", KILN_SHAPE(4, 3)}};
+    kln_infer_options options = {.inputs = shapes, .input_count = 1};
+    kln_inference *i = NULL;
+    assert_ok(kln_infer(m.model, &options, &i));
+    assert_type("float32[4,3]", i, "z");
+    assert_type("float32[4,3]", i, "y"); /* the same name, the same number */
+    kln_inference_destroy(i);
+    shapes[0].name = "nobody";
+    assert_status(KILN_ERROR_NAME, kln_infer(m.model, &options, &i));
+    assert_message("nobody");
+    shapes[0] = (kln_input_shape){"x", KILN_SHAPE(4, 5)};
+    assert_status(KILN_ERROR_SHAPE, kln_infer(m.model, &options, &i));
+    assert_message("dimension 1 is 3, but 5 was given");
+    shapes[0] = (kln_input_shape){"x", KILN_SHAPE(4)};
+    assert_status(KILN_ERROR_RANK, kln_infer(m.model, &options, &i));
+    assert_null(i);
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kln_infer(NULL, NULL, &i));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kln_infer(m.model, NULL, NULL));
+    maker_end(&m);
+}
+
+static void a_network_grows(void **state)
+{
+    (void)state;
+    graph_maker m;
+    kln_inference *i = NULL;
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 1, "n,3");
+    assert_ok(kln_infer(m.model, NULL, &i));
+    char names[40][8];
+    for (size_t k = 0; k < 40; k++) {
+        (void)snprintf(names[k], sizeof names[k], "t%zu", k);
+        maker_node(&m, k % 2 == 0 ? "Relu" : "Neg", k == 0 ? "x" : names[k - 1], names[k]);
+        assert_ok(kln_infer_more(i));
+        assert_type("float32[n,3]", i, names[k]);
+    }
+    maker_weights(&m, "w", 1, "3,5");
+    maker_node(&m, "MatMul", "t39,w", "last");
+    maker_output(&m, "last", 0, NULL);
+    assert_ok(kln_infer_more(i));
+    assert_type("float32[n,5]", i, "last");
+    assert_int_equal(1, i->graph->output_count);
+    assert_int_equal(0, kiln_issue_list_count(i->issues));
+    kln_inference_destroy(i);
+    maker_end(&m);
+}
+
+static void quantization_is_carried(void **state)
+{
+    (void)state;
+    graph_maker m;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", 1, "n,16,8");
+    maker_weights(&m, "scale", 1, "16");
+    maker_weights(&m, "zero", 3, "16");
+    maker_node(&m, "QuantizeLinear", "x,scale,zero", "q");
+    maker_node(&m, "DequantizeLinear", "q,scale,zero", "d");
+    maker_weights(&m, "w", 22, "8,32");
+    maker_weights(&m, "blocks", 1, "8,2");
+    maker_node(&m, "DequantizeLinear", "w,blocks", "dw");
+    maker_attribute_int(&m, "axis", 1);
+    maker_attribute_int(&m, "block_size", 16);
+    maker_output(&m, "d", 0, NULL);
+    kln_inference *i = infer(&m);
+    assert_type("int8[n,16,8]", i, "q");
+    assert_type("float32[n,16,8]", i, "d");
+    assert_type("float32[8,32]", i, "dw");
+    const kln_value_quantization *q = kln_inference_find(i->graph, "q")->quantization;
+    assert_non_null(q);
+    assert_string_equal("scale", q->scale);
+    assert_string_equal("zero", q->zero_point);
+    assert_int_equal(1, q->axis);
+    q = kln_inference_find(i->graph, "w")->quantization;
+    assert_non_null(q);
+    assert_int_equal(16, q->block_size);
+    assert_null(q->zero_point);
+    kln_inference_destroy(i);
+    maker_end(&m);
+}
+
+/* --- memory --- */
+
+static kiln_status infer_everything(void *user)
+{
+    (void)user;
+    graph_maker m;
+    make_branches(&m);
+    maker_node(&m, "Shape", "x", "shape");
+    maker_node(&m, "ConstantOfShape", "shape", "filled");
+    maker_output(&m, "filled", 0, NULL);
+    kiln_status status = m.status;
+    kln_inference *inference = NULL;
+    if (status == KILN_OK) {
+        status = kln_infer(m.model, NULL, &inference);
+    }
+    kiln_issue_list *issues = NULL;
+    if (status == KILN_OK) {
+        status = kln_validate(m.model, NULL, &issues);
+    }
+    kiln_issue_list_destroy(issues);
+    kln_inference_destroy(inference);
+    maker_end(&m);
+    return status;
+}
+
+static void each_allocation_may_fail(void **state)
+{
+    (void)state;
+    kiln_test_each_allocation(infer_everything, NULL);
+}
+
+/* Large enough that every table grows. */
+static kiln_status infer_many(void *user)
+{
+    static char names[300][8];
+    (void)user;
+    graph_maker m;
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 1, "n,k");
+    for (size_t i = 0; i < 300; i++) {
+        (void)snprintf(names[i], sizeof names[i], "t%zu", i);
+        char inputs[24];
+        (void)snprintf(inputs, sizeof inputs, "%s,%s", i == 0 ? "x" : names[i - 1], "x");
+        maker_node(&m, i % 3 == 0 ? "Concat" : "Add", i % 3 == 0 ? inputs : names[0], names[i]);
+        if (i % 3 == 0) {
+            maker_attribute_int(&m, "axis", 1);
+        }
+    }
+    maker_output(&m, names[299], 0, NULL);
+    kiln_status status = m.status;
+    kiln_issue_list *issues = NULL;
+    if (status == KILN_OK) {
+        status = kln_validate(m.model, NULL, &issues);
+    }
+    kiln_issue_list_destroy(issues);
+    maker_end(&m);
+    return status;
+}
+
+static void each_allocation_of_many_may_fail(void **state)
+{
+    (void)state;
+    kiln_test_each_allocation(infer_many, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(expressions_are_exact),
+        cmocka_unit_test(expressions_stay_small),
+        cmocka_unit_test(names_survive),
+        cmocka_unit_test(shapes_are_followed),
+        cmocka_unit_test(versions_differ),
+        cmocka_unit_test(branches_are_united),
+        cmocka_unit_test(functions_are_entered),
+        cmocka_unit_test(given_shapes_are_taken),
+        cmocka_unit_test(a_network_grows),
+        cmocka_unit_test(quantization_is_carried),
+        cmocka_unit_test(each_allocation_may_fail),
+        cmocka_unit_test(each_allocation_of_many_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

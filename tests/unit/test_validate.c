@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "graph_maker.h"
+#include "kiln_test.h"
+
+static kiln_issue_list *validate(graph_maker *m, const kln_validate_options *options)
+{
+    kiln_issue_list *issues = NULL;
+    assert_ok(m->status);
+    assert_ok(kln_validate(m->model, options, &issues));
+    return issues;
+}
+
+static const kiln_issue *find(const kiln_issue_list *list, kiln_issue_kind kind, const char *tensor)
+{
+    for (size_t i = 0; i < kiln_issue_list_count(list); i++) {
+        const kiln_issue *issue = kiln_issue_list_get(list, i);
+        if (issue->kind == kind && strcmp(issue->tensor, tensor) == 0) {
+            return issue;
+        }
+    }
+    return NULL;
+}
+
+static void print(const kiln_issue_list *list)
+{
+    for (size_t i = 0; i < kiln_issue_list_count(list); i++) {
+        const kiln_issue *issue = kiln_issue_list_get(list, i);
+        print_error("%d %s [%s] [%s] expected %s found %s: %s\n", (int)issue->severity,
+                    kiln_issue_kind_name(issue->kind), issue->node, issue->tensor, issue->expected,
+                    issue->found, issue->sentence);
+    }
+}
+
+/* One issue, of that kind, severity and words. */
+static void expect(graph_maker *m, const kln_validate_options *options, kiln_severity severity,
+                   kiln_issue_kind kind, const char *words)
+{
+    kiln_issue_list *issues = validate(m, options);
+    const kiln_issue *issue = kiln_issue_list_get(issues, 0);
+    if (kiln_issue_list_count(issues) != 1 || issue->kind != kind || issue->severity != severity ||
+        strstr(issue->sentence, words) == NULL) {
+        print_error("expected one issue, %s, \"%s\"; found:\n", kiln_issue_kind_name(kind), words);
+        print(issues);
+        fail();
+    }
+    kiln_issue_list_destroy(issues);
+    maker_end(m);
+}
+
+static void expect_error(graph_maker *m, kiln_issue_kind kind, const char *words)
+{
+    expect(m, NULL, KILN_SEVERITY_ERROR, kind, words);
+}
+
+static void expect_warning(graph_maker *m, kiln_issue_kind kind, const char *words)
+{
+    expect(m, NULL, KILN_SEVERITY_WARNING, kind, words);
+}
+
+/* Input x, output y. */
+static void begin(graph_maker *m)
+{
+    maker_begin(m, 17);
+    maker_input(m, "x", 1, "2,3");
+    maker_output(m, "y", 1, NULL);
+}
+
+static void good_networks_have_none(void **state)
+{
+    (void)state;
+    graph_maker m;
+    begin(&m);
+    maker_node(&m, "Relu", "x", "y");
+    kiln_issue_list *issues = validate(&m, NULL);
+    print(issues);
+    assert_int_equal(0, kiln_issue_list_count(issues));
+    assert_int_equal(0, kiln_issue_list_errors(issues));
+    assert_null(kiln_issue_list_get(issues, 0));
+    assert_ok(kln_issues_status(issues));
+    kiln_issue_list_destroy(issues);
+    kiln_issue_list_destroy(NULL);
+    assert_int_equal(0, kiln_issue_list_count(NULL));
+    assert_int_equal(0, kiln_issue_list_errors(NULL));
+    assert_null(kiln_issue_list_get(NULL, 0));
+    assert_string_equal("cycle", kiln_issue_kind_name(KILN_ISSUE_CYCLE));
+    assert_string_equal("?", kiln_issue_kind_name((kiln_issue_kind)99));
+    maker_end(&m);
+}
+
+static void names_are_checked(void **state)
+{
+    (void)state;
+    graph_maker m;
+    begin(&m);
+    maker_node(&m, "Add", "x,nowhere", "y");
+    expect_error(&m, KILN_ISSUE_UNKNOWN_NAME, "\"nowhere\", is neither computed nor given");
+
+    begin(&m);
+    maker_node(&m, "Relu", "x", "y");
+    maker_output(&m, "missing", 1, NULL);
+    expect_error(&m, KILN_ISSUE_MISSING_OUTPUT, "output \"missing\"");
+
+    begin(&m);
+    maker_node(&m, "Relu", "x", "y");
+    maker_node(&m, "Neg", "x", "y");
+    expect_error(&m, KILN_ISSUE_DUPLICATE_NAME, "\"y\"");
+
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 1, "2,3");
+    maker_node(&m, "Relu", "x", "y");
+    kiln_issue_list *issues = validate(&m, NULL);
+    assert_non_null(find(issues, KILN_ISSUE_NO_OUTPUTS, ""));
+    kiln_issue_list_destroy(issues);
+    maker_end(&m);
+}
+
+static void order_is_checked(void **state)
+{
+    (void)state;
+    graph_maker m;
+    begin(&m);
+    maker_node(&m, "Neg", "a", "y");
+    maker_node(&m, "Relu", "x", "a");
+    expect_error(&m, KILN_ISSUE_ORDER, "stands before the node that computes its input \"a\"");
+
+    begin(&m);
+    maker_node(&m, "Add", "x,c", "a");
+    maker_node(&m, "Relu", "a", "b");
+    maker_node(&m, "Neg", "b", "c");
+    maker_node(&m, "Neg", "c", "y");
+    expect_error(&m, KILN_ISSUE_CYCLE, "wait for each other");
+
+    begin(&m);
+    maker_node(&m, "Add", "x,y", "y");
+    expect_error(&m, KILN_ISSUE_CYCLE, "\"y\" waits for \"y\"");
+
+    /* Through an inner graph. */
+    kln_onnx_graph *outer = NULL;
+    maker_begin(&m, 17);
+    maker_input(&m, "which", 9, "");
+    maker_node(&m, "If", "which", "y");
+    maker_enter(&m, "then_branch", &outer);
+    maker_node(&m, "Relu", "late", "t");
+    maker_output(&m, "t", 0, NULL);
+    maker_leave(&m, outer);
+    maker_enter(&m, "else_branch", &outer);
+    maker_node(&m, "Neg", "late", "e");
+    maker_output(&m, "e", 0, NULL);
+    maker_leave(&m, outer);
+    maker_node(&m, "Relu", "y", "late");
+    maker_output(&m, "late", 0, NULL);
+    expect_error(&m, KILN_ISSUE_CYCLE, "\"late\"");
+}
+
+static void types_are_checked(void **state)
+{
+    (void)state;
+    graph_maker m;
+    begin(&m);
+    maker_weights(&m, "b", 7, "3");
+    maker_node(&m, "Add", "x,b", "y");
+    expect_error(&m, KILN_ISSUE_DTYPE, "is int64, but another input of the same type is float32");
+
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 9, "2,3");
+    maker_node(&m, "Softmax", "x", "y");
+    maker_output(&m, "y", 0, NULL);
+    expect_error(&m, KILN_ISSUE_DTYPE, "is bool[2,3]; allowed are");
+
+    begin(&m);
+    maker_node(&m, "Cast", "x", "y");
+    maker_attribute_int(&m, "to", 7);
+    expect_error(&m, KILN_ISSUE_DTYPE, "\"y\" is int64[2,3], but is declared as float32");
+
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 0, NULL);
+    maker_node(&m, "Relu", "x", "y");
+    maker_output(&m, "y", 0, NULL);
+    expect_error(&m, KILN_ISSUE_DTYPE, "input \"x\" has no data type");
+}
+
+static void shapes_are_checked(void **state)
+{
+    (void)state;
+    graph_maker m;
+    begin(&m);
+    maker_weights(&m, "b", 1, "4");
+    maker_node(&m, "Add", "x,b", "y");
+    expect_error(&m, KILN_ISSUE_SHAPE, "dimensions that broadcast must be the same: 3 and 4");
+
+    begin(&m);
+    maker_weights(&m, "b", 1, "4,5");
+    maker_node(&m, "MatMul", "x,b", "y");
+    expect_error(&m, KILN_ISSUE_SHAPE, "multiplied and summed must be the same: 3 and 4");
+
+    begin(&m);
+    maker_weights(&m, "w", 1, "4,3,3,3");
+    maker_node(&m, "Conv", "x,w", "y");
+    expect_error(&m, KILN_ISSUE_RANK, "\"w\" must have 2 dimensions, but has 4");
+
+    begin(&m);
+    maker_ints(&m, "to", 2, (int64_t[]){4, -1});
+    maker_node(&m, "Reshape", "x,to", "y");
+    expect_error(&m, KILN_ISSUE_SHAPE, "6 elements cannot be divided");
+
+    begin(&m);
+    maker_node(&m, "Transpose", "x", "y");
+    maker_attribute_ints(&m, "perm", 2, (int64_t[]){1, 1});
+    expect_error(&m, KILN_ISSUE_VALUE, "names dimension 1 twice");
+
+    begin(&m);
+    maker_node(&m, "Softmax", "x", "y");
+    maker_node(&m, "Concat", "x,y", "z");
+    maker_attribute_int(&m, "axis", 2);
+    maker_output(&m, "z", 0, NULL);
+    expect_error(&m, KILN_ISSUE_VALUE, "axis 2 is outside -2 to 1");
+
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 1, "2,3");
+    maker_node(&m, "Relu", "x", "y");
+    maker_output(&m, "y", 1, "2,4");
+    expect_error(&m, KILN_ISSUE_SHAPE, "dimension 1 is declared as 4");
+
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 1, "2,3");
+    maker_node(&m, "Relu", "x", "y");
+    maker_output(&m, "y", 1, "2,3,1");
+    expect_error(&m, KILN_ISSUE_RANK, "is declared with 3 dimensions");
+}
+
+static void operators_are_checked(void **state)
+{
+    (void)state;
+    graph_maker m;
+    begin(&m);
+    maker_node(&m, "Relux", "x", "y");
+    expect_error(&m, KILN_ISSUE_UNKNOWN_OPERATOR, "no operator of this name");
+
+    begin(&m);
+    maker_node(&m, "Gelu", "x", "y");
+    expect_error(&m, KILN_ISSUE_UNKNOWN_OPERATOR, "not in version 17 of its operator set yet");
+
+    begin(&m);
+    maker_node(&m, "Gelu", "x", "y");
+    m.node->domain = "com.microsoft";
+    expect_error(&m, KILN_ISSUE_OPSET, "does not import operator set \"com.microsoft\"");
+
+    begin(&m);
+    maker_node(&m, "Gelu", "x", "y");
+    m.node->domain = "com.microsoft";
+    kln_onnx_opset imports[] = {{.domain = "", .version = 17},
+                                {.domain = "com.microsoft", .version = 1}};
+    m.model->opsets = imports;
+    m.model->opset_count = 2;
+    expect_warning(&m, KILN_ISSUE_UNKNOWN_OPERATOR, "what it gives is not inferred");
+
+    begin(&m);
+    maker_node(&m, "Relu", "x,x", "y");
+    expect_error(&m, KILN_ISSUE_ARITY, "it has 2 inputs, but takes 1");
+
+    begin(&m);
+    maker_node(&m, "Where", ",x,x", "y");
+    expect_error(&m, KILN_ISSUE_ARITY, "input 0, \"condition\", is required, but left out");
+
+    begin(&m);
+    maker_node(&m, "Relu", "x", "y");
+    maker_attribute_int(&m, "speed", 9);
+    expect_error(&m, KILN_ISSUE_ATTRIBUTE, "has no attribute \"speed\"");
+
+    begin(&m);
+    maker_node(&m, "Elu", "x", "y");
+    maker_attribute_int(&m, "alpha", 1);
+    expect_error(&m, KILN_ISSUE_ATTRIBUTE, "\"alpha\" is an integer, but must be a float");
+
+    begin(&m);
+    maker_node(&m, "Concat", "x,x", "y");
+    expect_error(&m, KILN_ISSUE_ATTRIBUTE, "\"axis\" is required, but missing");
+
+    maker_begin(&m, 99);
+    maker_input(&m, "x", 1, "2");
+    maker_node(&m, "Relu", "x", "y");
+    maker_output(&m, "y", 1, "2");
+    expect_warning(&m, KILN_ISSUE_OPSET, "version 99");
+
+    begin(&m);
+    maker_node(&m, "Relu", "x", "y");
+    m.model->opset_count = 0;
+    kiln_issue_list *issues = validate(&m, NULL);
+    assert_non_null(find(issues, KILN_ISSUE_OPSET, "opset_import"));
+    kiln_issue_list_destroy(issues);
+    maker_end(&m);
+}
+
+static void weights_are_checked(void **state)
+{
+    (void)state;
+    graph_maker m;
+    begin(&m);
+    maker_weights(&m, "b", 1, "3");
+    maker_node(&m, "Add", "x,b", "y");
+    m.graph->initializers[0].data.size = 8;
+    expect_error(&m, KILN_ISSUE_WEIGHTS, "have 8 bytes, but their type and shape need 12 bytes");
+
+    begin(&m);
+    maker_weights(&m, "b", 1, "3");
+    maker_node(&m, "Relu", "x", "y");
+    expect_warning(&m, KILN_ISSUE_UNUSED, "weights \"b\" are never read");
+
+    begin(&m);
+    maker_node(&m, "Relu", "x", "y");
+    maker_node(&m, "Neg", "x", "dangling");
+    expect_warning(&m, KILN_ISSUE_UNUSED, "nothing reads what it computes");
+
+    begin(&m);
+    maker_input(&m, "idle", 1, "2");
+    maker_node(&m, "Relu", "x", "y");
+    expect_warning(&m, KILN_ISSUE_UNUSED, "input \"idle\" is never read");
+
+    begin(&m);
+    maker_weights(&m, "scale", 1, "4");
+    maker_node(&m, "QuantizeLinear", "x,scale", "q");
+    maker_weights(&m, "scale3", 1, "3");
+    maker_node(&m, "DequantizeLinear", "q,scale3", "y");
+    expect_error(&m, KILN_ISSUE_QUANTIZATION, "\"scale\" has 4 scales, but dimension 1");
+
+    begin(&m);
+    maker_weights(&m, "scale", 1, "3");
+    maker_weights(&m, "zero", 3, "2");
+    maker_node(&m, "QuantizeLinear", "x,scale,zero", "q");
+    maker_node(&m, "DequantizeLinear", "q,scale", "y");
+    expect_error(&m, KILN_ISSUE_QUANTIZATION, "zero points \"zero\" are int8[2]");
+}
+
+static bool no_softmax(const char *domain, const char *name, int64_t opset, kiln_dtype dtype)
+{
+    assert_string_equal("", domain);
+    assert_int_equal(17, opset);
+    return strcmp(name, "Softmax") != 0 || dtype != KILN_DTYPE_FLOAT32;
+}
+
+static void backends_are_asked(void **state)
+{
+    (void)state;
+    graph_maker m;
+    const kln_validate_options options = {.backend = "tiny", .supports = no_softmax};
+    begin(&m);
+    maker_node(&m, "Softmax", "x", "s");
+    maker_node(&m, "Relu", "s", "y");
+    expect(&m, &options, KILN_SEVERITY_ERROR, KILN_ISSUE_UNSUPPORTED,
+           "the tiny backend does not run it for float32 in version 17");
+}
+
+static void range(graph_maker *m, kiln_shape min, kiln_shape opt, kiln_shape max, const char *words)
+{
+    const kln_profile_range ranges[] = {{"x", min, opt, max}};
+    const kln_validate_options options = {.ranges = ranges, .range_count = 1};
+    maker_begin(m, 17);
+    maker_input(m, "x", 1, "batch,4,n");
+    maker_ints(m, "to", 3, (int64_t[]){-1, 4, 8});
+    maker_node(m, "Reshape", "x,to", "y");
+    maker_output(m, "y", 1, NULL);
+    if (words != NULL) {
+        expect(m, &options, KILN_SEVERITY_ERROR, KILN_ISSUE_PROFILE, words);
+    } else {
+        kiln_issue_list *issues = validate(m, &options);
+        assert_int_equal(0, kiln_issue_list_count(issues));
+        kiln_issue_list_destroy(issues);
+        maker_end(m);
+    }
+}
+
+static void ranges_are_tried(void **state)
+{
+    (void)state;
+    graph_maker m;
+    const kiln_shape small = KILN_SHAPE(1, 4, 8);
+    const kiln_shape large = KILN_SHAPE(4, 4, 8);
+    range(&m, small, small, large, NULL);
+    range(&m, large, small, large, "min must not pass opt");
+    range(&m, small, small, KILN_SHAPE(4, 8), "3, 3 and 2 dimensions");
+    range(&m, small, small, KILN_SHAPE(4, 5, 8), "but is always 4");
+    range(&m, small, small, KILN_SHAPE(4, 4, 9), "with all inputs at max");
+    const kln_profile_range ranges[] = {{"nobody", small, small, small}};
+    const kln_validate_options options = {.ranges = ranges, .range_count = 1};
+    begin(&m);
+    maker_node(&m, "Relu", "x", "y");
+    expect(&m, &options, KILN_SEVERITY_ERROR, KILN_ISSUE_PROFILE, "no input of that name");
+}
+
+/* Twelve faults of twelve kinds, all found in one call. */
+static void all_faults_are_found(void **state)
+{
+    (void)state;
+    graph_maker m;
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 1, "2,3");
+    maker_weights(&m, "ints", 7, "3");
+    maker_weights(&m, "four", 1, "4");
+    maker_weights(&m, "cube", 1, "1,2,3,4");
+    maker_weights(&m, "short", 1, "8");
+    m.graph->initializers[3].data.size = 5;
+    maker_node(&m, "Add", "x,nowhere", "a"); /*  1 unknown name */
+    maker_node(&m, "Add", "x,ints", "b");    /*  2 dtype */
+    maker_node(&m, "Add", "x,four", "c");    /*  3 shape */
+    maker_node(&m, "Gemm", "x,cube", "d");   /*  4 rank */
+    maker_node(&m, "Relu", "x", "a");        /*  5 duplicate name */
+    maker_node(&m, "Relu", "x,x", "e");      /*  6 arity */
+    maker_node(&m, "Concat", "x,x", "f");    /*  7 attribute */
+    maker_node(&m, "Bogus", "short", "g");   /*  8 unknown operator, 9 weights */
+    maker_node(&m, "Softmax", "x", "h");     /* 10 value */
+    maker_attribute_int(&m, "axis", 7);
+    maker_node(&m, "Add", "x,j", "i"); /* 11 cycle */
+    maker_node(&m, "Neg", "i", "j");
+    const char *outputs[] = {"a", "b", "c", "d", "e", "f", "g", "h", "j", "never"}; /* 12 */
+    for (size_t i = 0; i < sizeof outputs / sizeof outputs[0]; i++) {
+        maker_output(&m, outputs[i], 0, NULL);
+    }
+    kiln_issue_list *issues = validate(&m, NULL);
+    static const struct {
+        kiln_issue_kind kind;
+        const char *tensor;
+    } expected[] = {
+        {KILN_ISSUE_UNKNOWN_NAME, "nowhere"},
+        {KILN_ISSUE_DTYPE, "ints"},
+        {KILN_ISSUE_SHAPE, ""},
+        {KILN_ISSUE_RANK, "cube"},
+        {KILN_ISSUE_DUPLICATE_NAME, "a"},
+        {KILN_ISSUE_ARITY, ""},
+        {KILN_ISSUE_ATTRIBUTE, "axis"},
+        {KILN_ISSUE_UNKNOWN_OPERATOR, ""},
+        {KILN_ISSUE_WEIGHTS, "short"},
+        {KILN_ISSUE_VALUE, "axis"},
+        {KILN_ISSUE_CYCLE, ""},
+        {KILN_ISSUE_MISSING_OUTPUT, "never"},
+    };
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+        if (find(issues, expected[i].kind, expected[i].tensor) == NULL) {
+            print_error("no issue %s about \"%s\" in:\n", kiln_issue_kind_name(expected[i].kind),
+                        expected[i].tensor);
+            print(issues);
+            fail();
+        }
+    }
+    if (kiln_issue_list_count(issues) != 12 || kiln_issue_list_errors(issues) != 12) {
+        print(issues);
+    }
+    assert_int_equal(12, kiln_issue_list_count(issues));
+    assert_int_equal(12, kiln_issue_list_errors(issues));
+    assert_status(KILN_ERROR_INVALID_NETWORK, kln_issues_status(issues));
+    assert_message("the network has 12 errors; the first: ");
+    kiln_issue_list_destroy(issues);
+    maker_end(&m);
+}
+
+static void lists_have_an_end(void **state)
+{
+    (void)state;
+    graph_maker m;
+    static char names[1500][12];
+    begin(&m);
+    for (size_t i = 0; i < 1500; i++) {
+        (void)snprintf(names[i], sizeof names[i], "\xff%zu", i);
+        maker_node(&m, "Bogus", names[i], names[i] + 1);
+    }
+    kiln_issue_list *issues = validate(&m, NULL);
+    assert_int_equal(1000, kiln_issue_list_count(issues));
+    /* What is no UTF-8 does not get into a sentence. */
+    for (size_t i = 0; i < 1000; i++) {
+        assert_null(strchr(kiln_issue_list_get(issues, i)->sentence, '\xff'));
+    }
+    kiln_issue_list_destroy(issues);
+    maker_end(&m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(good_networks_have_none), cmocka_unit_test(names_are_checked),
+        cmocka_unit_test(order_is_checked),        cmocka_unit_test(types_are_checked),
+        cmocka_unit_test(shapes_are_checked),      cmocka_unit_test(operators_are_checked),
+        cmocka_unit_test(weights_are_checked),     cmocka_unit_test(backends_are_asked),
+        cmocka_unit_test(ranges_are_tried),        cmocka_unit_test(all_faults_are_found),
+        cmocka_unit_test(lists_have_an_end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
