@@ -22,9 +22,11 @@
 #define POOL_MAX_BYTES ((size_t)1 << 46)
 /* Of a list no more than this is looked through for a block of the right stream. */
 #define POOL_SCAN 8
+#define POOL_LINE 64
 
+/* A cache line of its own, because neighbours are written by different threads. */
 typedef struct pool_block {
-    void *data;
+    _Alignas(POOL_LINE) void *data;
     struct pool_block *next; /* while it is free */
     struct pool_slab *slab;
     kiln_stream *stream; /* retained; its work may still use a free block. NULL: nothing does */
