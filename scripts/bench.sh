@@ -20,3 +20,5 @@ for model in magika/model rapidocr/det rapidocr/rec silero-vad/silero_vad; do
     echo "== A load of $model.onnx: Kiln against ONNX Runtime"
     "$build/bench/bench_load" "$deps/models/$model.onnx"
 done
+echo "== A piece of memory: kiln_pool against malloc, and cuMemAllocAsync where there is a GPU"
+"$build/bench/bench_pool"

@@ -23,6 +23,7 @@
 
 #include <kiln/backend.h>
 #include <kiln/export.h>
+#include <kiln/memory.h>
 #include <kiln/status.h>
 #include <kiln/tensor.h>
 
@@ -240,6 +241,17 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_metadata(const kiln_engine *eng
  * thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_backend(const kiln_engine *engine,
                                                          kiln_backend_info *info);
+
+/* Persistent memory for every input and output, to be bound once: kiln_buffer_plan_find gives the
+ * tensor of each name. Where a shape is open, `profile` has the largest of that name (`max`; the
+ * others are not looked at), or an input that it names has a dimension of the same name; an output
+ * whose shape is known only after a run may be named there too, with the most that it can be.
+ * `profile` may be NULL where every shape is fixed; `options` may be NULL: host memory. Errors:
+ * NULL_ARGUMENT; NAME for one that is no binding; RANK, SHAPE for one that does not fit or is not
+ * known; those of kiln_buffer_plan_create. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status
+kiln_engine_plan_buffers(const kiln_engine *engine, const kiln_profile *profile,
+                         const kiln_buffer_plan_options *options, kiln_buffer_plan **plan);
 
 /* --- the mock: a backend played by the caller --- */
 

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "kln_engine.h"
+
+static const kiln_profile_input *find_in_profile(const kiln_profile *profile, const char *name)
+{
+    for (size_t i = 0; profile != NULL && i < profile->input_count; i++) {
+        /* Values of a shape tensor say nothing about how large it is. */
+        if (strcmp(profile->inputs[i].name, name) == 0 && profile->inputs[i].value_count == 0) {
+            return &profile->inputs[i];
+        }
+    }
+    return NULL;
+}
+
+static kiln_status check_profile(const kiln_engine *engine, const kiln_profile *profile)
+{
+    if (profile == NULL || profile->input_count == 0) {
+        return KILN_OK;
+    }
+    if (profile->inputs == NULL) {
+        return kln_fail_null("kiln_engine_plan_buffers", "profile->inputs");
+    }
+    for (size_t i = 0; i < profile->input_count; i++) {
+        const char *name = profile->inputs[i].name;
+        if (name == NULL) {
+            return kln_fail_null("kiln_engine_plan_buffers", "name");
+        }
+        if (kln_names_get(&engine->inputs, name) == KLN_NAMES_NONE &&
+            kln_names_get(&engine->outputs, name) == KLN_NAMES_NONE) {
+            return kln_fail(KILN_ERROR_NAME,
+                            "kiln_engine_plan_buffers: the engine has no binding \"%s\"", name);
+        }
+    }
+    return KILN_OK;
+}
+
+/* The largest shape, as the profile gives it. */
+static kiln_status take_given(const kiln_binding *binding, const kiln_shape *most,
+                              kiln_shape *shape)
+{
+    if (binding->shape.rank >= 0 && binding->shape.rank != most->rank) {
+        return kln_fail(KILN_ERROR_RANK,
+                        "binding \"%s\" has %d dimensions, and the profile gives it %d",
+                        binding->name, binding->shape.rank, most->rank);
+    }
+    for (int32_t d = 0; d < binding->shape.rank; d++) {
+        const int64_t fixed = binding->shape.dims[d];
+        if (fixed >= 0 && fixed != most->dims[d]) {
+            return kln_fail(KILN_ERROR_SHAPE,
+                            "binding \"%s\": dimension %d is %lld, and the profile gives it %lld",
+                            binding->name, d, (long long)fixed, (long long)most->dims[d]);
+        }
+    }
+    *shape = *most;
+    return KILN_OK;
+}
+
+/* What the profile says of the dimension of that name in any input; KILN_DYNAMIC where nothing. */
+static int64_t find_dimension(const kiln_engine *engine, const kiln_profile *profile,
+                              const char *name)
+{
+    for (size_t i = 0; name != NULL && i < engine->description.input_count; i++) {
+        const kiln_binding *input = &engine->description.bindings[i];
+        const kiln_profile_input *given = find_in_profile(profile, input->name);
+        for (int32_t d = 0; given != NULL && d < input->shape.rank && d < given->max.rank; d++) {
+            if (input->dim_names[d] != NULL && strcmp(input->dim_names[d], name) == 0) {
+                return given->max.dims[d];
+            }
+        }
+    }
+    return KILN_DYNAMIC;
+}
+
+static kiln_status resolve(const kiln_engine *engine, const kiln_profile *profile,
+                           const kiln_binding *binding, kiln_shape *shape)
+{
+    const kiln_profile_input *given = find_in_profile(profile, binding->name);
+    if (given != NULL) {
+        return take_given(binding, &given->max, shape);
+    }
+    *shape = binding->shape;
+    for (int32_t d = 0; d < shape->rank; d++) {
+        if (shape->dims[d] == KILN_DYNAMIC) {
+            shape->dims[d] = find_dimension(engine, profile, binding->dim_names[d]);
+        }
+    }
+    if (shape->rank < 0 || !kiln_shape_is_static(shape)) {
+        char text[KLN_SHAPE_TEXT] = "of any rank";
+        if (shape->rank >= 0) {
+            (void)kiln_shape_format(shape, text, sizeof text);
+        }
+        return kln_fail(KILN_ERROR_SHAPE,
+                        "binding \"%s\" is %s: the profile must give its largest shape",
+                        binding->name, text);
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_engine_plan_buffers(const kiln_engine *engine, const kiln_profile *profile,
+                                     const kiln_buffer_plan_options *options,
+                                     kiln_buffer_plan **plan)
+{
+    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL(plan);
+    *plan = NULL;
+    KLN_RETURN_IF_ERROR(check_profile(engine, profile));
+    const kln_description *description = &engine->description;
+    const size_t count = description->input_count + description->output_count;
+    kiln_buffer_request *requests = kln_alloc_zeroed(count, sizeof *requests);
+    if (requests == NULL) {
+        return kln_fail_memory(count * sizeof *requests, "a buffer plan");
+    }
+    kiln_status status = KILN_OK;
+    for (size_t i = 0; i < count && status == KILN_OK; i++) {
+        requests[i].name = description->bindings[i].name;
+        requests[i].dtype = description->bindings[i].dtype;
+        status = resolve(engine, profile, &description->bindings[i], &requests[i].shape);
+    }
+    if (status == KILN_OK) {
+        status = kiln_buffer_plan_create(requests, count, options, plan);
+    }
+    kln_free(requests);
+    return status;
+}

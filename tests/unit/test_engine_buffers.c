@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <kiln/engine.h>
+
+#include "kiln_test.h"
+
+static kiln_status play(void *user, kiln_mock_run *run, char message[1024])
+{
+    (void)user;
+    (void)run;
+    (void)message;
+    return KILN_OK;
+}
+
+static kiln_engine *make_engine(void)
+{
+    const kiln_binding inputs[] = {
+        {.struct_size = sizeof(kiln_binding),
+         .name = "image",
+         .is_input = true,
+         .dtype = KILN_DTYPE_FLOAT32,
+         .shape = KILN_SHAPE(KILN_DYNAMIC, 3, 8, 8),
+         .dim_names = {"batch"}},
+        {.struct_size = sizeof(kiln_binding),
+         .name = "threshold",
+         .is_input = true,
+         .dtype = KILN_DTYPE_FLOAT16,
+         .shape = KILN_SHAPE_SCALAR},
+    };
+    const kiln_binding outputs[] = {
+        {.struct_size = sizeof(kiln_binding),
+         .name = "scores",
+         .dtype = KILN_DTYPE_FLOAT32,
+         .shape = KILN_SHAPE(KILN_DYNAMIC, 10),
+         .dim_names = {"batch"}},
+        {.struct_size = sizeof(kiln_binding),
+         .name = "boxes",
+         .dtype = KILN_DTYPE_INT64,
+         .shape = KILN_SHAPE(KILN_DYNAMIC, 4),
+         .dim_names = {"found"}},
+    };
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    options.inputs = inputs;
+    options.input_count = 2;
+    options.outputs = outputs;
+    options.output_count = 2;
+    options.handler = play;
+    assert_ok(kiln_engine_create_mock(&options, &engine));
+    return engine;
+}
+
+static const kiln_profile_input given[] = {
+    {.name = "image", .max = {4, {16, 3, 8, 8}}},
+    {.name = "boxes", .max = {2, {100, 4}}},
+};
+
+static void a_plan_holds_the_largest_of_each_binding(void **state)
+{
+    (void)state;
+    kiln_engine *engine = make_engine();
+    kiln_buffer_plan *plan = NULL;
+    kiln_tensor tensor;
+    const kiln_profile profile = {.inputs = given, .input_count = 2};
+    assert_ok(kiln_engine_plan_buffers(engine, &profile, NULL, &plan));
+    assert_int_equal(kiln_buffer_plan_count(plan), 4);
+    assert_ok(kiln_buffer_plan_find(plan, "image", &tensor));
+    assert_int_equal(tensor.bytes, 16 * 3 * 8 * 8 * 4);
+    assert_ok(kiln_buffer_plan_find(plan, "threshold", &tensor));
+    assert_int_equal(tensor.bytes, 2);
+    assert_ok(kiln_buffer_plan_find(plan, "scores", &tensor));
+    assert_int_equal(tensor.desc.shape.dims[0], 16);
+    assert_ok(kiln_buffer_plan_find(plan, "boxes", &tensor));
+    assert_int_equal(tensor.bytes, 100 * 4 * 8);
+    assert_int_equal(kiln_buffer_plan_allocations(plan), 1);
+    kiln_buffer_plan_destroy(plan);
+    kiln_engine_release(engine);
+}
+
+static void what_is_not_known_is_refused(void **state)
+{
+    (void)state;
+    kiln_engine *engine = make_engine();
+    kiln_buffer_plan *plan = NULL;
+    kiln_profile profile = {.inputs = given, .input_count = 1};
+    assert_status(KILN_ERROR_SHAPE, kiln_engine_plan_buffers(engine, NULL, NULL, &plan));
+    assert_message("binding \"image\" is ?x3x8x8: the profile must give its largest shape");
+    assert_status(KILN_ERROR_SHAPE, kiln_engine_plan_buffers(engine, &profile, NULL, &plan));
+    assert_message("binding \"boxes\" is ?x4");
+    kiln_profile_input wrong = {.name = "image", .max = {4, {16, 1, 8, 8}}};
+    profile.inputs = &wrong;
+    assert_status(KILN_ERROR_SHAPE, kiln_engine_plan_buffers(engine, &profile, NULL, &plan));
+    assert_message("dimension 1 is 3, and the profile gives it 1");
+    wrong.max.rank = 3;
+    assert_status(KILN_ERROR_RANK, kiln_engine_plan_buffers(engine, &profile, NULL, &plan));
+    wrong.name = "picture";
+    assert_status(KILN_ERROR_NAME, kiln_engine_plan_buffers(engine, &profile, NULL, &plan));
+    assert_message("no binding \"picture\"");
+    wrong.name = NULL;
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_engine_plan_buffers(engine, &profile, NULL, &plan));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_plan_buffers(NULL, &profile, NULL, &plan));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_plan_buffers(engine, NULL, NULL, NULL));
+    assert_null(plan);
+    kiln_engine_release(engine);
+}
+
+static kiln_status plan_once(void *user)
+{
+    (void)user;
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    const kiln_binding input = {.struct_size = sizeof input,
+                                .name = "x",
+                                .is_input = true,
+                                .dtype = KILN_DTYPE_INT8,
+                                .shape = KILN_SHAPE(5)};
+    const kiln_binding output = {.struct_size = sizeof output,
+                                 .name = "y",
+                                 .dtype = KILN_DTYPE_INT8,
+                                 .shape = KILN_SHAPE(5)};
+    options.inputs = &input;
+    options.input_count = 1;
+    options.outputs = &output;
+    options.output_count = 1;
+    options.handler = play;
+    kiln_engine *engine = NULL;
+    kiln_buffer_plan *plan = NULL;
+    kiln_status status = kiln_engine_create_mock(&options, &engine);
+    if (status == KILN_OK) {
+        status = kiln_engine_plan_buffers(engine, NULL, NULL, &plan);
+    }
+    kiln_buffer_plan_destroy(plan);
+    kiln_engine_release(engine);
+    return status;
+}
+
+static void every_failed_allocation_is_survived(void **state)
+{
+    (void)state;
+    kiln_test_each_allocation(plan_once, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_plan_holds_the_largest_of_each_binding),
+        cmocka_unit_test(what_is_not_known_is_refused),
+        cmocka_unit_test(every_failed_allocation_is_survived),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
