@@ -10,6 +10,7 @@
 
 #include "backends/onnxruntime/ort_runtime.h"
 #include "kiln_test.h"
+#include "onnx/kln_onnx.h"
 #include "small_models.h"
 
 static kiln_build_options options;
@@ -106,6 +107,46 @@ static void external_weights_lie_beside_the_file(void **state)
     assert_ok(kiln_context_run(context));
     expect(context, "y", (const float[]){11, 22}, 2);
     kiln_context_destroy(context);
+
+    /* Its message alone would be no model. */
+    assert_ok(kiln_engine_build_file(kiln_test_path("external.onnx"), &options, &engine));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_save(engine, kiln_test_path("saved.onnx")));
+    assert_message("the weight \"w\" lies in the file \"weights.bin\"");
+    assert_false(kln_file_exists(kiln_test_path("saved.onnx")));
+    kiln_engine_release(engine);
+}
+
+static void a_network_in_memory_is_built(void **state)
+{
+    (void)state;
+    static const float weights[] = {10, 20};
+    graph = (small_graph){.message = {.size = 0}};
+    small_node(&graph, "Add", "x,w", "y");
+    small_input(&graph, "x", SMALL_FLOAT, "2");
+    small_output(&graph, "y", SMALL_FLOAT, "2");
+    small_floats(&graph, "w", weights, 2);
+    kln_onnx_model *network = NULL;
+    assert_ok(kln_onnx_read_bytes(small_model(&graph), NULL, &network));
+    const kln_model source = {.graph = network};
+    const kln_backend *backend = &kln_backend_onnxruntime;
+    void *engine = NULL;
+    void *context = NULL;
+    kiln_span bytes = {NULL, 0};
+    assert_ok(backend->build(&source, &options, NULL, &engine));
+    kln_onnx_model_destroy(network);
+    assert_ok(backend->serialize(engine, &bytes));
+    assert_true(bytes.size > sizeof weights);
+    float x[] = {1, 2};
+    float y[] = {0, 0};
+    const kiln_tensor input = floats(x, 2);
+    const kiln_tensor output = floats(y, 2);
+    assert_ok(backend->context_create(engine, NULL, &context));
+    assert_ok(backend->bind(context, 0, &input));
+    assert_ok(backend->bind(context, 1, &output));
+    assert_ok(backend->run(context));
+    assert_memory_equal(y, ((const float[]){11, 22}), sizeof y);
+    backend->context_destroy(context);
+    backend->engine_destroy(engine);
 }
 
 static void what_is_saved_is_what_was_built(void **state)
@@ -335,6 +376,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_option_builds_the_same_network),
         cmocka_unit_test(external_weights_lie_beside_the_file),
+        cmocka_unit_test(a_network_in_memory_is_built),
         cmocka_unit_test(what_is_saved_is_what_was_built),
         cmocka_unit_test(a_monitor_stops_a_build),
         cmocka_unit_test(a_bad_model_gets_its_status),

@@ -3,9 +3,6 @@
 
 #include "ort_engine.h"
 
-/* What protobuf can hold in one message. ONNX Runtime's own sentence about it names neither. */
-#define MESSAGE_LIMIT ((size_t)INT32_MAX)
-
 /* --- probe --- */
 
 static kiln_status probe(const char *library, kiln_backend_info *info)
@@ -70,7 +67,9 @@ static kiln_status set_options(const ort_runtime *runtime, const kiln_build_opti
 
 static const char *name_of(const kln_model *model)
 {
-    return model->path != NULL ? model->path : "a model in memory";
+    return model->path != NULL    ? model->path
+           : model->graph != NULL ? "a network in memory"
+                                  : "a model in memory";
 }
 
 static kiln_status create_session(ort_engine *engine, const kln_model *model,
@@ -99,25 +98,23 @@ static kiln_status create_session(ort_engine *engine, const kln_model *model,
 
 static kiln_status check_model(const kln_model *model)
 {
-    if (model->graph != NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "a network in memory is not taken by the onnxruntime backend; write it to "
-                        "a file and build that");
-    }
     if (model->bytes.size == 0) {
         return kln_fail(KILN_ERROR_EMPTY, "\"%s\": it has 0 bytes", name_of(model));
     }
-    if (model->bytes.size > MESSAGE_LIMIT) {
+    if (model->bytes.size > ORT_MESSAGE_LIMIT) {
         return kln_fail(KILN_ERROR_LIMIT,
                         "\"%s\": it has %zu bytes, one protobuf message holds %zu at most; keep "
                         "the weights in an external file",
-                        name_of(model), model->bytes.size, MESSAGE_LIMIT);
+                        name_of(model), model->bytes.size, ORT_MESSAGE_LIMIT);
     }
     return KILN_OK;
 }
 
 static kiln_status keep_bytes(ort_engine *engine, const kln_model *model)
 {
+    if (engine->bytes.data != NULL) {
+        return KILN_OK;
+    }
     if (model->path != NULL) {
         KLN_RETURN_IF_ERROR(kln_mapping_open(model->path, &engine->file));
         engine->bytes = engine->file.bytes;
@@ -158,7 +155,14 @@ static kiln_status fill_engine(ort_engine *engine, const kln_model *model,
     if (!goes_on(monitor, 0)) {
         return kln_fail(KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled", name_of(model));
     }
-    KLN_RETURN_IF_ERROR(create_session(engine, model, options));
+    kln_model written = *model;
+    if (model->graph != NULL) {
+        KLN_RETURN_IF_ERROR(ort_write_graph(engine, model));
+        written.path = NULL;
+        written.bytes = engine->bytes;
+    }
+    KLN_RETURN_IF_ERROR(check_model(&written));
+    KLN_RETURN_IF_ERROR(create_session(engine, &written, options));
     const kiln_status status = ort_read_bindings(engine);
     if (status != KILN_OK) {
         return kln_fail_within(status, "\"%s\"", name_of(model));
@@ -175,7 +179,6 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
     *engine = NULL;
     const ort_runtime *runtime = NULL;
     KLN_RETURN_IF_ERROR(ort_runtime_open(options->library, &runtime));
-    KLN_RETURN_IF_ERROR(check_model(model));
     ort_engine *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
         return kln_fail_memory(sizeof *made, "an engine");
@@ -191,20 +194,13 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
     return KILN_OK;
 }
 
-static kiln_status serialize(void *engine, kiln_span *bytes)
-{
-    const ort_engine *self = engine;
-    *bytes = self->bytes;
-    return KILN_OK;
-}
-
 const kln_backend kln_backend_onnxruntime = {
     .name = "onnxruntime",
     .description = "ONNX Runtime on the CPU",
     .probe = probe,
     .library = library_use,
     .build = build,
-    .serialize = serialize,
+    .serialize = ort_serialize,
     .describe = ort_describe,
     .engine_destroy = engine_destroy,
     .context_create = ort_context_create,

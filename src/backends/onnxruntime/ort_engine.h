@@ -20,16 +20,25 @@ typedef struct ort_engine {
     uint32_t *passed_inputs;
     size_t passed_count;
     /* The model as it was given: the file stays mapped, which costs address space only, until
-     * somebody saves the engine; bytes of a caller are copied, because they go away. */
+     * somebody saves the engine; bytes of a caller are copied, because they go away; a network in
+     * memory is written here. */
     kln_mapping file;
     kiln_span bytes;
+    bool was_searched_for_externals; /* and has none */
 } ort_engine;
+
+/* What one protobuf message can hold. ONNX Runtime's own sentence about it does not say so. */
+#define ORT_MESSAGE_LIMIT ((size_t)INT32_MAX)
 
 #define ORT_NO_INPUT UINT32_MAX
 
 /* Reads names, types and shapes of the session's inputs and outputs into the engine. */
 KILN_MUST_CHECK kiln_status ort_read_bindings(ort_engine *engine);
 
+/* Writes a network in memory into the engine's own bytes, which it is then built from. */
+KILN_MUST_CHECK kiln_status ort_write_graph(ort_engine *engine, const kln_model *model);
+
+kiln_status ort_serialize(void *engine, kiln_span *bytes);
 kiln_status ort_describe(void *engine, kln_description *description);
 
 kiln_status ort_context_create(void *engine, const kiln_context_options *options, void **context);
