@@ -27,7 +27,7 @@
 static double relative_bound(kiln_dtype dtype)
 {
     switch (dtype) {
-        case KILN_DTYPE_BFLOAT16: return 1.0 / 128;
+        case KILN_DTYPE_BFLOAT16: return 1.0 / 64;
         case KILN_DTYPE_FLOAT16: return 1.0 / 512;
         case KILN_DTYPE_FLOAT8E4M3:
         case KILN_DTYPE_FLOAT8E5M2: return 0.0;

@@ -166,7 +166,7 @@ kiln_status ref_op_shift(ref_call *call)
 {
     const ref_tensor *a = NULL;
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &a));
-    if (ref_domain_of(a->dtype) != REF_DOMAIN_UNSIGNED) {
+    if (ref_domain_of(a->dtype) == REF_DOMAIN_FLOAT) {
         return ref_fail_dtype(call, a->dtype);
     }
     const bool right = strcmp(ref_attribute_string(call, "direction", ""), "RIGHT") == 0;

@@ -73,7 +73,9 @@ kiln_status ref_constant(kln_arena *arena, const kln_onnx_tensor *tensor, ref_va
         *value = (ref_value){.kind = REF_TENSOR, .buffer = NULL};
         value->tensor.dtype = tensor->dtype;
         value->tensor.rank = (int)tensor->rank;
-        memcpy(value->tensor.dims, tensor->dims, tensor->rank * sizeof(int64_t));
+        for (size_t i = 0; i < tensor->rank; i++) {
+            value->tensor.dims[i] = tensor->dims[i];
+        }
         value->tensor.count = count;
         value->tensor.data = data;
         return KILN_OK;

@@ -372,7 +372,9 @@ kiln_status ref_op_space_to_depth(ref_call *call)
                         (long long)d[2], (long long)d[3], (long long)b);
     }
     const int64_t split[6] = {d[0], d[1], d[2] / b, b, d[3] / b, b};
-    static const int order[6] = {0, 3, 5, 1, 2, 4};
+    static const int dcr_order[6] = {0, 3, 5, 1, 2, 4};
+    static const int crd_order[6] = {0, 1, 3, 5, 2, 4};
+    const bool crd = strcmp(ref_attribute_string(call, "mode", "DCR"), "CRD") == 0;
     const int64_t dims[4] = {d[0], d[1] * b * b, d[2] / b, d[3] / b};
-    return regroup(call, x, split, order, dims);
+    return regroup(call, x, split, crd ? crd_order : dcr_order, dims);
 }

@@ -70,21 +70,22 @@ typedef enum ref_numeric {
 
 /* Operators on two tensors that are broadcast: X(operator, version, of floats, of int64_t, of
  * uint64_t), operands x and y. */
-#define REF_BINARY_LIST(X)                                                                \
-    X(Add, 1, x + y, (int64_t)((uint64_t)x + (uint64_t)y), x + y)                         \
-    X(Sub, 1, x - y, (int64_t)((uint64_t)x - (uint64_t)y), x - y)                         \
-    X(Mul, 1, x *y, (int64_t)((uint64_t)x * (uint64_t)y), x *y)                           \
-    X(Div, 1, x / y, divide(x, y), y == 0 ? 0 : x / y)                                    \
-    X(Max, 1, isnan(x) || x > y ? x : y, x > y ? x : y, x > y ? x : y)                    \
-    X(Min, 1, isnan(x) || x < y ? x : y, x < y ? x : y, x < y ? x : y)                    \
-    X(PRelu, 1, x < 0.0 ? x * y : x, x < 0 ? (int64_t)((uint64_t)x * (uint64_t)y) : x, x) \
-    X(BitwiseAnd, 18, x + y, x & y, x & y)                                                \
-    X(BitwiseOr, 18, x + y, x | y, x | y)                                                 \
-    X(BitwiseXor, 18, x + y, x ^ y, x ^ y)                                                \
-    X(BitShiftLeft, 11, x + y, x, y > 63 ? 0 : x << y)                                    \
-    X(BitShiftRight, 11, x + y, x, y > 63 ? 0 : x >> y)                                   \
-    X(Mod, 10, modulo_float(x, y), modulo(x, y), y == 0 ? 0 : x % y)                      \
-    X(Fmod, 10, fmod(x, y), y == 0 || y == -1 ? 0 : x % y, y == 0 ? 0 : x % y)            \
+#define REF_BINARY_LIST(X)                                                                        \
+    X(Add, 1, x + y, (int64_t)((uint64_t)x + (uint64_t)y), x + y)                                 \
+    X(Sub, 1, x - y, (int64_t)((uint64_t)x - (uint64_t)y), x - y)                                 \
+    X(Mul, 1, x *y, (int64_t)((uint64_t)x * (uint64_t)y), x *y)                                   \
+    X(Div, 1, x / y, divide(x, y), y == 0 ? 0 : x / y)                                            \
+    X(Max, 1, isnan(x) || x > y ? x : y, x > y ? x : y, x > y ? x : y)                            \
+    X(Min, 1, isnan(x) || x < y ? x : y, x < y ? x : y, x < y ? x : y)                            \
+    X(PRelu, 1, x < 0.0 ? x * y : x, x < 0 ? (int64_t)((uint64_t)x * (uint64_t)y) : x, x)         \
+    X(BitwiseAnd, 18, x + y, x & y, x & y)                                                        \
+    X(BitwiseOr, 18, x + y, x | y, x | y)                                                         \
+    X(BitwiseXor, 18, x + y, x ^ y, x ^ y)                                                        \
+    X(BitShiftLeft, 11, x + y, y < 0 || y > 63 ? 0 : (int64_t)((uint64_t)x << y),                 \
+      y > 63 ? 0 : x << y)                                                                        \
+    X(BitShiftRight, 11, x + y, y < 0 || y > 63 ? (x < 0 ? -1 : 0) : x >> y, y > 63 ? 0 : x >> y) \
+    X(Mod, 10, modulo_float(x, y), modulo(x, y), y == 0 ? 0 : x % y)                              \
+    X(Fmod, 10, fmod(x, y), y == 0 || y == -1 ? 0 : x % y, y == 0 ? 0 : x % y)                    \
     X(Mean, 1, x + y, (int64_t)((uint64_t)x + (uint64_t)y), x + y)
 
 typedef enum ref_binary {
@@ -133,7 +134,8 @@ typedef enum ref_window { REF_WINDOW_HANN, REF_WINDOW_HAMMING, REF_WINDOW_BLACKM
     X(unary)                                                                                       \
     X(gelu)                                                                                        \
     X(numeric)                                                                                     \
-    X(not ) X(isnan) X(isinf) X(shrink) X(clip) X(binary) X(shift) X(mod) X(variadic) X(pow) X(    \
+    X(not )                                                                                        \
+    X(isnan) X(isinf) X(shrink) X(clip) X(swiglu) X(binary) X(shift) X(mod) X(variadic) X(pow) X(  \
         compare) X(where) X(reshape) X(flatten) X(squeeze) X(unsqueeze) X(identity) X(shape)       \
         X(size) X(dropout) X(transpose) X(concat) X(split) X(slice) X(tile) X(expand) X(           \
             depth_to_space) X(space_to_depth) X(pad) X(center_crop_pad) X(trilu)                   \

@@ -22,7 +22,9 @@ static kiln_status fail_reshape(const ref_tensor *x, const int64_t *dims, int ra
     memcpy(shape.dims, x->dims, (size_t)x->rank * sizeof(int64_t));
     (void)kiln_shape_format(&shape, from, sizeof from);
     shape.rank = rank;
-    memcpy(shape.dims, dims, (size_t)rank * sizeof(int64_t));
+    for (int i = 0; i < rank; i++) {
+        shape.dims[i] = dims[i];
+    }
     (void)kiln_shape_format(&shape, to, sizeof to);
     return kln_fail(KILN_ERROR_SHAPE, "%s cannot take the shape %s", from, to);
 }

@@ -42,6 +42,7 @@ static const ref_kernel kernels[] = {
     OP("Mod", 10, mod),
     OP("Pow", 1, pow),
     OP("Where", 9, where),
+    OP("SwiGLU", 28, swiglu),
     OP("Gelu", 20, gelu),
     OP("Shrink", 9, shrink),
     OP("Clip", 1, clip),
@@ -167,7 +168,6 @@ static const ref_kernel kernels[] = {
     OP("Optional", 15, optional),
     OP("OptionalGetElement", 15, optional_get),
     OP("OptionalHasElement", 15, optional_has),
-    /* TABLE */
 };
 
 size_t ref_kernel_count(void)

@@ -90,6 +90,25 @@ kiln_status ref_op_gelu(ref_call *call)
     return apply(call, approximate ? chunk_GeluTanh : chunk_Gelu, &p);
 }
 
+kiln_status ref_op_swiglu(ref_call *call)
+{
+    const ref_tensor *gate = NULL;
+    const ref_tensor *linear = NULL;
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &gate));
+    KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &linear));
+    if (!ref_same_shape(gate, linear)) {
+        return kln_fail(KILN_ERROR_SHAPE, "gate and value have different shapes");
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, gate->dtype, gate->rank, gate->dims, &y));
+    const double alpha = ref_attribute_float(call, "alpha", 1.0);
+    for (int64_t i = 0; i < y->count; i++) {
+        const double a = ref_get_float(gate, i);
+        ref_put_float(y, i, a * ref_sigmoid(alpha * a) * ref_get_float(linear, i));
+    }
+    return KILN_OK;
+}
+
 kiln_status ref_op_shrink(ref_call *call)
 {
     const parameters p = {.a = ref_attribute_float(call, "lambd", 0.5),
