@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the node tests that the onnx package generates into a folder, in the layout of its test data.
+"""Writes the node tests that the onnx package generates, in the layout of its test data.
 
     write_cases.py FOLDER
 
@@ -32,7 +32,8 @@ def write_case(case, folder):
     for number, (inputs, outputs) in enumerate(case.data_sets):
         data = os.path.join(folder, f"test_data_set_{number}")
         os.makedirs(data, exist_ok=True)
-        for name, values, infos in (("input", inputs, model.graph.input), ("output", outputs, model.graph.output)):
+        for name, values, infos in (("input", inputs, model.graph.input),
+                                    ("output", outputs, model.graph.output)):
             for index, (value, info) in enumerate(zip(values, infos)):
                 proto = to_proto(value, info.type)
                 if proto is not None:
