@@ -242,6 +242,7 @@ if wants tensorrt; then
     for version in 1.7.1.116 1.5.0.114 1.4.0.76; do
         install_tensorrt rtx tensorrt-rtx-cu13-libs $version
     done
+    install_tensorrt bindings tensorrt-rtx-cu13-bindings 1.7.1.116
     for version in 11.4.0.106 10.16.1.11; do
         install_tensorrt lean tensorrt-lean-cu13-libs $version
     done

@@ -17,6 +17,7 @@
 #define KILN_KILN_H
 
 #include <kiln/backend.h>
+#include <kiln/build.h>
 #include <kiln/context.h>
 #include <kiln/engine.h>
 #include <kiln/export.h>

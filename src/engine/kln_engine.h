@@ -32,6 +32,9 @@ struct kiln_engine {
 KILN_MUST_CHECK kiln_status kln_build_options_read(const kiln_build_options *options,
                                                    kiln_build_options *copy);
 
+/* Puts all that the options point to into the arena. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_build_options_copy(kln_arena *arena, kiln_build_options *options);
+
 /* The first option past `optimization` that is set, by name; NULL where none is. */
 const char *kln_build_option_name(const kiln_build_options *options);
 

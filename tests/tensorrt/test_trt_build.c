@@ -348,6 +348,53 @@ static void a_build_can_be_stopped_at_any_step(void **state)
     }
 }
 
+static kiln_status job(const kiln_build_limits *limits, long cancel_after, const char *library,
+                       kiln_build_progress *progress)
+{
+    const kiln_build_options options = trt_test_options(library);
+    kiln_build *build = NULL;
+    assert_ok(kiln_build_start_file(trt_test_model("light_resnet50"), &options, limits, &build));
+    kiln_engine *engine = NULL;
+    kiln_status status = KILN_ERROR_BUSY;
+    double before = 0.0;
+    while (status == KILN_ERROR_BUSY) {
+        status = kiln_build_wait(build, 2, &engine);
+        assert_ok(kiln_build_get_progress(build, progress));
+        assert_true(progress->fraction >= before && progress->fraction <= 1.0);
+        before = progress->fraction;
+        if (cancel_after >= 0 && progress->reports >= (uint64_t)cancel_after) {
+            kiln_build_cancel(build);
+        }
+    }
+    kiln_engine_release(engine);
+    kiln_build_destroy(build);
+    return status;
+}
+
+static void a_job_keeps_its_limits(void **state)
+{
+    (void)state;
+    const char *library = trt_test_newest();
+    if (trt_test_model("light_resnet50") == NULL) {
+        skip();
+    }
+    kiln_build_progress progress = {.struct_size = sizeof progress};
+    assert_ok(job(NULL, -1, library, &progress));
+    assert_true(progress.reports > 5 && progress.fraction == 1.0);
+    const uint64_t whole = progress.nanoseconds;
+    assert_status(KILN_ERROR_CANCELLED, job(NULL, 2, library, &progress));
+    assert_message("cancelled");
+    assert_true(progress.nanoseconds < whole * 4);
+    kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
+    limits.milliseconds = 20;
+    assert_status(KILN_ERROR_TIMEOUT, job(&limits, -1, library, &progress));
+    assert_message("20 are allowed");
+    limits = KILN_BUILD_LIMITS_INIT;
+    limits.memory_bytes = 1 << 20;
+    assert_status(KILN_ERROR_LIMIT, job(&limits, -1, library, &progress));
+    assert_message("memory had grown");
+}
+
 /* --- the timing cache --- */
 
 static void the_timing_cache_is_kept_across_builds(void **state)
@@ -417,6 +464,7 @@ int main(void)
         cmocka_unit_test(another_backend_refuses_plan_options),
         cmocka_unit_test(a_profile_that_does_not_fit_is_explained),
         cmocka_unit_test(a_build_can_be_stopped_at_any_step),
+        cmocka_unit_test(a_job_keeps_its_limits),
         cmocka_unit_test(the_timing_cache_is_kept_across_builds),
         cmocka_unit_test(every_allocation_may_fail),
     };

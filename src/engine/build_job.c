@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <kiln/build.h>
+
+#include "kln_engine.h"
+
+#define MOST_DEPTH 8
+
+/* `lock` guards everything below it. The thread alone writes `engine` and `status`, before `ended`
+ * is set. */
+struct kiln_build {
+    kln_arena arena;
+    kiln_build_options options; /* copied into the arena */
+    kiln_build_limits limits;
+    const char *path; /* or NULL */
+    kln_mapping mapping;
+    kiln_span bytes;
+    pthread_t thread;
+    uint64_t begin;
+    uint64_t resident_at_begin;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    kiln_status stop; /* KILN_OK, or why it shall stop: CANCELLED, TIMEOUT, LIMIT */
+    bool ended;
+    bool taken;
+    kiln_status status;
+    char sentence[1024];
+    kiln_engine *engine;
+    uint64_t end;
+    kiln_build_progress progress;
+    struct {
+        int64_t step, steps;
+    } around[MOST_DEPTH]; /* the phases that are under way, by depth */
+};
+
+/* --- memory --- */
+
+/* Resident bytes of this process, 0 where the system does not say. */
+static uint64_t resident(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    unsigned long long pages = 0;
+    if (file != NULL) {
+        if (fscanf(file, "%*u %llu", &pages) != 1) {
+            pages = 0;
+        }
+        (void)fclose(file);
+    }
+    const long size = sysconf(_SC_PAGESIZE);
+    return pages * (uint64_t)(size > 0 ? size : 4096);
+}
+
+/* With the lock held. */
+static void note_memory(kiln_build *build)
+{
+    const uint64_t now = resident();
+    const uint64_t grown = now > build->resident_at_begin ? now - build->resident_at_begin : 0;
+    if (grown > build->progress.memory_bytes) {
+        build->progress.memory_bytes = grown;
+    }
+    if (build->limits.memory_bytes > 0 && grown > build->limits.memory_bytes &&
+        build->stop == KILN_OK) {
+        build->stop = KILN_ERROR_LIMIT;
+    }
+}
+
+/* --- progress --- */
+
+/* Each phase is a part of the step of the phase around it. With the lock held. */
+static double fraction_of(const kiln_build *build, int depth)
+{
+    double whole = 1.0;
+    double done = 0.0;
+    for (int i = 0; i <= depth && i < MOST_DEPTH && build->around[i].steps > 0; i++) {
+        whole /= (double)build->around[i].steps;
+        done += whole * (double)build->around[i].step;
+    }
+    return done < 1.0 ? done : 1.0;
+}
+
+/* With the lock held. */
+static void note_deadline(kiln_build *build)
+{
+    if (build->limits.milliseconds > 0 && build->stop == KILN_OK &&
+        (kln_now() - build->begin) / 1000000 >= build->limits.milliseconds) {
+        build->stop = KILN_ERROR_TIMEOUT;
+    }
+}
+
+static bool on_progress(void *user, const char *phase, int depth, int64_t step, int64_t steps)
+{
+    kiln_build *build = user;
+    (void)pthread_mutex_lock(&build->lock);
+    kiln_build_progress *progress = &build->progress;
+    (void)snprintf(progress->phase, sizeof progress->phase, "%s", phase);
+    progress->depth = depth;
+    progress->step = step;
+    progress->steps = steps;
+    progress->reports++;
+    if (depth >= 0 && depth < MOST_DEPTH) {
+        build->around[depth].step = step;
+        build->around[depth].steps = steps;
+        const double fraction = fraction_of(build, depth);
+        progress->fraction = fraction > progress->fraction ? fraction : progress->fraction;
+    }
+    note_memory(build);
+    note_deadline(build);
+    const bool go_on = build->stop == KILN_OK;
+    (void)pthread_mutex_unlock(&build->lock);
+    return go_on;
+}
+
+/* --- the thread --- */
+
+static kiln_status fail_stop(const kiln_build *build)
+{
+    const char *source = build->path != NULL ? build->path : "a model in memory";
+    switch (build->stop) {
+        case KILN_ERROR_TIMEOUT:
+            return kln_fail(KILN_ERROR_TIMEOUT,
+                            "%s: the build was stopped after %llu ms, %llu are "
+                            "allowed",
+                            source, (unsigned long long)((build->end - build->begin) / 1000000),
+                            (unsigned long long)build->limits.milliseconds);
+        case KILN_ERROR_LIMIT:
+            return kln_fail(KILN_ERROR_LIMIT,
+                            "%s: the build was stopped when memory had grown by %llu bytes, %llu "
+                            "are allowed",
+                            source, (unsigned long long)build->progress.memory_bytes,
+                            (unsigned long long)build->limits.memory_bytes);
+        default: return kln_fail(KILN_ERROR_CANCELLED, "%s: the build was cancelled", source);
+    }
+}
+
+static void *work(void *user)
+{
+    kiln_build *build = user;
+    const kln_monitor monitor = {build, on_progress};
+    const kln_model model = {.path = build->path, .bytes = build->bytes};
+    kiln_engine *engine = NULL;
+    kiln_status status = kln_engine_make(&model, &build->options, false, &monitor, &engine);
+    (void)pthread_mutex_lock(&build->lock);
+    build->end = kln_now();
+    note_deadline(build);
+    /* An engine that came too late, or over the limit, is none. */
+    if (build->stop != KILN_OK && (status == KILN_OK || status == KILN_ERROR_CANCELLED)) {
+        kiln_engine_release(engine);
+        engine = NULL;
+        status = fail_stop(build);
+    }
+    build->status = status;
+    build->engine = engine;
+    if (status != KILN_OK) {
+        (void)snprintf(build->sentence, sizeof build->sentence, "%s", kiln_error_message());
+    } else {
+        build->progress.fraction = 1.0;
+    }
+    build->ended = true;
+    (void)pthread_cond_broadcast(&build->changed);
+    (void)pthread_mutex_unlock(&build->lock);
+    return NULL;
+}
+
+/* --- start --- */
+
+static void release(kiln_build *build)
+{
+    kln_mapping_close(&build->mapping);
+    kln_arena_finish(&build->arena);
+    kln_free(build);
+}
+
+static kiln_status set_up(kiln_build *build, const char *path, kiln_span bytes,
+                          const kiln_build_options *options, const kiln_build_limits *limits)
+{
+    build->limits = KILN_BUILD_LIMITS_INIT;
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_build_limits", limits, sizeof build->limits,
+                                         &build->limits, sizeof build->limits));
+    KLN_RETURN_IF_ERROR(kln_build_options_read(options, &build->options));
+    KLN_RETURN_IF_ERROR(kln_build_options_copy(&build->arena, &build->options));
+    build->bytes = bytes;
+    if (path != NULL) {
+        build->path = kln_arena_strdup(&build->arena, path);
+        if (build->path == NULL) {
+            return kln_fail_memory(strlen(path), "a path");
+        }
+        KLN_RETURN_IF_ERROR(kln_mapping_open(path, &build->mapping));
+        build->bytes = build->mapping.bytes;
+    }
+    return KILN_OK;
+}
+
+static kiln_status start_thread(kiln_build *build)
+{
+    pthread_condattr_t attributes;
+    (void)pthread_mutex_init(&build->lock, NULL);
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&build->changed, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+    build->begin = kln_now();
+    build->resident_at_begin = resident();
+    const int error = pthread_create(&build->thread, NULL, work, build);
+    if (error != 0) {
+        (void)pthread_cond_destroy(&build->changed);
+        (void)pthread_mutex_destroy(&build->lock);
+        return kln_fail(KILN_ERROR_OUT_OF_MEMORY, "a thread for a build cannot be made: %s",
+                        strerror(error));
+    }
+    return KILN_OK;
+}
+
+static kiln_status start(const char *path, kiln_span bytes, const kiln_build_options *options,
+                         const kiln_build_limits *limits, kiln_build **out)
+{
+    kiln_build *build = kln_alloc_zeroed(1, sizeof *build);
+    if (build == NULL) {
+        return kln_fail_memory(sizeof *build, "a build");
+    }
+    kln_arena_init(&build->arena);
+    kiln_status status = set_up(build, path, bytes, options, limits);
+    if (status == KILN_OK) {
+        status = start_thread(build);
+    }
+    if (status != KILN_OK) {
+        release(build);
+        return status;
+    }
+    *out = build;
+    return KILN_OK;
+}
+
+kiln_status kiln_build_start_file(const char *path, const kiln_build_options *options,
+                                  const kiln_build_limits *limits, kiln_build **build)
+{
+    KLN_RETURN_IF_NULL(build);
+    *build = NULL;
+    KLN_RETURN_IF_NULL(path);
+    return start(path, (kiln_span){NULL, 0}, options, limits, build);
+}
+
+kiln_status kiln_build_start_bytes(kiln_span model, const kiln_build_options *options,
+                                   const kiln_build_limits *limits, kiln_build **build)
+{
+    KLN_RETURN_IF_NULL(build);
+    *build = NULL;
+    if (model.size == 0) {
+        return kln_fail(KILN_ERROR_EMPTY, "kiln_build_start_bytes: the model has 0 bytes");
+    }
+    if (model.data == NULL) {
+        return kln_fail_null(__func__, "model.data");
+    }
+    return start(NULL, model, options, limits, build);
+}
+
+/* --- what a caller asks --- */
+
+kiln_status kiln_build_get_progress(kiln_build *build, kiln_build_progress *progress)
+{
+    KLN_RETURN_IF_NULL(build);
+    KLN_RETURN_IF_NULL(progress);
+    (void)pthread_mutex_lock(&build->lock);
+    kiln_build_progress now = build->progress;
+    now.nanoseconds = (build->ended ? build->end : kln_now()) - build->begin;
+    now.state = !build->ended ? build->stop == KILN_OK ? KILN_BUILD_RUNNING : KILN_BUILD_STOPPING
+                : build->status == KILN_OK ? KILN_BUILD_DONE
+                                           : KILN_BUILD_FAILED;
+    (void)pthread_mutex_unlock(&build->lock);
+    now.struct_size = sizeof now;
+    return kln_info_write(__func__, progress, sizeof now, &now, sizeof now);
+}
+
+void kiln_build_cancel(kiln_build *build)
+{
+    if (build != NULL) {
+        (void)pthread_mutex_lock(&build->lock);
+        if (build->stop == KILN_OK && !build->ended) {
+            build->stop = KILN_ERROR_CANCELLED;
+        }
+        (void)pthread_mutex_unlock(&build->lock);
+    }
+}
+
+/* With the lock held. */
+static void wait_until(kiln_build *build, uint64_t milliseconds)
+{
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    const uint64_t most = UINT64_C(1000) * 60 * 60 * 24 * 365; /* a year is as good as ever */
+    const uint64_t span = milliseconds < most ? milliseconds : most;
+    const long nanoseconds = until.tv_nsec + (long)(span % 1000) * 1000000L;
+    until.tv_sec += (time_t)(span / 1000) + nanoseconds / 1000000000L;
+    until.tv_nsec = nanoseconds % 1000000000L;
+    int error = 0;
+    while (!build->ended && error != ETIMEDOUT) {
+        error = pthread_cond_timedwait(&build->changed, &build->lock, &until);
+    }
+}
+
+kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds, kiln_engine **engine)
+{
+    KLN_RETURN_IF_NULL(engine);
+    *engine = NULL;
+    KLN_RETURN_IF_NULL(build);
+    (void)pthread_mutex_lock(&build->lock);
+    wait_until(build, milliseconds);
+    kiln_status status = build->status;
+    if (!build->ended) {
+        status = kln_fail(KILN_ERROR_BUSY, "the build has not ended yet");
+    } else if (status != KILN_OK) {
+        status = kln_fail(status, "%s", build->sentence);
+    } else if (build->taken) {
+        status = kln_fail(KILN_ERROR_STATE, "the engine of this build was taken already");
+    } else {
+        *engine = build->engine;
+        build->engine = NULL;
+        build->taken = true;
+    }
+    (void)pthread_mutex_unlock(&build->lock);
+    return status;
+}
+
+void kiln_build_destroy(kiln_build *build)
+{
+    if (build == NULL) {
+        return;
+    }
+    kiln_build_cancel(build);
+    (void)pthread_join(build->thread, NULL);
+    kiln_engine_release(build->engine);
+    (void)pthread_cond_destroy(&build->changed);
+    (void)pthread_mutex_destroy(&build->lock);
+    release(build);
+}

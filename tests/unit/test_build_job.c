@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <kiln/kiln.h>
+
+#include "base/kln_base.h"
+#include "engine/kln_engine.h"
+#include "kiln_test.h"
+
+static const char model[] = KILN_DEPS_DIR "/models/magika/model.onnx";
+
+static bool installed(void)
+{
+    return access(model, R_OK) == 0;
+}
+
+static kiln_build_options reference(void)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    return options;
+}
+
+static void a_job_gives_its_engine_once(void **state)
+{
+    (void)state;
+    if (!installed()) {
+        skip();
+    }
+    const kiln_build_options options = reference();
+    kiln_build *build = NULL;
+    assert_ok(kiln_build_start_file(model, &options, NULL, &build));
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
+    assert_int_equal(kiln_engine_input_count(engine), 1);
+    kiln_build_progress progress = {.struct_size = sizeof progress};
+    assert_ok(kiln_build_get_progress(build, &progress));
+    assert_int_equal(progress.state, KILN_BUILD_DONE);
+    assert_true(progress.fraction == 1.0);
+    assert_true(progress.nanoseconds > 0);
+    kiln_engine *again = NULL;
+    assert_status(KILN_ERROR_STATE, kiln_build_wait(build, 0, &again));
+    kiln_build_destroy(build);
+    kiln_engine_release(engine);
+}
+
+static void a_failure_comes_with_its_sentence(void **state)
+{
+    (void)state;
+    static const char text[] = "no model";
+    const kiln_build_options options = reference();
+    kiln_build *build = NULL;
+    assert_ok(kiln_build_start_bytes((kiln_span){text, sizeof text}, &options, NULL, &build));
+    kiln_engine *engine = NULL;
+    assert_status(KILN_ERROR_MALFORMED, kiln_build_wait(build, UINT64_MAX, &engine));
+    assert_null(engine);
+    char sentence[1024];
+    (void)snprintf(sentence, sizeof sentence, "%s", kiln_error_message());
+    assert_true(strlen(sentence) > 10);
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_build_wait(NULL, 0, &engine));
+    assert_status(KILN_ERROR_MALFORMED, kiln_build_wait(build, 0, &engine));
+    assert_string_equal(kiln_error_message(), sentence);
+    kiln_build_progress progress = {.struct_size = sizeof progress};
+    assert_ok(kiln_build_get_progress(build, &progress));
+    assert_int_equal(progress.state, KILN_BUILD_FAILED);
+    kiln_build_destroy(build);
+}
+
+static void what_cannot_start_says_so_at_once(void **state)
+{
+    (void)state;
+    kiln_build *build = NULL;
+    assert_status(KILN_ERROR_NOT_FOUND, kiln_build_start_file("/no/such", NULL, NULL, &build));
+    assert_null(build);
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_build_start_file(NULL, NULL, NULL, &build));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_build_start_file("x", NULL, NULL, NULL));
+    assert_status(KILN_ERROR_EMPTY, kiln_build_start_bytes((kiln_span){"", 0}, NULL, NULL, &build));
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_build_start_bytes((kiln_span){NULL, 5}, NULL, NULL, &build));
+    kiln_build_limits limits = {.struct_size = 3};
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_build_start_bytes((kiln_span){"x", 1}, NULL, &limits, &build));
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.device = -1;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_build_start_bytes((kiln_span){"x", 1}, &options, NULL, &build));
+    kiln_build_cancel(NULL);
+    kiln_build_destroy(NULL);
+}
+
+static void a_job_that_is_too_late_has_no_engine(void **state)
+{
+    (void)state;
+    if (!installed()) {
+        skip();
+    }
+    const kiln_build_options options = reference();
+    kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
+    limits.milliseconds = 1;
+    kiln_build *build = NULL;
+    assert_ok(kiln_build_start_file(model, &options, &limits, &build));
+    kiln_engine *engine = NULL;
+    const kiln_status status = kiln_build_wait(build, UINT64_MAX, &engine);
+    kiln_build_progress progress = {.struct_size = sizeof progress};
+    assert_ok(kiln_build_get_progress(build, &progress));
+    if (progress.nanoseconds >= 1000000) {
+        assert_int_equal(status, KILN_ERROR_TIMEOUT);
+        assert_message("1 are allowed");
+        assert_null(engine);
+    }
+    kiln_build_destroy(build);
+    kiln_engine_release(engine);
+}
+
+static void a_cancelled_job_has_no_engine(void **state)
+{
+    (void)state;
+    if (!installed()) {
+        skip();
+    }
+    for (int i = 0; i < 20; i++) {
+        const kiln_build_options options = reference();
+        kiln_build *build = NULL;
+        assert_ok(kiln_build_start_file(model, &options, NULL, &build));
+        kiln_build_cancel(build);
+        kiln_engine *engine = NULL;
+        const kiln_status status = kiln_build_wait(build, UINT64_MAX, &engine);
+        assert_true(status == KILN_ERROR_CANCELLED || status == KILN_OK);
+        assert_true((status == KILN_OK) == (engine != NULL));
+        kiln_build_destroy(build);
+        kiln_engine_release(engine);
+    }
+}
+
+static void destroying_a_running_job_is_fine(void **state)
+{
+    (void)state;
+    if (!installed()) {
+        skip();
+    }
+    for (int i = 0; i < 20; i++) {
+        const kiln_build_options options = reference();
+        kiln_build *build = NULL;
+        assert_ok(kiln_build_start_file(model, &options, NULL, &build));
+        kiln_build_destroy(build);
+    }
+}
+
+static kiln_build_options rich_options(void)
+{
+    static const int64_t values[] = {1, 2, 3};
+    static const kiln_profile_input inputs[] = {
+        {.name = "a", .min = {1, {1}}, .opt = {1, {2}}, .max = {1, {3}}},
+        {.name = "b",
+         .min_values = values,
+         .opt_values = values,
+         .max_values = values,
+         .value_count = 3}};
+    static const kiln_profile profiles[] = {{inputs, 2}, {inputs, 1}, {NULL, 0}};
+    static const char *const names[] = {"w1", "w2"};
+    static const int32_t capabilities[] = {80, 89};
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "tensorrt";
+    options.library = "rtx";
+    options.profiles = profiles;
+    options.profile_count = 3;
+    options.timing_cache = "cache";
+    options.timing_cache_bytes = (kiln_span){"xyz", 3};
+    options.refit = KILN_REFIT_INDIVIDUAL;
+    options.refit_weights = names;
+    options.refit_weight_count = 2;
+    options.tactic_sources = "-CUDNN";
+    options.compute_capabilities = capabilities;
+    options.compute_capability_count = 2;
+    options.plugins = names;
+    options.plugin_count = 2;
+    return options;
+}
+
+static kiln_status copy_rich(void *user)
+{
+    kln_arena arena;
+    kln_arena_init(&arena);
+    *(kiln_build_options *)user = rich_options();
+    const kiln_status status = kln_build_options_copy(&arena, user);
+    kln_arena_finish(&arena);
+    return status;
+}
+
+static void options_are_copied_whole(void **state)
+{
+    (void)state;
+    kln_arena arena;
+    kln_arena_init(&arena);
+    const kiln_build_options from = rich_options();
+    kiln_build_options to = from;
+    assert_ok(kln_build_options_copy(&arena, &to));
+    assert_true(to.backend != from.backend);
+    assert_string_equal(to.backend, "tensorrt");
+    assert_string_equal(to.library, "rtx");
+    assert_true(to.profiles != from.profiles && to.profiles[0].inputs != from.profiles[0].inputs);
+    assert_string_equal(to.profiles[0].inputs[1].name, "b");
+    assert_int_equal(to.profiles[0].inputs[1].opt_values[2], 3);
+    assert_int_equal(to.profiles[0].inputs[0].max.dims[0], 3);
+    assert_null(to.profiles[2].inputs);
+    assert_memory_equal(to.timing_cache_bytes.data, "xyz", 3);
+    assert_string_equal(to.refit_weights[1], "w2");
+    assert_string_equal(to.tactic_sources, "-CUDNN");
+    assert_int_equal(to.compute_capabilities[1], 89);
+    assert_string_equal(to.plugins[0], "w1");
+    kln_arena_finish(&arena);
+    kiln_build_options scratch;
+    kiln_test_each_allocation(copy_rich, &scratch);
+}
+
+static void each_option_has_a_name(void **state)
+{
+    (void)state;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    assert_null(kln_build_option_name(&options));
+    options.serialize_plugins = true;
+    assert_string_equal(kln_build_option_name(&options), "serialize_plugins");
+    options.tf32 = KILN_SWITCH_OFF;
+    assert_string_equal(kln_build_option_name(&options), "tf32");
+    /* None was forgotten: each byte past the first options belongs to a name, or pads. */
+    size_t named = 0;
+    for (size_t i = offsetof(kiln_build_options, profiles); i < sizeof options; i++) {
+        kiln_build_options one = KILN_BUILD_OPTIONS_INIT;
+        ((unsigned char *)&one)[i] = 1;
+        named += kln_build_option_name(&one) != NULL ? 1 : 0;
+    }
+    assert_in_range(sizeof options - offsetof(kiln_build_options, profiles) - named, 0, 40);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(options_are_copied_whole),
+        cmocka_unit_test(each_option_has_a_name),
+        cmocka_unit_test(what_cannot_start_says_so_at_once),
+        cmocka_unit_test(a_failure_comes_with_its_sentence),
+        cmocka_unit_test(a_job_gives_its_engine_once),
+        cmocka_unit_test(a_job_that_is_too_late_has_no_engine),
+        cmocka_unit_test(a_cancelled_job_has_no_engine),
+        cmocka_unit_test(destroying_a_running_job_is_fine),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
