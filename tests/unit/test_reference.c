@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "graph_maker.h"
+#include "kiln_test.h"
+
+#define FLOAT 1
+#define INT64 7
+#define BOOL 9
+#define INT4 22
+
+/* --- models --- */
+
+/* The maker's model as bytes outside Kiln's heap; the maker is finished. */
+static kiln_span bytes_of(graph_maker *m)
+{
+    static unsigned char *last;
+    kln_text text;
+    kln_text_init(&text, 1 << 20);
+    assert_ok(m->status);
+    assert_ok(kln_onnx_write_bytes(m->model, KLN_ONNX_WEIGHTS_INLINE, &text));
+    free(last);
+    last = malloc(text.size);
+    assert_non_null(last);
+    memcpy(last, text.data, text.size);
+    const kiln_span bytes = {last, text.size};
+    kln_text_finish(&text);
+    maker_end(m);
+    return bytes;
+}
+
+static kiln_status build(kiln_span bytes, kiln_engine **engine)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    return kiln_engine_build_bytes(bytes, &options, engine);
+}
+
+static kiln_context *context_of(kiln_span bytes, kiln_engine **engine)
+{
+    kiln_context *context = NULL;
+    assert_ok(build(bytes, engine));
+    assert_ok(kiln_context_create(*engine, NULL, &context));
+    return context;
+}
+
+static void finish(kiln_engine *engine, kiln_context *context)
+{
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
+static void bind_floats(kiln_context *context, const char *name, int64_t count, float *values)
+{
+    const kiln_tensor tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), values,
+                                                (size_t)count * sizeof(float));
+    assert_ok(kiln_context_bind(context, name, &tensor));
+}
+
+static void expect_floats(kiln_context *context, const char *name, int64_t count,
+                          const float *values)
+{
+    kiln_tensor tensor;
+    assert_ok(kiln_context_tensor(context, name, &tensor));
+    assert_int_equal(tensor.desc.dtype, KILN_DTYPE_FLOAT32);
+    assert_int_equal(tensor.bytes, (size_t)count * sizeof(float));
+    for (int64_t i = 0; i < count; i++) {
+        assert_float_equal(((const float *)tensor.data)[i], values[i], 1e-6F);
+    }
+}
+
+/* y = x + 1 in three steps that nothing else reads. */
+static kiln_span chain(void)
+{
+    graph_maker m;
+    const float one = 1.0F;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_floats(&m, "one", 1, &one);
+    maker_node(&m, "Neg", "x", "a");
+    maker_node(&m, "Sub", "a,one", "b");
+    maker_node(&m, "Neg", "b", "y");
+    maker_output(&m, "y", FLOAT, "n");
+    return bytes_of(&m);
+}
+
+/* total = x added to itself `times` times, step by step kept in `steps`; the body sees x from
+ * outside. */
+static kiln_span looped(void)
+{
+    graph_maker m;
+    kln_onnx_graph *outer = NULL;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_input(&m, "times", INT64, "");
+    maker_node(&m, "Sub", "x,x", "zero");
+    maker_node(&m, "Loop", "times,,zero", "total,steps");
+    maker_enter(&m, "body", &outer);
+    maker_input(&m, "i", INT64, "");
+    maker_input(&m, "go", BOOL, "");
+    maker_input(&m, "sum", FLOAT, "n");
+    maker_node(&m, "Identity", "go", "still");
+    maker_node(&m, "Add", "sum,x", "more");
+    maker_node(&m, "Identity", "more", "kept");
+    maker_output(&m, "still", BOOL, "");
+    maker_output(&m, "more", FLOAT, "n");
+    maker_output(&m, "kept", FLOAT, "n");
+    maker_leave(&m, outer);
+    maker_output(&m, "total", FLOAT, "n");
+    maker_output(&m, "steps", FLOAT, "t,n");
+    return bytes_of(&m);
+}
+
+/* y = |x| if the sum of x is negative, else x * x. */
+static kiln_span branched(void)
+{
+    graph_maker m;
+    kln_onnx_graph *outer = NULL;
+    const float zero = 0.0F;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_floats(&m, "zero", 1, &zero);
+    maker_node(&m, "ReduceSum", "x", "sum");
+    maker_node(&m, "Less", "sum,zero", "negative");
+    maker_node(&m, "If", "negative", "y");
+    maker_enter(&m, "then_branch", &outer);
+    maker_node(&m, "Abs", "x", "then");
+    maker_output(&m, "then", FLOAT, "n");
+    maker_leave(&m, outer);
+    maker_enter(&m, "else_branch", &outer);
+    maker_node(&m, "Mul", "x,x", "else");
+    maker_output(&m, "else", FLOAT, "n");
+    maker_leave(&m, outer);
+    maker_output(&m, "y", FLOAT, "n");
+    return bytes_of(&m);
+}
+
+/* --- running --- */
+
+static void test_runs_and_then_allocates_nothing(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    kiln_context *context = context_of(looped(), &engine);
+    float x[3] = {1.0F, -2.0F, 0.5F};
+    int64_t times = 4;
+    const kiln_tensor count = KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE_SCALAR, &times, 8);
+    bind_floats(context, "x", 3, x);
+    assert_ok(kiln_context_bind(context, "times", &count));
+    assert_ok(kiln_context_run(context));
+    expect_floats(context, "total", 3, (float[]){4.0F, -8.0F, 2.0F});
+    kiln_allocation_counters before;
+    kiln_allocation_counters after;
+    kiln_get_allocation_counters(&before);
+    for (int i = 0; i < 5; i++) {
+        x[0] = (float)i;
+        assert_ok(kiln_context_run(context));
+    }
+    kiln_get_allocation_counters(&after);
+    assert_int_equal(before.allocations, after.allocations);
+    assert_int_equal(before.releases, after.releases);
+    expect_floats(context, "total", 3, (float[]){16.0F, -8.0F, 2.0F});
+    kiln_tensor steps;
+    assert_ok(kiln_context_tensor(context, "steps", &steps));
+    assert_true(kiln_shape_equal(&steps.desc.shape, &KILN_SHAPE(4, 3)));
+    assert_float_equal(((const float *)steps.data)[3], 8.0F, 0.0F);
+    finish(engine, context);
+}
+
+static void test_shapes_change_between_runs(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    kiln_context *context = context_of(chain(), &engine);
+    float x[1000];
+    for (int i = 0; i < 1000; i++) {
+        x[i] = (float)i;
+    }
+    for (int64_t n = 1; n <= 1000; n *= 10) {
+        bind_floats(context, "x", n, x);
+        assert_ok(kiln_context_run(context));
+        kiln_tensor y;
+        assert_ok(kiln_context_tensor(context, "y", &y));
+        assert_int_equal(y.desc.shape.dims[0], n);
+        assert_float_equal(((const float *)y.data)[n - 1], (float)n, 0.0F);
+    }
+    finish(engine, context);
+}
+
+static void test_branches(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    kiln_context *context = context_of(branched(), &engine);
+    float x[2] = {-3.0F, 1.0F};
+    bind_floats(context, "x", 2, x);
+    assert_ok(kiln_context_run(context));
+    expect_floats(context, "y", 2, (float[]){3.0F, 1.0F});
+    x[1] = 4.0F;
+    assert_ok(kiln_context_run(context));
+    expect_floats(context, "y", 2, (float[]){9.0F, 16.0F});
+    finish(engine, context);
+}
+
+static void test_output_is_written_where_it_is_bound(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    kiln_context *context = context_of(chain(), &engine);
+    float x[2] = {5.0F, 6.0F};
+    float y[3] = {0.0F, 0.0F, -1.0F};
+    bind_floats(context, "x", 2, x);
+    bind_floats(context, "y", 2, y);
+    assert_ok(kiln_context_run(context));
+    assert_float_equal(y[0], 6.0F, 0.0F);
+    assert_float_equal(y[1], 7.0F, 0.0F);
+    assert_float_equal(y[2], -1.0F, 0.0F);
+    /* A state that is input and output at once. */
+    bind_floats(context, "y", 2, x);
+    assert_ok(kiln_context_run(context));
+    assert_float_equal(x[0], 6.0F, 0.0F);
+    bind_floats(context, "y", 3, y);
+    assert_status(KILN_ERROR_SHAPE, kiln_context_run(context));
+    assert_message("output 0 came out as float32 2");
+    finish(engine, context);
+}
+
+/* Packed types: the identity of an odd number of elements. */
+static void test_four_bits(void **state)
+{
+    (void)state;
+    graph_maker m;
+    kiln_engine *engine = NULL;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", INT4, "5");
+    maker_node(&m, "Identity", "x", "y");
+    maker_output(&m, "y", INT4, "5");
+    kiln_context *context = context_of(bytes_of(&m), &engine);
+    uint8_t x[3] = {0x21, 0xF8, 0x07};
+    const kiln_tensor tensor = KILN_HOST_TENSOR(KILN_DTYPE_INT4, KILN_SHAPE(5), x, sizeof x);
+    kiln_tensor y;
+    assert_ok(kiln_context_bind(context, "x", &tensor));
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "y", &y));
+    assert_int_equal(y.bytes, 3);
+    assert_memory_equal(y.data, x, 3);
+    finish(engine, context);
+}
+
+/* --- functions --- */
+
+/* Adds a function twice(v) = v * factor + v, whose factor is an attribute of the call. */
+static void add_function(graph_maker *m)
+{
+    static kln_onnx_attribute reference = {
+        .name = "value_float", .reference = "factor", .type = KLN_ONNX_ATTRIBUTE_FLOAT};
+    static const char *none[1] = {""};
+    static const char *inputs[1] = {"v"};
+    static const char *outputs[1] = {"w"};
+    static const char *factor[1] = {"f"};
+    static const char *product[1] = {"p"};
+    static const char *multiply[2] = {"v", "f"};
+    static const char *add[2] = {"p", "v"};
+    static const char *names[1] = {"factor"};
+    static kln_onnx_node nodes[3];
+    static kln_onnx_opset opsets[1] = {{.domain = "", .version = 21}};
+    static kln_onnx_function function;
+    nodes[0] = (kln_onnx_node){.name = "",
+                               .op_type = "Constant",
+                               .domain = "",
+                               .inputs = none,
+                               .outputs = factor,
+                               .output_count = 1,
+                               .attributes = &reference,
+                               .attribute_count = 1};
+    nodes[1] = (kln_onnx_node){.name = "",
+                               .op_type = "Mul",
+                               .domain = "",
+                               .inputs = multiply,
+                               .input_count = 2,
+                               .outputs = product,
+                               .output_count = 1};
+    nodes[2] = (kln_onnx_node){.name = "",
+                               .op_type = "Add",
+                               .domain = "",
+                               .inputs = add,
+                               .input_count = 2,
+                               .outputs = outputs,
+                               .output_count = 1};
+    function = (kln_onnx_function){.name = "Twice",
+                                   .domain = "custom",
+                                   .inputs = inputs,
+                                   .input_count = 1,
+                                   .outputs = outputs,
+                                   .output_count = 1,
+                                   .attribute_names = names,
+                                   .attribute_name_count = 1,
+                                   .opsets = opsets,
+                                   .opset_count = 1};
+    function.body = (kln_onnx_graph){.name = "", .nodes = nodes, .node_count = 3};
+    m->model->functions = &function;
+    m->model->function_count = 1;
+}
+
+static void test_functions(void **state)
+{
+    (void)state;
+    graph_maker m;
+    kiln_engine *engine = NULL;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_node(&m, "Twice", "x", "a");
+    maker_attribute_float(&m, "factor", 2.0F);
+    m.node->domain = "custom";
+    maker_node(&m, "Twice", "a", "y");
+    maker_attribute_float(&m, "factor", 0.5F);
+    m.node->domain = "custom";
+    maker_output(&m, "y", FLOAT, "n");
+    add_function(&m);
+    kiln_context *context = context_of(bytes_of(&m), &engine);
+    float x[2] = {1.0F, 2.0F};
+    bind_floats(context, "x", 2, x);
+    assert_ok(kiln_context_run(context));
+    expect_floats(context, "y", 2, (float[]){4.5F, 9.0F});
+    finish(engine, context);
+}
+
+/* --- what is refused --- */
+
+static void refuse(graph_maker *m, kiln_status status, const char *words)
+{
+    kiln_engine *engine = NULL;
+    assert_status(status, build(bytes_of(m), &engine));
+    assert_null(engine);
+    assert_message(words);
+}
+
+static void test_unsupported_operators_are_listed(void **state)
+{
+    (void)state;
+    graph_maker m;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_node(&m, "Frobnicate", "x", "a");
+    maker_node(&m, "Bernoulli", "a", "b");
+    maker_node(&m, "Frobnicate", "b", "y");
+    maker_output(&m, "y", FLOAT, "n");
+    refuse(&m, KILN_ERROR_UNSUPPORTED,
+           "lacks 2 operators of this network: Frobnicate of ai.onnx (node \"a\"), Bernoulli");
+    maker_begin(&m, 99);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_node(&m, "Abs", "x", "y");
+    maker_output(&m, "y", FLOAT, "n");
+    refuse(&m, KILN_ERROR_UNSUPPORTED, "operator set 99");
+}
+
+static void test_graphs_that_do_not_hold_together(void **state)
+{
+    (void)state;
+    graph_maker m;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_node(&m, "Add", "x,late", "y");
+    maker_node(&m, "Abs", "x", "late");
+    maker_output(&m, "y", FLOAT, "n");
+    refuse(&m, KILN_ERROR_INVALID_NETWORK, "reads \"late\"");
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_node(&m, "Abs", "x", "y");
+    maker_node(&m, "Neg", "x", "y");
+    maker_output(&m, "y", FLOAT, "n");
+    refuse(&m, KILN_ERROR_INVALID_NETWORK, "\"y\" is defined twice");
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_output(&m, "nowhere", FLOAT, "n");
+    refuse(&m, KILN_ERROR_INVALID_NETWORK, "\"nowhere\"");
+}
+
+static void test_runs_that_fail_name_the_node(void **state)
+{
+    (void)state;
+    graph_maker m;
+    kiln_engine *engine = NULL;
+    maker_begin(&m, 21);
+    maker_input(&m, "a", FLOAT, "n");
+    maker_input(&m, "b", FLOAT, "k");
+    maker_node(&m, "Add", "a,b", "sum");
+    maker_output(&m, "sum", FLOAT, "m");
+    kiln_context *context = context_of(bytes_of(&m), &engine);
+    float values[6] = {0};
+    bind_floats(context, "a", 3, values);
+    bind_floats(context, "b", 2, values);
+    assert_status(KILN_ERROR_SHAPE, kiln_context_run(context));
+    assert_message("node \"sum\" (Add): dimensions 3 and 2 cannot be broadcast");
+    bind_floats(context, "b", 3, values);
+    assert_ok(kiln_context_run(context));
+    finish(engine, context);
+}
+
+/* --- describing and saving --- */
+
+static void test_description(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    assert_ok(build(chain(), &engine));
+    kiln_binding binding = {.struct_size = sizeof binding};
+    assert_int_equal(kiln_engine_input_count(engine), 1);
+    assert_int_equal(kiln_engine_output_count(engine), 1);
+    assert_ok(kiln_engine_input(engine, 0, &binding));
+    assert_string_equal(binding.name, "x");
+    assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
+    assert_int_equal(binding.shape.rank, 1);
+    assert_int_equal(binding.shape.dims[0], KILN_DYNAMIC);
+    assert_string_equal(binding.dim_names[0], "n");
+    bool found = false;
+    for (size_t i = 0; i < kiln_engine_metadata_count(engine); i++) {
+        kiln_metadata line;
+        assert_ok(kiln_engine_metadata(engine, i, &line));
+        found = found || (strcmp(line.key, "opset") == 0 && strcmp(line.value, "21") == 0);
+    }
+    assert_true(found);
+    const char *path = kiln_test_path("chain.onnx");
+    assert_ok(kiln_engine_save(engine, path));
+    kiln_engine_release(engine);
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    assert_ok(kiln_engine_build_file(path, &options, &engine));
+    kiln_engine_release(engine);
+}
+
+/* --- allocation --- */
+
+static kiln_status build_and_run(void *user)
+{
+    const kiln_span *bytes = user;
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    float x[3] = {1.0F, 2.0F, 3.0F};
+    int64_t times = 3;
+    const kiln_tensor values = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(3), x, sizeof x);
+    const kiln_tensor count = KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE_SCALAR, &times, 8);
+    kiln_status status = build(*bytes, &engine);
+    if (status == KILN_OK) {
+        status = kiln_context_create(engine, NULL, &context);
+    }
+    if (status == KILN_OK) {
+        status = kiln_context_bind(context, "x", &values);
+    }
+    if (status == KILN_OK && kiln_engine_input_count(engine) > 1) {
+        status = kiln_context_bind(context, "times", &count);
+    }
+    if (status == KILN_OK) {
+        status = kiln_context_run(context);
+    }
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    return status;
+}
+
+static void test_each_allocation_can_fail(void **state)
+{
+    (void)state;
+    kiln_span (*const models[])(void) = {chain, looped, branched};
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        kiln_span bytes = models[i]();
+        kiln_test_each_allocation(build_and_run, &bytes);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_allocation_can_fail),
+        cmocka_unit_test(test_runs_and_then_allocates_nothing),
+        cmocka_unit_test(test_shapes_change_between_runs),
+        cmocka_unit_test(test_branches),
+        cmocka_unit_test(test_output_is_written_where_it_is_bound),
+        cmocka_unit_test(test_four_bits),
+        cmocka_unit_test(test_functions),
+        cmocka_unit_test(test_unsupported_operators_are_listed),
+        cmocka_unit_test(test_graphs_that_do_not_hold_together),
+        cmocka_unit_test(test_runs_that_fail_name_the_node),
+        cmocka_unit_test(test_description),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
