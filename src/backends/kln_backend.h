@@ -62,6 +62,8 @@ typedef struct kln_backend {
     /* It takes the build options past `optimization`, or refuses each itself. False: the engine
      * room refuses them by name. */
     bool takes_plan_options;
+    /* Whether it takes kiln_build_options.share_weights. */
+    bool takes_share_weights;
 
     /* Required. Looks for the library (`library`: a path or folder, or NULL) and fills in
      * available, score, version, library, reason and capabilities; the strings must stay as long as

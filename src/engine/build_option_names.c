@@ -57,6 +57,7 @@ static const struct {
     OPTION(plugins),
     OPTION(plugin_count),
     OPTION(serialize_plugins),
+    OPTION(share_weights),
 };
 
 const char *kln_build_option_name(const kiln_build_options *options)

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "kln_engine.h"
+#include "network/kln_network.h"
 
 /* Where the options of the first version of the header end. */
 #define FIRST_SIZE offsetof(kiln_build_options, profiles)
@@ -31,10 +32,14 @@ kiln_status kln_build_options_read(const kiln_build_options *options, kiln_build
  * whoever runs any shape. */
 static kiln_status check_taken(const kln_backend *backend, const kiln_build_options *options)
 {
-    if (backend->takes_plan_options) {
-        return KILN_OK;
-    }
     kiln_build_options rest = *options;
+    if (backend->takes_share_weights) {
+        rest.share_weights = KILN_SWITCH_DEFAULT;
+    }
+    if (backend->takes_plan_options) {
+        rest = KILN_BUILD_OPTIONS_INIT;
+        rest.share_weights = options->share_weights;
+    }
     rest.profiles = NULL;
     rest.profile_count = 0;
     const char *name = kln_build_option_name(&rest);
@@ -106,6 +111,19 @@ kiln_status kiln_engine_build_bytes(kiln_span model, const kiln_build_options *o
     }
     const kln_model source = {.path = NULL, .bytes = model, .graph = NULL};
     return kln_engine_make(&source, &read, false, NULL, engine);
+}
+
+kiln_status kiln_engine_build(const kiln_network *network, const kiln_build_options *options,
+                              kiln_engine **engine)
+{
+    KLN_RETURN_IF_NULL(engine);
+    *engine = NULL;
+    KLN_RETURN_IF_NULL(network);
+    kiln_build_options read;
+    kln_model model = {.path = NULL};
+    KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
+    KLN_RETURN_IF_ERROR(kln_network_model(network, &model.graph));
+    return kln_engine_make(&model, &read, false, NULL, engine);
 }
 
 static kiln_status write_whole(const char *path, kiln_span bytes)

@@ -4,6 +4,7 @@
 #include <kiln/version.h>
 
 #include "build_layer.h"
+#include "kln_network.h"
 
 /* In the table of names: in use, but by no tensor that can be found. */
 #define USED_NAME (KLN_NAMES_NONE - 1)
@@ -323,6 +324,15 @@ kiln_status kiln_network_save_onnx(const kiln_network *network, const char *path
     return kln_onnx_write_file(
         network->model, path,
         weights == KILN_WEIGHTS_INLINE ? KLN_ONNX_WEIGHTS_INLINE : KLN_ONNX_WEIGHTS_EXTERNAL);
+}
+
+kiln_status kln_network_model(const kiln_network *network, const kln_onnx_model **model)
+{
+    if (network->root != network) {
+        return kln_fail(KILN_ERROR_STATE, "a branch is built with its network");
+    }
+    *model = network->model;
+    return KILN_OK;
 }
 
 /* --- looking --- */

@@ -13,9 +13,14 @@
 #define KLN_NETWORK_H
 
 #include <kiln/issues.h>
+#include <kiln/network.h>
 
 #include "base/kln_base.h"
 #include "onnx/kln_onnx.h"
+
+/* The model that a network is (build_network.c). STATE for a branch. */
+KILN_MUST_CHECK kiln_status kln_network_model(const kiln_network *network,
+                                              const kln_onnx_model **model);
 
 /* --- dimensions that are not numbers --- */
 

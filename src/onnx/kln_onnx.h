@@ -18,6 +18,7 @@
 #ifndef KLN_ONNX_H
 #define KLN_ONNX_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -251,6 +252,7 @@ typedef struct kln_onnx_model { /* ModelProto */
     size_t metadata_count;
     uint32_t present;
     kln_onnx_unknown unknown; /* training_info and device configurations among them */
+    atomic_uint references;
 } kln_onnx_model;
 
 /* The version of the operator set `domain` ("" and "ai.onnx" are one) that the model imports; 0
@@ -284,7 +286,11 @@ KILN_MUST_CHECK kiln_status kln_onnx_read_bytes(kiln_span bytes, const char *fol
                                                 kln_onnx_model **model);
 /* An empty model with an arena, for a builder. */
 KILN_MUST_CHECK kiln_status kln_onnx_model_create(kln_onnx_model **model);
-void kln_onnx_model_destroy(kln_onnx_model *model); /* NULL is allowed */
+/* Drops a reference; the last one takes the model and its mappings with it. NULL is allowed. */
+void kln_onnx_model_destroy(kln_onnx_model *model);
+/* One more reference, for who keeps spans of the model, such as an engine over its weights. Spans
+ * never move; everything else of a model may change under its builder's hands. Any thread. */
+kln_onnx_model *kln_onnx_model_retain(const kln_onnx_model *model);
 
 /* Where the weights go when a model is written. */
 typedef enum kln_onnx_weights {
@@ -301,6 +307,9 @@ KILN_MUST_CHECK kiln_status kln_onnx_write_file(const kln_onnx_model *model, con
 /* Whether LEFT_OUT leaves this initializer of the main graph out: small ones stay, because shapes
  * are inferred from their values; so do those of inner graphs, whose names may be of several. */
 bool kln_onnx_is_left_out(const kln_onnx_tensor *tensor);
+/* The location that LEFT_OUT gives initializer `index` of those that it leaves out, from 0. */
+#define KLN_ONNX_LEFT_OUT_TEXT 32
+void kln_onnx_left_out_location(size_t index, char location[KLN_ONNX_LEFT_OUT_TEXT]);
 
 /* The same into memory, for INLINE and LEFT_OUT. */
 KILN_MUST_CHECK kiln_status kln_onnx_write_bytes(const kln_onnx_model *model,

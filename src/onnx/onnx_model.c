@@ -62,14 +62,24 @@ kiln_status kln_onnx_model_create(kln_onnx_model **model)
     if (*model == NULL) {
         return kln_fail_memory(sizeof **model, "a model");
     }
+    atomic_init(&(*model)->references, 1);
     kln_arena_init(&(*model)->arena);
     kln_layout_init(&kln_layout_model, *model);
     return KILN_OK;
 }
 
+kln_onnx_model *kln_onnx_model_retain(const kln_onnx_model *model)
+{
+    /* What is counted is no part of what the model says. */
+    kln_onnx_model *counted = (kln_onnx_model *)(uintptr_t)model;
+    atomic_fetch_add_explicit(&counted->references, 1, memory_order_relaxed);
+    return counted;
+}
+
 void kln_onnx_model_destroy(kln_onnx_model *model)
 {
-    if (model == NULL) {
+    if (model == NULL ||
+        atomic_fetch_sub_explicit(&model->references, 1, memory_order_acq_rel) != 1) {
         return;
     }
     for (size_t i = 0; i < model->mapping_count; i++) {

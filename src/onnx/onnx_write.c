@@ -29,6 +29,7 @@ static kiln_status write(kln_onnx_writer *writer, const kln_onnx_model *model)
 {
     const uint64_t weights = writer->data_offset;
     writer->data_offset = 0;
+    writer->left_out = 0;
     KLN_RETURN_IF_ERROR(kln_onnx_put_model(writer, model));
     if (writer->length_next != writer->length_count || writer->data_offset != weights) {
         return kln_fail(KILN_ERROR_INTERNAL, "the model changed while it was written");

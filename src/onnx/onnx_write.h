@@ -24,6 +24,7 @@ typedef struct kln_onnx_writer {
     size_t length_count, length_capacity, length_next;
     unsigned graphs; /* around the current message: 1 is the main graph */
     unsigned attributes;
+    size_t left_out;      /* tensors so far */
     uint64_t data_offset; /* in the file of weights so far */
     kln_output *file;     /* the message goes there, or to `text` */
     kln_text *text;

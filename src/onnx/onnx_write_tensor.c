@@ -19,6 +19,11 @@ bool kln_onnx_is_left_out(const kln_onnx_tensor *tensor)
     return tensor->data.size >= WORTH_A_FILE;
 }
 
+void kln_onnx_left_out_location(size_t index, char location[KLN_ONNX_LEFT_OUT_TEXT])
+{
+    (void)snprintf(location, KLN_ONNX_LEFT_OUT_TEXT, "left-out.%zu", index);
+}
+
 static place place_of(const kln_onnx_writer *writer, const kln_onnx_tensor *tensor)
 {
     if (tensor->is_external && tensor->data.data == NULL) {
@@ -149,11 +154,14 @@ static kiln_status write_weights(kln_onnx_writer *writer, const kln_onnx_tensor 
 static kiln_status write_external(kln_onnx_writer *writer, const kln_onnx_tensor *tensor)
 {
     uint64_t offset = 0;
+    char left_out[KLN_ONNX_LEFT_OUT_TEXT];
     switch (place_of(writer, tensor)) {
         case PLACE_FILE:
             KLN_RETURN_IF_ERROR(write_weights(writer, tensor, &offset));
             return write_place(writer, writer->location, offset, tensor->data.size);
-        case PLACE_LEFT_OUT: return write_place(writer, "left-out", 0, tensor->data.size);
+        case PLACE_LEFT_OUT:
+            kln_onnx_left_out_location(writer->left_out++, left_out);
+            return write_place(writer, left_out, 0, tensor->data.size);
         case PLACE_AS_IT_IS:
             KLN_RETURN_IF_ERROR(write_place(writer, tensor->location, tensor->external_offset,
                                             tensor->external_length));

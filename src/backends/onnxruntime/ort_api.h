@@ -167,6 +167,8 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
     X(118, 1, void, ReleaseModelMetadata, (OrtModelMetadata *))                                    \
     X(123, 1, OrtStatus *, ModelMetadataGetCustomMetadataMapKeys,                                  \
       (const OrtModelMetadata *, OrtAllocator *, char ***, int64_t *))                             \
+    X(130, 5, OrtStatus *, AddSessionConfigEntry,                                                  \
+      (OrtSessionOptions *, const char *, const char *))                                           \
     X(133, 1, OrtStatus *, RunWithBinding,                                                         \
       (OrtSession *, const OrtRunOptions *, const OrtIoBinding *))                                 \
     X(134, 1, OrtStatus *, CreateIoBinding, (OrtSession *, OrtIoBinding **))                       \
@@ -179,6 +181,8 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
       (const OrtIoBinding *, OrtAllocator *, OrtValue ***, size_t *))                              \
     X(158, 1, OrtStatus *, ModelMetadataGetGraphDescription,                                       \
       (const OrtModelMetadata *, OrtAllocator *, char **))                                         \
+    X(279, 18, OrtStatus *, AddExternalInitializersFromFilesInMemory,                              \
+      (OrtSessionOptions *, const char *const *, char *const *, const size_t *, size_t))           \
     X(390, 24, _Bool, TensorTypeAndShape_HasShape, (const OrtTensorTypeAndShapeInfo *))
 
 /* Kiln's own table, filled from the library's by slot. A pointer of a level that the library does

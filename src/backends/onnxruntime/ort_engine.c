@@ -59,6 +59,11 @@ static kiln_status set_options(const ort_runtime *runtime, const kiln_build_opti
             ort_check(runtime, api->SetInterOpNumThreads(session_options, options->parallel_nodes),
                       "parallel_nodes"));
     }
+    if (options->share_weights == KILN_SWITCH_ON) {
+        KLN_RETURN_IF_ERROR(ort_check(
+            runtime, api->AddSessionConfigEntry(session_options, "session.disable_prepacking", "1"),
+            "share_weights"));
+    }
     /* Messages that nobody wants must not be made: the level is decided here, because ONNX Runtime
      * formats each before it asks the sink. */
     const int level = kln_log_wants(KILN_LOG_DEBUG) ? ORT_LEVEL_VERBOSE : ORT_LEVEL_WARNING;
@@ -81,12 +86,17 @@ static kiln_status create_session(ort_engine *engine, const kln_model *model,
     KLN_RETURN_IF_ERROR(
         ort_check(runtime, api->CreateSessionOptions(&session_options), "session options"));
     kiln_status status = set_options(runtime, options, session_options);
+    kiln_span bytes = model->bytes;
+    if (status == KILN_OK && model->graph != NULL) {
+        status = ort_handover_apply(&engine->handover, runtime, session_options);
+        bytes = (kiln_span){engine->handover.message.data, engine->handover.message.size};
+    }
     if (status == KILN_OK) {
         OrtStatus *failed =
-            model->path != NULL
+            model->path != NULL && model->graph == NULL
                 ? api->CreateSession(runtime->env, model->path, session_options, &engine->session)
-                : api->CreateSessionFromArray(runtime->env, model->bytes.data, model->bytes.size,
-                                              session_options, &engine->session);
+                : api->CreateSessionFromArray(runtime->env, bytes.data, bytes.size, session_options,
+                                              &engine->session);
         if (failed != NULL) {
             engine->session = NULL;
             status = ort_fail(runtime, failed, "\"%s\"", name_of(model));
@@ -98,6 +108,9 @@ static kiln_status create_session(ort_engine *engine, const kln_model *model,
 
 static kiln_status check_model(const kln_model *model)
 {
+    if (model->graph != NULL) {
+        return KILN_OK;
+    }
     if (model->bytes.size == 0) {
         return kln_fail(KILN_ERROR_EMPTY, "\"%s\": it has 0 bytes", name_of(model));
     }
@@ -112,7 +125,8 @@ static kiln_status check_model(const kln_model *model)
 
 static kiln_status keep_bytes(ort_engine *engine, const kln_model *model)
 {
-    if (engine->bytes.data != NULL) {
+    if (model->graph != NULL) {
+        ort_handover_trim(&engine->handover);
         return KILN_OK;
     }
     if (model->path != NULL) {
@@ -135,6 +149,9 @@ static void engine_destroy(void *engine)
     if (self->session != NULL) {
         self->runtime->api.ReleaseSession(self->session);
     }
+    ort_handover_finish(&self->handover);
+    kln_text_finish(&self->written);
+    (void)pthread_mutex_destroy(&self->writing);
     if (self->file.bytes.data == NULL) {
         kln_free((void *)(uintptr_t)self->bytes.data);
     }
@@ -155,14 +172,11 @@ static kiln_status fill_engine(ort_engine *engine, const kln_model *model,
     if (!goes_on(monitor, 0)) {
         return kln_fail(KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled", name_of(model));
     }
-    kln_model written = *model;
     if (model->graph != NULL) {
-        KLN_RETURN_IF_ERROR(ort_write_graph(engine, model));
-        written.path = NULL;
-        written.bytes = engine->bytes;
+        KLN_RETURN_IF_ERROR(ort_handover_init(&engine->handover, model->graph));
     }
-    KLN_RETURN_IF_ERROR(check_model(&written));
-    KLN_RETURN_IF_ERROR(create_session(engine, &written, options));
+    KLN_RETURN_IF_ERROR(check_model(model));
+    KLN_RETURN_IF_ERROR(create_session(engine, model, options));
     const kiln_status status = ort_read_bindings(engine);
     if (status != KILN_OK) {
         return kln_fail_within(status, "\"%s\"", name_of(model));
@@ -185,6 +199,8 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
     }
     made->runtime = runtime;
     kln_arena_init(&made->arena);
+    kln_text_init(&made->written, ORT_MESSAGE_LIMIT);
+    (void)pthread_mutex_init(&made->writing, NULL); /* Linux's cannot fail */
     const kiln_status status = fill_engine(made, model, options, monitor);
     if (status != KILN_OK) {
         engine_destroy(made);
@@ -197,6 +213,7 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
 const kln_backend kln_backend_onnxruntime = {
     .name = "onnxruntime",
     .description = "ONNX Runtime on the CPU",
+    .takes_share_weights = true,
     .probe = probe,
     .library = library_use,
     .build = build,

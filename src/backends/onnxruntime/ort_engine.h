@@ -6,6 +6,9 @@
 #ifndef KLN_ORT_ENGINE_H
 #define KLN_ORT_ENGINE_H
 
+#include <pthread.h>
+
+#include "ort_handover.h"
 #include "ort_runtime.h"
 
 /* A session and what it was made of. Not changed after it was built, but for `serialize`. */
@@ -20,11 +23,14 @@ typedef struct ort_engine {
     uint32_t *passed_inputs;
     size_t passed_count;
     /* The model as it was given: the file stays mapped, which costs address space only, until
-     * somebody saves the engine; bytes of a caller are copied, because they go away; a network in
-     * memory is written here. */
+     * somebody saves the engine; bytes of a caller are copied, because they go away. */
     kln_mapping file;
     kiln_span bytes;
-    bool was_searched_for_externals; /* and has none */
+    /* A network in memory instead: its weights stay where they are, and its bytes are written when
+     * somebody saves the engine. */
+    ort_handover handover;
+    pthread_mutex_t writing; /* guards `written` */
+    kln_text written;
 } ort_engine;
 
 /* What one protobuf message can hold. ONNX Runtime's own sentence about it does not say so. */
@@ -34,9 +40,6 @@ typedef struct ort_engine {
 
 /* Reads names, types and shapes of the session's inputs and outputs into the engine. */
 KILN_MUST_CHECK kiln_status ort_read_bindings(ort_engine *engine);
-
-/* Writes a network in memory into the engine's own bytes, which it is then built from. */
-KILN_MUST_CHECK kiln_status ort_write_graph(ort_engine *engine, const kln_model *model);
 
 kiln_status ort_serialize(void *engine, kiln_span *bytes);
 kiln_status ort_describe(void *engine, kln_description *description);

@@ -45,37 +45,36 @@ static const kln_onnx_tensor *find_external(const kln_onnx_graph *graph)
     return found;
 }
 
-kiln_status ort_serialize(void *engine, kiln_span *bytes)
+/* A network in memory, in one message, written when somebody first asks. */
+static kiln_status write_network(ort_engine *engine, kiln_span *bytes)
 {
-    const ort_engine *self = engine;
-    if (!self->was_searched_for_externals) {
-        kln_onnx_model *model = NULL;
-        KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(self->bytes, NULL, &model));
-        const kln_onnx_tensor *external = find_external(&model->graph);
-        kiln_status status = KILN_OK;
-        if (external != NULL) {
-            status = kln_fail(KILN_ERROR_UNSUPPORTED,
-                              "the weight \"%s\" lies in the file \"%s\" beside the model, which a "
-                              "saved engine would not find; copy the model and its files instead",
-                              external->name, external->location);
-        }
-        kln_onnx_model_destroy(model);
-        KLN_RETURN_IF_ERROR(status);
+    kiln_status status = KILN_OK;
+    (void)pthread_mutex_lock(&engine->writing);
+    if (engine->written.size == 0) {
+        status = ort_handover_write(&engine->handover, &engine->written);
     }
-    *bytes = self->bytes;
-    return KILN_OK;
+    *bytes = (kiln_span){engine->written.data, engine->written.size};
+    (void)pthread_mutex_unlock(&engine->writing);
+    return status;
 }
 
-kiln_status ort_write_graph(ort_engine *engine, const kln_model *model)
+kiln_status ort_serialize(void *engine, kiln_span *bytes)
 {
-    kln_text text;
-    kln_text_init(&text, ORT_MESSAGE_LIMIT);
-    const kiln_status status = kln_onnx_write_bytes(model->graph, KLN_ONNX_WEIGHTS_INLINE, &text);
-    if (status != KILN_OK) {
-        kln_text_finish(&text);
-        return status;
+    ort_engine *self = engine;
+    if (self->handover.model != NULL) {
+        return write_network(self, bytes);
     }
-    engine->bytes = (kiln_span){text.data, text.size};
-    engine->was_searched_for_externals = true;
-    return KILN_OK;
+    kln_onnx_model *model = NULL;
+    KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(self->bytes, NULL, &model));
+    const kln_onnx_tensor *external = find_external(&model->graph);
+    kiln_status status = KILN_OK;
+    if (external != NULL) {
+        status = kln_fail(KILN_ERROR_UNSUPPORTED,
+                          "the weight \"%s\" lies in the file \"%s\" beside the model, which a "
+                          "saved engine would not find; copy the model and its files instead",
+                          external->name, external->location);
+    }
+    kln_onnx_model_destroy(model);
+    *bytes = self->bytes;
+    return status;
 }

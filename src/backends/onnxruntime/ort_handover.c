@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ort_handover.h"
+
+#include <string.h>
+
+/* What ONNX Runtime's kernels may expect of an array that they did not make themselves. */
+#define COPY_ALIGNMENT ((size_t)64)
+
+static size_t count_left_out(const kln_onnx_graph *graph)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        count += kln_onnx_is_left_out(&graph->initializers[i]);
+    }
+    return count;
+}
+
+static kiln_status make_lists(ort_handover *handover)
+{
+    const size_t count = handover->count;
+    handover->names = kln_alloc_zeroed(count, sizeof *handover->names);
+    handover->buffers = kln_alloc_zeroed(count, sizeof *handover->buffers);
+    handover->sizes = kln_alloc_zeroed(count, sizeof *handover->sizes);
+    handover->copies = kln_alloc_zeroed(count, sizeof *handover->copies);
+    return handover->names != NULL && handover->buffers != NULL && handover->sizes != NULL &&
+                   handover->copies != NULL
+               ? KILN_OK
+               : kln_fail_memory(count * sizeof(void *), "the list of weights");
+}
+
+/* Where the elements lie: raw_data in a protobuf message may begin at any byte. */
+static kiln_status place(ort_handover *handover, const kln_onnx_tensor *tensor, size_t index)
+{
+    const size_t alignment = kiln_dtype_alignment(tensor->dtype);
+    const void *data = tensor->data.data;
+    if (alignment > 1 && (uintptr_t)data % alignment != 0) {
+        void *copy = kln_alloc_aligned(tensor->data.size, COPY_ALIGNMENT);
+        if (copy == NULL) {
+            return kln_fail_memory(tensor->data.size, "weights at an aligned address");
+        }
+        memcpy(copy, data, tensor->data.size);
+        handover->copies[handover->copy_count++] = copy;
+        data = copy;
+    }
+    char location[KLN_ONNX_LEFT_OUT_TEXT];
+    kln_onnx_left_out_location(index, location);
+    handover->names[index] = kln_strdup(location);
+    handover->buffers[index] = (char *)(uintptr_t)data;
+    handover->sizes[index] = tensor->data.size;
+    return handover->names[index] != NULL ? KILN_OK
+                                          : kln_fail_memory(sizeof location, "a file's name");
+}
+
+kiln_status ort_handover_init(ort_handover *handover, const kln_onnx_model *model)
+{
+    const kln_onnx_graph *graph = &model->graph;
+    size_t index = 0;
+    handover->model = kln_onnx_model_retain(model);
+    kln_text_init(&handover->message, (size_t)INT32_MAX);
+    handover->count = count_left_out(graph);
+    KLN_RETURN_IF_ERROR(make_lists(handover));
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        if (kln_onnx_is_left_out(&graph->initializers[i])) {
+            KLN_RETURN_IF_ERROR(place(handover, &graph->initializers[i], index++));
+        }
+    }
+    return kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_LEFT_OUT, &handover->message);
+}
+
+kiln_status ort_handover_apply(const ort_handover *handover, const ort_runtime *runtime,
+                               OrtSessionOptions *options)
+{
+    const ort_api *api = &runtime->api;
+    if (handover->count == 0) {
+        return KILN_OK;
+    }
+    /* A release that does not know the key copies the weights, and works all the same. */
+    KLN_RETURN_IF_ERROR(
+        ort_check(runtime,
+                  api->AddSessionConfigEntry(
+                      options, "session.use_external_initializer_file_buffers_directly", "1"),
+                  "weights used where they lie"));
+    return ort_check(runtime,
+                     api->AddExternalInitializersFromFilesInMemory(
+                         options, (const char *const *)(void *)handover->names, handover->buffers,
+                         handover->sizes, handover->count),
+                     "weights");
+}
+
+void ort_handover_trim(ort_handover *handover)
+{
+    for (size_t i = 0; handover->names != NULL && i < handover->count; i++) {
+        kln_free(handover->names[i]);
+    }
+    kln_free(handover->names);
+    handover->names = NULL;
+}
+
+kiln_status ort_handover_write(const ort_handover *handover, kln_text *bytes)
+{
+    kln_onnx_model *model = NULL;
+    size_t index = 0;
+    const kiln_span message = {handover->message.data, handover->message.size};
+    KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(message, NULL, &model));
+    for (size_t i = 0; i < model->graph.initializer_count && index < handover->count; i++) {
+        kln_onnx_tensor *tensor = &model->graph.initializers[i];
+        char location[KLN_ONNX_LEFT_OUT_TEXT];
+        kln_onnx_left_out_location(index, location);
+        if (tensor->is_external && strcmp(tensor->location, location) == 0) {
+            tensor->data = (kiln_span){handover->buffers[index], handover->sizes[index]};
+            index++;
+        }
+    }
+    const kiln_status status = kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, bytes);
+    kln_onnx_model_destroy(model);
+    return status;
+}
+
+void ort_handover_finish(ort_handover *handover)
+{
+    ort_handover_trim(handover);
+    kln_free(handover->buffers);
+    kln_free(handover->sizes);
+    kln_text_finish(&handover->message);
+    for (size_t i = 0; i < handover->copy_count; i++) {
+        kln_free(handover->copies[i]);
+    }
+    kln_free(handover->copies);
+    kln_onnx_model_destroy(handover->model);
+    *handover = (ort_handover){.model = NULL};
+}

@@ -1,0 +1,47 @@
+/*
+ * ort_handover.h - a network in memory given to ONNX Runtime without a copy of its weights.
+ *
+ * The message that is parsed has names, types and shapes only; each weight that it leaves out is
+ * named to ONNX Runtime as a file in memory, which it then uses where it lies. That file is the
+ * caller's own array, or a place in a mapped file.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_ORT_HANDOVER_H
+#define KLN_ORT_HANDOVER_H
+
+#include "onnx/kln_onnx.h"
+#include "ort_runtime.h"
+
+typedef struct ort_handover {
+    kln_onnx_model *model; /* a reference: its spans are used as long as the session */
+    kln_text message;
+    char **names; /* of the files in memory, until the session is there */
+    char **buffers;
+    size_t *sizes;
+    size_t count;
+    void **copies; /* of weights that lie at addresses their type does not allow */
+    size_t copy_count;
+} ort_handover;
+
+/* Writes the message and collects the weights. OUT_OF_MEMORY; LIMIT when the message alone is
+ * larger than protobuf allows. `handover` is zeroed before, and finished by the caller either way.
+ */
+KILN_MUST_CHECK kiln_status ort_handover_init(ort_handover *handover, const kln_onnx_model *model);
+
+/* Names the weights to the session options. */
+KILN_MUST_CHECK kiln_status ort_handover_apply(const ort_handover *handover,
+                                               const ort_runtime *runtime,
+                                               OrtSessionOptions *options);
+
+/* Releases what only the making of a session needs. */
+void ort_handover_trim(ort_handover *handover);
+
+/* The whole model in one message, as it was when it was handed over, whatever its builder did to it
+ * since. LIMIT past 2 GiB. */
+KILN_MUST_CHECK kiln_status ort_handover_write(const ort_handover *handover, kln_text *bytes);
+
+/* After the session is gone. A zeroed one is allowed. */
+void ort_handover_finish(ort_handover *handover);
+
+#endif

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Networks that were built in memory, run: each layer on the reference executor and on ONNX
+ * Runtime, whose results must agree within the bound that layer_cases.c states; and the hand-over
+ * of weights. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "../network/layer_cases.h"
+#include "kiln_test.h"
+#include "tensor/kln_tensor.h"
+
+#define MOST 64
+
+static const char *const backends[] = {"reference", "onnxruntime"};
+
+typedef struct run {
+    kiln_engine *engine;
+    kiln_context *context;
+    size_t count;
+    kiln_tensor outputs[MOST];
+} run;
+
+static void fill(const kiln_binding *binding, bool is_small, kiln_tensor *tensor)
+{
+    int64_t count = 0;
+    size_t bytes = 0;
+    assert_ok(kiln_shape_elements(&binding->shape, &count));
+    assert_ok(kiln_tensor_bytes(binding->dtype, &binding->shape, &bytes));
+    void *data = calloc(1, bytes + 1);
+    assert_non_null(data);
+    for (int64_t i = 0; i < count; i++) {
+        /* Between -1 and 1, or 0 and 1 where a function wants that; no two neighbours alike. */
+        const double wave = 0.5 + 0.499 * sin(1.7 * (double)i + 0.3);
+        switch (binding->dtype) {
+            case KILN_DTYPE_FLOAT32:
+                ((float *)data)[i] = (float)(is_small ? wave : 2 * wave - 1);
+                break;
+            case KILN_DTYPE_INT32: ((int32_t *)data)[i] = (int32_t)(i * 5 % 9); break;
+            case KILN_DTYPE_INT64: ((int64_t *)data)[i] = i * 5 % 9; break;
+            case KILN_DTYPE_BOOL: ((uint8_t *)data)[i] = i % 3 == 0; break;
+            default: fail_msg("input of type %s", kiln_dtype_name(binding->dtype));
+        }
+    }
+    *tensor = KILN_HOST_TENSOR(binding->dtype, binding->shape, data, bytes);
+}
+
+/* False: the backend does not have an operator of it, by its own word. */
+static bool start(const kiln_network *network, const char *backend, bool is_small, run *result)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = backend;
+    options.threads = 1;
+    memset(result, 0, sizeof *result);
+    const kiln_status built = kiln_engine_build(network, &options, &result->engine);
+    if (built == KILN_ERROR_UNSUPPORTED) {
+        print_message("  %s: %s\n", backend, kiln_error_message());
+        return false;
+    }
+    assert_ok(built);
+    assert_ok(kiln_context_create(result->engine, NULL, &result->context));
+    for (size_t i = 0; i < kiln_engine_input_count(result->engine); i++) {
+        kiln_binding binding = {.struct_size = sizeof binding};
+        kiln_tensor tensor;
+        kiln_tensor place;
+        assert_ok(kiln_engine_input(result->engine, i, &binding));
+        fill(&binding, is_small, &tensor);
+        assert_ok(kiln_context_tensor(result->context, binding.name, &place));
+        assert_int_equal(place.bytes, tensor.bytes);
+        memcpy(place.data, tensor.data, tensor.bytes);
+        free(tensor.data);
+    }
+    assert_ok(kiln_context_run(result->context));
+    result->count = kiln_engine_output_count(result->engine);
+    assert_true(result->count > 0 && result->count <= MOST);
+    for (size_t i = 0; i < result->count; i++) {
+        kiln_binding binding = {.struct_size = sizeof binding};
+        assert_ok(kiln_engine_output(result->engine, i, &binding));
+        assert_ok(kiln_context_tensor(result->context, binding.name, &result->outputs[i]));
+    }
+    return true;
+}
+
+static void stop(run *result)
+{
+    kiln_context_destroy(result->context);
+    kiln_engine_release(result->engine);
+}
+
+static double element(const kiln_tensor *tensor, int64_t i)
+{
+    switch (tensor->desc.dtype) {
+        case KILN_DTYPE_FLOAT32: return (double)((const float *)tensor->data)[i];
+        case KILN_DTYPE_INT32: return (double)((const int32_t *)tensor->data)[i];
+        case KILN_DTYPE_INT64: return (double)((const int64_t *)tensor->data)[i];
+        case KILN_DTYPE_INT8: return (double)((const int8_t *)tensor->data)[i];
+        default: return (double)((const uint8_t *)tensor->data)[i];
+    }
+}
+
+static void compare(const char *name, size_t output, const kiln_tensor *a, const kiln_tensor *b,
+                    double bound)
+{
+    int64_t count = 0;
+    assert_int_equal(a->desc.dtype, b->desc.dtype);
+    assert_true(kiln_shape_equal(&a->desc.shape, &b->desc.shape));
+    assert_ok(kiln_shape_elements(&a->desc.shape, &count));
+    for (int64_t i = 0; i < count; i++) {
+        const double x = element(a, i);
+        const double y = element(b, i);
+        const bool same = x == y || (isnan(x) && isnan(y)) || fabs(x - y) <= bound * (1 + fabs(x));
+        if (!same) {
+            fail_msg("%s, output %zu, element %lld: %.9g and %.9g, %g is allowed", name, output,
+                     (long long)i, x, y, bound);
+        }
+    }
+}
+
+static void run_case(const layer_case *each, int opset)
+{
+    kiln_network *network = NULL;
+    kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
+    run runs[2];
+    bool ran[2];
+    options.opset = opset;
+    assert_ok(kiln_network_create(&options, &network));
+    assert_ok(each->build(network));
+    for (size_t i = 0; i < 2; i++) {
+        ran[i] = start(network, backends[i], strcmp(each->name, "unary") == 0, &runs[i]);
+    }
+    /* The engines hold on to what they need. */
+    kiln_network_destroy(network);
+    if (ran[0] && ran[1]) {
+        assert_int_equal(runs[0].count, runs[1].count);
+        for (size_t i = 0; i < runs[0].count; i++) {
+            compare(each->name, i, &runs[0].outputs[i], &runs[1].outputs[i], each->bound);
+        }
+    }
+    for (size_t i = 0; i < 2; i++) {
+        stop(&runs[i]);
+    }
+}
+
+static void each_layer_on_two_executors(void **state)
+{
+    (void)state;
+    static const int opsets[] = {18, KILN_OPSET_DEFAULT, 23};
+    for (size_t i = 0; i < layer_case_count; i++) {
+        for (size_t k = 0; k < KLN_ARRAY_LENGTH(opsets); k++) {
+            if (layer_cases[i].oldest <= opsets[k]) {
+                print_message("%s, operator set %d\n", layer_cases[i].name, opsets[k]);
+                run_case(&layer_cases[i], opsets[k]);
+            }
+        }
+    }
+}
+
+static float big[256 * 256];
+
+static kiln_network *product(void)
+{
+    kiln_network *network = NULL;
+    kiln_tensor_id x, w, y;
+    const kiln_weights weights = {KILN_DTYPE_FLOAT32, KILN_SHAPE(256, 256), {big, sizeof big}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(big); i++) {
+        big[i] = (float)(i % 17) * 0.01F;
+    }
+    assert_ok(kiln_network_create(NULL, &network));
+    assert_ok(
+        kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(2, 256), NULL, &x));
+    assert_ok(kiln_network_add_constant(network, "w", &weights, &w));
+    assert_ok(kiln_network_add_matrix_multiply(network, "y", x, w, &y));
+    assert_ok(kiln_network_mark_output(network, y));
+    return network;
+}
+
+static float first_output(kiln_engine *engine)
+{
+    kiln_context *context = NULL;
+    kiln_tensor tensor;
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_ok(kiln_context_tensor(context, "x", &tensor));
+    for (size_t i = 0; i < 512; i++) {
+        ((float *)tensor.data)[i] = 1.0F;
+    }
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "y", &tensor));
+    const float result = *(const float *)tensor.data;
+    kiln_context_destroy(context);
+    return result;
+}
+
+/* With share_weights the kernels see the caller's array itself: what is changed there counts. */
+static void weights_are_used_where_they_lie(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_network *network = product();
+    options.backend = "onnxruntime";
+    options.share_weights = KILN_SWITCH_ON;
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    const float before = first_output(engine);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(big); i++) {
+        big[i] *= 2.0F;
+    }
+    assert_true(fabsf(first_output(engine) - 2.0F * before) < 1e-3F);
+    kiln_engine_release(engine);
+    options.backend = "reference";
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
+    assert_message("share_weights");
+    kiln_network_destroy(network);
+}
+
+/* What is saved is the network as it was built, not as it was made to be later. */
+static void saved_as_it_was_built(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    kiln_engine *again = NULL;
+    kiln_tensor_id y;
+    char path[4096];
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_network *network = product();
+    options.backend = "onnxruntime";
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    assert_ok(kiln_network_find(network, "y", &y));
+    assert_ok(kiln_network_add_unary(network, "z", KILN_UNARY_NEG, y, &y));
+    assert_ok(kiln_network_mark_output(network, y));
+    kiln_network_destroy(network);
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("built.onnx"));
+    assert_ok(kiln_engine_save(engine, path));
+    assert_ok(kiln_engine_load(path, &options, &again));
+    assert_int_equal(kiln_engine_output_count(again), 1);
+    assert_true(first_output(engine) == first_output(again));
+    kiln_engine_release(engine);
+    kiln_engine_release(again);
+    /* Read as a network, from its file and from external weights. */
+    assert_ok(kiln_network_from_onnx(path, &network));
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
+    kiln_network_destroy(network);
+    assert_ok(kiln_network_from_onnx(path, &network));
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    kiln_network_destroy(network);
+    assert_true(first_output(engine) > 1.0F);
+    kiln_engine_release(engine);
+}
+
+static void what_cannot_be_built(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    kiln_network *branch = NULL;
+    kiln_network *network = product();
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(NULL, NULL, &engine));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(network, NULL, NULL));
+    assert_ok(kiln_network_create_branch(network, NULL, &branch));
+    assert_status(KILN_ERROR_STATE, kiln_engine_build(branch, NULL, &engine));
+    kiln_network_destroy(network);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_layer_on_two_executors),
+        cmocka_unit_test(weights_are_used_where_they_lie),
+        cmocka_unit_test(saved_as_it_was_built),
+        cmocka_unit_test(what_cannot_be_built),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
