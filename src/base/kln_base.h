@@ -64,6 +64,9 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
         }                                             \
     } while (0)
 
+/* Replaces each byte that is not UTF-8 by "?": names come from files, sentences go to JSON. */
+void kln_utf8_clean(char *text);
+
 /* Needs a variable `kiln_status status` and a label to unwind at. */
 #define KLN_GOTO_IF_ERROR(expression, label) \
     do {                                     \

@@ -30,6 +30,24 @@ static void a_long_sentence_is_cut_between_characters(void **state)
     assert_int_equal((unsigned char)kiln_error_message()[length - 4], 0xa9);
 }
 
+static void a_sentence_is_utf8_whatever_comes_in(void **state)
+{
+    (void)state;
+    static const char *const pairs[][2] = {
+        {"a\xff"
+         "b",
+         "a?b"},
+        {"\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", "\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"},
+        {"cut \xe2\x82", "cut ??"},
+        {"overlong \xc0\xaf \xe0\x80\xaf", "overlong ?? ???"},
+        {"surrogate \xed\xa0\x80", "surrogate ???"},
+        {"large \xf4\x90\x80\x80", "large ????"}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(pairs); i++) {
+        assert_status(KILN_ERROR_IO, kln_fail(KILN_ERROR_IO, "%s", pairs[i][0]));
+        assert_string_equal(kiln_error_message(), pairs[i][1]);
+    }
+}
+
 static void a_sentence_can_be_put_in_context(void **state)
 {
     (void)state;
@@ -250,6 +268,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_status_has_a_name_and_a_text),
         cmocka_unit_test(a_long_sentence_is_cut_between_characters),
+        cmocka_unit_test(a_sentence_is_utf8_whatever_comes_in),
         cmocka_unit_test(a_sentence_can_be_put_in_context),
         cmocka_unit_test(the_heap_counts_and_is_replaceable),
         cmocka_unit_test(realloc_keeps_content),
