@@ -11,6 +11,7 @@
 #include "cli.h"
 
 extern const cli_command cli_command_bench;
+extern const cli_command cli_command_build;
 extern const cli_command cli_command_doctor;
 extern const cli_command cli_command_inspect;
 extern const cli_command cli_command_run;

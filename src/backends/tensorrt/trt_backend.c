@@ -105,13 +105,35 @@ static kiln_status check_plan(const trt_engine *engine, const char *source)
     return KILN_OK;
 }
 
+/* "TensorRT-RTX 1.4.0" where the plan says what built it, and that is another version than the one
+ * in use; else "". A plan of RTX has its version in bytes 24 to 27, after the magic word. */
+static const char *other_builder(const trt_engine *engine, char text[32])
+{
+    const unsigned char *bytes = engine->plan.data;
+    text[0] = '\0';
+    if (engine->plan.size >= 32 && memcmp(bytes, "vtrt", 4) == 0) {
+        const int32_t version = bytes[24] * 10000 + bytes[25] * 100 + bytes[26];
+        if (version != engine->library->abi.version) {
+            trt_version_text(true, version, text);
+        }
+    }
+    return text;
+}
+
 static kiln_status fail_deserialize(trt_engine *engine, const char *source)
 {
     const char *why_none = "";
+    char other[32];
     if (trt_device_count(&why_none) == 0) {
         return trt_fail(KILN_ERROR_NO_DEVICE, &engine->recorder,
                         "%s: %s loads a plan only where there is a GPU, and %s", source,
                         engine->library->name, why_none);
+    }
+    if (other_builder(engine, other)[0] != '\0') {
+        return trt_fail(KILN_ERROR_MISMATCH, &engine->recorder,
+                        "%s: it was built with %s, found is %s; build it again from the model or "
+                        "install that version",
+                        source, other, engine->library->name);
     }
     return trt_fail(KILN_ERROR_MALFORMED, &engine->recorder,
                     "%s: %s does not take it for one of its plans", source, engine->library->name);
@@ -195,8 +217,18 @@ static kiln_status keep_plan(trt_engine *engine, const kln_model *plan)
     return KILN_OK;
 }
 
+/* The first word of the plans of TensorRT and of RTX. What begins otherwise is ONNX, or nothing. */
+static bool is_plan(kiln_span bytes)
+{
+    return bytes.size >= 4 &&
+           (memcmp(bytes.data, "ftrt", 4) == 0 || memcmp(bytes.data, "vtrt", 4) == 0);
+}
+
 static kiln_status load(const kln_model *plan, const kiln_build_options *options, void **engine)
 {
+    if (!is_plan(plan->bytes)) {
+        return build(plan, options, NULL, engine);
+    }
     trt_engine *made = NULL;
     KLN_RETURN_IF_ERROR(engine_create(options, &made));
     kiln_status status = keep_plan(made, plan);

@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli_list.h"
+#include "cli_model.h"
+
+#define MOST_PROFILES 16
+#define MOST_INPUTS 64
+#define MOST_VALUES 64
+#define MOST_CAPABILITIES 16
+
+typedef struct build_settings {
+    cli_model_settings model;
+    const char *output;
+    cli_list profiles;
+    const char *capabilities;
+    const char *timing_cache;
+    const char *tactic_sources;
+    double workspace; /* MiB */
+    double time_limit;
+    double memory_limit; /* MiB */
+    int64_t level;       /* -1: the library's default */
+    int refit;
+    int hardware;
+    int verbosity;
+    bool no_tf32, sparse, strip, weight_streaming, version_compatible;
+} build_settings;
+
+/* What the options were read into; the build's options point here. */
+typedef struct plan_options {
+    kiln_profile profiles[MOST_PROFILES];
+    kiln_profile_input inputs[MOST_INPUTS];
+    int64_t values[MOST_INPUTS][3][MOST_VALUES];
+    size_t input_count;
+    int32_t capabilities[MOST_CAPABILITIES];
+    char *texts[MOST_PROFILES];
+} plan_options;
+
+/* --- reading --- */
+
+/* "1,2,3" into `values`; how many, or 0 where it cannot be read. */
+static size_t read_values(char *text, int64_t values[MOST_VALUES])
+{
+    size_t count = 0;
+    char *rest = NULL;
+    for (char *item = strtok_r(text, ",", &rest); item != NULL; item = strtok_r(NULL, ",", &rest)) {
+        char *end = NULL;
+        if (count == MOST_VALUES) {
+            return 0;
+        }
+        values[count++] = strtoll(item, &end, 10);
+        if (*end != '\0') {
+            return 0;
+        }
+    }
+    return count;
+}
+
+static bool set_values(kiln_profile_input *input, int64_t lists[3][MOST_VALUES], char *parts[3])
+{
+    for (size_t i = 0; i < 3; i++) {
+        const size_t count = read_values(parts[i] + 1, lists[i]);
+        if (count == 0 || (i > 0 && count != input->value_count) || parts[i][0] != 'v') {
+            return false;
+        }
+        input->value_count = count;
+    }
+    input->min_values = lists[0];
+    input->opt_values = lists[1];
+    input->max_values = lists[2];
+    return true;
+}
+
+/* "NAME=MIN:OPT:MAX", or one shape for all three. */
+static bool read_input(plan_options *plan, char *text)
+{
+    char *equals = strrchr(text, '=');
+    if (equals == NULL || equals == text || plan->input_count == MOST_INPUTS) {
+        return false;
+    }
+    *equals = '\0';
+    char *parts[3] = {equals + 1, NULL, NULL};
+    for (size_t i = 1; i < 3; i++) {
+        parts[i] = strchr(parts[i - 1], ':');
+        if (parts[i] == NULL) {
+            break;
+        }
+        *parts[i]++ = '\0';
+    }
+    if (parts[1] != NULL && (parts[2] == NULL || strchr(parts[2], ':') != NULL)) {
+        return false;
+    }
+    kiln_profile_input *input = &plan->inputs[plan->input_count];
+    *input = (kiln_profile_input){.name = text};
+    if (parts[0][0] == 'v') {
+        return parts[1] != NULL && set_values(input, plan->values[plan->input_count++], parts);
+    }
+    plan->input_count++;
+    if (parts[1] == NULL) {
+        parts[1] = parts[0];
+        parts[2] = parts[0];
+    }
+    return kiln_shape_parse(parts[0], &input->min) == KILN_OK &&
+           kiln_shape_parse(parts[1], &input->opt) == KILN_OK &&
+           kiln_shape_parse(parts[2], &input->max) == KILN_OK;
+}
+
+static cli_exit read_profiles(const cli_command *self, const cli_list *list, plan_options *plan,
+                              kiln_build_options *options)
+{
+    if (list->count > MOST_PROFILES) {
+        return cli_misuse(self, "%zu profiles were given, at most %d are allowed", list->count,
+                          MOST_PROFILES);
+    }
+    for (size_t i = 0; i < list->count; i++) {
+        const size_t size = strlen(list->items[i]) + 1;
+        plan->texts[i] = cli_allocate(size);
+        memcpy(plan->texts[i], list->items[i], size);
+        plan->profiles[i].inputs = &plan->inputs[plan->input_count];
+        char *rest = NULL;
+        for (char *item = strtok_r(plan->texts[i], " ", &rest); item != NULL;
+             item = strtok_r(NULL, " ", &rest)) {
+            if (!read_input(plan, item)) {
+                return cli_misuse(self,
+                                  "--profile \"%.200s\" cannot be read; NAME=MIN:OPT:MAX for each "
+                                  "open input is needed, as in x=1x3x224x224:8x3x224x224:"
+                                  "32x3x224x224",
+                                  list->items[i]);
+            }
+            plan->profiles[i].input_count++;
+        }
+    }
+    options->profiles = plan->profiles;
+    options->profile_count = list->count;
+    return CLI_DONE;
+}
+
+static cli_exit read_capabilities(const cli_command *self, const char *text, plan_options *plan,
+                                  kiln_build_options *options)
+{
+    while (text != NULL && *text != '\0') {
+        char *end = NULL;
+        const long value = strtol(text, &end, 10);
+        if (end == text || (*end != ',' && *end != '\0') || value < 1 || value > 999 ||
+            options->compute_capability_count == MOST_CAPABILITIES) {
+            return cli_misuse(self, "--compute-capabilities takes numbers such as 80,89,120");
+        }
+        plan->capabilities[options->compute_capability_count++] = (int32_t)value;
+        options->compute_capabilities = plan->capabilities;
+        text = *end == ',' ? end + 1 : end;
+    }
+    return CLI_DONE;
+}
+
+#define MIB 1048576.0
+
+static cli_exit read_options(const cli_command *self, const build_settings *settings,
+                             plan_options *plan, kiln_build_options *options)
+{
+    options->backend = settings->model.backend;
+    options->library = settings->model.library;
+    options->device = (int32_t)settings->model.device;
+    options->threads = (int32_t)settings->model.threads;
+    options->parallel_nodes = (int32_t)settings->model.parallel_nodes;
+    options->optimization = (kiln_optimization)settings->model.optimization;
+    options->workspace_bytes = (uint64_t)(settings->workspace * MIB);
+    /* The option's 0 is the library's default, so that level 0 is -1 there. */
+    options->builder_optimization_level = settings->level < 0    ? 0
+                                          : settings->level == 0 ? -1
+                                                                 : (int32_t)settings->level;
+    options->timing_cache = settings->timing_cache;
+    options->tactic_sources = settings->tactic_sources;
+    options->tf32 = settings->no_tf32 ? KILN_SWITCH_OFF : KILN_SWITCH_DEFAULT;
+    options->sparse_weights = settings->sparse;
+    options->strip_plan = settings->strip;
+    options->weight_streaming = settings->weight_streaming;
+    options->version_compatible = settings->version_compatible;
+    options->refit = (kiln_refit_mode)settings->refit;
+    options->hardware_compatibility = (kiln_hardware_compatibility)settings->hardware;
+    options->profiling_verbosity = (kiln_profiling_verbosity)settings->verbosity;
+    const cli_exit result = read_capabilities(self, settings->capabilities, plan, options);
+    return result == CLI_DONE ? read_profiles(self, &settings->profiles, plan, options) : result;
+}
+
+/* --- building --- */
+
+static cli_exit wait_for(kiln_build *build, kiln_engine **engine, kiln_build_progress *progress)
+{
+    kiln_status status = KILN_ERROR_BUSY;
+    while (status == KILN_ERROR_BUSY) {
+        status = kiln_build_wait(build, 50, engine);
+        if (kiln_build_get_progress(build, progress) == KILN_OK && progress->reports > 0) {
+            cli_progress_set(progress->fraction);
+        }
+    }
+    cli_progress_end();
+    return status == KILN_OK ? CLI_DONE : cli_fail();
+}
+
+static void print_result(const build_settings *settings, const kiln_engine *engine,
+                         const kiln_build_progress *progress)
+{
+    char backend[200];
+    cli_model_backend(engine, backend, sizeof backend);
+    char *output = cli_printable(settings->output);
+    (void)printf("%s\nbuilt with %s in %.2f s", output, backend,
+                 (double)progress->nanoseconds / 1e9);
+    free(output);
+    if (progress->reports > 0) {
+        (void)printf(", memory grew by %.0f MiB", (double)progress->memory_bytes / MIB);
+    }
+    (void)printf("\n\n");
+    cli_table table;
+    static const char *const headings[] = {"", "name", "type", "shape"};
+    cli_table_init(&table, "llll", headings);
+    const size_t inputs = kiln_engine_input_count(engine);
+    for (size_t i = 0; i < inputs + kiln_engine_output_count(engine); i++) {
+        kiln_binding binding = {.struct_size = sizeof binding};
+        const kiln_status status = i < inputs ? kiln_engine_input(engine, i, &binding)
+                                              : kiln_engine_output(engine, i - inputs, &binding);
+        char shape[256];
+        if (status == KILN_OK) {
+            (void)kiln_shape_format(&binding.shape, shape, sizeof shape);
+            cli_table_add(&table, i < inputs ? "input" : "output");
+            cli_table_add(&table, binding.name);
+            cli_table_add(&table, kiln_dtype_name(binding.dtype));
+            cli_table_add(&table, shape);
+        }
+    }
+    cli_table_print(&table, 0);
+}
+
+static cli_exit build_and_save(const build_settings *settings, const char *path,
+                               const kiln_build_options *options)
+{
+    kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
+    limits.milliseconds = (uint64_t)(settings->time_limit * 1e3);
+    limits.memory_bytes = (uint64_t)(settings->memory_limit * MIB);
+    kiln_build *build = NULL;
+    kiln_engine *engine = NULL;
+    if (kiln_build_start_file(path, options, &limits, &build) != KILN_OK) {
+        return cli_fail();
+    }
+    const char *slash = strrchr(path, '/');
+    char what[300];
+    (void)snprintf(what, sizeof what, "building %.255s", slash != NULL ? slash + 1 : path);
+    cli_progress_begin(what);
+    kiln_build_progress progress = {.struct_size = sizeof progress};
+    cli_exit result = wait_for(build, &engine, &progress);
+    if (result == CLI_DONE && kiln_engine_save(engine, settings->output) != KILN_OK) {
+        result = cli_fail();
+    }
+    if (result == CLI_DONE) {
+        print_result(settings, engine, &progress);
+    }
+    kiln_engine_release(engine);
+    kiln_build_destroy(build);
+    return result;
+}
+
+/* --- the command --- */
+
+static cli_exit run(const cli_command *self, int count, char **arguments)
+{
+    build_settings settings = {.level = -1};
+    const char *operands[1] = {NULL};
+    cli_exit result = CLI_DONE;
+    if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
+        return result;
+    }
+    plan_options *plan = cli_allocate(sizeof *plan);
+    memset(plan, 0, sizeof *plan);
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    result = settings.output != NULL
+                 ? read_options(self, &settings, plan, &options)
+                 : cli_misuse(self, "where the plan goes is missing: --output PLAN");
+    if (result == CLI_DONE) {
+        result = build_and_save(&settings, operands[0], &options);
+    }
+    for (size_t i = 0; i < MOST_PROFILES; i++) {
+        free(plan->texts[i]);
+    }
+    free(plan);
+    cli_options_finish(self, &settings);
+    return result;
+}
+
+static const char *const refit_modes[] = {"none", "all", "identical", NULL};
+static const char *const hardware_levels[] = {"none", "ampere+", "same-capability", NULL};
+static const char *const verbosities[] = {"default", "none", "names", "detailed", NULL};
+
+#define AT(field) offsetof(build_settings, field)
+
+static const cli_option options[] = {
+    {"output", 'o', "PLAN", CLI_TEXT, AT(output), 0, 0, NULL,
+     "Write the plan here, and beside it PLAN.json, which says how it was built."},
+    {"profile", 'p', "RANGES", CLI_LIST, AT(profiles), 0, 0, NULL,
+     "The shapes that open inputs will have: NAME=MIN:OPT:MAX for each, with blanks between "
+     "inputs. "
+     "Values of a shape tensor are written with a v: s=v1,64:v1,128:v1,256. May be given several "
+     "times, for several profiles."},
+    {"compute-capabilities", 'c', "LIST", CLI_TEXT, AT(capabilities), 0, 0, NULL,
+     "The GPUs to build for with TensorRT-RTX, as 80,89,120; none of them need be here."},
+    {"time-limit", 0, "SECONDS", CLI_REAL, AT(time_limit), 0, 1e6, NULL, "Give up after this."},
+    {"memory-limit", 0, "MIB", CLI_REAL, AT(memory_limit), 0, 1e9, NULL,
+     "Give up when the program's memory has grown by more than this."},
+    {0},
+};
+
+static const cli_option plan_group[] = {
+    {"workspace", 0, "MIB", CLI_REAL, AT(workspace), 0, 1e9, NULL,
+     "Memory of the device that a layer may use while it runs."},
+    {"level", 0, "N", CLI_INTEGER, AT(level), 0, 5, NULL,
+     "How long TensorRT looks for the fastest kernels, 0 to 5. Default: 3."},
+    {"timing-cache", 0, "FILE", CLI_TEXT, AT(timing_cache), 0, 0, NULL,
+     "Read what earlier builds measured from here, and write what this one adds."},
+    {"tactics", 0, "LIST", CLI_TEXT, AT(tactic_sources), 0, 0, NULL,
+     "Kernels to use or not, as -CUDNN,+CUBLAS."},
+    {"refit", 0, "MODE", CLI_CHOICE, AT(refit), 0, 0, refit_modes,
+     "Which weights can be replaced in the plan: none, all, or identical."},
+    {"strip", 0, NULL, CLI_FLAG, AT(strip), 0, 0, NULL,
+     "Leave the weights that can be replaced out of the plan."},
+    {"weight-streaming", 0, NULL, CLI_FLAG, AT(weight_streaming), 0, 0, NULL,
+     "Let weights stay on the host while the plan runs."},
+    {"version-compatible", 0, NULL, CLI_FLAG, AT(version_compatible), 0, 0, NULL,
+     "Make a plan that later versions run."},
+    {"hardware", 0, "LEVEL", CLI_CHOICE, AT(hardware), 0, 0, hardware_levels,
+     "Which other GPUs the plan shall run on: none, ampere+ or same-capability."},
+    {"verbosity", 0, "LEVEL", CLI_CHOICE, AT(verbosity), 0, 0, verbosities,
+     "What the plan tells of its layers: none, names or detailed."},
+    {"sparse", 0, NULL, CLI_FLAG, AT(sparse), 0, 0, NULL,
+     "Use kernels for weights of which two in four are zero."},
+    {"no-tf32", 0, NULL, CLI_FLAG, AT(no_tf32), 0, 0, NULL, "Multiply float32 in full precision."},
+    {0},
+};
+
+static const cli_group groups[] = {
+    {"Build", options, 0},
+    {"Plan (TensorRT)", plan_group, 0},
+    {"Engine", cli_model_options, offsetof(build_settings, model)},
+    {0},
+};
+
+static const cli_example examples[] = {
+    {"kiln build a.onnx -o a.plan -b tensorrt -p 'x=1x8:4x8:8x8'", "a plan for batches of 1 to 8"},
+    {"kiln build a.onnx -o a.plan -b tensorrt -c 89,120", "for GPUs that are not here"},
+    {0},
+};
+
+const cli_command cli_command_build = {
+    .name = "build",
+    .operands = "MODEL",
+    .least = 1,
+    .most = 1,
+    .summary = "build a plan from a model and save it",
+    .description =
+        "Builds the ONNX file MODEL and saves what came of it: with TensorRT a plan, which "
+        "trtexec loads too; with the other backends, ONNX. An option that the backend or its "
+        "version does not have is an error.",
+    .groups = groups,
+    .examples = examples,
+    .run = run,
+};
