@@ -113,6 +113,16 @@ kiln_status kiln_engine_build_bytes(kiln_span model, const kiln_build_options *o
     return kln_engine_make(&source, &read, false, NULL, engine);
 }
 
+/* What is wrong with a network is said before a backend sees it. */
+static kiln_status check_network(const kln_onnx_model *model)
+{
+    kiln_issue_list *issues = NULL;
+    KLN_RETURN_IF_ERROR(kln_validate(model, NULL, &issues));
+    const kiln_status status = kln_issues_status(issues);
+    kiln_issue_list_destroy(issues);
+    return status;
+}
+
 kiln_status kiln_engine_build(const kiln_network *network, const kiln_build_options *options,
                               kiln_engine **engine)
 {
@@ -123,6 +133,7 @@ kiln_status kiln_engine_build(const kiln_network *network, const kiln_build_opti
     kln_model model = {.path = NULL};
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     KLN_RETURN_IF_ERROR(kln_network_model(network, &model.graph));
+    KLN_RETURN_IF_ERROR(check_network(model.graph));
     return kln_engine_make(&model, &read, false, NULL, engine);
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "build_layer.h"
+#include "kln_network.h"
 
 static bool is_dtype(kiln_dtype dtype)
 {
@@ -100,6 +101,26 @@ kiln_status kiln_network_add_input(kiln_network *network, const char *name, kiln
     return status;
 }
 
+/* What the layers did not know of an output, inference may: operators given by name, shapes that
+ * are computed. It is asked only then, because it goes through the whole network. */
+static kiln_status complete(const kiln_network *network, kln_built_tensor *built)
+{
+    kln_inference *inference = NULL;
+    if (network->root != network ||
+        (built->rank != KLN_RANK_OPEN && built->dtype != KILN_DTYPE_UNDEFINED)) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(kln_infer(network->model, NULL, &inference));
+    const kln_value *value = kln_inference_find(inference->graph, built->name);
+    if (value != NULL && value->kind == KLN_ONNX_KIND_TENSOR) {
+        built->dtype = value->dtype;
+        built->rank =
+            value->has_shape && value->rank <= KILN_MAX_RANK ? (int32_t)value->rank : KLN_RANK_OPEN;
+    }
+    kln_inference_destroy(inference);
+    return KILN_OK;
+}
+
 kiln_status kiln_network_mark_output(kiln_network *network, kiln_tensor_id tensor)
 {
     KLN_RETURN_IF_NULL(network);
@@ -120,9 +141,11 @@ kiln_status kiln_network_mark_output(kiln_network *network, kiln_tensor_id tenso
                             "kiln_network_mark_output: \"%s\" is an output already", built->name);
         }
     }
+    kln_built_tensor known = *built;
+    KLN_RETURN_IF_ERROR(complete(network, &known));
     kln_onnx_value value = {.name = built->name, .doc = ""};
     KLN_RETURN_IF_ERROR(
-        make_type(&network->model->arena, built->dtype, built->rank, NULL, NULL, &value.type));
+        make_type(&network->model->arena, known.dtype, known.rank, NULL, NULL, &value.type));
     KLN_RETURN_IF_ERROR(kln_array_grow(&network->model->arena, &graph->outputs, graph->output_count,
                                        &graph->output_capacity, sizeof value));
     graph->outputs[graph->output_count++] = value;

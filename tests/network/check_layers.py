@@ -92,9 +92,6 @@ def main():
         case, opset, _ = os.path.basename(path).split(".")
         bound = float(bound)
         model = onnx.load(path)
-        # What an operator that is given by name or by a computed shape makes, inference knows.
-        if not all(v.type.tensor_type.HasField("shape") for v in model.graph.output):
-            model = onnx.shape_inference.infer_shapes(model, data_prop=True)
         try:
             onnx.checker.check_model(model, full_check=True)
             onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True,

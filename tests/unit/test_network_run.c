@@ -259,6 +259,13 @@ static void what_cannot_be_built(void **state)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(network, NULL, NULL));
     assert_ok(kiln_network_create_branch(network, NULL, &branch));
     assert_status(KILN_ERROR_STATE, kiln_engine_build(branch, NULL, &engine));
+    /* Shapes that do not fit are found before any backend is asked. */
+    kiln_tensor_id x, y;
+    assert_ok(kiln_network_find(network, "x", &x));
+    assert_ok(kiln_network_add_matrix_multiply(network, "wrong", x, x, &y));
+    assert_status(KILN_ERROR_INVALID_NETWORK, kiln_engine_build(network, NULL, &engine));
+    assert_message("wrong");
+    assert_null(engine);
     kiln_network_destroy(network);
 }
 
