@@ -10,6 +10,7 @@ const cli_command *const cli_commands[] = {
     &cli_command_bench,
     &cli_command_build,
     &cli_command_inspect,
+    &cli_command_check,
     &cli_command_doctor,
     &cli_command_help,
     NULL,

@@ -22,3 +22,6 @@ for model in magika/model rapidocr/det rapidocr/rec silero-vad/silero_vad; do
 done
 echo "== A piece of memory: kiln_pool against malloc, and cuMemAllocAsync where there is a GPU"
 "$build/bench/bench_pool"
+echo "== Reading, inferring and checking graphs: Kiln against the onnx package"
+mkdir -p "$build/bench/graphs"
+"$deps/python/bin/python3" bench/infer_python.py "$build/bench/bench_infer" "$build/bench/graphs"

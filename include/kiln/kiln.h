@@ -18,6 +18,7 @@
 
 #include <kiln/backend.h>
 #include <kiln/build.h>
+#include <kiln/check.h>
 #include <kiln/context.h>
 #include <kiln/engine.h>
 #include <kiln/export.h>

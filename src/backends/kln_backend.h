@@ -78,6 +78,11 @@ typedef struct kln_backend {
      * did so yet. False past the end. NULL: it uses none. */
     bool (*library)(size_t index, kln_library_use *use);
 
+    /* Optional: whether this version of an operator is run for tensors of `dtype` (that of the
+     * first input with a known one). Any thread, and before any probe. NULL: only a build can tell.
+     */
+    bool (*supports)(const char *domain, const char *name, int64_t opset, kiln_dtype dtype);
+
     /* Makes an engine from ONNX. `monitor` may be NULL. NULL: its engines are made in another way
      * (the mock's). */
     kiln_status (*build)(const kln_model *model, const kiln_build_options *options,

@@ -295,6 +295,34 @@ kln_graph_inference *kln_infer_inner(kln_rule *rule, const kln_onnx_graph *graph
 
 /* --- one node --- */
 
+static bool is_size(kln_dim dim)
+{
+    return dim.kind != KLN_DIM_REAL && (dim.kind != KLN_DIM_NUMBER || dim.of.number >= 0);
+}
+
+/* Whatever attributes and contents a rule computed with, a dimension is no negative number. */
+static void mend_shape(kln_rule *rule, size_t output)
+{
+    kln_value *value = &rule->out[output];
+    size_t bad = 0;
+    while (value->has_shape && bad < value->rank && is_size(value->dims[bad])) {
+        bad++;
+    }
+    if (!value->has_shape || bad == value->rank) {
+        return;
+    }
+    char found[40];
+    (void)kln_dim_format(value->dims[bad], found, sizeof found);
+    kln_rule_fault(rule, KILN_ISSUE_SHAPE, value->name, "a size", found,
+                   "dimension %zu of its output \"%.100s\" would be %s", bad, value->name, found);
+    kln_dim *dims = kln_rule_alloc(rule, value->rank, sizeof *dims);
+    for (size_t i = 0; dims != NULL && i < value->rank; i++) {
+        dims[i] = is_size(value->dims[i]) ? value->dims[i] : KLN_UNKNOWN_DIM;
+    }
+    value->has_shape = dims != NULL;
+    value->dims = dims;
+}
+
 static void apply(kln_rule *rule, kln_graph_walk *walk, bool constant)
 {
     const kln_node_inference *known = &rule->graph->nodes[rule->index];
@@ -340,6 +368,9 @@ static void run_rule(kln_rule *rule, kln_graph_walk *walk)
         output_types(rule);
         if (resolved->rule != NULL) {
             resolved->rule(rule);
+        }
+        for (size_t i = 0; i < rule->out_count && state->status == KILN_OK; i++) {
+            mend_shape(rule, i);
         }
         if (resolved->fold != NULL && state->status == KILN_OK) {
             resolved->fold(rule);

@@ -304,8 +304,13 @@ static kln_dim split_part(kln_rule *rule, kln_dim whole, size_t part, size_t par
         return kln_dim_floor_divide(pool, whole, KLN_DIM_OF_NUMBER(count));
     }
     const kln_dim chunk = kln_dim_ceil_divide(pool, whole, KLN_DIM_OF_NUMBER(count));
-    return part + 1 < parts ? chunk
-                            : kln_dim_subtract(pool, whole, kln_dim_times(pool, chunk, count - 1));
+    if (part + 1 < parts) {
+        return chunk;
+    }
+    /* Where there are more parts than elements no last part is left; such a node stands in a branch
+     * that is never taken. */
+    const kln_dim last = kln_dim_subtract(pool, whole, kln_dim_times(pool, chunk, count - 1));
+    return last.kind == KLN_DIM_NUMBER && last.of.number < 0 ? KLN_UNKNOWN_DIM : last;
 }
 
 void kln_rule_split(kln_rule *rule)

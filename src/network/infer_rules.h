@@ -17,10 +17,12 @@
     X(where)                                                                                       \
     X(cast)                                                                                        \
     X(cast_like)                                                                                   \
-    X(bit_cast) X(prelu) X(dropout) X(batch_norm) X(layer_norm) X(like) X(random) X(eye_like) X(   \
-        bernoulli) X(dynamic_quantize) X(quantize) X(dequantize) X(clip) X(conv) X(conv_transpose) \
-        X(deform_conv) X(pool) X(global_pool) X(max_unpool) X(roi_pool) X(col2im) X(matmul)        \
-            X(qlinear_matmul) X(gemm) X(einsum) X(reshape) X(transpose) X(flatten) X(squeeze)      \
+    X(bit_cast)                                                                                    \
+    X(prelu)                                                                                       \
+    X(dropout) X(batch_norm) X(layer_norm) X(like) X(random) X(eye_like) X(bernoulli)              \
+        X(dynamic_quantize) X(quantize) X(dequantize) X(clip) X(conv) X(conv_transpose)            \
+            X(deform_conv) X(pool) X(global_pool) X(max_unpool) X(roi_pool) X(col2im) X(matmul) X( \
+                qlinear_matmul) X(gemm) X(einsum) X(reshape) X(transpose) X(flatten) X(squeeze)    \
                 X(unsqueeze) X(concat) X(split) X(slice) X(pad) X(tile) X(expand) X(resize) X(     \
                     upsample) X(shape) X(size) X(constant) X(constant_of_shape) X(range)           \
                     X(depth_to_space) X(space_to_depth) X(center_crop_pad) X(gather) X(            \
@@ -60,16 +62,18 @@ void kln_shape_bounds(const kln_rule *rule, size_t *first, size_t *last);
 bool kln_reduced_axes(kln_rule *rule, bool *gone, size_t rank);
 
 /* Folding: the content of outputs from known contents. */
-#define KLN_FOLDS(X)                                                                        \
-    X(copy)                                                                                 \
-    X(unary)                                                                                \
-    X(binary)                                                                               \
-    X(compare)                                                                              \
-    X(variadic)                                                                             \
-    X(where)                                                                                \
-    X(cast)                                                                                 \
-    X(shape) X(size) X(gather) X(concat) X(slice) X(constant) X(constant_of_shape) X(range) \
-        X(reduce) X(expand) X(split) X(transpose) X(tile)
+#define KLN_FOLDS(X)                                                                           \
+    X(copy)                                                                                    \
+    X(unary)                                                                                   \
+    X(binary)                                                                                  \
+    X(compare)                                                                                 \
+    X(variadic)                                                                                \
+    X(where)                                                                                   \
+    X(cast)                                                                                    \
+    X(shape)                                                                                   \
+    X(size)                                                                                    \
+    X(gather) X(concat) X(slice) X(constant) X(constant_of_shape) X(range) X(reduce) X(expand) \
+        X(split) X(transpose) X(tile)
 
 #define KLN_FOLD_DECLARE_(name) void kln_fold_##name(kln_rule *rule);
 KLN_FOLDS(KLN_FOLD_DECLARE_)

@@ -132,8 +132,9 @@ void kln_rule_split_to_sequence(kln_rule *rule)
             equal &= sizes[i] == sizes[0];
         }
         const bool scalar = kln_rule_ranked(rule, 1) && kln_rule_rank(rule, 1) == 0;
-        if (equal && (!scalar || (whole.kind == KLN_DIM_NUMBER && sizes[0] > 0 &&
-                                  whole.of.number % sizes[0] == 0))) {
+        if (equal && sizes[0] >= 0 &&
+            (!scalar ||
+             (whole.kind == KLN_DIM_NUMBER && sizes[0] > 0 && whole.of.number % sizes[0] == 0))) {
             part = KLN_DIM_OF_NUMBER(sizes[0]);
         }
     }

@@ -223,6 +223,10 @@ KILN_MUST_CHECK kiln_status kln_validate_inference(kln_inference *inference,
                                                    const kln_validate_options *options,
                                                    kiln_issue_list **issues);
 
+/* Adds the issues of `kind` that `from` has to `to`. */
+KILN_MUST_CHECK kiln_status kln_issues_merge(kiln_issue_list *to, const kiln_issue_list *from,
+                                             kiln_issue_kind kind);
+
 /* KILN_OK when the list has no error, else INVALID_NETWORK with how many there are and the first
  * one's sentence. */
 KILN_MUST_CHECK kiln_status kln_issues_status(const kiln_issue_list *issues);

@@ -146,6 +146,16 @@ kiln_status kln_issues_sort(kiln_issue_list *list)
     return KILN_OK;
 }
 
+kiln_status kln_issues_merge(kiln_issue_list *to, const kiln_issue_list *from, kiln_issue_kind kind)
+{
+    for (size_t i = 0; i < from->count; i++) {
+        if (from->issues[i].kind == kind) {
+            KLN_RETURN_IF_ERROR(kln_issues_add(to, &from->issues[i]));
+        }
+    }
+    return kln_issues_sort(to);
+}
+
 kiln_status kln_issues_status(const kiln_issue_list *list)
 {
     for (size_t i = 0; list->errors > 0 && i < list->count; i++) {

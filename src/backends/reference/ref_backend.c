@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
+#include <string.h>
 
 #include "ref_internal.h"
 
@@ -293,10 +294,20 @@ static kiln_status probe(const char *library, kiln_backend_info *info)
     return KILN_OK;
 }
 
+static bool supports(const char *domain, const char *name, int64_t opset, kiln_dtype dtype)
+{
+    const bool plain = domain[0] == '\0' || strcmp(domain, "ai.onnx") == 0;
+    const ref_kernel *kernel = ref_kernel_find(plain ? "" : domain, name);
+    (void)dtype;
+    /* Constant is no kernel: a plan holds its value. */
+    return kernel != NULL ? kernel->since <= opset : plain && strcmp(name, "Constant") == 0;
+}
+
 const kln_backend kln_backend_reference = {
     .name = "reference",
     .description = "ONNX operators in plain C, exact rather than fast",
     .probe = probe,
+    .supports = supports,
     .build = build,
     .serialize = serialize,
     .describe = describe,

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli_list.h"
+
+typedef struct check_settings {
+    const char *backend;
+    bool json;
+    bool strict;
+    bool quiet;
+} check_settings;
+
+/* --- text --- */
+
+static void print_issue(const kiln_issue *issue)
+{
+    char *sentence = cli_printable(issue->sentence);
+    (void)printf("%s: %s: %s\n", issue->severity == KILN_SEVERITY_ERROR ? "error" : "warning",
+                 kiln_issue_kind_name(issue->kind), sentence);
+    free(sentence);
+}
+
+static void print_text(const kiln_issue_list *issues, const check_settings *settings)
+{
+    const size_t count = kiln_issue_list_count(issues);
+    const size_t errors = kiln_issue_list_errors(issues);
+    for (size_t i = 0; i < count; i++) {
+        const kiln_issue *issue = kiln_issue_list_get(issues, i);
+        if (issue->severity == KILN_SEVERITY_ERROR || !settings->quiet) {
+            print_issue(issue);
+        }
+    }
+    (void)printf("%zu error%s, %zu warning%s\n", errors, errors == 1 ? "" : "s", count - errors,
+                 count - errors == 1 ? "" : "s");
+}
+
+/* --- JSON --- */
+
+static cli_exit print_json(const char *path, const kiln_issue_list *issues)
+{
+    cJSON *document = cJSON_CreateObject();
+    cli_json_add_text(document, "model", path);
+    (void)cJSON_AddNumberToObject(document, "errors", (double)kiln_issue_list_errors(issues));
+    (void)cJSON_AddNumberToObject(
+        document, "warnings",
+        (double)(kiln_issue_list_count(issues) - kiln_issue_list_errors(issues)));
+    cJSON *list = cJSON_AddArrayToObject(document, "issues");
+    for (size_t i = 0; i < kiln_issue_list_count(issues); i++) {
+        const kiln_issue *issue = kiln_issue_list_get(issues, i);
+        cJSON *item = cJSON_CreateObject();
+        cli_json_add_text(item, "severity",
+                          issue->severity == KILN_SEVERITY_ERROR ? "error" : "warning");
+        cli_json_add_text(item, "kind", kiln_issue_kind_name(issue->kind));
+        cli_json_add_text(item, "node", issue->node);
+        cli_json_add_text(item, "tensor", issue->tensor);
+        cli_json_add_text(item, "expected", issue->expected);
+        cli_json_add_text(item, "found", issue->found);
+        cli_json_add_text(item, "sentence", issue->sentence);
+        (void)cJSON_AddItemToArray(list, item);
+    }
+    return cli_json_print(document);
+}
+
+/* --- the command --- */
+
+static cli_exit check(const char *path, const check_settings *settings)
+{
+    kiln_check_options options = KILN_CHECK_OPTIONS_INIT;
+    kiln_issue_list *issues = NULL;
+    options.backend = settings->backend;
+    const kiln_status status = kiln_check_file(path, &options, &issues);
+    if (status != KILN_OK) {
+        const cli_exit failed = cli_fail();
+        return status == KILN_ERROR_NAME ? CLI_MISUSED : failed;
+    }
+    cli_exit result = CLI_DONE;
+    if (settings->json) {
+        result = print_json(path, issues);
+    } else {
+        print_text(issues, settings);
+    }
+    const size_t counted =
+        settings->strict ? kiln_issue_list_count(issues) : kiln_issue_list_errors(issues);
+    kiln_issue_list_destroy(issues);
+    return result == CLI_DONE && counted > 0 ? CLI_FAILED : result;
+}
+
+static cli_exit run(const cli_command *self, int count, char **arguments)
+{
+    check_settings settings = {.json = false};
+    const char *operands[1] = {NULL};
+    cli_exit result = CLI_DONE;
+    if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
+        return result;
+    }
+    result = check(operands[0], &settings);
+    cli_options_finish(self, &settings);
+    return result;
+}
+
+static const cli_option options[] = {
+    {"backend", 'b', "NAME", CLI_TEXT, offsetof(check_settings, backend), 0, 0, NULL,
+     "Report operators that this backend cannot run as well, where it can tell. It need not be "
+     "installed."},
+    {"json", 'j', NULL, CLI_FLAG, offsetof(check_settings, json), 0, 0, NULL,
+     "Write it as JSON: model, errors, warnings, and issues (severity, kind, node, tensor, "
+     "expected, found, sentence)."},
+    {"quiet", 'q', NULL, CLI_FLAG, offsetof(check_settings, quiet), 0, 0, NULL,
+     "Leave warnings out of the text."},
+    {"strict", 's', NULL, CLI_FLAG, offsetof(check_settings, strict), 0, 0, NULL,
+     "Let warnings count as errors in the exit status."},
+    {0},
+};
+
+static const cli_group groups[] = {
+    {"Check", options, 0},
+    {0},
+};
+
+static const cli_example examples[] = {
+    {"kiln check model.onnx", "everything that is wrong with it"},
+    {"kiln check model.onnx --backend reference", "whether the built-in executor runs it"},
+    {"kiln check model.onnx --json | jq -r '.issues[].sentence'", "for a script"},
+    {0},
+};
+
+const cli_command cli_command_check = {
+    .name = "check",
+    .operands = "MODEL",
+    .least = 1,
+    .most = 1,
+    .summary = "list everything that is wrong with a model",
+    .description =
+        "Goes through the ONNX file MODEL without building it and lists every problem: names, "
+        "order, cycles, operators, attributes, types, shapes, weights and quantization, in inner "
+        "graphs and functions too. Types and shapes of all tensors are inferred on the way.\n\n"
+        "The exit status is 0 when there is no error, 1 when there is one or the file cannot be "
+        "read, 2 for wrong use.",
+    .groups = groups,
+    .examples = examples,
+    .run = run,
+};

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include <kiln/check.h>
+
+#include "backends/kln_backend.h"
+#include "network/kln_network.h"
+
+/* The table of the backend that is named; it is asked what it could do, not whether it is there. */
+static kiln_status find_backend(const char *name, const kln_backend **found)
+{
+    *found = NULL;
+    if (name == NULL || name[0] == '\0') {
+        return KILN_OK;
+    }
+    for (size_t i = 0; kln_backends[i] != NULL; i++) {
+        if (strcmp(kln_backends[i]->name, name) == 0) {
+            *found = kln_backends[i];
+            return KILN_OK;
+        }
+    }
+    return kln_fail(KILN_ERROR_NAME,
+                    "there is no backend \"%s\"; kiln_backend_get lists those there are", name);
+}
+
+static kiln_status read_ranges(const kiln_profile *profile, kln_profile_range **ranges,
+                               size_t *count)
+{
+    *count = 0;
+    *ranges = kln_alloc_zeroed(profile->input_count, sizeof **ranges);
+    if (*ranges == NULL) {
+        return kln_fail_memory(profile->input_count * sizeof **ranges, "ranges of a profile");
+    }
+    for (size_t i = 0; i < profile->input_count; i++) {
+        const kiln_profile_input *input = &profile->inputs[i];
+        if (input->name == NULL) {
+            kln_free(*ranges);
+            *ranges = NULL;
+            return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "input %zu of a profile has no name", i);
+        }
+        /* Values of shape tensors are not followed: only shapes are tried. */
+        if (input->value_count == 0) {
+            (*ranges)[(*count)++] =
+                (kln_profile_range){input->name, input->min, input->opt, input->max};
+        }
+    }
+    return KILN_OK;
+}
+
+/* One pass for each profile, because each has ranges of its own; what has nothing to do with ranges
+ * is the same in all of them and told once. */
+static kiln_status check_model(const kln_onnx_model *model, const kiln_check_options *options,
+                               kiln_issue_list **issues)
+{
+    kiln_check_options read = KILN_CHECK_OPTIONS_INIT;
+    const kln_backend *backend = NULL;
+    KLN_RETURN_IF_ERROR(
+        kln_options_read("kiln_check_options", options, sizeof read, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(find_backend(read.backend, &backend));
+    if (read.profiles == NULL && read.profile_count > 0) {
+        return kln_fail_null("kiln_check", "profiles");
+    }
+    kln_validate_options validate = {.backend = read.backend,
+                                     .supports = backend != NULL ? backend->supports : NULL};
+    if (read.profile_count == 0) {
+        return kln_validate(model, &validate, issues);
+    }
+    kiln_issue_list *all = NULL;
+    kiln_status status = KILN_OK;
+    for (size_t i = 0; i < read.profile_count && status == KILN_OK; i++) {
+        kln_profile_range *ranges = NULL;
+        kiln_issue_list *found = NULL;
+        status = read_ranges(&read.profiles[i], &ranges, &validate.range_count);
+        validate.ranges = ranges;
+        if (status == KILN_OK) {
+            status = kln_validate(model, &validate, &found);
+        }
+        if (status == KILN_OK && all == NULL) {
+            all = found;
+            found = NULL;
+        } else if (status == KILN_OK) {
+            status = kln_issues_merge(all, found, KILN_ISSUE_PROFILE);
+        }
+        kiln_issue_list_destroy(found);
+        kln_free(ranges);
+    }
+    if (status != KILN_OK) {
+        kiln_issue_list_destroy(all);
+        return status;
+    }
+    *issues = all;
+    return KILN_OK;
+}
+
+kiln_status kiln_check_file(const char *path, const kiln_check_options *options,
+                            kiln_issue_list **issues)
+{
+    KLN_RETURN_IF_NULL(issues);
+    *issues = NULL;
+    KLN_RETURN_IF_NULL(path);
+    kln_onnx_model *model = NULL;
+    KLN_RETURN_IF_ERROR(kln_onnx_read_file(path, &model));
+    const kiln_status status = check_model(model, options, issues);
+    kln_onnx_model_destroy(model);
+    return status;
+}
+
+kiln_status kiln_check_bytes(kiln_span bytes, const char *folder, const kiln_check_options *options,
+                             kiln_issue_list **issues)
+{
+    KLN_RETURN_IF_NULL(issues);
+    *issues = NULL;
+    kln_onnx_model *model = NULL;
+    KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(bytes, folder, &model));
+    const kiln_status status = check_model(model, options, issues);
+    kln_onnx_model_destroy(model);
+    return status;
+}
+
+kiln_status kiln_network_validate(const kiln_network *network, const kiln_check_options *options,
+                                  kiln_issue_list **issues)
+{
+    KLN_RETURN_IF_NULL(issues);
+    *issues = NULL;
+    KLN_RETURN_IF_NULL(network);
+    const kln_onnx_model *model = NULL;
+    KLN_RETURN_IF_ERROR(kln_network_model(network, &model));
+    return check_model(model, options, issues);
+}

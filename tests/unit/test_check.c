@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <kiln/check.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "graph_maker.h"
+#include "kiln_test.h"
+
+/* A model of one Reshape to [-1,4,8], which takes any batch but no other length; and a Softmax. */
+static kln_text write_model(const char *op)
+{
+    graph_maker m;
+    kln_text bytes;
+    kln_text_init(&bytes, 1 << 20);
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 1, "batch,4,n");
+    maker_ints(&m, "to", 3, (int64_t[]){-1, 4, 8});
+    maker_node(&m, "Reshape", "x,to", "r");
+    maker_node(&m, op, "r", "y");
+    maker_output(&m, "y", 1, NULL);
+    assert_ok(m.status);
+    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    maker_end(&m);
+    return bytes;
+}
+
+static void files_and_bytes_are_checked(void **state)
+{
+    (void)state;
+    kiln_issue_list *issues = NULL;
+    kln_text bytes = write_model("Bogus");
+    const char *path = kiln_test_file("bogus.onnx", bytes.data, bytes.size);
+    assert_ok(kiln_check_file(path, NULL, &issues));
+    assert_int_equal(1, kiln_issue_list_errors(issues));
+    assert_int_equal(KILN_ISSUE_UNKNOWN_OPERATOR, kiln_issue_list_get(issues, 0)->kind);
+    kiln_issue_list_destroy(issues);
+    assert_ok(kiln_check_bytes((kiln_span){bytes.data, bytes.size}, NULL, NULL, &issues));
+    assert_int_equal(1, kiln_issue_list_errors(issues));
+    kiln_issue_list_destroy(issues);
+
+    assert_status(KILN_ERROR_MALFORMED,
+                  kiln_check_bytes((kiln_span){bytes.data, bytes.size - 3}, NULL, NULL, &issues));
+    assert_null(issues);
+    assert_status(KILN_ERROR_NOT_FOUND, kiln_check_file("/nowhere.onnx", NULL, &issues));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_check_file(NULL, NULL, &issues));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_check_file("x", NULL, NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_network_validate(NULL, NULL, &issues));
+    kln_text_finish(&bytes);
+}
+
+static void options_are_read(void **state)
+{
+    (void)state;
+    kiln_issue_list *issues = NULL;
+    kln_text bytes = write_model("Softmax");
+    const kiln_span model = {bytes.data, bytes.size};
+    kiln_check_options options = KILN_CHECK_OPTIONS_INIT;
+    options.backend = "reference";
+    assert_ok(kiln_check_bytes(model, NULL, &options, &issues));
+    assert_int_equal(0, kiln_issue_list_count(issues));
+    kiln_issue_list_destroy(issues);
+    options.backend = "nobody";
+    assert_status(KILN_ERROR_NAME, kiln_check_bytes(model, NULL, &options, &issues));
+    assert_message("\"nobody\"");
+    options.backend = NULL;
+    options.struct_size = 1;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_check_bytes(model, NULL, &options, &issues));
+    options.struct_size = sizeof options;
+    options.profile_count = 1;
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_check_bytes(model, NULL, &options, &issues));
+
+    kiln_profile_input small = {.name = "x",
+                                .min = KILN_SHAPE(1, 4, 8),
+                                .opt = KILN_SHAPE(2, 4, 8),
+                                .max = KILN_SHAPE(4, 4, 8)};
+    kiln_profile_input large = small;
+    large.max = KILN_SHAPE(4, 4, 9);
+    const kiln_profile profiles[] = {{&small, 1}, {&large, 1}};
+    options.profiles = profiles;
+    assert_ok(kiln_check_bytes(model, NULL, &options, &issues));
+    assert_int_equal(0, kiln_issue_list_count(issues));
+    kiln_issue_list_destroy(issues);
+    options.profile_count = 2;
+    assert_ok(kiln_check_bytes(model, NULL, &options, &issues));
+    assert_int_equal(1, kiln_issue_list_count(issues));
+    assert_int_equal(KILN_ISSUE_PROFILE, kiln_issue_list_get(issues, 0)->kind);
+    assert_string_equal("x", kiln_issue_list_get(issues, 0)->tensor);
+    kiln_issue_list_destroy(issues);
+    small.name = NULL;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_check_bytes(model, NULL, &options, &issues));
+    kln_text_finish(&bytes);
+}
+
+static void networks_are_validated(void **state)
+{
+    (void)state;
+    kiln_network *network = NULL;
+    kiln_issue_list *issues = NULL;
+    kln_text bytes = write_model("Bogus");
+    assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &network));
+    assert_ok(kiln_network_validate(network, NULL, &issues));
+    assert_int_equal(1, kiln_issue_list_errors(issues));
+    assert_status(KILN_ERROR_INVALID_NETWORK, kln_issues_status(issues));
+    assert_message("the network has 1 error; the first: node \"y\" (Bogus)");
+    kiln_issue_list_destroy(issues);
+    kiln_network_destroy(network);
+    kln_text_finish(&bytes);
+}
+
+static kiln_status check_once(void *user)
+{
+    const kln_text *bytes = user;
+    kiln_profile_input input = {.name = "x",
+                                .min = KILN_SHAPE(1, 4, 8),
+                                .opt = KILN_SHAPE(1, 4, 8),
+                                .max = KILN_SHAPE(4, 5, 9)};
+    const kiln_profile profiles[] = {{&input, 1}, {&input, 1}};
+    kiln_check_options options = KILN_CHECK_OPTIONS_INIT;
+    options.profiles = profiles;
+    options.profile_count = 2;
+    kiln_issue_list *issues = NULL;
+    const kiln_status status =
+        kiln_check_bytes((kiln_span){bytes->data, bytes->size}, NULL, &options, &issues);
+    kiln_issue_list_destroy(issues);
+    return status;
+}
+
+static void each_allocation_may_fail(void **state)
+{
+    (void)state;
+    static unsigned char copy[4096];
+    kln_text bytes = write_model("Bogus");
+    assert_true(bytes.size < sizeof copy);
+    memcpy(copy, bytes.data, bytes.size);
+    kln_text view = {.data = (char *)copy, .size = bytes.size};
+    kln_text_finish(&bytes);
+    kiln_test_each_allocation(check_once, &view);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(files_and_bytes_are_checked),
+        cmocka_unit_test(options_are_read),
+        cmocka_unit_test(networks_are_validated),
+        cmocka_unit_test(each_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
