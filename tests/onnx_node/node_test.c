@@ -2,10 +2,11 @@
  * node_test.c - runs ONNX node tests on a backend and compares with what they expect.
  *
  *     node_test BACKEND EXPECTED_FAILURES FOLDER...
+ *     node_test operators
  *
  * Each FOLDER holds tests: folders with a model.onnx and test_data_set_N/input_M.pb and
  * output_M.pb. EXPECTED_FAILURES lists "TEST: reason" line by line ("-": none); a test that is
- * listed and passes is a failure too.
+ * listed and passes is a failure too. `operators` prints the reference backend's table.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -17,6 +18,7 @@
 
 #include <kiln/kiln.h>
 
+#include "backends/reference/ref_internal.h"
 #include "base/kln_base.h"
 #include "onnx/kln_onnx.h"
 
@@ -359,8 +361,20 @@ static void run_folder(const char *backend, const char *list, const char *folder
     free(names);
 }
 
+static int print_operators(void)
+{
+    for (size_t i = 0; i < ref_kernel_count(); i++) {
+        const ref_kernel *kernel = ref_kernel_get(i);
+        (void)printf("%s %d\n", kernel->op, kernel->since);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "operators") == 0) {
+        return print_operators();
+    }
     if (argc < 4) {
         (void)fprintf(stderr, "usage: node_test BACKEND EXPECTED_FAILURES FOLDER...\n");
         return 2;

@@ -16,6 +16,7 @@ static void engine_destroy(void *opaque)
     kln_arena_finish(&engine->weights);
     kln_onnx_model_destroy(engine->model);
     kln_text_finish(&engine->written);
+    (void)pthread_mutex_destroy(&engine->lock);
     kln_free(engine->copy);
     kln_free(engine);
 }
@@ -74,6 +75,7 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
     kln_arena_init(&engine->arena);
     kln_arena_init(&engine->weights);
     kln_text_init(&engine->written, (size_t)INT32_MAX);
+    (void)pthread_mutex_init(&engine->lock, NULL);
     kiln_status status = open_model(engine, model);
     if (status == KILN_OK) {
         status = ref_plan_make(engine);
@@ -89,11 +91,11 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
 static kiln_status serialize(void *opaque, kiln_span *bytes)
 {
     ref_engine *engine = opaque;
-    if (engine->written.size == 0) {
-        KLN_RETURN_IF_ERROR(gather_weights(engine));
-    }
+    (void)pthread_mutex_lock(&engine->lock);
+    const kiln_status status = engine->written.size == 0 ? gather_weights(engine) : KILN_OK;
     *bytes = engine->source;
-    return KILN_OK;
+    (void)pthread_mutex_unlock(&engine->lock);
+    return status;
 }
 
 /* --- description --- */

@@ -247,33 +247,6 @@ static int64_t list_entry(const ref_call *call, const char *name, size_t index)
     return index < count ? values[index] : 0;
 }
 
-/* Element `at` along `axis` of `x`, as a value of its own. */
-static kiln_status cut(ref_call *call, const ref_tensor *x, int axis, int64_t at, ref_value *value)
-{
-    const size_t size = ref_element_size(x->dtype);
-    const int64_t inner = ref_product(x->dims, axis + 1, x->rank);
-    const int64_t outer = ref_product(x->dims, 0, axis);
-    *value = (ref_value){.kind = REF_NONE, .buffer = NULL};
-    KLN_RETURN_IF_ERROR(
-        ref_memory_take(&call->context->memory, (size_t)(inner * outer) * size, &value->buffer));
-    value->kind = REF_TENSOR;
-    ref_tensor *tensor = &value->tensor;
-    tensor->dtype = x->dtype;
-    tensor->count = inner * outer;
-    tensor->data = ref_buffer_data(value->buffer);
-    for (int i = 0; i < x->rank; i++) {
-        if (i != axis) {
-            tensor->dims[tensor->rank++] = x->dims[i];
-        }
-    }
-    for (int64_t i = 0; i < outer && inner > 0; i++) {
-        memcpy((char *)tensor->data + (size_t)(i * inner) * size,
-               (const char *)x->data + (size_t)((i * x->dims[axis] + at) * inner) * size,
-               (size_t)inner * size);
-    }
-    return KILN_OK;
-}
-
 static kiln_status scan_length(ref_call *call, scanning *scan)
 {
     scan->length = -1;
@@ -300,9 +273,9 @@ static kiln_status scan_step(ref_call *call, scanning *scan, int64_t step)
         KLN_GOTO_IF_ERROR(ref_axis(call, list_entry(call, "scan_input_axes", i), x->rank, &axis),
                           finish);
         const bool back = list_entry(call, "scan_input_directions", i) != 0;
-        KLN_GOTO_IF_ERROR(cut(call, x, axis, back ? scan->length - 1 - step : step,
-                              &scan->inputs[scan->states + i]),
-                          finish);
+        const int64_t at = back ? scan->length - 1 - step : step;
+        KLN_GOTO_IF_ERROR(
+            ref_cut(call, x, axis, at, at + 1, false, &scan->inputs[scan->states + i]), finish);
     }
     for (size_t i = 0; i < scan->states; i++) {
         scan->inputs[i] = scan->state[i];

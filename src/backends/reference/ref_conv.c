@@ -3,16 +3,26 @@
 
 #define BLOCK 4
 
-/* Three spatial dimensions; fewer have ones in front. */
+/* Three spatial dimensions; fewer have ones in front, and so has a last one that is trivial, for
+ * rows as long as they can be. */
 typedef struct geometry {
     int64_t in[3], out[3], kernel[3], stride[3], dilation[3], begin[3];
 } geometry;
 
+static bool is_trivial(const ref_window_shape *w, int i)
+{
+    return w->input[i] == 1 && w->output[i] == 1 && w->kernel[i] == 1 && w->begin[i] == 0;
+}
+
 static geometry make_geometry(const ref_window_shape *w)
 {
     geometry g;
+    int rank = w->rank;
+    while (rank > 1 && is_trivial(w, rank - 1)) {
+        rank--;
+    }
     for (int i = 0; i < 3; i++) {
-        const int j = i - (3 - w->rank);
+        const int j = i - (3 - rank);
         g.in[i] = j < 0 ? 1 : w->input[j];
         g.out[i] = j < 0 ? 1 : w->output[j];
         g.kernel[i] = j < 0 ? 1 : w->kernel[j];
@@ -42,28 +52,81 @@ static void columns_inside(const geometry *g, int64_t k, int64_t *first, int64_t
     *end = *end < g->out[2] ? *end : g->out[2];
 }
 
+#define TAPS 4
+
+/* A few neighbouring kernel columns: each output is read and written once for all of them, and
+ * still takes them one after the other. */
+static void add_taps(int64_t count, int64_t stride, const double *w, const double *const *x,
+                     int64_t first, int64_t end, double *restrict out)
+{
+    const double *a = x[0];
+    const double *b = count > 1 ? x[1] : a;
+    const double *c = count > 2 ? x[2] : a;
+    const double *d = count > 3 ? x[3] : a;
+    switch (count) {
+        case 4:
+            for (int64_t i = first; i < end; i++) {
+                const int64_t j = i * stride;
+                out[i] = out[i] + w[0] * a[j] + w[1] * b[j] + w[2] * c[j] + w[3] * d[j];
+            }
+            break;
+        case 3:
+            for (int64_t i = first; i < end; i++) {
+                const int64_t j = i * stride;
+                out[i] = out[i] + w[0] * a[j] + w[1] * b[j] + w[2] * c[j];
+            }
+            break;
+        case 2:
+            for (int64_t i = first; i < end; i++) {
+                out[i] = out[i] + w[0] * a[i * stride] + w[1] * b[i * stride];
+            }
+            break;
+        default:
+            for (int64_t i = first; i < end; i++) {
+                out[i] += w[0] * a[i * stride];
+            }
+            break;
+    }
+}
+
+/* The outputs that all the taps reach go together, those at the ends tap by tap. */
+static void add_group(int64_t count, int64_t stride, const double *w, const double *const *x,
+                      const int64_t *first, const int64_t *end, double *out)
+{
+    int64_t low = 0;
+    int64_t high = INT64_MAX;
+    for (int64_t i = 0; i < count; i++) {
+        low = first[i] > low ? first[i] : low;
+        high = end[i] < high ? end[i] : high;
+    }
+    high = high > low ? high : low;
+    for (int64_t i = 0; i < count; i++) {
+        add_taps(1, stride, w + i, x + i, first[i], end[i] < low ? end[i] : low, out);
+        add_taps(1, stride, w + i, x + i, first[i] > high ? first[i] : high, end[i], out);
+    }
+    if (stride == 1) {
+        add_taps(count, 1, w, x, low, high, out);
+    } else {
+        add_taps(count, stride, w, x, low, high, out);
+    }
+}
+
 /* Adds one row of input, weighted by the kernel's row, to `maps` rows of output. */
 static void add_row(const geometry *g, int64_t maps, const double *w, int64_t w_stride,
                     const double *x, double *out, int64_t out_stride)
 {
-    for (int64_t k = 0; k < g->kernel[2]; k++) {
-        int64_t first = 0;
-        int64_t end = 0;
-        columns_inside(g, k, &first, &end);
-        const double *from = x + k * g->dilation[2] - g->begin[2];
-        const int64_t stride = g->stride[2];
+    for (int64_t k = 0; k < g->kernel[2]; k += TAPS) {
+        const int64_t count = g->kernel[2] - k < TAPS ? g->kernel[2] - k : TAPS;
+        const double *from[TAPS];
+        int64_t first[TAPS];
+        int64_t end[TAPS];
+        for (int64_t i = 0; i < count; i++) {
+            columns_inside(g, k + i, &first[i], &end[i]);
+            from[i] = x + (k + i) * g->dilation[2] - g->begin[2];
+        }
         for (int64_t m = 0; m < maps; m++) {
-            const double factor = w[m * w_stride + k];
-            double *to = out + m * out_stride;
-            if (stride == 1) {
-                for (int64_t i = first; i < end; i++) {
-                    to[i] += factor * from[i];
-                }
-            } else {
-                for (int64_t i = first; i < end; i++) {
-                    to[i] += factor * from[i * stride];
-                }
-            }
+            add_group(count, g->stride[2], w + m * w_stride + k, from, first, end,
+                      out + m * out_stride);
         }
     }
 }

@@ -53,7 +53,7 @@ double ref_round_even(double value)
     const double down = floor(value);
     const double rest = value - down;
     if (rest > 0.5 || (rest == 0.5 && fmod(down, 2.0) != 0.0)) { /* NaN falls through */
-        return copysign(down + 1.0, value); /* -0.4 is -0 */
+        return copysign(down + 1.0, value);                      /* -0.4 is -0 */
     }
     return rest == 0.0 ? value : down;
 }

@@ -18,6 +18,7 @@
 #define REF_INTERNAL_H
 
 #include <math.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -211,8 +212,9 @@ typedef struct ref_engine {
     kln_onnx_model *model;
     void *copy; /* of bytes that were given in memory, or NULL */
     kiln_span source;
-    kln_text written; /* the model as one message, where its weights lie in other files */
-    kln_arena arena;  /* the plans */
+    pthread_mutex_t lock; /* held while `source` and `written` are made for a save */
+    kln_text written;     /* the model as one message, where its weights lie in other files */
+    kln_arena arena;      /* the plans */
     kln_arena weights;
     ref_plan *plan;
 } ref_engine;

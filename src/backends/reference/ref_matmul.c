@@ -3,33 +3,55 @@
 
 #define TILE 256
 
-/* A row of b is read once for four rows of a, and a tile of out stays in the cache. */
-#define DEFINE_MULTIPLY(name, type, add)                                                     \
-    void name(int64_t rows, int64_t inner, int64_t columns, const type *a, int64_t a_stride, \
-              const type *b, int64_t b_stride, type *out, int64_t out_stride)                \
-    {                                                                                        \
-        for (int64_t j = 0; j < columns; j += TILE) {                                        \
-            const int64_t width = columns - j < TILE ? columns - j : TILE;                   \
-            for (int64_t i = 0; i < rows; i += 4) {                                          \
-                const int64_t height = rows - i < 4 ? rows - i : 4;                          \
-                for (int64_t k = 0; k < inner; k++) {                                        \
-                    const type *from = b + k * b_stride + j;                                 \
-                    for (int64_t r = 0; r < height; r++) {                                   \
-                        const type factor = a[(i + r) * a_stride + k];                       \
-                        type *to = out + (i + r) * out_stride + j;                           \
-                        for (int64_t c = 0; c < width; c++) {                                \
-                            to[c] = add(to[c], factor, from[c]);                             \
-                        }                                                                    \
-                    }                                                                        \
-                }                                                                            \
-            }                                                                                \
-        }                                                                                    \
+/* Adds up to four rows of b, weighted by a, to a row of out, whose elements take the products in
+ * their order. */
+#define DEFINE_ROW(name, type, add)                                                                \
+    static void name(int64_t count, int64_t width, const type *a, const type *b, int64_t b_stride, \
+                     type *out)                                                                    \
+    {                                                                                              \
+        if (count == 4) {                                                                          \
+            const type *b1 = b + b_stride;                                                         \
+            const type *b2 = b1 + b_stride;                                                        \
+            const type *b3 = b2 + b_stride;                                                        \
+            for (int64_t c = 0; c < width; c++) {                                                  \
+                const type half = add(add(out[c], a[0], b[c]), a[1], b1[c]);                       \
+                out[c] = add(add(half, a[2], b2[c]), a[3], b3[c]);                                 \
+            }                                                                                      \
+            return;                                                                                \
+        }                                                                                          \
+        for (int64_t k = 0; k < count; k++) {                                                      \
+            for (int64_t c = 0; c < width; c++) {                                                  \
+                out[c] = add(out[c], a[k], b[k * b_stride + c]);                                   \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+/* Rows of b are read once for four rows of a, and a tile of out stays in the cache. */
+#define DEFINE_MULTIPLY(name, row, type)                                                        \
+    void name(int64_t rows, int64_t inner, int64_t columns, const type *a, int64_t a_stride,    \
+              const type *b, int64_t b_stride, type *out, int64_t out_stride)                   \
+    {                                                                                           \
+        for (int64_t j = 0; j < columns; j += TILE) {                                           \
+            const int64_t width = columns - j < TILE ? columns - j : TILE;                      \
+            for (int64_t i = 0; i < rows; i += 4) {                                             \
+                const int64_t end = rows - i < 4 ? rows : i + 4;                                \
+                for (int64_t k = 0; k < inner; k += 4) {                                        \
+                    const int64_t count = inner - k < 4 ? inner - k : 4;                        \
+                    for (int64_t r = i; r < end; r++) {                                         \
+                        row(count, width, a + r * a_stride + k, b + k * b_stride + j, b_stride, \
+                            out + r * out_stride + j);                                          \
+                    }                                                                           \
+                }                                                                               \
+            }                                                                                   \
+        }                                                                                       \
     }
 #define ADD_FLOAT(sum, x, y) ((sum) + (x) * (y))
 #define ADD_INT(sum, x, y) ((int64_t)((uint64_t)(sum) + (uint64_t)(x) * (uint64_t)(y)))
 
-DEFINE_MULTIPLY(ref_multiply, double, ADD_FLOAT)
-DEFINE_MULTIPLY(ref_multiply_int, int64_t, ADD_INT)
+DEFINE_ROW(add_float_rows, double, ADD_FLOAT)
+DEFINE_ROW(add_int_rows, int64_t, ADD_INT)
+DEFINE_MULTIPLY(ref_multiply, add_float_rows, double)
+DEFINE_MULTIPLY(ref_multiply_int, add_int_rows, int64_t)
 
 /* Shapes of a product after NumPy's rules: a vector is a row on the left, a column on the right. */
 typedef struct product {

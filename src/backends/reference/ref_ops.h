@@ -135,29 +135,34 @@ typedef enum ref_window { REF_WINDOW_HANN, REF_WINDOW_HAMMING, REF_WINDOW_BLACKM
     X(gelu)                                                                                        \
     X(numeric)                                                                                     \
     X(not )                                                                                        \
-    X(isnan) X(isinf) X(shrink) X(clip) X(swiglu) X(binary) X(shift) X(mod) X(variadic) X(pow) X(  \
-        compare) X(where) X(reshape) X(flatten) X(squeeze) X(unsqueeze) X(identity) X(shape)       \
-        X(size) X(dropout) X(transpose) X(concat) X(split) X(slice) X(tile) X(expand) X(           \
-            depth_to_space) X(space_to_depth) X(pad) X(center_crop_pad) X(trilu)                   \
-            X(reverse_sequence) X(compress) X(gather) X(gather_elements) X(gather_nd) X(           \
-                scatter_elements) X(scatter_nd) X(tensor_scatter) X(one_hot) X(cast) X(cast_like)  \
-                X(bit_cast) X(constant_of_shape) X(range) X(eye_like) X(window) X(mel) X(          \
-                    reduce) X(arg) X(softmax) X(cumulate) X(matmul) X(gemm) X(matmul_integer)      \
-                    X(qlinear_matmul) X(einsum) X(conv) X(conv_integer) X(qlinear_conv) X(         \
-                        conv_transpose) X(col2im) X(pool) X(global_pool) X(max_unpool)             \
-                        X(max_roi_pool) X(roi_align) X(batch_normalization) X(layer_normalization) \
-                            X(group_normalization) X(instance_normalization) X(rms_normalization)  \
-                                X(mean_variance) X(lrn) X(lp_normalization) X(quantize)            \
-                                    X(dequantize) X(dynamic_quantize) X(resize) X(grid_sample) X(  \
-                                        affine_grid) X(det) X(recurrent) X(attention) X(rotary)    \
-                                        X(top_k) X(unique) X(nonzero) X(nms) X(if) X(loop) X(scan) \
-                                            X(sequence_construct) X(sequence_empty) X(sequence_at) \
-                                                X(sequence_insert) X(sequence_erase)               \
-                                                    X(sequence_length) X(split_to_sequence)        \
-                                                        X(concat_from_sequence) X(sequence_map)    \
-                                                            X(optional) X(optional_get)            \
-                                                                X(optional_has) X(dft) X(stft)     \
-                                                                    X(nll_loss) X(cross_entropy)
+    X(isnan)                                                                                       \
+    X(isinf)                                                                                       \
+    X(shrink)                                                                                      \
+    X(clip) X(swiglu) X(binary) X(shift) X(mod) X(variadic) X(pow) X(compare) X(where) X(reshape)  \
+        X(flatten) X(squeeze) X(unsqueeze) X(identity) X(shape) X(size) X(dropout) X(transpose) X( \
+            concat) X(split) X(slice) X(tile) X(expand) X(depth_to_space) X(space_to_depth) X(pad) \
+            X(center_crop_pad) X(trilu) X(reverse_sequence) X(compress) X(gather) X(               \
+                gather_elements) X(gather_nd) X(scatter_elements) X(scatter_nd) X(tensor_scatter)  \
+                X(one_hot) X(cast) X(cast_like) X(bit_cast) X(constant_of_shape) X(range) X(       \
+                    eye_like) X(window) X(mel) X(reduce) X(arg) X(softmax) X(cumulate) X(matmul)   \
+                    X(gemm) X(matmul_integer) X(qlinear_matmul) X(einsum) X(conv) X(               \
+                        conv_integer) X(qlinear_conv) X(conv_transpose) X(col2im) X(pool)          \
+                        X(global_pool) X(max_unpool) X(max_roi_pool) X(roi_align) X(               \
+                            batch_normalization) X(layer_normalization) X(group_normalization)     \
+                            X(instance_normalization) X(rms_normalization) X(mean_variance) X(lrn) \
+                                X(lp_normalization) X(quantize) X(dequantize) X(dynamic_quantize)  \
+                                    X(resize) X(grid_sample) X(affine_grid) X(det) X(recurrent)    \
+                                        X(attention) X(rotary) X(top_k) X(unique) X(nonzero)       \
+                                            X(nms) X(if) X(loop) X(scan) X(sequence_construct)     \
+                                                X(sequence_empty) X(sequence_at)                   \
+                                                    X(sequence_insert) X(sequence_erase)           \
+                                                        X(sequence_length) X(split_to_sequence)    \
+                                                            X(concat_from_sequence)                \
+                                                                X(sequence_map) X(optional)        \
+                                                                    X(optional_get)                \
+                                                                        X(optional_has) X(dft)     \
+                                                                            X(stft) X(nll_loss)    \
+                                                                                X(cross_entropy)
 
 #define REF_FUNCTION_DECLARE(name) kiln_status ref_op_##name(ref_call *call);
 REF_FUNCTION_LIST(REF_FUNCTION_DECLARE)
@@ -196,6 +201,10 @@ KILN_MUST_CHECK kiln_status ref_per_dimension(const ref_call *call, const char *
 /* Joins `parts` along `axis` into output 0. */
 KILN_MUST_CHECK kiln_status ref_concat(ref_call *call, size_t count, const ref_tensor *const *parts,
                                        int axis);
+/* Elements `begin` to `end` - 1 of `x` along `axis` as a value of its own; without `keep` that axis
+ * is gone. */
+KILN_MUST_CHECK kiln_status ref_cut(ref_call *call, const ref_tensor *x, int axis, int64_t begin,
+                                    int64_t end, bool keep, ref_value *value);
 double ref_sigmoid(double x);
 double ref_softplus(double x);
 /* A second tensor's strides when it is laid over the dimensions of `like`. FAIL when it is not

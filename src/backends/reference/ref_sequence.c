@@ -119,9 +119,8 @@ kiln_status ref_op_sequence_length(ref_call *call)
     return KILN_OK;
 }
 
-/* Elements `begin` to `end` - 1 along `axis`, as a value of its own. */
-static kiln_status cut(ref_call *call, const ref_tensor *x, int axis, int64_t begin, int64_t end,
-                       bool keep, ref_value *value)
+kiln_status ref_cut(ref_call *call, const ref_tensor *x, int axis, int64_t begin, int64_t end,
+                    bool keep, ref_value *value)
 {
     const size_t size = ref_element_size(x->dtype);
     const int64_t inner = ref_product(x->dims, axis + 1, x->rank);
@@ -182,7 +181,8 @@ kiln_status ref_op_split_to_sequence(ref_call *call)
     const bool keep = ref_input(call, 1) != NULL || ref_attribute_int(call, "keepdims", 1) != 0;
     KLN_RETURN_IF_ERROR(make_sequence(call, 0, count, &items));
     for (int64_t i = 0; i < count; i++) {
-        KLN_RETURN_IF_ERROR(cut(call, x, axis, i > 0 ? ends[i - 1] : 0, ends[i], keep, &items[i]));
+        KLN_RETURN_IF_ERROR(
+            ref_cut(call, x, axis, i > 0 ? ends[i - 1] : 0, ends[i], keep, &items[i]));
     }
     return KILN_OK;
 }
