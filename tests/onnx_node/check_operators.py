@@ -12,8 +12,9 @@ BEGIN, END = "<!-- operators: tests/onnx_node/check_operators.py -->", "<!-- end
 
 
 def table(program):
-    out = subprocess.run([program, "operators"], capture_output=True, text=True, check=True).stdout
-    entries = sorted((line.split() for line in out.splitlines()), key=lambda entry: entry[0].lower())
+    out = subprocess.run([program, "operators"], capture_output=True, text=True, check=True)
+    entries = sorted((line.split() for line in out.stdout.splitlines()),
+                     key=lambda entry: entry[0].lower())
     rows = [f"{len(entries)} operators, each with the oldest version of the operator set it is known",
             "from (Constant nodes become constants when a network is built):", ""]
     line = ""
