@@ -15,8 +15,8 @@ def table(program):
     out = subprocess.run([program, "operators"], capture_output=True, text=True, check=True)
     entries = sorted((line.split() for line in out.stdout.splitlines()),
                      key=lambda entry: entry[0].lower())
-    rows = [f"{len(entries)} operators, each with the oldest version of the operator set it is known",
-            "from (Constant nodes become constants when a network is built):", ""]
+    rows = [f"{len(entries)} operators, each with the oldest version that is known",
+            "(Constant nodes become constants when a network is built):", ""]
     line = ""
     for name, since in entries:
         entry = f"{name} {since}, "

@@ -20,11 +20,13 @@
 #define ABSOLUTE 1e-6
 #define RELATIVE 1e-5
 
+#define ANY ((double)NAN)
+
 typedef struct feed {
     const char *name;
     kiln_dtype dtype;
     kiln_shape shape;
-    double fixed; /* the value of each element, or NAN: numbers from a generator */
+    double fixed; /* the value of each element, or ANY: numbers from a generator */
 } feed;
 
 typedef struct model {
@@ -56,31 +58,31 @@ typedef struct model {
     }
 
 static const model models[] = {
-    {"magika/model.onnx", {{"bytes", KILN_DTYPE_INT32, SHAPE2(1, 2048), NAN}}, 1},
-    {"rapidocr/cls.onnx", {{"x", KILN_DTYPE_FLOAT32, SHAPE4(1, 3, 48, 192), NAN}}, 1},
-    {"rapidocr/det.onnx", {{"x", KILN_DTYPE_FLOAT32, SHAPE4(1, 3, 320, 320), NAN}}, 1},
-    {"rapidocr/rec.onnx", {{"x", KILN_DTYPE_FLOAT32, SHAPE4(1, 3, 48, 160), NAN}}, 1},
+    {"magika/model.onnx", {{"bytes", KILN_DTYPE_INT32, SHAPE2(1, 2048), ANY}}, 1},
+    {"rapidocr/cls.onnx", {{"x", KILN_DTYPE_FLOAT32, SHAPE4(1, 3, 48, 192), ANY}}, 1},
+    {"rapidocr/det.onnx", {{"x", KILN_DTYPE_FLOAT32, SHAPE4(1, 3, 320, 320), ANY}}, 1},
+    {"rapidocr/rec.onnx", {{"x", KILN_DTYPE_FLOAT32, SHAPE4(1, 3, 48, 160), ANY}}, 1},
     {"silero-vad/silero_vad.onnx",
-     {{"input", KILN_DTYPE_FLOAT32, SHAPE2(1, 576), NAN},
+     {{"input", KILN_DTYPE_FLOAT32, SHAPE2(1, 576), ANY},
       {"state", KILN_DTYPE_FLOAT32, SHAPE3(2, 1, 128), 0.0},
       {"sr", KILN_DTYPE_INT64, {0, {0}}, 16000.0}},
      3},
     {"silero-vad/silero_vad.onnx",
-     {{"input", KILN_DTYPE_FLOAT32, SHAPE2(1, 288), NAN},
+     {{"input", KILN_DTYPE_FLOAT32, SHAPE2(1, 288), ANY},
       {"state", KILN_DTYPE_FLOAT32, SHAPE3(2, 1, 128), 0.25},
       {"sr", KILN_DTYPE_INT64, {0, {0}}, 8000.0}},
      3},
     {"silero-vad/silero_vad_op18_ifless.onnx",
-     {{"input", KILN_DTYPE_FLOAT32, SHAPE2(1, 576), NAN},
+     {{"input", KILN_DTYPE_FLOAT32, SHAPE2(1, 576), ANY},
       {"state", KILN_DTYPE_FLOAT32, SHAPE3(2, 1, 128), 0.0},
       {"sr", KILN_DTYPE_INT64, {0, {0}}, 16000.0}},
      3},
     {"silero-vad/silero_vad_half.onnx",
-     {{"input", KILN_DTYPE_FLOAT32, SHAPE2(1, 576), NAN},
+     {{"input", KILN_DTYPE_FLOAT32, SHAPE2(1, 576), ANY},
       {"state", KILN_DTYPE_FLOAT32, SHAPE3(2, 1, 128), 0.0}},
      2},
     {"silero-vad/silero_vad_16k_sequence.onnx",
-     {{"input", KILN_DTYPE_FLOAT32, SHAPE2(4, 576), NAN},
+     {{"input", KILN_DTYPE_FLOAT32, SHAPE2(4, 576), ANY},
       {"h", KILN_DTYPE_FLOAT32, SHAPE3(1, 1, 128), 0.0},
       {"c", KILN_DTYPE_FLOAT32, SHAPE3(1, 1, 128), 0.0}},
      3},

@@ -145,7 +145,7 @@ static double element(const kiln_tensor *t, int64_t i)
             return (double)kln_float_from_e4m3(((const uint8_t *)t->data)[i]);
         case KILN_DTYPE_FLOAT8E5M2:
             return (double)kln_float_from_e5m2(((const uint8_t *)t->data)[i]);
-        default: return NAN;
+        default: return (double)NAN;
     }
 }
 

@@ -23,8 +23,8 @@ static void test_rounding_to_even(void **state)
     assert_true(ref_round_even(-1.5) == -2.0);
     assert_true(ref_round_even(-0.4) == 0.0 && signbit(ref_round_even(-0.4)));
     assert_true(ref_round_even(1e300) == 1e300);
-    assert_true(isnan(ref_round_even(NAN)));
-    assert_true(isinf(ref_round_even(INFINITY)));
+    assert_true(isnan(ref_round_even((double)NAN)));
+    assert_true(isinf(ref_round_even((double)INFINITY)));
 }
 
 /* 1 + 2^-11 + 2^-40 lies above the middle between two float16: rounding to float first would make
@@ -56,7 +56,7 @@ static void test_integers_are_exact_and_wrap(void **state)
     tensor.dtype = KILN_DTYPE_INT4;
     ref_put_int(&tensor, 0, 9);
     assert_int_equal(narrow[0], -7);
-    ref_put_float(&tensor, 1, NAN);
+    ref_put_float(&tensor, 1, (double)NAN);
     assert_int_equal(narrow[1], 0);
     assert_true(ref_least(KILN_DTYPE_INT4) == -8.0 && ref_greatest(KILN_DTYPE_UINT4) == 15.0);
     uint8_t truth = 7;
@@ -201,7 +201,7 @@ static void test_quantized_values_saturate(void **state)
     assert_true(ref_quantized(300.0, 0.0, KILN_DTYPE_UINT8) == 255.0);
     assert_true(ref_quantized(-300.0, 0.0, KILN_DTYPE_INT8) == -128.0);
     assert_true(ref_quantized(1.0, 128.0, KILN_DTYPE_UINT8) == 129.0);
-    assert_true(ref_quantized(NAN, 0.0, KILN_DTYPE_INT4) == -8.0);
+    assert_true(ref_quantized((double)NAN, 0.0, KILN_DTYPE_INT4) == -8.0);
 }
 
 /* The table is what docs/reference.md is checked against: each operator stands there once. */

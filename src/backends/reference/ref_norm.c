@@ -29,7 +29,7 @@ static kiln_status channel_values(ref_call *call, size_t index, int64_t channels
 /* Training: the batch's own moments, and running ones that move towards them. */
 static kiln_status batch_moments(ref_call *call, const ref_tensor *x, double *mean, double *var)
 {
-    const double momentum = (double)ref_attribute_float(call, "momentum", 0.9F);
+    const double momentum = (double)ref_attribute_float(call, "momentum", (double)0.9F);
     const int64_t channels = x->dims[1];
     const int64_t inner = ref_product(x->dims, 2, x->rank);
     ref_tensor *running[2] = {NULL, NULL};
@@ -76,7 +76,7 @@ kiln_status ref_op_batch_normalization(ref_call *call)
         KLN_RETURN_IF_ERROR(batch_moments(call, x, p[2], p[3]));
     }
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
-    const double epsilon = (double)ref_attribute_float(call, "epsilon", 1e-5F);
+    const double epsilon = (double)ref_attribute_float(call, "epsilon", (double)1e-5F);
     const int64_t inner = x->rank > 1 ? ref_product(x->dims, 2, x->rank) : 1;
     double chunk[REF_CHUNK];
     for (int64_t i = 0; inner > 0 && i < x->count / inner; i++) {
@@ -130,7 +130,7 @@ static kiln_status normalize_rows(ref_call *call, bool centred)
         }
     }
     const int64_t n = ref_product(x->dims, axis, x->rank);
-    const double epsilon = (double)ref_attribute_float(call, "epsilon", 1e-5F);
+    const double epsilon = (double)ref_attribute_float(call, "epsilon", (double)1e-5F);
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *row, &row));
     for (int64_t i = 0; n > 0 && i < x->count / n; i++) {
         double mean = 0.0;
@@ -184,7 +184,7 @@ static kiln_status normalize_groups(ref_call *call, int64_t groups, bool by_grou
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     const int64_t inner = ref_product(x->dims, 2, x->rank);
     const int64_t n = channels / groups * inner;
-    const double epsilon = (double)ref_attribute_float(call, "epsilon", 1e-5F);
+    const double epsilon = (double)ref_attribute_float(call, "epsilon", (double)1e-5F);
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *row, &row));
     for (int64_t i = 0; n > 0 && i < x->count / n; i++) {
         double mean = 0.0;
@@ -276,7 +276,7 @@ kiln_status ref_op_lrn(ref_call *call)
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(need_channels(call, &x));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
-    const double alpha = (double)ref_attribute_float(call, "alpha", 0.0001F);
+    const double alpha = (double)ref_attribute_float(call, "alpha", (double)0.0001F);
     const double beta = ref_attribute_float(call, "beta", 0.75);
     const double bias = ref_attribute_float(call, "bias", 1.0);
     const int64_t size = ref_attribute_int(call, "size", 1);

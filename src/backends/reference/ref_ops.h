@@ -138,22 +138,23 @@ typedef enum ref_window { REF_WINDOW_HANN, REF_WINDOW_HAMMING, REF_WINDOW_BLACKM
     X(isnan)                                                                                       \
     X(isinf)                                                                                       \
     X(shrink)                                                                                      \
-    X(clip) X(swiglu) X(binary) X(shift) X(mod) X(variadic) X(pow) X(compare) X(where) X(reshape)  \
-        X(flatten) X(squeeze) X(unsqueeze) X(identity) X(shape) X(size) X(dropout) X(transpose) X( \
-            concat) X(split) X(slice) X(tile) X(expand) X(depth_to_space) X(space_to_depth) X(pad) \
-            X(center_crop_pad) X(trilu) X(reverse_sequence) X(compress) X(gather) X(               \
-                gather_elements) X(gather_nd) X(scatter_elements) X(scatter_nd) X(tensor_scatter)  \
-                X(one_hot) X(cast) X(cast_like) X(bit_cast) X(constant_of_shape) X(range) X(       \
-                    eye_like) X(window) X(mel) X(reduce) X(arg) X(softmax) X(cumulate) X(matmul)   \
-                    X(gemm) X(matmul_integer) X(qlinear_matmul) X(einsum) X(conv) X(               \
-                        conv_integer) X(qlinear_conv) X(conv_transpose) X(col2im) X(pool)          \
-                        X(global_pool) X(max_unpool) X(max_roi_pool) X(roi_align) X(               \
-                            batch_normalization) X(layer_normalization) X(group_normalization)     \
-                            X(instance_normalization) X(rms_normalization) X(mean_variance) X(lrn) \
-                                X(lp_normalization) X(quantize) X(dequantize) X(dynamic_quantize)  \
-                                    X(resize) X(grid_sample) X(affine_grid) X(det) X(recurrent)    \
-                                        X(attention) X(rotary) X(top_k) X(unique) X(nonzero)       \
-                                            X(nms) X(if) X(loop) X(scan) X(sequence_construct)     \
+    X(clip)                                                                                        \
+    X(swiglu) X(binary) X(shift) X(mod) X(variadic) X(pow) X(compare) X(where) X(reshape) X(       \
+        flatten) X(squeeze) X(unsqueeze) X(identity) X(shape) X(size) X(dropout) X(transpose)      \
+        X(concat) X(split) X(slice) X(tile) X(expand) X(depth_to_space) X(space_to_depth) X(       \
+            pad) X(center_crop_pad) X(trilu) X(reverse_sequence) X(compress) X(gather)             \
+            X(gather_elements) X(gather_nd) X(scatter_elements) X(scatter_nd) X(tensor_scatter) X( \
+                one_hot) X(cast) X(cast_like) X(bit_cast) X(constant_of_shape) X(range)            \
+                X(eye_like) X(window) X(mel) X(reduce) X(arg) X(softmax) X(cumulate) X(matmul) X(  \
+                    gemm) X(matmul_integer) X(qlinear_matmul) X(einsum) X(conv) X(conv_integer)    \
+                    X(qlinear_conv) X(conv_transpose) X(col2im) X(pool) X(global_pool)             \
+                        X(max_unpool) X(max_roi_pool) X(roi_align) X(batch_normalization) X(       \
+                            layer_normalization) X(group_normalization) X(instance_normalization)  \
+                            X(rms_normalization) X(mean_variance) X(lrn) X(lp_normalization)       \
+                                X(quantize) X(dequantize) X(dynamic_quantize) X(resize)            \
+                                    X(grid_sample) X(affine_grid) X(det) X(recurrent) X(attention) \
+                                        X(rotary) X(top_k) X(unique) X(nonzero) X(nms)             \
+                                            X(if) X(loop) X(scan) X(sequence_construct)            \
                                                 X(sequence_empty) X(sequence_at)                   \
                                                     X(sequence_insert) X(sequence_erase)           \
                                                         X(sequence_length) X(split_to_sequence)    \

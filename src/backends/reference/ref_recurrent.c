@@ -18,21 +18,21 @@ typedef enum function_kind {
     THRESHOLDED_RELU
 } function_kind;
 
-/* Name, and the defaults of alpha and beta; NAN where there is no such number. */
+/* Name, and the defaults of alpha and beta; (double)NaN where there is no such number. */
 static const struct {
     const char *name;
     double alpha, beta;
 } functions[] = {[AFFINE] = {"Affine", 1.0, 0.0},
-                 [ELU] = {"Elu", 1.0, NAN},
+                 [ELU] = {"Elu", 1.0, (double)NAN},
                  [HARD_SIGMOID] = {"HardSigmoid", 0.2, 0.5},
-                 [LEAKY_RELU] = {"LeakyRelu", 0.01, NAN},
-                 [RELU] = {"Relu", NAN, NAN},
+                 [LEAKY_RELU] = {"LeakyRelu", 0.01, (double)NAN},
+                 [RELU] = {"Relu", (double)NAN, (double)NAN},
                  [SCALED_TANH] = {"ScaledTanh", 1.0, 1.0},
-                 [SIGMOID] = {"Sigmoid", NAN, NAN},
-                 [SOFTPLUS] = {"Softplus", NAN, NAN},
-                 [SOFTSIGN] = {"Softsign", NAN, NAN},
-                 [TANH] = {"Tanh", NAN, NAN},
-                 [THRESHOLDED_RELU] = {"ThresholdedRelu", 1.0, NAN}};
+                 [SIGMOID] = {"Sigmoid", (double)NAN, (double)NAN},
+                 [SOFTPLUS] = {"Softplus", (double)NAN, (double)NAN},
+                 [SOFTSIGN] = {"Softsign", (double)NAN, (double)NAN},
+                 [TANH] = {"Tanh", (double)NAN, (double)NAN},
+                 [THRESHOLDED_RELU] = {"ThresholdedRelu", 1.0, (double)NAN}};
 
 typedef struct activation {
     function_kind kind;

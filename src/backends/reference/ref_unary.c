@@ -67,8 +67,8 @@ static parameters read_parameters(const ref_call *call)
 {
     double alpha = 1.0;
     switch ((ref_unary)call->variant) {
-        case REF_UNARY_LeakyRelu: alpha = 0.01F; break;
-        case REF_UNARY_HardSigmoid: alpha = 0.2F; break;
+        case REF_UNARY_LeakyRelu: alpha = (double)0.01F; break;
+        case REF_UNARY_HardSigmoid: alpha = (double)0.2F; break;
         case REF_UNARY_Selu: alpha = 1.67326319217681884765625; break;
         default: break;
     }
