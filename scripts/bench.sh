@@ -25,3 +25,10 @@ echo "== A piece of memory: kiln_pool against malloc, and cuMemAllocAsync where 
 echo "== Reading, inferring and checking graphs: Kiln against the onnx package"
 mkdir -p "$build/bench/graphs"
 "$deps/python/bin/python3" bench/infer_python.py "$build/bench/bench_infer" "$build/bench/graphs"
+echo "== Reading ONNX: kiln_network_from_onnx, then onnx.load on the same files"
+files=$(mktemp -d)
+trap 'rm -rf "$files"' EXIT
+"$build/bench/bench_read_onnx" "$files"
+"$deps/python/bin/python3" bench/read_onnx_python.py "$files"
+echo "== 1 GiB of weights handed to ONNX Runtime: where they come from, and what that adds"
+"$build/bench/bench_handover" "$files"

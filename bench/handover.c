@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What building 1 GiB of weights on ONNX Runtime adds to a process: peak resident memory and Kiln's
+ * own heap, from the caller's arrays and from a file, each way in a process of its own.
+ * handover FOLDER
+ */
+#include <kiln/kiln.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SIDE 4096
+#define TENSORS 16
+#define BYTES ((size_t)SIDE * SIDE * sizeof(float))
+#define RUNS 5
+
+static float *arrays[TENSORS];
+
+static void require(kiln_status status)
+{
+    if (status != KILN_OK) {
+        (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
+        exit(1);
+    }
+}
+
+static double now(void)
+{
+    struct timespec time;
+    (void)clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
+}
+
+static double memory(const char *field)
+{
+    char line[256];
+    double value = 0;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, field, strlen(field)) == 0) {
+            value = (double)strtol(line + strlen(field) + 1, NULL, 10) / 1024.0;
+        }
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return value;
+}
+
+static void make_arrays(void)
+{
+    uint32_t state = 1;
+    for (int i = 0; i < TENSORS; i++) {
+        arrays[i] = malloc(BYTES);
+        for (size_t k = 0; arrays[i] != NULL && k < BYTES / sizeof(float); k++) {
+            state = state * 1664525U + 1013904223U;
+            arrays[i][k] = (float)(int32_t)state * 1e-11F;
+        }
+    }
+}
+
+static kiln_network *make_network(void)
+{
+    kiln_network *network = NULL;
+    kiln_tensor_id x, w;
+    const char *names[] = {"rows", NULL};
+    require(kiln_network_create(NULL, &network));
+    require(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32,
+                                   &KILN_SHAPE(KILN_DYNAMIC, SIDE), names, &x));
+    for (int i = 0; i < TENSORS; i++) {
+        const kiln_weights weights = {
+            KILN_DTYPE_FLOAT32, KILN_SHAPE(SIDE, SIDE), {arrays[i], BYTES}};
+        require(kiln_network_add_constant(network, NULL, &weights, &w));
+        require(kiln_network_add_matrix_multiply(network, NULL, x, w, &x));
+    }
+    require(kiln_network_mark_output(network, x));
+    return network;
+}
+
+static double run(kiln_engine *engine, int64_t rows)
+{
+    kiln_context *context = NULL;
+    kiln_tensor tensor;
+    double best = 1e9;
+    require(kiln_context_create(engine, NULL, &context));
+    require(kiln_context_reshape(context, "x", &KILN_SHAPE(rows, SIDE)));
+    require(kiln_context_tensor(context, "x", &tensor));
+    memset(tensor.data, 0, tensor.bytes);
+    for (int i = 0; i < RUNS; i++) {
+        const double begin = now();
+        require(kiln_context_run(context));
+        const double spent = now() - begin;
+        best = spent < best ? spent : best;
+    }
+    kiln_context_destroy(context);
+    return best;
+}
+
+/* A first engine opens the library, so that what is counted is the network's own. */
+static void open_library(const kiln_build_options *options)
+{
+    kiln_network *network = NULL;
+    kiln_engine *engine = NULL;
+    kiln_tensor_id x;
+    require(kiln_network_create(NULL, &network));
+    require(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(1), NULL, &x));
+    require(kiln_network_add_unary(network, "y", KILN_UNARY_NEG, x, &x));
+    require(kiln_network_mark_output(network, x));
+    require(kiln_engine_build(network, options, &engine));
+    kiln_engine_release(engine);
+    kiln_network_destroy(network);
+}
+
+typedef struct way {
+    const char *what;
+    const char *file;   /* NULL: the caller's arrays */
+    bool through_graph; /* read as a network, else by ONNX Runtime itself */
+    kiln_switch share;
+} way;
+
+static void build(const way *how, const char *folder)
+{
+    char path[4096];
+    kiln_engine *engine = NULL;
+    kiln_network *network = NULL;
+    kiln_allocation_counters before, after;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "onnxruntime";
+    options.threads = 1;
+    options.share_weights = how->share;
+    open_library(&options);
+    if (how->file == NULL) {
+        make_arrays();
+    }
+    const double resident = memory("VmRSS:");
+    kiln_get_allocation_counters(&before);
+    const double begin = now();
+    (void)snprintf(path, sizeof path, "%s/%s", folder, how->file != NULL ? how->file : "");
+    if (how->file != NULL && !how->through_graph) {
+        require(kiln_engine_build_file(path, &options, &engine));
+    } else {
+        if (how->file != NULL) {
+            require(kiln_network_from_onnx(path, &network));
+        } else {
+            network = make_network();
+        }
+        require(kiln_engine_build(network, &options, &engine));
+        kiln_network_destroy(network);
+    }
+    const double spent = now() - begin;
+    kiln_get_allocation_counters(&after);
+    const double peak = memory("VmHWM:") - resident;
+    const double kept = memory("VmRSS:") - resident;
+    const double one = run(engine, 1);
+    const double four = run(engine, 4);
+    (void)printf(
+        "%-44s %6.0f ms  peak %+6.0f MiB  kept %+6.0f MiB  Kiln's heap %7.2f MiB"
+        "  a run of 1 row %6.1f ms, of 4 %6.1f ms\n",
+        how->what, spent, peak, kept,
+        (double)(after.bytes_peak - before.bytes_in_use) / (1024.0 * 1024.0), one, four);
+    kiln_engine_release(engine);
+}
+
+static void in_child(const way *how, const char *folder)
+{
+    (void)fflush(stdout);
+    const pid_t child = fork();
+    if (child == 0) {
+        build(how, folder);
+        (void)fflush(stdout);
+        _exit(0);
+    }
+    int status = 0;
+    (void)waitpid(child, &status, 0);
+    if (status != 0) {
+        (void)printf("%s: failed\n", how->what);
+    }
+}
+
+static void make_files(const char *folder)
+{
+    char path[4096];
+    (void)fflush(stdout);
+    const pid_t child = fork();
+    if (child == 0) {
+        make_arrays();
+        kiln_network *network = make_network();
+        (void)snprintf(path, sizeof path, "%s/inline.onnx", folder);
+        require(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+        (void)snprintf(path, sizeof path, "%s/external.onnx", folder);
+        require(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
+        _exit(0);
+    }
+    (void)waitpid(child, NULL, 0);
+}
+
+int main(int count, char **arguments)
+{
+    static const way ways[] = {
+        {"the caller's arrays, shared", NULL, true, KILN_SWITCH_ON},
+        {"the caller's arrays", NULL, true, KILN_SWITCH_DEFAULT},
+        {"file, weights outside, as a network, shared", "external.onnx", true, KILN_SWITCH_ON},
+        {"file, weights outside, by path, shared", "external.onnx", false, KILN_SWITCH_ON},
+        {"file, weights outside, as a network", "external.onnx", true, KILN_SWITCH_DEFAULT},
+        {"file, weights outside, by path", "external.onnx", false, KILN_SWITCH_DEFAULT},
+        {"file, weights inside, as a network", "inline.onnx", true, KILN_SWITCH_DEFAULT},
+        {"file, weights inside, by path", "inline.onnx", false, KILN_SWITCH_DEFAULT},
+    };
+    if (count != 2) {
+        (void)fprintf(stderr, "usage: handover FOLDER\n");
+        return 2;
+    }
+    make_files(arguments[1]);
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        in_child(&ways[i], arguments[1]);
+    }
+    return 0;
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What reading an ONNX file costs before its weights are first used: time, heap, resident memory.
+ * Makes its own files: 1 GiB of weights inside and outside of the message, and chains of 5,000 to
+ * 100,000 nodes. read_onnx FOLDER; bench/read_onnx_python.py reads the same files with onnx.load.
+ */
+#include <kiln/kiln.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define GIB ((int64_t)1 << 30)
+#define TENSORS 16
+#define REPEATS 7
+
+static void require(kiln_status status)
+{
+    if (status != KILN_OK) {
+        (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
+        exit(1);
+    }
+}
+
+static double now(void)
+{
+    struct timespec time;
+    (void)clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
+}
+
+static kiln_network *start(kiln_tensor_id *x)
+{
+    kiln_network *network = NULL;
+    require(kiln_network_create(NULL, &network));
+    require(
+        kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(1, 4096), NULL, x));
+    return network;
+}
+
+static void finish(kiln_network *network, kiln_tensor_id x, const char *path,
+                   kiln_weights_place place)
+{
+    require(kiln_network_mark_output(network, x));
+    require(kiln_network_save_onnx(network, path, place));
+    kiln_network_destroy(network);
+}
+
+static void make_large(const char *path, kiln_weights_place place)
+{
+    const size_t size = (size_t)(GIB / TENSORS);
+    void *data = calloc(1, size);
+    kiln_tensor_id x, w;
+    kiln_network *network = start(&x);
+    for (int i = 0; data != NULL && i < TENSORS; i++) {
+        const kiln_weights weights = {KILN_DTYPE_FLOAT32, KILN_SHAPE(4096, 4096), {data, size}};
+        require(kiln_network_add_constant(network, NULL, &weights, &w));
+        require(kiln_network_add_matrix_multiply(network, NULL, x, w, &x));
+    }
+    finish(network, x, path, place);
+    free(data);
+}
+
+static void make_chain(const char *path, int nodes)
+{
+    kiln_tensor_id x;
+    kiln_network *network = start(&x);
+    for (int i = 0; i < nodes; i++) {
+        if (i % 2 == 0) {
+            require(kiln_network_add_activation(network, NULL, KILN_ACTIVATION_LEAKY_RELU, x, 0.1F,
+                                                0.0F, &x));
+        } else {
+            require(kiln_network_add_elementwise(network, NULL, KILN_ELEMENTWISE_ADD, x, x, &x));
+        }
+    }
+    finish(network, x, path, KILN_WEIGHTS_INLINE);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const double x = *(const double *)a;
+    const double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void measure(const char *what, const char *path, int nodes)
+{
+    double times[REPEATS];
+    kiln_allocation_counters before;
+    kiln_allocation_counters after = {0};
+    kiln_get_allocation_counters(&before);
+    for (int i = 0; i < REPEATS; i++) {
+        kiln_network *network = NULL;
+        const double begin = now();
+        require(kiln_network_from_onnx(path, &network));
+        times[i] = now() - begin;
+        kiln_get_allocation_counters(&after);
+        kiln_network_destroy(network);
+    }
+    qsort(times, REPEATS, sizeof times[0], by_size);
+    (void)printf("%-34s %9.3f ms  %8.2f MiB of heap", what, times[REPEATS / 2],
+                 (double)(after.bytes_in_use - before.bytes_in_use) / (1024.0 * 1024.0));
+    if (nodes != 0) {
+        (void)printf("  %6.2f us a node", times[REPEATS / 2] * 1e3 / nodes);
+    }
+    (void)printf("\n");
+}
+
+int main(int count, char **arguments)
+{
+    static const int sizes[] = {5000, 10000, 20000, 50000, 100000};
+    char path[4096];
+    char what[64];
+    if (count != 2) {
+        (void)fprintf(stderr, "usage: read_onnx FOLDER\n");
+        return 2;
+    }
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s.onnx", arguments[1],
+                       i == 0 ? "inline" : "external");
+        make_large(path, i == 0 ? KILN_WEIGHTS_INLINE : KILN_WEIGHTS_EXTERNAL);
+        measure(i == 0 ? "1 GiB of weights in the message" : "1 GiB of weights beside it", path, 0);
+    }
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        (void)snprintf(path, sizeof path, "%s/chain%d.onnx", arguments[1], sizes[i]);
+        (void)snprintf(what, sizeof what, "%d nodes", sizes[i]);
+        make_chain(path, sizes[i]);
+        measure(what, path, sizes[i]);
+    }
+    return 0;
+}
