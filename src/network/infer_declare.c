@@ -355,6 +355,21 @@ static void add_initializer(kln_infer_state *state, kln_graph_walk *walk,
     value->is_constant = !is_input || state->inference->model->ir_version < 4;
 }
 
+/* Sparse weights are there by name; what they hold stays in the message. */
+static void add_sparse(kln_infer_state *state, kln_graph_walk *walk)
+{
+    const kln_onnx_graph *graph = walk->inference.graph;
+    for (size_t i = walk->sparse_done;
+         i < graph->sparse_initializer_count && state->status == KILN_OK; i++) {
+        const char *name = graph->sparse_initializer_names[i];
+        uint32_t place = 0;
+        if (name[0] != '\0' && kln_names_get(&walk->inference.names, name) == KLN_NAMES_NONE) {
+            (void)kln_walk_value(state, walk, name, &place);
+        }
+    }
+    walk->sparse_done = graph->sparse_initializer_count;
+}
+
 void kln_walk_inputs(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,
                      size_t bound_count)
 {
@@ -383,6 +398,7 @@ void kln_walk_inputs(kln_infer_state *state, kln_graph_walk *walk, const kln_val
         }
     }
     walk->initializers_done = graph->initializer_count;
+    add_sparse(state, walk);
 }
 
 /* --- what was inferred against what is declared --- */

@@ -71,6 +71,21 @@ void kln_rule_prelu(kln_rule *rule)
     kln_rule_same_shape(rule, 0, 0);
 }
 
+/* Two inputs of one shape; nothing broadcasts. */
+void kln_rule_swiglu(kln_rule *rule)
+{
+    const size_t rank = kln_rule_rank(rule, 0);
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1) ||
+        !kln_rule_need_rank(rule, 1, rank, rank)) {
+        return;
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    for (size_t i = 0; dims != NULL && i < rank; i++) {
+        dims[i] = kln_rule_unify(rule, kln_rule_dim(rule, 0, i), kln_rule_dim(rule, 1, i),
+                                 "the dimensions of both inputs");
+    }
+}
+
 static int32_t cast_target(kln_rule *rule, const char *name)
 {
     const char *text = kln_rule_string(rule, name, NULL);
@@ -149,6 +164,7 @@ void kln_rule_layer_norm(kln_rule *rule)
         return;
     }
     for (size_t o = 1; o < rule->out_count; o++) {
+        kln_rule_set_dtype(rule, o, (int32_t)kln_rule_int(rule, "stash_type", KLN_WIRE_FLOAT));
         kln_dim *dims = kln_rule_new_shape(rule, o, rank);
         for (size_t i = 0; dims != NULL && i < rank; i++) {
             dims[i] = i < axis ? kln_rule_dim(rule, 0, i) : KLN_DIM_OF_NUMBER(1);

@@ -162,36 +162,43 @@ void kln_rule_mel(kln_rule *rule)
 
 /* --- signals --- */
 
+/* Which dimension a DFT goes along; false when that is not known, or told to be wrong. */
+static bool dft_axis(kln_rule *rule, size_t rank, size_t *axis)
+{
+    kln_dim given = KLN_DIM_OF_NUMBER(rule->since >= 20 ? -2 : kln_rule_int(rule, "axis", 1));
+    if (rule->since >= 20 && kln_rule_has(rule, 2)) {
+        given = scalar(rule, 2);
+    }
+    return given.kind == KLN_DIM_NUMBER && kln_rule_axis(rule, given.of.number, rank, axis);
+}
+
 void kln_rule_dft(kln_rule *rule)
 {
     const bool one_sided = kln_rule_int(rule, "onesided", 0) != 0;
     const bool inverse = kln_rule_int(rule, "inverse", 0) != 0;
-    if (!kln_rule_ranked(rule, 0)) {
+    const bool real_output = one_sided && inverse;
+    const bool as_long = !one_sided && !kln_rule_has(rule, 1);
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, SIZE_MAX)) {
         return;
     }
     const size_t rank = kln_rule_rank(rule, 0);
     kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
     size_t axis = 0;
-    kln_dim given = KLN_DIM_OF_NUMBER(rule->since >= 20 ? -2 : kln_rule_int(rule, "axis", 1));
-    if (rule->since >= 20 && kln_rule_has(rule, 2)) {
-        given = scalar(rule, 2);
-    }
-    if (dims == NULL || given.kind != KLN_DIM_NUMBER ||
-        !kln_rule_axis(rule, given.of.number, rank, &axis)) {
+    if (dims == NULL) {
         return;
     }
     kln_expressions *pool = &rule->state->pool;
-    for (size_t i = 0; i < rank; i++) {
+    const bool known = dft_axis(rule, rank, &axis);
+    for (size_t i = 0; (known || as_long) && i < rank; i++) {
         dims[i] = kln_rule_dim(rule, 0, i);
     }
-    if (kln_rule_has(rule, 1)) {
+    if (known && kln_rule_has(rule, 1)) {
         dims[axis] = scalar(rule, 1);
     }
-    const bool real_output = one_sided && inverse;
-    if (one_sided && !inverse) {
+    if (known && one_sided && !inverse) {
         dims[axis] =
             kln_dim_plus(pool, kln_dim_floor_divide(pool, dims[axis], KLN_DIM_OF_NUMBER(2)), 1);
-    } else if (real_output && !kln_rule_has(rule, 1)) {
+    } else if (known && real_output && !kln_rule_has(rule, 1)) {
         dims[axis] = kln_dim_times(pool, kln_dim_plus(pool, dims[axis], -1), 2);
     }
     dims[rank - 1] = KLN_DIM_OF_NUMBER(real_output ? 1 : 2);

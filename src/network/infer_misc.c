@@ -345,6 +345,11 @@ void kln_rule_ml_regressor(kln_rule *rule)
     }
 }
 
+void kln_rule_ml_trees(kln_rule *rule)
+{
+    kln_rule_ml_regressor(rule);
+}
+
 void kln_rule_ml_features(kln_rule *rule)
 {
     kln_rule_set_dtype(rule, 0, KLN_WIRE_FLOAT);

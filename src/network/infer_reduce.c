@@ -279,3 +279,53 @@ void kln_rule_causal_conv(kln_rule *rule)
         dims[2] = kln_dim_plus(&rule->state->pool, kln_rule_dim(rule, 1, 2), -1);
     }
 }
+
+/* Query, key and value packed as [batch,time,heads*size]; the state as [batch,heads,key,value]. */
+void kln_rule_linear_attention(kln_rule *rule)
+{
+    const int64_t q_heads = kln_rule_int(rule, "q_num_heads", 0);
+    const int64_t kv_heads = kln_rule_int(rule, "kv_num_heads", 0);
+    for (size_t i = 0; i < 3; i++) {
+        if (!kln_rule_need_rank(rule, i, 3, 3)) {
+            return;
+        }
+    }
+    if (q_heads <= 0 || kv_heads <= 0) {
+        return;
+    }
+    kln_expressions *pool = &rule->state->pool;
+    const kln_dim heads = KLN_DIM_OF_NUMBER(kv_heads);
+    const kln_dim value = kln_dim_floor_divide(pool, kln_rule_dim(rule, 2, 2), heads);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, 3);
+    if (dims != NULL) {
+        dims[0] = kln_rule_dim(rule, 0, 0);
+        dims[1] = kln_rule_dim(rule, 0, 1);
+        dims[2] = kln_dim_times(pool, value, q_heads);
+    }
+    kln_dim *state = kln_rule_new_shape(rule, 1, 4);
+    if (state != NULL) {
+        state[0] = kln_rule_dim(rule, 0, 0);
+        state[1] = heads;
+        state[2] = kln_dim_floor_divide(pool, kln_rule_dim(rule, 1, 2), heads);
+        state[3] = value;
+    }
+    if (!kln_rule_has(rule, 3) && rule->in_count > 0 && rule->in[0] != NULL) {
+        kln_rule_set_dtype(rule, 1, rule->in[0]->wire_dtype);
+    }
+}
+
+/* [batch,heads,time,size] of the query, with the size of the value. */
+void kln_rule_flex_attention(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 4, 4) ||
+        !kln_rule_need_rank(rule, 2, 4, 4)) {
+        return;
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, 4);
+    for (size_t i = 0; dims != NULL && i < 3; i++) {
+        dims[i] = kln_rule_dim(rule, 0, i);
+    }
+    if (dims != NULL) {
+        dims[3] = kln_rule_dim(rule, 2, 3);
+    }
+}

@@ -318,7 +318,7 @@ void kln_rule_split(kln_rule *rule)
     size_t axis = 0;
     size_t count = 0;
     bool known = false;
-    if (!kln_rule_ranked(rule, 0) ||
+    if (rule->out_count == 0 || !kln_rule_ranked(rule, 0) ||
         !kln_rule_axis(rule, kln_rule_int(rule, "axis", 0), kln_rule_rank(rule, 0), &axis)) {
         return;
     }

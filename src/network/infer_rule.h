@@ -82,7 +82,8 @@ typedef struct kln_graph_walk {
     struct kln_graph_walk *next;
     const kln_scope *scope;
     kln_names declared; /* value_info and outputs; those from KLN_DECLARED_OUTPUT on are outputs */
-    size_t inputs_done, initializers_done, values_done, outputs_declared, nodes_done, outputs_done;
+    size_t inputs_done, initializers_done, sparse_done, values_done, outputs_declared, nodes_done,
+        outputs_done;
 } kln_graph_walk;
 
 #define KLN_DECLARED_OUTPUT (UINT32_C(1) << 31)

@@ -199,8 +199,19 @@ void kln_rule_sequence_map(kln_rule *rule)
 
 void kln_rule_optional(kln_rule *rule)
 {
+    const kln_onnx_attribute *type = kln_rule_attribute(rule, "type");
+    kln_value *element = NULL;
     if (rule->in_count > 0 && rule->in[0] != NULL) {
-        set_sequence(rule, 0, KLN_ONNX_KIND_OPTIONAL, element_copy(rule, rule->in[0]));
+        element = element_copy(rule, rule->in[0]);
+    } else if (type != NULL && type->type == KLN_ONNX_ATTRIBUTE_TYPE && type->types != NULL) {
+        /* One that begins empty says itself what it could hold. */
+        element = element_copy(rule, NULL);
+        if (element != NULL) {
+            kln_value_from_type(rule->state, element, type->types);
+        }
+    }
+    if (element != NULL) {
+        set_sequence(rule, 0, KLN_ONNX_KIND_OPTIONAL, element);
     } else if (kln_rule_wants(rule, 0)) {
         rule->out[0].kind = KLN_ONNX_KIND_NONE;
     }

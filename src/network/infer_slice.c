@@ -244,6 +244,19 @@ static bool count_fits(kln_rule *rule, const char *what, size_t count, size_t ne
     return false;
 }
 
+/* What is not resized stays, also when the sizes are not known. */
+static void resize_unknown(kln_rule *rule, const size_t *axes, size_t count)
+{
+    const size_t rank = kln_rule_rank(rule, 0);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    for (size_t i = 0; dims != NULL && i < rank; i++) {
+        dims[i] = kln_rule_dim(rule, 0, i);
+    }
+    for (size_t i = 0; dims != NULL && i < count; i++) {
+        dims[axes[i]] = KLN_UNKNOWN_DIM;
+    }
+}
+
 /* Sizes as they stand, or made so that the proportions stay. */
 static void resize_to(kln_rule *rule, const kln_dim *sizes, size_t count, const size_t *axes)
 {
@@ -286,7 +299,6 @@ void kln_rule_resize(kln_rule *rule)
     if (!kln_rule_ranked(rule, 0)) {
         return;
     }
-    const size_t rank = kln_rule_rank(rule, 0);
     size_t axis_count = 0;
     const size_t *axes = resized_axes(rule, &axis_count);
     const size_t scales_input = rule->since < 11 ? 1 : 2;
@@ -299,13 +311,13 @@ void kln_rule_resize(kln_rule *rule)
         if (sizes != NULL && count_fits(rule, "sizes", count, axis_count)) {
             resize_to(rule, sizes, count, axes);
         } else if (sizes == NULL) {
-            (void)kln_rule_new_shape(rule, 0, rank);
+            resize_unknown(rule, axes, axis_count);
         }
         return;
     }
     const double *scales = reals_of(rule, scales_input, &count);
     if (scales == NULL) {
-        (void)kln_rule_new_shape(rule, 0, rank);
+        resize_unknown(rule, axes, axis_count);
     } else if (count_fits(rule, "scales", count, axis_count)) {
         scale_all(rule, scales, count, axes);
     }

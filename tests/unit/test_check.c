@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <kiln/check.h>
+#include <kiln/kiln.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -103,6 +103,11 @@ static void networks_are_validated(void **state)
     assert_status(KILN_ERROR_INVALID_NETWORK, kln_issues_status(issues));
     assert_message("the network has 1 error; the first: node \"y\" (Bogus)");
     kiln_issue_list_destroy(issues);
+    /* A build says the same before a backend sees it. */
+    kiln_engine *engine = NULL;
+    assert_status(KILN_ERROR_INVALID_NETWORK, kiln_engine_build(network, NULL, &engine));
+    assert_message("the network has 1 error; the first: node \"y\" (Bogus)");
+    assert_null(engine);
     kiln_network_destroy(network);
     kln_text_finish(&bytes);
 }
