@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Calls Kiln's callbacks as TensorRT does, through their virtual tables, in each layout.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/tensorrt/trt_callbacks.h"
+#include "kiln_test.h"
+
+static const struct {
+    bool is_rtx;
+    int32_t version;
+} layouts[] = {{false, 101601}, {false, 110400}, {true, 10400}, {true, 10701}};
+
+typedef struct fixture {
+    trt_abi abi;
+    trt_tables tables;
+} fixture;
+
+static void set_up(fixture *f, size_t layout)
+{
+    assert_ok(trt_abi_resolve(layouts[layout].is_rtx, layouts[layout].version, &f->abi));
+    trt_tables_init(&f->tables, &f->abi);
+}
+
+static void the_tables_have_their_destructors(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
+        fixture f;
+        set_up(&f, i);
+        trt_logger logger;
+        trt_logger_init(&logger, &f.tables);
+        const int d1 = f.abi.slots[TRT_M_Logger_D1];
+        const int log = f.abi.slots[TRT_M_Logger_log];
+        assert_int_equal(d1, layouts[i].version == 101601 || layouts[i].version == 10400 ? 1 : 2);
+        assert_non_null(logger.object.vtable[log]);
+        trt_Logger_D1(&f.abi, &logger.object);
+        trt_Logger_D0(&f.abi, &logger.object);
+        trt_error_recorder recorder;
+        trt_error_recorder_init(&recorder, &f.tables);
+        assert_int_equal(trt_ErrorRecorder_getAPILanguage(&f.abi, &recorder.object), 0);
+        const trt_InterfaceInfo info = trt_ErrorRecorder_getInterfaceInfo(&f.abi, &recorder.object);
+        assert_string_equal(info.kind, "IErrorRecorder");
+        assert_int_equal(info.major, 1);
+        assert_int_equal(info.minor, 0);
+        trt_error_recorder_finish(&recorder);
+    }
+}
+
+static char seen[512];
+
+static void remember(void *user, kiln_log_level level, const char *component, const char *message)
+{
+    (void)user;
+    (void)snprintf(seen, sizeof seen, "%d %s %s", (int)level, component, message);
+}
+
+static void the_logger_keeps_the_first_error(void **state)
+{
+    (void)state;
+    kiln_log_set_sink(remember, NULL, KILN_LOG_DEBUG);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
+        fixture f;
+        set_up(&f, i);
+        trt_logger logger;
+        trt_logger_init(&logger, &f.tables);
+        trt_logged_clear();
+        assert_string_equal(trt_logged_error(), "");
+        trt_Logger_log(&f.abi, &logger.object, trt_value(&f.abi, TRT_V_Severity_WARNING), "warm");
+        assert_string_equal(seen, "2 tensorrt warm");
+        assert_string_equal(trt_logged_error(), "");
+        trt_Logger_log(&f.abi, &logger.object, trt_value(&f.abi, TRT_V_Severity_ERROR), "first");
+        trt_Logger_log(&f.abi, &logger.object, trt_value(&f.abi, TRT_V_Severity_INTERNAL_ERROR),
+                       "second");
+        assert_string_equal(seen, "1 tensorrt second");
+        assert_string_equal(trt_logged_error(), "first");
+        trt_Logger_log(&f.abi, &logger.object, 77, NULL);
+        trt_Logger_log(&f.abi, &logger.object, -1, "odd");
+        assert_status(KILN_ERROR_BACKEND, trt_fail(KILN_ERROR_BACKEND, NULL, "it %s", "failed"));
+        assert_string_equal(kiln_error_message(), "it failed: TensorRT says: first");
+        trt_logged_clear();
+        assert_status(KILN_ERROR_BACKEND, trt_fail(KILN_ERROR_BACKEND, NULL, "it"));
+        assert_message("gave no reason");
+    }
+    kiln_log_set_sink(NULL, NULL, KILN_LOG_ERROR);
+}
+
+static void the_recorder_keeps_what_it_has_room_for(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
+        fixture f;
+        set_up(&f, i);
+        trt_error_recorder *recorder = malloc(sizeof *recorder);
+        assert_non_null(recorder);
+        trt_error_recorder_init(recorder, &f.tables);
+        trt_ErrorRecorder *object = &recorder->object;
+        assert_int_equal(trt_ErrorRecorder_incRefCount(&f.abi, object), 1);
+        assert_int_equal(trt_ErrorRecorder_incRefCount(&f.abi, object), 2);
+        assert_int_equal(trt_ErrorRecorder_decRefCount(&f.abi, object), 1);
+        for (int n = 0; n < TRT_RECORDED_ERRORS + 4; n++) {
+            char text[32];
+            (void)snprintf(text, sizeof text, "error %d", n);
+            assert_false(trt_ErrorRecorder_reportError(&f.abi, object, 3, text));
+        }
+        assert_int_equal(trt_ErrorRecorder_getNbErrors(&f.abi, object), TRT_RECORDED_ERRORS);
+        assert_true(trt_ErrorRecorder_hasOverflowed(&f.abi, object));
+        assert_int_equal(trt_ErrorRecorder_getErrorCode(&f.abi, object, 2), 3);
+        assert_string_equal(trt_ErrorRecorder_getErrorDesc(&f.abi, object, 2), "error 2");
+        assert_string_equal(trt_ErrorRecorder_getErrorDesc(&f.abi, object, -1), "");
+        assert_string_equal(trt_ErrorRecorder_getErrorDesc(&f.abi, object, 99), "");
+        assert_status(KILN_ERROR_SHAPE, trt_fail(KILN_ERROR_SHAPE, recorder, "a build"));
+        assert_string_equal(kiln_error_message(),
+                            "a build: TensorRT says: error 0 (and 19 more errors)");
+        trt_ErrorRecorder_clear(&f.abi, object);
+        assert_int_equal(trt_ErrorRecorder_getNbErrors(&f.abi, object), 0);
+        (void)trt_ErrorRecorder_reportError(
+            &f.abi, object, trt_value(&f.abi, TRT_V_ErrorCode_FAILED_ALLOCATION), "no room");
+        assert_status(KILN_ERROR_OUT_OF_MEMORY, trt_fail(KILN_ERROR_BACKEND, recorder, "it"));
+        trt_error_recorder_finish(recorder);
+        free(recorder);
+    }
+}
+
+static char trail[512];
+static int allowed;
+
+static bool on_progress(void *user, const char *phase, int depth, int64_t step, int64_t steps)
+{
+    (void)user;
+    const size_t used = strlen(trail);
+    (void)snprintf(trail + used, sizeof trail - used, "%s%d:%lld/%lld ", phase, depth,
+                   (long long)step, (long long)steps);
+    return allowed-- > 0;
+}
+
+static void the_progress_monitor_knows_what_lies_in_what(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
+        fixture f;
+        set_up(&f, i);
+        const kln_monitor monitor = {NULL, on_progress};
+        trt_progress_monitor progress;
+        trt_progress_monitor_init(&progress, &f.tables, &monitor);
+        trt_ProgressMonitor *object = &progress.object;
+        trail[0] = '\0';
+        allowed = 5;
+        trt_ProgressMonitor_phaseStart(&f.abi, object, "a", NULL, 2);
+        trt_ProgressMonitor_phaseStart(&f.abi, object, "b", "a", 3);
+        assert_true(trt_ProgressMonitor_stepComplete(&f.abi, object, "b", 0));
+        trt_ProgressMonitor_phaseFinish(&f.abi, object, "b");
+        assert_true(trt_ProgressMonitor_stepComplete(&f.abi, object, "a", 0));
+        trt_ProgressMonitor_phaseStart(&f.abi, object, "c", "gone", 1);
+        assert_false(trt_ProgressMonitor_stepComplete(&f.abi, object, "a", 1));
+        assert_true(progress.stopped);
+        allowed = 9;
+        assert_false(trt_ProgressMonitor_stepComplete(&f.abi, object, "a", 1));
+        assert_string_equal(trail, "a0:0/2 b1:0/3 b1:1/3 a0:1/2 c0:0/1 a0:2/2 ");
+        trt_progress_monitor_finish(&progress);
+    }
+}
+
+/* --- memory --- */
+
+static long live;
+
+static void *allocate(void *user, size_t size, size_t alignment, void *stream)
+{
+    (void)user;
+    (void)alignment;
+    (void)stream;
+    live++;
+    return malloc(size);
+}
+
+static bool release(void *user, void *memory, void *stream)
+{
+    (void)user;
+    (void)stream;
+    live--;
+    free(memory);
+    return true;
+}
+
+static const trt_memory memory = {NULL, allocate, release, NULL};
+
+static void the_allocator_counts_and_keeps_its_limit(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
+        fixture f;
+        set_up(&f, i);
+        trt_gpu_allocator allocator;
+        trt_gpu_allocator_init(&allocator, &f.tables, &memory, 1000);
+        trt_GpuAllocator *object = &allocator.object;
+        void *a = trt_GpuAllocator_allocate(&f.abi, object, 600, 256, 0);
+        void *b = trt_GpuAllocator_allocateAsync(&f.abi, object, 400, 256, 0, NULL);
+        assert_non_null(a);
+        assert_non_null(b);
+        assert_null(trt_GpuAllocator_allocate(&f.abi, object, 1, 256, 0));
+        assert_null(trt_GpuAllocator_allocate(&f.abi, object, UINT64_MAX, 256, 0));
+        assert_null(trt_GpuAllocator_reallocate(&f.abi, object, a, 256, 700));
+        assert_int_equal(allocator.refused, 2);
+        assert_int_equal(allocator.peak, 1000);
+        assert_true(trt_GpuAllocator_deallocate(&f.abi, object, a));
+        assert_false(trt_GpuAllocator_deallocate(&f.abi, object, a));
+        assert_true(trt_GpuAllocator_deallocate(&f.abi, object, NULL));
+        assert_int_equal(allocator.in_use, 400);
+        trt_gpu_allocator_finish(&allocator); /* b was forgotten */
+        assert_int_equal(live, 0);
+    }
+}
+
+static void an_output_grows(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
+        fixture f;
+        set_up(&f, i);
+        trt_output_allocator allocator;
+        trt_output_allocator_init(&allocator, &f.tables, &memory);
+        trt_OutputAllocator *object = &allocator.object;
+        void *first =
+            trt_OutputAllocator_reallocateOutputAsync(&f.abi, object, "y", NULL, 100, 256, NULL);
+        assert_non_null(first);
+        assert_ptr_equal(
+            trt_OutputAllocator_reallocateOutputAsync(&f.abi, object, "y", first, 50, 256, NULL),
+            first);
+        assert_non_null(
+            trt_OutputAllocator_reallocateOutputAsync(&f.abi, object, "y", first, 0, 256, NULL));
+        if (trt_has(&f.abi, TRT_M_OutputAllocator_reallocateOutput)) {
+            assert_non_null(
+                trt_OutputAllocator_reallocateOutput(&f.abi, object, "y", first, 500, 256));
+            assert_int_equal(allocator.capacity, 500);
+        }
+        const trt_Dims dims = {2, {3, 4}};
+        trt_OutputAllocator_notifyShape(&f.abi, object, "y", &dims);
+        assert_true(allocator.known);
+        assert_int_equal(allocator.shape.d[1], 4);
+        trt_output_allocator_finish(&allocator);
+        assert_int_equal(live, 0);
+    }
+}
+
+static void the_profiler_sums_each_layer(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
+        fixture f;
+        set_up(&f, i);
+        trt_profiler profiler;
+        trt_profiler_init(&profiler, &f.tables);
+        for (int pass = 0; pass < 3; pass++) {
+            for (int layer = 0; layer < 100; layer++) {
+                char name[16];
+                (void)snprintf(name, sizeof name, "layer %d", layer);
+                trt_Profiler_reportLayerTime(&f.abi, &profiler.object, name, 0.5F);
+            }
+        }
+        assert_int_equal(profiler.count, 100);
+        assert_string_equal(profiler.layers[42].name, "layer 42");
+        assert_int_equal(profiler.layers[42].runs, 3);
+        assert_true(profiler.layers[42].milliseconds == 1.5);
+        assert_false(profiler.incomplete);
+        trt_profiler_finish(&profiler);
+    }
+}
+
+/* --- streams --- */
+
+static void a_reader_reads_and_seeks(void **state)
+{
+    (void)state;
+    static const char text[] = "0123456789";
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
+        fixture f;
+        set_up(&f, i);
+        trt_stream_reader reader;
+        trt_stream_reader_init(&reader, &f.tables, NULL, (kiln_span){text, 10});
+        char to[16] = "";
+        assert_int_equal(trt_StreamReader_read(&f.abi, &reader.object, to, 4), 4);
+        assert_memory_equal(to, "0123", 4);
+        trt_StreamReaderV2 *v2 = &reader.object_v2;
+        const int32_t set = trt_value(&f.abi, TRT_V_SeekPosition_SET);
+        const int32_t current = trt_value(&f.abi, TRT_V_SeekPosition_CUR);
+        const int32_t end = trt_value(&f.abi, TRT_V_SeekPosition_END);
+        assert_int_equal(trt_StreamReaderV2_read(&f.abi, v2, to, 3, NULL), 3);
+        assert_memory_equal(to, "456", 3);
+        assert_true(trt_StreamReaderV2_seek(&f.abi, v2, -2, current));
+        assert_int_equal(trt_StreamReaderV2_read(&f.abi, v2, to, 100, NULL), 5);
+        assert_memory_equal(to, "56789", 5);
+        assert_int_equal(trt_StreamReaderV2_read(&f.abi, v2, to, 100, NULL), 0);
+        assert_true(trt_StreamReaderV2_seek(&f.abi, v2, -10, end));
+        assert_int_equal(reader.position, 0);
+        assert_true(trt_StreamReaderV2_seek(&f.abi, v2, 10, set));
+        assert_false(trt_StreamReaderV2_seek(&f.abi, v2, 11, set));
+        assert_false(trt_StreamReaderV2_seek(&f.abi, v2, -11, end));
+        assert_false(trt_StreamReaderV2_seek(&f.abi, v2, INT64_MIN, current));
+        assert_false(trt_StreamReaderV2_seek(&f.abi, v2, INT64_MAX, current));
+        assert_false(trt_StreamReaderV2_seek(&f.abi, v2, 0, 7));
+        assert_int_equal(trt_StreamReader_read(&f.abi, &reader.object, NULL, 5), -1);
+        assert_int_equal(trt_StreamReader_read(&f.abi, &reader.object, to, -5), -1);
+    }
+}
+
+static bool append(void *user, const void *data, size_t size)
+{
+    char *to = user;
+    if (strlen(to) + size > 8) {
+        return false;
+    }
+    (void)strncat(to, data, size);
+    return true;
+}
+
+static void a_writer_hands_on(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
+        fixture f;
+        set_up(&f, i);
+        char to[16] = "";
+        trt_stream_writer writer;
+        trt_stream_writer_init(&writer, &f.tables, append, to);
+        assert_int_equal(trt_StreamWriter_write(&f.abi, &writer.object, "abcd", 4), 4);
+        assert_int_equal(trt_StreamWriter_write(&f.abi, &writer.object, "efgh", 4), 4);
+        assert_int_equal(trt_StreamWriter_write(&f.abi, &writer.object, "i", 1), -1);
+        assert_int_equal(trt_StreamWriter_write(&f.abi, &writer.object, "i", -1), -1);
+        assert_string_equal(to, "abcdefgh");
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_tables_have_their_destructors),
+        cmocka_unit_test(the_logger_keeps_the_first_error),
+        cmocka_unit_test(the_recorder_keeps_what_it_has_room_for),
+        cmocka_unit_test(the_progress_monitor_knows_what_lies_in_what),
+        cmocka_unit_test(the_allocator_counts_and_keeps_its_limit),
+        cmocka_unit_test(an_output_grows),
+        cmocka_unit_test(the_profiler_sums_each_layer),
+        cmocka_unit_test(a_reader_reads_and_seeks),
+        cmocka_unit_test(a_writer_hands_on),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
