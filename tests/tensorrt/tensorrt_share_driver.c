@@ -2,7 +2,8 @@
  * tensorrt_share_driver.c - builds the models it is told of through Kiln, one line each.
  *
  * In:  PATH [TAB NAME=2x3x4]... [TAB NAME=v1,2,3]...   shapes and values of open inputs
- * Out: PATH TAB built|parsed|refused TAB sentence
+ * Out: PATH TAB built|parsed|refused TAB sentence; on standard error PATH TAB milliseconds, and at
+ *      the end the peak of memory in KiB
  *
  *     tensorrt_share_driver LIBRARY CAPABILITY < lines
  *
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include <kiln/kiln.h>
 
@@ -77,8 +79,15 @@ static void build(const request *r, const char *library, int32_t capability)
     options.profiles = &profile;
     options.profile_count = r->input_count > 0 ? 1 : 0;
     kiln_engine *engine = NULL;
+    struct timespec begin;
+    struct timespec end;
+    (void)clock_gettime(CLOCK_MONOTONIC, &begin);
     const kiln_status status = kiln_engine_build_file(r->path, &options, &engine);
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
     kiln_engine_release(engine);
+    fprintf(
+        stderr, "%s\t%.3f\n", r->path,
+        (double)(end.tv_sec - begin.tv_sec) * 1e3 + (double)(end.tv_nsec - begin.tv_nsec) / 1e6);
     const char *sentence = status == KILN_OK ? "" : kiln_error_message();
     const char *word =
         status == KILN_OK ? "built"
@@ -110,7 +119,7 @@ int main(int argc, char **argv)
     }
     struct rusage usage;
     if (getrusage(RUSAGE_SELF, &usage) == 0) {
-        fprintf(stderr, "peak %ld KiB\n", usage.ru_maxrss);
+        fprintf(stderr, "peak\t%ld\n", usage.ru_maxrss);
     }
     return 0;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "backends/tensorrt/trt_builder.h"
 
@@ -100,6 +102,32 @@ static kiln_status fail_parser(trt_build *build)
 
 /* --- weights that are handed over where they lie --- */
 
+/* Weights that were copied need not stay in memory twice: the pages of a file come back when they
+ * are read again. Memory of a caller's is left alone. */
+static void let_go(const trt_build *build, const void *data, size_t size)
+{
+    const long page = sysconf(_SC_PAGESIZE);
+    if (build->model->path == NULL || page <= 0 || size < 2 * (size_t)page) {
+        return;
+    }
+    const kiln_span file = build->model->bytes;
+    const unsigned char *begin = data;
+    const unsigned char *end = begin + size;
+    const unsigned char *base = file.data; /* a mapping begins at a page */
+    if (base == NULL || begin < base || end > base + file.size) {
+        return; /* of an external file, or decoded */
+    }
+    const size_t first = ((size_t)(begin - base) + (size_t)page - 1) / (size_t)page;
+    const size_t past = (size_t)(end - base) / (size_t)page;
+    union {
+        const unsigned char *in;
+        void *out;
+    } address = {.in = base + first * (size_t)page};
+    if (past > first) {
+        (void)madvise(address.out, (past - first) * (size_t)page, MADV_DONTNEED);
+    }
+}
+
 /* What the parser does with weights it does element by element; an element must lie aligned. */
 static kiln_status aligned(trt_build *build, const kln_onnx_tensor *tensor, const void **data)
 {
@@ -119,8 +147,19 @@ static kiln_status aligned(trt_build *build, const kln_onnx_tensor *tensor, cons
     }
     memcpy(copy, *data, tensor->data.size);
     build->copies[build->copy_count++] = copy;
+    let_go(build, *data, tensor->data.size);
     *data = copy;
     return KILN_OK;
+}
+
+static bool has_left_out(const kln_onnx_graph *graph)
+{
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        if (kln_onnx_is_left_out(&graph->initializers[i])) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static kiln_status load_weights(trt_build *build, const kln_onnx_graph *graph)
@@ -150,6 +189,10 @@ static kiln_status parse_spans(trt_build *build, const kln_onnx_model *onnx)
                                    build->model->path)) {
         return fail_parser(build);
     }
+    /* The parser has its own copy of the message now, and the weights alone are still needed. */
+    kln_text_finish(&build->proto);
+    kln_text_init(&build->proto, LARGEST_MESSAGE);
+    let_go(build, build->model->bytes.data, build->model->bytes.size);
     KLN_RETURN_IF_ERROR(load_weights(build, &onnx->graph));
     return trt_Parser_parseModelProto(abi, build->parser) ? KILN_OK : fail_parser(build);
 }
@@ -170,19 +213,22 @@ static kiln_status parse_bytes(trt_build *build, kiln_span bytes)
 
 /* TensorRT takes open dimensions of one name for equal ones. Some exporters write "?" for every
  * open dimension, which names none. */
-static void drop_empty_names(kln_onnx_graph *graph)
+static bool drop_empty_names(kln_onnx_graph *graph)
 {
+    bool changed = false;
     for (size_t i = 0; i < graph->input_count; i++) {
         kln_onnx_type *type = &graph->inputs[i].type;
         for (size_t d = 0; type->has_shape && d < type->rank; d++) {
             if (type->dims[d].parameter != NULL && strcmp(type->dims[d].parameter, "?") == 0) {
                 type->dims[d].parameter = NULL;
+                changed = true;
             }
         }
     }
+    return changed;
 }
 
-static kiln_status read_model(trt_build *build)
+static kiln_status read_model(trt_build *build, bool *changed)
 {
     char folder[4096] = ".";
     if (build->model->path != NULL) {
@@ -195,7 +241,7 @@ static kiln_status read_model(trt_build *build)
         }
     }
     KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(build->model->bytes, folder, &build->onnx));
-    drop_empty_names(&build->onnx->graph);
+    *changed = drop_empty_names(&build->onnx->graph);
     return KILN_OK;
 }
 
@@ -203,8 +249,9 @@ static kiln_status parse(trt_build *build)
 {
     const bool spans = trt_has(&build->library->abi, TRT_M_Parser_loadModelProto);
     const kln_onnx_model *onnx = build->model->graph;
+    bool changed = false;
     if (onnx == NULL && spans) {
-        const kiln_status status = read_model(build);
+        const kiln_status status = read_model(build, &changed);
         if (status == KILN_ERROR_OUT_OF_MEMORY || status == KILN_ERROR_MALFORMED) {
             /* The library's own parser makes an empty network of some texts. */
             return status == KILN_ERROR_MALFORMED ? kln_fail_within(status, "%s", build->source)
@@ -214,7 +261,10 @@ static kiln_status parse(trt_build *build)
             kln_log(KILN_LOG_INFO, "tensorrt", "%s: handed over whole: %s", build->source,
                     kiln_error_message());
         }
-        onnx = build->onnx;
+        /* Some exporters keep weights in Constant nodes: there is nothing to leave out then. */
+        if (build->onnx != NULL && (changed || has_left_out(&build->onnx->graph))) {
+            onnx = build->onnx;
+        }
     }
     if (onnx != NULL && spans) {
         return parse_spans(build, onnx);
