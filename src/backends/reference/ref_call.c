@@ -115,17 +115,24 @@ static void *bound_memory(const ref_call *call, size_t index, const ref_tensor *
     return NULL;
 }
 
+kiln_status ref_output_value(ref_call *call, size_t index, ref_value **value)
+{
+    if (index >= call->node->output_count) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "%zu outputs are given, but %zu are needed",
+                        call->node->output_count, index + 1);
+    }
+    *value = &call->outputs[index];
+    ref_value_release(&call->context->memory, *value);
+    return KILN_OK;
+}
+
 kiln_status ref_output(ref_call *call, size_t index, kiln_dtype dtype, int rank,
                        const int64_t *dims, ref_tensor **tensor)
 {
     int64_t count = 0;
     KLN_RETURN_IF_ERROR(ref_count(rank, dims, &count));
-    if (index >= call->node->output_count) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "%zu outputs are given, but %zu are needed",
-                        call->node->output_count, index + 1);
-    }
-    ref_value *value = &call->outputs[index];
-    ref_value_release(&call->context->memory, value);
+    ref_value *value = NULL;
+    KLN_RETURN_IF_ERROR(ref_output_value(call, index, &value));
     shape_into(&value->tensor, dtype, rank, dims, count);
     value->tensor.data = bound_memory(call, index, &value->tensor);
     if (value->tensor.data == NULL) {
@@ -150,8 +157,8 @@ kiln_status ref_output_view(ref_call *call, size_t index, size_t input, int rank
                         "%lld elements cannot take a shape that holds %lld of them",
                         (long long)from->count, (long long)count);
     }
-    ref_value *value = &call->outputs[index];
-    ref_value_release(&call->context->memory, value);
+    ref_value *value = NULL;
+    KLN_RETURN_IF_ERROR(ref_output_value(call, index, &value));
     ref_value_copy(value, call->inputs[input]);
     shape_into(&value->tensor, from->dtype, rank, dims, count);
     return KILN_OK;

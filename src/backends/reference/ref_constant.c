@@ -110,7 +110,11 @@ kiln_status ref_constant_attribute(kln_arena *arena, const kln_onnx_attribute *a
                                    ref_value *value)
 {
     switch (attribute->type) {
-        case KLN_ONNX_ATTRIBUTE_TENSOR: return ref_constant(arena, attribute->tensor, value);
+        case KLN_ONNX_ATTRIBUTE_TENSOR:
+            if (attribute->tensor == NULL) {
+                break;
+            }
+            return ref_constant(arena, attribute->tensor, value);
         case KLN_ONNX_ATTRIBUTE_FLOAT:
             KLN_RETURN_IF_ERROR(make_value(arena, KILN_DTYPE_FLOAT32, 0, NULL, value));
             memcpy(value->tensor.data, &attribute->f, sizeof attribute->f);

@@ -281,6 +281,8 @@ KILN_MUST_CHECK kiln_status ref_need_number(const ref_call *call, size_t index,
 KILN_MUST_CHECK kiln_status ref_need_float(const ref_call *call, size_t index,
                                            const ref_tensor **tensor);
 bool ref_wants(const ref_call *call, size_t output);
+/* Output `index`, let go and NONE for now. */
+KILN_MUST_CHECK kiln_status ref_output_value(ref_call *call, size_t index, ref_value **value);
 /* Memory for output `index`, uninitialised; also for one that nobody asked for. */
 KILN_MUST_CHECK kiln_status ref_output(ref_call *call, size_t index, kiln_dtype dtype, int rank,
                                        const int64_t *dims, ref_tensor **tensor);

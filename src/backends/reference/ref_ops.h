@@ -130,40 +130,26 @@ typedef enum ref_softmax { REF_SOFTMAX, REF_LOG_SOFTMAX, REF_HARDMAX } ref_softm
 typedef enum ref_window { REF_WINDOW_HANN, REF_WINDOW_HAMMING, REF_WINDOW_BLACKMAN } ref_window;
 
 /* X(function): every kernel. */
-#define REF_FUNCTION_LIST(X)                                                                       \
-    X(unary)                                                                                       \
-    X(gelu)                                                                                        \
-    X(numeric)                                                                                     \
-    X(not )                                                                                        \
-    X(isnan)                                                                                       \
-    X(isinf)                                                                                       \
-    X(shrink)                                                                                      \
-    X(clip)                                                                                        \
-    X(swiglu) X(binary) X(shift) X(mod) X(variadic) X(pow) X(compare) X(where) X(reshape) X(       \
-        flatten) X(squeeze) X(unsqueeze) X(identity) X(shape) X(size) X(dropout) X(transpose)      \
-        X(concat) X(split) X(slice) X(tile) X(expand) X(depth_to_space) X(space_to_depth) X(       \
-            pad) X(center_crop_pad) X(trilu) X(reverse_sequence) X(compress) X(gather)             \
-            X(gather_elements) X(gather_nd) X(scatter_elements) X(scatter_nd) X(tensor_scatter) X( \
-                one_hot) X(cast) X(cast_like) X(bit_cast) X(constant_of_shape) X(range)            \
-                X(eye_like) X(window) X(mel) X(reduce) X(arg) X(softmax) X(cumulate) X(matmul) X(  \
-                    gemm) X(matmul_integer) X(qlinear_matmul) X(einsum) X(conv) X(conv_integer)    \
-                    X(qlinear_conv) X(conv_transpose) X(col2im) X(pool) X(global_pool)             \
-                        X(max_unpool) X(max_roi_pool) X(roi_align) X(batch_normalization) X(       \
-                            layer_normalization) X(group_normalization) X(instance_normalization)  \
-                            X(rms_normalization) X(mean_variance) X(lrn) X(lp_normalization)       \
-                                X(quantize) X(dequantize) X(dynamic_quantize) X(resize)            \
-                                    X(grid_sample) X(affine_grid) X(det) X(recurrent) X(attention) \
-                                        X(rotary) X(top_k) X(unique) X(nonzero) X(nms)             \
-                                            X(if) X(loop) X(scan) X(sequence_construct)            \
-                                                X(sequence_empty) X(sequence_at)                   \
-                                                    X(sequence_insert) X(sequence_erase)           \
-                                                        X(sequence_length) X(split_to_sequence)    \
-                                                            X(concat_from_sequence)                \
-                                                                X(sequence_map) X(optional)        \
-                                                                    X(optional_get)                \
-                                                                        X(optional_has) X(dft)     \
-                                                                            X(stft) X(nll_loss)    \
-                                                                                X(cross_entropy)
+/* clang-format off */
+#define REF_FUNCTION_LIST(X) \
+    X(unary) X(gelu) X(numeric) X(not) X(isnan) X(isinf) X(shrink) X(clip) X(swiglu) X(binary) \
+    X(shift) X(mod) X(variadic) X(pow) X(compare) X(where) X(reshape) X(flatten) X(squeeze) \
+    X(unsqueeze) X(identity) X(shape) X(size) X(dropout) X(transpose) X(concat) X(split) \
+    X(slice) X(tile) X(expand) X(depth_to_space) X(space_to_depth) X(pad) X(center_crop_pad) \
+    X(trilu) X(reverse_sequence) X(compress) X(gather) X(gather_elements) X(gather_nd) \
+    X(scatter_elements) X(scatter_nd) X(tensor_scatter) X(one_hot) X(cast) X(cast_like) \
+    X(bit_cast) X(constant_of_shape) X(range) X(eye_like) X(window) X(mel) X(reduce) X(arg) \
+    X(softmax) X(cumulate) X(matmul) X(gemm) X(matmul_integer) X(qlinear_matmul) X(einsum) \
+    X(conv) X(conv_integer) X(qlinear_conv) X(conv_transpose) X(col2im) X(pool) X(global_pool) \
+    X(max_unpool) X(max_roi_pool) X(roi_align) X(batch_normalization) X(layer_normalization) \
+    X(group_normalization) X(instance_normalization) X(rms_normalization) X(mean_variance) \
+    X(lrn) X(lp_normalization) X(quantize) X(dequantize) X(dynamic_quantize) X(resize) \
+    X(grid_sample) X(affine_grid) X(det) X(recurrent) X(attention) X(rotary) X(top_k) X(unique) \
+    X(nonzero) X(nms) X(if) X(loop) X(scan) X(sequence_construct) X(sequence_empty) \
+    X(sequence_at) X(sequence_insert) X(sequence_erase) X(sequence_length) X(split_to_sequence) \
+    X(concat_from_sequence) X(sequence_map) X(optional) X(optional_get) X(optional_has) X(dft) \
+    X(stft) X(nll_loss) X(cross_entropy)
+/* clang-format on */
 
 #define REF_FUNCTION_DECLARE(name) kiln_status ref_op_##name(ref_call *call);
 REF_FUNCTION_LIST(REF_FUNCTION_DECLARE)
@@ -178,6 +164,9 @@ void ref_multiply(int64_t rows, int64_t inner, int64_t columns, const double *a,
 void ref_multiply_int(int64_t rows, int64_t inner, int64_t columns, const int64_t *a,
                       int64_t a_stride, const int64_t *b, int64_t b_stride, int64_t *out,
                       int64_t out_stride);
+
+/* The greatest length, step or padding along one spatial dimension. */
+#define REF_LARGEST (INT64_C(1) << 30)
 
 /* How a window moves over the spatial dimensions of an operator that has them. */
 typedef struct ref_window_shape {

@@ -12,6 +12,10 @@ kiln_status ref_per_dimension(const ref_call *call, const char *name, int rank, 
     }
     for (int i = 0; i < rank; i++) {
         values[i] = given != NULL ? given[i] : otherwise;
+        if (values[i] > REF_LARGEST || values[i] < -REF_LARGEST) {
+            return kln_fail(KILN_ERROR_LIMIT, "%s: %lld is past what is computed here", name,
+                            (long long)values[i]);
+        }
     }
     return KILN_OK;
 }
@@ -19,10 +23,8 @@ kiln_status ref_per_dimension(const ref_call *call, const char *name, int rank, 
 static kiln_status check_window(const ref_window_shape *w)
 {
     for (int i = 0; i < w->rank; i++) {
-        const int64_t most = INT64_C(1) << 31;
         if (w->kernel[i] <= 0 || w->stride[i] <= 0 || w->dilation[i] <= 0 || w->begin[i] < 0 ||
-            w->end[i] < 0 || w->kernel[i] > most || w->stride[i] > most || w->dilation[i] > most ||
-            w->begin[i] > most || w->end[i] > most) {
+            w->end[i] < 0 || w->kernel[i] > REF_LARGEST || w->input[i] > REF_LARGEST) {
             return kln_fail(
                 KILN_ERROR_INVALID_NETWORK,
                 "spatial dimension %d: a kernel of %lld, stride %lld, dilation %lld and "

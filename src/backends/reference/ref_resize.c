@@ -123,7 +123,8 @@ static kiln_status resize_axis(ref_call *call, const resizing *r, int rank, int 
     KLN_RETURN_IF_ERROR(
         ref_scratch(call, most_taps(r, r->scales[axis]), sizeof *weights, &weights));
     for (int64_t i = 0; i < r->dims[axis]; i++) {
-        const double x = original(r, axis, rank, i, length);
+        const double place = original(r, axis, rank, i, length);
+        const double x = fabs(place) < 1e12 ? place : 0.0; /* NaN too: a roi may be anything */
         const taps t = make_taps(r, r->scales[axis], x, length, weights);
         const bool outside = crops && (x < 0.0 || x > (double)(length - 1));
         for (int64_t o = 0; o < outer; o++) {

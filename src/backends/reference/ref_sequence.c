@@ -5,8 +5,8 @@
 /* Output `index` becomes a sequence of `count` items, which are NONE for now. */
 static kiln_status make_sequence(ref_call *call, size_t index, int64_t count, ref_value **items)
 {
-    ref_value *value = &call->outputs[index];
-    ref_value_release(&call->context->memory, value);
+    ref_value *value = NULL;
+    KLN_RETURN_IF_ERROR(ref_output_value(call, index, &value));
     KLN_RETURN_IF_ERROR(ref_memory_take(&call->context->memory,
                                         (size_t)(count + 1) * sizeof **items, &value->buffer));
     *items = ref_buffer_data(value->buffer);
@@ -71,8 +71,9 @@ kiln_status ref_op_sequence_at(ref_call *call)
     KLN_RETURN_IF_ERROR(need_sequence(call, 0, &sequence));
     const int64_t count = sequence->tensor.count;
     KLN_RETURN_IF_ERROR(read_place(call, 1, count, count - 1, &place));
-    ref_value_release(&call->context->memory, &call->outputs[0]);
-    ref_value_copy(&call->outputs[0], item_of(sequence, place));
+    ref_value *value = NULL;
+    KLN_RETURN_IF_ERROR(ref_output_value(call, 0, &value));
+    ref_value_copy(value, item_of(sequence, place));
     return KILN_OK;
 }
 
@@ -279,7 +280,8 @@ kiln_status ref_op_optional(ref_call *call)
 
 kiln_status ref_op_optional_get(ref_call *call)
 {
-    if (call->inputs[0] == NULL || call->inputs[0]->kind == REF_NONE) {
+    if (call->node->input_count == 0 || call->inputs[0] == NULL ||
+        call->inputs[0]->kind == REF_NONE) {
         return kln_fail(KILN_ERROR_INVALID_NETWORK, "the optional value holds nothing");
     }
     return ref_op_identity(call);

@@ -4,12 +4,10 @@
 
 kiln_status ref_op_identity(ref_call *call)
 {
-    if (call->node->output_count == 0) {
-        return KILN_OK;
-    }
-    ref_value_release(&call->context->memory, &call->outputs[0]);
+    ref_value *value = NULL;
+    KLN_RETURN_IF_ERROR(ref_output_value(call, 0, &value));
     if (call->node->input_count > 0 && call->inputs[0] != NULL) {
-        ref_value_copy(&call->outputs[0], call->inputs[0]);
+        ref_value_copy(value, call->inputs[0]);
     }
     return KILN_OK;
 }

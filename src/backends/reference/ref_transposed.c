@@ -51,6 +51,9 @@ static kiln_status place_output(const ref_call *call, ref_window_shape *w)
                         count, w->rank);
     }
     for (int i = 0; i < w->rank; i++) {
+        if (w->input[i] > REF_LARGEST || w->kernel[i] > REF_LARGEST) {
+            return kln_fail(KILN_ERROR_LIMIT, "spatial dimension %d is past what is computed", i);
+        }
         const int64_t reach = (w->kernel[i] - 1) * w->dilation[i] + 1;
         const int64_t span = (w->input[i] - 1) * w->stride[i] + reach + extra[i];
         w->begin[i] = pads[i];
@@ -62,7 +65,8 @@ static kiln_status place_output(const ref_call *call, ref_window_shape *w)
         } else {
             w->output[i] = span - w->begin[i] - w->end[i];
         }
-        if (w->output[i] < 0 || w->stride[i] <= 0 || w->dilation[i] <= 0 || w->kernel[i] <= 0) {
+        if (w->output[i] < 0 || w->output[i] > REF_LARGEST || w->stride[i] <= 0 ||
+            w->dilation[i] <= 0 || w->kernel[i] <= 0) {
             return kln_fail(KILN_ERROR_SHAPE, "spatial dimension %d comes out as %lld", i,
                             (long long)w->output[i]);
         }
@@ -180,6 +184,10 @@ kiln_status ref_op_col2im(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_per_dimension(call, "pads", 2 * w.rank, 0, pads));
     int64_t dims[REF_RANK] = {x->dims[0], 0};
     for (int i = 0; i < w.rank; i++) {
+        if (image[i] < 0 || image[i] > REF_LARGEST || block[i] <= 0 || block[i] > REF_LARGEST) {
+            return kln_fail(KILN_ERROR_SHAPE, "a block of %lld in an image of %lld",
+                            (long long)block[i], (long long)image[i]);
+        }
         w.output[i] = dims[i + 2] = image[i];
         w.kernel[i] = block[i];
         w.begin[i] = pads[i];
@@ -190,8 +198,10 @@ kiln_status ref_op_col2im(ref_call *call)
         }
         w.input[i] = room / w.stride[i] + 1;
     }
-    const int64_t volume = ref_product(w.kernel, 0, w.rank);
-    const int64_t windows = ref_product(w.input, 0, w.rank);
+    int64_t volume = 0;
+    int64_t windows = 0;
+    KLN_RETURN_IF_ERROR(ref_count(w.rank, w.kernel, &volume));
+    KLN_RETURN_IF_ERROR(ref_count(w.rank, w.input, &windows));
     if (x->dims[1] % volume != 0 || x->dims[2] != windows) {
         return kln_fail(KILN_ERROR_SHAPE, "%lld x %lld elements are not %lld windows of %lld",
                         (long long)x->dims[1], (long long)x->dims[2], (long long)windows,
