@@ -16,6 +16,13 @@
  * A context may move between threads but is used by one at a time: a call that finds another thread
  * inside fails with KILN_ERROR_BUSY and changes nothing.
  *
+ * Over an engine that computes on a GPU the same calls work the same way, and memory of the host
+ * travels there and back. What is bound decides what a run costs: memory in pinned pages (a
+ * kiln_buffer, or the context's own) is read and written by the GPU without a copy by the host,
+ * device memory without any copy. From the second run with the same shapes on, copies and kernels
+ * are replayed as one captured CUDA graph, where that can be done; kiln_context_get_counters says
+ * whether, and why not.
+ *
  * SPDX-License-Identifier: Apache-2.0
  */
 #ifndef KILN_CONTEXT_H
@@ -27,6 +34,7 @@
 #include <kiln/engine.h>
 #include <kiln/export.h>
 #include <kiln/status.h>
+#include <kiln/system.h>
 #include <kiln/tensor.h>
 
 #ifdef __cplusplus
@@ -35,22 +43,37 @@ extern "C" {
 
 typedef struct kiln_context kiln_context;
 
+/* Whether runs on a GPU are captured into CUDA graphs, one for each set of shapes. */
+typedef enum kiln_graph_policy {
+    KILN_GRAPH_AUTOMATIC = 0, /* from the second run of a set of shapes on, where it can be done */
+    KILN_GRAPH_OFF = 1,       /* never */
+    KILN_GRAPH_REQUIRED = 2   /* at the first run; one that cannot be captured fails and says why */
+} kiln_graph_policy;
+
 typedef struct kiln_context_options {
     size_t struct_size; /* set by KILN_CONTEXT_OPTIONS_INIT */
+
+    /* For engines on a GPU (kiln_engine_device); over others anything but 0 and OFF is refused. */
+    kiln_graph_policy graphs;
+    int32_t max_graphs;  /* sets of shapes that are kept, graphs and staging memory; the one not
+                            used for longest goes. 0: 8; at most 64 */
+    kiln_stream *stream; /* runs are ordered into this stream of the caller's, which must outlive
+                            the context; NULL: a stream of Kiln's */
 } kiln_context_options;
 
 #define KILN_CONTEXT_OPTIONS_INIT \
     ((kiln_context_options){.struct_size = sizeof(kiln_context_options)})
 
 /* Makes a context over `engine`, which it keeps alive. `options` may be NULL. On an error
- * `*context` is NULL. Errors: NULL_ARGUMENT, INVALID_ARGUMENT, OUT_OF_MEMORY, BACKEND. Any thread.
- * Since 0.1. */
+ * `*context` is NULL. Errors: NULL_ARGUMENT, INVALID_ARGUMENT (a stream of another device too),
+ * OUT_OF_MEMORY, BACKEND, DEVICE; UNSUPPORTED for graphs or a stream where the engine runs on the
+ * CPU. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_create(kiln_engine *engine,
                                                          const kiln_context_options *options,
                                                          kiln_context **context);
 
-/* Destroys it and gives its reference to the engine back. Must not run at the same time as another
- * call on it. NULL is allowed. Since 0.1. */
+/* Destroys it and gives its reference to the engine back; waits for what is enqueued. Must not run
+ * at the same time as another call on it. NULL is allowed. Since 0.1. */
 KILN_API void kiln_context_destroy(kiln_context *context);
 
 /* Uses the caller's memory for input or output `name`, without a copy, until it is bound again or
@@ -70,6 +93,19 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_bind(kiln_context *context, co
  * LIMIT, OUT_OF_MEMORY, BUSY. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_reshape(kiln_context *context, const char *name,
                                                           const kiln_shape *shape);
+
+/* Fills `memory`, the bytes of one input, before a run. What it returns, if not KILN_OK, becomes
+ * the run's status. Called in the thread that runs the context. */
+typedef kiln_status (*kiln_fill_function)(void *user, kiln_mutable_span memory);
+
+/* As kiln_context_reshape, and in each run `fill(user)` writes the input at the last moment,
+ * straight into memory that the engine reads (staging memory, for a GPU). It stays until the name
+ * is bound or reshaped. Errors: as kiln_context_reshape. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_context_bind_deferred(kiln_context *context,
+                                                                const char *name,
+                                                                const kiln_shape *shape,
+                                                                kiln_fill_function fill,
+                                                                void *user);
 
 /* Where the bytes of `name` are now. For an input: what is bound, or the context's own memory, to
  * be filled before a run. For an output: the result of the last run, valid until the next run, bind
@@ -93,6 +129,26 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_run_tensors(kiln_context *cont
                                                               size_t input_count,
                                                               kiln_named_tensor *outputs,
                                                               size_t output_count);
+
+/* Enqueues one run and returns while the GPU works: behind what is on `stream` now (NULL: the
+ * context's own), and before what is enqueued there later. Host memory that is bound is read before
+ * this returns; outputs in host memory are there after kiln_context_wait, those in device memory
+ * for whatever `stream` runs next. A context has one run under way: each later call on it but
+ * kiln_context_get_counters waits for that first, so a pipeline has two contexts. Work that cannot
+ * be enqueued (a first run with these shapes, outputs whose shape depends on values, an engine on
+ * the CPU) is done when this returns. Errors: as kiln_context_run; INVALID_ARGUMENT for a stream of
+ * another device; UNSUPPORTED for a stream where the engine runs on the CPU. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_context_enqueue(kiln_context *context,
+                                                          kiln_stream *stream);
+
+/* Waits until the enqueued run is done and its outputs are there; at once where none is under way.
+ * Errors: NULL_ARGUMENT; DEVICE; BUSY. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_context_wait(kiln_context *context);
+
+/* The stream where the context's work goes: its options', or Kiln's; NULL over an engine on the
+ * CPU, and for NULL. Events recorded there order other work behind a run. Valid as long as the
+ * context. Any thread. Since 0.1. */
+KILN_API kiln_stream *kiln_context_stream(const kiln_context *context);
 
 /* How warm a warmup made it. Times are wall-clock nanoseconds of one kiln_context_run each. */
 typedef struct kiln_warmup_summary {
@@ -118,6 +174,17 @@ typedef struct kiln_context_counters {
     uint64_t failed_runs; /* that did not */
     uint64_t binds;       /* times that a binding was handed to the backend anew */
     uint64_t bytes_owned; /* memory of the context for bindings that the caller did not provide */
+
+    /* Over an engine on a GPU. A run is a hit or a miss. */
+    uint64_t graph_hits;      /* runs that replayed a captured graph */
+    uint64_t graph_misses;    /* runs without one: new shapes, or none could be captured */
+    uint64_t graph_captures;  /* sets of shapes that were captured */
+    uint64_t graph_failures;  /* that could not be */
+    uint64_t graph_evictions; /* that gave way to others */
+    uint64_t graphs;          /* that are held now */
+    uint64_t staging_bytes;   /* pinned and device memory for them */
+    const char *graph_reason; /* why the last failure was one, or ""; the context's, valid until
+                                 the next run */
 } kiln_context_counters;
 
 /* Errors: NULL_ARGUMENT; INVALID_ARGUMENT for a struct_size that is too small; BUSY. Since 0.1. */

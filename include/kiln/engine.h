@@ -93,6 +93,28 @@ typedef enum kiln_switch {
     KILN_SWITCH_OFF = 2
 } kiln_switch;
 
+/* Where ONNX Runtime computes. */
+typedef enum kiln_provider {
+    KILN_PROVIDER_DEFAULT = 0, /* the CPU */
+    KILN_PROVIDER_CPU = 1,
+    KILN_PROVIDER_CUDA = 2 /* the GPU `device`; needs the library of onnxruntime-gpu, and cuDNN */
+} kiln_provider;
+
+/* How ONNX Runtime's memory on a GPU grows. */
+typedef enum kiln_arena_growth {
+    KILN_ARENA_DEFAULT = 0,   /* doubling */
+    KILN_ARENA_DOUBLING = 1,  /* few allocations, up to twice what is needed */
+    KILN_ARENA_AS_NEEDED = 2, /* what was asked for, no more */
+} kiln_arena_growth;
+
+/* How convolutions choose their algorithm on a GPU. */
+typedef enum kiln_conv_search {
+    KILN_CONV_SEARCH_DEFAULT = 0,    /* exhaustive */
+    KILN_CONV_SEARCH_EXHAUSTIVE = 1, /* try all: slow first run, fastest after */
+    KILN_CONV_SEARCH_HEURISTIC = 2,  /* cuDNN's guess */
+    KILN_CONV_SEARCH_NONE = 3        /* one and the same */
+} kiln_conv_search;
+
 /* How to build. Start from KILN_BUILD_OPTIONS_INIT, change what matters; every 0 and NULL is a
  * sensible default. */
 typedef struct kiln_build_options {
@@ -161,6 +183,15 @@ typedef struct kiln_build_options {
      * network's weights or of an external file's; off and default, each kernel may pack a copy for
      * itself, which small batches run up to three times faster with. */
     kiln_switch share_weights;
+
+    /* ONNX Runtime on a GPU. `tf32` above is taken as well. A promise that needs provider CUDA and
+     * is made without it is refused with KILN_ERROR_UNSUPPORTED. */
+    kiln_provider provider;
+    uint64_t gpu_memory_bytes; /* the most its arena may hold; 0: no limit */
+    kiln_arena_growth arena_growth;
+    kiln_conv_search conv_search;
+    kiln_switch prefer_nhwc; /* on: convolutions in NHWC, which Tensor Cores like */
+    bool gpu_only; /* refuse a model of which any node would run on the CPU, with a list */
 } kiln_build_options;
 
 #define KILN_BUILD_OPTIONS_INIT ((kiln_build_options){.struct_size = sizeof(kiln_build_options)})
@@ -257,6 +288,17 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_metadata(const kiln_engine *eng
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_backend(const kiln_engine *engine,
                                                          kiln_backend_info *info);
 
+/* The GPU that the engine computes on, from 0; -1 for the CPU and for NULL. Any thread. Since 0.1.
+ */
+KILN_API int32_t kiln_engine_device(const kiln_engine *engine);
+
+/* The nodes that run on the CPU though the engine computes on a GPU, one line each: operator and
+ * name, in the model's order. They cost copies and keep runs from being captured into graphs. 0 and
+ * NULL where there are none, past the end and for engines on the CPU. The engine's. Any thread.
+ * Since 0.1. */
+KILN_API size_t kiln_engine_host_node_count(const kiln_engine *engine);
+KILN_API const char *kiln_engine_host_node(const kiln_engine *engine, size_t index);
+
 /* Persistent memory for every input and output, to be bound once: kiln_buffer_plan_find gives the
  * tensor of each name. Where a shape is open, `profile` has the largest of that name (`max`; the
  * others are not looked at), or an input that it names has a dimension of the same name; an output
@@ -286,6 +328,11 @@ typedef struct kiln_mock_run {
  * several at once for several contexts. */
 typedef kiln_status (*kiln_mock_handler)(void *user, kiln_mock_run *run, char message[1024]);
 
+/* Enqueues one run on `stream`: the mock plays a GPU then. All tensors lie where the device can
+ * reach them, and every output has its shape. */
+typedef kiln_status (*kiln_mock_enqueue)(void *user, kiln_mock_run *run, kiln_stream *stream,
+                                         char message[1024]);
+
 /* An engine that calls `handler`. */
 typedef struct kiln_mock_options {
     size_t struct_size;         /* set by KILN_MOCK_OPTIONS_INIT */
@@ -298,6 +345,9 @@ typedef struct kiln_mock_options {
     uint64_t latency_nanoseconds; /* each run takes at least this long */
     uint64_t fail_every;          /* each run whose number (from 1) this divides fails; 0: none */
     kiln_status fail_status;      /* with this; KILN_OK stands for KILN_ERROR_BACKEND */
+    kiln_mock_enqueue enqueue;    /* given: an engine of GPU `device`, whose contexts enqueue */
+    int32_t device;
+    bool one_stream; /* all contexts work on one stream of the engine, as ONNX Runtime does */
 } kiln_mock_options;
 
 #define KILN_MOCK_OPTIONS_INIT ((kiln_mock_options){.struct_size = sizeof(kiln_mock_options)})

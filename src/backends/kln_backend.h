@@ -54,6 +54,8 @@ typedef struct kln_description {
     size_t output_count;
     kiln_metadata *metadata;
     size_t metadata_count;
+    const char **host_nodes; /* that run on the CPU though the engine is on a GPU; or NULL */
+    size_t host_node_count;
 } kln_description;
 
 typedef struct kln_backend {
@@ -64,6 +66,8 @@ typedef struct kln_backend {
     bool takes_plan_options;
     /* Whether it takes kiln_build_options.share_weights. */
     bool takes_share_weights;
+    /* Whether it takes `tf32` and the options from `provider` on, or refuses each itself. */
+    bool takes_provider_options;
 
     /* Required. Looks for the library (`library`: a path or folder, or NULL) and fills in
      * available, score, version, library, reason and capabilities; the strings must stay as long as
@@ -116,6 +120,24 @@ typedef struct kln_backend {
     /* Required. Where output `index` lies after a run, in the numbering of `bind`: the first output
      * is number input_count. Valid until the next run or bind. */
     kiln_status (*output)(void *context, size_t index, kiln_tensor *tensor);
+
+    /* Optional: the GPU that the engine works on, or -1. Where there is one, bindings may lie in
+     * device memory, pinned memory counts as the host's, and `run` still leaves unbound outputs in
+     * host memory. NULL: the CPU. */
+    int32_t (*device)(void *engine);
+
+    /* Optional, with `device`: the one stream that all work of the engine goes to, or NULL where
+     * each context may use any. The engine room lets one thread at a time enqueue there. */
+    kiln_stream *(*stream)(void *engine);
+
+    /* Optional, with `device`: enqueues one run on `stream` (the engine's, where it has one) and
+     * does not wait. Every binding was bound as DEVICE, outputs with their shape; the address may
+     * be that of pinned memory, which the device reaches as well. It may be captured. */
+    kiln_status (*enqueue)(void *context, kiln_stream *stream);
+
+    /* Optional, with `enqueue`: why the engine's work cannot be captured into a graph, or NULL
+     * where nothing is known to be in the way. NULL: nothing is. */
+    const char *(*no_capture)(void *engine);
 } kln_backend;
 
 /* The registered backends, best first by nature, ended by NULL. */

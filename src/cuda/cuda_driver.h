@@ -58,7 +58,8 @@ enum {
     CU_HOST_PORTABLE = 1,
     CU_HOST_MAPPED = 2,
     CU_ATTACH_GLOBAL = 1,
-    CU_CAPTURE_THREAD_LOCAL = 1
+    CU_CAPTURE_THREAD_LOCAL = 1,
+    CU_CAPTURE_RELAXED = 2
 };
 
 /* CUgraphExecUpdateResultInfo. */

@@ -13,19 +13,28 @@ static kiln_status need_graphs(int32_t device)
                     kln_cuda_version() / 1000, kln_cuda_version() % 1000 / 10);
 }
 
-kiln_status kiln_stream_capture_begin(kiln_stream *stream)
+static kiln_status begin_capture(kiln_stream *stream, int mode)
 {
-    KLN_RETURN_IF_NULL(stream);
     KLN_RETURN_IF_ERROR(need_graphs(stream->device));
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
     const cuda_table *cuda = cuda_functions();
-    /* Thread-local: what other threads do meanwhile, allocate say, must not end the capture. */
-    const kiln_status status =
-        cuda_check(cuda, cuda->capture_begin(stream->handle, CU_CAPTURE_THREAD_LOCAL),
-                   "capturing a stream of device %d", stream->device);
+    const kiln_status status = cuda_check(cuda, cuda->capture_begin(stream->handle, mode),
+                                          "capturing a stream of device %d", stream->device);
     kln_cuda_leave(&scope);
     return status;
+}
+
+kiln_status kiln_stream_capture_begin(kiln_stream *stream)
+{
+    KLN_RETURN_IF_NULL(stream);
+    /* Thread-local: what other threads do meanwhile, allocate say, must not end the capture. */
+    return begin_capture(stream, CU_CAPTURE_THREAD_LOCAL);
+}
+
+kiln_status kln_stream_capture_begin_relaxed(kiln_stream *stream)
+{
+    return begin_capture(stream, CU_CAPTURE_RELAXED);
 }
 
 /* What was captured, with the number of its nodes; the stream runs work again. */

@@ -135,6 +135,10 @@ struct kiln_graph {
 void kln_stream_retain(kiln_stream *stream);
 void kln_stream_release(kiln_stream *stream);
 
+/* As kiln_stream_capture_begin, and this thread may allocate, free and wait on other streams
+ * meanwhile, as libraries do that look after memory of their own while they enqueue. */
+KILN_MUST_CHECK kiln_status kln_stream_capture_begin_relaxed(kiln_stream *stream);
+
 /* What is enqueued on `later` from now on runs after what is on `earlier` now. `later` NULL: the
  * calling thread waits. */
 KILN_MUST_CHECK kiln_status kln_stream_order(kiln_stream *earlier, kiln_stream *later);

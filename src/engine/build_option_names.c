@@ -58,6 +58,12 @@ static const struct {
     OPTION(plugin_count),
     OPTION(serialize_plugins),
     OPTION(share_weights),
+    OPTION(provider),
+    OPTION(gpu_memory_bytes),
+    OPTION(arena_growth),
+    OPTION(conv_search),
+    OPTION(prefer_nhwc),
+    OPTION(gpu_only),
 };
 
 const char *kln_build_option_name(const kiln_build_options *options)

@@ -1,45 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdlib.h>
 #include <string.h>
 
-#include "kln_engine.h"
-
-/* What a binding of a context is bound to. */
-typedef enum slot_state {
-    SLOT_EMPTY,  /* an input without data; an output that the backend finds memory for */
-    SLOT_CALLER, /* the caller's memory */
-    SLOT_OWNED   /* the context's own memory (inputs only) */
-} slot_state;
-
-typedef struct slot {
-    slot_state state;
-    bool pending; /* the backend does not know it yet */
-    kiln_tensor tensor;
-    void *owned;
-    size_t owned_bytes;
-} slot;
-
-struct kiln_context {
-    atomic_bool busy;
-    kiln_engine *engine;
-    void *state; /* the backend's */
-    slot *slots; /* one for each binding of the engine, in its order */
-    size_t slot_count;
-    bool ready;       /* every input has data and nothing is pending */
-    bool has_results; /* of a run with what is bound now */
-    uint64_t runs;
-    uint64_t failed_runs;
-    uint64_t binds;
-    uint64_t bytes_owned;
-};
+#include "context_parts.h"
 
 /* --- one thread at a time --- */
 
-/* Memory that input `name` gets when the context provides it: a cache line, and what vector loads
- * like. */
-#define OWNED_ALIGNMENT 64
-
-static kiln_status enter(kiln_context *context, const char *function)
+kiln_status context_enter(kiln_context *context, const char *function)
 {
     if (atomic_exchange_explicit(&context->busy, true, memory_order_acquire)) {
         return kln_fail(KILN_ERROR_BUSY,
@@ -47,10 +13,14 @@ static kiln_status enter(kiln_context *context, const char *function)
                         "its own over the same engine",
                         function);
     }
+    if (context->queue != NULL && context->queue->is_under_way) {
+        const kiln_status status = context_queue_finish(context);
+        return status == KILN_OK ? KILN_OK : context_leave(context, status);
+    }
     return KILN_OK;
 }
 
-static kiln_status leave(kiln_context *context, kiln_status status)
+kiln_status context_leave(kiln_context *context, kiln_status status)
 {
     atomic_store_explicit(&context->busy, false, memory_order_release);
     return status;
@@ -58,16 +28,35 @@ static kiln_status leave(kiln_context *context, kiln_status status)
 
 /* --- create and destroy --- */
 
+/* Where the context's own memory for an input lies: for a GPU where it reaches it by itself. */
+static kiln_location owned_location(const kiln_context *context)
+{
+    return context->queue != NULL ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST;
+}
+
+static void release_owned(kiln_context *context, context_slot *slot)
+{
+    if (slot->owned == NULL) {
+        return;
+    }
+    const int32_t device = context->engine->device;
+    kln_memory_release(device >= 0 ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST, device,
+                       slot->owned);
+    slot->owned = NULL;
+}
+
 void kiln_context_destroy(kiln_context *context)
 {
     if (context == NULL) {
         return;
     }
+    /* Graphs and what is under way use the backend's memory and the slots'. */
+    context_queue_destroy(context);
     if (context->state != NULL) {
         context->engine->backend->context_destroy(context->state);
     }
     for (size_t i = 0; i < context->slot_count; i++) {
-        kln_free(context->slots[i].owned);
+        release_owned(context, &context->slots[i]);
     }
     kln_free(context->slots);
     kiln_engine_release(context->engine);
@@ -86,9 +75,13 @@ static kiln_status init(kiln_context *context, const kiln_context_options *optio
     for (size_t i = description->input_count; i < count; i++) {
         context->slots[i].pending = true;
     }
+    KLN_RETURN_IF_ERROR(context_queue_create(context, options));
     return context->engine->backend->context_create(context->engine->state, options,
                                                     &context->state);
 }
+
+/* Where the options of the first version of the header end. */
+#define FIRST_SIZE offsetof(kiln_context_options, graphs)
 
 kiln_status kiln_context_create(kiln_engine *engine, const kiln_context_options *options,
                                 kiln_context **context)
@@ -98,7 +91,7 @@ kiln_status kiln_context_create(kiln_engine *engine, const kiln_context_options 
     KLN_RETURN_IF_NULL(engine);
     kiln_context_options read = KILN_CONTEXT_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_context_options", options, sizeof read, &read, sizeof read));
+        kln_options_read("kiln_context_options", options, FIRST_SIZE, &read, sizeof read));
     kiln_context *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
         return kln_fail_memory(sizeof *made, "a context");
@@ -116,7 +109,7 @@ kiln_status kiln_context_create(kiln_engine *engine, const kiln_context_options 
 
 /* --- names --- */
 
-static const kiln_binding *binding_of(const kiln_context *context, size_t index)
+const kiln_binding *context_binding(const kiln_context *context, size_t index)
 {
     return &context->engine->description.bindings[index];
 }
@@ -127,7 +120,7 @@ static kiln_status fail_name(const kiln_context *context, const char *name, cons
     char known[600] = "";
     size_t used = 0;
     for (size_t i = begin; i < end && used < sizeof known - 4; i++) {
-        const char *candidate = binding_of(context, i)->name;
+        const char *candidate = context_binding(context, i)->name;
         const size_t length = strlen(candidate);
         if (used + length + 8 > sizeof known) {
             memcpy(known + used, ", ...", 6);
@@ -144,7 +137,7 @@ static kiln_status fail_name(const kiln_context *context, const char *name, cons
                     end - begin == 1 ? "is" : "are", end > begin ? known : "none");
 }
 
-static kiln_status find_input(const kiln_context *context, const char *name, size_t *index)
+kiln_status context_find_input(const kiln_context *context, const char *name, size_t *index)
 {
     const uint32_t found = kln_names_get(&context->engine->inputs, name);
     if (found == KLN_NAMES_NONE) {
@@ -154,7 +147,7 @@ static kiln_status find_input(const kiln_context *context, const char *name, siz
     return KILN_OK;
 }
 
-static kiln_status find_output(const kiln_context *context, const char *name, size_t *index)
+kiln_status context_find_output(const kiln_context *context, const char *name, size_t *index)
 {
     const uint32_t found = kln_names_get(&context->engine->outputs, name);
     if (found == KLN_NAMES_NONE) {
@@ -236,6 +229,11 @@ static kiln_status check_place(const kiln_context *context, const kiln_binding *
                         kind_of(binding), binding->name, context->engine->info.name,
                         kiln_location_name(desc->location));
     }
+    if (on_device && desc->device != context->engine->device) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "%s \"%s\": memory of device %d was given, the engine is on device %d",
+                        kind_of(binding), binding->name, desc->device, context->engine->device);
+    }
     if (desc->format != KILN_FORMAT_LINEAR) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "%s \"%s\": format %d was given, the %s backend takes linear tensors only",
@@ -251,10 +249,10 @@ static kiln_status check_place(const kiln_context *context, const kiln_binding *
     return KILN_OK;
 }
 
-static kiln_status check_tensor(const kiln_context *context, size_t index,
-                                const kiln_tensor *tensor)
+kiln_status context_check_tensor(const kiln_context *context, size_t index,
+                                 const kiln_tensor *tensor)
 {
-    const kiln_binding *binding = binding_of(context, index);
+    const kiln_binding *binding = context_binding(context, index);
     KLN_RETURN_IF_ERROR(check_dtype(binding));
     if (tensor->desc.dtype != binding->dtype) {
         return kln_fail(KILN_ERROR_DTYPE, "%s \"%s\": %s is needed, %s was given", kind_of(binding),
@@ -273,18 +271,31 @@ static kiln_status check_tensor(const kiln_context *context, size_t index,
 
 /* --- changing a slot --- */
 
-static void mark_pending(kiln_context *context, slot *changed)
+static void mark_pending(kiln_context *context, context_slot *changed)
 {
     changed->pending = true;
     context->ready = false;
     context->has_results = false;
+    if (context->queue != NULL) {
+        context->queue->current = NULL;
+    }
 }
 
-static void drop_owned(kiln_context *context, slot *changed)
+static void drop_fill(kiln_context *context, context_slot *changed)
 {
+    if (changed->fill != NULL) {
+        changed->fill = NULL;
+        context->fill_count--;
+    }
+}
+
+static void drop_owned(kiln_context *context, context_slot *changed)
+{
+    if (context->queue != NULL && changed->owned != NULL) {
+        context_queue_drop_address(context, changed->owned);
+    }
     context->bytes_owned -= changed->owned_bytes;
-    kln_free(changed->owned);
-    changed->owned = NULL;
+    release_owned(context, changed);
     changed->owned_bytes = 0;
 }
 
@@ -294,7 +305,7 @@ static bool is_taking_back(const kiln_tensor *tensor)
            tensor->desc.dtype == KILN_DTYPE_UNDEFINED;
 }
 
-static bool same_view(const slot *bound, const kiln_tensor *tensor)
+static bool same_view(const context_slot *bound, const kiln_tensor *tensor)
 {
     return bound->state == SLOT_CALLER && bound->tensor.data == tensor->data &&
            bound->tensor.bytes == tensor->bytes &&
@@ -303,24 +314,26 @@ static bool same_view(const slot *bound, const kiln_tensor *tensor)
 }
 
 /* The tensor was checked. */
-static void set_caller(kiln_context *context, size_t index, const kiln_tensor *tensor)
+void context_set_caller(kiln_context *context, size_t index, const kiln_tensor *tensor)
 {
-    slot *changed = &context->slots[index];
+    context_slot *changed = &context->slots[index];
     if (same_view(changed, tensor)) {
         return;
     }
+    drop_fill(context, changed);
     drop_owned(context, changed);
     changed->state = SLOT_CALLER;
     changed->tensor = *tensor;
     mark_pending(context, changed);
 }
 
-static void set_empty(kiln_context *context, size_t index)
+void context_set_empty(kiln_context *context, size_t index)
 {
-    slot *changed = &context->slots[index];
+    context_slot *changed = &context->slots[index];
     if (changed->state == SLOT_EMPTY) {
         return;
     }
+    drop_fill(context, changed);
     drop_owned(context, changed);
     changed->state = SLOT_EMPTY;
     changed->tensor = (kiln_tensor){.data = NULL};
@@ -330,8 +343,8 @@ static void set_empty(kiln_context *context, size_t index)
 /* Memory of the context for input `index` of this shape, kept where it is large enough already. */
 static kiln_status set_owned(kiln_context *context, size_t index, const kiln_shape *shape)
 {
-    const kiln_binding *binding = binding_of(context, index);
-    slot *changed = &context->slots[index];
+    const kiln_binding *binding = context_binding(context, index);
+    context_slot *changed = &context->slots[index];
     size_t bytes = 0;
     kiln_status status = kiln_tensor_bytes(binding->dtype, shape, &bytes);
     if (status != KILN_OK) {
@@ -341,9 +354,11 @@ static kiln_status set_owned(kiln_context *context, size_t index, const kiln_sha
         return KILN_OK;
     }
     if (bytes > changed->owned_bytes || changed->owned == NULL) {
-        void *memory = kln_alloc_aligned(bytes, OWNED_ALIGNMENT);
-        if (memory == NULL) {
-            return kln_fail_memory(bytes, binding->name);
+        void *memory = NULL;
+        status = kln_memory_allocate(owned_location(context), context->engine->device,
+                                     bytes != 0 ? bytes : 1, &memory);
+        if (status != KILN_OK) {
+            return kln_fail_within(status, "input \"%s\"", binding->name);
         }
         drop_owned(context, changed);
         changed->owned = memory;
@@ -353,6 +368,7 @@ static kiln_status set_owned(kiln_context *context, size_t index, const kiln_sha
     memset(changed->owned, 0, bytes);
     changed->state = SLOT_OWNED;
     changed->tensor = KILN_HOST_TENSOR(binding->dtype, *shape, changed->owned, bytes);
+    changed->tensor.desc.location = owned_location(context);
     mark_pending(context, changed);
     return KILN_OK;
 }
@@ -364,11 +380,11 @@ static kiln_status bind_inside(kiln_context *context, const char *name, const ki
     size_t index = 0;
     KLN_RETURN_IF_ERROR(find_any(context, name, true, &index));
     if (is_taking_back(tensor)) {
-        set_empty(context, index);
+        context_set_empty(context, index);
         return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(check_tensor(context, index, tensor));
-    set_caller(context, index, tensor);
+    KLN_RETURN_IF_ERROR(context_check_tensor(context, index, tensor));
+    context_set_caller(context, index, tensor);
     return KILN_OK;
 }
 
@@ -377,15 +393,16 @@ kiln_status kiln_context_bind(kiln_context *context, const char *name, const kil
     KLN_RETURN_IF_NULL(context);
     KLN_RETURN_IF_NULL(name);
     KLN_RETURN_IF_NULL(tensor);
-    KLN_RETURN_IF_ERROR(enter(context, __func__));
-    return leave(context, bind_inside(context, name, tensor));
+    KLN_RETURN_IF_ERROR(context_enter(context, __func__));
+    return context_leave(context, bind_inside(context, name, tensor));
 }
 
-static kiln_status reshape_inside(kiln_context *context, const char *name, const kiln_shape *shape)
+static kiln_status reshape_inside(kiln_context *context, const char *name, const kiln_shape *shape,
+                                  kiln_fill_function fill, void *user)
 {
     size_t index = 0;
-    KLN_RETURN_IF_ERROR(find_input(context, name, &index));
-    const kiln_binding *binding = binding_of(context, index);
+    KLN_RETURN_IF_ERROR(context_find_input(context, name, &index));
+    const kiln_binding *binding = context_binding(context, index);
     KLN_RETURN_IF_ERROR(check_dtype(binding));
     int64_t elements = 0;
     const kiln_status status = kiln_shape_elements(shape, &elements);
@@ -393,7 +410,13 @@ static kiln_status reshape_inside(kiln_context *context, const char *name, const
         return kln_fail_within(status, "input \"%s\"", name);
     }
     KLN_RETURN_IF_ERROR(check_shape(binding, shape));
-    return set_owned(context, index, shape);
+    KLN_RETURN_IF_ERROR(set_owned(context, index, shape));
+    context_slot *slot = &context->slots[index];
+    drop_fill(context, slot);
+    slot->fill = fill;
+    slot->fill_user = user;
+    context->fill_count += fill != NULL;
+    return KILN_OK;
 }
 
 kiln_status kiln_context_reshape(kiln_context *context, const char *name, const kiln_shape *shape)
@@ -401,15 +424,28 @@ kiln_status kiln_context_reshape(kiln_context *context, const char *name, const 
     KLN_RETURN_IF_NULL(context);
     KLN_RETURN_IF_NULL(name);
     KLN_RETURN_IF_NULL(shape);
-    KLN_RETURN_IF_ERROR(enter(context, __func__));
-    return leave(context, reshape_inside(context, name, shape));
+    KLN_RETURN_IF_ERROR(context_enter(context, __func__));
+    return context_leave(context, reshape_inside(context, name, shape, NULL, NULL));
+}
+
+kiln_status kiln_context_bind_deferred(kiln_context *context, const char *name,
+                                       const kiln_shape *shape, kiln_fill_function fill, void *user)
+{
+    KLN_RETURN_IF_NULL(context);
+    KLN_RETURN_IF_NULL(name);
+    KLN_RETURN_IF_NULL(shape);
+    if (fill == NULL) {
+        return kln_fail_null(__func__, "fill");
+    }
+    KLN_RETURN_IF_ERROR(context_enter(context, __func__));
+    return context_leave(context, reshape_inside(context, name, shape, fill, user));
 }
 
 /* --- looking at tensors --- */
 
 static kiln_status show_input(kiln_context *context, size_t index, kiln_tensor *tensor)
 {
-    const kiln_binding *binding = binding_of(context, index);
+    const kiln_binding *binding = context_binding(context, index);
     if (context->slots[index].state == SLOT_EMPTY) {
         KLN_RETURN_IF_ERROR(check_dtype(binding));
         if (binding->shape.rank < 0 || !kiln_shape_is_static(&binding->shape)) {
@@ -426,15 +462,18 @@ static kiln_status show_input(kiln_context *context, size_t index, kiln_tensor *
     return KILN_OK;
 }
 
-static kiln_status show_output(kiln_context *context, size_t index, kiln_tensor *tensor)
+kiln_status context_show_output(kiln_context *context, size_t index, kiln_tensor *tensor)
 {
     if (!context->has_results) {
         return kln_fail(KILN_ERROR_STATE,
                         "output \"%s\": there is no result yet, or what was bound has changed "
                         "since; run the context first",
-                        binding_of(context, index)->name);
+                        context_binding(context, index)->name);
     }
-    KLN_RETURN_IF_ERROR(check_dtype(binding_of(context, index)));
+    KLN_RETURN_IF_ERROR(check_dtype(context_binding(context, index)));
+    if (context_queue_output(context, index, tensor)) {
+        return KILN_OK;
+    }
     return context->engine->backend->output(context->state, index, tensor);
 }
 
@@ -442,8 +481,8 @@ static kiln_status show_inside(kiln_context *context, const char *name, kiln_ten
 {
     size_t index = 0;
     KLN_RETURN_IF_ERROR(find_any(context, name, false, &index));
-    return binding_of(context, index)->is_input ? show_input(context, index, tensor)
-                                                : show_output(context, index, tensor);
+    return context_binding(context, index)->is_input ? show_input(context, index, tensor)
+                                                     : context_show_output(context, index, tensor);
 }
 
 kiln_status kiln_context_tensor(kiln_context *context, const char *name, kiln_tensor *tensor)
@@ -451,214 +490,6 @@ kiln_status kiln_context_tensor(kiln_context *context, const char *name, kiln_te
     KLN_RETURN_IF_NULL(context);
     KLN_RETURN_IF_NULL(name);
     KLN_RETURN_IF_NULL(tensor);
-    KLN_RETURN_IF_ERROR(enter(context, __func__));
-    return leave(context, show_inside(context, name, tensor));
-}
-
-/* --- running --- */
-
-static kiln_status check_all_bound(const kiln_context *context)
-{
-    for (size_t i = 0; i < context->engine->description.input_count; i++) {
-        if (context->slots[i].state == SLOT_EMPTY) {
-            return kln_fail(KILN_ERROR_NOT_BOUND,
-                            "input \"%s\" is not bound; call kiln_context_bind, or fill the memory "
-                            "that kiln_context_tensor shows",
-                            binding_of(context, i)->name);
-        }
-    }
-    return KILN_OK;
-}
-
-static kiln_status hand_over(kiln_context *context)
-{
-    KLN_RETURN_IF_ERROR(check_all_bound(context));
-    const kln_backend *backend = context->engine->backend;
-    for (size_t i = 0; i < context->slot_count; i++) {
-        slot *changed = &context->slots[i];
-        if (changed->pending) {
-            KLN_RETURN_IF_ERROR(backend->bind(context->state, i, &changed->tensor));
-            changed->pending = false;
-            context->binds++;
-        }
-    }
-    context->ready = true;
-    return KILN_OK;
-}
-
-static kiln_status run_inside(kiln_context *context)
-{
-    kiln_status status = KILN_OK;
-    context->has_results = false;
-    if (!context->ready) {
-        status = hand_over(context);
-    }
-    if (status == KILN_OK) {
-        status = context->engine->backend->run(context->state);
-    }
-    if (status != KILN_OK) {
-        context->failed_runs++;
-        return status;
-    }
-    context->runs++;
-    context->has_results = true;
-    return KILN_OK;
-}
-
-kiln_status kiln_context_run(kiln_context *context)
-{
-    KLN_RETURN_IF_NULL(context);
-    KLN_RETURN_IF_ERROR(enter(context, __func__));
-    return leave(context, run_inside(context));
-}
-
-/* --- inputs, run and outputs in one call --- */
-
-typedef kiln_status (*finder)(const kiln_context *context, const char *name, size_t *index);
-
-static kiln_status check_named(const kiln_context *context, const kiln_named_tensor *tensors,
-                               size_t count, finder find, bool may_be_empty)
-{
-    for (size_t i = 0; i < count; i++) {
-        size_t index = 0;
-        if (tensors[i].name == NULL) {
-            return kln_fail_null("kiln_context_run_tensors", "name");
-        }
-        KLN_RETURN_IF_ERROR(find(context, tensors[i].name, &index));
-        for (size_t other = 0; other < i; other++) {
-            if (strcmp(tensors[other].name, tensors[i].name) == 0) {
-                return kln_fail(KILN_ERROR_NAME, "\"%s\" is named twice", tensors[i].name);
-            }
-        }
-        if (tensors[i].tensor.data != NULL || !may_be_empty) {
-            KLN_RETURN_IF_ERROR(check_tensor(context, index, &tensors[i].tensor));
-        }
-    }
-    return KILN_OK;
-}
-
-static kiln_status run_tensors_inside(kiln_context *context, const kiln_named_tensor *inputs,
-                                      size_t input_count, kiln_named_tensor *outputs,
-                                      size_t output_count)
-{
-    KLN_RETURN_IF_ERROR(check_named(context, inputs, input_count, find_input, false));
-    KLN_RETURN_IF_ERROR(check_named(context, outputs, output_count, find_output, true));
-    for (size_t i = 0; i < input_count; i++) {
-        set_caller(context, kln_names_get(&context->engine->inputs, inputs[i].name),
-                   &inputs[i].tensor);
-    }
-    for (size_t i = 0; i < output_count; i++) {
-        const size_t index = kln_names_get(&context->engine->outputs, outputs[i].name);
-        if (outputs[i].tensor.data != NULL) {
-            set_caller(context, index, &outputs[i].tensor);
-        } else {
-            set_empty(context, index);
-        }
-    }
-    KLN_RETURN_IF_ERROR(run_inside(context));
-    for (size_t i = 0; i < output_count; i++) {
-        const size_t index = kln_names_get(&context->engine->outputs, outputs[i].name);
-        KLN_RETURN_IF_ERROR(show_output(context, index, &outputs[i].tensor));
-    }
-    return KILN_OK;
-}
-
-kiln_status kiln_context_run_tensors(kiln_context *context, const kiln_named_tensor *inputs,
-                                     size_t input_count, kiln_named_tensor *outputs,
-                                     size_t output_count)
-{
-    KLN_RETURN_IF_NULL(context);
-    if (input_count != 0) {
-        KLN_RETURN_IF_NULL(inputs);
-    }
-    if (output_count != 0) {
-        KLN_RETURN_IF_NULL(outputs);
-    }
-    KLN_RETURN_IF_ERROR(enter(context, __func__));
-    return leave(context, run_tensors_inside(context, inputs, input_count, outputs, output_count));
-}
-
-/* --- warmup and counters --- */
-
-#define DEFAULT_WARMUP_RUNS 10
-/* Samples kept for the median; more runs overwrite the oldest, so it speaks of the last ones. */
-#define WARMUP_SAMPLES ((size_t)1024)
-
-static int compare_times(const void *left, const void *right)
-{
-    const uint64_t a = *(const uint64_t *)left;
-    const uint64_t b = *(const uint64_t *)right;
-    return a < b ? -1 : a > b;
-}
-
-static uint64_t median_of_second_half(uint64_t *samples, uint64_t runs)
-{
-    const size_t kept = runs < WARMUP_SAMPLES ? (size_t)runs : WARMUP_SAMPLES;
-    /* Once the ring is full, all it holds is from late in the warmup. */
-    const size_t begin = runs < WARMUP_SAMPLES ? kept / 2 : 0;
-    qsort(samples + begin, kept - begin, sizeof *samples, compare_times);
-    return samples[begin + (kept - begin) / 2];
-}
-
-static kiln_status warm_up(kiln_context *context, uint64_t runs, uint64_t milliseconds,
-                           uint64_t *samples, kiln_warmup_summary *summary)
-{
-    const uint64_t begin = kln_now();
-    if (runs == 0 && milliseconds == 0) {
-        runs = DEFAULT_WARMUP_RUNS;
-    }
-    uint64_t now = begin;
-    while (summary->runs == 0 || ((runs == 0 || summary->runs < runs) &&
-                                  (milliseconds == 0 || (now - begin) / 1000000 < milliseconds))) {
-        const uint64_t start = now;
-        KLN_RETURN_IF_ERROR(run_inside(context));
-        now = kln_now();
-        const uint64_t took = now - start;
-        samples[summary->runs % WARMUP_SAMPLES] = took;
-        if (summary->runs == 0) {
-            summary->first_nanoseconds = took;
-            summary->minimum_nanoseconds = took;
-        } else if (took < summary->minimum_nanoseconds) {
-            summary->minimum_nanoseconds = took;
-        }
-        summary->runs++;
-    }
-    summary->total_nanoseconds = now - begin;
-    summary->median_nanoseconds = median_of_second_half(samples, summary->runs);
-    return KILN_OK;
-}
-
-kiln_status kiln_context_warmup(kiln_context *context, uint64_t runs, uint64_t milliseconds,
-                                kiln_warmup_summary *summary)
-{
-    KLN_RETURN_IF_NULL(context);
-    kiln_warmup_summary made = {.struct_size = sizeof made};
-    if (summary != NULL) {
-        KLN_RETURN_IF_ERROR(kln_info_write(__func__, summary, sizeof made, &made, sizeof made));
-    }
-    uint64_t *samples = kln_alloc(WARMUP_SAMPLES * sizeof *samples);
-    if (samples == NULL) {
-        return kln_fail_memory(WARMUP_SAMPLES * sizeof *samples, "a warmup's times");
-    }
-    kiln_status status = enter(context, __func__);
-    if (status == KILN_OK) {
-        status = leave(context, warm_up(context, runs, milliseconds, samples, &made));
-    }
-    kln_free(samples);
-    if (status == KILN_OK && summary != NULL) {
-        status = kln_info_write(__func__, summary, sizeof made, &made, sizeof made);
-    }
-    return status;
-}
-
-kiln_status kiln_context_get_counters(kiln_context *context, kiln_context_counters *counters)
-{
-    KLN_RETURN_IF_NULL(context);
-    KLN_RETURN_IF_ERROR(enter(context, __func__));
-    const kiln_context_counters found = {.struct_size = sizeof found,
-                                         .runs = context->runs,
-                                         .failed_runs = context->failed_runs,
-                                         .binds = context->binds,
-                                         .bytes_owned = context->bytes_owned};
-    return leave(context, kln_info_write(__func__, counters, sizeof found, &found, sizeof found));
+    KLN_RETURN_IF_ERROR(context_enter(context, __func__));
+    return context_leave(context, show_inside(context, name, tensor));
 }

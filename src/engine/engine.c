@@ -21,6 +21,7 @@ static void destroy(kiln_engine *engine)
     kln_names_finish(&engine->inputs);
     kln_names_finish(&engine->outputs);
     kln_arena_finish(&engine->arena);
+    (void)pthread_mutex_destroy(&engine->order);
     kln_free(engine);
 }
 
@@ -92,6 +93,15 @@ kiln_status kln_engine_adopt(const kln_backend *backend, const kiln_backend_info
     made->backend = backend;
     made->state = state;
     made->info = *info;
+    made->device = backend->device != NULL ? backend->device(state) : -1;
+    if (made->device >= 0) {
+        made->stream = backend->stream != NULL ? backend->stream(state) : NULL;
+        made->info.capabilities |= KILN_CAPABILITY_DEVICE_MEMORY;
+        if (backend->enqueue != NULL) {
+            made->info.capabilities |= KILN_CAPABILITY_STREAMS | KILN_CAPABILITY_GRAPHS;
+        }
+    }
+    (void)pthread_mutex_init(&made->order, NULL); /* Linux's cannot fail */
     kln_arena_init(&made->arena);
     const kiln_status status = describe(made, options, source);
     if (status != KILN_OK) {
@@ -112,6 +122,22 @@ size_t kiln_engine_input_count(const kiln_engine *engine)
 size_t kiln_engine_output_count(const kiln_engine *engine)
 {
     return engine != NULL ? engine->description.output_count : 0;
+}
+
+int32_t kiln_engine_device(const kiln_engine *engine)
+{
+    return engine != NULL ? engine->device : -1;
+}
+
+size_t kiln_engine_host_node_count(const kiln_engine *engine)
+{
+    return engine != NULL ? engine->description.host_node_count : 0;
+}
+
+const char *kiln_engine_host_node(const kiln_engine *engine, size_t index)
+{
+    return index < kiln_engine_host_node_count(engine) ? engine->description.host_nodes[index]
+                                                       : NULL;
 }
 
 static kiln_status fail_index(const char *function, const char *what, size_t index, size_t count)

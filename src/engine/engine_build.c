@@ -36,9 +36,25 @@ static kiln_status check_taken(const kln_backend *backend, const kiln_build_opti
     if (backend->takes_share_weights) {
         rest.share_weights = KILN_SWITCH_DEFAULT;
     }
+    if (backend->takes_provider_options) {
+        rest.tf32 = KILN_SWITCH_DEFAULT;
+        rest.provider = KILN_PROVIDER_DEFAULT;
+        rest.gpu_memory_bytes = 0;
+        rest.arena_growth = KILN_ARENA_DEFAULT;
+        rest.conv_search = KILN_CONV_SEARCH_DEFAULT;
+        rest.prefer_nhwc = KILN_SWITCH_DEFAULT;
+        rest.gpu_only = false;
+    }
     if (backend->takes_plan_options) {
+        const kiln_build_options plan = rest;
         rest = KILN_BUILD_OPTIONS_INIT;
-        rest.share_weights = options->share_weights;
+        rest.share_weights = plan.share_weights;
+        rest.provider = plan.provider;
+        rest.gpu_memory_bytes = plan.gpu_memory_bytes;
+        rest.arena_growth = plan.arena_growth;
+        rest.conv_search = plan.conv_search;
+        rest.prefer_nhwc = plan.prefer_nhwc;
+        rest.gpu_only = plan.gpu_only;
     }
     rest.profiles = NULL;
     rest.profile_count = 0;

@@ -6,6 +6,7 @@
 #ifndef KLN_ENGINE_H
 #define KLN_ENGINE_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include <kiln/context.h>
@@ -23,8 +24,11 @@ struct kiln_engine {
     const char *source;       /* the file it came from, or "" */
     kln_arena arena;
     kln_description description;
-    kln_names inputs;  /* name -> index of the binding */
-    kln_names outputs; /* likewise; a tensor may be both, and is one binding each */
+    kln_names inputs;    /* name -> index of the binding */
+    kln_names outputs;   /* likewise; a tensor may be both, and is one binding each */
+    int32_t device;      /* the GPU it works on, or -1 */
+    kiln_stream *stream; /* the one that all its work goes to, or NULL: each context has its own */
+    pthread_mutex_t order; /* held while something is enqueued on, captured from or run on it */
 };
 
 /* The build options of a caller, read whatever version of the header they were compiled with, and

@@ -13,6 +13,7 @@ struct kln_mock {
     kiln_mock_options options;
     kiln_binding *bindings; /* inputs, then outputs */
     atomic_uint_least64_t runs;
+    kiln_stream *stream; /* with `one_stream` */
 };
 
 typedef struct mock_context {
@@ -29,6 +30,7 @@ typedef struct mock_context {
 static void engine_destroy(void *engine)
 {
     kln_mock *mock = engine;
+    kiln_stream_destroy(mock->stream);
     kln_arena_finish(&mock->arena);
     kln_free(mock);
 }
@@ -75,7 +77,9 @@ static kiln_status fill(kln_mock *mock)
             is_input ? &options->inputs[i] : &options->outputs[i - options->input_count];
         KLN_RETURN_IF_ERROR(copy_binding(mock, from, is_input, &mock->bindings[i]));
     }
-    return KILN_OK;
+    return options->enqueue != NULL && options->one_stream
+               ? kiln_stream_create(options->device, 0, &mock->stream)
+               : KILN_OK;
 }
 
 kiln_status kln_mock_create(const kiln_mock_options *options, kln_mock **mock)
@@ -215,7 +219,8 @@ static void sleep_until(uint64_t deadline)
     }
 }
 
-static kiln_status play(mock_context *context, uint64_t number)
+/* `stream`: the run is enqueued there; NULL: it is done at once. */
+static kiln_status play(mock_context *context, uint64_t number, kiln_stream *stream)
 {
     const kiln_mock_options *options = &context->engine->options;
     if (options->fail_every != 0 && (number + 1) % options->fail_every == 0) {
@@ -230,7 +235,9 @@ static kiln_status play(mock_context *context, uint64_t number)
                          .output_count = options->output_count,
                          .index = number};
     char message[1024] = "";
-    const kiln_status status = options->handler(options->user, &run, message);
+    const kiln_status status = stream != NULL
+                                   ? options->enqueue(options->user, &run, stream, message)
+                                   : options->handler(options->user, &run, message);
     if (status != KILN_OK) {
         message[sizeof message - 1] = '\0';
         return kln_fail(status, "the mock's handler failed in run %llu: %s",
@@ -249,7 +256,7 @@ static kiln_status run(void *state)
             KLN_RETURN_IF_ERROR(find_memory(context, i));
         }
     }
-    const kiln_status status = play(context, atomic_fetch_add(&context->engine->runs, 1));
+    const kiln_status status = play(context, atomic_fetch_add(&context->engine->runs, 1), NULL);
     if (context->engine->options.latency_nanoseconds != 0) {
         sleep_until(begin + context->engine->options.latency_nanoseconds);
     }
@@ -260,6 +267,25 @@ static kiln_status output(void *state, size_t index, kiln_tensor *tensor)
 {
     *tensor = ((mock_context *)state)->tensors[index];
     return KILN_OK;
+}
+
+/* --- playing a GPU --- */
+
+static int32_t device(void *engine)
+{
+    const kln_mock *mock = engine;
+    return mock->options.enqueue != NULL ? mock->options.device : -1;
+}
+
+static kiln_stream *stream_of(void *engine)
+{
+    return ((kln_mock *)engine)->stream;
+}
+
+static kiln_status enqueue(void *state, kiln_stream *stream)
+{
+    mock_context *context = state;
+    return play(context, atomic_fetch_add(&context->engine->runs, 1), stream);
 }
 
 const kln_backend kln_backend_mock = {
@@ -273,4 +299,7 @@ const kln_backend kln_backend_mock = {
     .bind = bind,
     .run = run,
     .output = output,
+    .device = device,
+    .stream = stream_of,
+    .enqueue = enqueue,
 };

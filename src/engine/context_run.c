@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "context_parts.h"
+
+/* --- running --- */
+
+kiln_status context_check_all_bound(const kiln_context *context)
+{
+    for (size_t i = 0; i < context->engine->description.input_count; i++) {
+        if (context->slots[i].state == SLOT_EMPTY) {
+            return kln_fail(KILN_ERROR_NOT_BOUND,
+                            "input \"%s\" is not bound; call kiln_context_bind, or fill the memory "
+                            "that kiln_context_tensor shows",
+                            context_binding(context, i)->name);
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status hand_over(kiln_context *context)
+{
+    KLN_RETURN_IF_ERROR(context_check_all_bound(context));
+    const kln_backend *backend = context->engine->backend;
+    for (size_t i = 0; i < context->slot_count; i++) {
+        context_slot *changed = &context->slots[i];
+        if (changed->pending) {
+            KLN_RETURN_IF_ERROR(backend->bind(context->state, i, &changed->tensor));
+            changed->pending = false;
+            context->binds++;
+        }
+    }
+    context->ready = true;
+    return KILN_OK;
+}
+
+kiln_status context_run_plainly(kiln_context *context)
+{
+    if (!context->ready) {
+        KLN_RETURN_IF_ERROR(hand_over(context));
+    }
+    return context->engine->backend->run(context->state);
+}
+
+static kiln_status fill_inputs(const kiln_context *context)
+{
+    for (size_t i = 0; i < context->engine->description.input_count; i++) {
+        const context_slot *slot = &context->slots[i];
+        if (slot->fill == NULL) {
+            continue;
+        }
+        const kiln_mutable_span memory = {slot->tensor.data, slot->tensor.bytes};
+        const kiln_status status = slot->fill(slot->fill_user, memory);
+        if (status != KILN_OK) {
+            return kln_fail(status, "input \"%s\": its fill function failed: %s",
+                            context_binding(context, i)->name, kiln_status_text(status));
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status run_inside(kiln_context *context, kiln_stream *stream, bool waits)
+{
+    kiln_status status = KILN_OK;
+    context->has_results = false;
+    if (context->fill_count != 0) {
+        status = fill_inputs(context);
+    }
+    if (status == KILN_OK) {
+        status = context->queue != NULL ? context_queue_run(context, stream, waits)
+                                        : context_run_plainly(context);
+    }
+    if (status != KILN_OK) {
+        context->failed_runs++;
+        return status;
+    }
+    context->runs++;
+    context->has_results = true;
+    return KILN_OK;
+}
+
+kiln_status kiln_context_run(kiln_context *context)
+{
+    KLN_RETURN_IF_NULL(context);
+    KLN_RETURN_IF_ERROR(context_enter(context, __func__));
+    return context_leave(context, run_inside(context, NULL, true));
+}
+
+/* --- without waiting --- */
+
+kiln_stream *kiln_context_stream(const kiln_context *context)
+{
+    if (context == NULL || context->queue == NULL) {
+        return NULL;
+    }
+    return context->queue->caller != NULL ? context->queue->caller : context->queue->work;
+}
+
+kiln_status kiln_context_enqueue(kiln_context *context, kiln_stream *stream)
+{
+    KLN_RETURN_IF_NULL(context);
+    if (stream != NULL && context->queue == NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_context_enqueue: a stream was given, and this engine of the %s "
+                        "backend computes on the CPU",
+                        context->engine->info.name);
+    }
+    if (stream != NULL && stream->device != context->engine->device) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_context_enqueue: the stream is of device %d, the engine of device %d",
+                        stream->device, context->engine->device);
+    }
+    KLN_RETURN_IF_ERROR(context_enter(context, __func__));
+    return context_leave(context, run_inside(context, stream, false));
+}
+
+kiln_status kiln_context_wait(kiln_context *context)
+{
+    KLN_RETURN_IF_NULL(context);
+    KLN_RETURN_IF_ERROR(context_enter(context, __func__));
+    return context_leave(context, KILN_OK);
+}
+
+/* --- inputs, run and outputs in one call --- */
+
+typedef kiln_status (*finder)(const kiln_context *context, const char *name, size_t *index);
+
+static kiln_status check_named(const kiln_context *context, const kiln_named_tensor *tensors,
+                               size_t count, finder find, bool may_be_empty)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t index = 0;
+        if (tensors[i].name == NULL) {
+            return kln_fail_null("kiln_context_run_tensors", "name");
+        }
+        KLN_RETURN_IF_ERROR(find(context, tensors[i].name, &index));
+        for (size_t other = 0; other < i; other++) {
+            if (strcmp(tensors[other].name, tensors[i].name) == 0) {
+                return kln_fail(KILN_ERROR_NAME, "\"%s\" is named twice", tensors[i].name);
+            }
+        }
+        if (tensors[i].tensor.data != NULL || !may_be_empty) {
+            KLN_RETURN_IF_ERROR(context_check_tensor(context, index, &tensors[i].tensor));
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status run_tensors_inside(kiln_context *context, const kiln_named_tensor *inputs,
+                                      size_t input_count, kiln_named_tensor *outputs,
+                                      size_t output_count)
+{
+    KLN_RETURN_IF_ERROR(check_named(context, inputs, input_count, context_find_input, false));
+    KLN_RETURN_IF_ERROR(check_named(context, outputs, output_count, context_find_output, true));
+    for (size_t i = 0; i < input_count; i++) {
+        context_set_caller(context, kln_names_get(&context->engine->inputs, inputs[i].name),
+                           &inputs[i].tensor);
+    }
+    for (size_t i = 0; i < output_count; i++) {
+        const size_t index = kln_names_get(&context->engine->outputs, outputs[i].name);
+        if (outputs[i].tensor.data != NULL) {
+            context_set_caller(context, index, &outputs[i].tensor);
+        } else {
+            context_set_empty(context, index);
+        }
+    }
+    KLN_RETURN_IF_ERROR(run_inside(context, NULL, true));
+    for (size_t i = 0; i < output_count; i++) {
+        const size_t index = kln_names_get(&context->engine->outputs, outputs[i].name);
+        KLN_RETURN_IF_ERROR(context_show_output(context, index, &outputs[i].tensor));
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_context_run_tensors(kiln_context *context, const kiln_named_tensor *inputs,
+                                     size_t input_count, kiln_named_tensor *outputs,
+                                     size_t output_count)
+{
+    KLN_RETURN_IF_NULL(context);
+    if (input_count != 0) {
+        KLN_RETURN_IF_NULL(inputs);
+    }
+    if (output_count != 0) {
+        KLN_RETURN_IF_NULL(outputs);
+    }
+    KLN_RETURN_IF_ERROR(context_enter(context, __func__));
+    return context_leave(context,
+                         run_tensors_inside(context, inputs, input_count, outputs, output_count));
+}
+
+/* --- warmup and counters --- */
+
+#define DEFAULT_WARMUP_RUNS 10
+/* Samples kept for the median; more runs overwrite the oldest, so it speaks of the last ones. */
+#define WARMUP_SAMPLES ((size_t)1024)
+
+static int compare_times(const void *left, const void *right)
+{
+    const uint64_t a = *(const uint64_t *)left;
+    const uint64_t b = *(const uint64_t *)right;
+    return a < b ? -1 : a > b;
+}
+
+static uint64_t median_of_second_half(uint64_t *samples, uint64_t runs)
+{
+    const size_t kept = runs < WARMUP_SAMPLES ? (size_t)runs : WARMUP_SAMPLES;
+    /* Once the ring is full, all it holds is from late in the warmup. */
+    const size_t begin = runs < WARMUP_SAMPLES ? kept / 2 : 0;
+    qsort(samples + begin, kept - begin, sizeof *samples, compare_times);
+    return samples[begin + (kept - begin) / 2];
+}
+
+static kiln_status warm_up(kiln_context *context, uint64_t runs, uint64_t milliseconds,
+                           uint64_t *samples, kiln_warmup_summary *summary)
+{
+    const uint64_t begin = kln_now();
+    if (runs == 0 && milliseconds == 0) {
+        runs = DEFAULT_WARMUP_RUNS;
+    }
+    uint64_t now = begin;
+    while (summary->runs == 0 || ((runs == 0 || summary->runs < runs) &&
+                                  (milliseconds == 0 || (now - begin) / 1000000 < milliseconds))) {
+        const uint64_t start = now;
+        KLN_RETURN_IF_ERROR(run_inside(context, NULL, true));
+        now = kln_now();
+        const uint64_t took = now - start;
+        samples[summary->runs % WARMUP_SAMPLES] = took;
+        if (summary->runs == 0) {
+            summary->first_nanoseconds = took;
+            summary->minimum_nanoseconds = took;
+        } else if (took < summary->minimum_nanoseconds) {
+            summary->minimum_nanoseconds = took;
+        }
+        summary->runs++;
+    }
+    summary->total_nanoseconds = now - begin;
+    summary->median_nanoseconds = median_of_second_half(samples, summary->runs);
+    return KILN_OK;
+}
+
+kiln_status kiln_context_warmup(kiln_context *context, uint64_t runs, uint64_t milliseconds,
+                                kiln_warmup_summary *summary)
+{
+    KLN_RETURN_IF_NULL(context);
+    kiln_warmup_summary made = {.struct_size = sizeof made};
+    if (summary != NULL) {
+        KLN_RETURN_IF_ERROR(kln_info_write(__func__, summary, sizeof made, &made, sizeof made));
+    }
+    uint64_t *samples = kln_alloc(WARMUP_SAMPLES * sizeof *samples);
+    if (samples == NULL) {
+        return kln_fail_memory(WARMUP_SAMPLES * sizeof *samples, "a warmup's times");
+    }
+    kiln_status status = context_enter(context, __func__);
+    if (status == KILN_OK) {
+        status = context_leave(context, warm_up(context, runs, milliseconds, samples, &made));
+    }
+    kln_free(samples);
+    if (status == KILN_OK && summary != NULL) {
+        status = kln_info_write(__func__, summary, sizeof made, &made, sizeof made);
+    }
+    return status;
+}
+
+/* Not context_enter: counting does not wait for a run that is under way. */
+kiln_status kiln_context_get_counters(kiln_context *context, kiln_context_counters *counters)
+{
+    KLN_RETURN_IF_NULL(context);
+    if (atomic_exchange_explicit(&context->busy, true, memory_order_acquire)) {
+        return kln_fail(KILN_ERROR_BUSY, "%s: another thread is inside this context", __func__);
+    }
+    kiln_context_counters found = {.struct_size = sizeof found,
+                                   .runs = context->runs,
+                                   .failed_runs = context->failed_runs,
+                                   .binds = context->binds,
+                                   .bytes_owned = context->bytes_owned,
+                                   .graph_reason = ""};
+    const context_queue *queue = context->queue;
+    if (queue != NULL) {
+        found.graph_hits = queue->hits;
+        found.graph_misses = queue->misses;
+        found.graph_captures = queue->captures;
+        found.graph_failures = queue->failures;
+        found.graph_evictions = queue->evictions;
+        found.graphs = queue->graphs;
+        found.staging_bytes = queue->staging_bytes;
+        found.graph_reason = queue->reason;
+    }
+    return context_leave(
+        context, kln_info_write(__func__, counters, offsetof(kiln_context_counters, graph_hits),
+                                &found, sizeof found));
+}

@@ -1,0 +1,145 @@
+/*
+ * mock_gpu_test.h - an engine of the mock on a GPU, y = 2 x, for tests over the fake CUDA driver.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef MOCK_GPU_TEST_H
+#define MOCK_GPU_TEST_H
+
+#include <stdio.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "fake_cuda_test.h"
+
+/* How the mock behaves. */
+typedef struct behaviour {
+    bool drifts; /* each run adds one more: no replay gives what the run before gave */
+    bool fails;  /* enqueue fails */
+    unsigned runs;
+    unsigned enqueued;
+} behaviour;
+
+typedef struct work {
+    const float *x;
+    float *y;
+    int64_t count;
+    float plus;
+} work;
+
+/* Recorded in graphs, so it lasts as long as the test. */
+static work works[4096];
+static size_t work_count;
+
+static inline void compute(void *user)
+{
+    const work *todo = user;
+    for (int64_t i = 0; i < todo->count; i++) {
+        todo->y[i] = 2 * todo->x[i] + todo->plus;
+    }
+}
+
+static inline work work_of(behaviour *how, const kiln_mock_run *run)
+{
+    return (work){.x = run->inputs[0].data,
+                  .y = run->outputs[0].data,
+                  .count = run->inputs[0].desc.shape.dims[0],
+                  .plus = how->drifts ? (float)how->runs : 0};
+}
+
+static inline kiln_status run_now(void *user, kiln_mock_run *run, char message[1024])
+{
+    (void)message;
+    behaviour *how = user;
+    how->runs++;
+    work todo = work_of(how, run);
+    compute(&todo);
+    return KILN_OK;
+}
+
+static inline kiln_status run_later(void *user, kiln_mock_run *run, kiln_stream *stream,
+                                    char message[1024])
+{
+    behaviour *how = user;
+    how->runs++;
+    how->enqueued++;
+    if (how->fails) {
+        (void)snprintf(message, 1024, "this work does not travel");
+        return KILN_ERROR_BACKEND;
+    }
+    assert_int_equal(run->inputs[0].desc.location, KILN_LOCATION_DEVICE);
+    assert_int_equal(run->outputs[0].desc.location, KILN_LOCATION_DEVICE);
+    assert_true(work_count < KLN_ARRAY_LENGTH(works));
+    work *todo = &works[work_count++];
+    *todo = work_of(how, run);
+    return kiln_stream_call(stream, compute, todo);
+}
+
+static inline kiln_engine *make_engine(behaviour *how, bool one_stream, int32_t device)
+{
+    const kiln_binding x = {.struct_size = sizeof x,
+                            .name = "x",
+                            .dtype = KILN_DTYPE_FLOAT32,
+                            .shape = KILN_SHAPE(KILN_DYNAMIC),
+                            .dim_names = {"n"}};
+    kiln_binding y = x;
+    y.name = "y";
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    options.inputs = &x;
+    options.input_count = 1;
+    options.outputs = &y;
+    options.output_count = 1;
+    options.handler = run_now;
+    options.enqueue = run_later;
+    options.user = how;
+    options.device = device;
+    options.one_stream = one_stream;
+    kiln_engine *engine = NULL;
+    work_count = 0;
+    assert_ok(kiln_engine_create_mock(&options, &engine));
+    return engine;
+}
+
+static inline kiln_context *make_context(behaviour *how, bool one_stream,
+                                         const kiln_context_options *options)
+{
+    kiln_engine *engine = make_engine(how, one_stream, 0);
+    kiln_context *context = NULL;
+    assert_ok(kiln_context_create(engine, options, &context));
+    kiln_engine_release(engine);
+    return context;
+}
+
+static inline kiln_tensor floats(float *data, int64_t count)
+{
+    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
+                            (size_t)count * sizeof(float));
+}
+
+static inline kiln_tensor placed(kiln_tensor tensor, kiln_location location)
+{
+    tensor.desc.location = location;
+    return tensor;
+}
+
+static inline kiln_context_counters counters_of(kiln_context *context)
+{
+    kiln_context_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_context_get_counters(context, &counters));
+    return counters;
+}
+
+static inline void run_and_check(kiln_context *context, float *x, int64_t count, float value)
+{
+    kiln_tensor y;
+    const kiln_tensor input = floats(x, count);
+    x[count - 1] = value;
+    assert_ok(kiln_context_bind(context, "x", &input));
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "y", &y));
+    assert_int_equal(y.desc.shape.dims[0], count);
+    assert_true(((float *)y.data)[count - 1] == 2 * value);
+}
+
+#endif

@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Contexts over an engine on a GPU: the mock enqueues its work, tests/fake/fake_cuda.h plays the
+ * driver. */
+#include "mock_gpu_test.h"
+
+static void the_second_run_is_captured_and_the_third_replayed(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_context *context = make_context(&how, true, NULL);
+    float x[8] = {0};
+    run_and_check(context, x, 8, 1);
+    kiln_context_counters counters = counters_of(context);
+    assert_int_equal(counters.graph_captures, 0);
+    assert_int_equal(counters.graph_misses, 1);
+    run_and_check(context, x, 8, 2);
+    counters = counters_of(context);
+    assert_int_equal(counters.graph_captures, 1);
+    assert_int_equal(counters.graph_misses, 2);
+    assert_int_equal(counters.graphs, 1);
+    assert_true(counters.staging_bytes >= 2 * sizeof x);
+    const unsigned runs = how.runs;
+    run_and_check(context, x, 8, 3);
+    run_and_check(context, x, 8, 4);
+    counters = counters_of(context);
+    assert_int_equal(counters.graph_hits, 2);
+    assert_int_equal(counters.runs, 4);
+    assert_int_equal(how.runs, runs); /* the backend is not asked */
+    assert_string_equal(counters.graph_reason, "");
+    kiln_context_destroy(context);
+}
+
+static void replays_allocate_nothing(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_context *context = make_context(&how, false, NULL);
+    float x[8] = {0};
+    run_and_check(context, x, 8, 1);
+    run_and_check(context, x, 8, 2);
+    kiln_allocation_counters before;
+    kiln_allocation_counters after;
+    const unsigned long device = calls("cuMemAlloc_v2") + calls("cuMemHostAlloc");
+    kiln_get_allocation_counters(&before);
+    for (int i = 0; i < 100; i++) {
+        run_and_check(context, x, 8, (float)i);
+    }
+    kiln_get_allocation_counters(&after);
+    assert_true(before.allocations == after.allocations);
+    assert_int_equal(calls("cuMemAlloc_v2") + calls("cuMemHostAlloc"), device);
+    kiln_context_destroy(context);
+}
+
+static void each_set_of_shapes_has_its_graph_and_the_oldest_goes(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    options.max_graphs = 2;
+    kiln_context *context = make_context(&how, true, &options);
+    float x[8] = {0};
+    for (int64_t count = 1; count <= 3; count++) {
+        run_and_check(context, x, count, 1);
+        run_and_check(context, x, count, 2);
+    }
+    kiln_context_counters counters = counters_of(context);
+    assert_int_equal(counters.graph_captures, 3);
+    assert_int_equal(counters.graph_evictions, 1);
+    assert_int_equal(counters.graphs, 2);
+    run_and_check(context, x, 2, 5); /* still there */
+    run_and_check(context, x, 3, 6);
+    assert_int_equal(counters_of(context).graph_hits, 2);
+    run_and_check(context, x, 1, 7); /* gone; now 2 is the oldest */
+    counters = counters_of(context);
+    assert_int_equal(counters.graph_evictions, 2);
+    assert_int_equal(counters.graphs, 1);
+    assert_int_equal(counters.graph_hits, 2);
+    run_and_check(context, x, 3, 8);
+    assert_int_equal(counters_of(context).graph_hits, 3);
+    kiln_context_destroy(context);
+}
+
+static void a_capture_that_fails_says_why_and_runs_go_on(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    set("FAKE_CUDA_CAPTURE", "fail");
+    kiln_context *context = make_context(&how, true, NULL);
+    float x[8] = {0};
+    for (int i = 0; i < 4; i++) {
+        run_and_check(context, x, 8, (float)i);
+    }
+    const kiln_context_counters counters = counters_of(context);
+    assert_int_equal(counters.graph_failures, 1);
+    assert_int_equal(counters.graph_captures, 0);
+    assert_int_equal(counters.graph_misses, 4);
+    assert_int_equal(counters.staging_bytes, 0);
+    assert_non_null(strstr(counters.graph_reason, "900"));
+    kiln_context_destroy(context);
+}
+
+static void a_replay_with_another_result_is_refused(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = true};
+    kiln_context *context = make_context(&how, true, NULL);
+    float x[8] = {0};
+    const kiln_tensor input = floats(x, 8);
+    assert_ok(kiln_context_bind(context, "x", &input));
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_run(context));
+    const kiln_context_counters counters = counters_of(context);
+    assert_int_equal(counters.graph_failures, 1);
+    assert_non_null(strstr(counters.graph_reason, "another output \"y\""));
+    kiln_context_destroy(context);
+}
+
+static void what_is_required_is_kept_or_refused(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    options.graphs = KILN_GRAPH_REQUIRED;
+    kiln_context *context = make_context(&how, true, &options);
+    float x[8] = {0};
+    run_and_check(context, x, 8, 1);
+    assert_int_equal(counters_of(context).graph_captures, 1);
+    run_and_check(context, x, 8, 2);
+    assert_int_equal(counters_of(context).graph_hits, 1);
+    how.fails = true;
+    const kiln_tensor other = floats(x, 4);
+    assert_ok(kiln_context_bind(context, "x", &other));
+    assert_status(KILN_ERROR_BACKEND, kiln_context_run(context));
+    assert_message("a captured graph is required");
+    assert_message("this work does not travel");
+    assert_status(KILN_ERROR_BACKEND, kiln_context_run(context));
+    how.fails = false;
+    run_and_check(context, x, 4, 3);
+    assert_int_equal(counters_of(context).failed_runs, 2);
+    kiln_context_destroy(context);
+}
+
+static void off_means_that_nothing_is_captured(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    options.graphs = KILN_GRAPH_OFF;
+    kiln_context *context = make_context(&how, true, &options);
+    float x[8] = {0};
+    const unsigned long captures = calls("cuStreamBeginCapture_v2");
+    for (int i = 0; i < 3; i++) {
+        run_and_check(context, x, 8, (float)i);
+    }
+    assert_int_equal(how.enqueued, 0);
+    assert_int_equal(calls("cuStreamBeginCapture_v2"), captures);
+    /* Enqueued all the same, once the shapes are known. */
+    float y[8] = {0};
+    kiln_tensor output = floats(y, 8);
+    assert_ok(kiln_context_bind(context, "y", &output));
+    for (int i = 0; i < 3; i++) {
+        x[7] = (float)i;
+        assert_ok(kiln_context_enqueue(context, NULL));
+        x[7] = -1;
+        assert_ok(kiln_context_wait(context));
+        assert_true(y[7] == 2 * (float)i);
+    }
+    assert_true(how.enqueued > 0);
+    kiln_context_destroy(context);
+}
+
+static void memory_of_every_place_is_used_where_it_lies(void **state)
+{
+    (void)state;
+    static const kiln_location places[] = {KILN_LOCATION_PINNED, KILN_LOCATION_MANAGED,
+                                           KILN_LOCATION_DEVICE};
+    for (size_t p = 0; p < KLN_ARRAY_LENGTH(places); p++) {
+        behaviour how = {.drifts = false};
+        kiln_context *context = make_context(&how, true, NULL);
+        float x[8] = {0};
+        float y[8] = {0};
+        const kiln_tensor input = placed(floats(x, 8), places[p]);
+        const kiln_tensor output = placed(floats(y, 8), places[p]);
+        assert_ok(kiln_context_bind(context, "x", &input));
+        assert_ok(kiln_context_bind(context, "y", &output));
+        for (int i = 0; i < 4; i++) {
+            x[0] = (float)i;
+            assert_ok(kiln_context_run(context));
+            assert_true(y[0] == 2 * (float)i);
+        }
+        assert_int_equal(counters_of(context).graph_hits, 2);
+        /* Another address is another graph. */
+        float z[8] = {0};
+        const kiln_tensor moved = placed(floats(z, 8), places[p]);
+        assert_ok(kiln_context_bind(context, "y", &moved));
+        assert_ok(kiln_context_run(context));
+        assert_true(z[0] == 6);
+        assert_int_equal(counters_of(context).graph_hits, 2);
+        kiln_context_destroy(context);
+    }
+}
+
+static void outputs_over_inputs_are_not_captured(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_context *context = make_context(&how, true, NULL);
+    float x[8] = {1};
+    const kiln_tensor both = placed(floats(x, 8), KILN_LOCATION_DEVICE);
+    assert_ok(kiln_context_bind(context, "x", &both));
+    assert_ok(kiln_context_bind(context, "y", &both));
+    for (int i = 0; i < 3; i++) {
+        assert_ok(kiln_context_run(context));
+    }
+    assert_true(x[0] == 8);
+    assert_non_null(strstr(counters_of(context).graph_reason, "lies in the memory of input \"x\""));
+    kiln_context_destroy(context);
+}
+
+static void the_contexts_own_memory_is_pinned_and_stays_with_its_graph(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_context *context = make_context(&how, false, NULL);
+    const kiln_shape eight = KILN_SHAPE(8);
+    const kiln_shape more = KILN_SHAPE(800);
+    kiln_tensor x;
+    kiln_tensor y;
+    assert_ok(kiln_context_reshape(context, "x", &eight));
+    assert_ok(kiln_context_tensor(context, "x", &x));
+    assert_int_equal(x.desc.location, KILN_LOCATION_PINNED);
+    for (int i = 0; i < 4; i++) {
+        ((float *)x.data)[0] = (float)i;
+        assert_ok(kiln_context_run(context));
+        assert_ok(kiln_context_tensor(context, "y", &y));
+        assert_true(((float *)y.data)[0] == 2 * (float)i);
+    }
+    assert_int_equal(counters_of(context).graphs, 1);
+    assert_ok(kiln_context_reshape(context, "x", &more)); /* the memory moves */
+    assert_int_equal(counters_of(context).graphs, 0);
+    assert_ok(kiln_context_run(context));
+    kiln_context_destroy(context);
+}
+
+static kiln_status fill_with(void *user, kiln_mutable_span memory)
+{
+    float *next = user;
+    if (*next > 5) {
+        return KILN_ERROR_IO;
+    }
+    assert_int_equal(memory.size, 8 * sizeof(float));
+    ((float *)memory.data)[0] = (*next)++;
+    return KILN_OK;
+}
+
+static void an_input_may_be_written_at_the_last_moment(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_context *context = make_context(&how, true, NULL);
+    const kiln_shape eight = KILN_SHAPE(8);
+    float next = 1;
+    kiln_tensor y;
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_context_bind_deferred(context, "x", &eight, NULL, NULL));
+    assert_status(KILN_ERROR_NAME,
+                  kiln_context_bind_deferred(context, "z", &eight, fill_with, &next));
+    assert_ok(kiln_context_bind_deferred(context, "x", &eight, fill_with, &next));
+    for (int i = 1; i <= 5; i++) {
+        assert_ok(kiln_context_run(context));
+        assert_ok(kiln_context_tensor(context, "y", &y));
+        assert_true(((float *)y.data)[0] == 2 * (float)i);
+    }
+    assert_status(KILN_ERROR_IO, kiln_context_run(context));
+    assert_message("input \"x\": its fill function failed");
+    float x[8] = {21};
+    const kiln_tensor own = floats(x, 8);
+    assert_ok(kiln_context_bind(context, "x", &own));
+    assert_ok(kiln_context_run(context));
+    kiln_context_destroy(context);
+}
+
+static void enqueue_orders_into_the_callers_stream(void **state)
+{
+    (void)state;
+    for (int shared = 0; shared < 2; shared++) {
+        behaviour how = {.drifts = false};
+        kiln_stream *stream = NULL;
+        kiln_stream *elsewhere = NULL;
+        assert_ok(kiln_stream_create(0, 0, &stream));
+        assert_ok(kiln_stream_create(1, 0, &elsewhere));
+        kiln_context *context = make_context(&how, shared != 0, NULL);
+        assert_non_null(kiln_context_stream(context));
+        float x[8] = {0};
+        float y[8] = {0};
+        const kiln_tensor input = floats(x, 8);
+        const kiln_tensor output = floats(y, 8);
+        assert_ok(kiln_context_bind(context, "x", &input));
+        assert_ok(kiln_context_bind(context, "y", &output));
+        const unsigned long waits = calls("cuStreamWaitEvent");
+        for (int i = 0; i < 5; i++) {
+            x[0] = (float)i;
+            assert_ok(kiln_context_enqueue(context, stream));
+            x[0] = -1;
+            assert_true(y[0] == 2 * (float)i || i >= 2);
+            assert_int_equal(counters_of(context).runs, i + 1);
+            assert_ok(kiln_context_wait(context));
+            assert_true(y[0] == 2 * (float)i);
+        }
+        assert_int_equal(counters_of(context).graph_hits, 3);
+        /* A stream of the engine's is put between; its own is launched on as it is. */
+        assert_int_equal(calls("cuStreamWaitEvent") - waits, shared ? 2 + 3 * 2 : 2);
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_enqueue(context, elsewhere));
+        assert_message("of device 1, the engine of device 0");
+        /* Every call but the counters waits by itself. */
+        x[0] = 9;
+        assert_ok(kiln_context_enqueue(context, stream));
+        kiln_tensor seen;
+        assert_ok(kiln_context_tensor(context, "y", &seen));
+        assert_true(y[0] == 18 && seen.data == y);
+        assert_ok(kiln_context_enqueue(context, stream));
+        kiln_context_destroy(context);
+        kiln_stream_destroy(stream);
+        kiln_stream_destroy(elsewhere);
+    }
+}
+
+static void options_are_checked(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_stream *stream = NULL;
+    kiln_stream *elsewhere = NULL;
+    assert_ok(kiln_stream_create(0, 0, &stream));
+    assert_ok(kiln_stream_create(1, 0, &elsewhere));
+    kiln_engine *engine = make_engine(&how, false, 0);
+    kiln_context *context = NULL;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    options.max_graphs = 65;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context));
+    options.max_graphs = 0;
+    options.stream = elsewhere;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context));
+    options.stream = stream;
+    assert_ok(kiln_context_create(engine, &options, &context));
+    assert_ptr_equal(kiln_context_stream(context), stream);
+    float x[8] = {0};
+    for (int i = 0; i < 4; i++) {
+        run_and_check(context, x, 8, (float)i);
+    }
+    assert_int_equal(counters_of(context).graph_hits, 2);
+    const kiln_tensor wrong = {.desc = {.dtype = KILN_DTYPE_FLOAT32,
+                                        .location = KILN_LOCATION_DEVICE,
+                                        .device = 1,
+                                        .shape = KILN_SHAPE(8)},
+                               .data = x,
+                               .bytes = sizeof x};
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_bind(context, "x", &wrong));
+    assert_message("memory of device 1 was given, the engine is on device 0");
+    kiln_context_destroy(context);
+    kiln_backend_info info = {.struct_size = sizeof info};
+    assert_ok(kiln_engine_backend(engine, &info));
+    assert_true((info.capabilities & KILN_CAPABILITY_GRAPHS) != 0);
+    assert_int_equal(kiln_engine_device(engine), 0);
+    assert_int_equal(kiln_engine_device(NULL), -1);
+    assert_int_equal(kiln_engine_host_node_count(engine), 0);
+    assert_null(kiln_engine_host_node(engine, 0));
+    kiln_engine_release(engine);
+    kiln_stream_destroy(stream);
+    kiln_stream_destroy(elsewhere);
+}
+
+static void an_engine_on_the_cpu_refuses_what_needs_a_gpu(void **state)
+{
+    (void)state;
+    const kiln_binding x = {
+        .struct_size = sizeof x, .name = "x", .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(8)};
+    behaviour how = {.drifts = false};
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    options.inputs = &x;
+    options.input_count = 1;
+    options.outputs = &x;
+    options.output_count = 1;
+    options.handler = run_now;
+    options.user = &how;
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    kiln_stream *stream = NULL;
+    assert_ok(kiln_stream_create(0, 0, &stream));
+    assert_ok(kiln_engine_create_mock(&options, &engine));
+    assert_int_equal(kiln_engine_device(engine), -1);
+    kiln_context_options wishes = KILN_CONTEXT_OPTIONS_INIT;
+    wishes.graphs = KILN_GRAPH_REQUIRED;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wishes, &context));
+    assert_message("\"graphs\" is set");
+    wishes.graphs = KILN_GRAPH_OFF;
+    wishes.stream = stream;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wishes, &context));
+    assert_message("\"stream\" is set");
+    wishes.stream = NULL;
+    assert_ok(kiln_context_create(engine, &wishes, &context));
+    assert_null(kiln_context_stream(context));
+    float data[8] = {3};
+    const kiln_tensor input = floats(data, 8);
+    assert_ok(kiln_context_bind(context, "x", &input));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_enqueue(context, stream));
+    assert_ok(kiln_context_enqueue(context, NULL)); /* done at once */
+    assert_ok(kiln_context_wait(context));
+    assert_int_equal(counters_of(context).graph_misses, 0);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    kiln_stream_destroy(stream);
+}
+
+static void a_lost_device_and_a_full_one_are_reported(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_context *context = make_context(&how, true, NULL);
+    float x[8] = {0};
+    for (int i = 0; i < 3; i++) {
+        run_and_check(context, x, 8, (float)i);
+    }
+    set("FAKE_CUDA_LOST", "719");
+    assert_status(KILN_ERROR_DEVICE, kiln_context_run(context));
+    assert_message("719");
+    set("FAKE_CUDA_LOST", NULL);
+    run_and_check(context, x, 8, 5);
+    kiln_context_destroy(context);
+    /* No room for staging: runs go on without a graph. */
+    context = make_context(&how, true, NULL);
+    set("FAKE_CUDA_MEMORY", "16");
+    for (int i = 0; i < 3; i++) {
+        run_and_check(context, x, 8, (float)i);
+    }
+    const kiln_context_counters counters = counters_of(context);
+    assert_int_equal(counters.graph_failures, 1);
+    assert_non_null(strstr(counters.graph_reason, "bytes of"));
+    kiln_context_destroy(context);
+}
+
+static void engines_live_on_the_device_they_were_made_for(void **state)
+{
+    (void)state;
+    for (int32_t device = 0; device < 4; device++) {
+        behaviour how = {.drifts = false};
+        kiln_engine *engine = make_engine(&how, device % 2 == 0, device);
+        kiln_context *context = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        assert_int_equal(kiln_engine_device(engine), device);
+        assert_int_equal(kiln_stream_device(kiln_context_stream(context)), device);
+        kiln_engine_release(engine);
+        float x[8] = {0};
+        for (int i = 0; i < 3; i++) {
+            run_and_check(context, x, 8, (float)i);
+        }
+        assert_int_equal(counters_of(context).graph_hits, 1);
+        kiln_context_destroy(context);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        fake_test(the_second_run_is_captured_and_the_third_replayed),
+        fake_test(replays_allocate_nothing),
+        fake_test(each_set_of_shapes_has_its_graph_and_the_oldest_goes),
+        fake_test(a_capture_that_fails_says_why_and_runs_go_on),
+        fake_test(a_replay_with_another_result_is_refused),
+        fake_test(what_is_required_is_kept_or_refused),
+        fake_test(off_means_that_nothing_is_captured),
+        fake_test(memory_of_every_place_is_used_where_it_lies),
+        fake_test(outputs_over_inputs_are_not_captured),
+        fake_test(the_contexts_own_memory_is_pinned_and_stays_with_its_graph),
+        fake_test(an_input_may_be_written_at_the_last_moment),
+        fake_test(enqueue_orders_into_the_callers_stream),
+        fake_test(options_are_checked),
+        fake_test(an_engine_on_the_cpu_refuses_what_needs_a_gpu),
+        fake_test(a_lost_device_and_a_full_one_are_reported),
+        fake_test(engines_live_on_the_device_they_were_made_for),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Contexts over an engine on a GPU when memory is short, and several at once. */
+#include <pthread.h>
+
+#include "mock_gpu_test.h"
+
+static kiln_status whole_life(void *user)
+{
+    kiln_engine *engine = user;
+    kiln_context *context = NULL;
+    float x[8] = {1};
+    const kiln_tensor input = floats(x, 8);
+    kiln_status status = kiln_context_create(engine, NULL, &context);
+    if (status == KILN_OK) {
+        status = kiln_context_bind(context, "x", &input);
+    }
+    for (int i = 0; status == KILN_OK && i < 3; i++) {
+        status = kiln_context_run(context);
+    }
+    /* A capture that finds no memory is a reason, not a failure: ask for it all the same. */
+    if (status == KILN_OK && kiln_test_allocation_failed()) {
+        status = KILN_ERROR_OUT_OF_MEMORY;
+    }
+    kiln_context_destroy(context);
+    return status;
+}
+
+static kiln_status life_of_all(void *user)
+{
+    behaviour how = {.drifts = false};
+    kiln_engine *engine = NULL;
+    const kiln_binding x = {
+        .struct_size = sizeof x, .name = "x", .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(8)};
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    (void)user;
+    work_count = 0;
+    options.inputs = &x;
+    options.input_count = 1;
+    options.outputs = &x;
+    options.output_count = 1;
+    options.handler = run_now;
+    options.enqueue = run_later;
+    options.user = &how;
+    options.one_stream = true;
+    kiln_status status = kiln_engine_create_mock(&options, &engine);
+    if (status == KILN_OK) {
+        status = whole_life(engine);
+    }
+    kiln_engine_release(engine);
+    return status;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    assert_ok(kln_cuda_open());
+    kiln_test_each_allocation(life_of_all, NULL);
+}
+
+typedef struct job {
+    kiln_context *context;
+    float base;
+    int wrong;
+} job;
+
+static void *work_hard(void *user)
+{
+    job *mine = user;
+    float x[8] = {0};
+    float y[8] = {0};
+    const kiln_tensor input = floats(x, 8);
+    const kiln_tensor output = floats(y, 8);
+    mine->wrong += kiln_context_bind(mine->context, "x", &input) != KILN_OK;
+    mine->wrong += kiln_context_bind(mine->context, "y", &output) != KILN_OK;
+    for (int i = 0; i < 200; i++) {
+        x[3] = mine->base + (float)i;
+        mine->wrong += kiln_context_run(mine->context) != KILN_OK;
+        mine->wrong += !(y[3] == 2 * x[3]);
+    }
+    return NULL;
+}
+
+static kiln_status run_simply(void *user, kiln_mock_run *run, char message[1024])
+{
+    (void)user;
+    (void)message;
+    behaviour how = {.drifts = false};
+    work todo = work_of(&how, run);
+    compute(&todo);
+    return KILN_OK;
+}
+
+static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
+
+static kiln_status enqueue_simply(void *user, kiln_mock_run *run, kiln_stream *stream,
+                                  char message[1024])
+{
+    (void)user;
+    (void)message;
+    behaviour how = {.drifts = false};
+    (void)pthread_mutex_lock(&guard);
+    work *todo = &works[work_count++];
+    (void)pthread_mutex_unlock(&guard);
+    *todo = work_of(&how, run);
+    return kiln_stream_call(stream, compute, todo);
+}
+
+static void contexts_of_one_stream_keep_out_of_each_others_graphs(void **state)
+{
+    (void)state;
+    const kiln_binding x = {
+        .struct_size = sizeof x, .name = "x", .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(8)};
+    kiln_binding y = x;
+    y.name = "y";
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    options.inputs = &x;
+    options.input_count = 1;
+    options.outputs = &y;
+    options.output_count = 1;
+    options.handler = run_simply;
+    options.enqueue = enqueue_simply;
+    options.one_stream = true;
+    kiln_engine *engine = NULL;
+    work_count = 0;
+    assert_ok(kiln_engine_create_mock(&options, &engine));
+    job jobs[4];
+    pthread_t threads[4];
+    for (size_t i = 0; i < 4; i++) {
+        jobs[i] = (job){.base = (float)(1000 * i)};
+        assert_ok(kiln_context_create(engine, NULL, &jobs[i].context));
+        assert_int_equal(pthread_create(&threads[i], NULL, work_hard, &jobs[i]), 0);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(jobs[i].wrong, 0);
+        assert_int_equal(counters_of(jobs[i].context).graph_hits, 198);
+        kiln_context_destroy(jobs[i].context);
+    }
+    kiln_engine_release(engine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        fake_test(every_allocation_may_fail),
+        fake_test(contexts_of_one_stream_keep_out_of_each_others_graphs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
