@@ -36,6 +36,7 @@ typedef struct kln_onnx_entry { /* StringStringEntryProto */
     const char *key;
     const char *value;
     uint32_t present;
+    kln_onnx_unknown unknown;
 } kln_onnx_entry;
 
 /* A dimension: a number, a name, or neither. */

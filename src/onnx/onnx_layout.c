@@ -42,7 +42,7 @@ const kln_layout kln_layout_entry = {
     .name = "StringStringEntryProto",
     .size = sizeof(kln_onnx_entry),
     .present = AT(entry, present),
-    .unknown = SIZE_MAX,
+    .unknown = AT(entry, unknown),
     FIELDS(entry_fields),
 };
 

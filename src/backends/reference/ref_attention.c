@@ -237,7 +237,10 @@ kiln_status ref_op_attention(ref_call *call)
     }
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)a.k.length, sizeof *a.scores, &a.scores));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)v->size, sizeof *out, &out));
-    for (int64_t i = 0; i < a.q.batch * a.q.heads * a.q.length; i++) {
+    const int64_t rows = a.q.batch * a.q.heads * a.q.length;
+    KLN_RETURN_IF_ERROR(
+        ref_spend(call, (double)rows * (double)a.k.length * (double)(a.q.size + v->size + 1)));
+    for (int64_t i = 0; i < rows; i++) {
         const int64_t batch = i / a.q.length / a.q.heads;
         const int64_t head = i / a.q.length % a.q.heads;
         const int64_t query = i % a.q.length;

@@ -15,10 +15,29 @@ static void engine_destroy(void *opaque)
     kln_arena_finish(&engine->arena);
     kln_arena_finish(&engine->weights);
     kln_onnx_model_destroy(engine->model);
+    kln_onnx_model_destroy(engine->origin);
+    kln_text_finish(&engine->message);
     kln_text_finish(&engine->written);
     (void)pthread_mutex_destroy(&engine->lock);
     kln_free(engine->copy);
     kln_free(engine);
+}
+
+/* A network may change after it was built; its message is a copy of all but the large weights,
+ * which lie still. */
+static kiln_status open_graph(ref_engine *engine, const kln_onnx_model *origin)
+{
+    KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(origin, KLN_ONNX_WEIGHTS_LEFT_OUT, &engine->message));
+    engine->source = (kiln_span){engine->message.data, engine->message.size};
+    engine->origin = kln_onnx_model_retain(origin);
+    KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(engine->source, NULL, &engine->model));
+    for (size_t i = 0; i < origin->graph.initializer_count; i++) {
+        const kln_onnx_tensor *tensor = &origin->graph.initializers[i];
+        if (kln_onnx_is_left_out(tensor)) {
+            engine->model->graph.initializers[i].data = tensor->data;
+        }
+    }
+    return KILN_OK;
 }
 
 /* The model is kept open, because weights are used where they lie. */
@@ -32,21 +51,18 @@ static kiln_status open_model(ref_engine *engine, const kln_model *model)
         return KILN_OK;
     }
     if (model->graph != NULL) {
-        KLN_RETURN_IF_ERROR(
-            kln_onnx_write_bytes(model->graph, KLN_ONNX_WEIGHTS_INLINE, &engine->written));
-        engine->source = (kiln_span){engine->written.data, engine->written.size};
-    } else {
-        engine->copy = kln_alloc(model->bytes.size);
-        if (engine->copy == NULL) {
-            return kln_fail_memory(model->bytes.size, "a copy of the model");
-        }
-        memcpy(engine->copy, model->bytes.data, model->bytes.size);
-        engine->source = (kiln_span){engine->copy, model->bytes.size};
+        return open_graph(engine, model->graph);
     }
+    engine->copy = kln_alloc(model->bytes.size);
+    if (engine->copy == NULL) {
+        return kln_fail_memory(model->bytes.size, "a copy of the model");
+    }
+    memcpy(engine->copy, model->bytes.data, model->bytes.size);
+    engine->source = (kiln_span){engine->copy, model->bytes.size};
     return kln_onnx_read_bytes(engine->source, ".", &engine->model);
 }
 
-/* A model whose weights lie in other files is saved as one message that holds them. */
+/* A model whose weights lie elsewhere is saved as one message that holds them. */
 static kiln_status gather_weights(ref_engine *engine)
 {
     const kln_onnx_graph *graph = &engine->model->graph;
@@ -74,6 +90,7 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
     }
     kln_arena_init(&engine->arena);
     kln_arena_init(&engine->weights);
+    kln_text_init(&engine->message, (size_t)INT32_MAX);
     kln_text_init(&engine->written, (size_t)INT32_MAX);
     (void)pthread_mutex_init(&engine->lock, NULL);
     kiln_status status = open_model(engine, model);
@@ -242,6 +259,7 @@ static kiln_status context_create(void *engine, const kiln_context_options *opti
         return kln_fail_memory(sizeof *context, "a context");
     }
     context->engine = engine;
+    context->work_limit = HUGE_VAL;
     context->bound =
         kln_alloc_zeroed(plan->input_count + plan->output_count + 1, sizeof *context->bound);
     context->results = kln_alloc_zeroed(plan->output_count + 1, sizeof *context->results);

@@ -1,6 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_internal.h"
 
+kiln_status ref_spend(const ref_call *call, double amount)
+{
+    ref_context *context = call->context;
+    if (amount > context->work_left) {
+        return kln_fail(KILN_ERROR_LIMIT, "the run needs more than the %.0f steps it may take",
+                        context->work_limit);
+    }
+    context->work_left -= amount;
+    return KILN_OK;
+}
+
 const ref_tensor *ref_input(const ref_call *call, size_t index)
 {
     if (index >= call->node->input_count || call->inputs[index] == NULL ||
@@ -133,6 +144,7 @@ kiln_status ref_output(ref_call *call, size_t index, kiln_dtype dtype, int rank,
     KLN_RETURN_IF_ERROR(ref_count(rank, dims, &count));
     ref_value *value = NULL;
     KLN_RETURN_IF_ERROR(ref_output_value(call, index, &value));
+    KLN_RETURN_IF_ERROR(ref_spend(call, (double)count));
     shape_into(&value->tensor, dtype, rank, dims, count);
     value->tensor.data = bound_memory(call, index, &value->tensor);
     if (value->tensor.data == NULL) {
@@ -174,6 +186,7 @@ kiln_status ref_scratch(ref_call *call, size_t count, size_t size, void *memory)
         return kln_fail(KILN_ERROR_LIMIT, "%zu elements are beyond any memory", count);
     }
     ref_buffer *buffer = NULL;
+    KLN_RETURN_IF_ERROR(ref_spend(call, (double)count));
     KLN_RETURN_IF_ERROR(ref_memory_take(&call->context->memory, bytes, &buffer));
     call->scratch[call->scratch_count++] = buffer;
     void *data = ref_buffer_data(buffer);

@@ -200,6 +200,7 @@ kiln_status ref_convolve(ref_call *call, const ref_tensor *x_shape, const double
     const int64_t in_size = g.in[0] * g.in[1] * g.in[2];
     const int64_t out_size = g.out[0] * g.out[1] * g.out[2];
     const int64_t volume = group.channels * g.kernel[0] * g.kernel[1] * g.kernel[2];
+    KLN_RETURN_IF_ERROR(ref_spend(call, (double)count * (double)volume));
     for (int64_t i = 0; i < count; i++) {
         (*out)[i] = bias != NULL ? bias[i / out_size % dims[1]] : 0.0;
     }

@@ -232,6 +232,11 @@ kiln_status ref_op_einsum(ref_call *call)
         KLN_RETURN_IF_ERROR(whole ? ref_ints(call, e->x[i], &e->ints[i])
                                   : ref_doubles(call, e->x[i], &e->values[i]));
     }
+    double work = (double)e->operands;
+    for (int i = 0; i < e->label_count; i++) {
+        work *= (double)e->dims[i];
+    }
+    KLN_RETURN_IF_ERROR(ref_spend(call, work));
     contract(e, whole, y);
     return KILN_OK;
 }

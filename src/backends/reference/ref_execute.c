@@ -42,11 +42,25 @@ static kiln_status run_function(ref_call *call)
     return KILN_OK;
 }
 
+#define NODE_WORK 64.0
+
+/* A node may read all of its inputs, which costs a loop as much each time around. */
+static kiln_status spend_inputs(const ref_call *call)
+{
+    double work = NODE_WORK;
+    for (size_t i = 0; i < call->node->input_count; i++) {
+        work += call->inputs[i] != NULL ? (double)call->inputs[i]->tensor.count : 0.0;
+    }
+    return ref_spend(call, work);
+}
+
 static kiln_status call_kernel(ref_call *call)
 {
     const ref_node *node = call->node;
-    const kiln_status status =
-        node->kernel != NULL ? node->kernel->function(call) : run_function(call);
+    kiln_status status = spend_inputs(call);
+    if (status == KILN_OK) {
+        status = node->kernel != NULL ? node->kernel->function(call) : run_function(call);
+    }
     if (status == KILN_OK) {
         return status;
     }

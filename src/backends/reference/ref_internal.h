@@ -210,8 +210,10 @@ typedef struct ref_plan {
 /* A model made ready. */
 typedef struct ref_engine {
     kln_onnx_model *model;
-    void *copy; /* of bytes that were given in memory, or NULL */
-    kiln_span source;
+    kln_onnx_model *origin; /* the network that owns the weights, or NULL */
+    void *copy;             /* of bytes that were given in memory, or NULL */
+    kln_text message;       /* the network less its large weights */
+    kiln_span source;       /* what a save writes */
     pthread_mutex_t lock; /* held while `source` and `written` are made for a save */
     kln_text written;     /* the model as one message, where its weights lie in other files */
     kln_arena arena;      /* the plans */
@@ -245,6 +247,8 @@ typedef struct ref_context {
     ref_value *results; /* of outputs that lie here */
     bool *direct;       /* outputs that a kernel may write where the caller wants them */
     int depth;          /* of frames */
+    double work_limit;  /* elements and products that one run may touch; HUGE_VAL: no limit */
+    double work_left;
 } ref_context;
 
 /* Runs `plan` inside `outer` (NULL: none); `inputs` are copied from, `outputs` are released by the
@@ -271,6 +275,9 @@ typedef struct ref_call {
     int variant;
 } ref_call;
 
+/* Takes `amount` elements or products, about to be touched, from what the run may still do; LIMIT
+ * when that is spent. A model that is not trusted can loop for ever. */
+KILN_MUST_CHECK kiln_status ref_spend(const ref_call *call, double amount);
 /* The tensor of input `index`, or NULL when it is left out or is no tensor. */
 const ref_tensor *ref_input(const ref_call *call, size_t index);
 /* The same, required. */

@@ -87,6 +87,9 @@ static kiln_status plan_product(ref_call *call, const ref_tensor *a, const ref_t
     ref_walk_add_broadcast(&p->batches, &a_batch);
     ref_walk_add_broadcast(&p->batches, &b_batch);
     ref_walk_begin(&p->batches);
+    KLN_RETURN_IF_ERROR(ref_count(batch.rank, batch.dims, &batch.count));
+    KLN_RETURN_IF_ERROR(ref_spend(
+        call, (double)batch.count * (double)p->rows * (double)p->inner * (double)p->columns));
     memcpy(p->dims, batch.dims, sizeof p->dims);
     p->rank = batch.rank;
     if (a->rank > 1) {
@@ -317,6 +320,7 @@ kiln_status ref_op_gemm(ref_call *call)
     double *out = NULL;
     double *bias = NULL;
     KLN_RETURN_IF_ERROR(ref_output(call, 0, a->dtype, 2, dims, &y));
+    KLN_RETURN_IF_ERROR(ref_spend(call, (double)y->count * (double)inner));
     KLN_RETURN_IF_ERROR(transposed(call, a, a_flip, &left));
     KLN_RETURN_IF_ERROR(transposed(call, b, b_flip, &right));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));

@@ -285,6 +285,8 @@ kiln_status ref_op_lrn(ref_call *call)
     if (size <= 0) {
         return kln_fail(KILN_ERROR_INVALID_NETWORK, "a size of %lld", (long long)size);
     }
+    KLN_RETURN_IF_ERROR(
+        ref_spend(call, (double)x->count * (double)(size < channels ? size : channels)));
     for (int64_t i = 0; i < x->count; i++) {
         const int64_t c = i / inner % channels;
         const int64_t first = c - (size - 1) / 2 > 0 ? c - (size - 1) / 2 : 0;

@@ -192,6 +192,11 @@ kiln_status ref_op_pool(ref_call *call)
     if (ref_wants(call, 1)) {
         KLN_RETURN_IF_ERROR(ref_output(call, 1, KILN_DTYPE_INT64, x->rank, dims, &indices));
     }
+    double work = (double)y->count;
+    for (int i = 0; i < pool.window.rank; i++) {
+        work *= (double)pool.window.kernel[i];
+    }
+    KLN_RETURN_IF_ERROR(ref_spend(call, work));
     pool.in_size = ref_product(x->dims, 2, x->rank);
     pool.out_size = ref_product(dims, 2, x->rank);
     for (int64_t i = 0; i < y->count; i++) {

@@ -357,6 +357,9 @@ kiln_status ref_op_recurrent(ref_call *call)
     static const int64_t gates[] = {[REF_CELL_RNN] = 1, [REF_CELL_GRU] = 3, [REF_CELL_LSTM] = 4};
     network n = {.cell = (ref_cell)call->variant, .gates = gates[call->variant]};
     KLN_RETURN_IF_ERROR(read_network(call, &n));
+    KLN_RETURN_IF_ERROR(ref_spend(call, (double)(n.directions * n.batch) * (double)n.steps *
+                                            (double)(n.gates * n.hidden) *
+                                            (double)(n.width + 2 * n.hidden)));
     for (int64_t i = 0; i < n.directions * n.batch; i++) {
         run_sample(&n, i / n.batch, i % n.batch);
     }

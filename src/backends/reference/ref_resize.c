@@ -122,6 +122,9 @@ static kiln_status resize_axis(ref_call *call, const resizing *r, int rank, int 
     const bool crops = strcmp(r->place, "tf_crop_and_resize") == 0;
     KLN_RETURN_IF_ERROR(
         ref_scratch(call, most_taps(r, r->scales[axis]), sizeof *weights, &weights));
+    KLN_RETURN_IF_ERROR(ref_spend(call, (double)outer * (double)r->dims[axis] *
+                                            (double)(inner + 1) *
+                                            (double)most_taps(r, r->scales[axis])));
     for (int64_t i = 0; i < r->dims[axis]; i++) {
         const double place = original(r, axis, rank, i, length);
         const double x = fabs(place) < 1e12 ? place : 0.0; /* NaN too: a roi may be anything */

@@ -141,6 +141,7 @@ kiln_status ref_run(void *opaque)
     ref_value *values = ref_buffer_data(room);
     memset(values, 0, count * sizeof *values);
     context->depth = 0;
+    context->work_left = context->work_limit;
     const kiln_status status = run_values(context, values, values + plan->input_count);
     for (size_t i = 0; i < count; i++) {
         ref_value_release(&context->memory, &values[i]);

@@ -7,6 +7,7 @@ static kiln_status make_sequence(ref_call *call, size_t index, int64_t count, re
 {
     ref_value *value = NULL;
     KLN_RETURN_IF_ERROR(ref_output_value(call, index, &value));
+    KLN_RETURN_IF_ERROR(ref_spend(call, (double)count));
     KLN_RETURN_IF_ERROR(ref_memory_take(&call->context->memory,
                                         (size_t)(count + 1) * sizeof **items, &value->buffer));
     *items = ref_buffer_data(value->buffer);
@@ -127,6 +128,7 @@ kiln_status ref_cut(ref_call *call, const ref_tensor *x, int axis, int64_t begin
     const int64_t inner = ref_product(x->dims, axis + 1, x->rank);
     const int64_t outer = ref_product(x->dims, 0, axis);
     const int64_t row = (end - begin) * inner;
+    KLN_RETURN_IF_ERROR(ref_spend(call, (double)row * (double)outer));
     KLN_RETURN_IF_ERROR(
         ref_memory_take(&call->context->memory, (size_t)(row * outer) * size, &value->buffer));
     value->kind = REF_TENSOR;

@@ -3,19 +3,33 @@
 
 #define PI 3.14159265358979323846
 
+/* The n-th roots of one, cosine and sine by turns. */
+static kiln_status make_roots(ref_call *call, int64_t n, bool inverse, double **roots)
+{
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, 2 * sizeof **roots, roots));
+    for (int64_t i = 0; i < n; i++) {
+        const double angle = 2.0 * PI * (double)i / (double)n;
+        (*roots)[2 * i] = cos(angle);
+        (*roots)[2 * i + 1] = inverse ? sin(angle) : -sin(angle);
+    }
+    return KILN_OK;
+}
+
 /* One transform of `n` points by the definition, from complex `in` to the first `bins` of `out`.
  * The angle is reduced in integers, so that it is as exact for a late bin as for an early one. */
-static void transform(int64_t n, int64_t bins, bool inverse, const double *in, double *out)
+static void transform(int64_t n, int64_t bins, bool inverse, const double *roots, const double *in,
+                      double *out)
 {
     const double scale = inverse ? 1.0 / (double)n : 1.0;
     for (int64_t k = 0; k < bins; k++) {
         double re = 0.0;
         double im = 0.0;
+        int64_t turn = 0; /* k * t modulo n */
         for (int64_t t = 0; t < n; t++) {
-            const int64_t turn = (int64_t)((uint64_t)k * (uint64_t)t % (uint64_t)n);
-            const double angle = 2.0 * PI * (double)turn / (double)n;
-            const double c = cos(angle);
-            const double s = inverse ? sin(angle) : -sin(angle);
+            const double c = roots[2 * turn];
+            const double s = roots[2 * turn + 1];
+            turn += k;
+            turn -= turn >= n ? n : 0;
             re += in[2 * t] * c - in[2 * t + 1] * s;
             im += in[2 * t] * s + in[2 * t + 1] * c;
         }
@@ -97,11 +111,15 @@ kiln_status ref_op_dft(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)f.n, 2 * sizeof *out, &out));
     const int64_t inner = ref_product(dims, f.axis + 1, f.x->rank - 1);
     const int64_t outer = ref_product(dims, 0, f.axis);
+    double *roots = NULL;
+    KLN_RETURN_IF_ERROR(make_roots(call, f.n, f.inverse, &roots));
+    KLN_RETURN_IF_ERROR(
+        ref_spend(call, (double)outer * (double)inner * (double)f.n * (double)f.bins));
     for (int64_t i = 0; i < outer * inner; i++) {
         const int64_t from = (i / inner * f.x->dims[f.axis] * inner + i % inner) * f.parts;
         const int64_t to = (i / inner * f.bins * inner + i % inner) * f.wide;
         load_points(&f, from, inner * f.parts, in);
-        transform(f.n, f.bins, f.inverse, in, out);
+        transform(f.n, f.bins, f.inverse, roots, in, out);
         for (int64_t k = 0; k < f.bins; k++) {
             ref_store_float(y, to + k * inner * f.wide, 1, f.wide, out + 2 * k);
         }
@@ -135,6 +153,10 @@ kiln_status ref_op_stft(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, 4, dims, &y));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, 2 * sizeof *in, &in));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, 2 * sizeof *out, &out));
+    double *roots = NULL;
+    KLN_RETURN_IF_ERROR(make_roots(call, n, false, &roots));
+    KLN_RETURN_IF_ERROR(
+        ref_spend(call, (double)dims[0] * (double)dims[1] * (double)n * (double)dims[2]));
     /* A window that is shorter than a frame stands in its middle. */
     const int64_t lead = window != NULL ? (n - window->count) / 2 : 0;
     for (int64_t i = 0; i < dims[0] * dims[1]; i++) {
@@ -149,7 +171,7 @@ kiln_status ref_op_stft(ref_call *call)
             in[2 * t] *= weight;
             in[2 * t + 1] *= weight;
         }
-        transform(n, dims[2], false, in, out);
+        transform(n, dims[2], false, roots, in, out);
         ref_store_float(y, i * dims[2] * 2, 1, dims[2] * 2, out);
     }
     return KILN_OK;

@@ -227,6 +227,9 @@ kiln_status ref_op_unique(ref_call *call)
     for (int64_t i = 0; i < sort.length; i++) {
         u.sorted[i] = i;
     }
+    /* Slices may be equal up to their last element, in each of some 20 rounds. */
+    KLN_RETURN_IF_ERROR(
+        ref_spend(call, 20.0 * (double)sort.length * (double)(sort.inner * sort.outer + 1)));
     merge_sort(&sort, u.sorted, sort.length, room);
     find_kinds(&sort, &u);
     if (ref_attribute_int(call, "sorted", 1) == 0) {
@@ -357,6 +360,8 @@ kiln_status ref_op_nms(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)d[2], sizeof *items, &items));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)d[2], sizeof *room, &room));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)(d[0] * d[1] * each), 3 * sizeof *found, &found));
+    KLN_RETURN_IF_ERROR(
+        ref_spend(call, (double)d[0] * (double)d[1] * (double)d[2] * (double)(each + 1)));
     int64_t dims[2] = {0, 3};
     for (int64_t i = 0; i < d[0] * d[1]; i++) {
         sort.start = i * d[2];

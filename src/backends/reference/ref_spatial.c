@@ -254,6 +254,7 @@ kiln_status ref_op_det(ref_call *call)
         return kln_fail(KILN_ERROR_SHAPE, "square matrices are needed");
     }
     const int64_t n = x->dims[x->rank - 1];
+    KLN_RETURN_IF_ERROR(ref_spend(call, (double)x->count * (double)n));
     KLN_RETURN_IF_ERROR(ref_doubles(call, x, &values));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank - 2, x->dims, &y));
     for (int64_t i = 0; i < y->count; i++) {
@@ -370,6 +371,7 @@ kiln_status ref_op_roi_align(ref_call *call)
             samples[k] = r.ratio > 0 ? r.ratio : (int64_t)fmin(fmax(ceil(bin[k]), 0.0), 65536.0);
             corner[k] = start + bin[k] * (double)(k == 0 ? cell / dims[3] : cell % dims[3]);
         }
+        KLN_RETURN_IF_ERROR(ref_spend(call, (double)samples[0] * (double)samples[1]));
         const double *plane = values + (batch * dims[1] + channel) * r.height * r.width;
         ref_put_float(y, i, align_bin(&r, plane, corner, bin, samples));
     }
@@ -410,6 +412,8 @@ kiln_status ref_op_max_roi_pool(ref_call *call)
                    &span[1]);
         bin_pixels(box[1], box[3], r.scale, i % dims[3], dims[3], r.x->dims[3], &span[2], &span[3]);
         const int64_t plane = batch * dims[1] + i / (dims[2] * dims[3]) % dims[1];
+        KLN_RETURN_IF_ERROR(
+            ref_spend(call, fabs((double)(span[1] - span[0]) * (double)(span[3] - span[2]))));
         double best = span[0] < span[1] && span[2] < span[3] ? -HUGE_VAL : 0.0;
         for (int64_t row = span[0]; row < span[1]; row++) {
             for (int64_t column = span[2]; column < span[3]; column++) {

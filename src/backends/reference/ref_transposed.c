@@ -145,6 +145,9 @@ kiln_status ref_op_conv_transpose(ref_call *call)
         return kln_fail(KILN_ERROR_SHAPE, "a bias of %lld elements for %lld channels",
                         (long long)bias->count, (long long)dims[1]);
     }
+    KLN_RETURN_IF_ERROR(ref_spend(call, (double)x->dims[0] * (double)s.groups * (double)s.in_size *
+                                            (double)s.volume *
+                                            (1.0 + (double)s.channels * (double)s.maps)));
     KLN_RETURN_IF_ERROR(ref_doubles(call, x, &xs));
     KLN_RETURN_IF_ERROR(ref_doubles(call, w, &ws));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
