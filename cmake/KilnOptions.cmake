@@ -56,7 +56,7 @@ if(KILN_FUZZ)
   if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
     message(FATAL_ERROR "KILN_FUZZ needs clang (libFuzzer): -DCMAKE_C_COMPILER=clang-14")
   endif()
-  list(APPEND kiln_sanitizer_flags -fsanitize=fuzzer-no-link,address,undefined
+  list(APPEND kiln_sanitizer_flags -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow
     -fno-sanitize-recover=all)
 endif()
 target_compile_options(kiln_flags INTERFACE ${kiln_sanitizer_flags})

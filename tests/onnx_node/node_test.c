@@ -6,7 +6,8 @@
  *
  * Each FOLDER holds tests: folders with a model.onnx and test_data_set_N/input_M.pb and
  * output_M.pb. EXPECTED_FAILURES lists "TEST: reason" line by line ("-": none); a test that is
- * listed and passes is a failure too. `operators` prints the reference backend's table.
+ * listed and passes is a failure too. Of the tests whose values can be bound at all, 95 % must
+ * pass. `operators` prints the reference backend's table.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -315,15 +316,29 @@ static char *read_text(const char *path)
     return text;
 }
 
-static bool is_listed(const char *list, const char *name)
+/* The reason that the list gives for a test, up to the end of its line; NULL: it is not listed. */
+static const char *listed_reason(const char *list, const char *name)
 {
     const size_t length = strlen(name);
     for (const char *line = list; line != NULL && *line != '\0';) {
-        if (strncmp(line, name, length) == 0 && line[length] == ':') {
-            return true;
+        if (strncmp(line, name, length) == 0 && strncmp(line + length, ": ", 2) == 0) {
+            return line + length + 2;
         }
         line = strchr(line, '\n');
         line = line != NULL ? line + 1 : NULL;
+    }
+    return NULL;
+}
+
+/* Reasons that lie in a type, which no executor behind kiln_tensor can help. */
+static bool is_of_type(const char *reason)
+{
+    static const char *const beginnings[] = {"a value of strings", "a sequence or optional",
+                                             "ONNX type", "the test data stores"};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(beginnings); i++) {
+        if (strncmp(reason, beginnings[i], strlen(beginnings[i])) == 0) {
+            return true;
+        }
     }
     return false;
 }
@@ -335,6 +350,7 @@ static int only_folders(const struct dirent *entry)
 
 typedef struct tally {
     int passed, failed, surprises;
+    int unbindable; /* of those that failed */
 } tally;
 
 static void run_folder(const char *backend, const char *list, const char *folder, tally *counts)
@@ -346,9 +362,11 @@ static void run_folder(const char *backend, const char *list, const char *folder
         char why[2048] = "";
         (void)snprintf(path, sizeof path, "%s/%s", folder, names[i]->d_name);
         const bool good = run_test(backend, path, why, sizeof why);
-        const bool listed = is_listed(list, names[i]->d_name);
+        const char *reason = listed_reason(list, names[i]->d_name);
+        const bool listed = reason != NULL;
         counts->passed += good;
         counts->failed += !good;
+        counts->unbindable += !good && listed && is_of_type(reason);
         if (good == listed) {
             counts->surprises++;
             (void)printf("%s: %s\n", names[i]->d_name,
@@ -386,6 +404,10 @@ int main(int argc, char **argv)
     }
     (void)printf("%s: %d passed, %d failed, %d of them not as listed\n", argv[1], counts.passed,
                  counts.failed, counts.surprises);
+    const int bindable = counts.passed + counts.failed - counts.unbindable;
+    const double share = bindable > 0 ? 100.0 * counts.passed / bindable : 0.0;
+    const bool judged = strcmp(argv[2], "-") != 0;
+    (void)printf("%d have values that can be bound; %.1f %% of those pass\n", bindable, share);
     free(list);
-    return counts.surprises == 0 && counts.passed > 0 ? 0 : 1;
+    return counts.surprises == 0 && counts.passed > 0 && (!judged || share >= 95.0) ? 0 : 1;
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <kiln/kiln.h>
 
+#include "backends/reference/ref_internal.h"
 #include "graph_maker.h"
 #include "kiln_test.h"
 
@@ -329,7 +331,138 @@ static void test_functions(void **state)
     finish(engine, context);
 }
 
+/* --- memory --- */
+
+/* A long chain of large tensors takes what two or three of them take: a buffer is used again when
+ * nothing reads it any more. */
+static void test_buffers_are_used_again(void **state)
+{
+    (void)state;
+    enum { LENGTH = 20, COUNT = 1 << 18 };
+    graph_maker m;
+    char names[2][16] = {"x", ""};
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    for (int i = 1; i <= LENGTH; i++) {
+        (void)snprintf(names[i % 2], sizeof names[0], "%s%d", i == LENGTH ? "y" : "t", i);
+        maker_node(&m, i % 2 != 0 ? "Neg" : "Abs", names[(i + 1) % 2], names[i % 2]);
+    }
+    maker_output(&m, "y20", FLOAT, "n");
+    kiln_engine *engine = NULL;
+    kiln_context *context = context_of(bytes_of(&m), &engine);
+    float *x = calloc(COUNT, sizeof *x);
+    assert_non_null(x);
+    x[7] = -2.5F;
+    bind_floats(context, "x", COUNT, x);
+    kiln_allocation_counters before;
+    kiln_allocation_counters after;
+    kiln_get_allocation_counters(&before);
+    assert_ok(kiln_context_run(context));
+    kiln_get_allocation_counters(&after);
+    /* What a context took it keeps, so this is the most that was in use. */
+    const size_t peak = after.bytes_in_use - before.bytes_in_use;
+    const size_t sum = (size_t)LENGTH * COUNT * sizeof *x;
+    print_message("%zu bytes for tensors of %zu\n", peak, sum);
+    assert_true(peak > COUNT * sizeof *x && peak < sum / 6);
+    kiln_tensor y;
+    assert_ok(kiln_context_tensor(context, "y20", &y));
+    assert_float_equal(((const float *)y.data)[7], 2.5F, 0.0F);
+    finish(engine, context);
+    free(x);
+}
+
+/* --- data types --- */
+
+/* y = x as another type, z = y as float32. */
+static kiln_span cast_to(int32_t wire)
+{
+    graph_maker m;
+    maker_begin(&m, 24);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_node(&m, "Cast", "x", "y");
+    maker_attribute_int(&m, "to", wire);
+    maker_node(&m, "Cast", "y", "z");
+    maker_attribute_int(&m, "to", FLOAT);
+    maker_output(&m, "y", wire, "n");
+    maker_output(&m, "z", FLOAT, "n");
+    return bytes_of(&m);
+}
+
+/* z = a copy of y, as float32. */
+static kiln_span cast_from(int32_t wire)
+{
+    graph_maker m;
+    maker_begin(&m, 24);
+    maker_input(&m, "y", wire, "n");
+    maker_node(&m, "Reshape", "y,shape", "copy");
+    maker_ints(&m, "shape", 1, (int64_t[]){-1});
+    maker_node(&m, "Cast", "copy", "z");
+    maker_attribute_int(&m, "to", FLOAT);
+    maker_output(&m, "z", FLOAT, "n");
+    return bytes_of(&m);
+}
+
+/* Out in every type, and in again. */
+static void test_every_data_type(void **state)
+{
+    (void)state;
+    float numbers[7] = {0.0F, 1.0F, 2.0F, 3.0F, 4.0F, 6.0F, 1.0F};
+    const float truths[7] = {0.0F, 1.0F, 1.0F, 1.0F, 1.0F, 1.0F, 1.0F};
+    int types = 0;
+    for (int dtype = KILN_DTYPE_FLOAT32; dtype < KILN_DTYPE_STRING; dtype++) {
+        const int32_t wire = kln_onnx_wire_dtype((kiln_dtype)dtype);
+        const float *expected = dtype == KILN_DTYPE_BOOL ? truths : numbers;
+        if (ref_domain_of((kiln_dtype)dtype) == REF_DOMAIN_NONE) {
+            continue;
+        }
+        kiln_engine *engine = NULL;
+        kiln_tensor y;
+        unsigned char copy[64];
+        kiln_context *context = context_of(cast_to(wire), &engine);
+        bind_floats(context, "x", 7, numbers);
+        assert_ok(kiln_context_run(context));
+        expect_floats(context, "z", 7, expected);
+        assert_ok(kiln_context_tensor(context, "y", &y));
+        assert_int_equal(y.desc.dtype, dtype);
+        assert_int_equal(y.bytes, (7 * kiln_dtype_bits((kiln_dtype)dtype) + 7) / 8);
+        memcpy(copy, y.data, y.bytes);
+        y.data = copy;
+        finish(engine, context);
+        context = context_of(cast_from(wire), &engine);
+        assert_ok(kiln_context_bind(context, "y", &y));
+        assert_ok(kiln_context_run(context));
+        expect_floats(context, "z", 7, expected);
+        finish(engine, context);
+        types++;
+    }
+    assert_int_equal(types, 18);
+}
+
 /* --- what is refused --- */
+
+/* A loop that would go on for ever ends where its context says. */
+static void test_work_has_an_end(void **state)
+{
+    (void)state;
+    const kln_model model = {.bytes = looped()};
+    void *engine = NULL;
+    void *context = NULL;
+    float x[2] = {1.0F, 2.0F};
+    int64_t times = INT64_C(1) << 40;
+    const kiln_tensor values = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x);
+    const kiln_tensor count = KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE_SCALAR, &times, 8);
+    assert_ok(kln_backend_reference.build(&model, NULL, NULL, &engine));
+    assert_ok(kln_backend_reference.context_create(engine, NULL, &context));
+    assert_ok(kln_backend_reference.bind(context, 0, &values));
+    assert_ok(kln_backend_reference.bind(context, 1, &count));
+    ((ref_context *)context)->work_limit = 1e5;
+    assert_status(KILN_ERROR_LIMIT, kln_backend_reference.run(context));
+    assert_message("more than the 100000 steps it may take");
+    times = 3;
+    assert_ok(kln_backend_reference.run(context));
+    kln_backend_reference.context_destroy(context);
+    kln_backend_reference.engine_destroy(engine);
+}
 
 static void refuse(graph_maker *m, kiln_status status, const char *words)
 {
@@ -482,6 +615,9 @@ int main(void)
         cmocka_unit_test(test_output_is_written_where_it_is_bound),
         cmocka_unit_test(test_four_bits),
         cmocka_unit_test(test_functions),
+        cmocka_unit_test(test_buffers_are_used_again),
+        cmocka_unit_test(test_every_data_type),
+        cmocka_unit_test(test_work_has_an_end),
         cmocka_unit_test(test_unsupported_operators_are_listed),
         cmocka_unit_test(test_graphs_that_do_not_hold_together),
         cmocka_unit_test(test_runs_that_fail_name_the_node),

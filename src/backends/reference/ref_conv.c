@@ -263,13 +263,13 @@ static kiln_status centred(ref_call *call, const ref_tensor *x, const ref_tensor
     if (zero == NULL || x->count == 0) {
         return KILN_OK;
     }
-    if (zero->count != 1 && zero->count != x->dims[0]) {
+    if (zero->count != 1 && (x->rank == 0 || zero->count != x->dims[0])) {
         return kln_fail(KILN_ERROR_SHAPE, "%lld zero points are given for %lld rows",
-                        (long long)zero->count, (long long)x->dims[0]);
+                        (long long)zero->count, (long long)(x->rank > 0 ? x->dims[0] : 1));
     }
-    const int64_t row = x->count / x->dims[0];
+    const int64_t row = zero->count == 1 ? x->count : x->count / x->dims[0];
     for (int64_t i = 0; i < x->count; i++) {
-        (*values)[i] -= ref_get_float(zero, zero->count == 1 ? 0 : i / row);
+        (*values)[i] -= ref_get_float(zero, i / row);
     }
     return KILN_OK;
 }

@@ -117,7 +117,17 @@ double ref_greatest(kiln_dtype dtype)
     return ldexp(1.0, ref_domain_of(dtype) == REF_DOMAIN_SIGNED ? bits - 1 : bits) - 1.0;
 }
 
-/* A float that is out of range becomes the nearest end, NaN becomes 0: C leaves both undefined. */
+int64_t ref_to_int(double value)
+{
+    if (isnan(value)) {
+        return 0;
+    }
+    if (value >= 9223372036854775808.0) {
+        return INT64_MAX;
+    }
+    return value <= -9223372036854775808.0 ? INT64_MIN : (int64_t)value;
+}
+
 static int64_t int_from_float(kiln_dtype dtype, double value)
 {
     if (dtype == KILN_DTYPE_BOOL) {
@@ -133,10 +143,7 @@ static int64_t int_from_float(kiln_dtype dtype, double value)
         }
         return value >= 18446744073709551616.0 ? -1 : (int64_t)(uint64_t)fmax(value, 0.0);
     }
-    if (value >= 9223372036854775808.0) {
-        return INT64_MAX;
-    }
-    return value <= -9223372036854775808.0 ? INT64_MIN : (int64_t)value;
+    return ref_to_int(value);
 }
 
 void ref_load_float(const ref_tensor *tensor, int64_t start, int64_t step, int64_t n, double *out)

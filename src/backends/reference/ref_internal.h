@@ -106,6 +106,8 @@ void ref_put_float(ref_tensor *tensor, int64_t index, double value);
 void ref_put_int(ref_tensor *tensor, int64_t index, int64_t value);
 /* `value` as float, rounded to odd, so that a second rounding to fewer bits is right. */
 float ref_narrow(double value);
+/* Towards zero; what is out of range becomes the nearest end and NaN 0, which C leaves undefined. */
+int64_t ref_to_int(double value);
 /* Rounds to nearest even, whatever the rounding mode. */
 double ref_round_even(double value);
 /* The least and greatest value of an integer dtype. */

@@ -26,7 +26,7 @@ static kiln_status check_scales(const scales *s)
                 (s->block == 0 && scale->rank == 1 && scale->count == x->dims[s->axis]) ||
                 (s->block > 0 && scale->rank == x->rank);
     for (int i = 0; fits && s->block > 0 && i < x->rank; i++) {
-        const int64_t blocks = (x->dims[i] + s->block - 1) / s->block;
+        const int64_t blocks = x->dims[i] / s->block + (x->dims[i] % s->block != 0);
         fits = scale->dims[i] == (i == s->axis ? blocks : x->dims[i]);
     }
     if (!fits || (s->zero != NULL && s->zero->count != scale->count)) {
@@ -45,6 +45,9 @@ static kiln_status read_scales(const ref_call *call, scales *s)
     s->zero = ref_input(call, 2);
     s->block = ref_attribute_int(call, "block_size", 0);
     s->axis = 0;
+    if (s->block < 0) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK, "blocks of %lld elements", (long long)s->block);
+    }
     if (s->scale->count != 1 || s->block > 0) {
         KLN_RETURN_IF_ERROR(
             ref_axis(call, ref_attribute_int(call, "axis", 1), s->x->rank, &s->axis));

@@ -122,9 +122,9 @@ static kiln_status resize_axis(ref_call *call, const resizing *r, int rank, int 
     const bool crops = strcmp(r->place, "tf_crop_and_resize") == 0;
     KLN_RETURN_IF_ERROR(
         ref_scratch(call, most_taps(r, r->scales[axis]), sizeof *weights, &weights));
-    KLN_RETURN_IF_ERROR(ref_spend(call, (double)outer * (double)r->dims[axis] *
-                                            (double)(inner + 1) *
-                                            (double)most_taps(r, r->scales[axis])));
+    KLN_RETURN_IF_ERROR(
+        ref_spend(call, (double)outer * (double)r->dims[axis] * (double)(inner + 1) *
+                            (double)most_taps(r, r->scales[axis])));
     for (int64_t i = 0; i < r->dims[axis]; i++) {
         const double place = original(r, axis, rank, i, length);
         const double x = fabs(place) < 1e12 ? place : 0.0; /* NaN too: a roi may be anything */
@@ -199,22 +199,26 @@ static kiln_status read_order(const ref_call *call, int rank, uint32_t order[REF
 }
 
 /* Sizes given: scales follow, one for all axes where the aspect ratio is to be kept. */
-static void scales_from_sizes(const ref_call *call, const ref_tensor *x, const double *sizes,
-                              const uint32_t *order, size_t count, resizing *r)
+static kiln_status scales_from_sizes(const ref_call *call, const ref_tensor *x, const double *sizes,
+                                     const uint32_t *order, size_t count, resizing *r)
 {
     const char *policy = ref_attribute_string(call, "keep_aspect_ratio_policy", "stretch");
     const bool larger = strcmp(policy, "not_smaller") == 0;
     double common = larger ? 0.0 : HUGE_VAL;
     for (size_t i = 0; i < count; i++) {
         const uint32_t axis = order[i];
+        if (!(sizes[axis] >= 0.0 && sizes[axis] < 1e12)) {
+            return kln_fail(KILN_ERROR_SHAPE, "dimension %u would be %g", axis, sizes[axis]);
+        }
         r->scales[axis] = sizes[axis] / (double)x->dims[axis];
-        r->dims[axis] = (int64_t)sizes[axis];
+        r->dims[axis] = ref_to_int(sizes[axis]);
         common = larger ? fmax(common, r->scales[axis]) : fmin(common, r->scales[axis]);
     }
     for (size_t i = 0; strcmp(policy, "stretch") != 0 && i < count; i++) {
         r->scales[order[i]] = common;
-        r->dims[order[i]] = (int64_t)floor(common * (double)x->dims[order[i]] + 0.5);
+        r->dims[order[i]] = ref_to_int(floor(common * (double)x->dims[order[i]] + 0.5));
     }
+    return KILN_OK;
 }
 
 static kiln_status read_sizes(const ref_call *call, const ref_tensor *x, resizing *r)
@@ -239,8 +243,7 @@ static kiln_status read_sizes(const ref_call *call, const ref_tensor *x, resizin
     KLN_RETURN_IF_ERROR(
         read_numbers(call, modern ? 2 : 1, "scales", x->rank, order, 1, r->scales, &has_scales));
     if (has_sizes) {
-        scales_from_sizes(call, x, sizes, order, count, r);
-        return KILN_OK;
+        return scales_from_sizes(call, x, sizes, order, count, r);
     }
     for (int i = 0; i < x->rank; i++) {
         const double size = floor((double)x->dims[i] * r->scales[i] + 1e-9);

@@ -215,7 +215,7 @@ kiln_status ref_op_window(ref_call *call)
 static int64_t mel_bin(int64_t i, double low, double step, int64_t dft_length, double rate)
 {
     const double hertz = 700.0 * (pow(10.0, ((double)i * step + low) / 2595.0) - 1.0);
-    return (int64_t)floor((double)(dft_length + 1) * hertz / rate);
+    return ref_to_int(floor((double)(dft_length + 1) * hertz / rate));
 }
 
 static void mel_band(ref_tensor *y, int64_t band, const int64_t edge[3])

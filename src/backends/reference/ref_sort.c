@@ -350,7 +350,7 @@ kiln_status ref_op_nms(ref_call *call)
         s.boxes->dims[0] != d[0] || s.boxes->dims[1] != d[2]) {
         return kln_fail(KILN_ERROR_SHAPE, "boxes and scores do not fit each other");
     }
-    s.most = (int64_t)option(call, 2, 0.0);
+    s.most = ref_to_int(option(call, 2, 0.0));
     s.overlap = option(call, 3, 0.0);
     s.least = option(call, 4, 0.0);
     s.has_least = ref_input(call, 4) != NULL;
