@@ -333,8 +333,10 @@ static const char *listed_reason(const char *list, const char *name)
 /* Reasons that lie in a type, which no executor behind kiln_tensor can help. */
 static bool is_of_type(const char *reason)
 {
-    static const char *const beginnings[] = {"a value of strings", "a sequence or optional",
-                                             "ONNX type", "the test data stores"};
+    static const char *const beginnings[] = {
+        "a value of strings",   "a sequence or optional", "a cast to string", "ONNX type",
+        "the test data stores", "StringConcat",           "StringNormalizer", "StringSplit",
+        "RegexFullMatch"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(beginnings); i++) {
         if (strncmp(reason, beginnings[i], strlen(beginnings[i])) == 0) {
             return true;

@@ -106,7 +106,7 @@ void ref_put_float(ref_tensor *tensor, int64_t index, double value);
 void ref_put_int(ref_tensor *tensor, int64_t index, int64_t value);
 /* `value` as float, rounded to odd, so that a second rounding to fewer bits is right. */
 float ref_narrow(double value);
-/* Towards zero; what is out of range becomes the nearest end and NaN 0, which C leaves undefined. */
+/* Towards zero; out of range becomes the nearest end and NaN 0, which C leaves undefined. */
 int64_t ref_to_int(double value);
 /* Rounds to nearest even, whatever the rounding mode. */
 double ref_round_even(double value);
@@ -216,9 +216,9 @@ typedef struct ref_engine {
     void *copy;             /* of bytes that were given in memory, or NULL */
     kln_text message;       /* the network less its large weights */
     kiln_span source;       /* what a save writes */
-    pthread_mutex_t lock; /* held while `source` and `written` are made for a save */
-    kln_text written;     /* the model as one message, where its weights lie in other files */
-    kln_arena arena;      /* the plans */
+    pthread_mutex_t lock;   /* held while `source` and `written` are made for a save */
+    kln_text written;       /* the model as one message, where its weights lie in other files */
+    kln_arena arena;        /* the plans */
     kln_arena weights;
     ref_plan *plan;
 } ref_engine;

@@ -79,22 +79,41 @@ typedef struct spreading {
     int64_t volume, in_size, out_size;
 } spreading;
 
-static void spread_group(const ref_window_shape *w, const spreading *s, const double *x,
-                         const double *weights, double *out)
+/* Where each kernel element of each window lands, kernel element by kernel element. */
+static kiln_status list_landings(ref_call *call, const ref_window_shape *w, const spreading *s,
+                                 int64_t **landings)
 {
-    for (int64_t at = 0; at < s->in_size; at++) {
+    const int64_t dims[2] = {s->volume, s->in_size};
+    int64_t count = 0;
+    KLN_RETURN_IF_ERROR(ref_count(2, dims, &count));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)count, sizeof **landings, landings));
+    for (int64_t k = 0; k < s->volume; k++) {
+        for (int64_t at = 0; at < s->in_size; at++) {
+            (*landings)[k * s->in_size + at] = landing(w, at, k);
+        }
+    }
+    return KILN_OK;
+}
+
+/* One map of a group: what its kernel makes of each place, channels summed, is a product of
+ * matrices; then each element goes where it lands. `room` holds a kernel by channels and the
+ * product. */
+static void spread_map(const spreading *s, const int64_t *landings, const double *x,
+                       const double *weights, double *room, double *out)
+{
+    double *kernel = room;
+    double *product = room + s->volume * s->channels;
+    for (int64_t c = 0; c < s->channels; c++) {
         for (int64_t k = 0; k < s->volume; k++) {
-            const int64_t to = landing(w, at, k);
-            if (to < 0) {
-                continue;
-            }
-            for (int64_t c = 0; c < s->channels; c++) {
-                const double v = x[c * s->in_size + at];
-                const double *from = weights + c * s->maps * s->volume + k;
-                for (int64_t m = 0; m < s->maps; m++) {
-                    out[m * s->out_size + to] += v * from[m * s->volume];
-                }
-            }
+            kernel[k * s->channels + c] = weights[c * s->maps * s->volume + k];
+        }
+    }
+    memset(product, 0, (size_t)(s->volume * s->in_size) * sizeof *product);
+    ref_multiply(s->volume, s->channels, s->in_size, kernel, s->channels, x, s->in_size, product,
+                 s->in_size);
+    for (int64_t i = 0; i < s->volume * s->in_size; i++) {
+        if (landings[i] >= 0) {
+            out[landings[i]] += product[i];
         }
     }
 }
@@ -118,9 +137,8 @@ static kiln_status read_shapes(const ref_call *call, const ref_tensor *x, const 
     KLN_RETURN_IF_ERROR(place_output(call, window));
     s->channels = x->dims[1] / s->groups;
     s->maps = w->dims[1];
-    s->volume = ref_product(window->kernel, 0, window->rank);
-    s->in_size = ref_product(window->input, 0, window->rank);
-    return KILN_OK;
+    KLN_RETURN_IF_ERROR(ref_count(window->rank, window->kernel, &s->volume));
+    return ref_count(window->rank, window->input, &s->in_size);
 }
 
 kiln_status ref_op_conv_transpose(ref_call *call)
@@ -154,10 +172,19 @@ kiln_status ref_op_conv_transpose(ref_call *call)
     for (int64_t i = 0; i < y->count; i++) {
         out[i] = bias != NULL ? ref_get_float(bias, i / s.out_size % dims[1]) : 0.0;
     }
-    for (int64_t n = 0; y->count > 0 && n < dims[0] * s.groups; n++) {
-        spread_group(&window, &s, xs + n * s.channels * s.in_size,
-                     ws + n % s.groups * s.channels * s.maps * s.volume,
-                     out + n * s.maps * s.out_size);
+    if (y->count == 0) {
+        return KILN_OK;
+    }
+    int64_t *landings = NULL;
+    double *room = NULL;
+    KLN_RETURN_IF_ERROR(list_landings(call, &window, &s, &landings));
+    KLN_RETURN_IF_ERROR(
+        ref_scratch(call, (size_t)(s.volume * (s.channels + s.in_size)), sizeof *room, &room));
+    for (int64_t i = 0; i < dims[0] * dims[1]; i++) {
+        const int64_t n = i / s.maps; /* of the batch, then of the groups */
+        spread_map(&s, landings, xs + n * s.channels * s.in_size,
+                   ws + (n % s.groups * s.channels * s.maps + i % s.maps) * s.volume, room,
+                   out + i * s.out_size);
     }
     ref_store_float(y, 0, 1, y->count, out);
     return KILN_OK;
