@@ -140,12 +140,12 @@ typedef enum ref_window { REF_WINDOW_HANN, REF_WINDOW_HAMMING, REF_WINDOW_BLACKM
     X(scatter_elements) X(scatter_nd) X(tensor_scatter) X(one_hot) X(cast) X(cast_like) \
     X(bit_cast) X(constant_of_shape) X(range) X(eye_like) X(window) X(mel) X(reduce) X(arg) \
     X(softmax) X(cumulate) X(matmul) X(gemm) X(matmul_integer) X(qlinear_matmul) X(einsum) \
-    X(conv) X(conv_integer) X(qlinear_conv) X(conv_transpose) X(deform_conv) X(col2im) X(pool) X(global_pool) \
-    X(max_unpool) X(max_roi_pool) X(roi_align) X(batch_normalization) X(layer_normalization) \
-    X(group_normalization) X(instance_normalization) X(rms_normalization) X(mean_variance) \
-    X(lrn) X(lp_normalization) X(quantize) X(dequantize) X(dynamic_quantize) X(resize) \
-    X(grid_sample) X(affine_grid) X(det) X(recurrent) X(attention) X(rotary) X(top_k) X(unique) \
-    X(nonzero) X(nms) X(if) X(loop) X(scan) X(sequence_construct) X(sequence_empty) \
+    X(conv) X(conv_integer) X(qlinear_conv) X(conv_transpose) X(deform_conv) X(col2im) X(pool) \
+    X(global_pool) X(max_unpool) X(max_roi_pool) X(roi_align) X(batch_normalization) \
+    X(layer_normalization) X(group_normalization) X(instance_normalization) X(rms_normalization) \
+    X(mean_variance) X(lrn) X(lp_normalization) X(quantize) X(dequantize) X(dynamic_quantize) \
+    X(resize) X(grid_sample) X(affine_grid) X(det) X(recurrent) X(attention) X(rotary) X(top_k) \
+    X(unique) X(nonzero) X(nms) X(if) X(loop) X(scan) X(sequence_construct) X(sequence_empty) \
     X(sequence_at) X(sequence_insert) X(sequence_erase) X(sequence_length) X(split_to_sequence) \
     X(concat_from_sequence) X(sequence_map) X(optional) X(optional_get) X(optional_has) X(dft) \
     X(stft) X(nll_loss) X(cross_entropy) X(ngrams)
