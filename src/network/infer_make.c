@@ -54,10 +54,13 @@ static void constant_list(kln_rule *rule, int32_t wire_dtype, size_t count, bool
     }
 }
 
+/* Its value is one of a few attributes, whatever else a file may put there. */
+#define ATTRIBUTES_MOST 16
+
 void kln_rule_constant(kln_rule *rule)
 {
     const kln_onnx_node *node = rule->node;
-    for (size_t i = 0; i < node->attribute_count; i++) {
+    for (size_t i = 0; i < node->attribute_count && i < ATTRIBUTES_MOST; i++) {
         const kln_onnx_attribute *a = kln_rule_attribute(rule, node->attributes[i].name);
         if (a == NULL) {
             continue;

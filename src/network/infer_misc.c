@@ -318,10 +318,7 @@ static kln_dim rows(const kln_rule *rule)
 
 void kln_rule_ml_classifier(kln_rule *rule)
 {
-    const bool trees = strncmp(rule->node->op_type, "TreeEnsemble", 12) == 0;
-    const kln_onnx_attribute *texts =
-        kln_rule_attribute(rule, trees || rule->node->op_type[0] == 'S' ? "classlabels_strings"
-                                                                        : "classlabels_strings");
+    const kln_onnx_attribute *texts = kln_rule_attribute(rule, "classlabels_strings");
     const bool text = texts != NULL && texts->count > 0;
     kln_rule_set_dtype(rule, 0, text ? KLN_WIRE_STRING : KLN_WIRE_INT64);
     kln_rule_set_dtype(rule, 1, KLN_WIRE_FLOAT);

@@ -23,20 +23,20 @@ static const kln_onnx_function *find_function(const kln_onnx_model *model,
     return NULL;
 }
 
-static int64_t opset_of(const kln_infer_state *state, const kln_scope *scope, const char *domain)
+int64_t kln_scope_opset(const kln_onnx_model *model, const kln_onnx_function *function,
+                        const char *domain)
 {
-    if (scope->function == NULL) {
-        const kln_onnx_model *model = state->inference->model;
+    if (function == NULL) {
         const int64_t version = kln_onnx_opset_version(model, domain);
         /* Models older than operator sets speak the first one. */
         return version == 0 && model->ir_version < 3 && domain[0] == '\0' ? 1 : version;
     }
     const bool plain = domain[0] == '\0' || strcmp(domain, "ai.onnx") == 0;
-    for (size_t i = 0; i < scope->function->opset_count; i++) {
-        const char *given = scope->function->opsets[i].domain;
+    for (size_t i = 0; i < function->opset_count; i++) {
+        const char *given = function->opsets[i].domain;
         if (strcmp(given, domain) == 0 ||
             (plain && (given[0] == '\0' || strcmp(given, "ai.onnx") == 0))) {
-            return scope->function->opsets[i].version;
+            return function->opsets[i].version;
         }
     }
     return 0;
@@ -51,8 +51,7 @@ static kln_resolved *make_resolved(kln_infer_state *state, const kln_scope *scop
         return NULL;
     }
     resolved->domain = node->domain;
-    resolved->scope_function = scope->function;
-    resolved->opset = opset_of(state, scope, node->domain);
+    resolved->opset = kln_scope_opset(state->inference->model, scope->function, node->domain);
     resolved->function = find_function(state->inference->model, node);
     const kln_operator *row = resolved->function == NULL
                                   ? kln_operator_find(node->domain, node->op_type, resolved->opset)
@@ -72,23 +71,34 @@ static bool same_overload(const kln_resolved *resolved, const kln_onnx_node *nod
                   node->overload != NULL ? node->overload : "") == 0;
 }
 
+kln_resolved *kln_resolved_find(const kln_infer_state *state, const kln_onnx_function *function,
+                                const kln_onnx_node *node)
+{
+    const uint32_t place = kln_names_get(&state->operators, node->op_type);
+    kln_resolved *r = place != KLN_NAMES_NONE ? state->resolved[place] : NULL;
+    const int64_t opset =
+        r != NULL ? kln_scope_opset(state->inference->model, function, node->domain) : 0;
+    while (r != NULL &&
+           (r->opset != opset || strcmp(r->domain, node->domain) != 0 || !same_overload(r, node))) {
+        r = r->next;
+    }
+    return r;
+}
+
 static const kln_resolved *resolve(kln_infer_state *state, const kln_scope *scope,
                                    const kln_onnx_node *node)
 {
-    const uint32_t place = kln_names_get(&state->operators, node->op_type);
-    kln_resolved *first = place != KLN_NAMES_NONE ? state->resolved[place] : NULL;
-    for (kln_resolved *r = first; r != NULL; r = r->next) {
-        if (r->scope_function == scope->function && strcmp(r->domain, node->domain) == 0 &&
-            same_overload(r, node)) {
-            return r;
-        }
+    const kln_resolved *found = kln_resolved_find(state, scope->function, node);
+    if (found != NULL) {
+        return found;
     }
+    const uint32_t place = kln_names_get(&state->operators, node->op_type);
     kln_resolved *resolved = make_resolved(state, scope, node);
     if (resolved == NULL) {
         return NULL;
     }
     if (place != KLN_NAMES_NONE) {
-        resolved->next = first;
+        resolved->next = state->resolved[place];
         state->resolved[place] = resolved;
         return resolved;
     }
@@ -389,14 +399,15 @@ void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index
     kln_graph_inference *graph = &walk->inference;
     const kln_onnx_node *node = &graph->graph->nodes[index];
     kln_node_inference *known = &graph->nodes[index];
-    if (state->nodes_left == 0) {
+    const bool called = walk->scope->function != NULL;
+    if (called && state->nodes_left == 0) {
         state->status = kln_fail(KILN_ERROR_LIMIT,
                                  "the model's functions call each other until more than %zu nodes "
                                  "would have to be looked at",
                                  KLN_NODES_MOST);
         return;
     }
-    state->nodes_left--;
+    state->nodes_left -= called ? 1 : 0;
     const kln_resolved *resolved = resolve(state, walk->scope, node);
     if (resolved == NULL) {
         return;

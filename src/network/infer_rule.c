@@ -164,6 +164,13 @@ void kln_rule_set_dtype(kln_rule *rule, size_t output, int32_t wire_dtype)
 
 void *kln_rule_alloc(kln_rule *rule, size_t count, size_t size)
 {
+    if (count > KLN_RANK_MOST) {
+        /* A long list that many nodes name must not become as many copies of it. */
+        if (count > rule->state->contents_left) {
+            return NULL;
+        }
+        rule->state->contents_left -= count;
+    }
     void *memory = kln_arena_alloc_zeroed(rule->state->arena, count, size);
     if (memory == NULL) {
         kln_rule_out_of_memory(rule);
@@ -173,7 +180,7 @@ void *kln_rule_alloc(kln_rule *rule, size_t count, size_t size)
 
 kln_dim *kln_rule_new_shape(kln_rule *rule, size_t output, size_t rank)
 {
-    if (!kln_rule_wants(rule, output)) {
+    if (!kln_rule_wants(rule, output) || rank > KLN_RANK_MOST) {
         return NULL;
     }
     kln_dim *dims = kln_rule_alloc(rule, rank, sizeof *dims);

@@ -45,9 +45,8 @@ typedef struct kln_scope {
 
 /* What an operator type comes to in a scope; looked up once. */
 typedef struct kln_resolved {
-    struct kln_resolved *next; /* of the same name, in another domain or scope */
+    struct kln_resolved *next; /* of the same name, in another domain or version */
     const char *domain;
-    const kln_onnx_function *scope_function;
     int64_t opset;                     /* of its domain; 0: not imported */
     const kln_schema *schema;          /* NULL: not in the table */
     const kln_onnx_function *function; /* model-local, or NULL */
@@ -88,7 +87,10 @@ typedef struct kln_graph_walk {
 
 #define KLN_DECLARED_OUTPUT (UINT32_C(1) << 31)
 #define KLN_GRAPHS_DEEP ((size_t)48)
-#define KLN_NODES_MOST ((size_t)4000000)
+/* Nodes of called functions, each call counted: an end to functions that call functions. */
+#define KLN_NODES_MOST ((size_t)500000)
+/* Dimensions of a shape that a rule makes; the specification's own operators need a handful. */
+#define KLN_RANK_MOST ((size_t)64)
 
 typedef struct kln_rule {
     kln_infer_state *state;
@@ -174,7 +176,9 @@ void kln_rule_out_of_memory(kln_rule *rule);
 void kln_node_label(const kln_onnx_node *node, uint32_t index, char *text, size_t size);
 
 /* --- memory --- */
-void *kln_rule_alloc(kln_rule *rule, size_t count, size_t size); /* zeroed; NULL is remembered */
+/* Zeroed. NULL when memory ran out, which is remembered, or when long lists were asked for too
+ * often. */
+void *kln_rule_alloc(kln_rule *rule, size_t count, size_t size);
 
 /* --- other rooms of inference --- */
 
@@ -197,6 +201,12 @@ kiln_status kln_state_options(kln_infer_state *state);
 void kln_walk_order(kln_infer_state *state, kln_graph_walk *walk, size_t first);
 
 /* infer_node.c */
+/* The version of `domain` that holds in the body of `function`, or in the model for NULL. */
+int64_t kln_scope_opset(const kln_onnx_model *model, const kln_onnx_function *function,
+                        const char *domain);
+/* What was found for the node, or NULL. */
+kln_resolved *kln_resolved_find(const kln_infer_state *state, const kln_onnx_function *function,
+                                const kln_onnx_node *node);
 void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index);
 /* infer_graph.c: takes in what is new in the walk's graph. */
 void kln_walk_graph(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,

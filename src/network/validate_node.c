@@ -105,12 +105,15 @@ static void check_attribute(const node_check *c, const kln_schema *schema,
     }
 }
 
+/* No operator has as many; a file with a million of them shall not take a million squared steps. */
+#define ATTRIBUTES_COMPARED 64
+
 static void check_attributes(const node_check *c, const kln_schema *schema)
 {
     const kln_onnx_node *node = c->node;
     for (size_t i = 0; i < node->attribute_count; i++) {
         check_attribute(c, schema, &node->attributes[i]);
-        for (size_t k = 0; k < i; k++) {
+        for (size_t k = 0; k < i && k < ATTRIBUTES_COMPARED; k++) {
             if (strcmp(node->attributes[k].name, node->attributes[i].name) == 0) {
                 complain(c, KILN_ISSUE_ATTRIBUTE, node->attributes[i].name, "one", "two",
                          "attribute \"%.100s\" is given twice", node->attributes[i].name);
@@ -128,18 +131,6 @@ static void check_attributes(const node_check *c, const kln_schema *schema)
 }
 
 /* --- the operator itself --- */
-
-static const kln_resolved *find_resolved(const kln_validation *v, const kln_onnx_node *node,
-                                         const kln_onnx_function *function)
-{
-    const kln_infer_state *state = v->inference->state;
-    const uint32_t place = kln_names_get(&state->operators, node->op_type);
-    const kln_resolved *r = place != KLN_NAMES_NONE ? state->resolved[place] : NULL;
-    while (r != NULL && (r->scope_function != function || strcmp(r->domain, node->domain) != 0)) {
-        r = r->next;
-    }
-    return r;
-}
 
 static void check_known(const node_check *c)
 {
@@ -191,7 +182,7 @@ void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint
                        const kln_onnx_function *function)
 {
     node_check c = {.v = v, .node = &graph->graph->nodes[index], .function = function};
-    c.resolved = find_resolved(v, c.node, function);
+    c.resolved = kln_resolved_find(v->inference->state, function, c.node);
     kln_node_label(c.node, index, c.label, sizeof c.label);
     if (c.node->op_type[0] == '\0') {
         complain(&c, KILN_ISSUE_NAME, "", "an operator", "none", "it names no operator");

@@ -336,6 +336,80 @@ static void functions_are_entered(void **state)
     maker_end(&m);
 }
 
+/* Each function calls the one before it twice: a million nodes from sixty. */
+static void explosions_end(void **state)
+{
+    (void)state;
+    enum { FUNCTIONS = 20 };
+    static char names[FUNCTIONS][8];
+    static kln_onnx_opset imports[] = {{.domain = "", .version = 17},
+                                       {.domain = "f", .version = 1}};
+    static const char *inputs[] = {"a"};
+    static const char *outputs[] = {"c"};
+    graph_maker m;
+    maker_begin(&m, 17);
+    m.model->opsets = imports;
+    m.model->opset_count = 2;
+    maker_input(&m, "x", 1, "n");
+    kln_onnx_function *functions =
+        kln_arena_alloc_zeroed(&m.model->arena, FUNCTIONS, sizeof *functions);
+    assert_non_null(functions);
+    for (size_t i = 0; i < FUNCTIONS; i++) {
+        (void)snprintf(names[i], sizeof names[i], "f%zu", i);
+        functions[i] = (kln_onnx_function){.name = names[i],
+                                           .domain = "f",
+                                           .overload = "",
+                                           .inputs = inputs,
+                                           .input_count = 1,
+                                           .outputs = outputs,
+                                           .output_count = 1,
+                                           .opsets = imports,
+                                           .opset_count = 2};
+        m.graph = &functions[i].body;
+        maker_node(&m, i == 0 ? "Relu" : names[i - 1], "a", "b");
+        m.node->domain = i == 0 ? "" : "f";
+        maker_node(&m, i == 0 ? "Neg" : names[i - 1], "b", "c");
+        m.node->domain = i == 0 ? "" : "f";
+    }
+    m.graph = &m.model->graph;
+    m.model->functions = functions;
+    m.model->function_count = FUNCTIONS;
+    maker_node(&m, names[8], "x", "y");
+    m.node->domain = "f";
+    maker_output(&m, "y", 0, NULL);
+    kln_inference *i = infer(&m);
+    assert_type("float32[n]", i, "y");
+    kln_inference_destroy(i);
+    m.graph->nodes[0].op_type = names[FUNCTIONS - 1];
+    assert_status(KILN_ERROR_LIMIT, kln_infer(m.model, NULL, &i));
+    assert_message("500000 nodes");
+    maker_end(&m);
+}
+
+/* A list of 4,000 sizes that a thousand nodes make a shape of. */
+static void long_lists_stay_few(void **state)
+{
+    (void)state;
+    static int64_t sizes[4000];
+    static char names[1000][8];
+    graph_maker m;
+    maker_begin(&m, 17);
+    for (size_t i = 0; i < 4000; i++) {
+        sizes[i] = 1;
+    }
+    maker_ints(&m, "sizes", 4000, sizes);
+    for (size_t i = 0; i < 1000; i++) {
+        (void)snprintf(names[i], sizeof names[i], "t%zu", i);
+        maker_node(&m, i % 2 == 0 ? "ConstantOfShape" : "Identity", "sizes", names[i]);
+    }
+    maker_output(&m, names[999], 0, NULL);
+    kln_inference *i = infer(&m);
+    assert_type("float32", i, "t0");
+    assert_true(i->arena.bytes < (size_t)4 << 20);
+    kln_inference_destroy(i);
+    maker_end(&m);
+}
+
 /* --- options and growth --- */
 
 static void given_shapes_are_taken(void **state)
@@ -502,6 +576,8 @@ int main(void)
         cmocka_unit_test(versions_differ),
         cmocka_unit_test(branches_are_united),
         cmocka_unit_test(functions_are_entered),
+        cmocka_unit_test(explosions_end),
+        cmocka_unit_test(long_lists_stay_few),
         cmocka_unit_test(given_shapes_are_taken),
         cmocka_unit_test(a_network_grows),
         cmocka_unit_test(quantization_is_carried),
