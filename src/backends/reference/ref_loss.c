@@ -25,10 +25,14 @@ static kiln_status read_loss(const ref_call *call, loss *l)
     l->inner = ref_product(l->x->dims, 2, l->x->rank);
     l->ignores = ref_attribute(call, "ignore_index") != NULL;
     l->ignored = ref_attribute_int(call, "ignore_index", 0);
-    return l->target->count * l->classes == l->x->count
-               ? KILN_OK
-               : kln_fail(KILN_ERROR_SHAPE, "%lld targets for scores of %lld classes",
-                          (long long)l->target->count, (long long)l->classes);
+    bool fits = l->classes > 0 && l->target->dims[0] == l->x->dims[0];
+    for (int i = 1; i < l->target->rank; i++) {
+        fits = fits && l->target->dims[i] == l->x->dims[i + 1];
+    }
+    return fits ? KILN_OK
+                : kln_fail(KILN_ERROR_SHAPE, "%lld targets do not fit %lld scores of %lld classes",
+                           (long long)l->target->count, (long long)l->x->count,
+                           (long long)l->classes);
 }
 
 /* The loss of target `i`, times its weight. */
