@@ -87,6 +87,13 @@ KILN_API void kiln_context_destroy(kiln_context *context);
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_bind(kiln_context *context, const char *name,
                                                        const kiln_tensor *tensor);
 
+/* Binds every tensor of a plan to the input or output of its name, as kiln_context_bind would, in
+ * one call; all are checked before any changes. Each has the largest shape that the plan was made
+ * for: bind what kiln_buffer_plan_view gives for a smaller one. The plan must outlive the bindings.
+ * Errors: as kiln_context_bind. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_context_bind_plan(kiln_context *context,
+                                                            const kiln_buffer_plan *plan);
+
 /* Gives input `name` a shape and lets the context provide its memory, which kiln_context_tensor
  * then shows, zeroed. An input whose shape is fixed needs no call. A caller's memory bound to the
  * name is let go. Errors: NULL_ARGUMENT, NAME, RANK, SHAPE (no dimension may be KILN_DYNAMIC),

@@ -175,6 +175,13 @@ typedef struct kiln_pool_counters {
 KILN_API KILN_MUST_CHECK kiln_status kiln_pool_get_counters(kiln_pool *pool,
                                                             kiln_pool_counters *counters);
 
+/* A dense tensor over a piece that is out: what a context binds. Valid until the piece is released.
+ * Errors: NULL_ARGUMENT; STATE for a piece that is not out, or of another pool; DTYPE, RANK, SHAPE;
+ * SIZE when it does not fit. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_pool_tensor(kiln_pool *pool, const kiln_block *block,
+                                                      kiln_dtype dtype, const kiln_shape *shape,
+                                                      kiln_tensor *tensor);
+
 /* --- plans --- */
 
 /* A tensor that a plan finds memory for. */
@@ -184,11 +191,21 @@ typedef struct kiln_buffer_request {
     kiln_shape shape; /* static; of a dynamic one the largest that will be used */
 } kiln_buffer_request;
 
+/* Two tensors of a plan that lie in the same memory: an output that replaces the input it was made
+ * from, as the state of a recurrent model does. Whether the model allows it is the caller's to
+ * know. */
+typedef struct kiln_buffer_alias {
+    const char *name; /* read during the call only */
+    const char *of;   /* a tensor that is no alias itself; the larger of the two decides the size */
+} kiln_buffer_alias;
+
 typedef struct kiln_buffer_plan_options {
     size_t struct_size; /* set by KILN_BUFFER_PLAN_OPTIONS_INIT */
     kiln_location location;
     int32_t device;     /* the GPU; ignored for HOST */
     size_t small_bytes; /* tensors up to this share one allocation; 0: 1 MiB */
+    const kiln_buffer_alias *aliases;
+    size_t alias_count;
 } kiln_buffer_plan_options;
 
 #define KILN_BUFFER_PLAN_OPTIONS_INIT \
@@ -199,9 +216,10 @@ typedef struct kiln_buffer_plan_options {
  * bound once stays where it is, so that captured graphs stay valid. */
 typedef struct kiln_buffer_plan kiln_buffer_plan;
 
-/* Makes it. `options` may be NULL: host memory. Errors: NULL_ARGUMENT; INVALID_ARGUMENT; NAME for
- * one that stands twice; DTYPE, RANK, SHAPE with the tensor's name; LIMIT; those of the location.
- * Any thread. Since 0.1. */
+/* Makes it. `options` may be NULL: host memory. Errors: NULL_ARGUMENT; INVALID_ARGUMENT, also for
+ * an alias of an alias; NAME for one that stands twice, and for an alias of what is not there;
+ * DTYPE, RANK, SHAPE with the tensor's name; LIMIT; those of the location. Any thread. Since 0.1.
+ */
 KILN_API KILN_MUST_CHECK kiln_status
 kiln_buffer_plan_create(const kiln_buffer_request *requests, size_t count,
                         const kiln_buffer_plan_options *options, kiln_buffer_plan **plan);
@@ -218,6 +236,13 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_buffer_plan_get(const kiln_buffer_plan
 /* The tensor of that name. Errors: NULL_ARGUMENT; NAME. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_buffer_plan_find(const kiln_buffer_plan *plan,
                                                            const char *name, kiln_tensor *tensor);
+
+/* The same memory with a smaller shape, for a run that needs less than the most. Errors: as
+ * kiln_buffer_plan_find; RANK, SHAPE; SIZE for one that needs more. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_buffer_plan_view(const kiln_buffer_plan *plan,
+                                                           const char *name,
+                                                           const kiln_shape *shape,
+                                                           kiln_tensor *tensor);
 
 /* Bytes it holds, in how many allocations. 0 for NULL. Any thread. Since 0.1. */
 KILN_API size_t kiln_buffer_plan_bytes(const kiln_buffer_plan *plan);

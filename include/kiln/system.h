@@ -109,6 +109,13 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_device_memory(int32_t device, size_t *
  * thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_device_connect(int32_t device, int32_t peer);
 
+/* How many free bytes the driver may keep for kiln_stream_allocate on `device` instead of giving
+ * them back whenever somebody waits; what it keeps beyond goes back now. A program that allocates
+ * again and again is much faster with a generous number; the driver's own is 0. It holds for all
+ * that use the device's default memory pool in this process. Errors: UNSUPPORTED without
+ * stream-ordered memory. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_device_keep_free(int32_t device, uint64_t bytes);
+
 /* --- streams --- */
 
 /* A queue of work for one GPU: what is enqueued runs in order, beside what is on other streams. Any
@@ -159,6 +166,17 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_stream_wait_event(kiln_stream *stream,
  * anything of Kiln's that takes a device. Errors: NULL_ARGUMENT. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_stream_call(kiln_stream *stream,
                                                       void (*function)(void *user), void *user);
+
+/* Device memory in the stream's order: what is enqueued there from now on may use it, until its
+ * release is reached. `bytes` is at least 1. For memory that comes and goes often, kiln_pool is
+ * several times faster. Errors: NULL_ARGUMENT; SIZE for 0 bytes; UNSUPPORTED by a driver before
+ * 11.2 and a device without stream-ordered memory. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_stream_allocate(kiln_stream *stream, size_t bytes,
+                                                          void **memory);
+
+/* Gives it back behind what is enqueued on `stream`, which may be another one that was put in order
+ * behind the first. NULL memory is allowed. Errors: NULL_ARGUMENT. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_stream_release(kiln_stream *stream, void *memory);
 
 /* Makes an event; one without times is cheaper. Errors: NULL_ARGUMENT. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_event_create(int32_t device, bool timed,

@@ -257,7 +257,8 @@ bool kln_cuda_has(kln_cuda_feature feature, int32_t device)
     switch (feature) {
         case KLN_CUDA_STREAM_ORDERED:
             return cuda->allocate_ordered != NULL && cuda->release_ordered != NULL &&
-                   found->memory_pools != 0;
+                   cuda->default_pool != NULL && cuda->pool_trim != NULL &&
+                   cuda->pool_set != NULL && found->memory_pools != 0;
         case KLN_CUDA_GRAPHS:
             return cuda->capture_begin != NULL && cuda->capture_end != NULL &&
                    cuda->capture_status != NULL && cuda->graph_destroy != NULL &&

@@ -59,7 +59,8 @@ enum {
     CU_HOST_MAPPED = 2,
     CU_ATTACH_GLOBAL = 1,
     CU_CAPTURE_THREAD_LOCAL = 1,
-    CU_CAPTURE_RELAXED = 2
+    CU_CAPTURE_RELAXED = 2,
+    CU_POOL_RELEASE_THRESHOLD = 4
 };
 
 /* CUgraphExecUpdateResultInfo. */
@@ -108,6 +109,8 @@ typedef struct cu_update_result {
     X(default_pool, "cuDeviceGetDefaultMemPool", 11020, "stream-ordered memory",                \
       (void **pool, int device))                                                                \
     X(pool_trim, "cuMemPoolTrimTo", 11020, "stream-ordered memory", (void *pool, size_t keep))  \
+    X(pool_set, "cuMemPoolSetAttribute", 11020, "stream-ordered memory",                        \
+      (void *pool, int attribute, void *value))                                                 \
     X(copy, "cuMemcpy", 4000, NULL, (cu_address to, cu_address from, size_t bytes))             \
     X(copy_async, "cuMemcpyAsync", 4000, NULL,                                                  \
       (cu_address to, cu_address from, size_t bytes, void *stream))                             \

@@ -63,9 +63,11 @@ void kln_cuda_release(kiln_location location, int32_t device, void *memory)
     kln_cuda_leave(&scope);
 }
 
-static kiln_status need_ordered(const kiln_stream *stream)
+static kiln_status need_ordered(int32_t device)
 {
-    if (kln_cuda_has(KLN_CUDA_STREAM_ORDERED, stream->device)) {
+    cuda_device *found = NULL;
+    KLN_RETURN_IF_ERROR(cuda_find_device(device, &found));
+    if (kln_cuda_has(KLN_CUDA_STREAM_ORDERED, device)) {
         return KILN_OK;
     }
     return kln_fail(KILN_ERROR_UNSUPPORTED,
@@ -77,7 +79,7 @@ static kiln_status need_ordered(const kiln_stream *stream)
 kiln_status kln_cuda_allocate_ordered(kiln_stream *stream, size_t bytes, void **memory)
 {
     *memory = NULL;
-    KLN_RETURN_IF_ERROR(need_ordered(stream));
+    KLN_RETURN_IF_ERROR(need_ordered(stream->device));
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
     const cuda_table *cuda = cuda_functions();
@@ -92,7 +94,7 @@ kiln_status kln_cuda_allocate_ordered(kiln_stream *stream, size_t bytes, void **
 
 kiln_status kln_cuda_release_ordered(kiln_stream *stream, void *memory)
 {
-    KLN_RETURN_IF_ERROR(need_ordered(stream));
+    KLN_RETURN_IF_ERROR(need_ordered(stream->device));
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
     const cuda_table *cuda = cuda_functions();
@@ -101,6 +103,51 @@ kiln_status kln_cuda_release_ordered(kiln_stream *stream, void *memory)
                    "releasing memory in the order of a stream of device %d", stream->device);
     kln_cuda_leave(&scope);
     return status;
+}
+
+static kiln_status keep_inside(const cuda_device *device, uint64_t bytes)
+{
+    const cuda_table *cuda = cuda_functions();
+    void *pool = NULL;
+    unsigned long long threshold = bytes;
+    int result = cuda->default_pool(&pool, device->handle);
+    if (result == CU_SUCCESS) {
+        result = cuda->pool_set(pool, CU_POOL_RELEASE_THRESHOLD, &threshold);
+    }
+    if (result == CU_SUCCESS) {
+        result = cuda->pool_trim(pool, bytes < SIZE_MAX ? (size_t)bytes : SIZE_MAX);
+    }
+    return cuda_check(cuda, result, "the memory pool of device %d (%s)", device->handle,
+                      device->name);
+}
+
+kiln_status kiln_device_keep_free(int32_t device, uint64_t bytes)
+{
+    cuda_device *found = NULL;
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(cuda_find_device(device, &found));
+    KLN_RETURN_IF_ERROR(need_ordered(device));
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
+    const kiln_status status = keep_inside(found, bytes);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+kiln_status kiln_stream_allocate(kiln_stream *stream, size_t bytes, void **memory)
+{
+    KLN_RETURN_IF_NULL(stream);
+    KLN_RETURN_IF_NULL(memory);
+    *memory = NULL;
+    if (bytes == 0) {
+        return kln_fail(KILN_ERROR_SIZE, "kiln_stream_allocate: at least 1 byte is needed");
+    }
+    return kln_cuda_allocate_ordered(stream, bytes, memory);
+}
+
+kiln_status kiln_stream_release(kiln_stream *stream, void *memory)
+{
+    KLN_RETURN_IF_NULL(stream);
+    return memory != NULL ? kln_cuda_release_ordered(stream, memory) : KILN_OK;
 }
 
 kiln_status kln_cuda_copy(int32_t device, void *to, const void *from, size_t bytes,

@@ -397,6 +397,31 @@ kiln_status kiln_context_bind(kiln_context *context, const char *name, const kil
     return context_leave(context, bind_inside(context, name, tensor));
 }
 
+static kiln_status bind_plan_inside(kiln_context *context, const kiln_buffer_plan *plan)
+{
+    const size_t count = kiln_buffer_plan_count(plan);
+    for (size_t i = 0; i < 2 * count; i++) {
+        kiln_named_tensor planned = {.name = NULL};
+        size_t index = 0;
+        KLN_RETURN_IF_ERROR(kiln_buffer_plan_get(plan, i % count, &planned));
+        KLN_RETURN_IF_ERROR(find_any(context, planned.name, true, &index));
+        if (i < count) {
+            KLN_RETURN_IF_ERROR(context_check_tensor(context, index, &planned.tensor));
+        } else {
+            context_set_caller(context, index, &planned.tensor);
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_context_bind_plan(kiln_context *context, const kiln_buffer_plan *plan)
+{
+    KLN_RETURN_IF_NULL(context);
+    KLN_RETURN_IF_NULL(plan);
+    KLN_RETURN_IF_ERROR(context_enter(context, __func__));
+    return context_leave(context, bind_plan_inside(context, plan));
+}
+
 static kiln_status reshape_inside(kiln_context *context, const char *name, const kiln_shape *shape,
                                   kiln_fill_function fill, void *user)
 {

@@ -9,6 +9,9 @@ struct kiln_buffer_plan {
     kln_names names;
     kiln_named_tensor *tensors;
     size_t *places; /* of each tensor: its offset in the shared allocation, or NOT_SHARED */
+    uint32_t
+        *targets;  /* of each tensor: in whose memory it lies; its own number where no other's */
+    size_t *needs; /* of each tensor: bytes of the largest that lies in its memory */
     size_t count;
     void **allocations; /* the shared one first, where there is one */
     size_t allocation_count;
@@ -65,12 +68,64 @@ static size_t round_up(size_t bytes)
     return (bytes + KLN_MEMORY_ALIGNMENT - 1) / KLN_MEMORY_ALIGNMENT * KLN_MEMORY_ALIGNMENT;
 }
 
+static kiln_status find_alias(const kiln_buffer_plan *plan, const char *name, uint32_t *index)
+{
+    if (name == NULL) {
+        return kln_fail_null("kiln_buffer_plan_create", "aliases[].name");
+    }
+    *index = kln_names_get(&plan->names, name);
+    if (*index == KLN_NAMES_NONE) {
+        return kln_fail(
+            KILN_ERROR_NAME,
+            "kiln_buffer_plan_create: an alias names \"%s\", which is not among the %zu "
+            "tensors",
+            name, plan->count);
+    }
+    return KILN_OK;
+}
+
+static kiln_status set_targets(kiln_buffer_plan *plan)
+{
+    const kiln_buffer_plan_options *options = &plan->options;
+    if (options->alias_count != 0 && options->aliases == NULL) {
+        return kln_fail_null("kiln_buffer_plan_create", "aliases");
+    }
+    for (size_t i = 0; i < plan->count; i++) {
+        plan->targets[i] = (uint32_t)i;
+        plan->needs[i] = plan->tensors[i].tensor.bytes;
+    }
+    for (size_t i = 0; i < options->alias_count; i++) {
+        uint32_t from = 0;
+        uint32_t to = 0;
+        KLN_RETURN_IF_ERROR(find_alias(plan, options->aliases[i].name, &from));
+        KLN_RETURN_IF_ERROR(find_alias(plan, options->aliases[i].of, &to));
+        if (from == to || plan->targets[from] != from) {
+            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                            "kiln_buffer_plan_create: \"%s\" is an alias %s",
+                            plan->tensors[from].name, from == to ? "of itself" : "of two tensors");
+        }
+        plan->targets[from] = to;
+        plan->needs[to] = plan->needs[from] > plan->needs[to] ? plan->needs[from] : plan->needs[to];
+    }
+    for (size_t i = 0; i < plan->count; i++) {
+        const uint32_t to = plan->targets[i];
+        if (plan->targets[to] != to) {
+            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                            "kiln_buffer_plan_create: \"%s\" is an alias of \"%s\", which is one "
+                            "itself; name \"%s\" instead",
+                            plan->tensors[i].name, plan->tensors[to].name,
+                            plan->tensors[plan->targets[to]].name);
+        }
+    }
+    return KILN_OK;
+}
+
 /* Where each small tensor lies in the allocation that they share, and how long that is. */
 static kiln_status lay_out(kiln_buffer_plan *plan, size_t *shared)
 {
     *shared = 0;
     for (size_t i = 0; i < plan->count; i++) {
-        const size_t bytes = plan->tensors[i].tensor.bytes;
+        const size_t bytes = plan->targets[i] == i ? plan->needs[i] : 0;
         size_t end = 0;
         if (bytes > SIZE_MAX / 2 || __builtin_add_overflow(*shared, round_up(bytes), &end)) {
             return kln_fail(KILN_ERROR_LIMIT, "tensor \"%s\": %zu bytes pass every memory",
@@ -106,14 +161,20 @@ static kiln_status allocate(kiln_buffer_plan *plan)
     }
     for (size_t i = 0; i < plan->count; i++) {
         kiln_tensor *tensor = &plan->tensors[i].tensor;
+        if (plan->targets[i] != i) {
+            continue;
+        }
         if (plan->places[i] == NOT_SHARED) {
-            const kiln_status status = add_allocation(plan, tensor->bytes, &tensor->data);
+            const kiln_status status = add_allocation(plan, plan->needs[i], &tensor->data);
             if (status != KILN_OK) {
                 return kln_fail_within(status, "tensor \"%s\"", plan->tensors[i].name);
             }
-        } else if (tensor->bytes != 0) {
+        } else if (plan->needs[i] != 0) {
             tensor->data = (unsigned char *)memory + plan->places[i];
         }
+    }
+    for (size_t i = 0; i < plan->count; i++) {
+        plan->tensors[i].tensor.data = plan->tensors[plan->targets[i]].tensor.data;
     }
     return KILN_OK;
 }
@@ -124,12 +185,16 @@ static kiln_status fill_plan(kiln_buffer_plan *plan, const kiln_buffer_request *
     plan->places = kln_arena_alloc_zeroed(&plan->arena, plan->count, sizeof *plan->places);
     plan->allocations =
         kln_arena_alloc_zeroed(&plan->arena, plan->count + 1, sizeof *plan->allocations);
-    if (plan->tensors == NULL || plan->places == NULL || plan->allocations == NULL) {
+    plan->targets = kln_arena_alloc_zeroed(&plan->arena, plan->count, sizeof *plan->targets);
+    plan->needs = kln_arena_alloc_zeroed(&plan->arena, plan->count, sizeof *plan->needs);
+    if (plan->tensors == NULL || plan->places == NULL || plan->allocations == NULL ||
+        plan->targets == NULL || plan->needs == NULL) {
         return kln_fail_memory(plan->count * sizeof *plan->tensors, "a buffer plan");
     }
     for (size_t i = 0; i < plan->count; i++) {
         KLN_RETURN_IF_ERROR(describe(plan, &requests[i], i));
     }
+    KLN_RETURN_IF_ERROR(set_targets(plan));
     return allocate(plan);
 }
 
@@ -143,7 +208,8 @@ kiln_status kiln_buffer_plan_create(const kiln_buffer_request *requests, size_t 
         KLN_RETURN_IF_NULL(requests);
     }
     kiln_buffer_plan_options read = KILN_BUFFER_PLAN_OPTIONS_INIT;
-    KLN_RETURN_IF_ERROR(kln_options_read(__func__, options, sizeof read, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_options_read(
+        __func__, options, offsetof(kiln_buffer_plan_options, aliases), &read, sizeof read));
     KLN_RETURN_IF_ERROR(kln_memory_check(read.location, read.device));
     read.small_bytes = read.small_bytes != 0 ? read.small_bytes : DEFAULT_SMALL_BYTES;
     kiln_buffer_plan *made = kln_alloc_zeroed(1, sizeof *made);
@@ -155,6 +221,7 @@ kiln_status kiln_buffer_plan_create(const kiln_buffer_request *requests, size_t 
     kln_arena_init(&made->arena);
     kln_names_init(&made->names);
     const kiln_status status = fill_plan(made, requests);
+    made->options.aliases = NULL; /* the caller's */
     if (status != KILN_OK) {
         kiln_buffer_plan_destroy(made);
         return status;
@@ -194,6 +261,29 @@ kiln_status kiln_buffer_plan_find(const kiln_buffer_plan *plan, const char *name
                         plan->count);
     }
     *tensor = plan->tensors[index].tensor;
+    return KILN_OK;
+}
+
+kiln_status kiln_buffer_plan_view(const kiln_buffer_plan *plan, const char *name,
+                                  const kiln_shape *shape, kiln_tensor *tensor)
+{
+    KLN_RETURN_IF_NULL(shape);
+    kiln_tensor found = {.data = NULL};
+    KLN_RETURN_IF_ERROR(kiln_buffer_plan_find(plan, name, &found));
+    size_t bytes = 0;
+    const kiln_status status = kiln_tensor_bytes(found.desc.dtype, shape, &bytes);
+    if (status != KILN_OK) {
+        return kln_fail_within(status, "tensor \"%s\"", name);
+    }
+    if (bytes > found.bytes) {
+        return kln_fail(KILN_ERROR_SIZE,
+                        "tensor \"%s\": %zu bytes are needed, the buffer plan has %zu for it", name,
+                        bytes, found.bytes);
+    }
+    KLN_RETURN_IF_NULL(tensor);
+    found.desc.shape = *shape;
+    found.bytes = bytes;
+    *tensor = found;
     return KILN_OK;
 }
 

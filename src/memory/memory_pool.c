@@ -139,18 +139,45 @@ kiln_status kiln_pool_allocate(kiln_pool *pool, size_t bytes, kiln_stream *strea
     return KILN_OK;
 }
 
-static kiln_status check_block(kiln_pool *pool, const kiln_block *block)
+static kiln_status check_block(const char *what, const kiln_pool *pool, const kiln_block *block)
 {
     const pool_block *owner = block->owner;
     if (owner->slab->pool != pool) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "kiln_pool_release: the piece at %p belongs to another pool", block->data);
-    }
-    if (owner->data != block->data || !atomic_load_explicit(&owner->is_out, memory_order_relaxed)) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "kiln_pool_release: the piece at %p is not out: it was released before",
+        return kln_fail(KILN_ERROR_STATE, "%s: the piece at %p belongs to another pool", what,
                         block->data);
     }
+    if (owner->data != block->data || !atomic_load_explicit(&owner->is_out, memory_order_relaxed)) {
+        return kln_fail(KILN_ERROR_STATE, "%s: the piece at %p is not out: it was released before",
+                        what, block->data);
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_pool_tensor(kiln_pool *pool, const kiln_block *block, kiln_dtype dtype,
+                             const kiln_shape *shape, kiln_tensor *tensor)
+{
+    KLN_RETURN_IF_NULL(pool);
+    KLN_RETURN_IF_NULL(block);
+    KLN_RETURN_IF_NULL(shape);
+    KLN_RETURN_IF_NULL(tensor);
+    if (block->owner == NULL) {
+        return kln_fail(KILN_ERROR_STATE, "kiln_pool_tensor: the piece is empty: none is out");
+    }
+    KLN_RETURN_IF_ERROR(check_block(__func__, pool, block));
+    size_t bytes = 0;
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(dtype, shape, &bytes));
+    if (bytes > block->bytes) {
+        return kln_fail(KILN_ERROR_SIZE,
+                        "kiln_pool_tensor: %zu bytes are needed, the piece has %zu", bytes,
+                        block->bytes);
+    }
+    const bool host = pool->options.location == KILN_LOCATION_HOST;
+    *tensor = (kiln_tensor){.desc = {.dtype = dtype,
+                                     .location = pool->options.location,
+                                     .device = host ? 0 : pool->options.device,
+                                     .shape = *shape},
+                            .data = block->data,
+                            .bytes = block->bytes};
     return KILN_OK;
 }
 
@@ -162,7 +189,7 @@ kiln_status kiln_pool_release(kiln_pool *pool, kiln_block *block, kiln_stream *s
     if (owner == NULL) {
         return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(check_block(pool, block));
+    KLN_RETURN_IF_ERROR(check_block(__func__, pool, block));
     atomic_store_explicit(&owner->is_out, false, memory_order_relaxed);
     if (owner->stream != stream) {
         kiln_stream *before = owner->stream;

@@ -59,7 +59,10 @@ int fake_enter(const char *name)
             break;
         }
     }
-    return (int)fake_setting("FAKE_CUDA_LOST", SUCCESS);
+    const long only = fake_setting("FAKE_CUDA_LOST_DEVICE", -1);
+    const context *here = fake_current_context();
+    const int counts = only < 0 || (here != NULL && here->device == only);
+    return counts ? (int)fake_setting("FAKE_CUDA_LOST", SUCCESS) : SUCCESS;
 }
 
 __attribute__((visibility("default"))) unsigned long fake_cuda_calls(const char *name);
@@ -171,9 +174,11 @@ static int device_count(void)
     return (int)fake_setting("FAKE_CUDA_DEVICES", 4);
 }
 
-static size_t device_bytes(void)
+/* `device` -1: pinned memory. */
+static size_t device_bytes(int device)
 {
-    return (size_t)fake_setting("FAKE_CUDA_MEMORY", 1L << 30);
+    const long only = fake_setting("FAKE_CUDA_MEMORY_DEVICE", device);
+    return (size_t)(only == device ? fake_setting("FAKE_CUDA_MEMORY", 1L << 30) : 1L << 30);
 }
 
 int cuDeviceGetCount(int *count)
@@ -196,8 +201,7 @@ int cuDeviceGetName(char *name, int size, int device)
 
 int cuDeviceTotalMem_v2(size_t *bytes, int device)
 {
-    (void)device;
-    *bytes = device_bytes();
+    *bytes = device_bytes(device);
     return SUCCESS;
 }
 
@@ -319,7 +323,7 @@ int cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
     if (here == NULL) {
         return fake_unlock(INVALID_CONTEXT);
     }
-    *total = device_bytes();
+    *total = device_bytes(here->device);
     *free_bytes = *total > here->used ? *total - here->used : 0;
     return fake_unlock(SUCCESS);
 }
@@ -335,6 +339,7 @@ CU cuMemAllocAsync(address *memory, size_t bytes, void *on);
 CU cuMemFreeAsync(address memory, void *on);
 CU cuDeviceGetDefaultMemPool(void **pool, int device);
 CU cuMemPoolTrimTo(void *pool, size_t keep);
+CU cuMemPoolSetAttribute(void *pool, int attribute, void *value);
 
 static void *pointer(address memory)
 {
@@ -347,7 +352,7 @@ static int take(void **memory, size_t bytes, int device)
     if (bytes == 0) {
         return INVALID_VALUE;
     }
-    if (bytes > device_bytes() || *used > device_bytes() - bytes) {
+    if (bytes > device_bytes(device) || *used > device_bytes(device) - bytes) {
         return OUT_OF_MEMORY;
     }
     void *made = NULL;
@@ -432,7 +437,13 @@ int cuDeviceGetDefaultMemPool(void **pool, int device)
 
 int cuMemPoolTrimTo(void *pool, size_t keep)
 {
-    (void)pool;
+    ENTER();
     (void)keep;
-    return SUCCESS;
+    return fake_unlock(pool != NULL ? SUCCESS : INVALID_VALUE);
+}
+
+int cuMemPoolSetAttribute(void *pool, int attribute, void *value)
+{
+    ENTER();
+    return fake_unlock(pool != NULL && attribute == 4 && value != NULL ? SUCCESS : INVALID_VALUE);
 }

@@ -216,6 +216,53 @@ static kiln_status use_memory(void *user)
     return status;
 }
 
+static void aliases_lie_in_one_place(void **state)
+{
+    (void)state;
+    const kiln_buffer_request wanted[] = {
+        {"state", KILN_DTYPE_FLOAT32, KILN_SHAPE(100)},
+        {"next", KILN_DTYPE_FLOAT32, KILN_SHAPE(200)},
+        {"big", KILN_DTYPE_UINT8, KILN_SHAPE(3000)},
+        {"small", KILN_DTYPE_UINT8, KILN_SHAPE(3)},
+    };
+    kiln_buffer_alias aliases[] = {{"next", "state"}, {"small", "big"}};
+    kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS_INIT;
+    kiln_buffer_plan *plan = NULL;
+    kiln_tensor found[4];
+    options.small_bytes = 1024;
+    options.aliases = aliases;
+    options.alias_count = 2;
+    assert_ok(kiln_buffer_plan_create(wanted, 4, &options, &plan));
+    for (size_t i = 0; i < 4; i++) {
+        assert_ok(kiln_buffer_plan_find(plan, wanted[i].name, &found[i]));
+    }
+    assert_ptr_equal(found[0].data, found[1].data);
+    assert_ptr_equal(found[2].data, found[3].data);
+    assert_int_equal(found[0].bytes, 400);
+    assert_int_equal(found[1].bytes, 800);
+    assert_int_equal(kiln_buffer_plan_allocations(plan), 2);
+    assert_int_equal(kiln_buffer_plan_bytes(plan), 1024 + 3000);
+    ((unsigned char *)found[1].data)[799] = 1;
+    kiln_buffer_plan_destroy(plan);
+
+    aliases[1] = (kiln_buffer_alias){"big", "next"};
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_buffer_plan_create(wanted, 4, &options, &plan));
+    assert_message("\"big\" is an alias of \"next\", which is one itself; name \"state\" instead");
+    aliases[1] = (kiln_buffer_alias){"next", "big"};
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_buffer_plan_create(wanted, 4, &options, &plan));
+    assert_message("of two tensors");
+    aliases[1] = (kiln_buffer_alias){"big", "big"};
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_buffer_plan_create(wanted, 4, &options, &plan));
+    aliases[1] = (kiln_buffer_alias){"big", "nothing"};
+    assert_status(KILN_ERROR_NAME, kiln_buffer_plan_create(wanted, 4, &options, &plan));
+    assert_message("\"nothing\", which is not among the 4 tensors");
+    aliases[1] = (kiln_buffer_alias){"big", NULL};
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_buffer_plan_create(wanted, 4, &options, &plan));
+    options.aliases = NULL;
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_buffer_plan_create(wanted, 4, &options, &plan));
+    assert_null(plan);
+}
+
 static void every_failed_allocation_is_survived(void **state)
 {
     (void)state;
@@ -243,6 +290,7 @@ int main(void)
         fake_test(without_a_gpu_host_memory_works_and_the_rest_says_why),
         fake_test(a_plan_shares_one_allocation_among_small_tensors),
         fake_test(a_plan_refuses_what_is_wrong),
+        fake_test(aliases_lie_in_one_place),
         fake_test(every_failed_allocation_is_survived),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

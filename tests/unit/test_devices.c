@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Several GPUs: an engine on each, and what goes wrong on one of them. tests/fake/fake_cuda.h plays
+ * the driver, with four devices. */
+#include <pthread.h>
+
+#include "mock_gpu_test.h"
+
+#define DEVICES 4
+
+typedef struct place {
+    behaviour how;
+    kiln_engine *engine;
+    kiln_context *context;
+} place;
+
+static void begin_places(place *places)
+{
+    for (int32_t i = 0; i < DEVICES; i++) {
+        places[i].engine = make_engine(&places[i].how, i % 2 == 1, i);
+        assert_ok(kiln_context_create(places[i].engine, NULL, &places[i].context));
+        assert_int_equal(kiln_engine_device(places[i].engine), i);
+        assert_int_equal(kiln_stream_device(kiln_context_stream(places[i].context)), i);
+    }
+}
+
+static void end_places(place *places)
+{
+    for (int32_t i = 0; i < DEVICES; i++) {
+        kiln_context_destroy(places[i].context);
+        kiln_engine_release(places[i].engine);
+    }
+}
+
+static void each_device_has_an_engine_of_its_own(void **state)
+{
+    (void)state;
+    place places[DEVICES] = {{.engine = NULL}};
+    float x[8] = {0};
+    begin_places(places);
+    for (int round = 0; round < 4; round++) {
+        for (int32_t i = 0; i < DEVICES; i++) {
+            size_t before = 0;
+            size_t after = 0;
+            size_t total = 0;
+            assert_ok(kiln_device_memory(i, &before, &total));
+            run_and_check(places[i].context, x, 8, (float)(10 * round + i));
+            assert_ok(kiln_device_memory(i, &after, &total));
+            /* The second run makes the memory of the graph, there and nowhere else. */
+            assert_true(round == 1 ? after < before : after == before);
+        }
+    }
+    for (int32_t i = 0; i < DEVICES; i++) {
+        assert_int_equal(counters_of(places[i].context).graph_hits, 2);
+    }
+    end_places(places);
+}
+
+static void memory_and_streams_of_another_device_are_refused(void **state)
+{
+    (void)state;
+    place places[DEVICES] = {{.engine = NULL}};
+    kiln_buffer *buffer = NULL;
+    kiln_stream *stream = NULL;
+    kiln_context *context = NULL;
+    kiln_tensor x;
+    const kiln_shape shape = KILN_SHAPE(8);
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    begin_places(places);
+    assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 2, 32, &buffer));
+    assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &shape, &x));
+    assert_ok(kiln_stream_create(2, 0, &stream));
+    options.stream = stream;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_context_create(places[1].engine, &options, &context));
+    assert_message("the stream is of device 2, the engine of device 1");
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_enqueue(places[1].context, stream));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_bind(places[1].context, "x", &x));
+    assert_ok(kiln_context_create(places[2].engine, &options, &context));
+    assert_ptr_equal(kiln_context_stream(context), stream);
+    kiln_context_destroy(context);
+    kiln_stream_destroy(stream);
+    kiln_buffer_destroy(buffer);
+    end_places(places);
+}
+
+static void one_full_device_leaves_the_others_alone(void **state)
+{
+    (void)state;
+    place places[DEVICES] = {{.engine = NULL}};
+    float x[1024] = {0};
+    begin_places(places);
+    set("FAKE_CUDA_MEMORY", "2000");
+    set("FAKE_CUDA_MEMORY_DEVICE", "2");
+    for (int round = 0; round < 3; round++) {
+        for (int32_t i = 0; i < DEVICES; i++) {
+            run_and_check(places[i].context, x, 1024, (float)(round + i));
+        }
+    }
+    for (int32_t i = 0; i < DEVICES; i++) {
+        const kiln_context_counters counters = counters_of(places[i].context);
+        assert_int_equal(counters.graph_hits, i == 2 ? 0 : 1);
+        assert_int_equal(counters.graph_failures, i == 2 ? 1 : 0);
+        assert_true(i != 2 || strstr(counters.graph_reason, "CUDA_ERROR_OUT_OF_MEMORY") != NULL);
+    }
+    kiln_buffer *buffer = NULL;
+    assert_status(KILN_ERROR_OUT_OF_MEMORY,
+                  kiln_buffer_create(KILN_LOCATION_DEVICE, 2, 4096, &buffer));
+    assert_message("on device 2");
+    assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 3, 4096, &buffer));
+    kiln_buffer_destroy(buffer);
+    end_places(places);
+}
+
+static void one_lost_device_leaves_the_others_alone(void **state)
+{
+    (void)state;
+    place places[DEVICES] = {{.engine = NULL}};
+    float x[8] = {0};
+    begin_places(places);
+    for (int round = 0; round < 2; round++) {
+        for (int32_t i = 0; i < DEVICES; i++) {
+            run_and_check(places[i].context, x, 8, (float)(round + i));
+        }
+    }
+    set("FAKE_CUDA_LOST", "719");
+    set("FAKE_CUDA_LOST_DEVICE", "1");
+    const kiln_tensor input = floats(x, 8);
+    for (int32_t i = 0; i < DEVICES; i++) {
+        if (i != 1) {
+            run_and_check(places[i].context, x, 8, (float)i);
+            continue;
+        }
+        assert_ok(kiln_context_bind(places[i].context, "x", &input));
+        assert_status(KILN_ERROR_DEVICE, kiln_context_run(places[i].context));
+        assert_message("CUDA_ERROR_LAUNCH_FAILED (719)");
+        assert_message("device 1");
+    }
+    assert_int_equal(counters_of(places[1].context).failed_runs, 1);
+    set("FAKE_CUDA_LOST", NULL);
+    end_places(places);
+}
+
+static void a_capture_that_fails_is_a_reason(void **state)
+{
+    (void)state;
+    place places[DEVICES] = {{.engine = NULL}};
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    kiln_context *strict = NULL;
+    float x[8] = {0};
+    const kiln_tensor input = floats(x, 8);
+    begin_places(places);
+    set("FAKE_CUDA_CAPTURE", "fail");
+    for (int round = 0; round < 3; round++) {
+        run_and_check(places[3].context, x, 8, (float)round);
+    }
+    const kiln_context_counters counters = counters_of(places[3].context);
+    assert_int_equal(counters.graph_hits, 0);
+    assert_int_equal(counters.graph_misses, 3);
+    assert_true(counters.graph_reason[0] != '\0');
+    options.graphs = KILN_GRAPH_REQUIRED;
+    assert_ok(kiln_context_create(places[3].engine, &options, &strict));
+    assert_ok(kiln_context_bind(strict, "x", &input));
+    assert_int_not_equal(kiln_context_run(strict), KILN_OK);
+    assert_message("CUDA_ERROR_STREAM_CAPTURE");
+    set("FAKE_CUDA_CAPTURE", NULL);
+    assert_ok(kiln_context_run(strict));
+    kiln_context_destroy(strict);
+    end_places(places);
+}
+
+static void *run_many(void *user)
+{
+    kiln_context *context = user;
+    float x[8] = {1};
+    float y[8] = {0};
+    const kiln_tensor input = floats(x, 8);
+    const kiln_tensor output = floats(y, 8);
+    size_t wrong = 0;
+    wrong += kiln_context_bind(context, "x", &input) != KILN_OK;
+    wrong += kiln_context_bind(context, "y", &output) != KILN_OK;
+    for (int i = 0; i < 300; i++) {
+        x[5] = (float)i;
+        wrong += kiln_context_run(context) != KILN_OK || !(y[5] == 2 * x[5]);
+    }
+    return wrong == 0 ? NULL : context;
+}
+
+static void threads_use_all_devices_at_once(void **state)
+{
+    (void)state;
+    place places[DEVICES] = {{.engine = NULL}};
+    pthread_t threads[DEVICES];
+    begin_places(places);
+    /* `works` of the mock is written by captures, one after the other. */
+    float x[8] = {0};
+    for (int32_t i = 0; i < 2 * DEVICES; i++) {
+        run_and_check(places[i % DEVICES].context, x, 8, 1);
+    }
+    for (int32_t i = 0; i < DEVICES; i++) {
+        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+        options.graphs = KILN_GRAPH_OFF;
+        kiln_context_destroy(places[i].context);
+        assert_ok(kiln_context_create(places[i].engine, &options, &places[i].context));
+        assert_int_equal(pthread_create(&threads[i], NULL, run_many, places[i].context), 0);
+    }
+    for (int32_t i = 0; i < DEVICES; i++) {
+        void *wrong = NULL;
+        assert_int_equal(pthread_join(threads[i], &wrong), 0);
+        assert_null(wrong);
+    }
+    end_places(places);
+}
+
+static void memory_in_the_order_of_a_stream(void **state)
+{
+    (void)state;
+    kiln_stream *stream = NULL;
+    void *memory = NULL;
+    assert_ok(kiln_stream_create(1, 0, &stream));
+    assert_ok(kiln_device_keep_free(1, 1 << 20));
+    assert_int_equal(calls("cuMemPoolSetAttribute") > 0, 1);
+    assert_ok(kiln_stream_allocate(stream, 64, &memory));
+    assert_non_null(memory);
+    assert_ok(kln_cuda_fill(1, memory, 3, 64, stream));
+    assert_ok(kiln_stream_release(stream, memory));
+    assert_ok(kiln_stream_release(stream, NULL));
+    assert_status(KILN_ERROR_SIZE, kiln_stream_allocate(stream, 0, &memory));
+    assert_null(memory);
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_stream_allocate(stream, 1, NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_stream_allocate(NULL, 1, &memory));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_stream_release(NULL, memory));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_device_keep_free(3, 0));
+    assert_message("a device with memory pools");
+    assert_status(KILN_ERROR_NO_DEVICE, kiln_device_keep_free(4, 0));
+    set("FAKE_CUDA_LOST", "719");
+    assert_status(KILN_ERROR_DEVICE, kiln_device_keep_free(1, 0));
+    set("FAKE_CUDA_LOST", NULL);
+    kiln_stream_destroy(stream);
+}
+
+static void a_context_works_on_pieces_of_a_pool(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_engine *engine = make_engine(&how, false, 1);
+    kiln_context *context = NULL;
+    kiln_pool *pool = NULL;
+    kiln_block in;
+    kiln_block out;
+    kiln_tensor x;
+    kiln_tensor y;
+    const kiln_shape shape = KILN_SHAPE(8);
+    const kiln_shape large = KILN_SHAPE(80000);
+    kiln_pool_options options = KILN_POOL_OPTIONS_INIT;
+    options.location = KILN_LOCATION_PINNED;
+    options.device = 1;
+    assert_ok(kiln_pool_create(&options, &pool));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    for (int i = 0; i < 4; i++) {
+        assert_ok(kiln_pool_allocate(pool, 32, NULL, &in));
+        assert_ok(kiln_pool_allocate(pool, 32, NULL, &out));
+        assert_ok(kiln_pool_tensor(pool, &in, KILN_DTYPE_FLOAT32, &shape, &x));
+        assert_ok(kiln_pool_tensor(pool, &out, KILN_DTYPE_FLOAT32, &shape, &y));
+        assert_int_equal(x.desc.location, KILN_LOCATION_PINNED);
+        ((float *)x.data)[7] = (float)i + 3;
+        assert_ok(kiln_context_bind(context, "x", &x));
+        assert_ok(kiln_context_bind(context, "y", &y));
+        assert_ok(kiln_context_run(context));
+        assert_true(((float *)y.data)[7] == 2 * ((float)i + 3));
+        assert_ok(kiln_pool_release(pool, &out, NULL));
+        assert_ok(kiln_pool_release(pool, &in, NULL));
+    }
+    /* What was given back last comes first, so the same graph fits again. */
+    assert_true(counters_of(context).graph_hits > 0);
+    assert_status(KILN_ERROR_STATE, kiln_pool_tensor(pool, &in, KILN_DTYPE_FLOAT32, &shape, &x));
+    assert_message("none is out");
+    assert_ok(kiln_pool_allocate(pool, 32, NULL, &in));
+    assert_status(KILN_ERROR_SIZE, kiln_pool_tensor(pool, &in, KILN_DTYPE_FLOAT32, &large, &x));
+    assert_message("320000 bytes are needed, the piece has 256");
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_pool_tensor(pool, NULL, KILN_DTYPE_FLOAT32, &shape, &x));
+    kiln_block stale = in;
+    assert_ok(kiln_pool_release(pool, &in, NULL));
+    assert_status(KILN_ERROR_STATE, kiln_pool_tensor(pool, &stale, KILN_DTYPE_FLOAT32, &shape, &x));
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    kiln_pool_destroy(pool);
+}
+
+static void a_plan_is_bound_in_one_call(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_engine *engine = make_engine(&how, true, 2);
+    kiln_context *context = NULL;
+    kiln_buffer_plan *plan = NULL;
+    kiln_buffer_plan *other = NULL;
+    kiln_tensor x;
+    kiln_tensor y;
+    const kiln_profile_input most = {.name = "x", .max = KILN_SHAPE(16)};
+    const kiln_profile profile = {&most, 1};
+    const kiln_shape small = KILN_SHAPE(4);
+    const kiln_shape large = KILN_SHAPE(17);
+    const kiln_buffer_request wrong = {"z", KILN_DTYPE_FLOAT32, KILN_SHAPE(1)};
+    kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS_INIT;
+    options.location = KILN_LOCATION_PINNED;
+    options.device = 2;
+    assert_ok(kiln_engine_plan_buffers(engine, &profile, &options, &plan));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_ok(kiln_context_bind_plan(context, plan));
+    assert_ok(kiln_buffer_plan_find(plan, "x", &x));
+    assert_ok(kiln_buffer_plan_find(plan, "y", &y));
+    ((float *)x.data)[15] = 4;
+    assert_ok(kiln_context_run(context));
+    assert_true(((float *)y.data)[15] == 8);
+    assert_ok(kiln_buffer_plan_view(plan, "x", &small, &x));
+    assert_ok(kiln_buffer_plan_view(plan, "y", &small, &y));
+    assert_int_equal(x.bytes, 16);
+    assert_ok(kiln_context_bind(context, "x", &x));
+    assert_ok(kiln_context_bind(context, "y", &y));
+    ((float *)x.data)[3] = 5;
+    assert_ok(kiln_context_run(context));
+    assert_true(((float *)y.data)[3] == 10);
+    assert_status(KILN_ERROR_SIZE, kiln_buffer_plan_view(plan, "x", &large, &x));
+    assert_message("68 bytes are needed, the buffer plan has 64");
+    assert_status(KILN_ERROR_NAME, kiln_buffer_plan_view(plan, "z", &small, &x));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_buffer_plan_view(plan, "x", NULL, &x));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_bind_plan(context, NULL));
+    assert_ok(kiln_buffer_plan_create(&wrong, 1, NULL, &other));
+    assert_status(KILN_ERROR_NAME, kiln_context_bind_plan(context, other));
+    assert_ok(kiln_context_run(context));
+    kiln_buffer_plan_destroy(other);
+    kiln_context_destroy(context);
+    kiln_buffer_plan_destroy(plan);
+    kiln_engine_release(engine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        fake_test(each_device_has_an_engine_of_its_own),
+        fake_test(memory_and_streams_of_another_device_are_refused),
+        fake_test(one_full_device_leaves_the_others_alone),
+        fake_test(one_lost_device_leaves_the_others_alone),
+        fake_test(a_capture_that_fails_is_a_reason),
+        fake_test(threads_use_all_devices_at_once),
+        fake_test(memory_in_the_order_of_a_stream),
+        fake_test(a_context_works_on_pieces_of_a_pool),
+        fake_test(a_plan_is_bound_in_one_call),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
