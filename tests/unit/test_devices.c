@@ -45,8 +45,8 @@ static void each_device_has_an_engine_of_its_own(void **state)
             assert_ok(kiln_device_memory(i, &before, &total));
             run_and_check(places[i].context, x, 8, (float)(10 * round + i));
             assert_ok(kiln_device_memory(i, &after, &total));
-            /* The second run makes the memory of the graph, there and nowhere else. */
-            assert_true(round == 1 ? after < before : after == before);
+            /* Only the second run may take memory, for the graph. */
+            assert_true(round == 1 ? after <= before : after == before);
         }
     }
     for (int32_t i = 0; i < DEVICES; i++) {
