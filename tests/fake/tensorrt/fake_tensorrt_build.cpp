@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fake_tensorrt.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "fake_tensorrt_classes.h"
+
+/* A made object begins with its virtual table, and slot 1 destroys it. */
+static void drop_made(void *made)
+{
+    void **const table = *static_cast<void ***>(made);
+    reinterpret_cast<void (*)(void *)>(table[1])(made);
+}
+
+HostMemoryBody::HostMemoryBody(const Base *parent, std::vector<uint8_t> content)
+    : Base(parent), bytes(std::move(content))
+{
+}
+
+void *make_host_memory(const Base *parent, std::vector<uint8_t> bytes)
+{
+    HostMemoryBody *body = new HostMemoryBody(parent, std::move(bytes));
+    return wrap(body, make_VHostMemory(body->layout, body), drop_made);
+}
+
+namespace {
+
+/* --- tensors and networks --- */
+
+struct TensorBody : Base {
+    TensorBody(const Base *parent, Value *of, bool input) : Base(parent), value(of), is_input(input) {}
+    Value *value;
+    bool is_input;
+    const char *getName() { return value->name.c_str(); }
+    Dims getDimensions() { return dims_of(value->dims); }
+    int32_t getType() { return value->type; }
+    bool isNetworkInput() { return is_input; }
+    bool isNetworkOutput() { return !is_input; }
+    bool isShapeTensor() { return value->on_host; }
+    bool isExecutionTensor() { return !value->on_host; }
+    uint32_t getAllowedFormats() { return 1; }
+    const char *getDimensionName(int32_t i)
+    {
+        return i >= 0 && static_cast<size_t>(i) < value->names.size() ? value->names[static_cast<size_t>(i)].c_str()
+                                                                      : nullptr;
+    }
+};
+
+struct NetworkBody : Base {
+    explicit NetworkBody(const Base *parent) : Base(parent) {}
+    ~NetworkBody() override
+    {
+        for (void *tensor : tensors) {
+            delete static_cast<Handle *>(tensor);
+        }
+    }
+    Graph graph;
+    std::vector<void *> tensors; /* inputs, then outputs */
+    std::vector<std::string> marked;
+
+    void make_tensors()
+    {
+        for (std::vector<Value> *list : {&graph.inputs, &graph.outputs}) {
+            for (Value &value : *list) {
+                TensorBody *body = new TensorBody(this, &value, list == &graph.inputs);
+                tensors.push_back(wrap(body, make_VTensor(layout, body), drop_made));
+            }
+        }
+    }
+    int32_t getNbInputs() { return static_cast<int32_t>(graph.inputs.size()); }
+    int32_t getNbOutputs() { return static_cast<int32_t>(graph.outputs.size()); }
+    int32_t getNbLayers() { return static_cast<int32_t>(graph.nodes.size()); }
+    void *tensor_at(int32_t i, int32_t first, int32_t count)
+    {
+        return i >= 0 && i < count ? tensors[static_cast<size_t>(first + i)] : nullptr;
+    }
+    void *getInput(int32_t i) { return tensor_at(i, 0, getNbInputs()); }
+    void *getOutput(int32_t i) { return tensor_at(i, getNbInputs(), getNbOutputs()); }
+    const char *getName() { return graph.name.c_str(); }
+    bool markWeightsRefittable(const char *name)
+    {
+        if (graph.weights.count(name) == 0) {
+            return fail(INVALID_ARGUMENT, std::string("no weights ") + name);
+        }
+        marked.push_back(name);
+        return true;
+    }
+};
+
+/* --- profiles --- */
+
+struct ProfileBody : Base {
+    explicit ProfileBody(const Base *parent) : Base(parent) {}
+    ProfileMap shapes;
+    bool setDimensions(const char *name, int32_t which, const Dims *dims)
+    {
+        shapes[name].dims[which] = *dims;
+        return true;
+    }
+    Dims getDimensions(const char *name, int32_t which) { return shapes[name].dims[which]; }
+    bool setShapeValuesV2(const char *name, int32_t which, const int64_t *values, int32_t count)
+    {
+        shapes[name].values[which].assign(values, values + count);
+        return true;
+    }
+    bool setShapeValues(const char *name, int32_t which, const int32_t *values, int32_t count)
+    {
+        shapes[name].values[which].assign(values, values + count);
+        return true;
+    }
+    int32_t getNbShapeValues(const char *name) { return static_cast<int32_t>(shapes[name].values[0].size()); }
+    bool isValid() { return true; }
+};
+
+/* --- timing caches --- */
+
+const char timing_magic[] = "fake timing cache:";
+
+struct TimingCacheBody : Base {
+    TimingCacheBody(const Base *parent, std::string given) : Base(parent), entries(std::move(given)) {}
+    std::string entries;
+    void *serialize()
+    {
+        const std::string all = timing_magic + entries;
+        return make_host_memory(this, std::vector<uint8_t>(all.begin(), all.end()));
+    }
+    bool reset()
+    {
+        entries.clear();
+        return true;
+    }
+};
+
+/* --- configurations --- */
+
+struct ConfigBody : Base {
+    explicit ConfigBody(const Base *parent) : Base(parent) {}
+    uint32_t flags = 1U << 6; /* TF32 */
+    std::map<int32_t, size_t> pools;
+    std::vector<ProfileBody *> profiles;
+    TimingCacheBody *timing = nullptr;
+    void *monitor = nullptr;
+    std::vector<int32_t> capabilities;
+    std::vector<std::string> plugins;
+    int32_t level = 3, verbosity = 0, hardware = 0, streams = -1, tactics = -1, timings = 1;
+    int32_t tiling = 0, platform = 0, core = 0, device = 0;
+    int64_t l2 = -1;
+    uint32_t sources = 31;
+
+    void setFlag(int32_t flag) { flags |= 1U << static_cast<unsigned>(flag); }
+    void clearFlag(int32_t flag) { flags &= ~(1U << static_cast<unsigned>(flag)); }
+    bool getFlag(int32_t flag) { return (flags >> static_cast<unsigned>(flag) & 1U) != 0; }
+    /* By the number it has in the layouts of 10 and RTX 1.3; later ones lost INT8's three. */
+    bool has(int32_t old_number, int32_t new_number) { return getFlag(is_old_enums() ? old_number : new_number); }
+    void setMemoryPoolLimit(int32_t pool, size_t bytes) { pools[pool] = bytes; }
+    size_t getMemoryPoolLimit(int32_t pool) { return pools[pool]; }
+    void setBuilderOptimizationLevel(int32_t value) { level = value; }
+    int32_t getBuilderOptimizationLevel() { return level; }
+    void setProfilingVerbosity(int32_t value) { verbosity = value; }
+    int32_t getProfilingVerbosity() { return verbosity; }
+    void setHardwareCompatibilityLevel(int32_t value) { hardware = value; }
+    int32_t getHardwareCompatibilityLevel() { return hardware; }
+    bool setMaxAuxStreams(int32_t value)
+    {
+        streams = value;
+        return true;
+    }
+    int32_t getMaxAuxStreams() { return streams; }
+    void setMaxNbTactics(int32_t value) { tactics = value; }
+    int32_t getMaxNbTactics() { return tactics; }
+    void setAvgTimingIterations(int32_t value) { timings = value; }
+    int32_t getAvgTimingIterations() { return timings; }
+    bool setTilingOptimizationLevel(int32_t value)
+    {
+        tiling = value;
+        return true;
+    }
+    int32_t getTilingOptimizationLevel() { return tiling; }
+    void setRuntimePlatform(int32_t value) { platform = value; }
+    int32_t getRuntimePlatform() { return platform; }
+    bool setL2LimitForTiling(int64_t value)
+    {
+        l2 = value;
+        return value > 0 || fail(INVALID_ARGUMENT, "a limit must be positive");
+    }
+    uint32_t getTacticSources() { return sources; }
+    bool setTacticSources(uint32_t value)
+    {
+        sources = value;
+        return true;
+    }
+    void setDefaultDeviceType(int32_t value) { device = value; }
+    void setDLACore(int32_t value) { core = value; }
+    void setProgressMonitor(void *given) { monitor = given; }
+    void *getProgressMonitor() { return monitor; }
+    void setPluginsToSerialize(const char **paths, int32_t count)
+    {
+        plugins.assign(paths, paths + count);
+    }
+    int32_t getNbPluginsToSerialize() { return static_cast<int32_t>(plugins.size()); }
+    bool setNbComputeCapabilities(int32_t count)
+    {
+        capabilities.assign(static_cast<size_t>(count), 0);
+        return true;
+    }
+    bool setComputeCapability(int32_t capability, int32_t index)
+    {
+        capabilities.at(static_cast<size_t>(index)) = capability;
+        return true;
+    }
+    int32_t addOptimizationProfile(void *profile)
+    {
+        profiles.push_back(body_of<ProfileBody>(profile));
+        return static_cast<int32_t>(profiles.size()) - 1;
+    }
+    int32_t getNbOptimizationProfiles() { return static_cast<int32_t>(profiles.size()); }
+    void *createTimingCache(const void *data, size_t size) { return create_cache(data, size); }
+    void *createTimingCache(void *data, size_t size) { return create_cache(data, size); }
+    void *create_cache(const void *data, size_t size)
+    {
+        const std::string given(static_cast<const char *>(data), size);
+        const std::string magic = timing_magic;
+        if (size > 0 && given.compare(0, magic.size(), magic) != 0) {
+            fail(INVALID_ARGUMENT, "these bytes are no timing cache");
+            return nullptr;
+        }
+        TimingCacheBody *body = new TimingCacheBody(this, size > 0 ? given.substr(magic.size()) : "");
+        return wrap(body, make_VTimingCache(layout, body), drop_made);
+    }
+    bool setTimingCache(void *cache, bool)
+    {
+        timing = body_of<TimingCacheBody>(cache);
+        return true;
+    }
+};
+
+/* --- builders --- */
+
+struct BuilderBody : Base {
+    BuilderBody(void *given_logger, int32_t of) : Base(nullptr)
+    {
+        logger = given_logger;
+        version = of;
+        layout = layout_of(of);
+    }
+    ~BuilderBody() override
+    {
+        for (void *profile : profiles) {
+            delete static_cast<Handle *>(profile);
+        }
+    }
+    std::vector<void *> profiles;
+    int32_t threads = 1;
+
+    void *createBuilderConfig()
+    {
+        ConfigBody *body = new ConfigBody(this);
+        return wrap(body, make_VBuilderConfig(layout, body), drop_made);
+    }
+    void *createNetworkV2(uint32_t flags)
+    {
+        if (flags != (is_old_enums() ? 2U : 1U)) {
+            fail(INVALID_ARGUMENT, "a strongly typed network is needed");
+            return nullptr;
+        }
+        NetworkBody *body = new NetworkBody(this);
+        return wrap(body, make_VNetworkDefinition(layout, body), drop_made);
+    }
+    void *createOptimizationProfile()
+    {
+        ProfileBody *body = new ProfileBody(this);
+        profiles.push_back(wrap(body, make_VOptimizationProfile(layout, body), drop_made));
+        return profiles.back();
+    }
+    int32_t getNbDLACores() { return is_rtx() ? 0 : 2; }
+    bool setMaxThreads(int32_t count)
+    {
+        threads = count;
+        return count > 0 && count <= 64;
+    }
+    int32_t getMaxThreads() { return threads; }
+    void *getPluginRegistry() { return registry_of(version); }
+
+    /* The phases of a build, one in the other; false when it shall stop. */
+    bool report(ConfigBody *config, size_t steps)
+    {
+        if (config->monitor == nullptr) {
+            return true;
+        }
+        bool goes_on = true;
+        IProgressMonitor_phaseStart(layout, config->monitor, "Building", nullptr, 2);
+        IProgressMonitor_phaseStart(layout, config->monitor, "Timing", "Building",
+                                    static_cast<int32_t>(steps));
+        for (size_t i = 0; i < steps && goes_on; i++) {
+            goes_on = IProgressMonitor_stepComplete(layout, config->monitor, "Timing",
+                                                    static_cast<int32_t>(i));
+        }
+        IProgressMonitor_phaseFinish(layout, config->monitor, "Timing");
+        for (int32_t i = 0; i < 2 && goes_on; i++) {
+            goes_on = IProgressMonitor_stepComplete(layout, config->monitor, "Building", i);
+        }
+        IProgressMonitor_phaseFinish(layout, config->monitor, "Building");
+        return goes_on;
+    }
+
+    void mark(ConfigBody *config, NetworkBody *network, Plan *plan)
+    {
+        const bool all = config->getFlag(4) || config->has(20, 19);
+        const bool individual = config->has(23, 22);
+        plan->refittable = all || individual;
+        plan->streamable = config->has(21, 20);
+        for (auto &entry : plan->graph.weights) {
+            Weight &weight = entry.second;
+            weight.is_refittable = all || (individual && std::count(network->marked.begin(), network->marked.end(),
+                                                                    entry.first) > 0);
+            weight.is_missing = weight.is_refittable && config->has(19, 18);
+        }
+    }
+
+    void *buildSerializedNetwork(void *network_object, void *config_object)
+    {
+        NetworkBody *network = body_of<NetworkBody>(network_object);
+        ConfigBody *config = body_of<ConfigBody>(config_object);
+        if (network->graph.nodes.empty()) {
+            fail(INVALID_STATE, "the network has no layers");
+            return nullptr;
+        }
+        if (config->has(16, 15) && (config->timing == nullptr || config->timing->entries.empty())) {
+            fail(INVALID_STATE, "a tactic is missing in the timing cache");
+            return nullptr;
+        }
+        if (!report(config, network->graph.nodes.size())) {
+            return nullptr;
+        }
+        log(3, "[fake] built " + std::to_string(network->graph.nodes.size()) + " layers");
+        if (config->timing != nullptr) {
+            config->timing->entries += network->graph.nodes[0].op + ";";
+        }
+        Plan plan;
+        plan.version = version;
+        plan.graph = network->graph;
+        plan.verbosity = config->verbosity;
+        plan.hardware = config->hardware;
+        plan.auxiliary = std::max(config->streams, 0);
+        for (const ProfileBody *profile : config->profiles) {
+            plan.profiles.push_back(profile->shapes);
+        }
+        if (plan.profiles.empty()) {
+            plan.profiles.emplace_back();
+        }
+        mark(config, network, &plan);
+        return make_host_memory(this, write_plan(plan));
+    }
+};
+
+/* --- the parser --- */
+
+struct ParserErrorBody : Base {
+    ParserErrorBody(const Base *parent, const OnnxError &error, const Graph &graph)
+        : Base(parent), number(error.code), text(error.what()), index(error.node)
+    {
+        if (index >= 0) {
+            name = graph.nodes[static_cast<size_t>(index)].name;
+            op = graph.nodes[static_cast<size_t>(index)].op;
+        }
+    }
+    int32_t number;
+    std::string text, name, op;
+    int index;
+    int32_t code() { return number; }
+    const char *desc() { return text.c_str(); }
+    const char *file() { return "/source/of/fake_parser.cpp"; }
+    int line() { return 42; }
+    const char *func() { return "parse"; }
+    int node() { return index; }
+    const char *nodeName() { return name.c_str(); }
+    const char *nodeOperator() { return op.c_str(); }
+    const char **localFunctionStack() { return nullptr; }
+    int32_t localFunctionStackSize() { return 0; }
+};
+
+struct ParserBody : Base {
+    ParserBody(NetworkBody *given, void *given_logger) : Base(given), network(given)
+    {
+        logger = given_logger;
+        is_called_itself = true;
+    }
+    ~ParserBody() override { clearErrors(); }
+    NetworkBody *network;
+    std::vector<void *> errors;
+    std::vector<ParserErrorBody *> bodies;
+    Graph loaded;
+
+    template <class F> bool guarded(F action)
+    {
+        try {
+            action();
+            return true;
+        } catch (const OnnxError &error) {
+            ParserErrorBody *body = new ParserErrorBody(this, error, network->graph);
+            bodies.push_back(body);
+            errors.push_back(make_IParserError(layout, body));
+            return false;
+        }
+    }
+    void take(const Graph &graph)
+    {
+        network->graph = graph;
+        for (const auto &entry : graph.weights) {
+            if (entry.second.is_missing) {
+                throw OnnxError(3, "the weights " + entry.first + " were not loaded");
+            }
+        }
+        infer(&network->graph);
+        network->make_tensors();
+    }
+    bool parse(void *data, size_t size, const char *)
+    {
+        return guarded([&] {
+            Graph graph;
+            read_onnx(data, size, &graph);
+            take(graph);
+        });
+    }
+    bool loadModelProto(void *data, size_t size, const char *)
+    {
+        return guarded([&] {
+            loaded = Graph();
+            read_onnx(data, size, &loaded);
+        });
+    }
+    bool loadInitializer(const char *name, void *data, size_t size)
+    {
+        return guarded([&] {
+            const auto found = loaded.weights.find(name);
+            if (found == loaded.weights.end() || found->second.size != size) {
+                throw OnnxError(4, std::string("no weights of this size: ") + name);
+            }
+            found->second.borrowed = data;
+            found->second.is_missing = false;
+        });
+    }
+    bool parseModelProto()
+    {
+        return guarded([&] { take(loaded); });
+    }
+    int getNbErrors() { return static_cast<int>(errors.size()); }
+    void *getError(int i) { return errors.at(static_cast<size_t>(i)); }
+    void clearErrors()
+    {
+        for (size_t i = 0; i < errors.size(); i++) {
+            drop_slot(errors[i], 11);
+            delete bodies[i];
+        }
+        errors.clear();
+        bodies.clear();
+    }
+    static void drop_slot(void *made, size_t slot)
+    {
+        void **const table = *static_cast<void ***>(made);
+        reinterpret_cast<void (*)(void *)>(table[slot])(made);
+    }
+};
+
+} // namespace
+
+/* --- making them --- */
+
+void *make_builder(void *logger, int32_t version)
+{
+    BuilderBody *body = new BuilderBody(logger, version);
+    return wrap(body, make_VBuilder(body->layout, body), drop_made);
+}
+
+void *make_parser(void *network, void *logger)
+{
+    ParserBody *body = new ParserBody(body_of<NetworkBody>(network), logger);
+    return make_IParser(body->layout, body);
+}
