@@ -28,6 +28,7 @@
 #ifndef KILN_CONTEXT_H
 #define KILN_CONTEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,6 +51,14 @@ typedef enum kiln_graph_policy {
     KILN_GRAPH_REQUIRED = 2   /* at the first run; one that cannot be captured fails and says why */
 } kiln_graph_policy;
 
+/* When TensorRT-RTX compiles kernels for shapes that it meets. */
+typedef enum kiln_kernel_specialization {
+    KILN_KERNELS_DEFAULT = 0, /* the library's: lazy */
+    KILN_KERNELS_LAZY = 1,    /* in the background; general kernels run meanwhile */
+    KILN_KERNELS_EAGER = 2,   /* at once: the first run with new shapes waits */
+    KILN_KERNELS_GENERAL = 3  /* never: general kernels only */
+} kiln_kernel_specialization;
+
 typedef struct kiln_context_options {
     size_t struct_size; /* set by KILN_CONTEXT_OPTIONS_INIT */
 
@@ -59,6 +68,15 @@ typedef struct kiln_context_options {
                             used for longest goes. 0: 8; at most 64 */
     kiln_stream *stream; /* runs are ordered into this stream of the caller's, which must outlive
                             the context; NULL: a stream of Kiln's */
+
+    /* TensorRT's; a backend or version that lacks one refuses it by name with UNSUPPORTED. */
+    bool share_device_memory;        /* contexts with this over one engine have one block of memory
+                                        for what lies between inputs and outputs, and take turns */
+    uint64_t persistent_cache_bytes; /* of the GPU's L2 cache set aside for activations */
+    const char *runtime_cache;       /* TensorRT-RTX: a file of kernels that were compiled before,
+                                        read where it exists; kiln_context_save_runtime_cache */
+    kiln_kernel_specialization kernel_specialization; /* TensorRT-RTX */
+    kiln_switch rtx_graphs; /* TensorRT-RTX: on: it captures whole runs into CUDA graphs itself */
 } kiln_context_options;
 
 #define KILN_CONTEXT_OPTIONS_INIT \

@@ -22,6 +22,7 @@
 #include <kiln/backend.h>
 #include <kiln/context.h>
 #include <kiln/engine.h>
+#include <kiln/plan.h>
 
 #include "base/kln_base.h"
 #include "loader/kln_loader.h"
@@ -56,7 +57,30 @@ typedef struct kln_description {
     size_t metadata_count;
     const char **host_nodes; /* that run on the CPU though the engine is on a GPU; or NULL */
     size_t host_node_count;
+    kiln_profile *profiles; /* with the open inputs of each */
+    size_t profile_count;
 } kln_description;
+
+/* What a backend with plans of its own can do; all are there. Arguments are checked for NULL and
+ * for what the description says. */
+typedef struct kln_plan_backend {
+    /* A string for kln_free. */
+    kiln_status (*inspect)(void *engine, char **json);
+    kiln_status (*device_memory)(void *engine, int32_t profile, uint64_t *bytes);
+    kiln_status (*refit_count)(void *engine, size_t *count);
+    kiln_status (*refit_get)(void *engine, size_t index, kiln_refit_weight *weight);
+    kiln_status (*refit)(void *engine, const kiln_named_tensor *weights, size_t count);
+    kiln_status (*refit_model)(void *engine, const kln_model *model);
+    kiln_status (*get_streaming)(void *engine, kiln_weight_streaming *streaming);
+    kiln_status (*set_streaming)(void *engine, int64_t budget);
+    kiln_status (*set_profile)(void *context, int32_t profile);
+    kiln_status (*profile_layers)(void *context, bool on);
+    kiln_status (*layer)(void *context, size_t index, kiln_layer_time *layer);
+    kiln_status (*save_runtime_cache)(void *context, const char *path);
+    kiln_status (*plugin_load)(const char *library, const char *path);
+    kiln_status (*plugin_count)(const char *library, size_t *count);
+    kiln_status (*plugin_get)(const char *library, size_t index, kiln_plugin *plugin);
+} kln_plan_backend;
 
 typedef struct kln_backend {
     const char *name;
@@ -138,6 +162,9 @@ typedef struct kln_backend {
     /* Optional, with `enqueue`: why the engine's work cannot be captured into a graph, or NULL
      * where nothing is known to be in the way. NULL: nothing is. */
     const char *(*no_capture)(void *engine);
+
+    /* Optional: the operations of <kiln/plan.h>. NULL: the engine room refuses the call. */
+    const struct kln_plan_backend *plan;
 } kln_backend;
 
 /* The registered backends, best first by nature, ended by NULL. */

@@ -63,6 +63,30 @@ void kiln_context_destroy(kiln_context *context)
     kln_free(context);
 }
 
+static kiln_status check_options(const kiln_engine *engine, const kiln_context_options *options)
+{
+    const char *name = options->share_device_memory               ? "share_device_memory"
+                       : options->persistent_cache_bytes != 0     ? "persistent_cache_bytes"
+                       : options->runtime_cache != NULL           ? "runtime_cache"
+                       : (int)options->kernel_specialization != 0 ? "kernel_specialization"
+                       : (int)options->rtx_graphs != 0            ? "rtx_graphs"
+                                                                  : NULL;
+    if (name != NULL && engine->backend->plan == NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_context_options: \"%s\" is set, which the backend %s does not have",
+                        name, engine->backend->name);
+    }
+    if (options->kernel_specialization > KILN_KERNELS_GENERAL ||
+        options->rtx_graphs > KILN_SWITCH_OFF) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_context_options: kernel_specialization is %d (0 to %d), rtx_graphs "
+                        "is %d (0 to %d)",
+                        (int)options->kernel_specialization, KILN_KERNELS_GENERAL,
+                        (int)options->rtx_graphs, KILN_SWITCH_OFF);
+    }
+    return KILN_OK;
+}
+
 static kiln_status init(kiln_context *context, const kiln_context_options *options)
 {
     const kln_description *description = &context->engine->description;
@@ -92,6 +116,7 @@ kiln_status kiln_context_create(kiln_engine *engine, const kiln_context_options 
     kiln_context_options read = KILN_CONTEXT_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(
         kln_options_read("kiln_context_options", options, FIRST_SIZE, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(check_options(engine, &read));
     kiln_context *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
         return kln_fail_memory(sizeof *made, "a context");

@@ -69,12 +69,14 @@ typedef struct graph_entry {
 typedef struct context_queue {
     int32_t device;
     kiln_graph_policy policy;
-    kiln_stream *work;   /* where the work goes */
-    bool owns_work;      /* it is this context's */
-    bool shared;         /* it is the engine's: under its lock */
-    kiln_stream *caller; /* of the options, or NULL */
-    kiln_event *before;  /* orders the work behind another stream */
-    kiln_event *after;   /* the end of an enqueued run */
+    kiln_graph_policy asked; /* for, by the options; `policy` is OFF while layers are measured */
+    unsigned long refits;    /* of the engine, when the entries were made */
+    kiln_stream *work;       /* where the work goes */
+    bool owns_work;          /* it is this context's */
+    bool shared;             /* it is the engine's: under its lock */
+    kiln_stream *caller;     /* of the options, or NULL */
+    kiln_event *before;      /* orders the work behind another stream */
+    kiln_event *after;       /* the end of an enqueued run */
     graph_entry *entries;
     size_t entry_count;
     binding_key *keys;
@@ -153,6 +155,9 @@ KILN_MUST_CHECK kiln_status context_queue_run(kiln_context *context, kiln_stream
 KILN_MUST_CHECK kiln_status context_queue_finish(kiln_context *context);
 /* Memory of an entry that has a result: false where the backend has it. */
 bool context_queue_output(const kiln_context *context, size_t index, kiln_tensor *tensor);
+/* Drops every entry: what was captured is of old weights or of another profile. With `graphs`
+ * false, nothing is captured from now on. */
+void context_queue_forget(kiln_context *context, bool graphs);
 /* What entries of this address hold will not be used again. */
 void context_queue_drop_address(kiln_context *context, const void *address);
 

@@ -84,6 +84,7 @@ kiln_status context_queue_create(kiln_context *context, const kiln_context_optio
     }
     context->queue->device = context->engine->device;
     context->queue->policy = options->graphs;
+    context->queue->asked = options->graphs;
     context->queue->caller = options->stream;
     context->queue->entry_count =
         options->max_graphs != 0 ? (size_t)options->max_graphs : DEFAULT_GRAPHS;
@@ -340,6 +341,26 @@ void context_queue_drop_address(kiln_context *context, const void *address)
     }
 }
 
+void context_queue_forget(kiln_context *context, bool graphs)
+{
+    context_queue *queue = context->queue;
+    context->has_results = false;
+    if (queue == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < queue->entry_count; i++) {
+        if (queue->entries[i].last_used != 0) {
+            drop_entry(context, &queue->entries[i]);
+        }
+    }
+    /* The backend may be bound to memory that just went. */
+    context->ready = false;
+    for (size_t i = 0; i < context->slot_count; i++) {
+        context->slots[i].pending = true;
+    }
+    queue->policy = graphs ? queue->asked : KILN_GRAPH_OFF;
+}
+
 /* --- a run --- */
 
 static kiln_status order(kiln_event *event, kiln_stream *earlier, kiln_stream *later)
@@ -458,8 +479,9 @@ static kiln_status run_entry(kiln_context *context, graph_entry *entry, kiln_str
         return run_plain_entry(context, entry, stream, waits);
     }
     const kiln_status status = launch(context, entry, stream, waits);
-    if (status == KILN_ERROR_SHAPE && enqueues) {
-        /* Outputs whose shape depends on values: they cannot be enqueued after all. */
+    if ((status == KILN_ERROR_SHAPE || status == KILN_ERROR_UNSUPPORTED) && enqueues) {
+        /* Outputs whose shape depends on values, and the like: they cannot be enqueued after all.
+         */
         context_drop_sides(context, entry);
         return run_again(context);
     }
@@ -472,6 +494,11 @@ kiln_status context_queue_run(kiln_context *context, kiln_stream *stream, bool w
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(context_check_all_bound(context));
     KLN_RETURN_IF_ERROR(kln_cuda_enter(queue->device, &scope));
+    const unsigned long refits = atomic_load(&context->engine->refits);
+    if (refits != queue->refits) {
+        context_queue_forget(context, queue->policy == queue->asked);
+        queue->refits = refits;
+    }
     if (queue->current == NULL) {
         queue->current = find_entry(context);
     }

@@ -60,6 +60,21 @@ static kiln_status fill_inputs(const kiln_context *context)
     return KILN_OK;
 }
 
+/* Weights do not change while a run reads them. */
+static kiln_status run_with_weights(kiln_context *context, kiln_stream *stream, bool waits)
+{
+    const bool may_refit = context->engine->backend->plan != NULL;
+    if (may_refit) {
+        (void)pthread_rwlock_rdlock(&context->engine->weights);
+    }
+    const kiln_status status = context->queue != NULL ? context_queue_run(context, stream, waits)
+                                                      : context_run_plainly(context);
+    if (may_refit) {
+        (void)pthread_rwlock_unlock(&context->engine->weights);
+    }
+    return status;
+}
+
 static kiln_status run_inside(kiln_context *context, kiln_stream *stream, bool waits)
 {
     kiln_status status = KILN_OK;
@@ -68,8 +83,7 @@ static kiln_status run_inside(kiln_context *context, kiln_stream *stream, bool w
         status = fill_inputs(context);
     }
     if (status == KILN_OK) {
-        status = context->queue != NULL ? context_queue_run(context, stream, waits)
-                                        : context_run_plainly(context);
+        status = run_with_weights(context, stream, waits);
     }
     if (status != KILN_OK) {
         context->failed_runs++;

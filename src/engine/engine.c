@@ -22,6 +22,9 @@ static void destroy(kiln_engine *engine)
     kln_names_finish(&engine->outputs);
     kln_arena_finish(&engine->arena);
     (void)pthread_mutex_destroy(&engine->order);
+    kln_free(engine->inspection);
+    (void)pthread_mutex_destroy(&engine->inspecting);
+    (void)pthread_rwlock_destroy(&engine->weights);
     kln_free(engine);
 }
 
@@ -103,6 +106,9 @@ kiln_status kln_engine_adopt(const kln_backend *backend, const kiln_backend_info
     }
     (void)pthread_mutex_init(&made->order, NULL); /* Linux's cannot fail */
     kln_arena_init(&made->arena);
+    (void)pthread_mutex_init(&made->inspecting, NULL);
+    (void)pthread_rwlock_init(&made->weights, NULL);
+    atomic_init(&made->refits, 0);
     const kiln_status status = describe(made, options, source);
     if (status != KILN_OK) {
         destroy(made);

@@ -6,6 +6,8 @@
 #include "backends/tensorrt/trt_context.h"
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_engine.h"
+#include "backends/tensorrt/trt_plan.h"
+#include "cuda/kln_cuda.h"
 
 /* --- probe --- */
 
@@ -49,7 +51,11 @@ static kiln_status probe(const char *requested, kiln_backend_info *info)
     explain(library, capability, why_none);
     info->reason = library->reason;
     info->capabilities = KILN_CAPABILITY_PROFILES | KILN_CAPABILITY_NATIVE_PLAN;
+    if (library->core.createInferRefitter_INTERNAL != NULL) {
+        info->capabilities |= KILN_CAPABILITY_REFIT;
+    }
     if (devices > 0) {
+        info->capabilities |= KILN_CAPABILITY_DEVICE_MEMORY;
         info->available = true;
         info->score = 100;
         info->capabilities |= KILN_CAPABILITY_RUN | (builds ? KILN_CAPABILITY_BUILD : 0U);
@@ -69,6 +75,10 @@ static kiln_status probe(const char *requested, kiln_backend_info *info)
 static void engine_destroy(void *state)
 {
     trt_engine *engine = state;
+    trt_refit_finish(engine);
+    if (engine->shared != NULL) {
+        kln_cuda_release(KILN_LOCATION_DEVICE, engine->device, engine->shared);
+    }
     trt_CudaEngine_destroy(engine->engine);
     trt_Runtime_destroy(engine->runtime);
     trt_HostMemory_destroy(engine->memory);
@@ -76,6 +86,10 @@ static void engine_destroy(void *state)
     kln_free(engine->copy);
     kln_arena_finish(&engine->arena);
     trt_error_recorder_finish(&engine->recorder);
+    (void)pthread_mutex_destroy(&engine->refitting);
+    (void)pthread_rwlock_destroy(&engine->weights_lock);
+    (void)pthread_mutex_destroy(&engine->sharing);
+    (void)pthread_mutex_destroy(&engine->running);
     kln_free(engine);
 }
 
@@ -90,6 +104,11 @@ static kiln_status engine_create(const kiln_build_options *options, trt_engine *
     made->library = library;
     made->device = options->device;
     kln_arena_init(&made->arena);
+    atomic_init(&made->contexts, 0);
+    (void)pthread_mutex_init(&made->refitting, NULL);
+    (void)pthread_rwlock_init(&made->weights_lock, NULL);
+    (void)pthread_mutex_init(&made->sharing, NULL);
+    (void)pthread_mutex_init(&made->running, NULL);
     trt_error_recorder_init(&made->recorder, &library->tables);
     *engine = made;
     return KILN_OK;
@@ -249,6 +268,29 @@ static kiln_status serialize(void *state, kiln_span *bytes)
     return KILN_OK;
 }
 
+static kiln_status inspect(void *state, char **json)
+{
+    return trt_engine_inspect(state, -1, json);
+}
+
+static const kln_plan_backend plan_operations = {
+    .inspect = inspect,
+    .device_memory = trt_plan_device_memory,
+    .refit_count = trt_refit_count,
+    .refit_get = trt_refit_get,
+    .refit = trt_refit,
+    .refit_model = trt_refit_model,
+    .get_streaming = trt_get_streaming,
+    .set_streaming = trt_set_streaming,
+    .set_profile = trt_context_set_profile,
+    .profile_layers = trt_context_profile_layers,
+    .layer = trt_context_layer,
+    .save_runtime_cache = trt_context_save_cache,
+    .plugin_load = trt_plugin_load,
+    .plugin_count = trt_plugin_count,
+    .plugin_get = trt_plugin_get,
+};
+
 const kln_backend kln_backend_tensorrt = {
     .name = "tensorrt",
     .description = "NVIDIA TensorRT 10, TensorRT 11 and TensorRT-RTX",
@@ -265,4 +307,5 @@ const kln_backend kln_backend_tensorrt = {
     .bind = trt_context_bind,
     .run = trt_context_run,
     .output = trt_context_output,
+    .plan = &plan_operations,
 };

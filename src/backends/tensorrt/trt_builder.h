@@ -41,6 +41,8 @@ KILN_MUST_CHECK kiln_status trt_apply_weights(trt_build *build);
 KILN_MUST_CHECK kiln_status trt_timing_begin(trt_build *build);
 KILN_MUST_CHECK kiln_status trt_timing_end(trt_build *build);
 void trt_timing_finish(trt_build *build);
+/* Puts a file at `path`, whole or not at all. */
+KILN_MUST_CHECK kiln_status trt_write_file(const char *path, const void *data, size_t size);
 
 /* Fills build->network from the model (trt_parse.c). What it leaves in `build` must stay until the
  * plan is there. */

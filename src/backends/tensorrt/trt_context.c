@@ -5,44 +5,15 @@
 #include <string.h>
 
 #include "backends/tensorrt/trt_device.h"
+#include "backends/tensorrt/trt_plan.h"
 #include "cuda/kln_cuda.h"
-
-/* One input or output. What lies in device memory is used where it is; what lies on the host has a
- * twin in device memory, which grows and is kept, and is copied in order with the run. Values of
- * shape tensors are read by TensorRT from the host itself. */
-typedef struct slot {
-    const char *name;
-    bool is_input;
-    bool on_host;  /* TensorRT reads or writes it on the host */
-    bool reshaped; /* since the last run */
-    kiln_dtype dtype;
-    kiln_tensor tensor; /* as it was bound; data NULL: nothing, or for an output any memory */
-    void *device;
-    size_t device_bytes;
-    trt_output_allocator allocator; /* of an output that is not bound to device memory */
-    void *host;                     /* an output's memory where the caller gave none */
-    size_t host_bytes;
-    kiln_tensor result; /* of the last run */
-} slot;
-
-typedef struct context {
-    trt_engine *engine;
-    trt_ExecutionContext *object;
-    kiln_stream *stream;
-    trt_memory memory;
-    trt_error_recorder recorder;
-    int32_t profile;
-    int32_t profile_count;
-    size_t slot_count, input_count;
-    slot *slots;
-} context;
 
 /* --- create and destroy --- */
 
-static void release_slots(context *self)
+static void release_slots(trt_context *self)
 {
     for (size_t i = 0; self->slots != NULL && i < self->slot_count; i++) {
-        slot *s = &self->slots[i];
+        trt_binding *s = &self->slots[i];
         if (s->device != NULL) {
             kln_cuda_release(KILN_LOCATION_DEVICE, self->engine->device, s->device);
         }
@@ -56,15 +27,20 @@ static void release_slots(context *self)
 
 void trt_context_destroy(void *state)
 {
-    context *self = state;
+    trt_context *self = state;
     trt_ExecutionContext_destroy(self->object);
+    trt_RuntimeConfig_destroy(self->config);
+    trt_RuntimeCache_destroy(self->cache);
+    kln_mapping_close(&self->cache_file);
     release_slots(self);
     kiln_stream_destroy(self->stream);
+    trt_profiler_finish(&self->profiler);
     trt_error_recorder_finish(&self->recorder);
+    (void)atomic_fetch_sub(&self->engine->contexts, 1);
     kln_free(self);
 }
 
-static kiln_status fill_slots(context *self)
+static kiln_status fill_slots(trt_context *self)
 {
     const trt_abi *abi = &self->engine->library->abi;
     trt_CudaEngine *engine = self->engine->engine;
@@ -82,7 +58,7 @@ static kiln_status fill_slots(context *self)
             const char *name = trt_CudaEngine_getIOTensorName(abi, engine, i);
             const bool is_input = trt_CudaEngine_getTensorIOMode(abi, engine, name) == input;
             if (is_input == (pass == 0)) {
-                slot *s = &self->slots[next++];
+                trt_binding *s = &self->slots[next++];
                 s->name = name;
                 s->is_input = is_input;
                 s->on_host = trt_CudaEngine_getTensorLocation(abi, engine, name) == host;
@@ -96,19 +72,15 @@ static kiln_status fill_slots(context *self)
     return KILN_OK;
 }
 
-static kiln_status fill(context *self)
+static kiln_status fill(trt_context *self, const kiln_context_options *options)
 {
     trt_engine *engine = self->engine;
     const trt_abi *abi = &engine->library->abi;
     KLN_RETURN_IF_ERROR(kiln_stream_create(engine->device, 0, &self->stream));
     trt_device_memory(&self->memory, self->stream);
     trt_logged_clear();
-    self->object = trt_CudaEngine_createExecutionContext(
-        abi, engine->engine, trt_value(abi, TRT_V_ExecutionContextAllocationStrategy_STATIC));
-    if (trt_is_null(self->object)) {
-        self->object = NULL;
-        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "a context of TensorRT");
-    }
+    trt_error_recorder_clear(&engine->recorder);
+    KLN_RETURN_IF_ERROR(trt_context_make_object(self, options));
     trt_ExecutionContext_setErrorRecorder(abi, self->object, &self->recorder.object);
     self->profile_count = trt_CudaEngine_getNbOptimizationProfiles(abi, engine->engine);
     return fill_slots(self);
@@ -116,7 +88,6 @@ static kiln_status fill(context *self)
 
 kiln_status trt_context_create(void *state, const kiln_context_options *options, void **out)
 {
-    (void)options;
     *out = NULL;
     trt_engine *engine = state;
     if (engine->engine == NULL) {
@@ -127,13 +98,16 @@ kiln_status trt_context_create(void *state, const kiln_context_options *options,
                         "load it on a machine with the GPU it is for",
                         why[0] != '\0' ? ": " : "", why);
     }
-    context *made = kln_alloc_zeroed(1, sizeof *made);
+    trt_context *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
         return kln_fail_memory(sizeof *made, "a context");
     }
     made->engine = engine;
+    made->fixed_profile = -1;
+    (void)atomic_fetch_add(&engine->contexts, 1);
+    trt_profiler_init(&made->profiler, &engine->library->tables);
     trt_error_recorder_init(&made->recorder, &engine->library->tables);
-    const kiln_status status = fill(made);
+    const kiln_status status = fill(made, options);
     if (status != KILN_OK) {
         trt_context_destroy(made);
         return status;
@@ -146,8 +120,8 @@ kiln_status trt_context_create(void *state, const kiln_context_options *options,
 
 kiln_status trt_context_bind(void *state, size_t index, const kiln_tensor *tensor)
 {
-    context *self = state;
-    slot *s = &self->slots[index];
+    trt_context *self = state;
+    trt_binding *s = &self->slots[index];
     if (tensor->desc.location == KILN_LOCATION_DEVICE && s->on_host) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "\"%s\" is a shape tensor: TensorRT reads it on the host, device memory "
@@ -162,11 +136,11 @@ kiln_status trt_context_bind(void *state, size_t index, const kiln_tensor *tenso
 
 /* --- profiles --- */
 
-static bool in_profile(const context *self, int32_t profile)
+static bool in_profile(const trt_context *self, int32_t profile)
 {
     const trt_abi *abi = &self->engine->library->abi;
     for (size_t i = 0; i < self->input_count; i++) {
-        const slot *s = &self->slots[i];
+        const trt_binding *s = &self->slots[i];
         const trt_Dims least =
             trt_CudaEngine_getProfileShape(abi, self->engine->engine, s->name, profile,
                                            trt_value(abi, TRT_V_OptProfileSelector_MIN));
@@ -183,9 +157,33 @@ static bool in_profile(const context *self, int32_t profile)
     return true;
 }
 
-/* The profile in use stays while the shapes fit it: a switch costs. */
-static kiln_status choose_profile(context *self)
+static kiln_status switch_profile(trt_context *self, int32_t chosen)
 {
+    if (chosen == self->profile) {
+        return KILN_OK;
+    }
+    if (!trt_ExecutionContext_setOptimizationProfileAsync(
+            &self->engine->library->abi, self->object, chosen, kiln_stream_handle(self->stream))) {
+        return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "optimization profile %d", chosen);
+    }
+    self->profile = chosen;
+    for (size_t i = 0; i < self->input_count; i++) {
+        self->slots[i].reshaped = true;
+    }
+    return KILN_OK;
+}
+
+/* The profile in use stays while the shapes fit it: a switch costs. */
+static kiln_status choose_profile(trt_context *self)
+{
+    if (self->fixed_profile >= 0) {
+        return in_profile(self, self->fixed_profile)
+                   ? switch_profile(self, self->fixed_profile)
+                   : kln_fail(KILN_ERROR_SHAPE,
+                              "the input shapes are not in optimization profile %d, which "
+                              "kiln_context_set_profile asked for",
+                              self->fixed_profile);
+    }
     int32_t chosen = -1;
     for (int32_t i = 0; i < self->profile_count && chosen < 0; i++) {
         const int32_t candidate = (self->profile + i) % self->profile_count;
@@ -196,18 +194,7 @@ static kiln_status choose_profile(context *self)
                         "the input shapes are in none of the %d optimization profiles of the plan",
                         self->profile_count);
     }
-    if (chosen >= 0 && chosen != self->profile) {
-        if (!trt_ExecutionContext_setOptimizationProfileAsync(&self->engine->library->abi,
-                                                              self->object, chosen,
-                                                              kiln_stream_handle(self->stream))) {
-            return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "optimization profile %d", chosen);
-        }
-        self->profile = chosen;
-        for (size_t i = 0; i < self->input_count; i++) {
-            self->slots[i].reshaped = true;
-        }
-    }
-    return KILN_OK;
+    return chosen >= 0 ? switch_profile(self, chosen) : KILN_OK;
 }
 
 /* --- run --- */
@@ -217,7 +204,7 @@ static bool is_on_device(const kiln_tensor *tensor)
     return tensor->data != NULL && tensor->desc.location != KILN_LOCATION_HOST;
 }
 
-static kiln_status grow_twin(context *self, slot *s, size_t bytes)
+static kiln_status grow_twin(trt_context *self, trt_binding *s, size_t bytes)
 {
     if (s->device_bytes >= bytes && s->device != NULL) {
         return KILN_OK;
@@ -233,7 +220,7 @@ static kiln_status grow_twin(context *self, slot *s, size_t bytes)
     return KILN_OK;
 }
 
-static kiln_status send_input(context *self, slot *s)
+static kiln_status send_input(trt_context *self, trt_binding *s)
 {
     const trt_abi *abi = &self->engine->library->abi;
     if (s->reshaped) {
@@ -260,7 +247,7 @@ static kiln_status send_input(context *self, slot *s)
     return KILN_OK;
 }
 
-static kiln_status grow_host(slot *s, size_t bytes)
+static kiln_status grow_host(trt_binding *s, size_t bytes)
 {
     if (s->host_bytes >= bytes && s->host != NULL) {
         return KILN_OK;
@@ -275,7 +262,7 @@ static kiln_status grow_host(slot *s, size_t bytes)
     return KILN_OK;
 }
 
-static kiln_status prepare_output(context *self, slot *s)
+static kiln_status prepare_output(trt_context *self, trt_binding *s)
 {
     const trt_abi *abi = &self->engine->library->abi;
     s->allocator.known = false;
@@ -298,7 +285,7 @@ static kiln_status prepare_output(context *self, slot *s)
     return KILN_OK;
 }
 
-static kiln_status fetch_output(context *self, slot *s)
+static kiln_status fetch_output(trt_context *self, trt_binding *s)
 {
     const trt_abi *abi = &self->engine->library->abi;
     const trt_Dims dims = s->allocator.known
@@ -333,7 +320,7 @@ static kiln_status fetch_output(context *self, slot *s)
                      : KILN_OK;
 }
 
-static kiln_status infer_shapes(context *self)
+static kiln_status infer_shapes(trt_context *self)
 {
     const trt_abi *abi = &self->engine->library->abi;
     const char *open[8] = {NULL};
@@ -347,7 +334,7 @@ static kiln_status infer_shapes(context *self)
                       : trt_fail(KILN_ERROR_SHAPE, &self->recorder, "the shapes of the outputs");
 }
 
-static kiln_status enqueue(context *self)
+static kiln_status enqueue(trt_context *self)
 {
     const trt_abi *abi = &self->engine->library->abi;
     KLN_RETURN_IF_ERROR(choose_profile(self));
@@ -367,9 +354,8 @@ static kiln_status enqueue(context *self)
     return KILN_OK;
 }
 
-kiln_status trt_context_run(void *state)
+static kiln_status run(trt_context *self)
 {
-    context *self = state;
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(kln_cuda_enter(self->engine->device, &scope));
     trt_logged_clear();
@@ -387,13 +373,31 @@ kiln_status trt_context_run(void *state)
         }
         status = kln_fail(status, "%s", sentence);
     }
+    if (status == KILN_OK && self->profiles_layers) {
+        (void)trt_ExecutionContext_reportToProfiler(&self->engine->library->abi, self->object);
+    }
     kln_cuda_leave(&scope);
+    return status;
+}
+
+kiln_status trt_context_run(void *state)
+{
+    trt_context *self = state;
+    (void)pthread_rwlock_rdlock(&self->engine->weights_lock);
+    if (self->shares_memory) {
+        (void)pthread_mutex_lock(&self->engine->running);
+    }
+    const kiln_status status = run(self);
+    if (self->shares_memory) {
+        (void)pthread_mutex_unlock(&self->engine->running);
+    }
+    (void)pthread_rwlock_unlock(&self->engine->weights_lock);
     return status;
 }
 
 kiln_status trt_context_output(void *state, size_t index, kiln_tensor *tensor)
 {
-    const context *self = state;
+    const trt_context *self = state;
     *tensor = self->slots[index].result;
     return KILN_OK;
 }

@@ -140,11 +140,120 @@ static kiln_status describe_plan(trt_engine *engine, kln_description *descriptio
     return KILN_OK;
 }
 
+/* --- profiles --- */
+
+static kiln_status copy_values(trt_engine *engine, const char *name, int32_t profile,
+                               int32_t selector, size_t count, kln_arena *arena,
+                               const int64_t **values)
+{
+    const trt_abi *abi = &engine->library->abi;
+    int64_t *copy = kln_arena_alloc_zeroed(arena, count, sizeof *copy);
+    if (copy == NULL) {
+        return kln_fail_memory(count * sizeof *copy, "the values of a profile");
+    }
+    *values = copy;
+    /* Before getProfileTensorValuesV2 values were of 32 bits. */
+    if (trt_has(abi, TRT_M_CudaEngine_getProfileTensorValuesV2)) {
+        const int64_t *wide =
+            trt_CudaEngine_getProfileTensorValuesV2(abi, engine->engine, name, profile, selector);
+        for (size_t i = 0; i < count && wide != NULL; i++) {
+            copy[i] = wide[i];
+        }
+        return KILN_OK;
+    }
+    const int32_t *narrow =
+        trt_CudaEngine_getProfileTensorValues(abi, engine->engine, name, profile, selector);
+    for (size_t i = 0; i < count && narrow != NULL; i++) {
+        copy[i] = narrow[i];
+    }
+    return KILN_OK;
+}
+
+static kiln_status describe_range(trt_engine *engine, const kiln_binding *binding, int32_t profile,
+                                  kln_arena *arena, kiln_profile_input *input)
+{
+    static const trt_enumerator selectors[3] = {
+        TRT_V_OptProfileSelector_MIN, TRT_V_OptProfileSelector_OPT, TRT_V_OptProfileSelector_MAX};
+    const trt_abi *abi = &engine->library->abi;
+    kiln_shape *shapes[3] = {&input->min, &input->opt, &input->max};
+    const int64_t **values[3] = {&input->min_values, &input->opt_values, &input->max_values};
+    const bool on_host = trt_CudaEngine_getTensorLocation(abi, engine->engine, binding->name) ==
+                         trt_value(abi, TRT_V_TensorLocation_HOST);
+    input->name = binding->name;
+    for (size_t i = 0; i < 3; i++) {
+        const int32_t selector = trt_value(abi, selectors[i]);
+        const trt_Dims dims =
+            trt_CudaEngine_getProfileShape(abi, engine->engine, binding->name, profile, selector);
+        *shapes[i] = trt_shape(&dims);
+        int64_t count = 0;
+        if (on_host && kiln_shape_elements(shapes[i], &count) == KILN_OK && count > 0) {
+            input->value_count = (size_t)count;
+            KLN_RETURN_IF_ERROR(copy_values(engine, binding->name, profile, selector,
+                                            input->value_count, arena, values[i]));
+        }
+    }
+    return KILN_OK;
+}
+
+static bool has_range(trt_engine *engine, const kiln_binding *binding)
+{
+    const trt_abi *abi = &engine->library->abi;
+    return !kiln_shape_is_static(&binding->shape) ||
+           trt_CudaEngine_getTensorLocation(abi, engine->engine, binding->name) ==
+               trt_value(abi, TRT_V_TensorLocation_HOST);
+}
+
+static kiln_status describe_profile(trt_engine *engine, int32_t index,
+                                    const kln_description *description, kiln_profile *profile)
+{
+    kiln_profile_input *inputs =
+        kln_arena_alloc_zeroed(description->arena, description->input_count, sizeof *inputs);
+    if (inputs == NULL) {
+        return kln_fail_memory(description->input_count * sizeof *inputs, "a profile");
+    }
+    profile->inputs = inputs;
+    for (size_t i = 0; i < description->input_count; i++) {
+        const kiln_binding *binding = &description->bindings[i];
+        if (has_range(engine, binding)) {
+            KLN_RETURN_IF_ERROR(describe_range(engine, binding, index, description->arena,
+                                               &inputs[profile->input_count]));
+            profile->input_count++;
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status describe_profiles(trt_engine *engine, kln_description *description)
+{
+    const int32_t count =
+        trt_CudaEngine_getNbOptimizationProfiles(&engine->library->abi, engine->engine);
+    bool is_open = false;
+    for (size_t i = 0; i < description->input_count; i++) {
+        is_open = is_open || has_range(engine, &description->bindings[i]);
+    }
+    if (!is_open || count <= 0) {
+        return KILN_OK;
+    }
+    description->profiles =
+        kln_arena_alloc_zeroed(description->arena, (size_t)count, sizeof *description->profiles);
+    if (description->profiles == NULL) {
+        return kln_fail_memory((size_t)count * sizeof *description->profiles, "the profiles");
+    }
+    description->profile_count = (size_t)count;
+    for (int32_t i = 0; i < count; i++) {
+        KLN_RETURN_IF_ERROR(describe_profile(engine, i, description, &description->profiles[i]));
+    }
+    return KILN_OK;
+}
+
 kiln_status trt_describe(void *state, kln_description *description)
 {
     trt_engine *engine = state;
     KLN_RETURN_IF_ERROR(engine->built.bindings != NULL ? describe_built(engine, description)
                                                        : describe_plan(engine, description));
+    if (engine->engine != NULL) {
+        KLN_RETURN_IF_ERROR(describe_profiles(engine, description));
+    }
     return describe_metadata(engine, description);
 }
 

@@ -6,6 +6,9 @@
 #ifndef TRT_ENGINE_H
 #define TRT_ENGINE_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "backends/tensorrt/trt_builder.h"
 #include "backends/tensorrt/trt_library.h"
 
@@ -21,8 +24,33 @@ typedef struct trt_engine {
     trt_Runtime *runtime;   /* NULL where the engine was only built, ahead of time */
     trt_CudaEngine *engine; /* likewise */
     trt_error_recorder recorder;
-    char version[KLN_LIBRARY_VERSION];
+    atomic_long contexts;
+
+    /* Refit (trt_refit.c). A run holds `weights_lock` for reading. Lock order: `refitting` first.
+     */
+    pthread_mutex_t refitting;
+    pthread_rwlock_t weights_lock;
+    trt_Refitter *refitter;
+    const char **weight_names; /* the refitter's strings */
+    bool *weight_missing;
+    size_t weight_count;
+
+    /* The block of contexts that share their device memory: made once, under `sharing`; a run over
+     * it holds `running`. */
+    pthread_mutex_t sharing;
+    pthread_mutex_t running;
+    void *shared;
+    int64_t shared_bytes;
 } trt_engine;
+
+/* STATE, with `what` was asked, for a plan that was only built. */
+KILN_MUST_CHECK kiln_status trt_engine_need(const trt_engine *engine, const char *what);
+
+void trt_refit_finish(trt_engine *engine);
+
+/* The shared block, as large as the profile that needs most (trt_memory.c). */
+KILN_MUST_CHECK kiln_status trt_engine_share_memory(trt_engine *engine, void **memory,
+                                                    int64_t *bytes);
 
 /* Makes the runtime and deserializes the plan. NO_DEVICE where there is no GPU to do it on,
  * MALFORMED, MISMATCH, BACKEND. */

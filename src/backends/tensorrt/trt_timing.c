@@ -35,7 +35,7 @@ kiln_status trt_timing_begin(trt_build *build)
     return KILN_OK;
 }
 
-static kiln_status write(const char *path, const void *data, size_t size)
+kiln_status trt_write_file(const char *path, const void *data, size_t size)
 {
     kln_output output;
     KLN_RETURN_IF_ERROR(kln_output_open(path, &output));
@@ -59,7 +59,7 @@ kiln_status trt_timing_end(trt_build *build)
         return trt_fail(KILN_ERROR_BACKEND, &build->recorder, "the timing cache");
     }
     const kiln_status status =
-        write(path, trt_HostMemory_data(abi, memory), trt_HostMemory_size(abi, memory));
+        trt_write_file(path, trt_HostMemory_data(abi, memory), trt_HostMemory_size(abi, memory));
     trt_HostMemory_destroy(memory);
     return status;
 }

@@ -216,7 +216,7 @@ struct EngineBody : Base {
     void *create_context(int32_t strategy, RuntimeCacheBody *cache);
     void *createExecutionContext(int32_t strategy) { return create_context(strategy, nullptr); }
     void *createExecutionContextWithoutDeviceMemory() { return create_context(USER_MANAGED, nullptr); }
-    void *createExecutionContext(void *config)
+    void *createExecutionContextWithRuntimeConfig(void *config)
     {
         RuntimeConfigBody *body = body_of<RuntimeConfigBody>(config);
         return create_context(body->strategy, body->cache);
@@ -600,7 +600,6 @@ struct RefitterBody : Base {
         return true;
     }
     bool setNamedWeightsWithLocation(const char *name, Weights given, int32_t) { return setNamedWeights(name, given); }
-    bool setNamedWeights(const char *name, Weights given, int32_t) { return setNamedWeights(name, given); }
     bool unsetNamedWeights(const char *name) { return set.erase(name) > 0; }
     Weights getNamedWeights(const char *name)
     {

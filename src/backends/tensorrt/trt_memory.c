@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "backends/tensorrt/trt_engine.h"
+#include "backends/tensorrt/trt_plan.h"
+#include "cuda/kln_cuda.h"
+
+kiln_status trt_engine_need(const trt_engine *engine, const char *what)
+{
+    return engine->engine != NULL
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_STATE,
+                          "%s: this plan was only built, ahead of time; save it and load it on a "
+                          "machine with the GPU it is for",
+                          what);
+}
+
+/* --- what lies between inputs and outputs --- */
+
+static int64_t memory_of(const trt_engine *engine, int32_t profile)
+{
+    const trt_abi *abi = &engine->library->abi;
+    trt_CudaEngine *e = engine->engine;
+    if (trt_has(abi, TRT_M_CudaEngine_getDeviceMemorySizeV2)) {
+        return profile < 0 ? trt_CudaEngine_getDeviceMemorySizeV2(abi, e)
+                           : trt_CudaEngine_getDeviceMemorySizeForProfileV2(abi, e, profile);
+    }
+    return (int64_t)(profile < 0 ? trt_CudaEngine_getDeviceMemorySize(abi, e)
+                                 : trt_CudaEngine_getDeviceMemorySizeForProfile(abi, e, profile));
+}
+
+kiln_status trt_plan_device_memory(void *state, int32_t profile, uint64_t *bytes)
+{
+    const trt_engine *engine = state;
+    KLN_RETURN_IF_ERROR(trt_engine_need(engine, "kiln_engine_device_memory"));
+    const int64_t found = memory_of(engine, profile);
+    *bytes = found > 0 ? (uint64_t)found : 0;
+    return KILN_OK;
+}
+
+kiln_status trt_engine_share_memory(trt_engine *engine, void **memory, int64_t *bytes)
+{
+    kiln_status status = KILN_OK;
+    (void)pthread_mutex_lock(&engine->sharing);
+    if (engine->shared == NULL) {
+        const int64_t needed = memory_of(engine, -1);
+        engine->shared_bytes = needed > 0 ? needed : 1;
+        status = kln_cuda_allocate(KILN_LOCATION_DEVICE, engine->device,
+                                   (size_t)engine->shared_bytes, &engine->shared);
+    }
+    *memory = engine->shared;
+    *bytes = engine->shared_bytes;
+    (void)pthread_mutex_unlock(&engine->sharing);
+    return status;
+}
+
+/* --- weight streaming: the second names came with 10.1 --- */
+
+kiln_status trt_get_streaming(void *state, kiln_weight_streaming *streaming)
+{
+    const trt_engine *engine = state;
+    KLN_RETURN_IF_ERROR(trt_engine_need(engine, "kiln_engine_get_weight_streaming"));
+    const trt_abi *abi = &engine->library->abi;
+    trt_CudaEngine *e = engine->engine;
+    streaming->streamable_bytes = trt_CudaEngine_getStreamableWeightsSize(abi, e);
+    if (trt_has(abi, TRT_M_CudaEngine_getWeightStreamingBudgetV2)) {
+        streaming->budget_bytes = trt_CudaEngine_getWeightStreamingBudgetV2(abi, e);
+        streaming->automatic_bytes = trt_CudaEngine_getWeightStreamingAutomaticBudget(abi, e);
+        streaming->scratch_bytes = trt_CudaEngine_getWeightStreamingScratchMemorySize(abi, e);
+    } else {
+        streaming->budget_bytes = trt_CudaEngine_getWeightStreamingBudget(abi, e);
+        streaming->automatic_bytes = trt_CudaEngine_getMinimumWeightStreamingBudget(abi, e);
+    }
+    return KILN_OK;
+}
+
+kiln_status trt_set_streaming(void *state, int64_t budget)
+{
+    trt_engine *engine = state;
+    kiln_weight_streaming streaming;
+    KLN_RETURN_IF_ERROR(trt_get_streaming(engine, &streaming));
+    if (streaming.streamable_bytes == 0) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_engine_set_weight_streaming: the plan was built without "
+                        "weight_streaming");
+    }
+    if (budget < -1 || budget > streaming.streamable_bytes) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_engine_set_weight_streaming: %lld bytes; 0 to %lld is allowed, or -1",
+                        (long long)budget, (long long)streaming.streamable_bytes);
+    }
+    const trt_abi *abi = &engine->library->abi;
+    const int64_t bytes = budget < 0 ? streaming.automatic_bytes : budget;
+    const long contexts = atomic_load(&engine->contexts);
+    if (contexts > 0) {
+        return kln_fail(KILN_ERROR_STATE,
+                        "kiln_engine_set_weight_streaming: the engine has %ld context%s; destroy "
+                        "them first",
+                        contexts, contexts == 1 ? "" : "s");
+    }
+    trt_logged_clear();
+    trt_error_recorder_clear(&engine->recorder);
+    const bool newer = trt_has(abi, TRT_M_CudaEngine_setWeightStreamingBudgetV2);
+    if (!(newer ? trt_CudaEngine_setWeightStreamingBudgetV2(abi, engine->engine, bytes)
+                : trt_CudaEngine_setWeightStreamingBudget(abi, engine->engine, bytes))) {
+        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder,
+                        "a weight streaming budget of %lld bytes", (long long)bytes);
+    }
+    return KILN_OK;
+}

@@ -1,0 +1,34 @@
+/*
+ * trt_plan.h - the operations of kln_plan_backend.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef TRT_PLAN_H
+#define TRT_PLAN_H
+
+#include "backends/kln_backend.h"
+
+/* trt_refit.c */
+KILN_MUST_CHECK kiln_status trt_refit_count(void *engine, size_t *count);
+KILN_MUST_CHECK kiln_status trt_refit_get(void *engine, size_t index, kiln_refit_weight *weight);
+KILN_MUST_CHECK kiln_status trt_refit(void *engine, const kiln_named_tensor *weights, size_t count);
+KILN_MUST_CHECK kiln_status trt_refit_model(void *engine, const kln_model *model);
+
+/* trt_memory.c */
+KILN_MUST_CHECK kiln_status trt_plan_device_memory(void *engine, int32_t profile, uint64_t *bytes);
+KILN_MUST_CHECK kiln_status trt_get_streaming(void *engine, kiln_weight_streaming *streaming);
+KILN_MUST_CHECK kiln_status trt_set_streaming(void *engine, int64_t budget);
+
+/* trt_context.c, trt_context_plan.c */
+KILN_MUST_CHECK kiln_status trt_context_set_profile(void *context, int32_t profile);
+KILN_MUST_CHECK kiln_status trt_context_profile_layers(void *context, bool on);
+KILN_MUST_CHECK kiln_status trt_context_layer(void *context, size_t index, kiln_layer_time *layer);
+KILN_MUST_CHECK kiln_status trt_context_save_cache(void *context, const char *path);
+
+/* trt_plugins.c */
+KILN_MUST_CHECK kiln_status trt_plugin_load(const char *requested, const char *path);
+KILN_MUST_CHECK kiln_status trt_plugin_count(const char *requested, size_t *count);
+KILN_MUST_CHECK kiln_status trt_plugin_get(const char *requested, size_t index,
+                                           kiln_plugin *plugin);
+
+#endif

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "backends/tensorrt/trt_engine.h"
+#include "backends/tensorrt/trt_plan.h"
+
+/* One refitter for each engine, made when it is first needed. Two locks: `refitting` for the list
+ * and for one refit at a time; `weights_lock`, which a run holds for reading, for the replacement.
+ */
+
+/* --- the list --- */
+
+static kiln_status list_names(trt_engine *engine)
+{
+    const trt_abi *abi = &engine->library->abi;
+    const int32_t count = trt_Refitter_getAllWeights(abi, engine->refitter, 0, NULL);
+    if (count <= 0) {
+        return count == 0 ? KILN_OK
+                          : trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "the list of weights");
+    }
+    const char **names = kln_alloc_zeroed((size_t)count, sizeof *names);
+    bool *missing = kln_alloc_zeroed((size_t)count, sizeof *missing);
+    if (names == NULL || missing == NULL) {
+        kln_free(names);
+        kln_free(missing);
+        return kln_fail_memory((size_t)count * sizeof *names, "the list of weights");
+    }
+    (void)trt_Refitter_getAllWeights(abi, engine->refitter, count, names);
+    engine->weight_names = names;
+    engine->weight_missing = missing;
+    engine->weight_count = (size_t)count;
+    return KILN_OK;
+}
+
+static size_t find(const trt_engine *engine, const char *name)
+{
+    for (size_t i = 0; i < engine->weight_count; i++) {
+        if (engine->weight_names[i] != NULL && strcmp(engine->weight_names[i], name) == 0) {
+            return i;
+        }
+    }
+    return engine->weight_count;
+}
+
+/* Marks what the refitter lacks with what is set now; `*count` of them. */
+static kiln_status mark_missing(trt_engine *engine, size_t *count)
+{
+    const trt_abi *abi = &engine->library->abi;
+    const int32_t lacking = trt_Refitter_getMissingWeights(abi, engine->refitter, 0, NULL);
+    *count = 0;
+    memset(engine->weight_missing, 0, engine->weight_count * sizeof *engine->weight_missing);
+    if (lacking <= 0) {
+        return lacking == 0 ? KILN_OK
+                            : trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "missing weights");
+    }
+    const char **names = kln_alloc_zeroed((size_t)lacking, sizeof *names);
+    if (names == NULL) {
+        return kln_fail_memory((size_t)lacking * sizeof *names, "the list of missing weights");
+    }
+    (void)trt_Refitter_getMissingWeights(abi, engine->refitter, lacking, names);
+    for (int32_t i = 0; i < lacking; i++) {
+        const size_t at = names[i] != NULL ? find(engine, names[i]) : engine->weight_count;
+        if (at < engine->weight_count) {
+            engine->weight_missing[at] = true;
+        }
+    }
+    kln_free(names);
+    *count = (size_t)lacking;
+    return KILN_OK;
+}
+
+/* With the lock held. */
+static kiln_status need_refitter(trt_engine *engine)
+{
+    trt_library *library = engine->library;
+    KLN_RETURN_IF_ERROR(trt_engine_need(engine, "refit"));
+    if (engine->refitter != NULL) {
+        return KILN_OK;
+    }
+    if (library->core.createInferRefitter_INTERNAL == NULL ||
+        !trt_CudaEngine_isRefittable(&library->abi, engine->engine)) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "refit: the plan was built without kiln_build_options.refit, so its "
+                        "weights stay as they are");
+    }
+    trt_logged_clear();
+    trt_error_recorder_clear(&engine->recorder);
+    trt_Refitter *made = library->core.createInferRefitter_INTERNAL(
+        engine->engine, &library->logger, library->abi.version);
+    if (trt_is_null(made)) {
+        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "%s gives no refitter",
+                        library->name);
+    }
+    trt_Refitter_setErrorRecorder(&library->abi, made, &engine->recorder.object);
+    engine->refitter = made;
+    size_t ignored = 0;
+    kiln_status status = list_names(engine);
+    if (status == KILN_OK && engine->weight_count > 0) {
+        status = mark_missing(engine, &ignored);
+    }
+    if (status != KILN_OK) {
+        trt_refit_finish(engine);
+    }
+    return status;
+}
+
+void trt_refit_finish(trt_engine *engine)
+{
+    trt_Refitter_destroy(engine->refitter);
+    kln_free(engine->weight_names);
+    kln_free(engine->weight_missing);
+    engine->refitter = NULL;
+    engine->weight_names = NULL;
+    engine->weight_missing = NULL;
+    engine->weight_count = 0;
+}
+
+kiln_status trt_refit_count(void *state, size_t *count)
+{
+    trt_engine *engine = state;
+    (void)pthread_mutex_lock(&engine->refitting);
+    const kiln_status status = need_refitter(engine);
+    *count = engine->weight_count;
+    (void)pthread_mutex_unlock(&engine->refitting);
+    return status;
+}
+
+kiln_status trt_refit_get(void *state, size_t index, kiln_refit_weight *weight)
+{
+    trt_engine *engine = state;
+    (void)pthread_mutex_lock(&engine->refitting);
+    const char *name = engine->weight_names[index];
+    const trt_Weights prototype =
+        trt_Refitter_getWeightsPrototype(&engine->library->abi, engine->refitter, name);
+    weight->name = name;
+    weight->dtype = trt_dtype(prototype.type);
+    weight->elements = prototype.count;
+    weight->missing = engine->weight_missing[index];
+    (void)pthread_mutex_unlock(&engine->refitting);
+    return KILN_OK;
+}
+
+/* --- replacing --- */
+
+/* "a", "b" and 3 more */
+static void join(char *text, size_t size, const trt_engine *engine, bool missing_only)
+{
+    size_t used = 0;
+    size_t left = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < engine->weight_count; i++) {
+        if (missing_only && !engine->weight_missing[i]) {
+            continue;
+        }
+        const int length = snprintf(text + used, size - used, "%s\"%s\"", used > 0 ? ", " : "",
+                                    engine->weight_names[i] != NULL ? engine->weight_names[i] : "");
+        if (length < 0 || (size_t)length >= size - used - 24) {
+            text[used] = '\0';
+            left++;
+        } else {
+            used += (size_t)length;
+        }
+    }
+    if (left > 0) {
+        (void)snprintf(text + used, size - used, " and %zu more", left);
+    }
+}
+
+static kiln_status check(const trt_engine *engine, const kiln_named_tensor *given)
+{
+    const trt_abi *abi = &engine->library->abi;
+    const kiln_tensor_desc *desc = &given->tensor.desc;
+    if (find(engine, given->name) == engine->weight_count) {
+        char names[600];
+        join(names, sizeof names, engine, false);
+        return kln_fail(KILN_ERROR_NAME,
+                        "refit: there are no weights \"%s\" that can be replaced; there are: %s",
+                        given->name, names);
+    }
+    const trt_Weights prototype =
+        trt_Refitter_getWeightsPrototype(abi, engine->refitter, given->name);
+    if (trt_type_of(desc->dtype) != prototype.type) {
+        return kln_fail(KILN_ERROR_DTYPE, "refit: weights \"%s\" are %s, %s was given", given->name,
+                        kiln_dtype_name(trt_dtype(prototype.type)), kiln_dtype_name(desc->dtype));
+    }
+    int64_t elements = 0;
+    KLN_RETURN_IF_ERROR(kiln_shape_elements(&desc->shape, &elements));
+    if (elements != prototype.count) {
+        return kln_fail(KILN_ERROR_SIZE,
+                        "refit: weights \"%s\" have %lld elements, %lld were given", given->name,
+                        (long long)prototype.count, (long long)elements);
+    }
+    return KILN_OK;
+}
+
+static kiln_status set(trt_engine *engine, const kiln_named_tensor *given)
+{
+    const trt_abi *abi = &engine->library->abi;
+    KLN_RETURN_IF_ERROR(check(engine, given));
+    trt_Weights weights = {.type = trt_type_of(given->tensor.desc.dtype),
+                           .values = given->tensor.data};
+    KLN_RETURN_IF_ERROR(kiln_shape_elements(&given->tensor.desc.shape, &weights.count));
+    const bool on_device = given->tensor.desc.location == KILN_LOCATION_DEVICE;
+    const int32_t location =
+        trt_value(abi, on_device ? TRT_V_TensorLocation_DEVICE : TRT_V_TensorLocation_HOST);
+    if (!trt_Refitter_setNamedWeightsWithLocation(abi, engine->refitter, given->name, weights,
+                                                  location)) {
+        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder,
+                        "refit: weights \"%s\" were not accepted", given->name);
+    }
+    return KILN_OK;
+}
+
+/* What is set points into memory that goes away. */
+static void unset_all(trt_engine *engine)
+{
+    const trt_abi *abi = &engine->library->abi;
+    for (size_t i = 0; i < engine->weight_count; i++) {
+        const char *name = engine->weight_names[i];
+        if (trt_Refitter_getNamedWeights(abi, engine->refitter, name).values != NULL) {
+            (void)trt_Refitter_unsetNamedWeights(abi, engine->refitter, name);
+        }
+    }
+}
+
+static kiln_status commit(trt_engine *engine)
+{
+    size_t missing = 0;
+    KLN_RETURN_IF_ERROR(mark_missing(engine, &missing));
+    if (missing > 0) {
+        char names[600];
+        join(names, sizeof names, engine, true);
+        return kln_fail(KILN_ERROR_STATE,
+                        "refit: %zu weights are needed together with these and were not given: %s",
+                        missing, names);
+    }
+    (void)pthread_rwlock_wrlock(&engine->weights_lock);
+    const bool done = trt_Refitter_refitCudaEngine(&engine->library->abi, engine->refitter);
+    (void)pthread_rwlock_unlock(&engine->weights_lock);
+    return done
+               ? KILN_OK
+               : trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "refit: the engine was not refit");
+}
+
+static void begin(trt_engine *engine)
+{
+    (void)pthread_mutex_lock(&engine->refitting);
+    trt_logged_clear();
+    trt_error_recorder_clear(&engine->recorder);
+}
+
+kiln_status trt_refit(void *state, const kiln_named_tensor *weights, size_t count)
+{
+    trt_engine *engine = state;
+    begin(engine);
+    kiln_status status = need_refitter(engine);
+    for (size_t i = 0; i < count && status == KILN_OK; i++) {
+        status = set(engine, &weights[i]);
+    }
+    if (status == KILN_OK) {
+        status = commit(engine);
+    }
+    if (status != KILN_OK && engine->refitter != NULL) {
+        unset_all(engine);
+    }
+    (void)pthread_mutex_unlock(&engine->refitting);
+    return status;
+}
+
+static kiln_status refit_from(trt_engine *engine, const kln_model *model)
+{
+    trt_library *library = engine->library;
+    const trt_abi *abi = &library->abi;
+    KLN_RETURN_IF_ERROR(need_refitter(engine));
+    KLN_RETURN_IF_ERROR(trt_library_need_parser(library));
+    if (library->parser.createNvOnnxParserRefitter_INTERNAL == NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "refit: the ONNX parser of %s has no refitter",
+                        library->name);
+    }
+    trt_ParserRefitter *parser = library->parser.createNvOnnxParserRefitter_INTERNAL(
+        engine->refitter, &library->logger, abi->version);
+    if (trt_is_null(parser)) {
+        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "refit: no refitter of ONNX");
+    }
+    kiln_status status = KILN_OK;
+    if (!trt_ParserRefitter_refitFromBytes(abi, parser, model->bytes.data, model->bytes.size,
+                                           model->path)) {
+        status = trt_fail(KILN_ERROR_MALFORMED, &engine->recorder,
+                          "refit: the weights of %s were not accepted", model->path);
+    }
+    if (status == KILN_OK) {
+        status = commit(engine);
+    }
+    if (status != KILN_OK) {
+        unset_all(engine);
+    }
+    trt_ParserRefitter_D0(abi, parser);
+    return status;
+}
+
+kiln_status trt_refit_model(void *state, const kln_model *model)
+{
+    trt_engine *engine = state;
+    begin(engine);
+    const kiln_status status = refit_from(engine, model);
+    (void)pthread_mutex_unlock(&engine->refitting);
+    return status;
+}

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <kiln/plan.h>
+#include <string.h>
+
+#include "context_parts.h"
+
+static kiln_status need_plan(const kiln_engine *engine, const char *function)
+{
+    if (engine->backend->plan == NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "%s: an engine of the backend %s has no such thing; one of TensorRT has",
+                        function, engine->backend->name);
+    }
+    return KILN_OK;
+}
+
+#define RETURN_IF_NO_PLAN(engine) KLN_RETURN_IF_ERROR(need_plan((engine), __func__))
+
+/* --- what a plan says of itself --- */
+
+size_t kiln_engine_profile_count(const kiln_engine *engine)
+{
+    return engine != NULL ? engine->description.profile_count : 0;
+}
+
+static kiln_status check_profile(const kiln_engine *engine, int64_t profile, int64_t least)
+{
+    const size_t count = engine->description.profile_count;
+    if (profile < least || (profile >= 0 && (uint64_t)profile >= (count > 0 ? count : 1))) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "optimization profile %lld was asked for, there %s %zu", (long long)profile,
+                        count == 1 ? "is" : "are", count);
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_engine_profile(const kiln_engine *engine, size_t index, kiln_profile *profile)
+{
+    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL(profile);
+    if (index >= engine->description.profile_count) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "optimization profile %zu was asked for, there are %zu", index,
+                        engine->description.profile_count);
+    }
+    *profile = engine->description.profiles[index];
+    return KILN_OK;
+}
+
+kiln_status kiln_engine_inspect(kiln_engine *engine, const char **json)
+{
+    KLN_RETURN_IF_NULL(json);
+    *json = NULL;
+    KLN_RETURN_IF_NULL(engine);
+    RETURN_IF_NO_PLAN(engine);
+    kiln_status status = KILN_OK;
+    (void)pthread_mutex_lock(&engine->inspecting);
+    if (engine->inspection == NULL) {
+        status = engine->backend->plan->inspect(engine->state, &engine->inspection);
+    }
+    *json = engine->inspection;
+    (void)pthread_mutex_unlock(&engine->inspecting);
+    return status;
+}
+
+kiln_status kiln_engine_device_memory(kiln_engine *engine, int32_t profile, uint64_t *bytes)
+{
+    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL(bytes);
+    *bytes = 0;
+    RETURN_IF_NO_PLAN(engine);
+    KLN_RETURN_IF_ERROR(check_profile(engine, profile, -1));
+    return engine->backend->plan->device_memory(engine->state, profile, bytes);
+}
+
+/* --- new weights --- */
+
+kiln_status kiln_engine_refit_count(kiln_engine *engine, size_t *count)
+{
+    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL(count);
+    *count = 0;
+    RETURN_IF_NO_PLAN(engine);
+    return engine->backend->plan->refit_count(engine->state, count);
+}
+
+kiln_status kiln_engine_refit_get(kiln_engine *engine, size_t index, kiln_refit_weight *weight)
+{
+    size_t count = 0;
+    KLN_RETURN_IF_NULL(weight);
+    KLN_RETURN_IF_ERROR(kiln_engine_refit_count(engine, &count));
+    if (index >= count) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_engine_refit_get: weights %zu were asked for, there are %zu", index,
+                        count);
+    }
+    kiln_refit_weight found = {.struct_size = sizeof found};
+    KLN_RETURN_IF_ERROR(engine->backend->plan->refit_get(engine->state, index, &found));
+    return kln_info_write(__func__, weight, sizeof found, &found, sizeof found);
+}
+
+kiln_status kiln_engine_refit(kiln_engine *engine, const kiln_named_tensor *weights, size_t count)
+{
+    KLN_RETURN_IF_NULL(engine);
+    RETURN_IF_NO_PLAN(engine);
+    if (count > 0) {
+        KLN_RETURN_IF_NULL(weights);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (weights[i].name == NULL) {
+            return kln_fail_null(__func__, "name");
+        }
+        KLN_RETURN_IF_ERROR(kln_tensor_check(weights[i].name, &weights[i].tensor));
+        if (!kln_strides_are_dense(&weights[i].tensor.desc.shape,
+                                   &weights[i].tensor.desc.strides)) {
+            return kln_fail(KILN_ERROR_UNSUPPORTED, "weights \"%s\": they must be dense",
+                            weights[i].name);
+        }
+    }
+    (void)pthread_rwlock_wrlock(&engine->weights);
+    const kiln_status status = engine->backend->plan->refit(engine->state, weights, count);
+    (void)atomic_fetch_add(&engine->refits, 1);
+    (void)pthread_rwlock_unlock(&engine->weights);
+    return status;
+}
+
+kiln_status kiln_engine_refit_file(kiln_engine *engine, const char *path)
+{
+    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL(path);
+    RETURN_IF_NO_PLAN(engine);
+    kln_mapping mapping;
+    KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
+    const kln_model model = {.path = path, .bytes = mapping.bytes, .graph = NULL};
+    (void)pthread_rwlock_wrlock(&engine->weights);
+    const kiln_status status = engine->backend->plan->refit_model(engine->state, &model);
+    (void)atomic_fetch_add(&engine->refits, 1);
+    (void)pthread_rwlock_unlock(&engine->weights);
+    kln_mapping_close(&mapping);
+    return status;
+}
+
+/* --- weight streaming --- */
+
+kiln_status kiln_engine_get_weight_streaming(kiln_engine *engine, kiln_weight_streaming *streaming)
+{
+    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL(streaming);
+    RETURN_IF_NO_PLAN(engine);
+    kiln_weight_streaming found = {.struct_size = sizeof found};
+    KLN_RETURN_IF_ERROR(engine->backend->plan->get_streaming(engine->state, &found));
+    return kln_info_write(__func__, streaming, sizeof found, &found, sizeof found);
+}
+
+kiln_status kiln_engine_set_weight_streaming(kiln_engine *engine, int64_t budget_bytes)
+{
+    KLN_RETURN_IF_NULL(engine);
+    RETURN_IF_NO_PLAN(engine);
+    return engine->backend->plan->set_streaming(engine->state, budget_bytes);
+}
+
+/* --- contexts --- */
+
+static kiln_status enter_plan(kiln_context *context, const char *function,
+                              const kln_plan_backend **plan)
+{
+    const kiln_engine *engine = context->engine;
+    KLN_RETURN_IF_ERROR(need_plan(engine, function));
+    *plan = engine->backend->plan;
+    return context_enter(context, function);
+}
+
+kiln_status kiln_context_set_profile(kiln_context *context, int32_t profile)
+{
+    const kln_plan_backend *plan = NULL;
+    KLN_RETURN_IF_NULL(context);
+    KLN_RETURN_IF_ERROR(need_plan(context->engine, __func__));
+    KLN_RETURN_IF_ERROR(check_profile(context->engine, profile, -1));
+    KLN_RETURN_IF_ERROR(enter_plan(context, __func__, &plan));
+    context_queue_forget(context,
+                         context->queue == NULL || context->queue->policy == context->queue->asked);
+    return context_leave(context, plan->set_profile(context->state, profile));
+}
+
+kiln_status kiln_context_profile_layers(kiln_context *context, bool on)
+{
+    const kln_plan_backend *plan = NULL;
+    KLN_RETURN_IF_NULL(context);
+    KLN_RETURN_IF_ERROR(enter_plan(context, __func__, &plan));
+    context_queue_forget(context, !on);
+    return context_leave(context, plan->profile_layers(context->state, on));
+}
+
+kiln_status kiln_context_layer(kiln_context *context, size_t index, kiln_layer_time *layer)
+{
+    const kln_plan_backend *plan = NULL;
+    KLN_RETURN_IF_NULL(context);
+    KLN_RETURN_IF_NULL(layer);
+    KLN_RETURN_IF_ERROR(enter_plan(context, __func__, &plan));
+    kiln_layer_time found = {.struct_size = sizeof found};
+    kiln_status status = plan->layer(context->state, index, &found);
+    if (status == KILN_OK) {
+        status = kln_info_write(__func__, layer, sizeof found, &found, sizeof found);
+    }
+    return context_leave(context, status);
+}
+
+kiln_status kiln_context_save_runtime_cache(kiln_context *context, const char *path)
+{
+    const kln_plan_backend *plan = NULL;
+    KLN_RETURN_IF_NULL(context);
+    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_ERROR(enter_plan(context, __func__, &plan));
+    return context_leave(context, plan->save_runtime_cache(context->state, path));
+}
+
+/* --- plugins: of the one backend that has them --- */
+
+static const kln_plan_backend *with_plugins(void)
+{
+    for (size_t i = 0; kln_backends[i] != NULL; i++) {
+        if (kln_backends[i]->plan != NULL) {
+            return kln_backends[i]->plan;
+        }
+    }
+    return NULL;
+}
+
+kiln_status kiln_plugin_load(const char *library, const char *path)
+{
+    KLN_RETURN_IF_NULL(path);
+    return with_plugins()->plugin_load(library, path);
+}
+
+kiln_status kiln_plugin_count(const char *library, size_t *count)
+{
+    KLN_RETURN_IF_NULL(count);
+    *count = 0;
+    return with_plugins()->plugin_count(library, count);
+}
+
+kiln_status kiln_plugin_get(const char *library, size_t index, kiln_plugin *plugin)
+{
+    KLN_RETURN_IF_NULL(plugin);
+    kiln_plugin found = {.struct_size = sizeof found};
+    KLN_RETURN_IF_ERROR(with_plugins()->plugin_get(library, index, &found));
+    return kln_info_write(__func__, plugin, sizeof found, &found, sizeof found);
+}

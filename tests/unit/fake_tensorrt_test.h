@@ -1,0 +1,225 @@
+/*
+ * fake_tensorrt_test.h - what the tests share that run over the stand-in for TensorRT
+ * (tests/fake/tensorrt/fake_tensorrt.hpp), which in turn runs over the stand-in for CUDA.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef FAKE_TENSORRT_TEST_H
+#define FAKE_TENSORRT_TEST_H
+
+#include <stdio.h>
+
+#include <kiln/kiln.h>
+
+#include "fake_cuda_test.h"
+#include "small_models.h"
+
+#define FAKE_TENSORRT KILN_TEST_BINARY_DIR "/fake/tensorrt/"
+
+/* Each layout, and the oldest version of one, where many methods have their first names. */
+static const struct fake_layout {
+    const char *folder;
+    const char *file;
+    const char *version; /* what KILN_FAKE_TENSORRT says, or NULL */
+    const char *name;
+} fake_layouts[] = {
+    {FAKE_TENSORRT "10", "libnvinfer.so.10", NULL, "TensorRT 10.16.1"},
+    {FAKE_TENSORRT "11", "libnvinfer.so.11", NULL, "TensorRT 11.4.0"},
+    {FAKE_TENSORRT "rtx14", "libtensorrt_rtx.so.1", NULL, "TensorRT-RTX 1.4.0"},
+    {FAKE_TENSORRT "rtx15", "libtensorrt_rtx.so.1", NULL, "TensorRT-RTX 1.7.1"},
+    {FAKE_TENSORRT "10/.", "libnvinfer.so.10", "100000", "TensorRT 10.0.0"},
+};
+#define FAKE_LAYOUTS KLN_ARRAY_LENGTH(fake_layouts)
+#define LAYOUT_10 0
+#define LAYOUT_11 1
+#define LAYOUT_RTX_14 2
+#define LAYOUT_RTX_15 3
+#define LAYOUT_OLDEST 4
+
+static inline bool is_rtx(size_t layout)
+{
+    return layout == LAYOUT_RTX_14 || layout == LAYOUT_RTX_15;
+}
+
+/* The library of a layout stays open as long as the process. */
+static inline void *fake_function(size_t layout, const char *name)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/%s", fake_layouts[layout].folder,
+                   fake_layouts[layout].file);
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    assert_non_null(handle);
+    void *address = dlsym(handle, name);
+    assert_non_null(address);
+    return address;
+}
+
+/* "calls", "stray", "live", "fault", "compilations". */
+static inline long trt_number(size_t layout, const char *what)
+{
+    void *address = fake_function(layout, "fake_tensorrt_number");
+    long (*call)(const char *) = NULL;
+    memcpy(&call, &address, sizeof call);
+    return call(what);
+}
+
+/* Call `which` from now on fails and gives `null`; 0: none. */
+static inline void trt_fail_at(size_t layout, long which, long null)
+{
+    void *address = fake_function(layout, "fake_tensorrt_fail");
+    void (*call)(long, long) = NULL;
+    memcpy(&call, &address, sizeof call);
+    call(which, null);
+}
+
+static inline kiln_build_options fake_options(size_t layout)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "tensorrt";
+    options.library = fake_layouts[layout].folder;
+    set("KILN_FAKE_TENSORRT", fake_layouts[layout].version);
+    return options;
+}
+
+/* Nothing of the stand-ins' is left, and nothing was called that they do not have. */
+static inline int end_fake_tensorrt(void **state)
+{
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        assert_int_equal(trt_number(i, "live"), 0);
+        assert_int_equal(trt_number(i, "stray"), 0);
+    }
+    set("KILN_FAKE_TENSORRT", NULL);
+    return end_fake(state);
+}
+
+#define tensorrt_test(function) \
+    cmocka_unit_test_setup_teardown(function, begin_fake, end_fake_tensorrt)
+
+/* --- networks; each has the input x and the output y --- */
+
+static inline kiln_network *new_network(void)
+{
+    kiln_network *network = NULL;
+    assert_ok(kiln_network_create(NULL, &network));
+    return network;
+}
+
+static inline kiln_tensor_id add_input(kiln_network *network, const char *name, kiln_dtype dtype,
+                                       kiln_shape shape)
+{
+    kiln_tensor_id tensor;
+    assert_ok(kiln_network_add_input(network, name, dtype, &shape, NULL, &tensor));
+    return tensor;
+}
+
+static inline kiln_tensor_id add_floats(kiln_network *network, const char *name, kiln_shape shape,
+                                        const float *values)
+{
+    kiln_weights weights = {KILN_DTYPE_FLOAT32, shape, {values, 0}};
+    kiln_tensor_id tensor;
+    assert_ok(kiln_tensor_bytes(weights.dtype, &shape, &weights.data.size));
+    assert_ok(kiln_network_add_constant(network, name, &weights, &tensor));
+    return tensor;
+}
+
+/* y = relu(x), x [n, 4]. */
+static inline kiln_network *relu_network(void)
+{
+    kiln_network *network = new_network();
+    const kiln_tensor_id x =
+        add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(KILN_DYNAMIC, 4));
+    kiln_tensor_id y;
+    assert_ok(kiln_network_add_activation(network, "y", KILN_ACTIVATION_RELU, x, 0.0F, 0.0F, &y));
+    assert_ok(kiln_network_mark_output(network, y));
+    return network;
+}
+
+static const float fake_kernel[18] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0};
+static const float fake_bias[2] = {10, 20};
+
+/* y = convolution of x [1, 1, 4, 4] with "w" [2, 1, 3, 3] and "b" [2]. */
+static inline kiln_network *conv_network(void)
+{
+    kiln_network *network = new_network();
+    const kiln_tensor_id x = add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 1, 4, 4));
+    const kiln_tensor_id w = add_floats(network, "w", KILN_SHAPE(2, 1, 3, 3), fake_kernel);
+    const kiln_tensor_id b = add_floats(network, "b", KILN_SHAPE(2), fake_bias);
+    kiln_tensor_id y;
+    assert_ok(kiln_network_add_convolution(network, "y", x, w, b, NULL, &y));
+    assert_ok(kiln_network_mark_output(network, y));
+    return network;
+}
+
+/* y = x [n, 4] reshaped to "shape", two numbers that lie on the host; s = the shape of y. */
+static inline kiln_network *reshape_network(void)
+{
+    kiln_network *network = new_network();
+    const kiln_tensor_id x =
+        add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(KILN_DYNAMIC, 4));
+    const kiln_tensor_id shape = add_input(network, "shape", KILN_DTYPE_INT64, KILN_SHAPE(2));
+    kiln_tensor_id y;
+    kiln_tensor_id s;
+    assert_ok(kiln_network_add_reshape_to(network, "y", x, shape, &y));
+    assert_ok(kiln_network_add_shape(network, "s", y, &s));
+    assert_ok(kiln_network_mark_output(network, y));
+    assert_ok(kiln_network_mark_output(network, s));
+    return network;
+}
+
+/* y = the places in x [n] that are not 0. */
+static inline kiln_span nonzero_model(void)
+{
+    small_graph graph = {.message = {.size = 0}};
+    small_node(&graph, "NonZero", "x", "y");
+    small_input(&graph, "x", SMALL_FLOAT, "n");
+    small_output(&graph, "y", SMALL_INT64, "1,k");
+    return small_model(&graph);
+}
+
+static inline kiln_profile_input rows(int64_t least, int64_t usual, int64_t most)
+{
+    return (kiln_profile_input){.name = "x",
+                                .min = KILN_SHAPE(least, 4),
+                                .opt = KILN_SHAPE(usual, 4),
+                                .max = KILN_SHAPE(most, 4)};
+}
+
+static inline kiln_engine *build_network(kiln_network *network, const kiln_build_options *options)
+{
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_build(network, options, &engine));
+    kiln_network_destroy(network);
+    return engine;
+}
+
+/* relu over profiles of 1 to 2 and of 3 to 8 rows. */
+static inline kiln_engine *build_relu(size_t layout)
+{
+    const kiln_profile_input few = rows(1, 2, 2);
+    const kiln_profile_input many = rows(3, 4, 8);
+    const kiln_profile profiles[] = {{&few, 1}, {&many, 1}};
+    kiln_build_options options = fake_options(layout);
+    options.profiles = profiles;
+    options.profile_count = 2;
+    return build_network(relu_network(), &options);
+}
+
+static inline kiln_tensor host_floats(float *data, kiln_shape shape)
+{
+    size_t bytes = 0;
+    assert_ok(kiln_tensor_bytes(KILN_DTYPE_FLOAT32, &shape, &bytes));
+    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, shape, data, bytes);
+}
+
+/* One run with x = these values; y is the context's. */
+static inline kiln_tensor run_floats(kiln_context *context, kiln_shape shape, float *values)
+{
+    const kiln_tensor x = host_floats(values, shape);
+    kiln_tensor y;
+    assert_ok(kiln_context_bind(context, "x", &x));
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "y", &y));
+    return y;
+}
+
+#endif

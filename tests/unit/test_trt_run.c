@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Plans that the stand-in for TensorRT builds and runs, in each layout, through the public calls.
+ */
+#include "fake_tensorrt_test.h"
+
+#include <kiln/plan.h>
+
+static void a_plan_runs_with_the_profile_that_fits(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_relu(i);
+        kiln_context *context = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        static const int64_t sizes[] = {2, 7, 3, 1, 8};
+        for (size_t s = 0; s < KLN_ARRAY_LENGTH(sizes); s++) {
+            float x[32];
+            for (int k = 0; k < 32; k++) {
+                x[k] = (float)(k % 2 == 0 ? k : -k);
+            }
+            const kiln_tensor y = run_floats(context, KILN_SHAPE(sizes[s], 4), x);
+            assert_true(kiln_shape_equal(&y.desc.shape, &KILN_SHAPE(sizes[s], 4)));
+            for (int k = 0; k < (int)sizes[s] * 4; k++) {
+                assert_true(((float *)y.data)[k] == (k % 2 == 0 ? (float)k : 0.0F));
+            }
+        }
+        float x[36] = {0};
+        const kiln_tensor large = host_floats(x, KILN_SHAPE(9, 4));
+        assert_ok(kiln_context_bind(context, "x", &large));
+        assert_status(KILN_ERROR_SHAPE, kiln_context_run(context));
+        assert_message("none of the 2 optimization profiles");
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+static void a_profile_can_be_fixed(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_relu(i);
+        kiln_context *context = NULL;
+        float x[12] = {-1, 2, -3, 4};
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_set_profile(context, 2));
+        assert_message("there are 2");
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_set_profile(context, -2));
+        assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_set_profile(NULL, 0));
+        assert_ok(kiln_context_set_profile(context, 1));
+        const kiln_tensor one = host_floats(x, KILN_SHAPE(1, 4));
+        assert_ok(kiln_context_bind(context, "x", &one));
+        assert_status(KILN_ERROR_SHAPE, kiln_context_run(context));
+        assert_message("optimization profile 1");
+        const kiln_tensor y = run_floats(context, KILN_SHAPE(3, 4), x);
+        assert_true(((float *)y.data)[3] == 4.0F);
+        assert_ok(kiln_context_set_profile(context, -1));
+        (void)run_floats(context, KILN_SHAPE(1, 4), x);
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+static void an_engine_tells_its_profiles(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_relu(i);
+        assert_int_equal(kiln_engine_profile_count(engine), 2);
+        kiln_profile profile;
+        assert_ok(kiln_engine_profile(engine, 1, &profile));
+        assert_int_equal(profile.input_count, 1);
+        assert_string_equal(profile.inputs[0].name, "x");
+        assert_true(kiln_shape_equal(&profile.inputs[0].min, &KILN_SHAPE(3, 4)));
+        assert_true(kiln_shape_equal(&profile.inputs[0].opt, &KILN_SHAPE(4, 4)));
+        assert_true(kiln_shape_equal(&profile.inputs[0].max, &KILN_SHAPE(8, 4)));
+        assert_int_equal(profile.inputs[0].value_count, 0);
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_profile(engine, 2, &profile));
+        assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_profile(engine, 0, NULL));
+        assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_profile(NULL, 0, &profile));
+        uint64_t bytes = 0;
+        assert_ok(kiln_engine_device_memory(engine, -1, &bytes));
+        assert_int_equal(bytes, 2048);
+        assert_ok(kiln_engine_device_memory(engine, 0, &bytes));
+        assert_int_equal(bytes, 1024);
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_device_memory(engine, 2, &bytes));
+        const char *json = NULL;
+        const char *again = NULL;
+        assert_ok(kiln_engine_inspect(engine, &json));
+        assert_non_null(strstr(json, "\"Layers\": [\""));
+        assert_ok(kiln_engine_inspect(engine, &again));
+        assert_ptr_equal(json, again);
+        kiln_engine_release(engine);
+    }
+    assert_int_equal(kiln_engine_profile_count(NULL), 0);
+}
+
+static void a_shape_tensor_is_read_on_the_host(void **state)
+{
+    (void)state;
+    static const int64_t least[] = {1, 1};
+    static const int64_t usual[] = {2, 4};
+    static const int64_t most[] = {32, 32};
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        const kiln_profile_input inputs[] = {rows(1, 2, 8),
+                                             {.name = "shape",
+                                              .min_values = least,
+                                              .opt_values = usual,
+                                              .max_values = most,
+                                              .value_count = 2}};
+        const kiln_profile profile = {inputs, 2};
+        kiln_build_options options = fake_options(i);
+        options.profiles = &profile;
+        options.profile_count = 1;
+        kiln_engine *engine = build_network(reshape_network(), &options);
+        kiln_profile found;
+        assert_ok(kiln_engine_profile(engine, 0, &found));
+        assert_int_equal(found.input_count, 2);
+        assert_int_equal(found.inputs[1].value_count, 2);
+        assert_int_equal(found.inputs[1].opt_values[1], 4);
+        assert_int_equal(found.inputs[1].max_values[0], 32);
+        kiln_context *context = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        int64_t shape[2] = {4, 2};
+        float x[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+        const kiln_tensor wanted =
+            KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE(2), shape, sizeof shape);
+        assert_ok(kiln_context_bind(context, "shape", &wanted));
+        kiln_tensor y = run_floats(context, KILN_SHAPE(2, 4), x);
+        assert_true(kiln_shape_equal(&y.desc.shape, &KILN_SHAPE(4, 2)));
+        assert_true(((float *)y.data)[7] == 7.0F);
+        kiln_tensor s;
+        assert_ok(kiln_context_tensor(context, "s", &s));
+        assert_int_equal(s.desc.dtype, KILN_DTYPE_INT64);
+        assert_int_equal(((int64_t *)s.data)[0], 4);
+        /* Into memory of the caller's; and values that no shape comes of. */
+        int64_t mine[2] = {0};
+        const kiln_tensor bound =
+            KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE(2), mine, sizeof mine);
+        assert_ok(kiln_context_bind(context, "s", &bound));
+        shape[0] = 1;
+        shape[1] = 8;
+        assert_ok(kiln_context_run(context));
+        assert_int_equal(mine[1], 8);
+        shape[0] = 3;
+        assert_status(KILN_ERROR_SHAPE, kiln_context_run(context));
+        assert_message("another number of elements");
+        shape[0] = 1;
+        assert_ok(kiln_context_run(context));
+        void *device = NULL;
+        assert_ok(kln_cuda_allocate(KILN_LOCATION_DEVICE, 0, 16, &device));
+        kiln_tensor there = wanted;
+        there.data = device;
+        there.desc.location = KILN_LOCATION_DEVICE;
+        assert_ok(kiln_context_bind(context, "shape", &there));
+        assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_run(context));
+        assert_message("is a shape tensor");
+        kln_cuda_release(KILN_LOCATION_DEVICE, 0, device);
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+static void an_output_may_depend_on_values(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        const kiln_profile_input input = {
+            .name = "x", .min = KILN_SHAPE(1), .opt = KILN_SHAPE(8), .max = KILN_SHAPE(64)};
+        const kiln_profile profile = {&input, 1};
+        kiln_build_options options = fake_options(i);
+        options.profiles = &profile;
+        options.profile_count = 1;
+        kiln_engine *engine = NULL;
+        assert_ok(kiln_engine_build_bytes(nonzero_model(), &options, &engine));
+        kiln_context *context = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        float x[64] = {0, 5, 0, 6, 7};
+        kiln_tensor y = run_floats(context, KILN_SHAPE(8), x);
+        assert_true(kiln_shape_equal(&y.desc.shape, &KILN_SHAPE(1, 3)));
+        assert_int_equal(((int64_t *)y.data)[0], 1);
+        assert_int_equal(((int64_t *)y.data)[2], 4);
+        for (int k = 0; k < 64; k++) {
+            x[k] = (float)k;
+        }
+        y = run_floats(context, KILN_SHAPE(64), x);
+        assert_true(kiln_shape_equal(&y.desc.shape, &KILN_SHAPE(1, 63)));
+        assert_int_equal(((int64_t *)y.data)[62], 63);
+        memset(x, 0, sizeof x);
+        y = run_floats(context, KILN_SHAPE(5), x);
+        assert_true(kiln_shape_equal(&y.desc.shape, &KILN_SHAPE(1, 0)));
+        /* A bound output that turns out too small. */
+        int64_t room[2];
+        const kiln_tensor small =
+            KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE(1, 2), room, sizeof room);
+        assert_ok(kiln_context_bind(context, "y", &small));
+        x[0] = x[1] = x[2] = 1;
+        assert_status(KILN_ERROR_SIZE, kiln_context_run(context));
+        assert_message("24 bytes");
+        /* No device memory for it. */
+        const kiln_tensor none = {.data = NULL};
+        assert_ok(kiln_context_bind(context, "y", &none));
+        set("FAKE_CUDA_MEMORY", "1");
+        for (int k = 0; k < 64; k++) {
+            x[k] = 1;
+        }
+        const kiln_tensor full = host_floats(x, KILN_SHAPE(64));
+        assert_ok(kiln_context_bind(context, "x", &full));
+        assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_run(context));
+        assert_message("no memory for the output y");
+        set("FAKE_CUDA_MEMORY", NULL);
+        assert_ok(kiln_context_run(context));
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+static void device_memory_is_used_where_it_lies(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_relu(i);
+        kiln_context *context = NULL;
+        void *device = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        assert_ok(kln_cuda_allocate(KILN_LOCATION_DEVICE, 0, 64, &device));
+        const float values[8] = {-1, 1, -2, 2, -3, 3, -4, 4};
+        assert_ok(kln_cuda_copy(0, device, values, sizeof values, NULL));
+        kiln_tensor x = host_floats(device, KILN_SHAPE(2, 4));
+        x.desc.location = KILN_LOCATION_DEVICE;
+        kiln_tensor y = x;
+        y.data = (char *)device + 32;
+        assert_ok(kiln_context_bind(context, "x", &x));
+        assert_ok(kiln_context_bind(context, "y", &y));
+        const unsigned long before = calls("cuMemcpyAsync");
+        assert_ok(kiln_context_run(context));
+        assert_int_equal(calls("cuMemcpyAsync"), before);
+        float result[8];
+        assert_ok(kln_cuda_copy(0, result, y.data, sizeof result, NULL));
+        assert_true(result[7] == 4.0F && result[6] == 0.0F);
+        kiln_context_destroy(context);
+        kln_cuda_release(KILN_LOCATION_DEVICE, 0, device);
+        kiln_engine_release(engine);
+    }
+}
+
+static void contexts_can_share_their_memory(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_relu(i);
+        kiln_context *contexts[3] = {NULL};
+        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+        options.share_device_memory = true;
+        options.persistent_cache_bytes = 4096;
+        for (size_t c = 0; c < 3; c++) {
+            assert_ok(kiln_context_create(engine, &options, &contexts[c]));
+        }
+        for (size_t c = 0; c < 3; c++) {
+            float x[4] = {-1, 1, -2, 2};
+            const kiln_tensor y = run_floats(contexts[c], KILN_SHAPE(1, 4), x);
+            assert_true(((float *)y.data)[3] == 2.0F);
+            kiln_context_destroy(contexts[c]);
+        }
+        kiln_engine_release(engine);
+    }
+}
+
+static void layers_are_measured(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_relu(i);
+        kiln_context *context = NULL;
+        float x[4] = {1};
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        kiln_layer_time layer = {.struct_size = sizeof layer};
+        assert_ok(kiln_context_profile_layers(context, true));
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_layer(context, 0, &layer));
+        assert_message("0 were measured");
+        (void)run_floats(context, KILN_SHAPE(1, 4), x);
+        assert_ok(kiln_context_run(context));
+        assert_ok(kiln_context_layer(context, 0, &layer));
+        assert_int_equal(layer.runs, 2);
+        assert_true(layer.milliseconds == 0.5);
+        assert_true(layer.name[0] != '\0');
+        assert_ok(kiln_context_profile_layers(context, false));
+        assert_ok(kiln_context_run(context));
+        assert_ok(kiln_context_layer(context, 0, &layer));
+        assert_int_equal(layer.runs, 2);
+        assert_ok(kiln_context_profile_layers(context, true));
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_layer(context, 0, &layer));
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+static void rtx_keeps_what_it_compiled(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_relu(i);
+        kiln_context *context = NULL;
+        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+        char path[4096];
+        (void)snprintf(path, sizeof path, "%s", kiln_test_path("kernels.cache"));
+        (void)remove(path);
+        options.runtime_cache = path;
+        options.kernel_specialization = KILN_KERNELS_EAGER;
+        options.rtx_graphs = KILN_SWITCH_ON;
+        if (!is_rtx(i)) {
+            assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context));
+            assert_message("runtime_cache: it needs RuntimeConfig.createRuntimeCache");
+            options.runtime_cache = NULL;
+            assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context));
+            assert_message("kernel_specialization");
+            kiln_engine_release(engine);
+            continue;
+        }
+        float x[4] = {1};
+        const long before = trt_number(i, "compilations");
+        for (long pass = 0; pass < 3; pass++) {
+            assert_ok(kiln_context_create(engine, &options, &context));
+            (void)run_floats(context, KILN_SHAPE(1, 4), x);
+            assert_ok(kiln_context_run(context));
+            assert_int_equal(trt_number(i, "compilations"), before + 1);
+            assert_ok(kiln_context_save_runtime_cache(context, path));
+            kiln_context_destroy(context);
+        }
+        options.runtime_cache = kiln_test_file("no.cache", "something else", 14);
+        assert_status(KILN_ERROR_MISMATCH, kiln_context_create(engine, &options, &context));
+        assert_message("does not take");
+        options = KILN_CONTEXT_OPTIONS_INIT;
+        options.rtx_graphs = KILN_SWITCH_OFF;
+        assert_ok(kiln_context_create(engine, &options, &context));
+        assert_status(KILN_ERROR_STATE, kiln_context_save_runtime_cache(context, path));
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+static void other_backends_have_no_plans(void **state)
+{
+    (void)state;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    kiln_engine *engine = build_network(conv_network(), &options);
+    kiln_context *context = NULL;
+    uint64_t bytes = 0;
+    size_t count = 0;
+    const char *json = NULL;
+    kiln_weight_streaming streaming = {.struct_size = sizeof streaming};
+    assert_int_equal(kiln_engine_profile_count(engine), 0);
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_inspect(engine, &json));
+    assert_message("an engine of the backend reference has no such thing");
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_device_memory(engine, -1, &bytes));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit_count(engine, &count));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit(engine, NULL, 0));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit_file(engine, "x.onnx"));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_get_weight_streaming(engine, &streaming));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_set_weight_streaming(engine, 0));
+    kiln_context_options wanted = KILN_CONTEXT_OPTIONS_INIT;
+    wanted.share_device_memory = true;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wanted, &context));
+    assert_message("\"share_device_memory\" is set, which the backend reference does not have");
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_layer_time layer = {.struct_size = sizeof layer};
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_set_profile(context, -1));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_profile_layers(context, true));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_layer(context, 0, &layer));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_save_runtime_cache(context, "x"));
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
+static void a_context_needs_sensible_options(void **state)
+{
+    (void)state;
+    kiln_engine *engine = build_relu(LAYOUT_RTX_15);
+    kiln_context *context = NULL;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    options.kernel_specialization = (kiln_kernel_specialization)7;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context));
+    assert_message("kernel_specialization is 7 (0 to 3)");
+    kiln_engine_release(engine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tensorrt_test(a_plan_runs_with_the_profile_that_fits),
+        tensorrt_test(a_profile_can_be_fixed),
+        tensorrt_test(an_engine_tells_its_profiles),
+        tensorrt_test(a_shape_tensor_is_read_on_the_host),
+        tensorrt_test(an_output_may_depend_on_values),
+        tensorrt_test(device_memory_is_used_where_it_lies),
+        tensorrt_test(contexts_can_share_their_memory),
+        tensorrt_test(layers_are_measured),
+        tensorrt_test(rtx_keeps_what_it_compiled),
+        tensorrt_test(other_backends_have_no_plans),
+        tensorrt_test(a_context_needs_sensible_options),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
