@@ -55,7 +55,8 @@ static kiln_status probe(const char *requested, kiln_backend_info *info)
         info->capabilities |= KILN_CAPABILITY_REFIT;
     }
     if (devices > 0) {
-        info->capabilities |= KILN_CAPABILITY_DEVICE_MEMORY;
+        info->capabilities |=
+            KILN_CAPABILITY_DEVICE_MEMORY | KILN_CAPABILITY_STREAMS | KILN_CAPABILITY_GRAPHS;
         info->available = true;
         info->score = 100;
         info->capabilities |= KILN_CAPABILITY_RUN | (builds ? KILN_CAPABILITY_BUILD : 0U);
@@ -87,7 +88,6 @@ static void engine_destroy(void *state)
     kln_arena_finish(&engine->arena);
     trt_error_recorder_finish(&engine->recorder);
     (void)pthread_mutex_destroy(&engine->refitting);
-    (void)pthread_rwlock_destroy(&engine->weights_lock);
     (void)pthread_mutex_destroy(&engine->sharing);
     (void)pthread_mutex_destroy(&engine->running);
     kln_free(engine);
@@ -106,7 +106,6 @@ static kiln_status engine_create(const kiln_build_options *options, trt_engine *
     kln_arena_init(&made->arena);
     atomic_init(&made->contexts, 0);
     (void)pthread_mutex_init(&made->refitting, NULL);
-    (void)pthread_rwlock_init(&made->weights_lock, NULL);
     (void)pthread_mutex_init(&made->sharing, NULL);
     (void)pthread_mutex_init(&made->running, NULL);
     trt_error_recorder_init(&made->recorder, &library->tables);
@@ -268,6 +267,13 @@ static kiln_status serialize(void *state, kiln_span *bytes)
     return KILN_OK;
 }
 
+/* -1 for a plan that was only built. */
+static int32_t device_of(void *state)
+{
+    const trt_engine *engine = state;
+    return engine->engine != NULL ? engine->device : -1;
+}
+
 static kiln_status inspect(void *state, char **json)
 {
     return trt_engine_inspect(state, -1, json);
@@ -307,5 +313,7 @@ const kln_backend kln_backend_tensorrt = {
     .bind = trt_context_bind,
     .run = trt_context_run,
     .output = trt_context_output,
+    .device = device_of,
+    .enqueue = trt_context_enqueue,
     .plan = &plan_operations,
 };

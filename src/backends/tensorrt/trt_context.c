@@ -201,7 +201,7 @@ static kiln_status choose_profile(trt_context *self)
 
 static bool is_on_device(const kiln_tensor *tensor)
 {
-    return tensor->data != NULL && tensor->desc.location != KILN_LOCATION_HOST;
+    return tensor->data != NULL && tensor->desc.location == KILN_LOCATION_DEVICE;
 }
 
 static kiln_status grow_twin(trt_context *self, trt_binding *s, size_t bytes)
@@ -383,7 +383,6 @@ static kiln_status run(trt_context *self)
 kiln_status trt_context_run(void *state)
 {
     trt_context *self = state;
-    (void)pthread_rwlock_rdlock(&self->engine->weights_lock);
     if (self->shares_memory) {
         (void)pthread_mutex_lock(&self->engine->running);
     }
@@ -391,8 +390,50 @@ kiln_status trt_context_run(void *state)
     if (self->shares_memory) {
         (void)pthread_mutex_unlock(&self->engine->running);
     }
-    (void)pthread_rwlock_unlock(&self->engine->weights_lock);
     return status;
+}
+
+/* --- without waiting --- */
+
+/* What lies where, on what the engine room bound: all in device memory, outputs with their shape.
+ */
+static kiln_status set_addresses(trt_context *self)
+{
+    for (size_t i = 0; i < self->input_count; i++) {
+        KLN_RETURN_IF_ERROR(send_input(self, &self->slots[i]));
+    }
+    KLN_RETURN_IF_ERROR(infer_shapes(self));
+    const trt_abi *abi = &self->engine->library->abi;
+    for (size_t i = self->input_count; i < self->slot_count; i++) {
+        trt_binding *s = &self->slots[i];
+        const trt_Dims dims = trt_ExecutionContext_getTensorShape(abi, self->object, s->name);
+        const kiln_shape shape = trt_shape(&dims);
+        if (!kiln_shape_equal(&shape, &s->tensor.desc.shape)) {
+            return kln_fail(KILN_ERROR_SHAPE, "the shape of output \"%s\" depends on values",
+                            s->name);
+        }
+        KLN_RETURN_IF_ERROR(prepare_output(self, s));
+        s->result = s->tensor;
+    }
+    return KILN_OK;
+}
+
+kiln_status trt_context_enqueue(void *state, kiln_stream *stream)
+{
+    trt_context *self = state;
+    if (self->shares_memory) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "contexts that share device memory take turns, each run is waited for");
+    }
+    trt_logged_clear();
+    trt_error_recorder_clear(&self->recorder);
+    KLN_RETURN_IF_ERROR(choose_profile(self));
+    KLN_RETURN_IF_ERROR(set_addresses(self));
+    if (!trt_ExecutionContext_enqueueV3(&self->engine->library->abi, self->object,
+                                        kiln_stream_handle(stream))) {
+        return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "the run was not accepted");
+    }
+    return KILN_OK;
 }
 
 kiln_status trt_context_output(void *state, size_t index, kiln_tensor *tensor)

@@ -57,6 +57,7 @@ void trt_context_destroy(void *context);
 KILN_MUST_CHECK kiln_status trt_context_bind(void *context, size_t index,
                                              const kiln_tensor *tensor);
 KILN_MUST_CHECK kiln_status trt_context_run(void *context);
+KILN_MUST_CHECK kiln_status trt_context_enqueue(void *context, kiln_stream *stream);
 KILN_MUST_CHECK kiln_status trt_context_output(void *context, size_t index, kiln_tensor *tensor);
 
 #endif

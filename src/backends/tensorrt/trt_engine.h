@@ -26,10 +26,8 @@ typedef struct trt_engine {
     trt_error_recorder recorder;
     atomic_long contexts;
 
-    /* Refit (trt_refit.c). A run holds `weights_lock` for reading. Lock order: `refitting` first.
-     */
+    /* Refit (trt_refit.c): the list, and one at a time. */
     pthread_mutex_t refitting;
-    pthread_rwlock_t weights_lock;
     trt_Refitter *refitter;
     const char **weight_names; /* the refitter's strings */
     bool *weight_missing;

@@ -5,9 +5,8 @@
 #include "backends/tensorrt/trt_engine.h"
 #include "backends/tensorrt/trt_plan.h"
 
-/* One refitter for each engine, made when it is first needed. Two locks: `refitting` for the list
- * and for one refit at a time; `weights_lock`, which a run holds for reading, for the replacement.
- */
+/* One refitter for each engine, made when it is first needed. No run is under way in a refit: the
+ * engine room sees to it. */
 
 /* --- the list --- */
 
@@ -235,10 +234,7 @@ static kiln_status commit(trt_engine *engine)
                         "refit: %zu weights are needed together with these and were not given: %s",
                         missing, names);
     }
-    (void)pthread_rwlock_wrlock(&engine->weights_lock);
-    const bool done = trt_Refitter_refitCudaEngine(&engine->library->abi, engine->refitter);
-    (void)pthread_rwlock_unlock(&engine->weights_lock);
-    return done
+    return trt_Refitter_refitCudaEngine(&engine->library->abi, engine->refitter)
                ? KILN_OK
                : trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "refit: the engine was not refit");
 }

@@ -301,7 +301,7 @@ struct ContextBody : Base {
     std::map<std::string, Shape> shapes;      /* of inputs that were set */
     std::map<std::string, void *> addresses;
     std::map<std::string, void *> allocators;
-    std::vector<std::unique_ptr<Launch>> launches;
+    std::vector<std::unique_ptr<Launch>> launches; /* a graph may replay each */
     std::string name;
 
     void setName(const char *given) { name = given; }
@@ -505,9 +505,6 @@ struct ContextBody : Base {
             return false;
         }
         launches.push_back(std::move(launch));
-        if (launches.size() > 64) {
-            launches.erase(launches.begin()); /* long done, unless it was captured */
-        }
         return !emits || profiler == nullptr || reportToProfiler();
     }
 
