@@ -80,6 +80,26 @@ def parameters(method):
                      for i, t in enumerate(method["arguments"]))
 
 
+def forwarded(name, method, slot, since):
+    """A method that hands its call to the body, if that has it."""
+    result, own = method["result"], method["name"]
+    arguments = ", ".join(f"a{i}" for i in range(len(method["arguments"])))
+    call = f"body->{own}({arguments})"
+    enters = f'entered<R>(body, "{name}", "{own}", {since})'
+    lines = [f"    virtual {result} {own}({parameters(method)})", "    {",
+             f"        using R = {result};",
+             f"        if constexpr (requires {{ {call}; }}) {{"]
+    if result == "void":
+        lines.append(f"            if ({enters}) {{ {call}; }}")
+    else:
+        lines.append(f"            return {enters} ? static_cast<R>({call}) : refused<R>();")
+    lines.append("        } else {")
+    lines += [f"            (void)a{i};" for i in range(len(method["arguments"]))]
+    lines.append(f'            stray("{name}", "{own}", {slot});')
+    lines += [] if result == "void" else ["            return R();"]
+    return lines + ["        }", "    }"]
+
+
 def played(name, by_slot):
     lines = ["template <class B>", f"struct {name} {{"]
     for slot in range(max(by_slot) + 1):
@@ -89,20 +109,7 @@ def played(name, by_slot):
         elif method["name"] == "~D1":
             lines.append(f"    virtual ~{name}() {{ dropped(body); }}")
         elif method["name"] != "~D0":
-            call = f"body->{method['name']}(" + ", ".join(
-                f"a{i}" for i in range(len(method["arguments"]))) + ")"
-            lines += [f"    virtual {method['result']} {method['name']}({parameters(method)})", "    {",
-                      f"        using R = {method['result']};",
-                      f"        if constexpr (requires {{ {call}; }}) {{",
-                      f'            return entered<R>(body, "{name}", "{method["name"]}", {since})'
-                      f" ? static_cast<R>({call}) : refused<R>();" if method["result"] != "void" else
-                      f'            if (entered<R>(body, "{name}", "{method["name"]}", {since})) {{'
-                      f" {call}; }}",
-                      "        } else {"]
-            lines += [f"            (void)a{i};" for i in range(len(method["arguments"]))]
-            lines += [f'            stray("{name}", "{method["name"]}", {slot});',
-                      "            return R();" if method["result"] != "void" else "",
-                      "        }", "    }"]
+            lines += forwarded(name, method, slot, since)
     return lines + ["    B *body;", "};"]
 
 
@@ -115,7 +122,8 @@ def abstract(name, by_slot):
         elif method["name"] == "~D1":
             lines.append(f"    virtual ~{name}() = default;")
         elif method["name"] != "~D0":
-            lines.append(f"    virtual {method['result']} {method['name']}({parameters(method)}) = 0;")
+            lines.append(f"    virtual {method['result']} {method['name']}"
+                         f"({parameters(method)}) = 0;")
     return lines + ["};"]
 
 
@@ -126,12 +134,13 @@ def dispatch(name, method):
              f"{', ' + rest if rest else ''})", "{", "    switch (layout) {"]
     for layout, cell in enumerate(method["slots"]):
         if cell is not None:
-            lines.append(f"    case {layout}: return static_cast<layout{layout}::{name} *>(self)->"
-                         f"{method['name']}({arguments});")
+            lines.append(f"    case {layout}: return static_cast<layout{layout}::{name} *>(self)"
+                         f"->{method['name']}({arguments});")
     lines += ["    default: break;", "    }"]
     lines += [f"    (void)a{i};" for i in range(len(method["arguments"]))]
     lines += [f'    stray("{name}", "{method["name"]}", layout);']
-    lines += [f"    using R = {method['result']};", "    return R();"] if method["result"] != "void" else []
+    if method["result"] != "void":
+        lines += [f"    using R = {method['result']};", "    return R();"]
     return lines + ["}"]
 
 
@@ -155,7 +164,7 @@ def main():
                        for m in methods if m["slots"][layout] is not None}
             if by_slot:
                 present.setdefault(name, []).append(layout)
-                out += abstract(name, by_slot) if name in PLAYED_BY_CALLER else played(name, by_slot)
+                out += (abstract if name in PLAYED_BY_CALLER else played)(name, by_slot)
         out.append("}")
     for name, methods in classes.items():
         if name in PLAYED_BY_CALLER:
