@@ -3,10 +3,10 @@
 
     make_classes.py VTABLES.TSV OUT.H
 
-Each layout is a namespace (layout0 to layout3) with the classes as a compiler lays them out: virtual
-methods in the order of their slots. Classes that the stand-in plays are templates over a body, to
-which they hand each call that it has; classes that the caller plays are abstract, with a function
-for each method that picks the layout.
+Each layout is a namespace (layout0 to layout3) with the classes as a compiler lays them out:
+virtual methods in the order of their slots. Classes that the stand-in plays are templates over a
+body, to which they hand each call that it has; classes that the caller plays are abstract, with a
+function for each method that picks the layout.
 
 SPDX-License-Identifier: Apache-2.0
 """
