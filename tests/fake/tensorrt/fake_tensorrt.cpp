@@ -35,8 +35,18 @@ void check_entry(Base *body, const char *type, const char *method, int since)
     }
 }
 
+/* What only asks for something that is there cannot fail. */
+static bool is_question(const std::string &method)
+{
+    return (method.compare(0, 3, "get") == 0 && method.find("Information") == std::string::npos) ||
+           method.compare(0, 2, "is") == 0 || method == "data";
+}
+
 bool is_fault(Base *body, const char *type, const char *method)
 {
+    if (is_question(method)) {
+        return false;
+    }
     if (fail_at.load() <= 0 || --fail_at != 0) {
         return false;
     }

@@ -13,8 +13,8 @@
  *
  * The tests find by dlsym: fake_tensorrt_number(what), with what one of "calls", "stray", "live"
  * (objects), "compilations" (of kernels, by RTX); and fake_tensorrt_fail(call, null): call number
- * `call` from now on that returns a pointer or a bool fails, once, by returning `null` or false, and
- * says so to the recorder; 0: none.
+ * `call` from now on that makes or does something (and returns a pointer or a bool) fails, once, by
+ * returning `null` or false, and says so to the recorder; 0: none.
  *
  * SPDX-License-Identifier: Apache-2.0
  */

@@ -16,6 +16,7 @@ static void drop_made(void *made)
 HostMemoryBody::HostMemoryBody(const Base *parent, std::vector<uint8_t> content)
     : Base(parent), bytes(std::move(content))
 {
+    recorder = nullptr; /* it outlives who made it */
 }
 
 void *make_host_memory(const Base *parent, std::vector<uint8_t> bytes)

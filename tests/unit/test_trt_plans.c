@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Builds with the stand-in for TensorRT, options among them, and the plans that come of them. */
+#include "fake_tensorrt_test.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "backends/kln_backend.h"
+
+static char plan_path[4096];
+
+/* Builds relu with one profile and saves it. */
+static void save_plan(size_t layout, kiln_build_options *options)
+{
+    const kiln_profile_input input = rows(1, 2, 8);
+    const kiln_profile profile = {&input, 1};
+    options->profiles = &profile;
+    options->profile_count = 1;
+    kiln_engine *engine = build_network(relu_network(), options);
+    (void)snprintf(plan_path, sizeof plan_path, "%s", kiln_test_path("saved.plan"));
+    assert_ok(kiln_engine_save(engine, plan_path));
+    kiln_engine_release(engine);
+    options->profiles = NULL;
+    options->profile_count = 0;
+    assert_true(trt_number(layout, "live") == 0);
+}
+
+static size_t read_plan(unsigned char *bytes, size_t room)
+{
+    FILE *file = fopen(plan_path, "rb");
+    assert_non_null(file);
+    const size_t size = fread(bytes, 1, room, file);
+    assert_int_equal(fclose(file), 0);
+    assert_true(size > 32 && size < room);
+    return size;
+}
+
+static kiln_status load_bytes(const kiln_build_options *options, const void *bytes, size_t size)
+{
+    const kln_model plan = {.bytes = {bytes, size}};
+    void *state = NULL;
+    const kiln_status status = kln_backend_tensorrt.load(&plan, options, &state);
+    if (status == KILN_OK) {
+        kln_backend_tensorrt.engine_destroy(state);
+    }
+    return status;
+}
+
+static void a_plan_is_saved_and_loaded(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        save_plan(i, &options);
+        kiln_engine *engine = NULL;
+        assert_ok(kiln_engine_load(plan_path, &options, &engine));
+        assert_int_equal(kiln_engine_input_count(engine), 1);
+        kiln_binding binding = {.struct_size = sizeof binding};
+        assert_ok(kiln_engine_output(engine, 0, &binding));
+        assert_string_equal(binding.name, "y");
+        assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
+        assert_true(kiln_shape_equal(&binding.shape, &KILN_SHAPE(KILN_DYNAMIC, 4)));
+        bool told = false;
+        for (size_t m = 0; m < kiln_engine_metadata_count(engine); m++) {
+            kiln_metadata line;
+            assert_ok(kiln_engine_metadata(engine, m, &line));
+            told = told || (strcmp(line.key, "producer") == 0 &&
+                            strcmp(line.value, fake_layouts[i].name) == 0);
+        }
+        assert_true(told);
+        kiln_context *context = NULL;
+        float x[4] = {-1, 2, -3, 4};
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        const kiln_tensor y = run_floats(context, KILN_SHAPE(1, 4), x);
+        assert_true(((float *)y.data)[1] == 2.0F);
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+        /* From memory, which the library need not keep. */
+        unsigned char bytes[8192];
+        const size_t size = read_plan(bytes, sizeof bytes);
+        assert_ok(load_bytes(&options, bytes, size));
+    }
+}
+
+static void a_damaged_plan_is_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        unsigned char bytes[8192];
+        save_plan(i, &options);
+        const size_t size = read_plan(bytes, sizeof bytes);
+        for (size_t cut = 4; cut < size; cut += 1 + size / 40) {
+            assert_status(KILN_ERROR_MALFORMED, load_bytes(&options, bytes, cut));
+        }
+        for (size_t at = 8; at < size; at += 1 + size / 60) {
+            if (at >= 24 && at < 32) {
+                continue; /* the version, and padding */
+            }
+            bytes[at] ^= 0x20;
+            assert_status(KILN_ERROR_MALFORMED, load_bytes(&options, bytes, size));
+            assert_message("TensorRT says: deserialization: the checksum does not match");
+            bytes[at] ^= 0x20;
+        }
+        assert_ok(load_bytes(&options, bytes, size));
+    }
+}
+
+static void a_plan_of_another_version_says_so(void **state)
+{
+    (void)state;
+    unsigned char bytes[8192];
+    kiln_build_options older = fake_options(LAYOUT_RTX_14);
+    save_plan(LAYOUT_RTX_14, &older);
+    size_t size = read_plan(bytes, sizeof bytes);
+    const kiln_build_options newer = fake_options(LAYOUT_RTX_15);
+    assert_status(KILN_ERROR_MISMATCH, load_bytes(&newer, bytes, size));
+    assert_message("it was built with TensorRT-RTX 1.4.0, found is TensorRT-RTX 1.7.1");
+    assert_message("build it again from the model");
+    kiln_build_options ten = fake_options(LAYOUT_10);
+    save_plan(LAYOUT_10, &ten);
+    size = read_plan(bytes, sizeof bytes);
+    const kiln_build_options eleven = fake_options(LAYOUT_11);
+    assert_status(KILN_ERROR_MALFORMED, load_bytes(&eleven, bytes, size));
+    assert_message("the plan is for version 101601, this is 110400");
+    /* The manifest beside the file knows it earlier. */
+    kiln_engine *engine = NULL;
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &eleven, &engine));
+    assert_message("it was built with tensorrt 10.16.1, found is 11.4.0");
+}
+
+static void options_reach_the_builder(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        const bool old = i == LAYOUT_OLDEST;
+        options.workspace_bytes = 1 << 20;
+        options.builder_optimization_level = 2;
+        options.tf32 = KILN_SWITCH_OFF;
+        options.sparse_weights = true;
+        options.weight_streaming = true;
+        options.direct_io = true;
+        options.disable_timing_cache = true;
+        options.strict_nans = !old;
+        options.distributive_independence = !old;
+        options.tiling_optimization_level = old ? 0 : 2;
+        options.l2_limit_for_tiling = old ? 0 : 4096;
+        options.max_tactics = old ? 0 : 3;
+        options.average_timing_iterations = 4;
+        options.max_aux_streams = 2;
+        options.profiling_verbosity = KILN_PROFILING_DETAILED;
+        options.hardware_compatibility = KILN_HARDWARE_AMPERE_PLUS;
+        options.tactic_sources = "-EDGE_MASK_CONVOLUTIONS,+JIT_CONVOLUTIONS";
+        options.threads = 4;
+        kiln_engine *engine = build_network(conv_network(), &options);
+        const char *json = NULL;
+        assert_ok(kiln_engine_inspect(engine, &json));
+        assert_non_null(strstr(json, "\"LayerType\": \"Conv\""));
+        kiln_weight_streaming streaming = {.struct_size = sizeof streaming};
+        assert_ok(kiln_engine_get_weight_streaming(engine, &streaming));
+        assert_int_equal(streaming.streamable_bytes, 80);
+        kiln_engine_release(engine);
+    }
+}
+
+static void what_a_version_lacks_is_refused_by_name(void **state)
+{
+    (void)state;
+    static const int32_t capabilities[] = {89, 120};
+    kiln_engine *engine = NULL;
+    kiln_network *network = conv_network();
+    kiln_build_options options = fake_options(LAYOUT_OLDEST);
+    options.strict_nans = true;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
+    assert_message("strict_nans: it needs BuilderFlag.STRICT_NANS, which TensorRT 10.0.0 does not");
+    options = fake_options(LAYOUT_11);
+    options.compute_capabilities = capabilities;
+    options.compute_capability_count = 2;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
+    assert_message("BuilderConfig.setComputeCapability");
+    options.compute_capability_count = 0;
+    options.threads = 1000;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
+    assert_message("threads: 1000 were not accepted");
+    options.threads = 0;
+    options.l2_limit_for_tiling = -1;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
+    assert_message("a limit must be positive");
+    options.l2_limit_for_tiling = 0;
+    options.error_on_timing_cache_miss = true;
+    assert_status(KILN_ERROR_BACKEND, kiln_engine_build(network, &options, &engine));
+    assert_message("a tactic is missing in the timing cache");
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        options = fake_options(i);
+        options.use_dla = true;
+        options.gpu_fallback = true;
+        if (is_rtx(i)) {
+            assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
+            assert_message("dla_core: 0 was asked for, this machine has 0");
+        } else {
+            assert_ok(kiln_engine_build(network, &options, &engine));
+            kiln_engine_release(engine);
+            options.dla_core = 2;
+            assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
+        }
+    }
+    kiln_network_destroy(network);
+}
+
+static void rtx_builds_for_other_gpus(void **state)
+{
+    (void)state;
+    static const int32_t capabilities[] = {89, 120};
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        if (!is_rtx(i)) {
+            continue;
+        }
+        kiln_build_options options = fake_options(i);
+        options.compute_capabilities = capabilities;
+        options.compute_capability_count = 2;
+        kiln_engine *engine = build_network(conv_network(), &options);
+        assert_int_equal(kiln_engine_input_count(engine), 1);
+        assert_int_equal(kiln_engine_device(engine), -1);
+        kiln_context *context = NULL;
+        const char *json = NULL;
+        uint64_t bytes = 0;
+        size_t count = 0;
+        assert_status(KILN_ERROR_NO_DEVICE, kiln_context_create(engine, NULL, &context));
+        assert_message("built ahead of time");
+        assert_status(KILN_ERROR_STATE, kiln_engine_inspect(engine, &json));
+        assert_status(KILN_ERROR_STATE, kiln_engine_device_memory(engine, -1, &bytes));
+        assert_status(KILN_ERROR_STATE, kiln_engine_refit_count(engine, &count));
+        assert_status(KILN_ERROR_STATE, kiln_engine_set_weight_streaming(engine, 0));
+        kiln_engine_release(engine);
+    }
+}
+
+static void the_timing_cache_grows(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        char path[4096];
+        (void)snprintf(path, sizeof path, "%s", kiln_test_path("timing.cache"));
+        (void)remove(path);
+        options.timing_cache = path;
+        struct stat first;
+        struct stat second;
+        kiln_engine_release(build_network(conv_network(), &options));
+        assert_int_equal(stat(path, &first), 0);
+        options.error_on_timing_cache_miss = true;
+        kiln_engine_release(build_network(conv_network(), &options));
+        assert_int_equal(stat(path, &second), 0);
+        assert_true(second.st_size > first.st_size);
+        (void)kiln_test_file("timing.cache", "rubbish", 7);
+        kiln_network *network = conv_network();
+        kiln_engine *engine = NULL;
+        assert_status(KILN_ERROR_MISMATCH, kiln_engine_build(network, &options, &engine));
+        assert_message("does not take the 7 bytes");
+        assert_message("these bytes are no timing cache");
+        options.timing_cache_bytes = (kiln_span){"rubbish", 7};
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
+        kiln_network_destroy(network);
+    }
+}
+
+static void a_job_reports_and_can_be_stopped(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_network *network = conv_network();
+        char path[4096];
+        (void)snprintf(path, sizeof path, "%s", kiln_test_path("job.onnx"));
+        assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+        kiln_network_destroy(network);
+        const kiln_build_options options = fake_options(i);
+        kiln_build *build = NULL;
+        kiln_engine *engine = NULL;
+        assert_ok(kiln_build_start_file(path, &options, NULL, &build));
+        assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
+        kiln_build_progress progress = {.struct_size = sizeof progress};
+        assert_ok(kiln_build_get_progress(build, &progress));
+        assert_int_equal(progress.state, KILN_BUILD_DONE);
+        assert_true(progress.reports >= 5);
+        kiln_build_destroy(build);
+        kiln_engine_release(engine);
+    }
+}
+
+static bool stop_at_timing(void *user, const char *phase, int depth, int64_t step, int64_t steps)
+{
+    (void)depth;
+    (void)steps;
+    *(int *)user += 1;
+    return !(strcmp(phase, "Timing") == 0 && step == 1);
+}
+
+static void a_build_stops_where_it_is_told(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        const kiln_build_options options = fake_options(i);
+        int reports = 0;
+        const kln_monitor monitor = {&reports, stop_at_timing};
+        const kiln_span bytes = small_unary("Relu", SMALL_FLOAT, "2,3");
+        const kln_model model = {.bytes = bytes};
+        void *engine = NULL;
+        assert_status(KILN_ERROR_CANCELLED,
+                      kln_backend_tensorrt.build(&model, &options, &monitor, &engine));
+        assert_message("the build was stopped");
+        assert_true(reports >= 4);
+    }
+}
+
+static void the_parser_says_what_is_wrong(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        const kiln_build_options options = fake_options(i);
+        kiln_engine *engine = NULL;
+        assert_status(
+            KILN_ERROR_UNSUPPORTED,
+            kiln_engine_build_bytes(small_unary("Det", SMALL_FLOAT, "2,3,3"), &options, &engine));
+        assert_message(
+            "node 0 \"\" (Det): unsupported node: no importer for Det [parse, "
+            "fake_parser.cpp:42]");
+        static const char text[] = "this is not a model, however long one looks at it";
+        assert_status(KILN_ERROR_MALFORMED,
+                      kiln_engine_build_bytes((kiln_span){text, sizeof text}, &options, &engine));
+        /* An open input without a profile, and one that does not fit. */
+        kiln_network *network = relu_network();
+        kiln_build_options wrong = options;
+        const kiln_profile_input input = rows(4, 2, 8);
+        const kiln_profile profile = {&input, 1};
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &wrong, &engine));
+        assert_message("is open: give an optimization profile");
+        wrong.profiles = &profile;
+        wrong.profile_count = 1;
+        assert_status(KILN_ERROR_SHAPE, kiln_engine_build(network, &wrong, &engine));
+        assert_message("opt (2) is less than min (4)");
+        kiln_network_destroy(network);
+    }
+}
+
+static void plugins_are_listed_and_loaded(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        const kiln_build_options options = fake_options(i);
+        size_t count = 0;
+        if (is_rtx(i)) {
+            assert_status(KILN_ERROR_UNSUPPORTED, kiln_plugin_count(options.library, &count));
+            assert_message("has no plugin layers");
+            continue;
+        }
+        assert_ok(kiln_plugin_count(options.library, &count));
+        assert_true(count >= 2);
+        kiln_plugin plugin = {.struct_size = sizeof plugin};
+        assert_ok(kiln_plugin_get(options.library, 0, &plugin));
+        assert_string_equal(plugin.name, "BatchedNMS_TRT");
+        assert_string_equal(plugin.version, "1");
+        assert_string_equal(plugin.name_space, "");
+        assert_ok(kiln_plugin_get(options.library, 1, &plugin));
+        assert_string_equal(plugin.name, "ScatterElements");
+        assert_string_equal(plugin.name_space, "kiln");
+        assert_string_equal(plugin.interface_kind, "PLUGIN CREATOR_V3ONE");
+        assert_ok(kiln_plugin_load(options.library, kiln_test_file("plugin.so", "x", 1)));
+        size_t more = 0;
+        assert_ok(kiln_plugin_count(options.library, &more));
+        assert_int_equal(more, count + 1);
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_plugin_get(options.library, more, &plugin));
+        assert_status(KILN_ERROR_LIBRARY_BROKEN, kiln_plugin_load(options.library, "/no/such.so"));
+        assert_message("\"/no/such.so\" cannot be loaded");
+        const char *const paths[] = {kiln_test_path("plugin.so")};
+        kiln_build_options with = options;
+        with.plugins = paths;
+        with.plugin_count = 1;
+        with.serialize_plugins = true;
+        kiln_engine_release(build_network(conv_network(), &with));
+        const char *const wrong[] = {"/no/such.so"};
+        with.plugins = wrong;
+        kiln_network *network = conv_network();
+        kiln_engine *engine = NULL;
+        assert_status(KILN_ERROR_LIBRARY_BROKEN, kiln_engine_build(network, &with, &engine));
+        kiln_network_destroy(network);
+    }
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_plugin_load(NULL, NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_plugin_count(NULL, NULL));
+}
+
+static void an_unknown_version_is_refused(void **state)
+{
+    (void)state;
+    kiln_build_options options = fake_options(LAYOUT_11);
+    set("KILN_FAKE_TENSORRT", "120000");
+    options.library = FAKE_TENSORRT "11/./.";
+    kiln_network *network = conv_network();
+    kiln_engine *engine = NULL;
+    assert_status(KILN_ERROR_LIBRARY_VERSION, kiln_engine_build(network, &options, &engine));
+    assert_message("TensorRT 12.0.0: the binary interface of this version is not known");
+    kiln_network_destroy(network);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tensorrt_test(a_plan_is_saved_and_loaded),
+        tensorrt_test(a_damaged_plan_is_refused),
+        tensorrt_test(a_plan_of_another_version_says_so),
+        tensorrt_test(options_reach_the_builder),
+        tensorrt_test(what_a_version_lacks_is_refused_by_name),
+        tensorrt_test(rtx_builds_for_other_gpus),
+        tensorrt_test(the_timing_cache_grows),
+        tensorrt_test(a_job_reports_and_can_be_stopped),
+        tensorrt_test(a_build_stops_where_it_is_told),
+        tensorrt_test(the_parser_says_what_is_wrong),
+        tensorrt_test(plugins_are_listed_and_loaded),
+        tensorrt_test(an_unknown_version_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* New weights in plans of the stand-in for TensorRT, weight streaming, and graphs meanwhile. */
+#include "fake_tensorrt_test.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* The convolution of conv_network with weights that can be replaced. */
+static kiln_engine *build_refittable(size_t layout, kiln_refit_mode mode)
+{
+    kiln_build_options options = fake_options(layout);
+    options.refit = mode;
+    return build_network(conv_network(), &options);
+}
+
+/* y[0] of the first kernel (a sum of nine) and of the second (twice the middle), over ones. */
+static void check_run(kiln_context *context, float first, float second)
+{
+    float x[16];
+    for (int i = 0; i < 16; i++) {
+        x[i] = 1;
+    }
+    const kiln_tensor y = run_floats(context, KILN_SHAPE(1, 1, 4, 4), x);
+    const float *values = y.data;
+    assert_true(values[0] == first && values[3] == first);
+    assert_true(values[4] == second && values[7] == second);
+}
+
+static float twos[18];
+static float biases[2] = {-1, -2};
+
+static void prepare(kiln_named_tensor weights[2])
+{
+    for (int i = 0; i < 18; i++) {
+        twos[i] = 2;
+    }
+    weights[0] = (kiln_named_tensor){"w", host_floats(twos, KILN_SHAPE(2, 1, 3, 3))};
+    weights[1] = (kiln_named_tensor){"b", host_floats(biases, KILN_SHAPE(2))};
+}
+
+static void weights_are_replaced(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_refittable(i, KILN_REFIT_ALL);
+        kiln_context *context = NULL;
+        kiln_named_tensor weights[2];
+        prepare(weights);
+        size_t count = 0;
+        assert_ok(kiln_engine_refit_count(engine, &count));
+        assert_int_equal(count, 2);
+        kiln_refit_weight weight = {.struct_size = sizeof weight};
+        assert_ok(kiln_engine_refit_get(engine, 1, &weight));
+        assert_string_equal(weight.name, "w");
+        assert_int_equal(weight.dtype, KILN_DTYPE_FLOAT32);
+        assert_int_equal(weight.elements, 18);
+        assert_false(weight.missing);
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_refit_get(engine, 2, &weight));
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        check_run(context, 19, 22);
+        check_run(context, 19, 22);
+        check_run(context, 19, 22); /* a graph by now, which has the old weights */
+        assert_ok(kiln_engine_refit(engine, weights, 2));
+        check_run(context, 17, 16);
+        check_run(context, 17, 16);
+        check_run(context, 17, 16);
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+static void all_or_none(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_refittable(i, KILN_REFIT_ALL);
+        kiln_context *context = NULL;
+        kiln_named_tensor weights[2];
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        prepare(weights);
+        assert_status(KILN_ERROR_STATE, kiln_engine_refit(engine, weights, 1));
+        assert_message("1 weights are needed together with these and were not given: \"b\"");
+        kiln_refit_weight weight = {.struct_size = sizeof weight};
+        assert_ok(kiln_engine_refit_get(engine, 0, &weight));
+        assert_string_equal(weight.name, "b");
+        assert_true(weight.missing);
+        weights[1].name = "c";
+        assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2));
+        assert_message("there are no weights \"c\" that can be replaced; there are: \"b\", \"w\"");
+        weights[1].name = NULL;
+        assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_refit(engine, weights, 2));
+        weights[1] = (kiln_named_tensor){"b", host_floats(biases, KILN_SHAPE(1))};
+        assert_status(KILN_ERROR_SIZE, kiln_engine_refit(engine, weights, 2));
+        assert_message("have 2 elements, 1 were given");
+        weights[1] =
+            (kiln_named_tensor){"b", KILN_HOST_TENSOR(KILN_DTYPE_INT32, KILN_SHAPE(2), biases, 8)};
+        assert_status(KILN_ERROR_DTYPE, kiln_engine_refit(engine, weights, 2));
+        weights[1] = (kiln_named_tensor){"b", host_floats(biases, KILN_SHAPE(2))};
+        weights[1].tensor.bytes = 4;
+        assert_status(KILN_ERROR_SIZE, kiln_engine_refit(engine, weights, 2));
+        assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_refit(engine, NULL, 2));
+        assert_ok(kiln_engine_refit(engine, NULL, 0));
+        check_run(context, 19, 22);
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+static void a_plan_without_refit_says_so(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_refittable(i, KILN_REFIT_NONE);
+        size_t count = 7;
+        assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit_count(engine, &count));
+        assert_message("built without kiln_build_options.refit");
+        assert_int_equal(count, 0);
+        kiln_engine_release(engine);
+    }
+}
+
+static void only_the_marked_weights_can_be_replaced(void **state)
+{
+    (void)state;
+    static const char *const marked[] = {"b"};
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        options.refit = KILN_REFIT_INDIVIDUAL;
+        options.refit_weights = marked;
+        options.refit_weight_count = 1;
+        kiln_network *network = conv_network();
+        kiln_engine *engine = NULL;
+        if (i == LAYOUT_OLDEST) {
+            assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
+            assert_message("REFIT_INDIVIDUAL");
+            kiln_network_destroy(network);
+            continue;
+        }
+        assert_ok(kiln_engine_build(network, &options, &engine));
+        kiln_context *context = NULL;
+        kiln_named_tensor weights[2];
+        size_t count = 0;
+        prepare(weights);
+        assert_ok(kiln_engine_refit_count(engine, &count));
+        assert_int_equal(count, 1);
+        assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2));
+        assert_ok(kiln_engine_refit(engine, &weights[1], 1));
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        check_run(context, 8, 0);
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+        static const char *const wrong[] = {"no such"};
+        options.refit_weights = wrong;
+        assert_status(KILN_ERROR_NAME, kiln_engine_build(network, &options, &engine));
+        assert_message("the network has no weights \"no such\" to mark");
+        kiln_network_destroy(network);
+    }
+}
+
+static void a_stripped_plan_gets_its_weights_from_the_model(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        options.strip_plan = true;
+        options.refit = KILN_REFIT_IDENTICAL;
+        char path[4096];
+        (void)snprintf(path, sizeof path, "%s", kiln_test_path("weights.onnx"));
+        kiln_network *network = conv_network();
+        assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+        kiln_engine *engine = build_network(network, &options);
+        kiln_context *context = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        float x[16] = {0};
+        const kiln_tensor input = host_floats(x, KILN_SHAPE(1, 1, 4, 4));
+        assert_ok(kiln_context_bind(context, "x", &input));
+        assert_status(KILN_ERROR_BACKEND, kiln_context_run(context));
+        assert_message("the weights b are missing: refit the engine");
+        kiln_refit_weight weight = {.struct_size = sizeof weight};
+        size_t count = 0;
+        assert_ok(kiln_engine_refit_count(engine, &count));
+        assert_ok(kiln_engine_refit_get(engine, 0, &weight));
+        assert_true(weight.missing);
+        assert_status(KILN_ERROR_STATE, kiln_engine_refit(engine, NULL, 0));
+        assert_message("2 weights are needed");
+        assert_status(KILN_ERROR_NOT_FOUND, kiln_engine_refit_file(engine, "/no/such.onnx"));
+        assert_status(KILN_ERROR_MALFORMED,
+                      kiln_engine_refit_file(engine, kiln_test_file("no.onnx", "\x0f\x0f", 2)));
+        assert_ok(kiln_engine_refit_file(engine, path));
+        check_run(context, 19, 22);
+        assert_ok(kiln_engine_refit_get(engine, 0, &weight));
+        assert_false(weight.missing);
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+static void a_budget_is_set_before_there_are_contexts(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        options.weight_streaming = true;
+        kiln_engine *engine = build_network(conv_network(), &options);
+        kiln_weight_streaming streaming = {.struct_size = sizeof streaming};
+        assert_ok(kiln_engine_get_weight_streaming(engine, &streaming));
+        assert_int_equal(streaming.streamable_bytes, 80);
+        assert_int_equal(streaming.budget_bytes, 80);
+        assert_int_equal(streaming.automatic_bytes, i == LAYOUT_OLDEST ? 16 : 40);
+        assert_ok(kiln_engine_set_weight_streaming(engine, 24));
+        assert_ok(kiln_engine_get_weight_streaming(engine, &streaming));
+        assert_int_equal(streaming.budget_bytes, 24);
+        assert_ok(kiln_engine_set_weight_streaming(engine, -1));
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_set_weight_streaming(engine, 81));
+        assert_message("0 to 80 is allowed");
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_set_weight_streaming(engine, -2));
+        kiln_context *context = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        assert_status(KILN_ERROR_STATE, kiln_engine_set_weight_streaming(engine, 8));
+        assert_message("the engine has 1 context; destroy them first");
+        check_run(context, 19, 22);
+        kiln_context_destroy(context);
+        assert_ok(kiln_engine_set_weight_streaming(engine, 8));
+        kiln_engine_release(engine);
+        engine = build_refittable(i, KILN_REFIT_NONE);
+        assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_set_weight_streaming(engine, 0));
+        assert_message("built without weight_streaming");
+        streaming.struct_size = 4;
+        assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                      kiln_engine_get_weight_streaming(engine, &streaming));
+        kiln_engine_release(engine);
+    }
+}
+
+/* --- refits while others run --- */
+
+typedef struct runner {
+    kiln_engine *engine;
+    bool shares;
+    atomic_bool *stop;
+} runner;
+
+static void *run_on(void *user)
+{
+    const runner *self = user;
+    kiln_context *context = NULL;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    options.share_device_memory = self->shares;
+    assert_ok(kiln_context_create(self->engine, &options, &context));
+    float x[16];
+    for (int i = 0; i < 16; i++) {
+        x[i] = 1;
+    }
+    const kiln_tensor input = host_floats(x, KILN_SHAPE(1, 1, 4, 4));
+    assert_ok(kiln_context_bind(context, "x", &input));
+    do {
+        kiln_tensor y;
+        assert_ok(kiln_context_run(context));
+        assert_ok(kiln_context_tensor(context, "y", &y));
+        const float *values = y.data;
+        /* Never some weights of one kind and some of the other. */
+        assert_true((values[0] == 19 && values[4] == 22) || (values[0] == 17 && values[4] == 16));
+    } while (!atomic_load(self->stop));
+    kiln_context_destroy(context);
+    return NULL;
+}
+
+static void refits_and_runs_take_turns(void **state)
+{
+    (void)state;
+    kiln_engine *engine = build_refittable(LAYOUT_11, KILN_REFIT_ALL);
+    atomic_bool stop = false;
+    runner runners[3] = {{engine, false, &stop}, {engine, true, &stop}, {engine, true, &stop}};
+    pthread_t threads[3];
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, run_on, &runners[i]), 0);
+    }
+    kiln_named_tensor fresh[2];
+    prepare(fresh);
+    float kernel[18];
+    float bias[2];
+    memcpy(kernel, fake_kernel, sizeof kernel);
+    memcpy(bias, fake_bias, sizeof bias);
+    const kiln_named_tensor old[2] = {{"w", host_floats(kernel, KILN_SHAPE(2, 1, 3, 3))},
+                                      {"b", host_floats(bias, KILN_SHAPE(2))}};
+    for (int i = 0; i < 40; i++) {
+        assert_ok(kiln_engine_refit(engine, i % 2 == 0 ? fresh : old, 2));
+    }
+    atomic_store(&stop, true);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    kiln_engine_release(engine);
+}
+
+static void a_run_is_captured(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_refittable(i, KILN_REFIT_NONE);
+        kiln_context *context = NULL;
+        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+        options.graphs = KILN_GRAPH_REQUIRED;
+        assert_ok(kiln_context_create(engine, &options, &context));
+        check_run(context, 19, 22);
+        check_run(context, 19, 22);
+        kiln_context_counters counters = {.struct_size = sizeof counters};
+        assert_ok(kiln_context_get_counters(context, &counters));
+        assert_int_equal(counters.graph_captures, 1);
+        assert_true(counters.graph_hits >= 1);
+        kiln_context_destroy(context);
+        /* Contexts that share their memory take turns instead. */
+        options.graphs = KILN_GRAPH_AUTOMATIC;
+        options.share_device_memory = true;
+        assert_ok(kiln_context_create(engine, &options, &context));
+        for (int run = 0; run < 4; run++) {
+            check_run(context, 19, 22);
+            assert_ok(kiln_context_enqueue(context, NULL));
+            assert_ok(kiln_context_wait(context));
+        }
+        assert_ok(kiln_context_get_counters(context, &counters));
+        assert_int_equal(counters.graph_captures, 0);
+        assert_non_null(strstr(counters.graph_reason, "take turns"));
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tensorrt_test(weights_are_replaced),
+        tensorrt_test(all_or_none),
+        tensorrt_test(a_plan_without_refit_says_so),
+        tensorrt_test(only_the_marked_weights_can_be_replaced),
+        tensorrt_test(a_stripped_plan_gets_its_weights_from_the_model),
+        tensorrt_test(a_budget_is_set_before_there_are_contexts),
+        tensorrt_test(refits_and_runs_take_turns),
+        tensorrt_test(a_run_is_captured),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
