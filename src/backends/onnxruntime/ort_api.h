@@ -31,6 +31,9 @@ typedef struct OrtTensorTypeAndShapeInfo OrtTensorTypeAndShapeInfo;
 typedef struct OrtSessionOptions OrtSessionOptions;
 typedef struct OrtModelMetadata OrtModelMetadata;
 typedef struct OrtAllocator OrtAllocator;
+typedef struct OrtCUDAProviderOptionsV2 OrtCUDAProviderOptionsV2;
+typedef struct OrtEpAssignedSubgraph OrtEpAssignedSubgraph;
+typedef struct OrtEpAssignedNode OrtEpAssignedNode;
 
 /* Enumerations of the interface. They are passed as the integer that a C compiler gives them, which
  * is signed only where a value is negative. */
@@ -140,6 +143,8 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
     X(63, 1, OrtStatus *, GetSymbolicDimensions,                                                   \
       (const OrtTensorTypeAndShapeInfo *, const char **, size_t))                                  \
     X(65, 1, OrtStatus *, GetTensorTypeAndShape, (const OrtValue *, OrtTensorTypeAndShapeInfo **)) \
+    X(68, 1, OrtStatus *, CreateMemoryInfo,                                                        \
+      (const char *, ort_allocator_kind, int, ort_memory_kind, OrtMemoryInfo **))                  \
     X(69, 1, OrtStatus *, CreateCpuMemoryInfo,                                                     \
       (ort_allocator_kind, ort_memory_kind, OrtMemoryInfo **))                                     \
     X(76, 1, OrtStatus *, AllocatorFree, (OrtAllocator *, void *))                                 \
@@ -167,6 +172,8 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
     X(118, 1, void, ReleaseModelMetadata, (OrtModelMetadata *))                                    \
     X(123, 1, OrtStatus *, ModelMetadataGetCustomMetadataMapKeys,                                  \
       (const OrtModelMetadata *, OrtAllocator *, char ***, int64_t *))                             \
+    X(125, 4, OrtStatus *, GetAvailableProviders, (char ***, int *))                               \
+    X(126, 4, OrtStatus *, ReleaseAvailableProviders, (char **, int))                              \
     X(130, 5, OrtStatus *, AddSessionConfigEntry,                                                  \
       (OrtSessionOptions *, const char *, const char *))                                           \
     X(133, 1, OrtStatus *, RunWithBinding,                                                         \
@@ -181,9 +188,27 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
       (const OrtIoBinding *, OrtAllocator *, OrtValue ***, size_t *))                              \
     X(158, 1, OrtStatus *, ModelMetadataGetGraphDescription,                                       \
       (const OrtModelMetadata *, OrtAllocator *, char **))                                         \
+    X(165, 8, OrtStatus *, AddRunConfigEntry, (OrtRunOptions *, const char *, const char *))       \
+    X(204, 11, OrtStatus *, SessionOptionsAppendExecutionProvider_CUDA_V2,                         \
+      (OrtSessionOptions *, const OrtCUDAProviderOptionsV2 *))                                     \
+    X(205, 11, OrtStatus *, CreateCUDAProviderOptions, (OrtCUDAProviderOptionsV2 **))              \
+    X(206, 11, OrtStatus *, UpdateCUDAProviderOptions,                                             \
+      (OrtCUDAProviderOptionsV2 *, const char *const *, const char *const *, size_t))              \
+    X(208, 11, void, ReleaseCUDAProviderOptions, (OrtCUDAProviderOptionsV2 *))                     \
+    X(263, 16, OrtStatus *, UpdateCUDAProviderOptionsWithValue,                                    \
+      (OrtCUDAProviderOptionsV2 *, const char *, void *))                                          \
     X(279, 18, OrtStatus *, AddExternalInitializersFromFilesInMemory,                              \
       (OrtSessionOptions *, const char *const *, char *const *, const size_t *, size_t))           \
-    X(390, 24, _Bool, TensorTypeAndShape_HasShape, (const OrtTensorTypeAndShapeInfo *))
+    X(390, 24, _Bool, TensorTypeAndShape_HasShape, (const OrtTensorTypeAndShapeInfo *))            \
+    X(407, 24, OrtStatus *, Session_GetEpGraphAssignmentInfo,                                      \
+      (const OrtSession *, const OrtEpAssignedSubgraph *const **, size_t *))                       \
+    X(408, 24, OrtStatus *, EpAssignedSubgraph_GetEpName,                                          \
+      (const OrtEpAssignedSubgraph *, const char **))                                              \
+    X(409, 24, OrtStatus *, EpAssignedSubgraph_GetNodes,                                           \
+      (const OrtEpAssignedSubgraph *, const OrtEpAssignedNode *const **, size_t *))                \
+    X(410, 24, OrtStatus *, EpAssignedNode_GetName, (const OrtEpAssignedNode *, const char **))    \
+    X(412, 24, OrtStatus *, EpAssignedNode_GetOperatorType,                                        \
+      (const OrtEpAssignedNode *, const char **))
 
 /* Kiln's own table, filled from the library's by slot. A pointer of a level that the library does
  * not have is NULL. */

@@ -23,8 +23,9 @@ typedef struct ort_context {
     const ort_engine *engine;
     OrtIoBinding *binding;
     OrtRunOptions *run_options;
+    OrtRunOptions *enqueue_options; /* do not wait for the GPU; NULL on the CPU */
     output_slot *outputs;
-    kiln_tensor *inputs;   /* what is bound, for the outputs that are inputs; NULL without any */
+    kiln_tensor *inputs;   /* what is bound, for outputs that are inputs, and on a GPU; or NULL */
     size_t bound_count;    /* outputs that ONNX Runtime knows */
     size_t changing_count; /* outputs that are bound anew before each run */
     /* The values of the last run, once somebody asked for one that ONNX Runtime allocated. */
@@ -61,12 +62,26 @@ void ort_context_destroy(void *context)
     if (self->run_options != NULL) {
         api->ReleaseRunOptions(self->run_options);
     }
+    if (self->enqueue_options != NULL) {
+        api->ReleaseRunOptions(self->enqueue_options);
+    }
     for (size_t i = 0; self->outputs != NULL && i < self->engine->output_count; i++) {
         kln_free(self->outputs[i].owned);
     }
     kln_free(self->outputs);
     kln_free(self->inputs);
     kln_free(self);
+}
+
+static kiln_status make_enqueue_options(ort_context *context)
+{
+    const ort_runtime *runtime = context->engine->runtime;
+    KLN_RETURN_IF_ERROR(
+        ort_check(runtime, runtime->api.CreateRunOptions(&context->enqueue_options), "a context"));
+    return ort_check(runtime,
+                     runtime->api.AddRunConfigEntry(context->enqueue_options,
+                                                    "disable_synchronize_execution_providers", "1"),
+                     "a context");
 }
 
 kiln_status ort_context_create(void *engine, const kiln_context_options *options, void **context)
@@ -90,7 +105,7 @@ kiln_status ort_context_create(void *engine, const kiln_context_options *options
         made->outputs[i].position = NOT_BOUND;
         made->outputs[i].passed = owner->passed_inputs[i];
     }
-    if (owner->passed_count != 0) {
+    if (owner->passed_count != 0 || owner->device >= 0) {
         made->inputs = kln_alloc_zeroed(owner->input_count, sizeof *made->inputs);
         if (made->inputs == NULL) {
             status = kln_fail_memory(owner->input_count * sizeof *made->inputs, "a context");
@@ -103,6 +118,9 @@ kiln_status ort_context_create(void *engine, const kiln_context_options *options
         failed);
     KLN_GOTO_IF_ERROR(
         ort_check(runtime, runtime->api.CreateRunOptions(&made->run_options), "a context"), failed);
+    if (owner->device >= 0) {
+        KLN_GOTO_IF_ERROR(make_enqueue_options(made), failed);
+    }
     *context = made;
     return KILN_OK;
 failed:
@@ -111,6 +129,12 @@ failed:
 }
 
 /* --- bind --- */
+
+static bool is_devices(const kiln_tensor *tensor)
+{
+    return tensor->desc.location == KILN_LOCATION_DEVICE ||
+           tensor->desc.location == KILN_LOCATION_MANAGED;
+}
 
 /* A value of ONNX Runtime's over memory that is there already. */
 static kiln_status wrap(const ort_context *context, const kiln_binding *binding,
@@ -124,7 +148,8 @@ static kiln_status wrap(const ort_context *context, const kiln_binding *binding,
         return kln_fail(KILN_ERROR_DTYPE, "\"%s\": a tensor of type %s cannot be bound",
                         binding->name, kiln_dtype_name(tensor->desc.dtype));
     }
-    if (tensor->desc.location == KILN_LOCATION_DEVICE) {
+    const bool on_device = is_devices(tensor);
+    if (tensor->desc.location == KILN_LOCATION_DEVICE && context->engine->device < 0) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "\"%s\": ONNX Runtime runs on the CPU here, memory of a device cannot be "
                         "bound",
@@ -133,8 +158,9 @@ static kiln_status wrap(const ort_context *context, const kiln_binding *binding,
     size_t bytes = 0;
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &bytes));
     OrtStatus *failed = runtime->api.CreateTensorWithDataAsOrtValue(
-        runtime->host, tensor->data != NULL ? tensor->data : nothing, bytes,
-        tensor->desc.shape.dims, (size_t)tensor->desc.shape.rank, element, value);
+        on_device && context->engine->device >= 0 ? context->engine->gpu_memory : runtime->host,
+        tensor->data != NULL ? tensor->data : nothing, bytes, tensor->desc.shape.dims,
+        (size_t)tensor->desc.shape.rank, element, value);
     return failed == NULL ? KILN_OK : ort_fail(runtime, failed, "binding \"%s\"", binding->name);
 }
 
@@ -225,6 +251,12 @@ kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *ten
     output_slot *slot = &self->outputs[index - engine->input_count];
     release_values(self);
     if (slot->passed != ORT_NO_INPUT) {
+        if (is_devices(tensor) || is_devices(&self->inputs[slot->passed])) {
+            return kln_fail(KILN_ERROR_UNSUPPORTED,
+                            "output \"%s\" is the input of that name, which ONNX Runtime hands "
+                            "back in host memory only",
+                            binding->name);
+        }
         KLN_RETURN_IF_ERROR(bind_anew(self, binding, slot));
         slot->tensor = *tensor;
         return KILN_OK;
@@ -300,6 +332,32 @@ static kiln_status copy_passed(ort_context *context)
     return KILN_OK;
 }
 
+/* ONNX Runtime copies what lies in host memory to the GPU when it is bound, not when it runs. */
+static kiln_status bind_host_inputs(ort_context *context)
+{
+    for (size_t i = 0; i < context->engine->input_count; i++) {
+        if (!is_devices(&context->inputs[i])) {
+            KLN_RETURN_IF_ERROR(
+                bind_input(context, &context->engine->bindings[i], &context->inputs[i]));
+        }
+    }
+    return KILN_OK;
+}
+
+/* The stream is the engine's, which ONNX Runtime knows. */
+kiln_status ort_context_enqueue(void *context, kiln_stream *stream)
+{
+    (void)stream;
+    ort_context *self = context;
+    const ort_runtime *runtime = self->engine->runtime;
+    if (self->engine->passed_count != 0) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "%s", self->engine->no_capture);
+    }
+    OrtStatus *failed =
+        runtime->api.RunWithBinding(self->engine->session, self->enqueue_options, self->binding);
+    return failed == NULL ? KILN_OK : ort_fail(runtime, failed, "the run");
+}
+
 kiln_status ort_context_run(void *context)
 {
     ort_context *self = context;
@@ -310,6 +368,9 @@ kiln_status ort_context_run(void *context)
     }
     if (self->changing_count != 0) {
         KLN_RETURN_IF_ERROR(bind_changing(self));
+    }
+    if (engine->device >= 0) {
+        KLN_RETURN_IF_ERROR(bind_host_inputs(self));
     }
     OrtStatus *failed =
         runtime->api.RunWithBinding(engine->session, self->run_options, self->binding);

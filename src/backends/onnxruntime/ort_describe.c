@@ -282,6 +282,8 @@ kiln_status ort_describe(void *engine, kln_description *description)
     }
     description->input_count = self->input_count;
     description->output_count = self->output_count;
+    description->host_nodes = self->host_nodes; /* the engine's, which outlives this */
+    description->host_node_count = self->host_node_count;
     for (size_t i = 0; i < count; i++) {
         kiln_binding *binding = &description->bindings[i];
         *binding = self->bindings[i];

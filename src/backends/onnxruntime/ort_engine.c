@@ -86,6 +86,9 @@ static kiln_status create_session(ort_engine *engine, const kln_model *model,
     KLN_RETURN_IF_ERROR(
         ort_check(runtime, api->CreateSessionOptions(&session_options), "session options"));
     kiln_status status = set_options(runtime, options, session_options);
+    if (status == KILN_OK && options->provider == KILN_PROVIDER_CUDA) {
+        status = ort_cuda_append(engine, options, session_options);
+    }
     kiln_span bytes = model->bytes;
     if (status == KILN_OK && model->graph != NULL) {
         status = ort_handover_apply(&engine->handover, runtime, session_options);
@@ -149,6 +152,7 @@ static void engine_destroy(void *engine)
     if (self->session != NULL) {
         self->runtime->api.ReleaseSession(self->session);
     }
+    ort_cuda_finish(self);
     ort_handover_finish(&self->handover);
     kln_text_finish(&self->written);
     (void)pthread_mutex_destroy(&self->writing);
@@ -177,7 +181,10 @@ static kiln_status fill_engine(ort_engine *engine, const kln_model *model,
     }
     KLN_RETURN_IF_ERROR(check_model(model));
     KLN_RETURN_IF_ERROR(create_session(engine, model, options));
-    const kiln_status status = ort_read_bindings(engine);
+    kiln_status status = ort_read_bindings(engine);
+    if (status == KILN_OK && engine->device >= 0) {
+        status = ort_cuda_read_nodes(engine, options);
+    }
     if (status != KILN_OK) {
         return kln_fail_within(status, "\"%s\"", name_of(model));
     }
@@ -192,12 +199,14 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
 {
     *engine = NULL;
     const ort_runtime *runtime = NULL;
+    KLN_RETURN_IF_ERROR(ort_cuda_check_options(options));
     KLN_RETURN_IF_ERROR(ort_runtime_open(options->library, &runtime));
     ort_engine *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
         return kln_fail_memory(sizeof *made, "an engine");
     }
     made->runtime = runtime;
+    made->device = -1;
     kln_arena_init(&made->arena);
     kln_text_init(&made->written, ORT_MESSAGE_LIMIT);
     (void)pthread_mutex_init(&made->writing, NULL); /* Linux's cannot fail */
@@ -212,8 +221,9 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
 
 const kln_backend kln_backend_onnxruntime = {
     .name = "onnxruntime",
-    .description = "ONNX Runtime on the CPU",
+    .description = "ONNX Runtime on the CPU, or on a GPU with its CUDA provider",
     .takes_share_weights = true,
+    .takes_provider_options = true,
     .probe = probe,
     .library = library_use,
     .build = build,
@@ -225,4 +235,8 @@ const kln_backend kln_backend_onnxruntime = {
     .bind = ort_context_bind,
     .run = ort_context_run,
     .output = ort_context_output,
+    .device = ort_cuda_device,
+    .stream = ort_cuda_stream,
+    .enqueue = ort_context_enqueue,
+    .no_capture = ort_cuda_no_capture,
 };

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "cuda/kln_cuda.h"
 #include "ort_handover.h"
 #include "ort_runtime.h"
 
@@ -31,6 +32,14 @@ typedef struct ort_engine {
     ort_handover handover;
     pthread_mutex_t writing; /* guards `written` */
     kln_text written;
+    /* With the CUDA provider. The stream is an option of the session, so there is one for all
+     * contexts; the memory that ONNX Runtime computes in is shared in its order. */
+    int32_t device;            /* -1: on the CPU */
+    kiln_stream *stream;       /* NULL: likewise */
+    OrtMemoryInfo *gpu_memory; /* of the device */
+    const char **host_nodes;   /* that run on the CPU nevertheless; in the arena */
+    size_t host_node_count;
+    const char *no_capture; /* why a run cannot be captured, or NULL; in the arena */
 } ort_engine;
 
 /* What one protobuf message can hold. ONNX Runtime's own sentence about it does not say so. */
@@ -41,6 +50,22 @@ typedef struct ort_engine {
 /* Reads names, types and shapes of the session's inputs and outputs into the engine. */
 KILN_MUST_CHECK kiln_status ort_read_bindings(ort_engine *engine);
 
+/* --- the CUDA provider (ort_cuda.c) --- */
+
+/* Refuses options that only it has where another provider is asked for. */
+KILN_MUST_CHECK kiln_status ort_cuda_check_options(const kiln_build_options *options);
+/* Makes the session one that computes on a GPU. */
+KILN_MUST_CHECK kiln_status ort_cuda_append(ort_engine *engine, const kiln_build_options *options,
+                                            OrtSessionOptions *session_options);
+/* After the session was made: which nodes stayed on the CPU. UNSUPPORTED where none may. */
+KILN_MUST_CHECK kiln_status ort_cuda_read_nodes(ort_engine *engine,
+                                                const kiln_build_options *options);
+/* After the session is gone. */
+void ort_cuda_finish(ort_engine *engine);
+int32_t ort_cuda_device(void *engine);
+kiln_stream *ort_cuda_stream(void *engine);
+const char *ort_cuda_no_capture(void *engine);
+
 kiln_status ort_serialize(void *engine, kiln_span *bytes);
 kiln_status ort_describe(void *engine, kln_description *description);
 
@@ -49,5 +74,6 @@ void ort_context_destroy(void *context);
 kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *tensor);
 kiln_status ort_context_run(void *context);
 kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor);
+kiln_status ort_context_enqueue(void *context, kiln_stream *stream);
 
 #endif

@@ -12,6 +12,7 @@ static const struct {
     {"bad_alloc", KILN_ERROR_OUT_OF_MEMORY},
     {"bad allocation", KILN_ERROR_OUT_OF_MEMORY},
     {"Failed to allocate memory", KILN_ERROR_OUT_OF_MEMORY},
+    {"cannot open shared object file", KILN_ERROR_LIBRARY_ABSENT},
     {"is not a registered function/op", KILN_ERROR_UNSUPPORTED},
     {"No Op registered for", KILN_ERROR_UNSUPPORTED},
     {"NOT_IMPLEMENTED", KILN_ERROR_UNSUPPORTED},
