@@ -26,7 +26,10 @@ ALLOWED = {
 # Programs stand outside: the public headers are all they see.
 OUTSIDE = ("cli", "server", "examples", "bench")
 # But a benchmark's peer calls the foreign library itself, through the list of its slots.
-PEERS = {("bench/raw_ort.c", "backends/onnxruntime/ort_api.h")}
+PEERS = {
+    ("bench/raw_ort.c", "backends/onnxruntime/ort_api.h"),
+    ("bench/raw_cuda.c", "backends/onnxruntime/ort_api.h"),
+}
 # A room's door is kln_<room>.h; these rooms have another name for it.
 DOORS = {"backends": {"backends/kln_backend.h"}}
 

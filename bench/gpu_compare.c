@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gpu_compare.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "raw_ort.h"
+
+#define MOST_RUNS 2000
+#define MOST_ROUNDS 32
+
+static double measure(const way *what, size_t runs, double milliseconds)
+{
+    static double samples[MOST_RUNS];
+    size_t count = 0;
+    for (int i = 0; i < 5; i++) {
+        what->run(what->user);
+    }
+    const uint64_t begin = bench_now();
+    uint64_t now = begin;
+    while (count < MOST_RUNS && count < runs &&
+           (count < 10 || (double)(now - begin) < milliseconds * 1e6)) {
+        const uint64_t start = now;
+        what->run(what->user);
+        now = bench_now();
+        samples[count++] = (double)(now - start) / 1e3;
+    }
+    return bench_median(samples, count);
+}
+
+void compare_ways(way *ways, size_t count, size_t rounds, size_t runs, double milliseconds)
+{
+    double medians[MOST_WAYS][MOST_ROUNDS];
+    if (count > MOST_WAYS || rounds > MOST_ROUNDS) {
+        exit(1);
+    }
+    for (size_t round = 0; round < rounds; round++) {
+        for (size_t turn = 0; turn < count; turn++) {
+            const size_t which = (round + turn) % count;
+            medians[which][round] = measure(&ways[which], runs, milliseconds);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        ways[i].median_us = bench_median(medians[i], rounds);
+    }
+}
+
+void print_ways(const char *what, const way *ways, size_t count)
+{
+    (void)fprintf(stderr, "%-26s", what);
+    for (size_t i = 0; i < count; i++) {
+        (void)fprintf(stderr, "  %s %.2f us", ways[i].name, ways[i].median_us);
+        if (i > 0) {
+            (void)fprintf(stderr, " (%.3f)", ways[0].median_us / ways[i].median_us);
+        }
+    }
+    (void)fprintf(stderr, "\n");
+}
+
+void print_ways_json(const char *what, const way *ways, size_t count)
+{
+    (void)printf("{\"what\": \"%s\"", what);
+    for (size_t i = 0; i < count; i++) {
+        (void)printf(", \"%s_us\": %.3f", ways[i].name, ways[i].median_us);
+    }
+    (void)printf("}");
+}

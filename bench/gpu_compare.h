@@ -1,0 +1,29 @@
+/*
+ * gpu_compare.h - several ways to do one thing, timed in turns.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef BENCH_GPU_COMPARE_H
+#define BENCH_GPU_COMPARE_H
+
+#include <stddef.h>
+
+#define MOST_WAYS 8
+
+typedef struct way {
+    const char *name;
+    void (*run)(void *user);
+    void *user;
+    double median_us; /* filled in: the median over the rounds of each round's median */
+} way;
+
+/* `rounds` rounds; in each every way in turn, beginning with another one each time, `runs` runs or
+ * `milliseconds`, whichever ends first, but 10 runs at least. */
+void compare_ways(way *ways, size_t count, size_t rounds, size_t runs, double milliseconds);
+
+/* One line: what, each way's microseconds, and each divided by the first way's. */
+void print_ways(const char *what, const way *ways, size_t count);
+/* The same as one JSON object, with no line end. */
+void print_ways_json(const char *what, const way *ways, size_t count);
+
+#endif

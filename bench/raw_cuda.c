@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "raw_cuda.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The list of slots is Kiln's one fact shared with its peer; none of its code is. */
+#include "backends/onnxruntime/ort_api.h"
+
+#define MOST_BINDINGS 8
+
+typedef unsigned long long address;
+
+#define DRIVER_LIST(X)                                                                   \
+    X(init, "cuInit", (unsigned))                                                        \
+    X(retain, "cuDevicePrimaryCtxRetain", (void **, int))                                \
+    X(set_current, "cuCtxSetCurrent", (void *))                                          \
+    X(stream_create, "cuStreamCreate", (void **, unsigned))                              \
+    X(stream_destroy, "cuStreamDestroy_v2", (void *))                                    \
+    X(stream_wait, "cuStreamSynchronize", (void *))                                      \
+    X(allocate, "cuMemAlloc_v2", (address *, size_t))                                    \
+    X(release, "cuMemFree_v2", (address))                                                \
+    X(allocate_host, "cuMemHostAlloc", (void **, size_t, unsigned))                      \
+    X(release_host, "cuMemFreeHost", (void *))                                           \
+    X(copy_in, "cuMemcpyHtoDAsync_v2", (address, const void *, size_t, void *))          \
+    X(copy_out, "cuMemcpyDtoHAsync_v2", (void *, address, size_t, void *))               \
+    X(capture_begin, "cuStreamBeginCapture_v2", (void *, int))                           \
+    X(capture_end, "cuStreamEndCapture", (void *, void **))                              \
+    X(instantiate, "cuGraphInstantiateWithFlags", (void **, void *, unsigned long long)) \
+    X(graph_destroy, "cuGraphDestroy", (void *))                                         \
+    X(exec_destroy, "cuGraphExecDestroy", (void *))                                      \
+    X(launch, "cuGraphLaunch", (void *, void *))
+
+typedef struct driver {
+#define MEMBER(member, symbol, parameters) int(*member) parameters;
+    DRIVER_LIST(MEMBER)
+#undef MEMBER
+} driver;
+
+struct raw_cuda {
+    ort_api api;
+    driver cuda;
+    OrtEnv *environment;
+    OrtMemoryInfo *cpu;
+    OrtMemoryInfo *gpu;
+    const char *version;
+};
+
+typedef struct side {
+    raw_binding what;
+    void *host;
+    address device;
+    OrtValue *value;
+} side;
+
+struct raw_session {
+    raw_cuda *raw;
+    raw_form form;
+    void *stream;
+    OrtSession *session;
+    OrtIoBinding *binding;
+    OrtRunOptions *options;
+    side inputs[MOST_BINDINGS];
+    size_t input_count;
+    side outputs[MOST_BINDINGS];
+    size_t output_count;
+    void *graph;
+};
+
+static void check(const raw_cuda *raw, OrtStatus *status)
+{
+    if (status != NULL) {
+        (void)fprintf(stderr, "raw ONNX Runtime: %s\n", raw->api.GetErrorMessage(status));
+        exit(1);
+    }
+}
+
+static void check_cuda(int result, const char *what)
+{
+    if (result != 0) {
+        (void)fprintf(stderr, "raw CUDA: %s: error %d\n", what, result);
+        exit(1);
+    }
+}
+
+static void quiet(void *user, ort_logging_level severity, const char *category, const char *logid,
+                  const char *location, const char *message)
+{
+    (void)user;
+    (void)severity;
+    (void)category;
+    (void)logid;
+    (void)location;
+    (void)message;
+}
+
+static void *open_library(const char *path)
+{
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL) {
+        (void)fprintf(stderr, "raw: %s\n", dlerror());
+        exit(1);
+    }
+    return library;
+}
+
+static void open_driver(driver *cuda)
+{
+    void *library = open_library("libcuda.so.1");
+    void *context = NULL;
+#define FIND(member, symbol, parameters)                    \
+    {                                                       \
+        void *found = dlsym(library, symbol);               \
+        check_cuda(found == NULL, symbol);                  \
+        memcpy(&cuda->member, &found, sizeof cuda->member); \
+    }
+    DRIVER_LIST(FIND)
+#undef FIND
+    check_cuda(cuda->init(0), "cuInit");
+    check_cuda(cuda->retain(&context, 0), "the primary context");
+    check_cuda(cuda->set_current(context), "the primary context");
+}
+
+raw_cuda *raw_cuda_open(const char *path)
+{
+    raw_cuda *raw = calloc(1, sizeof *raw);
+    void *library = open_library(path);
+    void *symbol = dlsym(library, "OrtGetApiBase");
+    const ort_api_base *(*get_base)(void);
+    if (raw == NULL || symbol == NULL) {
+        exit(1);
+    }
+    memcpy(&get_base, &symbol, sizeof get_base);
+    const unsigned char *table = get_base()->GetApi(ORT_LEVEL_NEEDED);
+    raw->version = get_base()->GetVersionString();
+    /* Slots past that level would lie past the table's end. */
+#define FILL(slot, level, result, name, parameters)                                            \
+    if ((level) <= ORT_LEVEL_NEEDED) {                                                         \
+        memcpy(&raw->api.name, table + (size_t)(slot) * sizeof(void *), sizeof raw->api.name); \
+    }
+    ORT_API_LIST(FILL)
+#undef FILL
+    open_driver(&raw->cuda);
+    const ort_api *api = &raw->api;
+    check(raw,
+          api->CreateEnvWithCustomLogger(quiet, NULL, ORT_LEVEL_ERROR, "raw", &raw->environment));
+    check(raw, api->CreateCpuMemoryInfo(ORT_ALLOCATOR_DEVICE, ORT_MEMORY_DEFAULT, &raw->cpu));
+    check(raw,
+          api->CreateMemoryInfo("Cuda", ORT_ALLOCATOR_DEVICE, 0, ORT_MEMORY_DEFAULT, &raw->gpu));
+    return raw;
+}
+
+const char *raw_cuda_version(const raw_cuda *raw)
+{
+    return raw->version;
+}
+
+static void make_session(raw_session *made, const char *path)
+{
+    raw_cuda *raw = made->raw;
+    const ort_api *api = &raw->api;
+    OrtSessionOptions *options = NULL;
+    OrtCUDAProviderOptionsV2 *provider = NULL;
+    const char *const graph_key[] = {"enable_cuda_graph"};
+    const char *const graph_value[] = {"1"};
+    check(raw, api->CreateSessionOptions(&options));
+    check(raw, api->CreateCUDAProviderOptions(&provider));
+    if (made->form == RAW_OWN_GRAPH) {
+        check(raw, api->UpdateCUDAProviderOptions(provider, graph_key, graph_value, 1));
+    }
+    if (made->form != RAW_DEFAULT) {
+        check_cuda(raw->cuda.stream_create(&made->stream, 1), "a stream");
+        check(raw, api->UpdateCUDAProviderOptionsWithValue(provider, "user_compute_stream",
+                                                           made->stream));
+    }
+    check(raw, api->SessionOptionsAppendExecutionProvider_CUDA_V2(options, provider));
+    check(raw, api->CreateSession(raw->environment, path, options, &made->session));
+    api->ReleaseCUDAProviderOptions(provider);
+    api->ReleaseSessionOptions(options);
+    check(raw, api->CreateIoBinding(made->session, &made->binding));
+    check(raw, api->CreateRunOptions(&made->options));
+    if (made->form != RAW_DEFAULT) {
+        check(raw, api->AddRunConfigEntry(made->options, "disable_synchronize_execution_providers",
+                                          "1"));
+    }
+}
+
+static void make_side(raw_session *made, side *to, const raw_binding *from)
+{
+    raw_cuda *raw = made->raw;
+    to->what = *from;
+    check_cuda(raw->cuda.allocate_host(&to->host, from->bytes, 2), "pinned memory");
+    if (from->data != NULL) {
+        memcpy(to->host, from->data, from->bytes);
+    }
+    void *data = to->host;
+    if (made->form != RAW_DEFAULT && made->form != RAW_MAPPED) {
+        check_cuda(raw->cuda.allocate(&to->device, from->bytes), "device memory");
+        check_cuda(raw->cuda.copy_in(to->device, to->host, from->bytes, made->stream), "a copy");
+        data = (void *)(uintptr_t)to->device;
+    }
+    check(raw, raw->api.CreateTensorWithDataAsOrtValue(
+                   made->form == RAW_DEFAULT ? raw->cpu : raw->gpu, data, from->bytes, from->dims,
+                   from->rank, from->type, &to->value));
+}
+
+static void bind_inputs(raw_session *session)
+{
+    for (size_t i = 0; i < session->input_count; i++) {
+        check(session->raw,
+              session->raw->api.BindInput(session->binding, session->inputs[i].what.name,
+                                          session->inputs[i].value));
+    }
+}
+
+static void copy(raw_session *session, int in)
+{
+    const driver *cuda = &session->raw->cuda;
+    for (size_t i = 0; in && i < session->input_count; i++) {
+        const side *from = &session->inputs[i];
+        check_cuda(cuda->copy_in(from->device, from->host, from->what.bytes, session->stream),
+                   "a copy");
+    }
+    for (size_t i = 0; !in && i < session->output_count; i++) {
+        const side *from = &session->outputs[i];
+        check_cuda(cuda->copy_out(from->host, from->device, from->what.bytes, session->stream),
+                   "a copy");
+    }
+}
+
+static void run_once(raw_session *session)
+{
+    check(session->raw,
+          session->raw->api.RunWithBinding(session->session, session->options, session->binding));
+}
+
+static void wait_for(raw_session *session)
+{
+    check_cuda(session->raw->cuda.stream_wait(session->stream), "waiting");
+}
+
+static void capture(raw_session *session)
+{
+    const driver *cuda = &session->raw->cuda;
+    void *graph = NULL;
+    check_cuda(cuda->capture_begin(session->stream, 2), "a capture");
+    if (session->form == RAW_COPIES) {
+        copy(session, 1);
+    }
+    run_once(session);
+    if (session->form == RAW_COPIES) {
+        copy(session, 0);
+    }
+    check_cuda(cuda->capture_end(session->stream, &graph), "a capture");
+    check_cuda(cuda->instantiate(&session->graph, graph, 0), "a graph");
+    check_cuda(cuda->graph_destroy(graph), "a graph");
+}
+
+raw_session *raw_cuda_load(raw_cuda *raw, const char *path, raw_form form,
+                           const raw_binding *inputs, size_t input_count,
+                           const raw_binding *outputs, size_t output_count)
+{
+    raw_session *made = calloc(1, sizeof *made);
+    if (made == NULL || input_count > MOST_BINDINGS || output_count > MOST_BINDINGS) {
+        exit(1);
+    }
+    made->raw = raw;
+    made->form = form;
+    make_session(made, path);
+    made->input_count = input_count;
+    made->output_count = output_count;
+    for (size_t i = 0; i < input_count; i++) {
+        make_side(made, &made->inputs[i], &inputs[i]);
+    }
+    for (size_t i = 0; i < output_count; i++) {
+        make_side(made, &made->outputs[i], &outputs[i]);
+        check(raw, raw->api.BindOutput(made->binding, outputs[i].name, made->outputs[i].value));
+    }
+    bind_inputs(made);
+    for (int i = 0; i < 3; i++) {
+        run_once(made);
+        if (form != RAW_DEFAULT) {
+            wait_for(made);
+        }
+    }
+    if (form == RAW_DEVICE || form == RAW_COPIES || form == RAW_MAPPED) {
+        capture(made);
+    }
+    return made;
+}
+
+void raw_cuda_run(raw_session *session)
+{
+    if (session->form == RAW_DEFAULT) {
+        /* Host memory is copied to the device when it is bound. */
+        bind_inputs(session);
+        run_once(session);
+        return;
+    }
+    if (session->graph != NULL) {
+        check_cuda(session->raw->cuda.launch(session->graph, session->stream), "a launch");
+    } else {
+        copy(session, 1);
+        run_once(session);
+        copy(session, 0);
+    }
+    wait_for(session);
+}
+
+const void *raw_cuda_output(const raw_session *session)
+{
+    return session->outputs[0].host;
+}
+
+static void drop_side(raw_session *session, side *from)
+{
+    const raw_cuda *raw = session->raw;
+    raw->api.ReleaseValue(from->value);
+    if (from->device != 0) {
+        check_cuda(raw->cuda.release(from->device), "device memory");
+    }
+    check_cuda(raw->cuda.release_host(from->host), "pinned memory");
+}
+
+void raw_cuda_unload(raw_session *session)
+{
+    const raw_cuda *raw = session->raw;
+    if (session->graph != NULL) {
+        check_cuda(raw->cuda.exec_destroy(session->graph), "a graph");
+    }
+    raw->api.ReleaseIoBinding(session->binding);
+    raw->api.ReleaseRunOptions(session->options);
+    raw->api.ReleaseSession(session->session);
+    for (size_t i = 0; i < session->input_count; i++) {
+        drop_side(session, &session->inputs[i]);
+    }
+    for (size_t i = 0; i < session->output_count; i++) {
+        drop_side(session, &session->outputs[i]);
+    }
+    if (session->stream != NULL) {
+        check_cuda(raw->cuda.stream_destroy(session->stream), "a stream");
+    }
+    free(session);
+}
