@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what is missing to build, test and show Kiln on Debian 12 or Ubuntu 24.04.
 #
-#     scripts/install_deps.sh [build] [demo] [test] [check] [docs] [tensorrt] [all]
+#     scripts/install_deps.sh [build] [demo] [test] [check] [docs] [tensorrt] [cuda] [all]
 #
 #   build   compiler, CMake, Ninja; cJSON's source                  (what `make` needs; the default)
 #   demo    + cairo, ONNX Runtime, the magika and rapidocr models   (make demo)
@@ -11,6 +11,7 @@
 #   docs    + doxygen                                               (make docs)
 #   tensorrt  the libraries of TensorRT-RTX and of the lean runtimes (1.1 GB), for the slow tests;
 #           not part of "all"
+#   cuda    ONNX Runtime's library with the CUDA provider (310 MB); not part of "all"
 #
 # Only Debian packages go into the system (with root or sudo). Everything else goes to
 # $KILN_DEPS_DIR, build/deps by default, and nowhere else. What is there already is left alone: a
@@ -35,8 +36,9 @@ for part in "${@:-build}"; do
     check) parts+=" build check" ;;
     docs) parts+=" docs" ;;
     tensorrt) parts+=" tensorrt" ;;
+    cuda) parts+=" cuda" ;;
     all) parts+=" build demo test check docs" ;;
-    *) die "\"$part\" is none of build, demo, test, check, docs, tensorrt, all" ;;
+    *) die "\"$part\" is none of build, demo, test, check, docs, tensorrt, cuda, all" ;;
     esac
 done
 wants() { case "$parts " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
@@ -166,6 +168,19 @@ install_onnxruntime() {
     stamp onnxruntime "$want"
 }
 
+install_cuda() {
+    local want
+    want=$(version onnxruntime-gpu)
+    done_already onnxruntime-gpu "$want" && return
+    fetch onnxruntime-gpu
+    rm -rf "$deps/onnxruntime-gpu" && mkdir -p "$deps/onnxruntime-gpu"
+    cp "$unpacked"/onnxruntime/capi/libonnxruntime.so.* \
+        "$unpacked"/onnxruntime/capi/libonnxruntime_providers_{shared,cuda}.so \
+        "$deps/onnxruntime-gpu/" || die "$want does not hold the CUDA provider"
+    rm -rf "$scratch/onnxruntime-gpu"
+    stamp onnxruntime-gpu "$want"
+}
+
 # install_model FOLDER PACKAGE (FILE-IN-WHEEL NAME)...
 install_model() {
     local folder=$deps/models/$1 name=$1 want
@@ -237,6 +252,9 @@ fi
 if wants test; then
     install_model silero-vad silero-vad 'silero_vad/data/*.onnx' .
     install_oracle
+fi
+if wants cuda; then
+    install_cuda
 fi
 if wants tensorrt; then
     for version in 1.7.1.116 1.5.0.114 1.4.0.76; do

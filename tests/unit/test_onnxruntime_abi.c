@@ -359,6 +359,63 @@ static void every_element_type_has_kilns_size(void **state)
     assert_int_equal(ort_dtype(18), KILN_DTYPE_UNDEFINED);
 }
 
+/* 68, 125, 126, 165: what the CUDA provider needs and every build has. */
+static void providers_are_listed_and_memory_is_described(void **state)
+{
+    (void)state;
+    char **names = NULL;
+    int count = 0;
+    bool has_cpu = false;
+    check(api->GetAvailableProviders(&names, &count));
+    for (int i = 0; i < count; i++) {
+        has_cpu = has_cpu || strcmp(names[i], "CPUExecutionProvider") == 0;
+    }
+    assert_true(has_cpu);
+    check(api->ReleaseAvailableProviders(names, count));
+    OrtMemoryInfo *memory = NULL;
+    check(api->CreateMemoryInfo("Cpu", ORT_ALLOCATOR_DEVICE, 0, ORT_MEMORY_DEFAULT, &memory));
+    assert_non_null(memory);
+    api->ReleaseMemoryInfo(memory);
+    OrtRunOptions *run_options = NULL;
+    check(api->CreateRunOptions(&run_options));
+    check(api->AddRunConfigEntry(run_options, "disable_synchronize_execution_providers", "1"));
+    OrtStatus *status = api->AddRunConfigEntry(run_options, "", "1");
+    assert_non_null(status);
+    api->ReleaseStatus(status);
+    api->ReleaseRunOptions(run_options);
+}
+
+/* 407 to 412. */
+static void a_session_tells_which_provider_has_each_node(void **state)
+{
+    (void)state;
+    if (api->Session_GetEpGraphAssignmentInfo == NULL) {
+        skip();
+    }
+    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
+    const OrtEpAssignedSubgraph *const *parts = NULL;
+    const OrtEpAssignedNode *const *nodes = NULL;
+    OrtSessionOptions *options = NULL;
+    OrtSession *session = NULL;
+    size_t count = 0;
+    const char *text = NULL;
+    check(api->CreateSessionOptions(&options));
+    check(api->AddSessionConfigEntry(options, "session.record_ep_graph_assignment_info", "1"));
+    check(api->CreateSessionFromArray(runtime->env, model.data, model.size, options, &session));
+    check(api->Session_GetEpGraphAssignmentInfo(session, &parts, &count));
+    assert_int_equal(count, 1);
+    check(api->EpAssignedSubgraph_GetEpName(parts[0], &text));
+    assert_string_equal(text, "CPUExecutionProvider");
+    check(api->EpAssignedSubgraph_GetNodes(parts[0], &nodes, &count));
+    assert_int_equal(count, 1);
+    check(api->EpAssignedNode_GetOperatorType(nodes[0], &text));
+    assert_string_equal(text, "Neg");
+    check(api->EpAssignedNode_GetName(nodes[0], &text));
+    assert_non_null(text);
+    api->ReleaseSession(session);
+    api->ReleaseSessionOptions(options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -371,6 +428,8 @@ int main(void)
         cmocka_unit_test(a_run_reads_and_writes_what_is_bound),
         cmocka_unit_test(what_a_run_allocated_is_kept_for_the_next),
         cmocka_unit_test(every_element_type_has_kilns_size),
+        cmocka_unit_test(providers_are_listed_and_memory_is_described),
+        cmocka_unit_test(a_session_tells_which_provider_has_each_node),
     };
     return cmocka_run_group_tests(tests, open_runtime, NULL);
 }

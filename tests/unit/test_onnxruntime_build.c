@@ -340,6 +340,51 @@ static void another_library_may_be_named(void **state)
     assert_message("OrtGetApiBase");
 }
 
+static void a_gpu_is_refused_where_the_library_has_no_provider(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    kiln_build_options other = options;
+    other.provider = KILN_PROVIDER_CUDA;
+    assert_status(KILN_ERROR_UNSUPPORTED,
+                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+    assert_message("without the CUDA provider");
+    other.provider = (kiln_provider)3;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+    other.provider = KILN_PROVIDER_CPU;
+    assert_ok(kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+    assert_int_equal(kiln_engine_device(engine), -1);
+    kiln_engine_release(engine);
+}
+
+/* What only the CUDA provider has is not passed over. */
+static void options_of_the_cuda_provider_need_it(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"tf32",        "gpu_memory_bytes", "arena_growth",
+                                        "conv_search", "prefer_nhwc",      "gpu_only"};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(names); i++) {
+        kiln_engine *engine = NULL;
+        kiln_build_options other = options;
+        other.tf32 = i == 0 ? KILN_SWITCH_OFF : KILN_SWITCH_DEFAULT;
+        other.gpu_memory_bytes = i == 1 ? 1 : 0;
+        other.arena_growth = i == 2 ? KILN_ARENA_AS_NEEDED : KILN_ARENA_DEFAULT;
+        other.conv_search = i == 3 ? KILN_CONV_SEARCH_NONE : KILN_CONV_SEARCH_DEFAULT;
+        other.prefer_nhwc = i == 4 ? KILN_SWITCH_ON : KILN_SWITCH_DEFAULT;
+        other.gpu_only = i == 5;
+        assert_status(
+            KILN_ERROR_UNSUPPORTED,
+            kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+        assert_message(names[i]);
+        other.backend = "reference";
+        assert_status(
+            KILN_ERROR_UNSUPPORTED,
+            kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+        assert_message(names[i]);
+    }
+}
+
 static kiln_log_level heard_level;
 static char heard[256];
 
@@ -385,6 +430,8 @@ int main(void)
         cmocka_unit_test(failures_are_told_apart_by_code_and_words),
         cmocka_unit_test(the_backend_says_where_its_library_is),
         cmocka_unit_test(another_library_may_be_named),
+        cmocka_unit_test(a_gpu_is_refused_where_the_library_has_no_provider),
+        cmocka_unit_test(options_of_the_cuda_provider_need_it),
         cmocka_unit_test(its_log_goes_to_the_sink),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
