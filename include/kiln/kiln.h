@@ -19,6 +19,7 @@
 #include <kiln/backend.h>
 #include <kiln/build.h>
 #include <kiln/check.h>
+#include <kiln/compare.h>
 #include <kiln/context.h>
 #include <kiln/engine.h>
 #include <kiln/export.h>

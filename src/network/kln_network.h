@@ -22,6 +22,9 @@
 KILN_MUST_CHECK kiln_status kln_network_model(const kiln_network *network,
                                               const kln_onnx_model **model);
 
+/* The same, to be changed for a while and put back. STATE for a branch. */
+KILN_MUST_CHECK kiln_status kln_network_edit(kiln_network *network, kln_onnx_model **model);
+
 /* --- dimensions that are not numbers --- */
 
 /* An exact integer expression over named dimensions, such as `2*seq+1` or `floor((h+1)/2)`. Equal

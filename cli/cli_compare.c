@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <cJSON.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli_list.h"
+#include "cli_model.h"
+
+typedef struct compare_settings {
+    cli_model_settings model;
+    cli_input_settings inputs;
+    const char *backends;
+    double absolute;
+    double relative;
+    bool first;
+    bool json;
+} compare_settings;
+
+/* Everything of one call of `kiln compare`. */
+typedef struct job {
+    const cli_command *command;
+    compare_settings settings;
+    const char *path;
+    char names[2][64]; /* of the backends; "" the best one */
+    kiln_engine *engines[2];
+    kiln_context *context; /* over the second engine; holds the inputs */
+    cli_inputs inputs;
+    kiln_named_tensor *tensors;
+    kiln_comparison *comparison;
+} job;
+
+/* --- comparing --- */
+
+static cli_exit split_backends(job *work)
+{
+    const char *text = work->settings.backends;
+    const char *comma = text != NULL ? strchr(text, ',') : NULL;
+    if (text == NULL) {
+        (void)snprintf(work->names[1], sizeof work->names[1], "reference");
+        return CLI_DONE;
+    }
+    if (comma == NULL || comma == text || comma[1] == '\0' || strchr(comma + 1, ',') != NULL ||
+        (size_t)(comma - text) >= sizeof work->names[0] ||
+        strlen(comma + 1) >= sizeof work->names[1]) {
+        return cli_misuse(work->command,
+                          "--backends: \"%.80s\" is not two names, as in onnxruntime,reference",
+                          text);
+    }
+    (void)snprintf(work->names[0], sizeof work->names[0], "%.*s", (int)(comma - text), text);
+    (void)snprintf(work->names[1], sizeof work->names[1], "%s", comma + 1);
+    return CLI_DONE;
+}
+
+static cli_exit open_engines(job *work)
+{
+    cli_exit result = CLI_DONE;
+    for (size_t i = 0; i < 2 && result == CLI_DONE; i++) {
+        cli_model_settings settings = work->settings.model;
+        settings.backend = work->names[i][0] != '\0' ? work->names[i] : NULL;
+        result = cli_model_open(work->command, work->path, &settings, &work->engines[i]);
+    }
+    return result;
+}
+
+/* Every input as the options say. */
+static cli_exit take_inputs(job *work)
+{
+    const size_t count = kiln_engine_input_count(work->engines[1]);
+    if (kiln_context_create(work->engines[1], NULL, &work->context) != KILN_OK) {
+        return cli_fail();
+    }
+    const cli_exit result = cli_inputs_bind(work->command, &work->settings.inputs, work->engines[1],
+                                            work->context, &work->inputs);
+    work->tensors = cli_allocate((count + 1) * sizeof *work->tensors);
+    for (size_t i = 0; i < count && result == CLI_DONE; i++) {
+        kiln_binding binding = {.struct_size = sizeof binding};
+        if (kiln_engine_input(work->engines[1], i, &binding) != KILN_OK ||
+            kiln_context_tensor(work->context, binding.name, &work->tensors[i].tensor) != KILN_OK) {
+            return cli_fail();
+        }
+        work->tensors[i].name = binding.name;
+    }
+    return result;
+}
+
+static kiln_build_options build_options(const job *work, size_t which)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = work->names[which][0] != '\0' ? work->names[which] : NULL;
+    options.device = (int32_t)work->settings.model.device;
+    options.threads = (int32_t)work->settings.model.threads;
+    options.optimization = (kiln_optimization)work->settings.model.optimization;
+    return options;
+}
+
+static cli_exit compare(job *work)
+{
+    kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
+    options.inputs = work->tensors;
+    options.input_count = kiln_engine_input_count(work->engines[1]);
+    options.absolute = work->settings.absolute;
+    options.relative = work->settings.relative;
+    cli_progress_begin("comparing");
+    kiln_status status =
+        kiln_compare_engines(work->engines[0], work->engines[1], &options, &work->comparison);
+    if (status == KILN_OK && work->settings.first && !kiln_comparison_passes(work->comparison)) {
+        const kiln_build_options found = build_options(work, 0);
+        const kiln_build_options expected = build_options(work, 1);
+        kiln_comparison_destroy(work->comparison);
+        work->comparison = NULL;
+        options.first_difference = true;
+        status = kiln_compare_file(work->path, &found, &expected, &options, &work->comparison);
+    }
+    cli_progress_end();
+    return status == KILN_OK ? CLI_DONE : cli_fail();
+}
+
+/* --- text --- */
+
+static void add_numbers(cli_table *table, const kiln_tensor_difference *of)
+{
+    char numbers[4][32];
+    char where[200] = "-";
+    cli_number_format(of->largest_absolute, numbers[0]);
+    cli_number_format(of->largest_relative, numbers[1]);
+    cli_number_format(of->mean_absolute, numbers[2]);
+    (void)snprintf(numbers[3], sizeof numbers[3], "%.7f", of->cosine);
+    if (of->largest_absolute > 0) {
+        cli_index_format(&of->found_shape, of->largest_at, where, sizeof where);
+    }
+    cli_table_printf(table, "%" PRId64 " of %" PRId64, of->different, of->count);
+    cli_table_add(table, numbers[0]);
+    cli_table_add(table, where);
+    for (size_t i = 1; i < CLI_ARRAY_LENGTH(numbers); i++) {
+        cli_table_add(table, numbers[i]);
+    }
+    cli_table_printf(table, "%g + %g x", of->absolute, of->relative);
+}
+
+static void add_row(cli_table *table, cli_text *notes, const kiln_tensor_difference *of)
+{
+    char shapes[2][256];
+    char *name = cli_printable(of->name);
+    cli_table_add(table, of->name);
+    cli_table_add(table, kiln_dtype_name(of->expected_dtype));
+    if (of->is_comparable) {
+        add_numbers(table, of);
+    } else {
+        (void)kiln_shape_format(&of->found_shape, shapes[0], sizeof shapes[0]);
+        (void)kiln_shape_format(&of->expected_shape, shapes[1], sizeof shapes[1]);
+        for (size_t i = 2; i < table->columns; i++) {
+            cli_table_add(table, "-");
+        }
+        cli_text_printf(notes, "\"%s\" cannot be compared: %s %s was found, %s %s was expected\n",
+                        name, kiln_dtype_name(of->found_dtype), shapes[0],
+                        kiln_dtype_name(of->expected_dtype), shapes[1]);
+    }
+    if (of->found_nans + of->expected_nans > 0) {
+        cli_text_printf(notes, "\"%s\": %" PRId64 " NaN found, %" PRId64 " expected\n", name,
+                        of->found_nans, of->expected_nans);
+    }
+    if (of->found_infinities + of->expected_infinities > 0) {
+        cli_text_printf(notes, "\"%s\": %" PRId64 " infinite found, %" PRId64 " expected\n", name,
+                        of->found_infinities, of->expected_infinities);
+    }
+    free(name);
+}
+
+static void print_table(const kiln_tensor_difference *const *rows, size_t count)
+{
+    static const char *const headings[] = {"tensor",   "type", "different", "largest", "at",
+                                           "relative", "mean", "cosine",    "allowed"};
+    cli_table table;
+    cli_text notes = {NULL, 0, 0};
+    cli_table_init(&table, "llrrlrrrl", headings);
+    for (size_t i = 0; i < count; i++) {
+        add_row(&table, &notes, rows[i]);
+    }
+    cli_table_print(&table, 2);
+    if (notes.data != NULL) {
+        (void)printf("%s", notes.data);
+    }
+    cli_text_finish(&notes);
+}
+
+static void print_first(const kiln_comparison *comparison)
+{
+    const kiln_tensor_difference *first = kiln_comparison_first(comparison);
+    if (first == NULL) {
+        (void)printf("\nnone of %zu inner tensors differs by itself\n",
+                     kiln_comparison_inner_count(comparison));
+        return;
+    }
+    char *node = cli_printable(first->node);
+    (void)printf("\nthe first node that differs is \"%s\" (%s), after %zu inner tensors\n", node,
+                 first->operation, kiln_comparison_inner_count(comparison) - 1);
+    free(node);
+    print_table(&first, 1);
+}
+
+static void print_text(const job *work)
+{
+    char backends[2][200];
+    const size_t count = kiln_comparison_count(work->comparison);
+    const kiln_tensor_difference **rows = cli_allocate((count + 1) * sizeof *rows);
+    char *path = cli_printable(work->path);
+    for (size_t i = 0; i < 2; i++) {
+        cli_model_backend(work->engines[i], backends[i], sizeof backends[i]);
+    }
+    (void)printf("%s\nfound: %s, expected: %s\n\n", path, backends[0], backends[1]);
+    free(path);
+    size_t failed = 0;
+    for (size_t i = 0; i < count; i++) {
+        rows[i] = kiln_comparison_get(work->comparison, i);
+        failed += !rows[i]->passes;
+    }
+    print_table(rows, count);
+    free(rows);
+    if (failed > 0 && work->settings.first) {
+        print_first(work->comparison);
+    }
+    (void)printf("\n%zu of %zu outputs pass\n", count - failed, count);
+}
+
+/* --- JSON --- */
+
+static cJSON *json_difference(const kiln_tensor_difference *of)
+{
+    cJSON *item = cJSON_CreateObject();
+    cli_json_add_text(item, "name", of->name);
+    if (of->operation[0] != '\0') {
+        cli_json_add_text(item, "node", of->node);
+        cli_json_add_text(item, "operator", of->operation);
+    }
+    (void)cJSON_AddBoolToObject(item, "passes", of->passes);
+    (void)cJSON_AddBoolToObject(item, "comparable", of->is_comparable);
+    cli_json_add_text(item, "found_dtype", kiln_dtype_name(of->found_dtype));
+    cli_json_add_text(item, "expected_dtype", kiln_dtype_name(of->expected_dtype));
+    (void)cJSON_AddItemToObject(item, "found_shape", cli_json_shape(&of->found_shape));
+    (void)cJSON_AddItemToObject(item, "expected_shape", cli_json_shape(&of->expected_shape));
+    const struct {
+        const char *key;
+        double number;
+    } numbers[] = {
+        {"absolute_tolerance", of->absolute},
+        {"relative_tolerance", of->relative},
+        {"elements", (double)of->count},
+        {"different", (double)of->different},
+        {"largest_absolute", of->largest_absolute},
+        {"largest_relative", of->largest_relative},
+        {"mean_absolute", of->mean_absolute},
+        {"cosine", of->cosine},
+        {"largest_at", (double)of->largest_at},
+        {"found", of->found},
+        {"expected", of->expected},
+        {"found_nans", (double)of->found_nans},
+        {"expected_nans", (double)of->expected_nans},
+        {"found_infinities", (double)of->found_infinities},
+        {"expected_infinities", (double)of->expected_infinities},
+    };
+    for (size_t i = 0; of->is_comparable && i < CLI_ARRAY_LENGTH(numbers); i++) {
+        (void)cJSON_AddNumberToObject(item, numbers[i].key, numbers[i].number);
+    }
+    return item;
+}
+
+static cli_exit print_json(const job *work)
+{
+    static const char *const keys[] = {"found", "expected"};
+    const kiln_tensor_difference *first = kiln_comparison_first(work->comparison);
+    cJSON *document = cJSON_CreateObject();
+    cli_json_add_text(document, "model", work->path);
+    for (size_t i = 0; i < 2; i++) {
+        kiln_backend_info info = {.struct_size = sizeof info};
+        if (kiln_engine_backend(work->engines[i], &info) == KILN_OK) {
+            (void)cJSON_AddItemToObject(document, keys[i], cli_json_backend(&info));
+        }
+    }
+    (void)cJSON_AddBoolToObject(document, "passes", kiln_comparison_passes(work->comparison));
+    cJSON *outputs = cJSON_AddArrayToObject(document, "outputs");
+    for (size_t i = 0; i < kiln_comparison_count(work->comparison); i++) {
+        (void)cJSON_AddItemToArray(outputs,
+                                   json_difference(kiln_comparison_get(work->comparison, i)));
+    }
+    if (work->settings.first) {
+        (void)cJSON_AddNumberToObject(document, "inner_tensors",
+                                      (double)kiln_comparison_inner_count(work->comparison));
+        (void)cJSON_AddItemToObject(document, "first_difference",
+                                    first != NULL ? json_difference(first) : cJSON_CreateNull());
+    }
+    return cli_json_print(document);
+}
+
+/* --- the command --- */
+
+static cli_exit do_job(job *work)
+{
+    cli_exit result = split_backends(work);
+    if (result == CLI_DONE) {
+        result = open_engines(work);
+    }
+    if (result == CLI_DONE) {
+        result = take_inputs(work);
+    }
+    if (result == CLI_DONE) {
+        result = compare(work);
+    }
+    if (result != CLI_DONE) {
+        return result;
+    }
+    if (work->settings.json) {
+        result = print_json(work);
+    } else {
+        print_text(work);
+    }
+    return result == CLI_DONE && !kiln_comparison_passes(work->comparison) ? CLI_FAILED : result;
+}
+
+static cli_exit run(const cli_command *self, int count, char **arguments)
+{
+    job work = {.command = self,
+                .settings = {.absolute = KILN_BY_DTYPE, .relative = KILN_BY_DTYPE}};
+    const char *operands[1] = {NULL};
+    cli_exit result = CLI_DONE;
+    if (!cli_options_read(self, count, arguments, &work.settings, operands, &result)) {
+        return result;
+    }
+    work.path = operands[0];
+    result = do_job(&work);
+    kiln_comparison_destroy(work.comparison);
+    kiln_context_destroy(work.context);
+    kiln_engine_release(work.engines[0]);
+    kiln_engine_release(work.engines[1]);
+    cli_inputs_finish(&work.inputs);
+    free(work.tensors);
+    cli_options_finish(self, &work.settings);
+    return result;
+}
+
+static const char *const optimizations[] = {"default", "off", "basic", "extended", "all", NULL};
+
+static const cli_option options[] = {
+    {"backends", 'b', "A,B", CLI_TEXT, offsetof(compare_settings, backends), 0, 0, NULL,
+     "The two backends: what A finds is held against what B says. Without it, the best one here "
+     "and reference."},
+    {"atol", 0, "X", CLI_REAL, offsetof(compare_settings, absolute), 0, 1e300, NULL,
+     "Allow a difference of X. Default: by the data type, 1e-5 for float32."},
+    {"rtol", 0, "X", CLI_REAL, offsetof(compare_settings, relative), 0, 1e300, NULL,
+     "Allow a difference of X times the expected number, in addition. Default: by the data type, "
+     "1e-3 for float32."},
+    {"first-difference", 'f', NULL, CLI_FLAG, offsetof(compare_settings, first), 0, 0, NULL,
+     "Where an output does not pass, compare inner tensors in the order of the nodes and show the "
+     "first that does not pass either."},
+    {"json", 'j', NULL, CLI_FLAG, offsetof(compare_settings, json), 0, 0, NULL,
+     "Write it as JSON: model, found, expected, passes, outputs, first_difference."},
+    {0},
+};
+
+static const cli_option engine_options[] = {
+    {"device", 'd', "N", CLI_INTEGER, offsetof(cli_model_settings, device), 0, 1023, NULL,
+     "The GPU to use, counted from 0. Default 0."},
+    {"threads", 't', "N", CLI_INTEGER, offsetof(cli_model_settings, threads), 0, 4096, NULL,
+     "CPU threads inside one operator. Default: the backend's."},
+    {"optimization", 'O', "LEVEL", CLI_CHOICE, offsetof(cli_model_settings, optimization), 0, 0,
+     optimizations,
+     "How far the backends may rewrite the network: off, basic, extended, all, or default."},
+    {0},
+};
+
+static const cli_group groups[] = {
+    {"Inputs", cli_input_options, offsetof(compare_settings, inputs)},
+    {"Comparison", options, 0},
+    {"Engines", engine_options, offsetof(compare_settings, model)},
+    {0},
+};
+
+static const cli_example examples[] = {
+    {"kiln compare model.onnx", "the best backend here against the reference executor"},
+    {"kiln compare model.onnx -b tensorrt,onnxruntime -i image=cat.npy --rtol 1e-2",
+     "with an input and a tolerance of one's own"},
+    {"kiln compare model.onnx --first-difference", "and which node is to blame"},
+    {0},
+};
+
+const cli_command cli_command_compare = {
+    .name = "compare",
+    .operands = "MODEL",
+    .least = 1,
+    .most = 1,
+    .summary = "run a model on two backends and compare the results",
+    .description =
+        "Builds the ONNX file MODEL with two backends, runs both on the same inputs and shows for "
+        "each output how many elements differ by more than is allowed, the largest error and "
+        "where it is, the largest error relative to the expected number, the mean error, and the "
+        "cosine similarity. NaN equals NaN.\n\n"
+        "An element passes where |found - expected| <= ATOL + RTOL x |expected|. The tolerance "
+        "goes by the data type; integers and bool must be the same. The exit status is 1 where an "
+        "output does not pass.",
+    .groups = groups,
+    .examples = examples,
+    .run = run,
+};

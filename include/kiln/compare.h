@@ -1,0 +1,163 @@
+/*
+ * compare.h - the same input on two backends, and where the results part.
+ *
+ *     kiln_build_options fast = KILN_BUILD_OPTIONS_INIT, exact = KILN_BUILD_OPTIONS_INIT;
+ *     kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
+ *     kiln_comparison *comparison = NULL;
+ *     fast.backend = "onnxruntime";
+ *     exact.backend = "reference";
+ *     options.first_difference = true;
+ *     if (kiln_compare_file("model.onnx", &fast, &exact, &options, &comparison) == KILN_OK &&
+ *         !kiln_comparison_passes(comparison)) {
+ *         const kiln_tensor_difference *first = kiln_comparison_first(comparison);
+ *         ...
+ *     }
+ *     kiln_comparison_destroy(comparison);
+ *
+ * An element passes where |found - expected| <= absolute + relative * |expected|. NaN equals NaN,
+ * an infinity equals itself and nothing else. Where the options name no tolerance, it goes by the
+ * data type:
+ *
+ *     type        relative  absolute   where it is from
+ *     float32     1e-3      1e-5       relative: ONNX's own backend tests; absolute: PyTorch's
+ *                                      torch.testing.assert_close
+ *     float64     1e-7      1e-7       torch.testing.assert_close
+ *     complex     as their parts
+ *     float16     2^-8      1e-5       four steps of the type: sums are kept in float32 and rounded
+ *     bfloat16    2^-5      1e-5       now and then; absolute: torch.testing.assert_close
+ *     float8e4m3  2^-3      2^-9       one step, and the smallest number above 0
+ *     float8e5m2  2^-2      2^-16      likewise
+ *     float4e2m1  2^-1      0.5        likewise
+ *     all others  0         0          integers and bool are the same or they are not
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KILN_COMPARE_H
+#define KILN_COMPARE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kiln/engine.h>
+#include <kiln/export.h>
+#include <kiln/network.h>
+#include <kiln/status.h>
+#include <kiln/tensor.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What inputs get that are not given. */
+typedef enum kiln_compare_fill {
+    KILN_FILL_RANDOM = 0, /* the numbers that `kiln run` makes of the same seed (docs/cli.md) */
+    KILN_FILL_ZEROS = 1
+} kiln_compare_fill;
+
+/* A tolerance that goes by the data type. */
+#define KILN_BY_DTYPE (-1.0)
+
+typedef struct kiln_compare_options {
+    size_t struct_size; /* set by KILN_COMPARE_OPTIONS_INIT */
+    /* Inputs by name; those left out are filled. One with data NULL and bytes 0 is filled in the
+     * shape that its descriptor has, which an input with an open dimension needs. */
+    const kiln_named_tensor *inputs;
+    size_t input_count;
+    kiln_compare_fill fill;
+    uint64_t seed;   /* of the random numbers */
+    double absolute; /* KILN_BY_DTYPE: the table above; else 0 or more, for all outputs */
+    double relative;
+    bool first_difference; /* where an output does not pass: find the first node that differs */
+    uint64_t inner_bytes;  /* of inner tensors that are held at once for that; 0: 256 MiB */
+} kiln_compare_options;
+
+#define KILN_COMPARE_OPTIONS_INIT                                        \
+    ((kiln_compare_options){.struct_size = sizeof(kiln_compare_options), \
+                            .absolute = KILN_BY_DTYPE,                   \
+                            .relative = KILN_BY_DTYPE})
+
+/* How far two results of one tensor are apart. "Found" is the first engine's, "expected" the
+ * second's. Of complex elements each part counts as an element. A later version may append members.
+ */
+typedef struct kiln_tensor_difference {
+    const char *name;      /* of the tensor */
+    const char *node;      /* that computes it, or "#12" where it has no name; "" for an output */
+    const char *operation; /* its operator; "" for an output */
+    kiln_dtype found_dtype, expected_dtype;
+    kiln_shape found_shape, expected_shape;
+    bool is_comparable; /* types and shapes are the same, and not strings; else what follows is 0 */
+    bool passes;
+    double absolute, relative; /* the tolerance */
+    int64_t count;             /* elements */
+    int64_t different;         /* that do not pass */
+    double largest_absolute;   /* error; infinite where one is NaN or infinite and the other not */
+    int64_t largest_at;        /* its element, row by row; -1 where the tensor is empty */
+    double found, expected;    /* there; past 2^53 rounded */
+    double largest_relative;   /* error, of elements whose expected number is not 0 */
+    double mean_absolute;      /* error, of elements that are finite in both */
+    double cosine;             /* similarity, of the same elements; 1 where both are all zeros */
+    int64_t found_nans, expected_nans;
+    int64_t found_infinities, expected_infinities;
+} kiln_tensor_difference;
+
+typedef struct kiln_comparison kiln_comparison;
+
+/* Builds the network twice, as `found` and as `expected` say (their `backend` above all; NULL: the
+ * best one here), runs both on the same inputs and compares every output. `options` may be NULL.
+ * That results differ is not an error here: kiln_comparison_passes. While this looks for a first
+ * difference, the network's outputs are others; they are back when it returns. Errors: those of
+ * kiln_engine_build, kiln_context_bind and kiln_context_run; NAME for an input that is not there;
+ * SHAPE for one with an open dimension whose shape is not given; DTYPE for an input of strings;
+ * MISMATCH where the engines have different inputs or outputs; INVALID_ARGUMENT for a tolerance
+ * that is no number. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_compare(kiln_network *network,
+                                                  const kiln_build_options *found,
+                                                  const kiln_build_options *expected,
+                                                  const kiln_compare_options *options,
+                                                  kiln_comparison **comparison);
+
+/* The same for a file, which is built as kiln_engine_load does it. Looking for a first difference
+ * needs ONNX. Errors: also those of kiln_engine_load. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_compare_file(const char *path,
+                                                       const kiln_build_options *found,
+                                                       const kiln_build_options *expected,
+                                                       const kiln_compare_options *options,
+                                                       kiln_comparison **comparison);
+
+/* The same for two engines, whatever they were made of: a plan and the model that it was built of,
+ * two precisions, a mock. They have the same names. UNSUPPORTED with `first_difference`, which
+ * needs the network. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_compare_engines(kiln_engine *found, kiln_engine *expected,
+                                                          const kiln_compare_options *options,
+                                                          kiln_comparison **comparison);
+
+/* --- the result: immutable; may be read by several threads at once --- */
+
+/* Whether every output passes. False for NULL. Since 0.1. */
+KILN_API bool kiln_comparison_passes(const kiln_comparison *comparison);
+
+/* How many outputs were compared; 0 for NULL. Since 0.1. */
+KILN_API size_t kiln_comparison_count(const kiln_comparison *comparison);
+
+/* Output `index`, from 0, in the order of the second engine; NULL past the end. Valid as long as
+ * the comparison. Since 0.1. */
+KILN_API const kiln_tensor_difference *kiln_comparison_get(const kiln_comparison *comparison,
+                                                           size_t index);
+
+/* The first inner tensor, in an order that the nodes can run in, that does not pass. NULL where it
+ * was not looked for, or where none is: a backend that shows its inner tensors may not fuse what it
+ * fuses otherwise, and the difference may go with that. Since 0.1. */
+KILN_API const kiln_tensor_difference *kiln_comparison_first(const kiln_comparison *comparison);
+
+/* Inner tensors that were compared on the way; 0 where there was no need to. Since 0.1. */
+KILN_API size_t kiln_comparison_inner_count(const kiln_comparison *comparison);
+
+/* NULL is allowed. Since 0.1. */
+KILN_API void kiln_comparison_destroy(kiln_comparison *comparison);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

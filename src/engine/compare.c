@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <string.h>
+
+#include "compare_parts.h"
+#include "kln_engine.h"
+#include "network/kln_network.h"
+
+static kiln_status read_options(const kiln_compare_options *options, kiln_compare_options *read)
+{
+    *read = KILN_COMPARE_OPTIONS_INIT;
+    KLN_RETURN_IF_ERROR(
+        kln_options_read("kiln_compare_options", options, sizeof *read, read, sizeof *read));
+    if (read->inputs == NULL && read->input_count > 0) {
+        return kln_fail_null("kiln_compare_options", "inputs");
+    }
+    if (isnan(read->absolute) || isnan(read->relative)) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_compare_options: the tolerance is %g and %g of the expected number; "
+                        "0 or more is needed, or KILN_BY_DTYPE",
+                        read->absolute, read->relative);
+    }
+    if (read->fill != KILN_FILL_RANDOM && read->fill != KILN_FILL_ZEROS) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_compare_options: fill is %d, one of kiln_compare_fill (0 or 1) is "
+                        "needed",
+                        (int)read->fill);
+    }
+    return KILN_OK;
+}
+
+/* --- running both --- */
+
+static kiln_status bind_and_run(kiln_engine *engine, const kln_compare_inputs *inputs,
+                                kiln_context **context)
+{
+    KLN_RETURN_IF_ERROR(kiln_context_create(engine, NULL, context));
+    kiln_status status = KILN_OK;
+    for (size_t i = 0; i < inputs->count && status == KILN_OK; i++) {
+        status = kiln_context_bind(*context, inputs->tensors[i].name, &inputs->tensors[i].tensor);
+    }
+    if (status == KILN_OK) {
+        status = kiln_context_run(*context);
+    }
+    if (status != KILN_OK) {
+        kiln_context_destroy(*context);
+        *context = NULL;
+        return kln_fail_within(status, "the %s backend", engine->info.name);
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_compare_run(kiln_engine *const engines[2], const kln_compare_inputs *inputs,
+                            kiln_context *contexts[2])
+{
+    contexts[1] = NULL;
+    KLN_RETURN_IF_ERROR(bind_and_run(engines[0], inputs, &contexts[0]));
+    const kiln_status status = bind_and_run(engines[1], inputs, &contexts[1]);
+    if (status != KILN_OK) {
+        kiln_context_destroy(contexts[0]);
+        contexts[0] = NULL;
+    }
+    return status;
+}
+
+kiln_status kln_compare_output(kiln_context *const contexts[2], const char *name,
+                               const kiln_compare_options *options,
+                               kiln_tensor_difference *difference)
+{
+    kiln_tensor tensors[2];
+    for (size_t i = 0; i < 2; i++) {
+        const kiln_status status = kiln_context_tensor(contexts[i], name, &tensors[i]);
+        if (status == KILN_ERROR_DTYPE) {
+            /* Strings have no bytes to look at. */
+            tensors[i] = (kiln_tensor){.desc = {.dtype = KILN_DTYPE_STRING}};
+        } else if (status != KILN_OK) {
+            return status;
+        }
+    }
+    return kln_compare_tensors(&tensors[0], &tensors[1], options, difference);
+}
+
+/* Whether both have the same inputs and outputs, by name. */
+static kiln_status check_names(const kiln_engine *a, const kiln_engine *b)
+{
+    const kiln_engine *const of[2] = {a, b};
+    for (size_t k = 0; k < 2; k++) {
+        for (size_t i = 0; i < kiln_engine_input_count(of[k]); i++) {
+            const char *name = of[k]->description.bindings[i].name;
+            if (kln_names_get(&of[1 - k]->inputs, name) == KLN_NAMES_NONE) {
+                return kln_fail(KILN_ERROR_MISMATCH,
+                                "input \"%s\" is one of the %s engine's alone; both engines must "
+                                "have the same inputs and outputs",
+                                name, k == 0 ? "first" : "second");
+            }
+        }
+        for (size_t i = 0; i < kiln_engine_output_count(of[k]); i++) {
+            const char *name = of[k]->description.bindings[of[k]->description.input_count + i].name;
+            if (kln_names_get(&of[1 - k]->outputs, name) == KLN_NAMES_NONE) {
+                return kln_fail(KILN_ERROR_MISMATCH,
+                                "output \"%s\" is one of the %s engine's alone; both engines must "
+                                "have the same inputs and outputs",
+                                name, k == 0 ? "first" : "second");
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+/* --- the comparison --- */
+
+static kiln_status make(kiln_comparison **comparison)
+{
+    *comparison = kln_alloc_zeroed(1, sizeof **comparison);
+    if (*comparison == NULL) {
+        return kln_fail_memory(sizeof **comparison, "a comparison");
+    }
+    kln_arena_init(&(*comparison)->arena);
+    return KILN_OK;
+}
+
+void kiln_comparison_destroy(kiln_comparison *comparison)
+{
+    if (comparison != NULL) {
+        kln_arena_finish(&comparison->arena);
+        kln_free(comparison);
+    }
+}
+
+static kiln_status compare_outputs(const kiln_engine *engine, kiln_context *const contexts[2],
+                                   const kiln_compare_options *options, kiln_comparison *comparison)
+{
+    const size_t count = kiln_engine_output_count(engine);
+    comparison->outputs =
+        kln_arena_alloc_zeroed(&comparison->arena, count + 1, sizeof *comparison->outputs);
+    if (comparison->outputs == NULL) {
+        return kln_fail_memory(count * sizeof *comparison->outputs, "a comparison");
+    }
+    comparison->passes = true;
+    for (size_t i = 0; i < count; i++) {
+        const char *name = engine->description.bindings[engine->description.input_count + i].name;
+        kiln_tensor_difference *difference = &comparison->outputs[i];
+        difference->node = "";
+        difference->operation = "";
+        difference->name = kln_arena_strdup(&comparison->arena, name);
+        if (difference->name == NULL) {
+            return kln_fail_memory(strlen(name), "a comparison");
+        }
+        KLN_RETURN_IF_ERROR(kln_compare_output(contexts, name, options, difference));
+        comparison->passes = comparison->passes && difference->passes;
+        comparison->count++;
+    }
+    return KILN_OK;
+}
+
+static kiln_status compare_engines(kiln_engine *found, kiln_engine *expected,
+                                   const kiln_compare_options *options,
+                                   const kln_compare_inputs *inputs, kiln_comparison *comparison)
+{
+    kiln_engine *const engines[2] = {found, expected};
+    kiln_context *contexts[2] = {NULL, NULL};
+    KLN_RETURN_IF_ERROR(kln_compare_run(engines, inputs, contexts));
+    const kiln_status status = compare_outputs(expected, contexts, options, comparison);
+    kiln_context_destroy(contexts[0]);
+    kiln_context_destroy(contexts[1]);
+    return status;
+}
+
+/* What the two engines are made of, where a first difference is to be found. */
+typedef struct origin {
+    const char *path; /* or NULL */
+    kln_onnx_model *model;
+    kln_compare_builds builds;
+} origin;
+
+static kiln_status search(origin *from, const kln_compare_inputs *inputs,
+                          const kiln_compare_options *options, kiln_comparison *comparison)
+{
+    if (from->path == NULL) {
+        return kln_compare_nodes(from->model, &from->builds, inputs, options, comparison);
+    }
+    KLN_RETURN_IF_ERROR(kln_onnx_read_file(from->path, &from->model));
+    const kiln_status status =
+        kln_compare_nodes(from->model, &from->builds, inputs, options, comparison);
+    kln_onnx_model_destroy(from->model);
+    return status;
+}
+
+static kiln_status compare(kiln_engine *found, kiln_engine *expected, origin *from,
+                           const kiln_compare_options *options, kiln_comparison **comparison)
+{
+    kln_compare_inputs inputs;
+    kiln_comparison *made = NULL;
+    KLN_RETURN_IF_ERROR(check_names(found, expected));
+    KLN_RETURN_IF_ERROR(kln_compare_inputs_make(expected, options, &inputs));
+    kiln_status status = make(&made);
+    if (status == KILN_OK) {
+        status = compare_engines(found, expected, options, &inputs, made);
+    }
+    if (status == KILN_OK && options->first_difference && !made->passes) {
+        status = search(from, &inputs, options, made);
+    }
+    kln_compare_inputs_finish(&inputs);
+    if (status != KILN_OK) {
+        kiln_comparison_destroy(made);
+        return status;
+    }
+    *comparison = made;
+    return KILN_OK;
+}
+
+kiln_status kiln_compare_engines(kiln_engine *found, kiln_engine *expected,
+                                 const kiln_compare_options *options, kiln_comparison **comparison)
+{
+    kiln_compare_options read;
+    KLN_RETURN_IF_NULL(comparison);
+    *comparison = NULL;
+    KLN_RETURN_IF_NULL(found);
+    KLN_RETURN_IF_NULL(expected);
+    KLN_RETURN_IF_ERROR(read_options(options, &read));
+    if (read.first_difference) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_compare_engines: an engine does not show its inner tensors; ask "
+                        "kiln_compare or kiln_compare_file for the first difference");
+    }
+    return compare(found, expected, NULL, &read, comparison);
+}
+
+kiln_status kiln_compare(kiln_network *network, const kiln_build_options *found,
+                         const kiln_build_options *expected, const kiln_compare_options *options,
+                         kiln_comparison **comparison)
+{
+    kiln_compare_options read;
+    origin from = {.path = NULL};
+    kiln_engine *engines[2] = {NULL, NULL};
+    KLN_RETURN_IF_NULL(comparison);
+    *comparison = NULL;
+    KLN_RETURN_IF_NULL(network);
+    KLN_RETURN_IF_ERROR(read_options(options, &read));
+    KLN_RETURN_IF_ERROR(kln_build_options_read(found, &from.builds.found));
+    KLN_RETURN_IF_ERROR(kln_build_options_read(expected, &from.builds.expected));
+    KLN_RETURN_IF_ERROR(kln_network_edit(network, &from.model));
+    kiln_status status = kiln_engine_build(network, &from.builds.found, &engines[0]);
+    if (status == KILN_OK) {
+        status = kiln_engine_build(network, &from.builds.expected, &engines[1]);
+    }
+    if (status == KILN_OK) {
+        status = compare(engines[0], engines[1], &from, &read, comparison);
+    }
+    kiln_engine_release(engines[0]);
+    kiln_engine_release(engines[1]);
+    return status;
+}
+
+kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
+                              const kiln_build_options *expected,
+                              const kiln_compare_options *options, kiln_comparison **comparison)
+{
+    kiln_compare_options read;
+    origin from = {.path = path};
+    kiln_engine *engines[2] = {NULL, NULL};
+    KLN_RETURN_IF_NULL(comparison);
+    *comparison = NULL;
+    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_ERROR(read_options(options, &read));
+    KLN_RETURN_IF_ERROR(kln_build_options_read(found, &from.builds.found));
+    KLN_RETURN_IF_ERROR(kln_build_options_read(expected, &from.builds.expected));
+    kiln_status status = kiln_engine_load(path, &from.builds.found, &engines[0]);
+    if (status == KILN_OK) {
+        status = kiln_engine_load(path, &from.builds.expected, &engines[1]);
+    }
+    if (status == KILN_OK) {
+        status = compare(engines[0], engines[1], &from, &read, comparison);
+    }
+    kiln_engine_release(engines[0]);
+    kiln_engine_release(engines[1]);
+    return status;
+}
+
+/* --- reading it --- */
+
+bool kiln_comparison_passes(const kiln_comparison *comparison)
+{
+    return comparison != NULL && comparison->passes;
+}
+
+size_t kiln_comparison_count(const kiln_comparison *comparison)
+{
+    return comparison != NULL ? comparison->count : 0;
+}
+
+const kiln_tensor_difference *kiln_comparison_get(const kiln_comparison *comparison, size_t index)
+{
+    return comparison != NULL && index < comparison->count ? &comparison->outputs[index] : NULL;
+}
+
+const kiln_tensor_difference *kiln_comparison_first(const kiln_comparison *comparison)
+{
+    return comparison != NULL ? comparison->first : NULL;
+}
+
+size_t kiln_comparison_inner_count(const kiln_comparison *comparison)
+{
+    return comparison != NULL ? comparison->inner_count : 0;
+}

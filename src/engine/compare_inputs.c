@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "compare_parts.h"
+#include "tensor/kln_tensor.h"
+
+#define CHUNK 1024
+
+/* --- the numbers that docs/cli.md describes --- */
+
+/* SplitMix64, https://prng.di.unimi.it/splitmix64.c: one addition and three mixing steps. */
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t mixed = (*state += UINT64_C(0x9e3779b97f4a7c15));
+    mixed = (mixed ^ (mixed >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    mixed = (mixed ^ (mixed >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return mixed ^ (mixed >> 31);
+}
+
+/* The largest of the whole numbers that a type is filled with; 0: numbers from -1 to 1. */
+static double largest_whole(kiln_dtype dtype)
+{
+    switch (dtype) {
+        case KILN_DTYPE_BOOL: return 1;
+        case KILN_DTYPE_INT4: return 7;
+        case KILN_DTYPE_UINT4: return 15;
+        case KILN_DTYPE_INT8: return 127;
+        case KILN_DTYPE_UINT8:
+        case KILN_DTYPE_INT16:
+        case KILN_DTYPE_UINT16:
+        case KILN_DTYPE_INT32:
+        case KILN_DTYPE_UINT32:
+        case KILN_DTYPE_INT64:
+        case KILN_DTYPE_UINT64: return 255;
+        case KILN_DTYPE_UNDEFINED:
+        case KILN_DTYPE_FLOAT32:
+        case KILN_DTYPE_FLOAT16:
+        case KILN_DTYPE_BFLOAT16:
+        case KILN_DTYPE_FLOAT64:
+        case KILN_DTYPE_FLOAT8E4M3:
+        case KILN_DTYPE_FLOAT8E5M2:
+        case KILN_DTYPE_FLOAT4E2M1:
+        case KILN_DTYPE_COMPLEX64:
+        case KILN_DTYPE_COMPLEX128:
+        case KILN_DTYPE_STRING: break;
+    }
+    return 0;
+}
+
+static kiln_status fill(const kiln_named_tensor *input, uint64_t seed)
+{
+    kiln_tensor parts = input->tensor;
+    int64_t count = 0;
+    if (parts.desc.dtype == KILN_DTYPE_COMPLEX64 || parts.desc.dtype == KILN_DTYPE_COMPLEX128) {
+        const bool is_small = parts.desc.dtype == KILN_DTYPE_COMPLEX64;
+        parts.desc.dtype = is_small ? KILN_DTYPE_FLOAT32 : KILN_DTYPE_FLOAT64;
+        parts.desc.shape = KILN_SHAPE((int64_t)(parts.bytes / (is_small ? 4U : 8U)));
+    }
+    KLN_RETURN_IF_ERROR(kiln_shape_elements(&parts.desc.shape, &count));
+    uint64_t state = kln_hash(input->name, strlen(input->name), KLN_HASH_SEED) ^ seed;
+    const double largest = largest_whole(parts.desc.dtype);
+    for (int64_t first = 0; first < count; first += CHUNK) {
+        double values[CHUNK];
+        const size_t size = count - first < CHUNK ? (size_t)(count - first) : CHUNK;
+        for (size_t i = 0; i < size; i++) {
+            /* 53 random bits: as many as a double holds. */
+            const double unit = (double)(next_random(&state) >> 11) * 0x1p-53;
+            values[i] = largest > 0 ? (double)(int64_t)(unit * (largest + 1)) : -1 + unit * 2;
+        }
+        KLN_RETURN_IF_ERROR(kiln_tensor_write(&parts, first, size, values));
+    }
+    return KILN_OK;
+}
+
+/* --- which data is for which input --- */
+
+static kiln_status make(const kiln_binding *binding, const kiln_named_tensor *given,
+                        const kiln_compare_options *options, kiln_named_tensor *made)
+{
+    const kiln_shape shape = given != NULL ? given->tensor.desc.shape : binding->shape;
+    char text[KLN_SHAPE_TEXT];
+    size_t bytes = 0;
+    if (shape.rank < 0 || !kiln_shape_is_static(&shape)) {
+        (void)kiln_shape_format(&shape, text, sizeof text);
+        return kln_fail(KILN_ERROR_SHAPE,
+                        "input \"%s\" has the shape %s: give it one in "
+                        "kiln_compare_options.inputs, with or without data",
+                        binding->name, shape.rank < 0 ? "of any rank" : text);
+    }
+    if (kiln_dtype_bits(binding->dtype) == 0) {
+        return kln_fail(KILN_ERROR_DTYPE, "input \"%s\" is of type %s, which Kiln cannot feed",
+                        binding->name, kiln_dtype_name(binding->dtype));
+    }
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(binding->dtype, &shape, &bytes));
+    /* Some bytes where the tensor is empty, so that there is an address. */
+    void *data = kln_alloc_aligned(bytes + 16, 64);
+    if (data == NULL) {
+        return kln_fail_memory(bytes, "an input");
+    }
+    memset(data, 0, bytes + 16);
+    *made =
+        (kiln_named_tensor){binding->name, KILN_HOST_TENSOR(binding->dtype, shape, data, bytes)};
+    const kiln_status status =
+        options->fill == KILN_FILL_RANDOM ? fill(made, options->seed) : KILN_OK;
+    if (status != KILN_OK) {
+        kln_free(data);
+        *made = (kiln_named_tensor){.name = NULL};
+    }
+    return status;
+}
+
+static kiln_status check_names(const kiln_engine *engine, const kiln_compare_options *options)
+{
+    for (size_t i = 0; i < options->input_count; i++) {
+        const char *name = options->inputs[i].name;
+        bool is_there = false;
+        if (name == NULL) {
+            return kln_fail(KILN_ERROR_NULL_ARGUMENT, "kiln_compare_options: input %zu has no name",
+                            i);
+        }
+        for (size_t k = 0; k < kiln_engine_input_count(engine) && !is_there; k++) {
+            kiln_binding binding = {.struct_size = sizeof binding};
+            KLN_RETURN_IF_ERROR(kiln_engine_input(engine, k, &binding));
+            is_there = strcmp(binding.name, name) == 0;
+        }
+        if (!is_there) {
+            return kln_fail(KILN_ERROR_NAME, "kiln_compare_options: there is no input \"%s\"",
+                            name);
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status make_one(const kiln_engine *engine, size_t index,
+                            const kiln_compare_options *options, kln_compare_inputs *inputs)
+{
+    kiln_binding binding = {.struct_size = sizeof binding};
+    const kiln_named_tensor *given = NULL;
+    KLN_RETURN_IF_ERROR(kiln_engine_input(engine, index, &binding));
+    for (size_t i = 0; i < options->input_count; i++) {
+        given = strcmp(options->inputs[i].name, binding.name) == 0 ? &options->inputs[i] : given;
+    }
+    if (given != NULL && (given->tensor.data != NULL || given->tensor.bytes > 0)) {
+        inputs->tensors[index] = *given;
+        return KILN_OK;
+    }
+    inputs->is_owned[index] = true;
+    return make(&binding, given, options, &inputs->tensors[index]);
+}
+
+kiln_status kln_compare_inputs_make(const kiln_engine *engine, const kiln_compare_options *options,
+                                    kln_compare_inputs *inputs)
+{
+    const size_t count = kiln_engine_input_count(engine);
+    *inputs = (kln_compare_inputs){NULL, NULL, 0};
+    KLN_RETURN_IF_ERROR(check_names(engine, options));
+    inputs->tensors = kln_alloc_zeroed(count + 1, sizeof *inputs->tensors);
+    inputs->is_owned = kln_alloc_zeroed(count + 1, sizeof *inputs->is_owned);
+    kiln_status status = KILN_OK;
+    if (inputs->tensors == NULL || inputs->is_owned == NULL) {
+        status = kln_fail_memory((count + 1) * sizeof *inputs->tensors, "inputs");
+    } else {
+        inputs->count = count;
+    }
+    for (size_t i = 0; i < count && status == KILN_OK; i++) {
+        status = make_one(engine, i, options, inputs);
+    }
+    if (status != KILN_OK) {
+        kln_compare_inputs_finish(inputs);
+    }
+    return status;
+}
+
+void kln_compare_inputs_finish(kln_compare_inputs *inputs)
+{
+    for (size_t i = 0; i < inputs->count; i++) {
+        if (inputs->is_owned[i]) {
+            kln_free(inputs->tensors[i].tensor.data);
+        }
+    }
+    kln_free(inputs->tensors);
+    kln_free(inputs->is_owned);
+    *inputs = (kln_compare_inputs){NULL, NULL, 0};
+}
