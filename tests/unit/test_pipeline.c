@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pipelines over an engine on a GPU (the mock over tests/fake/fake_cuda.h) and on the CPU. */
+#include "mock_gpu_test.h"
+
+static kiln_pipeline *make_pipeline(kiln_engine *engine, const kiln_pipeline_options *options)
+{
+    kiln_pipeline *pipeline = NULL;
+    assert_ok(kiln_pipeline_create(engine, options, &pipeline));
+    kiln_engine_release(engine);
+    return pipeline;
+}
+
+static void push(kiln_pipeline *pipeline, float value, int64_t count)
+{
+    float x[64] = {0};
+    x[count - 1] = value;
+    const kiln_named_tensor input = {"x", floats(x, count)};
+    assert_ok(kiln_pipeline_push(pipeline, &input, 1));
+}
+
+static void pop(kiln_pipeline *pipeline, float value, int64_t count)
+{
+    kiln_named_tensor output = {.name = "y"};
+    assert_ok(kiln_pipeline_pop(pipeline, &output, 1));
+    assert_int_equal(output.tensor.desc.shape.dims[0], count);
+    assert_true(((float *)output.tensor.data)[count - 1] == 2 * value);
+}
+
+static void check_order(bool one_stream, int32_t depth)
+{
+    behaviour how = {.drifts = false};
+    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
+    options.depth = depth;
+    kiln_pipeline *pipeline = make_pipeline(make_engine(&how, one_stream, 1), &options);
+    for (int i = 0; i < 40; i++) {
+        push(pipeline, (float)i, 8);
+        if (i + 1 >= depth) {
+            assert_int_equal(kiln_pipeline_pending(pipeline), depth);
+            pop(pipeline, (float)(i + 1 - depth), 8);
+        }
+    }
+    for (int i = 40 - depth + 1; i < 40; i++) {
+        pop(pipeline, (float)i, 8);
+    }
+    assert_int_equal(kiln_pipeline_pending(pipeline), 0);
+    kiln_context_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_pipeline_get_counters(pipeline, &counters));
+    assert_int_equal(counters.runs, 40);
+    assert_int_equal(counters.graph_captures, depth);
+    assert_int_equal(counters.graph_hits, 40 - 2 * depth);
+    assert_string_equal(counters.graph_reason, "");
+    kiln_pipeline_destroy(pipeline);
+}
+
+static void results_come_in_order(void **state)
+{
+    (void)state;
+    check_order(false, 1);
+    check_order(false, 2);
+    check_order(true, 2);
+    check_order(true, 5);
+}
+
+static void copies_go_to_streams_of_their_own(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    const unsigned long streams = calls("cuStreamCreateWithPriority");
+    kiln_pipeline *pipeline = make_pipeline(make_engine(&how, true, 0), NULL);
+    /* The engine's, and one for each run. */
+    assert_int_equal(calls("cuStreamCreateWithPriority") - streams, 3);
+    const unsigned long waits = calls("cuStreamWaitEvent");
+    for (int i = 0; i < 4; i++) {
+        push(pipeline, 1, 8);
+        pop(pipeline, 1, 8);
+    }
+    /* The engine's stream behind the copies, and the copies back behind it. */
+    assert_true(calls("cuStreamWaitEvent") > waits);
+    kiln_pipeline_destroy(pipeline);
+}
+
+static void shapes_may_change_and_nothing_is_allocated(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
+    kiln_allocation_counters before;
+    kiln_allocation_counters after;
+    unsigned long device = 0;
+    for (int round = 0; round < 30; round++) {
+        if (round == 8) {
+            kiln_get_allocation_counters(&before);
+            device = calls("cuMemAlloc_v2") + calls("cuMemHostAlloc");
+        }
+        for (int64_t count = 64; count >= 8; count /= 2) {
+            push(pipeline, (float)count, count);
+            push(pipeline, 1, count);
+            pop(pipeline, (float)count, count);
+            pop(pipeline, 1, count);
+        }
+    }
+    kiln_get_allocation_counters(&after);
+    assert_true(before.allocations == after.allocations);
+    assert_int_equal(calls("cuMemAlloc_v2") + calls("cuMemHostAlloc"), device);
+    kiln_pipeline_destroy(pipeline);
+}
+
+static void outputs_are_written_where_they_are_wanted(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
+    float y[8] = {0};
+    double wide[8] = {0};
+    kiln_named_tensor output = {"y", floats(y, 7)};
+    push(pipeline, 3, 8);
+    assert_status(KILN_ERROR_SHAPE, kiln_pipeline_pop(pipeline, &output, 1));
+    assert_message("output \"y\" is 8, memory for 7 was given");
+    output.tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT64, KILN_SHAPE(8), wide, sizeof wide);
+    assert_status(KILN_ERROR_DTYPE, kiln_pipeline_pop(pipeline, &output, 1));
+    output = (kiln_named_tensor){.name = "z"};
+    assert_status(KILN_ERROR_NAME, kiln_pipeline_pop(pipeline, &output, 1));
+    output.name = NULL;
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_pipeline_pop(pipeline, &output, 1));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_pipeline_pop(pipeline, NULL, 1));
+    output = (kiln_named_tensor){"y", floats(y, 8)};
+    assert_int_equal(kiln_pipeline_pending(pipeline), 1);
+    assert_ok(kiln_pipeline_pop(pipeline, &output, 1));
+    assert_true(y[7] == 6);
+    assert_status(KILN_ERROR_STATE, kiln_pipeline_pop(pipeline, &output, 1));
+    assert_message("nothing is under way");
+    kiln_pipeline_destroy(pipeline);
+}
+
+static void wrong_inputs_change_nothing(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
+    float x[8] = {0};
+    kiln_named_tensor inputs[] = {{"x", floats(x, 8)}, {"x", floats(x, 8)}};
+    push(pipeline, 5, 8);
+    assert_status(KILN_ERROR_NAME, kiln_pipeline_push(pipeline, inputs, 2));
+    assert_message("named twice");
+    assert_status(KILN_ERROR_NOT_BOUND, kiln_pipeline_push(pipeline, NULL, 0));
+    assert_message("input \"x\" is not among the 0 given");
+    inputs[0].name = "w";
+    assert_status(KILN_ERROR_NAME, kiln_pipeline_push(pipeline, inputs, 1));
+    inputs[0].name = NULL;
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_pipeline_push(pipeline, inputs, 1));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_pipeline_push(pipeline, NULL, 1));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_pipeline_push(NULL, inputs, 1));
+    inputs[1].tensor.bytes = 4;
+    assert_status(KILN_ERROR_SIZE, kiln_pipeline_push(pipeline, inputs + 1, 1));
+    push(pipeline, 6, 8);
+    inputs[1].tensor.bytes = sizeof x;
+    assert_status(KILN_ERROR_STATE, kiln_pipeline_push(pipeline, inputs + 1, 1));
+    assert_message("2 runs are under way");
+    pop(pipeline, 5, 8);
+    pop(pipeline, 6, 8);
+
+    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
+    kiln_pipeline *none = pipeline;
+    kiln_engine *engine = make_engine(&how, false, 0);
+    options.depth = 17;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_pipeline_create(engine, &options, &none));
+    assert_null(none);
+    options.depth = 2;
+    options.priority = 4;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_pipeline_create(engine, &options, &none));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_pipeline_create(NULL, NULL, &none));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_pipeline_create(engine, NULL, NULL));
+    kiln_engine_release(engine);
+    assert_int_equal(kiln_pipeline_pending(NULL), 0);
+    kiln_pipeline_destroy(NULL);
+    kiln_pipeline_destroy(pipeline);
+}
+
+static void device_memory_is_used_where_it_lies(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
+    kiln_buffer *buffer = NULL;
+    kiln_named_tensor input = {.name = "x"};
+    const kiln_shape shape = KILN_SHAPE(8);
+    float x[8] = {0, 0, 0, 0, 0, 0, 0, 9};
+    assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, sizeof x, &buffer));
+    assert_ok(kiln_buffer_write(buffer, 0, (kiln_span){x, sizeof x}, NULL));
+    assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &shape, &input.tensor));
+    for (int i = 0; i < 3; i++) {
+        assert_ok(kiln_pipeline_push(pipeline, &input, 1));
+        pop(pipeline, 9, 8);
+    }
+    kiln_named_tensor output = {"y", input.tensor};
+    push(pipeline, 1, 8);
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_pipeline_pop(pipeline, &output, 1));
+    kiln_pipeline_destroy(pipeline); /* with a run under way */
+    kiln_buffer_destroy(buffer);
+}
+
+static void what_fails_on_the_way_is_told(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
+    options.graphs = KILN_GRAPH_OFF;
+    kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), &options);
+    float x[8] = {0};
+    const kiln_named_tensor input = {"x", floats(x, 8)};
+    for (int i = 0; i < 6; i++) {
+        push(pipeline, 1, 8);
+        pop(pipeline, 1, 8);
+    }
+    push(pipeline, 2, 8);
+    set("FAKE_CUDA_LOST", "719");
+    assert_status(KILN_ERROR_DEVICE, kiln_pipeline_push(pipeline, &input, 1));
+    assert_message("CUDA_ERROR_LAUNCH_FAILED");
+    assert_int_equal(kiln_pipeline_pending(pipeline), 1);
+    assert_status(KILN_ERROR_DEVICE, kiln_pipeline_pop(pipeline, NULL, 0));
+    assert_int_equal(kiln_pipeline_pending(pipeline), 0);
+    set("FAKE_CUDA_LOST", NULL);
+    push(pipeline, 3, 8);
+    pop(pipeline, 3, 8);
+    set("FAKE_CUDA_MEMORY", "100");
+    float large[64] = {0};
+    const kiln_named_tensor more = {"x", floats(large, 64)};
+    assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_pipeline_push(pipeline, &more, 1));
+    push(pipeline, 4, 8);
+    pop(pipeline, 4, 8);
+    kiln_pipeline_destroy(pipeline);
+}
+
+static kiln_status add_one(void *user, kiln_mock_run *run, char message[1024])
+{
+    (void)user;
+    (void)message;
+    for (int64_t i = 0; i < run->inputs[0].desc.shape.dims[0]; i++) {
+        ((float *)run->outputs[0].data)[i] = ((const float *)run->inputs[0].data)[i] * 2;
+    }
+    return KILN_OK;
+}
+
+static kiln_engine *make_cpu_engine(uint64_t fail_every)
+{
+    const kiln_binding x = {.struct_size = sizeof x,
+                            .name = "x",
+                            .dtype = KILN_DTYPE_FLOAT32,
+                            .shape = KILN_SHAPE(KILN_DYNAMIC),
+                            .dim_names = {"n"}};
+    kiln_binding y = x;
+    y.name = "y";
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    options.inputs = &x;
+    options.input_count = 1;
+    options.outputs = &y;
+    options.output_count = 1;
+    options.handler = add_one;
+    options.fail_every = fail_every;
+    kiln_engine *engine = NULL;
+    return kiln_engine_create_mock(&options, &engine) == KILN_OK ? engine : NULL;
+}
+
+static void on_the_cpu_the_same_calls_work(void **state)
+{
+    (void)state;
+    kiln_pipeline *pipeline = make_pipeline(make_cpu_engine(4), NULL);
+    float x[8] = {0};
+    const kiln_named_tensor input = {"x", floats(x, 8)};
+    push(pipeline, 1, 8);
+    push(pipeline, 2, 16);
+    pop(pipeline, 1, 8);
+    push(pipeline, 3, 4);
+    pop(pipeline, 2, 16);
+    assert_status(KILN_ERROR_BACKEND, kiln_pipeline_push(pipeline, &input, 1));
+    assert_message("the mock fails run 4");
+    pop(pipeline, 3, 4);
+    push(pipeline, 5, 8);
+    pop(pipeline, 5, 8);
+    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
+    options.graphs = KILN_GRAPH_REQUIRED;
+    kiln_pipeline *none = NULL;
+    kiln_engine *engine = make_cpu_engine(0);
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_pipeline_create(engine, &options, &none));
+    kiln_engine_release(engine);
+    kiln_pipeline_destroy(pipeline);
+}
+
+static kiln_status whole_life(void *user)
+{
+    (void)user;
+    kiln_engine *engine = make_cpu_engine(0);
+    kiln_pipeline *pipeline = NULL;
+    float x[8] = {0};
+    const kiln_named_tensor input = {"x", floats(x, 8)};
+    kiln_status status =
+        engine != NULL ? kiln_pipeline_create(engine, NULL, &pipeline) : KILN_ERROR_OUT_OF_MEMORY;
+    for (int i = 0; status == KILN_OK && i < 3; i++) {
+        status = kiln_pipeline_push(pipeline, &input, 1);
+        if (status == KILN_OK) {
+            status = kiln_pipeline_pop(pipeline, NULL, 0);
+        }
+    }
+    kiln_pipeline_destroy(pipeline);
+    kiln_engine_release(engine);
+    return status;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    kiln_test_each_allocation(whole_life, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        fake_test(results_come_in_order),
+        fake_test(copies_go_to_streams_of_their_own),
+        fake_test(shapes_may_change_and_nothing_is_allocated),
+        fake_test(outputs_are_written_where_they_are_wanted),
+        fake_test(wrong_inputs_change_nothing),
+        fake_test(device_memory_is_used_where_it_lies),
+        fake_test(what_fails_on_the_way_is_told),
+        fake_test(on_the_cpu_the_same_calls_work),
+        fake_test(every_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
