@@ -251,12 +251,6 @@ kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *ten
     output_slot *slot = &self->outputs[index - engine->input_count];
     release_values(self);
     if (slot->passed != ORT_NO_INPUT) {
-        if (is_devices(tensor) || is_devices(&self->inputs[slot->passed])) {
-            return kln_fail(KILN_ERROR_UNSUPPORTED,
-                            "output \"%s\" is the input of that name, which ONNX Runtime hands "
-                            "back in host memory only",
-                            binding->name);
-        }
         KLN_RETURN_IF_ERROR(bind_anew(self, binding, slot));
         slot->tensor = *tensor;
         return KILN_OK;
@@ -325,7 +319,10 @@ static kiln_status copy_passed(ort_context *context)
                             engine->bindings[slot->passed].name);
         }
         KLN_RETURN_IF_ERROR(kiln_tensor_bytes(input->desc.dtype, &input->desc.shape, &bytes));
-        if (bytes != 0) {
+        if (is_devices(input) || is_devices(&slot->tensor)) {
+            KLN_RETURN_IF_ERROR(
+                kln_cuda_copy(engine->device, slot->tensor.data, input->data, bytes, NULL));
+        } else if (bytes != 0) {
             memmove(slot->tensor.data, input->data, bytes);
         }
     }

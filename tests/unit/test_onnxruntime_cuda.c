@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CUDA provider without a GPU: tests/fake/fake_cuda_ort.c over tests/fake/fake_cuda.h. What
+ * only a real one shows is in tests/gpu/gpu_onnxruntime.c. */
+#include <stdio.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "fake_cuda_test.h"
+#include "small_models.h"
+
+static kiln_build_options options;
+
+static int begin(void **state)
+{
+    static char real[4096];
+    if (real[0] == '\0') {
+        kiln_backend_info info = {.struct_size = sizeof info};
+        assert_ok(kiln_backend_choose("onnxruntime", &info));
+        (void)snprintf(real, sizeof real, "%s", info.library);
+    }
+    set("FAKE_ORT_REAL", real);
+    set("FAKE_ORT_CUDA", NULL);
+    set("FAKE_ORT_HOST", NULL);
+    options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "onnxruntime";
+    options.library = KILN_TEST_BINARY_DIR "/fake/cudaort";
+    options.provider = KILN_PROVIDER_CUDA;
+    options.threads = 1;
+    return begin_fake(state);
+}
+
+#define cuda_test(function) cmocka_unit_test_setup_teardown(function, begin, end_fake)
+
+static kiln_engine *build(kiln_span model)
+{
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+    return engine;
+}
+
+static kiln_tensor floats(float *data, int64_t count)
+{
+    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
+                            (size_t)count * sizeof(float));
+}
+
+static kiln_context_counters counters_of(kiln_context *context)
+{
+    kiln_context_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_context_get_counters(context, &counters));
+    return counters;
+}
+
+static void run_and_check(kiln_context *context, float *x, int64_t count, float value)
+{
+    kiln_tensor y;
+    const kiln_tensor input = floats(x, count);
+    x[count - 1] = value;
+    assert_ok(kiln_context_bind(context, "x", &input));
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "y", &y));
+    assert_int_equal(y.desc.shape.dims[0], count);
+    assert_true(((float *)y.data)[count - 1] == -value);
+}
+
+static void runs_are_captured_for_each_shape(void **state)
+{
+    (void)state;
+    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+    kiln_context *context = NULL;
+    float x[16] = {0};
+    assert_int_equal(kiln_engine_device(engine), 0);
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    for (int64_t count = 8; count <= 16; count += 8) {
+        for (int i = 0; i < 5; i++) {
+            run_and_check(context, x, count, (float)i);
+        }
+    }
+    const kiln_context_counters counters = counters_of(context);
+    assert_int_equal(counters.graph_captures, 2);
+    assert_int_equal(counters.graph_hits, 6);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
+/* Fixed shapes are bound to memory of the context, open ones are found in each run. */
+static void without_graphs_runs_follow_the_host_memory(void **state)
+{
+    (void)state;
+    static const char *const shapes[] = {"8", "n"};
+    for (size_t s = 0; s < 2; s++) {
+        kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, shapes[s]));
+        kiln_context_options how = KILN_CONTEXT_OPTIONS_INIT;
+        kiln_context *context = NULL;
+        float x[8] = {0};
+        how.graphs = KILN_GRAPH_OFF;
+        assert_ok(kiln_context_create(engine, &how, &context));
+        for (int i = 0; i < 4; i++) {
+            run_and_check(context, x, 8, (float)i);
+        }
+        /* Enqueued once the memory is there. */
+        kiln_tensor y;
+        for (int i = 0; i < 3; i++) {
+            x[0] = (float)i;
+            assert_ok(kiln_context_enqueue(context, NULL));
+            assert_ok(kiln_context_wait(context));
+            assert_ok(kiln_context_tensor(context, "y", &y));
+            assert_true(((float *)y.data)[0] == -(float)i);
+        }
+        run_and_check(context, x, 8, 11);
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+static void device_memory_is_bound_as_it_is(void **state)
+{
+    (void)state;
+    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+    kiln_context *context = NULL;
+    kiln_buffer *buffers[2];
+    const kiln_shape shape = KILN_SHAPE(8);
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    for (size_t i = 0; i < 2; i++) {
+        kiln_tensor tensor;
+        assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 32, &buffers[i]));
+        assert_ok(kiln_buffer_tensor(buffers[i], 0, KILN_DTYPE_FLOAT32, &shape, &tensor));
+        assert_ok(kiln_context_bind(context, i == 0 ? "x" : "y", &tensor));
+    }
+    for (int i = 0; i < 4; i++) {
+        const float x[8] = {(float)i};
+        float y[8];
+        assert_ok(kiln_buffer_write(buffers[0], 0, (kiln_span){x, sizeof x}, NULL));
+        assert_ok(kiln_context_run(context));
+        assert_ok(kiln_buffer_read(buffers[1], 0, (kiln_mutable_span){y, sizeof y}, NULL));
+        assert_true(y[0] == -(float)i);
+    }
+    assert_int_equal(counters_of(context).graph_hits, 2);
+    kiln_context_destroy(context);
+    kiln_buffer_destroy(buffers[0]);
+    kiln_buffer_destroy(buffers[1]);
+    kiln_engine_release(engine);
+}
+
+static void nodes_on_the_cpu_are_named_and_keep_runs_from_being_captured(void **state)
+{
+    (void)state;
+    set("FAKE_ORT_HOST", "1");
+    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+    kiln_context *context = NULL;
+    float x[8] = {0};
+    assert_int_equal(kiln_engine_host_node_count(engine), 1);
+    assert_non_null(strstr(kiln_engine_host_node(engine, 0), "Neg"));
+    assert_null(kiln_engine_host_node(engine, 1));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    for (int i = 0; i < 3; i++) {
+        run_and_check(context, x, 8, (float)i);
+    }
+    assert_non_null(strstr(counters_of(context).graph_reason, "1 node runs on the CPU: Neg"));
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    options.gpu_only = true;
+    assert_status(KILN_ERROR_UNSUPPORTED,
+                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
+    assert_message("gpu_only is set, and 1 node runs on the CPU: Neg");
+    small_graph graph = {.message = {.size = 0}};
+    char from[8] = "x";
+    small_input(&graph, "x", SMALL_FLOAT, "n");
+    for (int i = 0; i < 12; i++) {
+        char to[8];
+        (void)snprintf(to, sizeof to, i == 11 ? "y" : "t%d", i);
+        small_node(&graph, i % 2 == 0 ? "Exp" : "Sin", from, to);
+        memcpy(from, to, sizeof from);
+    }
+    small_output(&graph, "y", SMALL_FLOAT, "n");
+    assert_status(KILN_ERROR_UNSUPPORTED,
+                  kiln_engine_build_bytes(small_model(&graph), &options, &engine));
+    assert_message("12 nodes run on the CPU");
+    assert_message("...");
+}
+
+static void an_output_that_is_an_input_is_not_captured(void **state)
+{
+    (void)state;
+    small_graph graph = {.message = {.size = 0}};
+    small_input(&graph, "x", SMALL_FLOAT, "n");
+    small_node(&graph, "Neg", "x", "y");
+    small_output(&graph, "y", SMALL_FLOAT, "n");
+    small_output(&graph, "x", SMALL_FLOAT, "n");
+    kiln_engine *engine = build(small_model(&graph));
+    kiln_context *context = NULL;
+    kiln_buffer *buffer = NULL;
+    kiln_tensor tensor;
+    const kiln_shape shape = KILN_SHAPE(8);
+    float x[8] = {0};
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    for (int i = 0; i < 3; i++) {
+        run_and_check(context, x, 8, (float)i);
+        assert_ok(kiln_context_enqueue(context, NULL));
+    }
+    assert_non_null(strstr(counters_of(context).graph_reason, "is one of its inputs"));
+    assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 32, &buffer));
+    assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &shape, &tensor));
+    const float given[8] = {5};
+    kiln_tensor seen;
+    assert_ok(kiln_buffer_write(buffer, 0, (kiln_span){given, sizeof given}, NULL));
+    assert_ok(kiln_context_bind(context, "x", &tensor));
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "x", &seen));
+    assert_ptr_equal(seen.data, tensor.data);
+    const kiln_named_tensor input = {"x", tensor};
+    kiln_named_tensor output = {"x", floats(x, 8)};
+    assert_ok(kiln_context_run_tensors(context, &input, 1, &output, 1));
+    assert_true(x[0] == 5);
+    kiln_context_destroy(context);
+    kiln_buffer_destroy(buffer);
+    kiln_engine_release(engine);
+}
+
+static void every_option_is_taken(void **state)
+{
+    (void)state;
+    options.tf32 = KILN_SWITCH_OFF;
+    options.gpu_memory_bytes = 1 << 20;
+    options.arena_growth = KILN_ARENA_AS_NEEDED;
+    options.conv_search = KILN_CONV_SEARCH_HEURISTIC;
+    options.prefer_nhwc = KILN_SWITCH_ON;
+    options.gpu_only = true;
+    options.device = 3;
+    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+    assert_int_equal(kiln_engine_device(engine), 3);
+    kiln_engine_release(engine);
+    options.device = 4;
+    assert_status(KILN_ERROR_NO_DEVICE,
+                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
+}
+
+static void what_is_missing_is_said(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    set("FAKE_ORT_CUDA", "absent");
+    assert_status(KILN_ERROR_LIBRARY_ABSENT,
+                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
+    assert_message("libcudnn.so.9");
+    set("FAKE_ORT_CUDA", NULL);
+    set("FAKE_CUDA_DEVICES", "0");
+    kln_cuda_close();
+    assert_status(KILN_ERROR_NO_DEVICE,
+                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cuda_test(runs_are_captured_for_each_shape),
+        cuda_test(without_graphs_runs_follow_the_host_memory),
+        cuda_test(device_memory_is_bound_as_it_is),
+        cuda_test(nodes_on_the_cpu_are_named_and_keep_runs_from_being_captured),
+        cuda_test(an_output_that_is_an_input_is_not_captured),
+        cuda_test(every_option_is_taken),
+        cuda_test(what_is_missing_is_said),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
