@@ -155,11 +155,12 @@ static void build(const way *how, const char *folder)
     const double kept = memory("VmRSS:") - resident;
     const double one = run(engine, 1);
     const double four = run(engine, 4);
+    const double weights = (double)BYTES * TENSORS / (1024.0 * 1024.0);
+    const double heap = (double)(after.bytes_peak - before.bytes_in_use) / (1024.0 * 1024.0);
     (void)printf(
-        "%-44s %6.0f ms  peak %+6.0f MiB  kept %+6.0f MiB  Kiln's heap %7.2f MiB"
-        "  a run of 1 row %6.1f ms, of 4 %6.1f ms\n",
-        how->what, spent, peak, kept,
-        (double)(after.bytes_peak - before.bytes_in_use) / (1024.0 * 1024.0), one, four);
+        "%-44s %6.0f ms  peak %+6.0f MiB (%.2f of the weights)  kept %+6.0f MiB"
+        "  Kiln's heap %7.2f MiB (%.4f)  a run of 1 row %6.1f ms, of 4 %6.1f ms\n",
+        how->what, spent, peak, peak / weights, kept, heap, heap / weights, one, four);
     kiln_engine_release(engine);
 }
 

@@ -28,7 +28,6 @@ mkdir -p "$build/bench/graphs"
 echo "== Reading ONNX: kiln_network_from_onnx, then onnx.load on the same files"
 files=$(mktemp -d)
 trap 'rm -rf "$files"' EXIT
-"$build/bench/bench_read_onnx" "$files"
-"$deps/python/bin/python3" bench/read_onnx_python.py "$files"
+"$deps/python/bin/python3" bench/read_onnx_python.py "$build/bench/bench_read_onnx" "$files"
 echo "== 1 GiB of weights handed to ONNX Runtime: where they come from, and what that adds"
 "$build/bench/bench_handover" "$files"

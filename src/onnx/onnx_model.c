@@ -16,8 +16,8 @@ static const kiln_dtype dtypes[] = {
 
 kiln_dtype kln_onnx_dtype(int32_t wire_dtype)
 {
-    return wire_dtype > 0 && (size_t)wire_dtype < KLN_ARRAY_LENGTH(dtypes) ? dtypes[wire_dtype]
-                                                                           : KILN_DTYPE_UNDEFINED;
+    const size_t index = wire_dtype > 0 ? (size_t)wire_dtype : 0;
+    return index < KLN_ARRAY_LENGTH(dtypes) ? dtypes[index] : KILN_DTYPE_UNDEFINED;
 }
 
 int32_t kln_onnx_wire_dtype(kiln_dtype dtype)

@@ -40,26 +40,24 @@ static kiln_status write(kln_onnx_writer *writer, const kln_onnx_model *model)
 static kiln_status write_files(kln_onnx_writer *writer, const kln_onnx_model *model,
                                const char *path, const char *data_path)
 {
-    kln_output file = {.descriptor = -1};
-    kln_output data = {.descriptor = -1};
+    kln_output *file = writer->file;
+    kln_output *data = writer->data;
     kiln_status status = KILN_OK;
     const bool has_data = writer->data_offset != 0;
-    KLN_GOTO_IF_ERROR(kln_output_open(path, &file), fail_file);
+    KLN_GOTO_IF_ERROR(kln_output_open(path, file), fail_file);
     if (has_data) {
-        KLN_GOTO_IF_ERROR(kln_output_open(data_path, &data), fail_data);
+        KLN_GOTO_IF_ERROR(kln_output_open(data_path, data), fail_data);
     }
-    writer->file = &file;
-    writer->data = &data;
     KLN_GOTO_IF_ERROR(write(writer, model), fail);
     /* The weights first: a model must not appear before what it refers to. */
     if (has_data) {
-        KLN_GOTO_IF_ERROR(kln_output_commit(&data), fail);
+        KLN_GOTO_IF_ERROR(kln_output_commit(data), fail);
     }
-    return kln_output_commit(&file);
+    return kln_output_commit(file);
 fail:
-    kln_output_discard(&data);
+    kln_output_discard(data);
 fail_data:
-    kln_output_discard(&file);
+    kln_output_discard(file);
 fail_file:
     return status;
 }
@@ -106,7 +104,9 @@ kiln_status kln_onnx_write_file(const kln_onnx_model *model, const char *path,
     KLN_RETURN_IF_NULL(model);
     KLN_RETURN_IF_NULL(path);
     KLN_RETURN_IF_ERROR(check_weights(weights));
-    kln_onnx_writer writer = {.weights = weights};
+    kln_output file = {.descriptor = -1};
+    kln_output data = {.descriptor = -1};
+    kln_onnx_writer writer = {.weights = weights, .file = &file, .data = &data};
     return write_to_path(&writer, model, path);
 }
 

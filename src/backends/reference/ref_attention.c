@@ -34,7 +34,7 @@ static kiln_status read_heads(ref_call *call, size_t index, int64_t count, heads
         h->size = x->dims[3];
         return KILN_OK;
     }
-    if (x->rank != 3 || count <= 0 || x->dims[2] % count != 0) {
+    if (x->rank != 3 || count <= 0 || x->dims[2] < count || x->dims[2] % count != 0) {
         return kln_fail(KILN_ERROR_SHAPE, "input %zu does not fall into %lld heads", index,
                         (long long)count);
     }
@@ -269,7 +269,7 @@ static kiln_status read_rotation(ref_call *call, rotation *r)
     const int64_t *d = r->x->dims;
     r->heads = r->x->rank == 4 ? d[1] : ref_attribute_int(call, "num_heads", 0);
     if (r->x->rank < 3 || r->x->rank > 4 || r->heads <= 0 ||
-        (r->x->rank == 3 && d[2] % r->heads != 0)) {
+        (r->x->rank == 3 && (d[2] < r->heads || d[2] % r->heads != 0))) {
         return kln_fail(KILN_ERROR_SHAPE, "the input does not fall into %lld heads",
                         (long long)r->heads);
     }

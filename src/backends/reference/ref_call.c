@@ -315,7 +315,7 @@ kiln_status ref_broadcast(const ref_call *call, int a_rank, const int64_t *a_dim
 {
     (void)call;
     const int most = a_rank > b_rank ? a_rank : b_rank;
-    int64_t result[REF_RANK];
+    int64_t result[REF_RANK] = {0};
     for (int i = 0; i < most; i++) {
         const int64_t a = i < most - a_rank ? 1 : a_dims[i - (most - a_rank)];
         const int64_t b = i < most - b_rank ? 1 : b_dims[i - (most - b_rank)];

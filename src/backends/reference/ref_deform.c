@@ -66,12 +66,12 @@ static void sample_taps(const deforming *d, int64_t n, int64_t at)
         const int64_t tap = k % d->taps;
         const int64_t list = (n * d->offset_groups * d->taps + k) * d->out_size + at;
         const int64_t pair = (n * d->offset_groups * d->taps + k) * 2 * d->out_size + at;
-        const double y = (double)(at / w->output[1] * w->stride[0] - w->begin[0] +
-                                  tap / w->kernel[1] * w->dilation[0]) +
-                         ref_get_float(d->offset, pair);
-        const double x = (double)(at % w->output[1] * w->stride[1] - w->begin[1] +
-                                  tap % w->kernel[1] * w->dilation[1]) +
-                         ref_get_float(d->offset, pair + d->out_size);
+        const int64_t row =
+            at / w->output[1] * w->stride[0] - w->begin[0] + tap / w->kernel[1] * w->dilation[0];
+        const int64_t column =
+            at % w->output[1] * w->stride[1] - w->begin[1] + tap % w->kernel[1] * w->dilation[1];
+        const double y = (double)row + ref_get_float(d->offset, pair);
+        const double x = (double)column + ref_get_float(d->offset, pair + d->out_size);
         const double weight = d->mask != NULL ? ref_get_float(d->mask, list) : 1.0;
         for (int64_t c = group * each; c < (group + 1) * each; c++) {
             const double *plane = d->values + (n * channels + c) * d->in_size;

@@ -83,7 +83,7 @@ typedef enum ref_numeric {
     X(BitwiseXor, 18, x + y, x ^ y, x ^ y)                                                        \
     X(BitShiftLeft, 11, x + y, y < 0 || y > 63 ? 0 : (int64_t)((uint64_t)x << y),                 \
       y > 63 ? 0 : x << y)                                                                        \
-    X(BitShiftRight, 11, x + y, y < 0 || y > 63 ? (x < 0 ? -1 : 0) : x >> y, y > 63 ? 0 : x >> y) \
+    X(BitShiftRight, 11, x + y, y < 0 || y > 62 ? (x < 0 ? -1 : 0) : x >> y, y > 63 ? 0 : x >> y) \
     X(Mod, 10, modulo_float(x, y), modulo(x, y), y == 0 ? 0 : x % y)                              \
     X(Fmod, 10, fmod(x, y), y == 0 || y == -1 ? 0 : x % y, y == 0 ? 0 : x % y)                    \
     X(Mean, 1, x + y, (int64_t)((uint64_t)x + (uint64_t)y), x + y)

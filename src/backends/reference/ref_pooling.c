@@ -110,7 +110,7 @@ static int64_t place_element(const pooling *pool, int64_t output, int64_t elemen
     int64_t offset = 0;
     int64_t step = 1;
     bool inside = true;
-    int64_t place[REF_RANK];
+    int64_t place[REF_RANK] = {0};
     *counted = true;
     for (int i = w->rank - 1; i >= 0; i--) {
         place[i] = output % w->output[i] * w->stride[i] - w->begin[i] +

@@ -19,7 +19,7 @@ static void soften(ref_softmax kind, int64_t n, double *v)
         v[i] -= most;
         sum += exp(v[i]);
     }
-    const double log_sum = log(sum);
+    const double log_sum = sum > 0.0 || isnan(sum) ? log(sum) : 0.0; /* a row is never empty */
     for (int64_t i = 0; i < n; i++) {
         v[i] = kind == REF_LOG_SOFTMAX ? v[i] - log_sum : exp(v[i]) / sum;
     }

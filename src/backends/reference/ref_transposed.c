@@ -61,6 +61,10 @@ static kiln_status place_output(const ref_call *call, ref_window_shape *w)
         if (given != NULL || same) {
             w->output[i] = given != NULL ? given[count - (size_t)w->rank + (size_t)i]
                                          : w->input[i] * w->stride[i];
+            if (w->output[i] < 0 || w->output[i] > REF_LARGEST) {
+                return kln_fail(KILN_ERROR_SHAPE, "spatial dimension %d is to be %lld", i,
+                                (long long)w->output[i]);
+            }
             pad_for(w, i, span - w->output[i], upper);
         } else {
             w->output[i] = span - w->begin[i] - w->end[i];
