@@ -93,7 +93,7 @@ kiln_status ref_op_concat(ref_call *call)
     const ref_tensor **parts = NULL;
     const size_t count = call->node->input_count;
     int axis = 0;
-    KLN_RETURN_IF_ERROR(ref_scratch(call, count + 1, sizeof *parts, &parts));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, count + 1, sizeof(void *), &parts));
     for (size_t i = 0; i < count; i++) {
         KLN_RETURN_IF_ERROR(ref_need(call, i, &parts[i]));
     }

@@ -204,7 +204,7 @@ kiln_status ref_op_concat_from_sequence(ref_call *call)
     const bool fresh = ref_attribute_int(call, "new_axis", 0) != 0;
     const int rank = item_of(sequence, 0)->tensor.rank + (fresh ? 1 : 0);
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", 0), rank, &axis));
-    KLN_RETURN_IF_ERROR(ref_scratch(call, count, sizeof *parts, &parts));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, count, sizeof(void *), &parts));
     KLN_RETURN_IF_ERROR(ref_scratch(call, count, sizeof *wider, &wider));
     for (size_t i = 0; i < count; i++) {
         wider[i] = item_of(sequence, (int64_t)i)->tensor;
@@ -255,7 +255,7 @@ kiln_status ref_op_sequence_map(ref_call *call)
     }
     KLN_RETURN_IF_ERROR(ref_scratch(call, given + 1, sizeof *inputs, &inputs));
     KLN_RETURN_IF_ERROR(ref_scratch(call, count + 1, sizeof *outputs, &outputs));
-    KLN_RETURN_IF_ERROR(ref_scratch(call, count + 1, sizeof *items, &items));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, count + 1, sizeof(void *), &items));
     memset(inputs, 0, (given + 1) * sizeof *inputs);
     for (size_t i = 0; i < count; i++) {
         KLN_RETURN_IF_ERROR(make_sequence(call, i, sequence->tensor.count, &items[i]));
