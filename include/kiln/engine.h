@@ -224,6 +224,28 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_build(const kiln_network *netwo
                                                        const kiln_build_options *options,
                                                        kiln_engine **engine);
 
+/* What tuning found. */
+typedef struct kiln_tune_result {
+    size_t struct_size;         /* sizeof(kiln_tune_result), set by the caller */
+    uint32_t tried;             /* ways to build, the options as they were given among them */
+    uint32_t failed;            /* that could not be built or run */
+    uint64_t given_nanoseconds; /* median of a run as the options were given */
+    uint64_t best_nanoseconds;  /* and with those below */
+    kiln_switch prefer_nhwc;
+    kiln_conv_search conv_search;
+} kiln_tune_result;
+
+/* Builds the model at `path` for a GPU in several ways that give the same results but for rounding
+ * (layout of images, search for convolution algorithms), times each on the first profile's `opt`
+ * shapes, or on fixed ones, with inputs of zeroes, and hands out the fastest engine. What was
+ * chosen goes into the manifest when the engine is saved. Takes a second for each way at least.
+ * `result` may be NULL. Errors: as kiln_engine_build_file for the options as they are given; SHAPE
+ * where an open shape has no profile; UNSUPPORTED for an engine on the CPU. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_engine_tune_file(const char *path,
+                                                           const kiln_build_options *options,
+                                                           kiln_tune_result *result,
+                                                           kiln_engine **engine);
+
 /* Writes the engine to `path`, in the backend's own format: a TensorRT plan, or ONNX for the others
  * (trtexec and Netron open them). Beside it goes `path`.json, the manifest: how it was built, with
  * which versions, for which device, and a hash of the file. Both appear whole or not at all.

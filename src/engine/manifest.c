@@ -58,13 +58,22 @@ static const char *name_of(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
+static bool add_provider(cJSON *object, const kiln_build_options *options)
+{
+    return cJSON_AddNumberToObject(object, "provider", (int)options->provider) != NULL &&
+           cJSON_AddNumberToObject(object, "tf32", (int)options->tf32) != NULL &&
+           cJSON_AddNumberToObject(object, "conv_search", (int)options->conv_search) != NULL &&
+           cJSON_AddNumberToObject(object, "prefer_nhwc", (int)options->prefer_nhwc) != NULL;
+}
+
 static bool add_options(cJSON *root, const kiln_build_options *options)
 {
     cJSON *object = cJSON_AddObjectToObject(root, "options");
     return object != NULL && cJSON_AddNumberToObject(object, "device", options->device) != NULL &&
            cJSON_AddNumberToObject(object, "threads", options->threads) != NULL &&
            cJSON_AddNumberToObject(object, "parallel_nodes", options->parallel_nodes) != NULL &&
-           cJSON_AddNumberToObject(object, "optimization", (int)options->optimization) != NULL;
+           cJSON_AddNumberToObject(object, "optimization", (int)options->optimization) != NULL &&
+           (options->provider != KILN_PROVIDER_CUDA || add_provider(object, options));
 }
 
 static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_span bytes)

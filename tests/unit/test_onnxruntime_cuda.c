@@ -251,6 +251,45 @@ static void what_is_missing_is_said(void **state)
                   kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
 }
 
+static void tuning_keeps_the_fastest_and_writes_it_down(void **state)
+{
+    (void)state;
+    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
+    char path[4096];
+    kiln_engine *engine = NULL;
+    kiln_tune_result result = {.struct_size = sizeof result};
+    (void)snprintf(path, sizeof path, "%s", kiln_test_file("tune.onnx", model.data, model.size));
+    assert_status(KILN_ERROR_SHAPE, kiln_engine_tune_file(path, &options, &result, &engine));
+    assert_message("the shape of input \"x\" is open");
+    assert_null(engine);
+    const kiln_profile_input input = {
+        .name = "x", .min = KILN_SHAPE(1), .opt = KILN_SHAPE(8), .max = KILN_SHAPE(16)};
+    const kiln_profile profile = {&input, 1};
+    options.profiles = &profile;
+    options.profile_count = 1;
+    assert_ok(kiln_engine_tune_file(path, &options, &result, &engine));
+    assert_int_equal(result.tried, 4);
+    assert_int_equal(result.failed, 0);
+    assert_true(result.best_nanoseconds > 0);
+    assert_true(result.best_nanoseconds <= result.given_nanoseconds);
+    assert_ok(kiln_engine_save(engine, path));
+    kiln_engine_release(engine);
+    char text[4096] = "";
+    (void)strncat(path, ".json", sizeof path - strlen(path) - 1);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    assert_true(fread(text, 1, sizeof text - 1, file) > 0);
+    assert_int_equal(fclose(file), 0);
+    char line[64];
+    (void)snprintf(line, sizeof line, "\"prefer_nhwc\":\t%d", (int)result.prefer_nhwc);
+    assert_non_null(strstr(text, line));
+    options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "onnxruntime";
+    path[strlen(path) - strlen(".json")] = '\0';
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_tune_file(path, &options, NULL, &engine));
+    assert_message("computes on the CPU here");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +300,7 @@ int main(void)
         cuda_test(an_output_that_is_an_input_is_not_captured),
         cuda_test(every_option_is_taken),
         cuda_test(what_is_missing_is_said),
+        cuda_test(tuning_keeps_the_fastest_and_writes_it_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include <kiln/context.h>
+
+#include "kln_engine.h"
+
+/* Each way to build is run for so long, and at least as often. */
+#define TUNE_MILLISECONDS 300
+#define TUNE_RUNS 200
+
+/* What is tried: the options as they were given, then these instead of theirs. */
+typedef struct variant {
+    kiln_switch prefer_nhwc;
+    kiln_conv_search conv_search;
+} variant;
+
+static const variant variants[] = {
+    {KILN_SWITCH_OFF, KILN_CONV_SEARCH_HEURISTIC},
+    {KILN_SWITCH_ON, KILN_CONV_SEARCH_EXHAUSTIVE},
+    {KILN_SWITCH_ON, KILN_CONV_SEARCH_HEURISTIC},
+};
+
+/* The shape that tuning runs input `index` with: the profile's most usual, or the only one. */
+static kiln_status shape_of(const kiln_engine *engine, const kiln_build_options *options,
+                            size_t index, kiln_shape *shape)
+{
+    const kiln_binding *binding = &engine->description.bindings[index];
+    *shape = binding->shape;
+    for (size_t i = 0; options->profile_count != 0 && i < options->profiles[0].input_count; i++) {
+        const kiln_profile_input *input = &options->profiles[0].inputs[i];
+        if (strcmp(input->name, binding->name) == 0 && input->value_count == 0) {
+            *shape = input->opt;
+            return KILN_OK;
+        }
+    }
+    if (shape->rank < 0 || !kiln_shape_is_static(shape)) {
+        return kln_fail(KILN_ERROR_SHAPE,
+                        "kiln_engine_tune_file: the shape of input \"%s\" is open; a profile must "
+                        "give its most usual one",
+                        binding->name);
+    }
+    return KILN_OK;
+}
+
+static kiln_status time_engine(kiln_engine *engine, const kiln_build_options *options,
+                               uint64_t *nanoseconds)
+{
+    kiln_context *context = NULL;
+    kiln_warmup_summary summary = {.struct_size = sizeof summary};
+    kiln_status status = kiln_context_create(engine, NULL, &context);
+    for (size_t i = 0; status == KILN_OK && i < engine->description.input_count; i++) {
+        kiln_shape shape;
+        status = shape_of(engine, options, i, &shape);
+        if (status == KILN_OK) {
+            status = kiln_context_reshape(context, engine->description.bindings[i].name, &shape);
+        }
+    }
+    /* The first of these captures; the others are what is measured. */
+    if (status == KILN_OK) {
+        status = kiln_context_warmup(context, 3, 0, NULL);
+    }
+    if (status == KILN_OK) {
+        status = kiln_context_warmup(context, TUNE_RUNS, TUNE_MILLISECONDS, &summary);
+    }
+    kiln_context_destroy(context);
+    *nanoseconds = summary.median_nanoseconds;
+    return status;
+}
+
+/* Builds and times one way; keeps it where it is the fastest so far. */
+static kiln_status try_variant(const char *path, const kiln_build_options *options,
+                               kiln_tune_result *result, kiln_engine **engine)
+{
+    kiln_engine *made = NULL;
+    uint64_t nanoseconds = 0;
+    result->tried++;
+    kiln_status status = kiln_engine_build_file(path, options, &made);
+    if (status == KILN_OK && made->device < 0) {
+        status = kln_fail(KILN_ERROR_UNSUPPORTED,
+                          "kiln_engine_tune_file: the %s backend computes on the CPU here, where "
+                          "nothing is tuned",
+                          made->info.name);
+    }
+    if (status == KILN_OK) {
+        status = time_engine(made, options, &nanoseconds);
+    }
+    if (status != KILN_OK) {
+        kiln_engine_release(made);
+        return status;
+    }
+    kln_log(KILN_LOG_INFO, "engine", "tuning %s: nhwc %d, convolution search %d: %.1f us", path,
+            (int)options->prefer_nhwc, (int)options->conv_search, (double)nanoseconds / 1e3);
+    if (*engine == NULL || nanoseconds < result->best_nanoseconds) {
+        kiln_engine_release(*engine);
+        *engine = made;
+        result->best_nanoseconds = nanoseconds;
+        result->prefer_nhwc = options->prefer_nhwc;
+        result->conv_search = options->conv_search;
+    } else {
+        kiln_engine_release(made);
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_engine_tune_file(const char *path, const kiln_build_options *options,
+                                  kiln_tune_result *result, kiln_engine **engine)
+{
+    KLN_RETURN_IF_NULL(engine);
+    *engine = NULL;
+    KLN_RETURN_IF_NULL(path);
+    kiln_build_options read;
+    kiln_tune_result found = {.struct_size = sizeof found};
+    KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
+    if (result != NULL) {
+        KLN_RETURN_IF_ERROR(kln_info_write(__func__, result, sizeof found, &found, sizeof found));
+    }
+    KLN_RETURN_IF_ERROR(try_variant(path, &read, &found, engine));
+    found.given_nanoseconds = found.best_nanoseconds;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(variants); i++) {
+        kiln_build_options other = read;
+        other.prefer_nhwc = variants[i].prefer_nhwc;
+        other.conv_search = variants[i].conv_search;
+        if (try_variant(path, &other, &found, engine) != KILN_OK) {
+            kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", path, kiln_error_message());
+            found.failed++;
+        }
+    }
+    return result != NULL ? kln_info_write(__func__, result, sizeof found, &found, sizeof found)
+                          : KILN_OK;
+}
