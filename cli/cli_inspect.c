@@ -6,10 +6,12 @@
 
 #include "cli_list.h"
 #include "cli_model.h"
+#include "cli_plan.h"
 
 typedef struct inspect_settings {
     cli_model_settings model;
     bool json;
+    bool layers;
 } inspect_settings;
 
 static cli_exit binding_at(const kiln_engine *engine, bool is_input, size_t index,
@@ -148,15 +150,21 @@ static cli_exit print_metadata(const kiln_engine *engine)
     return CLI_DONE;
 }
 
-static cli_exit print_text(const char *path, const kiln_engine *engine)
+static cli_exit print_text(const char *path, kiln_engine *engine, bool layers)
 {
     char backend[200];
     char *printable = cli_printable(path);
     cli_model_backend(engine, backend, sizeof backend);
     (void)printf("%s\n%s\n\n", printable, backend);
     free(printable);
-    const cli_exit result = print_bindings(engine);
-    return result == CLI_DONE ? print_metadata(engine) : result;
+    cli_exit result = print_bindings(engine);
+    if (result == CLI_DONE) {
+        result = cli_plan_print_profiles(engine);
+    }
+    if (result == CLI_DONE) {
+        result = print_metadata(engine);
+    }
+    return result == CLI_DONE && layers ? cli_plan_print_layers(engine) : result;
 }
 
 /* --- JSON --- */
@@ -194,7 +202,7 @@ static cli_exit add_bindings(cJSON *document, const char *key, const kiln_engine
     return CLI_DONE;
 }
 
-static cli_exit print_json(const char *path, const kiln_engine *engine)
+static cli_exit print_json(const char *path, kiln_engine *engine, bool layers)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
     cJSON *document = cJSON_CreateObject();
@@ -220,6 +228,10 @@ static cli_exit print_json(const char *path, const kiln_engine *engine)
         cli_json_add_text(entries, key != NULL ? cJSON_GetStringValue(key) : "", metadata.value);
         cJSON_Delete(key);
     }
+    if (cli_plan_add_json(document, engine, layers) != CLI_DONE) {
+        cJSON_Delete(document);
+        return CLI_FAILED;
+    }
     return cli_json_print(document);
 }
 
@@ -236,7 +248,8 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     }
     result = cli_model_open(self, operands[0], &settings.model, &engine);
     if (result == CLI_DONE) {
-        result = settings.json ? print_json(operands[0], engine) : print_text(operands[0], engine);
+        result = settings.json ? print_json(operands[0], engine, settings.layers)
+                               : print_text(operands[0], engine, settings.layers);
     }
     kiln_engine_release(engine);
     cli_options_finish(self, &settings);
@@ -246,7 +259,10 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
 static const cli_option options[] = {
     {"json", 'j', NULL, CLI_FLAG, offsetof(inspect_settings, json), 0, 0, NULL,
      "Write it as JSON: model, backend, inputs, outputs (name, dtype, shape with null for an open "
-     "dimension, dim_names) and metadata."},
+     "dimension, dim_names) and metadata, and of a plan the profiles and layers."},
+    {"layers", 'l', NULL, CLI_FLAG, offsetof(inspect_settings, layers), 0, 0, NULL,
+     "Show the layers of a plan too, as TensorRT tells them: names, or all there is where it was "
+     "built with --verbosity detailed."},
     {0},
 };
 
@@ -271,7 +287,7 @@ const cli_command cli_command_inspect = {
     .description =
         "Builds or loads MODEL and shows what it takes and gives: name, type and shape "
         "of each input and output, with ? for a dimension that is open until it runs, "
-        "and what the model says about itself.",
+        "the optimization profiles of a plan, and what the model says about itself.",
     .groups = groups,
     .examples = examples,
     .run = run,

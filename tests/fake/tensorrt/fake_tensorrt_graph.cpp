@@ -254,7 +254,7 @@ namespace {
 
 bool is_unary(const std::string &op)
 {
-    return op == "Identity" || op == "Relu";
+    return op == "Identity" || op == "Relu" || op == "Neg";
 }
 
 Shape broadcast(const Shape &a, const Shape &b)
@@ -538,8 +538,9 @@ void compute(const Graph &graph, std::map<std::string, Tensor> *tensors)
             std::memcpy(y.bytes.data(), x.dims.data(), y.bytes.size());
         } else {
             y.bytes = x.bytes;
-            for (int64_t i = 0; node.op == "Relu" && i < count_of(y.dims); i++) {
-                floats(&y)[i] = std::max(floats(&y)[i], 0.0F);
+            for (int64_t i = 0; (node.op == "Relu" || node.op == "Neg") && i < count_of(y.dims); i++) {
+                float &value = floats(&y)[i];
+                value = node.op == "Relu" ? std::max(value, 0.0F) : -value;
             }
         }
         (*tensors)[node.outputs[0]] = y;

@@ -556,7 +556,7 @@ struct ContextBody : Base {
             if (address == nullptr) {
                 return fail(INVALID_STATE, "the output " + output.name + " has no address");
             }
-            std::memcpy(address, made.bytes.data(), made.bytes.size());
+            std::copy(made.bytes.begin(), made.bytes.end(), static_cast<uint8_t *>(address));
         }
         return true;
     }
