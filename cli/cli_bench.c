@@ -249,8 +249,8 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
         return result;
     }
     result = cli_model_open(self, operands[0], &settings.model, &engine);
-    if (result == CLI_DONE && kiln_context_create(engine, NULL, &context) != KILN_OK) {
-        result = cli_fail();
+    if (result == CLI_DONE) {
+        result = cli_model_context(&settings.model, engine, &context);
     }
     if (result == CLI_DONE) {
         result = bench(self, operands[0], &settings, engine, context, &inputs, &found);

@@ -6,6 +6,9 @@
 
 static const char *const optimizations[] = {"default", "off", "basic", "extended", "all", NULL};
 
+static const char *const providers[] = {"default", "cpu", "cuda", NULL};
+static const char *const graphs[] = {"auto", "off", "required", NULL};
+
 const cli_option cli_model_options[] = {
     {"backend", 'b', "NAME", CLI_TEXT, offsetof(cli_model_settings, backend), 0, 0, NULL,
      "Run it on this backend, or not at all: tensorrt, onnxruntime or reference. \"kiln doctor\" "
@@ -21,6 +24,11 @@ const cli_option cli_model_options[] = {
     {"optimization", 'O', "LEVEL", CLI_CHOICE, offsetof(cli_model_settings, optimization), 0, 0,
      optimizations,
      "How far the backend may rewrite the network: off, basic, extended, all, or default."},
+    {"provider", 0, "NAME", CLI_CHOICE, offsetof(cli_model_settings, provider), 0, 0, providers,
+     "Where ONNX Runtime computes: cpu or cuda. Default: the CPU."},
+    {"graph", 0, "POLICY", CLI_CHOICE, offsetof(cli_model_settings, graph), 0, 0, graphs,
+     "Whether runs on a GPU are captured into CUDA graphs: auto, off, or required, which fails and "
+     "says why where that cannot be done. Default auto."},
     {0},
 };
 
@@ -54,6 +62,7 @@ cli_exit cli_model_open(const cli_command *command, const char *path,
     options.threads = (int32_t)settings->threads;
     options.parallel_nodes = (int32_t)settings->parallel_nodes;
     options.optimization = (kiln_optimization)settings->optimization;
+    options.provider = (kiln_provider)settings->provider;
     const char *slash = strrchr(path, '/');
     char what[300];
     (void)snprintf(what, sizeof what, "building %.255s", slash != NULL ? slash + 1 : path);
@@ -64,6 +73,14 @@ cli_exit cli_model_open(const cli_command *command, const char *path,
         return misuse_backend(command, settings->backend);
     }
     return status == KILN_OK ? CLI_DONE : cli_fail();
+}
+
+cli_exit cli_model_context(const cli_model_settings *settings, kiln_engine *engine,
+                           kiln_context **context)
+{
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    options.graphs = (kiln_graph_policy)settings->graph;
+    return kiln_context_create(engine, &options, context) == KILN_OK ? CLI_DONE : cli_fail();
 }
 
 void cli_model_backend(const kiln_engine *engine, char *text, size_t size)

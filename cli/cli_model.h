@@ -18,6 +18,8 @@ typedef struct cli_model_settings {
     int64_t threads;
     int64_t parallel_nodes;
     int optimization; /* kiln_optimization */
+    int provider;     /* kiln_provider */
+    int graph;        /* kiln_graph_policy */
 } cli_model_settings;
 
 extern const cli_option cli_model_options[];
@@ -25,6 +27,10 @@ extern const cli_option cli_model_options[];
 /* Loads or builds `path`; says why when that fails. */
 cli_exit cli_model_open(const cli_command *command, const char *path,
                         const cli_model_settings *settings, kiln_engine **engine);
+
+/* A context over it, with graphs as the settings say. */
+cli_exit cli_model_context(const cli_model_settings *settings, kiln_engine *engine,
+                           kiln_context **context);
 
 /* "onnxruntime 1.31.1" */
 void cli_model_backend(const kiln_engine *engine, char *text, size_t size);

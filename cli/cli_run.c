@@ -303,8 +303,9 @@ static cli_exit do_job(job *work)
     if (result != CLI_DONE) {
         return result;
     }
-    if (kiln_context_create(work->engine, NULL, &work->context) != KILN_OK) {
-        return cli_fail();
+    result = cli_model_context(&work->settings.model, work->engine, &work->context);
+    if (result != CLI_DONE) {
+        return result;
     }
     result = cli_inputs_bind(work->command, &work->settings.inputs, work->engine, work->context,
                              &work->inputs);

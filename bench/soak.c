@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Does anything grow? Runs over eight shapes, then failed builds and loads; memory of the heap, of
+ * the process and of the GPU before and after. Ends with 1 if something grew.
+ * soak [RUNS [FAILURES [BACKEND [cuda]]]] */
+#include <kiln/kiln.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SHAPES 8
+/* What malloc keeps back and forth is not growth: a leak of 2 bytes a run passes this. */
+#define SLACK ((long long)2 << 20)
+
+/* y = Relu(x) over floats of one open dimension (IR 8, opset 17). */
+static const unsigned char relu_model[63] = {
+    0x08, 0x08, 0x3a, 0x35, 0x0a, 0x0c, 0x0a, 0x01, 0x78, 0x12, 0x01, 0x79, 0x22, 0x04, 0x52, 0x65,
+    0x6c, 0x75, 0x12, 0x01, 0x67, 0x5a, 0x10, 0x0a, 0x01, 0x78, 0x12, 0x0b, 0x0a, 0x09, 0x08, 0x01,
+    0x12, 0x05, 0x0a, 0x03, 0x12, 0x01, 0x6e, 0x62, 0x10, 0x0a, 0x01, 0x79, 0x12, 0x0b, 0x0a, 0x09,
+    0x08, 0x01, 0x12, 0x05, 0x0a, 0x03, 0x12, 0x01, 0x6e, 0x42, 0x04, 0x0a, 0x00, 0x10, 0x11};
+
+typedef struct level {
+    unsigned long long allocations; /* of Kiln's heap so far */
+    long long heap;                 /* bytes of Kiln's heap in use */
+    long long process;              /* resident bytes */
+    long long device;               /* bytes in use on the GPU; 0 without one */
+} level;
+
+static void require(kiln_status status)
+{
+    if (status != KILN_OK) {
+        (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
+        exit(1);
+    }
+}
+
+static level measure(const kiln_engine *engine)
+{
+    kiln_allocation_counters counters;
+    level found = {.allocations = 0};
+    long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    kiln_get_allocation_counters(&counters);
+    found.allocations = counters.allocations;
+    found.heap = (long long)counters.bytes_in_use;
+    if (file != NULL) {
+        char line[128] = "";
+        if (fgets(line, sizeof line, file) != NULL && strchr(line, ' ') != NULL) {
+            pages = strtoll(strchr(line, ' '), NULL, 10);
+        }
+        (void)fclose(file);
+    }
+    found.process = pages * (long long)sysconf(_SC_PAGESIZE);
+    if (kiln_engine_device(engine) >= 0) {
+        size_t free_bytes = 0;
+        size_t total = 0;
+        require(kiln_device_memory(kiln_engine_device(engine), &free_bytes, &total));
+        found.device = (long long)(total - free_bytes);
+    }
+    return found;
+}
+
+static void run_one(kiln_context *context, float *x, size_t number)
+{
+    const int64_t count = (int64_t)64 << (number % SHAPES);
+    const float value = (float)(number % 1000) - 500;
+    kiln_tensor y;
+    const kiln_tensor input =
+        KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), x, (size_t)count * sizeof *x);
+    x[count - 1] = value;
+    require(kiln_context_bind(context, "x", &input));
+    require(kiln_context_run(context));
+    require(kiln_context_tensor(context, "y", &y));
+    if (((const float *)y.data)[count - 1] != (value > 0 ? value : 0) ||
+        y.desc.shape.dims[0] != count) {
+        (void)fprintf(stderr, "run %zu: a wrong result\n", number);
+        exit(1);
+    }
+}
+
+/* One that is cut off, one that is damaged, one that is not there; each must fail. */
+static void fail_one(size_t number, const kiln_build_options *options)
+{
+    unsigned char bytes[sizeof relu_model];
+    kiln_engine *engine = NULL;
+    memcpy(bytes, relu_model, sizeof bytes);
+    kiln_status status = KILN_OK;
+    switch (number % 3) {
+        case 0:
+            status =
+                kiln_engine_build_bytes((kiln_span){bytes, 10 + number % 40}, options, &engine);
+            break;
+        case 1:
+            memcpy(memchr(bytes, 'R', sizeof bytes), "Rexx", 4);
+            status = kiln_engine_build_bytes((kiln_span){bytes, sizeof bytes}, options, &engine);
+            break;
+        default: status = kiln_engine_load("/nowhere/model.onnx", options, &engine); break;
+    }
+    if (status == KILN_OK || engine != NULL) {
+        (void)fprintf(stderr, "failure %zu: it worked\n", number);
+        exit(1);
+    }
+}
+
+static int report(const char *what, size_t count, level before, level after, int may_allocate)
+{
+    const unsigned long long allocations = after.allocations - before.allocations;
+    const long long heap = after.heap - before.heap;
+    const long long process = after.process - before.process;
+    const long long device = after.device - before.device;
+    const int good =
+        (may_allocate || allocations == 0) && heap == 0 && process <= SLACK && device <= 0;
+    (void)printf(
+        "{\"soak\": \"%s\", \"count\": %zu, \"allocations\": %llu, \"heap_growth\": %lld, "
+        "\"process_growth\": %lld, \"device_growth\": %lld, \"good\": %s}\n",
+        what, count, allocations, heap, process, device, good ? "true" : "false");
+    (void)fflush(stdout);
+    return good ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    const size_t runs = argc > 1 ? strtoul(argv[1], NULL, 10) : 1000000;
+    const size_t failures = argc > 2 ? strtoul(argv[2], NULL, 10) : 1000;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    options.backend = argc > 3 ? argv[3] : "onnxruntime";
+    options.threads = 1;
+    if (argc > 4 && strcmp(argv[4], "cuda") == 0) {
+        options.provider = KILN_PROVIDER_CUDA;
+    }
+    float *x = calloc((size_t)64 << SHAPES, sizeof *x);
+    if (x == NULL) {
+        return 1;
+    }
+    require(kiln_engine_build_bytes((kiln_span){relu_model, sizeof relu_model}, &options, &engine));
+    require(kiln_context_create(engine, NULL, &context));
+    for (size_t i = 0; i < 1000; i++) {
+        run_one(context, x, i);
+    }
+    const level warm = measure(engine);
+    for (size_t i = 0; i < runs; i++) {
+        run_one(context, x, i);
+    }
+    int result = report("runs over 8 shapes", runs, warm, measure(engine), 0);
+    for (size_t i = 0; i < 60 && failures != 0; i++) {
+        fail_one(i, &options);
+    }
+    const level tried = measure(engine);
+    for (size_t i = 0; i < failures; i++) {
+        fail_one(i, &options);
+    }
+    result |= report("failed builds and loads", failures, tried, measure(engine), 1);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    free(x);
+    return result;
+}

@@ -1,0 +1,68 @@
+#!/bin/bash
+# Everything that only a GPU can show: the tests of tests/gpu, compute-sanitizer over them where it
+# is installed, the soak and the pool's figures. Runs on a machine that has the build and no more.
+#
+#     scripts/gpu_check.sh BUILD [OUT]
+#
+# Writes OUT/gpu_check.json, one object a line of its list, and prints a table. Ends with 1 if
+# something failed. Where there is no GPU the tests are reported as skipped.
+#
+# SPDX-License-Identifier: Apache-2.0
+set -uo pipefail
+build=${1:?BUILD}
+out=${2:-$build/gpu_check}
+limit=${GPU_CHECK_SECONDS:-120}
+mkdir -p "$out"
+sanitizer=$(command -v compute-sanitizer ||
+    find /usr/local/cuda* /opt/nvidia -name compute-sanitizer -type f 2> /dev/null | head -n 1)
+rows=()
+failed=0
+
+step() { # NAME COMMAND...
+    local name=$1 begin=$SECONDS state=passed status log
+    shift
+    log=$out/${name//[^a-z0-9_]/_}.log
+    timeout "$limit" "$@" > "$log" 2>&1
+    status=$?
+    case $status in
+        0) ;;
+        77) state=skipped ;;
+        124) state="timed out"; failed=1 ;;
+        *) state=failed; failed=1 ;;
+    esac
+    local took=$((SECONDS - begin))
+    printf '%-44s %-10s %4d s\n' "$name" "$state" "$took"
+    [ "$state" = passed ] || tail -n 5 "$log" | cut -c 1-200 | sed 's/^/    /'
+    rows+=("{\"step\": \"$name\", \"state\": \"$state\", \"status\": $status,\
+ \"seconds\": $took}")
+}
+
+for test in "$build"/tests/gpu/gpu_*; do
+    if [ ! -f "$test" ] || [ ! -x "$test" ]; then
+        continue
+    fi
+    name=$(basename "$test")
+    step "$name" "$test"
+    if [ -n "$sanitizer" ]; then
+        for tool in memcheck racecheck; do
+            # Asking for more memory than there is, and calls in a capture, fail on purpose.
+            step "$name $tool" "$sanitizer" --tool "$tool" --report-api-errors no \
+                --error-exitcode 9 "$test"
+        done
+    fi
+done
+[ -n "$sanitizer" ] || echo "no compute-sanitizer here: memcheck and racecheck are left out"
+gpu=()
+[ -e /dev/nvidiactl ] && gpu=(cuda)
+step "soak reference" "$build/bench/bench_soak" 100000 300 reference
+step "soak onnxruntime${gpu:+ cuda}" "$build/bench/bench_soak" \
+    "${GPU_CHECK_RUNS:-200000}" 300 onnxruntime "${gpu[@]}"
+step "pool" "$build/bench/bench_pool" 8
+cat "$out"/pool.log
+cat "$out"/soak*.log | grep '^{' || true
+(
+    IFS=,
+    printf '{"gpu_check": [%s],\n "soak": [%s]}\n' "${rows[*]}" \
+        "$(cat "$out"/soak*.log | grep '^{' | paste -s -d ,)"
+) > "$out/gpu_check.json"
+exit $failed
