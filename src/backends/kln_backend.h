@@ -92,6 +92,8 @@ typedef struct kln_backend {
     bool takes_share_weights;
     /* Whether it takes `tf32` and the options from `provider` on, or refuses each itself. */
     bool takes_provider_options;
+    /* Whether host functions that it enqueues may be called again with each replay of a graph. */
+    bool repeats_calls;
 
     /* Required. Looks for the library (`library`: a path or folder, or NULL) and fills in
      * available, score, version, library, reason and capabilities; the strings must stay as long as

@@ -60,6 +60,7 @@ enum {
     CU_ATTACH_GLOBAL = 1,
     CU_CAPTURE_THREAD_LOCAL = 1,
     CU_CAPTURE_RELAXED = 2,
+    CU_NODE_HOST = 3,
     CU_POOL_RELEASE_THRESHOLD = 4
 };
 
@@ -140,6 +141,7 @@ typedef struct cu_update_result {
     X(capture_status, "cuStreamIsCapturing", 10000, "CUDA graphs", (void *stream, int *status)) \
     X(graph_nodes, "cuGraphGetNodes", 10000, "CUDA graphs",                                     \
       (void *graph, void **nodes, size_t *count))                                               \
+    X(graph_node_type, "cuGraphNodeGetType", 10000, "CUDA graphs", (void *node, int *type))     \
     X(graph_destroy, "cuGraphDestroy", 10000, "CUDA graphs", (void *graph))                     \
     X(graph_instantiate_flags, "cuGraphInstantiateWithFlags", 11040,                            \
       "graphs made by the newer call", (void **exec, void *graph, unsigned long long flags))    \

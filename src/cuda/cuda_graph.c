@@ -65,6 +65,24 @@ static kiln_status end_capture(kiln_stream *stream, void **graph, size_t *nodes)
     return status;
 }
 
+static kiln_status count_host_calls(void *graph, size_t nodes, size_t *calls)
+{
+    const cuda_table *cuda = cuda_functions();
+    void **list = kln_alloc(nodes * sizeof *list);
+    if (list == NULL) {
+        return kln_fail_memory(nodes * sizeof *list, "the nodes of a graph");
+    }
+    int result = nodes != 0 ? cuda->graph_nodes(graph, list, &nodes) : CU_SUCCESS;
+    *calls = 0;
+    for (size_t i = 0; i < nodes && result == CU_SUCCESS; i++) {
+        int type = 0;
+        result = cuda->graph_node_type(list[i], &type);
+        *calls += type == CU_NODE_HOST;
+    }
+    kln_free(list);
+    return cuda_check(cuda, result, "the kinds of a captured graph's nodes");
+}
+
 static kiln_status instantiate(int32_t device, void *graph, void **executable)
 {
     const cuda_table *cuda = cuda_functions();
@@ -101,7 +119,10 @@ kiln_status kiln_stream_capture_end(kiln_stream *stream, kiln_graph **graph)
     }
     made->device = stream->device;
     made->nodes = nodes;
-    status = instantiate(stream->device, captured, &made->executable);
+    status = count_host_calls(captured, nodes, &made->host_calls);
+    if (status == KILN_OK) {
+        status = instantiate(stream->device, captured, &made->executable);
+    }
     if (status == KILN_OK) {
         *graph = made;
     } else {

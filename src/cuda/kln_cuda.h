@@ -129,6 +129,7 @@ struct kiln_graph {
     int32_t device;
     bool updated_in_place; /* by the last update */
     size_t nodes;
+    size_t host_calls; /* nodes that call a function on the host; not kept up by updates */
     void *executable;
 };
 

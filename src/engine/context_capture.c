@@ -172,6 +172,18 @@ static kiln_status record(const attempt *trial, kiln_graph **graph)
     return kiln_stream_capture_end(stream, graph);
 }
 
+/* A library enqueues calls of the host to give memory back once its work is done. Replayed, they
+ * give it back twice, and the work reads what is not there any more. */
+static kiln_status check_calls(const attempt *trial, const kiln_graph *graph)
+{
+    if (graph->host_calls == 0 || trial->context->engine->backend->repeats_calls) {
+        return KILN_OK;
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED,
+                    "the work calls the host %zu time%s, which a replay must not repeat",
+                    graph->host_calls, graph->host_calls == 1 ? "" : "s");
+}
+
 /* What was there before must not pass for a result. */
 static kiln_status spoil_outputs(const attempt *trial)
 {
@@ -240,7 +252,10 @@ static kiln_status try_form(attempt *trial, unsigned form)
     KLN_RETURN_IF_ERROR(context_enqueue_sides(trial->context, trial->entry, stream));
     KLN_RETURN_IF_ERROR(kiln_stream_synchronize(stream));
     KLN_RETURN_IF_ERROR(record(trial, &graph));
-    kiln_status status = verify(trial, graph);
+    kiln_status status = check_calls(trial, graph);
+    if (status == KILN_OK) {
+        status = verify(trial, graph);
+    }
     if (status == KILN_OK) {
         status = time_graph(trial, graph, &median);
     }

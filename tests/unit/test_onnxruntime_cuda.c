@@ -218,6 +218,25 @@ static void an_output_that_is_an_input_is_not_captured(void **state)
     kiln_engine_release(engine);
 }
 
+/* What the library frees when its work is done is freed once. */
+static void work_that_calls_the_host_is_not_replayed(void **state)
+{
+    (void)state;
+    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+    kiln_context *context = NULL;
+    float x[8] = {0};
+    set("FAKE_CUDA_HOST_NODES", "1");
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    for (int i = 0; i < 4; i++) {
+        run_and_check(context, x, 8, (float)i);
+    }
+    const kiln_context_counters counters = counters_of(context);
+    assert_int_equal(counters.graph_captures, 0);
+    assert_non_null(strstr(counters.graph_reason, "the work calls the host 1 time"));
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
 static void every_option_is_taken(void **state)
 {
     (void)state;
@@ -298,6 +317,7 @@ int main(void)
         cuda_test(device_memory_is_bound_as_it_is),
         cuda_test(nodes_on_the_cpu_are_named_and_keep_runs_from_being_captured),
         cuda_test(an_output_that_is_an_input_is_not_captured),
+        cuda_test(work_that_calls_the_host_is_not_replayed),
         cuda_test(every_option_is_taken),
         cuda_test(what_is_missing_is_said),
         cuda_test(tuning_keeps_the_fastest_and_writes_it_down),
