@@ -534,6 +534,77 @@ static void test_runs_that_fail_name_the_node(void **state)
     finish(engine, context);
 }
 
+/* y = OP(x), run with x = 1 to 6: the sentence must have `words`. */
+static void refuse_run(graph_maker *m, kiln_status status, const char *words)
+{
+    kiln_engine *engine = NULL;
+    float x[6] = {1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.0F};
+    kiln_context *context = context_of(bytes_of(m), &engine);
+    bind_floats(context, "x", 6, x);
+    assert_status(status, kiln_context_run(context));
+    assert_message(words);
+    finish(engine, context);
+}
+
+static void begin_ngrams(graph_maker *m, int64_t longest, size_t columns, int64_t second)
+{
+    maker_begin(m, 21);
+    maker_input(m, "x", FLOAT, "n");
+    maker_node(m, "Cast", "x", "whole");
+    maker_attribute_int(m, "to", INT64);
+    maker_node(m, "TfIdfVectorizer", "whole", "y");
+    maker_attribute_string(m, "mode", "TFIDF");
+    maker_attribute_int(m, "min_gram_length", 1);
+    maker_attribute_int(m, "max_gram_length", longest);
+    maker_attribute_int(m, "max_skip_count", 1);
+    maker_attribute_ints(m, "ngram_counts", 2, (int64_t[]){0, second});
+    maker_attribute_ints(m, "pool_int64s", 5, (int64_t[]){6, 2, 3, 4, 6});
+    maker_attribute_ints(m, "ngram_indexes", columns, (int64_t[]){1, 0, 2});
+    maker_output(m, "y", FLOAT, "k");
+}
+
+static void test_ngrams(void **state)
+{
+    (void)state;
+    graph_maker m;
+    kiln_engine *engine = NULL;
+    float x[6] = {2.0F, 3.0F, 2.0F, 4.0F, 3.0F, 6.0F};
+    begin_ngrams(&m, 2, 3, 1);
+    kiln_context *context = context_of(bytes_of(&m), &engine);
+    bind_floats(context, "x", 6, x);
+    assert_ok(kiln_context_run(context));
+    /* 2,3 side by side and with one between; 6; 4,6 with one between. */
+    expect_floats(context, "y", 3, (float[]){2.0F, 1.0F, 1.0F});
+    finish(engine, context);
+    begin_ngrams(&m, 2, 3, 2);
+    refuse_run(&m, KILN_ERROR_INVALID_NETWORK, "ngram_counts does not divide it");
+    begin_ngrams(&m, 3, 3, 1);
+    refuse_run(&m, KILN_ERROR_INVALID_NETWORK, "the lengths are outside it");
+    begin_ngrams(&m, 2, 2, 1);
+    refuse_run(&m, KILN_ERROR_INVALID_NETWORK, "not one entry for each n-gram");
+}
+
+static void test_deform_conv_refuses(void **state)
+{
+    (void)state;
+    graph_maker m;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_weights(&m, "w", FLOAT, "1,1,1,1");
+    maker_weights(&m, "offset", FLOAT, "1,2,2,2");
+    maker_ints(&m, "shape", 4, (int64_t[]){1, 1, 2, 3});
+    maker_node(&m, "Reshape", "x,shape", "image");
+    maker_node(&m, "DeformConv", "image,w,offset", "y");
+    maker_output(&m, "y", FLOAT, "?,?,?,?");
+    refuse_run(&m, KILN_ERROR_SHAPE, "do not fit an input of 1 channels and an output of 2 x 3");
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_weights(&m, "w", FLOAT, "1,1,1,1");
+    maker_node(&m, "DeformConv", "x,w,w", "y");
+    maker_output(&m, "y", FLOAT, "?,?,?,?");
+    refuse_run(&m, KILN_ERROR_UNSUPPORTED, "the input has 1 dimensions, the weights 4");
+}
+
 /* --- describing and saving --- */
 
 static void test_description(void **state)
@@ -621,6 +692,8 @@ int main(void)
         cmocka_unit_test(test_unsupported_operators_are_listed),
         cmocka_unit_test(test_graphs_that_do_not_hold_together),
         cmocka_unit_test(test_runs_that_fail_name_the_node),
+        cmocka_unit_test(test_ngrams),
+        cmocka_unit_test(test_deform_conv_refuses),
         cmocka_unit_test(test_description),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
