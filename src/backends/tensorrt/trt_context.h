@@ -53,7 +53,7 @@ KILN_MUST_CHECK kiln_status trt_context_make_object(trt_context *self,
 /* The operations of kln_backend. */
 KILN_MUST_CHECK kiln_status trt_context_create(void *engine, const kiln_context_options *options,
                                                void **context);
-void trt_context_destroy(void *context);
+void trt_context_destroy(void *state);
 KILN_MUST_CHECK kiln_status trt_context_bind(void *context, size_t index,
                                              const kiln_tensor *tensor);
 KILN_MUST_CHECK kiln_status trt_context_run(void *context);
