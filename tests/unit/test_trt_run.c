@@ -323,6 +323,10 @@ static void rtx_keeps_what_it_compiled(void **state)
             (void)run_floats(context, KILN_SHAPE(1, 4), x);
             assert_ok(kiln_context_run(context));
             assert_int_equal(trt_number(i, "compilations"), before + 1);
+            kiln_context_counters counters = {.struct_size = sizeof counters};
+            assert_ok(kiln_context_get_counters(context, &counters));
+            assert_int_equal(counters.graph_captures, 0);
+            assert_non_null(strstr(counters.graph_reason, "captures runs itself"));
             assert_ok(kiln_context_save_runtime_cache(context, path));
             kiln_context_destroy(context);
         }

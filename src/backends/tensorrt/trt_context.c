@@ -425,6 +425,10 @@ kiln_status trt_context_enqueue(void *state, kiln_stream *stream)
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "contexts that share device memory take turns, each run is waited for");
     }
+    if (self->captures_itself) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "TensorRT-RTX captures runs itself, as rtx_graphs asks");
+    }
     trt_logged_clear();
     trt_error_recorder_clear(&self->recorder);
     KLN_RETURN_IF_ERROR(choose_profile(self));

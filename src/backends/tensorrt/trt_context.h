@@ -38,6 +38,7 @@ typedef struct trt_context {
     trt_binding *slots;
     int32_t fixed_profile; /* of kiln_context_set_profile; -1: by the shapes */
     bool shares_memory;
+    bool captures_itself; /* RTX, as rtx_graphs asks */
     bool profiles_layers;
     trt_profiler profiler;
     trt_RuntimeConfig *config; /* of RTX, where the options ask for something */

@@ -102,6 +102,7 @@ kiln_status trt_context_make_object(trt_context *self, const kiln_context_option
         abi, options->share_device_memory ? TRT_V_ExecutionContextAllocationStrategy_USER_MANAGED
                                           : TRT_V_ExecutionContextAllocationStrategy_STATIC);
     self->shares_memory = options->share_device_memory;
+    self->captures_itself = options->rtx_graphs == KILN_SWITCH_ON;
     KLN_RETURN_IF_ERROR(configure_rtx(self, options));
     if (self->config != NULL) {
         trt_RuntimeConfig_setExecutionContextAllocationStrategy(abi, self->config, strategy);
