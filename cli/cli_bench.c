@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli_gpu.h"
 #include "cli_list.h"
 #include "cli_model.h"
 #include "cli_statistics.h"
@@ -27,6 +28,7 @@ typedef struct measurement {
     uint64_t warmup_wall;
     uint64_t first;                 /* the very first inference, which is part of the warmup */
     unsigned long long allocations; /* Kiln's own, while it was measured */
+    cli_gpu_times gpu;              /* nothing for an engine on the CPU */
 } measurement;
 
 /* --- measuring --- */
@@ -117,6 +119,29 @@ static void print_inputs(const kiln_engine *engine, kiln_context *context)
     cli_table_print(&table, 0);
 }
 
+/* Sorts the times. */
+static void print_gpu(const cli_gpu_times *gpu)
+{
+    static const char *const headings[] = {"GPU", "mean", "median", "p90",
+                                           "p95", "p99",  "p99.9",  "max"};
+    cli_table table;
+    cli_table_init(&table, "lrrrrrrr", headings);
+    for (size_t part = 0; part < CLI_GPU_PARTS; part++) {
+        cli_statistics found;
+        cli_statistics_make(gpu->times[part], gpu->count, &found);
+        const double values[] = {found.mean, found.median, found.p90,    found.p95,
+                                 found.p99,  found.p999,   found.maximum};
+        cli_table_add(&table, cli_gpu_names[part]);
+        for (size_t i = 0; i < CLI_ARRAY_LENGTH(values); i++) {
+            char text[32];
+            cli_duration_format(values[i], text, sizeof text);
+            cli_table_add(&table, text);
+        }
+    }
+    (void)puts("");
+    cli_table_print(&table, 0);
+}
+
 static void print_text(const char *path, const kiln_engine *engine, kiln_context *context,
                        measurement *found)
 {
@@ -151,12 +176,15 @@ static void print_text(const char *path, const kiln_engine *engine, kiln_context
     }
     (void)puts("");
     cli_histogram_print(found->times, found->count);
+    if (found->gpu.count != 0) {
+        print_gpu(&found->gpu);
+    }
 }
 
-static cJSON *latency_json(measurement *found)
+static cJSON *times_json(uint64_t *times, size_t count)
 {
     cli_statistics statistics;
-    cli_statistics_make(found->times, found->count, &statistics);
+    cli_statistics_make(times, count, &statistics);
     const struct {
         const char *name;
         double value;
@@ -204,7 +232,14 @@ static cli_exit print_json(const char *path, const kiln_engine *engine, kiln_con
     (void)cJSON_AddNumberToObject(document, "seconds", (double)found->wall / 1e9);
     (void)cJSON_AddNumberToObject(document, "inferences_per_second", throughput(found));
     (void)cJSON_AddNumberToObject(document, "allocations", (double)found->allocations);
-    (void)cJSON_AddItemToObject(document, "latency_ms", latency_json(found));
+    (void)cJSON_AddItemToObject(document, "latency_ms", times_json(found->times, found->count));
+    if (found->gpu.count != 0) {
+        cJSON *gpu = cJSON_AddObjectToObject(document, "gpu_ms");
+        for (size_t part = 0; part < CLI_GPU_PARTS; part++) {
+            (void)cJSON_AddItemToObject(gpu, cli_gpu_names[part],
+                                        times_json(found->gpu.times[part], found->gpu.count));
+        }
+    }
     return cli_json_print(document);
 }
 
@@ -224,6 +259,12 @@ static cli_exit bench(const cli_command *self, const char *path, const bench_set
     if (status == KILN_OK) {
         cli_progress_begin("measuring");
         status = measure(context, settings, found);
+        cli_progress_end();
+    }
+    if (status == KILN_OK && kiln_engine_device(engine) >= 0) {
+        cli_progress_begin("measuring the GPU");
+        status = cli_gpu_measure(engine, context, (kiln_graph_policy)settings->model.graph,
+                                 settings->duration, (size_t)settings->iterations, &found->gpu);
         cli_progress_end();
     }
     if (status != KILN_OK) {
@@ -259,6 +300,7 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     kiln_engine_release(engine);
     cli_inputs_finish(&inputs);
     free(found.times);
+    cli_gpu_finish(&found.gpu);
     cli_options_finish(self, &settings);
     return result;
 }

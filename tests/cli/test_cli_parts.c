@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "cli_gpu.h"
 #include "cli_model.h"
 #include "cli_statistics.h"
 
@@ -206,6 +207,74 @@ static void nibbles_are_compared(void **state)
     assert_true(summary.minimum == -1 && summary.maximum == 2 && summary.count == 3);
 }
 
+static kiln_status enqueue_nothing(void *user, kiln_mock_run *run, kiln_stream *stream,
+                                   char message[1024])
+{
+    (void)run;
+    (void)stream;
+    (void)message;
+    ++*(int *)user;
+    return KILN_OK;
+}
+
+static kiln_status run_nothing(void *user, kiln_mock_run *run, char message[1024])
+{
+    return enqueue_nothing(user, run, NULL, message);
+}
+
+/* Over the driver that tests/fake plays: its clock takes one step, a millisecond, for each copy and
+ * for each event. */
+static void the_parts_of_a_gpus_time_add_up(void **state)
+{
+    (void)state;
+    int runs = 0;
+    const kiln_binding bindings[] = {{.struct_size = sizeof(kiln_binding),
+                                      .name = "x",
+                                      .dtype = KILN_DTYPE_FLOAT32,
+                                      .shape = KILN_SHAPE(8)},
+                                     {.struct_size = sizeof(kiln_binding),
+                                      .name = "y",
+                                      .dtype = KILN_DTYPE_FLOAT32,
+                                      .shape = KILN_SHAPE(8)}};
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    kiln_tensor x;
+    cli_gpu_times found = {.count = 0};
+    assert_int_equal(setenv("KILN_CUDA_DRIVER", KILN_TEST_BINARY_DIR "/fake/cuda/libcuda.so.1", 1),
+                     0);
+    options.inputs = bindings;
+    options.input_count = 1;
+    options.outputs = bindings + 1;
+    options.output_count = 1;
+    options.handler = run_nothing;
+    options.enqueue = enqueue_nothing;
+    options.user = &runs;
+    options.device = 1;
+    assert_int_equal(kiln_engine_create_mock(&options, &engine), KILN_OK);
+    assert_int_equal(kiln_context_create(engine, NULL, &context), KILN_OK);
+    assert_int_equal(cli_gpu_measure(engine, context, KILN_GRAPH_OFF, 0, 20, &found),
+                     KILN_ERROR_STATE);
+    assert_int_equal(kiln_context_tensor(context, "x", &x), KILN_OK);
+    assert_int_equal(kiln_context_run(context), KILN_OK);
+    assert_int_equal(cli_gpu_measure(engine, context, KILN_GRAPH_OFF, 0, 20, &found), KILN_OK);
+    assert_int_equal(found.count, 20);
+    assert_int_equal(runs, 26);
+    for (size_t i = 0; i < found.count; i++) {
+        assert_int_equal(found.times[CLI_GPU_H2D][i], 2000000);
+        assert_int_equal(found.times[CLI_GPU_D2H][i], 2000000);
+        assert_true(found.times[CLI_GPU_COMPUTE][i] >= 1000000);
+        assert_int_equal(found.times[CLI_GPU_LATENCY][i], found.times[CLI_GPU_H2D][i] +
+                                                              found.times[CLI_GPU_COMPUTE][i] +
+                                                              found.times[CLI_GPU_D2H][i]);
+        assert_true(found.times[CLI_GPU_ENQUEUE][i] > 0);
+    }
+    cli_gpu_finish(&found);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    (void)unsetenv("KILN_CUDA_DRIVER");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,6 +288,7 @@ int main(void)
         cmocka_unit_test(places_are_written),
         cmocka_unit_test(complex_numbers_are_compared),
         cmocka_unit_test(nibbles_are_compared),
+        cmocka_unit_test(the_parts_of_a_gpus_time_add_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli_gpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define WARMUP_RUNS 5
+
+const char *const cli_gpu_names[CLI_GPU_PARTS] = {"latency", "enqueue", "h2d", "compute", "d2h"};
+
+typedef enum place { BEGIN, SENT, COMPUTED, BACK, PLACES } place;
+
+typedef struct side {
+    bool is_input;
+    kiln_buffer *pinned;
+    kiln_buffer *device;
+} side;
+
+typedef struct bench {
+    kiln_context *context;
+    kiln_stream *stream;
+    kiln_event *events[PLACES];
+    side *sides;
+    size_t side_count;
+} bench;
+
+static kiln_status fill_side(bench *work, kiln_context *bound, const kiln_binding *binding,
+                             size_t index, int32_t device)
+{
+    side *mine = &work->sides[index];
+    kiln_tensor tensor;
+    kiln_tensor view;
+    size_t bytes = 0;
+    mine->is_input = binding->is_input;
+    kiln_status status = kiln_context_tensor(bound, binding->name, &tensor);
+    if (status == KILN_OK) {
+        status = kiln_tensor_bytes(tensor.desc.dtype, &tensor.desc.shape, &bytes);
+    }
+    if (status == KILN_OK) {
+        status = kiln_buffer_create(KILN_LOCATION_PINNED, device, bytes, &mine->pinned);
+    }
+    if (status == KILN_OK) {
+        status = kiln_buffer_create(KILN_LOCATION_DEVICE, device, bytes, &mine->device);
+    }
+    if (status == KILN_OK) {
+        status = kiln_buffer_write(mine->pinned, 0, (kiln_span){tensor.data, bytes}, NULL);
+    }
+    if (status == KILN_OK) {
+        status = kiln_buffer_tensor(mine->device, 0, tensor.desc.dtype, &tensor.desc.shape, &view);
+    }
+    return status == KILN_OK ? kiln_context_bind(work->context, binding->name, &view) : status;
+}
+
+static kiln_status begin(bench *work, kiln_engine *engine, kiln_context *bound,
+                         kiln_graph_policy graphs)
+{
+    const int32_t device = kiln_engine_device(engine);
+    const size_t inputs = kiln_engine_input_count(engine);
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    kiln_status status = kiln_stream_create(device, 0, &work->stream);
+    for (size_t i = 0; i < PLACES && status == KILN_OK; i++) {
+        status = kiln_event_create(device, true, &work->events[i]);
+    }
+    options.graphs = graphs;
+    options.stream = work->stream;
+    if (status == KILN_OK) {
+        status = kiln_context_create(engine, &options, &work->context);
+    }
+    work->side_count = inputs + kiln_engine_output_count(engine);
+    work->sides = cli_allocate(work->side_count * sizeof *work->sides);
+    memset(work->sides, 0, work->side_count * sizeof *work->sides);
+    for (size_t i = 0; i < work->side_count && status == KILN_OK; i++) {
+        kiln_binding binding = {.struct_size = sizeof binding};
+        status = i < inputs ? kiln_engine_input(engine, i, &binding)
+                            : kiln_engine_output(engine, i - inputs, &binding);
+        if (status == KILN_OK) {
+            status = fill_side(work, bound, &binding, i, device);
+        }
+    }
+    return status;
+}
+
+static void end(bench *work)
+{
+    kiln_context_destroy(work->context);
+    for (size_t i = 0; i < work->side_count; i++) {
+        kiln_buffer_destroy(work->sides[i].pinned);
+        kiln_buffer_destroy(work->sides[i].device);
+    }
+    free(work->sides);
+    for (size_t i = 0; i < PLACES; i++) {
+        kiln_event_destroy(work->events[i]);
+    }
+    kiln_stream_destroy(work->stream);
+}
+
+static kiln_status copy_sides(const bench *work, bool inputs)
+{
+    kiln_status status = KILN_OK;
+    for (size_t i = 0; i < work->side_count && status == KILN_OK; i++) {
+        const side *mine = &work->sides[i];
+        if (mine->is_input == inputs) {
+            status = kiln_buffer_copy(inputs ? mine->device : mine->pinned, 0,
+                                      inputs ? mine->pinned : mine->device, 0,
+                                      kiln_buffer_bytes(mine->pinned), work->stream);
+        }
+    }
+    return status;
+}
+
+static kiln_status run_once(bench *work, uint64_t *enqueue)
+{
+    kiln_status status = kiln_event_record(work->events[BEGIN], work->stream);
+    status = status == KILN_OK ? copy_sides(work, true) : status;
+    status = status == KILN_OK ? kiln_event_record(work->events[SENT], work->stream) : status;
+    const uint64_t before = cli_now();
+    status = status == KILN_OK ? kiln_context_enqueue(work->context, NULL) : status;
+    *enqueue = cli_now() - before;
+    status = status == KILN_OK ? kiln_event_record(work->events[COMPUTED], work->stream) : status;
+    status = status == KILN_OK ? copy_sides(work, false) : status;
+    status = status == KILN_OK ? kiln_event_record(work->events[BACK], work->stream) : status;
+    status = status == KILN_OK ? kiln_context_wait(work->context) : status;
+    return status == KILN_OK ? kiln_stream_synchronize(work->stream) : status;
+}
+
+static kiln_status keep(bench *work, cli_gpu_times *found, uint64_t enqueue)
+{
+    static const struct {
+        cli_gpu_part part;
+        place from;
+        place to;
+    } parts[] = {{CLI_GPU_LATENCY, BEGIN, BACK},
+                 {CLI_GPU_H2D, BEGIN, SENT},
+                 {CLI_GPU_COMPUTE, SENT, COMPUTED},
+                 {CLI_GPU_D2H, COMPUTED, BACK}};
+    if (found->count == found->capacity) {
+        found->capacity = found->capacity == 0 ? (size_t)1 << 16 : found->capacity * 2;
+        for (size_t i = 0; i < CLI_GPU_PARTS; i++) {
+            found->times[i] = cli_grow(found->times[i], found->capacity * sizeof *found->times[i]);
+        }
+    }
+    found->times[CLI_GPU_ENQUEUE][found->count] = enqueue;
+    for (size_t i = 0; i < CLI_ARRAY_LENGTH(parts); i++) {
+        double took = 0;
+        const kiln_status status =
+            kiln_event_elapsed(work->events[parts[i].from], work->events[parts[i].to], &took);
+        if (status != KILN_OK) {
+            return status;
+        }
+        found->times[parts[i].part][found->count] = (uint64_t)(took * 1e6);
+    }
+    found->count++;
+    return KILN_OK;
+}
+
+kiln_status cli_gpu_measure(kiln_engine *engine, kiln_context *bound, kiln_graph_policy graphs,
+                            double seconds, size_t least, cli_gpu_times *found)
+{
+    bench work = {.context = NULL};
+    uint64_t enqueue = 0;
+    kiln_status status = begin(&work, engine, bound, graphs);
+    for (size_t i = 0; i < WARMUP_RUNS && status == KILN_OK; i++) {
+        status = run_once(&work, &enqueue);
+    }
+    const uint64_t start = cli_now();
+    while (status == KILN_OK &&
+           (found->count < least || (double)(cli_now() - start) < seconds * 1e9)) {
+        status = run_once(&work, &enqueue);
+        status = status == KILN_OK ? keep(&work, found, enqueue) : status;
+    }
+    end(&work);
+    return status;
+}
+
+void cli_gpu_finish(cli_gpu_times *found)
+{
+    for (size_t i = 0; i < CLI_GPU_PARTS; i++) {
+        free(found->times[i]);
+    }
+    *found = (cli_gpu_times){.count = 0};
+}

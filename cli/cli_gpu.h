@@ -1,0 +1,36 @@
+/*
+ * cli_gpu.h - where the time of an inference on a GPU goes.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KILN_CLI_GPU_H
+#define KILN_CLI_GPU_H
+
+#include "cli.h"
+
+/* The parts of an inference, in trtexec's words; docs/cli.md defines them. */
+typedef enum cli_gpu_part {
+    CLI_GPU_LATENCY, /* to the device, there, and back: by the GPU's clock */
+    CLI_GPU_ENQUEUE, /* of the host: until the call that starts the work returns */
+    CLI_GPU_H2D,
+    CLI_GPU_COMPUTE,
+    CLI_GPU_D2H,
+    CLI_GPU_PARTS
+} cli_gpu_part;
+
+typedef struct cli_gpu_times {
+    uint64_t *times[CLI_GPU_PARTS]; /* nanoseconds, `count` each */
+    size_t count;
+    size_t capacity;
+} cli_gpu_times;
+
+/* "h2d", as the JSON calls it. */
+extern const char *const cli_gpu_names[CLI_GPU_PARTS];
+
+/* Runs what `bound` ran, from pinned memory over device memory and back, for `seconds` and at least
+ * `least` times. `bound` has run once with its inputs. */
+kiln_status cli_gpu_measure(kiln_engine *engine, kiln_context *bound, kiln_graph_policy graphs,
+                            double seconds, size_t least, cli_gpu_times *found);
+void cli_gpu_finish(cli_gpu_times *found);
+
+#endif
