@@ -159,10 +159,16 @@ int main(int count, char **arguments)
     if (kiln_device_count() > 0) {
         options.provider = KILN_PROVIDER_CUDA; /* of ONNX Runtime; TensorRT needs no word */
     }
-    if (sums == NULL || kiln_engine_load(path, &options, &engine) != KILN_OK) {
+    if (sums == NULL) {
+        fprintf(stderr, "no memory for %zu batches\n", batches);
+        return 1;
+    }
+    if (kiln_engine_load(path, &options, &engine) != KILN_OK) {
+        free(sums);
         return fail(path);
     }
     if (make_batch(engine, &made) != 0 || kiln_engine_output(engine, 0, &binding) != KILN_OK) {
+        free(sums);
         return fail(path);
     }
     kiln_named_tensor output = {.name = binding.name};
@@ -170,6 +176,7 @@ int main(int count, char **arguments)
     const double piped =
         serial < 0 ? -1 : run_pipelined(engine, &made, &output, sums + batches + 4, batches);
     if (piped < 0) {
+        free(sums);
         return fail("running");
     }
     const int same = memcmp(sums, sums + batches + 4, (batches + 4) * sizeof *sums) == 0;

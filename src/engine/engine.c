@@ -107,7 +107,12 @@ kiln_status kln_engine_adopt(const kln_backend *backend, const kiln_backend_info
     (void)pthread_mutex_init(&made->order, NULL); /* Linux's cannot fail */
     kln_arena_init(&made->arena);
     (void)pthread_mutex_init(&made->inspecting, NULL);
-    (void)pthread_rwlock_init(&made->weights, NULL);
+    /* Runs that follow each other without a gap would keep a refit waiting for ever. */
+    pthread_rwlockattr_t kind;
+    (void)pthread_rwlockattr_init(&kind);
+    (void)pthread_rwlockattr_setkind_np(&kind, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    (void)pthread_rwlock_init(&made->weights, &kind);
+    (void)pthread_rwlockattr_destroy(&kind);
     atomic_init(&made->refits, 0);
     const kiln_status status = describe(made, options, source);
     if (status != KILN_OK) {

@@ -377,7 +377,7 @@ kiln_status kiln_network_find(kiln_network *network, const char *name, kiln_tens
     KLN_RETURN_IF_NULL(name);
     KLN_RETURN_IF_NULL(tensor);
     const uint32_t id = kln_names_get(&network->root->names, name);
-    if (id >= USED_NAME || (int32_t)id >> KLN_ID_BITS != network->number) {
+    if (id >= USED_NAME || (id >> KLN_ID_BITS) != (uint32_t)network->number) {
         return kln_fail(KILN_ERROR_NAME, "kiln_network_find: no tensor is called \"%s\"", name);
     }
     *tensor = (kiln_tensor_id)id;
