@@ -1,0 +1,316 @@
+/*
+ * gpu_lean.c - a lean runtime of TensorRT on a real GPU: everything IRuntime offers is set and read
+ * back, and what is no plan for it is refused with an explanation.
+ *
+ *     gpu_lean LIBRARY FOLDER PLAN_OF_RTX|- [PLAN]...
+ *
+ * LIBRARY is a lean runtime or its folder, FOLDER one that can be written to, PLAN_OF_RTX a plan
+ * that the runtime must refuse, and each PLAN one that it must load. Prints a line for each check;
+ * exits with 1 where one fails, with 77 where there is no GPU.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "backends/kln_backend.h"
+#include "backends/tensorrt/trt_device.h"
+#include "backends/tensorrt/trt_library.h"
+
+static int failures;
+
+static void check(bool right, const char *what, const char *found)
+{
+    failures += right ? 0 : 1;
+    printf("%s %s: %s\n", right ? "ok  " : "FAIL", what, found);
+    (void)fflush(stdout);
+}
+
+static void check_number(const char *what, long long found, long long expected)
+{
+    char text[64];
+    (void)snprintf(text, sizeof text, "%lld (expected %lld)", found, expected);
+    check(found == expected, what, text);
+}
+
+static void check_pointer(const char *what, const void *found, const void *expected)
+{
+    char text[96];
+    (void)snprintf(text, sizeof text, "%p (expected %p)", found, expected);
+    check(found == expected, what, text);
+}
+
+/* --- device memory that counts, so that a use of the allocator shows --- */
+
+typedef struct counted {
+    trt_memory memory;
+    int allocations;
+    int releases;
+} counted;
+
+static void *count_allocate(void *user, size_t size, size_t alignment, void *stream)
+{
+    counted *counts = user;
+    counts->allocations++;
+    return counts->memory.allocate(counts->memory.user, size, alignment, stream);
+}
+
+static bool count_release(void *user, void *memory, void *stream)
+{
+    counted *counts = user;
+    counts->releases++;
+    return counts->memory.release(counts->memory.user, memory, stream);
+}
+
+/* --- what is set is read back --- */
+
+static void check_numbers(const trt_abi *abi, trt_Runtime *runtime)
+{
+    for (int32_t threads = 1; threads <= 4; threads += 3) {
+        check(trt_Runtime_setMaxThreads(abi, runtime, threads), "setMaxThreads", "accepted");
+        check_number("getMaxThreads", trt_Runtime_getMaxThreads(abi, runtime), threads);
+    }
+    check(!trt_Runtime_setMaxThreads(abi, runtime, 0), "setMaxThreads(0)", "refused");
+    check_number("getMaxThreads after that", trt_Runtime_getMaxThreads(abi, runtime), 4);
+    check_number("getNbDLACores", trt_Runtime_getNbDLACores(abi, runtime), 0);
+    const int32_t before = trt_Runtime_getDLACore(abi, runtime);
+    trt_logged_clear();
+    trt_Runtime_setDLACore(abi, runtime, 0);
+    printf("     setDLACore(0) without a DLA: \"%s\"\n", trt_logged_error());
+    check_number("getDLACore", trt_Runtime_getDLACore(abi, runtime), before);
+    for (int allowed = 1; allowed >= 0; allowed--) {
+        trt_Runtime_setEngineHostCodeAllowed(abi, runtime, allowed != 0);
+        check_number("getEngineHostCodeAllowed",
+                     trt_Runtime_getEngineHostCodeAllowed(abi, runtime) ? 1 : 0, allowed);
+    }
+}
+
+static void check_files(const trt_abi *abi, trt_Runtime *runtime, const char *folder)
+{
+    const char *first = trt_Runtime_getTemporaryDirectory(abi, runtime);
+    check(first != NULL, "getTemporaryDirectory at first", first != NULL ? first : "NULL");
+    trt_Runtime_setTemporaryDirectory(abi, runtime, folder);
+    const char *found = trt_Runtime_getTemporaryDirectory(abi, runtime);
+    check(found != NULL && strcmp(found, folder) == 0, "getTemporaryDirectory",
+          found != NULL ? found : "NULL");
+    const int32_t memory = trt_value(abi, TRT_V_TempfileControlFlag_ALLOW_IN_MEMORY_FILES);
+    const int32_t files = trt_value(abi, TRT_V_TempfileControlFlag_ALLOW_TEMPORARY_FILES);
+    check(memory >= 0 && files >= 0, "TempfileControlFlag", "known");
+    const uint32_t masks[] = {1U << (unsigned)memory, 1U << (unsigned)files, 0,
+                              1U << (unsigned)memory | 1U << (unsigned)files};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(masks); i++) {
+        trt_Runtime_setTempfileControlFlags(abi, runtime, masks[i]);
+        check_number("getTempfileControlFlags", trt_Runtime_getTempfileControlFlags(abi, runtime),
+                     masks[i]);
+    }
+}
+
+static void check_objects(const trt_library *library, trt_Runtime *runtime,
+                          trt_error_recorder *recorder)
+{
+    const trt_abi *abi = &library->abi;
+    check_pointer("getLogger", trt_Runtime_getLogger(abi, runtime), &library->logger.object);
+    check_pointer("getErrorRecorder at first", trt_Runtime_getErrorRecorder(abi, runtime), NULL);
+    trt_Runtime_setErrorRecorder(abi, runtime, &recorder->object);
+    check_pointer("getErrorRecorder", trt_Runtime_getErrorRecorder(abi, runtime),
+                  &recorder->object);
+    check_number("references to the recorder", recorder->references, 1);
+    trt_Runtime_setErrorRecorder(abi, runtime, NULL);
+    check_pointer("getErrorRecorder after NULL", trt_Runtime_getErrorRecorder(abi, runtime), NULL);
+    check_number("references to the recorder after NULL", recorder->references, 0);
+    trt_Runtime_setErrorRecorder(abi, runtime, &recorder->object);
+
+    trt_PluginRegistry *registry = trt_Runtime_getPluginRegistry(abi, runtime);
+    check(!trt_is_null(registry), "getPluginRegistry", "an object");
+    if (!trt_is_null(registry)) {
+        int32_t count = -1;
+        (void)trt_PluginRegistry_getAllCreators(abi, registry, &count);
+        char text[32];
+        (void)snprintf(text, sizeof text, "%d", count);
+        check(count >= 0, "plugin creators", text);
+        const bool search = trt_PluginRegistry_isParentSearchEnabled(abi, registry);
+        trt_PluginRegistry_setParentSearchEnabled(abi, registry, !search);
+        check_number("isParentSearchEnabled",
+                     trt_PluginRegistry_isParentSearchEnabled(abi, registry) ? 1 : 0,
+                     search ? 0 : 1);
+        trt_PluginRegistry_setParentSearchEnabled(abi, registry, search);
+    }
+    trt_logged_clear();
+    trt_Runtime *inner = trt_Runtime_loadRuntime(abi, runtime, "/nowhere/libnvinfer_lean.so");
+    check(trt_is_null(inner), "loadRuntime of a file that is not there", trt_logged_error());
+    trt_logged_clear();
+    inner = trt_Runtime_loadRuntime(abi, runtime, kln_library_path(library->record));
+    printf("     loadRuntime of itself: %s \"%s\"\n",
+           trt_is_null(inner) ? "no object" : "an object", trt_logged_error());
+    if (!trt_is_null(inner)) {
+        check(trt_Runtime_setMaxThreads(abi, inner, 2), "setMaxThreads of the loaded", "accepted");
+        check_number("getMaxThreads of the loaded", trt_Runtime_getMaxThreads(abi, inner), 2);
+        trt_Runtime_destroy(inner);
+    }
+}
+
+/* --- what is no plan --- */
+
+static bool read_whole(const char *path, kln_mapping *mapping)
+{
+    if (kln_mapping_open(path, mapping) == KILN_OK) {
+        return true;
+    }
+    check(false, path, kiln_error_message());
+    return false;
+}
+
+static void refuse(const trt_library *library, trt_Runtime *runtime, trt_error_recorder *recorder,
+                   const char *what, kiln_span bytes)
+{
+    const trt_abi *abi = &library->abi;
+    static const char *const ways[] = {"memory", "stream", "stream of the first kind"};
+    static const trt_method methods[] = {TRT_M_Runtime_deserializeCudaEngine,
+                                         TRT_M_Runtime_deserializeCudaEngineV2,
+                                         TRT_M_Runtime_deserializeCudaEngineFromReader};
+    for (size_t way = 0; way < KLN_ARRAY_LENGTH(ways); way++) {
+        if (!trt_has(abi, methods[way])) {
+            continue;
+        }
+        trt_logged_clear();
+        trt_error_recorder_clear(recorder);
+        trt_stream_reader reader;
+        trt_stream_reader_init(&reader, &library->tables, NULL, bytes);
+        trt_CudaEngine *engine =
+            way == 0   ? trt_Runtime_deserializeCudaEngine(abi, runtime, bytes.data, bytes.size)
+            : way == 1 ? trt_Runtime_deserializeCudaEngineV2(abi, runtime, &reader.object_v2)
+                       : trt_Runtime_deserializeCudaEngineFromReader(abi, runtime, &reader.object);
+        char name[128];
+        (void)snprintf(name, sizeof name, "%s from %s is refused", what, ways[way]);
+        check(trt_is_null(engine), name, trt_logged_error());
+        (void)snprintf(name, sizeof name, "%s from %s: errors recorded, bytes read", what,
+                       ways[way]);
+        char text[64];
+        (void)snprintf(text, sizeof text, "%d, %llu", recorder->count,
+                       (unsigned long long)reader.position);
+        check(recorder->count > 0 || trt_logged_error()[0] != '\0', name, text);
+        trt_CudaEngine_destroy(engine);
+    }
+}
+
+/* The same as Kiln explains it. */
+static void refuse_publicly(const char *library, const char *what, kiln_span bytes)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "tensorrt";
+    options.library = library;
+    const kln_model plan = {.bytes = bytes};
+    void *engine = NULL;
+    const kiln_status status = kln_backend_tensorrt.load(&plan, &options, &engine);
+    char name[128];
+    (void)snprintf(name, sizeof name, "%s through Kiln: %s", what, kiln_status_name(status));
+    check(status == KILN_ERROR_MALFORMED || status == KILN_ERROR_MISMATCH, name,
+          kiln_error_message());
+    if (status == KILN_OK) {
+        kln_backend_tensorrt.engine_destroy(engine);
+    }
+}
+
+static void check_plans(const trt_library *library, trt_Runtime *runtime,
+                        trt_error_recorder *recorder, const char *path, const char *rtx_plan)
+{
+    static unsigned char garbage[65536];
+    for (size_t i = 0; i < sizeof garbage; i++) {
+        garbage[i] = (unsigned char)(i * 167 + 13);
+    }
+    const kiln_span all = {garbage, sizeof garbage};
+    refuse(library, runtime, recorder, "garbage", all);
+    refuse_publicly(path, "garbage", all);
+    memcpy(garbage, "ftrt", 4);
+    refuse(library, runtime, recorder, "garbage behind the magic word", all);
+    refuse_publicly(path, "garbage behind the magic word", all);
+    refuse(library, runtime, recorder, "a plan of 8 bytes", (kiln_span){garbage, 8});
+    kln_mapping mapping;
+    if (strcmp(rtx_plan, "-") != 0 && read_whole(rtx_plan, &mapping)) {
+        refuse(library, runtime, recorder, "a plan of RTX", mapping.bytes);
+        refuse_publicly(path, "a plan of RTX", mapping.bytes);
+        kln_mapping_close(&mapping);
+    }
+}
+
+/* --- plans that it must load --- */
+
+static void load(const char *library, const char *plan)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "tensorrt";
+    options.library = library;
+    kiln_engine *engine = NULL;
+    check(kiln_engine_load(plan, &options, &engine) == KILN_OK, plan, kiln_error_message());
+    kiln_engine_release(engine);
+}
+
+/* --- all --- */
+
+static void check_runtime(trt_library *library, trt_Runtime *runtime, char **arguments)
+{
+    const trt_abi *abi = &library->abi;
+    kiln_stream *stream = NULL;
+    check(kiln_stream_create(0, 0, &stream) == KILN_OK, "a stream", kiln_error_message());
+    if (stream == NULL) {
+        return;
+    }
+    counted counts = {.allocations = 0};
+    trt_device_memory(&counts.memory, stream);
+    const trt_memory memory = {
+        .user = &counts, .allocate = count_allocate, .release = count_release, .copy = NULL};
+    trt_gpu_allocator allocator;
+    trt_gpu_allocator_init(&allocator, &library->tables, &memory, 0);
+    trt_error_recorder recorder;
+    trt_error_recorder_init(&recorder, &library->tables);
+    check_objects(library, runtime, &recorder);
+    check_numbers(abi, runtime);
+    check_files(abi, runtime, arguments[2]);
+    trt_Runtime_setGpuAllocator(abi, runtime, &allocator.object);
+    check_plans(library, runtime, &recorder, arguments[1], arguments[3]);
+    printf("     device memory: %d allocations, %d releases\n", counts.allocations,
+           counts.releases);
+    check_number("device memory in use at the end", (long long)allocator.in_use, 0);
+    trt_Runtime_setGpuAllocator(abi, runtime, NULL);
+    trt_Runtime_setErrorRecorder(abi, runtime, NULL);
+    trt_Runtime_destroy(runtime);
+    check_number("references to the recorder at the end", recorder.references, 0);
+    trt_error_recorder_finish(&recorder);
+    trt_gpu_allocator_finish(&allocator);
+    kiln_stream_destroy(stream);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 4) {
+        fprintf(stderr, "usage: %s LIBRARY FOLDER PLAN_OF_RTX|- [PLAN]...\n", argv[0]);
+        return 2;
+    }
+    trt_library *library = NULL;
+    if (trt_library_open(argv[1], &library) != KILN_OK) {
+        fprintf(stderr, "%s\n", kiln_error_message());
+        return 1;
+    }
+    printf("%s, %s\n", library->name, kln_library_path(library->record));
+    trt_logged_clear();
+    trt_Runtime *runtime =
+        library->core.createInferRuntime_INTERNAL(&library->logger, library->abi.version);
+    const char *why_none = "";
+    if (trt_device_count(&why_none) == 0) {
+        printf("skipped: %s; the library says: %s\n", why_none, trt_logged_error());
+        trt_Runtime_destroy(runtime);
+        return 77;
+    }
+    check(!trt_is_null(runtime), "createInferRuntime", trt_logged_error());
+    if (!trt_is_null(runtime)) {
+        check_runtime(library, runtime, argv);
+    }
+    for (int i = 4; i < argc; i++) {
+        load(argv[1], argv[i]);
+    }
+    printf("%d failures\n", failures);
+    return failures == 0 ? 0 : 1;
+}
