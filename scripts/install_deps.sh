@@ -9,8 +9,8 @@
 #             numpy, whose results the tests compare with           (make test)
 #   check   + clang, clang-format, clang-tidy, cppcheck, valgrind   (make check, make fuzz)
 #   docs    + doxygen                                               (make docs)
-#   tensorrt  the libraries of TensorRT-RTX and of the lean runtimes (1.1 GB), for the slow tests;
-#           not part of "all"
+#   tensorrt  the libraries of TensorRT-RTX and of the lean runtimes (0.8 GB), for the slow tests;
+#           not part of "all", but `make test` installs them too, while it builds
 #   cuda    ONNX Runtime's library with the CUDA provider (310 MB); not part of "all"
 #
 # Only Debian packages go into the system (with root or sudo). Everything else goes to
@@ -199,8 +199,6 @@ install_model() {
 # install_tensorrt KIND PACKAGE VERSION: the libraries of one wheel, in tensorrt/KIND-VERSION.
 install_tensorrt() {
     local want="$2==$3" folder=$deps/tensorrt/$1-$3 pin
-    done_already "tensorrt-$1-$3" "$want" && return
-    make_python
     say "$want"
     pin=$scratch/$1-$3
     awk -v n="$want" 'index($0, n " ") == 1 { on = 1 } on { print } on && !/\\$/ { exit }' "$pins" \
@@ -212,6 +210,28 @@ install_tensorrt() {
     "$deps/python/bin/python3" -m zipfile -e "$pin"/*.whl "$folder"
     rm -rf "$pin"
     stamp "tensorrt-$1-$3" "$want"
+}
+
+# All of them at once: what is slow is the network.
+install_all_tensorrt() {
+    local kind package version pids=() pid failed=
+    while read -r kind package version; do
+        done_already "tensorrt-$kind-$version" "$package==$version" && continue
+        make_python
+        install_tensorrt "$kind" "$package" "$version" &
+        pids+=($!)
+    done <<- END
+	rtx tensorrt-rtx-cu13-libs 1.7.1.116
+	rtx tensorrt-rtx-cu13-libs 1.5.0.114
+	rtx tensorrt-rtx-cu13-libs 1.4.0.76
+	bindings tensorrt-rtx-cu13-bindings 1.7.1.116
+	lean tensorrt-lean-cu13-libs 11.4.0.106
+	lean tensorrt-lean-cu13-libs 10.16.1.11
+	END
+    for pid in "${pids[@]}"; do
+        wait "$pid" || failed=1
+    done
+    [ -z "$failed" ] || die "not all of TensorRT's libraries could be installed (see above)"
 }
 
 install_oracle() {
@@ -257,11 +277,5 @@ if wants cuda; then
     install_cuda
 fi
 if wants tensorrt; then
-    for version in 1.7.1.116 1.5.0.114 1.4.0.76; do
-        install_tensorrt rtx tensorrt-rtx-cu13-libs $version
-    done
-    install_tensorrt bindings tensorrt-rtx-cu13-bindings 1.7.1.116
-    for version in 11.4.0.106 10.16.1.11; do
-        install_tensorrt lean tensorrt-lean-cu13-libs $version
-    done
+    install_all_tensorrt
 fi

@@ -380,7 +380,33 @@ size_t compare(std::vector<Row> const& rows, Cells const& cells, int layout, int
     return checked;
 }
 
-// Every cell of this version's column in turn: a wrong number, an absent one, a later version.
+// Wrong types of a method: another result, one argument more, one fewer, and each of another size.
+std::vector<std::string> wrongTypes(std::string const& types)
+{
+    size_t const open = types.find('(');
+    std::vector<std::string> wrong = {types.substr(0, types.size() - 1) + "i4,)"};
+    if (types[0] != 'v') // a result may be left alone
+    {
+        wrong.push_back((types.substr(0, open) == "i8" ? "i4" : "i8") + types.substr(open));
+    }
+    for (size_t begin = open + 1; types[begin] != ')';)
+    {
+        size_t const end = types.find(',', begin);
+        std::string const type = types.substr(begin, end - begin);
+        for (char const* other : {"i4,", "u8,", "p,", "s72,", ""})
+        {
+            if (type + "," != other)
+            {
+                wrong.push_back(types.substr(0, begin) + other + types.substr(end + 1));
+            }
+        }
+        begin = end + 1;
+    }
+    return wrong;
+}
+
+// Every cell of this version's column in turn: a wrong number, an absent one, a later version; and
+// wrong types of every method.
 size_t mutate(std::vector<Row> const& rows, Cells const& cells, int layout, int32_t version, size_t* missed)
 {
     size_t tried = 0;
@@ -403,6 +429,19 @@ size_t mutate(std::vector<Row> const& rows, Cells const& cells, int layout, int3
             if (now > 0)
             {
                 wrong.push_back(now - 1);
+            }
+        }
+        if (now != kABSENT && !rows[i].types.empty())
+        {
+            for (std::string const& types : wrongTypes(rows[i].types))
+            {
+                tried++;
+                Row const row = {rows[i].name, rows[i].parser, types, rows[i].header};
+                if (!rowDiffers(row, cell, version))
+                {
+                    std::printf("%s: wrong types %s were not noticed\n", row.name.c_str(), types.c_str());
+                    (*missed)++;
+                }
             }
         }
         for (trt_cell const w : wrong)

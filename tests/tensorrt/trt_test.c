@@ -8,6 +8,10 @@
 
 #include "base/kln_base.h"
 
+#ifndef TRT_REQUIRED
+#define TRT_REQUIRED 0
+#endif
+
 const char *const trt_test_rtx[] = {"1.7.1.116", "1.5.0.114", "1.4.0.76", NULL};
 const char *const trt_test_lean[] = {"11.4.0.106", "10.16.1.11", NULL};
 
@@ -31,12 +35,30 @@ static const char *existing(const char *path)
     return kept;
 }
 
+void trt_test_absent(const char *what)
+{
+    if (TRT_REQUIRED) {
+        fail_msg("%s is not there: scripts/install_deps.sh test tensorrt", what);
+    }
+    skip();
+}
+
+/* `path`, or NULL where it is not there and need not be. */
+static const char *wanted(const char *path)
+{
+    const char *found = existing(path);
+    if (found == NULL && TRT_REQUIRED) {
+        trt_test_absent(path);
+    }
+    return found;
+}
+
 const char *trt_test_library(const char *kind, const char *version)
 {
     char path[512];
     (void)snprintf(path, sizeof path, "%s/tensorrt/%s-%s/tensorrt_%s_libs", KILN_DEPS_DIR, kind,
                    version, kind);
-    return existing(path);
+    return wanted(path);
 }
 
 const char *trt_test_newest(void)
@@ -56,7 +78,7 @@ const char *trt_test_model(const char *name)
     char path[512];
     if (strcmp(name, "light_resnet50") != 0) {
         (void)snprintf(path, sizeof path, "%s/models/%s", KILN_DEPS_DIR, name);
-        return existing(path);
+        return wanted(path);
     }
     (void)snprintf(path, sizeof path,
                    "%s/python/lib/python3*/site-packages/onnx/backend/test/data/light/%s.onnx",
@@ -67,6 +89,9 @@ const char *trt_test_model(const char *name)
         result = existing(found.gl_pathv[0]);
         globfree(&found);
     }
+    if (result == NULL && TRT_REQUIRED) {
+        trt_test_absent(name);
+    }
     return result;
 }
 
@@ -74,7 +99,7 @@ const char *trt_test_node(const char *name)
 {
     char path[512];
     (void)snprintf(path, sizeof path, "/usr/share/libonnx-testdata/data/node/%s/model.onnx", name);
-    return existing(path);
+    return wanted(path);
 }
 
 kiln_build_options trt_test_options(const char *library)

@@ -16,13 +16,18 @@ extern const char *const trt_test_lean[];
 #define TRT_TEST_RTX_COUNT 3
 #define TRT_TEST_LEAN_COUNT 2
 
-/* The folder of a library, or NULL where it is not installed. `kind` is "rtx" or "lean". */
+/* Something that the tests need is not installed: skips the test, or fails it where
+ * KILN_REQUIRE_TENSORRT says so. */
+void trt_test_absent(const char *what);
+
+/* The folder of a library, or NULL where it is not installed and need not be. `kind` is "rtx" or
+ * "lean". */
 const char *trt_test_library(const char *kind, const char *version);
 
 /* The newest RTX that is installed; skips the test where there is none. */
 const char *trt_test_newest(void);
 
-/* A model below $KILN_DEPS_DIR, or NULL; light_resnet50 is found in Python's onnx package. */
+/* A model below $KILN_DEPS_DIR, or NULL where it need not be there; light_resnet50 is found in Python's onnx package. */
 const char *trt_test_model(const char *name);
 
 /* Options for `library` and compute capability 8.9. */

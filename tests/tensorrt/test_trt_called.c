@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Callbacks that the real libraries make without running anything: logger, error recorder, progress
+ * monitor, stream writer, stream readers, and a parser's errors.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "backends/tensorrt/trt_device.h"
+#include "backends/tensorrt/trt_library.h"
+#include "trt_test.h"
+
+/* A builder with a network read from a node model. */
+typedef struct bench {
+    trt_library *library;
+    const trt_abi *abi;
+    trt_error_recorder recorder;
+    trt_Builder *builder;
+    trt_BuilderConfig *config;
+    trt_NetworkDefinition *network;
+    trt_Parser *parser;
+} bench;
+
+static void set_up(bench *b, const char *path)
+{
+    assert_ok(trt_library_open(path, &b->library));
+    assert_ok(trt_library_need_parser(b->library));
+    trt_library *library = b->library;
+    b->abi = &library->abi;
+    trt_error_recorder_init(&b->recorder, &library->tables);
+    b->builder = library->core.createInferBuilder_INTERNAL(&library->logger, b->abi->version);
+    assert_false(trt_is_null(b->builder));
+    trt_Builder_setErrorRecorder(b->abi, b->builder, &b->recorder.object);
+    b->config = trt_Builder_createBuilderConfig(b->abi, b->builder);
+    assert_true(trt_BuilderConfig_setNbComputeCapabilities(b->abi, b->config, 1));
+    assert_true(trt_BuilderConfig_setComputeCapability(
+        b->abi, b->config, trt_value(b->abi, TRT_V_ComputeCapability_SM89), 0));
+    const int32_t strong = trt_value(b->abi, TRT_V_NetworkDefinitionCreationFlag_STRONGLY_TYPED);
+    b->network = trt_Builder_createNetworkV2(b->abi, b->builder, 1U << (unsigned)strong);
+    b->parser =
+        library->parser.createNvOnnxParser_INTERNAL(b->network, &library->logger, b->abi->version);
+    assert_false(trt_is_null(b->parser));
+}
+
+static void tear_down(bench *b)
+{
+    trt_Parser_D0(b->abi, b->parser);
+    trt_NetworkDefinition_destroy(b->network);
+    trt_BuilderConfig_destroy(b->config);
+    trt_Builder_destroy(b->builder);
+    assert_int_equal(b->recorder.references, 0);
+    trt_error_recorder_finish(&b->recorder);
+}
+
+static const char *node(const char *name)
+{
+    const char *path = trt_test_node(name);
+    if (path == NULL) {
+        trt_test_absent(name);
+    }
+    return path;
+}
+
+/* Calls `body` for each version of RTX that is installed. */
+static void each_version(void (*body)(const char *library))
+{
+    int count = 0;
+    for (size_t v = 0; trt_test_rtx[v] != NULL; v++) {
+        const char *library = trt_test_library("rtx", trt_test_rtx[v]);
+        if (library != NULL) {
+            body(library);
+            count++;
+        }
+    }
+    if (count == 0) {
+        skip();
+    }
+}
+
+/* --- logger --- */
+
+static int logged;
+
+static void count_lines(void *user, kiln_log_level level, const char *component, const char *text)
+{
+    (void)user;
+    (void)level;
+    logged += strcmp(component, "tensorrt") == 0 && text[0] != '\0' ? 1 : 0;
+}
+
+static void build_logs(const char *library)
+{
+    bench b;
+    logged = 0;
+    kiln_log_set_sink(count_lines, NULL, KILN_LOG_DEBUG);
+    set_up(&b, library);
+    assert_ptr_equal(trt_Builder_getLogger(b.abi, b.builder), &b.library->logger.object);
+    assert_true(trt_Parser_parseFromFile(b.abi, b.parser, node("test_sigmoid"), 4));
+    kiln_log_set_sink(NULL, NULL, KILN_LOG_WARNING);
+    tear_down(&b);
+    assert_true(logged > 3);
+}
+
+static void the_logger_is_called(void **state)
+{
+    (void)state;
+    each_version(build_logs);
+}
+
+/* --- error recorder --- */
+
+static void report_errors(const char *library)
+{
+    bench b;
+    set_up(&b, library);
+    assert_true(b.recorder.references >= 1);
+    assert_ptr_equal(trt_Builder_getErrorRecorder(b.abi, b.builder), &b.recorder.object);
+    /* No outputs, and level 99: both are errors. */
+    trt_BuilderConfig_setBuilderOptimizationLevel(b.abi, b.config, 99);
+    trt_HostMemory *plan =
+        trt_Builder_buildSerializedNetwork(b.abi, b.builder, b.network, b.config);
+    assert_true(trt_is_null(plan));
+    assert_true(b.recorder.count >= 1);
+    assert_true(b.recorder.codes[0] > 0 && b.recorder.codes[0] < 16);
+    assert_true(strlen(b.recorder.texts[0]) > 10);
+    assert_status(KILN_ERROR_BACKEND, trt_fail(KILN_ERROR_BACKEND, &b.recorder, "it"));
+    assert_message(b.recorder.texts[0]);
+    tear_down(&b);
+}
+
+static void the_error_recorder_is_called(void **state)
+{
+    (void)state;
+    each_version(report_errors);
+}
+
+/* --- progress monitor --- */
+
+static int steps;
+
+static bool count_steps(void *user, const char *phase, int depth, int64_t step, int64_t total)
+{
+    (void)user;
+    assert_non_null(phase);
+    assert_true(depth >= 0 && step >= 0 && (total <= 0 || step <= total));
+    return ++steps < 100000;
+}
+
+static void report_progress(const char *library)
+{
+    bench b;
+    set_up(&b, library);
+    steps = 0;
+    const kln_monitor monitor = {NULL, count_steps};
+    trt_progress_monitor progress;
+    trt_progress_monitor_init(&progress, &b.library->tables, &monitor);
+    trt_BuilderConfig_setProgressMonitor(b.abi, b.config, &progress.object);
+    assert_ptr_equal(trt_BuilderConfig_getProgressMonitor(b.abi, b.config), &progress.object);
+    assert_true(trt_Parser_parseFromFile(b.abi, b.parser, node("test_sigmoid"), 2));
+    trt_HostMemory *plan =
+        trt_Builder_buildSerializedNetwork(b.abi, b.builder, b.network, b.config);
+    assert_false(trt_is_null(plan));
+    assert_true(steps > 3);
+    for (size_t i = 0; i < TRT_PHASES; i++) {
+        assert_true(progress.phases[i].steps < 0); /* each phase that began is over */
+    }
+    trt_HostMemory_destroy(plan);
+    tear_down(&b);
+    trt_progress_monitor_finish(&progress);
+}
+
+static void the_progress_monitor_is_called(void **state)
+{
+    (void)state;
+    each_version(report_progress);
+}
+
+/* --- stream writer --- */
+
+typedef struct sink {
+    unsigned char bytes[1 << 20];
+    size_t size;
+    int writes;
+    int allowed;
+} sink;
+
+static bool take(void *user, const void *data, size_t size)
+{
+    sink *s = user;
+    if (s->writes++ >= s->allowed || size > sizeof s->bytes - s->size) {
+        return false;
+    }
+    memcpy(s->bytes + s->size, data, size);
+    s->size += size;
+    return true;
+}
+
+static void write_plan(const char *library)
+{
+    bench b;
+    set_up(&b, library);
+    assert_true(trt_has(b.abi, TRT_M_Builder_buildSerializedNetworkToStream));
+    assert_true(trt_Parser_parseFromFile(b.abi, b.parser, node("test_sigmoid"), 2));
+    trt_HostMemory *plan =
+        trt_Builder_buildSerializedNetwork(b.abi, b.builder, b.network, b.config);
+    assert_false(trt_is_null(plan));
+    static sink s;
+    s.size = 0;
+    s.writes = 0;
+    s.allowed = 1000;
+    trt_stream_writer writer;
+    trt_stream_writer_init(&writer, &b.library->tables, take, &s);
+    assert_true(trt_Builder_buildSerializedNetworkToStream(b.abi, b.builder, b.network, b.config,
+                                                           &writer.object));
+    assert_true(s.writes > 0);
+    assert_int_equal(s.size, trt_HostMemory_size(b.abi, plan));
+    assert_memory_equal(s.bytes, trt_HostMemory_data(b.abi, plan), 24);
+    s.size = 0;
+    s.writes = 0;
+    s.allowed = 0;
+    /* The library says true although nothing could be written: only the writer knows. */
+    (void)trt_Builder_buildSerializedNetworkToStream(b.abi, b.builder, b.network, b.config,
+                                                     &writer.object);
+    assert_true(s.writes > 0);
+    assert_int_equal(s.size, 0);
+    trt_HostMemory_destroy(plan);
+    tear_down(&b);
+}
+
+static void the_stream_writer_is_called(void **state)
+{
+    (void)state;
+    each_version(write_plan);
+}
+
+/* --- stream readers --- */
+
+/* Without a GPU the library looks at a reader of the second kind and does not read. */
+static void read_plan(const char *path)
+{
+    trt_library *library = NULL;
+    assert_ok(trt_library_open(path, &library));
+    const trt_abi *abi = &library->abi;
+    trt_Runtime *runtime =
+        library->core.createInferRuntime_INTERNAL(&library->logger, abi->version);
+    if (trt_is_null(runtime)) {
+        return;
+    }
+    static const unsigned char garbage[65536] = "no plan";
+    trt_stream_reader reader;
+    if (trt_has(abi, TRT_M_Runtime_deserializeCudaEngineV2)) {
+        trt_stream_reader_init(&reader, &library->tables, NULL,
+                               (kiln_span){garbage, sizeof garbage});
+        trt_logged_clear();
+        assert_true(
+            trt_is_null(trt_Runtime_deserializeCudaEngineV2(abi, runtime, &reader.object_v2)));
+        assert_true(trt_logged_error()[0] != '\0');
+    }
+    if (trt_has(abi, TRT_M_Runtime_deserializeCudaEngineFromReader)) {
+        trt_stream_reader_init(&reader, &library->tables, NULL,
+                               (kiln_span){garbage, sizeof garbage});
+        trt_logged_clear();
+        assert_true(
+            trt_is_null(trt_Runtime_deserializeCudaEngineFromReader(abi, runtime, &reader.object)));
+        assert_true(trt_logged_error()[0] != '\0');
+        assert_true(reader.position > 0);
+    }
+    trt_Runtime_destroy(runtime);
+}
+
+static void the_stream_readers_are_called(void **state)
+{
+    (void)state;
+    each_version(read_plan);
+}
+
+/* --- the parser's errors --- */
+
+static void refuse_model(const char *library)
+{
+    bench b;
+    set_up(&b, library);
+    assert_false(trt_Parser_parseFromFile(b.abi, b.parser, node("test_det_2d"), 2));
+    assert_true(trt_Parser_getNbErrors(b.abi, b.parser) >= 1);
+    /* What calls it is const; the object is the parser's. */
+    union {
+        const trt_ParserError *given;
+        trt_ParserError *called;
+    } error = {.given = trt_Parser_getError(b.abi, b.parser, 0)};
+    assert_false(trt_is_null(error.given));
+    assert_true(trt_ParserError_code(b.abi, error.called) > 0);
+    assert_true(trt_ParserError_desc(b.abi, error.called)[0] != '\0');
+    assert_string_equal(trt_ParserError_nodeOperator(b.abi, error.called), "Det");
+    assert_int_equal(trt_ParserError_node(b.abi, error.called), 0);
+    assert_true(trt_ParserError_line(b.abi, error.called) > 0);
+    assert_non_null(strstr(trt_ParserError_file(b.abi, error.called), ".cpp"));
+    trt_Parser_clearErrors(b.abi, b.parser);
+    assert_int_equal(trt_Parser_getNbErrors(b.abi, b.parser), 0);
+    tear_down(&b);
+}
+
+static void the_parser_names_what_it_refuses(void **state)
+{
+    (void)state;
+    each_version(refuse_model);
+}
+
+/* --- versions that nobody knows --- */
+
+static void a_library_of_an_unknown_version_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file;
+        const char *name;
+    } unknown[] = {{"libnvinfer.so.9", "TensorRT 9.3.0"},
+                   {"libnvinfer.so.12", "TensorRT 12.0.0"},
+                   {"libtensorrt_rtx.so.2", "TensorRT-RTX 1.8.0"}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(unknown); i++) {
+        char path[512];
+        (void)snprintf(path, sizeof path, "%s/%s", TRT_UNKNOWN_DIR, unknown[i].file);
+        const kiln_build_options options = trt_test_options(path);
+        kiln_engine *engine = NULL;
+        assert_status(KILN_ERROR_LIBRARY_VERSION,
+                      kiln_engine_build_file(node("test_sigmoid"), &options, &engine));
+        assert_message(unknown[i].name);
+        assert_message("TensorRT 10.0 to 10.16, TensorRT 11.0 to 11.4 and TensorRT-RTX 1.3 to 1.7");
+        assert_null(engine);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_logger_is_called),
+        cmocka_unit_test(the_error_recorder_is_called),
+        cmocka_unit_test(the_progress_monitor_is_called),
+        cmocka_unit_test(the_stream_writer_is_called),
+        cmocka_unit_test(the_stream_readers_are_called),
+        cmocka_unit_test(the_parser_names_what_it_refuses),
+        cmocka_unit_test(a_library_of_an_unknown_version_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
