@@ -32,7 +32,7 @@ demo:
 	@$(MAKE) --no-print-directory build
 	@scripts/demo.sh $(BUILD)
 
-## test       builds the tests and runs them all (TENSORRT=0: without 0.8 GB of TensorRT's libraries)
+## test       builds the tests and runs them all (TENSORRT=0: without TensorRT's 0.8 GB)
 test:
 	@scripts/install_deps.sh test
 	@mkdir -p build

@@ -10,7 +10,7 @@
 #
 #   -k KILN     the command (build/release/bin/kiln)
 #   -l LIBRARY  TensorRT: a library, its folder, or 10, 11, rtx; without it, what Kiln finds
-#   -m MODELS   a file with lines NAME|MODEL|PROFILE|SHAPES|INPUT instead of the models of `make demo`
+#   -m MODELS   a file with lines NAME|MODEL|PROFILE|SHAPES|INPUT instead of `make demo`'s
 #   -o FOLDER   keeps plans and outputs here
 #   --no-gpu    stop after building (RTX, for compute capability 8.9): what a machine without a
 #               supported GPU can do
@@ -47,7 +47,8 @@ det|$deps/models/rapidocr/det.onnx|x=1x3x320x320:1x3x640x640:1x3x960x960|x=1x3x6
 rec|$deps/models/rapidocr/rec.onnx|x=1x3x48x160:4x3x48x320:8x3x48x640|x=4x3x48x320|random
 END
     local light
-    for light in "$deps"/python/lib/python3*/site-packages/onnx/backend/test/data/light/light_resnet50.onnx; do
+    for light in "$deps"/python/lib/python3*/site-packages/onnx/backend/test/data/light/\
+light_resnet50.onnx; do
         [ ! -f "$light" ] || echo "resnet50|$light|||random"
     done
 }
@@ -71,7 +72,8 @@ check() {
     fi
     size=$(($(stat -c %s "$plan") / 1024))
     if [ -n "$gpu" ]; then
-        "$kiln" run "$2" -b onnxruntime "${shapes[@]}" -i "$5" --seed 7 -o "$expected" > "$log" 2>&1 || {
+        "$kiln" run "$2" -b onnxruntime "${shapes[@]}" -i "$5" --seed 7 -o "$expected" \
+            > "$log" 2>&1 || {
             printf '%-10s ONNX Runtime does not run it: %s\n' "$name" "$(tail -n 1 "$log")"
             return 1
         }
@@ -99,7 +101,8 @@ check() {
 
 "$kiln" doctor 2>&1 | sed -n '/^.. *tensorrt /,/^.. *onnxruntime /p' | sed '$d'
 [ -n "$gpu" ] || echo "nothing is run here (--no-gpu)"
-printf '%-10s %8s %12s %7s %12s %12s %9s\n' model time plan agrees "Kiln p50 ms" "trtexec ms" overhead
+printf '%-10s %8s %12s %7s %12s %12s %9s\n' \
+    model time plan agrees "Kiln p50 ms" "trtexec ms" overhead
 while IFS='|' read -r name model profile shapes input; do
     check "$name" "$model" "$profile" "$shapes" "$input" || failed=$((failed + 1))
 done < <(if [ -n "$models" ]; then cat "$models"; else real_models; fi)

@@ -91,7 +91,7 @@ static void check_numbers(const trt_abi *abi, trt_Runtime *runtime)
 static void check_files(const trt_abi *abi, trt_Runtime *runtime, const char *folder)
 {
     const char *first = trt_Runtime_getTemporaryDirectory(abi, runtime);
-    check(first != NULL, "getTemporaryDirectory at first", first != NULL ? first : "NULL");
+    printf("     getTemporaryDirectory at first: %s\n", first != NULL ? first : "NULL");
     trt_Runtime_setTemporaryDirectory(abi, runtime, folder);
     const char *found = trt_Runtime_getTemporaryDirectory(abi, runtime);
     check(found != NULL && strcmp(found, folder) == 0, "getTemporaryDirectory",
@@ -207,8 +207,10 @@ static void refuse_publicly(const char *library, const char *what, kiln_span byt
     const kiln_status status = kln_backend_tensorrt.load(&plan, &options, &engine);
     char name[128];
     (void)snprintf(name, sizeof name, "%s through Kiln: %s", what, kiln_status_name(status));
-    check(status == KILN_ERROR_MALFORMED || status == KILN_ERROR_MISMATCH, name,
-          kiln_error_message());
+    /* What has no magic word of a plan is taken for a model, which these libraries cannot build. */
+    check(status == KILN_ERROR_MALFORMED || status == KILN_ERROR_MISMATCH ||
+              status == KILN_ERROR_UNSUPPORTED,
+          name, kiln_error_message());
     if (status == KILN_OK) {
         kln_backend_tensorrt.engine_destroy(engine);
     }

@@ -25,11 +25,14 @@ CHANGES = [
     (TYPES, "#define TRT_MAX_DIMS 8", "#define TRT_MAX_DIMS 9"),
     (TYPES, "    int32_t nbDims;\n    int64_t d[TRT_MAX_DIMS];",
      "    int64_t d[TRT_MAX_DIMS];\n    int32_t nbDims;"),
-    (TYPES, "    int32_t type;\n    const void *values;", "    int64_t type;\n    const void *values;"),
-    (TYPES, "    int32_t type;\n    const void *values;", "    const void *values;\n    int32_t type;"),
+    (TYPES, "    int32_t type;\n    const void *values;",
+     "    int64_t type;\n    const void *values;"),
+    (TYPES, "    int32_t type;\n    const void *values;",
+     "    const void *values;\n    int32_t type;"),
     (TYPES, "    int64_t count;", "    int32_t count;"),
     (TYPES, "    int32_t major;\n    int32_t minor;", "    int32_t minor;\n    int32_t major;"),
-    (TYPES, "    const char *kind;\n    int32_t major;", "    int32_t major;\n    const char *kind;"),
+    (TYPES, "    const char *kind;\n    int32_t major;",
+     "    int32_t major;\n    const char *kind;"),
     (TYPES, "        const trt_slot *vtable;     \\\n        struct trt_##name##_impl {  \\",
      "        const trt_slot *vtable; void *more; \\\n        struct trt_##name##_impl {  \\"),
     (TYPES, "FUNCTION(getInferLibVersion, int32_t, (void))",
@@ -40,8 +43,10 @@ CHANGES = [
     (TYPES, "FUNCTION(getPluginRegistry, trt_PluginRegistry *, (void))",
      "FUNCTION(getPluginRegistry, int32_t, (void))"),
     (TYPES, "FUNCTION(initLibNvInferPlugins, bool,", "FUNCTION(initLibNvInferPlugins, int32_t,"),
-    (TYPES, "static inline trt_layout trt_layout_find(bool is_rtx, int32_t version)\n{\n    int layout = 0;",
-     "static inline trt_layout trt_layout_find(bool is_rtx, int32_t version)\n{\n    int layout = 3;"),
+    (TYPES, "static inline trt_layout trt_layout_find(bool is_rtx, int32_t version)\n{\n"
+     "    int layout = 0;",
+     "static inline trt_layout trt_layout_find(bool is_rtx, int32_t version)\n{\n"
+     "    int layout = 3;"),
 ]
 
 

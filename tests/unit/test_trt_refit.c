@@ -16,7 +16,7 @@ static kiln_engine *build_refittable(size_t layout, kiln_refit_mode mode)
 /* y[0] of the first kernel (a sum of nine) and of the second (twice the middle), over ones. */
 static void check_run(kiln_context *context, float first, float second)
 {
-    float x[16];
+    static float x[16];
     for (int i = 0; i < 16; i++) {
         x[i] = 1;
     }
