@@ -1,0 +1,306 @@
+/*
+ * null_calls.c - every public function with NULL for each of its pointers in turn, and for all of
+ * them, each in a child process. A function that gives a status must give NULL_ARGUMENT with a
+ * sentence that names function and parameter; what may be NULL stands in a list, with the status it
+ * gives instead. The others must return.
+ *
+ * null_calls ALLOWED [--list]     --list: prints what ALLOWED should say
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <kiln/kiln.h>
+
+#define SECONDS_EACH 60U
+/* Exit statuses of a child beside those of kiln_status. */
+#define NO_SENTENCE 120
+#define WRONG_SENTENCE 121
+#define NO_FIXTURE 122
+
+typedef struct null_case {
+    const char *function;
+    const char *parameter; /* "*": all of them */
+    int (*call)(void);
+    bool gives_status;
+} null_case;
+
+static char room[4096];
+static float right_bytes[4];
+static const char *right_text = "x";
+static const char *right_names[8] = {"x"};
+
+static void need(kiln_status status)
+{
+    if (status != KILN_OK) {
+        (void)fprintf(stderr, "%s\n", kiln_error_message());
+        _exit(NO_FIXTURE);
+    }
+}
+
+static kiln_status fill_nothing(void *user, kiln_mutable_span memory)
+{
+    (void)user;
+    (void)memory;
+    return KILN_OK;
+}
+
+static void log_nothing(void *user, kiln_log_level level, const char *source, const char *text)
+{
+    (void)user;
+    (void)level;
+    (void)source;
+    (void)text;
+}
+
+static void call_nothing(void *user)
+{
+    (void)user;
+}
+
+static kiln_status run_nothing(void *user, kiln_mock_run *run, char message[1024])
+{
+    (void)user;
+    (void)run;
+    (void)message;
+    return KILN_OK;
+}
+
+static kiln_tensor right_tensor(void)
+{
+    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1), right_bytes, sizeof(float));
+}
+
+static kiln_weights right_weights(void)
+{
+    return (kiln_weights){KILN_DTYPE_FLOAT32, KILN_SHAPE(1), {right_bytes, sizeof(float)}};
+}
+
+static kiln_mock_options right_mock(void)
+{
+    static kiln_binding x;
+    static kiln_binding y;
+    x = (kiln_binding){
+        .struct_size = sizeof x, .name = "x", .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(1)};
+    y = x;
+    y.name = "y";
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    options.inputs = &x;
+    options.input_count = 1;
+    options.outputs = &y;
+    options.output_count = 1;
+    options.handler = run_nothing;
+    return options;
+}
+
+static kiln_engine *right_engine(void)
+{
+    const kiln_mock_options options = right_mock();
+    kiln_engine *engine = NULL;
+    need(kiln_engine_create_mock(&options, &engine));
+    return engine;
+}
+
+static kiln_context *right_context(void)
+{
+    kiln_context *context = NULL;
+    need(kiln_context_create(right_engine(), NULL, &context));
+    return context;
+}
+
+static kiln_pipeline *right_pipeline(void)
+{
+    kiln_pipeline *pipeline = NULL;
+    need(kiln_pipeline_create(right_engine(), NULL, &pipeline));
+    return pipeline;
+}
+
+static kiln_network *right_network(void)
+{
+    kiln_network *network = NULL;
+    kiln_tensor_id x = 0;
+    need(kiln_network_create(NULL, &network));
+    need(kiln_network_add_input(network, "input", KILN_DTYPE_FLOAT32, &KILN_SHAPE(1), NULL, &x));
+    return network;
+}
+
+static kiln_build *right_build(void)
+{
+    kiln_build *build = NULL;
+    need(kiln_build_start_file("absent.onnx", NULL, NULL, &build));
+    return build;
+}
+
+static kiln_buffer *right_buffer(void)
+{
+    kiln_buffer *buffer = NULL;
+    need(kiln_buffer_create(KILN_LOCATION_HOST, 0, 64, &buffer));
+    return buffer;
+}
+
+static kiln_pool *right_pool(void)
+{
+    kiln_pool *pool = NULL;
+    need(kiln_pool_create(NULL, &pool));
+    return pool;
+}
+
+static kiln_buffer_plan *right_buffer_plan(void)
+{
+    kiln_buffer_plan *plan = NULL;
+    need(kiln_engine_plan_buffers(right_engine(), NULL, NULL, &plan));
+    return plan;
+}
+
+static kiln_system_report *right_system_report(void)
+{
+    kiln_system_report *report = NULL;
+    need(kiln_system_report_create(&report));
+    return report;
+}
+
+static kiln_stream *right_stream(void)
+{
+    kiln_stream *stream = NULL;
+    need(kiln_stream_create(0, 0, &stream));
+    return stream;
+}
+
+static kiln_event *right_event(void)
+{
+    kiln_event *event = NULL;
+    need(kiln_event_create(0, false, &event));
+    return event;
+}
+
+static kiln_graph *right_graph(void)
+{
+    kiln_stream *stream = right_stream();
+    kiln_graph *graph = NULL;
+    need(kiln_stream_capture_begin(stream));
+    need(kiln_stream_call(stream, call_nothing, NULL));
+    need(kiln_stream_capture_end(stream, &graph));
+    return graph;
+}
+
+#include "null_cases.inc"
+
+/* In the child: the exit status. */
+static int judge(const null_case *it)
+{
+    const int status = it->call();
+    if (!it->gives_status || status == (int)KILN_OK) {
+        return status;
+    }
+    const char *sentence = kiln_error_message();
+    if (sentence[0] == '\0') {
+        return NO_SENTENCE;
+    }
+    if (status == (int)KILN_ERROR_NULL_ARGUMENT && it->parameter[0] != '*' &&
+        strstr(sentence, it->parameter) == NULL) {
+        (void)fprintf(stderr, "%s with %s NULL says: %s\n", it->function, it->parameter, sentence);
+        return WRONG_SENTENCE;
+    }
+    return status;
+}
+
+/* A word for how the child ended. */
+static const char *outcome(const null_case *it)
+{
+    int result = 0;
+    (void)fflush(stdout);
+    const pid_t child = fork();
+    if (child == 0) {
+        (void)alarm(SECONDS_EACH);
+        _exit(judge(it));
+    }
+    if (child < 0 || waitpid(child, &result, 0) != child) {
+        return "no child";
+    }
+    if (!WIFEXITED(result)) {
+        return WTERMSIG(result) == SIGALRM ? "hung" : "crashed";
+    }
+    switch (WEXITSTATUS(result)) {
+        case NO_SENTENCE: return "no sentence";
+        case WRONG_SENTENCE: return "a sentence without the name";
+        case NO_FIXTURE: return "its objects could not be made";
+        default: return kiln_status_name((kiln_status)WEXITSTATUS(result));
+    }
+}
+
+/* Whether the list has this line. */
+static bool stands_in(const char *list, const char *line)
+{
+    const size_t length = strlen(line);
+    for (const char *at = list; at != NULL && *at != '\0'; at = strchr(at, '\n')) {
+        at += *at == '\n';
+        if (strncmp(at, line, length) == 0 && (at[length] == '\n' || at[length] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static char *read_list(const char *path)
+{
+    static char list[65536];
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) {
+        (void)fprintf(stderr, "%s cannot be read\n", path);
+        exit(2);
+    }
+    list[fread(list, 1, sizeof list - 1, file)] = '\0';
+    (void)fclose(file);
+    return list;
+}
+
+static size_t lines_of(const char *list)
+{
+    size_t lines = 0;
+    for (const char *at = list; *at != '\0'; at++) {
+        lines += *at == '\n' && at != list && at[-1] != '\n';
+    }
+    return lines;
+}
+
+int main(int count, char **arguments)
+{
+    const bool printing = count > 2 && strcmp(arguments[2], "--list") == 0;
+    if (count < 2) {
+        return 2;
+    }
+    const char *allowed = printing ? "" : read_list(arguments[1]);
+    const size_t total = sizeof cases / sizeof cases[0];
+    size_t wrong = 0;
+    size_t exceptions = 0;
+    for (size_t i = 0; i < total; i++) {
+        const char *found = outcome(&cases[i]);
+        const char *wanted = cases[i].gives_status ? "KILN_ERROR_NULL_ARGUMENT" : "KILN_OK";
+        if (strcmp(found, wanted) == 0) {
+            continue;
+        }
+        char line[256];
+        (void)snprintf(line, sizeof line, "%s %s %s", cases[i].function, cases[i].parameter, found);
+        exceptions++;
+        if (printing || !stands_in(allowed, line)) {
+            (void)printf("%s\n", line);
+            wrong++;
+        }
+    }
+    if (printing) {
+        return 0;
+    }
+    if (exceptions != lines_of(allowed)) {
+        (void)printf("%zu calls accept NULL, %s lists %zu\n", exceptions, arguments[1],
+                     lines_of(allowed));
+        wrong++;
+    }
+    (void)printf("%zu calls of %d public functions, %zu of them may be NULL, %zu wrong\n", total,
+                 PUBLIC_FUNCTIONS, exceptions, wrong);
+    return wrong == 0 ? 0 : 1;
+}
