@@ -16,7 +16,7 @@ JOBS ?= $(shell nproc)
 BUILD = build/$(PRESET)
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test coverage check bench docs install fuzz asan tsan ubsan clean help
+.PHONY: build demo test coverage check bench docs install fuzz asan tsan ubsan valgrind clean help
 
 ## build      the library, the command and the examples, in build/release
 build:
@@ -45,6 +45,11 @@ test:
 ## asan tsan ubsan   the same under a sanitizer
 asan tsan ubsan:
 	@$(MAKE) --no-print-directory test PRESET=$@
+
+## valgrind   the unit tests that load no foreign library, under valgrind
+valgrind:
+	@scripts/install_deps.sh test check
+	@scripts/valgrind.sh
 
 ## coverage   which lines of src/ the tests run; fails under 90 %
 coverage:

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -56,6 +57,8 @@ static cli_exit dispatch(int count, char **arguments)
 
 int main(int count, char **arguments)
 {
+    /* A file past the limit of `ulimit -f` is then an error of the write, with its sentence. */
+    (void)signal(SIGXFSZ, SIG_IGN);
     cli_exit result = dispatch(count, arguments);
     /* What did not reach the disk or the pipe was not done. */
     if (fflush(stdout) != 0 || ferror(stdout) != 0) {

@@ -160,6 +160,7 @@ static kiln_status fail_index(const char *function, const char *what, size_t ind
 kiln_status kiln_engine_input(const kiln_engine *engine, size_t index, kiln_binding *binding)
 {
     KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL(binding);
     const kln_description *description = &engine->description;
     if (index >= description->input_count) {
         return fail_index(__func__, "input", index, description->input_count);
@@ -171,6 +172,7 @@ kiln_status kiln_engine_input(const kiln_engine *engine, size_t index, kiln_bind
 kiln_status kiln_engine_output(const kiln_engine *engine, size_t index, kiln_binding *binding)
 {
     KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL(binding);
     const kln_description *description = &engine->description;
     if (index >= description->output_count) {
         return fail_index(__func__, "output", index, description->output_count);

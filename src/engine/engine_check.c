@@ -105,15 +105,18 @@ kiln_status kiln_check_file(const char *path, const kiln_check_options *options,
     return status;
 }
 
-kiln_status kiln_check_bytes(kiln_span bytes, const char *folder, const kiln_check_options *options,
+kiln_status kiln_check_bytes(kiln_span model, const char *folder, const kiln_check_options *options,
                              kiln_issue_list **issues)
 {
     KLN_RETURN_IF_NULL(issues);
     *issues = NULL;
-    kln_onnx_model *model = NULL;
-    KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(bytes, folder, &model));
-    const kiln_status status = check_model(model, options, issues);
-    kln_onnx_model_destroy(model);
+    if (model.size > 0) {
+        KLN_RETURN_IF_NULL(model.data);
+    }
+    kln_onnx_model *read = NULL;
+    KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(model, folder, &read));
+    const kiln_status status = check_model(read, options, issues);
+    kln_onnx_model_destroy(read);
     return status;
 }
 

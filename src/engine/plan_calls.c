@@ -87,6 +87,7 @@ kiln_status kiln_engine_refit_count(kiln_engine *engine, size_t *count)
 kiln_status kiln_engine_refit_get(kiln_engine *engine, size_t index, kiln_refit_weight *weight)
 {
     size_t count = 0;
+    KLN_RETURN_IF_NULL(engine);
     KLN_RETURN_IF_NULL(weight);
     KLN_RETURN_IF_ERROR(kiln_engine_refit_count(engine, &count));
     if (index >= count) {

@@ -267,6 +267,8 @@ kiln_status kiln_buffer_plan_find(const kiln_buffer_plan *plan, const char *name
 kiln_status kiln_buffer_plan_view(const kiln_buffer_plan *plan, const char *name,
                                   const kiln_shape *shape, kiln_tensor *tensor)
 {
+    KLN_RETURN_IF_NULL(plan);
+    KLN_RETURN_IF_NULL(name);
     KLN_RETURN_IF_NULL(shape);
     kiln_tensor found = {.data = NULL};
     KLN_RETURN_IF_ERROR(kiln_buffer_plan_find(plan, name, &found));

@@ -301,6 +301,9 @@ kiln_status kiln_network_from_bytes(kiln_span bytes, const char *folder, kiln_ne
 {
     KLN_RETURN_IF_NULL(network);
     *network = NULL;
+    if (bytes.size > 0) {
+        KLN_RETURN_IF_NULL(bytes.data);
+    }
     kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(bytes, folder, &model));
     return take_model(model, network);

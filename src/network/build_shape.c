@@ -54,6 +54,9 @@ kiln_status kiln_network_add_transpose(kiln_network *network, const char *name,
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Transpose");
     kln_layer_input(&layer, input);
+    if (permutation == NULL && layer.status == KILN_OK) {
+        layer.status = kln_fail_null(__func__, "permutation");
+    }
     kln_layer_need(&layer, rank <= KILN_MAX_RANK, "the permutation has %zu numbers, 8 at most",
                    rank);
     if (layer.status == KILN_OK) {

@@ -21,6 +21,8 @@ SPECIAL = {
     "kiln_tensor": "kiln_tensor {v} = right_tensor();",
     "kiln_named_tensor": "kiln_named_tensor {v} = {{\"x\", right_tensor()}};",
     "kiln_mock_options": "kiln_mock_options {v} = right_mock();",
+    "kiln_buffer_request": "kiln_buffer_request {v} = right_request();",
+    "kiln_attribute": "kiln_attribute {v} = right_attribute();",
     "kiln_weights": "kiln_weights {v} = right_weights();",
 }
 
@@ -91,8 +93,7 @@ class Call:
             return "&" + self.variable(SPECIAL[base])
         initialiser = base.upper() + "_INIT"
         if not base.startswith("kiln_") or base == "kiln_tensor_id":
-            name = self.variable(f"{base} {{v}}[8] = {{{{0}}}};".replace("{{0}}", "{{0}}"))
-            return name
+            return self.variable(f"{base} {{v}}[8] = {{{{0}}}};")
         if re.search(rf"#define {initialiser}\b", self.headers):
             return "&" + self.variable(f"{base} {{v}} = {initialiser};")
         body = re.search(rf"typedef struct {base} \{{(.*?)\n\}} {base};", self.headers, re.S)
@@ -104,8 +105,7 @@ class Call:
 
 def nullable(kind):
     plain = kind.strip()
-    return (plain.endswith("*") or plain in FUNCTIONS or plain in ("kiln_span",
-        "kiln_mutable_span"))
+    return plain.endswith("*") or plain in FUNCTIONS or plain in ("kiln_span", "kiln_mutable_span")
 
 
 def null_of(kind):
