@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What loading a model through Kiln costs over a raw session: time and peak memory, each load in a
- * process of its own with the library already open, in alternating order. load MODEL [PAIRS]
+/* What loading a model through Kiln costs over a raw session: time and memory, each load in a
+ * program of its own with the library already open, in alternating order. load MODEL [PAIRS]
  */
 #include <kiln/kiln.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,8 @@
 
 typedef struct sample {
     double milliseconds;
-    double peak_kib; /* VmHWM after the load */
+    double peak; /* VmHWM after the load, KiB */
+    double kept; /* RssAnon then: what belongs to this process alone */
 } sample;
 
 static void require(kiln_status status)
@@ -24,20 +26,26 @@ static void require(kiln_status status)
     }
 }
 
-static double peak_kib(void)
+static double memory(const char *field)
 {
     char line[256];
     long value = 0;
     FILE *file = fopen("/proc/self/status", "r");
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, "VmHWM:", 6) == 0) {
-            value = strtol(line + 6, NULL, 10);
+        if (strncmp(line, field, strlen(field)) == 0) {
+            value = strtol(line + strlen(field), NULL, 10);
         }
     }
     if (file != NULL) {
         (void)fclose(file);
     }
     return (double)value;
+}
+
+static sample sample_since(uint64_t begin)
+{
+    const double milliseconds = (double)(bench_now() - begin) / 1e6;
+    return (sample){milliseconds, memory("VmHWM:"), memory("RssAnon:")};
 }
 
 /* Both open the library and load the small model first, so that only the model's own cost is left.
@@ -55,7 +63,7 @@ static sample load_kiln(const char *path)
     require(kiln_engine_build_file(path, &options, &engine));
     kiln_context *context = NULL;
     require(kiln_context_create(engine, NULL, &context));
-    const sample result = {(double)(bench_now() - begin) / 1e6, peak_kib()};
+    const sample result = sample_since(begin);
     kiln_context_destroy(context);
     kiln_engine_release(engine);
     return result;
@@ -68,22 +76,26 @@ static sample load_raw(const char *path, const char *library)
     raw_unload(raw);
     const uint64_t begin = bench_now();
     raw_load(raw, path, NULL, 0);
-    const sample result = {(double)(bench_now() - begin) / 1e6, peak_kib()};
+    const sample result = sample_since(begin);
     raw_unload(raw);
     return result;
 }
 
-static sample in_child(const char *path, const char *library)
+/* Each load is a program of its own, so that no two share where their memory happens to lie. */
+static sample in_program(const char *path, const char *library)
 {
     int pipes[2];
-    sample result = {0, 0};
+    sample result = {0, 0, 0};
     if (pipe(pipes) != 0) {
         exit(1);
     }
     const pid_t child = fork();
     if (child == 0) {
-        const sample made = library != NULL ? load_raw(path, library) : load_kiln(path);
-        exit(write(pipes[1], &made, sizeof made) == (ssize_t)sizeof made ? 0 : 1);
+        (void)dup2(pipes[1], STDOUT_FILENO);
+        (void)close(pipes[0]);
+        (void)close(pipes[1]);
+        (void)execl("/proc/self/exe", "load", "--one", path, library, (char *)NULL);
+        _exit(1);
     }
     int status = 0;
     (void)close(pipes[1]);
@@ -93,6 +105,13 @@ static sample in_child(const char *path, const char *library)
     }
     (void)close(pipes[0]);
     return result;
+}
+
+/* The program that in_program starts: LIBRARY is ONNX Runtime's, or empty for Kiln. */
+static int load_one(const char *path, const char *library)
+{
+    const sample made = library[0] != '\0' ? load_raw(path, library) : load_kiln(path);
+    return write(STDOUT_FILENO, &made, sizeof made) == (ssize_t)sizeof made ? 0 : 1;
 }
 
 /* The library's path, asked for in a child: this process must not have it open. */
@@ -118,36 +137,82 @@ static void find_library(char *path, size_t size)
     (void)close(pipes[0]);
 }
 
+typedef struct column {
+    const char *name;
+    const char *unit;
+    size_t offset; /* in a sample */
+} column;
+
+static double value_of(const sample *one, const column *what)
+{
+    double value = 0;
+    memcpy(&value, (const char *)one + what->offset, sizeof value);
+    return value;
+}
+
+/* A row of medians: of each side, of the ratio within a pair, and of the difference within one with
+ * its quartiles. */
+static void print_column(const column *what, const sample *kiln, const sample *raw, size_t pairs,
+                         double *values)
+{
+    for (size_t i = 0; i < pairs; i++) {
+        values[i] = value_of(&kiln[i], what);
+    }
+    const double ours = bench_median(values, pairs);
+    for (size_t i = 0; i < pairs; i++) {
+        values[i] = value_of(&raw[i], what);
+    }
+    const double theirs = bench_median(values, pairs);
+    for (size_t i = 0; i < pairs; i++) {
+        values[i] = value_of(&kiln[i], what) / value_of(&raw[i], what);
+    }
+    const double ratio = bench_median(values, pairs);
+    for (size_t i = 0; i < pairs; i++) {
+        values[i] = value_of(&kiln[i], what) - value_of(&raw[i], what);
+    }
+    const double between = bench_median(values, pairs); /* sorts */
+    (void)printf(
+        "  %-5s kiln %9.2f %-3s  raw %9.2f %-3s  in a pair: ratio %.4f  difference "
+        "%+.2f (quartiles %+.2f, %+.2f)\n",
+        what->name, ours, what->unit, theirs, what->unit, ratio, between, values[pairs / 4],
+        values[pairs - 1 - pairs / 4]);
+}
+
 int main(int count, char **arguments)
 {
-    if (count < 2) {
+    static const column columns[] = {
+        {"time", "ms", offsetof(sample, milliseconds)},
+        {"peak", "KiB", offsetof(sample, peak)},
+        {"kept", "KiB", offsetof(sample, kept)},
+    };
+    if (count == 4 && strcmp(arguments[1], "--one") == 0) {
+        return load_one(arguments[2], arguments[3]);
+    }
+    const size_t pairs = count > 2 ? strtoul(arguments[2], NULL, 10) : 41;
+    if (count < 2 || pairs == 0 || pairs > 100000) {
         (void)fprintf(stderr, "usage: load MODEL [PAIRS]\n");
         return 2;
     }
     static char library[4096];
     find_library(library, sizeof library);
-    const size_t pairs = count > 2 ? strtoul(arguments[2], NULL, 10) : 31;
-    double *values = calloc(pairs * 4 + 4, sizeof *values);
-    if (values == NULL || pairs == 0) {
-        return 2;
+    sample *samples = calloc(pairs * 2, sizeof *samples);
+    double *values = calloc(pairs, sizeof *values);
+    if (samples == NULL || values == NULL) {
+        free(samples);
+        free(values);
+        return 1;
     }
     for (size_t i = 0; i < pairs; i++) {
         for (size_t half = 0; half < 2; half++) {
             const size_t side = (i + half) % 2;
-            const sample made = in_child(arguments[1], side == 0 ? NULL : library);
-            values[side * pairs + i] = made.milliseconds;
-            values[(2 + side) * pairs + i] = made.peak_kib;
+            samples[side * pairs + i] = in_program(arguments[1], side == 0 ? "" : library);
         }
     }
-    const double kiln_time = bench_median(values, pairs);
-    const double raw_time = bench_median(values + pairs, pairs);
-    const double kiln_peak = bench_median(values + 2 * pairs, pairs);
-    const double raw_peak = bench_median(values + 3 * pairs, pairs);
     (void)printf("load %s, medians of %zu pairs\n", arguments[1], pairs);
-    (void)printf("  time   kiln %9.2f ms   raw %9.2f ms   ratio %.4f\n", kiln_time, raw_time,
-                 kiln_time / raw_time);
-    (void)printf("  peak   kiln %9.0f KiB  raw %9.0f KiB  difference %+.0f KiB\n", kiln_peak,
-                 raw_peak, kiln_peak - raw_peak);
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
+        print_column(&columns[i], samples, samples + pairs, pairs, values);
+    }
+    free(samples);
     free(values);
     return 0;
 }

@@ -7,6 +7,7 @@
 #include "cli_gpu.h"
 #include "cli_list.h"
 #include "cli_model.h"
+#include "cli_raw.h"
 #include "cli_statistics.h"
 
 typedef struct bench_settings {
@@ -16,6 +17,7 @@ typedef struct bench_settings {
     double warmup;   /* milliseconds */
     int64_t iterations;
     bool json;
+    bool compare_raw;
 } bench_settings;
 
 /* What was measured. */
@@ -29,6 +31,7 @@ typedef struct measurement {
     uint64_t first;                 /* the very first inference, which is part of the warmup */
     unsigned long long allocations; /* Kiln's own, while it was measured */
     cli_gpu_times gpu;              /* nothing for an engine on the CPU */
+    cli_raw_times raw;              /* nothing unless it is asked for */
 } measurement;
 
 /* --- measuring --- */
@@ -179,6 +182,9 @@ static void print_text(const char *path, const kiln_engine *engine, kiln_context
     if (found->gpu.count != 0) {
         print_gpu(&found->gpu);
     }
+    if (found->raw.count != 0) {
+        cli_raw_print(&found->raw, backend);
+    }
 }
 
 static cJSON *times_json(uint64_t *times, size_t count)
@@ -199,6 +205,20 @@ static cJSON *times_json(uint64_t *times, size_t count)
     }
     (void)cJSON_AddNumberToObject(latency, "coefficient_of_variation", statistics.deviation);
     return latency;
+}
+
+/* Before the times are sorted. */
+static void add_raw(cJSON *document, cli_raw_times *raw)
+{
+    double ratio = 0;
+    double difference = 0;
+    cli_raw_between(raw, &ratio, &difference);
+    cJSON *object = cJSON_AddObjectToObject(document, "compare_raw");
+    (void)cJSON_AddNumberToObject(object, "pairs", (double)raw->count);
+    (void)cJSON_AddNumberToObject(object, "ratio", ratio);
+    (void)cJSON_AddNumberToObject(object, "difference_ms", difference / 1e6);
+    (void)cJSON_AddItemToObject(object, "kiln_ms", times_json(raw->kiln, raw->count));
+    (void)cJSON_AddItemToObject(object, "raw_ms", times_json(raw->raw, raw->count));
 }
 
 static cli_exit print_json(const char *path, const kiln_engine *engine, kiln_context *context,
@@ -240,10 +260,27 @@ static cli_exit print_json(const char *path, const kiln_engine *engine, kiln_con
                                         times_json(found->gpu.times[part], found->gpu.count));
         }
     }
+    if (found->raw.count != 0) {
+        add_raw(document, &found->raw);
+    }
     return cli_json_print(document);
 }
 
 /* --- the command --- */
+
+static kiln_status measure_raw(kiln_engine *engine, kiln_context *context,
+                               const bench_settings *settings, cli_raw_times *found)
+{
+    const size_t least = (size_t)settings->iterations;
+    cli_progress_begin("comparing");
+    const kiln_status status =
+        kiln_engine_device(engine) >= 0
+            ? cli_gpu_compare_raw(engine, context, (kiln_graph_policy)settings->model.graph,
+                                  settings->duration, least, found)
+            : cli_raw_measure(context, settings->duration, least, found);
+    cli_progress_end();
+    return status;
+}
 
 static cli_exit bench(const cli_command *self, const char *path, const bench_settings *settings,
                       kiln_engine *engine, kiln_context *context, cli_inputs *inputs,
@@ -266,6 +303,9 @@ static cli_exit bench(const cli_command *self, const char *path, const bench_set
         status = cli_gpu_measure(engine, context, (kiln_graph_policy)settings->model.graph,
                                  settings->duration, (size_t)settings->iterations, &found->gpu);
         cli_progress_end();
+    }
+    if (status == KILN_OK && settings->compare_raw) {
+        status = measure_raw(engine, context, settings, &found->raw);
     }
     if (status != KILN_OK) {
         return cli_fail();
@@ -301,6 +341,7 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     cli_inputs_finish(&inputs);
     free(found.times);
     cli_gpu_finish(&found.gpu);
+    cli_raw_finish(&found.raw);
     cli_options_finish(self, &settings);
     return result;
 }
@@ -312,6 +353,9 @@ static const cli_option options[] = {
      "Measure at least N inferences, even if that takes longer. Default 10."},
     {"warmup", 0, "MS", CLI_REAL, offsetof(bench_settings, warmup), 0, 86400000, NULL,
      "Run this many milliseconds before measuring, and at least once. Default 200."},
+    {"compare-raw", 0, NULL, CLI_FLAG, offsetof(bench_settings, compare_raw), 0, 0, NULL,
+     "Then measure the backend's library called directly beside Kiln, in turns, on the same "
+     "memory."},
     {"json", 'j', NULL, CLI_FLAG, offsetof(bench_settings, json), 0, 0, NULL,
      "Write the figures as JSON; latency is in milliseconds."},
     {0},
@@ -327,6 +371,7 @@ static const cli_group groups[] = {
 static const cli_example examples[] = {
     {"kiln bench model.onnx", "three seconds with random inputs"},
     {"kiln bench model.onnx -s tokens=8x128 -t 4", "a batch of 8, on four threads"},
+    {"kiln bench model.onnx --compare-raw", "what Kiln adds to the library under it"},
     {"kiln bench model.onnx --json | jq .latency_ms.p99", "one figure for a script"},
     {0},
 };

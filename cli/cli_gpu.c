@@ -172,6 +172,22 @@ kiln_status cli_gpu_measure(kiln_engine *engine, kiln_context *bound, kiln_graph
     return status;
 }
 
+kiln_status cli_gpu_compare_raw(kiln_engine *engine, kiln_context *bound, kiln_graph_policy graphs,
+                                double seconds, size_t least, cli_raw_times *found)
+{
+    bench work = {.context = NULL};
+    uint64_t enqueue = 0;
+    kiln_status status = begin(&work, engine, bound, graphs);
+    for (size_t i = 0; i < WARMUP_RUNS && status == KILN_OK; i++) {
+        status = run_once(&work, &enqueue);
+    }
+    if (status == KILN_OK) {
+        status = cli_raw_measure(work.context, seconds, least, found);
+    }
+    end(&work);
+    return status;
+}
+
 void cli_gpu_finish(cli_gpu_times *found)
 {
     for (size_t i = 0; i < CLI_GPU_PARTS; i++) {

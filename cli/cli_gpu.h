@@ -7,6 +7,7 @@
 #define KILN_CLI_GPU_H
 
 #include "cli.h"
+#include "cli_raw.h"
 
 /* The parts of an inference, in trtexec's words; docs/cli.md defines them. */
 typedef enum cli_gpu_part {
@@ -32,5 +33,9 @@ extern const char *const cli_gpu_names[CLI_GPU_PARTS];
 kiln_status cli_gpu_measure(kiln_engine *engine, kiln_context *bound, kiln_graph_policy graphs,
                             double seconds, size_t least, cli_gpu_times *found);
 void cli_gpu_finish(cli_gpu_times *found);
+
+/* cli_raw_measure on device memory, with the same inputs. */
+kiln_status cli_gpu_compare_raw(kiln_engine *engine, kiln_context *bound, kiln_graph_policy graphs,
+                                double seconds, size_t least, cli_raw_times *found);
 
 #endif

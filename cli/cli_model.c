@@ -25,7 +25,7 @@ const cli_option cli_model_options[] = {
      optimizations,
      "How far the backend may rewrite the network: off, basic, extended, all, or default."},
     {"provider", 0, "NAME", CLI_CHOICE, offsetof(cli_model_settings, provider), 0, 0, providers,
-     "Where ONNX Runtime computes: cpu or cuda. Default: the CPU."},
+     "Where ONNX Runtime computes: cpu or cuda. Default: as the manifest says, else the CPU."},
     {"graph", 0, "POLICY", CLI_CHOICE, offsetof(cli_model_settings, graph), 0, 0, graphs,
      "Whether runs on a GPU are captured into CUDA graphs: auto, off, or required, which fails and "
      "says why where that cannot be done. Default auto."},

@@ -145,6 +145,16 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_tensor(kiln_context *context, 
  * the context can be used again. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_run(kiln_context *context);
 
+/* Runs once as a program would that calls the backend's library itself, for measuring what Kiln
+ * adds: one call of the library with what the last kiln_context_run bound, and on a GPU the wait
+ * for it. Nothing is copied between host and device, captured, counted or filled in, and the
+ * outputs are not shown afterwards, though memory that is bound is written. `*nanoseconds` (may be
+ * NULL) is the time of that call alone. ONNX Runtime: RunWithBinding. TensorRT: enqueueV3. Errors:
+ * NULL_ARGUMENT; STATE where what is bound was not run yet; UNSUPPORTED on a GPU where the backend
+ * enqueues nothing; the library's own; BUSY. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_context_run_raw(kiln_context *context,
+                                                          uint64_t *nanoseconds);
+
 /* Binds the inputs, runs, and fills in the outputs, in one call. An output with data is written
  * there; one with data NULL is set to show the context's memory, as kiln_context_tensor would.
  * Inputs not named keep what is bound. All arguments are checked before anything changes. Errors:

@@ -143,6 +143,10 @@ typedef struct kln_backend {
     /* Required. One run with what is bound; returns when the outputs are there. */
     kiln_status (*run)(void *context);
 
+    /* Optional: `run` with what was bound for the last one, and nothing but the library's own call
+     * in it. NULL: `run` is that. */
+    kiln_status (*raw)(void *context);
+
     /* Required. Where output `index` lies after a run, in the numbering of `bind`: the first output
      * is number input_count. Valid until the next run or bind. */
     kiln_status (*output)(void *context, size_t index, kiln_tensor *tensor);

@@ -62,6 +62,13 @@ void kln_mapping_close(kln_mapping *mapping)
     *mapping = (kln_mapping){{NULL, 0}};
 }
 
+void kln_mapping_rest(const kln_mapping *mapping)
+{
+    if (mapping->bytes.data != NULL) {
+        (void)madvise((void *)(uintptr_t)mapping->bytes.data, mapping->bytes.size, MADV_DONTNEED);
+    }
+}
+
 kiln_status kln_output_open(const char *path, kln_output *output)
 {
     *output = (kln_output){.descriptor = -1, .path = NULL, .temporary = NULL};

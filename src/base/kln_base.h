@@ -168,6 +168,9 @@ typedef struct kln_mapping {
 /* NOT_FOUND, NOT_A_FILE (a directory, a device), EMPTY, IO; the sentence names the path. */
 KILN_MUST_CHECK kiln_status kln_mapping_open(const char *path, kln_mapping *mapping);
 void kln_mapping_close(kln_mapping *mapping); /* a zeroed one is allowed */
+/* Takes the pages that were read so far out of the process's memory; the next read of one brings it
+ * back. */
+void kln_mapping_rest(const kln_mapping *mapping);
 
 /* A file that appears whole at `path` when it is committed, or not at all. */
 typedef struct kln_output {

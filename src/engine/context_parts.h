@@ -82,6 +82,7 @@ typedef struct context_queue {
     binding_key *keys;
     graph_side *sides;
     graph_entry *current; /* of what is bound now; NULL: to be looked for */
+    graph_entry *bound;   /* to whose memory the backend is bound; NULL: to something else */
     graph_entry *shown;   /* whose memory has the last run's outputs; NULL: the backend's has */
     kiln_stream *target;  /* of the run under way */
     bool is_under_way;    /* an enqueued run was not waited for */

@@ -104,6 +104,7 @@ static void drop_entry(kiln_context *context, graph_entry *entry)
     entry->last_used = 0;
     entry->uses = 0;
     queue->current = queue->current == entry ? NULL : queue->current;
+    queue->bound = queue->bound == entry ? NULL : queue->bound;
     queue->shown = queue->shown == entry ? NULL : queue->shown;
 }
 
@@ -212,11 +213,13 @@ kiln_status context_make_sides(kiln_context *context, graph_entry *entry)
 kiln_status context_bind_sides(kiln_context *context, graph_entry *entry)
 {
     context->ready = false;
+    context->queue->bound = NULL;
     for (size_t i = 0; i < context->slot_count; i++) {
         context->slots[i].pending = true;
         KLN_RETURN_IF_ERROR(
             context->engine->backend->bind(context->state, i, &entry->sides[i].tensor));
     }
+    context->queue->bound = entry;
     return KILN_OK;
 }
 

@@ -23,6 +23,9 @@ static kiln_status hand_over(kiln_context *context)
 {
     KLN_RETURN_IF_ERROR(context_check_all_bound(context));
     const kln_backend *backend = context->engine->backend;
+    if (context->queue != NULL) {
+        context->queue->bound = NULL;
+    }
     for (size_t i = 0; i < context->slot_count; i++) {
         context_slot *changed = &context->slots[i];
         if (changed->pending) {

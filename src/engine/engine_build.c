@@ -180,9 +180,10 @@ kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)
     return kln_manifest_write(path, engine, bytes);
 }
 
-/* The version must be the same for a format of the backend's own, which no other version reads. */
-static kiln_status check_backend(const kln_manifest *manifest, const char *path,
-                                 const kiln_build_options *options)
+/* The version must be the same for a format of the backend's own, which no other version reads;
+ * what is built anew from ONNX is built as it was. */
+static kiln_status settle_backend(const kln_manifest *manifest, const char *path,
+                                  kiln_build_options *options)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
     const kln_backend *backend = NULL;
@@ -195,9 +196,12 @@ static kiln_status check_backend(const kln_manifest *manifest, const char *path,
                         path, manifest->backend);
     }
     KLN_RETURN_IF_ERROR(status);
-    if (strcmp(info.name, manifest->backend) == 0 &&
-        (info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) != 0 &&
-        strcmp(info.version, manifest->backend_version) != 0) {
+    if (strcmp(info.name, manifest->backend) != 0) {
+        return KILN_OK;
+    }
+    if ((info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) == 0) {
+        kln_manifest_apply(manifest, options);
+    } else if (strcmp(info.version, manifest->backend_version) != 0) {
         return kln_fail(KILN_ERROR_MISMATCH,
                         "\"%s\": it was built with %s %s, found is %s; build it again from the "
                         "model or install that version",
@@ -217,10 +221,15 @@ static kiln_status load_with_manifest(const char *path, const kiln_build_options
         if (chosen.backend == NULL || chosen.backend[0] == '\0') {
             chosen.backend = manifest.backend;
         }
-        KLN_RETURN_IF_ERROR(check_backend(&manifest, path, &chosen));
+        KLN_RETURN_IF_ERROR(settle_backend(&manifest, path, &chosen));
     }
     const kln_model model = {.path = path, .bytes = bytes, .graph = NULL};
-    return kln_engine_make(&model, &chosen, true, NULL, engine);
+    const kiln_status status = kln_engine_make(&model, &chosen, true, NULL, engine);
+    const bool moved =
+        chosen.provider == KILN_PROVIDER_CUDA && options->provider != KILN_PROVIDER_CUDA;
+    return status != KILN_OK && moved
+               ? kln_fail_within(status, "\"%s.json\" says that it computes on a GPU", path)
+               : status;
 }
 
 kiln_status kiln_engine_load(const char *path, const kiln_build_options *options,

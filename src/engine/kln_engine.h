@@ -65,6 +65,9 @@ typedef struct kln_manifest {
     char backend_version[64];
     uint64_t size; /* of the file it stands beside, in bytes */
     uint64_t hash; /* kln_hash of the file */
+    /* What the engine was built with, of what decides how it computes; the rest is as the
+     * initializer leaves it. */
+    kiln_build_options options;
 } kln_manifest;
 
 /* Writes `path`.json for an engine whose file has these bytes. */
@@ -80,5 +83,10 @@ KILN_MUST_CHECK kiln_status kln_manifest_parse(kiln_span text, kln_manifest *man
 /* Whether the file is the one that the manifest speaks of. MISMATCH with expected and found. */
 KILN_MUST_CHECK kiln_status kln_manifest_check_file(const kln_manifest *manifest, const char *path,
                                                     kiln_span bytes);
+
+/* Gives each option that a load left at its default the value that the engine was built with: the
+ * optimization, and on a GPU what its provider was told. Where the load asks for the CPU by name,
+ * the latter stay out. */
+void kln_manifest_apply(const kln_manifest *manifest, kiln_build_options *options);
 
 #endif

@@ -13,6 +13,8 @@
 #define SUFFIX ".json"
 /* A manifest has some dozens of short lines; anything past this is something else. */
 #define LARGEST_MANIFEST ((size_t)1 << 20)
+/* 2^53: up to there JSON's numbers hold every integer. */
+#define LARGEST_INTEGER 9007199254740992.0
 
 /* cJSON says only that it failed; this tells a text that is no JSON from a heap that is empty. */
 static _Thread_local bool out_of_memory;
@@ -58,22 +60,60 @@ static const char *name_of(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
-static bool add_provider(cJSON *object, const kiln_build_options *options)
+/* Options that a load takes over. All are enumerations whose 0 is the default. */
+#define SAVED(name, most, gpu)                                   \
+    {                                                            \
+#name, offsetof(kiln_build_options, name), (most), (gpu) \
+    }
+
+static const struct {
+    const char *key;
+    size_t offset;
+    int most;
+    bool gpu; /* means something with the CUDA provider only */
+} saved[] = {
+    SAVED(optimization, KILN_OPTIMIZATION_ALL, false),
+    SAVED(share_weights, KILN_SWITCH_OFF, false),
+    SAVED(provider, KILN_PROVIDER_CUDA, false),
+    SAVED(tf32, KILN_SWITCH_OFF, true),
+    SAVED(arena_growth, KILN_ARENA_AS_NEEDED, true),
+    SAVED(conv_search, KILN_CONV_SEARCH_NONE, true),
+    SAVED(prefer_nhwc, KILN_SWITCH_OFF, true),
+};
+
+_Static_assert(sizeof(kiln_switch) == sizeof(int), "an enumeration is as large as an int");
+
+static int get_saved(const kiln_build_options *options, size_t index)
 {
-    return cJSON_AddNumberToObject(object, "provider", (int)options->provider) != NULL &&
-           cJSON_AddNumberToObject(object, "tf32", (int)options->tf32) != NULL &&
-           cJSON_AddNumberToObject(object, "conv_search", (int)options->conv_search) != NULL &&
-           cJSON_AddNumberToObject(object, "prefer_nhwc", (int)options->prefer_nhwc) != NULL;
+    int value = 0;
+    memcpy(&value, (const unsigned char *)options + saved[index].offset, sizeof value);
+    return value;
+}
+
+static void set_saved(kiln_build_options *options, size_t index, int value)
+{
+    memcpy((unsigned char *)options + saved[index].offset, &value, sizeof value);
 }
 
 static bool add_options(cJSON *root, const kiln_build_options *options)
 {
     cJSON *object = cJSON_AddObjectToObject(root, "options");
-    return object != NULL && cJSON_AddNumberToObject(object, "device", options->device) != NULL &&
-           cJSON_AddNumberToObject(object, "threads", options->threads) != NULL &&
-           cJSON_AddNumberToObject(object, "parallel_nodes", options->parallel_nodes) != NULL &&
-           cJSON_AddNumberToObject(object, "optimization", (int)options->optimization) != NULL &&
-           (options->provider != KILN_PROVIDER_CUDA || add_provider(object, options));
+    bool added = object != NULL &&
+                 cJSON_AddNumberToObject(object, "device", options->device) != NULL &&
+                 cJSON_AddNumberToObject(object, "threads", options->threads) != NULL &&
+                 cJSON_AddNumberToObject(object, "parallel_nodes", options->parallel_nodes) != NULL;
+    const bool on_gpu = options->provider == KILN_PROVIDER_CUDA;
+    for (size_t i = 0; added && i < KLN_ARRAY_LENGTH(saved); i++) {
+        if (!saved[i].gpu || on_gpu) {
+            added = cJSON_AddNumberToObject(object, saved[i].key, get_saved(options, i)) != NULL;
+        }
+    }
+    if (added && on_gpu) {
+        added = cJSON_AddNumberToObject(object, "gpu_memory_bytes",
+                                        (double)options->gpu_memory_bytes) != NULL &&
+                cJSON_AddBoolToObject(object, "gpu_only", options->gpu_only) != NULL;
+    }
+    return added;
 }
 
 static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_span bytes)
@@ -138,6 +178,38 @@ static kiln_status read_text(const cJSON *root, const char *key, char *out, size
     return KILN_OK;
 }
 
+/* A whole number from 0 to `most`; a key that is not there leaves it. */
+static kiln_status read_number(const cJSON *object, const char *key, double most, double *out)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+    if (item == NULL) {
+        return KILN_OK;
+    }
+    const double value = cJSON_IsNumber(item) ? item->valuedouble : -1;
+    if (!(value >= 0 && value <= most) || value != (double)(uint64_t)value) {
+        return kln_fail(KILN_ERROR_MALFORMED,
+                        "\"%s\" must be a whole number from 0 to %.0f; delete the manifest to load "
+                        "without it",
+                        key, most);
+    }
+    *out = value;
+    return KILN_OK;
+}
+
+static kiln_status read_options(const cJSON *object, kiln_build_options *options)
+{
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(saved); i++) {
+        double value = 0;
+        KLN_RETURN_IF_ERROR(read_number(object, saved[i].key, saved[i].most, &value));
+        set_saved(options, i, (int)value);
+    }
+    double bytes = 0;
+    KLN_RETURN_IF_ERROR(read_number(object, "gpu_memory_bytes", LARGEST_INTEGER, &bytes));
+    options->gpu_memory_bytes = (uint64_t)bytes;
+    options->gpu_only = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, "gpu_only"));
+    return KILN_OK;
+}
+
 static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
 {
     char hash[17];
@@ -148,15 +220,14 @@ static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
     char *end = NULL;
     manifest->hash = strtoull(hash, &end, 16);
     const cJSON *size = cJSON_GetObjectItemCaseSensitive(root, "size");
-    /* 2^53: the largest integer that JSON's numbers hold exactly. */
     if (*end != '\0' || strlen(hash) != 16 || !cJSON_IsNumber(size) || size->valuedouble < 1 ||
-        size->valuedouble > 9007199254740992.0 || manifest->backend[0] == '\0') {
+        size->valuedouble > LARGEST_INTEGER || manifest->backend[0] == '\0') {
         return kln_fail(KILN_ERROR_MALFORMED,
                         "\"size\", \"fnv1a64\" or \"backend\" makes no sense; delete the manifest "
                         "to load without it");
     }
     manifest->size = (uint64_t)size->valuedouble;
-    return KILN_OK;
+    return read_options(cJSON_GetObjectItemCaseSensitive(root, "options"), &manifest->options);
 }
 
 kiln_status kln_manifest_parse(kiln_span text, kln_manifest *manifest)
@@ -224,4 +295,20 @@ kiln_status kln_manifest_check_file(const kln_manifest *manifest, const char *pa
                         path, hash, manifest->hash, path);
     }
     return KILN_OK;
+}
+
+void kln_manifest_apply(const kln_manifest *manifest, kiln_build_options *options)
+{
+    const kiln_provider provider =
+        options->provider != KILN_PROVIDER_DEFAULT ? options->provider : manifest->options.provider;
+    const bool on_gpu = provider == KILN_PROVIDER_CUDA;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(saved); i++) {
+        if (get_saved(options, i) == 0 && (!saved[i].gpu || on_gpu)) {
+            set_saved(options, i, get_saved(&manifest->options, i));
+        }
+    }
+    if (on_gpu && options->gpu_memory_bytes == 0) {
+        options->gpu_memory_bytes = manifest->options.gpu_memory_bytes;
+    }
+    options->gpu_only = options->gpu_only || (on_gpu && manifest->options.gpu_only);
 }

@@ -8,6 +8,7 @@
  */
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,9 +90,27 @@ static OrtStatus *append(OrtSessionOptions *options, const OrtCUDAProviderOption
                : NULL;
 }
 
+/* What the last provider was told for an option; "" where nothing was. */
+#define OPTIONS 16
+static char told[OPTIONS][2][64];
+static size_t told_count;
+
+__attribute__((visibility("default"))) const char *fake_ort_option(const char *name);
+
+const char *fake_ort_option(const char *name)
+{
+    for (size_t i = 0; i < told_count; i++) {
+        if (strcmp(told[i][0], name) == 0) {
+            return told[i][1];
+        }
+    }
+    return "";
+}
+
 static OrtStatus *create_provider(OrtCUDAProviderOptionsV2 **made)
 {
     *made = calloc(1, 1);
+    told_count = 0;
     return NULL;
 }
 
@@ -107,6 +126,11 @@ static OrtStatus *update(OrtCUDAProviderOptionsV2 *provider, const char *const *
     for (size_t i = 0; i < count; i++) {
         if (keys[i] == NULL || texts[i] == NULL) {
             return make_status(ORT_CODE_INVALID_ARGUMENT, "an option without a name or value");
+        }
+        if (told_count < OPTIONS) {
+            (void)snprintf(told[told_count][0], sizeof told[0][0], "%s", keys[i]);
+            (void)snprintf(told[told_count][1], sizeof told[0][1], "%s", texts[i]);
+            told_count++;
         }
     }
     return NULL;

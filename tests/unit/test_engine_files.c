@@ -197,6 +197,45 @@ static void a_manifest_of_nonsense_is_refused(void **state)
     assert_status(KILN_ERROR_LIMIT, parse(large, &manifest));
 }
 
+static void options_of_a_manifest_are_checked_and_taken(void **state)
+{
+    (void)state;
+    static const char head[] =
+        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":7,"
+        "\"fnv1a64\":\"00000000000000ff\",\"options\":{";
+    static const char *const bad[] = {"\"optimization\":9", "\"provider\":-1", "\"tf32\":0.5",
+                                      "\"conv_search\":\"1\"", "\"gpu_memory_bytes\":1e300"};
+    char text[512];
+    kln_manifest manifest;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(bad); i++) {
+        (void)snprintf(text, sizeof text, "%s%s}}", head, bad[i]);
+        assert_status(KILN_ERROR_MALFORMED, parse(text, &manifest));
+        assert_message("must be a whole number from 0 to");
+        assert_string_equal(manifest.backend, "");
+    }
+    (void)snprintf(text, sizeof text,
+                   "%s\"provider\":2,\"optimization\":3,\"conv_search\":2,"
+                   "\"gpu_memory_bytes\":64,\"gpu_only\":true}}",
+                   head);
+    assert_ok(parse(text, &manifest));
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kln_manifest_apply(&manifest, &options);
+    assert_int_equal(options.provider, KILN_PROVIDER_CUDA);
+    assert_int_equal(options.optimization, KILN_OPTIMIZATION_EXTENDED);
+    assert_int_equal(options.conv_search, KILN_CONV_SEARCH_HEURISTIC);
+    assert_int_equal(options.gpu_memory_bytes, 64);
+    assert_true(options.gpu_only);
+    options = KILN_BUILD_OPTIONS_INIT;
+    options.provider = KILN_PROVIDER_CPU;
+    options.optimization = KILN_OPTIMIZATION_OFF;
+    kln_manifest_apply(&manifest, &options);
+    assert_int_equal(options.provider, KILN_PROVIDER_CPU);
+    assert_int_equal(options.optimization, KILN_OPTIMIZATION_OFF);
+    assert_int_equal(options.conv_search, KILN_CONV_SEARCH_DEFAULT);
+    assert_int_equal(options.gpu_memory_bytes, 0);
+    assert_false(options.gpu_only);
+}
+
 typedef struct files {
     char model[4096];
     char plan[4096];
@@ -303,6 +342,7 @@ int main(void)
         cmocka_unit_test(a_file_that_changed_is_refused),
         cmocka_unit_test(a_manifest_names_its_backend),
         cmocka_unit_test(a_manifest_of_nonsense_is_refused),
+        cmocka_unit_test(options_of_a_manifest_are_checked_and_taken),
         cmocka_unit_test(each_failed_allocation_is_survived),
         cmocka_unit_test(nothing_is_left_where_saving_fails),
         cmocka_unit_test(the_system_report_names_places),

@@ -160,6 +160,31 @@ static void every_data_type_is_bound_where_it_lies(void **state)
     }
 }
 
+/* The library alone, on memory of the caller's and where ONNX Runtime found it. */
+static void a_raw_run_computes_the_same(void **state)
+{
+    (void)state;
+    kiln_context *context = open_context(small_unary("Neg", SMALL_FLOAT, "n"));
+    float x[] = {1, 2};
+    float y[] = {0, 0};
+    uint64_t took = 0;
+    bind(context, "x", floats(x, 2));
+    assert_status(KILN_ERROR_STATE, kiln_context_run_raw(context, &took));
+    assert_message("was not run yet");
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_run_raw(context, &took));
+    assert_true(took > 0);
+    kiln_tensor found;
+    assert_status(KILN_ERROR_STATE, kiln_context_tensor(context, "y", &found));
+    bind(context, "y", floats(y, 2));
+    assert_status(KILN_ERROR_STATE, kiln_context_run_raw(context, NULL));
+    assert_ok(kiln_context_run(context));
+    x[0] = 5;
+    assert_ok(kiln_context_run_raw(context, NULL));
+    assert_true(y[0] == -5 && y[1] == -2);
+    kiln_context_destroy(context);
+}
+
 static void strings_are_shown_and_refused(void **state)
 {
     (void)state;
@@ -467,6 +492,7 @@ int main(void)
         cmocka_unit_test(an_engine_is_described),
         cmocka_unit_test(an_open_rank_differs_from_a_scalar),
         cmocka_unit_test(every_data_type_is_bound_where_it_lies),
+        cmocka_unit_test(a_raw_run_computes_the_same),
         cmocka_unit_test(strings_are_shown_and_refused),
         cmocka_unit_test(a_sequence_beside_a_tensor_does_not_stop_a_run),
         cmocka_unit_test(an_output_may_change_its_shape_each_run),

@@ -309,6 +309,106 @@ static void tuning_keeps_the_fastest_and_writes_it_down(void **state)
     assert_message("computes on the CPU here");
 }
 
+static const char *told(const char *name)
+{
+    void *handle = dlopen(KILN_TEST_BINARY_DIR "/fake/cudaort/libonnxruntime.so",
+                          RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
+    if (handle == NULL) {
+        fail_msg("%s", dlerror());
+    }
+    void *address = dlsym(handle, "fake_ort_option");
+    assert_non_null(address);
+    const char *(*call)(const char *) = NULL;
+    memcpy(&call, &address, sizeof call);
+    const char *text = call(name);
+    assert_int_equal(dlclose(handle), 0);
+    return text;
+}
+
+static void a_load_builds_as_the_save_says(void **state)
+{
+    (void)state;
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("options.saved"));
+    options.tf32 = KILN_SWITCH_OFF;
+    options.gpu_memory_bytes = 1 << 20;
+    options.arena_growth = KILN_ARENA_AS_NEEDED;
+    options.conv_search = KILN_CONV_SEARCH_HEURISTIC;
+    options.prefer_nhwc = KILN_SWITCH_ON;
+    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+    assert_ok(kiln_engine_save(engine, path));
+    kiln_engine_release(engine);
+
+    kiln_build_options load = KILN_BUILD_OPTIONS_INIT;
+    load.library = options.library;
+    load.conv_search = KILN_CONV_SEARCH_NONE;
+    assert_ok(kiln_engine_load(path, &load, &engine));
+    assert_int_equal(kiln_engine_device(engine), 0);
+    assert_string_equal(told("use_tf32"), "0");
+    assert_string_equal(told("gpu_mem_limit"), "1048576");
+    assert_string_equal(told("arena_extend_strategy"), "kSameAsRequested");
+    assert_string_equal(told("cudnn_conv_algo_search"), "DEFAULT");
+    assert_string_equal(told("prefer_nhwc"), "1");
+    kiln_engine_release(engine);
+
+    /* The CPU, asked for by name, knows none of them. */
+    load = KILN_BUILD_OPTIONS_INIT;
+    load.library = options.library;
+    load.provider = KILN_PROVIDER_CPU;
+    assert_ok(kiln_engine_load(path, &load, &engine));
+    assert_int_equal(kiln_engine_device(engine), -1);
+    kiln_engine_release(engine);
+
+    load.provider = KILN_PROVIDER_DEFAULT;
+    set("FAKE_ORT_CUDA", "absent");
+    assert_int_not_equal(kiln_engine_load(path, &load, &engine), KILN_OK);
+    assert_message("options.saved.json\" says that it computes on a GPU");
+    assert_message("libcudnn.so.9");
+    set("FAKE_ORT_CUDA", NULL);
+}
+
+/* The library alone, in turns with Kiln: captured, and not. */
+static void a_raw_run_computes_the_same(void **state)
+{
+    (void)state;
+    for (int graphs = KILN_GRAPH_AUTOMATIC; graphs <= KILN_GRAPH_OFF; graphs++) {
+        kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+        kiln_context_options how = KILN_CONTEXT_OPTIONS_INIT;
+        kiln_context *context = NULL;
+        kiln_buffer *buffers[2];
+        uint64_t took = 0;
+        how.graphs = (kiln_graph_policy)graphs;
+        assert_ok(kiln_context_create(engine, &how, &context));
+        for (size_t i = 0; i < 2; i++) {
+            kiln_tensor tensor;
+            assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 32, &buffers[i]));
+            assert_ok(
+                kiln_buffer_tensor(buffers[i], 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(8), &tensor));
+            assert_ok(kiln_context_bind(context, i == 0 ? "x" : "y", &tensor));
+        }
+        assert_status(KILN_ERROR_STATE, kiln_context_run_raw(context, &took));
+        assert_message("was not run yet");
+        for (int i = 0; i < 8; i++) {
+            const float x[8] = {(float)i + 1};
+            float y[8];
+            assert_ok(kiln_buffer_write(buffers[0], 0, (kiln_span){x, sizeof x}, NULL));
+            if (i % 2 == 0) {
+                assert_ok(kiln_context_run(context));
+            } else {
+                assert_ok(kiln_context_run_raw(context, &took));
+                assert_true(took > 0);
+            }
+            assert_ok(kiln_buffer_read(buffers[1], 0, (kiln_mutable_span){y, sizeof y}, NULL));
+            assert_true(y[0] == -(float)i - 1);
+        }
+        assert_int_equal(counters_of(context).runs, 4);
+        kiln_context_destroy(context);
+        kiln_buffer_destroy(buffers[0]);
+        kiln_buffer_destroy(buffers[1]);
+        kiln_engine_release(engine);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,6 +420,8 @@ int main(void)
         cuda_test(work_that_calls_the_host_is_not_replayed),
         cuda_test(every_option_is_taken),
         cuda_test(what_is_missing_is_said),
+        cuda_test(a_load_builds_as_the_save_says),
+        cuda_test(a_raw_run_computes_the_same),
         cuda_test(tuning_keeps_the_fastest_and_writes_it_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -126,10 +126,14 @@ static kiln_status check_model(const kln_model *model)
     return KILN_OK;
 }
 
-static kiln_status keep_bytes(ort_engine *engine, const kln_model *model)
+static kiln_status keep_bytes(ort_engine *engine, const kln_model *model,
+                              const kiln_build_options *options)
 {
     if (model->graph != NULL) {
         ort_handover_trim(&engine->handover);
+        if (options->share_weights != KILN_SWITCH_ON) {
+            ort_handover_rest(&engine->handover);
+        }
         return KILN_OK;
     }
     if (model->path != NULL) {
@@ -191,7 +195,7 @@ static kiln_status fill_engine(ort_engine *engine, const kln_model *model,
     if (!goes_on(monitor, 1)) {
         return kln_fail(KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled", name_of(model));
     }
-    return keep_bytes(engine, model);
+    return keep_bytes(engine, model, options);
 }
 
 static kiln_status build(const kln_model *model, const kiln_build_options *options,
@@ -234,6 +238,7 @@ const kln_backend kln_backend_onnxruntime = {
     .context_destroy = ort_context_destroy,
     .bind = ort_context_bind,
     .run = ort_context_run,
+    .raw = ort_context_raw,
     .output = ort_context_output,
     .device = ort_cuda_device,
     .stream = ort_cuda_stream,

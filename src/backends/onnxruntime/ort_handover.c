@@ -6,6 +6,15 @@
 /* What ONNX Runtime's kernels may expect of an array that they did not make themselves. */
 #define COPY_ALIGNMENT ((size_t)64)
 
+/* From this size on an array is used even where its address does not suit its type: ONNX Runtime
+ * maps external files in the same way, at whatever offset they name, and these processors read
+ * elements at any address. Smaller ones are copied, because that costs next to nothing. */
+#if defined(__x86_64__) || defined(__aarch64__)
+#define LEAST_IN_PLACE ((size_t)65536)
+#else
+#define LEAST_IN_PLACE SIZE_MAX
+#endif
+
 static size_t count_left_out(const kln_onnx_graph *graph)
 {
     size_t count = 0;
@@ -33,7 +42,7 @@ static kiln_status place(ort_handover *handover, const kln_onnx_tensor *tensor, 
 {
     const size_t alignment = kiln_dtype_alignment(tensor->dtype);
     const void *data = tensor->data.data;
-    if (alignment > 1 && (uintptr_t)data % alignment != 0) {
+    if (alignment > 1 && (uintptr_t)data % alignment != 0 && tensor->data.size < LEAST_IN_PLACE) {
         void *copy = kln_alloc_aligned(tensor->data.size, COPY_ALIGNMENT);
         if (copy == NULL) {
             return kln_fail_memory(tensor->data.size, "weights at an aligned address");
@@ -85,6 +94,13 @@ kiln_status ort_handover_apply(const ort_handover *handover, const ort_runtime *
                          options, (const char *const *)(void *)handover->names, handover->buffers,
                          handover->sizes, handover->count),
                      "weights");
+}
+
+void ort_handover_rest(const ort_handover *handover)
+{
+    for (size_t i = 0; i < handover->model->mapping_count; i++) {
+        kln_mapping_rest(&handover->model->mappings[i]);
+    }
 }
 
 void ort_handover_trim(ort_handover *handover)

@@ -20,7 +20,7 @@ typedef struct ort_handover {
     char **buffers;
     size_t *sizes;
     size_t count;
-    void **copies; /* of weights that lie at addresses their type does not allow */
+    void **copies; /* of small weights at addresses their type does not allow */
     size_t copy_count;
 } ort_handover;
 
@@ -33,6 +33,10 @@ KILN_MUST_CHECK kiln_status ort_handover_init(ort_handover *handover, const kln_
 KILN_MUST_CHECK kiln_status ort_handover_apply(const ort_handover *handover,
                                                const ort_runtime *runtime,
                                                OrtSessionOptions *options);
+
+/* After a session packed copies of weights: the pages of mapped files leave the process's memory,
+ * and those that it computes on come back when it does. */
+void ort_handover_rest(const ort_handover *handover);
 
 /* Releases what only the making of a session needs. */
 void ort_handover_trim(ort_handover *handover);

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <kiln/context.h>
+
+#include "context_parts.h"
+
+/* The clock runs for the library's own call alone. */
+static kiln_status time_on_cpu(kiln_context *context, uint64_t *took)
+{
+    const kln_backend *backend = context->engine->backend;
+    kiln_status (*const run)(void *) = backend->raw != NULL ? backend->raw : backend->run;
+    const uint64_t begin = kln_now();
+    const kiln_status status = run(context->state);
+    *took = kln_now() - begin;
+    return status;
+}
+
+static bool copies_anything(const kiln_context *context, const graph_entry *entry)
+{
+    for (size_t i = 0; i < context->slot_count; i++) {
+        if (entry->sides[i].copies) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Binds the entry's device memory where the backend is bound to something else. */
+static kiln_status bind_entry(kiln_context *context, graph_entry *entry)
+{
+    if (!entry->has_sides) {
+        KLN_RETURN_IF_ERROR(context_make_sides(context, entry));
+    }
+    if (context->queue->bound == entry || (context->ready && !copies_anything(context, entry))) {
+        return KILN_OK;
+    }
+    return context_bind_sides(context, entry);
+}
+
+static kiln_status time_enqueued(kiln_context *context, uint64_t *took)
+{
+    context_queue *queue = context->queue;
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(queue->device, &scope));
+    if (queue->shared) {
+        (void)pthread_mutex_lock(&context->engine->order);
+    }
+    kiln_status status = bind_entry(context, queue->current);
+    if (status == KILN_OK) {
+        status = kiln_stream_synchronize(queue->work);
+    }
+    const uint64_t begin = kln_now();
+    if (status == KILN_OK) {
+        status = context->engine->backend->enqueue(context->state, queue->work);
+    }
+    if (status == KILN_OK) {
+        status = kiln_stream_synchronize(queue->work);
+    }
+    *took = kln_now() - begin;
+    if (queue->shared) {
+        (void)pthread_mutex_unlock(&context->engine->order);
+    }
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+static kiln_status time_on_gpu(kiln_context *context, uint64_t *took)
+{
+    if (context->engine->backend->enqueue == NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_context_run_raw: the %s backend enqueues nothing on a stream",
+                        context->engine->info.name);
+    }
+    const bool may_refit = context->engine->backend->plan != NULL;
+    if (may_refit) {
+        (void)pthread_rwlock_rdlock(&context->engine->weights);
+    }
+    const kiln_status status = time_enqueued(context, took);
+    if (may_refit) {
+        (void)pthread_rwlock_unlock(&context->engine->weights);
+    }
+    return status;
+}
+
+static kiln_status run_raw(kiln_context *context, uint64_t *took)
+{
+    const bool ran = context->queue != NULL ? context->queue->current != NULL : context->ready;
+    if (!ran) {
+        return kln_fail(KILN_ERROR_STATE,
+                        "kiln_context_run_raw: what is bound now was not run yet; call "
+                        "kiln_context_run first");
+    }
+    context->has_results = false;
+    return context->queue != NULL ? time_on_gpu(context, took) : time_on_cpu(context, took);
+}
+
+kiln_status kiln_context_run_raw(kiln_context *context, uint64_t *nanoseconds)
+{
+    uint64_t took = 0;
+    KLN_RETURN_IF_NULL(context);
+    KLN_RETURN_IF_ERROR(context_enter(context, __func__));
+    const kiln_status status = run_raw(context, &took);
+    if (nanoseconds != NULL) {
+        *nanoseconds = took;
+    }
+    return context_leave(context, status);
+}
