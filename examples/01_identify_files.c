@@ -188,7 +188,7 @@ static void decide(sample *of, const float *scores, const char *config, const ch
     }
     const char *own = strstr(strstr(config, "\"thresholds\""), key);
     const double needed = own != NULL && own < strstr(config, "\"overwrite_map\"")
-                              ? atof(own + strlen(key))
+                              ? strtod(own + strlen(key), NULL)
                               : CONFIDENT;
     if (of->score < needed) {
         const char *text = strstr(known(kinds, of->label), "\"is_text\":");
@@ -223,13 +223,13 @@ static int ask(const char *models, int32_t *features, int64_t count, float *scor
         return fail("making a context");
     }
     const size_t row = FEATURES * sizeof(int32_t);
-    const kiln_named_tensor input = {
-        "bytes", KILN_HOST_TENSOR(KILN_DTYPE_INT32, KILN_SHAPE(count, FEATURES), features,
-                                  (size_t)count * row)};
-    kiln_named_tensor output = {
-        "target_label", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count, LABELS), scores,
-                                         (size_t)count * LABELS * sizeof(float))};
-    const int failed = kiln_context_run_tensors(context, &input, 1, &output, 1) != KILN_OK;
+    const kiln_named_tensor inputs[] = {
+        {"bytes", KILN_HOST_TENSOR(KILN_DTYPE_INT32, KILN_SHAPE(count, FEATURES), features,
+                                   (size_t)count * row)}};
+    kiln_named_tensor outputs[] = {
+        {"target_label", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count, LABELS), scores,
+                                          (size_t)count * LABELS * sizeof(float))}};
+    const int failed = kiln_context_run_tensors(context, inputs, 1, outputs, 1) != KILN_OK;
     if (failed) {
         (void)fail("running");
     }
@@ -251,15 +251,13 @@ int main(int argc, char **argv)
     sample *samples = calloc(count, sizeof *samples);
     int32_t *features = calloc(count * FEATURES, sizeof *features);
     float *scores = calloc(count * LABELS, sizeof *scores);
-    if (samples == NULL || features == NULL || scores == NULL) {
-        return 1;
-    }
+    int failed = samples == NULL || features == NULL || scores == NULL;
     long rows = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !failed; i++) {
         samples[i].path = argv[i + 1];
         samples[i].row = prepare(&samples[i], features + rows * FEATURES) ? rows++ : -1;
     }
-    const int failed = rows > 0 && ask(models, features, rows, scores);
+    failed = failed || (rows > 0 && ask(models, features, rows, scores));
     for (size_t i = 0; i < count && !failed; i++) {
         if (samples[i].row >= 0) {
             decide(&samples[i], scores + samples[i].row * LABELS, config, kinds);

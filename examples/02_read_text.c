@@ -349,6 +349,7 @@ static size_t read_alphabet(const network *recognizer, char **text, const char *
                  at = strtok_r(NULL, "\n", &rest)) {
                 characters[count++] = at;
             }
+            break;
         }
     }
     characters[count++] = " ";
@@ -439,14 +440,15 @@ int main(int count, char **arguments)
     for (size_t i = 0; i < lines; i++) {
         mark(surface, &boxes[i]);
     }
-    if (cairo_surface_write_to_png(surface, marked) != CAIRO_STATUS_SUCCESS) {
+    const int failed = cairo_surface_write_to_png(surface, marked) != CAIRO_STATUS_SUCCESS;
+    if (failed) {
         fprintf(stderr, "%s cannot be written\n", marked);
-        return 1;
+    } else {
+        printf("the lines are marked in %s\n", marked);
     }
-    printf("the lines are marked in %s\n", marked);
     free(alphabet);
     close_network(&recognizer);
     close_network(&detector);
     cairo_surface_destroy(surface);
-    return 0;
+    return failed;
 }

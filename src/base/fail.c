@@ -6,7 +6,10 @@
 
 /* The functions themselves are defined here, whatever the analyser is told. */
 #undef kln_fail
+#undef kln_fail_v
 #undef kln_fail_within
+#undef kln_fail_null
+#undef kln_fail_memory
 
 #define MESSAGE_SIZE 1024
 

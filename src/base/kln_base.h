@@ -44,7 +44,13 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
 /* Tells clang-tidy what it cannot see: what fails returns the status it was given. */
 #ifdef __clang_analyzer__
 #define kln_fail(status, ...) ((void)(kln_fail)((status), __VA_ARGS__), (status))
+#define kln_fail_v(status, format, arguments) \
+    ((void)(kln_fail_v)((status), (format), (arguments)), (status))
 #define kln_fail_within(status, ...) ((void)(kln_fail_within)((status), __VA_ARGS__), (status))
+#define kln_fail_null(function, parameter) \
+    ((void)(kln_fail_null)((function), (parameter)), KILN_ERROR_NULL_ARGUMENT)
+#define kln_fail_memory(size, what) \
+    ((void)(kln_fail_memory)((size), (what)), KILN_ERROR_OUT_OF_MEMORY)
 #endif
 
 /* A required pointer: fails by name. The only check macros are these three; each shows its exit in

@@ -3,9 +3,11 @@
 
 #include "kln_engine.h"
 
-#define OPTION(name)                                                                             \
-    {                                                                                            \
-#name, offsetof(kiln_build_options, name), sizeof(((const kiln_build_options *)0)->name) \
+/* Of a member that is a pointer, the size of the pointer is meant. */
+#define SIZE(name) sizeof(((const kiln_build_options *)0)->name) /* NOLINT(bugprone-sizeof-*) */
+#define OPTION(name)                                          \
+    {                                                         \
+#name, offsetof(kiln_build_options, name), SIZE(name) \
     }
 
 /* What only some backends take, to be named where one does not. */

@@ -422,19 +422,27 @@ kiln_status kiln_context_bind(kiln_context *context, const char *name, const kil
     return context_leave(context, bind_inside(context, name, tensor));
 }
 
+static kiln_status find_planned(kiln_context *context, const kiln_buffer_plan *plan, size_t place,
+                                kiln_named_tensor *planned, size_t *index)
+{
+    KLN_RETURN_IF_ERROR(kiln_buffer_plan_get(plan, place, planned));
+    return find_any(context, planned->name, true, index);
+}
+
+/* All are checked before one is bound. */
 static kiln_status bind_plan_inside(kiln_context *context, const kiln_buffer_plan *plan)
 {
     const size_t count = kiln_buffer_plan_count(plan);
-    for (size_t i = 0; i < 2 * count; i++) {
-        kiln_named_tensor planned = {.name = NULL};
+    kiln_named_tensor planned = {.name = NULL};
+    for (size_t i = 0; i < count; i++) {
         size_t index = 0;
-        KLN_RETURN_IF_ERROR(kiln_buffer_plan_get(plan, i % count, &planned));
-        KLN_RETURN_IF_ERROR(find_any(context, planned.name, true, &index));
-        if (i < count) {
-            KLN_RETURN_IF_ERROR(context_check_tensor(context, index, &planned.tensor));
-        } else {
-            context_set_caller(context, index, &planned.tensor);
-        }
+        KLN_RETURN_IF_ERROR(find_planned(context, plan, i, &planned, &index));
+        KLN_RETURN_IF_ERROR(context_check_tensor(context, index, &planned.tensor));
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t index = 0;
+        KLN_RETURN_IF_ERROR(find_planned(context, plan, i, &planned, &index));
+        context_set_caller(context, index, &planned.tensor);
     }
     return KILN_OK;
 }

@@ -26,22 +26,9 @@ static void check_branch(kln_layer *layer, const kiln_network *branch, const cha
                    outputs);
 }
 
-/* Room for the descriptions of `count` outputs; NULL failed the layer. */
 static kln_layer_output *make_outputs(kln_layer *layer, kiln_tensor_id *ids, size_t count)
 {
-    if (layer->status != KILN_OK) {
-        return NULL;
-    }
-    kln_layer_output *outputs =
-        kln_arena_alloc_zeroed(&layer->network->model->arena, count, sizeof *outputs);
-    if (outputs == NULL) {
-        kln_layer_fail(layer, KILN_ERROR_OUT_OF_MEMORY, "%zu outputs", count);
-        return NULL;
-    }
-    for (size_t i = 0; i < count; i++) {
-        outputs[i] = (kln_layer_output){&ids[i], KILN_DTYPE_UNDEFINED, KLN_RANK_OPEN};
-    }
-    return outputs;
+    return kln_layer_outputs(layer, ids, count, KILN_DTYPE_UNDEFINED, KLN_RANK_OPEN);
 }
 
 static int32_t rank_of(const kln_onnx_value *value)
@@ -85,6 +72,9 @@ kiln_status kiln_network_add_loop(kiln_network *network, const char *name, kiln_
                                   size_t count)
 {
     KLN_RETURN_IF_NULL(outputs);
+    if (carried == NULL && carried_count != 0) {
+        return kln_fail_null(__func__, "carried");
+    }
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Loop");
     kln_layer_optional(&layer, trips);
@@ -92,9 +82,6 @@ kiln_status kiln_network_add_loop(kiln_network *network, const char *name, kiln_
     kln_layer_need(&layer, count > 0 && count >= carried_count,
                    "%zu outputs for %zu carried tensors", count, carried_count);
     check_branch(&layer, body, "body", carried_count + 2, count + 1);
-    if (carried == NULL && carried_count != 0 && layer.status == KILN_OK) {
-        layer.status = kln_fail_null(__func__, "carried");
-    }
     for (size_t i = 0; layer.status == KILN_OK && i < carried_count; i++) {
         kln_layer_input(&layer, carried[i]);
     }
@@ -171,13 +158,13 @@ kiln_status kiln_network_add_plugin(kiln_network *network, const char *name, con
 {
     KLN_RETURN_IF_NULL(operation);
     KLN_RETURN_IF_NULL(outputs);
+    if ((inputs == NULL && input_count != 0) || (attributes == NULL && attribute_count != 0)) {
+        return kln_fail_null(__func__,
+                             input_count != 0 && inputs == NULL ? "inputs" : "attributes");
+    }
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, operation);
     kln_layer_need(&layer, operation[0] != '\0', "the operator has no name");
-    kln_layer_need(
-        &layer,
-        (inputs != NULL || input_count == 0) && (attributes != NULL || attribute_count == 0),
-        "%zu inputs and %zu attributes are said to be at NULL", input_count, attribute_count);
     take_domain(&layer, domain, version);
     for (size_t i = 0; layer.status == KILN_OK && i < input_count; i++) {
         kln_layer_optional(&layer, inputs[i]);

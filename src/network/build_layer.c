@@ -456,20 +456,45 @@ static void name_outputs(kln_layer *layer, const kln_layer_output *outputs, size
     }
 }
 
+kln_layer_output *kln_layer_outputs(kln_layer *layer, kiln_tensor_id *ids, size_t count,
+                                    kiln_dtype dtype, int32_t rank)
+{
+    if (layer->status != KILN_OK) {
+        return NULL;
+    }
+    kln_layer_output *outputs = kln_arena_alloc_zeroed(arena_of(layer), count, sizeof *outputs);
+    if (outputs == NULL) {
+        fail_memory(layer);
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        outputs[i].id = &ids[i];
+        outputs[i].dtype = dtype;
+        outputs[i].rank = rank;
+    }
+    return outputs;
+}
+
+static kiln_status give_up(kln_layer *layer)
+{
+    if (layer->network != NULL) {
+        take_back(layer);
+    }
+    return layer->status;
+}
+
 kiln_status kln_layer_finish(kln_layer *layer, const kln_layer_output *outputs, size_t count)
 {
-    const char **names = NULL;
-    kiln_tensor_id *ids = NULL;
-    if (layer->status == KILN_OK) {
-        names = kln_arena_alloc_zeroed(arena_of(layer), count, sizeof *names);
-        ids = kln_arena_alloc_zeroed(arena_of(layer), count, sizeof *ids);
-        if (names == NULL || ids == NULL) {
-            fail_memory(layer);
-        }
+    if (layer->status != KILN_OK) {
+        return give_up(layer);
     }
-    if (layer->status == KILN_OK) {
-        name_outputs(layer, outputs, count, names, ids);
+    const char **names = kln_arena_alloc_zeroed(arena_of(layer), count, sizeof(const char *));
+    kiln_tensor_id *ids = kln_arena_alloc_zeroed(arena_of(layer), count, sizeof *ids);
+    if (names == NULL || ids == NULL) {
+        fail_memory(layer);
+        return give_up(layer);
     }
+    name_outputs(layer, outputs, count, names, ids);
     while (layer->status == KILN_OK && count > 0 && outputs[count - 1].id == NULL) {
         count--;
     }
@@ -477,10 +502,7 @@ kiln_status kln_layer_finish(kln_layer *layer, const kln_layer_output *outputs, 
         add_node(layer, layer->name, names, count);
     }
     if (layer->status != KILN_OK) {
-        if (layer->network != NULL) {
-            take_back(layer);
-        }
-        return layer->status;
+        return give_up(layer);
     }
     for (size_t i = 0; i < count; i++) {
         if (outputs[i].id != NULL) {
@@ -493,9 +515,9 @@ kiln_status kln_layer_finish(kln_layer *layer, const kln_layer_output *outputs, 
 kiln_status kln_layer_finish_one(kln_layer *layer, kiln_dtype dtype, int32_t rank,
                                  kiln_tensor_id *output)
 {
-    const kln_layer_output one = {output, dtype, rank};
+    const kln_layer_output one[] = {{output, dtype, rank}};
     if (output == NULL && layer->status == KILN_OK) {
         layer->status = kln_fail_null(layer->function, "output");
     }
-    return kln_layer_finish(layer, &one, 1);
+    return kln_layer_finish(layer, one, 1);
 }

@@ -120,6 +120,10 @@ typedef struct kln_layer_output {
     int32_t rank;
 } kln_layer_output;
 
+/* Room for `count` of them, each of one type and rank, that go to `ids`; NULL failed the layer. */
+kln_layer_output *kln_layer_outputs(kln_layer *layer, kiln_tensor_id *ids, size_t count,
+                                    kiln_dtype dtype, int32_t rank);
+
 /* Ends the last operator with outputs "<layer>", "<layer>:1" and so on; returns how it went. */
 KILN_MUST_CHECK kiln_status kln_layer_finish(kln_layer *layer, const kln_layer_output *outputs,
                                              size_t count);

@@ -51,12 +51,10 @@ kiln_status kiln_network_add_transpose(kiln_network *network, const char *name,
                                        kiln_tensor_id input, const int64_t *permutation,
                                        size_t rank, kiln_tensor_id *output)
 {
+    KLN_RETURN_IF_NULL(permutation);
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Transpose");
     kln_layer_input(&layer, input);
-    if (permutation == NULL && layer.status == KILN_OK) {
-        layer.status = kln_fail_null(__func__, "permutation");
-    }
     kln_layer_need(&layer, rank <= KILN_MAX_RANK, "the permutation has %zu numbers, 8 at most",
                    rank);
     if (layer.status == KILN_OK) {
@@ -171,16 +169,7 @@ kiln_status kiln_network_add_split(kiln_network *network, const char *name, kiln
     } else {
         kln_layer_int(&layer, "num_outputs", (int64_t)count);
     }
-    kln_layer_output *each = NULL;
-    if (layer.status == KILN_OK) {
-        each = kln_arena_alloc_zeroed(&network->model->arena, count, sizeof *each);
-        if (each == NULL) {
-            kln_layer_fail(&layer, KILN_ERROR_OUT_OF_MEMORY, "%zu parts", count);
-        }
-    }
-    for (size_t i = 0; layer.status == KILN_OK && i < count; i++) {
-        each[i] = (kln_layer_output){&outputs[i], t.dtype, t.rank};
-    }
+    const kln_layer_output *each = kln_layer_outputs(&layer, outputs, count, t.dtype, t.rank);
     return kln_layer_finish(&layer, each, count);
 }
 

@@ -32,8 +32,8 @@ static bool grow(kln_expressions *pool)
         return true;
     }
     const size_t count = pool->bucket_count == 0 ? FIRST_BUCKETS : pool->bucket_count * 2;
-    kln_expression **buckets = kln_arena_alloc_zeroed(pool->arena, count, sizeof *buckets);
-    kln_factor **factors = kln_arena_alloc_zeroed(pool->arena, count, sizeof *factors);
+    kln_expression **buckets = kln_arena_alloc_zeroed(pool->arena, count, sizeof(kln_expression *));
+    kln_factor **factors = kln_arena_alloc_zeroed(pool->arena, count, sizeof(kln_factor *));
     if (buckets == NULL || factors == NULL) {
         pool->failed = true;
         return false;
@@ -105,6 +105,11 @@ static bool same_operand(kln_dim a, kln_dim b)
     return (a.kind == KLN_DIM_UNKNOWN && b.kind == KLN_DIM_UNKNOWN) || kln_dim_equal(a, b);
 }
 
+static bool same_name(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
 static const kln_factor *intern_factor(kln_expressions *pool, const kln_factor *wanted)
 {
     if (!grow(pool)) {
@@ -119,7 +124,7 @@ static const kln_factor *intern_factor(kln_expressions *pool, const kln_factor *
     for (const kln_factor *f = *bucket; f != NULL; f = f->next) {
         if (f->hash == hash && f->kind == wanted->kind && f->divisor == wanted->divisor &&
             same_operand(f->a, wanted->a) && same_operand(f->b, wanted->b) &&
-            (f->name == NULL || strcmp(f->name, wanted->name) == 0)) {
+            same_name(f->name, wanted->name)) {
             return f;
         }
     }

@@ -279,13 +279,14 @@ void kln_fold_variadic(kln_rule *rule)
 {
     const kln_dim *in[8];
     size_t count = 0;
-    if (rule->in_count == 0 || rule->in_count > KLN_ARRAY_LENGTH(in) || rule->since < 8) {
+    const size_t in_count = rule->in_count;
+    if (in_count == 0 || in_count > KLN_ARRAY_LENGTH(in) || rule->since < 8) {
         return;
     }
-    kln_dim *out = begin(rule, rule->in_count, in, &count);
+    kln_dim *out = begin(rule, in_count, in, &count);
     for (size_t i = 0; out != NULL && i < count; i++) {
         out[i] = in[0][broadcast_place(&rule->out[0], rule->in[0], i)];
-        for (size_t k = 1; k < rule->in_count; k++) {
+        for (size_t k = 1; k < in_count; k++) {
             out[i] = arithmetic(rule, rule->node->op_type, out[i],
                                 in[k][broadcast_place(&rule->out[0], rule->in[k], i)]);
         }

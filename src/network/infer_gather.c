@@ -150,7 +150,7 @@ void kln_rule_topk(kln_rule *rule)
         !kln_rule_axis(rule, kln_rule_int(rule, "axis", -1), rank, &axis)) {
         return;
     }
-    kln_dim count = KLN_UNKNOWN_DIM;
+    kln_dim count;
     size_t length = 0;
     if (rule->since < 10) {
         count = KLN_DIM_OF_NUMBER(kln_rule_int(rule, "k", -1));

@@ -470,7 +470,7 @@ void kln_layout_init(const kln_layout *layout, void *message)
     for (uint32_t i = 1; i < layout->field_count; i++) {
         const kln_field *field = &layout->fields[i];
         if (field->kind == KLN_FIELD_STRING) {
-            memcpy(base + field->offset, &empty, sizeof empty);
+            memcpy(base + field->offset, &empty, sizeof(const char *));
         } else if (field->kind == KLN_FIELD_INT64) {
             memcpy(base + field->offset, &field->initial, sizeof field->initial);
         } else if (field->kind == KLN_FIELD_MESSAGE && field->offset != 0) {

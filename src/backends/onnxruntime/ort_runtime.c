@@ -150,10 +150,10 @@ static kiln_status look_inside(const char *library, const char *wanted, const or
     memset(made, 0, sizeof *made);
     (void)snprintf(made->wanted, sizeof made->wanted, "%s", wanted);
     made->status = open_library(made, library);
-    if (made->library == NULL) {
-        return made->status;
-    }
     if (made->status != KILN_OK) {
+        if (made->library == NULL) {
+            return made->status;
+        }
         (void)snprintf(made->reason, sizeof made->reason, "%s", kiln_error_message());
     }
     runtime_count++;

@@ -83,12 +83,12 @@ static void release_gathered(ref_call *call, gathered *list)
 static kiln_status stack(ref_call *call, size_t index, const gathered *list, int64_t axis,
                          bool reverse)
 {
-    const ref_value *values = list->buffer != NULL ? ref_buffer_data(list->buffer) : NULL;
-    if (list->count == 0) {
+    if (list->buffer == NULL || list->count == 0) {
         const int64_t none[1] = {0};
         ref_tensor *y = NULL;
         return ref_output(call, index, KILN_DTYPE_FLOAT32, 1, none, &y);
     }
+    const ref_value *values = ref_buffer_data(list->buffer);
     const ref_tensor *first = &values[0].tensor;
     int at = 0;
     KLN_RETURN_IF_ERROR(ref_axis(call, axis, first->rank + 1, &at));

