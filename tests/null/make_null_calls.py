@@ -48,11 +48,12 @@ def parameters(text):
 
 
 class Call:
-    """One argument list in the making."""
+    """One argument list in the making, and what releases the objects that the call made."""
 
     def __init__(self, headers):
         self.headers = headers
         self.lines = []
+        self.releases = []
 
     def variable(self, declaration):
         name = f"v{len(self.lines)}"
@@ -70,7 +71,7 @@ class Call:
         if stars == 2:
             if base == "char":
                 return "right_names"
-            return "&" + self.variable(f"{base} *{{v}} = NULL;")
+            return self.made(base)
         if base == "char":
             return "right_text" if "const" in kind else "room"
         if base == "void":
@@ -78,6 +79,13 @@ class Call:
         if base.removeprefix("kiln_") in OPAQUE:
             return f"right_{base.removeprefix('kiln_')}()"
         return self.pointer(base)
+
+    def made(self, base):
+        made = self.variable(f"{base} *{{v}} = NULL;")
+        for ends in (f"{base}_destroy", f"{base}_release"):
+            if f"KILN_API void {ends}({base} *" in self.headers:
+                self.releases.append(f"{ends}({made});")
+        return "&" + made
 
     def value(self, base, name):
         if base in ("kiln_span", "kiln_mutable_span"):
@@ -125,7 +133,9 @@ def write_case(out, headers, function, which):
     out += ["    " + line for line in call.lines]
     expression = f"{name}({', '.join(arguments)})"
     if result == "kiln_status":
-        out.append(f"    return (int){expression};\n}}")
+        out.append(f"    const int status = (int){expression};")
+        out += ["    " + line for line in call.releases]
+        out.append("    return status;\n}")
     else:
         out.append(f"    (void){expression};\n    return 0;\n}}")
     gives = "true" if result == "kiln_status" else "false"
