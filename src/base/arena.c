@@ -5,8 +5,8 @@
 #include "kln_base.h"
 
 #define FIRST_BLOCK ((size_t)4096)
-/* Below the 128 KiB from which malloc maps memory: freeing a mapped block moves that limit up, after
-   which the large buffers of every other library in the process stay in the heap when freed. */
+/* Below the 128 KiB from which malloc maps memory: freeing a mapped block moves that limit up, and
+ * the large buffers of every other library in the process then stay in the heap when freed. */
 #define LARGEST_BLOCK ((size_t)1 << 16)
 #define PIECE_ALIGNMENT ((size_t)16)
 

@@ -2,6 +2,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <link.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,4 +73,88 @@ bool kln_elf_is_whole(const char *path, char reason[KLN_LIBRARY_REASON])
     const bool whole = is_whole(descriptor, reason);
     (void)close(descriptor);
     return whole;
+}
+
+/* --- what a library needs --- */
+
+/* Where in the file the byte lies that is loaded at `address`. */
+static bool offset_of(int descriptor, const ElfW(Ehdr) * header, uint64_t address, uint64_t *offset)
+{
+    for (size_t i = 0; i < header->e_phnum; i++) {
+        ElfW(Phdr) segment;
+        if (!read_at(descriptor, &segment, sizeof segment, header->e_phoff + i * sizeof segment)) {
+            return false;
+        }
+        if (segment.p_type == PT_LOAD && address >= segment.p_vaddr &&
+            address - segment.p_vaddr < segment.p_filesz) {
+            *offset = segment.p_offset + (address - segment.p_vaddr);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool find_dynamic(int descriptor, const ElfW(Ehdr) * header, ElfW(Phdr) * dynamic)
+{
+    for (size_t i = 0; i < header->e_phnum; i++) {
+        if (!read_at(descriptor, dynamic, sizeof *dynamic, header->e_phoff + i * sizeof *dynamic)) {
+            return false;
+        }
+        if (dynamic->p_type == PT_DYNAMIC) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool string_is(int descriptor, uint64_t offset, const char *name)
+{
+    char text[NAME_MAX + 1];
+    const size_t size = strlen(name) + 1;
+    return size <= sizeof text && read_at(descriptor, text, size, offset) &&
+           memcmp(text, name, size) == 0;
+}
+
+static bool needs(int descriptor, const char *name)
+{
+    ElfW(Ehdr) header;
+    ElfW(Phdr) dynamic;
+    uint64_t strings = 0;
+    bool found = false;
+    if (!read_at(descriptor, &header, sizeof header, 0) ||
+        !find_dynamic(descriptor, &header, &dynamic)) {
+        return false;
+    }
+    const size_t count = dynamic.p_filesz / sizeof(ElfW(Dyn));
+    ElfW(Dyn) entry = {.d_tag = DT_NEEDED};
+    for (size_t i = 0; i < count && entry.d_tag != DT_NULL; i++) {
+        if (!read_at(descriptor, &entry, sizeof entry, dynamic.p_offset + i * sizeof entry)) {
+            return false;
+        }
+        if (entry.d_tag == DT_STRTAB &&
+            !offset_of(descriptor, &header, entry.d_un.d_ptr, &strings)) {
+            return false;
+        }
+    }
+    entry.d_tag = DT_NEEDED;
+    for (size_t i = 0; i < count && entry.d_tag != DT_NULL && !found; i++) {
+        found = read_at(descriptor, &entry, sizeof entry, dynamic.p_offset + i * sizeof entry) &&
+                entry.d_tag == DT_NEEDED && string_is(descriptor, strings + entry.d_un.d_val, name);
+    }
+    return found;
+}
+
+bool kln_library_needs(const char *path, const char *name)
+{
+    char reason[KLN_LIBRARY_REASON];
+    if (!kln_elf_is_whole(path, reason)) {
+        return false;
+    }
+    const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor < 0) {
+        return false;
+    }
+    const bool found = needs(descriptor, name);
+    (void)close(descriptor);
+    return found;
 }

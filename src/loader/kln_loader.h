@@ -38,6 +38,9 @@ typedef struct kln_library_spec {
     const char *const *folders;
     const kln_symbol *symbols; /* ended by a NULL name */
     size_t table_size;
+    /* The copy that the process has already, or that the system's search finds, goes before those
+     * in the places above: a library that others in the process use must not be there twice. */
+    bool system_first;
     const char *advice; /* what to do where it is absent: "pip install onnxruntime, or set ..." */
     /* Optional. Looks at an opened library through its table: writes its version, and where Kiln
      * cannot use it returns false and writes why; the search goes on then. */
@@ -57,8 +60,9 @@ typedef struct kln_library_use {
 
 /* Looks in this order: `explicit_path` alone if given; else the environment variable alone if set;
  * else the folder of the build's own dependencies, the site-packages of an active virtual
- * environment and of the usual Python places, the spec's folders, and at last the system's own
- * search (dlopen by name). A path of a folder stands for its files and those in its lib and lib64.
+ * environment and of the usual Python places, the spec's folders, and at last (or first, where the
+ * spec says so) the system's own search (dlopen by name). A path of a folder stands for its files
+ * and those in its lib and lib64.
  * Opens the first that works with RTLD_NOW | RTLD_LOCAL and fills `table` (of spec->table_size
  * bytes; zeroed when nothing works). `*library` is set in any case but for want of memory: it keeps
  * one line for each place. LIBRARY_ABSENT where no file is there at all; else what the first
@@ -83,6 +87,10 @@ kiln_library_state kln_library_state(const kln_library *library);
 size_t kln_library_place_count(const kln_library *library);
 /* "/usr/lib/libonnxruntime.so: opened, version 1.31.1"; NULL past the end. */
 const char *kln_library_place(const kln_library *library, size_t index);
+
+/* Whether the library at `path` says that the dynamic linker must load `name` ("libcudart.so.13")
+ * with it. False for what is not a library. */
+bool kln_library_needs(const char *path, const char *name);
 
 /* For a room that learns the version by other means than spec->accept. */
 void kln_library_set_version(kln_library *library, const char *version);

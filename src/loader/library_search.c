@@ -135,8 +135,8 @@ static bool search_names(kln_library *library, void *table)
 bool kln_library_search(kln_library *library, void *table)
 {
     const kln_library_spec *spec = library->spec;
-    bool opened = false;
-    if (spec->deps != NULL && KLN_DEPS_DIR[0] != '\0') {
+    bool opened = spec->system_first && search_names(library, table);
+    if (!opened && spec->deps != NULL && KLN_DEPS_DIR[0] != '\0') {
         char folder[PATH_MAX];
         (void)snprintf(folder, sizeof folder, "%s/%s", KLN_DEPS_DIR, spec->deps);
         opened = search_folder(library, folder, table);
@@ -147,7 +147,7 @@ bool kln_library_search(kln_library *library, void *table)
     for (size_t i = 0; spec->folders != NULL && spec->folders[i] != NULL && !opened; i++) {
         opened = expand(library, "", spec->folders[i], search_folder, table);
     }
-    return opened || search_names(library, table);
+    return opened || (!spec->system_first && search_names(library, table));
 }
 
 bool kln_library_search_path(kln_library *library, const char *path, void *table)

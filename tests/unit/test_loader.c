@@ -273,6 +273,68 @@ static void the_system_search_finds_by_name(void **state)
     kln_library_close(NULL);
 }
 
+static void the_system_goes_first_where_the_spec_says_so(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"libm.so.6", NULL};
+    static const char *const places[] = {FAKE "part", NULL};
+    static const kln_symbol cosine[] = {{"cos", 0, NULL}, {NULL, 0, NULL}};
+    const kln_library_spec math = {.name = "libm",
+                                   .files = names,
+                                   .folders = places,
+                                   .symbols = cosine,
+                                   .table_size = sizeof(void *),
+                                   .system_first = true,
+                                   .advice = "install a C library"};
+    double (*function)(double) = NULL;
+    kln_library *found = NULL;
+    assert_ok(kln_library_open(&math, NULL, &function, &found));
+    assert_string_equal(kln_library_place(found, 0), "libm.so.6 (the system's own search): opened");
+    assert_null(kln_library_place(found, 1));
+    kln_library_forget(found);
+
+    static const char *const other[] = {"libfakepart.so", NULL};
+    kln_library_spec fake = spec;
+    fake.files = other;
+    fake.folders = places;
+    fake.system_first = true;
+    assert_ok(kln_library_open(&fake, NULL, &table, &found));
+    assert_string_equal(kln_library_place(found, 0),
+                        "libfakepart.so (the system's own search): not there");
+    kln_library_close(found);
+}
+
+static void what_a_library_needs_is_read(void **state)
+{
+    (void)state;
+    const char *needy = FAKE "needy/libfakepart.so";
+    assert_true(kln_library_needs(needy, "libfakeabsent.so"));
+    assert_false(kln_library_needs(needy, "libfakeabsent"));
+    assert_false(kln_library_needs(needy, "libm.so.6"));
+    assert_false(kln_library_needs(FAKE "part/libfakepart.so", "libfakeabsent.so"));
+    assert_false(kln_library_needs(FAKE "part", "libc.so.6"));
+    assert_false(kln_library_needs(FAKE "part/nowhere.so", "libc.so.6"));
+
+    /* Cut short or changed anywhere: an answer, and nothing else. */
+    static unsigned char bytes[65536];
+    FILE *file = fopen(needy, "rb");
+    assert_non_null(file);
+    const size_t size = fread(bytes, 1, sizeof bytes, file);
+    (void)fclose(file);
+    const char *path = kiln_test_path("needy.so");
+    for (size_t i = 0; i < 400; i++) {
+        const size_t at = i * 7919 % (i % 2 == 0 ? size : 1024);
+        const unsigned char kept = bytes[at];
+        bytes[at] = (unsigned char)(kept ^ (1u << (i % 8)));
+        file = fopen(path, "wb");
+        assert_non_null(file);
+        assert_int_equal(fwrite(bytes, 1, i % 3 == 0 ? at : size, file), i % 3 == 0 ? at : size);
+        (void)fclose(file);
+        (void)kln_library_needs(path, "libfakeabsent.so");
+        bytes[at] = kept;
+    }
+}
+
 /* A room may keep a record for good, and the heap can still be replaced. */
 static void a_record_takes_nothing_from_the_heap(void **state)
 {
@@ -301,6 +363,8 @@ int main(void)
         cmocka_unit_test(the_newest_version_comes_first),
         cmocka_unit_test(the_search_goes_on_after_a_failure),
         cmocka_unit_test(the_system_search_finds_by_name),
+        cmocka_unit_test(the_system_goes_first_where_the_spec_says_so),
+        cmocka_unit_test(what_a_library_needs_is_read),
         cmocka_unit_test(a_record_takes_nothing_from_the_heap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
 /* The CUDA provider without a GPU: tests/fake/fake_cuda_ort.c over tests/fake/fake_cuda.h. What
  * only a real one shows is in tests/gpu/gpu_onnxruntime.c. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <kiln/kiln.h>
@@ -263,6 +264,9 @@ static void what_is_missing_is_said(void **state)
     assert_status(KILN_ERROR_LIBRARY_ABSENT,
                   kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
     assert_message("libcudnn.so.9");
+    /* Of CUDA's libraries the folder that is named has one. */
+    assert_message("of what it uses libcublasLt.so.12 is absent, libcublas.so.12 is absent");
+    assert_message("kiln doctor says where");
     set("FAKE_ORT_CUDA", NULL);
     set("FAKE_CUDA_DEVICES", "0");
     kln_cuda_close();
@@ -411,6 +415,7 @@ static void a_raw_run_computes_the_same(void **state)
 
 int main(void)
 {
+    (void)setenv("KILN_CUDA_LIBRARIES", KILN_TEST_BINARY_DIR "/fake/cudapart", 1);
     const struct CMUnitTest tests[] = {
         cuda_test(runs_are_captured_for_each_shape),
         cuda_test(without_graphs_runs_follow_the_host_memory),

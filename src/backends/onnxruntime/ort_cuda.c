@@ -113,6 +113,11 @@ static kiln_status append(const ort_engine *engine, const kiln_build_options *op
 {
     const ort_runtime *runtime = engine->runtime;
     OrtCUDAProviderOptionsV2 *provider = NULL;
+    char missing[ORT_CUDA_MISSING];
+    char context[ORT_CUDA_MISSING + 64];
+    ort_cuda_open_parts(runtime, missing);
+    (void)snprintf(context, sizeof context, "the CUDA provider (it needs CUDA and cuDNN%s)",
+                   missing);
     KLN_RETURN_IF_ERROR(
         ort_check(runtime, runtime->api.CreateCUDAProviderOptions(&provider), "the CUDA provider"));
     kiln_status status = set_provider(engine, options, provider);
@@ -120,8 +125,7 @@ static kiln_status append(const ort_engine *engine, const kiln_build_options *op
         status = ort_check(
             runtime,
             runtime->api.SessionOptionsAppendExecutionProvider_CUDA_V2(session_options, provider),
-            "the CUDA provider (it needs CUDA 13 or 12 and cuDNN 9, as its release "
-            "says, where the dynamic linker finds them)");
+            context);
     }
     runtime->api.ReleaseCUDAProviderOptions(provider);
     return status;

@@ -28,8 +28,11 @@ static kiln_status probe(const char *library, kiln_backend_info *info)
 static bool library_use(size_t index, kln_library_use *use)
 {
     const ort_runtime *runtime = NULL;
-    if (index > 0 || ort_runtime_look(NULL, &runtime) != KILN_OK) {
+    if (ort_runtime_look(NULL, &runtime) != KILN_OK) {
         return false;
+    }
+    if (index > 0) {
+        return ort_cuda_part(runtime, index - 1, use);
     }
     *use = (kln_library_use){&ort_library_spec, runtime->library, runtime->version};
     return true;

@@ -35,6 +35,19 @@ KILN_MUST_CHECK kiln_status ort_runtime_look(const char *library, const ort_runt
 /* The same, failing with the runtime's sentence when it is not open. */
 KILN_MUST_CHECK kiln_status ort_runtime_open(const char *library, const ort_runtime **runtime);
 
+/* --- CUDA's libraries (ort_cuda_parts.c) --- */
+
+/* How many a CUDA provider uses, and room for the words about those that are missing. */
+#define ORT_CUDA_PARTS 7
+#define ORT_CUDA_MISSING 384
+
+/* The library `index`, from 0, that the CUDA provider beside `runtime` uses; looks for it and opens
+ * it if nobody did so yet. False past the end and where there is no such provider. Any thread. */
+bool ort_cuda_part(const ort_runtime *runtime, size_t index, kln_library_use *use);
+
+/* Opens all of them, and writes what is absent or broken, or "". */
+void ort_cuda_open_parts(const ort_runtime *runtime, char missing[ORT_CUDA_MISSING]);
+
 /* --- errors (ort_status.c) --- */
 
 /* What a code and message of ONNX Runtime are in Kiln's terms. */
