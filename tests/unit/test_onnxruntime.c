@@ -4,52 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <kiln/kiln.h>
-
 #include "base/kln_base.h"
-#include "kiln_test.h"
-#include "small_models.h"
+#include "ort_test.h"
 
-static kiln_build_options options;
 static small_graph graph;
-
-static kiln_engine *build(kiln_span model)
-{
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_build_bytes(model, &options, &engine));
-    return engine;
-}
-
-static kiln_context *open_context(kiln_span model)
-{
-    kiln_engine *engine = build(model);
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
-    kiln_engine_release(engine);
-    return context;
-}
-
-static kiln_tensor floats(float *data, int64_t count)
-{
-    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
-                            (size_t)count * sizeof *data);
-}
-
-static void bind(kiln_context *context, const char *name, kiln_tensor tensor)
-{
-    assert_ok(kiln_context_bind(context, name, &tensor));
-}
-
-/* Output `name` has these values now. */
-static void expect(kiln_context *context, const char *name, const float *values, int64_t count)
-{
-    kiln_tensor found;
-    assert_ok(kiln_context_tensor(context, name, &found));
-    assert_int_equal(found.desc.dtype, KILN_DTYPE_FLOAT32);
-    assert_int_equal(found.desc.shape.rank, 1);
-    assert_int_equal(found.desc.shape.dims[0], count);
-    assert_memory_equal(found.data, values, (size_t)count * sizeof *values);
-}
 
 /* --- what an engine says of itself --- */
 
@@ -158,6 +116,74 @@ static void every_data_type_is_bound_where_it_lies(void **state)
         assert_ptr_equal(found.data, y);
         kiln_context_destroy(context);
     }
+}
+
+/* ONNX's types that the opset or the library has no tensors of. */
+static void every_other_type_is_refused_by_name(void **state)
+{
+    (void)state;
+    static const struct {
+        int type;
+        kiln_status status;
+        const char *name;
+    } types[] = {
+        {17, KILN_ERROR_INVALID_NETWORK, "tensor(float8e4m3fn)"},
+        {19, KILN_ERROR_INVALID_NETWORK, "tensor(float8e5m2)"},
+        {21, KILN_ERROR_INVALID_NETWORK, "tensor(uint4)"},
+        {22, KILN_ERROR_INVALID_NETWORK, "tensor(int4)"},
+        {14, KILN_ERROR_UNSUPPORTED, "tensor(complex64)"},
+        {15, KILN_ERROR_UNSUPPORTED, "tensor(complex128)"},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(types); i++) {
+        kiln_engine *engine = NULL;
+        assert_status(types[i].status,
+                      kiln_engine_build_bytes(small_unary("Identity", types[i].type, "n"), &options,
+                                              &engine));
+        assert_message(types[i].name);
+        assert_null(engine);
+    }
+}
+
+static void what_does_not_fit_is_refused_by_kind(void **state)
+{
+    (void)state;
+    kiln_context *context = open_context(small_unary("Neg", SMALL_FLOAT, "2,n"));
+    float x[16] = {0};
+    const kiln_tensor right =
+        KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2, 4), x, 8 * sizeof(float));
+    kiln_tensor wrong = right;
+    assert_status(KILN_ERROR_NAME, kiln_context_bind(context, "X", &wrong));
+    assert_message("there is no input or output \"X\"; there are x, y");
+    wrong.desc.dtype = KILN_DTYPE_FLOAT16;
+    assert_status(KILN_ERROR_DTYPE, kiln_context_bind(context, "x", &wrong));
+    assert_message("float32 is needed, float16 was given");
+    wrong = right;
+    wrong.desc.shape = KILN_SHAPE(8);
+    assert_status(KILN_ERROR_RANK, kiln_context_bind(context, "x", &wrong));
+    assert_message("2 dimensions (2x?) are needed, 1 were given (8)");
+    wrong.desc.shape = KILN_SHAPE(4, 2);
+    assert_status(KILN_ERROR_SHAPE, kiln_context_bind(context, "x", &wrong));
+    assert_message("dimension 0 must be 2, it is 4");
+    wrong.desc.shape = KILN_SHAPE(2, INT64_MAX / 2);
+    assert_status(KILN_ERROR_LIMIT, kiln_context_bind(context, "x", &wrong));
+    wrong = right;
+    wrong.bytes -= 1;
+    assert_status(KILN_ERROR_SIZE, kiln_context_bind(context, "x", &wrong));
+    assert_message("31");
+    wrong = right;
+    wrong.data = (char *)x + 2;
+    assert_status(KILN_ERROR_ALIGNMENT, kiln_context_bind(context, "x", &wrong));
+    wrong = right;
+    wrong.data = NULL;
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_bind(context, "x", &wrong));
+
+    /* In one call nothing of it is bound, and what was bound before stays. */
+    bind(context, "x", right);
+    wrong.data = (char *)x + 2;
+    const kiln_named_tensor inputs[] = {{"x", wrong}};
+    assert_status(KILN_ERROR_ALIGNMENT, kiln_context_run_tensors(context, inputs, 1, NULL, 0));
+    assert_ok(kiln_context_run(context));
+    kiln_context_destroy(context);
 }
 
 /* The library alone, on memory of the caller's and where ONNX Runtime found it. */
@@ -492,6 +518,8 @@ int main(void)
         cmocka_unit_test(an_engine_is_described),
         cmocka_unit_test(an_open_rank_differs_from_a_scalar),
         cmocka_unit_test(every_data_type_is_bound_where_it_lies),
+        cmocka_unit_test(every_other_type_is_refused_by_name),
+        cmocka_unit_test(what_does_not_fit_is_refused_by_kind),
         cmocka_unit_test(a_raw_run_computes_the_same),
         cmocka_unit_test(strings_are_shown_and_refused),
         cmocka_unit_test(a_sequence_beside_a_tensor_does_not_stop_a_run),

@@ -6,53 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <kiln/kiln.h>
-
 #include "backends/onnxruntime/ort_runtime.h"
-#include "kiln_test.h"
 #include "onnx/kln_onnx.h"
-#include "small_models.h"
+#include "ort_test.h"
 
-static kiln_build_options options;
 static small_graph graph;
-
-static kiln_engine *build(kiln_span model)
-{
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_build_bytes(model, &options, &engine));
-    return engine;
-}
-
-static kiln_context *open_context(kiln_span model)
-{
-    kiln_engine *engine = build(model);
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
-    kiln_engine_release(engine);
-    return context;
-}
-
-static kiln_tensor floats(float *data, int64_t count)
-{
-    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
-                            (size_t)count * sizeof *data);
-}
-
-static void bind(kiln_context *context, const char *name, kiln_tensor tensor)
-{
-    assert_ok(kiln_context_bind(context, name, &tensor));
-}
-
-/* Output `name` has these values now. */
-static void expect(kiln_context *context, const char *name, const float *values, int64_t count)
-{
-    kiln_tensor found;
-    assert_ok(kiln_context_tensor(context, name, &found));
-    assert_int_equal(found.desc.dtype, KILN_DTYPE_FLOAT32);
-    assert_int_equal(found.desc.shape.rank, 1);
-    assert_int_equal(found.desc.shape.dims[0], count);
-    assert_memory_equal(found.data, values, (size_t)count * sizeof *values);
-}
 
 /* --- building --- */
 
@@ -338,6 +296,15 @@ static void another_library_may_be_named(void **state)
     assert_status(KILN_ERROR_LIBRARY_SYMBOL,
                   kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
     assert_message("OrtGetApiBase");
+    other.library = kiln_test_file("libonnxruntime.so", "not a library", 13);
+    assert_status(KILN_ERROR_LIBRARY_BROKEN,
+                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+    assert_message("it has no ELF header");
+    (void)unlink(other.library);
+    other.library = KILN_TEST_BINARY_DIR;
+    assert_status(KILN_ERROR_LIBRARY_ABSENT,
+                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+    assert_null(engine);
 }
 
 static void a_gpu_is_refused_where_the_library_has_no_provider(void **state)

@@ -5,12 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <kiln/kiln.h>
-
 #include "fake_cuda_test.h"
-#include "small_models.h"
-
-static kiln_build_options options;
+#include "ort_test.h"
 
 static int begin(void **state)
 {
@@ -32,19 +28,6 @@ static int begin(void **state)
 }
 
 #define cuda_test(function) cmocka_unit_test_setup_teardown(function, begin, end_fake)
-
-static kiln_engine *build(kiln_span model)
-{
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_build_bytes(model, &options, &engine));
-    return engine;
-}
-
-static kiln_tensor floats(float *data, int64_t count)
-{
-    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
-                            (size_t)count * sizeof(float));
-}
 
 static kiln_context_counters counters_of(kiln_context *context)
 {

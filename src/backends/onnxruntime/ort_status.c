@@ -15,6 +15,7 @@ static const struct {
     {"cannot open shared object file", KILN_ERROR_LIBRARY_ABSENT},
     {"is not a registered function/op", KILN_ERROR_UNSUPPORTED},
     {"No Op registered for", KILN_ERROR_UNSUPPORTED},
+    {"is not currently registered or supported", KILN_ERROR_UNSUPPORTED},
     {"NOT_IMPLEMENTED", KILN_ERROR_UNSUPPORTED},
     {"Could not find an implementation for", KILN_ERROR_UNSUPPORTED},
     {"max supported IR version", KILN_ERROR_UNSUPPORTED},

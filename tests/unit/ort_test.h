@@ -1,0 +1,56 @@
+/*
+ * ort_test.h - a model, its engine and its context on ONNX Runtime, as the tests of that backend
+ * use them.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef ORT_TEST_H
+#define ORT_TEST_H
+
+#include <kiln/kiln.h>
+
+#include "kiln_test.h"
+#include "small_models.h"
+
+static kiln_build_options options;
+
+static inline kiln_engine *build(kiln_span model)
+{
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+    return engine;
+}
+
+static inline kiln_context *open_context(kiln_span model)
+{
+    kiln_engine *engine = build(model);
+    kiln_context *context = NULL;
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_engine_release(engine);
+    return context;
+}
+
+static inline kiln_tensor floats(float *data, int64_t count)
+{
+    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
+                            (size_t)count * sizeof *data);
+}
+
+static inline void bind(kiln_context *context, const char *name, kiln_tensor tensor)
+{
+    assert_ok(kiln_context_bind(context, name, &tensor));
+}
+
+/* Output `name` has these values now. */
+static inline void expect(kiln_context *context, const char *name, const float *values,
+                          int64_t count)
+{
+    kiln_tensor found;
+    assert_ok(kiln_context_tensor(context, name, &found));
+    assert_int_equal(found.desc.dtype, KILN_DTYPE_FLOAT32);
+    assert_int_equal(found.desc.shape.rank, 1);
+    assert_int_equal(found.desc.shape.dims[0], count);
+    assert_memory_equal(found.data, values, (size_t)count * sizeof *values);
+}
+
+#endif
