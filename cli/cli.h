@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <kiln/kiln.h>
 
@@ -118,6 +119,13 @@ void cli_error(const char *format, ...) CLI_PRINTF(1, 2);
 
 /* The library's own sentence; returns CLI_FAILED. */
 cli_exit cli_fail(void);
+
+/* One line: severity, kind and sentence. */
+void cli_issue_print(FILE *file, const kiln_issue *issue);
+
+/* cli_fail, and below it the errors of the list that say more than the sentence. NULL is allowed.
+ */
+cli_exit cli_fail_issues(const kiln_issue_list *issues);
 
 /* A sentence about wrong use and where the help is; returns CLI_MISUSED. */
 cli_exit cli_misuse(const cli_command *command, const char *format, ...) CLI_PRINTF(2, 3);

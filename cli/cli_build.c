@@ -187,7 +187,7 @@ static cli_exit read_options(const cli_command *self, const build_settings *sett
 
 /* --- building --- */
 
-static cli_exit wait_for(kiln_build *build, kiln_engine **engine, kiln_build_progress *progress)
+static kiln_status wait_for(kiln_build *build, kiln_engine **engine, kiln_build_progress *progress)
 {
     kiln_status status = KILN_ERROR_BUSY;
     while (status == KILN_ERROR_BUSY) {
@@ -197,7 +197,7 @@ static cli_exit wait_for(kiln_build *build, kiln_engine **engine, kiln_build_pro
         }
     }
     cli_progress_end();
-    return status == KILN_OK ? CLI_DONE : cli_fail();
+    return status;
 }
 
 static void print_result(const build_settings *settings, const kiln_engine *engine,
@@ -234,8 +234,10 @@ static void print_result(const build_settings *settings, const kiln_engine *engi
 }
 
 static cli_exit build_and_save(const build_settings *settings, const char *path,
-                               const kiln_build_options *options)
+                               kiln_build_options *options)
 {
+    kiln_issue_list *issues = NULL;
+    options->issues = &issues;
     kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
     limits.milliseconds = (uint64_t)(settings->time_limit * 1e3);
     limits.memory_bytes = (uint64_t)(settings->memory_limit * MIB);
@@ -249,7 +251,8 @@ static cli_exit build_and_save(const build_settings *settings, const char *path,
     (void)snprintf(what, sizeof what, "building %.255s", slash != NULL ? slash + 1 : path);
     cli_progress_begin(what);
     kiln_build_progress progress = {.struct_size = sizeof progress};
-    cli_exit result = wait_for(build, &engine, &progress);
+    cli_exit result =
+        wait_for(build, &engine, &progress) == KILN_OK ? CLI_DONE : cli_fail_issues(issues);
     if (result == CLI_DONE && kiln_engine_save(engine, settings->output) != KILN_OK) {
         result = cli_fail();
     }
@@ -258,6 +261,7 @@ static cli_exit build_and_save(const build_settings *settings, const char *path,
     }
     kiln_engine_release(engine);
     kiln_build_destroy(build);
+    kiln_issue_list_destroy(issues);
     return result;
 }
 

@@ -15,14 +15,6 @@ typedef struct check_settings {
 
 /* --- text --- */
 
-static void print_issue(const kiln_issue *issue)
-{
-    char *sentence = cli_printable(issue->sentence);
-    (void)printf("%s: %s: %s\n", issue->severity == KILN_SEVERITY_ERROR ? "error" : "warning",
-                 kiln_issue_kind_name(issue->kind), sentence);
-    free(sentence);
-}
-
 static void print_text(const kiln_issue_list *issues, const check_settings *settings)
 {
     const size_t count = kiln_issue_list_count(issues);
@@ -30,7 +22,7 @@ static void print_text(const kiln_issue_list *issues, const check_settings *sett
     for (size_t i = 0; i < count; i++) {
         const kiln_issue *issue = kiln_issue_list_get(issues, i);
         if (issue->severity == KILN_SEVERITY_ERROR || !settings->quiet) {
-            print_issue(issue);
+            cli_issue_print(stdout, issue);
         }
     }
     (void)printf("%zu error%s, %zu warning%s\n", errors, errors == 1 ? "" : "s", count - errors,

@@ -63,16 +63,22 @@ cli_exit cli_model_open(const cli_command *command, const char *path,
     options.parallel_nodes = (int32_t)settings->parallel_nodes;
     options.optimization = (kiln_optimization)settings->optimization;
     options.provider = (kiln_provider)settings->provider;
+    kiln_issue_list *issues = NULL;
+    options.issues = &issues;
     const char *slash = strrchr(path, '/');
     char what[300];
     (void)snprintf(what, sizeof what, "building %.255s", slash != NULL ? slash + 1 : path);
     cli_progress_begin(what);
     const kiln_status status = kiln_engine_load(path, &options, engine);
     cli_progress_end();
+    cli_exit result = CLI_DONE;
     if (status == KILN_ERROR_NAME && settings->backend != NULL) {
-        return misuse_backend(command, settings->backend);
+        result = misuse_backend(command, settings->backend);
+    } else if (status != KILN_OK) {
+        result = cli_fail_issues(issues);
     }
-    return status == KILN_OK ? CLI_DONE : cli_fail();
+    kiln_issue_list_destroy(issues);
+    return result;
 }
 
 cli_exit cli_model_context(const cli_model_settings *settings, kiln_engine *engine,

@@ -2,8 +2,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli.h"
+
+/* So many lines of what is wrong with a model still leave the first sentence on the screen. */
+#define MOST_ISSUES 20
 
 static void print_error(const char *prefix, const char *sentence)
 {
@@ -32,6 +36,33 @@ cli_exit cli_fail(void)
 {
     print_error("kiln: ", kiln_error_message());
     return CLI_FAILED;
+}
+
+void cli_issue_print(FILE *file, const kiln_issue *issue)
+{
+    char *sentence = cli_printable(issue->sentence);
+    (void)fprintf(file, "%s: %s: %s\n",
+                  issue->severity == KILN_SEVERITY_ERROR ? "error" : "warning",
+                  kiln_issue_kind_name(issue->kind), sentence);
+    free(sentence);
+}
+
+cli_exit cli_fail_issues(const kiln_issue_list *issues)
+{
+    const size_t errors = kiln_issue_list_errors(issues);
+    const cli_exit result = cli_fail();
+    if (errors == 1 &&
+        strstr(kiln_error_message(), kiln_issue_list_get(issues, 0)->sentence) != NULL) {
+        return result;
+    }
+    for (size_t i = 0; i < errors && i < MOST_ISSUES; i++) {
+        (void)fputs("  ", stderr);
+        cli_issue_print(stderr, kiln_issue_list_get(issues, i));
+    }
+    if (errors > MOST_ISSUES) {
+        (void)fprintf(stderr, "  and %zu more; kiln check shows all\n", errors - MOST_ISSUES);
+    }
+    return result;
 }
 
 cli_exit cli_misuse(const cli_command *command, const char *format, ...)

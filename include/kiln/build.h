@@ -70,9 +70,10 @@ typedef struct kiln_build_progress {
 } kiln_build_progress;
 
 /* Starts building the ONNX model at `path`; as kiln_engine_build_file. `options` and all that they
- * point to are copied; `limits` may be NULL. The file is mapped until the job ends: it must not
- * change. On an error `*build` is NULL. Errors: of the arguments, and OUT_OF_MEMORY; those of the
- * build itself come from kiln_build_wait. Any thread. Since 0.1. */
+ * point to are copied, but for `issues`, whose place must stay; `limits` may be NULL. The file is
+ * mapped until the job ends: it must not change. On an error `*build` is NULL. Errors: of the
+ * arguments, and OUT_OF_MEMORY; those of the build itself come from kiln_build_wait. Any thread.
+ * Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_build_start_file(const char *path,
                                                            const kiln_build_options *options,
                                                            const kiln_build_limits *limits,
@@ -95,7 +96,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_build_get_progress(kiln_build *build,
 KILN_API void kiln_build_cancel(kiln_build *build);
 
 /* Waits until the job ends, at most `milliseconds` (0: only looks; UINT64_MAX: as long as it
- * takes), and hands the engine out with one reference, once. Errors: BUSY where it has not ended
+ * takes), and hands the engine out with one reference, once. Where the options named a place for
+ * issues, a failure's list is put there, once too. Errors: BUSY where it has not ended
  * yet; what the build failed with, and its sentence; CANCELLED; TIMEOUT and LIMIT
  * (kiln_build_limits); STATE where the engine was taken already. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds,

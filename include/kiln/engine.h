@@ -23,6 +23,7 @@
 
 #include <kiln/backend.h>
 #include <kiln/export.h>
+#include <kiln/issues.h>
 #include <kiln/memory.h>
 #include <kiln/network.h>
 #include <kiln/status.h>
@@ -192,6 +193,13 @@ typedef struct kiln_build_options {
     kiln_conv_search conv_search;
     kiln_switch prefer_nhwc; /* on: convolutions in NHWC, which Tensor Cores like */
     bool gpu_only; /* refuse a model of which any node would run on the CPU, with a list */
+
+    /* Where to put everything that is wrong with the network when the build fails for that, or
+     * NULL: the list of kiln_check_file for this backend and these profiles, and in it what the
+     * backend's own parser said of each node; at least one error. The caller destroys it. NULL goes
+     * there where the build does not fail, or for another reason (a file, a library, memory). A job
+     * (kiln_build_start_file) puts it there in the kiln_build_wait that first gives the failure. */
+    kiln_issue_list **issues;
 } kiln_build_options;
 
 #define KILN_BUILD_OPTIONS_INIT ((kiln_build_options){.struct_size = sizeof(kiln_build_options)})

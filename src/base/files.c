@@ -69,6 +69,14 @@ void kln_mapping_rest(const kln_mapping *mapping)
     }
 }
 
+/* A name that was never created is not to be deleted: it may be somebody else's file. */
+static void forget_names(kln_output *output)
+{
+    kln_free(output->temporary);
+    kln_free(output->path);
+    *output = (kln_output){.descriptor = -1, .path = NULL, .temporary = NULL};
+}
+
 kiln_status kln_output_open(const char *path, kln_output *output)
 {
     *output = (kln_output){.descriptor = -1, .path = NULL, .temporary = NULL};
@@ -77,7 +85,7 @@ kiln_status kln_output_open(const char *path, kln_output *output)
     output->path = kln_strdup(path);
     output->temporary = kln_alloc(length + sizeof suffix);
     if (output->path == NULL || output->temporary == NULL) {
-        kln_output_discard(output);
+        forget_names(output);
         return kln_fail_memory(length, "a path");
     }
     memcpy(output->temporary, path, length);
@@ -85,7 +93,7 @@ kiln_status kln_output_open(const char *path, kln_output *output)
     output->descriptor = mkstemp(output->temporary);
     if (output->descriptor < 0) {
         const int reason = errno;
-        kln_output_discard(output);
+        forget_names(output);
         return kln_fail(reason == ENOENT ? KILN_ERROR_NOT_FOUND : KILN_ERROR_IO,
                         "\"%s\": it cannot be created: %s", path, strerror(reason));
     }
@@ -138,9 +146,7 @@ void kln_output_discard(kln_output *output)
     if (output->temporary != NULL) {
         (void)unlink(output->temporary);
     }
-    kln_free(output->temporary);
-    kln_free(output->path);
-    *output = (kln_output){.descriptor = -1, .path = NULL, .temporary = NULL};
+    forget_names(output);
 }
 
 bool kln_file_exists(const char *path)

@@ -33,6 +33,8 @@ struct kiln_build {
     kiln_status status;
     char sentence[1024];
     kiln_engine *engine;
+    kiln_issue_list *issues;        /* of a failure, until they are handed out */
+    kiln_issue_list **issues_place; /* the caller's, or NULL */
     uint64_t end;
     kiln_build_progress progress;
     struct {
@@ -185,6 +187,8 @@ static kiln_status set_up(kiln_build *build, const char *path, kiln_span bytes,
                                          &build->limits, sizeof build->limits));
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &build->options));
     KLN_RETURN_IF_ERROR(kln_build_options_copy(&build->arena, &build->options));
+    build->issues_place = build->options.issues;
+    build->options.issues = build->issues_place != NULL ? &build->issues : NULL;
     build->bytes = bytes;
     if (path != NULL) {
         build->path = kln_arena_strdup(&build->arena, path);
@@ -315,6 +319,10 @@ kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds, kiln_engin
     if (!build->ended) {
         status = kln_fail(KILN_ERROR_BUSY, "the build has not ended yet");
     } else if (status != KILN_OK) {
+        if (build->issues_place != NULL && build->issues != NULL) {
+            *build->issues_place = build->issues;
+            build->issues = NULL;
+        }
         status = kln_fail(status, "%s", build->sentence);
     } else if (build->taken) {
         status = kln_fail(KILN_ERROR_STATE, "the engine of this build was taken already");
@@ -335,6 +343,7 @@ void kiln_build_destroy(kiln_build *build)
     kiln_build_cancel(build);
     (void)pthread_join(build->thread, NULL);
     kiln_engine_release(build->engine);
+    kiln_issue_list_destroy(build->issues);
     (void)pthread_cond_destroy(&build->changed);
     (void)pthread_mutex_destroy(&build->lock);
     release(build);

@@ -64,6 +64,7 @@ static kiln_status describe(kiln_engine *engine, const kiln_build_options *optio
 {
     KLN_RETURN_IF_ERROR(copy_text(&engine->arena, source != NULL ? source : "", &engine->source));
     engine->built = *options;
+    engine->built.issues = NULL;
     engine->built.profiles = NULL;
     engine->built.profile_count = 0;
     engine->built.timing_cache = NULL;

@@ -12,6 +12,9 @@ kiln_status kln_build_options_read(const kiln_build_options *options, kiln_build
     *copy = KILN_BUILD_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(
         kln_options_read("kiln_build_options", options, FIRST_SIZE, copy, sizeof *copy));
+    if (copy->issues != NULL) {
+        *copy->issues = NULL;
+    }
     if (copy->device < 0 || copy->threads < 0 || copy->parallel_nodes < 0) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                         "kiln_build_options: device is %d, threads %d, parallel_nodes %d; none may "
@@ -68,6 +71,22 @@ static kiln_status check_taken(const kln_backend *backend, const kiln_build_opti
                     name, backend->name);
 }
 
+static kiln_status make_state(const kln_backend *backend, const kln_model *model,
+                              const kiln_build_options *options, bool load,
+                              const kln_monitor *monitor, void **state)
+{
+    if (load && backend->load != NULL) {
+        return backend->load(model, options, state);
+    }
+    if (backend->build != NULL) {
+        return backend->build(model, options, monitor, state);
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED,
+                    "the %s backend builds no engine from a file; it is made by "
+                    "kiln_engine_create_%s",
+                    backend->name, backend->name);
+}
+
 kiln_status kln_engine_make(const kln_model *model, const kiln_build_options *options, bool load,
                             const kln_monitor *monitor, kiln_engine **engine)
 {
@@ -80,15 +99,9 @@ kiln_status kln_engine_make(const kln_model *model, const kiln_build_options *op
             info.name, info.version);
     const uint64_t begin = kln_now();
     void *state = NULL;
-    if (load && backend->load != NULL) {
-        KLN_RETURN_IF_ERROR(backend->load(model, options, &state));
-    } else if (backend->build != NULL) {
-        KLN_RETURN_IF_ERROR(backend->build(model, options, monitor, &state));
-    } else {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "the %s backend builds no engine from a file; it is made by "
-                        "kiln_engine_create_%s",
-                        backend->name, backend->name);
+    const kiln_status status = make_state(backend, model, options, load, monitor, &state);
+    if (status != KILN_OK) {
+        return kln_engine_explain(status, model, options, backend);
     }
     KLN_RETURN_IF_ERROR(kln_engine_adopt(backend, &info, state, options, model->path, engine));
     kln_log(KILN_LOG_INFO, "engine", "%s: ready after %.1f ms", source,
@@ -130,12 +143,16 @@ kiln_status kiln_engine_build_bytes(kiln_span model, const kiln_build_options *o
 }
 
 /* What is wrong with a network is said before a backend sees it. */
-static kiln_status check_network(const kln_onnx_model *model)
+static kiln_status check_network(const kln_onnx_model *model, const kiln_build_options *options)
 {
     kiln_issue_list *issues = NULL;
     KLN_RETURN_IF_ERROR(kln_validate(model, NULL, &issues));
     const kiln_status status = kln_issues_status(issues);
-    kiln_issue_list_destroy(issues);
+    if (status != KILN_OK && options->issues != NULL) {
+        *options->issues = issues;
+    } else {
+        kiln_issue_list_destroy(issues);
+    }
     return status;
 }
 
@@ -149,7 +166,7 @@ kiln_status kiln_engine_build(const kiln_network *network, const kiln_build_opti
     kln_model model = {.path = NULL};
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     KLN_RETURN_IF_ERROR(kln_network_model(network, &model.graph));
-    KLN_RETURN_IF_ERROR(check_network(model.graph));
+    KLN_RETURN_IF_ERROR(check_network(model.graph, &read));
     return kln_engine_make(&model, &read, false, NULL, engine);
 }
 

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
-#include <kiln/check.h>
-
-#include "backends/kln_backend.h"
+#include "kln_engine.h"
 #include "network/kln_network.h"
 
 /* The table of the backend that is named; it is asked what it could do, not whether it is there. */
@@ -49,8 +47,8 @@ static kiln_status read_ranges(const kiln_profile *profile, kln_profile_range **
 
 /* One pass for each profile, because each has ranges of its own; what has nothing to do with ranges
  * is the same in all of them and told once. */
-static kiln_status check_model(const kln_onnx_model *model, const kiln_check_options *options,
-                               kiln_issue_list **issues)
+kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_options *options,
+                            kiln_issue_list **issues)
 {
     kiln_check_options read = KILN_CHECK_OPTIONS_INIT;
     const kln_backend *backend = NULL;
@@ -100,7 +98,7 @@ kiln_status kiln_check_file(const char *path, const kiln_check_options *options,
     KLN_RETURN_IF_NULL(path);
     kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_onnx_read_file(path, &model));
-    const kiln_status status = check_model(model, options, issues);
+    const kiln_status status = kln_check_model(model, options, issues);
     kln_onnx_model_destroy(model);
     return status;
 }
@@ -115,7 +113,7 @@ kiln_status kiln_check_bytes(kiln_span model, const char *folder, const kiln_che
     }
     kln_onnx_model *read = NULL;
     KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(model, folder, &read));
-    const kiln_status status = check_model(read, options, issues);
+    const kiln_status status = kln_check_model(read, options, issues);
     kln_onnx_model_destroy(read);
     return status;
 }
@@ -128,5 +126,5 @@ kiln_status kiln_network_validate(const kiln_network *network, const kiln_check_
     KLN_RETURN_IF_NULL(network);
     const kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_network_model(network, &model));
-    return check_model(model, options, issues);
+    return kln_check_model(model, options, issues);
 }

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include <kiln/check.h>
 #include <kiln/context.h>
 #include <kiln/engine.h>
 
@@ -57,6 +58,18 @@ KILN_MUST_CHECK kiln_status kln_engine_adopt(const kln_backend *backend,
 KILN_MUST_CHECK kiln_status kln_engine_make(const kln_model *model,
                                             const kiln_build_options *options, bool load,
                                             const kln_monitor *monitor, kiln_engine **engine);
+
+/* All problems of a model, as kiln_check_file tells them. */
+KILN_MUST_CHECK kiln_status kln_check_model(const struct kln_onnx_model *model,
+                                            const kiln_check_options *options,
+                                            kiln_issue_list **issues);
+
+/* After `backend` failed with `status`, where the options ask for issues: puts the list there, with
+ * what the backend put there already, if the failure lies in the model. Gives `status` and its
+ * sentence back. */
+KILN_MUST_CHECK kiln_status kln_engine_explain(kiln_status status, const kln_model *model,
+                                               const kiln_build_options *options,
+                                               const kln_backend *backend);
 
 /* --- the manifest: how a saved engine was made (manifest.c) --- */
 

@@ -226,7 +226,15 @@ KILN_MUST_CHECK kiln_status kln_validate_inference(kln_inference *inference,
                                                    const kln_validate_options *options,
                                                    kiln_issue_list **issues);
 
-/* Adds the issues of `kind` that `from` has to `to`. */
+KILN_MUST_CHECK kiln_status kln_issues_create(kiln_issue_list **list);
+
+/* Errors before warnings, otherwise as they came. */
+KILN_MUST_CHECK kiln_status kln_issues_sort(kiln_issue_list *list);
+
+/* Copies the texts; NULL texts become "". */
+KILN_MUST_CHECK kiln_status kln_issues_add(kiln_issue_list *list, const kiln_issue *issue);
+
+/* Adds the issues of `kind`, or with 0 all, that `from` has to `to`. */
 KILN_MUST_CHECK kiln_status kln_issues_merge(kiln_issue_list *to, const kiln_issue_list *from,
                                              kiln_issue_kind kind);
 

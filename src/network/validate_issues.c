@@ -149,7 +149,7 @@ kiln_status kln_issues_sort(kiln_issue_list *list)
 kiln_status kln_issues_merge(kiln_issue_list *to, const kiln_issue_list *from, kiln_issue_kind kind)
 {
     for (size_t i = 0; i < from->count; i++) {
-        if (from->issues[i].kind == kind) {
+        if (kind == 0 || from->issues[i].kind == kind) {
             KLN_RETURN_IF_ERROR(kln_issues_add(to, &from->issues[i]));
         }
     }

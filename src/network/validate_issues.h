@@ -20,10 +20,4 @@ struct kiln_issue_list {
     size_t left_out; /* past KLN_ISSUES_MOST */
 };
 
-KILN_MUST_CHECK kiln_status kln_issues_create(kiln_issue_list **list);
-/* Copies the texts; NULL texts become "". */
-KILN_MUST_CHECK kiln_status kln_issues_add(kiln_issue_list *list, const kiln_issue *issue);
-/* Errors before warnings, otherwise as they came. */
-KILN_MUST_CHECK kiln_status kln_issues_sort(kiln_issue_list *list);
-
 #endif

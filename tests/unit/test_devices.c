@@ -262,6 +262,7 @@ static void a_context_works_on_pieces_of_a_pool(void **state)
         assert_ok(kiln_pool_tensor(pool, &in, KILN_DTYPE_FLOAT32, &shape, &x));
         assert_ok(kiln_pool_tensor(pool, &out, KILN_DTYPE_FLOAT32, &shape, &y));
         assert_int_equal(x.desc.location, KILN_LOCATION_PINNED);
+        memset(x.data, 0, 32);
         ((float *)x.data)[7] = (float)i + 3;
         assert_ok(kiln_context_bind(context, "x", &x));
         assert_ok(kiln_context_bind(context, "y", &y));

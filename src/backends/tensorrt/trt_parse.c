@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "backends/tensorrt/trt_builder.h"
+#include "network/kln_network.h"
 
 /* One protobuf message holds at most this much:
  * https://protobuf.dev/programming-guides/proto-limits/ */
@@ -67,6 +68,28 @@ static kiln_status explain(const trt_abi *abi, trt_ParserError *error, char text
     return status;
 }
 
+/* For whoever wants all of what the parser said, not only the first sentence. */
+static kiln_status add_issue(trt_build *build, trt_ParserError *error, kiln_status status,
+                             const char *text)
+{
+    const trt_abi *abi = &build->library->abi;
+    kiln_issue_list **list = build->options->issues;
+    if (list == NULL) {
+        return KILN_OK;
+    }
+    if (*list == NULL) {
+        KLN_RETURN_IF_ERROR(kln_issues_create(list));
+    }
+    const kiln_issue issue = {
+        .severity = KILN_SEVERITY_ERROR,
+        .kind = status == KILN_ERROR_UNSUPPORTED ? KILN_ISSUE_UNSUPPORTED : KILN_ISSUE_MODEL,
+        .node = trt_ParserError_nodeName(abi, error),
+        .found = trt_ParserError_nodeOperator(abi, error),
+        .sentence = text,
+    };
+    return kln_issues_add(*list, &issue);
+}
+
 static kiln_status fail_parser(trt_build *build)
 {
     const trt_abi *abi = &build->library->abi;
@@ -85,6 +108,7 @@ static kiln_status fail_parser(trt_build *build)
         char text[768];
         const kiln_status found = explain(abi, error.out, text);
         kln_log(KILN_LOG_ERROR, "tensorrt", "%s: %s", build->source, text);
+        KLN_RETURN_IF_ERROR(add_issue(build, error.out, found, text));
         if (first[0] == '\0') {
             memcpy(first, text, sizeof first);
             status = found;

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A build that fails because of the network gives everything that is wrong with it. */
+#include <string.h>
+
+#include "fake_tensorrt_test.h"
+
+static small_graph graph;
+
+/* Four faults: two unknown names, an unknown operator, and an output that nothing computes. */
+static kiln_span four_faults(void)
+{
+    graph = (small_graph){.message = {.size = 0}};
+    small_node(&graph, "Add", "x,nowhere", "a");
+    small_node(&graph, "Bogus", "x", "b");
+    small_node(&graph, "Mul", "x,neither", "c");
+    small_input(&graph, "x", SMALL_FLOAT, "4");
+    small_output(&graph, "a", SMALL_FLOAT, "4");
+    small_output(&graph, "b", SMALL_FLOAT, "4");
+    small_output(&graph, "c", SMALL_FLOAT, "4");
+    small_output(&graph, "never", SMALL_FLOAT, "4");
+    return small_model(&graph);
+}
+
+static const kiln_issue *find(const kiln_issue_list *list, kiln_issue_kind kind, const char *word)
+{
+    for (size_t i = 0; i < kiln_issue_list_count(list); i++) {
+        const kiln_issue *issue = kiln_issue_list_get(list, i);
+        if (issue->kind == kind && strstr(issue->sentence, word) != NULL) {
+            return issue;
+        }
+    }
+    return NULL;
+}
+
+static void check_four(const kiln_issue_list *list)
+{
+    assert_true(kiln_issue_list_errors(list) >= 4);
+    assert_non_null(find(list, KILN_ISSUE_UNKNOWN_NAME, "nowhere"));
+    assert_non_null(find(list, KILN_ISSUE_UNKNOWN_NAME, "neither"));
+    assert_non_null(find(list, KILN_ISSUE_UNKNOWN_OPERATOR, "Bogus"));
+    assert_non_null(find(list, KILN_ISSUE_MISSING_OUTPUT, "never"));
+}
+
+static void a_network_fails_with_the_list_of_its_check(void **state)
+{
+    (void)state;
+    kiln_network *network = NULL;
+    kiln_engine *engine = NULL;
+    kiln_issue_list *checked = NULL;
+    kiln_issue_list *issues = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    options.issues = &issues;
+    assert_ok(kiln_network_from_bytes(four_faults(), NULL, &network));
+    assert_ok(kiln_network_validate(network, NULL, &checked));
+    assert_status(KILN_ERROR_INVALID_NETWORK, kiln_engine_build(network, &options, &engine));
+    assert_message("the network has 4 errors; the first: ");
+    check_four(issues);
+    assert_int_equal(kiln_issue_list_count(issues), kiln_issue_list_count(checked));
+    for (size_t i = 0; i < kiln_issue_list_count(checked); i++) {
+        assert_string_equal(kiln_issue_list_get(issues, i)->sentence,
+                            kiln_issue_list_get(checked, i)->sentence);
+    }
+    kiln_issue_list_destroy(checked);
+    kiln_issue_list_destroy(issues);
+    kiln_network_destroy(network);
+}
+
+static void a_model_fails_with_it_on_every_backend(void **state)
+{
+    (void)state;
+    static const char *const backends[] = {"reference", "onnxruntime"};
+    const char *path = NULL;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
+        kiln_engine *engine = NULL;
+        kiln_issue_list *issues = NULL;
+        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+        options.backend = backends[i];
+        options.issues = &issues;
+        const kiln_span model = four_faults();
+        assert_int_not_equal(kiln_engine_build_bytes(model, &options, &engine), KILN_OK);
+        check_four(issues);
+        kiln_issue_list_destroy(issues);
+        path = kiln_test_file("four_faults.onnx", model.data, model.size);
+        const kiln_status status = kiln_engine_build_file(path, &options, &engine);
+        char sentence[1024];
+        (void)snprintf(sentence, sizeof sentence, "%s", kiln_error_message());
+        check_four(issues);
+        kiln_issue_list_destroy(issues);
+        /* A load of ONNX is a build; without the list the failure is the same. */
+        assert_status(status, kiln_engine_load(path, &options, &engine));
+        check_four(issues);
+        kiln_issue_list_destroy(issues);
+        options.issues = NULL;
+        assert_status(status, kiln_engine_build_file(path, &options, &engine));
+        assert_string_equal(kiln_error_message(), sentence);
+        assert_null(engine);
+    }
+}
+
+/* What Kiln's check has nothing against is in the backend's own words. */
+static void what_only_the_backend_says_is_an_issue_too(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    kiln_issue_list *issues = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "onnxruntime";
+    options.issues = &issues;
+    assert_status(KILN_ERROR_UNSUPPORTED,
+                  kiln_engine_build_bytes(small_unary("Identity", 14, "n"), &options, &engine));
+    assert_true(kiln_issue_list_errors(issues) >= 1);
+    kiln_issue_list_destroy(issues);
+    static const unsigned char text[] = "this is no model";
+    assert_status(KILN_ERROR_MALFORMED,
+                  kiln_engine_build_bytes((kiln_span){text, sizeof text}, &options, &engine));
+    assert_int_equal(kiln_issue_list_errors(issues), 1);
+    assert_string_equal(kiln_issue_list_get(issues, 0)->sentence, kiln_error_message());
+    assert_int_equal(kiln_issue_list_get(issues, 0)->kind, KILN_ISSUE_MODEL);
+    kiln_issue_list_destroy(issues);
+}
+
+static void another_failure_leaves_no_list(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    kiln_issue_list *issues = (kiln_issue_list *)(void *)&engine;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.issues = &issues;
+    assert_status(KILN_ERROR_NOT_FOUND, kiln_engine_build_file("/no/such", &options, &engine));
+    assert_null(issues);
+    options.backend = "nobody";
+    issues = (kiln_issue_list *)(void *)&engine;
+    assert_status(KILN_ERROR_NAME,
+                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
+    assert_null(issues);
+    options.backend = "reference";
+    assert_ok(kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
+    assert_null(issues);
+    kiln_engine_release(engine);
+}
+
+static void a_job_hands_it_over_once(void **state)
+{
+    (void)state;
+    kiln_build *build = NULL;
+    kiln_engine *engine = NULL;
+    kiln_issue_list *issues = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    options.issues = &issues;
+    const kiln_span model = four_faults();
+    assert_ok(kiln_build_start_bytes(model, &options, NULL, &build));
+    assert_int_not_equal(kiln_build_wait(build, UINT64_MAX, &engine), KILN_OK);
+    check_four(issues);
+    kiln_issue_list_destroy(issues);
+    issues = NULL;
+    assert_int_not_equal(kiln_build_wait(build, UINT64_MAX, &engine), KILN_OK);
+    assert_null(issues);
+    kiln_build_destroy(build);
+    /* Nobody waits: the job keeps it, and takes it along. */
+    assert_ok(kiln_build_start_bytes(model, &options, NULL, &build));
+    kiln_build_destroy(build);
+    assert_null(issues);
+}
+
+/* TensorRT's parser names the node; what it says stands beside what Kiln found. */
+static void a_parser_is_listened_to(void **state)
+{
+    (void)state;
+    graph = (small_graph){.message = {.size = 0}};
+    small_node(&graph, "Bogus", "x", "y");
+    small_input(&graph, "x", SMALL_FLOAT, "4");
+    small_output(&graph, "y", SMALL_FLOAT, "4");
+    const kiln_span model = small_model(&graph);
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = NULL;
+        kiln_issue_list *issues = NULL;
+        kiln_build_options options = fake_options(i);
+        options.issues = &issues;
+        const kiln_status status = kiln_engine_build_bytes(model, &options, &engine);
+        assert_int_not_equal(status, KILN_OK);
+        assert_message("fake_parser.cpp:42");
+        const kiln_issue *said = find(
+            issues, status == KILN_ERROR_UNSUPPORTED ? KILN_ISSUE_UNSUPPORTED : KILN_ISSUE_MODEL,
+            "fake_parser.cpp:42");
+        assert_non_null(said);
+        assert_string_equal(said->found, "Bogus");
+        assert_non_null(find(issues, KILN_ISSUE_UNKNOWN_OPERATOR, "Bogus"));
+        kiln_issue_list_destroy(issues);
+    }
+}
+
+static kiln_status fail_once(void *user)
+{
+    kiln_engine *engine = NULL;
+    kiln_issue_list *issues = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    options.issues = &issues;
+    const kiln_status status = kiln_engine_build_bytes(*(const kiln_span *)user, &options, &engine);
+    const bool listed = kiln_issue_list_errors(issues) >= 4;
+    kiln_issue_list_destroy(issues);
+    /* The right failure and its list are what shall come of it in the end. */
+    return status == KILN_ERROR_OUT_OF_MEMORY || !listed ? KILN_ERROR_OUT_OF_MEMORY : KILN_OK;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    kiln_span model = four_faults();
+    kiln_test_each_allocation(fail_once, &model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_network_fails_with_the_list_of_its_check),
+        cmocka_unit_test(a_model_fails_with_it_on_every_backend),
+        cmocka_unit_test(what_only_the_backend_says_is_an_issue_too),
+        cmocka_unit_test(another_failure_leaves_no_list),
+        cmocka_unit_test(a_job_hands_it_over_once),
+        cmocka_unit_test_setup_teardown(a_parser_is_listened_to, begin_fake, end_fake),
+        cmocka_unit_test(every_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
