@@ -111,6 +111,12 @@ extern const cli_command cli_command_help;
 void cli_help_overview(bool to_errors);
 void cli_help_command(const cli_command *command);
 
+/* --- memory (cli_memory.c) --- */
+
+/* Ends the program with CLI_FAILED when memory is exhausted. */
+void *cli_allocate(size_t size);
+void *cli_grow(void *memory, size_t size);
+
 /* --- errors and the log (cli_report.c) --- */
 
 /* "kiln: " and the sentence on standard error. Bytes that could steer a terminal are written as
@@ -133,10 +139,6 @@ cli_exit cli_misuse(const cli_command *command, const char *format, ...) CLI_PRI
 /* From now on warnings go to standard error; with `verbosity` 1 also what Kiln does, with 2
  * everything. */
 void cli_log_begin(int verbosity);
-
-/* Ends the program with CLI_FAILED when memory is exhausted. */
-void *cli_allocate(size_t size);
-void *cli_grow(void *memory, size_t size);
 
 /* --- text (cli_text.c) --- */
 

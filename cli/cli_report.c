@@ -103,18 +103,3 @@ void cli_log_begin(int verbosity)
                       : verbosity == 1 ? KILN_LOG_INFO
                                        : KILN_LOG_WARNING);
 }
-
-void *cli_grow(void *memory, size_t size)
-{
-    void *grown = realloc(memory, size > 0 ? size : 1);
-    if (grown == NULL) {
-        (void)fprintf(stderr, "kiln: memory is exhausted: %zu bytes were needed\n", size);
-        exit(CLI_FAILED);
-    }
-    return grown;
-}
-
-void *cli_allocate(size_t size)
-{
-    return cli_grow(NULL, size);
-}
