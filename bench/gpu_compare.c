@@ -63,5 +63,4 @@ void print_ways_json(const char *what, const way *ways, size_t count)
     for (size_t i = 0; i < count; i++) {
         (void)printf(", \"%s_us\": %.3f", ways[i].name, ways[i].median_us);
     }
-    (void)printf("}");
 }

@@ -23,7 +23,7 @@ void compare_ways(way *ways, size_t count, size_t rounds, size_t runs, double mi
 
 /* One line: what, each way's microseconds, and each divided by the first way's. */
 void print_ways(const char *what, const way *ways, size_t count);
-/* The same as one JSON object, with no line end. */
+/* The same as the beginning of a JSON object, which the caller closes. */
 void print_ways_json(const char *what, const way *ways, size_t count);
 
 #endif

@@ -97,12 +97,13 @@ static void measure(raw_cuda *raw, kiln_engine *engine, const char *path, const 
     }
     for (size_t i = 0; i < 4; i++) {
         ways[3 + i].run = run_raw;
-        ways[3 + i].user = raw_cuda_load(raw, path, forms[i], &x, 1, &y, 1);
+        ways[3 + i].user = raw_cuda_load(raw, path, forms[i], NULL, &x, 1, &y, 1);
     }
     compare_ways(ways, 7, ROUNDS, 1000, 60.0);
     print_ways(what, ways, 7);
     (void)printf("%s\n  ", *is_first ? "" : ",");
     print_ways_json(what, ways, 7);
+    (void)printf("}");
     *is_first = 0;
     for (size_t i = 0; i < 3; i++) {
         kiln_context_destroy(ways[i].user);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ResNet-50 and BERT-base on a GPU, from and to pinned memory of the host: through Kiln, and
- * through ONNX Runtime called directly as it comes, with its own CUDA graphs, and (ResNet-50, batch
- * 1) as a captured graph over device memory without any copy. gpu_models LIBONNXRUNTIME
- * [resnet|bert]
+/* ResNet-50 and BERT-base on a GPU, from and to pinned memory of the host: through Kiln as it is
+ * built and as it is tuned, and through ONNX Runtime called directly as it comes, with its own CUDA
+ * graphs, and as a captured graph over device memory without any copy, with the provider's defaults
+ * and with what tuning chose. gpu_models LIBONNXRUNTIME [resnet|bert]
  */
 #include <kiln/kiln.h>
 #include <math.h>
@@ -11,13 +11,13 @@
 #include <string.h>
 
 #include "gpu_compare.h"
+#include "gpu_scene.h"
 #include "models.h"
 #include "raw_cuda.h"
 
 #define ROUNDS 5
-#define FLOAT_TYPE 1U
-#define INT64_TYPE 7U
-#define MOST_INPUTS 3
+#define WAYS 6
+#define RAW_FIRST 2 /* of the ways, the first that is not Kiln's */
 
 static void require(kiln_status status)
 {
@@ -35,72 +35,6 @@ static void run_kiln(void *user)
 static void run_raw(void *user)
 {
     raw_cuda_run(user);
-}
-
-/* One model at one batch size. */
-typedef struct scene {
-    const char *name;
-    const char *path;
-    raw_binding inputs[MOST_INPUTS];
-    size_t input_count;
-    raw_binding output;
-} scene;
-
-static void *values_for(unsigned type, size_t bytes, int64_t most)
-{
-    void *data = malloc(bytes);
-    if (data == NULL) {
-        exit(1);
-    }
-    uint32_t seed = 7;
-    const size_t count = bytes / (type == FLOAT_TYPE ? sizeof(float) : sizeof(int64_t));
-    for (size_t i = 0; i < count; i++) {
-        seed = seed * 1664525U + 1013904223U;
-        if (type == FLOAT_TYPE) {
-            ((float *)data)[i] = (float)(seed >> 8) / 8388608.0F - 1.0F;
-        } else {
-            ((int64_t *)data)[i] = most == 1 ? 1 : (int64_t)(seed >> 8) % most;
-        }
-    }
-    return data;
-}
-
-static scene resnet_scene(int64_t batch)
-{
-    scene made = {.name = "resnet50", .path = "/tmp/kiln_bench_resnet50.onnx", .input_count = 1};
-    made.inputs[0] = (raw_binding){.name = "image",
-                                   .type = FLOAT_TYPE,
-                                   .dims = {batch, 3, 224, 224},
-                                   .rank = 4,
-                                   .bytes = (size_t)batch * 3 * 224 * 224 * sizeof(float)};
-    made.inputs[0].data = values_for(FLOAT_TYPE, made.inputs[0].bytes, 0);
-    made.output = (raw_binding){.name = "scores",
-                                .type = FLOAT_TYPE,
-                                .dims = {batch, 1000},
-                                .rank = 2,
-                                .bytes = (size_t)batch * 1000 * sizeof(float)};
-    return made;
-}
-
-static scene bert_scene(int64_t batch)
-{
-    static const char *const names[] = {"ids", "types", "mask"};
-    static const int64_t most[] = {30522, 2, 1};
-    scene made = {.name = "bert_base", .path = "/tmp/kiln_bench_bert.onnx", .input_count = 3};
-    for (size_t i = 0; i < 3; i++) {
-        made.inputs[i] = (raw_binding){.name = names[i],
-                                       .type = INT64_TYPE,
-                                       .dims = {batch, BERT_TOKENS},
-                                       .rank = 2,
-                                       .bytes = (size_t)batch * BERT_TOKENS * sizeof(int64_t)};
-        made.inputs[i].data = values_for(INT64_TYPE, made.inputs[i].bytes, most[i]);
-    }
-    made.output = (raw_binding){.name = "hidden",
-                                .type = FLOAT_TYPE,
-                                .dims = {batch, BERT_TOKENS, 768},
-                                .rank = 3,
-                                .bytes = (size_t)batch * BERT_TOKENS * 768 * sizeof(float)};
-    return made;
 }
 
 static kiln_tensor bind_pinned(kiln_context *context, const raw_binding *what, kiln_buffer **buffer)
@@ -135,51 +69,137 @@ static double difference(const float *a, const float *b, size_t count)
     return most / scale;
 }
 
-static void measure(raw_cuda *raw, kiln_engine *engine, const scene *what, int64_t batch,
-                    int *is_first)
+/* One context of Kiln's over pinned memory of its own, warm. */
+typedef struct kiln_side {
+    kiln_context *context;
+    kiln_buffer *buffers[SCENE_INPUTS + 1];
+    const float *output;
+} kiln_side;
+
+static void open_side(kiln_engine *engine, const scene *what, kiln_side *side)
 {
-    way ways[4] = {{.name = "kiln", .run = run_kiln},
-                   {.name = "raw_default", .run = run_raw},
-                   {.name = "raw_own_graph", .run = run_raw},
-                   {.name = "raw_device_graph", .run = run_raw}};
-    static const raw_form forms[] = {RAW_DEFAULT, RAW_DEFAULT, RAW_OWN_GRAPH, RAW_DEVICE};
-    const size_t count = batch == 1 ? 4 : 3;
-    kiln_buffer *buffers[MOST_INPUTS + 1];
-    kiln_context *context = NULL;
+    kiln_context_counters counters = {.struct_size = sizeof counters};
+    require(kiln_context_create(engine, NULL, &side->context));
+    for (size_t i = 0; i < what->input_count; i++) {
+        (void)bind_pinned(side->context, &what->inputs[i], &side->buffers[i]);
+    }
+    side->output =
+        bind_pinned(side->context, &what->output, &side->buffers[what->input_count]).data;
+    require(kiln_context_warmup(side->context, 5, 0, NULL));
+    require(kiln_context_get_counters(side->context, &counters));
+    if (counters.graph_captures != 1) {
+        (void)fprintf(stderr, "%s: no graph: %s\n", what->name, counters.graph_reason);
+    }
+}
+
+static void close_side(const scene *what, kiln_side *side)
+{
+    kiln_context_destroy(side->context);
+    for (size_t i = 0; i <= what->input_count; i++) {
+        kiln_buffer_destroy(side->buffers[i]);
+    }
+}
+
+/* What tuning chose, in the words of the provider. */
+static void settings_of(const kiln_tune_result *tuned, const char **settings)
+{
+    static const char *const searches[] = {NULL, "EXHAUSTIVE", "HEURISTIC", "DEFAULT"};
+    size_t count = 0;
+    if (tuned->prefer_nhwc != KILN_SWITCH_DEFAULT) {
+        settings[count++] = "prefer_nhwc";
+        settings[count++] = tuned->prefer_nhwc == KILN_SWITCH_ON ? "1" : "0";
+    }
+    if (searches[tuned->conv_search] != NULL) {
+        settings[count++] = "cudnn_conv_algo_search";
+        settings[count++] = searches[tuned->conv_search];
+    }
+    settings[count] = NULL;
+}
+
+static kiln_engine *tune(const char *library, const scene *what, kiln_tune_result *result)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_profile_input inputs[SCENE_INPUTS];
+    const kiln_profile profile = {inputs, what->input_count};
+    kiln_engine *engine = NULL;
+    for (size_t i = 0; i < what->input_count; i++) {
+        kiln_shape shape = {.rank = (int32_t)what->inputs[i].rank};
+        memcpy(shape.dims, what->inputs[i].dims, what->inputs[i].rank * sizeof(int64_t));
+        inputs[i] = (kiln_profile_input){
+            .name = what->inputs[i].name, .min = shape, .opt = shape, .max = shape};
+    }
+    options.backend = "onnxruntime";
+    options.library = library;
+    options.provider = KILN_PROVIDER_CUDA;
+    options.profiles = &profile;
+    options.profile_count = 1;
+    *result = (kiln_tune_result){.struct_size = sizeof *result};
+    require(kiln_engine_tune_file(what->path, &options, result, &engine));
+    return engine;
+}
+
+static void print_tuning(const kiln_tune_result *tuned, const way *ways)
+{
+    static const char *const switches[] = {"default", "on", "off"};
+    static const char *const searches[] = {"default", "exhaustive", "heuristic", "none"};
+    const double gain = 1 - ways[0].median_us / ways[1].median_us;
+    (void)fprintf(stderr,
+                  "%-26s  of %u ways %u failed; chosen: nhwc %s, convolution search %s; while "
+                  "tuning %.2f of %.2f us; gain here %.1f %%\n",
+                  "", tuned->tried, tuned->failed, switches[tuned->prefer_nhwc],
+                  searches[tuned->conv_search], (double)tuned->best_nanoseconds / 1e3,
+                  (double)tuned->given_nanoseconds / 1e3, 100 * gain);
+    (void)printf(
+        ", \"tuned\": {\"tried\": %u, \"failed\": %u, \"given_us\": %.3f, "
+        "\"best_us\": %.3f, \"prefer_nhwc\": \"%s\", \"conv_search\": \"%s\", \"gain\": "
+        "%.4f}}",
+        tuned->tried, tuned->failed, (double)tuned->given_nanoseconds / 1e3,
+        (double)tuned->best_nanoseconds / 1e3, switches[tuned->prefer_nhwc],
+        searches[tuned->conv_search], gain);
+}
+
+static void measure(raw_cuda *raw, const char *library, kiln_engine *engine, const scene *what,
+                    int64_t batch, int *is_first)
+{
+    way ways[WAYS] = {
+        {.name = "kiln_tuned", .run = run_kiln},      {.name = "kiln", .run = run_kiln},
+        {.name = "raw_default", .run = run_raw},      {.name = "raw_own_graph", .run = run_raw},
+        {.name = "raw_device_graph", .run = run_raw}, {.name = "raw_device_tuned", .run = run_raw}};
+    static const raw_form forms[WAYS] = {0, 0, RAW_DEFAULT, RAW_OWN_GRAPH, RAW_DEVICE, RAW_DEVICE};
+    const size_t count = what->output.bytes / sizeof(float);
+    kiln_side sides[RAW_FIRST];
+    kiln_tune_result tuned;
+    const char *settings[8];
     char label[64];
     (void)snprintf(label, sizeof label, "%s batch %lld", what->name, (long long)batch);
-    require(kiln_context_create(engine, NULL, &context));
-    for (size_t i = 0; i < what->input_count; i++) {
-        (void)bind_pinned(context, &what->inputs[i], &buffers[i]);
+    kiln_engine *best = tune(library, what, &tuned);
+    settings_of(&tuned, settings);
+    open_side(best, what, &sides[0]);
+    open_side(engine, what, &sides[1]);
+    for (size_t i = 0; i < WAYS; i++) {
+        ways[i].user = i < RAW_FIRST ? (void *)sides[i].context
+                                     : raw_cuda_load(raw, what->path, forms[i],
+                                                     i == WAYS - 1 ? settings : NULL, what->inputs,
+                                                     what->input_count, &what->output, 1);
     }
-    const kiln_tensor output = bind_pinned(context, &what->output, &buffers[what->input_count]);
-    require(kiln_context_warmup(context, 5, 0, NULL));
-    kiln_context_counters counters = {.struct_size = sizeof counters};
-    require(kiln_context_get_counters(context, &counters));
-    if (counters.graph_captures != 1) {
-        (void)fprintf(stderr, "%s: no graph: %s\n", label, counters.graph_reason);
-    }
-    ways[0].user = context;
-    for (size_t i = 1; i < count; i++) {
-        ways[i].user = raw_cuda_load(raw, what->path, forms[i], what->inputs, what->input_count,
-                                     &what->output, 1);
-    }
-    compare_ways(ways, count, ROUNDS, 400, 500.0);
-    print_ways(label, ways, count);
-    (void)fprintf(
-        stderr, "%-26s  differs by %.2e from raw_default, %.2e from raw_own_graph\n", "",
-        difference(output.data, raw_cuda_output(ways[1].user), what->output.bytes / sizeof(float)),
-        difference(output.data, raw_cuda_output(ways[2].user), what->output.bytes / sizeof(float)));
+    compare_ways(ways, WAYS, ROUNDS, 400, 500.0);
+    print_ways(label, ways, WAYS);
+    (void)fprintf(stderr, "%-26s  differs by %.2e from raw_default, %.2e from raw_own_graph\n", "",
+                  difference(sides[0].output, raw_cuda_output(ways[2].user), count),
+                  difference(sides[0].output, raw_cuda_output(ways[3].user), count));
     (void)printf("%s\n  ", *is_first ? "" : ",");
-    print_ways_json(label, ways, count);
+    print_ways_json(label, ways, WAYS);
+    print_tuning(&tuned, ways);
+    (void)fflush(stdout);
     *is_first = 0;
-    for (size_t i = 1; i < count; i++) {
-        raw_cuda_unload(ways[i].user);
+    for (size_t i = 0; i < WAYS; i++) {
+        if (i < RAW_FIRST) {
+            close_side(what, &sides[i]);
+        } else {
+            raw_cuda_unload(ways[i].user);
+        }
     }
-    kiln_context_destroy(context);
-    for (size_t i = 0; i <= what->input_count; i++) {
-        kiln_buffer_destroy(buffers[i]);
-    }
+    kiln_engine_release(best);
 }
 
 int main(int argc, char **argv)
@@ -207,17 +227,15 @@ int main(int argc, char **argv)
         options.library = argv[1];
         options.provider = KILN_PROVIDER_CUDA;
         for (size_t i = 0; i < 3; i++) {
-            const scene what = m == 0 ? resnet_scene(batches[i]) : bert_scene(batches[i]);
+            scene what = m == 0 ? resnet_scene(batches[i]) : bert_scene(batches[i]);
             if (engine == NULL) {
                 (m == 0 ? model_resnet50 : model_bert)(what.path);
                 require(kiln_engine_build_file(what.path, &options, &engine));
                 (void)fprintf(stderr, "%s: %zu nodes on the CPU\n", what.name,
                               kiln_engine_host_node_count(engine));
             }
-            measure(raw, engine, &what, batches[i], &is_first);
-            for (size_t k = 0; k < what.input_count; k++) {
-                free((void *)(uintptr_t)what.inputs[k].data);
-            }
+            measure(raw, argv[1], engine, &what, batches[i], &is_first);
+            scene_finish(&what);
         }
         kiln_engine_release(engine);
     }

@@ -19,6 +19,7 @@ typedef struct maker {
     void **weights;
     size_t weight_count;
     uint32_t seed;
+    int merges; /* query, key and value come from one product */
 } maker;
 
 static maker begin(void)
@@ -214,17 +215,29 @@ static kiln_tensor_id transpose(maker *made, kiln_tensor_id x, const int64_t ord
     return y;
 }
 
+/* Query, key and value, not yet by heads. */
+static void project(maker *made, kiln_tensor_id x, kiln_tensor_id parts[3])
+{
+    static const int64_t sizes[] = {WIDTH, WIDTH, WIDTH};
+    for (int i = 0; i < 3 && !made->merges; i++) {
+        parts[i] = dense(made, x, WIDTH, WIDTH);
+    }
+    if (made->merges) {
+        require(kiln_network_add_split(
+            made->network, NULL, dense(made, x, WIDTH, (int64_t)3 * WIDTH), -1, sizes, 3, parts));
+    }
+}
+
 static kiln_tensor_id attend(maker *made, kiln_tensor_id x, kiln_tensor_id mask)
 {
     static const int64_t heads_first[] = {0, 2, 1, 3};
     static const int64_t keys_last[] = {0, 2, 3, 1};
     const kiln_shape split = KILN_SHAPE(0, 0, HEADS, WIDTH / HEADS);
-    const kiln_tensor_id query =
-        transpose(made, reshape(made, dense(made, x, WIDTH, WIDTH), split), heads_first);
-    const kiln_tensor_id key =
-        transpose(made, reshape(made, dense(made, x, WIDTH, WIDTH), split), keys_last);
-    const kiln_tensor_id value =
-        transpose(made, reshape(made, dense(made, x, WIDTH, WIDTH), split), heads_first);
+    kiln_tensor_id parts[3];
+    project(made, x, parts);
+    const kiln_tensor_id query = transpose(made, reshape(made, parts[0], split), heads_first);
+    const kiln_tensor_id key = transpose(made, reshape(made, parts[1], split), keys_last);
+    const kiln_tensor_id value = transpose(made, reshape(made, parts[2], split), heads_first);
     kiln_tensor_id scores =
         join(made, KILN_ELEMENTWISE_DIV, multiply(made, query, key), number(made, 8.0F));
     scores = join(made, KILN_ELEMENTWISE_ADD, scores, mask);
@@ -252,10 +265,11 @@ static kiln_tensor_id look_up(maker *made, kiln_tensor_id ids, int64_t rows)
     return y;
 }
 
-void model_bert(const char *path)
+static void make_bert(const char *path, int merges)
 {
     static const int64_t middle[] = {1, 2};
     maker made = begin();
+    made.merges = merges;
     const kiln_shape shape = KILN_SHAPE(KILN_DYNAMIC, BERT_TOKENS);
     const kiln_tensor_id ids = input(&made, "ids", KILN_DTYPE_INT64, shape);
     const kiln_tensor_id types = input(&made, "types", KILN_DTYPE_INT64, shape);
@@ -280,4 +294,14 @@ void model_bert(const char *path)
                                         &hidden));
     require(kiln_network_mark_output(made.network, hidden));
     finish(&made, path);
+}
+
+void model_bert(const char *path)
+{
+    make_bert(path, 0);
+}
+
+void model_bert_merged(const char *path)
+{
+    make_bert(path, 1);
 }

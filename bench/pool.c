@@ -131,6 +131,10 @@ static double measure(kiln_pool *pool, size_t threads)
 
 typedef int (*allocate_async)(unsigned long long *memory, size_t bytes, void *stream);
 typedef int (*free_async)(unsigned long long memory, void *stream);
+typedef int (*default_pool)(void **pool, int device);
+typedef int (*set_attribute)(void *pool, int attribute, void *value);
+
+#define RELEASE_THRESHOLD 4 /* CU_MEMPOOL_ATTR_RELEASE_THRESHOLD */
 
 static void find(void *library, const char *name, void *function)
 {
@@ -149,6 +153,22 @@ static double measure_device(kiln_pool *pool, kiln_stream *stream, size_t rounds
     return (now() - begin) / (double)rounds;
 }
 
+static double measure_driver(allocate_async allocate, free_async release, kiln_stream *stream,
+                             size_t rounds)
+{
+    void *handle = kiln_stream_handle(stream);
+    const double begin = now();
+    for (size_t i = 0; i < rounds; i++) {
+        unsigned long long memory = 0;
+        if (allocate(&memory, size_of(i), handle) != 0 || release(memory, handle) != 0) {
+            (void)fprintf(stderr, "cuMemAllocAsync failed\n");
+            exit(1);
+        }
+    }
+    require(kiln_stream_synchronize(stream));
+    return (now() - begin) / (double)rounds;
+}
+
 static void compare_on_device(void)
 {
     const size_t rounds = 200000;
@@ -159,29 +179,33 @@ static void compare_on_device(void)
     void *driver = dlopen("libcuda.so.1", RTLD_NOW);
     allocate_async allocate = NULL;
     free_async release = NULL;
+    default_pool find_pool = NULL;
+    set_attribute set = NULL;
     if (driver == NULL || kiln_device_count() == 0) {
         (void)printf("device memory: not measured, there is no GPU\n");
         return;
     }
     find(driver, "cuMemAllocAsync", &allocate);
     find(driver, "cuMemFreeAsync", &release);
+    find(driver, "cuDeviceGetDefaultMemPool", &find_pool);
+    find(driver, "cuMemPoolSetAttribute", &set);
     require(kiln_pool_create(&options, &pool));
     require(kiln_stream_create(0, 0, &stream));
     (void)measure_device(pool, stream, HELD);
     const double through_pool = measure_device(pool, stream, rounds);
-    const double begin = now();
-    for (size_t i = 0; i < rounds; i++) {
-        unsigned long long memory = 0;
-        void *handle = kiln_stream_handle(stream);
-        if (allocate(&memory, size_of(i), handle) != 0 || release(memory, handle) != 0) {
-            (void)fprintf(stderr, "cuMemAllocAsync failed\n");
-            exit(1);
-        }
+    const double direct = measure_driver(allocate, release, stream, rounds);
+    unsigned long long all = ~0ULL;
+    void *own = NULL;
+    if (find_pool(&own, 0) != 0 || set(own, RELEASE_THRESHOLD, &all) != 0) {
+        (void)fprintf(stderr, "the driver's pool cannot be told to keep its memory\n");
+        exit(1);
     }
-    require(kiln_stream_synchronize(stream));
-    const double direct = (now() - begin) / (double)rounds;
+    (void)measure_driver(allocate, release, stream, HELD);
+    const double kept = measure_driver(allocate, release, stream, rounds);
     (void)printf("device memory          pool %7.1f ns   cuMemAllocAsync %7.1f ns   ratio %.3f\n",
                  through_pool, direct, through_pool / direct);
+    (void)printf("  its memory kept      pool %7.1f ns   cuMemAllocAsync %7.1f ns   ratio %.3f\n",
+                 through_pool, kept, through_pool / kept);
     kiln_pool_destroy(pool);
     kiln_stream_destroy(stream);
 }

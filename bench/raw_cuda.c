@@ -157,7 +157,7 @@ const char *raw_cuda_version(const raw_cuda *raw)
     return raw->version;
 }
 
-static void make_session(raw_session *made, const char *path)
+static void make_session(raw_session *made, const char *path, const char *const *settings)
 {
     raw_cuda *raw = made->raw;
     const ort_api *api = &raw->api;
@@ -169,6 +169,11 @@ static void make_session(raw_session *made, const char *path)
     check(raw, api->CreateCUDAProviderOptions(&provider));
     if (made->form == RAW_OWN_GRAPH) {
         check(raw, api->UpdateCUDAProviderOptions(provider, graph_key, graph_value, 1));
+    }
+    for (; settings != NULL && settings[0] != NULL; settings += 2) {
+        check(raw, strchr(settings[0], '.') != NULL
+                       ? api->AddSessionConfigEntry(options, settings[0], settings[1])
+                       : api->UpdateCUDAProviderOptions(provider, settings, settings + 1, 1));
     }
     if (made->form != RAW_DEFAULT) {
         check_cuda(raw->cuda.stream_create(&made->stream, 1), "a stream");
@@ -259,8 +264,8 @@ static void capture(raw_session *session)
 }
 
 raw_session *raw_cuda_load(raw_cuda *raw, const char *path, raw_form form,
-                           const raw_binding *inputs, size_t input_count,
-                           const raw_binding *outputs, size_t output_count)
+                           const char *const *settings, const raw_binding *inputs,
+                           size_t input_count, const raw_binding *outputs, size_t output_count)
 {
     raw_session *made = calloc(1, sizeof *made);
     if (made == NULL || input_count > MOST_BINDINGS || output_count > MOST_BINDINGS) {
@@ -268,7 +273,7 @@ raw_session *raw_cuda_load(raw_cuda *raw, const char *path, raw_form form,
     }
     made->raw = raw;
     made->form = form;
-    make_session(made, path);
+    make_session(made, path, settings);
     made->input_count = input_count;
     made->output_count = output_count;
     for (size_t i = 0; i < input_count; i++) {

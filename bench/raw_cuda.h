@@ -36,10 +36,12 @@ typedef struct raw_binding {
 raw_cuda *raw_cuda_open(const char *library);
 const char *raw_cuda_version(const raw_cuda *raw);
 
-/* A session for runs of this form, bound and, for the graphs, captured. */
+/* A session for runs of this form, bound and, for the graphs, captured. `settings` are options of
+ * the CUDA provider, names and values in turns up to a NULL; NULL for none. A name with a dot is a
+ * session's instead. */
 raw_session *raw_cuda_load(raw_cuda *raw, const char *path, raw_form form,
-                           const raw_binding *inputs, size_t input_count,
-                           const raw_binding *outputs, size_t output_count);
+                           const char *const *settings, const raw_binding *inputs,
+                           size_t input_count, const raw_binding *outputs, size_t output_count);
 void raw_cuda_run(raw_session *session);
 /* The first output's bytes after a run, but for RAW_DEVICE. */
 const void *raw_cuda_output(const raw_session *session);

@@ -48,6 +48,7 @@ typedef struct graph_side {
     void *staging;      /* `host` where it is the entry's own */
     void *device;       /* device memory of the entry, where it has some */
     bool copies;        /* between `host` and `device`; else the device works on `host` itself */
+    bool ahead;         /* an input's copy is enqueued before the graph, not a part of it */
 } graph_side;
 
 typedef enum entry_mode {
@@ -166,7 +167,10 @@ void context_queue_drop_address(kiln_context *context, const void *address);
  * shapes of the run just made. */
 KILN_MUST_CHECK kiln_status context_make_sides(kiln_context *context, graph_entry *entry);
 void context_drop_sides(kiln_context *context, graph_entry *entry);
-/* Copies to the device, the backend's work, copies back, all on `stream`. */
+/* Those copies of inputs that are not part of what is captured. */
+KILN_MUST_CHECK kiln_status context_enqueue_ahead(const kiln_context *context,
+                                                  const graph_entry *entry, kiln_stream *stream);
+/* The other copies to the device, the backend's work, copies back, all on `stream`. */
 KILN_MUST_CHECK kiln_status context_enqueue_sides(kiln_context *context, graph_entry *entry,
                                                   kiln_stream *stream);
 /* Tells the backend the memory of these sides instead of what is bound. */

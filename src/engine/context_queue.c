@@ -223,16 +223,29 @@ kiln_status context_bind_sides(kiln_context *context, graph_entry *entry)
     return KILN_OK;
 }
 
-kiln_status context_enqueue_sides(kiln_context *context, graph_entry *entry, kiln_stream *stream)
+static kiln_status enqueue_inputs(const kiln_context *context, const graph_entry *entry,
+                                  kiln_stream *stream, bool ahead)
 {
-    const size_t input_count = context->engine->description.input_count;
-    for (size_t i = 0; i < input_count; i++) {
+    for (size_t i = 0; i < context->engine->description.input_count; i++) {
         const graph_side *side = &entry->sides[i];
-        if (side->copies && side->bytes != 0) {
+        if (side->copies && side->ahead == ahead && side->bytes != 0) {
             KLN_RETURN_IF_ERROR(
                 kln_cuda_copy(stream->device, side->device, side->host, side->bytes, stream));
         }
     }
+    return KILN_OK;
+}
+
+kiln_status context_enqueue_ahead(const kiln_context *context, const graph_entry *entry,
+                                  kiln_stream *stream)
+{
+    return enqueue_inputs(context, entry, stream, true);
+}
+
+kiln_status context_enqueue_sides(kiln_context *context, graph_entry *entry, kiln_stream *stream)
+{
+    const size_t input_count = context->engine->description.input_count;
+    KLN_RETURN_IF_ERROR(enqueue_inputs(context, entry, stream, false));
     KLN_RETURN_IF_ERROR(context->engine->backend->enqueue(context->state, stream));
     for (size_t i = input_count; i < context->slot_count; i++) {
         const graph_side *side = &entry->sides[i];
@@ -406,11 +419,14 @@ static kiln_status launch(kiln_context *context, graph_entry *entry, kiln_stream
     if (orders) {
         KLN_RETURN_IF_ERROR(order(queue->before, stream, target));
     }
+    if (entry->graph == NULL) {
+        KLN_RETURN_IF_ERROR(context_bind_sides(context, entry));
+    }
+    KLN_RETURN_IF_ERROR(context_enqueue_ahead(context, entry, target));
     if (entry->graph != NULL) {
         KLN_RETURN_IF_ERROR(kiln_graph_launch(entry->graph, target));
         queue->hits++;
     } else {
-        KLN_RETURN_IF_ERROR(context_bind_sides(context, entry));
         KLN_RETURN_IF_ERROR(context_enqueue_sides(context, entry, target));
         queue->misses++;
     }
