@@ -8,7 +8,7 @@
 # trtexec is installed, runs the same plans with it: the overhead is Kiln's median latency over
 # trtexec's. Prints a table; ends with 1 where a step fails.
 #
-#   -k KILN     the command (build/release/bin/kiln)
+#   -k KILN     the command (build/release/bin/kiln, else the one that is installed)
 #   -l LIBRARY  TensorRT: a library, its folder, or 10, 11, rtx; without it, what Kiln finds
 #   -m MODELS   a file with lines NAME|MODEL|PROFILE|SHAPES|INPUT instead of `make demo`'s
 #   -o FOLDER   keeps plans and outputs here
@@ -20,7 +20,12 @@ set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 deps=${KILN_DEPS_DIR:-$root/build/deps}
 kiln=$root/build/release/bin/kiln
-library=() models= folder= gpu=1
+[ -x "$kiln" ] || kiln=$(command -v kiln || echo "$kiln")
+library=()
+models=
+folder=
+gpu=1
+seconds=${KILN_CHECK_SECONDS:-3}
 while [ $# -gt 0 ]; do
     case $1 in
     -k) kiln=$2; shift 2 ;;
@@ -32,6 +37,10 @@ while [ $# -gt 0 ]; do
     esac
 done
 [ -x "$kiln" ] || { echo "$kiln is not there: make build" >&2; exit 2; }
+if [ -z "$models" ] && [ ! -d "$deps/models" ]; then
+    echo "$deps/models is not there: make demo fetches the models, or KILN_DEPS_DIR names them" >&2
+    exit 2
+fi
 if [ -z "$folder" ]; then
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
@@ -53,9 +62,11 @@ light_resnet50.onnx; do
     done
 }
 
-milliseconds() { "$deps/python/bin/python3" -c '
-import json, sys
-print(json.load(sys.stdin)["latency_ms"]["p50"])' 2> /dev/null; }
+# Kiln's sentence about a failure, which details may follow.
+sentence() { grep -E '^kiln: ' "$1" | grep -v '^kiln: warning: ' | head -n 1; }
+
+# The median of what `kiln bench --json` prints.
+milliseconds() { sed -n 's/.*"median":[[:space:]]*\([0-9.]*\).*/\1/p' | head -n 1; }
 
 # check NAME MODEL PROFILE SHAPES INPUT: one line of the table.
 failed=0
@@ -67,14 +78,14 @@ check() {
     [ -n "$gpu" ] || target=(-c 89)
     if ! "$kiln" build "$2" -o "$plan" -b tensorrt "${library[@]}" "${profile[@]}" "${target[@]}" \
         > "$log" 2>&1; then
-        printf '%-10s not built: %s\n' "$name" "$(tail -n 1 "$log")"
+        printf '%-10s not built: %s\n' "$name" "$(sentence "$log")"
         return 1
     fi
     size=$(($(stat -c %s "$plan") / 1024))
     if [ -n "$gpu" ]; then
         "$kiln" run "$2" -b onnxruntime "${shapes[@]}" -i "$5" --seed 7 -o "$expected" \
             > "$log" 2>&1 || {
-            printf '%-10s ONNX Runtime does not run it: %s\n' "$name" "$(tail -n 1 "$log")"
+            printf '%-10s ONNX Runtime does not run it: %s\n' "$name" "$(sentence "$log")"
             return 1
         }
         if "$kiln" run "$plan" -b tensorrt "${library[@]}" "${shapes[@]}" -i "$5" --seed 7 \
@@ -85,10 +96,11 @@ check() {
             return 1
         fi
         own=$("$kiln" bench "$plan" -b tensorrt "${library[@]}" "${shapes[@]}" -i "$5" --json \
-            --duration "${KILN_CHECK_SECONDS:-3}" 2> "$log" | milliseconds)
+            --duration "$seconds" 2> "$log" | milliseconds)
         own=${own:--}
         if command -v trtexec > /dev/null; then
-            theirs=$(trtexec --loadEngine="$plan" ${4:+--shapes="${4/=/:}"} 2> /dev/null |
+            theirs=$(trtexec --loadEngine="$plan" --duration="$seconds" \
+                ${4:+--shapes="${4/=/:}"} 2> /dev/null |
                 sed -n 's/.*\] Latency: .*median = \([0-9.]*\) ms.*/\1/p' | head -n 1)
             theirs=${theirs:--}
             [ "$theirs" = - ] || [ "$own" = - ] || over=$(awk -v a="$own" -v b="$theirs" \
@@ -99,7 +111,7 @@ check() {
         "$own" "$theirs" "$over"
 }
 
-"$kiln" doctor 2>&1 | sed -n '/^.. *tensorrt /,/^.. *onnxruntime /p' | sed '$d'
+"$kiln" doctor 2>&1 | awk '/^[* ] onnxruntime /{ exit } /^[* ] tensorrt /{ on = 1 } on'
 [ -n "$gpu" ] || echo "nothing is run here (--no-gpu)"
 printf '%-10s %8s %12s %7s %12s %12s %9s\n' \
     model time plan agrees "Kiln p50 ms" "trtexec ms" overhead
