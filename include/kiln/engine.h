@@ -241,10 +241,13 @@ typedef struct kiln_tune_result {
     uint64_t best_nanoseconds;  /* and with those below */
     kiln_switch prefer_nhwc;
     kiln_conv_search conv_search;
+    uint32_t merged_products; /* products of one tensor with several weights were made one, so many
+                                 times */
 } kiln_tune_result;
 
 /* Builds the model at `path` for a GPU in several ways that give the same results but for rounding
- * (layout of images, search for convolution algorithms), times each on the first profile's `opt`
+ * (layout of images, search for convolution algorithms, products with several weights in one),
+ * times each on the first profile's `opt`
  * shapes, or on fixed ones, with inputs of zeroes, and hands out the fastest engine. What was
  * chosen goes into the manifest when the engine is saved. Takes a second for each way at least.
  * `result` may be NULL. Errors: as kiln_engine_build_file for the options as they are given; SHAPE

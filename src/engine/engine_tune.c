@@ -4,10 +4,14 @@
 #include <kiln/context.h>
 
 #include "kln_engine.h"
+#include "network/kln_network.h"
 
 /* Each way to build is run for so long, and at least as often. */
 #define TUNE_MILLISECONDS 300
 #define TUNE_RUNS 200
+
+/* Where the result of the first version of the header ends. */
+#define FIRST_SIZE offsetof(kiln_tune_result, merged_products)
 
 /* What is tried: the options as they were given, then these instead of theirs. */
 typedef struct variant {
@@ -75,14 +79,18 @@ static bool is_faster(uint64_t nanoseconds, const kiln_tune_result *result)
            nanoseconds < result->given_nanoseconds - result->given_nanoseconds / 100;
 }
 
-/* Builds and times one way; keeps it where it is the fastest so far. */
-static kiln_status try_variant(const char *path, const kiln_build_options *options,
-                               kiln_tune_result *result, kiln_engine **engine)
+/* Builds and times one way; keeps it where it is the fastest so far. `graph`: the model, rewritten;
+ * NULL: as it lies in the file. */
+static kiln_status try_variant(const char *path, const kln_onnx_model *graph,
+                               const kiln_build_options *options, kiln_tune_result *result,
+                               kiln_engine **engine)
 {
     kiln_engine *made = NULL;
     uint64_t nanoseconds = 0;
     result->tried++;
-    kiln_status status = kiln_engine_build_file(path, options, &made);
+    const kln_model model = {.path = NULL, .graph = graph};
+    kiln_status status = graph != NULL ? kln_engine_make(&model, options, false, NULL, &made)
+                                       : kiln_engine_build_file(path, options, &made);
     if (status == KILN_OK && made->device < 0) {
         status = kln_fail(KILN_ERROR_UNSUPPORTED,
                           "kiln_engine_tune_file: the %s backend computes on the CPU here, where "
@@ -96,8 +104,9 @@ static kiln_status try_variant(const char *path, const kiln_build_options *optio
         kiln_engine_release(made);
         return status;
     }
-    kln_log(KILN_LOG_INFO, "engine", "tuning %s: nhwc %d, convolution search %d: %.1f us", path,
-            (int)options->prefer_nhwc, (int)options->conv_search, (double)nanoseconds / 1e3);
+    kln_log(KILN_LOG_INFO, "engine", "tuning %s: nhwc %d, convolution search %d%s: %.1f us", path,
+            (int)options->prefer_nhwc, (int)options->conv_search,
+            graph != NULL ? ", products merged" : "", (double)nanoseconds / 1e3);
     if (*engine == NULL || is_faster(nanoseconds, result)) {
         kiln_engine_release(*engine);
         *engine = made;
@@ -110,6 +119,40 @@ static kiln_status try_variant(const char *path, const kiln_build_options *optio
     return KILN_OK;
 }
 
+/* As try_variant, but a way that does not work is passed over. */
+static bool try_other(const char *path, const kln_onnx_model *graph,
+                      const kiln_build_options *options, kiln_tune_result *result,
+                      kiln_engine **engine)
+{
+    const kiln_engine *before = *engine;
+    if (try_variant(path, graph, options, result, engine) != KILN_OK) {
+        kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", path, kiln_error_message());
+        result->failed++;
+    }
+    return *engine != before;
+}
+
+/* With the options that were the fastest so far. */
+static void try_merged(const char *path, const kiln_build_options *options,
+                       kiln_tune_result *result, kiln_engine **engine)
+{
+    kiln_build_options best = *options;
+    kln_onnx_model *model = NULL;
+    size_t merged = 0;
+    best.prefer_nhwc = result->prefer_nhwc;
+    best.conv_search = result->conv_search;
+    kiln_status status = kln_onnx_read_file(path, &model);
+    if (status == KILN_OK) {
+        status = kln_merge_products(model, &merged);
+    }
+    if (status != KILN_OK) {
+        kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", path, kiln_error_message());
+    } else if (merged != 0 && try_other(path, model, &best, result, engine)) {
+        result->merged_products = (uint32_t)merged;
+    }
+    kln_onnx_model_destroy(model);
+}
+
 kiln_status kiln_engine_tune_file(const char *path, const kiln_build_options *options,
                                   kiln_tune_result *result, kiln_engine **engine)
 {
@@ -120,19 +163,17 @@ kiln_status kiln_engine_tune_file(const char *path, const kiln_build_options *op
     kiln_tune_result found = {.struct_size = sizeof found};
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     if (result != NULL) {
-        KLN_RETURN_IF_ERROR(kln_info_write(__func__, result, sizeof found, &found, sizeof found));
+        KLN_RETURN_IF_ERROR(kln_info_write(__func__, result, FIRST_SIZE, &found, sizeof found));
     }
-    KLN_RETURN_IF_ERROR(try_variant(path, &read, &found, engine));
+    KLN_RETURN_IF_ERROR(try_variant(path, NULL, &read, &found, engine));
     found.given_nanoseconds = found.best_nanoseconds;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(variants); i++) {
         kiln_build_options other = read;
         other.prefer_nhwc = variants[i].prefer_nhwc;
         other.conv_search = variants[i].conv_search;
-        if (try_variant(path, &other, &found, engine) != KILN_OK) {
-            kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", path, kiln_error_message());
-            found.failed++;
-        }
+        (void)try_other(path, NULL, &other, &found, engine);
     }
-    return result != NULL ? kln_info_write(__func__, result, sizeof found, &found, sizeof found)
+    try_merged(path, &read, &found, engine);
+    return result != NULL ? kln_info_write(__func__, result, FIRST_SIZE, &found, sizeof found)
                           : KILN_OK;
 }

@@ -25,6 +25,11 @@ KILN_MUST_CHECK kiln_status kln_network_model(const kiln_network *network,
 /* The same, to be changed for a while and put back. STATE for a branch. */
 KILN_MUST_CHECK kiln_status kln_network_edit(kiln_network *network, kln_onnx_model **model);
 
+/* Products (MatMul) of one tensor with several matrices of constants, biases among it, become one
+ * product that is split afterwards: fewer and larger kernels. Results differ in the last bits.
+ * `*merged`: into how many; with 0, on an error too, the model is as it was. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_merge_products(kln_onnx_model *model, size_t *merged);
+
 /* --- dimensions that are not numbers --- */
 
 /* An exact integer expression over named dimensions, such as `2*seq+1` or `floor((h+1)/2)`. Equal

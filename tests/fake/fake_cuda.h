@@ -14,6 +14,7 @@
  *     FAKE_CUDA_CAPTURE    "fail": work enqueued during a capture breaks it
  *     FAKE_CUDA_UPDATE     "fail": no graph can be updated in place
  *     FAKE_CUDA_HOST_NODES set: functions in a captured graph are the host's, else kernels
+ *     FAKE_CUDA_SLOW       microseconds that each copy inside a graph takes
  *     FAKE_CUDA_BUSY       streams and events say that they are not ready until somebody waits
  *
  * The tests find three functions of its own by dlsym: fake_cuda_calls(name), how often that

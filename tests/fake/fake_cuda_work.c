@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static unsigned long clock_ticks;
 
@@ -350,6 +351,9 @@ int cuGraphLaunch(void *executable, void *on)
     const graph *launched = executable;
     int result = SUCCESS;
     for (size_t i = 0; i < launched->count && result == SUCCESS; i++) {
+        if (launched->nodes[i].kind == COPY) {
+            (void)usleep((useconds_t)fake_setting("FAKE_CUDA_SLOW", 0));
+        }
         result = enqueue(on, &launched->nodes[i]);
     }
     return fake_unlock(result);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fake_cuda_test.h"
+#include "onnx/kln_onnx.h"
 #include "ort_test.h"
 
 static int begin(void **state)
@@ -296,6 +297,52 @@ static void tuning_keeps_the_fastest_and_writes_it_down(void **state)
     assert_message("computes on the CPU here");
 }
 
+/* y = x W + b and z = x V + c, over 8 by 8. */
+static void save_products(const char *path)
+{
+    static const float ones[64] = {1, 2, 3, 4, 5, 6, 7, 8};
+    const kiln_weights matrix = {KILN_DTYPE_FLOAT32, KILN_SHAPE(8, 8), {ones, sizeof ones}};
+    const kiln_weights bias = {KILN_DTYPE_FLOAT32, KILN_SHAPE(8), {ones, 8 * sizeof *ones}};
+    kiln_network *network = NULL;
+    kiln_tensor_id x;
+    assert_ok(kiln_network_create(NULL, &network));
+    assert_ok(
+        kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(8, 8), NULL, &x));
+    for (int i = 0; i < 2; i++) {
+        kiln_tensor_id w, b, y;
+        assert_ok(kiln_network_add_constant(network, NULL, &matrix, &w));
+        assert_ok(kiln_network_add_constant(network, NULL, &bias, &b));
+        assert_ok(kiln_network_add_matrix_multiply(network, NULL, x, w, &y));
+        assert_ok(kiln_network_add_elementwise(network, i == 0 ? "y" : "z", KILN_ELEMENTWISE_ADD, y,
+                                               b, &y));
+        assert_ok(kiln_network_mark_output(network, y));
+    }
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+    kiln_network_destroy(network);
+}
+
+/* Whichever is faster here, the results are the same, and what is saved is what was kept. */
+static void tuning_tries_products_in_one(void **state)
+{
+    (void)state;
+    char path[4096];
+    kiln_engine *engine = NULL;
+    kiln_tune_result result = {.struct_size = sizeof result};
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("products.onnx"));
+    save_products(path);
+    assert_ok(kiln_engine_tune_file(path, &options, &result, &engine));
+    assert_int_equal(result.tried, 5);
+    assert_int_equal(result.failed, 0);
+    assert_true(result.merged_products <= 1);
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("tuned.onnx"));
+    assert_ok(kiln_engine_save(engine, path));
+    kiln_engine_release(engine);
+    kln_onnx_model *model = NULL;
+    assert_ok(kln_onnx_read_file(path, &model));
+    assert_int_equal(model->graph.node_count, result.merged_products == 1 ? 3 : 4);
+    kln_onnx_model_destroy(model);
+}
+
 static const char *told(const char *name)
 {
     void *handle = dlopen(KILN_TEST_BINARY_DIR "/fake/cudaort/libonnxruntime.so",
@@ -411,6 +458,7 @@ int main(void)
         cuda_test(a_load_builds_as_the_save_says),
         cuda_test(a_raw_run_computes_the_same),
         cuda_test(tuning_keeps_the_fastest_and_writes_it_down),
+        cuda_test(tuning_tries_products_in_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
