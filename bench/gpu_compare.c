@@ -41,7 +41,10 @@ void compare_ways(way *ways, size_t count, size_t rounds, size_t runs, double mi
         }
     }
     for (size_t i = 0; i < count; i++) {
+        /* Sorts them. */
         ways[i].median_us = bench_median(medians[i], rounds);
+        ways[i].low_us = medians[i][0];
+        ways[i].high_us = medians[i][rounds - 1];
     }
 }
 
@@ -49,7 +52,8 @@ void print_ways(const char *what, const way *ways, size_t count)
 {
     (void)fprintf(stderr, "%-26s", what);
     for (size_t i = 0; i < count; i++) {
-        (void)fprintf(stderr, "  %s %.2f us", ways[i].name, ways[i].median_us);
+        (void)fprintf(stderr, "  %s %.2f us [%.0f, %.0f]", ways[i].name, ways[i].median_us,
+                      ways[i].low_us, ways[i].high_us);
         if (i > 0) {
             (void)fprintf(stderr, " (%.3f)", ways[0].median_us / ways[i].median_us);
         }
@@ -61,6 +65,7 @@ void print_ways_json(const char *what, const way *ways, size_t count)
 {
     (void)printf("{\"what\": \"%s\"", what);
     for (size_t i = 0; i < count; i++) {
-        (void)printf(", \"%s_us\": %.3f", ways[i].name, ways[i].median_us);
+        (void)printf(", \"%s_us\": %.3f, \"%s_range\": [%.3f, %.3f]", ways[i].name,
+                     ways[i].median_us, ways[i].name, ways[i].low_us, ways[i].high_us);
     }
 }

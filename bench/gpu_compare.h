@@ -15,6 +15,8 @@ typedef struct way {
     void (*run)(void *user);
     void *user;
     double median_us; /* filled in: the median over the rounds of each round's median */
+    double low_us;    /* and the least and the most of those */
+    double high_us;
 } way;
 
 /* `rounds` rounds; in each every way in turn, beginning with another one each time, `runs` runs or

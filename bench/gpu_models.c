@@ -16,6 +16,7 @@
 #include "raw_cuda.h"
 
 #define ROUNDS 5
+#define TUNED_PATH "/tmp/kiln_bench_tuned.onnx"
 #define WAYS 6
 #define RAW_FIRST 2 /* of the ways, the first that is not Kiln's */
 
@@ -174,14 +175,17 @@ static void measure(raw_cuda *raw, const char *library, kiln_engine *engine, con
     char label[64];
     (void)snprintf(label, sizeof label, "%s batch %lld", what->name, (long long)batch);
     kiln_engine *best = tune(library, what, &tuned);
+    /* The peer with the same choices has the same network, too. */
+    require(kiln_engine_save(best, TUNED_PATH));
     settings_of(&tuned, settings);
     open_side(best, what, &sides[0]);
     open_side(engine, what, &sides[1]);
     for (size_t i = 0; i < WAYS; i++) {
-        ways[i].user = i < RAW_FIRST ? (void *)sides[i].context
-                                     : raw_cuda_load(raw, what->path, forms[i],
-                                                     i == WAYS - 1 ? settings : NULL, what->inputs,
-                                                     what->input_count, &what->output, 1);
+        ways[i].user = i < RAW_FIRST
+                           ? (void *)sides[i].context
+                           : raw_cuda_load(raw, i == WAYS - 1 ? TUNED_PATH : what->path, forms[i],
+                                           i == WAYS - 1 ? settings : NULL, what->inputs,
+                                           what->input_count, &what->output, 1);
     }
     compare_ways(ways, WAYS, ROUNDS, 400, 500.0);
     print_ways(label, ways, WAYS);

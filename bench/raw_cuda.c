@@ -10,6 +10,7 @@
 #include "backends/onnxruntime/ort_api.h"
 
 #define MOST_BINDINGS 8
+#define MOST_SETTINGS 16
 
 typedef unsigned long long address;
 
@@ -163,17 +164,22 @@ static void make_session(raw_session *made, const char *path, const char *const 
     const ort_api *api = &raw->api;
     OrtSessionOptions *options = NULL;
     OrtCUDAProviderOptionsV2 *provider = NULL;
-    const char *const graph_key[] = {"enable_cuda_graph"};
-    const char *const graph_value[] = {"1"};
+    const char *keys[MOST_SETTINGS] = {"enable_cuda_graph"};
+    const char *values[MOST_SETTINGS] = {"1"};
+    size_t count = made->form == RAW_OWN_GRAPH ? 1 : 0;
     check(raw, api->CreateSessionOptions(&options));
     check(raw, api->CreateCUDAProviderOptions(&provider));
-    if (made->form == RAW_OWN_GRAPH) {
-        check(raw, api->UpdateCUDAProviderOptions(provider, graph_key, graph_value, 1));
-    }
     for (; settings != NULL && settings[0] != NULL; settings += 2) {
-        check(raw, strchr(settings[0], '.') != NULL
-                       ? api->AddSessionConfigEntry(options, settings[0], settings[1])
-                       : api->UpdateCUDAProviderOptions(provider, settings, settings + 1, 1));
+        if (strchr(settings[0], '.') != NULL) {
+            check(raw, api->AddSessionConfigEntry(options, settings[0], settings[1]));
+        } else if (count < MOST_SETTINGS) {
+            keys[count] = settings[0];
+            values[count++] = settings[1];
+        }
+    }
+    /* In one call: each puts back to its default what it does not name. */
+    if (count != 0) {
+        check(raw, api->UpdateCUDAProviderOptions(provider, keys, values, count));
     }
     if (made->form != RAW_DEFAULT) {
         check_cuda(raw->cuda.stream_create(&made->stream, 1), "a stream");
