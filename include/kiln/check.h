@@ -9,6 +9,8 @@
  *     }
  *     kiln_issue_list_destroy(issues);
  *
+ * A build that fails because of the model gives the same list: kiln_build_options.issues.
+ *
  * The types and shapes of all tensors are inferred on the way, so that a check finds what would
  * otherwise come up in the middle of a build or a run. A model that the checker of the onnx package
  * accepts has no errors here.

@@ -224,10 +224,13 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_build_bytes(kiln_span model,
                                                              kiln_engine **engine);
 
 /* Builds a network: one that was built layer by layer, or read by kiln_network_from_onnx, past 2
- * GiB too. Its weights are handed on where they lie (ONNX Runtime, TensorRT), so the caller's
- * arrays must stay as they are while the engine lives; what the network owns itself, mapped files
- * among it, the engine holds on to, so the network may be destroyed at once. Errors: as
- * kiln_engine_build_file, and STATE for a branch. Since 0.1. */
+ * GiB too. It is validated first, for the backend and the profiles: INVALID_NETWORK (UNSUPPORTED
+ * where it is all about operators that the backend lacks, SHAPE where about profiles) says how many
+ * errors there are and the first; `options.issues` gets all. Its weights are handed on where they
+ * lie (ONNX Runtime, TensorRT), so the caller's arrays must stay as they are while the engine
+ * lives; what the network owns itself, mapped files among it, the engine holds on to, so the
+ * network may be destroyed at once. Errors: as kiln_engine_build_file, and STATE for a branch.
+ * Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_build(const kiln_network *network,
                                                        const kiln_build_options *options,
                                                        kiln_engine **engine);

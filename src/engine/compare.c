@@ -226,6 +226,13 @@ kiln_status kiln_compare_engines(kiln_engine *found, kiln_engine *expected,
     return compare(found, expected, NULL, &read, comparison);
 }
 
+/* The lists of the model's faults are the caller's now: no later build writes them again. */
+static void keep_lists(kln_compare_builds *builds)
+{
+    builds->found.issues = NULL;
+    builds->expected.issues = NULL;
+}
+
 kiln_status kiln_compare(kiln_network *network, const kiln_build_options *found,
                          const kiln_build_options *expected, const kiln_compare_options *options,
                          kiln_comparison **comparison)
@@ -244,6 +251,7 @@ kiln_status kiln_compare(kiln_network *network, const kiln_build_options *found,
     if (status == KILN_OK) {
         status = kiln_engine_build(network, &from.builds.expected, &engines[1]);
     }
+    keep_lists(&from.builds);
     if (status == KILN_OK) {
         status = compare(engines[0], engines[1], &from, &read, comparison);
     }
@@ -269,6 +277,7 @@ kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
     if (status == KILN_OK) {
         status = kiln_engine_load(path, &from.builds.expected, &engines[1]);
     }
+    keep_lists(&from.builds);
     if (status == KILN_OK) {
         status = compare(engines[0], engines[1], &from, &read, comparison);
     }

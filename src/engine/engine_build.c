@@ -142,11 +142,23 @@ kiln_status kiln_engine_build_bytes(kiln_span model, const kiln_build_options *o
     return kln_engine_make(&source, &read, false, NULL, engine);
 }
 
-/* What is wrong with a network is said before a backend sees it. */
+/* What is wrong with a network, for its backend and its profiles, is said before a backend sees it;
+ * an invalid one is invalid for whoever has no backend, too. */
 static kiln_status check_network(const kln_onnx_model *model, const kiln_build_options *options)
 {
+    const kln_backend *backend = NULL;
+    kiln_backend_info info = {.struct_size = sizeof info};
+    kiln_check_options how = KILN_CHECK_OPTIONS_INIT;
     kiln_issue_list *issues = NULL;
-    KLN_RETURN_IF_ERROR(kln_validate(model, NULL, &issues));
+    const kiln_status selected =
+        kln_backend_select(options->backend, options->library, &backend, &info);
+    if (selected == KILN_ERROR_OUT_OF_MEMORY) {
+        return selected;
+    }
+    how.backend = selected == KILN_OK ? backend->name : NULL;
+    how.profiles = options->profiles;
+    how.profile_count = options->profiles != NULL ? options->profile_count : 0;
+    KLN_RETURN_IF_ERROR(kln_check_model(model, &how, &issues));
     const kiln_status status = kln_issues_status(issues);
     if (status != KILN_OK && options->issues != NULL) {
         *options->issues = issues;

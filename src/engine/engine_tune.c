@@ -169,6 +169,7 @@ kiln_status kiln_engine_tune_file(const char *path, const kiln_build_options *op
     found.given_nanoseconds = found.best_nanoseconds;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(variants); i++) {
         kiln_build_options other = read;
+        other.issues = NULL; /* what one way cannot build is no fault of the model */
         other.prefer_nhwc = variants[i].prefer_nhwc;
         other.conv_search = variants[i].conv_search;
         (void)try_other(path, NULL, &other, &found, engine);

@@ -244,7 +244,8 @@ KILN_MUST_CHECK kiln_status kln_issues_merge(kiln_issue_list *to, const kiln_iss
                                              kiln_issue_kind kind);
 
 /* KILN_OK when the list has no error, else INVALID_NETWORK with how many there are and the first
- * one's sentence. */
+ * one's sentence. Where all are of one kind: UNSUPPORTED for operators that a backend lacks, SHAPE
+ * for ranges of profiles. */
 KILN_MUST_CHECK kiln_status kln_issues_status(const kiln_issue_list *issues);
 
 #endif

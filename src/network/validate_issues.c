@@ -156,14 +156,31 @@ kiln_status kln_issues_merge(kiln_issue_list *to, const kiln_issue_list *from, k
     return kln_issues_sort(to);
 }
 
+static size_t errors_of(const kiln_issue_list *list, kiln_issue_kind kind)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        const kiln_issue *issue = &list->issues[i];
+        count += issue->severity == KILN_SEVERITY_ERROR && issue->kind == kind ? 1 : 0;
+    }
+    return count;
+}
+
 kiln_status kln_issues_status(const kiln_issue_list *list)
 {
-    for (size_t i = 0; list->errors > 0 && i < list->count; i++) {
-        if (list->issues[i].severity == KILN_SEVERITY_ERROR) {
-            return kln_fail(KILN_ERROR_INVALID_NETWORK, "the network has %zu %s; the first: %s",
-                            list->errors, list->errors == 1 ? "error" : "errors",
-                            list->issues[i].sentence);
-        }
+    if (list->errors == 0) {
+        return KILN_OK;
     }
-    return KILN_OK;
+    const kiln_issue *first = &list->issues[0];
+    while (first->severity != KILN_SEVERITY_ERROR) {
+        first++;
+    }
+    kiln_status status = KILN_ERROR_INVALID_NETWORK;
+    if (errors_of(list, KILN_ISSUE_UNSUPPORTED) == list->errors) {
+        status = KILN_ERROR_UNSUPPORTED;
+    } else if (errors_of(list, KILN_ISSUE_PROFILE) == list->errors) {
+        status = KILN_ERROR_SHAPE;
+    }
+    return kln_fail(status, "the network has %zu %s; the first: %s", list->errors,
+                    list->errors == 1 ? "error" : "errors", first->sentence);
 }

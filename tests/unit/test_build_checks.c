@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a network is held against before a backend sees it: the operators of that backend, and the
+ * profiles it is built with. */
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "graph_maker.h"
+#include "kiln_test.h"
+#include "small_models.h"
+
+static void profiles_are_tried(void **state)
+{
+    (void)state;
+    kiln_network *network = NULL;
+    kiln_engine *engine = NULL;
+    kiln_issue_list *issues = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    const kiln_profile_input input = {
+        .name = "x", .min = KILN_SHAPE(4, 2), .opt = KILN_SHAPE(2, 2), .max = KILN_SHAPE(8, 2)};
+    const kiln_profile profile = {&input, 1};
+    options.backend = "reference";
+    options.issues = &issues;
+    options.profiles = &profile;
+    options.profile_count = 1;
+    assert_ok(kiln_network_from_bytes(small_unary("Relu", SMALL_FLOAT, "n,2"), NULL, &network));
+    assert_status(KILN_ERROR_SHAPE, kiln_engine_build(network, &options, &engine));
+    assert_message("min must not pass opt");
+    assert_int_equal(1, kiln_issue_list_count(issues));
+    assert_int_equal(kiln_issue_list_get(issues, 0)->kind, KILN_ISSUE_PROFILE);
+    kiln_issue_list_destroy(issues);
+    options.profile_count = 0;
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    assert_null(issues);
+    kiln_engine_release(engine);
+    kiln_network_destroy(network);
+}
+
+/* Two operators of a domain of its own, one after the other. */
+static kiln_network *foreign_network(void)
+{
+    graph_maker m;
+    kln_text bytes;
+    kiln_network *network = NULL;
+    kln_onnx_opset sets[] = {{.domain = "", .version = 17},
+                             {.domain = "com.example", .version = 1}};
+    static char copy[4096];
+    kln_text_init(&bytes, sizeof copy);
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 1, "2,3");
+    maker_node(&m, "First", "x", "a");
+    m.node->domain = "com.example";
+    maker_node(&m, "Second", "a", "b");
+    m.node->domain = "com.example";
+    maker_node(&m, "Add", "a,b", "y");
+    maker_output(&m, "y", 1, NULL);
+    m.model->opsets = sets;
+    m.model->opset_count = 2;
+    assert_ok(m.status);
+    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    maker_end(&m);
+    assert_true(bytes.size < sizeof copy);
+    memcpy(copy, bytes.data, bytes.size);
+    assert_ok(kiln_network_from_bytes((kiln_span){copy, bytes.size}, NULL, &network));
+    kln_text_finish(&bytes);
+    return network;
+}
+
+static void operators_that_a_backend_lacks_are_all_named(void **state)
+{
+    (void)state;
+    kiln_network *network = foreign_network();
+    kiln_engine *engine = NULL;
+    kiln_issue_list *issues = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    options.issues = &issues;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
+    assert_message("the network has 2 errors; the first: ");
+    assert_int_equal(2, kiln_issue_list_errors(issues));
+    assert_non_null(strstr(kiln_issue_list_get(issues, 0)->sentence, "First"));
+    assert_non_null(strstr(kiln_issue_list_get(issues, 1)->sentence, "Second"));
+    kiln_issue_list_destroy(issues);
+    kiln_network_destroy(network);
+}
+
+static void a_comparison_leaves_one_list(void **state)
+{
+    (void)state;
+    kiln_network *network = foreign_network();
+    kiln_comparison *comparison = NULL;
+    kiln_issue_list *lists[2] = {NULL, NULL};
+    kiln_build_options options[2] = {KILN_BUILD_OPTIONS_INIT, KILN_BUILD_OPTIONS_INIT};
+    for (size_t i = 0; i < 2; i++) {
+        options[i].backend = "reference";
+        options[i].issues = &lists[i];
+    }
+    assert_status(KILN_ERROR_UNSUPPORTED,
+                  kiln_compare(network, &options[0], &options[1], NULL, &comparison));
+    assert_int_equal(2, kiln_issue_list_errors(lists[0]));
+    assert_null(lists[1]);
+    kiln_issue_list_destroy(lists[0]);
+    kiln_network_destroy(network);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(profiles_are_tried),
+        cmocka_unit_test(operators_that_a_backend_lacks_are_all_named),
+        cmocka_unit_test(a_comparison_leaves_one_list),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
