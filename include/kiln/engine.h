@@ -94,6 +94,15 @@ typedef enum kiln_switch {
     KILN_SWITCH_OFF = 2
 } kiln_switch;
 
+/* Who gives TensorRT its memory of the GPU: for weights, for what lies between inputs and outputs,
+ * and for what a build tries kernels on. */
+typedef enum kiln_gpu_allocator {
+    KILN_GPU_ALLOCATOR_DEFAULT = 0, /* Kiln */
+    KILN_GPU_ALLOCATOR_KILN = 1,    /* Kiln: counted (kiln_engine_gpu_memory), within
+                                       `gpu_memory_bytes`, and from `gpu_pool` where it is given */
+    KILN_GPU_ALLOCATOR_LIBRARY = 2  /* the library itself, uncounted */
+} kiln_gpu_allocator;
+
 /* Where ONNX Runtime computes. */
 typedef enum kiln_provider {
     KILN_PROVIDER_DEFAULT = 0, /* the CPU */
@@ -188,7 +197,8 @@ typedef struct kiln_build_options {
     /* ONNX Runtime on a GPU. `tf32` above is taken as well. A promise that needs provider CUDA and
      * is made without it is refused with KILN_ERROR_UNSUPPORTED. */
     kiln_provider provider;
-    uint64_t gpu_memory_bytes; /* the most its arena may hold; 0: no limit */
+    uint64_t gpu_memory_bytes; /* the most its arena may hold; 0: no limit. TensorRT takes it too:
+                                  the most that a build, or the plan and its contexts, may hold */
     kiln_arena_growth arena_growth;
     kiln_conv_search conv_search;
     kiln_switch prefer_nhwc; /* on: convolutions in NHWC, which Tensor Cores like */
@@ -200,6 +210,12 @@ typedef struct kiln_build_options {
      * there where the build does not fail, or for another reason (a file, a library, memory). A job
      * (kiln_build_start_file) puts it there in the kiln_build_wait that first gives the failure. */
     kiln_issue_list **issues;
+
+    /* TensorRT. */
+    kiln_gpu_allocator gpu_allocator;
+    kiln_pool *gpu_pool; /* of KILN_LOCATION_DEVICE on `device`; must outlive the engine. What the
+                            library gives back waits for the GPU and stays in the pool for the next.
+                            NULL: memory comes from the driver and goes back there */
 } kiln_build_options;
 
 #define KILN_BUILD_OPTIONS_INIT ((kiln_build_options){.struct_size = sizeof(kiln_build_options)})

@@ -51,6 +51,26 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_inspect(kiln_engine *engine, co
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_device_memory(kiln_engine *engine, int32_t profile,
                                                                uint64_t *bytes);
 
+/* What Kiln has given TensorRT of the GPU's memory for this engine: its build, its weights, its
+ * contexts. */
+typedef struct kiln_gpu_memory {
+    size_t struct_size;    /* sizeof(kiln_gpu_memory), set by the caller */
+    uint64_t bytes_in_use; /* now, as asked for */
+    uint64_t bytes_peak;   /* at most, so far */
+    uint64_t bytes_limit;  /* kiln_build_options.gpu_memory_bytes; 0: none */
+    uint64_t allocations;  /* that worked */
+    uint64_t releases;     /* of them */
+    uint64_t refused;      /* that would have passed the limit */
+    uint64_t failed;       /* that found no memory */
+    bool from_pool;        /* of kiln_build_options.gpu_pool */
+} kiln_gpu_memory;
+
+/* Errors: NULL_ARGUMENT; INVALID_ARGUMENT for a struct_size that is too small; UNSUPPORTED for
+ * another backend, and where the engine was made with KILN_GPU_ALLOCATOR_LIBRARY. Any thread. Since
+ * 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_engine_gpu_memory(kiln_engine *engine,
+                                                            kiln_gpu_memory *memory);
+
 /* --- new weights --- */
 
 /* Weights that can be replaced in an engine. */

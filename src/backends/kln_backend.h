@@ -67,6 +67,7 @@ typedef struct kln_plan_backend {
     /* A string for kln_free. */
     kiln_status (*inspect)(void *engine, char **json);
     kiln_status (*device_memory)(void *engine, int32_t profile, uint64_t *bytes);
+    kiln_status (*gpu_memory)(void *engine, kiln_gpu_memory *memory);
     kiln_status (*refit_count)(void *engine, size_t *count);
     kiln_status (*refit_get)(void *engine, size_t index, kiln_refit_weight *weight);
     kiln_status (*refit)(void *engine, const kiln_named_tensor *weights, size_t count);

@@ -94,6 +94,7 @@ typedef struct cu_update_result {
     X(context_current, "cuCtxGetCurrent", 4000, NULL, (void **context))                         \
     X(context_enable_peer, "cuCtxEnablePeerAccess", 4000, "peer access",                        \
       (void *context, unsigned flags))                                                          \
+    X(context_wait, "cuCtxSynchronize", 2000, NULL, (void))                                     \
     X(priority_range, "cuCtxGetStreamPriorityRange", 5050, NULL, (int *least, int *greatest))   \
     X(memory_info, "cuMemGetInfo_v2", 3020, NULL, (size_t * free_bytes, size_t * total))        \
     X(allocate, "cuMemAlloc_v2", 3020, NULL, (cu_address * memory, size_t bytes))               \

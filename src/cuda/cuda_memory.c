@@ -63,6 +63,17 @@ void kln_cuda_release(kiln_location location, int32_t device, void *memory)
     kln_cuda_leave(&scope);
 }
 
+kiln_status kln_cuda_wait(int32_t device)
+{
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(device, &scope));
+    const cuda_table *cuda = cuda_functions();
+    const kiln_status status =
+        cuda_check(cuda, cuda->context_wait(), "waiting for device %d", device);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
 static kiln_status need_ordered(int32_t device)
 {
     cuda_device *found = NULL;

@@ -72,6 +72,10 @@ typedef struct kln_cuda_scope {
 KILN_MUST_CHECK kiln_status kln_cuda_enter(int32_t device, kln_cuda_scope *scope);
 void kln_cuda_leave(kln_cuda_scope *scope);
 
+/* Waits until all work on the device is done, whoever enqueued it. Fails while a stream of this
+ * thread is captured: DEVICE. */
+KILN_MUST_CHECK kiln_status kln_cuda_wait(int32_t device);
+
 /* Lets `device` read and write the memory of `peer`, for good; fine where it could already.
  * UNSUPPORTED where the two are not connected. */
 KILN_MUST_CHECK kiln_status kln_cuda_enable_peer(int32_t device, int32_t peer);

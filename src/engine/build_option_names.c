@@ -66,6 +66,8 @@ static const struct {
     OPTION(conv_search),
     OPTION(prefer_nhwc),
     OPTION(gpu_only),
+    OPTION(gpu_allocator),
+    OPTION(gpu_pool),
 };
 
 const char *kln_build_option_name(const kiln_build_options *options)

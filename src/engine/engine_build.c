@@ -53,7 +53,6 @@ static kiln_status check_taken(const kln_backend *backend, const kiln_build_opti
         rest = KILN_BUILD_OPTIONS_INIT;
         rest.share_weights = plan.share_weights;
         rest.provider = plan.provider;
-        rest.gpu_memory_bytes = plan.gpu_memory_bytes;
         rest.arena_growth = plan.arena_growth;
         rest.conv_search = plan.conv_search;
         rest.prefer_nhwc = plan.prefer_nhwc;

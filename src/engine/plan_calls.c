@@ -73,6 +73,16 @@ kiln_status kiln_engine_device_memory(kiln_engine *engine, int32_t profile, uint
     return engine->backend->plan->device_memory(engine->state, profile, bytes);
 }
 
+kiln_status kiln_engine_gpu_memory(kiln_engine *engine, kiln_gpu_memory *memory)
+{
+    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL(memory);
+    RETURN_IF_NO_PLAN(engine);
+    kiln_gpu_memory found = {.struct_size = sizeof found};
+    KLN_RETURN_IF_ERROR(engine->backend->plan->gpu_memory(engine->state, &found));
+    return kln_info_write(__func__, memory, sizeof found, &found, sizeof found);
+}
+
 /* --- new weights --- */
 
 kiln_status kiln_engine_refit_count(kiln_engine *engine, size_t *count)

@@ -26,6 +26,9 @@ void kln_memory_release(kiln_location location, int32_t device, void *memory);
  * UNSUPPORTED. */
 KILN_MUST_CHECK kiln_status kln_memory_check(kiln_location location, int32_t device);
 
+/* Where a pool's memory lies. */
+kiln_location kln_pool_location(const kiln_pool *pool, int32_t *device);
+
 /* Sets `bytes` at `memory` to `value`, and waits. */
 KILN_MUST_CHECK kiln_status kln_memory_fill(kiln_location location, int32_t device, void *memory,
                                             uint8_t value, size_t bytes);

@@ -279,6 +279,12 @@ kiln_status kiln_pool_trim(kiln_pool *pool, size_t keep_bytes)
     return KILN_OK;
 }
 
+kiln_location kln_pool_location(const kiln_pool *pool, int32_t *device)
+{
+    *device = pool->options.device;
+    return pool->options.location;
+}
+
 kiln_status kiln_pool_get_counters(kiln_pool *pool, kiln_pool_counters *counters)
 {
     KLN_RETURN_IF_NULL(pool);

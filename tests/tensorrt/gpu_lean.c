@@ -51,18 +51,19 @@ typedef struct counted {
     int releases;
 } counted;
 
-static void *count_allocate(void *user, size_t size, size_t alignment, void *stream)
+static void *count_allocate(void *user, size_t size, size_t alignment, void *stream,
+                            kiln_block *piece)
 {
     counted *counts = user;
     counts->allocations++;
-    return counts->memory.allocate(counts->memory.user, size, alignment, stream);
+    return counts->memory.allocate(counts->memory.user, size, alignment, stream, piece);
 }
 
-static bool count_release(void *user, void *memory, void *stream)
+static bool count_release(void *user, void *memory, void *stream, const kiln_block *piece)
 {
     counted *counts = user;
     counts->releases++;
-    return counts->memory.release(counts->memory.user, memory, stream);
+    return counts->memory.release(counts->memory.user, memory, stream, piece);
 }
 
 /* --- what is set is read back --- */
@@ -261,7 +262,8 @@ static void check_runtime(trt_library *library, trt_Runtime *runtime, char **arg
         return;
     }
     counted counts = {.allocations = 0};
-    trt_device_memory(&counts.memory, stream);
+    int32_t device = 0;
+    trt_device_memory(&counts.memory, &device);
     const trt_memory memory = {
         .user = &counts, .allocate = count_allocate, .release = count_release, .copy = NULL};
     trt_gpu_allocator allocator;

@@ -168,19 +168,21 @@ static void the_progress_monitor_knows_what_lies_in_what(void **state)
 
 static long live;
 
-static void *allocate(void *user, size_t size, size_t alignment, void *stream)
+static void *allocate(void *user, size_t size, size_t alignment, void *stream, kiln_block *piece)
 {
     (void)user;
     (void)alignment;
     (void)stream;
     live++;
+    (void)piece;
     return malloc(size);
 }
 
-static bool release(void *user, void *memory, void *stream)
+static bool release(void *user, void *memory, void *stream, const kiln_block *piece)
 {
     (void)user;
     (void)stream;
+    (void)piece;
     live--;
     free(memory);
     return true;
@@ -210,6 +212,9 @@ static void the_allocator_counts_and_keeps_its_limit(void **state)
         assert_false(trt_GpuAllocator_deallocate(&f.abi, object, a));
         assert_true(trt_GpuAllocator_deallocate(&f.abi, object, NULL));
         assert_int_equal(allocator.in_use, 400);
+        assert_int_equal(allocator.made, 2);
+        assert_int_equal(allocator.released, 1);
+        assert_int_equal(allocator.failed, 0);
         trt_gpu_allocator_finish(&allocator); /* b was forgotten */
         assert_int_equal(live, 0);
     }

@@ -216,10 +216,14 @@ static void no_device_memory_is_told(void **state)
         options.share_device_memory = true;
         set("FAKE_CUDA_MEMORY", "1");
         assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_create(engine, &options, &context));
+        assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_create(engine, NULL, &context));
+        assert_message("no memory for activations");
+        set("FAKE_CUDA_MEMORY", NULL);
         float x[4] = {1};
         const kiln_tensor input = host_floats(x, KILN_SHAPE(1, 4));
         assert_ok(kiln_context_create(engine, NULL, &context));
         assert_ok(kiln_context_bind(context, "x", &input));
+        set("FAKE_CUDA_MEMORY", "1");
         assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_run(context));
         set("FAKE_CUDA_MEMORY", NULL);
         assert_ok(kiln_context_run(context));

@@ -82,6 +82,9 @@ static void engine_destroy(void *state)
     }
     trt_CudaEngine_destroy(engine->engine);
     trt_Runtime_destroy(engine->runtime);
+    if (engine->allocates) {
+        trt_gpu_allocator_finish(&engine->allocator);
+    }
     trt_HostMemory_destroy(engine->memory);
     kln_mapping_close(&engine->mapping);
     kln_free(engine->copy);
@@ -109,6 +112,11 @@ static kiln_status engine_create(const kiln_build_options *options, trt_engine *
     (void)pthread_mutex_init(&made->sharing, NULL);
     (void)pthread_mutex_init(&made->running, NULL);
     trt_error_recorder_init(&made->recorder, &library->tables);
+    const kiln_status status = trt_engine_init_memory(made, options);
+    if (status != KILN_OK) {
+        engine_destroy(made);
+        return status;
+    }
     *engine = made;
     return KILN_OK;
 }
@@ -185,10 +193,14 @@ kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
                    : trt_fail(KILN_ERROR_BACKEND, NULL, "%s gives no runtime", library->name);
     }
     trt_Runtime_setErrorRecorder(abi, engine->runtime, &engine->recorder.object);
+    if (engine->allocates) {
+        trt_Runtime_setGpuAllocator(abi, engine->runtime, &engine->allocator.object);
+    }
+    const uint64_t refused = trt_engine_refused(engine);
     engine->engine = deserialize(engine);
     if (trt_is_null(engine->engine)) {
         engine->engine = NULL;
-        return fail_deserialize(engine, source);
+        return trt_engine_explain_memory(engine, refused, fail_deserialize(engine, source));
     }
     return KILN_OK;
 }
@@ -199,8 +211,10 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
     trt_engine *made = NULL;
     KLN_RETURN_IF_ERROR(engine_create(options, &made));
     made->built.arena = &made->arena;
-    kiln_status status =
-        trt_build_plan(made->library, model, options, monitor, &made->built, &made->memory);
+    kiln_status status = trt_build_plan(made->library, model, options, monitor,
+                                        made->allocates ? &made->allocator.object : NULL,
+                                        &made->built, &made->memory);
+    status = trt_engine_explain_memory(made, 0, status);
     if (status == KILN_OK) {
         const trt_abi *abi = &made->library->abi;
         made->plan = (kiln_span){trt_HostMemory_data(abi, made->memory),
@@ -235,16 +249,35 @@ static kiln_status keep_plan(trt_engine *engine, const kln_model *plan)
     return KILN_OK;
 }
 
-/* The first word of the plans of TensorRT and of RTX. What begins otherwise is ONNX, or nothing. */
+/* The first word of the plans of TensorRT and of RTX. */
 static bool is_plan(kiln_span bytes)
 {
     return bytes.size >= 4 &&
            (memcmp(bytes.data, "ftrt", 4) == 0 || memcmp(bytes.data, "vtrt", 4) == 0);
 }
 
+/* What begins otherwise must be ONNX, which only a reader can tell. */
+static kiln_status check_onnx(const kln_model *model)
+{
+    kln_onnx_model *read = NULL;
+    const kiln_status status = model->path != NULL ? kln_onnx_read_file(model->path, &read)
+                                                   : kln_onnx_read_bytes(model->bytes, ".", &read);
+    kln_onnx_model_destroy(read);
+    if (status != KILN_ERROR_MALFORMED) {
+        return status;
+    }
+    char why[512];
+    (void)snprintf(why, sizeof why, "%s", kiln_error_message());
+    return kln_fail(KILN_ERROR_MALFORMED,
+                    "%s is neither a plan of TensorRT, which begins with \"ftrt\" or \"vtrt\", nor "
+                    "an ONNX model: %s",
+                    model->path != NULL ? model->path : "what is in memory", why);
+}
+
 static kiln_status load(const kln_model *plan, const kiln_build_options *options, void **engine)
 {
     if (!is_plan(plan->bytes)) {
+        KLN_RETURN_IF_ERROR(check_onnx(plan));
         return build(plan, options, NULL, engine);
     }
     trt_engine *made = NULL;
@@ -282,6 +315,7 @@ static kiln_status inspect(void *state, char **json)
 static const kln_plan_backend plan_operations = {
     .inspect = inspect,
     .device_memory = trt_plan_device_memory,
+    .gpu_memory = trt_plan_gpu_memory,
     .refit_count = trt_refit_count,
     .refit_get = trt_refit_get,
     .refit = trt_refit,

@@ -118,6 +118,9 @@ static kiln_status make_objects(trt_build *build)
         return trt_fail(KILN_ERROR_BACKEND, NULL, "%s gives no builder", library->name);
     }
     trt_Builder_setErrorRecorder(abi, build->builder, &build->recorder.object);
+    if (build->allocator != NULL) {
+        trt_Builder_setGpuAllocator(abi, build->builder, build->allocator);
+    }
     build->config = trt_Builder_createBuilderConfig(abi, build->builder);
     const uint32_t strong =
         1U << (unsigned)trt_value(abi, TRT_V_NetworkDefinitionCreationFlag_STRONGLY_TYPED);
@@ -167,7 +170,8 @@ static kiln_status run(trt_build *build, const kln_monitor *monitor, kln_descrip
 
 kiln_status trt_build_plan(trt_library *library, const kln_model *model,
                            const kiln_build_options *options, const kln_monitor *monitor,
-                           kln_description *description, trt_HostMemory **plan)
+                           trt_GpuAllocator *allocator, kln_description *description,
+                           trt_HostMemory **plan)
 {
     *plan = NULL;
     KLN_RETURN_IF_ERROR(trt_library_need_builder(library));
@@ -180,6 +184,7 @@ kiln_status trt_build_plan(trt_library *library, const kln_model *model,
     build->library = library;
     build->model = model;
     build->options = options;
+    build->allocator = allocator;
     build->source = model->path != NULL ? model->path : "a model in memory";
     trt_error_recorder_init(&build->recorder, &library->tables);
     trt_progress_monitor_init(&build->progress, &library->tables, monitor);

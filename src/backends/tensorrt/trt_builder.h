@@ -16,6 +16,7 @@ typedef struct trt_build {
     const char *source; /* for sentences */
     trt_error_recorder recorder;
     trt_progress_monitor progress;
+    trt_GpuAllocator *allocator;
     trt_Builder *builder;
     trt_BuilderConfig *config;
     trt_NetworkDefinition *network;
@@ -49,12 +50,12 @@ KILN_MUST_CHECK kiln_status trt_write_file(const char *path, const void *data, s
 KILN_MUST_CHECK kiln_status trt_parse(trt_build *build);
 void trt_parse_finish(trt_build *build);
 
-/* The whole of it. `*plan` is the library's, to be destroyed; the description's strings are in its
- * arena. */
+/* The whole of it. `allocator` may be NULL: the library's own. `*plan` is the library's, to be
+ * destroyed; the description's strings are in its arena. */
 KILN_MUST_CHECK kiln_status trt_build_plan(trt_library *library, const kln_model *model,
                                            const kiln_build_options *options,
-                                           const kln_monitor *monitor, kln_description *description,
-                                           trt_HostMemory **plan);
+                                           const kln_monitor *monitor, trt_GpuAllocator *allocator,
+                                           kln_description *description, trt_HostMemory **plan);
 
 /* Between TensorRT's data types and kiln_dtype: UNDEFINED and -1 where there is no match. */
 kiln_dtype trt_dtype(int32_t type);

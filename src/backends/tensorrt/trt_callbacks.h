@@ -99,11 +99,13 @@ void trt_progress_monitor_finish(trt_progress_monitor *progress);
 
 /* --- device memory: the few functions that this room needs of CUDA --- */
 
-/* How device memory is had. All may be called from any thread. */
+/* How device memory is had. All may be called from any thread. `piece` is the maker's: what
+ * allocate puts there, release gets again; NULL where memory of this kind needs none. */
 typedef struct trt_memory {
     void *user;
-    void *(*allocate)(void *user, size_t size, size_t alignment, void *stream); /* or NULL */
-    bool (*release)(void *user, void *memory, void *stream);
+    /* Or NULL. */
+    void *(*allocate)(void *user, size_t size, size_t alignment, void *stream, kiln_block *piece);
+    bool (*release)(void *user, void *memory, void *stream, const kiln_block *piece);
     /* Copies to host or device memory, in order with `stream`. NULL: a copy in host memory. */
     bool (*copy)(void *user, void *destination, const void *source, size_t size, void *stream);
 } trt_memory;
@@ -113,14 +115,18 @@ typedef struct trt_memory {
 typedef struct trt_gpu_allocator {
     trt_GpuAllocator object;
     const trt_memory *memory;
-    pthread_mutex_t lock;
-    uint64_t limit; /* 0: none */
-    uint64_t in_use;
+    pthread_mutex_t lock; /* everything below */
+    uint64_t limit;       /* 0: none */
+    uint64_t in_use;      /* what is being allocated among it */
     uint64_t peak;
+    uint64_t made;
+    uint64_t released;
     uint64_t refused; /* allocations that the limit forbade */
+    uint64_t failed;  /* for which there was no memory */
     struct trt_allocation {
         void *memory;
         uint64_t size;
+        kiln_block piece; /* what trt_memory.allocate said */
     } * allocations;
     size_t count;
     size_t capacity;

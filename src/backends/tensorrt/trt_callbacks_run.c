@@ -7,7 +7,7 @@
 /* --- GPU allocator --- */
 
 /* With the lock held. */
-static bool remember(trt_gpu_allocator *allocator, void *memory, uint64_t size)
+static bool remember(trt_gpu_allocator *allocator, struct trt_allocation made)
 {
     if (allocator->count == allocator->capacity) {
         const size_t capacity = allocator->capacity == 0 ? 64 : allocator->capacity * 2;
@@ -19,41 +19,49 @@ static bool remember(trt_gpu_allocator *allocator, void *memory, uint64_t size)
         allocator->allocations = grown;
         allocator->capacity = capacity;
     }
-    allocator->allocations[allocator->count++] = (struct trt_allocation){memory, size};
-    allocator->in_use += size;
+    allocator->allocations[allocator->count++] = made;
+    allocator->made++;
     allocator->peak = allocator->in_use > allocator->peak ? allocator->in_use : allocator->peak;
     return true;
 }
 
-static void *allocator_allocate(trt_gpu_allocator *allocator, uint64_t size, uint64_t alignment,
-                                void *stream)
+/* Sets `size` bytes aside, so that threads together do not pass the limit. */
+static bool reserve(trt_gpu_allocator *allocator, uint64_t size)
 {
     (void)pthread_mutex_lock(&allocator->lock);
-    const bool fits = allocator->limit == 0 ||
-                      (size <= allocator->limit && allocator->in_use <= allocator->limit - size);
+    const uint64_t most = allocator->limit != 0 ? allocator->limit : UINT64_MAX;
     const uint64_t in_use = allocator->in_use;
+    const bool fits = size <= most && in_use <= most - size;
     allocator->refused += fits ? 0 : 1;
+    allocator->in_use += fits ? size : 0;
     (void)pthread_mutex_unlock(&allocator->lock);
     if (!fits) {
         kln_log(KILN_LOG_WARNING, "tensorrt",
                 "an allocation of %llu bytes was refused: %llu of %llu are in use",
                 (unsigned long long)size, (unsigned long long)in_use,
                 (unsigned long long)allocator->limit);
+    }
+    return fits;
+}
+
+static void *allocator_allocate(trt_gpu_allocator *allocator, uint64_t size, uint64_t alignment,
+                                void *stream)
+{
+    if (!reserve(allocator, size)) {
         return NULL;
     }
     const trt_memory *memory = allocator->memory;
-    void *made = memory->allocate(memory->user, size, alignment, stream);
-    if (made == NULL) {
-        return NULL;
-    }
+    struct trt_allocation made = {.size = size};
+    made.memory = memory->allocate(memory->user, size, alignment, stream, &made.piece);
     (void)pthread_mutex_lock(&allocator->lock);
-    const bool kept = remember(allocator, made, size);
+    const bool kept = made.memory != NULL && remember(allocator, made);
+    allocator->failed += kept ? 0 : 1;
+    allocator->in_use -= kept ? 0 : size;
     (void)pthread_mutex_unlock(&allocator->lock);
-    if (!kept) {
-        (void)memory->release(memory->user, made, stream);
-        return NULL;
+    if (!kept && made.memory != NULL) {
+        (void)memory->release(memory->user, made.memory, stream, &made.piece);
     }
-    return made;
+    return kept ? made.memory : NULL;
 }
 
 static bool allocator_release(trt_gpu_allocator *allocator, void *memory, void *stream)
@@ -61,17 +69,19 @@ static bool allocator_release(trt_gpu_allocator *allocator, void *memory, void *
     if (memory == NULL) {
         return true;
     }
-    bool known = false;
+    struct trt_allocation found = {.memory = NULL};
     (void)pthread_mutex_lock(&allocator->lock);
-    for (size_t i = allocator->count; i > 0 && !known; i--) {
+    for (size_t i = allocator->count; i > 0 && found.memory == NULL; i--) {
         if (allocator->allocations[i - 1].memory == memory) {
-            allocator->in_use -= allocator->allocations[i - 1].size;
+            found = allocator->allocations[i - 1];
             allocator->allocations[i - 1] = allocator->allocations[--allocator->count];
-            known = true;
+            allocator->in_use -= found.size;
+            allocator->released++;
         }
     }
     (void)pthread_mutex_unlock(&allocator->lock);
-    return known && allocator->memory->release(allocator->memory->user, memory, stream);
+    return found.memory != NULL &&
+           allocator->memory->release(allocator->memory->user, memory, stream, &found.piece);
 }
 
 static void *gpu_allocate(void *self, uint64_t size, uint64_t alignment, uint32_t flags)
@@ -139,12 +149,12 @@ static void *output_reallocate_async(void *self, const char *name, void *current
         return allocator->data;
     }
     const trt_memory *memory = allocator->memory;
-    void *grown = memory->allocate(memory->user, size > 0 ? size : 1, alignment, stream);
+    void *grown = memory->allocate(memory->user, size > 0 ? size : 1, alignment, stream, NULL);
     if (grown == NULL) {
         return NULL;
     }
     if (allocator->data != NULL) {
-        (void)memory->release(memory->user, allocator->data, stream);
+        (void)memory->release(memory->user, allocator->data, stream, NULL);
     }
     allocator->data = grown;
     allocator->capacity = size > 0 ? size : 1;
@@ -176,7 +186,7 @@ void trt_output_allocator_init(trt_output_allocator *allocator, const trt_tables
 void trt_output_allocator_finish(trt_output_allocator *allocator)
 {
     if (allocator->data != NULL) {
-        (void)allocator->memory->release(allocator->memory->user, allocator->data, NULL);
+        (void)allocator->memory->release(allocator->memory->user, allocator->data, NULL, NULL);
         allocator->data = NULL;
         allocator->capacity = 0;
     }

@@ -77,7 +77,7 @@ static kiln_status fill(trt_context *self, const kiln_context_options *options)
     trt_engine *engine = self->engine;
     const trt_abi *abi = &engine->library->abi;
     KLN_RETURN_IF_ERROR(kiln_stream_create(engine->device, 0, &self->stream));
-    trt_device_memory(&self->memory, self->stream);
+    trt_device_memory(&self->memory, &self->stream->device);
     trt_logged_clear();
     trt_error_recorder_clear(&engine->recorder);
     KLN_RETURN_IF_ERROR(trt_context_make_object(self, options));

@@ -104,6 +104,7 @@ kiln_status trt_context_make_object(trt_context *self, const kiln_context_option
     self->shares_memory = options->share_device_memory;
     self->captures_itself = options->rtx_graphs == KILN_SWITCH_ON;
     KLN_RETURN_IF_ERROR(configure_rtx(self, options));
+    const uint64_t refused = trt_engine_refused(engine);
     if (self->config != NULL) {
         trt_RuntimeConfig_setExecutionContextAllocationStrategy(abi, self->config, strategy);
         self->object = trt_CudaEngine_createExecutionContextWithRuntimeConfig(abi, engine->engine,
@@ -113,7 +114,9 @@ kiln_status trt_context_make_object(trt_context *self, const kiln_context_option
     }
     if (trt_is_null(self->object)) {
         self->object = NULL;
-        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "a context of TensorRT");
+        const kiln_status status =
+            trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "a context of TensorRT");
+        return trt_engine_explain_memory(engine, refused, status);
     }
     if (options->persistent_cache_bytes > 0) {
         const size_t wanted = (size_t)options->persistent_cache_bytes;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "cuda/kln_cuda.h"
+#include "memory/kln_memory.h"
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static char reason_text[512];
@@ -42,35 +43,75 @@ int32_t trt_device_capability(int32_t index)
 
 /* --- memory --- */
 
-static void *allocate(void *user, size_t size, size_t alignment, void *stream)
+static void *allocate(void *user, size_t size, size_t alignment, void *stream, kiln_block *piece)
 {
     (void)stream;
-    const kiln_stream *owner = user;
+    (void)piece;
+    const int32_t *device = user;
     void *memory = NULL;
     /* The driver aligns to 256, which is more than TensorRT asks for. */
-    if (alignment > 256 || kln_cuda_allocate(KILN_LOCATION_DEVICE, owner->device,
-                                             size > 0 ? size : 1, &memory) != KILN_OK) {
+    if (alignment > 256 ||
+        kln_cuda_allocate(KILN_LOCATION_DEVICE, *device, size > 0 ? size : 1, &memory) != KILN_OK) {
         return NULL;
     }
     return memory;
 }
 
-static bool release(void *user, void *memory, void *stream)
+static bool release(void *user, void *memory, void *stream, const kiln_block *piece)
 {
     (void)stream;
-    const kiln_stream *owner = user;
-    kln_cuda_release(KILN_LOCATION_DEVICE, owner->device, memory);
+    (void)piece;
+    const int32_t *device = user;
+    kln_cuda_release(KILN_LOCATION_DEVICE, *device, memory);
     return true;
 }
 
 static bool copy(void *user, void *destination, const void *source, size_t size, void *stream)
 {
     (void)stream;
-    kiln_stream *owner = user;
-    return kln_cuda_copy(owner->device, destination, source, size, NULL) == KILN_OK;
+    const int32_t *device = user;
+    return kln_cuda_copy(*device, destination, source, size, NULL) == KILN_OK;
 }
 
-void trt_device_memory(trt_memory *memory, kiln_stream *stream)
+void trt_device_memory(trt_memory *memory, int32_t *device)
 {
-    *memory = (trt_memory){.user = stream, .allocate = allocate, .release = release, .copy = copy};
+    *memory = (trt_memory){.user = device, .allocate = allocate, .release = release, .copy = copy};
+}
+
+/* --- memory of a pool --- */
+
+static void *pool_allocate(void *user, size_t size, size_t alignment, void *stream,
+                           kiln_block *piece)
+{
+    const trt_pool *self = user;
+    (void)stream;
+    if (alignment > KLN_MEMORY_ALIGNMENT) {
+        return NULL;
+    }
+    if (kiln_pool_allocate(self->pool, size > 0 ? size : 1, NULL, piece) != KILN_OK) {
+        kln_log(KILN_LOG_WARNING, "tensorrt", "%s", kiln_error_message());
+        return NULL;
+    }
+    return piece->data;
+}
+
+/* The GPU may still be at work on it, as cudaFree allows: that is waited for. Where it cannot be,
+ * while a run is captured, the piece stays out of the pool's hands for good. */
+static bool pool_release(void *user, void *memory, void *stream, const kiln_block *piece)
+{
+    const trt_pool *self = user;
+    kiln_block block = *piece;
+    (void)memory;
+    (void)stream;
+    if (kln_cuda_wait(self->device) != KILN_OK) {
+        kln_log(KILN_LOG_WARNING, "tensorrt", "%zu bytes of a pool cannot be used again: %s",
+                block.bytes, kiln_error_message());
+        return true;
+    }
+    return kiln_pool_release(self->pool, &block, NULL) == KILN_OK;
+}
+
+void trt_pool_memory(trt_memory *memory, trt_pool *pool)
+{
+    *memory = (trt_memory){.user = pool, .allocate = pool_allocate, .release = pool_release};
 }

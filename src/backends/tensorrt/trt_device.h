@@ -15,8 +15,15 @@ int32_t trt_device_count(const char **reason);
 /* Compute capability of device `index` as 10 * major + minor, or 0. */
 int32_t trt_device_capability(int32_t index);
 
-/* Device memory for the callbacks: memory->user is set to a stream, and what is allocated belongs
- * to its device. */
-void trt_device_memory(trt_memory *memory, kiln_stream *stream);
+/* Device memory for the callbacks, of the device whose number stays at `device`. */
+void trt_device_memory(trt_memory *memory, int32_t *device);
+
+/* The same from a pool of a caller's. */
+typedef struct trt_pool {
+    kiln_pool *pool;
+    int32_t device;
+} trt_pool;
+
+void trt_pool_memory(trt_memory *memory, trt_pool *pool);
 
 #endif

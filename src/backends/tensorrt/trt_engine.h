@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "backends/tensorrt/trt_builder.h"
+#include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_library.h"
 
 typedef struct trt_engine {
@@ -25,6 +26,12 @@ typedef struct trt_engine {
     trt_CudaEngine *engine; /* likewise */
     trt_error_recorder recorder;
     atomic_long contexts;
+
+    /* What the library's memory on the GPU comes from, unless it looks after that itself. */
+    bool allocates;
+    trt_pool pool;
+    trt_memory gpu;
+    trt_gpu_allocator allocator;
 
     /* Refit (trt_refit.c): the list, and one at a time. */
     pthread_mutex_t refitting;
@@ -45,6 +52,15 @@ typedef struct trt_engine {
 KILN_MUST_CHECK kiln_status trt_engine_need(const trt_engine *engine, const char *what);
 
 void trt_refit_finish(trt_engine *engine);
+
+/* Begins to look after the GPU's memory as the options ask; INVALID_ARGUMENT (trt_memory.c). */
+KILN_MUST_CHECK kiln_status trt_engine_init_memory(trt_engine *engine,
+                                                   const kiln_build_options *options);
+
+/* `status`, or LIMIT with how much where the limit stood in the way since `refused` was counted. */
+KILN_MUST_CHECK kiln_status trt_engine_explain_memory(trt_engine *engine, uint64_t refused,
+                                                      kiln_status status);
+uint64_t trt_engine_refused(trt_engine *engine);
 
 /* The shared block, as large as the profile that needs most (trt_memory.c). */
 KILN_MUST_CHECK kiln_status trt_engine_share_memory(trt_engine *engine, void **memory,

@@ -2,6 +2,7 @@
 #include "backends/tensorrt/trt_engine.h"
 #include "backends/tensorrt/trt_plan.h"
 #include "cuda/kln_cuda.h"
+#include "memory/kln_memory.h"
 
 kiln_status trt_engine_need(const trt_engine *engine, const char *what)
 {
@@ -11,6 +12,90 @@ kiln_status trt_engine_need(const trt_engine *engine, const char *what)
                           "%s: this plan was only built, ahead of time; save it and load it on a "
                           "machine with the GPU it is for",
                           what);
+}
+
+/* --- the library's memory on the GPU --- */
+
+static kiln_status check_pool(const kiln_build_options *options)
+{
+    int32_t device = 0;
+    const kiln_location location = kln_pool_location(options->gpu_pool, &device);
+    if (location != KILN_LOCATION_DEVICE || device != options->device) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "gpu_pool: a pool of device memory of GPU %d is needed, this one has %s "
+                        "memory of %d",
+                        options->device, kiln_location_name(location), device);
+    }
+    return KILN_OK;
+}
+
+kiln_status trt_engine_init_memory(trt_engine *engine, const kiln_build_options *options)
+{
+    const int asked = (int)options->gpu_allocator;
+    if (asked < KILN_GPU_ALLOCATOR_DEFAULT || asked > KILN_GPU_ALLOCATOR_LIBRARY) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "gpu_allocator: %d is none of kiln_gpu_allocator (0 to 2)", asked);
+    }
+    const bool leaves = options->gpu_allocator == KILN_GPU_ALLOCATOR_LIBRARY;
+    if (leaves && (options->gpu_pool != NULL || options->gpu_memory_bytes != 0)) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "gpu_allocator: with the library's own there is no %s; leave one of the "
+                        "two out",
+                        options->gpu_pool != NULL ? "gpu_pool" : "gpu_memory_bytes");
+    }
+    if (options->gpu_pool != NULL) {
+        KLN_RETURN_IF_ERROR(check_pool(options));
+        engine->pool = (trt_pool){options->gpu_pool, options->device};
+        trt_pool_memory(&engine->gpu, &engine->pool);
+    } else {
+        trt_device_memory(&engine->gpu, &engine->device);
+    }
+    if (!leaves) {
+        trt_gpu_allocator_init(&engine->allocator, &engine->library->tables, &engine->gpu,
+                               options->gpu_memory_bytes);
+        engine->allocates = true;
+    }
+    return KILN_OK;
+}
+
+kiln_status trt_plan_gpu_memory(void *state, kiln_gpu_memory *memory)
+{
+    trt_engine *engine = state;
+    trt_gpu_allocator *allocator = &engine->allocator;
+    if (!engine->allocates) {
+        return kln_fail(
+            KILN_ERROR_UNSUPPORTED,
+            "kiln_engine_gpu_memory: the library allocates for itself, as gpu_allocator "
+            "asked; without that, Kiln does and counts");
+    }
+    (void)pthread_mutex_lock(&allocator->lock);
+    memory->bytes_in_use = allocator->in_use;
+    memory->bytes_peak = allocator->peak;
+    memory->bytes_limit = allocator->limit;
+    memory->allocations = allocator->made;
+    memory->releases = allocator->released;
+    memory->refused = allocator->refused;
+    memory->failed = allocator->failed;
+    memory->from_pool = engine->pool.pool != NULL;
+    (void)pthread_mutex_unlock(&allocator->lock);
+    return KILN_OK;
+}
+
+uint64_t trt_engine_refused(trt_engine *engine)
+{
+    kiln_gpu_memory memory = {.struct_size = sizeof memory};
+    return engine->allocates && trt_plan_gpu_memory(engine, &memory) == KILN_OK ? memory.refused
+                                                                                : 0;
+}
+
+kiln_status trt_engine_explain_memory(trt_engine *engine, uint64_t refused, kiln_status status)
+{
+    if (status == KILN_OK || trt_engine_refused(engine) == refused) {
+        return status;
+    }
+    return kln_fail_within(KILN_ERROR_LIMIT,
+                           "gpu_memory_bytes allows %llu bytes, and the library wanted more",
+                           (unsigned long long)engine->allocator.limit);
 }
 
 /* --- what lies between inputs and outputs --- */

@@ -16,6 +16,7 @@ KILN_MUST_CHECK kiln_status trt_refit_model(void *engine, const kln_model *model
 
 /* trt_memory.c */
 KILN_MUST_CHECK kiln_status trt_plan_device_memory(void *engine, int32_t profile, uint64_t *bytes);
+KILN_MUST_CHECK kiln_status trt_plan_gpu_memory(void *engine, kiln_gpu_memory *memory);
 KILN_MUST_CHECK kiln_status trt_get_streaming(void *engine, kiln_weight_streaming *streaming);
 KILN_MUST_CHECK kiln_status trt_set_streaming(void *engine, int64_t budget);
 

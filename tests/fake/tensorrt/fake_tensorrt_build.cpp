@@ -253,6 +253,23 @@ struct BuilderBody : Base {
     }
     std::vector<void *> profiles;
     int32_t threads = 1;
+    void *allocator = nullptr;
+    void setGpuAllocator(void *given) { allocator = given; }
+
+    /* What kernels are tried on: some memory in each of the two ways, given back again. */
+    bool try_kernels()
+    {
+        if (allocator == nullptr) {
+            return true;
+        }
+        void *first = IGpuAllocator_allocate(layout, allocator, 4096, 256, 0);
+        void *second = IGpuAllocator_allocateAsync(layout, allocator, 2048, 256, 0, nullptr);
+        const bool good = first != nullptr && second != nullptr &&
+                          IGpuAllocator_reallocate(layout, allocator, first, 256, 8192) == nullptr;
+        const bool returned = IGpuAllocator_deallocate(layout, allocator, first) &&
+                              IGpuAllocator_deallocateAsync(layout, allocator, second, nullptr);
+        return (good && returned) || fail(FAILED_ALLOCATION, "no memory to try kernels in");
+    }
 
     void *createBuilderConfig()
     {
@@ -332,6 +349,9 @@ struct BuilderBody : Base {
             return nullptr;
         }
         if (!report(config, network->graph.nodes.size())) {
+            return nullptr;
+        }
+        if (!try_kernels()) {
             return nullptr;
         }
         log(3, "[fake] built " + std::to_string(network->graph.nodes.size()) + " layers");

@@ -87,7 +87,27 @@ struct RuntimeConfigBody : Base {
 /* --- engines --- */
 
 struct EngineBody : Base {
-    explicit EngineBody(const Base *parent) : Base(parent) {}
+    EngineBody(const Base *parent, void *given) : Base(parent), allocator(given) {}
+    ~EngineBody() override
+    {
+        if (weights != nullptr) {
+            IGpuAllocator_deallocateAsync(layout, allocator, weights, nullptr);
+        }
+    }
+    void *allocator; /* or NULL: then nothing is allocated */
+    void *weights = nullptr;
+    bool load()
+    {
+        size_t bytes = 512;
+        for (const auto &entry : plan.graph.weights) {
+            bytes += entry.second.size;
+        }
+        if (allocator != nullptr) {
+            weights = IGpuAllocator_allocateAsync(layout, allocator, bytes, 256, 0, nullptr);
+        }
+        return allocator == nullptr || weights != nullptr ||
+               fail(FAILED_ALLOCATION, "no memory for the weights");
+    }
     Plan plan;
     long contexts = 0;
     int64_t budget = -1;
@@ -286,11 +306,24 @@ struct ContextBody : Base {
     }
     ~ContextBody() override
     {
+        if (activations != nullptr) {
+            IGpuAllocator_deallocate(layout, engine->allocator, activations);
+        }
         const std::lock_guard<std::mutex> lock(engine->guard);
         engine->contexts--;
     }
     EngineBody *engine;
     int32_t strategy;
+    void *activations = nullptr;
+    bool load()
+    {
+        if (strategy != USER_MANAGED && engine->allocator != nullptr) {
+            activations = IGpuAllocator_allocate(layout, engine->allocator,
+                                                 static_cast<uint64_t>(engine->getDeviceMemorySizeV2()), 256, 0);
+            return activations != nullptr || fail(FAILED_ALLOCATION, "no memory for activations");
+        }
+        return true;
+    }
     RuntimeCacheBody *cache;
     int32_t profile = 0;
     void *profiler = nullptr;
@@ -564,8 +597,12 @@ struct ContextBody : Base {
 
 void *EngineBody::create_context(int32_t strategy, RuntimeCacheBody *cache)
 {
-    ContextBody *body = new ContextBody(this, strategy, cache);
-    return WRAPPED(VExecutionContext, body);
+    std::unique_ptr<ContextBody> body(new ContextBody(this, strategy, cache));
+    if (!body->load()) {
+        return nullptr;
+    }
+    ContextBody *context = body.release();
+    return WRAPPED(VExecutionContext, context);
 }
 
 /* --- refitters --- */
@@ -728,11 +765,14 @@ struct RuntimeBody : Base {
 
     void *deserialize(const void *data, size_t size)
     {
-        std::unique_ptr<EngineBody> body(new EngineBody(this));
+        std::unique_ptr<EngineBody> body(new EngineBody(this, allocator));
         try {
             read_plan(data, size, version, &body->plan);
         } catch (const std::exception &error) {
             fail(6, error.what());
+            return nullptr;
+        }
+        if (!body->load()) {
             return nullptr;
         }
         EngineBody *engine = body.release();

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The GPU's memory that Kiln gives the stand-in for TensorRT, counted, limited and from a pool. */
+#include "fake_tensorrt_test.h"
+
+static kiln_gpu_memory memory_of(kiln_engine *engine)
+{
+    kiln_gpu_memory memory = {.struct_size = sizeof memory};
+    assert_ok(kiln_engine_gpu_memory(engine, &memory));
+    return memory;
+}
+
+static void run_once(kiln_context *context)
+{
+    float x[16];
+    for (int i = 0; i < 16; i++) {
+        x[i] = 1;
+    }
+    const kiln_tensor y = run_floats(context, KILN_SHAPE(1, 1, 4, 4), x);
+    assert_true(((const float *)y.data)[0] == 19);
+}
+
+static void what_the_library_holds_is_counted(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        const kiln_build_options options = fake_options(i);
+        kiln_engine *engine = build_network(conv_network(), &options);
+        kiln_gpu_memory memory = memory_of(engine);
+        assert_int_equal(memory.bytes_in_use, 592); /* weights */
+        assert_int_equal(memory.bytes_peak, 6144);  /* of the build */
+        assert_int_equal(memory.allocations, 3);
+        assert_int_equal(memory.releases, 2);
+        assert_int_equal(memory.refused + memory.failed + memory.bytes_limit, 0);
+        assert_false(memory.from_pool);
+        kiln_context *context = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        assert_int_equal(memory_of(engine).bytes_in_use, 592 + 1024);
+        run_once(context);
+        kiln_context_destroy(context);
+        assert_int_equal(memory_of(engine).bytes_in_use, 592);
+        memory.struct_size = 4;
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_gpu_memory(engine, &memory));
+        kiln_engine_release(engine);
+    }
+}
+
+static void a_pool_serves_build_and_run(void **state)
+{
+    (void)state;
+    kiln_pool_options how = KILN_POOL_OPTIONS_INIT;
+    how.location = KILN_LOCATION_DEVICE;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_pool *pool = NULL;
+        assert_ok(kiln_pool_create(&how, &pool));
+        kiln_build_options options = fake_options(i);
+        options.gpu_allocator = KILN_GPU_ALLOCATOR_KILN;
+        options.gpu_pool = pool;
+        kiln_pool_counters counters = {.struct_size = sizeof counters};
+        uint64_t slabs = 0;
+        for (int round = 0; round < 3; round++) {
+            kiln_engine *engine = build_network(conv_network(), &options);
+            assert_true(memory_of(engine).from_pool);
+            kiln_context *context = NULL;
+            assert_ok(kiln_context_create(engine, NULL, &context));
+            assert_ok(kiln_pool_get_counters(pool, &counters));
+            assert_int_equal(counters.bytes_in_use, 768 + 1024);
+            run_once(context);
+            run_once(context);
+            kiln_context_destroy(context);
+            kiln_engine_release(engine);
+            assert_ok(kiln_pool_get_counters(pool, &counters));
+            assert_int_equal(counters.bytes_in_use, 0);
+            assert_int_equal(counters.allocations, counters.releases);
+            assert_int_equal(counters.slabs_made, round == 0 ? counters.slabs_made : slabs);
+            slabs = counters.slabs_made;
+        }
+        kiln_pool_destroy(pool);
+    }
+}
+
+static void a_limit_is_kept_and_named(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        kiln_network *network = conv_network();
+        kiln_engine *engine = NULL;
+        options.gpu_memory_bytes = 6143; /* one less than the build wants */
+        assert_status(KILN_ERROR_LIMIT, kiln_engine_build(network, &options, &engine));
+        assert_message("gpu_memory_bytes allows 6143 bytes, and the library wanted more");
+        assert_message("no memory to try kernels in");
+        options.gpu_memory_bytes = 6144;
+        assert_ok(kiln_engine_build(network, &options, &engine));
+        char path[4096];
+        (void)snprintf(path, sizeof path, "%s", kiln_test_path("small.plan"));
+        assert_ok(kiln_engine_save(engine, path));
+        kiln_engine_release(engine);
+        options.gpu_memory_bytes = 591;
+        assert_status(KILN_ERROR_LIMIT, kiln_engine_load(path, &options, &engine));
+        assert_message("gpu_memory_bytes allows 591 bytes");
+        options.gpu_memory_bytes = 592 + 1023;
+        assert_ok(kiln_engine_load(path, &options, &engine));
+        kiln_context *context = NULL;
+        assert_status(KILN_ERROR_LIMIT, kiln_context_create(engine, NULL, &context));
+        assert_message("no memory for activations");
+        assert_int_equal(memory_of(engine).refused, 1);
+        assert_int_equal(memory_of(engine).bytes_limit, 592 + 1023);
+        kiln_engine_release(engine);
+        options.gpu_memory_bytes = 592 + 1024;
+        assert_ok(kiln_engine_load(path, &options, &engine));
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        run_once(context);
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+        kiln_network_destroy(network);
+    }
+}
+
+static void a_pool_that_is_full_gives_none(void **state)
+{
+    (void)state;
+    kiln_pool_options how = KILN_POOL_OPTIONS_INIT;
+    how.location = KILN_LOCATION_DEVICE;
+    how.max_bytes = 4096;
+    how.first_bytes = 256;
+    how.growth = 1;
+    kiln_pool *pool = NULL;
+    assert_ok(kiln_pool_create(&how, &pool));
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        options.gpu_pool = pool;
+        kiln_network *network = conv_network();
+        kiln_engine *engine = NULL;
+        assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_engine_build(network, &options, &engine));
+        assert_message("no memory to try kernels in");
+        kiln_network_destroy(network);
+        assert_ok(kiln_pool_trim(pool, 0));
+    }
+    kiln_pool_destroy(pool);
+}
+
+static void the_library_may_look_after_itself(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
+        kiln_engine *engine = build_network(conv_network(), &options);
+        kiln_gpu_memory memory = {.struct_size = sizeof memory};
+        assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_gpu_memory(engine, &memory));
+        assert_message("the library allocates for itself, as gpu_allocator asked");
+        kiln_context *context = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        run_once(context);
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+static void what_makes_no_sense_is_refused(void **state)
+{
+    (void)state;
+    kiln_pool *pool = NULL;
+    assert_ok(kiln_pool_create(NULL, &pool));
+    kiln_build_options options = fake_options(LAYOUT_11);
+    kiln_network *network = conv_network();
+    kiln_engine *engine = NULL;
+    options.gpu_pool = pool;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
+    assert_message("gpu_pool: a pool of device memory of GPU 0 is needed, this one has host");
+    options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
+    assert_message("gpu_allocator: with the library's own there is no gpu_pool");
+    options.gpu_pool = NULL;
+    options.gpu_memory_bytes = 1;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
+    assert_message("there is no gpu_memory_bytes");
+    options = fake_options(LAYOUT_11);
+    options.gpu_allocator = (kiln_gpu_allocator)3;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
+    assert_message("gpu_allocator: 3 is none of");
+    options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    options.gpu_pool = pool;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
+    assert_message("\"gpu_pool\" is set, which the backend reference does not have");
+    options.gpu_pool = NULL;
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    kiln_gpu_memory memory = {.struct_size = sizeof memory};
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_gpu_memory(engine, &memory));
+    kiln_engine_release(engine);
+    kiln_network_destroy(network);
+    kiln_pool_destroy(pool);
+}
+
+static void what_is_neither_plan_nor_model_is_told(void **state)
+{
+    (void)state;
+    static unsigned char garbage[4096];
+    for (size_t i = 0; i < sizeof garbage; i++) {
+        garbage[i] = (unsigned char)(i * 167 + 13);
+    }
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        const kiln_build_options options = fake_options(i);
+        kiln_engine *engine = NULL;
+        char path[4096];
+        (void)snprintf(path, sizeof path, "%s",
+                       kiln_test_file("garbage.plan", garbage, sizeof garbage));
+        assert_status(KILN_ERROR_MALFORMED, kiln_engine_load(path, &options, &engine));
+        assert_message(
+            "garbage.plan is neither a plan of TensorRT, which begins with \"ftrt\" or "
+            "\"vtrt\", nor an ONNX model: ");
+        kiln_network *network = conv_network();
+        assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+        kiln_network_destroy(network);
+        assert_ok(kiln_engine_load(path, &options, &engine));
+        kiln_engine_release(engine);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tensorrt_test(what_the_library_holds_is_counted),
+        tensorrt_test(a_pool_serves_build_and_run),
+        tensorrt_test(a_limit_is_kept_and_named),
+        tensorrt_test(a_pool_that_is_full_gives_none),
+        tensorrt_test(the_library_may_look_after_itself),
+        tensorrt_test(what_makes_no_sense_is_refused),
+        tensorrt_test(what_is_neither_plan_nor_model_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
