@@ -117,6 +117,58 @@ static void names_are_checked(void **state)
     maker_end(&m);
 }
 
+/* Among whatever else is said. */
+static void expect_name(graph_maker *m, kiln_severity severity, const char *words)
+{
+    kiln_issue_list *issues = validate(m, NULL);
+    bool found = false;
+    for (size_t i = 0; i < kiln_issue_list_count(issues); i++) {
+        const kiln_issue *issue = kiln_issue_list_get(issues, i);
+        found = found || (issue->kind == KILN_ISSUE_NAME && issue->severity == severity &&
+                          strstr(issue->sentence, words) != NULL);
+    }
+    if (!found) {
+        print_error("no name \"%s\" in:\n", words);
+        print(issues);
+        fail();
+    }
+    kiln_issue_list_destroy(issues);
+    maker_end(m);
+}
+
+static void what_has_no_name_is_found(void **state)
+{
+    (void)state;
+    graph_maker m;
+    begin(&m);
+    maker_input(&m, "z", 1, "2");
+    maker_node(&m, "Relu", "x", "y");
+    m.graph->inputs[1].name = "";
+    expect_name(&m, KILN_SEVERITY_ERROR, "input 1 has no name");
+
+    begin(&m);
+    maker_output(&m, "z", 1, NULL);
+    maker_node(&m, "Relu", "x", "y");
+    m.graph->outputs[1].name = "";
+    expect_name(&m, KILN_SEVERITY_ERROR, "output 1 has no name");
+
+    begin(&m);
+    maker_weights(&m, "w", 1, "2");
+    maker_node(&m, "Relu", "x", "y");
+    m.graph->initializers[0].name = "";
+    expect_name(&m, KILN_SEVERITY_ERROR, "initializer 0 has no name");
+
+    begin(&m);
+    maker_node(&m, "Relu", "x", "y");
+    m.node->op_type = "";
+    expect_name(&m, KILN_SEVERITY_ERROR, "it names no operator");
+
+    begin(&m);
+    maker_node(&m, "Relu", "x", "y");
+    m.graph->name = "";
+    expect_name(&m, KILN_SEVERITY_WARNING, "the graph has no name");
+}
+
 static void order_is_checked(void **state)
 {
     (void)state;
@@ -478,12 +530,12 @@ static void lists_have_an_end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_networks_have_none), cmocka_unit_test(names_are_checked),
-        cmocka_unit_test(order_is_checked),        cmocka_unit_test(types_are_checked),
-        cmocka_unit_test(shapes_are_checked),      cmocka_unit_test(operators_are_checked),
-        cmocka_unit_test(weights_are_checked),     cmocka_unit_test(backends_are_asked),
-        cmocka_unit_test(ranges_are_tried),        cmocka_unit_test(all_faults_are_found),
-        cmocka_unit_test(lists_have_an_end),
+        cmocka_unit_test(good_networks_have_none),   cmocka_unit_test(names_are_checked),
+        cmocka_unit_test(what_has_no_name_is_found), cmocka_unit_test(order_is_checked),
+        cmocka_unit_test(types_are_checked),         cmocka_unit_test(shapes_are_checked),
+        cmocka_unit_test(operators_are_checked),     cmocka_unit_test(weights_are_checked),
+        cmocka_unit_test(backends_are_asked),        cmocka_unit_test(ranges_are_tried),
+        cmocka_unit_test(all_faults_are_found),      cmocka_unit_test(lists_have_an_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

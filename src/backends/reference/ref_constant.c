@@ -136,6 +136,7 @@ kiln_status ref_constant_attribute(kln_arena *arena, const kln_onnx_attribute *a
         default: break;
     }
     return kln_fail(KILN_ERROR_UNSUPPORTED,
-                    "a constant given by the attribute \"%s\" of type %d is not taken here",
+                    "the reference backend takes dense constants only, not the attribute "
+                    "\"%s\" of type %d",
                     attribute->name, (int)attribute->type);
 }
