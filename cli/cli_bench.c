@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli_gpu.h"
+#include "cli_layers.h"
 #include "cli_list.h"
 #include "cli_model.h"
 #include "cli_raw.h"
@@ -18,6 +19,7 @@ typedef struct bench_settings {
     int64_t iterations;
     bool json;
     bool compare_raw;
+    bool layers;
 } bench_settings;
 
 /* What was measured. */
@@ -222,7 +224,7 @@ static void add_raw(cJSON *document, cli_raw_times *raw)
 }
 
 static cli_exit print_json(const char *path, const kiln_engine *engine, kiln_context *context,
-                           measurement *found)
+                           bool layers, measurement *found)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
     cJSON *document = cJSON_CreateObject();
@@ -262,6 +264,9 @@ static cli_exit print_json(const char *path, const kiln_engine *engine, kiln_con
     }
     if (found->raw.count != 0) {
         add_raw(document, &found->raw);
+    }
+    if (layers) {
+        cli_layers_add(document, context);
     }
     return cli_json_print(document);
 }
@@ -307,14 +312,19 @@ static cli_exit bench(const cli_command *self, const char *path, const bench_set
     if (status == KILN_OK && settings->compare_raw) {
         status = measure_raw(engine, context, settings, &found->raw);
     }
+    if (status == KILN_OK && settings->layers) {
+        cli_progress_begin("measuring layers");
+        status = cli_layers_measure(context, settings->duration, (size_t)settings->iterations);
+        cli_progress_end();
+    }
     if (status != KILN_OK) {
         return cli_fail();
     }
     if (settings->json) {
-        return print_json(path, engine, context, found);
+        return print_json(path, engine, context, settings->layers, found);
     }
     print_text(path, engine, context, found);
-    return CLI_DONE;
+    return settings->layers ? cli_layers_print(context) : CLI_DONE;
 }
 
 static cli_exit run(const cli_command *self, int count, char **arguments)
@@ -356,6 +366,8 @@ static const cli_option options[] = {
     {"compare-raw", 0, NULL, CLI_FLAG, offsetof(bench_settings, compare_raw), 0, 0, NULL,
      "Then measure the backend's library called directly beside Kiln, in turns, on the same "
      "memory."},
+    {"layers", 'l', NULL, CLI_FLAG, offsetof(bench_settings, layers), 0, 0, NULL,
+     "Then measure the layers of a plan of TensorRT, in runs of their own."},
     {"json", 'j', NULL, CLI_FLAG, offsetof(bench_settings, json), 0, 0, NULL,
      "Write the figures as JSON; latency is in milliseconds."},
     {0},

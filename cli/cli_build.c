@@ -27,6 +27,18 @@ typedef struct build_settings {
     int hardware;
     int verbosity;
     bool no_tf32, sparse, strip, weight_streaming, version_compatible;
+
+    /* The rarer ones. */
+    cli_list pools;
+    cli_list plugins;
+    double gpu_memory;   /* MiB */
+    double l2_limit;     /* KiB */
+    int64_t aux_streams; /* -1: the library's default */
+    int64_t dla_core;    /* -1: none */
+    int64_t tiling, tactics, timings;
+    int gpu_allocator;
+    bool gpu_fallback, serialize_plugins, windows, strict_nans, direct_io;
+    bool distributive, exclude_lean, no_timing_cache, no_compilation_cache, need_timing_cache;
 } build_settings;
 
 /* What the options were read into; the build's options point here. */
@@ -157,6 +169,70 @@ static cli_exit read_capabilities(const cli_command *self, const char *text, pla
 
 #define MIB 1048576.0
 
+/* "dla-sram=1.5" */
+static cli_exit read_pools(const cli_command *self, const cli_list *list,
+                           kiln_build_options *options)
+{
+    const struct {
+        const char *name;
+        uint64_t *bytes;
+    } pools[] = {{"workspace", &options->workspace_bytes},
+                 {"dla-sram", &options->dla_sram_bytes},
+                 {"dla-local", &options->dla_local_dram_bytes},
+                 {"dla-global", &options->dla_global_dram_bytes},
+                 {"tactic-dram", &options->tactic_dram_bytes},
+                 {"tactic-shared", &options->tactic_shared_bytes}};
+    for (size_t i = 0; i < list->count; i++) {
+        const char *item = list->items[i];
+        const size_t length = strcspn(item, "=");
+        double size = 0;
+        bool found = false;
+        for (size_t p = 0; p < CLI_ARRAY_LENGTH(pools) && item[length] == '='; p++) {
+            if (strlen(pools[p].name) == length && strncmp(pools[p].name, item, length) == 0 &&
+                cli_number(item + length + 1, &size) && size > 0 && size <= 1e9) {
+                *pools[p].bytes = (uint64_t)(size * MIB);
+                found = true;
+            }
+        }
+        if (!found) {
+            return cli_misuse(self,
+                              "--pool \"%.80s\" cannot be read; POOL=MIB is needed, and the pools "
+                              "are workspace, dla-sram, dla-local, dla-global, tactic-dram and "
+                              "tactic-shared",
+                              item);
+        }
+    }
+    return CLI_DONE;
+}
+
+static void read_rare_options(const build_settings *settings, kiln_build_options *options)
+{
+    options->gpu_memory_bytes = (uint64_t)(settings->gpu_memory * MIB);
+    options->gpu_allocator = (kiln_gpu_allocator)settings->gpu_allocator;
+    options->l2_limit_for_tiling = (int64_t)(settings->l2_limit * 1024.0);
+    options->tiling_optimization_level = (int32_t)settings->tiling;
+    options->max_tactics = (int32_t)settings->tactics;
+    options->average_timing_iterations = (int32_t)settings->timings;
+    /* The option's 0 is the library's default, so that none at all is -1 there. */
+    options->max_aux_streams = settings->aux_streams < 0    ? 0
+                               : settings->aux_streams == 0 ? -1
+                                                            : (int32_t)settings->aux_streams;
+    options->use_dla = settings->dla_core >= 0;
+    options->dla_core = settings->dla_core >= 0 ? (int32_t)settings->dla_core : 0;
+    options->gpu_fallback = settings->gpu_fallback;
+    options->plugins = settings->plugins.items;
+    options->plugin_count = settings->plugins.count;
+    options->serialize_plugins = settings->serialize_plugins;
+    options->windows_runtime = settings->windows;
+    options->strict_nans = settings->strict_nans;
+    options->direct_io = settings->direct_io;
+    options->distributive_independence = settings->distributive;
+    options->exclude_lean_runtime = settings->exclude_lean;
+    options->disable_timing_cache = settings->no_timing_cache;
+    options->disable_compilation_cache = settings->no_compilation_cache;
+    options->error_on_timing_cache_miss = settings->need_timing_cache;
+}
+
 static cli_exit read_options(const cli_command *self, const build_settings *settings,
                              plan_options *plan, kiln_build_options *options)
 {
@@ -181,7 +257,11 @@ static cli_exit read_options(const cli_command *self, const build_settings *sett
     options->refit = (kiln_refit_mode)settings->refit;
     options->hardware_compatibility = (kiln_hardware_compatibility)settings->hardware;
     options->profiling_verbosity = (kiln_profiling_verbosity)settings->verbosity;
-    const cli_exit result = read_capabilities(self, settings->capabilities, plan, options);
+    read_rare_options(settings, options);
+    cli_exit result = read_pools(self, &settings->pools, options);
+    if (result == CLI_DONE) {
+        result = read_capabilities(self, settings->capabilities, plan, options);
+    }
     return result == CLI_DONE ? read_profiles(self, &settings->profiles, plan, options) : result;
 }
 
@@ -200,7 +280,7 @@ static kiln_status wait_for(kiln_build *build, kiln_engine **engine, kiln_build_
     return status;
 }
 
-static void print_result(const build_settings *settings, const kiln_engine *engine,
+static void print_result(const build_settings *settings, kiln_engine *engine,
                          const kiln_build_progress *progress)
 {
     char backend[200];
@@ -231,6 +311,11 @@ static void print_result(const build_settings *settings, const kiln_engine *engi
         }
     }
     cli_table_print(&table, 0);
+    kiln_gpu_memory memory = {.struct_size = sizeof memory};
+    if (kiln_engine_gpu_memory(engine, &memory) == KILN_OK && memory.bytes_peak > 0) {
+        (void)printf("\nof the GPU's memory it held at most %.1f MiB, in %llu allocations\n",
+                     (double)memory.bytes_peak / MIB, (unsigned long long)memory.allocations);
+    }
 }
 
 static cli_exit build_and_save(const build_settings *settings, const char *path,
@@ -269,7 +354,7 @@ static cli_exit build_and_save(const build_settings *settings, const char *path,
 
 static cli_exit run(const cli_command *self, int count, char **arguments)
 {
-    build_settings settings = {.level = -1};
+    build_settings settings = {.level = -1, .aux_streams = -1, .dla_core = -1};
     const char *operands[1] = {NULL};
     cli_exit result = CLI_DONE;
     if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
@@ -294,6 +379,7 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
 
 static const char *const refit_modes[] = {"none", "all", "identical", NULL};
 static const char *const hardware_levels[] = {"none", "ampere+", "same-capability", NULL};
+static const char *const allocators[] = {"default", "kiln", "library", NULL};
 static const char *const verbosities[] = {"default", "none", "names", "detailed", NULL};
 
 #define AT(field) offsetof(build_settings, field)
@@ -341,9 +427,53 @@ static const cli_option plan_group[] = {
     {0},
 };
 
+static const cli_option rare_group[] = {
+    {"pool", 0, "POOL=MIB", CLI_LIST, AT(pools), 0, 0, NULL,
+     "The size of a memory pool: workspace, dla-sram, dla-local, dla-global, tactic-dram or "
+     "tactic-shared. May be given for each."},
+    {"gpu-memory", 0, "MIB", CLI_REAL, AT(gpu_memory), 0, 1e9, NULL,
+     "The most of the GPU's memory that the build may hold."},
+    {"gpu-allocator", 0, "WHO", CLI_CHOICE, AT(gpu_allocator), 0, 0, allocators,
+     "Who gives TensorRT the GPU's memory: kiln, which counts it, or library. Default: kiln."},
+    {"aux-streams", 0, "N", CLI_INTEGER, AT(aux_streams), 0, 1024, NULL,
+     "Streams beside the first that one run may use. Default: the library's."},
+    {"max-tactics", 0, "N", CLI_INTEGER, AT(tactics), 1, 1e6, NULL,
+     "Time this many kernels for a layer at most."},
+    {"avg-timing", 0, "N", CLI_INTEGER, AT(timings), 1, 1e4, NULL,
+     "Time each kernel so often and take the average."},
+    {"tiling", 0, "N", CLI_INTEGER, AT(tiling), 0, 3, NULL,
+     "How long TensorRT looks for tilings over layers, 0 to 3."},
+    {"l2-limit", 0, "KIB", CLI_REAL, AT(l2_limit), 0, 1e9, NULL,
+     "How much of the L2 cache a tiling may count on."},
+    {"dla-core", 0, "N", CLI_INTEGER, AT(dla_core), 0, 64, NULL, "Build for this DLA core."},
+    {"gpu-fallback", 0, NULL, CLI_FLAG, AT(gpu_fallback), 0, 0, NULL,
+     "Run layers on the GPU that the DLA cannot."},
+    {"plugin", 0, "PATH", CLI_LIST, AT(plugins), 0, 0, NULL,
+     "A library of plugin layers. May be given several times."},
+    {"serialize-plugins", 0, NULL, CLI_FLAG, AT(serialize_plugins), 0, 0, NULL,
+     "Put the libraries of --plugin into the plan."},
+    {"exclude-lean-runtime", 0, NULL, CLI_FLAG, AT(exclude_lean), 0, 0, NULL,
+     "Leave the lean runtime out of a version-compatible plan."},
+    {"windows", 0, NULL, CLI_FLAG, AT(windows), 0, 0, NULL, "Build for Windows on x86-64."},
+    {"strict-nans", 0, NULL, CLI_FLAG, AT(strict_nans), 0, 0, NULL,
+     "Keep NaN through every layer."},
+    {"distributive-independence", 0, NULL, CLI_FLAG, AT(distributive), 0, 0, NULL,
+     "Make the result for an element independent of where in the batch it stands."},
+    {"direct-io", 0, NULL, CLI_FLAG, AT(direct_io), 0, 0, NULL,
+     "Reformat nothing at inputs and outputs."},
+    {"no-timing-cache", 0, NULL, CLI_FLAG, AT(no_timing_cache), 0, 0, NULL,
+     "Time every kernel anew."},
+    {"no-compilation-cache", 0, NULL, CLI_FLAG, AT(no_compilation_cache), 0, 0, NULL,
+     "Compile every kernel anew."},
+    {"need-timing-cache", 0, NULL, CLI_FLAG, AT(need_timing_cache), 0, 0, NULL,
+     "Fail where the timing cache does not know a kernel: the same plan each time, or none."},
+    {0},
+};
+
 static const cli_group groups[] = {
     {"Build", options, 0},
     {"Plan (TensorRT)", plan_group, 0},
+    {"Plan, rarer (TensorRT)", rare_group, 0},
     {"Engine", cli_model_options, offsetof(build_settings, model)},
     {0},
 };

@@ -29,6 +29,10 @@ const cli_option cli_model_options[] = {
     {"graph", 0, "POLICY", CLI_CHOICE, offsetof(cli_model_settings, graph), 0, 0, graphs,
      "Whether runs on a GPU are captured into CUDA graphs: auto, off, or required, which fails and "
      "says why where that cannot be done. Default auto."},
+    {"refit-from", 0, "MODEL", CLI_TEXT, offsetof(cli_model_settings, refit), 0, 0, NULL,
+     "Give a plan of TensorRT the weights of this ONNX file: a plan that was stripped, the model "
+     "it "
+     "was built from."},
     {0},
 };
 
@@ -76,6 +80,9 @@ cli_exit cli_model_open(const cli_command *command, const char *path,
         result = misuse_backend(command, settings->backend);
     } else if (status != KILN_OK) {
         result = cli_fail_issues(issues);
+    } else if (settings->refit != NULL &&
+               kiln_engine_refit_file(*engine, settings->refit) != KILN_OK) {
+        result = cli_fail();
     }
     kiln_issue_list_destroy(issues);
     return result;

@@ -20,6 +20,7 @@ typedef struct cli_model_settings {
     int optimization; /* kiln_optimization */
     int provider;     /* kiln_provider */
     int graph;        /* kiln_graph_policy */
+    const char *refit;
 } cli_model_settings;
 
 extern const cli_option cli_model_options[];

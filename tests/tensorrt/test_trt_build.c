@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -391,6 +392,7 @@ static void a_job_keeps_its_limits(void **state)
     assert_message("20 are allowed");
     limits = KILN_BUILD_LIMITS_INIT;
     limits.memory_bytes = 1 << 20;
+    (void)malloc_trim(0); /* what the builds before left free would be enough for this one */
     assert_status(KILN_ERROR_LIMIT, job(&limits, -1, library, &progress));
     assert_message("memory had grown");
 }
