@@ -39,6 +39,40 @@ const char *trt_enumerator_name(trt_enumerator enumerator)
     return enumerator_names[enumerator];
 }
 
+static void where(const trt_cell cells[TRT_LAYOUT_COUNT], char text[TRT_WHERE_TEXT])
+{
+    static const char *const families[TRT_LAYOUT_COUNT] = {
+        "TensorRT 10", "TensorRT 11", "TensorRT-RTX 1.3 and 1.4", "TensorRT-RTX from 1.5 on"};
+    static const char *const bare[TRT_LAYOUT_COUNT] = {"TensorRT 10", "TensorRT 11", "TensorRT-RTX",
+                                                       "TensorRT-RTX"};
+    size_t used = 0;
+    (void)snprintf(text, TRT_WHERE_TEXT, "no version");
+    for (int i = 0; i < TRT_LAYOUT_COUNT; i++) {
+        if (cells[i] < 0) {
+            continue;
+        }
+        const int since = (int)(cells[i] % TRT_CELL_MARK / 1000);
+        const char *comma = used > 0 ? ", " : "";
+        char *end = text + used;
+        const size_t room = TRT_WHERE_TEXT - used;
+        const int size = since <= trt_ranges[i].first
+                             ? snprintf(end, room, "%s%s", comma, families[i])
+                             : snprintf(end, room, "%s%s from %d.%d on", comma, bare[i],
+                                        since / 10000, since / 100 % 100);
+        used += size > 0 && (size_t)size < room ? (size_t)size : 0;
+    }
+}
+
+void trt_method_where(trt_method method, char text[TRT_WHERE_TEXT])
+{
+    where(method_cells[method], text);
+}
+
+void trt_enumerator_where(trt_enumerator enumerator, char text[TRT_WHERE_TEXT])
+{
+    where(value_cells[enumerator], text);
+}
+
 kiln_status trt_abi_resolve(bool is_rtx, int32_t version, trt_abi *abi)
 {
     const trt_layout layout = trt_layout_find(is_rtx, version);

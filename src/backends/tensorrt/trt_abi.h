@@ -48,6 +48,11 @@ void trt_version_text(bool is_rtx, int32_t version, char text[32]);
 const char *trt_method_name(trt_method method);
 const char *trt_enumerator_name(trt_enumerator enumerator);
 
+/* Which versions have it: "TensorRT 10 from 10.2 on, TensorRT 11", or "no version". */
+#define TRT_WHERE_TEXT 160
+void trt_method_where(trt_method method, char text[TRT_WHERE_TEXT]);
+void trt_enumerator_where(trt_enumerator enumerator, char text[TRT_WHERE_TEXT]);
+
 static inline bool trt_has(const trt_abi *abi, trt_method method)
 {
     return abi->slots[method] >= 0;

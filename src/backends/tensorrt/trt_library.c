@@ -378,20 +378,31 @@ kiln_status trt_library_need_builder(trt_library *library)
     return KILN_OK;
 }
 
+static kiln_status fail_need(const trt_library *library, const char *what, const char *needed,
+                             const char *where)
+{
+    return kln_fail(
+        KILN_ERROR_UNSUPPORTED,
+        "%s: it needs %s, which %s does not have; leave it out, or use one that has: %s", what,
+        needed, library->name, where);
+}
+
 kiln_status trt_need(const trt_library *library, trt_method method, const char *what)
 {
+    char where[TRT_WHERE_TEXT];
     if (trt_has(&library->abi, method)) {
         return KILN_OK;
     }
-    return kln_fail(KILN_ERROR_UNSUPPORTED, "%s: it needs %s, which %s does not have", what,
-                    trt_method_name(method), library->name);
+    trt_method_where(method, where);
+    return fail_need(library, what, trt_method_name(method), where);
 }
 
 kiln_status trt_need_value(const trt_library *library, trt_enumerator enumerator, const char *what)
 {
+    char where[TRT_WHERE_TEXT];
     if (trt_value(&library->abi, enumerator) >= 0) {
         return KILN_OK;
     }
-    return kln_fail(KILN_ERROR_UNSUPPORTED, "%s: it needs %s, which %s does not have", what,
-                    trt_enumerator_name(enumerator), library->name);
+    trt_enumerator_where(enumerator, where);
+    return fail_need(library, what, trt_enumerator_name(enumerator), where);
 }

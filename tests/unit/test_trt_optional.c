@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every option over every version that the table of TensorRT's interface tells apart: it is there,
+ * or refused by its name, with the version and the versions that have it. The stand-in counts each
+ * call of a method that its version lacks; one fails the test. */
+#include "fake_tensorrt_test.h"
+
+static const struct {
+    const char *folder; /* another spelling for each, for a library is looked at once a path */
+    const char *version;
+    const char *name;
+} versions[] = {
+    {FAKE_TENSORRT "10/./.", "100000", "TensorRT 10.0.0"},
+    {FAKE_TENSORRT "10/././.", "100100", "TensorRT 10.1.0"},
+    {FAKE_TENSORRT "10/./././.", "100200", "TensorRT 10.2.0"},
+    {FAKE_TENSORRT "10/././././.", "100803", "TensorRT 10.8.3"},
+    {FAKE_TENSORRT "10/./././././.", "101100", "TensorRT 10.11.0"},
+    {FAKE_TENSORRT "10/././././././.", "101601", "TensorRT 10.16.1"},
+    {FAKE_TENSORRT "11/./.", "110000", "TensorRT 11.0.0"},
+    {FAKE_TENSORRT "11/././.", "110400", "TensorRT 11.4.0"},
+    {FAKE_TENSORRT "rtx14/./.", "10300", "TensorRT-RTX 1.3.0"},
+    {FAKE_TENSORRT "rtx14/././.", "10400", "TensorRT-RTX 1.4.0"},
+    {FAKE_TENSORRT "rtx15/./.", "10500", "TensorRT-RTX 1.5.0"},
+    {FAKE_TENSORRT "rtx15/././.", "10701", "TensorRT-RTX 1.7.1"},
+};
+
+static const int32_t capabilities[] = {89};
+static const char *const marked[] = {"w"};
+
+#define SET(field, value)                                \
+    static void set_##field(kiln_build_options *options) \
+    {                                                    \
+        options->field = value;                          \
+    }
+SET(workspace_bytes, 4096)
+SET(dla_sram_bytes, 4096)
+SET(dla_local_dram_bytes, 4096)
+SET(dla_global_dram_bytes, 4096)
+SET(tactic_dram_bytes, 4096)
+SET(tactic_shared_bytes, 4096)
+SET(builder_optimization_level, 2)
+SET(tf32, KILN_SWITCH_OFF)
+SET(sparse_weights, true)
+SET(weight_streaming, true)
+SET(version_compatible, true)
+SET(distributive_independence, true)
+SET(strict_nans, true)
+SET(direct_io, true)
+SET(disable_timing_cache, true)
+SET(disable_compilation_cache, true)
+SET(hardware_compatibility, KILN_HARDWARE_SAME_COMPUTE_CAPABILITY)
+SET(profiling_verbosity, KILN_PROFILING_DETAILED)
+SET(tactic_sources, "+JIT_CONVOLUTIONS")
+SET(tiling_optimization_level, 1)
+SET(l2_limit_for_tiling, 4096)
+SET(max_aux_streams, 2)
+SET(max_tactics, 2)
+SET(average_timing_iterations, 2)
+SET(windows_runtime, true)
+
+static void set_strip_plan(kiln_build_options *options)
+{
+    options->strip_plan = true;
+    options->refit = KILN_REFIT_ALL;
+}
+
+static void set_refit_identical(kiln_build_options *options)
+{
+    options->refit = KILN_REFIT_IDENTICAL;
+}
+
+static void set_refit_individual(kiln_build_options *options)
+{
+    options->refit = KILN_REFIT_INDIVIDUAL;
+    options->refit_weights = marked;
+    options->refit_weight_count = 1;
+}
+
+static void set_exclude_lean_runtime(kiln_build_options *options)
+{
+    options->version_compatible = true;
+    options->exclude_lean_runtime = true;
+}
+
+static void set_compute_capabilities(kiln_build_options *options)
+{
+    options->compute_capabilities = capabilities;
+    options->compute_capability_count = 1;
+}
+
+/* `absent`: in which of `versions` it must be refused, a letter each: "x" absent, "." there. */
+#define OPTION(field, absent)       \
+    {                               \
+#field, set_##field, absent \
+    }
+static const struct {
+    const char *name;
+    void (*set)(kiln_build_options *options);
+    const char *absent;
+} options_of_builds[] = {
+    OPTION(workspace_bytes, "............"),
+    OPTION(builder_optimization_level, "............"),
+    OPTION(tf32, "............"),
+    OPTION(sparse_weights, "............"),
+    OPTION(weight_streaming, "............"),
+    OPTION(direct_io, "............"),
+    OPTION(disable_timing_cache, "............"),
+    OPTION(disable_compilation_cache, "............"),
+    OPTION(profiling_verbosity, "............"),
+    OPTION(max_aux_streams, "............"),
+    OPTION(average_timing_iterations, "............"),
+    OPTION(strip_plan, "............"),
+    OPTION(refit_identical, "............"),
+    OPTION(refit_individual, "xx.x........"),
+    OPTION(version_compatible, "............"),
+    OPTION(exclude_lean_runtime, "............"),
+    OPTION(distributive_independence, "xxxxx......."),
+    OPTION(strict_nans, "xxx........."),
+    OPTION(hardware_compatibility, "xxxx........"),
+    OPTION(tactic_sources, "............"),
+    OPTION(tiling_optimization_level, "xxx........."),
+    OPTION(l2_limit_for_tiling, "xxx........."),
+    OPTION(max_tactics, "xxx........."),
+    OPTION(windows_runtime, "xx.........."),
+    OPTION(compute_capabilities, "xxxxxxxx...."),
+    OPTION(dla_sram_bytes, "............"),
+    OPTION(dla_local_dram_bytes, "............"),
+    OPTION(dla_global_dram_bytes, "............"),
+    OPTION(tactic_dram_bytes, "............"),
+    OPTION(tactic_shared_bytes, "............"),
+};
+
+static kiln_status build_in(size_t version, void (*change)(kiln_build_options *options))
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "tensorrt";
+    options.library = versions[version].folder;
+    set("KILN_FAKE_TENSORRT", versions[version].version);
+    change(&options);
+    kiln_network *network = conv_network();
+    kiln_engine *engine = NULL;
+    const kiln_status status = kiln_engine_build(network, &options, &engine);
+    kiln_engine_release(engine);
+    kiln_network_destroy(network);
+    return status;
+}
+
+/* "refit (individual)" for refit_individual. */
+static void check_sentence(const char *option, const char *version)
+{
+    const char *sentence = kiln_error_message();
+    const char *name = strncmp(option, "refit_", 6) == 0 ? "refit" : option;
+    if (strncmp(sentence, name, strlen(name)) != 0) {
+        fail_msg("\"%s\" does not begin with %s", sentence, name);
+    }
+    assert_message(version);
+    assert_message("does not have; leave it out, or use one that has: TensorRT");
+}
+
+static void an_option_is_there_or_refused_by_name(void **state)
+{
+    (void)state;
+    bool good = true;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(options_of_builds); i++) {
+        char found[KLN_ARRAY_LENGTH(versions) + 1] = "";
+        for (size_t v = 0; v < KLN_ARRAY_LENGTH(versions); v++) {
+            const kiln_status status = build_in(v, options_of_builds[i].set);
+            found[v] = status == KILN_OK ? '.' : status == KILN_ERROR_UNSUPPORTED ? 'x' : '?';
+            if (status != KILN_OK) {
+                check_sentence(options_of_builds[i].name, versions[v].name);
+            }
+        }
+        if (strcmp(found, options_of_builds[i].absent) != 0) {
+            print_message("    OPTION(%s, \"%s\"),\n", options_of_builds[i].name, found);
+            good = false;
+        }
+    }
+    assert_true(good);
+}
+
+static void set_runtime_cache(kiln_context_options *options)
+{
+    options->runtime_cache = "no.cache";
+}
+
+static void set_kernels(kiln_context_options *options)
+{
+    options->kernel_specialization = KILN_KERNELS_EAGER;
+}
+
+static void set_graphs(kiln_context_options *options)
+{
+    options->rtx_graphs = KILN_SWITCH_ON;
+}
+
+static void what_only_rtx_runs_is_refused_by_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        void (*set)(kiln_context_options *options);
+    } all[] = {{"runtime_cache", set_runtime_cache},
+               {"kernel_specialization", set_kernels},
+               {"rtx_graphs", set_graphs}};
+    for (size_t v = 0; v < FAKE_LAYOUTS; v++) {
+        const kiln_build_options options = fake_options(v);
+        kiln_engine *engine = build_network(conv_network(), &options);
+        for (size_t i = 0; i < KLN_ARRAY_LENGTH(all); i++) {
+            kiln_context_options how = KILN_CONTEXT_OPTIONS_INIT;
+            all[i].set(&how);
+            kiln_context *context = NULL;
+            const kiln_status status = kiln_context_create(engine, &how, &context);
+            assert_int_equal(status, is_rtx(v) ? KILN_OK : KILN_ERROR_UNSUPPORTED);
+            if (status != KILN_OK) {
+                check_sentence(all[i].name, fake_layouts[v].name);
+                assert_message("TensorRT-RTX 1.3 and 1.4, TensorRT-RTX from 1.5 on");
+            }
+            kiln_context_destroy(context);
+        }
+        kiln_engine_release(engine);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tensorrt_test(an_option_is_there_or_refused_by_name),
+        tensorrt_test(what_only_rtx_runs_is_refused_by_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
