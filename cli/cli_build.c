@@ -319,16 +319,17 @@ static void print_result(const build_settings *settings, kiln_engine *engine,
 }
 
 static cli_exit build_and_save(const build_settings *settings, const char *path,
-                               kiln_build_options *options)
+                               const kiln_build_options *options)
 {
     kiln_issue_list *issues = NULL;
-    options->issues = &issues;
+    kiln_build_options wanted = *options;
+    wanted.issues = &issues;
     kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
     limits.milliseconds = (uint64_t)(settings->time_limit * 1e3);
     limits.memory_bytes = (uint64_t)(settings->memory_limit * MIB);
     kiln_build *build = NULL;
     kiln_engine *engine = NULL;
-    if (kiln_build_start_file(path, options, &limits, &build) != KILN_OK) {
+    if (kiln_build_start_file(path, &wanted, &limits, &build) != KILN_OK) {
         return cli_fail();
     }
     const char *slash = strrchr(path, '/');

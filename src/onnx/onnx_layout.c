@@ -465,12 +465,11 @@ const kln_field *kln_layout_field(const kln_layout *layout, uint32_t number)
 
 void kln_layout_init(const kln_layout *layout, void *message)
 {
-    static const char *const empty = "";
     unsigned char *base = message;
     for (uint32_t i = 1; i < layout->field_count; i++) {
         const kln_field *field = &layout->fields[i];
         if (field->kind == KLN_FIELD_STRING) {
-            memcpy(base + field->offset, &empty, sizeof(const char *));
+            *(const char **)(void *)(base + field->offset) = "";
         } else if (field->kind == KLN_FIELD_INT64) {
             memcpy(base + field->offset, &field->initial, sizeof field->initial);
         } else if (field->kind == KLN_FIELD_MESSAGE && field->offset != 0) {
