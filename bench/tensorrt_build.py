@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time and memory of a build through Kiln and through NVIDIA's Python bindings of TensorRT-RTX.
 
-    bench/tensorrt_build.py DRIVER DEPS_DIR [ROUNDS]
+    bench/tensorrt_build.py DRIVER DEPS_DIR [ROUNDS [MODEL]...]
 
 DRIVER is tests/tensorrt/tensorrt_share_driver. Each round builds each model once in a fresh process
 of either, taking turns in who is first; a small model before it opens the libraries. Shown are the
-shortest time, which other work on the machine disturbs least, the median, and the peak of memory.
+shortest time, which other work on the machine disturbs least, the median, and the peak of memory;
+then Kiln's time by the bindings' in the same round, the median and quartiles of all rounds, by the
+clock and in time of the processors, which other work on the machine hardly disturbs.
 """
 import glob
 import os
@@ -23,7 +25,7 @@ import tensorrt_rtx_bindings as trt
 logger = trt.Logger(trt.Logger.INTERNAL_ERROR)
 for line in sys.stdin:
     path, *inputs = line.rstrip("\n").split("\t")
-    begin = time.monotonic()
+    begin, cpu = time.monotonic(), time.process_time()
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
@@ -40,9 +42,10 @@ for line in sys.stdin:
         config.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, config)
     assert plan is not None
-    end = time.monotonic()
+    end, cpu_end = time.monotonic(), time.process_time()
     del plan, config, parser, network, builder
     print(f"{path}\t{(end - begin) * 1e3:.3f}", file=sys.stderr)
+    print(f"cpu:{path}\t{(cpu_end - cpu) * 1e3:.3f}", file=sys.stderr)
 print(f"peak\t{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}", file=sys.stderr)
 """
 
@@ -51,7 +54,15 @@ def measure(command, lines):
     done = subprocess.run(command, input="\n".join(lines) + "\n", capture_output=True, text=True,
                           check=True)
     found = dict(line.split("\t") for line in done.stderr.splitlines() if line.count("\t") == 1)
-    return float(found[lines[-1].split("\t")[0]]), float(found["peak"]) / 1024
+    path = lines[-1].split("\t")[0]
+    return float(found[path]), float(found["cpu:" + path]), float(found["peak"]) / 1024
+
+
+def pairs(found):
+    """Median and quartiles of the ratio within a round."""
+    ratios = [own / theirs - 1 for own, theirs in zip(found["Kiln"], found["Python"])]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:+.1%} ({low:+.1%} to {high:+.1%})"
 
 
 def main():
@@ -76,19 +87,24 @@ def main():
     }
     print(f"{'model':16} {'':7} {'shortest':>10} {'median':>10} {'peak':>9}")
     for model, request in models.items():
+        if len(sys.argv) > 4 and model not in sys.argv[4:]:
+            continue
         times = {side: [] for side in sides}
+        work = {side: [] for side in sides}
         peaks = {side: [] for side in sides}
         for turn in range(rounds):
             for side in sorted(sides, reverse=turn % 2 == 1):
-                time, peak = measure(sides[side], [first, "\t".join(request)])
+                time, cpu, peak = measure(sides[side], [first, "\t".join(request)])
                 times[side].append(time)
+                work[side].append(cpu)
                 peaks[side].append(peak)
         for side in sides:
             print(f"{model:16} {side:7} {min(times[side]):7.0f} ms "
                   f"{statistics.median(times[side]):7.0f} ms {min(peaks[side]):5.0f} MiB",
                   flush=True)
-        ratio = min(times["Kiln"]) / min(times["Python"]) - 1
-        print(f"{'':16} {'':7} {ratio:+10.1%}", flush=True)
+        shortest = min(times["Kiln"]) / min(times["Python"]) - 1
+        print(f"{'':24} {shortest:+10.1%}    by the clock {pairs(times)}, in work {pairs(work)}",
+              flush=True)
 
 
 main()
