@@ -108,6 +108,10 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit(kiln_engine *engine,
  * reading a file. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit_file(kiln_engine *engine, const char *path);
 
+/* The same with ONNX bytes in memory, read during the call only; external weight files are looked
+ * for in the working directory. Errors: as kiln_engine_refit_file; EMPTY. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit_bytes(kiln_engine *engine, kiln_span model);
+
 /* --- weights that do not all stay on the GPU (kiln_build_options.weight_streaming) --- */
 
 typedef struct kiln_weight_streaming {

@@ -135,6 +135,15 @@ kiln_status kiln_engine_refit(kiln_engine *engine, const kiln_named_tensor *weig
     return status;
 }
 
+static kiln_status refit_model(kiln_engine *engine, const kln_model *model)
+{
+    (void)pthread_rwlock_wrlock(&engine->weights);
+    const kiln_status status = engine->backend->plan->refit_model(engine->state, model);
+    (void)atomic_fetch_add(&engine->refits, 1);
+    (void)pthread_rwlock_unlock(&engine->weights);
+    return status;
+}
+
 kiln_status kiln_engine_refit_file(kiln_engine *engine, const char *path)
 {
     KLN_RETURN_IF_NULL(engine);
@@ -143,12 +152,23 @@ kiln_status kiln_engine_refit_file(kiln_engine *engine, const char *path)
     kln_mapping mapping;
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
     const kln_model model = {.path = path, .bytes = mapping.bytes, .graph = NULL};
-    (void)pthread_rwlock_wrlock(&engine->weights);
-    const kiln_status status = engine->backend->plan->refit_model(engine->state, &model);
-    (void)atomic_fetch_add(&engine->refits, 1);
-    (void)pthread_rwlock_unlock(&engine->weights);
+    const kiln_status status = refit_model(engine, &model);
     kln_mapping_close(&mapping);
     return status;
+}
+
+kiln_status kiln_engine_refit_bytes(kiln_engine *engine, kiln_span model)
+{
+    KLN_RETURN_IF_NULL(engine);
+    if (model.size == 0) {
+        return kln_fail(KILN_ERROR_EMPTY, "kiln_engine_refit_bytes: the model has 0 bytes");
+    }
+    if (model.data == NULL) {
+        return kln_fail_null(__func__, "model.data");
+    }
+    RETURN_IF_NO_PLAN(engine);
+    const kln_model source = {.path = NULL, .bytes = model, .graph = NULL};
+    return refit_model(engine, &source);
 }
 
 /* --- weight streaming --- */

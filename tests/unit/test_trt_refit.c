@@ -157,6 +157,29 @@ static void only_the_marked_weights_can_be_replaced(void **state)
     }
 }
 
+/* From memory, at every alignment; and what is no model leaves the weights as they are. */
+static void refit_from_bytes(kiln_engine *engine, kiln_context *context, const char *path)
+{
+    unsigned char bytes[4096];
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    const size_t size = fread(bytes, 1, sizeof bytes - 8, file);
+    assert_int_equal(fclose(file), 0);
+    for (size_t shift = 0; shift < 4; shift++) {
+        memmove(bytes + shift, bytes + (shift > 0 ? shift - 1 : 0), size);
+        assert_ok(kiln_engine_refit_bytes(engine, (kiln_span){bytes + shift, size}));
+        check_run(context, 19, 22);
+    }
+    assert_status(KILN_ERROR_EMPTY, kiln_engine_refit_bytes(engine, (kiln_span){bytes, 0}));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_refit_bytes(engine, (kiln_span){NULL, 1}));
+    for (size_t cut = 1; cut < size; cut += size / 16) {
+        const kiln_span part = {bytes + 3, cut};
+        assert_int_not_equal(kiln_engine_refit_bytes(engine, part), KILN_OK);
+        assert_message("refit: ");
+    }
+    check_run(context, 19, 22);
+}
+
 static void a_stripped_plan_gets_its_weights_from_the_model(void **state)
 {
     (void)state;
@@ -188,6 +211,7 @@ static void a_stripped_plan_gets_its_weights_from_the_model(void **state)
                       kiln_engine_refit_file(engine, kiln_test_file("no.onnx", "\x0f\x0f", 2)));
         assert_ok(kiln_engine_refit_file(engine, path));
         check_run(context, 19, 22);
+        refit_from_bytes(engine, context, path);
         assert_ok(kiln_engine_refit_get(engine, 0, &weight));
         assert_false(weight.missing);
         kiln_context_destroy(context);

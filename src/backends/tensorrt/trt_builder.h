@@ -50,6 +50,14 @@ KILN_MUST_CHECK kiln_status trt_write_file(const char *path, const void *data, s
 KILN_MUST_CHECK kiln_status trt_parse(trt_build *build);
 void trt_parse_finish(trt_build *build);
 
+/* "node 3 "conv" (Conv): kind: what [function, file:line]", and the status that fits. */
+#define TRT_PARSER_TEXT 768
+kiln_status trt_parser_explain(const trt_abi *abi, trt_ParserError *error,
+                               char text[TRT_PARSER_TEXT]);
+
+/* Reads a model's ONNX; external weights lie beside its file. */
+KILN_MUST_CHECK kiln_status trt_read_onnx(const kln_model *model, kln_onnx_model **onnx);
+
 /* The whole of it. `allocator` may be NULL: the library's own. `*plan` is the library's, to be
  * destroyed; the description's strings are in its arena. */
 KILN_MUST_CHECK kiln_status trt_build_plan(trt_library *library, const kln_model *model,

@@ -53,6 +53,15 @@ KILN_MUST_CHECK kiln_status trt_engine_need(const trt_engine *engine, const char
 
 void trt_refit_finish(trt_engine *engine);
 
+/* Takes the lock `refitting`, and forgets earlier errors; all below is done with it held. */
+void trt_refit_begin(trt_engine *engine);
+/* Makes the refitter if there is none yet. */
+KILN_MUST_CHECK kiln_status trt_refit_need(trt_engine *engine);
+/* Refits with what is set: STATE with what is missing. */
+KILN_MUST_CHECK kiln_status trt_refit_commit(trt_engine *engine);
+/* What is set points into memory that goes away. */
+void trt_refit_unset(trt_engine *engine);
+
 /* Begins to look after the GPU's memory as the options ask; INVALID_ARGUMENT (trt_memory.c). */
 KILN_MUST_CHECK kiln_status trt_engine_init_memory(trt_engine *engine,
                                                    const kiln_build_options *options);

@@ -41,7 +41,8 @@ static const char *or_empty(const char *text)
 }
 
 /* "node 12 "conv1" (Conv): unsupported node: ... [importConv, onnxOpImporters.cpp:123]" */
-static kiln_status explain(const trt_abi *abi, trt_ParserError *error, char text[768])
+kiln_status trt_parser_explain(const trt_abi *abi, trt_ParserError *error,
+                               char text[TRT_PARSER_TEXT])
 {
     const int32_t code = trt_ParserError_code(abi, error);
     const char *kind = "error";
@@ -106,7 +107,7 @@ static kiln_status fail_parser(trt_build *build)
             trt_ParserError *out;
         } error = {.in = constant};
         char text[768];
-        const kiln_status found = explain(abi, error.out, text);
+        const kiln_status found = trt_parser_explain(abi, error.out, text);
         kln_log(KILN_LOG_ERROR, "tensorrt", "%s: %s", build->source, text);
         KLN_RETURN_IF_ERROR(add_issue(build, error.out, found, text));
         if (first[0] == '\0') {
@@ -252,11 +253,11 @@ static bool drop_empty_names(kln_onnx_graph *graph)
     return changed;
 }
 
-static kiln_status read_model(trt_build *build, bool *changed)
+kiln_status trt_read_onnx(const kln_model *model, kln_onnx_model **onnx)
 {
     char folder[4096] = ".";
-    if (build->model->path != NULL) {
-        (void)snprintf(folder, sizeof folder, "%s", build->model->path);
+    if (model->path != NULL) {
+        (void)snprintf(folder, sizeof folder, "%s", model->path);
         char *slash = strrchr(folder, '/');
         if (slash != NULL) {
             slash[1] = '\0';
@@ -264,7 +265,12 @@ static kiln_status read_model(trt_build *build, bool *changed)
             (void)snprintf(folder, sizeof folder, ".");
         }
     }
-    KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(build->model->bytes, folder, &build->onnx));
+    return kln_onnx_read_bytes(model->bytes, folder, onnx);
+}
+
+static kiln_status read_model(trt_build *build, bool *changed)
+{
+    KLN_RETURN_IF_ERROR(trt_read_onnx(build->model, &build->onnx));
     *changed = drop_empty_names(&build->onnx->graph);
     return KILN_OK;
 }

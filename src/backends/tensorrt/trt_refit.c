@@ -69,8 +69,7 @@ static kiln_status mark_missing(trt_engine *engine, size_t *count)
     return KILN_OK;
 }
 
-/* With the lock held. */
-static kiln_status need_refitter(trt_engine *engine)
+kiln_status trt_refit_need(trt_engine *engine)
 {
     trt_library *library = engine->library;
     KLN_RETURN_IF_ERROR(trt_engine_need(engine, "refit"));
@@ -119,7 +118,7 @@ kiln_status trt_refit_count(void *state, size_t *count)
 {
     trt_engine *engine = state;
     (void)pthread_mutex_lock(&engine->refitting);
-    const kiln_status status = need_refitter(engine);
+    const kiln_status status = trt_refit_need(engine);
     *count = engine->weight_count;
     (void)pthread_mutex_unlock(&engine->refitting);
     return status;
@@ -211,8 +210,7 @@ static kiln_status set(trt_engine *engine, const kiln_named_tensor *given)
     return KILN_OK;
 }
 
-/* What is set points into memory that goes away. */
-static void unset_all(trt_engine *engine)
+void trt_refit_unset(trt_engine *engine)
 {
     const trt_abi *abi = &engine->library->abi;
     for (size_t i = 0; i < engine->weight_count; i++) {
@@ -223,7 +221,7 @@ static void unset_all(trt_engine *engine)
     }
 }
 
-static kiln_status commit(trt_engine *engine)
+kiln_status trt_refit_commit(trt_engine *engine)
 {
     size_t missing = 0;
     KLN_RETURN_IF_ERROR(mark_missing(engine, &missing));
@@ -239,7 +237,7 @@ static kiln_status commit(trt_engine *engine)
                : trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "refit: the engine was not refit");
 }
 
-static void begin(trt_engine *engine)
+void trt_refit_begin(trt_engine *engine)
 {
     (void)pthread_mutex_lock(&engine->refitting);
     trt_logged_clear();
@@ -249,57 +247,17 @@ static void begin(trt_engine *engine)
 kiln_status trt_refit(void *state, const kiln_named_tensor *weights, size_t count)
 {
     trt_engine *engine = state;
-    begin(engine);
-    kiln_status status = need_refitter(engine);
+    trt_refit_begin(engine);
+    kiln_status status = trt_refit_need(engine);
     for (size_t i = 0; i < count && status == KILN_OK; i++) {
         status = set(engine, &weights[i]);
     }
     if (status == KILN_OK) {
-        status = commit(engine);
+        status = trt_refit_commit(engine);
     }
     if (status != KILN_OK && engine->refitter != NULL) {
-        unset_all(engine);
+        trt_refit_unset(engine);
     }
-    (void)pthread_mutex_unlock(&engine->refitting);
-    return status;
-}
-
-static kiln_status refit_from(trt_engine *engine, const kln_model *model)
-{
-    trt_library *library = engine->library;
-    const trt_abi *abi = &library->abi;
-    KLN_RETURN_IF_ERROR(need_refitter(engine));
-    KLN_RETURN_IF_ERROR(trt_library_need_parser(library));
-    if (library->parser.createNvOnnxParserRefitter_INTERNAL == NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "refit: the ONNX parser of %s has no refitter",
-                        library->name);
-    }
-    trt_ParserRefitter *parser = library->parser.createNvOnnxParserRefitter_INTERNAL(
-        engine->refitter, &library->logger, abi->version);
-    if (trt_is_null(parser)) {
-        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "refit: no refitter of ONNX");
-    }
-    kiln_status status = KILN_OK;
-    if (!trt_ParserRefitter_refitFromBytes(abi, parser, model->bytes.data, model->bytes.size,
-                                           model->path)) {
-        status = trt_fail(KILN_ERROR_MALFORMED, &engine->recorder,
-                          "refit: the weights of %s were not accepted", model->path);
-    }
-    if (status == KILN_OK) {
-        status = commit(engine);
-    }
-    if (status != KILN_OK) {
-        unset_all(engine);
-    }
-    trt_ParserRefitter_D0(abi, parser);
-    return status;
-}
-
-kiln_status trt_refit_model(void *state, const kln_model *model)
-{
-    trt_engine *engine = state;
-    begin(engine);
-    const kiln_status status = refit_from(engine, model);
     (void)pthread_mutex_unlock(&engine->refitting);
     return status;
 }

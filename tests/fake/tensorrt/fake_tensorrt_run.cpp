@@ -718,13 +718,36 @@ struct ParserRefitterBody : Base {
     }
     RefitterBody *refitter;
     std::vector<std::unique_ptr<Graph>> graphs;
-    bool refitFromBytes(void *data, size_t size, const char *)
+    bool loadModelProto(void *data, size_t size, const char *)
     {
         graphs.emplace_back(new Graph);
         try {
             read_onnx(data, size, graphs.back().get());
         } catch (const OnnxError &error) {
             return fail(INVALID_ARGUMENT, error.what());
+        }
+        return true;
+    }
+    bool refitFromBytes(void *data, size_t size, const char *path)
+    {
+        return loadModelProto(data, size, path) && refitModelProto();
+    }
+    bool loadInitializer(const char *name, void *data, size_t size)
+    {
+        const auto found = graphs.back()->weights.find(name);
+        if (found == graphs.back()->weights.end() || found->second.size != size) {
+            return fail(INVALID_ARGUMENT, std::string("no weights of this size: ") + name);
+        }
+        found->second.borrowed = data;
+        found->second.is_missing = false;
+        return true;
+    }
+    bool refitModelProto()
+    {
+        for (const auto &entry : graphs.back()->weights) {
+            if (entry.second.is_missing) {
+                return fail(INVALID_ARGUMENT, "the weights " + entry.first + " were not loaded");
+            }
         }
         for (const auto &entry : graphs.back()->weights) {
             const auto known = refitter->engine->plan.graph.weights.find(entry.first);

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* New weights from an ONNX model, through the refitter of the library's ONNX parser. */
+#include <string.h>
+
+#include "backends/tensorrt/trt_engine.h"
+#include "backends/tensorrt/trt_plan.h"
+
+typedef struct onnx_refit {
+    trt_engine *engine;
+    const kln_model *model;
+    const char *source; /* for sentences */
+    trt_ParserRefitter *parser;
+    kln_onnx_model *onnx;
+    kln_text proto;
+    void **copies; /* of weights that lie unaligned */
+    size_t copy_count;
+} onnx_refit;
+
+/* What the parser said, else what the library did. */
+static kiln_status fail_refitter(onnx_refit *self)
+{
+    const trt_abi *abi = &self->engine->library->abi;
+    if (trt_ParserRefitter_getNbErrors(abi, self->parser) > 0) {
+        union { /* its methods are const in C++ */
+            const trt_ParserError *in;
+            trt_ParserError *out;
+        } error = {.in = trt_ParserRefitter_getError(abi, self->parser, 0)};
+        if (!trt_is_null(error.in)) {
+            char text[TRT_PARSER_TEXT];
+            const kiln_status status = trt_parser_explain(abi, error.out, text);
+            return kln_fail(status, "refit: the weights of %s were not accepted: %s", self->source,
+                            text);
+        }
+    }
+    return trt_fail(KILN_ERROR_MALFORMED, &self->engine->recorder,
+                    "refit: the weights of %s were not accepted", self->source);
+}
+
+/* The library takes weights element by element; an element must lie aligned. */
+static kiln_status aligned(onnx_refit *self, const kln_onnx_tensor *tensor, const void **data)
+{
+    *data = tensor->data.data;
+    const size_t alignment = kiln_dtype_alignment(tensor->dtype);
+    if ((uintptr_t)*data % (alignment > 0 ? alignment : 1) == 0) {
+        return KILN_OK;
+    }
+    void **grown = kln_realloc(self->copies, (self->copy_count + 1) * sizeof *grown);
+    if (grown == NULL) {
+        return kln_fail_memory((self->copy_count + 1) * sizeof *grown, "the list of weights");
+    }
+    self->copies = grown;
+    void *copy = kln_alloc(tensor->data.size);
+    if (copy == NULL) {
+        return kln_fail_memory(tensor->data.size, "aligned weights");
+    }
+    memcpy(copy, *data, tensor->data.size);
+    self->copies[self->copy_count++] = copy;
+    *data = copy;
+    return KILN_OK;
+}
+
+/* The model without its weights, then each of them where it lies. */
+static kiln_status take_spans(onnx_refit *self)
+{
+    const trt_abi *abi = &self->engine->library->abi;
+    const kln_onnx_graph *graph = &self->onnx->graph;
+    KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(self->onnx, KLN_ONNX_WEIGHTS_LEFT_OUT, &self->proto));
+    if (!trt_ParserRefitter_loadModelProto(abi, self->parser, self->proto.data, self->proto.size,
+                                           self->model->path)) {
+        return fail_refitter(self);
+    }
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        const kln_onnx_tensor *tensor = &graph->initializers[i];
+        const void *data = NULL;
+        if (!kln_onnx_is_left_out(tensor)) {
+            continue;
+        }
+        KLN_RETURN_IF_ERROR(aligned(self, tensor, &data));
+        if (!trt_ParserRefitter_loadInitializer(abi, self->parser, tensor->name, data,
+                                                tensor->data.size)) {
+            return fail_refitter(self);
+        }
+    }
+    return trt_ParserRefitter_refitModelProto(abi, self->parser) ? KILN_OK : fail_refitter(self);
+}
+
+static bool has_left_out(const kln_onnx_graph *graph)
+{
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        if (kln_onnx_is_left_out(&graph->initializers[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static kiln_status take_weights(onnx_refit *self)
+{
+    const trt_abi *abi = &self->engine->library->abi;
+    const kiln_status status = trt_read_onnx(self->model, &self->onnx);
+    if (status != KILN_OK) {
+        return kln_fail_within(status, "refit: %s", self->source);
+    }
+    if (trt_has(abi, TRT_M_ParserRefitter_loadModelProto) && has_left_out(&self->onnx->graph)) {
+        return take_spans(self);
+    }
+    return trt_ParserRefitter_refitFromBytes(abi, self->parser, self->model->bytes.data,
+                                             self->model->bytes.size, self->model->path)
+               ? KILN_OK
+               : fail_refitter(self);
+}
+
+static kiln_status refit_from(onnx_refit *self)
+{
+    trt_engine *engine = self->engine;
+    trt_library *library = engine->library;
+    const trt_abi *abi = &library->abi;
+    KLN_RETURN_IF_ERROR(trt_refit_need(engine));
+    KLN_RETURN_IF_ERROR(trt_library_need_parser(library));
+    if (library->parser.createNvOnnxParserRefitter_INTERNAL == NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "refit: the ONNX parser of %s has no refitter; give the weights by name "
+                        "(kiln_engine_refit)",
+                        library->name);
+    }
+    self->parser = library->parser.createNvOnnxParserRefitter_INTERNAL(
+        engine->refitter, &library->logger, abi->version);
+    if (trt_is_null(self->parser)) {
+        self->parser = NULL;
+        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "refit: no refitter of ONNX");
+    }
+    kiln_status status = take_weights(self);
+    if (status == KILN_OK) {
+        status = trt_refit_commit(engine);
+    }
+    if (status != KILN_OK) {
+        trt_refit_unset(engine);
+    }
+    return status;
+}
+
+kiln_status trt_refit_model(void *state, const kln_model *model)
+{
+    trt_engine *engine = state;
+    onnx_refit self = {.engine = engine, .model = model};
+    self.source = model->path != NULL ? model->path : "a model in memory";
+    kln_text_init(&self.proto, (size_t)INT32_MAX);
+    trt_refit_begin(engine);
+    const kiln_status status = refit_from(&self);
+    if (self.parser != NULL) {
+        trt_ParserRefitter_D0(&engine->library->abi, self.parser);
+    }
+    (void)pthread_mutex_unlock(&engine->refitting);
+    kln_text_finish(&self.proto);
+    for (size_t i = 0; i < self.copy_count; i++) {
+        kln_free(self.copies[i]);
+    }
+    kln_free(self.copies);
+    kln_onnx_model_destroy(self.onnx);
+    return status;
+}
