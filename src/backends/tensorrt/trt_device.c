@@ -73,6 +73,7 @@ static bool copy(void *user, void *destination, const void *source, size_t size,
     return kln_cuda_copy(*device, destination, source, size, NULL) == KILN_OK;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): trt_memory.user is for any */
 void trt_device_memory(trt_memory *memory, int32_t *device)
 {
     *memory = (trt_memory){.user = device, .allocate = allocate, .release = release, .copy = copy};
