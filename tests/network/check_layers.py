@@ -2,16 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every layer that the builder offers, judged by others.
 
-    check_layers.py <save_layers> <scratch folder>
+    check_layers.py <save_layers> <scratch folder> <docs/network.md>
 
 Each saved network goes through onnx.checker (full) and strict onnx.shape_inference, then through
 ONNX Runtime and ONNX's reference implementation with the same inputs; their outputs must agree
 within the bound of the case. The same network of another operator set must agree too, which is what
-shows that an operator put together of others does what the one operator does.
+shows that an operator put together of others does what the one operator does. The page of the
+documentation must give each case its bound.
 """
 
 import collections
 import os
+import re
 import subprocess
 import sys
 
@@ -20,6 +22,11 @@ import onnx
 import onnx.reference
 import onnxruntime
 
+# What ONNX's reference does not do as the standard says; ONNX Runtime and Kiln's executor agree.
+LEFT_OUT = {
+    "recurrent_lengths": (None, "it takes no notice of lengths"),
+    "lp_windows": ({"LpPool.2", "LpPool.10", "LpPool.18"}, "its LpPool rounds sizes up otherwise"),
+}
 DTYPES = {1: numpy.float32, 6: numpy.int32, 7: numpy.int64, 9: numpy.bool_}
 
 
@@ -77,8 +84,19 @@ def run_runtime(path, feeds):
     return session.run(None, feeds)
 
 
+def documented(page):
+    """The bound of each case in the table of the page."""
+    bounds = {}
+    for line in open(page, encoding="utf-8"):
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if len(cells) == 3 and re.fullmatch(r"[0-9][0-9.e-]*", cells[1]):
+            bounds.update((case.strip("` "), float(cells[1])) for case in cells[0].split(","))
+    return bounds
+
+
 def main():
     program, folder = sys.argv[1], sys.argv[2]
+    stated = documented(sys.argv[3])
     os.makedirs(folder, exist_ok=True)
     saved = subprocess.run([program, folder], capture_output=True, text=True)
     if saved.returncode != 0:
@@ -91,6 +109,10 @@ def main():
         path, bound = line.split()
         case, opset, _ = os.path.basename(path).split(".")
         bound = float(bound)
+        if stated.get(case) != bound:
+            print(f"{case}: its bound is {bound:g}, the documentation says {stated.get(case)}")
+            failures += 1
+        names, why = LEFT_OUT.get(case, (set(), ""))
         model = onnx.load(path)
         try:
             onnx.checker.check_model(model, full_check=True)
@@ -110,12 +132,16 @@ def main():
             print(f"{path}: ONNX's reference cannot run it: {str(error)[:120]}")
         for other, outputs in others:
             for value, a, b in zip(model.graph.output, found, outputs):
+                if other == "ONNX's reference" and (names is None or value.name in names):
+                    continue
                 apart = distance(a, numpy.asarray(b))
                 if isinstance(apart, str) or not apart <= bound:
                     print(f"{path}: \"{value.name}\": {apart} from {other}, {bound:g} is allowed")
                     failures += 1
                 else:
                     worst[case] = max(worst[case], apart)
+    for case, (_, why) in LEFT_OUT.items():
+        print(f"{case}: not all held against ONNX's reference: {why}")
     for case, apart in worst.items():
         print(f"{case}: at most {apart:.2g} apart")
     print(f"{len(saved.stdout.splitlines())} networks, {failures} failures")

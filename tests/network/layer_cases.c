@@ -1,47 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "layer_cases.h"
-
 #include <stdint.h>
 #include <stdio.h>
 
-#define TRY(call)                      \
-    do {                               \
-        const kiln_status s_ = (call); \
-        if (s_ != KILN_OK) {           \
-            return s_;                 \
-        }                              \
-    } while (0)
-#define F KILN_DTYPE_FLOAT32
-#define I KILN_DTYPE_INT64
-#define NONE KILN_NO_TENSOR
-
-/* Numbers that weights are made of: not equal, not large, of both signs. */
-static const float numbers[512] = {
-    0.11F,  -0.52F, 0.73F,  0.24F,  -0.35F, 0.96F,  -0.17F, 0.48F,  0.59F,  -0.61F, 0.32F,
-    -0.83F, 0.94F,  0.05F,  -0.26F, 0.67F,  -0.78F, 0.39F,  0.41F,  -0.92F, 0.13F,  0.54F,
-    -0.75F, 0.86F,  -0.97F, 0.28F,  0.69F,  -0.31F, 0.22F,  -0.43F, 0.64F,  0.85F,  -0.16F,
-    0.57F,  -0.38F, 0.79F,  0.91F,  -0.12F, 0.33F,  0.84F,  -0.95F, 0.46F,  0.77F,  -0.08F,
-    0.49F,  0.81F,  -0.62F, 0.53F,  0.34F,  -0.25F, 0.76F,  0.07F,  -0.98F, 0.19F,  0.71F,
-    -0.42F, 0.63F,  0.14F,  -0.55F, 0.36F,  0.27F,  -0.88F, 0.29F,  0.51F};
-static const float positive[8] = {0.5F, 0.25F, 1.5F, 0.75F, 1.0F, 2.0F, 0.125F, 0.375F};
-
-static kiln_status input(kiln_network *n, const char *name, kiln_dtype dtype, kiln_shape shape,
-                         kiln_tensor_id *id)
-{
-    return kiln_network_add_input(n, name, dtype, &shape, NULL, id);
-}
-
-static kiln_status weights(kiln_network *n, const char *name, kiln_dtype dtype, kiln_shape shape,
-                           const void *data, kiln_tensor_id *id)
-{
-    kiln_weights w = {dtype, shape, {data, 0}};
-    TRY(kiln_tensor_bytes(dtype, &shape, &w.data.size));
-    return kiln_network_add_constant(n, name, &w, id);
-}
+#include "layer_parts.h"
 
 static kiln_status image(kiln_network *n, kiln_tensor_id *x)
 {
-    return input(n, "x", F, KILN_SHAPE(1, 4, 7, 7), x);
+    return layer_input(n, "x", F, KILN_SHAPE(1, 4, 7, 7), x);
 }
 
 /* --- convolution, pooling, resize --- */
@@ -55,8 +20,8 @@ static kiln_status convolution(kiln_network *n)
     options.before[0] = options.after[1] = 1;
     options.groups = 2;
     TRY(image(n, &x));
-    TRY(weights(n, "w", F, KILN_SHAPE(6, 2, 3, 3), numbers, &w));
-    TRY(weights(n, "b", F, KILN_SHAPE(6), numbers, &b));
+    TRY(layer_weights(n, "w", F, KILN_SHAPE(6, 2, 3, 3), layer_numbers, &w));
+    TRY(layer_weights(n, "b", F, KILN_SHAPE(6), layer_numbers, &b));
     TRY(kiln_network_add_convolution(n, "y", x, w, b, &options, &y));
     return kiln_network_mark_output(n, y);
 }
@@ -66,8 +31,8 @@ static kiln_status convolution_same(kiln_network *n)
     kiln_tensor_id x, w, y, z;
     kiln_convolution_options options = KILN_CONVOLUTION_OPTIONS_INIT;
     options.padding_mode = KILN_PADDING_SAME_UPPER;
-    TRY(input(n, "x", F, KILN_SHAPE(2, 3, 9), &x));
-    TRY(weights(n, "w", F, KILN_SHAPE(5, 3, 4), numbers, &w));
+    TRY(layer_input(n, "x", F, KILN_SHAPE(2, 3, 9), &x));
+    TRY(layer_weights(n, "w", F, KILN_SHAPE(5, 3, 4), layer_numbers, &w));
     TRY(kiln_network_add_convolution(n, "y", x, w, NONE, &options, &y));
     TRY(kiln_network_add_convolution(n, "z", x, w, NONE, NULL, &z));
     TRY(kiln_network_mark_output(n, y));
@@ -77,8 +42,8 @@ static kiln_status convolution_same(kiln_network *n)
 static kiln_status convolution_3d(kiln_network *n)
 {
     kiln_tensor_id x, w, y;
-    TRY(input(n, "x", F, KILN_SHAPE(1, 2, 4, 5, 6), &x));
-    TRY(weights(n, "w", F, KILN_SHAPE(2, 2, 2, 3, 3), numbers, &w));
+    TRY(layer_input(n, "x", F, KILN_SHAPE(1, 2, 4, 5, 6), &x));
+    TRY(layer_weights(n, "w", F, KILN_SHAPE(2, 2, 2, 3, 3), layer_numbers, &w));
     TRY(kiln_network_add_convolution(n, "y", x, w, NONE, NULL, &y));
     return kiln_network_mark_output(n, y);
 }
@@ -91,7 +56,7 @@ static kiln_status deconvolution(kiln_network *n)
     options.output_padding[0] = options.output_padding[1] = 1;
     options.before[0] = options.before[1] = options.after[0] = options.after[1] = 1;
     TRY(image(n, &x));
-    TRY(weights(n, "w", F, KILN_SHAPE(4, 3, 3, 3), numbers, &w));
+    TRY(layer_weights(n, "w", F, KILN_SHAPE(4, 3, 3, 3), layer_numbers, &w));
     TRY(kiln_network_add_deconvolution(n, "y", x, w, NONE, &options, &y));
     return kiln_network_mark_output(n, y);
 }
@@ -152,7 +117,7 @@ static kiln_status activations(kiln_network *n)
         TRY(kiln_network_add_activation(n, NULL, (kiln_activation)kind, x, 0.3F, 0.6F, &y));
         TRY(kiln_network_mark_output(n, y));
     }
-    TRY(weights(n, "slope", F, KILN_SHAPE(4, 1, 1), numbers, &slope));
+    TRY(layer_weights(n, "slope", F, KILN_SHAPE(4, 1, 1), layer_numbers, &slope));
     TRY(kiln_network_add_prelu(n, "prelu", x, slope, &y));
     return kiln_network_mark_output(n, y);
 }
@@ -160,9 +125,9 @@ static kiln_status activations(kiln_network *n)
 static kiln_status unary(kiln_network *n)
 {
     kiln_tensor_id x, b, i, y;
-    TRY(input(n, "x", F, KILN_SHAPE(3, 5), &x)); /* between 0 and 1 */
-    TRY(input(n, "b", KILN_DTYPE_BOOL, KILN_SHAPE(3, 5), &b));
-    TRY(input(n, "i", KILN_DTYPE_INT32, KILN_SHAPE(3, 5), &i));
+    TRY(layer_input(n, "x", F, KILN_SHAPE(3, 5), &x)); /* between 0 and 1 */
+    TRY(layer_input(n, "b", KILN_DTYPE_BOOL, KILN_SHAPE(3, 5), &b));
+    TRY(layer_input(n, "i", KILN_DTYPE_INT32, KILN_SHAPE(3, 5), &i));
     for (int kind = KILN_UNARY_ABS; kind <= KILN_UNARY_IS_INF; kind++) {
         kiln_tensor_id from = kind == KILN_UNARY_NOT ? b : kind == KILN_UNARY_BITWISE_NOT ? i : x;
         if (kind == KILN_UNARY_ACOSH) { /* from 1 on */
@@ -177,13 +142,13 @@ static kiln_status unary(kiln_network *n)
 static kiln_status elementwise(kiln_network *n)
 {
     kiln_tensor_id a, b, i, j, p, q, y;
-    TRY(input(n, "a", F, KILN_SHAPE(2, 1, 5), &a));
-    TRY(weights(n, "b", F, KILN_SHAPE(3, 1), positive, &b));
-    TRY(input(n, "i", KILN_DTYPE_INT32, KILN_SHAPE(4), &i));
+    TRY(layer_input(n, "a", F, KILN_SHAPE(2, 1, 5), &a));
+    TRY(layer_weights(n, "b", F, KILN_SHAPE(3, 1), layer_positive, &b));
+    TRY(layer_input(n, "i", KILN_DTYPE_INT32, KILN_SHAPE(4), &i));
     static const int32_t whole[] = {3, 2, 5, 7};
-    TRY(weights(n, "j", KILN_DTYPE_INT32, KILN_SHAPE(4), whole, &j));
-    TRY(input(n, "p", KILN_DTYPE_BOOL, KILN_SHAPE(2, 3), &p));
-    TRY(input(n, "q", KILN_DTYPE_BOOL, KILN_SHAPE(3), &q));
+    TRY(layer_weights(n, "j", KILN_DTYPE_INT32, KILN_SHAPE(4), whole, &j));
+    TRY(layer_input(n, "p", KILN_DTYPE_BOOL, KILN_SHAPE(2, 3), &p));
+    TRY(layer_input(n, "q", KILN_DTYPE_BOOL, KILN_SHAPE(3), &q));
     for (int kind = 0; kind <= KILN_ELEMENTWISE_BITWISE_XOR; kind++) {
         const bool is_whole = kind == KILN_ELEMENTWISE_MOD || kind >= KILN_ELEMENTWISE_BITWISE_AND;
         const bool is_bool = kind >= KILN_ELEMENTWISE_AND && kind <= KILN_ELEMENTWISE_XOR;
@@ -212,15 +177,15 @@ static kiln_status products(kiln_network *n)
     options.alpha = 0.5F;
     options.beta = 2.0F;
     options.transpose_b = true;
-    TRY(input(n, "a", F, KILN_SHAPE(3, 4), &a));
-    TRY(weights(n, "w", F, KILN_SHAPE(5, 4), numbers, &w));
-    TRY(weights(n, "c", F, KILN_SHAPE(5), numbers, &c));
+    TRY(layer_input(n, "a", F, KILN_SHAPE(3, 4), &a));
+    TRY(layer_weights(n, "w", F, KILN_SHAPE(5, 4), layer_numbers, &w));
+    TRY(layer_weights(n, "c", F, KILN_SHAPE(5), layer_numbers, &c));
     TRY(kiln_network_add_gemm(n, "gemm", a, w, c, &options, &y));
     TRY(kiln_network_mark_output(n, y));
     const kiln_tensor_id both[] = {a, w};
     TRY(kiln_network_add_einsum(n, "einsum", "ij,kj->ki", both, 2, &y));
     TRY(kiln_network_mark_output(n, y));
-    TRY(weights(n, "v", F, KILN_SHAPE(2, 4, 3), numbers, &w));
+    TRY(layer_weights(n, "v", F, KILN_SHAPE(2, 4, 3), layer_numbers, &w));
     TRY(kiln_network_add_matrix_multiply(n, "product", a, w, &y));
     return kiln_network_mark_output(n, y);
 }
@@ -229,7 +194,7 @@ static kiln_status reductions(kiln_network *n)
 {
     kiln_tensor_id x, y, z;
     const int64_t axes[] = {0, -1};
-    TRY(input(n, "x", F, KILN_SHAPE(3, 4, 5), &x));
+    TRY(layer_input(n, "x", F, KILN_SHAPE(3, 4, 5), &x));
     for (int kind = KILN_REDUCE_SUM; kind <= KILN_REDUCE_SUM_SQUARE; kind++) {
         TRY(kiln_network_add_reduce(n, NULL, (kiln_reduction)kind, x, axes, 2, kind % 2 == 0, &y));
         TRY(kiln_network_mark_output(n, y));
@@ -257,11 +222,11 @@ static kiln_status normalizations(kiln_network *n)
 {
     kiln_tensor_id x, s, b, m, v, w, y;
     TRY(image(n, &x));
-    TRY(weights(n, "scale", F, KILN_SHAPE(4), positive, &s));
-    TRY(weights(n, "bias", F, KILN_SHAPE(4), numbers, &b));
-    TRY(weights(n, "mean", F, KILN_SHAPE(4), numbers + 4, &m));
-    TRY(weights(n, "variance", F, KILN_SHAPE(4), positive + 4, &v));
-    TRY(weights(n, "last", F, KILN_SHAPE(7), numbers, &w));
+    TRY(layer_weights(n, "scale", F, KILN_SHAPE(4), layer_positive, &s));
+    TRY(layer_weights(n, "bias", F, KILN_SHAPE(4), layer_numbers, &b));
+    TRY(layer_weights(n, "mean", F, KILN_SHAPE(4), layer_numbers + 4, &m));
+    TRY(layer_weights(n, "variance", F, KILN_SHAPE(4), layer_positive + 4, &v));
+    TRY(layer_weights(n, "last", F, KILN_SHAPE(7), layer_numbers, &w));
     TRY(kiln_network_add_batch_normalization(n, "batch", x, s, b, m, v, 1e-3F, &y));
     TRY(kiln_network_mark_output(n, y));
     TRY(kiln_network_add_layer_normalization(n, "layer", x, w, NONE, -1, 1e-5F, &y));
@@ -284,7 +249,7 @@ static kiln_status shapes(kiln_network *n)
     const int64_t permutation[] = {2, 0, 1};
     const int64_t axes[] = {0, -1};
     const int64_t sizes[] = {1, 3};
-    TRY(input(n, "x", F, KILN_SHAPE(3, 4, 5), &x));
+    TRY(layer_input(n, "x", F, KILN_SHAPE(3, 4, 5), &x));
     TRY(kiln_network_add_reshape(n, "reshape", x, &KILN_SHAPE(0, KILN_DYNAMIC), &y));
     TRY(kiln_network_mark_output(n, y));
     TRY(kiln_network_add_shape(n, "shape", x, &u));
@@ -330,10 +295,10 @@ static kiln_status ranges(kiln_network *n)
 {
     static const int64_t values[] = {2, 11, 3};
     kiln_tensor_id x, a, b, c, y, z;
-    TRY(input(n, "x", I, KILN_SHAPE(3), &x));
-    TRY(weights(n, "start", I, KILN_SHAPE_SCALAR, &values[0], &a));
-    TRY(weights(n, "limit", I, KILN_SHAPE_SCALAR, &values[1], &b));
-    TRY(weights(n, "step", I, KILN_SHAPE_SCALAR, &values[2], &c));
+    TRY(layer_input(n, "x", I, KILN_SHAPE(3), &x));
+    TRY(layer_weights(n, "start", I, KILN_SHAPE_SCALAR, &values[0], &a));
+    TRY(layer_weights(n, "limit", I, KILN_SHAPE_SCALAR, &values[1], &b));
+    TRY(layer_weights(n, "step", I, KILN_SHAPE_SCALAR, &values[2], &c));
     TRY(kiln_network_add_range(n, "range", a, b, c, &y));
     TRY(kiln_network_add_elementwise(n, "sum", KILN_ELEMENTWISE_ADD, x, y, &z));
     return kiln_network_mark_output(n, z);
@@ -347,12 +312,12 @@ static kiln_status indices(kiln_network *n)
     static const int64_t elements[] = {0, 1, 2, 1, 0, 2};
     static const float off_on[] = {-1.0F, 5.0F};
     kiln_tensor_id x, i, e, p, u, y, v;
-    TRY(input(n, "x", F, KILN_SHAPE(3, 4), &x));
-    TRY(weights(n, "i", I, KILN_SHAPE(2, 2), picks, &i));
-    TRY(weights(n, "e", I, KILN_SHAPE(3, 2), elements, &e));
-    TRY(weights(n, "p", I, KILN_SHAPE(2, 2), picks, &p));
-    TRY(weights(n, "u", F, KILN_SHAPE(3, 2), numbers, &u));
-    TRY(weights(n, "two", F, KILN_SHAPE(2), numbers, &v));
+    TRY(layer_input(n, "x", F, KILN_SHAPE(3, 4), &x));
+    TRY(layer_weights(n, "i", I, KILN_SHAPE(2, 2), picks, &i));
+    TRY(layer_weights(n, "e", I, KILN_SHAPE(3, 2), elements, &e));
+    TRY(layer_weights(n, "p", I, KILN_SHAPE(2, 2), picks, &p));
+    TRY(layer_weights(n, "u", F, KILN_SHAPE(3, 2), layer_numbers, &u));
+    TRY(layer_weights(n, "two", F, KILN_SHAPE(2), layer_numbers, &v));
     TRY(kiln_network_add_gather(n, "gather", x, i, 1, &y));
     TRY(kiln_network_mark_output(n, y));
     TRY(kiln_network_add_gather_elements(n, "elements", x, e, 1, &y));
@@ -363,7 +328,7 @@ static kiln_status indices(kiln_network *n)
     TRY(kiln_network_mark_output(n, y));
     TRY(kiln_network_add_scatter_nd(n, "scatter_nd", x, p, v, KILN_SCATTER_REPLACE, &y));
     TRY(kiln_network_mark_output(n, y));
-    TRY(weights(n, "off_on", F, KILN_SHAPE(2), off_on, &v));
+    TRY(layer_weights(n, "off_on", F, KILN_SHAPE(2), off_on, &v));
     TRY(kiln_network_add_one_hot(n, "one_hot", e, 4, v, -1, &y));
     return kiln_network_mark_output(n, y);
 }
@@ -376,8 +341,8 @@ static kiln_status suppression(kiln_network *n)
     kiln_nms_options options = KILN_NMS_OPTIONS_INIT;
     options.max_boxes = 3;
     options.iou_threshold = 0.5F;
-    TRY(weights(n, "boxes", F, KILN_SHAPE(1, 4, 4), corners, &boxes));
-    TRY(input(n, "x", F, KILN_SHAPE(1, 2, 4), &scores));
+    TRY(layer_weights(n, "boxes", F, KILN_SHAPE(1, 4, 4), corners, &boxes));
+    TRY(layer_input(n, "x", F, KILN_SHAPE(1, 2, 4), &scores));
     TRY(kiln_network_add_nms(n, "y", boxes, scores, &options, &y));
     return kiln_network_mark_output(n, y);
 }
@@ -391,10 +356,10 @@ static kiln_status quantization(kiln_network *n)
     static const uint8_t one_zero[] = {100};
     kiln_tensor_id x, s, z, t, zero, q, y;
     TRY(image(n, &x));
-    TRY(weights(n, "s", F, KILN_SHAPE(4), positive, &s));
-    TRY(weights(n, "z", KILN_DTYPE_INT8, KILN_SHAPE(4), zeros, &z));
-    TRY(weights(n, "t", F, KILN_SHAPE_SCALAR, one_scale, &t));
-    TRY(weights(n, "zero", KILN_DTYPE_UINT8, KILN_SHAPE_SCALAR, one_zero, &zero));
+    TRY(layer_weights(n, "s", F, KILN_SHAPE(4), layer_positive, &s));
+    TRY(layer_weights(n, "z", KILN_DTYPE_INT8, KILN_SHAPE(4), zeros, &z));
+    TRY(layer_weights(n, "t", F, KILN_SHAPE_SCALAR, one_scale, &t));
+    TRY(layer_weights(n, "zero", KILN_DTYPE_UINT8, KILN_SHAPE_SCALAR, one_zero, &zero));
     TRY(kiln_network_add_quantize(n, "per_axis", x, s, z, KILN_DTYPE_UNDEFINED, 1, 0, &q));
     TRY(kiln_network_mark_output(n, q));
     TRY(kiln_network_add_dequantize(n, "back", q, s, z, 1, 0, &y));
@@ -408,9 +373,9 @@ static kiln_status quantization_in_blocks(kiln_network *n)
 {
     static const uint8_t packed[] = {0x21, 0x43, 0x65, 0x87, 0xa9, 0xcb, 0xed, 0x0f};
     kiln_tensor_id x, w, s, y;
-    TRY(input(n, "x", F, KILN_SHAPE(2, 4), &x));
-    TRY(weights(n, "w", KILN_DTYPE_INT4, KILN_SHAPE(4, 4), packed, &w));
-    TRY(weights(n, "s", F, KILN_SHAPE(2, 4), positive, &s));
+    TRY(layer_input(n, "x", F, KILN_SHAPE(2, 4), &x));
+    TRY(layer_weights(n, "w", KILN_DTYPE_INT4, KILN_SHAPE(4, 4), packed, &w));
+    TRY(layer_weights(n, "s", F, KILN_SHAPE(2, 4), layer_positive, &s));
     TRY(kiln_network_add_dequantize(n, "dequantized", w, s, NONE, 0, 2, &w));
     TRY(kiln_network_add_matrix_multiply(n, "y", x, w, &y));
     return kiln_network_mark_output(n, y);
@@ -421,9 +386,9 @@ static kiln_status quantization_in_blocks(kiln_network *n)
 static kiln_status heads(kiln_network *n, int64_t kv_heads, kiln_tensor_id *q, kiln_tensor_id *k,
                          kiln_tensor_id *v)
 {
-    TRY(input(n, "q", F, KILN_SHAPE(2, 4, 3, 8), q));
-    TRY(input(n, "k", F, KILN_SHAPE(2, kv_heads, 5, 8), k));
-    return input(n, "v", F, KILN_SHAPE(2, kv_heads, 5, 6), v);
+    TRY(layer_input(n, "q", F, KILN_SHAPE(2, 4, 3, 8), q));
+    TRY(layer_input(n, "k", F, KILN_SHAPE(2, kv_heads, 5, 8), k));
+    return layer_input(n, "v", F, KILN_SHAPE(2, kv_heads, 5, 6), v);
 }
 
 static kiln_status attention(kiln_network *n)
@@ -432,7 +397,7 @@ static kiln_status attention(kiln_network *n)
     kiln_attention_options options = KILN_ATTENTION_OPTIONS_INIT;
     options.heads = 4;
     TRY(heads(n, 4, &q, &k, &v));
-    TRY(input(n, "mask", F, KILN_SHAPE(3, 5), &options.mask));
+    TRY(layer_input(n, "mask", F, KILN_SHAPE(3, 5), &options.mask));
     TRY(kiln_network_add_attention(n, "y", q, k, v, &options, &y, NULL, NULL));
     return kiln_network_mark_output(n, y);
 }
@@ -458,11 +423,11 @@ static kiln_status attention_with_past(kiln_network *n)
     options.heads = 4;
     options.kv_heads = 2;
     options.causal = true;
-    TRY(input(n, "q", F, KILN_SHAPE(1, 4, 2, 8), &q));
-    TRY(input(n, "k", F, KILN_SHAPE(1, 2, 2, 8), &k));
-    TRY(input(n, "v", F, KILN_SHAPE(1, 2, 2, 8), &v));
-    TRY(input(n, "past_k", F, KILN_SHAPE(1, 2, 3, 8), &options.past_key));
-    TRY(input(n, "past_v", F, KILN_SHAPE(1, 2, 3, 8), &options.past_value));
+    TRY(layer_input(n, "q", F, KILN_SHAPE(1, 4, 2, 8), &q));
+    TRY(layer_input(n, "k", F, KILN_SHAPE(1, 2, 2, 8), &k));
+    TRY(layer_input(n, "v", F, KILN_SHAPE(1, 2, 2, 8), &v));
+    TRY(layer_input(n, "past_k", F, KILN_SHAPE(1, 2, 3, 8), &options.past_key));
+    TRY(layer_input(n, "past_v", F, KILN_SHAPE(1, 2, 3, 8), &options.past_value));
     TRY(kiln_network_add_attention(n, "y", q, k, v, &options, &y, &keys, &values));
     TRY(kiln_network_mark_output(n, y));
     TRY(kiln_network_mark_output(n, keys));
@@ -474,7 +439,7 @@ static kiln_status recurrent(kiln_network *n)
     static const int64_t gates[] = {1, 3, 4};
     kiln_tensor_id x, w, r, y, h, c;
     char name[32];
-    TRY(input(n, "x", F, KILN_SHAPE(5, 2, 3), &x));
+    TRY(layer_input(n, "x", F, KILN_SHAPE(5, 2, 3), &x));
     for (int kind = KILN_RECURRENT_RNN; kind <= KILN_RECURRENT_LSTM; kind++) {
         const int64_t rows = gates[kind] * 4;
         const bool is_lstm = kind == KILN_RECURRENT_LSTM;
@@ -483,11 +448,11 @@ static kiln_status recurrent(kiln_network *n)
         options.hidden_size = 4;
         options.reset_after = kind == KILN_RECURRENT_GRU;
         (void)snprintf(name, sizeof name, "w%d", kind);
-        TRY(weights(n, name, F, KILN_SHAPE(2, rows, 3), numbers, &w));
+        TRY(layer_weights(n, name, F, KILN_SHAPE(2, rows, 3), layer_numbers, &w));
         (void)snprintf(name, sizeof name, "r%d", kind);
-        TRY(weights(n, name, F, KILN_SHAPE(2, rows, 4), numbers, &r));
+        TRY(layer_weights(n, name, F, KILN_SHAPE(2, rows, 4), layer_numbers, &r));
         (void)snprintf(name, sizeof name, "b%d", kind);
-        TRY(weights(n, name, F, KILN_SHAPE(2, 2 * rows), numbers + 7, &options.bias));
+        TRY(layer_weights(n, name, F, KILN_SHAPE(2, 2 * rows), layer_numbers + 7, &options.bias));
         TRY(kiln_network_add_recurrent(n, NULL, (kiln_recurrent)kind, x, w, r, &options, &y, &h,
                                        is_lstm ? &c : NULL));
         TRY(kiln_network_mark_output(n, y));
@@ -506,8 +471,8 @@ static kiln_status branches(kiln_network *n)
     kiln_tensor_id x, c, inner, y;
     kiln_network *then = NULL;
     kiln_network *otherwise = NULL;
-    TRY(input(n, "x", F, KILN_SHAPE(3), &x));
-    TRY(input(n, "c", KILN_DTYPE_BOOL, KILN_SHAPE_SCALAR, &c));
+    TRY(layer_input(n, "x", F, KILN_SHAPE(3), &x));
+    TRY(layer_input(n, "c", KILN_DTYPE_BOOL, KILN_SHAPE_SCALAR, &c));
     TRY(kiln_network_create_branch(n, "then", &then));
     TRY(kiln_network_create_branch(n, NULL, &otherwise));
     TRY(kiln_network_capture(then, x, &inner));
@@ -526,12 +491,12 @@ static kiln_status loop(kiln_network *n)
     static const int64_t four = 4;
     kiln_tensor_id x, trips, i, c, v, d, outputs[2];
     kiln_network *body = NULL;
-    TRY(input(n, "x", F, KILN_SHAPE(3), &x));
-    TRY(weights(n, "trips", I, KILN_SHAPE_SCALAR, &four, &trips));
+    TRY(layer_input(n, "x", F, KILN_SHAPE(3), &x));
+    TRY(layer_weights(n, "trips", I, KILN_SHAPE_SCALAR, &four, &trips));
     TRY(kiln_network_create_branch(n, "body", &body));
-    TRY(input(body, "i", I, KILN_SHAPE_SCALAR, &i));
-    TRY(input(body, "c", KILN_DTYPE_BOOL, KILN_SHAPE_SCALAR, &c));
-    TRY(input(body, "v", F, KILN_SHAPE(3), &v));
+    TRY(layer_input(body, "i", I, KILN_SHAPE_SCALAR, &i));
+    TRY(layer_input(body, "c", KILN_DTYPE_BOOL, KILN_SHAPE_SCALAR, &c));
+    TRY(layer_input(body, "v", F, KILN_SHAPE(3), &v));
     TRY(kiln_network_add_unary(body, "same", KILN_UNARY_NOT, c, &c));
     TRY(kiln_network_add_unary(body, "on", KILN_UNARY_NOT, c, &c));
     TRY(kiln_network_add_elementwise(body, "doubled", KILN_ELEMENTWISE_ADD, v, v, &v));
@@ -552,7 +517,7 @@ static kiln_status by_name(kiln_network *n)
         {.name = "axis", .kind = KILN_ATTRIBUTE_INT, .i = axes[0]},
     };
     kiln_tensor_id x, y, z;
-    TRY(input(n, "x", F, KILN_SHAPE(3, 4), &x));
+    TRY(layer_input(n, "x", F, KILN_SHAPE(3, 4), &x));
     TRY(kiln_network_add_plugin(n, "norm", NULL, 0, "LpNormalization", &x, 1, attributes, 2, &y,
                                 1));
     TRY(kiln_network_add_cast(n, "z", y, F, &z));
@@ -585,5 +550,15 @@ const layer_case layer_cases[] = {
     {"branches", branches, 18, 1e-6},
     {"loop", loop, 18, 0},
     {"by_name", by_name, 18, 1e-6},
+    {"convolution_windows", layer_convolution_windows, 18, 1e-5},
+    {"deconvolution_windows", layer_deconvolution_windows, 18, 1e-5},
+    {"max_windows", layer_max_windows, 18, 0},
+    {"average_windows", layer_average_windows, 18, 1e-6},
+    {"lp_windows", layer_lp_windows, 18, 1e-5},
+    {"reduced_axes", layer_reduced_axes, 18, 1e-5},
+    {"quantized_types", layer_quantized_types, 21, 0},
+    {"quantized_blocks", layer_quantized_blocks, 21, 0},
+    {"attention_seen", layer_attention_seen, 18, 1e-5},
+    {"recurrent_lengths", layer_recurrent_lengths, 18, 1e-5},
 };
 const size_t layer_case_count = sizeof layer_cases / sizeof layer_cases[0];
