@@ -157,7 +157,7 @@ static kiln_status read_ends(ref_call *call, int64_t length, int64_t **ends, int
     if (each <= 0) {
         return kln_fail(KILN_ERROR_INVALID_NETWORK, "pieces of %lld", (long long)each);
     }
-    *count = listed ? split->count : (length + each - 1) / each;
+    *count = listed ? split->count : length / each + (length % each != 0 ? 1 : 0);
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)*count + 1, sizeof **ends, ends));
     int64_t end = 0;
     for (int64_t i = 0; i < *count; i++) {
