@@ -4,6 +4,9 @@
 #
 #     scripts/gpu_check.sh BUILD [OUT]
 #
+# GPU_CHECK_MODEL names Magika's model (or another whose input "bytes" is 1x2048), which kiln bench
+# then measures against bare ONNX Runtime.
+#
 # Writes OUT/gpu_check.json, one object a line of its list, and prints a table. Ends with 1 if
 # something failed. Where there is no GPU the tests are reported as skipped.
 #
@@ -58,6 +61,11 @@ step "soak reference" "$build/bench/bench_soak" 100000 300 reference
 step "soak onnxruntime${gpu:+ cuda}" "$build/bench/bench_soak" \
     "${GPU_CHECK_RUNS:-200000}" 300 onnxruntime "${gpu[@]}"
 step "pool" "$build/bench/bench_pool" 8
+if [ -n "${GPU_CHECK_MODEL:-}" ]; then
+    step "bench magika" "$build/bin/kiln" bench "$GPU_CHECK_MODEL" --backend onnxruntime \
+        ${gpu:+--provider cuda} --shape bytes=1x2048 --compare-raw
+    cat "$out"/bench_magika.log
+fi
 cat "$out"/pool.log
 cat "$out"/soak*.log | grep '^{' || true
 (
