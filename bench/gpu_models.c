@@ -114,6 +114,10 @@ static void settings_of(const kiln_tune_result *tuned, const char **settings)
         settings[count++] = "cudnn_conv_algo_search";
         settings[count++] = searches[tuned->conv_search];
     }
+    if (tuned->fuse_conv_bias != KILN_SWITCH_DEFAULT) {
+        settings[count++] = "fuse_conv_bias";
+        settings[count++] = tuned->fuse_conv_bias == KILN_SWITCH_ON ? "1" : "0";
+    }
     settings[count] = NULL;
 }
 
@@ -145,19 +149,21 @@ static void print_tuning(const kiln_tune_result *tuned, const way *ways)
     static const char *const searches[] = {"default", "exhaustive", "heuristic", "none"};
     const double gain = 1 - ways[0].median_us / ways[1].median_us;
     (void)fprintf(stderr,
-                  "%-26s  of %u ways %u failed; chosen: nhwc %s, convolution search %s, %u merged "
+                  "%-26s  of %u ways %u failed; chosen: nhwc %s, convolution search %s, bias fused "
+                  "%s, %u merged "
                   "products; while tuning %.2f of %.2f us; gain here %.1f %%\n",
                   "", tuned->tried, tuned->failed, switches[tuned->prefer_nhwc],
-                  searches[tuned->conv_search], tuned->merged_products,
-                  (double)tuned->best_nanoseconds / 1e3, (double)tuned->given_nanoseconds / 1e3,
-                  100 * gain);
+                  searches[tuned->conv_search], switches[tuned->fuse_conv_bias],
+                  tuned->merged_products, (double)tuned->best_nanoseconds / 1e3,
+                  (double)tuned->given_nanoseconds / 1e3, 100 * gain);
     (void)printf(
         ", \"tuned\": {\"tried\": %u, \"failed\": %u, \"given_us\": %.3f, "
         "\"best_us\": %.3f, \"prefer_nhwc\": \"%s\", \"conv_search\": \"%s\", "
-        "\"merged_products\": %u, \"gain\": %.4f}}",
+        "\"fuse_conv_bias\": \"%s\", \"merged_products\": %u, \"gain\": %.4f}}",
         tuned->tried, tuned->failed, (double)tuned->given_nanoseconds / 1e3,
         (double)tuned->best_nanoseconds / 1e3, switches[tuned->prefer_nhwc],
-        searches[tuned->conv_search], tuned->merged_products, gain);
+        searches[tuned->conv_search], switches[tuned->fuse_conv_bias], tuned->merged_products,
+        gain);
 }
 
 static void measure(raw_cuda *raw, const char *library, kiln_engine *engine, const scene *what,

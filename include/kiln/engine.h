@@ -211,6 +211,10 @@ typedef struct kiln_build_options {
      * (kiln_build_start_file) puts it there in the kiln_build_wait that first gives the failure. */
     kiln_issue_list **issues;
 
+    kiln_switch fuse_conv_bias; /* ONNX Runtime on a GPU; on: convolution, bias and activation in
+                                   one kernel, which together with prefer_nhwc may be much faster
+                                   and without it slower */
+
     /* TensorRT. */
     kiln_gpu_allocator gpu_allocator;
     kiln_pool *gpu_pool; /* of KILN_LOCATION_DEVICE on `device`; must outlive the engine. What the
@@ -262,6 +266,7 @@ typedef struct kiln_tune_result {
     kiln_conv_search conv_search;
     uint32_t merged_products; /* products of one tensor with several weights were made one, so many
                                  times */
+    kiln_switch fuse_conv_bias;
 } kiln_tune_result;
 
 /* Builds the model at `path` for a GPU in several ways that give the same results but for rounding

@@ -66,6 +66,7 @@ static const struct {
     OPTION(conv_search),
     OPTION(prefer_nhwc),
     OPTION(gpu_only),
+    OPTION(fuse_conv_bias),
     OPTION(gpu_allocator),
     OPTION(gpu_pool),
 };

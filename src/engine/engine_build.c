@@ -47,6 +47,7 @@ static kiln_status check_taken(const kln_backend *backend, const kiln_build_opti
         rest.conv_search = KILN_CONV_SEARCH_DEFAULT;
         rest.prefer_nhwc = KILN_SWITCH_DEFAULT;
         rest.gpu_only = false;
+        rest.fuse_conv_bias = KILN_SWITCH_DEFAULT;
     }
     if (backend->takes_plan_options) {
         const kiln_build_options plan = rest;
@@ -57,6 +58,7 @@ static kiln_status check_taken(const kln_backend *backend, const kiln_build_opti
         rest.conv_search = plan.conv_search;
         rest.prefer_nhwc = plan.prefer_nhwc;
         rest.gpu_only = plan.gpu_only;
+        rest.fuse_conv_bias = plan.fuse_conv_bias;
     }
     rest.profiles = NULL;
     rest.profile_count = 0;

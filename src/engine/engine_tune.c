@@ -17,12 +17,14 @@
 typedef struct variant {
     kiln_switch prefer_nhwc;
     kiln_conv_search conv_search;
+    kiln_switch fuse_conv_bias;
 } variant;
 
 static const variant variants[] = {
-    {KILN_SWITCH_OFF, KILN_CONV_SEARCH_HEURISTIC},
-    {KILN_SWITCH_ON, KILN_CONV_SEARCH_EXHAUSTIVE},
-    {KILN_SWITCH_ON, KILN_CONV_SEARCH_HEURISTIC},
+    {KILN_SWITCH_OFF, KILN_CONV_SEARCH_HEURISTIC, KILN_SWITCH_OFF},
+    {KILN_SWITCH_ON, KILN_CONV_SEARCH_EXHAUSTIVE, KILN_SWITCH_OFF},
+    {KILN_SWITCH_ON, KILN_CONV_SEARCH_HEURISTIC, KILN_SWITCH_OFF},
+    {KILN_SWITCH_ON, KILN_CONV_SEARCH_EXHAUSTIVE, KILN_SWITCH_ON},
 };
 
 /* The shape that tuning runs input `index` with: the profile's most usual, or the only one. */
@@ -73,10 +75,9 @@ static kiln_status time_engine(kiln_engine *engine, const kiln_build_options *op
 }
 
 /* What differs by less from the options as they were given is chance. */
-static bool is_faster(uint64_t nanoseconds, const kiln_tune_result *result)
+static bool is_faster(uint64_t nanoseconds, uint64_t best, uint64_t given)
 {
-    return nanoseconds < result->best_nanoseconds &&
-           nanoseconds < result->given_nanoseconds - result->given_nanoseconds / 100;
+    return nanoseconds < best && nanoseconds < given - given / 100;
 }
 
 /* Builds and times one way; keeps it where it is the fastest so far. `graph`: the model, rewritten;
@@ -104,15 +105,18 @@ static kiln_status try_variant(const char *path, const kln_onnx_model *graph,
         kiln_engine_release(made);
         return status;
     }
-    kln_log(KILN_LOG_INFO, "engine", "tuning %s: nhwc %d, convolution search %d%s: %.1f us", path,
-            (int)options->prefer_nhwc, (int)options->conv_search,
+    kln_log(KILN_LOG_INFO, "engine",
+            "tuning %s: nhwc %d, convolution search %d, bias fused %d%s: %.1f us", path,
+            (int)options->prefer_nhwc, (int)options->conv_search, (int)options->fuse_conv_bias,
             graph != NULL ? ", products merged" : "", (double)nanoseconds / 1e3);
-    if (*engine == NULL || is_faster(nanoseconds, result)) {
+    if (*engine == NULL ||
+        is_faster(nanoseconds, result->best_nanoseconds, result->given_nanoseconds)) {
         kiln_engine_release(*engine);
         *engine = made;
         result->best_nanoseconds = nanoseconds;
         result->prefer_nhwc = options->prefer_nhwc;
         result->conv_search = options->conv_search;
+        result->fuse_conv_bias = options->fuse_conv_bias;
     } else {
         kiln_engine_release(made);
     }
@@ -139,8 +143,10 @@ static void try_merged(const char *path, const kiln_build_options *options,
     kiln_build_options best = *options;
     kln_onnx_model *model = NULL;
     size_t merged = 0;
+    best.issues = NULL; /* as above: it is no fault of the model */
     best.prefer_nhwc = result->prefer_nhwc;
     best.conv_search = result->conv_search;
+    best.fuse_conv_bias = result->fuse_conv_bias;
     kiln_status status = kln_onnx_read_file(path, &model);
     if (status == KILN_OK) {
         status = kln_merge_products(model, &merged);
@@ -151,6 +157,31 @@ static void try_merged(const char *path, const kiln_build_options *options,
         result->merged_products = (uint32_t)merged;
     }
     kln_onnx_model_destroy(model);
+}
+
+/* What is measured first is measured on a device that is not warm yet. The engine as the options
+ * were given is timed once more at the end, and the best must still be faster. */
+static kiln_status confirm(kiln_engine *given, const kiln_build_options *options,
+                           kiln_tune_result *result, kiln_engine **engine)
+{
+    uint64_t again = 0;
+    if (*engine == given) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(time_engine(given, options, &again));
+    if (again < result->given_nanoseconds) {
+        result->given_nanoseconds = again;
+    }
+    if (!is_faster(result->best_nanoseconds, UINT64_MAX, result->given_nanoseconds)) {
+        kiln_engine_release(*engine);
+        *engine = kiln_engine_retain(given);
+        result->best_nanoseconds = result->given_nanoseconds;
+        result->prefer_nhwc = options->prefer_nhwc;
+        result->conv_search = options->conv_search;
+        result->fuse_conv_bias = options->fuse_conv_bias;
+        result->merged_products = 0;
+    }
+    return KILN_OK;
 }
 
 kiln_status kiln_engine_tune_file(const char *path, const kiln_build_options *options,
@@ -167,14 +198,23 @@ kiln_status kiln_engine_tune_file(const char *path, const kiln_build_options *op
     }
     KLN_RETURN_IF_ERROR(try_variant(path, NULL, &read, &found, engine));
     found.given_nanoseconds = found.best_nanoseconds;
+    kiln_engine *given = kiln_engine_retain(*engine);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(variants); i++) {
         kiln_build_options other = read;
         other.issues = NULL; /* what one way cannot build is no fault of the model */
         other.prefer_nhwc = variants[i].prefer_nhwc;
         other.conv_search = variants[i].conv_search;
+        other.fuse_conv_bias = variants[i].fuse_conv_bias;
         (void)try_other(path, NULL, &other, &found, engine);
     }
     try_merged(path, &read, &found, engine);
+    const kiln_status status = confirm(given, &read, &found, engine);
+    kiln_engine_release(given);
+    if (status != KILN_OK) {
+        kiln_engine_release(*engine);
+        *engine = NULL;
+        return status;
+    }
     return result != NULL ? kln_info_write(__func__, result, FIRST_SIZE, &found, sizeof found)
                           : KILN_OK;
 }

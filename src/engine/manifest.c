@@ -79,6 +79,7 @@ static const struct {
     SAVED(arena_growth, KILN_ARENA_AS_NEEDED, true),
     SAVED(conv_search, KILN_CONV_SEARCH_NONE, true),
     SAVED(prefer_nhwc, KILN_SWITCH_OFF, true),
+    SAVED(fuse_conv_bias, KILN_SWITCH_OFF, true),
 };
 
 _Static_assert(sizeof(kiln_switch) == sizeof(int), "an enumeration is as large as an int");

@@ -57,7 +57,14 @@ static binding bindings[LIMIT];
 static const OrtRunOptions *hasty[LIMIT];
 static binding jobs[4 * LIMIT];
 static size_t job_count;
-static void *stream;
+static void *stream; /* that the last provider was told */
+
+/* Each session keeps the stream of its own provider. */
+static struct {
+    const OrtSession *session;
+    void *stream;
+} owners[LIMIT];
+static size_t owner_count;
 
 /* --- the provider --- */
 
@@ -156,6 +163,42 @@ static OrtStatus *provider_name(const OrtEpAssignedSubgraph *part, const char **
     (void)part;
     *name = getenv("FAKE_ORT_HOST") != NULL ? "CPUExecutionProvider" : "CUDAExecutionProvider";
     return NULL;
+}
+
+/* --- sessions --- */
+
+static OrtStatus *keep_stream(OrtStatus *status, OrtSession *const *made)
+{
+    (void)pthread_mutex_lock(&guard);
+    if (status == NULL) {
+        owners[owner_count % LIMIT].session = *made;
+        owners[owner_count++ % LIMIT].stream = stream;
+    }
+    (void)pthread_mutex_unlock(&guard);
+    return status;
+}
+
+static OrtStatus *create_session(const OrtEnv *environment, const char *path,
+                                 const OrtSessionOptions *options, OrtSession **made)
+{
+    return keep_stream(real.CreateSession(environment, path, options, made), made);
+}
+
+static OrtStatus *create_from_bytes(const OrtEnv *environment, const void *bytes, size_t size,
+                                    const OrtSessionOptions *options, OrtSession **made)
+{
+    return keep_stream(real.CreateSessionFromArray(environment, bytes, size, options, made), made);
+}
+
+/* The newest of that address, which an older one that is gone may have had. */
+static void *stream_of(const OrtSession *session)
+{
+    const size_t oldest = owner_count > LIMIT ? owner_count - LIMIT : 0;
+    void *found = NULL;
+    for (size_t i = oldest; i < owner_count; i++) {
+        found = owners[i % LIMIT].session == session ? owners[i % LIMIT].stream : found;
+    }
+    return found;
 }
 
 /* --- what is bound --- */
@@ -323,6 +366,7 @@ static OrtStatus *run_with_binding(OrtSession *session, const OrtRunOptions *opt
 {
     int waits = 1;
     binding *job = NULL;
+    void *target = NULL;
     (void)pthread_mutex_lock(&guard);
     for (size_t i = 0; i < LIMIT; i++) {
         waits = waits && hasty[i] != options;
@@ -330,6 +374,7 @@ static OrtStatus *run_with_binding(OrtSession *session, const OrtRunOptions *opt
     if (!waits) {
         job = &jobs[job_count++ % (sizeof jobs / sizeof *jobs)];
         *job = *find_binding(handle);
+        target = stream_of(session);
     }
     (void)pthread_mutex_unlock(&guard);
     if (waits) {
@@ -339,7 +384,7 @@ static OrtStatus *run_with_binding(OrtSession *session, const OrtRunOptions *opt
     void *symbol = driver != NULL ? dlsym(driver, "cuLaunchHostFunc") : NULL;
     int (*launch)(void *, void (*)(void *), void *) = NULL;
     memcpy(&launch, &symbol, sizeof launch);
-    const int result = launch != NULL ? launch(stream, play, job) : -1;
+    const int result = launch != NULL ? launch(target, play, job) : -1;
     if (driver != NULL) {
         (void)dlclose(driver);
     }
@@ -369,6 +414,8 @@ static const ort_api_base *real_base(void)
 
 static void override_all(void)
 {
+    OVERRIDE(7, create_session);
+    OVERRIDE(8, create_from_bytes);
     OVERRIDE(49, create_value);
     OVERRIDE(68, create_memory);
     OVERRIDE(96, release_value);

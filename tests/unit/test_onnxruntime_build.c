@@ -329,8 +329,9 @@ static void a_gpu_is_refused_where_the_library_has_no_provider(void **state)
 static void options_of_the_cuda_provider_need_it(void **state)
 {
     (void)state;
-    static const char *const names[] = {"tf32",        "gpu_memory_bytes", "arena_growth",
-                                        "conv_search", "prefer_nhwc",      "gpu_only"};
+    static const char *const names[] = {"tf32",          "gpu_memory_bytes", "arena_growth",
+                                        "conv_search",   "prefer_nhwc",      "gpu_only",
+                                        "fuse_conv_bias"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(names); i++) {
         kiln_engine *engine = NULL;
         kiln_build_options other = options;
@@ -340,6 +341,7 @@ static void options_of_the_cuda_provider_need_it(void **state)
         other.conv_search = i == 3 ? KILN_CONV_SEARCH_NONE : KILN_CONV_SEARCH_DEFAULT;
         other.prefer_nhwc = i == 4 ? KILN_SWITCH_ON : KILN_SWITCH_DEFAULT;
         other.gpu_only = i == 5;
+        other.fuse_conv_bias = i == 6 ? KILN_SWITCH_ON : KILN_SWITCH_DEFAULT;
         assert_status(
             KILN_ERROR_UNSUPPORTED,
             kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));

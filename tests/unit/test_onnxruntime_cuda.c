@@ -230,6 +230,7 @@ static void every_option_is_taken(void **state)
     options.arena_growth = KILN_ARENA_AS_NEEDED;
     options.conv_search = KILN_CONV_SEARCH_HEURISTIC;
     options.prefer_nhwc = KILN_SWITCH_ON;
+    options.fuse_conv_bias = KILN_SWITCH_ON;
     options.gpu_only = true;
     options.device = 3;
     kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
@@ -275,7 +276,7 @@ static void tuning_keeps_the_fastest_and_writes_it_down(void **state)
     options.profiles = &profile;
     options.profile_count = 1;
     assert_ok(kiln_engine_tune_file(path, &options, &result, &engine));
-    assert_int_equal(result.tried, 4);
+    assert_int_equal(result.tried, 5);
     assert_int_equal(result.failed, 0);
     assert_true(result.best_nanoseconds > 0);
     assert_true(result.best_nanoseconds <= result.given_nanoseconds);
@@ -331,7 +332,7 @@ static void tuning_tries_products_in_one(void **state)
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("products.onnx"));
     save_products(path);
     assert_ok(kiln_engine_tune_file(path, &options, &result, &engine));
-    assert_int_equal(result.tried, 5);
+    assert_int_equal(result.tried, 6);
     assert_int_equal(result.failed, 0);
     assert_true(result.merged_products <= 1);
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("tuned.onnx"));
@@ -369,6 +370,7 @@ static void a_load_builds_as_the_save_says(void **state)
     options.arena_growth = KILN_ARENA_AS_NEEDED;
     options.conv_search = KILN_CONV_SEARCH_HEURISTIC;
     options.prefer_nhwc = KILN_SWITCH_ON;
+    options.fuse_conv_bias = KILN_SWITCH_ON;
     kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);
@@ -382,6 +384,7 @@ static void a_load_builds_as_the_save_says(void **state)
     assert_string_equal(told("gpu_mem_limit"), "1048576");
     assert_string_equal(told("arena_extend_strategy"), "kSameAsRequested");
     assert_string_equal(told("cudnn_conv_algo_search"), "DEFAULT");
+    assert_string_equal(told("fuse_conv_bias"), "1");
     assert_string_equal(told("prefer_nhwc"), "1");
     kiln_engine_release(engine);
 

@@ -18,6 +18,7 @@ static const char *cuda_option(const kiln_build_options *options)
            : options->arena_growth != KILN_ARENA_DEFAULT      ? "arena_growth"
            : options->conv_search != KILN_CONV_SEARCH_DEFAULT ? "conv_search"
            : options->prefer_nhwc != KILN_SWITCH_DEFAULT      ? "prefer_nhwc"
+           : options->fuse_conv_bias != KILN_SWITCH_DEFAULT   ? "fuse_conv_bias"
            : options->gpu_only                                ? "gpu_only"
                                                               : NULL;
 }
@@ -78,12 +79,12 @@ static kiln_status set_provider(const ort_engine *engine, const kiln_build_optio
 {
     const ort_api *api = &engine->runtime->api;
     static const char *const searches[] = {"EXHAUSTIVE", "EXHAUSTIVE", "HEURISTIC", "DEFAULT"};
-    const char *keys[6] = {"device_id", "cudnn_conv_algo_search", "arena_extend_strategy"};
+    const char *keys[7] = {"device_id", "cudnn_conv_algo_search", "arena_extend_strategy"};
     char device[16];
     char limit[24];
     (void)snprintf(device, sizeof device, "%d", engine->device);
     (void)snprintf(limit, sizeof limit, "%" PRIu64, options->gpu_memory_bytes);
-    const char *values[6] = {
+    const char *values[7] = {
         device, searches[options->conv_search],
         options->arena_growth == KILN_ARENA_AS_NEEDED ? "kSameAsRequested" : "kNextPowerOfTwo"};
     size_t count = 3;
@@ -99,6 +100,11 @@ static kiln_status set_provider(const ort_engine *engine, const kiln_build_optio
         keys[count] = "prefer_nhwc";
         values[count++] = word_of(options->prefer_nhwc);
     }
+    if (options->fuse_conv_bias != KILN_SWITCH_DEFAULT) {
+        keys[count] = "fuse_conv_bias";
+        values[count++] = word_of(options->fuse_conv_bias);
+    }
+    /* In one call: what a call does not name goes back to its default. */
     KLN_RETURN_IF_ERROR(ort_check(engine->runtime,
                                   api->UpdateCUDAProviderOptions(provider, keys, values, count),
                                   "the options of the CUDA provider"));
