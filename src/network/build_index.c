@@ -124,6 +124,7 @@ kiln_status kiln_network_add_one_hot(kiln_network *network, const char *name,
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "OneHot");
     kln_layer_input(&layer, indices);
+    kln_layer_rank(&layer, indices, 1, KILN_MAX_RANK - 1);
     kln_layer_need(&layer, depth > 0, "the depth is %lld", (long long)depth);
     kln_layer_input_ints(&layer, "depth", &depth, 1, true);
     kln_layer_input(&layer, values);

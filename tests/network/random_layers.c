@@ -7,6 +7,8 @@
 
 static float numbers[4096];
 int64_t random_indices[4096];
+int64_t random_ends[4096];
+float random_scales[4096];
 
 uint64_t random_next(uint64_t *state)
 {
@@ -19,22 +21,6 @@ uint64_t random_next(uint64_t *state)
 int64_t random_upto(random_network *r, int64_t limit)
 {
     return (int64_t)(random_next(&r->state) % (uint64_t)(limit < 1 ? 1 : limit));
-}
-
-static bool is_float(kiln_dtype dtype)
-{
-    return dtype == F || dtype == KILN_DTYPE_FLOAT64 || dtype == KILN_DTYPE_FLOAT16;
-}
-
-static bool is_int(kiln_dtype dtype)
-{
-    return dtype == KILN_DTYPE_INT32 || dtype == KILN_DTYPE_INT64;
-}
-
-/* Twice half a unit in the last place of 1. */
-static double unit(kiln_dtype dtype)
-{
-    return dtype == F ? 0x1p-23 : dtype == KILN_DTYPE_FLOAT64 ? 0x1p-52 : 0x1p-10;
 }
 
 int64_t random_elements(const random_tensor *t)
@@ -62,43 +48,14 @@ random_tensor *random_pick(random_network *r, random_fits wanted)
     return found;
 }
 
-static bool any(const random_tensor *t)
-{
-    return t->dtype != KILN_DTYPE_UINT8;
-}
-static bool f32(const random_tensor *t)
-{
-    return t->dtype == F;
-}
-static bool f32_ranked(const random_tensor *t)
-{
-    return t->dtype == F && t->shape.rank > 0;
-}
-static bool f32_exact(const random_tensor *t)
-{
-    return f32_ranked(t) && t->error == 0;
-}
-static bool f32_tame(const random_tensor *t)
-{
-    return f32_ranked(t) && t->most <= 64;
-}
-static bool number(const random_tensor *t)
-{
-    return t->dtype == F || t->dtype == KILN_DTYPE_FLOAT64 || is_int(t->dtype);
-}
 static bool exact_number(const random_tensor *t)
 {
-    return number(t) && t->error == 0;
+    return random_number(t) && t->error == 0;
 }
 static bool boolean(const random_tensor *t)
 {
     return t->dtype == KILN_DTYPE_BOOL;
 }
-static bool matrix(const random_tensor *t)
-{
-    return (t->dtype == F || t->dtype == KILN_DTYPE_FLOAT64) && t->shape.rank >= 2;
-}
-
 void random_add(random_network *r, kiln_tensor_id id, double most, double error)
 {
     kiln_shape shape = {-1, {0}};
@@ -117,8 +74,8 @@ void random_add(random_network *r, kiln_tensor_id id, double most, double error)
     if (!kln_value_shape(value, &shape) || !kiln_shape_is_static(&shape)) {
         shape.rank = -1;
     }
-    if (is_float(value->dtype) && error > 0) {
-        error += most * unit(value->dtype);
+    if (random_is_float(value->dtype) && error > 0) {
+        error += most * random_unit(value->dtype);
     }
     r->tensors[r->count++] = (random_tensor){id, value->dtype, shape, most, error};
 }
@@ -146,7 +103,7 @@ kiln_tensor_id random_weights(random_network *r, kiln_shape shape)
 
 static bool activation(random_network *r)
 {
-    random_tensor *t = random_pick(r, f32);
+    random_tensor *t = random_pick(r, random_f32);
     kiln_tensor_id y = 0;
     const kiln_activation kind = (kiln_activation)random_upto(r, KILN_ACTIVATION_CELU + 1);
     if (t == NULL || (kind == KILN_ACTIVATION_THRESHOLDED_RELU && t->error > 0)) {
@@ -168,7 +125,9 @@ static bool unary(random_network *r)
                                        KILN_UNARY_SIGN, KILN_UNARY_IS_NAN};
     kiln_tensor_id y = 0;
     const int64_t which = random_upto(r, 3);
-    random_tensor *t = random_pick(r, which == 0 ? number : which == 1 ? f32_exact : f32_tame);
+    random_tensor *t = random_pick(r, which == 0   ? random_number
+                                      : which == 1 ? random_f32_exact
+                                                   : random_f32_tame);
     if (t == NULL) {
         return false;
     }
@@ -190,12 +149,12 @@ static bool unary(random_network *r)
 static bool narrow(random_network *r)
 {
     static const kiln_unary above[] = {KILN_UNARY_EXP, KILN_UNARY_LOG, KILN_UNARY_SQRT,
-                                       KILN_UNARY_RECIPROCAL};
+                                       KILN_UNARY_RECIPROCAL, KILN_UNARY_ACOSH};
     static const kiln_unary around[] = {KILN_UNARY_ASIN, KILN_UNARY_ACOS, KILN_UNARY_ATANH,
                                         KILN_UNARY_TAN,  KILN_UNARY_SINH, KILN_UNARY_COSH};
     static const float one = 1.0F;
     static const float half = 0.5F;
-    random_tensor *t = random_pick(r, f32);
+    random_tensor *t = random_pick(r, random_f32);
     kiln_tensor_id y = 0;
     const bool is_above = random_upto(r, 2) == 0;
     if (t == NULL) {
@@ -212,9 +171,11 @@ static bool narrow(random_network *r)
             r->network, NULL, random_upto(r, 2) == 0 ? KILN_ELEMENTWISE_POW : KILN_ELEMENTWISE_DIV,
             y, y, &y));
     } else {
-        DO(kiln_network_add_unary(r->network, NULL,
-                                  is_above ? above[random_upto(r, 4)] : around[random_upto(r, 6)],
-                                  y, &y));
+        const kiln_unary kind = is_above ? above[random_upto(r, 5)] : around[random_upto(r, 6)];
+        if (kind == KILN_UNARY_ACOSH) { /* of 2 to 3 */
+            DO(kiln_network_add_elementwise(r->network, NULL, KILN_ELEMENTWISE_ADD, y, c, &y));
+        }
+        DO(kiln_network_add_unary(r->network, NULL, kind, y, &y));
     }
     random_add(r, y, 8, 8 * (t->error + 4e-6));
     return true;
@@ -242,8 +203,8 @@ static bool arithmetic(random_network *r)
         KILN_ELEMENTWISE_GREATER, KILN_ELEMENTWISE_GREATER_OR_EQUAL};
     kiln_tensor_id y = 0;
     const bool compares = random_upto(r, 4) == 0;
-    random_tensor *a = random_pick(r, compares ? exact_number : number);
-    random_tensor *b = random_pick(r, compares ? exact_number : number);
+    random_tensor *a = random_pick(r, compares ? exact_number : random_number);
+    random_tensor *b = random_pick(r, compares ? exact_number : random_number);
     if (a == NULL || a->dtype != b->dtype || !broadcasts(&a->shape, &b->shape)) {
         b = a;
     }
@@ -261,14 +222,15 @@ static bool arithmetic(random_network *r)
     const double error =
         is_product ? a->error * (b->most + b->error) + b->error * a->most : a->error + b->error;
     /* Sums and products of eighths stay exact while they are small. */
-    random_add(r, y, most, error > 0 || !is_float(a->dtype) || most < 4096 ? error : 1e-7 * most);
+    random_add(r, y, most,
+               error > 0 || !random_is_float(a->dtype) || most < 4096 ? error : 1e-7 * most);
     return true;
 }
 
 static bool logic(random_network *r)
 {
     random_tensor *c = random_pick(r, boolean);
-    random_tensor *a = random_pick(r, number);
+    random_tensor *a = random_pick(r, random_number);
     kiln_tensor_id y = 0;
     if (c == NULL) {
         return false;
@@ -297,10 +259,10 @@ static bool cast(random_network *r)
                                        KILN_DTYPE_INT64,
                                        KILN_DTYPE_FLOAT16,
                                        KILN_DTYPE_BOOL};
-    random_tensor *t = random_pick(r, any);
+    random_tensor *t = random_pick(r, random_any);
     kiln_tensor_id y = 0;
     const kiln_dtype to = types[random_upto(r, 7)];
-    if (t == NULL || (!is_float(to) && t->error > 0)) {
+    if (t == NULL || (!random_is_float(to) && t->error > 0)) {
         return false;
     }
     const bool narrows = to == KILN_DTYPE_FLOAT16;
@@ -315,14 +277,14 @@ static bool cast(random_network *r)
 
 static bool product(random_network *r)
 {
-    random_tensor *a = random_pick(r, matrix);
+    random_tensor *a = random_pick(r, random_matrix);
     kiln_tensor_id y = 0;
     if (a == NULL) {
         return false;
     }
     const int64_t k = a->shape.dims[a->shape.rank - 1];
     double most = (double)k * a->most;
-    double error = (double)k * a->error + unit(a->dtype) * (double)(k + 2) * most;
+    double error = (double)k * a->error + random_unit(a->dtype) * (double)(k + 2) * most;
     if (a->dtype == F && k <= 16) {
         const kiln_tensor_id w = random_weights(r, KILN_SHAPE(k, 1 + random_upto(r, 6)));
         if (a->shape.rank == 2 && random_upto(r, 2) == 0) {
@@ -368,6 +330,17 @@ static const struct {
     {"quantization", random_quantization},
     {"sequence", random_sequence},
     {"branch", random_branch},
+    {"gathering", random_gathering},
+    {"scattering", random_scattering},
+    {"one_hot", random_one_hot},
+    {"suppression", random_suppression},
+    {"loop", random_loop},
+    {"einsum", random_einsum},
+    {"making", random_making},
+    {"scaling", random_scaling},
+    {"integers", random_integers},
+    {"storage", random_storage},
+    {"attention", random_attention},
 };
 
 /* --- the network --- */
@@ -403,6 +376,8 @@ void random_network_make(random_network *r, uint64_t seed, size_t count)
         for (size_t i = 0; i < 4096; i++) {
             numbers[i] = ((float)(random_next(&state) % 33) - 16.0F) / 16.0F;
             random_indices[i] = (int64_t)(random_next(&state) % 3);
+            random_ends[i] = -(int64_t)(random_next(&state) % 2);
+            random_scales[i] = 2.0F / (float)(1U << (random_next(&state) % 5));
         }
         numbers[0] = 1.0F;
     }

@@ -3,51 +3,6 @@
 
 #include "random_parts.h"
 
-static bool is_int(kiln_dtype dtype)
-{
-    return dtype == KILN_DTYPE_INT32 || dtype == KILN_DTYPE_INT64;
-}
-
-static bool any(const random_tensor *t)
-{
-    return t->dtype != KILN_DTYPE_UINT8;
-}
-
-static bool any_ranked(const random_tensor *t)
-{
-    return any(t) && t->shape.rank > 0;
-}
-
-static bool f32_ranked(const random_tensor *t)
-{
-    return t->dtype == F && t->shape.rank > 0;
-}
-
-static bool f32_exact(const random_tensor *t)
-{
-    return f32_ranked(t) && t->error == 0;
-}
-
-static bool f32_tame(const random_tensor *t)
-{
-    return f32_ranked(t) && t->most <= 64;
-}
-
-static bool image(const random_tensor *t)
-{
-    return t->dtype == F && t->shape.rank >= 3 && t->shape.rank <= 5;
-}
-
-static bool tame_image(const random_tensor *t)
-{
-    return image(t) && t->most <= 64;
-}
-
-static bool number(const random_tensor *t)
-{
-    return t->dtype == F || t->dtype == KILN_DTYPE_FLOAT64 || is_int(t->dtype);
-}
-
 static bool quantized(const random_tensor *t)
 {
     return t->dtype == KILN_DTYPE_UINT8;
@@ -55,7 +10,7 @@ static bool quantized(const random_tensor *t)
 
 bool random_convolution(random_network *r)
 {
-    random_tensor *t = random_pick(r, image);
+    random_tensor *t = random_pick(r, random_image);
     kiln_convolution_options options = KILN_CONVOLUTION_OPTIONS_INIT;
     kiln_tensor_id y = 0;
     if (t == NULL || t->shape.dims[1] > 8) {
@@ -106,14 +61,15 @@ bool random_convolution(random_network *r)
 
 bool random_pooling(random_network *r)
 {
-    random_tensor *t = random_pick(r, image);
+    random_tensor *t = random_pick(r, random_image);
     kiln_pooling_options options = KILN_POOLING_OPTIONS_INIT;
     kiln_tensor_id y = 0;
-    const kiln_pooling kind = (kiln_pooling)random_upto(r, 2);
+    const kiln_pooling kind = (kiln_pooling)random_upto(r, 3);
     if (t == NULL) {
         return false;
     }
-    if (random_upto(r, 3) == 0) {
+    if (kind != KILN_POOLING_LP &&
+        random_upto(r, 3) == 0) { /* which needs a rank that the builder knows */
         DO(kiln_network_add_global_pooling(r->network, NULL, kind, t->id, &y));
     } else {
         options.spatial = t->shape.rank - 2;
@@ -127,16 +83,43 @@ bool random_pooling(random_network *r)
         }
         DO(kiln_network_add_pooling(r->network, NULL, kind, t->id, &options, &y));
     }
-    random_add(r, y, t->most,
-               kind == KILN_POOLING_MAX
-                   ? t->error
-                   : t->error + 0x1p-23 * (double)(random_elements(t) + 4) * t->most);
+    const double count = (double)random_elements(t);
+    const double most = kind == KILN_POOLING_LP ? count * t->most : t->most;
+    const double error = kind == KILN_POOLING_LP ? count * t->error : t->error;
+    random_add(r, y, most, kind == KILN_POOLING_MAX ? error : error + 0x1p-23 * (count + 4) * most);
     return true;
+}
+
+/* One of the ten, and what it makes of the numbers and of an error. */
+static void reduce(random_network *r, const random_tensor *t, int64_t axis)
+{
+    kiln_tensor_id x = t->id;
+    kiln_tensor_id y = 0;
+    const kiln_reduction kind = (kiln_reduction)random_upto(r, KILN_REDUCE_SUM_SQUARE + 1);
+    const double count = (double)random_elements(t);
+    double most = count * t->most + 16;
+    double error = count * t->error;
+    size_t axes = random_upto(r, 3) == 0 ? 0 : 1;
+    if (kind == KILN_REDUCE_SUM_SQUARE) {
+        error *= 2 * t->most + t->error;
+        most *= t->most + 1;
+    } else if (kind == KILN_REDUCE_PROD || kind == KILN_REDUCE_LOG_SUM) { /* of 0 to 1 */
+        DO(kiln_network_add_activation(r->network, NULL, KILN_ACTIVATION_SIGMOID, x, 0, 0, &x));
+        error = 64 * (count * t->error + 1e-6 * count);
+        axes = 1;
+    }
+    if (kind == KILN_REDUCE_LOG_SUM) { /* of 1 to 2 */
+        static const float one = 1.0F;
+        const kiln_tensor_id c = random_constant(r, F, KILN_SHAPE_SCALAR, &one);
+        DO(kiln_network_add_elementwise(r->network, NULL, KILN_ELEMENTWISE_ADD, x, c, &x));
+    }
+    DO(kiln_network_add_reduce(r->network, NULL, kind, x, &axis, axes, random_upto(r, 2) == 0, &y));
+    random_add(r, y, most, error + 0x1p-23 * (count + 8) * most);
 }
 
 bool random_reduction(random_network *r)
 {
-    random_tensor *t = random_pick(r, f32_tame);
+    random_tensor *t = random_pick(r, random_f32_tame);
     kiln_tensor_id y = 0;
     kiln_tensor_id z = 0;
     if (t == NULL) {
@@ -148,12 +131,7 @@ bool random_reduction(random_network *r)
     const double rounding = 0x1p-23 * (count + 8);
     const int64_t which = random_upto(r, 9);
     if (which < 6) {
-        static const kiln_reduction kinds[] = {KILN_REDUCE_SUM, KILN_REDUCE_MEAN,
-                                               KILN_REDUCE_MAX, KILN_REDUCE_MIN,
-                                               KILN_REDUCE_L1,  KILN_REDUCE_LOG_SUM_EXP};
-        DO(kiln_network_add_reduce(r->network, NULL, kinds[which], t->id, &axis,
-                                   random_upto(r, 3) == 0 ? 0 : 1, random_upto(r, 2) == 0, &y));
-        random_add(r, y, sum + 16, count * t->error + rounding * (sum + 16));
+        reduce(r, t, axis);
     } else if (which == 6) {
         DO(kiln_network_add_softmax(r->network, NULL, t->id, axis, random_upto(r, 2) == 0, &y));
         random_add(r, y, 2 * t->most + 16, 2 * t->error + rounding * (16 + 4 * t->most) + 1e-6);
@@ -180,7 +158,7 @@ bool random_reduction(random_network *r)
 
 bool random_normalization(random_network *r)
 {
-    random_tensor *t = random_pick(r, tame_image);
+    random_tensor *t = random_pick(r, random_tame_image);
     kiln_tensor_id y = 0;
     if (t == NULL) {
         return false;
@@ -222,7 +200,7 @@ bool random_normalization(random_network *r)
 
 bool random_moving(random_network *r)
 {
-    random_tensor *t = random_pick(r, any_ranked);
+    random_tensor *t = random_pick(r, random_any_ranked);
     kiln_tensor_id y = 0;
     kiln_tensor_id parts[2] = {0, 0};
     if (t == NULL) {
@@ -282,7 +260,7 @@ bool random_moving(random_network *r)
 
 bool random_filling(random_network *r)
 {
-    random_tensor *t = random_pick(r, f32_ranked);
+    random_tensor *t = random_pick(r, random_f32_ranked);
     kiln_tensor_id y = 0;
     int64_t before[KILN_MAX_RANK];
     int64_t after[KILN_MAX_RANK];
@@ -300,9 +278,10 @@ bool random_filling(random_network *r)
     }
     options.rank = t->shape.rank;
     const int64_t which = random_upto(r, 4);
+    const int64_t modes = kiln_network_opset(r->network) < 19 ? KILN_PAD_WRAP : KILN_PAD_WRAP + 1;
     if (which < 2 || (which == 2 && t->shape.rank != 4)) {
         DO(kiln_network_add_pad(r->network, NULL, t->id, before, after, (size_t)t->shape.rank,
-                                (kiln_pad_mode)(is_wide ? random_upto(r, 3) : 0), 0.5F, &y));
+                                (kiln_pad_mode)(is_wide ? random_upto(r, modes) : 0), 0.5F, &y));
         random_add(r, y, t->most + 1, t->error);
     } else if (which == 2) {
         options.mode = (kiln_resize_mode)random_upto(r, 2);
@@ -329,7 +308,7 @@ bool random_quantization(random_network *r)
     static const float scale = 0.125F;
     static const uint8_t zero = 128;
     random_tensor *q = random_pick(r, quantized);
-    random_tensor *t = random_pick(r, f32_exact);
+    random_tensor *t = random_pick(r, random_f32_exact);
     kiln_tensor_id y = 0;
     if (q == NULL && t == NULL) {
         return false;
@@ -351,7 +330,9 @@ bool random_quantization(random_network *r)
 
 bool random_sequence(random_network *r)
 {
-    random_tensor *t = random_pick(r, tame_image);
+    static const int32_t ones[] = {1, 1, 1, 1, 1, 1, 1, 1};
+    static const int32_t lengths[] = {2, 1, 2, 2, 1, 1, 2, 1, 2, 2, 2, 1, 1, 2, 1, 2};
+    random_tensor *t = random_pick(r, random_tame_image);
     kiln_tensor_id y = 0;
     kiln_tensor_id h = 0;
     if (t == NULL || t->most > 16 || t->shape.rank > 4) {
@@ -380,6 +361,18 @@ bool random_sequence(random_network *r)
     }
     const kiln_tensor_id w = random_weights(r, KILN_SHAPE(directions, rows, size));
     const kiln_tensor_id u = random_weights(r, KILN_SHAPE(directions, rows, 2));
+    const kiln_shape state = KILN_SHAPE(directions, t->shape.dims[1], 2);
+    if (random_upto(r, 2) == 0) {
+        options.bias = random_weights(r, KILN_SHAPE(directions, 2 * rows));
+        options.initial_hidden = random_weights(r, state);
+        options.initial_cell =
+            kind == KILN_RECURRENT_LSTM ? random_weights(r, state) : KILN_NO_TENSOR;
+    }
+    if (random_upto(r, 2) == 0 && t->shape.dims[1] <= 8) {
+        options.lengths =
+            random_constant(r, KILN_DTYPE_INT32, KILN_SHAPE(t->shape.dims[1]),
+                            t->shape.dims[0] > 1 ? lengths + random_upto(r, 8) : ones);
+    }
     DO(kiln_network_add_recurrent(r->network, NULL, (kiln_recurrent)kind, t->id, w, u, &options, &y,
                                   &h, NULL));
     /* Each token hands the error of the one before on, up to 4 times as large. */
@@ -392,7 +385,7 @@ bool random_sequence(random_network *r)
 bool random_branch(random_network *r)
 {
     static const uint8_t truths[] = {0, 1};
-    random_tensor *t = random_pick(r, number);
+    random_tensor *t = random_pick(r, random_number);
     kiln_network *sides[2] = {NULL, NULL};
     kiln_tensor_id y = 0;
     if (t == NULL) {

@@ -331,4 +331,19 @@ bool ref_same_shape(const ref_tensor *a, const ref_tensor *b);
 /* Product of dims, with LIMIT past what memory can hold. */
 KILN_MUST_CHECK kiln_status ref_count(int rank, const int64_t *dims, int64_t *count);
 
+/* Between `low` and `high`; unlike with fmin and fmax, what is no number stays so. */
+static inline double ref_clamp(double value, double low, double high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+/* The greater one, or the one that is no number. */
+static inline double ref_greater(double a, double b)
+{
+    return isnan(a) || a > b ? a : b;
+}
+static inline int64_t ref_clamp_int(int64_t value, int64_t low, int64_t high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
 #endif

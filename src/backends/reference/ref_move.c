@@ -158,11 +158,6 @@ kiln_status ref_op_split(ref_call *call)
 
 /* --- Slice --- */
 
-static int64_t clamp(int64_t value, int64_t low, int64_t high)
-{
-    return value < low ? low : value > high ? high : value;
-}
-
 /* Begin and length of one axis by Python's rules; `*begin` is an element of it. */
 static void slice_axis(int64_t dim, int64_t start, int64_t end, int64_t step, int64_t *begin,
                        int64_t *length)
@@ -170,12 +165,12 @@ static void slice_axis(int64_t dim, int64_t start, int64_t end, int64_t step, in
     start += start < 0 ? dim : 0;
     end += end < 0 ? dim : 0;
     if (step > 0) {
-        start = clamp(start, 0, dim);
-        end = clamp(end, 0, dim);
+        start = ref_clamp_int(start, 0, dim);
+        end = ref_clamp_int(end, 0, dim);
         *length = end > start ? (end - start - 1) / step + 1 : 0;
     } else {
-        start = clamp(start, -1, dim - 1);
-        end = clamp(end, -1, dim - 1);
+        start = ref_clamp_int(start, -1, dim - 1);
+        end = ref_clamp_int(end, -1, dim - 1);
         *length =
             start > end ? (start - end - 1) / -(step < -INT64_MAX ? -INT64_MAX : step) + 1 : 0;
     }

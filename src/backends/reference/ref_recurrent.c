@@ -44,9 +44,9 @@ static double activate(const activation *f, double x)
     switch (f->kind) {
         case AFFINE: return f->a * x + f->b;
         case ELU: return x >= 0.0 ? x : f->a * expm1(x);
-        case HARD_SIGMOID: return fmin(1.0, fmax(0.0, f->a * x + f->b));
+        case HARD_SIGMOID: return ref_clamp(f->a * x + f->b, 0.0, 1.0);
         case LEAKY_RELU: return x >= 0.0 ? x : f->a * x;
-        case RELU: return fmax(0.0, x);
+        case RELU: return x < 0.0 ? 0.0 : x;
         case SCALED_TANH: return f->a * tanh(f->b * x);
         case SIGMOID: return ref_sigmoid(x);
         case SOFTPLUS: return ref_softplus(x);
@@ -221,7 +221,7 @@ static double dot(const double *a, const double *b, int64_t count)
 
 static double clipped(const network *n, double x)
 {
-    return fmin(n->clip, fmax(-n->clip, x));
+    return ref_clamp(x, -n->clip, n->clip);
 }
 
 /* What input and state add to each gate: gate[g] from x, gate[gates * hidden + g] from h. */

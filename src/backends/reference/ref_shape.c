@@ -127,11 +127,6 @@ kiln_status ref_op_unsqueeze(ref_call *call)
     return ref_output_view(call, 0, 0, rank, dims);
 }
 
-static int64_t clamp(int64_t value, int64_t low, int64_t high)
-{
-    return value < low ? low : value > high ? high : value;
-}
-
 kiln_status ref_op_shape(ref_call *call)
 {
     const ref_tensor *x = NULL;
@@ -139,8 +134,8 @@ kiln_status ref_op_shape(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     int64_t begin = ref_attribute_int(call, "start", 0);
     int64_t end = ref_attribute_int(call, "end", x->rank);
-    begin = clamp(begin < 0 ? begin + x->rank : begin, 0, x->rank);
-    end = clamp(end < 0 ? end + x->rank : end, 0, x->rank);
+    begin = ref_clamp_int(begin < 0 ? begin + x->rank : begin, 0, x->rank);
+    end = ref_clamp_int(end < 0 ? end + x->rank : end, 0, x->rank);
     const int64_t dims[1] = {end > begin ? end - begin : 0};
     KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_INT64, 1, dims, &y));
     ref_store_int(y, 0, 1, dims[0], x->dims + begin);

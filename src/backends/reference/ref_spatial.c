@@ -293,7 +293,7 @@ static double neighbours(const regions *r, const double *plane, double y, double
                              (1.0 - v) * u * plane[top * r->width + right],
                              v * (1.0 - u) * plane[bottom * r->width + left],
                              v * u * plane[bottom * r->width + right]};
-    return r->max ? fmax(fmax(parts[0], parts[1]), fmax(parts[2], parts[3]))
+    return r->max ? ref_greater(ref_greater(parts[0], parts[1]), ref_greater(parts[2], parts[3]))
                   : parts[0] + parts[1] + parts[2] + parts[3];
 }
 
@@ -307,7 +307,7 @@ static double align_bin(const regions *r, const double *plane, const double corn
             const double y = corner[0] + ((double)i + 0.5) * bin[0] / (double)samples[0];
             const double x = corner[1] + ((double)j + 0.5) * bin[1] / (double)samples[1];
             const double v = neighbours(r, plane, y, x);
-            result = !r->max ? result + v / count : i + j == 0 ? v : fmax(result, v);
+            result = !r->max ? result + v / count : i + j == 0 ? v : ref_greater(result, v);
         }
     }
     return result;
@@ -417,7 +417,7 @@ kiln_status ref_op_max_roi_pool(ref_call *call)
         double best = span[0] < span[1] && span[2] < span[3] ? -HUGE_VAL : 0.0;
         for (int64_t row = span[0]; row < span[1]; row++) {
             for (int64_t column = span[2]; column < span[3]; column++) {
-                best = fmax(
+                best = ref_greater(
                     best, ref_get_float(r.x, (plane * r.x->dims[2] + row) * r.x->dims[3] + column));
             }
         }
