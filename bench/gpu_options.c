@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What options of ONNX Runtime's CUDA provider are worth: a captured graph over device memory, and
  * the run as it comes, for each list of options, each in a process of its own.
- * gpu_options LIBONNXRUNTIME resnet|bert|merged BATCH [NAME=VALUE,...]...
- * A name in capitals is a variable of the environment, one with a dot an entry of the session.
+ * gpu_options LIBONNXRUNTIME resnet|bert|merged[:FILE] BATCH [NAME=VALUE,...]...
+ * A name in capitals is a variable of the environment, one with a dot an entry of the session. FILE
+ * is a model with the same inputs and outputs, instead of the one that this would write.
  */
 #include <ctype.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,13 +67,17 @@ int main(int argc, char **argv)
 {
     if (argc < 4) {
         (void)fprintf(stderr,
-                      "usage: gpu_options LIBONNXRUNTIME resnet|bert|merged BATCH "
+                      "usage: gpu_options LIBONNXRUNTIME resnet|bert|merged[:FILE] BATCH "
                       "[NAME=VALUE,...]...\n");
         return 2;
     }
     const int64_t batch = strtoll(argv[3], NULL, 10);
-    scene what = strcmp(argv[2], "resnet") == 0 ? resnet_scene(batch) : bert_scene(batch);
-    if (strcmp(argv[2], "resnet") == 0) {
+    const char *file = strchr(argv[2], ':');
+    const bool is_resnet = strncmp(argv[2], "resnet", 6) == 0;
+    scene what = is_resnet ? resnet_scene(batch) : bert_scene(batch);
+    if (file != NULL) {
+        what.path = file + 1;
+    } else if (is_resnet) {
         model_resnet50(what.path);
     } else if (strcmp(argv[2], "bert") == 0) {
         model_bert(what.path);

@@ -25,6 +25,69 @@ KILN_MUST_CHECK kiln_status kln_network_model(const kiln_network *network,
 /* The same, to be changed for a while and put back. STATE for a branch. */
 KILN_MUST_CHECK kiln_status kln_network_edit(kiln_network *network, kln_onnx_model **model);
 
+/* --- rewriting (graph_edit.c) --- */
+
+/* A change of a model's main graph: nodes are marked as dropped, others are added, and all of it
+ * takes place at kln_graph_edit_commit or not at all. What is added lives in the model's arena. */
+typedef struct kln_graph_edit {
+    kln_onnx_model *model;
+    kln_onnx_graph *graph; /* as it was until the commit */
+    kln_names constants;   /* by name, the index of an initializer that no caller may replace */
+    kln_names readers;     /* by name, how many inputs of nodes and outputs of the graph read it */
+    kln_names producers;   /* by name, the node that makes it */
+    bool *dropped;         /* for each node */
+    struct kln_graph_addition *additions; /* nodes, by where they go */
+    size_t addition_count, addition_capacity;
+    kln_onnx_tensor **weights; /* new initializers */
+    size_t weight_count, weight_capacity;
+    bool imports_contrib;
+} kln_graph_edit;
+
+/* The domain of the operators that ONNX Runtime adds to ONNX. */
+#define KLN_CONTRIB_DOMAIN "com.microsoft"
+
+/* Whether a rewriting pass understands the model: it has nodes, and no graphs inside nodes, which
+ * may refer to names of this one. */
+bool kln_graph_edit_suits(const kln_onnx_model *model);
+/* kln_graph_edit_end is to follow, on an error too. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_graph_edit_begin(kln_onnx_model *model, kln_graph_edit *edit);
+/* The model is as it was where nothing was committed. */
+void kln_graph_edit_end(kln_graph_edit *edit);
+
+/* The constant of that name with so many dimensions, its elements whole bytes that lie in memory;
+ * or NULL. */
+const kln_onnx_tensor *kln_graph_edit_constant(const kln_graph_edit *edit, const char *name,
+                                               size_t rank);
+/* How many read `name`, the graph's outputs among them, as it was before the edit. */
+size_t kln_graph_edit_readers(const kln_graph_edit *edit, const char *name);
+/* The node that makes `name`, of operator `op` of ONNX's own domain (NULL: any), and its index; or
+ * NULL. Dropped ones too. */
+const kln_onnx_node *kln_graph_edit_producer(const kln_graph_edit *edit, const char *name,
+                                             const char *op, size_t *index);
+/* Whether `node` is this operator of ONNX's own domain. */
+bool kln_graph_edit_is(const kln_onnx_node *node, const char *op);
+
+void kln_graph_edit_drop(kln_graph_edit *edit, size_t index);
+/* A node before node `before` of the graph as it was, named as its first output, or NULL without
+ * memory. `op` and the names must live as long as the model. Its list of attributes has room for
+ * KLN_GRAPH_EDIT_ATTRIBUTES. The pointer is good until the next node is added. */
+#define KLN_GRAPH_EDIT_ATTRIBUTES 4
+kln_onnx_node *kln_graph_edit_add_node(kln_graph_edit *edit, size_t before, const char *domain,
+                                       const char *op, const char *const *inputs,
+                                       size_t input_count, const char *const *outputs,
+                                       size_t output_count);
+/* A whole-number or a floating-point attribute; `name` lives as long as the model. */
+void kln_graph_edit_set_int(kln_onnx_node *node, const char *name, int64_t value);
+void kln_graph_edit_set_float(kln_onnx_node *node, const char *name, float value);
+/* A new initializer "STEM/WHAT" with its elements still to be written through `data`, or NULL
+ * without memory. */
+kln_onnx_tensor *kln_graph_edit_add_weights(kln_graph_edit *edit, const char *stem,
+                                            const char *what, kiln_dtype dtype, size_t rank,
+                                            const int64_t *dims);
+/* Makes the change. Initializers that only dropped nodes read go with them. OUT_OF_MEMORY: nothing
+ * was changed. */
+KILN_MUST_CHECK kiln_status kln_graph_edit_commit(kln_graph_edit *edit);
+
 /* Products (MatMul) of one tensor with several matrices of constants, biases among it, become one
  * product that is split afterwards: fewer and larger kernels. Results differ in the last bits.
  * `*merged`: into how many; with 0, on an error too, the model is as it was. OUT_OF_MEMORY. */

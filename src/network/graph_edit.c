@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kln_network.h"
+
+/* A node that is added. Those before the same node keep the order in which they came. */
+typedef struct kln_graph_addition {
+    size_t before;
+    size_t turn;
+    kln_onnx_node node;
+} kln_graph_addition;
+
+static kiln_status no_memory(void)
+{
+    return kln_fail_memory(sizeof(kln_onnx_node), "a rewritten graph");
+}
+
+bool kln_graph_edit_suits(const kln_onnx_model *model)
+{
+    const kln_onnx_graph *graph = &model->graph;
+    for (size_t i = 0; i < graph->node_count; i++) {
+        for (size_t k = 0; k < graph->nodes[i].attribute_count; k++) {
+            const kln_onnx_attribute_type type = graph->nodes[i].attributes[k].type;
+            if (type == KLN_ONNX_ATTRIBUTE_GRAPH || type == KLN_ONNX_ATTRIBUTE_GRAPHS) {
+                return false;
+            }
+        }
+    }
+    return graph->node_count != 0 && graph->initializer_count != 0;
+}
+
+/* --- what is there --- */
+
+static kiln_status count_reader(kln_names *readers, const char *name)
+{
+    const uint32_t before = kln_names_get(readers, name);
+    return kln_names_set(readers, name, before == KLN_NAMES_NONE ? 1 : before + 1);
+}
+
+static kiln_status index_node(kln_graph_edit *edit, size_t index)
+{
+    const kln_onnx_node *node = &edit->graph->nodes[index];
+    for (size_t k = 0; k < node->input_count; k++) {
+        KLN_RETURN_IF_ERROR(count_reader(&edit->readers, node->inputs[k]));
+    }
+    for (size_t k = 0; k < node->output_count; k++) {
+        KLN_RETURN_IF_ERROR(kln_names_set(&edit->producers, node->outputs[k], (uint32_t)index));
+    }
+    return KILN_OK;
+}
+
+static kiln_status index_graph(kln_graph_edit *edit)
+{
+    const kln_onnx_graph *graph = edit->graph;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(
+            kln_names_set(&edit->constants, graph->initializers[i].name, (uint32_t)i));
+    }
+    /* An initializer that is an input too is a default, which a caller may replace. */
+    for (size_t i = 0; i < graph->input_count; i++) {
+        KLN_RETURN_IF_ERROR(kln_names_set(&edit->constants, graph->inputs[i].name, KLN_NAMES_NONE));
+    }
+    for (size_t i = 0; i < graph->output_count; i++) {
+        KLN_RETURN_IF_ERROR(count_reader(&edit->readers, graph->outputs[i].name));
+    }
+    for (size_t i = 0; i < graph->node_count; i++) {
+        KLN_RETURN_IF_ERROR(index_node(edit, i));
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_graph_edit_begin(kln_onnx_model *model, kln_graph_edit *edit)
+{
+    *edit = (kln_graph_edit){.model = model, .graph = &model->graph};
+    kln_names_init(&edit->constants);
+    kln_names_init(&edit->readers);
+    kln_names_init(&edit->producers);
+    edit->dropped = kln_alloc_zeroed(model->graph.node_count, sizeof *edit->dropped);
+    return edit->dropped != NULL ? index_graph(edit) : no_memory();
+}
+
+void kln_graph_edit_end(kln_graph_edit *edit)
+{
+    kln_free(edit->weights);
+    kln_free(edit->additions);
+    kln_free(edit->dropped);
+    kln_names_finish(&edit->producers);
+    kln_names_finish(&edit->readers);
+    kln_names_finish(&edit->constants);
+}
+
+const kln_onnx_tensor *kln_graph_edit_constant(const kln_graph_edit *edit, const char *name,
+                                               size_t rank)
+{
+    const uint32_t index = kln_names_get(&edit->constants, name);
+    if (index == KLN_NAMES_NONE) {
+        return NULL;
+    }
+    const kln_onnx_tensor *tensor = &edit->graph->initializers[index];
+    const bool fits = tensor->rank == rank && tensor->data.data != NULL && tensor->data.size != 0 &&
+                      kiln_dtype_bits(tensor->dtype) >= 8;
+    return fits ? tensor : NULL;
+}
+
+size_t kln_graph_edit_readers(const kln_graph_edit *edit, const char *name)
+{
+    const uint32_t count = kln_names_get(&edit->readers, name);
+    return count == KLN_NAMES_NONE ? 0 : count;
+}
+
+bool kln_graph_edit_is(const kln_onnx_node *node, const char *op)
+{
+    return strcmp(node->op_type, op) == 0 &&
+           (node->domain[0] == '\0' || strcmp(node->domain, "ai.onnx") == 0);
+}
+
+const kln_onnx_node *kln_graph_edit_producer(const kln_graph_edit *edit, const char *name,
+                                             const char *op, size_t *index)
+{
+    const uint32_t found = kln_names_get(&edit->producers, name);
+    if (found == KLN_NAMES_NONE || name[0] == '\0') {
+        return NULL;
+    }
+    const kln_onnx_node *node = &edit->graph->nodes[found];
+    *index = found;
+    return op == NULL || kln_graph_edit_is(node, op) ? node : NULL;
+}
+
+/* --- what is to change --- */
+
+void kln_graph_edit_drop(kln_graph_edit *edit, size_t index)
+{
+    edit->dropped[index] = true;
+}
+
+/* Room for one more element of `*list`. */
+static bool grow(void **list, size_t count, size_t *capacity, size_t size)
+{
+    if (count < *capacity) {
+        return true;
+    }
+    const size_t wanted = *capacity == 0 ? 16 : *capacity * 2;
+    void *made = kln_alloc_zeroed(wanted, size);
+    if (made == NULL) {
+        return false;
+    }
+    if (count != 0) {
+        memcpy(made, *list, count * size);
+    }
+    kln_free(*list);
+    *list = made;
+    *capacity = wanted;
+    return true;
+}
+
+static const char **copy_names(kln_arena *arena, const char *const *names, size_t count)
+{
+    const char **made = kln_arena_alloc_zeroed(arena, count, sizeof *made);
+    for (size_t i = 0; made != NULL && i < count; i++) {
+        made[i] = names[i];
+    }
+    return made;
+}
+
+kln_onnx_node *kln_graph_edit_add_node(kln_graph_edit *edit, size_t before, const char *domain,
+                                       const char *op, const char *const *inputs,
+                                       size_t input_count, const char *const *outputs,
+                                       size_t output_count)
+{
+    kln_arena *arena = &edit->model->arena;
+    void *list = edit->additions;
+    if (!grow(&list, edit->addition_count, &edit->addition_capacity, sizeof *edit->additions)) {
+        return NULL;
+    }
+    edit->additions = list;
+    kln_graph_addition *made = &edit->additions[edit->addition_count];
+    *made = (kln_graph_addition){
+        .before = before,
+        .turn = edit->addition_count,
+        .node = {.op_type = op,
+                 .domain = domain,
+                 .overload = "",
+                 .name = outputs[0],
+                 .inputs = copy_names(arena, inputs, input_count),
+                 .input_count = input_count,
+                 .outputs = copy_names(arena, outputs, output_count),
+                 .output_count = output_count,
+                 .attributes = kln_arena_alloc_zeroed(arena, KLN_GRAPH_EDIT_ATTRIBUTES,
+                                                      sizeof(kln_onnx_attribute))}};
+    if (made->node.inputs == NULL || made->node.outputs == NULL || made->node.attributes == NULL) {
+        return NULL;
+    }
+    edit->imports_contrib = edit->imports_contrib || strcmp(domain, KLN_CONTRIB_DOMAIN) == 0;
+    edit->addition_count++;
+    return &made->node;
+}
+
+void kln_graph_edit_set_int(kln_onnx_node *node, const char *name, int64_t value)
+{
+    node->attributes[node->attribute_count++] =
+        (kln_onnx_attribute){.name = name, .type = KLN_ONNX_ATTRIBUTE_INT, .i = value};
+}
+
+void kln_graph_edit_set_float(kln_onnx_node *node, const char *name, float value)
+{
+    node->attributes[node->attribute_count++] =
+        (kln_onnx_attribute){.name = name, .type = KLN_ONNX_ATTRIBUTE_FLOAT, .f = value};
+}
+
+kln_onnx_tensor *kln_graph_edit_add_weights(kln_graph_edit *edit, const char *stem,
+                                            const char *what, kiln_dtype dtype, size_t rank,
+                                            const int64_t *dims)
+{
+    kln_arena *arena = &edit->model->arena;
+    void *list = edit->weights;
+    size_t bytes = kiln_dtype_bits(dtype) / 8;
+    if (!grow(&list, edit->weight_count, &edit->weight_capacity, sizeof(kln_onnx_tensor *))) {
+        return NULL;
+    }
+    edit->weights = list;
+    kln_onnx_tensor *made = kln_arena_alloc_zeroed(arena, 1, sizeof *made);
+    if (made == NULL) {
+        return NULL;
+    }
+    *made = (kln_onnx_tensor){.dtype = dtype,
+                              .wire_dtype = kln_onnx_wire_dtype(dtype),
+                              .rank = rank,
+                              .name = kln_arena_printf(arena, "%s/%s", stem, what),
+                              .dims = kln_arena_alloc_zeroed(arena, rank, sizeof(int64_t))};
+    if (made->name == NULL || made->dims == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < rank; i++) {
+        made->dims[i] = dims[i];
+        bytes *= (size_t)dims[i];
+    }
+    made->data = (kiln_span){kln_arena_alloc(arena, bytes), bytes};
+    if (made->data.data == NULL) {
+        return NULL;
+    }
+    edit->weights[edit->weight_count++] = made;
+    return made;
+}
+
+/* --- the change --- */
+
+static int compare_additions(const void *left, const void *right)
+{
+    const kln_graph_addition *a = left;
+    const kln_graph_addition *b = right;
+    if (a->before != b->before) {
+        return a->before < b->before ? -1 : 1;
+    }
+    return a->turn < b->turn ? -1 : a->turn > b->turn;
+}
+
+static void place_nodes(kln_graph_edit *edit, kln_onnx_node *nodes, size_t *count)
+{
+    size_t next = 0;
+    qsort(edit->additions, edit->addition_count, sizeof *edit->additions, compare_additions);
+    *count = 0;
+    for (size_t i = 0; i < edit->graph->node_count; i++) {
+        while (next < edit->addition_count && edit->additions[next].before <= i) {
+            nodes[(*count)++] = edit->additions[next++].node;
+        }
+        if (!edit->dropped[i]) {
+            nodes[(*count)++] = edit->graph->nodes[i];
+        }
+    }
+}
+
+static kiln_status count_readers(const kln_graph_edit *edit, const kln_onnx_node *nodes,
+                                 size_t count, kln_names *readers)
+{
+    for (size_t i = 0; i < edit->graph->output_count; i++) {
+        KLN_RETURN_IF_ERROR(count_reader(readers, edit->graph->outputs[i].name));
+    }
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < nodes[i].input_count; k++) {
+            KLN_RETURN_IF_ERROR(count_reader(readers, nodes[i].inputs[k]));
+        }
+    }
+    return KILN_OK;
+}
+
+/* Constants that only the dropped nodes read would be handed on for nothing. */
+static void place_constants(const kln_graph_edit *edit, const kln_names *readers,
+                            kln_onnx_tensor *constants, size_t *count)
+{
+    const kln_onnx_graph *graph = edit->graph;
+    *count = 0;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        const char *name = graph->initializers[i].name;
+        if (kln_names_get(readers, name) != KLN_NAMES_NONE ||
+            kln_names_get(&edit->readers, name) == KLN_NAMES_NONE) {
+            constants[(*count)++] = graph->initializers[i];
+        }
+    }
+    for (size_t i = 0; i < edit->weight_count; i++) {
+        constants[(*count)++] = *edit->weights[i];
+    }
+}
+
+/* The model's list with `domain` in it, or NULL without memory. */
+static kln_onnx_opset *import(const kln_graph_edit *edit, size_t *count)
+{
+    kln_onnx_model *model = edit->model;
+    *count = model->opset_count;
+    if (!edit->imports_contrib || kln_onnx_opset_version(model, KLN_CONTRIB_DOMAIN) != 0) {
+        return model->opsets;
+    }
+    kln_onnx_opset *made = kln_arena_alloc_zeroed(&model->arena, *count + 1, sizeof *made);
+    if (made != NULL) {
+        memcpy(made, model->opsets, *count * sizeof *made);
+        made[(*count)++] = (kln_onnx_opset){.domain = KLN_CONTRIB_DOMAIN, .version = 1};
+    }
+    return made;
+}
+
+kiln_status kln_graph_edit_commit(kln_graph_edit *edit)
+{
+    kln_onnx_graph *graph = edit->graph;
+    kln_arena *arena = &edit->model->arena;
+    const size_t most_nodes = graph->node_count + edit->addition_count;
+    const size_t most_constants = graph->initializer_count + edit->weight_count;
+    size_t node_count = 0;
+    size_t constant_count = 0;
+    size_t opset_count = 0;
+    kln_names readers;
+    kln_onnx_opset *opsets = import(edit, &opset_count);
+    kln_onnx_node *nodes = kln_arena_alloc_zeroed(arena, most_nodes, sizeof *nodes);
+    kln_onnx_tensor *constants = kln_arena_alloc_zeroed(arena, most_constants, sizeof *constants);
+    if (opsets == NULL || nodes == NULL || constants == NULL) {
+        return no_memory();
+    }
+    place_nodes(edit, nodes, &node_count);
+    kln_names_init(&readers);
+    const kiln_status status = count_readers(edit, nodes, node_count, &readers);
+    if (status == KILN_OK) {
+        place_constants(edit, &readers, constants, &constant_count);
+        graph->nodes = nodes;
+        graph->node_count = node_count;
+        graph->node_capacity = most_nodes;
+        graph->initializers = constants;
+        graph->initializer_count = constant_count;
+        graph->initializer_capacity = most_constants;
+        edit->model->opsets = opsets;
+        edit->model->opset_count = opset_count;
+    }
+    kln_names_finish(&readers);
+    return status;
+}
