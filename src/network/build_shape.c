@@ -58,15 +58,13 @@ kiln_status kiln_network_add_transpose(kiln_network *network, const char *name,
     kln_layer_need(&layer, rank <= KILN_MAX_RANK, "the permutation has %zu numbers, 8 at most",
                    rank);
     if (layer.status == KILN_OK) {
+        int64_t order[KILN_MAX_RANK];
         kln_layer_rank(&layer, input, (int32_t)rank, (int32_t)rank);
         kln_layer_axes(&layer, (int32_t)rank, permutation, rank);
-        for (size_t i = 0; layer.status == KILN_OK && i < rank; i++) {
-            kln_layer_need(&layer, permutation[i] >= 0, "the permutation has %lld",
-                           (long long)permutation[i]);
+        for (size_t i = 0; i < rank; i++) { /* the operator does not count from the end */
+            order[i] = permutation[i] < 0 ? permutation[i] + (int64_t)rank : permutation[i];
         }
-        if (layer.status == KILN_OK) {
-            kln_layer_ints(&layer, "perm", permutation, rank);
-        }
+        kln_layer_ints(&layer, "perm", order, rank);
     }
     return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, input).dtype, (int32_t)rank,
                                 output);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "infer_rules.h"
@@ -173,7 +174,7 @@ typedef struct scan_plan {
     size_t states, inputs, outputs;
     const int64_t *in_axes, *out_axes;
     size_t in_axes_count, out_axes_count;
-    kln_dim steps;
+    kln_dim steps, batch;
 } scan_plan;
 
 static bool plan_scan(kln_rule *rule, scan_plan *plan)
@@ -182,7 +183,13 @@ static bool plan_scan(kln_rule *rule, scan_plan *plan)
     plan->skip = rule->since < 9 ? 1 : 0;
     plan->lead = plan->skip;
     plan->steps = KLN_UNKNOWN_DIM;
-    if (inputs < 0 || rule->in_count < plan->skip + (size_t)inputs) {
+    plan->batch = KLN_UNKNOWN_DIM;
+    if (inputs < 1 || rule->in_count < plan->skip + (size_t)inputs) {
+        char found[32];
+        (void)snprintf(found, sizeof found, "%lld", (long long)inputs);
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "num_scan_inputs", "1 to the number of inputs",
+                       found, "attribute \"num_scan_inputs\" is %s; there are %zu inputs", found,
+                       rule->in_count - plan->skip);
         return false;
     }
     plan->inputs = (size_t)inputs;
@@ -203,8 +210,15 @@ static kln_value *scan_input(kln_rule *rule, scan_plan *plan, size_t index)
     const bool scanned = index >= plan->states;
     const size_t gone = plan->lead + (scanned ? 1 : 0);
     kln_value *copy = value != NULL ? without_shape(rule, value, 0) : NULL;
-    if (copy == NULL || !value->has_shape || value->rank < gone) {
+    if (copy == NULL || !value->has_shape) {
         return copy;
+    }
+    if (value->rank < gone) {
+        (void)kln_rule_need_rank(rule, index + plan->skip, gone, SIZE_MAX);
+        return copy;
+    }
+    if (plan->lead > 0) {
+        plan->batch = kln_rule_unify(rule, plan->batch, value->dims[0], "the batches");
     }
     size_t axis = plan->lead;
     if (scanned && plan->in_axes != NULL && index - plan->states < plan->in_axes_count &&

@@ -57,7 +57,7 @@ static bool read_windows(kln_rule *rule, size_t rank, windows *w)
         return false;
     }
     w->pads = kln_rule_ints(rule, "pads", &count);
-    return check_list(rule, "pads", w->pads, count, w->spatial * 2, INT64_MIN);
+    return check_list(rule, "pads", w->pads, count, w->spatial * 2, 0);
 }
 
 /* Places of a window of `kernel` elements, `dilation` apart, along a dimension. */
@@ -115,6 +115,20 @@ static kln_dim kernel_of(const kln_rule *rule, const windows *w, size_t i, size_
     return w->kernel != NULL ? KLN_DIM_OF_NUMBER(w->kernel[i]) : kln_rule_dim(rule, weights, i + 2);
 }
 
+/* A window that weights give must have elements. */
+static bool check_kernel(kln_rule *rule, const windows *w, size_t weights)
+{
+    for (size_t i = 0; i < w->spatial; i++) {
+        if (kln_rule_is(kln_rule_dim(rule, weights, i + 2), 0)) {
+            kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[weights], "at least 1", "0",
+                           "dimension %zu of the weights \"%.100s\" is 0; a window has elements",
+                           i + 2, rule->node->inputs[weights]);
+            return false;
+        }
+    }
+    return true;
+}
+
 static size_t weights_input(const kln_rule *rule)
 {
     return strcmp(rule->node->op_type, "QLinearConv") == 0 ? 3 : 1;
@@ -150,7 +164,8 @@ void kln_rule_conv(kln_rule *rule)
     const size_t rank = kln_rule_rank(rule, 0);
     windows w;
     if (!kln_rule_need_rank(rule, 0, 2, SIZE_MAX) ||
-        !kln_rule_need_rank(rule, weights, rank, rank) || !read_windows(rule, rank, &w)) {
+        !kln_rule_need_rank(rule, weights, rank, rank) || !read_windows(rule, rank, &w) ||
+        !check_kernel(rule, &w, weights)) {
         return;
     }
     check_channels(rule, weights, kln_rule_int(rule, "group", 1));
@@ -229,6 +244,29 @@ static kln_dim unslide(kln_rule *rule, const windows *w, size_t i, kln_dim in, k
     return out.kind == KLN_DIM_NUMBER && out.of.number < 0 ? KLN_UNKNOWN_DIM : out;
 }
 
+static bool check_groups(kln_rule *rule)
+{
+    const int64_t groups = kln_rule_int(rule, "group", 1);
+    const kln_dim channels = kln_rule_dim(rule, 0, 1);
+    char expected[48];
+    char found[48];
+    if (groups < 1) {
+        (void)snprintf(found, sizeof found, "%lld", (long long)groups);
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "group", "at least 1", found,
+                       "attribute \"group\" is %s, but at least 1 is needed", found);
+        return false;
+    }
+    if (channels.kind == KLN_DIM_NUMBER && channels.of.number % groups != 0) {
+        (void)snprintf(expected, sizeof expected, "a multiple of %lld", (long long)groups);
+        (void)kln_dim_format(channels, found, sizeof found);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
+                       "\"%.100s\" has %s channels, which %lld groups cannot share equally",
+                       rule->node->inputs[0], found, (long long)groups);
+        return false;
+    }
+    return true;
+}
+
 void kln_rule_conv_transpose(kln_rule *rule)
 {
     if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1)) {
@@ -237,7 +275,7 @@ void kln_rule_conv_transpose(kln_rule *rule)
     const size_t rank = kln_rule_rank(rule, 0);
     windows w;
     if (!kln_rule_need_rank(rule, 0, 2, SIZE_MAX) || !kln_rule_need_rank(rule, 1, rank, rank) ||
-        !read_windows(rule, rank, &w)) {
+        !read_windows(rule, rank, &w) || !check_kernel(rule, &w, 1) || !check_groups(rule)) {
         return;
     }
     size_t padding_count = 0;
@@ -270,14 +308,16 @@ void kln_rule_conv_transpose(kln_rule *rule)
 void kln_rule_max_unpool(kln_rule *rule)
 {
     windows w;
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, SIZE_MAX) ||
-        !read_windows(rule, kln_rule_rank(rule, 0), &w) || w.kernel == NULL) {
+    if (!kln_rule_ranked(rule, 0) || !read_windows(rule, kln_rule_rank(rule, 0), &w) ||
+        w.kernel == NULL) {
         return;
     }
     const size_t rank = kln_rule_rank(rule, 0);
     if (kln_rule_has(rule, 2)) {
         size_t count = 0;
         const kln_dim *shape = kln_rule_contents(rule, 2, &count);
+        (void)kln_rule_unify(rule, KLN_DIM_OF_NUMBER((int64_t)rank), kln_rule_dim(rule, 2, 0),
+                             "the rank and the length of the output's shape");
         if (shape != NULL && count == rank) {
             kln_rule_shape_of(rule, 0, shape, count);
         } else {
@@ -311,6 +351,21 @@ void kln_rule_roi_pool(kln_rule *rule)
     }
 }
 
+/* The attributes of an image of `length` dimensions. */
+static bool check_image_lists(kln_rule *rule, kln_dim length)
+{
+    static const char *const names[] = {"dilations", "strides", "pads"};
+    for (size_t i = 0; length.kind == KLN_DIM_NUMBER && i < 3; i++) {
+        size_t count = 0;
+        const int64_t *list = kln_rule_ints(rule, names[i], &count);
+        if (!check_list(rule, names[i], list, count, (size_t)length.of.number * (i == 2 ? 2 : 1),
+                        i == 2 ? 0 : 1)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void kln_rule_col2im(kln_rule *rule)
 {
     size_t count = 0;
@@ -318,7 +373,7 @@ void kln_rule_col2im(kln_rule *rule)
     const kln_dim *image = kln_rule_contents(rule, 1, &count);
     const kln_dim *block = kln_rule_contents(rule, 2, &block_count);
     const kln_dim length = kln_rule_dim(rule, 1, 0);
-    if (!kln_rule_need_rank(rule, 0, 3, 3)) {
+    if (!check_image_lists(rule, length)) {
         return;
     }
     if (image == NULL && length.kind == KLN_DIM_NUMBER && length.of.number < 64) {

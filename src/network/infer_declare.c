@@ -445,6 +445,18 @@ static void merge_dims(kln_rule *rule, const kln_onnx_type *declared, kln_value 
     }
 }
 
+/* What is declared and what was found do not contradict each other, shapes aside. */
+static bool type_agrees(const kln_onnx_type *type, const kln_value *value)
+{
+    if (type->kind != value->kind ||
+        (type->kind == KLN_ONNX_KIND_TENSOR && type->wire_dtype != 0 && value->wire_dtype != 0 &&
+         type->wire_dtype != value->wire_dtype)) {
+        return type->kind == KLN_ONNX_KIND_NONE || value->kind == KLN_ONNX_KIND_NONE;
+    }
+    return type->element == NULL || value->element == NULL ||
+           type_agrees(type->element, value->element);
+}
+
 void kln_walk_merge(kln_rule *rule, kln_graph_walk *walk, kln_value *value, kln_value *inferred)
 {
     const uint32_t place =
@@ -465,10 +477,7 @@ void kln_walk_merge(kln_rule *rule, kln_graph_walk *walk, kln_value *value, kln_
         inferred->name = name;
         return;
     }
-    const bool tensors = type->kind == KLN_ONNX_KIND_TENSOR && inferred->kind == type->kind;
-    if (type->kind != inferred->kind ||
-        (tensors && type->wire_dtype != 0 && inferred->wire_dtype != 0 &&
-         type->wire_dtype != inferred->wire_dtype)) {
+    if (!type_agrees(type, inferred)) {
         char expected[160];
         char found[160];
         kln_value declared = {.name = "", .kind = KLN_ONNX_KIND_NONE};

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "infer_rules.h"
@@ -86,11 +87,24 @@ void kln_rule_swiglu(kln_rule *rule)
     }
 }
 
-static int32_t cast_target(kln_rule *rule, const char *name)
+/* Gives output 0 the type that an attribute names, which must be one of ONNX. */
+static void set_named_type(kln_rule *rule, const char *attribute, int64_t type)
+{
+    if (type > KLN_WIRE_NEWEST || type < KLN_WIRE_FLOAT) {
+        char found[32];
+        (void)snprintf(found, sizeof found, "%lld", (long long)type);
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, attribute, "a data type of ONNX", found,
+                       "attribute \"%s\" is %s, which is no data type of ONNX", attribute, found);
+        return;
+    }
+    kln_rule_set_dtype(rule, 0, (int32_t)type);
+}
+
+static int64_t cast_target(kln_rule *rule, const char *name)
 {
     const char *text = kln_rule_string(rule, name, NULL);
     if (text == NULL) {
-        return (int32_t)kln_rule_int(rule, name, 0);
+        return kln_rule_int(rule, name, 0);
     }
     /* Version 1 spelled the type out, "FLOAT16". */
     static const char *const names[] = {"",        "FLOAT",  "UINT8",  "INT8",   "UINT16",
@@ -98,7 +112,7 @@ static int32_t cast_target(kln_rule *rule, const char *name)
                                         "FLOAT16", "DOUBLE", "UINT32", "UINT64"};
     for (size_t i = 1; i < KLN_ARRAY_LENGTH(names); i++) {
         if (strcmp(text, names[i]) == 0) {
-            return (int32_t)i;
+            return (int64_t)i;
         }
     }
     return 0;
@@ -106,7 +120,9 @@ static int32_t cast_target(kln_rule *rule, const char *name)
 
 void kln_rule_cast(kln_rule *rule)
 {
-    kln_rule_set_dtype(rule, 0, cast_target(rule, "to"));
+    if (kln_rule_attribute(rule, "to") != NULL) {
+        set_named_type(rule, "to", cast_target(rule, "to"));
+    }
     kln_rule_same_shape(rule, 0, 0);
 }
 
@@ -120,7 +136,9 @@ void kln_rule_cast_like(kln_rule *rule)
 
 void kln_rule_bit_cast(kln_rule *rule)
 {
-    kln_rule_set_dtype(rule, 0, (int32_t)kln_rule_int(rule, "to", 0));
+    if (kln_rule_attribute(rule, "to") != NULL) {
+        set_named_type(rule, "to", kln_rule_int(rule, "to", 0));
+    }
     kln_rule_same_shape(rule, 0, 0);
 }
 
@@ -145,6 +163,17 @@ void kln_rule_batch_norm(kln_rule *rule)
         }
         channels = kln_rule_unify(rule, channels, kln_rule_dim(rule, i, 0),
                                   "the channels of the input and of its statistics");
+    }
+    const bool trains = kln_rule_int(rule, "training_mode", 0) != 0;
+    const size_t outputs = trains ? 3 : 1;
+    if (rule->since >= 14 && rule->out_count != outputs) {
+        char expected[32];
+        char found[32];
+        (void)snprintf(expected, sizeof expected, "%zu", outputs);
+        (void)snprintf(found, sizeof found, "%zu", rule->out_count);
+        kln_rule_fault(rule, KILN_ISSUE_ARITY, "training_mode", expected, found,
+                       "with \"training_mode\" %d there must be %s outputs, but there are %s",
+                       trains ? 1 : 0, expected, found);
     }
     for (size_t i = 1; i < rule->out_count; i++) {
         kln_dim *dims = kln_rule_new_shape(rule, i, 1);
@@ -175,8 +204,12 @@ void kln_rule_layer_norm(kln_rule *rule)
 /* The type that an attribute gives, else the input's, else `otherwise`. */
 static void type_from(kln_rule *rule, const char *attribute, int32_t otherwise)
 {
-    int64_t type = kln_rule_int(rule, attribute, 0);
-    if (type == 0 && rule->in_count > 0 && rule->in[0] != NULL && otherwise == 0) {
+    if (kln_rule_attribute(rule, attribute) != NULL) {
+        set_named_type(rule, attribute, kln_rule_int(rule, attribute, 0));
+        return;
+    }
+    int64_t type = 0;
+    if (rule->in_count > 0 && rule->in[0] != NULL && otherwise == 0) {
         type = rule->in[0]->wire_dtype;
     }
     kln_rule_set_dtype(rule, 0, type != 0 ? (int32_t)type : otherwise);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "infer_rules.h"
@@ -86,6 +87,16 @@ void kln_fold_gather(kln_rule *rule)
         const int64_t at = index.kind == KLN_DIM_NUMBER && index.of.number < 0
                                ? index.of.number + (int64_t)along
                                : index.of.number;
+        if (index.kind == KLN_DIM_NUMBER && (at < 0 || at >= (int64_t)along)) {
+            char expected[64];
+            char found[32];
+            (void)snprintf(expected, sizeof expected, "-%zu to %lld", along, (long long)along - 1);
+            (void)kln_dim_format(index, found, sizeof found);
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, rule->node->inputs[1], expected, found,
+                           "index %s is outside %s, the %zu elements along axis %zu", found,
+                           expected, along, axis);
+            return;
+        }
         out[i] = index.kind == KLN_DIM_NUMBER && at >= 0 && at < (int64_t)along
                      ? data[(outer * along + (size_t)at) * inner + i % inner]
                      : KLN_UNKNOWN_DIM;

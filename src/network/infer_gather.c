@@ -193,6 +193,9 @@ void kln_rule_grid_sample(kln_rule *rule)
     }
     if (dims != NULL) {
         dims[0] = kln_rule_unify(rule, dims[0], kln_rule_dim(rule, 1, 0), "batches");
+        (void)kln_rule_unify(rule, KLN_DIM_OF_NUMBER((int64_t)rank - 2),
+                             kln_rule_dim(rule, 1, rank - 1),
+                             "the spatial dimensions and the numbers of a place in the grid");
     }
 }
 
@@ -205,6 +208,12 @@ void kln_rule_affine_grid(kln_rule *rule)
         count = (size_t)length.of.number;
     }
     if (count != 4 && count != 5) {
+        if (size != NULL || length.kind == KLN_DIM_NUMBER) {
+            char found[32];
+            (void)snprintf(found, sizeof found, "%zu", count);
+            kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[1], "4 or 5 numbers", found,
+                           "the size has %s numbers; 4 are needed in a plane, 5 in space", found);
+        }
         return;
     }
     kln_dim *dims = kln_rule_new_shape(rule, 0, count);
@@ -222,10 +231,6 @@ void kln_rule_affine_grid(kln_rule *rule)
 
 void kln_rule_roi_align(kln_rule *rule)
 {
-    if (!kln_rule_need_rank(rule, 0, 4, 4) || !kln_rule_need_rank(rule, 1, 2, 2) ||
-        !kln_rule_need_rank(rule, 2, 1, 1)) {
-        return;
-    }
     kln_dim *dims = kln_rule_new_shape(rule, 0, 4);
     if (dims != NULL) {
         dims[0] = kln_rule_unify(rule, kln_rule_dim(rule, 1, 0), kln_rule_dim(rule, 2, 0),

@@ -172,7 +172,16 @@ static bool dft_axis(kln_rule *rule, size_t rank, size_t *axis)
     if (rule->since >= 20 && kln_rule_has(rule, 2)) {
         given = scalar(rule, 2);
     }
-    return given.kind == KLN_DIM_NUMBER && kln_rule_axis(rule, given.of.number, rank, axis);
+    if (given.kind != KLN_DIM_NUMBER || !kln_rule_axis(rule, given.of.number, rank, axis)) {
+        return false;
+    }
+    if (*axis + 1 == rank) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "axis", "not the last dimension", "the last one",
+                       "axis %lld is the last dimension, which holds the parts of a number",
+                       (long long)given.of.number);
+        return false;
+    }
+    return true;
 }
 
 void kln_rule_dft(kln_rule *rule)
@@ -188,6 +197,16 @@ void kln_rule_dft(kln_rule *rule)
     kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
     size_t axis = 0;
     if (dims == NULL) {
+        return;
+    }
+    const int64_t parts = one_sided ? (inverse ? 2 : 1) : 0;
+    const kln_dim last = kln_rule_dim(rule, 0, rank - 1);
+    if (parts > 0 && last.kind == KLN_DIM_NUMBER && last.of.number != parts) {
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], inverse ? "2" : "1",
+                       "another number",
+                       "a one-sided %s takes %s numbers: the last dimension must be %lld, not %lld",
+                       inverse ? "inverse" : "transform", inverse ? "complex" : "real",
+                       (long long)parts, (long long)last.of.number);
         return;
     }
     kln_expressions *pool = &rule->state->pool;

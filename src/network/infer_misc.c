@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "infer_rules.h"
@@ -156,6 +157,12 @@ void kln_rule_tfidf(kln_rule *rule)
     }
     int64_t most = -1;
     for (size_t i = 0; i < count; i++) {
+        if (indexes[i] < 0) {
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, "ngram_indexes", "at least 0", "less",
+                           "\"ngram_indexes\" holds %lld, which is no place in the output",
+                           (long long)indexes[i]);
+            return;
+        }
         most = indexes[i] > most ? indexes[i] : most;
     }
     const size_t rank = kln_rule_rank(rule, 0);
@@ -267,6 +274,54 @@ void kln_rule_ml_map(kln_rule *rule)
     }
 }
 
+/* Lists among the attributes that belong together, ended by NULL, have one length. */
+static void same_lengths(kln_rule *rule, const char *const *names)
+{
+    const char *first = NULL;
+    size_t length = 0;
+    for (size_t i = 0; names[i] != NULL; i++) {
+        const kln_onnx_attribute *a = kln_rule_attribute(rule, names[i]);
+        if (a != NULL && first != NULL && a->count != length) {
+            char expected[32];
+            char found[32];
+            (void)snprintf(expected, sizeof expected, "%zu", length);
+            (void)snprintf(found, sizeof found, "%zu", a->count);
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, names[i], expected, found,
+                           "\"%s\" has %s elements, and \"%s\" has %s", names[i], found, first,
+                           expected);
+            return;
+        }
+        if (a != NULL && first == NULL) {
+            first = names[i];
+            length = a->count;
+        }
+    }
+}
+
+/* Keys of the input's type, as many as there are values. */
+static void check_labels(kln_rule *rule)
+{
+    static const char *const lists[] = {
+        "keys_strings",  "keys_int64s",   "keys_floats", "values_strings",
+        "values_int64s", "values_floats", NULL};
+    static const int32_t types[] = {KLN_WIRE_STRING, KLN_WIRE_INT64, KLN_WIRE_FLOAT};
+    const int32_t type = rule->in_count > 0 && rule->in[0] != NULL ? rule->in[0]->wire_dtype : 0;
+    if (rule->since < 2) {
+        return;
+    }
+    same_lengths(rule, lists);
+    const kln_onnx_attribute *tensor = kln_rule_attribute(rule, "keys_tensor");
+    int32_t keys = tensor != NULL && tensor->tensor != NULL ? tensor->tensor->wire_dtype : 0;
+    for (size_t i = 0; i < 3; i++) {
+        keys = kln_rule_attribute(rule, lists[i]) != NULL ? types[i] : keys;
+    }
+    if (keys != 0 && type != 0 && keys != type) {
+        kln_rule_fault(rule, KILN_ISSUE_DTYPE, rule->node->inputs[0], kln_wire_dtype_name(keys),
+                       kln_wire_dtype_name(type), "\"%.100s\" is %s, but the keys are %s",
+                       rule->node->inputs[0], kln_wire_dtype_name(type), kln_wire_dtype_name(keys));
+    }
+}
+
 void kln_rule_ml_labels(kln_rule *rule)
 {
     static const struct {
@@ -280,6 +335,7 @@ void kln_rule_ml_labels(kln_rule *rule)
             kln_rule_set_dtype(rule, 0, values[i].type);
         }
     }
+    check_labels(rule);
     const kln_onnx_attribute *tensor = kln_rule_attribute(rule, "values_tensor");
     if (tensor != NULL && tensor->tensor != NULL) {
         kln_rule_set_dtype(rule, 0, tensor->tensor->wire_dtype);
@@ -344,6 +400,19 @@ void kln_rule_ml_regressor(kln_rule *rule)
 
 void kln_rule_ml_trees(kln_rule *rule)
 {
+    static const char *const lists[] = {"nodes_featureids",   "nodes_falseleafs",
+                                        "nodes_falsenodeids", "nodes_trueleafs",
+                                        "nodes_truenodeids",  NULL};
+    const kln_onnx_attribute *targets = kln_rule_attribute(rule, "leaf_targetids");
+    const kln_onnx_attribute *weights = kln_rule_attribute(rule, "leaf_weights");
+    same_lengths(rule, lists);
+    if (targets != NULL && weights != NULL && weights->tensor != NULL &&
+        weights->tensor->rank == 1 && (int64_t)targets->count != weights->tensor->dims[0]) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "leaf_targetids", "one for each weight",
+                       "another number",
+                       "\"leaf_targetids\" has %zu elements, \"leaf_weights\" %lld", targets->count,
+                       (long long)weights->tensor->dims[0]);
+    }
     kln_rule_ml_regressor(rule);
 }
 

@@ -60,6 +60,7 @@ static kln_resolved *make_resolved(kln_infer_state *state, const kln_scope *scop
         resolved->schema = kln_schema_parse(row, state->arena);
         kln_state_check(state, resolved->schema != NULL);
         kln_rule_lookup(row->domain, row->name, resolved);
+        resolved->form = kln_form_of(row->domain, row->name, row->since);
     }
     return state->status == KILN_OK ? resolved : NULL;
 }
@@ -376,7 +377,8 @@ static void run_rule(kln_rule *rule, kln_graph_walk *walk)
         rule->since = resolved->schema->row->since;
         bind_types(rule);
         output_types(rule);
-        if (resolved->rule != NULL) {
+        if (resolved->rule != NULL &&
+            (resolved->form == NULL || kln_form_fits(rule, resolved->form))) {
             resolved->rule(rule);
         }
         for (size_t i = 0; i < rule->out_count && state->status == KILN_OK; i++) {

@@ -230,6 +230,12 @@ void kln_rule_attention(kln_rule *rule)
                        "inputs of 3 dimensions need \"q_num_heads\" and \"kv_num_heads\"");
         return;
     }
+    if (kln_rule_rank(rule, 0) == 4 && (q_heads != 0 || kv_heads != 0)) {
+        kln_rule_fault(rule, KILN_ISSUE_ATTRIBUTE, "q_num_heads", "none", "a number",
+                       "inputs of 4 dimensions have their heads in dimension 1, so "
+                       "\"q_num_heads\" and \"kv_num_heads\" have no place");
+        return;
+    }
     const size_t rank = kln_rule_rank(rule, 0);
     const kln_dim value = size_of(rule, 2, kv_heads);
     kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
@@ -263,8 +269,44 @@ void kln_rule_attention(kln_rule *rule)
     }
 }
 
+/* [batch,heads,time,size], or [batch,time,heads*size] with the number of heads. */
+void kln_rule_rotary_embedding(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 3, 4)) {
+        return;
+    }
+    if (kln_rule_rank(rule, 0) == 3 && kln_rule_int(rule, "num_heads", 0) < 1) {
+        kln_rule_fault(rule, KILN_ISSUE_ATTRIBUTE, "num_heads", "a positive number", "none",
+                       "an input of 3 dimensions needs \"num_heads\"");
+        return;
+    }
+    kln_rule_same_shape(rule, 0, 0);
+}
+
+/* A cache and what is written into it: alike but along the axis of time. */
+void kln_rule_tensor_scatter(kln_rule *rule)
+{
+    const size_t rank = kln_rule_rank(rule, 0);
+    size_t axis = 0;
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 1, rank, rank) ||
+        !kln_rule_axis(rule, kln_rule_int(rule, "axis", -2), rank, &axis)) {
+        return;
+    }
+    for (size_t i = 0; i < rank; i++) {
+        if (i != axis) {
+            (void)kln_rule_unify(rule, kln_rule_dim(rule, 0, i), kln_rule_dim(rule, 1, i),
+                                 "the dimensions of a cache and its update");
+        }
+    }
+    kln_rule_same_shape(rule, 0, 0);
+}
+
 void kln_rule_causal_conv(kln_rule *rule)
 {
+    if (kln_rule_has(rule, 3)) {
+        (void)kln_rule_unify(rule, kln_dim_plus(&rule->state->pool, kln_rule_dim(rule, 1, 2), -1),
+                             kln_rule_dim(rule, 3, 2), "a kernel's past and the length of a state");
+    }
     kln_rule_same_shape(rule, 0, 0);
     if (kln_rule_has(rule, 3)) {
         kln_rule_same_shape(rule, 3, 1);
@@ -280,6 +322,45 @@ void kln_rule_causal_conv(kln_rule *rule)
     }
 }
 
+/* Heads that share their keys evenly, and last dimensions that heads share evenly. */
+static bool check_heads(kln_rule *rule, int64_t q_heads, int64_t kv_heads)
+{
+    if (q_heads < 1 || kv_heads < 1 || q_heads % kv_heads != 0) {
+        kln_rule_fault(
+            rule, KILN_ISSUE_VALUE, "q_num_heads", "a multiple of kv_num_heads", "another number",
+            "\"q_num_heads\" is %lld and \"kv_num_heads\" %lld; both must be above 0 and "
+            "the first a multiple of the second",
+            (long long)q_heads, (long long)kv_heads);
+        return false;
+    }
+    for (size_t i = 0; i < 3; i++) {
+        const int64_t heads = i == 0 ? q_heads : kv_heads;
+        const kln_dim last = kln_rule_dim(rule, i, 2);
+        if (last.kind == KLN_DIM_NUMBER && last.of.number % heads != 0) {
+            kln_rule_fault(
+                rule, KILN_ISSUE_SHAPE, rule->node->inputs[i], "a multiple of the heads",
+                "another number",
+                "dimension 2 of \"%.100s\" is %lld, which %lld heads cannot share evenly",
+                rule->node->inputs[i], (long long)last.of.number, (long long)heads);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A dimension that is one of two numbers. */
+static void need_either(kln_rule *rule, size_t input, size_t axis, kln_dim a, kln_dim b)
+{
+    const kln_dim dim = kln_rule_dim(rule, input, axis);
+    if (dim.kind == KLN_DIM_NUMBER && a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER &&
+        dim.of.number != a.of.number && dim.of.number != b.of.number) {
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[input], "one of two numbers",
+                       "another", "dimension %zu of \"%.100s\" is %lld; it must be %lld or %lld",
+                       axis, rule->node->inputs[input], (long long)dim.of.number,
+                       (long long)a.of.number, (long long)b.of.number);
+    }
+}
+
 /* Query, key and value packed as [batch,time,heads*size]; the state as [batch,heads,key,value]. */
 void kln_rule_linear_attention(kln_rule *rule)
 {
@@ -290,7 +371,7 @@ void kln_rule_linear_attention(kln_rule *rule)
             return;
         }
     }
-    if (q_heads <= 0 || kv_heads <= 0) {
+    if (!check_heads(rule, q_heads, kv_heads)) {
         return;
     }
     kln_expressions *pool = &rule->state->pool;
@@ -302,6 +383,16 @@ void kln_rule_linear_attention(kln_rule *rule)
         dims[1] = kln_rule_dim(rule, 0, 1);
         dims[2] = kln_dim_times(pool, value, q_heads);
     }
+    const kln_dim past[4] = {kln_rule_dim(rule, 0, 0), heads,
+                             kln_dim_floor_divide(pool, kln_rule_dim(rule, 1, 2), heads), value};
+    for (size_t i = 0; kln_rule_ranked(rule, 3) && i < 4; i++) {
+        (void)kln_rule_unify(rule, past[i], kln_rule_dim(rule, 3, i), "the dimensions of a state");
+    }
+    (void)kln_rule_unify(
+        rule, kln_dim_floor_divide(pool, kln_rule_dim(rule, 0, 2), KLN_DIM_OF_NUMBER(q_heads)),
+        past[2], "the sizes of a query's and a key's head");
+    need_either(rule, 4, 2, heads, kln_dim_times(pool, past[2], kv_heads));
+    need_either(rule, 5, 2, heads, KLN_DIM_OF_NUMBER(1));
     kln_dim *state = kln_rule_new_shape(rule, 1, 4);
     if (state != NULL) {
         state[0] = kln_rule_dim(rule, 0, 0);
@@ -320,6 +411,15 @@ void kln_rule_flex_attention(kln_rule *rule)
     if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 4, 4) ||
         !kln_rule_need_rank(rule, 2, 4, 4)) {
         return;
+    }
+    const kln_dim many = kln_rule_dim(rule, 0, 1);
+    const kln_dim few = kln_rule_dim(rule, 1, 1);
+    if (many.kind == KLN_DIM_NUMBER && few.kind == KLN_DIM_NUMBER && few.of.number > 0 &&
+        many.of.number % few.of.number != 0) {
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0],
+                       "a multiple of the keys' heads", "another number",
+                       "%lld heads of the query cannot share %lld of the key evenly",
+                       (long long)many.of.number, (long long)few.of.number);
     }
     kln_dim *dims = kln_rule_new_shape(rule, 0, 4);
     for (size_t i = 0; dims != NULL && i < 3; i++) {

@@ -60,6 +60,16 @@ static void check_elements(kln_rule *rule)
     }
 }
 
+static bool has_zero(const kln_dim *dims, size_t rank)
+{
+    for (size_t i = 0; i < rank; i++) {
+        if (kln_rule_is(dims[i], 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void reshape_to(kln_rule *rule, const kln_dim *target, size_t rank)
 {
     const bool keep_zero = kln_rule_int(rule, "allowzero", 0) != 0;
@@ -101,6 +111,11 @@ static void reshape_to(kln_rule *rule, const kln_dim *target, size_t rank)
     if (asked > 1) {
         kln_rule_fault(rule, KILN_ISSUE_VALUE, "shape", "one -1 at most", "several",
                        "%zu elements of the new shape are -1; one can be", asked);
+        return;
+    }
+    if (asked == 1 && has_zero(dims, rank)) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "shape", "no dimension of 0 beside a -1", "both",
+                       "the new shape has a -1 and a dimension of 0: any number would do");
         return;
     }
     if (ranked && open_count == 1) {
@@ -158,6 +173,13 @@ void kln_rule_transpose(kln_rule *rule)
     kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
     for (size_t i = 0; seen != NULL && dims != NULL && i < rank; i++) {
         size_t from = rank - 1 - i;
+        if (order != NULL && order[i] < 0) {
+            char found[32];
+            (void)snprintf(found, sizeof found, "%lld", (long long)order[i]);
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, "perm", "at least 0", found,
+                           "\"perm\" holds %s; it does not count from the end", found);
+            return;
+        }
         if (order != NULL && !kln_rule_axis(rule, order[i], rank, &from)) {
             return;
         }
@@ -323,6 +345,14 @@ void kln_rule_split(kln_rule *rule)
         return;
     }
     const int64_t *sizes = kln_rule_ints_or_input(rule, "split", 1, &count, &known);
+    const int64_t asked = kln_rule_int(rule, "num_outputs", 1);
+    if (asked < 1) {
+        char found[32];
+        (void)snprintf(found, sizeof found, "%lld", (long long)asked);
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "num_outputs", "at least 1", found,
+                       "attribute \"num_outputs\" is %s, but at least 1 is needed", found);
+        return;
+    }
     const size_t rank = kln_rule_rank(rule, 0);
     const kln_dim whole = kln_rule_dim(rule, 0, axis);
     const int64_t outputs = (int64_t)rule->out_count;

@@ -27,7 +27,8 @@ enum {
     KLN_WIRE_DOUBLE = 11,
     KLN_WIRE_COMPLEX64 = 14,
     KLN_WIRE_COMPLEX128 = 15,
-    KLN_WIRE_BFLOAT16 = 16
+    KLN_WIRE_BFLOAT16 = 16,
+    KLN_WIRE_NEWEST = 28 /* float6e3m2 */
 };
 
 #define KLN_UNKNOWN_DIM ((kln_dim){.kind = KLN_DIM_UNKNOWN, .of.number = 0})
@@ -52,6 +53,7 @@ typedef struct kln_resolved {
     const kln_onnx_function *function; /* model-local, or NULL */
     kln_rule_function rule;            /* or NULL */
     kln_rule_function fold;            /* or NULL */
+    const char *form;                  /* of its inputs' shapes, as kln_form_of gives it, or NULL */
     bool random;
 } kln_resolved;
 
@@ -216,6 +218,10 @@ kln_graph_walk *kln_walk_create(kln_infer_state *state, const kln_onnx_graph *gr
 
 /* The rule and fold of an operator of ai.onnx and its siblings. */
 void kln_rule_lookup(const char *domain, const char *name, kln_resolved *resolved);
+
+/* infer_forms.c: what shapes an operator's inputs must have, or NULL; and whether they have. */
+const char *kln_form_of(const char *domain, const char *name, int since);
+bool kln_form_fits(kln_rule *rule, const char *form);
 
 /* Infers an inner graph whose inputs have the types of `bound` (NULL entries: not known). */
 kln_graph_inference *kln_infer_inner(kln_rule *rule, const kln_onnx_graph *graph,

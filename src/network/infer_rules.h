@@ -12,6 +12,8 @@
 /* clang-format off */
 #define KLN_RULES(X)                                                                              \
     X(same)                                                                                       \
+    X(rotary_embedding)                                                                           \
+    X(tensor_scatter)                                                                             \
     X(same_axis)                                                                                  \
     X(binary)                                                                                     \
     X(variadic)                                                                                   \

@@ -230,6 +230,13 @@ static size_t *resized_axes(kln_rule *rule, size_t *count)
         if (given != NULL && !kln_rule_axis(rule, given[i], rank, &axes[i])) {
             return NULL;
         }
+        for (size_t k = 0; k < i; k++) {
+            if (axes[k] == axes[i]) {
+                kln_rule_fault(rule, KILN_ISSUE_VALUE, "axes", "each axis once", "one twice",
+                               "axis %zu is named twice", axes[i]);
+                return NULL;
+            }
+        }
     }
     return axes;
 }
@@ -294,6 +301,26 @@ static void resize_to(kln_rule *rule, const kln_dim *sizes, size_t count, const 
     }
 }
 
+/* One of scales and sizes, one number for each axis; the other may be there without elements. */
+static bool check_resized(kln_rule *rule, size_t axis_count)
+{
+    const kln_dim scales = kln_rule_has(rule, 2) ? kln_rule_dim(rule, 2, 0) : KLN_DIM_OF_NUMBER(0);
+    const kln_dim sizes = kln_rule_dim(rule, 3, 0);
+    if (!kln_rule_need_rank(rule, 2, 1, 1) || !kln_rule_need_rank(rule, 3, 1, 1)) {
+        return false;
+    }
+    if (kln_rule_has(rule, 3) && sizes.kind == KLN_DIM_NUMBER && scales.kind == KLN_DIM_NUMBER &&
+        (sizes.of.number > 0) == (scales.of.number > 0)) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "sizes", "sizes or scales",
+                       sizes.of.number > 0 ? "both" : "neither",
+                       "%s sizes and scales are given; one of them is needed",
+                       sizes.of.number > 0 ? "both" : "neither");
+        return false;
+    }
+    return !kln_rule_has(rule, 3) || sizes.kind != KLN_DIM_NUMBER || sizes.of.number == 0 ||
+           count_fits(rule, "sizes", (size_t)sizes.of.number, axis_count);
+}
+
 void kln_rule_resize(kln_rule *rule)
 {
     if (!kln_rule_ranked(rule, 0)) {
@@ -303,7 +330,7 @@ void kln_rule_resize(kln_rule *rule)
     const size_t *axes = resized_axes(rule, &axis_count);
     const size_t scales_input = rule->since < 11 ? 1 : 2;
     size_t count = 0;
-    if (axes == NULL) {
+    if (axes == NULL || (rule->since >= 11 && !check_resized(rule, axis_count))) {
         return;
     }
     if (rule->since >= 11 && kln_rule_has(rule, 3)) {

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Breaks models in one place each and checks that Kiln's validation finds it.
 
-    mutate_models.py INFER_DUMP FOLDER
+    mutate_models.py INFER_DUMP FOLDER...
 
-Each kind of fault must be found in every model it is put into. Where a changed type or shape
-still makes a valid model (an elementwise operator takes any), the onnx package decides: what its
-checker or its strict inference refuses, Kiln must refuse."""
+Each kind of fault must be found in every model it is put into. Where a changed type, shape or
+attribute still makes a valid model (an elementwise operator takes any shape), the onnx package
+decides: what its checker or its strict inference refuses, Kiln must refuse."""
 import copy
 import json
 import os
@@ -122,14 +122,64 @@ def other_input_rank(m):
     return False
 
 
+def open_outputs(m):
+    """Nothing is declared of outputs, so that only the operator's own rule can find a fault."""
+    for v in m.graph.output:
+        if v.type.HasField("tensor_type"):
+            v.type.tensor_type.ClearField("shape")
+
+
+def other_inputs(m):
+    """Every input with another rank, and with each dimension changed in turn."""
+    open_outputs(m)
+    for i, v in enumerate(m.graph.input):
+        if not v.type.HasField("tensor_type") or not v.type.tensor_type.HasField("shape"):
+            continue
+        dims = v.type.tensor_type.shape.dim
+        for k in range(len(dims)):
+            if dims[k].HasField("dim_value"):
+                for other in (dims[k].dim_value + 1, 0):
+                    mutant = copy.deepcopy(m)
+                    mutant.graph.input[i].type.tensor_type.shape.dim[k].dim_value = other
+                    yield "input_dimension", mutant
+        for rank in {0, 1, len(dims) - 1, len(dims) + 1} - {-1, len(dims)}:
+            mutant = copy.deepcopy(m)
+            changed = mutant.graph.input[i].type.tensor_type.shape.dim
+            del changed[rank:]
+            while len(changed) < rank:
+                changed.add().dim_value = 3
+            yield "input_rank", mutant
+
+
+def other_attributes(m):
+    """Every number among the attributes of the first node changed in turn."""
+    open_outputs(m)
+    for i, a in enumerate(m.graph.node[0].attribute):
+        for other in (a.i + 1, -1, 0, 1000) if a.type == onnx.AttributeProto.INT else ():
+            mutant = copy.deepcopy(m)
+            mutant.graph.node[0].attribute[i].i = other
+            yield "attribute_value", mutant
+        for k in range(len(a.ints)):
+            for other in (a.ints[k] + 1, -1, 0, 1000):
+                mutant = copy.deepcopy(m)
+                mutant.graph.node[0].attribute[i].ints[k] = other
+                yield "attribute_list", mutant
+        if a.type == onnx.AttributeProto.INTS:
+            mutant = copy.deepcopy(m)
+            mutant.graph.node[0].attribute[i].ints.append(1)
+            yield "attribute_list", mutant
+
+
 ALWAYS = (drop_producer, rename_input, rename_output, duplicate_node, self_cycle,
           strange_attribute, strange_operator, too_many_inputs, no_opset)
 AS_ONNX = (other_dtype, other_input_dtype, other_rank, other_dimension, other_input_rank)
 
 
-def onnx_refuses(model):
+def onnx_refuses(model, whole=True):
+    """`whole`: by the checker too, which wants a shape of every output."""
     try:
-        onnx.checker.check_model(model)
+        if whole:
+            onnx.checker.check_model(model)
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except Exception:  # the package raises several types
         return True
@@ -137,12 +187,12 @@ def onnx_refuses(model):
 
 
 def main():
-    tool, folder = sys.argv[1:]
+    tool, *folders = sys.argv[1:]
     counts = {}
     failures = 0
     with tempfile.TemporaryDirectory() as scratch:
         wanted = {}
-        for name in sorted(os.listdir(folder)):
+        for folder, name in sorted((f, n) for f in folders for n in os.listdir(f)):
             path = os.path.join(folder, name, "model.onnx")
             if not os.path.exists(path):
                 continue
@@ -156,9 +206,15 @@ def main():
                 must = mutate in ALWAYS or onnx_refuses(mutant)
                 if not must:
                     continue
-                out = os.path.join(scratch, "%s.%s.onnx" % (name, mutate.__name__))
+                out = os.path.join(scratch, "%d.%s.%s.onnx" % (len(wanted), name, mutate.__name__))
                 onnx.save(mutant, out)
                 wanted[out] = mutate.__name__
+            for many in (other_inputs, other_attributes):
+                for kind, mutant in many(copy.deepcopy(model)):
+                    if onnx_refuses(mutant, whole=False):
+                        out = os.path.join(scratch, "%d.%s.%s.onnx" % (len(wanted), name, kind))
+                        onnx.save(mutant, out)
+                        wanted[out] = kind
         result = subprocess.run([tool], input="\n".join(wanted), capture_output=True, text=True,
                                 check=True).stdout
         for line in result.splitlines():

@@ -146,6 +146,9 @@ static void arguments(void **state)
     assert_status(KILN_ERROR_RANK,
                   kiln_network_add_convolution(network, "c", x, flat, KILN_NO_TENSOR, NULL, &y));
     assert_message("its kernel has rank 1, 3 to 5 is needed");
+    assert_ok(kiln_network_add_transpose(network, "t", x, (int64_t[]){0, -2, 1, -1}, 4, &y));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_transpose(network, "u", x, (int64_t[]){0, 3, 1, -1}, 4, &y));
     kiln_tensor_id one = input(network, "one", KILN_SHAPE_SCALAR);
     assert_status(KILN_ERROR_RANK, kiln_network_add_one_hot(network, "h", one, 3, flat, 0, &y));
     assert_status(KILN_ERROR_INVALID_ARGUMENT,

@@ -263,6 +263,30 @@ static void shapes_are_checked(void **state)
     maker_attribute_ints(&m, "perm", 2, (int64_t[]){1, 1});
     expect_error(&m, KILN_ISSUE_VALUE, "names dimension 1 twice");
 
+    maker_begin(&m, 17);
+    maker_weights(&m, "indices", 7, "4");
+    maker_weights(&m, "values", 1, "3");
+    maker_int(&m, "depth", 5);
+    maker_node(&m, "OneHot", "indices,depth,values", "y");
+    maker_output(&m, "y", 0, NULL);
+    expect_error(&m, KILN_ISSUE_SHAPE, "dimension 0 of \"values\" must be 2, but is 3");
+
+    maker_begin(&m, 17);
+    maker_weights(&m, "images", 1, "1,3,8,8");
+    maker_weights(&m, "boxes", 1, "5,4");
+    maker_weights(&m, "batches", 7, "6");
+    maker_node(&m, "RoiAlign", "images,boxes,batches", "y");
+    maker_output(&m, "y", 0, NULL);
+    expect_error(&m, KILN_ISSUE_SHAPE,
+                 "dimension 0 of \"batches\" is 6, and dimension 0 of \"boxes\" is 5; they must be "
+                 "the same");
+
+    maker_begin(&m, 17);
+    maker_weights(&m, "v", 1, "3");
+    maker_node(&m, "Trilu", "v", "y");
+    maker_output(&m, "y", 0, NULL);
+    expect_error(&m, KILN_ISSUE_RANK, "\"v\" must have at least 2 dimensions, but has 1");
+
     begin(&m);
     maker_node(&m, "Softmax", "x", "y");
     maker_node(&m, "Concat", "x,y", "z");
