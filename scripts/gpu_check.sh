@@ -57,9 +57,9 @@ done
 [ -n "$sanitizer" ] || echo "no compute-sanitizer here: memcheck and racecheck are left out"
 gpu=()
 [ -e /dev/nvidiactl ] && gpu=(cuda)
-step "soak reference" "$build/bench/bench_soak" 100000 300 reference
+step "soak reference" "$build/bench/bench_soak" 1000000 1000 reference
 step "soak onnxruntime${gpu:+ cuda}" "$build/bench/bench_soak" \
-    "${GPU_CHECK_RUNS:-200000}" 300 onnxruntime "${gpu[@]}"
+    "${GPU_CHECK_RUNS:-1000000}" 1000 onnxruntime "${gpu[@]}"
 step "pool" "$build/bench/bench_pool" 8
 if [ -n "${GPU_CHECK_MODEL:-}" ]; then
     step "bench magika" "$build/bin/kiln" bench "$GPU_CHECK_MODEL" --backend onnxruntime \

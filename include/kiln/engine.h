@@ -267,15 +267,20 @@ typedef struct kiln_tune_result {
     uint32_t merged_products; /* products of one tensor with several weights were made one, so many
                                  times */
     kiln_switch fuse_conv_bias;
+    uint32_t fused_attentions; /* attentions written out in several nodes became one each */
+    uint32_t turned_products;  /* products whose constant matrix is stored the other way round */
 } kiln_tune_result;
 
 /* Builds the model at `path` for a GPU in several ways that give the same results but for rounding
- * (layout of images, search for convolution algorithms, products with several weights in one),
- * times each on the first profile's `opt`
- * shapes, or on fixed ones, with inputs of zeroes, and hands out the fastest engine. What was
- * chosen goes into the manifest when the engine is saved. Takes a second for each way at least.
- * `result` may be NULL. Errors: as kiln_engine_build_file for the options as they are given; SHAPE
- * where an open shape has no profile; UNSUPPORTED for an engine on the CPU. Since 0.1. */
+ * (layout of images, search for convolution algorithms, products with several weights in one,
+ * attention in one operator, matrices stored the other way round), times each on the first
+ * profile's `opt` shapes, or on fixed ones, with inputs of zeroes, and hands out the fastest
+ * engine. What was chosen goes into the manifest when the engine is saved, and the model is saved
+ * as it was rewritten: operators of the domain "com.microsoft" may be in it, which need ONNX
+ * Runtime's CUDA provider, and dimensions that the profile fixes (min is max) may be written into
+ * it. Takes a second for each way at least. `result` may be NULL. Errors: as kiln_engine_build_file
+ * for the options as they are given; SHAPE where an open shape has no profile; UNSUPPORTED for an
+ * engine on the CPU. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_tune_file(const char *path,
                                                            const kiln_build_options *options,
                                                            kiln_tune_result *result,

@@ -83,6 +83,13 @@ typedef struct kln_plan_backend {
     kiln_status (*plugin_get)(const char *library, size_t index, kiln_plugin *plugin);
 } kln_plan_backend;
 
+/* Parts of a model that a backend may have an operator of its own for. */
+typedef enum kln_rewrite {
+    KLN_REWRITE_ATTENTION, /* heads, scores, softmax and their product with the values in one */
+    KLN_REWRITE_PRODUCTS,  /* constant matrices stored the other way round */
+    KLN_REWRITE_KINDS
+} kln_rewrite;
+
 typedef struct kln_backend {
     const char *name;
     const char *description;
@@ -118,6 +125,13 @@ typedef struct kln_backend {
      * (the mock's). */
     kiln_status (*build)(const kln_model *model, const kiln_build_options *options,
                          const kln_monitor *monitor, void **engine);
+
+    /* Optional: rewrites parts of `model` into operators that this backend may be faster with, and
+     * nobody else may know. Results differ in the last bits. `profile` (or NULL) tells which open
+     * shapes are fixed: those whose min is their max. `*count`: how many parts; with 0, on an error
+     * too, the model is as it was. OUT_OF_MEMORY. NULL: there is nothing to try. */
+    kiln_status (*rewrite)(struct kln_onnx_model *model, kln_rewrite kind,
+                           const kiln_profile *profile, size_t *count);
 
     /* Optional: makes an engine from the backend's own format. NULL: it has none, and what is
      * loaded is ONNX. */

@@ -80,18 +80,38 @@ static bool is_faster(uint64_t nanoseconds, uint64_t best, uint64_t given)
     return nanoseconds < best && nanoseconds < given - given / 100;
 }
 
-/* Builds and times one way; keeps it where it is the fastest so far. `graph`: the model, rewritten;
- * NULL: as it lies in the file. */
-static kiln_status try_variant(const char *path, const kln_onnx_model *graph,
+/* How a model may be rewritten, all at once; each one after what it builds on. */
+enum { MERGES = 1, FUSES = 2, TURNS = 4 };
+static const unsigned rewrites[] = {MERGES, MERGES | FUSES, MERGES | FUSES | TURNS, TURNS};
+
+/* A model in memory, and how often each was done to it. */
+typedef struct rewritten {
+    kln_onnx_model *model; /* NULL: as it lies in the file */
+    size_t merged, fused, turned;
+} rewritten;
+
+static void keep_choice(const kiln_build_options *options, const rewritten *how,
+                        kiln_tune_result *result)
+{
+    result->prefer_nhwc = options->prefer_nhwc;
+    result->conv_search = options->conv_search;
+    result->fuse_conv_bias = options->fuse_conv_bias;
+    result->merged_products = (uint32_t)how->merged;
+    result->fused_attentions = (uint32_t)how->fused;
+    result->turned_products = (uint32_t)how->turned;
+}
+
+/* Builds and times one way; keeps it where it is the fastest so far. */
+static kiln_status try_variant(const char *path, const rewritten *how,
                                const kiln_build_options *options, kiln_tune_result *result,
                                kiln_engine **engine)
 {
     kiln_engine *made = NULL;
     uint64_t nanoseconds = 0;
     result->tried++;
-    const kln_model model = {.path = NULL, .graph = graph};
-    kiln_status status = graph != NULL ? kln_engine_make(&model, options, false, NULL, &made)
-                                       : kiln_engine_build_file(path, options, &made);
+    const kln_model model = {.path = NULL, .graph = how->model};
+    kiln_status status = how->model != NULL ? kln_engine_make(&model, options, false, NULL, &made)
+                                            : kiln_engine_build_file(path, options, &made);
     if (status == KILN_OK && made->device < 0) {
         status = kln_fail(KILN_ERROR_UNSUPPORTED,
                           "kiln_engine_tune_file: the %s backend computes on the CPU here, where "
@@ -106,57 +126,80 @@ static kiln_status try_variant(const char *path, const kln_onnx_model *graph,
         return status;
     }
     kln_log(KILN_LOG_INFO, "engine",
-            "tuning %s: nhwc %d, convolution search %d, bias fused %d%s: %.1f us", path,
-            (int)options->prefer_nhwc, (int)options->conv_search, (int)options->fuse_conv_bias,
-            graph != NULL ? ", products merged" : "", (double)nanoseconds / 1e3);
+            "tuning %s: nhwc %d, convolution search %d, bias fused %d, %zu products merged, %zu "
+            "attentions fused, %zu matrices turned: %.1f us",
+            path, (int)options->prefer_nhwc, (int)options->conv_search,
+            (int)options->fuse_conv_bias, how->merged, how->fused, how->turned,
+            (double)nanoseconds / 1e3);
     if (*engine == NULL ||
         is_faster(nanoseconds, result->best_nanoseconds, result->given_nanoseconds)) {
         kiln_engine_release(*engine);
         *engine = made;
         result->best_nanoseconds = nanoseconds;
-        result->prefer_nhwc = options->prefer_nhwc;
-        result->conv_search = options->conv_search;
-        result->fuse_conv_bias = options->fuse_conv_bias;
+        keep_choice(options, how, result);
     } else {
         kiln_engine_release(made);
     }
     return KILN_OK;
 }
 
-/* As try_variant, but a way that does not work is passed over. */
-static bool try_other(const char *path, const kln_onnx_model *graph,
-                      const kiln_build_options *options, kiln_tune_result *result,
-                      kiln_engine **engine)
+static const rewritten as_it_is = {.model = NULL};
+
+/* As try_variant, but a way that does not work is passed over: what one way cannot build is no
+ * fault of the model. */
+static void try_other(const char *path, const rewritten *how, const kiln_build_options *options,
+                      kiln_tune_result *result, kiln_engine **engine)
 {
-    const kiln_engine *before = *engine;
-    if (try_variant(path, graph, options, result, engine) != KILN_OK) {
+    kiln_build_options other = *options;
+    other.issues = NULL;
+    if (try_variant(path, how, &other, result, engine) != KILN_OK) {
         kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", path, kiln_error_message());
         result->failed++;
     }
-    return *engine != before;
 }
 
-/* With the options that were the fastest so far. */
-static void try_merged(const char *path, const kiln_build_options *options,
-                       kiln_tune_result *result, kiln_engine **engine)
+static kiln_status rewrite(const kln_backend *backend, const char *path,
+                           const kiln_build_options *options, unsigned wanted, rewritten *how)
 {
+    const kiln_profile *profile = options->profile_count != 0 ? options->profiles : NULL;
+    KLN_RETURN_IF_ERROR(kln_onnx_read_file(path, &how->model));
+    if ((wanted & MERGES) != 0) {
+        KLN_RETURN_IF_ERROR(kln_merge_products(how->model, &how->merged));
+    }
+    if ((wanted & FUSES) != 0 && backend->rewrite != NULL) {
+        KLN_RETURN_IF_ERROR(
+            backend->rewrite(how->model, KLN_REWRITE_ATTENTION, profile, &how->fused));
+    }
+    if ((wanted & TURNS) != 0 && backend->rewrite != NULL) {
+        KLN_RETURN_IF_ERROR(
+            backend->rewrite(how->model, KLN_REWRITE_PRODUCTS, profile, &how->turned));
+    }
+    return KILN_OK;
+}
+
+/* With the options that were the fastest so far. What changes no more than the one before is not
+ * tried again. */
+static void try_rewritten(const char *path, const kiln_build_options *options,
+                          kiln_tune_result *result, kiln_engine **engine)
+{
+    const kln_backend *backend = (*engine)->backend;
     kiln_build_options best = *options;
-    kln_onnx_model *model = NULL;
-    size_t merged = 0;
-    best.issues = NULL; /* as above: it is no fault of the model */
+    rewritten last = as_it_is;
     best.prefer_nhwc = result->prefer_nhwc;
     best.conv_search = result->conv_search;
     best.fuse_conv_bias = result->fuse_conv_bias;
-    kiln_status status = kln_onnx_read_file(path, &model);
-    if (status == KILN_OK) {
-        status = kln_merge_products(model, &merged);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(rewrites); i++) {
+        rewritten how = as_it_is;
+        if (rewrite(backend, path, &best, rewrites[i], &how) != KILN_OK) {
+            kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", path, kiln_error_message());
+        } else if ((how.merged != 0 || how.fused != 0 || how.turned != 0) &&
+                   (how.merged != last.merged || how.fused != last.fused ||
+                    how.turned != last.turned)) {
+            try_other(path, &how, &best, result, engine);
+            last = how;
+        }
+        kln_onnx_model_destroy(how.model);
     }
-    if (status != KILN_OK) {
-        kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", path, kiln_error_message());
-    } else if (merged != 0 && try_other(path, model, &best, result, engine)) {
-        result->merged_products = (uint32_t)merged;
-    }
-    kln_onnx_model_destroy(model);
 }
 
 /* What is measured first is measured on a device that is not warm yet. The engine as the options
@@ -176,10 +219,7 @@ static kiln_status confirm(kiln_engine *given, const kiln_build_options *options
         kiln_engine_release(*engine);
         *engine = kiln_engine_retain(given);
         result->best_nanoseconds = result->given_nanoseconds;
-        result->prefer_nhwc = options->prefer_nhwc;
-        result->conv_search = options->conv_search;
-        result->fuse_conv_bias = options->fuse_conv_bias;
-        result->merged_products = 0;
+        keep_choice(options, &as_it_is, result);
     }
     return KILN_OK;
 }
@@ -196,18 +236,17 @@ kiln_status kiln_engine_tune_file(const char *path, const kiln_build_options *op
     if (result != NULL) {
         KLN_RETURN_IF_ERROR(kln_info_write(__func__, result, FIRST_SIZE, &found, sizeof found));
     }
-    KLN_RETURN_IF_ERROR(try_variant(path, NULL, &read, &found, engine));
+    KLN_RETURN_IF_ERROR(try_variant(path, &as_it_is, &read, &found, engine));
     found.given_nanoseconds = found.best_nanoseconds;
     kiln_engine *given = kiln_engine_retain(*engine);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(variants); i++) {
         kiln_build_options other = read;
-        other.issues = NULL; /* what one way cannot build is no fault of the model */
         other.prefer_nhwc = variants[i].prefer_nhwc;
         other.conv_search = variants[i].conv_search;
         other.fuse_conv_bias = variants[i].fuse_conv_bias;
-        (void)try_other(path, NULL, &other, &found, engine);
+        try_other(path, &as_it_is, &other, &found, engine);
     }
-    try_merged(path, &read, &found, engine);
+    try_rewritten(path, &read, &found, engine);
     const kiln_status status = confirm(given, &read, &found, engine);
     kiln_engine_release(given);
     if (status != KILN_OK) {

@@ -43,6 +43,7 @@ static kiln_status index_node(kln_graph_edit *edit, size_t index)
     const kln_onnx_node *node = &edit->graph->nodes[index];
     for (size_t k = 0; k < node->input_count; k++) {
         KLN_RETURN_IF_ERROR(count_reader(&edit->readers, node->inputs[k]));
+        KLN_RETURN_IF_ERROR(kln_names_set(&edit->consumers, node->inputs[k], (uint32_t)index));
     }
     for (size_t k = 0; k < node->output_count; k++) {
         KLN_RETURN_IF_ERROR(kln_names_set(&edit->producers, node->outputs[k], (uint32_t)index));
@@ -76,6 +77,7 @@ kiln_status kln_graph_edit_begin(kln_onnx_model *model, kln_graph_edit *edit)
     kln_names_init(&edit->constants);
     kln_names_init(&edit->readers);
     kln_names_init(&edit->producers);
+    kln_names_init(&edit->consumers);
     edit->dropped = kln_alloc_zeroed(model->graph.node_count, sizeof *edit->dropped);
     return edit->dropped != NULL ? index_graph(edit) : no_memory();
 }
@@ -85,6 +87,7 @@ void kln_graph_edit_end(kln_graph_edit *edit)
     kln_free(edit->weights);
     kln_free(edit->additions);
     kln_free(edit->dropped);
+    kln_names_finish(&edit->consumers);
     kln_names_finish(&edit->producers);
     kln_names_finish(&edit->readers);
     kln_names_finish(&edit->constants);
@@ -127,7 +130,24 @@ const kln_onnx_node *kln_graph_edit_producer(const kln_graph_edit *edit, const c
     return op == NULL || kln_graph_edit_is(node, op) ? node : NULL;
 }
 
+const kln_onnx_node *kln_graph_edit_consumer(const kln_graph_edit *edit, const char *name,
+                                             const char *op, size_t *index)
+{
+    const uint32_t found = kln_names_get(&edit->consumers, name);
+    if (found == KLN_NAMES_NONE || kln_graph_edit_readers(edit, name) != 1) {
+        return NULL;
+    }
+    *index = found;
+    return kln_graph_edit_is(&edit->graph->nodes[found], op) ? &edit->graph->nodes[found] : NULL;
+}
+
 /* --- what is to change --- */
+
+void kln_graph_edit_import(kln_graph_edit *edit, const char *domain, int64_t version)
+{
+    edit->domain = domain;
+    edit->domain_version = version;
+}
 
 void kln_graph_edit_drop(kln_graph_edit *edit, size_t index)
 {
@@ -191,7 +211,6 @@ kln_onnx_node *kln_graph_edit_add_node(kln_graph_edit *edit, size_t before, cons
     if (made->node.inputs == NULL || made->node.outputs == NULL || made->node.attributes == NULL) {
         return NULL;
     }
-    edit->imports_contrib = edit->imports_contrib || strcmp(domain, KLN_CONTRIB_DOMAIN) == 0;
     edit->addition_count++;
     return &made->node;
 }
@@ -302,18 +321,19 @@ static void place_constants(const kln_graph_edit *edit, const kln_names *readers
     }
 }
 
-/* The model's list with `domain` in it, or NULL without memory. */
+/* The model's list with the edit's domain in it, or NULL without memory. */
 static kln_onnx_opset *import(const kln_graph_edit *edit, size_t *count)
 {
     kln_onnx_model *model = edit->model;
     *count = model->opset_count;
-    if (!edit->imports_contrib || kln_onnx_opset_version(model, KLN_CONTRIB_DOMAIN) != 0) {
+    if (edit->domain == NULL || kln_onnx_opset_version(model, edit->domain) != 0) {
         return model->opsets;
     }
     kln_onnx_opset *made = kln_arena_alloc_zeroed(&model->arena, *count + 1, sizeof *made);
     if (made != NULL) {
         memcpy(made, model->opsets, *count * sizeof *made);
-        made[(*count)++] = (kln_onnx_opset){.domain = KLN_CONTRIB_DOMAIN, .version = 1};
+        made[(*count)++] =
+            (kln_onnx_opset){.domain = edit->domain, .version = edit->domain_version};
     }
     return made;
 }

@@ -35,16 +35,15 @@ typedef struct kln_graph_edit {
     kln_names constants;   /* by name, the index of an initializer that no caller may replace */
     kln_names readers;     /* by name, how many inputs of nodes and outputs of the graph read it */
     kln_names producers;   /* by name, the node that makes it */
+    kln_names consumers;   /* by name, the last node that reads it */
     bool *dropped;         /* for each node */
     struct kln_graph_addition *additions; /* nodes, by where they go */
     size_t addition_count, addition_capacity;
     kln_onnx_tensor **weights; /* new initializers */
     size_t weight_count, weight_capacity;
-    bool imports_contrib;
+    const char *domain; /* that is to be imported, or NULL */
+    int64_t domain_version;
 } kln_graph_edit;
-
-/* The domain of the operators that ONNX Runtime adds to ONNX. */
-#define KLN_CONTRIB_DOMAIN "com.microsoft"
 
 /* Whether a rewriting pass understands the model: it has nodes, and no graphs inside nodes, which
  * may refer to names of this one. */
@@ -64,6 +63,10 @@ size_t kln_graph_edit_readers(const kln_graph_edit *edit, const char *name);
  * NULL. Dropped ones too. */
 const kln_onnx_node *kln_graph_edit_producer(const kln_graph_edit *edit, const char *name,
                                              const char *op, size_t *index);
+/* The node that reads `name` where nothing else does, of operator `op` of ONNX's own domain, and
+ * its index; or NULL. */
+const kln_onnx_node *kln_graph_edit_consumer(const kln_graph_edit *edit, const char *name,
+                                             const char *op, size_t *index);
 /* Whether `node` is this operator of ONNX's own domain. */
 bool kln_graph_edit_is(const kln_onnx_node *node, const char *op);
 
@@ -71,11 +74,13 @@ void kln_graph_edit_drop(kln_graph_edit *edit, size_t index);
 /* A node before node `before` of the graph as it was, named as its first output, or NULL without
  * memory. `op` and the names must live as long as the model. Its list of attributes has room for
  * KLN_GRAPH_EDIT_ATTRIBUTES. The pointer is good until the next node is added. */
-#define KLN_GRAPH_EDIT_ATTRIBUTES 4
+#define KLN_GRAPH_EDIT_ATTRIBUTES 8
 kln_onnx_node *kln_graph_edit_add_node(kln_graph_edit *edit, size_t before, const char *domain,
                                        const char *op, const char *const *inputs,
                                        size_t input_count, const char *const *outputs,
                                        size_t output_count);
+/* Operators of `domain` are among what is added. It lives as long as the model. */
+void kln_graph_edit_import(kln_graph_edit *edit, const char *domain, int64_t version);
 /* A whole-number or a floating-point attribute; `name` lives as long as the model. */
 void kln_graph_edit_set_int(kln_onnx_node *node, const char *name, int64_t value);
 void kln_graph_edit_set_float(kln_onnx_node *node, const char *name, float value);

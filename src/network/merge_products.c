@@ -19,7 +19,6 @@ typedef struct product {
 
 typedef struct merger {
     kln_graph_edit edit;
-    kln_names adders; /* by name, the last Add that reads it */
     product *products;
     size_t count;
     size_t groups;
@@ -30,27 +29,12 @@ static kiln_status no_memory(void)
     return kln_fail_memory(sizeof(product), "products in one");
 }
 
-static kiln_status index_adders(merger *m)
-{
-    const kln_onnx_graph *graph = m->edit.graph;
-    for (size_t i = 0; i < graph->node_count; i++) {
-        const kln_onnx_node *node = &graph->nodes[i];
-        for (size_t k = 0; kln_graph_edit_is(node, "Add") && k < node->input_count; k++) {
-            KLN_RETURN_IF_ERROR(kln_names_set(&m->adders, node->inputs[k], (uint32_t)i));
-        }
-    }
-    return KILN_OK;
-}
-
 /* The bias of a product that nothing but an Add reads. */
 static void find_bias(const merger *m, product *found)
 {
-    const uint32_t index = kln_names_get(&m->adders, found->output);
-    if (index == KLN_NAMES_NONE || kln_graph_edit_readers(&m->edit, found->output) != 1) {
-        return;
-    }
-    const kln_onnx_node *add = &m->edit.graph->nodes[index];
-    if (add->input_count != 2 || add->output_count != 1) {
+    size_t index = 0;
+    const kln_onnx_node *add = kln_graph_edit_consumer(&m->edit, found->output, "Add", &index);
+    if (add == NULL || add->input_count != 2 || add->output_count != 1) {
         return;
     }
     const size_t other = strcmp(add->inputs[0], found->output) == 0 ? 1 : 0;
@@ -214,7 +198,6 @@ static kiln_status merge_all(merger *m, product **group)
 static kiln_status merge(merger *m, kln_onnx_model *model)
 {
     KLN_RETURN_IF_ERROR(kln_graph_edit_begin(model, &m->edit));
-    KLN_RETURN_IF_ERROR(index_adders(m));
     m->products = kln_alloc_zeroed(model->graph.node_count, sizeof *m->products);
     product **group = kln_alloc_zeroed(model->graph.node_count, sizeof *group);
     kiln_status status = m->products != NULL && group != NULL ? KILN_OK : no_memory();
@@ -233,11 +216,9 @@ kiln_status kln_merge_products(kln_onnx_model *model, size_t *merged)
     if (kln_onnx_opset_version(model, "") < FIRST_OPSET || !kln_graph_edit_suits(model)) {
         return KILN_OK;
     }
-    kln_names_init(&m.adders);
     const kiln_status status = merge(&m, model);
     *merged = status == KILN_OK ? m.groups : 0;
     kln_free(m.products);
-    kln_names_finish(&m.adders);
     kln_graph_edit_end(&m.edit);
     return status;
 }

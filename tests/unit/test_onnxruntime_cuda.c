@@ -332,9 +332,12 @@ static void tuning_tries_products_in_one(void **state)
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("products.onnx"));
     save_products(path);
     assert_ok(kiln_engine_tune_file(path, &options, &result, &engine));
-    assert_int_equal(result.tried, 6);
+    /* Five sets of options; merged, merged and turned, turned. */
+    assert_int_equal(result.tried, 8);
     assert_int_equal(result.failed, 0);
     assert_true(result.merged_products <= 1);
+    assert_int_equal(result.fused_attentions, 0);
+    assert_true(result.turned_products <= 2);
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("tuned.onnx"));
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);

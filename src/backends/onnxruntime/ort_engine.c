@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "ort_engine.h"
+#include "ort_rewrite.h"
 
 /* --- probe --- */
 
@@ -233,6 +234,7 @@ const kln_backend kln_backend_onnxruntime = {
     .takes_provider_options = true,
     .probe = probe,
     .library = library_use,
+    .rewrite = ort_rewrite,
     .build = build,
     .serialize = ort_serialize,
     .describe = ort_describe,
