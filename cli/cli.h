@@ -98,6 +98,9 @@ void cli_options_finish(const cli_command *command, void *settings);
 /* The candidate that `word` was probably meant to be, or NULL. */
 const char *cli_closest(const char *word, const char *const *candidates, size_t count);
 
+/* What an option of trtexec, without its dashes, is called here, or NULL. */
+const char *cli_trtexec(const char *word);
+
 /* A number that fills all of `text`. */
 bool cli_number(const char *text, double *number);
 

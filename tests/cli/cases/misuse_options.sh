@@ -32,3 +32,6 @@ try bench
 try bench add.onnx --duration forever
 try bench add.onnx --duration -1
 try bench add.onnx --iterations 0
+try build add.onnx --minShapes=x:1x3
+try build add.onnx --fp16
+try bench --loadEngine=x.plan
