@@ -464,18 +464,29 @@ size_t sizes()
             differ(what, std::to_string(header), std::to_string(kiln));
         }
     };
+    auto const alike = [&checked](char const* what, std::string const& header, std::string const& kiln) {
+        checked++;
+        if (header != kiln)
+        {
+            differ(what, header, kiln);
+        }
+    };
+#define MEMBER(structure, name)                                                                                        \
+    same(#structure "." #name, offsetof(nvinfer1::structure, name), offsetof(trt_##structure, name));                  \
+    alike(#structure "." #name, shape<std::remove_extent_t<decltype(nvinfer1::structure::name)>>(),                    \
+        shape<std::remove_extent_t<decltype(trt_##structure::name)>>());
     same("sizeof Dims", sizeof(nvinfer1::Dims), sizeof(trt_Dims));
-    same("Dims.nbDims", offsetof(nvinfer1::Dims, nbDims), offsetof(trt_Dims, nbDims));
-    same("Dims.d", offsetof(nvinfer1::Dims, d), offsetof(trt_Dims, d));
+    MEMBER(Dims, nbDims)
+    MEMBER(Dims, d)
     same("Dims::MAX_DIMS", size_t(nvinfer1::Dims::MAX_DIMS), TRT_MAX_DIMS);
     same("sizeof Weights", sizeof(nvinfer1::Weights), sizeof(trt_Weights));
-    same("Weights.type", offsetof(nvinfer1::Weights, type), offsetof(trt_Weights, type));
-    same("Weights.values", offsetof(nvinfer1::Weights, values), offsetof(trt_Weights, values));
-    same("Weights.count", offsetof(nvinfer1::Weights, count), offsetof(trt_Weights, count));
+    MEMBER(Weights, type)
+    MEMBER(Weights, values)
+    MEMBER(Weights, count)
     same("sizeof InterfaceInfo", sizeof(nvinfer1::InterfaceInfo), sizeof(trt_InterfaceInfo));
-    same("InterfaceInfo.kind", offsetof(nvinfer1::InterfaceInfo, kind), offsetof(trt_InterfaceInfo, kind));
-    same("InterfaceInfo.major", offsetof(nvinfer1::InterfaceInfo, major), offsetof(trt_InterfaceInfo, major));
-    same("InterfaceInfo.minor", offsetof(nvinfer1::InterfaceInfo, minor), offsetof(trt_InterfaceInfo, minor));
+    MEMBER(InterfaceInfo, kind)
+    MEMBER(InterfaceInfo, major)
+    MEMBER(InterfaceInfo, minor)
     auto const object = [&same]<class Public, class Kiln>(char const* name) {
         if constexpr (requires { sizeof(Public); })
         {
