@@ -45,6 +45,13 @@ static void print_wrapped(const char *before, const char *source, size_t indent)
     cli_text_finish(&text);
 }
 
+static const char *usable(const kiln_backend_info *info)
+{
+    return info->available                                     ? "usable"
+           : (info->capabilities & KILN_CAPABILITY_BUILD) != 0 ? "builds only"
+                                                               : "not usable";
+}
+
 static cli_exit print_backends(const findings *found)
 {
     (void)puts("Backends");
@@ -54,9 +61,8 @@ static cli_exit print_backends(const findings *found)
             return cli_fail();
         }
         const bool is_chosen = strcmp(info.name, found->name) == 0;
-        (void)printf("%c %-12s %s%s%s\n", is_chosen ? '*' : ' ', info.name,
-                     info.available ? "usable" : "not usable", info.version[0] != '\0' ? ", " : "",
-                     info.version);
+        (void)printf("%c %-12s %s%s%s\n", is_chosen ? '*' : ' ', info.name, usable(&info),
+                     info.version[0] != '\0' ? ", " : "", info.version);
         print_wrapped("", info.description, 15);
         print_wrapped("", info.reason, 15);
     }

@@ -137,6 +137,11 @@ typedef struct kln_backend {
      * loaded is ONNX. */
     kiln_status (*load)(const kln_model *plan, const kiln_build_options *options, void **engine);
 
+    /* Optional, with `load`: what `bytes` are where they are in the backend's own format, as "a
+     * plan of TensorRT"; NULL where they are something else. Static text. NULL: only `load` can
+     * tell. */
+    const char *(*recognize)(kiln_span bytes);
+
     /* Optional: the bytes of a file that `load` (or `build`) takes, valid as long as the engine.
      * NULL: nothing to save. */
     kiln_status (*serialize)(void *engine, kiln_span *bytes);
@@ -199,7 +204,11 @@ KILN_MUST_CHECK kiln_status kln_backend_select(const char *name, const char *lib
                                                const kln_backend **backend,
                                                kiln_backend_info *info);
 
-/* The same among the backends of `list`, which NULL ends. */
+/* The backend whose own format `bytes` are in, and in `*what` what they are; NULL where none knows
+ * them. */
+const kln_backend *kln_backend_of(kiln_span bytes, const char **what);
+
+/* kln_backend_select among the backends of `list`, which NULL ends. */
 KILN_MUST_CHECK kiln_status kln_backend_select_from(const kln_backend *const *list,
                                                     const char *name, const char *library,
                                                     const kln_backend **backend,

@@ -153,6 +153,17 @@ kiln_status kln_backend_select(const char *name, const char *library, const kln_
     return kln_backend_select_from(kln_backends, name, library, backend, info);
 }
 
+const kln_backend *kln_backend_of(kiln_span bytes, const char **what)
+{
+    for (size_t i = 0; kln_backends[i] != NULL; i++) {
+        *what = kln_backends[i]->recognize != NULL ? kln_backends[i]->recognize(bytes) : NULL;
+        if (*what != NULL) {
+            return kln_backends[i];
+        }
+    }
+    return NULL;
+}
+
 size_t kiln_backend_count(void)
 {
     size_t count = 0;

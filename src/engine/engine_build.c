@@ -88,12 +88,32 @@ static kiln_status make_state(const kln_backend *backend, const kln_model *model
                     backend->name, backend->name);
 }
 
+/* What is in one backend's own format is nothing that another one reads, nor that is built. */
+static kiln_status check_format(const kln_model *model, const kln_backend *backend, bool load)
+{
+    const char *what = NULL;
+    const kln_backend *owner = kln_backend_of(model->bytes, &what);
+    const char *source = model->path != NULL ? model->path : "what is in memory";
+    if (owner == NULL || (owner == backend && load)) {
+        return KILN_OK;
+    }
+    if (owner != backend) {
+        return kln_fail(KILN_ERROR_MISMATCH,
+                        "%s is %s, which the backend %s cannot read; the backend %s can", source,
+                        what, backend->name, owner->name);
+    }
+    return kln_fail(KILN_ERROR_MALFORMED,
+                    "%s is %s already, and no model to build one from; kiln_engine_load loads it",
+                    source, what);
+}
+
 kiln_status kln_engine_make(const kln_model *model, const kiln_build_options *options, bool load,
                             const kln_monitor *monitor, kiln_engine **engine)
 {
     const kln_backend *backend = NULL;
     kiln_backend_info info = {.struct_size = sizeof info};
     KLN_RETURN_IF_ERROR(kln_backend_select(options->backend, options->library, &backend, &info));
+    KLN_RETURN_IF_ERROR(check_format(model, backend, load));
     KLN_RETURN_IF_ERROR(check_taken(backend, options));
     const char *source = model->path != NULL ? model->path : "a model in memory";
     kln_log(KILN_LOG_INFO, "engine", "%s: %s with %s %s", source, load ? "loading" : "building",
@@ -252,6 +272,11 @@ static kiln_status load_with_manifest(const char *path, const kiln_build_options
             chosen.backend = manifest.backend;
         }
         KLN_RETURN_IF_ERROR(settle_backend(&manifest, path, &chosen));
+    }
+    if (chosen.backend == NULL || chosen.backend[0] == '\0') {
+        const char *what = NULL;
+        const kln_backend *owner = kln_backend_of(bytes, &what);
+        chosen.backend = owner != NULL ? owner->name : NULL;
     }
     const kln_model model = {.path = path, .bytes = bytes, .graph = NULL};
     const kiln_status status = kln_engine_make(&model, &chosen, true, NULL, engine);

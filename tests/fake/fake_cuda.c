@@ -210,8 +210,12 @@ int cuDeviceGetAttribute(int *value, int attribute, int device)
     switch (attribute) {
         case 16: *value = 10 * (device + 1); break;
         case 18: *value = 0; break;
-        case 75: *value = 8 + device % 2; break;
-        case 76: *value = device % 2 == 0 ? 6 : 0; break;
+        case 75:
+            *value = (int)fake_setting("FAKE_CUDA_CAPABILITY", device % 2 ? 90 : 86) / 10;
+            break;
+        case 76:
+            *value = (int)fake_setting("FAKE_CUDA_CAPABILITY", device % 2 ? 90 : 86) % 10;
+            break;
         case 83: *value = device != 3; break;
         case 115: *value = device != 3; break;
         default: return INVALID_VALUE;

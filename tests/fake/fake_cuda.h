@@ -5,6 +5,7 @@
  * which are read at each call, so that a test may change its mind:
  *
  *     FAKE_CUDA_DEVICES    how many there are (4)
+ *     FAKE_CUDA_CAPABILITY 90 for 9.0, of each device (8.6 and 9.0 in turns)
  *     FAKE_CUDA_VERSION    what cuDriverGetVersion says (12080)
  *     FAKE_CUDA_INIT       what cuInit returns (0)
  *     FAKE_CUDA_MEMORY     bytes of each device (1 GiB); past them allocations fail

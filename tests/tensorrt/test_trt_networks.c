@@ -6,6 +6,8 @@
 
 #include <kiln/layers.h>
 
+#include "base/kln_base.h"
+
 #include "trt_test.h"
 
 #define CHANNELS 16
@@ -154,7 +156,7 @@ static kiln_network *int4(void)
     return network;
 }
 
-static kiln_status build(kiln_network *network, const char *library, kiln_dtype output)
+static kiln_status build_with(kiln_network *network, kiln_build_options *options, kiln_dtype output)
 {
     static const kiln_profile_input image[] = {{.name = "x",
                                                 .min = {4, {1, CHANNELS, 32, 32}},
@@ -167,11 +169,10 @@ static kiln_status build(kiln_network *network, const char *library, kiln_dtype 
     kiln_tensor_id found = KILN_NO_TENSOR;
     const bool is_row = kiln_network_find(network, "matrix", &found) == KILN_OK;
     const kiln_profile profile = {is_row ? row : image, 1};
-    kiln_build_options options = trt_test_options(library);
-    options.profiles = &profile;
-    options.profile_count = 1;
+    options->profiles = &profile;
+    options->profile_count = 1;
     kiln_engine *engine = NULL;
-    const kiln_status status = kiln_engine_build(network, &options, &engine);
+    const kiln_status status = kiln_engine_build(network, options, &engine);
     if (status == KILN_OK) {
         kiln_binding binding = {.struct_size = sizeof binding};
         assert_ok(kiln_engine_output(engine, 0, &binding));
@@ -182,6 +183,12 @@ static kiln_status build(kiln_network *network, const char *library, kiln_dtype 
     kiln_engine_release(engine);
     kiln_network_destroy(network);
     return status;
+}
+
+static kiln_status build(kiln_network *network, const char *library, kiln_dtype output)
+{
+    kiln_build_options options = trt_test_options(library);
+    return build_with(network, &options, output);
 }
 
 static void float_networks_build_with_each_version(void **state)
@@ -225,32 +232,50 @@ static void what_an_old_version_cannot_quantize_is_explained(void **state)
     assert_message("TensorRT-RTX 1.4.0 builds no plan: TensorRT says: ");
 }
 
+/* Without a GPU a plan can be built whose weights may stay on the host, or of which single weights
+ * may be replaced as long as none are named; the others are told what they lack. */
 static void weights_that_may_be_replaced_need_a_gpu(void **state)
 {
     (void)state;
-    const char *library = trt_test_newest();
+    static const char *const marked[] = {"kernel"};
+    static const struct {
+        kiln_refit_mode refit;
+        bool strip, streaming;
+        bool built;
+    } all[] = {
+        {KILN_REFIT_ALL, false, false, false},       {KILN_REFIT_IDENTICAL, false, false, false},
+        {KILN_REFIT_ALL, true, false, false},        {KILN_REFIT_NONE, true, false, false},
+        {KILN_REFIT_INDIVIDUAL, false, false, true}, {KILN_REFIT_NONE, false, true, true}};
+    int built = 0;
     if (kiln_device_count() > 0) {
         skip();
     }
-    kiln_network *network = plain(KILN_DTYPE_FLOAT32);
-    static const kiln_profile_input image[] = {{.name = "x",
-                                                .min = {4, {1, CHANNELS, 32, 32}},
-                                                .opt = {4, {4, CHANNELS, 32, 32}},
-                                                .max = {4, {8, CHANNELS, 32, 32}}}};
-    const kiln_profile profile = {image, 1};
-    kiln_build_options options = trt_test_options(library);
-    options.profiles = &profile;
-    options.profile_count = 1;
-    options.refit = KILN_REFIT_ALL;
-    kiln_engine *engine = NULL;
-    const kiln_status status = kiln_engine_build(network, &options, &engine);
-    if (status != KILN_OK) {
-        assert_int_equal(status, KILN_ERROR_BACKEND);
-        assert_message("builds no plan: TensorRT says: ");
-        assert_null(engine);
+    for (size_t v = 0; trt_test_rtx[v] != NULL; v++) {
+        const char *library = trt_test_library("rtx", trt_test_rtx[v]);
+        for (size_t i = 0; library != NULL && i < KLN_ARRAY_LENGTH(all); i++) {
+            kiln_build_options options = trt_test_options(library);
+            options.refit = all[i].refit;
+            options.strip_plan = all[i].strip;
+            options.weight_streaming = all[i].streaming;
+            if (all[i].refit == KILN_REFIT_INDIVIDUAL && !all[i].built) {
+                options.refit_weights = marked;
+                options.refit_weight_count = 1;
+            }
+            const kiln_status status =
+                build_with(plain(KILN_DTYPE_FLOAT32), &options, KILN_DTYPE_FLOAT32);
+            assert_int_equal(status, all[i].built ? KILN_OK : KILN_ERROR_NO_DEVICE);
+            if (!all[i].built) {
+                assert_message(
+                    "for most networks it needs a GPU to build one whose weights can be "
+                    "replaced, and ");
+                assert_message("TensorRT says: ");
+            }
+            built++;
+        }
     }
-    kiln_engine_release(engine);
-    kiln_network_destroy(network);
+    if (built == 0) {
+        skip();
+    }
 }
 
 int main(void)

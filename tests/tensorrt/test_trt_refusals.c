@@ -64,19 +64,60 @@ static void a_plan_of_another_version_is_refused_by_its_manifest(void **state)
     assert_message("it was built with tensorrt 1.4.0, found is 1.7.1");
 }
 
+/* Without a manifest it is the plan that says so, before anything is said of a GPU. */
+static void a_plan_of_another_version_is_refused_by_its_bytes(void **state)
+{
+    (void)state;
+    static const char *const older[] = {"1.5.0.114", "1.4.0.76"};
+    const char *newest = trt_test_newest();
+    bool any = false;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(older); i++) {
+        const char *library = trt_test_library("rtx", older[i]);
+        if (library == NULL || library == newest) {
+            continue;
+        }
+        any = true;
+        kln_mapping mapping;
+        assert_ok(kln_mapping_open(a_plan(library, "older.plan"), &mapping));
+        const kiln_build_options options = trt_test_options(newest);
+        const kln_model plan = {.bytes = mapping.bytes};
+        void *engine = NULL;
+        assert_status(KILN_ERROR_MISMATCH, kln_backend_tensorrt.load(&plan, &options, &engine));
+        assert_message(i == 0
+                           ? "it was built with TensorRT-RTX 1.5.0, found is TensorRT-RTX 1.7.1"
+                           : "it was built with TensorRT-RTX 1.4.0, found is TensorRT-RTX 1.7.1");
+        assert_message("TensorRT says: ");
+        assert_null(engine);
+        kln_mapping_close(&mapping);
+    }
+    if (!any) {
+        skip();
+    }
+}
+
 static void garbage_is_no_plan(void **state)
 {
     (void)state;
     const char *library = trt_test_newest();
     const kiln_build_options options = trt_test_options(library);
-    static unsigned char bytes[4096] = "ftrt";
+    static const char *const words[] = {"none", "vtrt", "ftrt"};
+    static unsigned char bytes[4096];
     static const size_t sizes[] = {1, 4, 31, 32, 100, 4096};
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(sizes); i++) {
-        const kln_model plan = {.bytes = {bytes, sizes[i]}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(sizes) * KLN_ARRAY_LENGTH(words); i++) {
+        const size_t word = i / KLN_ARRAY_LENGTH(sizes);
+        const size_t size = sizes[i % KLN_ARRAY_LENGTH(sizes)];
+        memcpy(bytes, words[word], 4);
+        const kln_model plan = {.bytes = {bytes, size}};
         void *engine = NULL;
-        const kiln_status status = kln_backend_tensorrt.load(&plan, &options, &engine);
-        assert_true(status == KILN_ERROR_MALFORMED ||
-                    (status == KILN_ERROR_NO_DEVICE && sizes[i] >= 32));
+        const kiln_status expected = word == 0 || size < 32 ? KILN_ERROR_MALFORMED
+                                     : word == 2            ? KILN_ERROR_MISMATCH
+                                     : has_device()         ? KILN_ERROR_MALFORMED
+                                                            : KILN_ERROR_NO_DEVICE;
+        assert_status(expected, kln_backend_tensorrt.load(&plan, &options, &engine));
+        assert_message(word == 0 || size < 4 ? "neither a plan of TensorRT"
+                       : size < 32           ? "are no plan of TensorRT"
+                       : word == 2 ? "it was built with TensorRT, found is TensorRT-RTX 1."
+                                   : "TensorRT says: ");
         assert_null(engine);
     }
 }
@@ -162,6 +203,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_plan_needs_a_gpu_to_be_loaded),
         cmocka_unit_test(a_plan_of_another_version_is_refused_by_its_manifest),
+        cmocka_unit_test(a_plan_of_another_version_is_refused_by_its_bytes),
         cmocka_unit_test(garbage_is_no_plan),
         cmocka_unit_test(a_model_that_cannot_be_read_is_explained),
         cmocka_unit_test(what_the_parser_lacks_is_named),

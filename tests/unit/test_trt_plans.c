@@ -53,7 +53,11 @@ static void a_plan_is_saved_and_loaded(void **state)
         kiln_build_options options = fake_options(i);
         save_plan(i, &options);
         kiln_engine *engine = NULL;
+        const long before = trt_number(i, "streamed");
         assert_ok(kiln_engine_load(plan_path, &options, &engine));
+        unsigned char bytes[8192];
+        const size_t size = read_plan(bytes, sizeof bytes);
+        assert_int_equal(trt_number(i, "streamed") - before, size); /* of a file, all of it */
         assert_int_equal(kiln_engine_input_count(engine), 1);
         kiln_binding binding = {.struct_size = sizeof binding};
         assert_ok(kiln_engine_output(engine, 0, &binding));
@@ -76,8 +80,6 @@ static void a_plan_is_saved_and_loaded(void **state)
         kiln_context_destroy(context);
         kiln_engine_release(engine);
         /* From memory, which the library need not keep. */
-        unsigned char bytes[8192];
-        const size_t size = read_plan(bytes, sizeof bytes);
         assert_ok(load_bytes(&options, bytes, size));
     }
 }
@@ -127,6 +129,39 @@ static void a_plan_of_another_version_says_so(void **state)
     kiln_engine *engine = NULL;
     assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &eleven, &engine));
     assert_message("it was built with tensorrt 10.16.1, found is 11.4.0");
+}
+
+/* Without a manifest the bytes say whose they are. */
+static void a_plan_is_known_by_its_bytes(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        save_plan(i, &options);
+        char manifest[sizeof plan_path + 8];
+        (void)snprintf(manifest, sizeof manifest, "%s.json", plan_path);
+        assert_int_equal(remove(manifest), 0);
+        const char *what = is_rtx(i) ? " is a plan of TensorRT-RTX" : " is a plan of TensorRT";
+        kiln_engine *engine = NULL;
+        assert_status(KILN_ERROR_MALFORMED, kiln_engine_build_file(plan_path, &options, &engine));
+        assert_message(what);
+        assert_message("kiln_engine_load loads it");
+        options.library = NULL;
+        options.backend = "reference";
+        assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &options, &engine));
+        assert_message(what);
+        assert_message("which the backend reference cannot read; the backend tensorrt can");
+        assert_status(KILN_ERROR_MISMATCH, kiln_engine_build_file(plan_path, &options, &engine));
+        options.backend = NULL;
+        options.library = fake_layouts[i].folder;
+        set("KILN_BACKEND", "reference");
+        assert_ok(kiln_engine_load(plan_path, &options, &engine));
+        set("KILN_BACKEND", NULL);
+        kiln_backend_info info = {.struct_size = sizeof info};
+        assert_ok(kiln_engine_backend(engine, &info));
+        assert_string_equal(info.name, "tensorrt");
+        kiln_engine_release(engine);
+    }
 }
 
 static void options_reach_the_builder(void **state)
@@ -233,6 +268,41 @@ static void rtx_builds_for_other_gpus(void **state)
         assert_status(KILN_ERROR_STATE, kiln_engine_refit_count(engine, &count));
         assert_status(KILN_ERROR_STATE, kiln_engine_set_weight_streaming(engine, 0));
         kiln_engine_release(engine);
+    }
+}
+
+/* A Hopper is a GPU, and TensorRT runs on it, but not RTX. */
+static void a_gpu_that_is_none_for_rtx_is_told(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        save_plan(i, &options); /* with the GPU that the fake has else */
+        set("FAKE_CUDA_CAPABILITY", "90");
+        kln_cuda_close();
+        char folder[512];
+        (void)snprintf(folder, sizeof folder, "%s/././", fake_layouts[i].folder);
+        options.library = folder;
+        kiln_backend_info info = {.struct_size = sizeof info};
+        assert_ok(kln_backend_tensorrt.probe(folder, &info));
+        assert_int_equal(info.available, !is_rtx(i));
+        assert_int_equal(info.score, is_rtx(i) ? 1 : 100);
+        assert_true((info.capabilities & KILN_CAPABILITY_BUILD) != 0);
+        kiln_engine *engine = NULL;
+        const kiln_status status = kiln_engine_load(plan_path, &options, &engine);
+        assert_int_equal(status, is_rtx(i) ? KILN_ERROR_NO_DEVICE : KILN_OK);
+        if (is_rtx(i)) {
+            const char *why = "compute capability 9.0, and TensorRT-RTX runs on 7.5, 8.0, 8.6, 8.9";
+            assert_message(why);
+            assert_non_null(strstr(info.reason, why));
+            engine = build_network(conv_network(), &options);
+            kiln_context *context = NULL;
+            assert_status(KILN_ERROR_NO_DEVICE, kiln_context_create(engine, NULL, &context));
+            assert_message(why);
+        }
+        kiln_engine_release(engine);
+        set("FAKE_CUDA_CAPABILITY", NULL);
+        kln_cuda_close();
     }
 }
 
@@ -408,9 +478,11 @@ int main(void)
         tensorrt_test(a_plan_is_saved_and_loaded),
         tensorrt_test(a_damaged_plan_is_refused),
         tensorrt_test(a_plan_of_another_version_says_so),
+        tensorrt_test(a_plan_is_known_by_its_bytes),
         tensorrt_test(options_reach_the_builder),
         tensorrt_test(what_a_version_lacks_is_refused_by_name),
         tensorrt_test(rtx_builds_for_other_gpus),
+        tensorrt_test(a_gpu_that_is_none_for_rtx_is_told),
         tensorrt_test(the_timing_cache_grows),
         tensorrt_test(a_job_reports_and_can_be_stopped),
         tensorrt_test(a_build_stops_where_it_is_told),

@@ -45,8 +45,8 @@ static kiln_status probe(const char *requested, kiln_backend_info *info)
         return kln_fail(library->status, "%s", library->reason);
     }
     const char *why_none = "";
-    const int devices = trt_device_count(&why_none);
-    const int capability = devices > 0 ? trt_device_capability(0) : 0;
+    const bool runs = trt_library_runs(library, 0, &why_none);
+    const int capability = runs ? trt_device_capability(0) : 0;
     const bool builds = library->core.createInferBuilder_INTERNAL != NULL;
     explain(library, capability, why_none);
     info->reason = library->reason;
@@ -54,7 +54,7 @@ static kiln_status probe(const char *requested, kiln_backend_info *info)
     if (library->core.createInferRefitter_INTERNAL != NULL) {
         info->capabilities |= KILN_CAPABILITY_REFIT;
     }
-    if (devices > 0) {
+    if (runs) {
         info->capabilities |=
             KILN_CAPABILITY_DEVICE_MEMORY | KILN_CAPABILITY_STREAMS | KILN_CAPABILITY_GRAPHS;
         info->available = true;
@@ -131,17 +131,22 @@ static kiln_status check_plan(const trt_engine *engine, const char *source)
     return KILN_OK;
 }
 
-/* "TensorRT-RTX 1.4.0" where the plan says what built it, and that is another version than the one
+/* "TensorRT-RTX 1.4.0" where the plan says what built it, and that is another library than the one
  * in use; else "". A plan of RTX has its version in bytes 24 to 27, after the magic word. */
 static const char *other_builder(const trt_engine *engine, char text[32])
 {
     const unsigned char *bytes = engine->plan.data;
+    const trt_abi *abi = &engine->library->abi;
+    const bool of_rtx = memcmp(bytes, "vtrt", 4) == 0;
     text[0] = '\0';
-    if (bytes != NULL && engine->plan.size >= 32 && memcmp(bytes, "vtrt", 4) == 0) {
+    if (of_rtx) {
         const int32_t version = bytes[24] * 10000 + bytes[25] * 100 + bytes[26];
-        if (version != engine->library->abi.version) {
+        /* Another number is no version, and these bytes no plan. */
+        if (version != abi->version && version >= 10000 && version < 100000) {
             trt_version_text(true, version, text);
         }
+    } else if (abi->is_rtx && memcmp(bytes, "ftrt", 4) == 0) {
+        (void)snprintf(text, 32, "TensorRT");
     }
     return text;
 }
@@ -150,33 +155,41 @@ static kiln_status fail_deserialize(trt_engine *engine, const char *source)
 {
     const char *why_none = "";
     char other[32];
-    if (trt_device_count(&why_none) == 0) {
-        return trt_fail(KILN_ERROR_NO_DEVICE, &engine->recorder,
-                        "%s: %s loads a plan only where there is a GPU, and %s", source,
-                        engine->library->name, why_none);
-    }
     if (other_builder(engine, other)[0] != '\0') {
         return trt_fail(KILN_ERROR_MISMATCH, &engine->recorder,
                         "%s: it was built with %s, found is %s; build it again from the model or "
                         "install that version",
                         source, other, engine->library->name);
     }
+    if (!trt_library_runs(engine->library, engine->device, &why_none)) {
+        return trt_fail(KILN_ERROR_NO_DEVICE, &engine->recorder,
+                        "%s: %s loads a plan only where there is a GPU for it, and %s", source,
+                        engine->library->name, why_none);
+    }
     return trt_fail(KILN_ERROR_MALFORMED, &engine->recorder,
                     "%s: %s does not take it for one of its plans", source, engine->library->name);
 }
 
+/* A mapped file is read piece by piece, so that its pages need not all be there at once. Readers of
+ * the second kind, which alone there are in TensorRT 11 and late RTX, may be asked for a piece
+ * right on the GPU. */
 static trt_CudaEngine *deserialize(trt_engine *engine)
 {
-    const trt_abi *abi = &engine->library->abi;
-    if (engine->mapping.bytes.size == 0 ||
-        trt_has(abi, TRT_M_Runtime_deserializeCudaEngineFromReader) == false) {
+    const trt_library *library = engine->library;
+    const trt_abi *abi = &library->abi;
+    const bool first = trt_has(abi, TRT_M_Runtime_deserializeCudaEngineFromReader);
+    const bool second = trt_has(abi, TRT_M_Runtime_deserializeCudaEngineV2);
+    if (engine->mapping.bytes.size == 0 || !(first || second)) {
         return trt_Runtime_deserializeCudaEngine(abi, engine->runtime, engine->plan.data,
                                                  engine->plan.size);
     }
-    /* A mapped file is read piece by piece, so that its pages need not all be there at once. */
+    trt_memory gpu;
+    trt_device_memory(&gpu, &engine->device);
     trt_stream_reader reader;
-    trt_stream_reader_init(&reader, &engine->library->tables, NULL, engine->plan);
-    return trt_Runtime_deserializeCudaEngineFromReader(abi, engine->runtime, &reader.object);
+    trt_stream_reader_init(&reader, &library->tables,
+                           !first && trt_device_count(NULL) > 0 ? &gpu : NULL, engine->plan);
+    return first ? trt_Runtime_deserializeCudaEngineFromReader(abi, engine->runtime, &reader.object)
+                 : trt_Runtime_deserializeCudaEngineV2(abi, engine->runtime, &reader.object_v2);
 }
 
 kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
@@ -188,7 +201,7 @@ kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
     engine->runtime = library->core.createInferRuntime_INTERNAL(&library->logger, abi->version);
     if (trt_is_null(engine->runtime)) {
         engine->runtime = NULL;
-        return trt_device_count(NULL) == 0
+        return !trt_library_runs(library, engine->device, NULL)
                    ? fail_deserialize(engine, source)
                    : trt_fail(KILN_ERROR_BACKEND, NULL, "%s gives no runtime", library->name);
     }
@@ -220,8 +233,8 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
         made->plan = (kiln_span){trt_HostMemory_data(abi, made->memory),
                                  trt_HostMemory_size(abi, made->memory)};
         /* Ahead of time there is nothing to run on, or what it is built for is another GPU. */
-        if (trt_device_count(NULL) > 0 && options->compute_capability_count == 0 &&
-            !options->windows_runtime) {
+        if (trt_library_runs(made->library, made->device, NULL) &&
+            options->compute_capability_count == 0 && !options->windows_runtime) {
             status = trt_engine_deserialize(made, model->path != NULL ? model->path : "the plan");
         }
     }
@@ -249,11 +262,15 @@ static kiln_status keep_plan(trt_engine *engine, const kln_model *plan)
     return KILN_OK;
 }
 
-/* The first word of the plans of TensorRT and of RTX. */
-static bool is_plan(kiln_span bytes)
+/* By the first word. */
+static const char *recognize(kiln_span bytes)
 {
-    return bytes.size >= 4 &&
-           (memcmp(bytes.data, "ftrt", 4) == 0 || memcmp(bytes.data, "vtrt", 4) == 0);
+    if (bytes.size < 4) {
+        return NULL;
+    }
+    return memcmp(bytes.data, "ftrt", 4) == 0   ? "a plan of TensorRT"
+           : memcmp(bytes.data, "vtrt", 4) == 0 ? "a plan of TensorRT-RTX"
+                                                : NULL;
 }
 
 /* What begins otherwise must be ONNX, which only a reader can tell. */
@@ -276,7 +293,7 @@ static kiln_status check_onnx(const kln_model *model)
 
 static kiln_status load(const kln_model *plan, const kiln_build_options *options, void **engine)
 {
-    if (!is_plan(plan->bytes)) {
+    if (recognize(plan->bytes) == NULL) {
         KLN_RETURN_IF_ERROR(check_onnx(plan));
         return build(plan, options, NULL, engine);
     }
@@ -339,6 +356,7 @@ const kln_backend kln_backend_tensorrt = {
     .library = trt_library_use,
     .build = build,
     .load = load,
+    .recognize = recognize,
     .serialize = serialize,
     .describe = trt_describe,
     .engine_destroy = engine_destroy,

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "backends/tensorrt/trt_builder.h"
+#include "backends/tensorrt/trt_device.h"
 
 /* --- types --- */
 
@@ -107,6 +108,20 @@ static kiln_status fail_stopped(const trt_build *build)
     return kln_fail(KILN_ERROR_CANCELLED, "%s: the build was stopped", build->source);
 }
 
+static kiln_status fail_plan(trt_build *build)
+{
+    const kiln_build_options *o = build->options;
+    const char *why_none = "";
+    if ((o->refit != KILN_REFIT_NONE || o->strip_plan) && trt_device_count(&why_none) == 0) {
+        return trt_fail(KILN_ERROR_NO_DEVICE, &build->recorder,
+                        "%s: %s builds no plan; for most networks it needs a GPU to build one "
+                        "whose weights can be replaced, and %s",
+                        build->source, build->library->name, why_none);
+    }
+    return trt_fail(KILN_ERROR_BACKEND, &build->recorder, "%s: %s builds no plan", build->source,
+                    build->library->name);
+}
+
 static kiln_status make_objects(trt_build *build)
 {
     trt_library *library = build->library;
@@ -156,9 +171,7 @@ static kiln_status run(trt_build *build, const kln_monitor *monitor, kln_descrip
     if (trt_is_null(*plan) || trt_HostMemory_size(abi, *plan) == 0) {
         trt_HostMemory_destroy(*plan);
         *plan = NULL;
-        return stopped ? fail_stopped(build)
-                       : trt_fail(KILN_ERROR_BACKEND, &build->recorder, "%s: %s builds no plan",
-                                  build->source, build->library->name);
+        return stopped ? fail_stopped(build) : fail_plan(build);
     }
     const kiln_status status = stopped ? fail_stopped(build) : trt_timing_end(build);
     if (status != KILN_OK) {

@@ -105,10 +105,14 @@ static void logger_log(void *self, int32_t severity, const char *text)
     (void)self;
     static const kiln_log_level levels[] = {KILN_LOG_ERROR, KILN_LOG_ERROR, KILN_LOG_WARNING,
                                             KILN_LOG_INFO, KILN_LOG_DEBUG};
+    text = text != NULL ? text : "";
+    /* RTX says so as an error, of each thread that it meets first in a call. */
+    if (strncmp(text, "Thread context has not been set", 31) == 0) {
+        severity = (int32_t)KLN_ARRAY_LENGTH(levels);
+    }
     const kiln_log_level level = severity >= 0 && severity < (int32_t)KLN_ARRAY_LENGTH(levels)
                                      ? levels[severity]
                                      : KILN_LOG_DEBUG;
-    text = text != NULL ? text : "";
     if (level == KILN_LOG_ERROR) {
         if (own_error[0] == '\0') {
             (void)snprintf(own_error, sizeof own_error, "%s", text);

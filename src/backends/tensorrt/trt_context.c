@@ -92,7 +92,7 @@ kiln_status trt_context_create(void *state, const kiln_context_options *options,
     trt_engine *engine = state;
     if (engine->engine == NULL) {
         const char *why = "";
-        (void)trt_device_count(&why);
+        (void)trt_library_runs(engine->library, engine->device, &why);
         return kln_fail(KILN_ERROR_NO_DEVICE,
                         "this plan was built ahead of time and cannot run here%s%s; save it and "
                         "load it on a machine with the GPU it is for",

@@ -41,6 +41,17 @@ int32_t trt_device_capability(int32_t index)
     return info.compute_major * 10 + info.compute_minor;
 }
 
+bool trt_rtx_runs_on(int32_t capability)
+{
+    static const int32_t known[] = {75, 80, 86, 89};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(known); i++) {
+        if (capability == known[i]) {
+            return true;
+        }
+    }
+    return capability >= 120;
+}
+
 /* --- memory --- */
 
 static void *allocate(void *user, size_t size, size_t alignment, void *stream, kiln_block *piece)
@@ -66,10 +77,14 @@ static bool release(void *user, void *memory, void *stream, const kiln_block *pi
     return true;
 }
 
+/* What was enqueued on the stream comes first; which stream it is, the driver's room does not know.
+ */
 static bool copy(void *user, void *destination, const void *source, size_t size, void *stream)
 {
-    (void)stream;
     const int32_t *device = user;
+    if (stream != NULL && kln_cuda_wait(*device) != KILN_OK) {
+        return false;
+    }
     return kln_cuda_copy(*device, destination, source, size, NULL) == KILN_OK;
 }
 

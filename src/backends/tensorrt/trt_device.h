@@ -15,6 +15,10 @@ int32_t trt_device_count(const char **reason);
 /* Compute capability of device `index` as 10 * major + minor, or 0. */
 int32_t trt_device_capability(int32_t index);
 
+/* Whether TensorRT-RTX runs on GPUs of this compute capability, 89 for 8.9. */
+bool trt_rtx_runs_on(int32_t capability);
+#define TRT_RTX_CAPABILITIES "7.5, 8.0, 8.6, 8.9 and from 12.0 on"
+
 /* Device memory for the callbacks, of the device whose number stays at `device`. */
 void trt_device_memory(trt_memory *memory, int32_t *device);
 

@@ -79,7 +79,7 @@ static const char *const folders[] = {"/usr/lib/x86_64-linux-gnu",
 /* Best first on a machine with a GPU. */
 static const struct family {
     const char *word;
-    bool builds_without_gpu;
+    bool is_rtx;
     kln_library_spec spec;
 } families[] = {
     {"11", false,
@@ -131,13 +131,21 @@ static kiln_status open_spec(trt_library *library, const kln_library_spec *spec,
     return KILN_OK;
 }
 
+/* Whether a family is one of those to be preferred here: it runs plans, or without a GPU for it at
+ * least builds them. */
+static bool is_fit(const struct family *family)
+{
+    if (trt_device_count(NULL) == 0) {
+        return family->is_rtx;
+    }
+    return !family->is_rtx || trt_rtx_runs_on(trt_device_capability(0));
+}
+
 static kiln_status search(trt_library *library)
 {
-    const bool has_device = trt_device_count(NULL) > 0;
     for (int pass = 0; pass < 2; pass++) {
         for (size_t i = 0; i < KLN_ARRAY_LENGTH(families); i++) {
-            /* Without a GPU, what can build there comes first. */
-            if ((pass == 0) == (has_device || families[i].builds_without_gpu)) {
+            if ((pass == 0) == is_fit(&families[i])) {
                 KLN_RETURN_IF_ERROR(open_spec(library, &families[i].spec, NULL));
                 if (library->status == KILN_OK) {
                     return KILN_OK;
@@ -232,17 +240,27 @@ kiln_status trt_library_open(const char *requested, trt_library **library)
     return KILN_OK;
 }
 
-bool trt_library_use(size_t index, kln_library_use *use)
+bool trt_library_runs(trt_library *library, int32_t device, const char **reason)
 {
-    trt_library *library = NULL;
-    if (index >= KLN_ARRAY_LENGTH(families) ||
-        trt_library_find(families[index].word, &library) != KILN_OK) {
-        return false;
+    const char *why_none = "";
+    bool runs = trt_device_count(&why_none) > 0;
+    const int32_t capability = runs ? trt_device_capability(device) : 0;
+    if (runs && library->abi.is_rtx && capability > 0 && !trt_rtx_runs_on(capability)) {
+        runs = false;
+        why_none = library->no_device;
+        (void)pthread_mutex_lock(&lock);
+        if (library->no_device[0] == '\0') {
+            (void)snprintf(library->no_device, sizeof library->no_device,
+                           "the GPU here has compute capability %d.%d, and TensorRT-RTX runs "
+                           "on " TRT_RTX_CAPABILITIES,
+                           capability / 10, capability % 10);
+        }
+        (void)pthread_mutex_unlock(&lock);
     }
-    *use = (kln_library_use){.spec = &families[index].spec,
-                             .library = library->record,
-                             .version = kln_library_version(library->record)};
-    return true;
+    if (reason != NULL) {
+        *reason = why_none;
+    }
+    return runs;
 }
 
 /* --- the libraries beside it --- */
@@ -326,6 +344,34 @@ kiln_status trt_library_need_parser(trt_library *library)
     return library->parser_status == KILN_OK
                ? KILN_OK
                : kln_fail(library->parser_status, "%s", library->parser_reason);
+}
+
+/* What the environment names is the one that counts; else each family, and then the parser of the
+ * one in use, which a build needs. */
+bool trt_library_use(size_t index, kln_library_use *use)
+{
+    const char *named = getenv(ENVIRONMENT);
+    const bool is_named = named != NULL && named[0] != '\0';
+    const size_t count = is_named ? 1 : KLN_ARRAY_LENGTH(families);
+    trt_library *library = NULL;
+    if (index > count || trt_library_find(is_named || index == count ? NULL : families[index].word,
+                                          &library) != KILN_OK) {
+        return false;
+    }
+    if (index < count) {
+        *use = (kln_library_use){.spec = is_named ? library->spec : &families[index].spec,
+                                 .library = library->record,
+                                 .version = kln_library_version(library->record)};
+        return true;
+    }
+    if (library->status != KILN_OK || library->core.createInferBuilder_INTERNAL == NULL) {
+        return false;
+    }
+    const kiln_status status = trt_library_need_parser(library);
+    *use = (kln_library_use){.spec = &parser_specs[library->abi.layout],
+                             .library = library->parser_record,
+                             .version = ""};
+    return status != KILN_ERROR_OUT_OF_MEMORY;
 }
 
 static kiln_status seek_plugins(trt_library *library)

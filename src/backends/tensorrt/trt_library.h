@@ -29,7 +29,8 @@ typedef struct trt_library {
     const char *requested; /* how it was asked for; "" for the best there is */
     kiln_status status;    /* of the search; the sentence is `reason` */
     char reason[1024];
-    char name[32]; /* "TensorRT-RTX 1.7.1" */
+    char name[32];       /* "TensorRT-RTX 1.7.1" */
+    char no_device[160]; /* why a GPU that is here is none for it; "" where that was not asked */
     const kln_library_spec *spec;
     kln_library *record;
     trt_core core;
@@ -58,11 +59,15 @@ KILN_MUST_CHECK kiln_status trt_library_open(const char *requested, trt_library 
 /* Whether it can build; else UNSUPPORTED with what to do. */
 KILN_MUST_CHECK kiln_status trt_library_need_builder(trt_library *library);
 
-/* Looks for the parser or the plugin library beside the core, then in the usual places. */
+/* Looks for the parser or the plugin library beside the core, or where the environment says. */
 KILN_MUST_CHECK kiln_status trt_library_need_parser(trt_library *library);
 KILN_MUST_CHECK kiln_status trt_library_need_plugins(trt_library *library);
 
-/* For the system report: family `index`, from 0, each looked for alone. */
+/* Whether a plan of this library can run on GPU `device` of this machine; where not, `*reason`
+ * (NULL is allowed) says why. The text stays as long as the process. */
+bool trt_library_runs(trt_library *library, int32_t device, const char **reason);
+
+/* For the system report: library `index`, from 0. */
 bool trt_library_use(size_t index, kln_library_use *use);
 
 /* Refuses what this version lacks: UNSUPPORTED "`what` needs Runtime.x, which TensorRT 10.0.0 does

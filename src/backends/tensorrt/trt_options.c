@@ -86,8 +86,9 @@ static kiln_status apply_pools(trt_build *build)
         const size_t kept = trt_BuilderConfig_getMemoryPoolLimit(abi, build->config, pool);
         if (kept != pools[i].bytes) {
             return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder,
-                            "%s: %llu were asked for, %s has %zu", pools[i].option,
-                            (unsigned long long)pools[i].bytes, build->library->name, kept);
+                            "%s: %llu were asked for, %s keeps %zu; ask for that, or leave it out",
+                            pools[i].option, (unsigned long long)pools[i].bytes,
+                            build->library->name, kept);
         }
     }
     return KILN_OK;
@@ -160,7 +161,7 @@ static kiln_status apply_numbers(trt_build *build)
         const int32_t kept = n->read(abi, build->config);
         if (kept != n->value) {
             return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder,
-                            "%s: %d was asked for, %s has %d", n->option, n->value,
+                            "%s: %d was asked for, %s keeps %d; leave it out", n->option, n->value,
                             build->library->name, kept);
         }
     }
@@ -288,7 +289,7 @@ static kiln_status apply_capabilities(trt_build *build)
                                      "compute_capabilities"));
         return set_capabilities(build, o->compute_capabilities, o->compute_capability_count);
     }
-    if (build->library->abi.is_rtx && trt_device_count(NULL) == 0) {
+    if (build->library->abi.is_rtx && !trt_library_runs(build->library, o->device, NULL)) {
         return set_capabilities(build, usual, KLN_ARRAY_LENGTH(usual));
     }
     return KILN_OK;
@@ -377,6 +378,7 @@ kiln_status trt_apply_options(trt_build *build)
 {
     const kiln_build_options *o = build->options;
     KLN_RETURN_IF_ERROR(check_ranges(o));
+    trt_logged_clear(); /* of what was logged while the objects were made, nothing explains these */
     KLN_RETURN_IF_ERROR(apply_flags(build));
     KLN_RETURN_IF_ERROR(apply_pools(build));
     KLN_RETURN_IF_ERROR(apply_numbers(build));

@@ -167,7 +167,8 @@ static kiln_status check_complete(trt_build *build, size_t index, const kiln_pro
             }
             return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                             "%s: input \"%s\" (%s%s) is open: give an optimization profile with "
-                            "its min, opt and max in kiln_build_options.profiles",
+                            "its min, opt and max (kiln_build_options.profiles, or --profile of "
+                            "`kiln build`)",
                             build->source, trt_Tensor_getName(abi, tensor), text, kind);
         }
     }

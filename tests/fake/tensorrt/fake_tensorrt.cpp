@@ -18,6 +18,7 @@
 static std::atomic<long> calls, strays, live, fail_at;
 static std::atomic<uintptr_t> null_value;
 long fake_compilations;
+long fake_streamed;
 
 void stray(const char *type, const char *method, int slot)
 {
@@ -69,7 +70,8 @@ EXPORT long fake_tensorrt_number(const char *what)
 {
     const std::string word = what;
     return word == "calls" ? calls.load() : word == "stray" ? strays.load()
-         : word == "live" ? live.load() : word == "fault" ? fail_at.load() : fake_compilations;
+         : word == "live" ? live.load() : word == "fault" ? fail_at.load()
+         : word == "streamed" ? fake_streamed : fake_compilations;
 }
 
 EXPORT void fake_tensorrt_fail(long call, long null)
@@ -108,9 +110,16 @@ int32_t played_version()
     if (dladdr(reinterpret_cast<void *>(&played_version), &info) == 0) {
         return 0;
     }
-    std::string folder = info.dli_fname;
-    folder.erase(folder.rfind('/'));
-    return version_of_word(folder.substr(folder.rfind('/') + 1));
+    const std::string path = info.dli_fname;
+    const std::string file = path.substr(path.rfind('/') + 1);
+    const std::string folder = path.substr(0, path.rfind('/'));
+    const int32_t version = version_of_word(folder.substr(folder.rfind('/') + 1));
+    if (version != 0) {
+        return version;
+    }
+    /* In a folder of another name, as where pip puts it, the file says it. */
+    return version_of_word(file == "libtensorrt_rtx.so.1" ? "rtx15"
+                                                          : file.substr(file.rfind('.') + 1));
 }
 
 /* --- objects --- */

@@ -12,7 +12,8 @@
  * is younger than the version that is played.
  *
  * The tests find by dlsym: fake_tensorrt_number(what), with what one of "calls", "stray", "live"
- * (objects), "compilations" (of kernels, by RTX); and fake_tensorrt_fail(call, null): call number
+ * (objects), "compilations" (of kernels, by RTX), "streamed" (bytes that came through stream
+ * readers); and fake_tensorrt_fail(call, null): call number
  * `call` from now on that makes or does something (and returns a pointer or a bool) fails, once, by
  * returning `null` or false, and says so to the recorder; 0: none.
  *
@@ -224,6 +225,7 @@ bool register_own_plugins(int32_t version);
 int layout_of(int32_t version);
 int32_t played_version();
 extern long fake_compilations;
+extern long fake_streamed;
 
 /* Makes the {table, implementation} for a body. `implementation` is of a made class. */
 void *wrap(Base *body, void *implementation, void (*drop)(void *));

@@ -2,6 +2,7 @@
 #include "fake_tensorrt.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 /* --- small things --- */
@@ -705,6 +706,10 @@ void read_plan(const void *data, size_t size, int32_t version, Plan *plan)
     std::memcpy(head, bytes + 8, sizeof head);
     if (head[1] != size - 32 || head[0] != checksum(bytes + 32, size - 32)) {
         throw std::runtime_error("deserialization: the checksum does not match");
+    }
+    const char *capability = std::getenv("FAKE_CUDA_CAPABILITY");
+    if (version < 20000 && capability != nullptr && std::strcmp(capability, "90") == 0) {
+        throw std::runtime_error("the GPU has a compute capability that is not supported");
     }
     Reader in = {bytes + 32, bytes + size};
     plan->version = static_cast<int32_t>(in.number());

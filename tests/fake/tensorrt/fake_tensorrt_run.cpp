@@ -812,6 +812,7 @@ struct RuntimeBody : Base {
                 return nullptr;
             }
             bytes.insert(bytes.end(), piece, piece + count);
+            fake_streamed += count;
         }
         return deserialize(bytes.data(), bytes.size());
     }
