@@ -74,12 +74,6 @@ static kiln_status time_engine(kiln_engine *engine, const kiln_build_options *op
     return status;
 }
 
-/* What differs by less from the options as they were given is chance. */
-static bool is_faster(uint64_t nanoseconds, uint64_t best, uint64_t given)
-{
-    return nanoseconds < best && nanoseconds < given - given / 100;
-}
-
 /* How a model may be rewritten, all at once; each one after what it builds on. */
 enum { MERGES = 1, FUSES = 2, TURNS = 4 };
 static const unsigned rewrites[] = {MERGES, MERGES | FUSES, MERGES | FUSES | TURNS, TURNS};
@@ -90,9 +84,37 @@ typedef struct rewritten {
     size_t merged, fused, turned;
 } rewritten;
 
-static void keep_choice(const kiln_build_options *options, const rewritten *how,
-                        kiln_tune_result *result)
+/* One call's work. */
+typedef struct tuner {
+    const char *path;
+    kiln_engine *given; /* the options as they were given; NULL at first */
+    kiln_engine *best;  /* the fastest so far */
+    double best_ratio;  /* of its time to that of `given` */
+    kiln_tune_result result;
+} tuner;
+
+static const rewritten as_it_is = {.model = NULL};
+
+static kiln_status build(const tuner *t, const rewritten *how, const kiln_build_options *options,
+                         kiln_engine **made)
 {
+    const kln_model model = {.path = NULL, .graph = how->model};
+    KLN_RETURN_IF_ERROR(how->model != NULL ? kln_engine_make(&model, options, false, NULL, made)
+                                           : kiln_engine_build_file(t->path, options, made));
+    return (*made)->device >= 0
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_UNSUPPORTED,
+                          "kiln_engine_tune_file: the %s backend computes on the CPU here, where "
+                          "nothing is tuned",
+                          (*made)->info.name);
+}
+
+static void keep(tuner *t, kiln_engine *made, const kiln_build_options *options,
+                 const rewritten *how)
+{
+    kiln_tune_result *result = &t->result;
+    kiln_engine_release(t->best);
+    t->best = kiln_engine_retain(made);
     result->prefer_nhwc = options->prefer_nhwc;
     result->conv_search = options->conv_search;
     result->fuse_conv_bias = options->fuse_conv_bias;
@@ -101,61 +123,61 @@ static void keep_choice(const kiln_build_options *options, const rewritten *how,
     result->turned_products = (uint32_t)how->turned;
 }
 
-/* Builds and times one way; keeps it where it is the fastest so far. */
-static kiln_status try_variant(const char *path, const rewritten *how,
-                               const kiln_build_options *options, kiln_tune_result *result,
-                               kiln_engine **engine)
+/* Times an engine in turn with the given one, because a device that just began to work is slower,
+ * and a process with one engine alone was seen to be faster. */
+static kiln_status judge(tuner *t, kiln_engine *made, const kiln_build_options *options,
+                         const rewritten *how)
 {
-    kiln_engine *made = NULL;
+    uint64_t given = 0;
     uint64_t nanoseconds = 0;
-    result->tried++;
-    const kln_model model = {.path = NULL, .graph = how->model};
-    kiln_status status = how->model != NULL ? kln_engine_make(&model, options, false, NULL, &made)
-                                            : kiln_engine_build_file(path, options, &made);
-    if (status == KILN_OK && made->device < 0) {
-        status = kln_fail(KILN_ERROR_UNSUPPORTED,
-                          "kiln_engine_tune_file: the %s backend computes on the CPU here, where "
-                          "nothing is tuned",
-                          made->info.name);
-    }
-    if (status == KILN_OK) {
-        status = time_engine(made, options, &nanoseconds);
-    }
-    if (status != KILN_OK) {
-        kiln_engine_release(made);
-        return status;
-    }
+    KLN_RETURN_IF_ERROR(time_engine(t->given, options, &given));
+    KLN_RETURN_IF_ERROR(time_engine(made, options, &nanoseconds));
+    const double ratio = (double)nanoseconds / (double)(given != 0 ? given : 1);
     kln_log(KILN_LOG_INFO, "engine",
             "tuning %s: nhwc %d, convolution search %d, bias fused %d, %zu products merged, %zu "
-            "attentions fused, %zu matrices turned: %.1f us",
-            path, (int)options->prefer_nhwc, (int)options->conv_search,
+            "attentions fused, %zu matrices turned: %.1f us, %.3f of the time as given",
+            t->path, (int)options->prefer_nhwc, (int)options->conv_search,
             (int)options->fuse_conv_bias, how->merged, how->fused, how->turned,
-            (double)nanoseconds / 1e3);
-    if (*engine == NULL ||
-        is_faster(nanoseconds, result->best_nanoseconds, result->given_nanoseconds)) {
-        kiln_engine_release(*engine);
-        *engine = made;
-        result->best_nanoseconds = nanoseconds;
-        keep_choice(options, how, result);
-    } else {
-        kiln_engine_release(made);
+            (double)nanoseconds / 1e3, ratio);
+    /* What differs by less from the options as they were given is chance. */
+    if (ratio < t->best_ratio && ratio < 0.99) {
+        keep(t, made, options, how);
+        t->best_ratio = ratio;
+        t->result.given_nanoseconds = given;
+        t->result.best_nanoseconds = nanoseconds;
     }
     return KILN_OK;
 }
 
-static const rewritten as_it_is = {.model = NULL};
+/* The options as they were given. */
+static kiln_status try_given(tuner *t, const kiln_build_options *options)
+{
+    t->result.tried++;
+    KLN_RETURN_IF_ERROR(build(t, &as_it_is, options, &t->given));
+    keep(t, t->given, options, &as_it_is);
+    t->best_ratio = 1;
+    KLN_RETURN_IF_ERROR(time_engine(t->given, options, &t->result.given_nanoseconds));
+    t->result.best_nanoseconds = t->result.given_nanoseconds;
+    return KILN_OK;
+}
 
-/* As try_variant, but a way that does not work is passed over: what one way cannot build is no
+/* Builds and times another way. One that does not work is passed over: what it cannot build is no
  * fault of the model. */
-static void try_other(const char *path, const rewritten *how, const kiln_build_options *options,
-                      kiln_tune_result *result, kiln_engine **engine)
+static void try_other(tuner *t, const rewritten *how, const kiln_build_options *options)
 {
     kiln_build_options other = *options;
+    kiln_engine *made = NULL;
     other.issues = NULL;
-    if (try_variant(path, how, &other, result, engine) != KILN_OK) {
-        kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", path, kiln_error_message());
-        result->failed++;
+    t->result.tried++;
+    kiln_status status = build(t, how, &other, &made);
+    if (status == KILN_OK) {
+        status = judge(t, made, &other, how);
     }
+    if (status != KILN_OK) {
+        kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", t->path, kiln_error_message());
+        t->result.failed++;
+    }
+    kiln_engine_release(made);
 }
 
 static kiln_status rewrite(const kln_backend *backend, const char *path,
@@ -179,48 +201,37 @@ static kiln_status rewrite(const kln_backend *backend, const char *path,
 
 /* With the options that were the fastest so far. What changes no more than the one before is not
  * tried again. */
-static void try_rewritten(const char *path, const kiln_build_options *options,
-                          kiln_tune_result *result, kiln_engine **engine)
+static void try_rewritten(tuner *t, const kiln_build_options *options)
 {
-    const kln_backend *backend = (*engine)->backend;
     kiln_build_options best = *options;
     rewritten last = as_it_is;
-    best.prefer_nhwc = result->prefer_nhwc;
-    best.conv_search = result->conv_search;
-    best.fuse_conv_bias = result->fuse_conv_bias;
+    best.prefer_nhwc = t->result.prefer_nhwc;
+    best.conv_search = t->result.conv_search;
+    best.fuse_conv_bias = t->result.fuse_conv_bias;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(rewrites); i++) {
         rewritten how = as_it_is;
-        if (rewrite(backend, path, &best, rewrites[i], &how) != KILN_OK) {
-            kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", path, kiln_error_message());
-        } else if ((how.merged != 0 || how.fused != 0 || how.turned != 0) &&
-                   (how.merged != last.merged || how.fused != last.fused ||
-                    how.turned != last.turned)) {
-            try_other(path, &how, &best, result, engine);
+        if (rewrite(t->given->backend, t->path, &best, rewrites[i], &how) != KILN_OK) {
+            kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", t->path, kiln_error_message());
+        } else if (how.merged != last.merged || how.fused != last.fused ||
+                   how.turned != last.turned) {
+            try_other(t, &how, &best);
             last = how;
         }
         kln_onnx_model_destroy(how.model);
     }
 }
 
-/* What is measured first is measured on a device that is not warm yet. The engine as the options
- * were given is timed once more at the end, and the best must still be faster. */
-static kiln_status confirm(kiln_engine *given, const kiln_build_options *options,
-                           kiln_tune_result *result, kiln_engine **engine)
+static kiln_status tune(tuner *t, const kiln_build_options *options)
 {
-    uint64_t again = 0;
-    if (*engine == given) {
-        return KILN_OK;
+    KLN_RETURN_IF_ERROR(try_given(t, options));
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(variants); i++) {
+        kiln_build_options other = *options;
+        other.prefer_nhwc = variants[i].prefer_nhwc;
+        other.conv_search = variants[i].conv_search;
+        other.fuse_conv_bias = variants[i].fuse_conv_bias;
+        try_other(t, &as_it_is, &other);
     }
-    KLN_RETURN_IF_ERROR(time_engine(given, options, &again));
-    if (again < result->given_nanoseconds) {
-        result->given_nanoseconds = again;
-    }
-    if (!is_faster(result->best_nanoseconds, UINT64_MAX, result->given_nanoseconds)) {
-        kiln_engine_release(*engine);
-        *engine = kiln_engine_retain(given);
-        result->best_nanoseconds = result->given_nanoseconds;
-        keep_choice(options, &as_it_is, result);
-    }
+    try_rewritten(t, options);
     return KILN_OK;
 }
 
@@ -231,29 +242,19 @@ kiln_status kiln_engine_tune_file(const char *path, const kiln_build_options *op
     *engine = NULL;
     KLN_RETURN_IF_NULL(path);
     kiln_build_options read;
-    kiln_tune_result found = {.struct_size = sizeof found};
+    tuner t = {.path = path, .result = {.struct_size = sizeof t.result}};
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     if (result != NULL) {
-        KLN_RETURN_IF_ERROR(kln_info_write(__func__, result, FIRST_SIZE, &found, sizeof found));
+        KLN_RETURN_IF_ERROR(
+            kln_info_write(__func__, result, FIRST_SIZE, &t.result, sizeof t.result));
     }
-    KLN_RETURN_IF_ERROR(try_variant(path, &as_it_is, &read, &found, engine));
-    found.given_nanoseconds = found.best_nanoseconds;
-    kiln_engine *given = kiln_engine_retain(*engine);
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(variants); i++) {
-        kiln_build_options other = read;
-        other.prefer_nhwc = variants[i].prefer_nhwc;
-        other.conv_search = variants[i].conv_search;
-        other.fuse_conv_bias = variants[i].fuse_conv_bias;
-        try_other(path, &as_it_is, &other, &found, engine);
-    }
-    try_rewritten(path, &read, &found, engine);
-    const kiln_status status = confirm(given, &read, &found, engine);
-    kiln_engine_release(given);
+    const kiln_status status = tune(&t, &read);
+    kiln_engine_release(t.given);
     if (status != KILN_OK) {
-        kiln_engine_release(*engine);
-        *engine = NULL;
+        kiln_engine_release(t.best);
         return status;
     }
-    return result != NULL ? kln_info_write(__func__, result, FIRST_SIZE, &found, sizeof found)
+    *engine = t.best;
+    return result != NULL ? kln_info_write(__func__, result, FIRST_SIZE, &t.result, sizeof t.result)
                           : KILN_OK;
 }
