@@ -27,6 +27,7 @@ typedef struct build_settings {
     int hardware;
     int verbosity;
     bool no_tf32, sparse, strip, weight_streaming, version_compatible;
+    bool tune;
 
     /* The rarer ones. */
     cli_list pools;
@@ -276,7 +277,6 @@ static kiln_status wait_for(kiln_build *build, kiln_engine **engine, kiln_build_
             cli_progress_set(progress->fraction);
         }
     }
-    cli_progress_end();
     return status;
 }
 
@@ -318,35 +318,77 @@ static void print_result(const build_settings *settings, kiln_engine *engine,
     }
 }
 
+/* What of the ways to build was the fastest. */
+static void print_tuning(const kiln_tune_result *tuned)
+{
+    static const char *const switches[] = {NULL, "on", "off"};
+    static const char *const searches[] = {NULL, "exhaustive", "by heuristics", "none"};
+    (void)printf("tuned: of %u ways to build, %u failed; a run takes %.1f us, as given %.1f us\n",
+                 tuned->tried, tuned->failed, (double)tuned->best_nanoseconds / 1e3,
+                 (double)tuned->given_nanoseconds / 1e3);
+    if (switches[tuned->prefer_nhwc] != NULL) {
+        (void)printf("       images in NHWC: %s\n", switches[tuned->prefer_nhwc]);
+    }
+    if (searches[tuned->conv_search] != NULL) {
+        (void)printf("       search for convolutions: %s\n", searches[tuned->conv_search]);
+    }
+    if (switches[tuned->fuse_conv_bias] != NULL) {
+        (void)printf("       bias fused into convolutions: %s\n", switches[tuned->fuse_conv_bias]);
+    }
+    if (tuned->merged_products + tuned->fused_attentions + tuned->turned_products != 0) {
+        (void)printf("       products merged: %u, attentions fused: %u, matrices turned: %u\n",
+                     tuned->merged_products, tuned->fused_attentions, tuned->turned_products);
+    }
+    (void)printf("\n");
+}
+
+static kiln_status build_by_job(const build_settings *settings, const char *path,
+                                const kiln_build_options *options, kiln_engine **engine,
+                                kiln_build_progress *progress)
+{
+    kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
+    limits.milliseconds = (uint64_t)(settings->time_limit * 1e3);
+    limits.memory_bytes = (uint64_t)(settings->memory_limit * MIB);
+    kiln_build *build = NULL;
+    kiln_status status = kiln_build_start_file(path, options, &limits, &build);
+    if (status == KILN_OK) {
+        status = wait_for(build, engine, progress);
+    }
+    kiln_build_destroy(build);
+    return status;
+}
+
 static cli_exit build_and_save(const build_settings *settings, const char *path,
                                const kiln_build_options *options)
 {
     kiln_issue_list *issues = NULL;
     kiln_build_options wanted = *options;
     wanted.issues = &issues;
-    kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
-    limits.milliseconds = (uint64_t)(settings->time_limit * 1e3);
-    limits.memory_bytes = (uint64_t)(settings->memory_limit * MIB);
-    kiln_build *build = NULL;
     kiln_engine *engine = NULL;
-    if (kiln_build_start_file(path, &wanted, &limits, &build) != KILN_OK) {
-        return cli_fail();
-    }
+    kiln_build_progress progress = {.struct_size = sizeof progress};
+    kiln_tune_result tuned = {.struct_size = sizeof tuned};
+    const uint64_t begin = cli_now();
     const char *slash = strrchr(path, '/');
     char what[300];
-    (void)snprintf(what, sizeof what, "building %.255s", slash != NULL ? slash + 1 : path);
+    (void)snprintf(what, sizeof what, "%s %.255s", settings->tune ? "tuning" : "building",
+                   slash != NULL ? slash + 1 : path);
     cli_progress_begin(what);
-    kiln_build_progress progress = {.struct_size = sizeof progress};
-    cli_exit result =
-        wait_for(build, &engine, &progress) == KILN_OK ? CLI_DONE : cli_fail_issues(issues);
+    const kiln_status status = settings->tune
+                                   ? kiln_engine_tune_file(path, &wanted, &tuned, &engine)
+                                   : build_by_job(settings, path, &wanted, &engine, &progress);
+    cli_progress_end();
+    cli_exit result = status == KILN_OK ? CLI_DONE : cli_fail_issues(issues);
     if (result == CLI_DONE && kiln_engine_save(engine, settings->output) != KILN_OK) {
         result = cli_fail();
     }
     if (result == CLI_DONE) {
+        progress.nanoseconds = settings->tune ? cli_now() - begin : progress.nanoseconds;
         print_result(settings, engine, &progress);
+        if (settings->tune) {
+            print_tuning(&tuned);
+        }
     }
     kiln_engine_release(engine);
-    kiln_build_destroy(build);
     kiln_issue_list_destroy(issues);
     return result;
 }
@@ -364,9 +406,13 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     plan_options *plan = cli_allocate(sizeof *plan);
     memset(plan, 0, sizeof *plan);
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    result = settings.output != NULL
-                 ? read_options(self, &settings, plan, &options)
-                 : cli_misuse(self, "where the plan goes is missing: --output PLAN");
+    result = settings.output == NULL
+                 ? cli_misuse(self, "where the plan goes is missing: --output PLAN")
+             : settings.tune && (settings.time_limit > 0 || settings.memory_limit > 0)
+                 ? cli_misuse(self,
+                              "--tune builds several times and has no limit; leave out "
+                              "--time-limit and --memory-limit")
+                 : read_options(self, &settings, plan, &options);
     if (result == CLI_DONE) {
         result = build_and_save(&settings, operands[0], &options);
     }
@@ -471,8 +517,16 @@ static const cli_option rare_group[] = {
     {0},
 };
 
+static const cli_option runtime_group[] = {
+    {"tune", 0, NULL, CLI_FLAG, AT(tune), 0, 0, NULL,
+     "Build in several ways that give the same results but for rounding, time each with the first "
+     "profile's usual shapes, and save the fastest. Needs --provider cuda."},
+    {0},
+};
+
 static const cli_group groups[] = {
     {"Build", options, 0},
+    {"Build (ONNX Runtime on a GPU)", runtime_group, 0},
     {"Plan (TensorRT)", plan_group, 0},
     {"Plan, rarer (TensorRT)", rare_group, 0},
     {"Engine", cli_model_options, offsetof(build_settings, model)},
@@ -482,6 +536,8 @@ static const cli_group groups[] = {
 static const cli_example examples[] = {
     {"kiln build a.onnx -o a.plan -b tensorrt -p 'x=1x8:4x8:8x8'", "a plan for batches of 1 to 8"},
     {"kiln build a.onnx -o a.plan -b tensorrt -c 89,120", "for GPUs that are not here"},
+    {"kiln build a.onnx -o fast.onnx --provider cuda --tune -p 'x=8x64:8x64:8x64'",
+     "the fastest form of a model for batches of 8 with ONNX Runtime"},
     {0},
 };
 

@@ -12,3 +12,7 @@ echo "exit $?"
 kiln build add.onnx -o out.onnx -b reference |
     sed 's/ in [0-9.]* s.*/ in TIME/; s/reference [0-9.]*/reference VERSION/'
 cmp add.onnx out.onnx || ls -l out.onnx | wc -l
+kiln build add.onnx -o out.onnx -b reference --tune
+echo "exit $?"
+kiln build add.onnx -o out.onnx --provider cuda --tune --time-limit 3
+echo "exit $?"
