@@ -105,7 +105,7 @@ typedef enum kiln_activation {
     KILN_ACTIVATION_SOFTSIGN = 11,     /* x / (1 + |x|) */
     KILN_ACTIVATION_HARD_SIGMOID = 12, /* max(0, min(1, alpha * x + beta)) */
     KILN_ACTIVATION_HARD_SWISH = 13,
-    KILN_ACTIVATION_CLIP = 14, /* alpha: least, beta: most; float32 inputs */
+    KILN_ACTIVATION_CLIP = 14, /* alpha: least, beta: most; whole numbers for integers */
     KILN_ACTIVATION_MISH = 15,
     KILN_ACTIVATION_THRESHOLDED_RELU = 16, /* alpha */
     KILN_ACTIVATION_CELU = 17              /* alpha */
@@ -280,8 +280,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_group_normalization(
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_instance_normalization(
     kiln_network *network, const char *name, kiln_tensor_id input, kiln_tensor_id scale,
     kiln_tensor_id bias, float epsilon, kiln_tensor_id *output);
-/* x / sqrt(mean(x^2) + epsilon) * scale over the last dimension; float32 where the operator set is
- * before 23. Since 0.1. */
+/* x / sqrt(mean(x^2) + epsilon) * scale over the last dimension; normalized in float32 whatever the
+ * input's type. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status
 kiln_network_add_rms_normalization(kiln_network *network, const char *name, kiln_tensor_id input,
                                    kiln_tensor_id scale, float epsilon, kiln_tensor_id *output);
@@ -343,7 +343,7 @@ kiln_network_add_slice(kiln_network *network, const char *name, kiln_tensor_id i
                        const int64_t *steps, size_t count, kiln_tensor_id *output);
 
 typedef enum kiln_pad_mode {
-    KILN_PAD_CONSTANT = 0, /* `value`, as a float32; for float32 inputs, others get zeros */
+    KILN_PAD_CONSTANT = 0, /* `value` in the input's type: a whole number for integers */
     KILN_PAD_REFLECT = 1,
     KILN_PAD_EDGE = 2,
     KILN_PAD_WRAP = 3 /* operator set 19 */

@@ -93,7 +93,8 @@ kiln_tensor_id kln_layer_constant(kln_layer *layer, const char *suffix, kiln_dty
                                   const int64_t *dims, size_t rank, const void *values,
                                   size_t size);
 
-/* A floating-point scalar: of that type, or float32 where the type is none or not known. */
+/* A scalar of that type, which fails the layer where the type cannot hold the value; float32 where
+ * the type is not known. */
 kiln_tensor_id kln_layer_scalar(kln_layer *layer, const char *suffix, kiln_dtype dtype,
                                 float value);
 

@@ -143,32 +143,42 @@ kiln_status kiln_network_add_instance_normalization(kiln_network *network, const
     return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
 }
 
+/* `input` in another type, or itself where that is its own; a type that is not known is float32. */
+static kiln_tensor_id to_type(kln_layer *layer, const char *suffix, kiln_tensor_id input,
+                              kiln_dtype from, kiln_dtype to, int32_t rank)
+{
+    if (from == to || from == KILN_DTYPE_UNDEFINED || to == KILN_DTYPE_UNDEFINED) {
+        return input;
+    }
+    kln_layer_operator(layer, "Cast");
+    kln_layer_input(layer, input);
+    kln_layer_int(layer, "to", kln_onnx_wire_dtype(to));
+    return kln_layer_emit(layer, suffix, to, rank);
+}
+
+/* As the operator does it: normalized in single precision, scaled in the input's own. */
 static void compose_rms(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id scale, float epsilon)
 {
     const kln_built_tensor t = kln_layer_tensor(layer, input);
     const int64_t last = -1;
     kln_layer_need(layer, epsilon > 0.0F, "epsilon is %g, above 0 is needed", (double)epsilon);
-    if (t.dtype != KILN_DTYPE_FLOAT32 && layer->status == KILN_OK) {
-        kln_layer_fail(layer, KILN_ERROR_UNSUPPORTED,
-                       "before operator set 23 it is for float32, \"%s\" is of type %s", t.name,
-                       kiln_dtype_name(t.dtype));
-    }
-    const kiln_tensor_id square =
-        kln_layer_simple(layer, "square", "Mul", input, input, t.dtype, t.rank);
+    const kiln_dtype single = KILN_DTYPE_FLOAT32;
+    const kiln_tensor_id x = to_type(layer, "single", input, t.dtype, single, t.rank);
+    const kiln_tensor_id square = kln_layer_simple(layer, "square", "Mul", x, x, single, t.rank);
     kln_layer_operator(layer, "ReduceMean");
     kln_layer_input(layer, square);
     kln_layer_input_ints(layer, "axes", &last, 1, false);
     kln_layer_int(layer, "keepdims", 1);
-    kiln_tensor_id mean = kln_layer_emit(layer, "mean", t.dtype, t.rank);
+    kiln_tensor_id mean = kln_layer_emit(layer, "mean", single, t.rank);
     kln_layer_operator(layer, "Add");
     kln_layer_input(layer, mean);
     kln_layer_input_floats(layer, "epsilon", &epsilon, 1, true);
-    mean = kln_layer_emit(layer, "above", t.dtype, t.rank);
-    mean = kln_layer_simple(layer, "root", "Sqrt", mean, KILN_NO_TENSOR, t.dtype, t.rank);
-    const kiln_tensor_id normal =
-        kln_layer_simple(layer, "normal", "Div", input, mean, t.dtype, t.rank);
+    mean = kln_layer_emit(layer, "above", single, t.rank);
+    mean = kln_layer_simple(layer, "root", "Sqrt", mean, KILN_NO_TENSOR, single, t.rank);
+    const kiln_tensor_id normal = kln_layer_simple(layer, "normal", "Div", x, mean, single, t.rank);
+    const kiln_tensor_id typed = to_type(layer, "typed", normal, single, t.dtype, t.rank);
     kln_layer_operator(layer, "Mul");
-    kln_layer_input(layer, normal);
+    kln_layer_input(layer, typed);
     kln_layer_input(layer, scale);
 }
 

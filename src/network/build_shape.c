@@ -225,12 +225,9 @@ kiln_status kiln_network_add_pad(kiln_network *network, const char *name, kiln_t
                        (long long)kln_network_opset_of(network));
     }
     kln_layer_input_ints(&layer, "pads", pads, 2 * rank, false);
-    if (mode == KILN_PAD_CONSTANT && t.dtype == KILN_DTYPE_FLOAT32) {
-        kln_layer_input_floats(&layer, "value", &value, 1, true);
-    } else {
-        kln_layer_need(&layer, mode != KILN_PAD_CONSTANT || (value >= 0.0F && value <= 0.0F),
-                       "a value to pad with is for float32, \"%s\" is of type %s", t.name,
-                       kiln_dtype_name(t.dtype));
+    const bool is_zero = value >= 0.0F && value <= 0.0F; /* which goes without saying */
+    if (mode == KILN_PAD_CONSTANT && !is_zero) {
+        kln_layer_input(&layer, kln_layer_scalar(&layer, "value", t.dtype, value));
     }
     if (layer.status == KILN_OK) {
         kln_layer_string(&layer, "mode", names[mode]);

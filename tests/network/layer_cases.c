@@ -560,5 +560,7 @@ const layer_case layer_cases[] = {
     {"quantized_blocks", layer_quantized_blocks, 21, 0},
     {"attention_seen", layer_attention_seen, 18, 1e-5},
     {"recurrent_lengths", layer_recurrent_lengths, 18, 1e-5},
+    {"half_type", layer_half_type, 18, 4e-3},
+    {"whole_types", layer_whole_types, 18, 0},
 };
 const size_t layer_case_count = sizeof layer_cases / sizeof layer_cases[0];

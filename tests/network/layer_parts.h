@@ -40,5 +40,7 @@ kiln_status layer_quantized_types(kiln_network *n);
 kiln_status layer_quantized_blocks(kiln_network *n);
 kiln_status layer_attention_seen(kiln_network *n);
 kiln_status layer_recurrent_lengths(kiln_network *n);
+kiln_status layer_half_type(kiln_network *n);
+kiln_status layer_whole_types(kiln_network *n);
 
 #endif

@@ -286,3 +286,52 @@ kiln_status layer_recurrent_lengths(kiln_network *n)
     }
     return KILN_OK;
 }
+
+/* --- other types: layers that hold constants of their own, or are put together --- */
+
+kiln_status layer_half_type(kiln_network *n)
+{
+    const kiln_dtype dtype = KILN_DTYPE_FLOAT16;
+    static const kiln_activation kinds[] = {KILN_ACTIVATION_CLIP, KILN_ACTIVATION_GELU,
+                                            KILN_ACTIVATION_GELU_TANH, KILN_ACTIVATION_SWISH};
+    static const int64_t before[] = {0, 0, 1, 0};
+    static const int64_t after[] = {0, 0, 0, 2};
+    kiln_tensor_id x, w, y;
+    kiln_attention_options options = KILN_ATTENTION_OPTIONS_INIT;
+    options.heads = 2;
+    TRY(layer_input(n, "x", F, KILN_SHAPE(1, 2, 3, 4), &x));
+    TRY(kiln_network_add_cast(n, NULL, x, dtype, &x));
+    TRY(layer_weights(n, NULL, F, KILN_SHAPE(4), layer_positive, &w));
+    TRY(kiln_network_add_cast(n, NULL, w, dtype, &w));
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        TRY(kiln_network_add_activation(n, NULL, kinds[i], x, -0.25F, 0.5F, &y));
+        TRY(kiln_network_mark_output(n, y));
+    }
+    TRY(kiln_network_add_pad(n, NULL, x, before, after, 4, KILN_PAD_CONSTANT, 0.5F, &y));
+    TRY(kiln_network_mark_output(n, y));
+    TRY(kiln_network_add_rms_normalization(n, NULL, x, w, 1e-3F, &y));
+    TRY(kiln_network_mark_output(n, y));
+    TRY(kiln_network_add_global_pooling(n, NULL, KILN_POOLING_LP, x, &y));
+    TRY(kiln_network_mark_output(n, y));
+    TRY(kiln_network_add_attention(n, NULL, x, x, x, &options, &y, NULL, NULL));
+    return kiln_network_mark_output(n, y);
+}
+
+kiln_status layer_whole_types(kiln_network *n)
+{
+    static const kiln_dtype dtypes[] = {KILN_DTYPE_INT8, KILN_DTYPE_INT32, KILN_DTYPE_INT64,
+                                        KILN_DTYPE_UINT8};
+    static const int64_t before[] = {1, 0};
+    static const int64_t after[] = {0, 2};
+    kiln_tensor_id all, x, y;
+    TRY(layer_input(n, "x", I, KILN_SHAPE(3, 4), &all));
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
+        const float least = dtypes[i] == KILN_DTYPE_UINT8 ? 1.0F : -2.0F;
+        TRY(kiln_network_add_cast(n, NULL, all, dtypes[i], &x));
+        TRY(kiln_network_add_activation(n, NULL, KILN_ACTIVATION_CLIP, x, least, 3.0F, &y));
+        TRY(kiln_network_mark_output(n, y));
+        TRY(kiln_network_add_pad(n, NULL, x, before, after, 2, KILN_PAD_CONSTANT, 7.0F, &y));
+        TRY(kiln_network_mark_output(n, y));
+    }
+    return KILN_OK;
+}

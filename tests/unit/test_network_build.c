@@ -146,6 +146,16 @@ static void arguments(void **state)
     assert_status(KILN_ERROR_RANK,
                   kiln_network_add_convolution(network, "c", x, flat, KILN_NO_TENSOR, NULL, &y));
     assert_message("its kernel has rank 1, 3 to 5 is needed");
+    kiln_tensor_id small;
+    assert_ok(kiln_network_add_cast(network, "small", x, KILN_DTYPE_INT8, &small));
+    assert_status(
+        KILN_ERROR_INVALID_ARGUMENT,
+        kiln_network_add_activation(network, "k", KILN_ACTIVATION_CLIP, small, -129, 1, &y));
+    assert_message("a tensor of int8 cannot hold -129");
+    assert_status(
+        KILN_ERROR_INVALID_ARGUMENT,
+        kiln_network_add_activation(network, "k", KILN_ACTIVATION_CLIP, small, 0, 0.5F, &y));
+    assert_message("a tensor of int8 cannot hold 0.5");
     assert_ok(kiln_network_add_transpose(network, "t", x, (int64_t[]){0, -2, 1, -1}, 4, &y));
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
                   kiln_network_add_transpose(network, "u", x, (int64_t[]){0, 3, 1, -1}, 4, &y));

@@ -92,13 +92,9 @@ static void stop(run *result)
 
 static double element(const kiln_tensor *tensor, int64_t i)
 {
-    switch (tensor->desc.dtype) {
-        case KILN_DTYPE_FLOAT32: return (double)((const float *)tensor->data)[i];
-        case KILN_DTYPE_INT32: return (double)((const int32_t *)tensor->data)[i];
-        case KILN_DTYPE_INT64: return (double)((const int64_t *)tensor->data)[i];
-        case KILN_DTYPE_INT8: return (double)((const int8_t *)tensor->data)[i];
-        default: return (double)((const uint8_t *)tensor->data)[i];
-    }
+    double number = 0;
+    assert_ok(kiln_tensor_read(tensor, i, 1, &number));
+    return number;
 }
 
 static void compare(const char *name, size_t output, const kiln_tensor *a, const kiln_tensor *b,
