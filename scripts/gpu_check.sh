@@ -48,9 +48,13 @@ for test in "$build"/tests/gpu/gpu_*; do
     step "$name" "$test"
     if [ -n "$sanitizer" ]; then
         for tool in memcheck racecheck; do
+            # Racecheck loses track of launches that several threads make while one captures, and
+            # counts that as an error of its own.
+            without=()
+            [ "$name $tool" = "gpu_onnxruntime racecheck" ] && without=('threads_*')
             # Asking for more memory than there is, and calls in a capture, fail on purpose.
             step "$name $tool" "$sanitizer" --tool "$tool" --report-api-errors no \
-                --error-exitcode 9 "$test"
+                --error-exitcode 9 "$test" "${without[@]}"
         done
     fi
 done

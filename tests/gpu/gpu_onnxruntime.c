@@ -279,6 +279,92 @@ static void threads_capture_and_replay_side_by_side(void **state)
     kiln_engine_release(engine);
 }
 
+/* --- several devices --- */
+
+#define MOST_DEVICES 16
+
+typedef struct device_job {
+    int32_t device;
+    kiln_context *context;
+    int wrong;
+} device_job;
+
+static void *run_on_device(void *user)
+{
+    device_job *mine = user;
+    float x[COUNT];
+    float y[COUNT];
+    const kiln_tensor input = floats(x, COUNT);
+    const kiln_tensor output = floats(y, COUNT);
+    mine->wrong += kiln_context_bind(mine->context, "x", &input) != KILN_OK;
+    mine->wrong += kiln_context_bind(mine->context, "y", &output) != KILN_OK;
+    for (int run = 0; run < 300; run++) {
+        for (int i = 0; i < COUNT; i++) {
+            x[i] = (float)(i + run + mine->device);
+        }
+        mine->wrong += kiln_context_run(mine->context) != KILN_OK;
+        for (int i = 0; i < COUNT; i++) {
+            mine->wrong += !(y[i] == -x[i]);
+        }
+    }
+    return NULL;
+}
+
+static kiln_context *context_on(int32_t device)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    options.backend = "onnxruntime";
+    options.provider = KILN_PROVIDER_CUDA;
+    options.device = device;
+    assert_ok(kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
+    assert_int_equal(kiln_engine_device(engine), device);
+    kiln_context *context = make_context(engine, KILN_GRAPH_REQUIRED);
+    kiln_engine_release(engine);
+    return context;
+}
+
+/* One engine for each device there is, all at work at once. */
+static void every_device_works_beside_the_others(void **state)
+{
+    (void)state;
+    const int32_t found = (int32_t)kiln_device_count();
+    const int32_t count = found < MOST_DEVICES ? found : MOST_DEVICES;
+    device_job jobs[MOST_DEVICES];
+    pthread_t threads[MOST_DEVICES];
+    for (int32_t i = 0; i < count; i++) {
+        jobs[i] = (device_job){.device = i, .context = context_on(i)};
+    }
+    for (int32_t i = 0; i < count; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, run_on_device, &jobs[i]), 0);
+    }
+    for (int32_t i = 0; i < count; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(jobs[i].wrong, 0);
+        assert_int_equal(counters_of(jobs[i].context).graph_captures, 1);
+    }
+    /* Memory of one is no memory of another's. */
+    for (int32_t i = 0; i < count; i++) {
+        const int32_t other = (i + 1) % count;
+        kiln_buffer *buffer = NULL;
+        kiln_tensor tensor;
+        assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, i, COUNT * sizeof(float), &buffer));
+        assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(COUNT), &tensor));
+        assert_ok(kiln_context_bind(jobs[i].context, "x", &tensor));
+        if (other != i) {
+            assert_status(KILN_ERROR_UNSUPPORTED,
+                          kiln_context_bind(jobs[other].context, "x", &tensor));
+        }
+        kiln_context_destroy(jobs[i].context);
+        jobs[i].context = context_on(i);
+        kiln_buffer_destroy(buffer);
+    }
+    for (int32_t i = 0; i < count; i++) {
+        kiln_context_destroy(jobs[i].context);
+    }
+    print_message("%d device%s\n", (int)count, count == 1 ? "" : "s");
+}
+
 static bool can_run(void)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
@@ -291,8 +377,12 @@ static bool can_run(void)
     return status == KILN_OK;
 }
 
-int main(void)
+/* gpu_onnxruntime [PATTERN]: all tests but those whose name fits PATTERN. */
+int main(int argc, char **argv)
 {
+    if (argc > 1) {
+        cmocka_set_skip_filter(argv[1]);
+    }
     if (kiln_device_count() == 0 || !can_run()) {
         print_message("skipped: %s\n", kiln_error_message());
         return NO_GPU;
@@ -305,6 +395,7 @@ int main(void)
         cmocka_unit_test(options_reach_the_provider),
         cmocka_unit_test(enqueue_orders_into_the_callers_stream),
         cmocka_unit_test(threads_capture_and_replay_side_by_side),
+        cmocka_unit_test(every_device_works_beside_the_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
