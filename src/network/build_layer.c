@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "build_layer.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -242,49 +241,23 @@ kiln_tensor_id kln_layer_constant(kln_layer *layer, const char *suffix, kiln_dty
     return id;
 }
 
-/* A whole number, little-endian in as many bytes as the type has. */
-static kiln_tensor_id whole_scalar(kln_layer *layer, const char *suffix, kiln_dtype dtype,
-                                   double value)
-{
-    const int bits = (int)kiln_dtype_bits(dtype);
-    const bool is_signed = dtype == KILN_DTYPE_INT8 || dtype == KILN_DTYPE_INT16 ||
-                           dtype == KILN_DTYPE_INT32 || dtype == KILN_DTYPE_INT64;
-    const double least = is_signed ? -ldexp(1.0, bits - 1) : 0.0;
-    const double past = ldexp(1.0, is_signed ? bits - 1 : bits);
-    const bool fits = value >= least && value < past && !(value > floor(value));
-    kln_layer_need(layer, fits, "a tensor of %s cannot hold %g", kiln_dtype_name(dtype), value);
-    const uint64_t number = !fits ? 0 : value < 0.0 ? (uint64_t)(int64_t)value : (uint64_t)value;
-    unsigned char bytes[8];
-    for (size_t i = 0; i < sizeof bytes; i++) {
-        bytes[i] = (unsigned char)(number >> (8 * i));
-    }
-    return kln_layer_constant(layer, suffix, dtype, NULL, 0, bytes, (size_t)bits / 8);
-}
-
 kiln_tensor_id kln_layer_scalar(kln_layer *layer, const char *suffix, kiln_dtype dtype, float value)
 {
-    const uint16_t half = kln_half_from_float(value);
-    const uint16_t brain = kln_bfloat16_from_float(value);
+    double element = 0.0; /* room for one of any type, aligned */
     const double wide = (double)value;
-    switch (dtype) {
-        case KILN_DTYPE_FLOAT16:
-            return kln_layer_constant(layer, suffix, dtype, NULL, 0, &half, sizeof half);
-        case KILN_DTYPE_BFLOAT16:
-            return kln_layer_constant(layer, suffix, dtype, NULL, 0, &brain, sizeof brain);
-        case KILN_DTYPE_FLOAT64:
-            return kln_layer_constant(layer, suffix, dtype, NULL, 0, &wide, sizeof wide);
-        case KILN_DTYPE_INT8:
-        case KILN_DTYPE_UINT8:
-        case KILN_DTYPE_INT16:
-        case KILN_DTYPE_UINT16:
-        case KILN_DTYPE_INT32:
-        case KILN_DTYPE_UINT32:
-        case KILN_DTYPE_INT64:
-        case KILN_DTYPE_UINT64: return whole_scalar(layer, suffix, dtype, wide);
-        default:
-            return kln_layer_constant(layer, suffix, KILN_DTYPE_FLOAT32, NULL, 0, &value,
-                                      sizeof value);
+    const kiln_dtype type = dtype == KILN_DTYPE_UNDEFINED ? KILN_DTYPE_FLOAT32 : dtype;
+    const kiln_shape scalar = KILN_SHAPE_SCALAR;
+    size_t bytes = 0;
+    kiln_status status = kiln_tensor_bytes(type, &scalar, &bytes);
+    if (status == KILN_OK) {
+        const kiln_tensor tensor = KILN_HOST_TENSOR(type, scalar, &element, bytes);
+        status = kiln_tensor_write(&tensor, 0, 1, &wide);
     }
+    if (status != KILN_OK) {
+        kln_layer_fail(layer, status, "its input is of type %s, which cannot hold %g",
+                       kiln_dtype_name(type), wide);
+    }
+    return kln_layer_constant(layer, suffix, type, NULL, 0, &element, bytes);
 }
 
 void kln_layer_input_ints(kln_layer *layer, const char *suffix, const int64_t *values, size_t count,

@@ -151,11 +151,11 @@ static void arguments(void **state)
     assert_status(
         KILN_ERROR_INVALID_ARGUMENT,
         kiln_network_add_activation(network, "k", KILN_ACTIVATION_CLIP, small, -129, 1, &y));
-    assert_message("a tensor of int8 cannot hold -129");
+    assert_message("its input is of type int8, which cannot hold -129");
     assert_status(
         KILN_ERROR_INVALID_ARGUMENT,
         kiln_network_add_activation(network, "k", KILN_ACTIVATION_CLIP, small, 0, 0.5F, &y));
-    assert_message("a tensor of int8 cannot hold 0.5");
+    assert_message("its input is of type int8, which cannot hold 0.5");
     assert_ok(kiln_network_add_transpose(network, "t", x, (int64_t[]){0, -2, 1, -1}, 4, &y));
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
                   kiln_network_add_transpose(network, "u", x, (int64_t[]){0, 3, 1, -1}, 4, &y));
