@@ -48,7 +48,9 @@ static void print_wrapped(const char *before, const char *source, size_t indent)
 static const char *usable(const kiln_backend_info *info)
 {
     return info->available                                     ? "usable"
+           : info->score == 0                                  ? "not usable"
            : (info->capabilities & KILN_CAPABILITY_BUILD) != 0 ? "builds only"
+           : (info->capabilities & KILN_CAPABILITY_RUN) != 0   ? "runs plans only"
                                                                : "not usable";
 }
 

@@ -4,10 +4,13 @@
  * monitor, stream writer, stream readers, and a parser's errors.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "backends/kln_backend.h"
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_library.h"
+#include "cuda/kln_cuda.h"
 #include "trt_test.h"
 
 /* A builder with a network read from a node model. */
@@ -329,6 +332,24 @@ static void a_library_of_an_unknown_version_is_refused(void **state)
     }
 }
 
+/* On a played GPU: it is there for plans, but no model goes to it unasked. */
+static void a_lean_runtime_gets_no_model_unasked(void **state)
+{
+    (void)state;
+    assert_int_equal(setenv("KILN_CUDA_DRIVER", KILN_TEST_BINARY_DIR "/fake/cuda/libcuda.so.1", 1),
+                     0);
+    kln_cuda_close();
+    kiln_backend_info info = {.struct_size = sizeof info};
+    assert_ok(kln_backend_tensorrt.probe(TRT_UNKNOWN_DIR "/libnvinfer_lean.so.11", &info));
+    assert_int_equal(unsetenv("KILN_CUDA_DRIVER"), 0);
+    kln_cuda_close();
+    assert_int_equal(info.score, 1);
+    assert_false(info.available);
+    assert_true((info.capabilities & KILN_CAPABILITY_RUN) != 0);
+    assert_true((info.capabilities & KILN_CAPABILITY_BUILD) == 0);
+    assert_non_null(strstr(info.reason, "runs version-compatible plans on a GPU"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -339,6 +360,7 @@ int main(void)
         cmocka_unit_test(the_stream_readers_are_called),
         cmocka_unit_test(the_parser_names_what_it_refuses),
         cmocka_unit_test(a_library_of_an_unknown_version_is_refused),
+        cmocka_unit_test(a_lean_runtime_gets_no_model_unasked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

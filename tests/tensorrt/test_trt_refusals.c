@@ -169,6 +169,7 @@ static void the_lean_runtime_says_what_it_is(void **state)
         const kiln_status status = kln_backend_tensorrt.probe(library, &info);
         assert_int_equal(status, has_device() ? KILN_OK : KILN_ERROR_NO_DEVICE);
         assert_non_null(info.reason);
+        assert_int_equal(info.score, has_device() ? 1 : 0);
         /* Without a GPU it gives the address 0x228 instead of NULL. */
         static const unsigned char bytes[64] = "ftrt";
         const kln_model plan = {.bytes = {bytes, sizeof bytes}};

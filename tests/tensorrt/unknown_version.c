@@ -1,6 +1,6 @@
 /*
  * unknown_version.c - a library that says of itself that it is TensorRT UNKNOWN_VERSION, and must
- * not be asked anything else.
+ * not be asked anything else. With LEAN it is a runtime without a builder.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -21,5 +21,7 @@ int32_t getInferLibVersion(void)
     }
 MUST_NOT_BE_CALLED(createInferRuntime_INTERNAL)
 MUST_NOT_BE_CALLED(createInferRefitter_INTERNAL)
+#ifndef LEAN
 MUST_NOT_BE_CALLED(createInferBuilder_INTERNAL)
+#endif
 MUST_NOT_BE_CALLED(getPluginRegistry)

@@ -57,8 +57,10 @@ static kiln_status probe(const char *requested, kiln_backend_info *info)
     if (runs) {
         info->capabilities |=
             KILN_CAPABILITY_DEVICE_MEMORY | KILN_CAPABILITY_STREAMS | KILN_CAPABILITY_GRAPHS;
-        info->available = true;
-        info->score = 100;
+        info->available = builds;
+        /* A lean runtime takes plans alone, and those are known by their bytes: whoever has a model
+         * gets another backend unasked. */
+        info->score = builds ? 100 : 1;
         info->capabilities |= KILN_CAPABILITY_RUN | (builds ? KILN_CAPABILITY_BUILD : 0U);
         return KILN_OK;
     }
