@@ -267,6 +267,7 @@ bool kln_cuda_has(kln_cuda_feature feature, int32_t device)
                    (cuda->graph_instantiate_flags != NULL || cuda->graph_instantiate != NULL);
         case KLN_CUDA_GRAPH_UPDATE:
             return cuda->exec_update_info != NULL || cuda->exec_update != NULL;
+        case KLN_CUDA_KERNELS: return cuda_has_kernels();
     }
     return false;
 }
@@ -275,6 +276,7 @@ void kln_cuda_close(void)
 {
     (void)pthread_mutex_lock(&driver.guard);
     for (int32_t i = 0; i < driver.count; i++) {
+        cuda_forget_kernel(i);
         if (atomic_load(&driver.devices[i].context) != NULL) {
             cuda_log_failure(&driver.table, driver.table.context_release(driver.devices[i].handle),
                              "giving a primary context back");

@@ -73,86 +73,95 @@ typedef struct cu_update_result {
 
 /* Member, symbol, the driver version (as cuDriverGetVersion counts) that brought it, what is off
  * without it (NULL: nothing works), parameters. */
-#define KLN_CUDA_FUNCTIONS(X)                                                                   \
-    X(init, "cuInit", 2000, NULL, (unsigned flags))                                             \
-    X(driver_version, "cuDriverGetVersion", 2020, NULL, (int *version))                         \
-    X(error_name, "cuGetErrorName", 6000, NULL, (int result, const char **text))                \
-    X(error_text, "cuGetErrorString", 6000, NULL, (int result, const char **text))              \
-    X(device_count, "cuDeviceGetCount", 2000, NULL, (int *count))                               \
-    X(device_get, "cuDeviceGet", 2000, NULL, (int *device, int index))                          \
-    X(device_name, "cuDeviceGetName", 2000, NULL, (char *name, int size, int device))           \
-    X(device_memory, "cuDeviceTotalMem_v2", 3020, NULL, (size_t * bytes, int device))           \
-    X(device_attribute, "cuDeviceGetAttribute", 2000, NULL,                                     \
-      (int *value, int attribute, int device))                                                  \
-    X(device_pci, "cuDeviceGetPCIBusId", 4010, NULL, (char *text, int size, int device))        \
-    X(device_can_access, "cuDeviceCanAccessPeer", 4000, "peer access",                          \
-      (int *can, int device, int peer))                                                         \
-    X(context_retain, "cuDevicePrimaryCtxRetain", 7000, NULL, (void **context, int device))     \
-    X(context_release, "cuDevicePrimaryCtxRelease_v2", 11000, NULL, (int device))               \
-    X(context_push, "cuCtxPushCurrent_v2", 4000, NULL, (void *context))                         \
-    X(context_pop, "cuCtxPopCurrent_v2", 4000, NULL, (void **context))                          \
-    X(context_current, "cuCtxGetCurrent", 4000, NULL, (void **context))                         \
-    X(context_enable_peer, "cuCtxEnablePeerAccess", 4000, "peer access",                        \
-      (void *context, unsigned flags))                                                          \
-    X(context_wait, "cuCtxSynchronize", 2000, NULL, (void))                                     \
-    X(priority_range, "cuCtxGetStreamPriorityRange", 5050, NULL, (int *least, int *greatest))   \
-    X(memory_info, "cuMemGetInfo_v2", 3020, NULL, (size_t * free_bytes, size_t * total))        \
-    X(allocate, "cuMemAlloc_v2", 3020, NULL, (cu_address * memory, size_t bytes))               \
-    X(release, "cuMemFree_v2", 3020, NULL, (cu_address memory))                                 \
-    X(allocate_pinned, "cuMemHostAlloc", 2020, NULL,                                            \
-      (void **memory, size_t bytes, unsigned flags))                                            \
-    X(release_pinned, "cuMemFreeHost", 2000, NULL, (void *memory))                              \
-    X(allocate_managed, "cuMemAllocManaged", 6000, NULL,                                        \
-      (cu_address * memory, size_t bytes, unsigned flags))                                      \
-    X(allocate_ordered, "cuMemAllocAsync", 11020, "stream-ordered memory",                      \
-      (cu_address * memory, size_t bytes, void *stream))                                        \
-    X(release_ordered, "cuMemFreeAsync", 11020, "stream-ordered memory",                        \
-      (cu_address memory, void *stream))                                                        \
-    X(default_pool, "cuDeviceGetDefaultMemPool", 11020, "stream-ordered memory",                \
-      (void **pool, int device))                                                                \
-    X(pool_trim, "cuMemPoolTrimTo", 11020, "stream-ordered memory", (void *pool, size_t keep))  \
-    X(pool_set, "cuMemPoolSetAttribute", 11020, "stream-ordered memory",                        \
-      (void *pool, int attribute, void *value))                                                 \
-    X(copy, "cuMemcpy", 4000, NULL, (cu_address to, cu_address from, size_t bytes))             \
-    X(copy_async, "cuMemcpyAsync", 4000, NULL,                                                  \
-      (cu_address to, cu_address from, size_t bytes, void *stream))                             \
-    X(copy_peer_async, "cuMemcpyPeerAsync", 4000, "copies between devices",                     \
-      (cu_address to, void *to_context, cu_address from, void *from_context, size_t bytes,      \
-       void *stream))                                                                           \
-    X(fill_async, "cuMemsetD8Async", 3020, NULL,                                                \
-      (cu_address memory, unsigned char value, size_t bytes, void *stream))                     \
-    X(stream_create, "cuStreamCreateWithPriority", 5050, NULL,                                  \
-      (void **stream, unsigned flags, int priority))                                            \
-    X(stream_destroy, "cuStreamDestroy_v2", 4000, NULL, (void *stream))                         \
-    X(stream_wait, "cuStreamSynchronize", 2000, NULL, (void *stream))                           \
-    X(stream_query, "cuStreamQuery", 2000, NULL, (void *stream))                                \
-    X(stream_wait_event, "cuStreamWaitEvent", 3020, NULL,                                       \
-      (void *stream, void *event, unsigned flags))                                              \
-    X(stream_context, "cuStreamGetCtx", 9020, NULL, (void *stream, void **context))             \
-    X(stream_call, "cuLaunchHostFunc", 10000, NULL,                                             \
-      (void *stream, void (*function)(void *user), void *user))                                 \
-    X(event_create, "cuEventCreate", 2000, NULL, (void **event, unsigned flags))                \
-    X(event_destroy, "cuEventDestroy_v2", 4000, NULL, (void *event))                            \
-    X(event_record, "cuEventRecord", 2000, NULL, (void *event, void *stream))                   \
-    X(event_query, "cuEventQuery", 2000, NULL, (void *event))                                   \
-    X(event_wait, "cuEventSynchronize", 2000, NULL, (void *event))                              \
-    X(event_elapsed, "cuEventElapsedTime", 2000, NULL, (float *ms, void *begin, void *end))     \
-    X(capture_begin, "cuStreamBeginCapture_v2", 10010, "CUDA graphs", (void *stream, int mode)) \
-    X(capture_end, "cuStreamEndCapture", 10000, "CUDA graphs", (void *stream, void **graph))    \
-    X(capture_status, "cuStreamIsCapturing", 10000, "CUDA graphs", (void *stream, int *status)) \
-    X(graph_nodes, "cuGraphGetNodes", 10000, "CUDA graphs",                                     \
-      (void *graph, void **nodes, size_t *count))                                               \
-    X(graph_node_type, "cuGraphNodeGetType", 10000, "CUDA graphs", (void *node, int *type))     \
-    X(graph_destroy, "cuGraphDestroy", 10000, "CUDA graphs", (void *graph))                     \
-    X(graph_instantiate_flags, "cuGraphInstantiateWithFlags", 11040,                            \
-      "graphs made by the newer call", (void **exec, void *graph, unsigned long long flags))    \
-    X(graph_instantiate, "cuGraphInstantiate_v2", 11000, "CUDA graphs before driver 11.4",      \
-      (void **exec, void *graph, void **error_node, char *log, size_t log_size))                \
-    X(graph_launch, "cuGraphLaunch", 10000, "CUDA graphs", (void *exec, void *stream))          \
-    X(exec_destroy, "cuGraphExecDestroy", 10000, "CUDA graphs", (void *exec))                   \
-    X(exec_update, "cuGraphExecUpdate", 10020, "graph update before driver 12.0",               \
-      (void *exec, void *graph, void **error_node, int *result))                                \
-    X(exec_update_info, "cuGraphExecUpdate_v2", 12000, "graph update by the newer call",        \
+#define KLN_CUDA_FUNCTIONS(X)                                                                      \
+    X(init, "cuInit", 2000, NULL, (unsigned flags))                                                \
+    X(driver_version, "cuDriverGetVersion", 2020, NULL, (int *version))                            \
+    X(error_name, "cuGetErrorName", 6000, NULL, (int result, const char **text))                   \
+    X(error_text, "cuGetErrorString", 6000, NULL, (int result, const char **text))                 \
+    X(device_count, "cuDeviceGetCount", 2000, NULL, (int *count))                                  \
+    X(device_get, "cuDeviceGet", 2000, NULL, (int *device, int index))                             \
+    X(device_name, "cuDeviceGetName", 2000, NULL, (char *name, int size, int device))              \
+    X(device_memory, "cuDeviceTotalMem_v2", 3020, NULL, (size_t * bytes, int device))              \
+    X(device_attribute, "cuDeviceGetAttribute", 2000, NULL,                                        \
+      (int *value, int attribute, int device))                                                     \
+    X(device_pci, "cuDeviceGetPCIBusId", 4010, NULL, (char *text, int size, int device))           \
+    X(device_can_access, "cuDeviceCanAccessPeer", 4000, "peer access",                             \
+      (int *can, int device, int peer))                                                            \
+    X(context_retain, "cuDevicePrimaryCtxRetain", 7000, NULL, (void **context, int device))        \
+    X(context_release, "cuDevicePrimaryCtxRelease_v2", 11000, NULL, (int device))                  \
+    X(context_push, "cuCtxPushCurrent_v2", 4000, NULL, (void *context))                            \
+    X(context_pop, "cuCtxPopCurrent_v2", 4000, NULL, (void **context))                             \
+    X(context_current, "cuCtxGetCurrent", 4000, NULL, (void **context))                            \
+    X(context_enable_peer, "cuCtxEnablePeerAccess", 4000, "peer access",                           \
+      (void *context, unsigned flags))                                                             \
+    X(context_wait, "cuCtxSynchronize", 2000, NULL, (void))                                        \
+    X(priority_range, "cuCtxGetStreamPriorityRange", 5050, NULL, (int *least, int *greatest))      \
+    X(memory_info, "cuMemGetInfo_v2", 3020, NULL, (size_t * free_bytes, size_t * total))           \
+    X(allocate, "cuMemAlloc_v2", 3020, NULL, (cu_address * memory, size_t bytes))                  \
+    X(release, "cuMemFree_v2", 3020, NULL, (cu_address memory))                                    \
+    X(allocate_pinned, "cuMemHostAlloc", 2020, NULL,                                               \
+      (void **memory, size_t bytes, unsigned flags))                                               \
+    X(release_pinned, "cuMemFreeHost", 2000, NULL, (void *memory))                                 \
+    X(allocate_managed, "cuMemAllocManaged", 6000, NULL,                                           \
+      (cu_address * memory, size_t bytes, unsigned flags))                                         \
+    X(allocate_ordered, "cuMemAllocAsync", 11020, "stream-ordered memory",                         \
+      (cu_address * memory, size_t bytes, void *stream))                                           \
+    X(release_ordered, "cuMemFreeAsync", 11020, "stream-ordered memory",                           \
+      (cu_address memory, void *stream))                                                           \
+    X(default_pool, "cuDeviceGetDefaultMemPool", 11020, "stream-ordered memory",                   \
+      (void **pool, int device))                                                                   \
+    X(pool_trim, "cuMemPoolTrimTo", 11020, "stream-ordered memory", (void *pool, size_t keep))     \
+    X(pool_set, "cuMemPoolSetAttribute", 11020, "stream-ordered memory",                           \
+      (void *pool, int attribute, void *value))                                                    \
+    X(copy, "cuMemcpy", 4000, NULL, (cu_address to, cu_address from, size_t bytes))                \
+    X(copy_async, "cuMemcpyAsync", 4000, NULL,                                                     \
+      (cu_address to, cu_address from, size_t bytes, void *stream))                                \
+    X(copy_peer_async, "cuMemcpyPeerAsync", 4000, "copies between devices",                        \
+      (cu_address to, void *to_context, cu_address from, void *from_context, size_t bytes,         \
+       void *stream))                                                                              \
+    X(fill_async, "cuMemsetD8Async", 3020, NULL,                                                   \
+      (cu_address memory, unsigned char value, size_t bytes, void *stream))                        \
+    X(module_load, "cuModuleLoadData", 2000, "copies by a kernel",                                 \
+      (void **module, const void *image))                                                          \
+    X(module_function, "cuModuleGetFunction", 2000, "copies by a kernel",                          \
+      (void **function, void *module, const char *name))                                           \
+    X(module_unload, "cuModuleUnload", 2000, "copies by a kernel", (void *module))                 \
+    X(launch_kernel, "cuLaunchKernel", 4000, "copies by a kernel",                                 \
+      (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,        \
+       unsigned block_y, unsigned block_z, unsigned shared_bytes, void *stream, void **parameters, \
+       void **extra))                                                                              \
+    X(stream_create, "cuStreamCreateWithPriority", 5050, NULL,                                     \
+      (void **stream, unsigned flags, int priority))                                               \
+    X(stream_destroy, "cuStreamDestroy_v2", 4000, NULL, (void *stream))                            \
+    X(stream_wait, "cuStreamSynchronize", 2000, NULL, (void *stream))                              \
+    X(stream_query, "cuStreamQuery", 2000, NULL, (void *stream))                                   \
+    X(stream_wait_event, "cuStreamWaitEvent", 3020, NULL,                                          \
+      (void *stream, void *event, unsigned flags))                                                 \
+    X(stream_context, "cuStreamGetCtx", 9020, NULL, (void *stream, void **context))                \
+    X(stream_call, "cuLaunchHostFunc", 10000, NULL,                                                \
+      (void *stream, void (*function)(void *user), void *user))                                    \
+    X(event_create, "cuEventCreate", 2000, NULL, (void **event, unsigned flags))                   \
+    X(event_destroy, "cuEventDestroy_v2", 4000, NULL, (void *event))                               \
+    X(event_record, "cuEventRecord", 2000, NULL, (void *event, void *stream))                      \
+    X(event_query, "cuEventQuery", 2000, NULL, (void *event))                                      \
+    X(event_wait, "cuEventSynchronize", 2000, NULL, (void *event))                                 \
+    X(event_elapsed, "cuEventElapsedTime", 2000, NULL, (float *ms, void *begin, void *end))        \
+    X(capture_begin, "cuStreamBeginCapture_v2", 10010, "CUDA graphs", (void *stream, int mode))    \
+    X(capture_end, "cuStreamEndCapture", 10000, "CUDA graphs", (void *stream, void **graph))       \
+    X(capture_status, "cuStreamIsCapturing", 10000, "CUDA graphs", (void *stream, int *status))    \
+    X(graph_nodes, "cuGraphGetNodes", 10000, "CUDA graphs",                                        \
+      (void *graph, void **nodes, size_t *count))                                                  \
+    X(graph_node_type, "cuGraphNodeGetType", 10000, "CUDA graphs", (void *node, int *type))        \
+    X(graph_destroy, "cuGraphDestroy", 10000, "CUDA graphs", (void *graph))                        \
+    X(graph_instantiate_flags, "cuGraphInstantiateWithFlags", 11040,                               \
+      "graphs made by the newer call", (void **exec, void *graph, unsigned long long flags))       \
+    X(graph_instantiate, "cuGraphInstantiate_v2", 11000, "CUDA graphs before driver 11.4",         \
+      (void **exec, void *graph, void **error_node, char *log, size_t log_size))                   \
+    X(graph_launch, "cuGraphLaunch", 10000, "CUDA graphs", (void *exec, void *stream))             \
+    X(exec_destroy, "cuGraphExecDestroy", 10000, "CUDA graphs", (void *exec))                      \
+    X(exec_update, "cuGraphExecUpdate", 10020, "graph update before driver 12.0",                  \
+      (void *exec, void *graph, void **error_node, int *result))                                   \
+    X(exec_update_info, "cuGraphExecUpdate_v2", 12000, "graph update by the newer call",           \
       (void *exec, void *graph, cu_update_result *result))
 
 typedef struct cuda_table {
@@ -179,6 +188,8 @@ typedef struct cuda_device {
     int managed_memory;
     int memory_pools;
     void *_Atomic context; /* the primary one, once somebody needed it */
+    void *_Atomic gather;  /* the kernel that copies, once somebody needed it (cuda_gather.c) */
+    void *module;          /* that it is in */
 } cuda_device;
 
 /* The open driver's functions. Only after kln_cuda_open worked. */
@@ -198,6 +209,12 @@ KILN_MUST_CHECK kiln_status cuda_describe_device(const cuda_table *cuda, int ind
  * where that is known, and OUT_OF_MEMORY, NO_DEVICE, UNSUPPORTED or DEVICE. */
 KILN_MUST_CHECK kiln_status cuda_check(const cuda_table *cuda, int result, const char *format, ...)
     KLN_PRINTF(3, 4);
+
+/* Whether the open driver has what cuda_gather.c calls. */
+bool cuda_has_kernels(void);
+
+/* Unloads the kernel from a device, where it was loaded. */
+void cuda_forget_kernel(int32_t index);
 
 /* A failure with nobody to report it to. */
 void cuda_log_failure(const cuda_table *cuda, int result, const char *what);

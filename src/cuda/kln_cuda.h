@@ -42,7 +42,8 @@ int kln_cuda_version(void);
 typedef enum kln_cuda_feature {
     KLN_CUDA_STREAM_ORDERED, /* allocation in stream order: driver 11.2, and the device's word */
     KLN_CUDA_GRAPHS,         /* capture and replay: driver 11.0 */
-    KLN_CUDA_GRAPH_UPDATE    /* a captured graph replaced in place: driver 11.0 */
+    KLN_CUDA_GRAPH_UPDATE,   /* a captured graph replaced in place: driver 11.0 */
+    KLN_CUDA_KERNELS         /* copies by a kernel: what loads and launches one */
 } kln_cuda_feature;
 
 bool kln_cuda_has(kln_cuda_feature feature, int32_t device);
@@ -108,6 +109,32 @@ KILN_MUST_CHECK kiln_status kln_cuda_copy_peer(int32_t to_device, void *to, int3
 /* Sets each byte to `value`; as kln_cuda_copy. */
 KILN_MUST_CHECK kiln_status kln_cuda_fill(int32_t device, void *memory, uint8_t value, size_t bytes,
                                           kiln_stream *stream);
+
+/* --- copies by a kernel (cuda_gather.c) --- */
+
+/* One piece of memory that is copied. The two ends do not overlap, nor do the targets of pieces
+ * that are copied together. */
+typedef struct kln_cuda_piece {
+    void *to;
+    const void *from;
+    size_t bytes; /* 0: nothing */
+} kln_cuda_piece;
+
+#define KLN_CUDA_PIECES 16
+
+/* Copies up to KLN_CUDA_PIECES pieces with one launch of a kernel, in the order of the stream,
+ * which may be captured. Both ends of each are memory that the stream's device reaches by its
+ * address: its own, managed, or pinned and mapped as kln_cuda_allocate makes it; pageable memory
+ * would end the process's use of the device. Any number of bytes at any alignment: 16 at a time
+ * where both ends are aligned to 16, else one by one, which is slow over the bus. `pieces` may go
+ * on return.
+ *
+ * The kernel is loaded on a device's first call, which compiles it for the device: let that be one
+ * that is not captured. UNSUPPORTED without KLN_CUDA_KERNELS; SIZE for more pieces, or more bytes
+ * (about 8 TiB, 512 GiB unaligned) than one launch takes; OUT_OF_MEMORY; DEVICE where the device is
+ * too old for the kernel (compute capability 5.0 is needed). */
+KILN_MUST_CHECK kiln_status kln_cuda_gather(kiln_stream *stream, const kln_cuda_piece *pieces,
+                                            size_t count);
 
 /* --- streams, events, graphs (cuda_stream.c, cuda_graph.c) --- */
 

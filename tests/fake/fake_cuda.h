@@ -16,11 +16,15 @@
  *     FAKE_CUDA_UPDATE     "fail": no graph can be updated in place
  *     FAKE_CUDA_HOST_NODES set: functions in a captured graph are the host's, else kernels
  *     FAKE_CUDA_SLOW       microseconds that each copy inside a graph takes
+ *     FAKE_CUDA_SLOW_COPIES    microseconds that each copy takes, in a graph or not
+ *     FAKE_CUDA_KERNELS    "load", "name", "launch": that step towards a kernel fails
  *     FAKE_CUDA_BUSY       streams and events say that they are not ready until somebody waits
  *
  * The tests find three functions of its own by dlsym: fake_cuda_calls(name), how often that
  * function was called; fake_cuda_bytes(), what is allocated on all devices and as pinned memory;
- * fake_cuda_objects(), how many contexts, streams, events and graphs are alive.
+ * fake_cuda_objects(), how many contexts, streams, events, graphs and modules are alive.
+ *
+ * Built with FAKE_WITHOUT_KERNELS it exports nothing that loads or launches kernels.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -42,6 +46,9 @@ enum {
     INVALID_CONTEXT = 201,
     INVALID_HANDLE = 400,
     NOT_READY = 600,
+    INVALID_IMAGE = 200,
+    NOT_FOUND = 500,
+    LAUNCH_RESOURCES = 701,
     PEER_ALREADY_ENABLED = 704,
     CAPTURE_UNSUPPORTED = 900,
     CAPTURE_INVALIDATED = 901,
@@ -57,7 +64,17 @@ typedef struct context {
     int peers[DEVICE_LIMIT];
 } context;
 
-typedef enum node_kind { COPY, FILL, CALL } node_kind;
+typedef enum node_kind { COPY, FILL, CALL, GATHER } node_kind;
+
+#define SEGMENTS 16
+
+/* As Kiln's kernel is given it. */
+typedef struct segment {
+    unsigned long long to;
+    unsigned long long from;
+    unsigned long long vectors;
+    unsigned long long units;
+} segment;
 
 typedef struct node {
     node_kind kind;
@@ -67,6 +84,8 @@ typedef struct node {
     unsigned char value;
     void (*function)(void *user);
     void *user;
+    unsigned blocks; /* of a launch */
+    segment segments[SEGMENTS];
 } node;
 
 typedef struct graph {

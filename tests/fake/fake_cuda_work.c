@@ -18,6 +18,17 @@ static void *pointer(address memory)
     return (void *)(uintptr_t)memory;
 }
 
+typedef struct module_record {
+    context *owner;
+} module_record;
+
+static int make(void **made, size_t size)
+{
+    *made = calloc(1, size);
+    fake_objects += *made != NULL;
+    return *made != NULL ? SUCCESS : OUT_OF_MEMORY;
+}
+
 /* --- work --- */
 
 CU cuMemcpy(address to, address from, size_t bytes);
@@ -27,11 +38,42 @@ CU cuMemcpyPeerAsync(address to, void *to_context, address from, void *from_cont
 CU cuMemsetD8Async(address memory, unsigned char value, size_t bytes, void *on);
 CU cuLaunchHostFunc(void *on, void (*function)(void *user), void *user);
 
+/* One block of Kiln's kernel, step by step as src/cuda/cuda_gather.c has it. */
+static void gather(const segment *segments, unsigned long long block)
+{
+    while (block >= (segments->units + 255) >> 8) {
+        block -= (segments->units + 255) >> 8;
+        segments++;
+    }
+    char *to = pointer(segments->to);
+    const char *from = pointer(segments->from);
+    for (unsigned long long thread = 0; thread < 256; thread++) {
+        const unsigned long long index = block * 256 + thread;
+        if (index < segments->vectors) {
+            if ((segments->to | segments->from) % 16 != 0) {
+                abort(); /* the real one would end the context */
+            }
+            memcpy(to + index * 16, from + index * 16, 16);
+        } else if (index < segments->units) {
+            const unsigned long long offset = segments->vectors * 15 + index;
+            to[offset] = from[offset];
+        }
+    }
+}
+
 static void play(const node *work)
 {
     clock_ticks++;
     switch (work->kind) {
-        case COPY: memmove(work->to, work->from, work->bytes); break;
+        case COPY:
+            memmove(work->to, work->from, work->bytes);
+            (void)usleep((useconds_t)fake_setting("FAKE_CUDA_SLOW_COPIES", 0));
+            break;
+        case GATHER:
+            for (unsigned block = 0; block < work->blocks; block++) {
+                gather(work->segments, block);
+            }
+            break;
         case FILL: memset(work->to, work->value, work->bytes); break;
         case CALL: work->function(work->user); break;
     }
@@ -103,6 +145,73 @@ int cuLaunchHostFunc(void *on, void (*function)(void *user), void *user)
     return fake_unlock(enqueue(on, &work));
 }
 
+/* --- kernels: Kiln's own, which it knows by its name --- */
+
+#ifndef FAKE_WITHOUT_KERNELS
+
+CU cuModuleLoadData(void **module, const void *image);
+CU cuModuleGetFunction(void **function, void *module, const char *name);
+CU cuModuleUnload(void *module);
+CU cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                  unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared, void *on,
+                  void **parameters, void **extra);
+
+int cuModuleLoadData(void **module, const void *image)
+{
+    ENTER();
+    const int good = fake_current_context() != NULL && strncmp(image, ".version ", 9) == 0 &&
+                     strstr(image, ".entry kiln_gather(") != NULL;
+    if (!good || fake_says("FAKE_CUDA_KERNELS", "load")) {
+        return fake_unlock(INVALID_IMAGE);
+    }
+    const int result = make(module, sizeof(module_record));
+    if (result == SUCCESS) {
+        ((module_record *)*module)->owner = fake_current_context();
+    }
+    return fake_unlock(result);
+}
+
+int cuModuleGetFunction(void **function, void *module, const char *name)
+{
+    ENTER();
+    *function = module;
+    return fake_unlock(strcmp(name, "kiln_gather") == 0 && !fake_says("FAKE_CUDA_KERNELS", "name")
+                           ? SUCCESS
+                           : NOT_FOUND);
+}
+
+int cuModuleUnload(void *module)
+{
+    ENTER();
+    free(module);
+    fake_objects--;
+    return fake_unlock(SUCCESS);
+}
+
+int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                   unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared, void *on,
+                   void **parameters, void **extra)
+{
+    ENTER();
+    if (fake_says("FAKE_CUDA_KERNELS", "launch")) {
+        return fake_unlock(LAUNCH_RESOURCES);
+    }
+    const module_record *module = function;
+    if (module->owner != fake_current_context() || grid_x == 0 || block_x != 256 ||
+        grid_y * grid_z * block_y * block_z != 1 || shared != 0 || extra != NULL) {
+        return fake_unlock(INVALID_VALUE);
+    }
+    node work = {.kind = GATHER, .blocks = grid_x};
+    unsigned long long needed = 0;
+    memcpy(work.segments, parameters[0], sizeof work.segments);
+    for (size_t i = 0; i < SEGMENTS; i++) {
+        needed += (work.segments[i].units + 255) >> 8;
+    }
+    return fake_unlock(needed == grid_x ? enqueue(on, &work) : INVALID_VALUE);
+}
+
+#endif
+
 /* --- streams and events --- */
 
 CU cuStreamCreateWithPriority(void **made, unsigned flags, int priority);
@@ -118,13 +227,6 @@ CU cuEventRecord(void *what, void *on);
 CU cuEventQuery(void *what);
 CU cuEventSynchronize(void *what);
 CU cuEventElapsedTime(float *milliseconds, void *begin, void *end);
-
-static int make(void **made, size_t size)
-{
-    *made = calloc(1, size);
-    fake_objects += *made != NULL;
-    return *made != NULL ? SUCCESS : OUT_OF_MEMORY;
-}
 
 int cuStreamCreateWithPriority(void **made, unsigned flags, int priority)
 {
@@ -316,7 +418,7 @@ int cuGraphNodeGetType(void *what, int *type)
 {
     ENTER();
     /* The tests' kernels are calls; that they are calls of the host is a wish. */
-    static const int types[] = {[COPY] = 1, [FILL] = 2, [CALL] = 0};
+    static const int types[] = {[COPY] = 1, [FILL] = 2, [CALL] = 0, [GATHER] = 0};
     const node_kind kind = ((const node *)what)->kind;
     *type = kind == CALL && getenv("FAKE_CUDA_HOST_NODES") != NULL ? 3 : types[kind];
     return fake_unlock(SUCCESS);

@@ -246,6 +246,193 @@ static void ordered_memory_works(void **state)
     kiln_stream_destroy(stream);
 }
 
+/* --- copies by Kiln's kernel --- */
+
+#define ENDS 32 /* bytes on each side of a piece that must stay as they are */
+
+/* Where a copy goes: pinned source, device memory, pinned target. */
+typedef struct gathering {
+    kiln_stream *stream;
+    unsigned char *source;
+    unsigned char *device;
+    unsigned char *target;
+} gathering;
+
+static gathering begin_gathering(void)
+{
+    gathering all = {.stream = NULL};
+    void *memory = NULL;
+    assert_true(kln_cuda_has(KLN_CUDA_KERNELS, 0));
+    assert_ok(kiln_stream_create(0, 0, &all.stream));
+    assert_ok(kln_cuda_allocate(KILN_LOCATION_PINNED, 0, BYTES, &memory));
+    all.source = memory;
+    assert_ok(kln_cuda_allocate(KILN_LOCATION_DEVICE, 0, BYTES, &memory));
+    all.device = memory;
+    assert_ok(kln_cuda_allocate(KILN_LOCATION_PINNED, 0, BYTES, &memory));
+    all.target = memory;
+    for (size_t i = 0; i < BYTES; i++) {
+        all.source[i] = (unsigned char)(i * 2654435761u >> 13);
+    }
+    return all;
+}
+
+static void end_gathering(gathering *all)
+{
+    kiln_stream_destroy(all->stream);
+    kln_cuda_release(KILN_LOCATION_PINNED, 0, all->source);
+    kln_cuda_release(KILN_LOCATION_DEVICE, 0, all->device);
+    kln_cuda_release(KILN_LOCATION_PINNED, 0, all->target);
+}
+
+/* Up to 16 pieces of `bytes`, to addresses that go through all alignments, from `from` on. */
+static size_t lay_out(const gathering *all, size_t bytes, size_t from, kln_cuda_piece *in,
+                      kln_cuda_piece *out)
+{
+    const size_t room = (bytes + 2 * ENDS + 31) / 32 * 32;
+    size_t count = 0;
+    while (count < KLN_CUDA_PIECES && (count + 1) * room <= BYTES) {
+        const size_t to = count * room + ENDS + count % 16;
+        in[count] = (kln_cuda_piece){all->device + to, all->source + from, bytes};
+        out[count] = (kln_cuda_piece){all->target + to, all->device + to, bytes};
+        count++;
+    }
+    return count;
+}
+
+static void clear_and_go(const gathering *all, kiln_graph *graph, const kln_cuda_piece *in,
+                         const kln_cuda_piece *out, size_t count)
+{
+    memset(all->target, 0xEE, BYTES);
+    assert_ok(kln_cuda_fill(0, all->device, 0x77, BYTES, all->stream));
+    if (graph != NULL) {
+        assert_ok(kiln_graph_launch(graph, all->stream));
+    } else {
+        assert_ok(kln_cuda_gather(all->stream, in, count));
+        assert_ok(kln_cuda_gather(all->stream, out, count));
+    }
+    assert_ok(kiln_stream_synchronize(all->stream));
+}
+
+/* The pieces have what they should, all between is as it was, on the device too. */
+static void check_gathered(const gathering *all, const kln_cuda_piece *in,
+                           const kln_cuda_piece *out, size_t count)
+{
+    unsigned char *expected = test_malloc(BYTES);
+    unsigned char *found = test_malloc(BYTES);
+    memset(expected, 0xEE, BYTES);
+    for (size_t i = 0; i < count; i++) {
+        memcpy(expected + ((unsigned char *)out[i].to - all->target), in[i].from, in[i].bytes);
+    }
+    assert_memory_equal(all->target, expected, BYTES);
+    memset(expected, 0x77, BYTES);
+    for (size_t i = 0; i < count; i++) {
+        memcpy(expected + ((unsigned char *)in[i].to - all->device), in[i].from, in[i].bytes);
+    }
+    assert_ok(kln_cuda_copy(0, found, all->device, BYTES, NULL));
+    assert_memory_equal(found, expected, BYTES);
+    test_free(expected);
+    test_free(found);
+}
+
+static void a_kernel_copies_any_bytes(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {
+        0,    1,    2,     3,     4,     7,     15,    16,     17,     31,     32,     33,   48,
+        63,   64,   65,    255,   256,   257,   271,   1000,   4080,   4095,   4096,   4097, 4111,
+        4112, 8192, 10007, 50000, 65535, 65536, 65537, 150528, 602112, 602117, 1000000};
+    gathering all = begin_gathering();
+    kln_cuda_piece in[KLN_CUDA_PIECES];
+    kln_cuda_piece out[KLN_CUDA_PIECES];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(sizes); i++) {
+        for (size_t from = 0; from <= 16; from++) {
+            const size_t count = lay_out(&all, sizes[i], from, in, out);
+            assert_true(count > 0);
+            clear_and_go(&all, NULL, in, out, count);
+            check_gathered(&all, in, out, count);
+        }
+    }
+    /* Pieces of different sizes and alignments in one launch, empty ones among them. */
+    size_t at = ENDS;
+    for (size_t i = 0; i < KLN_CUDA_PIECES; i++) {
+        const size_t bytes = sizes[(i * 7) % 34];
+        in[i] = (kln_cuda_piece){all.device + at, all.source + (i % 3 != 0 ? at : i), bytes};
+        out[i] = (kln_cuda_piece){all.target + at, all.device + at, bytes};
+        at = (at + bytes + 47) / 16 * 16 + (i % 4 == 3 ? 5 : 0);
+    }
+    assert_true(at < BYTES);
+    clear_and_go(&all, NULL, in, out, KLN_CUDA_PIECES);
+    check_gathered(&all, in, out, KLN_CUDA_PIECES);
+    end_gathering(&all);
+}
+
+/* What the host wrote since the last replay is what the next one reads. */
+static void a_captured_kernel_reads_anew(void **state)
+{
+    (void)state;
+    gathering all = begin_gathering();
+    kiln_graph *graph = NULL;
+    kln_cuda_piece in[KLN_CUDA_PIECES];
+    kln_cuda_piece out[KLN_CUDA_PIECES];
+    const size_t count = lay_out(&all, 50003, 0, in, out);
+    clear_and_go(&all, NULL, in, out, count);
+    assert_ok(kln_stream_capture_begin_relaxed(all.stream));
+    assert_ok(kln_cuda_gather(all.stream, in, count));
+    assert_ok(kln_cuda_gather(all.stream, out, count));
+    assert_ok(kiln_stream_capture_end(all.stream, &graph));
+    assert_int_equal(kiln_graph_node_count(graph), 2);
+    for (unsigned round = 1; round <= 20; round++) {
+        for (size_t i = 0; i < BYTES; i++) {
+            all.source[i] = (unsigned char)(i * (2 * round + 1) >> 3);
+        }
+        clear_and_go(&all, graph, in, out, count);
+        check_gathered(&all, in, out, count);
+    }
+    kiln_graph_destroy(graph);
+    end_gathering(&all);
+}
+
+/* Past 32 bits of bytes: both ends of each, and what lies behind. */
+static void a_kernel_copies_more_than_4_gib(void **state)
+{
+    (void)state;
+    const size_t bytes = ((size_t)4 << 30) + 37;
+    static const size_t places[] = {0, ((size_t)4 << 30) - 16, ((size_t)4 << 30) + 5};
+    kiln_stream *stream = NULL;
+    void *from = NULL;
+    void *to = NULL;
+    unsigned char seen[64];
+    unsigned char pattern[32];
+    if (kln_cuda_allocate(KILN_LOCATION_DEVICE, 0, bytes, &from) != KILN_OK ||
+        kln_cuda_allocate(KILN_LOCATION_DEVICE, 0, bytes + 64, &to) != KILN_OK) {
+        kln_cuda_release(KILN_LOCATION_DEVICE, 0, from);
+        skip();
+    }
+    assert_ok(kiln_stream_create(0, 0, &stream));
+    assert_ok(kln_cuda_fill(0, from, 0x11, bytes, NULL));
+    assert_ok(kln_cuda_fill(0, to, 0x22, bytes + 64, NULL));
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(places); i++) {
+        memset(pattern, (int)(0x60 + i), sizeof pattern);
+        assert_ok(kln_cuda_copy(0, (unsigned char *)from + places[i], pattern, 32, NULL));
+    }
+    const kln_cuda_piece piece = {to, from, bytes};
+    assert_ok(kln_cuda_gather(stream, &piece, 1));
+    assert_ok(kiln_stream_synchronize(stream));
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(places); i++) {
+        unsigned char expected[32];
+        assert_ok(kln_cuda_copy(0, expected, (unsigned char *)from + places[i], 32, NULL));
+        assert_ok(kln_cuda_copy(0, seen, (unsigned char *)to + places[i], 32, NULL));
+        assert_memory_equal(seen, expected, 32);
+    }
+    assert_ok(kln_cuda_copy(0, seen, (unsigned char *)to + bytes, 64, NULL));
+    for (size_t i = 0; i < 64; i++) {
+        assert_int_equal(seen[i], 0x22);
+    }
+    kiln_stream_destroy(stream);
+    kln_cuda_release(KILN_LOCATION_DEVICE, 0, from);
+    kln_cuda_release(KILN_LOCATION_DEVICE, 0, to);
+}
+
 /* --- threads: each fills a piece, looks whether it still holds its own value, and passes on --- */
 
 #define THREADS 8
@@ -335,6 +522,9 @@ int main(void)
         cmocka_unit_test(graphs_replay_and_are_replaced),
         cmocka_unit_test(the_pool_puts_streams_behind_each_other),
         cmocka_unit_test(ordered_memory_works),
+        cmocka_unit_test(a_kernel_copies_any_bytes),
+        cmocka_unit_test(a_captured_kernel_reads_anew),
+        cmocka_unit_test(a_kernel_copies_more_than_4_gib),
         cmocka_unit_test(threads_share_device_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,8 @@
 #include "kiln_test.h"
 
 #define FAKE_CUDA KILN_TEST_BINARY_DIR "/fake/cuda/libcuda.so.1"
+/* The same without functions for kernels. */
+#define FAKE_CUDA_PLAIN KILN_TEST_BINARY_DIR "/fake/cudaplain/libcuda.so.1"
 
 static inline void set(const char *name, const char *value)
 {
@@ -43,9 +45,9 @@ static inline unsigned long calls(const char *name)
 /* Before each test: the fake as it is without wishes. */
 static inline int begin_fake(void **state)
 {
-    static const char *const wishes[] = {"DEVICES",    "VERSION",     "INIT",         "MEMORY",
-                                         "LOST",       "CAPTURE",     "UPDATE",       "BUSY",
-                                         "HOST_NODES", "LOST_DEVICE", "MEMORY_DEVICE"};
+    static const char *const wishes[] = {
+        "DEVICES", "VERSION",    "INIT",        "MEMORY",        "LOST", "CAPTURE",     "UPDATE",
+        "BUSY",    "HOST_NODES", "LOST_DEVICE", "MEMORY_DEVICE", "SLOW", "SLOW_COPIES", "KERNELS"};
     (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(wishes); i++) {
         char name[64];

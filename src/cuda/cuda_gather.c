@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kiln's one kernel: copies that the device's processors make, many tensors in one launch. A copy
+ * of the driver's own costs microseconds before its first byte moves; a kernel that reads pinned
+ * memory over the bus costs them once, whatever it copies. */
+#include "cuda_driver.h"
+
+#define THREADS 256
+#define LARGEST_GRID UINT64_C(0x7fffffff)
+
+/* As the kernel is given it: the first `vectors` threads of a segment copy 16 bytes each, the rest
+ * up to `units` one byte each. */
+typedef struct segment {
+    uint64_t to;
+    uint64_t from;
+    uint64_t vectors;
+    uint64_t units;
+} segment;
+
+typedef struct parameters {
+    segment segments[KLN_CUDA_PIECES];
+} parameters;
+
+_Static_assert(sizeof(segment) == 32 && sizeof(parameters) == 512, "the kernel has these numbers");
+
+/* A block looks for its segment: each has as many blocks as its units fill. All start at 16 bytes a
+ * thread, so that as many as the device holds are under way on the bus. PTX 6.0 is older than every
+ * driver that Kiln accepts, and from sm_50 a driver compiles for each later device. */
+static const char kernel[] =
+    ".version 6.0\n"
+    ".target sm_50\n"
+    ".address_size 64\n"
+    "\n"
+    ".visible .entry kiln_gather(.param .align 8 .b8 segments[512])\n"
+    "{\n"
+    "    .reg .pred %p;\n"
+    "    .reg .b32 %block32, %thread32, %v<4>;\n"
+    "    .reg .b16 %byte;\n"
+    "    .reg .b64 %block, %blocks, %segment, %to, %from, %vectors, %units, %index, %offset;\n"
+    "\n"
+    "    mov.u32 %block32, %ctaid.x;\n"
+    "    mov.u32 %thread32, %tid.x;\n"
+    "    cvt.u64.u32 %block, %block32;\n"
+    "    mov.b64 %segment, segments;\n"
+    "NEXT:\n"
+    "    ld.param.u64 %units, [%segment+24];\n"
+    "    add.u64 %blocks, %units, 255;\n"
+    "    shr.u64 %blocks, %blocks, 8;\n"
+    "    setp.lt.u64 %p, %block, %blocks;\n"
+    "    @%p bra FOUND;\n"
+    "    sub.u64 %block, %block, %blocks;\n"
+    "    add.u64 %segment, %segment, 32;\n"
+    "    bra NEXT;\n"
+    "FOUND:\n"
+    "    shl.b64 %index, %block, 8;\n"
+    "    cvt.u64.u32 %offset, %thread32;\n"
+    "    add.u64 %index, %index, %offset;\n"
+    "    setp.ge.u64 %p, %index, %units;\n"
+    "    @%p bra DONE;\n"
+    "    ld.param.u64 %to, [%segment];\n"
+    "    ld.param.u64 %from, [%segment+8];\n"
+    "    ld.param.u64 %vectors, [%segment+16];\n"
+    "    cvta.to.global.u64 %to, %to;\n"
+    "    cvta.to.global.u64 %from, %from;\n"
+    "    setp.ge.u64 %p, %index, %vectors;\n"
+    "    @%p bra BYTES;\n"
+    "    shl.b64 %offset, %index, 4;\n"
+    "    add.u64 %from, %from, %offset;\n"
+    "    add.u64 %to, %to, %offset;\n"
+    "    ld.global.v4.u32 {%v0, %v1, %v2, %v3}, [%from];\n"
+    "    st.global.v4.u32 [%to], {%v0, %v1, %v2, %v3};\n"
+    "    bra DONE;\n"
+    "BYTES:\n"
+    "    mad.lo.u64 %offset, %vectors, 15, %index;\n"
+    "    add.u64 %from, %from, %offset;\n"
+    "    add.u64 %to, %to, %offset;\n"
+    "    ld.global.u8 %byte, [%from];\n"
+    "    st.global.u8 [%to], %byte;\n"
+    "DONE:\n"
+    "    ret;\n"
+    "}\n";
+
+static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
+
+bool cuda_has_kernels(void)
+{
+    const cuda_table *cuda = cuda_functions();
+    return cuda->module_load != NULL && cuda->module_function != NULL &&
+           cuda->module_unload != NULL && cuda->launch_kernel != NULL;
+}
+
+static int load(cuda_device *device, void **function)
+{
+    const cuda_table *cuda = cuda_functions();
+    void *module = NULL;
+    int result = cuda->module_load(&module, kernel);
+    if (result != CU_SUCCESS) {
+        return result;
+    }
+    result = cuda->module_function(function, module, "kiln_gather");
+    if (result != CU_SUCCESS) {
+        cuda_log_failure(cuda, cuda->module_unload(module), "unloading a kernel");
+        return result;
+    }
+    device->module = module;
+    atomic_store_explicit(&device->gather, *function, memory_order_release);
+    return CU_SUCCESS;
+}
+
+/* The kernel on the device whose context is current: loaded by the first who asks. A failure is not
+ * kept, because memory that was short may not be next time. */
+static kiln_status find_kernel(cuda_device *device, void **function)
+{
+    *function = atomic_load_explicit(&device->gather, memory_order_acquire);
+    if (*function != NULL) {
+        return KILN_OK;
+    }
+    if (!cuda_has_kernels()) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "this driver (CUDA %d.%d) lacks functions that copies by a kernel need",
+                        kln_cuda_version() / 1000, kln_cuda_version() % 1000 / 10);
+    }
+    int result = CU_SUCCESS;
+    (void)pthread_mutex_lock(&loading);
+    *function = atomic_load(&device->gather);
+    if (*function == NULL) {
+        result = load(device, function);
+    }
+    (void)pthread_mutex_unlock(&loading);
+    return cuda_check(cuda_functions(), result, "loading the kernel that copies on device %d (%s)",
+                      device->handle, device->name);
+}
+
+void cuda_forget_kernel(int32_t index)
+{
+    cuda_device *device = NULL;
+    kln_cuda_scope scope;
+    if (cuda_find_device(index, &device) != KILN_OK || atomic_load(&device->gather) == NULL) {
+        return;
+    }
+    if (kln_cuda_enter(index, &scope) == KILN_OK) {
+        const cuda_table *cuda = cuda_functions();
+        cuda_log_failure(cuda, cuda->module_unload(device->module), "unloading a kernel");
+        kln_cuda_leave(&scope);
+    }
+    device->module = NULL;
+    atomic_store(&device->gather, NULL);
+}
+
+/* The kernel's parameters, and how many blocks that is. */
+static kiln_status lay_out(const kln_cuda_piece *pieces, size_t count,
+                           parameters *kernel_parameters, uint64_t *blocks)
+{
+    size_t used = 0;
+    *blocks = 0;
+    for (size_t i = 0; i < count; i++) {
+        const kln_cuda_piece *piece = &pieces[i];
+        if (piece->bytes == 0) {
+            continue;
+        }
+        const uint64_t to = cuda_address(piece->to);
+        const uint64_t from = cuda_address(piece->from);
+        const uint64_t vectors = (to | from) % 16 == 0 ? piece->bytes / 16 : 0;
+        const uint64_t units = piece->bytes - vectors * 15;
+        const uint64_t needed = units / THREADS + (units % THREADS != 0);
+        if (needed > LARGEST_GRID - *blocks) {
+            return kln_fail(KILN_ERROR_SIZE,
+                            "copies by a kernel: piece %zu of %zu has %zu bytes, more than one "
+                            "launch can copy: copy it by itself",
+                            i, count, piece->bytes);
+        }
+        *blocks += needed;
+        kernel_parameters->segments[used++] = (segment){to, from, vectors, units};
+    }
+    return KILN_OK;
+}
+
+static kiln_status launch(kiln_stream *stream, parameters *kernel_parameters, uint64_t blocks)
+{
+    const cuda_table *cuda = cuda_functions();
+    cuda_device *device = NULL;
+    void *function = NULL;
+    void *arguments[] = {kernel_parameters};
+    KLN_RETURN_IF_ERROR(cuda_find_device(stream->device, &device));
+    KLN_RETURN_IF_ERROR(find_kernel(device, &function));
+    return cuda_check(cuda,
+                      cuda->launch_kernel(function, (unsigned)blocks, 1, 1, THREADS, 1, 1, 0,
+                                          stream->handle, arguments, NULL),
+                      "copying by a kernel of %llu blocks on device %d", (unsigned long long)blocks,
+                      stream->device);
+}
+
+kiln_status kln_cuda_gather(kiln_stream *stream, const kln_cuda_piece *pieces, size_t count)
+{
+    parameters kernel_parameters = {.segments = {{0}}};
+    uint64_t blocks = 0;
+    if (count > KLN_CUDA_PIECES) {
+        return kln_fail(KILN_ERROR_SIZE,
+                        "copies by a kernel: %zu pieces were given, one launch takes %d", count,
+                        KLN_CUDA_PIECES);
+    }
+    KLN_RETURN_IF_ERROR(lay_out(pieces, count, &kernel_parameters, &blocks));
+    if (blocks == 0) {
+        return KILN_OK;
+    }
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    const kiln_status status = launch(stream, &kernel_parameters, blocks);
+    kln_cuda_leave(&scope);
+    return status;
+}
