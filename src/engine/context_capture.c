@@ -6,14 +6,28 @@
 
 #include "context_parts.h"
 
-/* Whether bytes travel in copies of their own or the device reads and writes pinned memory itself
- * is decided by measuring: small tensors are faster without copies, large ones with. Copies of
- * inputs that are enqueued ahead of the graph travel while the host still launches it; those inside
- * cost the host nothing. */
-enum { COPIES_IN = 1, COPIES_OUT = 2, AHEAD = 4, FORMS = 8 };
+/* How bytes travel is decided by measuring, for inputs and for outputs: small tensors are fastest
+ * where they lie, large ones in copies. Copies of inputs that are enqueued ahead of the graph
+ * travel while the host still launches it; those inside cost the host nothing, but the device a few
+ * microseconds each; a kernel that gathers all costs those once. */
+typedef struct run_form {
+    side_way in;
+    side_way out;
+} run_form;
+
+static const char *const way_names[SIDE_WAYS] = {
+    [SIDE_MAPPED] = "mapped",
+    [SIDE_COPIED] = "copied",
+    [SIDE_AHEAD] = "copied ahead",
+    [SIDE_GATHERED] = "gathered by a kernel",
+};
 
 /* Past this, reading through the bus element by element never was faster. */
 #define LARGEST_MAPPED ((size_t)4 << 20)
+
+/* Past this, what a kernel saves is lost beside the time that the bytes take, and a copy of the
+ * driver's own leaves the device's processors to others. */
+#define LARGEST_GATHERED ((size_t)16 << 20)
 
 /* A form is timed until this many runs or this time is reached. */
 #define TIMED_RUNS 31
@@ -27,7 +41,10 @@ typedef struct attempt {
     void **expected; /* one for each output: what the plain run gave */
     kiln_graph *best;
     uint64_t best_time;
-    unsigned best_form;
+    run_form best_form;
+    size_t bytes_in;  /* that may travel in one way or another */
+    size_t bytes_out; /* likewise */
+    bool tried[SIDE_WAYS][SIDE_WAYS];
 } attempt;
 
 /* --- what the plain run gave --- */
@@ -149,17 +166,15 @@ static kiln_status check_output(const attempt *trial, size_t output)
 
 /* --- one form --- */
 
-static void set_form(const attempt *trial, unsigned form)
+static void set_form(const attempt *trial, run_form form)
 {
     const size_t input_count = trial->context->engine->description.input_count;
     for (size_t i = 0; i < trial->context->slot_count; i++) {
         graph_side *side = &trial->entry->sides[i];
-        if (side->host == NULL) {
-            continue;
+        if (side->host != NULL) {
+            side->way = i < input_count ? form.in : form.out;
+            side->tensor.data = side->way == SIDE_MAPPED ? side->host : side->device;
         }
-        side->copies = (form & (i < input_count ? COPIES_IN : COPIES_OUT)) != 0;
-        side->ahead = side->copies && i < input_count && (form & AHEAD) != 0;
-        side->tensor.data = side->copies ? side->device : side->host;
     }
 }
 
@@ -246,35 +261,36 @@ static kiln_status time_graph(const attempt *trial, kiln_graph *graph, uint64_t 
     return KILN_OK;
 }
 
-static kiln_status try_form(attempt *trial, unsigned form)
+static kiln_status make_graph(const attempt *trial, run_form form, kiln_graph **graph,
+                              uint64_t *median)
 {
     kiln_stream *stream = trial->context->queue->work;
-    kiln_graph *graph = NULL;
-    uint64_t median = 0;
     set_form(trial, form);
     KLN_RETURN_IF_ERROR(context_bind_sides(trial->context, trial->entry));
     /* Once without a capture: libraries choose kernels and take memory at a first run. */
     KLN_RETURN_IF_ERROR(context_enqueue_ahead(trial->context, trial->entry, stream));
     KLN_RETURN_IF_ERROR(context_enqueue_sides(trial->context, trial->entry, stream));
     KLN_RETURN_IF_ERROR(kiln_stream_synchronize(stream));
-    KLN_RETURN_IF_ERROR(record(trial, &graph));
-    kiln_status status = check_calls(trial, graph);
-    if (status == KILN_OK) {
-        status = verify(trial, graph);
-    }
-    if (status == KILN_OK) {
-        status = time_graph(trial, graph, &median);
-    }
+    KLN_RETURN_IF_ERROR(record(trial, graph));
+    KLN_RETURN_IF_ERROR(check_calls(trial, *graph));
+    KLN_RETURN_IF_ERROR(verify(trial, *graph));
+    return time_graph(trial, *graph, median);
+}
+
+static kiln_status try_form(attempt *trial, run_form form)
+{
+    kiln_graph *graph = NULL;
+    uint64_t median = 0;
+    const kiln_status status = make_graph(trial, form, &graph, &median);
     if (status != KILN_OK) {
+        kln_log(KILN_LOG_DEBUG, "engine", "no graph with inputs %s, outputs %s: %s",
+                way_names[form.in], way_names[form.out], kiln_error_message());
         kiln_graph_destroy(graph);
         return status;
     }
-    kln_log(KILN_LOG_DEBUG, "engine", "a graph of %zu nodes, %s, %s: %.1f us",
-            kiln_graph_node_count(graph),
-            (form & AHEAD) != 0       ? "inputs copied ahead"
-            : (form & COPIES_IN) != 0 ? "inputs copied"
-                                      : "inputs mapped",
-            (form & COPIES_OUT) != 0 ? "outputs copied" : "outputs mapped", (double)median / 1e3);
+    kln_log(KILN_LOG_DEBUG, "engine", "a graph of %zu nodes, inputs %s, outputs %s: %.1f us",
+            kiln_graph_node_count(graph), way_names[form.in], way_names[form.out],
+            (double)median / 1e3);
     if (trial->best == NULL || median < trial->best_time) {
         kiln_graph_destroy(trial->best);
         trial->best = graph;
@@ -299,32 +315,44 @@ static size_t mappable(const attempt *trial, bool inputs)
     return bytes;
 }
 
-/* A form that copies nothing of a kind there is nothing of is the same as one that does. */
-static bool is_worth_trying(unsigned form, size_t in, size_t out)
+/* A way of nothing is the same as every other. */
+static bool is_worth_trying(side_way way, size_t bytes)
 {
-    const bool copies_in = (form & COPIES_IN) != 0;
-    const bool copies_out = (form & COPIES_OUT) != 0;
-    if ((form & AHEAD) != 0 && !copies_in) {
-        return false;
+    switch (way) {
+        case SIDE_MAPPED: return bytes <= LARGEST_MAPPED;
+        case SIDE_GATHERED: return bytes != 0 && bytes <= LARGEST_GATHERED;
+        default: return bytes != 0;
     }
-    return (copies_in ? in != 0 : in <= LARGEST_MAPPED) &&
-           (copies_out ? out != 0 : out <= LARGEST_MAPPED);
 }
 
+/* Where something works already, what does not is no failure. */
+static void try_further(attempt *trial, run_form form)
+{
+    if (!trial->tried[form.in][form.out] && is_worth_trying(form.in, trial->bytes_in) &&
+        is_worth_trying(form.out, trial->bytes_out)) {
+        trial->tried[form.in][form.out] = true;
+        (void)try_form(trial, form);
+    }
+}
+
+/* From the form with all copies inside on, which every device and library can do: the opposite,
+ * then each direction by itself beside the best so far of the other. */
 static kiln_status try_forms(attempt *trial)
 {
-    const size_t in = mappable(trial, true);
-    const size_t out = mappable(trial, false);
+    trial->bytes_in = mappable(trial, true);
+    trial->bytes_out = mappable(trial, false);
+    const run_form first = {.in = trial->bytes_in != 0 ? SIDE_COPIED : SIDE_MAPPED,
+                            .out = trial->bytes_out != 0 ? SIDE_COPIED : SIDE_MAPPED};
     context_copy_in(trial->context, trial->entry);
-    /* From the one with all copies inside on, which every device and library can do. */
-    for (unsigned turn = FORMS; turn-- > 0;) {
-        const unsigned form = turn ^ AHEAD;
-        if (!is_worth_trying(form, in, out)) {
-            continue;
-        }
-        const kiln_status status = try_form(trial, form);
-        if (status != KILN_OK && trial->best == NULL) {
-            return status;
+    trial->tried[first.in][first.out] = true;
+    KLN_RETURN_IF_ERROR(try_form(trial, first));
+    try_further(trial, (run_form){.in = SIDE_MAPPED, .out = SIDE_MAPPED});
+    for (int way = SIDE_MAPPED; way < SIDE_WAYS; way++) {
+        try_further(trial, (run_form){.in = (side_way)way, .out = trial->best_form.out});
+    }
+    for (int way = SIDE_MAPPED; way < SIDE_WAYS; way++) {
+        if (way != SIDE_AHEAD) {
+            try_further(trial, (run_form){.in = trial->best_form.in, .out = (side_way)way});
         }
     }
     return KILN_OK;
@@ -381,7 +409,7 @@ static void drop_unused(const attempt *trial)
     context_queue *queue = trial->context->queue;
     for (size_t i = 0; i < trial->context->slot_count; i++) {
         graph_side *side = &trial->entry->sides[i];
-        if (side->device != NULL && !side->copies) {
+        if (side->device != NULL && side->way == SIDE_MAPPED) {
             kln_cuda_release(KILN_LOCATION_DEVICE, queue->device, side->device);
             queue->staging_bytes -= side->bytes;
             side->device = NULL;
@@ -394,6 +422,8 @@ kiln_status context_capture(kiln_context *context, graph_entry *entry)
     context_queue *queue = context->queue;
     attempt trial = {.context = context, .entry = entry};
     kiln_status status = attempt_all(&trial);
+    /* The backend is bound to the last form's memory, some of which goes now. */
+    queue->bound = NULL;
     if (status == KILN_OK) {
         set_form(&trial, trial.best_form);
         drop_unused(&trial);
@@ -401,6 +431,8 @@ kiln_status context_capture(kiln_context *context, graph_entry *entry)
         entry->mode = ENTRY_GRAPH;
         queue->captures++;
         queue->graphs++;
+        kln_log(KILN_LOG_DEBUG, "engine", "kept: inputs %s, outputs %s",
+                way_names[trial.best_form.in], way_names[trial.best_form.out]);
         /* The last form tried may not be the one that is kept: its outputs are where another put
          * them, or spoilt. */
         status = replay(&trial, entry->graph);

@@ -39,6 +39,15 @@ typedef struct binding_key {
     kiln_shape shape;    /* rank -1 for an output that nobody bound */
 } binding_key;
 
+/* How a side's bytes get from `host` to the device, or back. */
+typedef enum side_way {
+    SIDE_MAPPED,   /* not at all: the device works on `host`, or on the caller's memory, itself */
+    SIDE_COPIED,   /* by a copy of its own, a part of what is captured */
+    SIDE_AHEAD,    /* by a copy of its own that is enqueued before the graph: inputs only */
+    SIDE_GATHERED, /* by one kernel with all others of its direction, a part of what is captured */
+    SIDE_WAYS
+} side_way;
+
 /* One binding of an entry. */
 typedef struct graph_side {
     size_t bytes;
@@ -47,8 +56,7 @@ typedef struct graph_side {
                            device's */
     void *staging;      /* `host` where it is the entry's own */
     void *device;       /* device memory of the entry, where it has some */
-    bool copies;        /* between `host` and `device`; else the device works on `host` itself */
-    bool ahead;         /* an input's copy is enqueued before the graph, not a part of it */
+    side_way way;       /* between `host` and `device` */
 } graph_side;
 
 typedef enum entry_mode {
@@ -182,7 +190,7 @@ void context_copy_in(const kiln_context *context, const graph_entry *entry);
 
 /* After a plain run: measures the forms a run can have, keeps the fastest as a graph that gives the
  * same outputs, and makes the entry GRAPH; or PLAIN, with the reason in the queue. Fails where a
- * graph is required. Afterwards the backend is bound to the entry's memory. */
+ * graph is required. Afterwards the backend is bound to nothing that may be used. */
 KILN_MUST_CHECK kiln_status context_capture(kiln_context *context, graph_entry *entry);
 
 #endif

@@ -193,7 +193,7 @@ static kiln_status make_side(kiln_context *context, size_t index, graph_side *si
         kln_cuda_allocate(KILN_LOCATION_DEVICE, queue->device, bytes, &side->device));
     queue->staging_bytes += side->bytes;
     side->tensor.data = side->device;
-    side->copies = true;
+    side->way = SIDE_COPIED;
     return KILN_OK;
 }
 
@@ -223,38 +223,57 @@ kiln_status context_bind_sides(kiln_context *context, graph_entry *entry)
     return KILN_OK;
 }
 
-static kiln_status enqueue_inputs(const kiln_context *context, const graph_entry *entry,
-                                  kiln_stream *stream, bool ahead)
+static kiln_status enqueue_copies(const kiln_context *context, const graph_entry *entry,
+                                  kiln_stream *stream, bool inputs, side_way way)
 {
-    for (size_t i = 0; i < context->engine->description.input_count; i++) {
+    const size_t input_count = context->engine->description.input_count;
+    const size_t end = inputs ? input_count : context->slot_count;
+    for (size_t i = inputs ? 0 : input_count; i < end; i++) {
         const graph_side *side = &entry->sides[i];
-        if (side->copies && side->ahead == ahead && side->bytes != 0) {
-            KLN_RETURN_IF_ERROR(
-                kln_cuda_copy(stream->device, side->device, side->host, side->bytes, stream));
+        if (side->way == way && side->bytes != 0) {
+            KLN_RETURN_IF_ERROR(kln_cuda_copy(stream->device, inputs ? side->device : side->host,
+                                              inputs ? side->host : side->device, side->bytes,
+                                              stream));
         }
     }
     return KILN_OK;
+}
+
+static kiln_status enqueue_gathered(const kiln_context *context, const graph_entry *entry,
+                                    kiln_stream *stream, bool inputs)
+{
+    const size_t input_count = context->engine->description.input_count;
+    const size_t end = inputs ? input_count : context->slot_count;
+    kln_cuda_piece pieces[KLN_CUDA_PIECES];
+    size_t count = 0;
+    for (size_t i = inputs ? 0 : input_count; i < end; i++) {
+        const graph_side *side = &entry->sides[i];
+        if (side->way != SIDE_GATHERED || side->bytes == 0) {
+            continue;
+        }
+        if (count == KLN_CUDA_PIECES) {
+            KLN_RETURN_IF_ERROR(kln_cuda_gather(stream, pieces, count));
+            count = 0;
+        }
+        pieces[count++] = inputs ? (kln_cuda_piece){side->device, side->host, side->bytes}
+                                 : (kln_cuda_piece){side->host, side->device, side->bytes};
+    }
+    return kln_cuda_gather(stream, pieces, count);
 }
 
 kiln_status context_enqueue_ahead(const kiln_context *context, const graph_entry *entry,
                                   kiln_stream *stream)
 {
-    return enqueue_inputs(context, entry, stream, true);
+    return enqueue_copies(context, entry, stream, true, SIDE_AHEAD);
 }
 
 kiln_status context_enqueue_sides(kiln_context *context, graph_entry *entry, kiln_stream *stream)
 {
-    const size_t input_count = context->engine->description.input_count;
-    KLN_RETURN_IF_ERROR(enqueue_inputs(context, entry, stream, false));
+    KLN_RETURN_IF_ERROR(enqueue_copies(context, entry, stream, true, SIDE_COPIED));
+    KLN_RETURN_IF_ERROR(enqueue_gathered(context, entry, stream, true));
     KLN_RETURN_IF_ERROR(context->engine->backend->enqueue(context->state, stream));
-    for (size_t i = input_count; i < context->slot_count; i++) {
-        const graph_side *side = &entry->sides[i];
-        if (side->copies && side->bytes != 0) {
-            KLN_RETURN_IF_ERROR(
-                kln_cuda_copy(stream->device, side->host, side->device, side->bytes, stream));
-        }
-    }
-    return KILN_OK;
+    KLN_RETURN_IF_ERROR(enqueue_gathered(context, entry, stream, false));
+    return enqueue_copies(context, entry, stream, false, SIDE_COPIED);
 }
 
 void context_copy_in(const kiln_context *context, const graph_entry *entry)

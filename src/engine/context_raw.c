@@ -17,7 +17,7 @@ static kiln_status time_on_cpu(kiln_context *context, uint64_t *took)
 static bool copies_anything(const kiln_context *context, const graph_entry *entry)
 {
     for (size_t i = 0; i < context->slot_count; i++) {
-        if (entry->sides[i].copies) {
+        if (entry->sides[i].way != SIDE_MAPPED) {
             return true;
         }
     }

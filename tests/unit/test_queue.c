@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Contexts over an engine on a GPU: the mock enqueues its work, tests/fake/fake_cuda.h plays the
  * driver. */
-#include <stdlib.h>
-
 #include "mock_gpu_test.h"
 
 static void the_second_run_is_captured_and_the_third_replayed(void **state)
@@ -461,30 +459,6 @@ static void engines_live_on_the_device_they_were_made_for(void **state)
     }
 }
 
-/* Past what a device may read over the bus, where a graph's own copies are slow. */
-static void inputs_may_travel_ahead_of_the_graph(void **state)
-{
-    (void)state;
-    enum { COUNT = (4 << 20) / (int)sizeof(float) + 64 };
-    behaviour how = {.drifts = false};
-    kiln_context *context = make_context(&how, true, NULL);
-    float *x = calloc(COUNT, sizeof *x);
-    assert_non_null(x);
-    set("FAKE_CUDA_SLOW", "3000");
-    run_and_check(context, x, COUNT, 1);
-    run_and_check(context, x, COUNT, 2);
-    set("FAKE_CUDA_SLOW", NULL);
-    assert_int_equal(counters_of(context).graph_captures, 1);
-    for (int i = 3; i < 6; i++) {
-        const unsigned long copies = calls("cuMemcpyAsync");
-        run_and_check(context, x, COUNT, (float)i);
-        assert_int_equal(calls("cuMemcpyAsync"), copies + 1);
-    }
-    assert_int_equal(counters_of(context).graph_hits, 3);
-    kiln_context_destroy(context);
-    free(x);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -496,7 +470,6 @@ int main(void)
         fake_test(what_is_required_is_kept_or_refused),
         fake_test(off_means_that_nothing_is_captured),
         fake_test(memory_of_every_place_is_used_where_it_lies),
-        fake_test(inputs_may_travel_ahead_of_the_graph),
         fake_test(outputs_over_inputs_are_not_captured),
         fake_test(the_contexts_own_memory_is_pinned_and_stays_with_its_graph),
         fake_test(an_input_may_be_written_at_the_last_moment),
