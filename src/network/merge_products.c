@@ -199,7 +199,7 @@ static kiln_status merge(merger *m, kln_onnx_model *model)
 {
     KLN_RETURN_IF_ERROR(kln_graph_edit_begin(model, &m->edit));
     m->products = kln_alloc_zeroed(model->graph.node_count, sizeof *m->products);
-    product **group = kln_alloc_zeroed(model->graph.node_count, sizeof *group);
+    product **group = kln_alloc_zeroed(model->graph.node_count, sizeof(product *));
     kiln_status status = m->products != NULL && group != NULL ? KILN_OK : no_memory();
     if (status == KILN_OK) {
         find_products(m);
