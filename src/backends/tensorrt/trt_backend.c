@@ -139,9 +139,11 @@ static const char *other_builder(const trt_engine *engine, char text[32])
 {
     const unsigned char *bytes = engine->plan.data;
     const trt_abi *abi = &engine->library->abi;
-    const bool of_rtx = memcmp(bytes, "vtrt", 4) == 0;
     text[0] = '\0';
-    if (of_rtx) {
+    if (bytes == NULL || engine->plan.size < 32) {
+        return text;
+    }
+    if (memcmp(bytes, "vtrt", 4) == 0) {
         const int32_t version = bytes[24] * 10000 + bytes[25] * 100 + bytes[26];
         /* Another number is no version, and these bytes no plan. */
         if (version != abi->version && version >= 10000 && version < 100000) {
