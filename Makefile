@@ -10,6 +10,8 @@ CMAKE_ARGS ?=
 TEST_ARGS ?=
 # 0: `make test` does not install TensorRT's libraries, and skips the tests that need them
 TENSORRT ?= 1
+# A picture of your own for `make demo`, a PNG; without it one is drawn
+PICTURE ?=
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 
@@ -26,11 +28,11 @@ build:
 		{ cat build/$(PRESET).log; exit 1; }
 	@cmake --build $(BUILD) -j $(JOBS)
 
-## demo       real models on real input: what files are, and the text in a picture
+## demo       real models on real input: what files are, and the text in a picture (PICTURE=a.png)
 demo:
 	@scripts/install_deps.sh demo
 	@$(MAKE) --no-print-directory build
-	@scripts/demo.sh $(BUILD)
+	@scripts/demo.sh $(BUILD) $(PICTURE)
 
 ## test       builds the tests and runs them all (TENSORRT=0: without TensorRT's 0.8 GB)
 test:

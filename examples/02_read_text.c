@@ -4,7 +4,8 @@
  *
  *     02_read_text [PICTURE.png [MARKED.png]]
  *
- * Without a picture it draws one. The lines found are drawn into MARKED.png (read_text.png).
+ * Without a picture, or with "-", it draws one. The lines found are drawn into MARKED.png
+ * (read_text.png).
  *
  * The lesson: dynamic shapes and two engines. Both networks (PP-OCRv4, as the package rapidocr
  * ships them) take pictures of any size; kiln_context_reshape gives the size of this one,
@@ -417,8 +418,9 @@ int main(int count, char **arguments)
 {
     static box boxes[MOST_LINES];
     static const char *characters[8192];
+    const char *path = count > 1 && strcmp(arguments[1], "-") != 0 ? arguments[1] : NULL;
     const char *marked = count > 2 ? arguments[2] : "read_text.png";
-    cairo_surface_t *surface = count > 1 ? load_png(arguments[1]) : draw_sample();
+    cairo_surface_t *surface = path != NULL ? load_png(path) : draw_sample();
     const picture seen = look_at(surface);
     network detector = open_network("det");
     network recognizer = open_network("rec");
@@ -426,7 +428,7 @@ int main(int count, char **arguments)
     const size_t letters = read_alphabet(&recognizer, &alphabet, characters, 8192);
     const size_t lines = find_lines(&detector, &seen, boxes);
 
-    printf("%s, %d x %d pixels: %zu %s of text\n", count > 1 ? arguments[1] : "a drawn picture",
+    printf("%s, %d x %d pixels: %zu %s of text\n", path != NULL ? path : "a drawn picture",
            seen.width, seen.height, lines, lines == 1 ? "line" : "lines");
     for (size_t i = 0; i < lines; i++) {
         char text[1024];

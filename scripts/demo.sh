@@ -19,8 +19,4 @@ if [ ! -x "$examples/02_read_text" ]; then
 fi
 mkdir -p build/demo
 echo "What does this picture say? (examples/02_read_text.c, the models of PP-OCRv4)"
-if [ $# -gt 1 ]; then
-    "$examples/02_read_text" "$2" build/demo/read_text.png
-else
-    cd build/demo && "$examples/02_read_text"
-fi
+"$examples/02_read_text" "${2:--}" build/demo/read_text.png
