@@ -128,11 +128,13 @@ typedef enum kiln_conv_search {
 /* How to build. Start from KILN_BUILD_OPTIONS_INIT, change what matters; every 0 and NULL is a
  * sensible default. */
 typedef struct kiln_build_options {
-    size_t struct_size;  /* set by KILN_BUILD_OPTIONS_INIT */
-    const char *backend; /* kiln_backend_info.name; NULL: the best one here */
-    const char *library; /* path of the backend's library or its folder; NULL: the usual places */
-    int32_t device;      /* index of the GPU, for backends that use one */
-    int32_t threads;     /* CPU threads inside one operator; 0: the backend's default */
+    size_t struct_size;     /* set by KILN_BUILD_OPTIONS_INIT */
+    const char *backend;    /* kiln_backend_info.name; NULL: the best one here */
+    const char *library;    /* path of the backend's library or its folder, which is the only place
+                               looked at; a backend that opens none is not chosen. NULL: the usual
+                               places */
+    int32_t device;         /* index of the GPU, for backends that use one */
+    int32_t threads;        /* CPU threads inside one operator; 0: the backend's default */
     int32_t parallel_nodes; /* CPU threads across operators; 0 or 1: one node after the other */
     kiln_optimization optimization; /* how much may be rewritten */
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,17 +39,30 @@ kiln_status kln_backend_check(const kln_backend *backend)
     return KILN_OK;
 }
 
+/* A library that is named is used or refused, also by a backend that opens none. */
+static kiln_status probe(const kln_backend *backend, const char *library, kiln_backend_info *info)
+{
+    if (library != NULL && library[0] != '\0' && backend->library == NULL) {
+        info->reason = "it opens no library, and one is named";
+        return KILN_ERROR_UNSUPPORTED;
+    }
+    return backend->probe(library, info);
+}
+
 /* Asks one backend. What it says no with becomes `*refusal`; the result is about the asking. */
 static kiln_status ask(const kln_backend *backend, const char *library, kiln_backend_info *info,
                        kiln_status *refusal)
 {
+    kln_message before;
     *refusal = KILN_OK;
     *info = (kiln_backend_info){.struct_size = sizeof *info};
     KLN_RETURN_IF_ERROR(kln_backend_check(backend));
-    const kiln_status status = backend->probe(library, info);
+    kln_message_keep(&before);
+    const kiln_status status = probe(backend, library, info);
     if (status == KILN_ERROR_OUT_OF_MEMORY) {
         return status;
     }
+    kln_message_restore(&before);
     info->struct_size = sizeof *info;
     info->name = backend->name;
     info->description = backend->description;
@@ -106,16 +120,26 @@ static kiln_status select_best(const kln_backend *const *list, const char *libra
 {
     const kln_backend *best = NULL;
     kiln_backend_info best_info = {.struct_size = sizeof best_info};
+    char reasons[KLN_MESSAGE_SIZE] = "";
+    size_t used = 0;
     for (size_t i = 0; list[i] != NULL; i++) {
         kiln_backend_info found;
         kiln_status refusal = KILN_OK;
         KLN_RETURN_IF_ERROR(ask(list[i], library, &found, &refusal));
         if (refusal != KILN_OK) {
             kln_log(KILN_LOG_DEBUG, "backend", "%s is passed over: %s", found.name, found.reason);
+            if (list[i]->library != NULL && used < sizeof reasons) {
+                const int more = snprintf(reasons + used, sizeof reasons - used, "; %s: %s",
+                                          found.name, found.reason);
+                used += more > 0 ? (size_t)more : 0;
+            }
         } else if (found.score > best_info.score) {
             best = list[i];
             best_info = found;
         }
+    }
+    if (best == NULL && library != NULL && library[0] != '\0') {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "no backend can use \"%s\"%s", library, reasons);
     }
     if (best == NULL) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,

@@ -11,9 +11,7 @@
 #undef kln_fail_null
 #undef kln_fail_memory
 
-#define MESSAGE_SIZE 1024
-
-static _Thread_local char last_message[MESSAGE_SIZE];
+static _Thread_local char last_message[KLN_MESSAGE_SIZE];
 
 const char *kiln_status_name(kiln_status status)
 {
@@ -42,10 +40,20 @@ const char *kiln_error_message(void)
     return last_message;
 }
 
-/* A cut must not end in half a UTF-8 character, or a JSON writer above would choke on it. */
-static void mark_cut(char message[MESSAGE_SIZE])
+void kln_message_keep(kln_message *message)
 {
-    size_t end = MESSAGE_SIZE - 4;
+    memcpy(message->text, last_message, sizeof last_message);
+}
+
+void kln_message_restore(const kln_message *message)
+{
+    memcpy(last_message, message->text, sizeof last_message);
+}
+
+/* A cut must not end in half a UTF-8 character, or a JSON writer above would choke on it. */
+static void mark_cut(char message[KLN_MESSAGE_SIZE])
+{
+    size_t end = KLN_MESSAGE_SIZE - 4;
     while (end > 0 && ((unsigned char)message[end] & 0xC0U) == 0x80U) {
         end--;
     }
@@ -88,7 +96,7 @@ void kln_utf8_clean(char *text)
 
 kiln_status kln_fail_v(kiln_status status, const char *format, va_list arguments)
 {
-    char message[MESSAGE_SIZE];
+    char message[KLN_MESSAGE_SIZE];
     const int length = vsnprintf(message, sizeof message, format, arguments);
     if (length < 0) {
         message[0] = '\0';
@@ -112,7 +120,7 @@ kiln_status kln_fail(kiln_status status, const char *format, ...)
 
 kiln_status kln_fail_within(kiln_status status, const char *format, ...)
 {
-    char context[MESSAGE_SIZE];
+    char context[KLN_MESSAGE_SIZE];
     va_list arguments;
     va_start(arguments, format);
     (void)vsnprintf(context, sizeof context, format, arguments);

@@ -37,6 +37,18 @@ KILN_MUST_CHECK kiln_status kln_fail_v(kiln_status status, const char *format, v
 KILN_MUST_CHECK kiln_status kln_fail_within(kiln_status status, const char *format, ...)
     KLN_PRINTF(2, 3);
 
+/* Room for a sentence, its terminator included. */
+#define KLN_MESSAGE_SIZE 1024
+
+/* This thread's sentence, kept aside: a public call that succeeds leaves it as it was, also where
+ * something failed inside it that the caller never hears of. */
+typedef struct kln_message {
+    char text[KLN_MESSAGE_SIZE];
+} kln_message;
+
+void kln_message_keep(kln_message *message);
+void kln_message_restore(const kln_message *message);
+
 /* The sentences every room needs. */
 KILN_MUST_CHECK kiln_status kln_fail_null(const char *function, const char *parameter);
 KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);

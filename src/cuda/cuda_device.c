@@ -135,7 +135,11 @@ kiln_status kln_cuda_enable_peer(int32_t device, int32_t peer)
 
 size_t kiln_device_count(void)
 {
-    return (size_t)kln_cuda_device_count();
+    kln_message before;
+    kln_message_keep(&before);
+    const size_t count = (size_t)kln_cuda_device_count();
+    kln_message_restore(&before);
+    return count;
 }
 
 kiln_status kiln_device_get(int32_t device, kiln_device_info *info)

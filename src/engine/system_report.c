@@ -63,11 +63,14 @@ kiln_status kiln_system_report_create(kiln_system_report **report)
     if (made == NULL) {
         return kln_fail_memory(sizeof *made, "a system report");
     }
+    kln_message before;
+    kln_message_keep(&before);
     made->library_count = collect(NULL);
     made->libraries = kln_alloc_zeroed(made->library_count, sizeof *made->libraries);
     if (made->libraries == NULL) {
+        const size_t size = made->library_count * sizeof *made->libraries;
         kiln_system_report_destroy(made);
-        return kln_fail_memory(sizeof *made->libraries, "a system report");
+        return kln_fail_memory(size, "a system report");
     }
     (void)collect(made->libraries);
     kiln_status status = kln_cuda_library(&made->libraries[0]);
@@ -78,6 +81,7 @@ kiln_status kiln_system_report_create(kiln_system_report **report)
         kiln_system_report_destroy(made);
         return status;
     }
+    kln_message_restore(&before);
     *report = made;
     return KILN_OK;
 }

@@ -2,6 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <kiln/kiln.h>
+
 #include "backends/kln_backend.h"
 #include "kiln_test.h"
 
@@ -96,11 +98,19 @@ static kiln_status no_output(void *context, size_t index, kiln_tensor *tensor)
     return KILN_OK;
 }
 
+static bool no_library(size_t index, kln_library_use *use)
+{
+    (void)index;
+    (void)use;
+    return false;
+}
+
 #define BACKEND(name_, probe_)                                                               \
     {                                                                                        \
         .name = (name_), .description = "a stand-in", .probe = (probe_), .build = no_build,  \
         .describe = no_describe, .engine_destroy = no_destroy, .context_create = no_context, \
         .context_destroy = no_destroy, .bind = no_bind, .run = no_run, .output = no_output,  \
+        .library = no_library,                                                               \
     }
 
 static const kln_backend good = BACKEND("good", probe_good);
@@ -108,6 +118,20 @@ static const kln_backend better = BACKEND("better", probe_better);
 static const kln_backend absent = BACKEND("absent", probe_absent);
 static const kln_backend unfit = BACKEND("unfit", probe_unfit);
 static const kln_backend starved = BACKEND("starved", probe_starved);
+/* It opens no library. */
+static const kln_backend built_in = {
+    .name = "built-in",
+    .description = "a stand-in",
+    .probe = probe_better,
+    .build = no_build,
+    .describe = no_describe,
+    .engine_destroy = no_destroy,
+    .context_create = no_context,
+    .context_destroy = no_destroy,
+    .bind = no_bind,
+    .run = no_run,
+    .output = no_output,
+};
 static const kln_backend *const list[] = {&absent, &good, &better, &unfit, NULL};
 
 static const kln_backend *chosen;
@@ -213,6 +237,51 @@ static void the_environment_stands_in_for_a_name(void **state)
     assert_int_equal(unsetenv("KILN_BACKEND"), 0);
 }
 
+static void a_library_is_used_or_refused(void **state)
+{
+    (void)state;
+    static const kln_backend *const mixed[] = {&absent, &good, &built_in, NULL};
+    assert_ok(kln_backend_select_from(mixed, NULL, NULL, &chosen, &info));
+    assert_ptr_equal(chosen, &built_in);
+    assert_ok(kln_backend_select_from(mixed, NULL, "", &chosen, &info));
+    assert_ptr_equal(chosen, &built_in);
+    assert_ok(kln_backend_select_from(mixed, NULL, "/opt/x.so", &chosen, &info));
+    assert_ptr_equal(chosen, &good);
+    assert_status(KILN_ERROR_UNSUPPORTED,
+                  kln_backend_select_from(mixed, "built-in", "/opt/x.so", &chosen, &info));
+    assert_message("backend \"built-in\" cannot be used here: it opens no library");
+    static const kln_backend *const unable[] = {&absent, &unfit, &built_in, NULL};
+    assert_status(KILN_ERROR_UNSUPPORTED,
+                  kln_backend_select_from(unable, NULL, "/opt/x.so", &chosen, &info));
+    assert_message(
+        "no backend can use \"/opt/x.so\"; absent: libbest.so is not installed; "
+        "unfit: the moon is in the wrong phase");
+}
+
+/* What fails inside a call that succeeds is nobody's last failure. */
+static void asking_leaves_the_last_sentence(void **state)
+{
+    (void)state;
+    assert_int_equal(setenv("KILN_ONNXRUNTIME", "/no/such/library.so", 1), 0);
+    assert_int_equal(setenv("KILN_CUDA_DRIVER", "/no/such/driver.so", 1), 0);
+    kiln_backend_info found = {.struct_size = sizeof found};
+    kiln_system_report *report = NULL;
+    assert_status(KILN_ERROR_NAME, kiln_backend_choose("none such", &found));
+    for (size_t i = 0; i < kiln_backend_count(); i++) {
+        assert_ok(kiln_backend_get(i, &found));
+        assert_message("there is no backend \"none such\"");
+    }
+    assert_ok(kiln_backend_choose("auto", &found));
+    assert_message("there is no backend \"none such\"");
+    assert_int_equal(kiln_device_count(), 0);
+    assert_message("there is no backend \"none such\"");
+    assert_ok(kiln_system_report_create(&report));
+    assert_message("there is no backend \"none such\"");
+    kiln_system_report_destroy(report);
+    assert_int_equal(unsetenv("KILN_ONNXRUNTIME"), 0);
+    assert_int_equal(unsetenv("KILN_CUDA_DRIVER"), 0);
+}
+
 static void nothing_usable_is_an_error(void **state)
 {
     (void)state;
@@ -252,6 +321,8 @@ int main(void)
         cmocka_unit_test(the_best_one_is_chosen_where_none_is_named),
         cmocka_unit_test(a_name_is_kept_or_refused),
         cmocka_unit_test(the_environment_stands_in_for_a_name),
+        cmocka_unit_test(a_library_is_used_or_refused),
+        cmocka_unit_test(asking_leaves_the_last_sentence),
         cmocka_unit_test(nothing_usable_is_an_error),
         cmocka_unit_test(the_public_list_checks_its_arguments),
     };

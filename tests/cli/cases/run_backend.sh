@@ -8,3 +8,11 @@ kiln run add.onnx -b mock
 echo "exit $?"
 kiln run add.onnx -b onnxruntime --library /no/such/library.so
 echo "exit $?"
+kiln run add.onnx -b auto --library /no/such/library.so
+echo "exit $?"
+kiln run add.onnx -b reference --library /no/such/library.so
+echo "exit $?"
+kiln run add.onnx -b onnxruntme
+echo "exit $?"
+kiln run add.onnx -b nonsense
+echo "exit $?"
