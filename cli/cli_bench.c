@@ -162,9 +162,11 @@ static void print_text(const char *path, const kiln_engine *engine, kiln_context
     cli_duration_format((double)found->warmup_wall, text[0], sizeof text[0]);
     cli_duration_format((double)found->first, text[1], sizeof text[1]);
     cli_duration_format((double)found->wall, text[2], sizeof text[2]);
-    (void)printf("\nwarmup      %llu inferences in %s, the first took %s\n",
-                 (unsigned long long)found->warmup_runs, text[0], text[1]);
-    (void)printf("measured    %zu inferences in %s\n", found->count, text[2]);
+    (void)printf("\nwarmup      %llu inference%s in %s, the first took %s\n",
+                 (unsigned long long)found->warmup_runs, found->warmup_runs == 1 ? "" : "s",
+                 text[0], text[1]);
+    (void)printf("measured    %zu inference%s in %s\n", found->count, found->count == 1 ? "" : "s",
+                 text[2]);
     (void)printf("throughput  %.*f inferences/s\n\n", throughput(found) < 100 ? 2 : 0,
                  throughput(found));
     const struct {

@@ -72,6 +72,12 @@ KILN_MUST_CHECK kiln_status kln_library_open(const kln_library_spec *spec,
                                              const char *explicit_path, void *table,
                                              kln_library **library);
 
+/* Only looks whether one of the spec's files (names without "*") is in `folder` and whole, for a
+ * library that something else opens: FOUND, ABSENT or BROKEN, with its path and a line for each.
+ * `folder` is NULL where nobody knows it. OUT_OF_MEMORY alone fails. Any thread. */
+KILN_MUST_CHECK kiln_status kln_library_look(const kln_library_spec *spec, const char *folder,
+                                             kln_library **library);
+
 /* Closes it. NULL is allowed. A library that keeps threads of its own (ONNX Runtime, CUDA) is
  * better never closed: kln_library_forget. */
 void kln_library_close(kln_library *library);

@@ -206,11 +206,9 @@ static kiln_status fail_search(kln_library *library, const char *only, const cha
                     library->place_count, spec->advice);
 }
 
-kiln_status kln_library_open(const kln_library_spec *spec, const char *explicit_path, void *table,
-                             kln_library **library)
+static kiln_status begin_record(const kln_library_spec *spec, kln_library **library)
 {
     *library = NULL;
-    memset(table, 0, spec->table_size);
     kln_library *made = mmap(NULL, sizeof *made, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (made == MAP_FAILED) {
@@ -220,7 +218,16 @@ kiln_status kln_library_open(const kln_library_spec *spec, const char *explicit_
     made->path = "";
     made->version = "";
     made->state = KILN_LIBRARY_ABSENT;
+    *library = made;
+    return KILN_OK;
+}
 
+kiln_status kln_library_open(const kln_library_spec *spec, const char *explicit_path, void *table,
+                             kln_library **library)
+{
+    memset(table, 0, spec->table_size);
+    KLN_RETURN_IF_ERROR(begin_record(spec, library));
+    kln_library *made = *library;
     const char *only = explicit_path;
     const char *origin = "the caller";
     if ((only == NULL || only[0] == '\0') && spec->environment != NULL) {
@@ -230,8 +237,34 @@ kiln_status kln_library_open(const kln_library_spec *spec, const char *explicit_
     only = only != NULL && only[0] != '\0' ? only : NULL;
     const bool opened =
         only != NULL ? kln_library_search_path(made, only, table) : kln_library_search(made, table);
-    *library = made;
     return opened ? KILN_OK : fail_search(made, only, origin);
+}
+
+kiln_status kln_library_look(const kln_library_spec *spec, const char *folder,
+                             kln_library **library)
+{
+    KLN_RETURN_IF_ERROR(begin_record(spec, library));
+    if (folder == NULL) {
+        kln_record_place(*library, spec->files[0], "not looked for");
+        return KILN_OK;
+    }
+    for (size_t i = 0; spec->files[i] != NULL && (*library)->state == KILN_LIBRARY_ABSENT; i++) {
+        char path[PATH_MAX];
+        char reason[KLN_LIBRARY_REASON] = "";
+        const int length = snprintf(path, sizeof path, "%s/%s", folder, spec->files[i]);
+        struct stat facts;
+        if (length < 0 || (size_t)length >= sizeof path || lstat(path, &facts) != 0) {
+            kln_record_place(*library, path, "not there");
+        } else if (kln_elf_is_whole(path, reason)) {
+            (*library)->state = KILN_LIBRARY_FOUND;
+            (*library)->path = keep_text(*library, path);
+            kln_record_place(*library, path, "there");
+        } else {
+            (*library)->state = KILN_LIBRARY_BROKEN;
+            kln_record_place(*library, path, reason);
+        }
+    }
+    return KILN_OK;
 }
 
 void kln_library_forget(kln_library *library)

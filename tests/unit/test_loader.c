@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -335,6 +336,48 @@ static void what_a_library_needs_is_read(void **state)
     }
 }
 
+static void a_look_opens_nothing(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/kiln_look_XXXXXX";
+    char path[PATH_MAX];
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof path, "%s/libfakepart.so", folder);
+    static const char *const names[] = {"libfakepart.so", NULL};
+    kln_library_spec looked = spec;
+    looked.files = names;
+    kln_library_close(library);
+
+    assert_ok(kln_library_look(&looked, NULL, &library));
+    assert_int_equal(kln_library_state(library), KILN_LIBRARY_ABSENT);
+    assert_place("libfakepart.so: not looked for");
+    kln_library_close(library);
+
+    assert_ok(kln_library_look(&looked, folder, &library));
+    assert_int_equal(kln_library_state(library), KILN_LIBRARY_ABSENT);
+    assert_place("/libfakepart.so: not there");
+    kln_library_close(library);
+
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs("no library", file) >= 0);
+    assert_int_equal(fclose(file), 0);
+    assert_ok(kln_library_look(&looked, folder, &library));
+    assert_int_equal(kln_library_state(library), KILN_LIBRARY_BROKEN);
+    assert_string_equal(kln_library_path(library), "");
+    assert_place("it has no ELF header");
+    kln_library_close(library);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+
+    assert_ok(kln_library_look(&looked, FAKE "part", &library));
+    assert_int_equal(kln_library_state(library), KILN_LIBRARY_FOUND);
+    assert_non_null(strstr(kln_library_path(library), "/libfakepart.so"));
+    assert_place("/libfakepart.so: there");
+    kln_library_close(library);
+    library = NULL;
+}
+
 /* A room may keep a record for good, and the heap can still be replaced. */
 static void a_record_takes_nothing_from_the_heap(void **state)
 {
@@ -365,6 +408,7 @@ int main(void)
         cmocka_unit_test(the_system_search_finds_by_name),
         cmocka_unit_test(the_system_goes_first_where_the_spec_says_so),
         cmocka_unit_test(what_a_library_needs_is_read),
+        cmocka_unit_test(a_look_opens_nothing),
         cmocka_unit_test(a_record_takes_nothing_from_the_heap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -271,9 +271,13 @@ static void the_backend_says_where_its_library_is(void **state)
     assert_true((info.capabilities & KILN_CAPABILITY_DYNAMIC_SHAPES) != 0);
     kln_library_use use;
     assert_true(kln_backend_onnxruntime.library(0, &use));
-    assert_false(kln_backend_onnxruntime.library(1, &use));
     assert_string_equal(use.version, info.version);
     assert_int_equal(kln_library_state(use.library), KILN_LIBRARY_FOUND);
+    assert_true(kln_backend_onnxruntime.library(1, &use));
+    assert_int_equal(kln_library_state(use.library), KILN_LIBRARY_ABSENT);
+    assert_non_null(
+        strstr(kln_library_place(use.library, 0), "/libonnxruntime_providers_cuda.so: not there"));
+    assert_false(kln_backend_onnxruntime.library(2, &use));
 }
 
 static void another_library_may_be_named(void **state)

@@ -3,7 +3,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "ort_runtime.h"
 
@@ -61,28 +60,48 @@ static const kln_library_spec parts[][ORT_CUDA_PARTS] = {
     },
 };
 
+static const kln_library_spec provider_spec = {
+    .name = "ONNX Runtime's CUDA provider",
+    .purpose = "runs ONNX models on a GPU",
+    .files = (const char *const[]){"libonnxruntime_providers_cuda.so", NULL},
+    .advice =
+        "pip install onnxruntime-gpu, and set KILN_ONNXRUNTIME to its folder "
+        "onnxruntime/capi: the provider lies beside the library that is built for it",
+};
+
 /* Looked for once, because a report may hold a record for as long as the process lives. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static kln_library *records[KLN_ARRAY_LENGTH(parts)][ORT_CUDA_PARTS];
 
+kln_library *ort_cuda_look(const char *library)
+{
+    char folder[PATH_MAX];
+    kln_library *provider = NULL;
+    const char *slash = strrchr(library, '/');
+    (void)snprintf(folder, sizeof folder, "%.*s", slash != NULL ? (int)(slash - library) : 0,
+                   library);
+    const kiln_status status =
+        kln_library_look(&provider_spec, slash != NULL ? folder : NULL, &provider);
+    return status == KILN_OK ? provider : NULL;
+}
+
+kln_library_use ort_cuda_provider(const ort_runtime *runtime)
+{
+    return (kln_library_use){&provider_spec, runtime->provider, ""};
+}
+
 /* The row of `parts` for the CUDA provider beside `runtime`; -1 where there is none. */
 static int row_for(const ort_runtime *runtime)
 {
-    static const char provider[] = "libonnxruntime_providers_cuda.so";
-    char path[PATH_MAX];
-    const char *library = kln_library_path(runtime->library);
-    const char *slash = strrchr(library, '/');
-    const int folder = slash != NULL ? (int)(slash - library) : 0;
-    const int length = snprintf(path, sizeof path, "%.*s/%s", folder, library, provider);
-    if (slash == NULL || length < 0 || (size_t)length >= sizeof path || access(path, F_OK) != 0) {
+    if (kln_library_state(runtime->provider) != KILN_LIBRARY_FOUND) {
         return -1;
     }
-    return kln_library_needs(path, "libcudart.so.12") ? 1 : 0;
+    return kln_library_needs(kln_library_path(runtime->provider), "libcudart.so.12") ? 1 : 0;
 }
 
 bool ort_cuda_part(const ort_runtime *runtime, size_t index, kln_library_use *use)
 {
-    const int row = runtime->status == KILN_OK ? row_for(runtime) : -1;
+    const int row = row_for(runtime);
     if (row < 0 || index >= ORT_CUDA_PARTS) {
         return false;
     }

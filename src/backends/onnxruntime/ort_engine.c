@@ -32,10 +32,11 @@ static bool library_use(size_t index, kln_library_use *use)
     if (ort_runtime_look(NULL, &runtime) != KILN_OK) {
         return false;
     }
-    if (index > 0) {
-        return ort_cuda_part(runtime, index - 1, use);
+    if (index > 1) {
+        return ort_cuda_part(runtime, index - 2, use);
     }
-    *use = (kln_library_use){&ort_library_spec, runtime->library, runtime->version};
+    *use = index == 1 ? ort_cuda_provider(runtime)
+                      : (kln_library_use){&ort_library_spec, runtime->library, runtime->version};
     return true;
 }
 

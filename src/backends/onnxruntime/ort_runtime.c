@@ -156,6 +156,11 @@ static kiln_status look_inside(const char *library, const char *wanted, const or
         }
         (void)snprintf(made->reason, sizeof made->reason, "%s", kiln_error_message());
     }
+    made->provider = ort_cuda_look(kln_library_path(made->library));
+    if (made->provider == NULL) {
+        kln_library_forget(made->library);
+        return KILN_ERROR_OUT_OF_MEMORY;
+    }
     runtime_count++;
     *runtime = made;
     return KILN_OK;

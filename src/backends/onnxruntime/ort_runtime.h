@@ -20,6 +20,7 @@ typedef struct ort_runtime {
     OrtAllocator *allocator;           /* the library's own, for strings that it returns */
     OrtMemoryInfo *host;               /* ordinary memory */
     kln_library *library;              /* what the search found */
+    kln_library *provider;             /* the CUDA provider beside it, or that there is none */
     kiln_status status;                /* KILN_OK: everything above is there */
     char reason[768];                  /* one sentence, either way */
     char version[KLN_LIBRARY_VERSION]; /* "1.31.1", or "" */
@@ -41,9 +42,16 @@ KILN_MUST_CHECK kiln_status ort_runtime_open(const char *library, const ort_runt
 #define ORT_CUDA_PARTS 7
 #define ORT_CUDA_MISSING 384
 
+/* Looks for the CUDA provider beside the library at the path `library`, "" where that is not open;
+ * ONNX Runtime opens it itself. NULL: no memory. */
+kln_library *ort_cuda_look(const char *library);
+
 /* The library `index`, from 0, that the CUDA provider beside `runtime` uses; looks for it and opens
  * it if nobody did so yet. False past the end and where there is no such provider. Any thread. */
 bool ort_cuda_part(const ort_runtime *runtime, size_t index, kln_library_use *use);
+
+/* What the report says of the provider itself. */
+kln_library_use ort_cuda_provider(const ort_runtime *runtime);
 
 /* Opens all of them, and writes what is absent or broken, or "". */
 void ort_cuda_open_parts(const ort_runtime *runtime, char missing[ORT_CUDA_MISSING]);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Absent differs from broken, and a backend that was asked for and is not there fails.
 look() {
-    kiln doctor | grep '^  ONNX Runtime:'
+    kiln doctor | grep '^  ONNX Runtime.*:'
     kiln doctor --json > found.json
     echo "exit $?"
     "$python" -c '
