@@ -12,5 +12,5 @@ mkdir -p "$packages/cublas/lib"
 head -c 4096 "$fake/cudapart/libcudart.so.12" > "$packages/cublas/lib/libcublas.so.12"
 VIRTUAL_ENV=$PWD/venv FAKE_ORT_REAL=$real KILN_ONNXRUNTIME=$fake/cudaort kiln doctor \
     | sed -n '/CUDA runtime 12/,/^Devices/p' \
-    | grep -vE 'cuRAND|cuDNN|cudnn' \
+    | grep -viE 'cuRAND|cuDNN' \
     | grep -E '^  [a-zA-Z]+ ?[a-zA-Z]* [0-9]+: |pip install'
