@@ -359,19 +359,34 @@ static void every_element_type_has_kilns_size(void **state)
     assert_int_equal(ort_dtype(18), KILN_DTYPE_UNDEFINED);
 }
 
+static bool has_provider(const char *wanted)
+{
+    char **names = NULL;
+    int count = 0;
+    bool found = false;
+    check(api->GetAvailableProviders(&names, &count));
+    for (int i = 0; i < count; i++) {
+        found = found || strcmp(names[i], wanted) == 0;
+    }
+    check(api->ReleaseAvailableProviders(names, count));
+    return found;
+}
+
+static void assert_refused(OrtStatus *status, const char *words)
+{
+    assert_non_null(status);
+    if (strstr(api->GetErrorMessage(status), words) == NULL) {
+        fail_msg("\"%s\" is not about \"%s\"", api->GetErrorMessage(status), words);
+    }
+    api->ReleaseStatus(status);
+}
+
 /* 68, 125, 126, 165: what the CUDA provider needs and every build has. */
 static void providers_are_listed_and_memory_is_described(void **state)
 {
     (void)state;
-    char **names = NULL;
-    int count = 0;
-    bool has_cpu = false;
-    check(api->GetAvailableProviders(&names, &count));
-    for (int i = 0; i < count; i++) {
-        has_cpu = has_cpu || strcmp(names[i], "CPUExecutionProvider") == 0;
-    }
-    assert_true(has_cpu);
-    check(api->ReleaseAvailableProviders(names, count));
+    assert_true(has_provider("CPUExecutionProvider"));
+    assert_false(has_provider("NoSuchExecutionProvider"));
     OrtMemoryInfo *memory = NULL;
     check(api->CreateMemoryInfo("Cpu", ORT_ALLOCATOR_DEVICE, 0, ORT_MEMORY_DEFAULT, &memory));
     assert_non_null(memory);
@@ -383,6 +398,79 @@ static void providers_are_listed_and_memory_is_described(void **state)
     assert_non_null(status);
     api->ReleaseStatus(status);
     api->ReleaseRunOptions(run_options);
+}
+
+/* 204, 205, 206, 208, 263. A library without the provider has these slots all the same, and each
+ * of them refuses. */
+static void the_cuda_provider_takes_options_or_is_not_there(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"device_id", "use_tf32"};
+    static const char *const values[] = {"0", "0"};
+    static const char *const unknown[] = {"no_such_option"};
+    static _Alignas(16) unsigned char room[4096];
+    OrtCUDAProviderOptionsV2 *provider = NULL;
+    OrtSessionOptions *options = NULL;
+    check(api->CreateSessionOptions(&options));
+    if (has_provider("CUDAExecutionProvider")) {
+        check(api->CreateCUDAProviderOptions(&provider));
+        assert_non_null(provider);
+        check(api->UpdateCUDAProviderOptions(provider, keys, values, 2));
+        assert_refused(api->UpdateCUDAProviderOptions(provider, unknown, values, 1),
+                       "no_such_option");
+        check(api->UpdateCUDAProviderOptionsWithValue(provider, "user_compute_stream", NULL));
+    } else {
+        assert_refused(api->CreateCUDAProviderOptions(&provider), "CUDA");
+        assert_null(provider);
+        assert_refused(api->UpdateCUDAProviderOptions(provider, keys, values, 2), "CUDA");
+        assert_refused(
+            api->UpdateCUDAProviderOptionsWithValue(provider, "user_compute_stream", NULL), "CUDA");
+        /* This one does not mind that nobody made the options, but reads them. */
+        assert_refused(api->SessionOptionsAppendExecutionProvider_CUDA_V2(
+                           options, (OrtCUDAProviderOptionsV2 *)(void *)room),
+                       "Cuda");
+    }
+    api->ReleaseCUDAProviderOptions(provider);
+    api->ReleaseSessionOptions(options);
+}
+
+/* 279: a session from bytes finds its external weights in memory, by the name of the file. */
+static void external_weights_are_taken_from_memory(void **state)
+{
+    (void)state;
+    small_graph graph = {.message = {.size = 0}};
+    small_node(&graph, "Mul", "x,w", "y");
+    small_input(&graph, "x", SMALL_FLOAT, "2");
+    small_external(&graph, "w", 2, "w.bin");
+    small_output(&graph, "y", SMALL_FLOAT, "2");
+    const kiln_span model = small_model(&graph);
+    const char *const names[] = {"w.bin"};
+    float weights[] = {3, 4};
+    char *const contents[] = {(char *)weights};
+    const size_t sizes[] = {sizeof weights};
+    OrtSessionOptions *options = NULL;
+    OrtSession *session = NULL;
+    OrtIoBinding *binding = NULL;
+    check(api->CreateSessionOptions(&options));
+    assert_refused(
+        api->CreateSessionFromArray(runtime->env, model.data, model.size, options, &session),
+        "w.bin");
+    check(api->AddExternalInitializersFromFilesInMemory(options, names, contents, sizes, 1));
+    check(api->CreateSessionFromArray(runtime->env, model.data, model.size, options, &session));
+    float x[] = {5, 6};
+    float y[] = {0, 0};
+    OrtValue *input = wrap(x, 2);
+    OrtValue *output = wrap(y, 2);
+    check(api->CreateIoBinding(session, &binding));
+    check(api->BindInput(binding, "x", input));
+    check(api->BindOutput(binding, "y", output));
+    check(api->RunWithBinding(session, NULL, binding));
+    assert_memory_equal(y, ((const float[]){15, 24}), sizeof y);
+    api->ReleaseValue(input);
+    api->ReleaseValue(output);
+    api->ReleaseIoBinding(binding);
+    api->ReleaseSession(session);
+    api->ReleaseSessionOptions(options);
 }
 
 /* 407 to 412. */
@@ -429,6 +517,8 @@ int main(void)
         cmocka_unit_test(what_a_run_allocated_is_kept_for_the_next),
         cmocka_unit_test(every_element_type_has_kilns_size),
         cmocka_unit_test(providers_are_listed_and_memory_is_described),
+        cmocka_unit_test(the_cuda_provider_takes_options_or_is_not_there),
+        cmocka_unit_test(external_weights_are_taken_from_memory),
         cmocka_unit_test(a_session_tells_which_provider_has_each_node),
     };
     return cmocka_run_group_tests(tests, open_runtime, NULL);

@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Every slot of ONNX Runtime's table that Kiln uses is called by its test.
+
+    check_slots.py
+
+Reads the list in src/backends/onnxruntime/ort_api.h, and looks for a call of each name in
+tests/unit/test_onnxruntime_abi.c; the environment, which is one for the process, is made by
+src/backends/onnxruntime/ort_runtime.c.
+"""
+
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FROM_THE_RUNTIME = {"CreateEnvWithCustomLogger"}
+
+
+def main():
+    table = (ROOT / "src/backends/onnxruntime/ort_api.h").read_text(encoding="utf-8")
+    test = (ROOT / "tests/unit/test_onnxruntime_abi.c").read_text(encoding="utf-8")
+    names = re.findall(r"X\(\d+, \d+, [^,]+, (\w+),", table)
+    called = set(re.findall(r"api->(\w+)\(", test)) | FROM_THE_RUNTIME
+    missing = [name for name in names if name not in called]
+    for name in missing:
+        print(f"test_onnxruntime_abi.c does not call {name}", file=sys.stderr)
+    if len(names) < 50:
+        sys.exit(f"only {len(names)} slots were read from ort_api.h")
+    if missing:
+        sys.exit(1)
+    print(f"{len(names)} slots, each is called by its test")
+
+
+main()
