@@ -32,7 +32,7 @@ kiln_status layer_weights(kiln_network *n, const char *name, kiln_dtype dtype, k
 /* [batch, channels, 6, 7, 8 as far as there are spatial dimensions] */
 static kiln_status field(kiln_network *n, int32_t spatial, kiln_tensor_id *x)
 {
-    char name[8];
+    char name[16];
     kiln_shape shape = {.rank = spatial + 2, .dims = {2, 4, 6, 7, 8}};
     (void)snprintf(name, sizeof name, "x%d", (int)spatial);
     return layer_input(n, name, F, shape, x);
