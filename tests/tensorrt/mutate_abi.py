@@ -51,14 +51,19 @@ CHANGES = [
 ]
 
 
+def next_of(number):
+    """One up; of a version the next minor one, for not every patch has headers."""
+    return str(number + (100 if number >= 10000 else 1))
+
+
 def lines_of(file):
-    """A change to every 40th line of a table: its numbers one up."""
+    """A change to every 40th line of a table: its numbers up."""
     text = open(f"{ROOT}/{FOLDER}/{file}", encoding="utf-8").read()
     rows = [r for r in re.findall(r"^(?:METHOD|VOID|VALUE)\w*\(.*$", text, re.M)
             if not r.startswith("METHOD0(c")]
     for row in rows[::40]:
         found = re.match(r"(\w+\(\w+, \w+, )(.*)$", row)
-        cells = re.sub(r"(?<![\w(])\d+(?=[,)])", lambda m: str(int(m[0]) + 1), found[2])
+        cells = re.sub(r"(?<![\w(])\d+(?=[,)])", lambda m: next_of(int(m[0])), found[2])
         if cells != found[2]:
             yield file, row, found[1] + cells
 
