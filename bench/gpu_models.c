@@ -28,6 +28,16 @@ static void require(kiln_status status)
     }
 }
 
+/* Which form of a run was kept, beside its figures. */
+static void show_form(void *user, kiln_log_level level, const char *component, const char *message)
+{
+    (void)user;
+    (void)level;
+    if (strcmp(component, "engine") == 0 && strncmp(message, "kept:", 5) == 0) {
+        (void)fprintf(stderr, "%-26s  %s\n", "", message);
+    }
+}
+
 static void run_kiln(void *user)
 {
     require(kiln_context_run(user));
@@ -79,6 +89,7 @@ typedef struct kiln_side {
 
 static void open_side(kiln_engine *engine, const scene *what, kiln_side *side)
 {
+    kiln_log_set_sink(show_form, NULL, KILN_LOG_DEBUG);
     kiln_context_counters counters = {.struct_size = sizeof counters};
     require(kiln_context_create(engine, NULL, &side->context));
     for (size_t i = 0; i < what->input_count; i++) {
@@ -87,6 +98,7 @@ static void open_side(kiln_engine *engine, const scene *what, kiln_side *side)
     side->output =
         bind_pinned(side->context, &what->output, &side->buffers[what->input_count]).data;
     require(kiln_context_warmup(side->context, 5, 0, NULL));
+    kiln_log_set_sink(NULL, NULL, KILN_LOG_OFF);
     require(kiln_context_get_counters(side->context, &counters));
     if (counters.graph_captures != 1) {
         (void)fprintf(stderr, "%s: no graph: %s\n", what->name, counters.graph_reason);

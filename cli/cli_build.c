@@ -237,12 +237,7 @@ static void read_rare_options(const build_settings *settings, kiln_build_options
 static cli_exit read_options(const cli_command *self, const build_settings *settings,
                              plan_options *plan, kiln_build_options *options)
 {
-    options->backend = settings->model.backend;
-    options->library = settings->model.library;
-    options->device = (int32_t)settings->model.device;
-    options->threads = (int32_t)settings->model.threads;
-    options->parallel_nodes = (int32_t)settings->model.parallel_nodes;
-    options->optimization = (kiln_optimization)settings->model.optimization;
+    cli_model_set(&settings->model, options);
     options->workspace_bytes = (uint64_t)(settings->workspace * MIB);
     /* The option's 0 is the library's default, so that level 0 is -1 there. */
     options->builder_optimization_level = settings->level < 0    ? 0
@@ -408,6 +403,8 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     result = settings.output == NULL
                  ? cli_misuse(self, "where the plan goes is missing: --output PLAN")
+             : settings.model.graph != 0 || settings.model.refit != NULL
+                 ? cli_misuse(self, "--graph and --refit-from are for running what was built")
              : settings.tune && (settings.time_limit > 0 || settings.memory_limit > 0)
                  ? cli_misuse(self,
                               "--tune builds several times and has no limit; leave out "

@@ -56,17 +56,22 @@ static cli_exit misuse_backend(const cli_command *command, const char *name)
     return CLI_MISUSED;
 }
 
+void cli_model_set(const cli_model_settings *settings, kiln_build_options *options)
+{
+    options->backend = settings->backend;
+    options->library = settings->library;
+    options->device = (int32_t)settings->device;
+    options->threads = (int32_t)settings->threads;
+    options->parallel_nodes = (int32_t)settings->parallel_nodes;
+    options->optimization = (kiln_optimization)settings->optimization;
+    options->provider = (kiln_provider)settings->provider;
+}
+
 cli_exit cli_model_open(const cli_command *command, const char *path,
                         const cli_model_settings *settings, kiln_engine **engine)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = settings->backend;
-    options.library = settings->library;
-    options.device = (int32_t)settings->device;
-    options.threads = (int32_t)settings->threads;
-    options.parallel_nodes = (int32_t)settings->parallel_nodes;
-    options.optimization = (kiln_optimization)settings->optimization;
-    options.provider = (kiln_provider)settings->provider;
+    cli_model_set(settings, &options);
     kiln_issue_list *issues = NULL;
     options.issues = &issues;
     const char *slash = strrchr(path, '/');

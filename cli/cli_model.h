@@ -25,6 +25,9 @@ typedef struct cli_model_settings {
 
 extern const cli_option cli_model_options[];
 
+/* What of the settings a build knows. */
+void cli_model_set(const cli_model_settings *settings, kiln_build_options *options);
+
 /* Loads or builds `path`; says why when that fails. */
 cli_exit cli_model_open(const cli_command *command, const char *path,
                         const cli_model_settings *settings, kiln_engine **engine);

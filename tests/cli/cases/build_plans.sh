@@ -16,3 +16,7 @@ kiln build add.onnx -o out.onnx -b reference --tune
 echo "exit $?"
 kiln build add.onnx -o out.onnx --provider cuda --tune --time-limit 3
 echo "exit $?"
+kiln build add.onnx -o out.onnx --graph off
+echo "exit $?"
+kiln build add.onnx -o out.onnx -b reference --provider cuda
+echo "exit $?"
