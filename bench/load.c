@@ -14,8 +14,9 @@
 
 typedef struct sample {
     double milliseconds;
-    double peak; /* VmHWM after the load, KiB */
-    double kept; /* RssAnon then: what belongs to this process alone */
+    double peak;  /* VmHWM after the load, KiB */
+    double grown; /* by how much that is more than what the program held before it */
+    double kept;  /* RssAnon then: what belongs to this process alone */
 } sample;
 
 static void require(kiln_status status)
@@ -42,10 +43,11 @@ static double memory(const char *field)
     return (double)value;
 }
 
-static sample sample_since(uint64_t begin)
+static sample sample_since(uint64_t begin, double before)
 {
     const double milliseconds = (double)(bench_now() - begin) / 1e6;
-    return (sample){milliseconds, memory("VmHWM:"), memory("RssAnon:")};
+    const double peak = memory("VmHWM:");
+    return (sample){milliseconds, peak, peak - before, memory("RssAnon:")};
 }
 
 /* Both open the library and load the small model first, so that only the model's own cost is left.
@@ -59,11 +61,12 @@ static sample load_kiln(const char *path)
     require(kiln_engine_build_bytes((kiln_span){identity_model, sizeof identity_model}, &options,
                                     &engine));
     kiln_engine_release(engine);
+    const double before = memory("VmRSS:");
     const uint64_t begin = bench_now();
     require(kiln_engine_build_file(path, &options, &engine));
     kiln_context *context = NULL;
     require(kiln_context_create(engine, NULL, &context));
-    const sample result = sample_since(begin);
+    const sample result = sample_since(begin, before);
     kiln_context_destroy(context);
     kiln_engine_release(engine);
     return result;
@@ -74,9 +77,10 @@ static sample load_raw(const char *path, const char *library)
     raw_ort *raw = raw_open(library);
     raw_load(raw, NULL, identity_model, sizeof identity_model);
     raw_unload(raw);
+    const double before = memory("VmRSS:");
     const uint64_t begin = bench_now();
     raw_load(raw, path, NULL, 0);
-    const sample result = sample_since(begin);
+    const sample result = sample_since(begin, before);
     raw_unload(raw);
     return result;
 }
@@ -85,7 +89,7 @@ static sample load_raw(const char *path, const char *library)
 static sample in_program(const char *path, const char *library)
 {
     int pipes[2];
-    sample result = {0, 0, 0};
+    sample result = {0};
     if (pipe(pipes) != 0) {
         exit(1);
     }
@@ -183,6 +187,7 @@ int main(int count, char **arguments)
     static const column columns[] = {
         {"time", "ms", offsetof(sample, milliseconds)},
         {"peak", "KiB", offsetof(sample, peak)},
+        {"grown", "KiB", offsetof(sample, grown)},
         {"kept", "KiB", offsetof(sample, kept)},
     };
     if (count == 4 && strcmp(arguments[1], "--one") == 0) {
