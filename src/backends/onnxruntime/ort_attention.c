@@ -9,6 +9,7 @@
 
 #define MOST_NODES 24
 #define MOST_SCALES 4
+#define MOST_HEADS ((int64_t)1 << 20) /* and elements of one */
 
 /* One attention, written out:
  *   softmax(scale * heads(query) * heads(key)^T + mask) * heads(value), heads put together again.
@@ -61,13 +62,30 @@ static bool keep(attention *a, size_t index)
     return true;
 }
 
-/* The node that makes `name`, which nothing else may read. */
-static const kln_onnx_node *take(const fuser *f, attention *a, const char *name, const char *op)
+static bool has_counts(const kln_onnx_node *node, size_t inputs)
+{
+    return node->input_count == inputs && node->output_count == 1;
+}
+
+/* The node with so many inputs that makes `name`, which nothing else may read. */
+static const kln_onnx_node *take(const fuser *f, attention *a, const char *name, const char *op,
+                                 size_t inputs)
 {
     size_t index = 0;
     const kln_onnx_node *node = kln_graph_edit_producer(f->edit, name, op, &index);
-    return node != NULL && node->output_count == 1 && kln_graph_edit_readers(f->edit, name) == 1 &&
+    return node != NULL && has_counts(node, inputs) && kln_graph_edit_readers(f->edit, name) == 1 &&
                    keep(a, index)
+               ? node
+               : NULL;
+}
+
+/* The node with so many inputs that alone reads `name`, and reads it first. */
+static const kln_onnx_node *follow(const fuser *f, attention *a, const char *name, const char *op,
+                                   size_t inputs, size_t *index)
+{
+    const kln_onnx_node *node = kln_graph_edit_consumer(f->edit, name, op, index);
+    return node != NULL && has_counts(node, inputs) && strcmp(node->inputs[0], name) == 0 &&
+                   keep(a, *index)
                ? node
                : NULL;
 }
@@ -95,8 +113,8 @@ static const char *peel(const fuser *f, attention *a, const char *name)
         double number = 0;
         const kln_onnx_node *node = kln_graph_edit_producer(f->edit, name, NULL, &index);
         const bool divides = node != NULL && kln_graph_edit_is(node, "Div");
-        if (node == NULL || (!divides && !kln_graph_edit_is(node, "Mul")) ||
-            node->input_count != 2 || kln_graph_edit_readers(f->edit, name) != 1) {
+        if (node == NULL || (!divides && !kln_graph_edit_is(node, "Mul")) || !has_counts(node, 2) ||
+            kln_graph_edit_readers(f->edit, name) != 1) {
             break;
         }
         const size_t side = scalar_of(f, node->inputs[1], &number)               ? 1
@@ -114,8 +132,8 @@ static const char *peel(const fuser *f, attention *a, const char *name)
 static bool has_order(const kln_onnx_node *node, const int64_t order[4])
 {
     const kln_onnx_attribute *attribute = kln_onnx_find_attribute(node, "perm");
-    return attribute != NULL && attribute->count == 4 &&
-           memcmp(attribute->ints, order, 4 * sizeof *order) == 0;
+    return attribute != NULL && attribute->type == KLN_ONNX_ATTRIBUTE_INTS &&
+           attribute->count == 4 && memcmp(attribute->ints, order, 4 * sizeof *order) == 0;
 }
 
 static const int64_t heads_first[] = {0, 2, 1, 3};
@@ -137,7 +155,8 @@ static bool is_split_by_heads(const fuser *f, attention *a, const char *whole, c
         a->heads = to->dims[2].of.number;
         a->size = to->dims[3].of.number;
     }
-    return kln_dim_equal(from->dims[0], to->dims[0]) && kln_dim_equal(from->dims[1], to->dims[1]) &&
+    return a->heads > 0 && a->heads <= MOST_HEADS && a->size > 0 && a->size <= MOST_HEADS &&
+           kln_dim_equal(from->dims[0], to->dims[0]) && kln_dim_equal(from->dims[1], to->dims[1]) &&
            is_number(to->dims[2], a->heads) && is_number(to->dims[3], a->size) &&
            is_number(from->dims[2], a->heads * a->size);
 }
@@ -145,16 +164,16 @@ static bool is_split_by_heads(const fuser *f, attention *a, const char *whole, c
 /* Part `which` behind its heads, of which `name` is the outcome. */
 static bool find_part(const fuser *f, attention *a, size_t which, const char *name)
 {
-    const kln_onnx_node *transpose = take(f, a, name, "Transpose");
+    const kln_onnx_node *transpose = take(f, a, name, "Transpose", 1);
     const int64_t *order = which == 1 ? keys_last : heads_first;
     if (transpose != NULL && which == 1 && has_order(transpose, last_swapped)) {
-        transpose = take(f, a, transpose->inputs[0], "Transpose");
+        transpose = take(f, a, transpose->inputs[0], "Transpose", 1);
         order = heads_first;
     }
     if (transpose == NULL || !has_order(transpose, order)) {
         return false;
     }
-    const kln_onnx_node *reshape = take(f, a, transpose->inputs[0], "Reshape");
+    const kln_onnx_node *reshape = take(f, a, transpose->inputs[0], "Reshape", 2);
     if (reshape == NULL || !is_split_by_heads(f, a, reshape->inputs[0], reshape->outputs[0])) {
         return false;
     }
@@ -165,9 +184,8 @@ static bool find_part(const fuser *f, attention *a, size_t which, const char *na
 /* Query and key, of whose scores `name` is the scaled outcome. */
 static bool find_scores(const fuser *f, attention *a, const char *name)
 {
-    const kln_onnx_node *product = take(f, a, peel(f, a, name), "MatMul");
-    return product != NULL && product->input_count == 2 &&
-           find_part(f, a, 0, peel(f, a, product->inputs[0])) &&
+    const kln_onnx_node *product = take(f, a, peel(f, a, name), "MatMul", 2);
+    return product != NULL && find_part(f, a, 0, peel(f, a, product->inputs[0])) &&
            find_part(f, a, 1, peel(f, a, product->inputs[1]));
 }
 
@@ -193,7 +211,7 @@ static bool check_mask(const fuser *f, attention *a, const char *name)
 static bool find_before(const fuser *f, attention *a, const char *name)
 {
     const attention before = *a;
-    const kln_onnx_node *add = take(f, a, name, "Add");
+    const kln_onnx_node *add = take(f, a, name, "Add", 2);
     if (add == NULL) {
         return find_scores(f, a, name);
     }
@@ -212,20 +230,16 @@ static bool find_before(const fuser *f, attention *a, const char *name)
 static bool find_after(const fuser *f, attention *a, const char *shares)
 {
     size_t index = 0;
-    const kln_onnx_node *product = kln_graph_edit_consumer(f->edit, shares, "MatMul", &index);
-    if (product == NULL || product->input_count != 2 || strcmp(product->inputs[0], shares) != 0 ||
-        !keep(a, index) || !find_part(f, a, 2, product->inputs[1])) {
+    const kln_onnx_node *product = follow(f, a, shares, "MatMul", 2, &index);
+    if (product == NULL || !find_part(f, a, 2, product->inputs[1])) {
         return false;
     }
-    const kln_onnx_node *transpose =
-        kln_graph_edit_consumer(f->edit, product->outputs[0], "Transpose", &index);
-    if (transpose == NULL || !has_order(transpose, heads_first) || !keep(a, index)) {
+    const kln_onnx_node *transpose = follow(f, a, product->outputs[0], "Transpose", 1, &index);
+    if (transpose == NULL || !has_order(transpose, heads_first)) {
         return false;
     }
-    const kln_onnx_node *reshape =
-        kln_graph_edit_consumer(f->edit, transpose->outputs[0], "Reshape", &index);
-    if (reshape == NULL || strcmp(reshape->inputs[0], transpose->outputs[0]) != 0 ||
-        !keep(a, index)) {
+    const kln_onnx_node *reshape = follow(f, a, transpose->outputs[0], "Reshape", 2, &index);
+    if (reshape == NULL) {
         return false;
     }
     const kln_value *output = value_of(f, reshape->outputs[0]);
@@ -243,9 +257,9 @@ static bool find_attention(const fuser *f, size_t index, attention *a)
     const kln_onnx_node *softmax = &f->edit->graph->nodes[index];
     const kln_onnx_attribute *axis = kln_onnx_find_attribute(softmax, "axis");
     *a = (attention){.scale = 1, .bias = ""};
-    return (axis == NULL || axis->i == -1 || axis->i == 3) && keep(a, index) &&
-           find_before(f, a, softmax->inputs[0]) && find_after(f, a, softmax->outputs[0]) &&
-           a->scale > 0 && isfinite((float)a->scale);
+    return has_counts(softmax, 1) && (axis == NULL || axis->i == -1 || axis->i == 3) &&
+           keep(a, index) && find_before(f, a, softmax->inputs[0]) &&
+           find_after(f, a, softmax->outputs[0]) && a->scale > 0 && isfinite((float)a->scale);
 }
 
 /* --- parts of one product --- */
@@ -254,7 +268,7 @@ static bool find_attention(const fuser *f, size_t index, attention *a)
 static const kln_onnx_node *find_split(const fuser *f, const attention *a, size_t *index)
 {
     const kln_onnx_node *split = kln_graph_edit_producer(f->edit, a->parts[0], "Split", index);
-    if (split == NULL || split->output_count != 3) {
+    if (split == NULL || split->output_count != 3 || split->input_count == 0) {
         return NULL;
     }
     const kln_onnx_attribute *axis = kln_onnx_find_attribute(split, "axis");
@@ -280,13 +294,13 @@ static void find_product(const fuser *f, attention *a)
     const char *whole = split->inputs[0];
     const kln_onnx_tensor *bias = NULL;
     const kln_onnx_node *add = kln_graph_edit_producer(f->edit, whole, "Add", &add_index);
-    for (size_t side = 0; add != NULL && side < 2 && bias == NULL; side++) {
+    for (size_t side = 0; add != NULL && has_counts(add, 2) && side < 2 && bias == NULL; side++) {
         bias = kln_graph_edit_constant(f->edit, add->inputs[side], 1);
         whole = add->inputs[1 - side];
     }
     const kln_onnx_node *product = kln_graph_edit_producer(f->edit, whole, "MatMul", &index);
     const kln_onnx_tensor *matrix =
-        product != NULL && product->input_count == 2 && kln_graph_edit_readers(f->edit, whole) == 1
+        product != NULL && has_counts(product, 2) && kln_graph_edit_readers(f->edit, whole) == 1
             ? kln_graph_edit_constant(f->edit, product->inputs[1], 2)
             : NULL;
     if (matrix == NULL || matrix->dims[1] != columns || (add != NULL && bias == NULL) ||

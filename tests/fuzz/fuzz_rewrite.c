@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Models: every rewriting pass over whatever the reader takes, valid or not, leaves a model that is
+ * written and read again. */
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "backends/onnxruntime/ort_rewrite.h"
+
+#define MODEL_LARGEST ((size_t)1 << 16)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void require(kiln_status status)
+{
+    /* A limit is an answer, too. */
+    if (status != KILN_OK && status != KILN_ERROR_LIMIT) {
+        abort();
+    }
+}
+
+static void check_written(const kln_onnx_model *model)
+{
+    kln_onnx_model *again = NULL;
+    kln_text bytes;
+    kln_text_init(&bytes, SIZE_MAX);
+    require(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    require(kln_onnx_read_bytes((kiln_span){bytes.data, bytes.size}, NULL, &again));
+    if (again != NULL && again->graph.node_count != model->graph.node_count) {
+        abort();
+    }
+    kln_onnx_model_destroy(again);
+    kln_text_finish(&bytes);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    kln_onnx_model *model = NULL;
+    size_t merged = 0;
+    size_t count = 0;
+    size_t changed = 0;
+    if (size > MODEL_LARGEST ||
+        kln_onnx_read_bytes((kiln_span){data, size}, NULL, &model) != KILN_OK) {
+        return 0;
+    }
+    /* The last byte says whether products are merged first. */
+    if (data[size - 1] % 2 == 0) {
+        require(kln_merge_products(model, &merged));
+    }
+    for (int kind = 0; kind < KLN_REWRITE_KINDS; kind++) {
+        require(ort_rewrite(model, (kln_rewrite)kind, NULL, &count));
+        changed += count;
+    }
+    if (merged + changed != 0) {
+        check_written(model);
+    }
+    kln_onnx_model_destroy(model);
+    return 0;
+}
