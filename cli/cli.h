@@ -165,11 +165,14 @@ char *cli_printable(const char *source);
 /* Columns that printable text takes. */
 size_t cli_columns(const char *text);
 
+/* Takes the middle out of printable text, so that `columns` (8 or more) are left. */
+void cli_shorten(char *text, size_t columns);
+
 /* Whether the locale's encoding is UTF-8. */
 bool cli_has_unicode(void);
 
-/* Columns of the terminal that standard output is, 0 when it is none. */
-size_t cli_terminal_columns(void);
+/* Columns of the terminal that a stream is, STDOUT_FILENO for instance; 0 when it is none. */
+size_t cli_terminal_columns(int stream);
 
 /* Appends `source` in lines of at most `width` columns, each but the first after `indent` spaces.
  * The first begins where the caller is, at column `indent`. */
@@ -218,6 +221,9 @@ cli_exit cli_json_print(struct cJSON *document);
 void cli_progress_begin(const char *what);
 /* How much is done, 0 to 1; without it only the time is shown. Cheap; any thread. */
 void cli_progress_set(double fraction);
+/* What of it is going on; shown with the seconds since it was first said, so that a line which
+ * stands still is seen to be at work. From the thread that began. */
+void cli_progress_phase(const char *name);
 void cli_progress_end(void);
 /* Takes the line off the terminal for a message; the next tick draws it again. */
 void cli_progress_hide(void);

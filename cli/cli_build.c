@@ -270,6 +270,7 @@ static kiln_status wait_for(kiln_build *build, kiln_engine **engine, kiln_build_
         status = kiln_build_wait(build, 50, engine);
         if (kiln_build_get_progress(build, progress) == KILN_OK && progress->reports > 0) {
             cli_progress_set(progress->fraction);
+            cli_progress_phase(progress->phase);
         }
     }
     return status;

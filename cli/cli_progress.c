@@ -16,15 +16,21 @@
 #define TICK_NANOSECONDS 100000000
 #define QUIET_NANOSECONDS UINT64_C(1000000000)
 #define BAR_COLUMNS 24
+#define LEAST_BAR_COLUMNS 4
 #define WHAT_COLUMNS 30
+#define USUAL_COLUMNS 80
+/* Bytes of text that fits in a line. */
+#define MOST_BYTES 1024
 
 static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t ended;
 static pthread_t thread;
 static bool is_running;
 static bool is_drawn;
-static char label[WHAT_COLUMNS + 4];
+static char label[MOST_BYTES];
+static char phase[MOST_BYTES];
 static uint64_t begun;
+static uint64_t phase_begun;
 static unsigned ticks;
 /* In thousandths; negative: not known. */
 static atomic_int done = -1;
@@ -45,24 +51,70 @@ static void erase(void)
     }
 }
 
+/* Shortens the text to the columns that are left, and takes its own off them; what would say
+ * nothing in so few is left out. */
+static void fit(char *text, int *room)
+{
+    if ((int)cli_columns(text) > *room) {
+        if (*room < 8) {
+            *text = '\0';
+        } else {
+            cli_shorten(text, (size_t)*room);
+        }
+    }
+    *room -= (int)cli_columns(text);
+}
+
+/* The bar and how much it stands for. */
+static void draw_bar(int thousandths, int columns)
+{
+    const bool unicode = cli_has_unicode();
+    for (int i = 0; i < columns; i++) {
+        const bool full = i * 1000 < thousandths * columns;
+        (void)fprintf(stderr, "%s%s", i == 0 ? "  " : "",
+                      unicode ? (full ? "\u2588" : "\u2591") : (full ? "#" : "."));
+    }
+    (void)fprintf(stderr, " %3d %%", thousandths / 10);
+}
+
+/* What is going on, a bar where it is known how far it is, the seconds, and the phase with its own
+ * seconds; the phase gets what the others leave of the line. */
 static void draw(void)
 {
     static const char *const spinner[2][4] = {{"|", "/", "-", "\\"},
                                               {"\u25d0", "\u25d3", "\u25d1", "\u25d2"}};
-    const bool unicode = cli_has_unicode();
-    const double seconds = (double)(cli_now() - begun) / 1e9;
+    const uint64_t now = cli_now();
     const int thousandths = atomic_load_explicit(&done, memory_order_relaxed);
-    if (thousandths < 0) {
-        (void)fprintf(stderr, "\r\x1b[K%s %s  %.1f s", spinner[unicode ? 1 : 0][ticks++ % 4], label,
-                      seconds);
-    } else {
-        char bar[BAR_COLUMNS * 3 + 1] = "";
-        for (int i = 0; i < BAR_COLUMNS; i++) {
-            const bool full = i * 1000 < thousandths * BAR_COLUMNS;
-            strcat(bar, unicode ? (full ? "\u2588" : "\u2591") : (full ? "#" : "."));
-        }
-        (void)fprintf(stderr, "\r\x1b[K%s  %s %3d %%  %.1f s", label, bar, thousandths / 10,
-                      seconds);
+    const size_t terminal = cli_terminal_columns(STDERR_FILENO);
+    char what[sizeof label];
+    char name[sizeof phase];
+    char time[32];
+    char phase_time[32] = "";
+    (void)snprintf(time, sizeof time, "  %.1f s", (double)(now - begun) / 1e9);
+    (void)snprintf(what, sizeof what, "%s", label);
+    (void)snprintf(name, sizeof name, "%s", phase);
+    /* The last column stays free: some terminals go to the next line after it. */
+    int room = (terminal > 0 ? (int)terminal : USUAL_COLUMNS) - 1 - 2 - (int)strlen(time);
+    room -= thousandths >= 0 ? 6 : 0;
+    fit(what, &room);
+    int bar = name[0] != '\0' ? BAR_COLUMNS / 2 : BAR_COLUMNS;
+    bar = bar < room - 2 ? bar : room - 2;
+    bar = thousandths < 0 || bar < LEAST_BAR_COLUMNS ? 0 : bar;
+    room -= bar > 0 ? bar + 2 : 0;
+    if (now - phase_begun >= QUIET_NANOSECONDS) {
+        (void)snprintf(phase_time, sizeof phase_time, " %llu s",
+                       (unsigned long long)((now - phase_begun) / 1000000000));
+    }
+    room -= 2 + (int)strlen(phase_time);
+    fit(name, &room);
+
+    (void)fprintf(stderr, "\r\x1b[K%s %s", spinner[cli_has_unicode() ? 1 : 0][ticks++ % 4], what);
+    if (thousandths >= 0) {
+        draw_bar(thousandths, bar);
+    }
+    (void)fputs(time, stderr);
+    if (name[0] != '\0') {
+        (void)fprintf(stderr, "  %s%s", name, phase_time);
     }
     (void)fflush(stderr);
     is_drawn = true;
@@ -90,16 +142,23 @@ static void *tick(void *unused)
     return NULL;
 }
 
+/* `target` has MOST_BYTES, of which `columns` characters never need all. */
+static void take_text(char *target, const char *source, size_t columns)
+{
+    char *printable = cli_printable(source);
+    cli_shorten(printable, columns);
+    (void)snprintf(target, MOST_BYTES, "%s", printable);
+    free(printable);
+}
+
 void cli_progress_begin(const char *what)
 {
     const char *terminal = getenv("TERM");
     if (isatty(STDERR_FILENO) == 0 || terminal == NULL || strcmp(terminal, "dumb") == 0) {
         return;
     }
-    char *printable = cli_printable(what);
-    (void)snprintf(label, sizeof label, cli_columns(printable) > WHAT_COLUMNS ? "%.27s..." : "%s",
-                   printable);
-    free(printable);
+    take_text(label, what, WHAT_COLUMNS);
+    phase[0] = '\0';
     pthread_condattr_t monotonic;
     (void)pthread_condattr_init(&monotonic);
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -119,6 +178,18 @@ void cli_progress_set(double fraction)
 {
     const double bounded = fraction < 0 ? 0 : fraction > 1 ? 1 : fraction;
     atomic_store_explicit(&done, (int)(bounded * 1000), memory_order_relaxed);
+}
+
+void cli_progress_phase(const char *name)
+{
+    char text[MOST_BYTES];
+    take_text(text, name, MOST_BYTES / 4 - 1);
+    (void)pthread_mutex_lock(&guard);
+    if (strcmp(text, phase) != 0) {
+        (void)snprintf(phase, sizeof phase, "%s", text);
+        phase_begun = cli_now();
+    }
+    (void)pthread_mutex_unlock(&guard);
 }
 
 void cli_progress_end(void)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 
@@ -35,32 +36,6 @@ void cli_table_printf(cli_table *table, const char *format, ...)
     cli_table_add(table, cell);
 }
 
-/* Takes the middle out of a cell, so that `columns` are left. */
-static void shorten(char *cell, size_t columns)
-{
-    const size_t length = strlen(cell);
-    if (cli_columns(cell) <= columns || columns < 8) {
-        return;
-    }
-    /* Cut at starts of characters only. */
-    const size_t head = (columns - 3 + 1) / 2;
-    const size_t tail = columns - 3 - head;
-    size_t head_end = 0;
-    for (size_t seen = 0; head_end < length; head_end++) {
-        seen += ((unsigned char)cell[head_end] & 0xc0) != 0x80;
-        if (seen > head) {
-            break;
-        }
-    }
-    size_t tail_begin = length;
-    for (size_t seen = 0; seen < tail && tail_begin > 0;) {
-        tail_begin--;
-        seen += ((unsigned char)cell[tail_begin] & 0xc0) != 0x80;
-    }
-    memmove(cell + head_end + 3, cell + tail_begin, length - tail_begin + 1);
-    memcpy(cell + head_end, "...", 3);
-}
-
 static void measure(const cli_table *table, size_t widths[CLI_TABLE_COLUMNS])
 {
     memset(widths, 0, CLI_TABLE_COLUMNS * sizeof *widths);
@@ -75,7 +50,7 @@ static void measure(const cli_table *table, size_t widths[CLI_TABLE_COLUMNS])
 /* The widest column of text gives way until the table fits the terminal. */
 static void fit(cli_table *table, size_t indent, size_t widths[CLI_TABLE_COLUMNS])
 {
-    const size_t terminal = cli_terminal_columns();
+    const size_t terminal = cli_terminal_columns(STDOUT_FILENO);
     size_t total = indent;
     size_t widest = 0;
     for (size_t i = 0; i < table->columns; i++) {
@@ -87,7 +62,7 @@ static void fit(cli_table *table, size_t indent, size_t widths[CLI_TABLE_COLUMNS
     }
     const size_t columns = widths[widest] - (total - terminal);
     for (size_t row = 0; row < table->rows; row++) {
-        shorten(table->cells[row * table->columns + widest], columns);
+        cli_shorten(table->cells[row * table->columns + widest], columns);
     }
     widths[widest] = columns;
 }

@@ -105,6 +105,31 @@ size_t cli_columns(const char *text)
     return columns;
 }
 
+void cli_shorten(char *text, size_t columns)
+{
+    const size_t length = strlen(text);
+    if (cli_columns(text) <= columns || columns < 8) {
+        return;
+    }
+    /* Cut at starts of characters only. */
+    const size_t head = (columns - 3 + 1) / 2;
+    const size_t tail = columns - 3 - head;
+    size_t head_end = 0;
+    for (size_t seen = 0; head_end < length; head_end++) {
+        seen += ((unsigned char)text[head_end] & 0xc0) != 0x80;
+        if (seen > head) {
+            break;
+        }
+    }
+    size_t tail_begin = length;
+    for (size_t seen = 0; seen < tail && tail_begin > 0;) {
+        tail_begin--;
+        seen += ((unsigned char)text[tail_begin] & 0xc0) != 0x80;
+    }
+    memmove(text + head_end + 3, text + tail_begin, length - tail_begin + 1);
+    memcpy(text + head_end, "...", 3);
+}
+
 bool cli_has_unicode(void)
 {
     static int known = -1;
@@ -115,10 +140,10 @@ bool cli_has_unicode(void)
     return known == 1;
 }
 
-size_t cli_terminal_columns(void)
+size_t cli_terminal_columns(int stream)
 {
     struct winsize size;
-    if (isatty(STDOUT_FILENO) == 0 || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) {
+    if (isatty(stream) == 0 || ioctl(stream, TIOCGWINSZ, &size) != 0) {
         return 0;
     }
     return size.ws_col;

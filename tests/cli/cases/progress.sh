@@ -1,27 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
 # On a terminal a run of more than a second shows a bar, which is gone at the end; short ones, dumb
-# terminals and pipes show nothing.
+# terminals and pipes show nothing. While a library is silent the line names its phase and counts
+# the seconds, and however narrow the terminal is, it stays in one line.
 cat > look.py <<'P'
-import os, pty, subprocess, sys
-terminal, *command = sys.argv[1:]
+import fcntl, os, pty, re, struct, subprocess, sys, termios
+terminal, columns, pattern, *command = sys.argv[1:]
 master, slave = pty.openpty()
+fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, int(columns), 0, 0))
 process = subprocess.Popen(command, stderr=slave, stdout=subprocess.DEVNULL,
                            env=dict(os.environ, TERM=terminal))
 os.close(slave)
-seen = b""
+seen = ""
 try:
     while True:
-        part = os.read(master, 4096)
+        part = os.read(master, 4096).decode()
         if not part:
             break
         seen += part
 except OSError:
     pass
 process.wait()
-print(terminal, "bar" if b"measuring  ##" in seen and b" %  1." in seen else "no bar",
-      "erased" if seen.endswith(b"\r\x1b[K") else "nothing" if not seen else repr(seen))
+lines = seen.split("\r\x1b[K")
+found = [line for line in lines if re.fullmatch(pattern, line)]
+print(terminal, columns, "bar" if found else "no bar",
+      "nothing" if not seen else "erased" if seen.endswith("\r\x1b[K") else repr(seen),
+      "in one line" if all(len(line) < (int(columns) or 80) for line in lines) else "too wide")
+if seen and not found:
+    print(*map(repr, lines), sep="\n")
 P
-"$python" look.py xterm "$kiln_program" bench add.onnx --warmup 0 --duration 1.4
-"$python" look.py xterm "$kiln_program" bench add.onnx --warmup 0 --duration 0.1
-"$python" look.py dumb "$kiln_program" bench add.onnx --warmup 0 --duration 1.2
+look() { # TERMINAL COLUMNS PATTERN ARGUMENT...
+    local terminal=$1 columns=$2 pattern=$3
+    shift 3
+    "$python" look.py "$terminal" "$columns" "$pattern" "$kiln_program" "$@"
+}
+measuring='[|/\\-] measuring  #+\.*  ?[0-9]+ %  1\.[0-9] s'
+look xterm 0 "$measuring" bench add.onnx --warmup 0 --duration 1.4
+look xterm 0 "$measuring" bench add.onnx --warmup 0 --duration 0.1
+look dumb 0 "$measuring" bench add.onnx --warmup 0 --duration 1.2
 kiln bench add.onnx --warmup 0 --duration 1.2 2>&1 >/dev/null
+
+fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
+export KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1 KILN_TENSORRT=$fake/tensorrt/rtx15
+export FAKE_TENSORRT_SILENCE=2000
+build="build add.onnx -o add.plan -b tensorrt"
+# shellcheck disable=SC2086 # several words
+{
+    look xterm 80 '. building add.onnx  ######\.{6}  50 %  [12]\.[0-9] s  Building 1 s' $build
+    look xterm 46 '. building add.onnx  #+\.+  50 %  [12]\.[0-9] s' $build
+    look xterm 24 '. bui\.\.\.nx  50 %  [12]\.[0-9] s' $build
+}

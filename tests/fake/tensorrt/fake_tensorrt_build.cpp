@@ -2,7 +2,10 @@
 #include "fake_tensorrt.hpp"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "fake_tensorrt_classes.h"
 
@@ -300,6 +303,15 @@ struct BuilderBody : Base {
     int32_t getMaxThreads() { return threads; }
     void *getPluginRegistry() { return registry_of(version); }
 
+    /* FAKE_TENSORRT_SILENCE: so many milliseconds of work that it says nothing of. */
+    static void be_silent(bool is_time)
+    {
+        const char *milliseconds = std::getenv("FAKE_TENSORRT_SILENCE");
+        if (is_time && milliseconds != nullptr) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(std::atoi(milliseconds)));
+        }
+    }
+
     /* The phases of a build, one in the other; false when it shall stop. */
     bool report(ConfigBody *config, size_t steps)
     {
@@ -317,6 +329,7 @@ struct BuilderBody : Base {
         IProgressMonitor_phaseFinish(layout, config->monitor, "Timing");
         for (int32_t i = 0; i < 2 && goes_on; i++) {
             goes_on = IProgressMonitor_stepComplete(layout, config->monitor, "Building", i);
+            be_silent(i == 0);
         }
         IProgressMonitor_phaseFinish(layout, config->monitor, "Building");
         return goes_on;
