@@ -54,7 +54,7 @@ elseif(KILN_SANITIZER)
 endif()
 if(KILN_FUZZ)
   if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
-    message(FATAL_ERROR "KILN_FUZZ needs clang (libFuzzer): -DCMAKE_C_COMPILER=clang-14")
+    message(FATAL_ERROR "KILN_FUZZ needs clang (libFuzzer): cmake --preset fuzz")
   endif()
   list(APPEND kiln_sanitizer_flags -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow
     -fno-sanitize-recover=all)

@@ -6,8 +6,13 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 failed=0
 count=0
+# What is not installed is left out, and the last line tells which there were.
+compilers=()
+for compiler in gcc g++ "$(scripts/find_clang.sh 2> /dev/null)" \
+    "$(scripts/find_clang.sh clang++ 2> /dev/null)"; do
+    [ -z "$compiler" ] || ! command -v "$compiler" > /dev/null || compilers+=("$compiler")
+done
 try() { # COMPILER LANGUAGE STANDARD HEADER
-    command -v "$1" > /dev/null || return 0
     count=$((count + 1))
     if ! printf "#include <kiln/${4##*/}>\ntypedef int alone;\n" |
         "$1" -x "$2" -std="$3" -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only -; then
@@ -16,15 +21,17 @@ try() { # COMPILER LANGUAGE STANDARD HEADER
     fi
 }
 for header in include/kiln/*.h; do
-    try gcc c c11 "$header"
-    try clang-14 c c11 "$header"
-    try g++ c++ c++11 "$header"
-    try clang++-14 c++ c++11 "$header"
+    for compiler in "${compilers[@]}"; do
+        case $compiler in
+        *++*) try "$compiler" c++ c++11 "$header" ;;
+        *) try "$compiler" c c11 "$header" ;;
+        esac
+    done
     if [ "$header" != include/kiln/kiln.h ] &&
         ! grep -q "#include <kiln/${header##*/}>" include/kiln/kiln.h; then
         echo "$header is not included by kiln.h"
         failed=1
     fi
 done
-[ $failed = 0 ] && echo "$count compilations"
+[ $failed = 0 ] && echo "$count compilations with ${compilers[*]}"
 exit $failed

@@ -21,6 +21,8 @@ else
     mapfile -t files < <(git ls-files -co --exclude-standard -- 'src/*.c' 'cli/*.c' 'server/*.c' \
         'examples/*.c')
 fi
+clang=$(scripts/find_clang.sh) && tidy=$(scripts/find_clang.sh clang-tidy) || exit 1
+version=$("$tidy" --version)
 mkdir -p build/tidy
 [ -f $build/compile_commands.json ] || cmake --preset clang > /dev/null || exit 1
 
@@ -29,12 +31,13 @@ one() {
     [ -f "$file" ] || exit 0
     grep -q "/$file\"" "$build/compile_commands.json" || exit 0
     sum=$({
+        echo "$version"
         cat .clang-tidy
-        clang-14 -std=c11 -D_GNU_SOURCE -DKLN_DEPS_DIR='""' -Iinclude -Isrc -E "$file" 2> /dev/null
+        "$clang" -std=c11 -D_GNU_SOURCE -DKLN_DEPS_DIR='""' -Iinclude -Isrc -E "$file" 2> /dev/null
         cat "$file"
     } | sha256sum | cut -c 1-32)
     [ ! -f "build/tidy/$sum" ] || exit 0
-    if clang-tidy-14 --quiet -p "$build" "$file" > "build/tidy/$sum.log" 2> /dev/null; then
+    if "$tidy" --quiet -p "$build" "$file" > "build/tidy/$sum.log" 2> /dev/null; then
         touch "build/tidy/$sum"
     else
         grep -A 2 ' error: ' "build/tidy/$sum.log"
@@ -42,7 +45,7 @@ one() {
     fi
 }
 export -f one
-export build
+export build clang tidy version
 printf '%s\n' "${files[@]+"${files[@]}"}" | grep . |
     xargs -r -P "$(nproc)" -I {} bash -c 'one {}' || exit 1
-echo "${#files[@]} files"
+echo "${#files[@]} files, $tidy"

@@ -5,7 +5,8 @@
 #
 #     scripts/fuzz_long.sh onnx [executions, 10000000 if not given]
 #
-# Needs clang. The last line says how many executions there were; a crash ends it with its input.
+# Needs clang (scripts/find_clang.sh). The last line says how many executions there were; a crash
+# ends it with its input.
 set -eu
 topic=$1
 runs=${2:-10000000}
@@ -13,8 +14,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 build=$root/build/fuzz
 corpus=$root/build/fuzz-corpus/$topic
 mkdir -p "$corpus"
-cmake -S "$root" -B "$build" -DCMAKE_C_COMPILER=clang -DKILN_FUZZ=ON -DCMAKE_BUILD_TYPE=Release \
-    ${KILN_DEPS_DIR:+-DKILN_DEPS_DIR="$KILN_DEPS_DIR"} >/dev/null
+(cd "$root" && cmake --preset fuzz ${KILN_DEPS_DIR:+-DKILN_DEPS_DIR="$KILN_DEPS_DIR"}) >/dev/null
 cmake --build "$build" --target "fuzz_$topic" -j 2 >/dev/null
 dictionary=$root/tests/fuzz/$topic.dict
 [ -f "$dictionary" ] && set -- "-dict=$dictionary" || set --

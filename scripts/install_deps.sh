@@ -7,7 +7,8 @@
 #   demo    + cairo, ONNX Runtime, the magika and rapidocr models   (make demo)
 #   test    + cmocka, ONNX's test data, the silero-vad models, and Python with onnxruntime, onnx and
 #             numpy, whose results the tests compare with           (make test)
-#   check   + clang, clang-format, clang-tidy, cppcheck, valgrind   (make check, make fuzz)
+#   check   + clang, clang-format, clang-tidy, cppcheck, valgrind   (make check, make fuzz);
+#           clang 14, or the distribution's own version where apt does not have 14
 #   docs    + doxygen                                               (make docs)
 #   tensorrt  the libraries of TensorRT-RTX and of the lean runtimes (0.8 GB), for the slow tests;
 #           not part of "all", but `make test` installs them too, while it builds
@@ -49,30 +50,59 @@ packages=()
 wants build && packages+=(gcc libc6-dev make cmake ninja-build pkg-config patch xz-utils)
 wants demo && packages+=(libcairo2-dev python3 python3-venv)
 wants test && packages+=(g++ libcmocka-dev libonnx-testdata)
-wants check && packages+=(g++ clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 cppcheck
-    valgrind python3 git)
+wants check && packages+=(g++ cppcheck valgrind python3 git)
 wants docs && packages+=(doxygen)
 
-install_packages() {
-    local missing=() package as_root=
-    command -v apt-get > /dev/null && command -v dpkg-query > /dev/null ||
-        die "this machine has no apt-get; install the counterparts of these Debian packages, then" \
-            "call again with KILN_NO_APT=1: ${packages[*]}"
-    for package in "${packages[@]}"; do
+# apt_has PACKAGE: whether apt would find it.
+apt_has() {
+    [[ $(apt-cache policy "$1" 2> /dev/null) =~ Candidate:\ +[^\ \(] ]]
+}
+
+# The packages of clang 14, or of the distribution's own version of clang where apt does not have
+# 14; the formatter alone stays 14 wherever there is one, for each version formats differently.
+clang_packages() {
+    local version=14
+    if ! apt_has clang-14 || ! apt_has clang-tidy-14 || ! apt_has libclang-rt-14-dev; then
+        [[ ! $(apt-cache depends clang 2> /dev/null) =~ Depends:\ clang-([0-9]+) ]] ||
+            version=${BASH_REMATCH[1]}
+    fi
+    echo "clang-$version libclang-rt-$version-dev clang-tidy-$version"
+    if apt_has clang-format-14; then
+        version=14
+    fi
+    echo "clang-format-$version"
+}
+
+# Sets `missing`.
+find_missing() {
+    local package
+    missing=()
+    # shellcheck disable=SC2046 # several words
+    for package in "${packages[@]}" $(! wants check || clang_packages); do
         [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2> /dev/null)" = installed ] ||
             missing+=("$package")
     done
+}
+
+install_packages() {
+    local missing as_root=
+    command -v apt-get > /dev/null && command -v dpkg-query > /dev/null ||
+        die "this machine has no apt-get; install the counterparts of these Debian packages, then" \
+            "call again with KILN_NO_APT=1: ${packages[*]} $(! wants check || clang_packages)"
+    find_missing
     [ ${#missing[@]} -gt 0 ] || return 0
     if [ "$(id -u)" != 0 ]; then
         command -v sudo > /dev/null ||
             die "neither root nor sudo is at hand for: apt-get install ${missing[*]}"
         as_root="sudo"
     fi
-    say "apt-get install ${missing[*]}"
     local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3
         -o Dpkg::Use-Pty=0)
     $as_root "${apt[@]}" update > /dev/null ||
         die "\"apt-get update\" failed: is there a network?"
+    find_missing # apt may know of more now
+    [ ${#missing[@]} -gt 0 ] || return 0
+    say "apt-get install ${missing[*]}"
     $as_root "${apt[@]}" install -y --no-install-recommends "${missing[@]}" > /dev/null ||
         die "\"apt-get install ${missing[*]}\" failed; Kiln is tried on Debian 12 and Ubuntu 24.04"
 }
