@@ -8,7 +8,7 @@
 
 #include <kiln/kiln.h>
 
-#include "kiln_test.h"
+#include "context_test.h"
 #include "small_models.h"
 
 #define NO_GPU 77
@@ -31,19 +31,6 @@ static kiln_context *make_context(kiln_engine *engine, kiln_graph_policy policy)
     options.graphs = policy;
     assert_ok(kiln_context_create(engine, &options, &context));
     return context;
-}
-
-static kiln_tensor floats(float *data, int64_t count)
-{
-    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
-                            (size_t)count * sizeof(float));
-}
-
-static kiln_context_counters counters_of(kiln_context *context)
-{
-    kiln_context_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_context_get_counters(context, &counters));
-    return counters;
 }
 
 /* y = exp(x) through every run: plain, captured, replayed. */

@@ -6,19 +6,21 @@
 #ifndef MOCK_GPU_TEST_H
 #define MOCK_GPU_TEST_H
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 #include <kiln/kiln.h>
 
+#include "context_test.h"
 #include "fake_cuda_test.h"
 
-/* How the mock behaves. */
+/* How the mock behaves, for contexts on several threads as well. */
 typedef struct behaviour {
     bool drifts; /* each run adds one more: no replay gives what the run before gave */
     bool fails;  /* enqueue fails */
-    unsigned runs;
-    unsigned enqueued;
+    atomic_uint runs;
+    atomic_uint enqueued;
 } behaviour;
 
 typedef struct work {
@@ -30,7 +32,7 @@ typedef struct work {
 
 /* Recorded in graphs, so it lasts as long as the test. */
 static work works[4096];
-static size_t work_count;
+static atomic_size_t work_count;
 
 static inline void compute(void *user)
 {
@@ -70,13 +72,15 @@ static inline kiln_status run_later(void *user, kiln_mock_run *run, kiln_stream 
     }
     assert_int_equal(run->inputs[0].desc.location, KILN_LOCATION_DEVICE);
     assert_int_equal(run->outputs[0].desc.location, KILN_LOCATION_DEVICE);
-    assert_true(work_count < KLN_ARRAY_LENGTH(works));
-    work *todo = &works[work_count++];
+    const size_t place = work_count++;
+    assert_true(place < KLN_ARRAY_LENGTH(works));
+    work *todo = &works[place];
     *todo = work_of(how, run);
     return kiln_stream_call(stream, compute, todo);
 }
 
-static inline kiln_engine *make_engine(behaviour *how, bool one_stream, int32_t device)
+/* An engine with the options' handlers: "x" and "y" are floats, as many as a run is given. */
+static inline kiln_status create_engine(kiln_mock_options options, kiln_engine **engine)
 {
     const kiln_binding x = {.struct_size = sizeof x,
                             .name = "x",
@@ -85,19 +89,31 @@ static inline kiln_engine *make_engine(behaviour *how, bool one_stream, int32_t 
                             .dim_names = {"n"}};
     kiln_binding y = x;
     y.name = "y";
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
     options.inputs = &x;
     options.input_count = 1;
     options.outputs = &y;
     options.output_count = 1;
+    work_count = 0;
+    return kiln_engine_create_mock(&options, engine);
+}
+
+/* An engine on the CPU has no `enqueue`. */
+static inline kiln_mock_options options_of(behaviour *how)
+{
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
     options.handler = run_now;
     options.enqueue = run_later;
     options.user = how;
+    return options;
+}
+
+static inline kiln_engine *make_engine(behaviour *how, bool one_stream, int32_t device)
+{
+    kiln_mock_options options = options_of(how);
     options.device = device;
     options.one_stream = one_stream;
     kiln_engine *engine = NULL;
-    work_count = 0;
-    assert_ok(kiln_engine_create_mock(&options, &engine));
+    assert_ok(create_engine(options, &engine));
     return engine;
 }
 
@@ -111,35 +127,15 @@ static inline kiln_context *make_context(behaviour *how, bool one_stream,
     return context;
 }
 
-static inline kiln_tensor floats(float *data, int64_t count)
-{
-    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
-                            (size_t)count * sizeof(float));
-}
-
 static inline kiln_tensor placed(kiln_tensor tensor, kiln_location location)
 {
     tensor.desc.location = location;
     return tensor;
 }
 
-static inline kiln_context_counters counters_of(kiln_context *context)
-{
-    kiln_context_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_context_get_counters(context, &counters));
-    return counters;
-}
-
 static inline void run_and_check(kiln_context *context, float *x, int64_t count, float value)
 {
-    kiln_tensor y;
-    const kiln_tensor input = floats(x, count);
-    x[count - 1] = value;
-    assert_ok(kiln_context_bind(context, "x", &input));
-    assert_ok(kiln_context_run(context));
-    assert_ok(kiln_context_tensor(context, "y", &y));
-    assert_int_equal(y.desc.shape.dims[0], count);
-    assert_true(((float *)y.data)[count - 1] == 2 * value);
+    run_and_expect(context, x, count, value, 2 * value);
 }
 
 #endif

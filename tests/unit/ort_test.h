@@ -9,7 +9,7 @@
 
 #include <kiln/kiln.h>
 
-#include "kiln_test.h"
+#include "context_test.h"
 #include "small_models.h"
 
 static kiln_build_options options;
@@ -28,12 +28,6 @@ static inline kiln_context *open_context(kiln_span model)
     assert_ok(kiln_context_create(engine, NULL, &context));
     kiln_engine_release(engine);
     return context;
-}
-
-static inline kiln_tensor floats(float *data, int64_t count)
-{
-    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
-                            (size_t)count * sizeof *data);
 }
 
 static inline void bind(kiln_context *context, const char *name, kiln_tensor tensor)

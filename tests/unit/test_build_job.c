@@ -23,15 +23,21 @@ static kiln_build_options reference(void)
     return options;
 }
 
+static kiln_build *start(void)
+{
+    const kiln_build_options options = reference();
+    kiln_build *build = NULL;
+    assert_ok(kiln_build_start_file(model, &options, NULL, &build));
+    return build;
+}
+
 static void a_job_gives_its_engine_once(void **state)
 {
     (void)state;
     if (!installed()) {
         skip();
     }
-    const kiln_build_options options = reference();
-    kiln_build *build = NULL;
-    assert_ok(kiln_build_start_file(model, &options, NULL, &build));
+    kiln_build *build = start();
     kiln_engine *engine = NULL;
     assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
     assert_int_equal(kiln_engine_input_count(engine), 1);
@@ -121,9 +127,7 @@ static void a_cancelled_job_has_no_engine(void **state)
         skip();
     }
     for (int i = 0; i < 20; i++) {
-        const kiln_build_options options = reference();
-        kiln_build *build = NULL;
-        assert_ok(kiln_build_start_file(model, &options, NULL, &build));
+        kiln_build *build = start();
         kiln_build_cancel(build);
         kiln_engine *engine = NULL;
         const kiln_status status = kiln_build_wait(build, UINT64_MAX, &engine);
@@ -141,9 +145,7 @@ static void destroying_a_running_job_is_fine(void **state)
         skip();
     }
     for (int i = 0; i < 20; i++) {
-        const kiln_build_options options = reference();
-        kiln_build *build = NULL;
-        assert_ok(kiln_build_start_file(model, &options, NULL, &build));
+        kiln_build *build = start();
         kiln_build_destroy(build);
     }
 }

@@ -6,7 +6,7 @@
 
 #include <kiln/kiln.h>
 
-#include "kiln_test.h"
+#include "context_test.h"
 
 /* The mock of these tests doubles x ("n" floats) into y and sets total (fixed: 1 float) to its sum.
  */
@@ -64,12 +64,6 @@ static kiln_context *make_context(void)
     assert_ok(kiln_context_create(engine, NULL, &context));
     kiln_engine_release(engine);
     return context;
-}
-
-static kiln_tensor floats(float *data, int64_t count)
-{
-    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
-                            (size_t)count * sizeof(float));
 }
 
 static void an_engine_describes_its_bindings(void **state)

@@ -6,7 +6,7 @@
 
 #include <kiln/kiln.h>
 
-#include "kiln_test.h"
+#include "context_test.h"
 #include "network/kln_network.h"
 #include "small_models.h"
 
@@ -74,13 +74,9 @@ static kiln_network *several(void)
 
 static void run(const kiln_network *network, float results[][ROWS * MOST_COLUMNS])
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
     kiln_tensor tensor;
-    options.backend = "reference";
-    assert_ok(kiln_engine_build(network, &options, &engine));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = open_reference(network, &engine);
     assert_ok(kiln_context_tensor(context, "x", &tensor));
     for (size_t i = 0; i < (size_t)ROWS * DEPTH; i++) {
         ((float *)tensor.data)[i] = cosf((float)i);

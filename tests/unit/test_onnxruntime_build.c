@@ -39,14 +39,20 @@ static void every_option_builds_the_same_network(void **state)
     }
 }
 
-static void external_weights_lie_beside_the_file(void **state)
+/* y = x + w; whence the two floats of w come is left to the caller. */
+static void begin_sum(void)
 {
-    (void)state;
-    static const float weights[] = {10, 20};
     graph = (small_graph){.message = {.size = 0}};
     small_node(&graph, "Add", "x,w", "y");
     small_input(&graph, "x", SMALL_FLOAT, "2");
     small_output(&graph, "y", SMALL_FLOAT, "2");
+}
+
+static void external_weights_lie_beside_the_file(void **state)
+{
+    (void)state;
+    static const float weights[] = {10, 20};
+    begin_sum();
     small_external(&graph, "w", 2, "weights.bin");
     const kiln_span model = small_model(&graph);
     kiln_engine *engine = NULL;
@@ -78,10 +84,7 @@ static void a_network_in_memory_is_built(void **state)
 {
     (void)state;
     static const float weights[] = {10, 20};
-    graph = (small_graph){.message = {.size = 0}};
-    small_node(&graph, "Add", "x,w", "y");
-    small_input(&graph, "x", SMALL_FLOAT, "2");
-    small_output(&graph, "y", SMALL_FLOAT, "2");
+    begin_sum();
     small_floats(&graph, "w", weights, 2);
     kln_onnx_model *network = NULL;
     assert_ok(kln_onnx_read_bytes(small_model(&graph), NULL, &network));

@@ -30,23 +30,9 @@ static int begin(void **state)
 
 #define cuda_test(function) cmocka_unit_test_setup_teardown(function, begin, end_fake)
 
-static kiln_context_counters counters_of(kiln_context *context)
-{
-    kiln_context_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_context_get_counters(context, &counters));
-    return counters;
-}
-
 static void run_and_check(kiln_context *context, float *x, int64_t count, float value)
 {
-    kiln_tensor y;
-    const kiln_tensor input = floats(x, count);
-    x[count - 1] = value;
-    assert_ok(kiln_context_bind(context, "x", &input));
-    assert_ok(kiln_context_run(context));
-    assert_ok(kiln_context_tensor(context, "y", &y));
-    assert_int_equal(y.desc.shape.dims[0], count);
-    assert_true(((float *)y.data)[count - 1] == -value);
+    run_and_expect(context, x, count, value, -value);
 }
 
 static void runs_are_captured_for_each_shape(void **state)

@@ -231,34 +231,14 @@ static void what_fails_on_the_way_is_told(void **state)
     kiln_pipeline_destroy(pipeline);
 }
 
-static kiln_status add_one(void *user, kiln_mock_run *run, char message[1024])
-{
-    (void)user;
-    (void)message;
-    for (int64_t i = 0; i < run->inputs[0].desc.shape.dims[0]; i++) {
-        ((float *)run->outputs[0].data)[i] = ((const float *)run->inputs[0].data)[i] * 2;
-    }
-    return KILN_OK;
-}
-
 static kiln_engine *make_cpu_engine(uint64_t fail_every)
 {
-    const kiln_binding x = {.struct_size = sizeof x,
-                            .name = "x",
-                            .dtype = KILN_DTYPE_FLOAT32,
-                            .shape = KILN_SHAPE(KILN_DYNAMIC),
-                            .dim_names = {"n"}};
-    kiln_binding y = x;
-    y.name = "y";
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-    options.inputs = &x;
-    options.input_count = 1;
-    options.outputs = &y;
-    options.output_count = 1;
-    options.handler = add_one;
+    static behaviour how;
+    kiln_mock_options options = options_of(&how);
+    options.enqueue = NULL;
     options.fail_every = fail_every;
     kiln_engine *engine = NULL;
-    return kiln_engine_create_mock(&options, &engine) == KILN_OK ? engine : NULL;
+    return create_engine(options, &engine) == KILN_OK ? engine : NULL;
 }
 
 static void on_the_cpu_the_same_calls_work(void **state)

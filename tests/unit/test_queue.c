@@ -373,21 +373,14 @@ static void options_are_checked(void **state)
 static void an_engine_on_the_cpu_refuses_what_needs_a_gpu(void **state)
 {
     (void)state;
-    const kiln_binding x = {
-        .struct_size = sizeof x, .name = "x", .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(8)};
     behaviour how = {.drifts = false};
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-    options.inputs = &x;
-    options.input_count = 1;
-    options.outputs = &x;
-    options.output_count = 1;
-    options.handler = run_now;
-    options.user = &how;
+    kiln_mock_options options = options_of(&how);
+    options.enqueue = NULL;
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
     kiln_stream *stream = NULL;
     assert_ok(kiln_stream_create(0, 0, &stream));
-    assert_ok(kiln_engine_create_mock(&options, &engine));
+    assert_ok(create_engine(options, &engine));
     assert_int_equal(kiln_engine_device(engine), -1);
     kiln_context_options wishes = KILN_CONTEXT_OPTIONS_INIT;
     wishes.graphs = KILN_GRAPH_REQUIRED;

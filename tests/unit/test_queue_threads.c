@@ -29,20 +29,10 @@ static kiln_status life_of_all(void *user)
 {
     behaviour how = {.drifts = false};
     kiln_engine *engine = NULL;
-    const kiln_binding x = {
-        .struct_size = sizeof x, .name = "x", .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(8)};
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    kiln_mock_options options = options_of(&how);
     (void)user;
-    work_count = 0;
-    options.inputs = &x;
-    options.input_count = 1;
-    options.outputs = &x;
-    options.output_count = 1;
-    options.handler = run_now;
-    options.enqueue = run_later;
-    options.user = &how;
     options.one_stream = true;
-    kiln_status status = kiln_engine_create_mock(&options, &engine);
+    kiln_status status = create_engine(options, &engine);
     if (status == KILN_OK) {
         status = whole_life(engine);
     }
@@ -80,49 +70,11 @@ static void *work_hard(void *user)
     return NULL;
 }
 
-static kiln_status run_simply(void *user, kiln_mock_run *run, char message[1024])
-{
-    (void)user;
-    (void)message;
-    behaviour how = {.drifts = false};
-    work todo = work_of(&how, run);
-    compute(&todo);
-    return KILN_OK;
-}
-
-static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
-
-static kiln_status enqueue_simply(void *user, kiln_mock_run *run, kiln_stream *stream,
-                                  char message[1024])
-{
-    (void)user;
-    (void)message;
-    behaviour how = {.drifts = false};
-    (void)pthread_mutex_lock(&guard);
-    work *todo = &works[work_count++];
-    (void)pthread_mutex_unlock(&guard);
-    *todo = work_of(&how, run);
-    return kiln_stream_call(stream, compute, todo);
-}
-
 static void contexts_of_one_stream_keep_out_of_each_others_graphs(void **state)
 {
     (void)state;
-    const kiln_binding x = {
-        .struct_size = sizeof x, .name = "x", .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(8)};
-    kiln_binding y = x;
-    y.name = "y";
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-    options.inputs = &x;
-    options.input_count = 1;
-    options.outputs = &y;
-    options.output_count = 1;
-    options.handler = run_simply;
-    options.enqueue = enqueue_simply;
-    options.one_stream = true;
-    kiln_engine *engine = NULL;
-    work_count = 0;
-    assert_ok(kiln_engine_create_mock(&options, &engine));
+    behaviour how = {.drifts = false};
+    kiln_engine *engine = make_engine(&how, true, 0);
     job jobs[4];
     pthread_t threads[4];
     for (size_t i = 0; i < 4; i++) {

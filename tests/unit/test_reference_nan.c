@@ -6,18 +6,14 @@
 #include <kiln/kiln.h>
 
 #include "base/kln_base.h"
-#include "kiln_test.h"
+#include "context_test.h"
 
 /* Runs a network with the one input "x" and frees it; the first element of output "y". */
 static float run(kiln_network *network, const float *x, size_t count)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
     kiln_tensor tensor;
-    options.backend = "reference";
-    assert_ok(kiln_engine_build(network, &options, &engine));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = open_reference(network, &engine);
     assert_ok(kiln_context_tensor(context, "x", &tensor));
     assert_int_equal(tensor.bytes, count * sizeof(float));
     memcpy(tensor.data, x, tensor.bytes);

@@ -1,0 +1,51 @@
+/*
+ * context_test.h - floats in and out of a context, as the tests of every backend use it.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef CONTEXT_TEST_H
+#define CONTEXT_TEST_H
+
+#include <kiln/kiln.h>
+
+#include "kiln_test.h"
+
+static inline kiln_tensor floats(float *data, int64_t count)
+{
+    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
+                            (size_t)count * sizeof *data);
+}
+
+/* A context over the network on the reference executor; the engine is the caller's. */
+static inline kiln_context *open_reference(const kiln_network *network, kiln_engine **engine)
+{
+    kiln_build_options by = KILN_BUILD_OPTIONS_INIT;
+    kiln_context *context = NULL;
+    by.backend = "reference";
+    assert_ok(kiln_engine_build(network, &by, engine));
+    assert_ok(kiln_context_create(*engine, NULL, &context));
+    return context;
+}
+
+static inline kiln_context_counters counters_of(kiln_context *context)
+{
+    kiln_context_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_context_get_counters(context, &counters));
+    return counters;
+}
+
+/* Runs with `x`, whose last element becomes `value`; the last element of "y" is `result` then. */
+static inline void run_and_expect(kiln_context *context, float *x, int64_t count, float value,
+                                  float result)
+{
+    kiln_tensor y;
+    const kiln_tensor input = floats(x, count);
+    x[count - 1] = value;
+    assert_ok(kiln_context_bind(context, "x", &input));
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "y", &y));
+    assert_int_equal(y.desc.shape.dims[0], count);
+    assert_true(((float *)y.data)[count - 1] == result);
+}
+
+#endif
