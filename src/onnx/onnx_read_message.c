@@ -241,7 +241,8 @@ static kiln_status make_room(kln_onnx_reader *reader, const kln_layout *layout, 
 
 /* --- second pass: the values --- */
 
-static void set_numbers(const kln_field *known, const kln_wire_field *field, unsigned char *array,
+/* False: a packed number has more than 64 bits. */
+static bool set_numbers(const kln_field *known, const kln_wire_field *field, unsigned char *array,
                         size_t *filled)
 {
     if (known->kind == KLN_FIELD_FLOATS) {
@@ -252,18 +253,19 @@ static void set_numbers(const kln_field *known, const kln_wire_field *field, uns
             memcpy(array + *filled * sizeof(float), packed ? field->bytes.data : &bits, size);
         }
         *filled += size / sizeof(float);
-        return;
+        return true;
     }
     int64_t *numbers = (int64_t *)(void *)array;
     if (field->type != KLN_WIRE_BYTES) {
         numbers[(*filled)++] = (int64_t)field->value;
-        return;
+        return true;
     }
     kln_wire packed = {field->bytes.data, (const uint8_t *)field->bytes.data + field->bytes.size};
     uint64_t value = 0;
     while (packed.at != packed.end && kln_wire_varint(&packed, &value)) {
         numbers[(*filled)++] = (int64_t)value;
     }
+    return packed.at == packed.end;
 }
 
 static kiln_status read_pointed(kln_onnx_reader *reader, const kln_layout *layout, kiln_span bytes,
@@ -287,8 +289,11 @@ static kiln_status set_repeated(kln_onnx_reader *reader, const kln_layout *layou
     unsigned char *array = NULL;
     memcpy(&array, base + known->offset, sizeof array);
     if (known->kind == KLN_FIELD_INT64S || known->kind == KLN_FIELD_FLOATS) {
-        set_numbers(known, field, array, filled);
-        return KILN_OK;
+        return set_numbers(known, field, array, filled)
+                   ? KILN_OK
+                   : kln_fail(KILN_ERROR_MALFORMED,
+                              "byte %zu, %s.%s: a packed number has more than 64 bits",
+                              kln_onnx_byte(reader, field->start), layout->name, known->name);
     }
     unsigned char *place = array + *filled * element_size(known);
     (*filled)++;

@@ -407,6 +407,13 @@ static void malformed_messages(void **state)
     put_bytes(&tensor, 9, "12345678", 8);
     bytes = model_of_tensor(&tensor);
     assert_refused(KILN_ERROR_MALFORMED, "need 12 bytes, its data has 8", &bytes);
+    /* One packed number of 70 bits; it would be a 0, and all of them after it. */
+    tensor.size = 0;
+    put_bytes(&tensor, 1, "\x80\x80\x80\x80\x80\x80\x80\x80\x80\x7f\x02", 11);
+    put_number(&tensor, 2, 1);
+    bytes = model_of_tensor(&tensor);
+    assert_refused(KILN_ERROR_MALFORMED, "TensorProto.dims: a packed number has more than 64 bits",
+                   &bytes);
 }
 
 /* `depth` graphs, each in an attribute of a node of the one around it. */
