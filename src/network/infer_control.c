@@ -25,12 +25,32 @@ static void wrong_count(kln_rule *rule, const char *which, size_t expected, size
                    expected);
 }
 
+static kln_branch branch_of(bool known, bool runs)
+{
+    return !known ? KLN_BRANCH_MAY_RUN : runs ? KLN_BRANCH_RUNS : KLN_BRANCH_IS_DEAD;
+}
+
+/* What holds of output `index` when the condition is not known, or of the branch taken. */
+static void if_output(kln_rule *rule, size_t index, const kln_value *taken, const kln_value *other)
+{
+    kln_value *out = &rule->out[index];
+    kln_value_copy_type(out, taken, true);
+    if (other != NULL) {
+        kln_value_union(rule->state, out, other);
+    } else {
+        out->contents = taken->contents;
+        out->content_count = taken->content_count;
+    }
+}
+
 void kln_rule_if(kln_rule *rule)
 {
+    int64_t holds = 0;
+    const bool known = kln_rule_single(rule, 0, &holds);
     const kln_graph_inference *then_graph =
-        kln_infer_inner(rule, inner(rule, "then_branch"), NULL, 0);
+        kln_infer_inner(rule, inner(rule, "then_branch"), branch_of(known, holds != 0), NULL, 0);
     const kln_graph_inference *else_graph =
-        kln_infer_inner(rule, inner(rule, "else_branch"), NULL, 0);
+        kln_infer_inner(rule, inner(rule, "else_branch"), branch_of(known, holds == 0), NULL, 0);
     if (then_graph == NULL || else_graph == NULL) {
         return;
     }
@@ -58,8 +78,7 @@ void kln_rule_if(kln_rule *rule)
                            expected, found);
             continue;
         }
-        kln_value_copy_type(&rule->out[i], a, true);
-        kln_value_union(rule->state, &rule->out[i], b);
+        if_output(rule, i, known && holds == 0 ? b : a, known ? NULL : b);
     }
 }
 
@@ -124,6 +143,14 @@ static void stacked(kln_rule *rule, size_t output, const kln_value *each, kln_di
     }
 }
 
+/* Whether it is known that there is no turn at all. Otherwise the body is held to run. */
+static bool no_turn(kln_rule *rule)
+{
+    int64_t number = 0;
+    return (kln_rule_single(rule, 0, &number) && number <= 0) ||
+           (kln_rule_single(rule, 1, &number) && number == 0);
+}
+
 void kln_rule_loop(kln_rule *rule)
 {
     const kln_onnx_graph *body = inner(rule, "body");
@@ -146,7 +173,8 @@ void kln_rule_loop(kln_rule *rule)
     for (size_t i = 2; i < rule->in_count; i++) {
         bound[i] = rule->in[i] != NULL ? without_shape(rule, rule->in[i], 0) : NULL;
     }
-    const kln_graph_inference *graph = kln_infer_inner(rule, body, bound, rule->in_count);
+    const kln_graph_inference *graph =
+        kln_infer_inner(rule, body, branch_of(true, !no_turn(rule)), bound, rule->in_count);
     if (graph == NULL) {
         return;
     }
@@ -281,7 +309,8 @@ void kln_rule_scan(kln_rule *rule)
     for (size_t i = 0; i < count; i++) {
         bound[i] = scan_input(rule, &plan, i);
     }
-    const kln_graph_inference *graph = kln_infer_inner(rule, body, bound, count);
+    const kln_graph_inference *graph =
+        kln_infer_inner(rule, body, branch_of(true, !kln_rule_is(plan.steps, 0)), bound, count);
     if (graph == NULL) {
         return;
     }

@@ -19,6 +19,17 @@ static void keep_status(kln_infer_state *state, kiln_status status)
     }
 }
 
+void kln_state_keep(kln_infer_state *state, const kiln_issue *issue)
+{
+    const bool of_shapes = issue->kind == KILN_ISSUE_SHAPE || issue->kind == KILN_ISSUE_RANK ||
+                           issue->kind == KILN_ISSUE_VALUE;
+    if (!of_shapes || state->branch == KLN_BRANCH_RUNS) {
+        keep_status(state, kln_issues_add(state->inference->issues, issue));
+    } else if (state->branch == KLN_BRANCH_MAY_RUN) {
+        keep_status(state, kln_issues_add(state->inference->doubts, issue));
+    }
+}
+
 void kln_state_issue(kln_infer_state *state, kiln_severity severity, kiln_issue_kind kind,
                      const char *node, const char *tensor, const char *expected, const char *found,
                      const char *format, ...)
@@ -29,7 +40,7 @@ void kln_state_issue(kln_infer_state *state, kiln_severity severity, kiln_issue_
     (void)vsnprintf(sentence, sizeof sentence, format, arguments);
     va_end(arguments);
     const kiln_issue issue = {severity, kind, node, tensor, expected, found, sentence};
-    keep_status(state, kln_issues_add(state->inference->issues, &issue));
+    kln_state_keep(state, &issue);
 }
 
 /* --- names to values --- */
@@ -293,6 +304,26 @@ static void bind_input(kln_infer_state *state, kln_value *value, const kln_value
     complete_shape(state, value, &declared);
 }
 
+static void shape_of_tensor(kln_infer_state *state, kln_value *value, const kln_onnx_tensor *tensor)
+{
+    kln_dim *dims = kln_arena_alloc_zeroed(state->arena, tensor->rank, sizeof *dims);
+    kln_state_check(state, dims != NULL);
+    for (size_t i = 0; dims != NULL && i < tensor->rank; i++) {
+        dims[i] = tensor->dims[i] >= 0 ? KLN_DIM_OF_NUMBER(tensor->dims[i]) : KLN_UNKNOWN_DIM;
+    }
+    value->has_shape = dims != NULL;
+    value->rank = tensor->rank;
+    value->dims = dims;
+}
+
+static void open_dims(kln_infer_state *state, kln_value *value)
+{
+    kln_dim *dims = kln_arena_alloc_zeroed(state->arena, value->rank, sizeof *dims);
+    kln_state_check(state, dims != NULL);
+    value->has_shape &= dims != NULL;
+    value->dims = dims;
+}
+
 static void add_input(kln_infer_state *state, kln_graph_walk *walk, size_t index,
                       const kln_value *bound)
 {
@@ -319,6 +350,9 @@ static void add_input(kln_infer_state *state, kln_graph_walk *walk, size_t index
         bind_input(state, value, bound);
     }
     if (walk->inference.parent == NULL && walk->scope->function == NULL) {
+        if (state->options.open_inputs) {
+            open_dims(state, value);
+        }
         input_shape_option(state, value);
     }
 }
@@ -339,17 +373,12 @@ static void add_initializer(kln_infer_state *state, kln_graph_walk *walk,
         if (value == NULL) {
             return;
         }
-        kln_dim *dims = kln_arena_alloc_zeroed(state->arena, tensor->rank, sizeof *dims);
-        kln_state_check(state, dims != NULL);
-        for (size_t i = 0; dims != NULL && i < tensor->rank; i++) {
-            dims[i] = tensor->dims[i] >= 0 ? KLN_DIM_OF_NUMBER(tensor->dims[i]) : KLN_UNKNOWN_DIM;
-        }
         value->kind = KLN_ONNX_KIND_TENSOR;
         value->dtype = tensor->dtype;
         value->wire_dtype = tensor->wire_dtype;
-        value->has_shape = dims != NULL;
-        value->rank = tensor->rank;
-        value->dims = dims;
+    }
+    if (!is_input || state->options.open_inputs) {
+        shape_of_tensor(state, value, tensor);
     }
     value->initializer = tensor;
     value->is_constant = !is_input || state->inference->model->ir_version < 4;

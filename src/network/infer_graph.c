@@ -102,6 +102,7 @@ static kiln_status start(kln_inference *inference, const kln_infer_options *opti
     state->nodes_left = KLN_NODES_MOST;
     kln_expressions_init(&state->pool, state->arena);
     KLN_RETURN_IF_ERROR(kln_issues_create(&inference->issues));
+    KLN_RETURN_IF_ERROR(kln_issues_create(&inference->doubts));
     KLN_RETURN_IF_ERROR(kln_state_options(state));
     state->main = kln_walk_create(state, &inference->model->graph, NULL, &model_scope);
     if (state->main == NULL) {
@@ -167,6 +168,7 @@ void kln_inference_destroy(kln_inference *inference)
         kln_names_finish(&state->input_names);
     }
     kiln_issue_list_destroy(inference->issues);
+    kiln_issue_list_destroy(inference->doubts);
     kln_arena_finish(&inference->arena);
     kln_free(inference);
 }

@@ -221,6 +221,16 @@ static void output_types(kln_rule *rule)
 
 /* --- functions of the model's own --- */
 
+/* A limit of Kiln's own, in a branch that does not run too: what lies deeper is not looked at. */
+static void too_deep(kln_rule *rule, const char *what)
+{
+    const kln_branch branch = rule->state->branch;
+    rule->state->branch = KLN_BRANCH_RUNS;
+    kln_rule_fault(rule, KILN_ISSUE_VALUE, "", "", "", "%s more than %zu deep", what,
+                   KLN_GRAPHS_DEEP);
+    rule->state->branch = branch;
+}
+
 static void call_function(kln_rule *rule, const kln_onnx_function *function)
 {
     kln_infer_state *state = rule->state;
@@ -233,8 +243,7 @@ static void call_function(kln_rule *rule, const kln_onnx_function *function)
                          .call = rule->node,
                          .depth = rule->scope->depth + 1};
     if (state->depth >= KLN_GRAPHS_DEEP) {
-        kln_rule_fault(rule, KILN_ISSUE_VALUE, "", "", "",
-                       "functions call each other more than %zu deep", KLN_GRAPHS_DEEP);
+        too_deep(rule, "functions call each other");
         return;
     }
     kln_graph_walk *walk = kln_walk_create(state, &function->body, NULL, scope);
@@ -273,7 +282,7 @@ static void call_function(kln_rule *rule, const kln_onnx_function *function)
     }
 }
 
-kln_graph_inference *kln_infer_inner(kln_rule *rule, const kln_onnx_graph *graph,
+kln_graph_inference *kln_infer_inner(kln_rule *rule, const kln_onnx_graph *graph, kln_branch branch,
                                      const kln_value *const *bound, size_t bound_count)
 {
     kln_infer_state *state = rule->state;
@@ -281,8 +290,7 @@ kln_graph_inference *kln_infer_inner(kln_rule *rule, const kln_onnx_graph *graph
         return NULL;
     }
     if (state->depth >= KLN_GRAPHS_DEEP) {
-        kln_rule_fault(rule, KILN_ISSUE_VALUE, "", "", "", "graphs are nested more than %zu deep",
-                       KLN_GRAPHS_DEEP);
+        too_deep(rule, "graphs are nested");
         return NULL;
     }
     kln_node_inference *known = &rule->graph->nodes[rule->index];
@@ -298,9 +306,12 @@ kln_graph_inference *kln_infer_inner(kln_rule *rule, const kln_onnx_graph *graph
     graphs[known->graph_count] = &walk->inference;
     known->graphs = graphs;
     known->graph_count++;
+    const kln_branch outer = state->branch;
+    state->branch = branch > outer ? branch : outer;
     state->depth++;
     kln_walk_graph(state, walk, bound, bound_count, NULL, 0);
     state->depth--;
+    state->branch = outer;
     return &walk->inference;
 }
 

@@ -55,6 +55,18 @@ const int64_t *kln_rule_numbers(kln_rule *rule, size_t input, size_t *count)
     return numbers;
 }
 
+bool kln_rule_single(kln_rule *rule, size_t input, int64_t *number)
+{
+    size_t count = 0;
+    const kln_dim *contents = kln_rule_contents(rule, input, &count);
+    if (contents == NULL || count != 1 || contents[0].kind != KLN_DIM_NUMBER ||
+        (rule->in[input]->initializer != NULL && !rule->in[input]->is_constant)) {
+        return false;
+    }
+    *number = contents[0].of.number;
+    return true;
+}
+
 /* --- attributes --- */
 
 const kln_onnx_attribute *kln_rule_attribute(const kln_rule *rule, const char *name)
@@ -394,8 +406,5 @@ void kln_rule_fault(kln_rule *rule, kiln_issue_kind kind, const char *tensor, co
                               .expected = expected,
                               .found = found,
                               .sentence = sentence};
-    const kiln_status status = kln_issues_add(rule->state->inference->issues, &issue);
-    if (status != KILN_OK && rule->state->status == KILN_OK) {
-        rule->state->status = status;
-    }
+    kln_state_keep(rule->state, &issue);
 }

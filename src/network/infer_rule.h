@@ -57,6 +57,9 @@ typedef struct kln_resolved {
     bool random;
 } kln_resolved;
 
+/* Whether the graph that is gone through runs. What is inside one is no more certain than it. */
+typedef enum kln_branch { KLN_BRANCH_RUNS = 0, KLN_BRANCH_MAY_RUN, KLN_BRANCH_IS_DEAD } kln_branch;
+
 typedef struct kln_infer_state {
     kln_inference *inference;
     kln_arena *arena;
@@ -74,6 +77,7 @@ typedef struct kln_infer_state {
     size_t contents_left;  /* elements that may still be kept */
     size_t nodes_left;     /* calls of functions multiply nodes: an end to that */
     size_t depth;          /* of graphs inside graphs */
+    kln_branch branch;     /* of the graph that is gone through */
     kiln_status status;    /* the first failure, or OK */
 } kln_infer_state;
 
@@ -120,6 +124,8 @@ kln_dim kln_rule_dim(const kln_rule *rule, size_t input, size_t axis);
 const kln_dim *kln_rule_contents(kln_rule *rule, size_t input, size_t *count);
 /* The same when every one is a number; copied into the arena. */
 const int64_t *kln_rule_numbers(kln_rule *rule, size_t input, size_t *count);
+/* Whether an input is known to hold one whole number or truth value that no caller may replace. */
+bool kln_rule_single(kln_rule *rule, size_t input, int64_t *number);
 
 /* --- attributes --- */
 
@@ -196,6 +202,8 @@ void kln_value_from_type(kln_infer_state *state, kln_value *value, const kln_onn
 void kln_state_issue(kln_infer_state *state, kiln_severity severity, kiln_issue_kind kind,
                      const char *node, const char *tensor, const char *expected, const char *found,
                      const char *format, ...) KLN_PRINTF(8, 9);
+/* Keeps an issue where it belongs: what a branch that does not run computes is no fault. */
+void kln_state_keep(kln_infer_state *state, const kiln_issue *issue);
 void kln_state_check(kln_infer_state *state, bool enough); /* false: memory ran out */
 kiln_status kln_state_options(kln_infer_state *state);
 
@@ -224,7 +232,7 @@ const char *kln_form_of(const char *domain, const char *name, int since);
 bool kln_form_fits(kln_rule *rule, const char *form);
 
 /* Infers an inner graph whose inputs have the types of `bound` (NULL entries: not known). */
-kln_graph_inference *kln_infer_inner(kln_rule *rule, const kln_onnx_graph *graph,
+kln_graph_inference *kln_infer_inner(kln_rule *rule, const kln_onnx_graph *graph, kln_branch branch,
                                      const kln_value *const *bound, size_t bound_count);
 
 /* Copies the type of one value to another: kind, dtype, element, and the shape if `shape`. */

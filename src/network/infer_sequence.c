@@ -186,7 +186,8 @@ void kln_rule_sequence_map(kln_rule *rule)
         const bool sequence = value != NULL && value->kind == KLN_ONNX_KIND_SEQUENCE;
         bound[i] = sequence ? value->element : value;
     }
-    const kln_graph_inference *graph = kln_infer_inner(rule, body->graph, bound, rule->in_count);
+    const kln_graph_inference *graph =
+        kln_infer_inner(rule, body->graph, KLN_BRANCH_RUNS, bound, rule->in_count);
     for (size_t o = 0; graph != NULL && o < rule->out_count && o < graph->output_count; o++) {
         if (graph->outputs[o] != KLN_NO_VALUE) {
             set_sequence(rule, o, KLN_ONNX_KIND_SEQUENCE,

@@ -206,6 +206,7 @@ typedef struct kln_infer_options {
     size_t input_count;
     size_t content_limit; /* elements of a tensor whose content is followed; 0: 4,096 */
     bool ignore_declared; /* leave the model's value_info out, as where a pass made it stale */
+    bool open_inputs;     /* take the inputs' ranks, but not their dimensions */
 } kln_infer_options;
 
 typedef struct kln_inference {
@@ -213,6 +214,9 @@ typedef struct kln_inference {
     const kln_onnx_model *model;
     kln_graph_inference *graph; /* the main one */
     kiln_issue_list *issues;    /* what contradicts: types, shapes, names, order */
+    /* Shapes, ranks and values that contradict in the branch of an If whose condition is not known:
+     * faults only where that branch is taken. kln_validate says what becomes of them. */
+    kiln_issue_list *doubts;
     struct kln_infer_state *state;
 } kln_inference;
 
@@ -303,6 +307,9 @@ KILN_MUST_CHECK kiln_status kln_issues_create(kiln_issue_list **list);
 
 /* Errors before warnings, otherwise as they came. */
 KILN_MUST_CHECK kiln_status kln_issues_sort(kiln_issue_list *list);
+
+/* Whether there is an issue of the same kind, node and tensor that is at least so severe. */
+bool kln_issues_have(const kiln_issue_list *list, const kiln_issue *issue, kiln_severity least);
 
 /* Copies the texts; NULL texts become "". */
 KILN_MUST_CHECK kiln_status kln_issues_add(kiln_issue_list *list, const kiln_issue *issue);

@@ -122,6 +122,18 @@ kiln_status kln_issues_add(kiln_issue_list *list, const kiln_issue *issue)
     return KILN_OK;
 }
 
+bool kln_issues_have(const kiln_issue_list *list, const kiln_issue *issue, kiln_severity least)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        const kiln_issue *other = &list->issues[i];
+        if (other->kind == issue->kind && strcmp(other->node, issue->node) == 0 &&
+            strcmp(other->tensor, issue->tensor) == 0 && other->severity >= least) {
+            return true;
+        }
+    }
+    return false;
+}
+
 kiln_status kln_issues_sort(kiln_issue_list *list)
 {
     if (list->errors == 0 || list->errors == list->count) {

@@ -36,7 +36,10 @@ kiln_status kln_validate_inference(kln_inference *inference, const kln_validate_
                         .options = options != NULL ? options : &none,
                         .status = KILN_OK};
     kln_names_init(&v.functions);
-    kln_validate_header(&v);
+    kln_validate_doubts(&v);
+    if (v.status == KILN_OK) {
+        kln_validate_header(&v);
+    }
     if (v.status == KILN_OK) {
         kln_validate_graph(&v, inference->graph, NULL);
     }

@@ -14,11 +14,17 @@ static const kln_onnx_value *find_input(const kln_onnx_model *model, const char 
     return NULL;
 }
 
+static void tell(kln_validation *v, kiln_severity severity, const char *input, const char *expected,
+                 const char *found, const char *words)
+{
+    kln_validate_issue(v, severity, KILN_ISSUE_PROFILE, "", input, expected, found,
+                       "the range of input \"%.120s\": %.300s", input, words);
+}
+
 static void complain(kln_validation *v, const char *input, const char *expected, const char *found,
                      const char *words)
 {
-    kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_PROFILE, "", input, expected, found,
-                       "the range of input \"%.120s\": %.300s", input, words);
+    tell(v, KILN_SEVERITY_ERROR, input, expected, found, words);
 }
 
 /* Whether the range makes sense by itself and beside what the model declares. */
@@ -79,16 +85,18 @@ static kiln_status try_shapes(kln_validation *v, const char *which, const kln_in
         return status;
     }
     /* What is wrong with any shapes was told already; this is about these. */
-    if (kiln_issue_list_errors(inference->issues) > kiln_issue_list_errors(v->inference->issues)) {
-        const kiln_issue *first = NULL;
-        for (size_t i = 0; first == NULL && i < kiln_issue_list_count(inference->issues); i++) {
-            const kiln_issue *issue = kiln_issue_list_get(inference->issues, i);
-            first = issue->severity == KILN_SEVERITY_ERROR ? issue : NULL;
-        }
-        char words[300];
+    const kiln_issue *first = kln_validate_news(v, inference->issues, KILN_SEVERITY_ERROR);
+    char words[300];
+    if (first != NULL) {
         (void)snprintf(words, sizeof words, "with all inputs at %s, %.260s", which,
-                       first != NULL ? first->sentence : "");
+                       first->sentence);
         complain(v, shapes[0].name, "shapes that the graph takes", which, words);
+    } else if ((first = kln_validate_news(v, inference->doubts, KILN_SEVERITY_WARNING)) != NULL) {
+        (void)snprintf(words, sizeof words,
+                       "with all inputs at %s, a branch fails if it is taken: %.220s", which,
+                       first->sentence);
+        tell(v, KILN_SEVERITY_WARNING, shapes[0].name, "shapes that every branch takes", which,
+             words);
     }
     kln_inference_destroy(inference);
     return KILN_OK;

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is held against a graph inside a node by whether it runs: a fault of shapes in the branch of
+ * an If is an error where that branch is taken, a warning where nobody knows, and none elsewhere.
+ */
+#include <kiln/kiln.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "graph_maker.h"
+#include "kiln_test.h"
+
+static kiln_issue_list *validate(graph_maker *m, const kln_validate_options *options)
+{
+    kiln_issue_list *issues = NULL;
+    assert_ok(m->status);
+    assert_ok(kln_validate(m->model, options, &issues));
+    return issues;
+}
+
+/* One issue of that severity, kind and words; or none at all with words of NULL. */
+static void expect_with(graph_maker *m, const kln_validate_options *options, kiln_severity severity,
+                        kiln_issue_kind kind, const char *words)
+{
+    kiln_issue_list *issues = validate(m, options);
+    const size_t count = kiln_issue_list_count(issues);
+    const kiln_issue *issue = kiln_issue_list_get(issues, 0);
+    if (count != (words != NULL ? 1 : 0) ||
+        (words != NULL && (issue->severity != severity || issue->kind != kind ||
+                           strstr(issue->sentence, words) == NULL))) {
+        print_error("expected \"%s\"; found %zu:\n", words != NULL ? words : "none", count);
+        for (size_t i = 0; i < count; i++) {
+            issue = kiln_issue_list_get(issues, i);
+            print_error("%d %s: %s\n", (int)issue->severity, kiln_issue_kind_name(issue->kind),
+                        issue->sentence);
+        }
+        fail();
+    }
+    kiln_issue_list_destroy(issues);
+    maker_end(m);
+}
+
+static void expect(graph_maker *m, kiln_severity severity, kiln_issue_kind kind, const char *words)
+{
+    expect_with(m, NULL, severity, kind, words);
+}
+
+static void expect_none(graph_maker *m)
+{
+    expect(m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, NULL);
+}
+
+/* y = Relu(x) where `condition` does not hold; the other branch is to be filled in. */
+static kln_onnx_graph *begin_then(graph_maker *m, const char *condition)
+{
+    kln_onnx_graph *outer = NULL;
+    maker_node(m, "If", condition, "y");
+    maker_enter(m, "else_branch", &outer);
+    maker_node(m, "Relu", "x", "e");
+    maker_output(m, "e", 0, NULL);
+    maker_leave(m, outer);
+    maker_enter(m, "then_branch", &outer);
+    return outer;
+}
+
+static void end_then(graph_maker *m, kln_onnx_graph *outer)
+{
+    maker_output(m, "t", 0, NULL);
+    maker_leave(m, outer);
+    maker_output(m, "y", 1, NULL);
+}
+
+/* x is [2,3]. "no" does not hold, "yes" does, and of the input "which" nobody knows. */
+static void begin(graph_maker *m, const char *condition)
+{
+    maker_begin(m, 17);
+    maker_input(m, "x", 1, "2,3");
+    if (strcmp(condition, "which") == 0) {
+        maker_input(m, "which", 9, "");
+    } else {
+        maker_weights(m, "no", 9, "");
+        if (strcmp(condition, "yes") == 0) {
+            maker_node(m, "Not", "no", "yes");
+        }
+    }
+}
+
+static void bad_add(graph_maker *m, const char *condition)
+{
+    begin(m, condition);
+    kln_onnx_graph *outer = begin_then(m, condition);
+    maker_weights(m, "w", 1, "4");
+    maker_node(m, "Add", "x,w", "t");
+    end_then(m, outer);
+}
+
+static void shapes_count_where_they_run(void **state)
+{
+    (void)state;
+    graph_maker m;
+    static const char words[] = "dimensions that broadcast must be the same: 3 and 4";
+    bad_add(&m, "yes");
+    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, words);
+    bad_add(&m, "no");
+    expect_none(&m);
+    bad_add(&m, "which");
+    expect(&m, KILN_SEVERITY_WARNING, KILN_ISSUE_SHAPE,
+           "a branch fails if it is taken: node \"t\" (Add): dimensions that broadcast must be the "
+           "same: 3 and 4");
+
+    /* A caller may replace what is both an input and weights. */
+    bad_add(&m, "no");
+    maker_input(&m, "no", 9, "");
+    expect(&m, KILN_SEVERITY_WARNING, KILN_ISSUE_SHAPE, words);
+
+    /* Inputs that are weights too have the dimensions of the weights. */
+    begin(&m, "which");
+    maker_input(&m, "b", 1, "4");
+    maker_input(&m, "w", 1, "5");
+    m.model->ir_version = 3;
+    maker_weights(&m, "b", 1, "4");
+    maker_weights(&m, "w", 1, "5");
+    kln_onnx_graph *outer = begin_then(&m, "which");
+    maker_node(&m, "Add", "b,w", "t");
+    end_then(&m, outer);
+    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, "must be the same: 4 and 5");
+}
+
+static void ranks_and_values_too(void **state)
+{
+    (void)state;
+    static const char *const conditions[] = {"yes", "no", "which"};
+    static const kiln_severity severities[] = {KILN_SEVERITY_ERROR, 0, KILN_SEVERITY_WARNING};
+    for (size_t i = 0; i < 3; i++) {
+        graph_maker m;
+        begin(&m, conditions[i]);
+        kln_onnx_graph *outer = begin_then(&m, conditions[i]);
+        maker_ints(&m, "axes", 1, (int64_t[]){1});
+        maker_node(&m, "Squeeze", "x,axes", "t");
+        end_then(&m, outer);
+        expect(&m, severities[i], KILN_ISSUE_SHAPE,
+               severities[i] != 0 ? "only a 1 can be taken out" : NULL);
+    }
+    /* The rank of x is the model's own, whatever its dimensions are. */
+    graph_maker m;
+    begin(&m, "which");
+    kln_onnx_graph *outer = begin_then(&m, "which");
+    maker_node(&m, "Softmax", "x", "t");
+    maker_attribute_int(&m, "axis", 2);
+    end_then(&m, outer);
+    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_VALUE, "axis 2 is outside");
+    begin(&m, "no");
+    outer = begin_then(&m, "no");
+    maker_node(&m, "Softmax", "x", "t");
+    maker_attribute_int(&m, "axis", 2);
+    end_then(&m, outer);
+    expect_none(&m);
+}
+
+static void other_faults_are_errors_everywhere(void **state)
+{
+    (void)state;
+    static const char *const conditions[] = {"yes", "no", "which"};
+    for (size_t i = 0; i < 3; i++) {
+        graph_maker m;
+        const char *condition = conditions[i];
+        begin(&m, condition);
+        kln_onnx_graph *outer = begin_then(&m, condition);
+        maker_node(&m, "Neg", "nobody", "t");
+        end_then(&m, outer);
+        expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_UNKNOWN_NAME, "\"nobody\"");
+
+        begin(&m, condition);
+        outer = begin_then(&m, condition);
+        maker_node(&m, "Relu", "x", "t");
+        maker_attribute_int(&m, "slope", 1);
+        end_then(&m, outer);
+        expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_ATTRIBUTE, "no attribute \"slope\"");
+
+        begin(&m, condition);
+        outer = begin_then(&m, condition);
+        maker_node(&m, "Neg", "x,x", "t");
+        end_then(&m, outer);
+        expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_ARITY, "takes 1");
+
+        begin(&m, condition);
+        outer = begin_then(&m, condition);
+        maker_weights(&m, "w", 7, "3");
+        maker_node(&m, "Add", "x,w", "t");
+        end_then(&m, outer);
+        expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_DTYPE, "is int64, but another input");
+    }
+    /* Two weights that never go together, whatever the inputs are. */
+    graph_maker m;
+    begin(&m, "which");
+    kln_onnx_graph *outer = begin_then(&m, "which");
+    maker_weights(&m, "a", 1, "4");
+    maker_weights(&m, "b", 1, "5");
+    maker_node(&m, "Add", "a,b", "t");
+    end_then(&m, outer);
+    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, "must be the same: 4 and 5");
+}
+
+/* y = Add(x, w) where `inner` holds, within a branch that is taken where `outer` holds. */
+static void nested(graph_maker *m, const char *outer, const char *inner)
+{
+    maker_begin(m, 17);
+    maker_input(m, "x", 1, "2,3");
+    maker_input(m, "which", 9, "");
+    maker_weights(m, "no", 9, "");
+    maker_node(m, "Not", "no", "yes");
+    maker_node(m, "Or", "no,yes", "used");
+    maker_output(m, "used", 0, NULL);
+    maker_node(m, "Not", "which", "used_too");
+    maker_output(m, "used_too", 0, NULL);
+    kln_onnx_graph *main_graph = begin_then(m, outer);
+    kln_onnx_graph *branch = NULL;
+    maker_node(m, "If", inner, "t");
+    maker_enter(m, "else_branch", &branch);
+    maker_node(m, "Neg", "x", "inner_e");
+    maker_output(m, "inner_e", 0, NULL);
+    maker_leave(m, branch);
+    maker_enter(m, "then_branch", &branch);
+    maker_weights(m, "w", 1, "4");
+    maker_node(m, "Add", "x,w", "inner_t");
+    maker_output(m, "inner_t", 0, NULL);
+    maker_leave(m, branch);
+    end_then(m, main_graph);
+}
+
+static void a_branch_is_as_certain_as_its_outer_one(void **state)
+{
+    (void)state;
+    graph_maker m;
+    static const char words[] = "must be the same: 3 and 4";
+    nested(&m, "yes", "yes");
+    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, words);
+    nested(&m, "which", "yes");
+    expect(&m, KILN_SEVERITY_WARNING, KILN_ISSUE_SHAPE, words);
+    nested(&m, "yes", "which");
+    expect(&m, KILN_SEVERITY_WARNING, KILN_ISSUE_SHAPE, words);
+    nested(&m, "no", "yes");
+    expect_none(&m);
+    nested(&m, "which", "no");
+    expect_none(&m);
+}
+
+/* What the branch taken gives goes on; after it, faults are held against the main graph again. */
+static void the_branch_taken_gives_the_output(void **state)
+{
+    (void)state;
+    graph_maker m;
+    begin(&m, "no");
+    kln_onnx_graph *outer = begin_then(&m, "no");
+    maker_node(&m, "Shape", "x", "s");
+    maker_node(&m, "ConstantOfShape", "s", "r");
+    maker_node(&m, "Unsqueeze", "r,s", "t");
+    end_then(&m, outer);
+    maker_weights(&m, "w", 1, "4");
+    maker_node(&m, "Add", "y,w", "z");
+    maker_output(&m, "z", 1, NULL);
+    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, "node \"z\" (Add): dimensions that");
+}
+
+/* --- profiles --- */
+
+/* The branch with a Reshape to [-1,4,8] is taken where x has `length` along its last dimension, or,
+ * with "which", where the caller wants it. */
+static void reshape_where(graph_maker *m, const char *condition, int64_t length)
+{
+    maker_begin(m, 17);
+    maker_input(m, "x", 1, "batch,4,n");
+    if (strcmp(condition, "which") == 0) {
+        maker_input(m, "which", 9, "");
+    } else {
+        maker_int(m, "last", 2);
+        maker_int(m, "length", length);
+        maker_node(m, "Shape", "x", "shape");
+        maker_node(m, "Gather", "shape,last", "n");
+        maker_node(m, "Equal", "n,length", condition);
+    }
+    maker_ints(m, "to", 3, (int64_t[]){-1, 4, 8});
+    kln_onnx_graph *outer = begin_then(m, condition);
+    maker_node(m, "Reshape", "x,to", "t");
+    end_then(m, outer);
+}
+
+static void profiles_decide_conditions(void **state)
+{
+    (void)state;
+    graph_maker m;
+    const kiln_shape small = KILN_SHAPE(1, 4, 8);
+    const kln_profile_range ranges[] = {{"x", small, small, KILN_SHAPE(1, 4, 9)}};
+    const kln_validate_options options = {.ranges = ranges, .range_count = 1};
+    reshape_where(&m, "is_length", 8);
+    expect_with(&m, &options, KILN_SEVERITY_ERROR, KILN_ISSUE_PROFILE, NULL);
+    reshape_where(&m, "is_length", 9);
+    expect_with(&m, &options, KILN_SEVERITY_ERROR, KILN_ISSUE_PROFILE,
+                "with all inputs at max, node \"t\" (Reshape)");
+    reshape_where(&m, "which", 0);
+    expect_with(&m, &options, KILN_SEVERITY_WARNING, KILN_ISSUE_PROFILE,
+                "with all inputs at max, a branch fails if it is taken: node \"t\" (Reshape)");
+}
+
+/* An error that has nothing to do with shapes hides no error of a profile. */
+static void profiles_are_held_beside_other_errors(void **state)
+{
+    (void)state;
+    graph_maker m;
+    const kiln_shape odd = KILN_SHAPE(1, 4, 9);
+    const kln_profile_range ranges[] = {{"x", odd, odd, odd}};
+    const kln_validate_options options = {.ranges = ranges, .range_count = 1};
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 1, "batch,4,n");
+    maker_ints(&m, "to", 3, (int64_t[]){-1, 4, 8});
+    maker_node(&m, "Bogus", "x", "b");
+    maker_node(&m, "Bogus", "x", "c");
+    maker_node(&m, "Reshape", "x,to", "y");
+    maker_output(&m, "y", 1, NULL);
+    maker_output(&m, "b", 1, NULL);
+    maker_output(&m, "c", 1, NULL);
+    kiln_issue_list *issues = validate(&m, &options);
+    assert_int_equal(5, kiln_issue_list_errors(issues));
+    assert_int_equal(KILN_ISSUE_PROFILE, kiln_issue_list_get(issues, 4)->kind);
+    kiln_issue_list_destroy(issues);
+    maker_end(&m);
+}
+
+/* --- loops --- */
+
+/* `turns` 0 or not, and begun where `condition` holds ("": always). */
+static void bad_loop(graph_maker *m, int64_t turns, const char *condition)
+{
+    char inputs[64];
+    kln_onnx_graph *outer = NULL;
+    begin(m, condition[0] != '\0' ? condition : "which");
+    maker_int(m, "turns", turns);
+    (void)snprintf(inputs, sizeof inputs, "turns,%s,x", condition);
+    maker_node(m, "Loop", inputs, "y");
+    maker_enter(m, "body", &outer);
+    maker_input(m, "turn", 7, "");
+    maker_input(m, "before", 9, "");
+    maker_input(m, "now", 1, NULL);
+    maker_weights(m, "w", 1, "4");
+    maker_node(m, "Identity", "before", "after");
+    maker_node(m, "Add", "x,w", "sum");
+    maker_output(m, "after", 9, "");
+    maker_output(m, "sum", 1, NULL);
+    maker_leave(m, outer);
+    maker_output(m, "y", 1, NULL);
+    if (condition[0] == '\0') {
+        maker_node(m, "Not", "which", "used");
+        maker_output(m, "used", 9, NULL);
+    }
+}
+
+static void a_loop_without_a_turn_does_not_run(void **state)
+{
+    (void)state;
+    graph_maker m;
+    bad_loop(&m, 2, "");
+    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, "must be the same: 3 and 4");
+    bad_loop(&m, 0, "");
+    expect_none(&m);
+    bad_loop(&m, 2, "no");
+    expect_none(&m);
+    bad_loop(&m, 2, "which");
+    expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, "must be the same: 3 and 4");
+}
+
+/* --- a build --- */
+
+static void such_a_network_is_built(void **state)
+{
+    (void)state;
+    graph_maker m;
+    kln_text bytes;
+    kiln_network *network = NULL;
+    kiln_engine *engine = NULL;
+    kln_text_init(&bytes, 1 << 20);
+    bad_add(&m, "no");
+    assert_ok(m.status);
+    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &network));
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    kiln_engine_release(engine);
+    kiln_network_destroy(network);
+    kln_text_finish(&bytes);
+    maker_end(&m);
+}
+
+static kiln_status check_once(void *user)
+{
+    const kiln_span *model = user;
+    kiln_issue_list *issues = NULL;
+    const kiln_status status = kiln_check_bytes(*model, NULL, NULL, &issues);
+    kiln_issue_list_destroy(issues);
+    return status;
+}
+
+static void each_allocation_may_fail(void **state)
+{
+    (void)state;
+    static unsigned char copy[4096];
+    graph_maker m;
+    kln_text bytes;
+    kln_text_init(&bytes, sizeof copy);
+    bad_add(&m, "which");
+    assert_ok(m.status);
+    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    memcpy(copy, bytes.data, bytes.size);
+    kiln_span model = {copy, bytes.size};
+    kln_text_finish(&bytes);
+    maker_end(&m);
+    kiln_test_each_allocation(check_once, &model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shapes_count_where_they_run),
+        cmocka_unit_test(ranks_and_values_too),
+        cmocka_unit_test(other_faults_are_errors_everywhere),
+        cmocka_unit_test(a_branch_is_as_certain_as_its_outer_one),
+        cmocka_unit_test(the_branch_taken_gives_the_output),
+        cmocka_unit_test(profiles_decide_conditions),
+        cmocka_unit_test(profiles_are_held_beside_other_errors),
+        cmocka_unit_test(a_loop_without_a_turn_does_not_run),
+        cmocka_unit_test(such_a_network_is_built),
+        cmocka_unit_test(each_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
