@@ -56,6 +56,11 @@ static int make_batch(const kiln_engine *engine, batch *made)
             return fail(binding.name);
         }
         void *memory = calloc(1, bytes + 1);
+        if (memory == NULL) {
+            fprintf(stderr, "%zu bytes of memory are missing for input \"%s\"\n", bytes,
+                    binding.name);
+            return 1;
+        }
         made->inputs[i].name = binding.name;
         made->inputs[i].tensor = KILN_HOST_TENSOR(binding.dtype, binding.shape, memory, bytes);
     }
