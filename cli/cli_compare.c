@@ -205,7 +205,8 @@ static void print_text(const job *work)
 {
     char backends[2][200];
     const size_t count = kiln_comparison_count(work->comparison);
-    const kiln_tensor_difference **rows = cli_allocate((count + 1) * sizeof *rows);
+    const kiln_tensor_difference **rows =
+        cli_allocate((count + 1) * sizeof(kiln_tensor_difference *));
     char *path = cli_printable(work->path);
     for (size_t i = 0; i < 2; i++) {
         cli_model_backend(work->engines[i], backends[i], sizeof backends[i]);

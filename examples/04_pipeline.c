@@ -39,14 +39,26 @@ static double now(void)
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
+static void free_batch(const batch *made)
+{
+    for (size_t i = 0; i < made->count; i++) {
+        free(made->inputs[i].tensor.data);
+    }
+}
+
 /* Memory for each input; an open dimension is taken as 1. */
 static int make_batch(const kiln_engine *engine, batch *made)
 {
     made->count = kiln_engine_input_count(engine);
+    if (made->count > INPUTS) {
+        fprintf(stderr, "the model has %zu inputs, %d are possible here\n", made->count, INPUTS);
+        made->count = 0;
+        return 1;
+    }
     for (size_t i = 0; i < made->count; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
         size_t bytes = 0;
-        if (i == INPUTS || kiln_engine_input(engine, i, &binding) != KILN_OK) {
+        if (kiln_engine_input(engine, i, &binding) != KILN_OK) {
             return fail("the model's inputs");
         }
         for (int32_t d = 0; d < binding.shape.rank; d++) {
@@ -173,6 +185,7 @@ int main(int count, char **arguments)
         return fail(path);
     }
     if (make_batch(engine, &made) != 0 || kiln_engine_output(engine, 0, &binding) != KILN_OK) {
+        free_batch(&made);
         free(sums);
         return fail(path);
     }
@@ -181,6 +194,7 @@ int main(int count, char **arguments)
     const double piped =
         serial < 0 ? -1 : run_pipelined(engine, &made, &output, sums + batches + 4, batches);
     if (piped < 0) {
+        free_batch(&made);
         free(sums);
         return fail("running");
     }
@@ -189,9 +203,7 @@ int main(int count, char **arguments)
     printf("one after the other  %8.3f ms a batch\n", serial / (double)batches * 1e3);
     printf("two under way        %8.3f ms a batch\n", piped / (double)batches * 1e3);
     printf("the results are %s\n", same ? "the same" : "not the same");
-    for (size_t i = 0; i < made.count; i++) {
-        free(made.inputs[i].tensor.data);
-    }
+    free_batch(&made);
     free(sums);
     kiln_engine_release(engine);
     return same ? 0 : 1;

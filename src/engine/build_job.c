@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -48,13 +49,14 @@ struct kiln_build {
 static uint64_t resident(void)
 {
     FILE *file = fopen("/proc/self/statm", "r");
-    unsigned long long pages = 0;
+    char line[128] = "";
     if (file != NULL) {
-        if (fscanf(file, "%*u %llu", &pages) != 1) {
-            pages = 0;
-        }
+        (void)fgets(line, sizeof line, file);
         (void)fclose(file);
     }
+    /* The second number of the line. */
+    const char *second = strchr(line, ' ');
+    const unsigned long long pages = second != NULL ? strtoull(second, NULL, 10) : 0;
     const long size = sysconf(_SC_PAGESIZE);
     return pages * (uint64_t)(size > 0 ? size : 4096);
 }

@@ -173,7 +173,8 @@ kiln_status kln_compare_inputs_make(const kiln_engine *engine, const kiln_compar
 
 void kln_compare_inputs_finish(kln_compare_inputs *inputs)
 {
-    for (size_t i = 0; i < inputs->count; i++) {
+    const bool has_lists = inputs->tensors != NULL && inputs->is_owned != NULL;
+    for (size_t i = 0; has_lists && i < inputs->count; i++) {
         if (inputs->is_owned[i]) {
             kln_free(inputs->tensors[i].tensor.data);
         }
