@@ -38,11 +38,25 @@ static kiln_status count_reader(kln_names *readers, const char *name)
     return kln_names_set(readers, name, before == KLN_NAMES_NONE ? 1 : before + 1);
 }
 
+/* What these nodes and the graph's outputs read. */
+static kiln_status count_readers(const kln_onnx_graph *graph, const kln_onnx_node *nodes,
+                                 size_t count, kln_names *readers)
+{
+    for (size_t i = 0; i < graph->output_count; i++) {
+        KLN_RETURN_IF_ERROR(count_reader(readers, graph->outputs[i].name));
+    }
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < nodes[i].input_count; k++) {
+            KLN_RETURN_IF_ERROR(count_reader(readers, nodes[i].inputs[k]));
+        }
+    }
+    return KILN_OK;
+}
+
 static kiln_status index_node(kln_graph_edit *edit, size_t index)
 {
     const kln_onnx_node *node = &edit->graph->nodes[index];
     for (size_t k = 0; k < node->input_count; k++) {
-        KLN_RETURN_IF_ERROR(count_reader(&edit->readers, node->inputs[k]));
         KLN_RETURN_IF_ERROR(kln_names_set(&edit->consumers, node->inputs[k], (uint32_t)index));
     }
     for (size_t k = 0; k < node->output_count; k++) {
@@ -62,9 +76,7 @@ static kiln_status index_graph(kln_graph_edit *edit)
     for (size_t i = 0; i < graph->input_count; i++) {
         KLN_RETURN_IF_ERROR(kln_names_set(&edit->constants, graph->inputs[i].name, KLN_NAMES_NONE));
     }
-    for (size_t i = 0; i < graph->output_count; i++) {
-        KLN_RETURN_IF_ERROR(count_reader(&edit->readers, graph->outputs[i].name));
-    }
+    KLN_RETURN_IF_ERROR(count_readers(graph, graph->nodes, graph->node_count, &edit->readers));
     for (size_t i = 0; i < graph->node_count; i++) {
         KLN_RETURN_IF_ERROR(index_node(edit, i));
     }
@@ -289,20 +301,6 @@ static void place_nodes(kln_graph_edit *edit, kln_onnx_node *nodes, size_t *coun
     }
 }
 
-static kiln_status count_readers(const kln_graph_edit *edit, const kln_onnx_node *nodes,
-                                 size_t count, kln_names *readers)
-{
-    for (size_t i = 0; i < edit->graph->output_count; i++) {
-        KLN_RETURN_IF_ERROR(count_reader(readers, edit->graph->outputs[i].name));
-    }
-    for (size_t i = 0; i < count; i++) {
-        for (size_t k = 0; k < nodes[i].input_count; k++) {
-            KLN_RETURN_IF_ERROR(count_reader(readers, nodes[i].inputs[k]));
-        }
-    }
-    return KILN_OK;
-}
-
 /* Constants that only the dropped nodes read would be handed on for nothing. */
 static void place_constants(const kln_graph_edit *edit, const kln_names *readers,
                             kln_onnx_tensor *constants, size_t *count)
@@ -356,7 +354,7 @@ kiln_status kln_graph_edit_commit(kln_graph_edit *edit)
     }
     place_nodes(edit, nodes, &node_count);
     kln_names_init(&readers);
-    const kiln_status status = count_readers(edit, nodes, node_count, &readers);
+    const kiln_status status = count_readers(graph, nodes, node_count, &readers);
     if (status == KILN_OK) {
         place_constants(edit, &readers, constants, &constant_count);
         graph->nodes = nodes;
