@@ -107,11 +107,12 @@ typedef struct event {
     unsigned long ticks; /* the fake's clock: one for each piece of work */
 } event;
 
-/* Lies before each piece of memory, so that releases are counted. */
+/* Lies before each piece of memory, so that releases are counted; as long as the alignment of what
+ * the real driver gives. */
 typedef struct piece {
     size_t bytes;
     int device; /* -1: pinned */
-    int padding[61];
+    int padding[125];
 } piece;
 
 extern context fake_contexts[DEVICE_LIMIT];

@@ -51,12 +51,11 @@ typedef struct counted {
     int releases;
 } counted;
 
-static void *count_allocate(void *user, size_t size, size_t alignment, void *stream,
-                            kiln_block *piece)
+static void *count_allocate(void *user, size_t size, void *stream, kiln_block *piece)
 {
     counted *counts = user;
     counts->allocations++;
-    return counts->memory.allocate(counts->memory.user, size, alignment, stream, piece);
+    return counts->memory.allocate(counts->memory.user, size, stream, piece);
 }
 
 static bool count_release(void *user, void *memory, void *stream, const kiln_block *piece)

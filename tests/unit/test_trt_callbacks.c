@@ -168,10 +168,9 @@ static void the_progress_monitor_knows_what_lies_in_what(void **state)
 
 static long live;
 
-static void *allocate(void *user, size_t size, size_t alignment, void *stream, kiln_block *piece)
+static void *allocate(void *user, size_t size, void *stream, kiln_block *piece)
 {
     (void)user;
-    (void)alignment;
     (void)stream;
     live++;
     (void)piece;
@@ -188,7 +187,7 @@ static bool release(void *user, void *memory, void *stream, const kiln_block *pi
     return true;
 }
 
-static const trt_memory memory = {NULL, allocate, release, NULL};
+static const trt_memory plain_memory = {.allocate = allocate, .release = release};
 
 static void the_allocator_counts_and_keeps_its_limit(void **state)
 {
@@ -197,7 +196,7 @@ static void the_allocator_counts_and_keeps_its_limit(void **state)
         fixture f;
         set_up(&f, i);
         trt_gpu_allocator allocator;
-        trt_gpu_allocator_init(&allocator, &f.tables, &memory, 1000);
+        trt_gpu_allocator_init(&allocator, &f.tables, &plain_memory, 1000);
         trt_GpuAllocator *object = &allocator.object;
         void *a = trt_GpuAllocator_allocate(&f.abi, object, 600, 256, 0);
         void *b = trt_GpuAllocator_allocateAsync(&f.abi, object, 400, 256, 0, NULL);
@@ -220,6 +219,77 @@ static void the_allocator_counts_and_keeps_its_limit(void **state)
     }
 }
 
+/* Memory that lies wrong: at odd addresses, with a guard behind what was asked for. */
+static void *allocate_odd(void *user, size_t size, void *stream, kiln_block *piece)
+{
+    (void)user;
+    (void)stream;
+    unsigned char *made = malloc(size + 17);
+    assert_non_null(made);
+    memset(made + 1 + size, 0xA5, 16);
+    *piece = (kiln_block){.data = made + 1, .bytes = size};
+    live++;
+    return made + 1;
+}
+
+static bool release_odd(void *user, void *memory, void *stream, const kiln_block *piece)
+{
+    (void)user;
+    (void)stream;
+    assert_ptr_equal(piece->data, memory); /* what was given, not what it was aligned to */
+    const unsigned char *guard = (const unsigned char *)memory + piece->bytes;
+    for (int i = 0; i < 16; i++) {
+        assert_int_equal(guard[i], 0xA5);
+    }
+    free((unsigned char *)memory - 1);
+    live--;
+    return true;
+}
+
+static const trt_memory odd_memory = {.allocate = allocate_odd, .release = release_odd};
+
+static void *write_to(void *memory, size_t size, uint64_t alignment)
+{
+    assert_non_null(memory);
+    assert_int_equal((uintptr_t)memory % alignment, 0);
+    memset(memory, 0x5A, size);
+    return memory;
+}
+
+static void every_alignment_is_served(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
+        fixture f;
+        set_up(&f, i);
+        trt_gpu_allocator allocator;
+        trt_gpu_allocator_init(&allocator, &f.tables, &odd_memory, 0);
+        trt_GpuAllocator *object = &allocator.object;
+        trt_output_allocator output;
+        trt_output_allocator_init(&output, &f.tables, &odd_memory);
+        for (uint64_t alignment = 1; alignment <= (1U << 21); alignment *= 2) {
+            void *a = write_to(trt_GpuAllocator_allocate(&f.abi, object, 700, alignment, 0), 700,
+                               alignment);
+            void *b =
+                write_to(trt_GpuAllocator_allocateAsync(&f.abi, object, 1, alignment, 0, NULL), 1,
+                         alignment);
+            assert_null(trt_GpuAllocator_reallocate(&f.abi, object, a, alignment, 1400));
+            assert_true(trt_GpuAllocator_deallocate(&f.abi, object, a));
+            assert_true(trt_GpuAllocator_deallocateAsync(&f.abi, object, b, NULL));
+            void *y = trt_OutputAllocator_reallocateOutputAsync(
+                &f.abi, &output.object, "y", output.made.memory, 90, alignment, NULL);
+            (void)write_to(y, 90, alignment);
+        }
+        assert_null(trt_GpuAllocator_allocate(&f.abi, object, 16, 768, 0)); /* no power of two */
+        assert_null(trt_GpuAllocator_allocate(&f.abi, object, UINT64_MAX - 100, 512, 0));
+        assert_int_equal(allocator.in_use, 0);
+        assert_int_equal(allocator.failed, 2);
+        trt_output_allocator_finish(&output);
+        trt_gpu_allocator_finish(&allocator);
+        assert_int_equal(live, 0);
+    }
+}
+
 static void an_output_grows(void **state)
 {
     (void)state;
@@ -227,7 +297,7 @@ static void an_output_grows(void **state)
         fixture f;
         set_up(&f, i);
         trt_output_allocator allocator;
-        trt_output_allocator_init(&allocator, &f.tables, &memory);
+        trt_output_allocator_init(&allocator, &f.tables, &plain_memory);
         trt_OutputAllocator *object = &allocator.object;
         void *first =
             trt_OutputAllocator_reallocateOutputAsync(&f.abi, object, "y", NULL, 100, 256, NULL);
@@ -240,7 +310,7 @@ static void an_output_grows(void **state)
         if (trt_has(&f.abi, TRT_M_OutputAllocator_reallocateOutput)) {
             assert_non_null(
                 trt_OutputAllocator_reallocateOutput(&f.abi, object, "y", first, 500, 256));
-            assert_int_equal(allocator.capacity, 500);
+            assert_int_equal(allocator.made.size, 500);
         }
         const trt_Dims dims = {2, {3, 4}};
         trt_OutputAllocator_notifyShape(&f.abi, object, "y", &dims);
@@ -347,6 +417,7 @@ int main(void)
         cmocka_unit_test(the_recorder_keeps_what_it_has_room_for),
         cmocka_unit_test(the_progress_monitor_knows_what_lies_in_what),
         cmocka_unit_test(the_allocator_counts_and_keeps_its_limit),
+        cmocka_unit_test(every_alignment_is_served),
         cmocka_unit_test(an_output_grows),
         cmocka_unit_test(the_profiler_sums_each_layer),
         cmocka_unit_test(a_reader_reads_and_seeks),

@@ -78,6 +78,36 @@ static void a_pool_serves_build_and_run(void **state)
     }
 }
 
+/* From the driver and from a pool, whose pieces lie at multiples of 256. */
+static void memory_lies_where_it_is_asked_to(void **state)
+{
+    (void)state;
+    static const char *const alignments[] = {"1", "256", "512", "4096", "65536", "2097152"};
+    kiln_pool_options how = KILN_POOL_OPTIONS_INIT;
+    how.location = KILN_LOCATION_DEVICE;
+    for (size_t i = 0; i < FAKE_LAYOUTS * KLN_ARRAY_LENGTH(alignments) * 2; i++) {
+        assert_int_equal(
+            setenv("KILN_FAKE_TENSORRT_ALIGNMENT", alignments[i / 2 / FAKE_LAYOUTS], 1), 0);
+        kiln_build_options options = fake_options(i / 2 % FAKE_LAYOUTS);
+        if (i % 2 != 0) {
+            assert_ok(kiln_pool_create(&how, &options.gpu_pool));
+        }
+        kiln_engine *engine = build_network(conv_network(), &options);
+        kiln_context *context = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        run_once(context);
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+        kiln_pool_counters counters = {.struct_size = sizeof counters};
+        if (i % 2 != 0) {
+            assert_ok(kiln_pool_get_counters(options.gpu_pool, &counters));
+            assert_int_equal(counters.bytes_in_use, 0);
+            kiln_pool_destroy(options.gpu_pool);
+        }
+    }
+    assert_int_equal(unsetenv("KILN_FAKE_TENSORRT_ALIGNMENT"), 0);
+}
+
 static void a_limit_is_kept_and_named(void **state)
 {
     (void)state;
@@ -223,6 +253,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         tensorrt_test(what_the_library_holds_is_counted),
         tensorrt_test(a_pool_serves_build_and_run),
+        tensorrt_test(memory_lies_where_it_is_asked_to),
         tensorrt_test(a_limit_is_kept_and_named),
         tensorrt_test(a_pool_that_is_full_gives_none),
         tensorrt_test(the_library_may_look_after_itself),

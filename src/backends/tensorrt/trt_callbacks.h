@@ -100,15 +100,26 @@ void trt_progress_monitor_finish(trt_progress_monitor *progress);
 /* --- device memory: the few functions that this room needs of CUDA --- */
 
 /* How device memory is had. All may be called from any thread. `piece` is the maker's: what
- * allocate puts there, release gets again; NULL where memory of this kind needs none. */
+ * allocate puts there, release gets again. */
 typedef struct trt_memory {
     void *user;
-    /* Or NULL. */
-    void *(*allocate)(void *user, size_t size, size_t alignment, void *stream, kiln_block *piece);
+    /* At any address, or NULL. */
+    void *(*allocate)(void *user, size_t size, void *stream, kiln_block *piece);
     bool (*release)(void *user, void *memory, void *stream, const kiln_block *piece);
+    /* As release, of what nothing was enqueued on yet. NULL: release. */
+    bool (*drop)(void *user, void *memory, void *stream, const kiln_block *piece);
     /* Copies to host or device memory, in order with `stream`. NULL: a copy in host memory. */
     bool (*copy)(void *user, void *destination, const void *source, size_t size, void *stream);
 } trt_memory;
+
+/* Memory at a multiple of what TensorRT asks for (512 by 10.6; any power of two by its header),
+ * which may begin behind what the maker gave. */
+typedef struct trt_allocation {
+    void *memory; /* what TensorRT has, or NULL */
+    void *base;   /* what the maker gave */
+    uint64_t size;
+    kiln_block piece;
+} trt_allocation;
 
 /* --- GPU allocator: counts, and keeps a limit --- */
 
@@ -123,11 +134,7 @@ typedef struct trt_gpu_allocator {
     uint64_t released;
     uint64_t refused; /* allocations that the limit forbade */
     uint64_t failed;  /* for which there was no memory */
-    struct trt_allocation {
-        void *memory;
-        uint64_t size;
-        kiln_block piece; /* what trt_memory.allocate said */
-    } * allocations;
+    trt_allocation *allocations;
     size_t count;
     size_t capacity;
 } trt_gpu_allocator;
@@ -142,9 +149,8 @@ void trt_gpu_allocator_finish(trt_gpu_allocator *allocator);
 typedef struct trt_output_allocator {
     trt_OutputAllocator object;
     const trt_memory *memory;
-    void *data;
-    uint64_t capacity;
-    bool known; /* notifyShape was called since the last reset */
+    trt_allocation made; /* its size is what fits */
+    bool known;          /* notifyShape was called since the last reset */
     trt_Dims shape;
 } trt_output_allocator;
 

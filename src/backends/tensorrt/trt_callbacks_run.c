@@ -4,15 +4,49 @@
 
 #include "backends/tensorrt/trt_callback_tables.h"
 
+/* --- memory at an alignment --- */
+
+static bool drop(const trt_memory *memory, const trt_allocation *made, void *stream)
+{
+    return (memory->drop != NULL ? memory->drop : memory->release)(memory->user, made->base, stream,
+                                                                   &made->piece);
+}
+
+/* What the maker gives lies right nearly always, so that is tried before more is taken. */
+static bool obtain(const trt_memory *memory, uint64_t size, uint64_t alignment, void *stream,
+                   trt_allocation *made)
+{
+    *made = (trt_allocation){.size = size};
+    const uint64_t step = alignment > 0 ? alignment : 1;
+    if ((step & (step - 1)) != 0 || size > SIZE_MAX - step) {
+        return false;
+    }
+    const size_t bytes = size > 0 ? (size_t)size : 1;
+    made->base = memory->allocate(memory->user, bytes, stream, &made->piece);
+    if ((uintptr_t)made->base % step != 0) {
+        (void)drop(memory, made, stream);
+        made->base = memory->allocate(memory->user, bytes + (size_t)step - 1, stream, &made->piece);
+    }
+    if (made->base == NULL) {
+        return false;
+    }
+    made->memory = (unsigned char *)made->base + (step - (uintptr_t)made->base % step) % step;
+    return true;
+}
+
+static bool give_back(const trt_memory *memory, const trt_allocation *made, void *stream)
+{
+    return memory->release(memory->user, made->base, stream, &made->piece);
+}
+
 /* --- GPU allocator --- */
 
 /* With the lock held. */
-static bool remember(trt_gpu_allocator *allocator, struct trt_allocation made)
+static bool remember(trt_gpu_allocator *allocator, trt_allocation made)
 {
     if (allocator->count == allocator->capacity) {
         const size_t capacity = allocator->capacity == 0 ? 64 : allocator->capacity * 2;
-        struct trt_allocation *grown =
-            kln_realloc(allocator->allocations, capacity * sizeof *grown);
+        trt_allocation *grown = kln_realloc(allocator->allocations, capacity * sizeof *grown);
         if (grown == NULL) {
             return false;
         }
@@ -50,16 +84,15 @@ static void *allocator_allocate(trt_gpu_allocator *allocator, uint64_t size, uin
     if (!reserve(allocator, size)) {
         return NULL;
     }
-    const trt_memory *memory = allocator->memory;
-    struct trt_allocation made = {.size = size};
-    made.memory = memory->allocate(memory->user, size, alignment, stream, &made.piece);
+    trt_allocation made;
+    const bool obtained = obtain(allocator->memory, size, alignment, stream, &made);
     (void)pthread_mutex_lock(&allocator->lock);
-    const bool kept = made.memory != NULL && remember(allocator, made);
+    const bool kept = obtained && remember(allocator, made);
     allocator->failed += kept ? 0 : 1;
     allocator->in_use -= kept ? 0 : size;
     (void)pthread_mutex_unlock(&allocator->lock);
-    if (!kept && made.memory != NULL) {
-        (void)memory->release(memory->user, made.memory, stream, &made.piece);
+    if (!kept && obtained) {
+        (void)drop(allocator->memory, &made, stream);
     }
     return kept ? made.memory : NULL;
 }
@@ -69,7 +102,7 @@ static bool allocator_release(trt_gpu_allocator *allocator, void *memory, void *
     if (memory == NULL) {
         return true;
     }
-    struct trt_allocation found = {.memory = NULL};
+    trt_allocation found = {.memory = NULL};
     (void)pthread_mutex_lock(&allocator->lock);
     for (size_t i = allocator->count; i > 0 && found.memory == NULL; i--) {
         if (allocator->allocations[i - 1].memory == memory) {
@@ -80,8 +113,7 @@ static bool allocator_release(trt_gpu_allocator *allocator, void *memory, void *
         }
     }
     (void)pthread_mutex_unlock(&allocator->lock);
-    return found.memory != NULL &&
-           allocator->memory->release(allocator->memory->user, memory, stream, &found.piece);
+    return found.memory != NULL && give_back(allocator->memory, &found, stream);
 }
 
 static void *gpu_allocate(void *self, uint64_t size, uint64_t alignment, uint32_t flags)
@@ -145,20 +177,18 @@ static void *output_reallocate_async(void *self, const char *name, void *current
     trt_output_allocator *allocator = self;
     (void)name;
     (void)current;
-    if (size <= allocator->capacity && allocator->data != NULL) {
-        return allocator->data;
+    trt_allocation *made = &allocator->made;
+    if (made->memory != NULL && size <= made->size &&
+        (alignment == 0 || (uintptr_t)made->memory % alignment == 0)) {
+        return made->memory;
     }
-    const trt_memory *memory = allocator->memory;
-    void *grown = memory->allocate(memory->user, size > 0 ? size : 1, alignment, stream, NULL);
-    if (grown == NULL) {
+    trt_allocation grown;
+    if (!obtain(allocator->memory, size, alignment, stream, &grown)) {
         return NULL;
     }
-    if (allocator->data != NULL) {
-        (void)memory->release(memory->user, allocator->data, stream, NULL);
-    }
-    allocator->data = grown;
-    allocator->capacity = size > 0 ? size : 1;
-    return grown;
+    trt_output_allocator_finish(allocator);
+    *made = grown;
+    return made->memory;
 }
 
 static void *output_reallocate(void *self, const char *name, void *current, uint64_t size,
@@ -185,10 +215,9 @@ void trt_output_allocator_init(trt_output_allocator *allocator, const trt_tables
 
 void trt_output_allocator_finish(trt_output_allocator *allocator)
 {
-    if (allocator->data != NULL) {
-        (void)allocator->memory->release(allocator->memory->user, allocator->data, NULL, NULL);
-        allocator->data = NULL;
-        allocator->capacity = 0;
+    if (allocator->made.memory != NULL) {
+        (void)give_back(allocator->memory, &allocator->made, NULL);
+        allocator->made = (trt_allocation){.memory = NULL};
     }
 }
 

@@ -266,7 +266,7 @@ static kiln_status prepare_output(trt_context *self, trt_binding *s)
 {
     const trt_abi *abi = &self->engine->library->abi;
     s->allocator.known = false;
-    void *address = s->allocator.data;
+    void *address = s->allocator.made.memory;
     trt_OutputAllocator *allocator = &s->allocator.object;
     if (is_on_device(&s->tensor)) {
         address = s->tensor.data;
@@ -315,8 +315,8 @@ static kiln_status fetch_output(trt_context *self, trt_binding *s)
         }
         return KILN_OK;
     }
-    return bytes > 0 ? kln_cuda_copy(self->engine->device, s->result.data, s->allocator.data, bytes,
-                                     self->stream)
+    return bytes > 0 ? kln_cuda_copy(self->engine->device, s->result.data, s->allocator.made.memory,
+                                     bytes, self->stream)
                      : KILN_OK;
 }
 

@@ -54,18 +54,14 @@ bool trt_rtx_runs_on(int32_t capability)
 
 /* --- memory --- */
 
-static void *allocate(void *user, size_t size, size_t alignment, void *stream, kiln_block *piece)
+static void *allocate(void *user, size_t size, void *stream, kiln_block *piece)
 {
     (void)stream;
     (void)piece;
     const int32_t *device = user;
     void *memory = NULL;
-    /* The driver aligns to 256, which is more than TensorRT asks for. */
-    if (alignment > 256 ||
-        kln_cuda_allocate(KILN_LOCATION_DEVICE, *device, size > 0 ? size : 1, &memory) != KILN_OK) {
-        return NULL;
-    }
-    return memory;
+    return kln_cuda_allocate(KILN_LOCATION_DEVICE, *device, size, &memory) == KILN_OK ? memory
+                                                                                      : NULL;
 }
 
 static bool release(void *user, void *memory, void *stream, const kiln_block *piece)
@@ -96,19 +92,24 @@ void trt_device_memory(trt_memory *memory, int32_t *device)
 
 /* --- memory of a pool --- */
 
-static void *pool_allocate(void *user, size_t size, size_t alignment, void *stream,
-                           kiln_block *piece)
+static void *pool_allocate(void *user, size_t size, void *stream, kiln_block *piece)
 {
     const trt_pool *self = user;
     (void)stream;
-    if (alignment > KLN_MEMORY_ALIGNMENT) {
-        return NULL;
-    }
-    if (kiln_pool_allocate(self->pool, size > 0 ? size : 1, NULL, piece) != KILN_OK) {
+    if (kiln_pool_allocate(self->pool, size, NULL, piece) != KILN_OK) {
         kln_log(KILN_LOG_WARNING, "tensorrt", "%s", kiln_error_message());
         return NULL;
     }
     return piece->data;
+}
+
+static bool pool_drop(void *user, void *memory, void *stream, const kiln_block *piece)
+{
+    const trt_pool *self = user;
+    kiln_block block = *piece;
+    (void)memory;
+    (void)stream;
+    return kiln_pool_release(self->pool, &block, NULL) == KILN_OK;
 }
 
 /* The GPU may still be at work on it, as cudaFree allows: that is waited for. Where it cannot be,
@@ -116,18 +117,16 @@ static void *pool_allocate(void *user, size_t size, size_t alignment, void *stre
 static bool pool_release(void *user, void *memory, void *stream, const kiln_block *piece)
 {
     const trt_pool *self = user;
-    kiln_block block = *piece;
-    (void)memory;
-    (void)stream;
     if (kln_cuda_wait(self->device) != KILN_OK) {
         kln_log(KILN_LOG_WARNING, "tensorrt", "%zu bytes of a pool cannot be used again: %s",
-                block.bytes, kiln_error_message());
+                piece->bytes, kiln_error_message());
         return true;
     }
-    return kiln_pool_release(self->pool, &block, NULL) == KILN_OK;
+    return pool_drop(user, memory, stream, piece);
 }
 
 void trt_pool_memory(trt_memory *memory, trt_pool *pool)
 {
-    *memory = (trt_memory){.user = pool, .allocate = pool_allocate, .release = pool_release};
+    *memory = (trt_memory){
+        .user = pool, .allocate = pool_allocate, .release = pool_release, .drop = pool_drop};
 }

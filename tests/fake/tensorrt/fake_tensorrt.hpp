@@ -212,6 +212,11 @@ struct HostMemoryBody : Base {
     int32_t type() { return 2; }
 };
 
+/* What is asked of each allocator: 512 as TensorRT 10.6 does, or what the environment variable
+ * KILN_FAKE_TENSORRT_ALIGNMENT says. */
+uint64_t asked_alignment();
+bool is_aligned(const void *memory);
+
 void *make_host_memory(const Base *parent, std::vector<uint8_t> bytes);
 void *make_builder(void *logger, int32_t version);
 void *make_runtime(void *logger, int32_t version);

@@ -265,10 +265,10 @@ struct BuilderBody : Base {
         if (allocator == nullptr) {
             return true;
         }
-        void *first = IGpuAllocator_allocate(layout, allocator, 4096, 256, 0);
-        void *second = IGpuAllocator_allocateAsync(layout, allocator, 2048, 256, 0, nullptr);
-        const bool good = first != nullptr && second != nullptr &&
-                          IGpuAllocator_reallocate(layout, allocator, first, 256, 8192) == nullptr;
+        void *first = IGpuAllocator_allocate(layout, allocator, 4096, asked_alignment(), 0);
+        void *second = IGpuAllocator_allocateAsync(layout, allocator, 2048, asked_alignment(), 0, nullptr);
+        const bool good = is_aligned(first) && is_aligned(second) &&
+                          IGpuAllocator_reallocate(layout, allocator, first, asked_alignment(), 8192) == nullptr;
         const bool returned = IGpuAllocator_deallocate(layout, allocator, first) &&
                               IGpuAllocator_deallocateAsync(layout, allocator, second, nullptr);
         return (good && returned) || fail(FAILED_ALLOCATION, "no memory to try kernels in");

@@ -19,6 +19,17 @@ static void drop_made(void *made)
 
 #define WRAPPED(name, body) wrap((body), make_##name((body)->layout, (body)), drop_made)
 
+bool is_aligned(const void *memory)
+{
+    return memory != nullptr && reinterpret_cast<uintptr_t>(memory) % asked_alignment() == 0;
+}
+
+uint64_t asked_alignment()
+{
+    const char *text = std::getenv("KILN_FAKE_TENSORRT_ALIGNMENT");
+    return text != nullptr ? std::strtoull(text, nullptr, 10) : 512;
+}
+
 namespace {
 
 enum { STATIC = 0, ON_PROFILE_CHANGE = 1, USER_MANAGED = 2 };
@@ -103,9 +114,9 @@ struct EngineBody : Base {
             bytes += entry.second.size;
         }
         if (allocator != nullptr) {
-            weights = IGpuAllocator_allocateAsync(layout, allocator, bytes, 256, 0, nullptr);
+            weights = IGpuAllocator_allocateAsync(layout, allocator, bytes, asked_alignment(), 0, nullptr);
         }
-        return allocator == nullptr || weights != nullptr ||
+        return allocator == nullptr || is_aligned(weights) ||
                fail(FAILED_ALLOCATION, "no memory for the weights");
     }
     Plan plan;
@@ -319,8 +330,9 @@ struct ContextBody : Base {
     {
         if (strategy != USER_MANAGED && engine->allocator != nullptr) {
             activations = IGpuAllocator_allocate(layout, engine->allocator,
-                                                 static_cast<uint64_t>(engine->getDeviceMemorySizeV2()), 256, 0);
-            return activations != nullptr || fail(FAILED_ALLOCATION, "no memory for activations");
+                                                 static_cast<uint64_t>(engine->getDeviceMemorySizeV2()),
+                                                 asked_alignment(), 0);
+            return is_aligned(activations) || fail(FAILED_ALLOCATION, "no memory for activations");
         }
         return true;
     }
@@ -493,9 +505,9 @@ struct ContextBody : Base {
             !engine->plan.graph.has_data_dependent()) {
             const size_t bytes = static_cast<size_t>(getMaxOutputSize(output.name.c_str()));
             address = IOutputAllocator_reallocateOutputAsync(layout, allocator->second, output.name.c_str(),
-                                                             address, bytes, 256, stream);
+                                                             address, bytes, asked_alignment(), stream);
             const Dims dims = dims_of(launch->shapes[output.name]);
-            if (address == nullptr) {
+            if (!is_aligned(address)) {
                 return fail(FAILED_ALLOCATION, "no memory for the output " + output.name);
             }
             IOutputAllocator_notifyShape(layout, allocator->second, output.name.c_str(), &dims);
@@ -580,8 +592,8 @@ struct ContextBody : Base {
             if (allocator != nullptr) {
                 const Dims dims = dims_of(made.dims);
                 address = IOutputAllocator_reallocateOutputAsync(layout, allocator, output.name.c_str(), address,
-                                                                 made.bytes.size(), 256, stream);
-                if (address == nullptr) {
+                                                                 made.bytes.size(), asked_alignment(), stream);
+                if (!is_aligned(address)) {
                     return fail(FAILED_ALLOCATION, "no memory for the output " + output.name);
                 }
                 IOutputAllocator_notifyShape(layout, allocator, output.name.c_str(), &dims);
