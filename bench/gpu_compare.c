@@ -40,8 +40,15 @@ void compare_ways(way *ways, size_t count, size_t rounds, size_t runs, double mi
             medians[which][round] = measure(&ways[which], runs, milliseconds);
         }
     }
-    for (size_t i = 0; i < count; i++) {
-        /* Sorts them. */
+    /* The first way's last: it sorts them. */
+    for (size_t i = count; i-- > 0;) {
+        double ratios[MOST_ROUNDS];
+        for (size_t round = 0; round < rounds; round++) {
+            ratios[round] = medians[0][round] / medians[i][round];
+        }
+        ways[i].ratio = bench_median(ratios, rounds);
+        ways[i].ratio_low = ratios[0];
+        ways[i].ratio_high = ratios[rounds - 1];
         ways[i].median_us = bench_median(medians[i], rounds);
         ways[i].low_us = medians[i][0];
         ways[i].high_us = medians[i][rounds - 1];
@@ -55,7 +62,7 @@ void print_ways(const char *what, const way *ways, size_t count)
         (void)fprintf(stderr, "  %s %.2f us [%.0f, %.0f]", ways[i].name, ways[i].median_us,
                       ways[i].low_us, ways[i].high_us);
         if (i > 0) {
-            (void)fprintf(stderr, " (%.3f)", ways[0].median_us / ways[i].median_us);
+            (void)fprintf(stderr, " (%.3f)", ways[i].ratio);
         }
     }
     (void)fprintf(stderr, "\n");
@@ -67,5 +74,9 @@ void print_ways_json(const char *what, const way *ways, size_t count)
     for (size_t i = 0; i < count; i++) {
         (void)printf(", \"%s_us\": %.3f, \"%s_range\": [%.3f, %.3f]", ways[i].name,
                      ways[i].median_us, ways[i].name, ways[i].low_us, ways[i].high_us);
+        if (i > 0) {
+            (void)printf(", \"%s_ratio\": [%.4f, %.4f, %.4f]", ways[i].name, ways[i].ratio_low,
+                         ways[i].ratio, ways[i].ratio_high);
+        }
     }
 }

@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-#define MOST_WAYS 8
+#define MOST_WAYS 10
 
 typedef struct way {
     const char *name;
@@ -17,13 +17,17 @@ typedef struct way {
     double median_us; /* filled in: the median over the rounds of each round's median */
     double low_us;    /* and the least and the most of those */
     double high_us;
+    double ratio; /* of the first way's median by this one's, within a round: the median over the
+                     rounds, and the least and the most */
+    double ratio_low;
+    double ratio_high;
 } way;
 
 /* `rounds` rounds; in each every way in turn, beginning with another one each time, `runs` runs or
  * `milliseconds`, whichever ends first, but 10 runs at least. */
 void compare_ways(way *ways, size_t count, size_t rounds, size_t runs, double milliseconds);
 
-/* One line: what, each way's microseconds, and each divided by the first way's. */
+/* One line: what, each way's microseconds, and the first way's by each. */
 void print_ways(const char *what, const way *ways, size_t count);
 /* The same as the beginning of a JSON object, which the caller closes. */
 void print_ways_json(const char *what, const way *ways, size_t count);

@@ -8,41 +8,14 @@
 
 /* The list of slots is Kiln's one fact shared with its peer; none of its code is. */
 #include "backends/onnxruntime/ort_api.h"
+#include "raw_driver.h"
 
 #define MOST_BINDINGS 8
 #define MOST_SETTINGS 16
 
-typedef unsigned long long address;
-
-#define DRIVER_LIST(X)                                                                   \
-    X(init, "cuInit", (unsigned))                                                        \
-    X(retain, "cuDevicePrimaryCtxRetain", (void **, int))                                \
-    X(set_current, "cuCtxSetCurrent", (void *))                                          \
-    X(stream_create, "cuStreamCreate", (void **, unsigned))                              \
-    X(stream_destroy, "cuStreamDestroy_v2", (void *))                                    \
-    X(stream_wait, "cuStreamSynchronize", (void *))                                      \
-    X(allocate, "cuMemAlloc_v2", (address *, size_t))                                    \
-    X(release, "cuMemFree_v2", (address))                                                \
-    X(allocate_host, "cuMemHostAlloc", (void **, size_t, unsigned))                      \
-    X(release_host, "cuMemFreeHost", (void *))                                           \
-    X(copy_in, "cuMemcpyHtoDAsync_v2", (address, const void *, size_t, void *))          \
-    X(copy_out, "cuMemcpyDtoHAsync_v2", (void *, address, size_t, void *))               \
-    X(capture_begin, "cuStreamBeginCapture_v2", (void *, int))                           \
-    X(capture_end, "cuStreamEndCapture", (void *, void **))                              \
-    X(instantiate, "cuGraphInstantiateWithFlags", (void **, void *, unsigned long long)) \
-    X(graph_destroy, "cuGraphDestroy", (void *))                                         \
-    X(exec_destroy, "cuGraphExecDestroy", (void *))                                      \
-    X(launch, "cuGraphLaunch", (void *, void *))
-
-typedef struct driver {
-#define MEMBER(member, symbol, parameters) int(*member) parameters;
-    DRIVER_LIST(MEMBER)
-#undef MEMBER
-} driver;
-
 struct raw_cuda {
     ort_api api;
-    driver cuda;
+    raw_driver cuda;
     OrtEnv *environment;
     OrtMemoryInfo *cpu;
     OrtMemoryInfo *gpu;
@@ -52,7 +25,7 @@ struct raw_cuda {
 typedef struct side {
     raw_binding what;
     void *host;
-    address device;
+    raw_address device;
     OrtValue *value;
 } side;
 
@@ -78,14 +51,6 @@ static void check(const raw_cuda *raw, OrtStatus *status)
     }
 }
 
-static void check_cuda(int result, const char *what)
-{
-    if (result != 0) {
-        (void)fprintf(stderr, "raw CUDA: %s: error %d\n", what, result);
-        exit(1);
-    }
-}
-
 static void quiet(void *user, ort_logging_level severity, const char *category, const char *logid,
                   const char *location, const char *message)
 {
@@ -97,37 +62,10 @@ static void quiet(void *user, ort_logging_level severity, const char *category, 
     (void)message;
 }
 
-static void *open_library(const char *path)
-{
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL) {
-        (void)fprintf(stderr, "raw: %s\n", dlerror());
-        exit(1);
-    }
-    return library;
-}
-
-static void open_driver(driver *cuda)
-{
-    void *library = open_library("libcuda.so.1");
-    void *context = NULL;
-#define FIND(member, symbol, parameters)                    \
-    {                                                       \
-        void *found = dlsym(library, symbol);               \
-        check_cuda(found == NULL, symbol);                  \
-        memcpy(&cuda->member, &found, sizeof cuda->member); \
-    }
-    DRIVER_LIST(FIND)
-#undef FIND
-    check_cuda(cuda->init(0), "cuInit");
-    check_cuda(cuda->retain(&context, 0), "the primary context");
-    check_cuda(cuda->set_current(context), "the primary context");
-}
-
 raw_cuda *raw_cuda_open(const char *path)
 {
     raw_cuda *raw = calloc(1, sizeof *raw);
-    void *library = open_library(path);
+    void *library = raw_open_library(path);
     void *symbol = dlsym(library, "OrtGetApiBase");
     const ort_api_base *(*get_base)(void);
     if (raw == NULL || symbol == NULL) {
@@ -143,7 +81,7 @@ raw_cuda *raw_cuda_open(const char *path)
     }
     ORT_API_LIST(FILL)
 #undef FILL
-    open_driver(&raw->cuda);
+    raw_driver_open(&raw->cuda);
     const ort_api *api = &raw->api;
     check(raw,
           api->CreateEnvWithCustomLogger(quiet, NULL, ORT_LEVEL_ERROR, "raw", &raw->environment));
@@ -182,7 +120,7 @@ static void make_session(raw_session *made, const char *path, const char *const 
         check(raw, api->UpdateCUDAProviderOptions(provider, keys, values, count));
     }
     if (made->form != RAW_DEFAULT) {
-        check_cuda(raw->cuda.stream_create(&made->stream, 1), "a stream");
+        raw_check_cuda(raw->cuda.stream_create(&made->stream, 1, 0), "a stream");
         check(raw, api->UpdateCUDAProviderOptionsWithValue(provider, "user_compute_stream",
                                                            made->stream));
     }
@@ -202,14 +140,15 @@ static void make_side(raw_session *made, side *to, const raw_binding *from)
 {
     raw_cuda *raw = made->raw;
     to->what = *from;
-    check_cuda(raw->cuda.allocate_host(&to->host, from->bytes, 2), "pinned memory");
+    raw_check_cuda(raw->cuda.allocate_host(&to->host, from->bytes, 2), "pinned memory");
     if (from->data != NULL) {
         memcpy(to->host, from->data, from->bytes);
     }
     void *data = to->host;
     if (made->form != RAW_DEFAULT && made->form != RAW_MAPPED) {
-        check_cuda(raw->cuda.allocate(&to->device, from->bytes), "device memory");
-        check_cuda(raw->cuda.copy_in(to->device, to->host, from->bytes, made->stream), "a copy");
+        raw_check_cuda(raw->cuda.allocate(&to->device, from->bytes), "device memory");
+        raw_check_cuda(raw->cuda.copy(to->device, RAW_HOST(to->host), from->bytes, made->stream),
+                       "a copy");
         data = (void *)(uintptr_t)to->device;
     }
     check(raw, raw->api.CreateTensorWithDataAsOrtValue(
@@ -228,16 +167,18 @@ static void bind_inputs(raw_session *session)
 
 static void copy(raw_session *session, int in)
 {
-    const driver *cuda = &session->raw->cuda;
+    const raw_driver *cuda = &session->raw->cuda;
     for (size_t i = 0; in && i < session->input_count; i++) {
         const side *from = &session->inputs[i];
-        check_cuda(cuda->copy_in(from->device, from->host, from->what.bytes, session->stream),
-                   "a copy");
+        raw_check_cuda(
+            cuda->copy(from->device, RAW_HOST(from->host), from->what.bytes, session->stream),
+            "a copy");
     }
     for (size_t i = 0; !in && i < session->output_count; i++) {
         const side *from = &session->outputs[i];
-        check_cuda(cuda->copy_out(from->host, from->device, from->what.bytes, session->stream),
-                   "a copy");
+        raw_check_cuda(
+            cuda->copy(RAW_HOST(from->host), from->device, from->what.bytes, session->stream),
+            "a copy");
     }
 }
 
@@ -249,14 +190,14 @@ static void run_once(raw_session *session)
 
 static void wait_for(raw_session *session)
 {
-    check_cuda(session->raw->cuda.stream_wait(session->stream), "waiting");
+    raw_check_cuda(session->raw->cuda.stream_wait(session->stream), "waiting");
 }
 
 static void capture(raw_session *session)
 {
-    const driver *cuda = &session->raw->cuda;
+    const raw_driver *cuda = &session->raw->cuda;
     void *graph = NULL;
-    check_cuda(cuda->capture_begin(session->stream, 2), "a capture");
+    raw_check_cuda(cuda->capture_begin(session->stream, 2), "a capture");
     if (session->form == RAW_COPIES) {
         copy(session, 1);
     }
@@ -264,9 +205,9 @@ static void capture(raw_session *session)
     if (session->form == RAW_COPIES) {
         copy(session, 0);
     }
-    check_cuda(cuda->capture_end(session->stream, &graph), "a capture");
-    check_cuda(cuda->instantiate(&session->graph, graph, 0), "a graph");
-    check_cuda(cuda->graph_destroy(graph), "a graph");
+    raw_check_cuda(cuda->capture_end(session->stream, &graph), "a capture");
+    raw_check_cuda(cuda->instantiate(&session->graph, graph, 0), "a graph");
+    raw_check_cuda(cuda->graph_destroy(graph), "a graph");
 }
 
 raw_session *raw_cuda_load(raw_cuda *raw, const char *path, raw_form form,
@@ -311,7 +252,7 @@ void raw_cuda_run(raw_session *session)
         return;
     }
     if (session->graph != NULL) {
-        check_cuda(session->raw->cuda.launch(session->graph, session->stream), "a launch");
+        raw_check_cuda(session->raw->cuda.launch(session->graph, session->stream), "a launch");
     } else {
         copy(session, 1);
         run_once(session);
@@ -330,16 +271,16 @@ static void drop_side(raw_session *session, side *from)
     const raw_cuda *raw = session->raw;
     raw->api.ReleaseValue(from->value);
     if (from->device != 0) {
-        check_cuda(raw->cuda.release(from->device), "device memory");
+        raw_check_cuda(raw->cuda.release(from->device), "device memory");
     }
-    check_cuda(raw->cuda.release_host(from->host), "pinned memory");
+    raw_check_cuda(raw->cuda.release_host(from->host), "pinned memory");
 }
 
 void raw_cuda_unload(raw_session *session)
 {
     const raw_cuda *raw = session->raw;
     if (session->graph != NULL) {
-        check_cuda(raw->cuda.exec_destroy(session->graph), "a graph");
+        raw_check_cuda(raw->cuda.exec_destroy(session->graph), "a graph");
     }
     raw->api.ReleaseIoBinding(session->binding);
     raw->api.ReleaseRunOptions(session->options);
@@ -351,7 +292,7 @@ void raw_cuda_unload(raw_session *session)
         drop_side(session, &session->outputs[i]);
     }
     if (session->stream != NULL) {
-        check_cuda(raw->cuda.stream_destroy(session->stream), "a stream");
+        raw_check_cuda(raw->cuda.stream_destroy(session->stream), "a stream");
     }
     free(session);
 }

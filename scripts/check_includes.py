@@ -29,6 +29,7 @@ OUTSIDE = ("cli", "server", "examples", "bench")
 PEERS = {
     ("bench/raw_ort.c", "backends/onnxruntime/ort_api.h"),
     ("bench/raw_cuda.c", "backends/onnxruntime/ort_api.h"),
+    ("bench/raw_trt.c", "backends/tensorrt/trt_callbacks.h"),
 }
 # A room's door is kln_<room>.h; these rooms have another name for it.
 DOORS = {"backends": {"backends/kln_backend.h"}}
