@@ -1,6 +1,9 @@
 /*
  * fake_tensorrt_test.h - what the tests share that run over the stand-in for TensorRT
- * (tests/fake/tensorrt/fake_tensorrt.hpp), which in turn runs over the stand-in for CUDA.
+ * (tests/fake/tensorrt/fake_tensorrt.hpp), which in turn runs over the stand-in for CUDA. The same
+ * files are compiled once more for a real library and a GPU, with KILN_TEST_REAL_TENSORRT
+ * (tests/gpu/real_tensorrt_test.h): what only a stand-in can show is a stand_in_test, or behind
+ * ON_STAND_IN.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -11,8 +14,16 @@
 
 #include <kiln/kiln.h>
 
-#include "fake_cuda_test.h"
 #include "small_models.h"
+
+#ifdef KILN_TEST_REAL_TENSORRT
+#include "real_tensorrt_test.h"
+#else
+#include "fake_cuda_test.h"
+
+#define ON_STAND_IN true
+/* Where one does for all. */
+#define SOME_LAYOUT LAYOUT_11
 
 #define FAKE_TENSORRT KILN_TEST_BINARY_DIR "/fake/tensorrt/"
 
@@ -94,6 +105,10 @@ static inline int end_fake_tensorrt(void **state)
 
 #define tensorrt_test(function) \
     cmocka_unit_test_setup_teardown(function, begin_fake, end_fake_tensorrt)
+/* A test that a real library cannot run, and why. */
+#define stand_in_test(function, why) tensorrt_test(function)
+#define run_tensorrt_tests(tests) cmocka_run_group_tests(tests, NULL, NULL)
+#endif
 
 /* --- networks; each has the input x and the output y --- */
 
@@ -133,6 +148,9 @@ static inline kiln_network *relu_network(void)
     assert_ok(kiln_network_mark_output(network, y));
     return network;
 }
+
+/* Of a plan for one of these small networks; those of a real library are larger. */
+#define PLAN_ROOM (ON_STAND_IN ? 8192 : 1 << 20)
 
 static const float fake_kernel[18] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0};
 static const float fake_bias[2] = {10, 20};

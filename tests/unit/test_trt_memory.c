@@ -26,18 +26,23 @@ static void what_the_library_holds_is_counted(void **state)
         const kiln_build_options options = fake_options(i);
         kiln_engine *engine = build_network(conv_network(), &options);
         kiln_gpu_memory memory = memory_of(engine);
-        assert_int_equal(memory.bytes_in_use, 592); /* weights */
-        assert_int_equal(memory.bytes_peak, 6144);  /* of the build */
-        assert_int_equal(memory.allocations, 3);
-        assert_int_equal(memory.releases, 2);
+        const uint64_t weights = memory.bytes_in_use;
+        assert_true(weights > 0 && memory.bytes_peak > weights); /* the peak is the build's */
+        assert_true(memory.allocations > memory.releases && memory.releases > 0);
+        if (ON_STAND_IN) {
+            assert_int_equal(weights, 592);
+            assert_int_equal(memory.bytes_peak, 6144);
+            assert_int_equal(memory.allocations, 3);
+            assert_int_equal(memory.releases, 2);
+        }
         assert_int_equal(memory.refused + memory.failed + memory.bytes_limit, 0);
         assert_false(memory.from_pool);
         kiln_context *context = NULL;
         assert_ok(kiln_context_create(engine, NULL, &context));
-        assert_int_equal(memory_of(engine).bytes_in_use, 592 + 1024);
+        assert_true(memory_of(engine).bytes_in_use >= weights + (ON_STAND_IN ? 1024 : 0));
         run_once(context);
         kiln_context_destroy(context);
-        assert_int_equal(memory_of(engine).bytes_in_use, 592);
+        assert_int_equal(memory_of(engine).bytes_in_use, weights);
         memory.struct_size = 4;
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_gpu_memory(engine, &memory));
         kiln_engine_release(engine);
@@ -63,7 +68,8 @@ static void a_pool_serves_build_and_run(void **state)
             kiln_context *context = NULL;
             assert_ok(kiln_context_create(engine, NULL, &context));
             assert_ok(kiln_pool_get_counters(pool, &counters));
-            assert_int_equal(counters.bytes_in_use, 768 + 1024);
+            assert_true(ON_STAND_IN ? counters.bytes_in_use == 768 + 1024
+                                    : counters.bytes_in_use > 0);
             run_once(context);
             run_once(context);
             kiln_context_destroy(context);
@@ -71,7 +77,8 @@ static void a_pool_serves_build_and_run(void **state)
             assert_ok(kiln_pool_get_counters(pool, &counters));
             assert_int_equal(counters.bytes_in_use, 0);
             assert_int_equal(counters.allocations, counters.releases);
-            assert_int_equal(counters.slabs_made, round == 0 ? counters.slabs_made : slabs);
+            /* A real library tries other kernels each time. */
+            assert_true(round == 0 || !ON_STAND_IN || counters.slabs_made == slabs);
             slabs = counters.slabs_made;
         }
         kiln_pool_destroy(pool);
@@ -106,6 +113,37 @@ static void memory_lies_where_it_is_asked_to(void **state)
         }
     }
     assert_int_equal(unsetenv("KILN_FAKE_TENSORRT_ALIGNMENT"), 0);
+}
+
+/* What a build and a load need at least differs by the version; what they were seen to hold is
+ * the limit here. */
+static void what_was_held_is_enough_and_less_is_not(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        kiln_network *network = conv_network();
+        kiln_engine *engine = NULL;
+        options.gpu_memory_bytes = 1;
+        assert_status(KILN_ERROR_LIMIT, kiln_engine_build(network, &options, &engine));
+        assert_message("gpu_memory_bytes allows 1 bytes, and the library wanted more");
+        options.gpu_memory_bytes = (uint64_t)4 << 30;
+        assert_ok(kiln_engine_build(network, &options, &engine));
+        char path[4096];
+        (void)snprintf(path, sizeof path, "%s", kiln_test_path("held.plan"));
+        assert_ok(kiln_engine_save(engine, path));
+        kiln_engine_release(engine);
+        assert_ok(kiln_engine_load(path, &options, &engine));
+        const uint64_t held = memory_of(engine).bytes_peak;
+        kiln_engine_release(engine);
+        assert_true(held > 0);
+        options.gpu_memory_bytes = held;
+        assert_ok(kiln_engine_load(path, &options, &engine));
+        kiln_engine_release(engine);
+        options.gpu_memory_bytes = held - 1;
+        assert_status(KILN_ERROR_LIMIT, kiln_engine_load(path, &options, &engine));
+        kiln_network_destroy(network);
+    }
 }
 
 static void a_limit_is_kept_and_named(void **state)
@@ -162,7 +200,8 @@ static void a_pool_that_is_full_gives_none(void **state)
         kiln_network *network = conv_network();
         kiln_engine *engine = NULL;
         assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_engine_build(network, &options, &engine));
-        assert_message("no memory to try kernels in");
+        assert_true(!ON_STAND_IN ||
+                    strstr(kiln_error_message(), "no memory to try kernels in") != NULL);
         kiln_network_destroy(network);
         assert_ok(kiln_pool_trim(pool, 0));
     }
@@ -253,12 +292,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         tensorrt_test(what_the_library_holds_is_counted),
         tensorrt_test(a_pool_serves_build_and_run),
-        tensorrt_test(memory_lies_where_it_is_asked_to),
-        tensorrt_test(a_limit_is_kept_and_named),
+        stand_in_test(memory_lies_where_it_is_asked_to, "what it asks for is its own affair"),
+        tensorrt_test(what_was_held_is_enough_and_less_is_not),
+        stand_in_test(a_limit_is_kept_and_named, "the bytes are the stand-in's"),
         tensorrt_test(a_pool_that_is_full_gives_none),
         tensorrt_test(the_library_may_look_after_itself),
         tensorrt_test(what_makes_no_sense_is_refused),
         tensorrt_test(what_is_neither_plan_nor_model_is_told),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_tensorrt_tests(tests);
 }

@@ -79,9 +79,10 @@ static void an_engine_tells_its_profiles(void **state)
         assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_profile(NULL, 0, &profile));
         uint64_t bytes = 0;
         assert_ok(kiln_engine_device_memory(engine, -1, &bytes));
-        assert_int_equal(bytes, 2048);
+        assert_true(!ON_STAND_IN || bytes == 2048);
+        const uint64_t most = bytes;
         assert_ok(kiln_engine_device_memory(engine, 0, &bytes));
-        assert_int_equal(bytes, 1024);
+        assert_true(bytes <= most && (!ON_STAND_IN || bytes == 1024));
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_device_memory(engine, 2, &bytes));
         const char *json = NULL;
         const char *again = NULL;
@@ -143,7 +144,7 @@ static void a_shape_tensor_is_read_on_the_host(void **state)
         assert_int_equal(mine[1], 8);
         shape[0] = 3;
         assert_status(KILN_ERROR_SHAPE, kiln_context_run(context));
-        assert_message("another number of elements");
+        assert_true(!ON_STAND_IN || strstr(kiln_error_message(), "another number of elements"));
         shape[0] = 1;
         assert_ok(kiln_context_run(context));
         void *device = NULL;
@@ -196,19 +197,22 @@ static void an_output_may_depend_on_values(void **state)
         x[0] = x[1] = x[2] = 1;
         assert_status(KILN_ERROR_SIZE, kiln_context_run(context));
         assert_message("24 bytes");
-        /* No device memory for it. */
         const kiln_tensor none = {.data = NULL};
         assert_ok(kiln_context_bind(context, "y", &none));
-        set("FAKE_CUDA_MEMORY", "1");
         for (int k = 0; k < 64; k++) {
             x[k] = 1;
         }
         const kiln_tensor full = host_floats(x, KILN_SHAPE(64));
         assert_ok(kiln_context_bind(context, "x", &full));
-        assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_run(context));
-        assert_message("no memory for the output y");
-        set("FAKE_CUDA_MEMORY", NULL);
+        if (ON_STAND_IN) { /* no device memory for it */
+            set("FAKE_CUDA_MEMORY", "1");
+            assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_run(context));
+            assert_message("no memory for the output y");
+            set("FAKE_CUDA_MEMORY", NULL);
+        }
         assert_ok(kiln_context_run(context));
+        assert_ok(kiln_context_tensor(context, "y", &y));
+        assert_true(kiln_shape_equal(&y.desc.shape, &KILN_SHAPE(1, 64)));
         kiln_context_destroy(context);
         kiln_engine_release(engine);
     }
@@ -281,7 +285,7 @@ static void layers_are_measured(void **state)
         assert_ok(kiln_context_run(context));
         assert_ok(kiln_context_layer(context, 0, &layer));
         assert_int_equal(layer.runs, 2);
-        assert_true(layer.milliseconds == 0.5);
+        assert_true(ON_STAND_IN ? layer.milliseconds == 0.5 : layer.milliseconds > 0);
         assert_true(layer.name[0] != '\0');
         assert_ok(kiln_context_profile_layers(context, false));
         assert_ok(kiln_context_run(context));
@@ -322,7 +326,7 @@ static void rtx_keeps_what_it_compiled(void **state)
             assert_ok(kiln_context_create(engine, &options, &context));
             (void)run_floats(context, KILN_SHAPE(1, 4), x);
             assert_ok(kiln_context_run(context));
-            assert_int_equal(trt_number(i, "compilations"), before + 1);
+            assert_true(!ON_STAND_IN || trt_number(i, "compilations") == before + 1);
             kiln_context_counters counters = {.struct_size = sizeof counters};
             assert_ok(kiln_context_get_counters(context, &counters));
             assert_int_equal(counters.graph_captures, 0);
@@ -379,7 +383,7 @@ static void other_backends_have_no_plans(void **state)
 static void a_context_needs_sensible_options(void **state)
 {
     (void)state;
-    kiln_engine *engine = build_relu(LAYOUT_RTX_15);
+    kiln_engine *engine = build_relu(SOME_LAYOUT);
     kiln_context *context = NULL;
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     options.kernel_specialization = (kiln_kernel_specialization)7;
@@ -403,5 +407,5 @@ int main(void)
         tensorrt_test(other_backends_have_no_plans),
         tensorrt_test(a_context_needs_sensible_options),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_tensorrt_tests(tests);
 }

@@ -1,0 +1,140 @@
+/*
+ * real_tensorrt_test.h - the scenarios of tests/unit/test_trt_*.c on the library that KILN_TENSORRT
+ * names, on GPU 0: what fake_tensorrt_test.h offers them for the stand-in, for a real one.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef REAL_TENSORRT_TEST_H
+#define REAL_TENSORRT_TEST_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/tensorrt/trt_library.h"
+#include "cuda/kln_cuda.h"
+#include "kiln_test.h"
+
+#define ON_STAND_IN false
+#define SOME_LAYOUT 0
+#define FAKE_TENSORRT "/no/stand/in/" /* never opened */
+
+/* One library, which begin_tensorrt_tests() fills in. */
+static struct fake_layout {
+    const char *folder;
+    char version[32]; /* "10.6.0" */
+    char name[32];    /* "TensorRT 10.6.0" */
+} fake_layouts[1];
+#define FAKE_LAYOUTS ((size_t)1)
+#define LAYOUT_10 0
+#define LAYOUT_11 0
+#define LAYOUT_RTX_14 0
+#define LAYOUT_RTX_15 0
+#define LAYOUT_OLDEST ((size_t)-1) /* none */
+
+static bool real_is_rtx;
+static trt_Builder *kept_builder; /* the first one of a process takes seconds */
+static trt_library *real_library;
+
+static inline bool is_rtx(size_t layout)
+{
+    (void)layout;
+    return real_is_rtx;
+}
+
+static inline void set(const char *name, const char *value)
+{
+    assert_int_equal(value != NULL ? setenv(name, value, 1) : unsetenv(name), 0);
+}
+
+/* Where a scenario asks the stand-in's own counters, ON_STAND_IN stands before it. */
+static inline unsigned long calls(const char *name)
+{
+    (void)name;
+    return 0;
+}
+
+static inline long trt_number(size_t layout, const char *what)
+{
+    (void)layout;
+    (void)what;
+    return 0;
+}
+
+static inline void trt_fail_at(size_t layout, long which, long null)
+{
+    (void)layout;
+    (void)which;
+    (void)null;
+}
+
+static inline kiln_build_options fake_options(size_t layout)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "tensorrt";
+    options.library = fake_layouts[layout].folder;
+    return options;
+}
+
+/* False, and why, where there is no GPU or no library that can build. */
+static inline bool begin_tensorrt_tests(void)
+{
+    const char *folder = getenv("KILN_TENSORRT");
+    const char *reason = "";
+    if (folder == NULL || folder[0] == '\0') {
+        print_message("skipped: KILN_TENSORRT names no library\n");
+        return false;
+    }
+    if (trt_library_open(folder, &real_library) != KILN_OK ||
+        trt_library_need_builder(real_library) != KILN_OK ||
+        trt_library_need_parser(real_library) != KILN_OK) {
+        print_message("skipped: %s\n", kiln_error_message());
+        return false;
+    }
+    if (!trt_library_runs(real_library, 0, &reason)) {
+        print_message("skipped: %s\n", reason);
+        return false;
+    }
+    fake_layouts[0].folder = folder;
+    (void)snprintf(fake_layouts[0].name, sizeof fake_layouts[0].name, "%s", real_library->name);
+    real_is_rtx = strstr(real_library->name, "RTX") != NULL;
+    (void)snprintf(fake_layouts[0].version, sizeof fake_layouts[0].version, "%s",
+                   strrchr(real_library->name, ' ') + 1);
+    kept_builder = real_library->core.createInferBuilder_INTERNAL(&real_library->logger,
+                                                                  real_library->abi.version);
+    print_message("%s, %s\n", real_library->name, kln_library_path(real_library->record));
+    return true;
+}
+
+static inline int end_tensorrt_tests(int status)
+{
+    if (!trt_is_null(kept_builder)) {
+        trt_Builder_destroy(kept_builder);
+    }
+    return status;
+}
+
+static inline int begin_real(void **state)
+{
+    (void)state;
+    return unsetenv("KILN_BACKEND");
+}
+
+static inline void only_on_the_stand_in(void **state)
+{
+    print_message("  only on the stand-in: %s\n", (const char *)*state);
+    skip();
+}
+
+#define tensorrt_test(function) cmocka_unit_test_setup(function, begin_real)
+/* The name stays, so that what is left out is read in the output. */
+#define stand_in_test(function, why)                                            \
+    {                                                                           \
+#function, ON_STAND_IN ? (function) : only_on_the_stand_in, NULL, NULL, \
+            (void *)(uintptr_t)(why)                                            \
+    }
+#define run_tensorrt_tests(tests) \
+    (!begin_tensorrt_tests()      \
+         ? 77                     \
+         : end_tensorrt_tests(cmocka_run_group_tests_name("scenarios", tests, NULL, NULL)))
+
+#endif
