@@ -225,4 +225,9 @@ KILN_MUST_CHECK kiln_status kln_info_write(const char *what, void *out, size_t l
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t kln_now(void);
 
+/* --- statistics (statistics.c) --- */
+
+/* The middle one of `count` (not 0) values, the upper of two. Sorts them. */
+uint64_t kln_median(uint64_t *values, size_t count);
+
 #endif
