@@ -171,9 +171,42 @@ KILN_MUST_CHECK kiln_status kln_names_set(kln_names *names, const char *key, uin
 /* The value, or KLN_NAMES_NONE. */
 uint32_t kln_names_get(const kln_names *names, const char *key);
 
-/* 64-bit FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/ */
+/* --- keys (keys.c): several strings and a number to a number --- */
+
+#define KLN_KEY_TEXTS 3
+
+/* No part is NULL; what a key has no use for is "" or 0. */
+typedef struct kln_key {
+    const char *text[KLN_KEY_TEXTS];
+    int64_t number;
+} kln_key;
+
+/* A hash map like kln_names; the strings are not copied and must outlive the map. */
+typedef struct kln_keys {
+    struct kln_keys_slot *slots;
+    size_t capacity; /* a power of two, or 0 */
+    size_t count;
+} kln_keys;
+
+void kln_keys_init(kln_keys *keys);
+void kln_keys_finish(kln_keys *keys);
+/* Sets `key`; an old value is replaced. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_keys_set(kln_keys *keys, const kln_key *key, uint32_t value);
+/* The value, or KLN_NAMES_NONE. */
+uint32_t kln_keys_get(const kln_keys *keys, const kln_key *key);
+
+/* --- hashes (hash.c) --- */
+
+/* Of content: the same in every process, so anybody can make two that are equal. Never for a table.
+ * 64-bit FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/ */
 uint64_t kln_hash(const void *data, size_t size, uint64_t seed);
 #define KLN_HASH_SEED UINT64_C(0xcbf29ce484222325)
+
+/* Of what a table is searched by: under a secret of this process, so that no file can be made whose
+ * names collide. */
+uint64_t kln_hash_key(const void *data, size_t size);
+/* SipHash-1-3: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012. */
+uint64_t kln_siphash(const uint64_t key[2], const void *data, size_t size);
 
 /* --- files (files.c) --- */
 

@@ -12,19 +12,9 @@ typedef struct kln_names_slot {
     uint32_t value;
 } kln_names_slot;
 
-uint64_t kln_hash(const void *data, size_t size, uint64_t seed)
-{
-    const unsigned char *byte = data;
-    uint64_t hash = seed;
-    for (size_t i = 0; i < size; i++) {
-        hash = (hash ^ byte[i]) * UINT64_C(0x100000001b3);
-    }
-    return hash;
-}
-
 static uint32_t hash_key(const char *key)
 {
-    const uint64_t hash = kln_hash(key, strlen(key), KLN_HASH_SEED);
+    const uint64_t hash = kln_hash_key(key, strlen(key));
     return (uint32_t)(hash ^ (hash >> 32));
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "build_layer.h"
+#include "kln_network.h"
 
 #include <stdio.h>
 #include <string.h>

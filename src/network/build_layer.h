@@ -41,7 +41,9 @@ struct kiln_network {
     int32_t branch_count; /* in the root */
     kln_built_tensor *tensors;
     size_t tensor_count, tensor_capacity;
-    kln_names names; /* in the root: every name in use, with the tensor's id or USED_NAME */
+    kln_names names;   /* in the root: every name in use, with the tensor's id or USED_NAME */
+    kln_names imports; /* in the root: domains of operator sets, to their place in the model */
+    size_t import_capacity;
     uint32_t unnamed;
     bool is_used; /* a branch that an If or Loop has taken */
 };
@@ -132,9 +134,6 @@ KILN_MUST_CHECK kiln_status kln_layer_finish(kln_layer *layer, const kln_layer_o
 KILN_MUST_CHECK kiln_status kln_layer_finish_one(kln_layer *layer, kiln_dtype dtype, int32_t rank,
                                                  kiln_tensor_id *output);
 
-/* Room for `count` + 1 elements of `size` in an array of the arena. */
-KILN_MUST_CHECK kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count,
-                                           size_t *capacity, size_t size);
 /* Registers a tensor under a name that lives in the arena. */
 KILN_MUST_CHECK kiln_status kln_network_register(kiln_network *network, const char *name,
                                                  kiln_dtype dtype, int32_t rank,

@@ -70,21 +70,19 @@ kiln_status kln_network_register(kiln_network *network, const char *name, kiln_d
 kiln_status kln_network_import(kiln_network *network, const char *domain, int64_t version)
 {
     kln_onnx_model *model = network->model;
-    if (kln_onnx_opset_version(model, domain) != 0) {
+    kiln_network *root = network->root;
+    const char *plain = kln_onnx_plain_domain(domain);
+    const uint32_t place = kln_names_get(&root->imports, plain);
+    /* A layer that failed takes its import back. */
+    if (place < model->opset_count &&
+        strcmp(kln_onnx_plain_domain(model->opsets[place].domain), plain) == 0) {
         return KILN_OK;
     }
-    kln_onnx_opset *opsets =
-        kln_arena_alloc_zeroed(&model->arena, model->opset_count + 1, sizeof *opsets);
-    if (opsets == NULL) {
-        return kln_fail_memory(sizeof *opsets, "an operator set");
-    }
-    if (model->opset_count != 0) {
-        memcpy(opsets, model->opsets, model->opset_count * sizeof *opsets);
-    }
-    opsets[model->opset_count] =
+    KLN_RETURN_IF_ERROR(kln_array_grow(&model->arena, &model->opsets, model->opset_count,
+                                       &root->import_capacity, sizeof *model->opsets));
+    KLN_RETURN_IF_ERROR(kln_names_set(&root->imports, plain, (uint32_t)model->opset_count));
+    model->opsets[model->opset_count++] =
         (kln_onnx_opset){.domain = domain, .version = version, .present = 2};
-    model->opsets = opsets;
-    model->opset_count++;
     return KILN_OK;
 }
 
@@ -106,6 +104,7 @@ static kiln_status make(kln_onnx_model *model, kiln_network **result)
     network->root = network;
     network->branch_count = 1;
     kln_names_init(&network->names);
+    kln_names_init(&network->imports);
     *result = network;
     return KILN_OK;
 }
@@ -114,6 +113,7 @@ static void finish(kiln_network *network)
 {
     kln_free(network->tensors);
     kln_names_finish(&network->names);
+    kln_names_finish(&network->imports);
     kln_free(network);
 }
 

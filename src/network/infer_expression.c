@@ -20,8 +20,8 @@ void kln_expressions_init(kln_expressions *pool, kln_arena *arena)
 
 static uint32_t mix(uint32_t hash, uint64_t value)
 {
-    const uint64_t mixed = (hash ^ value) * UINT64_C(0x9e3779b97f4a7c15);
-    return (uint32_t)(mixed >> 32) ^ (uint32_t)mixed;
+    const uint64_t words[2] = {hash, value};
+    return (uint32_t)kln_hash_key(words, sizeof words);
 }
 
 static bool grow(kln_expressions *pool)
@@ -117,7 +117,7 @@ static const kln_factor *intern_factor(kln_expressions *pool, const kln_factor *
     }
     uint32_t hash = mix((uint32_t)wanted->kind, (uint64_t)wanted->divisor);
     if (wanted->name != NULL) {
-        hash = mix(hash, kln_hash(wanted->name, strlen(wanted->name), KLN_HASH_SEED));
+        hash = mix(hash, kln_hash_key(wanted->name, strlen(wanted->name)));
     }
     hash = hash_dim(hash_dim(hash, wanted->a), wanted->b);
     kln_factor **bucket = &pool->factor_buckets[hash & (pool->bucket_count - 1)];
@@ -268,9 +268,9 @@ static kln_dim intern(kln_expressions *pool, const draft *d)
     }
     *e = head;
     memcpy(e->terms, d->terms, bytes);
+    e->id = (uint32_t)pool->expression_count++;
     e->next = *bucket;
     *bucket = e;
-    pool->expression_count++;
     return (kln_dim){.kind = KLN_DIM_EXPRESSION, .of.expression = e};
 }
 
@@ -492,8 +492,8 @@ static kln_dim extreme(kln_expressions *pool, kln_dim a, kln_dim b, kln_factor_k
     if (kln_dim_not_negative(opposite)) {
         return kind == KLN_FACTOR_MAX ? b : a;
     }
-    const bool swap = a.kind == KLN_DIM_NUMBER || (b.kind == KLN_DIM_EXPRESSION &&
-                                                   a.of.expression->hash > b.of.expression->hash);
+    const bool swap = a.kind == KLN_DIM_NUMBER ||
+                      (b.kind == KLN_DIM_EXPRESSION && a.of.expression->id > b.of.expression->id);
     const bool both = kln_dim_not_negative(a) && kln_dim_not_negative(b);
     const bool either = kln_dim_not_negative(a) || kln_dim_not_negative(b);
     const kln_factor wanted = {.kind = kind,

@@ -44,6 +44,7 @@ typedef struct kln_term {
 
 struct kln_expression {
     struct kln_expression *next;
+    uint32_t id; /* in order of creation; no order may come from a hash, which has a secret */
     uint32_t hash;
     uint32_t size;
     bool not_negative; /* for all values that dimensions can have */

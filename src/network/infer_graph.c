@@ -89,7 +89,8 @@ static kiln_status start(kln_inference *inference, const kln_infer_options *opti
     inference->state = state;
     state->inference = inference;
     state->arena = &inference->arena;
-    kln_names_init(&state->operators);
+    kln_keys_init(&state->operators);
+    kln_onnx_index_init(&state->index, inference->model);
     kln_names_init(&state->aliases);
     kln_names_init(&state->input_names);
     if (options != NULL) {
@@ -119,6 +120,8 @@ kiln_status kln_infer_more(kln_inference *inference)
     if (state->status != KILN_OK) {
         return kln_fail(KILN_ERROR_STATE, "inference failed before and cannot go on");
     }
+    state->status = kln_onnx_index_update(&state->index);
+    KLN_RETURN_IF_ERROR(state->status);
     kln_walk_graph(state, state->main, NULL, 0, NULL, 0);
     kln_state_check(state, !state->pool.failed);
     return state->status;
@@ -163,7 +166,8 @@ void kln_inference_destroy(kln_inference *inference)
             kln_names_finish(&walk->inference.names);
             kln_names_finish(&walk->declared);
         }
-        kln_names_finish(&state->operators);
+        kln_keys_finish(&state->operators);
+        kln_onnx_index_finish(&state->index);
         kln_names_finish(&state->aliases);
         kln_names_finish(&state->input_names);
     }

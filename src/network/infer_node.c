@@ -8,42 +8,31 @@
 
 /* --- what an operator type is --- */
 
-static const kln_onnx_function *find_function(const kln_onnx_model *model,
-                                              const kln_onnx_node *node)
-{
-    for (size_t i = 0; i < model->function_count; i++) {
-        const kln_onnx_function *function = &model->functions[i];
-        if (strcmp(function->name, node->op_type) == 0 &&
-            strcmp(function->domain, node->domain) == 0 &&
-            strcmp(function->overload != NULL ? function->overload : "",
-                   node->overload != NULL ? node->overload : "") == 0) {
-            return function;
-        }
-    }
-    return NULL;
-}
-
-int64_t kln_scope_opset(const kln_onnx_model *model, const kln_onnx_function *function,
+static int64_t opset_of(const kln_infer_state *state, const kln_onnx_function *function,
                         const char *domain)
 {
-    if (function == NULL) {
-        const int64_t version = kln_onnx_opset_version(model, domain);
-        /* Models older than operator sets speak the first one. */
-        return version == 0 && model->ir_version < 3 && domain[0] == '\0' ? 1 : version;
-    }
-    const bool plain = domain[0] == '\0' || strcmp(domain, "ai.onnx") == 0;
-    for (size_t i = 0; i < function->opset_count; i++) {
-        const char *given = function->opsets[i].domain;
-        if (strcmp(given, domain) == 0 ||
-            (plain && (given[0] == '\0' || strcmp(given, "ai.onnx") == 0))) {
-            return function->opsets[i].version;
-        }
-    }
-    return 0;
+    const int64_t version = kln_onnx_index_opset(&state->index, function, domain);
+    /* Models older than operator sets speak the first one. */
+    const bool old = function == NULL && state->inference->model->ir_version < 3;
+    return version == 0 && old && domain[0] == '\0' ? 1 : version;
 }
 
-static kln_resolved *make_resolved(kln_infer_state *state, const kln_scope *scope,
-                                   const kln_onnx_node *node)
+static kln_key operator_key(const kln_onnx_node *node, int64_t opset)
+{
+    return (kln_key){
+        .text = {node->domain, node->op_type, node->overload != NULL ? node->overload : ""},
+        .number = opset};
+}
+
+kln_resolved *kln_resolved_find(const kln_infer_state *state, const kln_onnx_function *function,
+                                const kln_onnx_node *node)
+{
+    const kln_key key = operator_key(node, opset_of(state, function, node->domain));
+    const uint32_t place = kln_keys_get(&state->operators, &key);
+    return place != KLN_NAMES_NONE ? state->resolved[place] : NULL;
+}
+
+static kln_resolved *make_resolved(kln_infer_state *state, const kln_onnx_node *node, int64_t opset)
 {
     kln_resolved *resolved = kln_arena_alloc_zeroed(state->arena, 1, sizeof *resolved);
     if (resolved == NULL) {
@@ -51,11 +40,10 @@ static kln_resolved *make_resolved(kln_infer_state *state, const kln_scope *scop
         return NULL;
     }
     resolved->domain = node->domain;
-    resolved->opset = kln_scope_opset(state->inference->model, scope->function, node->domain);
-    resolved->function = find_function(state->inference->model, node);
-    const kln_operator *row = resolved->function == NULL
-                                  ? kln_operator_find(node->domain, node->op_type, resolved->opset)
-                                  : NULL;
+    resolved->opset = opset;
+    resolved->function = kln_onnx_index_function(&state->index, node);
+    const kln_operator *row =
+        resolved->function == NULL ? kln_operator_find(node->domain, node->op_type, opset) : NULL;
     if (row != NULL) {
         resolved->schema = kln_schema_parse(row, state->arena);
         kln_state_check(state, resolved->schema != NULL);
@@ -65,59 +53,24 @@ static kln_resolved *make_resolved(kln_infer_state *state, const kln_scope *scop
     return state->status == KILN_OK ? resolved : NULL;
 }
 
-static bool same_overload(const kln_resolved *resolved, const kln_onnx_node *node)
-{
-    return resolved->function == NULL ||
-           strcmp(resolved->function->overload != NULL ? resolved->function->overload : "",
-                  node->overload != NULL ? node->overload : "") == 0;
-}
-
-kln_resolved *kln_resolved_find(const kln_infer_state *state, const kln_onnx_function *function,
-                                const kln_onnx_node *node)
-{
-    const uint32_t place = kln_names_get(&state->operators, node->op_type);
-    kln_resolved *r = place != KLN_NAMES_NONE ? state->resolved[place] : NULL;
-    const int64_t opset =
-        r != NULL ? kln_scope_opset(state->inference->model, function, node->domain) : 0;
-    while (r != NULL &&
-           (r->opset != opset || strcmp(r->domain, node->domain) != 0 || !same_overload(r, node))) {
-        r = r->next;
-    }
-    return r;
-}
-
 static const kln_resolved *resolve(kln_infer_state *state, const kln_scope *scope,
                                    const kln_onnx_node *node)
 {
-    const kln_resolved *found = kln_resolved_find(state, scope->function, node);
-    if (found != NULL) {
-        return found;
+    const int64_t opset = opset_of(state, scope->function, node->domain);
+    const kln_key key = operator_key(node, opset);
+    const uint32_t place = kln_keys_get(&state->operators, &key);
+    if (place != KLN_NAMES_NONE) {
+        return state->resolved[place];
     }
-    const uint32_t place = kln_names_get(&state->operators, node->op_type);
-    kln_resolved *resolved = make_resolved(state, scope, node);
+    kln_resolved *resolved = make_resolved(state, node, opset);
     if (resolved == NULL) {
         return NULL;
     }
-    if (place != KLN_NAMES_NONE) {
-        resolved->next = state->resolved[place];
-        state->resolved[place] = resolved;
-        return resolved;
+    kiln_status status = kln_array_grow(state->arena, &state->resolved, state->resolved_count,
+                                        &state->resolved_capacity, sizeof(kln_resolved *));
+    if (status == KILN_OK) {
+        status = kln_keys_set(&state->operators, &key, (uint32_t)state->resolved_count);
     }
-    if (state->resolved_count == state->resolved_capacity) {
-        const size_t capacity = state->resolved_capacity == 0 ? 32 : state->resolved_capacity * 2;
-        kln_resolved **grown = kln_arena_alloc(state->arena, capacity * sizeof(kln_resolved *));
-        if (grown == NULL) {
-            kln_state_check(state, false);
-            return NULL;
-        }
-        if (state->resolved_count > 0) {
-            memcpy(grown, state->resolved, state->resolved_count * sizeof(kln_resolved *));
-        }
-        state->resolved = grown;
-        state->resolved_capacity = capacity;
-    }
-    const kiln_status status =
-        kln_names_set(&state->operators, node->op_type, (uint32_t)state->resolved_count);
     if (status != KILN_OK) {
         state->status = state->status == KILN_OK ? status : state->status;
         return NULL;

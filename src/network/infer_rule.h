@@ -46,7 +46,6 @@ typedef struct kln_scope {
 
 /* What an operator type comes to in a scope; looked up once. */
 typedef struct kln_resolved {
-    struct kln_resolved *next; /* of the same name, in another domain or version */
     const char *domain;
     int64_t opset;                     /* of its domain; 0: not imported */
     const kln_schema *schema;          /* NULL: not in the table */
@@ -65,7 +64,8 @@ typedef struct kln_infer_state {
     kln_arena *arena;
     kln_expressions pool;
     kln_infer_options options;
-    kln_names operators; /* op_type to an index of `resolved` */
+    kln_onnx_index index;
+    kln_keys operators; /* (domain, op_type, overload; version) to an index of `resolved` */
     kln_resolved **resolved;
     size_t resolved_count, resolved_capacity;
     struct kln_graph_walk *walks; /* every graph that was gone through, the main one last */
@@ -211,9 +211,6 @@ kiln_status kln_state_options(kln_infer_state *state);
 void kln_walk_order(kln_infer_state *state, kln_graph_walk *walk, size_t first);
 
 /* infer_node.c */
-/* The version of `domain` that holds in the body of `function`, or in the model for NULL. */
-int64_t kln_scope_opset(const kln_onnx_model *model, const kln_onnx_function *function,
-                        const char *domain);
 /* What was found for the node, or NULL. */
 kln_resolved *kln_resolved_find(const kln_infer_state *state, const kln_onnx_function *function,
                                 const kln_onnx_node *node);

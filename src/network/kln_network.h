@@ -194,6 +194,10 @@ typedef struct kln_graph_inference {
     size_t input_count, output_count;
 } kln_graph_inference;
 
+/* Room for `count` + 1 elements of `size` in an array of the arena. */
+KILN_MUST_CHECK kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count,
+                                           size_t *capacity, size_t size);
+
 /* --- inference --- */
 
 typedef struct kln_input_shape {

@@ -264,6 +264,15 @@ static void check_unused(kln_validation *v, const kln_graph_inference *graph, ui
     }
 }
 
+/* One call stands for all of them. */
+static bool first_call(kln_validation *v, const kln_onnx_function *called)
+{
+    bool *seen = &v->functions[called - v->model->functions];
+    const bool first = !*seen;
+    *seen = true;
+    return first;
+}
+
 void kln_validate_graph(kln_validation *v, const kln_graph_inference *graph,
                         const kln_onnx_function *function)
 {
@@ -287,15 +296,9 @@ void kln_validate_graph(kln_validation *v, const kln_graph_inference *graph,
         for (size_t k = 0; k < known->graph_count && v->status == KILN_OK; k++) {
             const kln_onnx_function *called = function;
             if (known->operator_ == NULL) {
-                /* One call stands for all of them. */
-                if (kln_names_get(&v->functions, node->op_type) != KLN_NAMES_NONE) {
+                called = kln_onnx_index_function(&v->inference->state->index, node);
+                if (called == NULL || !first_call(v, called)) {
                     continue;
-                }
-                v->status = kln_names_set(&v->functions, node->op_type, 0);
-                for (size_t f = 0; f < v->model->function_count; f++) {
-                    if (&v->model->functions[f].body == known->graphs[k]->graph) {
-                        called = &v->model->functions[f];
-                    }
                 }
             }
             if (v->status == KILN_OK) {

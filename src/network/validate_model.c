@@ -35,7 +35,10 @@ kiln_status kln_validate_inference(kln_inference *inference, const kln_validate_
                         .model = inference->model,
                         .options = options != NULL ? options : &none,
                         .status = KILN_OK};
-    kln_names_init(&v.functions);
+    v.functions = kln_alloc_zeroed(v.model->function_count + 1, sizeof *v.functions);
+    if (v.functions == NULL) {
+        return kln_fail_memory(v.model->function_count, "validation");
+    }
     kln_validate_doubts(&v);
     if (v.status == KILN_OK) {
         kln_validate_header(&v);
@@ -52,6 +55,6 @@ kiln_status kln_validate_inference(kln_inference *inference, const kln_validate_
     if (v.status == KILN_OK) {
         *issues = take_issues(inference);
     }
-    kln_names_finish(&v.functions);
+    kln_free(v.functions);
     return v.status;
 }

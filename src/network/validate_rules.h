@@ -13,8 +13,8 @@ typedef struct kln_validation {
     kln_inference *inference;
     const kln_onnx_model *model;
     const kln_validate_options *options;
-    kln_names functions; /* whose body was gone through already */
-    kiln_status status;  /* the first failure, or OK */
+    bool *functions;    /* of each of the model's: its body was gone through already */
+    kiln_status status; /* the first failure, or OK */
 } kln_validation;
 
 /* Each adds issues to inference->issues and remembers a failure in `status`. `function` is the one

@@ -260,6 +260,30 @@ typedef struct kln_onnx_model { /* ModelProto */
  * when it does not. */
 int64_t kln_onnx_opset_version(const kln_onnx_model *model, const char *domain);
 
+/* Operator sets and functions of a model, and operator sets of its functions, by name: for who asks
+ * for each node. The model must outlive it, and may only grow meanwhile. (onnx_index.c) */
+typedef struct kln_onnx_index {
+    const kln_onnx_model *model;
+    kln_keys opsets;    /* (domain; 0 for the model, else the function from 1 on): its import */
+    kln_keys functions; /* (domain, name, overload) */
+    size_t opsets_done, functions_done;
+} kln_onnx_index;
+
+void kln_onnx_index_init(kln_onnx_index *index, const kln_onnx_model *model);
+void kln_onnx_index_finish(kln_onnx_index *index);
+/* Takes in what is new in the model; of two of one name the first one holds. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_onnx_index_update(kln_onnx_index *index);
+/* The version of `domain` in the body of `function` (NULL: in the model); 0 when it is not
+ * imported. */
+int64_t kln_onnx_index_opset(const kln_onnx_index *index, const kln_onnx_function *function,
+                             const char *domain);
+/* The function of the model that the node calls, or NULL. */
+const kln_onnx_function *kln_onnx_index_function(const kln_onnx_index *index,
+                                                 const kln_onnx_node *node);
+
+/* "" for "ai.onnx" and NULL, which name the same domain. */
+const char *kln_onnx_plain_domain(const char *domain);
+
 /* The attribute of that name, or NULL. */
 const kln_onnx_attribute *kln_onnx_find_attribute(const kln_onnx_node *node, const char *name);
 

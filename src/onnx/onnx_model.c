@@ -30,7 +30,7 @@ int32_t kln_onnx_wire_dtype(kiln_dtype dtype)
     return 0;
 }
 
-static const char *plain_domain(const char *domain)
+const char *kln_onnx_plain_domain(const char *domain)
 {
     return domain == NULL || strcmp(domain, "ai.onnx") == 0 ? "" : domain;
 }
@@ -38,7 +38,8 @@ static const char *plain_domain(const char *domain)
 int64_t kln_onnx_opset_version(const kln_onnx_model *model, const char *domain)
 {
     for (size_t i = 0; i < model->opset_count; i++) {
-        if (strcmp(plain_domain(model->opsets[i].domain), plain_domain(domain)) == 0) {
+        if (strcmp(kln_onnx_plain_domain(model->opsets[i].domain), kln_onnx_plain_domain(domain)) ==
+            0) {
             return model->opsets[i].version;
         }
     }

@@ -551,15 +551,67 @@ static void lists_have_an_end(void **state)
     maker_end(&m);
 }
 
+/* Two functions may differ in their domain alone; each body is looked at. */
+static void functions_of_one_name_are_all_checked(void **state)
+{
+    (void)state;
+    static const char *from = "a";
+    static const char *to = "b";
+    static kln_onnx_attribute wrong = {
+        .name = "axis", .type = KLN_ONNX_ATTRIBUTE_INT, .i = 1, .present = 1};
+    kln_onnx_node bodies[2];
+    kln_onnx_function functions[2];
+    kln_onnx_opset opsets[3] = {{.version = 21}, {.version = 1}, {.version = 1}};
+    const char *const domains[3] = {"", "one", "two"};
+    for (size_t i = 0; i < 3; i++) {
+        opsets[i].domain = domains[i];
+    }
+    for (size_t i = 0; i < 2; i++) {
+        bodies[i] = (kln_onnx_node){.name = "inner", .op_type = "Identity", .domain = ""};
+        bodies[i].inputs = &from;
+        bodies[i].outputs = &to;
+        bodies[i].input_count = bodies[i].output_count = 1;
+        functions[i] = (kln_onnx_function){.name = "Same", .domain = domains[i + 1]};
+        functions[i].inputs = &from;
+        functions[i].outputs = &to;
+        functions[i].input_count = functions[i].output_count = 1;
+        functions[i].opsets = opsets;
+        functions[i].opset_count = 1;
+        functions[i].body = (kln_onnx_graph){.name = "", .nodes = &bodies[i], .node_count = 1};
+    }
+    bodies[1].attributes = &wrong;
+    bodies[1].attribute_count = 1;
+    graph_maker m;
+    maker_begin(&m, 21);
+    m.model->opsets = opsets;
+    m.model->opset_count = 3;
+    m.model->functions = functions;
+    m.model->function_count = 2;
+    maker_input(&m, "x", 1, "2");
+    maker_node(&m, "Same", "x", "h");
+    m.node->domain = "one";
+    maker_node(&m, "Same", "h", "y");
+    m.node->domain = "two";
+    maker_output(&m, "y", 1, "2");
+    expect_error(&m, KILN_ISSUE_ATTRIBUTE, "it has no attribute \"axis\"");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_networks_have_none),   cmocka_unit_test(names_are_checked),
-        cmocka_unit_test(what_has_no_name_is_found), cmocka_unit_test(order_is_checked),
-        cmocka_unit_test(types_are_checked),         cmocka_unit_test(shapes_are_checked),
-        cmocka_unit_test(operators_are_checked),     cmocka_unit_test(weights_are_checked),
-        cmocka_unit_test(backends_are_asked),        cmocka_unit_test(ranges_are_tried),
-        cmocka_unit_test(all_faults_are_found),      cmocka_unit_test(lists_have_an_end),
+        cmocka_unit_test(functions_of_one_name_are_all_checked),
+        cmocka_unit_test(good_networks_have_none),
+        cmocka_unit_test(names_are_checked),
+        cmocka_unit_test(what_has_no_name_is_found),
+        cmocka_unit_test(order_is_checked),
+        cmocka_unit_test(types_are_checked),
+        cmocka_unit_test(shapes_are_checked),
+        cmocka_unit_test(operators_are_checked),
+        cmocka_unit_test(weights_are_checked),
+        cmocka_unit_test(backends_are_asked),
+        cmocka_unit_test(ranges_are_tried),
+        cmocka_unit_test(all_faults_are_found),
+        cmocka_unit_test(lists_have_an_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

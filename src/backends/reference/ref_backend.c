@@ -151,16 +151,6 @@ static kiln_status describe_value(kln_arena *arena, const kln_onnx_value *value,
     return KILN_OK;
 }
 
-static bool is_plan_input(const ref_plan *plan, const char *name)
-{
-    for (size_t i = 0; i < plan->input_count; i++) {
-        if (strcmp(plan->input_names[i], name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static kiln_status describe_bindings(const ref_engine *engine, kln_description *description)
 {
     const kln_onnx_graph *graph = &engine->model->graph;
@@ -171,8 +161,11 @@ static kiln_status describe_bindings(const ref_engine *engine, kln_description *
         return kln_fail_memory(sizeof *description->bindings, "the list of bindings");
     }
     kiln_binding *next = description->bindings;
-    for (size_t i = 0; i < graph->input_count; i++) {
-        if (is_plan_input(engine->plan, graph->inputs[i].name)) {
+    const ref_plan *plan = engine->plan;
+    /* The plan took them in this order and left some out. */
+    for (size_t i = 0; i < graph->input_count && description->input_count < plan->input_count;
+         i++) {
+        if (graph->inputs[i].name == plan->input_names[description->input_count]) {
             KLN_RETURN_IF_ERROR(describe_value(arena, &graph->inputs[i], true, next++));
             description->input_count++;
         }

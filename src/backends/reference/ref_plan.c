@@ -13,8 +13,6 @@
 typedef struct environment {
     const ref_node *call;
     const kln_onnx_function *function;
-    const kln_onnx_opset *opsets;
-    size_t opset_count;
     int depth;
 } environment;
 
@@ -30,6 +28,7 @@ typedef struct scope {
 
 typedef struct maker {
     ref_engine *engine;
+    kln_onnx_index index;
     size_t nodes;
     const kln_onnx_node *missing[MISSING_LISTED];
     size_t missing_count; /* distinct operators; may pass what is listed */
@@ -38,11 +37,6 @@ typedef struct maker {
 static kiln_status fail_arena(void)
 {
     return kln_fail(KILN_ERROR_OUT_OF_MEMORY, "memory for the plan of a network is exhausted");
-}
-
-static const char *domain_of(const char *domain)
-{
-    return domain == NULL || strcmp(domain, "ai.onnx") == 0 ? "" : domain;
 }
 
 /* --- names --- */
@@ -170,32 +164,7 @@ static kiln_status resolve_attributes(maker *make, const scope *where, ref_node 
     return KILN_OK;
 }
 
-static int64_t version_of(const environment *around, const char *domain)
-{
-    for (size_t i = 0; i < around->opset_count; i++) {
-        if (strcmp(domain_of(around->opsets[i].domain), domain) == 0) {
-            return around->opsets[i].version;
-        }
-    }
-    return 0;
-}
-
 /* --- nodes --- */
-
-static const kln_onnx_function *find_function(const kln_onnx_model *model,
-                                              const kln_onnx_node *node)
-{
-    for (size_t i = 0; i < model->function_count; i++) {
-        const kln_onnx_function *function = &model->functions[i];
-        const char *overload = function->overload != NULL ? function->overload : "";
-        if (strcmp(function->name, node->op_type) == 0 &&
-            strcmp(domain_of(function->domain), domain_of(node->domain)) == 0 &&
-            strcmp(overload, node->overload != NULL ? node->overload : "") == 0) {
-            return function;
-        }
-    }
-    return NULL;
-}
 
 static void note_missing(maker *make, const kln_onnx_node *node)
 {
@@ -219,7 +188,7 @@ static kiln_status fail_missing(const maker *make)
     size_t used = 0;
     for (size_t i = 0; i < make->missing_count && i < MISSING_LISTED && used < sizeof text; i++) {
         const kln_onnx_node *node = make->missing[i];
-        const char *domain = domain_of(node->domain);
+        const char *domain = kln_onnx_plain_domain(node->domain);
         const int length =
             snprintf(text + used, sizeof text - used, "%s%s of %s (node \"%s\")", i > 0 ? ", " : "",
                      node->op_type, domain[0] != '\0' ? domain : "ai.onnx", node->name);
@@ -239,11 +208,8 @@ static kiln_status make_bodies(maker *make, scope *where, ref_node *node,
                                const kln_onnx_function *function)
 {
     if (function != NULL) {
-        const environment inside = {.call = node,
-                                    .function = function,
-                                    .opsets = function->opsets,
-                                    .opset_count = function->opset_count,
-                                    .depth = where->environment->depth + 1};
+        const environment inside = {
+            .call = node, .function = function, .depth = where->environment->depth + 1};
         if (inside.depth > DEEPEST_FUNCTION) {
             return kln_fail(KILN_ERROR_LIMIT,
                             "function \"%s\": functions call each other deeper than %d",
@@ -343,9 +309,9 @@ static kiln_status make_node(maker *make, scope *where, const kln_onnx_node *fro
                         "stand in place of their calls",
                         MOST_NODES);
     }
-    const char *domain = domain_of(from->domain);
-    const kln_onnx_function *function = find_function(make->engine->model, from);
-    node->version = version_of(where->environment, domain);
+    const char *domain = kln_onnx_plain_domain(from->domain);
+    const kln_onnx_function *function = kln_onnx_index_function(&make->index, from);
+    node->version = kln_onnx_index_opset(&make->index, where->environment->function, domain);
     KLN_RETURN_IF_ERROR(resolve_attributes(make, where, node));
     if (function == NULL && domain[0] == '\0' && strcmp(from->op_type, "Constant") == 0) {
         return make_constant(make, where, node);
@@ -523,7 +489,12 @@ kiln_status ref_plan_make(ref_engine *engine)
 {
     const kln_onnx_model *model = engine->model;
     maker make = {.engine = engine};
-    const environment around = {.opsets = model->opsets, .opset_count = model->opset_count};
-    KLN_RETURN_IF_ERROR(make_plan(&make, NULL, &around, &model->graph, NULL, &engine->plan));
-    return make.missing_count > 0 ? fail_missing(&make) : KILN_OK;
+    const environment around = {.call = NULL};
+    kln_onnx_index_init(&make.index, model);
+    kiln_status status = kln_onnx_index_update(&make.index);
+    if (status == KILN_OK) {
+        status = make_plan(&make, NULL, &around, &model->graph, NULL, &engine->plan);
+    }
+    kln_onnx_index_finish(&make.index);
+    return status == KILN_OK && make.missing_count > 0 ? fail_missing(&make) : status;
 }

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/random.h>
+
+#include "kln_base.h"
+
+uint64_t kln_hash(const void *data, size_t size, uint64_t seed)
+{
+    const unsigned char *byte = data;
+    uint64_t hash = seed;
+    for (size_t i = 0; i < size; i++) {
+        hash = (hash ^ byte[i]) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
+/* --- hashes of keys --- */
+
+static uint64_t secret[2];
+static pthread_once_t secret_once = PTHREAD_ONCE_INIT;
+
+/* A young machine may have no randomness yet, and a process may be forbidden to ask; the kernel
+ * gave every process 16 random bytes at its start. */
+static void make_secret(void)
+{
+    if (getrandom(secret, sizeof secret, GRND_NONBLOCK) == (ssize_t)sizeof secret) {
+        return;
+    }
+    const unsigned char *given = (const unsigned char *)(uintptr_t)getauxval(AT_RANDOM);
+    static const unsigned char nothing[16] = {0};
+    const uint64_t salt[2] = {kln_now(), (uint64_t)(uintptr_t)&secret_once};
+    const unsigned char *from = given != NULL ? given : nothing;
+    for (size_t i = 0; i < 2; i++) {
+        uint64_t key[2] = {salt[i], i};
+        secret[i] = kln_siphash(key, from, 16);
+    }
+}
+
+static uint64_t rotate(uint64_t word, unsigned bits)
+{
+    return word << bits | word >> (64 - bits);
+}
+
+static void sip_round(uint64_t v[4])
+{
+    v[0] += v[1];
+    v[2] += v[3];
+    v[1] = rotate(v[1], 13) ^ v[0];
+    v[3] = rotate(v[3], 16) ^ v[2];
+    v[0] = rotate(v[0], 32);
+    v[2] += v[1];
+    v[0] += v[3];
+    v[1] = rotate(v[1], 17) ^ v[2];
+    v[3] = rotate(v[3], 21) ^ v[0];
+    v[2] = rotate(v[2], 32);
+}
+
+/* The word that begins at `byte`, its first byte the least, of the `size` bytes that are left. */
+static uint64_t word_at(const unsigned char *byte, size_t size)
+{
+    uint64_t word = 0;
+    for (size_t i = 0; i < size; i++) {
+        word |= (uint64_t)byte[i] << (8 * i);
+    }
+    return word;
+}
+
+uint64_t kln_siphash(const uint64_t key[2], const void *data, size_t size)
+{
+    uint64_t v[4] = {key[0] ^ UINT64_C(0x736f6d6570736575), key[1] ^ UINT64_C(0x646f72616e646f6d),
+                     key[0] ^ UINT64_C(0x6c7967656e657261), key[1] ^ UINT64_C(0x7465646279746573)};
+    const unsigned char *byte = data;
+    const size_t whole = size - size % 8;
+    for (size_t i = 0; i < whole; i += 8) {
+        const uint64_t word = word_at(byte + i, 8);
+        v[3] ^= word;
+        sip_round(v);
+        v[0] ^= word;
+    }
+    const uint64_t last = word_at(byte + whole, size % 8) | (uint64_t)size << 56;
+    v[3] ^= last;
+    sip_round(v);
+    v[0] ^= last;
+    v[2] ^= 0xff;
+    for (int i = 0; i < 3; i++) {
+        sip_round(v);
+    }
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+uint64_t kln_hash_key(const void *data, size_t size)
+{
+    (void)pthread_once(&secret_once, make_secret);
+    return kln_siphash(secret, data, size);
+}

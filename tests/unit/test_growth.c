@@ -1,0 +1,373 @@
+/*
+ * test_growth.c - what a model has four times as much of takes about four times as long. Time is
+ * compared with time of the same run only; what grows with the square takes sixteen times.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "kiln_test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <kiln/engine.h>
+
+#include "base/kln_base.h"
+#include "graph_maker.h"
+
+#define MOST_GROWTH 9.0
+
+static double seconds(void)
+{
+    struct timespec now;
+    assert_int_equal(0, clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now));
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* --- hashes --- */
+
+/* As hash(bytes) of CPython 3.11 and later gives them with PYTHONHASHSEED=0. */
+static void siphash_is_what_others_compute(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t hash;
+    } known[] = {{"a", UINT64_C(0x407448d2b89b1813)},
+                 {"ab", UINT64_C(0x555508cbc6add439)},
+                 {"abcdefg", UINT64_C(0x6db12aae9070f506)},
+                 {"abcdefgh", UINT64_C(0x3f7b849c0b8e35ea)},
+                 {"hello, this is a longer name", UINT64_C(0x3cf08eff2c07aa97)}};
+    static const uint64_t zero[2] = {0, 0};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(known); i++) {
+        assert_true(known[i].hash == kln_siphash(zero, known[i].text, strlen(known[i].text)));
+    }
+}
+
+static void each_process_has_its_own_hash(void **state)
+{
+    (void)state;
+    char self[512] = "";
+    assert_true(readlink("/proc/self/exe", self, sizeof self - 16) > 0);
+    (void)strcat(self, " hash");
+    FILE *other = popen(self, "r");
+    assert_non_null(other);
+    char line[64] = "";
+    assert_non_null(fgets(line, sizeof line, other));
+    assert_int_equal(0, pclose(other));
+    char own[64];
+    (void)snprintf(own, sizeof own, "%016llx\n", (unsigned long long)kln_hash_key("x", 1));
+    assert_int_equal(strlen(own), strlen(line));
+    assert_string_not_equal(own, line);
+    assert_true(kln_hash_key("x", 1) == kln_hash_key("x", 1));
+}
+
+/* --- names that were chosen to collide --- */
+
+#define CHOSEN 4000
+#define CHOSEN_BITS 13 /* of a table that holds as many */
+
+static uint32_t folded(const char *name)
+{
+    const uint64_t hash = kln_hash(name, strlen(name), KLN_HASH_SEED);
+    return (uint32_t)(hash ^ (hash >> 32)) & ((1U << CHOSEN_BITS) - 1);
+}
+
+static void choose_names(char (*names)[16], bool colliding)
+{
+    unsigned trial = 0;
+    for (size_t i = 0; i < CHOSEN; i++) {
+        do {
+            (void)memcpy(names[i], "n00000000", 10);
+            unsigned digits = trial++;
+            for (size_t k = 8; k > 0; k--, digits >>= 4) {
+                names[i][k] = (char)('a' + (digits & 15U));
+            }
+        } while (colliding && folded(names[i]) != 0);
+    }
+}
+
+static double time_of_names(char (*names)[16])
+{
+    double best = 1e9;
+    for (int round = 0; round < 5; round++) {
+        const double start = seconds();
+        kln_names table;
+        kln_names_init(&table);
+        for (uint32_t i = 0; i < CHOSEN; i++) {
+            assert_ok(kln_names_set(&table, names[i], i));
+        }
+        for (uint32_t i = 0; i < CHOSEN; i++) {
+            assert_int_equal(i, kln_names_get(&table, names[i]));
+        }
+        kln_names_finish(&table);
+        best = seconds() - start < best ? seconds() - start : best;
+    }
+    return best;
+}
+
+static void chosen_names_cost_no_more(void **state)
+{
+    (void)state;
+    static char plain[CHOSEN][16];
+    static char chosen[CHOSEN][16];
+    choose_names(plain, false);
+    choose_names(chosen, true);
+    const double usual = time_of_names(plain);
+    const double collided = time_of_names(chosen);
+    if (collided > usual * MOST_GROWTH) {
+        fail_msg("names chosen to collide took %.1f ms, others %.1f ms", collided * 1e3,
+                 usual * 1e3);
+    }
+}
+
+/* --- models that have many of something --- */
+
+typedef void (*maker)(graph_maker *m, size_t count);
+
+static char *named(graph_maker *m, const char *prefix, size_t index)
+{
+    char *name = kln_arena_printf(&m->model->arena, "%s%zu", prefix, index);
+    assert_non_null(name);
+    return name;
+}
+
+static void *room(graph_maker *m, size_t count, size_t size)
+{
+    void *memory = kln_arena_alloc_zeroed(&m->model->arena, count, size);
+    assert_non_null(memory);
+    return memory;
+}
+
+static void many_inputs(graph_maker *m, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        maker_input(m, named(m, "input_", i), 1, "2");
+    }
+    maker_node(m, "Identity", "input_0", "y");
+    maker_output(m, "y", 1, "2");
+}
+
+static void many_outputs(graph_maker *m, size_t count)
+{
+    maker_input(m, "x", 1, "2");
+    for (size_t i = 0; i < count; i++) {
+        char *name = named(m, "output_", i);
+        maker_node(m, "Identity", "x", name);
+        maker_output(m, name, 1, "2");
+    }
+}
+
+static void many_initializers(graph_maker *m, size_t count)
+{
+    maker_input(m, "x", 1, "2");
+    maker_weights(m, "w_0", 1, "2");
+    for (size_t i = 1; i < count; i++) {
+        maker_weights(m, named(m, "w_", i), 1, "2");
+    }
+    maker_node(m, "Add", "x,w_0", "y");
+    maker_output(m, "y", 1, "2");
+}
+
+static void many_nodes(graph_maker *m, size_t count)
+{
+    maker_input(m, "n_0", 1, "a,b");
+    char *last = NULL;
+    for (size_t i = 1; i <= count; i++) {
+        char *from = named(m, "n_", i - 1);
+        last = named(m, "n_", i);
+        maker_node(m, "Relu", from, last);
+        maker_value(m, last, 1, "a,b");
+    }
+    maker_output(m, last, 1, "a,b");
+}
+
+static void many_names_of_dimensions(graph_maker *m, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char *name = named(m, "input_", i);
+        maker_input(m, name, 1, named(m, "2,d", i));
+        maker_node(m, "Concat", name, named(m, "joined_", i));
+        maker_attribute_int(m, "axis", 0);
+    }
+    maker_output(m, "joined_0", 1, NULL);
+}
+
+static void many_metadata(graph_maker *m, size_t count)
+{
+    m->model->metadata = room(m, count, sizeof *m->model->metadata);
+    m->model->metadata_count = count;
+    for (size_t i = 0; i < count; i++) {
+        m->model->metadata[i].key = named(m, "key_", i);
+        m->model->metadata[i].value = "value";
+    }
+    many_inputs(m, 1);
+}
+
+/* Each function's body is one Identity; what differs is a name or a domain. */
+static void add_functions(graph_maker *m, size_t count, bool by_domain)
+{
+    kln_onnx_function *functions = room(m, count, sizeof *functions);
+    kln_onnx_opset *opsets = room(m, count + 1, sizeof *opsets);
+    static const char *input = "a";
+    static const char *output = "b";
+    opsets[0] = m->model->opsets[0];
+    for (size_t i = 0; i < count; i++) {
+        kln_onnx_function *f = &functions[i];
+        f->domain = by_domain ? named(m, "domain_", i) : "local";
+        f->name = by_domain ? "Same" : named(m, "Function_", i);
+        f->overload = "";
+        f->inputs = &input;
+        f->outputs = &output;
+        f->input_count = f->output_count = 1;
+        f->opsets = &opsets[0];
+        f->opset_count = 1;
+        f->body.name = "";
+        kln_onnx_node *node = room(m, 1, sizeof *node);
+        *node = (kln_onnx_node){.name = "", .op_type = "Identity", .domain = "", .overload = ""};
+        node->inputs = &input;
+        node->outputs = &output;
+        node->input_count = node->output_count = 1;
+        f->body.nodes = node;
+        f->body.node_count = 1;
+        opsets[i + 1] = (kln_onnx_opset){.domain = f->domain, .version = 1};
+    }
+    m->model->functions = functions;
+    m->model->function_count = count;
+    m->model->opsets = opsets;
+    m->model->opset_count = by_domain ? count + 1 : 2;
+}
+
+static void call_functions(graph_maker *m, size_t count, bool by_domain)
+{
+    add_functions(m, count, by_domain);
+    maker_input(m, "x", 1, "2");
+    for (size_t i = 0; i < count; i++) {
+        maker_node(m, m->model->functions[i].name, "x", named(m, "y_", i));
+        m->node->domain = m->model->functions[i].domain;
+    }
+    maker_output(m, "y_0", 1, "2");
+}
+
+static void many_functions(graph_maker *m, size_t count)
+{
+    call_functions(m, count, false);
+}
+
+static void many_domains(graph_maker *m, size_t count)
+{
+    call_functions(m, count, true);
+}
+
+/* One function that imports many operator sets and has as many nodes, called once. */
+static void many_imports_of_a_function(graph_maker *m, size_t count)
+{
+    add_functions(m, 1, false);
+    kln_onnx_function *f = m->model->functions;
+    kln_onnx_opset *opsets = room(m, count + 1, sizeof *opsets);
+    kln_onnx_node *nodes = room(m, count, sizeof *nodes);
+    for (size_t i = 0; i < count; i++) {
+        opsets[i] = (kln_onnx_opset){.domain = named(m, "domain_", i), .version = 1};
+        const char **output = room(m, 1, sizeof *output);
+        *output = i == 0 ? "b" : named(m, "b_", i);
+        nodes[i] = f->body.nodes[0];
+        nodes[i].outputs = output;
+    }
+    opsets[count] = m->model->opsets[0];
+    f->opsets = opsets;
+    f->opset_count = count + 1;
+    f->body.nodes = nodes;
+    f->body.node_count = count;
+    maker_input(m, "x", 1, "2");
+    maker_node(m, f->name, "x", "y");
+    m->node->domain = f->domain;
+    maker_output(m, "y", 1, "2");
+}
+
+static void build(kiln_span bytes)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_build_bytes(bytes, &options, &engine));
+    kiln_engine_release(engine);
+}
+
+static void infer_and_validate(kiln_span bytes)
+{
+    kln_onnx_model *model = NULL;
+    kiln_issue_list *issues = NULL;
+    assert_ok(kln_onnx_read_bytes(bytes, NULL, &model));
+    assert_ok(kln_validate(model, NULL, &issues));
+    kiln_issue_list_destroy(issues);
+    kln_onnx_model_destroy(model);
+}
+
+static double time_of(maker make, size_t count, void (*use)(kiln_span bytes))
+{
+    graph_maker m;
+    kln_text bytes;
+    maker_begin(&m, 21);
+    make(&m, count);
+    assert_ok(m.status);
+    kln_text_init(&bytes, (size_t)INT32_MAX);
+    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    maker_end(&m);
+    double best = 1e9;
+    for (int round = 0; round < 3; round++) {
+        const double start = seconds();
+        use((kiln_span){bytes.data, bytes.size});
+        best = seconds() - start < best ? seconds() - start : best;
+    }
+    kln_text_finish(&bytes);
+    return best;
+}
+
+static void models_grow_evenly(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        maker make;
+        size_t count; /* so that a square is seen */
+    } cases[] = {{"inputs", many_inputs, 4000},
+                 {"outputs", many_outputs, 4000},
+                 {"initializers", many_initializers, 4000},
+                 {"nodes", many_nodes, 4000},
+                 {"names of dimensions", many_names_of_dimensions, 4000},
+                 {"metadata", many_metadata, 4000},
+                 {"functions", many_functions, 4000},
+                 {"domains", many_domains, 4000},
+                 {"imports of a function", many_imports_of_a_function, 4000}};
+    static void (*const uses[])(kiln_span bytes) = {infer_and_validate, build};
+    static const char *const words[] = {"validating", "building"};
+    bool failed = false;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        for (size_t k = 0; k < KLN_ARRAY_LENGTH(uses); k++) {
+            const double few = time_of(cases[i].make, cases[i].count, uses[k]);
+            const double many = time_of(cases[i].make, cases[i].count * 4, uses[k]);
+            const bool bad = many > few * MOST_GROWTH;
+            printf("%s %s: %.1f ms, four times as many %.1f ms%s\n", words[k], cases[i].name,
+                   few * 1e3, many * 1e3, bad ? "  <-- grows worse than evenly" : "");
+            failed |= bad;
+        }
+    }
+    assert_false(failed);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "hash") == 0) {
+        printf("%016llx\n", (unsigned long long)kln_hash_key("x", 1));
+        return 0;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(siphash_is_what_others_compute),
+        cmocka_unit_test(each_process_has_its_own_hash),
+        cmocka_unit_test(chosen_names_cost_no_more),
+        cmocka_unit_test(models_grow_evenly),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
