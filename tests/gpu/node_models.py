@@ -1,0 +1,391 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX's node models on a GPU, built and run through Kiln and through NVIDIA's own Python bindings
+in one process, each compared with the outputs that ONNX expects.
+
+    node_models.py FEED [--models FOLDER]... [--out FOLDER] [--workers 8] [--seconds 600]
+                   [--match TEXT] [--every N] [--known FILE]
+
+FEED is the module tests/gpu/kiln_feed.so; KILN_TENSORRT names the library, which LD_LIBRARY_PATH
+must let the module tensorrt_bindings find too. Without --models the cases are those that Python's
+onnx package generates. Both sides build with TF32 off, NVIDIA's side with strong typing and, where
+that is not right, without.
+
+OUT/nodes.jsonl gets a line for each model as soon as it is known; OUT/nodes.json the table: the
+numbers of models that both have right, only NVIDIA's bindings, only Kiln, neither. FILE lists those
+that neither has right. The exit status is 1 where a model is right through the bindings and not
+through Kiln, or is right through neither and not listed; 77 where there is no GPU or no library.
+"""
+import argparse
+import glob
+import json
+import os
+import selectors
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+MODEL_SECONDS = 30
+START_SECONDS = 120
+
+
+def arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("feed")
+    parser.add_argument("--models", action="append", default=[])
+    parser.add_argument("--out", default=".")
+    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--match", default="")
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--known", default="")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+# --- a worker: one process, both sides, one kept builder ---
+
+
+def read_proto(path):
+    import onnx
+    from onnx import numpy_helper
+
+    tensor = onnx.TensorProto()
+    with open(path, "rb") as file:
+        tensor.ParseFromString(file.read())
+    return numpy_helper.to_array(tensor)
+
+
+def case_of(folder):
+    """Feeds and expected outputs of the first data set, or why there are none."""
+    import onnx
+
+    model = onnx.load(os.path.join(folder, "model.onnx"))
+    known = {i.name for i in model.graph.initializer}
+    data = os.path.join(folder, "test_data_set_0")
+    values = []
+    for kind, infos in (("input", [i for i in model.graph.input if i.name not in known]),
+                        ("output", model.graph.output)):
+        found = {}
+        for index, info in enumerate(infos):
+            if not info.type.HasField("tensor_type"):
+                raise ValueError(f"the {kind} {info.name} is a sequence, an optional or a map")
+            if info.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+                raise ValueError(f"the {kind} {info.name} is of strings")
+            found[info.name] = read_proto(os.path.join(data, f"{kind}_{index}.pb"))
+        values.append(found)
+    return values
+
+
+def difference(expected, found):
+    """Empty where the outputs are right. A library that has no float64 gives float32."""
+    import numpy
+
+    for name, right in expected.items():
+        if name not in found:
+            return f"{name} is missing"
+        value = found[name]
+        if value.shape != right.shape:
+            return f"{name} has the shape {value.shape}, {right.shape} is expected"
+        if value.dtype != right.dtype and {str(value.dtype), str(right.dtype)} != {"float32",
+                                                                                  "float64"}:
+            return f"{name} is of {value.dtype}, {right.dtype} is expected"
+        if value.dtype.kind in "fV" or "float" in str(value.dtype):
+            narrow = right.dtype.itemsize < 4
+            bound = {"bfloat16": 2e-2, "float16": 4e-3}.get(str(right.dtype), 1e-3)
+            a, b = right.astype(numpy.float64), value.astype(numpy.float64)
+            good = numpy.isclose(b, a, rtol=bound, atol=1e-3 if narrow else 1e-5, equal_nan=True)
+        else:
+            good = right == value
+        if not numpy.all(good):
+            at = numpy.unravel_index(numpy.argmin(good), right.shape) if right.shape else ()
+            return f"{name}{list(map(int, at))} is {value[at]}, {right[at]} is expected"
+    return ""
+
+
+def judge(act, expected):
+    """[word, detail] of one side."""
+    try:
+        detail = difference(expected, act())
+        return ["wrong", detail] if detail else ["right", ""]
+    except Exception as error:  # theirs and ours
+        return ["failed", str(error)[:400]]
+
+
+def as_bound(engine, feeds):
+    """The arrays in the types that the engine says it takes."""
+    return {name: feeds[name] if dtype is None else feeds[name].astype(dtype)
+            for name, dtype, _ in engine.bindings(True)}
+
+
+def through_kiln(kiln, path, ranges, feeds):
+    engine = kiln.build(path, ranges, tf32=False)
+    try:
+        return engine.run(as_bound(engine, feeds))
+    finally:
+        engine.release()
+
+
+def worker(feed):
+    import numpy
+
+    sys.path.insert(0, HERE)
+    import kiln_feed
+    import nvidia_bindings
+
+    warnings.simplefilter("ignore")
+    numpy.seterr(all="ignore")
+    theirs = nvidia_bindings.Bindings()
+    ours = kiln_feed.Kiln(feed, library=os.environ["KILN_TENSORRT"])
+    print("ready", flush=True)
+    for line in sys.stdin:
+        folder, _, sides = line.rstrip("\n").partition("\t")
+        answer = {"name": os.path.basename(folder)}
+        try:
+            feeds, expected = case_of(folder)
+        except Exception as error:  # whatever the package cannot read
+            answer["excuse"] = str(error)[:200]
+            print(json.dumps(answer), flush=True)
+            continue
+        try_sides(answer, sides.split(","), os.path.join(folder, "model.onnx"),
+                  (theirs, ours, feeds, expected))
+        print(json.dumps(answer), flush=True)
+
+
+def try_sides(answer, sides, path, case):
+    theirs, ours, feeds, expected = case
+    ranges = {}
+
+    def bindings(typed):
+        plan, found = theirs.build(path, feeds, typed)
+        ranges.update(found)
+        return theirs.run(plan, feeds)
+
+    acts = {"nvidia": lambda: bindings(True), "nvidia_weak": lambda: bindings(False),
+            "kiln": lambda: through_kiln(ours, path, ranges, feeds)}
+    for side in sides:
+        if side == "nvidia_weak" and answer.get("nvidia", [""])[0] == "right":
+            continue
+        print(side, flush=True)  # whose fault it is if nothing follows
+        begin = time.monotonic()
+        answer[side] = judge(acts[side], expected)
+        answer[side].append(round(time.monotonic() - begin, 3))
+
+
+# --- the parent ---
+
+
+class Process:
+    """One worker, started anew after a crash."""
+
+    def __init__(self, args):
+        self.args = args
+        self.child = None
+
+    def line(self, seconds):
+        """The next line; None at the end of the process or of the time."""
+        end = time.monotonic() + seconds
+        while b"\n" not in self.buffer:
+            if not self.select.select(max(0.0, end - time.monotonic())):
+                return None
+            data = os.read(self.child.stdout.fileno(), 65536)
+            if not data:
+                return None
+            self.buffer += data
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return line.decode(errors="replace")
+
+    def start(self):
+        command = [sys.executable, os.path.abspath(__file__), self.args.feed, "--worker"]
+        log = open(os.path.join(self.args.out, f"worker.{id(self) % 100000}.log"), "ab")
+        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      stderr=log)
+        log.close()
+        self.buffer = b""
+        self.select = selectors.DefaultSelector()
+        self.select.register(self.child.stdout, selectors.EVENT_READ)
+        line = self.line(START_SECONDS)
+        while line is not None and line != "ready":
+            line = self.line(START_SECONDS)
+        return line == "ready"
+
+    def kill(self):
+        if self.child is not None:
+            self.child.kill()
+            self.child.wait()
+
+    def stop(self):
+        self.kill()
+        if self.child is not None:
+            self.child.stdin.close()
+            self.child.stdout.close()
+        self.child = None
+
+    def ask(self, folder):
+        """The answer. A side that ends the process is noted, and the others are asked again."""
+        answer = {"name": os.path.basename(folder)}
+        sides = ["nvidia", "nvidia_weak", "kiln"]
+        while sides:
+            found, culprit, word = self.ask_once(folder, sides)
+            if found is None and culprit is None:
+                return {"name": answer["name"], "lost": True}
+            if found is not None:
+                answer.update(found)
+                break
+            if culprit == "reading":
+                answer["excuse"] = f"{word} while it was read"
+                break
+            answer[culprit] = [word, "", 0]
+            sides.remove(culprit)
+        return answer
+
+    def ask_once(self, folder, sides):
+        """(answer, None, None) or (None, the side that ended it, how)."""
+        if self.child is None and not self.start():
+            self.stop()
+            return None, None, None
+        self.child.stdin.write(f"{folder}\t{','.join(sides)}\n".encode())
+        self.child.stdin.flush()
+        side = "reading"
+        end = time.monotonic() + MODEL_SECONDS
+        while True:
+            line = self.line(end - time.monotonic())
+            if line is None:
+                try:
+                    self.child.wait(2)
+                    word = "crashed"
+                except subprocess.TimeoutExpired:
+                    word = "hung"
+                self.stop()
+                return None, side, word
+            if line.startswith("{"):
+                return json.loads(line), None, None
+            side = line
+
+
+def category(answer):
+    if "excuse" in answer:
+        return "no data"
+    theirs = any(answer.get(s, [""])[0] == "right" for s in ("nvidia", "nvidia_weak"))
+    ours = answer.get("kiln", [""])[0] == "right"
+    return {(True, True): "both", (True, False): "only nvidia", (False, True): "only kiln",
+            (False, False): "neither"}[(theirs, ours)]
+
+
+def run_all(args, folders):
+    answers = []
+    lock = threading.Lock()
+    processes = []
+    end = time.monotonic() + args.seconds
+    left = list(reversed(folders))
+    out = open(os.path.join(args.out, "nodes.jsonl"), "w", encoding="utf-8")
+
+    def serve():
+        process = Process(args)
+        processes.append(process)
+        failures = 0
+        while failures < 2 and time.monotonic() < end - 5:
+            with lock:
+                if not left:
+                    break
+                folder = left.pop()
+            answer = process.ask(folder)
+            failures = failures + 1 if answer.get("lost") else 0
+            with lock:
+                if answer.get("lost"):
+                    left.append(folder)
+                    continue
+                answer["is"] = category(answer)
+                answers.append(answer)
+                out.write(json.dumps(answer) + "\n")
+                out.flush()
+        process.stop()
+
+    threads = [threading.Thread(target=serve, daemon=True) for _ in range(args.workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.1, end - time.monotonic()))
+    with lock:
+        for process in processes:
+            process.kill()
+        return list(answers), len(left)
+
+
+def known_failures(path):
+    names = {}
+    if path:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                if line.strip() and not line.startswith("#"):
+                    name, _, why = line.rstrip("\n").partition("\t")
+                    names[name] = why
+    return names
+
+
+def why_not(answer):
+    for side in ("kiln", "nvidia", "nvidia_weak"):
+        if side in answer and answer[side][0] != "right":
+            return " ".join(f"{answer[side][0]}: {answer[side][1]}".split())
+    return answer.get("excuse", "")
+
+
+def report(args, answers, left):
+    table = {}
+    for answer in answers:
+        table.setdefault(answer["is"], []).append(answer["name"])
+    counts = {kind: len(names) for kind, names in sorted(table.items())}
+    seconds = {side: round(sum(a[side][2] for a in answers if side in a), 1)
+               for side in ("nvidia", "nvidia_weak", "kiln")}
+    known = known_failures(args.known)
+    new = [a for a in answers if a["is"] == "neither" and known and a["name"] not in known]
+    with open(os.path.join(args.out, "nodes.json"), "w", encoding="utf-8") as file:
+        json.dump({"models": len(answers), "not reached": left, "counts": counts,
+                   "seconds": seconds, "only nvidia": table.get("only nvidia", []),
+                   "not listed": [a["name"] for a in new]}, file, indent=1)
+    with open(os.path.join(args.out, "neither.tsv"), "w", encoding="utf-8") as file:
+        for answer in sorted(answers, key=lambda a: a["name"]):
+            if answer["is"] == "neither":
+                file.write(f"{answer['name']}\t{why_not(answer)[:160]}\n")
+    for answer in answers:
+        if answer["is"] == "only nvidia":
+            print(f"only NVIDIA's bindings: {answer['name']}: {why_not(answer)[:300]}")
+    for answer in new:
+        print(f"neither, and not listed: {answer['name']}: {why_not(answer)[:200]}")
+    for answer in answers:
+        if answer["name"] in known and answer["is"] in ("both", "only kiln"):
+            print(f"listed, and right now: {answer['name']}")
+    print(f"{len(answers)} models, {left} not reached, {counts}, seconds {seconds}")
+    return 1 if table.get("only nvidia") or new else 0
+
+
+def models(args):
+    folders = args.models
+    if not folders:
+        folders = [os.path.join(args.out, "cases")]
+        script = os.path.join(HERE, "..", "onnx_node", "write_cases.py")
+        subprocess.run([sys.executable, script, folders[0]], check=True)
+    found = sorted(p for folder in folders for p in glob.glob(f"{folder}/*")
+                   if os.path.exists(f"{p}/model.onnx") and args.match in p)
+    return found[::args.every]
+
+
+def main():
+    args = arguments()
+    if args.worker:
+        return worker(args.feed)
+    if not os.path.exists("/dev/nvidiactl") or not os.environ.get("KILN_TENSORRT"):
+        print("skipped: there is no GPU here, or KILN_TENSORRT names no library")
+        return 77
+    os.makedirs(args.out, exist_ok=True)
+    answers, left = run_all(args, models(args))
+    return report(args, answers, left)
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    os._exit(status or 0)  # threads may still wait for a worker
