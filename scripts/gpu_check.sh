@@ -4,6 +4,9 @@
 #
 #     scripts/gpu_check.sh BUILD [OUT]
 #
+# KILN_TENSORRT names the TensorRT that gpu_tensorrt* run over; without it they are skipped. No build
+# of TensorRT comes to an end under compute-sanitizer, so it looks at plans that were built before.
+#
 # GPU_CHECK_MODEL names Magika's model (or another whose input "bytes" is 1x2048), which kiln bench
 # then measures against bare ONNX Runtime.
 #
@@ -16,6 +19,9 @@ build=${1:?BUILD}
 out=${2:-$build/gpu_check}
 limit=${GPU_CHECK_SECONDS:-120}
 mkdir -p "$out"
+KILN_TEST_SCRATCH=$(mktemp -d)
+export KILN_TEST_SCRATCH
+trap 'rm -rf "$KILN_TEST_SCRATCH"' EXIT
 sanitizer=$(command -v compute-sanitizer ||
     find /usr/local/cuda* /opt/nvidia -name compute-sanitizer -type f 2> /dev/null | head -n 1)
 rows=()
@@ -46,7 +52,7 @@ for test in "$build"/tests/gpu/gpu_*; do
     fi
     name=$(basename "$test")
     step "$name" "$test"
-    if [ -n "$sanitizer" ]; then
+    if [ -n "$sanitizer" ] && [[ $name != gpu_tensorrt* ]]; then
         for tool in memcheck racecheck; do
             # Racecheck loses track of launches that several threads make while one captures, and
             # counts that as an error of its own.
@@ -58,12 +64,26 @@ for test in "$build"/tests/gpu/gpu_*; do
         done
     fi
 done
+if [ -n "$sanitizer" ] && [ -n "${KILN_TENSORRT:-}" ]; then
+    plans=$KILN_TEST_SCRATCH/plans
+    mkdir "$plans"
+    step "plans for the sanitizer" "$build/tests/gpu/gpu_tensorrt_layers" save "$plans"
+    # Initcheck would report what the library's own kernels read past what they need.
+    for tool in memcheck racecheck synccheck; do
+        step "plans $tool" "$sanitizer" --tool "$tool" --report-api-errors no \
+            --error-exitcode 9 "$build/tests/gpu/gpu_tensorrt_layers" load "$plans"
+    done
+fi
 [ -n "$sanitizer" ] || echo "no compute-sanitizer here: memcheck and racecheck are left out"
 gpu=()
 [ -e /dev/nvidiactl ] && gpu=(cuda)
 step "soak reference" "$build/bench/bench_soak" 1000000 1000 reference
 step "soak onnxruntime${gpu:+ cuda}" "$build/bench/bench_soak" \
     "${GPU_CHECK_RUNS:-1000000}" 1000 onnxruntime "${gpu[@]}"
+if [ -n "${KILN_TENSORRT:-}" ]; then
+    step "soak tensorrt" "$build/bench/bench_soak" "${GPU_CHECK_RUNS:-1000000}" \
+        "${GPU_CHECK_LOADS:-1000}" tensorrt
+fi
 step "pool" "$build/bench/bench_pool" 8
 if [ -n "${GPU_CHECK_MODEL:-}" ]; then
     step "bench magika" "$build/bin/kiln" bench "$GPU_CHECK_MODEL" --backend onnxruntime \

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every layer of the builder, and every data type in and out, on TensorRT and on the reference
+ * executor: the results agree, or TensorRT said what it lacks.
+ *
+ *     gpu_tensorrt_layers              builds, runs and compares
+ *     gpu_tensorrt_layers save FOLDER  builds and saves plans, with the models beside them
+ *     gpu_tensorrt_layers load FOLDER  loads those, runs and compares: for compute-sanitizer, under
+ *                                      which no build comes to an end
+ */
+#include "fake_tensorrt_test.h"
+
+#include <math.h>
+#include <sys/stat.h>
+
+#include "../network/layer_cases.h"
+
+/* A GPU's functions are not as exact as the C library's; sums are made in another order. */
+#define LEAST_BOUND 2e-5
+/* What is sent through once, in each type. */
+#define COUNT 24
+
+static const char *folder; /* NULL: nothing is kept */
+static bool is_load;
+
+typedef struct tally {
+    int equal, refused, different;
+} tally;
+
+/* --- one network --- */
+
+static kiln_engine *reference_engine(const kiln_network *network, const char *model)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    options.backend = "reference";
+    if (network != NULL) {
+        assert_ok(kiln_engine_build(network, &options, &engine));
+    } else {
+        assert_ok(kiln_engine_build_file(model, &options, &engine));
+    }
+    return engine;
+}
+
+/* NULL: TensorRT lacks something, and says what. */
+static kiln_engine *real_engine(const char *name, const kiln_network *network, const char *plan)
+{
+    kiln_build_options options = fake_options(SOME_LAYOUT);
+    kiln_engine *engine = NULL;
+    options.tf32 = is_load ? KILN_SWITCH_DEFAULT : KILN_SWITCH_OFF;
+    const kiln_status status = is_load ? kiln_engine_load(plan, &options, &engine)
+                                       : kiln_engine_build(network, &options, &engine);
+    if (status != KILN_OK) {
+        assert_true(strlen(kiln_error_message()) > 10);
+        print_message("  %s: %s: %.300s\n", name, kiln_status_name(status), kiln_error_message());
+    }
+    return engine;
+}
+
+static void print_difference(const char *name, const kiln_tensor_difference *d)
+{
+    if (!d->is_comparable) {
+        char found[128];
+        char expected[128];
+        (void)kiln_shape_format(&d->found_shape, found, sizeof found);
+        (void)kiln_shape_format(&d->expected_shape, expected, sizeof expected);
+        print_message("  %s, %s: %s %s, the reference has %s %s\n", name, d->name,
+                      kiln_dtype_name(d->found_dtype), found, kiln_dtype_name(d->expected_dtype),
+                      expected);
+        return;
+    }
+    print_message("  %s, %s: %lld of %lld differ, element %lld is %.9g, expected %.9g\n", name,
+                  d->name, (long long)d->different, (long long)d->count, (long long)d->largest_at,
+                  d->found, d->expected);
+}
+
+static void compare(const char *name, kiln_engine *found, kiln_engine *expected, double bound,
+                    tally *counts)
+{
+    kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
+    kiln_comparison *comparison = NULL;
+    if (bound >= 0) {
+        options.absolute = fmax(bound, LEAST_BOUND);
+        options.relative = fmax(bound, LEAST_BOUND);
+    }
+    const kiln_status status = kiln_compare_engines(found, expected, &options, &comparison);
+    if (status != KILN_OK) {
+        print_message("  %s: %s: %.300s\n", name, kiln_status_name(status), kiln_error_message());
+        counts->different++;
+        return;
+    }
+    counts->equal += kiln_comparison_passes(comparison);
+    counts->different += !kiln_comparison_passes(comparison);
+    for (size_t i = 0; i < kiln_comparison_count(comparison); i++) {
+        if (!kiln_comparison_get(comparison, i)->passes) {
+            print_difference(name, kiln_comparison_get(comparison, i));
+        }
+    }
+    kiln_comparison_destroy(comparison);
+}
+
+/* `network` is NULL where the plan and the model are in `folder`. */
+static void check(const char *name, const kiln_network *network, double bound, tally *counts)
+{
+    char plan[4096];
+    char model[4096];
+    (void)snprintf(plan, sizeof plan, "%s/%s.plan", folder != NULL ? folder : "", name);
+    (void)snprintf(model, sizeof model, "%s/%s.onnx", folder != NULL ? folder : "", name);
+    struct stat found;
+    if (is_load && stat(plan, &found) != 0) {
+        return; /* it was not built */
+    }
+    kiln_engine *engine = real_engine(name, network, plan);
+    counts->refused += engine == NULL;
+    if (engine != NULL && folder != NULL && !is_load) {
+        assert_ok(kiln_engine_save(engine, plan));
+        assert_ok(kiln_network_save_onnx(network, model, KILN_WEIGHTS_INLINE));
+        counts->equal++;
+    } else if (engine != NULL) {
+        kiln_engine *expected = reference_engine(is_load ? NULL : network, model);
+        compare(name, engine, expected, bound, counts);
+        kiln_engine_release(expected);
+    }
+    kiln_engine_release(engine);
+}
+
+/* --- every layer --- */
+
+static void each_layer(void **state)
+{
+    (void)state;
+    tally counts = {0};
+    for (size_t i = 0; i < layer_case_count; i++) {
+        kiln_network *network = NULL;
+        if (!is_load) {
+            kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
+            options.opset = layer_cases[i].oldest;
+            assert_ok(kiln_network_create(&options, &network));
+            assert_ok(layer_cases[i].build(network));
+        }
+        check(layer_cases[i].name, network, layer_cases[i].bound, &counts);
+        kiln_network_destroy(network);
+    }
+    print_message("layers: %d equal, %d refused, %d different\n", counts.equal, counts.refused,
+                  counts.different);
+    assert_int_equal(counts.different, 0);
+    assert_true(is_load || counts.equal * 2 > (int)layer_case_count);
+}
+
+/* --- every type --- */
+
+/* y = |x| in float32 on the way, x and y of `dtype`; bool and integers of 0 or more stay. */
+static kiln_network *through(kiln_dtype dtype)
+{
+    kiln_network *network = new_network();
+    kiln_tensor_id t = add_input(network, "x", dtype, KILN_SHAPE(2, COUNT / 2));
+    if (dtype != KILN_DTYPE_FLOAT32) {
+        assert_ok(kiln_network_add_cast(network, "wide", t, KILN_DTYPE_FLOAT32, &t));
+    }
+    assert_ok(kiln_network_add_unary(network, dtype == KILN_DTYPE_FLOAT32 ? "y" : "inner",
+                                     KILN_UNARY_ABS, t, &t));
+    if (dtype != KILN_DTYPE_FLOAT32) {
+        assert_ok(kiln_network_add_cast(network, "y", t, dtype, &t));
+    }
+    assert_ok(kiln_network_mark_output(network, t));
+    return network;
+}
+
+/* y = x [24] quantized to `dtype` and back. */
+static kiln_network *quantized(kiln_dtype dtype)
+{
+    static const float scale = 0.125F;
+    kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
+    kiln_network *network = NULL;
+    kiln_tensor_id y;
+    options.opset = 21;
+    assert_ok(kiln_network_create(&options, &network));
+    const kiln_tensor_id x = add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(2, COUNT / 2));
+    const kiln_tensor_id s = add_floats(network, "s", KILN_SHAPE_SCALAR, &scale);
+    assert_ok(kiln_network_add_quantize(network, "q", x, s, KILN_NO_TENSOR, dtype, 1, 0, &y));
+    assert_ok(kiln_network_add_dequantize(network, "y", y, s, KILN_NO_TENSOR, 1, 0, &y));
+    assert_ok(kiln_network_mark_output(network, y));
+    return network;
+}
+
+static void each_type(void **state)
+{
+    (void)state;
+    static const kiln_dtype types[] = {KILN_DTYPE_FLOAT32, KILN_DTYPE_FLOAT16, KILN_DTYPE_BFLOAT16,
+                                       KILN_DTYPE_FLOAT64, KILN_DTYPE_INT32,   KILN_DTYPE_INT64,
+                                       KILN_DTYPE_BOOL,    KILN_DTYPE_UINT8};
+    static const kiln_dtype narrow[] = {KILN_DTYPE_INT8, KILN_DTYPE_FLOAT8E4M3};
+    tally counts = {0};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(types); i++) {
+        kiln_network *network = is_load ? NULL : through(types[i]);
+        check(kiln_dtype_name(types[i]), network, KILN_BY_DTYPE, &counts);
+        kiln_network_destroy(network);
+    }
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(narrow); i++) {
+        kiln_network *network = is_load ? NULL : quantized(narrow[i]);
+        check(kiln_dtype_name(narrow[i]), network, KILN_BY_DTYPE, &counts);
+        kiln_network_destroy(network);
+    }
+    print_message("types: %d equal, %d refused, %d different\n", counts.equal, counts.refused,
+                  counts.different);
+    assert_int_equal(counts.different, 0);
+    assert_int_equal(counts.refused, 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {tensorrt_test(each_layer), tensorrt_test(each_type)};
+    if (argc == 3) {
+        folder = argv[2];
+        is_load = strcmp(argv[1], "load") == 0;
+    }
+    return run_tensorrt_tests(tests);
+}
