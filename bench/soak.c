@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Does anything grow? Runs over eight shapes, then failed builds and loads; memory of the heap, of
- * the process and of the GPU before and after. Ends with 1 if something grew.
- * soak [RUNS [FAILURES [BACKEND [cuda]]]] */
+/* Does anything grow? Runs over eight shapes, then loads of the saved engine, then failed builds
+ * and loads; memory of the heap, of the process and of the GPU before and after. Ends with 1 if
+ * something grew.
+ * soak [RUNS [LOADS [BACKEND [cuda]]]] */
 #include <kiln/kiln.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,6 +79,60 @@ static void run_one(kiln_context *context, float *x, size_t number)
     }
 }
 
+static int report(const char *what, size_t count, level before, level after, int may_allocate)
+{
+    const unsigned long long allocations = after.allocations - before.allocations;
+    const long long heap = after.heap - before.heap;
+    const long long process = after.process - before.process;
+    const long long device = after.device - before.device;
+    const int good =
+        (may_allocate || allocations == 0) && heap == 0 && process <= SLACK && device <= 0;
+    (void)printf(
+        "{\"soak\": \"%s\", \"count\": %zu, \"allocations\": %llu, \"heap_growth\": %lld, "
+        "\"process_growth\": %lld, \"device_growth\": %lld, \"good\": %s}\n",
+        what, count, allocations, heap, process, device, good ? "true" : "false");
+    (void)fflush(stdout);
+    return good ? 0 : 1;
+}
+
+/* The engine as it was saved, and a run of it. */
+static void load_one(size_t number, const char *path, const kiln_build_options *options, float *x)
+{
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    require(kiln_engine_load(path, options, &engine));
+    require(kiln_context_create(engine, NULL, &context));
+    run_one(context, x, number);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
+static int soak_loads(kiln_engine *engine, const kiln_build_options *options, float *x,
+                      size_t count)
+{
+    char folder[] = "/tmp/kiln_soak_XXXXXX";
+    char path[64];
+    char manifest[64];
+    if (mkdtemp(folder) == NULL) {
+        return 1;
+    }
+    (void)snprintf(path, sizeof path, "%s/engine", folder);
+    (void)snprintf(manifest, sizeof manifest, "%s/engine.json", folder);
+    require(kiln_engine_save(engine, path));
+    for (size_t i = 0; i < 20; i++) {
+        load_one(i, path, options, x);
+    }
+    const level before = measure(engine);
+    for (size_t i = 0; i < count; i++) {
+        load_one(i, path, options, x);
+    }
+    const int result = report("loads and a run of each", count, before, measure(engine), 1);
+    (void)remove(path);
+    (void)remove(manifest);
+    (void)rmdir(folder);
+    return result;
+}
+
 /* One that is cut off, one that is damaged, one that is not there; each must fail. */
 static void fail_one(size_t number, const kiln_build_options *options)
 {
@@ -102,26 +157,10 @@ static void fail_one(size_t number, const kiln_build_options *options)
     }
 }
 
-static int report(const char *what, size_t count, level before, level after, int may_allocate)
-{
-    const unsigned long long allocations = after.allocations - before.allocations;
-    const long long heap = after.heap - before.heap;
-    const long long process = after.process - before.process;
-    const long long device = after.device - before.device;
-    const int good =
-        (may_allocate || allocations == 0) && heap == 0 && process <= SLACK && device <= 0;
-    (void)printf(
-        "{\"soak\": \"%s\", \"count\": %zu, \"allocations\": %llu, \"heap_growth\": %lld, "
-        "\"process_growth\": %lld, \"device_growth\": %lld, \"good\": %s}\n",
-        what, count, allocations, heap, process, device, good ? "true" : "false");
-    (void)fflush(stdout);
-    return good ? 0 : 1;
-}
-
 int main(int argc, char **argv)
 {
     const size_t runs = argc > 1 ? strtoul(argv[1], NULL, 10) : 1000000;
-    const size_t failures = argc > 2 ? strtoul(argv[2], NULL, 10) : 1000;
+    const size_t loads = argc > 2 ? strtoul(argv[2], NULL, 10) : 1000;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
@@ -134,6 +173,13 @@ int main(int argc, char **argv)
     if (x == NULL) {
         return 1;
     }
+    const kiln_profile_input input = {.name = "x",
+                                      .min = KILN_SHAPE(64),
+                                      .opt = KILN_SHAPE(1024),
+                                      .max = KILN_SHAPE((int64_t)64 << (SHAPES - 1))};
+    const kiln_profile profile = {&input, 1};
+    options.profiles = &profile;
+    options.profile_count = 1;
     require(kiln_engine_build_bytes((kiln_span){relu_model, sizeof relu_model}, &options, &engine));
     require(kiln_context_create(engine, NULL, &context));
     for (size_t i = 0; i < 1000; i++) {
@@ -144,14 +190,15 @@ int main(int argc, char **argv)
         run_one(context, x, i);
     }
     int result = report("runs over 8 shapes", runs, warm, measure(engine), 0);
-    for (size_t i = 0; i < 60 && failures != 0; i++) {
+    result |= soak_loads(engine, &options, x, loads);
+    for (size_t i = 0; i < 60 && loads != 0; i++) {
         fail_one(i, &options);
     }
     const level tried = measure(engine);
-    for (size_t i = 0; i < failures; i++) {
+    for (size_t i = 0; i < loads; i++) {
         fail_one(i, &options);
     }
-    result |= report("failed builds and loads", failures, tried, measure(engine), 1);
+    result |= report("failed builds and loads", loads, tried, measure(engine), 1);
     kiln_context_destroy(context);
     kiln_engine_release(engine);
     free(x);
