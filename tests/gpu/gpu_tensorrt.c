@@ -3,6 +3,7 @@
  * threads, two libraries in one process, builds that are stopped.
  *
  *     gpu_tensorrt [PATTERN]     all tests but those whose name fits PATTERN
+ *     gpu_tensorrt only PATTERN  those alone
  *     gpu_tensorrt load PLAN     loads and runs a plan: a child for damaged ones
  */
 #include "fake_tensorrt_test.h"
@@ -715,6 +716,8 @@ int main(int argc, char **argv)
     }
     if (argc == 2) {
         cmocka_set_skip_filter(argv[1]);
+    } else if (argc == 3) {
+        cmocka_set_test_filter(argv[2]);
     }
     const struct CMUnitTest tests[] = {
         tensorrt_test(damaged_plans_do_no_harm_with_a_manifest),

@@ -20,16 +20,15 @@ import argparse
 import glob
 import json
 import os
-import selectors
 import subprocess
 import sys
-import threading
 import time
 import warnings
 
+import workers
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 MODEL_SECONDS = 30
-START_SECONDS = 120
 
 
 def arguments():
@@ -132,7 +131,6 @@ def through_kiln(kiln, path, ranges, feeds):
 def worker(feed):
     import numpy
 
-    sys.path.insert(0, HERE)
     import kiln_feed
     import nvidia_bindings
 
@@ -178,92 +176,24 @@ def try_sides(answer, sides, path, case):
 # --- the parent ---
 
 
-class Process:
-    """One worker, started anew after a crash."""
-
-    def __init__(self, args):
-        self.args = args
-        self.child = None
-
-    def line(self, seconds):
-        """The next line; None at the end of the process or of the time."""
-        end = time.monotonic() + seconds
-        while b"\n" not in self.buffer:
-            if not self.select.select(max(0.0, end - time.monotonic())):
-                return None
-            data = os.read(self.child.stdout.fileno(), 65536)
-            if not data:
-                return None
-            self.buffer += data
-        line, _, self.buffer = self.buffer.partition(b"\n")
-        return line.decode(errors="replace")
-
-    def start(self):
-        command = [sys.executable, os.path.abspath(__file__), self.args.feed, "--worker"]
-        log = open(os.path.join(self.args.out, f"worker.{id(self) % 100000}.log"), "ab")
-        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                      stderr=log)
-        log.close()
-        self.buffer = b""
-        self.select = selectors.DefaultSelector()
-        self.select.register(self.child.stdout, selectors.EVENT_READ)
-        line = self.line(START_SECONDS)
-        while line is not None and line != "ready":
-            line = self.line(START_SECONDS)
-        return line == "ready"
-
-    def kill(self):
-        if self.child is not None:
-            self.child.kill()
-            self.child.wait()
-
-    def stop(self):
-        self.kill()
-        if self.child is not None:
-            self.child.stdin.close()
-            self.child.stdout.close()
-        self.child = None
-
-    def ask(self, folder):
-        """The answer. A side that ends the process is noted, and the others are asked again."""
-        answer = {"name": os.path.basename(folder)}
-        sides = ["nvidia", "nvidia_weak", "kiln"]
-        while sides:
-            found, culprit, word = self.ask_once(folder, sides)
-            if found is None and culprit is None:
-                return {"name": answer["name"], "lost": True}
-            if found is not None:
-                answer.update(found)
-                break
-            if culprit == "reading":
-                answer["excuse"] = f"{word} while it was read"
-                break
-            answer[culprit] = [word, "", 0]
-            sides.remove(culprit)
-        return answer
-
-    def ask_once(self, folder, sides):
-        """(answer, None, None) or (None, the side that ended it, how)."""
-        if self.child is None and not self.start():
-            self.stop()
-            return None, None, None
-        self.child.stdin.write(f"{folder}\t{','.join(sides)}\n".encode())
-        self.child.stdin.flush()
-        side = "reading"
-        end = time.monotonic() + MODEL_SECONDS
-        while True:
-            line = self.line(end - time.monotonic())
-            if line is None:
-                try:
-                    self.child.wait(2)
-                    word = "crashed"
-                except subprocess.TimeoutExpired:
-                    word = "hung"
-                self.stop()
-                return None, side, word
-            if line.startswith("{"):
-                return json.loads(line), None, None
-            side = line
+def ask(worker, folder):
+    """The answer. A side that ends the process is noted, and the others are asked again."""
+    answer = {"name": os.path.basename(folder)}
+    sides = ["nvidia", "nvidia_weak", "kiln"]
+    while sides:
+        found, culprit, word = worker.ask(f"{folder}\t{','.join(sides)}", MODEL_SECONDS)
+        if found is None and culprit is None:
+            return None
+        if found is not None:
+            answer.update(found)
+            break
+        if culprit not in sides:
+            answer["excuse"] = f"{word} while it was read"
+            break
+        answer[culprit] = [word, "", 0]
+        sides.remove(culprit)
+    answer["is"] = category(answer)
+    return answer
 
 
 def category(answer):
@@ -273,46 +203,6 @@ def category(answer):
     ours = answer.get("kiln", [""])[0] == "right"
     return {(True, True): "both", (True, False): "only nvidia", (False, True): "only kiln",
             (False, False): "neither"}[(theirs, ours)]
-
-
-def run_all(args, folders):
-    answers = []
-    lock = threading.Lock()
-    processes = []
-    end = time.monotonic() + args.seconds
-    left = list(reversed(folders))
-    out = open(os.path.join(args.out, "nodes.jsonl"), "w", encoding="utf-8")
-
-    def serve():
-        process = Process(args)
-        processes.append(process)
-        failures = 0
-        while failures < 2 and time.monotonic() < end - 5:
-            with lock:
-                if not left:
-                    break
-                folder = left.pop()
-            answer = process.ask(folder)
-            failures = failures + 1 if answer.get("lost") else 0
-            with lock:
-                if answer.get("lost"):
-                    left.append(folder)
-                    continue
-                answer["is"] = category(answer)
-                answers.append(answer)
-                out.write(json.dumps(answer) + "\n")
-                out.flush()
-        process.stop()
-
-    threads = [threading.Thread(target=serve, daemon=True) for _ in range(args.workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.1, end - time.monotonic()))
-    with lock:
-        for process in processes:
-            process.kill()
-        return list(answers), len(left)
 
 
 def known_failures(path):
@@ -381,7 +271,9 @@ def main():
         print("skipped: there is no GPU here, or KILN_TENSORRT names no library")
         return 77
     os.makedirs(args.out, exist_ok=True)
-    answers, left = run_all(args, models(args))
+    command = [sys.executable, os.path.abspath(__file__), args.feed, "--worker"]
+    answers, left = workers.run_all(models(args), command, ask, args.workers, args.seconds,
+                                    args.out, "nodes")
     return report(args, answers, left)
 
 
