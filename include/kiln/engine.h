@@ -290,9 +290,13 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_tune_file(const char *path,
 
 /* Writes the engine to `path`, in the backend's own format: a TensorRT plan, or ONNX for the others
  * (trtexec and Netron open them). Beside it goes `path`.json, the manifest: how it was built, with
- * which versions, for which device, and a hash of the file. Both appear whole or not at all.
- * Errors: NULL_ARGUMENT; IO; UNSUPPORTED for a backend that has nothing to save (mock). Any thread.
- * Since 0.1. */
+ * which versions, for which device, and a hash of the file. They change as one: whoever loads
+ * meanwhile, saves to the same path from another thread or process, or finds them after this one
+ * was killed, has the old pair or the new one; both are on the disk when the call returns. A file
+ * that is replaced keeps its mode; a link stays and what it leads to is replaced; a device or pipe
+ * is written to and has no manifest. Errors: NULL_ARGUMENT; IO; NOT_FOUND where there is no such
+ * folder; BUSY where the folder stays locked; UNSUPPORTED for a backend that has nothing to save
+ * (mock). Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_save(const kiln_engine *engine, const char *path);
 
 /* Loads what kiln_engine_save wrote, or a plan or ONNX file from elsewhere. Where a manifest lies

@@ -30,12 +30,22 @@
 
 struct kln_onnx_model;
 
-/* What to build or load: either bytes or a graph. Lives during the call only. */
+/* What to build or load: a file, bytes or a graph. Lives during the call only. A file was opened
+ * and looked at already: who keeps it takes a share of `file`, and nobody opens `path` again, where
+ * another file may lie by then. */
 typedef struct kln_model {
-    const char *path; /* the file, for messages and to find external weights; NULL: memory */
-    kiln_span bytes;  /* its content, mapped; empty where `graph` is given */
+    const char *path;        /* the file, for messages and to find external weights; NULL: memory */
+    const kln_mapping *file; /* with `path`: where `bytes` are mapped; else NULL */
+    kiln_span bytes;         /* its content; empty where `graph` is given */
     const struct kln_onnx_model *graph; /* a network in memory (onnx/kln_onnx.h), or NULL */
 } kln_model;
+
+/* What a sentence calls it. */
+const char *kln_model_name(const kln_model *model);
+
+/* Reads the ONNX model of a file or of bytes, which must stay as long as `onnx` does where they are
+ * in memory. Errors as kln_onnx_read_bytes. */
+KILN_MUST_CHECK kiln_status kln_model_read(const kln_model *model, struct kln_onnx_model **onnx);
 
 /* How a build tells how far it is, and hears that it shall stop. */
 typedef struct kln_monitor {

@@ -214,30 +214,56 @@ uint64_t kln_siphash(const uint64_t key[2], const void *data, size_t size);
  * process with SIGBUS on the next read past its new end: that is the price of not copying it. */
 typedef struct kln_mapping {
     kiln_span bytes;
+    struct kln_mapped *mapped; /* what this one and those shared with it hold together */
 } kln_mapping;
 
 /* NOT_FOUND, NOT_A_FILE (a directory, a device), EMPTY, IO; the sentence names the path. */
 KILN_MUST_CHECK kiln_status kln_mapping_open(const char *path, kln_mapping *mapping);
+/* The same bytes once more, to be closed as well: they stay until the last one is. */
+KILN_MUST_CHECK kln_mapping kln_mapping_share(const kln_mapping *mapping);
 void kln_mapping_close(kln_mapping *mapping); /* a zeroed one is allowed */
+/* Whether the file that was opened is the one that lies at `path` now. */
+bool kln_mapping_is_at(const kln_mapping *mapping, const char *path);
 /* Takes the pages that were read so far out of the process's memory; the next read of one brings it
  * back. */
 void kln_mapping_rest(const kln_mapping *mapping);
 
-/* A file that appears whole at `path` when it is committed, or not at all. */
+bool kln_file_exists(const char *path);
+
+/* --- writing files (output.c) --- */
+
+/* A file that appears whole at `path` when it is committed, or not at all. A link at `path` stays,
+ * and what it leads to is replaced; a new file has the mode that the umask leaves, one that is
+ * replaced keeps its own, and its owner where the system allows. What is no regular file (a device,
+ * a pipe, a terminal, a link to an open file) is written to as it is. */
 typedef struct kln_output {
     int descriptor;
-    char *path;      /* where it shall appear */
-    char *temporary; /* where it is written until then, in the same folder */
+    char *path;      /* as it was given, for sentences */
+    char *place;     /* where it shall appear: `path` without links */
+    char *temporary; /* where it is written until then, in the same folder; NULL: at `place` */
+    bool flushed;
 } kln_output;
 
 KILN_MUST_CHECK kiln_status kln_output_open(const char *path, kln_output *output);
+/* Whether a commit puts a file at `path`; false where there is a device, pipe or the like. */
+bool kln_output_replaces(const kln_output *output);
 KILN_MUST_CHECK kiln_status kln_output_write(kln_output *output, const void *data, size_t size);
+/* Waits until the disk has what was written. A commit then waits for the folder, too. */
+KILN_MUST_CHECK kiln_status kln_output_flush(kln_output *output);
 /* Puts it in its place; the output is finished whether that works or not. */
 KILN_MUST_CHECK kiln_status kln_output_commit(kln_output *output);
 /* Removes what was written. After a commit, and on a zeroed output, it does nothing. */
 void kln_output_discard(kln_output *output);
 
-bool kln_file_exists(const char *path);
+/* Keeps others that ask for the same out while files in the folder of `path` change together: other
+ * threads, and other processes. `*lock` is for kln_folder_unlock; -1 where the system cannot lock
+ * this folder, and then there is none. BUSY after ten seconds. */
+KILN_MUST_CHECK kiln_status kln_folder_lock(const char *path, int *lock);
+void kln_folder_unlock(int lock);
+
+/* Writes `count` spans, one after the other; with `flush` they are on the disk afterwards. */
+KILN_MUST_CHECK kiln_status kln_file_write(const char *path, const kiln_span *parts, size_t count,
+                                           bool flush);
 
 /* --- structs that begin with their size (sized.c) --- */
 

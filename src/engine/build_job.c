@@ -147,7 +147,9 @@ static void *work(void *user)
 {
     kiln_build *build = user;
     const kln_monitor monitor = {build, on_progress};
-    const kln_model model = {.path = build->path, .bytes = build->bytes};
+    const kln_model model = {.path = build->path,
+                             .file = build->path != NULL ? &build->mapping : NULL,
+                             .bytes = build->bytes};
     kiln_engine *engine = NULL;
     kiln_status status = kln_engine_make(&model, &build->options, false, &monitor, &engine);
     (void)pthread_mutex_lock(&build->lock);

@@ -169,6 +169,7 @@ static kiln_status compare_engines(kiln_engine *found, kiln_engine *expected,
 /* What the two engines are made of, where a first difference is to be found. */
 typedef struct origin {
     const char *path; /* or NULL */
+    kln_mapping file; /* with `path` */
     kln_onnx_model *model;
     kln_compare_builds builds;
 } origin;
@@ -179,7 +180,7 @@ static kiln_status search(origin *from, const kln_compare_inputs *inputs,
     if (from->path == NULL) {
         return kln_compare_nodes(from->model, &from->builds, inputs, options, comparison);
     }
-    KLN_RETURN_IF_ERROR(kln_onnx_read_file(from->path, &from->model));
+    KLN_RETURN_IF_ERROR(kln_onnx_read_mapping(&from->file, from->path, &from->model));
     const kiln_status status =
         kln_compare_nodes(from->model, &from->builds, inputs, options, comparison);
     kln_onnx_model_destroy(from->model);
@@ -273,9 +274,10 @@ kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
     KLN_RETURN_IF_ERROR(read_options(options, &read));
     KLN_RETURN_IF_ERROR(kln_build_options_read(found, &from.builds.found));
     KLN_RETURN_IF_ERROR(kln_build_options_read(expected, &from.builds.expected));
-    kiln_status status = kiln_engine_load(path, &from.builds.found, &engines[0]);
+    KLN_RETURN_IF_ERROR(kln_mapping_open(path, &from.file));
+    kiln_status status = kln_engine_load(path, &from.file, &from.builds.found, &engines[0]);
     if (status == KILN_OK) {
-        status = kiln_engine_load(path, &from.builds.expected, &engines[1]);
+        status = kln_engine_load(path, &from.file, &from.builds.expected, &engines[1]);
     }
     keep_lists(&from.builds);
     if (status == KILN_OK) {
@@ -283,6 +285,7 @@ kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
     }
     kiln_engine_release(engines[0]);
     kiln_engine_release(engines[1]);
+    kln_mapping_close(&from.file);
     return status;
 }
 

@@ -140,7 +140,7 @@ kiln_status kiln_engine_build_file(const char *path, const kiln_build_options *o
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     kln_mapping mapping;
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
-    const kln_model model = {.path = path, .bytes = mapping.bytes, .graph = NULL};
+    const kln_model model = {.path = path, .file = &mapping, .bytes = mapping.bytes};
     const kiln_status status = kln_engine_make(&model, &read, false, NULL, engine);
     kln_mapping_close(&mapping);
     return status;
@@ -203,18 +203,6 @@ kiln_status kiln_engine_build(const kiln_network *network, const kiln_build_opti
     return kln_engine_make(&model, &read, false, NULL, engine);
 }
 
-static kiln_status write_whole(const char *path, kiln_span bytes)
-{
-    kln_output output;
-    KLN_RETURN_IF_ERROR(kln_output_open(path, &output));
-    kiln_status status = kln_output_write(&output, bytes.data, bytes.size);
-    if (status == KILN_OK) {
-        status = kln_output_commit(&output);
-    }
-    kln_output_discard(&output);
-    return status;
-}
-
 kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)
 {
     KLN_RETURN_IF_NULL(engine);
@@ -226,8 +214,19 @@ kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)
     }
     kiln_span bytes = {NULL, 0};
     KLN_RETURN_IF_ERROR(engine->backend->serialize(engine->state, &bytes));
-    KLN_RETURN_IF_ERROR(write_whole(path, bytes));
-    return kln_manifest_write(path, engine, bytes);
+    kln_output file;
+    KLN_RETURN_IF_ERROR(kln_output_open(path, &file));
+    kiln_status status = kln_output_write(&file, bytes.data, bytes.size);
+    if (status == KILN_OK) {
+        status = kln_output_flush(&file);
+    }
+    if (status == KILN_OK) {
+        /* What goes into a pipe or a device has nothing beside it. */
+        status = kln_output_replaces(&file) ? kln_manifest_place(path, engine, bytes, &file)
+                                            : kln_output_commit(&file);
+    }
+    kln_output_discard(&file);
+    return status;
 }
 
 /* The version must be the same for a format of the backend's own, which no other version reads;
@@ -260,31 +259,65 @@ static kiln_status settle_backend(const kln_manifest *manifest, const char *path
     return KILN_OK;
 }
 
-static kiln_status load_with_manifest(const char *path, const kiln_build_options *options,
-                                      kiln_span bytes, kiln_engine **engine)
+/* What the manifest beside `path` says of the file; refused where it speaks of another one. */
+static kiln_status obey_manifest(const kln_manifest *manifest, const char *path, kiln_span bytes,
+                                 kiln_build_options *options)
 {
-    kiln_build_options chosen = *options;
-    kln_manifest manifest;
-    KLN_RETURN_IF_ERROR(kln_manifest_read(path, &manifest));
-    if (manifest.backend[0] != '\0') {
-        KLN_RETURN_IF_ERROR(kln_manifest_check_file(&manifest, path, bytes));
-        if (chosen.backend == NULL || chosen.backend[0] == '\0') {
-            chosen.backend = manifest.backend;
+    if (manifest->backend[0] != '\0') {
+        KLN_RETURN_IF_ERROR(kln_manifest_check_file(manifest, path));
+        if (options->backend == NULL || options->backend[0] == '\0') {
+            options->backend = manifest->backend;
         }
-        KLN_RETURN_IF_ERROR(settle_backend(&manifest, path, &chosen));
+        KLN_RETURN_IF_ERROR(settle_backend(manifest, path, options));
     }
-    if (chosen.backend == NULL || chosen.backend[0] == '\0') {
+    if (options->backend == NULL || options->backend[0] == '\0') {
         const char *what = NULL;
         const kln_backend *owner = kln_backend_of(bytes, &what);
-        chosen.backend = owner != NULL ? owner->name : NULL;
+        options->backend = owner != NULL ? owner->name : NULL;
     }
-    const kln_model model = {.path = path, .bytes = bytes, .graph = NULL};
+    return KILN_OK;
+}
+
+static kiln_status load(const char *path, const kln_mapping *file,
+                        const kiln_build_options *options, const kln_manifest *manifest,
+                        kiln_engine **engine)
+{
+    kiln_build_options chosen = *options;
+    KLN_RETURN_IF_ERROR(obey_manifest(manifest, path, file->bytes, &chosen));
+    const kln_model model = {.path = path, .file = file, .bytes = file->bytes};
     const kiln_status status = kln_engine_make(&model, &chosen, true, NULL, engine);
     const bool moved =
         chosen.provider == KILN_PROVIDER_CUDA && options->provider != KILN_PROVIDER_CUDA;
     return status != KILN_OK && moved
                ? kln_fail_within(status, "\"%s.json\" says that it computes on a GPU", path)
                : status;
+}
+
+kiln_status kln_engine_load(const char *path, const kln_mapping *file,
+                            const kiln_build_options *options, kiln_engine **engine)
+{
+    kln_manifest manifest;
+    KLN_RETURN_IF_ERROR(kln_manifest_read(path, file->bytes, &manifest));
+    return load(path, file, options, &manifest, engine);
+}
+
+/* Opens a file and its manifest. Where they do not fit, and another file lies there by now,
+ * somebody saved between the two: the new pair is taken then. */
+static kiln_status open_pair(const char *path, kln_mapping *file, kln_manifest *manifest)
+{
+    for (;;) {
+        KLN_RETURN_IF_ERROR(kln_mapping_open(path, file));
+        kiln_status status = kln_manifest_read(path, file->bytes, manifest);
+        const bool fits = status == KILN_OK && (manifest->backend[0] == '\0' ||
+                                                kln_manifest_check_file(manifest, path) == KILN_OK);
+        if (fits || kln_mapping_is_at(file, path)) {
+            if (status != KILN_OK) {
+                kln_mapping_close(file);
+            }
+            return status;
+        }
+        kln_mapping_close(file);
+    }
 }
 
 kiln_status kiln_engine_load(const char *path, const kiln_build_options *options,
@@ -295,9 +328,10 @@ kiln_status kiln_engine_load(const char *path, const kiln_build_options *options
     KLN_RETURN_IF_NULL(path);
     kiln_build_options read;
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
-    kln_mapping mapping;
-    KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
-    const kiln_status status = load_with_manifest(path, &read, mapping.bytes, engine);
-    kln_mapping_close(&mapping);
+    kln_mapping file;
+    kln_manifest manifest;
+    KLN_RETURN_IF_ERROR(open_pair(path, &file, &manifest));
+    const kiln_status status = load(path, &file, &read, &manifest, engine);
+    kln_mapping_close(&file);
     return status;
 }

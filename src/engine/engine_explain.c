@@ -23,10 +23,7 @@ static void check(const kln_model *model, const kiln_check_options *options,
 {
     kln_onnx_model *read = NULL;
     if (model->graph == NULL) {
-        const kiln_status status = model->path != NULL
-                                       ? kln_onnx_read_file(model->path, &read)
-                                       : kln_onnx_read_bytes(model->bytes, ".", &read);
-        if (status != KILN_OK) {
+        if (kln_model_read(model, &read) != KILN_OK) {
             return;
         }
     }

@@ -87,6 +87,7 @@ typedef struct rewritten {
 /* One call's work. */
 typedef struct tuner {
     const char *path;
+    kln_mapping file;
     kiln_engine *given; /* the options as they were given; NULL at first */
     kiln_engine *best;  /* the fastest so far */
     double best_ratio;  /* of its time to that of `given` */
@@ -98,9 +99,10 @@ static const rewritten as_it_is = {.model = NULL};
 static kiln_status build(const tuner *t, const rewritten *how, const kiln_build_options *options,
                          kiln_engine **made)
 {
-    const kln_model model = {.path = NULL, .graph = how->model};
-    KLN_RETURN_IF_ERROR(how->model != NULL ? kln_engine_make(&model, options, false, NULL, made)
-                                           : kiln_engine_build_file(t->path, options, made));
+    const kln_model rewritten_model = {.graph = how->model};
+    const kln_model model = {.path = t->path, .file = &t->file, .bytes = t->file.bytes};
+    KLN_RETURN_IF_ERROR(kln_engine_make(how->model != NULL ? &rewritten_model : &model, options,
+                                        false, NULL, made));
     return (*made)->device >= 0
                ? KILN_OK
                : kln_fail(KILN_ERROR_UNSUPPORTED,
@@ -180,11 +182,12 @@ static void try_other(tuner *t, const rewritten *how, const kiln_build_options *
     kiln_engine_release(made);
 }
 
-static kiln_status rewrite(const kln_backend *backend, const char *path,
-                           const kiln_build_options *options, unsigned wanted, rewritten *how)
+static kiln_status rewrite(const tuner *t, const kiln_build_options *options, unsigned wanted,
+                           rewritten *how)
 {
+    const kln_backend *backend = t->given->backend;
     const kiln_profile *profile = options->profile_count != 0 ? options->profiles : NULL;
-    KLN_RETURN_IF_ERROR(kln_onnx_read_file(path, &how->model));
+    KLN_RETURN_IF_ERROR(kln_onnx_read_mapping(&t->file, t->path, &how->model));
     if ((wanted & MERGES) != 0) {
         KLN_RETURN_IF_ERROR(kln_merge_products(how->model, &how->merged));
     }
@@ -210,7 +213,7 @@ static void try_rewritten(tuner *t, const kiln_build_options *options)
     best.fuse_conv_bias = t->result.fuse_conv_bias;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(rewrites); i++) {
         rewritten how = as_it_is;
-        if (rewrite(t->given->backend, t->path, &best, rewrites[i], &how) != KILN_OK) {
+        if (rewrite(t, &best, rewrites[i], &how) != KILN_OK) {
             kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", t->path, kiln_error_message());
         } else if (how.merged != last.merged || how.fused != last.fused ||
                    how.turned != last.turned) {
@@ -248,7 +251,9 @@ kiln_status kiln_engine_tune_file(const char *path, const kiln_build_options *op
         KLN_RETURN_IF_ERROR(
             kln_info_write(__func__, result, FIRST_SIZE, &t.result, sizeof t.result));
     }
+    KLN_RETURN_IF_ERROR(kln_mapping_open(path, &t.file));
     const kiln_status status = tune(&t, &read);
+    kln_mapping_close(&t.file);
     kiln_engine_release(t.given);
     if (status != KILN_OK) {
         kiln_engine_release(t.best);

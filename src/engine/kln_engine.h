@@ -59,6 +59,11 @@ KILN_MUST_CHECK kiln_status kln_engine_make(const kln_model *model,
                                             const kiln_build_options *options, bool load,
                                             const kln_monitor *monitor, kiln_engine **engine);
 
+/* kiln_engine_load of a file that is open already. */
+KILN_MUST_CHECK kiln_status kln_engine_load(const char *path, const kln_mapping *file,
+                                            const kiln_build_options *options,
+                                            kiln_engine **engine);
+
 /* All problems of a model, as kiln_check_file tells them. */
 KILN_MUST_CHECK kiln_status kln_check_model(const struct kln_onnx_model *model,
                                             const kiln_check_options *options,
@@ -76,26 +81,31 @@ KILN_MUST_CHECK kiln_status kln_engine_explain(kiln_status status, const kln_mod
 typedef struct kln_manifest {
     char backend[32]; /* "" when there is no manifest */
     char backend_version[64];
-    uint64_t size; /* of the file it stands beside, in bytes */
-    uint64_t hash; /* kln_hash of the file */
+    uint64_t size;                   /* of the file it stands beside, in bytes */
+    uint64_t hash;                   /* kln_hash of the file */
+    uint64_t found_size, found_hash; /* of the file that was found beside it */
     /* What the engine was built with, of what decides how it computes; the rest is as the
      * initializer leaves it. */
     kiln_build_options options;
 } kln_manifest;
 
-/* Writes `path`.json for an engine whose file has these bytes. */
-KILN_MUST_CHECK kiln_status kln_manifest_write(const char *path, const kiln_engine *engine,
-                                               kiln_span bytes);
+/* Commits `file`, which was opened for `path` and has these bytes, together with `path`.json: at
+ * every moment there is a file with a manifest that speaks of it, the old ones or the new. */
+KILN_MUST_CHECK kiln_status kln_manifest_place(const char *path, const kiln_engine *engine,
+                                               kiln_span bytes, kln_output *file);
 
-/* Reads `path`.json; a zeroed manifest where there is none. MALFORMED. */
-KILN_MUST_CHECK kiln_status kln_manifest_read(const char *path, kln_manifest *manifest);
+/* Reads `path`.json for the file that has `bytes`; a zeroed manifest where there is none.
+ * MALFORMED. */
+KILN_MUST_CHECK kiln_status kln_manifest_read(const char *path, kiln_span bytes,
+                                              kln_manifest *manifest);
 
-/* Parses a manifest's text. MALFORMED, LIMIT. */
-KILN_MUST_CHECK kiln_status kln_manifest_parse(kiln_span text, kln_manifest *manifest);
+/* Parses a manifest's text. Where it speaks of two files, because a save goes on, the entry of
+ * `bytes` is taken. MALFORMED, LIMIT. */
+KILN_MUST_CHECK kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes,
+                                               kln_manifest *manifest);
 
 /* Whether the file is the one that the manifest speaks of. MISMATCH with expected and found. */
-KILN_MUST_CHECK kiln_status kln_manifest_check_file(const kln_manifest *manifest, const char *path,
-                                                    kiln_span bytes);
+KILN_MUST_CHECK kiln_status kln_manifest_check_file(const kln_manifest *manifest, const char *path);
 
 /* Gives each option that a load left at its default the value that the engine was built with: the
  * optimization, and on a GPU what its provider was told. Where the load asks for the CPU by name,

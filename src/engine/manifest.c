@@ -11,6 +11,8 @@
 #include "kln_engine.h"
 
 #define SUFFIX ".json"
+/* Within a manifest: that of the file which lay there before, while a save goes on. */
+#define PREVIOUS "previous"
 /* A manifest has some dozens of short lines; anything past this is something else. */
 #define LARGEST_MANIFEST ((size_t)1 << 20)
 /* 2^53: up to there JSON's numbers hold every integer. */
@@ -134,33 +136,24 @@ static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_
            add_options(root, &engine->built);
 }
 
-static kiln_status write_text(const char *path, const char *text)
+/* Writes `root` to `output`, which a commit puts at `beside`. */
+static kiln_status prepare(const char *beside, const cJSON *root, kln_output *output)
 {
-    kln_output output;
-    KLN_RETURN_IF_ERROR(kln_output_open(path, &output));
-    kiln_status status = kln_output_write(&output, text, strlen(text));
+    char *text = cJSON_Print(root);
+    if (text == NULL) {
+        return kln_fail_memory(1024, "a manifest");
+    }
+    kiln_status status = kln_output_open(beside, output);
     if (status == KILN_OK) {
-        status = kln_output_write(&output, "\n", 1);
+        status = kln_output_write(output, text, strlen(text));
     }
     if (status == KILN_OK) {
-        status = kln_output_commit(&output);
+        status = kln_output_write(output, "\n", 1);
     }
-    kln_output_discard(&output);
-    return status;
-}
-
-kiln_status kln_manifest_write(const char *path, const kiln_engine *engine, kiln_span bytes)
-{
-    use_kiln_heap();
-    char *beside = NULL;
-    KLN_RETURN_IF_ERROR(manifest_path(path, &beside));
-    cJSON *root = cJSON_CreateObject();
-    char *text = root != NULL && fill(root, path, engine, bytes) ? cJSON_Print(root) : NULL;
-    const kiln_status status =
-        text != NULL ? write_text(beside, text) : kln_fail_memory(1024, "a manifest");
+    if (status == KILN_OK) {
+        status = kln_output_flush(output);
+    }
     cJSON_free(text);
-    cJSON_Delete(root);
-    kln_free(beside);
     return status;
 }
 
@@ -222,54 +215,83 @@ static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
     manifest->hash = strtoull(hash, &end, 16);
     const cJSON *size = cJSON_GetObjectItemCaseSensitive(root, "size");
     if (*end != '\0' || strlen(hash) != 16 || !cJSON_IsNumber(size) || size->valuedouble < 1 ||
-        size->valuedouble > LARGEST_INTEGER || manifest->backend[0] == '\0') {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "\"size\", \"fnv1a64\" or \"backend\" makes no sense; delete the manifest "
-                        "to load without it");
+        size->valuedouble > LARGEST_INTEGER) {
+        return kln_fail(
+            KILN_ERROR_MALFORMED,
+            "\"size\" or \"fnv1a64\" makes no sense; delete the manifest to load without "
+            "it");
     }
     manifest->size = (uint64_t)size->valuedouble;
     return read_options(cJSON_GetObjectItemCaseSensitive(root, "options"), &manifest->options);
 }
 
-kiln_status kln_manifest_parse(kiln_span text, kln_manifest *manifest)
+static kiln_status parse(kiln_span text, cJSON **root)
 {
     use_kiln_heap();
-    *manifest = (kln_manifest){.size = 0};
+    *root = NULL;
     if (text.size > LARGEST_MANIFEST) {
         return kln_fail(KILN_ERROR_LIMIT, "a manifest of %zu bytes was refused, %zu are allowed",
                         text.size, LARGEST_MANIFEST);
     }
     const char *end = NULL;
     out_of_memory = false;
-    cJSON *root = cJSON_ParseWithLengthOpts(text.data, text.size, &end, false);
-    if (root == NULL && out_of_memory) {
+    *root = cJSON_ParseWithLengthOpts(text.data, text.size, &end, false);
+    if (*root == NULL && out_of_memory) {
         return kln_fail_memory(text.size, "a manifest");
     }
-    if (root == NULL) {
+    if (*root == NULL) {
         return kln_fail(KILN_ERROR_MALFORMED,
                         "no JSON from byte %td on; delete the manifest to load without it",
                         end != NULL ? end - (const char *)text.data : 0);
     }
-    const kiln_status status = read_fields(root, manifest);
+    return KILN_OK;
+}
+
+static bool fits(const kln_manifest *manifest, kiln_span bytes, uint64_t hash)
+{
+    return manifest->size == bytes.size && manifest->hash == hash;
+}
+
+kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *manifest)
+{
+    cJSON *root = NULL;
+    const uint64_t hash = kln_hash(bytes.data, bytes.size, KLN_HASH_SEED);
+    *manifest = (kln_manifest){.size = 0};
+    KLN_RETURN_IF_ERROR(parse(text, &root));
+    kiln_status status = read_fields(root, manifest);
+    if (status == KILN_OK && manifest->backend[0] == '\0') {
+        status = kln_fail(KILN_ERROR_MALFORMED,
+                          "\"backend\" is empty; delete the manifest to load without it");
+    }
+    const cJSON *previous = cJSON_GetObjectItemCaseSensitive(root, PREVIOUS);
+    if (status == KILN_OK && cJSON_IsObject(previous) && !fits(manifest, bytes, hash)) {
+        kln_manifest other = {.size = 0};
+        status = read_fields(previous, &other);
+        if (status == KILN_OK && fits(&other, bytes, hash)) {
+            *manifest = other;
+        }
+    }
     cJSON_Delete(root);
     if (status != KILN_OK) {
         *manifest = (kln_manifest){.size = 0};
     }
+    manifest->found_size = bytes.size;
+    manifest->found_hash = hash;
     return status;
 }
 
-kiln_status kln_manifest_read(const char *path, kln_manifest *manifest)
+kiln_status kln_manifest_read(const char *path, kiln_span bytes, kln_manifest *manifest)
 {
     *manifest = (kln_manifest){.size = 0};
     char *beside = NULL;
     KLN_RETURN_IF_ERROR(manifest_path(path, &beside));
     kiln_status status = KILN_OK;
-    kln_mapping mapping = {{NULL, 0}};
+    kln_mapping mapping = {.mapped = NULL};
     if (kln_file_exists(beside)) {
         status = kln_mapping_open(beside, &mapping);
     }
     if (status == KILN_OK && mapping.bytes.size != 0) {
-        status = kln_manifest_parse(mapping.bytes, manifest);
+        status = kln_manifest_parse(mapping.bytes, bytes, manifest);
         if (status != KILN_OK) {
             status = kln_fail_within(status, "\"%s\"", beside);
         }
@@ -279,21 +301,169 @@ kiln_status kln_manifest_read(const char *path, kln_manifest *manifest)
     return status;
 }
 
-kiln_status kln_manifest_check_file(const kln_manifest *manifest, const char *path, kiln_span bytes)
+/* --- placing a model and its manifest --- */
+
+/* While a save goes on, the manifest speaks of two files: the one that is about to come, and the
+ * one that lies there. Whichever a reader opens, or finds after this process was killed, it is told
+ * of.
+ */
+
+/* What tells a file that lies there without a manifest. */
+static cJSON *entry_of_stranger(kiln_span bytes)
 {
-    if (manifest->size != bytes.size) {
+    char hash[17];
+    (void)snprintf(hash, sizeof hash, "%016" PRIx64,
+                   kln_hash(bytes.data, bytes.size, KLN_HASH_SEED));
+    cJSON *entry = cJSON_CreateObject();
+    if (entry != NULL && cJSON_AddNumberToObject(entry, "size", (double)bytes.size) != NULL &&
+        cJSON_AddStringToObject(entry, "fnv1a64", hash) != NULL &&
+        cJSON_AddStringToObject(entry, "backend", "") != NULL &&
+        cJSON_AddStringToObject(entry, "backend_version", "") != NULL) {
+        return entry;
+    }
+    cJSON_Delete(entry);
+    return NULL;
+}
+
+static bool speaks_of(const cJSON *entry, kiln_span bytes)
+{
+    kln_manifest read = {.size = 0};
+    return entry != NULL && read_fields(entry, &read) == KILN_OK &&
+           fits(&read, bytes, kln_hash(bytes.data, bytes.size, KLN_HASH_SEED));
+}
+
+/* Of an old manifest the entry of the file with `bytes`. There are two after a save that was cut
+ * short; a single one is believed. */
+static cJSON *entry_of_old(cJSON *root, kiln_span bytes)
+{
+    cJSON *previous = cJSON_DetachItemFromObjectCaseSensitive(root, PREVIOUS);
+    if (speaks_of(previous, bytes)) {
+        cJSON_Delete(root);
+        return previous;
+    }
+    cJSON_Delete(previous);
+    return root;
+}
+
+/* Opens `path` where a file lies there; OUT_OF_MEMORY alone fails. */
+static kiln_status open_if_there(const char *path, kln_mapping *mapping)
+{
+    kln_message before;
+    *mapping = (kln_mapping){.mapped = NULL};
+    kln_message_keep(&before);
+    const kiln_status status = kln_file_exists(path) ? kln_mapping_open(path, mapping) : KILN_OK;
+    if (status == KILN_ERROR_OUT_OF_MEMORY) {
+        return status;
+    }
+    kln_message_restore(&before);
+    return KILN_OK;
+}
+
+/* The entry of the file whose bytes are given, from the text of the old manifest. One that cannot
+ * be read is replaced as it is. */
+static kiln_status find_entry(kiln_span file, kiln_span text, cJSON **entry)
+{
+    if (text.size == 0) {
+        *entry = entry_of_stranger(file);
+        return *entry != NULL ? KILN_OK : kln_fail_memory(1024, "a manifest");
+    }
+    kln_message before;
+    kln_message_keep(&before);
+    const kiln_status status = parse(text, entry);
+    if (status == KILN_ERROR_OUT_OF_MEMORY) {
+        return status;
+    }
+    if (status == KILN_OK) {
+        *entry = entry_of_old(*entry, file);
+    }
+    kln_message_restore(&before);
+    return KILN_OK;
+}
+
+/* The entry of the file that lies at `path` now; NULL where there is none. */
+static kiln_status read_old(const char *path, const char *beside, cJSON **entry)
+{
+    kln_mapping file;
+    kln_mapping text = {.mapped = NULL};
+    *entry = NULL;
+    KLN_RETURN_IF_ERROR(open_if_there(path, &file));
+    kiln_status status = open_if_there(beside, &text);
+    if (status == KILN_OK && file.bytes.size > 0) {
+        status = find_entry(file.bytes, text.bytes, entry);
+    }
+    kln_mapping_close(&text);
+    kln_mapping_close(&file);
+    return status;
+}
+
+/* All is written before the first of them is put in its place. */
+static kiln_status place(const char *path, const char *beside, cJSON *root, kln_output *file)
+{
+    kln_output both = {.descriptor = -1};
+    kln_output last = {.descriptor = -1};
+    cJSON *old = NULL;
+    kiln_status status = prepare(beside, root, &last);
+    if (status == KILN_OK) {
+        status = read_old(path, beside, &old);
+    }
+    if (status == KILN_OK && old != NULL) {
+        if (cJSON_AddItemToObject(root, PREVIOUS, old)) {
+            status = prepare(beside, root, &both);
+        } else {
+            cJSON_Delete(old);
+            status = kln_fail_memory(1024, "a manifest");
+        }
+    }
+    if (status == KILN_OK && old != NULL) {
+        status = kln_output_commit(&both);
+    } else if (status == KILN_OK) {
+        status = kln_output_commit(&last);
+    }
+    if (status == KILN_OK) {
+        status = kln_output_commit(file);
+    }
+    if (status == KILN_OK && old != NULL) {
+        status = kln_output_commit(&last);
+    }
+    kln_output_discard(&both);
+    kln_output_discard(&last);
+    return status;
+}
+
+kiln_status kln_manifest_place(const char *path, const kiln_engine *engine, kiln_span bytes,
+                               kln_output *file)
+{
+    use_kiln_heap();
+    char *beside = NULL;
+    int lock = -1;
+    KLN_RETURN_IF_ERROR(manifest_path(path, &beside));
+    cJSON *root = cJSON_CreateObject();
+    kiln_status status = root != NULL && fill(root, path, engine, bytes)
+                             ? kln_folder_lock(path, &lock)
+                             : kln_fail_memory(1024, "a manifest");
+    if (status == KILN_OK) {
+        status = place(path, beside, root, file);
+    }
+    kln_folder_unlock(lock);
+    cJSON_Delete(root);
+    kln_free(beside);
+    return status;
+}
+
+kiln_status kln_manifest_check_file(const kln_manifest *manifest, const char *path)
+{
+    if (manifest->size != manifest->found_size) {
         return kln_fail(KILN_ERROR_MISMATCH,
-                        "\"%s\": %zu bytes were found, its manifest says %" PRIu64
+                        "\"%s\": %" PRIu64 " bytes were found, its manifest says %" PRIu64
                         "; the file was cut or replaced: save the engine again, or delete "
                         "\"%s" SUFFIX "\"",
-                        path, bytes.size, manifest->size, path);
+                        path, manifest->found_size, manifest->size, path);
     }
-    const uint64_t hash = kln_hash(bytes.data, bytes.size, KLN_HASH_SEED);
-    if (manifest->hash != hash) {
+    if (manifest->hash != manifest->found_hash) {
         return kln_fail(KILN_ERROR_MISMATCH,
                         "\"%s\": its hash is %016" PRIx64 ", its manifest says %016" PRIx64
                         "; the file was changed: save the engine again, or delete \"%s" SUFFIX "\"",
-                        path, hash, manifest->hash, path);
+                        path, manifest->found_hash, manifest->hash, path);
     }
     return KILN_OK;
 }

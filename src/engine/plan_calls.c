@@ -151,7 +151,7 @@ kiln_status kiln_engine_refit_file(kiln_engine *engine, const char *path)
     RETURN_IF_NO_PLAN(engine);
     kln_mapping mapping;
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
-    const kln_model model = {.path = path, .bytes = mapping.bytes, .graph = NULL};
+    const kln_model model = {.path = path, .file = &mapping, .bytes = mapping.bytes};
     const kiln_status status = refit_model(engine, &model);
     kln_mapping_close(&mapping);
     return status;

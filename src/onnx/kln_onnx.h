@@ -307,6 +307,9 @@ int32_t kln_onnx_wire_dtype(kiln_dtype dtype);
  * message, field and byte; LIMIT (nesting, counts).
  * `*model` is NULL then. */
 KILN_MUST_CHECK kiln_status kln_onnx_read_file(const char *path, kln_onnx_model **model);
+/* The same for a file that is open already, of which the model takes a share. */
+KILN_MUST_CHECK kiln_status kln_onnx_read_mapping(const kln_mapping *file, const char *path,
+                                                  kln_onnx_model **model);
 KILN_MUST_CHECK kiln_status kln_onnx_read_bytes(kiln_span bytes, const char *folder,
                                                 kln_onnx_model **model);
 /* An empty model with an arena, for a builder. */

@@ -122,8 +122,35 @@ kiln_status kln_onnx_read_bytes(kiln_span bytes, const char *folder, kln_onnx_mo
         return kln_fail(KILN_ERROR_EMPTY, "an ONNX model is needed, 0 bytes were given");
     }
     KLN_RETURN_IF_NULL(bytes.data);
-    kln_mapping none = {{NULL, 0}};
+    kln_mapping none = {.mapped = NULL};
     return read_model(bytes, folder, NULL, &none, model);
+}
+
+/* The folder of `path`, for kln_free. */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL) {
+        return kln_strdup(".");
+    }
+    char *folder = kln_strdup(path);
+    if (folder != NULL) {
+        folder[slash == path ? 1 : slash - path] = '\0';
+    }
+    return folder;
+}
+
+kiln_status kln_onnx_read_mapping(const kln_mapping *file, const char *path, kln_onnx_model **model)
+{
+    *model = NULL;
+    char *folder = folder_of(path);
+    if (folder == NULL) {
+        return kln_fail_memory(strlen(path), "a path");
+    }
+    kln_mapping share = kln_mapping_share(file);
+    const kiln_status status = read_model(file->bytes, folder, path, &share, model);
+    kln_free(folder);
+    return status == KILN_OK ? KILN_OK : kln_fail_within(status, "\"%s\"", path);
 }
 
 kiln_status kln_onnx_read_file(const char *path, kln_onnx_model **model)
@@ -131,26 +158,9 @@ kiln_status kln_onnx_read_file(const char *path, kln_onnx_model **model)
     KLN_RETURN_IF_NULL(path);
     KLN_RETURN_IF_NULL(model);
     *model = NULL;
-    kln_mapping mapping = {{NULL, 0}};
+    kln_mapping mapping;
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
-    const char *slash = strrchr(path, '/');
-    char *folder = kln_strdup(path);
-    if (folder == NULL) {
-        kln_mapping_close(&mapping);
-        return kln_fail_memory(strlen(path), "a path");
-    }
-    if (slash == NULL) {
-        kln_free(folder);
-        folder = kln_strdup(".");
-    } else {
-        folder[slash == path ? 1 : slash - path] = '\0';
-    }
-    kiln_status status = KILN_OK;
-    if (folder == NULL) {
-        kln_mapping_close(&mapping);
-        return kln_fail_memory(2, "a path");
-    }
-    status = read_model(mapping.bytes, folder, path, &mapping, model);
-    kln_free(folder);
-    return status == KILN_OK ? KILN_OK : kln_fail_within(status, "\"%s\"", path);
+    const kiln_status status = kln_onnx_read_mapping(&mapping, path, model);
+    kln_mapping_close(&mapping);
+    return status;
 }

@@ -484,15 +484,6 @@ kiln_status kiln_tensor_save_npy(const kiln_tensor *tensor, const char *path)
     size_t bytes = 0;
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &bytes));
     const size_t length = format_header(&tensor->desc, text);
-    kln_output output;
-    KLN_RETURN_IF_ERROR(kln_output_open(path, &output));
-    kiln_status status = kln_output_write(&output, text, length);
-    if (status == KILN_OK) {
-        status = kln_output_write(&output, tensor->data, bytes);
-    }
-    if (status != KILN_OK) {
-        kln_output_discard(&output);
-        return status;
-    }
-    return kln_output_commit(&output);
+    const kiln_span parts[] = {{text, length}, {tensor->data, bytes}};
+    return kln_file_write(path, parts, KLN_ARRAY_LENGTH(parts), false);
 }

@@ -156,9 +156,11 @@ static void a_manifest_names_its_backend(void **state)
     kln_text_finish(&bytes);
 }
 
+static const kiln_span none = {NULL, 0};
+
 static kiln_status parse(const char *text, kln_manifest *manifest)
 {
-    return kln_manifest_parse((kiln_span){text, strlen(text)}, manifest);
+    return kln_manifest_parse((kiln_span){text, strlen(text)}, none, manifest);
 }
 
 static void a_manifest_of_nonsense_is_refused(void **state)
@@ -190,7 +192,8 @@ static void a_manifest_of_nonsense_is_refused(void **state)
         assert_string_equal(manifest.backend, "");
     }
     for (size_t cut = 0; cut < sizeof good - 1; cut++) {
-        assert_status(KILN_ERROR_MALFORMED, kln_manifest_parse((kiln_span){good, cut}, &manifest));
+        assert_status(KILN_ERROR_MALFORMED,
+                      kln_manifest_parse((kiln_span){good, cut}, none, &manifest));
     }
     static char large[(1 << 20) + 2];
     memset(large, ' ', sizeof large - 1);

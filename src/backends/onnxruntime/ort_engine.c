@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "ort_engine.h"
@@ -75,11 +76,21 @@ static kiln_status set_options(const ort_runtime *runtime, const kiln_build_opti
     return ort_check(runtime, api->SetSessionLogSeverityLevel(session_options, level), "log level");
 }
 
-static const char *name_of(const kln_model *model)
+/* The library is given the bytes that were looked at, and must be told where the files lie that
+ * they refer to: beside the model. */
+static kiln_status name_folder(const ort_runtime *runtime, const char *path,
+                               OrtSessionOptions *session_options)
 {
-    return model->path != NULL    ? model->path
-           : model->graph != NULL ? "a network in memory"
-                                  : "a model in memory";
+    char folder[PATH_MAX] = ".";
+    const char *slash = strrchr(path, '/');
+    if (slash != NULL) {
+        (void)snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
+    }
+    return ort_check(
+        runtime,
+        runtime->api.AddSessionConfigEntry(
+            session_options, "session.model_external_initializers_file_folder_path", folder),
+        "the model's folder");
 }
 
 static kiln_status create_session(ort_engine *engine, const kln_model *model,
@@ -99,15 +110,15 @@ static kiln_status create_session(ort_engine *engine, const kln_model *model,
         status = ort_handover_apply(&engine->handover, runtime, session_options);
         bytes = (kiln_span){engine->handover.message.data, engine->handover.message.size};
     }
+    if (status == KILN_OK && model->file != NULL) {
+        status = name_folder(runtime, model->path, session_options);
+    }
     if (status == KILN_OK) {
-        OrtStatus *failed =
-            model->path != NULL && model->graph == NULL
-                ? api->CreateSession(runtime->env, model->path, session_options, &engine->session)
-                : api->CreateSessionFromArray(runtime->env, bytes.data, bytes.size, session_options,
-                                              &engine->session);
+        OrtStatus *failed = api->CreateSessionFromArray(runtime->env, bytes.data, bytes.size,
+                                                        session_options, &engine->session);
         if (failed != NULL) {
             engine->session = NULL;
-            status = ort_fail(runtime, failed, "\"%s\"", name_of(model));
+            status = ort_fail(runtime, failed, "\"%s\"", kln_model_name(model));
         }
     }
     api->ReleaseSessionOptions(session_options);
@@ -120,13 +131,13 @@ static kiln_status check_model(const kln_model *model)
         return KILN_OK;
     }
     if (model->bytes.size == 0) {
-        return kln_fail(KILN_ERROR_EMPTY, "\"%s\": it has 0 bytes", name_of(model));
+        return kln_fail(KILN_ERROR_EMPTY, "\"%s\": it has 0 bytes", kln_model_name(model));
     }
     if (model->bytes.size > ORT_MESSAGE_LIMIT) {
         return kln_fail(KILN_ERROR_LIMIT,
                         "\"%s\": it has %zu bytes, one protobuf message holds %zu at most; keep "
                         "the weights in an external file",
-                        name_of(model), model->bytes.size, ORT_MESSAGE_LIMIT);
+                        kln_model_name(model), model->bytes.size, ORT_MESSAGE_LIMIT);
     }
     return KILN_OK;
 }
@@ -141,8 +152,8 @@ static kiln_status keep_bytes(ort_engine *engine, const kln_model *model,
         }
         return KILN_OK;
     }
-    if (model->path != NULL) {
-        KLN_RETURN_IF_ERROR(kln_mapping_open(model->path, &engine->file));
+    if (model->file != NULL) {
+        engine->file = kln_mapping_share(model->file);
         engine->bytes = engine->file.bytes;
         return KILN_OK;
     }
@@ -183,7 +194,8 @@ static kiln_status fill_engine(ort_engine *engine, const kln_model *model,
                                const kiln_build_options *options, const kln_monitor *monitor)
 {
     if (!goes_on(monitor, 0)) {
-        return kln_fail(KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled", name_of(model));
+        return kln_fail(KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled",
+                        kln_model_name(model));
     }
     if (model->graph != NULL) {
         KLN_RETURN_IF_ERROR(ort_handover_init(&engine->handover, model->graph));
@@ -195,10 +207,11 @@ static kiln_status fill_engine(ort_engine *engine, const kln_model *model,
         status = ort_cuda_read_nodes(engine, options);
     }
     if (status != KILN_OK) {
-        return kln_fail_within(status, "\"%s\"", name_of(model));
+        return kln_fail_within(status, "\"%s\"", kln_model_name(model));
     }
     if (!goes_on(monitor, 1)) {
-        return kln_fail(KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled", name_of(model));
+        return kln_fail(KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled",
+                        kln_model_name(model));
     }
     return keep_bytes(engine, model, options);
 }

@@ -43,11 +43,9 @@ static kiln_status open_graph(ref_engine *engine, const kln_onnx_model *origin)
 /* The model is kept open, because weights are used where they lie. */
 static kiln_status open_model(ref_engine *engine, const kln_model *model)
 {
-    if (model->path != NULL && model->graph == NULL) {
-        KLN_RETURN_IF_ERROR(kln_onnx_read_file(model->path, &engine->model));
-        if (engine->model->mapping_count > 0) {
-            engine->source = engine->model->mappings[0].bytes;
-        }
+    if (model->file != NULL) {
+        KLN_RETURN_IF_ERROR(kln_model_read(model, &engine->model));
+        engine->source = model->bytes;
         return KILN_OK;
     }
     if (model->graph != NULL) {

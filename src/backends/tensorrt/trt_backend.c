@@ -252,8 +252,8 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
 
 static kiln_status keep_plan(trt_engine *engine, const kln_model *plan)
 {
-    if (plan->path != NULL) {
-        KLN_RETURN_IF_ERROR(kln_mapping_open(plan->path, &engine->mapping));
+    if (plan->file != NULL) {
+        engine->mapping = kln_mapping_share(plan->file);
         engine->plan = engine->mapping.bytes;
         return KILN_OK;
     }
@@ -281,8 +281,7 @@ static const char *recognize(kiln_span bytes)
 static kiln_status check_onnx(const kln_model *model)
 {
     kln_onnx_model *read = NULL;
-    const kiln_status status = model->path != NULL ? kln_onnx_read_file(model->path, &read)
-                                                   : kln_onnx_read_bytes(model->bytes, ".", &read);
+    const kiln_status status = kln_model_read(model, &read);
     kln_onnx_model_destroy(read);
     if (status != KILN_ERROR_MALFORMED) {
         return status;

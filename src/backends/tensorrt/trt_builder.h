@@ -42,8 +42,6 @@ KILN_MUST_CHECK kiln_status trt_apply_weights(trt_build *build);
 KILN_MUST_CHECK kiln_status trt_timing_begin(trt_build *build);
 KILN_MUST_CHECK kiln_status trt_timing_end(trt_build *build);
 void trt_timing_finish(trt_build *build);
-/* Puts a file at `path`, whole or not at all. */
-KILN_MUST_CHECK kiln_status trt_write_file(const char *path, const void *data, size_t size);
 
 /* Fills build->network from the model (trt_parse.c). What it leaves in `build` must stay until the
  * plan is there. */
@@ -54,9 +52,6 @@ void trt_parse_finish(trt_build *build);
 #define TRT_PARSER_TEXT 768
 kiln_status trt_parser_explain(const trt_abi *abi, trt_ParserError *error,
                                char text[TRT_PARSER_TEXT]);
-
-/* Reads a model's ONNX; external weights lie beside its file. */
-KILN_MUST_CHECK kiln_status trt_read_onnx(const kln_model *model, kln_onnx_model **onnx);
 
 /* The whole of it. `allocator` may be NULL: the library's own. `*plan` is the library's, to be
  * destroyed; the description's strings are in its arena. */

@@ -189,8 +189,8 @@ kiln_status trt_context_save_cache(void *state, const char *path)
     if (trt_is_null(memory)) {
         return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "the runtime cache");
     }
-    const kiln_status status =
-        trt_write_file(path, trt_HostMemory_data(abi, memory), trt_HostMemory_size(abi, memory));
+    const kiln_span bytes = {trt_HostMemory_data(abi, memory), trt_HostMemory_size(abi, memory)};
+    const kiln_status status = kln_file_write(path, &bytes, 1, false);
     trt_HostMemory_destroy(memory);
     return status;
 }

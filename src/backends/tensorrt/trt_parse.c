@@ -132,7 +132,7 @@ static kiln_status fail_parser(trt_build *build)
 static void let_go(const trt_build *build, const void *data, size_t size)
 {
     const long page = sysconf(_SC_PAGESIZE);
-    if (build->model->path == NULL || page <= 0 || size < 2 * (size_t)page) {
+    if (build->model->file == NULL || page <= 0 || size < 2 * (size_t)page) {
         return;
     }
     const kiln_span file = build->model->bytes;
@@ -253,24 +253,9 @@ static bool drop_empty_names(kln_onnx_graph *graph)
     return changed;
 }
 
-kiln_status trt_read_onnx(const kln_model *model, kln_onnx_model **onnx)
-{
-    char folder[4096] = ".";
-    if (model->path != NULL) {
-        (void)snprintf(folder, sizeof folder, "%s", model->path);
-        char *slash = strrchr(folder, '/');
-        if (slash != NULL) {
-            slash[1] = '\0';
-        } else {
-            (void)snprintf(folder, sizeof folder, ".");
-        }
-    }
-    return kln_onnx_read_bytes(model->bytes, folder, onnx);
-}
-
 static kiln_status read_model(trt_build *build, bool *changed)
 {
-    KLN_RETURN_IF_ERROR(trt_read_onnx(build->model, &build->onnx));
+    KLN_RETURN_IF_ERROR(kln_model_read(build->model, &build->onnx));
     *changed = drop_empty_names(&build->onnx->graph);
     return KILN_OK;
 }

@@ -97,7 +97,7 @@ static bool has_left_out(const kln_onnx_graph *graph)
 static kiln_status take_weights(onnx_refit *self)
 {
     const trt_abi *abi = &self->engine->library->abi;
-    const kiln_status status = trt_read_onnx(self->model, &self->onnx);
+    const kiln_status status = kln_model_read(self->model, &self->onnx);
     if (status != KILN_OK) {
         return kln_fail_within(status, "refit: %s", self->source);
     }

@@ -35,18 +35,6 @@ kiln_status trt_timing_begin(trt_build *build)
     return KILN_OK;
 }
 
-kiln_status trt_write_file(const char *path, const void *data, size_t size)
-{
-    kln_output output;
-    KLN_RETURN_IF_ERROR(kln_output_open(path, &output));
-    kiln_status status = kln_output_write(&output, data, size);
-    if (status == KILN_OK) {
-        status = kln_output_commit(&output);
-    }
-    kln_output_discard(&output);
-    return status;
-}
-
 kiln_status trt_timing_end(trt_build *build)
 {
     const char *path = build->options->timing_cache;
@@ -58,8 +46,8 @@ kiln_status trt_timing_end(trt_build *build)
     if (trt_is_null(memory)) {
         return trt_fail(KILN_ERROR_BACKEND, &build->recorder, "the timing cache");
     }
-    const kiln_status status =
-        trt_write_file(path, trt_HostMemory_data(abi, memory), trt_HostMemory_size(abi, memory));
+    const kiln_span bytes = {trt_HostMemory_data(abi, memory), trt_HostMemory_size(abi, memory)};
+    const kiln_status status = kln_file_write(path, &bytes, 1, false);
     trt_HostMemory_destroy(memory);
     return status;
 }

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A saved engine and its manifest are one thing: whoever saves, reads or is killed meanwhile. */
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <kiln/kiln.h>
+
+#include "engine/kln_engine.h"
+#include "kiln_test.h"
+#include "small_models.h"
+
+/* Two engines that differ in what they compute of 2, and in an option: a model with the manifest of
+ * the other one is seen. */
+static const struct kind {
+    const char *operator;
+    float result;
+    kiln_optimization optimization;
+} kinds[] = {{"Neg", -2, KILN_OPTIMIZATION_BASIC}, {"Abs", 2, KILN_OPTIMIZATION_EXTENDED}};
+
+static void path_of(const char *name, char path[4096])
+{
+    (void)snprintf(path, 4096, "%s", kiln_test_path(name));
+}
+
+static kiln_engine *make_engine(size_t kind, const char *backend)
+{
+    kiln_engine *engine = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = backend;
+    options.optimization = kinds[kind].optimization;
+    assert_ok(kiln_engine_build_bytes(small_unary(kinds[kind].operator, SMALL_FLOAT, "1"), &options,
+                                      &engine));
+    return engine;
+}
+
+/* What the engine computes, as a kind. */
+static size_t kind_of(kiln_engine *engine)
+{
+    kiln_context *context = NULL;
+    float two = 2;
+    const kiln_named_tensor input = {
+        "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1), &two, sizeof two)};
+    kiln_named_tensor output = {"y", {.data = NULL}};
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_ok(kiln_context_run_tensors(context, &input, 1, &output, 1));
+    const size_t kind = *(const float *)output.tensor.data < 0 ? 0 : 1;
+    kiln_context_destroy(context);
+    return kind;
+}
+
+/* Loads what lies at `path`, and its manifest speaks of it. */
+static void assert_pair(const char *path)
+{
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_load(path, NULL, &engine));
+    assert_int_equal(engine->built.optimization, kinds[kind_of(engine)].optimization);
+    kiln_engine_release(engine);
+}
+
+/* --- several who save --- */
+
+/* A process of its own that saves, one kind or both in turns, `count` times. */
+static pid_t start_saving(const char *path, size_t first, size_t step, int count)
+{
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child > 0) {
+        return child;
+    }
+    kiln_engine *engines[] = {make_engine(0, "reference"), make_engine(1, "reference")};
+    size_t kind = first;
+    for (int i = 0; i < count; i++, kind = (kind + step) % 2) {
+        if (kiln_engine_save(engines[kind], path) != KILN_OK) {
+            _exit(1);
+        }
+    }
+    _exit(0);
+}
+
+static void two_processes_save_to_one_path(void **state)
+{
+    (void)state;
+    char path[4096];
+    path_of("both.saved", path);
+    (void)unlink(path);
+    for (int round = 0; round < 3; round++) {
+        const pid_t children[] = {start_saving(path, 0, 0, 15), start_saving(path, 1, 0, 15)};
+        int ended = 0;
+        while (ended < 2) {
+            int result = 0;
+            const pid_t done = waitpid(-1, &result, WNOHANG);
+            if (done > 0) {
+                assert_true(done == children[0] || done == children[1]);
+                assert_int_equal(result, 0);
+                ended++;
+            } else if (kln_file_exists(path)) {
+                assert_pair(path);
+            }
+        }
+        assert_pair(path);
+    }
+}
+
+static void *save_often(void *user)
+{
+    kiln_engine *engine = make_engine(1, "reference");
+    for (int i = 0; i < 5; i++) {
+        if (kiln_engine_save(engine, user) != KILN_OK) {
+            abort();
+        }
+    }
+    kiln_engine_release(engine);
+    return NULL;
+}
+
+static void threads_save_to_one_path(void **state)
+{
+    (void)state;
+    static char path[4096];
+    pthread_t threads[4];
+    path_of("threads.saved", path);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, save_often, path), 0);
+    }
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
+        (void)pthread_join(threads[i], NULL);
+    }
+    assert_pair(path);
+}
+
+static void a_process_is_killed_while_it_saves(void **state)
+{
+    (void)state;
+    char path[4096];
+    path_of("killed.saved", path);
+    kiln_engine *engine = make_engine(0, "reference");
+    assert_ok(kiln_engine_save(engine, path));
+    kiln_engine_release(engine);
+    unsigned seed = 20261;
+    for (size_t moment = 0; moment < 100; moment++) {
+        const pid_t child = start_saving(path, moment % 2, 1, 1000000);
+        seed = seed * 1103515245U + 12345U;
+        const struct timespec pause = {.tv_nsec = (long)((seed >> 8) % 20000000U)};
+        (void)nanosleep(&pause, NULL);
+        (void)kill(child, SIGKILL);
+        assert_int_equal(waitpid(child, NULL, 0), child);
+        assert_pair(path);
+    }
+}
+
+/* A file that was there before and had no manifest is there, or the new pair is. */
+static void a_file_without_manifest_is_not_lost(void **state)
+{
+    (void)state;
+    char path[4096];
+    char manifest[4096 + 8];
+    path_of("stranger", path);
+    (void)snprintf(manifest, sizeof manifest, "%s.json", path);
+    bool stayed = false;
+    bool came = false;
+    for (long moment = 0; moment < 200 && !(stayed && came && moment >= 20); moment++) {
+        kiln_engine *engine = NULL;
+        const kiln_span model = small_unary("Abs", SMALL_FLOAT, "1");
+        (void)unlink(manifest);
+        (void)kiln_test_file("stranger", model.data, model.size);
+        const pid_t child = start_saving(path, 0, 0, 1);
+        const struct timespec pause = {.tv_nsec = moment * 50000};
+        (void)nanosleep(&pause, NULL);
+        (void)kill(child, SIGKILL);
+        assert_int_equal(waitpid(child, NULL, 0), child);
+        assert_ok(kiln_engine_load(path, NULL, &engine));
+        const bool is_new = engine->built.optimization == kinds[0].optimization;
+        assert_int_equal(kind_of(engine), is_new ? 0 : 1);
+        kiln_engine_release(engine);
+        stayed = stayed || !is_new;
+        came = came || is_new;
+    }
+    assert_true(stayed);
+}
+
+/* --- files that are swapped while they are loaded --- */
+
+typedef struct swap {
+    char path[4096];
+    char from[2][4096];
+    atomic_bool stop;
+} swap;
+
+/* Links one of two files, then the other, into the place of `path`. */
+static void *swap_files(void *user)
+{
+    swap *self = user;
+    char next[4096 + 8];
+    (void)snprintf(next, sizeof next, "%s.next", self->path);
+    for (size_t i = 0; !atomic_load(&self->stop); i++) {
+        if (link(self->from[i % 2], next) != 0 || rename(next, self->path) != 0) {
+            abort();
+        }
+        /* Where both names lead to one file, rename leaves both. */
+        (void)unlink(next);
+    }
+    return NULL;
+}
+
+static bool have_the_same(const char *path, const char *other)
+{
+    kln_mapping files[2];
+    assert_ok(kln_mapping_open(path, &files[0]));
+    assert_ok(kln_mapping_open(other, &files[1]));
+    const bool same = files[0].bytes.size == files[1].bytes.size &&
+                      memcmp(files[0].bytes.data, files[1].bytes.data, files[0].bytes.size) == 0;
+    kln_mapping_close(&files[0]);
+    kln_mapping_close(&files[1]);
+    return same;
+}
+
+/* The manifest speaks of the first file only, so that the second one may never be loaded. */
+static void swap_while_loading(const char *backend)
+{
+    static swap shared;
+    char saved[4096];
+    pthread_t swapper;
+    path_of("swapped", shared.path);
+    path_of("swapped.first", shared.from[0]);
+    path_of("swapped.second", shared.from[1]);
+    path_of("swapped.again", saved);
+    kiln_engine *engine = make_engine(0, backend);
+    assert_ok(kiln_engine_save(engine, shared.path));
+    kiln_engine_release(engine);
+    (void)unlink(shared.from[0]);
+    assert_int_equal(rename(shared.path, shared.from[0]), 0);
+    const kiln_span second = small_unary("Abs", SMALL_FLOAT, "1");
+    (void)kiln_test_file("swapped.second", second.data, second.size);
+    assert_int_equal(link(shared.from[0], shared.path), 0);
+    atomic_store(&shared.stop, false);
+    assert_int_equal(pthread_create(&swapper, NULL, swap_files, &shared), 0);
+    int loaded = 0;
+    for (int i = 0; i < 100; i++) {
+        const kiln_status status = kiln_engine_load(shared.path, NULL, &engine);
+        assert_true(status == KILN_OK || status == KILN_ERROR_MISMATCH);
+        if (status == KILN_OK) {
+            loaded++;
+            assert_int_equal(kind_of(engine), 0);
+            if (i % 8 == 0) {
+                assert_ok(kiln_engine_save(engine, saved));
+                assert_true(have_the_same(saved, shared.from[0]));
+            }
+            kiln_engine_release(engine);
+        }
+    }
+    atomic_store(&shared.stop, true);
+    (void)pthread_join(swapper, NULL);
+    assert_true(loaded > 0);
+}
+
+static void what_was_checked_is_what_is_loaded(void **state)
+{
+    (void)state;
+    swap_while_loading("reference");
+}
+
+static void what_was_checked_is_what_onnxruntime_loads(void **state)
+{
+    (void)state;
+    swap_while_loading("onnxruntime");
+}
+
+/* --- where no file can be --- */
+
+static void an_engine_is_saved_into_a_pipe(void **state)
+{
+    (void)state;
+    int ends[2];
+    char path[64];
+    char found[4096];
+    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "1");
+    assert_int_equal(pipe(ends), 0);
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", ends[1]);
+    kiln_engine *engine = make_engine(0, "reference");
+    assert_ok(kiln_engine_save(engine, path));
+    kiln_engine_release(engine);
+    assert_int_equal(read(ends[0], found, sizeof found), model.size);
+    assert_memory_equal(found, small_unary("Neg", SMALL_FLOAT, "1").data, model.size);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
+int main(void)
+{
+    /* The processes are forked before another library has threads. */
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(two_processes_save_to_one_path),
+        cmocka_unit_test(a_process_is_killed_while_it_saves),
+        cmocka_unit_test(threads_save_to_one_path),
+        cmocka_unit_test(a_file_without_manifest_is_not_lost),
+        cmocka_unit_test(what_was_checked_is_what_is_loaded),
+        cmocka_unit_test(what_was_checked_is_what_onnxruntime_loads),
+        cmocka_unit_test(an_engine_is_saved_into_a_pipe),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
