@@ -69,7 +69,9 @@ typedef struct kiln_compare_options {
     double absolute; /* KILN_BY_DTYPE: the table above; else 0 or more, for all outputs */
     double relative;
     bool first_difference; /* where an output does not pass: find the first node that differs */
-    uint64_t inner_bytes;  /* of inner tensors that are held at once for that; 0: 256 MiB */
+    /* Of inner tensors that are compared at once for that; 0: 256 MiB. What later nodes read is
+     * held besides. */
+    uint64_t inner_bytes;
 } kiln_compare_options;
 
 #define KILN_COMPARE_OPTIONS_INIT                                        \
@@ -106,7 +108,7 @@ typedef struct kiln_comparison kiln_comparison;
 /* Builds the network twice, as `found` and as `expected` say (their `backend` above all; NULL: the
  * best one here), runs both on the same inputs and compares every output. `options` may be NULL.
  * That results differ is not an error here: kiln_comparison_passes. While this looks for a first
- * difference, the network's outputs are others; they are back when it returns. Errors: those of
+ * difference, the network is cut into parts; it is whole again when it returns. Errors: those of
  * kiln_engine_build, kiln_context_bind and kiln_context_run; NAME for an input that is not there;
  * SHAPE for one with an open dimension whose shape is not given; DTYPE for an input of strings;
  * MISMATCH where the engines have different inputs or outputs; INVALID_ARGUMENT for a tolerance

@@ -50,12 +50,12 @@ static kiln_status bind_and_run(kiln_engine *engine, const kln_compare_inputs *i
     return KILN_OK;
 }
 
-kiln_status kln_compare_run(kiln_engine *const engines[2], const kln_compare_inputs *inputs,
-                            kiln_context *contexts[2])
+kiln_status kln_compare_run(kiln_engine *const engines[2],
+                            const kln_compare_inputs *const inputs[2], kiln_context *contexts[2])
 {
     contexts[1] = NULL;
-    KLN_RETURN_IF_ERROR(bind_and_run(engines[0], inputs, &contexts[0]));
-    const kiln_status status = bind_and_run(engines[1], inputs, &contexts[1]);
+    KLN_RETURN_IF_ERROR(bind_and_run(engines[0], inputs[0], &contexts[0]));
+    const kiln_status status = bind_and_run(engines[1], inputs[1], &contexts[1]);
     if (status != KILN_OK) {
         kiln_context_destroy(contexts[0]);
         contexts[0] = NULL;
@@ -159,7 +159,8 @@ static kiln_status compare_engines(kiln_engine *found, kiln_engine *expected,
 {
     kiln_engine *const engines[2] = {found, expected};
     kiln_context *contexts[2] = {NULL, NULL};
-    KLN_RETURN_IF_ERROR(kln_compare_run(engines, inputs, contexts));
+    const kln_compare_inputs *const both[2] = {inputs, inputs};
+    KLN_RETURN_IF_ERROR(kln_compare_run(engines, both, contexts));
     const kiln_status status = compare_outputs(expected, contexts, options, comparison);
     kiln_context_destroy(contexts[0]);
     kiln_context_destroy(contexts[1]);

@@ -3,34 +3,30 @@
 #include <string.h>
 
 #include "compare_parts.h"
-#include "kln_engine.h"
-#include "network/kln_network.h"
 
-/* Inner tensors are made outputs some at a time, in the order of the nodes, and of a graph that
- * ends where the last of them is computed: memory is bounded, and what comes after the first
- * difference is never run. */
+/* Inner tensors are made outputs some at a time, in the order of the nodes: memory is bounded, and
+ * what comes after the first difference is never run. */
 
 #define DEFAULT_BYTES (UINT64_C(256) << 20)
 #define UNKNOWN_BYTES (UINT64_C(1) << 20) /* is assumed of a tensor whose shape is not known */
 #define MOST_AT_ONCE ((size_t)256)
 
 typedef struct candidate {
-    uint32_t node;
-    const kln_value *value;
+    uint32_t position; /* of its node */
+    uint32_t index;    /* of its value */
     uint64_t bytes;
 } candidate;
 
 typedef struct search {
     kln_onnx_model *model;
     const kln_compare_builds *builds;
-    const kln_compare_inputs *inputs;
     const kiln_compare_options *options;
     kiln_comparison *comparison;
     kln_inference *inference;
     candidate *candidates;
     size_t count;
-    kln_onnx_value *outputs; /* room for MOST_AT_ONCE */
-    bool is_in_order;        /* the nodes can run as they stand */
+    uint32_t *values; /* of the candidates that are looked at */
+    kln_cut cut;
 } search;
 
 static uint64_t bytes_of(const kln_value *value)
@@ -53,38 +49,43 @@ static kiln_status collect(search *s)
         most += graph->graph->nodes[i].output_count;
     }
     s->candidates = kln_arena_alloc_zeroed(&s->inference->arena, most + 1, sizeof *s->candidates);
-    s->outputs = kln_arena_alloc_zeroed(&s->inference->arena, MOST_AT_ONCE, sizeof *s->outputs);
-    if (s->candidates == NULL || s->outputs == NULL) {
+    s->values = kln_arena_alloc_zeroed(&s->inference->arena, most + 1, sizeof *s->values);
+    if (s->candidates == NULL || s->values == NULL) {
         return kln_fail_memory(most * sizeof *s->candidates, "the tensors of a network");
     }
     for (size_t i = 0; i < graph->node_count; i++) {
-        const uint32_t node = graph->order != NULL ? graph->order[i] : (uint32_t)i;
+        const uint32_t node = s->cut.order[i];
         for (size_t k = 0; k < graph->graph->nodes[node].output_count; k++) {
             const uint32_t index = graph->nodes[node].outputs[k];
             const kln_value *value = index != KLN_NO_VALUE ? graph->values[index] : NULL;
             if (value != NULL && value->kind == KLN_ONNX_KIND_TENSOR &&
                 kiln_dtype_bits(value->dtype) > 0) {
-                s->candidates[s->count++] = (candidate){node, value, bytes_of(value)};
+                s->candidates[s->count++] = (candidate){(uint32_t)i, index, bytes_of(value)};
             }
         }
     }
-    s->is_in_order = graph->order == NULL;
     return KILN_OK;
+}
+
+static const char *name_of(const search *s, const candidate *of)
+{
+    return s->inference->graph->values[of->index]->name;
 }
 
 static kiln_status note(search *s, const candidate *of, const kiln_tensor_difference *difference)
 {
-    const kln_onnx_node *node = &s->model->graph.nodes[of->node];
+    const uint32_t index = s->cut.order[of->position];
+    const kln_onnx_node *node = &s->model->graph.nodes[index];
     kln_arena *arena = &s->comparison->arena;
     kiln_tensor_difference *first = kln_arena_alloc(arena, sizeof *first);
     if (first == NULL) {
         return kln_fail_memory(sizeof *first, "a comparison");
     }
     *first = *difference;
-    first->name = kln_arena_strdup(arena, of->value->name);
+    first->name = kln_arena_strdup(arena, name_of(s, of));
     first->operation = kln_arena_strdup(arena, node->op_type);
     first->node = node->name[0] != '\0' ? kln_arena_strdup(arena, node->name)
-                                        : kln_arena_printf(arena, "#%u", (unsigned)of->node);
+                                        : kln_arena_printf(arena, "#%u", (unsigned)index);
     if (first->name == NULL || first->operation == NULL || first->node == NULL) {
         return kln_fail_memory(1, "a comparison");
     }
@@ -92,80 +93,72 @@ static kiln_status note(search *s, const candidate *of, const kiln_tensor_differ
     return KILN_OK;
 }
 
-static kiln_status compare_all(search *s, size_t begin, size_t end, kiln_engine *const engines[2])
+static kiln_status compare_all(search *s, size_t begin, size_t end, kiln_context *const contexts[2])
 {
-    kiln_context *contexts[2] = {NULL, NULL};
-    KLN_RETURN_IF_ERROR(kln_compare_run(engines, s->inputs, contexts));
-    kiln_status status = KILN_OK;
-    for (size_t i = begin; i < end && status == KILN_OK && s->comparison->first == NULL; i++) {
+    for (size_t i = begin; i < end && s->comparison->first == NULL; i++) {
+        const candidate *of = &s->candidates[i];
         kiln_tensor_difference difference = {.name = NULL};
-        status =
-            kln_compare_output(contexts, s->candidates[i].value->name, s->options, &difference);
+        KLN_RETURN_IF_ERROR(kln_compare_output(contexts, name_of(s, of), s->options, &difference));
         s->comparison->inner_count++;
-        if (status == KILN_OK && !difference.passes) {
-            status = note(s, &s->candidates[i], &difference);
-        }
+        KLN_RETURN_IF_ERROR(difference.passes ? kln_cut_keep(&s->cut, of->index, contexts)
+                                              : note(s, of, &difference));
     }
+    return KILN_OK;
+}
+
+static kiln_status run_part(search *s, size_t begin, size_t end, kiln_engine *const engines[2])
+{
+    const kln_compare_inputs inputs[2] = {
+        {.tensors = s->cut.bound[0], .count = s->cut.bound_count[0]},
+        {.tensors = s->cut.bound[1], .count = s->cut.bound_count[1]}};
+    const kln_compare_inputs *const of[2] = {&inputs[0], &inputs[1]};
+    kiln_context *contexts[2] = {NULL, NULL};
+    KLN_RETURN_IF_ERROR(kln_compare_run(engines, of, contexts));
+    const kiln_status status = compare_all(s, begin, end, contexts);
     kiln_context_destroy(contexts[0]);
     kiln_context_destroy(contexts[1]);
     return status;
 }
 
-static kiln_status build_and_compare(search *s, size_t begin, size_t end)
+/* The candidates from `begin` to before `end` as outputs of a graph of their nodes. */
+static kiln_status show(search *s, size_t begin, size_t end)
 {
-    const kln_model model = {.graph = s->model};
     kiln_engine *engines[2] = {NULL, NULL};
-    kiln_status status = kln_engine_make(&model, &s->builds->found, false, NULL, &engines[0]);
-    if (status == KILN_OK) {
-        status = kln_engine_make(&model, &s->builds->expected, false, NULL, &engines[1]);
+    for (size_t i = begin; i < end; i++) {
+        s->values[i - begin] = s->candidates[i].index;
     }
+    const uint32_t first = begin > 0 ? s->candidates[begin - 1].position + 1 : 0;
+    kiln_status status = kln_cut_build(&s->cut, s->values, end - begin, first,
+                                       s->candidates[end - 1].position, s->builds, engines);
     if (status == KILN_OK) {
-        status = compare_all(s, begin, end, engines);
+        status = run_part(s, begin, end, engines);
     }
     kiln_engine_release(engines[0]);
     kiln_engine_release(engines[1]);
+    kln_cut_forget(&s->cut);
     return status;
 }
 
-/* The candidates from `begin` to before `end` as outputs of a graph that ends with the last. */
-static kiln_status show(search *s, size_t begin, size_t end)
+/* The outputs of one node stay together, so that none is computed twice. */
+static size_t end_of(const search *s, size_t begin, uint64_t limit)
 {
-    kln_onnx_graph *graph = &s->model->graph;
-    const kln_onnx_graph as_it_was = *graph;
-    for (size_t i = begin; i < end; i++) {
-        const kln_value *value = s->candidates[i].value;
-        s->outputs[i - begin] = (kln_onnx_value){.name = value->name,
-                                                 .type = {.kind = KLN_ONNX_KIND_TENSOR,
-                                                          .dtype = value->dtype,
-                                                          .wire_dtype = value->wire_dtype}};
-    }
-    graph->outputs = s->outputs;
-    graph->output_count = end - begin;
-    graph->output_capacity = MOST_AT_ONCE;
-    graph->node_count =
-        s->is_in_order ? (size_t)s->candidates[end - 1].node + 1 : as_it_was.node_count;
-    const kiln_status status = build_and_compare(s, begin, end);
-    graph->outputs = as_it_was.outputs;
-    graph->output_count = as_it_was.output_count;
-    graph->output_capacity = as_it_was.output_capacity;
-    graph->node_count = as_it_was.node_count;
-    return status;
+    size_t end = begin;
+    uint64_t bytes = 0;
+    do {
+        bytes += s->candidates[end++].bytes;
+    } while (end < s->count &&
+             (s->candidates[end].position == s->candidates[end - 1].position ||
+              (end - begin < MOST_AT_ONCE && bytes + s->candidates[end].bytes <= limit)));
+    return end;
 }
 
 static kiln_status look(search *s)
 {
     const uint64_t limit = s->options->inner_bytes > 0 ? s->options->inner_bytes : DEFAULT_BYTES;
     KLN_RETURN_IF_ERROR(collect(s));
-    size_t begin = 0;
-    while (begin < s->count && s->comparison->first == NULL) {
-        size_t end = begin;
-        uint64_t bytes = 0;
-        do {
-            bytes += s->candidates[end++].bytes;
-        } while (end < s->count && end - begin < MOST_AT_ONCE &&
-                 bytes + s->candidates[end].bytes <= limit);
+    for (size_t begin = 0, end = 0; begin < s->count && s->comparison->first == NULL; begin = end) {
+        end = end_of(s, begin, limit);
         KLN_RETURN_IF_ERROR(show(s, begin, end));
-        begin = end;
     }
     return KILN_OK;
 }
@@ -174,13 +167,13 @@ kiln_status kln_compare_nodes(kln_onnx_model *model, const kln_compare_builds *b
                               const kln_compare_inputs *inputs, const kiln_compare_options *options,
                               kiln_comparison *comparison)
 {
-    search s = {.model = model,
-                .builds = builds,
-                .inputs = inputs,
-                .options = options,
-                .comparison = comparison};
+    search s = {.model = model, .builds = builds, .options = options, .comparison = comparison};
     KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &s.inference));
-    kiln_status status = look(&s);
+    kiln_status status = kln_cut_init(&s.cut, model, s.inference, inputs);
+    if (status == KILN_OK) {
+        status = look(&s);
+    }
+    kln_cut_finish(&s.cut);
     kln_inference_destroy(s.inference);
     if (status != KILN_OK) {
         status = kln_fail_within(status, "looking for the first difference");

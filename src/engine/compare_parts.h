@@ -10,6 +10,8 @@
 #include <kiln/context.h>
 
 #include "base/kln_base.h"
+#include "kln_engine.h"
+#include "network/kln_network.h"
 #include "onnx/kln_onnx.h"
 
 struct kiln_comparison {
@@ -49,19 +51,88 @@ typedef struct kln_compare_builds {
     kiln_build_options found, expected;
 } kln_compare_builds;
 
-/* Runs both engines on the inputs; the contexts hold the results until the caller destroys them.
- * On an error there are none. */
+/* Runs each engine on its inputs; the contexts hold the results until the caller destroys them. On
+ * an error there are none. */
 KILN_MUST_CHECK kiln_status kln_compare_run(kiln_engine *const engines[2],
-                                            const kln_compare_inputs *inputs,
+                                            const kln_compare_inputs *const inputs[2],
                                             kiln_context *contexts[2]);
 /* Compares tensor `name` of the two contexts. */
 KILN_MUST_CHECK kiln_status kln_compare_output(kiln_context *const contexts[2], const char *name,
                                                const kiln_compare_options *options,
                                                kiln_tensor_difference *difference);
 
+/* --- parts of a network (compare_cut.c) --- */
+
+/* A network is run part by part. What later parts read of a part is kept, as each of the two
+ * backends computed it, and becomes their input; so a part costs what its own nodes cost. What
+ * cannot be kept (strings, sequences, types without a name here) is computed again from what is. */
+
+typedef struct kln_cut_kept {
+    kiln_tensor tensors[2];
+    bool is_kept;
+} kln_cut_kept;
+
+/* Where the main graph has a value: an index of the list, or UINT32_MAX. */
+enum {
+    KLN_CUT_INPUT,
+    KLN_CUT_INITIALIZER,
+    KLN_CUT_SPARSE,
+    KLN_CUT_INFO,
+    KLN_CUT_GIVEN, /* of `given` */
+    KLN_CUT_PLACES
+};
+
+typedef struct kln_cut {
+    kln_onnx_model *model; /* its graph is a part while an engine is built */
+    kln_onnx_graph whole;  /* what it is otherwise */
+    const kln_graph_inference *graph;
+    kln_arena *arena;
+    const kln_compare_inputs *given;
+    bool failed;         /* a room was not to be had */
+    uint32_t *positions; /* of each node in an order that runs, */
+    uint32_t *order;     /* and the node at each position */
+    uint32_t *reads;     /* values that nodes read, inner graphs included, by position */
+    size_t read_count, read_capacity;
+    size_t *first_read;    /* of each position, and one more */
+    uint32_t *last_reader; /* of each value: a position */
+    uint32_t *places[KLN_CUT_PLACES];
+    kln_cut_kept *kept; /* of each value */
+    uint32_t *live;     /* the values that are kept */
+    size_t live_count;
+    uint32_t *chosen; /* positions of the part */
+    size_t chosen_count;
+    uint32_t last; /* position of the part */
+    uint32_t stamp, mark;
+    uint32_t *node_marks, *value_marks;
+    kln_onnx_node *nodes; /* rooms for the graph of a part */
+    kln_onnx_value *inputs, *outputs, *infos;
+    kln_onnx_tensor *initializers;
+    kiln_span *sparse;
+    const char **sparse_names;
+    kiln_named_tensor *bound[2]; /* inputs of the part, for each engine */
+    size_t bound_count[2];
+} kln_cut;
+
+/* Everything but the tensors kept lives in the inference. */
+KILN_MUST_CHECK kiln_status kln_cut_init(kln_cut *cut, kln_onnx_model *model,
+                                         kln_inference *inference,
+                                         const kln_compare_inputs *inputs);
+void kln_cut_finish(kln_cut *cut);
+/* Builds the nodes at positions `first` to `last` with the outputs `values`, for each side; on an
+ * error the caller releases what is there. `bound` is then what each engine is to be given. */
+KILN_MUST_CHECK kiln_status kln_cut_build(kln_cut *cut, const uint32_t *values, size_t count,
+                                          uint32_t first, uint32_t last,
+                                          const kln_compare_builds *builds,
+                                          kiln_engine *engines[2]);
+/* Keeps a value that was just computed where something after the part reads it. */
+KILN_MUST_CHECK kiln_status kln_cut_keep(kln_cut *cut, uint32_t value,
+                                         kiln_context *const contexts[2]);
+/* Lets go what nothing after the part reads. Not while an engine of the part lives. */
+void kln_cut_forget(kln_cut *cut);
+
 /* --- the first difference (compare_nodes.c) --- */
 
-/* Looks at the inner tensors of the main graph, whose outputs are exchanged meanwhile. */
+/* Looks at the inner tensors of the main graph, which is exchanged meanwhile. */
 KILN_MUST_CHECK kiln_status kln_compare_nodes(kln_onnx_model *model,
                                               const kln_compare_builds *builds,
                                               const kln_compare_inputs *inputs,

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include <kiln/kiln.h>
+
+#include "engine/compare_parts.h"
+#include "graph_maker.h"
+#include "kiln_test.h"
+
+/* Tensors of several outputs, of inner graphs and of integers, a sequence and strings that live
+ * across parts, and a node that gives what can be kept and what cannot. */
+static void make(graph_maker *m)
+{
+    kln_onnx_graph *outer = NULL;
+    maker_begin(m, 21);
+    maker_input(m, "x", 1, "4,6");
+    maker_floats(m, "w", 6, (float[]){1, -2, 3, -4, 5, -6});
+    maker_int(m, "zero", 0);
+    maker_int(m, "two", 2);
+    maker_int(m, "last", -1);
+    maker_node(m, "Add", "x,w", "a");
+    maker_node(m, "Split", "a", "left,right");
+    maker_attribute_int(m, "axis", 1);
+    maker_attribute_int(m, "num_outputs", 2);
+    maker_node(m, "SequenceConstruct", "left,right", "both");
+    maker_node(m, "Loop", "two,,both,a", "grown,doubled");
+    maker_enter(m, "body", &outer);
+    maker_input(m, "i", 7, "");
+    maker_input(m, "goes_on", 9, "");
+    maker_input(m, "list", 0, NULL);
+    maker_input(m, "value", 1, "4,6");
+    maker_node(m, "Identity", "goes_on", "goes_on_out");
+    maker_node(m, "SequenceInsert", "list,value", "list_out");
+    maker_node(m, "Add", "value,value", "value_out");
+    maker_output(m, "goes_on_out", 9, "");
+    maker_output(m, "list_out", 0, NULL);
+    maker_output(m, "value_out", 1, "4,6");
+    maker_leave(m, outer);
+    maker_node(m, "Shape", "a", "shape");
+    maker_node(m, "Relu", "left", "relu");
+    maker_node(m, "Neg", "x", "negative");
+    maker_node(m, "Reshape", "negative,shape", "shaped");
+    maker_node(m, "ReduceSum", "a", "sum");
+    maker_attribute_int(m, "keepdims", 0);
+    maker_node(m, "Cast", "sum", "positive");
+    maker_attribute_int(m, "to", 9);
+    maker_node(m, "If", "positive", "chosen");
+    maker_enter(m, "then_branch", &outer);
+    maker_node(m, "Add", "right,relu", "then_out");
+    maker_output(m, "then_out", 1, NULL);
+    maker_leave(m, outer);
+    maker_enter(m, "else_branch", &outer);
+    maker_node(m, "Sub", "right,relu", "else_out");
+    maker_output(m, "else_out", 1, NULL);
+    maker_leave(m, outer);
+    maker_node(m, "SequenceAt", "both,zero", "first");
+    maker_node(m, "SequenceAt", "grown,last", "piece");
+    maker_node(m, "ReduceSum", "piece", "total");
+    maker_node(m, "Mul", "chosen,first", "product");
+    maker_node(m, "Add", "product,total", "moved");
+    maker_node(m, "Concat", "moved,doubled,shaped", "y");
+    maker_attribute_int(m, "axis", 1);
+    maker_output(m, "y", 1, NULL);
+}
+
+static const char *const names[] = {"a",        "left",   "right",   "doubled",  "shape",  "relu",
+                                    "negative", "shaped", "sum",     "positive", "chosen", "first",
+                                    "piece",    "total",  "product", "moved",    "y"};
+#define COUNT KLN_ARRAY_LENGTH(names)
+
+static kiln_engine *engine_of(kln_onnx_model *model)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    const kln_model of = {.graph = model};
+    kiln_engine *engine = NULL;
+    options.backend = "reference";
+    assert_ok(kln_engine_make(&of, &options, false, NULL, &engine));
+    return engine;
+}
+
+/* A context over the whole network that shows every tensor. */
+static kiln_context *run_whole(graph_maker *m, const kln_compare_inputs *inputs)
+{
+    static const kln_onnx_kind tensor = KLN_ONNX_KIND_TENSOR;
+    static const int32_t types[COUNT] = {1, 1, 1, 1, 7, 1, 1, 1, 1, 9, 1, 1, 1, 1, 1, 1, 1};
+    kln_onnx_value outputs[COUNT];
+    const kln_onnx_graph graph = m->model->graph;
+    for (size_t i = 0; i < COUNT; i++) {
+        outputs[i] = (kln_onnx_value){
+            .name = names[i],
+            .type = {.kind = tensor, .dtype = kln_onnx_dtype(types[i]), .wire_dtype = types[i]}};
+    }
+    m->model->graph.outputs = outputs;
+    m->model->graph.output_count = COUNT;
+    kiln_engine *engine = engine_of(m->model);
+    m->model->graph = graph;
+    kiln_context *context = NULL;
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_ok(kiln_context_bind(context, "x", &inputs->tensors[0].tensor));
+    assert_ok(kiln_context_run(context));
+    kiln_engine_release(engine);
+    return context;
+}
+
+static void expect_same(kiln_context *whole, kiln_context *part, const char *name)
+{
+    kiln_tensor expected, found;
+    assert_ok(kiln_context_tensor(whole, name, &expected));
+    assert_ok(kiln_context_tensor(part, name, &found));
+    assert_int_equal(expected.bytes, found.bytes);
+    assert_true(kiln_shape_equal(&expected.desc.shape, &found.desc.shape));
+    assert_memory_equal(expected.data, found.data, found.bytes);
+}
+
+static void reverse_nodes(graph_maker *m)
+{
+    kln_onnx_graph *graph = &m->model->graph;
+    for (size_t i = 0; i < graph->node_count / 2; i++) {
+        const kln_onnx_node node = graph->nodes[i];
+        graph->nodes[i] = graph->nodes[graph->node_count - 1 - i];
+        graph->nodes[graph->node_count - 1 - i] = node;
+    }
+}
+
+/* Cuts after every `step` nodes and runs the parts. */
+static void run_parts(graph_maker *m, const kln_compare_inputs *inputs, kiln_context *whole,
+                      uint32_t step)
+{
+    const kln_compare_builds builds = {
+        {.struct_size = sizeof(kiln_build_options), .backend = "reference"},
+        {.struct_size = sizeof(kiln_build_options), .backend = "reference"}};
+    kln_inference *inference = NULL;
+    kln_cut cut;
+    size_t seen = 0;
+    assert_ok(kln_infer(m->model, NULL, &inference));
+    assert_ok(kln_cut_init(&cut, m->model, inference, inputs));
+    const uint32_t count = (uint32_t)m->model->graph.node_count;
+    for (uint32_t first = 0; first < count; first += step) {
+        const uint32_t last = first + step < count ? first + step - 1 : count - 1;
+        kiln_engine *engines[2] = {NULL, NULL};
+        kiln_context *contexts[2] = {NULL, NULL};
+        uint32_t values[COUNT];
+        size_t value_count = 0;
+        for (size_t i = 0; i < COUNT; i++) {
+            const uint32_t value = kln_names_get(&inference->graph->names, names[i]);
+            const uint32_t at = cut.positions[inference->graph->values[value]->producer];
+            if (at >= first && at <= last) {
+                values[value_count++] = value;
+            }
+        }
+        if (value_count == 0) {
+            continue;
+        }
+        assert_ok(kln_cut_build(&cut, values, value_count, first, last, &builds, engines));
+        const kln_compare_inputs part = {.tensors = cut.bound[0], .count = cut.bound_count[0]};
+        const kln_compare_inputs *const both[2] = {&part, &part};
+        assert_ok(kln_compare_run(engines, both, contexts));
+        for (size_t i = 0; i < value_count; i++, seen++) {
+            expect_same(whole, contexts[1], inference->graph->values[values[i]]->name);
+            assert_ok(kln_cut_keep(&cut, values[i], contexts));
+        }
+        for (size_t i = 0; i < 2; i++) {
+            kiln_context_destroy(contexts[i]);
+            kiln_engine_release(engines[i]);
+        }
+        kln_cut_forget(&cut);
+    }
+    assert_int_equal(COUNT, seen);
+    assert_int_equal(0, cut.live_count);
+    kln_cut_finish(&cut);
+    kln_inference_destroy(inference);
+}
+
+static void parts_give_what_the_whole_gives(void **state)
+{
+    (void)state;
+    for (int sign = -1; sign <= 1; sign += 2) { /* each branch */
+        graph_maker m;
+        make(&m);
+        assert_ok(m.status);
+        float x[24];
+        for (size_t i = 0; i < 24; i++) {
+            x[i] = (float)sign * (3.5F + (float)i);
+        }
+        kiln_named_tensor input = {
+            "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(4, 6), x, sizeof x)};
+        const kln_compare_inputs inputs = {.tensors = &input, .count = 1};
+        kiln_context *whole = run_whole(&m, &inputs);
+        for (int order = 0; order < 2; order++) {
+            for (uint32_t step = 1; step <= m.model->graph.node_count; step++) {
+                run_parts(&m, &inputs, whole, step);
+            }
+            reverse_nodes(&m);
+        }
+        kiln_context_destroy(whole);
+        maker_end(&m);
+    }
+}
+
+/* --- growth --- */
+
+static double seconds(void)
+{
+    struct timespec now;
+    assert_int_equal(0, clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now));
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static double time_of_search(size_t nodes)
+{
+    const kln_compare_builds builds = {
+        {.struct_size = sizeof(kiln_build_options), .backend = "reference"},
+        {.struct_size = sizeof(kiln_build_options), .backend = "reference"}};
+    const kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
+    float x[2] = {1, 2};
+    kiln_named_tensor input = {"n0",
+                               KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x)};
+    const kln_compare_inputs inputs = {.tensors = &input, .count = 1};
+    kiln_comparison comparison = {.count = 0};
+    graph_maker m;
+    const char *last = "n0";
+    maker_begin(&m, 21);
+    maker_input(&m, "n0", 1, "2");
+    for (size_t i = 1; i <= nodes; i++) {
+        char *name = kln_arena_printf(&m.model->arena, "n%zu", i);
+        maker_node(&m, "Neg", last, name);
+        last = name;
+    }
+    maker_output(&m, last, 1, "2");
+    assert_ok(m.status);
+    kln_arena_init(&comparison.arena);
+    const double start = seconds();
+    assert_ok(kln_compare_nodes(m.model, &builds, &inputs, &options, &comparison));
+    const double took = seconds() - start;
+    assert_int_equal(nodes, comparison.inner_count);
+    kln_arena_finish(&comparison.arena);
+    maker_end(&m);
+    return took;
+}
+
+static void a_search_grows_evenly(void **state)
+{
+    (void)state;
+    double few = time_of_search(3000);
+    const double again = time_of_search(3000);
+    few = again < few ? again : few;
+    const double many = time_of_search(12000);
+    printf("3,000 nodes %.0f ms, 12,000 nodes %.0f ms\n", few * 1e3, many * 1e3);
+    assert_true(many < few * 9);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parts_give_what_the_whole_gives),
+        cmocka_unit_test(a_search_grows_evenly),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
