@@ -173,12 +173,14 @@ static kiln_status run(trt_build *build, const kln_monitor *monitor, kln_descrip
         *plan = NULL;
         return stopped ? fail_stopped(build) : fail_plan(build);
     }
-    const kiln_status status = stopped ? fail_stopped(build) : trt_timing_end(build);
-    if (status != KILN_OK) {
+    /* What was measured is kept where the build was stopped in its last step, too. */
+    trt_timing_end(build);
+    if (stopped) {
         trt_HostMemory_destroy(*plan);
         *plan = NULL;
+        return fail_stopped(build);
     }
-    return status;
+    return KILN_OK;
 }
 
 kiln_status trt_build_plan(trt_library *library, const kln_model *model,

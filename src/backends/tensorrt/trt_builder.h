@@ -38,9 +38,10 @@ KILN_MUST_CHECK kiln_status trt_apply_options(trt_build *build);
 KILN_MUST_CHECK kiln_status trt_apply_profiles(trt_build *build);
 KILN_MUST_CHECK kiln_status trt_apply_weights(trt_build *build);
 
-/* Reads the timing cache in, and writes it out after the build (trt_timing.c). */
+/* Reads the timing cache in, and writes it out after the build (trt_timing.c). A plan is worth more
+ * than the cache: where that cannot be written, a warning is logged. */
 KILN_MUST_CHECK kiln_status trt_timing_begin(trt_build *build);
-KILN_MUST_CHECK kiln_status trt_timing_end(trt_build *build);
+void trt_timing_end(trt_build *build);
 void trt_timing_finish(trt_build *build);
 
 /* Fills build->network from the model (trt_parse.c). What it leaves in `build` must stay until the

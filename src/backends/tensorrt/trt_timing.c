@@ -35,12 +35,8 @@ kiln_status trt_timing_begin(trt_build *build)
     return KILN_OK;
 }
 
-kiln_status trt_timing_end(trt_build *build)
+static kiln_status write_cache(trt_build *build, const char *path)
 {
-    const char *path = build->options->timing_cache;
-    if (path == NULL || build->timing == NULL) {
-        return KILN_OK;
-    }
     const trt_abi *abi = &build->library->abi;
     trt_HostMemory *memory = trt_TimingCache_serialize(abi, build->timing);
     if (trt_is_null(memory)) {
@@ -50,6 +46,17 @@ kiln_status trt_timing_end(trt_build *build)
     const kiln_status status = kln_file_write(path, &bytes, 1, false);
     trt_HostMemory_destroy(memory);
     return status;
+}
+
+void trt_timing_end(trt_build *build)
+{
+    const char *path = build->options->timing_cache;
+    if (path != NULL && build->timing != NULL && write_cache(build, path) != KILN_OK) {
+        kln_log(KILN_LOG_WARNING, "tensorrt",
+                "%s is built, but its timing cache was not written, and the next build measures "
+                "again what this one did: %s",
+                build->source, kiln_error_message());
+    }
 }
 
 void trt_timing_finish(trt_build *build)
