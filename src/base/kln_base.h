@@ -224,6 +224,11 @@ KILN_MUST_CHECK kln_mapping kln_mapping_share(const kln_mapping *mapping);
 void kln_mapping_close(kln_mapping *mapping); /* a zeroed one is allowed */
 /* Whether the file that was opened is the one that lies at `path` now. */
 bool kln_mapping_is_at(const kln_mapping *mapping, const char *path);
+/* Maps the same file once more from `path`, where it still lies there, so that its bytes may be
+ * changed in memory: each page is copied when it is touched. NOT_FOUND where another file lies
+ * there; OUT_OF_MEMORY; as kln_mapping_open. */
+KILN_MUST_CHECK kiln_status kln_mapping_change(const kln_mapping *mapping, const char *path,
+                                               kln_mapping *changed, unsigned char **bytes);
 /* Takes the pages that were read so far out of the process's memory; the next read of one brings it
  * back. */
 void kln_mapping_rest(const kln_mapping *mapping);

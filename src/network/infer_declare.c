@@ -124,18 +124,12 @@ static void set_alias(kln_infer_state *state, const char *name, kln_dim dim)
     keep_status(state, kln_names_set(&state->aliases, name, (uint32_t)state->alias_count++));
 }
 
-/* Some exporters write "?" for what they do not know; it is no name. */
-static bool is_name(const char *text)
-{
-    return text != NULL && text[0] != '\0' && strcmp(text, "?") != 0;
-}
-
 static kln_dim declared_dim(kln_infer_state *state, const kln_onnx_dim *dim)
 {
     if (dim->value >= 0) {
         return KLN_DIM_OF_NUMBER(dim->value);
     }
-    return is_name(dim->parameter) ? named_dim(state, dim->parameter) : KLN_UNKNOWN_DIM;
+    return kln_onnx_names_dim(dim->parameter) ? named_dim(state, dim->parameter) : KLN_UNKNOWN_DIM;
 }
 
 static void from_type(kln_infer_state *state, kln_value *value, const kln_onnx_type *type,
@@ -340,7 +334,7 @@ static void add_input(kln_infer_state *state, kln_graph_walk *walk, size_t index
     if (walk->inference.parent == NULL && walk->scope->function == NULL) {
         for (size_t i = 0; declared->type.has_shape && i < declared->type.rank; i++) {
             const char *name = declared->type.dims[i].parameter;
-            if (is_name(name)) {
+            if (kln_onnx_names_dim(name)) {
                 keep_status(state, kln_names_set(&state->input_names, name, 0));
             }
         }
@@ -438,7 +432,7 @@ static kln_dim merge_dim(kln_infer_state *state, kln_dim inferred, const kln_onn
         return inferred;
     }
     const char *name = declared->parameter;
-    if (declared->value >= 0 || !is_name(name)) {
+    if (declared->value >= 0 || !kln_onnx_names_dim(name)) {
         return declared->value >= 0 ? KLN_DIM_OF_NUMBER(declared->value) : inferred;
     }
     if (kln_names_get(&state->input_names, name) != KLN_NAMES_NONE ||
@@ -565,7 +559,7 @@ static kiln_status option_dim(kln_infer_state *state, const char *input, size_t 
 {
     int64_t expected = declared->value;
     const char *name = declared->parameter;
-    if (expected < 0 && is_name(name)) {
+    if (expected < 0 && kln_onnx_names_dim(name)) {
         const uint32_t alias = kln_names_get(&state->aliases, name);
         if (alias != KLN_NAMES_NONE) {
             expected = state->alias_dims[alias].of.number;

@@ -287,6 +287,15 @@ const char *kln_onnx_plain_domain(const char *domain);
 /* The attribute of that name, or NULL. */
 const kln_onnx_attribute *kln_onnx_find_attribute(const kln_onnx_node *node, const char *name);
 
+/* Whether `text` (or NULL) names a dimension. Some exporters write "?" or "-1" for what they do not
+ * know: dimensions of that name have nothing to do with each other. */
+bool kln_onnx_names_dim(const char *text);
+
+/* How many dimensions of the main graph's inputs, in a serialized model, have a name that is none.
+ * In `image` (or NULL), the same bytes where they may be written to, they lose it: nothing moves,
+ * for the field becomes a denotation, which means nothing. Bytes that are no model have none. */
+size_t kln_onnx_unname_dims(kiln_span model, unsigned char *image);
+
 /* Between TensorProto.DataType and kiln_dtype; UNDEFINED and 0 where there is no match. */
 kiln_dtype kln_onnx_dtype(int32_t wire_dtype);
 int32_t kln_onnx_wire_dtype(kiln_dtype dtype);

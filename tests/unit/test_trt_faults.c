@@ -8,6 +8,7 @@ typedef struct life {
     size_t layout;
     char plan[512];
     char cache[512];
+    bool without_timing_cache; /* a plan outlives what fails about it */
 } life;
 
 static kiln_status run_once(kiln_context *context)
@@ -68,7 +69,7 @@ static kiln_status build_and_save(const life *self, const kiln_network *network)
     kiln_build_options options = fake_options(self->layout);
     kiln_engine *engine = NULL;
     (void)snprintf(timing, sizeof timing, "%s.timing", self->plan);
-    options.timing_cache = timing;
+    options.timing_cache = self->without_timing_cache ? NULL : timing;
     options.weight_streaming = true;
     options.refit = KILN_REFIT_ALL;
     options.workspace_bytes = 4096;
@@ -182,6 +183,7 @@ static void every_allocation_may_fail(void **state)
     static const size_t layouts[] = {LAYOUT_10, LAYOUT_RTX_15};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
         life self = new_life(layouts[i]);
+        self.without_timing_cache = true;
         /* What stays for the process (libraries, the driver) is there before. */
         assert_ok(live_anew(&self));
         kiln_test_each_allocation(live_anew, &self);

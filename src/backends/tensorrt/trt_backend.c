@@ -196,6 +196,28 @@ static trt_CudaEngine *deserialize(trt_engine *engine)
                  : trt_Runtime_deserializeCudaEngineV2(abi, engine->runtime, &reader.object_v2);
 }
 
+/* A plan does not say which layers it has; that some come from a library of plugins, TensorRT says
+ * when it does not find them. Those beside it are registered then: before, every load would pay. */
+static kiln_status deserialize_with_plugins(trt_engine *engine)
+{
+    engine->engine = deserialize(engine);
+    if (!trt_is_null(engine->engine)) {
+        return KILN_OK;
+    }
+    engine->engine = NULL;
+    if (engine->library->plugins_registered || !trt_said(&engine->recorder, "lugin")) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(trt_library_offer_plugins(engine->library));
+    if (engine->library->plugin_status == KILN_OK) {
+        trt_logged_clear();
+        trt_error_recorder_clear(&engine->recorder);
+        engine->engine = deserialize(engine);
+        engine->engine = trt_is_null(engine->engine) ? NULL : engine->engine;
+    }
+    return KILN_OK;
+}
+
 kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
 {
     trt_library *library = engine->library;
@@ -214,9 +236,8 @@ kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
         trt_Runtime_setGpuAllocator(abi, engine->runtime, &engine->allocator.object);
     }
     const uint64_t refused = trt_engine_refused(engine);
-    engine->engine = deserialize(engine);
-    if (trt_is_null(engine->engine)) {
-        engine->engine = NULL;
+    KLN_RETURN_IF_ERROR(deserialize_with_plugins(engine));
+    if (engine->engine == NULL) {
         return trt_engine_explain_memory(engine, refused, fail_deserialize(engine, source));
     }
     return KILN_OK;

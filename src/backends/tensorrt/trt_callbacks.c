@@ -243,6 +243,16 @@ void trt_error_recorder_clear(trt_error_recorder *recorder)
     recorder_clear(recorder);
 }
 
+bool trt_said(trt_error_recorder *recorder, const char *word)
+{
+    for (int32_t i = 0; i < recorder_count(recorder); i++) {
+        if (strstr(recorder->texts[i], word) != NULL) {
+            return true;
+        }
+    }
+    return strstr(trt_logged_error(), word) != NULL;
+}
+
 kiln_status trt_fail(kiln_status status, trt_error_recorder *recorder, const char *format, ...)
 {
     char what[512];

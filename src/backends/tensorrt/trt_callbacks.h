@@ -72,6 +72,9 @@ void trt_error_recorder_init(trt_error_recorder *recorder, const trt_tables *tab
 void trt_error_recorder_finish(trt_error_recorder *recorder);
 void trt_error_recorder_clear(trt_error_recorder *recorder);
 
+/* Whether `word` stands in what was recorded, or in the first error that was logged. */
+bool trt_said(trt_error_recorder *recorder, const char *word);
+
 /* Fails with `status`, `what`, and what TensorRT said: the first recorded error, else the first
  * logged one. `recorder` may be NULL. Errors of allocation become OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status trt_fail(kiln_status status, trt_error_recorder *recorder,

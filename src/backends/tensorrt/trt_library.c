@@ -346,42 +346,11 @@ kiln_status trt_library_need_parser(trt_library *library)
                : kln_fail(library->parser_status, "%s", library->parser_reason);
 }
 
-/* What the environment names is the one that counts; else each family, and then the parser of the
- * one in use, which a build needs. */
-bool trt_library_use(size_t index, kln_library_use *use)
-{
-    const char *named = getenv(ENVIRONMENT);
-    const bool is_named = named != NULL && named[0] != '\0';
-    const size_t count = is_named ? 1 : KLN_ARRAY_LENGTH(families);
-    trt_library *library = NULL;
-    if (index > count || trt_library_find(is_named || index == count ? NULL : families[index].word,
-                                          &library) != KILN_OK) {
-        return false;
-    }
-    if (index < count) {
-        *use = (kln_library_use){.spec = is_named ? library->spec : &families[index].spec,
-                                 .library = library->record,
-                                 .version = kln_library_version(library->record)};
-        return true;
-    }
-    if (library->status != KILN_OK || library->core.createInferBuilder_INTERNAL == NULL) {
-        return false;
-    }
-    const kiln_status status = trt_library_need_parser(library);
-    *use = (kln_library_use){.spec = &parser_specs[library->abi.layout],
-                             .library = library->parser_record,
-                             .version = ""};
-    return status != KILN_ERROR_OUT_OF_MEMORY;
-}
-
+/* With the lock held. */
 static kiln_status seek_plugins(trt_library *library)
 {
-    kiln_status status = open_beside(library, &plugin_specs[library->abi.layout], &library->plugin,
-                                     &library->plugin_record);
-    trt_logged_clear();
-    if (status == KILN_OK && !library->plugin.initLibNvInferPlugins(&library->logger, "")) {
-        status = trt_fail(KILN_ERROR_BACKEND, NULL, "TensorRT's own plugins cannot be registered");
-    }
+    const kiln_status status = open_beside(library, &plugin_specs[library->abi.layout],
+                                           &library->plugin, &library->plugin_record);
     if (status == KILN_ERROR_OUT_OF_MEMORY) {
         return status;
     }
@@ -392,23 +361,88 @@ static kiln_status seek_plugins(trt_library *library)
     return KILN_OK;
 }
 
-kiln_status trt_library_need_plugins(trt_library *library)
+/* Whoever only wants to know which library it is does not wait for its layers to be registered.
+ * With the lock held. */
+static void register_plugins(trt_library *library)
+{
+    trt_logged_clear();
+    library->plugins_registered = true;
+    if (!library->plugin.initLibNvInferPlugins(&library->logger, "")) {
+        library->plugin_status =
+            trt_fail(KILN_ERROR_BACKEND, NULL, "TensorRT's own plugins cannot be registered");
+        (void)snprintf(library->plugin_reason, sizeof library->plugin_reason, "%s",
+                       kiln_error_message());
+    }
+}
+
+static kiln_status look_for_plugins(trt_library *library, bool use)
 {
     if (library->abi.is_rtx) {
         return kln_fail(KILN_ERROR_UNSUPPORTED, "%s has no plugin layers", library->name);
     }
     (void)pthread_mutex_lock(&lock);
-    kiln_status status = KILN_OK;
-    if (!library->plugins_sought) {
-        kln_lasting_begin();
-        status = seek_plugins(library);
-        kln_lasting_end();
+    kln_lasting_begin();
+    kiln_status status = library->plugins_sought ? KILN_OK : seek_plugins(library);
+    if (use && status == KILN_OK && library->plugin_status == KILN_OK &&
+        !library->plugins_registered) {
+        register_plugins(library);
     }
+    kln_lasting_end();
     (void)pthread_mutex_unlock(&lock);
     KLN_RETURN_IF_ERROR(status);
     return library->plugin_status == KILN_OK
                ? KILN_OK
                : kln_fail(library->plugin_status, "%s", library->plugin_reason);
+}
+
+kiln_status trt_library_need_plugins(trt_library *library)
+{
+    return look_for_plugins(library, true);
+}
+
+kiln_status trt_library_offer_plugins(trt_library *library)
+{
+    if (library->abi.is_rtx) {
+        return KILN_OK;
+    }
+    const kiln_status status = look_for_plugins(library, true);
+    if (status != KILN_OK) {
+        kln_log(KILN_LOG_DEBUG, "tensorrt", "without its own plugins: %s", kiln_error_message());
+    }
+    return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
+}
+
+/* What the environment names is the one that counts; else each family. Then, of the one in use, the
+ * parser, which a build needs, and the plugins. */
+bool trt_library_use(size_t index, kln_library_use *use)
+{
+    const char *named = getenv(ENVIRONMENT);
+    const bool is_named = named != NULL && named[0] != '\0';
+    const size_t count = is_named ? 1 : KLN_ARRAY_LENGTH(families);
+    trt_library *library = NULL;
+    if (index > count + 1 ||
+        trt_library_find(is_named || index >= count ? NULL : families[index].word, &library) !=
+            KILN_OK) {
+        return false;
+    }
+    if (index < count) {
+        *use = (kln_library_use){.spec = is_named ? library->spec : &families[index].spec,
+                                 .library = library->record,
+                                 .version = kln_library_version(library->record)};
+        return true;
+    }
+    if (library->status != KILN_OK || library->core.createInferBuilder_INTERNAL == NULL ||
+        (index > count && library->abi.is_rtx)) {
+        return false;
+    }
+    const trt_layout layout = library->abi.layout;
+    const kiln_status status =
+        index == count ? trt_library_need_parser(library) : look_for_plugins(library, false);
+    *use = (kln_library_use){
+        .spec = index == count ? &parser_specs[layout] : &plugin_specs[layout],
+        .library = index == count ? library->parser_record : library->plugin_record,
+        .version = ""};
+    return status != KILN_ERROR_OUT_OF_MEMORY;
 }
 
 /* --- refusals --- */

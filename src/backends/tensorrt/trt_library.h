@@ -39,7 +39,7 @@ typedef struct trt_library {
     trt_logger logger;
 
     /* Looked for when first needed, under the room's lock. */
-    bool parser_sought, plugins_sought;
+    bool parser_sought, plugins_sought, plugins_registered;
     kln_library *parser_record, *plugin_record;
     kiln_status parser_status, plugin_status;
     char parser_reason[1024], plugin_reason[1024];
@@ -59,9 +59,13 @@ KILN_MUST_CHECK kiln_status trt_library_open(const char *requested, trt_library 
 /* Whether it can build; else UNSUPPORTED with what to do. */
 KILN_MUST_CHECK kiln_status trt_library_need_builder(trt_library *library);
 
-/* Looks for the parser or the plugin library beside the core, or where the environment says. */
+/* Looks for the parser or the plugin library beside the core, or where the environment says, and
+ * registers the plugins' layers. */
 KILN_MUST_CHECK kiln_status trt_library_need_parser(trt_library *library);
 KILN_MUST_CHECK kiln_status trt_library_need_plugins(trt_library *library);
+/* The same before a model or plan that may have such layers: where they are not to be had, that is
+ * only logged. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status trt_library_offer_plugins(trt_library *library);
 
 /* Whether a plan of this library can run on GPU `device` of this machine; where not, `*reason`
  * (NULL is allowed) says why. The text stays as long as the process. */

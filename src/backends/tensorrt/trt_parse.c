@@ -119,10 +119,16 @@ static kiln_status fail_parser(trt_build *build)
         return trt_fail(KILN_ERROR_BACKEND, &build->recorder,
                         "%s: the model was not accepted by the ONNX parser", build->source);
     }
+    char more[32] = "";
     if (count > 1) {
-        return kln_fail(status, "%s: %s (and %d more errors)", build->source, first, count - 1);
+        (void)snprintf(more, sizeof more, " (and %d more errors)", count - 1);
     }
-    return kln_fail(status, "%s: %s", build->source, first);
+    const trt_library *library = build->library;
+    if (strstr(first, "lugin") != NULL && library->plugin_status != KILN_OK) {
+        return kln_fail(status, "%s: %s%s; of its own plugins: %s", build->source, first, more,
+                        library->plugin_reason);
+    }
+    return kln_fail(status, "%s: %s%s", build->source, first, more);
 }
 
 /* --- weights that are handed over where they lie --- */
@@ -205,11 +211,25 @@ static kiln_status load_weights(trt_build *build, const kln_onnx_graph *graph)
     return KILN_OK;
 }
 
+static kiln_span proto_of(const trt_build *build)
+{
+    return (kiln_span){build->proto.data, build->proto.size};
+}
+
+/* TensorRT takes open dimensions of one name for equal ones, "?" too. */
+static kiln_status write_proto(trt_build *build, const kln_onnx_model *onnx,
+                               kln_onnx_weights weights)
+{
+    KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(onnx, weights, &build->proto));
+    (void)kln_onnx_unname_dims(proto_of(build), (unsigned char *)build->proto.data);
+    return KILN_OK;
+}
+
 /* The model without its weights, then each of them as a span. */
 static kiln_status parse_spans(trt_build *build, const kln_onnx_model *onnx)
 {
     const trt_abi *abi = &build->library->abi;
-    KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(onnx, KLN_ONNX_WEIGHTS_LEFT_OUT, &build->proto));
+    KLN_RETURN_IF_ERROR(write_proto(build, onnx, KLN_ONNX_WEIGHTS_LEFT_OUT));
     if (!trt_Parser_loadModelProto(abi, build->parser, build->proto.data, build->proto.size,
                                    build->model->path)) {
         return fail_parser(build);
@@ -236,37 +256,45 @@ static kiln_status parse_bytes(trt_build *build, kiln_span bytes)
                : fail_parser(build);
 }
 
-/* TensorRT takes open dimensions of one name for equal ones. Some exporters write "?" for every
- * open dimension, which names none. */
-static bool drop_empty_names(kln_onnx_graph *graph)
+/* The same bytes where they may be changed: of a file, only what is touched is copied. */
+static kiln_status copy_model(trt_build *build, unsigned char **image, kiln_span *bytes)
 {
-    bool changed = false;
-    for (size_t i = 0; i < graph->input_count; i++) {
-        kln_onnx_type *type = &graph->inputs[i].type;
-        for (size_t d = 0; type->has_shape && d < type->rank; d++) {
-            if (type->dims[d].parameter != NULL && strcmp(type->dims[d].parameter, "?") == 0) {
-                type->dims[d].parameter = NULL;
-                changed = true;
-            }
+    const kln_model *model = build->model;
+    if (model->file != NULL) {
+        const kiln_status status =
+            kln_mapping_change(model->file, model->path, &build->changed_file, image);
+        *bytes = status == KILN_OK ? build->changed_file.bytes : *bytes;
+        if (status == KILN_OK || status == KILN_ERROR_OUT_OF_MEMORY) {
+            return status;
         }
     }
-    return changed;
+    build->changed_bytes = kln_alloc(bytes->size);
+    if (build->changed_bytes == NULL) {
+        return kln_fail_memory(bytes->size, "a changed copy of a model");
+    }
+    memcpy(build->changed_bytes, bytes->data, bytes->size);
+    *image = build->changed_bytes;
+    *bytes = (kiln_span){build->changed_bytes, bytes->size};
+    return KILN_OK;
 }
 
-static kiln_status read_model(trt_build *build, bool *changed)
+static kiln_status parse_model(trt_build *build)
 {
-    KLN_RETURN_IF_ERROR(kln_model_read(build->model, &build->onnx));
-    *changed = drop_empty_names(&build->onnx->graph);
-    return KILN_OK;
+    kiln_span bytes = build->model->bytes;
+    if (kln_onnx_unname_dims(bytes, NULL) > 0) {
+        unsigned char *image = NULL;
+        KLN_RETURN_IF_ERROR(copy_model(build, &image, &bytes));
+        (void)kln_onnx_unname_dims(bytes, image);
+    }
+    return parse_bytes(build, bytes);
 }
 
 static kiln_status parse(trt_build *build)
 {
     const bool spans = trt_has(&build->library->abi, TRT_M_Parser_loadModelProto);
     const kln_onnx_model *onnx = build->model->graph;
-    bool changed = false;
     if (onnx == NULL && spans) {
-        const kiln_status status = read_model(build, &changed);
+        const kiln_status status = kln_model_read(build->model, &build->onnx);
         if (status == KILN_ERROR_OUT_OF_MEMORY || status == KILN_ERROR_MALFORMED) {
             /* The library's own parser makes an empty network of some texts. */
             return status == KILN_ERROR_MALFORMED ? kln_fail_within(status, "%s", build->source)
@@ -277,24 +305,25 @@ static kiln_status parse(trt_build *build)
                     kiln_error_message());
         }
         /* Some exporters keep weights in Constant nodes: there is nothing to leave out then. */
-        if (build->onnx != NULL && (changed || has_left_out(&build->onnx->graph))) {
+        if (build->onnx != NULL && has_left_out(&build->onnx->graph)) {
             onnx = build->onnx;
         }
     }
-    if (onnx != NULL && spans) {
+    if (onnx == NULL) {
+        return parse_model(build);
+    }
+    if (spans) {
         return parse_spans(build, onnx);
     }
-    if (onnx != NULL) {
-        KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(onnx, KLN_ONNX_WEIGHTS_INLINE, &build->proto));
-        return parse_bytes(build, (kiln_span){build->proto.data, build->proto.size});
-    }
-    return parse_bytes(build, build->model->bytes);
+    KLN_RETURN_IF_ERROR(write_proto(build, onnx, KLN_ONNX_WEIGHTS_INLINE));
+    return parse_bytes(build, proto_of(build));
 }
 
 kiln_status trt_parse(trt_build *build)
 {
     trt_library *library = build->library;
     kln_text_init(&build->proto, LARGEST_MESSAGE);
+    KLN_RETURN_IF_ERROR(trt_library_offer_plugins(library));
     build->parser = library->parser.createNvOnnxParser_INTERNAL(build->network, &library->logger,
                                                                 library->abi.version);
     if (trt_is_null(build->parser)) {
@@ -314,5 +343,7 @@ void trt_parse_finish(trt_build *build)
         kln_free(build->copies[i]);
     }
     kln_free(build->copies);
+    kln_free(build->changed_bytes);
+    kln_mapping_close(&build->changed_file);
     kln_onnx_model_destroy(build->onnx);
 }

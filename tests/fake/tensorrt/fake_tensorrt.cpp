@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fake_tensorrt.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -219,10 +220,12 @@ struct RegistryBody : Base {
     RegistryBody() : Base(nullptr) { live--; }
     std::vector<void *> creators;
     std::vector<void *> libraries;
+    std::vector<std::string> names; /* of the layers that the parser may make */
 
     void add(const char *name, bool v3)
     {
         CreatorBody *creator = new CreatorBody(this, name, v3);
+        names.push_back(name);
         creators.push_back(v3 ? make_IPluginCreatorV3One(layout, creator)
                               : make_IPluginCreator(layout, creator));
     }
@@ -280,8 +283,21 @@ bool register_own_plugins(int32_t version)
     if (body.creators.empty()) {
         body.add("BatchedNMS_TRT", false);
         body.add("ScatterElements", true);
+        body.add("LReLU_TRT", false);
     }
     return true;
+}
+
+bool lacks_plugin(const Graph &graph, int32_t version, std::string *name)
+{
+    const std::vector<std::string> &known = registries().bodies[layout_of(version)].names;
+    for (const Node &node : graph.nodes) {
+        if (is_plugin(node.op) && std::find(known.begin(), known.end(), node.op) == known.end()) {
+            *name = node.op;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* --- what the libraries export --- */

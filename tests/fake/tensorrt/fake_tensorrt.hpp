@@ -225,6 +225,10 @@ void *make_parser(void *network, void *logger);
 void *make_parser_refitter(void *refitter, void *logger);
 void *registry_of(int32_t version);
 bool register_own_plugins(int32_t version);
+/* An operator that is a layer of a plugin's: the library beside the core must have registered it. */
+bool is_plugin(const std::string &op);
+/* Whether one of the graph's is not registered, and its name. */
+bool lacks_plugin(const Graph &graph, int32_t version, std::string *name);
 
 /* The version of a layout that `version` names, or -1. */
 int layout_of(int32_t version);

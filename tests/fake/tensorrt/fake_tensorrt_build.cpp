@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <thread>
@@ -349,6 +350,30 @@ struct BuilderBody : Base {
         }
     }
 
+    /* Dimensions of one name are equal: a size must be left that all of them may have. */
+    bool check_names(const Graph &graph, const ProfileMap &profile)
+    {
+        std::map<std::string, std::pair<int64_t, int64_t>> sizes;
+        for (const Value &input : graph.inputs) {
+            const auto found = profile.find(input.name);
+            for (size_t i = 0; found != profile.end() && i < input.dims.size(); i++) {
+                const std::string &name = input.names[i];
+                if (name.empty() || input.dims[i] >= 0) {
+                    continue;
+                }
+                auto &size = sizes.emplace(name, std::make_pair(INT64_MIN, INT64_MAX)).first->second;
+                size.first = std::max(size.first, found->second.dims[0].d[i]);
+                size.second = std::min(size.second, found->second.dims[2].d[i]);
+                if (size.first > size.second) {
+                    return fail(4, "Dimensions with name " + name +
+                                       ": Input dimensions with this name have different constant values or "
+                                       "have contradictory IOptimizationProfile kMIN/kMAX constraints.");
+                }
+            }
+        }
+        return true;
+    }
+
     void *buildSerializedNetwork(void *network_object, void *config_object)
     {
         NetworkBody *network = body_of<NetworkBody>(network_object);
@@ -360,6 +385,11 @@ struct BuilderBody : Base {
         if (config->has(16, 15) && (config->timing == nullptr || config->timing->entries.empty())) {
             fail(INVALID_STATE, "a tactic is missing in the timing cache");
             return nullptr;
+        }
+        for (const ProfileBody *profile : config->profiles) {
+            if (!check_names(network->graph, profile->shapes)) {
+                return nullptr;
+            }
         }
         if (!report(config, network->graph.nodes.size())) {
             return nullptr;
@@ -441,6 +471,10 @@ struct ParserBody : Base {
     void take(const Graph &graph)
     {
         network->graph = graph;
+        std::string plugin;
+        if (lacks_plugin(graph, version, &plugin)) {
+            throw OnnxError(8, "Plugin not found, are the plugin name, version, and namespace correct? " + plugin);
+        }
         for (const auto &entry : graph.weights) {
             if (entry.second.is_missing) {
                 throw OnnxError(3, "the weights " + entry.first + " were not loaded");

@@ -251,11 +251,17 @@ void read_onnx(const void *data, size_t size, Graph *graph)
 
 /* --- shapes --- */
 
+/* NVIDIA's own have such names. */
+bool is_plugin(const std::string &op)
+{
+    return op.size() > 4 && op.compare(op.size() - 4, 4, "_TRT") == 0;
+}
+
 namespace {
 
 bool is_unary(const std::string &op)
 {
-    return op == "Identity" || op == "Relu" || op == "Neg";
+    return op == "Identity" || op == "Relu" || op == "Neg" || is_plugin(op);
 }
 
 Shape broadcast(const Shape &a, const Shape &b)
@@ -539,9 +545,11 @@ void compute(const Graph &graph, std::map<std::string, Tensor> *tensors)
             std::memcpy(y.bytes.data(), x.dims.data(), y.bytes.size());
         } else {
             y.bytes = x.bytes;
-            for (int64_t i = 0; (node.op == "Relu" || node.op == "Neg") && i < count_of(y.dims); i++) {
+            for (int64_t i = 0; node.op != "Identity" && node.op != "Reshape" && i < count_of(y.dims); i++) {
                 float &value = floats(&y)[i];
-                value = node.op == "Relu" ? std::max(value, 0.0F) : -value;
+                value = node.op == "Relu" ? std::max(value, 0.0F)
+                        : node.op == "Neg" ? -value
+                                           : std::max(value, 0.01F * value); /* LReLU_TRT */
             }
         }
         (*tensors)[node.outputs[0]] = y;

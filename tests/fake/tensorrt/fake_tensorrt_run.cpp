@@ -807,6 +807,11 @@ struct RuntimeBody : Base {
             fail(6, error.what());
             return nullptr;
         }
+        std::string plugin;
+        if (lacks_plugin(body->plan.graph, version, &plugin)) {
+            fail(6, "Cannot find plugin: " + plugin + ", version: 1, namespace:.");
+            return nullptr;
+        }
         if (!body->load()) {
             return nullptr;
         }

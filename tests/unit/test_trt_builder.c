@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <kiln/kiln.h>
+
+#include "base/kln_base.h"
+#include "fake_tensorrt_test.h"
+#include "kiln_test.h"
+#include "small_models.h"
+
+/* --- names of dimensions --- */
+
+/* `name` for each of x's two open dimensions: small_models writes "?" as no name, so that another
+ * letter is written and replaced. */
+static kiln_span named_alike(const char *name)
+{
+    static unsigned char bytes[4096];
+    const kiln_span model = small_unary("Relu", SMALL_FLOAT, strlen(name) == 1 ? "@,@" : "@@,@@");
+    assert_true(model.size < sizeof bytes);
+    memcpy(bytes, model.data, model.size);
+    for (size_t i = 0; i < model.size; i++) {
+        if (bytes[i] == '@') {
+            bytes[i] = (unsigned char)name[0];
+            if (strlen(name) > 1) {
+                bytes[++i] = (unsigned char)name[1];
+            }
+        }
+    }
+    return (kiln_span){bytes, model.size};
+}
+
+static void check_result(kiln_engine *engine)
+{
+    float values[6] = {-1, 2, -3, 4, -5, 6};
+    kiln_context *context = NULL;
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    const kiln_tensor y = run_floats(context, KILN_SHAPE(2, 3), values);
+    assert_int_equal(((const float *)y.data)[1], 2);
+    assert_int_equal(((const float *)y.data)[2], 0);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
+static void dimensions_that_nobody_named_differ(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"?", "-1"};
+    const kiln_profile_input two_sizes = {
+        .name = "x", .min = KILN_SHAPE(2, 3), .opt = KILN_SHAPE(2, 3), .max = KILN_SHAPE(2, 3)};
+    const kiln_profile profile = {&two_sizes, 1};
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        options.profiles = &profile;
+        options.profile_count = 1;
+        for (size_t n = 0; n < KLN_ARRAY_LENGTH(names); n++) {
+            const kiln_span model = named_alike(names[n]);
+            kiln_engine *engine = NULL;
+            assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+            check_result(engine);
+            const char *path = kiln_test_file("alike.onnx", model.data, model.size);
+            assert_ok(kiln_engine_build_file(path, &options, &engine));
+            check_result(engine);
+            kiln_network *network = NULL;
+            assert_ok(kiln_network_from_onnx(path, &network));
+            assert_ok(kiln_engine_build(network, &options, &engine));
+            kiln_network_destroy(network);
+            check_result(engine);
+            /* The caller's bytes and file are as they were. */
+            assert_memory_equal(model.data, named_alike(names[n]).data, model.size);
+            kln_mapping file;
+            assert_ok(kln_mapping_open(path, &file));
+            assert_int_equal(file.bytes.size, model.size);
+            assert_memory_equal(file.bytes.data, model.data, model.size);
+            kln_mapping_close(&file);
+        }
+        /* Those that somebody named are equal. */
+        kiln_engine *engine = NULL;
+        assert_status(KILN_ERROR_BACKEND,
+                      kiln_engine_build_bytes(named_alike("n"), &options, &engine));
+        assert_message("Dimensions with name n");
+    }
+}
+
+/* --- plugins --- */
+
+static void check_leaky(kiln_engine *engine)
+{
+    float values[2] = {-100, 3};
+    kiln_context *context = NULL;
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    const kiln_tensor y = run_floats(context, KILN_SHAPE(2), values);
+    assert_int_equal(((const float *)y.data)[0], -1);
+    assert_int_equal(((const float *)y.data)[1], 3);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
+/* Nothing in this process has asked for the plugins before. */
+static void plugins_beside_the_core_are_registered(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        const kiln_build_options options = fake_options(i);
+        const kiln_span model = small_unary("LReLU_TRT", SMALL_FLOAT, "2");
+        kiln_engine *engine = NULL;
+        if (is_rtx(i)) {
+            assert_status(KILN_ERROR_UNSUPPORTED,
+                          kiln_engine_build_bytes(model, &options, &engine));
+            assert_message("Plugin not found");
+            continue;
+        }
+        assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+        assert_ok(kiln_engine_save(engine, kiln_test_path("plugin.plan")));
+        check_leaky(engine);
+        assert_ok(kiln_engine_load(kiln_test_path("plugin.plan"), &options, &engine));
+        check_leaky(engine);
+    }
+}
+
+static void the_report_names_the_plugin_library(void **state)
+{
+    (void)state;
+    set("KILN_TENSORRT", fake_layouts[SOME_LAYOUT].folder);
+    kiln_system_report *report = NULL;
+    assert_ok(kiln_system_report_create(&report));
+    size_t found = 0;
+    for (size_t i = 0; i < kiln_system_report_library_count(report); i++) {
+        kiln_library_info info = {.struct_size = sizeof info};
+        assert_ok(kiln_system_report_library(report, i, &info));
+        found += strstr(info.name, "plugins") != NULL && info.state == KILN_LIBRARY_FOUND;
+    }
+    kiln_system_report_destroy(report);
+    set("KILN_TENSORRT", NULL);
+    assert_int_equal(found, 1);
+}
+
+/* --- the timing cache --- */
+
+static char warned[1024];
+
+static void listen(void *user, kiln_log_level level, const char *module, const char *text)
+{
+    (void)user;
+    (void)module;
+    if (level == KILN_LOG_WARNING && warned[0] == '\0') {
+        (void)snprintf(warned, sizeof warned, "%s", text);
+    }
+}
+
+static void a_plan_outlives_its_timing_cache(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        kiln_engine *engine = NULL;
+        options.timing_cache = "/no/such/folder/timing.cache";
+        warned[0] = '\0';
+        kiln_log_set_sink(listen, NULL, KILN_LOG_WARNING);
+        const kiln_status status =
+            kiln_engine_build_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), &options, &engine);
+        kiln_log_set_sink(NULL, NULL, KILN_LOG_ERROR);
+        assert_ok(status);
+        assert_non_null(strstr(warned, "its timing cache was not written"));
+        assert_non_null(strstr(warned, "/no/such/folder"));
+        check_result(engine);
+    }
+}
+
+/* Where memory is short for the cache alone, the plan is there all the same. */
+static void memory_that_is_short_for_a_cache_costs_no_plan(void **state)
+{
+    (void)state;
+    kiln_build_options options = fake_options(SOME_LAYOUT);
+    const kiln_span model = small_unary("Relu", SMALL_FLOAT, "2,3");
+    char path[4096];
+    kiln_engine *engine = NULL;
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("short.cache"));
+    options.timing_cache = path;
+    assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+    kiln_engine_release(engine);
+    bool failed = true;
+    size_t kept = 0;
+    for (long which = 0; failed; which++) {
+        kiln_test_fail_allocation(which);
+        const kiln_status status = kiln_engine_build_bytes(model, &options, &engine);
+        failed = kiln_test_allocation_failed();
+        kiln_engine_release(engine);
+        kiln_test_restore_allocator();
+        assert_true(status == KILN_OK || (failed && status == KILN_ERROR_OUT_OF_MEMORY));
+        kept += failed && status == KILN_OK;
+    }
+    assert_true(kept > 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        stand_in_test(plugins_beside_the_core_are_registered, "the layer is the stand-in's own"),
+        tensorrt_test(dimensions_that_nobody_named_differ),
+        tensorrt_test(the_report_names_the_plugin_library),
+        tensorrt_test(a_plan_outlives_its_timing_cache),
+        tensorrt_test(memory_that_is_short_for_a_cache_costs_no_plan),
+    };
+    return run_tensorrt_tests(tests);
+}
