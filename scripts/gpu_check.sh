@@ -4,8 +4,8 @@
 #
 #     scripts/gpu_check.sh BUILD [OUT]
 #
-# KILN_TENSORRT names the TensorRT that gpu_tensorrt* run over; without it they are skipped. No build
-# of TensorRT comes to an end under compute-sanitizer, so it looks at plans that were built before.
+# KILN_TENSORRT names the TensorRT that gpu_tensorrt* run over; without it they are skipped. No
+# build of TensorRT comes to an end under compute-sanitizer, so it looks at plans built before.
 #
 # GPU_CHECK_MODEL names Magika's model (or another whose input "bytes" is 1x2048), which kiln bench
 # then measures against bare ONNX Runtime.

@@ -52,9 +52,10 @@ class Driver:
 
 
 def dtype_of(trt, dtype):
-    table = {trt.float32: numpy.float32, trt.float16: numpy.float16, trt.bfloat16: ml_dtypes.bfloat16,
-             trt.int8: numpy.int8, trt.uint8: numpy.uint8, trt.int32: numpy.int32,
-             trt.int64: numpy.int64, trt.bool: numpy.bool_, trt.fp8: ml_dtypes.float8_e4m3fn}
+    table = {trt.float32: numpy.float32, trt.float16: numpy.float16, trt.int8: numpy.int8,
+             trt.bfloat16: ml_dtypes.bfloat16, trt.fp8: ml_dtypes.float8_e4m3fn,
+             trt.uint8: numpy.uint8, trt.int32: numpy.int32, trt.int64: numpy.int64,
+             trt.bool: numpy.bool_}
     return numpy.dtype(table[dtype]) if dtype in table else None
 
 
