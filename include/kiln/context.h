@@ -19,9 +19,9 @@
  * Over an engine that computes on a GPU the same calls work the same way, and memory of the host
  * travels there and back. What is bound decides what a run costs: memory in pinned pages (a
  * kiln_buffer, or the context's own) is read and written by the GPU without a copy by the host,
- * device memory without any copy. From the second run with the same shapes on, copies and kernels
- * are replayed as one captured CUDA graph, where that can be done; kiln_context_get_counters says
- * whether, and why not.
+ * device memory without any copy. The second run with the same shapes captures copies and kernels
+ * as one CUDA graph, where that can be done, and later ones replay it; kiln_context_get_counters
+ * says whether, and why not.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -46,7 +46,7 @@ typedef struct kiln_context kiln_context;
 
 /* Whether runs on a GPU are captured into CUDA graphs, one for each set of shapes. */
 typedef enum kiln_graph_policy {
-    KILN_GRAPH_AUTOMATIC = 0, /* from the second run of a set of shapes on, where it can be done */
+    KILN_GRAPH_AUTOMATIC = 0, /* at the second run of a set of shapes, where it can be done */
     KILN_GRAPH_OFF = 1,       /* never */
     KILN_GRAPH_REQUIRED = 2   /* at the first run; one that cannot be captured fails and says why */
 } kiln_graph_policy;
@@ -64,10 +64,12 @@ typedef struct kiln_context_options {
 
     /* For engines on a GPU (kiln_engine_device); over others anything but 0 and OFF is refused. */
     kiln_graph_policy graphs;
-    int32_t max_graphs;  /* sets of shapes that are kept, graphs and staging memory; the one not
-                            used for longest goes. 0: 8; at most 64 */
-    kiln_stream *stream; /* runs are ordered into this stream of the caller's, which must outlive
-                            the context; NULL: a stream of Kiln's */
+    uint64_t graph_bytes; /* what graphs and the staging buffers of all sets of shapes may take, in
+                             bytes of device and pinned memory together; the graphs of shapes that
+                             are used more often stay. 0: a sixteenth of the GPU's memory, and
+                             256 MiB at least */
+    kiln_stream *stream;  /* runs are ordered into this stream of the caller's, which must outlive
+                             the context; NULL: a stream of Kiln's */
 
     /* TensorRT's; a backend or version that lacks one refuses it by name with UNSUPPORTED. */
     bool share_device_memory;        /* contexts with this over one engine have one block of memory
@@ -196,7 +198,10 @@ typedef struct kiln_warmup_summary {
 } kiln_warmup_summary;
 
 /* Runs with what is bound until `runs` runs are made or `milliseconds` have passed, whichever comes
- * first, but at least once; 0 means no limit of that kind, and both 0 means 10 runs. `summary` may
+ * first, but at least once; 0 means no limit of that kind, and both 0 means 10 runs. On a GPU the
+ * graph that the second run captured is then made as fast as it can be: the ways in which inputs
+ * and outputs can travel are measured in turns, for half of `milliseconds` at most, or for a second
+ * where that is 0. What was found stays with the engine, and is saved with it. `summary` may
  * be NULL. Errors: as kiln_context_run. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_warmup(kiln_context *context, uint64_t runs,
                                                          uint64_t milliseconds,

@@ -44,7 +44,7 @@ typedef struct kiln_pipeline_options {
     int32_t depth;            /* runs under way at once; 0: 2; at most 16 */
     int32_t priority;         /* of the streams, as kiln_stream_create has it */
     kiln_graph_policy graphs; /* as kiln_context_options has them */
-    int32_t max_graphs;
+    uint64_t graph_bytes;     /* likewise, for each of the runs under way */
 } kiln_pipeline_options;
 
 #define KILN_PIPELINE_OPTIONS_INIT \

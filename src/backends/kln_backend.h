@@ -112,6 +112,9 @@ typedef struct kln_backend {
     bool takes_provider_options;
     /* Whether host functions that it enqueues may be called again with each replay of a graph. */
     bool repeats_calls;
+    /* Whether the library itself promises that what it enqueues may be captured and replayed, so
+     * that a graph's results need not be checked. */
+    bool documents_capture;
 
     /* Required. Looks for the library (`library`: a path or folder, or NULL) and fills in
      * available, score, version, library, reason and capabilities; the strings must stay as long as

@@ -235,6 +235,14 @@ size_t kiln_graph_node_count(const kiln_graph *graph)
     return graph != NULL ? graph->nodes : 0;
 }
 
+#define GRAPH_BYTES ((uint64_t)256 << 10)
+#define NODE_BYTES ((uint64_t)8 << 10)
+
+uint64_t kln_graph_bytes(const kiln_graph *graph)
+{
+    return GRAPH_BYTES + graph->nodes * NODE_BYTES;
+}
+
 void kiln_graph_destroy(kiln_graph *graph)
 {
     if (graph == NULL) {

@@ -164,6 +164,10 @@ struct kiln_graph {
     void *executable;
 };
 
+/* What it takes of the device's and the host's memory: an estimate, since the driver does not tell.
+ */
+uint64_t kln_graph_bytes(const kiln_graph *graph);
+
 void kln_stream_retain(kiln_stream *stream);
 void kln_stream_release(kiln_stream *stream);
 

@@ -13,8 +13,8 @@ kiln_status context_enter(kiln_context *context, const char *function)
                         "its own over the same engine",
                         function);
     }
-    if (context->queue != NULL && context->queue->is_under_way) {
-        const kiln_status status = context_queue_finish(context);
+    if (context->gpu != NULL && context->gpu->is_under_way) {
+        const kiln_status status = context_gpu_finish(context);
         return status == KILN_OK ? KILN_OK : context_leave(context, status);
     }
     return KILN_OK;
@@ -31,7 +31,7 @@ kiln_status context_leave(kiln_context *context, kiln_status status)
 /* Where the context's own memory for an input lies: for a GPU where it reaches it by itself. */
 static kiln_location owned_location(const kiln_context *context)
 {
-    return context->queue != NULL ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST;
+    return context->gpu != NULL ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST;
 }
 
 static void release_owned(kiln_context *context, context_slot *slot)
@@ -51,7 +51,7 @@ void kiln_context_destroy(kiln_context *context)
         return;
     }
     /* Graphs and what is under way use the backend's memory and the slots'. */
-    context_queue_destroy(context);
+    context_gpu_destroy(context);
     if (context->state != NULL) {
         context->engine->backend->context_destroy(context->state);
     }
@@ -99,7 +99,7 @@ static kiln_status init(kiln_context *context, const kiln_context_options *optio
     for (size_t i = description->input_count; i < count; i++) {
         context->slots[i].pending = true;
     }
-    KLN_RETURN_IF_ERROR(context_queue_create(context, options));
+    KLN_RETURN_IF_ERROR(context_gpu_create(context, options));
     return context->engine->backend->context_create(context->engine->state, options,
                                                     &context->state);
 }
@@ -301,8 +301,8 @@ static void mark_pending(kiln_context *context, context_slot *changed)
     changed->pending = true;
     context->ready = false;
     context->has_results = false;
-    if (context->queue != NULL) {
-        context->queue->current = NULL;
+    if (context->gpu != NULL) {
+        context->gpu->current = NULL;
     }
 }
 
@@ -316,8 +316,8 @@ static void drop_fill(kiln_context *context, context_slot *changed)
 
 static void drop_owned(kiln_context *context, context_slot *changed)
 {
-    if (context->queue != NULL && changed->owned != NULL) {
-        context_queue_drop_address(context, changed->owned);
+    if (context->gpu != NULL && changed->owned != NULL) {
+        graph_cache_drop_address(context, changed->owned);
     }
     context->bytes_owned -= changed->owned_bytes;
     release_owned(context, changed);
@@ -529,7 +529,7 @@ kiln_status context_show_output(kiln_context *context, size_t index, kiln_tensor
                         context_binding(context, index)->name);
     }
     KLN_RETURN_IF_ERROR(check_dtype(context_binding(context, index)));
-    if (context_queue_output(context, index, tensor)) {
+    if (context_gpu_output(context, index, tensor)) {
         return KILN_OK;
     }
     return context->engine->backend->output(context->state, index, tensor);

@@ -1,9 +1,10 @@
 /*
- * context_parts.h - what a context is made of, inside this room.
+ * context_parts.h - what a context is made of, inside this module.
  *
- * context.c has names, checks and bindings; context_run.c the calls that run; context_queue.c the
- * work on a GPU: one entry for each set of bindings, with memory that the device reaches and, once
- * it was captured (context_capture.c), a graph.
+ * context.c has names, checks and bindings; context_run.c the calls that run; context_gpu.c a run
+ * on a GPU; transfer.c how bytes get to the device and back; graph_cache.c one entry for each set
+ * of bindings, and which of them keep a graph; graph_capture.c makes a graph; graph_search.c finds
+ * the fastest variant of it.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -11,6 +12,7 @@
 #define KLN_CONTEXT_PARTS_H
 
 #include "cuda/kln_cuda.h"
+#include "graph_variants.h"
 #include "kln_engine.h"
 #include "memory/kln_memory.h"
 
@@ -39,43 +41,56 @@ typedef struct binding_key {
     kiln_shape shape;    /* rank -1 for an output that nobody bound */
 } binding_key;
 
-/* How a side's bytes get from `host` to the device, or back. */
-typedef enum side_way {
-    SIDE_MAPPED,   /* not at all: the device works on `host`, or on the caller's memory, itself */
-    SIDE_COPIED,   /* by a copy of its own, a part of what is captured */
-    SIDE_AHEAD,    /* by a copy of its own that is enqueued before the graph: inputs only */
-    SIDE_GATHERED, /* by one kernel with all others of its direction, a part of what is captured */
-    SIDE_WAYS
-} side_way;
-
-/* One binding of an entry. */
-typedef struct graph_side {
+/* How one binding of an entry travels. */
+typedef struct transfer {
     size_t bytes;
     kiln_tensor tensor; /* as the backend is told it: always DEVICE */
     void *host;         /* pinned memory that the host's bytes are in; NULL: the caller's is the
                            device's */
-    void *staging;      /* `host` where it is the entry's own */
+    void *staging;      /* the staging buffer: `host` where it is the entry's own */
     void *device;       /* device memory of the entry, where it has some */
-    side_way way;       /* between `host` and `device` */
-} graph_side;
+    transfer_mode mode; /* between `host` and `device` */
+} transfer;
 
 typedef enum entry_mode {
-    ENTRY_NEW,   /* not decided yet */
+    ENTRY_NEW,   /* no graph yet: not used often enough, or no room beside those used more */
     ENTRY_PLAIN, /* no graph, now and later */
     ENTRY_GRAPH
 } entry_mode;
 
 typedef struct graph_entry {
+    struct graph_entry *next; /* of the same bucket */
+    uint64_t hash;
     entry_mode mode;
-    bool has_sides;
-    uint64_t last_used; /* by the queue's clock; 0: the place is free */
-    uint64_t uses;
-    binding_key *keys; /* one for each slot */
-    graph_side *sides; /* likewise */
+    bool has_transfers;
+    bool searched;          /* its variant is the measured one */
+    uint64_t last_used;     /* by the cache's clock */
+    uint64_t uses;          /* runs, halved from time to time */
+    uint64_t bytes;         /* staging buffers, device memory and graph, as counted in the cache */
+    uint64_t staging_bytes; /* of these, those of buffers and device memory */
+    bool counts_graph;      /* in the cache */
     kiln_graph *graph;
+    transfer *transfers; /* one for each slot */
+    binding_key *keys;   /* likewise; both in the entry's own memory */
 } graph_entry;
 
-typedef struct context_queue {
+#define GRAPH_BUCKETS 256
+
+typedef struct graph_cache {
+    graph_entry *buckets[GRAPH_BUCKETS];
+    size_t count;
+    uint64_t clock;      /* runs so far */
+    uint64_t halved;     /* the clock when `uses` were halved last */
+    uint64_t most_bytes; /* that entries may hold together */
+    uint64_t bytes;      /* that they hold */
+    uint64_t staging_bytes;
+    uint64_t graph_bytes; /* estimate of one graph of this engine, from the last one made */
+    uint64_t graphs;
+    uint64_t evictions;
+} graph_cache;
+
+/* What a context over an engine on a GPU has beside its slots. */
+typedef struct context_gpu {
     int32_t device;
     kiln_graph_policy policy;
     kiln_graph_policy asked; /* for, by the options; `policy` is OFF while layers are measured */
@@ -86,26 +101,19 @@ typedef struct context_queue {
     kiln_stream *caller;     /* of the options, or NULL */
     kiln_event *before;      /* orders the work behind another stream */
     kiln_event *after;       /* the end of an enqueued run */
-    graph_entry *entries;
-    size_t entry_count;
-    binding_key *keys;
-    graph_side *sides;
+    graph_cache cache;
     graph_entry *current; /* of what is bound now; NULL: to be looked for */
     graph_entry *bound;   /* to whose memory the backend is bound; NULL: to something else */
     graph_entry *shown;   /* whose memory has the last run's outputs; NULL: the backend's has */
     kiln_stream *target;  /* of the run under way */
     bool is_under_way;    /* an enqueued run was not waited for */
     bool has_event;       /* `after` stands behind it */
-    uint64_t clock;
+    bool replayed;        /* the last run was a graph's */
     uint64_t hits;
-    uint64_t misses;
     uint64_t captures;
     uint64_t failures;
-    uint64_t evictions;
-    uint64_t graphs;
-    uint64_t staging_bytes;
     char reason[512];
-} context_queue;
+} context_gpu;
 
 struct kiln_context {
     atomic_bool busy;
@@ -113,10 +121,10 @@ struct kiln_context {
     void *state;         /* the backend's */
     context_slot *slots; /* one for each binding of the engine, in its order */
     size_t slot_count;
-    context_queue *queue; /* NULL: the engine is on the CPU */
-    bool ready;           /* every input has data and nothing is pending */
-    bool has_results;     /* of a run with what is bound now */
-    size_t fill_count;    /* slots with `fill` */
+    context_gpu *gpu;  /* NULL: the engine is on the CPU */
+    bool ready;        /* every input has data and nothing is pending */
+    bool has_results;  /* of a run with what is bound now */
+    size_t fill_count; /* slots with `fill` */
     uint64_t runs;
     uint64_t failed_runs;
     uint64_t binds;
@@ -150,47 +158,105 @@ KILN_MUST_CHECK kiln_status context_check_all_bound(const kiln_context *context)
 /* Tells the backend what it does not know yet, and lets it run. */
 KILN_MUST_CHECK kiln_status context_run_plainly(kiln_context *context);
 
-/* --- on a GPU (context_queue.c) --- */
+/* --- on a GPU (context_gpu.c) --- */
 
-/* Makes the queue; does nothing where the engine is on the CPU. */
-KILN_MUST_CHECK kiln_status context_queue_create(kiln_context *context,
-                                                 const kiln_context_options *options);
-/* Waits for what is under way. NULL in `queue` is allowed. */
-void context_queue_destroy(kiln_context *context);
+/* Makes context->gpu; does nothing where the engine is on the CPU. */
+KILN_MUST_CHECK kiln_status context_gpu_create(kiln_context *context,
+                                               const kiln_context_options *options);
+/* Waits for what is under way. NULL in `gpu` is allowed. */
+void context_gpu_destroy(kiln_context *context);
 
 /* One run ordered into `stream` (NULL: the context's), waited for or not. */
-KILN_MUST_CHECK kiln_status context_queue_run(kiln_context *context, kiln_stream *stream,
-                                              bool waits);
+KILN_MUST_CHECK kiln_status context_gpu_run(kiln_context *context, kiln_stream *stream, bool waits);
 /* Waits for an enqueued run and brings its outputs to the host. */
-KILN_MUST_CHECK kiln_status context_queue_finish(kiln_context *context);
+KILN_MUST_CHECK kiln_status context_gpu_finish(kiln_context *context);
 /* Memory of an entry that has a result: false where the backend has it. */
-bool context_queue_output(const kiln_context *context, size_t index, kiln_tensor *tensor);
+bool context_gpu_output(const kiln_context *context, size_t index, kiln_tensor *tensor);
 /* Drops every entry: what was captured is of old weights or of another profile. With `graphs`
  * false, nothing is captured from now on. */
-void context_queue_forget(kiln_context *context, bool graphs);
-/* What entries of this address hold will not be used again. */
-void context_queue_drop_address(kiln_context *context, const void *address);
+void context_gpu_forget(kiln_context *context, bool graphs);
+/* Keeps the fastest variant of the graph of what is bound, as found within `nanoseconds`. Does
+ * nothing where there is no graph, or one that was searched for. */
+KILN_MUST_CHECK kiln_status context_gpu_search(kiln_context *context, uint64_t nanoseconds);
 
-/* Memory for the sides of an entry, from what is bound and, for outputs that are not, from the
- * shapes of the run just made. */
-KILN_MUST_CHECK kiln_status context_make_sides(kiln_context *context, graph_entry *entry);
-void context_drop_sides(kiln_context *context, graph_entry *entry);
+/* --- to the device and back (transfer.c) --- */
+
+/* Staging buffers and device memory for an entry, from what is bound and, for outputs that are not,
+ * from the shapes of the run just made. */
+KILN_MUST_CHECK kiln_status transfers_make(kiln_context *context, graph_entry *entry);
+void transfers_drop(kiln_context *context, graph_entry *entry);
+/* Bytes of inputs, or of outputs, that travel in one mode or another. */
+size_t transfers_bytes(const kiln_context *context, const graph_entry *entry, bool inputs);
+void transfers_set(const kiln_context *context, graph_entry *entry, graph_variant variant);
+/* Device memory for every variant, and back: that of what is not copied. */
+KILN_MUST_CHECK kiln_status transfers_complete(const kiln_context *context, graph_entry *entry);
+void transfers_trim(const kiln_context *context, graph_entry *entry);
+/* Tells the backend the memory of these transfers instead of what is bound. */
+KILN_MUST_CHECK kiln_status transfers_bind(kiln_context *context, graph_entry *entry);
+/* The bytes of bound host memory to the staging buffers of inputs, and back from those of outputs.
+ */
+void transfers_copy_in(const kiln_context *context, const graph_entry *entry);
+void transfers_copy_out(const kiln_context *context, const graph_entry *entry);
 /* Those copies of inputs that are not part of what is captured. */
-KILN_MUST_CHECK kiln_status context_enqueue_ahead(const kiln_context *context,
-                                                  const graph_entry *entry, kiln_stream *stream);
+KILN_MUST_CHECK kiln_status transfers_enqueue_ahead(const kiln_context *context,
+                                                    const graph_entry *entry, kiln_stream *stream);
 /* The other copies to the device, the backend's work, copies back, all on `stream`. */
-KILN_MUST_CHECK kiln_status context_enqueue_sides(kiln_context *context, graph_entry *entry,
+KILN_MUST_CHECK kiln_status transfers_enqueue_all(kiln_context *context, graph_entry *entry,
                                                   kiln_stream *stream);
-/* Tells the backend the memory of these sides instead of what is bound. */
-KILN_MUST_CHECK kiln_status context_bind_sides(kiln_context *context, graph_entry *entry);
-/* The bytes of bound host memory to an entry's inputs. */
-void context_copy_in(const kiln_context *context, const graph_entry *entry);
 
-/* --- capture (context_capture.c) --- */
+/* --- entries (graph_cache.c) --- */
 
-/* After a plain run: measures the forms a run can have, keeps the fastest as a graph that gives the
- * same outputs, and makes the entry GRAPH; or PLAIN, with the reason in the queue. Fails where a
- * graph is required. Afterwards the backend is bound to nothing that may be used. */
+void graph_cache_init(graph_cache *cache, uint64_t most_bytes);
+void graph_cache_finish(kiln_context *context);
+/* The entry of what is bound now, a new one where there is none. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status graph_cache_find(kiln_context *context, graph_entry **entry);
+/* Counts a run of it. */
+void graph_cache_use(graph_cache *cache, graph_entry *entry);
+/* After a plain run: makes room for the staging buffers and the graph of `entry`, at the cost of
+ * entries that are used far less. False, with a reason, where others are used as often, or the room
+ * is too small for it alone. */
+KILN_MUST_CHECK kiln_status graph_cache_admit(kiln_context *context, graph_entry *entry,
+                                              bool *admitted);
+/* Counts what the entry holds now. */
+void graph_cache_count(kiln_context *context, graph_entry *entry);
+/* A hash of the shapes of the inputs and of which bindings are the device's own, the same in every
+ * process. */
+uint64_t graph_cache_shapes(const kiln_context *context);
+/* What the entry holds goes; the entry itself stays. */
+void graph_cache_drop(kiln_context *context, graph_entry *entry);
+void graph_cache_drop_all(kiln_context *context);
+/* What entries of this address hold will not be used again. */
+void graph_cache_drop_address(kiln_context *context, const void *address);
+
+/* --- capture (graph_capture.c) --- */
+
+/* What is being tried. */
+typedef struct capture_trial {
+    kiln_context *context;
+    graph_entry *entry;
+    void **expected; /* one for each output: what a run gave that was not captured */
+} capture_trial;
+
+/* A graph of the entry in this variant, which gives the same outputs as a run that is not captured.
+ * The trial's `expected` is filled in where it is empty. */
+KILN_MUST_CHECK kiln_status capture_variant(capture_trial *trial, graph_variant variant,
+                                            kiln_graph **graph);
+void capture_finish(capture_trial *trial);
+/* One run by a graph, waited for. */
+KILN_MUST_CHECK kiln_status capture_replay(const capture_trial *trial, kiln_graph *graph);
+
+/* After a plain run: captures the variant that was measured for such bindings before, or else one
+ * by rule, and makes the entry GRAPH, with the results of this run in its memory; or PLAIN, with
+ * the reason in the context. Fails where a graph is required. Afterwards the backend is bound to
+ * nothing that may be used. */
 KILN_MUST_CHECK kiln_status context_capture(kiln_context *context, graph_entry *entry);
+
+/* --- search (graph_search.c) --- */
+
+/* Measures the variants that a graph of the entry can have, in turns, until one is the fastest for
+ * certain or the time is over; keeps the one that was measured fastest, whose memory then has
+ * the results, and writes it down for the engine. */
+KILN_MUST_CHECK kiln_status graph_search(kiln_context *context, graph_entry *entry,
+                                         uint64_t nanoseconds);
 
 #endif

@@ -17,7 +17,7 @@ static kiln_status time_on_cpu(kiln_context *context, uint64_t *took)
 static bool copies_anything(const kiln_context *context, const graph_entry *entry)
 {
     for (size_t i = 0; i < context->slot_count; i++) {
-        if (entry->sides[i].way != SIDE_MAPPED) {
+        if (entry->transfers[i].mode != TRANSFER_MAPPED) {
             return true;
         }
     }
@@ -27,36 +27,36 @@ static bool copies_anything(const kiln_context *context, const graph_entry *entr
 /* Binds the entry's device memory where the backend is bound to something else. */
 static kiln_status bind_entry(kiln_context *context, graph_entry *entry)
 {
-    if (!entry->has_sides) {
-        KLN_RETURN_IF_ERROR(context_make_sides(context, entry));
+    if (!entry->has_transfers) {
+        KLN_RETURN_IF_ERROR(transfers_make(context, entry));
     }
-    if (context->queue->bound == entry || (context->ready && !copies_anything(context, entry))) {
+    if (context->gpu->bound == entry || (context->ready && !copies_anything(context, entry))) {
         return KILN_OK;
     }
-    return context_bind_sides(context, entry);
+    return transfers_bind(context, entry);
 }
 
 static kiln_status time_enqueued(kiln_context *context, uint64_t *took)
 {
-    context_queue *queue = context->queue;
+    context_gpu *gpu = context->gpu;
     kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(queue->device, &scope));
-    if (queue->shared) {
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(gpu->device, &scope));
+    if (gpu->shared) {
         (void)pthread_mutex_lock(&context->engine->order);
     }
-    kiln_status status = bind_entry(context, queue->current);
+    kiln_status status = bind_entry(context, gpu->current);
     if (status == KILN_OK) {
-        status = kiln_stream_synchronize(queue->work);
+        status = kiln_stream_synchronize(gpu->work);
     }
     const uint64_t begin = kln_now();
     if (status == KILN_OK) {
-        status = context->engine->backend->enqueue(context->state, queue->work);
+        status = context->engine->backend->enqueue(context->state, gpu->work);
     }
     if (status == KILN_OK) {
-        status = kiln_stream_synchronize(queue->work);
+        status = kiln_stream_synchronize(gpu->work);
     }
     *took = kln_now() - begin;
-    if (queue->shared) {
+    if (gpu->shared) {
         (void)pthread_mutex_unlock(&context->engine->order);
     }
     kln_cuda_leave(&scope);
@@ -83,14 +83,14 @@ static kiln_status time_on_gpu(kiln_context *context, uint64_t *took)
 
 static kiln_status run_raw(kiln_context *context, uint64_t *took)
 {
-    const bool ran = context->queue != NULL ? context->queue->current != NULL : context->ready;
+    const bool ran = context->gpu != NULL ? context->gpu->current != NULL : context->ready;
     if (!ran) {
         return kln_fail(KILN_ERROR_STATE,
                         "kiln_context_run_raw: what is bound now was not run yet; call "
                         "kiln_context_run first");
     }
     context->has_results = false;
-    return context->queue != NULL ? time_on_gpu(context, took) : time_on_cpu(context, took);
+    return context->gpu != NULL ? time_on_gpu(context, took) : time_on_cpu(context, took);
 }
 
 kiln_status kiln_context_run_raw(kiln_context *context, uint64_t *nanoseconds)

@@ -23,8 +23,8 @@ static kiln_status hand_over(kiln_context *context)
 {
     KLN_RETURN_IF_ERROR(context_check_all_bound(context));
     const kln_backend *backend = context->engine->backend;
-    if (context->queue != NULL) {
-        context->queue->bound = NULL;
+    if (context->gpu != NULL) {
+        context->gpu->bound = NULL;
     }
     for (size_t i = 0; i < context->slot_count; i++) {
         context_slot *changed = &context->slots[i];
@@ -64,17 +64,26 @@ static kiln_status fill_inputs(const kiln_context *context)
 }
 
 /* Weights do not change while a run reads them. */
-static kiln_status run_with_weights(kiln_context *context, kiln_stream *stream, bool waits)
+static void hold_weights(kiln_context *context)
 {
-    const bool may_refit = context->engine->backend->plan != NULL;
-    if (may_refit) {
+    if (context->engine->backend->plan != NULL) {
         (void)pthread_rwlock_rdlock(&context->engine->weights);
     }
-    const kiln_status status = context->queue != NULL ? context_queue_run(context, stream, waits)
-                                                      : context_run_plainly(context);
-    if (may_refit) {
+}
+
+static void let_weights_go(kiln_context *context)
+{
+    if (context->engine->backend->plan != NULL) {
         (void)pthread_rwlock_unlock(&context->engine->weights);
     }
+}
+
+static kiln_status run_with_weights(kiln_context *context, kiln_stream *stream, bool waits)
+{
+    hold_weights(context);
+    const kiln_status status = context->gpu != NULL ? context_gpu_run(context, stream, waits)
+                                                    : context_run_plainly(context);
+    let_weights_go(context);
     return status;
 }
 
@@ -108,16 +117,16 @@ kiln_status kiln_context_run(kiln_context *context)
 
 kiln_stream *kiln_context_stream(const kiln_context *context)
 {
-    if (context == NULL || context->queue == NULL) {
+    if (context == NULL || context->gpu == NULL) {
         return NULL;
     }
-    return context->queue->caller != NULL ? context->queue->caller : context->queue->work;
+    return context->gpu->caller != NULL ? context->gpu->caller : context->gpu->work;
 }
 
 kiln_status kiln_context_enqueue(kiln_context *context, kiln_stream *stream)
 {
     KLN_RETURN_IF_NULL(context);
-    if (stream != NULL && context->queue == NULL) {
+    if (stream != NULL && context->gpu == NULL) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "kiln_context_enqueue: a stream was given, and this engine of the %s "
                         "backend computes on the CPU",
@@ -211,6 +220,10 @@ kiln_status kiln_context_run_tensors(kiln_context *context, const kiln_named_ten
 #define DEFAULT_WARMUP_RUNS 10
 /* Samples kept for the median; more runs overwrite the oldest, so it speaks of the last ones. */
 #define WARMUP_SAMPLES ((size_t)1024)
+/* Of the time of a warmup, what the search for the fastest graph may take; and where no time was
+ * given. */
+#define SEARCH_SHARE 2
+#define SEARCH_NANOSECONDS UINT64_C(1000000000)
 
 static int compare_times(const void *left, const void *right)
 {
@@ -226,6 +239,15 @@ static uint64_t median_of_second_half(uint64_t *samples, uint64_t runs)
     const size_t begin = runs < WARMUP_SAMPLES ? kept / 2 : 0;
     qsort(samples + begin, kept - begin, sizeof *samples, compare_times);
     return samples[begin + (kept - begin) / 2];
+}
+
+static kiln_status search(kiln_context *context, uint64_t milliseconds)
+{
+    hold_weights(context);
+    const kiln_status status = context_gpu_search(
+        context, milliseconds != 0 ? milliseconds * 1000000 / SEARCH_SHARE : SEARCH_NANOSECONDS);
+    let_weights_go(context);
+    return status;
 }
 
 static kiln_status warm_up(kiln_context *context, uint64_t runs, uint64_t milliseconds,
@@ -250,6 +272,8 @@ static kiln_status warm_up(kiln_context *context, uint64_t runs, uint64_t millis
             summary->minimum_nanoseconds = took;
         }
         summary->runs++;
+        KLN_RETURN_IF_ERROR(search(context, milliseconds));
+        now = kln_now();
     }
     summary->total_nanoseconds = now - begin;
     summary->median_nanoseconds = median_of_second_half(samples, summary->runs);
@@ -292,16 +316,16 @@ kiln_status kiln_context_get_counters(kiln_context *context, kiln_context_counte
                                    .binds = context->binds,
                                    .bytes_owned = context->bytes_owned,
                                    .graph_reason = ""};
-    const context_queue *queue = context->queue;
-    if (queue != NULL) {
-        found.graph_hits = queue->hits;
-        found.graph_misses = queue->misses;
-        found.graph_captures = queue->captures;
-        found.graph_failures = queue->failures;
-        found.graph_evictions = queue->evictions;
-        found.graphs = queue->graphs;
-        found.staging_bytes = queue->staging_bytes;
-        found.graph_reason = queue->reason;
+    const context_gpu *gpu = context->gpu;
+    if (gpu != NULL) {
+        found.graph_hits = gpu->hits;
+        found.graph_misses = context->runs - gpu->hits;
+        found.graph_captures = gpu->captures;
+        found.graph_failures = gpu->failures;
+        found.graph_evictions = gpu->cache.evictions;
+        found.graphs = gpu->cache.graphs;
+        found.staging_bytes = gpu->cache.staging_bytes;
+        found.graph_reason = gpu->reason;
     }
     return context_leave(
         context, kln_info_write(__func__, counters, offsetof(kiln_context_counters, graph_hits),

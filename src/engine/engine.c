@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
+#include "cuda/kln_cuda.h"
 #include "kln_engine.h"
 
 /* --- references --- */
@@ -24,6 +26,10 @@ static void destroy(kiln_engine *engine)
     (void)pthread_mutex_destroy(&engine->order);
     kln_free(engine->inspection);
     (void)pthread_mutex_destroy(&engine->inspecting);
+    if (engine->measured != NULL) {
+        (void)pthread_mutex_destroy(&engine->measured->mutex);
+        kln_free(engine->measured);
+    }
     (void)pthread_rwlock_destroy(&engine->weights);
     kln_free(engine);
 }
@@ -83,6 +89,21 @@ static kiln_status describe(kiln_engine *engine, const kiln_build_options *optio
     return index_bindings(engine);
 }
 
+static kiln_status prepare_measuring(kiln_engine *engine)
+{
+    kiln_device_info info = {.struct_size = sizeof info};
+    if (engine->device >= 0) {
+        KLN_RETURN_IF_ERROR(kln_cuda_device_info(engine->device, &info));
+        (void)snprintf(engine->gpu, sizeof engine->gpu, "%s", info.name);
+    }
+    engine->measured = kln_alloc_zeroed(1, sizeof *engine->measured);
+    if (engine->measured == NULL) {
+        return kln_fail_memory(sizeof *engine->measured, "an engine");
+    }
+    (void)pthread_mutex_init(&engine->measured->mutex, NULL);
+    return KILN_OK;
+}
+
 kiln_status kln_engine_adopt(const kln_backend *backend, const kiln_backend_info *info, void *state,
                              const kiln_build_options *options, const char *source,
                              kiln_engine **engine)
@@ -115,7 +136,10 @@ kiln_status kln_engine_adopt(const kln_backend *backend, const kiln_backend_info
     (void)pthread_rwlock_init(&made->weights, &kind);
     (void)pthread_rwlockattr_destroy(&kind);
     atomic_init(&made->refits, 0);
-    const kiln_status status = describe(made, options, source);
+    kiln_status status = prepare_measuring(made);
+    if (status == KILN_OK) {
+        status = describe(made, options, source);
+    }
     if (status != KILN_OK) {
         destroy(made);
         return status;

@@ -15,6 +15,7 @@
 
 #include "backends/kln_backend.h"
 #include "base/kln_base.h"
+#include "graph_variants.h"
 
 struct kiln_engine {
     atomic_size_t references;
@@ -29,9 +30,11 @@ struct kiln_engine {
     kln_names outputs;   /* likewise; a tensor may be both, and is one binding each */
     int32_t device;      /* the GPU it works on, or -1 */
     kiln_stream *stream; /* the one that all its work goes to, or NULL: each context has its own */
-    pthread_mutex_t order;    /* held while something is enqueued on, captured from or run on it */
-    pthread_rwlock_t weights; /* with plans: held for reading by a run, for writing by a refit */
-    atomic_ulong refits;      /* done: graphs that were captured before are of old weights */
+    pthread_mutex_t order;     /* held while something is enqueued on, captured from or run on it */
+    pthread_rwlock_t weights;  /* with plans: held for reading by a run, for writing by a refit */
+    atomic_ulong refits;       /* done: graphs that were captured before are of old weights */
+    char gpu[64];              /* its name, or "" */
+    shared_variants *measured; /* how its captured runs are fastest */
     pthread_mutex_t inspecting;
     char *inspection; /* JSON, once somebody asked */
 };
@@ -87,6 +90,7 @@ typedef struct kln_manifest {
     /* What the engine was built with, of what decides how it computes; the rest is as the
      * initializer leaves it. */
     kiln_build_options options;
+    measured_variants measured;
 } kln_manifest;
 
 /* Commits `file`, which was opened for `path` and has these bytes, together with `path`.json: at

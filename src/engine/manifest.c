@@ -119,6 +119,14 @@ static bool add_options(cJSON *root, const kiln_build_options *options)
     return added;
 }
 
+static bool add_measured(cJSON *root, const kiln_engine *engine)
+{
+    (void)pthread_mutex_lock(&engine->measured->mutex);
+    const bool added = measured_variants_write(&engine->measured->variants, root);
+    (void)pthread_mutex_unlock(&engine->measured->mutex);
+    return added;
+}
+
 static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_span bytes)
 {
     char hash[17];
@@ -133,7 +141,7 @@ static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_
            cJSON_AddStringToObject(root, "backend", engine->info.name) != NULL &&
            cJSON_AddStringToObject(root, "backend_version", engine->info.version) != NULL &&
            cJSON_AddStringToObject(root, "source", name_of(engine->source)) != NULL &&
-           add_options(root, &engine->built);
+           add_options(root, &engine->built) && add_measured(root, engine);
 }
 
 /* Writes `root` to `output`, which a commit puts at `beside`. */
@@ -222,6 +230,7 @@ static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
             "it");
     }
     manifest->size = (uint64_t)size->valuedouble;
+    KLN_RETURN_IF_ERROR(measured_variants_read(&manifest->measured, root));
     return read_options(cJSON_GetObjectItemCaseSensitive(root, "options"), &manifest->options);
 }
 

@@ -88,7 +88,7 @@ static kiln_status fill_slot(kiln_pipeline *pipeline, size_t index,
         KLN_RETURN_IF_ERROR(kiln_event_create(pipeline->device, false, &slot->done));
     }
     context_options.graphs = options->graphs;
-    context_options.max_graphs = options->max_graphs;
+    context_options.graph_bytes = options->graph_bytes;
     context_options.stream = slot->stream;
     return kiln_context_create(pipeline->engine, &context_options, &slot->context);
 }

@@ -208,8 +208,8 @@ kiln_status kiln_context_set_profile(kiln_context *context, int32_t profile)
     KLN_RETURN_IF_ERROR(need_plan(context->engine, __func__));
     KLN_RETURN_IF_ERROR(check_profile(context->engine, profile, -1));
     KLN_RETURN_IF_ERROR(enter_plan(context, __func__, &plan));
-    context_queue_forget(context,
-                         context->queue == NULL || context->queue->policy == context->queue->asked);
+    context_gpu_forget(context,
+                       context->gpu == NULL || context->gpu->policy == context->gpu->asked);
     return context_leave(context, plan->set_profile(context->state, profile));
 }
 
@@ -218,7 +218,7 @@ kiln_status kiln_context_profile_layers(kiln_context *context, bool on)
     const kln_plan_backend *plan = NULL;
     KLN_RETURN_IF_NULL(context);
     KLN_RETURN_IF_ERROR(enter_plan(context, __func__, &plan));
-    context_queue_forget(context, !on);
+    context_gpu_forget(context, !on);
     return context_leave(context, plan->profile_layers(context->state, on));
 }
 

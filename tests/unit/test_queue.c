@@ -51,13 +51,19 @@ static void replays_allocate_nothing(void **state)
     kiln_context_destroy(context);
 }
 
-static void each_set_of_shapes_has_its_graph_and_the_oldest_goes(void **state)
+/* Room for a few graphs of one kernel each (kln_graph_bytes): what they hold beside is small. */
+static kiln_context *make_small_cache(behaviour *how, uint64_t graphs)
+{
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    options.graph_bytes = graphs * (uint64_t)(270 << 10);
+    return make_context(how, true, &options);
+}
+
+static void each_set_of_shapes_has_its_graph(void **state)
 {
     (void)state;
     behaviour how = {.drifts = false};
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.max_graphs = 2;
-    kiln_context *context = make_context(&how, true, &options);
+    kiln_context *context = make_small_cache(&how, 4);
     float x[8] = {0};
     for (int64_t count = 1; count <= 3; count++) {
         run_and_check(context, x, count, 1);
@@ -65,18 +71,133 @@ static void each_set_of_shapes_has_its_graph_and_the_oldest_goes(void **state)
     }
     kiln_context_counters counters = counters_of(context);
     assert_int_equal(counters.graph_captures, 3);
-    assert_int_equal(counters.graph_evictions, 1);
-    assert_int_equal(counters.graphs, 2);
-    run_and_check(context, x, 2, 5); /* still there */
-    run_and_check(context, x, 3, 6);
-    assert_int_equal(counters_of(context).graph_hits, 2);
-    run_and_check(context, x, 1, 7); /* gone; now 2 is the oldest */
+    assert_int_equal(counters.graph_evictions, 0);
+    assert_int_equal(counters.graphs, 3);
+    for (int64_t count = 1; count <= 3; count++) {
+        run_and_check(context, x, count, 3);
+    }
     counters = counters_of(context);
+    assert_int_equal(counters.graph_hits, 3);
+    assert_int_equal(counters.graph_hits + counters.graph_misses, counters.runs);
+    kiln_context_destroy(context);
+}
+
+/* More sets of shapes than there is room for, one after the other: those that have a graph keep it.
+ */
+static void shapes_in_turn_do_not_drive_each_other_out(void **state)
+{
+    (void)state;
+    enum { SHAPES = 11, ROOM = 8, ROUNDS = 40 };
+    behaviour how = {.drifts = false};
+    kiln_context *context = make_small_cache(&how, ROOM);
+    float x[SHAPES] = {0};
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int64_t count = 1; count <= SHAPES; count++) {
+            run_and_check(context, x, count, (float)round);
+        }
+    }
+    const kiln_context_counters counters = counters_of(context);
+    assert_int_equal(counters.graphs, ROOM);
+    assert_int_equal(counters.graph_evictions, 0);
+    assert_int_equal(counters.graph_hits, ROOM * (ROUNDS - 2));
+    assert_int_equal(counters.graph_failures, 0);
+    assert_non_null(strstr(counters.graph_reason, "which are used as often"));
+    kiln_context_destroy(context);
+}
+
+static void shapes_that_are_used_more_take_the_room(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_context *context = make_small_cache(&how, 2);
+    float x[8] = {0};
+    for (int64_t count = 1; count <= 2; count++) {
+        for (int i = 0; i < 20; i++) {
+            run_and_check(context, x, count, (float)i);
+        }
+    }
+    assert_int_equal(counters_of(context).graphs, 2);
+    const uint64_t before = counters_of(context).graph_hits;
+    for (int i = 0; i < 200; i++) {
+        run_and_check(context, x, 3 + i % 2, (float)i);
+    }
+    const kiln_context_counters counters = counters_of(context);
     assert_int_equal(counters.graph_evictions, 2);
-    assert_int_equal(counters.graphs, 1);
-    assert_int_equal(counters.graph_hits, 2);
-    run_and_check(context, x, 3, 8);
-    assert_int_equal(counters_of(context).graph_hits, 3);
+    assert_int_equal(counters.graphs, 2);
+    assert_true(counters.graph_hits - before > 140);
+    kiln_context_destroy(context);
+}
+
+/* Past what is remembered, an old entry is made a new one's. */
+static void a_thousand_shapes_take_bounded_memory(void **state)
+{
+    (void)state;
+    enum { SHAPES = 1200 };
+    behaviour how = {.drifts = false};
+    kiln_context *context = make_small_cache(&how, 2);
+    float *x = calloc(SHAPES, sizeof *x);
+    assert_non_null(x);
+    kiln_allocation_counters before;
+    kiln_allocation_counters after;
+    for (int64_t count = 1; count <= SHAPES; count++) {
+        run_and_check(context, x, count, 1);
+    }
+    kiln_get_allocation_counters(&before);
+    for (int64_t count = 1; count <= SHAPES; count++) {
+        run_and_check(context, x, count, 2);
+    }
+    kiln_get_allocation_counters(&after);
+    assert_true(after.allocations == before.allocations);
+    assert_int_equal(counters_of(context).graph_failures, 0);
+    kiln_context_destroy(context);
+    free(x);
+}
+
+static void no_room_at_all_is_no_failure_unless_a_graph_is_required(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    options.graph_bytes = 1000;
+    kiln_context *context = make_context(&how, true, &options);
+    float x[8] = {0};
+    for (int i = 0; i < 4; i++) {
+        run_and_check(context, x, 8, (float)i);
+    }
+    kiln_context_counters counters = counters_of(context);
+    assert_int_equal(counters.graph_hits, 0);
+    assert_int_equal(counters.graph_misses, 4);
+    assert_non_null(strstr(counters.graph_reason, "kiln_context_options.graph_bytes allows 1000"));
+    kiln_context_destroy(context);
+    options.graphs = KILN_GRAPH_REQUIRED;
+    context = make_context(&how, true, &options);
+    const kiln_tensor input = floats(x, 8);
+    assert_ok(kiln_context_bind(context, "x", &input));
+    assert_status(KILN_ERROR_LIMIT, kiln_context_run(context));
+    assert_message("a captured graph is required");
+    counters = counters_of(context);
+    assert_int_equal(counters.runs, 0);
+    assert_int_equal(counters.failed_runs, 1);
+    kiln_context_destroy(context);
+}
+
+/* A run is a hit or a miss, and one that failed is neither. */
+static void counters_add_up(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_context *context = make_context(&how, true, NULL);
+    float x[8] = {0};
+    for (int i = 0; i < 6; i++) {
+        run_and_check(context, x, 8, (float)i);
+        set("FAKE_CUDA_LOST", "719");
+        assert_status(KILN_ERROR_DEVICE, kiln_context_run(context));
+        set("FAKE_CUDA_LOST", NULL);
+    }
+    const kiln_context_counters counters = counters_of(context);
+    assert_int_equal(counters.runs, 6);
+    assert_int_equal(counters.failed_runs, 6);
+    assert_int_equal(counters.graph_hits + counters.graph_misses, 6);
     kiln_context_destroy(context);
 }
 
@@ -336,9 +457,9 @@ static void options_are_checked(void **state)
     kiln_engine *engine = make_engine(&how, false, 0);
     kiln_context *context = NULL;
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.max_graphs = 65;
+    options.graphs = (kiln_graph_policy)3;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context));
-    options.max_graphs = 0;
+    options.graphs = KILN_GRAPH_AUTOMATIC;
     options.stream = elsewhere;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context));
     options.stream = stream;
@@ -457,7 +578,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         fake_test(the_second_run_is_captured_and_the_third_replayed),
         fake_test(replays_allocate_nothing),
-        fake_test(each_set_of_shapes_has_its_graph_and_the_oldest_goes),
+        fake_test(each_set_of_shapes_has_its_graph),
+        fake_test(shapes_in_turn_do_not_drive_each_other_out),
+        fake_test(shapes_that_are_used_more_take_the_room),
+        fake_test(a_thousand_shapes_take_bounded_memory),
+        fake_test(no_room_at_all_is_no_failure_unless_a_graph_is_required),
+        fake_test(counters_add_up),
         fake_test(a_capture_that_fails_says_why_and_runs_go_on),
         fake_test(a_replay_with_another_result_is_refused),
         fake_test(what_is_required_is_kept_or_refused),

@@ -376,6 +376,7 @@ const kln_backend kln_backend_tensorrt = {
     .name = "tensorrt",
     .description = "NVIDIA TensorRT 10, TensorRT 11 and TensorRT-RTX",
     .takes_plan_options = true,
+    .documents_capture = true,
     .probe = probe,
     .library = trt_library_use,
     .build = build,

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "context_parts.h"
+
+/* What staging buffers and graphs of a context may take without a word of the caller's: this share
+ * of the device's memory. */
+#define DEFAULT_SHARE 16
+#define DEFAULT_LEAST ((uint64_t)256 << 20)
+
+/* --- create and destroy --- */
+
+static kiln_status check_options(const kiln_context *context, const kiln_context_options *options)
+{
+    const kiln_engine *engine = context->engine;
+    const int policy = (int)options->graphs;
+    if (policy < KILN_GRAPH_AUTOMATIC || policy > KILN_GRAPH_REQUIRED) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_context_options: graphs is %d, one of kiln_graph_policy (0 to %d) is "
+                        "needed",
+                        policy, KILN_GRAPH_REQUIRED);
+    }
+    const bool wants_graphs = options->graphs == KILN_GRAPH_REQUIRED || options->graph_bytes != 0;
+    if (engine->device < 0 && (wants_graphs || options->stream != NULL)) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_context_options: \"%s\" is set, and this engine of the %s backend "
+                        "computes on the CPU",
+                        options->stream != NULL     ? "stream"
+                        : options->graph_bytes != 0 ? "graph_bytes"
+                                                    : "graphs",
+                        engine->info.name);
+    }
+    if (options->stream != NULL && options->stream->device != engine->device) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_context_options: the stream is of device %d, the engine of device %d",
+                        options->stream->device, engine->device);
+    }
+    return KILN_OK;
+}
+
+/* The stream where the work goes: the engine's, where it has one; the caller's; or an own one. */
+static kiln_status choose_stream(context_gpu *gpu, const kiln_engine *engine)
+{
+    if (engine->stream != NULL) {
+        gpu->work = engine->stream;
+        gpu->shared = true;
+        return KILN_OK;
+    }
+    if (gpu->caller != NULL) {
+        gpu->work = gpu->caller;
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(kiln_stream_create(engine->device, 0, &gpu->work));
+    gpu->owns_work = true;
+    return KILN_OK;
+}
+
+static kiln_status most_bytes_of(int32_t device, const kiln_context_options *options,
+                                 uint64_t *most)
+{
+    *most = options->graph_bytes;
+    if (*most == 0) {
+        kiln_device_info info = {.struct_size = sizeof info};
+        KLN_RETURN_IF_ERROR(kln_cuda_device_info(device, &info));
+        *most = info.total_bytes / DEFAULT_SHARE;
+        *most = *most > DEFAULT_LEAST ? *most : DEFAULT_LEAST;
+    }
+    return KILN_OK;
+}
+
+kiln_status context_gpu_create(kiln_context *context, const kiln_context_options *options)
+{
+    uint64_t most = 0;
+    KLN_RETURN_IF_ERROR(check_options(context, options));
+    if (context->engine->device < 0) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(most_bytes_of(context->engine->device, options, &most));
+    context_gpu *gpu = kln_alloc_zeroed(1, sizeof *gpu);
+    if (gpu == NULL) {
+        return kln_fail_memory(sizeof *gpu, "a context's work on a GPU");
+    }
+    context->gpu = gpu;
+    gpu->device = context->engine->device;
+    gpu->policy = options->graphs;
+    gpu->asked = options->graphs;
+    gpu->caller = options->stream;
+    graph_cache_init(&gpu->cache, most);
+    KLN_RETURN_IF_ERROR(choose_stream(gpu, context->engine));
+    KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->before));
+    return kiln_event_create(gpu->device, false, &gpu->after);
+}
+
+void context_gpu_destroy(kiln_context *context)
+{
+    context_gpu *gpu = context->gpu;
+    if (gpu == NULL) {
+        return;
+    }
+    if (gpu->is_under_way && kiln_stream_synchronize(gpu->target) != KILN_OK) {
+        kln_log(KILN_LOG_WARNING, "engine", "destroying a context: %s", kiln_error_message());
+    }
+    graph_cache_finish(context);
+    kiln_event_destroy(gpu->after);
+    kiln_event_destroy(gpu->before);
+    if (gpu->owns_work) {
+        kiln_stream_destroy(gpu->work);
+    }
+    kln_free(gpu);
+    context->gpu = NULL;
+}
+
+void context_gpu_forget(kiln_context *context, bool graphs)
+{
+    context_gpu *gpu = context->gpu;
+    context->has_results = false;
+    if (gpu == NULL) {
+        return;
+    }
+    graph_cache_drop_all(context);
+    /* The backend may be bound to memory that just went. */
+    context->ready = false;
+    for (size_t i = 0; i < context->slot_count; i++) {
+        context->slots[i].pending = true;
+    }
+    gpu->policy = graphs ? gpu->asked : KILN_GRAPH_OFF;
+}
+
+bool context_gpu_output(const kiln_context *context, size_t index, kiln_tensor *tensor)
+{
+    const graph_entry *entry = context->gpu != NULL ? context->gpu->shown : NULL;
+    if (entry == NULL) {
+        return false;
+    }
+    if (context->slots[index].state == SLOT_CALLER) {
+        *tensor = context->slots[index].tensor;
+        return true;
+    }
+    const transfer *way = &entry->transfers[index];
+    *tensor = way->tensor;
+    tensor->desc.location = KILN_LOCATION_PINNED;
+    tensor->data = way->host;
+    return true;
+}
+
+/* --- a run --- */
+
+static kiln_status order(kiln_event *event, kiln_stream *earlier, kiln_stream *later)
+{
+    KLN_RETURN_IF_ERROR(kiln_event_record(event, earlier));
+    return kiln_stream_wait_event(later, event);
+}
+
+static kiln_status finish(kiln_context *context)
+{
+    context_gpu *gpu = context->gpu;
+    gpu->is_under_way = false;
+    const kiln_status status =
+        gpu->has_event ? kiln_event_synchronize(gpu->after) : kiln_stream_synchronize(gpu->target);
+    if (status != KILN_OK) {
+        context->has_results = false;
+        return status;
+    }
+    transfers_copy_out(context, gpu->shown);
+    return KILN_OK;
+}
+
+kiln_status context_gpu_finish(kiln_context *context)
+{
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(context->gpu->device, &scope));
+    const kiln_status status = finish(context);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+/* Replays the entry's graph, or enqueues its work anew where it has none. */
+static kiln_status launch(kiln_context *context, graph_entry *entry, kiln_stream *stream,
+                          bool waits)
+{
+    context_gpu *gpu = context->gpu;
+    kiln_stream *target = stream == NULL || gpu->shared ? gpu->work : stream;
+    const bool orders = stream != NULL && target != stream;
+    transfers_copy_in(context, entry);
+    if (orders) {
+        KLN_RETURN_IF_ERROR(order(gpu->before, stream, target));
+    }
+    if (entry->graph == NULL) {
+        KLN_RETURN_IF_ERROR(transfers_bind(context, entry));
+    }
+    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(context, entry, target));
+    if (entry->graph != NULL) {
+        KLN_RETURN_IF_ERROR(kiln_graph_launch(entry->graph, target));
+        gpu->replayed = true;
+    } else {
+        KLN_RETURN_IF_ERROR(transfers_enqueue_all(context, entry, target));
+    }
+    gpu->target = target;
+    gpu->shown = entry;
+    gpu->is_under_way = true;
+    gpu->has_event = !waits;
+    if (!waits || orders) {
+        KLN_RETURN_IF_ERROR(kiln_event_record(gpu->after, target));
+    }
+    return orders ? kiln_stream_wait_event(stream, gpu->after) : KILN_OK;
+}
+
+/* What the backend found in a plain run is lost when it is bound to an entry's memory: where that
+ * came to nothing, it runs again. */
+static kiln_status run_again(kiln_context *context)
+{
+    context->gpu->shown = NULL;
+    return context_run_plainly(context);
+}
+
+/* After a plain run of an entry that has no graph yet. */
+static kiln_status consider(kiln_context *context, graph_entry *entry)
+{
+    context_gpu *gpu = context->gpu;
+    if (gpu->policy == KILN_GRAPH_OFF) {
+        entry->mode = ENTRY_PLAIN;
+        return KILN_OK;
+    }
+    if (gpu->policy == KILN_GRAPH_AUTOMATIC && entry->uses < 2) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(context_capture(context, entry));
+    if (entry->mode == ENTRY_GRAPH) {
+        gpu->shown = entry;
+        transfers_copy_out(context, entry);
+        return KILN_OK;
+    }
+    return context->ready ? KILN_OK : run_again(context);
+}
+
+static kiln_status run_plain_entry(kiln_context *context, graph_entry *entry, kiln_stream *stream,
+                                   bool waits)
+{
+    context_gpu *gpu = context->gpu;
+    if (stream != NULL && stream != gpu->work) {
+        KLN_RETURN_IF_ERROR(order(gpu->before, stream, gpu->work));
+    }
+    gpu->shown = NULL;
+    KLN_RETURN_IF_ERROR(context_run_plainly(context));
+    if (entry->mode == ENTRY_NEW) {
+        return consider(context, entry);
+    }
+    /* The next one need not wait. */
+    if (!waits && !entry->has_transfers && context->engine->backend->enqueue != NULL) {
+        if (transfers_make(context, entry) != KILN_OK) {
+            kln_log(KILN_LOG_DEBUG, "engine", "runs are not enqueued: %s", kiln_error_message());
+        }
+        graph_cache_count(context, entry);
+    }
+    return KILN_OK;
+}
+
+static kiln_status run_entry(kiln_context *context, graph_entry *entry, kiln_stream *stream,
+                             bool waits)
+{
+    const bool enqueues = !waits && entry->mode == ENTRY_PLAIN && entry->has_transfers;
+    graph_cache_use(&context->gpu->cache, entry);
+    context->gpu->replayed = false;
+    if (entry->mode != ENTRY_GRAPH && !enqueues) {
+        return run_plain_entry(context, entry, stream, waits);
+    }
+    const kiln_status status = launch(context, entry, stream, waits);
+    if ((status == KILN_ERROR_SHAPE || status == KILN_ERROR_UNSUPPORTED) && enqueues) {
+        /* Outputs whose shape depends on values, and the like: they cannot be enqueued after all.
+         */
+        transfers_drop(context, entry);
+        graph_cache_count(context, entry);
+        return run_again(context);
+    }
+    return status;
+}
+
+/* Work on a stream that the engine shares is enqueued, captured and timed by one thread. */
+static void lock_order(kiln_context *context)
+{
+    if (context->gpu->shared) {
+        (void)pthread_mutex_lock(&context->engine->order);
+    }
+}
+
+static void unlock_order(kiln_context *context)
+{
+    if (context->gpu->shared) {
+        (void)pthread_mutex_unlock(&context->engine->order);
+    }
+}
+
+static kiln_status run_inside(kiln_context *context, kiln_stream *stream, bool waits)
+{
+    context_gpu *gpu = context->gpu;
+    const unsigned long refits = atomic_load(&context->engine->refits);
+    if (refits != gpu->refits) {
+        context_gpu_forget(context, gpu->policy == gpu->asked);
+        gpu->refits = refits;
+    }
+    if (gpu->current == NULL) {
+        KLN_RETURN_IF_ERROR(graph_cache_find(context, &gpu->current));
+    }
+    lock_order(context);
+    kiln_status status =
+        run_entry(context, gpu->current, stream != NULL ? stream : gpu->caller, waits);
+    unlock_order(context);
+    if (status == KILN_OK && waits && gpu->is_under_way) {
+        status = finish(context);
+    }
+    gpu->hits += status == KILN_OK && gpu->replayed;
+    return status;
+}
+
+kiln_status context_gpu_run(kiln_context *context, kiln_stream *stream, bool waits)
+{
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(context_check_all_bound(context));
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(context->gpu->device, &scope));
+    const kiln_status status = run_inside(context, stream, waits);
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+kiln_status context_gpu_search(kiln_context *context, uint64_t nanoseconds)
+{
+    context_gpu *gpu = context->gpu;
+    kln_cuda_scope scope;
+    if (gpu == NULL || gpu->current == NULL || gpu->current->mode != ENTRY_GRAPH ||
+        gpu->current->searched) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(gpu->device, &scope));
+    lock_order(context);
+    const kiln_status status = graph_search(context, gpu->current, nanoseconds);
+    unlock_order(context);
+    kln_cuda_leave(&scope);
+    if (status == KILN_OK) {
+        transfers_copy_out(context, gpu->current);
+    }
+    return status;
+}

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "context_parts.h"
+
+/* --- what a run gave --- */
+
+static size_t output_count(const capture_trial *trial)
+{
+    return trial->context->engine->description.output_count;
+}
+
+static size_t slot_of(const capture_trial *trial, size_t output)
+{
+    return trial->context->engine->description.input_count + output;
+}
+
+void capture_finish(capture_trial *trial)
+{
+    for (size_t i = 0; trial->expected != NULL && i < output_count(trial); i++) {
+        kln_free(trial->expected[i]);
+    }
+    kln_free(trial->expected);
+    trial->expected = NULL;
+}
+
+/* The results that lie in the entry's memory. `copy` is for the caller to free, or NULL where they
+ * can be read where they are. */
+static kiln_status read_result(const capture_trial *trial, size_t output, const void **result,
+                               void **copy)
+{
+    const transfer *way = &trial->entry->transfers[slot_of(trial, output)];
+    *copy = NULL;
+    *result = way->host;
+    if (way->host != NULL || way->bytes == 0) {
+        return KILN_OK;
+    }
+    *copy = kln_alloc(way->bytes);
+    if (*copy == NULL) {
+        return kln_fail_memory(way->bytes, "the outputs of a run");
+    }
+    const kiln_status status =
+        kln_cuda_copy(trial->context->gpu->device, *copy, way->tensor.data, way->bytes, NULL);
+    if (status != KILN_OK) {
+        kln_free(*copy);
+        *copy = NULL;
+        return status;
+    }
+    *result = *copy;
+    return KILN_OK;
+}
+
+static kiln_status fill_expected(capture_trial *trial)
+{
+    trial->expected = kln_alloc_zeroed(output_count(trial), sizeof *trial->expected);
+    if (trial->expected == NULL) {
+        return kln_fail_memory(sizeof *trial->expected, "the outputs of a run");
+    }
+    for (size_t i = 0; i < output_count(trial); i++) {
+        const size_t bytes = trial->entry->transfers[slot_of(trial, i)].bytes;
+        const void *result = NULL;
+        void *copy = NULL;
+        KLN_RETURN_IF_ERROR(read_result(trial, i, &result, &copy));
+        if (copy == NULL && bytes != 0) {
+            copy = kln_alloc(bytes);
+            if (copy == NULL) {
+                return kln_fail_memory(bytes, "the outputs of a run");
+            }
+            memcpy(copy, result, bytes);
+        }
+        trial->expected[i] = copy;
+    }
+    return KILN_OK;
+}
+
+static kiln_status keep_expected(capture_trial *trial)
+{
+    if (trial->expected != NULL) {
+        return KILN_OK;
+    }
+    const kiln_status status = fill_expected(trial);
+    if (status != KILN_OK) {
+        capture_finish(trial);
+    }
+    return status;
+}
+
+/* --- comparing --- */
+
+static double value_at(kiln_dtype dtype, const void *data, size_t index)
+{
+    switch (dtype) {
+        case KILN_DTYPE_FLOAT32: return (double)((const float *)data)[index];
+        case KILN_DTYPE_FLOAT64: return ((const double *)data)[index];
+        case KILN_DTYPE_FLOAT16:
+            return (double)kln_float_from_half(((const uint16_t *)data)[index]);
+        default: return (double)kln_float_from_bfloat16(((const uint16_t *)data)[index]);
+    }
+}
+
+/* Kernels that add in another order each time differ in the last bits; the rest is another result.
+ */
+static bool nearly_same(const transfer *way, const void *expected, const void *found)
+{
+    const kiln_dtype dtype = way->tensor.desc.dtype;
+    const bool is_half = dtype == KILN_DTYPE_FLOAT16 || dtype == KILN_DTYPE_BFLOAT16;
+    if (memcmp(expected, found, way->bytes) == 0) {
+        return true;
+    }
+    if (!is_half && dtype != KILN_DTYPE_FLOAT32 && dtype != KILN_DTYPE_FLOAT64) {
+        return false;
+    }
+    const size_t count = way->bytes / (kiln_dtype_bits(dtype) / 8);
+    double largest = 0;
+    double difference = 0;
+    for (size_t i = 0; i < count; i++) {
+        const double a = value_at(dtype, expected, i);
+        const double b = value_at(dtype, found, i);
+        if (isnan(a) || isnan(b) || isinf(a) || isinf(b)) {
+            if (!(isnan(a) && isnan(b)) && !(isinf(a) && isinf(b) && a * b > 0)) {
+                return false;
+            }
+            continue;
+        }
+        largest = fabs(a) > largest ? fabs(a) : largest;
+        difference = fabs(a - b) > difference ? fabs(a - b) : difference;
+    }
+    return difference <= largest * (is_half ? 2e-2 : 2e-3);
+}
+
+static kiln_status check_output(const capture_trial *trial, size_t output)
+{
+    const size_t index = slot_of(trial, output);
+    const transfer *way = &trial->entry->transfers[index];
+    const void *found = NULL;
+    void *copy = NULL;
+    if (way->bytes == 0) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(read_result(trial, output, &found, &copy));
+    const bool same = nearly_same(way, trial->expected[output], found);
+    kln_free(copy);
+    return same ? KILN_OK
+                : kln_fail(KILN_ERROR_UNSUPPORTED,
+                           "a replay gives another output \"%s\" than the run before it",
+                           context_binding(trial->context, index)->name);
+}
+
+/* --- one variant --- */
+
+static kiln_status record(const capture_trial *trial, kiln_graph **graph)
+{
+    kiln_stream *stream = trial->context->gpu->work;
+    KLN_RETURN_IF_ERROR(kln_stream_capture_begin_relaxed(stream));
+    const kiln_status status = transfers_enqueue_all(trial->context, trial->entry, stream);
+    if (status != KILN_OK) {
+        kiln_stream_capture_abandon(stream);
+        return status;
+    }
+    return kiln_stream_capture_end(stream, graph);
+}
+
+/* A library enqueues calls of the host to give memory back once its work is done. Replayed, they
+ * give it back twice, and the work reads what is not there any more. */
+static kiln_status check_calls(const capture_trial *trial, const kiln_graph *graph)
+{
+    if (graph->host_calls == 0 || trial->context->engine->backend->repeats_calls) {
+        return KILN_OK;
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED,
+                    "the work calls the host %zu time%s, which a replay must not repeat",
+                    graph->host_calls, graph->host_calls == 1 ? "" : "s");
+}
+
+/* What was there before must not pass for a result. */
+static kiln_status spoil_outputs(const capture_trial *trial)
+{
+    const kiln_context *context = trial->context;
+    for (size_t i = slot_of(trial, 0); i < context->slot_count; i++) {
+        const transfer *way = &trial->entry->transfers[i];
+        if (way->host != NULL) {
+            memset(way->host, 0xA5, way->bytes);
+        }
+        if (way->tensor.data != way->host && way->bytes != 0) {
+            KLN_RETURN_IF_ERROR(
+                kln_cuda_fill(context->gpu->device, way->tensor.data, 0xA5, way->bytes, NULL));
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status capture_replay(const capture_trial *trial, kiln_graph *graph)
+{
+    kiln_stream *stream = trial->context->gpu->work;
+    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(trial->context, trial->entry, stream));
+    KLN_RETURN_IF_ERROR(kiln_graph_launch(graph, stream));
+    return kiln_stream_synchronize(stream);
+}
+
+static kiln_status verify(const capture_trial *trial, kiln_graph *graph)
+{
+    KLN_RETURN_IF_ERROR(spoil_outputs(trial));
+    KLN_RETURN_IF_ERROR(capture_replay(trial, graph));
+    for (size_t i = 0; i < output_count(trial); i++) {
+        KLN_RETURN_IF_ERROR(check_output(trial, i));
+    }
+    return KILN_OK;
+}
+
+static kiln_status capture(capture_trial *trial, kiln_graph **graph)
+{
+    kiln_context *context = trial->context;
+    kiln_stream *stream = context->gpu->work;
+    const bool verifies = !context->engine->backend->documents_capture;
+    KLN_RETURN_IF_ERROR(transfers_bind(context, trial->entry));
+    /* Once without a capture: libraries choose kernels and take memory at a first run. */
+    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(context, trial->entry, stream));
+    KLN_RETURN_IF_ERROR(transfers_enqueue_all(context, trial->entry, stream));
+    KLN_RETURN_IF_ERROR(kiln_stream_synchronize(stream));
+    if (verifies) {
+        KLN_RETURN_IF_ERROR(keep_expected(trial));
+    }
+    KLN_RETURN_IF_ERROR(record(trial, graph));
+    KLN_RETURN_IF_ERROR(check_calls(trial, *graph));
+    return verifies ? verify(trial, *graph) : KILN_OK;
+}
+
+kiln_status capture_variant(capture_trial *trial, graph_variant variant, kiln_graph **graph)
+{
+    *graph = NULL;
+    transfers_set(trial->context, trial->entry, variant);
+    const kiln_status status = capture(trial, graph);
+    if (status != KILN_OK) {
+        kln_log(KILN_LOG_DEBUG, "engine", "no graph with inputs %s, outputs %s: %s",
+                transfer_mode_name(variant.in), transfer_mode_name(variant.out),
+                kiln_error_message());
+        kiln_graph_destroy(*graph);
+        *graph = NULL;
+    }
+    return status;
+}
+
+/* --- may it be captured at all --- */
+
+/* A run that is repeated with outputs in the memory of its inputs has other inputs. */
+static kiln_status check_overlap(const kiln_context *context, const graph_entry *entry)
+{
+    const size_t input_count = context->engine->description.input_count;
+    for (size_t o = input_count; o < context->slot_count; o++) {
+        const context_slot *output = &context->slots[o];
+        if (output->state == SLOT_EMPTY || entry->transfers[o].staging != NULL) {
+            continue;
+        }
+        const uintptr_t begin = (uintptr_t)output->tensor.data;
+        for (size_t i = 0; i < input_count; i++) {
+            const uintptr_t other = (uintptr_t)context->slots[i].tensor.data;
+            if (begin < other + entry->transfers[i].bytes &&
+                other < begin + entry->transfers[o].bytes) {
+                return kln_fail(KILN_ERROR_UNSUPPORTED,
+                                "output \"%s\" lies in the memory of input \"%s\", so a run cannot "
+                                "be repeated to be checked",
+                                context_binding(context, o)->name,
+                                context_binding(context, i)->name);
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+static graph_variant first_variant(kiln_context *context, const graph_entry *entry)
+{
+    kiln_engine *engine = context->engine;
+    graph_variant variant = graph_variant_by_rule(transfers_bytes(context, entry, true),
+                                                  transfers_bytes(context, entry, false));
+    (void)pthread_mutex_lock(&engine->measured->mutex);
+    (void)measured_variants_get(&engine->measured->variants, graph_cache_shapes(context),
+                                engine->gpu, &variant);
+    (void)pthread_mutex_unlock(&engine->measured->mutex);
+    return variant;
+}
+
+/* Where the chosen variant is not possible, the one with all copies inside is, which every device
+ * and library can do. */
+static kiln_status attempt(capture_trial *trial)
+{
+    kiln_context *context = trial->context;
+    graph_entry *entry = trial->entry;
+    const graph_variant plainest = {.in = TRANSFER_COPIED, .out = TRANSFER_COPIED};
+    KLN_RETURN_IF_ERROR(transfers_make(context, entry));
+    KLN_RETURN_IF_ERROR(check_overlap(context, entry));
+    transfers_copy_in(context, entry);
+    graph_variant variant = first_variant(context, entry);
+    kiln_status status = capture_variant(trial, variant, &entry->graph);
+    if (status != KILN_OK && (variant.in != TRANSFER_COPIED || variant.out != TRANSFER_COPIED)) {
+        variant = plainest;
+        status = capture_variant(trial, variant, &entry->graph);
+    }
+    if (status == KILN_OK) {
+        kln_log(KILN_LOG_DEBUG, "engine", "a graph of %zu nodes, inputs %s, outputs %s",
+                kiln_graph_node_count(entry->graph), transfer_mode_name(variant.in),
+                transfer_mode_name(variant.out));
+    }
+    return status;
+}
+
+static kiln_status find_obstacle(kiln_context *context, graph_entry *entry, bool *admitted)
+{
+    const kln_backend *backend = context->engine->backend;
+    const char *obstacle = backend->enqueue == NULL ? "the backend cannot enqueue its work"
+                           : backend->no_capture != NULL
+                               ? backend->no_capture(context->engine->state)
+                               : NULL;
+    if (obstacle != NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "%s", obstacle);
+    }
+    return graph_cache_admit(context, entry, admitted);
+}
+
+static kiln_status give_up(kiln_context *context, graph_entry *entry, kiln_status status)
+{
+    context_gpu *gpu = context->gpu;
+    (void)snprintf(gpu->reason, sizeof gpu->reason, "%s", kiln_error_message());
+    gpu->failures++;
+    graph_cache_drop(context, entry);
+    kln_log(KILN_LOG_INFO, "engine", "runs are not captured into a graph: %s", gpu->reason);
+    if (gpu->policy == KILN_GRAPH_REQUIRED) {
+        return kln_fail_within(status, "a captured graph is required");
+    }
+    entry->mode = ENTRY_PLAIN;
+    return KILN_OK;
+}
+
+kiln_status context_capture(kiln_context *context, graph_entry *entry)
+{
+    context_gpu *gpu = context->gpu;
+    bool admitted = false;
+    kiln_status status = find_obstacle(context, entry, &admitted);
+    if (status == KILN_OK && !admitted) {
+        return gpu->policy == KILN_GRAPH_REQUIRED
+                   ? kln_fail(KILN_ERROR_LIMIT, "a captured graph is required: %s", gpu->reason)
+                   : KILN_OK;
+    }
+    capture_trial trial = {.context = context, .entry = entry};
+    if (status == KILN_OK) {
+        status = attempt(&trial);
+    }
+    capture_finish(&trial);
+    gpu->bound = NULL;
+    if (status != KILN_OK) {
+        return give_up(context, entry, status);
+    }
+    transfers_trim(context, entry);
+    graph_cache_count(context, entry);
+    entry->mode = ENTRY_GRAPH;
+    gpu->captures++;
+    return KILN_OK;
+}

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "context_parts.h"
+
+/* Every pair of modes, of which outputs have one less. */
+#define MOST_CANDIDATES 12
+
+/* A round has a turn of each candidate, and a turn so many runs, or one where that is long: what a
+ * device does in the meantime moves a time by more than variants differ, and what is compared is
+ * what was measured side by side. */
+#define MOST_ROUNDS 48
+#define RUNS_IN_A_TURN 5
+#define LONG_NANOSECONDS UINT64_C(2000000)
+
+/* The order of two is certain after two rounds where one is a quarter slower, and from the sixth
+ * on where it lost so many more rounds than it won that chance does that in 1 case of 40 (the sign
+ * test: two standard deviations of a fair coin). */
+#define ROUNDS_TO_TELL_FAR 2
+#define FAR 1.25
+#define ROUNDS_TO_TELL 6
+
+typedef struct candidate {
+    graph_variant variant;
+    kiln_graph *graph;
+    bool is_out;
+    uint64_t turns[MOST_ROUNDS]; /* the median of each, in nanoseconds */
+    uint64_t median;             /* of `turns` */
+} candidate;
+
+typedef struct search {
+    capture_trial trial;
+    uint64_t end; /* by kln_now */
+    candidate candidates[MOST_CANDIDATES];
+    size_t count;
+    size_t rounds;
+} search;
+
+/* --- candidates --- */
+
+static void add(search *self, graph_variant variant)
+{
+    candidate *made = &self->candidates[self->count];
+    *made = (candidate){.variant = variant};
+    if (capture_variant(&self->trial, variant, &made->graph) == KILN_OK) {
+        self->count++;
+    }
+}
+
+/* The likely ones first: where runs are long, the time does not reach for all. */
+static const graph_variant in_order[MOST_CANDIDATES] = {
+    {TRANSFER_COPIED, TRANSFER_COPIED},   {TRANSFER_GATHERED, TRANSFER_GATHERED},
+    {TRANSFER_MAPPED, TRANSFER_MAPPED},   {TRANSFER_AHEAD, TRANSFER_COPIED},
+    {TRANSFER_COPIED, TRANSFER_MAPPED},   {TRANSFER_GATHERED, TRANSFER_MAPPED},
+    {TRANSFER_COPIED, TRANSFER_GATHERED}, {TRANSFER_AHEAD, TRANSFER_MAPPED},
+    {TRANSFER_AHEAD, TRANSFER_GATHERED},  {TRANSFER_GATHERED, TRANSFER_COPIED},
+    {TRANSFER_MAPPED, TRANSFER_GATHERED}, {TRANSFER_MAPPED, TRANSFER_COPIED},
+};
+
+/* The kept graph is the first. Making the others takes half of the time at most. */
+static void add_all(search *self, uint64_t nanoseconds)
+{
+    const graph_entry *entry = self->trial.entry;
+    const graph_variant kept = self->candidates[0].variant;
+    const size_t bytes_in = transfers_bytes(self->trial.context, entry, true);
+    const size_t bytes_out = transfers_bytes(self->trial.context, entry, false);
+    const uint64_t half = self->end - nanoseconds / 2;
+    for (size_t i = 0; i < MOST_CANDIDATES && kln_now() < half; i++) {
+        const graph_variant variant = in_order[i];
+        if (transfer_mode_is_worth_trying(variant.in, bytes_in, true) &&
+            transfer_mode_is_worth_trying(variant.out, bytes_out, false) &&
+            (variant.in != kept.in || variant.out != kept.out)) {
+            add(self, variant);
+        }
+    }
+}
+
+/* --- in turns --- */
+
+static kiln_status take_turn(search *self, candidate *one)
+{
+    uint64_t times[RUNS_IN_A_TURN];
+    size_t count = 0;
+    transfers_set(self->trial.context, self->trial.entry, one->variant);
+    do {
+        const uint64_t begin = kln_now();
+        KLN_RETURN_IF_ERROR(capture_replay(&self->trial, one->graph));
+        times[count] = kln_now() - begin;
+    } while (times[count++] < LONG_NANOSECONDS && count < RUNS_IN_A_TURN);
+    one->turns[self->rounds] = kln_median(times, count);
+    return KILN_OK;
+}
+
+static const candidate *best_of(const search *self)
+{
+    const candidate *best = NULL;
+    for (size_t i = 0; i < self->count; i++) {
+        const candidate *one = &self->candidates[i];
+        best = !one->is_out && (best == NULL || one->median < best->median) ? one : best;
+    }
+    return best;
+}
+
+static bool is_slower_for_certain(const search *self, const candidate *one, const candidate *best)
+{
+    size_t lost = 0;
+    for (size_t r = 0; r < self->rounds; r++) {
+        lost += one->turns[r] > best->turns[r];
+    }
+    if (self->rounds < ROUNDS_TO_TELL) {
+        return self->rounds >= ROUNDS_TO_TELL_FAR && lost == self->rounds &&
+               (double)one->median > (double)best->median * FAR;
+    }
+    const size_t won = self->rounds - lost;
+    return lost > won && (lost - won) * (lost - won) >= 4 * self->rounds;
+}
+
+/* How many are left. */
+static size_t sort_out(search *self)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < self->count; i++) {
+        candidate *one = &self->candidates[i];
+        uint64_t turns[MOST_ROUNDS];
+        if (!one->is_out) {
+            memcpy(turns, one->turns, self->rounds * sizeof *turns);
+            one->median = kln_median(turns, self->rounds);
+        }
+    }
+    const candidate *best = best_of(self);
+    for (size_t i = 0; i < self->count; i++) {
+        candidate *one = &self->candidates[i];
+        one->is_out = one->is_out || (one != best && is_slower_for_certain(self, one, best));
+        left += !one->is_out;
+    }
+    return left;
+}
+
+static kiln_status race(search *self)
+{
+    size_t left = self->count;
+    while (left > 1 && self->rounds < MOST_ROUNDS && (self->rounds == 0 || kln_now() < self->end)) {
+        for (size_t i = 0; i < self->count; i++) {
+            /* Who begins changes, so that nobody always follows the same one. */
+            candidate *one = &self->candidates[(i + self->rounds) % self->count];
+            if (!one->is_out) {
+                KLN_RETURN_IF_ERROR(take_turn(self, one));
+            }
+        }
+        self->rounds++;
+        left = sort_out(self);
+    }
+    return KILN_OK;
+}
+
+/* --- the result --- */
+
+static void note(const search *self, const candidate *best)
+{
+    kiln_engine *engine = self->trial.context->engine;
+    measured_variant row = {.bindings = graph_cache_shapes(self->trial.context),
+                            .variant = best->variant,
+                            .nanoseconds = best->median};
+    memcpy(row.gpu, engine->gpu, sizeof row.gpu);
+    (void)pthread_mutex_lock(&engine->measured->mutex);
+    measured_variants_put(&engine->measured->variants, &row);
+    (void)pthread_mutex_unlock(&engine->measured->mutex);
+    for (size_t i = 0; i < self->count; i++) {
+        const candidate *one = &self->candidates[i];
+        kln_log(KILN_LOG_DEBUG, "engine", "inputs %s, outputs %s: %.1f us%s",
+                transfer_mode_name(one->variant.in), transfer_mode_name(one->variant.out),
+                (double)one->median / 1e3,
+                one == best   ? ", kept"
+                : one->is_out ? ", slower"
+                              : ", not told apart");
+    }
+}
+
+static graph_variant variant_of(const kiln_context *context, const graph_entry *entry)
+{
+    const size_t input_count = context->engine->description.input_count;
+    graph_variant variant = {TRANSFER_MAPPED, TRANSFER_MAPPED};
+    for (size_t i = 0; i < context->slot_count; i++) {
+        const transfer *way = &entry->transfers[i];
+        if (way->host != NULL && i < input_count) {
+            variant.in = way->mode;
+        } else if (way->host != NULL) {
+            variant.out = way->mode;
+        }
+    }
+    return variant;
+}
+
+/* Gives the graphs back but the best one, whose memory then has the results. */
+static kiln_status conclude(search *self)
+{
+    graph_entry *entry = self->trial.entry;
+    const candidate *best = best_of(self);
+    if (self->rounds != 0) {
+        note(self, best);
+    }
+    entry->graph = best->graph;
+    for (size_t i = 0; i < self->count; i++) {
+        if (&self->candidates[i] != best) {
+            kiln_graph_destroy(self->candidates[i].graph);
+        }
+    }
+    transfers_set(self->trial.context, entry, best->variant);
+    return capture_replay(&self->trial, entry->graph);
+}
+
+kiln_status graph_search(kiln_context *context, graph_entry *entry, uint64_t nanoseconds)
+{
+    const graph_variant kept = variant_of(context, entry);
+    search *self = kln_alloc_zeroed(1, sizeof *self);
+    if (self == NULL) {
+        return kln_fail_memory(sizeof *self, "a search");
+    }
+    self->trial = (capture_trial){.context = context, .entry = entry};
+    self->end = kln_now() + nanoseconds;
+    self->candidates[0] = (candidate){.variant = kept, .graph = entry->graph};
+    self->count = 1;
+    entry->searched = true;
+    /* Memory that an earlier capture gave back, for variants that copy. Without it there is nothing
+     * to compare. */
+    kiln_status status = KILN_OK;
+    if (transfers_complete(context, entry) == KILN_OK) {
+        transfers_copy_in(context, entry);
+        add_all(self, nanoseconds);
+        status = race(self);
+    }
+    const kiln_status concluded = conclude(self);
+    transfers_trim(context, entry);
+    graph_cache_count(context, entry);
+    capture_finish(&self->trial);
+    /* The backend is bound to the last candidate's memory, some of which is gone. */
+    context->gpu->bound = NULL;
+    context->gpu->shown = entry;
+    kln_free(self);
+    return status != KILN_OK ? status : concluded;
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "graph_variants.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cJSON.h>
+
+#include "base/kln_base.h"
+
+#define KEY "graph_variants"
+/* 2^53: up to there JSON's numbers hold every integer. */
+#define LARGEST_INTEGER 9007199254740992.0
+
+/* Past this, reading through the bus element by element never was faster. */
+#define LARGEST_MAPPED ((size_t)4 << 20)
+
+/* Past this, what a kernel saves is lost beside the time that the bytes take, and a copy of the
+ * driver's own leaves the device's processors to others. */
+#define LARGEST_GATHERED ((size_t)16 << 20)
+
+/* Where nothing was measured: up to this a tensor is read and written where it lies, and up to the
+ * second a kernel gathers. `bench/gpu_variants.c` measures where these borders are. */
+#define RULE_MAPPED ((size_t)64 << 10)
+#define RULE_GATHERED ((size_t)1 << 20)
+
+static const char *const mode_names[TRANSFER_MODES] = {
+    [TRANSFER_MAPPED] = "mapped",
+    [TRANSFER_COPIED] = "copied",
+    [TRANSFER_AHEAD] = "ahead",
+    [TRANSFER_GATHERED] = "gathered",
+};
+
+const char *transfer_mode_name(transfer_mode mode)
+{
+    return mode_names[mode];
+}
+
+static transfer_mode mode_by_rule(size_t bytes)
+{
+    return bytes <= RULE_MAPPED     ? TRANSFER_MAPPED
+           : bytes <= RULE_GATHERED ? TRANSFER_GATHERED
+                                    : TRANSFER_COPIED;
+}
+
+graph_variant graph_variant_by_rule(size_t bytes_in, size_t bytes_out)
+{
+    return (graph_variant){.in = mode_by_rule(bytes_in), .out = mode_by_rule(bytes_out)};
+}
+
+/* A mode of nothing is the same as every other. */
+bool transfer_mode_is_worth_trying(transfer_mode mode, size_t bytes, bool inputs)
+{
+    switch (mode) {
+        case TRANSFER_MAPPED: return bytes <= LARGEST_MAPPED;
+        case TRANSFER_GATHERED: return bytes != 0 && bytes <= LARGEST_GATHERED;
+        case TRANSFER_AHEAD: return bytes != 0 && inputs;
+        default: return bytes != 0;
+    }
+}
+
+/* --- what was measured --- */
+
+static size_t find(const measured_variants *measured, uint64_t bindings, const char *gpu)
+{
+    size_t i = 0;
+    while (i < measured->count &&
+           (measured->rows[i].bindings != bindings || strcmp(measured->rows[i].gpu, gpu) != 0)) {
+        i++;
+    }
+    return i;
+}
+
+void measured_variants_put(measured_variants *measured, const measured_variant *row)
+{
+    size_t place = find(measured, row->bindings, row->gpu);
+    if (place == measured->count && measured->count < MEASURED_VARIANTS) {
+        measured->count++;
+    } else if (place == measured->count) {
+        place = measured->next;
+        measured->next = (measured->next + 1) % MEASURED_VARIANTS;
+    }
+    measured->rows[place] = *row;
+}
+
+bool measured_variants_get(const measured_variants *measured, uint64_t bindings, const char *gpu,
+                           graph_variant *variant)
+{
+    const size_t place = find(measured, bindings, gpu);
+    if (place == measured->count) {
+        return false;
+    }
+    *variant = measured->rows[place].variant;
+    return true;
+}
+
+/* --- in a manifest --- */
+
+static bool write_row(cJSON *list, const measured_variant *row)
+{
+    char bindings[17];
+    (void)snprintf(bindings, sizeof bindings, "%016" PRIx64, row->bindings);
+    cJSON *object = cJSON_CreateObject();
+    if (object == NULL || !cJSON_AddItemToArray(list, object)) {
+        cJSON_Delete(object);
+        return false;
+    }
+    return cJSON_AddStringToObject(object, "bindings", bindings) != NULL &&
+           cJSON_AddStringToObject(object, "gpu", row->gpu) != NULL &&
+           cJSON_AddStringToObject(object, "inputs", mode_names[row->variant.in]) != NULL &&
+           cJSON_AddStringToObject(object, "outputs", mode_names[row->variant.out]) != NULL &&
+           cJSON_AddNumberToObject(object, "nanoseconds", (double)row->nanoseconds) != NULL;
+}
+
+bool measured_variants_write(const measured_variants *measured, cJSON *root)
+{
+    if (measured->count == 0) {
+        return true;
+    }
+    cJSON *list = cJSON_AddArrayToObject(root, KEY);
+    bool written = list != NULL;
+    for (size_t i = 0; written && i < measured->count; i++) {
+        written = write_row(list, &measured->rows[i]);
+    }
+    return written;
+}
+
+static const char *text_of(const cJSON *object, const char *key)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+    return cJSON_IsString(item) ? item->valuestring : "";
+}
+
+static transfer_mode mode_of(const cJSON *object, const char *key)
+{
+    int mode = TRANSFER_MAPPED;
+    while (mode < TRANSFER_MODES && strcmp(mode_names[mode], text_of(object, key)) != 0) {
+        mode++;
+    }
+    return (transfer_mode)mode;
+}
+
+static bool read_row(const cJSON *object, measured_variant *row)
+{
+    const char *bindings = text_of(object, "bindings");
+    const char *gpu = text_of(object, "gpu");
+    const cJSON *took = cJSON_GetObjectItemCaseSensitive(object, "nanoseconds");
+    char *end = NULL;
+    row->bindings = strtoull(bindings, &end, 16);
+    row->variant = (graph_variant){mode_of(object, "inputs"), mode_of(object, "outputs")};
+    if (strlen(bindings) != 16 || *end != '\0' || gpu[0] == '\0' ||
+        strlen(gpu) >= sizeof row->gpu || row->variant.in == TRANSFER_MODES ||
+        row->variant.out == TRANSFER_MODES || row->variant.out == TRANSFER_AHEAD ||
+        !cJSON_IsNumber(took) || !(took->valuedouble >= 0) || took->valuedouble > LARGEST_INTEGER) {
+        return false;
+    }
+    (void)snprintf(row->gpu, sizeof row->gpu, "%s", gpu);
+    row->nanoseconds = (uint64_t)took->valuedouble;
+    return true;
+}
+
+kiln_status measured_variants_read(measured_variants *measured, const cJSON *root)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, KEY);
+    const cJSON *object = NULL;
+    measured->count = 0;
+    measured->next = 0;
+    cJSON_ArrayForEach(object, list)
+    {
+        measured_variant row;
+        if (measured->count == MEASURED_VARIANTS || !read_row(object, &row)) {
+            return kln_fail(KILN_ERROR_MALFORMED,
+                            "\"" KEY
+                            "\" has a row %zu that makes no sense, or more than %d; "
+                            "remove it from the manifest, and what is fastest is measured again",
+                            measured->count, MEASURED_VARIANTS);
+        }
+        measured->rows[measured->count++] = row;
+    }
+    return KILN_OK;
+}

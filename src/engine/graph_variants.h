@@ -1,0 +1,83 @@
+/*
+ * graph_variants.h - the variants that a captured run can have, and those that were measured.
+ *
+ * How bytes travel is a choice for all inputs and one for all outputs: small tensors are fastest
+ * where they lie, large ones in copies. Copies of inputs that are enqueued ahead of the graph
+ * travel while the host still launches it; those inside cost the host nothing, but the device a few
+ * microseconds each; a kernel that gathers all costs those once.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_GRAPH_VARIANTS_H
+#define KLN_GRAPH_VARIANTS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kiln/status.h>
+
+struct cJSON;
+
+/* How bytes get from the host's memory to the device, or back. */
+typedef enum transfer_mode {
+    TRANSFER_MAPPED, /* not at all: the device works on pinned memory, or on the caller's, itself */
+    TRANSFER_COPIED, /* by a copy of its own, a part of what is captured */
+    TRANSFER_AHEAD,  /* by a copy of its own that is enqueued before the graph: inputs only */
+    TRANSFER_GATHERED, /* by one kernel with all others of its direction, a part of what is
+                          captured */
+    TRANSFER_MODES
+} transfer_mode;
+
+typedef struct graph_variant {
+    transfer_mode in;
+    transfer_mode out;
+} graph_variant;
+
+/* "mapped", "copied", "ahead", "gathered" */
+const char *transfer_mode_name(transfer_mode mode);
+
+/* The variant for this many bytes that no measurement is there for. */
+graph_variant graph_variant_by_rule(size_t bytes_in, size_t bytes_out);
+
+/* Whether `mode` can be the fastest for so many bytes of one direction. */
+bool transfer_mode_is_worth_trying(transfer_mode mode, size_t bytes, bool inputs);
+
+/* One variant that was found fastest, for bindings of one hash (shapes and places) on one kind of
+ * GPU. */
+typedef struct measured_variant {
+    uint64_t bindings;
+    char gpu[64];
+    graph_variant variant;
+    uint64_t nanoseconds; /* the median of a run */
+} measured_variant;
+
+#define MEASURED_VARIANTS 64
+
+/* A new row takes the place of the oldest. */
+typedef struct measured_variants {
+    size_t count;
+    size_t next;
+    measured_variant rows[MEASURED_VARIANTS];
+} measured_variants;
+
+/* Those of an engine, for all of its contexts. Its own piece of memory, so that who may not change
+ * an engine can lock it. */
+typedef struct shared_variants {
+    pthread_mutex_t mutex;
+    measured_variants variants;
+} shared_variants;
+
+void measured_variants_put(measured_variants *measured, const measured_variant *row);
+/* False where nothing was measured for them. */
+bool measured_variants_get(const measured_variants *measured, uint64_t bindings, const char *gpu,
+                           graph_variant *variant);
+
+/* In a manifest: "graph_variants", a list. False: out of memory. */
+bool measured_variants_write(const measured_variants *measured, struct cJSON *root);
+/* MALFORMED. */
+KILN_MUST_CHECK kiln_status measured_variants_read(measured_variants *measured,
+                                                   const struct cJSON *root);
+
+#endif

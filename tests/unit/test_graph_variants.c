@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which variant a captured run gets: by rule at first, by measuring in a warmup. The driver that
+ * tests/fake/fake_cuda.h plays makes some slow. */
+#include <stdlib.h>
+
+#include <cJSON.h>
+
+#include "engine/graph_variants.h"
+#include "mock_gpu_test.h"
+
+/* Past what a device may read over the bus. */
+enum { COUNT = (4 << 20) / (int)sizeof(float) + 64 };
+/* By rule a kernel gathers so many. */
+enum { GATHERED = (256 << 10) / (int)sizeof(float) };
+
+/* What the engine's log said, a line for each message. */
+static char lines[16384];
+static size_t line_bytes;
+
+static void keep_line(void *user, kiln_log_level level, const char *component, const char *message)
+{
+    (void)user;
+    (void)level;
+    if (strcmp(component, "engine") == 0 && line_bytes < sizeof lines) {
+        line_bytes +=
+            (size_t)snprintf(lines + line_bytes, sizeof lines - line_bytes, "%s\n", message);
+    }
+}
+
+static int begin_variants(void **state)
+{
+    line_bytes = 0;
+    lines[0] = '\0';
+    kiln_log_set_sink(keep_line, NULL, KILN_LOG_DEBUG);
+    return begin_fake(state);
+}
+
+static int end_variants(void **state)
+{
+    kiln_log_set_sink(NULL, NULL, KILN_LOG_OFF);
+    return end_fake(state);
+}
+
+static void assert_kept(const char *in, const char *out)
+{
+    char begin[128];
+    (void)snprintf(begin, sizeof begin, "inputs %s, outputs %s: ", in, out);
+    for (const char *at = lines; (at = strstr(at, begin)) != NULL; at++) {
+        const size_t length = strcspn(at, "\n");
+        if (length > 6 && strncmp(at + length - 6, ", kept", 6) == 0) {
+            return;
+        }
+    }
+    fail_msg("inputs %s, outputs %s were not kept:\n%s", in, out, lines);
+}
+
+static void assert_said(const char *words)
+{
+    if (strstr(lines, words) == NULL) {
+        fail_msg("\"%s\" is not in the log:\n%s", words, lines);
+    }
+}
+
+/* --- y = 2 x --- */
+
+static kiln_context *capture_one(behaviour *how, float *x, int64_t count)
+{
+    kiln_context *context = make_context(how, true, NULL);
+    run_and_check(context, x, count, 1);
+    run_and_check(context, x, count, 2);
+    assert_int_equal(counters_of(context).graph_captures, 1);
+    assert_null(strstr(lines, "kept")); /* nothing is measured in a run */
+    return context;
+}
+
+/* The same after a warmup: three runs, of which the last is a replay. */
+static kiln_context *measure_one(behaviour *how, float *x, int64_t count)
+{
+    kiln_context *context = make_context(how, true, NULL);
+    const kiln_tensor input = floats(x, count);
+    assert_ok(kiln_context_bind(context, "x", &input));
+    assert_ok(kiln_context_warmup(context, 3, 0, NULL));
+    const kiln_context_counters counters = counters_of(context);
+    assert_int_equal(counters.graph_captures, 1);
+    assert_int_equal(counters.graphs, 1);
+    assert_int_equal(counters.runs, 3);
+    assert_int_equal(counters.graph_hits, 1);
+    run_and_check(context, x, count, 2);
+    return context;
+}
+
+static void inputs_may_travel_ahead_of_the_graph(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    float *x = calloc(COUNT, sizeof *x);
+    assert_non_null(x);
+    set("FAKE_CUDA_SLOW", "30000");
+    set("FAKE_CUDA_KERNELS", "load");
+    kiln_context *context = measure_one(&how, x, COUNT);
+    set("FAKE_CUDA_SLOW", NULL);
+    assert_kept("ahead", "copied");
+    assert_said("no graph with inputs gathered, outputs copied: loading the kernel");
+    for (int i = 3; i < 6; i++) {
+        const unsigned long copies = calls("cuMemcpyAsync");
+        run_and_check(context, x, COUNT, (float)i);
+        assert_int_equal(calls("cuMemcpyAsync"), copies + 1);
+    }
+    assert_int_equal(counters_of(context).graph_hits, 5);
+    kiln_context_destroy(context);
+    free(x);
+}
+
+static void a_kernel_gathers_where_copies_are_slow(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    float *x = calloc(COUNT, sizeof *x);
+    assert_non_null(x);
+    /* The kernel is played a thread at a time, so it takes some milliseconds itself. */
+    set("FAKE_CUDA_SLOW_COPIES", "20000");
+    kiln_context *context = measure_one(&how, x, COUNT);
+    assert_kept("gathered", "gathered");
+    const unsigned long copies = calls("cuMemcpyAsync");
+    const unsigned long launches = calls("cuLaunchKernel");
+    for (int i = 3; i < 6; i++) {
+        run_and_check(context, x, COUNT, (float)i);
+    }
+    assert_int_equal(counters_of(context).graph_hits, 5);
+    assert_int_equal(calls("cuMemcpyAsync"), copies);
+    assert_int_equal(calls("cuLaunchKernel"), launches); /* they are in the graph */
+    kiln_context_destroy(context);
+    free(x);
+}
+
+static void small_tensors_stay_where_they_lie(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    float x[64] = {0};
+    set("FAKE_CUDA_SLOW_COPIES", "1000");
+    set("FAKE_CUDA_KERNELS", "launch");
+    kiln_context *context = measure_one(&how, x, 64);
+    assert_kept("mapped", "mapped");
+    assert_true(counters_of(context).staging_bytes == 2 * sizeof x); /* pinned, not the device's */
+    /* The form tried last had memory of the device, which is gone: a bare run is bound anew. */
+    kiln_tensor y;
+    run_and_check(context, x, 64, 3);
+    assert_ok(kiln_context_tensor(context, "y", &y));
+    const float *const shown = y.data;
+    assert_ok(kiln_context_run_raw(context, NULL));
+    assert_ptr_equal(works[work_count - 1].y, shown);
+    kiln_context_destroy(context);
+}
+
+/* Each pair of modes is measured once, and outputs are never copied ahead. */
+static void every_variant_is_measured(void **state)
+{
+    (void)state;
+    static const char *const modes[] = {"mapped", "copied", "ahead", "gathered"};
+    behaviour how = {.drifts = false};
+    float x[64] = {0};
+    kiln_context *context = measure_one(&how, x, 64);
+    for (size_t in = 0; in < KLN_ARRAY_LENGTH(modes); in++) {
+        for (size_t out = 0; out < KLN_ARRAY_LENGTH(modes); out++) {
+            char words[128];
+            (void)snprintf(words, sizeof words, "inputs %s, outputs %s: ", modes[in], modes[out]);
+            const char *found = strstr(lines, words);
+            assert_true((found != NULL) == (out != 2));
+            assert_true(found == NULL || strstr(found + 1, words) == NULL);
+        }
+    }
+    /* Once is enough: the next warmup only runs. */
+    line_bytes = 0;
+    assert_ok(kiln_context_warmup(context, 2, 0, NULL));
+    assert_int_equal(line_bytes, 0);
+    kiln_context_destroy(context);
+}
+
+/* Of a run without a warmup the first one of each size is chosen by rule, and captured once. */
+static void a_run_captures_one_variant_by_rule(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t count;
+        const char *words;
+    } cases[] = {
+        {16, "a graph of 1 nodes, inputs mapped, outputs mapped\n"},
+        {64 << 10, "a graph of 3 nodes, inputs gathered, outputs gathered\n"},
+        {1 << 20, "a graph of 3 nodes, inputs copied, outputs copied\n"},
+    };
+    float *x = calloc(1 << 20, sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        behaviour how = {.drifts = false};
+        line_bytes = 0;
+        const unsigned long captures = calls("cuStreamBeginCapture_v2");
+        kiln_context *context = capture_one(&how, x, cases[i].count);
+        assert_said(cases[i].words);
+        assert_int_equal(calls("cuStreamBeginCapture_v2"), captures + 1);
+        kiln_context_destroy(context);
+    }
+    free(x);
+}
+
+/* What one context measured the next one begins with, for the same shapes. By rule a kernel would
+ * gather so much; the played device is faster where it lies. */
+static void what_was_measured_stays_with_the_engine(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    float *x = calloc(GATHERED, sizeof *x);
+    assert_non_null(x);
+    kiln_engine *engine = make_engine(&how, true, 0);
+    const int64_t counts[] = {GATHERED, GATHERED, GATHERED - 1};
+    static const char *const words[] = {"inputs gathered", "inputs mapped", "inputs gathered"};
+    set("FAKE_CUDA_SLOW_COPIES", "3000");
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(counts); i++) {
+        kiln_context *context = NULL;
+        line_bytes = 0;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        run_and_check(context, x, counts[i], 1);
+        run_and_check(context, x, counts[i], 2);
+        assert_said(words[i]);
+        if (i == 0) {
+            assert_ok(kiln_context_warmup(context, 1, 0, NULL));
+            assert_kept("mapped", "mapped");
+        }
+        kiln_context_destroy(context);
+    }
+    kiln_engine_release(engine);
+    free(x);
+}
+
+/* --- in a manifest --- */
+
+static kiln_status read_back(const char *text, measured_variants *found)
+{
+    cJSON *root = cJSON_Parse(text);
+    assert_non_null(root);
+    const kiln_status status = measured_variants_read(found, root);
+    cJSON_Delete(root);
+    return status;
+}
+
+static void variants_are_written_down_and_read(void **state)
+{
+    (void)state;
+    measured_variants kept = {.count = 0};
+    measured_variants found = {.count = 7};
+    measured_variant row = {.gpu = "a GPU", .variant = {TRANSFER_AHEAD, TRANSFER_GATHERED}};
+    for (uint64_t i = 0; i < MEASURED_VARIANTS + 3; i++) {
+        row.bindings = UINT64_C(0xfedcba9876543210) + i;
+        row.nanoseconds = 1000 + i;
+        measured_variants_put(&kept, &row);
+        measured_variants_put(&kept, &row); /* in its own place */
+    }
+    assert_int_equal(kept.count, MEASURED_VARIANTS);
+    cJSON *root = cJSON_CreateObject();
+    assert_true(measured_variants_write(&kept, root));
+    char *text = cJSON_Print(root);
+    assert_ok(read_back(text, &found));
+    graph_variant variant = {TRANSFER_MAPPED, TRANSFER_MAPPED};
+    assert_false(measured_variants_get(&found, row.bindings, "another GPU", &variant));
+    assert_false(measured_variants_get(&found, UINT64_C(0xfedcba9876543212), "a GPU", &variant));
+    assert_true(measured_variants_get(&found, row.bindings, "a GPU", &variant));
+    assert_int_equal(variant.in, TRANSFER_AHEAD);
+    assert_int_equal(variant.out, TRANSFER_GATHERED);
+    cJSON_free(text);
+    cJSON_Delete(root);
+    assert_ok(read_back("{}", &found));
+    assert_int_equal(found.count, 0);
+}
+
+static void variants_of_nonsense_are_refused(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {
+        "1",
+        "{}",
+        "{\"bindings\": \"12\", \"gpu\": \"g\", \"inputs\": \"copied\", \"outputs\": "
+        "\"copied\", \"nanoseconds\": 1}",
+        "{\"bindings\": \"0123456789abcdef\", \"gpu\": \"\", \"inputs\": \"copied\", "
+        "\"outputs\": \"copied\", \"nanoseconds\": 1}",
+        "{\"bindings\": \"0123456789abcdef\", \"gpu\": \"g\", \"inputs\": \"carried\", "
+        "\"outputs\": \"copied\", \"nanoseconds\": 1}",
+        "{\"bindings\": \"0123456789abcdef\", \"gpu\": \"g\", \"inputs\": \"copied\", "
+        "\"outputs\": \"ahead\", \"nanoseconds\": 1}",
+        "{\"bindings\": \"0123456789abcdef\", \"gpu\": \"g\", \"inputs\": \"copied\", "
+        "\"outputs\": \"copied\", \"nanoseconds\": -1}",
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(rows); i++) {
+        char text[512];
+        measured_variants found;
+        (void)snprintf(text, sizeof text, "{\"graph_variants\": [%s]}", rows[i]);
+        assert_status(KILN_ERROR_MALFORMED, read_back(text, &found));
+        assert_message("graph_variants");
+    }
+}
+
+static void what_is_large_is_not_gathered(void **state)
+{
+    (void)state;
+    enum { LARGE = (16 << 20) / (int)sizeof(float) + 1 };
+    behaviour how = {.drifts = false};
+    float *x = calloc(LARGE, sizeof *x);
+    assert_non_null(x);
+    const unsigned long launches = calls("cuLaunchKernel");
+    kiln_context *context = measure_one(&how, x, LARGE);
+    assert_int_equal(calls("cuLaunchKernel"), launches);
+    assert_null(strstr(lines, "gathered"));
+    kiln_context_destroy(context);
+    free(x);
+}
+
+static void without_kernels_there_are_copies(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *fault; /* NULL: the functions are not there */
+        const char *words;
+    } faults[] = {
+        {"load", "loading the kernel"},
+        {"name", "loading the kernel"},
+        {"launch", "copying by a kernel"},
+        {NULL, "this driver (CUDA 12.8) lacks functions"},
+    };
+    float *x = calloc(COUNT, sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(faults); i++) {
+        behaviour how = {.drifts = false};
+        line_bytes = 0;
+        lines[0] = '\0';
+        set("FAKE_CUDA_KERNELS", faults[i].fault);
+        if (faults[i].fault == NULL) {
+            kln_cuda_close();
+            set("KILN_CUDA_DRIVER", FAKE_CUDA_PLAIN);
+        }
+        kiln_context *context = capture_one(&how, x, GATHERED);
+        assert_said("no graph with inputs gathered, outputs gathered: ");
+        assert_said(faults[i].words);
+        assert_said("a graph of 3 nodes, inputs copied, outputs copied\n");
+        run_and_check(context, x, GATHERED, 5);
+        assert_int_equal(counters_of(context).graph_hits, 1);
+        kiln_context_destroy(context);
+    }
+    free(x);
+}
+
+/* --- more tensors than one launch takes: y_i = 2 x_i --- */
+
+enum { TENSORS = KLN_CUDA_PIECES + 4, EACH = 4096 };
+
+typedef struct many_work {
+    const float *x[TENSORS];
+    float *y[TENSORS];
+} many_work;
+
+static many_work many_works[64];
+static size_t many_count;
+
+static void compute_many(void *user)
+{
+    const many_work *todo = user;
+    for (size_t t = 0; t < TENSORS; t++) {
+        for (size_t i = 0; i < EACH - t; i++) {
+            todo->y[t][i] = 2 * todo->x[t][i];
+        }
+    }
+}
+
+static many_work many_work_of(const kiln_mock_run *run)
+{
+    many_work todo;
+    for (size_t t = 0; t < TENSORS; t++) {
+        todo.x[t] = run->inputs[t].data;
+        todo.y[t] = run->outputs[t].data;
+    }
+    return todo;
+}
+
+static kiln_status many_now(void *user, kiln_mock_run *run, char message[1024])
+{
+    (void)user;
+    (void)message;
+    many_work todo = many_work_of(run);
+    compute_many(&todo);
+    return KILN_OK;
+}
+
+static kiln_status many_later(void *user, kiln_mock_run *run, kiln_stream *stream,
+                              char message[1024])
+{
+    (void)user;
+    (void)message;
+    assert_true(many_count < KLN_ARRAY_LENGTH(many_works));
+    many_work *todo = &many_works[many_count++];
+    *todo = many_work_of(run);
+    return kiln_stream_call(stream, compute_many, todo);
+}
+
+static char many_names[2][TENSORS][8];
+
+static kiln_context *make_many(void)
+{
+    kiln_binding bindings[2][TENSORS];
+    for (size_t t = 0; t < TENSORS; t++) {
+        for (size_t side = 0; side < 2; side++) {
+            (void)snprintf(many_names[side][t], sizeof many_names[side][t], "%c%zu", "xy"[side], t);
+            bindings[side][t] = (kiln_binding){.struct_size = sizeof bindings[side][t],
+                                               .name = many_names[side][t],
+                                               .dtype = KILN_DTYPE_FLOAT32,
+                                               .shape = KILN_SHAPE((int64_t)(EACH - t))};
+        }
+    }
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    options.inputs = bindings[0];
+    options.input_count = TENSORS;
+    options.outputs = bindings[1];
+    options.output_count = TENSORS;
+    options.handler = many_now;
+    options.enqueue = many_later;
+    options.user = many_works;
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    many_count = 0;
+    assert_ok(kiln_engine_create_mock(&options, &engine));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_engine_release(engine);
+    return context;
+}
+
+static void more_tensors_than_a_launch_takes_are_several(void **state)
+{
+    (void)state;
+    kiln_context *context = make_many();
+    float *x = calloc((size_t)TENSORS * EACH, sizeof *x);
+    assert_non_null(x);
+    for (size_t t = 0; t < TENSORS; t++) {
+        const kiln_tensor tensor = floats(x + t * EACH, (int64_t)(EACH - t));
+        assert_ok(kiln_context_bind(context, many_names[0][t], &tensor));
+    }
+    for (int round = 1; round < 5; round++) {
+        for (size_t t = 0; t < TENSORS; t++) {
+            x[t * EACH] = (float)round;
+            x[t * EACH + EACH - t - 1] = (float)(round * 1000 + (int)t);
+        }
+        assert_ok(kiln_context_run(context));
+        for (size_t t = 0; t < TENSORS; t++) {
+            kiln_tensor y;
+            assert_ok(kiln_context_tensor(context, many_names[1][t], &y));
+            const float *data = y.data;
+            assert_true(data[0] == 2 * (float)round);
+            assert_true(data[EACH - t - 1] == 2 * (float)(round * 1000 + (int)t));
+        }
+    }
+    assert_int_equal(counters_of(context).graph_hits, 2);
+    assert_said("a graph of 5 nodes, inputs gathered, outputs gathered\n");
+    kiln_context_destroy(context);
+    free(x);
+}
+
+#define variants_test(function) \
+    cmocka_unit_test_setup_teardown(function, begin_variants, end_variants)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        variants_test(inputs_may_travel_ahead_of_the_graph),
+        variants_test(a_kernel_gathers_where_copies_are_slow),
+        variants_test(small_tensors_stay_where_they_lie),
+        variants_test(every_variant_is_measured),
+        variants_test(a_run_captures_one_variant_by_rule),
+        variants_test(what_was_measured_stays_with_the_engine),
+        cmocka_unit_test(variants_are_written_down_and_read),
+        cmocka_unit_test(variants_of_nonsense_are_refused),
+        variants_test(what_is_large_is_not_gathered),
+        variants_test(without_kernels_there_are_copies),
+        variants_test(more_tensors_than_a_launch_takes_are_several),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
