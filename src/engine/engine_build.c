@@ -287,7 +287,7 @@ static kiln_status load(const char *path, const kln_mapping *file,
     const kln_model model = {.path = path, .file = file, .bytes = file->bytes};
     const kiln_status status = kln_engine_make(&model, &chosen, true, NULL, engine);
     if (status == KILN_OK) {
-        (*engine)->measured->variants = manifest.measured;
+        (*engine)->measured->variants = manifest->measured;
     }
     const bool moved =
         chosen.provider == KILN_PROVIDER_CUDA && options->provider != KILN_PROVIDER_CUDA;
