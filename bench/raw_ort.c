@@ -17,6 +17,7 @@ struct raw_ort {
     OrtSession *session;
     OrtIoBinding *binding;
     OrtRunOptions *run_options;
+    OrtValue *results[8];
 };
 
 const unsigned char identity_model[67] = {
@@ -116,8 +117,59 @@ void raw_run(raw_ort *raw)
     }
 }
 
+static void read_result(raw_ort *raw, OrtValue *value, raw_feed *output)
+{
+    OrtTensorTypeAndShapeInfo *info = NULL;
+    check(raw, raw->api.GetTensorTypeAndShape(value, &info));
+    check(raw, raw->api.GetDimensionsCount(info, &output->rank));
+    check(raw, raw->api.GetDimensions(info, output->dims, output->rank));
+    raw->api.ReleaseTensorTypeAndShapeInfo(info);
+    check(raw, raw->api.GetTensorMutableData(value, &output->data));
+}
+
+static void release_results(raw_ort *raw)
+{
+    for (size_t i = 0; i < 8; i++) {
+        raw->api.ReleaseValue(raw->results[i]);
+        raw->results[i] = NULL;
+    }
+}
+
+void raw_run_feeds(raw_ort *raw, const raw_feed *inputs, size_t input_count, raw_feed *outputs,
+                   size_t output_count)
+{
+    const char *input_names[256];
+    const char *output_names[8];
+    OrtValue *values[256];
+    release_results(raw);
+    for (size_t i = 0; i < input_count; i++) {
+        const raw_feed *in = &inputs[i];
+        input_names[i] = in->name;
+        values[i] = wrap(raw, in->data, in->bytes, in->dims, in->rank, in->type);
+    }
+    for (size_t i = 0; i < output_count; i++) {
+        const raw_feed *out = &outputs[i];
+        output_names[i] = out->name;
+        raw->results[i] = out->data != NULL
+                              ? wrap(raw, out->data, out->bytes, out->dims, out->rank, out->type)
+                              : NULL;
+    }
+    check(raw,
+          raw->api.Run(raw->session, raw->run_options, input_names, (const OrtValue *const *)values,
+                       input_count, output_names, output_count, raw->results));
+    for (size_t i = 0; i < input_count; i++) {
+        raw->api.ReleaseValue(values[i]);
+    }
+    for (size_t i = 0; i < output_count; i++) {
+        if (outputs[i].data == NULL) {
+            read_result(raw, raw->results[i], &outputs[i]);
+        }
+    }
+}
+
 void raw_unload(raw_ort *raw)
 {
+    release_results(raw);
     raw->api.ReleaseIoBinding(raw->binding);
     raw->api.ReleaseRunOptions(raw->run_options);
     raw->api.ReleaseSession(raw->session);

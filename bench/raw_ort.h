@@ -27,6 +27,21 @@ void raw_bind_output(raw_ort *raw, const char *name, void *data, size_t bytes, c
 /* One RunWithBinding. */
 void raw_run(raw_ort *raw);
 
+/* A tensor of one run. */
+typedef struct raw_feed {
+    const char *name;
+    void *data; /* NULL for an output: ONNX Runtime finds memory, and tells where */
+    size_t bytes;
+    int64_t dims[8];
+    size_t rank;
+    unsigned type; /* an ONNXTensorElementDataType */
+} raw_feed;
+
+/* One Run, with a value made for each tensor and released after it. At most 256 inputs, 8 outputs;
+ * an output without data gets address, rank and dims, valid until the next call. */
+void raw_run_feeds(raw_ort *raw, const raw_feed *inputs, size_t input_count, raw_feed *outputs,
+                   size_t output_count);
+
 void raw_unload(raw_ort *raw);
 
 /* An ONNX model y = Identity(x) over 64 floats (IR 8, opset 17). */

@@ -16,6 +16,8 @@ echo "$(nproc) cores, load $(cut -d ' ' -f 1 /proc/loadavg), $(git log -1 --form
 echo "== A run: Kiln against ONNX Runtime with IO binding, in C and from Python"
 "$deps/python/bin/python3" bench/overhead_python.py "$build/bench/bench_overhead" \
     "$deps/models/magika/model.onnx"
+echo "== Inputs, run and outputs in one call: Kiln against ONNX Runtime's Run"
+"$build/bench/bench_feeds"
 for model in magika/model rapidocr/det rapidocr/rec silero-vad/silero_vad; do
     echo "== A load of $model.onnx: Kiln against ONNX Runtime"
     "$build/bench/bench_load" "$deps/models/$model.onnx"

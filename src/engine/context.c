@@ -59,6 +59,7 @@ void kiln_context_destroy(kiln_context *context)
         release_owned(context, &context->slots[i]);
     }
     kln_free(context->slots);
+    kln_free(context->found);
     kiln_engine_release(context->engine);
     kln_free(context);
 }
@@ -92,7 +93,8 @@ static kiln_status init(kiln_context *context, const kiln_context_options *optio
     const kln_description *description = &context->engine->description;
     const size_t count = description->input_count + description->output_count;
     context->slots = kln_alloc_zeroed(count, sizeof *context->slots);
-    if (context->slots == NULL) {
+    context->found = kln_alloc_zeroed(count, sizeof *context->found);
+    if (context->slots == NULL || context->found == NULL) {
         return kln_fail_memory(count * sizeof *context->slots, "a context's bindings");
     }
     context->slot_count = count;
@@ -207,9 +209,18 @@ static const char *kind_of(const kiln_binding *binding)
     return binding->is_input ? "input" : "output";
 }
 
+static bool shape_fits(const kiln_binding *binding, const kiln_shape *shape)
+{
+    bool fits = shape->rank == binding->shape.rank;
+    for (int32_t i = 0; fits && i < shape->rank; i++) {
+        fits = binding->shape.dims[i] < 0 || binding->shape.dims[i] == shape->dims[i];
+    }
+    return fits;
+}
+
 static kiln_status check_shape(const kiln_binding *binding, const kiln_shape *shape)
 {
-    if (binding->shape.rank < 0) {
+    if (binding->shape.rank < 0 || shape_fits(binding, shape)) {
         return KILN_OK;
     }
     char expected[KLN_SHAPE_TEXT];
@@ -274,10 +285,30 @@ static kiln_status check_place(const kiln_context *context, const kiln_binding *
     return KILN_OK;
 }
 
+static bool same_view(const context_slot *bound, const kiln_tensor *tensor)
+{
+    return bound->state == SLOT_CALLER && bound->tensor.data == tensor->data &&
+           bound->tensor.bytes == tensor->bytes &&
+           bound->tensor.desc.location == tensor->desc.location &&
+           kiln_shape_equal(&bound->tensor.desc.shape, &tensor->desc.shape);
+}
+
+/* What a caller binds again and again is looked at once. */
+static bool was_checked(const context_slot *bound, const kiln_tensor *tensor)
+{
+    const kiln_tensor_desc *known = &bound->tensor.desc;
+    return same_view(bound, tensor) && known->dtype == tensor->desc.dtype &&
+           known->format == tensor->desc.format && known->device == tensor->desc.device &&
+           known->strides.rank == 0 && tensor->desc.strides.rank == 0;
+}
+
 kiln_status context_check_tensor(const kiln_context *context, size_t index,
                                  const kiln_tensor *tensor)
 {
     const kiln_binding *binding = context_binding(context, index);
+    if (was_checked(&context->slots[index], tensor)) {
+        return KILN_OK;
+    }
     KLN_RETURN_IF_ERROR(check_dtype(binding));
     if (tensor->desc.dtype != binding->dtype) {
         return kln_fail(KILN_ERROR_DTYPE, "%s \"%s\": %s is needed, %s was given", kind_of(binding),
@@ -328,14 +359,6 @@ static bool is_taking_back(const kiln_tensor *tensor)
 {
     return tensor->data == NULL && tensor->bytes == 0 && tensor->desc.shape.rank == 0 &&
            tensor->desc.dtype == KILN_DTYPE_UNDEFINED;
-}
-
-static bool same_view(const context_slot *bound, const kiln_tensor *tensor)
-{
-    return bound->state == SLOT_CALLER && bound->tensor.data == tensor->data &&
-           bound->tensor.bytes == tensor->bytes &&
-           bound->tensor.desc.location == tensor->desc.location &&
-           kiln_shape_equal(&bound->tensor.desc.shape, &tensor->desc.shape);
 }
 
 /* The tensor was checked. */

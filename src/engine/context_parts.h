@@ -31,6 +31,7 @@ typedef struct context_slot {
     size_t owned_bytes;
     kiln_fill_function fill; /* writes the input before each run, or NULL */
     void *fill_user;
+    uint64_t named; /* the last call of kiln_context_run_tensors that named it */
 } context_slot;
 
 /* What of a binding an entry depends on. Ordinary host memory may move: it is staged. */
@@ -121,6 +122,8 @@ struct kiln_context {
     void *state;         /* the backend's */
     context_slot *slots; /* one for each binding of the engine, in its order */
     size_t slot_count;
+    uint32_t *found;   /* slots in the order in which the call under way names them; one for each */
+    uint64_t calls;    /* of kiln_context_run_tensors */
     context_gpu *gpu;  /* NULL: the engine is on the CPU */
     bool ready;        /* every input has data and nothing is pending */
     bool has_results;  /* of a run with what is bound now */

@@ -150,23 +150,38 @@ kiln_status kiln_context_wait(kiln_context *context)
 
 /* --- inputs, run and outputs in one call --- */
 
-typedef kiln_status (*finder)(const kiln_context *context, const char *name, size_t *index);
+/* Callers mostly name tensors in the order of the engine, so that one is looked at first. */
+static kiln_status find_named(const kiln_context *context, const char *name, bool is_input,
+                              size_t place, size_t *index)
+{
+    const size_t inputs = context->engine->description.input_count;
+    const size_t guess = is_input ? place : inputs + place;
+    if (guess < (is_input ? inputs : context->slot_count) &&
+        strcmp(context_binding(context, guess)->name, name) == 0) {
+        *index = guess;
+        return KILN_OK;
+    }
+    return is_input ? context_find_input(context, name, index)
+                    : context_find_output(context, name, index);
+}
 
-static kiln_status check_named(const kiln_context *context, const kiln_named_tensor *tensors,
-                               size_t count, finder find, bool may_be_empty)
+/* `found` gets the slots, of which no call names one twice, so that it has room. */
+static kiln_status check_named(kiln_context *context, const kiln_named_tensor *tensors,
+                               size_t count, bool are_inputs, uint32_t *found)
 {
     for (size_t i = 0; i < count; i++) {
         size_t index = 0;
         if (tensors[i].name == NULL) {
             return kln_fail_null("kiln_context_run_tensors", "name");
         }
-        KLN_RETURN_IF_ERROR(find(context, tensors[i].name, &index));
-        for (size_t other = 0; other < i; other++) {
-            if (strcmp(tensors[other].name, tensors[i].name) == 0) {
-                return kln_fail(KILN_ERROR_NAME, "\"%s\" is named twice", tensors[i].name);
-            }
+        KLN_RETURN_IF_ERROR(find_named(context, tensors[i].name, are_inputs, i, &index));
+        context_slot *slot = &context->slots[index];
+        if (slot->named == context->calls) {
+            return kln_fail(KILN_ERROR_NAME, "\"%s\" is named twice", tensors[i].name);
         }
-        if (tensors[i].tensor.data != NULL || !may_be_empty) {
+        slot->named = context->calls;
+        found[i] = (uint32_t)index;
+        if (are_inputs || tensors[i].tensor.data != NULL) {
             KLN_RETURN_IF_ERROR(context_check_tensor(context, index, &tensors[i].tensor));
         }
     }
@@ -177,24 +192,24 @@ static kiln_status run_tensors_inside(kiln_context *context, const kiln_named_te
                                       size_t input_count, kiln_named_tensor *outputs,
                                       size_t output_count)
 {
-    KLN_RETURN_IF_ERROR(check_named(context, inputs, input_count, context_find_input, false));
-    KLN_RETURN_IF_ERROR(check_named(context, outputs, output_count, context_find_output, true));
+    uint32_t *found_inputs = context->found;
+    uint32_t *found_outputs = context->found + context->engine->description.input_count;
+    context->calls++;
+    KLN_RETURN_IF_ERROR(check_named(context, inputs, input_count, true, found_inputs));
+    KLN_RETURN_IF_ERROR(check_named(context, outputs, output_count, false, found_outputs));
     for (size_t i = 0; i < input_count; i++) {
-        context_set_caller(context, kln_names_get(&context->engine->inputs, inputs[i].name),
-                           &inputs[i].tensor);
+        context_set_caller(context, found_inputs[i], &inputs[i].tensor);
     }
     for (size_t i = 0; i < output_count; i++) {
-        const size_t index = kln_names_get(&context->engine->outputs, outputs[i].name);
         if (outputs[i].tensor.data != NULL) {
-            context_set_caller(context, index, &outputs[i].tensor);
+            context_set_caller(context, found_outputs[i], &outputs[i].tensor);
         } else {
-            context_set_empty(context, index);
+            context_set_empty(context, found_outputs[i]);
         }
     }
     KLN_RETURN_IF_ERROR(run_inside(context, NULL, true));
     for (size_t i = 0; i < output_count; i++) {
-        const size_t index = kln_names_get(&context->engine->outputs, outputs[i].name);
-        KLN_RETURN_IF_ERROR(context_show_output(context, index, &outputs[i].tensor));
+        KLN_RETURN_IF_ERROR(context_show_output(context, found_outputs[i], &outputs[i].tensor));
     }
     return KILN_OK;
 }

@@ -113,6 +113,9 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
       (const OrtEnv *, const char *, const OrtSessionOptions *, OrtSession **))                    \
     X(8, 1, OrtStatus *, CreateSessionFromArray,                                                   \
       (const OrtEnv *, const void *, size_t, const OrtSessionOptions *, OrtSession **))            \
+    X(9, 1, OrtStatus *, Run,                                                                      \
+      (OrtSession *, const OrtRunOptions *, const char *const *, const OrtValue *const *, size_t,  \
+       const char *const *, size_t, OrtValue **))                                                  \
     X(10, 1, OrtStatus *, CreateSessionOptions, (OrtSessionOptions **))                            \
     X(13, 1, OrtStatus *, SetSessionExecutionMode, (OrtSessionOptions *, ort_execution_mode))      \
     X(22, 1, OrtStatus *, SetSessionLogSeverityLevel, (OrtSessionOptions *, int))                  \
@@ -129,6 +132,8 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
     X(37, 1, OrtStatus *, SessionGetOutputName,                                                    \
       (const OrtSession *, size_t, OrtAllocator *, char **))                                       \
     X(39, 1, OrtStatus *, CreateRunOptions, (OrtRunOptions **))                                    \
+    X(46, 1, OrtStatus *, RunOptionsSetTerminate, (OrtRunOptions *))                               \
+    X(47, 1, OrtStatus *, RunOptionsUnsetTerminate, (OrtRunOptions *))                             \
     X(49, 1, OrtStatus *, CreateTensorWithDataAsOrtValue,                                          \
       (const OrtMemoryInfo *, void *, size_t, const int64_t *, size_t, ort_element_type,           \
        OrtValue **))                                                                               \

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kiln_context_run_tensors against ONNX Runtime's Run with a value made for each tensor of each
+ * call: inputs, run and outputs in one call, as many inputs as the columns say, in memory that
+ * stays or moves and in shapes that stay or change. One process, the same library, one thread each,
+ * in alternating blocks.
+ */
+#include <kiln/kiln.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "raw_ort.h"
+
+#define FLOAT32_TYPE 1U
+#define MOST ((size_t)200)
+#define LENGTH ((size_t)16)
+
+static float memory[2][MOST][LENGTH];
+static float result[MOST * LENGTH];
+
+static void require(kiln_status status)
+{
+    if (status != KILN_OK) {
+        (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
+        exit(1);
+    }
+}
+
+typedef enum kind { STAYS, MOVES, CHANGES, KINDS } kind;
+
+typedef struct scene {
+    kind what;
+    size_t count;
+    char names[MOST][32];
+    kiln_context *context;
+    raw_ort *raw;
+    kiln_named_tensor inputs[2][MOST]; /* in turns */
+    raw_feed feeds[2][MOST];
+} scene;
+
+static int64_t length_of(const scene *s, size_t turn)
+{
+    return s->what == CHANGES && turn % 2 == 1 ? (int64_t)LENGTH / 2 : (int64_t)LENGTH;
+}
+
+/* y: the inputs, one after the other. */
+static void save_model(scene *s, const char *path)
+{
+    kiln_network *network = NULL;
+    kiln_tensor_id ids[MOST];
+    kiln_tensor_id y = KILN_NO_TENSOR;
+    const kiln_shape shape = KILN_SHAPE(s->what == CHANGES ? KILN_DYNAMIC : (int64_t)LENGTH);
+    require(kiln_network_create(NULL, &network));
+    for (size_t i = 0; i < s->count; i++) {
+        (void)snprintf(s->names[i], sizeof s->names[i], "input_%zu", i);
+        require(kiln_network_add_input(network, s->names[i], KILN_DTYPE_FLOAT32, &shape, NULL,
+                                       &ids[i]));
+    }
+    require(kiln_network_add_concat(network, "y", ids, s->count, 0, &y));
+    require(kiln_network_mark_output(network, y));
+    require(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+    kiln_network_destroy(network);
+}
+
+static void fill(scene *s)
+{
+    for (size_t turn = 0; turn < 2; turn++) {
+        const size_t place = s->what == MOVES ? turn : 0;
+        const int64_t length = length_of(s, turn);
+        const size_t bytes = (size_t)length * sizeof(float);
+        for (size_t i = 0; i < s->count; i++) {
+            s->inputs[turn][i] = (kiln_named_tensor){
+                s->names[i],
+                KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(length), memory[place][i], bytes)};
+            s->feeds[turn][i] = (raw_feed){.name = s->names[i],
+                                           .data = memory[place][i],
+                                           .bytes = bytes,
+                                           .dims = {length},
+                                           .rank = 1,
+                                           .type = FLOAT32_TYPE};
+        }
+    }
+}
+
+static void run_kiln(scene *s, size_t turn)
+{
+    const size_t count = s->count * LENGTH;
+    kiln_named_tensor output = {.name = "y"};
+    if (s->what != CHANGES) {
+        output.tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE((int64_t)count), result,
+                                         count * sizeof(float));
+    }
+    require(kiln_context_run_tensors(s->context, s->inputs[turn % 2], s->count, &output, 1));
+}
+
+static void run_raw(scene *s, size_t turn)
+{
+    const size_t count = s->count * LENGTH;
+    raw_feed output = {.name = "y", .type = FLOAT32_TYPE};
+    if (s->what != CHANGES) {
+        output.data = result;
+        output.bytes = count * sizeof(float);
+        output.dims[0] = (int64_t)count;
+        output.rank = 1;
+    }
+    raw_run_feeds(s->raw, s->feeds[turn % 2], s->count, &output, 1);
+}
+
+#define BLOCKS ((size_t)60)
+#define RUNS ((size_t)100)
+
+static void compare(scene *s)
+{
+    static const char *const words[KINDS] = {"the same memory", "other memory", "other shapes"};
+    static double kiln[BLOCKS];
+    static double raw[BLOCKS];
+    for (size_t block = 0; block < BLOCKS; block++) {
+        for (size_t half = 0; half < 2; half++) {
+            const int kiln_now = (block + half) % 2 == 0;
+            const uint64_t begin = bench_now();
+            for (size_t i = 0; i < RUNS; i++) {
+                if (kiln_now) {
+                    run_kiln(s, i);
+                } else {
+                    run_raw(s, i);
+                }
+            }
+            *(kiln_now ? &kiln[block] : &raw[block]) = (double)(bench_now() - begin) / (double)RUNS;
+        }
+    }
+    const double through_kiln = bench_median(kiln, BLOCKS);
+    const double directly = bench_median(raw, BLOCKS);
+    (void)printf("%4zu inputs, %-16s kiln %9.0f ns   raw %9.0f ns   ratio %.2f\n", s->count,
+                 words[s->what], through_kiln, directly, through_kiln / directly);
+}
+
+static void measure(scene *s, kind what, size_t count)
+{
+    static const char path[] = "bench_feeds.onnx";
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    s->what = what;
+    s->count = count;
+    save_model(s, path);
+    fill(s);
+    options.backend = "onnxruntime";
+    options.threads = 1;
+    require(kiln_engine_build_file(path, &options, &engine));
+    require(kiln_context_create(engine, NULL, &s->context));
+    raw_load(s->raw, path, NULL, 0);
+    compare(s);
+    raw_unload(s->raw);
+    kiln_context_destroy(s->context);
+    kiln_engine_release(engine);
+    (void)remove(path);
+}
+
+int main(void)
+{
+    static scene s;
+    static const size_t counts[] = {1, 10, 100, 200};
+    kiln_backend_info info = {.struct_size = sizeof info};
+    require(kiln_backend_choose("onnxruntime", &info));
+    (void)printf("Kiln %s against ONNX Runtime %s, Run, one thread, medians\n",
+                 kiln_version_string(), info.version);
+    s.raw = raw_open(info.library);
+    for (kind what = STAYS; what < KINDS; what++) {
+        for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+            measure(&s, what, counts[i]);
+        }
+    }
+    return 0;
+}
