@@ -139,6 +139,7 @@ static void real_models_build_with_each_version(void **state)
 static void each_silero_vad_builds_or_says_why(void **state)
 {
     (void)state;
+    trt_test_not_on_gpu();
     static const struct {
         const char *model;
         bool open;
@@ -192,6 +193,7 @@ static size_t plan_size(const char *path)
 static void capabilities_and_profiles_are_kept(void **state)
 {
     (void)state;
+    trt_test_not_on_gpu();
     const char *library = trt_test_newest();
     const char *model = trt_test_model("magika/model.onnx");
     if (model == NULL) {
@@ -231,6 +233,7 @@ static void capabilities_and_profiles_are_kept(void **state)
 static void an_option_that_cannot_be_kept_is_refused_by_name(void **state)
 {
     (void)state;
+    trt_test_not_on_gpu();
     const char *library = trt_test_newest();
     const char *model = trt_test_model("magika/model.onnx");
     if (model == NULL) {
@@ -495,6 +498,7 @@ static kiln_status build_node(void *user)
 static void every_allocation_may_fail(void **state)
 {
     (void)state;
+    trt_test_not_on_gpu();
     const char *library = trt_test_newest();
     if (trt_test_node("test_sigmoid") == NULL) {
         skip();
@@ -519,5 +523,5 @@ int main(void)
         cmocka_unit_test(the_timing_cache_is_kept_across_builds),
         cmocka_unit_test(every_allocation_may_fail),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return trt_test_run(tests);
 }

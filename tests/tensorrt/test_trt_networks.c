@@ -286,5 +286,5 @@ int main(void)
         cmocka_unit_test(what_an_old_version_cannot_quantize_is_explained),
         cmocka_unit_test(weights_that_may_be_replaced_need_a_gpu),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return trt_test_run(tests);
 }

@@ -3,17 +3,24 @@
 
 #include <glob.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "backends/tensorrt/trt_library.h"
 #include "base/kln_base.h"
 
 #ifndef TRT_REQUIRED
 #define TRT_REQUIRED 0
 #endif
 
+#ifdef KILN_TEST_REAL_TENSORRT
+const char *const trt_test_rtx[] = {"KILN_TENSORRT", NULL};
+const char *const trt_test_lean[] = {NULL};
+#else
 const char *const trt_test_rtx[] = {"1.7.1.116", "1.5.0.114", "1.4.0.76", NULL};
 const char *const trt_test_lean[] = {"11.4.0.106", "10.16.1.11", NULL};
+#endif
 
 /* Every path that was asked for, so that the strings stay. */
 static char paths[64][512];
@@ -55,6 +62,9 @@ static const char *wanted(const char *path)
 
 const char *trt_test_library(const char *kind, const char *version)
 {
+    if (TRT_TEST_ON_GPU) {
+        return getenv("KILN_TENSORRT");
+    }
     char path[512];
     (void)snprintf(path, sizeof path, "%s/tensorrt/%s-%s/tensorrt_%s_libs", KILN_DEPS_DIR, kind,
                    version, kind);
@@ -98,7 +108,9 @@ const char *trt_test_model(const char *name)
 const char *trt_test_node(const char *name)
 {
     char path[512];
-    (void)snprintf(path, sizeof path, "/usr/share/libonnx-testdata/data/node/%s/model.onnx", name);
+    const char *folder = getenv("KILN_TEST_NODES");
+    folder = folder != NULL ? folder : "/usr/share/libonnx-testdata/data/node";
+    (void)snprintf(path, sizeof path, "%s/%s/model.onnx", folder, name);
     return wanted(path);
 }
 
@@ -108,7 +120,29 @@ kiln_build_options trt_test_options(const char *library)
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "tensorrt";
     options.library = library;
-    options.compute_capabilities = capabilities;
-    options.compute_capability_count = 1;
+    options.compute_capabilities = TRT_TEST_ON_GPU ? NULL : capabilities;
+    options.compute_capability_count = TRT_TEST_ON_GPU ? 0 : 1;
     return options;
+}
+
+void trt_test_not_on_gpu(void)
+{
+    if (TRT_TEST_ON_GPU) {
+        skip();
+    }
+}
+
+bool trt_test_begin(void)
+{
+    if (!TRT_TEST_ON_GPU) {
+        return true;
+    }
+    trt_library *library = NULL;
+    const char *reason = "KILN_TENSORRT names no library";
+    if (getenv("KILN_TENSORRT") == NULL || trt_library_open(NULL, &library) != KILN_OK ||
+        !trt_library_runs(library, 0, &reason)) {
+        print_message("skipped: %s\n", library != NULL ? reason : kiln_error_message());
+        return false;
+    }
+    return true;
 }

@@ -10,11 +10,17 @@
 
 #include "kiln_test.h"
 
+/* With KILN_TEST_REAL_TENSORRT the same files run on a GPU, over the one library that KILN_TENSORRT
+ * names; what is about building without a GPU, or about RTX, is left out there. */
+#ifdef KILN_TEST_REAL_TENSORRT
+#define TRT_TEST_ON_GPU true
+#else
+#define TRT_TEST_ON_GPU false
+#endif
+
 /* The versions that install_deps.sh knows, newest first. */
 extern const char *const trt_test_rtx[];
 extern const char *const trt_test_lean[];
-#define TRT_TEST_RTX_COUNT 3
-#define TRT_TEST_LEAN_COUNT 2
 
 /* Something that the tests need is not installed: skips the test, or fails it where
  * KILN_REQUIRE_TENSORRT says so. */
@@ -34,7 +40,16 @@ const char *trt_test_model(const char *name);
 /* Options for `library` and compute capability 8.9. */
 kiln_build_options trt_test_options(const char *library);
 
-/* A node model of Debian's libonnx-testdata, "test_sigmoid", or NULL. */
+/* A node model of Debian's libonnx-testdata, "test_sigmoid", or of the folder that the environment
+ * variable KILN_TEST_NODES names; or NULL. */
 const char *trt_test_node(const char *name);
+
+/* Skips a test that is about building where no GPU is, or about RTX. */
+void trt_test_not_on_gpu(void);
+
+/* False: it says why nothing can be run here. */
+bool trt_test_begin(void);
+/* 77: skipped. */
+#define trt_test_run(tests) (trt_test_begin() ? cmocka_run_group_tests(tests, NULL, NULL) : 77)
 
 #endif
