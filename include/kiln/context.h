@@ -187,14 +187,24 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_wait(kiln_context *context);
  * context. Any thread. Since 0.1. */
 KILN_API kiln_stream *kiln_context_stream(const kiln_context *context);
 
-/* How warm a warmup made it. Times are wall-clock nanoseconds of one kiln_context_run each. */
+/* How warm a warmup made it. Times are wall-clock nanoseconds of one kiln_context_run each. What
+ * speaks of the runs to come is of the second half of those made, and of the last 1,024 at most. */
 typedef struct kiln_warmup_summary {
     size_t struct_size;         /* sizeof(kiln_warmup_summary), set by the caller */
     uint64_t runs;              /* how many were made */
     uint64_t first_nanoseconds; /* the first: what a cold start costs */
     uint64_t minimum_nanoseconds;
-    uint64_t median_nanoseconds; /* of the second half of the runs: what to expect from now on */
+    uint64_t maximum_nanoseconds; /* of all, the first among them */
     uint64_t total_nanoseconds;
+    uint64_t median_nanoseconds; /* what to expect from now on */
+    uint64_t p90_nanoseconds;    /* as kiln_histogram_percentile counts */
+    uint64_t p95_nanoseconds;
+    uint64_t p99_nanoseconds;
+
+    uint64_t *samples;      /* set by the caller: where the time of each run goes, in their order;
+                               NULL: nowhere */
+    size_t sample_capacity; /* set by the caller: how many there is room for */
+    size_t sample_count;    /* how many were written: the first `sample_capacity` runs at most */
 } kiln_warmup_summary;
 
 /* Runs with what is bound until `runs` runs are made or `milliseconds` have passed, whichever comes
@@ -202,7 +212,8 @@ typedef struct kiln_warmup_summary {
  * graph that the second run captured is then made as fast as it can be: the ways in which inputs
  * and outputs can travel are measured in turns, for half of `milliseconds` at most, or for a second
  * where that is 0. What was found stays with the engine, and is saved with it. `summary` may
- * be NULL. Errors: as kiln_context_run. Since 0.1. */
+ * be NULL. Errors: as kiln_context_run, and then `samples` holds the runs made so far;
+ * INVALID_ARGUMENT for a struct_size that is too small. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_warmup(kiln_context *context, uint64_t runs,
                                                          uint64_t milliseconds,
                                                          kiln_warmup_summary *summary);

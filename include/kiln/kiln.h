@@ -23,6 +23,7 @@
 #include <kiln/context.h>
 #include <kiln/engine.h>
 #include <kiln/export.h>
+#include <kiln/histogram.h>
 #include <kiln/issues.h>
 #include <kiln/layers.h>
 #include <kiln/log.h>

@@ -286,12 +286,19 @@ KILN_MUST_CHECK kiln_status kln_info_write(const char *what, void *out, size_t l
 
 /* --- time (clock.c) --- */
 
-/* CLOCK_MONOTONIC in nanoseconds. */
+/* kiln_clock_now. */
 uint64_t kln_now(void);
 
-/* --- statistics (statistics.c) --- */
+/* --- statistics of a few values; for many there is kiln_histogram (statistics.c) --- */
+
+/* Ascending. */
+void kln_sort(uint64_t *values, size_t count);
 
 /* The middle one of `count` (not 0) values, the upper of two. Sorts them. */
 uint64_t kln_median(uint64_t *values, size_t count);
+
+/* Which of `count` (not 0) sorted values, from 0, is that percentile, as kiln_histogram_percentile
+ * says. */
+uint64_t kln_percentile_rank(uint64_t count, double percent);
 
 #endif

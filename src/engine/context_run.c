@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdlib.h>
 #include <string.h>
 
 #include "context_parts.h"
@@ -233,27 +232,50 @@ kiln_status kiln_context_run_tensors(kiln_context *context, const kiln_named_ten
 /* --- warmup and counters --- */
 
 #define DEFAULT_WARMUP_RUNS 10
-/* Samples kept for the median; more runs overwrite the oldest, so it speaks of the last ones. */
-#define WARMUP_SAMPLES ((size_t)1024)
+/* Times kept for what is expected of later runs; more runs overwrite the oldest. */
+#define WARMUP_LATEST ((size_t)1024)
 /* Of the time of a warmup, what the search for the fastest graph may take; and where no time was
  * given. */
 #define SEARCH_SHARE 2
 #define SEARCH_NANOSECONDS UINT64_C(1000000000)
 
-static int compare_times(const void *left, const void *right)
+/* The times of the latest runs. */
+typedef struct latest_times {
+    uint64_t times[WARMUP_LATEST];
+    uint64_t sorted[WARMUP_LATEST];
+} latest_times;
+
+static void keep_time(kiln_warmup_summary *summary, latest_times *latest, uint64_t took)
 {
-    const uint64_t a = *(const uint64_t *)left;
-    const uint64_t b = *(const uint64_t *)right;
-    return a < b ? -1 : a > b;
+    latest->times[summary->runs % WARMUP_LATEST] = took;
+    if (summary->sample_count < summary->sample_capacity) {
+        summary->samples[summary->sample_count++] = took;
+    }
+    if (summary->runs == 0) {
+        summary->first_nanoseconds = took;
+        summary->minimum_nanoseconds = took;
+    }
+    if (took < summary->minimum_nanoseconds) {
+        summary->minimum_nanoseconds = took;
+    }
+    if (took > summary->maximum_nanoseconds) {
+        summary->maximum_nanoseconds = took;
+    }
+    summary->runs++;
 }
 
-static uint64_t median_of_second_half(uint64_t *samples, uint64_t runs)
+/* Once the ring is full, all it holds may be from the second half, or less. */
+static void look_ahead(kiln_warmup_summary *summary, latest_times *latest)
 {
-    const size_t kept = runs < WARMUP_SAMPLES ? (size_t)runs : WARMUP_SAMPLES;
-    /* Once the ring is full, all it holds is from late in the warmup. */
-    const size_t begin = runs < WARMUP_SAMPLES ? kept / 2 : 0;
-    qsort(samples + begin, kept - begin, sizeof *samples, compare_times);
-    return samples[begin + (kept - begin) / 2];
+    const uint64_t late = summary->runs - summary->runs / 2;
+    const size_t count = late < WARMUP_LATEST ? (size_t)late : WARMUP_LATEST;
+    for (size_t i = 0; i < count; i++) {
+        latest->sorted[i] = latest->times[(summary->runs - 1 - i) % WARMUP_LATEST];
+    }
+    summary->median_nanoseconds = kln_median(latest->sorted, count);
+    summary->p90_nanoseconds = latest->sorted[kln_percentile_rank(count, 90)];
+    summary->p95_nanoseconds = latest->sorted[kln_percentile_rank(count, 95)];
+    summary->p99_nanoseconds = latest->sorted[kln_percentile_rank(count, 99)];
 }
 
 static kiln_status search(kiln_context *context, uint64_t milliseconds)
@@ -266,7 +288,7 @@ static kiln_status search(kiln_context *context, uint64_t milliseconds)
 }
 
 static kiln_status warm_up(kiln_context *context, uint64_t runs, uint64_t milliseconds,
-                           uint64_t *samples, kiln_warmup_summary *summary)
+                           latest_times *latest, kiln_warmup_summary *summary)
 {
     const uint64_t begin = kln_now();
     if (runs == 0 && milliseconds == 0) {
@@ -278,20 +300,27 @@ static kiln_status warm_up(kiln_context *context, uint64_t runs, uint64_t millis
         const uint64_t start = now;
         KLN_RETURN_IF_ERROR(run_inside(context, NULL, true));
         now = kln_now();
-        const uint64_t took = now - start;
-        samples[summary->runs % WARMUP_SAMPLES] = took;
-        if (summary->runs == 0) {
-            summary->first_nanoseconds = took;
-            summary->minimum_nanoseconds = took;
-        } else if (took < summary->minimum_nanoseconds) {
-            summary->minimum_nanoseconds = took;
-        }
-        summary->runs++;
+        keep_time(summary, latest, now - start);
         KLN_RETURN_IF_ERROR(search(context, milliseconds));
         now = kln_now();
     }
     summary->total_nanoseconds = now - begin;
-    summary->median_nanoseconds = median_of_second_half(samples, summary->runs);
+    look_ahead(summary, latest);
+    return KILN_OK;
+}
+
+/* The caller's struct has this version's first fields, or all. */
+static kiln_status read_summary(const kiln_warmup_summary *summary, kiln_warmup_summary *made)
+{
+    if (summary == NULL) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(
+        kln_options_read("kiln_context_warmup", summary, sizeof *made, made, sizeof *made));
+    *made =
+        (kiln_warmup_summary){.struct_size = made->struct_size,
+                              .samples = made->samples,
+                              .sample_capacity = made->samples != NULL ? made->sample_capacity : 0};
     return KILN_OK;
 }
 
@@ -300,18 +329,19 @@ kiln_status kiln_context_warmup(kiln_context *context, uint64_t runs, uint64_t m
 {
     KLN_RETURN_IF_NULL(context);
     kiln_warmup_summary made = {.struct_size = sizeof made};
-    if (summary != NULL) {
-        KLN_RETURN_IF_ERROR(kln_info_write(__func__, summary, sizeof made, &made, sizeof made));
-    }
-    uint64_t *samples = kln_alloc(WARMUP_SAMPLES * sizeof *samples);
-    if (samples == NULL) {
-        return kln_fail_memory(WARMUP_SAMPLES * sizeof *samples, "a warmup's times");
+    KLN_RETURN_IF_ERROR(read_summary(summary, &made));
+    latest_times *latest = kln_alloc(sizeof *latest);
+    if (latest == NULL) {
+        return kln_fail_memory(sizeof *latest, "a warmup's times");
     }
     kiln_status status = context_enter(context, __func__);
     if (status == KILN_OK) {
-        status = context_leave(context, warm_up(context, runs, milliseconds, samples, &made));
+        status = context_leave(context, warm_up(context, runs, milliseconds, latest, &made));
     }
-    kln_free(samples);
+    kln_free(latest);
+    if (summary != NULL) {
+        summary->sample_count = made.sample_count;
+    }
     if (status == KILN_OK && summary != NULL) {
         status = kln_info_write(__func__, summary, sizeof made, &made, sizeof made);
     }

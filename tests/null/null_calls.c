@@ -168,6 +168,13 @@ static kiln_pool *right_pool(void)
     return pool;
 }
 
+static kiln_histogram *right_histogram(void)
+{
+    kiln_histogram *histogram = NULL;
+    need(kiln_histogram_create(&histogram));
+    return histogram;
+}
+
 static kiln_buffer_plan *right_buffer_plan(void)
 {
     kiln_buffer_plan *plan = NULL;

@@ -348,8 +348,38 @@ static void a_warmup_is_summarised(void **state)
     assert_ok(kiln_context_warmup(context, 0, 1, &summary));
     assert_int_equal(summary.runs, 1);
     assert_ok(kiln_context_warmup(context, 0, 0, NULL));
+    uint64_t samples[4] = {0};
+    summary.samples = samples;
+    summary.sample_capacity = 4;
+    assert_ok(kiln_context_warmup(context, 6, 0, &summary));
+    assert_int_equal(summary.runs, 6);
+    assert_int_equal(summary.sample_count, 4);
+    assert_int_equal(samples[0], summary.first_nanoseconds);
+    for (size_t i = 0; i < 4; i++) {
+        assert_in_range(samples[i], summary.minimum_nanoseconds, summary.maximum_nanoseconds);
+    }
+    assert_in_range(summary.median_nanoseconds, summary.minimum_nanoseconds,
+                    summary.p90_nanoseconds);
+    assert_in_range(summary.p90_nanoseconds, summary.median_nanoseconds, summary.p95_nanoseconds);
+    assert_in_range(summary.p99_nanoseconds, summary.p95_nanoseconds, summary.maximum_nanoseconds);
     summary.struct_size = 3;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_warmup(context, 1, 0, &summary));
+    kiln_context_destroy(context);
+}
+
+static void a_failed_warmup_leaves_its_samples(void **state)
+{
+    (void)state;
+    kiln_engine *engine = make_engine(NULL, 3, 0);
+    kiln_context *context = NULL;
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_engine_release(engine);
+    assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(2)));
+    uint64_t samples[8] = {0};
+    kiln_warmup_summary summary = {
+        .struct_size = sizeof summary, .samples = samples, .sample_capacity = 8};
+    assert_true(kiln_context_warmup(context, 5, 0, &summary) != KILN_OK);
+    assert_int_equal(summary.sample_count, 2);
     kiln_context_destroy(context);
 }
 
@@ -522,6 +552,7 @@ int main(void)
         cmocka_unit_test(one_call_binds_runs_and_shows),
         cmocka_unit_test(a_failed_run_leaves_the_context_usable),
         cmocka_unit_test(a_warmup_is_summarised),
+        cmocka_unit_test(a_failed_warmup_leaves_its_samples),
         cmocka_unit_test(a_run_after_warmup_allocates_nothing),
         cmocka_unit_test(a_second_thread_is_told_that_the_context_is_busy),
         cmocka_unit_test(each_failed_allocation_is_survived),
