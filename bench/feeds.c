@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench_times.h"
 #include "raw_ort.h"
 
 #define FLOAT32_TYPE 1U

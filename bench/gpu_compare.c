@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "raw_ort.h"
+#include "bench_times.h"
 
 #define MOST_RUNS 2000
 #define MOST_ROUNDS 32

@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench_times.h"
 #include "gpu_compare.h"
 #include "plan_feed.h"
-#include "raw_ort.h"
 #include "raw_trt.h"
 
 #define ROUNDS 9

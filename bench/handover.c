@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "bench_times.h"
 
 #define SIDE 4096
 #define TENSORS 16
@@ -24,13 +25,6 @@ static void require(kiln_status status)
         (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
         exit(1);
     }
-}
-
-static double now(void)
-{
-    struct timespec time;
-    (void)clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
 }
 
 static double memory(const char *field)
@@ -89,9 +83,9 @@ static double run(kiln_engine *engine, int64_t rows)
     require(kiln_context_tensor(context, "x", &tensor));
     memset(tensor.data, 0, tensor.bytes);
     for (int i = 0; i < RUNS; i++) {
-        const double begin = now();
+        const double begin = bench_milliseconds();
         require(kiln_context_run(context));
-        const double spent = now() - begin;
+        const double spent = bench_milliseconds() - begin;
         best = spent < best ? spent : best;
     }
     kiln_context_destroy(context);
@@ -136,7 +130,7 @@ static void build(const way *how, const char *folder)
     }
     const double resident = memory("VmRSS:");
     kiln_get_allocation_counters(&before);
-    const double begin = now();
+    const double begin = bench_milliseconds();
     (void)snprintf(path, sizeof path, "%s/%s", folder, how->file != NULL ? how->file : "");
     if (how->file != NULL && !how->through_graph) {
         require(kiln_engine_build_file(path, &options, &engine));
@@ -149,7 +143,7 @@ static void build(const way *how, const char *folder)
         require(kiln_engine_build(network, &options, &engine));
         kiln_network_destroy(network);
     }
-    const double spent = now() - begin;
+    const double spent = bench_milliseconds() - begin;
     kiln_get_allocation_counters(&after);
     const double peak = memory("VmHWM:") - resident;
     const double kept = memory("VmRSS:") - resident;

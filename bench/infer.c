@@ -11,18 +11,12 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include <kiln/kiln.h>
 
-#define RUNS 10
+#include "bench_times.h"
 
-static double now(void)
-{
-    struct timespec time;
-    (void)clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
-}
+#define RUNS 10
 
 /* The fastest of several runs in milliseconds: what the work takes, without what else the machine
  * does. Negative when it does not work. */
@@ -31,12 +25,12 @@ static double measure(const char *path)
     double best = 1e12;
     for (int i = 0; i < RUNS; i++) {
         kiln_issue_list *issues = NULL;
-        const double begin = now();
+        const double begin = bench_milliseconds();
         if (kiln_check_file(path, NULL, &issues) != KILN_OK) {
             (void)fprintf(stderr, "%s: %s\n", path, kiln_error_message());
             return -1.0;
         }
-        const double time = now() - begin;
+        const double time = bench_milliseconds() - begin;
         best = time < best ? time : best;
         const size_t count = kiln_issue_list_count(issues);
         if (count > 0) {

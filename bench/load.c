@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench_times.h"
 #include "raw_ort.h"
 
 typedef struct sample {

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "bench_times.h"
+
 #define ROUNDS ((size_t)2000000)
 #define REPEATS 7
 #define MOST_THREADS 64
@@ -23,13 +25,6 @@ typedef struct job {
 } job;
 
 static pthread_barrier_t barrier;
-
-static double now(void)
-{
-    struct timespec time;
-    (void)clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
-}
 
 static void require(kiln_status status)
 {
@@ -94,13 +89,6 @@ static void *work(void *user)
     return NULL;
 }
 
-static int compare(const void *a, const void *b)
-{
-    const double left = *(const double *)a;
-    const double right = *(const double *)b;
-    return left < right ? -1 : left > right;
-}
-
 /* The median over repeats of the mean over threads, in CPU time of the threads themselves, so that
  * more threads than cores do not count each other's turns. */
 static double measure(kiln_pool *pool, size_t threads)
@@ -123,8 +111,7 @@ static double measure(kiln_pool *pool, size_t threads)
         }
         (void)pthread_barrier_destroy(&barrier);
     }
-    qsort(results, REPEATS, sizeof results[0], compare);
-    return results[REPEATS / 2];
+    return bench_median(results, REPEATS);
 }
 
 /* --- device memory, against the driver's own pool --- */
@@ -144,20 +131,20 @@ static void find(void *library, const char *name, void *function)
 
 static double measure_device(kiln_pool *pool, kiln_stream *stream, size_t rounds)
 {
-    const double begin = now();
+    const double begin = (double)bench_now();
     for (size_t i = 0; i < rounds; i++) {
         kiln_block block;
         require(kiln_pool_allocate(pool, size_of(i), stream, &block));
         require(kiln_pool_release(pool, &block, stream));
     }
-    return (now() - begin) / (double)rounds;
+    return ((double)bench_now() - begin) / (double)rounds;
 }
 
 static double measure_driver(allocate_async allocate, free_async release, kiln_stream *stream,
                              size_t rounds)
 {
     void *handle = kiln_stream_handle(stream);
-    const double begin = now();
+    const double begin = (double)bench_now();
     for (size_t i = 0; i < rounds; i++) {
         unsigned long long memory = 0;
         if (allocate(&memory, size_of(i), handle) != 0 || release(memory, handle) != 0) {
@@ -166,7 +153,7 @@ static double measure_driver(allocate_async allocate, free_async release, kiln_s
         }
     }
     require(kiln_stream_synchronize(stream));
-    return (now() - begin) / (double)rounds;
+    return ((double)bench_now() - begin) / (double)rounds;
 }
 
 static void compare_on_device(void)

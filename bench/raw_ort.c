@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* The list of slots is Kiln's one fact shared with its peer; none of its code is. */
 #include "backends/onnxruntime/ort_api.h"
@@ -173,24 +172,4 @@ void raw_unload(raw_ort *raw)
     raw->api.ReleaseIoBinding(raw->binding);
     raw->api.ReleaseRunOptions(raw->run_options);
     raw->api.ReleaseSession(raw->session);
-}
-
-uint64_t bench_now(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
-
-static int compare(const void *left, const void *right)
-{
-    const double a = *(const double *)left;
-    const double b = *(const double *)right;
-    return a < b ? -1 : a > b;
-}
-
-double bench_median(double *values, size_t count)
-{
-    qsort(values, count, sizeof *values, compare);
-    return count % 2 == 1 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }

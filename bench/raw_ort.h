@@ -47,10 +47,4 @@ void raw_unload(raw_ort *raw);
 /* An ONNX model y = Identity(x) over 64 floats (IR 8, opset 17). */
 extern const unsigned char identity_model[67];
 
-/* Nanoseconds of CLOCK_MONOTONIC. */
-uint64_t bench_now(void);
-
-/* The value in the middle; sorts `values`. */
-double bench_median(double *values, size_t count);
-
 #endif

@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "bench_times.h"
 
 #define GIB ((int64_t)1 << 30)
 #define TENSORS 16
@@ -19,13 +20,6 @@ static void require(kiln_status status)
         (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
         exit(1);
     }
-}
-
-static double now(void)
-{
-    struct timespec time;
-    (void)clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
 }
 
 static kiln_network *start(kiln_tensor_id *x)
@@ -75,13 +69,6 @@ static void make_chain(const char *path, int nodes)
     finish(network, x, path, KILN_WEIGHTS_INLINE);
 }
 
-static int by_size(const void *a, const void *b)
-{
-    const double x = *(const double *)a;
-    const double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void measure(const char *what, const char *path)
 {
     double times[REPEATS];
@@ -90,14 +77,13 @@ static void measure(const char *what, const char *path)
     kiln_get_allocation_counters(&before);
     for (int i = 0; i < REPEATS; i++) {
         kiln_network *network = NULL;
-        const double begin = now();
+        const double begin = bench_milliseconds();
         require(kiln_network_from_onnx(path, &network));
-        times[i] = now() - begin;
+        times[i] = bench_milliseconds() - begin;
         kiln_get_allocation_counters(&after);
         kiln_network_destroy(network);
     }
-    qsort(times, REPEATS, sizeof times[0], by_size);
-    (void)printf("%s\t%s\t%.3f\t%.2f\n", strrchr(path, '/') + 1, what, times[REPEATS / 2],
+    (void)printf("%s\t%s\t%.3f\t%.2f\n", strrchr(path, '/') + 1, what, bench_median(times, REPEATS),
                  (double)(after.bytes_in_use - before.bytes_in_use) / (1024.0 * 1024.0));
 }
 

@@ -228,7 +228,4 @@ void cli_progress_end(void);
 /* Takes the line off the terminal for a message; the next tick draws it again. */
 void cli_progress_hide(void);
 
-/* CLOCK_MONOTONIC in nanoseconds. */
-uint64_t cli_now(void);
-
 #endif

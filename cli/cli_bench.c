@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <cJSON.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,10 +11,12 @@
 #include "cli_model.h"
 #include "cli_raw.h"
 #include "cli_statistics.h"
+#include "cli_sweep.h"
 
 typedef struct bench_settings {
     cli_model_settings model;
     cli_input_settings inputs;
+    cli_sweep_settings sweep;
     double duration; /* seconds */
     double warmup;   /* milliseconds */
     int64_t iterations;
@@ -24,13 +27,10 @@ typedef struct bench_settings {
 
 /* What was measured. */
 typedef struct measurement {
-    uint64_t *times; /* of each inference, in nanoseconds */
-    size_t count;
-    size_t capacity;
+    kiln_histogram *times; /* of each inference, in nanoseconds */
+    uint64_t count;
     uint64_t wall; /* from the first one's start to the last one's end */
-    uint64_t warmup_runs;
-    uint64_t warmup_wall;
-    uint64_t first;                 /* the very first inference, which is part of the warmup */
+    kiln_warmup_summary warmup;
     unsigned long long allocations; /* Kiln's own, while it was measured */
     cli_gpu_times gpu;              /* nothing for an engine on the CPU */
     cli_raw_times raw;              /* nothing unless it is asked for */
@@ -38,32 +38,12 @@ typedef struct measurement {
 
 /* --- measuring --- */
 
-/* Room for as many times as are likely, so that none is made while the clock runs. */
-static void make_room(measurement *found)
-{
-    if (found->count == found->capacity) {
-        found->capacity = found->capacity == 0 ? (size_t)1 << 18 : found->capacity * 2;
-        found->times = cli_grow(found->times, found->capacity * sizeof *found->times);
-        memset(found->times + found->count, 0,
-               (found->capacity - found->count) * sizeof *found->times);
-    }
-}
-
 static kiln_status warm_up(kiln_context *context, const bench_settings *settings,
                            measurement *found)
 {
-    const uint64_t begin = cli_now();
-    const double limit = settings->warmup * 1e6;
-    kiln_status status = KILN_OK;
-    do {
-        const uint64_t start = cli_now();
-        status = kiln_context_run(context);
-        const uint64_t end = cli_now();
-        found->first = found->warmup_runs == 0 ? end - start : found->first;
-        found->warmup_runs++;
-        found->warmup_wall = end - begin;
-    } while (status == KILN_OK && (double)found->warmup_wall < limit);
-    return status;
+    found->warmup = (kiln_warmup_summary){.struct_size = sizeof found->warmup};
+    const uint64_t milliseconds = (uint64_t)ceil(settings->warmup);
+    return kiln_context_warmup(context, milliseconds == 0 ? 1 : 0, milliseconds, &found->warmup);
 }
 
 static kiln_status measure(kiln_context *context, const bench_settings *settings,
@@ -73,19 +53,19 @@ static kiln_status measure(kiln_context *context, const bench_settings *settings
     kiln_allocation_counters after;
     const double limit = settings->duration * 1e9;
     const double enough = (double)settings->iterations;
-    make_room(found);
+    found->times = cli_times_create();
     kiln_get_allocation_counters(&before);
-    const uint64_t begin = cli_now();
+    const uint64_t begin = kiln_clock_now();
     uint64_t end = begin;
     while ((double)(end - begin) < limit || (double)found->count < enough) {
-        make_room(found);
-        const uint64_t start = cli_now();
+        const uint64_t start = kiln_clock_now();
         const kiln_status status = kiln_context_run(context);
-        end = cli_now();
+        end = kiln_clock_now();
         if (status != KILN_OK) {
             return status;
         }
-        found->times[found->count++] = end - start;
+        kiln_histogram_record(found->times, end - start);
+        found->count++;
         const double by_time = limit > 0 ? (double)(end - begin) / limit : 1;
         const double by_count = enough > 0 ? (double)found->count / enough : 1;
         cli_progress_set(by_time < by_count ? by_time : by_count);
@@ -124,24 +104,12 @@ static void print_inputs(const kiln_engine *engine, kiln_context *context)
     cli_table_print(&table, 0);
 }
 
-/* Sorts the times. */
 static void print_gpu(const cli_gpu_times *gpu)
 {
-    static const char *const headings[] = {"GPU", "mean", "median", "p90",
-                                           "p95", "p99",  "p99.9",  "max"};
     cli_table table;
-    cli_table_init(&table, "lrrrrrrr", headings);
+    cli_times_table(&table, "GPU");
     for (size_t part = 0; part < CLI_GPU_PARTS; part++) {
-        cli_statistics found;
-        cli_statistics_make(gpu->times[part], gpu->count, &found);
-        const double values[] = {found.mean, found.median, found.p90,    found.p95,
-                                 found.p99,  found.p999,   found.maximum};
-        cli_table_add(&table, cli_gpu_names[part]);
-        for (size_t i = 0; i < CLI_ARRAY_LENGTH(values); i++) {
-            char text[32];
-            cli_duration_format(values[i], text, sizeof text);
-            cli_table_add(&table, text);
-        }
+        cli_times_row(&table, cli_gpu_names[part], gpu->times[part]);
     }
     (void)puts("");
     cli_table_print(&table, 0);
@@ -153,36 +121,28 @@ static void print_text(const char *path, const kiln_engine *engine, kiln_context
     char backend[200];
     char text[5][32];
     char *printable = cli_printable(path);
-    cli_statistics statistics;
-    cli_statistics_make(found->times, found->count, &statistics);
+    double figures[CLI_TIME_FIGURES];
+    cli_times_figures(found->times, figures);
     cli_model_backend(engine, backend, sizeof backend);
     (void)printf("%s\n%s\n\n", printable, backend);
     free(printable);
     print_inputs(engine, context);
-    cli_duration_format((double)found->warmup_wall, text[0], sizeof text[0]);
-    cli_duration_format((double)found->first, text[1], sizeof text[1]);
+    cli_duration_format((double)found->warmup.total_nanoseconds, text[0], sizeof text[0]);
+    cli_duration_format((double)found->warmup.first_nanoseconds, text[1], sizeof text[1]);
     cli_duration_format((double)found->wall, text[2], sizeof text[2]);
     (void)printf("\nwarmup      %llu inference%s in %s, the first took %s\n",
-                 (unsigned long long)found->warmup_runs, found->warmup_runs == 1 ? "" : "s",
+                 (unsigned long long)found->warmup.runs, found->warmup.runs == 1 ? "" : "s",
                  text[0], text[1]);
-    (void)printf("measured    %zu inference%s in %s\n", found->count, found->count == 1 ? "" : "s",
-                 text[2]);
+    (void)printf("measured    %llu inference%s in %s\n", (unsigned long long)found->count,
+                 found->count == 1 ? "" : "s", text[2]);
     (void)printf("throughput  %.*f inferences/s\n\n", throughput(found) < 100 ? 2 : 0,
                  throughput(found));
-    const struct {
-        const char *name;
-        double value;
-    } rows[] = {
-        {"min", statistics.minimum}, {"mean", statistics.mean},   {"median", statistics.median},
-        {"p90", statistics.p90},     {"p95", statistics.p95},     {"p99", statistics.p99},
-        {"p99.9", statistics.p999},  {"max", statistics.maximum},
-    };
-    for (size_t i = 0; i < CLI_ARRAY_LENGTH(rows); i++) {
-        cli_duration_format(rows[i].value, text[0], sizeof text[0]);
-        (void)printf("%-10s  %-8s %9s\n", i == 0 ? "latency" : "", rows[i].name, text[0]);
+    for (size_t i = 0; i < CLI_TIME_FIGURES; i++) {
+        cli_duration_format(figures[i], text[0], sizeof text[0]);
+        (void)printf("%-10s  %-8s %9s\n", i == 0 ? "latency" : "", cli_time_names[i], text[0]);
     }
     (void)puts("");
-    cli_histogram_print(found->times, found->count);
+    cli_histogram_print(found->times);
     if (found->gpu.count != 0) {
         print_gpu(&found->gpu);
     }
@@ -191,27 +151,6 @@ static void print_text(const char *path, const kiln_engine *engine, kiln_context
     }
 }
 
-static cJSON *times_json(uint64_t *times, size_t count)
-{
-    cli_statistics statistics;
-    cli_statistics_make(times, count, &statistics);
-    const struct {
-        const char *name;
-        double value;
-    } rows[] = {
-        {"min", statistics.minimum}, {"mean", statistics.mean},   {"median", statistics.median},
-        {"p90", statistics.p90},     {"p95", statistics.p95},     {"p99", statistics.p99},
-        {"p99.9", statistics.p999},  {"max", statistics.maximum},
-    };
-    cJSON *latency = cJSON_CreateObject();
-    for (size_t i = 0; i < CLI_ARRAY_LENGTH(rows); i++) {
-        (void)cJSON_AddNumberToObject(latency, rows[i].name, rows[i].value / 1e6);
-    }
-    (void)cJSON_AddNumberToObject(latency, "coefficient_of_variation", statistics.deviation);
-    return latency;
-}
-
-/* Before the times are sorted. */
 static void add_raw(cJSON *document, cli_raw_times *raw)
 {
     double ratio = 0;
@@ -221,19 +160,12 @@ static void add_raw(cJSON *document, cli_raw_times *raw)
     (void)cJSON_AddNumberToObject(object, "pairs", (double)raw->count);
     (void)cJSON_AddNumberToObject(object, "ratio", ratio);
     (void)cJSON_AddNumberToObject(object, "difference_ms", difference / 1e6);
-    (void)cJSON_AddItemToObject(object, "kiln_ms", times_json(raw->kiln, raw->count));
-    (void)cJSON_AddItemToObject(object, "raw_ms", times_json(raw->raw, raw->count));
+    (void)cJSON_AddItemToObject(object, "kiln_ms", cli_times_json(raw->kiln));
+    (void)cJSON_AddItemToObject(object, "raw_ms", cli_times_json(raw->raw));
 }
 
-static cli_exit print_json(const char *path, const kiln_engine *engine, kiln_context *context,
-                           bool layers, measurement *found)
+static void add_inputs(cJSON *document, const kiln_engine *engine, kiln_context *context)
 {
-    kiln_backend_info info = {.struct_size = sizeof info};
-    cJSON *document = cJSON_CreateObject();
-    cli_json_add_text(document, "model", path);
-    if (kiln_engine_backend(engine, &info) == KILN_OK) {
-        (void)cJSON_AddItemToObject(document, "backend", cli_json_backend(&info));
-    }
     cJSON *inputs = cJSON_AddArrayToObject(document, "inputs");
     for (size_t i = 0; i < kiln_engine_input_count(engine); i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
@@ -248,20 +180,39 @@ static cli_exit print_json(const char *path, const kiln_engine *engine, kiln_con
         (void)cJSON_AddItemToObject(object, "shape", cli_json_shape(&tensor.desc.shape));
         (void)cJSON_AddItemToArray(inputs, object);
     }
+}
+
+static cJSON *new_document(const char *path, const kiln_engine *engine)
+{
+    kiln_backend_info info = {.struct_size = sizeof info};
+    cJSON *document = cJSON_CreateObject();
+    cli_json_add_text(document, "model", path);
+    if (kiln_engine_backend(engine, &info) == KILN_OK) {
+        (void)cJSON_AddItemToObject(document, "backend", cli_json_backend(&info));
+    }
+    return document;
+}
+
+static cli_exit print_json(const char *path, const kiln_engine *engine, kiln_context *context,
+                           bool layers, measurement *found)
+{
+    cJSON *document = new_document(path, engine);
+    add_inputs(document, engine, context);
     cJSON *warmup = cJSON_AddObjectToObject(document, "warmup");
-    (void)cJSON_AddNumberToObject(warmup, "inferences", (double)found->warmup_runs);
-    (void)cJSON_AddNumberToObject(warmup, "seconds", (double)found->warmup_wall / 1e9);
-    (void)cJSON_AddNumberToObject(warmup, "first_ms", (double)found->first / 1e6);
+    (void)cJSON_AddNumberToObject(warmup, "inferences", (double)found->warmup.runs);
+    (void)cJSON_AddNumberToObject(warmup, "seconds", (double)found->warmup.total_nanoseconds / 1e9);
+    (void)cJSON_AddNumberToObject(warmup, "first_ms",
+                                  (double)found->warmup.first_nanoseconds / 1e6);
     (void)cJSON_AddNumberToObject(document, "inferences", (double)found->count);
     (void)cJSON_AddNumberToObject(document, "seconds", (double)found->wall / 1e9);
     (void)cJSON_AddNumberToObject(document, "inferences_per_second", throughput(found));
     (void)cJSON_AddNumberToObject(document, "allocations", (double)found->allocations);
-    (void)cJSON_AddItemToObject(document, "latency_ms", times_json(found->times, found->count));
+    (void)cJSON_AddItemToObject(document, "latency_ms", cli_times_json(found->times));
     if (found->gpu.count != 0) {
         cJSON *gpu = cJSON_AddObjectToObject(document, "gpu_ms");
         for (size_t part = 0; part < CLI_GPU_PARTS; part++) {
             (void)cJSON_AddItemToObject(gpu, cli_gpu_names[part],
-                                        times_json(found->gpu.times[part], found->gpu.count));
+                                        cli_times_json(found->gpu.times[part]));
         }
     }
     if (found->raw.count != 0) {
@@ -293,6 +244,11 @@ static cli_exit bench(const cli_command *self, const char *path, const bench_set
                       kiln_engine *engine, kiln_context *context, cli_inputs *inputs,
                       measurement *found)
 {
+    /* What cannot be is refused before anything is measured. */
+    if (settings->layers && (kiln_context_profile_layers(context, true) != KILN_OK ||
+                             kiln_context_profile_layers(context, false) != KILN_OK)) {
+        return cli_fail();
+    }
     cli_exit result = cli_inputs_bind(self, &settings->inputs, engine, context, inputs);
     if (result != CLI_DONE) {
         return result;
@@ -329,31 +285,96 @@ static cli_exit bench(const cli_command *self, const char *path, const bench_set
     return settings->layers ? cli_layers_print(context) : CLI_DONE;
 }
 
+/* --- under load --- */
+
+static cli_exit plot(const char *file, const char *path, const kiln_engine *engine,
+                     const cli_sweep *sweep)
+{
+    char backend[200];
+    const char *slash = strrchr(path, '/');
+    char *title = cli_printable(slash != NULL ? slash + 1 : path);
+    cli_model_backend(engine, backend, sizeof backend);
+    const cli_exit result = cli_plot_write(file, title, backend, sweep);
+    free(title);
+    return result;
+}
+
+static cli_exit show_load(const char *path, const kiln_engine *engine,
+                          const bench_settings *settings, const cli_sweep *sweep)
+{
+    if (settings->json) {
+        cJSON *document = new_document(path, engine);
+        cli_sweep_add(document, sweep);
+        return cli_json_print(document);
+    }
+    char backend[200];
+    char *printable = cli_printable(path);
+    cli_model_backend(engine, backend, sizeof backend);
+    (void)printf("%s\n%s\n\n", printable, backend);
+    free(printable);
+    cli_sweep_print(sweep);
+    return CLI_DONE;
+}
+
+static cli_exit bench_load(const cli_command *self, const char *path,
+                           const bench_settings *settings, kiln_engine *engine)
+{
+    cli_sweep sweep = {.points = NULL};
+    if (settings->layers || settings->compare_raw) {
+        return cli_misuse(self,
+                          "--%s looks at one inference after the other: not with --batches, "
+                          "--contexts, --streams, --ahead, --callers or --plot",
+                          settings->layers ? "layers" : "compare-raw");
+    }
+    cli_exit result = cli_sweep_plan(self, &settings->sweep, engine, &settings->inputs, &sweep);
+    if (result == CLI_DONE) {
+        result =
+            cli_sweep_measure(self, &settings->model, &settings->inputs, engine, settings->warmup,
+                              settings->duration, (uint64_t)settings->iterations, &sweep);
+    }
+    if (result == CLI_DONE) {
+        result = show_load(path, engine, settings, &sweep);
+    }
+    if (result == CLI_DONE && settings->sweep.plot != NULL) {
+        result = plot(settings->sweep.plot, path, engine, &sweep);
+    }
+    cli_sweep_finish(&sweep);
+    return result;
+}
+
+static cli_exit bench_alone(const cli_command *self, const char *path,
+                            const bench_settings *settings, kiln_engine *engine)
+{
+    kiln_context *context = NULL;
+    cli_inputs inputs = {NULL, 0};
+    measurement found = {.times = NULL};
+    cli_exit result = cli_model_context(&settings->model, engine, &context);
+    if (result == CLI_DONE) {
+        result = bench(self, path, settings, engine, context, &inputs, &found);
+    }
+    kiln_context_destroy(context);
+    cli_inputs_finish(&inputs);
+    kiln_histogram_destroy(found.times);
+    cli_gpu_finish(&found.gpu);
+    cli_raw_finish(&found.raw);
+    return result;
+}
+
 static cli_exit run(const cli_command *self, int count, char **arguments)
 {
     bench_settings settings = {.duration = 3, .warmup = 200, .iterations = 10};
     const char *operands[1] = {NULL};
     kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
-    cli_inputs inputs = {NULL, 0};
-    measurement found = {.times = NULL};
     cli_exit result = CLI_DONE;
     if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
         return result;
     }
     result = cli_model_open(self, operands[0], &settings.model, &engine);
     if (result == CLI_DONE) {
-        result = cli_model_context(&settings.model, engine, &context);
+        result = (cli_sweep_is_asked(&settings.sweep) ? bench_load : bench_alone)(
+            self, operands[0], &settings, engine);
     }
-    if (result == CLI_DONE) {
-        result = bench(self, operands[0], &settings, engine, context, &inputs, &found);
-    }
-    kiln_context_destroy(context);
     kiln_engine_release(engine);
-    cli_inputs_finish(&inputs);
-    free(found.times);
-    cli_gpu_finish(&found.gpu);
-    cli_raw_finish(&found.raw);
     cli_options_finish(self, &settings);
     return result;
 }
@@ -369,7 +390,7 @@ static const cli_option options[] = {
      "Then measure the backend's library called directly beside Kiln, in turns, on the same "
      "memory."},
     {"layers", 'l', NULL, CLI_FLAG, offsetof(bench_settings, layers), 0, 0, NULL,
-     "Then measure the layers of a plan of TensorRT, in runs of their own."},
+     "Then measure each layer or node, in runs of their own."},
     {"json", 'j', NULL, CLI_FLAG, offsetof(bench_settings, json), 0, 0, NULL,
      "Write the figures as JSON; latency is in milliseconds."},
     {0},
@@ -377,6 +398,7 @@ static const cli_option options[] = {
 
 static const cli_group groups[] = {
     {"Measurement", options, 0},
+    {"Load", cli_sweep_options, offsetof(bench_settings, sweep)},
     {"Inputs", cli_input_options, offsetof(bench_settings, inputs)},
     {"Engine", cli_model_options, offsetof(bench_settings, model)},
     {0},
@@ -385,6 +407,8 @@ static const cli_group groups[] = {
 static const cli_example examples[] = {
     {"kiln bench model.onnx", "three seconds with random inputs"},
     {"kiln bench model.onnx -s tokens=8x128 -t 4", "a batch of 8, on four threads"},
+    {"kiln bench model.onnx --batches 1,8,32 --contexts 1,2,4 --plot load.html",
+     "latency against throughput, with a picture"},
     {"kiln bench model.onnx --compare-raw", "what Kiln adds to the library under it"},
     {"kiln bench model.onnx --json | jq .latency_ms.p99", "one figure for a script"},
     {0},
@@ -402,7 +426,11 @@ const cli_command cli_command_bench = {
         "The latency of an inference is the time from handing it over until its outputs are "
         "there. p99 is the latency that all but the slowest hundredth of the inferences stayed "
         "within. The throughput is the number of inferences by the time from the start of the "
-        "first to the end of the last.",
+        "first to the end of the last.\n\n"
+        "With any of --batches, --contexts, --streams, --ahead and --callers it keeps several "
+        "inferences going at once. The latency of one then begins with the call that starts it, "
+        "so that waiting behind others is part of it; items/s are inferences/s times the batch "
+        "size.",
     .groups = groups,
     .examples = examples,
     .run = run,

@@ -363,7 +363,7 @@ static cli_exit build_and_save(const build_settings *settings, const char *path,
     kiln_engine *engine = NULL;
     kiln_build_progress progress = {.struct_size = sizeof progress};
     kiln_tune_result tuned = {.struct_size = sizeof tuned};
-    const uint64_t begin = cli_now();
+    const uint64_t begin = kiln_clock_now();
     const char *slash = strrchr(path, '/');
     char what[300];
     (void)snprintf(what, sizeof what, "%s %.255s", settings->tune ? "tuning" : "building",
@@ -378,7 +378,7 @@ static cli_exit build_and_save(const build_settings *settings, const char *path,
         result = cli_fail();
     }
     if (result == CLI_DONE) {
-        progress.nanoseconds = settings->tune ? cli_now() - begin : progress.nanoseconds;
+        progress.nanoseconds = settings->tune ? kiln_clock_now() - begin : progress.nanoseconds;
         print_result(settings, engine, &progress);
         if (settings->tune) {
             print_tuning(&tuned);

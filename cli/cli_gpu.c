@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli_statistics.h"
+
 #define WARMUP_RUNS 5
 
 const char *const cli_gpu_names[CLI_GPU_PARTS] = {"latency", "enqueue", "h2d", "compute", "d2h"};
@@ -113,9 +115,9 @@ static kiln_status run_once(bench *work, uint64_t *enqueue)
     kiln_status status = kiln_event_record(work->events[BEGIN], work->stream);
     status = status == KILN_OK ? copy_sides(work, true) : status;
     status = status == KILN_OK ? kiln_event_record(work->events[SENT], work->stream) : status;
-    const uint64_t before = cli_now();
+    const uint64_t before = kiln_clock_now();
     status = status == KILN_OK ? kiln_context_enqueue(work->context, NULL) : status;
-    *enqueue = cli_now() - before;
+    *enqueue = kiln_clock_now() - before;
     status = status == KILN_OK ? kiln_event_record(work->events[COMPUTED], work->stream) : status;
     status = status == KILN_OK ? copy_sides(work, false) : status;
     status = status == KILN_OK ? kiln_event_record(work->events[BACK], work->stream) : status;
@@ -133,13 +135,7 @@ static kiln_status keep(bench *work, cli_gpu_times *found, uint64_t enqueue)
                  {CLI_GPU_H2D, BEGIN, SENT},
                  {CLI_GPU_COMPUTE, SENT, COMPUTED},
                  {CLI_GPU_D2H, COMPUTED, BACK}};
-    if (found->count == found->capacity) {
-        found->capacity = found->capacity == 0 ? (size_t)1 << 16 : found->capacity * 2;
-        for (size_t i = 0; i < CLI_GPU_PARTS; i++) {
-            found->times[i] = cli_grow(found->times[i], found->capacity * sizeof *found->times[i]);
-        }
-    }
-    found->times[CLI_GPU_ENQUEUE][found->count] = enqueue;
+    kiln_histogram_record(found->times[CLI_GPU_ENQUEUE], enqueue);
     for (size_t i = 0; i < CLI_ARRAY_LENGTH(parts); i++) {
         double took = 0;
         const kiln_status status =
@@ -147,7 +143,7 @@ static kiln_status keep(bench *work, cli_gpu_times *found, uint64_t enqueue)
         if (status != KILN_OK) {
             return status;
         }
-        found->times[parts[i].part][found->count] = (uint64_t)(took * 1e6);
+        kiln_histogram_record(found->times[parts[i].part], (uint64_t)(took * 1e6));
     }
     found->count++;
     return KILN_OK;
@@ -159,12 +155,15 @@ kiln_status cli_gpu_measure(kiln_engine *engine, kiln_context *bound, kiln_graph
     bench work = {.context = NULL};
     uint64_t enqueue = 0;
     kiln_status status = begin(&work, engine, bound, graphs);
+    for (size_t i = 0; i < CLI_GPU_PARTS && status == KILN_OK; i++) {
+        found->times[i] = cli_times_create();
+    }
     for (size_t i = 0; i < WARMUP_RUNS && status == KILN_OK; i++) {
         status = run_once(&work, &enqueue);
     }
-    const uint64_t start = cli_now();
+    const uint64_t start = kiln_clock_now();
     while (status == KILN_OK &&
-           (found->count < least || (double)(cli_now() - start) < seconds * 1e9)) {
+           (found->count < least || (double)(kiln_clock_now() - start) < seconds * 1e9)) {
         status = run_once(&work, &enqueue);
         status = status == KILN_OK ? keep(&work, found, enqueue) : status;
     }
@@ -191,7 +190,7 @@ kiln_status cli_gpu_compare_raw(kiln_engine *engine, kiln_context *bound, kiln_g
 void cli_gpu_finish(cli_gpu_times *found)
 {
     for (size_t i = 0; i < CLI_GPU_PARTS; i++) {
-        free(found->times[i]);
+        kiln_histogram_destroy(found->times[i]);
     }
     *found = (cli_gpu_times){.count = 0};
 }

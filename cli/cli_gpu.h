@@ -20,9 +20,8 @@ typedef enum cli_gpu_part {
 } cli_gpu_part;
 
 typedef struct cli_gpu_times {
-    uint64_t *times[CLI_GPU_PARTS]; /* nanoseconds, `count` each */
+    kiln_histogram *times[CLI_GPU_PARTS]; /* nanoseconds; NULL where nothing was measured */
     size_t count;
-    size_t capacity;
 } cli_gpu_times;
 
 /* "h2d", as the JSON calls it. */

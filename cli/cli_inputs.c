@@ -98,17 +98,52 @@ static cli_exit assign(const cli_command *command, const char *option, const cli
 
 /* --- shapes --- */
 
+/* The binding as it is at a batch size. */
+static kiln_binding with_batch(const kiln_binding *binding, int64_t batch)
+{
+    kiln_binding sized = *binding;
+    if (batch > 0 && sized.shape.rank > 0 && sized.shape.dims[0] == KILN_DYNAMIC) {
+        sized.shape.dims[0] = batch;
+    }
+    return sized;
+}
+
+/* A shape as it was given, with the batch size for each N. */
+static cli_exit read_shape(const cli_command *command, const char *text, int64_t batch,
+                           kiln_shape *shape)
+{
+    cli_text sized = {NULL, 0, 0};
+    for (const char *at = text; *at != '\0'; at++) {
+        if (*at != 'N') {
+            cli_text_append(&sized, at, 1);
+        } else if (batch == 0) {
+            cli_text_finish(&sized);
+            return cli_misuse(command,
+                              "--shape %.80s: N stands for the batch sizes that kiln bench "
+                              "--batches lists",
+                              text);
+        } else {
+            cli_text_printf(&sized, "%" PRId64, batch);
+        }
+    }
+    const kiln_status status = kiln_shape_parse(sized.data != NULL ? sized.data : "", shape);
+    cli_text_finish(&sized);
+    if (status != KILN_OK) {
+        (void)cli_fail();
+        return CLI_MISUSED;
+    }
+    return CLI_DONE;
+}
+
 /* The shape that the model fixes or that was given for it. */
-static cli_exit choose_shape(const cli_command *command, const kiln_binding *binding,
-                             const char *text, kiln_shape *shape)
+static cli_exit choose_shape(const cli_command *command, const kiln_binding *bound,
+                             const char *text, int64_t batch, kiln_shape *shape)
 {
     if (text != NULL) {
-        if (kiln_shape_parse(text, shape) != KILN_OK) {
-            (void)cli_fail();
-            return CLI_MISUSED;
-        }
-        return CLI_DONE;
+        return read_shape(command, text, batch, shape);
     }
+    const kiln_binding sized = with_batch(bound, batch);
+    const kiln_binding *binding = &sized;
     if (binding->shape.rank >= 0 && kiln_shape_is_static(&binding->shape)) {
         *shape = binding->shape;
         return CLI_DONE;
@@ -371,7 +406,7 @@ static bool ends_with(const char *text, const char *ending)
 
 static cli_exit bind_one(const cli_command *command, kiln_context *context,
                          const kiln_binding *binding, const char *data, const char *shape_text,
-                         int64_t seed, kiln_tensor *loaded)
+                         const cli_input_settings *settings, kiln_tensor *loaded)
 {
     filling how;
     bool is_wrong = false;
@@ -389,11 +424,11 @@ static cli_exit bind_one(const cli_command *command, kiln_context *context,
         return CLI_FAILED;
     }
     kiln_shape shape;
-    const cli_exit result = choose_shape(command, binding, shape_text, &shape);
+    const cli_exit result = choose_shape(command, binding, shape_text, settings->batch, &shape);
     if (result != CLI_DONE) {
         return result;
     }
-    return is_filled ? bind_filled(command, context, binding, &shape, &how, seed)
+    return is_filled ? bind_filled(command, context, binding, &shape, &how, settings->seed)
                      : bind_raw(context, binding, &shape, data);
 }
 
@@ -418,7 +453,7 @@ cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *s
     for (size_t i = 0; i < count && result == CLI_DONE; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
         result = kiln_engine_input(engine, i, &binding) == KILN_OK
-                     ? bind_one(command, context, &binding, data[i], shapes[i], settings->seed,
+                     ? bind_one(command, context, &binding, data[i], shapes[i], settings,
                                 &inputs->loaded[i])
                      : cli_fail();
     }

@@ -7,9 +7,9 @@
 kiln_status cli_layers_measure(kiln_context *context, double seconds, size_t least)
 {
     kiln_status status = kiln_context_profile_layers(context, true);
-    const uint64_t begin = cli_now();
+    const uint64_t begin = kiln_clock_now();
     for (size_t run = 0; status == KILN_OK; run++) {
-        if (run >= least && (double)(cli_now() - begin) >= seconds * 1e9) {
+        if (run >= least && (double)(kiln_clock_now() - begin) >= seconds * 1e9) {
             break;
         }
         status = kiln_context_run(context);

@@ -45,6 +45,8 @@ typedef struct cli_input_settings {
     cli_list inputs;
     cli_list shapes;
     int64_t seed;
+    int64_t batch; /* what N stands for in a shape, and the first dimension of an input where no
+                      shape is given and it is open; 0: nothing */
 } cli_input_settings;
 
 extern const cli_option cli_input_options[];

@@ -35,13 +35,6 @@ static unsigned ticks;
 /* In thousandths; negative: not known. */
 static atomic_int done = -1;
 
-uint64_t cli_now(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
-
 static void erase(void)
 {
     if (is_drawn) {
@@ -83,7 +76,7 @@ static void draw(void)
 {
     static const char *const spinner[2][4] = {{"|", "/", "-", "\\"},
                                               {"\u25d0", "\u25d3", "\u25d1", "\u25d2"}};
-    const uint64_t now = cli_now();
+    const uint64_t now = kiln_clock_now();
     const int thousandths = atomic_load_explicit(&done, memory_order_relaxed);
     const size_t terminal = cli_terminal_columns(STDERR_FILENO);
     char what[sizeof label];
@@ -125,15 +118,11 @@ static void *tick(void *unused)
     (void)unused;
     (void)pthread_mutex_lock(&guard);
     while (is_running) {
-        struct timespec next;
-        (void)clock_gettime(CLOCK_MONOTONIC, &next);
-        next.tv_nsec += TICK_NANOSECONDS;
-        if (next.tv_nsec >= 1000000000) {
-            next.tv_nsec -= 1000000000;
-            next.tv_sec++;
-        }
+        const uint64_t at = kiln_clock_now() + TICK_NANOSECONDS;
+        const struct timespec next = {.tv_sec = (time_t)(at / 1000000000),
+                                      .tv_nsec = (long)(at % 1000000000)};
         (void)pthread_cond_timedwait(&ended, &guard, &next);
-        if (is_running && cli_now() - begun > QUIET_NANOSECONDS) {
+        if (is_running && kiln_clock_now() - begun > QUIET_NANOSECONDS) {
             draw();
         }
     }
@@ -164,7 +153,7 @@ void cli_progress_begin(const char *what)
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&ended, &monotonic);
     (void)pthread_condattr_destroy(&monotonic);
-    begun = cli_now();
+    begun = kiln_clock_now();
     ticks = 0;
     atomic_store(&done, -1);
     is_running = true;
@@ -187,7 +176,7 @@ void cli_progress_phase(const char *name)
     (void)pthread_mutex_lock(&guard);
     if (strcmp(text, phase) != 0) {
         (void)snprintf(phase, sizeof phase, "%s", text);
-        phase_begun = cli_now();
+        phase_begun = kiln_clock_now();
     }
     (void)pthread_mutex_unlock(&guard);
 }

@@ -8,12 +8,13 @@
 #include "cli_statistics.h"
 
 #define WARMUP_PAIRS 5
+#define MOST_KEPT ((size_t)1 << 17)
 
 static kiln_status run_kiln(kiln_context *context, uint64_t *took)
 {
-    const uint64_t begin = cli_now();
+    const uint64_t begin = kiln_clock_now();
     const kiln_status status = kiln_context_run(context);
-    *took = cli_now() - begin;
+    *took = kiln_clock_now() - begin;
     return status;
 }
 
@@ -28,15 +29,31 @@ static kiln_status run_pair(kiln_context *context, bool raw_first, uint64_t *kil
 
 static void make_room(cli_raw_times *found)
 {
-    if (found->count == found->capacity) {
-        const size_t old = found->capacity;
-        found->capacity = old == 0 ? (size_t)1 << 17 : old * 2;
-        const size_t bytes = (found->capacity - old) * sizeof(uint64_t);
-        found->kiln = cli_grow(found->kiln, found->capacity * sizeof(uint64_t));
-        found->raw = cli_grow(found->raw, found->capacity * sizeof(uint64_t));
-        memset(found->kiln + old, 0, bytes);
-        memset(found->raw + old, 0, bytes);
+    found->kiln = cli_times_create();
+    found->raw = cli_times_create();
+    found->ratios = cli_allocate(MOST_KEPT * sizeof *found->ratios);
+    found->differences = cli_allocate(MOST_KEPT * sizeof *found->differences);
+    found->step = 1;
+}
+
+/* Where there is no more room, every other one goes. */
+static void keep_pair(cli_raw_times *found, uint64_t kiln, uint64_t raw)
+{
+    kiln_histogram_record(found->kiln, kiln);
+    kiln_histogram_record(found->raw, raw);
+    if (found->count++ % found->step != 0) {
+        return;
     }
+    if (found->kept == MOST_KEPT) {
+        found->kept /= 2;
+        found->step *= 2;
+        for (size_t i = 0; i < found->kept; i++) {
+            found->ratios[i] = found->ratios[2 * i];
+            found->differences[i] = found->differences[2 * i];
+        }
+    }
+    found->ratios[found->kept] = (double)kiln / (double)(raw != 0 ? raw : 1);
+    found->differences[found->kept++] = (double)kiln - (double)raw;
 }
 
 kiln_status cli_raw_measure(kiln_context *context, double seconds, size_t least,
@@ -45,18 +62,16 @@ kiln_status cli_raw_measure(kiln_context *context, double seconds, size_t least,
     uint64_t kiln = 0;
     uint64_t raw = 0;
     kiln_status status = KILN_OK;
+    make_room(found);
     for (size_t i = 0; i < WARMUP_PAIRS && status == KILN_OK; i++) {
         status = run_pair(context, false, &kiln, &raw);
     }
-    const uint64_t start = cli_now();
+    const uint64_t start = kiln_clock_now();
     while (status == KILN_OK &&
-           (found->count < least || (double)(cli_now() - start) < seconds * 1e9)) {
-        make_room(found);
+           (found->count < least || (double)(kiln_clock_now() - start) < seconds * 1e9)) {
         status = run_pair(context, found->count % 2 == 1, &kiln, &raw);
-        found->kiln[found->count] = kiln;
-        found->raw[found->count] = raw;
-        found->count++;
-        cli_progress_set(seconds > 0 ? (double)(cli_now() - start) / (seconds * 1e9)
+        keep_pair(found, kiln, raw);
+        cli_progress_set(seconds > 0 ? (double)(kiln_clock_now() - start) / (seconds * 1e9)
                                      : (double)found->count / (double)least);
     }
     return status;
@@ -75,46 +90,22 @@ static double median(double *values, size_t count)
     return count % 2 == 1 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
-void cli_raw_between(const cli_raw_times *found, double *ratio, double *difference)
+void cli_raw_between(cli_raw_times *found, double *ratio, double *difference)
 {
-    double *values = cli_allocate(found->count * sizeof *values);
-    for (size_t i = 0; i < found->count; i++) {
-        values[i] = (double)found->kiln[i] / (double)(found->raw[i] != 0 ? found->raw[i] : 1);
-    }
-    *ratio = median(values, found->count);
-    for (size_t i = 0; i < found->count; i++) {
-        values[i] = (double)found->kiln[i] - (double)found->raw[i];
-    }
-    *difference = median(values, found->count);
-    free(values);
-}
-
-static void add_row(cli_table *table, const char *name, uint64_t *times, size_t count)
-{
-    cli_statistics found;
-    cli_statistics_make(times, count, &found);
-    const double values[] = {found.minimum, found.mean, found.median, found.p90,
-                             found.p95,     found.p99,  found.maximum};
-    cli_table_add(table, name);
-    for (size_t i = 0; i < CLI_ARRAY_LENGTH(values); i++) {
-        char text[32];
-        cli_duration_format(values[i], text, sizeof text);
-        cli_table_add(table, text);
-    }
+    *ratio = median(found->ratios, found->kept);
+    *difference = median(found->differences, found->kept);
 }
 
 void cli_raw_print(cli_raw_times *found, const char *library)
 {
-    static const char *const headings[] = {"latency", "min", "mean", "median",
-                                           "p90",     "p95", "p99",  "max"};
     double ratio = 0;
     double difference = 0;
     char text[32];
     cli_table table;
     cli_raw_between(found, &ratio, &difference);
-    cli_table_init(&table, "lrrrrrrr", headings);
-    add_row(&table, "kiln", found->kiln, found->count);
-    add_row(&table, library, found->raw, found->count);
+    cli_times_table(&table, "latency");
+    cli_times_row(&table, "kiln", found->kiln);
+    cli_times_row(&table, library, found->raw);
     (void)puts("");
     cli_table_print(&table, 0);
     cli_duration_format(difference < 0 ? -difference : difference, text, sizeof text);
@@ -124,7 +115,9 @@ void cli_raw_print(cli_raw_times *found, const char *library)
 
 void cli_raw_finish(cli_raw_times *found)
 {
-    free(found->kiln);
-    free(found->raw);
+    kiln_histogram_destroy(found->kiln);
+    kiln_histogram_destroy(found->raw);
+    free(found->ratios);
+    free(found->differences);
     *found = (cli_raw_times){.count = 0};
 }

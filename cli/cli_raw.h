@@ -8,12 +8,17 @@
 
 #include "cli.h"
 
-/* Nanoseconds of one inference each; pair i ran one after the other. */
+/* Pairs of inferences, one run right after the other. */
 typedef struct cli_raw_times {
-    uint64_t *kiln;
-    uint64_t *raw;
+    kiln_histogram *kiln; /* nanoseconds; NULL where nothing was measured */
+    kiln_histogram *raw;
     size_t count;
-    size_t capacity;
+
+    /* Within a pair: of every pair, or of every `step`th where they are many. */
+    double *ratios;
+    double *differences;
+    size_t kept;
+    size_t step;
 } cli_raw_times;
 
 /* Runs `context` through Kiln and through the library alone in turns, each first in every other
@@ -21,10 +26,10 @@ typedef struct cli_raw_times {
 kiln_status cli_raw_measure(kiln_context *context, double seconds, size_t least,
                             cli_raw_times *found);
 
-/* The median of the ratio within a pair, and of the difference in nanoseconds. */
-void cli_raw_between(const cli_raw_times *found, double *ratio, double *difference);
+/* The median of the ratio within a pair, and of the difference in nanoseconds. Sorts what is kept.
+ */
+void cli_raw_between(cli_raw_times *found, double *ratio, double *difference);
 
-/* A table; sorts the times, so that they no longer belong to pairs. */
 void cli_raw_print(cli_raw_times *found, const char *library);
 void cli_raw_finish(cli_raw_times *found);
 

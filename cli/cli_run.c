@@ -28,7 +28,8 @@ typedef struct job {
     kiln_engine *engine;
     kiln_context *context;
     cli_inputs inputs;
-    uint64_t *times; /* of each run, in nanoseconds */
+    kiln_histogram *times; /* of the runs, in nanoseconds */
+    uint64_t first;
 } job;
 
 /* --- running --- */
@@ -36,13 +37,15 @@ typedef struct job {
 static cli_exit run_all(job *work)
 {
     const size_t runs = (size_t)work->settings.runs;
-    work->times = cli_allocate(runs * sizeof *work->times);
+    work->times = cli_times_create();
     cli_progress_begin("running");
     kiln_status status = KILN_OK;
     for (size_t i = 0; i < runs && status == KILN_OK; i++) {
-        const uint64_t begin = cli_now();
+        const uint64_t begin = kiln_clock_now();
         status = kiln_context_run(work->context);
-        work->times[i] = cli_now() - begin;
+        const uint64_t took = kiln_clock_now() - begin;
+        kiln_histogram_record(work->times, took);
+        work->first = i == 0 ? took : work->first;
         if (runs > 1) {
             cli_progress_set((double)(i + 1) / (double)runs);
         }
@@ -57,7 +60,7 @@ static void print_times(const job *work)
     char first[32];
     const size_t runs = (size_t)work->settings.runs;
     cli_model_backend(work->engine, backend, sizeof backend);
-    cli_duration_format((double)work->times[0], first, sizeof first);
+    cli_duration_format((double)work->first, first, sizeof first);
     char *path = cli_printable(work->path);
     (void)printf("%s\n%s, ", path, backend);
     free(path);
@@ -66,9 +69,7 @@ static void print_times(const job *work)
         return;
     }
     char median[32];
-    cli_statistics statistics;
-    cli_statistics_make(work->times, runs, &statistics);
-    cli_duration_format(statistics.median, median, sizeof median);
+    cli_duration_format(cli_times_summarize(work->times).median, median, sizeof median);
     (void)printf("%zu runs: the first %s, median %s\n\n", runs, first, median);
 }
 
@@ -338,7 +339,7 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     kiln_context_destroy(work.context);
     kiln_engine_release(work.engine);
     cli_inputs_finish(&work.inputs);
-    free(work.times);
+    kiln_histogram_destroy(work.times);
     cli_options_finish(self, &work.settings);
     return result;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli_statistics.h"
 
+#include <cJSON.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,45 +12,74 @@
 #define BARS 12
 #define BAR_COLUMNS 36
 
-static int compare_times(const void *a, const void *b)
+const char *const cli_time_names[CLI_TIME_FIGURES] = {"min", "mean", "median", "p90",
+                                                      "p95", "p99",  "p99.9",  "max"};
+
+kiln_histogram *cli_times_create(void)
 {
-    const uint64_t x = *(const uint64_t *)a;
-    const uint64_t y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
+    kiln_histogram *times = NULL;
+    if (kiln_histogram_create(&times) != KILN_OK) {
+        exit((int)cli_fail());
+    }
+    return times;
 }
 
-double cli_percentile(const uint64_t *sorted, size_t count, unsigned thousandths)
+kiln_histogram_summary cli_times_summarize(const kiln_histogram *times)
 {
-    const size_t aside = (size_t)((uint64_t)count * (1000 - thousandths) / 1000);
-    return (double)sorted[aside < count ? count - 1 - aside : 0];
+    kiln_histogram_summary found = {.struct_size = sizeof found};
+    if (kiln_histogram_summarize(times, &found) != KILN_OK) {
+        (void)cli_fail();
+    }
+    return found;
 }
 
-void cli_statistics_make(uint64_t *times, size_t count, cli_statistics *statistics)
+void cli_times_figures(const kiln_histogram *times, double figures[CLI_TIME_FIGURES])
 {
-    qsort(times, count, sizeof *times, compare_times);
-    double sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        sum += (double)times[i];
+    const kiln_histogram_summary found = cli_times_summarize(times);
+    const double values[CLI_TIME_FIGURES] = {(double)found.minimum,
+                                             found.mean,
+                                             found.median,
+                                             found.p90,
+                                             found.p95,
+                                             found.p99,
+                                             found.p999,
+                                             (double)found.maximum};
+    memcpy(figures, values, sizeof values);
+}
+
+void cli_times_table(cli_table *table, const char *name)
+{
+    cli_table_init(table, "lrrrrrrrr", NULL);
+    cli_table_add(table, name);
+    for (size_t i = 0; i < CLI_TIME_FIGURES; i++) {
+        cli_table_add(table, cli_time_names[i]);
     }
-    const double mean = sum / (double)count;
-    double squares = 0;
-    for (size_t i = 0; i < count; i++) {
-        squares += ((double)times[i] - mean) * ((double)times[i] - mean);
+}
+
+void cli_times_row(cli_table *table, const char *name, const kiln_histogram *times)
+{
+    double figures[CLI_TIME_FIGURES];
+    cli_times_figures(times, figures);
+    cli_table_add(table, name);
+    for (size_t i = 0; i < CLI_TIME_FIGURES; i++) {
+        char text[32];
+        cli_duration_format(figures[i], text, sizeof text);
+        cli_table_add(table, text);
     }
-    const size_t middle = count / 2;
-    *statistics = (cli_statistics){
-        .count = count,
-        .minimum = (double)times[0],
-        .mean = mean,
-        .median = count % 2 == 1 ? (double)times[middle]
-                                 : ((double)times[middle - 1] + (double)times[middle]) / 2,
-        .p90 = cli_percentile(times, count, 900),
-        .p95 = cli_percentile(times, count, 950),
-        .p99 = cli_percentile(times, count, 990),
-        .p999 = cli_percentile(times, count, 999),
-        .maximum = (double)times[count - 1],
-        .deviation = mean > 0 ? sqrt(squares / (double)count) / mean : 0,
-    };
+}
+
+cJSON *cli_times_json(const kiln_histogram *times)
+{
+    double figures[CLI_TIME_FIGURES];
+    cJSON *object = cJSON_CreateObject();
+    const kiln_histogram_summary found = cli_times_summarize(times);
+    cli_times_figures(times, figures);
+    for (size_t i = 0; i < CLI_TIME_FIGURES; i++) {
+        (void)cJSON_AddNumberToObject(object, cli_time_names[i], figures[i] / 1e6);
+    }
+    (void)cJSON_AddNumberToObject(object, "coefficient_of_variation",
+                                  found.mean > 0 ? found.deviation / found.mean : 0);
+    return object;
 }
 
 /* The unit that fits a time. */
@@ -82,10 +112,10 @@ void cli_duration_format(double nanoseconds, char *text, size_t size)
     (void)snprintf(text, size, "%.*f %s", decimals_for(value), value, unit);
 }
 
-static void bar_text(size_t count, size_t most, char *text)
+static void bar_text(uint64_t count, uint64_t most, char *text)
 {
     const bool unicode = cli_has_unicode();
-    const size_t length = most > 0 ? (count * BAR_COLUMNS + most - 1) / most : 0;
+    const uint64_t length = most > 0 ? (count * BAR_COLUMNS + most - 1) / most : 0;
     *text = '\0';
     for (size_t i = 0; i < length && i < BAR_COLUMNS; i++) {
         strcat(text, unicode ? "\u2588" : "#");
@@ -100,33 +130,28 @@ static double edge(double low, double high, size_t bar)
     return high > low * 10 && low > 0 ? low * pow(high / low, part) : low + (high - low) * part;
 }
 
-static void count_bars(const uint64_t *sorted, size_t count, double high, size_t bars,
-                       size_t counts[BARS + 1])
+void cli_histogram_print(const kiln_histogram *times)
 {
-    size_t bar = 0;
-    for (size_t i = 0; i < count; i++) {
-        const double time = (double)sorted[i];
-        while (bar + 1 < bars && time >= edge((double)sorted[0], high, bar + 1)) {
-            bar++;
-        }
-        counts[time > high ? bars : bar]++;
-    }
-}
-
-void cli_histogram_print(const uint64_t *sorted, size_t count)
-{
-    const double low = (double)sorted[0];
-    const double high = cli_percentile(sorted, count, 990);
+    const kiln_histogram_summary found = cli_times_summarize(times);
+    const double low = (double)found.minimum;
+    const double high = found.p99;
     const size_t bars = high > low ? BARS : 1;
-    size_t counts[BARS + 1] = {0};
-    size_t most = 0;
-    count_bars(sorted, count, high, bars, counts);
+    uint64_t counts[BARS + 1] = {0};
+    uint64_t most = 0;
+    uint64_t counted = 0;
+    /* The last bar has what is left, so that all are counted once. */
+    for (size_t bar = 0; bar < bars; bar++) {
+        counts[bar] = kiln_histogram_count(
+            times, bar == 0 ? 0 : edge(low, high, bar),
+            bar + 1 == bars ? nextafter(high, INFINITY) : edge(low, high, bar + 1));
+        counted += counts[bar];
+    }
+    counts[bars] = found.count - counted;
     for (size_t bar = 0; bar <= bars; bar++) {
         most = counts[bar] > most ? counts[bar] : most;
     }
     double divisor = 1;
-    const size_t middle = count / 2;
-    const char *unit = unit_for((double)sorted[middle], &divisor);
+    const char *unit = unit_for(found.median, &divisor);
     const double step = (edge(low, high, 1) - low) / divisor;
     const int decimals = step < 0.05 ? 3 : step < 0.5 ? 2 : 1;
     char heading[32];
@@ -142,7 +167,7 @@ void cli_histogram_print(const uint64_t *sorted, size_t count)
         bar_text(counts[bar], most, text);
         cli_table_printf(&table, "%s%.*f", bar == bars ? "> " : "", decimals,
                          (bar == bars ? high : edge(low, high, bar)) / divisor);
-        cli_table_printf(&table, "%zu", counts[bar]);
+        cli_table_printf(&table, "%llu", (unsigned long long)counts[bar]);
         cli_table_add(&table, text);
     }
     cli_table_print(&table, 2);

@@ -1,5 +1,6 @@
 /*
- * cli_statistics.h - what many measured times have to say. The definitions are trtexec's.
+ * cli_statistics.h - measured times as a person or a script reads them. The definitions are
+ * trtexec's.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -9,26 +10,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* All in the unit of the times. */
-typedef struct cli_statistics {
-    size_t count;
-    double minimum;
-    double mean;
-    double median; /* the middle one, or the mean of the two in the middle */
-    double p90;    /* see cli_percentile */
-    double p95;
-    double p99;
-    double p999;
-    double maximum;
-    double deviation; /* standard deviation by the mean, of all */
-} cli_statistics;
+#include "cli.h"
 
-/* Sorts `times`. `count` is not 0. */
-void cli_statistics_make(uint64_t *times, size_t count, cli_statistics *statistics);
+/* min, mean, median, p90, p95, p99, p99.9 and max, in this order. */
+#define CLI_TIME_FIGURES 8
+extern const char *const cli_time_names[CLI_TIME_FIGURES];
 
-/* The time that is left at the top when the slowest (1,000 - thousandths) / 1,000 of `count` sorted
- * times, rounded down to a whole number of them, are put aside. */
-double cli_percentile(const uint64_t *sorted, size_t count, unsigned thousandths);
+/* Or the end of the program. */
+kiln_histogram *cli_times_create(void);
+
+/* What is said of nanoseconds; all 0 where there are none. */
+kiln_histogram_summary cli_times_summarize(const kiln_histogram *times);
+void cli_times_figures(const kiln_histogram *times, double figures[CLI_TIME_FIGURES]);
+
+/* A heading for the figures below, with `name` before it, and a row of them. */
+void cli_times_table(cli_table *table, const char *name);
+void cli_times_row(cli_table *table, const char *name, const kiln_histogram *times);
+
+/* The figures in milliseconds, and the standard deviation by the mean. */
+struct cJSON *cli_times_json(const kiln_histogram *times);
 
 /* Nanoseconds as "812 ns", "81.2 us", "8.12 ms" or "8.12 s". */
 void cli_duration_format(double nanoseconds, char *text, size_t size);
@@ -36,6 +36,6 @@ void cli_duration_format(double nanoseconds, char *text, size_t size);
 /* Prints how often times fell into each of a dozen ranges from the least to the 99th percentile,
  * and how many lie above. The ranges are equally wide, or grow by a factor where times differ
  * tenfold. */
-void cli_histogram_print(const uint64_t *sorted, size_t count);
+void cli_histogram_print(const kiln_histogram *times);
 
 #endif

@@ -51,6 +51,7 @@ static const char *const words[][2] = {
     {"shapes", "kiln run and bench --shape NAME=SHAPE"},
     {"loadInputs", "kiln run and bench --input NAME=FILE.npy"},
     {"useCudaGraph", "kiln run and bench --graph"},
+    {"infStreams", "kiln bench --streams"},
     {"dumpProfile", "kiln bench --layers"},
     {"exportProfile", "kiln bench --layers --json"},
     {"dumpLayerInfo", "kiln inspect --layers"},

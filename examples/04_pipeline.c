@@ -34,9 +34,7 @@ static int fail(const char *what)
 
 static double now(void)
 {
-    struct timespec time;
-    (void)clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+    return (double)kiln_clock_now() / 1e9;
 }
 
 static void free_batch(const batch *made)

@@ -7,37 +7,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <cJSON.h>
 #include <cmocka.h>
 
 #include "cli_gpu.h"
 #include "cli_model.h"
 #include "cli_statistics.h"
 
-static void percentiles_are_defined(void **state)
+static void figures_have_their_order(void **state)
 {
     (void)state;
-    uint64_t times[1000];
-    for (size_t i = 0; i < 1000; i++) {
-        times[i] = 1000 - i; /* 1 to 1,000, the wrong way round */
+    kiln_histogram *times = cli_times_create();
+    for (uint64_t i = 1000; i > 0; i--) {
+        kiln_histogram_record(times, i);
     }
-    cli_statistics found;
-    cli_statistics_make(times, 1000, &found);
-    assert_true(times[0] == 1 && times[999] == 1000);
-    assert_true(found.count == 1000 && found.minimum == 1 && found.maximum == 1000);
-    assert_true(found.mean == 500.5 && found.median == 500.5);
-    assert_true(found.p90 == 900 && found.p95 == 950 && found.p99 == 990 && found.p999 == 999);
-    assert_true(fabs(found.deviation - sqrt((1000.0 * 1000 - 1) / 12) / 500.5) < 1e-12);
-
-    uint64_t few[3] = {30, 10, 20};
-    cli_statistics_make(few, 3, &found);
-    assert_true(found.median == 20 && found.p90 == 30 && found.p999 == 30);
-    uint64_t one[1] = {7};
-    cli_statistics_make(one, 1, &found);
-    assert_true(found.median == 7 && found.p90 == 7 && found.deviation == 0);
-    /* 99 of 100 stay within p99: one is put aside, not none. */
-    assert_true(cli_percentile(times, 100, 990) == 99);
-    assert_true(cli_percentile(times, 99, 990) == 99);
-    assert_true(cli_percentile(times, 10, 0) == 1);
+    static const double expected[CLI_TIME_FIGURES] = {1, 500.5, 500.5, 900, 950, 990, 999, 1000};
+    double figures[CLI_TIME_FIGURES];
+    cli_times_figures(times, figures);
+    assert_memory_equal(figures, expected, sizeof expected);
+    cJSON *found = cli_times_json(times);
+    for (size_t i = 0; i < CLI_TIME_FIGURES; i++) {
+        const cJSON *item = cJSON_GetObjectItemCaseSensitive(found, cli_time_names[i]);
+        assert_true(item != NULL && fabs(item->valuedouble - expected[i] / 1e6) < 1e-12);
+    }
+    cJSON_Delete(found);
+    kiln_histogram_destroy(times);
 }
 
 static void durations_have_units(void **state)
@@ -260,15 +254,19 @@ static void the_parts_of_a_gpus_time_add_up(void **state)
     assert_int_equal(cli_gpu_measure(engine, context, KILN_GRAPH_OFF, 0, 20, &found), KILN_OK);
     assert_int_equal(found.count, 20);
     assert_int_equal(runs, 26);
-    for (size_t i = 0; i < found.count; i++) {
-        assert_int_equal(found.times[CLI_GPU_H2D][i], 2000000);
-        assert_int_equal(found.times[CLI_GPU_D2H][i], 2000000);
-        assert_true(found.times[CLI_GPU_COMPUTE][i] >= 1000000);
-        assert_int_equal(found.times[CLI_GPU_LATENCY][i], found.times[CLI_GPU_H2D][i] +
-                                                              found.times[CLI_GPU_COMPUTE][i] +
-                                                              found.times[CLI_GPU_D2H][i]);
-        assert_true(found.times[CLI_GPU_ENQUEUE][i] > 0);
+    kiln_histogram_summary parts[CLI_GPU_PARTS];
+    for (size_t i = 0; i < CLI_GPU_PARTS; i++) {
+        parts[i] = cli_times_summarize(found.times[i]);
+        assert_int_equal(parts[i].count, 20);
+        assert_true(parts[i].minimum > 0);
     }
+    assert_int_equal(parts[CLI_GPU_H2D].minimum, 2000000);
+    assert_int_equal(parts[CLI_GPU_H2D].maximum, 2000000);
+    assert_int_equal(parts[CLI_GPU_D2H].maximum, 2000000);
+    assert_true(parts[CLI_GPU_COMPUTE].minimum >= 1000000);
+    const double sum =
+        parts[CLI_GPU_H2D].mean + parts[CLI_GPU_COMPUTE].mean + parts[CLI_GPU_D2H].mean;
+    assert_true(fabs(parts[CLI_GPU_LATENCY].mean - sum) < 1);
     cli_gpu_finish(&found);
     kiln_context_destroy(context);
     kiln_engine_release(engine);
@@ -278,7 +276,7 @@ static void the_parts_of_a_gpus_time_add_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(percentiles_are_defined),
+        cmocka_unit_test(figures_have_their_order),
         cmocka_unit_test(durations_have_units),
         cmocka_unit_test(words_are_guessed),
         cmocka_unit_test(numbers_fill_the_argument),
