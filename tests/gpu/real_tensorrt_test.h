@@ -122,7 +122,7 @@ static inline int begin_real(void **state)
 static inline void only_on_the_stand_in(void **state)
 {
     print_message("  only on the stand-in: %s\n", (const char *)*state);
-    skip();
+    _skip(__FILE__, __LINE__); /* by design, not for lack of something */
 }
 
 #define tensorrt_test(function) cmocka_unit_test_setup(function, begin_real)

@@ -11,7 +11,8 @@ one thread; a case is one run, and the cases of a model run in one context. A mo
 API does not run, or whose inputs or outputs are no tensors, is skipped, listed with its reason, and
 not counted; where the Python API does not load it, Kiln must not either. What draws random numbers
 without a seed is left out by its operators; with one, both sides draw the same from the first run
-of a session on. --nodes adds a folder of such backend tests (test_*/model.onnx with test_data_set_*).
+of a session on. --nodes takes a folder of such backend tests (test_*/model.onnx with
+test_data_set_*) instead of those models.
 """
 
 import argparse
@@ -257,12 +258,14 @@ def main():
     parser.add_argument("--at-least", type=int, default=0)
     arguments = parser.parse_args()
     parity = Parity(arguments.program)
-    compare_magika(parity, arguments.models)
-    compare_speech(parity, arguments.models)
-    compare_ocr(parity, arguments.models)
-    compare_package(parity)
-    for folder in sorted(arguments.nodes.glob("test_*")) if arguments.nodes else []:
-        compare_folder(parity, "nodes", folder)
+    if arguments.nodes:
+        for folder in sorted(arguments.nodes.glob("test_*")):
+            compare_folder(parity, "nodes", folder)
+    else:
+        compare_magika(parity, arguments.models)
+        compare_speech(parity, arguments.models)
+        compare_ocr(parity, arguments.models)
+        compare_package(parity)
     for line in parity.skipped:
         print(f"skipped: {line}")
     for line in parity.failures:

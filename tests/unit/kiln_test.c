@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kiln_test.h"
 
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define SCRATCH_DEPTH 8
 
 static long allocation_to_fail = -1;
 static long allocations_seen;
@@ -97,19 +103,104 @@ void kiln_test_each_allocation(kiln_status (*body)(void *user), void *user)
     kiln_test_restore_allocator();
 }
 
+static unsigned skipped;
+static char scratch[32]; /* the name of the scratch folder, once it is there */
+
+/* A program may run where it was not built. */
+static const char *scratch_place(void)
+{
+    const char *place = getenv("KILN_TEST_SCRATCH");
+    return place != NULL ? place : KILN_TEST_BINARY_DIR;
+}
+
+/* Removes what is in the open folder; takes the descriptor. */
+static void empty_folder(int folder, int depth)
+{
+    DIR *entries = fdopendir(folder);
+    if (entries == NULL) {
+        (void)close(folder);
+        return;
+    }
+    const struct dirent *entry = NULL;
+    while ((entry = readdir(entries)) != NULL) {
+        const char *name = entry->d_name;
+        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || unlinkat(folder, name, 0) == 0) {
+            continue;
+        }
+        (void)fchmodat(folder, name, 0700, 0);
+        const int inner = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (inner >= 0 && depth > 0) {
+            empty_folder(inner, depth - 1);
+        } else if (inner >= 0) {
+            (void)close(inner);
+        }
+        (void)unlinkat(folder, name, AT_REMOVEDIR);
+    }
+    (void)closedir(entries);
+}
+
+static void remove_scratch(int tests, const char *name)
+{
+    const int folder = openat(tests, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (folder >= 0) {
+        empty_folder(folder, SCRATCH_DEPTH);
+        (void)unlinkat(tests, name, AT_REMOVEDIR);
+    }
+}
+
+/* What a test that was killed left behind. */
+static void sweep_scratch(void)
+{
+    DIR *tests = opendir(scratch_place());
+    const struct dirent *entry = NULL;
+    while (tests != NULL && (entry = readdir(tests)) != NULL) {
+        const char *number = entry->d_name + strlen("scratch.");
+        if (strncmp(entry->d_name, "scratch.", strlen("scratch.")) != 0) {
+            continue;
+        }
+        char *end = NULL;
+        const long process = strtol(number, &end, 10);
+        if (process > 0 && *end == '\0' && kill((pid_t)process, 0) != 0 && errno == ESRCH) {
+            remove_scratch(dirfd(tests), entry->d_name);
+        }
+    }
+    if (tests != NULL) {
+        (void)closedir(tests);
+    }
+}
+
+void kiln_test_skip(const char *file, int line)
+{
+    skipped++;
+    _skip(file, line);
+}
+
+int kiln_test_end(int failures)
+{
+    if (scratch[0] != '\0') {
+        const int tests = open(scratch_place(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (tests >= 0) {
+            remove_scratch(tests, scratch);
+            (void)close(tests);
+        }
+    }
+    if (failures != 0) {
+        return 1;
+    }
+    return skipped > 0 ? KILN_TEST_SKIPPED : 0;
+}
+
 const char *kiln_test_path(const char *name)
 {
     static char path[4096];
-    static char folder[2048];
-    if (folder[0] == '\0') {
-        /* A program may run where it was not built. */
-        const char *place = getenv("KILN_TEST_SCRATCH");
-        place = place != NULL ? place : KILN_TEST_BINARY_DIR;
-        (void)snprintf(folder, sizeof folder, "%s/scratch.%ld", place, (long)getpid());
-        (void)mkdir(place, 0777);
-        (void)mkdir(folder, 0777);
+    if (scratch[0] == '\0') {
+        sweep_scratch();
+        (void)snprintf(scratch, sizeof scratch, "scratch.%ld", (long)getpid());
+        (void)snprintf(path, sizeof path, "%s/%s", scratch_place(), scratch);
+        (void)mkdir(scratch_place(), 0777);
+        (void)mkdir(path, 0777);
     }
-    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    (void)snprintf(path, sizeof path, "%s/%s/%s", scratch_place(), scratch, name);
     return path;
 }
 

@@ -40,24 +40,35 @@ print(terminal, columns, "bar" if found else "no bar",
 if seen and not found:
     print(*map(repr, lines), sep="\n")
 P
-look() { # TERMINAL COLUMNS PATTERN ARGUMENT...
+looks=0
+look() { # TERMINAL COLUMNS PATTERN ARGUMENT...; all at once, since each waits for the clock
     local terminal=$1 columns=$2 pattern=$3
     shift 3
-    "$python" look.py "$terminal" "$columns" "$pattern" "$kiln_program" "$@"
+    looks=$((looks + 1))
+    "$python" look.py "$terminal" "$columns" "$pattern" "$kiln_program" "$@" \
+        > "look.$looks" 2>&1 &
 }
 measuring='[|/\\-] measuring  #+\.*  ?[0-9]+ %  1\.[0-9] s'
 look xterm 0 "$measuring" bench add.onnx --warmup 0 --duration 1.4
 TRIES=8 look xterm 0 "$measuring" bench add.onnx --warmup 0 --duration 0.1
 look dumb 0 "$measuring" bench add.onnx --warmup 0 --duration 1.2
-kiln bench add.onnx --warmup 0 --duration 1.2 2>&1 >/dev/null
+kiln bench add.onnx --warmup 0 --duration 1.2 2> piped > /dev/null &
 
 fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
 export KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1 KILN_TENSORRT=$fake/tensorrt/rtx15
 export FAKE_TENSORRT_SILENCE=2000
-build="build add.onnx -o add.plan -b tensorrt"
-# shellcheck disable=SC2086 # several words
-{
-    look xterm 80 '. building add.onnx  ######\.{6}  50 %  [12]\.[0-9] s  Building 1 s' $build
-    look xterm 46 '. building add.onnx  #+\.+  50 %  [12]\.[0-9] s' $build
-    look xterm 24 '. bui\.\.\.nx  50 %  [12]\.[0-9] s' $build
+build() { # FILE
+    printf '%s\n' build add.onnx -o "$1" -b tensorrt
 }
+# shellcheck disable=SC2046 # several words
+{
+    look xterm 80 \
+        '. building add.onnx  ######\.{6}  50 %  [12]\.[0-9] s  Building 1 s' $(build a.plan)
+    look xterm 46 '. building add.onnx  #+\.+  50 %  [12]\.[0-9] s' $(build b.plan)
+    look xterm 24 '. bui\.\.\.nx  50 %  [12]\.[0-9] s' $(build c.plan)
+}
+wait
+for ((look = 1; look <= looks; look++)); do
+    cat "look.$look"
+done
+cat piped
