@@ -182,6 +182,7 @@ int kiln_test_end(int failures)
         if (tests >= 0) {
             remove_scratch(tests, scratch);
             (void)close(tests);
+            (void)rmdir(scratch_place()); /* where it was made for this and is empty */
         }
     }
     if (failures != 0) {
