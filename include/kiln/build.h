@@ -103,6 +103,13 @@ KILN_API void kiln_build_cancel(kiln_build *build);
 KILN_API KILN_MUST_CHECK kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds,
                                                      kiln_engine **engine);
 
+/* Gives up what backends keep in this process from one build to the next. Of TensorRT, that is one
+ * builder for each library that was built with: while there is one, the library's kernels stay
+ * loaded (with TensorRT 10.6, 5 GB of resident memory and some seconds of each first build). Builds
+ * that are under way go on; the next one loads anew. Returns how many there were. Any thread. Since
+ * 0.1. */
+KILN_API size_t kiln_build_release_builders(void);
+
 /* Cancels what is still running, waits until the backend has stopped, and releases the job, and the
  * engine if nobody took it. NULL is allowed. Not while another thread is in a call with it. Since
  * 0.1. */

@@ -222,6 +222,9 @@ typedef struct kiln_build_options {
     kiln_pool *gpu_pool; /* of KILN_LOCATION_DEVICE on `device`; must outlive the engine. What the
                             library gives back waits for the GPU and stays in the pool for the next.
                             NULL: memory comes from the driver and goes back there */
+    kiln_switch keep_builder; /* on and default: the library's kernels stay loaded for the next
+                                 build (kiln_build_release_builders); off: unless they were kept
+                                 before, they go when this build ends */
 } kiln_build_options;
 
 #define KILN_BUILD_OPTIONS_INIT ((kiln_build_options){.struct_size = sizeof(kiln_build_options)})

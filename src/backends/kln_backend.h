@@ -129,6 +129,10 @@ typedef struct kln_backend {
      * did so yet. False past the end. NULL: it uses none. */
     bool (*library)(size_t index, kln_library_use *use);
 
+    /* Optional: gives up what is kept from one build to the next (kiln_build_release_builders); how
+     * many there were. Builds that are under way go on. Any thread. */
+    size_t (*release_builders)(void);
+
     /* Optional: whether this version of an operator is run for tensors of `dtype` (that of the
      * first input with a known one). Any thread, and before any probe. NULL: only a build can tell.
      */

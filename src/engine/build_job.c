@@ -339,6 +339,17 @@ kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds, kiln_engin
     return status;
 }
 
+size_t kiln_build_release_builders(void)
+{
+    size_t count = 0;
+    for (size_t i = 0; kln_backends[i] != NULL; i++) {
+        if (kln_backends[i]->release_builders != NULL) {
+            count += kln_backends[i]->release_builders();
+        }
+    }
+    return count;
+}
+
 void kiln_build_destroy(kiln_build *build)
 {
     if (build == NULL) {

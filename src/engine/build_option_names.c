@@ -69,6 +69,7 @@ static const struct {
     OPTION(fuse_conv_bias),
     OPTION(gpu_allocator),
     OPTION(gpu_pool),
+    OPTION(keep_builder),
 };
 
 const char *kln_build_option_name(const kiln_build_options *options)

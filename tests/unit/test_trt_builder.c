@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -6,6 +7,7 @@
 
 #include <kiln/kiln.h>
 
+#include "backends/kln_backend.h"
 #include "base/kln_base.h"
 #include "fake_tensorrt_test.h"
 #include "kiln_test.h"
@@ -195,6 +197,120 @@ static void memory_that_is_short_for_a_cache_costs_no_plan(void **state)
     assert_true(kept > 0);
 }
 
+/* --- the builder that is kept --- */
+
+static kiln_status build_once(const kiln_build_options *options)
+{
+    kiln_engine *engine = NULL;
+    const kiln_status status =
+        kiln_engine_build_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), options, &engine);
+    kiln_engine_release(engine);
+    return status;
+}
+
+static void kernels_are_loaded_once(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        const long before = trt_number(i, "loads");
+        assert_ok(build_once(&options));
+        assert_ok(build_once(&options));
+        options.keep_builder = KILN_SWITCH_OFF; /* gives up none that others keep */
+        assert_ok(build_once(&options));
+        assert_int_equal(trt_number(i, "loads") - before, 1 * ON_STAND_IN);
+        assert_int_equal(kiln_build_release_builders(), 1);
+        assert_int_equal(kiln_build_release_builders(), 0);
+        assert_ok(build_once(&options));
+        assert_ok(build_once(&options));
+        assert_int_equal(trt_number(i, "loads") - before, 3 * ON_STAND_IN);
+        assert_int_equal(kiln_build_release_builders(), 0);
+        options.keep_builder = KILN_SWITCH_DEFAULT;
+        assert_ok(build_once(&options));
+        assert_int_equal(trt_number(i, "loads") - before, 4 * ON_STAND_IN);
+        assert_int_equal(kiln_build_release_builders(), 1);
+        options.keep_builder = (kiln_switch)7;
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, build_once(&options));
+        assert_message("keep_builder");
+    }
+}
+
+static bool stop_at_once(void *user, const char *phase, int depth, int64_t step, int64_t steps)
+{
+    (void)user;
+    (void)step;
+    (void)steps;
+    return depth == 0 && strcmp(phase, "Building") != 0;
+}
+
+/* Each call of a build fails once, and it is stopped: the next one is none the worse for it. */
+static void what_failed_leaves_nothing_in_the_builder(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        const kiln_build_options options = fake_options(i);
+        const kln_monitor monitor = {NULL, stop_at_once};
+        const kln_model model = {.bytes = small_unary("Relu", SMALL_FLOAT, "2,3")};
+        void *engine = NULL;
+        assert_ok(build_once(&options));
+        const long loads = trt_number(i, "loads");
+        assert_status(KILN_ERROR_CANCELLED,
+                      kln_backend_tensorrt.build(&model, &options, &monitor, &engine));
+        assert_ok(build_once(&options));
+        kiln_status status = KILN_OK;
+        for (long call = 1; trt_number(i, "fault") <= 0 && call < 200; call++) {
+            trt_fail_at(i, call, 0);
+            status = build_once(&options);
+            if (trt_number(i, "fault") > 0) {
+                break;
+            }
+            assert_ok(build_once(&options));
+        }
+        trt_fail_at(i, 0, 0);
+        assert_ok(status);
+        assert_int_equal(trt_number(i, "loads"), loads);
+    }
+}
+
+typedef struct builder_thread {
+    pthread_t thread;
+    kiln_build_options options;
+    kiln_span model;
+    kiln_status status;
+    bool releases;
+} builder_thread;
+
+static void *build_often(void *user)
+{
+    builder_thread *self = user;
+    for (int i = 0; i < (ON_STAND_IN ? 20 : 2) && self->status == KILN_OK; i++) {
+        kiln_engine *engine = NULL;
+        self->status = kiln_engine_build_bytes(self->model, &self->options, &engine);
+        kiln_engine_release(engine);
+        if (self->releases) {
+            (void)kiln_build_release_builders();
+        }
+    }
+    return NULL;
+}
+
+static void threads_build_while_builders_are_released(void **state)
+{
+    (void)state;
+    builder_thread threads[4];
+    const kiln_span model = small_unary("Relu", SMALL_FLOAT, "2,3");
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
+        threads[i] = (builder_thread){.options = fake_options(SOME_LAYOUT),
+                                      .model = model,
+                                      .releases = ON_STAND_IN && i == 0};
+        assert_int_equal(pthread_create(&threads[i].thread, NULL, build_often, &threads[i]), 0);
+    }
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
+        assert_int_equal(pthread_join(threads[i].thread, NULL), 0);
+        assert_ok(threads[i].status);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +319,10 @@ int main(void)
         tensorrt_test(the_report_names_the_plugin_library),
         tensorrt_test(a_plan_outlives_its_timing_cache),
         tensorrt_test(memory_that_is_short_for_a_cache_costs_no_plan),
+        tensorrt_test(kernels_are_loaded_once),
+        stand_in_test(what_failed_leaves_nothing_in_the_builder,
+                      "its calls cannot be made to fail"),
+        tensorrt_test(threads_build_while_builders_are_released),
     };
     return run_tensorrt_tests(tests);
 }

@@ -379,6 +379,7 @@ const kln_backend kln_backend_tensorrt = {
     .documents_capture = true,
     .probe = probe,
     .library = trt_library_use,
+    .release_builders = trt_release_builders,
     .build = build,
     .load = load,
     .recognize = recognize,

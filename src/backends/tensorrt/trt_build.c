@@ -126,6 +126,9 @@ static kiln_status make_objects(trt_build *build)
 {
     trt_library *library = build->library;
     const trt_abi *abi = &library->abi;
+    if (build->options->keep_builder != KILN_SWITCH_OFF) {
+        KLN_RETURN_IF_ERROR(trt_library_keep_builder(library));
+    }
     trt_logged_clear();
     build->builder = library->core.createInferBuilder_INTERNAL(&library->logger, abi->version);
     if (trt_is_null(build->builder)) {
@@ -189,6 +192,7 @@ kiln_status trt_build_plan(trt_library *library, const kln_model *model,
                            trt_HostMemory **plan)
 {
     *plan = NULL;
+    KLN_RETURN_IF_ERROR(trt_check_options(options));
     KLN_RETURN_IF_ERROR(trt_library_need_builder(library));
     KLN_RETURN_IF_ERROR(trt_library_need_parser(library));
     /* The recorder alone has some kilobytes: not for the stack of a thread that a caller made. */

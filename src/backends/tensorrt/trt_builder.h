@@ -34,7 +34,9 @@ typedef struct trt_build {
     trt_TimingCache *timing;
 } trt_build;
 
-/* Sets everything the options ask of the configuration, or refuses it by name (trt_options.c). */
+/* Whether they make sense, before seconds are spent on a builder (trt_options.c). */
+KILN_MUST_CHECK kiln_status trt_check_options(const kiln_build_options *options);
+/* Sets everything the options ask of the configuration, or refuses it by name. */
 KILN_MUST_CHECK kiln_status trt_apply_options(trt_build *build);
 /* What concerns the network, once it is there: profiles and weights that are marked. */
 KILN_MUST_CHECK kiln_status trt_apply_profiles(trt_build *build);

@@ -45,6 +45,9 @@ typedef struct trt_library {
     char parser_reason[1024], plugin_reason[1024];
     trt_parser_functions parser;
     trt_plugin_functions plugin;
+
+    trt_Builder *kept; /* trt_keep.c, as the next */
+    struct trt_library *next_keeper;
 } trt_library;
 
 /* The record for `requested`: a path of a library or its folder, one of the words "10", "11",
@@ -66,6 +69,10 @@ KILN_MUST_CHECK kiln_status trt_library_need_plugins(trt_library *library);
 /* The same before a model or plan that may have such layers: where they are not to be had, that is
  * only logged. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status trt_library_offer_plugins(trt_library *library);
+
+/* Sees to it that a builder of this library is there, and stays when a build has ended: the next
+ * build need not load the library's kernels again. Waits where another thread is at it. */
+KILN_MUST_CHECK kiln_status trt_library_keep_builder(trt_library *library);
 
 /* Whether a plan of this library can run on GPU `device` of this machine; where not, `*reason`
  * (NULL is allowed) says why. The text stays as long as the process. */

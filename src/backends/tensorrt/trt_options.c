@@ -338,7 +338,7 @@ static kiln_status apply_plugins(trt_build *build)
     return KILN_OK;
 }
 
-static kiln_status check_ranges(const kiln_build_options *o)
+kiln_status trt_check_options(const kiln_build_options *o)
 {
     const struct {
         int value, least, most;
@@ -346,6 +346,7 @@ static kiln_status check_ranges(const kiln_build_options *o)
     } ranges[] = {
         {o->builder_optimization_level, -1, 5, "builder_optimization_level"},
         {(int)o->tf32, KILN_SWITCH_DEFAULT, KILN_SWITCH_OFF, "tf32"},
+        {(int)o->keep_builder, KILN_SWITCH_DEFAULT, KILN_SWITCH_OFF, "keep_builder"},
         {(int)o->refit, KILN_REFIT_NONE, KILN_REFIT_INDIVIDUAL, "refit"},
         {(int)o->hardware_compatibility, KILN_HARDWARE_NONE, KILN_HARDWARE_SAME_COMPUTE_CAPABILITY,
          "hardware_compatibility"},
@@ -371,13 +372,17 @@ static kiln_status check_ranges(const kiln_build_options *o)
                             ranges[i].option, ranges[i].value, ranges[i].least, ranges[i].most);
         }
     }
+    if (o->optimization != KILN_OPTIMIZATION_DEFAULT || o->parallel_nodes > 1) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "%s: TensorRT has builder_optimization_level instead",
+                        o->parallel_nodes > 1 ? "parallel_nodes" : "optimization");
+    }
     return KILN_OK;
 }
 
 kiln_status trt_apply_options(trt_build *build)
 {
     const kiln_build_options *o = build->options;
-    KLN_RETURN_IF_ERROR(check_ranges(o));
     trt_logged_clear(); /* of what was logged while the objects were made, nothing explains these */
     KLN_RETURN_IF_ERROR(apply_flags(build));
     KLN_RETURN_IF_ERROR(apply_pools(build));
@@ -391,11 +396,6 @@ kiln_status trt_apply_options(trt_build *build)
         !trt_Builder_setMaxThreads(&build->library->abi, build->builder, o->threads)) {
         return trt_fail(KILN_ERROR_UNSUPPORTED, &build->recorder, "threads: %d were not accepted",
                         o->threads);
-    }
-    if (o->optimization != KILN_OPTIMIZATION_DEFAULT || o->parallel_nodes > 1) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "%s: TensorRT has builder_optimization_level instead",
-                        o->parallel_nodes > 1 ? "parallel_nodes" : "optimization");
     }
     return KILN_OK;
 }

@@ -26,6 +26,9 @@ KILN_MUST_CHECK kiln_status trt_context_profile_layers(void *context, bool on);
 KILN_MUST_CHECK kiln_status trt_context_layer(void *context, size_t index, kiln_layer_time *layer);
 KILN_MUST_CHECK kiln_status trt_context_save_cache(void *context, const char *path);
 
+/* trt_keep.c: the builders that are kept, of all libraries; how many there were. */
+size_t trt_release_builders(void);
+
 /* trt_plugins.c */
 KILN_MUST_CHECK kiln_status trt_plugin_load(const char *requested, const char *path);
 KILN_MUST_CHECK kiln_status trt_plugin_count(const char *requested, size_t *count);

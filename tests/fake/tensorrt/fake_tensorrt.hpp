@@ -13,7 +13,8 @@
  *
  * The tests find by dlsym: fake_tensorrt_number(what), with what one of "calls", "stray", "live"
  * (objects), "compilations" (of kernels, by RTX), "streamed" (bytes that came through stream
- * readers); and fake_tensorrt_fail(call, null): call number
+ * readers), "loads" (of the builders' kernels: with the first builder, which they go with again; each
+ * takes FAKE_TENSORRT_LOADING milliseconds); and fake_tensorrt_fail(call, null): call number
  * `call` from now on that makes or does something (and returns a pointer or a bool) fails, once, by
  * returning `null` or false, and says so to the recorder; 0: none.
  *
@@ -22,6 +23,7 @@
 #ifndef FAKE_TENSORRT_HPP
 #define FAKE_TENSORRT_HPP
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -235,6 +237,7 @@ int layout_of(int32_t version);
 int32_t played_version();
 extern long fake_compilations;
 extern long fake_streamed;
+extern std::atomic<long> fake_builders, fake_loads;
 
 /* Makes the {table, implementation} for a body. `implementation` is of a made class. */
 void *wrap(Base *body, void *implementation, void (*drop)(void *));

@@ -242,15 +242,28 @@ struct ConfigBody : Base {
 
 /* --- builders --- */
 
+void sleep_for(const char *variable)
+{
+    const char *milliseconds = std::getenv(variable);
+    if (milliseconds != nullptr) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(std::atoi(milliseconds)));
+    }
+}
+
 struct BuilderBody : Base {
     BuilderBody(void *given_logger, int32_t of) : Base(nullptr)
     {
         logger = given_logger;
         version = of;
         layout = layout_of(of);
+        if (fake_builders++ == 0) {
+            fake_loads++;
+            sleep_for("FAKE_TENSORRT_LOADING");
+        }
     }
     ~BuilderBody() override
     {
+        fake_builders--;
         for (void *profile : profiles) {
             delete static_cast<Handle *>(profile);
         }
@@ -307,9 +320,8 @@ struct BuilderBody : Base {
     /* FAKE_TENSORRT_SILENCE: so many milliseconds of work that it says nothing of. */
     static void be_silent(bool is_time)
     {
-        const char *milliseconds = std::getenv("FAKE_TENSORRT_SILENCE");
-        if (is_time && milliseconds != nullptr) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(std::atoi(milliseconds)));
+        if (is_time) {
+            sleep_for("FAKE_TENSORRT_SILENCE");
         }
     }
 
