@@ -33,6 +33,9 @@ const cli_option cli_model_options[] = {
      "Give a plan of TensorRT the weights of this ONNX file: a plan that was stripped, the model "
      "it "
      "was built from."},
+    {"allow-host-code", 0, NULL, CLI_FLAG, offsetof(cli_model_settings, host_code), 0, 0, NULL,
+     "Run the code that a version-compatible plan of TensorRT carries: for plans that are trusted "
+     "like programs."},
     {0},
 };
 
@@ -65,6 +68,7 @@ void cli_model_set(const cli_model_settings *settings, kiln_build_options *optio
     options->parallel_nodes = (int32_t)settings->parallel_nodes;
     options->optimization = (kiln_optimization)settings->optimization;
     options->provider = (kiln_provider)settings->provider;
+    options->allow_host_code = settings->host_code;
 }
 
 cli_exit cli_model_open(const cli_command *command, const char *path,

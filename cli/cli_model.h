@@ -21,6 +21,7 @@ typedef struct cli_model_settings {
     int provider;     /* kiln_provider */
     int graph;        /* kiln_graph_policy */
     const char *refit;
+    bool host_code;
 } cli_model_settings;
 
 extern const cli_option cli_model_options[];

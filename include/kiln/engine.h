@@ -190,6 +190,9 @@ typedef struct kiln_build_options {
     const char *const *plugins; /* --dynamicPlugins: paths of libraries with plugin layers */
     size_t plugin_count;
     bool serialize_plugins; /* --setPluginsToSerialize: `plugins` go into the plan */
+    bool allow_host_code;   /* of a load: run the code that a version-compatible plan with its own
+                               runtime carries. It runs with the rights of the process, so only for
+                               plans that are trusted like programs */
 
     /* ONNX Runtime: on, its kernels compute on weights where they lie, so that no copy is made of a
      * network's weights or of an external file's; off and default, each kernel may pack a copy for

@@ -59,6 +59,7 @@ static const struct {
     OPTION(plugins),
     OPTION(plugin_count),
     OPTION(serialize_plugins),
+    OPTION(allow_host_code),
     OPTION(share_weights),
     OPTION(provider),
     OPTION(gpu_memory_bytes),

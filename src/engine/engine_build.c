@@ -229,8 +229,8 @@ kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)
     return status;
 }
 
-/* The version must be the same for a format of the backend's own, which no other version reads;
- * what is built anew from ONNX is built as it was. */
+/* The version must be the same for a format of the backend's own, unless it was built for other
+ * versions as well: then the library judges. What is built anew from ONNX is built as it was. */
 static kiln_status settle_backend(const kln_manifest *manifest, const char *path,
                                   kiln_build_options *options)
 {
@@ -250,7 +250,8 @@ static kiln_status settle_backend(const kln_manifest *manifest, const char *path
     }
     if ((info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) == 0) {
         kln_manifest_apply(manifest, options);
-    } else if (strcmp(info.version, manifest->backend_version) != 0) {
+    } else if (strcmp(info.version, manifest->backend_version) != 0 &&
+               !manifest->version_compatible) {
         return kln_fail(KILN_ERROR_MISMATCH,
                         "\"%s\": it was built with %s %s, found is %s; build it again from the "
                         "model or install that version",
@@ -285,7 +286,8 @@ static kiln_status load(const char *path, const kln_mapping *file,
     kiln_build_options chosen = *options;
     KLN_RETURN_IF_ERROR(obey_manifest(manifest, path, file->bytes, &chosen));
     const kln_model model = {.path = path, .file = file, .bytes = file->bytes};
-    const kiln_status status = kln_engine_make(&model, &chosen, true, NULL, engine);
+    kiln_status status = kln_engine_make(&model, &chosen, true, NULL, engine);
+    status = kln_manifest_explain(status, manifest, &chosen);
     if (status == KILN_OK) {
         (*engine)->measured->variants = manifest->measured;
     }

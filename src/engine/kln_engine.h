@@ -87,6 +87,10 @@ typedef struct kln_manifest {
     uint64_t size;                   /* of the file it stands beside, in bytes */
     uint64_t hash;                   /* kln_hash of the file */
     uint64_t found_size, found_hash; /* of the file that was found beside it */
+    bool is_plan;                    /* in the backend's own format */
+    bool version_compatible;
+    char gpu[128];          /* the model of the GPU that it was built on; "" where not said */
+    int32_t gpu_capability; /* and its compute capability, 90 for 9.0; 0 where not said */
     /* What the engine was built with, of what decides how it computes; the rest is as the
      * initializer leaves it. */
     kiln_build_options options;
@@ -110,6 +114,11 @@ KILN_MUST_CHECK kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes,
 
 /* Whether the file is the one that the manifest speaks of. MISMATCH with expected and found. */
 KILN_MUST_CHECK kiln_status kln_manifest_check_file(const kln_manifest *manifest, const char *path);
+
+/* After a plan failed to load: MISMATCH, with what its manifest says of the versions and GPUs it is
+ * for, where that is not what is here; else `status` and its sentence as they are. */
+KILN_MUST_CHECK kiln_status kln_manifest_explain(kiln_status status, const kln_manifest *manifest,
+                                                 const kiln_build_options *options);
 
 /* Gives each option that a load left at its default the value that the engine was built with: the
  * optimization, and on a GPU what its provider was told. Where the load asks for the CPU by name,

@@ -8,6 +8,7 @@
 #include <cJSON.h>
 #include <kiln/version.h>
 
+#include "cuda/kln_cuda.h"
 #include "kln_engine.h"
 
 #define SUFFIX ".json"
@@ -102,7 +103,6 @@ static bool add_options(cJSON *root, const kiln_build_options *options)
 {
     cJSON *object = cJSON_AddObjectToObject(root, "options");
     bool added = object != NULL &&
-                 cJSON_AddNumberToObject(object, "device", options->device) != NULL &&
                  cJSON_AddNumberToObject(object, "threads", options->threads) != NULL &&
                  cJSON_AddNumberToObject(object, "parallel_nodes", options->parallel_nodes) != NULL;
     const bool on_gpu = options->provider == KILN_PROVIDER_CUDA;
@@ -127,6 +127,28 @@ static bool add_measured(cJSON *root, const kiln_engine *engine)
     return added;
 }
 
+/* By model and compute capability: the number of a device means nothing on another machine. */
+static bool add_gpu(cJSON *root, const kiln_engine *engine)
+{
+    kiln_device_info info = {.struct_size = sizeof info};
+    if (engine->device < 0 || kln_cuda_device_info(engine->device, &info) != KILN_OK) {
+        return true;
+    }
+    char capability[32];
+    (void)snprintf(capability, sizeof capability, "%d.%d", info.compute_major, info.compute_minor);
+    return cJSON_AddStringToObject(root, "gpu", info.name) != NULL &&
+           cJSON_AddStringToObject(root, "compute_capability", capability) != NULL;
+}
+
+/* What decides where a plan can be loaded. */
+static bool add_reach(cJSON *root, const kiln_build_options *options)
+{
+    static const char *const levels[] = {"none", "ampere+", "same-capability"};
+    return cJSON_AddBoolToObject(root, "version_compatible", options->version_compatible) != NULL &&
+           cJSON_AddStringToObject(root, "hardware_compatibility",
+                                   levels[options->hardware_compatibility]) != NULL;
+}
+
 static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_span bytes)
 {
     char hash[17];
@@ -141,6 +163,7 @@ static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_
            cJSON_AddStringToObject(root, "backend", engine->info.name) != NULL &&
            cJSON_AddStringToObject(root, "backend_version", engine->info.version) != NULL &&
            cJSON_AddStringToObject(root, "source", name_of(engine->source)) != NULL &&
+           add_gpu(root, engine) && (!native || add_reach(root, &engine->built)) &&
            add_options(root, &engine->built) && add_measured(root, engine);
 }
 
@@ -212,6 +235,38 @@ static kiln_status read_options(const cJSON *object, kiln_build_options *options
     return KILN_OK;
 }
 
+static kiln_status read_reach(const cJSON *root, kln_manifest *manifest)
+{
+    char format[16] = "";
+    char capability[16] = "";
+    const struct {
+        const char *key;
+        char *out;
+        size_t size;
+    } texts[] = {{"format", format, sizeof format},
+                 {"gpu", manifest->gpu, sizeof manifest->gpu},
+                 {"compute_capability", capability, sizeof capability}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(texts); i++) {
+        if (cJSON_GetObjectItemCaseSensitive(root, texts[i].key) != NULL) {
+            KLN_RETURN_IF_ERROR(read_text(root, texts[i].key, texts[i].out, texts[i].size));
+        }
+    }
+    char *end = capability;
+    const long major = strtol(capability, &end, 10);
+    const long minor = *end == '.' ? strtol(end + 1, &end, 10) : 0;
+    if (*end != '\0' || major < 0 || major > 1000 || minor < 0 || minor > 9) {
+        return kln_fail(KILN_ERROR_MALFORMED,
+                        "\"compute_capability\" is \"%s\", a text like \"9.0\" is needed; delete "
+                        "the manifest to load without it",
+                        capability);
+    }
+    manifest->gpu_capability = (int32_t)(major * 10 + minor);
+    manifest->is_plan = strcmp(format, "plan") == 0;
+    manifest->version_compatible =
+        cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "version_compatible"));
+    return KILN_OK;
+}
+
 static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
 {
     char hash[17];
@@ -230,6 +285,7 @@ static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
             "it");
     }
     manifest->size = (uint64_t)size->valuedouble;
+    KLN_RETURN_IF_ERROR(read_reach(root, manifest));
     KLN_RETURN_IF_ERROR(measured_variants_read(&manifest->measured, root));
     return read_options(cJSON_GetObjectItemCaseSensitive(root, "options"), &manifest->options);
 }
@@ -475,6 +531,44 @@ kiln_status kln_manifest_check_file(const kln_manifest *manifest, const char *pa
                         path, manifest->found_hash, manifest->hash, path);
     }
     return KILN_OK;
+}
+
+static bool is_refusal(kiln_status status)
+{
+    return status == KILN_ERROR_MALFORMED || status == KILN_ERROR_MISMATCH ||
+           status == KILN_ERROR_BACKEND || status == KILN_ERROR_UNSUPPORTED;
+}
+
+kiln_status kln_manifest_explain(kiln_status status, const kln_manifest *manifest,
+                                 const kiln_build_options *options)
+{
+    if (!is_refusal(status) || !manifest->is_plan) {
+        return status;
+    }
+    char why[1024];
+    (void)snprintf(why, sizeof why, "%s", kiln_error_message());
+    const kln_backend *backend = NULL;
+    kiln_backend_info info = {.struct_size = sizeof info};
+    if (kln_backend_select(manifest->backend, options->library, &backend, &info) == KILN_OK &&
+        strcmp(info.version, manifest->backend_version) != 0) {
+        return kln_fail(
+            KILN_ERROR_MISMATCH,
+            "it was built version compatible with %s %s, and %s does not take it; build "
+            "it again from the model or install that version: %s",
+            manifest->backend, manifest->backend_version, info.version, why);
+    }
+    kiln_device_info here = {.struct_size = sizeof here};
+    if (manifest->gpu_capability != 0 && kln_cuda_device_info(options->device, &here) == KILN_OK &&
+        here.compute_major * 10 + here.compute_minor != manifest->gpu_capability) {
+        return kln_fail(
+            KILN_ERROR_MISMATCH,
+            "it was built for %s of compute capability %d.%d, device %d is %s of %d.%d; "
+            "build it again from the model: %s",
+            manifest->gpu[0] != '\0' ? manifest->gpu : "a GPU", manifest->gpu_capability / 10,
+            manifest->gpu_capability % 10, options->device, here.name, here.compute_major,
+            here.compute_minor, why);
+    }
+    return kln_fail(status, "%s", why);
 }
 
 void kln_manifest_apply(const kln_manifest *manifest, kiln_build_options *options)

@@ -110,13 +110,32 @@ kiln_status kiln_engine_refit_get(kiln_engine *engine, size_t index, kiln_refit_
     return kln_info_write(__func__, weight, sizeof found, &found, sizeof found);
 }
 
+/* A name twice would leave open which of the two is meant. */
+static kiln_status check_names(const kiln_named_tensor *weights, size_t count)
+{
+    kln_names names;
+    kiln_status status = KILN_OK;
+    kln_names_init(&names);
+    for (size_t i = 0; i < count && status == KILN_OK; i++) {
+        const uint32_t other = kln_names_get(&names, weights[i].name);
+        status = other == KLN_NAMES_NONE
+                     ? kln_names_set(&names, weights[i].name, (uint32_t)i)
+                     : kln_fail(KILN_ERROR_NAME,
+                                "kiln_engine_refit: weights \"%s\" are given twice, at %u and %zu",
+                                weights[i].name, other, i);
+    }
+    kln_names_finish(&names);
+    return status;
+}
+
 kiln_status kiln_engine_refit(kiln_engine *engine, const kiln_named_tensor *weights, size_t count)
 {
     KLN_RETURN_IF_NULL(engine);
     RETURN_IF_NO_PLAN(engine);
-    if (count > 0) {
-        KLN_RETURN_IF_NULL(weights);
+    if (count == 0) {
+        return kln_fail(KILN_ERROR_EMPTY, "kiln_engine_refit: no weights were given");
     }
+    KLN_RETURN_IF_NULL(weights);
     for (size_t i = 0; i < count; i++) {
         if (weights[i].name == NULL) {
             return kln_fail_null(__func__, "name");
@@ -128,6 +147,7 @@ kiln_status kiln_engine_refit(kiln_engine *engine, const kiln_named_tensor *weig
                             weights[i].name);
         }
     }
+    KLN_RETURN_IF_ERROR(check_names(weights, count));
     (void)pthread_rwlock_wrlock(&engine->weights);
     const kiln_status status = engine->backend->plan->refit(engine->state, weights, count);
     (void)atomic_fetch_add(&engine->refits, 1);

@@ -126,12 +126,104 @@ static void a_plan_of_another_version_says_so(void **state)
     save_plan(LAYOUT_10, &ten);
     size = read_plan();
     const kiln_build_options eleven = fake_options(LAYOUT_11);
-    assert_status(KILN_ERROR_MALFORMED, load_bytes(&eleven, bytes, size));
-    assert_message("the plan is for version 101601, this is 110400");
+    assert_status(KILN_ERROR_MISMATCH, load_bytes(&eleven, bytes, size));
+    assert_message("expecting library version 11.4.0 got 10.16.1, please rebuild");
+    assert_message("build it again from the model");
     /* The manifest beside the file knows it earlier. */
     kiln_engine *engine = NULL;
     assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &eleven, &engine));
     assert_message("it was built with tensorrt 10.16.1, found is 11.4.0");
+}
+
+static void run_conv(kiln_engine *engine)
+{
+    kiln_context *context = NULL;
+    float x[16];
+    for (int i = 0; i < 16; i++) {
+        x[i] = 1;
+    }
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    const kiln_tensor y = run_floats(context, KILN_SHAPE(1, 1, 4, 4), x);
+    assert_true(((const float *)y.data)[0] == 19);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
+static void run_relu(kiln_engine *engine)
+{
+    kiln_context *context = NULL;
+    float x[4] = {-1, 2, -3, 4};
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    const kiln_tensor y = run_floats(context, KILN_SHAPE(1, 4), x);
+    assert_true(((const float *)y.data)[0] == 0 && ((const float *)y.data)[3] == 4);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
+/* Where the plan was built for other versions too, the library judges, not the manifest. */
+static void a_version_compatible_plan_is_the_librarys_to_judge(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    kiln_build_options oldest = fake_options(LAYOUT_OLDEST);
+    oldest.version_compatible = true;
+    oldest.exclude_lean_runtime = true;
+    save_plan(LAYOUT_OLDEST, &oldest);
+    kiln_build_options options = fake_options(LAYOUT_10);
+    assert_ok(kiln_engine_load(plan_path, &options, &engine));
+    run_relu(engine);
+    options = fake_options(LAYOUT_11);
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &options, &engine));
+    assert_message("it was built version compatible with tensorrt 10.0.0, and 11.4.0 does not");
+    assert_message("expecting library version 11.4.0 got 10.0.0");
+
+    oldest = fake_options(LAYOUT_OLDEST);
+    oldest.version_compatible = true; /* with a runtime of its own in it */
+    save_plan(LAYOUT_OLDEST, &oldest);
+    options = fake_options(LAYOUT_10);
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &options, &engine));
+    assert_message("set kiln_build_options.allow_host_code");
+    options.allow_host_code = true;
+    assert_ok(kiln_engine_load(plan_path, &options, &engine));
+    run_relu(engine);
+}
+
+/* By model and compute capability: the number of a device is another one's elsewhere. */
+static void a_manifest_says_for_which_gpu(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        options.device = 2;
+        kiln_engine *engine = build_network(conv_network(), &options);
+        char path[4096];
+        char text[4096];
+        (void)snprintf(path, sizeof path, "%s", kiln_test_path("gpu.plan"));
+        assert_ok(kiln_engine_save(engine, path));
+        kiln_engine_release(engine);
+        FILE *file = fopen(kiln_test_path("gpu.plan.json"), "rb");
+        assert_non_null(file);
+        text[fread(text, 1, sizeof text - 1, file)] = '\0';
+        assert_int_equal(fclose(file), 0);
+        assert_non_null(strstr(text, "\"gpu\":\t\"Fake GPU C\""));
+        assert_non_null(strstr(text, "\"compute_capability\":\t\"8.6\""));
+        assert_non_null(strstr(text, "\"hardware_compatibility\":\t\"none\""));
+        assert_null(strstr(text, "\"device\""));
+        options.device = 0;
+        assert_ok(kiln_engine_load(path, &options, &engine));
+        run_conv(engine);
+        if (is_rtx(i)) {
+            continue; /* takes any GPU that it was built for */
+        }
+        options.device = 1;
+        assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine));
+        assert_message("it was built for Fake GPU C of compute capability 8.6, device 1 is Fake ");
+        assert_message("Fake GPU B of 9.0; build it again from the model");
+        assert_message("expecting compute 9.0 got compute 8.6");
+        assert_int_equal(remove(kiln_test_path("gpu.plan.json")), 0);
+        assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine));
+        assert_message("it was not built for TensorRT");
+    }
 }
 
 /* Without a manifest the bytes say whose they are. */
@@ -289,6 +381,9 @@ static void a_gpu_that_is_none_for_rtx_is_told(void **state)
     (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
+        if (!is_rtx(i)) {
+            options.hardware_compatibility = KILN_HARDWARE_AMPERE_PLUS;
+        }
         save_plan(i, &options); /* with the GPU that the fake has else */
         set("FAKE_CUDA_CAPABILITY", "90");
         kln_cuda_close();
@@ -492,6 +587,8 @@ int main(void)
         tensorrt_test(a_plan_is_saved_and_loaded),
         stand_in_test(a_damaged_plan_is_refused, "gpu_tensorrt does it in children"),
         stand_in_test(a_plan_of_another_version_says_so, "there is one version"),
+        stand_in_test(a_version_compatible_plan_is_the_librarys_to_judge, "there is one version"),
+        stand_in_test(a_manifest_says_for_which_gpu, "the GPU is what it is"),
         tensorrt_test(a_plan_is_known_by_its_bytes),
         tensorrt_test(options_reach_the_builder),
         stand_in_test(what_a_version_lacks_is_refused_by_name, "its versions lack other things"),

@@ -112,7 +112,10 @@ static void all_or_none(void **state)
         weights[1].tensor.bytes = 4;
         assert_status(KILN_ERROR_SIZE, kiln_engine_refit(engine, weights, 2));
         assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_refit(engine, NULL, 2));
-        assert_ok(kiln_engine_refit(engine, NULL, 0));
+        assert_status(KILN_ERROR_EMPTY, kiln_engine_refit(engine, weights, 0));
+        weights[1] = weights[0];
+        assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2));
+        assert_message("weights \"w\" are given twice, at 0 and 1");
         check_run(context, 19, 22);
         kiln_context_destroy(context);
         kiln_engine_release(engine);
@@ -162,6 +165,15 @@ static void only_the_marked_weights_can_be_replaced(void **state)
         check_run(context, 8, 0);
         kiln_context_destroy(context);
         kiln_engine_release(engine);
+        static const char *const twice[] = {"b", "w", "b"};
+        options.refit_weights = twice;
+        options.refit_weight_count = 3;
+        assert_status(KILN_ERROR_NAME, kiln_engine_build(network, &options, &engine));
+        assert_message("refit_weights names \"b\" twice");
+        options.refit_weight_count = 0;
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
+        assert_message("refit_weights names none: nothing could be replaced");
+        options.refit_weight_count = 1;
         static const char *const wrong[] = {"no such"};
         options.refit_weights = wrong;
         assert_status(KILN_ERROR_NAME, kiln_engine_build(network, &options, &engine));
@@ -215,8 +227,9 @@ static void a_stripped_plan_gets_its_weights_from_the_model(void **state)
             assert_message("the weights b are missing: refit the engine");
         }
         assert_true(weight_of(engine, "w").missing && weight_of(engine, "b").missing);
-        assert_status(KILN_ERROR_STATE, kiln_engine_refit(engine, NULL, 0));
-        assert_message("2 weights are needed");
+        const kiln_named_tensor bias = {"b", host_floats(biases, KILN_SHAPE(2))};
+        assert_status(KILN_ERROR_STATE, kiln_engine_refit(engine, &bias, 1));
+        assert_message("1 weights are needed together with these and were not given: \"w\"");
         assert_status(KILN_ERROR_NOT_FOUND, kiln_engine_refit_file(engine, "/no/such.onnx"));
         assert_status(KILN_ERROR_MALFORMED,
                       kiln_engine_refit_file(engine, kiln_test_file("no.onnx", "\x0f\x0f", 2)));
@@ -224,6 +237,16 @@ static void a_stripped_plan_gets_its_weights_from_the_model(void **state)
         check_run(context, 19, 22);
         refit_from_bytes(engine, context, path);
         assert_false(weight_of(engine, "w").missing || weight_of(engine, "b").missing);
+        char plan[4096];
+        (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("stripped.plan"));
+        assert_ok(kiln_engine_save(engine, plan));
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+        options = fake_options(i); /* of the build nothing is known to the load */
+        assert_ok(kiln_engine_load(plan, &options, &engine));
+        assert_ok(kiln_engine_refit_file(engine, path));
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        check_run(context, 19, 22);
         kiln_context_destroy(context);
         kiln_engine_release(engine);
     }

@@ -78,12 +78,17 @@ static kiln_status probe(const char *requested, kiln_backend_info *info)
 static void engine_destroy(void *state)
 {
     trt_engine *engine = state;
+    kln_cuda_scope scope;
+    if (trt_enter(engine->device, &scope) != KILN_OK) {
+        kln_log(KILN_LOG_WARNING, "tensorrt", "destroying an engine: %s", kiln_error_message());
+    }
     trt_refit_finish(engine);
     if (engine->shared != NULL) {
         kln_cuda_release(KILN_LOCATION_DEVICE, engine->device, engine->shared);
     }
     trt_CudaEngine_destroy(engine->engine);
     trt_Runtime_destroy(engine->runtime);
+    kln_cuda_leave(&scope);
     if (engine->allocates) {
         trt_gpu_allocator_finish(&engine->allocator);
     }
@@ -102,12 +107,14 @@ static kiln_status engine_create(const kiln_build_options *options, trt_engine *
 {
     trt_library *library = NULL;
     KLN_RETURN_IF_ERROR(trt_library_open(options->library, &library));
+    KLN_RETURN_IF_ERROR(trt_device_check(options->device));
     trt_engine *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
         return kln_fail_memory(sizeof *made, "an engine of TensorRT");
     }
     made->library = library;
     made->device = options->device;
+    made->runs_host_code = options->allow_host_code;
     kln_arena_init(&made->arena);
     atomic_init(&made->contexts, 0);
     (void)pthread_mutex_init(&made->refitting, NULL);
@@ -155,6 +162,32 @@ static const char *other_builder(const trt_engine *engine, char text[32])
     return text;
 }
 
+/* TensorRT tells in words alone why it takes no plan. */
+static bool says(trt_engine *engine, const char *const *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (trt_said(&engine->recorder, words[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A plan of another version, or for another GPU. */
+static bool is_for_others(trt_engine *engine)
+{
+    static const char *const words[] = {"not compatible with this version",
+                                        "Version tag does not match", "incompatible device",
+                                        "different compute capability"};
+    return says(engine, words, KLN_ARRAY_LENGTH(words));
+}
+
+static bool has_host_code(trt_engine *engine)
+{
+    static const char *const words[] = {"host code", "HostCode", "lean runtime"};
+    return !engine->runs_host_code && says(engine, words, KLN_ARRAY_LENGTH(words));
+}
+
 static kiln_status fail_deserialize(trt_engine *engine, const char *source)
 {
     const char *why_none = "";
@@ -169,6 +202,17 @@ static kiln_status fail_deserialize(trt_engine *engine, const char *source)
         return trt_fail(KILN_ERROR_NO_DEVICE, &engine->recorder,
                         "%s: %s loads a plan only where there is a GPU for it, and %s", source,
                         engine->library->name, why_none);
+    }
+    if (has_host_code(engine)) {
+        return trt_fail(KILN_ERROR_UNSUPPORTED, &engine->recorder,
+                        "%s: it carries code that would run in this process; where it is trusted "
+                        "like a program, set kiln_build_options.allow_host_code",
+                        source);
+    }
+    if (is_for_others(engine)) {
+        return trt_fail(KILN_ERROR_MISMATCH, &engine->recorder,
+                        "%s: it was not built for %s on this GPU; build it again from the model",
+                        source, engine->library->name);
     }
     return trt_fail(KILN_ERROR_MALFORMED, &engine->recorder,
                     "%s: %s does not take it for one of its plans", source, engine->library->name);
@@ -235,6 +279,9 @@ kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
     if (engine->allocates) {
         trt_Runtime_setGpuAllocator(abi, engine->runtime, &engine->allocator.object);
     }
+    if (engine->runs_host_code && trt_has(abi, TRT_M_Runtime_setEngineHostCodeAllowed)) {
+        trt_Runtime_setEngineHostCodeAllowed(abi, engine->runtime, true);
+    }
     const uint64_t refused = trt_engine_refused(engine);
     KLN_RETURN_IF_ERROR(deserialize_with_plugins(engine));
     if (engine->engine == NULL) {
@@ -243,25 +290,37 @@ kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
     return KILN_OK;
 }
 
+static kiln_status build_within(trt_engine *made, const kln_model *model,
+                                const kiln_build_options *options, const kln_monitor *monitor)
+{
+    made->built.arena = &made->arena;
+    const kiln_status status = trt_build_plan(made->library, model, options, monitor,
+                                              made->allocates ? &made->allocator.object : NULL,
+                                              &made->built, &made->memory);
+    KLN_RETURN_IF_ERROR(trt_engine_explain_memory(made, 0, status));
+    const trt_abi *abi = &made->library->abi;
+    made->plan =
+        (kiln_span){trt_HostMemory_data(abi, made->memory), trt_HostMemory_size(abi, made->memory)};
+    /* Ahead of time there is nothing to run on, or what it is built for is another GPU. */
+    if (!trt_library_runs(made->library, made->device, NULL) ||
+        options->compute_capability_count != 0 || options->windows_runtime) {
+        return KILN_OK;
+    }
+    /* What the library itself just put there. */
+    made->runs_host_code = made->runs_host_code || options->version_compatible;
+    return trt_engine_deserialize(made, model->path != NULL ? model->path : "the plan");
+}
+
 static kiln_status build(const kln_model *model, const kiln_build_options *options,
                          const kln_monitor *monitor, void **engine)
 {
     trt_engine *made = NULL;
     KLN_RETURN_IF_ERROR(engine_create(options, &made));
-    made->built.arena = &made->arena;
-    kiln_status status = trt_build_plan(made->library, model, options, monitor,
-                                        made->allocates ? &made->allocator.object : NULL,
-                                        &made->built, &made->memory);
-    status = trt_engine_explain_memory(made, 0, status);
+    kln_cuda_scope scope;
+    kiln_status status = trt_enter(made->device, &scope);
     if (status == KILN_OK) {
-        const trt_abi *abi = &made->library->abi;
-        made->plan = (kiln_span){trt_HostMemory_data(abi, made->memory),
-                                 trt_HostMemory_size(abi, made->memory)};
-        /* Ahead of time there is nothing to run on, or what it is built for is another GPU. */
-        if (trt_library_runs(made->library, made->device, NULL) &&
-            options->compute_capability_count == 0 && !options->windows_runtime) {
-            status = trt_engine_deserialize(made, model->path != NULL ? model->path : "the plan");
-        }
+        status = build_within(made, model, options, monitor);
+        kln_cuda_leave(&scope);
     }
     if (status != KILN_OK) {
         engine_destroy(made);
@@ -324,9 +383,14 @@ static kiln_status load(const kln_model *plan, const kiln_build_options *options
     trt_engine *made = NULL;
     KLN_RETURN_IF_ERROR(engine_create(options, &made));
     kiln_status status = keep_plan(made, plan);
+    kln_cuda_scope scope = {.pushed = false};
+    if (status == KILN_OK) {
+        status = trt_enter(made->device, &scope);
+    }
     if (status == KILN_OK) {
         status = trt_engine_deserialize(made, plan->path != NULL ? plan->path : "a plan in memory");
     }
+    kln_cuda_leave(&scope);
     if (status != KILN_OK) {
         engine_destroy(made);
         return status;

@@ -28,9 +28,14 @@ static void release_slots(trt_context *self)
 void trt_context_destroy(void *state)
 {
     trt_context *self = state;
+    kln_cuda_scope scope;
+    if (trt_enter(self->engine->device, &scope) != KILN_OK) {
+        kln_log(KILN_LOG_WARNING, "tensorrt", "destroying a context: %s", kiln_error_message());
+    }
     trt_ExecutionContext_destroy(self->object);
     trt_RuntimeConfig_destroy(self->config);
     trt_RuntimeCache_destroy(self->cache);
+    kln_cuda_leave(&scope);
     kln_mapping_close(&self->cache_file);
     release_slots(self);
     kiln_stream_destroy(self->stream);
@@ -107,7 +112,12 @@ kiln_status trt_context_create(void *state, const kiln_context_options *options,
     (void)atomic_fetch_add(&engine->contexts, 1);
     trt_profiler_init(&made->profiler, &engine->library->tables);
     trt_error_recorder_init(&made->recorder, &engine->library->tables);
-    const kiln_status status = fill(made, options);
+    kln_cuda_scope scope;
+    kiln_status status = trt_enter(engine->device, &scope);
+    if (status == KILN_OK) {
+        status = fill(made, options);
+        kln_cuda_leave(&scope);
+    }
     if (status != KILN_OK) {
         trt_context_destroy(made);
         return status;

@@ -31,6 +31,21 @@ int32_t trt_device_count(const char **reason)
     return count;
 }
 
+kiln_status trt_device_check(int32_t index)
+{
+    if (index == 0 && kln_cuda_device_count() == 0) {
+        return KILN_OK;
+    }
+    kiln_device_info info = {.struct_size = sizeof info};
+    return kln_cuda_device_info(index, &info);
+}
+
+kiln_status trt_enter(int32_t device, kln_cuda_scope *scope)
+{
+    scope->pushed = false;
+    return kln_cuda_device_count() > 0 ? kln_cuda_enter(device, scope) : KILN_OK;
+}
+
 int32_t trt_device_capability(int32_t index)
 {
     kiln_device_info info = {.struct_size = sizeof info};

@@ -7,10 +7,20 @@
 #define TRT_DEVICE_H
 
 #include "backends/tensorrt/trt_callbacks.h"
+#include "cuda/kln_cuda.h"
 
 /* How many CUDA devices there are; where none, `*reason` (NULL is allowed) says why. The text stays
  * as long as the process. */
 int32_t trt_device_count(const char **reason);
+
+/* NO_DEVICE where a device of this number is not there, though others are; the first is taken for
+ * granted where there is none at all: a build ahead of time needs none. */
+KILN_MUST_CHECK kiln_status trt_device_check(int32_t index);
+
+/* The library works on the device that is current in the calling thread, so whatever it is asked to
+ * make, load, change or give up stands between these two. Nothing happens where there is no device
+ * at all. Scopes nest. */
+KILN_MUST_CHECK kiln_status trt_enter(int32_t device, kln_cuda_scope *scope);
 
 /* Compute capability of device `index` as 10 * major + minor, or 0. */
 int32_t trt_device_capability(int32_t index);

@@ -12,6 +12,7 @@
 #include "backends/tensorrt/trt_builder.h"
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_library.h"
+#include "cuda/kln_cuda.h"
 
 typedef struct trt_engine {
     trt_library *library;
@@ -28,6 +29,7 @@ typedef struct trt_engine {
     atomic_long contexts;
 
     /* What the library's memory on the GPU comes from, unless it looks after that itself. */
+    bool runs_host_code; /* of a plan with a runtime of its own */
     bool allocates;
     trt_pool pool;
     trt_memory gpu;
@@ -53,8 +55,10 @@ KILN_MUST_CHECK kiln_status trt_engine_need(const trt_engine *engine, const char
 
 void trt_refit_finish(trt_engine *engine);
 
-/* Takes the lock `refitting`, and forgets earlier errors; all below is done with it held. */
-void trt_refit_begin(trt_engine *engine);
+/* Takes the lock `refitting`, enters the device and forgets earlier errors; all below is done in
+ * between. */
+KILN_MUST_CHECK kiln_status trt_refit_begin(trt_engine *engine, kln_cuda_scope *scope);
+void trt_refit_end(trt_engine *engine, kln_cuda_scope *scope);
 /* Makes the refitter if there is none yet. */
 KILN_MUST_CHECK kiln_status trt_refit_need(trt_engine *engine);
 /* Refits with what is set: STATE with what is missing. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_engine.h"
 #include "backends/tensorrt/trt_plan.h"
 #include "cuda/kln_cuda.h"
@@ -181,11 +182,15 @@ kiln_status trt_set_streaming(void *state, int64_t budget)
                         "them first",
                         contexts, contexts == 1 ? "" : "s");
     }
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(trt_enter(engine->device, &scope));
     trt_logged_clear();
     trt_error_recorder_clear(&engine->recorder);
     const bool newer = trt_has(abi, TRT_M_CudaEngine_setWeightStreamingBudgetV2);
-    if (!(newer ? trt_CudaEngine_setWeightStreamingBudgetV2(abi, engine->engine, bytes)
-                : trt_CudaEngine_setWeightStreamingBudget(abi, engine->engine, bytes))) {
+    const bool taken = newer ? trt_CudaEngine_setWeightStreamingBudgetV2(abi, engine->engine, bytes)
+                             : trt_CudaEngine_setWeightStreamingBudget(abi, engine->engine, bytes);
+    kln_cuda_leave(&scope);
+    if (!taken) {
         return trt_fail(KILN_ERROR_BACKEND, &engine->recorder,
                         "a weight streaming budget of %lld bytes", (long long)bytes);
     }

@@ -338,6 +338,33 @@ static kiln_status apply_plugins(trt_build *build)
     return KILN_OK;
 }
 
+/* With none or one twice it is not what the caller meant, and the library says nothing. */
+static kiln_status check_refit_names(const kiln_build_options *o)
+{
+    if (o->refit == KILN_REFIT_INDIVIDUAL && o->refit_weight_count == 0) {
+        return kln_fail(
+            KILN_ERROR_INVALID_ARGUMENT,
+            "kiln_build_options: refit is KILN_REFIT_INDIVIDUAL and refit_weights names "
+            "none: nothing could be replaced");
+    }
+    kln_names names;
+    kiln_status status = KILN_OK;
+    kln_names_init(&names);
+    for (size_t i = 0; i < o->refit_weight_count && status == KILN_OK; i++) {
+        const char *name = o->refit_weights[i];
+        if (name == NULL) {
+            status = kln_fail_null("kiln_build_options", "refit_weights[]");
+        } else if (kln_names_get(&names, name) != KLN_NAMES_NONE) {
+            status = kln_fail(KILN_ERROR_NAME,
+                              "kiln_build_options: refit_weights names \"%s\" twice", name);
+        } else {
+            status = kln_names_set(&names, name, (uint32_t)i);
+        }
+    }
+    kln_names_finish(&names);
+    return status;
+}
+
 kiln_status trt_check_options(const kiln_build_options *o)
 {
     const struct {
@@ -377,7 +404,7 @@ kiln_status trt_check_options(const kiln_build_options *o)
                         "%s: TensorRT has builder_optimization_level instead",
                         o->parallel_nodes > 1 ? "parallel_nodes" : "optimization");
     }
-    return KILN_OK;
+    return check_refit_names(o);
 }
 
 kiln_status trt_apply_options(trt_build *build)

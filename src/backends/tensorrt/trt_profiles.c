@@ -230,11 +230,9 @@ kiln_status trt_apply_weights(trt_build *build)
     }
     for (size_t i = 0; i < options->refit_weight_count; i++) {
         const char *name = options->refit_weights[i];
-        if (name == NULL ||
-            !trt_NetworkDefinition_markWeightsRefittable(abi, build->network, name)) {
+        if (!trt_NetworkDefinition_markWeightsRefittable(abi, build->network, name)) {
             return trt_fail(KILN_ERROR_NAME, &build->recorder,
-                            "refit_weights: the network has no weights \"%s\" to mark",
-                            name != NULL ? name : "(null)");
+                            "refit_weights: the network has no weights \"%s\" to mark", name);
         }
     }
     return KILN_OK;

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_engine.h"
 #include "backends/tensorrt/trt_plan.h"
 
@@ -69,6 +70,11 @@ static kiln_status mark_missing(trt_engine *engine, size_t *count)
     return KILN_OK;
 }
 
+#define NOT_REFITTABLE \
+    "refit: the plan was built without kiln_build_options.refit, so its weights stay as they are"
+
+/* Whether there is anything to replace only a refitter tells: isRefittable says no of a plan that
+ * was built for identical weights. */
 kiln_status trt_refit_need(trt_engine *engine)
 {
     trt_library *library = engine->library;
@@ -76,26 +82,23 @@ kiln_status trt_refit_need(trt_engine *engine)
     if (engine->refitter != NULL) {
         return KILN_OK;
     }
-    if (library->core.createInferRefitter_INTERNAL == NULL ||
-        !trt_CudaEngine_isRefittable(&library->abi, engine->engine)) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "refit: the plan was built without kiln_build_options.refit, so its "
-                        "weights stay as they are");
+    if (library->core.createInferRefitter_INTERNAL == NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "refit: %s has no refitter", library->name);
     }
     trt_logged_clear();
     trt_error_recorder_clear(&engine->recorder);
     trt_Refitter *made = library->core.createInferRefitter_INTERNAL(
         engine->engine, &library->logger, library->abi.version);
     if (trt_is_null(made)) {
-        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "%s gives no refitter",
-                        library->name);
+        return trt_fail(KILN_ERROR_UNSUPPORTED, &engine->recorder, NOT_REFITTABLE);
     }
     trt_Refitter_setErrorRecorder(&library->abi, made, &engine->recorder.object);
     engine->refitter = made;
     size_t ignored = 0;
     kiln_status status = list_names(engine);
-    if (status == KILN_OK && engine->weight_count > 0) {
-        status = mark_missing(engine, &ignored);
+    if (status == KILN_OK) {
+        status = engine->weight_count > 0 ? mark_missing(engine, &ignored)
+                                          : kln_fail(KILN_ERROR_UNSUPPORTED, NOT_REFITTABLE);
     }
     if (status != KILN_OK) {
         trt_refit_finish(engine);
@@ -117,10 +120,11 @@ void trt_refit_finish(trt_engine *engine)
 kiln_status trt_refit_count(void *state, size_t *count)
 {
     trt_engine *engine = state;
-    (void)pthread_mutex_lock(&engine->refitting);
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(trt_refit_begin(engine, &scope));
     const kiln_status status = trt_refit_need(engine);
     *count = engine->weight_count;
-    (void)pthread_mutex_unlock(&engine->refitting);
+    trt_refit_end(engine, &scope);
     return status;
 }
 
@@ -237,17 +241,26 @@ kiln_status trt_refit_commit(trt_engine *engine)
                : trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "refit: the engine was not refit");
 }
 
-void trt_refit_begin(trt_engine *engine)
+kiln_status trt_refit_begin(trt_engine *engine, kln_cuda_scope *scope)
 {
+    KLN_RETURN_IF_ERROR(trt_enter(engine->device, scope));
     (void)pthread_mutex_lock(&engine->refitting);
     trt_logged_clear();
     trt_error_recorder_clear(&engine->recorder);
+    return KILN_OK;
+}
+
+void trt_refit_end(trt_engine *engine, kln_cuda_scope *scope)
+{
+    (void)pthread_mutex_unlock(&engine->refitting);
+    kln_cuda_leave(scope);
 }
 
 kiln_status trt_refit(void *state, const kiln_named_tensor *weights, size_t count)
 {
     trt_engine *engine = state;
-    trt_refit_begin(engine);
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(trt_refit_begin(engine, &scope));
     kiln_status status = trt_refit_need(engine);
     for (size_t i = 0; i < count && status == KILN_OK; i++) {
         status = set(engine, &weights[i]);
@@ -258,6 +271,6 @@ kiln_status trt_refit(void *state, const kiln_named_tensor *weights, size_t coun
     if (status != KILN_OK && engine->refitter != NULL) {
         trt_refit_unset(engine);
     }
-    (void)pthread_mutex_unlock(&engine->refitting);
+    trt_refit_end(engine, &scope);
     return status;
 }

@@ -145,12 +145,13 @@ kiln_status trt_refit_model(void *state, const kln_model *model)
     onnx_refit self = {.engine = engine, .model = model};
     self.source = model->path != NULL ? model->path : "a model in memory";
     kln_text_init(&self.proto, (size_t)INT32_MAX);
-    trt_refit_begin(engine);
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(trt_refit_begin(engine, &scope));
     const kiln_status status = refit_from(&self);
     if (self.parser != NULL) {
         trt_ParserRefitter_D0(&engine->library->abi, self.parser);
     }
-    (void)pthread_mutex_unlock(&engine->refitting);
+    trt_refit_end(engine, &scope);
     kln_text_finish(&self.proto);
     for (size_t i = 0; i < self.copy_count; i++) {
         kln_free(self.copies[i]);

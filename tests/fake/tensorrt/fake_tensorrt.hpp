@@ -197,12 +197,18 @@ struct Plan {
     Graph graph;
     std::vector<ProfileMap> profiles;
     bool refittable = false, streamable = false;
-    int32_t verbosity = 0, auxiliary = 0, hardware = 0;
+    bool compatible = false; /* with later versions of the same major */
+    bool host_code = false;  /* carries a runtime of its own */
+    int32_t verbosity = 0, auxiliary = 0, hardware = 0, capability = 0;
 };
 
+/* Of the thread, as the driver's stand-in has it: 0 where no context is current, as CUDA's runtime
+ * takes it; and its compute capability, 86 for 8.6. */
+int32_t current_device();
+int32_t current_capability();
 std::vector<uint8_t> write_plan(const Plan &plan);
 /* Throws std::runtime_error with what TensorRT would say. */
-void read_plan(const void *data, size_t size, int32_t version, Plan *plan);
+void read_plan(const void *data, size_t size, int32_t version, bool host_code, Plan *plan);
 
 /* --- objects --- */
 

@@ -352,7 +352,10 @@ struct BuilderBody : Base {
     {
         const bool all = config->getFlag(4) || config->has(20, 19);
         const bool individual = config->has(23, 22);
-        plan->refittable = all || individual;
+        /* One that is for identical weights says no, and has a refitter. */
+        plan->refittable = config->getFlag(4) || individual;
+        plan->compatible = config->has(13, 12);
+        plan->host_code = plan->compatible && !config->has(14, 13);
         plan->streamable = config->has(21, 20);
         for (auto &entry : plan->graph.weights) {
             Weight &weight = entry.second;
@@ -415,6 +418,7 @@ struct BuilderBody : Base {
         }
         Plan plan;
         plan.version = version;
+        plan.capability = current_capability();
         plan.graph = network->graph;
         plan.verbosity = config->verbosity;
         plan.hardware = config->hardware;

@@ -659,7 +659,9 @@ std::vector<uint8_t> write_plan(const Plan &plan)
     Writer out;
     for (const int64_t number : {static_cast<int64_t>(plan.version), int64_t{plan.refittable},
                                  int64_t{plan.streamable}, int64_t{plan.verbosity},
-                                 int64_t{plan.auxiliary}, int64_t{plan.hardware}}) {
+                                 int64_t{plan.auxiliary}, int64_t{plan.hardware},
+                                 int64_t{plan.compatible}, int64_t{plan.host_code},
+                                 int64_t{plan.capability}}) {
         out.number(number);
     }
     out.text(plan.graph.name);
@@ -704,7 +706,26 @@ std::vector<uint8_t> write_plan(const Plan &plan)
     return bytes;
 }
 
-void read_plan(const void *data, size_t size, int32_t version, Plan *plan)
+int32_t current_capability()
+{
+    const char *capability = std::getenv("FAKE_CUDA_CAPABILITY");
+    return capability != nullptr ? std::atoi(capability) : current_device() % 2 != 0 ? 90 : 86;
+}
+
+static std::string dotted(int32_t version)
+{
+    return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
+           std::to_string(version % 100);
+}
+
+/* Whether the plan of one version is taken by another, and by whom it is told. */
+static bool is_taken(const Plan &plan, int32_t version)
+{
+    const bool same_major = plan.version / 10000 == version / 10000;
+    return plan.version == version || (plan.compatible && same_major && plan.version < version);
+}
+
+void read_plan(const void *data, size_t size, int32_t version, bool host_code, Plan *plan)
 {
     const uint8_t *bytes = static_cast<const uint8_t *>(data);
     if (size < 32 || std::memcmp(bytes, version < 20000 ? "vtrt" : "ftrt", 4) != 0) {
@@ -721,15 +742,29 @@ void read_plan(const void *data, size_t size, int32_t version, Plan *plan)
     }
     Reader in = {bytes + 32, bytes + size};
     plan->version = static_cast<int32_t>(in.number());
-    if (plan->version != version) {
-        throw std::runtime_error("the plan is for version " + std::to_string(plan->version) +
-                                 ", this is " + std::to_string(version));
-    }
     plan->refittable = in.number() != 0;
     plan->streamable = in.number() != 0;
     plan->verbosity = static_cast<int32_t>(in.number());
     plan->auxiliary = static_cast<int32_t>(in.number());
     plan->hardware = static_cast<int32_t>(in.number());
+    plan->compatible = in.number() != 0;
+    plan->host_code = in.number() != 0;
+    if (!is_taken(*plan, version)) {
+        throw std::runtime_error("The engine plan file is not compatible with this version of TensorRT, "
+                                 "expecting library version " + dotted(version) + " got " +
+                                 dotted(plan->version) + ", please rebuild.");
+    }
+    plan->capability = static_cast<int32_t>(in.number());
+    if (version >= 20000 && plan->hardware == 0 && plan->capability != current_capability()) {
+        throw std::runtime_error("The engine plan file is generated on an incompatible device, expecting compute " +
+                                 std::to_string(current_capability() / 10) + "." +
+                                 std::to_string(current_capability() % 10) + " got compute " +
+                                 std::to_string(plan->capability / 10) + "." +
+                                 std::to_string(plan->capability % 10) + ", please rebuild.");
+    }
+    if (plan->host_code && !host_code) {
+        throw std::runtime_error("Engine has host code, which is not allowed by the runtime");
+    }
     plan->graph.name = in.text();
     plan->graph.inputs = in.values();
     plan->graph.outputs = in.values();

@@ -30,6 +30,21 @@ uint64_t asked_alignment()
     return text != nullptr ? std::strtoull(text, nullptr, 10) : 512;
 }
 
+int32_t current_device()
+{
+    const char *driver = std::getenv("KILN_CUDA_DRIVER");
+    void *library = driver != nullptr ? dlopen(driver, RTLD_NOW | RTLD_NOLOAD) : nullptr;
+    if (library == nullptr) {
+        return 0;
+    }
+    typedef int (*getter)(void **);
+    const getter get = reinterpret_cast<getter>(dlsym(library, "cuCtxGetCurrent"));
+    const int *context = nullptr; /* begins with the number of its device */
+    const int failed = get != nullptr ? get(reinterpret_cast<void **>(const_cast<int **>(&context))) : 1;
+    dlclose(library);
+    return failed == 0 && context != nullptr ? *context : 0;
+}
+
 namespace {
 
 enum { STATIC = 0, ON_PROFILE_CHANGE = 1, USER_MANAGED = 2 };
@@ -98,7 +113,7 @@ struct RuntimeConfigBody : Base {
 /* --- engines --- */
 
 struct EngineBody : Base {
-    EngineBody(const Base *parent, void *given) : Base(parent), allocator(given) {}
+    EngineBody(const Base *parent, void *given) : Base(parent), allocator(given), device(current_device()) {}
     ~EngineBody() override
     {
         if (weights != nullptr) {
@@ -106,6 +121,11 @@ struct EngineBody : Base {
         }
     }
     void *allocator; /* or NULL: then nothing is allocated */
+    int32_t device;  /* where it was loaded */
+    bool is_here(Base *caller)
+    {
+        return current_device() == device || caller->fail(INVALID_STATE, "invalid resource handle");
+    }
     void *weights = nullptr;
     bool load()
     {
@@ -522,6 +542,9 @@ struct ContextBody : Base {
         std::unique_ptr<Launch> launch(new Launch);
         launch->context = this;
         std::vector<const char *> lacking;
+        if (!engine->is_here(this)) {
+            return false;
+        }
         if (strategy == USER_MANAGED && memory == nullptr) {
             return fail(INVALID_STATE, "the context has no device memory");
         }
@@ -609,6 +632,9 @@ struct ContextBody : Base {
 
 void *EngineBody::create_context(int32_t strategy, RuntimeCacheBody *cache)
 {
+    if (!is_here(this)) {
+        return nullptr;
+    }
     std::unique_ptr<ContextBody> body(new ContextBody(this, strategy, cache));
     if (!body->load()) {
         return nullptr;
@@ -706,6 +732,9 @@ struct RefitterBody : Base {
     bool setMaxThreads(int32_t) { return true; }
     bool refitCudaEngine()
     {
+        if (!engine->is_here(this)) {
+            return false;
+        }
         if (!missing().empty()) {
             return fail(INVALID_STATE, std::string("weights are missing: ") + missing()[0]);
         }
@@ -802,7 +831,7 @@ struct RuntimeBody : Base {
     {
         std::unique_ptr<EngineBody> body(new EngineBody(this, allocator));
         try {
-            read_plan(data, size, version, &body->plan);
+            read_plan(data, size, version, host_code, &body->plan);
         } catch (const std::exception &error) {
             fail(6, error.what());
             return nullptr;
@@ -864,7 +893,13 @@ void *make_runtime(void *logger, int32_t version)
 
 void *make_refitter(void *engine, void *logger)
 {
-    RefitterBody *body = new RefitterBody(body_of<EngineBody>(engine));
+    EngineBody *of = body_of<EngineBody>(engine);
+    const auto &weights = of->plan.graph.weights;
+    if (std::none_of(weights.begin(), weights.end(), [](const auto &entry) { return entry.second.is_refittable; })) {
+        of->fail(INVALID_ARGUMENT, "the engine was not built to be refit");
+        return nullptr;
+    }
+    RefitterBody *body = new RefitterBody(of);
     body->logger = logger;
     return WRAPPED(VRefitter, body);
 }
