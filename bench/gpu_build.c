@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Builds one model several times in one process, and says how long each took until there was an
+ * engine; libraries and driver are ready before the clock runs.
+ *
+ *     bench_gpu_build LIBNVINFER MODEL COUNT [NAME=MIN:OPT:MAX]...
+ */
+#include <kiln/kiln.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench_times.h"
+#include "plan_feed.h"
+
+/* "x=1x8:4x8:8x8" */
+static kiln_profile_input read_input(char *text)
+{
+    kiln_shape *shapes[3];
+    kiln_profile_input input = {.name = text};
+    char *at = strrchr(text, '=');
+    if (at == NULL) {
+        (void)fprintf(stderr, "%s: NAME=MIN:OPT:MAX is needed\n", text);
+        exit(2);
+    }
+    shapes[0] = &input.min;
+    shapes[1] = &input.opt;
+    shapes[2] = &input.max;
+    *at++ = '\0';
+    for (size_t i = 0; i < 3; i++) {
+        char *colon = strchr(at, ':');
+        if (colon != NULL) {
+            *colon = '\0';
+        }
+        feed_require(kiln_shape_parse(at, shapes[i]));
+        at = colon != NULL ? colon + 1 : at + strlen(at);
+    }
+    return input;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 4 || argc - 4 > FEED_MOST) {
+        (void)fprintf(stderr, "usage: %s LIBNVINFER MODEL COUNT [NAME=MIN:OPT:MAX]...\n", argv[0]);
+        return 2;
+    }
+    kiln_profile_input inputs[FEED_MOST];
+    const kiln_profile profile = {inputs, (size_t)argc - 4};
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_backend_info info = {.struct_size = sizeof info};
+    kiln_buffer *buffer = NULL;
+    for (int i = 4; i < argc; i++) {
+        inputs[i - 4] = read_input(argv[i]);
+    }
+    options.backend = "tensorrt";
+    options.library = argv[1];
+    options.profiles = &profile;
+    options.profile_count = profile.input_count > 0 ? 1 : 0;
+    feed_require(kiln_backend_choose("tensorrt", &info));
+    feed_require(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 256, &buffer));
+    (void)printf("[");
+    for (long i = 0; i < strtol(argv[3], NULL, 10); i++) {
+        kiln_engine *engine = NULL;
+        const double begin = bench_milliseconds();
+        feed_require(kiln_engine_build_file(argv[2], &options, &engine));
+        (void)printf("%s%.3f", i > 0 ? ", " : "", bench_milliseconds() - begin);
+        kiln_engine_release(engine);
+    }
+    (void)printf("]\n");
+    kiln_buffer_destroy(buffer);
+    return 0;
+}

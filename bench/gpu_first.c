@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a plan's file to the first answer, through Kiln and by direct calls (deserialize, create a
+ * context, one run from and to ordinary memory), in turns within one process, where libraries and
+ * driver are ready.
+ *
+ *     bench_gpu_first LIBNVINFER PLAN ROUNDS BATCH NAME=DIMS...
+ */
+#include <kiln/kiln.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench_times.h"
+#include "plan_feed.h"
+#include "raw_trt.h"
+
+#define MOST_ROUNDS 64
+
+typedef struct job {
+    const char *library;
+    const char *plan;
+    int64_t batch;
+    char **shapes;
+    size_t shape_count;
+    raw_trt *trt;
+    /* The request: filled and measured out beforehand, where there is a beforehand. */
+    raw_tensor inputs[FEED_MOST];
+    raw_tensor outputs[FEED_MOST];
+    size_t input_count;
+    size_t output_count;
+} job;
+
+static kiln_engine *load(const job *work)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    options.backend = "tensorrt";
+    options.library = work->library;
+    feed_require(kiln_engine_load(work->plan, &options, &engine));
+    return engine;
+}
+
+/* Milliseconds until the outputs can be read. */
+static double through_kiln(const job *work)
+{
+    kiln_context *context = NULL;
+    kiln_named_tensor outputs[FEED_MOST];
+    const double begin = bench_milliseconds();
+    kiln_engine *engine = load(work);
+    feed_require(kiln_context_create(engine, NULL, &context));
+    for (size_t i = 0; i < work->input_count; i++) {
+        kiln_tensor tensor;
+        kiln_shape shape = {.rank = work->inputs[i].rank};
+        memcpy(shape.dims, work->inputs[i].dims, (size_t)shape.rank * sizeof shape.dims[0]);
+        feed_require(kiln_context_reshape(context, work->inputs[i].name, &shape));
+        feed_require(kiln_context_tensor(context, work->inputs[i].name, &tensor));
+        memcpy(tensor.data, work->inputs[i].data, work->inputs[i].bytes);
+    }
+    for (size_t i = 0; i < work->output_count; i++) {
+        outputs[i] = (kiln_named_tensor){.name = work->outputs[i].name};
+    }
+    feed_require(kiln_context_run_tensors(context, NULL, 0, outputs, work->output_count));
+    const double took = bench_milliseconds() - begin;
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    return took;
+}
+
+static double directly(const job *work)
+{
+    const double begin = bench_milliseconds();
+    raw_plan *plan = raw_plan_load(work->trt, work->plan);
+    raw_context *context = raw_context_create(plan, RAW_TRT_PAGEABLE, work->inputs,
+                                              work->input_count, work->outputs, work->output_count);
+    const double took = bench_milliseconds() - begin;
+    raw_context_destroy(context);
+    raw_plan_unload(plan);
+    return took;
+}
+
+/* The request, and its memory, which stays with `fed`. */
+static void prepare(job *work, feed *fed)
+{
+    kiln_engine *engine = load(work);
+    feed_open(fed, engine, KILN_LOCATION_HOST, work->batch, work->shapes, work->shape_count);
+    feed_raw(fed, work->inputs, work->outputs);
+    work->input_count = fed->input_count;
+    work->output_count = fed->output_count;
+    kiln_engine_release(engine);
+}
+
+static void in_turns(job *work, size_t rounds)
+{
+    double kiln[MOST_ROUNDS];
+    double raw[MOST_ROUNDS];
+    double ratios[MOST_ROUNDS];
+    feed fed;
+    prepare(work, &fed);
+    work->trt = raw_trt_open(work->library);
+    (void)through_kiln(work);
+    (void)directly(work);
+    for (size_t i = 0; i < rounds; i++) {
+        if (i % 2 == 0) {
+            kiln[i] = through_kiln(work);
+            raw[i] = directly(work);
+        } else {
+            raw[i] = directly(work);
+            kiln[i] = through_kiln(work);
+        }
+        ratios[i] = kiln[i] / raw[i];
+    }
+    const double ratio = bench_median(ratios, rounds);
+    (void)printf(
+        "{\"batch\": %lld, \"rounds\": %zu, \"kiln_ms\": %.3f, \"direct_ms\": %.3f, \"ratio\": "
+        "[%.4f, %.4f, "
+        "%.4f]}\n",
+        (long long)work->batch, rounds, bench_median(kiln, rounds), bench_median(raw, rounds),
+        ratios[0], ratio, ratios[rounds - 1]);
+    feed_close(&fed);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 6) {
+        (void)fprintf(stderr, "usage: %s LIBNVINFER PLAN ROUNDS BATCH NAME=DIMS...\n", argv[0]);
+        return 2;
+    }
+    job work = {.library = argv[1],
+                .plan = argv[2],
+                .batch = strtoll(argv[4], NULL, 10),
+                .shapes = argv + 5,
+                .shape_count = (size_t)argc - 5};
+    const long rounds = strtol(argv[3], NULL, 10);
+    in_turns(&work, rounds < 1 ? 1 : rounds > MOST_ROUNDS ? MOST_ROUNDS : (size_t)rounds);
+    return 0;
+}
