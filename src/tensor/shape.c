@@ -77,10 +77,9 @@ kiln_status kiln_shape_elements(const kiln_shape *shape, int64_t *count)
     KLN_RETURN_IF_ERROR(check_static(shape, &empty));
     int64_t product = empty ? 0 : 1;
     for (int32_t i = 0; i < shape->rank && !empty; i++) {
-        if (product > INT64_MAX / shape->dims[i]) {
+        if (__builtin_mul_overflow(product, shape->dims[i], &product)) {
             return fail_too_large(shape);
         }
-        product *= shape->dims[i];
     }
     *count = product;
     return KILN_OK;

@@ -11,12 +11,12 @@ static bool packed_bytes(uint64_t elements, unsigned bits, size_t *bytes)
         *bytes = (size_t)(elements / in_byte + (elements % in_byte != 0));
         return true;
     }
-    const uint64_t size = bits / 8;
+    size_t size = 0;
     /* No object of C is larger than PTRDIFF_MAX. */
-    if (elements > (uint64_t)PTRDIFF_MAX / size) {
+    if (__builtin_mul_overflow(elements, (uint64_t)bits / 8, &size) || size > (size_t)PTRDIFF_MAX) {
         return false;
     }
-    *bytes = (size_t)(elements * size);
+    *bytes = size;
     return true;
 }
 

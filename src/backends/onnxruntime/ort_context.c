@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "ort_engine.h"
+#include "ort_feed.h"
 
 /* Alignment of memory that a context provides: what ONNX Runtime gives its own tensors. */
 #define OUTPUT_ALIGNMENT 64
@@ -22,6 +23,7 @@ typedef struct output_slot {
 typedef struct ort_context {
     const ort_engine *engine;
     OrtIoBinding *binding;
+    ort_feed *feed; /* NULL: the binding is told at once, as on a GPU */
     OrtRunOptions *run_options;
     OrtRunOptions *enqueue_options; /* do not wait for the GPU; NULL on the CPU */
     output_slot *outputs;
@@ -49,6 +51,9 @@ static void release_values(ort_context *context)
     }
     context->values = NULL;
     context->value_count = 0;
+    if (context->feed != NULL) {
+        ort_feed_release_results(context->engine, context->feed);
+    }
 }
 
 void ort_context_destroy(void *context)
@@ -56,6 +61,7 @@ void ort_context_destroy(void *context)
     ort_context *self = context;
     const ort_api *api = &self->engine->runtime->api;
     release_values(self);
+    ort_feed_destroy(self->engine, self->feed);
     if (self->binding != NULL) {
         api->ReleaseIoBinding(self->binding);
     }
@@ -111,6 +117,8 @@ kiln_status ort_context_create(void *engine, const kiln_context_options *options
             status = kln_fail_memory(owner->input_count * sizeof *made->inputs, "a context");
             goto failed;
         }
+    } else {
+        KLN_GOTO_IF_ERROR(ort_feed_create(owner, &made->feed), failed);
     }
     KLN_GOTO_IF_ERROR(
         ort_check(runtime, runtime->api.CreateIoBinding(owner->session, &made->binding),
@@ -144,7 +152,7 @@ static kiln_status wrap(const ort_context *context, const kiln_binding *binding,
     /* An empty tensor may have no address, which ONNX Runtime would refuse. */
     static unsigned char nothing[1];
     const ort_element_type element = ort_element(tensor->desc.dtype);
-    if (element == 0 || kiln_dtype_bits(tensor->desc.dtype) == 0) {
+    if (element == 0 || tensor->desc.dtype == KILN_DTYPE_STRING) {
         return kln_fail(KILN_ERROR_DTYPE, "\"%s\": a tensor of type %s cannot be bound",
                         binding->name, kiln_dtype_name(tensor->desc.dtype));
     }
@@ -155,13 +163,17 @@ static kiln_status wrap(const ort_context *context, const kiln_binding *binding,
                         "bound",
                         binding->name);
     }
-    size_t bytes = 0;
-    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &bytes));
+    /* There may be more bytes than the tensor takes. */
     OrtStatus *failed = runtime->api.CreateTensorWithDataAsOrtValue(
         on_device && context->engine->device >= 0 ? context->engine->gpu_memory : runtime->host,
-        tensor->data != NULL ? tensor->data : nothing, bytes, tensor->desc.shape.dims,
+        tensor->data != NULL ? tensor->data : nothing, tensor->bytes, tensor->desc.shape.dims,
         (size_t)tensor->desc.shape.rank, element, value);
     return failed == NULL ? KILN_OK : ort_fail(runtime, failed, "binding \"%s\"", binding->name);
+}
+
+static size_t index_of(const ort_context *context, const kiln_binding *binding)
+{
+    return (size_t)(binding - context->engine->bindings);
 }
 
 static kiln_status bind_input(ort_context *context, const kiln_binding *binding,
@@ -170,6 +182,10 @@ static kiln_status bind_input(ort_context *context, const kiln_binding *binding,
     const ort_runtime *runtime = context->engine->runtime;
     OrtValue *value = NULL;
     KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
+    if (context->feed != NULL) {
+        ort_feed_set(context->engine, context->feed, index_of(context, binding), value);
+        return KILN_OK;
+    }
     OrtStatus *failed = runtime->api.BindInput(context->binding, binding->name, value);
     /* The binding shares the value. */
     runtime->api.ReleaseValue(value);
@@ -198,12 +214,16 @@ static kiln_status bind_memory(ort_context *context, const kiln_binding *binding
     const ort_runtime *runtime = context->engine->runtime;
     OrtValue *value = NULL;
     KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
-    OrtStatus *failed = runtime->api.BindOutput(context->binding, binding->name, value);
-    runtime->api.ReleaseValue(value);
-    if (failed != NULL) {
-        return ort_fail(runtime, failed, "output \"%s\"", binding->name);
+    if (context->feed != NULL) {
+        ort_feed_set(context->engine, context->feed, index_of(context, binding), value);
+    } else {
+        OrtStatus *failed = runtime->api.BindOutput(context->binding, binding->name, value);
+        runtime->api.ReleaseValue(value);
+        if (failed != NULL) {
+            return ort_fail(runtime, failed, "output \"%s\"", binding->name);
+        }
+        set_position(context, slot);
     }
-    set_position(context, slot);
     set_changing(context, slot, false);
     slot->tensor = *tensor;
     return KILN_OK;
@@ -212,12 +232,16 @@ static kiln_status bind_memory(ort_context *context, const kiln_binding *binding
 static kiln_status bind_anew(ort_context *context, const kiln_binding *binding, output_slot *slot)
 {
     const ort_runtime *runtime = context->engine->runtime;
-    OrtStatus *failed =
-        runtime->api.BindOutputToDevice(context->binding, binding->name, runtime->host);
-    if (failed != NULL) {
-        return ort_fail(runtime, failed, "output \"%s\"", binding->name);
+    if (context->feed != NULL) {
+        ort_feed_set(context->engine, context->feed, index_of(context, binding), NULL);
+    } else {
+        OrtStatus *failed =
+            runtime->api.BindOutputToDevice(context->binding, binding->name, runtime->host);
+        if (failed != NULL) {
+            return ort_fail(runtime, failed, "output \"%s\"", binding->name);
+        }
+        set_position(context, slot);
     }
-    set_position(context, slot);
     set_changing(context, slot, true);
     return KILN_OK;
 }
@@ -265,6 +289,48 @@ kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *ten
 
 /* --- run --- */
 
+/* Tells the binding what the feed has. */
+static kiln_status bind_stale(ort_context *context, size_t index)
+{
+    const ort_engine *engine = context->engine;
+    const ort_runtime *runtime = engine->runtime;
+    const ort_feed *feed = context->feed;
+    OrtStatus *failed = NULL;
+    if (index < engine->input_count) {
+        failed = runtime->api.BindInput(context->binding, feed->names[index], feed->values[index]);
+    } else {
+        failed =
+            feed->values[index] != NULL
+                ? runtime->api.BindOutput(context->binding, feed->names[index], feed->values[index])
+                : runtime->api.BindOutputToDevice(context->binding, feed->names[index],
+                                                  runtime->host);
+    }
+    if (failed != NULL) {
+        return ort_fail(runtime, failed, "binding \"%s\"", feed->names[index]);
+    }
+    if (index >= engine->input_count) {
+        set_position(context, &context->outputs[index - engine->input_count]);
+    }
+    return KILN_OK;
+}
+
+static kiln_status bind_fed(ort_context *context)
+{
+    ort_feed *feed = context->feed;
+    const size_t count = context->engine->input_count + context->engine->output_count;
+    for (size_t i = 0; feed != NULL && i < count; i++) {
+        if (feed->stale[i]) {
+            KLN_RETURN_IF_ERROR(bind_stale(context, i));
+            feed->stale[i] = false;
+        }
+    }
+    if (feed != NULL) {
+        feed->changed = false;
+        feed->bound_once = true;
+    }
+    return KILN_OK;
+}
+
 static kiln_status bind_changing(ort_context *context)
 {
     const ort_engine *engine = context->engine;
@@ -295,6 +361,9 @@ static bool doubt_owned(ort_context *context)
                     "output \"%s\" may not have the shape that the model promises",
                     engine->bindings[engine->input_count + i].name);
             set_changing(context, slot, true);
+            if (context->feed != NULL) {
+                ort_feed_set(engine, context->feed, engine->input_count + i, NULL);
+            }
             any = true;
         }
     }
@@ -355,22 +424,33 @@ kiln_status ort_context_enqueue(void *context, kiln_stream *stream)
     return failed == NULL ? KILN_OK : ort_fail(runtime, failed, "the run");
 }
 
+static kiln_status run_bound(ort_context *context, OrtStatus **failed)
+{
+    const ort_engine *engine = context->engine;
+    KLN_RETURN_IF_ERROR(bind_fed(context));
+    if (context->changing_count != 0) {
+        KLN_RETURN_IF_ERROR(bind_changing(context));
+    }
+    if (engine->device >= 0) {
+        KLN_RETURN_IF_ERROR(bind_host_inputs(context));
+    }
+    *failed = engine->runtime->api.RunWithBinding(engine->session, context->run_options,
+                                                  context->binding);
+    return KILN_OK;
+}
+
 kiln_status ort_context_run(void *context)
 {
     ort_context *self = context;
     const ort_engine *engine = self->engine;
     const ort_runtime *runtime = engine->runtime;
-    if (self->values != NULL) {
-        release_values(self);
+    OrtStatus *failed = NULL;
+    release_values(self);
+    if (self->feed != NULL && ort_feed_is_due(self->feed)) {
+        failed = ort_feed_run(engine, self->feed, self->run_options);
+    } else {
+        KLN_RETURN_IF_ERROR(run_bound(self, &failed));
     }
-    if (self->changing_count != 0) {
-        KLN_RETURN_IF_ERROR(bind_changing(self));
-    }
-    if (engine->device >= 0) {
-        KLN_RETURN_IF_ERROR(bind_host_inputs(self));
-    }
-    OrtStatus *failed =
-        runtime->api.RunWithBinding(engine->session, self->run_options, self->binding);
     if (failed == NULL) {
         return engine->passed_count == 0 ? KILN_OK : copy_passed(self);
     }
@@ -382,8 +462,9 @@ kiln_status ort_context_run(void *context)
  * same. */
 kiln_status ort_context_raw(void *context)
 {
-    const ort_context *self = context;
+    ort_context *self = context;
     const ort_runtime *runtime = self->engine->runtime;
+    KLN_RETURN_IF_ERROR(bind_fed(self));
     OrtStatus *failed =
         runtime->api.RunWithBinding(self->engine->session, self->run_options, self->binding);
     return failed == NULL ? KILN_OK : ort_fail(runtime, failed, "the run");
@@ -443,6 +524,9 @@ kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor)
         return kln_fail(KILN_ERROR_DTYPE, "output \"%s\" is of type %s, which a tensor cannot show",
                         binding->name,
                         binding->dtype == KILN_DTYPE_STRING ? "string" : "sequence, map or other");
+    }
+    if (self->feed != NULL && self->feed->has_results) {
+        return read_value(self, binding, self->feed->results[index - engine->input_count], tensor);
     }
     if (self->values == NULL) {
         KLN_RETURN_IF_ERROR(

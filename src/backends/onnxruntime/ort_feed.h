@@ -1,0 +1,36 @@
+/*
+ * ort_feed.h - runs with values of their own, beside ONNX Runtime's IO binding.
+ *
+ * Telling an IO binding a value costs several times what a value costs, and pays only when the next
+ * run uses it again. So what changes from run to run is handed to Run as it is; the binding hears
+ * of it when a run finds everything as the last one left it.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_ORT_FEED_H
+#define KLN_ORT_FEED_H
+
+#include "ort_engine.h"
+
+typedef struct ort_feed {
+    const char **names; /* inputs, then outputs; the engine's */
+    OrtValue **values;  /* likewise; NULL for an output that ONNX Runtime finds memory for */
+    OrtValue **results; /* of the outputs, by the last Run; NULL where there are none */
+    bool *stale;        /* the IO binding does not know it yet; inputs, then outputs */
+    bool changed;       /* something did since the last run */
+    bool bound_once;    /* the binding has run */
+    bool has_results;   /* the last run was a Run */
+} ort_feed;
+
+KILN_MUST_CHECK kiln_status ort_feed_create(const ort_engine *engine, ort_feed **feed);
+void ort_feed_destroy(const ort_engine *engine, ort_feed *feed); /* NULL is allowed */
+
+/* Input or output `index` has this value now; takes it. NULL: ONNX Runtime finds memory. */
+void ort_feed_set(const ort_engine *engine, ort_feed *feed, size_t index, OrtValue *value);
+/* Whether the next run is better made by ort_feed_run than with the binding. */
+bool ort_feed_is_due(const ort_feed *feed);
+OrtStatus *ort_feed_run(const ort_engine *engine, ort_feed *feed, const OrtRunOptions *options);
+/* What ONNX Runtime allocated for outputs in the last Run goes. */
+void ort_feed_release_results(const ort_engine *engine, ort_feed *feed);
+
+#endif

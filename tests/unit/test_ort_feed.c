@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "kiln_test.h"
+
+#define MOST 8
+
+/* y: a and b, one after the other, in a length that is open. */
+static kiln_context *make_context(void)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_network *network = NULL;
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    kiln_tensor_id ids[2];
+    kiln_tensor_id y = KILN_NO_TENSOR;
+    const kiln_shape open = KILN_SHAPE(KILN_DYNAMIC);
+    assert_ok(kiln_network_create(NULL, &network));
+    assert_ok(kiln_network_add_input(network, "a", KILN_DTYPE_FLOAT32, &open, NULL, &ids[0]));
+    assert_ok(kiln_network_add_input(network, "b", KILN_DTYPE_FLOAT32, &open, NULL, &ids[1]));
+    assert_ok(kiln_network_add_concat(network, "y", ids, 2, 0, &y));
+    assert_ok(kiln_network_mark_output(network, y));
+    options.backend = "onnxruntime";
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_engine_release(engine);
+    kiln_network_destroy(network);
+    return context;
+}
+
+static kiln_named_tensor view(const char *name, float *data, int64_t length)
+{
+    return (kiln_named_tensor){name, KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(length), data,
+                                                      (size_t)length * sizeof(float))};
+}
+
+static void expect(const kiln_tensor *y, const float *a, int64_t a_length, const float *b,
+                   int64_t b_length)
+{
+    assert_int_equal(1, y->desc.shape.rank);
+    assert_int_equal(a_length + b_length, y->desc.shape.dims[0]);
+    assert_memory_equal(a, y->data, (size_t)a_length * sizeof(float));
+    assert_memory_equal(b, (const float *)y->data + a_length, (size_t)b_length * sizeof(float));
+}
+
+/* Memory, lengths and who has the output's memory stay or change in every order of four runs. */
+static void whatever_changes_the_result_is_right(void **state)
+{
+    (void)state;
+    kiln_context *context = make_context();
+    static float a[2][MOST] = {{1, 2, 3, 4, 5, 6, 7, 8}, {-1, -2, -3, -4, -5, -6, -7, -8}};
+    static float b[2][MOST] = {{11, 12, 13, 14, 15, 16, 17, 18}, {21, 22, 23, 24, 25, 26, 27, 28}};
+    float y[2][2 * MOST];
+    for (unsigned way = 0; way < 1U << 16; way += 7) {
+        for (unsigned step = 0; step < 4; step++) {
+            const unsigned now = way >> (4 * step);
+            const size_t place = now & 1U;
+            const int64_t length = (now & 2U) != 0 ? 3 : MOST;
+            const kiln_named_tensor inputs[] = {view("a", a[place], length), view("b", b[0], MOST)};
+            kiln_named_tensor output = {.name = "y"};
+            if ((now & 4U) != 0) {
+                output = view("y", y[(now >> 3) & 1U], length + MOST);
+            }
+            memset(y, 0, sizeof y);
+            assert_ok(kiln_context_run_tensors(context, inputs, 2, &output, 1));
+            expect(&output.tensor, a[place], length, b[0], MOST);
+            /* In place, with what is bound. */
+            b[0][0] += 1;
+            assert_ok(kiln_context_run(context));
+            kiln_tensor again;
+            assert_ok(kiln_context_tensor(context, "y", &again));
+            expect(&again, a[place], length, b[0], MOST);
+        }
+    }
+    kiln_context_destroy(context);
+}
+
+static void a_wrong_length_is_refused_and_forgotten(void **state)
+{
+    (void)state;
+    kiln_context *context = make_context();
+    float a[MOST] = {1, 2, 3, 4, 5, 6, 7, 8};
+    float y[2 * MOST];
+    for (int round = 0; round < 3; round++) {
+        const kiln_named_tensor inputs[] = {view("b", a, 2 + round), view("a", a, MOST)};
+        kiln_named_tensor wrong = view("y", y, 3);
+        kiln_named_tensor right = {.name = "y"};
+        assert_true(kiln_context_run_tensors(context, inputs, 2, &wrong, 1) != KILN_OK);
+        assert_ok(kiln_context_run_tensors(context, inputs, 2, &right, 1));
+        expect(&right.tensor, a, MOST, a, 2 + round);
+    }
+    kiln_context_destroy(context);
+}
+
+static void nothing_is_allocated_once_it_runs(void **state)
+{
+    (void)state;
+    kiln_context *context = make_context();
+    float a[MOST] = {1, 2, 3, 4, 5, 6, 7, 8};
+    kiln_allocation_counters before, after;
+    for (int i = 0; i < 20; i++) {
+        const kiln_named_tensor inputs[] = {view("a", a, 1 + i % 7), view("b", a, MOST)};
+        kiln_named_tensor output = {.name = "y"};
+        if (i == 3) {
+            kiln_get_allocation_counters(&before);
+        }
+        assert_ok(kiln_context_run_tensors(context, inputs, 2, &output, 1));
+    }
+    kiln_get_allocation_counters(&after);
+    assert_true(before.allocations == after.allocations);
+    kiln_context_destroy(context);
+}
+
+static void names_are_found_wherever_they_stand(void **state)
+{
+    (void)state;
+    kiln_context *context = make_context();
+    float a[MOST] = {1, 2, 3, 4, 5, 6, 7, 8};
+    kiln_named_tensor output = {.name = "y"};
+    const kiln_named_tensor twice[] = {view("b", a, 2), view("b", a, 2)};
+    const kiln_named_tensor three[] = {view("a", a, 2), view("b", a, 2), view("a", a, 2)};
+    const kiln_named_tensor wrong[] = {view("a", a, 2), view("y", a, 2)};
+    kiln_named_tensor outputs[] = {{.name = "y"}, {.name = "y"}};
+    assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, twice, 2, &output, 1));
+    assert_message("\"b\" is named twice");
+    assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, three, 3, &output, 1));
+    assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, wrong, 2, &output, 1));
+    assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, three, 2, outputs, 2));
+    assert_ok(kiln_context_run_tensors(context, three + 1, 2, &output, 1));
+    expect(&output.tensor, a, 2, a, 2);
+    kiln_context_destroy(context);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whatever_changes_the_result_is_right),
+        cmocka_unit_test(a_wrong_length_is_refused_and_forgotten),
+        cmocka_unit_test(nothing_is_allocated_once_it_runs),
+        cmocka_unit_test(names_are_found_wherever_they_stand),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
