@@ -21,7 +21,8 @@ SHARED_NAMES = {"CMakeLists.txt", "README.md", ".gitignore"}
 BANNED = re.compile(
     r"\b(malloc|calloc|realloc|free|strdup|strndup|aligned_alloc|posix_memalign|alloca|abort|"
     r"exit|_exit|quick_exit|printf|fprintf|vprintf|vfprintf|puts|fputs|putchar|perror|sprintf|"
-    r"vsprintf|strcpy|strcat|gets|strtok|system|assert)\s*\(")
+    r"vsprintf|strcpy|strcat|gets|strtok|system|assert|getenv|setenv|putenv|umask|chdir|setlocale|"
+    r"signal|sigaction)\s*\(")
 # The one file that reaches the C library's heap.
 HEAP = "src/base/heap.c"
 SELF = "scripts/check_style.py"

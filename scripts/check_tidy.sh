@@ -33,7 +33,7 @@ one() {
     sum=$({
         echo "$version"
         cat .clang-tidy
-        "$clang" -std=c11 -D_GNU_SOURCE -DKLN_DEPS_DIR='""' -Iinclude -Isrc -E "$file" 2> /dev/null
+        "$clang" -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -E "$file" 2> /dev/null
         cat "$file"
     } | sha256sum | cut -c 1-32)
     [ ! -f "build/tidy/$sum" ] || exit 0

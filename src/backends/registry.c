@@ -115,6 +115,18 @@ static kiln_status select_named(const kln_backend *const *list, const char *name
     return fail_name(list, name);
 }
 
+/* Who is not installed, or has nothing to work on, is passed over in silence; who is there and does
+ * not work was meant to. */
+static kiln_log_level level_of(kiln_status refusal)
+{
+    switch (refusal) {
+        case KILN_ERROR_LIBRARY_ABSENT:
+        case KILN_ERROR_NO_DEVICE:
+        case KILN_ERROR_UNSUPPORTED: return KILN_LOG_DEBUG;
+        default: return KILN_LOG_WARNING;
+    }
+}
+
 static kiln_status select_best(const kln_backend *const *list, const char *library,
                                const kln_backend **backend, kiln_backend_info *info)
 {
@@ -127,7 +139,8 @@ static kiln_status select_best(const kln_backend *const *list, const char *libra
         kiln_status refusal = KILN_OK;
         KLN_RETURN_IF_ERROR(ask(list[i], library, &found, &refusal));
         if (refusal != KILN_OK) {
-            kln_log(KILN_LOG_DEBUG, "backend", "%s is passed over: %s", found.name, found.reason);
+            kln_log(level_of(refusal), "backend", "%s is passed over: %s", found.name,
+                    found.reason);
             if (list[i]->library != NULL && used < sizeof reasons) {
                 const int more = snprintf(reasons + used, sizeof reasons - used, "; %s: %s",
                                           found.name, found.reason);
@@ -158,7 +171,7 @@ kiln_status kln_backend_select_from(const kln_backend *const *list, const char *
 {
     const char *origin = "";
     if (name == NULL || name[0] == '\0') {
-        name = getenv("KILN_BACKEND");
+        name = kln_getenv("KILN_BACKEND");
         origin = "environment variable KILN_BACKEND";
     }
     if (name == NULL || name[0] == '\0' || strcmp(name, "auto") == 0) {

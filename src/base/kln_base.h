@@ -208,6 +208,12 @@ uint64_t kln_hash_key(const void *data, size_t size);
 /* SipHash-1-3: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012. */
 uint64_t kln_siphash(const uint64_t key[2], const void *data, size_t size);
 
+/* --- the environment (environment.c) --- */
+
+/* The variable, or NULL; NULL for every one where the program has more rights than who started it
+ * (setuid, capabilities), because then the environment is a stranger's. */
+const char *kln_getenv(const char *name);
+
 /* --- files (files.c) --- */
 
 /* A file mapped to be read. A file that another program truncates while it is mapped ends the

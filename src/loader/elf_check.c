@@ -62,17 +62,23 @@ static bool is_whole(int descriptor, char reason[KLN_LIBRARY_REASON])
     return segments_are_inside(descriptor, &header, (uint64_t)facts.st_size, reason);
 }
 
-bool kln_elf_is_whole(const char *path, char reason[KLN_LIBRARY_REASON])
+bool kln_is_shortage(int reason)
+{
+    return reason == ENOMEM || reason == EMFILE || reason == ENFILE || reason == EAGAIN;
+}
+
+kiln_status kln_elf_check(const char *path, char reason[KLN_LIBRARY_REASON])
 {
     /* Not blocking, because opening a named pipe would wait for its other end. */
     const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) {
-        (void)snprintf(reason, KLN_LIBRARY_REASON, "it cannot be read: %s", strerror(errno));
-        return false;
+        const int found = errno;
+        (void)snprintf(reason, KLN_LIBRARY_REASON, "it cannot be read: %s", strerror(found));
+        return kln_is_shortage(found) ? KILN_ERROR_OUT_OF_MEMORY : KILN_ERROR_LIBRARY_BROKEN;
     }
     const bool whole = is_whole(descriptor, reason);
     (void)close(descriptor);
-    return whole;
+    return whole ? KILN_OK : KILN_ERROR_LIBRARY_BROKEN;
 }
 
 /* --- what a library needs --- */
@@ -147,7 +153,7 @@ static bool needs(int descriptor, const char *name)
 bool kln_library_needs(const char *path, const char *name)
 {
     char reason[KLN_LIBRARY_REASON];
-    if (!kln_elf_is_whole(path, reason)) {
+    if (kln_elf_check(path, reason) != KILN_OK) {
         return false;
     }
     const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);

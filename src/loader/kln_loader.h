@@ -31,7 +31,6 @@ typedef struct kln_library_spec {
     const char *environment; /* variable with a path of a file or folder: "KILN_ONNXRUNTIME" */
     /* Names to try in a folder, best first; "*" allowed, where the newest version comes first. */
     const char *const *files;
-    const char *deps; /* folder inside the build's own dependencies, or NULL: "onnxruntime" */
     /* Folders inside a Python site-packages, "*" allowed: "onnxruntime/capi", "nvidia/cu*" */
     const char *const *packages;
     /* Absolute folders, "*" allowed: "/usr/local/cuda/lib64", "/opt/TensorRT-*" */
@@ -59,15 +58,16 @@ typedef struct kln_library_use {
 } kln_library_use;
 
 /* Looks in this order: `explicit_path` alone if given; else the environment variable alone if set;
- * else the folder of the build's own dependencies, the site-packages of an active virtual
- * environment and of the usual Python places, the spec's folders, and at last (or first, where the
- * spec says so) the system's own search (dlopen by name). A path of a folder stands for its files
- * and those in its lib and lib64.
+ * else what others in this process have open, the folders of Kiln's own RUNPATH, the site-packages
+ * of an active virtual environment and of the usual Python places, the spec's folders, and at last
+ * (or second, where the spec says so) the system's own search (dlopen by name). A path of a folder
+ * stands for its files and those in its lib and lib64. A file that everybody can write is refused.
  * Opens the first that works with RTLD_NOW | RTLD_LOCAL and fills `table` (of spec->table_size
  * bytes; zeroed when nothing works). `*library` is set in any case but for want of memory: it keeps
  * one line for each place. LIBRARY_ABSENT where no file is there at all; else what the first
  * file failed with: LIBRARY_BROKEN (not a library, or a library it needs is missing),
- * LIBRARY_SYMBOL, LIBRARY_VERSION. Any thread. */
+ * LIBRARY_SYMBOL, LIBRARY_VERSION. OUT_OF_MEMORY is no answer: memory or descriptors are short, and
+ * the next call may have more luck. Any thread. */
 KILN_MUST_CHECK kiln_status kln_library_open(const kln_library_spec *spec,
                                              const char *explicit_path, void *table,
                                              kln_library **library);
@@ -85,6 +85,13 @@ void kln_library_close(kln_library *library);
 /* Releases the record and leaves the library open as long as the process lives. NULL is allowed. */
 void kln_library_forget(kln_library *library);
 
+/* Lets the opened library call `function` where it would call `import` ("getenv") of another one.
+ * False where it does not import that, where it is not known how, and for a library that somebody
+ * else in the process had open before: that one is left alone. Before it has threads. */
+bool kln_library_redirect(const kln_library *library, const char *import, const void *function);
+
+/* Whether nobody else in the process had the opened library open before. */
+bool kln_library_is_own(const kln_library *library);
 /* The resolved path of the opened file, or "". The library's, like every string below. */
 const char *kln_library_path(const kln_library *library);
 /* What spec->accept or kln_library_set_version wrote, or "". */

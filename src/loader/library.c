@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <link.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "library_record.h"
 
@@ -46,10 +48,42 @@ void kln_record_failure(kln_library *library, kiln_status failure, const char *p
     }
 }
 
+/* Whether there is no room for the file at `path`. Where the linker could not map one, it does not
+ * say whether that was it or a rule of the system's. */
+static bool is_room_short(const char *path)
+{
+    struct stat facts;
+    if (stat(path, &facts) != 0 || facts.st_size <= 0) {
+        return false;
+    }
+    void *room = mmap(NULL, (size_t)facts.st_size, PROT_NONE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED) {
+        return true;
+    }
+    (void)munmap(room, (size_t)facts.st_size);
+    return false;
+}
+
+/* The dynamic linker says it in words only. */
+static bool is_shortage(const char *path, const char *linker)
+{
+    static const int reasons[] = {ENOMEM, EMFILE, ENFILE};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(reasons); i++) {
+        if (strstr(linker, strerror(reasons[i])) != NULL) {
+            return true;
+        }
+    }
+    return strstr(linker, "cannot allocate") != NULL ||
+           (strstr(linker, "failed to map") != NULL && is_room_short(path));
+}
+
 /* The dynamic linker names the file it could not find: where that is another one than it was asked
  * for, the library is there and something that it needs is not. */
-static void explain_linker(const char *asked, const char *linker, char reason[KLN_LIBRARY_REASON])
+static kiln_status explain_linker(const char *asked, const char *linker,
+                                  char reason[KLN_LIBRARY_REASON])
 {
+    linker = linker != NULL ? linker : "no reason was given";
     static const char missing[] = ": cannot open shared object file: No such file or directory";
     const size_t length = strlen(linker);
     const size_t tail = sizeof missing - 1;
@@ -57,12 +91,13 @@ static void explain_linker(const char *asked, const char *linker, char reason[KL
         strncmp(linker, asked, strlen(asked)) != 0) {
         (void)snprintf(reason, KLN_LIBRARY_REASON, "it needs %.*s, which is not there",
                        (int)(length - tail), linker);
-        return;
+        return KILN_ERROR_LIBRARY_BROKEN;
     }
     const size_t skip = strncmp(linker, asked, strlen(asked)) == 0 ? strlen(asked) : 0;
     const char *rest = linker + skip;
     rest += strncmp(rest, ": ", 2) == 0 ? 2 : 0;
     (void)snprintf(reason, KLN_LIBRARY_REASON, "it cannot be opened: %s", rest);
+    return is_shortage(asked, linker) ? KILN_ERROR_OUT_OF_MEMORY : KILN_ERROR_LIBRARY_BROKEN;
 }
 
 static const char *fill_table(const kln_library_spec *spec, void *handle, void *table)
@@ -107,7 +142,7 @@ static void keep(kln_library *library, const char *place, void *handle, const ch
 }
 
 /* An opened file becomes the library, or is closed again with the reason on record. */
-static bool adopt(kln_library *library, const char *place, void *handle, void *table)
+static bool adopt(kln_library *library, const char *place, void *handle, bool is_own, void *table)
 {
     const kln_library_spec *spec = library->spec;
     char version[KLN_LIBRARY_VERSION] = "";
@@ -120,6 +155,10 @@ static bool adopt(kln_library *library, const char *place, void *handle, void *t
         kln_record_failure(library, KILN_ERROR_LIBRARY_VERSION, place, reason);
     } else {
         keep(library, place, handle, version);
+        library->is_own = is_own;
+        if (is_own) {
+            kln_library_remember_own(handle);
+        }
         return true;
     }
     memset(table, 0, spec->table_size);
@@ -132,9 +171,10 @@ bool kln_library_try_path(kln_library *library, const char *path, void *table)
     char reason[KLN_LIBRARY_REASON] = "";
     char resolved[PATH_MAX];
     if (realpath(path, resolved) == NULL) {
+        const int found = errno;
         struct stat facts;
-        if (errno != ENOENT && errno != ENOTDIR) {
-            (void)snprintf(reason, sizeof reason, "it cannot be reached: %s", strerror(errno));
+        if (found != ENOENT && found != ENOTDIR) {
+            (void)snprintf(reason, sizeof reason, "it cannot be reached: %s", strerror(found));
         } else if (lstat(path, &facts) == 0) {
             (void)snprintf(reason, sizeof reason, "a link to something that is not there");
         } else {
@@ -144,27 +184,32 @@ bool kln_library_try_path(kln_library *library, const char *path, void *table)
         kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
         return false;
     }
-    if (!kln_elf_is_whole(resolved, reason)) {
+    const kiln_status status = kln_elf_check(resolved, reason);
+    if (status != KILN_OK) {
+        kln_record_failure(library, status, path, reason);
+        return false;
+    }
+    if (!kln_library_is_safe(resolved, reason)) {
         kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
         return false;
     }
+    const bool is_loaded = kln_library_is_loaded(resolved);
     void *handle = dlopen(resolved, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL) {
-        const char *linker = dlerror();
-        explain_linker(resolved, linker != NULL ? linker : "no reason was given", reason);
-        kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, path, reason);
+        kln_record_failure(library, explain_linker(resolved, dlerror(), reason), path, reason);
         return false;
     }
-    return adopt(library, path, handle, table);
+    return adopt(library, path, handle, !is_loaded, table);
 }
 
 bool kln_library_try_name(kln_library *library, const char *name, void *table)
 {
     char place[NAME_MAX + 64];
     (void)snprintf(place, sizeof place, "%s (the system's own search)", name);
+    const bool is_loaded = kln_library_is_loaded(name);
     void *handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     if (handle != NULL) {
-        return adopt(library, place, handle, table);
+        return adopt(library, place, handle, !is_loaded, table);
     }
     const char *linker = dlerror();
     char absent[NAME_MAX + 128];
@@ -175,8 +220,7 @@ bool kln_library_try_name(kln_library *library, const char *name, void *table)
         return false;
     }
     char reason[KLN_LIBRARY_REASON];
-    explain_linker(name, linker, reason);
-    kln_record_failure(library, KILN_ERROR_LIBRARY_BROKEN, place, reason);
+    kln_record_failure(library, explain_linker(name, linker, reason), place, reason);
     return false;
 }
 
@@ -222,6 +266,17 @@ static kiln_status begin_record(const kln_library_spec *spec, kln_library **libr
     return KILN_OK;
 }
 
+/* Where no descriptor is to be had, nothing is anywhere. */
+static bool can_open_files(void)
+{
+    const int descriptor = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0) {
+        return !kln_is_shortage(errno);
+    }
+    (void)close(descriptor);
+    return true;
+}
+
 kiln_status kln_library_open(const kln_library_spec *spec, const char *explicit_path, void *table,
                              kln_library **library)
 {
@@ -231,13 +286,20 @@ kiln_status kln_library_open(const kln_library_spec *spec, const char *explicit_
     const char *only = explicit_path;
     const char *origin = "the caller";
     if ((only == NULL || only[0] == '\0') && spec->environment != NULL) {
-        only = getenv(spec->environment);
+        only = kln_getenv(spec->environment);
         origin = spec->environment;
     }
     only = only != NULL && only[0] != '\0' ? only : NULL;
     const bool opened =
         only != NULL ? kln_library_search_path(made, only, table) : kln_library_search(made, table);
-    return opened ? KILN_OK : fail_search(made, only, origin);
+    if (opened) {
+        return KILN_OK;
+    }
+    return can_open_files() ? fail_search(made, only, origin)
+                            : kln_fail(KILN_ERROR_OUT_OF_MEMORY,
+                                       "%s: it cannot be looked for, because this process can open "
+                                       "no more files",
+                                       spec->name);
 }
 
 kiln_status kln_library_look(const kln_library_spec *spec, const char *folder,
@@ -255,7 +317,7 @@ kiln_status kln_library_look(const kln_library_spec *spec, const char *folder,
         struct stat facts;
         if (length < 0 || (size_t)length >= sizeof path || lstat(path, &facts) != 0) {
             kln_record_place(*library, path, "not there");
-        } else if (kln_elf_is_whole(path, reason)) {
+        } else if (kln_elf_check(path, reason) == KILN_OK) {
             (*library)->state = KILN_LIBRARY_FOUND;
             (*library)->path = keep_text(*library, path);
             kln_record_place(*library, path, "there");
@@ -280,6 +342,11 @@ void kln_library_close(kln_library *library)
         (void)dlclose(library->handle);
     }
     kln_library_forget(library);
+}
+
+bool kln_library_is_own(const kln_library *library)
+{
+    return library->is_own;
 }
 
 const char *kln_library_path(const kln_library *library)

@@ -89,7 +89,7 @@ static bool expand(kln_library *library, const char *root, const char *tail, vis
     return opened;
 }
 
-static bool search_folder(kln_library *library, const char *folder, void *table)
+bool kln_library_search_folder(kln_library *library, const char *folder, void *table)
 {
     if (!is_folder(folder)) {
         kln_record_place(library, folder, "no such folder");
@@ -108,7 +108,7 @@ static bool search_packages(kln_library *library, const struct site *site, void 
 {
     const char *root = "";
     if (site->variable != NULL) {
-        root = getenv(site->variable);
+        root = kln_getenv(site->variable);
         if (root == NULL || root[0] != '/') {
             return false;
         }
@@ -118,7 +118,7 @@ static bool search_packages(kln_library *library, const struct site *site, void 
          package++) {
         char tail[PATH_MAX];
         (void)snprintf(tail, sizeof tail, "%s/%s", site->path, *package);
-        opened = expand(library, root, tail, search_folder, table);
+        opened = expand(library, root, tail, kln_library_search_folder, table);
     }
     return opened;
 }
@@ -135,17 +135,14 @@ static bool search_names(kln_library *library, void *table)
 bool kln_library_search(kln_library *library, void *table)
 {
     const kln_library_spec *spec = library->spec;
-    bool opened = spec->system_first && search_names(library, table);
-    if (!opened && spec->deps != NULL && KLN_DEPS_DIR[0] != '\0') {
-        char folder[PATH_MAX];
-        (void)snprintf(folder, sizeof folder, "%s/%s", KLN_DEPS_DIR, spec->deps);
-        opened = search_folder(library, folder, table);
-    }
+    bool opened = kln_library_search_loaded(library, table) ||
+                  (spec->system_first && search_names(library, table)) ||
+                  kln_library_search_runpath(library, table);
     for (size_t i = 0; spec->packages != NULL && i < KLN_ARRAY_LENGTH(sites) && !opened; i++) {
         opened = search_packages(library, &sites[i], table);
     }
     for (size_t i = 0; spec->folders != NULL && spec->folders[i] != NULL && !opened; i++) {
-        opened = expand(library, "", spec->folders[i], search_folder, table);
+        opened = expand(library, "", spec->folders[i], kln_library_search_folder, table);
     }
     return opened || (!spec->system_first && search_names(library, table));
 }
@@ -161,7 +158,7 @@ bool kln_library_search_path(kln_library *library, const char *path, void *table
         char folder[PATH_MAX];
         (void)snprintf(folder, sizeof folder, "%s%s", path, below[i]);
         if (i == 0 || is_folder(folder)) {
-            opened = search_folder(library, folder, table);
+            opened = kln_library_search_folder(library, folder, table);
         }
     }
     return opened;

@@ -191,6 +191,51 @@ static void the_environment_is_looked_at_alone(void **state)
     folders[0] = NULL;
 }
 
+static void copy_file(const char *from, const char *to)
+{
+    static char bytes[1 << 20];
+    FILE *file = fopen(from, "rb");
+    assert_non_null(file);
+    const size_t size = fread(bytes, 1, sizeof bytes, file);
+    (void)fclose(file);
+    (void)unlink(to);
+    file = fopen(to, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, size, file), size);
+    (void)fclose(file);
+}
+
+/* Who can write a library, or rename what lies beside it, decides what the process does. */
+static void what_everybody_can_write_is_refused(void **state)
+{
+    (void)state;
+    char folder[4096];
+    char path[4400];
+    (void)snprintf(folder, sizeof folder, "%s", kiln_test_path("trusted"));
+    (void)snprintf(path, sizeof path, "%s/libfakepart.so", folder);
+    (void)mkdir(folder, 0755);
+    copy_file(FAKE "part/libfakepart.so", path);
+    assert_int_equal(chmod(folder, 0775), 0);
+    assert_int_equal(chmod(path, 0664), 0);
+    assert_ok(open_at(path));
+    assert_int_equal(chmod(path, 0646), 0);
+    assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at(path));
+    assert_message("it was not opened: everybody may write to it");
+    assert_int_equal(chmod(path, 0644), 0);
+    assert_int_equal(chmod(folder, 0757), 0);
+    assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at(path));
+    assert_message("everybody may write to its folder or to one above");
+    assert_int_equal(chmod(folder, 01777), 0);
+    assert_ok(open_at(path));
+    if (geteuid() == 0) {
+        assert_int_equal(chown(path, 65534, 65534), 0);
+        assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at(path));
+        assert_message("belongs to another user");
+        assert_int_equal(chmod(folder, 0755), 0);
+        assert_ok(open_at(path));
+    }
+}
+
 static void the_newest_version_comes_first(void **state)
 {
     (void)state;
@@ -403,6 +448,7 @@ int main(void)
         cmocka_unit_test(a_library_cut_short_is_never_opened),
         cmocka_unit_test(a_link_is_followed),
         cmocka_unit_test(the_environment_is_looked_at_alone),
+        cmocka_unit_test(what_everybody_can_write_is_refused),
         cmocka_unit_test(the_newest_version_comes_first),
         cmocka_unit_test(the_search_goes_on_after_a_failure),
         cmocka_unit_test(the_system_search_finds_by_name),

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -282,6 +283,43 @@ static void asking_leaves_the_last_sentence(void **state)
     assert_int_equal(unsetenv("KILN_CUDA_DRIVER"), 0);
 }
 
+static char warned[256];
+
+static void hear(void *user, kiln_log_level level, const char *component, const char *message)
+{
+    (void)user;
+    (void)component;
+    if (level == KILN_LOG_WARNING) {
+        (void)snprintf(warned, sizeof warned, "%s", message);
+    }
+}
+
+static kiln_status probe_broken(const char *library, kiln_backend_info *found)
+{
+    (void)library;
+    found->reason = "libbroken.so was cut short";
+    return KILN_ERROR_LIBRARY_BROKEN;
+}
+
+/* Who is not installed is passed over in silence; who is there and does not work is not. */
+static void a_broken_backend_is_passed_over_aloud(void **state)
+{
+    (void)state;
+    kln_backend broken = absent;
+    broken.name = "broken";
+    broken.probe = probe_broken;
+    const kln_backend *const first[] = {&absent, &good, NULL};
+    const kln_backend *const second[] = {&broken, &good, NULL};
+    warned[0] = '\0';
+    kiln_log_set_sink(hear, NULL, KILN_LOG_WARNING);
+    assert_ok(kln_backend_select_from(first, NULL, NULL, &chosen, &info));
+    assert_string_equal(warned, "");
+    assert_ok(kln_backend_select_from(second, NULL, NULL, &chosen, &info));
+    kiln_log_set_sink(NULL, NULL, KILN_LOG_OFF);
+    assert_ptr_equal(chosen, &good);
+    assert_string_equal(warned, "broken is passed over: libbroken.so was cut short");
+}
+
 static void nothing_usable_is_an_error(void **state)
 {
     (void)state;
@@ -324,6 +362,7 @@ int main(void)
         cmocka_unit_test(a_library_is_used_or_refused),
         cmocka_unit_test(asking_leaves_the_last_sentence),
         cmocka_unit_test(nothing_usable_is_an_error),
+        cmocka_unit_test(a_broken_backend_is_passed_over_aloud),
         cmocka_unit_test(the_public_list_checks_its_arguments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -109,8 +109,14 @@ bool ort_cuda_part(const ort_runtime *runtime, size_t index, kln_library_use *us
     kln_library **record = &records[row][index];
     void *function = NULL;
     (void)pthread_mutex_lock(&lock);
-    if (*record == NULL && kln_library_open(spec, NULL, &function, record) != KILN_OK) {
+    const kiln_status status =
+        *record == NULL ? kln_library_open(spec, NULL, &function, record) : KILN_OK;
+    if (status != KILN_OK) {
         kln_log(KILN_LOG_DEBUG, "onnxruntime", "%s", kiln_error_message());
+    }
+    if (status == KILN_ERROR_OUT_OF_MEMORY) {
+        kln_library_forget(*record);
+        *record = NULL;
     }
     const bool looked = *record != NULL;
     (void)pthread_mutex_unlock(&lock);

@@ -56,7 +56,6 @@ const kln_library_spec ort_library_spec = {
     .purpose = "runs ONNX models on the CPU",
     .environment = "KILN_ONNXRUNTIME",
     .files = files,
-    .deps = "onnxruntime",
     .packages = packages,
     .folders = folders,
     .symbols = symbols,
@@ -99,15 +98,45 @@ static void fill_api(ort_runtime *runtime, const ort_api_base *base)
 #undef TAKE
 }
 
+/* From release 1.29 on, ONNX Runtime starts to tell about its user while the environment is made:
+ * it keeps a database below HOME and sends it when it likes. An environment variable alone prevents
+ * that, and the environment is the process's. So the library is given the answer, and nobody else.
+ */
+static const char *answer(const char *name)
+{
+    return strcmp(name, "ORT_DISABLE_TELEMETRY") == 0 ? "1" : kln_getenv(name);
+}
+
+/* What others in the process had open before is left as they want it. */
+static void silence(const ort_runtime *runtime)
+{
+    union {
+        const char *(*function)(const char *name);
+        const void *address;
+    } here = {.function = answer};
+    if (!kln_library_is_own(runtime->library)) {
+        kln_log(KILN_LOG_INFO, "onnxruntime",
+                "it was open in this process before, so its telemetry is as it was");
+    } else if (!kln_library_redirect(runtime->library, "getenv", here.address)) {
+        kln_log(KILN_LOG_WARNING, "onnxruntime",
+                "%s: it cannot be kept from starting its telemetry; ORT_DISABLE_TELEMETRY=1 in the "
+                "environment of the program does",
+                kln_library_path(runtime->library));
+    }
+}
+
 static kiln_status start(ort_runtime *runtime)
 {
     const ort_api *api = &runtime->api;
+    silence(runtime);
     KLN_RETURN_IF_ERROR(ort_check(
         runtime,
         api->CreateEnvWithCustomLogger(hear, NULL, ORT_LEVEL_WARNING, "kiln", &runtime->env),
         "starting"));
-    KLN_RETURN_IF_ERROR(
-        ort_check(runtime, api->DisableTelemetryEvents(runtime->env), "its telemetry"));
+    if (kln_library_is_own(runtime->library)) {
+        KLN_RETURN_IF_ERROR(
+            ort_check(runtime, api->DisableTelemetryEvents(runtime->env), "its telemetry"));
+    }
     KLN_RETURN_IF_ERROR(ort_check(runtime, api->GetAllocatorWithDefaultOptions(&runtime->allocator),
                                   "its allocator"));
     return ort_check(
@@ -150,10 +179,12 @@ static kiln_status look_inside(const char *library, const char *wanted, const or
     memset(made, 0, sizeof *made);
     (void)snprintf(made->wanted, sizeof made->wanted, "%s", wanted);
     made->status = open_library(made, library);
+    if (made->status == KILN_ERROR_OUT_OF_MEMORY) {
+        /* No answer: whoever asks next may have more luck. */
+        kln_library_forget(made->library);
+        return made->status;
+    }
     if (made->status != KILN_OK) {
-        if (made->library == NULL) {
-            return made->status;
-        }
         (void)snprintf(made->reason, sizeof made->reason, "%s", kiln_error_message());
     }
     made->provider = ort_cuda_look(kln_library_path(made->library));
@@ -172,7 +203,7 @@ kiln_status ort_runtime_look(const char *library, const ort_runtime **runtime)
     /* The environment is part of what was asked for: a changed one is looked at anew. */
     const char *wanted = library;
     if (wanted == NULL || wanted[0] == '\0') {
-        wanted = getenv(ort_library_spec.environment);
+        wanted = kln_getenv(ort_library_spec.environment);
     }
     wanted = wanted != NULL ? wanted : "";
     if (strlen(wanted) >= PATH_MAX) {

@@ -112,6 +112,7 @@ static kiln_status open_spec(trt_library *library, const kln_library_spec *spec,
     kln_library *record = NULL;
     const kiln_status status = kln_library_open(spec, path, &library->core, &record);
     if (status == KILN_ERROR_OUT_OF_MEMORY) {
+        kln_library_forget(record);
         return status;
     }
     /* A file that is there and broken says more than one that is not there. */
@@ -213,7 +214,7 @@ static kiln_status add(const char *requested, trt_library **added)
 kiln_status trt_library_find(const char *requested, trt_library **library)
 {
     *library = NULL;
-    const char *variable = getenv(ENVIRONMENT);
+    const char *variable = kln_getenv(ENVIRONMENT);
     const char *key = requested != NULL && requested[0] != '\0' ? requested
                       : variable != NULL                        ? variable
                                                                 : "";
@@ -303,7 +304,7 @@ static const kln_library_spec plugin_specs[TRT_LAYOUT_COUNT] = {
 static kiln_status open_beside(const trt_library *library, const kln_library_spec *spec,
                                void *table, kln_library **record)
 {
-    const char *named = getenv(spec->environment);
+    const char *named = kln_getenv(spec->environment);
     if (named != NULL && named[0] != '\0') {
         return kln_library_open(spec, NULL, table, record);
     }
@@ -321,6 +322,8 @@ static kiln_status seek_parser(trt_library *library)
     kiln_status status = open_beside(library, &parser_specs[library->abi.layout], &library->parser,
                                      &library->parser_record);
     if (status == KILN_ERROR_OUT_OF_MEMORY) {
+        kln_library_forget(library->parser_record);
+        library->parser_record = NULL;
         return status;
     }
     library->parser_sought = true;
@@ -352,6 +355,8 @@ static kiln_status seek_plugins(trt_library *library)
     const kiln_status status = open_beside(library, &plugin_specs[library->abi.layout],
                                            &library->plugin, &library->plugin_record);
     if (status == KILN_ERROR_OUT_OF_MEMORY) {
+        kln_library_forget(library->plugin_record);
+        library->plugin_record = NULL;
         return status;
     }
     library->plugins_sought = true;
@@ -416,7 +421,7 @@ kiln_status trt_library_offer_plugins(trt_library *library)
  * parser, which a build needs, and the plugins. */
 bool trt_library_use(size_t index, kln_library_use *use)
 {
-    const char *named = getenv(ENVIRONMENT);
+    const char *named = kln_getenv(ENVIRONMENT);
     const bool is_named = named != NULL && named[0] != '\0';
     const size_t count = is_named ? 1 : KLN_ARRAY_LENGTH(families);
     trt_library *library = NULL;

@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Every command under strace: no socket, and no file but those that it was given, the libraries and
+what the system is asked about.
+
+    tests/guest/traced.py KILN MODELS DEPS
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+KILN, MODELS, DEPS = (os.path.abspath(path) for path in sys.argv[1:4])
+# ONNX Runtime is silent where it believes that it is tested.
+QUIET = ("CI", "TF_BUILD", "GITHUB_ACTIONS", "GITLAB_CI", "CIRCLECI", "TRAVIS", "JENKINS_URL",
+         "CODEBUILD_BUILD_ID", "BUILDKITE", "TEAMCITY_VERSION", "APPVEYOR",
+         "BITBUCKET_BUILD_NUMBER", "SYSTEM_TEAMFOUNDATIONCOLLECTIONURI", "ORT_RUNNING_UNIT_TESTS",
+         "ORT_DISABLE_TELEMETRY")
+CALLS = "open,openat,openat2,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,link," \
+        "linkat,symlink,symlinkat,mknod,mknodat,truncate,chmod,fchmodat,chown,utimensat," \
+        "socket,socketpair,connect,bind,sendto,sendmsg"
+# Reading these changes nothing: libraries, the loader's cache, what the kernel tells, devices
+# without a memory, the C library's locale.
+READ = re.compile(
+    r"^/(usr|lib|lib64|proc|sys)(/|$)|^/etc/(ld\.so\.|localtime$|locale|nsswitch)|^/$"
+    r"|^/dev/(null|zero|random|urandom|tty|shm|nvidia.*)$|^/opt(/|$)")
+LINE = re.compile(r"^\d+ +(\w+)\((.*)\) = (-?\d+|\?)")
+STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|O_APPEND")
+
+
+def commands():
+    """Every command of `kiln help`, with arguments that make it do its work."""
+    yield ["help"]
+    yield ["--version"]
+    yield ["doctor"]
+    yield ["doctor", "--json"]
+    for backend in ("onnxruntime", "reference"):
+        chosen = ["--backend", backend]
+        yield ["check", "add.onnx"] + chosen
+        yield ["inspect", "add.onnx"] + chosen
+        yield ["run", "add.onnx", "-i", "1", "-o", "out"] + chosen
+        yield ["bench", "add.onnx", "--duration", "1"] + chosen
+        yield ["build", "add.onnx", "-o", "out/add.saved"] + chosen
+        yield ["run", "out/add.saved", "-i", "1"]
+    yield ["compare", "add.onnx", "-i", "1"]
+
+
+def known_commands():
+    said = subprocess.run([KILN, "help"], capture_output=True, text=True, check=False)
+    return set(re.findall(r"^  ([a-z]+)  ", said.stdout, re.MULTILINE))
+
+
+def is_given(path, folder, home):
+    """Whether the test or its caller named the place: the working folder and the libraries."""
+    real = os.path.realpath(path)
+    places = [folder, os.path.realpath(DEPS), DEPS, os.path.dirname(os.path.dirname(KILN))]
+    return any(real == place or real.startswith(place + "/") for place in places) and \
+        not real.startswith(home + "/")
+
+
+def check(trace, folder, home, command):
+    """What of the trace is not allowed."""
+    bad = []
+    for line in trace:
+        match = LINE.match(line)
+        if not match:
+            continue
+        call, arguments, result = match.groups()
+        if call in ("socket", "socketpair", "connect", "bind", "sendto", "sendmsg"):
+            bad.append(line)
+            continue
+        paths = [os.path.join(folder, path) for path in STRING.findall(arguments)]
+        changes = not call.startswith("open") or WRITES.search(arguments)
+        for path in paths:
+            if changes:
+                allowed = path.startswith(folder + "/out") or \
+                    path in ("/dev/null", "/dev/tty", "/dev/shm")
+            else:
+                allowed = READ.match(path) or is_given(path, folder, home) or result.startswith("-")
+            if not allowed:
+                bad.append(line)
+    return [f"kiln {' '.join(command)}: {line}" for line in bad]
+
+
+def main():
+    if shutil.which("strace") is None or \
+            subprocess.run(["strace", "-f", "true"], capture_output=True, check=False).returncode:
+        print("skipped: strace is not here, or may trace nothing")
+        return 77
+    problems = []
+    run = set()
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = os.path.realpath(scratch)
+        home, folder = os.path.join(scratch, "home"), os.path.join(scratch, "work")
+        os.mkdir(home)
+        shutil.copytree(MODELS, folder)
+        os.mkdir(os.path.join(folder, "out"))
+        environment = {name: value for name, value in os.environ.items() if name not in QUIET}
+        environment.update(HOME=home, TERM="dumb", LC_ALL="C")
+        for command in commands():
+            run.add(command[0])
+            trace = os.path.join(scratch, "trace")
+            done = subprocess.run(
+                ["strace", "-f", "-s", "4096", "-o", trace, "-e", "trace=" + CALLS, KILN] + command,
+                cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+                text=True, check=False)
+            if done.returncode != 0:
+                problems.append(f"kiln {' '.join(command)} ended with {done.returncode}: "
+                                f"{done.stderr}")
+            with open(trace, encoding="utf-8", errors="replace") as lines:
+                problems += check(lines.read().split("\n"), folder, home, command)
+        left = [os.path.join(place, name) for place, names, files in os.walk(home)
+                for name in names + files]
+        problems += [f"left in HOME: {path}" for path in left]
+    missing = known_commands() - run
+    problems += [f"the command {name} is not traced" for name in sorted(missing)]
+    print("\n".join(problems) if problems else f"{len(run)} commands, no socket, no other file")
+    return 1 if problems else 0
+
+
+sys.exit(main())
