@@ -9,7 +9,9 @@
  * one that was not used for longest is made another's. */
 #define MOST_ENTRIES 1024
 
-/* `uses` are halved after so many runs for each entry, so that what was used long ago gives way. */
+/* `uses` are halved after so many runs and so many for each entry, so that what was used long ago
+ * gives way. */
+#define LEAST_TO_HALVE 1024
 #define RUNS_TO_HALVE 16
 
 /* An entry takes another's place only if it is used this much more: making a graph costs as much
@@ -239,7 +241,7 @@ void graph_cache_use(graph_cache *cache, graph_entry *entry)
 {
     entry->last_used = ++cache->clock;
     entry->uses++;
-    if (cache->clock - cache->halved < RUNS_TO_HALVE * cache->count) {
+    if (cache->clock - cache->halved < LEAST_TO_HALVE + RUNS_TO_HALVE * cache->count) {
         return;
     }
     cache->halved = cache->clock;

@@ -11,7 +11,7 @@
 /* Past what a device may read over the bus. */
 enum { COUNT = (4 << 20) / (int)sizeof(float) + 64 };
 /* By rule a kernel gathers so many. */
-enum { GATHERED = (256 << 10) / (int)sizeof(float) };
+enum { GATHERED = (512 << 10) / (int)sizeof(float) };
 
 /* What the engine's log said, a line for each message. */
 static char lines[16384];
@@ -185,8 +185,8 @@ static void a_run_captures_one_variant_by_rule(void **state)
         int64_t count;
         const char *words;
     } cases[] = {
-        {16, "a graph of 1 nodes, inputs mapped, outputs mapped\n"},
-        {64 << 10, "a graph of 3 nodes, inputs gathered, outputs gathered\n"},
+        {16, "a graph of 2 nodes, inputs gathered, outputs mapped\n"},
+        {128 << 10, "a graph of 3 nodes, inputs gathered, outputs gathered\n"},
         {1 << 20, "a graph of 3 nodes, inputs copied, outputs copied\n"},
     };
     float *x = calloc(1 << 20, sizeof *x);
