@@ -6,6 +6,7 @@
 
 #include "cli_list.h"
 #include "cli_model.h"
+#include "cli_warmup.h"
 
 #define MOST_PROFILES 16
 #define MOST_INPUTS 64
@@ -28,6 +29,7 @@ typedef struct build_settings {
     int verbosity;
     bool no_tf32, sparse, strip, weight_streaming, version_compatible;
     bool tune;
+    bool warmup;
 
     /* The rarer ones. */
     cli_list pools;
@@ -374,6 +376,9 @@ static cli_exit build_and_save(const build_settings *settings, const char *path,
                                    : build_by_job(settings, path, &wanted, &engine, &progress);
     cli_progress_end();
     cli_exit result = status == KILN_OK ? CLI_DONE : cli_fail_issues(issues);
+    if (result == CLI_DONE && settings->warmup) {
+        result = cli_warmup(engine);
+    }
     if (result == CLI_DONE && kiln_engine_save(engine, settings->output) != KILN_OK) {
         result = cli_fail();
     }
@@ -512,6 +517,10 @@ static const cli_option rare_group[] = {
      "Compile every kernel anew."},
     {"need-timing-cache", 0, NULL, CLI_FLAG, AT(need_timing_cache), 0, 0, NULL,
      "Fail where the timing cache does not know a kernel: the same plan each time, or none."},
+    {"warmup", 0, NULL, CLI_FLAG, AT(warmup), 0, 0, NULL,
+     "Run the plan with the opt shapes of each profile, measure how inputs and outputs travel "
+     "fastest in a captured CUDA graph, and save that in the manifest, so that programs begin "
+     "with it. Needs the GPU that the plan is for."},
     {0},
 };
 

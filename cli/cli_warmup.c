@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli_warmup.h"
+
+/* The first is plain, the second is captured, the third is measured. */
+#define RUNS 3
+#define MILLISECONDS 3000
+
+static const kiln_profile_input *find_input(const kiln_profile *profile, const char *name)
+{
+    for (size_t i = 0; profile != NULL && i < profile->input_count; i++) {
+        if (strcmp(profile->inputs[i].name, name) == 0) {
+            return &profile->inputs[i];
+        }
+    }
+    return NULL;
+}
+
+/* The memory is the context's, zeroed; a shape tensor gets its values. */
+static kiln_status give_input(kiln_context *context, const kiln_binding *binding,
+                              const kiln_profile_input *chosen)
+{
+    const kiln_shape *shape =
+        chosen != NULL && chosen->value_count == 0 ? &chosen->opt : &binding->shape;
+    kiln_status status = kiln_context_reshape(context, binding->name, shape);
+    kiln_tensor tensor;
+    if (status != KILN_OK || chosen == NULL || chosen->value_count == 0) {
+        return status;
+    }
+    status = kiln_context_tensor(context, binding->name, &tensor);
+    for (size_t i = 0; status == KILN_OK && i < chosen->value_count; i++) {
+        if (binding->dtype == KILN_DTYPE_INT64 && (i + 1) * sizeof(int64_t) <= tensor.bytes) {
+            ((int64_t *)tensor.data)[i] = chosen->opt_values[i];
+        } else if (binding->dtype == KILN_DTYPE_INT32 &&
+                   (i + 1) * sizeof(int32_t) <= tensor.bytes) {
+            ((int32_t *)tensor.data)[i] = (int32_t)chosen->opt_values[i];
+        }
+    }
+    return status;
+}
+
+static kiln_status warm_up(kiln_engine *engine, kiln_context *context, const kiln_profile *profile)
+{
+    const size_t count = kiln_engine_input_count(engine);
+    for (size_t i = 0; i < count; i++) {
+        kiln_binding binding = {.struct_size = sizeof binding};
+        kiln_status status = kiln_engine_input(engine, i, &binding);
+        if (status == KILN_OK) {
+            status = give_input(context, &binding, find_input(profile, binding.name));
+        }
+        if (status != KILN_OK) {
+            return status;
+        }
+    }
+    return kiln_context_warmup(context, RUNS, MILLISECONDS, NULL);
+}
+
+static kiln_status warm_up_all(kiln_engine *engine)
+{
+    const size_t profiles = kiln_engine_profile_count(engine);
+    kiln_context *context = NULL;
+    kiln_status status = kiln_context_create(engine, NULL, &context);
+    for (size_t i = 0; status == KILN_OK && (i == 0 || i < profiles); i++) {
+        kiln_profile profile;
+        status = profiles > 0 ? kiln_engine_profile(engine, i, &profile) : KILN_OK;
+        if (status == KILN_OK) {
+            status = warm_up(engine, context, profiles > 0 ? &profile : NULL);
+        }
+    }
+    kiln_context_destroy(context);
+    return status;
+}
+
+cli_exit cli_warmup(kiln_engine *engine)
+{
+    if (kiln_engine_device(engine) < 0) {
+        cli_error(
+            "--warmup measures how inputs and outputs travel to a GPU and back, and what was "
+            "built does not run on one here; leave --warmup out");
+        return CLI_FAILED;
+    }
+    return warm_up_all(engine) == KILN_OK ? CLI_DONE : cli_fail();
+}
