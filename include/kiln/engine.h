@@ -228,6 +228,10 @@ typedef struct kiln_build_options {
     kiln_switch keep_builder; /* on and default: the library's kernels stay loaded for the next
                                  build (kiln_build_release_builders); off: unless they were kept
                                  before, they go when this build ends */
+
+    const char *weights_folder; /* where the external weights of a model in memory are looked for;
+                                   NULL: the working directory. Those of a file lie beside it, and
+                                   a network has its own: INVALID_ARGUMENT */
 } kiln_build_options;
 
 #define KILN_BUILD_OPTIONS_INIT ((kiln_build_options){.struct_size = sizeof(kiln_build_options)})
@@ -246,7 +250,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_build_file(const char *path,
                                                             kiln_engine **engine);
 
 /* The same from ONNX bytes in memory. `model` must stay alive and unchanged until this returns;
- * external weight files are looked for in the working directory. Since 0.1. */
+ * external weight files are looked for in `options->weights_folder`, or in the working directory.
+ * Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_build_bytes(kiln_span model,
                                                              const kiln_build_options *options,
                                                              kiln_engine **engine);
@@ -316,6 +321,28 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_save(const kiln_engine *engine,
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_load(const char *path,
                                                       const kiln_build_options *options,
                                                       kiln_engine **engine);
+
+/* What kiln_engine_save writes, in memory: `*bytes` belong to the engine and live as long as it
+ * does. Errors: NULL_ARGUMENT; UNSUPPORTED for a backend that has nothing to save (mock), and for
+ * weights in external files that ONNX Runtime was given as a file; OUT_OF_MEMORY. Any thread. Since
+ * 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_engine_save_bytes(const kiln_engine *engine,
+                                                            kiln_span *bytes);
+
+/* The manifest that belongs to those bytes, as JSON text: writes at most `size` bytes to `text`,
+ * always with a NUL at the end, and to `*length` how long the whole is without it. A `size` of 0
+ * only asks (`text` may be NULL then). What is measured while an engine runs may change it between
+ * two calls. Errors: as kiln_engine_save_bytes; LIMIT where `size` is neither 0 nor enough. Any
+ * thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_engine_manifest(const kiln_engine *engine, char *text,
+                                                          size_t size, size_t *length);
+
+/* kiln_engine_load of bytes in memory, which are read during the call only. `manifest`: what
+ * kiln_engine_manifest wrote for them, or {NULL, 0} for a plan or model that has none. Errors: as
+ * kiln_engine_load; EMPTY. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_engine_load_bytes(kiln_span bytes, kiln_span manifest,
+                                                            const kiln_build_options *options,
+                                                            kiln_engine **engine);
 
 /* Adds a reference and returns `engine`. NULL gives NULL. Any thread. Since 0.1. */
 KILN_API kiln_engine *kiln_engine_retain(kiln_engine *engine);

@@ -109,8 +109,10 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit(kiln_engine *engine,
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit_file(kiln_engine *engine, const char *path);
 
 /* The same with ONNX bytes in memory, read during the call only; external weight files are looked
- * for in the working directory. Errors: as kiln_engine_refit_file; EMPTY. Since 0.1. */
-KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit_bytes(kiln_engine *engine, kiln_span model);
+ * for in `folder`, or in the working directory where it is NULL. Errors: as kiln_engine_refit_file;
+ * EMPTY. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit_bytes(kiln_engine *engine, kiln_span model,
+                                                             const char *folder);
 
 /* --- weights that do not all stay on the GPU (kiln_build_options.weight_streaming) --- */
 

@@ -97,7 +97,7 @@ typedef struct kiln_shape {
     int64_t dims[KILN_MAX_RANK];
 } kiln_shape;
 
-/* kiln_shape_of(2, 3, 4) in C: a shape from its dimensions. */
+/* KILN_SHAPE(2, 3, 4) is the shape 2x3x4. In C++, write kiln_shape{3, {2, 3, 4}}. */
 #define KILN_SHAPE(...) \
     ((kiln_shape){(int32_t)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}})
 

@@ -17,6 +17,7 @@
 #ifndef KLN_BACKEND_H
 #define KLN_BACKEND_H
 
+#include <limits.h>
 #include <stddef.h>
 
 #include <kiln/backend.h>
@@ -36,12 +37,18 @@ struct kln_onnx_model;
 typedef struct kln_model {
     const char *path;        /* the file, for messages and to find external weights; NULL: memory */
     const kln_mapping *file; /* with `path`: where `bytes` are mapped; else NULL */
+    const char *folder;      /* of a model in memory: where external weights lie; NULL: "." */
     kiln_span bytes;         /* its content; empty where `graph` is given */
     const struct kln_onnx_model *graph; /* a network in memory (onnx/kln_onnx.h), or NULL */
 } kln_model;
 
 /* What a sentence calls it. */
 const char *kln_model_name(const kln_model *model);
+
+/* A path in the folder that external weights lie in, for a library that wants one: the model's own,
+ * one made up in `made`, or NULL, which means the working directory. LIMIT. */
+KILN_MUST_CHECK kiln_status kln_model_place(const kln_model *model, char made[PATH_MAX],
+                                            const char **path);
 
 /* Reads the ONNX model of a file or of bytes, which must stay as long as `onnx` does where they are
  * in memory. Errors as kln_onnx_read_bytes. */

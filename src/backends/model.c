@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
 #include "kln_backend.h"
 #include "onnx/kln_onnx.h"
 
@@ -11,6 +14,24 @@ const char *kln_model_name(const kln_model *model)
 
 kiln_status kln_model_read(const kln_model *model, kln_onnx_model **onnx)
 {
+    const char *folder = model->folder != NULL ? model->folder : ".";
     return model->file != NULL ? kln_onnx_read_mapping(model->file, model->path, onnx)
-                               : kln_onnx_read_bytes(model->bytes, ".", onnx);
+                               : kln_onnx_read_bytes(model->bytes, folder, onnx);
+}
+
+kiln_status kln_model_place(const kln_model *model, char made[PATH_MAX], const char **path)
+{
+    *path = model->path;
+    if (model->path != NULL || model->folder == NULL) {
+        return KILN_OK;
+    }
+    const int length = snprintf(made, PATH_MAX, "%s/model.onnx", model->folder);
+    if (length < 0 || length >= PATH_MAX) {
+        return kln_fail(KILN_ERROR_LIMIT,
+                        "the folder of the external weights has a path of %zu bytes, %d are the "
+                        "limit",
+                        strlen(model->folder), PATH_MAX - (int)sizeof "/model.onnx");
+    }
+    *path = made;
+    return KILN_OK;
 }

@@ -71,6 +71,7 @@ static const struct {
     OPTION(gpu_allocator),
     OPTION(gpu_pool),
     OPTION(keep_builder),
+    OPTION(weights_folder),
 };
 
 const char *kln_build_option_name(const kiln_build_options *options)

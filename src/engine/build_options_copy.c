@@ -77,5 +77,6 @@ kiln_status kln_build_options_copy(kln_arena *arena, kiln_build_options *options
         copy_bytes(arena, o->compute_capabilities,
                    o->compute_capability_count * sizeof *o->compute_capabilities, &failed);
     o->plugins = copy_texts(arena, o->plugins, o->plugin_count, &failed);
+    o->weights_folder = copy_text(arena, o->weights_folder, &failed);
     return failed ? kln_fail_memory(sizeof *o, "a copy of the build options") : KILN_OK;
 }

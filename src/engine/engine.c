@@ -72,6 +72,7 @@ static kiln_status describe(kiln_engine *engine, const kiln_build_options *optio
     engine->built = *options;
     engine->built.issues = NULL;
     engine->built.profiles = NULL;
+    engine->built.weights_folder = NULL;
     engine->built.profile_count = 0;
     engine->built.timing_cache = NULL;
     engine->built.timing_cache_bytes = (kiln_span){NULL, 0};

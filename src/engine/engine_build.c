@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "kln_engine.h"
@@ -60,6 +61,7 @@ static kiln_status check_taken(const kln_backend *backend, const kiln_build_opti
         rest.gpu_only = plan.gpu_only;
         rest.fuse_conv_bias = plan.fuse_conv_bias;
     }
+    rest.weights_folder = NULL;
     rest.profiles = NULL;
     rest.profile_count = 0;
     const char *name = kln_build_option_name(&rest);
@@ -103,13 +105,35 @@ static kiln_status check_format(const kln_model *model, const kln_backend *backe
                         what, backend->name, owner->name);
     }
     return kln_fail(KILN_ERROR_MALFORMED,
-                    "%s is %s already, and no model to build one from; kiln_engine_load loads it",
-                    source, what);
+                    "%s is %s already, and no model to build one from; %s loads it", source, what,
+                    model->path != NULL ? "kiln_engine_load" : "kiln_engine_load_bytes");
 }
 
-kiln_status kln_engine_make(const kln_model *model, const kiln_build_options *options, bool load,
+/* Only bytes need to be told where their weights lie. */
+static kiln_status name_folder(kln_model *model, const char *folder)
+{
+    if (folder == NULL) {
+        return KILN_OK;
+    }
+    if (model->path != NULL || model->graph != NULL) {
+        return kln_fail(
+            KILN_ERROR_INVALID_ARGUMENT,
+            "kiln_build_options: weights_folder is \"%s\", which only a model in memory "
+            "needs; %s; leave it out",
+            folder,
+            model->path != NULL ? "the weights of a file lie beside it"
+                                : "a network has its weights");
+    }
+    model->folder = folder;
+    return KILN_OK;
+}
+
+kiln_status kln_engine_make(const kln_model *asked, const kiln_build_options *options, bool load,
                             const kln_monitor *monitor, kiln_engine **engine)
 {
+    kln_model placed = *asked;
+    const kln_model *model = &placed;
+    KLN_RETURN_IF_ERROR(name_folder(&placed, options->weights_folder));
     const kln_backend *backend = NULL;
     kiln_backend_info info = {.struct_size = sizeof info};
     KLN_RETURN_IF_ERROR(kln_backend_select(options->backend, options->library, &backend, &info));
@@ -146,6 +170,14 @@ kiln_status kiln_engine_build_file(const char *path, const kiln_build_options *o
     return status;
 }
 
+static kiln_status check_bytes(const char *function, const char *what, kiln_span bytes)
+{
+    if (bytes.size == 0) {
+        return kln_fail(KILN_ERROR_EMPTY, "%s: the model has 0 bytes", function);
+    }
+    return bytes.data != NULL ? KILN_OK : kln_fail_null(function, what);
+}
+
 kiln_status kiln_engine_build_bytes(kiln_span model, const kiln_build_options *options,
                                     kiln_engine **engine)
 {
@@ -153,13 +185,8 @@ kiln_status kiln_engine_build_bytes(kiln_span model, const kiln_build_options *o
     *engine = NULL;
     kiln_build_options read;
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
-    if (model.size == 0) {
-        return kln_fail(KILN_ERROR_EMPTY, "kiln_engine_build_bytes: the model has 0 bytes");
-    }
-    if (model.data == NULL) {
-        return kln_fail_null(__func__, "model.data");
-    }
-    const kln_model source = {.path = NULL, .bytes = model, .graph = NULL};
+    KLN_RETURN_IF_ERROR(check_bytes(__func__, "model.data", model));
+    const kln_model source = {.bytes = model};
     return kln_engine_make(&source, &read, false, NULL, engine);
 }
 
@@ -203,17 +230,62 @@ kiln_status kiln_engine_build(const kiln_network *network, const kiln_build_opti
     return kln_engine_make(&model, &read, false, NULL, engine);
 }
 
+static kiln_status serialize(const char *function, const kiln_engine *engine, kiln_span *bytes)
+{
+    *bytes = (kiln_span){NULL, 0};
+    if (engine->backend->serialize == NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "%s: an engine of the %s backend has nothing to save", function,
+                        engine->backend->name);
+    }
+    const kiln_status status = engine->backend->serialize(engine->state, bytes);
+    if (status != KILN_OK) {
+        *bytes = (kiln_span){NULL, 0};
+    }
+    return status;
+}
+
+kiln_status kiln_engine_save_bytes(const kiln_engine *engine, kiln_span *bytes)
+{
+    KLN_RETURN_IF_NULL(bytes);
+    *bytes = (kiln_span){NULL, 0};
+    KLN_RETURN_IF_NULL(engine);
+    return serialize(__func__, engine, bytes);
+}
+
+kiln_status kiln_engine_manifest(const kiln_engine *engine, char *text, size_t size, size_t *length)
+{
+    KLN_RETURN_IF_NULL(length);
+    *length = 0;
+    KLN_RETURN_IF_NULL(engine);
+    if (size > 0) {
+        KLN_RETURN_IF_NULL(text);
+        text[0] = '\0';
+    }
+    kiln_span bytes = {NULL, 0};
+    char *written = NULL;
+    KLN_RETURN_IF_ERROR(serialize(__func__, engine, &bytes));
+    KLN_RETURN_IF_ERROR(kln_manifest_write(engine, bytes, &written));
+    *length = strlen(written);
+    kiln_status status = KILN_OK;
+    if (size > 0) {
+        (void)snprintf(text, size, "%s", written);
+        status = *length < size ? KILN_OK
+                                : kln_fail(KILN_ERROR_LIMIT,
+                                           "kiln_engine_manifest: room for %zu bytes was given, "
+                                           "%zu are needed",
+                                           size, *length + 1);
+    }
+    kln_free(written);
+    return status;
+}
+
 kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)
 {
     KLN_RETURN_IF_NULL(engine);
     KLN_RETURN_IF_NULL(path);
-    if (engine->backend->serialize == NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_engine_save: an engine of the %s backend has nothing to save",
-                        engine->backend->name);
-    }
     kiln_span bytes = {NULL, 0};
-    KLN_RETURN_IF_ERROR(engine->backend->serialize(engine->state, &bytes));
+    KLN_RETURN_IF_ERROR(serialize(__func__, engine, &bytes));
     kln_output file;
     KLN_RETURN_IF_ERROR(kln_output_open(path, &file));
     kiln_status status = kln_output_write(&file, bytes.data, bytes.size);
@@ -231,7 +303,7 @@ kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)
 
 /* The version must be the same for a format of the backend's own, unless it was built for other
  * versions as well: then the library judges. What is built anew from ONNX is built as it was. */
-static kiln_status settle_backend(const kln_manifest *manifest, const char *path,
+static kiln_status settle_backend(const kln_manifest *manifest, const char *name,
                                   kiln_build_options *options)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
@@ -242,7 +314,7 @@ static kiln_status settle_backend(const kln_manifest *manifest, const char *path
         return kln_fail(KILN_ERROR_MISMATCH,
                         "\"%s\": it was built with the backend \"%s\", which this libkiln does not "
                         "have",
-                        path, manifest->backend);
+                        name, manifest->backend);
     }
     KLN_RETURN_IF_ERROR(status);
     if (strcmp(info.name, manifest->backend) != 0) {
@@ -253,40 +325,39 @@ static kiln_status settle_backend(const kln_manifest *manifest, const char *path
     } else if (strcmp(info.version, manifest->backend_version) != 0 &&
                !manifest->version_compatible) {
         return kln_fail(KILN_ERROR_MISMATCH,
-                        "\"%s\": it was built with %s %s, found is %s; build it again from the "
-                        "model or install that version",
-                        path, manifest->backend, manifest->backend_version, info.version);
+                        "\"%s\": it was built with %s %s, and %s %s is installed here; build it "
+                        "again from the model or install that version",
+                        name, manifest->backend, manifest->backend_version, info.name,
+                        info.version);
     }
     return KILN_OK;
 }
 
-/* What the manifest beside `path` says of the file; refused where it speaks of another one. */
-static kiln_status obey_manifest(const kln_manifest *manifest, const char *path, kiln_span bytes,
+/* What the manifest of the model says of it; refused where it speaks of another one. */
+static kiln_status obey_manifest(const kln_manifest *manifest, const kln_model *model,
                                  kiln_build_options *options)
 {
     if (manifest->backend[0] != '\0') {
-        KLN_RETURN_IF_ERROR(kln_manifest_check_file(manifest, path));
+        KLN_RETURN_IF_ERROR(kln_manifest_check_file(manifest, model->path));
         if (options->backend == NULL || options->backend[0] == '\0') {
             options->backend = manifest->backend;
         }
-        KLN_RETURN_IF_ERROR(settle_backend(manifest, path, options));
+        KLN_RETURN_IF_ERROR(settle_backend(manifest, kln_model_name(model), options));
     }
     if (options->backend == NULL || options->backend[0] == '\0') {
         const char *what = NULL;
-        const kln_backend *owner = kln_backend_of(bytes, &what);
+        const kln_backend *owner = kln_backend_of(model->bytes, &what);
         options->backend = owner != NULL ? owner->name : NULL;
     }
     return KILN_OK;
 }
 
-static kiln_status load(const char *path, const kln_mapping *file,
-                        const kiln_build_options *options, const kln_manifest *manifest,
-                        kiln_engine **engine)
+static kiln_status load(const kln_model *model, const kiln_build_options *options,
+                        const kln_manifest *manifest, kiln_engine **engine)
 {
     kiln_build_options chosen = *options;
-    KLN_RETURN_IF_ERROR(obey_manifest(manifest, path, file->bytes, &chosen));
-    const kln_model model = {.path = path, .file = file, .bytes = file->bytes};
-    kiln_status status = kln_engine_make(&model, &chosen, true, NULL, engine);
+    KLN_RETURN_IF_ERROR(obey_manifest(manifest, model, &chosen));
+    kiln_status status = kln_engine_make(model, &chosen, true, NULL, engine);
     status = kln_manifest_explain(status, manifest, &chosen);
     if (status == KILN_OK) {
         (*engine)->measured->variants = manifest->measured;
@@ -294,8 +365,39 @@ static kiln_status load(const char *path, const kln_mapping *file,
     const bool moved =
         chosen.provider == KILN_PROVIDER_CUDA && options->provider != KILN_PROVIDER_CUDA;
     return status != KILN_OK && moved
-               ? kln_fail_within(status, "\"%s.json\" says that it computes on a GPU", path)
+               ? kln_fail_within(status, "the manifest of \"%s\" says that it computes on a GPU",
+                                 kln_model_name(model))
                : status;
+}
+
+static kiln_status load_file(const char *path, const kln_mapping *file,
+                             const kiln_build_options *options, const kln_manifest *manifest,
+                             kiln_engine **engine)
+{
+    const kln_model model = {.path = path, .file = file, .bytes = file->bytes};
+    return load(&model, options, manifest, engine);
+}
+
+kiln_status kiln_engine_load_bytes(kiln_span bytes, kiln_span manifest,
+                                   const kiln_build_options *options, kiln_engine **engine)
+{
+    KLN_RETURN_IF_NULL(engine);
+    *engine = NULL;
+    kiln_build_options read;
+    kln_manifest parsed = {.size = 0};
+    const kln_model model = {.bytes = bytes};
+    KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
+    KLN_RETURN_IF_ERROR(check_bytes(__func__, "bytes.data", bytes));
+    if (manifest.size > 0) {
+        if (manifest.data == NULL) {
+            return kln_fail_null(__func__, "manifest.data");
+        }
+        const kiln_status status = kln_manifest_parse(manifest, bytes, &parsed);
+        if (status != KILN_OK) {
+            return kln_fail_within(status, "the manifest of %s", kln_model_name(&model));
+        }
+    }
+    return load(&model, &read, &parsed, engine);
 }
 
 kiln_status kln_engine_load(const char *path, const kln_mapping *file,
@@ -303,7 +405,7 @@ kiln_status kln_engine_load(const char *path, const kln_mapping *file,
 {
     kln_manifest manifest;
     KLN_RETURN_IF_ERROR(kln_manifest_read(path, file->bytes, &manifest));
-    return load(path, file, options, &manifest, engine);
+    return load_file(path, file, options, &manifest, engine);
 }
 
 /* Opens a file and its manifest. Where they do not fit, and another file lies there by now,
@@ -336,7 +438,7 @@ kiln_status kiln_engine_load(const char *path, const kiln_build_options *options
     kln_mapping file;
     kln_manifest manifest;
     KLN_RETURN_IF_ERROR(open_pair(path, &file, &manifest));
-    const kiln_status status = load(path, &file, &read, &manifest, engine);
+    const kiln_status status = load_file(path, &file, &read, &manifest, engine);
     kln_mapping_close(&file);
     return status;
 }

@@ -58,7 +58,7 @@ KILN_MUST_CHECK kiln_status kln_engine_adopt(const kln_backend *backend,
                                              kiln_engine **engine);
 
 /* Builds or loads with the backend that the options name. */
-KILN_MUST_CHECK kiln_status kln_engine_make(const kln_model *model,
+KILN_MUST_CHECK kiln_status kln_engine_make(const kln_model *asked,
                                             const kiln_build_options *options, bool load,
                                             const kln_monitor *monitor, kiln_engine **engine);
 
@@ -112,7 +112,13 @@ KILN_MUST_CHECK kiln_status kln_manifest_read(const char *path, kiln_span bytes,
 KILN_MUST_CHECK kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes,
                                                kln_manifest *manifest);
 
-/* Whether the file is the one that the manifest speaks of. MISMATCH with expected and found. */
+/* The manifest of an engine that serializes to `bytes` in memory; free it with kln_free.
+ * OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_manifest_write(const kiln_engine *engine, kiln_span bytes,
+                                               char **text);
+
+/* Whether the file, or what is in memory where `path` is NULL, is what the manifest speaks of.
+ * MISMATCH with expected and found. */
 KILN_MUST_CHECK kiln_status kln_manifest_check_file(const kln_manifest *manifest, const char *path);
 
 /* After a plan failed to load: MISMATCH, with what its manifest says of the versions and GPUs it is

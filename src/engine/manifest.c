@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -515,20 +516,33 @@ kiln_status kln_manifest_place(const char *path, const kiln_engine *engine, kiln
     return status;
 }
 
+kiln_status kln_manifest_write(const kiln_engine *engine, kiln_span bytes, char **text)
+{
+    use_kiln_heap();
+    cJSON *root = cJSON_CreateObject();
+    *text = root != NULL && fill(root, "", engine, bytes) ? cJSON_Print(root) : NULL;
+    cJSON_Delete(root);
+    return *text != NULL ? KILN_OK : kln_fail_memory(1024, "a manifest");
+}
+
 kiln_status kln_manifest_check_file(const kln_manifest *manifest, const char *path)
 {
+    const char *name = path != NULL ? path : "a model in memory";
+    char advice[PATH_MAX + 32] = "load it without the manifest";
+    if (path != NULL) {
+        (void)snprintf(advice, sizeof advice, "delete \"%s" SUFFIX "\"", path);
+    }
     if (manifest->size != manifest->found_size) {
         return kln_fail(KILN_ERROR_MISMATCH,
                         "\"%s\": %" PRIu64 " bytes were found, its manifest says %" PRIu64
-                        "; the file was cut or replaced: save the engine again, or delete "
-                        "\"%s" SUFFIX "\"",
-                        path, manifest->found_size, manifest->size, path);
+                        "; the file was cut or replaced: save the engine again, or %s",
+                        name, manifest->found_size, manifest->size, advice);
     }
     if (manifest->hash != manifest->found_hash) {
         return kln_fail(KILN_ERROR_MISMATCH,
                         "\"%s\": its hash is %016" PRIx64 ", its manifest says %016" PRIx64
-                        "; the file was changed: save the engine again, or delete \"%s" SUFFIX "\"",
-                        path, manifest->found_hash, manifest->hash, path);
+                        "; the file was changed: save the engine again, or %s",
+                        name, manifest->found_hash, manifest->hash, advice);
     }
     return KILN_OK;
 }

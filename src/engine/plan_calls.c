@@ -177,7 +177,7 @@ kiln_status kiln_engine_refit_file(kiln_engine *engine, const char *path)
     return status;
 }
 
-kiln_status kiln_engine_refit_bytes(kiln_engine *engine, kiln_span model)
+kiln_status kiln_engine_refit_bytes(kiln_engine *engine, kiln_span model, const char *folder)
 {
     KLN_RETURN_IF_NULL(engine);
     if (model.size == 0) {
@@ -187,7 +187,7 @@ kiln_status kiln_engine_refit_bytes(kiln_engine *engine, kiln_span model)
         return kln_fail_null(__func__, "model.data");
     }
     RETURN_IF_NO_PLAN(engine);
-    const kln_model source = {.path = NULL, .bytes = model, .graph = NULL};
+    const kln_model source = {.folder = folder, .bytes = model};
     return refit_model(engine, &source);
 }
 

@@ -61,7 +61,7 @@ static void a_plan_of_another_version_is_refused_by_its_manifest(void **state)
     kiln_build_options options = trt_test_options(newest);
     kiln_engine *engine = NULL;
     assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine));
-    assert_message("it was built with tensorrt 1.4.0, found is 1.7.1");
+    assert_message("it was built with tensorrt 1.4.0, and tensorrt 1.7.1 is installed here");
 }
 
 /* Without a manifest it is the plan that says so, before anything is said of a GPU. */

@@ -388,7 +388,7 @@ static void a_load_builds_as_the_save_says(void **state)
     load.provider = KILN_PROVIDER_DEFAULT;
     set("FAKE_ORT_CUDA", "absent");
     assert_int_not_equal(kiln_engine_load(path, &load, &engine), KILN_OK);
-    assert_message("options.saved.json\" says that it computes on a GPU");
+    assert_message("options.saved\" says that it computes on a GPU");
     assert_message("libcudnn.so.9");
     set("FAKE_ORT_CUDA", NULL);
 }

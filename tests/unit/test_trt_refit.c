@@ -192,14 +192,15 @@ static void refit_from_bytes(kiln_engine *engine, kiln_context *context, const c
     assert_int_equal(fclose(file), 0);
     for (size_t shift = 0; shift < 4; shift++) {
         memmove(bytes + shift, bytes + (shift > 0 ? shift - 1 : 0), size);
-        assert_ok(kiln_engine_refit_bytes(engine, (kiln_span){bytes + shift, size}));
+        assert_ok(kiln_engine_refit_bytes(engine, (kiln_span){bytes + shift, size}, NULL));
         check_run(context, 19, 22);
     }
-    assert_status(KILN_ERROR_EMPTY, kiln_engine_refit_bytes(engine, (kiln_span){bytes, 0}));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_refit_bytes(engine, (kiln_span){NULL, 1}));
+    assert_status(KILN_ERROR_EMPTY, kiln_engine_refit_bytes(engine, (kiln_span){bytes, 0}, NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_engine_refit_bytes(engine, (kiln_span){NULL, 1}, NULL));
     for (size_t cut = 1; cut < size; cut += size / 16) {
         const kiln_span part = {bytes + 3, cut};
-        assert_int_not_equal(kiln_engine_refit_bytes(engine, part), KILN_OK);
+        assert_int_not_equal(kiln_engine_refit_bytes(engine, part, NULL), KILN_OK);
         assert_message("refit: ");
     }
     check_run(context, 19, 22);

@@ -110,8 +110,13 @@ static kiln_status create_session(ort_engine *engine, const kln_model *model,
         status = ort_handover_apply(&engine->handover, runtime, session_options);
         bytes = (kiln_span){engine->handover.message.data, engine->handover.message.size};
     }
-    if (status == KILN_OK && model->file != NULL) {
-        status = name_folder(runtime, model->path, session_options);
+    char made[PATH_MAX];
+    const char *place = NULL;
+    if (status == KILN_OK) {
+        status = kln_model_place(model, made, &place);
+    }
+    if (status == KILN_OK && place != NULL) {
+        status = name_folder(runtime, place, session_options);
     }
     if (status == KILN_OK) {
         OrtStatus *failed = api->CreateSessionFromArray(runtime->env, bytes.data, bytes.size,

@@ -57,7 +57,8 @@ static kiln_status open_model(ref_engine *engine, const kln_model *model)
     }
     memcpy(engine->copy, model->bytes.data, model->bytes.size);
     engine->source = (kiln_span){engine->copy, model->bytes.size};
-    return kln_onnx_read_bytes(engine->source, ".", &engine->model);
+    const kln_model kept = {.folder = model->folder, .bytes = engine->source};
+    return kln_model_read(&kept, &engine->model);
 }
 
 /* A model whose weights lie elsewhere is saved as one message that holds them. */

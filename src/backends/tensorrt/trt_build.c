@@ -204,6 +204,11 @@ kiln_status trt_build_plan(trt_library *library, const kln_model *model,
     build->model = model;
     build->options = options;
     build->allocator = allocator;
+    const kiln_status placed = kln_model_place(model, build->made_place, &build->place);
+    if (placed != KILN_OK) {
+        kln_free(build);
+        return placed;
+    }
     build->source = model->path != NULL ? model->path : "a model in memory";
     trt_error_recorder_init(&build->recorder, &library->tables);
     trt_progress_monitor_init(&build->progress, &library->tables, monitor);

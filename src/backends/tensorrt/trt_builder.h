@@ -14,6 +14,8 @@ typedef struct trt_build {
     const kln_model *model;
     const kiln_build_options *options;
     const char *source; /* for sentences */
+    const char *place;  /* a path in the folder of external weights, or NULL */
+    char made_place[PATH_MAX];
     trt_error_recorder recorder;
     trt_progress_monitor progress;
     trt_GpuAllocator *allocator;

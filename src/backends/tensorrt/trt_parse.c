@@ -231,7 +231,7 @@ static kiln_status parse_spans(trt_build *build, const kln_onnx_model *onnx)
     const trt_abi *abi = &build->library->abi;
     KLN_RETURN_IF_ERROR(write_proto(build, onnx, KLN_ONNX_WEIGHTS_LEFT_OUT));
     if (!trt_Parser_loadModelProto(abi, build->parser, build->proto.data, build->proto.size,
-                                   build->model->path)) {
+                                   build->place)) {
         return fail_parser(build);
     }
     /* The parser has its own copy of the message now, and the weights alone are still needed. */
@@ -251,7 +251,7 @@ static kiln_status parse_bytes(trt_build *build, kiln_span bytes)
                         build->source, bytes.size, LARGEST_MESSAGE);
     }
     return trt_Parser_parse(&build->library->abi, build->parser, bytes.data, bytes.size,
-                            build->model->path)
+                            build->place)
                ? KILN_OK
                : fail_parser(build);
 }

@@ -9,6 +9,7 @@ typedef struct onnx_refit {
     trt_engine *engine;
     const kln_model *model;
     const char *source; /* for sentences */
+    const char *place;  /* a path in the folder of external weights, or NULL */
     trt_ParserRefitter *parser;
     kln_onnx_model *onnx;
     kln_text proto;
@@ -66,7 +67,7 @@ static kiln_status take_spans(onnx_refit *self)
     const kln_onnx_graph *graph = &self->onnx->graph;
     KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(self->onnx, KLN_ONNX_WEIGHTS_LEFT_OUT, &self->proto));
     if (!trt_ParserRefitter_loadModelProto(abi, self->parser, self->proto.data, self->proto.size,
-                                           self->model->path)) {
+                                           self->place)) {
         return fail_refitter(self);
     }
     for (size_t i = 0; i < graph->initializer_count; i++) {
@@ -105,7 +106,7 @@ static kiln_status take_weights(onnx_refit *self)
         return take_spans(self);
     }
     return trt_ParserRefitter_refitFromBytes(abi, self->parser, self->model->bytes.data,
-                                             self->model->bytes.size, self->model->path)
+                                             self->model->bytes.size, self->place)
                ? KILN_OK
                : fail_refitter(self);
 }
@@ -143,6 +144,8 @@ kiln_status trt_refit_model(void *state, const kln_model *model)
 {
     trt_engine *engine = state;
     onnx_refit self = {.engine = engine, .model = model};
+    char made[PATH_MAX];
+    KLN_RETURN_IF_ERROR(kln_model_place(model, made, &self.place));
     self.source = model->path != NULL ? model->path : "a model in memory";
     kln_text_init(&self.proto, (size_t)INT32_MAX);
     kln_cuda_scope scope;

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Engines without files: built from bytes, saved to bytes, loaded from bytes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <kiln/kiln.h>
+
+#include "base/kln_base.h"
+#include "kiln_test.h"
+
+#define COUNT 300 /* more than 1,024 bytes: small weights stay in the model */
+
+static const char *const backends[] = {"reference", "onnxruntime"};
+static float weights[COUNT];
+static char folder[2048];
+static char content[4096];
+static kiln_span model; /* y = x + w, with w in folder/model.onnx.data */
+
+static void write_model(void)
+{
+    kiln_network *network = NULL;
+    kiln_tensor_id x, w, y;
+    char path[4096];
+    const kiln_weights data = {KILN_DTYPE_FLOAT32, KILN_SHAPE(COUNT), {weights, sizeof weights}};
+    for (size_t i = 0; i < COUNT; i++) {
+        weights[i] = (float)i / 4;
+    }
+    (void)snprintf(folder, sizeof folder, "%s", kiln_test_path("elsewhere"));
+    assert_int_equal(mkdir(folder, 0777), 0);
+    (void)snprintf(path, sizeof path, "%s/model.onnx", folder);
+    assert_ok(kiln_network_create(NULL, &network));
+    assert_ok(
+        kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(COUNT), NULL, &x));
+    assert_ok(kiln_network_add_constant(network, "w", &data, &w));
+    assert_ok(kiln_network_add_elementwise(network, "y", KILN_ELEMENTWISE_ADD, x, w, &y));
+    assert_ok(kiln_network_mark_output(network, y));
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
+    kiln_network_destroy(network);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    model = (kiln_span){content, fread(content, 1, sizeof content, file)};
+    assert_in_range(model.size, 1, sizeof content - 1);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void check(kiln_engine *engine)
+{
+    static float input[COUNT];
+    kiln_context *context = NULL;
+    kiln_binding binding = {.struct_size = sizeof binding};
+    kiln_tensor x = {.desc = {.dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(COUNT)},
+                     .data = input,
+                     .bytes = sizeof input};
+    kiln_tensor y;
+    for (size_t i = 0; i < COUNT; i++) {
+        input[i] = -(float)i;
+    }
+    assert_ok(kiln_engine_output(engine, 0, &binding));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_ok(kiln_context_bind(context, "x", &x));
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, binding.name, &y));
+    for (size_t i = 0; i < COUNT; i++) {
+        assert_true(((const float *)y.data)[i] == input[i] + weights[i]);
+    }
+    kiln_context_destroy(context);
+}
+
+static kiln_engine *built(const char *backend)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    options.backend = backend;
+    options.weights_folder = folder;
+    assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+    return engine;
+}
+
+static void weights_are_looked_for_where_the_caller_says(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
+        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+        options.backend = backends[i];
+        kiln_engine *engine = NULL;
+        assert_int_not_equal(kiln_engine_build_bytes(model, &options, &engine), KILN_OK);
+        assert_null(engine);
+        options.weights_folder = "/nowhere/at/all";
+        assert_int_not_equal(kiln_engine_build_bytes(model, &options, &engine), KILN_OK);
+        engine = built(backends[i]);
+        check(engine);
+        kiln_engine_release(engine);
+
+        kiln_build *build = NULL;
+        char *passing = strdup(folder);
+        options.weights_folder = passing;
+        assert_ok(kiln_build_start_bytes(model, &options, NULL, &build));
+        memset(passing, 'x', strlen(passing));
+        free(passing);
+        assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
+        check(engine);
+        kiln_engine_release(engine);
+        kiln_build_destroy(build);
+    }
+}
+
+static void a_folder_is_for_bytes_alone(void **state)
+{
+    (void)state;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    kiln_network *network = NULL;
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s/model.onnx", folder);
+    options.weights_folder = folder;
+    options.backend = "reference";
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file(path, &options, &engine));
+    assert_message("the weights of a file lie beside it");
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_load(path, &options, &engine));
+    assert_ok(kiln_network_from_onnx(path, &network));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
+    assert_message("a network has its weights");
+    kiln_network_destroy(network);
+
+    static char deep[8192];
+    memset(deep, 'a', sizeof deep - 1);
+    options.weights_folder = deep;
+    options.backend = "onnxruntime";
+    assert_status(KILN_ERROR_LIMIT, kiln_engine_build_bytes(model, &options, &engine));
+    assert_message("a path of 8191 bytes");
+}
+
+static kiln_engine *built_network(const char *backend)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    kiln_network *network = NULL;
+    options.backend = backend;
+    assert_ok(kiln_network_from_bytes(model, folder, &network));
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    kiln_network_destroy(network);
+    return engine;
+}
+
+static void what_is_saved_to_bytes_is_loaded_from_them(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
+        kiln_engine *engine = built_network(backends[i]);
+        kiln_engine *again = NULL;
+        kiln_span bytes;
+        char manifest[4096];
+        size_t length = 0, asked = 0;
+        assert_ok(kiln_engine_save_bytes(engine, &bytes));
+        assert_true(bytes.size > sizeof weights);
+        assert_ok(kiln_engine_manifest(engine, NULL, 0, &asked));
+        assert_ok(kiln_engine_manifest(engine, manifest, sizeof manifest, &length));
+        assert_int_equal(length, asked);
+        assert_int_equal(strlen(manifest), length);
+        assert_non_null(strstr(manifest, backends[i]));
+        assert_status(KILN_ERROR_LIMIT, kiln_engine_manifest(engine, manifest, length, &asked));
+        assert_int_equal(asked, length);
+        assert_ok(kiln_engine_manifest(engine, manifest, length + 1, &asked));
+
+        /* Nothing of what is given is needed afterwards, nor the first engine. */
+        void *copy = malloc(bytes.size);
+        assert_non_null(copy);
+        memcpy(copy, bytes.data, bytes.size);
+        kiln_engine_release(engine);
+        const kiln_span text = {manifest, length};
+        assert_ok(kiln_engine_load_bytes((kiln_span){copy, bytes.size}, text, NULL, &again));
+        kiln_backend_info info = {.struct_size = sizeof info};
+        assert_ok(kiln_engine_backend(again, &info));
+        assert_string_equal(info.name, backends[i]);
+        memset(copy, 0, bytes.size);
+        free(copy);
+        memset(manifest, 0, sizeof manifest);
+        check(again);
+        kiln_engine_release(again);
+    }
+}
+
+static void what_does_not_fit_is_refused(void **state)
+{
+    (void)state;
+    kiln_engine *engine = built_network("reference");
+    kiln_engine *again = NULL;
+    kiln_span bytes;
+    char manifest[4096];
+    size_t length = 0;
+    assert_ok(kiln_engine_save_bytes(engine, &bytes));
+    assert_ok(kiln_engine_manifest(engine, manifest, sizeof manifest, &length));
+    const kiln_span text = {manifest, length};
+    const kiln_span cut = {bytes.data, bytes.size - 1};
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load_bytes(cut, text, NULL, &again));
+    assert_message("bytes were found, its manifest says");
+    assert_message("or load it without the manifest");
+    assert_null(again);
+    assert_status(KILN_ERROR_MALFORMED,
+                  kiln_engine_load_bytes(bytes, (kiln_span){manifest, length / 2}, NULL, &again));
+    assert_message("the manifest of a model in memory");
+    assert_status(KILN_ERROR_EMPTY,
+                  kiln_engine_load_bytes((kiln_span){NULL, 0}, text, NULL, &again));
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_engine_load_bytes((kiln_span){NULL, 1}, text, NULL, &again));
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_engine_load_bytes(bytes, (kiln_span){NULL, 1}, NULL, &again));
+    kiln_engine_release(engine);
+
+    kiln_engine *elsewhere = built("onnxruntime");
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_save_bytes(elsewhere, &bytes));
+    assert_null(bytes.data);
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_manifest(elsewhere, NULL, 0, &length));
+    kiln_engine_release(elsewhere);
+}
+
+static kiln_status save_and_load(void *user)
+{
+    (void)user;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    kiln_engine *again = NULL;
+    kiln_span bytes;
+    char manifest[4096];
+    size_t length = 0;
+    options.backend = "reference";
+    options.weights_folder = folder;
+    kiln_status status = kiln_engine_build_bytes(model, &options, &engine);
+    if (status == KILN_OK) {
+        status = kiln_engine_save_bytes(engine, &bytes);
+    }
+    if (status == KILN_OK) {
+        status = kiln_engine_manifest(engine, manifest, sizeof manifest, &length);
+    }
+    if (status == KILN_OK) {
+        const kiln_span text = {manifest, length};
+        status = kiln_engine_load_bytes(bytes, text, NULL, &again);
+    }
+    assert_true((status == KILN_OK) == (again != NULL));
+    kiln_engine_release(again);
+    kiln_engine_release(engine);
+    return status;
+}
+
+static void each_failed_allocation_is_survived(void **state)
+{
+    (void)state;
+    kiln_test_each_allocation(save_and_load, NULL);
+}
+
+int main(void)
+{
+    write_model();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(weights_are_looked_for_where_the_caller_says),
+        cmocka_unit_test(a_folder_is_for_bytes_alone),
+        cmocka_unit_test(what_is_saved_to_bytes_is_loaded_from_them),
+        cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(each_failed_allocation_is_survived),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
