@@ -137,7 +137,24 @@ void kln_rule_cast_like(kln_rule *rule)
 void kln_rule_bit_cast(kln_rule *rule)
 {
     if (kln_rule_attribute(rule, "to") != NULL) {
-        set_named_type(rule, "to", kln_rule_int(rule, "to", 0));
+        const int64_t to = kln_rule_int(rule, "to", 0);
+        set_named_type(rule, "to", to);
+        const kiln_dtype from =
+            rule->in_count > 0 && rule->in[0] != NULL ? rule->in[0]->dtype : KILN_DTYPE_UNDEFINED;
+        const unsigned given = kiln_dtype_bits(from);
+        const unsigned wanted =
+            to > 0 && to < 1000 ? kiln_dtype_bits(kln_onnx_dtype((int32_t)to)) : 0;
+        if (given != wanted && given != 0 && wanted != 0) {
+            char expected[40];
+            char found[40];
+            (void)snprintf(expected, sizeof expected, "%u bits", wanted);
+            (void)snprintf(found, sizeof found, "%u bits", given);
+            kln_rule_fault(
+                rule, KILN_ISSUE_DTYPE, rule->node->inputs[0], expected, found,
+                "\"%.100s\" is %s, %s an element; they cannot be read as %s, which has %s",
+                rule->node->inputs[0], kiln_dtype_name(from), found,
+                kiln_dtype_name(kln_onnx_dtype((int32_t)to)), expected);
+        }
     }
     kln_rule_same_shape(rule, 0, 0);
 }

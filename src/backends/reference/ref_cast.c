@@ -112,6 +112,21 @@ kiln_status ref_op_cast_like(ref_call *call)
     return cast_to(call, x, like->dtype);
 }
 
+/* Elements of 4 bits lie in a byte each, that of int4 with its sign. */
+static kiln_status cast_packed(ref_call *call, const ref_tensor *x, kiln_dtype dtype)
+{
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, x->rank, x->dims, &y));
+    const uint8_t *from = x->data;
+    uint8_t *to = y->data;
+    for (int64_t i = 0; i < x->count; i++) {
+        const uint8_t bits = from[i] & 0x0F;
+        const bool negative = dtype == KILN_DTYPE_INT4 && (bits & 0x08) != 0;
+        to[i] = negative ? (uint8_t)(bits | 0xF0) : bits;
+    }
+    return KILN_OK;
+}
+
 kiln_status ref_op_bit_cast(ref_call *call)
 {
     const ref_tensor *x = NULL;
@@ -119,9 +134,14 @@ kiln_status ref_op_bit_cast(ref_call *call)
     const int64_t wanted = ref_attribute_int(call, "to", 0);
     const kiln_dtype dtype =
         wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : KILN_DTYPE_UNDEFINED;
-    if (kiln_dtype_bits(dtype) != kiln_dtype_bits(x->dtype) || kiln_dtype_bits(dtype) < 8) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "the bits of %s cannot be read as %s here",
-                        kiln_dtype_name(x->dtype), kiln_dtype_name(dtype));
+    if (kiln_dtype_bits(dtype) != kiln_dtype_bits(x->dtype) || kiln_dtype_bits(dtype) == 0) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK,
+                        "the %u bits of %s cannot be read as %s, which has %u",
+                        kiln_dtype_bits(x->dtype), kiln_dtype_name(x->dtype),
+                        kiln_dtype_name(dtype), kiln_dtype_bits(dtype));
+    }
+    if (ref_is_packed(dtype)) {
+        return cast_packed(call, x, dtype);
     }
     KLN_RETURN_IF_ERROR(ref_output_view(call, 0, 0, x->rank, x->dims));
     call->outputs[0].tensor.dtype = dtype;

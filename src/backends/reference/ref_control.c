@@ -79,15 +79,10 @@ static void release_gathered(ref_call *call, gathered *list)
     }
 }
 
-/* Stacks what was gathered along a new dimension `axis` into output `index`. */
+/* Stacks what was gathered, one at least, along a new dimension `axis` into output `index`. */
 static kiln_status stack(ref_call *call, size_t index, const gathered *list, int64_t axis,
                          bool reverse)
 {
-    if (list->buffer == NULL || list->count == 0) {
-        const int64_t none[1] = {0};
-        ref_tensor *y = NULL;
-        return ref_output(call, index, KILN_DTYPE_FLOAT32, 1, none, &y);
-    }
     const ref_value *values = ref_buffer_data(list->buffer);
     const ref_tensor *first = &values[0].tensor;
     int at = 0;
@@ -175,6 +170,18 @@ static kiln_status iterate(ref_call *call, looping *loop, int64_t number, uint8_
     return status;
 }
 
+/* A scan output of a loop without a turn, from what the first one would be given. */
+static kiln_status stack_no_turn(ref_call *call, looping *loop, size_t scan)
+{
+    int64_t number = 0;
+    uint8_t go_on = 1;
+    loop->inputs[0] = scalar_value(KILN_DTYPE_INT64, &number);
+    loop->inputs[1] = scalar_value(KILN_DTYPE_BOOL, &go_on);
+    memcpy(loop->inputs + 2, loop->state, loop->carried * sizeof(ref_value));
+    return ref_stack_nothing(call, loop->carried + scan, loop->plan, loop->carried + 1 + scan, 0,
+                             loop->inputs, loop->carried + 2);
+}
+
 static kiln_status run_loop(ref_call *call, looping *loop)
 {
     const ref_tensor *most = ref_input(call, 0);
@@ -184,12 +191,14 @@ static kiln_status run_loop(ref_call *call, looping *loop)
     for (int64_t i = 0; i < limit && go_on != 0; i++) {
         KLN_RETURN_IF_ERROR(iterate(call, loop, i, &go_on));
     }
+    for (size_t i = 0; i < loop->scans; i++) {
+        KLN_RETURN_IF_ERROR(loop->lists[i].count > 0
+                                ? stack(call, loop->carried + i, &loop->lists[i], 0, false)
+                                : stack_no_turn(call, loop, i));
+    }
     for (size_t i = 0; i < loop->carried; i++) {
         call->outputs[i] = loop->state[i];
         loop->state[i] = (ref_value){.kind = REF_NONE, .buffer = NULL};
-    }
-    for (size_t i = 0; i < loop->scans; i++) {
-        KLN_RETURN_IF_ERROR(stack(call, loop->carried + i, &loop->lists[i], 0, false));
     }
     return KILN_OK;
 }
@@ -297,6 +306,31 @@ finish:
     return status;
 }
 
+/* A result of a scan over nothing, from what the first step would be given: slices that are not
+ * there, but of a known shape. */
+static kiln_status stack_no_step(ref_call *call, scanning *scan, size_t result, int64_t result_axis)
+{
+    memcpy(scan->inputs, scan->state, scan->states * sizeof(ref_value));
+    for (size_t i = 0; i < scan->scans; i++) {
+        const ref_tensor *x = ref_input(call, scan->states + i);
+        ref_value *slice = &scan->inputs[scan->states + i];
+        int axis = 0;
+        KLN_RETURN_IF_ERROR(ref_axis(call, list_entry(call, "scan_input_axes", i), x->rank, &axis));
+        slice->kind = REF_TENSOR;
+        slice->tensor = *x;
+        slice->tensor.rank--;
+        memmove(slice->tensor.dims + axis, x->dims + axis + 1,
+                (size_t)(x->rank - axis - 1) * sizeof *x->dims);
+        slice->tensor.count = INT64_MAX; /* no content */
+        slice->tensor.data = NULL;
+    }
+    const kiln_status status =
+        ref_stack_nothing(call, scan->states + result, scan->plan, scan->states + result,
+                          result_axis, scan->inputs, scan->states + scan->scans);
+    memset(scan->inputs, 0, (scan->states + scan->scans) * sizeof(ref_value));
+    return status;
+}
+
 static kiln_status run_scan(ref_call *call, scanning *scan)
 {
     KLN_RETURN_IF_ERROR(scan_length(call, scan));
@@ -308,14 +342,16 @@ static kiln_status run_scan(ref_call *call, scanning *scan)
     for (int64_t i = 0; i < scan->length; i++) {
         KLN_RETURN_IF_ERROR(scan_step(call, scan, i));
     }
+    for (size_t i = 0; i < scan->results; i++) {
+        const int64_t axis = list_entry(call, "scan_output_axes", i);
+        KLN_RETURN_IF_ERROR(scan->length > 0
+                                ? stack(call, scan->states + i, &scan->lists[i], axis,
+                                        list_entry(call, "scan_output_directions", i) != 0)
+                                : stack_no_step(call, scan, i, axis));
+    }
     for (size_t i = 0; i < scan->states; i++) {
         call->outputs[i] = scan->state[i];
         scan->state[i] = (ref_value){.kind = REF_NONE, .buffer = NULL};
-    }
-    for (size_t i = 0; i < scan->results; i++) {
-        KLN_RETURN_IF_ERROR(stack(call, scan->states + i, &scan->lists[i],
-                                  list_entry(call, "scan_output_axes", i),
-                                  list_entry(call, "scan_output_directions", i) != 0));
     }
     return KILN_OK;
 }

@@ -4,7 +4,7 @@
 /* Bodies inside bodies, counted with functions. */
 #define DEEPEST 128
 
-static const ref_value *find_source(ref_frame *frame, const ref_source *source)
+const ref_value *ref_find_source(ref_frame *frame, const ref_source *source)
 {
     if (source->constant != NULL) {
         return source->constant;
@@ -97,7 +97,7 @@ static kiln_status run_node(ref_context *context, ref_frame *frame, const ref_no
     memset(call.outputs, 0, node->output_count * sizeof(ref_value));
     call.inputs = (const ref_value **)(void *)(call.outputs + node->output_count);
     for (size_t i = 0; i < node->input_count; i++) {
-        call.inputs[i] = find_source(frame, &node->inputs[i]);
+        call.inputs[i] = ref_find_source(frame, &node->inputs[i]);
     }
     const kiln_status status = call_kernel(&call);
     finish_call(&call, status == KILN_OK);
@@ -121,7 +121,7 @@ static kiln_status run_frame(ref_context *context, ref_frame *frame, const ref_v
         KLN_RETURN_IF_ERROR(run_node(context, frame, &plan->nodes[i]));
     }
     for (size_t i = 0; i < plan->output_count; i++) {
-        const ref_value *value = find_source(frame, &plan->outputs[i]);
+        const ref_value *value = ref_find_source(frame, &plan->outputs[i]);
         if (value != NULL) {
             ref_value_copy(&outputs[i], value);
         } else {

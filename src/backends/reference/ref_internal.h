@@ -199,6 +199,7 @@ typedef struct ref_node {
 } ref_node;
 
 typedef struct ref_plan {
+    const kln_onnx_graph *graph; /* that it was made from; of a function, its body */
     const char **input_names;
     uint32_t *inputs; /* slots */
     size_t input_count;
@@ -258,6 +259,9 @@ typedef struct ref_context {
 KILN_MUST_CHECK kiln_status ref_execute(ref_context *context, const ref_plan *plan,
                                         ref_frame *outer, const ref_value *inputs,
                                         size_t input_count, ref_value *outputs);
+
+/* What a node of `frame` finds at `source`; NULL where it was left out. */
+const ref_value *ref_find_source(ref_frame *frame, const ref_source *source);
 
 /* One run with what is bound (ref_run.c). */
 KILN_MUST_CHECK kiln_status ref_run(void *context);

@@ -169,10 +169,11 @@ static void slice_axis(int64_t dim, int64_t start, int64_t end, int64_t step, in
         end = ref_clamp_int(end, 0, dim);
         *length = end > start ? (end - start - 1) / step + 1 : 0;
     } else {
-        start = ref_clamp_int(start, -1, dim - 1);
+        start = ref_clamp_int(start, 0, dim - 1);
         end = ref_clamp_int(end, -1, dim - 1);
-        *length =
-            start > end ? (start - end - 1) / -(step < -INT64_MAX ? -INT64_MAX : step) + 1 : 0;
+        *length = dim > 0 && start > end
+                      ? (start - end - 1) / -(step < -INT64_MAX ? -INT64_MAX : step) + 1
+                      : 0;
     }
     *begin = *length > 0 ? start : 0;
 }

@@ -195,6 +195,12 @@ KILN_MUST_CHECK kiln_status ref_concat(ref_call *call, size_t count, const ref_t
  * is gone. */
 KILN_MUST_CHECK kiln_status ref_cut(ref_call *call, const ref_tensor *x, int axis, int64_t begin,
                                     int64_t end, bool keep, ref_value *value);
+/* Output `output` of a node whose body `plan` made no trip: of the type and shape that output
+ * `index` of the body stacks up along `axis`, with no element. `given`: what the first trip would
+ * get, to infer from what the body does not declare. (ref_no_trip.c) */
+KILN_MUST_CHECK kiln_status ref_stack_nothing(ref_call *call, size_t output, const ref_plan *plan,
+                                              size_t index, int64_t axis, const ref_value *given,
+                                              size_t given_count);
 double ref_sigmoid(double x);
 double ref_softplus(double x);
 /* A second tensor's strides when it is laid over the dimensions of `like`. FAIL when it is not

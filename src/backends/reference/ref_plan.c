@@ -478,6 +478,7 @@ static kiln_status make_plan(maker *make, scope *outer, const environment *aroun
     if (*plan == NULL) {
         return fail_arena();
     }
+    (*plan)->graph = graph;
     scope where = {.outer = outer, .environment = around, .plan = *plan};
     kln_names_init(&where.names);
     const kiln_status status = fill_plan(make, &where, graph, function);

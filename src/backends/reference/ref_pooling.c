@@ -48,10 +48,14 @@ static void place_window(ref_window_shape *w, int i, const char *pad, bool up)
         w->end[i] = total - w->begin[i];
         return;
     }
+    /* In ceil mode a window that is larger than the padded input may still begin inside it: the
+     * quotient of a negative room is rounded up, towards 0. */
     const int64_t room = w->input[i] + w->begin[i] + w->end[i] - reach;
-    w->output[i] = room < 0 ? 0 : (room + (up ? w->stride[i] - 1 : 0)) / w->stride[i] + 1;
+    const int64_t last = room < 0 ? (up ? room / w->stride[i] : -1)
+                                  : (room + (up ? w->stride[i] - 1 : 0)) / w->stride[i];
+    w->output[i] = last < 0 ? 0 : last + 1;
     /* A window that would begin in the padding behind the input is left out. */
-    if (up && (w->output[i] - 1) * w->stride[i] >= w->input[i] + w->begin[i]) {
+    if (up && w->output[i] > 0 && (w->output[i] - 1) * w->stride[i] >= w->input[i] + w->begin[i]) {
         w->output[i]--;
     }
 }

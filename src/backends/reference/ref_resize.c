@@ -43,7 +43,7 @@ static double original(const resizing *r, int axis, int rank, int64_t i, int64_t
                    : 0.5 * (begin + end) * last;
     }
     if (strcmp(r->place, "pytorch_half_pixel") == 0 && r->dims[axis] <= 1) {
-        return -0.5;
+        return 0.0; /* whatever the mode, as the specification writes */
     }
     if (strcmp(r->place, "tf_half_pixel_for_nn") == 0) {
         return (x + 0.5) / scale;

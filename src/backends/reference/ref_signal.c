@@ -183,6 +183,17 @@ static kiln_dtype output_type(const ref_call *call)
     return wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : KILN_DTYPE_UNDEFINED;
 }
 
+/* The symmetric window of one element divides by 0 and is no number, as the operator is defined. */
+static double window_value(ref_window kind, double angle)
+{
+    switch (kind) {
+        case REF_WINDOW_HANN: return 0.5 - 0.5 * cos(angle);
+        case REF_WINDOW_HAMMING: return 25.0 / 46.0 - 21.0 / 46.0 * cos(angle);
+        case REF_WINDOW_BLACKMAN: break;
+    }
+    return 0.42 - 0.5 * cos(angle) + 0.08 * cos(2.0 * angle);
+}
+
 kiln_status ref_op_window(ref_call *call)
 {
     const ref_tensor *size = NULL;
@@ -195,18 +206,12 @@ kiln_status ref_op_window(ref_call *call)
     }
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, 1, dims, &y));
     const bool periodic = ref_attribute_int(call, "periodic", 1) != 0;
-    const double n = (double)(periodic || dims[0] < 2 ? dims[0] : dims[0] - 1);
+    const double n = (double)(periodic ? dims[0] : dims[0] - 1);
+    const bool whole = ref_domain_of(dtype) != REF_DOMAIN_FLOAT;
     for (int64_t i = 0; i < y->count; i++) {
-        const double angle = 2.0 * PI * (double)i / n;
-        switch ((ref_window)call->variant) {
-            case REF_WINDOW_HANN: ref_put_float(y, i, 0.5 - 0.5 * cos(angle)); break;
-            case REF_WINDOW_HAMMING:
-                ref_put_float(y, i, 25.0 / 46.0 - 21.0 / 46.0 * cos(angle));
-                break;
-            case REF_WINDOW_BLACKMAN:
-                ref_put_float(y, i, 0.42 - 0.5 * cos(angle) + 0.08 * cos(2.0 * angle));
-                break;
-        }
+        const double value = window_value((ref_window)call->variant, 2.0 * PI * (double)i / n);
+        /* In single precision, as the operator is defined, the middle of a window is 1 exactly. */
+        ref_put_float(y, i, whole ? (double)(float)value : value);
     }
     return KILN_OK;
 }

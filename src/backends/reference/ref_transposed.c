@@ -194,6 +194,38 @@ kiln_status ref_op_conv_transpose(ref_call *call)
     return KILN_OK;
 }
 
+/* Adds each element of `x` to the place of the image that it comes from. */
+static kiln_status add_windows(ref_call *call, const ref_window_shape *w, const ref_tensor *x,
+                               int64_t volume, int64_t windows, ref_tensor *y)
+{
+    const bool whole = ref_domain_of(x->dtype) != REF_DOMAIN_FLOAT;
+    double *sums = NULL;
+    uint64_t *totals = NULL; /* of integers, which wrap */
+    if (whole) {
+        KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *totals, &totals));
+        memset(totals, 0, (size_t)y->count * sizeof *totals);
+    } else {
+        KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *sums, &sums));
+        memset(sums, 0, (size_t)y->count * sizeof *sums);
+    }
+    const int64_t size = ref_product(y->dims, 2, y->rank);
+    for (int64_t i = 0; i < x->count; i++) {
+        const int64_t place = landing(w, i % windows, i / windows % volume);
+        const int64_t to = i / windows / volume * size + place;
+        if (place >= 0 && whole) {
+            totals[to] += (uint64_t)ref_get_int(x, i);
+        } else if (place >= 0) {
+            sums[to] += ref_get_float(x, i);
+        }
+    }
+    if (whole) {
+        ref_store_int(y, 0, 1, y->count, (const int64_t *)totals);
+    } else {
+        ref_store_float(y, 0, 1, y->count, sums);
+    }
+    return KILN_OK;
+}
+
 /* x is [N, C * kernel elements, windows]. */
 kiln_status ref_op_col2im(ref_call *call)
 {
@@ -205,7 +237,7 @@ kiln_status ref_op_col2im(ref_call *call)
     ref_tensor *y = NULL;
     ref_window_shape w = {0};
     int64_t pads[2 * REF_RANK];
-    KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
+    KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &image, &rank));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 2, NULL, &block, &block_rank));
     if (rank == 0 || rank != block_rank || rank > REF_RANK - 2 || x->rank != 3) {
@@ -243,16 +275,5 @@ kiln_status ref_op_col2im(ref_call *call)
     }
     dims[1] = x->dims[1] / volume;
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, w.rank + 2, dims, &y));
-    double *out = NULL;
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
-    memset(out, 0, (size_t)y->count * sizeof *out);
-    const int64_t size = ref_product(dims, 2, w.rank + 2);
-    for (int64_t i = 0; i < x->count; i++) {
-        const int64_t to = landing(&w, i % windows, i / windows % volume);
-        if (to >= 0) {
-            out[i / windows / volume * size + to] += ref_get_float(x, i);
-        }
-    }
-    ref_store_float(y, 0, 1, y->count, out);
-    return KILN_OK;
+    return add_windows(call, &w, x, volume, windows, y);
 }

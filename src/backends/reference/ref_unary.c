@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <float.h>
+
 #include "ref_ops.h"
 
 double ref_sigmoid(double x)
@@ -240,6 +242,21 @@ static void clip_ints(const ref_call *call, const ref_tensor *x, ref_tensor *y)
     }
 }
 
+/* The greatest finite number: the limit where none is given, so that infinity is clipped too. */
+static double greatest_finite(const ref_call *call, kiln_dtype dtype)
+{
+    if (call->node->version < 11) {
+        return dtype == KILN_DTYPE_FLOAT64 ? HUGE_VAL
+                                           : (double)FLT_MAX; /* the attribute's default */
+    }
+    switch (dtype) {
+        case KILN_DTYPE_FLOAT64: return DBL_MAX;
+        case KILN_DTYPE_FLOAT16: return 65504.0;
+        case KILN_DTYPE_BFLOAT16: return 0x1.FEp127;
+        default: return (double)FLT_MAX;
+    }
+}
+
 kiln_status ref_op_clip(ref_call *call)
 {
     const ref_tensor *x = NULL;
@@ -250,8 +267,9 @@ kiln_status ref_op_clip(ref_call *call)
         clip_ints(call, x, y);
         return KILN_OK;
     }
-    const double low = clip_limit(call, 1, "min", -HUGE_VAL);
-    const double high = clip_limit(call, 2, "max", HUGE_VAL);
+    const double limit = greatest_finite(call, x->dtype);
+    const double low = clip_limit(call, 1, "min", -limit);
+    const double high = clip_limit(call, 2, "max", limit);
     double chunk[REF_CHUNK];
     for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
         const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;

@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Cases whose right result is worked out from the specification, on the reference executor and, but
+where a case says why not, on ONNX Runtime; what inference says of their outputs holds.
+
+    known_cases.py OPERATOR_RUN"""
+import sys
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from executors import Kiln, first_difference
+from generate import BOOL, F, I64, Case
+from random_operators import contradiction
+
+ONLY_REFERENCE = {"reference"}
+
+
+def one_node(op, opset, inputs, expected, constants=None, dtypes=None, **attributes):
+    """`inputs`, `constants`: name to array, in the order that the node reads them ("": left
+    out)."""
+    case = Case(op, opset)
+    names = []
+    for name, array in {**inputs, **(constants or {})}.items():
+        names.append("" if array is None else name)
+        if array is not None:
+            (case.constants if name in (constants or {}) else case.inputs)[name] = array
+            case.types[name] = helper.np_dtype_to_tensor_dtype(array.dtype)
+            case.dims[name] = list(array.shape)
+    outputs = [f"y{i}" for i in range(len(expected))]
+    case.nodes = [helper.make_node(op, names, outputs, **attributes)]
+    case.outputs = [(n, helper.np_dtype_to_tensor_dtype(np.asarray(e).dtype))
+                    for n, e in zip(outputs, expected)]
+    case.expected = [np.asarray(e) for e in expected]
+    return case
+
+
+def floats(*values):
+    return np.array(values, np.float32)
+
+
+def pools():
+    """In ceil mode a window that is larger than the padded input still begins inside it."""
+    x = floats(1, 2).reshape(1, 1, 2)
+    for op, right in (("MaxPool", 2), ("AveragePool", 1.5), ("LpPool", np.sqrt(5))):
+        one = np.array([[[right]]], np.float32)
+        yield one_node(op, 22, {"x": x}, [one], kernel_shape=[3], strides=[2], ceil_mode=1)
+        yield one_node(op, 22, {"x": x}, [np.zeros((1, 1, 0), np.float32)], kernel_shape=[4],
+                       strides=[2], ceil_mode=1)
+        square = np.arange(1, 5, dtype=np.float32).reshape(1, 1, 2, 2)
+        value = {"MaxPool": 4, "AveragePool": 2.5, "LpPool": np.sqrt(30)}[op]
+        yield one_node(op, 22, {"x": square}, [np.full((1, 1, 1, 1), value, np.float32)],
+                       kernel_shape=[3, 4], strides=[2, 3], ceil_mode=1)
+
+
+def slices():
+    """With a negative step a start below the first element is the first; an end below it is
+    before."""
+    x = floats(1, 2, 3)
+    for start, end, step, right in ((-9, -9, -1, [1]), (-4, -9, -2, [1]), (9, -9, -2, [3, 1]),
+                                    (0, -9, -1, [1]), (-9, 9, 1, [1, 2, 3]), (-9, -9, 1, []),
+                                    (-9, 0, -1, [])):
+        lists = {n: np.array([v], np.int64) for n, v in
+                 (("starts", start), ("ends", end), ("axes", 0), ("steps", step))}
+        yield one_node("Slice", 13, {"x": x}, [floats(*right)], lists)
+        yield one_node("Slice", 13, {"x": x, **lists}, [floats(*right)])
+    empty = np.zeros((0, 2), np.float32)
+    lists = {n: np.array([v], np.int64) for n, v in
+             (("starts", -1), ("ends", -9), ("axes", 0), ("steps", -1))}
+    yield one_node("Slice", 13, {"x": empty}, [empty], lists)
+
+
+def resizes():
+    """Where the output has length 1, its coordinate is 0 in pytorch_half_pixel and
+    align_corners."""
+    x = floats(1, 2, 3, 4).reshape(1, 1, 1, 4)
+    right = {"pytorch_half_pixel": {"cubic": 1, "linear": 1, "nearest": 1},
+             "align_corners": {"cubic": 1, "linear": 1, "nearest": 1},
+             "asymmetric": {"cubic": 1, "linear": 1, "nearest": 1},
+             "half_pixel": {"cubic": 2.5, "linear": 2.5, "nearest": 2}}
+    for place, modes in right.items():
+        for mode, value in modes.items():
+            yield one_node("Resize", 13, {"x": x}, [np.full((1, 1, 1, 1), value, np.float32)],
+                           {"roi": None, "scales": None, "sizes": np.array([1, 1, 1, 1], np.int64)},
+                           mode=mode, coordinate_transformation_mode=place)
+
+
+def loop_case(trips, declared, expected_shape):
+    """A loop that stacks x + i, whose body declares its scan output as `declared`."""
+    case = Case("Loop", 17)
+    case.inputs = {"n": np.array(trips, np.int64), "x": np.ones((2, 3), np.float32)}
+    case.types = {"n": I64, "x": F}
+    case.dims = {"n": [], "x": ["rows", 3]}
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Add", ["a", "x"],
+                                                                           ["b"]),
+         helper.make_node("Concat", ["b", "x"], ["each"], axis=0)], "body",
+        [helper.make_tensor_value_info("i", I64, []), helper.make_tensor_value_info("go", BOOL, []),
+         helper.make_tensor_value_info("a", F, None)],
+        [helper.make_tensor_value_info("go_on", BOOL, []), helper.make_tensor_value_info("b", F,
+                                                                                         None),
+         helper.make_tensor_value_info("each", F, declared)])
+    case.nodes = [helper.make_node("Loop", ["n", "", "x"], ["last", "all"], body=body),
+                  helper.make_node("ReduceSum", ["all", "axis"], ["sum"], keepdims=0)]
+    case.constants = {"axis": np.array([0], np.int64)}
+    case.types["axis"] = I64
+    case.outputs = [("last", F), ("all", F), ("sum", F)]
+    case.expected = [case.inputs["x"], np.zeros((0,) + expected_shape, np.float32),
+                     np.zeros(expected_shape, np.float32)]
+    return case
+
+
+def trips():
+    """No trip at all: nothing is stacked up, of the type and shape that a trip would give."""
+    yield loop_case(0, [4, 3], (4, 3))
+    for declared in ([None, 3], ["a", "b"], None):
+        case = loop_case(0, declared, (4, 3))
+        case.backends = ONLY_REFERENCE  # ONNX Runtime gives 0 for dimensions that are not declared
+        yield case
+    case = Case("Scan", 17)
+    case.inputs = {"s": np.ones(2, np.float32), "x": np.ones((2, 0), np.float32)}
+    case.types = {"s": F, "x": F}
+    case.dims = {"s": [2], "x": [2, "length"]}
+    body = helper.make_graph(
+        [helper.make_node("Add", ["a", "e"], ["b"]), helper.make_node("Greater", ["b", "e"],
+                                                                      ["t"])],
+        "body", [helper.make_tensor_value_info(n, F, None) for n in "ae"],
+        [helper.make_tensor_value_info("b", F, None), helper.make_tensor_value_info("t", BOOL,
+                                                                                    None)])
+    case.nodes = [helper.make_node("Scan", ["s", "x"], ["last", "all"], body=body,
+                                   num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1])]
+    case.outputs = [("last", F), ("all", BOOL)]
+    case.expected = [np.ones(2, np.float32), np.zeros((2, 0), bool)]
+    case.backends = ONLY_REFERENCE  # ONNX Runtime divides by the length
+    yield case
+
+
+def limits():
+    """Clip's limits default to the type's finite ones; the middle of a window is 1 as an
+    integer."""
+    for dtype, limit in ((np.float32, np.finfo(np.float32).max), (np.float16, 65504)):
+        x = np.array([np.inf, -np.inf, 1], dtype)
+        yield one_node("Clip", 13, {"x": x}, [np.array([limit, -limit, 1], dtype)])
+    yield one_node("BlackmanWindow", 17, {"n": np.array(4, np.int64)},
+                   [np.array([0, 0, 1, 0], np.int32)], output_datatype=TensorProto.INT32)
+    yield one_node("HannWindow", 17, {"n": np.array(1, np.int64)}, [floats(np.nan)], periodic=0)
+
+
+def bits():
+    case = one_node("BitCast", 26, {"x": np.array([1, 15, 8], np.uint8)},
+                    [np.array([1, -1, -8], np.int8)], to=TensorProto.INT4)
+    case.types["x"] = TensorProto.UINT4
+    case.outputs = [("y0", TensorProto.INT4)]
+    case.backends = ONLY_REFERENCE  # ONNX Runtime has no operator set 26
+    yield case
+    windows = np.arange(8, dtype=np.int16).reshape(1, 4, 2)
+    case = one_node("Col2Im", 18, {"x": windows}, [np.array([[[[0, 3, 3], [4, 11, 7]]]], np.int16)],
+                    {"image": np.array([2, 3], np.int64), "block": np.array([2, 2], np.int64)})
+    case.backends = ONLY_REFERENCE  # ONNX Runtime has single precision only
+    yield case
+
+
+def main():
+    failures = cases = 0
+    kilns = {name: Kiln(sys.argv[1], name) for name in ("reference", "onnxruntime")}
+    for group in (pools, slices, resizes, trips, limits, bits):
+        for number, case in enumerate(group()):
+            for name in getattr(case, "backends", kilns):
+                answer = kilns[name].run(case)
+                cases += 1
+                if answer.stage or answer.errors:
+                    found = f"stage {answer.stage}: {answer.sentence} {answer.issue}"
+                else:
+                    found = first_difference(case, answer.outputs, case.expected) or \
+                        contradiction(case, answer, answer.outputs)
+                if found:
+                    failures += 1
+                    print(f"{group.__name__} {number} ({case.op}) on {name}: {found}")
+    for kiln in kilns.values():
+        kiln.stop()
+    print(f"{cases} cases, {failures} failures")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
