@@ -122,6 +122,9 @@ typedef struct kln_backend {
     /* Whether the library itself promises that what it enqueues may be captured and replayed, so
      * that a graph's results need not be checked. */
     bool documents_capture;
+    /* Whether it refuses sparse weights, and two nodes of one name in a graph: a check says so. */
+    bool dense_only;
+    bool unique_node_names;
 
     /* Required. Looks for the library (`library`: a path or folder, or NULL) and fills in
      * available, score, version, library, reason and capabilities; the strings must stay as long as
@@ -144,6 +147,10 @@ typedef struct kln_backend {
      * first input with a known one). Any thread, and before any probe. NULL: only a build can tell.
      */
     bool (*supports)(const char *domain, const char *name, int64_t opset, kiln_dtype dtype);
+
+    /* Optional: whether tensors of this TensorProto.DataType can be inside a network. As
+     * `supports`. NULL: all that ONNX has. */
+    bool (*holds)(int32_t wire_dtype);
 
     /* Makes an engine from ONNX. `monitor` may be NULL. NULL: its engines are made in another way
      * (the mock's). */

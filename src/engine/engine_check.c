@@ -58,8 +58,13 @@ kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_option
     if (read.profiles == NULL && read.profile_count > 0) {
         return kln_fail_null("kiln_check", "profiles");
     }
-    kln_validate_options validate = {.backend = read.backend,
-                                     .supports = backend != NULL ? backend->supports : NULL};
+    kln_validate_options validate = {.backend = read.backend};
+    if (backend != NULL) {
+        validate.supports = backend->supports;
+        validate.holds = backend->holds;
+        validate.dense_only = backend->dense_only;
+        validate.unique_node_names = backend->unique_node_names;
+    }
     if (read.profile_count == 0) {
         return kln_validate(model, &validate, issues);
     }

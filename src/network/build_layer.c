@@ -130,8 +130,11 @@ void kln_layer_rank(kln_layer *layer, kiln_tensor_id id, int32_t least, int32_t 
 {
     const kln_built_tensor tensor = kln_layer_tensor(layer, id);
     if (tensor.rank >= 0 && (tensor.rank < least || tensor.rank > most)) {
-        kln_layer_fail(layer, KILN_ERROR_RANK, "\"%s\" has rank %d, %d to %d is needed",
-                       tensor.name, (int)tensor.rank, (int)least, (int)most);
+        char needed[48];
+        (void)snprintf(needed, sizeof needed, least == most ? "%d" : "%d to %d", (int)least,
+                       (int)most);
+        kln_layer_fail(layer, KILN_ERROR_RANK, "\"%s\" has rank %d, but rank %s is needed",
+                       tensor.name, (int)tensor.rank, needed);
     }
 }
 

@@ -131,7 +131,7 @@ static void put_value(sink *s, const kln_value *value, int depth)
     if (value->kind == KLN_ONNX_KIND_SPARSE_TENSOR) {
         put(s, "sparse ");
     }
-    put(s, value->wire_dtype != 0 ? kln_wire_dtype_name(value->wire_dtype) : "?");
+    put(s, value->wire_dtype != 0 ? kln_onnx_dtype_name(value->wire_dtype) : "?");
     if (!value->has_shape) {
         return;
     }

@@ -17,6 +17,7 @@ typedef struct einsum {
     kln_dim dims[LETTERS_MOST];
     kln_dim ellipsis[ELLIPSIS_MOST]; /* counted from the last */
     size_t ellipsis_count;
+    bool has_ellipsis;
 } einsum;
 
 static int letter_of(char c)
@@ -51,9 +52,20 @@ static bool read_term(einsum *e, size_t input, const char *term, size_t length)
     const size_t letters = count_letters(term, length);
     const bool dots = memchr(term, '.', length) != NULL;
     if (rank < letters || (!dots && rank != letters) || rank - letters > ELLIPSIS_MOST) {
-        return bad_equation(rule, "an input has another number of dimensions than its term");
+        char why[112];
+        (void)snprintf(why, sizeof why, "term %zu needs %s%zu dimensions, and input %zu has %zu",
+                       input, dots ? "at least " : "", letters, input, rank);
+        return bad_equation(rule, why);
     }
     const size_t open = rank - letters;
+    if (dots && e->has_ellipsis && open != e->ellipsis_count) {
+        char why[112];
+        (void)snprintf(why, sizeof why,
+                       "\"...\" stands for %zu dimensions in one term and for %zu in term %zu",
+                       e->ellipsis_count, open, input);
+        return bad_equation(rule, why);
+    }
+    e->has_ellipsis |= dots;
     size_t axis = 0;
     for (size_t i = 0; i < length; i++) {
         const int letter = letter_of(term[i]);
@@ -104,10 +116,61 @@ static size_t write_dims(einsum *e, const char *term, kln_dim *dims)
     return rank;
 }
 
+/* What is wrong with an equation whatever the inputs are. */
+static bool check_equation(kln_rule *rule, const char *equation)
+{
+    char why[112];
+    unsigned inputs[LETTERS_MOST] = {0};
+    unsigned outputs[LETTERS_MOST] = {0};
+    size_t terms = 1;
+    unsigned dots[2] = {0, 0}; /* ellipses in a term, and whether any input has one */
+    bool output = false;
+    for (const char *at = equation; *at != '\0'; at++) {
+        const int letter = letter_of(*at);
+        if (letter >= 0) {
+            unsigned *uses = output ? outputs : inputs;
+            uses[letter]++;
+            if (output && (inputs[letter] == 0 || outputs[letter] > 1)) {
+                (void)snprintf(why, sizeof why, "\"%c\" stands %s", *at,
+                               inputs[letter] == 0 ? "in the output, but in no input"
+                                                   : "twice in the output");
+                return bad_equation(rule, why);
+            }
+        } else if (strncmp(at, "...", 3) == 0 && dots[0] == 0) {
+            dots[0] = 1;
+            at += 2;
+        } else if (!output && strncmp(at, "->", 2) == 0) {
+            output = true;
+            dots[1] |= dots[0];
+            dots[0] = 0;
+            at++;
+        } else if (!output && *at == ',') {
+            terms++;
+            dots[1] |= dots[0];
+            dots[0] = 0;
+        } else if (*at != ' ') {
+            (void)snprintf(why, sizeof why, "\"%.20s\" is no part of an equation", at);
+            return bad_equation(rule, why);
+        }
+    }
+    if (output && dots[0] != 0 && dots[1] == 0) {
+        return bad_equation(rule, "\"...\" stands in the output, but in no input");
+    }
+    if (terms != rule->in_count) {
+        (void)snprintf(why, sizeof why, "it has %zu terms, and there are %zu inputs", terms,
+                       rule->in_count);
+        return bad_equation(rule, why);
+    }
+    return true;
+}
+
 void kln_rule_einsum(kln_rule *rule)
 {
     const char *equation = kln_rule_string(rule, "equation", "");
     einsum e = {.rule = rule};
+    if (!check_equation(rule, equation)) {
+        return;
+    }
     const char *arrow = strstr(equation, "->");
     const char *end = arrow != NULL ? arrow : equation + strlen(equation);
     const char *term = equation;
@@ -117,10 +180,6 @@ void kln_rule_einsum(kln_rule *rule)
         }
         const char *comma = memchr(term, ',', (size_t)(end - term));
         const char *stop = comma != NULL ? comma : end;
-        if ((comma == NULL) != (i + 1 == rule->in_count)) {
-            (void)bad_equation(rule, "the number of terms is not that of the inputs");
-            return;
-        }
         if (!read_term(&e, i, term, (size_t)(stop - term))) {
             return;
         }
@@ -316,9 +375,9 @@ static void check_labels(kln_rule *rule)
         keys = kln_rule_attribute(rule, lists[i]) != NULL ? types[i] : keys;
     }
     if (keys != 0 && type != 0 && keys != type) {
-        kln_rule_fault(rule, KILN_ISSUE_DTYPE, rule->node->inputs[0], kln_wire_dtype_name(keys),
-                       kln_wire_dtype_name(type), "\"%.100s\" is %s, but the keys are %s",
-                       rule->node->inputs[0], kln_wire_dtype_name(type), kln_wire_dtype_name(keys));
+        kln_rule_fault(rule, KILN_ISSUE_DTYPE, rule->node->inputs[0], kln_onnx_dtype_name(keys),
+                       kln_onnx_dtype_name(type), "\"%.100s\" is %s, but the keys are %s",
+                       rule->node->inputs[0], kln_onnx_dtype_name(type), kln_onnx_dtype_name(keys));
     }
 }
 

@@ -139,11 +139,11 @@ static void bind_types(kln_rule *rule)
         int32_t *bound = &rule->bound[parameter->variable];
         if (*bound != 0 && *bound != value->wire_dtype) {
             kln_rule_fault(rule, KILN_ISSUE_DTYPE, rule->node->inputs[i],
-                           kln_wire_dtype_name(*bound), kln_wire_dtype_name(value->wire_dtype),
+                           kln_onnx_dtype_name(*bound), kln_onnx_dtype_name(value->wire_dtype),
                            "input %zu, \"%.100s\", is %s, but another input of the same type "
                            "is %s",
-                           i, rule->node->inputs[i], kln_wire_dtype_name(value->wire_dtype),
-                           kln_wire_dtype_name(*bound));
+                           i, rule->node->inputs[i], kln_onnx_dtype_name(value->wire_dtype),
+                           kln_onnx_dtype_name(*bound));
         } else {
             *bound = value->wire_dtype;
         }

@@ -82,11 +82,11 @@ void kln_rule_sequence_insert(kln_rule *rule)
         if (both->wire_dtype != 0 && rule->in[1]->wire_dtype != 0 &&
             both->wire_dtype != rule->in[1]->wire_dtype) {
             kln_rule_fault(rule, KILN_ISSUE_DTYPE, rule->node->inputs[1],
-                           kln_wire_dtype_name(both->wire_dtype),
-                           kln_wire_dtype_name(rule->in[1]->wire_dtype),
+                           kln_onnx_dtype_name(both->wire_dtype),
+                           kln_onnx_dtype_name(rule->in[1]->wire_dtype),
                            "a tensor of %s cannot go into a sequence of %s",
-                           kln_wire_dtype_name(rule->in[1]->wire_dtype),
-                           kln_wire_dtype_name(both->wire_dtype));
+                           kln_onnx_dtype_name(rule->in[1]->wire_dtype),
+                           kln_onnx_dtype_name(both->wire_dtype));
         }
         kln_value_union(rule->state, both, rule->in[1]);
     }

@@ -121,8 +121,19 @@ bool kln_slice_ranges(kln_rule *rule, kln_slice_range *ranges, size_t rank)
     }
     if (starts_count != ends_count || (has_axes && axes_count != starts_count) ||
         (has_steps && steps_count != starts_count)) {
-        kln_rule_fault(rule, KILN_ISSUE_VALUE, "starts", "lists of one length", "different lengths",
-                       "%zu starts and %zu ends are given", starts_count, ends_count);
+        char found[128];
+        int length = snprintf(found, sizeof found, "%zu starts, %zu ends", starts_count, ends_count);
+        if (has_axes) {
+            length += snprintf(found + length, sizeof found - (size_t)length, ", %zu axes",
+                               axes_count);
+        }
+        if (has_steps) {
+            (void)snprintf(found + length, sizeof found - (size_t)length, ", %zu steps",
+                           steps_count);
+        }
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "starts", "one of each for each axis", found,
+                       "\"%.100s\" is sliced with %s; one of each is needed for each axis",
+                       rule->node->inputs[0], found);
         return false;
     }
     for (size_t i = 0; i < starts_count; i++) {

@@ -290,6 +290,9 @@ typedef struct kln_profile_range { /* of one input in one optimization profile *
 typedef struct kln_validate_options {
     const char *backend;   /* its name, for sentences; NULL: none in particular */
     kln_supports supports; /* NULL: not asked */
+    bool (*holds)(int32_t wire_dtype); /* whether tensors of this type can be inside; NULL: all */
+    bool dense_only;                   /* sparse weights are refused */
+    bool unique_node_names;            /* two nodes of one name in a graph are refused */
     const kln_profile_range *ranges;
     size_t range_count;
 } kln_validate_options;

@@ -202,20 +202,6 @@ const char *kln_attribute_type_name(kln_onnx_attribute_type type)
     return (size_t)type < KLN_ARRAY_LENGTH(names) ? names[type] : "of an unknown type";
 }
 
-const char *kln_wire_dtype_name(int32_t wire_dtype)
-{
-    switch (wire_dtype) {
-        case 18: return "float8e4m3fnuz";
-        case 20: return "float8e5m2fnuz";
-        case 24: return "float8e8m0";
-        case 25: return "uint2";
-        case 26: return "int2";
-        case 27: return "float6e2m3";
-        case 28: return "float6e3m2";
-        default: return kiln_dtype_name(kln_onnx_dtype(wire_dtype));
-    }
-}
-
 static size_t append(char *text, size_t size, size_t used, const char *word)
 {
     const int length = snprintf(text + used, size - used, "%s", word);
@@ -228,7 +214,7 @@ static size_t append_set(char *text, size_t size, size_t used, uint32_t set, con
         char word[48];
         const int32_t type = (int32_t)__builtin_ctz(left);
         (void)snprintf(word, sizeof word, "%s%s%s", used == 0 ? "" : ", ", form,
-                       kln_wire_dtype_name(type));
+                       kln_onnx_dtype_name(type));
         used = append(text, size, used, word);
     }
     return used;

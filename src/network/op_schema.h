@@ -57,8 +57,6 @@ const kln_schema_parameter *kln_schema_input(const kln_schema *schema, size_t in
 const kln_schema_parameter *kln_schema_output(const kln_schema *schema, size_t index);
 
 const char *kln_attribute_type_name(kln_onnx_attribute_type type);
-/* "float32", "float8e4m3fnuz": kiln's name, or ONNX's where kiln has none. */
-const char *kln_wire_dtype_name(int32_t wire_dtype);
 /* Writes "float16, float32 or float64". */
 void kln_type_set_format(const kln_type_set *types, char *text, size_t size);
 /* The one type in the set, or 0. */

@@ -24,9 +24,6 @@ void kln_validate_issue(kln_validation *v, kiln_severity severity, kiln_issue_ki
 
 /* --- the model's own header --- */
 
-/* IR_VERSION of the newest onnx.proto this was written against. */
-#define NEWEST_IR 13
-
 void kln_validate_header(kln_validation *v)
 {
     const kln_onnx_model *model = v->model;
@@ -36,10 +33,12 @@ void kln_validate_header(kln_validation *v)
         kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_MODEL, "", "ir_version", "at least 1",
                            found, "the model says IR version %s; every model has one from 1 on",
                            found);
-    } else if (model->ir_version > NEWEST_IR) {
-        kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_MODEL, "", "ir_version",
-                           "at most 13", found,
-                           "the model has IR version %s, newer than any that Kiln knows", found);
+    } else if (model->ir_version > KLN_ONNX_IR_NEWEST) {
+        char known[32];
+        (void)snprintf(known, sizeof known, "at most %d", KLN_ONNX_IR_NEWEST);
+        kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_MODEL, "", "ir_version", known,
+                           found, "the model has IR version %s; Kiln knows those up to %d", found,
+                           KLN_ONNX_IR_NEWEST);
     }
     if (model->ir_version >= 3 && model->opset_count == 0) {
         kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_OPSET, "", "opset_import",
@@ -133,9 +132,9 @@ static void check_declared_weights(kln_validation *v, const kln_onnx_graph *grap
     if (tensor->wire_dtype != value->wire_dtype && value->wire_dtype != 0) {
         kln_validate_issue(
             v, KILN_SEVERITY_ERROR, KILN_ISSUE_DTYPE, "", tensor->name,
-            kln_wire_dtype_name(value->wire_dtype), kln_wire_dtype_name(tensor->wire_dtype),
+            kln_onnx_dtype_name(value->wire_dtype), kln_onnx_dtype_name(tensor->wire_dtype),
             "\"%.200s\" is declared as %s, but its weights are %s", tensor->name,
-            kln_wire_dtype_name(value->wire_dtype), kln_wire_dtype_name(tensor->wire_dtype));
+            kln_onnx_dtype_name(value->wire_dtype), kln_onnx_dtype_name(tensor->wire_dtype));
     }
     bool same = !value->has_shape || value->rank == tensor->rank;
     for (size_t i = 0; same && value->has_shape && i < value->rank; i++) {
@@ -173,6 +172,18 @@ static void check_initializers(kln_validation *v, const kln_graph_inference *gra
                                "a reader", "none", "weights \"%.200s\" are never read",
                                tensor->name);
         }
+    }
+}
+
+static void check_sparse(kln_validation *v, const kln_onnx_graph *graph)
+{
+    for (size_t i = 0; v->options->dense_only && i < graph->sparse_initializer_count; i++) {
+        const char *name = graph->sparse_initializer_names[i];
+        kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_UNSUPPORTED, "", name,
+                           "dense weights", "sparse ones",
+                           "weights \"%.200s\" are sparse, and the %.40s backend takes dense ones "
+                           "only; save the model with dense initializers",
+                           name, v->options->backend);
     }
 }
 
@@ -233,9 +244,9 @@ static void check_outputs(kln_validation *v, const kln_graph_inference *graph)
               type->kind == KLN_ONNX_KIND_TENSOR && value->wire_dtype != type->wire_dtype))) {
             kln_validate_issue(
                 v, KILN_SEVERITY_ERROR, KILN_ISSUE_DTYPE, "", name,
-                kln_wire_dtype_name(value->wire_dtype), kln_wire_dtype_name(type->wire_dtype),
+                kln_onnx_dtype_name(value->wire_dtype), kln_onnx_dtype_name(type->wire_dtype),
                 "output \"%.200s\" is declared as %s, but is %s", name,
-                kln_wire_dtype_name(type->wire_dtype), kln_wire_dtype_name(value->wire_dtype));
+                kln_onnx_dtype_name(type->wire_dtype), kln_onnx_dtype_name(value->wire_dtype));
         }
     }
 }
@@ -264,6 +275,43 @@ static void check_unused(kln_validation *v, const kln_graph_inference *graph, ui
     }
 }
 
+/* Names that stand twice: of outputs, which are told apart by them, and of nodes, for which the
+ * specification asks it and some backends insist. */
+static void check_names(kln_validation *v, const kln_graph_inference *graph, bool outermost)
+{
+    const kln_onnx_graph *names = graph->graph;
+    kln_names seen;
+    kln_names_init(&seen);
+    for (size_t i = 0; outermost && i < names->output_count && v->status == KILN_OK; i++) {
+        const char *name = names->outputs[i].name;
+        if (kln_names_get(&seen, name) != KLN_NAMES_NONE) {
+            kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_NAME, "", name, "one output",
+                               "two", "\"%.200s\" is listed twice among the graph's outputs", name);
+        }
+        v->status = v->status == KILN_OK ? kln_names_set(&seen, name, (uint32_t)i) : v->status;
+    }
+    kln_names_finish(&seen);
+    kln_names_init(&seen);
+    for (size_t i = 0; i < names->node_count && v->status == KILN_OK; i++) {
+        const char *name = names->nodes[i].name;
+        if (name[0] == '\0') {
+            continue;
+        }
+        const uint32_t first = kln_names_get(&seen, name);
+        if (first != KLN_NAMES_NONE) {
+            kln_validate_issue(
+                v, v->options->unique_node_names ? KILN_SEVERITY_ERROR : KILN_SEVERITY_WARNING,
+                KILN_ISSUE_NAME, name, "", "a name of its own", "that of another node",
+                "node \"%.120s\" (%.60s) has the name of an earlier node (%.60s); names of nodes "
+                "must be unique",
+                name, names->nodes[i].op_type, names->nodes[first].op_type);
+        } else {
+            v->status = kln_names_set(&seen, name, (uint32_t)i);
+        }
+    }
+    kln_names_finish(&seen);
+}
+
 /* One call stands for all of them. */
 static bool first_call(kln_validation *v, const kln_onnx_function *called)
 {
@@ -284,10 +332,12 @@ void kln_validate_graph(kln_validation *v, const kln_graph_inference *graph,
     if (function == NULL) {
         check_inputs(v, graph, outermost);
         check_initializers(v, graph);
+        check_sparse(v, graph->graph);
     }
     if (outermost) {
         check_outputs(v, graph);
     }
+    check_names(v, graph, outermost);
     for (size_t i = 0; i < graph->node_count && v->status == KILN_OK; i++) {
         kln_validate_node(v, graph, (uint32_t)i, function);
         check_unused(v, graph, (uint32_t)i);

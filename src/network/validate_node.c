@@ -178,6 +178,43 @@ static void check_supported(const node_check *c, const kln_graph_inference *grap
     }
 }
 
+/* A type that the backend does not compute with, of what the node reads or gives. */
+static void check_held(const node_check *c, const kln_graph_inference *graph, uint32_t index)
+{
+    const kln_validate_options *options = c->v->options;
+    if (options->holds == NULL) {
+        return;
+    }
+    const kln_node_inference *known = &graph->nodes[index];
+    const size_t count = c->node->input_count + c->node->output_count;
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t place = i < c->node->input_count ? known->inputs[i]
+                                                        : known->outputs[i - c->node->input_count];
+        const kln_value *value = place != KLN_NO_VALUE ? graph->values[place] : NULL;
+        if (value == NULL || value->wire_dtype == 0 || options->holds(value->wire_dtype)) {
+            continue;
+        }
+        complain(c, KILN_ISSUE_UNSUPPORTED, value->name, "a type the backend has",
+                 kln_onnx_dtype_name(value->wire_dtype),
+                 "\"%.100s\" is %s, which the %.40s backend does not compute with", value->name,
+                 kln_onnx_dtype_name(value->wire_dtype),
+                 options->backend != NULL ? options->backend : "chosen");
+        return;
+    }
+}
+
+static void check_dense(const node_check *c)
+{
+    for (size_t i = 0; c->v->options->dense_only && i < c->node->attribute_count; i++) {
+        const kln_onnx_attribute_type type = c->node->attributes[i].type;
+        if (type == KLN_ONNX_ATTRIBUTE_SPARSE_TENSOR || type == KLN_ONNX_ATTRIBUTE_SPARSE_TENSORS) {
+            complain(c, KILN_ISSUE_UNSUPPORTED, c->node->attributes[i].name, "a dense tensor",
+                     "a sparse one", "attribute \"%.100s\" is sparse; this backend takes dense "
+                     "tensors only", c->node->attributes[i].name);
+        }
+    }
+}
+
 void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint32_t index,
                        const kln_onnx_function *function)
 {
@@ -200,6 +237,8 @@ void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint
     if (schema != NULL || kln_operator_newest(c.node->domain) == 0) {
         check_supported(&c, graph, index);
     }
+    check_held(&c, graph, index);
+    check_dense(&c);
     if (schema == NULL) {
         if (c.resolved->function == NULL) {
             check_known(&c);

@@ -299,6 +299,8 @@ size_t kln_onnx_unname_dims(kiln_span model, unsigned char *image);
 /* Between TensorProto.DataType and kiln_dtype; UNDEFINED and 0 where there is no match. */
 kiln_dtype kln_onnx_dtype(int32_t wire_dtype);
 int32_t kln_onnx_wire_dtype(kiln_dtype dtype);
+/* "float8e4m3fnuz": also of types that kiln_dtype has no match for. */
+const char *kln_onnx_dtype_name(int32_t wire_dtype);
 
 /* The IR versions that are read; a model of another one is refused with UNSUPPORTED. */
 #define KLN_ONNX_IR_OLDEST 3
@@ -321,6 +323,9 @@ KILN_MUST_CHECK kiln_status kln_onnx_read_mapping(const kln_mapping *file, const
                                                   kln_onnx_model **model);
 KILN_MUST_CHECK kiln_status kln_onnx_read_bytes(kiln_span bytes, const char *folder,
                                                 kln_onnx_model **model);
+/* What `bytes`, which could not be read as a model, are instead: "a web page (HTML): ..." with what
+ * to do about it; or NULL. (onnx_foreign.c) */
+const char *kln_onnx_foreign(kiln_span bytes);
 /* An empty model with an arena, for a builder. */
 KILN_MUST_CHECK kiln_status kln_onnx_model_create(kln_onnx_model **model);
 /* Drops a reference; the last one takes the model and its mappings with it. NULL is allowed. */

@@ -30,6 +30,20 @@ int32_t kln_onnx_wire_dtype(kiln_dtype dtype)
     return 0;
 }
 
+const char *kln_onnx_dtype_name(int32_t wire_dtype)
+{
+    switch (wire_dtype) {
+        case 18: return "float8e4m3fnuz";
+        case 20: return "float8e5m2fnuz";
+        case 24: return "float8e8m0";
+        case 25: return "uint2";
+        case 26: return "int2";
+        case 27: return "float6e2m3";
+        case 28: return "float6e3m2";
+        default: return kiln_dtype_name(kln_onnx_dtype(wire_dtype));
+    }
+}
+
 const char *kln_onnx_plain_domain(const char *domain)
 {
     return domain == NULL || strcmp(domain, "ai.onnx") == 0 ? "" : domain;

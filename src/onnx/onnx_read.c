@@ -103,7 +103,14 @@ static kiln_status read_model(kiln_span bytes, const char *folder, const char *p
         model->mappings[0] = *mapping;
         model->mapping_count = 1;
     }
-    KLN_GOTO_IF_ERROR(kln_onnx_read_message(&reader, &kln_layout_model, bytes, model), fail);
+    status = kln_onnx_read_message(&reader, &kln_layout_model, bytes, model);
+    if (status != KILN_OK) {
+        const char *foreign = status != KILN_ERROR_OUT_OF_MEMORY ? kln_onnx_foreign(bytes) : NULL;
+        status = foreign != NULL ? kln_fail(KILN_ERROR_MALFORMED,
+                                            "the bytes are no ONNX model, but %s", foreign)
+                                 : status;
+        goto fail;
+    }
     if (folder != NULL && reader.externals != NULL) {
         KLN_GOTO_IF_ERROR(kln_onnx_map_externals(&reader, folder, path), fail);
     }

@@ -124,6 +124,12 @@ static kiln_status create_session(ort_engine *engine, const kln_model *model,
         if (failed != NULL) {
             engine->session = NULL;
             status = ort_fail(runtime, failed, "\"%s\"", kln_model_name(model));
+            const char *foreign = model->graph == NULL ? kln_onnx_foreign(model->bytes) : NULL;
+            if (foreign != NULL && status != KILN_ERROR_OUT_OF_MEMORY) {
+                status = kln_fail(KILN_ERROR_MALFORMED,
+                                  "\"%s\": the bytes are no ONNX model, but %s",
+                                  kln_model_name(model), foreign);
+            }
         }
     }
     api->ReleaseSessionOptions(session_options);
@@ -206,6 +212,7 @@ static kiln_status fill_engine(ort_engine *engine, const kln_model *model,
         KLN_RETURN_IF_ERROR(ort_handover_init(&engine->handover, model->graph));
     }
     KLN_RETURN_IF_ERROR(check_model(model));
+    KLN_RETURN_IF_ERROR(ort_guard(model));
     KLN_RETURN_IF_ERROR(create_session(engine, model, options));
     kiln_status status = ort_read_bindings(engine);
     if (status == KILN_OK && engine->device >= 0) {
@@ -250,6 +257,7 @@ const kln_backend kln_backend_onnxruntime = {
     .name = "onnxruntime",
     .description = "ONNX Runtime on the CPU, or on a GPU with its CUDA provider",
     .takes_share_weights = true,
+    .unique_node_names = true,
     .takes_provider_options = true,
     .probe = probe,
     .library = library_use,

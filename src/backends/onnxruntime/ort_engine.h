@@ -77,4 +77,7 @@ kiln_status ort_context_raw(void *context);
 kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor);
 kiln_status ort_context_enqueue(void *context, kiln_stream *stream);
 
+/* INVALID_NETWORK for a model that would end the process inside the library (ort_guard.c). */
+KILN_MUST_CHECK kiln_status ort_guard(const kln_model *model);
+
 #endif

@@ -312,7 +312,15 @@ static bool supports(const char *domain, const char *name, int64_t opset, kiln_d
     const ref_kernel *kernel = ref_kernel_find(plain ? "" : domain, name);
     (void)dtype;
     /* Constant is no kernel: a plan holds its value. */
+    if (plain && opset > REF_NEWEST_OPSET) {
+        return false;
+    }
     return kernel != NULL ? kernel->since <= opset : plain && strcmp(name, "Constant") == 0;
+}
+
+static bool holds(int32_t wire_dtype)
+{
+    return kln_onnx_dtype(wire_dtype) != KILN_DTYPE_UNDEFINED;
 }
 
 const kln_backend kln_backend_reference = {
@@ -320,6 +328,8 @@ const kln_backend kln_backend_reference = {
     .description = "ONNX operators in plain C, exact rather than fast",
     .probe = probe,
     .supports = supports,
+    .holds = holds,
+    .dense_only = true,
     .build = build,
     .serialize = serialize,
     .describe = describe,

@@ -97,8 +97,8 @@ kiln_status ref_op_cast(ref_call *call)
     const kiln_dtype dtype =
         wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : KILN_DTYPE_UNDEFINED;
     if (dtype == KILN_DTYPE_UNDEFINED) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "a cast to ONNX type %lld is not computed here",
-                        (long long)wanted);
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "a cast to %s is not computed here",
+                        kln_onnx_dtype_name((int32_t)wanted));
     }
     return cast_to(call, x, dtype);
 }

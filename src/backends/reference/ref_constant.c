@@ -43,8 +43,8 @@ static kiln_status check_tensor(const kln_onnx_tensor *tensor, int64_t *count)
                         REF_RANK);
     }
     if (tensor->dtype == KILN_DTYPE_UNDEFINED) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "elements of ONNX type %d are not known here",
-                        tensor->wire_dtype);
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "elements of type %s are not known here",
+                        kln_onnx_dtype_name(tensor->wire_dtype));
     }
     KLN_RETURN_IF_ERROR(ref_count((int)tensor->rank, tensor->dims, count));
     if (tensor->dtype == KILN_DTYPE_STRING) {

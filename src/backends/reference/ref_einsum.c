@@ -57,7 +57,7 @@ static const char *read_term(const char *at, int hidden, char *term, size_t room
     return at;
 }
 
-/* How many dimensions the ellipsis of a term stands for. */
+/* How many dimensions the ellipsis of a term stands for; -1: it has none. */
 static int hidden_dims(const char *at, int rank)
 {
     bool dots = false;
@@ -68,16 +68,20 @@ static int hidden_dims(const char *at, int rank)
             rank--;
         }
     }
-    return dots && rank > 0 ? rank : 0;
+    return !dots ? -1 : rank > 0 ? rank : 0;
 }
 
 static kiln_status read_terms(einsum *e, const char *equation, int *widest)
 {
     const char *at = equation;
-    *widest = 0;
+    *widest = -1;
     for (size_t i = 0; i < e->operands; i++) {
         const int hidden = hidden_dims(at, e->x[i]->rank);
-        *widest = hidden > *widest ? hidden : *widest;
+        /* An ellipsis stands for the same number of dimensions everywhere. */
+        if (hidden >= 0 && *widest >= 0 && hidden != *widest) {
+            return fail_equation(equation);
+        }
+        *widest = hidden >= 0 ? hidden : *widest;
         at = read_term(at, hidden, e->terms[i], sizeof e->terms[i]);
         if (at == NULL || strlen(e->terms[i]) != (size_t)e->x[i]->rank ||
             (i + 1 < e->operands) != (*at == ',')) {
@@ -128,8 +132,23 @@ static kiln_status add_labels(einsum *e, const char *term, const char *equation)
     return KILN_OK;
 }
 
+static bool is_in_a_term(const einsum *e, char label)
+{
+    for (size_t i = 0; i < e->operands; i++) {
+        if (strchr(e->terms[i], label) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static kiln_status measure(einsum *e, const char *equation)
 {
+    for (const char *label = e->output; *label != '\0'; label++) {
+        if (!is_in_a_term(e, *label)) {
+            return fail_equation(equation);
+        }
+    }
     KLN_RETURN_IF_ERROR(add_labels(e, e->output, equation));
     e->output_count = e->label_count;
     if (strlen(e->output) != (size_t)e->output_count || e->output_count > REF_RANK) {

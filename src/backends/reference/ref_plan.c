@@ -299,6 +299,29 @@ static kiln_status check_version(const ref_node *node, const char *domain)
     return KILN_OK;
 }
 
+/* A type that an attribute names, such as that of a Cast. */
+static kiln_status check_types(const ref_node *node)
+{
+    static const char *const names[] = {"to", "dtype", "output_dtype", "output_datatype"};
+    for (size_t i = 0; i < node->attribute_count; i++) {
+        const kln_onnx_attribute *attribute = node->attributes[i];
+        for (size_t k = 0; k < KLN_ARRAY_LENGTH(names); k++) {
+            if (attribute->type != KLN_ONNX_ATTRIBUTE_INT ||
+                strcmp(attribute->name, names[k]) != 0 || attribute->i <= 0 ||
+                attribute->i > INT32_MAX ||
+                kln_onnx_dtype((int32_t)attribute->i) != KILN_DTYPE_UNDEFINED) {
+                continue;
+            }
+            return kln_fail(KILN_ERROR_UNSUPPORTED,
+                            "node \"%s\" (%s) gives %s, a type that the reference backend does "
+                            "not compute with",
+                            node->node->name, node->node->op_type,
+                            kln_onnx_dtype_name((int32_t)attribute->i));
+        }
+    }
+    return KILN_OK;
+}
+
 static kiln_status make_node(maker *make, scope *where, const kln_onnx_node *from)
 {
     ref_node *node = &where->plan->nodes[where->plan->node_count];
@@ -322,6 +345,7 @@ static kiln_status make_node(maker *make, scope *where, const kln_onnx_node *fro
             note_missing(make, from);
         } else {
             KLN_RETURN_IF_ERROR(check_version(node, domain));
+            KLN_RETURN_IF_ERROR(check_types(node));
         }
     }
     KLN_RETURN_IF_ERROR(link_node(make, where, node));
