@@ -150,16 +150,16 @@ static cli_exit choose_shape(const cli_command *command, const kiln_binding *bou
     }
     char is[256];
     char could_be[256];
-    kiln_shape example = binding->shape.rank >= 0 ? binding->shape : KILN_SHAPE(1);
+    const bool any_rank = binding->shape.rank < 0;
+    kiln_shape example = any_rank ? KILN_SHAPE(1, 3, 224, 224) : binding->shape;
     for (int32_t i = 0; i < example.rank; i++) {
         example.dims[i] = example.dims[i] == KILN_DYNAMIC ? 1 : example.dims[i];
     }
     (void)kiln_shape_format(&binding->shape, is, sizeof is);
     (void)kiln_shape_format(&example, could_be, sizeof could_be);
-    return cli_misuse(command,
-                      "input \"%.200s\" has the shape %s: give it one, for instance --shape "
-                      "%.200s=%s",
-                      binding->name, is, binding->name, could_be);
+    return cli_misuse(
+        command, "input \"%.200s\" %s %s: give it a shape, for instance --shape %.200s=%s",
+        binding->name, any_rank ? "may have" : "has the shape", is, binding->name, could_be);
 }
 
 /* --- data --- */

@@ -115,9 +115,9 @@ KILN_API bool kiln_shape_is_static(const kiln_shape *shape);
  * passes INT64_MAX. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_shape_elements(const kiln_shape *shape, int64_t *count);
 
-/* Writes "2x3x?x5" ("scalar" for rank 0, "?" for a dynamic dimension) into `text`, always
- * terminated when `size` is not 0, and returns the length it would have had in full. Any thread.
- * Since 0.1. */
+/* Writes "2x3x?x5" ("scalar" for rank 0, "?" for a dynamic dimension, "any rank" for a rank of -1
+ * or another that no tensor has) into `text`, always terminated when `size` is not 0, and returns
+ * the length it would have had in full. Any thread. Since 0.1. */
 KILN_API size_t kiln_shape_format(const kiln_shape *shape, char *text, size_t size);
 
 /* Reads "2x3x224x224" or "2,3,224,224"; "?" and "-1" stand for a dynamic dimension, "" and "scalar"

@@ -83,9 +83,9 @@ static kiln_status make(const kiln_binding *binding, const kiln_named_tensor *gi
     if (shape.rank < 0 || !kiln_shape_is_static(&shape)) {
         (void)kiln_shape_format(&shape, text, sizeof text);
         return kln_fail(KILN_ERROR_SHAPE,
-                        "input \"%s\" has the shape %s: give it one in "
-                        "kiln_compare_options.inputs, with or without data",
-                        binding->name, shape.rank < 0 ? "of any rank" : text);
+                        "input \"%s\" %s %s: give it a shape in kiln_compare_options.inputs, with "
+                        "or without data",
+                        binding->name, shape.rank < 0 ? "may have" : "has the shape", text);
     }
     if (kiln_dtype_bits(binding->dtype) == 0) {
         return kln_fail(KILN_ERROR_DTYPE, "input \"%s\" is of type %s, which Kiln cannot feed",

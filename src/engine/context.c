@@ -533,9 +533,10 @@ static kiln_status show_input(kiln_context *context, size_t index, kiln_tensor *
             char shape[KLN_SHAPE_TEXT];
             (void)kiln_shape_format(&binding->shape, shape, sizeof shape);
             return kln_fail(KILN_ERROR_NOT_BOUND,
-                            "input \"%s\" has the shape %s and no memory yet; bind it, or give it "
-                            "a shape with kiln_context_reshape",
-                            binding->name, binding->shape.rank < 0 ? "?" : shape);
+                            "input \"%s\" %s %s and no memory yet; bind it, or give it a shape "
+                            "with kiln_context_reshape",
+                            binding->name, binding->shape.rank < 0 ? "may have" : "has the shape",
+                            shape);
         }
         KLN_RETURN_IF_ERROR(set_owned(context, index, &binding->shape));
     }

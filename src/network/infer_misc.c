@@ -131,9 +131,9 @@ static bool check_equation(kln_rule *rule, const char *equation)
             unsigned *uses = output ? outputs : inputs;
             uses[letter]++;
             if (output && (inputs[letter] == 0 || outputs[letter] > 1)) {
-                (void)snprintf(why, sizeof why, "\"%c\" stands %s", *at,
-                               inputs[letter] == 0 ? "in the output, but in no input"
-                                                   : "twice in the output");
+                (void)snprintf(
+                    why, sizeof why, "\"%c\" stands %s", *at,
+                    inputs[letter] == 0 ? "in the output, but in no input" : "twice in the output");
                 return bad_equation(rule, why);
             }
         } else if (strncmp(at, "...", 3) == 0 && dots[0] == 0) {

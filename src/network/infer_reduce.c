@@ -79,6 +79,17 @@ void kln_rule_arg(kln_rule *rule)
     if (gone != NULL && kln_rule_axis(rule, kln_rule_int(rule, "axis", 0), rank, &axis)) {
         gone[axis] = true;
         reduce_over(rule, gone, kln_rule_int(rule, "keepdims", 1) != 0);
+        bool some = kln_rule_is(kln_rule_dim(rule, 0, axis), 0);
+        for (size_t i = 0; i < rank && some; i++) {
+            const kln_dim dim = kln_rule_dim(rule, 0, i);
+            some = i == axis || (dim.kind == KLN_DIM_NUMBER && dim.of.number > 0);
+        }
+        if (some) {
+            kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 1", "0",
+                           "dimension %zu of \"%.100s\" is 0; among no elements none is the "
+                           "greatest or least",
+                           axis, rule->node->inputs[0]);
+        }
     }
 }
 

@@ -122,10 +122,11 @@ bool kln_slice_ranges(kln_rule *rule, kln_slice_range *ranges, size_t rank)
     if (starts_count != ends_count || (has_axes && axes_count != starts_count) ||
         (has_steps && steps_count != starts_count)) {
         char found[128];
-        int length = snprintf(found, sizeof found, "%zu starts, %zu ends", starts_count, ends_count);
+        int length =
+            snprintf(found, sizeof found, "%zu starts, %zu ends", starts_count, ends_count);
         if (has_axes) {
-            length += snprintf(found + length, sizeof found - (size_t)length, ", %zu axes",
-                               axes_count);
+            length +=
+                snprintf(found + length, sizeof found - (size_t)length, ", %zu axes", axes_count);
         }
         if (has_steps) {
             (void)snprintf(found + length, sizeof found - (size_t)length, ", %zu steps",

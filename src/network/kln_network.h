@@ -288,8 +288,8 @@ typedef struct kln_profile_range { /* of one input in one optimization profile *
 } kln_profile_range;
 
 typedef struct kln_validate_options {
-    const char *backend;   /* its name, for sentences; NULL: none in particular */
-    kln_supports supports; /* NULL: not asked */
+    const char *backend;               /* its name, for sentences; NULL: none in particular */
+    kln_supports supports;             /* NULL: not asked */
     bool (*holds)(int32_t wire_dtype); /* whether tensors of this type can be inside; NULL: all */
     bool dense_only;                   /* sparse weights are refused */
     bool unique_node_names;            /* two nodes of one name in a graph are refused */

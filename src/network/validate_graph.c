@@ -285,8 +285,9 @@ static void check_names(kln_validation *v, const kln_graph_inference *graph, boo
     for (size_t i = 0; outermost && i < names->output_count && v->status == KILN_OK; i++) {
         const char *name = names->outputs[i].name;
         if (kln_names_get(&seen, name) != KLN_NAMES_NONE) {
-            kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_NAME, "", name, "one output",
-                               "two", "\"%.200s\" is listed twice among the graph's outputs", name);
+            kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_DUPLICATE_NAME, "", name,
+                               "one output", "two",
+                               "\"%.200s\" is listed twice among the graph's outputs", name);
         }
         v->status = v->status == KILN_OK ? kln_names_set(&seen, name, (uint32_t)i) : v->status;
     }
@@ -301,7 +302,7 @@ static void check_names(kln_validation *v, const kln_graph_inference *graph, boo
         if (first != KLN_NAMES_NONE) {
             kln_validate_issue(
                 v, v->options->unique_node_names ? KILN_SEVERITY_ERROR : KILN_SEVERITY_WARNING,
-                KILN_ISSUE_NAME, name, "", "a name of its own", "that of another node",
+                KILN_ISSUE_DUPLICATE_NAME, name, "", "a name of its own", "that of another node",
                 "node \"%.120s\" (%.60s) has the name of an earlier node (%.60s); names of nodes "
                 "must be unique",
                 name, names->nodes[i].op_type, names->nodes[first].op_type);

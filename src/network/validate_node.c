@@ -188,8 +188,8 @@ static void check_held(const node_check *c, const kln_graph_inference *graph, ui
     const kln_node_inference *known = &graph->nodes[index];
     const size_t count = c->node->input_count + c->node->output_count;
     for (size_t i = 0; i < count; i++) {
-        const uint32_t place = i < c->node->input_count ? known->inputs[i]
-                                                        : known->outputs[i - c->node->input_count];
+        const uint32_t place =
+            i < c->node->input_count ? known->inputs[i] : known->outputs[i - c->node->input_count];
         const kln_value *value = place != KLN_NO_VALUE ? graph->values[place] : NULL;
         if (value == NULL || value->wire_dtype == 0 || options->holds(value->wire_dtype)) {
             continue;
@@ -209,8 +209,10 @@ static void check_dense(const node_check *c)
         const kln_onnx_attribute_type type = c->node->attributes[i].type;
         if (type == KLN_ONNX_ATTRIBUTE_SPARSE_TENSOR || type == KLN_ONNX_ATTRIBUTE_SPARSE_TENSORS) {
             complain(c, KILN_ISSUE_UNSUPPORTED, c->node->attributes[i].name, "a dense tensor",
-                     "a sparse one", "attribute \"%.100s\" is sparse; this backend takes dense "
-                     "tensors only", c->node->attributes[i].name);
+                     "a sparse one",
+                     "attribute \"%.100s\" is sparse; this backend takes dense "
+                     "tensors only",
+                     c->node->attributes[i].name);
         }
     }
 }

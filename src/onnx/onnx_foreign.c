@@ -17,9 +17,9 @@ typedef struct sign {
     size_t size;
 } sign;
 
-#define SIGN(what, offset, bytes)                                                                  \
-    {                                                                                              \
-        what, offset, bytes, sizeof(bytes) - 1                                                     \
+#define SIGN(what, offset, bytes)              \
+    {                                          \
+        what, offset, bytes, sizeof(bytes) - 1 \
     }
 
 /* Bytes at a fixed place. */
@@ -124,7 +124,8 @@ static const char *text_kind(const char *text, size_t size)
         return "a web page (HTML): the address gave a page, a login or an error maybe, instead of "
                "the model; download it again";
     }
-    if (begins(text, size, "<?xml") || begins(text, size, "<net ") || begins(text, size, "<error")) {
+    if (begins(text, size, "<?xml") || begins(text, size, "<net ") ||
+        begins(text, size, "<error")) {
         return contains(rest, "<net ")
                    ? "a model of OpenVINO (XML); the ONNX model that it was made from is needed"
                    : "an XML document, a server's error maybe; download the model again";
@@ -153,8 +154,7 @@ const char *kln_onnx_foreign(kiln_span bytes)
     const unsigned char *data = bytes.data;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(signs); i++) {
         const sign *s = &signs[i];
-        if (bytes.size >= s->offset + s->size &&
-            memcmp(data + s->offset, s->bytes, s->size) == 0) {
+        if (bytes.size >= s->offset + s->size && memcmp(data + s->offset, s->bytes, s->size) == 0) {
             return s->what;
         }
     }

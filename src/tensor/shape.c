@@ -90,7 +90,7 @@ size_t kiln_shape_format(const kiln_shape *shape, char *text, size_t size)
     char whole[KLN_SHAPE_TEXT] = "scalar";
     size_t length = strlen(whole);
     if (shape == NULL || shape->rank < 0 || shape->rank > KILN_MAX_RANK) {
-        length = (size_t)snprintf(whole, sizeof whole, "?");
+        length = (size_t)snprintf(whole, sizeof whole, "any rank");
     } else if (shape->rank > 0) {
         length = 0;
         for (int32_t i = 0; i < shape->rank; i++) {

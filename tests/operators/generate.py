@@ -213,9 +213,11 @@ class Draw:
     def type_of(self, name):
         return self.case.types[name]
 
+    def value_of(self, name):
+        return self.case.inputs[name] if name in self.case.inputs else self.case.constants[name]
+
     def shape_of(self, name):
-        return (self.case.inputs.get(name) if name in self.case.inputs
-                else self.case.constants[name]).shape
+        return self.value_of(name).shape
 
     def maybe(self, **values):
         """Each attribute with an even chance."""

@@ -67,16 +67,12 @@ def loop(r):
     start = r.scalar("go", BOOL, goes) if r.chance(0.5) else ""
     case = r.finish([trips, start, x], [dtype, dtype], body=body)
     count = count if goes or not start else 0
-    case.expected = loop_results(form, value_of(r, x), value_of(r, outer), count, each)
+    case.expected = loop_results(form, r.value_of(x), r.value_of(outer), count, each)
     if r.chance(0.3):
         case.nodes.append(helper.make_node("Shape", ["y1"], ["z"]))
         case.outputs.append(("z", I64))
         case.expected.append(np.array(case.expected[1].shape, np.int64))
     return case
-
-
-def value_of(r, name):
-    return r.case.inputs[name] if name in r.case.inputs else r.case.constants[name]
 
 
 def loop_results(form, x, outer, count, each):
@@ -109,9 +105,9 @@ def scan(r):
     case = r.finish([state, x], [dtype, dtype], body=body, num_scan_inputs=1,
                     scan_input_axes=[axis] if axis or r.chance(0.3) else None,
                     scan_output_axes=[out_axis] if out_axis or r.chance(0.3) else None, **more)
-    slices = np.moveaxis(value_of(r, x), axis, 0)
+    slices = np.moveaxis(r.value_of(x), axis, 0)
     slices = slices[::-1] if more.get("scan_input_directions") == [1] else slices
-    total = value_of(r, state)
+    total = r.value_of(state)
     results = []
     for one in slices:
         results.append(total - one)

@@ -187,7 +187,7 @@ def pad(r):
         n = shape[axis]
         most = {"constant": 3, "reflect": max(n - 1, 0), "edge": 3 if n else 0,
                 "wrap": n}[mode]
-        low = -min(2, n // 2) if r.chance(0.2) and n else 0
+        low = -min(2, n // 2) if r.chance(0.2) and n and mode != "reflect" else 0
         return r.upto(low, min(3, most))
     pads = [amount(a) for a in axes] + [amount(a) for a in axes]
     if any(shape[a] + pads[i] + pads[i + len(axes)] < 0 for i, a in enumerate(axes)):

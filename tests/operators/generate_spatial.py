@@ -229,7 +229,7 @@ def resize(r):
     if "axes" in r.schema.attributes and r.chance(0.3) and roi != "roi":
         axes = last
         scales = [scales[i] for i in axes]
-    if r.chance(0.5):
+    if r.chance(0.5) or 11 <= r.since < 13:
         return r.finish([x, roi, r.add("scales", F, np.array(scales, np.float32), r.chance(0.7))],
                         axes=axes, **more)
     sizes = [max(1, int(shape[(axes or range(rank))[i]] * s)) for i, s in enumerate(scales)]

@@ -106,7 +106,28 @@ static void names_are_checked(void **state)
     begin(&m);
     maker_node(&m, "Relu", "x", "y");
     maker_node(&m, "Neg", "x", "y");
+    m.model->graph.nodes[1].name = "another";
     expect_error(&m, KILN_ISSUE_DUPLICATE_NAME, "\"y\"");
+
+    begin(&m);
+    maker_node(&m, "Relu", "x", "y");
+    maker_output(&m, "y", 1, NULL);
+    expect_error(&m, KILN_ISSUE_DUPLICATE_NAME, "\"y\" is listed twice");
+
+    begin(&m);
+    maker_node(&m, "Relu", "x", "y");
+    maker_node(&m, "Neg", "y", "z");
+    m.model->graph.nodes[1].name = m.model->graph.nodes[0].name;
+    maker_output(&m, "z", 1, NULL);
+    kiln_issue_list *twice = validate(&m, NULL);
+    assert_int_equal(kiln_issue_list_errors(twice), 0);
+    assert_non_null(find(twice, KILN_ISSUE_DUPLICATE_NAME, ""));
+    kiln_issue_list_destroy(twice);
+    const kln_validate_options insists = {.backend = "strict", .unique_node_names = true};
+    twice = validate(&m, &insists);
+    assert_int_equal(kiln_issue_list_errors(twice), 1);
+    kiln_issue_list_destroy(twice);
+    maker_end(&m);
 
     maker_begin(&m, 17);
     maker_input(&m, "x", 1, "2,3");
@@ -483,10 +504,11 @@ static void all_faults_are_found(void **state)
     maker_node(&m, "Add", "x,four", "c");    /*  3 shape */
     maker_node(&m, "Gemm", "x,cube", "d");   /*  4 rank */
     maker_node(&m, "Relu", "x", "a");        /*  5 duplicate name */
-    maker_node(&m, "Relu", "x,x", "e");      /*  6 arity */
-    maker_node(&m, "Concat", "x,x", "f");    /*  7 attribute */
-    maker_node(&m, "Bogus", "short", "g");   /*  8 unknown operator, 9 weights */
-    maker_node(&m, "Softmax", "x", "h");     /* 10 value */
+    m.graph->nodes[m.graph->node_count - 1].name = "again";
+    maker_node(&m, "Relu", "x,x", "e");    /*  6 arity */
+    maker_node(&m, "Concat", "x,x", "f");  /*  7 attribute */
+    maker_node(&m, "Bogus", "short", "g"); /*  8 unknown operator, 9 weights */
+    maker_node(&m, "Softmax", "x", "h");   /* 10 value */
     maker_attribute_int(&m, "axis", 7);
     maker_node(&m, "Add", "x,j", "i"); /* 11 cycle */
     maker_node(&m, "Neg", "i", "j");

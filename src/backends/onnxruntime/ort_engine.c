@@ -126,9 +126,9 @@ static kiln_status create_session(ort_engine *engine, const kln_model *model,
             status = ort_fail(runtime, failed, "\"%s\"", kln_model_name(model));
             const char *foreign = model->graph == NULL ? kln_onnx_foreign(model->bytes) : NULL;
             if (foreign != NULL && status != KILN_ERROR_OUT_OF_MEMORY) {
-                status = kln_fail(KILN_ERROR_MALFORMED,
-                                  "\"%s\": the bytes are no ONNX model, but %s",
-                                  kln_model_name(model), foreign);
+                status =
+                    kln_fail(KILN_ERROR_MALFORMED, "\"%s\": the bytes are no ONNX model, but %s",
+                             kln_model_name(model), foreign);
             }
         }
     }
