@@ -34,10 +34,10 @@ static kiln_status check_equations(const kln_onnx_model *model, const char *name
     for (size_t i = 0; i < model->function_count; i++) {
         trusting = trusting || has_trusting(&model->functions[i].body, 0);
     }
-    if (!trusting || kln_infer(model, NULL, &inference) != KILN_OK) {
-        return KILN_OK;
+    kiln_status status = trusting ? kln_infer(model, NULL, &inference) : KILN_OK;
+    if (!trusting || status != KILN_OK) {
+        return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
-    kiln_status status = KILN_OK;
     const kiln_issue_list *const lists[] = {inference->issues, inference->doubts};
     for (size_t k = 0; k < KLN_ARRAY_LENGTH(lists); k++) {
         for (size_t i = 0; i < kiln_issue_list_count(lists[k]) && status == KILN_OK; i++) {
@@ -57,10 +57,12 @@ kiln_status ort_guard(const kln_model *model)
         return check_equations(model->graph, kln_model_name(model));
     }
     kln_onnx_model *read = NULL;
-    if (kln_onnx_read_bytes(model->bytes, NULL, &read) != KILN_OK) {
-        return KILN_OK; /* ONNX Runtime has its own words for it */
+    kiln_status status = kln_onnx_read_bytes(model->bytes, NULL, &read);
+    if (status != KILN_OK) {
+        /* ONNX Runtime has its own words for it. */
+        return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
-    const kiln_status status = check_equations(read, kln_model_name(model));
+    status = check_equations(read, kln_model_name(model));
     kln_onnx_model_destroy(read);
     return status;
 }
