@@ -54,13 +54,21 @@ KILN_MUST_CHECK kiln_status kln_model_place(const kln_model *model, char made[PA
  * in memory. Errors as kln_onnx_read_bytes. */
 KILN_MUST_CHECK kiln_status kln_model_read(const kln_model *model, struct kln_onnx_model **onnx);
 
-/* How a build tells how far it is, and hears that it shall stop. */
+/* How far a build is: step `step` of `steps` (0: unknown) of `phase` begins, which has `depth`
+ * phases around it. */
+typedef struct kln_progress {
+    const char *phase;
+    int depth;
+    int64_t step, steps;
+    double fraction; /* of the whole build, 0 to 1, as well as the backend can tell */
+} kln_progress;
+
+/* Who listens to a build, and may stop it. */
 typedef struct kln_monitor {
     void *user;
-    /* Step `step` of `steps` (0: unknown) of `phase` begins; `depth` counts the phases around it.
-     * False: stop, and return KILN_ERROR_CANCELLED or _TIMEOUT whichever the monitor asked for.
-     * Called from any thread of the backend. */
-    bool (*progress)(void *user, const char *phase, int depth, int64_t step, int64_t steps);
+    /* False: stop, and return KILN_ERROR_CANCELLED; why it was, the listener knows. Called from any
+     * thread of the backend, at its leisure: some hundred times a second are enough. */
+    bool (*progress)(void *user, const kln_progress *now);
 } kln_monitor;
 
 /* What an engine says of itself. The arena owns every string and array; the engine room owns the

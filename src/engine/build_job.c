@@ -11,7 +11,8 @@
 
 #include "kln_engine.h"
 
-#define MOST_DEPTH 8
+/* Between two looks at the memory, which cost a file read each. */
+#define MEMORY_EVERY (UINT64_C(20) * 1000000)
 
 /* `lock` guards everything below it. The thread alone writes `engine` and `status`, before `ended`
  * is set. */
@@ -38,9 +39,7 @@ struct kiln_build {
     kiln_issue_list **issues_place; /* the caller's, or NULL */
     uint64_t end;
     kiln_build_progress progress;
-    struct {
-        int64_t step, steps;
-    } around[MOST_DEPTH]; /* the phases that are under way, by depth */
+    uint64_t memory_looked; /* when */
 };
 
 /* --- memory --- */
@@ -61,11 +60,11 @@ static uint64_t resident(void)
     return pages * (uint64_t)(size > 0 ? size : 4096);
 }
 
-/* With the lock held. */
 static void note_memory(kiln_build *build)
 {
     const uint64_t now = resident();
     const uint64_t grown = now > build->resident_at_begin ? now - build->resident_at_begin : 0;
+    (void)pthread_mutex_lock(&build->lock);
     if (grown > build->progress.memory_bytes) {
         build->progress.memory_bytes = grown;
     }
@@ -73,51 +72,45 @@ static void note_memory(kiln_build *build)
         build->stop == KILN_OK) {
         build->stop = KILN_ERROR_LIMIT;
     }
+    (void)pthread_mutex_unlock(&build->lock);
 }
 
 /* --- progress --- */
 
-/* Each phase is a part of the step of the phase around it. With the lock held. */
-static double fraction_of(const kiln_build *build, int depth)
-{
-    double whole = 1.0;
-    double done = 0.0;
-    for (int i = 0; i <= depth && i < MOST_DEPTH && build->around[i].steps > 0; i++) {
-        whole /= (double)build->around[i].steps;
-        done += whole * (double)build->around[i].step;
-    }
-    return done < 1.0 ? done : 1.0;
-}
-
 /* With the lock held. */
-static void note_deadline(kiln_build *build)
+static void note_deadline(kiln_build *build, uint64_t now)
 {
     if (build->limits.milliseconds > 0 && build->stop == KILN_OK &&
-        (kln_now() - build->begin) / 1000000 >= build->limits.milliseconds) {
+        (now - build->begin) / 1000000 >= build->limits.milliseconds) {
         build->stop = KILN_ERROR_TIMEOUT;
     }
 }
 
-static bool on_progress(void *user, const char *phase, int depth, int64_t step, int64_t steps)
+static bool on_progress(void *user, const kln_progress *report)
 {
     kiln_build *build = user;
+    const uint64_t now = kln_now();
     (void)pthread_mutex_lock(&build->lock);
     kiln_build_progress *progress = &build->progress;
-    (void)snprintf(progress->phase, sizeof progress->phase, "%s", phase);
-    progress->depth = depth;
-    progress->step = step;
-    progress->steps = steps;
+    (void)snprintf(progress->phase, sizeof progress->phase, "%s", report->phase);
+    progress->depth = report->depth;
+    progress->step = report->step;
+    progress->steps = report->steps;
     progress->reports++;
-    if (depth >= 0 && depth < MOST_DEPTH) {
-        build->around[depth].step = step;
-        build->around[depth].steps = steps;
-        const double fraction = fraction_of(build, depth);
-        progress->fraction = fraction > progress->fraction ? fraction : progress->fraction;
+    if (report->fraction > progress->fraction) {
+        progress->fraction = report->fraction < 1.0 ? report->fraction : 1.0;
     }
-    note_memory(build);
-    note_deadline(build);
-    const bool go_on = build->stop == KILN_OK;
+    note_deadline(build, now);
+    const bool look = now - build->memory_looked >= MEMORY_EVERY;
+    build->memory_looked = look ? now : build->memory_looked;
+    bool go_on = build->stop == KILN_OK;
     (void)pthread_mutex_unlock(&build->lock);
+    if (look && go_on) {
+        note_memory(build);
+        (void)pthread_mutex_lock(&build->lock);
+        go_on = build->stop == KILN_OK;
+        (void)pthread_mutex_unlock(&build->lock);
+    }
     return go_on;
 }
 
@@ -152,9 +145,10 @@ static void *work(void *user)
                              .bytes = build->bytes};
     kiln_engine *engine = NULL;
     kiln_status status = kln_engine_make(&model, &build->options, false, &monitor, &engine);
+    note_memory(build);
     (void)pthread_mutex_lock(&build->lock);
     build->end = kln_now();
-    note_deadline(build);
+    note_deadline(build, build->end);
     /* An engine that came too late, or over the limit, is none. */
     if (build->stop != KILN_OK && (status == KILN_OK || status == KILN_ERROR_CANCELLED)) {
         kiln_engine_release(engine);

@@ -355,13 +355,13 @@ typedef struct watch {
     int deepest;
 } watch;
 
-static bool progress(void *user, const char *phase, int depth, int64_t step, int64_t steps)
+static bool progress(void *user, const kln_progress *now)
 {
     watch *seen = user;
-    assert_non_null(phase);
-    assert_true(depth >= 0 && depth < 32);
-    assert_true(step >= 0 && (steps <= 0 || step <= steps));
-    seen->deepest = depth > seen->deepest ? depth : seen->deepest;
+    assert_non_null(now->phase);
+    assert_true(now->depth >= 0 && now->depth < 32);
+    assert_true(now->step >= 0 && (now->steps <= 0 || now->step <= now->steps));
+    seen->deepest = now->depth > seen->deepest ? now->depth : seen->deepest;
     return seen->calls++ != seen->stop_at;
 }
 
@@ -390,8 +390,9 @@ static void a_build_can_be_stopped_at_any_step(void **state)
     }
     watch whole = {.stop_at = -1};
     assert_ok(build_watched(&whole, library));
-    assert_true(whole.calls > 5);
-    const long stops[] = {0, 1, 2, 3, whole.calls / 2, whole.calls - 2};
+    assert_true(whole.calls > 16);
+    /* Of later steps, it is a matter of time which ones are told of. */
+    const long stops[] = {0, 1, 2, 3, 8, 15};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(stops); i++) {
         watch seen = {.stop_at = stops[i]};
         assert_status(KILN_ERROR_CANCELLED, build_watched(&seen, library));

@@ -65,7 +65,7 @@ static inline void *fake_function(size_t layout, const char *name)
     return address;
 }
 
-/* "calls", "stray", "live", "fault", "compilations", "streamed", "loads". */
+/* "calls", "stray", "live", "fault", "compilations", "streamed", "loads", "measured". */
 static inline long trt_number(size_t layout, const char *what)
 {
     void *address = fake_function(layout, "fake_tensorrt_number");

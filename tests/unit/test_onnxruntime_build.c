@@ -129,12 +129,13 @@ static void what_is_saved_is_what_was_built(void **state)
     kln_backend_onnxruntime.engine_destroy(engine);
 }
 
-static bool refuse_to_go_on(void *user, const char *phase, int depth, int64_t step, int64_t steps)
+static bool refuse_to_go_on(void *user, const kln_progress *now)
 {
-    assert_string_equal(phase, "session");
-    assert_int_equal(depth, 0);
-    assert_in_range(step, 0, steps - 1);
-    return step < *(int64_t *)user;
+    assert_string_equal(now->phase, "session");
+    assert_int_equal(now->depth, 0);
+    assert_in_range(now->step, 0, now->steps - 1);
+    assert_true(now->fraction == (double)now->step / (double)now->steps);
+    return now->step < *(int64_t *)user;
 }
 
 static void a_monitor_stops_a_build(void **state)

@@ -235,12 +235,39 @@ static void kernels_are_loaded_once(void **state)
     }
 }
 
-static bool stop_at_once(void *user, const char *phase, int depth, int64_t step, int64_t steps)
+static void what_was_measured_is_kept_with_the_builder(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        const long before = trt_number(i, "measured");
+        const long each = is_rtx(i) ? 1 : 0; /* RTX measures where a plan is loaded */
+        assert_ok(build_once(&options));
+        assert_ok(build_once(&options));
+        assert_int_equal(trt_number(i, "measured") - before, (1 + each) * ON_STAND_IN);
+        options.disable_timing_cache = true;
+        assert_ok(build_once(&options));
+        options.disable_timing_cache = false;
+        options.keep_builder = KILN_SWITCH_OFF;
+        assert_ok(build_once(&options));
+        assert_int_equal(trt_number(i, "measured") - before, (3 + each) * ON_STAND_IN);
+        options.keep_builder = KILN_SWITCH_DEFAULT;
+        options.error_on_timing_cache_miss = true; /* a promise of a cache that the caller knows */
+        if (ON_STAND_IN) {
+            assert_status(KILN_ERROR_BACKEND, build_once(&options));
+        }
+        options.error_on_timing_cache_miss = false;
+        (void)kiln_build_release_builders();
+        assert_ok(build_once(&options));
+        assert_int_equal(trt_number(i, "measured") - before, (4 + each) * ON_STAND_IN);
+        (void)kiln_build_release_builders();
+    }
+}
+
+static bool stop_at_once(void *user, const kln_progress *now)
 {
     (void)user;
-    (void)step;
-    (void)steps;
-    return depth == 0 && strcmp(phase, "Building") != 0;
+    return now->depth == 0 && strcmp(now->phase, "Building engine") != 0;
 }
 
 /* Each call of a build fails once, and it is stopped: the next one is none the worse for it. */
@@ -269,6 +296,71 @@ static void what_failed_leaves_nothing_in_the_builder(void **state)
         trt_fail_at(i, 0, 0);
         assert_ok(status);
         assert_int_equal(trt_number(i, "loads"), loads);
+    }
+}
+
+/* --- how far a build is --- */
+
+static double last_fraction, widest;
+static bool over_half_in_timing;
+
+static bool watch(void *user, const kln_progress *now)
+{
+    (void)user;
+    assert_true(now->fraction >= last_fraction && now->fraction <= 1.0);
+    widest = now->fraction - last_fraction > widest ? now->fraction - last_fraction : widest;
+    last_fraction = now->fraction;
+    over_half_in_timing |=
+        now->fraction > 0.5 && strcmp(now->phase, "Evaluating tactic times") == 0;
+    return true;
+}
+
+/* The fraction goes with the phase that takes the time, whatever number of steps lie around it. */
+static void progress_goes_with_the_time(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        const kiln_build_options options = fake_options(i);
+        const kln_monitor monitor = {NULL, watch};
+        const kln_model model = {.bytes = small_unary("Relu", SMALL_FLOAT, "2,3")};
+        void *engine = NULL;
+        last_fraction = 0.0;
+        widest = 0.0;
+        over_half_in_timing = false;
+        assert_ok(kln_backend_tensorrt.build(&model, &options, &monitor, &engine));
+        kln_backend_tensorrt.engine_destroy(engine);
+        assert_true(last_fraction >= 0.95);
+        assert_true(!ON_STAND_IN || over_half_in_timing);
+        assert_true(!ON_STAND_IN || widest < 0.4); /* half of the one layer at once */
+    }
+}
+
+static bool stop_in(void *user, const kln_progress *now)
+{
+    return strcmp(now->phase, user) != 0;
+}
+
+/* Before the library is opened, before and after its kernels are loaded, in each phase, and before
+ * the plan is loaded. */
+static void a_build_stops_in_each_stage(void **state)
+{
+    (void)state;
+    static const char *const stages[] = {
+        "opening the library", "loading kernels", "parsing", "building",
+        "Building engine",     "loading the plan"};
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        const kiln_build_options options = fake_options(i);
+        for (size_t s = 0; s < KLN_ARRAY_LENGTH(stages); s++) {
+            const kln_monitor monitor = {(void *)(uintptr_t)stages[s], stop_in};
+            const kln_model model = {.bytes = small_unary("Relu", SMALL_FLOAT, "2,3")};
+            void *engine = NULL;
+            (void)kiln_build_release_builders();
+            const long loads = trt_number(i, "loads");
+            assert_status(KILN_ERROR_CANCELLED,
+                          kln_backend_tensorrt.build(&model, &options, &monitor, &engine));
+            assert_message("the build was stopped");
+            assert_int_equal(trt_number(i, "loads") - loads, ON_STAND_IN && s > 1);
+        }
     }
 }
 
@@ -320,8 +412,11 @@ int main(void)
         tensorrt_test(a_plan_outlives_its_timing_cache),
         tensorrt_test(memory_that_is_short_for_a_cache_costs_no_plan),
         tensorrt_test(kernels_are_loaded_once),
+        tensorrt_test(what_was_measured_is_kept_with_the_builder),
         stand_in_test(what_failed_leaves_nothing_in_the_builder,
                       "its calls cannot be made to fail"),
+        tensorrt_test(progress_goes_with_the_time),
+        tensorrt_test(a_build_stops_in_each_stage),
         tensorrt_test(threads_build_while_builders_are_released),
     };
     return run_tensorrt_tests(tests);

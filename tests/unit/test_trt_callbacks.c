@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "backends/tensorrt/trt_callbacks.h"
+#include "backends/tensorrt/trt_progress.h"
 #include "kiln_test.h"
 
 static const struct {
@@ -128,12 +129,12 @@ static void the_recorder_keeps_what_it_has_room_for(void **state)
 static char trail[512];
 static int allowed;
 
-static bool on_progress(void *user, const char *phase, int depth, int64_t step, int64_t steps)
+static bool on_progress(void *user, const kln_progress *now)
 {
     (void)user;
     const size_t used = strlen(trail);
-    (void)snprintf(trail + used, sizeof trail - used, "%s%d:%lld/%lld ", phase, depth,
-                   (long long)step, (long long)steps);
+    (void)snprintf(trail + used, sizeof trail - used, "%s%d:%lld/%lld ", now->phase, now->depth,
+                   (long long)now->step, (long long)now->steps);
     return allowed-- > 0;
 }
 
@@ -162,6 +163,54 @@ static void the_progress_monitor_knows_what_lies_in_what(void **state)
         assert_string_equal(trail, "a0:0/2 b1:0/3 b1:1/3 a0:1/2 c0:0/1 a0:2/2 ");
         trt_progress_monitor_finish(&progress);
     }
+}
+
+static long heard;
+static double heard_fraction;
+
+static bool hear(void *user, const kln_progress *now)
+{
+    (void)user;
+    heard++;
+    assert_true(now->fraction >= heard_fraction);
+    heard_fraction = now->fraction;
+    return heard < TRT_FIRST_REPORTS + 8;
+}
+
+/* 40,000 events, as of a build of a second: what listens hears few of them, and each is counted. */
+static void a_flood_of_progress_is_held_back(void **state)
+{
+    (void)state;
+    fixture f;
+    set_up(&f, 0);
+    const kln_monitor monitor = {NULL, hear};
+    trt_progress_monitor progress;
+    trt_progress_monitor_init(&progress, &f.tables, &monitor);
+    progress.pause = UINT64_C(3600) * 1000000000;
+    trt_ProgressMonitor *object = &progress.object;
+    assert_true(trt_progress_stage(&progress, "building", 0.5));
+    trt_ProgressMonitor_phaseStart(&f.abi, object, "Building engine", NULL, 1);
+    trt_ProgressMonitor_phaseStart(&f.abi, object, "Timing graph nodes", "Building engine", 10000);
+    for (int32_t i = 0; i < 10000; i++) {
+        trt_ProgressMonitor_phaseStart(&f.abi, object, "Measuring", "Timing graph nodes", 1);
+        assert_true(trt_ProgressMonitor_stepComplete(&f.abi, object, "Measuring", 0));
+        trt_ProgressMonitor_phaseFinish(&f.abi, object, "Measuring");
+        assert_true(trt_ProgressMonitor_stepComplete(&f.abi, object, "Timing graph nodes", i));
+        if (i == 5000) {
+            assert_true(progress.fraction > 0.2 && progress.fraction < 0.3);
+        }
+    }
+    assert_int_equal(heard, TRT_FIRST_REPORTS);
+    assert_true(progress.fraction > 0.45 && progress.fraction < 0.5);
+    trt_ProgressMonitor_phaseFinish(&f.abi, object, "Timing graph nodes");
+    /* A new stage is always told; once it was asked to stop, nothing goes on. */
+    for (long i = heard; i < TRT_FIRST_REPORTS + 7; i++) {
+        assert_true(trt_progress_stage(&progress, "more", 0.0));
+    }
+    assert_false(trt_progress_stage(&progress, "too much", 0.0));
+    assert_false(trt_ProgressMonitor_stepComplete(&f.abi, object, "Building engine", 0));
+    assert_int_equal(heard, TRT_FIRST_REPORTS + 8);
+    trt_progress_monitor_finish(&progress);
 }
 
 /* --- memory --- */
@@ -416,6 +465,7 @@ int main(void)
         cmocka_unit_test(the_logger_keeps_the_first_error),
         cmocka_unit_test(the_recorder_keeps_what_it_has_room_for),
         cmocka_unit_test(the_progress_monitor_knows_what_lies_in_what),
+        cmocka_unit_test(a_flood_of_progress_is_held_back),
         cmocka_unit_test(the_allocator_counts_and_keeps_its_limit),
         cmocka_unit_test(every_alignment_is_served),
         cmocka_unit_test(an_output_grows),

@@ -413,7 +413,7 @@ static void a_gpu_that_is_none_for_rtx_is_told(void **state)
     }
 }
 
-static void the_timing_cache_grows(void **state)
+static void the_timing_cache_is_read_and_written(void **state)
 {
     (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
@@ -429,7 +429,7 @@ static void the_timing_cache_grows(void **state)
         options.error_on_timing_cache_miss = true;
         kiln_engine_release(build_network(conv_network(), &options));
         assert_int_equal(stat(path, &second), 0);
-        assert_true(ON_STAND_IN ? second.st_size > first.st_size : second.st_size > 0);
+        assert_true(first.st_size > 20 && second.st_size > 20);
         (void)kiln_test_file("timing.cache", "rubbish", 7);
         kiln_network *network = conv_network();
         kiln_engine *engine = NULL;
@@ -466,12 +466,10 @@ static void a_job_reports_and_can_be_stopped(void **state)
     }
 }
 
-static bool stop_at_timing(void *user, const char *phase, int depth, int64_t step, int64_t steps)
+static bool stop_at_timing(void *user, const kln_progress *now)
 {
-    (void)depth;
-    (void)steps;
     *(int *)user += 1;
-    return ON_STAND_IN ? !(strcmp(phase, "Timing") == 0 && step == 1) : *(int *)user < 4;
+    return ON_STAND_IN ? strcmp(now->phase, "Optimizing graph") != 0 : *(int *)user < 4;
 }
 
 static void a_build_stops_where_it_is_told(void **state)
@@ -595,7 +593,7 @@ int main(void)
         tensorrt_test(a_dla_is_there_or_refused),
         stand_in_test(rtx_builds_for_other_gpus, "tests/tensorrt does it with the real RTX"),
         stand_in_test(a_gpu_that_is_none_for_rtx_is_told, "the GPU is what it is"),
-        tensorrt_test(the_timing_cache_grows),
+        tensorrt_test(the_timing_cache_is_read_and_written),
         tensorrt_test(a_job_reports_and_can_be_stopped),
         tensorrt_test(a_build_stops_where_it_is_told),
         tensorrt_test(the_parser_says_what_is_wrong),

@@ -197,8 +197,8 @@ static void engine_destroy(void *engine)
 
 static bool goes_on(const kln_monitor *monitor, int64_t step)
 {
-    return monitor == NULL || monitor->progress == NULL ||
-           monitor->progress(monitor->user, "session", 0, step, 2);
+    const kln_progress now = {"session", 0, step, 2, (double)step / 2};
+    return monitor == NULL || monitor->progress == NULL || monitor->progress(monitor->user, &now);
 }
 
 static kiln_status fill_engine(ort_engine *engine, const kln_model *model,

@@ -80,7 +80,8 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
                          const kln_monitor *monitor, void **out)
 {
     (void)options;
-    if (monitor != NULL && !monitor->progress(monitor->user, "plan", 0, 0, 1)) {
+    const kln_progress begin = {"plan", 0, 0, 1, 0.0};
+    if (monitor != NULL && !monitor->progress(monitor->user, &begin)) {
         return kln_fail(KILN_ERROR_CANCELLED, "the build was stopped before it began");
     }
     ref_engine *engine = kln_alloc_zeroed(1, sizeof *engine);

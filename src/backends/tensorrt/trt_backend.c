@@ -314,6 +314,10 @@ static kiln_status build_within(trt_engine *made, const kln_model *model,
 static kiln_status build(const kln_model *model, const kiln_build_options *options,
                          const kln_monitor *monitor, void **engine)
 {
+    const kln_progress first = {.phase = "opening the library"};
+    if (monitor != NULL && !monitor->progress(monitor->user, &first)) {
+        return kln_fail(KILN_ERROR_CANCELLED, "%s: the build was stopped", kln_model_name(model));
+    }
     trt_engine *made = NULL;
     KLN_RETURN_IF_ERROR(engine_create(options, &made));
     kln_cuda_scope scope;

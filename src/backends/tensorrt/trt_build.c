@@ -98,14 +98,18 @@ static kiln_status describe_network(const trt_build *build, kln_description *des
 
 /* --- the build --- */
 
-static bool begins(const kln_monitor *monitor, const char *phase)
-{
-    return monitor == NULL || monitor->progress(monitor->user, phase, 0, 0, 0);
-}
+/* What part of a build each stage is: from one of ResNet-50, the first of its process or not. What
+ * is left, the plan is loaded in. */
+#define LOADING 0.20
+#define PARSING 0.02
+#define BUILDING 0.95 /* with what comes before it */
 
-static kiln_status fail_stopped(const trt_build *build)
+/* Begins a stage, unless the build shall stop. */
+static kiln_status begin_stage(trt_build *build, const char *name, double share)
 {
-    return kln_fail(KILN_ERROR_CANCELLED, "%s: the build was stopped", build->source);
+    return trt_progress_stage(&build->progress, name, share)
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_CANCELLED, "%s: the build was stopped", build->source);
 }
 
 static kiln_status fail_plan(trt_build *build)
@@ -122,10 +126,12 @@ static kiln_status fail_plan(trt_build *build)
                     build->library->name);
 }
 
-static kiln_status make_objects(trt_build *build)
+static kiln_status make_objects(trt_build *build, double *loading)
 {
     trt_library *library = build->library;
     const trt_abi *abi = &library->abi;
+    *loading = trt_library_keeps_builder(library) ? 0.0 : LOADING;
+    KLN_RETURN_IF_ERROR(begin_stage(build, "loading kernels", *loading));
     if (build->options->keep_builder != KILN_SWITCH_OFF) {
         KLN_RETURN_IF_ERROR(trt_library_keep_builder(library));
     }
@@ -149,41 +155,41 @@ static kiln_status make_objects(trt_build *build)
     return KILN_OK;
 }
 
-static kiln_status run(trt_build *build, const kln_monitor *monitor, kln_description *description,
-                       trt_HostMemory **plan)
+static kiln_status run(trt_build *build, kln_description *description, trt_HostMemory **plan)
 {
     const trt_abi *abi = &build->library->abi;
-    KLN_RETURN_IF_ERROR(make_objects(build));
+    double loading = 0.0;
+    KLN_RETURN_IF_ERROR(make_objects(build, &loading));
+    KLN_RETURN_IF_ERROR(begin_stage(build, "parsing", PARSING));
     KLN_RETURN_IF_ERROR(trt_apply_options(build));
-    if (!begins(monitor, "parsing")) {
-        return fail_stopped(build);
-    }
     KLN_RETURN_IF_ERROR(trt_parse(build));
     KLN_RETURN_IF_ERROR(trt_apply_profiles(build));
     KLN_RETURN_IF_ERROR(trt_apply_weights(build));
     KLN_RETURN_IF_ERROR(describe_network(build, description));
     KLN_RETURN_IF_ERROR(trt_timing_begin(build));
-    if (monitor != NULL) {
+    KLN_RETURN_IF_ERROR(begin_stage(build, "building", BUILDING - PARSING - loading));
+    build->progress.rounds = build->options->profile_count;
+    if (build->progress.monitor != NULL) {
         trt_BuilderConfig_setProgressMonitor(abi, build->config, &build->progress.object);
     }
-    if (!begins(monitor, "building")) {
-        return fail_stopped(build);
-    }
     *plan = trt_Builder_buildSerializedNetwork(abi, build->builder, build->network, build->config);
-    const bool stopped = build->progress.stopped;
+    const bool stopped = atomic_load(&build->progress.stopped);
     if (trt_is_null(*plan) || trt_HostMemory_size(abi, *plan) == 0) {
         trt_HostMemory_destroy(*plan);
         *plan = NULL;
-        return stopped ? fail_stopped(build) : fail_plan(build);
+        if (!stopped) {
+            return fail_plan(build);
+        }
+        trt_timing_end(build);
+        return begin_stage(build, "stopped", 0.0);
     }
-    /* What was measured is kept where the build was stopped in its last step, too. */
     trt_timing_end(build);
-    if (stopped) {
+    const kiln_status status = begin_stage(build, "loading the plan", 1.0 - BUILDING);
+    if (status != KILN_OK) {
         trt_HostMemory_destroy(*plan);
         *plan = NULL;
-        return fail_stopped(build);
     }
-    return KILN_OK;
+    return status;
 }
 
 kiln_status trt_build_plan(trt_library *library, const kln_model *model,
@@ -212,7 +218,7 @@ kiln_status trt_build_plan(trt_library *library, const kln_model *model,
     build->source = model->path != NULL ? model->path : "a model in memory";
     trt_error_recorder_init(&build->recorder, &library->tables);
     trt_progress_monitor_init(&build->progress, &library->tables, monitor);
-    const kiln_status status = run(build, monitor, description, plan);
+    const kiln_status status = run(build, description, plan);
     trt_timing_finish(build);
     trt_parse_finish(build);
     trt_NetworkDefinition_destroy(build->network);

@@ -7,6 +7,7 @@
 #define TRT_BUILDER_H
 
 #include "backends/tensorrt/trt_library.h"
+#include "backends/tensorrt/trt_progress.h"
 #include "onnx/kln_onnx.h"
 
 typedef struct trt_build {
@@ -34,6 +35,7 @@ typedef struct trt_build {
 
     kln_mapping timing_cache;
     trt_TimingCache *timing;
+    bool keeps_timing; /* for the next build in this process; nobody asked for it */
 } trt_build;
 
 /* Whether they make sense, before seconds are spent on a builder (trt_options.c). */
@@ -44,8 +46,9 @@ KILN_MUST_CHECK kiln_status trt_apply_options(trt_build *build);
 KILN_MUST_CHECK kiln_status trt_apply_profiles(trt_build *build);
 KILN_MUST_CHECK kiln_status trt_apply_weights(trt_build *build);
 
-/* Reads the timing cache in, and writes it out after the build (trt_timing.c). A plan is worth more
- * than the cache: where that cannot be written, a warning is logged. */
+/* Reads the timing cache in, and writes it out after the build, also after one that was stopped
+ * (trt_timing.c). A plan is worth more than the cache: where that cannot be written, a warning is
+ * logged. Where none was asked for, what is measured is kept with the builder. */
 KILN_MUST_CHECK kiln_status trt_timing_begin(trt_build *build);
 void trt_timing_end(trt_build *build);
 void trt_timing_finish(trt_build *build);

@@ -80,26 +80,6 @@ bool trt_said(trt_error_recorder *recorder, const char *word);
 KILN_MUST_CHECK kiln_status trt_fail(kiln_status status, trt_error_recorder *recorder,
                                      const char *format, ...) KLN_PRINTF(3, 4);
 
-/* --- progress monitor --- */
-
-#define TRT_PHASES 32
-
-typedef struct trt_progress_monitor {
-    trt_ProgressMonitor object;
-    const kln_monitor *monitor;
-    pthread_mutex_t lock;
-    bool stopped; /* the monitor asked to stop */
-    struct trt_phase {
-        char name[128];
-        int depth;
-        int32_t steps; /* -1: the entry is free */
-    } phases[TRT_PHASES];
-} trt_progress_monitor;
-
-void trt_progress_monitor_init(trt_progress_monitor *progress, const trt_tables *tables,
-                               const kln_monitor *monitor);
-void trt_progress_monitor_finish(trt_progress_monitor *progress);
-
 /* --- device memory: the few functions that this room needs of CUDA --- */
 
 /* How device memory is had. All may be called from any thread. `piece` is the maker's: what

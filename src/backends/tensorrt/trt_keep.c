@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
+#include <string.h>
 
 #include "backends/tensorrt/trt_library.h"
 #include "backends/tensorrt/trt_plan.h"
@@ -11,6 +12,25 @@
  * safely undone at the exit, where a library's own end may have come first. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static trt_library *keepers;
+
+/* What builds for one GPU measured, as TensorRT's timing cache has it. */
+struct trt_timings {
+    struct trt_timings *next;
+    int32_t device;
+    size_t size;
+    unsigned char bytes[];
+};
+
+/* Past it, what was measured so far is worth less than its memory. */
+#define MOST_TIMINGS ((size_t)64 << 20)
+
+bool trt_library_keeps_builder(const trt_library *library)
+{
+    (void)pthread_mutex_lock(&lock);
+    const bool keeps = library->kept != NULL;
+    (void)pthread_mutex_unlock(&lock);
+    return keeps;
+}
 
 kiln_status trt_library_keep_builder(trt_library *library)
 {
@@ -32,6 +52,69 @@ kiln_status trt_library_keep_builder(trt_library *library)
     return status;
 }
 
+/* --- what was measured --- */
+
+/* The place of those of a GPU, or of the end. With the lock held. */
+static struct trt_timings **find_timings(trt_library *library, int32_t device)
+{
+    struct trt_timings **place = &library->timings;
+    while (*place != NULL && (*place)->device != device) {
+        place = &(*place)->next;
+    }
+    return place;
+}
+
+static void drop_timings(struct trt_timings **place)
+{
+    struct trt_timings *dropped = *place;
+    *place = dropped->next;
+    kln_free(dropped);
+}
+
+kiln_status trt_library_get_timings(trt_library *library, int32_t device, kiln_span *copy)
+{
+    kiln_status status = KILN_OK;
+    *copy = (kiln_span){NULL, 0};
+    (void)pthread_mutex_lock(&lock);
+    const struct trt_timings *found = *find_timings(library, device);
+    if (found != NULL) {
+        void *bytes = kln_alloc(found->size);
+        if (bytes != NULL) {
+            memcpy(bytes, found->bytes, found->size);
+            *copy = (kiln_span){bytes, found->size};
+        } else {
+            status = kln_fail_memory(found->size, "what earlier builds measured");
+        }
+    }
+    (void)pthread_mutex_unlock(&lock);
+    return status;
+}
+
+void trt_library_keep_timings(trt_library *library, int32_t device, kiln_span bytes)
+{
+    struct trt_timings *made = NULL;
+    if (bytes.size > 0 && bytes.size <= MOST_TIMINGS) {
+        kln_lasting_begin();
+        made = kln_alloc(sizeof *made + bytes.size);
+        kln_lasting_end();
+    }
+    (void)pthread_mutex_lock(&lock);
+    struct trt_timings **place = find_timings(library, device);
+    if (*place != NULL) {
+        drop_timings(place);
+    }
+    if (made != NULL && library->kept != NULL) {
+        made->next = library->timings;
+        made->device = device;
+        made->size = bytes.size;
+        memcpy(made->bytes, bytes.data, bytes.size);
+        library->timings = made;
+        made = NULL;
+    }
+    (void)pthread_mutex_unlock(&lock);
+    kln_free(made); /* the builder was released meanwhile */
+}
+
 size_t trt_release_builders(void)
 {
     size_t count = 0;
@@ -41,6 +124,9 @@ size_t trt_release_builders(void)
         keepers = library->next_keeper;
         trt_Builder_destroy(library->kept);
         library->kept = NULL;
+        while (library->timings != NULL) {
+            drop_timings(&library->timings);
+        }
         count++;
     }
     (void)pthread_mutex_unlock(&lock);

@@ -48,6 +48,7 @@ typedef struct trt_library {
 
     trt_Builder *kept; /* trt_keep.c, as the next */
     struct trt_library *next_keeper;
+    struct trt_timings *timings;
 } trt_library;
 
 /* The record for `requested`: a path of a library or its folder, one of the words "10", "11",
@@ -73,6 +74,13 @@ KILN_MUST_CHECK kiln_status trt_library_offer_plugins(trt_library *library);
 /* Sees to it that a builder of this library is there, and stays when a build has ended: the next
  * build need not load the library's kernels again. Waits where another thread is at it. */
 KILN_MUST_CHECK kiln_status trt_library_keep_builder(trt_library *library);
+bool trt_library_keeps_builder(const trt_library *library);
+
+/* What builds for GPU `device` have measured, while a builder is kept: a copy for kln_free, empty
+ * where there is nothing. Kept anew in the old one's place; empty: dropped. */
+KILN_MUST_CHECK kiln_status trt_library_get_timings(trt_library *library, int32_t device,
+                                                    kiln_span *copy);
+void trt_library_keep_timings(trt_library *library, int32_t device, kiln_span bytes);
 
 /* Whether a plan of this library can run on GPU `device` of this machine; where not, `*reason`
  * (NULL is allowed) says why. The text stays as long as the process. */

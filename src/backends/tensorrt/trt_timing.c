@@ -1,15 +1,53 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "backends/tensorrt/trt_builder.h"
 
+/* Whether this build begins with `bytes` of a cache, or an empty one. */
+static bool set_cache(trt_build *build, kiln_span bytes)
+{
+    const trt_abi *abi = &build->library->abi;
+    build->timing = trt_BuilderConfig_createTimingCache(abi, build->config, bytes.data, bytes.size);
+    if (trt_is_null(build->timing)) {
+        build->timing = NULL;
+    }
+    return build->timing != NULL &&
+           trt_BuilderConfig_setTimingCache(abi, build->config, build->timing, false);
+}
+
+/* What one build measured, the next need not: by far most of the time of its like. RTX measures
+ * where a plan is loaded. */
+static bool may_keep(const trt_build *build)
+{
+    const kiln_build_options *o = build->options;
+    return o->keep_builder != KILN_SWITCH_OFF && !o->disable_timing_cache &&
+           !o->error_on_timing_cache_miss && !build->library->abi.is_rtx;
+}
+
+static kiln_status begin_with_kept(trt_build *build)
+{
+    if (!may_keep(build)) {
+        return KILN_OK;
+    }
+    kiln_span bytes = {NULL, 0};
+    KLN_RETURN_IF_ERROR(trt_library_get_timings(build->library, build->options->device, &bytes));
+    build->keeps_timing = set_cache(build, bytes);
+    if (!build->keeps_timing) {
+        /* Nobody asked for it: TensorRT measures as if there were none. */
+        trt_library_keep_timings(build->library, build->options->device, (kiln_span){NULL, 0});
+        trt_error_recorder_clear(&build->recorder);
+        trt_logged_clear();
+    }
+    kln_free((void *)(uintptr_t)bytes.data);
+    return KILN_OK;
+}
+
 /* The timing cache is read before a build and written after it, whole or not at all: two builds at
  * once each leave a good file, and the later one's stays. */
 kiln_status trt_timing_begin(trt_build *build)
 {
     const kiln_build_options *options = build->options;
-    const trt_abi *abi = &build->library->abi;
     kiln_span bytes = options->timing_cache_bytes;
     if (options->timing_cache == NULL && bytes.size == 0) {
-        return KILN_OK;
+        return begin_with_kept(build);
     }
     if (options->timing_cache != NULL && bytes.size > 0) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
@@ -19,12 +57,7 @@ kiln_status trt_timing_begin(trt_build *build)
         KLN_RETURN_IF_ERROR(kln_mapping_open(options->timing_cache, &build->timing_cache));
         bytes = build->timing_cache.bytes;
     }
-    build->timing = trt_BuilderConfig_createTimingCache(abi, build->config, bytes.data, bytes.size);
-    if (trt_is_null(build->timing)) {
-        build->timing = NULL;
-    }
-    if (build->timing == NULL ||
-        !trt_BuilderConfig_setTimingCache(abi, build->config, build->timing, false)) {
+    if (!set_cache(build, bytes)) {
         return trt_fail(KILN_ERROR_MISMATCH, &build->recorder,
                         "timing_cache: %s does not take the %zu bytes of %s; one of another "
                         "version or GPU must be deleted",
@@ -35,28 +68,32 @@ kiln_status trt_timing_begin(trt_build *build)
     return KILN_OK;
 }
 
-static kiln_status write_cache(trt_build *build, const char *path)
+static kiln_status write_cache(trt_build *build, kiln_span bytes)
 {
-    const trt_abi *abi = &build->library->abi;
-    trt_HostMemory *memory = trt_TimingCache_serialize(abi, build->timing);
-    if (trt_is_null(memory)) {
-        return trt_fail(KILN_ERROR_BACKEND, &build->recorder, "the timing cache");
-    }
-    const kiln_span bytes = {trt_HostMemory_data(abi, memory), trt_HostMemory_size(abi, memory)};
-    const kiln_status status = kln_file_write(path, &bytes, 1, false);
-    trt_HostMemory_destroy(memory);
-    return status;
+    return bytes.size > 0 ? kln_file_write(build->options->timing_cache, &bytes, 1, false)
+                          : trt_fail(KILN_ERROR_BACKEND, &build->recorder, "the timing cache");
 }
 
 void trt_timing_end(trt_build *build)
 {
-    const char *path = build->options->timing_cache;
-    if (path != NULL && build->timing != NULL && write_cache(build, path) != KILN_OK) {
+    const trt_abi *abi = &build->library->abi;
+    if (build->timing == NULL || (!build->keeps_timing && build->options->timing_cache == NULL)) {
+        return;
+    }
+    trt_HostMemory *memory = trt_TimingCache_serialize(abi, build->timing);
+    kiln_span bytes = {NULL, 0};
+    if (!trt_is_null(memory)) {
+        bytes = (kiln_span){trt_HostMemory_data(abi, memory), trt_HostMemory_size(abi, memory)};
+    }
+    if (build->keeps_timing) {
+        trt_library_keep_timings(build->library, build->options->device, bytes);
+    } else if (write_cache(build, bytes) != KILN_OK) {
         kln_log(KILN_LOG_WARNING, "tensorrt",
                 "%s is built, but its timing cache was not written, and the next build measures "
                 "again what this one did: %s",
                 build->source, kiln_error_message());
     }
+    trt_HostMemory_destroy(memory);
 }
 
 void trt_timing_finish(trt_build *build)

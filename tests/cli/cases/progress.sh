@@ -63,9 +63,9 @@ build() { # FILE
 # shellcheck disable=SC2046 # several words
 {
     look xterm 80 \
-        '. building add.onnx  ######\.{6}  50 %  [12]\.[0-9] s  Building 1 s' $(build a.plan)
-    look xterm 46 '. building add.onnx  #+\.+  50 %  [12]\.[0-9] s' $(build b.plan)
-    look xterm 24 '. bui\.\.\.nx  50 %  [12]\.[0-9] s' $(build c.plan)
+        '. building add.onnx  #######\.{5}  57 %  [12]\.[0-9] s  Evaluating tactic times 1 s' $(build a.plan)
+    look xterm 46 '. building add.onnx  #+\.+  57 %  [12]\.[0-9] s' $(build b.plan)
+    look xterm 24 '. bui\.\.\.nx  57 %  [12]\.[0-9] s' $(build c.plan)
 }
 wait
 for ((look = 1; look <= looks; look++)); do

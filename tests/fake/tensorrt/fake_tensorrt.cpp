@@ -20,7 +20,7 @@ static std::atomic<long> calls, strays, live, fail_at;
 static std::atomic<uintptr_t> null_value;
 long fake_compilations;
 long fake_streamed;
-std::atomic<long> fake_builders, fake_loads;
+std::atomic<long> fake_builders, fake_loads, fake_measured;
 
 void stray(const char *type, const char *method, int slot)
 {
@@ -73,7 +73,8 @@ EXPORT long fake_tensorrt_number(const char *what)
     const std::string word = what;
     return word == "calls" ? calls.load() : word == "stray" ? strays.load()
          : word == "live" ? live.load() : word == "fault" ? fail_at.load()
-         : word == "streamed" ? fake_streamed : word == "loads" ? fake_loads.load() : fake_compilations;
+         : word == "streamed" ? fake_streamed : word == "loads" ? fake_loads.load()
+         : word == "measured" ? fake_measured.load() : fake_compilations;
 }
 
 EXPORT void fake_tensorrt_fail(long call, long null)

@@ -14,7 +14,7 @@
  * The tests find by dlsym: fake_tensorrt_number(what), with what one of "calls", "stray", "live"
  * (objects), "compilations" (of kernels, by RTX), "streamed" (bytes that came through stream
  * readers), "loads" (of the builders' kernels: with the first builder, which they go with again; each
- * takes FAKE_TENSORRT_LOADING milliseconds); and fake_tensorrt_fail(call, null): call number
+ * takes FAKE_TENSORRT_LOADING milliseconds), "measured" (layers that no timing cache had); and fake_tensorrt_fail(call, null): call number
  * `call` from now on that makes or does something (and returns a pointer or a bool) fails, once, by
  * returning `null` or false, and says so to the recorder; 0: none.
  *
@@ -243,7 +243,7 @@ int layout_of(int32_t version);
 int32_t played_version();
 extern long fake_compilations;
 extern long fake_streamed;
-extern std::atomic<long> fake_builders, fake_loads;
+extern std::atomic<long> fake_builders, fake_loads, fake_measured;
 
 /* Makes the {table, implementation} for a body. `implementation` is of a made class. */
 void *wrap(Base *body, void *implementation, void (*drop)(void *));
