@@ -15,8 +15,10 @@
  *     kiln_build_destroy(build);
  *
  * A backend stops where it looks up from its work: TensorRT between tactics, some milliseconds
- * apart as a rule; ONNX Runtime and the reference executor, whose builds are short, not before they
- * are done.
+ * apart as a rule, but not while the first builder of a process loads the library's kernels (some
+ * seconds) nor within a layer that it compiles in one piece; ONNX Runtime and the reference
+ * executor, whose builds are short, not before they are done. A limit of time ends the job where
+ * the backend looks up next.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -43,8 +45,8 @@ typedef struct kiln_build_limits {
     size_t struct_size;    /* set by KILN_BUILD_LIMITS_INIT */
     uint64_t milliseconds; /* the job ends with KILN_ERROR_TIMEOUT past it; 0: none */
     uint64_t memory_bytes; /* resident memory of the process may grow by so much from the start on;
-                              past it the job ends with KILN_ERROR_LIMIT. Looked at with each
-                              progress of the backend. 0: none */
+                              past it the job ends with KILN_ERROR_LIMIT. Looked at every 20 ms
+                              where the backend looks up, and at the end. 0: none */
 } kiln_build_limits;
 
 #define KILN_BUILD_LIMITS_INIT ((kiln_build_limits){.struct_size = sizeof(kiln_build_limits)})
@@ -64,7 +66,8 @@ typedef struct kiln_build_progress {
     int32_t depth;         /* phases around it */
     int64_t step, steps;   /* of the phase; steps 0: not known */
     double fraction;       /* of the whole, 0 to 1, from the phases seen; never falls */
-    uint64_t reports;      /* progress the backend has reported so far */
+    uint64_t reports;      /* progress the backend has reported so far; TensorRT's half a million
+                              steps are passed on some hundred times a second */
     uint64_t nanoseconds;  /* since the start; stands still at the end */
     uint64_t memory_bytes; /* by how much resident memory has grown at most */
 } kiln_build_progress;
@@ -105,9 +108,9 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_build_wait(kiln_build *build, uint64_t
 
 /* Gives up what backends keep in this process from one build to the next. Of TensorRT, that is one
  * builder for each library that was built with: while there is one, the library's kernels stay
- * loaded (with TensorRT 10.6, 5 GB of resident memory and some seconds of each first build). Builds
- * that are under way go on; the next one loads anew. Returns how many there were. Any thread. Since
- * 0.1. */
+ * loaded (with TensorRT 10.6, 5 GB of resident memory and some seconds of each first build), and
+ * what builds measured is known to the next. Builds that are under way go on; the next one loads
+ * and measures anew. Returns how many builders there were. Any thread. Since 0.1. */
 KILN_API size_t kiln_build_release_builders(void);
 
 /* Cancels what is still running, waits until the backend has stopped, and releases the job, and the

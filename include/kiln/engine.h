@@ -226,8 +226,10 @@ typedef struct kiln_build_options {
                             library gives back waits for the GPU and stays in the pool for the next.
                             NULL: memory comes from the driver and goes back there */
     kiln_switch keep_builder; /* on and default: the library's kernels stay loaded for the next
-                                 build (kiln_build_release_builders); off: unless they were kept
-                                 before, they go when this build ends */
+                                 build, and what was measured is known to it
+                                 (kiln_build_release_builders); off: all is
+                                 measured anew, and kernels that were not kept before go when the
+                                 build ends */
 
     const char *weights_folder; /* where the external weights of a model in memory are looked for;
                                    NULL: the working directory. Those of a file lie beside it, and

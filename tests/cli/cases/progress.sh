@@ -63,7 +63,8 @@ build() { # FILE
 # shellcheck disable=SC2046 # several words
 {
     look xterm 80 \
-        '. building add.onnx  #######\.{5}  57 %  [12]\.[0-9] s  Evaluating tactic times 1 s' $(build a.plan)
+        '. building add.onnx  #######\.{5}  57 %  [12]\.[0-9] s  Evaluating tactic times 1 s' \
+        $(build a.plan)
     look xterm 46 '. building add.onnx  #+\.+  57 %  [12]\.[0-9] s' $(build b.plan)
     look xterm 24 '. bui\.\.\.nx  57 %  [12]\.[0-9] s' $(build c.plan)
 }
