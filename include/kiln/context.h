@@ -101,9 +101,15 @@ KILN_API void kiln_context_destroy(kiln_context *context);
  * written. The tensor's shape becomes the binding's. A tensor with data NULL and bytes 0 takes the
  * binding back: the context provides the memory again.
  *
- * Errors: NULL_ARGUMENT; NAME (with the names there are); DTYPE, RANK, SHAPE (which dimension,
- * expected, found); SIZE (too few bytes); ALIGNMENT; UNSUPPORTED (location, format or strides the
- * backend cannot take); BUSY. The old binding stays on an error. Since 0.1. */
+ * Memory may be an input's and an output's at once, wholly or in part: each run then copies that
+ * input first and reads the copy. What kiln_context_tensor showed as a result may be bound as an
+ * input of the next run: it is copied at once, and has to be bound again for the run after that
+ * (which fails with STATE). Two outputs may not overlap: the run fails with INVALID_ARGUMENT.
+ *
+ * Errors: NULL_ARGUMENT; INVALID_ARGUMENT (an output in the memory of the last results); NAME (with
+ * the names there are); DTYPE, RANK, SHAPE (which dimension, expected, found); SIZE (too few
+ * bytes); ALIGNMENT; UNSUPPORTED (location, format or strides the backend cannot take); BUSY. The
+ * old binding stays on an error. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_bind(kiln_context *context, const char *name,
                                                        const kiln_tensor *tensor);
 

@@ -57,7 +57,10 @@ void kiln_context_destroy(kiln_context *context)
     }
     for (size_t i = 0; i < context->slot_count; i++) {
         release_owned(context, &context->slots[i]);
+        context_overlap_release(context, &context->slots[i]);
     }
+    kln_free(context->ranges);
+    kln_free(context->results);
     kln_free(context->slots);
     kln_free(context->found);
     kiln_engine_release(context->engine);
@@ -94,7 +97,10 @@ static kiln_status init(kiln_context *context, const kiln_context_options *optio
     const size_t count = description->input_count + description->output_count;
     context->slots = kln_alloc_zeroed(count, sizeof *context->slots);
     context->found = kln_alloc_zeroed(count, sizeof *context->found);
-    if (context->slots == NULL || context->found == NULL) {
+    context->ranges = kln_alloc_zeroed(count, sizeof *context->ranges);
+    context->results = kln_alloc_zeroed(count, sizeof *context->results);
+    if (context->slots == NULL || context->found == NULL || context->ranges == NULL ||
+        context->results == NULL) {
         return kln_fail_memory(count * sizeof *context->slots, "a context's bindings");
     }
     context->slot_count = count;
@@ -285,18 +291,26 @@ static kiln_status check_place(const kiln_context *context, const kiln_binding *
     return KILN_OK;
 }
 
+/* What the caller bound. */
+static const kiln_tensor *given(const context_slot *bound)
+{
+    return bound->detour == DETOUR_NONE ? &bound->tensor : &bound->original;
+}
+
+/* A result that is fed back is another one after each run. */
 static bool same_view(const context_slot *bound, const kiln_tensor *tensor)
 {
-    return bound->state == SLOT_CALLER && bound->tensor.data == tensor->data &&
-           bound->tensor.bytes == tensor->bytes &&
-           bound->tensor.desc.location == tensor->desc.location &&
-           kiln_shape_equal(&bound->tensor.desc.shape, &tensor->desc.shape);
+    const kiln_tensor *known = given(bound);
+    return bound->state == SLOT_CALLER && known->data == tensor->data &&
+           known->bytes == tensor->bytes && known->desc.location == tensor->desc.location &&
+           bound->detour <= DETOUR_EACH_RUN &&
+           kiln_shape_equal(&known->desc.shape, &tensor->desc.shape);
 }
 
 /* What a caller binds again and again is looked at once. */
 static bool was_checked(const context_slot *bound, const kiln_tensor *tensor)
 {
-    const kiln_tensor_desc *known = &bound->tensor.desc;
+    const kiln_tensor_desc *known = &given(bound)->desc;
     return same_view(bound, tensor) && known->dtype == tensor->desc.dtype &&
            known->format == tensor->desc.format && known->device == tensor->desc.device &&
            known->strides.rank == 0 && tensor->desc.strides.rank == 0;
@@ -331,6 +345,7 @@ static void mark_pending(kiln_context *context, context_slot *changed)
 {
     changed->pending = true;
     context->ready = false;
+    context->settled = false;
     context->has_results = false;
     if (context->gpu != NULL) {
         context->gpu->current = NULL;
@@ -361,18 +376,51 @@ static bool is_taking_back(const kiln_tensor *tensor)
            tensor->desc.dtype == KILN_DTYPE_UNDEFINED;
 }
 
-/* The tensor was checked. */
-void context_set_caller(kiln_context *context, size_t index, const kiln_tensor *tensor)
+/* Entries of a GPU that know this memory go with it, and one of them may have the last results,
+ * which the caller may be about to bind: there it stays until the next run. */
+static void retire_owned(kiln_context *context, context_slot *changed)
 {
-    context_slot *changed = &context->slots[index];
-    if (same_view(changed, tensor)) {
+    if (context->gpu == NULL || changed->owned == NULL) {
+        drop_owned(context, changed);
         return;
     }
+    context->bytes_owned -= changed->owned_bytes;
+    changed->owned_bytes = 0;
+    context->retired = true;
+}
+
+void context_drop_retired(kiln_context *context)
+{
+    for (size_t i = 0; context->retired && i < context->slot_count; i++) {
+        if (context->slots[i].state != SLOT_OWNED) {
+            drop_owned(context, &context->slots[i]);
+        }
+    }
+    context->retired = false;
+}
+
+void context_move(kiln_context *context, size_t index, const kiln_tensor *tensor)
+{
+    context->slots[index].tensor = *tensor;
+    mark_pending(context, &context->slots[index]);
+}
+
+kiln_status context_set_caller(kiln_context *context, size_t index, const kiln_tensor *tensor)
+{
+    context_slot *changed = &context->slots[index];
+    bool fed = false;
+    if (same_view(changed, tensor)) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(context_overlap_bind(context, index, tensor, &fed));
+    if (!fed) {
+        context_overlap_forget(context, changed);
+        context_move(context, index, tensor);
+    }
     drop_fill(context, changed);
-    drop_owned(context, changed);
+    retire_owned(context, changed);
     changed->state = SLOT_CALLER;
-    changed->tensor = *tensor;
-    mark_pending(context, changed);
+    return KILN_OK;
 }
 
 void context_set_empty(kiln_context *context, size_t index)
@@ -381,11 +429,11 @@ void context_set_empty(kiln_context *context, size_t index)
     if (changed->state == SLOT_EMPTY) {
         return;
     }
+    context_overlap_forget(context, changed);
     drop_fill(context, changed);
-    drop_owned(context, changed);
+    retire_owned(context, changed);
     changed->state = SLOT_EMPTY;
-    changed->tensor = (kiln_tensor){.data = NULL};
-    mark_pending(context, changed);
+    context_move(context, index, &(kiln_tensor){.data = NULL});
 }
 
 /* Memory of the context for input `index` of this shape, kept where it is large enough already. */
@@ -414,6 +462,7 @@ static kiln_status set_owned(kiln_context *context, size_t index, const kiln_sha
         context->bytes_owned += bytes;
     }
     memset(changed->owned, 0, bytes);
+    context_overlap_forget(context, changed);
     changed->state = SLOT_OWNED;
     changed->tensor = KILN_HOST_TENSOR(binding->dtype, *shape, changed->owned, bytes);
     changed->tensor.desc.location = owned_location(context);
@@ -432,8 +481,7 @@ static kiln_status bind_inside(kiln_context *context, const char *name, const ki
         return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(context_check_tensor(context, index, tensor));
-    context_set_caller(context, index, tensor);
-    return KILN_OK;
+    return context_set_caller(context, index, tensor);
 }
 
 kiln_status kiln_context_bind(kiln_context *context, const char *name, const kiln_tensor *tensor)
@@ -465,7 +513,7 @@ static kiln_status bind_plan_inside(kiln_context *context, const kiln_buffer_pla
     for (size_t i = 0; i < count; i++) {
         size_t index = 0;
         KLN_RETURN_IF_ERROR(find_planned(context, plan, i, &planned, &index));
-        context_set_caller(context, index, &planned.tensor);
+        KLN_RETURN_IF_ERROR(context_set_caller(context, index, &planned.tensor));
     }
     return KILN_OK;
 }
@@ -540,7 +588,7 @@ static kiln_status show_input(kiln_context *context, size_t index, kiln_tensor *
         }
         KLN_RETURN_IF_ERROR(set_owned(context, index, &binding->shape));
     }
-    *tensor = context->slots[index].tensor;
+    *tensor = *given(&context->slots[index]);
     return KILN_OK;
 }
 

@@ -1,10 +1,10 @@
 /*
  * context_parts.h - what a context is made of, inside this module.
  *
- * context.c has names, checks and bindings; context_run.c the calls that run; context_gpu.c a run
- * on a GPU; transfer.c how bytes get to the device and back; graph_cache.c one entry for each set
- * of bindings, and which of them keep a graph; graph_capture.c makes a graph; graph_search.c finds
- * the fastest variant of it.
+ * context.c has names, checks and bindings; context_overlap.c memory that a run reads and writes;
+ * context_run.c the calls that run; context_gpu.c a run on a GPU; transfer.c how bytes get to the
+ * device and back; graph_cache.c one entry for each set of bindings, and which of them keep a
+ * graph; graph_capture.c makes a graph; graph_search.c finds the fastest variant of it.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -23,6 +23,20 @@ typedef enum slot_state {
     SLOT_OWNED   /* the context's own memory (inputs only): pinned where the engine is on a GPU */
 } slot_state;
 
+/* Where an input is read from instead, because the run would overwrite it (context_overlap.c). */
+typedef enum slot_detour {
+    DETOUR_NONE,
+    DETOUR_EACH_RUN, /* from a copy that each run takes */
+    DETOUR_FED,      /* from a copy of a result that was taken when it was bound, for one run */
+    DETOUR_SPENT     /* that run was made */
+} slot_detour;
+
+typedef struct memory_range {
+    uintptr_t begin;
+    uintptr_t end;
+    uint32_t index; /* of the binding */
+} memory_range;
+
 typedef struct context_slot {
     slot_state state;
     bool pending; /* the backend does not know it yet */
@@ -32,6 +46,12 @@ typedef struct context_slot {
     kiln_fill_function fill; /* writes the input before each run, or NULL */
     void *fill_user;
     uint64_t named; /* the last call of kiln_context_run_tensors that named it */
+    slot_detour detour;
+    kiln_tensor original; /* with a detour: what `tensor` is a copy of */
+    uint32_t fed_by;      /* the output, with DETOUR_FED and DETOUR_SPENT */
+    void *copy;           /* its memory, which stays for the next detour */
+    size_t copy_bytes;
+    kiln_location copy_location;
 } context_slot;
 
 /* What of a binding an entry depends on. Ordinary host memory may move: it is staged. */
@@ -128,6 +148,15 @@ struct kiln_context {
     bool ready;        /* every input has data and nothing is pending */
     bool has_results;  /* of a run with what is bound now */
     size_t fill_count; /* slots with `fill` */
+    bool settled;      /* nothing was bound since overlaps were looked for */
+    bool retired;      /* some slot has memory of its own that is to go with the next run */
+    bool has_spent;    /* some slot may be DETOUR_SPENT */
+    bool results_changed;  /* `results` is of an earlier run */
+    size_t copied_count;   /* slots that are DETOUR_EACH_RUN */
+    size_t fed_count;      /* slots that are DETOUR_FED */
+    memory_range *ranges;  /* room for one of each slot */
+    memory_range *results; /* of the last run, in the backend's or an entry's memory; sorted */
+    size_t result_count;
     uint64_t runs;
     uint64_t failed_runs;
     uint64_t binds;
@@ -149,9 +178,14 @@ KILN_MUST_CHECK kiln_status context_find_output(const kiln_context *context, con
 KILN_MUST_CHECK kiln_status context_check_tensor(const kiln_context *context, size_t index,
                                                  const kiln_tensor *tensor);
 
-/* The tensor was checked. */
-void context_set_caller(kiln_context *context, size_t index, const kiln_tensor *tensor);
+/* The tensor was checked. OUT_OF_MEMORY, INVALID_ARGUMENT. */
+KILN_MUST_CHECK kiln_status context_set_caller(kiln_context *context, size_t index,
+                                               const kiln_tensor *tensor);
+/* The slot's tensor is this one, and nothing else of it changes. */
+void context_move(kiln_context *context, size_t index, const kiln_tensor *tensor);
 void context_set_empty(kiln_context *context, size_t index);
+/* Frees what the context's own inputs were in before something else was bound. */
+void context_drop_retired(kiln_context *context);
 KILN_MUST_CHECK kiln_status context_show_output(kiln_context *context, size_t index,
                                                 kiln_tensor *tensor);
 
@@ -160,6 +194,25 @@ KILN_MUST_CHECK kiln_status context_show_output(kiln_context *context, size_t in
 KILN_MUST_CHECK kiln_status context_check_all_bound(const kiln_context *context);
 /* Tells the backend what it does not know yet, and lets it run. */
 KILN_MUST_CHECK kiln_status context_run_plainly(kiln_context *context);
+
+/* --- memory that is read and written (context_overlap.c) --- */
+
+/* Where `tensor` lies in the last results, an input gets a copy, and `*fed` is true; an output is
+ * refused. */
+KILN_MUST_CHECK kiln_status context_overlap_bind(kiln_context *context, size_t index,
+                                                 const kiln_tensor *tensor, bool *fed);
+/* The slot is bound to something else. Its copy's memory stays, until it is released. */
+void context_overlap_forget(kiln_context *context, context_slot *slot);
+void context_overlap_release(kiln_context *context, context_slot *slot);
+/* Before a run, where something was bound since the last one: finds the inputs that it would
+ * overwrite. INVALID_ARGUMENT where it would write two outputs to one place. */
+KILN_MUST_CHECK kiln_status context_overlap_settle(kiln_context *context);
+/* Takes the copies of those inputs, ordered into `stream` (NULL: the context's). */
+KILN_MUST_CHECK kiln_status context_overlap_copy(kiln_context *context, kiln_stream *stream);
+/* What was fed has been used. */
+void context_overlap_spend(kiln_context *context);
+/* STATE where an input is bound to a result that is gone. */
+KILN_MUST_CHECK kiln_status context_overlap_check(kiln_context *context);
 
 /* --- on a GPU (context_gpu.c) --- */
 

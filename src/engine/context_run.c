@@ -86,13 +86,33 @@ static kiln_status run_with_weights(kiln_context *context, kiln_stream *stream, 
     return status;
 }
 
+static kiln_status settle(kiln_context *context)
+{
+    if (context->retired) {
+        context_drop_retired(context);
+    }
+    KLN_RETURN_IF_ERROR(context_overlap_settle(context));
+    context->settled = true;
+    return KILN_OK;
+}
+
+static kiln_status prepare(kiln_context *context, kiln_stream *stream)
+{
+    if (!context->settled) {
+        KLN_RETURN_IF_ERROR(settle(context));
+    }
+    if (context->copied_count != 0) {
+        KLN_RETURN_IF_ERROR(context_overlap_copy(context, stream));
+    }
+    return context->fill_count != 0 ? fill_inputs(context) : KILN_OK;
+}
+
 static kiln_status run_inside(kiln_context *context, kiln_stream *stream, bool waits)
 {
-    kiln_status status = KILN_OK;
     context->has_results = false;
-    if (context->fill_count != 0) {
-        status = fill_inputs(context);
-    }
+    context->result_count = 0;
+    context->results_changed = false;
+    kiln_status status = prepare(context, stream);
     if (status == KILN_OK) {
         status = run_with_weights(context, stream, waits);
     }
@@ -102,6 +122,20 @@ static kiln_status run_inside(kiln_context *context, kiln_stream *stream, bool w
     }
     context->runs++;
     context->has_results = true;
+    context->results_changed = true;
+    return KILN_OK;
+}
+
+/* What was fed to this run is not there for the next one. */
+static kiln_status run_once(kiln_context *context, kiln_stream *stream, bool waits)
+{
+    if (context->has_spent) {
+        KLN_RETURN_IF_ERROR(context_overlap_check(context));
+    }
+    KLN_RETURN_IF_ERROR(run_inside(context, stream, waits));
+    if (context->fed_count != 0) {
+        context_overlap_spend(context);
+    }
     return KILN_OK;
 }
 
@@ -109,7 +143,7 @@ kiln_status kiln_context_run(kiln_context *context)
 {
     KLN_RETURN_IF_NULL(context);
     KLN_RETURN_IF_ERROR(context_enter(context, __func__));
-    return context_leave(context, run_inside(context, NULL, true));
+    return context_leave(context, run_once(context, NULL, true));
 }
 
 /* --- without waiting --- */
@@ -137,7 +171,7 @@ kiln_status kiln_context_enqueue(kiln_context *context, kiln_stream *stream)
                         stream->device, context->engine->device);
     }
     KLN_RETURN_IF_ERROR(context_enter(context, __func__));
-    return context_leave(context, run_inside(context, stream, false));
+    return context_leave(context, run_once(context, stream, false));
 }
 
 kiln_status kiln_context_wait(kiln_context *context)
@@ -197,16 +231,16 @@ static kiln_status run_tensors_inside(kiln_context *context, const kiln_named_te
     KLN_RETURN_IF_ERROR(check_named(context, inputs, input_count, true, found_inputs));
     KLN_RETURN_IF_ERROR(check_named(context, outputs, output_count, false, found_outputs));
     for (size_t i = 0; i < input_count; i++) {
-        context_set_caller(context, found_inputs[i], &inputs[i].tensor);
+        KLN_RETURN_IF_ERROR(context_set_caller(context, found_inputs[i], &inputs[i].tensor));
     }
     for (size_t i = 0; i < output_count; i++) {
         if (outputs[i].tensor.data != NULL) {
-            context_set_caller(context, found_outputs[i], &outputs[i].tensor);
+            KLN_RETURN_IF_ERROR(context_set_caller(context, found_outputs[i], &outputs[i].tensor));
         } else {
             context_set_empty(context, found_outputs[i]);
         }
     }
-    KLN_RETURN_IF_ERROR(run_inside(context, NULL, true));
+    KLN_RETURN_IF_ERROR(run_once(context, NULL, true));
     for (size_t i = 0; i < output_count; i++) {
         KLN_RETURN_IF_ERROR(context_show_output(context, found_outputs[i], &outputs[i].tensor));
     }
@@ -291,6 +325,7 @@ static kiln_status warm_up(kiln_context *context, uint64_t runs, uint64_t millis
                            latest_times *latest, kiln_warmup_summary *summary)
 {
     const uint64_t begin = kln_now();
+    KLN_RETURN_IF_ERROR(context_overlap_check(context));
     if (runs == 0 && milliseconds == 0) {
         runs = DEFAULT_WARMUP_RUNS;
     }
@@ -304,6 +339,7 @@ static kiln_status warm_up(kiln_context *context, uint64_t runs, uint64_t millis
         KLN_RETURN_IF_ERROR(search(context, milliseconds));
         now = kln_now();
     }
+    context_overlap_spend(context);
     summary->total_nanoseconds = now - begin;
     look_ahead(summary, latest);
     return KILN_OK;

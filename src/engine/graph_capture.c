@@ -244,31 +244,6 @@ kiln_status capture_variant(capture_trial *trial, graph_variant variant, kiln_gr
 
 /* --- may it be captured at all --- */
 
-/* A run that is repeated with outputs in the memory of its inputs has other inputs. */
-static kiln_status check_overlap(const kiln_context *context, const graph_entry *entry)
-{
-    const size_t input_count = context->engine->description.input_count;
-    for (size_t o = input_count; o < context->slot_count; o++) {
-        const context_slot *output = &context->slots[o];
-        if (output->state == SLOT_EMPTY || entry->transfers[o].staging != NULL) {
-            continue;
-        }
-        const uintptr_t begin = (uintptr_t)output->tensor.data;
-        for (size_t i = 0; i < input_count; i++) {
-            const uintptr_t other = (uintptr_t)context->slots[i].tensor.data;
-            if (begin < other + entry->transfers[i].bytes &&
-                other < begin + entry->transfers[o].bytes) {
-                return kln_fail(KILN_ERROR_UNSUPPORTED,
-                                "output \"%s\" lies in the memory of input \"%s\", so a run cannot "
-                                "be repeated to be checked",
-                                context_binding(context, o)->name,
-                                context_binding(context, i)->name);
-            }
-        }
-    }
-    return KILN_OK;
-}
-
 static graph_variant first_variant(kiln_context *context, const graph_entry *entry)
 {
     kiln_engine *engine = context->engine;
@@ -289,7 +264,6 @@ static kiln_status attempt(capture_trial *trial)
     graph_entry *entry = trial->entry;
     const graph_variant plainest = {.in = TRANSFER_COPIED, .out = TRANSFER_COPIED};
     KLN_RETURN_IF_ERROR(transfers_make(context, entry));
-    KLN_RETURN_IF_ERROR(check_overlap(context, entry));
     transfers_copy_in(context, entry);
     graph_variant variant = first_variant(context, entry);
     kiln_status status = capture_variant(trial, variant, &entry->graph);

@@ -285,16 +285,17 @@ static kiln_status check_inputs(const kiln_pipeline *pipeline, const pipe_slot *
     return KILN_OK;
 }
 
-static void bind_sides(const kiln_pipeline *pipeline, const pipe_slot *slot)
+static kiln_status bind_sides(const kiln_pipeline *pipeline, const pipe_slot *slot)
 {
     const size_t input_count = pipeline->engine->description.input_count;
     for (size_t i = 0; i < pipeline->side_count; i++) {
         if (i < input_count || slot->sides[i].is_fetched) {
-            context_set_caller(slot->context, i, &slot->sides[i].tensor);
+            KLN_RETURN_IF_ERROR(context_set_caller(slot->context, i, &slot->sides[i].tensor));
         } else {
             context_set_empty(slot->context, i);
         }
     }
+    return KILN_OK;
 }
 
 static kiln_status start(const kiln_pipeline *pipeline, pipe_slot *slot,
@@ -309,8 +310,7 @@ static kiln_status start(const kiln_pipeline *pipeline, pipe_slot *slot,
         KLN_RETURN_IF_ERROR(take_output(pipeline, slot, i));
     }
     KLN_RETURN_IF_ERROR(context_enter(slot->context, "kiln_pipeline_push"));
-    bind_sides(pipeline, slot);
-    (void)context_leave(slot->context, KILN_OK);
+    KLN_RETURN_IF_ERROR(context_leave(slot->context, bind_sides(pipeline, slot)));
     KLN_RETURN_IF_ERROR(kiln_context_enqueue(slot->context, slot->stream));
     for (size_t i = input_count; i < pipeline->side_count; i++) {
         const pipe_side *side = &slot->sides[i];
