@@ -44,7 +44,7 @@ def latency(folder):
                          *(f"{result[f'raw_{form}_us']:.1f}" for form in forms),
                          f"{result['kiln_host_us']:.1f}", f"{result['raw_pageable_us']:.1f}",
                          f"{result['kiln_device_us']:.1f}", f"{result['raw_device_us']:.1f}"])
-    print_table("Latency", "Microseconds of one inference, from and to memory of the host; medians. "
+    print_table("Latency", "Microseconds of one inference, from and to memory of the host. "
                 "The ratio is Kiln's by the best direct form's, within a round: median, least and "
                 "most. `host` is ordinary memory, the rest pinned; `device` copies nothing.",
                 ["model", "batch", "Kiln", "best direct", "form", "ratio",

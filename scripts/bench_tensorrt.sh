@@ -1,11 +1,12 @@
 #!/bin/bash
 # TensorRT on a GPU: Kiln against direct calls, trtexec, NVIDIA's Python bindings, PyTorch and ONNX
-# Runtime, each in turns on the same plan or model. Writes JSON files and table.md to the folder OUT.
+# Runtime, each in turns on the same plan or model. Writes JSON files and table.md to the folder
+# OUT.
 #
 #     scripts/bench_tensorrt.sh BUILD OUT [PART]...
 #
 # PART: models (exported and built into plans; what the others need), latency, first, throughput,
-# build, peers, table. Without any, all. A part that would begin after BENCH_SECONDS is left out, and
+# build, peers, table. Without any, all. What would not end within BENCH_SECONDS is left out, and
 # said to be.
 #
 #   KILN_TENSORRT     the folder of TensorRT's libraries; the dynamic linker must find them too
@@ -53,7 +54,9 @@ shapes() {
 # The same as a profile for every batch size, the middle one first in mind.
 profile() {
     local smallest=${batches%%,*} largest=${batches##*,} usual shape text=
-    usual=$(tr , '\n' <<< "$batches" | sed -n "$(((($(tr , '\n' <<< "$batches" | wc -l)) + 1) / 2))p")
+    local -a sizes
+    IFS=, read -ra sizes <<< "$batches"
+    usual=${sizes[${#sizes[@]} / 2]}
     for shape in $(shapes "$1"); do
         local dims=${shape#*=}
         text+="${text:+ }${shape%%=*}=${dims/N/$smallest}:${dims/N/$usual}:${dims/N/$largest}"
@@ -118,7 +121,8 @@ part_latency() {
 part_first() {
     # shellcheck disable=SC2046
     timeout 60 "$build/bench/bench_gpu_first" "$core" "$folder/$1.plan" "${BENCH_ROUNDS:-9}" \
-        "${batches%%,*}" $(shapes "$1") > "$out/first_$1.json" && sed "s/^/$1: /" "$out/first_$1.json"
+        "${batches%%,*}" $(shapes "$1") > "$out/first_$1.json" &&
+        sed "s/^/$1: /" "$out/first_$1.json"
 }
 
 part_throughput() {
