@@ -34,6 +34,7 @@ typedef struct measurement {
     unsigned long long allocations; /* Kiln's own, while it was measured */
     cli_gpu_times gpu;              /* nothing for an engine on the CPU */
     cli_raw_times raw;              /* nothing unless it is asked for */
+    cli_layers layers;              /* likewise */
 } measurement;
 
 /* --- measuring --- */
@@ -219,7 +220,7 @@ static cli_exit print_json(const char *path, const kiln_engine *engine, kiln_con
         add_raw(document, &found->raw);
     }
     if (layers) {
-        cli_layers_add(document, context);
+        cli_layers_add(document, found->layers.context);
     }
     return cli_json_print(document);
 }
@@ -244,12 +245,12 @@ static cli_exit bench(const cli_command *self, const char *path, const bench_set
                       kiln_engine *engine, kiln_context *context, cli_inputs *inputs,
                       measurement *found)
 {
-    /* What cannot be is refused before anything is measured. */
-    if (settings->layers && (kiln_context_profile_layers(context, true) != KILN_OK ||
-                             kiln_context_profile_layers(context, false) != KILN_OK)) {
-        return cli_fail();
-    }
     cli_exit result = cli_inputs_bind(self, &settings->inputs, engine, context, inputs);
+    /* What cannot be is refused before anything is measured. */
+    if (result == CLI_DONE && settings->layers) {
+        result = cli_layers_open(self, path, &settings->model, &settings->inputs, context,
+                                 &found->layers);
+    }
     if (result != CLI_DONE) {
         return result;
     }
@@ -272,7 +273,8 @@ static cli_exit bench(const cli_command *self, const char *path, const bench_set
     }
     if (status == KILN_OK && settings->layers) {
         cli_progress_begin("measuring layers");
-        status = cli_layers_measure(context, settings->duration, (size_t)settings->iterations);
+        status = cli_layers_measure(found->layers.context, settings->duration,
+                                    (size_t)settings->iterations);
         cli_progress_end();
     }
     if (status != KILN_OK) {
@@ -282,7 +284,7 @@ static cli_exit bench(const cli_command *self, const char *path, const bench_set
         return print_json(path, engine, context, settings->layers, found);
     }
     print_text(path, engine, context, found);
-    return settings->layers ? cli_layers_print(context) : CLI_DONE;
+    return settings->layers ? cli_layers_print(found->layers.context) : CLI_DONE;
 }
 
 /* --- under load --- */
@@ -352,6 +354,7 @@ static cli_exit bench_alone(const cli_command *self, const char *path,
     if (result == CLI_DONE) {
         result = bench(self, path, settings, engine, context, &inputs, &found);
     }
+    cli_layers_close(&found.layers);
     kiln_context_destroy(context);
     cli_inputs_finish(&inputs);
     kiln_histogram_destroy(found.times);

@@ -4,6 +4,43 @@
 #include <cJSON.h>
 #include <stdlib.h>
 
+cli_exit cli_layers_open(const cli_command *command, const char *path,
+                         const cli_model_settings *model, const cli_input_settings *inputs,
+                         kiln_context *context, cli_layers *layers)
+{
+    cli_model_settings settings = *model;
+    *layers = (cli_layers){.context = context};
+    const kiln_status status = kiln_context_profile_layers(context, true);
+    if (status != KILN_ERROR_STATE) {
+        return status == KILN_OK && kiln_context_profile_layers(context, false) == KILN_OK
+                   ? CLI_DONE
+                   : cli_fail();
+    }
+    settings.profile_nodes = true;
+    layers->context = NULL;
+    cli_exit result = cli_model_open(command, path, &settings, &layers->engine);
+    if (result == CLI_DONE) {
+        result = cli_model_context(&settings, layers->engine, &layers->context);
+    }
+    if (result == CLI_DONE) {
+        result = cli_inputs_bind(command, inputs, layers->engine, layers->context, &layers->inputs);
+    }
+    if (result == CLI_DONE && kiln_context_warmup(layers->context, 0, 0, NULL) != KILN_OK) {
+        result = cli_fail();
+    }
+    return result;
+}
+
+void cli_layers_close(cli_layers *layers)
+{
+    if (layers->engine != NULL) {
+        kiln_context_destroy(layers->context);
+        kiln_engine_release(layers->engine);
+        cli_inputs_finish(&layers->inputs);
+    }
+    *layers = (cli_layers){.context = NULL};
+}
+
 kiln_status cli_layers_measure(kiln_context *context, double seconds, size_t least)
 {
     kiln_status status = kiln_context_profile_layers(context, true);
@@ -51,12 +88,17 @@ cli_exit cli_layers_print(kiln_context *context)
         return cli_fail();
     }
     qsort(layers, count, sizeof *layers, by_time);
-    static const char *const headings[] = {"layer", "ms", "%"};
+    static const char *const typed[] = {"layer", "type", "ms", "%"};
+    static const char *const untyped[] = {"layer", "ms", "%"};
+    const bool has_types = layers[0].type[0] != '\0';
     cli_table table;
-    cli_table_init(&table, "lrr", headings);
+    cli_table_init(&table, has_types ? "llrr" : "lrr", has_types ? typed : untyped);
     for (size_t i = 0; i < count; i++) {
         char *name = cli_printable(layers[i].name);
         cli_table_add(&table, name);
+        if (has_types) {
+            cli_table_add(&table, layers[i].type);
+        }
         cli_table_printf(&table, "%.4f", each(&layers[i]));
         cli_table_printf(&table, "%.1f", total > 0 ? 100.0 * layers[i].milliseconds / total : 0.0);
         free(name);
@@ -74,6 +116,9 @@ void cli_layers_add(struct cJSON *document, kiln_context *context)
     for (size_t i = 0; layer_at(context, i, &layer); i++) {
         cJSON *item = cJSON_CreateObject();
         cli_json_add_text(item, "name", layer.name);
+        if (layer.type[0] != '\0') {
+            cli_json_add_text(item, "type", layer.type);
+        }
         (void)cJSON_AddNumberToObject(item, "ms", each(&layer));
         (void)cJSON_AddItemToArray(list, item);
     }

@@ -6,7 +6,21 @@
 #ifndef KILN_CLI_LAYERS_H
 #define KILN_CLI_LAYERS_H
 
-#include "cli.h"
+#include "cli_model.h"
+
+/* The context whose layers are measured: the caller's, or where its engine was not built for that,
+ * one of an engine built anew. */
+typedef struct cli_layers {
+    kiln_context *context;
+    kiln_engine *engine; /* NULL where `context` is the caller's */
+    cli_inputs inputs;
+} cli_layers;
+
+/* Says why where layers cannot be measured at all. */
+cli_exit cli_layers_open(const cli_command *command, const char *path,
+                         const cli_model_settings *model, const cli_input_settings *inputs,
+                         kiln_context *context, cli_layers *layers);
+void cli_layers_close(cli_layers *layers);
 
 /* Runs with what is bound for `seconds`, `least` times at least, with each layer measured. */
 kiln_status cli_layers_measure(kiln_context *context, double seconds, size_t least);

@@ -69,6 +69,7 @@ void cli_model_set(const cli_model_settings *settings, kiln_build_options *optio
     options->optimization = (kiln_optimization)settings->optimization;
     options->provider = (kiln_provider)settings->provider;
     options->allow_host_code = settings->host_code;
+    options->profile_nodes = settings->profile_nodes;
 }
 
 cli_exit cli_model_open(const cli_command *command, const char *path,

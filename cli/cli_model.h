@@ -22,6 +22,7 @@ typedef struct cli_model_settings {
     int graph;        /* kiln_graph_policy */
     const char *refit;
     bool host_code;
+    bool profile_nodes; /* no option: kiln_build_options.profile_nodes */
 } cli_model_settings;
 
 extern const cli_option cli_model_options[];

@@ -216,6 +216,11 @@ typedef struct kiln_build_options {
      * (kiln_build_start_file) puts it there in the kiln_build_wait that first gives the failure. */
     kiln_issue_list **issues;
 
+    bool profile_nodes; /* kiln_context_profile_layers shall work. ONNX Runtime alone has to know
+                           beforehand: it notes all that it does from then on, in a folder of its
+                           own under TMPDIR (or /tmp), which goes with the engine. Other backends
+                           measure when they are told to */
+
     kiln_switch fuse_conv_bias; /* ONNX Runtime on a GPU; on: convolution, bias and activation in
                                    one kernel, which together with prefer_nhwc may be much faster
                                    and without it slower */

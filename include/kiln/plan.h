@@ -143,29 +143,39 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_set_weight_streaming(kiln_engin
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_set_profile(kiln_context *context,
                                                               int32_t profile);
 
-/* The time of one layer, summed over runs. */
-typedef struct kiln_layer_time {
-    size_t struct_size;  /* sizeof(kiln_layer_time), set by the caller */
-    const char *name;    /* the context's, until it is destroyed or profiling is switched on anew */
-    double milliseconds; /* of GPU time */
-    uint64_t runs;
-} kiln_layer_time;
-
-/* Measures each layer in later runs, or no more. Switching it on forgets what was measured. A run
- * takes longer while it is on. Errors: NULL_ARGUMENT; UNSUPPORTED; BUSY; BACKEND. Since 0.1. */
-KILN_API KILN_MUST_CHECK kiln_status kiln_context_profile_layers(kiln_context *context, bool on);
-
-/* Layer `index`, from 0, in the order of the first report. Errors: NULL_ARGUMENT; INVALID_ARGUMENT
- * past the end, with how many there are, or for a struct_size that is too small; UNSUPPORTED;
- * OUT_OF_MEMORY where some layers found no memory; BUSY. Since 0.1. */
-KILN_API KILN_MUST_CHECK kiln_status kiln_context_layer(kiln_context *context, size_t index,
-                                                        kiln_layer_time *layer);
-
 /* Writes what TensorRT-RTX compiled for this context, for kiln_context_options.runtime_cache; the
  * file appears whole or not at all. Errors: NULL_ARGUMENT; UNSUPPORTED; STATE for a context that
  * was made without runtime_cache; IO; BACKEND; BUSY. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_save_runtime_cache(kiln_context *context,
                                                                      const char *path);
+
+/* --- what each layer takes: of every backend but the mock --- */
+
+/* The time of one layer of a plan, or of one node of the network as ONNX Runtime or the reference
+ * executor runs it, summed over runs. */
+typedef struct kiln_layer_time {
+    size_t struct_size;  /* sizeof(kiln_layer_time), set by the caller */
+    const char *name;    /* the context's, until it is destroyed or profiling is switched on anew; a
+                            node without a name has that of its first output */
+    double milliseconds; /* TensorRT: of GPU time; else by the clock, what runs inside it (bodies,
+                            functions) included */
+    uint64_t runs;
+    const char *type; /* "Conv": the operator; "" where the library does not say */
+} kiln_layer_time;
+
+/* Measures each layer in later runs, or no more. Switching it on forgets what was measured. A run
+ * takes longer while it is on. ONNX Runtime measures all contexts of an engine that was built with
+ * kiln_build_options.profile_nodes, once: asking for the times ends it for good. Errors:
+ * NULL_ARGUMENT; UNSUPPORTED; STATE for an engine of ONNX Runtime that was built without, or whose
+ * times were asked for already; BUSY; BACKEND. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_context_profile_layers(kiln_context *context, bool on);
+
+/* Layer `index`, from 0, in the order of the first report. Errors: NULL_ARGUMENT; INVALID_ARGUMENT
+ * past the end, with how many there are, or for a struct_size that is too small; UNSUPPORTED; STATE
+ * where nothing was measured; IO and MALFORMED for the file of ONNX Runtime's profiler;
+ * OUT_OF_MEMORY where some layers found no memory; BUSY. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_context_layer(kiln_context *context, size_t index,
+                                                        kiln_layer_time *layer);
 
 /* --- plugins: layers that others wrote --- */
 

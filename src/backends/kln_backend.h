@@ -100,8 +100,6 @@ typedef struct kln_plan_backend {
     kiln_status (*get_streaming)(void *engine, kiln_weight_streaming *streaming);
     kiln_status (*set_streaming)(void *engine, int64_t budget);
     kiln_status (*set_profile)(void *context, int32_t profile);
-    kiln_status (*profile_layers)(void *context, bool on);
-    kiln_status (*layer)(void *context, size_t index, kiln_layer_time *layer);
     kiln_status (*save_runtime_cache)(void *context, const char *path);
     kiln_status (*plugin_load)(const char *library, const char *path);
     kiln_status (*plugin_count)(const char *library, size_t *count);
@@ -114,6 +112,18 @@ typedef enum kln_rewrite {
     KLN_REWRITE_PRODUCTS,  /* constant matrices stored the other way round */
     KLN_REWRITE_KINDS
 } kln_rewrite;
+
+/* What the runs of one node took, for backends that keep such a list themselves. */
+typedef struct kln_node_time {
+    const char *name; /* not "" */
+    const char *type; /* of its operator */
+    uint64_t nanoseconds;
+    uint64_t runs;
+} kln_node_time;
+
+/* Number `index` of a list as kiln_context_layer shows it. */
+KILN_MUST_CHECK kiln_status kln_node_time_show(const kln_node_time *times, size_t count,
+                                               size_t index, kiln_layer_time *layer);
 
 typedef struct kln_backend {
     const char *name;
@@ -209,6 +219,12 @@ typedef struct kln_backend {
     /* Required. Where output `index` lies after a run, in the numbering of `bind`: the first output
      * is number input_count. Valid until the next run or bind. */
     kiln_status (*output)(void *context, size_t index, kiln_tensor *tensor);
+
+    /* Optional, both or neither: later runs measure each layer or node of the network, or no more;
+     * switching it on forgets what was measured. STATE where the engine was not built for it. Then
+     * layer `index`, as kiln_context_layer has it. NULL: UNSUPPORTED. */
+    kiln_status (*time_layers)(void *context, bool on);
+    kiln_status (*layer_time)(void *context, size_t index, kiln_layer_time *layer);
 
     /* Optional: the GPU that the engine works on, or -1. Where there is one, bindings may lie in
      * device memory, pinned memory counts as the host's, and `run` still leaves unbound outputs in

@@ -233,23 +233,37 @@ kiln_status kiln_context_set_profile(kiln_context *context, int32_t profile)
     return context_leave(context, plan->set_profile(context->state, profile));
 }
 
+static kiln_status enter_timed(kiln_context *context, const char *function,
+                               const kln_backend **backend)
+{
+    *backend = context->engine->backend;
+    if ((*backend)->time_layers == NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "%s: the backend %s tells no times of its layers",
+                        function, (*backend)->name);
+    }
+    return context_enter(context, function);
+}
+
 kiln_status kiln_context_profile_layers(kiln_context *context, bool on)
 {
-    const kln_plan_backend *plan = NULL;
+    const kln_backend *backend = NULL;
     KLN_RETURN_IF_NULL(context);
-    KLN_RETURN_IF_ERROR(enter_plan(context, __func__, &plan));
-    context_gpu_forget(context, !on);
-    return context_leave(context, plan->profile_layers(context->state, on));
+    KLN_RETURN_IF_ERROR(enter_timed(context, __func__, &backend));
+    const kiln_status status = backend->time_layers(context->state, on);
+    if (status == KILN_OK) {
+        context_gpu_forget(context, !on);
+    }
+    return context_leave(context, status);
 }
 
 kiln_status kiln_context_layer(kiln_context *context, size_t index, kiln_layer_time *layer)
 {
-    const kln_plan_backend *plan = NULL;
+    const kln_backend *backend = NULL;
     KLN_RETURN_IF_NULL(context);
     KLN_RETURN_IF_NULL(layer);
-    KLN_RETURN_IF_ERROR(enter_plan(context, __func__, &plan));
-    kiln_layer_time found = {.struct_size = sizeof found};
-    kiln_status status = plan->layer(context->state, index, &found);
+    KLN_RETURN_IF_ERROR(enter_timed(context, __func__, &backend));
+    kiln_layer_time found = {.struct_size = sizeof found, .type = ""};
+    kiln_status status = backend->layer_time(context->state, index, &found);
     if (status == KILN_OK) {
         status = kln_info_write(__func__, layer, sizeof found, &found, sizeof found);
     }

@@ -59,7 +59,7 @@ static void the_version_is_new_enough(void **state)
                   kln_library_path(runtime->library));
 }
 
-/* Slots 10, 13, 22, 23, 24, 25, 100 and the two ways to a refusal, 1 and 2. */
+/* Slots 10, 13, 14, 22, 23, 24, 25, 100 and the two ways to a refusal, 1 and 2. */
 static void options_take_what_is_right_and_refuse_the_rest(void **state)
 {
     (void)state;
@@ -102,6 +102,26 @@ static void the_environment_is_one_for_the_process(void **state)
     check(api->CreateCpuMemoryInfo(ORT_ALLOCATOR_DEVICE, ORT_MEMORY_DEFAULT, &memory));
     assert_non_null(memory);
     api->ReleaseMemoryInfo(memory);
+}
+
+/* 14, 110: what is written is where the library says. */
+static void a_session_is_profiled(void **state)
+{
+    (void)state;
+    const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
+    OrtSessionOptions *options = NULL;
+    OrtSession *session = NULL;
+    char *written = NULL;
+    const char *prefix = kiln_test_path("profile");
+    check(api->CreateSessionOptions(&options));
+    check(api->EnableProfiling(options, prefix));
+    check(api->CreateSessionFromArray(runtime->env, model.data, model.size, options, &session));
+    check(api->SessionEndProfiling(session, runtime->allocator, &written));
+    assert_int_equal(strncmp(written, prefix, strlen(prefix)), 0);
+    assert_int_equal(remove(written), 0);
+    check(api->AllocatorFree(runtime->allocator, written));
+    api->ReleaseSession(session);
+    api->ReleaseSessionOptions(options);
 }
 
 /* 7, 8, 95. */
@@ -511,6 +531,7 @@ int main(void)
         cmocka_unit_test(options_take_what_is_right_and_refuse_the_rest),
         cmocka_unit_test(the_environment_is_one_for_the_process),
         cmocka_unit_test(a_session_comes_from_a_file_or_from_bytes),
+        cmocka_unit_test(a_session_is_profiled),
         cmocka_unit_test(a_session_names_its_inputs_and_outputs),
         cmocka_unit_test(a_session_has_metadata),
         cmocka_unit_test(a_run_reads_and_writes_what_is_bound),

@@ -373,8 +373,7 @@ static void other_backends_have_no_plans(void **state)
     assert_ok(kiln_context_create(engine, NULL, &context));
     kiln_layer_time layer = {.struct_size = sizeof layer};
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_set_profile(context, -1));
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_profile_layers(context, true));
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_layer(context, 0, &layer));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_layer(context, 0, &layer));
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_save_runtime_cache(context, "x"));
     kiln_context_destroy(context);
     kiln_engine_release(engine);

@@ -118,6 +118,7 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
        const char *const *, size_t, OrtValue **))                                                  \
     X(10, 1, OrtStatus *, CreateSessionOptions, (OrtSessionOptions **))                            \
     X(13, 1, OrtStatus *, SetSessionExecutionMode, (OrtSessionOptions *, ort_execution_mode))      \
+    X(14, 1, OrtStatus *, EnableProfiling, (OrtSessionOptions *, const char *))                    \
     X(22, 1, OrtStatus *, SetSessionLogSeverityLevel, (OrtSessionOptions *, int))                  \
     X(23, 1, OrtStatus *, SetSessionGraphOptimizationLevel,                                        \
       (OrtSessionOptions *, ort_graph_level))                                                      \
@@ -162,6 +163,7 @@ typedef void (*ort_logging_function)(void *user, ort_logging_level level, const 
     X(98, 1, void, ReleaseTypeInfo, (OrtTypeInfo *))                                               \
     X(99, 1, void, ReleaseTensorTypeAndShapeInfo, (OrtTensorTypeAndShapeInfo *))                   \
     X(100, 1, void, ReleaseSessionOptions, (OrtSessionOptions *))                                  \
+    X(110, 1, OrtStatus *, SessionEndProfiling, (OrtSession *, OrtAllocator *, char **))           \
     X(111, 1, OrtStatus *, SessionGetModelMetadata, (const OrtSession *, OrtModelMetadata **))     \
     X(112, 1, OrtStatus *, ModelMetadataGetProducerName,                                           \
       (const OrtModelMetadata *, OrtAllocator *, char **))                                         \

@@ -33,6 +33,8 @@ typedef struct ort_context {
     /* The values of the last run, once somebody asked for one that ONNX Runtime allocated. */
     OrtValue **values;
     size_t value_count;
+    bool is_timed;
+    uint64_t timed_runs; /* since that was switched on */
 } ort_context;
 
 /* --- create and destroy --- */
@@ -451,11 +453,27 @@ kiln_status ort_context_run(void *context)
     } else {
         KLN_RETURN_IF_ERROR(run_bound(self, &failed));
     }
+    self->timed_runs += self->is_timed ? 1 : 0;
     if (failed == NULL) {
         return engine->passed_count == 0 ? KILN_OK : copy_passed(self);
     }
     const kiln_status status = ort_fail(runtime, failed, "the run");
     return status == KILN_ERROR_SHAPE && doubt_owned(self) ? ort_context_run(self) : status;
+}
+
+kiln_status ort_context_time(void *context, bool on)
+{
+    ort_context *self = context;
+    KLN_RETURN_IF_ERROR(ort_profile_check(self->engine));
+    self->timed_runs = on ? 0 : self->timed_runs;
+    self->is_timed = on;
+    return KILN_OK;
+}
+
+kiln_status ort_context_layer(void *context, size_t index, kiln_layer_time *layer)
+{
+    const ort_context *self = context;
+    return ort_profile_show(self->engine, self->timed_runs, index, layer);
 }
 
 /* What ONNX Runtime allocated for outputs in the last run is written again: the shapes are the

@@ -105,6 +105,9 @@ static kiln_status create_session(ort_engine *engine, const kln_model *model,
     if (status == KILN_OK && options->provider == KILN_PROVIDER_CUDA) {
         status = ort_cuda_append(engine, options, session_options);
     }
+    if (status == KILN_OK && options->profile_nodes) {
+        status = ort_profile_begin(engine, session_options);
+    }
     kiln_span bytes = model->bytes;
     if (status == KILN_OK && model->graph != NULL) {
         status = ort_handover_apply(&engine->handover, runtime, session_options);
@@ -180,6 +183,7 @@ static kiln_status keep_bytes(ort_engine *engine, const kln_model *model,
 static void engine_destroy(void *engine)
 {
     ort_engine *self = engine;
+    ort_profile_finish(self);
     if (self->session != NULL) {
         self->runtime->api.ReleaseSession(self->session);
     }
@@ -272,6 +276,8 @@ const kln_backend kln_backend_onnxruntime = {
     .run = ort_context_run,
     .raw = ort_context_raw,
     .output = ort_context_output,
+    .time_layers = ort_context_time,
+    .layer_time = ort_context_layer,
     .device = ort_cuda_device,
     .stream = ort_cuda_stream,
     .enqueue = ort_context_enqueue,

@@ -12,6 +12,8 @@
 #include "ort_handover.h"
 #include "ort_runtime.h"
 
+typedef struct ort_profile ort_profile;
+
 /* A session and what it was made of. Not changed after it was built, but for `serialize`. */
 typedef struct ort_engine {
     const ort_runtime *runtime;
@@ -40,6 +42,7 @@ typedef struct ort_engine {
     const char **host_nodes;   /* that run on the CPU nevertheless; in the arena */
     size_t host_node_count;
     const char *no_capture; /* why a run cannot be captured, or NULL; in the arena */
+    ort_profile *profile;   /* with profile_nodes; or NULL */
 } ort_engine;
 
 /* What one protobuf message can hold. ONNX Runtime's own sentence about it does not say so. */
@@ -65,6 +68,22 @@ void ort_cuda_finish(ort_engine *engine);
 int32_t ort_cuda_device(void *engine);
 kiln_stream *ort_cuda_stream(void *engine);
 const char *ort_cuda_no_capture(void *engine);
+
+/* --- the times of nodes, from ONNX Runtime's own profiler (ort_profile.c) --- */
+
+/* Lets the session that these options are for write down what its nodes take. */
+KILN_MUST_CHECK kiln_status ort_profile_begin(ort_engine *engine,
+                                              OrtSessionOptions *session_options);
+/* Whether nodes are measured: STATE where not, or no more. */
+KILN_MUST_CHECK kiln_status ort_profile_check(const ort_engine *engine);
+/* Ends the profile where that was not done yet, and shows node `index` of the last `runs`. */
+KILN_MUST_CHECK kiln_status ort_profile_show(const ort_engine *engine, uint64_t runs, size_t index,
+                                             kiln_layer_time *layer);
+/* Before the session goes; its files go too. */
+void ort_profile_finish(ort_engine *engine);
+
+kiln_status ort_context_time(void *context, bool on);
+kiln_status ort_context_layer(void *context, size_t index, kiln_layer_time *layer);
 
 kiln_status ort_serialize(void *engine, kiln_span *bytes);
 kiln_status ort_describe(void *engine, kln_description *description);

@@ -236,6 +236,7 @@ static void context_destroy(void *opaque)
             ref_value_release(&context->memory, &context->results[i]);
         }
     }
+    ref_times_finish(context);
     ref_memory_finish(&context->memory);
     kln_free(context->bound);
     kln_free(context->results);
@@ -340,4 +341,6 @@ const kln_backend kln_backend_reference = {
     .bind = bind,
     .run = ref_run,
     .output = output,
+    .time_layers = ref_time_nodes,
+    .layer_time = ref_node_time,
 };

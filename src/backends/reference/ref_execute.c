@@ -117,8 +117,14 @@ static kiln_status run_frame(ref_context *context, ref_frame *frame, const ref_v
     for (size_t i = 0; i < plan->input_count && i < input_count; i++) {
         ref_value_copy(&frame->values[plan->inputs[i]], &inputs[i]);
     }
+    const bool is_timed = context->is_timed && plan == context->engine->plan;
     for (size_t i = 0; i < plan->node_count; i++) {
+        const uint64_t begin = is_timed ? kln_now() : 0;
         KLN_RETURN_IF_ERROR(run_node(context, frame, &plan->nodes[i]));
+        if (is_timed) {
+            context->times[i].nanoseconds += kln_now() - begin;
+            context->times[i].runs++;
+        }
     }
     for (size_t i = 0; i < plan->output_count; i++) {
         const ref_value *value = ref_find_source(frame, &plan->outputs[i]);

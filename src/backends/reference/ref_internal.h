@@ -252,6 +252,9 @@ typedef struct ref_context {
     int depth;          /* of frames */
     double work_limit;  /* elements and products that one run may touch; HUGE_VAL: no limit */
     double work_left;
+    kln_node_time *times; /* one for each node of the plan, while they are measured; or NULL */
+    kln_arena time_names;
+    bool is_timed;
 } ref_context;
 
 /* Runs `plan` inside `outer` (NULL: none); `inputs` are copied from, `outputs` are released by the
@@ -262,6 +265,12 @@ KILN_MUST_CHECK kiln_status ref_execute(ref_context *context, const ref_plan *pl
 
 /* What a node of `frame` finds at `source`; NULL where it was left out. */
 const ref_value *ref_find_source(ref_frame *frame, const ref_source *source);
+
+/* What each node of the plan itself takes (ref_times.c): the nodes of its bodies and functions
+ * count with the one that runs them. */
+KILN_MUST_CHECK kiln_status ref_time_nodes(void *context, bool on);
+KILN_MUST_CHECK kiln_status ref_node_time(void *context, size_t index, kiln_layer_time *layer);
+void ref_times_finish(ref_context *context);
 
 /* One run with what is bound (ref_run.c). */
 KILN_MUST_CHECK kiln_status ref_run(void *context);

@@ -432,8 +432,6 @@ static const kln_plan_backend plan_operations = {
     .get_streaming = trt_get_streaming,
     .set_streaming = trt_set_streaming,
     .set_profile = trt_context_set_profile,
-    .profile_layers = trt_context_profile_layers,
-    .layer = trt_context_layer,
     .save_runtime_cache = trt_context_save_cache,
     .plugin_load = trt_plugin_load,
     .plugin_count = trt_plugin_count,
@@ -461,5 +459,7 @@ const kln_backend kln_backend_tensorrt = {
     .output = trt_context_output,
     .device = device_of,
     .enqueue = trt_context_enqueue,
+    .time_layers = trt_context_profile_layers,
+    .layer_time = trt_context_layer,
     .plan = &plan_operations,
 };
