@@ -215,8 +215,22 @@ static int ask(const char *models, int32_t *features, int64_t count, float *scor
     (void)snprintf(path, sizeof path, "%s/magika/model.onnx", models);
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
-    if (kiln_engine_build_file(path, NULL, &engine) != KILN_OK) {
+    /* How many files there will be is open in the model. TensorRT, where it is, wants to know how
+     * large the batch gets, and chooses kernels for the usual size; the others run any. */
+    const kiln_profile_input range = {.name = "bytes",
+                                      .min = KILN_SHAPE(1, FEATURES),
+                                      .opt = KILN_SHAPE(count, FEATURES),
+                                      .max = KILN_SHAPE(count, FEATURES)};
+    const kiln_profile profile = {&range, 1};
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_backend_info info = {.struct_size = sizeof info};
+    options.profiles = &profile;
+    options.profile_count = 1;
+    if (kiln_engine_build_file(path, &options, &engine) != KILN_OK) {
         return fail("building");
+    }
+    if (kiln_engine_backend(engine, &info) == KILN_OK) {
+        printf("(on %s %s)\n", info.name, info.version);
     }
     if (kiln_context_create(engine, NULL, &context) != KILN_OK) {
         kiln_engine_release(engine);

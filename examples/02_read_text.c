@@ -27,12 +27,14 @@
 /* The numbers of rapidocr's config.yaml. */
 #define SHORTEST_SIDE 736   /* a picture is enlarged until its shorter side has this many pixels */
 #define LONGEST_SIDE 2000   /* but not beyond this */
+#define LONGEST_INPUT 2016  /* which is a multiple of 32 */
 #define MASK_THRESHOLD 0.3F /* a pixel belongs to text */
 #define BOX_THRESHOLD 0.5   /* the mean over a box, for it to count as a line */
 #define UNCLIP_RATIO 1.6    /* how much the shrunken line is grown again */
 #define SMALLEST_BOX 3      /* pixels of the map */
 #define LINE_HEIGHT 48      /* what the second network wants */
 #define LINE_WIDTH 320      /* at least */
+#define LONGEST_LINE 4096   /* longer ones are squeezed */
 #define TEXT_SCORE 0.5      /* lines read with less are not shown */
 #define MOST_LINES 1000
 
@@ -171,13 +173,32 @@ typedef struct network {
     const char *output;
 } network;
 
-static network open_network(const char *name)
+/* The sizes of its input, as height and width: TensorRT, where it is, builds for this range of them
+ * and chooses kernels for the usual one; the other backends take any size. */
+typedef struct range {
+    int64_t least[2];
+    int64_t usual[2];
+    int64_t most[2];
+} range;
+
+static network open_network(const char *name, const range *sizes)
 {
     char path[4096];
     network opened = {NULL, NULL, NULL, NULL};
     kiln_binding binding = {.struct_size = sizeof binding};
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    const kiln_profile_input pictures = {.name = "x",
+                                         .min = KILN_SHAPE(1, 3, sizes->least[0], sizes->least[1]),
+                                         .opt = KILN_SHAPE(1, 3, sizes->usual[0], sizes->usual[1]),
+                                         .max = KILN_SHAPE(1, 3, sizes->most[0], sizes->most[1])};
+    const kiln_profile profile = {&pictures, 1};
+    options.profiles = &profile;
+    options.profile_count = 1;
     (void)snprintf(path, sizeof path, "%s/rapidocr/%s.onnx", KILN_MODELS_DIR, name);
-    require(kiln_engine_build_file(path, NULL, &opened.engine), name);
+    kiln_backend_info info = {.struct_size = sizeof info};
+    require(kiln_engine_build_file(path, &options, &opened.engine), name);
+    require(kiln_engine_backend(opened.engine, &info), name);
+    printf("(%s.onnx on %s %s)\n", name, info.name, info.version);
     require(kiln_context_create(opened.engine, NULL, &opened.context), name);
     require(kiln_engine_input(opened.engine, 0, &binding), name);
     opened.input = binding.name;
@@ -393,7 +414,8 @@ static double read_line(network *recognizer, const picture *from, box part, cons
                         size_t count, char *text, size_t size)
 {
     const double ratio = (double)(part.right - part.left) / (part.bottom - part.top);
-    const int width = (int)ceil(LINE_HEIGHT * ratio);
+    const double fitting = ceil(LINE_HEIGHT * ratio);
+    const int width = fitting < LONGEST_LINE ? (int)fitting : LONGEST_LINE;
     const int padded = width > LINE_WIDTH ? width : LINE_WIDTH;
     float *planes = input_of(recognizer, padded, LINE_HEIGHT);
     memset(planes, 0, sizeof(float) * 3 * LINE_HEIGHT * (size_t)padded);
@@ -422,8 +444,12 @@ int main(int count, char **arguments)
     const char *marked = count > 2 ? arguments[2] : "read_text.png";
     cairo_surface_t *surface = path != NULL ? load_png(path) : draw_sample();
     const picture seen = look_at(surface);
-    network detector = open_network("det");
-    network recognizer = open_network("rec");
+    const range pictures = {
+        {32, 32}, {SHORTEST_SIDE, SHORTEST_SIDE}, {LONGEST_INPUT, LONGEST_INPUT}};
+    const range strips = {
+        {LINE_HEIGHT, LINE_WIDTH}, {LINE_HEIGHT, LINE_WIDTH}, {LINE_HEIGHT, LONGEST_LINE}};
+    network detector = open_network("det", &pictures);
+    network recognizer = open_network("rec", &strips);
     char *alphabet = NULL;
     const size_t letters = read_alphabet(&recognizer, &alphabet, characters, 8192);
     const size_t lines = find_lines(&detector, &seen, boxes);
