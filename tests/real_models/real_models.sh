@@ -13,7 +13,8 @@ kiln=${1:?KILN}
 models=${2:?MODELS}
 pair=${3:-onnxruntime,reference}
 jobs=${REAL_MODELS_JOBS:-1}
-[ -d "$models" ] || { echo "$models is not there: scripts/install_deps.sh test fetches it"; exit 77; }
+[ -d "$models" ] ||
+    { echo "$models is not there: scripts/install_deps.sh test fetches it"; exit 77; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

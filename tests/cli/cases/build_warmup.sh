@@ -18,7 +18,8 @@ text = json.load(open("warm.plan.json"))
 text["graph_variants"] = rows
 json.dump(text, open("warm.plan.json", "w"))
 P
-kiln run warm.plan --runs 3 -vv 2>&1 > /dev/null | grep -o 'inputs [a-z]*, outputs [a-z]*' | head -n 1
+kiln run warm.plan --runs 3 -vv 2>&1 > /dev/null |
+    grep -o 'inputs [a-z]*, outputs [a-z]*' | head -n 1
 set +e
 kiln build add.onnx -o cpu.onnx -b reference --warmup > /dev/null
 echo "exit $?, $(ls cpu.onnx* 2> /dev/null | wc -l) files"
