@@ -33,7 +33,7 @@ int32_t trt_device_count(const char **reason)
 
 kiln_status trt_device_check(int32_t index)
 {
-    if (index == 0 && kln_cuda_device_count() == 0) {
+    if (index == 0 && kiln_device_count() == 0) {
         return KILN_OK;
     }
     kiln_device_info info = {.struct_size = sizeof info};
@@ -43,7 +43,7 @@ kiln_status trt_device_check(int32_t index)
 kiln_status trt_enter(int32_t device, kln_cuda_scope *scope)
 {
     scope->pushed = false;
-    return kln_cuda_device_count() > 0 ? kln_cuda_enter(device, scope) : KILN_OK;
+    return kiln_device_count() > 0 ? kln_cuda_enter(device, scope) : KILN_OK;
 }
 
 int32_t trt_device_capability(int32_t index)
