@@ -5,12 +5,16 @@
 static bool set_cache(trt_build *build, kiln_span bytes)
 {
     const trt_abi *abi = &build->library->abi;
+    trt_logged_clear();
+    trt_error_recorder_clear(&build->recorder);
     build->timing = trt_BuilderConfig_createTimingCache(abi, build->config, bytes.data, bytes.size);
     if (trt_is_null(build->timing)) {
         build->timing = NULL;
     }
+    /* Some versions give an object for bytes that they did not understand, and only say so. */
     return build->timing != NULL &&
-           trt_BuilderConfig_setTimingCache(abi, build->config, build->timing, false);
+           trt_BuilderConfig_setTimingCache(abi, build->config, build->timing, false) &&
+           (bytes.size == 0 || !trt_said(&build->recorder, "Serialization"));
 }
 
 /* What one build measured, the next need not: by far most of the time of its like. RTX measures

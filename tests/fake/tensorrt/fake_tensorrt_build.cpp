@@ -228,10 +228,14 @@ struct ConfigBody : Base {
         const std::string given(static_cast<const char *>(data), size);
         const std::string magic = timing_magic;
         if (size > 0 && given.compare(0, magic.size(), magic) != 0) {
-            fail(INVALID_ARGUMENT, "these bytes are no timing cache");
-            return nullptr;
+            fail(INVALID_ARGUMENT, "Serialization (these bytes are no timing cache)");
+            return wrap_cache(""); /* as TensorRT 10.6 does */
         }
-        TimingCacheBody *body = new TimingCacheBody(this, size > 0 ? given.substr(magic.size()) : "");
+        return wrap_cache(size > 0 ? given.substr(magic.size()) : "");
+    }
+    void *wrap_cache(const std::string &content)
+    {
+        TimingCacheBody *body = new TimingCacheBody(this, content);
         return wrap(body, make_VTimingCache(layout, body), drop_made);
     }
     bool setTimingCache(void *cache, bool)
@@ -286,7 +290,7 @@ struct BuilderBody : Base {
                           IGpuAllocator_reallocate(layout, allocator, first, asked_alignment(), 8192) == nullptr;
         const bool returned = IGpuAllocator_deallocate(layout, allocator, first) &&
                               IGpuAllocator_deallocateAsync(layout, allocator, second, nullptr);
-        return (good && returned) || fail(FAILED_ALLOCATION, "no memory to try kernels in");
+        return (good && returned) || fail(INVALID_STATE, "no memory to try kernels in");
     }
 
     void *createBuilderConfig()
