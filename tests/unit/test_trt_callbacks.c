@@ -121,6 +121,12 @@ static void the_recorder_keeps_what_it_has_room_for(void **state)
         (void)trt_ErrorRecorder_reportError(
             &f.abi, object, trt_value(&f.abi, TRT_V_ErrorCode_FAILED_ALLOCATION), "no room");
         assert_status(KILN_ERROR_OUT_OF_MEMORY, trt_fail(KILN_ERROR_BACKEND, recorder, "it"));
+        /* As TensorRT 10.6 says it. */
+        trt_ErrorRecorder_clear(&f.abi, object);
+        (void)trt_ErrorRecorder_reportError(
+            &f.abi, object, trt_value(&f.abi, TRT_V_ErrorCode_FAILED_ALLOCATION) - 3,
+            "[engine.cpp::readEngineFromArchive::1113] Error Code 2: OutOfMemory (Requested size");
+        assert_status(KILN_ERROR_OUT_OF_MEMORY, trt_fail(KILN_ERROR_MALFORMED, recorder, "it"));
         trt_error_recorder_finish(recorder);
         free(recorder);
     }

@@ -282,10 +282,10 @@ kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
     if (engine->runs_host_code && trt_has(abi, TRT_M_Runtime_setEngineHostCodeAllowed)) {
         trt_Runtime_setEngineHostCodeAllowed(abi, engine->runtime, true);
     }
-    const uint64_t refused = trt_engine_refused(engine);
+    const trt_shortage before = trt_engine_shortage(engine);
     KLN_RETURN_IF_ERROR(deserialize_with_plugins(engine));
     if (engine->engine == NULL) {
-        return trt_engine_explain_memory(engine, refused, fail_deserialize(engine, source));
+        return trt_engine_explain_memory(engine, before, fail_deserialize(engine, source));
     }
     return KILN_OK;
 }
@@ -297,7 +297,7 @@ static kiln_status build_within(trt_engine *made, const kln_model *model,
     const kiln_status status = trt_build_plan(made->library, model, options, monitor,
                                               made->allocates ? &made->allocator.object : NULL,
                                               &made->built, &made->memory);
-    KLN_RETURN_IF_ERROR(trt_engine_explain_memory(made, 0, status));
+    KLN_RETURN_IF_ERROR(trt_engine_explain_memory(made, (trt_shortage){0, 0}, status));
     const trt_abi *abi = &made->library->abi;
     made->plan =
         (kiln_span){trt_HostMemory_data(abi, made->memory), trt_HostMemory_size(abi, made->memory)};

@@ -253,6 +253,16 @@ bool trt_said(trt_error_recorder *recorder, const char *word)
     return strstr(trt_logged_error(), word) != NULL;
 }
 
+/* ErrorCode.FAILED_ALLOCATION has this number in every layout, but most of what finds no memory is
+ * reported as an internal error. */
+static bool lacks_memory(trt_error_recorder *recorder)
+{
+    const int32_t count = recorder != NULL ? recorder_count(recorder) : 0;
+    return (count > 0 && recorder->codes[0] == 5) ||
+           (recorder != NULL &&
+            (trt_said(recorder, "OutOfMemory") || trt_said(recorder, "out of memory")));
+}
+
 kiln_status trt_fail(kiln_status status, trt_error_recorder *recorder, const char *format, ...)
 {
     char what[512];
@@ -265,8 +275,7 @@ kiln_status trt_fail(kiln_status status, trt_error_recorder *recorder, const cha
     if (said[0] == '\0') {
         return kln_fail(status, "%s; TensorRT gave no reason", what);
     }
-    /* ErrorCode.FAILED_ALLOCATION has this number in every layout. */
-    if (count > 0 && recorder->codes[0] == 5) {
+    if (lacks_memory(recorder)) {
         status = KILN_ERROR_OUT_OF_MEMORY;
     }
     if (count > 1) {

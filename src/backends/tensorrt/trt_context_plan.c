@@ -105,7 +105,7 @@ kiln_status trt_context_make_object(trt_context *self, const kiln_context_option
     self->shares_memory = options->share_device_memory;
     self->captures_itself = options->rtx_graphs == KILN_SWITCH_ON;
     KLN_RETURN_IF_ERROR(configure_rtx(self, options));
-    const uint64_t refused = trt_engine_refused(engine);
+    const trt_shortage before = trt_engine_shortage(engine);
     if (self->config != NULL) {
         trt_RuntimeConfig_setExecutionContextAllocationStrategy(abi, self->config, strategy);
         self->object = trt_CudaEngine_createExecutionContextWithRuntimeConfig(abi, engine->engine,
@@ -117,7 +117,7 @@ kiln_status trt_context_make_object(trt_context *self, const kiln_context_option
         self->object = NULL;
         const kiln_status status =
             trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "a context of TensorRT");
-        return trt_engine_explain_memory(engine, refused, status);
+        return trt_engine_explain_memory(engine, before, status);
     }
     if (options->persistent_cache_bytes > 0) {
         const size_t wanted = (size_t)options->persistent_cache_bytes;

@@ -70,10 +70,16 @@ void trt_refit_unset(trt_engine *engine);
 KILN_MUST_CHECK kiln_status trt_engine_init_memory(trt_engine *engine,
                                                    const kiln_build_options *options);
 
-/* `status`, or LIMIT with how much where the limit stood in the way since `refused` was counted. */
-KILN_MUST_CHECK kiln_status trt_engine_explain_memory(trt_engine *engine, uint64_t refused,
+/* How often the library did not get what it asked for. */
+typedef struct trt_shortage {
+    uint64_t refused; /* by the limit */
+    uint64_t failed;  /* the GPU, or the pool, had no more */
+} trt_shortage;
+trt_shortage trt_engine_shortage(trt_engine *engine);
+/* `status` of what failed since `before`; or LIMIT where the limit stood in the way, or
+ * OUT_OF_MEMORY where there was no more: the library seldom says so itself. */
+KILN_MUST_CHECK kiln_status trt_engine_explain_memory(trt_engine *engine, trt_shortage before,
                                                       kiln_status status);
-uint64_t trt_engine_refused(trt_engine *engine);
 
 /* The shared block, as large as the profile that needs most (trt_memory.c). */
 KILN_MUST_CHECK kiln_status trt_engine_share_memory(trt_engine *engine, void **memory,

@@ -82,21 +82,33 @@ kiln_status trt_plan_gpu_memory(void *state, kiln_gpu_memory *memory)
     return KILN_OK;
 }
 
-uint64_t trt_engine_refused(trt_engine *engine)
+trt_shortage trt_engine_shortage(trt_engine *engine)
 {
-    kiln_gpu_memory memory = {.struct_size = sizeof memory};
-    return engine->allocates && trt_plan_gpu_memory(engine, &memory) == KILN_OK ? memory.refused
-                                                                                : 0;
+    trt_gpu_allocator *allocator = &engine->allocator;
+    trt_shortage found = {0, 0};
+    if (engine->allocates) {
+        (void)pthread_mutex_lock(&allocator->lock);
+        found = (trt_shortage){allocator->refused, allocator->failed};
+        (void)pthread_mutex_unlock(&allocator->lock);
+    }
+    return found;
 }
 
-kiln_status trt_engine_explain_memory(trt_engine *engine, uint64_t refused, kiln_status status)
+kiln_status trt_engine_explain_memory(trt_engine *engine, trt_shortage before, kiln_status status)
 {
-    if (status == KILN_OK || trt_engine_refused(engine) == refused) {
-        return status;
+    const trt_shortage now = trt_engine_shortage(engine);
+    const bool stopped = status == KILN_ERROR_CANCELLED || status == KILN_ERROR_TIMEOUT;
+    if (status != KILN_OK && now.refused != before.refused) {
+        return kln_fail_within(KILN_ERROR_LIMIT,
+                               "gpu_memory_bytes allows %llu bytes, and the library wanted more",
+                               (unsigned long long)engine->allocator.limit);
     }
-    return kln_fail_within(KILN_ERROR_LIMIT,
-                           "gpu_memory_bytes allows %llu bytes, and the library wanted more",
-                           (unsigned long long)engine->allocator.limit);
+    if (status != KILN_OK && !stopped && now.failed != before.failed) {
+        return kln_fail_within(KILN_ERROR_OUT_OF_MEMORY,
+                               "GPU %d had no memory left for what the library wanted",
+                               engine->device);
+    }
+    return status;
 }
 
 /* --- what lies between inputs and outputs --- */

@@ -108,7 +108,7 @@ struct Base {
     bool fail(int32_t code, const std::string &text);
 };
 
-enum { INVALID_ARGUMENT = 3, FAILED_ALLOCATION = 5, INVALID_STATE = 9 };
+enum { INTERNAL = 2, INVALID_ARGUMENT = 3, FAILED_ALLOCATION = 5, INVALID_STATE = 9 };
 
 template <class T> T *body_of(void *object)
 {

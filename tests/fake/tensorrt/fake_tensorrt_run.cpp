@@ -137,7 +137,7 @@ struct EngineBody : Base {
             weights = IGpuAllocator_allocateAsync(layout, allocator, bytes, asked_alignment(), 0, nullptr);
         }
         return allocator == nullptr || is_aligned(weights) ||
-               fail(FAILED_ALLOCATION, "no memory for the weights");
+               fail(INTERNAL, "OutOfMemory (no memory for the weights)");
     }
     Plan plan;
     long contexts = 0;
