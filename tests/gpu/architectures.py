@@ -4,9 +4,10 @@
 run through Kiln and TensorRT in float32 and float16: the outputs are PyTorch's.
 
     architectures.py FEED [--out FOLDER] [--workers 6] [--seconds 600] [--only NAME,...]
-                     [--backend NAME] [--precision fp32,fp16]
+                     [--backend NAME] [--precision fp32,fp16] [--level 1]
 
-FEED is the module tests/gpu/kiln_feed.so; KILN_TENSORRT names the library. An output passes where
+FEED is the module tests/gpu/kiln_feed.so; KILN_TENSORRT names the library. They are built at level
+1, which tries few kernels against each other. An output passes where
 every element has |found - expected| <= relative * |expected| + absolute * max |expected|: float32
 with TF32 off on both sides 1e-3 and 1e-4; float16 2e-2 and 2e-2, for both round after every layer
 but not after the same ones. Of a detector every box must have its like among those that were found.
@@ -38,6 +39,7 @@ def arguments():
     parser.add_argument("--only", default="")
     parser.add_argument("--backend", default="tensorrt")
     parser.add_argument("--precision", default="fp32,fp16")
+    parser.add_argument("--level", type=int, default=1)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -117,7 +119,7 @@ def unlike_boxes(expected, found, precision):
     return lost + abs(len(found[1]) - len(expected[1])), worst
 
 
-def check(kiln, name, precision, device):
+def check(kiln, name, precision, device, level):
     answer = {"name": name, "precision": precision}
     begin = time.monotonic()
     module, inputs, expected = prepare(name, precision, device)
@@ -128,7 +130,8 @@ def check(kiln, name, precision, device):
         answer["export_seconds"] = round(time.monotonic() - begin, 2)
         print("build", flush=True)
         begin = time.monotonic()
-        engine = kiln.build(path, tf32=kiln.backend != b"tensorrt")
+        on_tensorrt = kiln.backend == b"tensorrt"
+        engine = kiln.build(path, tf32=not on_tensorrt, level=level if on_tensorrt else None)
         answer["build_seconds"] = round(time.monotonic() - begin, 2)
     print("run", flush=True)
     feeds = {key: value.cpu().numpy() for key, value in inputs.items()}
@@ -162,7 +165,7 @@ def worker(args):
     for line in sys.stdin:
         name, precision = line.split()
         try:
-            answer = check(kiln, name, precision, device)
+            answer = check(kiln, name, precision, device, args.level)
         except Exception as error:
             answer = {"name": name, "precision": precision, "is": "failed",
                       "why": f"{type(error).__name__}: {error}"[:500]}
@@ -210,7 +213,7 @@ def main():
     names = args.only.split(",") if args.only else list(architecture_models.ALL)
     tasks = [(name, precision) for name in names for precision in args.precision.split(",")]
     command = [sys.executable, os.path.abspath(__file__), args.feed, "--backend", args.backend,
-               "--worker"]
+               "--level", str(args.level), "--worker"]
     answers, left = workers.run_all(tasks, command, ask, args.workers, args.seconds, args.out,
                                     "architectures")
     return report(args, answers, left)

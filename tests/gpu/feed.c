@@ -35,7 +35,8 @@ typedef struct feed_range {
 FEED const char *feed_error(void);
 FEED int32_t feed_dtype(const char *name);
 FEED int feed_build(const char *backend, const char *library, const char *model,
-                    const feed_range *ranges, uint64_t count, int tf32, kiln_engine **engine);
+                    const feed_range *ranges, uint64_t count, int tf32, int level,
+                    kiln_engine **engine);
 FEED int feed_load(const char *backend, const char *library, const char *plan,
                    kiln_engine **engine);
 FEED int feed_save(const kiln_engine *engine, const char *path);
@@ -74,7 +75,7 @@ static kiln_build_options options_for(const char *backend, const char *library)
 }
 
 int feed_build(const char *backend, const char *library, const char *model,
-               const feed_range *ranges, uint64_t count, int tf32, kiln_engine **engine)
+               const feed_range *ranges, uint64_t count, int tf32, int level, kiln_engine **engine)
 {
     kiln_build_options options = options_for(backend, library);
     kiln_profile_input *inputs = calloc((size_t)count + 1, sizeof *inputs);
@@ -95,6 +96,7 @@ int feed_build(const char *backend, const char *library, const char *model,
     const kiln_profile profile = {inputs, (size_t)count};
     options.profiles = &profile;
     options.profile_count = count > 0 ? 1 : 0;
+    options.builder_optimization_level = level;
     options.tf32 = tf32 != 0 ? KILN_SWITCH_DEFAULT : KILN_SWITCH_OFF;
     const kiln_status status = kiln_engine_build_file(model, &options, engine);
     free(inputs);

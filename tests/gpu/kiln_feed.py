@@ -62,8 +62,9 @@ class Kiln:
         if status != 0:
             raise Failure(self.calls.feed_error().decode(errors="replace"))
 
-    def build(self, path, ranges=None, tf32=True):
-        """`ranges`: {name: (min, opt, max)} of shapes, or {name: [values]} of a shape tensor."""
+    def build(self, path, ranges=None, tf32=True, level=None):
+        """`ranges`: {name: (min, opt, max)} of shapes, or {name: [values]} of a shape tensor.
+        `level`: TensorRT's builder optimization level, from 0; None: its default."""
         items = []
         kept = []
         for name, range_of in (ranges or {}).items():
@@ -83,6 +84,7 @@ class Kiln:
         self.check(self.calls.feed_build(self.backend, self.library, path.encode(),
                                          (Range * max(1, len(items)))(*items),
                                          ctypes.c_uint64(len(items)), int(tf32),
+                                         {None: 0, 0: -1}.get(level, level),
                                          ctypes.byref(engine)))
         return Engine(self, engine)
 

@@ -4,12 +4,14 @@
 in one process, each compared with the outputs that ONNX expects.
 
     node_models.py FEED [--models FOLDER]... [--out FOLDER] [--workers 8] [--seconds 600]
-                   [--match TEXT] [--every N] [--known FILE] [--alone BACKEND]
+                   [--match TEXT] [--every N] [--known FILE] [--level 0]
+                   [--alone BACKEND]
 
 FEED is the module tests/gpu/kiln_feed.so; KILN_TENSORRT names the library, which LD_LIBRARY_PATH
 must let the module tensorrt_bindings find too. Without --models the cases are those that Python's
-onnx package generates. Both sides build with TF32 off, NVIDIA's side with strong typing and, where
-that is not right, without.
+onnx package generates. Both sides build with TF32 off and at the same optimization level (0, which
+tries no kernels against each other: this is about what is right), NVIDIA's side with strong typing
+and, where that is not right, without.
 
 OUT/nodes.jsonl gets a line for each model as soon as it is known; OUT/nodes.json the table: the
 numbers of models that both have right, only NVIDIA's bindings, only Kiln, neither. FILE lists those
@@ -44,6 +46,7 @@ def arguments():
     parser.add_argument("--match", default="")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--known", default="")
+    parser.add_argument("--level", type=int, default=0)
     parser.add_argument("--alone", default="")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -124,8 +127,9 @@ def as_bound(engine, feeds):
             for name, dtype, _ in engine.bindings(True)}
 
 
-def through_kiln(kiln, path, ranges, feeds):
-    engine = kiln.build(path, ranges, tf32=kiln.backend != b"tensorrt")
+def through_kiln(kiln, path, ranges, feeds, level):
+    on_tensorrt = kiln.backend == b"tensorrt"
+    engine = kiln.build(path, ranges, tf32=not on_tensorrt, level=level if on_tensorrt else None)
     try:
         return engine.run(as_bound(engine, feeds))
     finally:
@@ -157,21 +161,21 @@ def worker(args):
             print(json.dumps(answer), flush=True)
             continue
         try_sides(answer, sides.split(","), os.path.join(folder, "model.onnx"),
-                  (theirs, ours, feeds, expected))
+                  (theirs, ours, feeds, expected, args.level))
         print(json.dumps(answer), flush=True)
 
 
 def try_sides(answer, sides, path, case):
-    theirs, ours, feeds, expected = case
+    theirs, ours, feeds, expected, level = case
     ranges = {}
 
     def bindings(typed):
-        plan, found = theirs.build(path, feeds, typed)
+        plan, found = theirs.build(path, feeds, typed, level)
         ranges.update(found)
         return theirs.run(plan, feeds)
 
     acts = {"nvidia": lambda: bindings(True), "nvidia_weak": lambda: bindings(False),
-            "kiln": lambda: through_kiln(ours, path, ranges, feeds)}
+            "kiln": lambda: through_kiln(ours, path, ranges, feeds, level)}
     for side in sides:
         if side == "nvidia_weak" and answer.get("nvidia", [""])[0] == "right":
             continue
@@ -280,7 +284,8 @@ def main():
         print("skipped: there is no GPU here, or KILN_TENSORRT names no library")
         return 77
     os.makedirs(args.out, exist_ok=True)
-    command = [sys.executable, os.path.abspath(__file__), args.feed, "--worker"]
+    command = [sys.executable, os.path.abspath(__file__), args.feed, "--worker", "--level",
+               str(args.level)]
     sides = ["kiln"] if args.alone else ["nvidia", "nvidia_weak", "kiln"]
     if args.alone:
         command += ["--alone", args.alone]

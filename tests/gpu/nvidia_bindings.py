@@ -121,7 +121,7 @@ class Bindings:
                 found[tensor.name] = (value.shape, value.shape, value.shape)
         return found
 
-    def build(self, path, feeds, strongly_typed):
+    def build(self, path, feeds, strongly_typed, level):
         """The plan, and the ranges of its profile."""
         trt = self.trt
         self.logger.lines.clear()
@@ -132,6 +132,7 @@ class Bindings:
             self.fail("parse")
         config = self.builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)
+        config.builder_optimization_level = level
         ranges = self.ranges(network, feeds)
         if ranges:
             profile = self.builder.create_optimization_profile()

@@ -52,6 +52,13 @@ static inline bool is_rtx(size_t layout)
     return layout == LAYOUT_RTX_14 || layout == LAYOUT_RTX_15;
 }
 
+/* Whether what came with TensorRT `version` (101200) is there. */
+static inline bool has_since(size_t layout, int32_t version)
+{
+    (void)version;
+    return layout != LAYOUT_OLDEST;
+}
+
 /* The library of a layout stays open as long as the process. */
 static inline void *fake_function(size_t layout, const char *name)
 {

@@ -264,7 +264,7 @@ static void options_reach_the_builder(void **state)
     (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
-        const bool old = i == LAYOUT_OLDEST;
+        const bool has_tiling = has_since(i, 100800);
         options.workspace_bytes = 1 << 20;
         options.builder_optimization_level = 2;
         options.tf32 = KILN_SWITCH_OFF;
@@ -272,11 +272,11 @@ static void options_reach_the_builder(void **state)
         options.weight_streaming = true;
         options.direct_io = true;
         options.disable_timing_cache = true;
-        options.strict_nans = !old;
-        options.distributive_independence = !old;
-        options.tiling_optimization_level = old ? 0 : 2;
-        options.l2_limit_for_tiling = old ? 0 : 4096;
-        options.max_tactics = old ? 0 : 3;
+        options.strict_nans = has_tiling;
+        options.distributive_independence = has_since(i, 101200);
+        options.tiling_optimization_level = has_tiling ? 2 : 0;
+        options.l2_limit_for_tiling = has_tiling ? 4096 : 0;
+        options.max_tactics = has_tiling ? 3 : 0;
         options.average_timing_iterations = 4;
         options.max_aux_streams = 2;
         options.profiling_verbosity = KILN_PROFILING_DETAILED;
@@ -422,6 +422,7 @@ static void the_timing_cache_is_read_and_written(void **state)
         (void)snprintf(path, sizeof path, "%s", kiln_test_path("timing.cache"));
         (void)remove(path);
         options.timing_cache = path;
+        options.builder_optimization_level = 1; /* level 0 times nothing */
         struct stat first;
         struct stat second;
         kiln_engine_release(build_network(conv_network(), &options));
