@@ -143,6 +143,9 @@ typedef struct kln_backend {
     /* Whether it refuses sparse weights, and two nodes of one name in a graph: a check says so. */
     bool dense_only;
     bool unique_node_names;
+    /* Whether an operator that ONNX does not have may be a layer of a plugin's, which only a build
+     * can tell. */
+    bool has_plugins;
 
     /* Required. Looks for the library (`library`: a path or folder, or NULL) and fills in
      * available, score, version, library, reason and capabilities; the strings must stay as long as

@@ -64,6 +64,7 @@ kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_option
         validate.holds = backend->holds;
         validate.dense_only = backend->dense_only;
         validate.unique_node_names = backend->unique_node_names;
+        validate.plugins = backend->has_plugins;
     }
     if (read.profile_count == 0) {
         return kln_validate(model, &validate, issues);

@@ -293,6 +293,7 @@ typedef struct kln_validate_options {
     bool (*holds)(int32_t wire_dtype); /* whether tensors of this type can be inside; NULL: all */
     bool dense_only;                   /* sparse weights are refused */
     bool unique_node_names;            /* two nodes of one name in a graph are refused */
+    bool plugins; /* an operator that ONNX does not have may be a layer of a plugin's: a warning */
     const kln_profile_range *ranges;
     size_t range_count;
 } kln_validate_options;

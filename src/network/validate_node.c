@@ -151,6 +151,13 @@ static void check_known(const node_check *c)
     } else if (kln_operator_known(node->domain, node->op_type)) {
         complain(c, KILN_ISSUE_UNKNOWN_OPERATOR, "", "a later version", found,
                  "this operator is not in %s of its operator set yet", found);
+    } else if (c->v->options->plugins) {
+        kln_validate_issue(c->v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNKNOWN_OPERATOR, c->label, "",
+                           "an operator of ONNX", node->op_type,
+                           "node \"%.120s\" (%.60s): ONNX has no operator of this name; a plugin "
+                           "must have it, and "
+                           "what it gives is not inferred",
+                           c->label, node->op_type);
     } else {
         complain(c, KILN_ISSUE_UNKNOWN_OPERATOR, "", "an operator of ONNX", node->op_type,
                  "there is no operator of this name");

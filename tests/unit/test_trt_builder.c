@@ -2,7 +2,8 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <kiln/kiln.h>
@@ -119,6 +120,64 @@ static void plugins_beside_the_core_are_registered(void **state)
         check_leaky(engine);
         assert_ok(kiln_engine_load(kiln_test_path("plugin.plan"), &options, &engine));
         check_leaky(engine);
+        /* A check before the build does not stand in the way. */
+        kiln_network *network = NULL;
+        assert_ok(kiln_network_from_bytes(model, NULL, &network));
+        assert_ok(kiln_engine_build(network, &options, &engine));
+        kiln_network_destroy(network);
+        check_leaky(engine);
+    }
+}
+
+/* Where nobody in this process has registered them yet. */
+static void check_absent(size_t layout)
+{
+    char folder[512]; /* another way to ask, so that what is found here is not remembered */
+    kiln_build_options options = fake_options(layout);
+    kiln_engine *engine = NULL;
+    (void)snprintf(folder, sizeof folder, "%s/././", options.library);
+    options.library = folder;
+    assert_status(KILN_ERROR_UNSUPPORTED,
+                  kiln_engine_load(kiln_test_path("plugin.plan"), &options, &engine));
+    assert_message("layers of a plugin's that is not loaded");
+    assert_message("Cannot find plugin: LReLU_TRT");
+    assert_message("/no/such/plugins");
+    assert_status(
+        KILN_ERROR_UNSUPPORTED,
+        kiln_engine_build_bytes(small_unary("LReLU_TRT", SMALL_FLOAT, "2"), &options, &engine));
+    assert_message("Plugin not found");
+    assert_message("/no/such/plugins");
+    /* A model without such layers is none the worse for it. */
+    assert_ok(kiln_engine_build_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), &options, &engine));
+    kiln_engine_release(engine);
+    (void)kiln_build_release_builders();
+}
+
+static void plugins_that_are_absent_are_named(void **state)
+{
+    (void)state;
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("plugin.plan"));
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        if (is_rtx(i)) {
+            continue;
+        }
+        (void)fflush(NULL);
+        const pid_t child = fork();
+        if (child == 0) {
+            const kiln_build_options options = fake_options(i);
+            kiln_engine *engine = NULL;
+            const bool made = kiln_engine_build_bytes(small_unary("LReLU_TRT", SMALL_FLOAT, "2"),
+                                                      &options, &engine) == KILN_OK &&
+                              kiln_engine_save(engine, path) == KILN_OK;
+            _exit(made ? 0 : 1);
+        }
+        int status = 0;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+        set("KILN_TENSORRT_PLUGIN", "/no/such/plugins");
+        check_absent(i);
+        set("KILN_TENSORRT_PLUGIN", NULL);
     }
 }
 
@@ -406,6 +465,8 @@ static void threads_build_while_builders_are_released(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        /* Before those that register them. */
+        stand_in_test(plugins_that_are_absent_are_named, "the layer is the stand-in's own"),
         stand_in_test(plugins_beside_the_core_are_registered, "the layer is the stand-in's own"),
         tensorrt_test(dimensions_that_nobody_named_differ),
         tensorrt_test(the_report_names_the_plugin_library),

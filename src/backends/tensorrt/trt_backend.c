@@ -214,6 +214,13 @@ static kiln_status fail_deserialize(trt_engine *engine, const char *source)
                         "%s: it was not built for %s on this GPU; build it again from the model",
                         source, engine->library->name);
     }
+    if (trt_said(&engine->recorder, "lugin")) {
+        const trt_library *library = engine->library;
+        return trt_fail(KILN_ERROR_UNSUPPORTED, &engine->recorder,
+                        "%s: it has layers of a plugin's that is not loaded (kiln_plugin_load)%s%s",
+                        source, library->plugin_status != KILN_OK ? "; " : "",
+                        library->plugin_status != KILN_OK ? library->plugin_reason : "");
+    }
     return trt_fail(KILN_ERROR_MALFORMED, &engine->recorder,
                     "%s: %s does not take it for one of its plans", source, engine->library->name);
 }
@@ -240,33 +247,14 @@ static trt_CudaEngine *deserialize(trt_engine *engine)
                  : trt_Runtime_deserializeCudaEngineV2(abi, engine->runtime, &reader.object_v2);
 }
 
-/* A plan does not say which layers it has; that some come from a library of plugins, TensorRT says
- * when it does not find them. Those beside it are registered then: before, every load would pay. */
-static kiln_status deserialize_with_plugins(trt_engine *engine)
-{
-    engine->engine = deserialize(engine);
-    if (!trt_is_null(engine->engine)) {
-        return KILN_OK;
-    }
-    engine->engine = NULL;
-    if (engine->library->plugins_registered || !trt_said(&engine->recorder, "lugin")) {
-        return KILN_OK;
-    }
-    KLN_RETURN_IF_ERROR(trt_library_offer_plugins(engine->library));
-    if (engine->library->plugin_status == KILN_OK) {
-        trt_logged_clear();
-        trt_error_recorder_clear(&engine->recorder);
-        engine->engine = deserialize(engine);
-        engine->engine = trt_is_null(engine->engine) ? NULL : engine->engine;
-    }
-    return KILN_OK;
-}
-
 kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
 {
     trt_library *library = engine->library;
     const trt_abi *abi = &library->abi;
     KLN_RETURN_IF_ERROR(check_plan(engine, source));
+    /* A plan does not say before whether it has layers of a plugin's, and this takes a millisecond.
+     */
+    KLN_RETURN_IF_ERROR(trt_library_offer_plugins(library));
     trt_logged_clear();
     engine->runtime = library->core.createInferRuntime_INTERNAL(&library->logger, abi->version);
     if (trt_is_null(engine->runtime)) {
@@ -283,8 +271,9 @@ kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
         trt_Runtime_setEngineHostCodeAllowed(abi, engine->runtime, true);
     }
     const trt_shortage before = trt_engine_shortage(engine);
-    KLN_RETURN_IF_ERROR(deserialize_with_plugins(engine));
-    if (engine->engine == NULL) {
+    engine->engine = deserialize(engine);
+    if (trt_is_null(engine->engine)) {
+        engine->engine = NULL;
         return trt_engine_explain_memory(engine, before, fail_deserialize(engine, source));
     }
     return KILN_OK;
@@ -442,6 +431,7 @@ const kln_backend kln_backend_tensorrt = {
     .name = "tensorrt",
     .description = "NVIDIA TensorRT 10, TensorRT 11 and TensorRT-RTX",
     .takes_plan_options = true,
+    .has_plugins = true,
     .documents_capture = true,
     .probe = probe,
     .library = trt_library_use,

@@ -407,7 +407,8 @@ kiln_status trt_library_need_plugins(trt_library *library)
 
 kiln_status trt_library_offer_plugins(trt_library *library)
 {
-    if (library->abi.is_rtx) {
+    /* Those beside a lean runtime are for the whole library, which they would open. */
+    if (library->abi.is_rtx || library->core.createInferBuilder_INTERNAL == NULL) {
         return KILN_OK;
     }
     const kiln_status status = look_for_plugins(library, true);
