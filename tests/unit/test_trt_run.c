@@ -350,6 +350,33 @@ static void rtx_keeps_what_it_compiled(void **state)
     }
 }
 
+/* A plan does not say what its model says of itself; an engine that was built here does. */
+static void a_built_engine_tells_its_models_metadata(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        const kiln_profile_input few = rows(1, 2, 4);
+        const kiln_profile profile = {&few, 1};
+        kiln_build_options options = fake_options(i);
+        options.profiles = &profile;
+        options.profile_count = 1;
+        kiln_network *network = relu_network();
+        assert_ok(kiln_network_set_metadata(network, "character", "a\nb"));
+        kiln_engine *engine = build_network(network, &options);
+        size_t told = 0;
+        for (size_t m = 0; m < kiln_engine_metadata_count(engine); m++) {
+            kiln_metadata line;
+            assert_ok(kiln_engine_metadata(engine, m, &line));
+            if (strcmp(line.key, "metadata.character") == 0) {
+                assert_string_equal(line.value, "a\nb");
+                told++;
+            }
+        }
+        assert_int_equal(told, 1);
+        kiln_engine_release(engine);
+    }
+}
+
 static void other_backends_have_no_plans(void **state)
 {
     (void)state;
@@ -407,6 +434,7 @@ int main(void)
         tensorrt_test(contexts_can_share_their_memory),
         tensorrt_test(layers_are_measured),
         tensorrt_test(rtx_keeps_what_it_compiled),
+        tensorrt_test(a_built_engine_tells_its_models_metadata),
         tensorrt_test(other_backends_have_no_plans),
         tensorrt_test(a_context_needs_sensible_options),
     };

@@ -287,6 +287,7 @@ static kiln_status build_within(trt_engine *made, const kln_model *model,
                                               made->allocates ? &made->allocator.object : NULL,
                                               &made->built, &made->memory);
     KLN_RETURN_IF_ERROR(trt_engine_explain_memory(made, (trt_shortage){0, 0}, status));
+    KLN_RETURN_IF_ERROR(trt_keep_metadata(made, model));
     const trt_abi *abi = &made->library->abi;
     made->plan =
         (kiln_span){trt_HostMemory_data(abi, made->memory), trt_HostMemory_size(abi, made->memory)};

@@ -53,9 +53,46 @@ static kiln_status engine_lines(trt_engine *engine, lines *to)
     return add_number(to, "tensorrt.auxiliary_streams", trt_CudaEngine_getNbAuxStreams(abi, e));
 }
 
+/* What the model says of itself, which its plan does not: for an engine that was built here. */
+static kiln_status keep_lines(trt_engine *engine, const kln_onnx_model *model)
+{
+    kln_description *built = &engine->built;
+    built->metadata =
+        kln_arena_alloc_zeroed(&engine->arena, model->metadata_count, sizeof *built->metadata);
+    if (built->metadata == NULL) {
+        return kln_fail_memory(model->metadata_count * sizeof *built->metadata,
+                               "an engine's metadata");
+    }
+    for (size_t i = 0; i < model->metadata_count; i++) {
+        const kln_onnx_entry *entry = &model->metadata[i];
+        kiln_metadata *line = &built->metadata[i];
+        line->key = kln_arena_printf(&engine->arena, "metadata.%s", entry->key);
+        line->value = kln_arena_strdup(&engine->arena, entry->value);
+        if (line->key == NULL || line->value == NULL) {
+            return kln_fail_memory(strlen(entry->value), "an engine's metadata");
+        }
+        built->metadata_count++;
+    }
+    return KILN_OK;
+}
+
+kiln_status trt_keep_metadata(trt_engine *engine, const kln_model *model)
+{
+    kln_onnx_model *read = NULL;
+    kiln_status status = model->graph != NULL ? KILN_OK : kln_model_read(model, &read);
+    const kln_onnx_model *given = model->graph != NULL ? model->graph : read;
+    if (status == KILN_OK && given->metadata_count != 0) {
+        status = keep_lines(engine, given);
+    }
+    kln_onnx_model_destroy(read);
+    /* TensorRT took the model: what it says of itself is not worth the plan. */
+    return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
+}
+
 static kiln_status describe_metadata(trt_engine *engine, kln_description *description)
 {
-    lines to = {.arena = description->arena, .limit = 12};
+    const kln_description *built = &engine->built;
+    lines to = {.arena = description->arena, .limit = 12 + built->metadata_count};
     to.list = kln_arena_alloc_zeroed(description->arena, to.limit, sizeof *to.list);
     if (to.list == NULL) {
         return kln_fail_memory(to.limit * sizeof *to.list, "an engine's metadata");
@@ -64,6 +101,10 @@ static kiln_status describe_metadata(trt_engine *engine, kln_description *descri
     KLN_RETURN_IF_ERROR(add_number(&to, "tensorrt.plan_bytes", (long long)engine->plan.size));
     if (engine->engine != NULL) {
         KLN_RETURN_IF_ERROR(engine_lines(engine, &to));
+    }
+    for (size_t i = 0; i < built->metadata_count; i++) {
+        /* The key lies in the engine's arena, which lives as long. */
+        KLN_RETURN_IF_ERROR(add_line(&to, built->metadata[i].key, built->metadata[i].value));
     }
     description->metadata = to.list;
     description->metadata_count = to.count;

@@ -94,6 +94,8 @@ KILN_MUST_CHECK kiln_status trt_engine_deserialize(trt_engine *engine, const cha
 KILN_MUST_CHECK kiln_status trt_engine_inspect(trt_engine *engine, int32_t index, char **json);
 
 /* kln_backend.describe. */
+/* Keeps what a model that was built says of itself beside its network. */
+KILN_MUST_CHECK kiln_status trt_keep_metadata(trt_engine *engine, const kln_model *model);
 KILN_MUST_CHECK kiln_status trt_describe(void *state, kln_description *description);
 
 #endif
