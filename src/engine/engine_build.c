@@ -320,6 +320,7 @@ static kiln_status settle_backend(const kln_manifest *manifest, const char *name
     if (strcmp(info.name, manifest->backend) != 0) {
         return KILN_OK;
     }
+    options->strip_plan = options->strip_plan || manifest->stripped;
     if ((info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) == 0) {
         kln_manifest_apply(manifest, options);
     } else if (strcmp(info.version, manifest->backend_version) != 0 &&

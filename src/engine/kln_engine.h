@@ -89,6 +89,7 @@ typedef struct kln_manifest {
     uint64_t found_size, found_hash; /* of the file that was found beside it */
     bool is_plan;                    /* in the backend's own format */
     bool version_compatible;
+    bool stripped;          /* of its weights */
     char gpu[128];          /* the model of the GPU that it was built on; "" where not said */
     int32_t gpu_capability; /* and its compute capability, 90 for 9.0; 0 where not said */
     /* What the engine was built with, of what decides how it computes; the rest is as the

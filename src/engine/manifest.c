@@ -146,6 +146,7 @@ static bool add_reach(cJSON *root, const kiln_build_options *options)
 {
     static const char *const levels[] = {"none", "ampere+", "same-capability"};
     return cJSON_AddBoolToObject(root, "version_compatible", options->version_compatible) != NULL &&
+           cJSON_AddBoolToObject(root, "stripped", options->strip_plan) != NULL &&
            cJSON_AddStringToObject(root, "hardware_compatibility",
                                    levels[options->hardware_compatibility]) != NULL;
 }
@@ -263,6 +264,7 @@ static kiln_status read_reach(const cJSON *root, kln_manifest *manifest)
     }
     manifest->gpu_capability = (int32_t)(major * 10 + minor);
     manifest->is_plan = strcmp(format, "plan") == 0;
+    manifest->stripped = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "stripped"));
     manifest->version_compatible =
         cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "version_compatible"));
     return KILN_OK;

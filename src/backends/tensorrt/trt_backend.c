@@ -115,6 +115,7 @@ static kiln_status engine_create(const kiln_build_options *options, trt_engine *
     made->library = library;
     made->device = options->device;
     made->runs_host_code = options->allow_host_code;
+    made->lacks_weights = options->strip_plan;
     kln_arena_init(&made->arena);
     atomic_init(&made->contexts, 0);
     (void)pthread_mutex_init(&made->refitting, NULL);
@@ -140,8 +141,19 @@ static kiln_status check_plan(const trt_engine *engine, const char *source)
     return KILN_OK;
 }
 
+/* By the first word. */
+static const char *recognize(kiln_span bytes)
+{
+    if (bytes.size < 4) {
+        return NULL;
+    }
+    return memcmp(bytes.data, "ftrt", 4) == 0   ? "a plan of TensorRT"
+           : memcmp(bytes.data, "vtrt", 4) == 0 ? "a plan of TensorRT-RTX"
+                                                : NULL;
+}
+
 /* "TensorRT-RTX 1.4.0" where the plan says what built it, and that is another library than the one
- * in use; else "". A plan of RTX has its version in bytes 24 to 27, after the magic word. */
+ * in use; else "". A plan has the version in bytes 24 to 27. */
 static const char *other_builder(const trt_engine *engine, char text[32])
 {
     const unsigned char *bytes = engine->plan.data;
@@ -150,14 +162,14 @@ static const char *other_builder(const trt_engine *engine, char text[32])
     if (bytes == NULL || engine->plan.size < 32) {
         return text;
     }
-    if (memcmp(bytes, "vtrt", 4) == 0) {
-        const int32_t version = bytes[24] * 10000 + bytes[25] * 100 + bytes[26];
-        /* Another number is no version, and these bytes no plan. */
-        if (version != abi->version && version >= 10000 && version < 100000) {
-            trt_version_text(true, version, text);
-        }
-    } else if (abi->is_rtx && memcmp(bytes, "ftrt", 4) == 0) {
-        (void)snprintf(text, 32, "TensorRT");
+    const bool of_rtx = memcmp(bytes, "vtrt", 4) == 0;
+    const int32_t version = bytes[24] * 10000 + bytes[25] * 100 + bytes[26];
+    /* Another number is no version, and these bytes no plan. */
+    const bool sensible =
+        of_rtx ? version >= 10000 && version < 80000 : version >= 80000 && version < 200000;
+    if (recognize(engine->plan) != NULL && sensible &&
+        (version != abi->version || of_rtx != abi->is_rtx)) {
+        trt_version_text(of_rtx, version, text);
     }
     return text;
 }
@@ -176,9 +188,9 @@ static bool says(trt_engine *engine, const char *const *words, size_t count)
 /* A plan of another version, or for another GPU. */
 static bool is_for_others(trt_engine *engine)
 {
-    static const char *const words[] = {"not compatible with this version",
-                                        "Version tag does not match", "incompatible device",
-                                        "different compute capability"};
+    static const char *const words[] = {
+        "not compatible with this version", "Version tag does not match", "incompatible device",
+        "Platform specific tag mismatch", "different compute capability"};
     return says(engine, words, KLN_ARRAY_LENGTH(words));
 }
 
@@ -192,6 +204,12 @@ static kiln_status fail_deserialize(trt_engine *engine, const char *source)
 {
     const char *why_none = "";
     char other[32];
+    if (has_host_code(engine)) {
+        return trt_fail(KILN_ERROR_UNSUPPORTED, &engine->recorder,
+                        "%s: it carries code that would run in this process; where it is trusted "
+                        "like a program, set kiln_build_options.allow_host_code",
+                        source);
+    }
     if (other_builder(engine, other)[0] != '\0') {
         return trt_fail(KILN_ERROR_MISMATCH, &engine->recorder,
                         "%s: it was built with %s, found is %s; build it again from the model or "
@@ -202,12 +220,6 @@ static kiln_status fail_deserialize(trt_engine *engine, const char *source)
         return trt_fail(KILN_ERROR_NO_DEVICE, &engine->recorder,
                         "%s: %s loads a plan only where there is a GPU for it, and %s", source,
                         engine->library->name, why_none);
-    }
-    if (has_host_code(engine)) {
-        return trt_fail(KILN_ERROR_UNSUPPORTED, &engine->recorder,
-                        "%s: it carries code that would run in this process; where it is trusted "
-                        "like a program, set kiln_build_options.allow_host_code",
-                        source);
     }
     if (is_for_others(engine)) {
         return trt_fail(KILN_ERROR_MISMATCH, &engine->recorder,
@@ -338,17 +350,6 @@ static kiln_status keep_plan(trt_engine *engine, const kln_model *plan)
     memcpy(engine->copy, plan->bytes.data, plan->bytes.size);
     engine->plan = (kiln_span){engine->copy, plan->bytes.size};
     return KILN_OK;
-}
-
-/* By the first word. */
-static const char *recognize(kiln_span bytes)
-{
-    if (bytes.size < 4) {
-        return NULL;
-    }
-    return memcmp(bytes.data, "ftrt", 4) == 0   ? "a plan of TensorRT"
-           : memcmp(bytes.data, "vtrt", 4) == 0 ? "a plan of TensorRT-RTX"
-                                                : NULL;
 }
 
 /* What begins otherwise must be ONNX, which only a reader can tell. */

@@ -344,9 +344,19 @@ static kiln_status infer_shapes(trt_context *self)
                       : trt_fail(KILN_ERROR_SHAPE, &self->recorder, "the shapes of the outputs");
 }
 
+static kiln_status check_weights(const trt_engine *engine)
+{
+    return engine->lacks_weights
+               ? kln_fail(KILN_ERROR_STATE,
+                          "the plan was stripped of its weights, and TensorRT would run it on "
+                          "zeros; give them first (kiln_engine_refit_file)")
+               : KILN_OK;
+}
+
 static kiln_status enqueue(trt_context *self)
 {
     const trt_abi *abi = &self->engine->library->abi;
+    KLN_RETURN_IF_ERROR(check_weights(self->engine));
     KLN_RETURN_IF_ERROR(choose_profile(self));
     for (size_t i = 0; i < self->input_count; i++) {
         KLN_RETURN_IF_ERROR(send_input(self, &self->slots[i]));
@@ -439,6 +449,7 @@ kiln_status trt_context_enqueue(void *state, kiln_stream *stream)
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "TensorRT-RTX captures runs itself, as rtx_graphs asks");
     }
+    KLN_RETURN_IF_ERROR(check_weights(self->engine));
     trt_logged_clear();
     trt_error_recorder_clear(&self->recorder);
     KLN_RETURN_IF_ERROR(choose_profile(self));

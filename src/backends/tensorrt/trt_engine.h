@@ -30,6 +30,7 @@ typedef struct trt_engine {
 
     /* What the library's memory on the GPU comes from, unless it looks after that itself. */
     bool runs_host_code; /* of a plan with a runtime of its own */
+    bool lacks_weights;  /* stripped, and not refit since: the library would run on zeros */
     bool allocates;
     trt_pool pool;
     trt_memory gpu;
@@ -61,8 +62,9 @@ KILN_MUST_CHECK kiln_status trt_refit_begin(trt_engine *engine, kln_cuda_scope *
 void trt_refit_end(trt_engine *engine, kln_cuda_scope *scope);
 /* Makes the refitter if there is none yet. */
 KILN_MUST_CHECK kiln_status trt_refit_need(trt_engine *engine);
-/* Refits with what is set: STATE with what is missing. */
-KILN_MUST_CHECK kiln_status trt_refit_commit(trt_engine *engine);
+/* Refits with what is set: STATE with what is missing. The weights of a model are set by the
+ * library, which knows what a stripped plan needs of them; those of a caller are not. */
+KILN_MUST_CHECK kiln_status trt_refit_commit(trt_engine *engine, bool by_name);
 /* What is set points into memory that goes away. */
 void trt_refit_unset(trt_engine *engine);
 

@@ -43,13 +43,11 @@ static size_t find(const trt_engine *engine, const char *name)
     return engine->weight_count;
 }
 
-/* Marks what the refitter lacks with what is set now; `*count` of them. */
-static kiln_status mark_missing(trt_engine *engine, size_t *count)
+/* Marks what the refitter lacks with what is set now. */
+static kiln_status mark_lacking(trt_engine *engine)
 {
     const trt_abi *abi = &engine->library->abi;
     const int32_t lacking = trt_Refitter_getMissingWeights(abi, engine->refitter, 0, NULL);
-    *count = 0;
-    memset(engine->weight_missing, 0, engine->weight_count * sizeof *engine->weight_missing);
     if (lacking <= 0) {
         return lacking == 0 ? KILN_OK
                             : trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "missing weights");
@@ -66,7 +64,24 @@ static kiln_status mark_missing(trt_engine *engine, size_t *count)
         }
     }
     kln_free(names);
-    *count = (size_t)lacking;
+    return KILN_OK;
+}
+
+/* The same, and of a stripped plan everything that is not set, which TensorRT does not say. */
+static kiln_status mark_missing(trt_engine *engine, bool of_stripped, size_t *count)
+{
+    const trt_abi *abi = &engine->library->abi;
+    memset(engine->weight_missing, 0, engine->weight_count * sizeof *engine->weight_missing);
+    KLN_RETURN_IF_ERROR(mark_lacking(engine));
+    *count = 0;
+    for (size_t i = 0; i < engine->weight_count; i++) {
+        if (of_stripped && engine->lacks_weights && engine->weight_names[i] != NULL &&
+            trt_Refitter_getNamedWeights(abi, engine->refitter, engine->weight_names[i]).values ==
+                NULL) {
+            engine->weight_missing[i] = true;
+        }
+        *count += engine->weight_missing[i];
+    }
     return KILN_OK;
 }
 
@@ -90,14 +105,17 @@ kiln_status trt_refit_need(trt_engine *engine)
     trt_Refitter *made = library->core.createInferRefitter_INTERNAL(
         engine->engine, &library->logger, library->abi.version);
     if (trt_is_null(made)) {
-        return trt_fail(KILN_ERROR_UNSUPPORTED, &engine->recorder, NOT_REFITTABLE);
+        return trt_said(&engine->recorder, "isNoneRefittable")
+                   ? kln_fail(KILN_ERROR_UNSUPPORTED, NOT_REFITTABLE)
+                   : trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "%s gives no refitter",
+                              library->name);
     }
     trt_Refitter_setErrorRecorder(&library->abi, made, &engine->recorder.object);
     engine->refitter = made;
     size_t ignored = 0;
     kiln_status status = list_names(engine);
     if (status == KILN_OK) {
-        status = engine->weight_count > 0 ? mark_missing(engine, &ignored)
+        status = engine->weight_count > 0 ? mark_missing(engine, true, &ignored)
                                           : kln_fail(KILN_ERROR_UNSUPPORTED, NOT_REFITTABLE);
     }
     if (status != KILN_OK) {
@@ -225,10 +243,10 @@ void trt_refit_unset(trt_engine *engine)
     }
 }
 
-kiln_status trt_refit_commit(trt_engine *engine)
+kiln_status trt_refit_commit(trt_engine *engine, bool by_name)
 {
     size_t missing = 0;
-    KLN_RETURN_IF_ERROR(mark_missing(engine, &missing));
+    KLN_RETURN_IF_ERROR(mark_missing(engine, by_name, &missing));
     if (missing > 0) {
         char names[600];
         join(names, sizeof names, engine, true);
@@ -236,9 +254,12 @@ kiln_status trt_refit_commit(trt_engine *engine)
                         "refit: %zu weights are needed together with these and were not given: %s",
                         missing, names);
     }
-    return trt_Refitter_refitCudaEngine(&engine->library->abi, engine->refitter)
-               ? KILN_OK
-               : trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "refit: the engine was not refit");
+    if (!trt_Refitter_refitCudaEngine(&engine->library->abi, engine->refitter)) {
+        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "refit: the engine was not refit");
+    }
+    engine->lacks_weights = false;
+    memset(engine->weight_missing, 0, engine->weight_count * sizeof *engine->weight_missing);
+    return KILN_OK;
 }
 
 kiln_status trt_refit_begin(trt_engine *engine, kln_cuda_scope *scope)
@@ -266,7 +287,7 @@ kiln_status trt_refit(void *state, const kiln_named_tensor *weights, size_t coun
         status = set(engine, &weights[i]);
     }
     if (status == KILN_OK) {
-        status = trt_refit_commit(engine);
+        status = trt_refit_commit(engine, true);
     }
     if (status != KILN_OK && engine->refitter != NULL) {
         trt_refit_unset(engine);

@@ -132,7 +132,7 @@ static kiln_status refit_from(onnx_refit *self)
     }
     kiln_status status = take_weights(self);
     if (status == KILN_OK) {
-        status = trt_refit_commit(engine);
+        status = trt_refit_commit(engine, false);
     }
     if (status != KILN_OK) {
         trt_refit_unset(engine);

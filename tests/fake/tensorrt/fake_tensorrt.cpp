@@ -165,10 +165,11 @@ void Base::log(int32_t severity, const std::string &text)
 
 bool Base::fail(int32_t code, const std::string &text)
 {
+    const std::string said = code == FAILED_ALLOCATION ? "Error Code 2: OutOfMemory (" + text + ")" : text;
     if (recorder != nullptr) {
-        IErrorRecorder_reportError(layout, recorder, code, text.c_str());
+        IErrorRecorder_reportError(layout, recorder, code == FAILED_ALLOCATION ? INTERNAL : code, said.c_str());
     } else {
-        log(1, text);
+        log(1, said);
     }
     return false;
 }

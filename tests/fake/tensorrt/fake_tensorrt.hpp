@@ -196,7 +196,7 @@ struct Plan {
     int32_t version = 0;
     Graph graph;
     std::vector<ProfileMap> profiles;
-    bool refittable = false, streamable = false;
+    bool refittable = false, has_refitter = false, streamable = false;
     bool compatible = false; /* with later versions of the same major */
     bool host_code = false;  /* carries a runtime of its own */
     int32_t verbosity = 0, auxiliary = 0, hardware = 0, capability = 0;

@@ -392,10 +392,13 @@ struct BuilderBody : Base {
 
     void mark(ConfigBody *config, NetworkBody *network, Plan *plan)
     {
-        const bool all = config->getFlag(4) || config->has(20, 19);
+        const bool strips = config->has(19, 18);
         const bool individual = config->has(23, 22);
-        /* One that is for identical weights says no, and has a refitter. */
-        plan->refittable = config->getFlag(4) || individual;
+        /* A plan that is stripped without another word is for identical weights. */
+        const bool all = config->getFlag(4) || config->has(20, 19) || (strips && !individual);
+        /* One that is for identical or for some weights says no, and has a refitter. */
+        plan->refittable = config->getFlag(4);
+        plan->has_refitter = all || individual;
         plan->compatible = config->has(13, 12);
         plan->host_code = plan->compatible && !config->has(14, 13);
         plan->streamable = config->has(21, 20);
@@ -403,7 +406,7 @@ struct BuilderBody : Base {
             Weight &weight = entry.second;
             weight.is_refittable = all || (individual && std::count(network->marked.begin(), network->marked.end(),
                                                                     entry.first) > 0);
-            weight.is_missing = weight.is_refittable && config->has(19, 18);
+            weight.is_missing = weight.is_refittable && strips;
         }
     }
 

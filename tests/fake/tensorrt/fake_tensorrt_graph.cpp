@@ -661,7 +661,7 @@ std::vector<uint8_t> write_plan(const Plan &plan)
                                  int64_t{plan.streamable}, int64_t{plan.verbosity},
                                  int64_t{plan.auxiliary}, int64_t{plan.hardware},
                                  int64_t{plan.compatible}, int64_t{plan.host_code},
-                                 int64_t{plan.capability}}) {
+                                 int64_t{plan.capability}, int64_t{plan.has_refitter}}) {
         out.number(number);
     }
     out.text(plan.graph.name);
@@ -755,6 +755,7 @@ void read_plan(const void *data, size_t size, int32_t version, bool host_code, P
                                  dotted(plan->version) + ", please rebuild.");
     }
     plan->capability = static_cast<int32_t>(in.number());
+    plan->has_refitter = in.number() != 0;
     if (version >= 20000 && plan->hardware == 0 && plan->capability != current_capability()) {
         throw std::runtime_error("The engine plan file is generated on an incompatible device, expecting compute " +
                                  std::to_string(current_capability() / 10) + "." +
@@ -783,7 +784,7 @@ void read_plan(const void *data, size_t size, int32_t version, bool host_code, P
         weight.size = static_cast<size_t>(count_of(weight.dims)) * size_of_type(weight.type);
         const std::string content = in.text();
         weight.own.assign(content.begin(), content.end());
-        weight.is_missing = weight.own.size() != weight.size;
+        weight.is_missing = weight.own.size() != weight.size; /* then it is read as zeros */
         weight.own.resize(weight.size);
     }
     plan->profiles.resize(in.count());

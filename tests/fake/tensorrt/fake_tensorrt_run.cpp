@@ -388,6 +388,10 @@ struct ContextBody : Base {
     void setDeviceMemory(void *given) { memory = given; }
     void setDeviceMemoryV2(void *given, int64_t bytes)
     {
+        if (!is_aligned(given)) {
+            fail(INVALID_ARGUMENT, "setDeviceMemory: memory must be aligned on 512 byte boundary.");
+            return;
+        }
         memory = given;
         memory_bytes = bytes;
     }
@@ -398,11 +402,17 @@ struct ContextBody : Base {
         if (index < 0 || index >= engine->getNbOptimizationProfiles()) {
             return fail(INVALID_ARGUMENT, "there is no such profile");
         }
-        profile = index;
-        shapes.clear();
+        profile = index; /* shapes stay, also where they do not fit */
         return true;
     }
-    void setPersistentCacheLimit(size_t bytes) { cache_limit = bytes; }
+    void setPersistentCacheLimit(size_t bytes)
+    {
+        if (bytes > (size_t{1} << 30)) {
+            fail(INVALID_ARGUMENT, "The set persistent cache limit size is larger than the device has");
+            return;
+        }
+        cache_limit = bytes;
+    }
     size_t getPersistentCacheLimit() { return cache_limit; }
     bool setNvtxVerbosity(int32_t) { return true; }
     void setDebugSync(bool) {}
@@ -414,21 +424,40 @@ struct ContextBody : Base {
         if (value == nullptr || !is_input || shape.size() != value->dims.size()) {
             return fail(INVALID_ARGUMENT, std::string("a shape does not fit ") + input);
         }
-        const ProfileShapes *range = engine->profile_of(input, profile);
-        for (size_t i = 0; i < shape.size(); i++) {
-            const bool in_range = value->on_host || value->dims[i] >= 0 || range == nullptr ||
-                                  (shape[i] >= range->dims[0].d[i] && shape[i] <= range->dims[2].d[i]);
-            if (!in_range || (value->dims[i] >= 0 && value->dims[i] != shape[i])) {
-                return fail(INVALID_ARGUMENT, std::string("a shape is out of range: ") + input);
-            }
+        bool fits_any = false;
+        for (int32_t i = 0; i < engine->getNbOptimizationProfiles(); i++) {
+            fits_any = fits_any || is_in_range(*value, shape, i);
+        }
+        if (!fits_any) {
+            return fail(INVALID_ARGUMENT, std::string("Set dimension for tensor ") + input +
+                                              " does not satisfy any optimization profiles.");
         }
         shapes[input] = shape;
         return true;
     }
+    bool is_in_range(const Value &value, const Shape &shape, int32_t index)
+    {
+        const ProfileShapes *range = engine->profile_of(value.name.c_str(), index);
+        for (size_t i = 0; i < shape.size(); i++) {
+            const bool in_range = value.on_host || value.dims[i] >= 0 || range == nullptr ||
+                                  (shape[i] >= range->dims[0].d[i] && shape[i] <= range->dims[2].d[i]);
+            if (!in_range || (value.dims[i] >= 0 && value.dims[i] != shape[i])) {
+                return false;
+            }
+        }
+        return true;
+    }
+    /* An address is aligned for its elements, no more. */
     bool setTensorAddress(const char *tensor, void *address)
     {
-        if (engine->find(tensor) == nullptr) {
+        const Value *value = engine->find(tensor);
+        if (value == nullptr) {
             return false;
+        }
+        const size_t alignment = size_of_type(value->type);
+        if (reinterpret_cast<uintptr_t>(address) % alignment != 0) {
+            return fail(INVALID_ARGUMENT, std::string(tensor) + ": data must be aligned on " +
+                                              std::to_string(alignment) + " boundary.");
         }
         addresses[tensor] = address;
         return true;
@@ -455,6 +484,11 @@ struct ContextBody : Base {
             const auto set = shapes.find(input.name);
             const bool open = std::count(input.dims.begin(), input.dims.end(), -1) > 0;
             inputs[input.name] = set != shapes.end() ? set->second : input.dims;
+            if (set != shapes.end() && !is_in_range(input, set->second, profile)) {
+                throw OnnxError(INVALID_ARGUMENT, "Supplied binding dimensions for " + input.name +
+                                                      " exceed min..max range for profile " +
+                                                      std::to_string(profile) + ".");
+            }
             if (open && set == shapes.end()) {
                 lacking->push_back(input.name.c_str());
             } else if (input.on_host) {
@@ -547,11 +581,6 @@ struct ContextBody : Base {
         }
         if (strategy == USER_MANAGED && memory == nullptr) {
             return fail(INVALID_STATE, "the context has no device memory");
-        }
-        for (const auto &entry : engine->plan.graph.weights) {
-            if (entry.second.is_missing) {
-                return fail(INVALID_STATE, "the weights " + entry.first + " are missing: refit the engine");
-            }
         }
         try {
             launch->shapes = infer_all(&lacking);
@@ -683,15 +712,10 @@ struct RefitterBody : Base {
         const Weight *weight = find(name);
         return weight != nullptr ? Weights{weight->type, nullptr, count_of(weight->dims)} : Weights{0, nullptr, 0};
     }
-    /* What a stripped plan lacks, and the other weights of a node that gets new ones. */
+    /* The other weights of a node that gets new ones; not what a stripped plan lacks. */
     std::vector<const char *> missing()
     {
         std::set<std::string> needed;
-        for (const auto &entry : engine->plan.graph.weights) {
-            if (entry.second.is_missing) {
-                needed.insert(entry.first);
-            }
-        }
         for (const Node &node : engine->plan.graph.nodes) {
             const bool touched = std::any_of(node.inputs.begin(), node.inputs.end(),
                                              [&](const std::string &name) { return set.count(name) > 0; });
@@ -894,9 +918,8 @@ void *make_runtime(void *logger, int32_t version)
 void *make_refitter(void *engine, void *logger)
 {
     EngineBody *of = body_of<EngineBody>(engine);
-    const auto &weights = of->plan.graph.weights;
-    if (std::none_of(weights.begin(), weights.end(), [](const auto &entry) { return entry.second.is_refittable; })) {
-        of->fail(INVALID_ARGUMENT, "the engine was not built to be refit");
+    if (!of->plan.has_refitter) {
+        of->fail(INVALID_ARGUMENT, "createInferRefitter: Parameter check failed, condition: !isNoneRefittable()");
         return nullptr;
     }
     RefitterBody *body = new RefitterBody(of);
