@@ -79,6 +79,14 @@ typedef struct kiln_context_options {
                                         read where it exists; kiln_context_save_runtime_cache */
     kiln_kernel_specialization kernel_specialization; /* TensorRT-RTX */
     kiln_switch rtx_graphs; /* TensorRT-RTX: on: it captures whole runs into CUDA graphs itself */
+
+    /* Limits of each run, for models that are not trusted; UNSUPPORTED where the backend cannot
+     * keep them. A context that a run was stopped in can be used as before. */
+    uint64_t run_milliseconds; /* past it a run ends with TIMEOUT, as soon as the backend looks up
+                                  from its work (kiln_context_cancel); one thread of Kiln's watches
+                                  over it. Backends reference and onnxruntime on the CPU. 0: none */
+    uint64_t run_memory_bytes; /* that inner tensors and outputs in the context's memory may take;
+                                  past it a run ends with LIMIT. Backend reference. 0: none */
 } kiln_context_options;
 
 #define KILN_CONTEXT_OPTIONS_INIT \
@@ -149,9 +157,19 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_tensor(kiln_context *context, 
                                                          kiln_tensor *tensor);
 
 /* Runs once and returns when every output is there. Errors: NOT_BOUND with the input's name;
- * BACKEND with its own message; OUT_OF_MEMORY; BUSY. After an error the bindings are as before and
- * the context can be used again. Since 0.1. */
+ * BACKEND with its own message; OUT_OF_MEMORY; BUSY; CANCELLED; TIMEOUT and LIMIT
+ * (kiln_context_options). After an error the bindings are as before and the context can be used
+ * again. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_run(kiln_context *context);
+
+/* Lets the run that is under way in another thread end with CANCELLED, and returns at once; a run
+ * that is done before it hears of it ends as it would have. Where no run is under way it does
+ * nothing: the next one is not meant. The backend stops where it looks up from its work: the
+ * reference executor and ONNX Runtime between nodes, and so between the trips of a loop. What is on
+ * its way on a GPU cannot be stopped. Errors: NULL_ARGUMENT; UNSUPPORTED where the backend cannot
+ * be told (TensorRT, GPUs, mock). Any thread, also while another is inside the context; the context
+ * must not be destroyed meanwhile. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_context_cancel(kiln_context *context);
 
 /* Runs once as a program would that calls the backend's library itself, for measuring what Kiln
  * adds: one call of the library with what the last kiln_context_run bound, and on a GPU the wait

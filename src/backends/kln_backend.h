@@ -135,6 +135,8 @@ typedef struct kln_backend {
     bool takes_share_weights;
     /* Whether it takes `tf32` and the options from `provider` on, or refuses each itself. */
     bool takes_provider_options;
+    /* Whether it takes kiln_context_options.run_memory_bytes. */
+    bool takes_run_memory;
     /* Whether host functions that it enqueues may be called again with each replay of a graph. */
     bool repeats_calls;
     /* Whether the library itself promises that what it enqueues may be captured and replayed, so
@@ -218,6 +220,11 @@ typedef struct kln_backend {
     /* Optional: `run` with what was bound for the last one, and nothing but the library's own call
      * in it. NULL: `run` is that. */
     kiln_status (*raw)(void *context);
+
+    /* Optional: true: the run under way ends soon, with any error; called from another thread than
+     * the run's. False, from that thread after the run: the next one is not meant. Contexts on a
+     * GPU are not asked. NULL: a run cannot be stopped. */
+    void (*stop)(void *context, bool stop);
 
     /* Required. Where output `index` lies after a run, in the numbering of `bind`: the first output
      * is number input_count. Valid until the next run or bind. */

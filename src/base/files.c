@@ -24,6 +24,45 @@ struct kln_mapped {
     ino_t inode;
 };
 
+/* A file that was never written whole, such as a download that reserved its length, would be read
+ * and hashed for hours as zeros. */
+#define LARGE (INT64_C(64) << 30)
+#define LEAST_WRITTEN 64 /* a 64th: file systems that compress do not come so far down */
+#define MOST_PIECES 4096
+
+/* The bytes that lie between holes, as far as `enough`. A file system that knows of no holes tells
+ * the whole file. */
+static int64_t bytes_written(int descriptor, int64_t size, int64_t enough)
+{
+    int64_t written = 0;
+    off_t end = 0;
+    for (int i = 0; i < MOST_PIECES && written < enough; i++) {
+        const off_t begin = lseek(descriptor, end, SEEK_DATA);
+        end = begin >= 0 ? lseek(descriptor, begin, SEEK_HOLE) : -1;
+        if (begin < 0 || end < 0) {
+            return begin < 0 && errno == ENXIO ? written : size;
+        }
+        written += end - begin;
+    }
+    return written;
+}
+
+static kiln_status check_written(const char *path, int descriptor, const struct stat *facts)
+{
+    const int64_t size = facts->st_size;
+    const int64_t enough = size / LEAST_WRITTEN;
+    if (size <= LARGE || (int64_t)facts->st_blocks * 512 >= enough) {
+        return KILN_OK;
+    }
+    const int64_t written = bytes_written(descriptor, size, enough);
+    return written >= enough
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_LIMIT,
+                          "\"%s\": it is %lld bytes long, but only %lld of them were ever written: "
+                          "the file is not whole, copy it again",
+                          path, (long long)size, (long long)written);
+}
+
 static kiln_status map_descriptor(const char *path, int descriptor, kln_mapping *mapping)
 {
     struct stat facts;
@@ -37,6 +76,7 @@ static kiln_status map_descriptor(const char *path, int descriptor, kln_mapping 
     if (facts.st_size == 0) {
         return kln_fail(KILN_ERROR_EMPTY, "\"%s\": the file is empty", path);
     }
+    KLN_RETURN_IF_ERROR(check_written(path, descriptor, &facts));
     const size_t size = (size_t)facts.st_size;
     struct kln_mapped *mapped = kln_alloc(sizeof *mapped);
     if (mapped == NULL) {

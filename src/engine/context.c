@@ -50,6 +50,7 @@ void kiln_context_destroy(kiln_context *context)
     if (context == NULL) {
         return;
     }
+    context_stop_destroy(context);
     /* Graphs and what is under way use the backend's memory and the slots'. */
     context_gpu_destroy(context);
     if (context->state != NULL) {
@@ -108,8 +109,9 @@ static kiln_status init(kiln_context *context, const kiln_context_options *optio
         context->slots[i].pending = true;
     }
     KLN_RETURN_IF_ERROR(context_gpu_create(context, options));
-    return context->engine->backend->context_create(context->engine->state, options,
-                                                    &context->state);
+    KLN_RETURN_IF_ERROR(
+        context->engine->backend->context_create(context->engine->state, options, &context->state));
+    return context_stop_create(context, options);
 }
 
 /* Where the options of the first version of the header end. */

@@ -136,8 +136,15 @@ typedef struct context_gpu {
     char reason[512];
 } context_gpu;
 
+typedef struct context_watch context_watch;
+
 struct kiln_context {
     atomic_bool busy;
+    atomic_int run_state;    /* whether a run is under way or being stopped (context_stop.c) */
+    kiln_status stop_reason; /* of a run that was stopped */
+    bool may_stop;           /* the backend can be told to */
+    uint64_t run_milliseconds;
+    context_watch *watch; /* NULL: runs may take any time */
     kiln_engine *engine;
     void *state;         /* the backend's */
     context_slot *slots; /* one for each binding of the engine, in its order */
@@ -188,6 +195,17 @@ void context_set_empty(kiln_context *context, size_t index);
 void context_drop_retired(kiln_context *context);
 KILN_MUST_CHECK kiln_status context_show_output(kiln_context *context, size_t index,
                                                 kiln_tensor *tensor);
+
+/* --- stopping a run (context_stop.c) --- */
+
+/* After the backend's state and the GPU's part are there. */
+KILN_MUST_CHECK kiln_status context_stop_create(kiln_context *context,
+                                                const kiln_context_options *options);
+/* Before the backend's state goes. */
+void context_stop_destroy(kiln_context *context);
+/* Around everything that the backend computes. */
+void context_run_begins(kiln_context *context);
+kiln_status context_run_ends(kiln_context *context, kiln_status status);
 
 /* --- running (context_run.c) --- */
 

@@ -8,10 +8,11 @@ static kiln_status time_on_cpu(kiln_context *context, uint64_t *took)
 {
     const kln_backend *backend = context->engine->backend;
     kiln_status (*const run)(void *) = backend->raw != NULL ? backend->raw : backend->run;
+    context_run_begins(context);
     const uint64_t begin = kln_now();
     const kiln_status status = run(context->state);
     *took = kln_now() - begin;
-    return status;
+    return context_run_ends(context, status);
 }
 
 static bool copies_anything(const kiln_context *context, const graph_entry *entry)

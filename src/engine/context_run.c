@@ -114,7 +114,8 @@ static kiln_status run_inside(kiln_context *context, kiln_stream *stream, bool w
     context->results_changed = false;
     kiln_status status = prepare(context, stream);
     if (status == KILN_OK) {
-        status = run_with_weights(context, stream, waits);
+        context_run_begins(context);
+        status = context_run_ends(context, run_with_weights(context, stream, waits));
     }
     if (status != KILN_OK) {
         context->failed_runs++;

@@ -323,7 +323,7 @@ static bool fits(const kln_manifest *manifest, kiln_span bytes, uint64_t hash)
 kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *manifest)
 {
     cJSON *root = NULL;
-    const uint64_t hash = kln_hash(bytes.data, bytes.size, KLN_HASH_SEED);
+    uint64_t hash = 0;
     *manifest = (kln_manifest){.size = 0};
     KLN_RETURN_IF_ERROR(parse(text, &root));
     kiln_status status = read_fields(root, manifest);
@@ -332,12 +332,16 @@ kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *ma
                           "\"backend\" is empty; delete the manifest to load without it");
     }
     const cJSON *previous = cJSON_GetObjectItemCaseSensitive(root, PREVIOUS);
-    if (status == KILN_OK && cJSON_IsObject(previous) && !fits(manifest, bytes, hash)) {
-        kln_manifest other = {.size = 0};
+    kln_manifest other = {.size = 0};
+    if (status == KILN_OK && cJSON_IsObject(previous)) {
         status = read_fields(previous, &other);
-        if (status == KILN_OK && fits(&other, bytes, hash)) {
-            *manifest = other;
-        }
+    }
+    /* A file of another size is another file; no hash is needed to see it. */
+    if (status == KILN_OK && (manifest->size == bytes.size || other.size == bytes.size)) {
+        hash = kln_hash(bytes.data, bytes.size, KLN_HASH_SEED);
+    }
+    if (status == KILN_OK && !fits(manifest, bytes, hash) && fits(&other, bytes, hash)) {
+        *manifest = other;
     }
     cJSON_Delete(root);
     if (status != KILN_OK) {

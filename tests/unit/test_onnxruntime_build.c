@@ -218,6 +218,27 @@ static void a_bad_file_gets_its_status(void **state)
     (void)unlink(kiln_test_path("large.onnx"));
 }
 
+/* Neither hashed nor read: the test would not end. */
+static void a_file_that_is_a_hole_is_refused(void **state)
+{
+    (void)state;
+    kiln_engine *engine = NULL;
+    const char *path = kiln_test_path("hole.onnx");
+    const int file = open(path, O_CREAT | O_RDWR | O_TRUNC, 0666);
+    assert_true(file >= 0);
+    assert_int_equal(5, write(file, "\x08\x08:\x01\n", 5));
+    assert_int_equal(ftruncate(file, INT64_C(1) << 40), 0);
+    (void)close(file);
+    (void)kiln_test_file("hole.onnx.kiln.json", "{\"kiln\": 1}", 11);
+    path = kiln_test_path("hole.onnx");
+    assert_status(KILN_ERROR_LIMIT, kiln_engine_load(path, &options, &engine));
+    assert_message("1099511627776 bytes long");
+    assert_message("the file is not whole");
+    kiln_network *network = NULL;
+    assert_status(KILN_ERROR_LIMIT, kiln_network_from_onnx(path, &network));
+    (void)unlink(path);
+}
+
 static void a_failed_run_says_why_and_harms_nothing(void **state)
 {
     (void)state;
@@ -403,6 +424,7 @@ int main(void)
         cmocka_unit_test(a_monitor_stops_a_build),
         cmocka_unit_test(a_bad_model_gets_its_status),
         cmocka_unit_test(a_bad_file_gets_its_status),
+        cmocka_unit_test(a_file_that_is_a_hole_is_refused),
         cmocka_unit_test(a_failed_run_says_why_and_harms_nothing),
         cmocka_unit_test(failures_are_told_apart_by_code_and_words),
         cmocka_unit_test(the_backend_says_where_its_library_is),

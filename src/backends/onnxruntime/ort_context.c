@@ -476,6 +476,18 @@ kiln_status ort_context_layer(void *context, size_t index, kiln_layer_time *laye
     return ort_profile_show(self->engine, self->timed_runs, index, layer);
 }
 
+/* Looked at between nodes. */
+void ort_context_stop(void *context, bool stop)
+{
+    const ort_context *self = context;
+    const ort_api *api = &self->engine->runtime->api;
+    OrtStatus *failed = stop ? api->RunOptionsSetTerminate(self->run_options)
+                             : api->RunOptionsUnsetTerminate(self->run_options);
+    if (failed != NULL) {
+        api->ReleaseStatus(failed);
+    }
+}
+
 /* What ONNX Runtime allocated for outputs in the last run is written again: the shapes are the
  * same. */
 kiln_status ort_context_raw(void *context)

@@ -275,6 +275,7 @@ const kln_backend kln_backend_onnxruntime = {
     .bind = ort_context_bind,
     .run = ort_context_run,
     .raw = ort_context_raw,
+    .stop = ort_context_stop,
     .output = ort_context_output,
     .time_layers = ort_context_time,
     .layer_time = ort_context_layer,

@@ -93,6 +93,7 @@ void ort_context_destroy(void *context);
 kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *tensor);
 kiln_status ort_context_run(void *context);
 kiln_status ort_context_raw(void *context);
+void ort_context_stop(void *context, bool stop);
 kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor);
 kiln_status ort_context_enqueue(void *context, kiln_stream *stream);
 

@@ -246,7 +246,6 @@ static void context_destroy(void *opaque)
 
 static kiln_status context_create(void *engine, const kiln_context_options *options, void **out)
 {
-    (void)options;
     const ref_plan *plan = ((const ref_engine *)engine)->plan;
     ref_context *context = kln_alloc_zeroed(1, sizeof *context);
     if (context == NULL) {
@@ -254,11 +253,13 @@ static kiln_status context_create(void *engine, const kiln_context_options *opti
     }
     context->engine = engine;
     context->work_limit = HUGE_VAL;
+    atomic_init(&context->stopped, false);
     context->bound =
         kln_alloc_zeroed(plan->input_count + plan->output_count + 1, sizeof *context->bound);
     context->results = kln_alloc_zeroed(plan->output_count + 1, sizeof *context->results);
     context->direct = kln_alloc_zeroed(plan->output_count + 1, sizeof *context->direct);
     kiln_status status = ref_memory_init(&context->memory);
+    context->memory.limit = options != NULL ? options->run_memory_bytes : 0;
     if (status == KILN_OK &&
         (context->bound == NULL || context->results == NULL || context->direct == NULL)) {
         status = kln_fail_memory(plan->output_count * sizeof(ref_value), "a context");
@@ -293,6 +294,12 @@ static kiln_status output(void *opaque, size_t index, kiln_tensor *tensor)
     memcpy(tensor->desc.shape.dims, value->tensor.dims,
            (size_t)value->tensor.rank * sizeof(int64_t));
     return kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &tensor->bytes);
+}
+
+static void stop(void *opaque, bool stop)
+{
+    ref_context *context = opaque;
+    atomic_store_explicit(&context->stopped, stop, memory_order_relaxed);
 }
 
 static kiln_status probe(const char *library, kiln_backend_info *info)
@@ -332,6 +339,7 @@ const kln_backend kln_backend_reference = {
     .supports = supports,
     .holds = holds,
     .dense_only = true,
+    .takes_run_memory = true,
     .build = build,
     .serialize = serialize,
     .describe = describe,
@@ -340,6 +348,7 @@ const kln_backend kln_backend_reference = {
     .context_destroy = context_destroy,
     .bind = bind,
     .run = ref_run,
+    .stop = stop,
     .output = output,
     .time_layers = ref_time_nodes,
     .layer_time = ref_node_time,

@@ -4,6 +4,9 @@
 kiln_status ref_spend(const ref_call *call, double amount)
 {
     ref_context *context = call->context;
+    if (atomic_load_explicit(&context->stopped, memory_order_relaxed)) {
+        return kln_fail(KILN_ERROR_CANCELLED, "the run was stopped");
+    }
     if (amount > context->work_left) {
         return kln_fail(KILN_ERROR_LIMIT, "the run needs more than the %.0f steps it may take",
                         context->work_limit);

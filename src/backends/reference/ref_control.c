@@ -189,6 +189,7 @@ static kiln_status run_loop(ref_call *call, looping *loop)
     const int64_t limit = most != NULL && most->count > 0 ? ref_get_int(most, 0) : INT64_MAX;
     uint8_t go_on = condition == NULL || condition->count == 0 || ref_get_int(condition, 0) != 0;
     for (int64_t i = 0; i < limit && go_on != 0; i++) {
+        KLN_RETURN_IF_ERROR(ref_spend(call, 1));
         KLN_RETURN_IF_ERROR(iterate(call, loop, i, &go_on));
     }
     for (size_t i = 0; i < loop->scans; i++) {
@@ -340,6 +341,7 @@ static kiln_status run_scan(ref_call *call, scanning *scan)
         }
     }
     for (int64_t i = 0; i < scan->length; i++) {
+        KLN_RETURN_IF_ERROR(ref_spend(call, 1));
         KLN_RETURN_IF_ERROR(scan_step(call, scan, i));
     }
     for (size_t i = 0; i < scan->results; i++) {

@@ -19,6 +19,7 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -65,11 +66,13 @@ typedef struct ref_value {
  * is the same in each run of the same shapes, and after the first one nothing is allocated. */
 typedef struct ref_memory {
     ref_buffer **free;
+    uint64_t bytes; /* of all buffers, the free ones too */
+    uint64_t limit; /* of `bytes`; 0: none */
 } ref_memory;
 
 KILN_MUST_CHECK kiln_status ref_memory_init(ref_memory *memory);
 void ref_memory_finish(ref_memory *memory);
-/* A buffer with one reference and at least `size` bytes, aligned to 64. */
+/* A buffer with one reference and at least `size` bytes, aligned to 64. LIMIT past the limit. */
 KILN_MUST_CHECK kiln_status ref_memory_take(ref_memory *memory, size_t size, ref_buffer **buffer);
 void *ref_buffer_data(const ref_buffer *buffer);
 void ref_buffer_release(ref_memory *memory, ref_buffer *buffer); /* NULL is allowed */
@@ -246,11 +249,12 @@ typedef struct ref_frame {
 typedef struct ref_context {
     const ref_engine *engine;
     ref_memory memory;
-    kiln_tensor *bound; /* inputs, then outputs */
-    ref_value *results; /* of outputs that lie here */
-    bool *direct;       /* outputs that a kernel may write where the caller wants them */
-    int depth;          /* of frames */
-    double work_limit;  /* elements and products that one run may touch; HUGE_VAL: no limit */
+    kiln_tensor *bound;  /* inputs, then outputs */
+    ref_value *results;  /* of outputs that lie here */
+    bool *direct;        /* outputs that a kernel may write where the caller wants them */
+    int depth;           /* of frames */
+    atomic_bool stopped; /* by another thread: the run ends where it looks */
+    double work_limit;   /* elements and products that one run may touch; HUGE_VAL: no limit */
     double work_left;
     kln_node_time *times; /* one for each node of the plan, while they are measured; or NULL */
     kln_arena time_names;
@@ -291,7 +295,8 @@ typedef struct ref_call {
 } ref_call;
 
 /* Takes `amount` elements or products, about to be touched, from what the run may still do; LIMIT
- * when that is spent. A model that is not trusted can loop for ever. */
+ * when that is spent, CANCELLED when the run was stopped. A model that is not trusted can loop for
+ * ever. */
 KILN_MUST_CHECK kiln_status ref_spend(const ref_call *call, double amount);
 /* The tensor of input `index`, or NULL when it is left out or is no tensor. */
 const ref_tensor *ref_input(const ref_call *call, size_t index);

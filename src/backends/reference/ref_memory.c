@@ -8,6 +8,7 @@ struct ref_buffer {
     ref_buffer *next; /* in the free list */
     size_t size_class;
     size_t references;
+    size_t size; /* of its class */
     _Alignas(64) unsigned char data[];
 };
 
@@ -20,18 +21,24 @@ kiln_status ref_memory_init(ref_memory *memory)
     return KILN_OK;
 }
 
+static void release_free(ref_memory *memory)
+{
+    for (size_t i = 0; i < CLASS_COUNT; i++) {
+        while (memory->free[i] != NULL) {
+            ref_buffer *buffer = memory->free[i];
+            memory->free[i] = buffer->next;
+            memory->bytes -= buffer->size;
+            kln_free(buffer);
+        }
+    }
+}
+
 void ref_memory_finish(ref_memory *memory)
 {
     if (memory->free == NULL) {
         return;
     }
-    for (size_t i = 0; i < CLASS_COUNT; i++) {
-        while (memory->free[i] != NULL) {
-            ref_buffer *buffer = memory->free[i];
-            memory->free[i] = buffer->next;
-            kln_free(buffer);
-        }
-    }
+    release_free(memory);
     kln_free(memory->free);
     memory->free = NULL;
 }
@@ -51,6 +58,21 @@ static size_t size_class(size_t *size)
     return index + past;
 }
 
+/* Buffers that are free for other sizes go first. */
+static kiln_status check_limit(ref_memory *memory, size_t size)
+{
+    if (memory->limit == 0 || memory->bytes + size <= memory->limit) {
+        return KILN_OK;
+    }
+    release_free(memory);
+    return memory->bytes + size <= memory->limit
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_LIMIT,
+                          "the run has %llu bytes of tensors and needs %zu more; %llu are allowed",
+                          (unsigned long long)memory->bytes, size,
+                          (unsigned long long)memory->limit);
+}
+
 kiln_status ref_memory_take(ref_memory *memory, size_t size, ref_buffer **buffer)
 {
     if (size > SIZE_MAX / 8) {
@@ -61,11 +83,14 @@ kiln_status ref_memory_take(ref_memory *memory, size_t size, ref_buffer **buffer
     if (found != NULL) {
         memory->free[index] = found->next;
     } else {
+        KLN_RETURN_IF_ERROR(check_limit(memory, size));
         found = kln_alloc_aligned(sizeof *found + size, 64);
         if (found == NULL) {
             return kln_fail_memory(size, "a tensor inside the network");
         }
         found->size_class = index;
+        found->size = size;
+        memory->bytes += size;
     }
     found->next = NULL;
     found->references = 1;

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include <kiln/kiln.h>
+
+#include "graph_maker.h"
+#include "kiln_test.h"
+
+#define ENDLESS (INT64_C(1) << 62)
+
+static const char *const backends[] = {"reference", "onnxruntime"};
+
+/* y: x with 1 added `trips` times; all: each of the sums, where it is asked for. */
+static kiln_engine *make_engine(const char *backend, bool with_all)
+{
+    graph_maker m;
+    kln_onnx_graph *outer = NULL;
+    kln_text bytes;
+    kiln_engine *engine = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    maker_begin(&m, 17);
+    maker_input(&m, "trips", 7, "");
+    maker_input(&m, "x", 1, "2");
+    maker_floats(&m, "one", 1, (float[]){1});
+    maker_node(&m, "Loop", "trips,,x", with_all ? "y,all" : "y");
+    maker_enter(&m, "body", &outer);
+    maker_input(&m, "i", 7, "");
+    maker_input(&m, "on", 9, "");
+    maker_input(&m, "v", 1, "2");
+    maker_node(&m, "Identity", "on", "on_out");
+    maker_node(&m, "Add", "v,one", "v_out");
+    maker_output(&m, "on_out", 9, "");
+    maker_output(&m, "v_out", 1, "2");
+    if (with_all) {
+        maker_node(&m, "Identity", "v_out", "each");
+        maker_output(&m, "each", 1, "2");
+    }
+    maker_leave(&m, outer);
+    maker_output(&m, "y", 1, "2");
+    if (with_all) {
+        maker_output(&m, "all", 1, "n,2");
+    }
+    assert_ok(m.status);
+    kln_text_init(&bytes, 65536);
+    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    options.backend = backend;
+    options.threads = 1;
+    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
+    kln_text_finish(&bytes);
+    maker_end(&m);
+    return engine;
+}
+
+typedef struct seat {
+    kiln_context *context;
+    int64_t trips;
+    float x[2];
+    float y[2];
+} seat;
+
+static void take_seat(seat *s, const char *backend, bool with_all,
+                      const kiln_context_options *options)
+{
+    kiln_engine *engine = make_engine(backend, with_all);
+    *s = (seat){.trips = 3, .x = {1, 2}};
+    assert_ok(kiln_context_create(engine, options, &s->context));
+    kiln_engine_release(engine);
+    assert_ok(kiln_context_bind(
+        s->context, "trips",
+        &KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE_SCALAR, &s->trips, sizeof s->trips)));
+    assert_ok(kiln_context_bind(
+        s->context, "x", &KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), s->x, sizeof s->x)));
+    assert_ok(kiln_context_bind(
+        s->context, "y", &KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), s->y, sizeof s->y)));
+}
+
+static void expect_a_good_run(seat *s)
+{
+    s->trips = 3;
+    memset(s->y, 0, sizeof s->y);
+    assert_ok(kiln_context_run(s->context));
+    assert_true(s->y[0] > 3.9F && s->y[0] < 4.1F && s->y[1] > 4.9F && s->y[1] < 5.1F);
+}
+
+static void sleep_some(long milliseconds)
+{
+    const struct timespec some = {.tv_sec = milliseconds / 1000,
+                                  .tv_nsec = milliseconds % 1000 * 1000000};
+    (void)nanosleep(&some, NULL);
+}
+
+/* Cancels until the run is over: one that comes before its begin is for nobody. */
+typedef struct canceller {
+    kiln_context *context;
+    atomic_bool over;
+} canceller;
+
+static void *cancel_until_over(void *user)
+{
+    canceller *self = user;
+    while (!atomic_load(&self->over)) {
+        sleep_some(5);
+        if (kiln_context_cancel(self->context) != KILN_OK) {
+            return self;
+        }
+    }
+    return NULL;
+}
+
+static void an_endless_run_is_cancelled(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
+        seat s;
+        take_seat(&s, backends[i], false, NULL);
+        expect_a_good_run(&s);
+        for (int round = 0; round < 3; round++) {
+            canceller other = {.context = s.context};
+            pthread_t thread;
+            void *failed = NULL;
+            atomic_init(&other.over, false);
+            s.trips = ENDLESS;
+            assert_int_equal(0, pthread_create(&thread, NULL, cancel_until_over, &other));
+            const kiln_status status = kiln_context_run(s.context);
+            atomic_store(&other.over, true);
+            assert_int_equal(0, pthread_join(thread, &failed));
+            assert_null(failed);
+            assert_int_equal(KILN_ERROR_CANCELLED, status);
+            assert_message("the run was cancelled");
+            expect_a_good_run(&s);
+        }
+        /* With nothing under way it is for nobody. */
+        assert_ok(kiln_context_cancel(s.context));
+        expect_a_good_run(&s);
+        kiln_context_destroy(s.context);
+    }
+}
+
+static void a_run_has_a_limit_of_time(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
+        seat s;
+        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+        options.run_milliseconds = 30;
+        take_seat(&s, backends[i], false, &options);
+        for (int round = 0; round < 2; round++) {
+            s.trips = ENDLESS;
+            assert_status(KILN_ERROR_TIMEOUT, kiln_context_run(s.context));
+            assert_message("after the 30 ms that it may take");
+        }
+        kiln_context_destroy(s.context);
+        options.run_milliseconds = UINT64_MAX;
+        take_seat(&s, backends[i], false, &options);
+        for (int round = 0; round < 100; round++) {
+            expect_a_good_run(&s);
+        }
+        kiln_context_destroy(s.context);
+    }
+}
+
+static void a_run_has_a_limit_of_memory(void **state)
+{
+    (void)state;
+    seat s;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    options.run_memory_bytes = 1 << 20;
+    take_seat(&s, "reference", true, &options);
+    for (int round = 0; round < 3; round++) {
+        s.trips = ENDLESS;
+        assert_status(KILN_ERROR_LIMIT, kiln_context_run(s.context));
+        assert_message("1048576 are allowed");
+        expect_a_good_run(&s);
+    }
+    kiln_context_destroy(s.context);
+}
+
+static kiln_status do_nothing(void *user, kiln_mock_run *run, char message[1024])
+{
+    (void)user;
+    (void)run;
+    (void)message;
+    return KILN_OK;
+}
+
+static void what_cannot_be_kept_is_refused(void **state)
+{
+    (void)state;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    kiln_context *context = NULL;
+    kiln_engine *engine = make_engine("onnxruntime", false);
+    options.run_memory_bytes = 1;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context));
+    assert_message("run_memory_bytes");
+    kiln_engine_release(engine);
+    kiln_mock_options mock = KILN_MOCK_OPTIONS_INIT;
+    mock.handler = do_nothing;
+    assert_ok(kiln_engine_create_mock(&mock, &engine));
+    options.run_memory_bytes = 0;
+    options.run_milliseconds = 1;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context));
+    assert_message("cannot be stopped");
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_cancel(context));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_cancel(NULL));
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
+static void *cancel_always(void *user)
+{
+    canceller *self = user;
+    while (!atomic_load(&self->over)) {
+        if (kiln_context_cancel(self->context) != KILN_OK) {
+            return self;
+        }
+    }
+    return NULL;
+}
+
+/* Runs that begin and end while others are cancelled end as they should or as cancelled. */
+static void cancelling_at_any_moment_does_no_harm(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
+        seat s;
+        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+        options.run_milliseconds = 10000;
+        take_seat(&s, backends[i], false, &options);
+        canceller other = {.context = s.context};
+        pthread_t threads[2];
+        void *failed = NULL;
+        atomic_init(&other.over, false);
+        for (size_t k = 0; k < 2; k++) {
+            assert_int_equal(0, pthread_create(&threads[k], NULL, cancel_always, &other));
+        }
+        for (int round = 0; round < 300; round++) {
+            const kiln_status status = kiln_context_run(s.context);
+            assert_true(status == KILN_OK || status == KILN_ERROR_CANCELLED);
+        }
+        atomic_store(&other.over, true);
+        for (size_t k = 0; k < 2; k++) {
+            assert_int_equal(0, pthread_join(threads[k], &failed));
+            assert_null(failed);
+        }
+        expect_a_good_run(&s);
+        kiln_context_destroy(s.context);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_endless_run_is_cancelled),
+        cmocka_unit_test(a_run_has_a_limit_of_time),
+        cmocka_unit_test(a_run_has_a_limit_of_memory),
+        cmocka_unit_test(what_cannot_be_kept_is_refused),
+        cmocka_unit_test(cancelling_at_any_moment_does_no_harm),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
