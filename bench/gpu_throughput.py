@@ -4,8 +4,9 @@
 
     bench/gpu_throughput.py KILN TRTEXEC PLAN SECONDS BATCHES [NAME=DIMS]...
 
-DIMS as Nx3x224x224, N for the batch. First each side looks for its best: 1, 2, 4 and 8 streams, for
-Kiln also with a run ahead on each and with a thread for each; then both run in turns, SECONDS each.
+DIMS as Nx3x224x224, N for the batch. First each side looks for its best: 1, 2, 4 and 8 streams
+(BENCH_STREAMS), for Kiln also with a run ahead on each and with a thread for each; then both run in
+turns (BENCH_TURNS, 3), SECONDS each.
 trtexec captures CUDA graphs (--useCudaGraph) and copies from and to the host, as Kiln does. Prints
 JSON, inferences in a second.
 """
@@ -16,8 +17,8 @@ import statistics
 import subprocess
 import sys
 
-STREAMS = (1, 2, 4, 8)
-ROUNDS = 3
+STREAMS = tuple(map(int, os.environ.get("BENCH_STREAMS", "1,2,4,8").split(",")))
+ROUNDS = int(os.environ.get("BENCH_TURNS", "3"))
 
 
 def call(command):

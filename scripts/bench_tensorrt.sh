@@ -16,6 +16,7 @@
 #   BENCH_BATCHES     1,8,32
 #   BENCH_FOLDER      where models and plans are kept; /tmp/kiln_bench_tensorrt
 #   BENCH_TRTEXEC     trtexec, for throughput
+#   BENCH_LOAD_BATCHES, BENCH_STREAMS, BENCH_TURNS   for throughput, where fewer will do
 #   BENCH_MAGIKA      Magika's model; build/deps/models/magika/model.onnx
 #   BENCH_PEERS       "eager compile ort_cuda ort_tensorrt", or some of them
 #   BENCH_PYTHON      python3 with PyTorch, torchvision, transformers and onnx; the bindings of
@@ -128,7 +129,8 @@ part_first() {
 part_throughput() {
     # shellcheck disable=SC2046
     timeout 240 "$python" "$root/bench/gpu_throughput.py" "$build/bin/kiln" \
-        "${BENCH_TRTEXEC:?where trtexec is}" "$folder/$1.plan" "${BENCH_LOAD:-1}" "$batches" \
+        "${BENCH_TRTEXEC:?where trtexec is}" "$folder/$1.plan" "${BENCH_LOAD:-1}" \
+        "${BENCH_LOAD_BATCHES:-$batches}" \
         $(shapes "$1") > "$out/throughput_$1.json"
 }
 
