@@ -192,8 +192,8 @@ typedef struct kiln_buffer_request {
 } kiln_buffer_request;
 
 /* Two tensors of a plan that lie in the same memory: an output that replaces the input it was made
- * from, as the state of a recurrent model does. Whether the model allows it is the caller's to
- * know. */
+ * from, as the state of a recurrent model does. A context over them reads the input from a copy,
+ * which each run takes. */
 typedef struct kiln_buffer_alias {
     const char *name; /* read during the call only */
     const char *of;   /* a tensor that is no alias itself; the larger of the two decides the size */

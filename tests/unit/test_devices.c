@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "mock_gpu_test.h"
+#include "small_models.h"
 
 #define DEVICES 4
 
@@ -336,9 +337,203 @@ static void a_plan_is_bound_in_one_call(void **state)
     kiln_engine_release(engine);
 }
 
+/* --- a device that is not there --- */
+
+static kiln_status make_buffer(int32_t device)
+{
+    kiln_buffer *buffer = NULL;
+    const kiln_status status = kiln_buffer_create(KILN_LOCATION_DEVICE, device, 16, &buffer);
+    assert_null(buffer);
+    return status;
+}
+
+static kiln_status make_pinned(int32_t device)
+{
+    kiln_buffer *buffer = NULL;
+    return kiln_buffer_create(KILN_LOCATION_PINNED, device, 16, &buffer);
+}
+
+static kiln_status make_pool(int32_t device)
+{
+    kiln_pool *pool = NULL;
+    kiln_pool_options options = KILN_POOL_OPTIONS_INIT;
+    options.location = KILN_LOCATION_DEVICE;
+    options.device = device;
+    return kiln_pool_create(&options, &pool);
+}
+
+static kiln_status make_buffer_plan(int32_t device)
+{
+    kiln_buffer_plan *plan = NULL;
+    kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS_INIT;
+    options.location = KILN_LOCATION_MANAGED;
+    options.device = device;
+    const kiln_buffer_request request = {"x", KILN_DTYPE_FLOAT32, KILN_SHAPE(2)};
+    return kiln_buffer_plan_create(&request, 1, &options, &plan);
+}
+
+static kiln_status get_device(int32_t device)
+{
+    kiln_device_info info = {.struct_size = sizeof info};
+    return kiln_device_get(device, &info);
+}
+
+static kiln_status get_memory(int32_t device)
+{
+    size_t bytes = 0;
+    return kiln_device_memory(device, &bytes, &bytes);
+}
+
+static kiln_status connect_from(int32_t device)
+{
+    return kiln_device_connect(device, 0);
+}
+
+static kiln_status connect_to(int32_t device)
+{
+    return kiln_device_connect(0, device);
+}
+
+static kiln_status keep_free(int32_t device)
+{
+    return kiln_device_keep_free(device, 0);
+}
+
+static kiln_status make_stream(int32_t device)
+{
+    kiln_stream *stream = NULL;
+    return kiln_stream_create(device, 0, &stream);
+}
+
+static kiln_status wrap_stream(int32_t device)
+{
+    kiln_stream *stream = NULL;
+    return kiln_stream_wrap(device, NULL, &stream);
+}
+
+static kiln_status make_event(int32_t device)
+{
+    kiln_event *event = NULL;
+    return kiln_event_create(device, false, &event);
+}
+
+static kiln_status make_mock(int32_t device)
+{
+    static behaviour how;
+    kiln_mock_options options = options_of(&how);
+    options.device = device;
+    kiln_engine *engine = NULL;
+    return create_engine(options, &engine);
+}
+
+static const char *model_path(void)
+{
+    const kiln_span model = small_unary("Relu", SMALL_FLOAT, "4");
+    return kiln_test_file("relu.onnx", model.data, model.size);
+}
+
+static kiln_build_options tensorrt_on(int32_t device)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "tensorrt";
+    options.library = KILN_TEST_BINARY_DIR "/fake/tensorrt/10";
+    options.device = device;
+    return options;
+}
+
+static kiln_status build(int32_t device)
+{
+    const kiln_build_options options = tensorrt_on(device);
+    kiln_engine *engine = NULL;
+    return kiln_engine_build_file(model_path(), &options, &engine);
+}
+
+static kiln_status build_uncounted(int32_t device)
+{
+    kiln_build_options options = tensorrt_on(device);
+    options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
+    kiln_engine *engine = NULL;
+    return kiln_engine_build_file(model_path(), &options, &engine);
+}
+
+static kiln_status build_job(int32_t device)
+{
+    const kiln_build_options options = tensorrt_on(device);
+    kiln_build *job = NULL;
+    kiln_engine *engine = NULL;
+    KLN_RETURN_IF_ERROR(kiln_build_start_file(model_path(), &options, NULL, &job));
+    const kiln_status status = kiln_build_wait(job, 60000, &engine);
+    kiln_build_destroy(job);
+    return status;
+}
+
+static kiln_status load_plan(int32_t device)
+{
+    char path[4096];
+    kiln_build_options options = tensorrt_on(0);
+    kiln_engine *engine = NULL;
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("device.plan"));
+    assert_ok(kiln_engine_build_file(model_path(), &options, &engine));
+    assert_ok(kiln_engine_save(engine, path));
+    kiln_engine_release(engine);
+    options.device = device;
+    return kiln_engine_load(path, &options, &engine);
+}
+
+/* All that is public and is told a device. */
+static void a_device_that_is_not_there_is_told(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        kiln_status (*call)(int32_t device);
+        bool is_option; /* of a build: less than 0 is no number of a device */
+    } calls_of[] = {
+        {"kiln_buffer_create", make_buffer, false},
+        {"kiln_buffer_create, pinned", make_pinned, false},
+        {"kiln_pool_create", make_pool, false},
+        {"kiln_buffer_plan_create", make_buffer_plan, false},
+        {"kiln_device_get", get_device, false},
+        {"kiln_device_memory", get_memory, false},
+        {"kiln_device_connect", connect_from, false},
+        {"kiln_device_connect, to", connect_to, false},
+        {"kiln_device_keep_free", keep_free, false},
+        {"kiln_stream_create", make_stream, false},
+        {"kiln_stream_wrap", wrap_stream, false},
+        {"kiln_event_create", make_event, false},
+        {"kiln_engine_create_mock", make_mock, false},
+        {"kiln_engine_build_file", build, true},
+        {"kiln_engine_build_file, the library's memory", build_uncounted, true},
+        {"kiln_build_start_file", build_job, true},
+        {"kiln_engine_load", load_plan, true},
+    };
+    static const int32_t devices[] = {DEVICES, 9, INT32_MAX, -1, INT32_MIN};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(calls_of); i++) {
+        for (size_t d = 0; d < KLN_ARRAY_LENGTH(devices); d++) {
+            const kiln_status expected = calls_of[i].is_option && devices[d] < 0
+                                             ? KILN_ERROR_INVALID_ARGUMENT
+                                             : KILN_ERROR_NO_DEVICE;
+            const kiln_status status = calls_of[i].call(devices[d]);
+            if (status != expected) {
+                print_error("%s on device %d: %s: %s\n", calls_of[i].name, devices[d],
+                            kiln_status_name(status), kiln_error_message());
+            }
+            assert_int_equal(status, expected);
+            if (expected == KILN_ERROR_NO_DEVICE) {
+                char sentence[96];
+                (void)snprintf(sentence, sizeof sentence,
+                               "device %d was asked for, and there are 4, counted from 0",
+                               devices[d]);
+                assert_message(sentence);
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        fake_test(a_device_that_is_not_there_is_told),
         fake_test(each_device_has_an_engine_of_its_own),
         fake_test(memory_and_streams_of_another_device_are_refused),
         fake_test(one_full_device_leaves_the_others_alone),

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include <kiln/system.h>
 #include <kiln/version.h>
 
 #include "kln_mock.h"
@@ -66,6 +67,10 @@ static kiln_status copy_binding(kln_mock *mock, const kiln_binding *from, bool i
 static kiln_status fill(kln_mock *mock)
 {
     const kiln_mock_options *options = &mock->options;
+    if (options->enqueue != NULL) {
+        kiln_device_info info = {.struct_size = sizeof info};
+        KLN_RETURN_IF_ERROR(kiln_device_get(options->device, &info));
+    }
     const size_t count = options->input_count + options->output_count;
     mock->bindings = kln_arena_alloc_zeroed(&mock->arena, count, sizeof *mock->bindings);
     if (mock->bindings == NULL) {
