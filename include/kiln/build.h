@@ -108,8 +108,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_build_wait(kiln_build *build, uint64_t
 
 /* Gives up what backends keep in this process from one build to the next. Of TensorRT, that is one
  * builder for each library that was built with: while there is one, the library's kernels stay
- * loaded (with TensorRT 10.6, 5 GB of resident memory and some seconds of each first build), and
- * what builds measured is known to the next. Builds that are under way go on; the next one loads
+ * loaded (gigabytes of resident memory, and some seconds of each first build), and what builds
+ * measured is known to the next. Builds that are under way go on; the next one loads
  * and measures anew. Returns how many builders there were. Any thread. Since 0.1. */
 KILN_API size_t kiln_build_release_builders(void);
 

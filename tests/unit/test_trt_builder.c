@@ -267,6 +267,49 @@ static kiln_status build_once(const kiln_build_options *options)
     return status;
 }
 
+static double resident_mebibytes(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    unsigned long whole = 0;
+    unsigned long resident = 0;
+    if (file != NULL) {
+        if (fscanf(file, "%lu %lu", &whole, &resident) != 2) {
+            resident = 0;
+        }
+        assert_int_equal(fclose(file), 0);
+    }
+    return (double)resident * (double)sysconf(_SC_PAGESIZE) / 1048576;
+}
+
+static double milliseconds_of_build(const kiln_build_options *options)
+{
+    const uint64_t begin = kln_now();
+    kiln_engine *engine = build_network(conv_network(), options);
+    const uint64_t end = kln_now();
+    kiln_engine_release(engine);
+    return (double)(end - begin) / 1e6;
+}
+
+/* What is kept from one build to the next costs and gains: printed, for whoever asks. */
+static void builds_in_a_row_are_told(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        const double before = resident_mebibytes();
+        const double first = milliseconds_of_build(&options);
+        const double kept = resident_mebibytes() - before;
+        const double second = milliseconds_of_build(&options);
+        options.disable_timing_cache = true;
+        const double anew = milliseconds_of_build(&options);
+        print_message(
+            "  %s: first %.0f ms, second %.0f ms, measured anew %.0f ms, resident memory "
+            "grown by %.0f MiB\n",
+            fake_layouts[i].name, first, second, anew, kept);
+        assert_int_equal(kiln_build_release_builders(), 1);
+    }
+}
+
 static void kernels_are_loaded_once(void **state)
 {
     (void)state;
@@ -465,6 +508,7 @@ static void threads_build_while_builders_are_released(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        tensorrt_test(builds_in_a_row_are_told),
         /* Before those that register them. */
         stand_in_test(plugins_that_are_absent_are_named, "the layer is the stand-in's own"),
         stand_in_test(plugins_beside_the_core_are_registered, "the layer is the stand-in's own"),

@@ -133,7 +133,7 @@ static kiln_status make_objects(trt_build *build, double *loading)
     *loading = trt_library_keeps_builder(library) ? 0.0 : LOADING;
     KLN_RETURN_IF_ERROR(begin_stage(build, "loading kernels", *loading));
     if (build->options->keep_builder != KILN_SWITCH_OFF) {
-        KLN_RETURN_IF_ERROR(trt_library_keep_builder(library));
+        KLN_RETURN_IF_ERROR(trt_library_keep_builder(library, build->options->device));
     }
     trt_logged_clear();
     build->builder = library->core.createInferBuilder_INTERNAL(&library->logger, abi->version);

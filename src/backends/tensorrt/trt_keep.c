@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_library.h"
 #include "backends/tensorrt/trt_plan.h"
 
@@ -32,7 +33,7 @@ bool trt_library_keeps_builder(const trt_library *library)
     return keeps;
 }
 
-kiln_status trt_library_keep_builder(trt_library *library)
+kiln_status trt_library_keep_builder(trt_library *library, int32_t device)
 {
     kiln_status status = KILN_OK;
     (void)pthread_mutex_lock(&lock);
@@ -44,6 +45,7 @@ kiln_status trt_library_keep_builder(trt_library *library)
             status = trt_fail(KILN_ERROR_BACKEND, NULL, "%s gives no builder", library->name);
         } else {
             library->kept = made;
+            library->kept_device = device;
             library->next_keeper = keepers;
             keepers = library;
         }
@@ -122,7 +124,12 @@ size_t trt_release_builders(void)
     while (keepers != NULL) {
         trt_library *library = keepers;
         keepers = library->next_keeper;
+        kln_cuda_scope scope;
+        const bool entered = trt_enter(library->kept_device, &scope) == KILN_OK;
         trt_Builder_destroy(library->kept);
+        if (entered) {
+            kln_cuda_leave(&scope);
+        }
         library->kept = NULL;
         while (library->timings != NULL) {
             drop_timings(&library->timings);

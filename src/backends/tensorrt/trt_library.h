@@ -47,6 +47,7 @@ typedef struct trt_library {
     trt_plugin_functions plugin;
 
     trt_Builder *kept; /* trt_keep.c, as the next */
+    int32_t kept_device;
     struct trt_library *next_keeper;
     struct trt_timings *timings;
 } trt_library;
@@ -72,8 +73,9 @@ KILN_MUST_CHECK kiln_status trt_library_need_plugins(trt_library *library);
 KILN_MUST_CHECK kiln_status trt_library_offer_plugins(trt_library *library);
 
 /* Sees to it that a builder of this library is there, and stays when a build has ended: the next
- * build need not load the library's kernels again. Waits where another thread is at it. */
-KILN_MUST_CHECK kiln_status trt_library_keep_builder(trt_library *library);
+ * build need not load the library's kernels again. Waits where another thread is at it. `device` is
+ * the current one. */
+KILN_MUST_CHECK kiln_status trt_library_keep_builder(trt_library *library, int32_t device);
 bool trt_library_keeps_builder(const trt_library *library);
 
 /* What builds for GPU `device` have measured, while a builder is kept: a copy for kln_free, empty
