@@ -350,7 +350,7 @@ struct BuilderBody : Base {
             if (tactic == 1) {
                 sleep_for("FAKE_TENSORRT_SILENCE");
             }
-            return phase(monitor, "Measuring tactic time", "Evaluating tactic times", 4, nothing);
+            return try_kernels() && phase(monitor, "Measuring tactic time", "Evaluating tactic times", 4, nothing);
         };
         const auto time_node = [&](size_t i) {
             if (config->timing != nullptr && config->timing->has(all[i].op)) {
