@@ -508,10 +508,10 @@ static void threads_build_while_builders_are_released(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tensorrt_test(builds_in_a_row_are_told),
         /* Before those that register them. */
         stand_in_test(plugins_that_are_absent_are_named, "the layer is the stand-in's own"),
         stand_in_test(plugins_beside_the_core_are_registered, "the layer is the stand-in's own"),
+        tensorrt_test(builds_in_a_row_are_told),
         tensorrt_test(dimensions_that_nobody_named_differ),
         tensorrt_test(the_report_names_the_plugin_library),
         tensorrt_test(a_plan_outlives_its_timing_cache),
