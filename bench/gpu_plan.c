@@ -174,8 +174,8 @@ int main(int argc, char **argv)
         "\"results\": [",
         device.name, raw_trt_version(trt), argv[2]);
     for (size_t i = 0; i < count; i++) {
-        measure(engine, plan, batches[i], argv + 5, (size_t)argc - 5, atof(argv[3]) / (double)count,
-                i == 0);
+        measure(engine, plan, batches[i], argv + 5, (size_t)argc - 5,
+                strtod(argv[3], NULL) / (double)count, i == 0);
     }
     (void)printf("\n]}\n");
     raw_plan_unload(plan);

@@ -42,8 +42,8 @@ typedef struct raw_tensor {
     const void *data; /* of an input */
 } raw_tensor;
 
-/* Opens TensorRT at `library`, a file, and the driver, and makes a runtime. */
-raw_trt *raw_trt_open(const char *library);
+/* Opens TensorRT at `path`, a file, and the driver, and makes a runtime. */
+raw_trt *raw_trt_open(const char *path);
 int32_t raw_trt_version(const raw_trt *trt);
 
 /* Reads a plan from a file and deserializes it. */

@@ -103,9 +103,11 @@ static void tick_text(double value, char text[32])
 static void add_grid(cli_text *svg, const axis *along, bool is_x)
 {
     const bool is_long = along->high / along->low > 2000;
-    for (double at = along->low; at <= along->high * (1 + 1e-9);
-         at = round_number(at * 1.5, true)) {
+    double next = along->low;
+    while (next <= along->high * (1 + 1e-9)) {
+        const double at = next;
         const double power = log10(at);
+        next = round_number(at * 1.5, true);
         if (is_long && fabs(power - round(power)) > 1e-6) {
             continue;
         }

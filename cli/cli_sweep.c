@@ -63,7 +63,7 @@ static cli_exit level_on_gpu(const cli_command *command, int64_t contexts, int64
             return cli_misuse(command,
                               "--contexts %lld cannot be %lld on each stream, which --ahead %lld "
                               "asks for",
-                              (long long)contexts, (long long)(1 + ahead), (long long)ahead);
+                              (long long)contexts, (long long)ahead + 1, (long long)ahead);
         }
         streams = contexts / (1 + ahead);
     } else if (ahead != 0 || streams > contexts) {
@@ -113,24 +113,27 @@ static cli_exit plan_points(const cli_command *command, const cli_sweep_settings
         return cli_misuse(command, "--contexts and --streams: one of them may be a list");
     }
     const size_t sizes = batches->count > 0 ? batches->count : 1;
-    sweep->levels = contexts->count > streams->count ? contexts->count : streams->count;
-    sweep->levels = sweep->levels > 0 ? sweep->levels : 1;
-    if (sizes * sweep->levels > CLI_MOST_POINTS) {
-        return cli_misuse(command, "these are %zu measurements, %d are possible",
-                          sizes * sweep->levels, CLI_MOST_POINTS);
+    const size_t most = contexts->count > streams->count ? contexts->count : streams->count;
+    const size_t levels = most > 0 ? most : 1;
+    if (sizes * levels > CLI_MOST_POINTS) {
+        return cli_misuse(command, "these are %zu measurements, %d are possible", sizes * levels,
+                          CLI_MOST_POINTS);
     }
-    sweep->points = cli_allocate(sizes * sweep->levels * sizeof *sweep->points);
+    sweep->levels = levels;
+    sweep->points = cli_allocate(sizes * levels * sizeof *sweep->points);
     cli_exit result = CLI_DONE;
-    for (size_t i = 0; i < sizes * sweep->levels && result == CLI_DONE; i++) {
-        const size_t level = i % sweep->levels;
-        cli_point *point = &sweep->points[i];
-        *point = (cli_point){.batch = batches->values[i / sweep->levels]};
-        result = plan_level(
-            command, settings, on_gpu,
-            contexts->count > 0 ? contexts->values[contexts->count > 1 ? level : 0] : 0,
-            streams->count > 0 ? streams->values[streams->count > 1 ? level : 0] : 0, point);
+    size_t next = 0;
+    for (size_t size = 0; size < sizes; size++) {
+        for (size_t level = 0; level < levels && result == CLI_DONE; level++) {
+            cli_point *point = &sweep->points[next++];
+            *point = (cli_point){.batch = batches->values[size]};
+            result = plan_level(
+                command, settings, on_gpu,
+                contexts->count > 0 ? contexts->values[contexts->count > 1 ? level : 0] : 0,
+                streams->count > 0 ? streams->values[streams->count > 1 ? level : 0] : 0, point);
+        }
     }
-    sweep->count = result == CLI_DONE ? sizes * sweep->levels : 0;
+    sweep->count = result == CLI_DONE ? sizes * levels : 0;
     return result;
 }
 

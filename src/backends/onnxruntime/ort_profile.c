@@ -126,7 +126,7 @@ static double begin_of(kln_mapping *file, uint64_t runs)
 static kiln_status add_node(ort_profile *profile, const char *name, const char *type,
                             kln_node_time **found)
 {
-    if (profile->count == profile->capacity) {
+    if (profile->times == NULL || profile->count == profile->capacity) {
         const size_t capacity = profile->capacity == 0 ? 64 : profile->capacity * 2;
         kln_node_time *grown = kln_realloc(profile->times, capacity * sizeof *grown);
         if (grown == NULL) {
