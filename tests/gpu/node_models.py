@@ -25,6 +25,7 @@ import argparse
 import glob
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -231,7 +232,8 @@ def known_failures(path):
 def why_not(answer):
     for side in ("kiln", "nvidia", "nvidia_weak"):
         if side in answer and answer[side][0] != "right":
-            return " ".join(f"{answer[side][0]}: {answer[side][1]}".split())
+            text = " ".join(f"{answer[side][0]}: {answer[side][1]}".split())
+            return re.sub(r"\S+/model\.onnx: ", "", text)
     return answer.get("excuse", "")
 
 
@@ -251,7 +253,7 @@ def report(args, answers, left):
     with open(os.path.join(args.out, "neither.tsv"), "w", encoding="utf-8") as file:
         for answer in sorted(answers, key=lambda a: a["name"]):
             if answer["is"] == "neither":
-                file.write(f"{answer['name']}\t{why_not(answer)[:160]}\n")
+                file.write(f"{answer['name']}\t{why_not(answer)[:110]}\n")
     for answer in answers:
         if answer["is"] == "only nvidia":
             print(f"only NVIDIA's bindings: {answer['name']}: {why_not(answer)[:300]}")
