@@ -294,7 +294,7 @@ static void a_budget_is_set_before_there_are_contexts(void **state)
         kiln_weight_streaming streaming = {.struct_size = sizeof streaming};
         assert_ok(kiln_engine_get_weight_streaming(engine, &streaming));
         const int64_t all = streaming.streamable_bytes;
-        assert_true(all >= 64 * WIDE * 4);
+        assert_true(all >= (int64_t)64 * WIDE * 4);
         assert_int_equal(streaming.budget_bytes, all);
         assert_true(streaming.automatic_bytes > 0 && streaming.automatic_bytes <= all);
         assert_true(!ON_STAND_IN ||
