@@ -44,7 +44,7 @@ int main(int argc, char **argv)
         return 2;
     }
     kiln_profile_input inputs[FEED_MOST];
-    const kiln_profile profile = {inputs, (size_t)argc - 4};
+    const kiln_profile profile = {.inputs = inputs, .input_count = (size_t)argc - 4};
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_backend_info info = {.struct_size = sizeof info};
     kiln_buffer *buffer = NULL;

@@ -137,7 +137,7 @@ static kiln_engine *tune(const char *library, const scene *what, kiln_tune_resul
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_profile_input inputs[SCENE_INPUTS];
-    const kiln_profile profile = {inputs, what->input_count};
+    const kiln_profile profile = {.inputs = inputs, .input_count = what->input_count};
     kiln_engine *engine = NULL;
     for (size_t i = 0; i < what->input_count; i++) {
         kiln_shape shape = {.rank = (int32_t)what->inputs[i].rank};

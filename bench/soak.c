@@ -177,7 +177,7 @@ int main(int argc, char **argv)
                                       .min = KILN_SHAPE(64),
                                       .opt = KILN_SHAPE(1024),
                                       .max = KILN_SHAPE((int64_t)64 << (SHAPES - 1))};
-    const kiln_profile profile = {&input, 1};
+    const kiln_profile profile = {.inputs = &input, .input_count = 1};
     options.profiles = &profile;
     options.profile_count = 1;
     require(kiln_engine_build_bytes((kiln_span){relu_model, sizeof relu_model}, &options, &engine));

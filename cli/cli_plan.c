@@ -49,7 +49,11 @@ cli_exit cli_plan_print_profiles(const kiln_engine *engine)
         }
         for (size_t k = 0; k < profile.input_count; k++) {
             const kiln_profile_input *input = &profile.inputs[k];
-            cli_table_printf(&table, "%zu", i);
+            if (profile.name != NULL) {
+                cli_table_printf(&table, "%zu \"%.200s\"", i, profile.name);
+            } else {
+                cli_table_printf(&table, "%zu", i);
+            }
             cli_table_add(&table, input->name);
             add_range(&table, &input->min, input->min_values, input->value_count);
             add_range(&table, &input->opt, input->opt_values, input->value_count);
@@ -140,12 +144,17 @@ cli_exit cli_plan_add_json(cJSON *document, kiln_engine *engine, bool layers)
 {
     const size_t count = kiln_engine_profile_count(engine);
     cJSON *profiles = count > 0 ? cJSON_AddArrayToObject(document, "profiles") : NULL;
+    cJSON *names = NULL;
     for (size_t i = 0; i < count; i++) {
         kiln_profile profile;
         if (kiln_engine_profile(engine, i, &profile) != KILN_OK) {
             return cli_fail();
         }
         (void)cJSON_AddItemToArray(profiles, profile_json(&profile));
+        if (profile.name != NULL) {
+            names = names != NULL ? names : cJSON_AddObjectToObject(document, "profile_names");
+            (void)cJSON_AddNumberToObject(names, profile.name, (double)i);
+        }
     }
     if (!layers) {
         return CLI_DONE;

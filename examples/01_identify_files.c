@@ -221,7 +221,7 @@ static int ask(const char *models, int32_t *features, int64_t count, float *scor
                                       .min = KILN_SHAPE(1, FEATURES),
                                       .opt = KILN_SHAPE(count, FEATURES),
                                       .max = KILN_SHAPE(count, FEATURES)};
-    const kiln_profile profile = {&range, 1};
+    const kiln_profile profile = {.inputs = &range, .input_count = 1};
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_backend_info info = {.struct_size = sizeof info};
     options.profiles = &profile;

@@ -191,7 +191,7 @@ static network open_network(const char *name, const range *sizes)
                                          .min = KILN_SHAPE(1, 3, sizes->least[0], sizes->least[1]),
                                          .opt = KILN_SHAPE(1, 3, sizes->usual[0], sizes->usual[1]),
                                          .max = KILN_SHAPE(1, 3, sizes->most[0], sizes->most[1])};
-    const kiln_profile profile = {&pictures, 1};
+    const kiln_profile profile = {.inputs = &pictures, .input_count = 1};
     options.profiles = &profile;
     options.profile_count = 1;
     (void)snprintf(path, sizeof path, "%s/rapidocr/%s.onnx", KILN_MODELS_DIR, name);

@@ -150,7 +150,7 @@ static kiln_status build(const kiln_network *network, kiln_engine **engine)
                                       .min = KILN_SHAPE(1, 1, SIZE, SIZE),
                                       .opt = KILN_SHAPE(CLASSES, 1, SIZE, SIZE),
                                       .max = KILN_SHAPE(32, 1, SIZE, SIZE)};
-    const kiln_profile profile = {&range, 1};
+    const kiln_profile profile = {.inputs = &range, .input_count = 1};
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_issue_list *issues = NULL;
     kiln_backend_info info = {.struct_size = sizeof info};

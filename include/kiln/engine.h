@@ -61,7 +61,15 @@ typedef struct kiln_profile_input {
 typedef struct kiln_profile {
     const kiln_profile_input *inputs;
     size_t input_count;
+    const char *name; /* to find it by (kiln_engine_find_profile), unlike all others; NULL: none. A
+                         plan has no place for names: the manifest keeps them */
 } kiln_profile;
+
+/* The shape that an input will most likely have, without a dynamic dimension. */
+typedef struct kiln_shape_hint {
+    const char *name;
+    kiln_shape shape;
+} kiln_shape_hint;
 
 /* Which weights of a plan can be replaced later. */
 typedef enum kiln_refit_mode {
@@ -239,6 +247,11 @@ typedef struct kiln_build_options {
     const char *weights_folder; /* where the external weights of a model in memory are looked for;
                                    NULL: the working directory. Those of a file lie beside it, and
                                    a network has its own: INVALID_ARGUMENT */
+
+    /* Without profiles: what inputs with an open dimension will look like. A backend that needs a
+     * profile builds with one of just these shapes; the others run any shape anyway. */
+    const kiln_shape_hint *shape_hints;
+    size_t shape_hint_count;
 } kiln_build_options;
 
 #define KILN_BUILD_OPTIONS_INIT ((kiln_build_options){.struct_size = sizeof(kiln_build_options)})

@@ -33,10 +33,15 @@ extern "C" {
  * ahead of time, and for NULL. Any thread. Since 0.1. */
 KILN_API size_t kiln_engine_profile_count(const kiln_engine *engine);
 
-/* Profile `index`, from 0: the range of each input that is open. The arrays are the engine's.
- * Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end. Any thread. Since 0.1. */
+/* Profile `index`, from 0: the range of each input that is open, and its name or NULL. The arrays
+ * are the engine's. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_profile(const kiln_engine *engine, size_t index,
                                                          kiln_profile *profile);
+
+/* Which profile has this name; its index, for kiln_context_set_profile and others, goes to
+ * `*profile`. Errors: NULL_ARGUMENT; NAME, with the names there are. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_engine_find_profile(const kiln_engine *engine,
+                                                              const char *name, int32_t *profile);
 
 /* The layers as JSON, in the words of the backend's own inspector: for TensorRT an object with
  * "Layers", whose entries are names, or objects with types, shapes and tactics where the plan was
@@ -142,6 +147,11 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_set_weight_streaming(kiln_engin
  * they fit. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end; UNSUPPORTED; BUSY. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_set_profile(kiln_context *context,
                                                               int32_t profile);
+
+/* The profile in use: that of the last run, or the one the next run begins from; -1 where the plan
+ * has none, since no input is open. Errors: NULL_ARGUMENT; UNSUPPORTED; BUSY. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_context_get_profile(kiln_context *context,
+                                                              int32_t *profile);
 
 /* Writes what TensorRT-RTX compiled for this context, for kiln_context_options.runtime_cache; the
  * file appears whole or not at all. Errors: NULL_ARGUMENT; UNSUPPORTED; STATE for a context that

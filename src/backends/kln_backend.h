@@ -100,6 +100,7 @@ typedef struct kln_plan_backend {
     kiln_status (*get_streaming)(void *engine, kiln_weight_streaming *streaming);
     kiln_status (*set_streaming)(void *engine, int64_t budget);
     kiln_status (*set_profile)(void *context, int32_t profile);
+    int32_t (*get_profile)(void *context);
     kiln_status (*save_runtime_cache)(void *context, const char *path);
     kiln_status (*plugin_load)(const char *library, const char *path);
     kiln_status (*plugin_count)(const char *library, size_t *count);

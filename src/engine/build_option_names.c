@@ -67,11 +67,14 @@ static const struct {
     OPTION(conv_search),
     OPTION(prefer_nhwc),
     OPTION(gpu_only),
+    OPTION(profile_nodes),
     OPTION(fuse_conv_bias),
     OPTION(gpu_allocator),
     OPTION(gpu_pool),
     OPTION(keep_builder),
     OPTION(weights_folder),
+    OPTION(shape_hints),
+    OPTION(shape_hint_count),
 };
 
 const char *kln_build_option_name(const kiln_build_options *options)

@@ -57,6 +57,7 @@ static const kiln_profile *copy_profiles(kln_arena *arena, const kiln_profile *p
             copy_input(arena, &inputs[k], failed);
         }
         copy[i].inputs = inputs;
+        copy[i].name = copy_text(arena, copy[i].name, failed);
     }
     return copy;
 }
@@ -77,6 +78,12 @@ kiln_status kln_build_options_copy(kln_arena *arena, kiln_build_options *options
         copy_bytes(arena, o->compute_capabilities,
                    o->compute_capability_count * sizeof *o->compute_capabilities, &failed);
     o->plugins = copy_texts(arena, o->plugins, o->plugin_count, &failed);
+    kiln_shape_hint *hints =
+        copy_bytes(arena, o->shape_hints, o->shape_hint_count * sizeof *o->shape_hints, &failed);
+    for (size_t i = 0; hints != NULL && i < o->shape_hint_count && !failed; i++) {
+        hints[i].name = copy_text(arena, hints[i].name, &failed);
+    }
+    o->shape_hints = hints;
     o->weights_folder = copy_text(arena, o->weights_folder, &failed);
     return failed ? kln_fail_memory(sizeof *o, "a copy of the build options") : KILN_OK;
 }

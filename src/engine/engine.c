@@ -73,6 +73,8 @@ static kiln_status describe(kiln_engine *engine, const kiln_build_options *optio
     engine->built.issues = NULL;
     engine->built.profiles = NULL;
     engine->built.weights_folder = NULL;
+    engine->built.shape_hints = NULL;
+    engine->built.shape_hint_count = 0;
     engine->built.profile_count = 0;
     engine->built.timing_cache = NULL;
     engine->built.timing_cache_bytes = (kiln_span){NULL, 0};
@@ -87,6 +89,7 @@ static kiln_status describe(kiln_engine *engine, const kiln_build_options *optio
     KLN_RETURN_IF_ERROR(copy_text(&engine->arena, options->library, &engine->built.library));
     engine->description.arena = &engine->arena;
     KLN_RETURN_IF_ERROR(engine->backend->describe(engine->state, &engine->description));
+    KLN_RETURN_IF_ERROR(kln_profile_names_keep(engine, options->profiles, options->profile_count));
     return index_bindings(engine);
 }
 

@@ -22,6 +22,8 @@ kiln_status kln_build_options_read(const kiln_build_options *options, kiln_build
                         "be negative",
                         copy->device, copy->threads, copy->parallel_nodes);
     }
+    KLN_RETURN_IF_ERROR(kln_profile_names_check(copy->profiles, copy->profile_count));
+    KLN_RETURN_IF_ERROR(kln_shape_hints_check(copy));
     const int optimization = (int)copy->optimization;
     if (optimization < KILN_OPTIMIZATION_DEFAULT || optimization > KILN_OPTIMIZATION_ALL) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
@@ -61,7 +63,10 @@ static kiln_status check_taken(const kln_backend *backend, const kiln_build_opti
         rest.gpu_only = plan.gpu_only;
         rest.fuse_conv_bias = plan.fuse_conv_bias;
     }
+    rest.profile_nodes = false; /* the others tell times without it, or refuse to be asked */
     rest.weights_folder = NULL;
+    rest.shape_hints = NULL;
+    rest.shape_hint_count = 0;
     rest.profiles = NULL;
     rest.profile_count = 0;
     const char *name = kln_build_option_name(&rest);
@@ -74,12 +79,30 @@ static kiln_status check_taken(const kln_backend *backend, const kiln_build_opti
                     name, backend->name);
 }
 
-static kiln_status make_state(const kln_backend *backend, const kln_model *model,
-                              const kiln_build_options *options, bool load,
+static kiln_status make_hinted(const kln_backend *backend, const kln_model *model,
+                               const kiln_build_options *options, const kln_monitor *monitor,
+                               void **state)
+{
+    kiln_build_options hinted = *options;
+    kiln_profile profile;
+    KLN_RETURN_IF_ERROR(kln_profile_of_hints(options, &profile));
+    hinted.profiles = &profile;
+    hinted.profile_count = 1;
+    const kiln_status status = backend->build(model, &hinted, monitor, state);
+    kln_free((void *)(uintptr_t)profile.inputs);
+    return status;
+}
+
+static kiln_status make_state(const kln_backend *backend, const kiln_backend_info *info,
+                              const kln_model *model, const kiln_build_options *options, bool load,
                               const kln_monitor *monitor, void **state)
 {
+    const bool needs_profile = (info->capabilities & KILN_CAPABILITY_PROFILES) != 0;
     if (load && backend->load != NULL) {
         return backend->load(model, options, state);
+    }
+    if (backend->build != NULL && needs_profile && options->shape_hint_count > 0) {
+        return make_hinted(backend, model, options, monitor, state);
     }
     if (backend->build != NULL) {
         return backend->build(model, options, monitor, state);
@@ -144,7 +167,7 @@ kiln_status kln_engine_make(const kln_model *asked, const kiln_build_options *op
             info.name, info.version);
     const uint64_t begin = kln_now();
     void *state = NULL;
-    const kiln_status status = make_state(backend, model, options, load, monitor, &state);
+    const kiln_status status = make_state(backend, &info, model, options, load, monitor, &state);
     if (status != KILN_OK) {
         return kln_engine_explain(status, model, options, backend);
     }
@@ -357,11 +380,18 @@ static kiln_status load(const kln_model *model, const kiln_build_options *option
                         const kln_manifest *manifest, kiln_engine **engine)
 {
     kiln_build_options chosen = *options;
+    char names[KLN_PROFILE_NAMES];
+    memcpy(names, manifest->profile_names, sizeof names);
     KLN_RETURN_IF_ERROR(obey_manifest(manifest, model, &chosen));
     kiln_status status = kln_engine_make(model, &chosen, true, NULL, engine);
     status = kln_manifest_explain(status, manifest, &chosen);
     if (status == KILN_OK) {
         (*engine)->measured->variants = manifest->measured;
+        status = kln_profile_names_restore(*engine, names);
+        if (status != KILN_OK) {
+            kiln_engine_release(*engine);
+            *engine = NULL;
+        }
     }
     const bool moved =
         chosen.provider == KILN_PROVIDER_CUDA && options->provider != KILN_PROVIDER_CUDA;

@@ -35,6 +35,9 @@ struct kiln_engine {
     atomic_ulong refits;       /* done: graphs that were captured before are of old weights */
     char gpu[64];              /* its name, or "" */
     shared_variants *measured; /* how its captured runs are fastest */
+    const char *
+        *profile_names; /* of the profiles it was built with, NULL for one without; or NULL */
+    size_t profile_name_count;
     pthread_mutex_t inspecting;
     char *inspection; /* JSON, once somebody asked */
 };
@@ -79,6 +82,29 @@ KILN_MUST_CHECK kiln_status kln_engine_explain(kiln_status status, const kln_mod
                                                const kiln_build_options *options,
                                                const kln_backend *backend);
 
+/* --- names of profiles, and shape hints (profile_names.c) --- */
+
+struct cJSON;
+
+/* The most that the names of all profiles take, each with a byte behind it. */
+#define KLN_PROFILE_NAMES 2048
+
+/* INVALID_ARGUMENT, NAME where two are the same, LIMIT. */
+KILN_MUST_CHECK kiln_status kln_profile_names_check(const kiln_profile *profiles, size_t count);
+KILN_MUST_CHECK kiln_status kln_profile_names_keep(kiln_engine *engine,
+                                                   const kiln_profile *profiles, size_t count);
+bool kln_profile_names_write(const kiln_engine *engine, struct cJSON *root);
+/* Each with a line feed behind it. */
+KILN_MUST_CHECK kiln_status kln_profile_names_read(const struct cJSON *root,
+                                                   char names[KLN_PROFILE_NAMES]);
+/* Takes `names` apart. */
+KILN_MUST_CHECK kiln_status kln_profile_names_restore(kiln_engine *engine,
+                                                      char names[KLN_PROFILE_NAMES]);
+KILN_MUST_CHECK kiln_status kln_shape_hints_check(const kiln_build_options *options);
+/* A profile of just these shapes; its inputs are for kln_free. */
+KILN_MUST_CHECK kiln_status kln_profile_of_hints(const kiln_build_options *options,
+                                                 kiln_profile *profile);
+
 /* --- the manifest: how a saved engine was made (manifest.c) --- */
 
 typedef struct kln_manifest {
@@ -96,6 +122,7 @@ typedef struct kln_manifest {
      * initializer leaves it. */
     kiln_build_options options;
     measured_variants measured;
+    char profile_names[KLN_PROFILE_NAMES]; /* see kln_profile_names_read */
 } kln_manifest;
 
 /* Commits `file`, which was opened for `path` and has these bytes, together with `path`.json: at

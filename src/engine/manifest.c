@@ -166,7 +166,8 @@ static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_
            cJSON_AddStringToObject(root, "backend_version", engine->info.version) != NULL &&
            cJSON_AddStringToObject(root, "source", name_of(engine->source)) != NULL &&
            add_gpu(root, engine) && (!native || add_reach(root, &engine->built)) &&
-           add_options(root, &engine->built) && add_measured(root, engine);
+           add_options(root, &engine->built) && add_measured(root, engine) &&
+           kln_profile_names_write(engine, root);
 }
 
 /* Writes `root` to `output`, which a commit puts at `beside`. */
@@ -290,6 +291,7 @@ static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
     manifest->size = (uint64_t)size->valuedouble;
     KLN_RETURN_IF_ERROR(read_reach(root, manifest));
     KLN_RETURN_IF_ERROR(measured_variants_read(&manifest->measured, root));
+    KLN_RETURN_IF_ERROR(kln_profile_names_read(root, manifest->profile_names));
     return read_options(cJSON_GetObjectItemCaseSensitive(root, "options"), &manifest->options);
 }
 

@@ -233,6 +233,19 @@ kiln_status kiln_context_set_profile(kiln_context *context, int32_t profile)
     return context_leave(context, plan->set_profile(context->state, profile));
 }
 
+kiln_status kiln_context_get_profile(kiln_context *context, int32_t *profile)
+{
+    const kln_plan_backend *plan = NULL;
+    KLN_RETURN_IF_NULL(profile);
+    *profile = -1;
+    KLN_RETURN_IF_NULL(context);
+    KLN_RETURN_IF_ERROR(enter_plan(context, __func__, &plan));
+    if (context->engine->description.profile_count > 0) {
+        *profile = plan->get_profile(context->state);
+    }
+    return context_leave(context, KILN_OK);
+}
+
 static kiln_status enter_timed(kiln_context *context, const char *function,
                                const kln_backend **backend)
 {

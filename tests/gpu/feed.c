@@ -93,7 +93,7 @@ int feed_build(const char *backend, const char *library, const char *model,
             inputs[i].max = shape_of(ranges[i].rank, ranges[i].max);
         }
     }
-    const kiln_profile profile = {inputs, (size_t)count};
+    const kiln_profile profile = {.inputs = inputs, .input_count = (size_t)count};
     options.profiles = &profile;
     options.profile_count = count > 0 ? 1 : 0;
     options.builder_optimization_level = level;

@@ -221,7 +221,7 @@ static void empty_tensors_run(void **state)
 {
     (void)state;
     const kiln_profile_input input = rows(0, 2, 8);
-    const kiln_profile profile = {&input, 1};
+    const kiln_profile profile = {.inputs = &input, .input_count = 1};
     kiln_build_options options = fake_options(SOME_LAYOUT);
     options.profiles = &profile;
     options.profile_count = 1;

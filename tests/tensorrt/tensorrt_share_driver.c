@@ -77,7 +77,7 @@ static double milliseconds(clockid_t clock)
 
 static void build(const request *r, const char *library, int32_t capability)
 {
-    const kiln_profile profile = {r->inputs, r->input_count};
+    const kiln_profile profile = {.inputs = r->inputs, .input_count = r->input_count};
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "tensorrt";
     options.library = library;

@@ -11,7 +11,7 @@
 
 static const kiln_profile_input magika_input[] = {
     {.name = "bytes", .min = {2, {1, 2048}}, .opt = {2, {8, 2048}}, .max = {2, {32, 2048}}}};
-static const kiln_profile magika_profile = {magika_input, 1};
+static const kiln_profile magika_profile = {.inputs = magika_input, .input_count = 1};
 
 static kiln_build_options magika_options(const char *library)
 {
@@ -118,7 +118,7 @@ static void real_models_build_with_each_version(void **state)
                                               .min = models[m].min,
                                               .opt = models[m].opt,
                                               .max = models[m].max};
-            const kiln_profile profile = {&input, 1};
+            const kiln_profile profile = {.inputs = &input, .input_count = 1};
             kiln_build_options options = trt_test_options(library);
             options.profiles = &profile;
             options.profile_count = models[m].input != NULL ? 1 : 0;
@@ -156,7 +156,7 @@ static void each_silero_vad_builds_or_says_why(void **state)
          .opt = {3, {2, 1, 128}},
          .max = {3, {2, 4, 128}}},
     };
-    static const kiln_profile profile = {inputs, 2};
+    static const kiln_profile profile = {.inputs = inputs, .input_count = 2};
     bool any = false;
     for (size_t v = 0; trt_test_rtx[v] != NULL; v++) {
         const char *library = trt_test_library("rtx", trt_test_rtx[v]);
@@ -221,7 +221,7 @@ static void capabilities_and_profiles_are_kept(void **state)
 
     const kiln_profile_input wide = {
         .name = "bytes", .min = {2, {64, 2048}}, .opt = {2, {96, 2048}}, .max = {2, {128, 2048}}};
-    const kiln_profile two[] = {magika_profile, {&wide, 1}};
+    const kiln_profile two[] = {magika_profile, {.inputs = &wide, .input_count = 1}};
     options = magika_options(library);
     options.profiles = two;
     options.profile_count = 2;
@@ -303,7 +303,7 @@ static void another_backend_refuses_plan_options(void **state)
 
 static kiln_status build_with(const kiln_profile_input *input, const char *library)
 {
-    const kiln_profile profile = {input, 1};
+    const kiln_profile profile = {.inputs = input, .input_count = 1};
     kiln_build_options options = trt_test_options(library);
     options.profiles = &profile;
     options.profile_count = input != NULL ? 1 : 0;

@@ -168,7 +168,7 @@ static kiln_status build_with(kiln_network *network, kiln_build_options *options
                                               .max = {2, {8, FEATURES}}}};
     kiln_tensor_id found = KILN_NO_TENSOR;
     const bool is_row = kiln_network_find(network, "matrix", &found) == KILN_OK;
-    const kiln_profile profile = {is_row ? row : image, 1};
+    const kiln_profile profile = {.inputs = is_row ? row : image, .input_count = 1};
     options->profiles = &profile;
     options->profile_count = 1;
     kiln_engine *engine = NULL;

@@ -223,7 +223,8 @@ static inline kiln_engine *build_relu(size_t layout)
 {
     const kiln_profile_input few = rows(1, 2, 2);
     const kiln_profile_input many = rows(3, 4, 8);
-    const kiln_profile profiles[] = {{&few, 1}, {&many, 1}};
+    const kiln_profile profiles[] = {{.inputs = &few, .input_count = 1},
+                                     {.inputs = &many, .input_count = 1}};
     kiln_build_options options = fake_options(layout);
     options.profiles = profiles;
     options.profile_count = 2;

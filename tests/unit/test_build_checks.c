@@ -18,7 +18,7 @@ static void profiles_are_tried(void **state)
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     const kiln_profile_input input = {
         .name = "x", .min = KILN_SHAPE(4, 2), .opt = KILN_SHAPE(2, 2), .max = KILN_SHAPE(8, 2)};
-    const kiln_profile profile = {&input, 1};
+    const kiln_profile profile = {.inputs = &input, .input_count = 1};
     options.backend = "reference";
     options.issues = &issues;
     options.profiles = &profile;

@@ -75,7 +75,8 @@ static void options_are_read(void **state)
                                 .max = KILN_SHAPE(4, 4, 8)};
     kiln_profile_input large = small;
     large.max = KILN_SHAPE(4, 4, 9);
-    const kiln_profile profiles[] = {{&small, 1}, {&large, 1}};
+    const kiln_profile profiles[] = {{.inputs = &small, .input_count = 1},
+                                     {.inputs = &large, .input_count = 1}};
     options.profiles = profiles;
     assert_ok(kiln_check_bytes(model, NULL, &options, &issues));
     assert_int_equal(0, kiln_issue_list_count(issues));
@@ -119,7 +120,8 @@ static kiln_status check_once(void *user)
                                 .min = KILN_SHAPE(1, 4, 8),
                                 .opt = KILN_SHAPE(1, 4, 8),
                                 .max = KILN_SHAPE(4, 5, 9)};
-    const kiln_profile profiles[] = {{&input, 1}, {&input, 1}};
+    const kiln_profile profiles[] = {{.inputs = &input, .input_count = 1},
+                                     {.inputs = &input, .input_count = 1}};
     kiln_check_options options = KILN_CHECK_OPTIONS_INIT;
     options.profiles = profiles;
     options.profile_count = 2;

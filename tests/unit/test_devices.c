@@ -300,7 +300,7 @@ static void a_plan_is_bound_in_one_call(void **state)
     kiln_tensor x;
     kiln_tensor y;
     const kiln_profile_input most = {.name = "x", .max = KILN_SHAPE(16)};
-    const kiln_profile profile = {&most, 1};
+    const kiln_profile profile = {.inputs = &most, .input_count = 1};
     const kiln_shape small = KILN_SHAPE(4);
     const kiln_shape large = KILN_SHAPE(17);
     const kiln_buffer_request wrong = {"z", KILN_DTYPE_FLOAT32, KILN_SHAPE(1)};

@@ -258,7 +258,7 @@ static void tuning_keeps_the_fastest_and_writes_it_down(void **state)
     assert_null(engine);
     const kiln_profile_input input = {
         .name = "x", .min = KILN_SHAPE(1), .opt = KILN_SHAPE(8), .max = KILN_SHAPE(16)};
-    const kiln_profile profile = {&input, 1};
+    const kiln_profile profile = {.inputs = &input, .input_count = 1};
     options.profiles = &profile;
     options.profile_count = 1;
     assert_ok(kiln_engine_tune_file(path, &options, &result, &engine));

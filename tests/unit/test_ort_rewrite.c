@@ -314,7 +314,7 @@ static void what_is_something_else_is_left_alone(void **state)
         {.name = "mask",
          .min = KILN_SHAPE(BATCH, 1, 1, 1),
          .max = KILN_SHAPE(BATCH, 1, 1, LENGTH)}};
-    const kiln_profile profile = {inputs, 2};
+    const kiln_profile profile = {.inputs = inputs, .input_count = 2};
     assert_int_equal(rewrite(network, KLN_REWRITE_ATTENTION, &profile), 0);
     inputs[0].min = inputs[0].max;
     inputs[1].min = inputs[1].max;

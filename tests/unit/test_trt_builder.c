@@ -53,7 +53,7 @@ static void dimensions_that_nobody_named_differ(void **state)
     static const char *const names[] = {"?", "-1"};
     const kiln_profile_input two_sizes = {
         .name = "x", .min = KILN_SHAPE(2, 3), .opt = KILN_SHAPE(2, 3), .max = KILN_SHAPE(2, 3)};
-    const kiln_profile profile = {&two_sizes, 1};
+    const kiln_profile profile = {.inputs = &two_sizes, .input_count = 1};
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         options.profiles = &profile;

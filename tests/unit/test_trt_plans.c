@@ -14,7 +14,7 @@ static unsigned char plan_bytes[PLAN_ROOM];
 static void save_plan(size_t layout, kiln_build_options *options)
 {
     const kiln_profile_input input = rows(1, 2, 8);
-    const kiln_profile profile = {&input, 1};
+    const kiln_profile profile = {.inputs = &input, .input_count = 1};
     options->profiles = &profile;
     options->profile_count = 1;
     kiln_engine *engine = build_network(relu_network(), options);
@@ -510,7 +510,7 @@ static void the_parser_says_what_is_wrong(void **state)
         kiln_network *network = relu_network();
         kiln_build_options wrong = options;
         const kiln_profile_input input = rows(4, 2, 8);
-        const kiln_profile profile = {&input, 1};
+        const kiln_profile profile = {.inputs = &input, .input_count = 1};
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &wrong, &engine));
         assert_message("is open: give an optimization profile");
         wrong.profiles = &profile;

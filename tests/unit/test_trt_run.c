@@ -46,7 +46,12 @@ static void a_profile_can_be_fixed(void **state)
         assert_message("there are 2");
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_set_profile(context, -2));
         assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_set_profile(NULL, 0));
+        int32_t in_use = -2;
+        assert_ok(kiln_context_get_profile(context, &in_use));
+        assert_int_equal(in_use, 0);
         assert_ok(kiln_context_set_profile(context, 1));
+        assert_ok(kiln_context_get_profile(context, &in_use));
+        assert_int_equal(in_use, 1);
         const kiln_tensor one = host_floats(x, KILN_SHAPE(1, 4));
         assert_ok(kiln_context_bind(context, "x", &one));
         assert_status(KILN_ERROR_SHAPE, kiln_context_run(context));
@@ -55,6 +60,11 @@ static void a_profile_can_be_fixed(void **state)
         assert_true(((float *)y.data)[3] == 4.0F);
         assert_ok(kiln_context_set_profile(context, -1));
         (void)run_floats(context, KILN_SHAPE(1, 4), x);
+        assert_ok(kiln_context_get_profile(context, &in_use));
+        assert_int_equal(in_use, 0);
+        (void)run_floats(context, KILN_SHAPE(3, 4), x);
+        assert_ok(kiln_context_get_profile(context, &in_use));
+        assert_int_equal(in_use, 1);
         kiln_context_destroy(context);
         kiln_engine_release(engine);
     }
@@ -108,7 +118,7 @@ static void a_shape_tensor_is_read_on_the_host(void **state)
                                               .opt_values = usual,
                                               .max_values = most,
                                               .value_count = 2}};
-        const kiln_profile profile = {inputs, 2};
+        const kiln_profile profile = {.inputs = inputs, .input_count = 2};
         kiln_build_options options = fake_options(i);
         options.profiles = &profile;
         options.profile_count = 1;
@@ -167,7 +177,7 @@ static void an_output_may_depend_on_values(void **state)
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_profile_input input = {
             .name = "x", .min = KILN_SHAPE(1), .opt = KILN_SHAPE(8), .max = KILN_SHAPE(64)};
-        const kiln_profile profile = {&input, 1};
+        const kiln_profile profile = {.inputs = &input, .input_count = 1};
         kiln_build_options options = fake_options(i);
         options.profiles = &profile;
         options.profile_count = 1;
@@ -356,7 +366,7 @@ static void a_built_engine_tells_its_models_metadata(void **state)
     (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_profile_input few = rows(1, 2, 4);
-        const kiln_profile profile = {&few, 1};
+        const kiln_profile profile = {.inputs = &few, .input_count = 1};
         kiln_build_options options = fake_options(i);
         options.profiles = &profile;
         options.profile_count = 1;

@@ -446,6 +446,7 @@ static const kln_plan_backend plan_operations = {
     .get_streaming = trt_get_streaming,
     .set_streaming = trt_set_streaming,
     .set_profile = trt_context_set_profile,
+    .get_profile = trt_context_get_profile,
     .save_runtime_cache = trt_context_save_cache,
     .plugin_load = trt_plugin_load,
     .plugin_count = trt_plugin_count,

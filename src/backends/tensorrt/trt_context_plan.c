@@ -141,6 +141,12 @@ kiln_status trt_context_set_profile(void *state, int32_t profile)
     return KILN_OK;
 }
 
+int32_t trt_context_get_profile(void *state)
+{
+    const trt_context *self = state;
+    return self->fixed_profile >= 0 ? self->fixed_profile : self->profile;
+}
+
 kiln_status trt_context_profile_layers(void *state, bool on)
 {
     trt_context *self = state;

@@ -22,6 +22,7 @@ KILN_MUST_CHECK kiln_status trt_set_streaming(void *engine, int64_t budget);
 
 /* trt_context.c, trt_context_plan.c */
 KILN_MUST_CHECK kiln_status trt_context_set_profile(void *context, int32_t profile);
+int32_t trt_context_get_profile(void *context);
 KILN_MUST_CHECK kiln_status trt_context_profile_layers(void *context, bool on);
 KILN_MUST_CHECK kiln_status trt_context_layer(void *context, size_t index, kiln_layer_time *layer);
 KILN_MUST_CHECK kiln_status trt_context_save_cache(void *context, const char *path);

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Names of optimization profiles, which no plan holds: from the build options or the manifest. */
+#include <cJSON.h>
+#include <kiln/plan.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kln_engine.h"
+
+#define KEY "profile_names"
+
+static kiln_status check_name(size_t index, const char *name)
+{
+    if (name[0] == '\0') {
+        return kln_fail(
+            KILN_ERROR_INVALID_ARGUMENT,
+            "kiln_build_options: profile %zu has the empty name; NULL leaves it without "
+            "one",
+            index);
+    }
+    for (const char *at = name; *at != '\0'; at++) {
+        if ((unsigned char)*at < ' ') {
+            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                            "kiln_build_options: the name of profile %zu has the control character "
+                            "%d at byte %td",
+                            index, *at, at - name);
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_profile_names_check(const kiln_profile *profiles, size_t count)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; profiles != NULL && i < count; i++) {
+        if (profiles[i].name == NULL) {
+            bytes++;
+            continue;
+        }
+        KLN_RETURN_IF_ERROR(check_name(i, profiles[i].name));
+        bytes += strlen(profiles[i].name) + 1;
+        if (bytes > KLN_PROFILE_NAMES - 1) {
+            return kln_fail(KILN_ERROR_LIMIT,
+                            "kiln_build_options: the names of the profiles have more than %d bytes "
+                            "together",
+                            KLN_PROFILE_NAMES - 1);
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (profiles[k].name != NULL && strcmp(profiles[k].name, profiles[i].name) == 0) {
+                return kln_fail(KILN_ERROR_NAME,
+                                "kiln_build_options: profiles %zu and %zu are both named \"%s\"", k,
+                                i, profiles[i].name);
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_profile_names_keep(kiln_engine *engine, const kiln_profile *profiles, size_t count)
+{
+    if (profiles == NULL || count == 0) {
+        return KILN_OK;
+    }
+    const char **names = kln_arena_alloc_zeroed(&engine->arena, count, sizeof *names);
+    if (names == NULL) {
+        return kln_fail_memory(count * sizeof *names, "the names of profiles");
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (profiles[i].name != NULL) {
+            names[i] = kln_arena_strdup(&engine->arena, profiles[i].name);
+            if (names[i] == NULL) {
+                return kln_fail_memory(strlen(profiles[i].name), "the name of a profile");
+            }
+        }
+    }
+    engine->profile_names = names;
+    engine->profile_name_count = count;
+    for (size_t i = 0; i < count && count == engine->description.profile_count; i++) {
+        engine->description.profiles[i].name = names[i];
+    }
+    return KILN_OK;
+}
+
+/* --- in the manifest --- */
+
+bool kln_profile_names_write(const kiln_engine *engine, cJSON *root)
+{
+    bool any = false;
+    for (size_t i = 0; i < engine->profile_name_count; i++) {
+        any = any || engine->profile_names[i] != NULL;
+    }
+    if (!any) {
+        return true;
+    }
+    cJSON *array = cJSON_AddArrayToObject(root, KEY);
+    for (size_t i = 0; array != NULL && i < engine->profile_name_count; i++) {
+        const char *name = engine->profile_names[i] != NULL ? engine->profile_names[i] : "";
+        cJSON *item = cJSON_CreateString(name);
+        if (item == NULL || cJSON_AddItemToArray(array, item) == 0) {
+            cJSON_Delete(item);
+            return false;
+        }
+    }
+    return array != NULL;
+}
+
+kiln_status kln_profile_names_read(const cJSON *root, char names[KLN_PROFILE_NAMES])
+{
+    const cJSON *array = cJSON_GetObjectItemCaseSensitive(root, KEY);
+    const cJSON *item = NULL;
+    size_t used = 0;
+    names[0] = '\0';
+    if (array == NULL) {
+        return KILN_OK;
+    }
+    bool sense = cJSON_IsArray(array) != 0;
+    cJSON_ArrayForEach(item, array)
+    {
+        const char *name = cJSON_IsString(item) ? item->valuestring : NULL;
+        sense = sense && name != NULL && used + strlen(name) + 2 <= KLN_PROFILE_NAMES &&
+                strpbrk(name, "\n") == NULL;
+        if (sense) {
+            used += (size_t)snprintf(names + used, KLN_PROFILE_NAMES - used, "%s\n", name);
+        }
+    }
+    return sense ? KILN_OK
+                 : kln_fail(KILN_ERROR_MALFORMED,
+                            "\"" KEY
+                            "\" must be a list of texts of less than %d bytes; delete the "
+                            "manifest to load without it",
+                            KLN_PROFILE_NAMES);
+}
+
+kiln_status kln_profile_names_restore(kiln_engine *engine, char names[KLN_PROFILE_NAMES])
+{
+    size_t count = 0;
+    for (const char *at = names; *at != '\0'; at++) {
+        count += *at == '\n';
+    }
+    if (count == 0 || engine->profile_names != NULL) {
+        return KILN_OK;
+    }
+    kiln_profile *profiles = kln_alloc_zeroed(count, sizeof *profiles);
+    if (profiles == NULL) {
+        return kln_fail_memory(count * sizeof *profiles, "the names of profiles");
+    }
+    char *at = names;
+    for (size_t i = 0; i < count; i++) {
+        char *end = strchr(at, '\n');
+        *end = '\0';
+        profiles[i].name = at[0] != '\0' ? at : NULL;
+        at = end + 1;
+    }
+    const kiln_status status = kln_profile_names_keep(engine, profiles, count);
+    kln_free(profiles);
+    return status;
+}
+
+/* --- asking for one --- */
+
+kiln_status kiln_engine_find_profile(const kiln_engine *engine, const char *name, int32_t *profile)
+{
+    KLN_RETURN_IF_NULL(profile);
+    *profile = -1;
+    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL(name);
+    char known[600] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < engine->description.profile_count; i++) {
+        const char *other = engine->description.profiles[i].name;
+        if (other != NULL && strcmp(other, name) == 0) {
+            *profile = (int32_t)i;
+            return KILN_OK;
+        }
+        if (other != NULL && used < sizeof known) {
+            used += (size_t)snprintf(known + used, sizeof known - used, "%s\"%s\"",
+                                     used > 0 ? ", " : "", other);
+        }
+    }
+    return kln_fail(KILN_ERROR_NAME, "there is no optimization profile \"%s\"; of %zu %s named",
+                    name, engine->description.profile_count, used > 0 ? known : "none is");
+}
+
+/* --- a profile of the shapes that somebody expects --- */
+
+kiln_status kln_profile_of_hints(const kiln_build_options *options, kiln_profile *profile)
+{
+    const size_t count = options->shape_hint_count;
+    kiln_profile_input *inputs = kln_alloc_zeroed(count, sizeof *inputs);
+    *profile = (kiln_profile){.inputs = inputs, .input_count = count};
+    if (inputs == NULL) {
+        return kln_fail_memory(count * sizeof *inputs, "a profile of shape hints");
+    }
+    for (size_t i = 0; i < count; i++) {
+        const kiln_shape_hint *hint = &options->shape_hints[i];
+        inputs[i] = (kiln_profile_input){
+            .name = hint->name, .min = hint->shape, .opt = hint->shape, .max = hint->shape};
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_shape_hints_check(const kiln_build_options *options)
+{
+    if (options->shape_hint_count > 0 && options->shape_hints == NULL) {
+        return kln_fail_null("kiln_build_options", "shape_hints");
+    }
+    if (options->shape_hint_count > 0 && options->profile_count > 0) {
+        return kln_fail(
+            KILN_ERROR_INVALID_ARGUMENT,
+            "kiln_build_options: shape_hints make a profile where there is none, and %zu "
+            "profiles are given; leave one of the two out",
+            options->profile_count);
+    }
+    for (size_t i = 0; i < options->shape_hint_count; i++) {
+        const kiln_shape_hint *hint = &options->shape_hints[i];
+        char text[KLN_SHAPE_TEXT];
+        if (hint->name == NULL) {
+            return kln_fail_null("kiln_build_options", "shape_hints[].name");
+        }
+        if (hint->shape.rank < 0 || hint->shape.rank > KILN_MAX_RANK ||
+            !kiln_shape_is_static(&hint->shape)) {
+            (void)kiln_shape_format(&hint->shape, text, sizeof text);
+            return kln_fail(KILN_ERROR_SHAPE,
+                            "kiln_build_options: the shape hint of \"%s\" is %s; one without a "
+                            "dynamic dimension is needed",
+                            hint->name, text);
+        }
+    }
+    return KILN_OK;
+}

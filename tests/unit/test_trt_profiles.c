@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Profiles with names, and profiles of the shapes that a caller expects, on the stand-in. */
+#include <unistd.h>
+
+#include "fake_tensorrt_test.h"
+
+static kiln_engine *named_engine(size_t layout)
+{
+    const kiln_profile_input few[] = {rows(1, 1, 1)};
+    const kiln_profile_input middle[] = {rows(2, 3, 4)};
+    const kiln_profile_input many[] = {rows(5, 6, 8)};
+    const kiln_profile profiles[] = {
+        {.inputs = few, .input_count = 1, .name = "one by one"},
+        {.inputs = middle, .input_count = 1},
+        {.inputs = many, .input_count = 1, .name = "night"},
+    };
+    kiln_build_options options = fake_options(layout);
+    options.profiles = profiles;
+    options.profile_count = 3;
+    return build_network(relu_network(), &options);
+}
+
+static void check_names(const kiln_engine *engine)
+{
+    int32_t index = -2;
+    kiln_profile profile;
+    assert_ok(kiln_engine_find_profile(engine, "night", &index));
+    assert_int_equal(index, 2);
+    assert_ok(kiln_engine_find_profile(engine, "one by one", &index));
+    assert_int_equal(index, 0);
+    assert_ok(kiln_engine_profile(engine, 0, &profile));
+    assert_string_equal(profile.name, "one by one");
+    assert_ok(kiln_engine_profile(engine, 1, &profile));
+    assert_null(profile.name);
+    assert_status(KILN_ERROR_NAME, kiln_engine_find_profile(engine, "day", &index));
+    assert_message(
+        "there is no optimization profile \"day\"; of 3 \"one by one\", \"night\" named");
+    assert_int_equal(index, -1);
+}
+
+static void a_profile_is_found_by_its_name(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = named_engine(i);
+        check_names(engine);
+
+        kiln_context *context = NULL;
+        int32_t index = -1;
+        float x[24] = {-1, 2};
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        assert_ok(kiln_engine_find_profile(engine, "night", &index));
+        assert_ok(kiln_context_set_profile(context, index));
+        (void)run_floats(context, KILN_SHAPE(6, 4), x);
+        assert_ok(kiln_context_get_profile(context, &index));
+        assert_int_equal(index, 2);
+        kiln_context_destroy(context);
+
+        /* The plan does not know them; its manifest does. */
+        const char *path = kiln_test_path("named.plan");
+        kiln_engine *again = NULL;
+        const kiln_build_options options = fake_options(i);
+        assert_ok(kiln_engine_save(engine, path));
+        assert_ok(kiln_engine_load(path, &options, &again));
+        check_names(again);
+        assert_ok(kiln_engine_save(again, path));
+        kiln_engine_release(again);
+        assert_ok(kiln_engine_load(path, &options, &again));
+        check_names(again);
+        kiln_engine_release(again);
+
+        kiln_span plan;
+        char manifest[4096];
+        size_t length = 0;
+        assert_ok(kiln_engine_save_bytes(engine, &plan));
+        assert_ok(kiln_engine_manifest(engine, manifest, sizeof manifest, &length));
+        assert_ok(kiln_engine_load_bytes(plan, (kiln_span){manifest, length}, &options, &again));
+        check_names(again);
+        kiln_engine_release(again);
+        assert_ok(kiln_engine_load_bytes(plan, (kiln_span){NULL, 0}, &options, &again));
+        assert_status(KILN_ERROR_NAME, kiln_engine_find_profile(again, "night", &index));
+        assert_message("of 3 none is named");
+        kiln_engine_release(again);
+        kiln_engine_release(engine);
+    }
+}
+
+static void names_that_cannot_be_told_apart_are_refused(void **state)
+{
+    (void)state;
+    static char lengthy[3000];
+    memset(lengthy, 'n', sizeof lengthy - 1);
+    const struct {
+        const char *first, *second;
+        kiln_status status;
+        const char *words;
+    } cases[] = {
+        {"a", "a", KILN_ERROR_NAME, "profiles 0 and 1 are both named \"a\""},
+        {"a", "", KILN_ERROR_INVALID_ARGUMENT, "profile 1 has the empty name"},
+        {"a\nb", NULL, KILN_ERROR_INVALID_ARGUMENT, "control character 10 at byte 1"},
+        {NULL, lengthy, KILN_ERROR_LIMIT, "more than 2047 bytes"},
+    };
+    kiln_network *network = relu_network();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const kiln_profile_input inputs[] = {rows(1, 2, 3)};
+        const kiln_profile profiles[] = {
+            {.inputs = inputs, .input_count = 1, .name = cases[i].first},
+            {.inputs = inputs, .input_count = 1, .name = cases[i].second},
+        };
+        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+        kiln_engine *engine = NULL;
+        options.backend = "reference"; /* whoever builds */
+        options.profiles = profiles;
+        options.profile_count = 2;
+        assert_status(cases[i].status, kiln_engine_build(network, &options, &engine));
+        assert_message(cases[i].words);
+    }
+    kiln_network_destroy(network);
+}
+
+static void shape_hints_make_a_profile(void **state)
+{
+    (void)state;
+    const kiln_shape_hint hint = {"x", KILN_SHAPE(3, 4)};
+    float x[12] = {-1, 2};
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        kiln_engine *engine = NULL;
+        kiln_network *network = relu_network();
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
+        options.shape_hints = &hint;
+        options.shape_hint_count = 1;
+        assert_ok(kiln_engine_build(network, &options, &engine));
+        kiln_network_destroy(network);
+        kiln_context *context = NULL;
+        kiln_profile profile;
+        assert_int_equal(kiln_engine_profile_count(engine), 1);
+        assert_ok(kiln_engine_profile(engine, 0, &profile));
+        assert_true(kiln_shape_equal(&profile.inputs[0].min, &hint.shape));
+        assert_true(kiln_shape_equal(&profile.inputs[0].max, &hint.shape));
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        const kiln_tensor y = run_floats(context, KILN_SHAPE(3, 4), x);
+        assert_true(((float *)y.data)[1] == 2.0F);
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+static void wrong_hints_are_refused(void **state)
+{
+    (void)state;
+    const kiln_profile_input inputs[] = {rows(1, 2, 3)};
+    const kiln_profile profile = {.inputs = inputs, .input_count = 1};
+    const kiln_shape_hint open = {"x", KILN_SHAPE(KILN_DYNAMIC, 4)};
+    const kiln_shape_hint nameless = {NULL, KILN_SHAPE(1, 4)};
+    const kiln_shape_hint good = {"x", KILN_SHAPE(1, 4)};
+    const kiln_shape_hint other = {"z", KILN_SHAPE(1, 4)};
+    kiln_network *network = relu_network();
+    kiln_engine *engine = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    options.shape_hint_count = 1;
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(network, &options, &engine));
+    options.shape_hints = &open;
+    assert_status(KILN_ERROR_SHAPE, kiln_engine_build(network, &options, &engine));
+    assert_message("the shape hint of \"x\" is ?x4");
+    options.shape_hints = &nameless;
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(network, &options, &engine));
+    options.shape_hints = &good;
+    options.profiles = &profile;
+    options.profile_count = 1;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
+    assert_message("leave one of the two out");
+    options.profile_count = 0;
+    options.profiles = NULL;
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    kiln_engine_release(engine);
+    options = fake_options(0);
+    options.shape_hints = &other;
+    options.shape_hint_count = 1;
+    assert_int_not_equal(kiln_engine_build(network, &options, &engine), KILN_OK);
+    assert_message("\"z\"");
+    kiln_network_destroy(network);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tensorrt_test(a_profile_is_found_by_its_name),
+        tensorrt_test(names_that_cannot_be_told_apart_are_refused),
+        tensorrt_test(shape_hints_make_a_profile),
+        tensorrt_test(wrong_hints_are_refused),
+    };
+    return run_tensorrt_tests(tests);
+}
