@@ -74,9 +74,10 @@ typedef struct kiln_build_progress {
 
 /* Starts building the ONNX model at `path`; as kiln_engine_build_file. `options` and all that they
  * point to are copied, but for `issues`, whose place must stay; `limits` may be NULL. The file is
- * mapped until the job ends: it must not change. On an error `*build` is NULL. Errors: of the
- * arguments, and OUT_OF_MEMORY; those of the build itself come from kiln_build_wait. Any thread.
- * Since 0.1. */
+ * mapped until the job ends: it must not change. Relative paths are taken from the folder that the
+ * process is in now. The job's thread takes no signals of the host's. On an error `*build` is NULL.
+ * Errors: of the arguments, and OUT_OF_MEMORY; those of the build itself come from kiln_build_wait.
+ * Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_build_start_file(const char *path,
                                                            const kiln_build_options *options,
                                                            const kiln_build_limits *limits,
@@ -102,7 +103,8 @@ KILN_API void kiln_build_cancel(kiln_build *build);
  * takes), and hands the engine out with one reference, once. Where the options named a place for
  * issues, a failure's list is put there, once too. Errors: BUSY where it has not ended
  * yet; what the build failed with, and its sentence; CANCELLED; TIMEOUT and LIMIT
- * (kiln_build_limits); STATE where the engine was taken already. Any thread. Since 0.1. */
+ * (kiln_build_limits); STATE where the engine was taken already, and in a process that was forked
+ * after the start. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds,
                                                      kiln_engine **engine);
 

@@ -138,6 +138,9 @@ typedef struct kln_backend {
     bool takes_provider_options;
     /* Whether it takes kiln_context_options.run_memory_bytes. */
     bool takes_run_memory;
+    /* Whether its engines and contexts are nothing but memory, and so work in a process that was
+     * forked after they were made. */
+    bool survives_fork;
     /* Whether host functions that it enqueues may be called again with each replay of a graph. */
     bool repeats_calls;
     /* Whether the library itself promises that what it enqueues may be captured and replayed, so

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -164,4 +165,25 @@ kiln_status kln_mapping_change(const kln_mapping *mapping, const char *path, kln
 bool kln_file_exists(const char *path)
 {
     return access(path, F_OK) == 0;
+}
+
+bool kln_is_path(const char *text)
+{
+    return strchr(text, '/') != NULL || (strchr(text, '.') != NULL && kln_file_exists(text));
+}
+
+kiln_status kln_path_absolute(const char *path, char absolute[PATH_MAX])
+{
+    char folder[PATH_MAX] = "";
+    if (path[0] != '/' && getcwd(folder, sizeof folder) == NULL) {
+        return kln_fail(KILN_ERROR_IO, "\"%s\": the folder that it is relative to is not known: %s",
+                        path, strerror(errno));
+    }
+    const int length = snprintf(absolute, PATH_MAX, "%s%s%s", folder,
+                                path[0] != '/' && folder[1] != '\0' ? "/" : "", path);
+    return length >= 0 && length < PATH_MAX
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_LIMIT,
+                          "\"%s\": from the root on it has %d bytes, %d are possible", path, length,
+                          PATH_MAX - 1);
 }

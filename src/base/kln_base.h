@@ -7,6 +7,8 @@
 #ifndef KLN_BASE_H
 #define KLN_BASE_H
 
+#include <limits.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -208,6 +210,18 @@ uint64_t kln_hash_key(const void *data, size_t size);
 /* SipHash-1-3: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012. */
 uint64_t kln_siphash(const uint64_t key[2], const void *data, size_t size);
 
+/* --- threads and forks (threads.c) --- */
+
+/* pthread_create for a thread that takes none of the host's signals, nor do those that it makes.
+ * What a fault raises stays as it is: blocked, it would end the process without a word of its
+ * handler's. */
+int kln_thread_start(pthread_t *thread, void *(*body)(void *user), void *user);
+
+/* How often this process was forked from another one since the first call of kln_forks_begin: what
+ * was made at another count has threads, or a GPU, that did not come along. */
+unsigned kln_forks_begin(void);
+unsigned kln_forks(void); /* costs one load */
+
 /* --- the environment (environment.c) --- */
 
 /* The variable, or NULL; NULL for every one where the program has more rights than who started it
@@ -240,6 +254,12 @@ KILN_MUST_CHECK kiln_status kln_mapping_change(const kln_mapping *mapping, const
 void kln_mapping_rest(const kln_mapping *mapping);
 
 bool kln_file_exists(const char *path);
+
+/* `path` from the root on, which stays right when the process changes its folder. LIMIT, IO. */
+KILN_MUST_CHECK kiln_status kln_path_absolute(const char *path, char absolute[PATH_MAX]);
+/* Whether `text`, which may be a path or another word, is a path: it has a slash, or a dot and
+ * something is there. */
+bool kln_is_path(const char *text);
 
 /* --- writing files (output.c) --- */
 

@@ -66,6 +66,7 @@ typedef enum driver_state { UNKNOWN, OPEN, FAILED } driver_state;
 /* All but `state` is written under `guard`, before `state` is. */
 static struct {
     pthread_mutex_t guard;
+    unsigned forks; /* kln_forks when it was opened */
     atomic_int state;
     cuda_table table;
     kln_library *library;
@@ -214,6 +215,7 @@ static kiln_status open_once(void)
     if (status != KILN_OK) {
         (void)snprintf(driver.sentence, sizeof driver.sentence, "%s", kiln_error_message());
     }
+    driver.forks = kln_forks_begin();
     atomic_store(&driver.state, status == KILN_OK ? OPEN : FAILED);
     return KILN_OK;
 }
@@ -221,7 +223,12 @@ static kiln_status open_once(void)
 kiln_status kln_cuda_open(void)
 {
     if (atomic_load_explicit(&driver.state, memory_order_acquire) == OPEN) {
-        return KILN_OK;
+        return driver.forks == kln_forks()
+                   ? KILN_OK
+                   : kln_fail(KILN_ERROR_STATE,
+                              "this process was forked after the CUDA driver was started, which "
+                              "then works in the other one only; use it after fork, or start a "
+                              "program anew (exec)");
     }
     (void)pthread_mutex_lock(&driver.guard);
     const kiln_status status = open_once();

@@ -24,6 +24,7 @@ struct kiln_build {
     kln_mapping mapping;
     kiln_span bytes;
     pthread_t thread;
+    unsigned forks; /* kln_forks at the start */
     uint64_t begin;
     uint64_t resident_at_begin;
 
@@ -177,6 +178,18 @@ static void release(kiln_build *build)
     kln_free(build);
 }
 
+/* The thread may run after the process went to another folder. */
+static kiln_status make_absolute(kiln_build *build, const char **path)
+{
+    char absolute[PATH_MAX];
+    if (*path == NULL || (*path)[0] == '\0') {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(kln_path_absolute(*path, absolute));
+    *path = kln_arena_strdup(&build->arena, absolute);
+    return *path != NULL ? KILN_OK : kln_fail_memory(strlen(absolute), "a path");
+}
+
 static kiln_status set_up(kiln_build *build, const char *path, kiln_span bytes,
                           const kiln_build_options *options, const kiln_build_limits *limits)
 {
@@ -188,11 +201,17 @@ static kiln_status set_up(kiln_build *build, const char *path, kiln_span bytes,
     build->issues_place = build->options.issues;
     build->options.issues = build->issues_place != NULL ? &build->issues : NULL;
     build->bytes = bytes;
+    KLN_RETURN_IF_ERROR(make_absolute(build, &build->options.timing_cache));
+    if (build->options.library != NULL && kln_is_path(build->options.library)) {
+        KLN_RETURN_IF_ERROR(make_absolute(build, &build->options.library));
+    }
+    const char **plugins = (const char **)(uintptr_t)build->options.plugins;
+    for (size_t i = 0; plugins != NULL && i < build->options.plugin_count; i++) {
+        KLN_RETURN_IF_ERROR(make_absolute(build, &plugins[i]));
+    }
     if (path != NULL) {
-        build->path = kln_arena_strdup(&build->arena, path);
-        if (build->path == NULL) {
-            return kln_fail_memory(strlen(path), "a path");
-        }
+        build->path = path;
+        KLN_RETURN_IF_ERROR(make_absolute(build, &build->path));
         KLN_RETURN_IF_ERROR(kln_mapping_open(path, &build->mapping));
         build->bytes = build->mapping.bytes;
     }
@@ -209,7 +228,8 @@ static kiln_status start_thread(kiln_build *build)
     (void)pthread_condattr_destroy(&attributes);
     build->begin = kln_now();
     build->resident_at_begin = resident();
-    const int error = pthread_create(&build->thread, NULL, work, build);
+    build->forks = kln_forks_begin();
+    const int error = kln_thread_start(&build->thread, work, build);
     if (error != 0) {
         (void)pthread_cond_destroy(&build->changed);
         (void)pthread_mutex_destroy(&build->lock);
@@ -264,10 +284,22 @@ kiln_status kiln_build_start_bytes(kiln_span model, const kiln_build_options *op
 
 /* --- what a caller asks --- */
 
+/* The thread of a job is in the process that started it. */
+static kiln_status check_process(const kiln_build *build, const char *function)
+{
+    return build->forks == kln_forks()
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_STATE,
+                          "%s: this process was forked after the build was started, and its thread "
+                          "did not come along; start it after fork",
+                          function);
+}
+
 kiln_status kiln_build_get_progress(kiln_build *build, kiln_build_progress *progress)
 {
     KLN_RETURN_IF_NULL(build);
     KLN_RETURN_IF_NULL(progress);
+    KLN_RETURN_IF_ERROR(check_process(build, __func__));
     (void)pthread_mutex_lock(&build->lock);
     kiln_build_progress now = build->progress;
     now.nanoseconds = (build->ended ? build->end : kln_now()) - build->begin;
@@ -281,7 +313,7 @@ kiln_status kiln_build_get_progress(kiln_build *build, kiln_build_progress *prog
 
 void kiln_build_cancel(kiln_build *build)
 {
-    if (build != NULL) {
+    if (build != NULL && build->forks == kln_forks()) {
         (void)pthread_mutex_lock(&build->lock);
         if (build->stop == KILN_OK && !build->ended) {
             build->stop = KILN_ERROR_CANCELLED;
@@ -311,6 +343,7 @@ kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds, kiln_engin
     KLN_RETURN_IF_NULL(engine);
     *engine = NULL;
     KLN_RETURN_IF_NULL(build);
+    KLN_RETURN_IF_ERROR(check_process(build, __func__));
     (void)pthread_mutex_lock(&build->lock);
     wait_until(build, milliseconds);
     kiln_status status = build->status;
@@ -346,7 +379,7 @@ size_t kiln_build_release_builders(void)
 
 void kiln_build_destroy(kiln_build *build)
 {
-    if (build == NULL) {
+    if (build == NULL || build->forks != kln_forks()) {
         return;
     }
     kiln_build_cancel(build);

@@ -5,8 +5,18 @@
 
 /* --- one thread at a time --- */
 
+/* A context with a thread of its own stays with it, whatever its backend is. */
+static bool is_left_behind(const kiln_context *context)
+{
+    return kln_engine_is_left_behind(context->engine) ||
+           (context->watch != NULL && context->engine->forks != kln_forks());
+}
+
 kiln_status context_enter(kiln_context *context, const char *function)
 {
+    if (is_left_behind(context)) {
+        return kln_engine_fail_process(context->engine, function);
+    }
     if (atomic_exchange_explicit(&context->busy, true, memory_order_acquire)) {
         return kln_fail(KILN_ERROR_BUSY,
                         "%s: another thread is inside this context; give each thread a context of "
@@ -45,11 +55,8 @@ static void release_owned(kiln_context *context, context_slot *slot)
     slot->owned = NULL;
 }
 
-void kiln_context_destroy(kiln_context *context)
+static void release_parts(kiln_context *context)
 {
-    if (context == NULL) {
-        return;
-    }
     context_stop_destroy(context);
     /* Graphs and what is under way use the backend's memory and the slots'. */
     context_gpu_destroy(context);
@@ -59,6 +66,16 @@ void kiln_context_destroy(kiln_context *context)
     for (size_t i = 0; i < context->slot_count; i++) {
         release_owned(context, &context->slots[i]);
         context_overlap_release(context, &context->slots[i]);
+    }
+}
+
+void kiln_context_destroy(kiln_context *context)
+{
+    if (context == NULL) {
+        return;
+    }
+    if (!is_left_behind(context)) {
+        release_parts(context);
     }
     kln_free(context->ranges);
     kln_free(context->results);
@@ -127,6 +144,7 @@ kiln_status kiln_context_create(kiln_engine *engine, const kiln_context_options 
     KLN_RETURN_IF_ERROR(
         kln_options_read("kiln_context_options", options, FIRST_SIZE, &read, sizeof read));
     KLN_RETURN_IF_ERROR(check_options(engine, &read));
+    KLN_RETURN_IF_ERROR(kln_engine_check_process(engine, __func__));
     kiln_context *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
         return kln_fail_memory(sizeof *made, "a context");

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <sched.h>
-#include <signal.h>
 #include <string.h>
 
 #include "context_parts.h"
@@ -57,18 +56,6 @@ static void *watch(void *user)
     return NULL;
 }
 
-/* The thread takes none of the host's signals. */
-static int start_thread(context_watch *self)
-{
-    sigset_t all;
-    sigset_t before;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int error = pthread_create(&self->thread, NULL, watch, self);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
-}
-
 static kiln_status make_watch(kiln_context *context)
 {
     context_watch *self = kln_alloc_zeroed(1, sizeof *self);
@@ -82,7 +69,7 @@ static kiln_status make_watch(kiln_context *context)
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&self->changed, &attributes);
     (void)pthread_condattr_destroy(&attributes);
-    const int error = start_thread(self);
+    const int error = kln_thread_start(&self->thread, watch, self);
     if (error != 0) {
         (void)pthread_cond_destroy(&self->changed);
         (void)pthread_mutex_destroy(&self->lock);

@@ -15,9 +15,27 @@ kiln_engine *kiln_engine_retain(kiln_engine *engine)
     return engine;
 }
 
+bool kln_engine_is_left_behind(const kiln_engine *engine)
+{
+    return engine->forks != kln_forks() && !engine->backend->survives_fork;
+}
+
+kiln_status kln_engine_check_process(const kiln_engine *engine, const char *function)
+{
+    return kln_engine_is_left_behind(engine) ? kln_engine_fail_process(engine, function) : KILN_OK;
+}
+
+kiln_status kln_engine_fail_process(const kiln_engine *engine, const char *function)
+{
+    return kln_fail(KILN_ERROR_STATE,
+                    "%s: this process was forked after the engine was made, and threads and "
+                    "devices of the %s backend do not come along; build or load it after fork",
+                    function, engine->backend->name);
+}
+
 static void destroy(kiln_engine *engine)
 {
-    if (engine->state != NULL) {
+    if (engine->state != NULL && !kln_engine_is_left_behind(engine)) {
         engine->backend->engine_destroy(engine->state);
     }
     kln_names_finish(&engine->inputs);
@@ -119,6 +137,7 @@ kiln_status kln_engine_adopt(const kln_backend *backend, const kiln_backend_info
         return kln_fail_memory(sizeof *made, "an engine");
     }
     atomic_init(&made->references, 1);
+    made->forks = kln_forks_begin();
     made->backend = backend;
     made->state = state;
     made->info = *info;

@@ -19,6 +19,7 @@
 
 struct kiln_engine {
     atomic_size_t references;
+    unsigned forks; /* kln_forks when it was made */
     const kln_backend *backend;
     void *state;              /* the backend's */
     kiln_backend_info info;   /* as it was probed; its strings are the process's */
@@ -41,6 +42,15 @@ struct kiln_engine {
     pthread_mutex_t inspecting;
     char *inspection; /* JSON, once somebody asked */
 };
+
+/* Whether the engine was made before this process was forked, and cannot work in it: then nothing
+ * of the backend's may be touched, not even to release it. */
+bool kln_engine_is_left_behind(const kiln_engine *engine);
+KILN_MUST_CHECK kiln_status kln_engine_fail_process(const kiln_engine *engine,
+                                                    const char *function);
+/* STATE where it is. */
+KILN_MUST_CHECK kiln_status kln_engine_check_process(const kiln_engine *engine,
+                                                     const char *function);
 
 /* The build options of a caller, read whatever version of the header they were compiled with, and
  * checked. */

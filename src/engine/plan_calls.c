@@ -11,7 +11,7 @@ static kiln_status need_plan(const kiln_engine *engine, const char *function)
                         "%s: an engine of the backend %s has no such thing; one of TensorRT has",
                         function, engine->backend->name);
     }
-    return KILN_OK;
+    return kln_engine_check_process(engine, function);
 }
 
 #define RETURN_IF_NO_PLAN(engine) KLN_RETURN_IF_ERROR(need_plan((engine), __func__))

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include "base/kln_base.h"
 #include "engine/kln_engine.h"
 #include "kiln_test.h"
+#include "small_models.h"
 
 static const char model[] = KILN_DEPS_DIR "/models/magika/model.onnx";
 
@@ -138,6 +140,58 @@ static void a_cancelled_job_has_no_engine(void **state)
     }
 }
 
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+
+/* Keeps the job's thread at its first line. */
+static void wait_at_the_gate(void *user, kiln_log_level level, const char *component,
+                             const char *message)
+{
+    (void)user;
+    (void)level;
+    if (strcmp(component, "engine") == 0 && strstr(message, "building with") != NULL) {
+        (void)pthread_mutex_lock(&gate);
+        (void)pthread_mutex_unlock(&gate);
+    }
+}
+
+/* What a job was given is where it was when the job began, wherever the process goes. */
+static void a_relative_path_stays_what_it_was(void **state)
+{
+    (void)state;
+    static const float weights[] = {10, 20};
+    static small_graph graph;
+    char before[4096];
+    char folder[4096];
+    small_node(&graph, "Add", "x,w", "y");
+    small_input(&graph, "x", SMALL_FLOAT, "2");
+    small_output(&graph, "y", SMALL_FLOAT, "2");
+    small_external(&graph, "w", 2, "beside.bin");
+    const kiln_span bytes = small_model(&graph);
+    (void)kiln_test_file("beside.bin", weights, sizeof weights);
+    (void)snprintf(folder, sizeof folder, "%s",
+                   kiln_test_file("relative.onnx", bytes.data, bytes.size));
+    *strrchr(folder, '/') = '\0';
+    assert_non_null(getcwd(before, sizeof before));
+    static const char *const backends[] = {"reference", "onnxruntime"};
+    kiln_log_set_sink(wait_at_the_gate, NULL, KILN_LOG_INFO);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
+        kiln_build *build = NULL;
+        kiln_engine *engine = NULL;
+        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+        options.backend = backends[i];
+        assert_int_equal(chdir(folder), 0);
+        (void)pthread_mutex_lock(&gate);
+        assert_ok(kiln_build_start_file("relative.onnx", &options, NULL, &build));
+        assert_int_equal(chdir("/"), 0);
+        (void)pthread_mutex_unlock(&gate);
+        assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
+        kiln_engine_release(engine);
+        kiln_build_destroy(build);
+    }
+    kiln_log_set_sink(NULL, NULL, KILN_LOG_OFF);
+    assert_int_equal(chdir(before), 0);
+}
+
 static void destroying_a_running_job_is_fine(void **state)
 {
     (void)state;
@@ -248,6 +302,7 @@ int main(void)
         cmocka_unit_test(a_job_gives_its_engine_once),
         cmocka_unit_test(a_job_that_is_too_late_has_no_engine),
         cmocka_unit_test(a_cancelled_job_has_no_engine),
+        cmocka_unit_test(a_relative_path_stays_what_it_was),
         cmocka_unit_test(destroying_a_running_job_is_fine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -294,6 +294,7 @@ static kiln_status enqueue(void *state, kiln_stream *stream)
 }
 
 const kln_backend kln_backend_mock = {
+    .survives_fork = true,
     .name = "mock",
     .description = "a function of the caller's, for tests",
     .repeats_calls = true, /* the caller's */

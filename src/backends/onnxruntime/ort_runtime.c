@@ -211,8 +211,12 @@ kiln_status ort_runtime_look(const char *library, const ort_runtime **runtime)
                         "ONNX Runtime: the path of the library has %zu bytes, %d are possible",
                         strlen(wanted), PATH_MAX - 1);
     }
+    char absolute[PATH_MAX] = "";
+    if (wanted[0] != '\0') {
+        KLN_RETURN_IF_ERROR(kln_path_absolute(wanted, absolute));
+    }
     (void)pthread_mutex_lock(&lock);
-    const kiln_status status = look_inside(library, wanted, runtime);
+    const kiln_status status = look_inside(library, absolute, runtime);
     (void)pthread_mutex_unlock(&lock);
     return status;
 }

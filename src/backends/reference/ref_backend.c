@@ -333,6 +333,7 @@ static bool holds(int32_t wire_dtype)
 }
 
 const kln_backend kln_backend_reference = {
+    .survives_fork = true,
     .name = "reference",
     .description = "ONNX operators in plain C, exact rather than fast",
     .probe = probe,

@@ -218,6 +218,11 @@ kiln_status trt_library_find(const char *requested, trt_library **library)
     const char *key = requested != NULL && requested[0] != '\0' ? requested
                       : variable != NULL                        ? variable
                                                                 : "";
+    char absolute[PATH_MAX];
+    if (kln_is_path(key)) {
+        KLN_RETURN_IF_ERROR(kln_path_absolute(key, absolute));
+        key = absolute;
+    }
     (void)pthread_mutex_lock(&lock);
     for (trt_library *known = libraries; known != NULL && *library == NULL; known = known->next) {
         *library = strcmp(known->requested, key) == 0 ? known : NULL;
