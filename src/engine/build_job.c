@@ -202,6 +202,7 @@ static kiln_status set_up(kiln_build *build, const char *path, kiln_span bytes,
     build->options.issues = build->issues_place != NULL ? &build->issues : NULL;
     build->bytes = bytes;
     KLN_RETURN_IF_ERROR(make_absolute(build, &build->options.timing_cache));
+    KLN_RETURN_IF_ERROR(make_absolute(build, &build->options.weights_folder));
     if (build->options.library != NULL && kln_is_path(build->options.library)) {
         KLN_RETURN_IF_ERROR(make_absolute(build, &build->options.library));
     }
