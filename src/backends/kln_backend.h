@@ -179,6 +179,9 @@ typedef struct kln_backend {
      * `supports`. NULL: all that ONNX has. */
     bool (*holds)(int32_t wire_dtype);
 
+    /* Optional: the type that a binding of this type has in its engines. NULL: the same. */
+    kiln_dtype (*bound_as)(kiln_dtype dtype);
+
     /* Makes an engine from ONNX. `monitor` may be NULL. NULL: its engines are made in another way
      * (the mock's). */
     kiln_status (*build)(const kln_model *model, const kiln_build_options *options,

@@ -62,6 +62,7 @@ kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_option
     if (backend != NULL) {
         validate.supports = backend->supports;
         validate.holds = backend->holds;
+        validate.bound_as = backend->bound_as;
         validate.dense_only = backend->dense_only;
         validate.unique_node_names = backend->unique_node_names;
         validate.plugins = backend->has_plugins;

@@ -291,8 +291,9 @@ typedef struct kln_validate_options {
     const char *backend;               /* its name, for sentences; NULL: none in particular */
     kln_supports supports;             /* NULL: not asked */
     bool (*holds)(int32_t wire_dtype); /* whether tensors of this type can be inside; NULL: all */
-    bool dense_only;                   /* sparse weights are refused */
-    bool unique_node_names;            /* two nodes of one name in a graph are refused */
+    kiln_dtype (*bound_as)(kiln_dtype dtype); /* the type an input or output gets; NULL: its own */
+    bool dense_only;                          /* sparse weights are refused */
+    bool unique_node_names;                   /* two nodes of one name in a graph are refused */
     bool plugins; /* an operator that ONNX does not have may be a layer of a plugin's: a warning */
     const kln_profile_range *ranges;
     size_t range_count;

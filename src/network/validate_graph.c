@@ -189,6 +189,22 @@ static void check_sparse(kln_validation *v, const kln_onnx_graph *graph)
 
 /* --- inputs and outputs --- */
 
+/* A caller binds what the engine says, which is not what the model says. */
+static void check_bound(kln_validation *v, const char *kind, const char *name, int32_t wire_dtype)
+{
+    const kln_validate_options *options = v->options;
+    const kiln_dtype dtype = kln_onnx_dtype(wire_dtype);
+    const kiln_dtype bound = options->bound_as != NULL ? options->bound_as(dtype) : dtype;
+    if (bound != dtype) {
+        kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_DTYPE, "", name,
+                           kiln_dtype_name(bound), kiln_dtype_name(dtype),
+                           "%s \"%.200s\" is %s in the model, and %s where the backend %s runs it: "
+                           "bind that, and expect its precision",
+                           kind, name, kiln_dtype_name(dtype), kiln_dtype_name(bound),
+                           options->backend);
+    }
+}
+
 static void check_inputs(kln_validation *v, const kln_graph_inference *graph, bool outermost)
 {
     for (size_t i = 0; i < graph->input_count && v->status == KILN_OK; i++) {
@@ -204,6 +220,9 @@ static void check_inputs(kln_validation *v, const kln_graph_inference *graph, bo
             (input->type.kind == KLN_ONNX_KIND_NONE || (tensor && input->type.wire_dtype == 0))) {
             kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_DTYPE, "", input->name, "a type",
                                "none", "input \"%.200s\" has no data type", input->name);
+        }
+        if (outermost && tensor && value->initializer == NULL) {
+            check_bound(v, "input", input->name, input->type.wire_dtype);
         }
         if (outermost && tensor && input->type.has_shape && input->type.rank > KILN_MAX_RANK) {
             kln_validate_issue(v, KILN_SEVERITY_WARNING, KILN_ISSUE_RANK, "", input->name,
@@ -234,6 +253,9 @@ static void check_outputs(kln_validation *v, const kln_graph_inference *graph)
         const uint32_t place = graph->outputs[i];
         const kln_value *value = place != KLN_NO_VALUE ? graph->values[place] : NULL;
         const kln_onnx_type *type = &graph->graph->outputs[i].type;
+        if (type->kind == KLN_ONNX_KIND_TENSOR) {
+            check_bound(v, "output", name, type->wire_dtype);
+        }
         if (value == NULL || value->producer != KLN_NO_NODE || type->kind == KLN_ONNX_KIND_NONE) {
             continue;
         }

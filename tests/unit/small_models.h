@@ -19,6 +19,7 @@ enum {
     SMALL_INT64 = 7,
     SMALL_STRING = 8,
     SMALL_BOOL = 9,
+    SMALL_DOUBLE = 11,
 };
 
 /* Bytes of one protobuf message that grows. Too much for it fails the test. */

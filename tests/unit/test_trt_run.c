@@ -228,6 +228,55 @@ static void an_output_may_depend_on_values(void **state)
     }
 }
 
+/* TensorRT has no float64: binding and check say so alike. */
+static void a_double_is_bound_as_a_float(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        const kiln_span model = small_unary("Relu", SMALL_DOUBLE, "4");
+        kiln_issue_list *issues = NULL;
+        kiln_check_options check = KILN_CHECK_OPTIONS_INIT;
+        check.backend = "tensorrt";
+        assert_ok(kiln_check_bytes(model, NULL, &check, &issues));
+        assert_int_equal(kiln_issue_list_errors(issues), 0);
+        assert_int_equal(kiln_issue_list_count(issues), 2);
+        for (size_t k = 0; k < 2; k++) {
+            const kiln_issue *issue = kiln_issue_list_get(issues, k);
+            assert_int_equal(issue->kind, KILN_ISSUE_DTYPE);
+            assert_string_equal(issue->tensor, k == 0 ? "x" : "y");
+            assert_string_equal(issue->expected, "float32");
+            assert_string_equal(issue->found, "float64");
+            assert_non_null(strstr(issue->sentence, "float32 where the backend tensorrt runs it"));
+        }
+        kiln_issue_list_destroy(issues);
+        check.backend = "reference"; /* which has it */
+        assert_ok(kiln_check_bytes(model, NULL, &check, &issues));
+        assert_int_equal(kiln_issue_list_count(issues), 0);
+        kiln_issue_list_destroy(issues);
+
+        const kiln_build_options options = fake_options(i);
+        kiln_engine *engine = NULL;
+        assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+        kiln_binding binding = {.struct_size = sizeof binding};
+        assert_ok(kiln_engine_input(engine, 0, &binding));
+        assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
+        assert_ok(kiln_engine_output(engine, 0, &binding));
+        assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
+        kiln_context *context = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        float x[4] = {-1, 2, -3, 4};
+        const kiln_tensor y = run_floats(context, KILN_SHAPE(4), x);
+        assert_true(((const float *)y.data)[0] == 0 && ((const float *)y.data)[3] == 4);
+        double wide[4] = {0};
+        const kiln_tensor tensor =
+            KILN_HOST_TENSOR(KILN_DTYPE_FLOAT64, KILN_SHAPE(4), wide, sizeof wide);
+        assert_status(KILN_ERROR_DTYPE, kiln_context_bind(context, "x", &tensor));
+        assert_message("float32 is needed, float64 was given");
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
 static void device_memory_is_used_where_it_lies(void **state)
 {
     (void)state;
@@ -440,6 +489,7 @@ int main(void)
         tensorrt_test(an_engine_tells_its_profiles),
         tensorrt_test(a_shape_tensor_is_read_on_the_host),
         tensorrt_test(an_output_may_depend_on_values),
+        tensorrt_test(a_double_is_bound_as_a_float),
         tensorrt_test(device_memory_is_used_where_it_lies),
         tensorrt_test(contexts_can_share_their_memory),
         tensorrt_test(layers_are_measured),

@@ -435,6 +435,12 @@ static kiln_status inspect(void *state, char **json)
     return trt_engine_inspect(state, -1, json);
 }
 
+/* It has no float64: the parser makes float32 of it, in weights and bindings too. */
+static kiln_dtype bound_as(kiln_dtype dtype)
+{
+    return dtype == KILN_DTYPE_FLOAT64 ? KILN_DTYPE_FLOAT32 : dtype;
+}
+
 static const kln_plan_backend plan_operations = {
     .inspect = inspect,
     .device_memory = trt_plan_device_memory,
@@ -462,6 +468,7 @@ const kln_backend kln_backend_tensorrt = {
     .probe = probe,
     .library = trt_library_use,
     .release_builders = trt_release_builders,
+    .bound_as = bound_as,
     .build = build,
     .load = load,
     .recognize = recognize,

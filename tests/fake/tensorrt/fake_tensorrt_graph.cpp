@@ -104,7 +104,8 @@ struct Wire {
 int32_t type_of_onnx(uint64_t type)
 {
     static const std::map<uint64_t, int32_t> types = {{1, 0}, {10, 1}, {3, 2}, {6, 3},
-                                                      {9, 4}, {2, 5},  {16, 7}, {7, 8}};
+                                                      {9, 4}, {2, 5},  {16, 7}, {7, 8},
+                                                      {11, 0} /* float64: float32 is made of it */};
     const auto found = types.find(type);
     if (found == types.end()) {
         throw OnnxError(UNSUPPORTED_TYPE, "data type " + std::to_string(type) + " is not played");
