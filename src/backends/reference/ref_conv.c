@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ref_ops.h"
+#include "ref_conv.h"
 
 #define BLOCK 4
-
-/* Three spatial dimensions; fewer have ones in front, and so has a last one that is trivial, for
- * rows as long as they can be. */
-typedef struct geometry {
-    int64_t in[3], out[3], kernel[3], stride[3], dilation[3], begin[3];
-} geometry;
 
 static bool is_trivial(const ref_window_shape *w, int i)
 {
@@ -204,11 +198,21 @@ kiln_status ref_convolve(ref_call *call, const ref_tensor *x_shape, const double
     for (int64_t i = 0; i < count; i++) {
         (*out)[i] = bias != NULL ? bias[i / out_size % dims[1]] : 0.0;
     }
+    ref_conv_room room = {.padded = NULL};
+    const bool pointwise = is_pointwise(&g);
+    const bool by_panels = !pointwise && count > 0 &&
+                           ref_conv_panels_fit(&g, group.channels, group.maps, dims[1], w, bias);
     for (int64_t n = 0; count > 0 && n < group.batch * group.groups; n++) {
         const double *from = x + n * group.channels * in_size;
         const double *weights = w + n % group.groups * group.maps * volume;
         double *to = *out + n * group.maps * out_size;
-        if (is_pointwise(&g)) {
+        KLN_RETURN_IF_ERROR(ref_spend(call, 0));
+        if (by_panels) {
+            KLN_RETURN_IF_ERROR(
+                ref_conv_panels(call, &g, group.channels, group.maps, &room, weights, from, to));
+            continue;
+        }
+        if (pointwise) {
             ref_multiply(group.maps, group.channels, in_size, weights, group.channels, from,
                          in_size, to, out_size);
             continue;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
+#include "ref_product.h"
 
 #define TILE 256
 
@@ -45,13 +46,45 @@
             }                                                                                   \
         }                                                                                       \
     }
-#define ADD_FLOAT(sum, x, y) ((sum) + (x) * (y))
 #define ADD_INT(sum, x, y) ((int64_t)((uint64_t)(sum) + (uint64_t)(x) * (uint64_t)(y)))
 
-DEFINE_ROW(add_float_rows, double, ADD_FLOAT)
 DEFINE_ROW(add_int_rows, int64_t, ADD_INT)
-DEFINE_MULTIPLY(ref_multiply, add_float_rows, double)
 DEFINE_MULTIPLY(ref_multiply_int, add_int_rows, int64_t)
+
+void ref_multiply(int64_t rows, int64_t inner, int64_t columns, const double *a, int64_t a_stride,
+                  const double *b, int64_t b_stride, double *out, int64_t out_stride)
+{
+    const ref_matrix matrix = {.doubles = b, .row = b_stride, .column = 1};
+    ref_multiply_matrix(rows, inner, columns, a, a_stride, &matrix, out, out_stride);
+}
+
+/* `tensor` as a matrix that is read where it lies, where it can be. */
+static kiln_status matrix_of(ref_call *call, const ref_tensor *tensor, ref_matrix *matrix)
+{
+    double *doubles = NULL;
+    *matrix = (ref_matrix){.floats = NULL};
+    if (tensor->dtype == KILN_DTYPE_FLOAT32) {
+        matrix->floats = tensor->data;
+    } else if (tensor->dtype == KILN_DTYPE_FLOAT64) {
+        matrix->doubles = tensor->data;
+    } else {
+        KLN_RETURN_IF_ERROR(ref_doubles(call, tensor, &doubles));
+        matrix->doubles = doubles;
+    }
+    return KILN_OK;
+}
+
+/* The matrix from element `index` on. */
+static ref_matrix matrix_at(const ref_matrix *matrix, int64_t index)
+{
+    ref_matrix moved = *matrix;
+    if (moved.floats != NULL) {
+        moved.floats += index;
+    } else {
+        moved.doubles += index;
+    }
+    return moved;
+}
 
 /* Shapes of a product after NumPy's rules: a vector is a row on the left, a column on the right. */
 typedef struct product {
@@ -101,15 +134,16 @@ static kiln_status plan_product(ref_call *call, const ref_tensor *a, const ref_t
     return KILN_OK;
 }
 
-static void multiply_floats(product *p, const double *a, const double *b, double *out)
+static void multiply_floats(product *p, const double *a, const ref_matrix *b, double *out)
 {
     while (ref_walk_next(&p->batches)) {
         for (int64_t i = 0; i < p->batches.length; i++) {
             const int64_t *o = p->batches.offset;
             const int64_t *s = p->batches.step;
-            ref_multiply(p->rows, p->inner, p->columns, a + (o[1] + i * s[1]) * p->rows * p->inner,
-                         p->inner, b + (o[2] + i * s[2]) * p->inner * p->columns, p->columns,
-                         out + (o[0] + i * s[0]) * p->rows * p->columns, p->columns);
+            const ref_matrix matrix = matrix_at(b, (o[2] + i * s[2]) * p->inner * p->columns);
+            ref_multiply_matrix(p->rows, p->inner, p->columns,
+                                a + (o[1] + i * s[1]) * p->rows * p->inner, p->inner, &matrix,
+                                out + (o[0] + i * s[0]) * p->rows * p->columns, p->columns);
         }
     }
 }
@@ -157,13 +191,15 @@ kiln_status ref_op_matmul(ref_call *call)
         return product_of_ints(call, a, b, &p, y);
     }
     double *left = NULL;
-    double *right = NULL;
     double *out = NULL;
+    ref_matrix right;
     KLN_RETURN_IF_ERROR(ref_doubles(call, a, &left));
-    KLN_RETURN_IF_ERROR(ref_doubles(call, b, &right));
+    KLN_RETURN_IF_ERROR(matrix_of(call, b, &right));
+    right.row = p.columns;
+    right.column = 1;
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
     memset(out, 0, (size_t)y->count * sizeof *out);
-    multiply_floats(&p, left, right, out);
+    multiply_floats(&p, left, &right, out);
     ref_store_float(y, 0, 1, y->count, out);
     return KILN_OK;
 }
@@ -211,7 +247,8 @@ static kiln_status quantized_product(ref_call *call, const ref_tensor *a, const 
     KLN_RETURN_IF_ERROR(ref_count(p->rank, p->dims, &count));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)count, sizeof **out, out));
     memset(*out, 0, (size_t)count * sizeof **out);
-    multiply_floats(p, left, right, *out);
+    const ref_matrix matrix = {.doubles = right, .row = p->columns, .column = 1};
+    multiply_floats(p, left, &matrix, *out);
     return KILN_OK;
 }
 
@@ -255,7 +292,8 @@ kiln_status ref_op_qlinear_matmul(ref_call *call)
     return KILN_OK;
 }
 
-static kiln_status transposed(ref_call *call, const ref_tensor *x, bool flip, double **values)
+/* The left operand of a Gemm, a row of it for each row of the result. */
+static kiln_status rows_of(ref_call *call, const ref_tensor *x, bool flip, double **values)
 {
     KLN_RETURN_IF_ERROR(ref_doubles(call, x, values));
     if (!flip) {
@@ -263,8 +301,10 @@ static kiln_status transposed(ref_call *call, const ref_tensor *x, bool flip, do
     }
     double *turned = NULL;
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)x->count, sizeof *turned, &turned));
-    for (int64_t i = 0; i < x->count; i++) {
-        turned[i % x->dims[1] * x->dims[0] + i / x->dims[1]] = (*values)[i];
+    for (int64_t c = 0; c < x->dims[1]; c++) {
+        for (int64_t r = 0; r < x->dims[0]; r++) {
+            turned[c * x->dims[0] + r] = (*values)[r * x->dims[1] + c];
+        }
     }
     *values = turned;
     return KILN_OK;
@@ -316,16 +356,18 @@ kiln_status ref_op_gemm(ref_call *call)
                         (long long)inner, (long long)b->dims[b_flip ? 1 : 0]);
     }
     double *left = NULL;
-    double *right = NULL;
+    ref_matrix right;
     double *out = NULL;
     double *bias = NULL;
     KLN_RETURN_IF_ERROR(ref_output(call, 0, a->dtype, 2, dims, &y));
     KLN_RETURN_IF_ERROR(ref_spend(call, (double)y->count * (double)inner));
-    KLN_RETURN_IF_ERROR(transposed(call, a, a_flip, &left));
-    KLN_RETURN_IF_ERROR(transposed(call, b, b_flip, &right));
+    KLN_RETURN_IF_ERROR(rows_of(call, a, a_flip, &left));
+    KLN_RETURN_IF_ERROR(matrix_of(call, b, &right));
+    right.row = b_flip ? 1 : b->dims[1];
+    right.column = b_flip ? b->dims[1] : 1;
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
     memset(out, 0, (size_t)y->count * sizeof *out);
-    ref_multiply(dims[0], inner, dims[1], left, inner, right, dims[1], out, dims[1]);
+    ref_multiply_matrix(dims[0], inner, dims[1], left, inner, &right, out, dims[1]);
     if (c != NULL) {
         KLN_RETURN_IF_ERROR(ref_spread(call, c, 2, dims, &bias));
     }

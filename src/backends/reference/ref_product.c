@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_product.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/* --- kernels --- */
+
+static void sum_plainly(int64_t count, const int64_t *offsets, const double *const rows[REF_ROWS],
+                        const double *panel, double *tile, int row_count)
+{
+    for (int r = 0; r < row_count; r++) {
+        double *out = tile + (ptrdiff_t)r * REF_SIDE;
+        for (int64_t k = 0; k < count; k++) {
+            const double a = rows[r][offsets != NULL ? offsets[k] : k];
+            const double *b = panel + k * REF_SIDE;
+            for (int c = 0; c < REF_SIDE; c++) {
+                out[c] += a * b[c];
+            }
+        }
+    }
+}
+
+#if defined(__x86_64__)
+
+/* Each product is rounded before it is added: no fused multiply-add here. */
+#define DEFINE_KERNEL(name, isa, vector, lanes, load, store, spread, add, multiply)             \
+    __attribute__((target(isa))) static void name##_four(int64_t count, const int64_t *offsets, \
+                                                         const double *const rows[REF_ROWS],    \
+                                                         const double *panel, double *tile)     \
+    {                                                                                           \
+        vector s[REF_ROWS][3];                                                                  \
+        for (int r = 0; r < REF_ROWS; r++) {                                                    \
+            for (int i = 0; i < 3; i++) {                                                       \
+                s[r][i] = load(tile + r * REF_SIDE + i * (lanes));                              \
+            }                                                                                   \
+        }                                                                                       \
+        for (int64_t k = 0; k < count; k++) {                                                   \
+            const int64_t at = offsets != NULL ? offsets[k] : k;                                \
+            const vector b0 = load(panel + k * REF_SIDE);                                       \
+            const vector b1 = load(panel + k * REF_SIDE + (lanes));                             \
+            const vector b2 = load(panel + k * REF_SIDE + 2 * (lanes));                         \
+            for (int r = 0; r < REF_ROWS; r++) {                                                \
+                const vector a = spread(rows[r][at]);                                           \
+                s[r][0] = add(s[r][0], multiply(a, b0));                                        \
+                s[r][1] = add(s[r][1], multiply(a, b1));                                        \
+                s[r][2] = add(s[r][2], multiply(a, b2));                                        \
+            }                                                                                   \
+        }                                                                                       \
+        for (int r = 0; r < REF_ROWS; r++) {                                                    \
+            for (int i = 0; i < 3; i++) {                                                       \
+                store(tile + r * REF_SIDE + i * (lanes), s[r][i]);                              \
+            }                                                                                   \
+        }                                                                                       \
+    }                                                                                           \
+    __attribute__((target(isa))) static void name##_one(int64_t count, const int64_t *offsets,  \
+                                                        const double *row, const double *panel, \
+                                                        double *tile)                           \
+    {                                                                                           \
+        vector s0 = load(tile);                                                                 \
+        vector s1 = load(tile + (lanes));                                                       \
+        vector s2 = load(tile + 2 * (lanes));                                                   \
+        for (int64_t k = 0; k < count; k++) {                                                   \
+            const vector a = spread(row[offsets != NULL ? offsets[k] : k]);                     \
+            const double *b = panel + k * REF_SIDE;                                             \
+            s0 = add(s0, multiply(a, load(b)));                                                 \
+            s1 = add(s1, multiply(a, load(b + (lanes))));                                       \
+            s2 = add(s2, multiply(a, load(b + 2 * (lanes))));                                   \
+        }                                                                                       \
+        store(tile, s0);                                                                        \
+        store(tile + (lanes), s1);                                                              \
+        store(tile + 2 * (lanes), s2);                                                          \
+    }
+
+DEFINE_KERNEL(sum_256, "avx2", __m256d, 4, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd,
+              _mm256_add_pd, _mm256_mul_pd)
+DEFINE_KERNEL(sum_512, "avx512f", __m512d, 8, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd,
+              _mm512_add_pd, _mm512_mul_pd)
+
+static void sum_wide(int64_t count, const int64_t *offsets, const double *const rows[REF_ROWS],
+                     const double *panel, double *tile, int row_count)
+{
+    if (row_count == REF_ROWS) {
+        sum_512_four(count, offsets, rows, panel, tile);
+        return;
+    }
+    for (int r = 0; r < row_count; r++) {
+        sum_512_one(count, offsets, rows[r], panel, tile + (ptrdiff_t)r * REF_SIDE);
+    }
+}
+
+/* Half a panel at a time. */
+static void sum_half(int64_t count, const int64_t *offsets, const double *const rows[REF_ROWS],
+                     const double *panel, double *tile, int row_count)
+{
+    for (int half = 0; half < REF_SIDE; half += REF_SIDE / 2) {
+        if (row_count == REF_ROWS) {
+            sum_256_four(count, offsets, rows, panel + half, tile + half);
+            continue;
+        }
+        for (int r = 0; r < row_count; r++) {
+            sum_256_one(count, offsets, rows[r], panel + half,
+                        tile + (ptrdiff_t)r * REF_SIDE + half);
+        }
+    }
+}
+
+#endif
+
+size_t ref_sum_kernels(ref_sum_function kernels[REF_SUM_KERNELS])
+{
+    size_t count = 0;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f")) {
+        kernels[count++] = sum_wide;
+    }
+    if (__builtin_cpu_supports("avx2")) {
+        kernels[count++] = sum_half;
+    }
+#endif
+    kernels[count++] = sum_plainly;
+    return count;
+}
+
+/* --- matrices --- */
+
+#define DEPTH 128 /* rows of b in a panel: 24 KiB */
+
+/* `count` rows of b from `k` on, `width` columns from `c` on; zeros fill the panel up. */
+static void pack(const ref_matrix *b, int64_t k, int64_t count, int64_t c, int64_t width,
+                 double *panel)
+{
+    const int64_t from = k * b->row + c * b->column;
+    if (width < REF_SIDE) {
+        memset(panel, 0, (size_t)count * REF_SIDE * sizeof *panel);
+    }
+    /* Along what lies together. */
+    if (b->row == 1) {
+        for (int64_t j = 0; j < width; j++) {
+            const int64_t column = from + j * b->column;
+            for (int64_t i = 0; i < count; i++) {
+                panel[i * REF_SIDE + j] =
+                    b->floats != NULL ? (double)b->floats[column + i] : b->doubles[column + i];
+            }
+        }
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t row = from + i * b->row;
+        for (int64_t j = 0; j < width; j++) {
+            panel[i * REF_SIDE + j] = b->floats != NULL ? (double)b->floats[row + j * b->column]
+                                                        : b->doubles[row + j * b->column];
+        }
+    }
+}
+
+/* Up to four rows of out, `width` columns. */
+static void add_block(ref_sum_function sum, int64_t count, const double *a, int64_t a_stride,
+                      int row_count, const double *panel, int64_t width, double *out,
+                      int64_t out_stride)
+{
+    double tile[REF_ROWS * REF_SIDE];
+    const double *rows[REF_ROWS];
+    for (int r = 0; r < REF_ROWS; r++) {
+        rows[r] = a + (r < row_count ? r : 0) * a_stride;
+    }
+    memset(tile, 0, sizeof tile);
+    for (int r = 0; r < row_count; r++) {
+        memcpy(tile + (ptrdiff_t)r * REF_SIDE, out + r * out_stride, (size_t)width * sizeof *tile);
+    }
+    sum(count, NULL, rows, panel, tile, row_count);
+    for (int r = 0; r < row_count; r++) {
+        memcpy(out + r * out_stride, tile + (ptrdiff_t)r * REF_SIDE, (size_t)width * sizeof *tile);
+    }
+}
+
+void ref_multiply_matrix(int64_t rows, int64_t inner, int64_t columns, const double *a,
+                         int64_t a_stride, const ref_matrix *b, double *out, int64_t out_stride)
+{
+    ref_sum_function kernels[REF_SUM_KERNELS];
+    (void)ref_sum_kernels(kernels);
+    const ref_sum_function sum = kernels[0];
+    double panel[DEPTH * REF_SIDE];
+    for (int64_t c = 0; c < columns; c += REF_SIDE) {
+        const int64_t width = columns - c < REF_SIDE ? columns - c : REF_SIDE;
+        for (int64_t k = 0; k < inner; k += DEPTH) {
+            const int64_t count = inner - k < DEPTH ? inner - k : DEPTH;
+            pack(b, k, count, c, width, panel);
+            for (int64_t r = 0; r < rows; r += REF_ROWS) {
+                const int row_count = rows - r < REF_ROWS ? (int)(rows - r) : REF_ROWS;
+                add_block(sum, count, a + r * a_stride + k, a_stride, row_count, panel, width,
+                          out + r * out_stride + c, out_stride);
+            }
+        }
+    }
+}

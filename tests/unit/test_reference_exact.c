@@ -1,0 +1,281 @@
+/*
+ * test_reference_exact.c - products of the reference executor, to the bit: each is what a sum from
+ * its first product to its last gives, in double, rounded once, however many are taken side by
+ * side.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "backends/reference/ref_product.h"
+#include "graph_maker.h"
+#include "kiln_test.h"
+
+static uint64_t random_state = 1;
+
+static int64_t draw(int64_t below)
+{
+    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (int64_t)((random_state >> 33) % (uint64_t)below);
+}
+
+/* Mostly ordinary numbers; of `strange` in a thousand, zeros of either sign, infinities and NaN. */
+static float *numbers(int64_t count, int strange)
+{
+    static const float strange_ones[] = {0.0F, -0.0F, INFINITY, -INFINITY, NAN, 1e-45F, 3e38F};
+    float *made = calloc((size_t)count + 1, sizeof *made);
+    assert_non_null(made);
+    for (int64_t i = 0; i < count; i++) {
+        made[i] =
+            draw(1000) < strange ? strange_ones[draw(7)] : (float)draw(2000001) / 1000000.0F - 1.0F;
+    }
+    return made;
+}
+
+static void expect_bits(const char *what, int64_t count, const double *expected, const float *found)
+{
+    for (int64_t i = 0; i < count; i++) {
+        const float rounded = (float)expected[i];
+        const bool same =
+            isnan(rounded) ? isnan(found[i]) : memcmp(&rounded, &found[i], sizeof rounded) == 0;
+        if (!same) {
+            fail_msg("%s: element %lld is %a, %a was found", what, (long long)i, (double)rounded,
+                     (double)found[i]);
+        }
+    }
+}
+
+typedef struct feed {
+    const char *name;
+    const float *data;
+    int rank;
+    int64_t dims[5];
+} feed;
+
+/* Runs the maker's network, whose inputs are declared of open rank, and gives output "y". */
+static kiln_context *run(graph_maker *m, const feed *feeds, size_t count, kiln_tensor *y)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    kln_text bytes;
+    assert_ok(m->status);
+    kln_text_init(&bytes, 1 << 20);
+    assert_ok(kln_onnx_write_bytes(m->model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    options.backend = "reference";
+    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    for (size_t i = 0; i < count; i++) {
+        kiln_shape shape = {.rank = feeds[i].rank};
+        size_t size = sizeof(float);
+        for (int k = 0; k < feeds[i].rank; k++) {
+            shape.dims[k] = feeds[i].dims[k];
+            size *= (size_t)feeds[i].dims[k];
+        }
+        void *data = (void *)(uintptr_t)feeds[i].data;
+        assert_ok(kiln_context_bind(context, feeds[i].name,
+                                    &KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, shape, data, size)));
+    }
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "y", y));
+    kiln_engine_release(engine);
+    kln_text_finish(&bytes);
+    maker_end(m);
+    return context;
+}
+
+/* --- products of matrices --- */
+
+static void multiply_once(int64_t rows, int64_t inner, int64_t columns, bool a_flip, bool b_flip,
+                          int strange)
+{
+    graph_maker m;
+    float *a = numbers(rows * inner, strange);
+    float *b = numbers(inner * columns, strange);
+    double *expected = calloc((size_t)(rows * columns) + 1, sizeof *expected);
+    assert_non_null(expected);
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t c = 0; c < columns; c++) {
+            double sum = 0.0;
+            for (int64_t k = 0; k < inner; k++) {
+                sum += (double)a[a_flip ? k * rows + r : r * inner + k] *
+                       (double)b[b_flip ? c * inner + k : k * columns + c];
+            }
+            expected[r * columns + c] = sum;
+        }
+    }
+    const bool plain = !a_flip && !b_flip && draw(2) == 0;
+    const feed feeds[2] = {{"a", a, 2, {a_flip ? inner : rows, a_flip ? rows : inner}},
+                           {"b", b, 2, {b_flip ? columns : inner, b_flip ? inner : columns}}};
+    maker_begin(&m, 17);
+    maker_input(&m, "a", 1, "ar,ac");
+    maker_input(&m, "b", 1, "br,bc");
+    maker_node(&m, plain ? "MatMul" : "Gemm", "a,b", "y");
+    if (!plain) {
+        maker_attribute_int(&m, "transA", a_flip);
+        maker_attribute_int(&m, "transB", b_flip);
+    }
+    maker_output(&m, "y", 1, "yr,yc");
+    kiln_tensor y;
+    kiln_context *context = run(&m, feeds, 2, &y);
+    expect_bits("a product", rows * columns, expected, y.data);
+    kiln_context_destroy(context);
+    free(expected);
+    free(a);
+    free(b);
+}
+
+static void products_are_exact(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 160; i++) {
+        const int64_t inner = i % 5 == 0 ? 100 + draw(200) : draw(40);
+        multiply_once(1 + draw(9), inner, 1 + draw(60), draw(2) != 0, draw(2) != 0,
+                      i % 4 == 0 ? 20 : 0);
+    }
+}
+
+/* Each machine has some of them, and takes the widest. */
+static void kernels_are_alike(void **state)
+{
+    (void)state;
+    enum { DEPTH = 37 };
+    ref_sum_function kernels[REF_SUM_KERNELS];
+    const size_t count = ref_sum_kernels(kernels);
+    double a[REF_ROWS * DEPTH * 2];
+    double panel[DEPTH * REF_SIDE];
+    double tiles[REF_SUM_KERNELS][REF_ROWS * REF_SIDE];
+    const double *rows[REF_ROWS];
+    int64_t offsets[DEPTH];
+    for (int round = 0; round < 200; round++) {
+        for (size_t i = 0; i < KLN_ARRAY_LENGTH(a); i++) {
+            a[i] = (double)(draw(2000001) - 1000000) / 3.0;
+        }
+        for (size_t i = 0; i < KLN_ARRAY_LENGTH(panel); i++) {
+            panel[i] = (double)(draw(2000001) - 1000000) / 7.0;
+        }
+        for (int i = 0; i < DEPTH; i++) {
+            offsets[i] = draw(DEPTH);
+        }
+        for (int r = 0; r < REF_ROWS; r++) {
+            rows[r] = a + (ptrdiff_t)r * DEPTH;
+        }
+        for (size_t i = 0; i < count; i++) {
+            for (size_t k = 0; k < KLN_ARRAY_LENGTH(tiles[i]); k++) {
+                tiles[i][k] = (double)k / 11.0;
+            }
+            kernels[i](DEPTH, round % 2 == 0 ? NULL : offsets, rows, panel, tiles[i],
+                       1 + round % REF_ROWS);
+            assert_memory_equal(tiles[0], tiles[i], sizeof tiles[0]);
+        }
+    }
+}
+
+/* --- convolutions --- */
+
+typedef struct conv {
+    int64_t batch, groups, channels, maps; /* channels and maps of a group */
+    int64_t in[2], kernel[2], stride[2], dilation[2], begin[2], end[2], out[2];
+} conv;
+
+static conv draw_conv(void)
+{
+    conv c = {.batch = 1 + draw(2), .groups = 1 + draw(2), .channels = 1 + draw(5)};
+    c.maps = draw(3) == 0 ? 1 + draw(4) : 8 + draw(20);
+    for (int i = 0; i < 2; i++) {
+        c.kernel[i] = 1 + draw(4);
+        c.stride[i] = 1 + draw(3);
+        c.dilation[i] = 1 + draw(2);
+        c.begin[i] = draw(4);
+        c.end[i] = draw(4);
+        const int64_t reach = (c.kernel[i] - 1) * c.dilation[i] + 1;
+        c.in[i] = reach + draw(9);
+        c.out[i] = (c.in[i] + c.begin[i] + c.end[i] - reach) / c.stride[i] + 1;
+    }
+    return c;
+}
+
+static double convolve_one(const conv *c, const float *x, const float *w, double sum, int64_t oy,
+                           int64_t ox)
+{
+    for (int64_t k = 0; k < c->channels * c->kernel[0] * c->kernel[1]; k++) {
+        const int64_t ky = k / c->kernel[1] % c->kernel[0];
+        const int64_t kx = k % c->kernel[1];
+        const int64_t iy = oy * c->stride[0] - c->begin[0] + ky * c->dilation[0];
+        const int64_t ix = ox * c->stride[1] - c->begin[1] + kx * c->dilation[1];
+        if (iy >= 0 && iy < c->in[0] && ix >= 0 && ix < c->in[1]) {
+            const int64_t channel = k / (c->kernel[0] * c->kernel[1]);
+            sum += (double)w[k] * (double)x[(channel * c->in[0] + iy) * c->in[1] + ix];
+        }
+    }
+    return sum;
+}
+
+static void convolve_once(const conv *c, int strange, int negative_zeros)
+{
+    graph_maker m;
+    const int64_t maps = c->groups * c->maps;
+    const int64_t volume = c->channels * c->kernel[0] * c->kernel[1];
+    const int64_t size = c->in[0] * c->in[1];
+    const int64_t out_size = c->out[0] * c->out[1];
+    float *x = numbers(c->batch * c->groups * c->channels * size, strange);
+    float *w = numbers(maps * volume, strange);
+    float *bias = numbers(maps, 0);
+    double *expected = calloc((size_t)(c->batch * maps * out_size), sizeof *expected);
+    assert_non_null(expected);
+    for (int64_t i = 0; i < maps && negative_zeros != 0; i++) {
+        bias[i] = -0.0F;
+    }
+    for (int64_t i = 0; i < c->batch * maps * out_size; i++) {
+        const int64_t map = i / out_size % maps;
+        const int64_t group = i / out_size / c->maps; /* of all images */
+        expected[i] = convolve_one(c, x + group * c->channels * size, w + map * volume,
+                                   (double)bias[map], i % out_size / c->out[1], i % c->out[1]);
+    }
+    const feed feeds[3] = {{"x", x, 4, {c->batch, c->groups * c->channels, c->in[0], c->in[1]}},
+                           {"w", w, 4, {maps, c->channels, c->kernel[0], c->kernel[1]}},
+                           {"b", bias, 1, {maps}}};
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 1, "n,c,h,w");
+    maker_input(&m, "w", 1, "m,d,k,l");
+    maker_input(&m, "b", 1, "m");
+    maker_node(&m, "Conv", "x,w,b", "y");
+    maker_attribute_int(&m, "group", c->groups);
+    maker_attribute_ints(&m, "strides", 2, c->stride);
+    maker_attribute_ints(&m, "dilations", 2, c->dilation);
+    maker_attribute_ints(&m, "pads", 4,
+                         (int64_t[]){c->begin[0], c->begin[1], c->end[0], c->end[1]});
+    maker_output(&m, "y", 1, "n,m,p,q");
+    kiln_tensor y;
+    kiln_context *context = run(&m, feeds, 3, &y);
+    expect_bits("a convolution", c->batch * maps * out_size, expected, y.data);
+    kiln_context_destroy(context);
+    free(expected);
+    free(bias);
+    free(w);
+    free(x);
+}
+
+static void convolutions_are_exact(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 200; i++) {
+        const conv c = draw_conv();
+        convolve_once(&c, i % 4 == 0 ? 20 : 0, i % 3 == 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_are_exact),
+        cmocka_unit_test(kernels_are_alike),
+        cmocka_unit_test(convolutions_are_exact),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
