@@ -100,9 +100,10 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit_get(kiln_engine *engine, 
 /* Replaces weights by name, all of them or none. `weights` are dense tensors in host or device
  * memory and are read during the call only; the shape does not matter, the number of elements does.
  * It waits for runs of the engine's contexts and they wait for it; later runs use the new weights.
- * Enqueued work must be waited for first. Errors: as kiln_engine_refit_count; NULL_ARGUMENT; NAME
- * (with those there are), DTYPE, SIZE; STATE where others are needed together with these: their
- * names are in the sentence, and kiln_refit_weight.missing is set for each. Any thread. Since 0.1.
+ * Enqueued work must be waited for first. Errors: as kiln_engine_refit_count; NULL_ARGUMENT;
+ * EMPTY for none; NAME (with those there are, or one that is given twice), DTYPE, SIZE; STATE where
+ * others are needed together with these, of a stripped plan all: their names are in the sentence,
+ * and kiln_refit_weight.missing is set for each. Any thread. Since 0.1.
  */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit(kiln_engine *engine,
                                                        const kiln_named_tensor *weights,

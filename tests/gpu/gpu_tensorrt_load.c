@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Loading and running plans of a real TensorRT: other versions, other devices, addresses. */
+#include "fake_tensorrt_test.h"
+
+#include <kiln/memory.h>
+#include <kiln/system.h>
+
+static unsigned char bytes[1 << 20];
+
+static size_t read_file(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    const size_t size = fread(bytes, 1, sizeof bytes - 1, file);
+    assert_int_equal(fclose(file), 0);
+    assert_true(size > 128 && size < sizeof bytes - 1);
+    bytes[size] = '\0';
+    return size;
+}
+
+/* Path of a plan of relu_network; the test's scratch folder keeps it. */
+static void save_relu(const char *name, kiln_build_options *options, char path[4096])
+{
+    const kiln_profile_input input = rows(1, 2, 8);
+    const kiln_profile profile = {.inputs = &input, .input_count = 1};
+    options->profiles = &profile;
+    options->profile_count = 1;
+    kiln_engine *engine = build_network(relu_network(), options);
+    options->profiles = NULL;
+    options->profile_count = 0;
+    (void)snprintf(path, 4096, "%s", kiln_test_path(name));
+    assert_ok(kiln_engine_save(engine, path));
+    kiln_engine_release(engine);
+}
+
+static void run_relu(kiln_engine *engine)
+{
+    kiln_context *context = NULL;
+    float x[8] = {-1, 2, -3, 4, 5, -6, 7, -8};
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    const kiln_tensor y = run_floats(context, KILN_SHAPE(2, 4), x);
+    for (int i = 0; i < 8; i++) {
+        assert_true(((const float *)y.data)[i] == (x[i] > 0 ? x[i] : 0));
+    }
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
+/* A plan of which only the bytes can tell: its version, and the tag of its serialization. */
+static void another_version_is_known_by_its_bytes(void **state)
+{
+    (void)state;
+    char path[4096];
+    kiln_build_options options = fake_options(0);
+    kiln_engine *engine = NULL;
+    save_relu("bytes.plan", &options, path);
+    const size_t size = read_file(path);
+    bytes[84] ^= 0x10; /* the tag: the library takes it for another version's */
+    char other[4096];
+    (void)snprintf(other, sizeof other, "%s", kiln_test_file("tag.plan", bytes, size));
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(other, &options, &engine));
+    assert_message("build it again from the model");
+    assert_message("Version tag does not match");
+    bytes[25] = 3;
+    bytes[26] = 7;
+    (void)snprintf(other, sizeof other, "%s", kiln_test_file("version.plan", bytes, size));
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(other, &options, &engine));
+    assert_message("it was built with TensorRT 10.3.7, found is ");
+    bytes[84] ^= 0x10;
+    bytes[28] ^= 0x10; /* of another platform */
+    (void)snprintf(other, sizeof other, "%s", kiln_test_file("platform.plan", bytes, size));
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(other, &options, &engine));
+}
+
+/* The manifest with its version changed. */
+static void pretend_older(const char *path)
+{
+    char manifest[4200];
+    (void)snprintf(manifest, sizeof manifest, "%s.json", path);
+    (void)read_file(manifest);
+    char *at = strstr((char *)bytes, "\"backend_version\"");
+    assert_non_null(at);
+    at = strstr(at, fake_layouts[0].version);
+    assert_non_null(at);
+    at[strlen(fake_layouts[0].version) - 1] = '9';
+    FILE *file = fopen(manifest, "wb");
+    assert_non_null(file);
+    assert_true(fputs((const char *)bytes, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void a_version_compatible_plan_is_judged_by_the_library(void **state)
+{
+    (void)state;
+    char path[4096];
+    kiln_build_options options = fake_options(0);
+    kiln_engine *engine = NULL;
+    save_relu("own.plan", &options, path);
+    pretend_older(path);
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine));
+    options.version_compatible = true;
+    options.exclude_lean_runtime = true;
+    save_relu("compatible.plan", &options, path);
+    options = fake_options(0);
+    pretend_older(path);
+    assert_ok(kiln_engine_load(path, &options, &engine));
+    run_relu(engine);
+}
+
+/* One more than there are. */
+static void a_device_that_is_not_there_is_no_device(void **state)
+{
+    (void)state;
+    char path[4096];
+    kiln_build_options options = fake_options(0);
+    kiln_engine *engine = NULL;
+    save_relu("device.plan", &options, path);
+    options.device = (int32_t)kiln_device_count();
+    for (int i = 0; i < 2; i++) {
+        kiln_network *network = conv_network();
+        assert_status(KILN_ERROR_NO_DEVICE, kiln_engine_build(network, &options, &engine));
+        assert_status(KILN_ERROR_NO_DEVICE, kiln_engine_load(path, &options, &engine));
+        assert_message("counted from 0");
+        kiln_network_destroy(network);
+        options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
+    }
+}
+
+/* On each GPU there is, from a thread whose current one is the first. */
+static void an_engine_is_on_its_device(void **state)
+{
+    (void)state;
+    for (int32_t device = 0; device < (int32_t)kiln_device_count(); device++) {
+        char path[4096];
+        size_t before = 0;
+        size_t after = 0;
+        size_t total = 0;
+        kiln_build_options options = fake_options(0);
+        kiln_engine *engine = NULL;
+        options.device = device;
+        save_relu("placed.plan", &options, path);
+        assert_ok(kiln_device_memory(device, &before, &total));
+        assert_ok(kiln_engine_load(path, &options, &engine));
+        assert_int_equal(kiln_engine_device(engine), device);
+        assert_ok(kiln_device_memory(device, &after, &total));
+        assert_true(after <= before);
+        run_relu(engine);
+    }
+}
+
+/* At each address that is right for a float; the header asks for 256. */
+static void device_memory_may_lie_anywhere(void **state)
+{
+    (void)state;
+    kiln_engine *engine = build_relu(0);
+    kiln_context *context = NULL;
+    kiln_buffer *buffer = NULL;
+    const kiln_shape shape = KILN_SHAPE(2, 4);
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 8192, &buffer));
+    for (size_t offset = 0; offset <= 512; offset = offset == 0 ? 4 : offset * 2) {
+        kiln_tensor x;
+        kiln_tensor y;
+        float values[8] = {-1, 2, -3, 4, 5, -6, 7, (float)offset};
+        float found[8];
+        assert_ok(kiln_buffer_tensor(buffer, offset, KILN_DTYPE_FLOAT32, &shape, &x));
+        assert_ok(kiln_buffer_tensor(buffer, 4096 + offset, KILN_DTYPE_FLOAT32, &shape, &y));
+        assert_ok(kiln_context_bind(context, "x", &x));
+        assert_ok(kiln_context_bind(context, "y", &y));
+        assert_ok(kiln_buffer_write(buffer, offset, (kiln_span){values, sizeof values}, NULL));
+        for (int run = 0; run < 3; run++) {
+            assert_ok(kiln_context_run(context));
+        }
+        const kiln_mutable_span to = {found, sizeof found};
+        assert_ok(kiln_buffer_read(buffer, 4096 + offset, to, NULL));
+        for (int i = 0; i < 8; i++) {
+            assert_true(found[i] == (values[i] > 0 ? values[i] : 0));
+        }
+    }
+    kiln_context_destroy(context);
+    kiln_buffer_destroy(buffer);
+    kiln_engine_release(engine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tensorrt_test(another_version_is_known_by_its_bytes),
+        tensorrt_test(a_version_compatible_plan_is_judged_by_the_library),
+        tensorrt_test(a_device_that_is_not_there_is_no_device),
+        tensorrt_test(an_engine_is_on_its_device),
+        tensorrt_test(device_memory_may_lie_anywhere),
+    };
+    return run_tensorrt_tests(tests);
+}
