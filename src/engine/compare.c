@@ -31,13 +31,42 @@ static kiln_status read_options(const kiln_compare_options *options, kiln_compar
 
 /* --- running both --- */
 
+/* What the engine takes as float32 though it is float64 goes into the context's own memory. */
+static kiln_status bind_narrowed(kiln_context *context, const kiln_named_tensor *input)
+{
+    const kiln_tensor *wide = &input->tensor;
+    kiln_tensor narrow;
+    int64_t count = 0;
+    KLN_RETURN_IF_ERROR(kiln_context_reshape(context, input->name, &wide->desc.shape));
+    KLN_RETURN_IF_ERROR(kiln_context_tensor(context, input->name, &narrow));
+    KLN_RETURN_IF_ERROR(kiln_shape_elements(&wide->desc.shape, &count));
+    for (int64_t first = 0; first < count; first += 256) {
+        double values[256];
+        const size_t size = count - first < 256 ? (size_t)(count - first) : 256;
+        KLN_RETURN_IF_ERROR(kiln_tensor_read(wide, first, size, values));
+        KLN_RETURN_IF_ERROR(kiln_tensor_write(&narrow, first, size, values));
+    }
+    return KILN_OK;
+}
+
+static kiln_status bind_input(const kiln_engine *engine, kiln_context *context,
+                              const kiln_named_tensor *input)
+{
+    const uint32_t index = kln_names_get(&engine->inputs, input->name);
+    const bool narrows = index != KLN_NAMES_NONE && engine->backend->bound_as != NULL &&
+                         input->tensor.desc.dtype == KILN_DTYPE_FLOAT64 &&
+                         engine->description.bindings[index].dtype == KILN_DTYPE_FLOAT32;
+    return narrows ? bind_narrowed(context, input)
+                   : kiln_context_bind(context, input->name, &input->tensor);
+}
+
 static kiln_status bind_and_run(kiln_engine *engine, const kln_compare_inputs *inputs,
                                 kiln_context **context)
 {
     KLN_RETURN_IF_ERROR(kiln_context_create(engine, NULL, context));
     kiln_status status = KILN_OK;
     for (size_t i = 0; i < inputs->count && status == KILN_OK; i++) {
-        status = kiln_context_bind(*context, inputs->tensors[i].name, &inputs->tensors[i].tensor);
+        status = bind_input(engine, *context, &inputs->tensors[i]);
     }
     if (status == KILN_OK) {
         status = kiln_context_run(*context);

@@ -273,6 +273,16 @@ static void a_double_is_bound_as_a_float(void **state)
         assert_status(KILN_ERROR_DTYPE, kiln_context_bind(context, "x", &tensor));
         assert_message("float32 is needed, float64 was given");
         kiln_context_destroy(context);
+        /* A comparison feeds both alike. */
+        kiln_build_options reference = KILN_BUILD_OPTIONS_INIT;
+        kiln_engine *other = NULL;
+        kiln_comparison *comparison = NULL;
+        reference.backend = "reference";
+        assert_ok(kiln_engine_build_bytes(model, &reference, &other));
+        assert_ok(kiln_compare_engines(engine, other, NULL, &comparison));
+        assert_true(kiln_comparison_passes(comparison));
+        kiln_comparison_destroy(comparison);
+        kiln_engine_release(other);
         kiln_engine_release(engine);
     }
 }
