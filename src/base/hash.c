@@ -16,6 +16,74 @@ uint64_t kln_hash(const void *data, size_t size, uint64_t seed)
     return hash;
 }
 
+static uint64_t rotate(uint64_t value, unsigned bits)
+{
+    return value << bits | value >> (64 - bits);
+}
+
+/* The word that begins at `byte`, its first byte the least, of the `size` bytes that are left. */
+static uint64_t word_at(const unsigned char *byte, size_t size)
+{
+    uint64_t word = 0;
+    memcpy(&word, byte, size);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    return word;
+}
+
+/* --- hashes of files --- */
+
+#define LANES 4
+#define BLOCK (LANES * sizeof(uint64_t))
+
+static const uint64_t primes[] = {UINT64_C(0x9e3779b185ebca87), UINT64_C(0xc2b2ae3d27d4eb4f),
+                                  UINT64_C(0x165667b19e3779f9), UINT64_C(0x85ebca77c2b2ae63),
+                                  UINT64_C(0x27d4eb2f165667c5)};
+
+static uint64_t mix(uint64_t lane, uint64_t word)
+{
+    return rotate(lane + word * primes[1], 31) * primes[0];
+}
+
+/* The four lanes that take a word of each block, brought together. */
+static uint64_t blocks(const unsigned char **at, size_t *left)
+{
+    uint64_t lanes[LANES] = {primes[0] + primes[1], primes[1], 0, 0 - primes[0]};
+    for (; *left >= BLOCK; *left -= BLOCK, *at += BLOCK) {
+        for (size_t i = 0; i < LANES; i++) {
+            lanes[i] = mix(lanes[i], word_at(*at + i * sizeof(uint64_t), sizeof(uint64_t)));
+        }
+    }
+    uint64_t hash =
+        rotate(lanes[0], 1) + rotate(lanes[1], 7) + rotate(lanes[2], 12) + rotate(lanes[3], 18);
+    for (size_t i = 0; i < LANES; i++) {
+        hash = (hash ^ mix(0, lanes[i])) * primes[0] + primes[3];
+    }
+    return hash;
+}
+
+uint64_t kln_hash_bytes(const void *data, size_t size)
+{
+    const unsigned char *at = data;
+    size_t left = size;
+    uint64_t hash = (size >= BLOCK ? blocks(&at, &left) : primes[4]) + size;
+    for (; left >= 8; left -= 8, at += 8) {
+        hash = rotate(hash ^ mix(0, word_at(at, 8)), 27) * primes[0] + primes[3];
+    }
+    if (left >= 4) {
+        hash = rotate(hash ^ word_at(at, 4) * primes[0], 23) * primes[1] + primes[2];
+        left -= 4;
+        at += 4;
+    }
+    for (; left > 0; left--, at++) {
+        hash = rotate(hash ^ *at * primes[4], 11) * primes[0];
+    }
+    hash = (hash ^ hash >> 33) * primes[1];
+    hash = (hash ^ hash >> 29) * primes[2];
+    return hash ^ hash >> 32;
+}
+
 /* --- hashes of keys --- */
 
 static uint64_t secret[2];
@@ -38,11 +106,6 @@ static void make_secret(void)
     }
 }
 
-static uint64_t rotate(uint64_t word, unsigned bits)
-{
-    return word << bits | word >> (64 - bits);
-}
-
 static void sip_round(uint64_t v[4])
 {
     v[0] += v[1];
@@ -55,16 +118,6 @@ static void sip_round(uint64_t v[4])
     v[1] = rotate(v[1], 17) ^ v[2];
     v[3] = rotate(v[3], 21) ^ v[0];
     v[2] = rotate(v[2], 32);
-}
-
-/* The word that begins at `byte`, its first byte the least, of the `size` bytes that are left. */
-static uint64_t word_at(const unsigned char *byte, size_t size)
-{
-    uint64_t word = 0;
-    for (size_t i = 0; i < size; i++) {
-        word |= (uint64_t)byte[i] << (8 * i);
-    }
-    return word;
 }
 
 uint64_t kln_siphash(const uint64_t key[2], const void *data, size_t size)

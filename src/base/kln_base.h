@@ -204,6 +204,10 @@ uint32_t kln_keys_get(const kln_keys *keys, const kln_key *key);
 uint64_t kln_hash(const void *data, size_t size, uint64_t seed);
 #define KLN_HASH_SEED UINT64_C(0xcbf29ce484222325)
 
+/* Of the bytes of a file, as fast as they can be read: a plan is hashed at each load. 64-bit xxHash
+ * with seed 0: https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md */
+uint64_t kln_hash_bytes(const void *data, size_t size);
+
 /* Of what a table is searched by: under a secret of this process, so that no file can be made whose
  * names collide. */
 uint64_t kln_hash_key(const void *data, size_t size);

@@ -121,7 +121,7 @@ typedef struct kln_manifest {
     char backend[32]; /* "" when there is no manifest */
     char backend_version[64];
     uint64_t size;                   /* of the file it stands beside, in bytes */
-    uint64_t hash;                   /* kln_hash of the file */
+    uint64_t hash;                   /* kln_hash_bytes of the file */
     uint64_t found_size, found_hash; /* of the file that was found beside it */
     bool is_plan;                    /* in the backend's own format */
     bool version_compatible;

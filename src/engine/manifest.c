@@ -154,14 +154,13 @@ static bool add_reach(cJSON *root, const kiln_build_options *options)
 static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_span bytes)
 {
     char hash[17];
-    (void)snprintf(hash, sizeof hash, "%016" PRIx64,
-                   kln_hash(bytes.data, bytes.size, KLN_HASH_SEED));
+    (void)snprintf(hash, sizeof hash, "%016" PRIx64, kln_hash_bytes(bytes.data, bytes.size));
     const bool native = (engine->info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) != 0;
     return cJSON_AddStringToObject(root, "kiln", kiln_version_string()) != NULL &&
            cJSON_AddStringToObject(root, "file", name_of(path)) != NULL &&
            cJSON_AddStringToObject(root, "format", native ? "plan" : "onnx") != NULL &&
            cJSON_AddNumberToObject(root, "size", (double)bytes.size) != NULL &&
-           cJSON_AddStringToObject(root, "fnv1a64", hash) != NULL &&
+           cJSON_AddStringToObject(root, "xxh64", hash) != NULL &&
            cJSON_AddStringToObject(root, "backend", engine->info.name) != NULL &&
            cJSON_AddStringToObject(root, "backend_version", engine->info.version) != NULL &&
            cJSON_AddStringToObject(root, "source", name_of(engine->source)) != NULL &&
@@ -277,16 +276,15 @@ static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
     KLN_RETURN_IF_ERROR(read_text(root, "backend", manifest->backend, sizeof manifest->backend));
     KLN_RETURN_IF_ERROR(read_text(root, "backend_version", manifest->backend_version,
                                   sizeof manifest->backend_version));
-    KLN_RETURN_IF_ERROR(read_text(root, "fnv1a64", hash, sizeof hash));
+    KLN_RETURN_IF_ERROR(read_text(root, "xxh64", hash, sizeof hash));
     char *end = NULL;
     manifest->hash = strtoull(hash, &end, 16);
     const cJSON *size = cJSON_GetObjectItemCaseSensitive(root, "size");
     if (*end != '\0' || strlen(hash) != 16 || !cJSON_IsNumber(size) || size->valuedouble < 1 ||
         size->valuedouble > LARGEST_INTEGER) {
-        return kln_fail(
-            KILN_ERROR_MALFORMED,
-            "\"size\" or \"fnv1a64\" makes no sense; delete the manifest to load without "
-            "it");
+        return kln_fail(KILN_ERROR_MALFORMED,
+                        "\"size\" or \"xxh64\" makes no sense; delete the manifest to load without "
+                        "it");
     }
     manifest->size = (uint64_t)size->valuedouble;
     KLN_RETURN_IF_ERROR(read_reach(root, manifest));
@@ -340,7 +338,7 @@ kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *ma
     }
     /* A file of another size is another file; no hash is needed to see it. */
     if (status == KILN_OK && (manifest->size == bytes.size || other.size == bytes.size)) {
-        hash = kln_hash(bytes.data, bytes.size, KLN_HASH_SEED);
+        hash = kln_hash_bytes(bytes.data, bytes.size);
     }
     if (status == KILN_OK && !fits(manifest, bytes, hash) && fits(&other, bytes, hash)) {
         *manifest = other;
@@ -386,11 +384,10 @@ kiln_status kln_manifest_read(const char *path, kiln_span bytes, kln_manifest *m
 static cJSON *entry_of_stranger(kiln_span bytes)
 {
     char hash[17];
-    (void)snprintf(hash, sizeof hash, "%016" PRIx64,
-                   kln_hash(bytes.data, bytes.size, KLN_HASH_SEED));
+    (void)snprintf(hash, sizeof hash, "%016" PRIx64, kln_hash_bytes(bytes.data, bytes.size));
     cJSON *entry = cJSON_CreateObject();
     if (entry != NULL && cJSON_AddNumberToObject(entry, "size", (double)bytes.size) != NULL &&
-        cJSON_AddStringToObject(entry, "fnv1a64", hash) != NULL &&
+        cJSON_AddStringToObject(entry, "xxh64", hash) != NULL &&
         cJSON_AddStringToObject(entry, "backend", "") != NULL &&
         cJSON_AddStringToObject(entry, "backend_version", "") != NULL) {
         return entry;
@@ -403,7 +400,7 @@ static bool speaks_of(const cJSON *entry, kiln_span bytes)
 {
     kln_manifest read = {.size = 0};
     return entry != NULL && read_fields(entry, &read) == KILN_OK &&
-           fits(&read, bytes, kln_hash(bytes.data, bytes.size, KLN_HASH_SEED));
+           fits(&read, bytes, kln_hash_bytes(bytes.data, bytes.size));
 }
 
 /* Of an old manifest the entry of the file with `bytes`. There are two after a save that was cut

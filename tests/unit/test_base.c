@@ -56,6 +56,29 @@ static void a_sentence_can_be_put_in_context(void **state)
     assert_string_equal(kiln_error_message(), "\"a.onnx\": the disk is full");
 }
 
+/* The values of other implementations of xxHash, and one more byte at a time over all its steps. */
+static void a_files_hash_is_what_others_say(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t hash;
+    } known[] = {{"", UINT64_C(0xef46db3751d8e999)},
+                 {"a", UINT64_C(0xd24ec4f1a98c6e5b)},
+                 {"abc", UINT64_C(0x44bc2cf5ad770999)},
+                 {"Nobody inspects the spammish repetition", UINT64_C(0xfbcea83c8a378bf1)}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(known); i++) {
+        assert_true(kln_hash_bytes(known[i].text, strlen(known[i].text)) == known[i].hash);
+    }
+    unsigned char bytes[100] = {0};
+    for (size_t size = 1; size < sizeof bytes; size++) {
+        const uint64_t before = kln_hash_bytes(bytes, size);
+        assert_true(kln_hash_bytes(bytes, size + 1) != before);
+        bytes[size - 1] ^= 1;
+        assert_true(kln_hash_bytes(bytes, size) != before);
+    }
+}
+
 static void the_heap_counts_and_is_replaceable(void **state)
 {
     (void)state;
@@ -270,6 +293,7 @@ int main(void)
         cmocka_unit_test(a_long_sentence_is_cut_between_characters),
         cmocka_unit_test(a_sentence_is_utf8_whatever_comes_in),
         cmocka_unit_test(a_sentence_can_be_put_in_context),
+        cmocka_unit_test(a_files_hash_is_what_others_say),
         cmocka_unit_test(the_heap_counts_and_is_replaceable),
         cmocka_unit_test(realloc_keeps_content),
         cmocka_unit_test(names_map_strings_to_numbers),
