@@ -54,9 +54,12 @@ def latency(folder):
 
 def first(folder):
     rows = [[name, str(found["batch"]), f"{found['kiln_ms']:.2f}", f"{found['direct_ms']:.2f}",
-             spread(found["ratio"])] for name, found in load(folder, "first")]
-    print_table("From a plan's file to the first answer", "Milliseconds.",
-                ["model", "batch", "Kiln", "direct calls", "ratio"], rows)
+             spread(found["ratio"]), f"{found['kiln_loaded_ms']:.2f}",
+             f"{found['kiln_ready_ms']:.2f}", f"{found['direct_loaded_ms']:.2f}"]
+            for name, found in load(folder, "first")]
+    print_table("From a plan's file to the first answer", "Milliseconds from the beginning on.",
+                ["model", "batch", "Kiln", "direct calls", "ratio", "Kiln: an engine",
+                 "a context", "direct: an engine"], rows)
 
 
 def throughput(folder):
