@@ -207,8 +207,29 @@ static void an_output_may_depend_on_values(void **state)
         x[0] = x[1] = x[2] = 1;
         assert_status(KILN_ERROR_SIZE, kiln_context_run(context));
         assert_message("24 bytes");
+        /* The same in device memory, and one that is large enough. */
+        kiln_buffer *buffer = NULL;
+        kiln_tensor on_device;
+        assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 512, &buffer));
+        assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_INT64, &KILN_SHAPE(1, 2), &on_device));
+        on_device.bytes = 16;
+        assert_ok(kiln_context_bind(context, "y", &on_device));
+        assert_status(KILN_ERROR_SIZE, kiln_context_run(context));
+        assert_message("output \"y\" has 24 bytes, 16 are bound");
+        assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_INT64, &KILN_SHAPE(1, 64), &on_device));
+        assert_ok(kiln_context_bind(context, "y", &on_device));
+        assert_ok(kiln_context_run(context));
+        kiln_tensor shown;
+        int64_t places[3];
+        assert_ok(kiln_context_tensor(context, "y", &shown));
+        assert_true(kiln_shape_equal(&shown.desc.shape, &KILN_SHAPE(1, 3)));
+        assert_ptr_equal(shown.data, on_device.data);
+        const kiln_mutable_span to = {places, sizeof places};
+        assert_ok(kiln_buffer_read(buffer, 0, to, NULL));
+        assert_true(places[0] == 0 && places[1] == 1 && places[2] == 2);
         const kiln_tensor none = {.data = NULL};
         assert_ok(kiln_context_bind(context, "y", &none));
+        kiln_buffer_destroy(buffer);
         for (int k = 0; k < 64; k++) {
             x[k] = 1;
         }
@@ -312,6 +333,40 @@ static void device_memory_is_used_where_it_lies(void **state)
         assert_true(result[7] == 4.0F && result[6] == 0.0F);
         kiln_context_destroy(context);
         kln_cuda_release(KILN_LOCATION_DEVICE, 0, device);
+        kiln_engine_release(engine);
+    }
+}
+
+/* The library writes what the output has, so too little memory is no run. */
+static void device_memory_that_is_too_small_is_not_written(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_relu(i);
+        kiln_context *context = NULL;
+        kiln_buffer *buffer = NULL;
+        kiln_tensor y;
+        float x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+        float found[8];
+        const kiln_tensor input = host_floats(x, KILN_SHAPE(2, 4));
+        assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 512, &buffer));
+        assert_ok(kiln_buffer_fill(buffer, 0xA5, NULL));
+        assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(1, 4), &y));
+        y.bytes = 16;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        assert_ok(kiln_context_bind(context, "x", &input));
+        assert_ok(kiln_context_bind(context, "y", &y));
+        for (int run = 0; run < 3; run++) {
+            assert_status(KILN_ERROR_SIZE, kiln_context_run(context));
+            assert_message("output \"y\" has 32 bytes, 16 are bound");
+        }
+        const kiln_mutable_span to = {found, sizeof found};
+        assert_ok(kiln_buffer_read(buffer, 0, to, NULL));
+        for (size_t k = 0; k < sizeof found; k++) {
+            assert_int_equal(((unsigned char *)found)[k], 0xA5);
+        }
+        kiln_context_destroy(context);
+        kiln_buffer_destroy(buffer);
         kiln_engine_release(engine);
     }
 }
@@ -501,6 +556,7 @@ int main(void)
         tensorrt_test(an_output_may_depend_on_values),
         tensorrt_test(a_double_is_bound_as_a_float),
         tensorrt_test(device_memory_is_used_where_it_lies),
+        tensorrt_test(device_memory_that_is_too_small_is_not_written),
         tensorrt_test(contexts_can_share_their_memory),
         tensorrt_test(layers_are_measured),
         tensorrt_test(rtx_keeps_what_it_compiled),

@@ -133,7 +133,10 @@ typedef struct trt_output_allocator {
     trt_OutputAllocator object;
     const trt_memory *memory;
     trt_allocation made; /* its size is what fits */
-    bool known;          /* notifyShape was called since the last reset */
+    void *bound;         /* memory of a caller's, given out instead; or NULL */
+    uint64_t bound_bytes;
+    uint64_t wanted; /* of it in the last run */
+    bool known;      /* notifyShape was called since the last reset */
     trt_Dims shape;
 } trt_output_allocator;
 

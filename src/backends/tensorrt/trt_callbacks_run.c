@@ -178,6 +178,10 @@ static void *output_reallocate_async(void *self, const char *name, void *current
     (void)name;
     (void)current;
     trt_allocation *made = &allocator->made;
+    if (allocator->bound != NULL) {
+        allocator->wanted = size;
+        return size <= allocator->bound_bytes ? allocator->bound : NULL;
+    }
     if (made->memory != NULL && size <= made->size &&
         (alignment == 0 || (uintptr_t)made->memory % alignment == 0)) {
         return made->memory;

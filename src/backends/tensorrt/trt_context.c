@@ -240,7 +240,9 @@ static kiln_status send_input(trt_context *self, trt_binding *s)
         }
         s->reshaped = false;
     }
-    const void *address = s->tensor.data;
+    /* An address is needed for what is empty, too. */
+    static const int64_t nothing;
+    const void *address = s->tensor.data != NULL ? s->tensor.data : &nothing;
     if (!s->on_host && !is_on_device(&s->tensor)) {
         size_t bytes = 0;
         KLN_RETURN_IF_ERROR(kiln_tensor_bytes(s->tensor.desc.dtype, &s->tensor.desc.shape, &bytes));
@@ -272,15 +274,41 @@ static kiln_status grow_host(trt_binding *s, size_t bytes)
     return KILN_OK;
 }
 
+static kiln_status fail_bound_bytes(const trt_binding *s, uint64_t needed)
+{
+    return kln_fail(KILN_ERROR_SIZE, "output \"%s\" has %llu bytes, %zu are bound", s->name,
+                    (unsigned long long)needed, s->tensor.bytes);
+}
+
+/* The library writes what the output has, whatever is bound. Where its shape depends on values, its
+ * size shows in the run, and the memory is given out by the allocator. */
+static kiln_status check_bound_bytes(trt_context *self, trt_binding *s)
+{
+    const trt_abi *abi = &self->engine->library->abi;
+    const trt_Dims dims = trt_ExecutionContext_getTensorShape(abi, self->object, s->name);
+    const kiln_shape shape = trt_shape(&dims);
+    size_t bytes = 0;
+    if (!kiln_shape_is_static(&shape)) {
+        s->allocator.bound = s->tensor.data;
+        s->allocator.bound_bytes = s->tensor.bytes;
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(s->dtype, &shape, &bytes));
+    return bytes <= s->tensor.bytes ? KILN_OK : fail_bound_bytes(s, bytes);
+}
+
 static kiln_status prepare_output(trt_context *self, trt_binding *s)
 {
     const trt_abi *abi = &self->engine->library->abi;
     s->allocator.known = false;
+    s->allocator.bound = NULL;
+    s->allocator.wanted = 0;
     void *address = s->allocator.made.memory;
     trt_OutputAllocator *allocator = &s->allocator.object;
     if (is_on_device(&s->tensor)) {
+        KLN_RETURN_IF_ERROR(check_bound_bytes(self, s));
         address = s->tensor.data;
-        allocator = NULL;
+        allocator = s->allocator.bound != NULL ? allocator : NULL;
     } else if (s->on_host) {
         const int64_t most = trt_ExecutionContext_getMaxOutputSize(abi, self->object, s->name);
         KLN_RETURN_IF_ERROR(grow_host(s, most > 0 ? (size_t)most : 0));
@@ -308,7 +336,7 @@ static kiln_status fetch_output(trt_context *self, trt_binding *s)
     s->result.desc.shape = shape;
     s->result.desc.dtype = s->dtype;
     if (is_on_device(&s->tensor)) {
-        return KILN_OK;
+        return bytes <= s->tensor.bytes ? KILN_OK : fail_bound_bytes(s, bytes);
     }
     if (s->tensor.data == NULL) {
         KLN_RETURN_IF_ERROR(grow_host(s, bytes));
@@ -316,8 +344,7 @@ static kiln_status fetch_output(trt_context *self, trt_binding *s)
         s->result.bytes = bytes;
         s->result.desc.location = KILN_LOCATION_HOST;
     } else if (s->tensor.bytes < bytes) {
-        return kln_fail(KILN_ERROR_SIZE, "output \"%s\" has %zu bytes, %zu are bound", s->name,
-                        bytes, s->tensor.bytes);
+        return fail_bound_bytes(s, bytes);
     }
     if (s->on_host) {
         if (s->result.data != s->host) {
@@ -344,6 +371,17 @@ static kiln_status infer_shapes(trt_context *self)
                       : trt_fail(KILN_ERROR_SHAPE, &self->recorder, "the shapes of the outputs");
 }
 
+static kiln_status fail_run(trt_context *self)
+{
+    for (size_t i = self->input_count; i < self->slot_count; i++) {
+        const trt_output_allocator *allocator = &self->slots[i].allocator;
+        if (allocator->bound != NULL && allocator->wanted > allocator->bound_bytes) {
+            return fail_bound_bytes(&self->slots[i], allocator->wanted);
+        }
+    }
+    return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "the run was not accepted");
+}
+
 static kiln_status check_weights(const trt_engine *engine)
 {
     return engine->lacks_weights
@@ -366,7 +404,7 @@ static kiln_status enqueue(trt_context *self)
         KLN_RETURN_IF_ERROR(prepare_output(self, &self->slots[i]));
     }
     if (!trt_ExecutionContext_enqueueV3(abi, self->object, kiln_stream_handle(self->stream))) {
-        return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "the run was not accepted");
+        return fail_run(self);
     }
     for (size_t i = self->input_count; i < self->slot_count; i++) {
         KLN_RETURN_IF_ERROR(fetch_output(self, &self->slots[i]));
