@@ -58,6 +58,7 @@ static void look(search *self, kiln_span message, size_t depth) /* NOLINT(misc-n
     }
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): it is written to through `search` */
 size_t kln_onnx_unname_dims(kiln_span model, unsigned char *image)
 {
     search self = {.base = model.data, .image = image};

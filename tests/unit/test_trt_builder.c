@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -12,6 +13,7 @@
 #include "base/kln_base.h"
 #include "fake_tensorrt_test.h"
 #include "kiln_test.h"
+#include "onnx/kln_onnx.h"
 #include "small_models.h"
 
 /* --- names of dimensions --- */
@@ -85,6 +87,34 @@ static void dimensions_that_nobody_named_differ(void **state)
                       kiln_engine_build_bytes(named_alike("n"), &options, &engine));
         assert_message("Dimensions with name n");
     }
+}
+
+/* Cut short anywhere, a model keeps its length and loses names only. */
+static void names_are_looked_for_in_any_bytes(void **state)
+{
+    (void)state;
+    const kiln_span model = named_alike("?");
+    assert_int_equal(kln_onnx_unname_dims(model, NULL), 2);
+    for (size_t size = 0; size <= model.size; size++) {
+        unsigned char *cut = malloc(size + 1);
+        unsigned char *image = malloc(size + 1);
+        assert_non_null(cut);
+        assert_non_null(image);
+        memcpy(cut, model.data, size);
+        memcpy(image, model.data, size);
+        const size_t found = kln_onnx_unname_dims((kiln_span){cut, size}, image);
+        size_t changed = 0;
+        for (size_t i = 0; i < size; i++) {
+            changed += image[i] != cut[i];
+        }
+        assert_int_equal(changed, found);
+        assert_int_equal(kln_onnx_unname_dims((kiln_span){image, size}, NULL), 0);
+        free(cut);
+        free(image);
+    }
+    assert_true(kln_onnx_names_dim("n") && kln_onnx_names_dim("-") && kln_onnx_names_dim("-1x"));
+    assert_false(kln_onnx_names_dim("?") || kln_onnx_names_dim("-12") || kln_onnx_names_dim("") ||
+                 kln_onnx_names_dim(NULL));
 }
 
 /* --- plugins --- */
@@ -269,16 +299,15 @@ static kiln_status build_once(const kiln_build_options *options)
 
 static double resident_mebibytes(void)
 {
+    char line[128] = "";
     FILE *file = fopen("/proc/self/statm", "r");
-    unsigned long whole = 0;
-    unsigned long resident = 0;
     if (file != NULL) {
-        if (fscanf(file, "%lu %lu", &whole, &resident) != 2) {
-            resident = 0;
-        }
+        assert_non_null(fgets(line, sizeof line, file));
         assert_int_equal(fclose(file), 0);
     }
-    return (double)resident * (double)sysconf(_SC_PAGESIZE) / 1048576;
+    const char *second = strchr(line, ' ');
+    const unsigned long pages = second != NULL ? strtoul(second, NULL, 10) : 0;
+    return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1048576;
 }
 
 static double milliseconds_of_build(const kiln_build_options *options)
@@ -513,6 +542,7 @@ int main(void)
         stand_in_test(plugins_beside_the_core_are_registered, "the layer is the stand-in's own"),
         tensorrt_test(builds_in_a_row_are_told),
         tensorrt_test(dimensions_that_nobody_named_differ),
+        cmocka_unit_test(names_are_looked_for_in_any_bytes),
         tensorrt_test(the_report_names_the_plugin_library),
         tensorrt_test(a_plan_outlives_its_timing_cache),
         tensorrt_test(memory_that_is_short_for_a_cache_costs_no_plan),
