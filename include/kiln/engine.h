@@ -105,10 +105,11 @@ typedef enum kiln_switch {
 /* Who gives TensorRT its memory of the GPU: for weights, for what lies between inputs and outputs,
  * and for what a build tries kernels on. */
 typedef enum kiln_gpu_allocator {
-    KILN_GPU_ALLOCATOR_DEFAULT = 0, /* Kiln */
-    KILN_GPU_ALLOCATOR_KILN = 1,    /* Kiln: counted (kiln_engine_gpu_memory), within
-                                       `gpu_memory_bytes`, and from `gpu_pool` where it is given */
-    KILN_GPU_ALLOCATOR_LIBRARY = 2  /* the library itself, uncounted */
+    KILN_GPU_ALLOCATOR_DEFAULT = 0, /* Kiln; but for a build, which is faster so, the library,
+                                       unless `gpu_memory_bytes` or `gpu_pool` is given */
+    KILN_GPU_ALLOCATOR_KILN = 1, /* Kiln, also for a build: counted (kiln_engine_gpu_memory), within
+                                    `gpu_memory_bytes`, and from `gpu_pool` where it is given */
+    KILN_GPU_ALLOCATOR_LIBRARY = 2 /* the library itself, uncounted */
 } kiln_gpu_allocator;
 
 /* Where ONNX Runtime computes. */

@@ -7,7 +7,6 @@
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_engine.h"
 #include "backends/tensorrt/trt_plan.h"
-#include "backends/tensorrt/trt_spare.h"
 #include "cuda/kln_cuda.h"
 
 /* --- probe --- */
@@ -292,36 +291,24 @@ kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
     return KILN_OK;
 }
 
-/* Where nobody said how much memory a build may hold, nor where it comes from, what it gives back
- * is kept for it until it ends. */
-static kiln_status build_plan(trt_engine *made, const kln_model *model,
-                              const kiln_build_options *options, const kln_monitor *monitor)
+/* A build asks for memory and gives it back thousands of times, which the library's own allocator
+ * is the fastest for: it is asked instead only where what a build holds is to be known or limited.
+ */
+static trt_GpuAllocator *allocator_of(trt_engine *made, const kiln_build_options *options)
 {
-    trt_spare *spare = NULL;
-    if (made->allocates && options->gpu_pool == NULL && options->gpu_memory_bytes == 0) {
-        spare = kln_alloc(sizeof *spare);
-        if (spare == NULL) {
-            return kln_fail_memory(sizeof *spare, "what a build gives back");
-        }
-        trt_spare_begin(spare, &made->gpu, made->device);
-        made->allocator.memory = &spare->memory;
-    }
-    const kiln_status status = trt_build_plan(made->library, model, options, monitor,
-                                              made->allocates ? &made->allocator.object : NULL,
-                                              &made->built, &made->memory);
-    if (spare != NULL) {
-        made->allocator.memory = &made->gpu;
-        trt_spare_end(spare);
-        kln_free(spare);
-    }
-    return trt_engine_explain_memory(made, (trt_shortage){0, 0}, status);
+    const bool asked = options->gpu_allocator == KILN_GPU_ALLOCATOR_KILN ||
+                       options->gpu_pool != NULL || options->gpu_memory_bytes != 0;
+    return made->allocates && asked ? &made->allocator.object : NULL;
 }
 
 static kiln_status build_within(trt_engine *made, const kln_model *model,
                                 const kiln_build_options *options, const kln_monitor *monitor)
 {
     made->built.arena = &made->arena;
-    KLN_RETURN_IF_ERROR(build_plan(made, model, options, monitor));
+    const kiln_status status =
+        trt_build_plan(made->library, model, options, monitor, allocator_of(made, options),
+                       &made->built, &made->memory);
+    KLN_RETURN_IF_ERROR(trt_engine_explain_memory(made, (trt_shortage){0, 0}, status));
     KLN_RETURN_IF_ERROR(trt_keep_metadata(made, model));
     const trt_abi *abi = &made->library->abi;
     made->plan =

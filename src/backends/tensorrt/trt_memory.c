@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_engine.h"
 #include "backends/tensorrt/trt_plan.h"
@@ -94,6 +96,24 @@ trt_shortage trt_engine_shortage(trt_engine *engine)
     return found;
 }
 
+/* Of memory that the library had for itself it seldom says that there was none. */
+#define NEARLY_FULL ((size_t)64 << 20)
+
+static kiln_status explain_full(const trt_engine *engine, kiln_status status)
+{
+    size_t left = 0;
+    size_t total = 0;
+    char why[1024];
+    (void)snprintf(why, sizeof why, "%s", kiln_error_message());
+    if ((status != KILN_ERROR_BACKEND && status != KILN_ERROR_MALFORMED) ||
+        trt_device_count(NULL) == 0 ||
+        kln_cuda_memory_info(engine->device, &left, &total) != KILN_OK || left >= NEARLY_FULL) {
+        return kln_fail(status, "%s", why);
+    }
+    return kln_fail(KILN_ERROR_OUT_OF_MEMORY, "GPU %d has only %zu MiB of memory left: %s",
+                    engine->device, left >> 20, why);
+}
+
 kiln_status trt_engine_explain_memory(trt_engine *engine, trt_shortage before, kiln_status status)
 {
     const trt_shortage now = trt_engine_shortage(engine);
@@ -108,7 +128,7 @@ kiln_status trt_engine_explain_memory(trt_engine *engine, trt_shortage before, k
                                "GPU %d had no memory left for what the library wanted",
                                engine->device);
     }
-    return status;
+    return status == KILN_OK ? KILN_OK : explain_full(engine, status);
 }
 
 /* --- what lies between inputs and outputs --- */

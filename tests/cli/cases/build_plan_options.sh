@@ -11,7 +11,7 @@ build() { # LAYOUT OPTION...
     echo "== $layout $*"
     # shellcheck disable=SC2086 # several words
     KILN_TENSORRT=$fake/tensorrt/$layout kiln build $common "$@" 2>&1 |
-        grep -v "^kiln: \"kiln build" | sed 's/ in [0-9.]* s.*/ in TIME/'
+        grep -v "^kiln: \"kiln build" | sed "s/ in [0-9.]* s.*/ in TIME/; s:$PWD/::"
 }
 for layout in 10 11 rtx14 rtx15; do
     build $layout --pool workspace=16 --pool tactic-dram=64 --gpu-memory 1 --aux-streams 0 \
