@@ -50,12 +50,15 @@ size_t ref_element_size(kiln_dtype dtype)
 
 double ref_round_even(double value)
 {
-    const double down = floor(value);
-    const double rest = value - down;
-    if (rest > 0.5 || (rest == 0.5 && fmod(down, 2.0) != 0.0)) { /* NaN falls through */
-        return copysign(down + 1.0, value);                      /* -0.4 is -0 */
+    if (!(fabs(value) < 4503599627370496.0)) {
+        return value; /* whole from 2^52 on, infinite or NaN */
     }
-    return rest == 0.0 ? value : down;
+    int64_t whole = (int64_t)value; /* towards zero */
+    const double rest = value - (double)whole;
+    const bool odd = (whole & 1) != 0;
+    whole += (rest > 0.5 || (rest == 0.5 && odd)) ? 1 : 0;
+    whole -= (rest < -0.5 || (rest == -0.5 && odd)) ? 1 : 0;
+    return copysign((double)whole, value); /* -0.4 is -0 */
 }
 
 float ref_narrow(double value)
@@ -187,10 +190,13 @@ void ref_load_int(const ref_tensor *tensor, int64_t start, int64_t step, int64_t
         INT_TYPES(LOAD_INT)
         default: break;
     }
-    for (int64_t i = 0; i < n; i++) {
-        double value = 0.0;
-        ref_load_float(tensor, start + i * step, 1, 1, &value);
-        out[i] = int_from_float(KILN_DTYPE_INT64, value);
+    double values[REF_CHUNK];
+    for (int64_t i = 0; i < n; i += REF_CHUNK) {
+        const int64_t count = n - i < REF_CHUNK ? n - i : REF_CHUNK;
+        ref_load_float(tensor, start + i * step, step, count, values);
+        for (int64_t k = 0; k < count; k++) {
+            out[i + k] = int_from_float(KILN_DTYPE_INT64, values[k]);
+        }
     }
 }
 
@@ -219,9 +225,13 @@ void ref_store_int(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, c
         INT_TYPES(STORE_INT)
         default: break;
     }
-    for (int64_t i = 0; i < n; i++) {
-        const double value = (double)in[i];
-        ref_store_float(tensor, start + i * step, 1, 1, &value);
+    double values[REF_CHUNK];
+    for (int64_t i = 0; i < n; i += REF_CHUNK) {
+        const int64_t count = n - i < REF_CHUNK ? n - i : REF_CHUNK;
+        for (int64_t k = 0; k < count; k++) {
+            values[k] = (double)in[i + k];
+        }
+        ref_store_float(tensor, start + i * step, step, count, values);
     }
 }
 
@@ -240,9 +250,13 @@ void ref_store_float(ref_tensor *tensor, int64_t start, int64_t step, int64_t n,
         FLOAT_TYPES(STORE_FLOAT)
         default: break;
     }
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t value = int_from_float(tensor->dtype, in[i]);
-        ref_store_int(tensor, start + i * step, 1, 1, &value);
+    int64_t values[REF_CHUNK];
+    for (int64_t i = 0; i < n; i += REF_CHUNK) {
+        const int64_t count = n - i < REF_CHUNK ? n - i : REF_CHUNK;
+        for (int64_t k = 0; k < count; k++) {
+            values[k] = int_from_float(tensor->dtype, in[i + k]);
+        }
+        ref_store_int(tensor, start + i * step, step, count, values);
     }
 }
 

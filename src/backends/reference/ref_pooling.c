@@ -142,6 +142,18 @@ typedef struct pooled {
     int64_t index;
 } pooled;
 
+static void finish_window(const pooling *pool, const ref_tensor *x, pooled *result)
+{
+    if (pool->kind == REF_POOL_AVERAGE) {
+        result->value = result->count > 0 ? result->value / (double)result->count : 0.0;
+    } else if (pool->kind == REF_POOL_LP) {
+        result->value = pow(result->value, 1.0 / pool->p);
+    } else if (result->best < 0) {
+        result->value =
+            ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT ? -HUGE_VAL : ref_least(x->dtype);
+    }
+}
+
 static void pool_window(const pooling *pool, const ref_tensor *x, int64_t plane, int64_t output,
                         pooled *result)
 {
@@ -166,14 +178,134 @@ static void pool_window(const pooling *pool, const ref_tensor *x, int64_t plane,
             result->index = plane * pool->in_size + (pool->column_major ? column_major : at);
         }
     }
-    if (pool->kind == REF_POOL_AVERAGE) {
-        result->value = result->count > 0 ? result->value / (double)result->count : 0.0;
-    } else if (pool->kind == REF_POOL_LP) {
-        result->value = pow(result->value, 1.0 / pool->p);
-    } else if (result->best < 0) {
-        result->value =
-            ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT ? -HUGE_VAL : ref_least(x->dtype);
+    finish_window(pool, x, result);
+}
+
+/* --- up to three spatial dimensions: elements are found by counting, not by dividing --- */
+
+typedef struct span {
+    int64_t first, end; /* of the kernel's elements, those inside the input */
+    int64_t at;         /* of element 0, in the input */
+    int64_t counted;    /* elements in the padded input */
+} span;
+
+static int64_t divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static span make_span(const ref_window_shape *w, int i, int64_t output)
+{
+    span s = {.at = output * w->stride[i] - w->begin[i]};
+    const int64_t step = w->dilation[i];
+    const int64_t inside = w->input[i] - s.at;
+    const int64_t padded = inside + w->end[i];
+    s.first = s.at < 0 ? divide_up(-s.at, step) : 0;
+    s.end = inside > 0 ? divide_up(inside, step) : 0;
+    s.end = s.end < w->kernel[i] ? s.end : w->kernel[i];
+    s.counted = padded > 0 ? divide_up(padded, step) : 0;
+    s.counted = s.counted < w->kernel[i] ? s.counted : w->kernel[i];
+    return s;
+}
+
+/* The window in three dimensions, the first ones of 1 where there are fewer. */
+static ref_window_shape in_space(const ref_window_shape *w)
+{
+    ref_window_shape three = {.rank = 3};
+    for (int i = 0; i < 3; i++) {
+        const int j = i - (3 - w->rank);
+        three.input[i] = j < 0 ? 1 : w->input[j];
+        three.output[i] = j < 0 ? 1 : w->output[j];
+        three.kernel[i] = j < 0 ? 1 : w->kernel[j];
+        three.stride[i] = j < 0 ? 1 : w->stride[j];
+        three.dilation[i] = j < 0 ? 1 : w->dilation[j];
+        three.begin[i] = j < 0 ? 0 : w->begin[j];
+        three.end[i] = j < 0 ? 0 : w->end[j];
     }
+    return three;
+}
+
+static void pool_row(const pooling *pool, const double *row, int64_t at, const span *x,
+                     int64_t step, pooled *result)
+{
+    for (int64_t k = x->first; k < x->end; k++) {
+        const int64_t place = x->at + k * step;
+        const double v = row[place];
+        if (pool->kind == REF_POOL_AVERAGE) {
+            result->value += v;
+        } else if (pool->kind == REF_POOL_LP) {
+            result->value += pool->p == 2.0 ? v * v : pow(fabs(v), pool->p);
+        } else if (result->best < 0 || v > result->value || isnan(v)) {
+            result->value = v;
+            result->best = at + place;
+        }
+    }
+}
+
+static void pool_in_space(const pooling *pool, const ref_window_shape *w, const double *plane,
+                          const span *z, const span *y, const span *x, pooled *result)
+{
+    *result = (pooled){.value = 0.0, .best = -1};
+    for (int64_t i = z->first; i < z->end; i++) {
+        for (int64_t j = y->first; j < y->end; j++) {
+            const int64_t at =
+                ((z->at + i * w->dilation[0]) * w->input[1] + y->at + j * w->dilation[1]) *
+                w->input[2];
+            pool_row(pool, plane + at, at, x, w->dilation[2], result);
+        }
+    }
+    const span *const spans[3] = {z, y, x};
+    result->count = 1;
+    for (int i = 0; i < 3; i++) {
+        const int64_t inside = spans[i]->end - spans[i]->first;
+        result->count *= pool->count_padding ? spans[i]->counted : inside > 0 ? inside : 0;
+    }
+}
+
+/* By which number MaxPool names the element at offset `best` of a plane. */
+static int64_t index_in_plane(const pooling *pool, const ref_window_shape *w, int64_t best)
+{
+    if (!pool->column_major) {
+        return best;
+    }
+    const int64_t x = best % w->input[2];
+    const int64_t y = best / w->input[2] % w->input[1];
+    const int64_t z = best / w->input[2] / w->input[1];
+    return z + w->input[0] * (y + w->input[1] * x);
+}
+
+static kiln_status pool_planes(ref_call *call, const pooling *pool, const ref_tensor *x,
+                               ref_tensor *y, ref_tensor *indices)
+{
+    const ref_window_shape w = in_space(&pool->window);
+    double *plane = NULL;
+    double *row = NULL;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)pool->in_size, sizeof *plane, &plane));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)w.output[2], sizeof *row, &row));
+    for (int64_t i = 0; i < y->count; i += w.output[2]) {
+        const int64_t of = i / pool->out_size;
+        const int64_t line = i % pool->out_size / w.output[2];
+        if (line == 0) {
+            KLN_RETURN_IF_ERROR(ref_spend(call, 0));
+            ref_load_float(x, of * pool->in_size, 1, pool->in_size, plane);
+        }
+        const span z = make_span(&w, 0, line / w.output[1]);
+        const span s = make_span(&w, 1, line % w.output[1]);
+        for (int64_t k = 0; k < w.output[2]; k++) {
+            const span last = make_span(&w, 2, k);
+            pooled result;
+            pool_in_space(pool, &w, plane, &z, &s, &last, &result);
+            const int64_t best = result.best;
+            finish_window(pool, x, &result);
+            row[k] = result.value;
+            if (indices != NULL) {
+                ref_put_int(indices, i + k,
+                            best >= 0 ? of * pool->in_size + index_in_plane(pool, &w, best) : 0);
+            }
+        }
+        ref_store_float(y, i, 1, w.output[2], row);
+    }
+    return KILN_OK;
 }
 
 kiln_status ref_op_pool(ref_call *call)
@@ -203,6 +335,9 @@ kiln_status ref_op_pool(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_spend(call, work));
     pool.in_size = ref_product(x->dims, 2, x->rank);
     pool.out_size = ref_product(dims, 2, x->rank);
+    if (pool.window.rank <= 3) {
+        return pool_planes(call, &pool, x, y, indices);
+    }
     for (int64_t i = 0; i < y->count; i++) {
         pooled result;
         pool_window(&pool, x, i / pool.out_size, i % pool.out_size, &result);

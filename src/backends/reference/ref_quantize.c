@@ -69,9 +69,49 @@ static int64_t scale_index(const scales *s, int64_t i)
     return (outer * s->scale->dims[s->axis] + place / s->block) * inner + i % inner;
 }
 
-static double zero_at(const scales *s, int64_t index)
+/* Some neighbouring elements, each with its scale and zero point. */
+typedef struct piece {
+    double values[REF_CHUNK], scales[REF_CHUNK], zeros[REF_CHUNK];
+} piece;
+
+static void load_piece(const scales *s, int64_t start, int64_t n, piece *p)
 {
-    return s->zero != NULL ? ref_get_float(s->zero, index) : 0.0;
+    const int64_t inner =
+        s->scale->count == 1 ? INT64_MAX : ref_product(s->x->dims, s->axis + 1, s->x->rank);
+    ref_load_float(s->x, start, 1, n, p->values);
+    /* Without blocks a run of `inner` elements has one scale. */
+    for (int64_t i = 0, end = 0; i < n; i = end) {
+        const int64_t at = scale_index(s, start + i);
+        const int64_t left = s->block > 0 ? 1 : inner - (start + i) % inner;
+        const double scale = ref_get_float(s->scale, at);
+        const double zero = s->zero != NULL ? ref_get_float(s->zero, at) : 0.0;
+        for (end = i; end < n && end - i < left; end++) {
+            p->scales[end] = scale;
+            p->zeros[end] = zero;
+        }
+    }
+}
+
+typedef struct target {
+    double low, high;
+    bool to_float, saturate, is_double; /* the last: the input is of float64 */
+} target;
+
+static void quantize_piece(const target *t, piece *p, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        /* The quotient has the input's own precision, so that ties are the same everywhere. */
+        const double scaled = p->values[i] / p->scales[i];
+        p->values[i] = t->is_double ? scaled : (double)(float)scaled;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        if (t->to_float) {
+            p->values[i] += p->zeros[i];
+            continue;
+        }
+        const double value = ref_round_even(p->values[i]) + p->zeros[i];
+        p->values[i] = isnan(value) || value < t->low ? t->low : value > t->high ? t->high : value;
+    }
 }
 
 kiln_status ref_op_quantize(ref_call *call)
@@ -86,20 +126,23 @@ kiln_status ref_op_quantize(ref_call *call)
     if (ref_domain_of(dtype) == REF_DOMAIN_NONE) {
         return ref_fail_dtype(call, dtype);
     }
-    const bool to_float = ref_domain_of(dtype) == REF_DOMAIN_FLOAT;
-    const bool saturate = ref_attribute_int(call, "saturate", 1) != 0;
+    const target t = {.low = ref_least(dtype),
+                      .high = ref_greatest(dtype),
+                      .to_float = ref_domain_of(dtype) == REF_DOMAIN_FLOAT,
+                      .saturate = ref_attribute_int(call, "saturate", 1) != 0,
+                      .is_double = s.x->dtype == KILN_DTYPE_FLOAT64};
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, s.x->rank, s.x->dims, &y));
-    for (int64_t i = 0; i < y->count; i++) {
-        const int64_t at = scale_index(&s, i);
-        /* The quotient has the input's own precision, so that ties are the same everywhere. */
-        double scaled = ref_get_float(s.x, i) / ref_get_float(s.scale, at);
-        scaled = s.x->dtype == KILN_DTYPE_FLOAT64 ? scaled : (double)(float)scaled;
-        if (!to_float) {
-            ref_put_float(y, i, ref_quantized(scaled, zero_at(&s, at), dtype));
-        } else if (ref_is_float8(dtype)) {
-            ref_put_float8(y, i, scaled + zero_at(&s, at), saturate);
-        } else {
-            ref_put_float(y, i, scaled + zero_at(&s, at));
+    for (int64_t i = 0; i < y->count; i += REF_CHUNK) {
+        const int64_t n = y->count - i < REF_CHUNK ? y->count - i : REF_CHUNK;
+        piece p;
+        load_piece(&s, i, n, &p);
+        quantize_piece(&t, &p, n);
+        if (!t.to_float || !ref_is_float8(dtype)) {
+            ref_store_float(y, i, 1, n, p.values);
+            continue;
+        }
+        for (int64_t k = 0; k < n; k++) {
+            ref_put_float8(y, i + k, p.values[k], t.saturate);
         }
     }
     return KILN_OK;
@@ -117,9 +160,14 @@ kiln_status ref_op_dequantize(ref_call *call)
         return ref_fail_dtype(call, dtype);
     }
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, s.x->rank, s.x->dims, &y));
-    for (int64_t i = 0; i < y->count; i++) {
-        const int64_t at = scale_index(&s, i);
-        ref_put_float(y, i, (ref_get_float(s.x, i) - zero_at(&s, at)) * ref_get_float(s.scale, at));
+    for (int64_t i = 0; i < y->count; i += REF_CHUNK) {
+        const int64_t n = y->count - i < REF_CHUNK ? y->count - i : REF_CHUNK;
+        piece p;
+        load_piece(&s, i, n, &p);
+        for (int64_t k = 0; k < n; k++) {
+            p.values[k] = (p.values[k] - p.zeros[k]) * p.scales[k];
+        }
+        ref_store_float(y, i, 1, n, p.values);
     }
     return KILN_OK;
 }

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
 
+static int order_doubles(double a, double b)
+{
+    if (isnan(a) || isnan(b)) {
+        return (isnan(a) ? 1 : 0) - (isnan(b) ? 1 : 0);
+    }
+    return (a > b) - (a < b);
+}
+
 /* Negative, 0 or positive as element a of x comes before, with or after element b. NaN is last. */
 static int order(const ref_tensor *x, int64_t a, int64_t b)
 {
     if (ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT) {
-        const double va = ref_get_float(x, a);
-        const double vb = ref_get_float(x, b);
-        if (isnan(va) || isnan(vb)) {
-            return (isnan(va) ? 1 : 0) - (isnan(vb) ? 1 : 0);
-        }
-        return (va > vb) - (va < vb);
+        return order_doubles(ref_get_float(x, a), ref_get_float(x, b));
     }
     const int64_t va = ref_get_int(x, a);
     const int64_t vb = ref_get_int(x, b);
@@ -23,6 +26,7 @@ static int order(const ref_tensor *x, int64_t a, int64_t b)
 typedef struct sorting {
     const ref_tensor *x;
     int64_t start, step; /* TopK: of the row */
+    const double *row;   /* its elements, where they are floats */
     bool descending;
     /* Unique: slices of `inner` elements in `outer` pieces, `length` of them along the axis */
     int64_t inner, outer, length;
@@ -55,6 +59,12 @@ static int compare_elements(const sorting *sort, int64_t a, int64_t b)
     return sort->descending ? -result : result;
 }
 
+static int compare_doubles(const sorting *sort, int64_t a, int64_t b)
+{
+    const int result = order_doubles(sort->row[a], sort->row[b]);
+    return sort->descending ? -result : result;
+}
+
 static kiln_status read_k(const ref_call *call, int64_t length, int64_t *k)
 {
     const ref_tensor *given = ref_input(call, 1);
@@ -64,6 +74,52 @@ static kiln_status read_k(const ref_call *call, int64_t length, int64_t *k)
                ? KILN_OK
                : kln_fail(KILN_ERROR_INVALID_NETWORK, "the first %lld of %lld elements",
                           (long long)*k, (long long)length);
+}
+
+/* Whether item a comes after item b; of equal ones the later. */
+static bool is_after(const sorting *sort, int64_t a, int64_t b)
+{
+    const int result = sort->compare(sort, a, b);
+    return result != 0 ? result > 0 : a > b;
+}
+
+/* Puts the item at `place` of a heap, whose top is the last of all in order, where it belongs. */
+static void sink(const sorting *sort, int64_t *heap, int64_t n, int64_t place)
+{
+    for (int64_t child = 2 * place + 1; child < n; child = 2 * place + 1) {
+        child += child + 1 < n && is_after(sort, heap[child + 1], heap[child]) ? 1 : 0;
+        if (!is_after(sort, heap[child], heap[place])) {
+            return;
+        }
+        const int64_t item = heap[place];
+        heap[place] = heap[child];
+        heap[child] = item;
+        place = child;
+    }
+}
+
+/* The first k of n in order, as a sort of all would have them: the worst of those kept gives way.
+ */
+static void select_first(const sorting *sort, int64_t *items, int64_t n, int64_t k)
+{
+    for (int64_t i = 0; i < k; i++) {
+        items[i] = i;
+    }
+    for (int64_t i = k / 2; i-- > 0;) {
+        sink(sort, items, k, i);
+    }
+    for (int64_t i = k; i < n && k > 0; i++) {
+        if (sort->compare(sort, i, items[0]) < 0) {
+            items[0] = i;
+            sink(sort, items, k, 0);
+        }
+    }
+    for (int64_t end = k - 1; end > 0; end--) {
+        const int64_t last = items[0];
+        items[0] = items[end];
+        items[end] = last;
+        sink(sort, items, end, 0);
+    }
 }
 
 kiln_status ref_op_top_k(ref_call *call)
@@ -87,15 +143,29 @@ kiln_status ref_op_top_k(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *items, &items));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *room, &room));
     sorting sort = {.x = x, .compare = compare_elements};
+    double *row = NULL;
+    if (ref_domain_of(x->dtype) == REF_DOMAIN_FLOAT) {
+        KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *row, &row));
+        sort.compare = compare_doubles;
+        sort.row = row;
+    }
     sort.step = ref_product(x->dims, axis + 1, x->rank);
     sort.descending = ref_attribute_int(call, "largest", 1) != 0;
     const size_t size = ref_element_size(x->dtype);
     for (int64_t i = 0; x->count > 0 && i < x->count / n; i++) {
         sort.start = i / sort.step * n * sort.step + i % sort.step;
-        for (int64_t j = 0; j < n; j++) {
-            items[j] = j;
+        if (row != NULL) {
+            KLN_RETURN_IF_ERROR(ref_spend(call, 0));
+            ref_load_float(x, sort.start, sort.step, n, row);
         }
-        merge_sort(&sort, items, n, room);
+        if (k < n / 8) {
+            select_first(&sort, items, n, k);
+        } else {
+            for (int64_t j = 0; j < n; j++) {
+                items[j] = j;
+            }
+            merge_sort(&sort, items, n, room);
+        }
         const int64_t to = i / sort.step * k * sort.step + i % sort.step;
         for (int64_t j = 0; j < k; j++) {
             memcpy((char *)values->data + (size_t)(to + j * sort.step) * size,
