@@ -270,12 +270,142 @@ static void convolutions_are_exact(void **state)
     }
 }
 
+/* --- Einsum --- */
+
+/* Every place of the labels, the output's first and the last one fastest; a letter's dimension is
+ * 2 and up by the letter. */
+static void contract_once(const char *left, const char *right, const char *output)
+{
+    char labels[16] = "";
+    int64_t place[16] = {0};
+    int64_t sizes[2] = {1, 1};
+    int64_t count = 1;
+    (void)snprintf(labels, sizeof labels, "%s", output);
+    for (int side = 0; side < 2; side++) {
+        for (const char *c = side == 0 ? left : right; *c != '\0'; c++) {
+            sizes[side] *= *c - 'a' + 2;
+            if (strchr(labels, *c) == NULL) {
+                labels[strlen(labels) + 1] = '\0';
+                labels[strlen(labels)] = *c;
+            }
+        }
+    }
+    for (const char *c = output; *c != '\0'; c++) {
+        count *= *c - 'a' + 2;
+    }
+    float *a = numbers(sizes[0], 5);
+    float *b = numbers(sizes[1], 5);
+    double *expected = calloc((size_t)count, sizeof *expected);
+    assert_non_null(expected);
+    const char *const terms[3] = {left, right, output};
+    for (bool more = true; more;) {
+        int64_t at[3] = {0, 0, 0};
+        for (int side = 0; side < 3; side++) {
+            for (const char *c = terms[side]; *c != '\0'; c++) {
+                at[side] = at[side] * (*c - 'a' + 2) + place[strchr(labels, *c) - labels];
+            }
+        }
+        expected[at[2]] += (double)a[at[0]] * (double)b[at[1]];
+        more = false;
+        for (size_t i = strlen(labels); i-- > 0 && !more;) {
+            more = ++place[i] < labels[i] - 'a' + 2;
+            place[i] = more ? place[i] : 0;
+        }
+    }
+    feed feeds[2] = {{"a", a, 0, {0}}, {"b", b, 0, {0}}};
+    char shapes[2][64] = {"", ""};
+    for (int side = 0; side < 2; side++) {
+        for (const char *c = terms[side]; *c != '\0'; c++) {
+            feeds[side].dims[feeds[side].rank++] = *c - 'a' + 2;
+            const size_t used = strlen(shapes[side]);
+            (void)snprintf(shapes[side] + used, sizeof shapes[side] - used, "%s%d",
+                           used > 0 ? "," : "", *c - 'a' + 2);
+        }
+    }
+    char equation[64];
+    (void)snprintf(equation, sizeof equation, "%s,%s->%s", left, right, output);
+    graph_maker m;
+    maker_begin(&m, 17);
+    maker_input(&m, "a", 1, shapes[0]);
+    maker_input(&m, "b", 1, shapes[1]);
+    maker_node(&m, "Einsum", "a,b", "y");
+    maker_attribute_string(&m, "equation", equation);
+    maker_output(&m, "y", 1, NULL);
+    kiln_tensor y;
+    kiln_context *context = run(&m, feeds, 2, &y);
+    expect_bits(equation, count, expected, y.data);
+    kiln_context_destroy(context);
+    free(expected);
+    free(a);
+    free(b);
+}
+
+static void contractions_are_exact(void **state)
+{
+    (void)state;
+    static const char *const equations[][3] = {
+        {"ab", "bc", "ac"},       {"ab", "cb", "ac"},   {"ab", "cb", "ca"},   {"a", "b", "ab"},
+        {"abcd", "abed", "abce"}, {"abz", "abz", "ab"}, {"ab", "b", "a"},     {"ab", "ab", ""},
+        {"az", "zb", "ab"},       {"az", "z", "a"},     {"ab", "cd", "dcba"}, {"aab", "bz", "az"},
+        {"zb", "zb", "zb"},       {"abc", "c", "ba"},   {"z", "zxy", "xy"},   {"abz", "acz", "bc"}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(equations); i++) {
+        contract_once(equations[i][0], equations[i][1], equations[i][2]);
+    }
+}
+
+/* --- TopK --- */
+
+static void the_first_are_those_of_a_sort(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 60; round++) {
+        const int64_t n = 1 + draw(100);
+        const int64_t k = draw(3) == 0 ? draw(n + 1) : draw(n / 8 + 1);
+        const bool largest = draw(2) != 0;
+        float *x = numbers(n, 100);
+        for (int64_t i = 0; i < n; i++) {
+            x[i] = draw(2) != 0 ? x[i] : (float)draw(4); /* many are equal */
+        }
+        graph_maker m;
+        maker_begin(&m, 17);
+        maker_input(&m, "x", 1, "n");
+        maker_ints(&m, "k", 1, &k);
+        maker_node(&m, "TopK", "x,k", "y,i");
+        maker_attribute_int(&m, "largest", largest);
+        maker_output(&m, "y", 1, NULL);
+        maker_output(&m, "i", 7, NULL);
+        const feed given = {"x", x, 1, {n}};
+        kiln_tensor y;
+        kiln_context *context = run(&m, &given, 1, &y);
+        kiln_tensor places;
+        assert_ok(kiln_context_tensor(context, "i", &places));
+        assert_int_equal(k, places.desc.shape.dims[0]);
+        bool taken[128] = {false};
+        for (int64_t j = 0; j < k; j++) {
+            /* NaN is the largest; of equal ones the first comes first. */
+            int64_t best = -1;
+            for (int64_t i = 0; i < n; i++) {
+                const bool above = best >= 0 && !taken[i] &&
+                                   (largest ? (isnan(x[i]) ? !isnan(x[best]) : x[i] > x[best])
+                                            : (isnan(x[best]) ? !isnan(x[i]) : x[i] < x[best]));
+                best = !taken[i] && (best < 0 || above) ? i : best;
+            }
+            taken[best] = true;
+            assert_int_equal(best, ((const int64_t *)places.data)[j]);
+        }
+        kiln_context_destroy(context);
+        free(x);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_are_exact),
         cmocka_unit_test(kernels_are_alike),
         cmocka_unit_test(convolutions_are_exact),
+        cmocka_unit_test(contractions_are_exact),
+        cmocka_unit_test(the_first_are_those_of_a_sort),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
+#include "ref_product.h"
 
 #define MOST_LABELS 24
 #define MOST_OPERANDS 16
@@ -224,6 +225,137 @@ static void contract(const einsum *e, bool whole, ref_tensor *y)
     }
 }
 
+/* --- two operands of floats: many outputs side by side --- */
+
+#define DEPTH 128 /* terms of one pass */
+
+/* Operand `left` lacks the last label of the output, so that its elements are shared by a row of
+ * outputs; operand `right` lacks label `rows` (-1: there is none such), so that its are shared by
+ * several rows. */
+typedef struct plan {
+    size_t left, right;
+    int columns, rows;
+    int64_t terms;
+    int64_t *offsets[2];        /* of each term, in each operand */
+    int64_t steps[MOST_LABELS]; /* of the output */
+} plan;
+
+static bool make_plan(const einsum *e, plan *p)
+{
+    p->columns = e->output_count - 1;
+    if (e->operands != 2 || p->columns < 0 ||
+        (e->strides[0][p->columns] != 0 && e->strides[1][p->columns] != 0)) {
+        return false;
+    }
+    p->left = e->strides[0][p->columns] == 0 ? 0 : 1;
+    p->right = 1 - p->left;
+    p->rows = -1;
+    for (int i = 0; i < p->columns; i++) {
+        if (e->strides[p->right][i] == 0 && (p->rows < 0 || e->dims[i] > e->dims[p->rows])) {
+            p->rows = i;
+        }
+    }
+    p->terms = 1;
+    for (int i = e->output_count; i < e->label_count; i++) {
+        p->terms *= e->dims[i];
+    }
+    int64_t step = 1;
+    for (int i = e->output_count - 1; i >= 0; i--) {
+        p->steps[i] = step;
+        step *= e->dims[i];
+    }
+    return p->terms > 0;
+}
+
+static kiln_status list_terms(ref_call *call, const einsum *e, plan *p)
+{
+    int64_t place[MOST_LABELS] = {0};
+    int64_t offsets[MOST_OPERANDS] = {0};
+    for (int i = 0; i < 2; i++) {
+        KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)p->terms, sizeof(int64_t), &p->offsets[i]));
+    }
+    for (int64_t t = 0; t < p->terms; t++) {
+        p->offsets[0][t] = offsets[0];
+        p->offsets[1][t] = offsets[1];
+        (void)advance(e, e->output_count, e->label_count, place, offsets);
+    }
+    return KILN_OK;
+}
+
+/* Outputs of all rows and up to REF_SIDE columns; `at` are the offsets of the first one, in the
+ * output and the operands. */
+static void add_columns(const einsum *e, const plan *p, ref_sum_function sum, int64_t column,
+                        int64_t out_at, const int64_t *at, double *out)
+{
+    const int64_t all = e->dims[p->columns];
+    const int64_t width = all - column < REF_SIDE ? all - column : REF_SIDE;
+    const int64_t step = e->strides[p->right][p->columns];
+    const double *b = e->values[p->right] + at[p->right] + column * step;
+    const int64_t rows = p->rows >= 0 ? e->dims[p->rows] : 1;
+    const int64_t a_step = p->rows >= 0 ? e->strides[p->left][p->rows] : 0;
+    const int64_t out_step = p->rows >= 0 ? p->steps[p->rows] : 0;
+    double panel[DEPTH * REF_SIDE] = {0};
+    for (int64_t t = 0; t < p->terms; t += DEPTH) {
+        const int64_t count = p->terms - t < DEPTH ? p->terms - t : DEPTH;
+        for (int64_t k = 0; k < count; k++) {
+            const double *from = b + p->offsets[p->right][t + k];
+            for (int64_t c = 0; c < width; c++) {
+                panel[k * REF_SIDE + c] = from[c * step];
+            }
+        }
+        for (int64_t r = 0; r < rows; r += REF_ROWS) {
+            double tile[REF_ROWS * REF_SIDE] = {0};
+            const double *from[REF_ROWS];
+            const int row_count = rows - r < REF_ROWS ? (int)(rows - r) : REF_ROWS;
+            for (int i = 0; i < REF_ROWS; i++) {
+                const int64_t row = r + (i < row_count ? i : 0);
+                from[i] = e->values[p->left] + at[p->left] + row * a_step;
+                memcpy(tile + (ptrdiff_t)i * REF_SIDE, out + out_at + row * out_step + column,
+                       (size_t)width * sizeof *tile);
+            }
+            sum(count, p->offsets[p->left] + t, from, panel, tile, row_count);
+            for (int i = 0; i < row_count; i++) {
+                memcpy(out + out_at + (r + i) * out_step + column, tile + (ptrdiff_t)i * REF_SIDE,
+                       (size_t)width * sizeof *tile);
+            }
+        }
+    }
+}
+
+static kiln_status contract_two(ref_call *call, const einsum *e, plan *p, ref_tensor *y)
+{
+    ref_sum_function kernels[REF_SUM_KERNELS];
+    double *out = NULL;
+    (void)ref_sum_kernels(kernels);
+    KLN_RETURN_IF_ERROR(list_terms(call, e, p));
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
+    memset(out, 0, (size_t)y->count * sizeof *out);
+    int64_t place[MOST_LABELS] = {0};
+    bool more = y->count > 0;
+    while (more) {
+        int64_t at[2] = {0, 0};
+        int64_t out_at = 0;
+        for (int i = 0; i < p->columns; i++) {
+            at[0] += place[i] * e->strides[0][i];
+            at[1] += place[i] * e->strides[1][i];
+            out_at += place[i] * p->steps[i];
+        }
+        KLN_RETURN_IF_ERROR(ref_spend(call, 0));
+        for (int64_t c = 0; c < e->dims[p->columns]; c += REF_SIDE) {
+            add_columns(e, p, kernels[0], c, out_at, at, out);
+        }
+        more = false;
+        for (int i = p->columns - 1; i >= 0 && !more; i--) {
+            if (i != p->rows) {
+                more = ++place[i] < e->dims[i];
+                place[i] = more ? place[i] : 0;
+            }
+        }
+    }
+    ref_store_float(y, 0, 1, y->count, out);
+    return KILN_OK;
+}
+
 kiln_status ref_op_einsum(ref_call *call)
 {
     einsum *e = NULL;
@@ -256,6 +388,10 @@ kiln_status ref_op_einsum(ref_call *call)
         work *= (double)e->dims[i];
     }
     KLN_RETURN_IF_ERROR(ref_spend(call, work));
+    plan p;
+    if (!whole && make_plan(e, &p)) {
+        return contract_two(call, e, &p, y);
+    }
     contract(e, whole, y);
     return KILN_OK;
 }
