@@ -54,6 +54,14 @@ static const memory_range *find(const memory_range *ranges, size_t count, memory
                : NULL;
 }
 
+/* Whether a tensor may lie among sorted ranges, by the bytes that it was given with: most do not,
+ * and need no closer look. */
+static bool is_near(const memory_range *ranges, size_t count, const kiln_tensor *tensor)
+{
+    const uintptr_t begin = (uintptr_t)tensor->data;
+    return count != 0 && begin < ranges[count - 1].end && begin + tensor->bytes > ranges[0].begin;
+}
+
 /* --- the copy of an input --- */
 
 void context_overlap_forget(kiln_context *context, context_slot *slot)
@@ -120,6 +128,13 @@ static kiln_status make_copy(kiln_context *context, size_t index, const kiln_ten
 
 /* --- the last results, bound as inputs --- */
 
+/* 0 for what is empty. */
+static size_t keep(memory_range *range, const kiln_tensor *tensor, size_t index)
+{
+    *range = range_of(tensor, index);
+    return range->end > range->begin;
+}
+
 static bool get_result(kiln_context *context, size_t index, kiln_tensor *tensor)
 {
     if (context->slots[index].state != SLOT_EMPTY ||
@@ -143,8 +158,8 @@ static void know_results(kiln_context *context)
     kln_message_keep(&before);
     for (size_t i = context->engine->description.input_count; i < context->slot_count; i++) {
         kiln_tensor tensor = {.data = NULL};
-        if (get_result(context, i, &tensor) && bytes_of(&tensor) != 0) {
-            context->results[context->result_count++] = range_of(&tensor, i);
+        if (get_result(context, i, &tensor)) {
+            context->result_count += keep(&context->results[context->result_count], &tensor, i);
         }
     }
     kln_message_restore(&before);
@@ -156,8 +171,10 @@ kiln_status context_overlap_bind(kiln_context *context, size_t index, const kiln
 {
     *fed = false;
     know_results(context);
-    const memory_range *result =
-        find(context->results, context->result_count, range_of(tensor, index));
+    const memory_range *result = NULL;
+    if (is_near(context->results, context->result_count, tensor)) {
+        result = find(context->results, context->result_count, range_of(tensor, index));
+    }
     if (result == NULL) {
         return KILN_OK;
     }
@@ -227,8 +244,8 @@ static kiln_status list_outputs(kiln_context *context, memory_range *ranges, siz
     *count = 0;
     for (size_t i = context->engine->description.input_count; i < context->slot_count; i++) {
         const context_slot *slot = &context->slots[i];
-        if (slot->state == SLOT_CALLER && bytes_of(&slot->tensor) != 0) {
-            ranges[(*count)++] = range_of(&slot->tensor, i);
+        if (slot->state == SLOT_CALLER) {
+            *count += keep(&ranges[*count], &slot->tensor, i);
         }
     }
     sort(ranges, *count);
@@ -283,8 +300,10 @@ kiln_status context_overlap_settle(kiln_context *context)
         if (slot->state == SLOT_EMPTY || slot->detour == DETOUR_FED) {
             continue; /* what was fed lies in a copy already */
         }
-        const memory_range range = range_of(original_of(slot), i);
-        KLN_RETURN_IF_ERROR(settle_input(context, i, find(outputs, count, range) != NULL));
+        const kiln_tensor *original = original_of(slot);
+        const bool overlaps = is_near(outputs, count, original) &&
+                              find(outputs, count, range_of(original, i)) != NULL;
+        KLN_RETURN_IF_ERROR(settle_input(context, i, overlaps));
     }
     return KILN_OK;
 }
