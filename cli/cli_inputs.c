@@ -36,11 +36,29 @@ static const char *value_for(const char *argument, const char *name)
                                                                            : NULL;
 }
 
+/* Input `index`, those with a value of their own behind the others. */
+static kiln_status any_input(const kiln_engine *engine, size_t index, kiln_binding *binding)
+{
+    const size_t required = kiln_engine_input_count(engine);
+    return index < required ? kiln_engine_input(engine, index, binding)
+                            : kiln_engine_optional(engine, index - required, binding);
+}
+
+static bool is_named(const cli_list *list, const char *name)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (value_for(list->items[i], name) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static cli_exit input_names(const kiln_engine *engine, const char **names, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
-        if (kiln_engine_input(engine, i, &binding) != KILN_OK) {
+        if (any_input(engine, i, &binding) != KILN_OK) {
             return cli_fail();
         }
         names[i] = binding.name;
@@ -435,7 +453,8 @@ static cli_exit bind_one(const cli_command *command, kiln_context *context,
 cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *settings,
                          const kiln_engine *engine, kiln_context *context, cli_inputs *inputs)
 {
-    const size_t count = kiln_engine_input_count(engine);
+    const size_t required = kiln_engine_input_count(engine);
+    const size_t count = required + kiln_engine_optional_count(engine);
     const char **names = cli_allocate(count * 3 * sizeof *names);
     const char **data = names + count;
     const char **shapes = data + count;
@@ -452,7 +471,11 @@ cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *s
     }
     for (size_t i = 0; i < count && result == CLI_DONE; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
-        result = kiln_engine_input(engine, i, &binding) == KILN_OK
+        /* What has a value of its own keeps it, unless it is named. */
+        if (i >= required && !is_named(&settings->inputs, names[i])) {
+            continue;
+        }
+        result = any_input(engine, i, &binding) == KILN_OK
                      ? bind_one(command, context, &binding, data[i], shapes[i], settings,
                                 &inputs->loaded[i])
                      : cli_fail();

@@ -75,9 +75,10 @@ typedef struct kln_monitor {
  * arena. */
 typedef struct kln_description {
     kln_arena *arena;
-    kiln_binding *bindings; /* inputs first, then outputs, each in the model's order */
+    kiln_binding *bindings; /* inputs, outputs, optional inputs, each in the model's order */
     size_t input_count;
     size_t output_count;
+    size_t optional_count; /* inputs with a value of their own; only where `device` is the CPU's */
     kiln_metadata *metadata;
     size_t metadata_count;
     const char **host_nodes; /* that run on the CPU though the engine is on a GPU; or NULL */
@@ -216,7 +217,7 @@ typedef struct kln_backend {
                                   void **context);
     void (*context_destroy)(void *context);
 
-    /* Required. Binding `index` (inputs first) is `tensor` from now on; its memory stays until the
+    /* Required. Binding `index` (as `describe` lists them) is `tensor` from now on; its memory stays until the
      * next bind of that index. For an output, dtype UNDEFINED (a zeroed tensor) means that the
      * backend finds memory in each run. */
     kiln_status (*bind)(void *context, size_t index, const kiln_tensor *tensor);

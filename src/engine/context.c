@@ -112,7 +112,8 @@ static kiln_status check_options(const kiln_engine *engine, const kiln_context_o
 static kiln_status init(kiln_context *context, const kiln_context_options *options)
 {
     const kln_description *description = &context->engine->description;
-    const size_t count = description->input_count + description->output_count;
+    const size_t required = description->input_count + description->output_count;
+    const size_t count = required + description->optional_count;
     context->slots = kln_alloc_zeroed(count, sizeof *context->slots);
     context->found = kln_alloc_zeroed(count, sizeof *context->found);
     context->ranges = kln_alloc_zeroed(count, sizeof *context->ranges);
@@ -122,7 +123,7 @@ static kiln_status init(kiln_context *context, const kiln_context_options *optio
         return kln_fail_memory(count * sizeof *context->slots, "a context's bindings");
     }
     context->slot_count = count;
-    for (size_t i = description->input_count; i < count; i++) {
+    for (size_t i = description->input_count; i < required; i++) {
         context->slots[i].pending = true;
     }
     KLN_RETURN_IF_ERROR(context_gpu_create(context, options));
@@ -204,8 +205,9 @@ kiln_status context_find_output(const kiln_context *context, const char *name, s
 {
     const uint32_t found = kln_names_get(&context->engine->outputs, name);
     if (found == KLN_NAMES_NONE) {
-        return fail_name(context, name, "output", context->engine->description.input_count,
-                         context->slot_count);
+        const kln_description *description = &context->engine->description;
+        return fail_name(context, name, "output", description->input_count,
+                         description->input_count + description->output_count);
     }
     *index = found;
     return KILN_OK;
@@ -454,6 +456,13 @@ void context_set_empty(kiln_context *context, size_t index)
     retire_owned(context, changed);
     changed->state = SLOT_EMPTY;
     context_move(context, index, &(kiln_tensor){.data = NULL});
+    if (index >= context_outputs_end(context)) {
+        /* A backend may have to forget everything in order to forget one value. */
+        for (size_t i = 0; i < context->slot_count; i++) {
+            context->slots[i].pending |= i != index && (context->slots[i].state != SLOT_EMPTY ||
+                                                        !context_binding(context, i)->is_input);
+        }
+    }
 }
 
 /* Memory of the context for input `index` of this shape, kept where it is large enough already. */

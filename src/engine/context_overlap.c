@@ -156,7 +156,8 @@ static void know_results(kiln_context *context)
     context->result_count = 0;
     kln_message before;
     kln_message_keep(&before);
-    for (size_t i = context->engine->description.input_count; i < context->slot_count; i++) {
+    for (size_t i = context->engine->description.input_count; i < context_outputs_end(context);
+         i++) {
         kiln_tensor tensor = {.data = NULL};
         if (get_result(context, i, &tensor)) {
             context->result_count += keep(&context->results[context->result_count], &tensor, i);
@@ -179,7 +180,7 @@ kiln_status context_overlap_bind(kiln_context *context, size_t index, const kiln
         return KILN_OK;
     }
     const char *name = context_binding(context, result->index)->name;
-    if (index >= context->engine->description.input_count) {
+    if (!context_binding(context, index)->is_input) {
         return kln_fail(
             KILN_ERROR_INVALID_ARGUMENT,
             "output \"%s\": the memory at %p is the context's own, with the last result "
@@ -242,7 +243,8 @@ kiln_status context_overlap_check(kiln_context *context)
 static kiln_status list_outputs(kiln_context *context, memory_range *ranges, size_t *count)
 {
     *count = 0;
-    for (size_t i = context->engine->description.input_count; i < context->slot_count; i++) {
+    for (size_t i = context->engine->description.input_count; i < context_outputs_end(context);
+         i++) {
         const context_slot *slot = &context->slots[i];
         if (slot->state == SLOT_CALLER) {
             *count += keep(&ranges[*count], &slot->tensor, i);
@@ -295,9 +297,9 @@ kiln_status context_overlap_settle(kiln_context *context)
     if (count == 0 && context->copied_count == 0) {
         return KILN_OK;
     }
-    for (size_t i = 0; i < context->engine->description.input_count; i++) {
+    for (size_t i = 0; i < context->slot_count; i++) {
         const context_slot *slot = &context->slots[i];
-        if (slot->state == SLOT_EMPTY || slot->detour == DETOUR_FED) {
+        if (!context_binding(context, i)->is_input || slot->state == SLOT_EMPTY || slot->detour == DETOUR_FED) {
             continue; /* what was fed lies in a copy already */
         }
         const kiln_tensor *original = original_of(slot);

@@ -177,6 +177,12 @@ KILN_MUST_CHECK kiln_status context_enter(kiln_context *context, const char *fun
 /* Gives it back and returns `status`. */
 kiln_status context_leave(kiln_context *context, kiln_status status);
 
+/* One past the last slot of an output; optional inputs follow. */
+static inline size_t context_outputs_end(const kiln_context *context)
+{
+    return context->engine->description.input_count + context->engine->description.output_count;
+}
+
 const kiln_binding *context_binding(const kiln_context *context, size_t index);
 KILN_MUST_CHECK kiln_status context_find_input(const kiln_context *context, const char *name,
                                                size_t *index);

@@ -18,20 +18,31 @@ kiln_status context_check_all_bound(const kiln_context *context)
     return KILN_OK;
 }
 
+static kiln_status hand_over_one(kiln_context *context, size_t index)
+{
+    context_slot *changed = &context->slots[index];
+    if (changed->pending) {
+        KLN_RETURN_IF_ERROR(
+            context->engine->backend->bind(context->state, index, &changed->tensor));
+        changed->pending = false;
+        context->binds++;
+    }
+    return KILN_OK;
+}
+
 static kiln_status hand_over(kiln_context *context)
 {
+    const size_t required = context_outputs_end(context);
     KLN_RETURN_IF_ERROR(context_check_all_bound(context));
-    const kln_backend *backend = context->engine->backend;
     if (context->gpu != NULL) {
         context->gpu->bound = NULL;
     }
-    for (size_t i = 0; i < context->slot_count; i++) {
-        context_slot *changed = &context->slots[i];
-        if (changed->pending) {
-            KLN_RETURN_IF_ERROR(backend->bind(context->state, i, &changed->tensor));
-            changed->pending = false;
-            context->binds++;
-        }
+    /* What is optional comes first: where its own value is wanted again, the others follow. */
+    for (size_t i = context->slot_count; i-- > required;) {
+        KLN_RETURN_IF_ERROR(hand_over_one(context, i));
+    }
+    for (size_t i = 0; i < required; i++) {
+        KLN_RETURN_IF_ERROR(hand_over_one(context, i));
     }
     context->ready = true;
     return KILN_OK;
@@ -47,7 +58,7 @@ kiln_status context_run_plainly(kiln_context *context)
 
 static kiln_status fill_inputs(const kiln_context *context)
 {
-    for (size_t i = 0; i < context->engine->description.input_count; i++) {
+    for (size_t i = 0; i < context->slot_count; i++) {
         const context_slot *slot = &context->slots[i];
         if (slot->fill == NULL) {
             continue;
@@ -189,8 +200,9 @@ static kiln_status find_named(const kiln_context *context, const char *name, boo
                               size_t place, size_t *index)
 {
     const size_t inputs = context->engine->description.input_count;
+    const size_t outputs = context->engine->description.output_count;
     const size_t guess = is_input ? place : inputs + place;
-    if (guess < (is_input ? inputs : context->slot_count) &&
+    if (guess < (is_input ? inputs : inputs + outputs) &&
         strcmp(context_binding(context, guess)->name, name) == 0) {
         *index = guess;
         return KILN_OK;
@@ -227,7 +239,9 @@ static kiln_status run_tensors_inside(kiln_context *context, const kiln_named_te
                                       size_t output_count)
 {
     uint32_t *found_inputs = context->found;
-    uint32_t *found_outputs = context->found + context->engine->description.input_count;
+    const kln_description *description = &context->engine->description;
+    uint32_t *found_outputs =
+        context->found + description->input_count + description->optional_count;
     context->calls++;
     KLN_RETURN_IF_ERROR(check_named(context, inputs, input_count, true, found_inputs));
     KLN_RETURN_IF_ERROR(check_named(context, outputs, output_count, false, found_outputs));

@@ -65,9 +65,10 @@ void kiln_engine_release(kiln_engine *engine)
 static kiln_status index_bindings(kiln_engine *engine)
 {
     const kln_description *description = &engine->description;
-    const size_t count = description->input_count + description->output_count;
-    for (size_t i = 0; i < count; i++) {
-        kln_names *names = i < description->input_count ? &engine->inputs : &engine->outputs;
+    const size_t required = description->input_count + description->output_count;
+    for (size_t i = 0; i < required + description->optional_count; i++) {
+        const bool is_output = i >= description->input_count && i < required;
+        kln_names *names = is_output ? &engine->outputs : &engine->inputs;
         KLN_RETURN_IF_ERROR(kln_names_set(names, description->bindings[i].name, (uint32_t)i));
     }
     return KILN_OK;
@@ -227,6 +228,24 @@ kiln_status kiln_engine_output(const kiln_engine *engine, size_t index, kiln_bin
     }
     return kln_info_write(__func__, binding, sizeof *binding,
                           &description->bindings[description->input_count + index],
+                          sizeof *binding);
+}
+
+size_t kiln_engine_optional_count(const kiln_engine *engine)
+{
+    return engine != NULL ? engine->description.optional_count : 0;
+}
+
+kiln_status kiln_engine_optional(const kiln_engine *engine, size_t index, kiln_binding *binding)
+{
+    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL(binding);
+    const kln_description *description = &engine->description;
+    if (index >= description->optional_count) {
+        return fail_index(__func__, "optional input", index, description->optional_count);
+    }
+    const size_t first = description->input_count + description->output_count;
+    return kln_info_write(__func__, binding, sizeof *binding, &description->bindings[first + index],
                           sizeof *binding);
 }
 

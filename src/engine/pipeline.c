@@ -304,6 +304,11 @@ static kiln_status start(const kiln_pipeline *pipeline, pipe_slot *slot,
     const size_t input_count = pipeline->engine->description.input_count;
     for (size_t i = 0; i < count; i++) {
         const size_t index = kln_names_get(&pipeline->engine->inputs, inputs[i].name);
+        if (index >= input_count) {
+            return kln_fail(KILN_ERROR_NAME,
+                            "\"%s\" is an initializer; a pipeline feeds the engine's inputs only",
+                            inputs[i].name);
+        }
         KLN_RETURN_IF_ERROR(take_input(pipeline, slot, index, &inputs[i].tensor));
     }
     for (size_t i = input_count; i < pipeline->side_count; i++) {

@@ -211,10 +211,17 @@ def difference(ours, theirs, dtype, bound=None):
             f"{theirs[tuple(at)]}")
 
 
+def bound_of(case, ours):
+    """Sums that cancel leave an error of the size of their terms, not of what is left."""
+    if case.bound is None and case.op.endswith("Normalization") and ours.dtype == np.float32:
+        return 2e-3, 2e-3
+    return case.bound
+
+
 def first_difference(case, ours, theirs):
     for (name, dtype), a, b in zip(case.outputs, ours, theirs):
         b = np.asarray(b)
-        found = difference(a, b, dtype, case.bound)
+        found = difference(a, b, dtype, bound_of(case, a))
         if found:
             return f"{name}: {found}"
     return None

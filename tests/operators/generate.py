@@ -3,6 +3,8 @@
 
 A generator is a function of a Draw that makes a Case; `generator("Add", "Sub")` registers it for
 those operators. The same seed and number give the same case."""
+import functools
+
 import ml_dtypes
 import numpy as np
 import onnx
@@ -79,14 +81,19 @@ def packed(array):
     return (flat[0::2] | flat[1::2] << 4).astype(np.uint8)
 
 
+@functools.lru_cache(maxsize=None)
+def first_version(op):
+    return min(s.since_version for s in onnx.defs.get_all_schemas_with_history()
+               if s.domain == "" and s.name == op and not s.deprecated)
+
+
 class Draw:
     """Everything random about one case."""
 
     def __init__(self, seed, number, op):
         self.random = np.random.default_rng([seed, number])
         self.op = op
-        first = min(s.since_version for s in onnx.defs.get_all_schemas_with_history()
-                    if s.domain == "" and s.name == op and not s.deprecated)
+        first = first_version(op)
         fit = [v for v in OPSETS if v >= first]
         # Most in what ONNX Runtime knows.
         known = [v for v in fit if v <= 25] or fit

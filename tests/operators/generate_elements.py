@@ -347,6 +347,8 @@ def quantize(r):
     elif form == "block":
         if "block_size" not in r.schema.attributes:
             raise Unfit
+        if 0 in shape:
+            raise Unfit  # ONNX Runtime divides by 0 there and takes the process with it
         block = r.upto(1, max(1, shape[axis]))
         scale_shape = tuple(-(-d // block) if i == axis else d for i, d in enumerate(shape))
     x = r.tensor("x", 0, shape, dtype=dtype, low=None if quantizes else -9,

@@ -219,12 +219,14 @@ def resize(r):
     if r.since < 11:
         return r.finish([x, r.add("scales", F, np.array(scales, np.float32), r.chance(0.7))],
                         **more)
-    roi = "" if r.since >= 13 else r.add("roi", F, np.zeros(0, np.float32), True)
+    roi = ""
     if more.get("coordinate_transformation_mode") == "tf_crop_and_resize":
         low, high = r.random.uniform(0, 0.4, rank), r.random.uniform(0.5, 1.2, rank)
         low[:max(0, rank - 2)], high[:max(0, rank - 2)] = 0, 1
         roi = r.add("roi", F, np.concatenate([low, high]).astype(np.float32), r.chance(0.7))
         more.pop("antialias", None)
+    if roi == "" and 11 <= r.since < 13:
+        roi = r.add("roi", F, np.zeros(0, np.float32), True)
     axes = None
     if "axes" in r.schema.attributes and r.chance(0.3) and roi != "roi":
         axes = last

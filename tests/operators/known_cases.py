@@ -146,6 +146,20 @@ def limits():
     yield one_node("HannWindow", 17, {"n": np.array(1, np.int64)}, [floats(np.nan)], periodic=0)
 
 
+def zero_points():
+    """Integer convolution takes a zero point for each channel of the weights."""
+    draw = np.random.default_rng(0)
+    x = draw.integers(-9, 9, (1, 2, 4)).astype(np.int8)
+    w = draw.integers(0, 9, (2, 2, 3)).astype(np.uint8)
+    points = np.array([1, 3], np.uint8)
+    right = np.array([[[((x[0, :, t:t + 3].astype(int) - 2) * (w[o].astype(int) - points[o])).sum()
+                        for t in range(2)] for o in range(2)]], np.int32)
+    case = one_node("ConvInteger", 10, {"x": x, "w": w, "xz": np.array(2, np.int8), "wz": points},
+                    [right])
+    case.backends = ONLY_REFERENCE  # ONNX Runtime takes one zero point
+    yield case
+
+
 def bits():
     case = one_node("BitCast", 26, {"x": np.array([1, 15, 8], np.uint8)},
                     [np.array([1, -1, -8], np.int8)], to=TensorProto.INT4)
@@ -163,7 +177,7 @@ def bits():
 def main():
     failures = cases = 0
     kilns = {name: Kiln(sys.argv[1], name) for name in ("reference", "onnxruntime")}
-    for group in (pools, slices, resizes, trips, limits, bits):
+    for group in (pools, slices, resizes, trips, limits, zero_points, bits):
         for number, case in enumerate(group()):
             for name in getattr(case, "backends", kilns):
                 answer = kilns[name].run(case)

@@ -86,7 +86,8 @@ REDUCTIONS = ("ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMe
 
 # --- numbers that the specification says nothing about ---
 
-rule(REDUCTIONS + " Einsum Mod Gemm MatMul Range CumSum CumProd Mul Pow Add Sub Sum Mean", BOTH,
+rule(REDUCTIONS + " Shrink Einsum Mod Gemm MatMul Range CumSum CumProd Mul Pow Add Sub Sum Mean",
+     BOTH,
      "integers past what the other's floating-point arithmetic or narrower sum holds exactly; "
      "Kiln's are exact and wrap", has_large)
 rule("ReduceLogSum ReduceLogSumExp ReduceMean ReduceL2 Pow Reciprocal Cast CastLike Div Mod", BOTH,
@@ -125,12 +126,17 @@ rule("MaxPool AveragePool LpPool", ORT | {"wrong"},
      "specification divides the input by the stride",
      lambda case, *_: str(case.attributes.get("auto_pad", "")).startswith("SAME") and
      max(case.attributes.get("dilations", [1])) > 1)
+rule("MaxPool AveragePool LpPool", ORT | {"wrong"},
+     "ONNX Runtime: in SAME mode the padding is negative where the kernel is shorter than the "
+     "stride; a padding is at least 0 in the specification",
+     lambda case, *_: str(case.attributes.get("auto_pad", "")).startswith("SAME") and
+     any(k < s for k, s in zip(case.attributes["kernel_shape"],
+                               case.attributes.get("strides", case.attributes["kernel_shape"]))))
 rule("MatMulInteger MatMul Gemm QLinearMatMul", ORT | {"wrong"},
      "ONNX Runtime: a product over no elements is left as the memory was, instead of 0", has_empty)
 rule("MeanVarianceNormalization", ORT,
      "ONNX Runtime: without the 1e-9 of the operator's definition, 0/0 where all are alike")
-rule("MeanVarianceNormalization", ALONE, "both others follow a definition that fits float32 alone",
-     narrow)
+rule("MeanVarianceNormalization", ALONE, "both others follow a definition that fits float32 alone")
 rule("Dropout", ORT, "ONNX Runtime: before version 12 the mask of inference is false; the "
      "specification's later versions and onnx.reference keep every element", before(12))
 rule("AffineGrid", ORT, "ONNX Runtime: another grid where a dimension is 1 or corners are aligned; "
@@ -138,13 +144,26 @@ rule("AffineGrid", ORT, "ONNX Runtime: another grid where a dimension is 1 or co
 rule("GridSample", ORT, "ONNX Runtime: border and reflection act on each of the 16 elements of "
      "cubic interpolation; the specification's act on the location of the grid",
      attribute("mode", "cubic", "bicubic"))
+rule("Attention", ORT, "ONNX Runtime: a causal mask beside past keys is aligned to the last one; "
+     "the specification aligns it to the first", attribute("is_causal", 1))
+rule("Resize", ORT, "ONNX Runtime: in align_corners the length of the output is the rounded one; "
+     "ONNX's own test data takes the length times the scale",
+     attribute("coordinate_transformation_mode", "align_corners"))
+rule("Pad", BOTH, "negative pads beside wrapping or reflection: what is cut off first is left open",
+     attribute("mode", "wrap", "reflect"))
+rule("ConvInteger", REF, "onnx.reference: a zero point for each channel is laid along another axis")
+rule("Unsqueeze", REF, "onnx.reference: negative axes count in the shape before all are inserted")
+rule("PRelu OneHot AffineGrid", BOTH, "an infinity times 0 is no number, where a product is taken "
+     "though another value was chosen", has_special)
+rule("ReduceSumSquare ReduceMean ReduceSum ReduceL2 ReduceProd ConvTranspose Conv", REF,
+     "onnx.reference: sums in half precision", narrow)
 rule("ConvInteger", ALONE, "ONNX Runtime takes one zero point of weights; the specification has "
      "one a channel, too")
 rule("Pad", ALONE, "negative pads beside reflection: the others refuse them where an axis is "
      "short", attribute("mode", "reflect", b"reflect"))
 rule("Resize Upsample", ALONE, "ONNX Runtime resizes linearly in 2 or 3 dimensions only")
 
-rule("ConvTranspose", ORT | REF,
+rule("ConvTranspose", BOTH,
      "ONNX Runtime and onnx.reference: in SAME mode another length where "
      "the kernel is shorter than "
      "the stride; the specification's is the input's length times the stride",

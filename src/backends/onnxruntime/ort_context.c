@@ -113,7 +113,7 @@ kiln_status ort_context_create(void *engine, const kiln_context_options *options
         made->outputs[i].position = NOT_BOUND;
         made->outputs[i].passed = owner->passed_inputs[i];
     }
-    if (owner->passed_count != 0 || owner->device >= 0) {
+    if (owner->passed_count != 0 || owner->device >= 0 || owner->optional_count != 0) {
         made->inputs = kln_alloc_zeroed(owner->input_count, sizeof *made->inputs);
         if (made->inputs == NULL) {
             status = kln_fail_memory(owner->input_count * sizeof *made->inputs, "a context");
@@ -262,11 +262,34 @@ static kiln_status bind_owned(ort_context *context, const kiln_binding *binding,
     return bind_memory(context, binding, slot, &tensor);
 }
 
+/* An IO binding forgets one input only with all the rest, which is bound after this. */
+static kiln_status forget_all(ort_context *context)
+{
+    const ort_runtime *runtime = context->engine->runtime;
+    OrtIoBinding *binding = NULL;
+    KLN_RETURN_IF_ERROR(ort_check(
+        runtime, runtime->api.CreateIoBinding(context->engine->session, &binding), "a context"));
+    release_values(context);
+    runtime->api.ReleaseIoBinding(context->binding);
+    context->binding = binding;
+    for (size_t i = 0; i < context->engine->output_count; i++) {
+        context->outputs[i].position = NOT_BOUND;
+        context->outputs[i].changing = false;
+    }
+    context->bound_count = 0;
+    context->changing_count = 0;
+    return KILN_OK;
+}
+
 kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *tensor)
 {
     ort_context *self = context;
     const ort_engine *engine = self->engine;
     const kiln_binding *binding = &engine->bindings[index];
+    if (index >= engine->input_count + engine->output_count) {
+        return tensor->desc.dtype != KILN_DTYPE_UNDEFINED ? bind_input(self, binding, tensor)
+                                                          : forget_all(self);
+    }
     if (index < engine->input_count) {
         KLN_RETURN_IF_ERROR(bind_input(self, binding, tensor));
         if (self->inputs != NULL) {

@@ -156,9 +156,14 @@ kiln_status ort_read_bindings(ort_engine *engine)
         ort_check(runtime, api->SessionGetOutputCount(engine->session, &engine->output_count),
                   "the outputs"));
     const size_t count = engine->input_count + engine->output_count;
-    engine->bindings = kln_arena_alloc_zeroed(&engine->arena, count, sizeof *engine->bindings);
+    engine->bindings = kln_arena_alloc_zeroed(&engine->arena, count + engine->optional_count,
+                                              sizeof *engine->bindings);
     if (engine->bindings == NULL) {
         return kln_fail_memory(count * sizeof *engine->bindings, "the bindings");
+    }
+    if (engine->optional_count > 0) {
+        memcpy(engine->bindings + count, engine->optional,
+               engine->optional_count * sizeof *engine->optional);
     }
     for (size_t i = 0; i < count; i++) {
         KLN_RETURN_IF_ERROR(read_binding(engine, i));
@@ -274,7 +279,7 @@ kiln_status ort_describe(void *engine, kln_description *description)
 {
     const ort_engine *self = engine;
     const ort_runtime *runtime = self->runtime;
-    const size_t count = self->input_count + self->output_count;
+    const size_t count = self->input_count + self->output_count + self->optional_count;
     description->bindings =
         kln_arena_alloc_zeroed(description->arena, count, sizeof *description->bindings);
     if (description->bindings == NULL) {
@@ -282,6 +287,7 @@ kiln_status ort_describe(void *engine, kln_description *description)
     }
     description->input_count = self->input_count;
     description->output_count = self->output_count;
+    description->optional_count = self->optional_count;
     description->host_nodes = self->host_nodes; /* the engine's, which outlives this */
     description->host_node_count = self->host_node_count;
     for (size_t i = 0; i < count; i++) {

@@ -216,7 +216,7 @@ static kiln_status fill_engine(ort_engine *engine, const kln_model *model,
         KLN_RETURN_IF_ERROR(ort_handover_init(&engine->handover, model->graph));
     }
     KLN_RETURN_IF_ERROR(check_model(model));
-    KLN_RETURN_IF_ERROR(ort_guard(model));
+    KLN_RETURN_IF_ERROR(ort_guard(engine, model, options));
     KLN_RETURN_IF_ERROR(create_session(engine, model, options));
     kiln_status status = ort_read_bindings(engine);
     if (status == KILN_OK && engine->device >= 0) {

@@ -19,9 +19,11 @@ typedef struct ort_engine {
     const ort_runtime *runtime;
     OrtSession *session;
     kln_arena arena;
-    kiln_binding *bindings; /* inputs, then outputs; strings in the arena */
+    kiln_binding *bindings; /* inputs, outputs, optional inputs; strings in the arena */
     size_t input_count;
     size_t output_count;
+    kiln_binding *optional; /* initializers that are inputs too; in the arena */
+    size_t optional_count;  /* 0 on a GPU */
     /* For each output the input of the same name, which it then is, or ORT_NO_INPUT. */
     uint32_t *passed_inputs;
     size_t passed_count;
@@ -97,7 +99,9 @@ void ort_context_stop(void *context, bool stop);
 kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor);
 kiln_status ort_context_enqueue(void *context, kiln_stream *stream);
 
-/* INVALID_NETWORK for a model that would end the process inside the library (ort_guard.c). */
-KILN_MUST_CHECK kiln_status ort_guard(const kln_model *model);
+/* Looks into the model before the library does (ort_guard.c): INVALID_NETWORK for one that would
+ * end the process inside it; fills in what is optional. */
+KILN_MUST_CHECK kiln_status ort_guard(ort_engine *engine, const kln_model *model,
+                                      const kiln_build_options *options);
 
 #endif

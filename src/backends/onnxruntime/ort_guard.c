@@ -51,10 +51,75 @@ static kiln_status check_equations(const kln_onnx_model *model, const char *name
     return status;
 }
 
-kiln_status ort_guard(const kln_model *model)
+/* --- initializers that are inputs too --- */
+
+/* From this IR version on; before it, every initializer had to be an input, and is a constant. */
+#define IR_OF_OPTIONAL_INPUTS 4
+
+static bool can_be_fed(const kln_onnx_type *type)
+{
+    return type->kind == KLN_ONNX_KIND_TENSOR && kiln_dtype_bits(type->dtype) > 0 &&
+           type->has_shape && type->rank <= KILN_MAX_RANK;
+}
+
+static kiln_status add_optional(ort_engine *engine, const kln_onnx_value *input)
+{
+    kiln_binding *binding = &engine->optional[engine->optional_count];
+    *binding = (kiln_binding){.struct_size = sizeof *binding,
+                              .name = kln_arena_strdup(&engine->arena, input->name),
+                              .is_input = true,
+                              .dtype = input->type.dtype};
+    if (binding->name == NULL) {
+        return kln_fail_memory(strlen(input->name) + 1, "the name of a binding");
+    }
+    binding->shape.rank = (int32_t)input->type.rank;
+    for (size_t i = 0; i < input->type.rank; i++) {
+        const int64_t dim = input->type.dims[i].value;
+        binding->shape.dims[i] = dim >= 0 ? dim : KILN_DYNAMIC;
+    }
+    engine->optional_count++;
+    return KILN_OK;
+}
+
+static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph)
+{
+    kln_names weights;
+    kiln_status status = KILN_OK;
+    engine->optional = kln_arena_alloc_zeroed(&engine->arena, graph->input_count + 1,
+                                              sizeof *engine->optional);
+    if (engine->optional == NULL) {
+        return kln_fail_memory(graph->input_count * sizeof *engine->optional, "the bindings");
+    }
+    kln_names_init(&weights);
+    for (size_t i = 0; i < graph->initializer_count && status == KILN_OK; i++) {
+        status = kln_names_set(&weights, graph->initializers[i].name, (uint32_t)i);
+    }
+    for (size_t i = 0; i < graph->input_count && status == KILN_OK; i++) {
+        const kln_onnx_value *input = &graph->inputs[i];
+        if (kln_names_get(&weights, input->name) != KLN_NAMES_NONE && can_be_fed(&input->type)) {
+            status = add_optional(engine, input);
+        }
+    }
+    kln_names_finish(&weights);
+    return status;
+}
+
+static kiln_status look(ort_engine *engine, const kln_onnx_model *model, const char *name,
+                        const kiln_build_options *options)
+{
+    KLN_RETURN_IF_ERROR(check_equations(model, name));
+    const bool on_gpu = options->provider == KILN_PROVIDER_CUDA;
+    return model->ir_version >= IR_OF_OPTIONAL_INPUTS && model->graph.initializer_count > 0 &&
+                   !on_gpu
+               ? find_optional(engine, &model->graph)
+               : KILN_OK;
+}
+
+kiln_status ort_guard(ort_engine *engine, const kln_model *model,
+                      const kiln_build_options *options)
 {
     if (model->graph != NULL) {
-        return check_equations(model->graph, kln_model_name(model));
+        return look(engine, model->graph, kln_model_name(model), options);
     }
     kln_onnx_model *read = NULL;
     kiln_status status = kln_onnx_read_bytes(model->bytes, NULL, &read);
@@ -62,7 +127,7 @@ kiln_status ort_guard(const kln_model *model)
         /* ONNX Runtime has its own words for it. */
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
-    status = check_equations(read, kln_model_name(model));
+    status = look(engine, read, kln_model_name(model), options);
     kln_onnx_model_destroy(read);
     return status;
 }

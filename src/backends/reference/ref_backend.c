@@ -151,6 +151,28 @@ static kiln_status describe_value(kln_arena *arena, const kln_onnx_value *value,
     return KILN_OK;
 }
 
+/* Those of the graph's inputs that `names` lists in their order. */
+static kiln_status describe_inputs(kln_arena *arena, const kln_onnx_graph *graph,
+                                   const char *const *names, size_t count, kiln_binding **next)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < graph->input_count && found < count; i++) {
+        if (strcmp(graph->inputs[i].name, names[found]) == 0) {
+            KLN_RETURN_IF_ERROR(describe_value(arena, &graph->inputs[i], true, (*next)++));
+            found++;
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status describe_optional(kln_arena *arena, const ref_engine *engine, kiln_binding *next)
+{
+    const ref_plan *plan = engine->plan;
+    const size_t required = plan->input_count - plan->optional_count;
+    return describe_inputs(arena, &engine->model->graph, plan->input_names + required,
+                           plan->optional_count, &next);
+}
+
 static kiln_status describe_bindings(const ref_engine *engine, kln_description *description)
 {
     const kln_onnx_graph *graph = &engine->model->graph;
@@ -162,19 +184,15 @@ static kiln_status describe_bindings(const ref_engine *engine, kln_description *
     }
     kiln_binding *next = description->bindings;
     const ref_plan *plan = engine->plan;
-    /* The plan took them in this order and left some out. */
-    for (size_t i = 0; i < graph->input_count && description->input_count < plan->input_count;
-         i++) {
-        if (graph->inputs[i].name == plan->input_names[description->input_count]) {
-            KLN_RETURN_IF_ERROR(describe_value(arena, &graph->inputs[i], true, next++));
-            description->input_count++;
-        }
-    }
+    const size_t required = plan->input_count - plan->optional_count;
+    KLN_RETURN_IF_ERROR(describe_inputs(arena, graph, plan->input_names, required, &next));
     for (size_t i = 0; i < graph->output_count; i++) {
         KLN_RETURN_IF_ERROR(describe_value(arena, &graph->outputs[i], false, next++));
-        description->output_count++;
     }
-    return KILN_OK;
+    description->input_count = required;
+    description->output_count = graph->output_count;
+    description->optional_count = plan->optional_count;
+    return describe_optional(arena, engine, next);
 }
 
 static kiln_status add_metadata(kln_description *description, const char *prefix, const char *key,
@@ -272,18 +290,30 @@ static kiln_status context_create(void *engine, const kiln_context_options *opti
     return KILN_OK;
 }
 
+/* Inside, optional inputs follow the others at once, and outputs come last. */
+static size_t place_of(const ref_plan *plan, size_t binding)
+{
+    const size_t required = plan->input_count - plan->optional_count;
+    if (binding < required) {
+        return binding;
+    }
+    return binding < required + plan->output_count ? binding + plan->optional_count
+                                                   : binding - plan->output_count;
+}
+
 static kiln_status bind(void *opaque, size_t index, const kiln_tensor *tensor)
 {
     ref_context *context = opaque;
-    context->bound[index] = *tensor;
+    context->bound[place_of(context->engine->plan, index)] = *tensor;
     return KILN_OK;
 }
 
 static kiln_status output(void *opaque, size_t index, kiln_tensor *tensor)
 {
     ref_context *context = opaque;
-    const kiln_tensor *bound = &context->bound[index];
-    const ref_value *value = &context->results[index - context->engine->plan->input_count];
+    const size_t place = place_of(context->engine->plan, index);
+    const kiln_tensor *bound = &context->bound[place];
+    const ref_value *value = &context->results[place - context->engine->plan->input_count];
     if (value->kind != REF_TENSOR) {
         *tensor = *bound;
         return KILN_OK;

@@ -206,6 +206,8 @@ typedef struct ref_plan {
     const char **input_names;
     uint32_t *inputs; /* slots */
     size_t input_count;
+    size_t optional_count;     /* of these, the last: they have a value where none is given */
+    const ref_value *optional; /* that value of each */
     ref_source *outputs;
     size_t output_count;
     size_t slot_count;

@@ -416,6 +416,61 @@ static kiln_status define_initializers(maker *make, scope *where, const kln_onnx
     return KILN_OK;
 }
 
+/* An initializer that is an input too is a constant up to IR version 3, and a value that may be
+ * given from 4 on. */
+#define IR_OF_OPTIONAL_INPUTS 4
+
+static kiln_status define_optional(maker *make, scope *where, const kln_onnx_tensor *tensor,
+                                   ref_value *values)
+{
+    ref_plan *plan = where->plan;
+    KLN_RETURN_IF_ERROR(define_input(where, tensor->name));
+    const kiln_status status =
+        ref_constant(&make->engine->weights, tensor, &values[plan->optional_count++]);
+    return status == KILN_OK ? status
+                             : kln_fail_within(status, "initializer \"%s\"", tensor->name);
+}
+
+static kiln_status split_inputs(maker *make, scope *where, const kln_onnx_graph *graph,
+                                const kln_names *weights)
+{
+    ref_value *values = kln_arena_alloc_zeroed(&make->engine->arena, graph->input_count + 1,
+                                               sizeof *values);
+    if (values == NULL) {
+        return fail_arena();
+    }
+    where->plan->optional = values;
+    for (size_t i = 0; i < graph->input_count; i++) {
+        if (kln_names_get(weights, graph->inputs[i].name) == KLN_NAMES_NONE) {
+            KLN_RETURN_IF_ERROR(define_input(where, graph->inputs[i].name));
+        }
+    }
+    for (size_t i = 0;
+         i < graph->input_count && make->engine->model->ir_version >= IR_OF_OPTIONAL_INPUTS; i++) {
+        const uint32_t place = kln_names_get(weights, graph->inputs[i].name);
+        if (place != KLN_NAMES_NONE) {
+            KLN_RETURN_IF_ERROR(
+                define_optional(make, where, &graph->initializers[place], values));
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status define_model_inputs(maker *make, scope *where, const kln_onnx_graph *graph)
+{
+    kln_names weights;
+    kiln_status status = KILN_OK;
+    kln_names_init(&weights);
+    for (size_t i = 0; i < graph->initializer_count && status == KILN_OK; i++) {
+        status = kln_names_set(&weights, graph->initializers[i].name, (uint32_t)i);
+    }
+    if (status == KILN_OK) {
+        status = split_inputs(make, where, graph, &weights);
+    }
+    kln_names_finish(&weights);
+    return status;
+}
+
 static kiln_status define_sources(maker *make, scope *where, const kln_onnx_graph *graph,
                                   const kln_onnx_function *function)
 {
@@ -425,18 +480,13 @@ static kiln_status define_sources(maker *make, scope *where, const kln_onnx_grap
         }
         return KILN_OK;
     }
-    /* An input of the model that an initializer gives a value has that value. */
-    const bool is_model = where->outer == NULL;
-    if (is_model) {
-        KLN_RETURN_IF_ERROR(define_initializers(make, where, graph));
+    if (where->outer == NULL) {
+        KLN_RETURN_IF_ERROR(define_model_inputs(make, where, graph));
     }
-    for (size_t i = 0; i < graph->input_count; i++) {
-        const char *name = graph->inputs[i].name;
-        if (!is_model || kln_names_get(&where->names, name) == KLN_NAMES_NONE) {
-            KLN_RETURN_IF_ERROR(define_input(where, name));
-        }
+    for (size_t i = 0; where->outer != NULL && i < graph->input_count; i++) {
+        KLN_RETURN_IF_ERROR(define_input(where, graph->inputs[i].name));
     }
-    return is_model ? KILN_OK : define_initializers(make, where, graph);
+    return define_initializers(make, where, graph);
 }
 
 static kiln_status resolve_outputs(scope *where, const kln_onnx_graph *graph,

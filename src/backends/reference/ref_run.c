@@ -120,8 +120,13 @@ static kiln_status deliver(ref_context *context, const ref_value *values)
 static kiln_status run_values(ref_context *context, ref_value *inputs, ref_value *outputs)
 {
     const ref_plan *plan = context->engine->plan;
+    const size_t required = plan->input_count - plan->optional_count;
     for (size_t i = 0; i < plan->input_count; i++) {
-        KLN_RETURN_IF_ERROR(make_input(context, &context->bound[i], &inputs[i]));
+        if (i >= required && context->bound[i].desc.dtype == KILN_DTYPE_UNDEFINED) {
+            ref_value_copy(&inputs[i], &plan->optional[i - required]);
+        } else {
+            KLN_RETURN_IF_ERROR(make_input(context, &context->bound[i], &inputs[i]));
+        }
     }
     find_direct(context);
     KLN_RETURN_IF_ERROR(ref_execute(context, plan, NULL, inputs, plan->input_count, outputs));

@@ -246,8 +246,7 @@ static void clip_ints(const ref_call *call, const ref_tensor *x, ref_tensor *y)
 static double greatest_finite(const ref_call *call, kiln_dtype dtype)
 {
     if (call->node->version < 11) {
-        return dtype == KILN_DTYPE_FLOAT64 ? HUGE_VAL
-                                           : (double)FLT_MAX; /* the attribute's default */
+        return (double)FLT_MAX; /* the attribute's default, whatever the type */
     }
     switch (dtype) {
         case KILN_DTYPE_FLOAT64: return DBL_MAX;

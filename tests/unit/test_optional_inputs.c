@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Initializers that are inputs too may be fed from IR version 4 on, and are constants before. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "graph_maker.h"
+#include "kiln_test.h"
+
+#define FLOAT 1
+
+/* y = x + w, z = w; w is an initializer of 10 and 20, and an input. */
+static kln_text write_model(int64_t ir)
+{
+    graph_maker m;
+    kln_text bytes;
+    maker_begin(&m, 17);
+    m.model->ir_version = ir;
+    maker_input(&m, "w", FLOAT, "2");
+    maker_input(&m, "x", FLOAT, "2");
+    maker_weights(&m, "w", FLOAT, "2");
+    static const float values[2] = {10, 20};
+    float *to = kln_arena_alloc(&m.model->arena, sizeof values);
+    assert_non_null(to);
+    memcpy(to, values, sizeof values);
+    m.model->graph.initializers[0].data = (kiln_span){to, sizeof values};
+    maker_node(&m, "Add", "x,w", "y");
+    maker_node(&m, "Neg", "w", "z");
+    maker_output(&m, "y", FLOAT, "2");
+    maker_output(&m, "z", FLOAT, "2");
+    kln_text_init(&bytes, 1 << 20);
+    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    maker_end(&m);
+    return bytes;
+}
+
+static kiln_engine *build(const char *backend, int64_t ir)
+{
+    kln_text bytes = write_model(ir);
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    options.backend = backend;
+    const kiln_status status =
+        kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine);
+    kln_text_finish(&bytes);
+    if (status == KILN_ERROR_LIBRARY_ABSENT) {
+        return NULL;
+    }
+    assert_ok(status);
+    return engine;
+}
+
+static float *data_of(kiln_context *context, const char *name)
+{
+    kiln_tensor tensor;
+    assert_ok(kiln_context_tensor(context, name, &tensor));
+    return tensor.data;
+}
+
+static void expect(kiln_context *context, float y0, float y1, float z0)
+{
+    assert_ok(kiln_context_run(context));
+    assert_float_equal(data_of(context, "y")[0], y0, 0);
+    assert_float_equal(data_of(context, "y")[1], y1, 0);
+    assert_float_equal(data_of(context, "z")[0], z0, 0);
+}
+
+static void are_fed_and_let_go(kiln_engine *engine)
+{
+    kiln_binding binding = {.struct_size = sizeof binding};
+    kiln_context *context = NULL;
+    float x[2] = {1, 2};
+    float w[2] = {-1, -2};
+    const kiln_tensor nothing = {.data = NULL};
+    const kiln_tensor x_tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x);
+    const kiln_tensor w_tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), w, sizeof w);
+    assert_int_equal(kiln_engine_input_count(engine), 1);
+    assert_int_equal(kiln_engine_optional_count(engine), 1);
+    assert_ok(kiln_engine_optional(engine, 0, &binding));
+    assert_string_equal(binding.name, "w");
+    assert_true(binding.is_input);
+    assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
+    assert_int_equal(kiln_engine_optional(engine, 1, &binding), KILN_ERROR_INVALID_ARGUMENT);
+    assert_int_equal(kiln_engine_optional_count(NULL), 0);
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_ok(kiln_context_bind(context, "x", &x_tensor));
+    expect(context, 11, 22, -10);
+    assert_ok(kiln_context_bind(context, "w", &w_tensor));
+    expect(context, 0, 0, 1);
+    w[0] = 5;
+    expect(context, 6, 0, -5);
+    assert_ok(kiln_context_bind(context, "w", &nothing));
+    expect(context, 11, 22, -10);
+    /* With the rest in one call. */
+    kiln_named_tensor inputs[] = {{.name = "w", .tensor = w_tensor}, {.name = "x", .tensor = x_tensor}};
+    kiln_named_tensor outputs[] = {{.name = "z"}, {.name = "y"}};
+    assert_ok(kiln_context_run_tensors(context, inputs, 2, outputs, 2));
+    assert_float_equal(((const float *)outputs[1].tensor.data)[0], 6, 0);
+    assert_float_equal(((const float *)outputs[0].tensor.data)[0], -5, 0);
+    /* Its memory may be the context's. */
+    data_of(context, "w")[0] = 100;
+    expect(context, 101, 0, -100);
+    float wrong[3] = {0};
+    const kiln_tensor too_long =
+        KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(3), wrong, sizeof wrong);
+    assert_int_equal(kiln_context_bind(context, "w", &too_long), KILN_ERROR_SHAPE);
+    kiln_context_destroy(context);
+}
+
+static void from_version_4_on(void **state)
+{
+    (void)state;
+    static const char *const backends[] = {"reference", "onnxruntime"};
+    for (size_t i = 0; i < 2; i++) {
+        kiln_engine *engine = build(backends[i], 8);
+        if (engine != NULL) {
+            are_fed_and_let_go(engine);
+            kiln_engine_release(engine);
+        }
+    }
+}
+
+static void up_to_version_3_they_are_constants(void **state)
+{
+    (void)state;
+    kiln_engine *engine = build("reference", 3);
+    kiln_context *context = NULL;
+    float x[2] = {1, 2};
+    const kiln_tensor tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x);
+    assert_int_equal(kiln_engine_input_count(engine), 1);
+    assert_int_equal(kiln_engine_optional_count(engine), 0);
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_int_equal(kiln_context_bind(context, "w", &tensor), KILN_ERROR_NAME);
+    assert_ok(kiln_context_bind(context, "x", &tensor));
+    expect(context, 11, 22, -10);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(from_version_4_on),
+        cmocka_unit_test(up_to_version_3_they_are_constants),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
