@@ -205,6 +205,25 @@ static void check_bound(kln_validation *v, const char *kind, const char *name, i
     }
 }
 
+/* What goes in and comes out of a backend is tensors of numbers and truth values. */
+static void check_border(kln_validation *v, const kln_onnx_value *value, const char *what)
+{
+    const kln_onnx_type *type = &value->type;
+    const bool tensor = type->kind == KLN_ONNX_KIND_TENSOR;
+    if (v->options->backend == NULL || type->kind == KLN_ONNX_KIND_NONE ||
+        (tensor && (type->wire_dtype == 0 || kiln_dtype_bits(type->dtype) > 0))) {
+        return;
+    }
+    const char *found = tensor ? kln_onnx_dtype_name(type->wire_dtype)
+                        : type->kind == KLN_ONNX_KIND_SEQUENCE ? "sequence"
+                        : type->kind == KLN_ONNX_KIND_OPTIONAL ? "optional"
+                                                               : "map or sparse tensor";
+    kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_UNSUPPORTED, "", value->name,
+                       "a tensor of numbers", found,
+                       "%s \"%.200s\" is of type %s; Kiln binds tensors of numbers", what,
+                       value->name, found);
+}
+
 static void check_inputs(kln_validation *v, const kln_graph_inference *graph, bool outermost)
 {
     for (size_t i = 0; i < graph->input_count && v->status == KILN_OK; i++) {
@@ -216,6 +235,9 @@ static void check_inputs(kln_validation *v, const kln_graph_inference *graph, bo
             continue;
         }
         const bool tensor = input->type.kind == KLN_ONNX_KIND_TENSOR;
+        if (outermost) {
+            check_border(v, input, "input");
+        }
         if (outermost &&
             (input->type.kind == KLN_ONNX_KIND_NONE || (tensor && input->type.wire_dtype == 0))) {
             kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_DTYPE, "", input->name, "a type",
@@ -250,6 +272,7 @@ static void check_outputs(kln_validation *v, const kln_graph_inference *graph)
             kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_NAME, "", "", "a name", "none",
                                "output %zu has no name", i);
         }
+        check_border(v, &graph->graph->outputs[i], "output");
         const uint32_t place = graph->outputs[i];
         const kln_value *value = place != KLN_NO_VALUE ? graph->values[place] : NULL;
         const kln_onnx_type *type = &graph->graph->outputs[i].type;

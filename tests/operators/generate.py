@@ -145,7 +145,7 @@ class Draw:
         formal = (self.schema.outputs if output else self.schema.inputs)
         formal = formal[min(index, len(formal) - 1)]
         names = [t[7:-1] for t in formal.types if t.startswith("tensor(")]
-        return [NAMES[n] for n in names if n in NAMES]
+        return sorted(NAMES[n] for n in names if n in NAMES)
 
     def dtype(self, index=0, among=None):
         types = sorted(t for t in self.allowed(index) if among is None or t in among)

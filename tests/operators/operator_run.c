@@ -163,6 +163,20 @@ static void receive_inputs(request *r)
     }
 }
 
+/* Sequences and strings cannot. */
+static bool can_be_shown(const request *r)
+{
+    for (size_t i = 0; i < kiln_engine_output_count(r->engine); i++) {
+        kiln_binding binding = {.struct_size = sizeof binding};
+        kiln_tensor output;
+        if (kiln_engine_output(r->engine, i, &binding) != KILN_OK ||
+            kiln_context_tensor(r->context, binding.name, &output) != KILN_OK) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static int run(request *r, kiln_span model)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
@@ -172,17 +186,18 @@ static int run(request *r, kiln_span model)
         kiln_context_create(r->engine, NULL, &r->context) != KILN_OK) {
         return STAGE_BUILD;
     }
-    if (kiln_engine_input_count(r->engine) != r->input_count) {
-        end("another number of inputs than the engine's");
-    }
+    const size_t required = kiln_engine_input_count(r->engine);
     for (size_t i = 0; i < r->input_count; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
-        if (kiln_engine_input(r->engine, i, &binding) != KILN_OK ||
+        const kiln_status found = i < required
+                                      ? kiln_engine_input(r->engine, i, &binding)
+                                      : kiln_engine_optional(r->engine, i - required, &binding);
+        if (found != KILN_OK ||
             kiln_context_bind(r->context, binding.name, &r->inputs[i]) != KILN_OK) {
             return STAGE_RUN;
         }
     }
-    return kiln_context_run(r->context) == KILN_OK ? STAGE_NONE : STAGE_RUN;
+    return kiln_context_run(r->context) == KILN_OK && can_be_shown(r) ? STAGE_NONE : STAGE_RUN;
 }
 
 static void send_outputs(const request *r)

@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What the check passes for a backend is built there and runs.
+
+    check_holds.py OPERATOR_RUN CASES [--share N] [--seed S] [--backends A,B]
+
+Of each of ONNX's node tests below the folder CASES, the model and mutants of it (every rank and
+dimension of the inputs, every number among the attributes, types, names, inputs left out) are
+checked, built and run on both backends, in a process of its own. A model that the check finds no
+error in must run; what only values tell, or only a build can, is in ALLOWED, by what is said then.
+--share: every Nth mutant, at random."""
+import argparse
+import collections
+import copy
+import pathlib
+import re
+import sys
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "inference"))
+import mutate_models  # noqa: E402  pylint: disable=wrong-import-position
+from executors import Kiln  # noqa: E402  pylint: disable=wrong-import-position
+from generate import FOUR_BITS  # noqa: E402  pylint: disable=wrong-import-position
+
+# Of what a run says: what depends on values or on shapes that are open until then.
+VALUES = [
+    r"index|indices|out of bounds|outside", r"cannot be broadcast|broadcast", r"is empty",
+    r"reshape|elements (are|is|become|do)|do not go together", r"repeated|negative",
+    r"starts|ends|axis|axes|split|pads|padding|scale|sizes|roi|lengths?\b", r"does not fit",
+    r"a step of|sequence|dimension", r"needs? (to be )?(a )?positive", r"window|kernel|block",
+    r"memory|limit|past what", r"loop|trip|iteration", r"mask|past|heads|cache",
+]
+# What only the library knows: kernels that it lacks, and versions newer than it.
+LIBRARY = [r"NOT_IMPLEMENTED|Could not find an implementation|not implemented|unsupported",
+           r"guarantees|Unsupported model IR version|opset|not supported|supports? only|only support",
+           r"kernel|not a registered function"]
+ALLOWED = {"reference": VALUES, "onnxruntime": VALUES + LIBRARY}
+
+
+def read_inputs(model, folder):
+    """Arrays by name, where the test has all of them."""
+    values = {}
+    for index, value in enumerate(model.graph.input):
+        path = folder / f"input_{index}.pb"
+        if not path.exists():
+            return None
+        proto = onnx.TensorProto()
+        proto.ParseFromString(path.read_bytes())
+        values[value.name] = numpy_helper.to_array(proto)
+    return values
+
+
+def drawn(random, value):
+    """An array for an input whose declaration was changed."""
+    dtype = value.type.tensor_type.elem_type
+    dims = value.type.tensor_type.shape.dim
+    shape = [d.dim_value if d.HasField("dim_value") else 2 for d in dims]
+    if int(np.prod(shape)) > 1 << 16:
+        return None
+    kind = onnx.helper.tensor_dtype_to_np_dtype(dtype)
+    return random.integers(0, 2, shape).astype(kind)
+
+
+def feeds_of(model, given, random):
+    """(type, array) of each input, or None where one cannot be bound."""
+    feeds = []
+    for value in model.graph.input:
+        kind = value.type
+        if not kind.HasField("tensor_type") or kind.tensor_type.elem_type in (
+                TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128):
+            return None
+        dtype = kind.tensor_type.elem_type
+        array = given.get(value.name)
+        shape = [d.dim_value if d.HasField("dim_value") else None
+                 for d in kind.tensor_type.shape.dim]
+        fits = array is not None and (
+            not kind.tensor_type.HasField("shape") or len(shape) == array.ndim and all(
+                s in (None, n) for s, n in zip(shape, array.shape)))
+        if fits and onnx.helper.tensor_dtype_to_np_dtype(dtype) != array.dtype:
+            fits = False
+        array = array if fits else drawn(random, value)
+        if array is None:
+            return None
+        feeds.append((dtype, np.asarray(array)))
+    return feeds
+
+
+def leave_out(model):
+    """The node without one of its inputs."""
+    for place in range(len(model.graph.node[0].input)):
+        mutant = copy.deepcopy(model)
+        mutant.graph.node[0].input[place] = ""
+        yield "left_out", mutant
+    mutant = copy.deepcopy(model)
+    if len(mutant.graph.node[0].input) > 1:
+        del mutant.graph.node[0].input[-1]
+        yield "shorter", mutant
+
+
+def other_types(model):
+    """An input, and what is declared of the outputs, of another type."""
+    for place, value in enumerate(model.graph.input):
+        if not value.type.HasField("tensor_type"):
+            continue
+        for dtype in (TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.FLOAT16,
+                      TensorProto.UINT8, TensorProto.FLOAT8E4M3FNUZ, TensorProto.INT4):
+            mutant = copy.deepcopy(model)
+            mutant.graph.input[place].type.tensor_type.elem_type = dtype
+            for output in mutant.graph.output:
+                if output.type.tensor_type.elem_type == value.type.tensor_type.elem_type:
+                    output.type.tensor_type.elem_type = dtype
+            yield "type", mutant
+
+
+def twice(model):
+    """Names that stand twice."""
+    mutant = copy.deepcopy(model)
+    mutant.graph.output.append(mutant.graph.output[0])
+    yield "output_twice", mutant
+    mutant = copy.deepcopy(model)
+    mutant.graph.node[0].name = "n"
+    extra = mutant.graph.node.add()
+    extra.CopyFrom(onnx.helper.make_node("Identity", [mutant.graph.node[0].output[0]], ["extra"],
+                                         name="n"))
+    yield "node_twice", mutant
+
+
+def mutants(model):
+    yield "itself", model
+    for many in (mutate_models.other_inputs, mutate_models.other_attributes, leave_out, other_types,
+                 twice):
+        if model.graph.node:
+            yield from many(copy.deepcopy(model))
+
+
+def excused(backend, sentence):
+    return any(re.search(words, sentence, re.IGNORECASE) for words in ALLOWED[backend])
+
+
+class Tally:
+    def __init__(self):
+        self.kinds = collections.Counter()
+        self.passed = collections.Counter()
+        self.excused = collections.Counter()
+        self.failures = []
+
+
+def hold(kilns, model, given, random, label, tally):
+    feeds = feeds_of(model, given, random)
+    if feeds is None:
+        return
+    data = model.SerializeToString()
+    for backend, kiln in kilns.items():
+        try:
+            answer = kiln.ask(data, feeds)
+        except (RuntimeError, BrokenPipeError) as error:
+            tally.failures.append(f"{label} on {backend}: {error}")
+            kiln.process = None
+            continue
+        if answer.errors:
+            continue
+        tally.passed[backend] += 1
+        if answer.stage == 0:
+            continue
+        if excused(backend, answer.sentence):
+            tally.excused[backend] += 1
+        else:
+            tally.failures.append(f"{label} on {backend}: {' '.join(answer.sentence.split())[:300]}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("program")
+    parser.add_argument("cases", type=pathlib.Path)
+    parser.add_argument("--share", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--backends", default="reference,onnxruntime")
+    arguments = parser.parse_args()
+    random = np.random.default_rng(arguments.seed)
+    tally = Tally()
+    kilns = {name: Kiln(arguments.program, name) for name in arguments.backends.split(",")}
+    for path in sorted(arguments.cases.glob("test_*/model.onnx")):
+        model = onnx.load(path)
+        given = read_inputs(model, path.parent / "test_data_set_0")
+        if given is None or any(i.type.tensor_type.elem_type in FOUR_BITS
+                                for i in model.graph.input):
+            continue
+        for kind, mutant in mutants(model):
+            if arguments.share > 1 and kind != "itself" and random.integers(arguments.share):
+                continue
+            tally.kinds[kind] += 1
+            hold(kilns, mutant, given, random, f"{path.parent.name} {kind}", tally)
+    for kiln in kilns.values():
+        kiln.stop()
+    for line in tally.failures:
+        print(line)
+    print(f"{sum(tally.kinds.values())} models ({dict(tally.kinds)}), the check passes "
+          f"{dict(tally.passed)}, of these fail for what only a run tells {dict(tally.excused)}; "
+          f"{len(tally.failures)} failures")
+    return 1 if tally.failures or not tally.kinds else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
