@@ -217,9 +217,9 @@ typedef struct kln_backend {
                                   void **context);
     void (*context_destroy)(void *context);
 
-    /* Required. Binding `index` (as `describe` lists them) is `tensor` from now on; its memory stays until the
-     * next bind of that index. For an output, dtype UNDEFINED (a zeroed tensor) means that the
-     * backend finds memory in each run. */
+    /* Required. Binding `index` (as `describe` lists them) is `tensor` from now on; its memory
+     * stays until the next bind of that index. For an output, dtype UNDEFINED (a zeroed tensor)
+     * means that the backend finds memory in each run. */
     kiln_status (*bind)(void *context, size_t index, const kiln_tensor *tensor);
 
     /* Required. One run with what is bound; returns when the outputs are there. */

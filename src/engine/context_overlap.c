@@ -299,7 +299,8 @@ kiln_status context_overlap_settle(kiln_context *context)
     }
     for (size_t i = 0; i < context->slot_count; i++) {
         const context_slot *slot = &context->slots[i];
-        if (!context_binding(context, i)->is_input || slot->state == SLOT_EMPTY || slot->detour == DETOUR_FED) {
+        if (!context_binding(context, i)->is_input || slot->state == SLOT_EMPTY ||
+            slot->detour == DETOUR_FED) {
             continue; /* what was fed lies in a copy already */
         }
         const kiln_tensor *original = original_of(slot);

@@ -35,7 +35,8 @@ VALUES = [
 ]
 # What only the library knows: kernels that it lacks, and versions newer than it.
 LIBRARY = [r"NOT_IMPLEMENTED|Could not find an implementation|not implemented|unsupported",
-           r"guarantees|Unsupported model IR version|opset|not supported|supports? only|only support",
+           r"guarantees|Unsupported model IR version|opset|not supported",
+           r"supports? only|only support",
            r"kernel|not a registered function"]
 ALLOWED = {"reference": VALUES, "onnxruntime": VALUES + LIBRARY}
 
@@ -168,7 +169,8 @@ def hold(kilns, model, given, random, label, tally):
         if excused(backend, answer.sentence):
             tally.excused[backend] += 1
         else:
-            tally.failures.append(f"{label} on {backend}: {' '.join(answer.sentence.split())[:300]}")
+            words = " ".join(answer.sentence.split())[:300]
+            tally.failures.append(f"{label} on {backend}: {words}")
 
 
 def main():

@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where another executor does not agree with Kiln, and why Kiln does as it does.
 
-A rule: the operators, which of the others differs, when it applies, and the reason, which
-docs/differences.md lists. "onnxruntime": onnx.reference agrees with Kiln, or is not there;
-"reference": the other way round; "wrong": neither agrees; "alone": neither runs the model."""
+    settled.py [--update] DOCUMENT
+
+A rule: the operators, which of the others differs, when it applies, and the reason.
+"onnxruntime": onnx.reference agrees with Kiln, or is not there; "reference": the other way round;
+"wrong": neither agrees; "alone": neither runs the model; "approved": the check passes what a run
+refuses. The document, docs/differences.md, lists the rules; as a program this holds it to that."""
+import pathlib
+import re
+import sys
+import textwrap
+
 import numpy as np
 
 from generate import FLOATS, FOUR_BITS, numpy_type
@@ -146,6 +154,18 @@ rule("GridSample", ORT, "ONNX Runtime: border and reflection act on each of the 
      attribute("mode", "cubic", "bicubic"))
 rule("Attention", ORT, "ONNX Runtime: a causal mask beside past keys is aligned to the last one; "
      "the specification aligns it to the first", attribute("is_causal", 1))
+rule("Resize Upsample", ORT | {"wrong"},
+     "nearest: a coordinate that is whole but for the last bit falls to either side of it",
+     lambda case, *_: case.opset > 10 and case.attributes.get("mode", "nearest") == "nearest")
+rule("Resize", BOTH,
+     "tf_crop_and_resize: ONNX Runtime and onnx.reference extrapolate along some axes "
+     "only, each along others",
+     attribute("coordinate_transformation_mode", "tf_crop_and_resize"))
+rule("MaxPool", BOTH, "a window that lies in the padding alone has no greatest element",
+     lambda case, *_: max(case.attributes.get("pads", [0])) > 0)
+rule("GroupNormalization InstanceNormalization LayerNormalization", BOTH,
+     "single precision inside the other: the mean of what is large takes digits from the rest",
+     lambda case, detail, *_: True)
 rule("Resize", ORT, "ONNX Runtime: in align_corners the length of the output is the rounded one; "
      "ONNX's own test data takes the length times the scale",
      attribute("coordinate_transformation_mode", "align_corners"))
@@ -171,7 +191,7 @@ rule("ConvTranspose", BOTH,
 rule("Col2Im", ORT | {"wrong"}, "ONNX Runtime: Col2Im of one dimension, or of three, goes wrong")
 rule("QuantizeLinear", BOTH, "int32 past what a float32 holds", has_large)
 rule("HannWindow HammingWindow BlackmanWindow", BOTH,
-     "the symmetric window of one element is no number, and has no defined conversion to an integer",
+     "the symmetric window of one element is no number, and no integer",
      whole_output)
 rule("Cast CastLike", ORT,
      "ONNX Runtime: to 4 bits it rounds; the specification cuts off what lies "
@@ -196,7 +216,7 @@ rule("GRU LSTM RNN", REF, "onnx.reference: no sequence lengths, no clipping, no 
      "with its own state, no coupled gates; its states mix where the layout is 1")
 rule("BatchNormalization", REF, "onnx.reference: versions 9 to 13 use epsilon's default",
      before(14))
-rule("GlobalMaxPool", REF, "onnx.reference: one axis too few is reduced")
+rule("GlobalMaxPool", BOTH, "onnx.reference: one axis too few is reduced")
 rule("Softmax LogSoftmax Hardmax", REF, "onnx.reference: before version 13 the input is not taken "
      "as a matrix", before(13))
 rule("LRN", REF, "onnx.reference: the batch is counted as channels")
@@ -204,9 +224,10 @@ rule("LRN", ALONE, "ONNX Runtime takes odd sizes only, and onnx.reference counts
      "channels")
 rule("LpNormalization", REF, "onnx.reference: the norm of signed sums where p is 1")
 rule("LpPool", REF, "onnx.reference: padding is raised to the power of p as the elements are not")
-rule("MaxPool AveragePool", REF, "onnx.reference: auto_pad with dilations, and indices of padding",
+rule("MaxPool", REF, "onnx.reference: pads that are not even, auto_pad, dilations, and indices")
+rule("AveragePool", REF, "onnx.reference: auto_pad with dilations, and ceil mode",
      lambda case, *_: "auto_pad" in case.attributes or len(case.outputs) > 1 or
-     case.attributes.get("ceil_mode") == 1)
+     case.attributes.get("ceil_mode") == 1 or "dilations" in case.attributes)
 rule("AveragePool", ALONE, "auto_pad with dilations: the others get negative padding or none",
      given("auto_pad"))
 rule("ConvTranspose", REF, "onnx.reference: groups are not told apart",
@@ -232,3 +253,35 @@ rule("InstanceNormalization BatchNormalization LayerNormalization GroupNormaliza
 rule("Resize", REF, "onnx.reference: the region of tf_crop_and_resize with named axes, and "
      "antialiasing of narrow inputs", lambda case, *_: True)
 rule("Hardmax TopK ArgMax ArgMin", REF | ORT, "equal elements after rounding", narrow)
+
+
+# --- the document ---
+
+BEGIN, END = "<!-- settled: tests/operators/settled.py -->", "<!-- end -->"
+
+
+def listed():
+    """The rules as a list in Markdown, in their order."""
+    lines = []
+    for operators, _, _, reason in RULES:
+        names = ", ".join(sorted(operators)) if operators else "Any operator"
+        lines += textwrap.wrap(f"- {names}: {reason}.", 112, subsequent_indent="  ",
+                               break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def main():
+    path = pathlib.Path(sys.argv[-1])
+    text = path.read_text(encoding="utf-8")
+    wanted = f"{BEGIN}\n{listed()}\n{END}"
+    now = re.sub(re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: wanted, text, flags=re.S)
+    if "--update" in sys.argv:
+        path.write_text(now, encoding="utf-8")
+    elif now != text or BEGIN not in text:
+        print(f"{path} does not list the rules of settled.py; settled.py --update {path}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -93,7 +93,8 @@ static void are_fed_and_let_go(kiln_engine *engine)
     assert_ok(kiln_context_bind(context, "w", &nothing));
     expect(context, 11, 22, -10);
     /* With the rest in one call. */
-    kiln_named_tensor inputs[] = {{.name = "w", .tensor = w_tensor}, {.name = "x", .tensor = x_tensor}};
+    kiln_named_tensor inputs[] = {{.name = "w", .tensor = w_tensor},
+                                  {.name = "x", .tensor = x_tensor}};
     kiln_named_tensor outputs[] = {{.name = "z"}, {.name = "y"}};
     assert_ok(kiln_context_run_tensors(context, inputs, 2, outputs, 2));
     assert_float_equal(((const float *)outputs[1].tensor.data)[0], 6, 0);

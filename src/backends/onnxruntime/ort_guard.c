@@ -85,8 +85,8 @@ static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph
 {
     kln_names weights;
     kiln_status status = KILN_OK;
-    engine->optional = kln_arena_alloc_zeroed(&engine->arena, graph->input_count + 1,
-                                              sizeof *engine->optional);
+    engine->optional =
+        kln_arena_alloc_zeroed(&engine->arena, graph->input_count + 1, sizeof *engine->optional);
     if (engine->optional == NULL) {
         return kln_fail_memory(graph->input_count * sizeof *engine->optional, "the bindings");
     }
@@ -115,8 +115,7 @@ static kiln_status look(ort_engine *engine, const kln_onnx_model *model, const c
                : KILN_OK;
 }
 
-kiln_status ort_guard(ort_engine *engine, const kln_model *model,
-                      const kiln_build_options *options)
+kiln_status ort_guard(ort_engine *engine, const kln_model *model, const kiln_build_options *options)
 {
     if (model->graph != NULL) {
         return look(engine, model->graph, kln_model_name(model), options);

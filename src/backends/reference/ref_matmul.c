@@ -335,6 +335,41 @@ kiln_status ref_spread(ref_call *call, const ref_tensor *tensor, int rank, const
     return KILN_OK;
 }
 
+/* Integers are exact, and wrap; a factor that is not 1 is a real number. */
+static kiln_status gemm_ints(ref_call *call, const ref_tensor *const operands[3], bool a_flip,
+                             bool b_flip, ref_tensor *y)
+{
+    int64_t dense[REF_RANK];
+    int64_t added[REF_RANK] = {0};
+    const ref_tensor *a = operands[0];
+    const ref_tensor *b = operands[1];
+    const ref_tensor *c = operands[2];
+    const int64_t inner = a->dims[a_flip ? 0 : 1];
+    const double alpha = ref_attribute_float(call, "alpha", 1.0);
+    const double beta = ref_attribute_float(call, "beta", 1.0);
+    for (int i = 0; c != NULL && i < c->rank; i++) {
+        ref_dense_strides(c->rank, c->dims, dense);
+        added[i + 2 - c->rank] = c->dims[i] == 1 ? 0 : dense[i];
+    }
+    for (int64_t i = 0; i < y->count; i++) {
+        const int64_t row = i / y->dims[1];
+        const int64_t column = i % y->dims[1];
+        uint64_t sum = 0;
+        for (int64_t k = 0; k < inner; k++) {
+            const int64_t left = a_flip ? k * a->dims[1] + row : row * inner + k;
+            const int64_t right = b_flip ? column * inner + k : k * b->dims[1] + column;
+            sum += (uint64_t)ref_get_int(a, left) * (uint64_t)ref_get_int(b, right);
+        }
+        const int64_t bias = c != NULL ? ref_get_int(c, row * added[0] + column * added[1]) : 0;
+        if (alpha == 1.0 && beta == 1.0) {
+            ref_put_int(y, i, (int64_t)(sum + (uint64_t)bias));
+        } else {
+            ref_put_float(y, i, alpha * (double)(int64_t)sum + beta * (double)bias);
+        }
+    }
+    return KILN_OK;
+}
+
 kiln_status ref_op_gemm(ref_call *call)
 {
     const ref_tensor *a = NULL;
@@ -361,6 +396,12 @@ kiln_status ref_op_gemm(ref_call *call)
     double *bias = NULL;
     KLN_RETURN_IF_ERROR(ref_output(call, 0, a->dtype, 2, dims, &y));
     KLN_RETURN_IF_ERROR(ref_spend(call, (double)y->count * (double)inner));
+    if (c != NULL) {
+        KLN_RETURN_IF_ERROR(ref_spread(call, c, 2, dims, &bias));
+    }
+    if (ref_domain_of(a->dtype) != REF_DOMAIN_FLOAT) {
+        return gemm_ints(call, (const ref_tensor *const[3]){a, b, c}, a_flip, b_flip, y);
+    }
     KLN_RETURN_IF_ERROR(rows_of(call, a, a_flip, &left));
     KLN_RETURN_IF_ERROR(matrix_of(call, b, &right));
     right.row = b_flip ? 1 : b->dims[1];
@@ -368,9 +409,6 @@ kiln_status ref_op_gemm(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
     memset(out, 0, (size_t)y->count * sizeof *out);
     ref_multiply_matrix(dims[0], inner, dims[1], left, inner, &right, out, dims[1]);
-    if (c != NULL) {
-        KLN_RETURN_IF_ERROR(ref_spread(call, c, 2, dims, &bias));
-    }
     const double alpha = ref_attribute_float(call, "alpha", 1.0);
     const double beta = ref_attribute_float(call, "beta", 1.0);
     for (int64_t i = 0; i < y->count; i++) {

@@ -427,15 +427,14 @@ static kiln_status define_optional(maker *make, scope *where, const kln_onnx_ten
     KLN_RETURN_IF_ERROR(define_input(where, tensor->name));
     const kiln_status status =
         ref_constant(&make->engine->weights, tensor, &values[plan->optional_count++]);
-    return status == KILN_OK ? status
-                             : kln_fail_within(status, "initializer \"%s\"", tensor->name);
+    return status == KILN_OK ? status : kln_fail_within(status, "initializer \"%s\"", tensor->name);
 }
 
 static kiln_status split_inputs(maker *make, scope *where, const kln_onnx_graph *graph,
                                 const kln_names *weights)
 {
-    ref_value *values = kln_arena_alloc_zeroed(&make->engine->arena, graph->input_count + 1,
-                                               sizeof *values);
+    ref_value *values =
+        kln_arena_alloc_zeroed(&make->engine->arena, graph->input_count + 1, sizeof *values);
     if (values == NULL) {
         return fail_arena();
     }
@@ -449,8 +448,7 @@ static kiln_status split_inputs(maker *make, scope *where, const kln_onnx_graph 
          i < graph->input_count && make->engine->model->ir_version >= IR_OF_OPTIONAL_INPUTS; i++) {
         const uint32_t place = kln_names_get(weights, graph->inputs[i].name);
         if (place != KLN_NAMES_NONE) {
-            KLN_RETURN_IF_ERROR(
-                define_optional(make, where, &graph->initializers[place], values));
+            KLN_RETURN_IF_ERROR(define_optional(make, where, &graph->initializers[place], values));
         }
     }
     return KILN_OK;

@@ -9,6 +9,7 @@ typedef struct resizing {
     double cubic;        /* the coefficient a */
     bool exclude_outside;
     bool antialias;
+    bool ceils_down; /* nearest of version 10, which has no nearest_mode: up where it shrinks */
     double extrapolation;
     double scales[REF_RANK];
     double roi[2 * REF_RANK];
@@ -81,7 +82,7 @@ static taps make_taps(const resizing *r, double scale, double x, int64_t length,
     taps t = {.first = 0, .count = 1, .outside = false};
     weights[0] = 1.0;
     if (r->mode == 'n') {
-        t.first = nearest_index(r, x);
+        t.first = r->ceils_down && scale < 1.0 ? (int64_t)ceil(x) : nearest_index(r, x);
         return t;
     }
     const double stretch = r->antialias && scale < 1.0 ? scale : 1.0;
@@ -262,6 +263,7 @@ static void read_mode(const ref_call *call, resizing *r)
     r->place = old ? "asymmetric"
                    : ref_attribute_string(call, "coordinate_transformation_mode", "half_pixel");
     r->nearest = old ? "floor" : ref_attribute_string(call, "nearest_mode", "round_prefer_floor");
+    r->ceils_down = old && call->variant == 0;
     r->cubic = ref_attribute_float(call, "cubic_coeff_a", -0.75);
     r->exclude_outside = ref_attribute_int(call, "exclude_outside", 0) != 0;
     r->antialias = ref_attribute_int(call, "antialias", 0) != 0;
