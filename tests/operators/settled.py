@@ -161,6 +161,8 @@ rule("Resize", BOTH,
      "tf_crop_and_resize: ONNX Runtime and onnx.reference extrapolate along some axes "
      "only, each along others",
      attribute("coordinate_transformation_mode", "tf_crop_and_resize"))
+rule("MaxPool GlobalMaxPool", BOTH, "ONNX Runtime and onnx.reference begin with the least finite "
+     "number, which is not less than minus infinity", has_special)
 rule("MaxPool", BOTH, "a window that lies in the padding alone has no greatest element",
      lambda case, *_: max(case.attributes.get("pads", [0])) > 0)
 rule("GroupNormalization InstanceNormalization LayerNormalization", BOTH,
