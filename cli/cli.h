@@ -80,6 +80,7 @@ typedef struct cli_command {
     const cli_group *groups;
     const cli_example *examples;
     cli_exit (*run)(const struct cli_command *self, int count, char **arguments);
+    bool tells_errors; /* its text is a list of errors, which --quiet leaves */
 } cli_command;
 
 /* Ended by NULL; the order of the help. */
@@ -142,6 +143,12 @@ cli_exit cli_misuse(const cli_command *command, const char *format, ...) CLI_PRI
 /* From now on warnings go to standard error; with `verbosity` 1 also what Kiln does, with 2
  * everything. */
 void cli_log_begin(int verbosity);
+
+/* Whether --quiet was given. */
+bool cli_is_quiet(void);
+/* From now on warnings are left out, there is no progress, and with `nothing` standard output goes
+ * nowhere. */
+void cli_quiet_begin(bool nothing);
 
 /* --- text (cli_text.c) --- */
 

@@ -92,7 +92,7 @@ static void print_inputs(const kiln_engine *engine, kiln_context *context)
         kiln_binding binding = {.struct_size = sizeof binding};
         kiln_tensor tensor;
         if (kiln_engine_input(engine, i, &binding) != KILN_OK ||
-            kiln_context_tensor(context, binding.name, &tensor) != KILN_OK) {
+            cli_tensor_of(context, &binding, &tensor) != KILN_OK) {
             continue;
         }
         char shape[256];
@@ -172,7 +172,7 @@ static void add_inputs(cJSON *document, const kiln_engine *engine, kiln_context 
         kiln_binding binding = {.struct_size = sizeof binding};
         kiln_tensor tensor;
         if (kiln_engine_input(engine, i, &binding) != KILN_OK ||
-            kiln_context_tensor(context, binding.name, &tensor) != KILN_OK) {
+            cli_tensor_of(context, &binding, &tensor) != KILN_OK) {
             continue;
         }
         cJSON *object = cJSON_CreateObject();
@@ -372,6 +372,7 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
         return result;
     }
+    settings.model.shapes = &settings.inputs;
     result = cli_model_open(self, operands[0], &settings.model, &engine);
     if (result == CLI_DONE) {
         result = (cli_sweep_is_asked(&settings.sweep) ? bench_load : bench_alone)(

@@ -10,18 +10,17 @@ typedef struct check_settings {
     const char *backend;
     bool json;
     bool strict;
-    bool quiet;
 } check_settings;
 
 /* --- text --- */
 
-static void print_text(const kiln_issue_list *issues, const check_settings *settings)
+static void print_text(const kiln_issue_list *issues)
 {
     const size_t count = kiln_issue_list_count(issues);
     const size_t errors = kiln_issue_list_errors(issues);
     for (size_t i = 0; i < count; i++) {
         const kiln_issue *issue = kiln_issue_list_get(issues, i);
-        if (issue->severity == KILN_SEVERITY_ERROR || !settings->quiet) {
+        if (issue->severity == KILN_SEVERITY_ERROR || !cli_is_quiet()) {
             cli_issue_print(stdout, issue);
         }
     }
@@ -72,7 +71,7 @@ static cli_exit check(const char *path, const check_settings *settings)
     if (settings->json) {
         result = print_json(path, issues);
     } else {
-        print_text(issues, settings);
+        print_text(issues);
     }
     const size_t counted =
         settings->strict ? kiln_issue_list_count(issues) : kiln_issue_list_errors(issues);
@@ -100,8 +99,6 @@ static const cli_option options[] = {
     {"json", 'j', NULL, CLI_FLAG, offsetof(check_settings, json), 0, 0, NULL,
      "Write it as JSON: model, errors, warnings, and issues (severity, kind, node, tensor, "
      "expected, found, sentence)."},
-    {"quiet", 'q', NULL, CLI_FLAG, offsetof(check_settings, quiet), 0, 0, NULL,
-     "Leave warnings out of the text."},
     {"strict", 's', NULL, CLI_FLAG, offsetof(check_settings, strict), 0, 0, NULL,
      "Let warnings count as errors in the exit status."},
     {0},
@@ -134,4 +131,5 @@ const cli_command cli_command_check = {
     .groups = groups,
     .examples = examples,
     .run = run,
+    .tells_errors = true,
 };

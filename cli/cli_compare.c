@@ -60,6 +60,7 @@ static cli_exit open_engines(job *work)
     for (size_t i = 0; i < 2 && result == CLI_DONE; i++) {
         cli_model_settings settings = work->settings.model;
         settings.backend = work->names[i][0] != '\0' ? work->names[i] : NULL;
+        settings.shapes = &work->settings.inputs;
         result = cli_model_open(work->command, work->path, &settings, &work->engines[i]);
     }
     return result;
@@ -78,7 +79,7 @@ static cli_exit take_inputs(job *work)
     for (size_t i = 0; i < count && result == CLI_DONE; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
         if (kiln_engine_input(work->engines[1], i, &binding) != KILN_OK ||
-            kiln_context_tensor(work->context, binding.name, &work->tensors[i].tensor) != KILN_OK) {
+            cli_tensor_of(work->context, &binding, &work->tensors[i].tensor) != KILN_OK) {
             return cli_fail();
         }
         work->tensors[i].name = binding.name;
@@ -159,12 +160,15 @@ static void add_row(cli_table *table, cli_text *notes, const kiln_tensor_differe
                         kiln_dtype_name(of->expected_dtype), shapes[1]);
     }
     if (of->found_nans + of->expected_nans > 0) {
-        cli_text_printf(notes, "\"%s\": %" PRId64 " NaN found, %" PRId64 " expected\n", name,
-                        of->found_nans, of->expected_nans);
+        cli_text_printf(
+            notes, "\"%s\": of %" PRId64 " elements %" PRId64 " NaN found, %" PRId64 " expected\n",
+            name, of->count, of->found_nans, of->expected_nans);
     }
     if (of->found_infinities + of->expected_infinities > 0) {
-        cli_text_printf(notes, "\"%s\": %" PRId64 " infinite found, %" PRId64 " expected\n", name,
-                        of->found_infinities, of->expected_infinities);
+        cli_text_printf(notes,
+                        "\"%s\": of %" PRId64 " elements %" PRId64 " infinite found, %" PRId64
+                        " expected\n",
+                        name, of->count, of->found_infinities, of->expected_infinities);
     }
     free(name);
 }

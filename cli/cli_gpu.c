@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli_model.h"
 #include "cli_statistics.h"
 
 #define WARMUP_RUNS 5
@@ -34,7 +35,7 @@ static kiln_status fill_side(bench *work, kiln_context *bound, const kiln_bindin
     kiln_tensor view;
     size_t bytes = 0;
     mine->is_input = binding->is_input;
-    kiln_status status = kiln_context_tensor(bound, binding->name, &tensor);
+    kiln_status status = cli_tensor_of(bound, binding, &tensor);
     if (status == KILN_OK) {
         status = kiln_tensor_bytes(tensor.desc.dtype, &tensor.desc.shape, &bytes);
     }

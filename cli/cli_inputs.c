@@ -313,7 +313,7 @@ static cli_exit bind_filled(const cli_command *command, kiln_context *context,
 {
     kiln_tensor tensor;
     if (kiln_context_reshape(context, binding->name, shape) != KILN_OK ||
-        kiln_context_tensor(context, binding->name, &tensor) != KILN_OK) {
+        cli_tensor_of(context, binding, &tensor) != KILN_OK) {
         return cli_fail();
     }
     const kiln_tensor parts = parts_of(&tensor);
@@ -370,7 +370,7 @@ static cli_exit bind_raw(kiln_context *context, const kiln_binding *binding,
     char what[400];
     char dims[256];
     if (kiln_context_reshape(context, binding->name, shape) != KILN_OK ||
-        kiln_context_tensor(context, binding->name, &tensor) != KILN_OK) {
+        cli_tensor_of(context, binding, &tensor) != KILN_OK) {
         return cli_fail();
     }
     (void)kiln_shape_format(shape, dims, sizeof dims);
@@ -482,6 +482,67 @@ cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *s
     }
     free(names);
     return result;
+}
+
+/* The shape of input `name` where an option tells it; else its rank is -1. */
+static cli_exit hint_shape(const cli_command *command, const char *data, const char *shape_text,
+                           const cli_input_settings *settings, kiln_shape *shape)
+{
+    *shape = (kiln_shape){.rank = -1};
+    if (shape_text != NULL) {
+        return read_shape(command, shape_text, settings->batch, shape);
+    }
+    if (data != NULL && ends_with(data, ".npy")) {
+        kiln_tensor tensor;
+        if (kiln_tensor_load_npy(data, &tensor) != KILN_OK) {
+            return cli_fail();
+        }
+        *shape = tensor.desc.shape;
+        kiln_tensor_free(&tensor);
+    }
+    return CLI_DONE;
+}
+
+cli_exit cli_hints_read(const cli_command *command, const cli_input_settings *settings,
+                        const char *path, cli_hints *hints)
+{
+    *hints = (cli_hints){.network = NULL};
+    if (kiln_network_from_onnx(path, &hints->network) != KILN_OK) {
+        return CLI_DONE; /* a plan, or something that the load says more about */
+    }
+    const size_t count = kiln_network_input_count(hints->network);
+    const char **names = cli_allocate((count * 3 + 1) * sizeof *names);
+    const char **data = names + count;
+    const char **shapes = data + count;
+    memset(names, 0, count * 3 * sizeof *names);
+    hints->items = cli_allocate((count + 1) * sizeof *hints->items);
+    cli_exit result = CLI_DONE;
+    for (size_t i = 0; i < count && result == CLI_DONE; i++) {
+        kiln_tensor_id tensor;
+        result = kiln_network_input(hints->network, i, &tensor) == KILN_OK ? CLI_DONE : cli_fail();
+        names[i] = result == CLI_DONE ? kiln_network_tensor_name(hints->network, tensor) : NULL;
+    }
+    if (result == CLI_DONE) {
+        result = assign(command, "input", &settings->inputs, names, count, data);
+    }
+    if (result == CLI_DONE) {
+        result = assign(command, "shape", &settings->shapes, names, count, shapes);
+    }
+    for (size_t i = 0; i < count && result == CLI_DONE; i++) {
+        kiln_shape_hint *hint = &hints->items[hints->count];
+        *hint = (kiln_shape_hint){.name = names[i]};
+        result = hint_shape(command, data[i], shapes[i], settings, &hint->shape);
+        hints->count += hint->shape.rank >= 0;
+    }
+    free(names);
+    return result;
+}
+
+void cli_hints_finish(cli_hints *hints)
+{
+    free(hints->items);
+    kiln_network_destroy(hints->network);
+    *hints = (cli_hints){.network = NULL};
 }
 
 void cli_inputs_finish(cli_inputs *inputs)

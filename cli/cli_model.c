@@ -72,11 +72,33 @@ void cli_model_set(const cli_model_settings *settings, kiln_build_options *optio
     options->profile_nodes = settings->profile_nodes;
 }
 
+/* Only a backend that wants profiles is worth reading the model twice. */
+static bool wants_hints(const cli_model_settings *settings)
+{
+    kiln_backend_info info = {.struct_size = sizeof info};
+    if (settings->shapes == NULL ||
+        settings->shapes->shapes.count + settings->shapes->inputs.count == 0) {
+        return false;
+    }
+    return settings->library != NULL || (kiln_backend_choose(settings->backend, &info) == KILN_OK &&
+                                         (info.capabilities & KILN_CAPABILITY_PROFILES) != 0);
+}
+
 cli_exit cli_model_open(const cli_command *command, const char *path,
                         const cli_model_settings *settings, kiln_engine **engine)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    cli_hints hints = {.network = NULL};
     cli_model_set(settings, &options);
+    if (wants_hints(settings)) {
+        const cli_exit read = cli_hints_read(command, settings->shapes, path, &hints);
+        if (read != CLI_DONE) {
+            cli_hints_finish(&hints);
+            return read;
+        }
+        options.shape_hints = hints.items;
+        options.shape_hint_count = hints.count;
+    }
     kiln_issue_list *issues = NULL;
     options.issues = &issues;
     const char *slash = strrchr(path, '/');
@@ -95,6 +117,7 @@ cli_exit cli_model_open(const cli_command *command, const char *path,
         result = cli_fail();
     }
     kiln_issue_list_destroy(issues);
+    cli_hints_finish(&hints);
     return result;
 }
 

@@ -22,7 +22,9 @@ typedef struct cli_model_settings {
     int graph;        /* kiln_graph_policy */
     const char *refit;
     bool host_code;
-    bool profile_nodes; /* no option: kiln_build_options.profile_nodes */
+    const struct cli_input_settings *shapes; /* no option: where a build that needs an optimization
+                                                profile takes it from; or NULL */
+    bool profile_nodes;                      /* no option: kiln_build_options.profile_nodes */
 } cli_model_settings;
 
 extern const cli_option cli_model_options[];
@@ -65,6 +67,18 @@ cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *s
                          const kiln_engine *engine, kiln_context *context, cli_inputs *inputs);
 void cli_inputs_finish(cli_inputs *inputs);
 
+/* The shapes that inputs are given, for kiln_build_options. */
+typedef struct cli_hints {
+    kiln_network *network; /* has the names */
+    kiln_shape_hint *items;
+    size_t count;
+} cli_hints;
+
+/* Of the ONNX file at `path`; none where it is something else. */
+cli_exit cli_hints_read(const cli_command *command, const cli_input_settings *settings,
+                        const char *path, cli_hints *hints);
+void cli_hints_finish(cli_hints *hints);
+
 /* --- tensors (cli_tensor.c) --- */
 
 /* What the numbers of a tensor are like. */
@@ -76,6 +90,9 @@ typedef struct cli_summary {
     int64_t count;
     int64_t nans;
 } cli_summary;
+
+/* kiln_context_tensor of a binding, also where one tensor is an input and an output. */
+kiln_status cli_tensor_of(kiln_context *context, const kiln_binding *binding, kiln_tensor *tensor);
 
 cli_exit cli_tensor_summarize(const kiln_tensor *tensor, cli_summary *summary);
 

@@ -79,6 +79,8 @@ const cli_group cli_common_group = {
         {"verbose", 'v', NULL, CLI_COUNT, 0, 0, 0, NULL,
          "Say on standard error what is done: which library was found, which backend was chosen. "
          "Given twice, also each step and every message of the backend's library."},
+        {"quiet", 'q', NULL, CLI_FLAG, 0, 0, 0, NULL,
+         "Print errors only, and JSON where it is asked for; the exit status tells the result."},
         {"help", 'h', NULL, CLI_FLAG, 0, 0, 0, NULL, "Show this help and stop."},
         {0},
     },
@@ -90,6 +92,7 @@ typedef struct reading {
     char *settings;
     int verbosity;
     bool wants_help;
+    bool wants_quiet;
 } reading;
 
 /* Option `name` of `length` letters, or `letter`; its group through `group`. */
@@ -195,7 +198,8 @@ static cli_exit store(reading *state, const cli_group *group, const cli_option *
 {
     if (group == &cli_common_group) {
         state->verbosity += option->kind == CLI_COUNT;
-        state->wants_help = state->wants_help || option->kind == CLI_FLAG;
+        state->wants_help = state->wants_help || option->letter == 'h';
+        state->wants_quiet = state->wants_quiet || option->letter == 'q';
         return CLI_DONE;
     }
     void *field = state->settings + group->base + option->offset;
@@ -285,10 +289,18 @@ static cli_exit read_all(reading *state, int count, char **arguments, const char
     return CLI_DONE;
 }
 
+static bool wants_json(const reading *state)
+{
+    const cli_group *group = NULL;
+    const cli_option *option = find(state->command, "json", strlen("json"), 0, &group);
+    return option != NULL && option->kind == CLI_FLAG &&
+           *(const bool *)(state->settings + group->base + option->offset);
+}
+
 bool cli_options_read(const cli_command *command, int count, char **arguments, void *settings,
                       const char **operands, cli_exit *result)
 {
-    reading state = {command, settings, 0, false};
+    reading state = {.command = command, .settings = settings};
     *result = read_all(&state, count, arguments, operands);
     if (*result != CLI_DONE) {
         cli_options_finish(command, settings);
@@ -300,6 +312,9 @@ bool cli_options_read(const cli_command *command, int count, char **arguments, v
         return false;
     }
     cli_log_begin(state.verbosity);
+    if (state.wants_quiet) {
+        cli_quiet_begin(!command->tells_errors && !wants_json(&state));
+    }
     return true;
 }
 

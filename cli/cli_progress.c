@@ -143,7 +143,8 @@ static void take_text(char *target, const char *source, size_t columns)
 void cli_progress_begin(const char *what)
 {
     const char *terminal = getenv("TERM");
-    if (isatty(STDERR_FILENO) == 0 || terminal == NULL || strcmp(terminal, "dumb") == 0) {
+    if (cli_is_quiet() || isatty(STDERR_FILENO) == 0 || terminal == NULL ||
+        strcmp(terminal, "dumb") == 0) {
         return;
     }
     take_text(label, what, WHAT_COLUMNS);

@@ -95,6 +95,24 @@ static void log_line(void *user, kiln_log_level level, const char *component, co
     print_error(prefix, message);
 }
 
+static bool is_quiet;
+
+bool cli_is_quiet(void)
+{
+    return is_quiet;
+}
+
+void cli_quiet_begin(bool nothing)
+{
+    is_quiet = true;
+    if (!is_verbose) {
+        kiln_log_set_sink(log_line, NULL, KILN_LOG_ERROR);
+    }
+    if (nothing && freopen("/dev/null", "w", stdout) == NULL) {
+        cli_error("--quiet: /dev/null cannot be opened");
+    }
+}
+
 void cli_log_begin(int verbosity)
 {
     is_verbose = verbosity > 0;

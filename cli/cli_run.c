@@ -78,7 +78,7 @@ static void print_times(const job *work)
 static cli_exit add_row(job *work, cli_table *table, const kiln_binding *binding, cli_text *notes)
 {
     kiln_tensor tensor;
-    const kiln_status status = kiln_context_tensor(work->context, binding->name, &tensor);
+    const kiln_status status = cli_tensor_of(work->context, binding, &tensor);
     if (status != KILN_OK && status != KILN_ERROR_DTYPE) {
         return cli_fail();
     }
@@ -174,7 +174,7 @@ static cli_exit write_outputs(job *work)
             break;
         }
         char *path = cli_tensor_path(folder, binding.name);
-        if (kiln_context_tensor(work->context, binding.name, &tensor) != KILN_OK ||
+        if (cli_tensor_of(work->context, &binding, &tensor) != KILN_OK ||
             kiln_tensor_save_npy(&tensor, path) != KILN_OK) {
             result = cli_fail();
         }
@@ -230,7 +230,7 @@ static cli_exit compare_one(job *work, cli_table *table, const kiln_binding *bin
     if (result != CLI_DONE) {
         return result;
     }
-    if (kiln_context_tensor(work->context, binding->name, &tensor) != KILN_OK) {
+    if (cli_tensor_of(work->context, binding, &tensor) != KILN_OK) {
         result = cli_fail();
     } else {
         result = cli_tensor_compare(binding->name, &tensor, &reference, work->settings.absolute,
@@ -299,6 +299,7 @@ static cli_exit compare_outputs(job *work)
 
 static cli_exit do_job(job *work)
 {
+    work->settings.model.shapes = &work->settings.inputs;
     cli_exit result =
         cli_model_open(work->command, work->path, &work->settings.model, &work->engine);
     if (result != CLI_DONE) {

@@ -16,6 +16,12 @@ static bool is_complex(kiln_dtype dtype)
     return dtype == KILN_DTYPE_COMPLEX64 || dtype == KILN_DTYPE_COMPLEX128;
 }
 
+kiln_status cli_tensor_of(kiln_context *context, const kiln_binding *binding, kiln_tensor *tensor)
+{
+    return binding->is_input ? kiln_context_input_tensor(context, binding->name, tensor)
+                             : kiln_context_tensor(context, binding->name, tensor);
+}
+
 cli_exit cli_tensor_summarize(const kiln_tensor *tensor, cli_summary *summary)
 {
     *summary = (cli_summary){false, (double)INFINITY, 0, -(double)INFINITY, 0, 0};

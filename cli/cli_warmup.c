@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli_model.h"
 #include "cli_warmup.h"
 
 /* The first is plain, the second is captured, the third is measured. */
@@ -29,7 +30,7 @@ static kiln_status give_input(kiln_context *context, const kiln_binding *binding
     if (status != KILN_OK || chosen == NULL || chosen->value_count == 0) {
         return status;
     }
-    status = kiln_context_tensor(context, binding->name, &tensor);
+    status = cli_tensor_of(context, binding, &tensor);
     for (size_t i = 0; status == KILN_OK && i < chosen->value_count; i++) {
         if (binding->dtype == KILN_DTYPE_INT64 && (i + 1) * sizeof(int64_t) <= tensor.bytes) {
             ((int64_t *)tensor.data)[i] = chosen->opt_values[i];

@@ -148,11 +148,17 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_bind_deferred(kiln_context *co
                                                                 kiln_fill_function fill,
                                                                 void *user);
 
+/* Where the bytes of input `name` are now: as kiln_context_tensor, which shows the output where a
+ * tensor is both. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_context_input_tensor(kiln_context *context,
+                                                               const char *name,
+                                                               kiln_tensor *tensor);
+
 /* Where the bytes of `name` are now. For an input: what is bound, or the context's own memory, to
- * be filled before a run. For an output: the result of the last run, valid until the next run, bind
- * or reshape of this context. Errors: NULL_ARGUMENT; NAME; NOT_BOUND for an input whose shape is
- * not known yet; STATE for an output before the first run or after one that failed; DTYPE for a
- * string; BUSY. Since 0.1. */
+ * be filled before a run. For an output, and for what is both: the result of the last run, valid
+ * until the next run, bind or reshape of this context. Errors: NULL_ARGUMENT; NAME; NOT_BOUND for
+ * an input whose shape is not known yet; STATE for an output before the first run or after one that
+ * failed; DTYPE for a string; BUSY. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_tensor(kiln_context *context, const char *name,
                                                          kiln_tensor *tensor);
 

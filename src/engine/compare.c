@@ -257,11 +257,40 @@ kiln_status kiln_compare_engines(kiln_engine *found, kiln_engine *expected,
     return compare(found, expected, NULL, &read, comparison);
 }
 
+/* A build that needs a profile and is given none takes the shapes of the inputs. */
+static kiln_status hint_shapes(origin *from, const kiln_compare_options *options,
+                               kiln_shape_hint **hints)
+{
+    kiln_build_options *const builds[2] = {&from->builds.found, &from->builds.expected};
+    size_t count = 0;
+    *hints = kln_alloc_zeroed(options->input_count + 1, sizeof **hints);
+    if (*hints == NULL) {
+        return kln_fail_memory(options->input_count * sizeof **hints, "shape hints");
+    }
+    for (size_t i = 0; i < options->input_count; i++) {
+        const kiln_named_tensor *input = &options->inputs[i];
+        if (input->name != NULL && input->tensor.desc.shape.rank >= 0 &&
+            kiln_shape_is_static(&input->tensor.desc.shape)) {
+            (*hints)[count++] = (kiln_shape_hint){input->name, input->tensor.desc.shape};
+        }
+    }
+    for (size_t i = 0; i < 2 && count > 0; i++) {
+        if (builds[i]->profile_count == 0 && builds[i]->shape_hint_count == 0) {
+            builds[i]->shape_hints = *hints;
+            builds[i]->shape_hint_count = count;
+        }
+    }
+    return KILN_OK;
+}
+
 /* The lists of the model's faults are the caller's now: no later build writes them again. */
 static void keep_lists(kln_compare_builds *builds)
 {
     builds->found.issues = NULL;
     builds->expected.issues = NULL;
+    /* Nor do inputs of a part have the names of the whole. */
+    builds->found.shape_hints = builds->expected.shape_hints = NULL;
+    builds->found.shape_hint_count = builds->expected.shape_hint_count = 0;
 }
 
 kiln_status kiln_compare(kiln_network *network, const kiln_build_options *found,
@@ -278,7 +307,11 @@ kiln_status kiln_compare(kiln_network *network, const kiln_build_options *found,
     KLN_RETURN_IF_ERROR(kln_build_options_read(found, &from.builds.found));
     KLN_RETURN_IF_ERROR(kln_build_options_read(expected, &from.builds.expected));
     KLN_RETURN_IF_ERROR(kln_network_edit(network, &from.model));
-    kiln_status status = kiln_engine_build(network, &from.builds.found, &engines[0]);
+    kiln_shape_hint *hints = NULL;
+    kiln_status status = hint_shapes(&from, &read, &hints);
+    if (status == KILN_OK) {
+        status = kiln_engine_build(network, &from.builds.found, &engines[0]);
+    }
     if (status == KILN_OK) {
         status = kiln_engine_build(network, &from.builds.expected, &engines[1]);
     }
@@ -286,6 +319,7 @@ kiln_status kiln_compare(kiln_network *network, const kiln_build_options *found,
     if (status == KILN_OK) {
         status = compare(engines[0], engines[1], &from, &read, comparison);
     }
+    kln_free(hints);
     kiln_engine_release(engines[0]);
     kiln_engine_release(engines[1]);
     return status;
@@ -305,7 +339,11 @@ kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
     KLN_RETURN_IF_ERROR(kln_build_options_read(found, &from.builds.found));
     KLN_RETURN_IF_ERROR(kln_build_options_read(expected, &from.builds.expected));
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &from.file));
-    kiln_status status = kln_engine_load(path, &from.file, &from.builds.found, &engines[0]);
+    kiln_shape_hint *hints = NULL;
+    kiln_status status = hint_shapes(&from, &read, &hints);
+    if (status == KILN_OK) {
+        status = kln_engine_load(path, &from.file, &from.builds.found, &engines[0]);
+    }
     if (status == KILN_OK) {
         status = kln_engine_load(path, &from.file, &from.builds.expected, &engines[1]);
     }
@@ -316,6 +354,7 @@ kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
     kiln_engine_release(engines[0]);
     kiln_engine_release(engines[1]);
     kln_mapping_close(&from.file);
+    kln_free(hints);
     return status;
 }
 

@@ -7,6 +7,7 @@
 
 typedef struct tolerance {
     double relative, absolute;
+    double of_rms; /* as much of the expected tensor's root mean square is allowed as well */
 } tolerance;
 
 /* The table in <kiln/compare.h>. */
@@ -14,14 +15,14 @@ static tolerance default_tolerance(kiln_dtype dtype)
 {
     switch (dtype) {
         case KILN_DTYPE_COMPLEX64:
-        case KILN_DTYPE_FLOAT32: return (tolerance){1e-3, 1e-5};
+        case KILN_DTYPE_FLOAT32: return (tolerance){1e-3, 1e-5, 0};
         case KILN_DTYPE_COMPLEX128:
-        case KILN_DTYPE_FLOAT64: return (tolerance){1e-7, 1e-7};
-        case KILN_DTYPE_FLOAT16: return (tolerance){0x1p-8, 1e-5};
-        case KILN_DTYPE_BFLOAT16: return (tolerance){0x1p-5, 1e-5};
-        case KILN_DTYPE_FLOAT8E4M3: return (tolerance){0x1p-3, 0x1p-9};
-        case KILN_DTYPE_FLOAT8E5M2: return (tolerance){0x1p-2, 0x1p-16};
-        case KILN_DTYPE_FLOAT4E2M1: return (tolerance){0.5, 0.5};
+        case KILN_DTYPE_FLOAT64: return (tolerance){1e-7, 1e-7, 0};
+        case KILN_DTYPE_FLOAT16: return (tolerance){0x1p-8, 1e-5, 0x1p-8};
+        case KILN_DTYPE_BFLOAT16: return (tolerance){0x1p-5, 1e-5, 0x1p-5};
+        case KILN_DTYPE_FLOAT8E4M3: return (tolerance){0x1p-3, 0x1p-9, 0};
+        case KILN_DTYPE_FLOAT8E5M2: return (tolerance){0x1p-2, 0x1p-16, 0};
+        case KILN_DTYPE_FLOAT4E2M1: return (tolerance){0.5, 0.5, 0};
         case KILN_DTYPE_UNDEFINED:
         case KILN_DTYPE_INT8:
         case KILN_DTYPE_UINT8:
@@ -36,7 +37,7 @@ static tolerance default_tolerance(kiln_dtype dtype)
         case KILN_DTYPE_UINT4:
         case KILN_DTYPE_STRING: break;
     }
-    return (tolerance){0, 0};
+    return (tolerance){0, 0, 0};
 }
 
 static bool is_complex(kiln_dtype dtype)
@@ -112,12 +113,34 @@ static void take(kiln_tensor_difference *d, sums *s, int64_t index, double found
 static void conclude(kiln_tensor_difference *d, const sums *s)
 {
     d->mean_absolute = s->count > 0 ? s->error / (double)s->count : 0;
-    if (s->found_squares > 0 && s->expected_squares > 0) {
+    if (s->count == 0 && d->count > 0) {
+        d->cosine = (double)NAN;
+    } else if (s->found_squares > 0 && s->expected_squares > 0) {
         d->cosine = s->product / (sqrt(s->found_squares) * sqrt(s->expected_squares));
     } else {
         d->cosine = s->found_squares == s->expected_squares ? 1 : 0;
     }
     d->passes = d->different == 0;
+}
+
+/* The root mean square of the finite elements. */
+static kiln_status root_mean_square(const kiln_tensor *tensor, int64_t count, double *result)
+{
+    double squares = 0;
+    int64_t finite = 0;
+    for (int64_t first = 0; first < count; first += CHUNK) {
+        double values[CHUNK];
+        const size_t size = count - first < CHUNK ? (size_t)(count - first) : CHUNK;
+        KLN_RETURN_IF_ERROR(kiln_tensor_read(tensor, first, size, values));
+        for (size_t i = 0; i < size; i++) {
+            if (isfinite(values[i])) {
+                squares += values[i] * values[i];
+                finite++;
+            }
+        }
+    }
+    *result = finite > 0 ? sqrt(squares / (double)finite) : 0;
+    return KILN_OK;
 }
 
 static kiln_status walk(const kiln_tensor *a, const kiln_tensor *b, kiln_tensor_difference *d)
@@ -172,6 +195,11 @@ kiln_status kln_compare_tensors(const kiln_tensor *found, const kiln_tensor *exp
     difference->count *= is_pair ? 2 : 1;
     const kiln_tensor a = flat(found, difference->count);
     const kiln_tensor b = flat(expected, difference->count);
+    if (options->absolute < 0 && by_type.of_rms > 0) {
+        double rms = 0;
+        KLN_RETURN_IF_ERROR(root_mean_square(&b, difference->count, &rms));
+        difference->absolute += by_type.of_rms * rms;
+    }
     KLN_RETURN_IF_ERROR(walk(&a, &b, difference));
     difference->largest_at /= is_pair && difference->largest_at > 0 ? 2 : 1;
     return KILN_OK;

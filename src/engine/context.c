@@ -644,6 +644,22 @@ static kiln_status show_inside(kiln_context *context, const char *name, kiln_ten
                                                      : context_show_output(context, index, tensor);
 }
 
+static kiln_status show_input_inside(kiln_context *context, const char *name, kiln_tensor *tensor)
+{
+    size_t index = 0;
+    KLN_RETURN_IF_ERROR(context_find_input(context, name, &index));
+    return show_input(context, index, tensor);
+}
+
+kiln_status kiln_context_input_tensor(kiln_context *context, const char *name, kiln_tensor *tensor)
+{
+    KLN_RETURN_IF_NULL(context);
+    KLN_RETURN_IF_NULL(name);
+    KLN_RETURN_IF_NULL(tensor);
+    KLN_RETURN_IF_ERROR(context_enter(context, __func__));
+    return context_leave(context, show_input_inside(context, name, tensor));
+}
+
 kiln_status kiln_context_tensor(kiln_context *context, const char *name, kiln_tensor *tensor)
 {
     KLN_RETURN_IF_NULL(context);

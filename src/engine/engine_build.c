@@ -79,30 +79,12 @@ static kiln_status check_taken(const kln_backend *backend, const kiln_build_opti
                     name, backend->name);
 }
 
-static kiln_status make_hinted(const kln_backend *backend, const kln_model *model,
-                               const kiln_build_options *options, const kln_monitor *monitor,
-                               void **state)
-{
-    kiln_build_options hinted = *options;
-    kiln_profile profile;
-    KLN_RETURN_IF_ERROR(kln_profile_of_hints(options, &profile));
-    hinted.profiles = &profile;
-    hinted.profile_count = 1;
-    const kiln_status status = backend->build(model, &hinted, monitor, state);
-    kln_free((void *)(uintptr_t)profile.inputs);
-    return status;
-}
-
-static kiln_status make_state(const kln_backend *backend, const kiln_backend_info *info,
-                              const kln_model *model, const kiln_build_options *options, bool load,
+static kiln_status make_state(const kln_backend *backend, const kln_model *model,
+                              const kiln_build_options *options, bool load,
                               const kln_monitor *monitor, void **state)
 {
-    const bool needs_profile = (info->capabilities & KILN_CAPABILITY_PROFILES) != 0;
     if (load && backend->load != NULL) {
         return backend->load(model, options, state);
-    }
-    if (backend->build != NULL && needs_profile && options->shape_hint_count > 0) {
-        return make_hinted(backend, model, options, monitor, state);
     }
     if (backend->build != NULL) {
         return backend->build(model, options, monitor, state);
@@ -111,6 +93,24 @@ static kiln_status make_state(const kln_backend *backend, const kiln_backend_inf
                     "the %s backend builds no engine from a file; it is made by "
                     "kiln_engine_create_%s",
                     backend->name, backend->name);
+}
+
+/* The same where somebody said what shapes there will be. */
+static kiln_status make_hinted(const kln_backend *backend, const kiln_backend_info *info,
+                               const kln_model *model, const kiln_build_options *options, bool load,
+                               const kln_monitor *monitor, void **state)
+{
+    if (options->shape_hint_count == 0 || (info->capabilities & KILN_CAPABILITY_PROFILES) == 0) {
+        return make_state(backend, model, options, load, monitor, state);
+    }
+    kiln_build_options hinted = *options;
+    kiln_profile profile;
+    KLN_RETURN_IF_ERROR(kln_profile_of_hints(options, &profile));
+    hinted.profiles = &profile;
+    hinted.profile_count = 1;
+    const kiln_status status = make_state(backend, model, &hinted, load, monitor, state);
+    kln_free((void *)(uintptr_t)profile.inputs);
+    return status;
 }
 
 /* What is in one backend's own format is nothing that another one reads, nor that is built. */
@@ -167,7 +167,7 @@ kiln_status kln_engine_make(const kln_model *asked, const kiln_build_options *op
             info.name, info.version);
     const uint64_t begin = kln_now();
     void *state = NULL;
-    const kiln_status status = make_state(backend, &info, model, options, load, monitor, &state);
+    const kiln_status status = make_hinted(backend, &info, model, options, load, monitor, &state);
     if (status != KILN_OK) {
         return kln_engine_explain(status, model, options, backend);
     }
