@@ -56,8 +56,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_inspect(kiln_engine *engine, co
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_device_memory(kiln_engine *engine, int32_t profile,
                                                                uint64_t *bytes);
 
-/* What Kiln has given TensorRT of the GPU's memory for this engine: its build, its weights, its
- * contexts. */
+/* What Kiln has given TensorRT of the GPU's memory for this engine: its weights, its contexts, and
+ * its build where that asked Kiln (kiln_gpu_allocator). */
 typedef struct kiln_gpu_memory {
     size_t struct_size;    /* sizeof(kiln_gpu_memory), set by the caller */
     uint64_t bytes_in_use; /* now, as asked for */

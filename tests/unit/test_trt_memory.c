@@ -72,6 +72,37 @@ static void a_build_has_the_librarys_memory(void **state)
     }
 }
 
+/* Of memory of its own, the library does not say that there was none: the GPU says that it is full.
+ */
+static void a_full_gpu_is_told_where_the_library_allocates(void **state)
+{
+    (void)state;
+    kiln_network *network = conv_network();
+    for (int full = 0; full < 2; full++) {
+        const kiln_build_options options = fake_options(LAYOUT_10);
+        kiln_status told[2] = {KILN_OK, KILN_OK};
+        for (long call = 1; trt_number(LAYOUT_10, "fault") <= 0 && call < 100; call++) {
+            kiln_engine *engine = NULL;
+            trt_fail_at(LAYOUT_10, call, 0);
+            set("FAKE_CUDA_MEMORY", full == 1 ? "1" : NULL);
+            const kiln_status status = kiln_engine_build(network, &options, &engine);
+            set("FAKE_CUDA_MEMORY", NULL);
+            kiln_engine_release(engine);
+            if (trt_number(LAYOUT_10, "fault") <= 0 && status == KILN_ERROR_BACKEND) {
+                told[0] = status;
+            }
+            if (status == KILN_ERROR_OUT_OF_MEMORY &&
+                strstr(kiln_error_message(), "has only 0 MiB of memory left") != NULL) {
+                told[1] = status;
+            }
+        }
+        trt_fail_at(LAYOUT_10, 0, 0);
+        assert_int_equal(told[0], full == 1 ? KILN_OK : KILN_ERROR_BACKEND);
+        assert_int_equal(told[1], full == 1 ? KILN_ERROR_OUT_OF_MEMORY : KILN_OK);
+    }
+    kiln_network_destroy(network);
+}
+
 static void a_pool_serves_build_and_run(void **state)
 {
     (void)state;
@@ -316,6 +347,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         tensorrt_test(what_the_library_holds_is_counted),
         tensorrt_test(a_pool_serves_build_and_run),
+        stand_in_test(a_full_gpu_is_told_where_the_library_allocates, "gpu_tensorrt_harm fills it"),
         stand_in_test(a_build_has_the_librarys_memory, "its driver counts no calls"),
         stand_in_test(memory_lies_where_it_is_asked_to, "what it asks for is its own affair"),
         tensorrt_test(what_was_held_is_enough_and_less_is_not),

@@ -267,13 +267,16 @@ kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
     /* A plan does not say before whether it has layers of a plugin's, and this takes a millisecond.
      */
     KLN_RETURN_IF_ERROR(trt_library_offer_plugins(library));
+    const trt_shortage before = trt_engine_shortage(engine);
     trt_logged_clear();
     engine->runtime = library->core.createInferRuntime_INTERNAL(&library->logger, abi->version);
     if (trt_is_null(engine->runtime)) {
         engine->runtime = NULL;
-        return !trt_library_runs(library, engine->device, NULL)
-                   ? fail_deserialize(engine, source)
-                   : trt_fail(KILN_ERROR_BACKEND, NULL, "%s gives no runtime", library->name);
+        const kiln_status status =
+            !trt_library_runs(library, engine->device, NULL)
+                ? fail_deserialize(engine, source)
+                : trt_fail(KILN_ERROR_BACKEND, NULL, "%s gives no runtime", library->name);
+        return trt_engine_explain_memory(engine, before, status);
     }
     trt_Runtime_setErrorRecorder(abi, engine->runtime, &engine->recorder.object);
     if (engine->allocates) {
@@ -282,7 +285,6 @@ kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
     if (engine->runs_host_code && trt_has(abi, TRT_M_Runtime_setEngineHostCodeAllowed)) {
         trt_Runtime_setEngineHostCodeAllowed(abi, engine->runtime, true);
     }
-    const trt_shortage before = trt_engine_shortage(engine);
     engine->engine = deserialize(engine);
     if (trt_is_null(engine->engine)) {
         engine->engine = NULL;
