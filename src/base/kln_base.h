@@ -221,6 +221,14 @@ uint64_t kln_siphash(const uint64_t key[2], const void *data, size_t size);
  * handler's. */
 int kln_thread_start(pthread_t *thread, void *(*body)(void *user), void *user);
 
+/* Bytes of stack that this thread has left; SIZE_MAX where nobody knows (a stack of the host's own
+ * making). */
+size_t kln_stack_left(void);
+/* What recurses by a graph within a graph looks, from so many on, whether there is so much left:
+ * twice what the deepest calls take before the next look, as test_stacks measures. */
+#define KLN_STACK_GRAPHS ((size_t)4)
+#define KLN_STACK_FOR_A_GRAPH ((size_t)14336)
+
 /* How often this process was forked from another one since the first call of kln_forks_begin: what
  * was made at another count has threads, or a GPU, that did not come along. */
 unsigned kln_forks_begin(void);

@@ -44,3 +44,34 @@ int kln_thread_start(pthread_t *thread, void *(*body)(void *user), void *user)
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error;
 }
+
+/* Where this thread's stack ends; 0: not asked yet, 1: nobody knows. */
+static _Thread_local uintptr_t stack_end;
+static _Thread_local uintptr_t stack_begin;
+
+static void ask_for_stack(void)
+{
+    pthread_attr_t attributes;
+    void *end = NULL;
+    size_t size = 0;
+    size_t guard = 0;
+    stack_end = 1;
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0) {
+        return;
+    }
+    if (pthread_attr_getstack(&attributes, &end, &size) == 0 &&
+        pthread_attr_getguardsize(&attributes, &guard) == 0) {
+        stack_end = (uintptr_t)end + guard;
+        stack_begin = (uintptr_t)end + size;
+    }
+    (void)pthread_attr_destroy(&attributes);
+}
+
+size_t kln_stack_left(void)
+{
+    const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    if (stack_end == 0) {
+        ask_for_stack();
+    }
+    return stack_end != 1 && here > stack_end && here < stack_begin ? here - stack_end : SIZE_MAX;
+}

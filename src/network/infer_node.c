@@ -184,6 +184,21 @@ static void too_deep(kln_rule *rule, const char *what)
     rule->state->branch = branch;
 }
 
+/* Whether this thread has room for one more graph within those around it, and for what walks over
+ * graphs afterwards. */
+static bool has_stack(kln_infer_state *state)
+{
+    if (state->depth < KLN_STACK_GRAPHS || kln_stack_left() >= KLN_STACK_FOR_A_GRAPH) {
+        return true;
+    }
+    state->status =
+        kln_fail(KILN_ERROR_LIMIT,
+                 "graphs are nested %zu deep, and this thread has %zu bytes of stack left to look "
+                 "further, %zu are needed; do it in a thread with more",
+                 state->depth, kln_stack_left(), KLN_STACK_FOR_A_GRAPH);
+    return false;
+}
+
 static void call_function(kln_rule *rule, const kln_onnx_function *function)
 {
     kln_infer_state *state = rule->state;
@@ -197,6 +212,9 @@ static void call_function(kln_rule *rule, const kln_onnx_function *function)
                          .depth = rule->scope->depth + 1};
     if (state->depth >= KLN_GRAPHS_DEEP) {
         too_deep(rule, "functions call each other");
+        return;
+    }
+    if (!has_stack(state)) {
         return;
     }
     kln_graph_walk *walk = kln_walk_create(state, &function->body, NULL, scope);
@@ -244,6 +262,9 @@ kln_graph_inference *kln_infer_inner(kln_rule *rule, const kln_onnx_graph *graph
     }
     if (state->depth >= KLN_GRAPHS_DEEP) {
         too_deep(rule, "graphs are nested");
+        return NULL;
+    }
+    if (!has_stack(state)) {
         return NULL;
     }
     kln_node_inference *known = &rule->graph->nodes[rule->index];
@@ -360,6 +381,45 @@ static void run_rule(kln_rule *rule, kln_graph_walk *walk)
     }
 }
 
+static void infer_with(kln_rule *rule, kln_graph_walk *walk, kln_value **in, kln_value *out)
+{
+    const kln_node_inference *known = &walk->inference.nodes[rule->index];
+    rule->in = in;
+    rule->out = out;
+    if (in == NULL || out == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < rule->in_count; i++) {
+        in[i] = known->inputs[i] != KLN_NO_VALUE ? walk->inference.values[known->inputs[i]] : NULL;
+    }
+    for (size_t i = 0; i < rule->out_count; i++) {
+        out[i] = (kln_value){.name = rule->node->outputs[i]};
+    }
+    run_rule(rule, walk);
+}
+
+/* Apart, so that nodes with graphs in them, which lie within each other, do without its frame. */
+__attribute__((noinline)) static void infer_flat(kln_rule *rule, kln_graph_walk *walk)
+{
+    kln_value *few_inputs[FEW];
+    kln_value few_outputs[FEW];
+    infer_with(rule, walk,
+               rule->in_count <= FEW ? few_inputs
+                                     : kln_rule_alloc(rule, rule->in_count, sizeof(kln_value *)),
+               rule->out_count <= FEW ? few_outputs
+                                      : kln_rule_alloc(rule, rule->out_count, sizeof(kln_value)));
+}
+
+static bool holds_graphs(const kln_onnx_node *node, const kln_resolved *resolved)
+{
+    bool holds = resolved->function != NULL;
+    for (size_t i = 0; i < node->attribute_count && !holds; i++) {
+        holds = node->attributes[i].type == KLN_ONNX_ATTRIBUTE_GRAPH ||
+                node->attributes[i].type == KLN_ONNX_ATTRIBUTE_GRAPHS;
+    }
+    return holds;
+}
+
 void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index)
 {
     kln_graph_inference *graph = &walk->inference;
@@ -387,22 +447,10 @@ void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index
                      .resolved = resolved,
                      .in_count = node->input_count,
                      .out_count = node->output_count};
-    kln_value *few_inputs[FEW];
-    kln_value few_outputs[FEW];
-    rule.in = node->input_count <= FEW
-                  ? few_inputs
-                  : kln_rule_alloc(&rule, node->input_count, sizeof(kln_value *));
-    rule.out = node->output_count <= FEW
-                   ? few_outputs
-                   : kln_rule_alloc(&rule, node->output_count, sizeof(kln_value));
-    if (rule.in == NULL || rule.out == NULL) {
-        return;
+    if (holds_graphs(node, resolved)) {
+        infer_with(&rule, walk, kln_rule_alloc(&rule, node->input_count, sizeof(kln_value *)),
+                   kln_rule_alloc(&rule, node->output_count, sizeof(kln_value)));
+    } else {
+        infer_flat(&rule, walk);
     }
-    for (size_t i = 0; i < node->input_count; i++) {
-        rule.in[i] = known->inputs[i] != KLN_NO_VALUE ? graph->values[known->inputs[i]] : NULL;
-    }
-    for (size_t i = 0; i < node->output_count; i++) {
-        rule.out[i] = (kln_value){.name = node->outputs[i]};
-    }
-    run_rule(&rule, walk);
 }

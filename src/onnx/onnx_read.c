@@ -104,6 +104,7 @@ static kiln_status read_model(kiln_span bytes, const char *folder, const char *p
         model->mapping_count = 1;
     }
     status = kln_onnx_read_message(&reader, &kln_layout_model, bytes, model);
+    kln_onnx_release_scratch(&reader);
     if (status != KILN_OK) {
         const char *foreign = status != KILN_ERROR_OUT_OF_MEMORY ? kln_onnx_foreign(bytes) : NULL;
         status = foreign != NULL ? kln_fail(KILN_ERROR_MALFORMED,

@@ -25,6 +25,7 @@ typedef struct kln_onnx_reader {
     unsigned types;
     kln_external *externals;
     kln_external **externals_end;
+    struct kln_tally *scratch; /* for kln_onnx_release_scratch */
 } kln_onnx_reader;
 
 /* The byte that `at` is, counted from the beginning of the file. */
@@ -37,6 +38,9 @@ KILN_MUST_CHECK kiln_status kln_onnx_next(const kln_onnx_reader *reader, const k
 /* Reads a whole message into `message`, which is zeroed and initialised. */
 KILN_MUST_CHECK kiln_status kln_onnx_read_message(kln_onnx_reader *reader, const kln_layout *layout,
                                                   kiln_span bytes, void *message);
+
+/* After the last message. */
+void kln_onnx_release_scratch(kln_onnx_reader *reader);
 
 /* Counts against the limits. LIMIT. */
 KILN_MUST_CHECK kiln_status kln_onnx_count_entries(kln_onnx_reader *reader, size_t more);

@@ -3,9 +3,12 @@
 
 #include "onnx_read.h"
 
-/* What one message is found to hold before room is made for it. */
-typedef struct tally {
+/* What one message is found to hold before room is made for it. It lies in the heap, and is used
+ * again: messages lie within each other, and threads may have little stack. */
+typedef struct kln_tally {
+    struct kln_tally *next;           /* of those that no message uses now */
     size_t counts[KLN_LAYOUT_FIELDS]; /* of each repeated field */
+    size_t filled[KLN_LAYOUT_FIELDS]; /* of these, by the second pass */
     size_t unknown;
     uint32_t taken; /* by number: the fields that are known and not sent to the unknown ones. Fixed
                        before the first value is set, because what decides may stand there twice */
@@ -353,9 +356,8 @@ static void keep_unknown(const kln_layout *layout, const kln_wire *wire,
 }
 
 static kiln_status fill(kln_onnx_reader *reader, const kln_layout *layout, kln_wire wire,
-                        const tally *found, void *message)
+                        tally *found, void *message)
 {
-    size_t filled[KLN_LAYOUT_FIELDS] = {0};
     unsigned char *base = message;
     uint32_t present = 0;
     while (wire.at != wire.end) {
@@ -366,7 +368,7 @@ static kiln_status fill(kln_onnx_reader *reader, const kln_layout *layout, kln_w
             keep_unknown(layout, &wire, &field, base);
         } else if (is_repeated(known->kind)) {
             KLN_RETURN_IF_ERROR(
-                set_repeated(reader, layout, known, &field, base, &filled[field.number]));
+                set_repeated(reader, layout, known, &field, base, &found->filled[field.number]));
         } else {
             KLN_RETURN_IF_ERROR(set_single(reader, layout, known, &field, base));
             present |= UINT32_C(1) << field.number;
@@ -384,6 +386,25 @@ static kiln_status fill(kln_onnx_reader *reader, const kln_layout *layout, kln_w
     return KILN_OK;
 }
 
+static tally *take_scratch(kln_onnx_reader *reader)
+{
+    tally *found = reader->scratch;
+    if (found == NULL) {
+        return kln_alloc(sizeof *found);
+    }
+    reader->scratch = found->next;
+    return found;
+}
+
+void kln_onnx_release_scratch(kln_onnx_reader *reader)
+{
+    while (reader->scratch != NULL) {
+        tally *next = reader->scratch->next;
+        kln_free(reader->scratch);
+        reader->scratch = next;
+    }
+}
+
 static kiln_status read_inside(kln_onnx_reader *reader, const kln_layout *layout, kiln_span bytes,
                                void *message)
 {
@@ -391,14 +412,24 @@ static kiln_status read_inside(kln_onnx_reader *reader, const kln_layout *layout
     static const uint8_t nothing[1];
     const uint8_t *begin = bytes.size != 0 ? bytes.data : nothing;
     const kln_wire wire = {begin, begin + bytes.size};
-    tally found;
     if (layout->prepare != NULL) {
         KLN_RETURN_IF_ERROR(layout->prepare(reader, wire, message));
     }
-    KLN_RETURN_IF_ERROR(take_tally(reader, layout, wire, message, &found));
-    KLN_RETURN_IF_ERROR(make_room(reader, layout, &found, message));
-    KLN_RETURN_IF_ERROR(fill(reader, layout, wire, &found, message));
-    return layout->finish != NULL ? layout->finish(reader, wire, message) : KILN_OK;
+    tally *found = take_scratch(reader);
+    if (found == NULL) {
+        return kln_fail_memory(sizeof *found, "a message of the model");
+    }
+    kiln_status status = take_tally(reader, layout, wire, message, found);
+    if (status == KILN_OK) {
+        status = make_room(reader, layout, found, message);
+    }
+    if (status == KILN_OK) {
+        status = fill(reader, layout, wire, found, message);
+    }
+    found->next = reader->scratch;
+    reader->scratch = found;
+    return status == KILN_OK && layout->finish != NULL ? layout->finish(reader, wire, message)
+                                                       : status;
 }
 
 kiln_status kln_onnx_read_message(kln_onnx_reader *reader, const kln_layout *layout,
@@ -413,6 +444,13 @@ kiln_status kln_onnx_read_message(kln_onnx_reader *reader, const kln_layout *lay
     if (*depth == limit) {
         return kln_fail(KILN_ERROR_LIMIT, "byte %zu: a %s lies inside %u others; that is the limit",
                         kln_onnx_byte(reader, bytes.data), layout->name, limit);
+    }
+    if (is_graph && *depth >= KLN_STACK_GRAPHS && kln_stack_left() < KLN_STACK_FOR_A_GRAPH) {
+        return kln_fail(KILN_ERROR_LIMIT,
+                        "byte %zu: a %s lies inside %u others, and this thread has %zu bytes of "
+                        "stack left for it, %zu are needed; read it in a thread with more",
+                        kln_onnx_byte(reader, bytes.data), layout->name, *depth, kln_stack_left(),
+                        KLN_STACK_FOR_A_GRAPH);
     }
     (*depth)++;
     const kiln_status status = read_inside(reader, layout, bytes, message);
