@@ -239,6 +239,27 @@ static void a_limit_is_kept_and_named(void **state)
     }
 }
 
+/* What loads kernels says nothing of memory where it finds none. */
+static void a_failure_on_a_full_gpu_is_one_of_memory(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        kiln_network *network = conv_network();
+        kiln_engine *engine = NULL;
+        options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
+        options.error_on_timing_cache_miss = true;
+        options.timing_cache = kiln_test_path("none.cache");
+        assert_status(KILN_ERROR_BACKEND, kiln_engine_build(network, &options, &engine));
+        set("FAKE_CUDA_MEMORY", "1000");
+        assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_engine_build(network, &options, &engine));
+        set("FAKE_CUDA_MEMORY", NULL);
+        assert_message("of memory left");
+        assert_message("a tactic is missing in the timing cache");
+        kiln_network_destroy(network);
+    }
+}
+
 static void a_pool_that_is_full_gives_none(void **state)
 {
     (void)state;
@@ -352,6 +373,7 @@ int main(void)
         stand_in_test(memory_lies_where_it_is_asked_to, "what it asks for is its own affair"),
         tensorrt_test(what_was_held_is_enough_and_less_is_not),
         stand_in_test(a_limit_is_kept_and_named, "the bytes are the stand-in's"),
+        stand_in_test(a_failure_on_a_full_gpu_is_one_of_memory, "gpu_tensorrt_harm fills it"),
         tensorrt_test(a_pool_that_is_full_gives_none),
         tensorrt_test(the_library_may_look_after_itself),
         tensorrt_test(what_makes_no_sense_is_refused),
