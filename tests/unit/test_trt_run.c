@@ -407,10 +407,6 @@ static void layers_are_measured(void **state)
         assert_message("0 were measured");
         (void)run_floats(context, KILN_SHAPE(1, 4), x);
         assert_ok(kiln_context_run(context));
-        for (size_t k = 0; kiln_context_layer(context, k, &layer) == KILN_OK; k++) {
-            print_message("  %s: %llu runs, %.4f ms\n", layer.name, (unsigned long long)layer.runs,
-                          layer.milliseconds);
-        }
         assert_ok(kiln_context_layer(context, 0, &layer));
         assert_int_equal(layer.runs, 2);
         assert_true(ON_STAND_IN ? layer.milliseconds == 0.5 : layer.milliseconds > 0);

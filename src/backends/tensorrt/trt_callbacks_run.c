@@ -276,6 +276,9 @@ static trt_layer_time *add_layer(trt_profiler *profiler, const char *name)
 static void report_layer(void *self, const char *name, float milliseconds)
 {
     trt_profiler *profiler = self;
+    if (profiler->is_off) {
+        return;
+    }
     name = name != NULL ? name : "";
     trt_layer_time *layer = find_layer(profiler, name);
     layer = layer != NULL ? layer : add_layer(profiler, name);

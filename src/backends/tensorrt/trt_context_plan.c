@@ -155,11 +155,12 @@ kiln_status trt_context_profile_layers(void *state, bool on)
         trt_profiler_finish(&self->profiler);
         trt_profiler_init(&self->profiler, &self->engine->library->tables);
     }
+    self->profiler.is_off = !on;
     /* Reported after the run was waited for: a report at once would make enqueueing wait. */
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(trt_enter(self->engine->device, &scope));
     trt_ExecutionContext_setProfiler(abi, self->object, on ? &self->profiler.object : NULL);
-    trt_ExecutionContext_setEnqueueEmitsProfile(abi, self->object, !on);
+    trt_ExecutionContext_setEnqueueEmitsProfile(abi, self->object, false);
     kln_cuda_leave(&scope);
     self->profiles_layers = on;
     return KILN_OK;

@@ -372,7 +372,7 @@ struct ContextBody : Base {
     void setName(const char *given) { name = given; }
     const char *getName() { return name.c_str(); }
     void *getEngine() { return engine->handle; }
-    void setProfiler(void *given) { profiler = given; }
+    void setProfiler(void *given) { profiler = given != nullptr ? given : profiler; } /* as 10.6 does */
     void *getProfiler() { return profiler; }
     void setEnqueueEmitsProfile(bool value) { emits = value; }
     bool getEnqueueEmitsProfile() { return emits; }
