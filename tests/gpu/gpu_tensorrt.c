@@ -314,8 +314,15 @@ static kiln_network *plugin_network(void)
     kiln_tensor_id outputs[4];
     assert_ok(kiln_network_add_plugin(network, "nms", NULL, 0, "EfficientNMS_TRT", inputs, 2,
                                       attributes, KLN_ARRAY_LENGTH(attributes), outputs, 4));
+    /* Nobody but TensorRT knows what the plugin gives, and its parser wants to be told of outputs.
+     */
+    static const kiln_dtype types[] = {KILN_DTYPE_INT32, KILN_DTYPE_FLOAT32, KILN_DTYPE_FLOAT32,
+                                       KILN_DTYPE_INT32};
+    static const char *const names[] = {"count", "kept", "kept_scores", "classes"};
     for (size_t i = 0; i < 4; i++) {
-        assert_ok(kiln_network_mark_output(network, outputs[i]));
+        kiln_tensor_id typed;
+        assert_ok(kiln_network_add_cast(network, names[i], outputs[i], types[i], &typed));
+        assert_ok(kiln_network_mark_output(network, typed));
     }
     return network;
 }
