@@ -353,6 +353,94 @@ static void contractions_are_exact(void **state)
     }
 }
 
+/* --- conversions --- */
+
+static void halves_are_exact(void **state)
+{
+    (void)state;
+    static uint16_t halves[65536 + 16];
+    static double numbers_of[65536 + 16];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(halves); i++) {
+        halves[i] = (uint16_t)i;
+    }
+    ref_halves_load(halves, (int64_t)KLN_ARRAY_LENGTH(halves), numbers_of);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(halves); i++) {
+        const double expected = (double)kln_float_from_half((uint16_t)i);
+        assert_memory_equal(&expected, &numbers_of[i], sizeof expected);
+    }
+    for (int round = 0; round < 200; round++) {
+        const int64_t n = draw(300);
+        for (int64_t i = 0; i < n; i++) {
+            double value = (double)kln_float_from_half((uint16_t)draw(65536));
+            if (round % 2 == 0) { /* between two halves, and beside the middle */
+                const double next = (double)kln_float_from_half((uint16_t)draw(65536));
+                value = (value + next) / 2.0 * (1.0 + (double)(draw(3) - 1) * 0x1p-40);
+            }
+            numbers_of[i] = value;
+        }
+        ref_halves_store(numbers_of, n, halves);
+        for (int64_t i = 0; i < n; i++) {
+            assert_int_equal(kln_half_from_float(ref_narrow(numbers_of[i])), halves[i]);
+        }
+    }
+}
+
+static double quantized(float x, float scale, int zero, double low, double high)
+{
+    const float scaled = x / scale;
+    if (isnan(scaled)) {
+        return low;
+    }
+    const double down = floor((double)scaled);
+    const double rest = (double)scaled - down;
+    const bool up = rest > 0.5 || (rest == 0.5 && fmod(down, 2.0) != 0.0);
+    const double value = isinf(scaled) ? (double)scaled : down + (up ? 1.0 : 0.0) + zero;
+    return value < low ? low : value > high ? high : value;
+}
+
+/* One scale for each index of the middle dimension. */
+static void quantized_elements_are_exact(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 40; round++) {
+        const bool is_signed = round % 2 != 0;
+        const int64_t dims[3] = {1 + draw(4), 1 + draw(5), 1 + draw(90)};
+        const int64_t count = dims[0] * dims[1] * dims[2];
+        float *x = numbers(count, 50);
+        float *scale = numbers(dims[1], 0);
+        int64_t zero = is_signed ? draw(256) - 128 : draw(256);
+        for (int64_t i = 0; i < dims[1]; i++) {
+            scale[i] = draw(2) != 0 ? 0.0078125F : fabsf(scale[i]) / 64.0F + 1e-6F;
+        }
+        graph_maker m;
+        maker_begin(&m, 19);
+        maker_input(&m, "x", 1, "a,b,c");
+        maker_input(&m, "s", 1, "b");
+        maker_int(&m, "zero", zero);
+        maker_node(&m, "Cast", "zero", "point");
+        maker_attribute_int(&m, "to", is_signed ? 3 : 2);
+        maker_node(&m, "Shape", "s", "shape");
+        maker_node(&m, "Expand", "point,shape", "points");
+        maker_node(&m, "QuantizeLinear", "x,s,points", "q");
+        maker_attribute_int(&m, "axis", 1);
+        maker_node(&m, "Cast", "q", "y");
+        maker_attribute_int(&m, "to", 1);
+        maker_output(&m, "y", 1, NULL);
+        const feed feeds[2] = {{"x", x, 3, {dims[0], dims[1], dims[2]}},
+                               {"s", scale, 1, {dims[1]}}};
+        kiln_tensor y;
+        kiln_context *context = run(&m, feeds, 2, &y);
+        for (int64_t i = 0; i < count; i++) {
+            const double expected = quantized(x[i], scale[i / dims[2] % dims[1]], (int)zero,
+                                              is_signed ? -128 : 0, is_signed ? 127 : 255);
+            assert_true((double)((const float *)y.data)[i] == expected);
+        }
+        kiln_context_destroy(context);
+        free(scale);
+        free(x);
+    }
+}
+
 /* --- TopK --- */
 
 static void the_first_are_those_of_a_sort(void **state)
@@ -405,6 +493,8 @@ int main(void)
         cmocka_unit_test(kernels_are_alike),
         cmocka_unit_test(convolutions_are_exact),
         cmocka_unit_test(contractions_are_exact),
+        cmocka_unit_test(halves_are_exact),
+        cmocka_unit_test(quantized_elements_are_exact),
         cmocka_unit_test(the_first_are_those_of_a_sort),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -151,6 +151,10 @@ static int64_t int_from_float(kiln_dtype dtype, double value)
 
 void ref_load_float(const ref_tensor *tensor, int64_t start, int64_t step, int64_t n, double *out)
 {
+    if (tensor->dtype == KILN_DTYPE_FLOAT16 && step == 1) {
+        ref_halves_load((const uint16_t *)tensor->data + start, n, out);
+        return;
+    }
     switch (tensor->dtype) {
 #define LOAD_FLOAT(dtype, type, read, written)                 \
     case dtype: {                                              \
@@ -237,6 +241,10 @@ void ref_store_int(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, c
 
 void ref_store_float(ref_tensor *tensor, int64_t start, int64_t step, int64_t n, const double *in)
 {
+    if (tensor->dtype == KILN_DTYPE_FLOAT16 && step == 1) {
+        ref_halves_store(in, n, (uint16_t *)tensor->data + start);
+        return;
+    }
     switch (tensor->dtype) {
 #define STORE_FLOAT(dtype, type, read, written)  \
     case dtype: {                                \

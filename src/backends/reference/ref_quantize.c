@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <fenv.h>
+
 #include "ref_ops.h"
 
 double ref_quantized(double scaled, double zero_point, kiln_dtype dtype)
@@ -94,23 +96,86 @@ static void load_piece(const scales *s, int64_t start, int64_t n, piece *p)
 
 typedef struct target {
     double low, high;
-    bool to_float, saturate, is_double; /* the last: the input is of float64 */
+    bool to_float, saturate;
 } target;
 
-static void quantize_piece(const target *t, piece *p, int64_t n)
+static bool is_short_float(kiln_dtype dtype)
 {
+    return dtype == KILN_DTYPE_FLOAT32 || dtype == KILN_DTYPE_FLOAT16 ||
+           dtype == KILN_DTYPE_BFLOAT16;
+}
+
+static void divide_piece(const scales *s, piece *p, int64_t n)
+{
+    /* The quotient has the input's own precision, so that ties are the same everywhere. */
+    if (is_short_float(s->x->dtype) && is_short_float(s->scale->dtype)) {
+        for (int64_t i = 0; i < n; i++) {
+            p->values[i] = (double)((float)p->values[i] / (float)p->scales[i]);
+        }
+        return;
+    }
+    const bool is_double = s->x->dtype == KILN_DTYPE_FLOAT64;
     for (int64_t i = 0; i < n; i++) {
-        /* The quotient has the input's own precision, so that ties are the same everywhere. */
         const double scaled = p->values[i] / p->scales[i];
-        p->values[i] = t->is_double ? scaled : (double)(float)scaled;
+        p->values[i] = is_double ? scaled : (double)(float)scaled;
+    }
+}
+
+/* Past it every number is past the ends of a type of 32 bits, whatever zero point is added. */
+#define FAR 1099511627776.0
+/* Added and taken away, it leaves of a smaller number the nearest whole one, where the machine
+ * rounds to nearest. */
+#define WHOLE 6755399441055744.0
+
+static void round_piece(const target *t, piece *p, int64_t n)
+{
+    const bool is_short = t->low >= -2147483648.0 && t->high <= 4294967295.0;
+    if (!is_short || fegetround() != FE_TONEAREST) {
+        for (int64_t i = 0; i < n; i++) {
+            const double value = ref_round_even(p->values[i]) + p->zeros[i];
+            p->values[i] = isnan(value) || value < t->low ? t->low
+                           : value > t->high              ? t->high
+                                                          : value;
+        }
+        return;
     }
     for (int64_t i = 0; i < n; i++) {
-        if (t->to_float) {
-            p->values[i] += p->zeros[i];
-            continue;
+        double value = p->values[i];
+        value = value > -FAR ? value : -FAR; /* NaN too */
+        value = value < FAR ? value : FAR;
+        value = (value + WHOLE) - WHOLE + p->zeros[i];
+        value = value > t->low ? value : t->low;
+        p->values[i] = value < t->high ? value : t->high;
+    }
+}
+
+/* What stands in the types of a byte, without looking at each for what it is. */
+static void store_piece(ref_tensor *y, int64_t start, int64_t n, const piece *p)
+{
+    if (y->dtype == KILN_DTYPE_UINT8) {
+        uint8_t *to = (uint8_t *)y->data + start;
+        for (int64_t i = 0; i < n; i++) {
+            to[i] = (uint8_t)(int32_t)p->values[i];
         }
-        const double value = ref_round_even(p->values[i]) + p->zeros[i];
-        p->values[i] = isnan(value) || value < t->low ? t->low : value > t->high ? t->high : value;
+    } else if (y->dtype == KILN_DTYPE_INT8) {
+        int8_t *to = (int8_t *)y->data + start;
+        for (int64_t i = 0; i < n; i++) {
+            to[i] = (int8_t)(int32_t)p->values[i];
+        }
+    } else {
+        ref_store_float(y, start, 1, n, p->values);
+    }
+}
+
+static void quantize_piece(const scales *s, const target *t, piece *p, int64_t n)
+{
+    divide_piece(s, p, n);
+    if (!t->to_float) {
+        round_piece(t, p, n);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        p->values[i] += p->zeros[i];
     }
 }
 
@@ -129,16 +194,15 @@ kiln_status ref_op_quantize(ref_call *call)
     const target t = {.low = ref_least(dtype),
                       .high = ref_greatest(dtype),
                       .to_float = ref_domain_of(dtype) == REF_DOMAIN_FLOAT,
-                      .saturate = ref_attribute_int(call, "saturate", 1) != 0,
-                      .is_double = s.x->dtype == KILN_DTYPE_FLOAT64};
+                      .saturate = ref_attribute_int(call, "saturate", 1) != 0};
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, s.x->rank, s.x->dims, &y));
     for (int64_t i = 0; i < y->count; i += REF_CHUNK) {
         const int64_t n = y->count - i < REF_CHUNK ? y->count - i : REF_CHUNK;
         piece p;
         load_piece(&s, i, n, &p);
-        quantize_piece(&t, &p, n);
+        quantize_piece(&s, &t, &p, n);
         if (!t.to_float || !ref_is_float8(dtype)) {
-            ref_store_float(y, i, 1, n, p.values);
+            store_piece(y, i, n, &p);
             continue;
         }
         for (int64_t k = 0; k < n; k++) {

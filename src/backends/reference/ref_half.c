@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_internal.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/* Eight at a time where the machine converts them itself. NaN keep their bits as the plain
+ * functions have them, and so do numbers that no float holds, whose second rounding must be right.
+ */
+
+#if defined(__x86_64__)
+
+__attribute__((target("avx,f16c"))) static int64_t store_wide(const double *in, int64_t n,
+                                                              uint16_t *out)
+{
+    int64_t done = 0;
+    for (; done + 8 <= n; done += 8) {
+        const __m256d low = _mm256_loadu_pd(in + done);
+        const __m256d high = _mm256_loadu_pd(in + done + 4);
+        const __m128 low_floats = _mm256_cvtpd_ps(low);
+        const __m128 high_floats = _mm256_cvtpd_ps(high);
+        const __m256d same =
+            _mm256_and_pd(_mm256_cmp_pd(_mm256_cvtps_pd(low_floats), low, _CMP_EQ_OQ),
+                          _mm256_cmp_pd(_mm256_cvtps_pd(high_floats), high, _CMP_EQ_OQ));
+        if (_mm256_movemask_pd(same) != 15) {
+            break;
+        }
+        const __m256 floats =
+            _mm256_insertf128_ps(_mm256_castps128_ps256(low_floats), high_floats, 1);
+        const __m128i halves =
+            _mm256_cvtps_ph(floats, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        memcpy(out + done, &halves, sizeof halves);
+    }
+    return done;
+}
+
+__attribute__((target("avx,f16c"))) static int64_t load_wide(const uint16_t *in, int64_t n,
+                                                             double *out)
+{
+    int64_t done = 0;
+    for (; done + 8 <= n; done += 8) {
+        __m128i halves;
+        memcpy(&halves, in + done, sizeof halves);
+        const __m256 floats = _mm256_cvtph_ps(halves);
+        if (_mm256_movemask_ps(_mm256_cmp_ps(floats, floats, _CMP_UNORD_Q)) != 0) {
+            break;
+        }
+        _mm256_storeu_pd(out + done, _mm256_cvtps_pd(_mm256_castps256_ps128(floats)));
+        _mm256_storeu_pd(out + done + 4, _mm256_cvtps_pd(_mm256_extractf128_ps(floats, 1)));
+    }
+    return done;
+}
+
+static bool is_wide(void)
+{
+    return __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c");
+}
+
+#else
+
+static int64_t store_wide(const double *in, int64_t n, uint16_t *out)
+{
+    (void)in;
+    (void)n;
+    (void)out;
+    return 0;
+}
+
+static int64_t load_wide(const uint16_t *in, int64_t n, double *out)
+{
+    (void)in;
+    (void)n;
+    (void)out;
+    return 0;
+}
+
+static bool is_wide(void)
+{
+    return false;
+}
+
+#endif
+
+void ref_halves_store(const double *in, int64_t n, uint16_t *out)
+{
+    const bool wide = is_wide();
+    for (int64_t i = 0; i < n;) {
+        i += wide ? store_wide(in + i, n - i, out + i) : 0;
+        for (int64_t end = i + 8; i < n && i < end; i++) {
+            out[i] = kln_half_from_float(ref_narrow(in[i]));
+        }
+    }
+}
+
+void ref_halves_load(const uint16_t *in, int64_t n, double *out)
+{
+    const bool wide = is_wide();
+    for (int64_t i = 0; i < n;) {
+        i += wide ? load_wide(in + i, n - i, out + i) : 0;
+        for (int64_t end = i + 8; i < n && i < end; i++) {
+            out[i] = (double)kln_float_from_half(in[i]);
+        }
+    }
+}
