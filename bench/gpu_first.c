@@ -76,11 +76,11 @@ static steps through_kiln(const job *work)
 }
 
 /* `ready` is not told apart from the answer. */
-static steps directly(const job *work)
+static steps directly(const job *work, raw_trt_load way)
 {
     steps took = {.ready = 0};
     const double begin = bench_milliseconds();
-    raw_plan *plan = raw_plan_load(work->trt, work->plan);
+    raw_plan *plan = raw_plan_load(work->trt, work->plan, way);
     took.loaded = bench_milliseconds() - begin;
     raw_context *context = raw_context_create(plan, RAW_TRT_PAGEABLE, work->inputs,
                                               work->input_count, work->outputs, work->output_count);
@@ -113,33 +113,37 @@ static double median_of(const steps *rounds, size_t count, size_t offset)
 static void in_turns(job *work, size_t rounds)
 {
     steps kiln[MOST_ROUNDS];
-    steps raw[MOST_ROUNDS];
+    steps raw[RAW_TRT_LOADS][MOST_ROUNDS];
     double ratios[MOST_ROUNDS];
     feed fed;
     prepare(work, &fed);
     work->trt = raw_trt_open(work->library);
     (void)through_kiln(work);
-    (void)directly(work);
+    (void)directly(work, RAW_TRT_READ);
     for (size_t i = 0; i < rounds; i++) {
-        if (i % 2 == 0) {
-            kiln[i] = through_kiln(work);
-            raw[i] = directly(work);
-        } else {
-            raw[i] = directly(work);
-            kiln[i] = through_kiln(work);
+        for (size_t turn = 0; turn <= RAW_TRT_LOADS; turn++) {
+            const size_t which = (i + turn) % (RAW_TRT_LOADS + 1);
+            if (which == RAW_TRT_LOADS) {
+                kiln[i] = through_kiln(work);
+            } else {
+                raw[which][i] = directly(work, (raw_trt_load)which);
+            }
         }
-        ratios[i] = kiln[i].answered / raw[i].answered;
+        ratios[i] = kiln[i].answered / raw[RAW_TRT_READ][i].answered;
     }
     const double ratio = bench_median(ratios, rounds);
     (void)printf(
         "{\"batch\": %lld, \"rounds\": %zu, \"kiln_ms\": %.3f, \"direct_ms\": %.3f, "
         "\"ratio\": [%.4f, %.4f, %.4f], \"kiln_loaded_ms\": %.3f, \"kiln_ready_ms\": "
-        "%.3f, \"direct_loaded_ms\": %.3f}\n",
+        "%.3f, \"direct_loaded_ms\": %.3f, \"mapped_loaded_ms\": %.3f, \"reader_loaded_ms\": "
+        "%.3f}\n",
         (long long)work->batch, rounds, median_of(kiln, rounds, offsetof(steps, answered)),
-        median_of(raw, rounds, offsetof(steps, answered)), ratios[0], ratio, ratios[rounds - 1],
-        median_of(kiln, rounds, offsetof(steps, loaded)),
+        median_of(raw[RAW_TRT_READ], rounds, offsetof(steps, answered)), ratios[0], ratio,
+        ratios[rounds - 1], median_of(kiln, rounds, offsetof(steps, loaded)),
         median_of(kiln, rounds, offsetof(steps, ready)),
-        median_of(raw, rounds, offsetof(steps, loaded)));
+        median_of(raw[RAW_TRT_READ], rounds, offsetof(steps, loaded)),
+        median_of(raw[RAW_TRT_MAP], rounds, offsetof(steps, loaded)),
+        median_of(raw[RAW_TRT_READER], rounds, offsetof(steps, loaded)));
     feed_close(&fed);
 }
 

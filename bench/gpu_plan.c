@@ -168,7 +168,7 @@ int main(int argc, char **argv)
     feed_require(kiln_device_get(0, &device));
     feed_require(kiln_engine_load(argv[2], &options, &engine));
     raw_trt *trt = raw_trt_open(argv[1]);
-    raw_plan *plan = raw_plan_load(trt, argv[2]);
+    raw_plan *plan = raw_plan_load(trt, argv[2], RAW_TRT_READ);
     (void)printf(
         "{\"bench\": \"gpu_plan\", \"device\": \"%s\", \"tensorrt\": %d, \"plan\": \"%s\", "
         "\"results\": [",

@@ -2,9 +2,13 @@
 #include "raw_trt.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "backends/tensorrt/trt_callbacks.h"
 #include "raw_driver.h"
@@ -85,20 +89,48 @@ int32_t raw_trt_version(const raw_trt *trt)
     return trt->version;
 }
 
-raw_plan *raw_plan_load(raw_trt *trt, const char *path)
+/* The bytes of a file, in memory of its own or mapped. */
+static void *open_file(const char *path, bool maps, size_t *size)
+{
+    struct stat facts;
+    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    require(file >= 0 && fstat(file, &facts) == 0, path);
+    *size = (size_t)facts.st_size;
+    void *bytes = maps ? mmap(NULL, *size, PROT_READ, MAP_PRIVATE, file, 0) : malloc(*size);
+    require(bytes != NULL && bytes != MAP_FAILED, path);
+    for (size_t done = 0; !maps && done < *size;) {
+        const ssize_t got = read(file, (char *)bytes + done, *size - done);
+        require(got > 0, path);
+        done += (size_t)got;
+    }
+    (void)close(file);
+    return bytes;
+}
+
+static trt_CudaEngine *deserialize(raw_trt *trt, void *bytes, size_t size, raw_trt_load way)
+{
+    if (way != RAW_TRT_READER ||
+        !trt_has(&trt->abi, TRT_M_Runtime_deserializeCudaEngineFromReader)) {
+        return trt_Runtime_deserializeCudaEngine(&trt->abi, trt->runtime, bytes, size);
+    }
+    trt_stream_reader reader;
+    trt_stream_reader_init(&reader, &trt->tables, NULL, (kiln_span){bytes, size});
+    return trt_Runtime_deserializeCudaEngineFromReader(&trt->abi, trt->runtime, &reader.object);
+}
+
+raw_plan *raw_plan_load(raw_trt *trt, const char *path, raw_trt_load way)
 {
     raw_plan *plan = calloc(1, sizeof *plan);
-    FILE *file = fopen(path, "rb");
-    require(plan != NULL && file != NULL && fseek(file, 0, SEEK_END) == 0, path);
-    const long size = ftell(file);
-    void *bytes = malloc(size > 0 ? (size_t)size : 1);
-    require(bytes != NULL && fseek(file, 0, SEEK_SET) == 0 &&
-                fread(bytes, 1, (size_t)size, file) == (size_t)size,
-            path);
-    (void)fclose(file);
+    size_t size = 0;
+    require(plan != NULL, "memory");
+    void *bytes = open_file(path, way != RAW_TRT_READ, &size);
     plan->trt = trt;
-    plan->engine = trt_Runtime_deserializeCudaEngine(&trt->abi, trt->runtime, bytes, (size_t)size);
-    free(bytes);
+    plan->engine = deserialize(trt, bytes, size, way);
+    if (way == RAW_TRT_READ) {
+        free(bytes);
+    } else {
+        (void)munmap(bytes, size);
+    }
     require(!trt_is_null(plan->engine), "deserializeCudaEngine");
     return plan;
 }

@@ -46,8 +46,17 @@ typedef struct raw_tensor {
 raw_trt *raw_trt_open(const char *path);
 int32_t raw_trt_version(const raw_trt *trt);
 
-/* Reads a plan from a file and deserializes it. */
-raw_plan *raw_plan_load(raw_trt *trt, const char *path);
+/* How a plan gets from its file to deserializeCudaEngine. */
+typedef enum raw_trt_load {
+    RAW_TRT_READ,   /* read into memory: what a program does without thinking */
+    RAW_TRT_MAP,    /* from the mapped file */
+    RAW_TRT_READER, /* the library reads the mapped file through an IStreamReader; where its version
+                       has none, as RAW_TRT_MAP */
+    RAW_TRT_LOADS
+} raw_trt_load;
+
+/* Deserializes a plan. */
+raw_plan *raw_plan_load(raw_trt *trt, const char *path, raw_trt_load way);
 void raw_plan_unload(raw_plan *plan);
 
 /* A context for runs of this form, with memory of its own, run once and, for the graphs, captured.

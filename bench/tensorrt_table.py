@@ -55,11 +55,12 @@ def latency(folder):
 def first(folder):
     rows = [[name, str(found["batch"]), f"{found['kiln_ms']:.2f}", f"{found['direct_ms']:.2f}",
              spread(found["ratio"]), f"{found['kiln_loaded_ms']:.2f}",
-             f"{found['kiln_ready_ms']:.2f}", f"{found['direct_loaded_ms']:.2f}"]
+             f"{found['kiln_ready_ms']:.2f}",
+             *(f"{found[f'{way}_loaded_ms']:.2f}" for way in ("direct", "mapped", "reader"))]
             for name, found in load(folder, "first")]
     print_table("From a plan's file to the first answer", "Milliseconds from the beginning on.",
                 ["model", "batch", "Kiln", "direct calls", "ratio", "Kiln: an engine",
-                 "a context", "direct: an engine"], rows)
+                 "a context", "direct: an engine", "from the mapped file", "by a stream reader"], rows)
 
 
 def throughput(folder):
