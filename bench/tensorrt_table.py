@@ -60,7 +60,8 @@ def first(folder):
             for name, found in load(folder, "first")]
     print_table("From a plan's file to the first answer", "Milliseconds from the beginning on.",
                 ["model", "batch", "Kiln", "direct calls", "ratio", "Kiln: an engine",
-                 "a context", "direct: an engine", "from the mapped file", "by a stream reader"], rows)
+                 "a context", "direct: an engine", "from the mapped file",
+                 "by a stream reader"], rows)
 
 
 def throughput(folder):
