@@ -337,6 +337,39 @@ static void device_memory_is_used_where_it_lies(void **state)
     }
 }
 
+/* A change of the profile may copy: on the stream that the run is enqueued on. */
+static void profiles_change_on_the_callers_stream(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_relu(i);
+        kiln_context *context = NULL;
+        kiln_stream *streams[2];
+        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+        float x[32] = {-1, 2};
+        float y[32];
+        options.graphs = KILN_GRAPH_OFF;
+        assert_ok(kiln_context_create(engine, &options, &context));
+        assert_ok(kiln_stream_create(0, 0, &streams[0]));
+        assert_ok(kiln_stream_create(0, 0, &streams[1]));
+        for (int run = 0; run < 12; run++) {
+            const kiln_shape shape = KILN_SHAPE(run % 2 == 0 ? 2 : 8, 4);
+            const kiln_tensor input = host_floats(x, shape);
+            const kiln_tensor output = host_floats(y, shape);
+            x[7] = (float)run;
+            assert_ok(kiln_context_bind(context, "x", &input));
+            assert_ok(kiln_context_bind(context, "y", &output));
+            assert_ok(kiln_context_enqueue(context, streams[run / 3 % 2]));
+            assert_ok(kiln_context_wait(context));
+            assert_true(y[0] == 0 && y[1] == 2 && y[7] == (float)run);
+        }
+        kiln_context_destroy(context);
+        kiln_stream_destroy(streams[0]);
+        kiln_stream_destroy(streams[1]);
+        kiln_engine_release(engine);
+    }
+}
+
 /* The library writes what the output has, so too little memory is no run. */
 static void device_memory_that_is_too_small_is_not_written(void **state)
 {
@@ -552,6 +585,7 @@ int main(void)
         tensorrt_test(an_output_may_depend_on_values),
         tensorrt_test(a_double_is_bound_as_a_float),
         tensorrt_test(device_memory_is_used_where_it_lies),
+        tensorrt_test(profiles_change_on_the_callers_stream),
         tensorrt_test(device_memory_that_is_too_small_is_not_written),
         tensorrt_test(contexts_can_share_their_memory),
         tensorrt_test(layers_are_measured),

@@ -167,13 +167,14 @@ static bool in_profile(const trt_context *self, int32_t profile)
     return true;
 }
 
-static kiln_status switch_profile(trt_context *self, int32_t chosen)
+/* On the stream of the run, which has to come behind the copies that a switch may make. */
+static kiln_status switch_profile(trt_context *self, int32_t chosen, const kiln_stream *stream)
 {
     if (chosen == self->profile) {
         return KILN_OK;
     }
-    if (!trt_ExecutionContext_setOptimizationProfileAsync(
-            &self->engine->library->abi, self->object, chosen, kiln_stream_handle(self->stream))) {
+    if (!trt_ExecutionContext_setOptimizationProfileAsync(&self->engine->library->abi, self->object,
+                                                          chosen, kiln_stream_handle(stream))) {
         return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "optimization profile %d", chosen);
     }
     self->profile = chosen;
@@ -184,11 +185,11 @@ static kiln_status switch_profile(trt_context *self, int32_t chosen)
 }
 
 /* The profile in use stays while the shapes fit it: a switch costs. */
-static kiln_status choose_profile(trt_context *self)
+static kiln_status choose_profile(trt_context *self, const kiln_stream *stream)
 {
     if (self->fixed_profile >= 0) {
         return in_profile(self, self->fixed_profile)
-                   ? switch_profile(self, self->fixed_profile)
+                   ? switch_profile(self, self->fixed_profile, stream)
                    : kln_fail(KILN_ERROR_SHAPE,
                               "the input shapes are not in optimization profile %d, which "
                               "kiln_context_set_profile asked for",
@@ -204,7 +205,7 @@ static kiln_status choose_profile(trt_context *self)
                         "the input shapes are in none of the %d optimization profiles of the plan",
                         self->profile_count);
     }
-    return chosen >= 0 ? switch_profile(self, chosen) : KILN_OK;
+    return chosen >= 0 ? switch_profile(self, chosen, stream) : KILN_OK;
 }
 
 /* --- run --- */
@@ -395,7 +396,7 @@ static kiln_status enqueue(trt_context *self)
 {
     const trt_abi *abi = &self->engine->library->abi;
     KLN_RETURN_IF_ERROR(check_weights(self->engine));
-    KLN_RETURN_IF_ERROR(choose_profile(self));
+    KLN_RETURN_IF_ERROR(choose_profile(self, self->stream));
     for (size_t i = 0; i < self->input_count; i++) {
         KLN_RETURN_IF_ERROR(send_input(self, &self->slots[i]));
     }
@@ -490,7 +491,7 @@ kiln_status trt_context_enqueue(void *state, kiln_stream *stream)
     KLN_RETURN_IF_ERROR(check_weights(self->engine));
     trt_logged_clear();
     trt_error_recorder_clear(&self->recorder);
-    KLN_RETURN_IF_ERROR(choose_profile(self));
+    KLN_RETURN_IF_ERROR(choose_profile(self, stream));
     KLN_RETURN_IF_ERROR(set_addresses(self));
     if (!trt_ExecutionContext_enqueueV3(&self->engine->library->abi, self->object,
                                         kiln_stream_handle(stream))) {

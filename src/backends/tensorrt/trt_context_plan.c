@@ -87,12 +87,17 @@ static kiln_status share_memory(trt_context *self)
     void *memory = NULL;
     int64_t bytes = 0;
     KLN_RETURN_IF_ERROR(trt_engine_share_memory(self->engine, &memory, &bytes));
+    trt_error_recorder_clear(&self->engine->recorder);
     if (trt_has(abi, TRT_M_ExecutionContext_setDeviceMemoryV2)) {
         trt_ExecutionContext_setDeviceMemoryV2(abi, self->object, memory, bytes);
     } else {
         trt_ExecutionContext_setDeviceMemory(abi, self->object, memory);
     }
-    return KILN_OK;
+    /* They give nothing back: what they refuse is reported alone. */
+    return self->engine->recorder.count == 0
+               ? KILN_OK
+               : trt_fail(KILN_ERROR_BACKEND, &self->engine->recorder,
+                          "share_device_memory: %lld bytes were not taken", (long long)bytes);
 }
 
 kiln_status trt_context_make_object(trt_context *self, const kiln_context_options *options)

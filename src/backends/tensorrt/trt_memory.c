@@ -154,6 +154,9 @@ kiln_status trt_plan_device_memory(void *state, int32_t profile, uint64_t *bytes
     return KILN_OK;
 }
 
+/* TensorRT 10.6 refuses what is not at a multiple of it. */
+#define SHARED_ALIGNMENT ((size_t)512)
+
 kiln_status trt_engine_share_memory(trt_engine *engine, void **memory, int64_t *bytes)
 {
     kiln_status status = KILN_OK;
@@ -161,10 +164,12 @@ kiln_status trt_engine_share_memory(trt_engine *engine, void **memory, int64_t *
     if (engine->shared == NULL) {
         const int64_t needed = memory_of(engine, -1);
         engine->shared_bytes = needed > 0 ? needed : 1;
-        status = kln_cuda_allocate(KILN_LOCATION_DEVICE, engine->device,
-                                   (size_t)engine->shared_bytes, &engine->shared);
+        status =
+            kln_cuda_allocate(KILN_LOCATION_DEVICE, engine->device,
+                              (size_t)engine->shared_bytes + SHARED_ALIGNMENT - 1, &engine->shared);
     }
-    *memory = engine->shared;
+    const uintptr_t past = (uintptr_t)engine->shared % SHARED_ALIGNMENT;
+    *memory = (unsigned char *)engine->shared + (past != 0 ? SHARED_ALIGNMENT - past : 0);
     *bytes = engine->shared_bytes;
     (void)pthread_mutex_unlock(&engine->sharing);
     return status;

@@ -362,6 +362,8 @@ struct ContextBody : Base {
     void *memory = nullptr;
     int64_t memory_bytes = 0;
     size_t cache_limit = 0;
+    void *switched_on = nullptr; /* the stream of the last change of the profile */
+    bool is_switched = false;    /* and no run was enqueued since */
     bool emits = true;
     std::map<std::string, Shape> shapes;      /* of inputs that were set */
     std::map<std::string, void *> addresses;
@@ -397,8 +399,10 @@ struct ContextBody : Base {
     }
     size_t updateDeviceMemorySizeForShapes() { return static_cast<size_t>(1024 * (profile + 1)); }
     int32_t getOptimizationProfile() { return profile; }
-    bool setOptimizationProfileAsync(int32_t index, void *)
+    bool setOptimizationProfileAsync(int32_t index, void *stream)
     {
+        switched_on = stream;
+        is_switched = true;
         if (index < 0 || index >= engine->getNbOptimizationProfiles()) {
             return fail(INVALID_ARGUMENT, "there is no such profile");
         }
@@ -579,6 +583,10 @@ struct ContextBody : Base {
         if (!engine->is_here(this)) {
             return false;
         }
+        if (is_switched && switched_on != stream) {
+            return fail(INVALID_STATE, "the profile is switched on another stream, and nobody waited for it");
+        }
+        is_switched = false;
         if (strategy == USER_MANAGED && memory == nullptr) {
             return fail(INVALID_STATE, "the context has no device memory");
         }
