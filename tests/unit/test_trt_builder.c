@@ -380,6 +380,27 @@ static void kernels_are_loaded_once(void **state)
     }
 }
 
+/* A child has the builder of its parent in its memory, and leaves it alone. */
+static void a_child_gives_up_nothing_of_its_parents(void **state)
+{
+    (void)state;
+    const kiln_build_options options = fake_options(SOME_LAYOUT);
+    assert_ok(build_once(&options));
+    const long live = trt_number(SOME_LAYOUT, "live");
+    assert_int_equal(live, 1);
+    (void)fflush(NULL);
+    const pid_t child = fork();
+    if (child == 0) {
+        const bool left_alone =
+            kiln_build_release_builders() == 0 && trt_number(SOME_LAYOUT, "live") == live;
+        _exit(left_alone ? 0 : 1);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(kiln_build_release_builders(), 1);
+}
+
 static void what_was_measured_is_kept_with_the_builder(void **state)
 {
     (void)state;
@@ -561,6 +582,7 @@ int main(void)
         tensorrt_test(a_plan_outlives_its_timing_cache),
         tensorrt_test(memory_that_is_short_for_a_cache_costs_no_plan),
         tensorrt_test(kernels_are_loaded_once),
+        stand_in_test(a_child_gives_up_nothing_of_its_parents, "its objects are not counted"),
         tensorrt_test(what_was_measured_is_kept_with_the_builder),
         stand_in_test(what_failed_leaves_nothing_in_the_builder,
                       "its calls cannot be made to fail"),

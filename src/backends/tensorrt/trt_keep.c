@@ -13,6 +13,7 @@
  * safely undone at the exit, where a library's own end may have come first. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static trt_library *keepers;
+static unsigned forks; /* kln_forks when the builders were made */
 
 /* What builds for one GPU measured, as TensorRT's timing cache has it. */
 struct trt_timings {
@@ -24,37 +25,6 @@ struct trt_timings {
 
 /* Past it, what was measured so far is worth less than its memory. */
 #define MOST_TIMINGS ((size_t)64 << 20)
-
-bool trt_library_keeps_builder(const trt_library *library)
-{
-    (void)pthread_mutex_lock(&lock);
-    const bool keeps = library->kept != NULL;
-    (void)pthread_mutex_unlock(&lock);
-    return keeps;
-}
-
-kiln_status trt_library_keep_builder(trt_library *library, int32_t device)
-{
-    kiln_status status = KILN_OK;
-    (void)pthread_mutex_lock(&lock);
-    if (library->kept == NULL) {
-        trt_logged_clear();
-        trt_Builder *made =
-            library->core.createInferBuilder_INTERNAL(&library->logger, library->abi.version);
-        if (trt_is_null(made)) {
-            status = trt_fail(KILN_ERROR_BACKEND, NULL, "%s gives no builder", library->name);
-        } else {
-            library->kept = made;
-            library->kept_device = device;
-            library->next_keeper = keepers;
-            keepers = library;
-        }
-    }
-    (void)pthread_mutex_unlock(&lock);
-    return status;
-}
-
-/* --- what was measured --- */
 
 /* The place of those of a GPU, or of the end. With the lock held. */
 static struct trt_timings **find_timings(trt_library *library, int32_t device)
@@ -72,6 +42,73 @@ static void drop_timings(struct trt_timings **place)
     *place = dropped->next;
     kln_free(dropped);
 }
+
+/* Of builders of a process that this one was forked from, nothing can be used or undone. With the
+ * lock held. */
+static size_t give_up(void)
+{
+    const bool ours = forks == kln_forks();
+    size_t count = 0;
+    while (keepers != NULL) {
+        trt_library *library = keepers;
+        keepers = library->next_keeper;
+        kln_cuda_scope scope;
+        const bool entered = ours && trt_enter(library->kept_device, &scope) == KILN_OK;
+        if (ours) {
+            trt_Builder_destroy(library->kept);
+            count++;
+        }
+        if (entered) {
+            kln_cuda_leave(&scope);
+        }
+        library->kept = NULL;
+        while (library->timings != NULL) {
+            drop_timings(&library->timings);
+        }
+    }
+    return count;
+}
+
+static void forget_foreign(void)
+{
+    if (keepers != NULL && forks != kln_forks()) {
+        (void)give_up();
+    }
+}
+
+bool trt_library_keeps_builder(const trt_library *library)
+{
+    (void)pthread_mutex_lock(&lock);
+    forget_foreign();
+    const bool keeps = library->kept != NULL;
+    (void)pthread_mutex_unlock(&lock);
+    return keeps;
+}
+
+kiln_status trt_library_keep_builder(trt_library *library, int32_t device)
+{
+    kiln_status status = KILN_OK;
+    (void)pthread_mutex_lock(&lock);
+    forget_foreign();
+    if (library->kept == NULL) {
+        trt_logged_clear();
+        trt_Builder *made =
+            library->core.createInferBuilder_INTERNAL(&library->logger, library->abi.version);
+        if (trt_is_null(made)) {
+            status = trt_fail(KILN_ERROR_BACKEND, NULL, "%s gives no builder", library->name);
+        } else {
+            library->kept = made;
+            library->kept_device = device;
+            forks = kln_forks_begin();
+            library->next_keeper = keepers;
+            keepers = library;
+        }
+    }
+    (void)pthread_mutex_unlock(&lock);
+    return status;
+}
+
+/* --- what was measured --- */
 
 kiln_status trt_library_get_timings(trt_library *library, int32_t device, kiln_span *copy)
 {
@@ -119,23 +156,8 @@ void trt_library_keep_timings(trt_library *library, int32_t device, kiln_span by
 
 size_t trt_release_builders(void)
 {
-    size_t count = 0;
     (void)pthread_mutex_lock(&lock);
-    while (keepers != NULL) {
-        trt_library *library = keepers;
-        keepers = library->next_keeper;
-        kln_cuda_scope scope;
-        const bool entered = trt_enter(library->kept_device, &scope) == KILN_OK;
-        trt_Builder_destroy(library->kept);
-        if (entered) {
-            kln_cuda_leave(&scope);
-        }
-        library->kept = NULL;
-        while (library->timings != NULL) {
-            drop_timings(&library->timings);
-        }
-        count++;
-    }
+    const size_t count = give_up();
     (void)pthread_mutex_unlock(&lock);
     return count;
 }
