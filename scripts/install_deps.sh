@@ -47,7 +47,8 @@ wants() { case "$parts " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 # --- Debian packages ---
 
 packages=()
-wants build && packages+=(gcc libc6-dev make cmake ninja-build pkg-config patch xz-utils)
+wants build && packages+=(gcc libc6-dev make cmake ninja-build pkg-config patch xz-utils
+    libxxhash-dev)
 wants demo && packages+=(libcairo2-dev python3 python3-venv)
 wants test && packages+=(g++ libcmocka-dev libonnx-testdata)
 wants check && packages+=(g++ cppcheck valgrind python3 git)

@@ -4,6 +4,9 @@
 #include <sys/auxv.h>
 #include <sys/random.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "kln_base.h"
 
 uint64_t kln_hash(const void *data, size_t size, uint64_t seed)
@@ -34,54 +37,9 @@ static uint64_t word_at(const unsigned char *byte, size_t size)
 
 /* --- hashes of files --- */
 
-#define LANES 4
-#define BLOCK (LANES * sizeof(uint64_t))
-
-static const uint64_t primes[] = {UINT64_C(0x9e3779b185ebca87), UINT64_C(0xc2b2ae3d27d4eb4f),
-                                  UINT64_C(0x165667b19e3779f9), UINT64_C(0x85ebca77c2b2ae63),
-                                  UINT64_C(0x27d4eb2f165667c5)};
-
-static uint64_t mix(uint64_t lane, uint64_t word)
-{
-    return rotate(lane + word * primes[1], 31) * primes[0];
-}
-
-/* The four lanes that take a word of each block, brought together. */
-static uint64_t blocks(const unsigned char **at, size_t *left)
-{
-    uint64_t lanes[LANES] = {primes[0] + primes[1], primes[1], 0, 0 - primes[0]};
-    for (; *left >= BLOCK; *left -= BLOCK, *at += BLOCK) {
-        for (size_t i = 0; i < LANES; i++) {
-            lanes[i] = mix(lanes[i], word_at(*at + i * sizeof(uint64_t), sizeof(uint64_t)));
-        }
-    }
-    uint64_t hash =
-        rotate(lanes[0], 1) + rotate(lanes[1], 7) + rotate(lanes[2], 12) + rotate(lanes[3], 18);
-    for (size_t i = 0; i < LANES; i++) {
-        hash = (hash ^ mix(0, lanes[i])) * primes[0] + primes[3];
-    }
-    return hash;
-}
-
 uint64_t kln_hash_bytes(const void *data, size_t size)
 {
-    const unsigned char *at = data;
-    size_t left = size;
-    uint64_t hash = (size >= BLOCK ? blocks(&at, &left) : primes[4]) + size;
-    for (; left >= 8; left -= 8, at += 8) {
-        hash = rotate(hash ^ mix(0, word_at(at, 8)), 27) * primes[0] + primes[3];
-    }
-    if (left >= 4) {
-        hash = rotate(hash ^ word_at(at, 4) * primes[0], 23) * primes[1] + primes[2];
-        left -= 4;
-        at += 4;
-    }
-    for (; left > 0; left--, at++) {
-        hash = rotate(hash ^ *at * primes[4], 11) * primes[0];
-    }
-    hash = (hash ^ hash >> 33) * primes[1];
-    hash = (hash ^ hash >> 29) * primes[2];
-    return hash ^ hash >> 32;
+    return XXH3_64bits(data, size);
 }
 
 /* --- hashes of keys --- */

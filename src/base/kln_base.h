@@ -199,13 +199,13 @@ uint32_t kln_keys_get(const kln_keys *keys, const kln_key *key);
 
 /* --- hashes (hash.c) --- */
 
-/* Of content: the same in every process, so anybody can make two that are equal. Never for a table.
- * 64-bit FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/ */
+/* Of a name that random numbers begin from: the same in every process. Never for a table. 64-bit
+ * FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/ */
 uint64_t kln_hash(const void *data, size_t size, uint64_t seed);
 #define KLN_HASH_SEED UINT64_C(0xcbf29ce484222325)
 
-/* Of the bytes of a file, as fast as they can be read: a plan is hashed at each load. 64-bit xxHash
- * with seed 0: https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md */
+/* Of the bytes of a file, as fast as they can be read: a plan is hashed at each load. XXH3, 64
+ * bits, seed 0 (https://xxhash.com). The same in every process. */
 uint64_t kln_hash_bytes(const void *data, size_t size);
 
 /* Of what a table is searched by: under a secret of this process, so that no file can be made whose

@@ -161,7 +161,7 @@ static kiln_status finish(kiln_context *context)
         context->has_results = false;
         return status;
     }
-    transfers_copy_out(context, gpu->shown);
+    transfers_copy_out(context, gpu->shown, !gpu->has_event);
     return KILN_OK;
 }
 
@@ -181,20 +181,21 @@ static kiln_status launch(kiln_context *context, graph_entry *entry, kiln_stream
     context_gpu *gpu = context->gpu;
     kiln_stream *target = stream == NULL || gpu->shared ? gpu->work : stream;
     const bool orders = stream != NULL && target != stream;
-    transfers_copy_in(context, entry);
+    transfers_copy_in(context, entry, waits);
     if (orders) {
         KLN_RETURN_IF_ERROR(order(gpu->before, stream, target));
     }
     if (entry->graph == NULL) {
         KLN_RETURN_IF_ERROR(transfers_bind(context, entry));
     }
-    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(context, entry, target));
+    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(context, entry, target, waits));
     if (entry->graph != NULL) {
         KLN_RETURN_IF_ERROR(kiln_graph_launch(entry->graph, target));
         gpu->replayed = true;
     } else {
         KLN_RETURN_IF_ERROR(transfers_enqueue_all(context, entry, target));
     }
+    KLN_RETURN_IF_ERROR(transfers_enqueue_behind(context, entry, target, waits));
     gpu->target = target;
     gpu->shown = entry;
     gpu->is_under_way = true;
@@ -227,7 +228,7 @@ static kiln_status consider(kiln_context *context, graph_entry *entry)
     KLN_RETURN_IF_ERROR(context_capture(context, entry));
     if (entry->mode == ENTRY_GRAPH) {
         gpu->shown = entry;
-        transfers_copy_out(context, entry);
+        transfers_copy_out(context, entry, true);
         return KILN_OK;
     }
     return context->ready ? KILN_OK : run_again(context);
@@ -336,7 +337,7 @@ kiln_status context_gpu_search(kiln_context *context, uint64_t nanoseconds)
     unlock_order(context);
     kln_cuda_leave(&scope);
     if (status == KILN_OK) {
-        transfers_copy_out(context, gpu->current);
+        transfers_copy_out(context, gpu->current, true);
     }
     return status;
 }

@@ -265,21 +265,26 @@ KILN_MUST_CHECK kiln_status context_gpu_search(kiln_context *context, uint64_t n
  * from the shapes of the run just made. */
 KILN_MUST_CHECK kiln_status transfers_make(kiln_context *context, graph_entry *entry);
 void transfers_drop(kiln_context *context, graph_entry *entry);
-/* Bytes of inputs, or of outputs, that travel in one mode or another. */
-size_t transfers_bytes(const kiln_context *context, const graph_entry *entry, bool inputs);
+/* What of the inputs, or of the outputs, travels in one mode or another. */
+transfer_load transfers_load(const kiln_context *context, const graph_entry *entry, bool inputs);
 void transfers_set(const kiln_context *context, graph_entry *entry, graph_variant variant);
 /* Device memory for every variant, and back: that of what is not copied. */
 KILN_MUST_CHECK kiln_status transfers_complete(const kiln_context *context, graph_entry *entry);
 void transfers_trim(const kiln_context *context, graph_entry *entry);
 /* Tells the backend the memory of these transfers instead of what is bound. */
 KILN_MUST_CHECK kiln_status transfers_bind(kiln_context *context, graph_entry *entry);
-/* The bytes of bound host memory to the staging buffers of inputs, and back from those of outputs.
- */
-void transfers_copy_in(const kiln_context *context, const graph_entry *entry);
-void transfers_copy_out(const kiln_context *context, const graph_entry *entry);
+/* The bytes of bound host memory to the staging buffers of inputs, and back from those of outputs,
+ * but for those that a run which is waited for leaves to the driver. */
+void transfers_copy_in(const kiln_context *context, const graph_entry *entry, bool waits);
+void transfers_copy_out(const kiln_context *context, const graph_entry *entry, bool waits);
 /* Those copies of inputs that are not part of what is captured. */
 KILN_MUST_CHECK kiln_status transfers_enqueue_ahead(const kiln_context *context,
-                                                    const graph_entry *entry, kiln_stream *stream);
+                                                    const graph_entry *entry, kiln_stream *stream,
+                                                    bool waits);
+/* Likewise of outputs, behind it. */
+KILN_MUST_CHECK kiln_status transfers_enqueue_behind(const kiln_context *context,
+                                                     const graph_entry *entry, kiln_stream *stream,
+                                                     bool waits);
 /* The other copies to the device, the backend's work, copies back, all on `stream`. */
 KILN_MUST_CHECK kiln_status transfers_enqueue_all(kiln_context *context, graph_entry *entry,
                                                   kiln_stream *stream);

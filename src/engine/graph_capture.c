@@ -34,7 +34,7 @@ static kiln_status read_result(const capture_trial *trial, size_t output, const 
     const transfer *way = &trial->entry->transfers[slot_of(trial, output)];
     *copy = NULL;
     *result = way->host;
-    if (way->host != NULL || way->bytes == 0) {
+    if ((way->host != NULL && way->mode != TRANSFER_DIRECT) || way->bytes == 0) {
         return KILN_OK;
     }
     *copy = kln_alloc(way->bytes);
@@ -194,9 +194,13 @@ static kiln_status spoil_outputs(const capture_trial *trial)
 kiln_status capture_replay(const capture_trial *trial, kiln_graph *graph)
 {
     kiln_stream *stream = trial->context->gpu->work;
-    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(trial->context, trial->entry, stream));
+    transfers_copy_in(trial->context, trial->entry, true);
+    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(trial->context, trial->entry, stream, true));
     KLN_RETURN_IF_ERROR(kiln_graph_launch(graph, stream));
-    return kiln_stream_synchronize(stream);
+    KLN_RETURN_IF_ERROR(transfers_enqueue_behind(trial->context, trial->entry, stream, true));
+    KLN_RETURN_IF_ERROR(kiln_stream_synchronize(stream));
+    transfers_copy_out(trial->context, trial->entry, true);
+    return KILN_OK;
 }
 
 static kiln_status verify(const capture_trial *trial, kiln_graph *graph)
@@ -216,8 +220,10 @@ static kiln_status capture(capture_trial *trial, kiln_graph **graph)
     const bool verifies = !context->engine->backend->documents_capture;
     KLN_RETURN_IF_ERROR(transfers_bind(context, trial->entry));
     /* Once without a capture: libraries choose kernels and take memory at a first run. */
-    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(context, trial->entry, stream));
+    transfers_copy_in(context, trial->entry, true);
+    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(context, trial->entry, stream, true));
     KLN_RETURN_IF_ERROR(transfers_enqueue_all(context, trial->entry, stream));
+    KLN_RETURN_IF_ERROR(transfers_enqueue_behind(context, trial->entry, stream, true));
     KLN_RETURN_IF_ERROR(kiln_stream_synchronize(stream));
     if (verifies) {
         KLN_RETURN_IF_ERROR(keep_expected(trial));
@@ -247,8 +253,8 @@ kiln_status capture_variant(capture_trial *trial, graph_variant variant, kiln_gr
 static graph_variant first_variant(kiln_context *context, const graph_entry *entry)
 {
     kiln_engine *engine = context->engine;
-    graph_variant variant = graph_variant_by_rule(transfers_bytes(context, entry, true),
-                                                  transfers_bytes(context, entry, false));
+    graph_variant variant = graph_variant_by_rule(transfers_load(context, entry, true),
+                                                  transfers_load(context, entry, false));
     (void)pthread_mutex_lock(&engine->measured->mutex);
     (void)measured_variants_get(&engine->measured->variants, graph_cache_shapes(context),
                                 engine->gpu, &variant);
@@ -264,7 +270,6 @@ static kiln_status attempt(capture_trial *trial)
     graph_entry *entry = trial->entry;
     const graph_variant plainest = {.in = TRANSFER_COPIED, .out = TRANSFER_COPIED};
     KLN_RETURN_IF_ERROR(transfers_make(context, entry));
-    transfers_copy_in(context, entry);
     graph_variant variant = first_variant(context, entry);
     kiln_status status = capture_variant(trial, variant, &entry->graph);
     if (status != KILN_OK && (variant.in != TRANSFER_COPIED || variant.out != TRANSFER_COPIED)) {

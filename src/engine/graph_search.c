@@ -4,8 +4,8 @@
 
 #include "context_parts.h"
 
-/* Every pair of modes, of which outputs have one less. */
-#define MOST_CANDIDATES 12
+/* Every pair of modes; outputs are never copied ahead. */
+#define MOST_CANDIDATES 20
 
 /* A round has a turn of each candidate, and a turn so many runs, or one where that is long: what a
  * device does in the meantime moves a time by more than variants differ, and what is compared is
@@ -51,11 +51,15 @@ static void add(search *self, graph_variant variant)
 /* The likely ones first: where runs are long, the time does not reach for all. */
 static const graph_variant in_order[MOST_CANDIDATES] = {
     {TRANSFER_COPIED, TRANSFER_COPIED},   {TRANSFER_GATHERED, TRANSFER_GATHERED},
-    {TRANSFER_MAPPED, TRANSFER_MAPPED},   {TRANSFER_AHEAD, TRANSFER_COPIED},
-    {TRANSFER_COPIED, TRANSFER_MAPPED},   {TRANSFER_GATHERED, TRANSFER_MAPPED},
-    {TRANSFER_COPIED, TRANSFER_GATHERED}, {TRANSFER_AHEAD, TRANSFER_MAPPED},
+    {TRANSFER_MAPPED, TRANSFER_MAPPED},   {TRANSFER_DIRECT, TRANSFER_COPIED},
+    {TRANSFER_AHEAD, TRANSFER_COPIED},    {TRANSFER_COPIED, TRANSFER_MAPPED},
+    {TRANSFER_GATHERED, TRANSFER_MAPPED}, {TRANSFER_DIRECT, TRANSFER_MAPPED},
+    {TRANSFER_DIRECT, TRANSFER_DIRECT},   {TRANSFER_COPIED, TRANSFER_GATHERED},
+    {TRANSFER_AHEAD, TRANSFER_MAPPED},    {TRANSFER_DIRECT, TRANSFER_GATHERED},
     {TRANSFER_AHEAD, TRANSFER_GATHERED},  {TRANSFER_GATHERED, TRANSFER_COPIED},
     {TRANSFER_MAPPED, TRANSFER_GATHERED}, {TRANSFER_MAPPED, TRANSFER_COPIED},
+    {TRANSFER_COPIED, TRANSFER_DIRECT},   {TRANSFER_AHEAD, TRANSFER_DIRECT},
+    {TRANSFER_GATHERED, TRANSFER_DIRECT}, {TRANSFER_MAPPED, TRANSFER_DIRECT},
 };
 
 /* The kept graph is the first. Making the others takes half of the time at most. */
@@ -63,13 +67,13 @@ static void add_all(search *self, uint64_t nanoseconds)
 {
     const graph_entry *entry = self->trial.entry;
     const graph_variant kept = self->candidates[0].variant;
-    const size_t bytes_in = transfers_bytes(self->trial.context, entry, true);
-    const size_t bytes_out = transfers_bytes(self->trial.context, entry, false);
+    const transfer_load in = transfers_load(self->trial.context, entry, true);
+    const transfer_load out = transfers_load(self->trial.context, entry, false);
     const uint64_t half = self->end - nanoseconds / 2;
     for (size_t i = 0; i < MOST_CANDIDATES && kln_now() < half; i++) {
         const graph_variant variant = in_order[i];
-        if (transfer_mode_is_worth_trying(variant.in, bytes_in, true) &&
-            transfer_mode_is_worth_trying(variant.out, bytes_out, false) &&
+        if (transfer_mode_is_worth_trying(variant.in, in, true) &&
+            transfer_mode_is_worth_trying(variant.out, out, false) &&
             (variant.in != kept.in || variant.out != kept.out)) {
             add(self, variant);
         }
@@ -226,7 +230,6 @@ kiln_status graph_search(kiln_context *context, graph_entry *entry, uint64_t nan
      * to compare. */
     kiln_status status = KILN_OK;
     if (transfers_complete(context, entry) == KILN_OK) {
-        transfers_copy_in(context, entry);
         add_all(self, nanoseconds);
         status = race(self);
     }

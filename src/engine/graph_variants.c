@@ -29,11 +29,17 @@
 #define RULE_MAPPED ((size_t)256 << 10)
 #define RULE_GATHERED ((size_t)1 << 20)
 
+/* Ordinary memory: the driver's own copy, which keeps a small buffer in the processor's cache, is
+ * faster than one through a staging buffer of the whole size (on an H200 60 against 75 us for 588
+ * KiB and 1.5 against 2.2 ms for 18 MiB; back 459 against 518 us for 4.6 MiB, but 97 against 71 for
+ * 588 KiB). */
+#define RULE_DIRECT_IN ((size_t)256 << 10)
+#define RULE_DIRECT_OUT ((size_t)4 << 20)
+#define LEAST_DIRECT ((size_t)64 << 10)
+
 static const char *const mode_names[TRANSFER_MODES] = {
-    [TRANSFER_MAPPED] = "mapped",
-    [TRANSFER_COPIED] = "copied",
-    [TRANSFER_AHEAD] = "ahead",
-    [TRANSFER_GATHERED] = "gathered",
+    [TRANSFER_MAPPED] = "mapped",     [TRANSFER_COPIED] = "copied", [TRANSFER_AHEAD] = "ahead",
+    [TRANSFER_GATHERED] = "gathered", [TRANSFER_DIRECT] = "direct",
 };
 
 const char *transfer_mode_name(transfer_mode mode)
@@ -41,24 +47,36 @@ const char *transfer_mode_name(transfer_mode mode)
     return mode_names[mode];
 }
 
-graph_variant graph_variant_by_rule(size_t bytes_in, size_t bytes_out)
+static transfer_mode input_by_rule(transfer_load load)
 {
-    return (graph_variant){.in = bytes_in == 0               ? TRANSFER_MAPPED
-                                 : bytes_in <= RULE_GATHERED ? TRANSFER_GATHERED
-                                                             : TRANSFER_COPIED,
-                           .out = bytes_out <= RULE_MAPPED     ? TRANSFER_MAPPED
-                                  : bytes_out <= RULE_GATHERED ? TRANSFER_GATHERED
-                                                               : TRANSFER_COPIED};
+    return load.bytes == 0                   ? TRANSFER_MAPPED
+           : load.ordinary >= RULE_DIRECT_IN ? TRANSFER_DIRECT
+           : load.bytes <= RULE_GATHERED     ? TRANSFER_GATHERED
+                                             : TRANSFER_COPIED;
+}
+
+static transfer_mode output_by_rule(transfer_load load)
+{
+    return load.bytes <= RULE_MAPPED          ? TRANSFER_MAPPED
+           : load.bytes <= RULE_GATHERED      ? TRANSFER_GATHERED
+           : load.ordinary >= RULE_DIRECT_OUT ? TRANSFER_DIRECT
+                                              : TRANSFER_COPIED;
+}
+
+graph_variant graph_variant_by_rule(transfer_load in, transfer_load out)
+{
+    return (graph_variant){.in = input_by_rule(in), .out = output_by_rule(out)};
 }
 
 /* A mode of nothing is the same as every other. */
-bool transfer_mode_is_worth_trying(transfer_mode mode, size_t bytes, bool inputs)
+bool transfer_mode_is_worth_trying(transfer_mode mode, transfer_load load, bool inputs)
 {
     switch (mode) {
-        case TRANSFER_MAPPED: return bytes <= LARGEST_MAPPED;
-        case TRANSFER_GATHERED: return bytes != 0 && bytes <= LARGEST_GATHERED;
-        case TRANSFER_AHEAD: return bytes != 0 && inputs;
-        default: return bytes != 0;
+        case TRANSFER_MAPPED: return load.bytes <= LARGEST_MAPPED;
+        case TRANSFER_GATHERED: return load.bytes != 0 && load.bytes <= LARGEST_GATHERED;
+        case TRANSFER_AHEAD: return load.bytes != 0 && inputs;
+        case TRANSFER_DIRECT: return load.ordinary >= LEAST_DIRECT;
+        default: return load.bytes != 0;
     }
 }
 

@@ -27,6 +27,8 @@ typedef enum transfer_mode {
     TRANSFER_AHEAD,  /* by a copy of its own that is enqueued before the graph: inputs only */
     TRANSFER_GATHERED, /* by one kernel with all others of its direction, a part of what is
                           captured */
+    TRANSFER_DIRECT,   /* ordinary host memory: by a copy of the driver's from or to where it lies,
+                          before or behind the graph, without a staging buffer */
     TRANSFER_MODES
 } transfer_mode;
 
@@ -35,14 +37,20 @@ typedef struct graph_variant {
     transfer_mode out;
 } graph_variant;
 
-/* "mapped", "copied", "ahead", "gathered" */
+/* "mapped", "copied", "ahead", "gathered", "direct" */
 const char *transfer_mode_name(transfer_mode mode);
 
-/* The variant for this many bytes that no measurement is there for. */
-graph_variant graph_variant_by_rule(size_t bytes_in, size_t bytes_out);
+/* What travels in one direction. */
+typedef struct transfer_load {
+    size_t bytes;
+    size_t ordinary; /* of these, the bytes in ordinary memory of the caller's */
+} transfer_load;
 
-/* Whether `mode` can be the fastest for so many bytes of one direction. */
-bool transfer_mode_is_worth_trying(transfer_mode mode, size_t bytes, bool inputs);
+/* The variant that is chosen where nothing was measured. */
+graph_variant graph_variant_by_rule(transfer_load in, transfer_load out);
+
+/* Whether `mode` can be the fastest for what travels in one direction. */
+bool transfer_mode_is_worth_trying(transfer_mode mode, transfer_load load, bool inputs);
 
 /* One variant that was found fastest, for bindings of one hash (shapes and places) on one kind of
  * GPU. */

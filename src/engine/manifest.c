@@ -160,7 +160,7 @@ static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_
            cJSON_AddStringToObject(root, "file", name_of(path)) != NULL &&
            cJSON_AddStringToObject(root, "format", native ? "plan" : "onnx") != NULL &&
            cJSON_AddNumberToObject(root, "size", (double)bytes.size) != NULL &&
-           cJSON_AddStringToObject(root, "xxh64", hash) != NULL &&
+           cJSON_AddStringToObject(root, "xxh3_64", hash) != NULL &&
            cJSON_AddStringToObject(root, "backend", engine->info.name) != NULL &&
            cJSON_AddStringToObject(root, "backend_version", engine->info.version) != NULL &&
            cJSON_AddStringToObject(root, "source", name_of(engine->source)) != NULL &&
@@ -276,15 +276,15 @@ static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
     KLN_RETURN_IF_ERROR(read_text(root, "backend", manifest->backend, sizeof manifest->backend));
     KLN_RETURN_IF_ERROR(read_text(root, "backend_version", manifest->backend_version,
                                   sizeof manifest->backend_version));
-    KLN_RETURN_IF_ERROR(read_text(root, "xxh64", hash, sizeof hash));
+    KLN_RETURN_IF_ERROR(read_text(root, "xxh3_64", hash, sizeof hash));
     char *end = NULL;
     manifest->hash = strtoull(hash, &end, 16);
     const cJSON *size = cJSON_GetObjectItemCaseSensitive(root, "size");
     if (*end != '\0' || strlen(hash) != 16 || !cJSON_IsNumber(size) || size->valuedouble < 1 ||
         size->valuedouble > LARGEST_INTEGER) {
         return kln_fail(KILN_ERROR_MALFORMED,
-                        "\"size\" or \"xxh64\" makes no sense; delete the manifest to load without "
-                        "it");
+                        "\"size\" or \"xxh3_64\" makes no sense; delete the manifest to load "
+                        "without it");
     }
     manifest->size = (uint64_t)size->valuedouble;
     KLN_RETURN_IF_ERROR(read_reach(root, manifest));
@@ -387,7 +387,7 @@ static cJSON *entry_of_stranger(kiln_span bytes)
     (void)snprintf(hash, sizeof hash, "%016" PRIx64, kln_hash_bytes(bytes.data, bytes.size));
     cJSON *entry = cJSON_CreateObject();
     if (entry != NULL && cJSON_AddNumberToObject(entry, "size", (double)bytes.size) != NULL &&
-        cJSON_AddStringToObject(entry, "xxh64", hash) != NULL &&
+        cJSON_AddStringToObject(entry, "xxh3_64", hash) != NULL &&
         cJSON_AddStringToObject(entry, "backend", "") != NULL &&
         cJSON_AddStringToObject(entry, "backend_version", "") != NULL) {
         return entry;

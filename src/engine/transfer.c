@@ -104,16 +104,19 @@ void transfers_trim(const kiln_context *context, graph_entry *entry)
     }
 }
 
-size_t transfers_bytes(const kiln_context *context, const graph_entry *entry, bool inputs)
+transfer_load transfers_load(const kiln_context *context, const graph_entry *entry, bool inputs)
 {
     const size_t input_count = context->engine->description.input_count;
-    size_t bytes = 0;
+    transfer_load load = {0, 0};
     for (size_t i = 0; i < context->slot_count; i++) {
-        if ((i < input_count) == inputs && entry->transfers[i].host != NULL) {
-            bytes += entry->transfers[i].bytes;
+        const transfer *way = &entry->transfers[i];
+        if ((i < input_count) == inputs && way->host != NULL) {
+            load.bytes += way->bytes;
+            load.ordinary +=
+                way->staging != NULL && context->slots[i].state == SLOT_CALLER ? way->bytes : 0;
         }
     }
-    return bytes;
+    return load;
 }
 
 void transfers_set(const kiln_context *context, graph_entry *entry, graph_variant variant)
@@ -143,22 +146,33 @@ kiln_status transfers_bind(kiln_context *context, graph_entry *entry)
 
 /* --- by the host --- */
 
-void transfers_copy_in(const kiln_context *context, const graph_entry *entry)
+/* Whether the driver copies straight from or to the caller's ordinary memory. A run that is not
+ * waited for goes through the staging buffer all the same: such a copy waits for the device. */
+static bool is_direct(const kiln_context *context, const graph_entry *entry, size_t index,
+                      bool waits)
+{
+    const transfer *way = &entry->transfers[index];
+    return waits && way->mode == TRANSFER_DIRECT && way->staging != NULL &&
+           context->slots[index].state == SLOT_CALLER;
+}
+
+void transfers_copy_in(const kiln_context *context, const graph_entry *entry, bool waits)
 {
     for (size_t i = 0; i < context->engine->description.input_count; i++) {
         const transfer *way = &entry->transfers[i];
-        if (way->staging != NULL && way->bytes != 0) {
+        if (way->staging != NULL && way->bytes != 0 && !is_direct(context, entry, i, waits)) {
             memcpy(way->staging, context->slots[i].tensor.data, way->bytes);
         }
     }
 }
 
-void transfers_copy_out(const kiln_context *context, const graph_entry *entry)
+void transfers_copy_out(const kiln_context *context, const graph_entry *entry, bool waits)
 {
     for (size_t i = context->engine->description.input_count; i < context->slot_count; i++) {
         const transfer *way = &entry->transfers[i];
         const context_slot *slot = &context->slots[i];
-        if (way->staging != NULL && slot->state == SLOT_CALLER && way->bytes != 0) {
+        if (way->staging != NULL && slot->state == SLOT_CALLER && way->bytes != 0 &&
+            !is_direct(context, entry, i, waits)) {
             memcpy(slot->tensor.data, way->staging, way->bytes);
         }
     }
@@ -204,10 +218,35 @@ static kiln_status enqueue_gathered(const kiln_context *context, const graph_ent
     return kln_cuda_gather(stream, pieces, count);
 }
 
-kiln_status transfers_enqueue_ahead(const kiln_context *context, const graph_entry *entry,
-                                    kiln_stream *stream)
+static kiln_status enqueue_direct(const kiln_context *context, const graph_entry *entry,
+                                  kiln_stream *stream, bool inputs, bool waits)
 {
-    return enqueue_copies(context, entry, stream, true, TRANSFER_AHEAD);
+    const size_t input_count = context->engine->description.input_count;
+    const size_t end = inputs ? input_count : context->slot_count;
+    for (size_t i = inputs ? 0 : input_count; i < end; i++) {
+        const transfer *way = &entry->transfers[i];
+        if (way->mode != TRANSFER_DIRECT || way->bytes == 0) {
+            continue;
+        }
+        void *host =
+            is_direct(context, entry, i, waits) ? context->slots[i].tensor.data : way->host;
+        KLN_RETURN_IF_ERROR(kln_cuda_copy(stream->device, inputs ? way->device : host,
+                                          inputs ? host : way->device, way->bytes, stream));
+    }
+    return KILN_OK;
+}
+
+kiln_status transfers_enqueue_ahead(const kiln_context *context, const graph_entry *entry,
+                                    kiln_stream *stream, bool waits)
+{
+    KLN_RETURN_IF_ERROR(enqueue_copies(context, entry, stream, true, TRANSFER_AHEAD));
+    return enqueue_direct(context, entry, stream, true, waits);
+}
+
+kiln_status transfers_enqueue_behind(const kiln_context *context, const graph_entry *entry,
+                                     kiln_stream *stream, bool waits)
+{
+    return enqueue_direct(context, entry, stream, false, waits);
 }
 
 kiln_status transfers_enqueue_all(kiln_context *context, graph_entry *entry, kiln_stream *stream)

@@ -167,33 +167,16 @@ static void refuse(const trt_library *library, trt_Runtime *runtime, trt_error_r
                    const char *what, kiln_span bytes)
 {
     const trt_abi *abi = &library->abi;
-    static const char *const ways[] = {"memory", "stream", "stream of the first kind"};
-    static const trt_method methods[] = {TRT_M_Runtime_deserializeCudaEngine,
-                                         TRT_M_Runtime_deserializeCudaEngineV2,
-                                         TRT_M_Runtime_deserializeCudaEngineFromReader};
-    for (size_t way = 0; way < KLN_ARRAY_LENGTH(ways); way++) {
-        if (!trt_has(abi, methods[way])) {
-            continue;
-        }
-        trt_logged_clear();
-        trt_error_recorder_clear(recorder);
-        trt_stream_reader reader;
-        trt_stream_reader_init(&reader, &library->tables, NULL, bytes);
-        trt_CudaEngine *engine =
-            way == 0   ? trt_Runtime_deserializeCudaEngine(abi, runtime, bytes.data, bytes.size)
-            : way == 1 ? trt_Runtime_deserializeCudaEngineV2(abi, runtime, &reader.object_v2)
-                       : trt_Runtime_deserializeCudaEngineFromReader(abi, runtime, &reader.object);
-        char name[128];
-        (void)snprintf(name, sizeof name, "%s from %s is refused", what, ways[way]);
-        check(trt_is_null(engine), name, trt_logged_error());
-        (void)snprintf(name, sizeof name, "%s from %s: errors recorded, bytes read", what,
-                       ways[way]);
-        char text[64];
-        (void)snprintf(text, sizeof text, "%d, %llu", recorder->count,
-                       (unsigned long long)reader.position);
-        check(recorder->count > 0 || trt_logged_error()[0] != '\0', name, text);
-        trt_CudaEngine_destroy(engine);
-    }
+    trt_logged_clear();
+    trt_error_recorder_clear(recorder);
+    trt_CudaEngine *engine =
+        trt_Runtime_deserializeCudaEngine(abi, runtime, bytes.data, bytes.size);
+    char name[128];
+    (void)snprintf(name, sizeof name, "%s is refused", what);
+    check(trt_is_null(engine), name, trt_logged_error());
+    (void)snprintf(name, sizeof name, "%s: errors recorded", what);
+    check(recorder->count > 0 || trt_logged_error()[0] != '\0', name, "");
+    trt_CudaEngine_destroy(engine);
 }
 
 /* The same as Kiln explains it. */

@@ -242,47 +242,6 @@ static void the_stream_writer_is_called(void **state)
     each_version(write_plan);
 }
 
-/* --- stream readers --- */
-
-/* Without a GPU the library looks at a reader of the second kind and does not read. */
-static void read_plan(const char *path)
-{
-    trt_library *library = NULL;
-    assert_ok(trt_library_open(path, &library));
-    const trt_abi *abi = &library->abi;
-    trt_Runtime *runtime =
-        library->core.createInferRuntime_INTERNAL(&library->logger, abi->version);
-    if (trt_is_null(runtime)) {
-        return;
-    }
-    static const unsigned char garbage[65536] = "no plan";
-    trt_stream_reader reader;
-    if (trt_has(abi, TRT_M_Runtime_deserializeCudaEngineV2)) {
-        trt_stream_reader_init(&reader, &library->tables, NULL,
-                               (kiln_span){garbage, sizeof garbage});
-        trt_logged_clear();
-        assert_true(
-            trt_is_null(trt_Runtime_deserializeCudaEngineV2(abi, runtime, &reader.object_v2)));
-        assert_true(trt_logged_error()[0] != '\0');
-    }
-    if (trt_has(abi, TRT_M_Runtime_deserializeCudaEngineFromReader)) {
-        trt_stream_reader_init(&reader, &library->tables, NULL,
-                               (kiln_span){garbage, sizeof garbage});
-        trt_logged_clear();
-        assert_true(
-            trt_is_null(trt_Runtime_deserializeCudaEngineFromReader(abi, runtime, &reader.object)));
-        assert_true(trt_logged_error()[0] != '\0');
-        assert_true(reader.position > 0);
-    }
-    trt_Runtime_destroy(runtime);
-}
-
-static void the_stream_readers_are_called(void **state)
-{
-    (void)state;
-    each_version(read_plan);
-}
-
 /* --- the parser's errors --- */
 
 static void refuse_model(const char *library)
@@ -365,7 +324,6 @@ int main(void)
         cmocka_unit_test(the_error_recorder_is_called),
         cmocka_unit_test(the_progress_monitor_is_called),
         cmocka_unit_test(the_stream_writer_is_called),
-        cmocka_unit_test(the_stream_readers_are_called),
         cmocka_unit_test(the_parser_names_what_it_refuses),
         cmocka_unit_test(a_library_of_an_unknown_version_is_refused),
         cmocka_unit_test(a_lean_runtime_gets_no_model_unasked),

@@ -139,7 +139,7 @@ static void a_manifest_names_its_backend(void **state)
     const int length =
         snprintf(text, sizeof text,
                  "{\"backend\":\"teapot\",\"backend_version\":\"1\",\"size\":%zu,"
-                 "\"xxh64\":\"%016llx\"}",
+                 "\"xxh3_64\":\"%016llx\"}",
                  bytes.size, (unsigned long long)kln_hash_bytes(bytes.data, bytes.size));
     (void)kiln_test_file("foreign.saved.json", text, (size_t)length);
     kiln_engine *engine = NULL;
@@ -168,7 +168,7 @@ static void a_manifest_of_nonsense_is_refused(void **state)
     (void)state;
     kln_manifest manifest;
     static const char good[] =
-        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":7,\"xxh64\":\"00000000000000ff\"}";
+        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":7,\"xxh3_64\":\"00000000000000ff\"}";
     assert_ok(parse(good, &manifest));
     assert_string_equal(manifest.backend, "b");
     assert_int_equal(manifest.size, 7);
@@ -178,14 +178,14 @@ static void a_manifest_of_nonsense_is_refused(void **state)
         "[]",
         "{}",
         "{\"backend\":1}",
-        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":-7,\"xxh64\":"
+        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":-7,\"xxh3_64\":"
         "\"00000000000000ff\"}",
-        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":7,\"xxh64\":\"xyz\"}",
-        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":1e300,\"xxh64\":"
+        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":7,\"xxh3_64\":\"xyz\"}",
+        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":1e300,\"xxh3_64\":"
         "\"00000000000000ff\"}",
-        "{\"backend\":\"\",\"backend_version\":\"1\",\"size\":7,\"xxh64\":\"00000000000000ff\"}",
+        "{\"backend\":\"\",\"backend_version\":\"1\",\"size\":7,\"xxh3_64\":\"00000000000000ff\"}",
         "{\"backend\":\"a name that is far too long for any backend\",\"backend_version\":\"1\","
-        "\"size\":7,\"xxh64\":\"00000000000000ff\"}",
+        "\"size\":7,\"xxh3_64\":\"00000000000000ff\"}",
     };
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(bad); i++) {
         assert_status(KILN_ERROR_MALFORMED, parse(bad[i], &manifest));
@@ -205,7 +205,7 @@ static void options_of_a_manifest_are_checked_and_taken(void **state)
     (void)state;
     static const char head[] =
         "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":7,"
-        "\"xxh64\":\"00000000000000ff\",\"options\":{";
+        "\"xxh3_64\":\"00000000000000ff\",\"options\":{";
     static const char *const bad[] = {"\"optimization\":9", "\"provider\":-1", "\"tf32\":0.5",
                                       "\"conv_search\":\"1\"", "\"gpu_memory_bytes\":1e300"};
     char text[512];

@@ -63,11 +63,23 @@ static void assert_said(const char *words)
 
 /* --- y = 2 x --- */
 
+/* As run_and_check, from pinned memory. */
+static void run_pinned(kiln_context *context, float *x, int64_t count, float value)
+{
+    const kiln_tensor input = placed(floats(x, count), KILN_LOCATION_PINNED);
+    kiln_tensor y;
+    x[count - 1] = value;
+    assert_ok(kiln_context_bind(context, "x", &input));
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "y", &y));
+    assert_true(((const float *)y.data)[count - 1] == 2 * value);
+}
+
 static kiln_context *capture_one(behaviour *how, float *x, int64_t count)
 {
     kiln_context *context = make_context(how, true, NULL);
-    run_and_check(context, x, count, 1);
-    run_and_check(context, x, count, 2);
+    run_pinned(context, x, count, 1);
+    run_pinned(context, x, count, 2);
     assert_int_equal(counters_of(context).graph_captures, 1);
     assert_null(strstr(lines, "kept")); /* nothing is measured in a run */
     return context;
@@ -77,7 +89,7 @@ static kiln_context *capture_one(behaviour *how, float *x, int64_t count)
 static kiln_context *measure_one(behaviour *how, float *x, int64_t count)
 {
     kiln_context *context = make_context(how, true, NULL);
-    const kiln_tensor input = floats(x, count);
+    const kiln_tensor input = placed(floats(x, count), KILN_LOCATION_PINNED);
     assert_ok(kiln_context_bind(context, "x", &input));
     assert_ok(kiln_context_warmup(context, 3, 0, NULL));
     const kiln_context_counters counters = counters_of(context);
@@ -85,7 +97,7 @@ static kiln_context *measure_one(behaviour *how, float *x, int64_t count)
     assert_int_equal(counters.graphs, 1);
     assert_int_equal(counters.runs, 3);
     assert_int_equal(counters.graph_hits, 1);
-    run_and_check(context, x, count, 2);
+    run_pinned(context, x, count, 2);
     return context;
 }
 
@@ -103,7 +115,7 @@ static void inputs_may_travel_ahead_of_the_graph(void **state)
     assert_said("no graph with inputs gathered, outputs copied: loading the kernel");
     for (int i = 3; i < 6; i++) {
         const unsigned long copies = calls("cuMemcpyAsync");
-        run_and_check(context, x, COUNT, (float)i);
+        run_pinned(context, x, COUNT, (float)i);
         assert_int_equal(calls("cuMemcpyAsync"), copies + 1);
     }
     assert_int_equal(counters_of(context).graph_hits, 5);
@@ -124,7 +136,7 @@ static void a_kernel_gathers_where_copies_are_slow(void **state)
     const unsigned long copies = calls("cuMemcpyAsync");
     const unsigned long launches = calls("cuLaunchKernel");
     for (int i = 3; i < 6; i++) {
-        run_and_check(context, x, COUNT, (float)i);
+        run_pinned(context, x, COUNT, (float)i);
     }
     assert_int_equal(counters_of(context).graph_hits, 5);
     assert_int_equal(calls("cuMemcpyAsync"), copies);
@@ -142,10 +154,11 @@ static void small_tensors_stay_where_they_lie(void **state)
     set("FAKE_CUDA_KERNELS", "launch");
     kiln_context *context = measure_one(&how, x, 64);
     assert_kept("mapped", "mapped");
-    assert_true(counters_of(context).staging_bytes == 2 * sizeof x); /* pinned, not the device's */
+    assert_true(counters_of(context).staging_bytes ==
+                sizeof x); /* the output's, pinned, not the device's */
     /* The form tried last had memory of the device, which is gone: a bare run is bound anew. */
     kiln_tensor y;
-    run_and_check(context, x, 64, 3);
+    run_pinned(context, x, 64, 3);
     assert_ok(kiln_context_tensor(context, "y", &y));
     const float *const shown = y.data;
     assert_ok(kiln_context_run_raw(context, NULL));
@@ -153,7 +166,7 @@ static void small_tensors_stay_where_they_lie(void **state)
     kiln_context_destroy(context);
 }
 
-/* Each pair of modes is measured once, and outputs are never copied ahead. */
+/* Each pair of modes that pinned memory can have is measured once; outputs never go ahead. */
 static void every_variant_is_measured(void **state)
 {
     (void)state;
@@ -219,8 +232,8 @@ static void what_was_measured_stays_with_the_engine(void **state)
         kiln_context *context = NULL;
         line_bytes = 0;
         assert_ok(kiln_context_create(engine, NULL, &context));
-        run_and_check(context, x, counts[i], 1);
-        run_and_check(context, x, counts[i], 2);
+        run_pinned(context, x, counts[i], 1);
+        run_pinned(context, x, counts[i], 2);
         assert_said(words[i]);
         if (i == 0) {
             assert_ok(kiln_context_warmup(context, 1, 0, NULL));
@@ -340,11 +353,50 @@ static void without_kernels_there_are_copies(void **state)
         assert_said("no graph with inputs gathered, outputs gathered: ");
         assert_said(faults[i].words);
         assert_said("a graph of 3 nodes, inputs copied, outputs copied\n");
-        run_and_check(context, x, GATHERED, 5);
+        run_pinned(context, x, GATHERED, 5);
         assert_int_equal(counters_of(context).graph_hits, 1);
         kiln_context_destroy(context);
     }
     free(x);
+}
+
+/* --- ordinary memory --- */
+
+/* Of large tensors in ordinary memory the driver copies straight from and to where they lie, unless
+ * nobody waits: then the memory is the caller's again as soon as the call returns. */
+static void ordinary_memory_is_handed_to_the_driver(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    float *memory = calloc(4, COUNT * sizeof *memory);
+    assert_non_null(memory);
+    kiln_context *context = make_context(&how, false, NULL);
+    for (int i = 0; i < 8; i++) {
+        float *x = memory + (size_t)(i % 2) * COUNT; /* it may move */
+        float *y = memory + (size_t)(2 + i % 2) * COUNT;
+        const kiln_tensor input = floats(x, COUNT);
+        const kiln_tensor output = floats(y, COUNT);
+        assert_ok(kiln_context_bind(context, "x", &input));
+        assert_ok(kiln_context_bind(context, "y", &output));
+        x[COUNT - 1] = (float)i;
+        y[COUNT - 1] = -1;
+        if (i < 5) {
+            assert_ok(kiln_context_run(context));
+        } else {
+            assert_ok(kiln_context_enqueue(context, NULL));
+            x[COUNT - 1] = -7;
+            assert_ok(kiln_context_wait(context));
+        }
+        assert_true(y[COUNT - 1] == 2 * (float)i);
+    }
+    assert_said("inputs direct, outputs direct\n");
+    const kiln_context_counters counters = counters_of(context);
+    assert_int_equal(counters.graph_captures, 1);
+    assert_int_equal(counters.graph_hits, 6);
+    assert_ok(kiln_context_warmup(context, 3, 0, NULL));
+    assert_said("inputs direct, outputs copied: ");
+    kiln_context_destroy(context);
+    free(memory);
 }
 
 /* --- more tensors than one launch takes: y_i = 2 x_i --- */
@@ -437,7 +489,8 @@ static void more_tensors_than_a_launch_takes_are_several(void **state)
     float *x = calloc((size_t)TENSORS * EACH, sizeof *x);
     assert_non_null(x);
     for (size_t t = 0; t < TENSORS; t++) {
-        const kiln_tensor tensor = floats(x + t * EACH, (int64_t)(EACH - t));
+        const kiln_tensor tensor =
+            placed(floats(x + t * EACH, (int64_t)(EACH - t)), KILN_LOCATION_PINNED);
         assert_ok(kiln_context_bind(context, many_names[0][t], &tensor));
     }
     for (int round = 1; round < 5; round++) {
@@ -476,6 +529,7 @@ int main(void)
         cmocka_unit_test(variants_of_nonsense_are_refused),
         variants_test(what_is_large_is_not_gathered),
         variants_test(without_kernels_there_are_copies),
+        variants_test(ordinary_memory_is_handed_to_the_driver),
         variants_test(more_tensors_than_a_launch_takes_are_several),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -315,6 +315,32 @@ static void a_run_reads_and_writes_what_is_bound(void **state)
     api->ReleaseSession(session);
 }
 
+/* Runs without a binding, of which one is told to stop before it begins. */
+static void runs_are_fed_and_stopped(void **state)
+{
+    (void)state;
+    static const char *const inputs[] = {"x"};
+    static const char *const outputs[] = {"y"};
+    OrtSession *session = session_with(small_unary("Neg", SMALL_FLOAT, "n"), 1);
+    OrtRunOptions *options = NULL;
+    float x[] = {5, 6};
+    const OrtValue *const fed[] = {wrap(x, 2)};
+    OrtValue *made[] = {NULL};
+    check(api->CreateRunOptions(&options));
+    check(api->RunOptionsSetTerminate(options));
+    OrtStatus *status = api->Run(session, options, inputs, fed, 1, outputs, 1, made);
+    assert_non_null(status);
+    api->ReleaseStatus(status);
+    assert_null(made[0]);
+    check(api->RunOptionsUnsetTerminate(options));
+    check(api->Run(session, options, inputs, fed, 1, outputs, 1, made));
+    look_at_value(made[0], -5, 2);
+    api->ReleaseValue(made[0]);
+    api->ReleaseValue((OrtValue *)(uintptr_t)fed[0]);
+    api->ReleaseRunOptions(options);
+    api->ReleaseSession(session);
+}
+
 /* What Kiln's way with outputs rests on: the tensor that a run made for an output is the next
  * run's memory, and another shape is refused, unless the output is bound anew. */
 static void what_a_run_allocated_is_kept_for_the_next(void **state)
@@ -535,6 +561,7 @@ int main(void)
         cmocka_unit_test(a_session_names_its_inputs_and_outputs),
         cmocka_unit_test(a_session_has_metadata),
         cmocka_unit_test(a_run_reads_and_writes_what_is_bound),
+        cmocka_unit_test(runs_are_fed_and_stopped),
         cmocka_unit_test(what_a_run_allocated_is_kept_for_the_next),
         cmocka_unit_test(every_element_type_has_kilns_size),
         cmocka_unit_test(providers_are_listed_and_memory_is_described),

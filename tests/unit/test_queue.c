@@ -55,7 +55,7 @@ static void replays_allocate_nothing(void **state)
 static kiln_context *make_small_cache(behaviour *how, uint64_t graphs)
 {
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.graph_bytes = graphs * (uint64_t)(280 << 10);
+    options.graph_bytes = graphs * (uint64_t)(300 << 10);
     return make_context(how, true, &options);
 }
 

@@ -402,41 +402,6 @@ static void the_profiler_sums_each_layer(void **state)
 
 /* --- streams --- */
 
-static void a_reader_reads_and_seeks(void **state)
-{
-    (void)state;
-    static const char text[] = "0123456789";
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
-        fixture f;
-        set_up(&f, i);
-        trt_stream_reader reader;
-        trt_stream_reader_init(&reader, &f.tables, NULL, (kiln_span){text, 10});
-        char to[16] = "";
-        assert_int_equal(trt_StreamReader_read(&f.abi, &reader.object, to, 4), 4);
-        assert_memory_equal(to, "0123", 4);
-        trt_StreamReaderV2 *v2 = &reader.object_v2;
-        const int32_t set = trt_value(&f.abi, TRT_V_SeekPosition_SET);
-        const int32_t current = trt_value(&f.abi, TRT_V_SeekPosition_CUR);
-        const int32_t end = trt_value(&f.abi, TRT_V_SeekPosition_END);
-        assert_int_equal(trt_StreamReaderV2_read(&f.abi, v2, to, 3, NULL), 3);
-        assert_memory_equal(to, "456", 3);
-        assert_true(trt_StreamReaderV2_seek(&f.abi, v2, -2, current));
-        assert_int_equal(trt_StreamReaderV2_read(&f.abi, v2, to, 100, NULL), 5);
-        assert_memory_equal(to, "56789", 5);
-        assert_int_equal(trt_StreamReaderV2_read(&f.abi, v2, to, 100, NULL), 0);
-        assert_true(trt_StreamReaderV2_seek(&f.abi, v2, -10, end));
-        assert_int_equal(reader.position, 0);
-        assert_true(trt_StreamReaderV2_seek(&f.abi, v2, 10, set));
-        assert_false(trt_StreamReaderV2_seek(&f.abi, v2, 11, set));
-        assert_false(trt_StreamReaderV2_seek(&f.abi, v2, -11, end));
-        assert_false(trt_StreamReaderV2_seek(&f.abi, v2, INT64_MIN, current));
-        assert_false(trt_StreamReaderV2_seek(&f.abi, v2, INT64_MAX, current));
-        assert_false(trt_StreamReaderV2_seek(&f.abi, v2, 0, 7));
-        assert_int_equal(trt_StreamReader_read(&f.abi, &reader.object, NULL, 5), -1);
-        assert_int_equal(trt_StreamReader_read(&f.abi, &reader.object, to, -5), -1);
-    }
-}
-
 static bool append(void *user, const void *data, size_t size)
 {
     char *to = user;
@@ -476,7 +441,6 @@ int main(void)
         cmocka_unit_test(every_alignment_is_served),
         cmocka_unit_test(an_output_grows),
         cmocka_unit_test(the_profiler_sums_each_layer),
-        cmocka_unit_test(a_reader_reads_and_seeks),
         cmocka_unit_test(a_writer_hands_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,11 +58,7 @@ static void a_plan_is_saved_and_loaded(void **state)
         kiln_build_options options = fake_options(i);
         save_plan(i, &options);
         kiln_engine *engine = NULL;
-        const long before = trt_number(i, "streamed");
         assert_ok(kiln_engine_load(plan_path, &options, &engine));
-        const size_t size = read_plan();
-        /* Of a file, all of it. */
-        assert_true(!ON_STAND_IN || trt_number(i, "streamed") - before == (long)size);
         assert_int_equal(kiln_engine_input_count(engine), 1);
         kiln_binding binding = {.struct_size = sizeof binding};
         assert_ok(kiln_engine_output(engine, 0, &binding));

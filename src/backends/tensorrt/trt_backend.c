@@ -237,28 +237,6 @@ static kiln_status fail_deserialize(trt_engine *engine, const char *source)
                     "%s: %s does not take it for one of its plans", source, engine->library->name);
 }
 
-/* A mapped file is read piece by piece, so that its pages need not all be there at once. Readers of
- * the second kind, which alone there are in TensorRT 11 and late RTX, may be asked for a piece
- * right on the GPU. */
-static trt_CudaEngine *deserialize(trt_engine *engine)
-{
-    const trt_library *library = engine->library;
-    const trt_abi *abi = &library->abi;
-    const bool first = trt_has(abi, TRT_M_Runtime_deserializeCudaEngineFromReader);
-    const bool second = trt_has(abi, TRT_M_Runtime_deserializeCudaEngineV2);
-    if (engine->mapping.bytes.size == 0 || !(first || second)) {
-        return trt_Runtime_deserializeCudaEngine(abi, engine->runtime, engine->plan.data,
-                                                 engine->plan.size);
-    }
-    trt_memory gpu;
-    trt_device_memory(&gpu, &engine->device);
-    trt_stream_reader reader;
-    trt_stream_reader_init(&reader, &library->tables,
-                           !first && trt_device_count(NULL) > 0 ? &gpu : NULL, engine->plan);
-    return first ? trt_Runtime_deserializeCudaEngineFromReader(abi, engine->runtime, &reader.object)
-                 : trt_Runtime_deserializeCudaEngineV2(abi, engine->runtime, &reader.object_v2);
-}
-
 kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
 {
     trt_library *library = engine->library;
@@ -285,7 +263,9 @@ kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
     if (engine->runs_host_code && trt_has(abi, TRT_M_Runtime_setEngineHostCodeAllowed)) {
         trt_Runtime_setEngineHostCodeAllowed(abi, engine->runtime, true);
     }
-    engine->engine = deserialize(engine);
+    /* From where the plan is mapped: a stream reader would copy each byte once more. */
+    engine->engine = trt_Runtime_deserializeCudaEngine(abi, engine->runtime, engine->plan.data,
+                                                       engine->plan.size);
     if (trt_is_null(engine->engine)) {
         engine->engine = NULL;
         return trt_engine_explain_memory(engine, before, fail_deserialize(engine, source));

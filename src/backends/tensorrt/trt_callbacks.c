@@ -51,8 +51,6 @@ INTERFACE(ProgressMonitor)
 INTERFACE(GpuAllocator)
 INTERFACE(OutputAllocator)
 INTERFACE(Profiler)
-INTERFACE(StreamReader)
-INTERFACE(StreamReaderV2)
 INTERFACE(StreamWriter)
 
 void trt_tables_init(trt_tables *tables, const trt_abi *abi)
@@ -64,8 +62,6 @@ void trt_tables_init(trt_tables *tables, const trt_abi *abi)
     COMMON(&tables->gpu_allocator, GpuAllocator);
     COMMON(&tables->output_allocator, OutputAllocator);
     COMMON(&tables->profiler, Profiler);
-    COMMON(&tables->stream_reader, StreamReader);
-    COMMON(&tables->stream_reader_v2, StreamReaderV2);
     COMMON(&tables->stream_writer, StreamWriter);
     trt_fill_logger(tables, abi);
     trt_fill_error_recorder(tables, abi);

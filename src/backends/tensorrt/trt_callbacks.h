@@ -32,8 +32,6 @@ typedef struct trt_tables {
     trt_table gpu_allocator;
     trt_table output_allocator;
     trt_table profiler;
-    trt_table stream_reader;
-    trt_table stream_reader_v2;
     trt_table stream_writer;
 } trt_tables;
 
@@ -166,18 +164,6 @@ void trt_profiler_init(trt_profiler *profiler, const trt_tables *tables);
 void trt_profiler_finish(trt_profiler *profiler);
 
 /* --- streams --- */
-
-/* Reads a plan from mapped memory. */
-typedef struct trt_stream_reader {
-    trt_StreamReader object;
-    trt_StreamReaderV2 object_v2;
-    const trt_memory *memory; /* NULL: only host memory is written to */
-    kiln_span bytes;
-    uint64_t position;
-} trt_stream_reader;
-
-void trt_stream_reader_init(trt_stream_reader *reader, const trt_tables *tables,
-                            const trt_memory *memory, kiln_span bytes);
 
 /* Hands what is written to `write`, which returns false to stop. */
 typedef struct trt_stream_writer {

@@ -311,73 +311,6 @@ void trt_profiler_finish(trt_profiler *profiler)
 
 /* --- streams --- */
 
-static int64_t take(trt_stream_reader *reader, void *destination, int64_t size, void *stream)
-{
-    if (size < 0 || (destination == NULL && size > 0)) {
-        return -1;
-    }
-    const uint64_t left = reader->bytes.size - reader->position;
-    const size_t count = (uint64_t)size < left ? (size_t)size : (size_t)left;
-    if (count == 0) {
-        return 0;
-    }
-    const void *source = (const unsigned char *)reader->bytes.data + reader->position;
-    const trt_memory *memory = reader->memory;
-    if (memory == NULL || memory->copy == NULL) {
-        memcpy(destination, source, count);
-    } else if (!memory->copy(memory->user, destination, source, count, stream)) {
-        return -1;
-    }
-    reader->position += count;
-    return (int64_t)count;
-}
-
-/* The first version of the interface hands out host memory only. */
-static int64_t reader_read(void *self, void *destination, int64_t size)
-{
-    trt_stream_reader *reader = self;
-    const trt_memory *memory = reader->memory;
-    reader->memory = NULL;
-    const int64_t count = take(reader, destination, size, NULL);
-    reader->memory = memory;
-    return count;
-}
-
-static trt_stream_reader *reader_of_v2(void *self)
-{
-    return (trt_stream_reader *)((unsigned char *)self - offsetof(trt_stream_reader, object_v2));
-}
-
-static int64_t reader_read_v2(void *self, void *destination, int64_t size, void *stream)
-{
-    return take(reader_of_v2(self), destination, size, stream);
-}
-
-static bool reader_seek(void *self, int64_t offset, int32_t where)
-{
-    trt_stream_reader *reader = reader_of_v2(self);
-    const uint64_t size = reader->bytes.size;
-    /* SeekPosition has these numbers in every layout: set, from here, from the end. */
-    const uint64_t base = where == 0 ? 0 : where == 1 ? reader->position : size;
-    if (where < 0 || where > 2 || (offset < 0 && (uint64_t) - (offset + 1) >= base) ||
-        (offset > 0 && (uint64_t)offset > size - base)) {
-        return false;
-    }
-    reader->position =
-        offset < 0 ? base - ((uint64_t) - (offset + 1) + 1) : base + (uint64_t)offset;
-    return true;
-}
-
-void trt_stream_reader_init(trt_stream_reader *reader, const trt_tables *tables,
-                            const trt_memory *memory, kiln_span bytes)
-{
-    reader->object.vtable = trt_table_point(&tables->stream_reader);
-    reader->object_v2.vtable = trt_table_point(&tables->stream_reader_v2);
-    reader->memory = memory;
-    reader->bytes = bytes;
-    reader->position = 0;
-}
-
 static int64_t writer_write(void *self, const void *data, int64_t size)
 {
     trt_stream_writer *writer = self;
@@ -397,8 +330,5 @@ void trt_stream_writer_init(trt_stream_writer *writer, const trt_tables *tables,
 
 void trt_fill_streams(trt_tables *tables, const trt_abi *abi)
 {
-    TRT_PUT(&tables->stream_reader, StreamReader, read, reader_read);
-    TRT_PUT(&tables->stream_reader_v2, StreamReaderV2, read, reader_read_v2);
-    TRT_PUT(&tables->stream_reader_v2, StreamReaderV2, seek, reader_seek);
     TRT_PUT(&tables->stream_writer, StreamWriter, write, writer_write);
 }
