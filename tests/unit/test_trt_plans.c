@@ -81,7 +81,7 @@ static void a_plan_is_saved_and_loaded(void **state)
         kiln_context_destroy(context);
         kiln_engine_release(engine);
         /* From memory, which the library need not keep. */
-        assert_ok(load_bytes(&options, plan_bytes, size));
+        assert_ok(load_bytes(&options, plan_bytes, read_plan()));
     }
 }
 
