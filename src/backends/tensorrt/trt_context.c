@@ -140,6 +140,7 @@ kiln_status trt_context_bind(void *state, size_t index, const kiln_tensor *tenso
     }
     s->reshaped =
         s->reshaped || !kiln_shape_equal(&s->tensor.desc.shape, &tensor->desc.shape) || s->on_host;
+    self->has_profile = self->has_profile && !s->reshaped;
     s->tensor = *tensor;
     return KILN_OK;
 }
@@ -185,7 +186,7 @@ static kiln_status switch_profile(trt_context *self, int32_t chosen, const kiln_
 }
 
 /* The profile in use stays while the shapes fit it: a switch costs. */
-static kiln_status choose_profile(trt_context *self, const kiln_stream *stream)
+static kiln_status find_profile(trt_context *self, const kiln_stream *stream)
 {
     if (self->fixed_profile >= 0) {
         return in_profile(self, self->fixed_profile)
@@ -206,6 +207,15 @@ static kiln_status choose_profile(trt_context *self, const kiln_stream *stream)
                         self->profile_count);
     }
     return chosen >= 0 ? switch_profile(self, chosen, stream) : KILN_OK;
+}
+
+static kiln_status choose_profile(trt_context *self, const kiln_stream *stream)
+{
+    if (!self->has_profile) {
+        KLN_RETURN_IF_ERROR(find_profile(self, stream));
+        self->has_profile = true;
+    }
+    return KILN_OK;
 }
 
 /* --- run --- */

@@ -37,6 +37,7 @@ typedef struct trt_context {
     size_t slot_count, input_count;
     trt_binding *slots;
     int32_t fixed_profile; /* of kiln_context_set_profile; -1: by the shapes */
+    bool has_profile;      /* the one in use fits what is bound */
     bool shares_memory;
     bool captures_itself; /* RTX, as rtx_graphs asks */
     bool profiles_layers;

@@ -143,6 +143,7 @@ kiln_status trt_context_set_profile(void *state, int32_t profile)
 {
     trt_context *self = state;
     self->fixed_profile = profile;
+    self->has_profile = false;
     return KILN_OK;
 }
 
