@@ -107,17 +107,6 @@ static void *open_file(const char *path, bool maps, size_t *size)
     return bytes;
 }
 
-static trt_CudaEngine *deserialize(raw_trt *trt, void *bytes, size_t size, raw_trt_load way)
-{
-    if (way != RAW_TRT_READER ||
-        !trt_has(&trt->abi, TRT_M_Runtime_deserializeCudaEngineFromReader)) {
-        return trt_Runtime_deserializeCudaEngine(&trt->abi, trt->runtime, bytes, size);
-    }
-    trt_stream_reader reader;
-    trt_stream_reader_init(&reader, &trt->tables, NULL, (kiln_span){bytes, size});
-    return trt_Runtime_deserializeCudaEngineFromReader(&trt->abi, trt->runtime, &reader.object);
-}
-
 raw_plan *raw_plan_load(raw_trt *trt, const char *path, raw_trt_load way)
 {
     raw_plan *plan = calloc(1, sizeof *plan);
@@ -125,7 +114,7 @@ raw_plan *raw_plan_load(raw_trt *trt, const char *path, raw_trt_load way)
     require(plan != NULL, "memory");
     void *bytes = open_file(path, way != RAW_TRT_READ, &size);
     plan->trt = trt;
-    plan->engine = deserialize(trt, bytes, size, way);
+    plan->engine = trt_Runtime_deserializeCudaEngine(&trt->abi, trt->runtime, bytes, size);
     if (way == RAW_TRT_READ) {
         free(bytes);
     } else {

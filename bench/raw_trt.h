@@ -48,10 +48,8 @@ int32_t raw_trt_version(const raw_trt *trt);
 
 /* How a plan gets from its file to deserializeCudaEngine. */
 typedef enum raw_trt_load {
-    RAW_TRT_READ,   /* read into memory: what a program does without thinking */
-    RAW_TRT_MAP,    /* from the mapped file */
-    RAW_TRT_READER, /* the library reads the mapped file through an IStreamReader; where its version
-                       has none, as RAW_TRT_MAP */
+    RAW_TRT_READ, /* read into memory: what a program does without thinking */
+    RAW_TRT_MAP,  /* from the mapped file */
     RAW_TRT_LOADS
 } raw_trt_load;
 

@@ -56,12 +56,11 @@ def first(folder):
     rows = [[name, str(found["batch"]), f"{found['kiln_ms']:.2f}", f"{found['direct_ms']:.2f}",
              spread(found["ratio"]), f"{found['kiln_loaded_ms']:.2f}",
              f"{found['kiln_ready_ms']:.2f}",
-             *(f"{found[f'{way}_loaded_ms']:.2f}" for way in ("direct", "mapped", "reader"))]
+             *(f"{found[f'{way}_loaded_ms']:.2f}" for way in ("direct", "mapped"))]
             for name, found in load(folder, "first")]
     print_table("From a plan's file to the first answer", "Milliseconds from the beginning on.",
                 ["model", "batch", "Kiln", "direct calls", "ratio", "Kiln: an engine",
-                 "a context", "direct: an engine", "from the mapped file",
-                 "by a stream reader"], rows)
+                 "a context", "direct: an engine", "from the mapped file"], rows)
 
 
 def throughput(folder):
