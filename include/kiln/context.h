@@ -106,8 +106,8 @@ KILN_API void kiln_context_destroy(kiln_context *context);
 
 /* Uses the caller's memory for input or output `name`, without a copy, until it is bound again or
  * the context is destroyed; the memory must live that long. An input is read in each run, an output
- * written. The tensor's shape becomes the binding's. A tensor with data NULL and bytes 0 takes the
- * binding back: the context provides the memory again.
+ * written. The tensor's shape becomes the binding's. A zeroed tensor (data NULL, bytes 0, rank 0,
+ * no data type) takes the binding back: the context provides the memory again.
  *
  * Memory may be an input's and an output's at once, wholly or in part: each run then copies that
  * input first and reads the copy. What kiln_context_tensor showed as a result may be bound as an

@@ -38,7 +38,7 @@ extern "C" {
     X(KILN_ERROR_ALIGNMENT, 8, "an address is not aligned for its data type")                \
     X(KILN_ERROR_NOT_BOUND, 9, "an input has neither data nor shape")                        \
     X(KILN_ERROR_STATE, 10, "the object is not in a state that allows the call")             \
-    X(KILN_ERROR_BUSY, 11, "another thread is inside this object")                           \
+    X(KILN_ERROR_BUSY, 11, "in use by another thread, or not ended yet")                     \
     X(KILN_ERROR_UNSUPPORTED, 12, "this cannot be done by the backend or version in use")    \
     X(KILN_ERROR_LIMIT, 13, "a stated limit is exceeded")                                    \
     X(KILN_ERROR_NOT_FOUND, 20, "no such file")                                              \

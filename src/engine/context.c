@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "context_parts.h"
@@ -354,10 +355,9 @@ kiln_status context_check_tensor(const kiln_context *context, size_t index,
     if (tensor->desc.shape.rank >= 0 && tensor->desc.shape.rank <= KILN_MAX_RANK) {
         KLN_RETURN_IF_ERROR(check_shape(binding, &tensor->desc.shape));
     }
-    kiln_status status = kln_tensor_check(binding->name, tensor);
-    if (status != KILN_OK) {
-        return kln_fail_within(status, "%s", kind_of(binding));
-    }
+    char what[300];
+    (void)snprintf(what, sizeof what, "%s \"%.250s\"", kind_of(binding), binding->name);
+    KLN_RETURN_IF_ERROR(kln_tensor_check(what, tensor));
     return check_place(context, binding, &tensor->desc);
 }
 

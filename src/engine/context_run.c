@@ -9,10 +9,13 @@ kiln_status context_check_all_bound(const kiln_context *context)
 {
     for (size_t i = 0; i < context->engine->description.input_count; i++) {
         if (context->slots[i].state == SLOT_EMPTY) {
-            return kln_fail(KILN_ERROR_NOT_BOUND,
-                            "input \"%s\" is not bound; call kiln_context_bind, or fill the memory "
-                            "that kiln_context_tensor shows",
-                            context_binding(context, i)->name);
+            const kiln_binding *binding = context_binding(context, i);
+            const bool open = binding->shape.rank < 0 || !kiln_shape_is_static(&binding->shape);
+            return kln_fail(KILN_ERROR_NOT_BOUND, "input \"%s\" is not bound; %s", binding->name,
+                            open ? "bind a tensor to it (kiln_context_bind), or give it a shape "
+                                   "(kiln_context_reshape) and fill its memory"
+                                 : "bind a tensor to it (kiln_context_bind), or fill the memory "
+                                   "that kiln_context_tensor shows");
         }
     }
     return KILN_OK;

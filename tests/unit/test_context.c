@@ -144,6 +144,7 @@ static void a_binding_can_be_taken_back(void **state)
     assert_ok(kiln_context_bind(context, "x", &(kiln_tensor){.data = NULL}));
     assert_status(KILN_ERROR_NOT_BOUND, kiln_context_run(context));
     assert_message("input \"x\" is not bound");
+    assert_message("or give it a shape (kiln_context_reshape)");
     kiln_tensor shown;
     assert_status(KILN_ERROR_NOT_BOUND, kiln_context_tensor(context, "x", &shown));
     assert_message("kiln_context_reshape");

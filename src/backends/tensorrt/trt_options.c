@@ -2,6 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define MOST_CAPABILITIES 64
+
 #include "backends/tensorrt/trt_builder.h"
 #include "backends/tensorrt/trt_device.h"
 
@@ -383,20 +385,41 @@ kiln_status trt_check_options(const kiln_build_options *o)
         {o->max_aux_streams, -1, 1024, "max_aux_streams"},
         {o->max_tactics, 0, INT32_MAX, "max_tactics"},
         {o->average_timing_iterations, 0, INT32_MAX, "average_timing_iterations"},
-        {(int)(o->compute_capability_count > 64), 0, 0, "compute_capability_count"},
-        {(int)(o->compute_capability_count > 0 && o->compute_capabilities == NULL), 0, 0,
-         "compute_capabilities"},
-        {(int)(o->plugin_count > 0 && o->plugins == NULL), 0, 0, "plugins"},
-        {(int)(o->profile_count > 0 && o->profiles == NULL), 0, 0, "profiles"},
-        {(int)(o->refit_weight_count > 0 && o->refit_weights == NULL), 0, 0, "refit_weights"},
-        {(int)(o->refit_weight_count > 0 && o->refit != KILN_REFIT_INDIVIDUAL), 0, 0,
-         "refit_weights without KILN_REFIT_INDIVIDUAL"},
     };
+    const struct {
+        const char *option;
+        const void *items;
+        size_t count;
+    } lists[] = {
+        {"compute_capabilities", o->compute_capabilities, o->compute_capability_count},
+        {"plugins", o->plugins, o->plugin_count},
+        {"profiles", o->profiles, o->profile_count},
+        {"refit_weights", o->refit_weights, o->refit_weight_count},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(lists); i++) {
+        if (lists[i].count > 0 && lists[i].items == NULL) {
+            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                            "kiln_build_options: %zu %s are promised, and the pointer to them is "
+                            "NULL",
+                            lists[i].count, lists[i].option);
+        }
+    }
+    if (o->compute_capability_count > MOST_CAPABILITIES) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_build_options: %zu compute capabilities are given, %d are the limit",
+                        o->compute_capability_count, MOST_CAPABILITIES);
+    }
+    if (o->refit_weight_count > 0 && o->refit != KILN_REFIT_INDIVIDUAL) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_build_options: %zu refit_weights are named, which only refit "
+                        "KILN_REFIT_INDIVIDUAL takes; refit is %d",
+                        o->refit_weight_count, (int)o->refit);
+    }
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(ranges); i++) {
         if (ranges[i].value < ranges[i].least || ranges[i].value > ranges[i].most) {
             return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "kiln_build_options: %s makes no sense (%d; %d to %d is allowed)",
-                            ranges[i].option, ranges[i].value, ranges[i].least, ranges[i].most);
+                            "kiln_build_options: %s is %d; %d to %d is allowed", ranges[i].option,
+                            ranges[i].value, ranges[i].least, ranges[i].most);
         }
     }
     if (o->optimization != KILN_OPTIMIZATION_DEFAULT || o->parallel_nodes > 1) {
