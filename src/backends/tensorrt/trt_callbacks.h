@@ -157,7 +157,7 @@ typedef struct trt_profiler {
     size_t capacity;
     size_t next;     /* layers report in one order: where the next is looked for first */
     bool incomplete; /* memory ran out */
-    bool is_off;     /* what is reported now is not wanted: TensorRT does not let go of a profiler */
+    bool is_off; /* what is reported now is not wanted: TensorRT does not let go of a profiler */
 } trt_profiler;
 
 void trt_profiler_init(trt_profiler *profiler, const trt_tables *tables);
