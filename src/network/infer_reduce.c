@@ -226,12 +226,31 @@ static void present(kln_rule *rule, size_t output, size_t past, size_t now, kln_
     }
 }
 
+/* Queries, keys and values of one batch; a value for each key; queries as long as keys. */
+static void check_alike(kln_rule *rule, int64_t q_heads, int64_t kv_heads)
+{
+    const kln_dim batch = kln_rule_unify(rule, kln_rule_dim(rule, 0, 0), kln_rule_dim(rule, 1, 0),
+                                         "the batches of queries and keys");
+    (void)kln_rule_unify(rule, batch, kln_rule_dim(rule, 2, 0), "the batches of keys and values");
+    (void)kln_rule_unify(rule, length_of(rule, 1), length_of(rule, 2),
+                         "the lengths of keys and values");
+    (void)kln_rule_unify(rule, heads_of(rule, 1, kv_heads), heads_of(rule, 2, kv_heads),
+                         "the heads of keys and values");
+    (void)kln_rule_unify(rule, size_of(rule, 0, q_heads), size_of(rule, 1, kv_heads),
+                         "the sizes of queries and keys");
+}
+
 void kln_rule_attention(kln_rule *rule)
 {
     for (size_t i = 0; i < 3; i++) {
         if (!kln_rule_ranked(rule, i) || !kln_rule_need_rank(rule, i, 3, 4)) {
             return;
         }
+    }
+    const size_t common = kln_rule_rank(rule, 0);
+    if (!kln_rule_need_rank(rule, 1, common, common) ||
+        !kln_rule_need_rank(rule, 2, common, common)) {
+        return;
     }
     kln_expressions *pool = &rule->state->pool;
     const int64_t q_heads = kln_rule_int(rule, "q_num_heads", 0);
@@ -247,7 +266,8 @@ void kln_rule_attention(kln_rule *rule)
                        "\"q_num_heads\" and \"kv_num_heads\" have no place");
         return;
     }
-    const size_t rank = kln_rule_rank(rule, 0);
+    check_alike(rule, q_heads, kv_heads);
+    const size_t rank = common;
     const kln_dim value = size_of(rule, 2, kv_heads);
     kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
     if (dims != NULL) {

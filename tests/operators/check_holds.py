@@ -31,7 +31,7 @@ VALUES = [
     r"reshape|elements (are|is|become|do)|do not go together", r"repeated|negative",
     r"starts|ends|axis|axes|split|pads|padding|scale|sizes|roi|lengths?\b", r"does not fit",
     r"a step of|sequence|dimension", r"needs? (to be )?(a )?positive", r"window|kernel|block",
-    r"memory|limit|past what", r"loop|trip|iteration", r"mask|past|heads|cache",
+    r"memory|limit|past what", r"training mode", r"loop|trip|iteration", r"mask|past|heads|cache",
 ]
 # What only the library knows: kernels that it lacks, and versions newer than it.
 LIBRARY = [r"NOT_IMPLEMENTED|Could not find an implementation|not implemented|unsupported",

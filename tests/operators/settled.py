@@ -177,12 +177,14 @@ rule("ConvInteger", REF, "onnx.reference: a zero point for each channel is laid 
 rule("Unsqueeze", REF, "onnx.reference: negative axes count in the shape before all are inserted")
 rule("PRelu OneHot AffineGrid", BOTH, "an infinity times 0 is no number, where a product is taken "
      "though another value was chosen", has_special)
-rule("ReduceSumSquare ReduceMean ReduceSum ReduceL2 ReduceProd ConvTranspose Conv", REF,
+rule("ReduceSumSquare ReduceMean ReduceSum ReduceL1 ReduceL2 ReduceProd LogSoftmax ConvTranspose "
+     "Conv", REF,
      "onnx.reference: sums in half precision", narrow)
 rule("ConvInteger", ALONE, "ONNX Runtime takes one zero point of weights; the specification has "
      "one a channel, too")
 rule("Pad", ALONE, "negative pads beside reflection: the others refuse them where an axis is "
-     "short", attribute("mode", "reflect", b"reflect"))
+     "short, and ONNX Runtime wraps in some types only",
+     attribute("mode", "reflect", "wrap"))
 rule("Resize Upsample", ALONE, "ONNX Runtime resizes linearly in 2 or 3 dimensions only")
 
 rule("ConvTranspose", BOTH,
