@@ -484,7 +484,9 @@ static const cli_option rare_group[] = {
     {"gpu-memory", 0, "MIB", CLI_REAL, AT(gpu_memory), 0, 1e9, NULL,
      "The most of the GPU's memory that the build may hold."},
     {"gpu-allocator", 0, "WHO", CLI_CHOICE, AT(gpu_allocator), 0, 0, allocators,
-     "Who gives TensorRT the GPU's memory: kiln, which counts it, or library. Default: kiln."},
+     "Who gives TensorRT the GPU's memory: kiln, which counts it, or library. Default: kiln for "
+     "the "
+     "plan, and for the build where --gpu-memory is given."},
     {"aux-streams", 0, "N", CLI_INTEGER, AT(aux_streams), 0, 1024, NULL,
      "Streams beside the first that one run may use. Default: the library's."},
     {"max-tactics", 0, "N", CLI_INTEGER, AT(tactics), 1, 1e6, NULL,
