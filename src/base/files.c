@@ -23,7 +23,39 @@ struct kln_mapped {
     atomic_size_t shares;
     dev_t device;
     ino_t inode;
+    bool is_copy;
 };
+
+/* Fills `data`, which nobody else can change; false where the file ends before. */
+static bool read_whole(int descriptor, unsigned char *data, size_t size)
+{
+    size_t done = 0;
+    while (done < size) {
+        const ssize_t got = read(descriptor, data + done, size - done);
+        if (got <= 0 && !(got < 0 && errno == EINTR)) {
+            return false;
+        }
+        done += got > 0 ? (size_t)got : 0;
+    }
+    return true;
+}
+
+/* The file in memory, or MAP_FAILED. */
+static void *place_file(int descriptor, size_t size, bool copy)
+{
+    if (!copy) {
+        return mmap(NULL, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    }
+    void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data != MAP_FAILED &&
+        (!read_whole(descriptor, data, size) || mprotect(data, size, PROT_READ) != 0)) {
+        const int reason = errno != 0 ? errno : EIO;
+        (void)munmap(data, size);
+        errno = reason;
+        return MAP_FAILED;
+    }
+    return data;
+}
 
 /* A file that was never written whole, such as a download that reserved its length, would be read
  * and hashed for hours as zeros. */
@@ -64,7 +96,7 @@ static kiln_status check_written(const char *path, int descriptor, const struct 
                           path, (long long)size, (long long)written);
 }
 
-static kiln_status map_descriptor(const char *path, int descriptor, kln_mapping *mapping)
+static kiln_status map_descriptor(const char *path, int descriptor, bool copy, kln_mapping *mapping)
 {
     struct stat facts;
     if (fstat(descriptor, &facts) != 0) {
@@ -83,20 +115,28 @@ static kiln_status map_descriptor(const char *path, int descriptor, kln_mapping 
     if (mapped == NULL) {
         return kln_fail_memory(sizeof *mapped, "a mapping");
     }
-    void *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    errno = 0;
+    void *data = place_file(descriptor, size, copy);
     if (data == MAP_FAILED) {
         kln_free(mapped);
         return kln_fail(errno == ENOMEM ? KILN_ERROR_OUT_OF_MEMORY : KILN_ERROR_IO,
-                        "\"%s\": %zu bytes cannot be mapped: %s", path, size, strerror(errno));
+                        "\"%s\": %zu bytes cannot be %s: %s", path, size, copy ? "read" : "mapped",
+                        strerror(errno));
     }
     atomic_init(&mapped->shares, 1);
     mapped->device = facts.st_dev;
     mapped->inode = facts.st_ino;
+    mapped->is_copy = copy;
     *mapping = (kln_mapping){.bytes = {data, size}, .mapped = mapped};
     return KILN_OK;
 }
 
 kiln_status kln_mapping_open(const char *path, kln_mapping *mapping)
+{
+    return kln_mapping_open_as(path, false, mapping);
+}
+
+kiln_status kln_mapping_open_as(const char *path, bool copy, kln_mapping *mapping)
 {
     *mapping = (kln_mapping){.mapped = NULL};
     /* Not blocking, because opening a named pipe would wait for its other end. */
@@ -104,7 +144,7 @@ kiln_status kln_mapping_open(const char *path, kln_mapping *mapping)
     if (descriptor < 0) {
         return fail_open(path);
     }
-    const kiln_status status = map_descriptor(path, descriptor, mapping);
+    const kiln_status status = map_descriptor(path, descriptor, copy, mapping);
     (void)close(descriptor);
     return status;
 }
@@ -130,7 +170,7 @@ void kln_mapping_close(kln_mapping *mapping)
 
 void kln_mapping_rest(const kln_mapping *mapping)
 {
-    if (mapping->bytes.data != NULL) {
+    if (mapping->bytes.data != NULL && !mapping->mapped->is_copy) {
         (void)madvise((void *)(uintptr_t)mapping->bytes.data, mapping->bytes.size, MADV_DONTNEED);
     }
 }
@@ -186,4 +226,31 @@ kiln_status kln_path_absolute(const char *path, char absolute[PATH_MAX])
                : kln_fail(KILN_ERROR_LIMIT,
                           "\"%s\": from the root on it has %d bytes, %d are possible", path, length,
                           PATH_MAX - 1);
+}
+
+bool kln_mapping_is_copy(const kln_mapping *mapping)
+{
+    return mapping->mapped != NULL && mapping->mapped->is_copy;
+}
+
+kiln_status kln_bytes_check(kiln_span bytes, const char *what)
+{
+#ifdef MADV_POPULATE_READ
+    const long page = sysconf(_SC_PAGESIZE);
+    if (bytes.size == 0 || page <= 0) {
+        return KILN_OK;
+    }
+    const uintptr_t last = (uintptr_t)bytes.data + bytes.size - 1;
+    void *begin = (void *)(last & ~((uintptr_t)page - 1));
+    if (madvise(begin, (size_t)page, MADV_POPULATE_READ) != 0 && errno == EFAULT) {
+        return kln_fail(KILN_ERROR_IO,
+                        "%s: its file was cut short since it was opened, and what was cut off is "
+                        "needed; restore the file, or set kiln_build_options.copy_file",
+                        what);
+    }
+#else
+    (void)bytes;
+    (void)what;
+#endif
+    return KILN_OK;
 }

@@ -251,6 +251,13 @@ typedef struct kln_mapping {
 
 /* NOT_FOUND, NOT_A_FILE (a directory, a device), EMPTY, IO; the sentence names the path. */
 KILN_MUST_CHECK kiln_status kln_mapping_open(const char *path, kln_mapping *mapping);
+/* With `copy` into memory of the process's own, which nobody can change or cut short. */
+KILN_MUST_CHECK kiln_status kln_mapping_open_as(const char *path, bool copy, kln_mapping *mapping);
+bool kln_mapping_is_copy(const kln_mapping *mapping);
+/* Whether the last of these bytes can still be read: where their file was cut short meanwhile,
+ * reading it would end the process. One call of the system; true where that is too old to tell.
+ * IO. */
+KILN_MUST_CHECK kiln_status kln_bytes_check(kiln_span bytes, const char *what);
 /* The same bytes once more, to be closed as well: they stay until the last one is. */
 KILN_MUST_CHECK kln_mapping kln_mapping_share(const kln_mapping *mapping);
 void kln_mapping_close(kln_mapping *mapping); /* a zeroed one is allowed */

@@ -213,7 +213,7 @@ static kiln_status set_up(kiln_build *build, const char *path, kiln_span bytes,
     if (path != NULL) {
         build->path = path;
         KLN_RETURN_IF_ERROR(make_absolute(build, &build->path));
-        KLN_RETURN_IF_ERROR(kln_mapping_open(path, &build->mapping));
+        KLN_RETURN_IF_ERROR(kln_mapping_open_as(path, build->options.copy_file, &build->mapping));
         build->bytes = build->mapping.bytes;
     }
     return KILN_OK;

@@ -73,6 +73,7 @@ static const struct {
     OPTION(gpu_pool),
     OPTION(keep_builder),
     OPTION(weights_folder),
+    OPTION(copy_file),
     OPTION(shape_hints),
     OPTION(shape_hint_count),
 };

@@ -64,6 +64,7 @@ static kiln_status check_taken(const kln_backend *backend, const kiln_build_opti
         rest.fuse_conv_bias = plan.fuse_conv_bias;
     }
     rest.profile_nodes = false; /* the others tell times without it, or refuse to be asked */
+    rest.copy_file = false;     /* the file is opened here */
     rest.weights_folder = NULL;
     rest.shape_hints = NULL;
     rest.shape_hint_count = 0;
@@ -186,7 +187,7 @@ kiln_status kiln_engine_build_file(const char *path, const kiln_build_options *o
     kiln_build_options read;
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     kln_mapping mapping;
-    KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
+    KLN_RETURN_IF_ERROR(kln_mapping_open_as(path, read.copy_file, &mapping));
     const kln_model model = {.path = path, .file = &mapping, .bytes = mapping.bytes};
     const kiln_status status = kln_engine_make(&model, &read, false, NULL, engine);
     kln_mapping_close(&mapping);
@@ -441,10 +442,10 @@ kiln_status kln_engine_load(const char *path, const kln_mapping *file,
 
 /* Opens a file and its manifest. Where they do not fit, and another file lies there by now,
  * somebody saved between the two: the new pair is taken then. */
-static kiln_status open_pair(const char *path, kln_mapping *file, kln_manifest *manifest)
+static kiln_status open_pair(const char *path, bool copy, kln_mapping *file, kln_manifest *manifest)
 {
     for (;;) {
-        KLN_RETURN_IF_ERROR(kln_mapping_open(path, file));
+        KLN_RETURN_IF_ERROR(kln_mapping_open_as(path, copy, file));
         kiln_status status = kln_manifest_read(path, file->bytes, manifest);
         const bool fits = status == KILN_OK && (manifest->backend[0] == '\0' ||
                                                 kln_manifest_check_file(manifest, path) == KILN_OK);
@@ -468,7 +469,7 @@ kiln_status kiln_engine_load(const char *path, const kiln_build_options *options
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     kln_mapping file;
     kln_manifest manifest;
-    KLN_RETURN_IF_ERROR(open_pair(path, &file, &manifest));
+    KLN_RETURN_IF_ERROR(open_pair(path, read.copy_file, &file, &manifest));
     const kiln_status status = load_file(path, &file, &read, &manifest, engine);
     kln_mapping_close(&file);
     return status;

@@ -251,7 +251,7 @@ kiln_status kiln_engine_tune_file(const char *path, const kiln_build_options *op
         KLN_RETURN_IF_ERROR(
             kln_info_write(__func__, result, FIRST_SIZE, &t.result, sizeof t.result));
     }
-    KLN_RETURN_IF_ERROR(kln_mapping_open(path, &t.file));
+    KLN_RETURN_IF_ERROR(kln_mapping_open_as(path, read.copy_file, &t.file));
     const kiln_status status = tune(&t, &read);
     kln_mapping_close(&t.file);
     kiln_engine_release(t.given);

@@ -326,6 +326,9 @@ KILN_MUST_CHECK kiln_status kln_onnx_read_bytes(kiln_span bytes, const char *fol
 /* What `bytes`, which could not be read as a model, are instead: "a web page (HTML): ..." with what
  * to do about it; or NULL. (onnx_foreign.c) */
 const char *kln_onnx_foreign(kiln_span bytes);
+/* Whether the files that the model is mapped from are as long as they were: kln_bytes_check of
+ * each. NULL is allowed. */
+KILN_MUST_CHECK kiln_status kln_onnx_check_files(const kln_onnx_model *model);
 /* An empty model with an arena, for a builder. */
 KILN_MUST_CHECK kiln_status kln_onnx_model_create(kln_onnx_model **model);
 /* Drops a reference; the last one takes the model and its mappings with it. NULL is allowed. */

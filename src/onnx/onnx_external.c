@@ -19,6 +19,7 @@ typedef struct places {
 typedef struct files {
     kln_names by_location; /* to an index of the model's mappings */
     size_t capacity;
+    bool copies; /* as the model itself is one */
 } files;
 
 /* Whether a location names something below a folder: relative, and never a step up. */
@@ -121,7 +122,7 @@ static kiln_status map_file(kln_onnx_model *model, const places *where,
     }
     KLN_RETURN_IF_ERROR(check_location(where, tensor, path));
     kln_mapping mapping;
-    const kiln_status status = kln_mapping_open(path, &mapping);
+    const kiln_status status = kln_mapping_open_as(path, known->copies, &mapping);
     if (status != KILN_OK) {
         return kln_fail_within(status, "tensor \"%s\"", tensor->name);
     }
@@ -184,7 +185,9 @@ kiln_status kln_onnx_map_externals(kln_onnx_reader *reader, const char *folder,
                                    const char *model_path)
 {
     kiln_status status = KILN_OK;
-    files known = {.capacity = reader->model->mapping_count};
+    const kln_onnx_model *model = reader->model;
+    files known = {.capacity = model->mapping_count,
+                   .copies = model->mapping_count > 0 && kln_mapping_is_copy(&model->mappings[0])};
     kln_names_init(&known.by_location);
     places *where = kln_alloc(sizeof *where);
     if (where == NULL) {

@@ -172,3 +172,14 @@ kiln_status kln_onnx_read_file(const char *path, kln_onnx_model **model)
     kln_mapping_close(&mapping);
     return status;
 }
+
+kiln_status kln_onnx_check_files(const kln_onnx_model *model)
+{
+    for (size_t i = 0; model != NULL && i < model->mapping_count; i++) {
+        if (!kln_mapping_is_copy(&model->mappings[i])) {
+            KLN_RETURN_IF_ERROR(kln_bytes_check(
+                model->mappings[i].bytes, i == 0 ? "the model" : "a file of the model's weights"));
+        }
+    }
+    return KILN_OK;
+}

@@ -232,6 +232,18 @@ static kiln_status fill_engine(ort_engine *engine, const kln_model *model,
     return keep_bytes(engine, model, options);
 }
 
+/* The library maps external files by itself, so it is given copies as what they hold. */
+static kiln_status fill_copied(ort_engine *engine, const kln_model *model,
+                               const kiln_build_options *options, const kln_monitor *monitor)
+{
+    kln_onnx_model *copied = NULL;
+    KLN_RETURN_IF_ERROR(kln_model_read(model, &copied));
+    const kln_model inner = {.graph = copied};
+    const kiln_status status = fill_engine(engine, &inner, options, monitor);
+    kln_onnx_model_destroy(copied);
+    return status == KILN_OK ? KILN_OK : kln_fail_within(status, "\"%s\"", model->path);
+}
+
 static kiln_status build(const kln_model *model, const kiln_build_options *options,
                          const kln_monitor *monitor, void **engine)
 {
@@ -248,7 +260,9 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
     kln_arena_init(&made->arena);
     kln_text_init(&made->written, ORT_MESSAGE_LIMIT);
     (void)pthread_mutex_init(&made->writing, NULL); /* Linux's cannot fail */
-    const kiln_status status = fill_engine(made, model, options, monitor);
+    const kiln_status status = options->copy_file && model->file != NULL
+                                   ? fill_copied(made, model, options, monitor)
+                                   : fill_engine(made, model, options, monitor);
     if (status != KILN_OK) {
         engine_destroy(made);
         return status;

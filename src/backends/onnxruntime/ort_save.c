@@ -62,8 +62,10 @@ kiln_status ort_serialize(void *engine, kiln_span *bytes)
 {
     ort_engine *self = engine;
     if (self->handover.model != NULL) {
+        KLN_RETURN_IF_ERROR(kln_onnx_check_files(self->handover.model));
         return write_network(self, bytes);
     }
+    KLN_RETURN_IF_ERROR(kln_bytes_check(self->bytes, "the model"));
     kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(self->bytes, NULL, &model));
     const kln_onnx_tensor *external = find_external(&model->graph);

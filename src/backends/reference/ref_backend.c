@@ -108,6 +108,8 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
 static kiln_status serialize(void *opaque, kiln_span *bytes)
 {
     ref_engine *engine = opaque;
+    KLN_RETURN_IF_ERROR(kln_onnx_check_files(engine->model));
+    KLN_RETURN_IF_ERROR(kln_onnx_check_files(engine->origin));
     (void)pthread_mutex_lock(&engine->lock);
     const kiln_status status = engine->written.size == 0 ? gather_weights(engine) : KILN_OK;
     *bytes = engine->source;

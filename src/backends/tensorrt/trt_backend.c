@@ -389,7 +389,7 @@ static kiln_status load(const kln_model *plan, const kiln_build_options *options
 static kiln_status serialize(void *state, kiln_span *bytes)
 {
     *bytes = ((trt_engine *)state)->plan;
-    return KILN_OK;
+    return kln_bytes_check(*bytes, "the plan");
 }
 
 /* -1 for a plan that was only built. */

@@ -138,7 +138,8 @@ static kiln_status fail_parser(trt_build *build)
 static void let_go(const trt_build *build, const void *data, size_t size)
 {
     const long page = sysconf(_SC_PAGESIZE);
-    if (build->model->file == NULL || page <= 0 || size < 2 * (size_t)page) {
+    if (build->model->file == NULL || kln_mapping_is_copy(build->model->file) || page <= 0 ||
+        size < 2 * (size_t)page) {
         return;
     }
     const kiln_span file = build->model->bytes;

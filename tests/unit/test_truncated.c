@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files that are cut short while an engine uses them: a sentence, not SIGBUS; or nothing at all
+ * where the engine has a copy. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <kiln/kiln.h>
+
+#include "base/kln_base.h"
+#include "kiln_test.h"
+#include "small_models.h"
+
+#define COUNT 4096 /* floats: four pages */
+
+static float weights[COUNT];
+static char paths[3][4096]; /* of the model, of its weights, of what is saved */
+
+/* y = x + w, with w in a file of its own. */
+static void write_files(void)
+{
+    static small_graph graph;
+    graph = (small_graph){.message = {.size = 0}};
+    for (size_t i = 0; i < COUNT; i++) {
+        weights[i] = (float)i;
+    }
+    small_node(&graph, "Add", "x,w", "y");
+    small_input(&graph, "x", SMALL_FLOAT, "4096");
+    small_output(&graph, "y", SMALL_FLOAT, "4096");
+    small_external(&graph, "w", COUNT, "cut.bin");
+    const kiln_span model = small_model(&graph);
+    (void)snprintf(paths[1], sizeof paths[1], "%s",
+                   kiln_test_file("cut.bin", weights, sizeof weights));
+    (void)snprintf(paths[0], sizeof paths[0], "%s",
+                   kiln_test_file("cut.onnx", model.data, model.size));
+    (void)snprintf(paths[2], sizeof paths[2], "%s", kiln_test_path("cut.saved"));
+}
+
+static kiln_status run(kiln_engine *engine)
+{
+    static float x[COUNT];
+    static float y[COUNT];
+    kiln_context *context = NULL;
+    kiln_named_tensor input = {
+        "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(COUNT), x, sizeof x)};
+    kiln_named_tensor output = {
+        "y", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(COUNT), y, sizeof y)};
+    memset(y, 0, sizeof y);
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    const kiln_status status = kiln_context_run_tensors(context, &input, 1, &output, 1);
+    kiln_context_destroy(context);
+    if (status == KILN_OK) {
+        assert_memory_equal(y, weights, sizeof y);
+    }
+    return status;
+}
+
+static kiln_engine *build(const char *backend, bool copy)
+{
+    kiln_engine *engine = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = backend;
+    options.copy_file = copy;
+    write_files();
+    assert_ok(kiln_engine_build_file(paths[0], &options, &engine));
+    assert_ok(run(engine));
+    return engine;
+}
+
+static void cut(size_t which)
+{
+    assert_int_equal(truncate(paths[which], 64), 0);
+}
+
+static void what_was_cut_off_is_missed_with_a_sentence(void **state)
+{
+    (void)state;
+    kiln_engine *engine = build("reference", false);
+    assert_ok(kiln_engine_save(engine, paths[2]));
+    cut(1);
+    assert_status(KILN_ERROR_IO, run(engine));
+    assert_message("was cut short since it was opened");
+    assert_status(KILN_ERROR_IO, kiln_engine_save(engine, paths[2]));
+    assert_message("copy_file");
+    kiln_engine_release(engine);
+    /* A saved engine holds its weights: the model itself is what is cut. */
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    static const char *const backends[] = {"reference", "onnxruntime"};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
+        engine = build("reference", false);
+        assert_ok(kiln_engine_save(engine, paths[2]));
+        kiln_engine_release(engine);
+        options.backend = backends[i];
+        assert_ok(kiln_engine_load(paths[2], &options, &engine));
+        cut(2);
+        assert_status(KILN_ERROR_IO, kiln_engine_save(engine, kiln_test_path("cut.again")));
+        assert_message("the model: its file was cut short");
+        kiln_engine_release(engine);
+    }
+}
+
+static void a_copy_of_its_own_misses_nothing(void **state)
+{
+    (void)state;
+    static const char *const backends[] = {"reference", "onnxruntime"};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
+        kiln_engine *engine = build(backends[i], true);
+        cut(0);
+        cut(1);
+        assert_ok(run(engine));
+        assert_ok(kiln_engine_save(engine, paths[2]));
+        kiln_engine_release(engine);
+        assert_ok(kiln_engine_load(paths[2], NULL, &engine));
+        assert_ok(run(engine));
+        kiln_engine_release(engine);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_cut_off_is_missed_with_a_sentence),
+        cmocka_unit_test(a_copy_of_its_own_misses_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
