@@ -229,10 +229,10 @@ typedef struct kiln_build_options {
                            beforehand: it notes all that it does from then on, in a folder of its
                            own under TMPDIR (or /tmp), which goes with the engine. Other backends
                            measure when they are told to */
-    bool copy_file;     /* read the model and the files beside it into memory of the engine's own,
-                           instead of mapping them: whoever writes to them or cuts them short later
-                           disturbs nothing. Costs their size in memory, of which without it only what
-                           is used is taken, shared with others. Of a file, not of bytes or a network */
+    bool copy_file; /* read the model and the files beside it into memory of the engine's own,
+                       instead of mapping them: whoever writes to them or cuts them short later
+                       disturbs nothing. Costs their size in memory; mapped, they take what is used
+                       and share it with others. Of a file, not of bytes or a network */
 
     kiln_switch fuse_conv_bias; /* ONNX Runtime on a GPU; on: convolution, bias and activation in
                                    one kernel, which together with prefer_nhwc may be much faster
