@@ -18,6 +18,13 @@ echo "== A run: Kiln against ONNX Runtime with IO binding, in C and from Python"
     "$deps/models/magika/model.onnx"
 echo "== Inputs, run and outputs in one call: Kiln against ONNX Runtime's Run"
 "$build/bench/bench_feeds"
+echo "== The reference executor against ONNX Runtime with one thread, in processor time"
+light=$(ls -d "$deps"/python/lib/python3*/site-packages/onnx/backend/test/data/light)
+"$build/bench/bench_reference" "$deps/models/magika/model.onnx@1x2048" \
+    "$deps/models/rapidocr/det.onnx@1x3x320x320" "$deps/models/rapidocr/rec.onnx@1x3x48x320" \
+    "$light"/light_{resnet50,bvlc_alexnet,squeezenet,inception_v1}.onnx
+"$deps/python/bin/python3" bench/reference_python.py \
+    "$light"/light_{resnet50,bvlc_alexnet,squeezenet,inception_v1}.onnx
 for model in magika/model rapidocr/det rapidocr/rec silero-vad/silero_vad; do
     echo "== A load of $model.onnx: Kiln against ONNX Runtime"
     "$build/bench/bench_load" "$deps/models/$model.onnx"
