@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "infer_rules.h"
@@ -240,6 +241,25 @@ static void check_alike(kln_rule *rule, int64_t q_heads, int64_t kv_heads)
                          "the sizes of queries and keys");
 }
 
+/* Heads share the last of three dimensions equally. */
+static bool heads_share(kln_rule *rule, size_t input, int64_t heads, const char *attribute)
+{
+    const kln_dim dim = kln_rule_dim(rule, input, 2);
+    if (kln_rule_rank(rule, input) != 3 || dim.kind != KLN_DIM_NUMBER ||
+        (dim.of.number > 0 && dim.of.number % heads == 0)) {
+        return true;
+    }
+    char expected[48];
+    char found[32];
+    (void)snprintf(expected, sizeof expected, "a multiple of %lld", (long long)heads);
+    (void)snprintf(found, sizeof found, "%lld", (long long)dim.of.number);
+    kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[input], expected, found,
+                   "dimension 2 of \"%.100s\" is %s, which the %lld heads of \"%s\" cannot share "
+                   "equally",
+                   rule->node->inputs[input], found, (long long)heads, attribute);
+    return false;
+}
+
 void kln_rule_attention(kln_rule *rule)
 {
     for (size_t i = 0; i < 3; i++) {
@@ -264,6 +284,11 @@ void kln_rule_attention(kln_rule *rule)
         kln_rule_fault(rule, KILN_ISSUE_ATTRIBUTE, "q_num_heads", "none", "a number",
                        "inputs of 4 dimensions have their heads in dimension 1, so "
                        "\"q_num_heads\" and \"kv_num_heads\" have no place");
+        return;
+    }
+    if (!heads_share(rule, 0, q_heads, "q_num_heads") ||
+        !heads_share(rule, 1, kv_heads, "kv_num_heads") ||
+        !heads_share(rule, 2, kv_heads, "kv_num_heads")) {
         return;
     }
     check_alike(rule, q_heads, kv_heads);

@@ -14,7 +14,7 @@ struct ref_buffer {
 
 kiln_status ref_memory_init(ref_memory *memory)
 {
-    memory->free = kln_alloc_zeroed(CLASS_COUNT, sizeof(ref_buffer *));
+    *memory = (ref_memory){.free = kln_alloc_zeroed(CLASS_COUNT, sizeof(ref_buffer *))};
     if (memory->free == NULL) {
         return kln_fail_memory(CLASS_COUNT * sizeof(ref_buffer *), "the reference executor");
     }
