@@ -229,6 +229,7 @@ typedef struct kiln_build_options {
                            beforehand: it notes all that it does from then on, in a folder of its
                            own under TMPDIR (or /tmp), which goes with the engine. Other backends
                            measure when they are told to */
+
     bool copy_file; /* read the model and the files beside it into memory of the engine's own,
                        instead of mapping them: whoever writes to them or cuts them short later
                        disturbs nothing. Costs their size in memory; mapped, they take what is used
