@@ -107,8 +107,9 @@ typedef enum kiln_weights_place {
     KILN_WEIGHTS_EXTERNAL = 1 /* in `path`.data beside it, from 1,024 bytes on */
 } kiln_weights_place;
 
-/* Writes the network as an ONNX model, whole or not at all. Errors: NULL_ARGUMENT; STATE for a
- * branch; LIMIT past 2 GiB inline; IO. Since 0.1. */
+/* Writes the network as an ONNX model, whole or not at all; outputs have the shapes that are
+ * inferred of them. Errors: NULL_ARGUMENT; STATE for a branch; LIMIT past 2 GiB inline; IO. Since
+ * 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_save_onnx(const kiln_network *network,
                                                             const char *path,
                                                             kiln_weights_place weights);
@@ -143,6 +144,14 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_network_output(kiln_network *network, 
 /* The tensor's name, owned by the network; NULL for an id that is not of this network. Since 0.1.
  */
 KILN_API const char *kiln_network_tensor_name(const kiln_network *network, kiln_tensor_id tensor);
+
+/* What is inferred of a tensor, from all layers so far: UNDEFINED, a rank of -1 and KILN_DYNAMIC
+ * stand for what is not known or depends on the inputs. Infers the whole network at each call.
+ * Errors: NULL_ARGUMENT; INVALID_ARGUMENT for a tensor of another network; STATE for a branch;
+ * OUT_OF_MEMORY. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_tensor_type(const kiln_network *network,
+                                                              kiln_tensor_id tensor,
+                                                              kiln_dtype *dtype, kiln_shape *shape);
 
 /* An input. A dimension of KILN_DYNAMIC is open; `dim_names`, when not NULL, has a name or NULL for
  * each dimension, and the same name means the same number. Since 0.1. */

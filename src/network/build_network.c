@@ -324,8 +324,8 @@ kiln_status kiln_network_save_onnx(const kiln_network *network, const char *path
                         "needed",
                         (int)weights);
     }
-    return kln_onnx_write_file(
-        network->model, path,
+    return kln_network_write(
+        network, path,
         weights == KILN_WEIGHTS_INLINE ? KLN_ONNX_WEIGHTS_INLINE : KLN_ONNX_WEIGHTS_EXTERNAL);
 }
 

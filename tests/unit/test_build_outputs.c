@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is inferred of a network under construction is told, and goes into the file. */
+#include <stdio.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "kiln_test.h"
+
+/* y = relu(x) x [batch, 8]; s = softmax of a product [batch, 3]. */
+static kiln_network *made(kiln_tensor_id *last)
+{
+    static const float weights[24] = {1};
+    static const char *const names[] = {"batch", NULL};
+    const kiln_weights data = {KILN_DTYPE_FLOAT32, KILN_SHAPE(8, 3), {weights, sizeof weights}};
+    kiln_network *network = NULL;
+    kiln_tensor_id x, w, y, p;
+    assert_ok(kiln_network_create(NULL, &network));
+    assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(KILN_DYNAMIC, 8),
+                                     names, &x));
+    assert_ok(kiln_network_add_constant(network, "w", &data, &w));
+    assert_ok(kiln_network_add_activation(network, "y", KILN_ACTIVATION_RELU, x, 0.0F, 0.0F, &y));
+    assert_ok(kiln_network_add_matrix_multiply(network, "p", y, w, &p));
+    assert_ok(kiln_network_mark_output(network, y));
+    assert_ok(kiln_network_mark_output(network, p));
+    *last = p;
+    return network;
+}
+
+static void a_tensor_tells_its_type(void **state)
+{
+    (void)state;
+    kiln_tensor_id last;
+    kiln_dtype dtype = KILN_DTYPE_INT8;
+    kiln_shape shape;
+    kiln_network *network = made(&last);
+    assert_ok(kiln_network_tensor_type(network, last, &dtype, &shape));
+    assert_int_equal(dtype, KILN_DTYPE_FLOAT32);
+    assert_true(kiln_shape_equal(&shape, &KILN_SHAPE(KILN_DYNAMIC, 3)));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_tensor_type(network, 12345, &dtype, &shape));
+    assert_int_equal(shape.rank, -1);
+    kiln_network_destroy(network);
+}
+
+static void a_file_has_the_shapes_of_the_outputs(void **state)
+{
+    (void)state;
+    kiln_tensor_id last;
+    kiln_network *network = made(&last);
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("outputs.onnx"));
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
+    kiln_network_destroy(network);
+    static const char *const backends[] = {"reference", "onnxruntime"};
+    for (size_t i = 0; i < 2; i++) {
+        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+        const kiln_profile_input range = {
+            .name = "x", .min = KILN_SHAPE(1, 8), .opt = KILN_SHAPE(2, 8), .max = KILN_SHAPE(5, 8)};
+        const kiln_profile profile = {.inputs = &range, .input_count = 1};
+        kiln_engine *engine = NULL;
+        kiln_buffer_plan *plan = NULL;
+        kiln_binding binding = {.struct_size = sizeof binding};
+        options.backend = backends[i];
+        assert_ok(kiln_engine_build_file(path, &options, &engine));
+        assert_ok(kiln_engine_output(engine, 1, &binding));
+        assert_true(kiln_shape_equal(&binding.shape, &KILN_SHAPE(KILN_DYNAMIC, 3)));
+        assert_string_equal(binding.dim_names[0], "batch");
+        assert_ok(kiln_engine_plan_buffers(engine, &profile, NULL, &plan));
+        assert_int_equal(kiln_buffer_plan_count(plan), 3);
+        kiln_buffer_plan_destroy(plan);
+        kiln_engine_release(engine);
+    }
+}
+
+static kiln_status save(void *user)
+{
+    kiln_network *network = NULL;
+    kiln_tensor_id x, y;
+    kiln_status status = kiln_network_create(NULL, &network);
+    if (status == KILN_OK) {
+        status = kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(2), NULL, &x);
+    }
+    if (status == KILN_OK) {
+        status = kiln_network_add_activation(network, "y", KILN_ACTIVATION_RELU, x, 0.0F, 0.0F, &y);
+    }
+    if (status == KILN_OK) {
+        status = kiln_network_mark_output(network, y);
+    }
+    if (status == KILN_OK) {
+        status = kiln_network_save_onnx(network, user, KILN_WEIGHTS_INLINE);
+    }
+    kiln_network_destroy(network);
+    return status;
+}
+
+static void each_failed_allocation_is_survived(void **state)
+{
+    (void)state;
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("small.onnx"));
+    kiln_test_each_allocation(save, path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_tensor_tells_its_type),
+        cmocka_unit_test(a_file_has_the_shapes_of_the_outputs),
+        cmocka_unit_test(each_failed_allocation_is_survived),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
