@@ -180,18 +180,21 @@ void transfers_copy_out(const kiln_context *context, const graph_entry *entry, b
 
 /* --- by the device --- */
 
+/* The copies of one mode and direction. */
 static kiln_status enqueue_copies(const kiln_context *context, const graph_entry *entry,
-                                  kiln_stream *stream, bool inputs, transfer_mode mode)
+                                  kiln_stream *stream, bool inputs, transfer_mode mode, bool waits)
 {
     const size_t input_count = context->engine->description.input_count;
     const size_t end = inputs ? input_count : context->slot_count;
     for (size_t i = inputs ? 0 : input_count; i < end; i++) {
         const transfer *way = &entry->transfers[i];
-        if (way->mode == mode && way->bytes != 0) {
-            KLN_RETURN_IF_ERROR(kln_cuda_copy(stream->device, inputs ? way->device : way->host,
-                                              inputs ? way->host : way->device, way->bytes,
-                                              stream));
+        if (way->mode != mode || way->bytes == 0) {
+            continue;
         }
+        void *host =
+            is_direct(context, entry, i, waits) ? context->slots[i].tensor.data : way->host;
+        KLN_RETURN_IF_ERROR(kln_cuda_copy(stream->device, inputs ? way->device : host,
+                                          inputs ? host : way->device, way->bytes, stream));
     }
     return KILN_OK;
 }
@@ -218,42 +221,24 @@ static kiln_status enqueue_gathered(const kiln_context *context, const graph_ent
     return kln_cuda_gather(stream, pieces, count);
 }
 
-static kiln_status enqueue_direct(const kiln_context *context, const graph_entry *entry,
-                                  kiln_stream *stream, bool inputs, bool waits)
-{
-    const size_t input_count = context->engine->description.input_count;
-    const size_t end = inputs ? input_count : context->slot_count;
-    for (size_t i = inputs ? 0 : input_count; i < end; i++) {
-        const transfer *way = &entry->transfers[i];
-        if (way->mode != TRANSFER_DIRECT || way->bytes == 0) {
-            continue;
-        }
-        void *host =
-            is_direct(context, entry, i, waits) ? context->slots[i].tensor.data : way->host;
-        KLN_RETURN_IF_ERROR(kln_cuda_copy(stream->device, inputs ? way->device : host,
-                                          inputs ? host : way->device, way->bytes, stream));
-    }
-    return KILN_OK;
-}
-
 kiln_status transfers_enqueue_ahead(const kiln_context *context, const graph_entry *entry,
                                     kiln_stream *stream, bool waits)
 {
-    KLN_RETURN_IF_ERROR(enqueue_copies(context, entry, stream, true, TRANSFER_AHEAD));
-    return enqueue_direct(context, entry, stream, true, waits);
+    KLN_RETURN_IF_ERROR(enqueue_copies(context, entry, stream, true, TRANSFER_AHEAD, waits));
+    return enqueue_copies(context, entry, stream, true, TRANSFER_DIRECT, waits);
 }
 
 kiln_status transfers_enqueue_behind(const kiln_context *context, const graph_entry *entry,
                                      kiln_stream *stream, bool waits)
 {
-    return enqueue_direct(context, entry, stream, false, waits);
+    return enqueue_copies(context, entry, stream, false, TRANSFER_DIRECT, waits);
 }
 
 kiln_status transfers_enqueue_all(kiln_context *context, graph_entry *entry, kiln_stream *stream)
 {
-    KLN_RETURN_IF_ERROR(enqueue_copies(context, entry, stream, true, TRANSFER_COPIED));
+    KLN_RETURN_IF_ERROR(enqueue_copies(context, entry, stream, true, TRANSFER_COPIED, true));
     KLN_RETURN_IF_ERROR(enqueue_gathered(context, entry, stream, true));
     KLN_RETURN_IF_ERROR(context->engine->backend->enqueue(context->state, stream));
     KLN_RETURN_IF_ERROR(enqueue_gathered(context, entry, stream, false));
-    return enqueue_copies(context, entry, stream, false, TRANSFER_COPIED);
+    return enqueue_copies(context, entry, stream, false, TRANSFER_COPIED, true);
 }
