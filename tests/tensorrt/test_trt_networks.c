@@ -232,20 +232,20 @@ static void what_an_old_version_cannot_quantize_is_explained(void **state)
     assert_message("TensorRT-RTX 1.4.0 builds no plan: TensorRT says: ");
 }
 
-/* Without a GPU a plan can be built whose weights may stay on the host, or of which single weights
- * may be replaced as long as none are named; the others are told what they lack. */
+/* Without a GPU a plan can be built whose weights may stay on the host; the others are told what
+ * they lack. */
 static void weights_that_may_be_replaced_need_a_gpu(void **state)
 {
     (void)state;
-    static const char *const marked[] = {"kernel"};
     static const struct {
         kiln_refit_mode refit;
         bool strip, streaming;
         bool built;
-    } all[] = {
-        {KILN_REFIT_ALL, false, false, false},       {KILN_REFIT_IDENTICAL, false, false, false},
-        {KILN_REFIT_ALL, true, false, false},        {KILN_REFIT_NONE, true, false, false},
-        {KILN_REFIT_INDIVIDUAL, false, false, true}, {KILN_REFIT_NONE, false, true, true}};
+    } all[] = {{KILN_REFIT_ALL, false, false, false},
+               {KILN_REFIT_IDENTICAL, false, false, false},
+               {KILN_REFIT_ALL, true, false, false},
+               {KILN_REFIT_NONE, true, false, false},
+               {KILN_REFIT_NONE, false, true, true}};
     int built = 0;
     if (kiln_device_count() > 0) {
         skip();
@@ -257,10 +257,6 @@ static void weights_that_may_be_replaced_need_a_gpu(void **state)
             options.refit = all[i].refit;
             options.strip_plan = all[i].strip;
             options.weight_streaming = all[i].streaming;
-            if (all[i].refit == KILN_REFIT_INDIVIDUAL && !all[i].built) {
-                options.refit_weights = marked;
-                options.refit_weight_count = 1;
-            }
             const kiln_status status =
                 build_with(plain(KILN_DTYPE_FLOAT32), &options, KILN_DTYPE_FLOAT32);
             assert_int_equal(status, all[i].built ? KILN_OK : KILN_ERROR_NO_DEVICE);

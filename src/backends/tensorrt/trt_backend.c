@@ -167,9 +167,13 @@ static const char *other_builder(const trt_engine *engine, char text[32])
     /* Another number is no version, and these bytes no plan. */
     const bool sensible =
         of_rtx ? version >= 10000 && version < 80000 : version >= 80000 && version < 200000;
-    if (recognize(engine->plan) != NULL && sensible &&
-        (version != abi->version || of_rtx != abi->is_rtx)) {
+    if (recognize(engine->plan) == NULL) {
+        return text;
+    }
+    if (sensible && (version != abi->version || of_rtx != abi->is_rtx)) {
         trt_version_text(of_rtx, version, text);
+    } else if (of_rtx != abi->is_rtx) {
+        (void)snprintf(text, 32, of_rtx ? "TensorRT-RTX" : "TensorRT");
     }
     return text;
 }
