@@ -89,8 +89,12 @@ def declared_names(graph, names):
 
 
 def walk(graph, ours, report, names):
+    # Quantizers leave declarations of tensors behind that nothing makes any more.
+    made = {name for node in graph.node for name in node.output}
+    made.update(v.name for v in list(graph.input) + list(graph.output))
+    made.update(t.name for t in graph.initializer)
     for v in list(graph.value_info) + list(graph.output) + list(graph.input):
-        if not v.HasField("type"):
+        if not v.HasField("type") or v.name not in made:
             continue
         for d in differences(type_of(v.type), ours["values"].get(v.name), names):
             report.append((v.name, d))
