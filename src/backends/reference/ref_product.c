@@ -33,14 +33,14 @@ static void sum_plainly(int64_t count, const int64_t *offsets, const double *con
         vector s[REF_ROWS][3];                                                                  \
         for (int r = 0; r < REF_ROWS; r++) {                                                    \
             for (int i = 0; i < 3; i++) {                                                       \
-                s[r][i] = load(tile + r * REF_SIDE + i * (lanes));                              \
+                s[r][i] = load(tile + (int64_t)r * REF_SIDE + (int64_t)i * (lanes));            \
             }                                                                                   \
         }                                                                                       \
         for (int64_t k = 0; k < count; k++) {                                                   \
             const int64_t at = offsets != NULL ? offsets[k] : k;                                \
             const vector b0 = load(panel + k * REF_SIDE);                                       \
             const vector b1 = load(panel + k * REF_SIDE + (lanes));                             \
-            const vector b2 = load(panel + k * REF_SIDE + 2 * (lanes));                         \
+            const vector b2 = load(panel + k * REF_SIDE + (int64_t)2 * (lanes));                \
             for (int r = 0; r < REF_ROWS; r++) {                                                \
                 const vector a = spread(rows[r][at]);                                           \
                 s[r][0] = add(s[r][0], multiply(a, b0));                                        \
@@ -50,7 +50,7 @@ static void sum_plainly(int64_t count, const int64_t *offsets, const double *con
         }                                                                                       \
         for (int r = 0; r < REF_ROWS; r++) {                                                    \
             for (int i = 0; i < 3; i++) {                                                       \
-                store(tile + r * REF_SIDE + i * (lanes), s[r][i]);                              \
+                store(tile + (int64_t)r * REF_SIDE + (int64_t)i * (lanes), s[r][i]);            \
             }                                                                                   \
         }                                                                                       \
     }                                                                                           \
@@ -60,17 +60,17 @@ static void sum_plainly(int64_t count, const int64_t *offsets, const double *con
     {                                                                                           \
         vector s0 = load(tile);                                                                 \
         vector s1 = load(tile + (lanes));                                                       \
-        vector s2 = load(tile + 2 * (lanes));                                                   \
+        vector s2 = load(tile + (int64_t)2 * (lanes));                                          \
         for (int64_t k = 0; k < count; k++) {                                                   \
             const vector a = spread(row[offsets != NULL ? offsets[k] : k]);                     \
             const double *b = panel + k * REF_SIDE;                                             \
             s0 = add(s0, multiply(a, load(b)));                                                 \
             s1 = add(s1, multiply(a, load(b + (lanes))));                                       \
-            s2 = add(s2, multiply(a, load(b + 2 * (lanes))));                                   \
+            s2 = add(s2, multiply(a, load(b + (int64_t)2 * (lanes))));                          \
         }                                                                                       \
         store(tile, s0);                                                                        \
         store(tile + (lanes), s1);                                                              \
-        store(tile + 2 * (lanes), s2);                                                          \
+        store(tile + (int64_t)2 * (lanes), s2);                                                 \
     }
 
 DEFINE_KERNEL(sum_256, "avx2", __m256d, 4, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_set1_pd,

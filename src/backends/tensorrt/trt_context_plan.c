@@ -147,9 +147,9 @@ kiln_status trt_context_set_profile(void *state, int32_t profile)
     return KILN_OK;
 }
 
-int32_t trt_context_get_profile(void *state)
+int32_t trt_context_get_profile(void *context)
 {
-    const trt_context *self = state;
+    const trt_context *self = context;
     return self->fixed_profile >= 0 ? self->fixed_profile : self->profile;
 }
 
