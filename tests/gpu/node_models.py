@@ -14,9 +14,10 @@ tries no kernels against each other: this is about what is right), NVIDIA's side
 and, where that is not right, without.
 
 OUT/nodes.jsonl gets a line for each model as soon as it is known; OUT/nodes.json the table: the
-numbers of models that both have right, only NVIDIA's bindings, only Kiln, neither. FILE lists those
-that neither has right. The exit status is 1 where a model is right through the bindings and not
-through Kiln, or is right through neither and not listed; 77 where there is no GPU or no library.
+numbers of models that both have right, only NVIDIA's bindings, these with a weakly typed network
+alone (Kiln's are strongly typed), only Kiln, neither. FILE lists those that neither has right, and
+those that need weak types. The exit status is 1 where a model is right through the bindings and not
+through Kiln, or is not right and not listed; 77 where there is no GPU or no library.
 
 With --alone a backend of Kiln's that needs no GPU runs them, without the bindings: for a test of
 this script. It fails where less than three quarters are right.
@@ -212,8 +213,11 @@ def ask(worker, task):
 def category(answer):
     if "excuse" in answer:
         return "no data"
-    theirs = any(answer.get(s, [""])[0] == "right" for s in ("nvidia", "nvidia_weak"))
-    ours = answer.get("kiln", [""])[0] == "right"
+    theirs, weak, ours = (answer.get(s, [""])[0] == "right"
+                          for s in ("nvidia", "nvidia_weak", "kiln"))
+    if weak and not ours:
+        return "only weakly typed"
+    theirs = theirs or weak
     return {(True, True): "both", (True, False): "only nvidia", (False, True): "only kiln",
             (False, False): "neither"}[(theirs, ours)]
 
@@ -245,20 +249,21 @@ def report(args, answers, left):
     seconds = {side: round(sum(a[side][2] for a in answers if side in a), 1)
                for side in ("nvidia", "nvidia_weak", "kiln")}
     known = known_failures(args.known)
-    new = [a for a in answers if a["is"] == "neither" and known and a["name"] not in known]
+    listed = ("neither", "only weakly typed")
+    new = [a for a in answers if a["is"] in listed and known and a["name"] not in known]
     with open(os.path.join(args.out, "nodes.json"), "w", encoding="utf-8") as file:
         json.dump({"models": len(answers), "not reached": left, "counts": counts,
                    "seconds": seconds, "only nvidia": table.get("only nvidia", []),
                    "not listed": [a["name"] for a in new]}, file, indent=1)
     with open(os.path.join(args.out, "neither.tsv"), "w", encoding="utf-8") as file:
         for answer in sorted(answers, key=lambda a: a["name"]):
-            if answer["is"] == "neither":
+            if answer["is"] in listed:
                 file.write(f"{answer['name']}\t{why_not(answer)[:110]}\n")
     for answer in answers:
         if answer["is"] == "only nvidia":
             print(f"only NVIDIA's bindings: {answer['name']}: {why_not(answer)[:300]}")
     for answer in new:
-        print(f"neither, and not listed: {answer['name']}: {why_not(answer)[:200]}")
+        print(f"{answer['is']}, and not listed: {answer['name']}: {why_not(answer)[:200]}")
     for answer in answers:
         if answer["name"] in known and answer["is"] in ("both", "only kiln"):
             print(f"listed, and right now: {answer['name']}")
