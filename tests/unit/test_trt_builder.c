@@ -85,7 +85,7 @@ static void dimensions_that_nobody_named_differ(void **state)
         kiln_engine *engine = NULL;
         assert_status(KILN_ERROR_BACKEND,
                       kiln_engine_build_bytes(named_alike("n"), &options, &engine));
-        assert_message("Dimensions with name n");
+        assert_message("n: Input dimensions with this name have different constant values");
     }
 }
 

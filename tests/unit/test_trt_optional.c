@@ -62,12 +62,14 @@ static const char *const marked[] = {"w"};
     {                                                    \
         options->field = value;                          \
     }
-SET(workspace_bytes, 4096)
+/* What a real library can still build within. */
+#define ENOUGH ((uint64_t)1 << 28)
+SET(workspace_bytes, ENOUGH)
 SET(dla_sram_bytes, 4096)
 SET(dla_local_dram_bytes, 4096)
 SET(dla_global_dram_bytes, 4096)
-SET(tactic_dram_bytes, 4096)
-SET(tactic_shared_bytes, 4096)
+SET(tactic_dram_bytes, ENOUGH)
+SET(tactic_shared_bytes, 48 << 10)
 SET(builder_optimization_level, 2)
 SET(tf32, KILN_SWITCH_OFF)
 SET(sparse_weights, true)

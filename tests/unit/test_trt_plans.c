@@ -504,6 +504,13 @@ static void the_parser_says_what_is_wrong(void **state)
         static const char text[] = "this is not a model, however long one looks at it";
         assert_status(KILN_ERROR_MALFORMED,
                       kiln_engine_build_bytes((kiln_span){text, sizeof text}, &options, &engine));
+        /* Nothing comes out. */
+        small_graph empty = {0};
+        small_input(&empty, "x", SMALL_FLOAT, "2,3");
+        small_node(&empty, "Relu", "x", "y");
+        assert_status(KILN_ERROR_INVALID_NETWORK,
+                      kiln_engine_build_bytes(small_model(&empty), &options, &engine));
+        assert_message("the network has no output");
         /* An open input without a profile, and one that does not fit. */
         kiln_network *network = relu_network();
         kiln_build_options wrong = options;

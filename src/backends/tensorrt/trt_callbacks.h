@@ -131,10 +131,10 @@ typedef struct trt_output_allocator {
     trt_OutputAllocator object;
     const trt_memory *memory;
     trt_allocation made; /* its size is what fits */
-    void *bound;         /* memory of a caller's, given out instead; or NULL */
+    void *bound;         /* memory of a caller's, given out instead where it is enough; or NULL */
     uint64_t bound_bytes;
-    uint64_t wanted; /* of it in the last run */
-    bool known;      /* notifyShape was called since the last reset */
+    bool is_beside; /* `made` was given out beside `bound` */
+    bool known;     /* notifyShape was called since the last reset */
     trt_Dims shape;
 } trt_output_allocator;
 

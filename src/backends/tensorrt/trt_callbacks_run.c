@@ -178,9 +178,12 @@ static void *output_reallocate_async(void *self, const char *name, void *current
     (void)name;
     (void)current;
     trt_allocation *made = &allocator->made;
-    if (allocator->bound != NULL) {
-        allocator->wanted = size;
-        return size <= allocator->bound_bytes ? allocator->bound : NULL;
+    /* What is asked for may be more than the output has, which shows after the run alone. */
+    const bool in_bound = allocator->bound != NULL && size <= allocator->bound_bytes &&
+                          (alignment == 0 || (uintptr_t)allocator->bound % alignment == 0);
+    allocator->is_beside = allocator->bound != NULL && !in_bound;
+    if (in_bound) {
+        return allocator->bound;
     }
     if (made->memory != NULL && size <= made->size &&
         (alignment == 0 || (uintptr_t)made->memory % alignment == 0)) {

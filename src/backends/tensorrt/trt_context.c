@@ -292,7 +292,7 @@ static kiln_status fail_bound_bytes(const trt_binding *s, uint64_t needed)
 }
 
 /* The library writes what the output has, whatever is bound. Where its shape depends on values, its
- * size shows in the run, and the memory is given out by the allocator. */
+ * size shows after the run, and the memory is given out by the allocator. */
 static kiln_status check_bound_bytes(trt_context *self, trt_binding *s)
 {
     const trt_abi *abi = &self->engine->library->abi;
@@ -313,7 +313,7 @@ static kiln_status prepare_output(trt_context *self, trt_binding *s)
     const trt_abi *abi = &self->engine->library->abi;
     s->allocator.known = false;
     s->allocator.bound = NULL;
-    s->allocator.wanted = 0;
+    s->allocator.is_beside = false;
     void *address = s->allocator.made.memory;
     trt_OutputAllocator *allocator = &s->allocator.object;
     if (is_on_device(&s->tensor)) {
@@ -334,6 +334,19 @@ static kiln_status prepare_output(trt_context *self, trt_binding *s)
     return KILN_OK;
 }
 
+/* What did not surely fit lies in memory of the allocator's. */
+static kiln_status fetch_on_device(trt_context *self, trt_binding *s, size_t bytes)
+{
+    const trt_output_allocator *allocator = &s->allocator;
+    if (bytes > s->tensor.bytes) {
+        return fail_bound_bytes(s, bytes);
+    }
+    return allocator->is_beside && bytes > 0
+               ? kln_cuda_copy(self->engine->device, s->tensor.data, allocator->made.memory, bytes,
+                               self->stream)
+               : KILN_OK;
+}
+
 static kiln_status fetch_output(trt_context *self, trt_binding *s)
 {
     const trt_abi *abi = &self->engine->library->abi;
@@ -347,7 +360,7 @@ static kiln_status fetch_output(trt_context *self, trt_binding *s)
     s->result.desc.shape = shape;
     s->result.desc.dtype = s->dtype;
     if (is_on_device(&s->tensor)) {
-        return bytes <= s->tensor.bytes ? KILN_OK : fail_bound_bytes(s, bytes);
+        return fetch_on_device(self, s, bytes);
     }
     if (s->tensor.data == NULL) {
         KLN_RETURN_IF_ERROR(grow_host(s, bytes));
@@ -382,17 +395,6 @@ static kiln_status infer_shapes(trt_context *self)
                       : trt_fail(KILN_ERROR_SHAPE, &self->recorder, "the shapes of the outputs");
 }
 
-static kiln_status fail_run(trt_context *self)
-{
-    for (size_t i = self->input_count; i < self->slot_count; i++) {
-        const trt_output_allocator *allocator = &self->slots[i].allocator;
-        if (allocator->bound != NULL && allocator->wanted > allocator->bound_bytes) {
-            return fail_bound_bytes(&self->slots[i], allocator->wanted);
-        }
-    }
-    return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "the run was not accepted");
-}
-
 static kiln_status check_weights(const trt_engine *engine)
 {
     return engine->lacks_weights
@@ -415,7 +417,7 @@ static kiln_status enqueue(trt_context *self)
         KLN_RETURN_IF_ERROR(prepare_output(self, &self->slots[i]));
     }
     if (!trt_ExecutionContext_enqueueV3(abi, self->object, kiln_stream_handle(self->stream))) {
-        return fail_run(self);
+        return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "the run was not accepted");
     }
     for (size_t i = self->input_count; i < self->slot_count; i++) {
         KLN_RETURN_IF_ERROR(fetch_output(self, &self->slots[i]));

@@ -290,6 +290,27 @@ static kiln_status parse_model(trt_build *build)
     return parse_bytes(build, bytes);
 }
 
+/* The library's parser makes an empty network of bytes that are no model. */
+static kiln_status check_outputs(trt_build *build)
+{
+    if (trt_NetworkDefinition_getNbOutputs(&build->library->abi, build->network) > 0) {
+        return KILN_OK;
+    }
+    if (build->model->graph == NULL && build->onnx == NULL) {
+        const kiln_status status = kln_model_read(build->model, &build->onnx);
+        if (status == KILN_ERROR_OUT_OF_MEMORY) {
+            return status;
+        }
+        if (status == KILN_ERROR_MALFORMED) {
+            return kln_fail_within(status, "%s", build->source);
+        }
+    }
+    return kln_fail(KILN_ERROR_INVALID_NETWORK,
+                    "%s: the network has no output, so there is nothing to compute; mark or "
+                    "declare one",
+                    build->source);
+}
+
 static kiln_status parse(trt_build *build)
 {
     const bool spans = trt_has(&build->library->abi, TRT_M_Parser_loadModelProto);
@@ -297,7 +318,6 @@ static kiln_status parse(trt_build *build)
     if (onnx == NULL && spans) {
         const kiln_status status = kln_model_read(build->model, &build->onnx);
         if (status == KILN_ERROR_OUT_OF_MEMORY || status == KILN_ERROR_MALFORMED) {
-            /* The library's own parser makes an empty network of some texts. */
             return status == KILN_ERROR_MALFORMED ? kln_fail_within(status, "%s", build->source)
                                                   : status;
         }
@@ -331,7 +351,8 @@ kiln_status trt_parse(trt_build *build)
         build->parser = NULL;
         return trt_fail(KILN_ERROR_BACKEND, &build->recorder, "%s: an ONNX parser", build->source);
     }
-    return parse(build);
+    KLN_RETURN_IF_ERROR(parse(build));
+    return check_outputs(build);
 }
 
 void trt_parse_finish(trt_build *build)

@@ -651,8 +651,9 @@ struct ContextBody : Base {
             void *allocator = engine->plan.graph.has_data_dependent() ? allocators[output.name] : nullptr;
             if (allocator != nullptr) {
                 const Dims dims = dims_of(made.dims);
+                const size_t asked = made.bytes.size() + 64; /* more than it needs, as 10.6 */
                 address = IOutputAllocator_reallocateOutputAsync(layout, allocator, output.name.c_str(), address,
-                                                                 made.bytes.size(), asked_alignment(), stream);
+                                                                 asked, asked_alignment(), stream);
                 if (!is_aligned(address)) {
                     return fail(FAILED_ALLOCATION, "no memory for the output " + output.name);
                 }
