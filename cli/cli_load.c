@@ -48,7 +48,7 @@ typedef struct caller {
 static kiln_status copy_input(kiln_context *from, kiln_context *to, const char *name)
 {
     kiln_tensor source;
-    kiln_tensor target;
+    kiln_tensor target = {.data = NULL};
     kiln_status status = kiln_context_tensor(from, name, &source);
     if (status == KILN_OK) {
         status = kiln_context_reshape(to, name, &source.desc.shape);

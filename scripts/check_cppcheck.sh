@@ -16,5 +16,5 @@ cppcheck --quiet --std=c11 --language=c --enable=warning,performance,portability
     --inline-suppr --error-exitcode=1 --cppcheck-build-dir=build/cppcheck -j "$(nproc)" \
     --suppress=missingIncludeSystem --suppress=constParameter --suppress=uninitvar \
     --suppress=invalidFunctionArg --suppress=internalAstError \
-    -D_GNU_SOURCE -Iinclude -Isrc "${folders[@]}"
+    -D_GNU_SOURCE '-DElfW(type)=Elf64_##type' -Iinclude -Isrc "${folders[@]}"
 echo "${folders[*]}"
