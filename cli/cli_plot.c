@@ -266,7 +266,7 @@ static void add_lines(cli_text *svg, const figure *drawn)
 
 static figure make_figure(const cli_sweep *sweep)
 {
-    double least[2] = {INFINITY, INFINITY};
+    double least[2] = {(double)INFINITY, (double)INFINITY};
     double most[2] = {0, 0};
     for (size_t i = 0; i < sweep->count; i++) {
         const cli_point *point = &sweep->points[i];

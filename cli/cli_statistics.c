@@ -143,7 +143,7 @@ void cli_histogram_print(const kiln_histogram *times)
     for (size_t bar = 0; bar < bars; bar++) {
         counts[bar] = kiln_histogram_count(
             times, bar == 0 ? 0 : edge(low, high, bar),
-            bar + 1 == bars ? nextafter(high, INFINITY) : edge(low, high, bar + 1));
+            bar + 1 == bars ? nextafter(high, (double)INFINITY) : edge(low, high, bar + 1));
         counted += counts[bar];
     }
     counts[bars] = found.count - counted;
