@@ -6,6 +6,7 @@
 
 #include "cli_list.h"
 #include "cli_model.h"
+#include "cli_network.h"
 #include "cli_plan.h"
 
 typedef struct inspect_settings {
@@ -14,12 +15,51 @@ typedef struct inspect_settings {
     bool layers;
 } inspect_settings;
 
-static cli_exit binding_at(const kiln_engine *engine, bool is_input, size_t index,
+/* What is shown: an engine, or a network that none was built of. */
+typedef struct inspect_subject {
+    const char *path;
+    kiln_engine *engine; /* NULL: */
+    cli_network network;
+} inspect_subject;
+
+static size_t binding_count(const inspect_subject *subject, bool is_input)
+{
+    const kiln_inspection_info *info = &subject->network.info;
+    if (subject->engine == NULL) {
+        return is_input ? info->input_count : info->output_count;
+    }
+    return is_input ? kiln_engine_input_count(subject->engine)
+                    : kiln_engine_output_count(subject->engine);
+}
+
+static cli_exit binding_at(const inspect_subject *subject, bool is_input, size_t index,
                            kiln_binding *binding)
 {
+    const kiln_inspection *inspection = subject->network.inspection;
     *binding = (kiln_binding){.struct_size = sizeof *binding};
-    const kiln_status status = is_input ? kiln_engine_input(engine, index, binding)
-                                        : kiln_engine_output(engine, index, binding);
+    kiln_status status = KILN_OK;
+    if (subject->engine == NULL) {
+        status = is_input ? kiln_inspection_get_input(inspection, index, binding)
+                          : kiln_inspection_get_output(inspection, index, binding);
+    } else {
+        status = is_input ? kiln_engine_input(subject->engine, index, binding)
+                          : kiln_engine_output(subject->engine, index, binding);
+    }
+    return status == KILN_OK ? CLI_DONE : cli_fail();
+}
+
+static size_t metadata_count(const inspect_subject *subject)
+{
+    return subject->engine != NULL ? kiln_engine_metadata_count(subject->engine)
+                                   : subject->network.info.metadata_count;
+}
+
+static cli_exit metadata_at(const inspect_subject *subject, size_t index, kiln_metadata *metadata)
+{
+    const kiln_status status =
+        subject->engine != NULL
+            ? kiln_engine_metadata(subject->engine, index, metadata)
+            : kiln_inspection_get_metadata(subject->network.inspection, index, metadata);
     return status == KILN_OK ? CLI_DONE : cli_fail();
 }
 
@@ -45,18 +85,18 @@ static void add_quantization(const kiln_binding *binding, cli_text *text)
                     kiln_dtype_name(binding->quantization.storage));
 }
 
-static cli_exit print_bindings(const kiln_engine *engine)
+static cli_exit print_bindings(const inspect_subject *subject)
 {
     static const char *const headings[] = {"", "name", "type", "shape", "open dimensions"};
     cli_table table;
     cli_exit result = CLI_DONE;
-    const size_t inputs = kiln_engine_input_count(engine);
-    const size_t count = inputs + kiln_engine_output_count(engine);
+    const size_t inputs = binding_count(subject, true);
+    const size_t count = inputs + binding_count(subject, false);
     cli_table_init(&table, "lllll", headings);
     bool has_notes = false;
     for (size_t i = 0; i < count && result == CLI_DONE; i++) {
         kiln_binding binding;
-        result = binding_at(engine, i < inputs, i < inputs ? i : i - inputs, &binding);
+        result = binding_at(subject, i < inputs, i < inputs ? i : i - inputs, &binding);
         if (result != CLI_DONE) {
             break;
         }
@@ -128,43 +168,55 @@ static void print_entry(const kiln_metadata *metadata, size_t indent)
     free(value);
 }
 
-static cli_exit print_metadata(const kiln_engine *engine)
+static cli_exit print_metadata(const inspect_subject *subject)
 {
-    const size_t count = kiln_engine_metadata_count(engine);
+    const size_t count = metadata_count(subject);
     size_t indent = 0;
     kiln_metadata metadata;
     for (size_t i = 0; i < count; i++) {
-        if (kiln_engine_metadata(engine, i, &metadata) != KILN_OK) {
-            return cli_fail();
+        if (metadata_at(subject, i, &metadata) != CLI_DONE) {
+            return CLI_FAILED;
         }
         const size_t columns = cli_columns(metadata.key) + 2;
         indent = columns > indent && columns <= KEY_COLUMNS ? columns : indent;
     }
     (void)fputs(count > 0 ? "\n" : "", stdout);
     for (size_t i = 0; i < count; i++) {
-        if (kiln_engine_metadata(engine, i, &metadata) != KILN_OK) {
-            return cli_fail();
+        if (metadata_at(subject, i, &metadata) != CLI_DONE) {
+            return CLI_FAILED;
         }
         print_entry(&metadata, indent > 0 ? indent : KEY_COLUMNS);
     }
     return CLI_DONE;
 }
 
-static cli_exit print_text(const char *path, kiln_engine *engine, bool layers)
+static cli_exit print_text(const inspect_subject *subject, bool layers)
 {
     char backend[200];
-    char *printable = cli_printable(path);
-    cli_model_backend(engine, backend, sizeof backend);
-    (void)printf("%s\n%s\n\n", printable, backend);
+    char *printable = cli_printable(subject->path);
+    (void)printf("%s\n", printable);
     free(printable);
-    cli_exit result = print_bindings(engine);
-    if (result == CLI_DONE) {
-        result = cli_plan_print_profiles(engine);
+    cli_exit result = CLI_DONE;
+    if (subject->engine != NULL) {
+        cli_model_backend(subject->engine, backend, sizeof backend);
+        (void)printf("%s\n\n", backend);
+    } else {
+        result = cli_network_print_head(&subject->network);
     }
     if (result == CLI_DONE) {
-        result = print_metadata(engine);
+        result = print_bindings(subject);
     }
-    return result == CLI_DONE && layers ? cli_plan_print_layers(engine) : result;
+    if (result == CLI_DONE && subject->engine != NULL) {
+        result = cli_plan_print_profiles(subject->engine);
+    }
+    if (result == CLI_DONE) {
+        result = print_metadata(subject);
+    }
+    if (result != CLI_DONE || !layers) {
+        return result;
+    }
+    return subject->engine != NULL ? cli_plan_print_layers(subject->engine)
+                                   : cli_network_print_layers(&subject->network);
 }
 
 /* --- JSON --- */
@@ -186,15 +238,14 @@ static cJSON *binding_json(const kiln_binding *binding)
     return object;
 }
 
-static cli_exit add_bindings(cJSON *document, const char *key, const kiln_engine *engine,
+static cli_exit add_bindings(cJSON *document, const char *key, const inspect_subject *subject,
                              bool is_input)
 {
     cJSON *array = cJSON_AddArrayToObject(document, key);
-    const size_t count =
-        is_input ? kiln_engine_input_count(engine) : kiln_engine_output_count(engine);
+    const size_t count = binding_count(subject, is_input);
     for (size_t i = 0; i < count; i++) {
         kiln_binding binding;
-        if (binding_at(engine, is_input, i, &binding) != CLI_DONE) {
+        if (binding_at(subject, is_input, i, &binding) != CLI_DONE) {
             return CLI_FAILED;
         }
         (void)cJSON_AddItemToArray(array, binding_json(&binding));
@@ -202,67 +253,102 @@ static cli_exit add_bindings(cJSON *document, const char *key, const kiln_engine
     return CLI_DONE;
 }
 
-static cli_exit print_json(const char *path, kiln_engine *engine, bool layers)
+static cli_exit add_metadata(cJSON *document, const inspect_subject *subject)
 {
-    kiln_backend_info info = {.struct_size = sizeof info};
-    cJSON *document = cJSON_CreateObject();
-    cli_json_add_text(document, "model", path);
-    if (kiln_engine_backend(engine, &info) != KILN_OK) {
-        cJSON_Delete(document);
-        return cli_fail();
-    }
-    (void)cJSON_AddItemToObject(document, "backend", cli_json_backend(&info));
-    if (add_bindings(document, "inputs", engine, true) != CLI_DONE ||
-        add_bindings(document, "outputs", engine, false) != CLI_DONE) {
-        cJSON_Delete(document);
-        return CLI_FAILED;
-    }
     cJSON *entries = cJSON_AddObjectToObject(document, "metadata");
-    for (size_t i = 0; i < kiln_engine_metadata_count(engine); i++) {
+    for (size_t i = 0; i < metadata_count(subject); i++) {
         kiln_metadata metadata;
-        if (kiln_engine_metadata(engine, i, &metadata) != KILN_OK) {
-            cJSON_Delete(document);
-            return cli_fail();
+        if (metadata_at(subject, i, &metadata) != CLI_DONE) {
+            return CLI_FAILED;
         }
         cJSON *key = cli_json_text(metadata.key);
         cli_json_add_text(entries, key != NULL ? cJSON_GetStringValue(key) : "", metadata.value);
         cJSON_Delete(key);
     }
-    if (cli_plan_add_json(document, engine, layers) != CLI_DONE) {
+    return CLI_DONE;
+}
+
+static cli_exit add_backend(cJSON *document, const kiln_engine *engine)
+{
+    kiln_backend_info info = {.struct_size = sizeof info};
+    if (kiln_engine_backend(engine, &info) != KILN_OK) {
+        return cli_fail();
+    }
+    (void)cJSON_AddItemToObject(document, "backend", cli_json_backend(&info));
+    return CLI_DONE;
+}
+
+static cli_exit print_json(const inspect_subject *subject, bool layers)
+{
+    cJSON *document = cJSON_CreateObject();
+    cli_json_add_text(document, "model", subject->path);
+    cli_exit result = subject->engine != NULL ? add_backend(document, subject->engine)
+                                              : cli_network_add_head(document, &subject->network);
+    if (result == CLI_DONE) {
+        result = add_bindings(document, "inputs", subject, true);
+    }
+    if (result == CLI_DONE) {
+        result = add_bindings(document, "outputs", subject, false);
+    }
+    if (result == CLI_DONE) {
+        result = add_metadata(document, subject);
+    }
+    if (result == CLI_DONE && subject->engine != NULL) {
+        result = cli_plan_add_json(document, subject->engine, layers);
+    } else if (result == CLI_DONE && layers) {
+        result = cli_network_add_layers(document, &subject->network);
+    }
+    if (result != CLI_DONE) {
         cJSON_Delete(document);
-        return CLI_FAILED;
+        return result;
     }
     return cli_json_print(document);
 }
 
 /* --- the command --- */
 
+/* Whether an option speaks of an engine, which is built then. */
+static bool wants_engine(const cli_model_settings *settings)
+{
+    return settings->backend != NULL || settings->library != NULL || settings->refit != NULL ||
+           settings->device != 0 || settings->threads != 0 || settings->parallel_nodes != 0 ||
+           settings->optimization != 0 || settings->provider != 0 || settings->graph != 0;
+}
+
 static cli_exit run(const cli_command *self, int count, char **arguments)
 {
     inspect_settings settings = {.json = false};
     const char *operands[1] = {NULL};
-    kiln_engine *engine = NULL;
     cli_exit result = CLI_DONE;
     if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
         return result;
     }
-    result = cli_model_open(self, operands[0], &settings.model, &engine);
-    if (result == CLI_DONE) {
-        result = settings.json ? print_json(operands[0], engine, settings.layers)
-                               : print_text(operands[0], engine, settings.layers);
+    inspect_subject subject = {.path = operands[0]};
+    /* What cannot be read as ONNX is a plan, or something that the load says more about. */
+    if (wants_engine(&settings.model) ||
+        !cli_network_open(operands[0], settings.layers, &subject.network, &result)) {
+        result = cli_model_open(self, operands[0], &settings.model, &subject.engine);
     }
-    kiln_engine_release(engine);
+    if (result == CLI_DONE) {
+        result = settings.json ? print_json(&subject, settings.layers)
+                               : print_text(&subject, settings.layers);
+    }
+    kiln_engine_release(subject.engine);
+    cli_network_close(&subject.network);
     cli_options_finish(self, &settings);
     return result;
 }
 
 static const cli_option options[] = {
     {"json", 'j', NULL, CLI_FLAG, offsetof(inspect_settings, json), 0, 0, NULL,
-     "Write it as JSON: model, backend, inputs, outputs (name, dtype, shape with null for an open "
-     "dimension, dim_names) and metadata, and of a plan the profiles and layers."},
+     "Write it as JSON: model, inputs, outputs (name, dtype, shape with null for an open "
+     "dimension, dim_names) and metadata; of an ONNX file ir_version, opsets, nodes, initializers "
+     "(count, bytes) and functions too, of an engine the backend, of a plan the profiles; and "
+     "layers where they are asked for."},
     {"layers", 'l', NULL, CLI_FLAG, offsetof(inspect_settings, layers), 0, 0, NULL,
-     "Show the layers of a plan too, as TensorRT tells them: names, or all there is where it was "
-     "built with --verbosity detailed."},
+     "Show the layers too. Of an ONNX file these are its nodes: name, operator, inputs and outputs "
+     "with their inferred types. Of a plan they are what TensorRT tells: names, or all there is "
+     "where it was built with --verbosity detailed."},
     {0},
 };
 
@@ -274,6 +360,8 @@ static const cli_group groups[] = {
 
 static const cli_example examples[] = {
     {"kiln inspect model.onnx", "what it takes and gives"},
+    {"kiln inspect model.onnx --layers", "its nodes and the types of all tensors"},
+    {"kiln inspect model.onnx --backend tensorrt", "the engine that TensorRT makes of it"},
     {"kiln inspect model.onnx --json | jq -r '.inputs[].name'", "the names of its inputs"},
     {0},
 };
@@ -285,9 +373,11 @@ const cli_command cli_command_inspect = {
     .most = 1,
     .summary = "show the inputs, outputs and metadata of a model",
     .description =
-        "Builds or loads MODEL and shows what it takes and gives: name, type and shape "
-        "of each input and output, with ? for a dimension that is open until it runs, "
-        "the optimization profiles of a plan, and what the model says about itself.",
+        "Shows what MODEL takes and gives: name, type and shape of each input and output, with ? "
+        "for a dimension that is open until it runs, the optimization profiles of a plan, and what "
+        "the model says about itself.\n\n"
+        "An ONNX file is read and its shapes are inferred; no backend is needed, and nothing is "
+        "built unless an option of the engine is given. A plan is loaded.",
     .groups = groups,
     .examples = examples,
     .run = run,

@@ -24,6 +24,7 @@
 #include <kiln/engine.h>
 #include <kiln/export.h>
 #include <kiln/histogram.h>
+#include <kiln/inspect.h>
 #include <kiln/issues.h>
 #include <kiln/layers.h>
 #include <kiln/log.h>

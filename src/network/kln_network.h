@@ -12,6 +12,7 @@
 #ifndef KLN_NETWORK_H
 #define KLN_NETWORK_H
 
+#include <kiln/engine.h>
 #include <kiln/issues.h>
 #include <kiln/network.h>
 
@@ -24,6 +25,12 @@ KILN_MUST_CHECK kiln_status kln_network_model(const kiln_network *network,
 
 /* The same, to be changed for a while and put back. STATE for a branch. */
 KILN_MUST_CHECK kiln_status kln_network_edit(kiln_network *network, kln_onnx_model **model);
+
+/* What the model says of itself, as kiln_engine_metadata tells it but for "opset"; in `arena`, with
+ * room for one line more. OUT_OF_MEMORY. (inspect_network.c) */
+#define KLN_MODEL_METADATA_MORE 6
+KILN_MUST_CHECK kiln_status kln_model_metadata(const kln_onnx_model *model, kln_arena *arena,
+                                               kiln_metadata **lines, size_t *count);
 
 /* --- rewriting (graph_edit.c) --- */
 

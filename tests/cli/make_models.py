@@ -18,7 +18,8 @@ def write(name, nodes, inputs, outputs, **more):
     graph = helper.make_graph(nodes, name, [value(i) for i in inputs], [value(o) for o in outputs],
                               initializer=more.pop("initializer", []))
     metadata = more.pop("metadata", {})
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9,
+    opsets = [helper.make_opsetid(*entry) for entry in [("", 19)] + more.pop("domains", [])]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=9,
                               producer_name="make_models", **more)
     helper.set_model_props(model, metadata)
     checker.check_model(model)
@@ -53,6 +54,21 @@ def main():
     write("gather", [helper.make_node("Gather", ["table", "index"], ["row"])],
           [("index", TensorProto.INT64, [1])], [("row", FLOAT, [1])],
           initializer=[helper.make_tensor("table", FLOAT, [3], [10.0, 20.0, 30.0])])
+
+    # A node without a name, one of a domain that nobody knows, an input left out, inner graphs.
+    branches = [helper.make_graph(
+        [helper.make_node(op, ["half", "bias"], [op.lower()], name=op)], op, [],
+        [helper.make_tensor_value_info(op.lower(), FLOAT, [None] * 3)]) for op in ("Add", "Mul")]
+    write("nodes",
+          [helper.make_node("MaxPool", ["x"], ["half", ""], kernel_shape=[2], strides=[2]),
+           helper.make_node("If", ["flag"], ["chosen"], "choice", then_branch=branches[0],
+                            else_branch=branches[1]),
+           helper.make_node("Clip", ["chosen", "", "most"], ["y"], "limit"),
+           helper.make_node("Mystery", ["y"], ["z"], "secret", domain="example.mystery")],
+          [("x", FLOAT, ["batch", 3, 8]), ("flag", TensorProto.BOOL, [])],
+          [("y", FLOAT, [None] * 3), ("z", FLOAT, [None] * 3)], domains=[("example.mystery", 2)],
+          initializer=[helper.make_tensor("bias", FLOAT, [4], [1.0, 2.0, 3.0, 4.0]),
+                       helper.make_tensor("most", FLOAT, [], [6.0])])
 
 
 main()

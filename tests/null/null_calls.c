@@ -147,6 +147,13 @@ static kiln_network *right_network(void)
     return network;
 }
 
+static kiln_inspection *right_inspection(void)
+{
+    kiln_inspection *inspection = NULL;
+    need(kiln_network_inspect(right_network(), true, &inspection));
+    return inspection;
+}
+
 static kiln_build *right_build(void)
 {
     kiln_build *build = NULL;

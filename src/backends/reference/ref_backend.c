@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "network/kln_network.h"
 #include "ref_internal.h"
 
 /* --- engine --- */
@@ -197,43 +198,17 @@ static kiln_status describe_bindings(const ref_engine *engine, kln_description *
     return describe_optional(arena, engine, next);
 }
 
-static kiln_status add_metadata(kln_description *description, const char *prefix, const char *key,
-                                const char *value)
-{
-    if (value == NULL || value[0] == '\0') {
-        return KILN_OK;
-    }
-    kiln_metadata *line = &description->metadata[description->metadata_count];
-    line->key = kln_arena_printf(description->arena, "%s%s", prefix, key);
-    line->value = kln_arena_strdup(description->arena, value);
-    if (line->key == NULL || line->value == NULL) {
-        return kln_fail_memory(strlen(value), "the metadata of a network");
-    }
-    description->metadata_count++;
-    return KILN_OK;
-}
-
 static kiln_status describe_metadata(const ref_engine *engine, kln_description *description)
 {
     const kln_onnx_model *model = engine->model;
-    description->metadata = kln_arena_alloc_zeroed(description->arena, model->metadata_count + 6,
-                                                   sizeof *description->metadata);
-    char *version = kln_arena_printf(description->arena, "%lld", (long long)model->model_version);
-    char *opset =
+    KLN_RETURN_IF_ERROR(kln_model_metadata(model, description->arena, &description->metadata,
+                                           &description->metadata_count));
+    const char *opset =
         kln_arena_printf(description->arena, "%lld", (long long)kln_onnx_opset_version(model, ""));
-    if (description->metadata == NULL || version == NULL || opset == NULL) {
+    if (opset == NULL) {
         return kln_fail_memory(sizeof *description->metadata, "the metadata of a network");
     }
-    const char *const lines[][2] = {
-        {"producer", model->producer_name}, {"graph", model->graph.name}, {"domain", model->domain},
-        {"description", model->doc},        {"version", version},         {"opset", opset}};
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(lines); i++) {
-        KLN_RETURN_IF_ERROR(add_metadata(description, "", lines[i][0], lines[i][1]));
-    }
-    for (size_t i = 0; i < model->metadata_count; i++) {
-        KLN_RETURN_IF_ERROR(add_metadata(description, "metadata.", model->metadata[i].key,
-                                         model->metadata[i].value));
-    }
+    description->metadata[description->metadata_count++] = (kiln_metadata){"opset", opset};
     return KILN_OK;
 }
 

@@ -3,10 +3,13 @@ kiln inspect add.onnx --json > add.json
 kiln inspect open.onnx -j > open.json
 kiln inspect names.onnx -j > names.json
 kiln inspect text.onnx -j > text.json
+kiln inspect add.onnx -j -b onnxruntime > built.json
 "$python" -c '
 import json
-add, open_, names, text = (json.load(open(n + ".json")) for n in "add open names text".split())
-assert add["model"] == "add.onnx" and add["backend"]["name"] == "onnxruntime", add
+files = "add open names text built".split()
+add, open_, names, text, built = (json.load(open(name + ".json")) for name in files)
+assert add["model"] == "add.onnx" and "backend" not in add, add
+assert built["backend"]["name"] == "onnxruntime" and built["inputs"] == add["inputs"], built
 assert add["inputs"][1] == {"name": "y", "dtype": "float32", "shape": [2, 3],
                             "dim_names": [None, None]}, add
 assert add["metadata"]["metadata.long"] == "word " * 100, add

@@ -2,3 +2,4 @@
 kiln inspect add.onnx
 kiln inspect open.onnx
 kiln inspect types.onnx | head -18
+kiln inspect open.onnx -b onnxruntime

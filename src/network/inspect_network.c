@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a network is, for who lists it: bindings, metadata and nodes with their inferred types. */
+#include <kiln/inspect.h>
+
+#include <string.h>
+
+#include "kln_network.h"
+
+struct kiln_inspection {
+    kln_inference *inference; /* its arena has all that follows */
+    kiln_inspection_info info;
+    kiln_binding *inputs;
+    kiln_binding *outputs;
+    kiln_metadata *metadata;
+    kiln_inspection_node *nodes; /* NULL: not asked for */
+    size_t node_capacity;
+};
+
+/* --- metadata --- */
+
+static kiln_status add_metadata(kln_arena *arena, const char *prefix, const char *key,
+                                const char *value, kiln_metadata *lines, size_t *count)
+{
+    if (value == NULL || value[0] == '\0') {
+        return KILN_OK;
+    }
+    const kiln_metadata line = {kln_arena_printf(arena, "%s%s", prefix, key),
+                                kln_arena_strdup(arena, value)};
+    if (line.key == NULL || line.value == NULL) {
+        return kln_fail_memory(strlen(value), "the metadata of a network");
+    }
+    lines[(*count)++] = line;
+    return KILN_OK;
+}
+
+kiln_status kln_model_metadata(const kln_onnx_model *model, kln_arena *arena, kiln_metadata **lines,
+                               size_t *count)
+{
+    char *version = kln_arena_printf(arena, "%lld", (long long)model->model_version);
+    *count = 0;
+    *lines = kln_arena_alloc_zeroed(arena, model->metadata_count + KLN_MODEL_METADATA_MORE,
+                                    sizeof **lines);
+    if (*lines == NULL || version == NULL) {
+        return kln_fail_memory(model->metadata_count * sizeof **lines, "the metadata of a network");
+    }
+    const char *const known[][2] = {{"producer", model->producer_name},
+                                    {"graph", model->graph.name},
+                                    {"domain", model->domain},
+                                    {"description", model->doc},
+                                    {"version", model->model_version != 0 ? version : NULL}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(known); i++) {
+        KLN_RETURN_IF_ERROR(add_metadata(arena, "", known[i][0], known[i][1], *lines, count));
+    }
+    for (size_t i = 0; i < model->metadata_count; i++) {
+        KLN_RETURN_IF_ERROR(add_metadata(arena, "metadata.", model->metadata[i].key,
+                                         model->metadata[i].value, *lines, count));
+    }
+    return KILN_OK;
+}
+
+/* --- inputs and outputs --- */
+
+static void bind_value(const kln_value *value, kiln_binding *binding)
+{
+    if (value == NULL || value->kind != KLN_ONNX_KIND_TENSOR) {
+        return;
+    }
+    binding->dtype = value->dtype;
+    if (!kln_value_shape(value, &binding->shape)) {
+        return;
+    }
+    for (size_t i = 0; i < value->rank; i++) {
+        binding->dim_names[i] = kln_dim_name(value->dims[i]);
+    }
+}
+
+static kiln_status bind(kiln_inspection *self, bool is_input, kiln_binding **bindings,
+                        size_t *bound)
+{
+    const kln_graph_inference *inferred = self->inference->graph;
+    const kln_onnx_graph *graph = &self->inference->model->graph;
+    const kln_onnx_value *declared = is_input ? graph->inputs : graph->outputs;
+    const size_t count = is_input ? graph->input_count : graph->output_count;
+    *bindings = kln_arena_alloc_zeroed(&self->inference->arena, count + 1, sizeof **bindings);
+    if (*bindings == NULL) {
+        return kln_fail_memory(count * sizeof **bindings, "the inputs and outputs of a network");
+    }
+    for (size_t i = 0; i < count; i++) {
+        const kln_value *value = kln_inference_find(inferred, declared[i].name);
+        if (is_input && value != NULL && value->initializer != NULL) {
+            continue;
+        }
+        kiln_binding *binding = &(*bindings)[(*bound)++];
+        *binding = (kiln_binding){.struct_size = sizeof *binding,
+                                  .name = declared[i].name,
+                                  .is_input = is_input,
+                                  .shape = {.rank = -1}};
+        bind_value(value, binding);
+    }
+    return KILN_OK;
+}
+
+/* --- graphs --- */
+
+static void count_initializers(const kln_onnx_graph *graph, kiln_inspection_info *info)
+{
+    info->initializer_count += graph->initializer_count + graph->sparse_initializer_count;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        const kln_onnx_tensor *tensor = &graph->initializers[i];
+        info->initializer_bytes += tensor->data.size;
+        for (size_t k = 0; k < tensor->string_count; k++) {
+            info->initializer_bytes += tensor->strings[k].size;
+        }
+    }
+    for (size_t i = 0; i < graph->sparse_initializer_count; i++) {
+        info->initializer_bytes += graph->sparse_initializers[i].size;
+    }
+}
+
+static const char *type_of(kln_arena *arena, const kln_graph_inference *inferred, const char *name)
+{
+    const kln_value *value = inferred != NULL ? kln_inference_find(inferred, name) : NULL;
+    if (name[0] == '\0' || value == NULL) {
+        return name[0] == '\0' ? "" : "?";
+    }
+    const size_t length = kln_value_format(value, NULL, 0);
+    char *text = kln_arena_alloc(arena, length + 1);
+    if (text != NULL) {
+        (void)kln_value_format(value, text, length + 1);
+    }
+    return text;
+}
+
+static kiln_status add_types(kln_arena *arena, const kln_graph_inference *inferred,
+                             const char *const *names, size_t count, const char *const **types)
+{
+    const char **made = kln_arena_alloc_zeroed(arena, count + 1, sizeof *made);
+    for (size_t i = 0; made != NULL && i < count; i++) {
+        made[i] = type_of(arena, inferred, names[i]);
+        if (made[i] == NULL) {
+            made = NULL;
+        }
+    }
+    *types = made;
+    return made != NULL ? KILN_OK : kln_fail_memory(count * sizeof *made, "the types of a node");
+}
+
+/* One graph of those that lie inside one another. */
+typedef struct graph_place {
+    const kln_onnx_graph *graph;
+    const kln_graph_inference *inferred; /* NULL: nothing is known of it */
+    const char *attribute;
+    size_t depth;
+} graph_place;
+
+static kiln_status add_node(kiln_inspection *self, const graph_place *place,
+                            const kln_onnx_node *node)
+{
+    kln_arena *arena = &self->inference->arena;
+    KLN_RETURN_IF_ERROR(kln_array_grow(arena, &self->nodes, self->info.node_count,
+                                       &self->node_capacity, sizeof *self->nodes));
+    kiln_inspection_node *to = &self->nodes[self->info.node_count];
+    *to = (kiln_inspection_node){.struct_size = sizeof *to,
+                                 .name = node->name,
+                                 .domain = kln_onnx_plain_domain(node->domain),
+                                 .operator_type = node->op_type,
+                                 .graph = place->attribute,
+                                 .depth = place->depth,
+                                 .input_count = node->input_count,
+                                 .output_count = node->output_count,
+                                 .inputs = node->inputs,
+                                 .outputs = node->outputs};
+    KLN_RETURN_IF_ERROR(
+        add_types(arena, place->inferred, to->inputs, to->input_count, &to->input_types));
+    return add_types(arena, place->inferred, to->outputs, to->output_count, &to->output_types);
+}
+
+static kiln_status walk(kiln_inspection *self, const graph_place *place, bool with_nodes);
+
+static kiln_status walk_inside(kiln_inspection *self, const graph_place *place, size_t index,
+                               bool with_nodes)
+{
+    const kln_onnx_node *node = &place->graph->nodes[index];
+    const kln_node_inference *inferred =
+        place->inferred != NULL && index < place->inferred->node_count
+            ? &place->inferred->nodes[index]
+            : NULL;
+    for (size_t i = 0; i < node->attribute_count; i++) {
+        const kln_onnx_attribute *attribute = &node->attributes[i];
+        const bool is_one = attribute->type == KLN_ONNX_ATTRIBUTE_GRAPH && attribute->graph != NULL;
+        const bool are_several = attribute->type == KLN_ONNX_ATTRIBUTE_GRAPHS;
+        const size_t count = is_one ? 1 : are_several ? attribute->count : 0;
+        for (size_t k = 0; k < count; k++) {
+            graph_place inner = {.graph = is_one ? attribute->graph : attribute->graphs[k],
+                                 .attribute = attribute->name,
+                                 .depth = place->depth + 1};
+            for (size_t g = 0; inferred != NULL && g < inferred->graph_count; g++) {
+                if (inferred->graphs[g] != NULL && inferred->graphs[g]->graph == inner.graph) {
+                    inner.inferred = inferred->graphs[g];
+                }
+            }
+            KLN_RETURN_IF_ERROR(walk(self, &inner, with_nodes));
+        }
+    }
+    return KILN_OK;
+}
+
+/* As deep as the reader let graphs lie inside one another. */
+static kiln_status walk(kiln_inspection *self, const graph_place *place, bool with_nodes)
+{
+    count_initializers(place->graph, &self->info);
+    for (size_t i = 0; i < place->graph->node_count; i++) {
+        if (with_nodes) {
+            KLN_RETURN_IF_ERROR(add_node(self, place, &place->graph->nodes[i]));
+        }
+        self->info.node_count++;
+        KLN_RETURN_IF_ERROR(walk_inside(self, place, i, with_nodes));
+    }
+    return KILN_OK;
+}
+
+/* --- the whole --- */
+
+static kiln_status fill(kiln_inspection *self, bool with_nodes)
+{
+    const kln_onnx_model *model = self->inference->model;
+    kln_arena *arena = &self->inference->arena;
+    self->info = (kiln_inspection_info){.struct_size = sizeof self->info,
+                                        .ir_version = model->ir_version,
+                                        .function_count = model->function_count,
+                                        .opset_count = model->opset_count};
+    KLN_RETURN_IF_ERROR(bind(self, true, &self->inputs, &self->info.input_count));
+    KLN_RETURN_IF_ERROR(bind(self, false, &self->outputs, &self->info.output_count));
+    KLN_RETURN_IF_ERROR(
+        kln_model_metadata(model, arena, &self->metadata, &self->info.metadata_count));
+    const graph_place main_graph = {
+        .graph = &model->graph, .inferred = self->inference->graph, .attribute = ""};
+    KLN_RETURN_IF_ERROR(with_nodes ? kln_array_grow(arena, &self->nodes, 0, &self->node_capacity,
+                                                    sizeof *self->nodes)
+                                   : KILN_OK);
+    return walk(self, &main_graph, with_nodes);
+}
+
+kiln_status kiln_network_inspect(const kiln_network *network, bool with_nodes,
+                                 kiln_inspection **inspection)
+{
+    KLN_RETURN_IF_NULL(inspection);
+    *inspection = NULL;
+    KLN_RETURN_IF_NULL(network);
+    const kln_onnx_model *model = NULL;
+    KLN_RETURN_IF_ERROR(kln_network_model(network, &model));
+    kiln_inspection *made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        return kln_fail_memory(sizeof *made, "an inspection");
+    }
+    kiln_status status = kln_infer(model, NULL, &made->inference);
+    if (status == KILN_OK) {
+        status = fill(made, with_nodes);
+    }
+    if (status != KILN_OK) {
+        kiln_inspection_destroy(made);
+        return status;
+    }
+    *inspection = made;
+    return KILN_OK;
+}
+
+void kiln_inspection_destroy(kiln_inspection *inspection)
+{
+    if (inspection != NULL) {
+        kln_inference_destroy(inspection->inference);
+        kln_free(inspection);
+    }
+}
+
+/* --- looking --- */
+
+static kiln_status check_index(const char *function, size_t index, size_t count)
+{
+    return index < count ? KILN_OK
+                         : kln_fail(KILN_ERROR_INVALID_ARGUMENT, "%s: index is %zu, there are %zu",
+                                    function, index, count);
+}
+
+kiln_status kiln_inspection_summary(const kiln_inspection *inspection, kiln_inspection_info *info)
+{
+    KLN_RETURN_IF_NULL(inspection);
+    KLN_RETURN_IF_NULL(info);
+    return kln_info_write(__func__, info, sizeof *info, &inspection->info, sizeof *info);
+}
+
+kiln_status kiln_inspection_get_input(const kiln_inspection *inspection, size_t index,
+                                      kiln_binding *input)
+{
+    KLN_RETURN_IF_NULL(inspection);
+    KLN_RETURN_IF_NULL(input);
+    KLN_RETURN_IF_ERROR(check_index(__func__, index, inspection->info.input_count));
+    return kln_info_write(__func__, input, sizeof *input, &inspection->inputs[index],
+                          sizeof *input);
+}
+
+kiln_status kiln_inspection_get_output(const kiln_inspection *inspection, size_t index,
+                                       kiln_binding *output)
+{
+    KLN_RETURN_IF_NULL(inspection);
+    KLN_RETURN_IF_NULL(output);
+    KLN_RETURN_IF_ERROR(check_index(__func__, index, inspection->info.output_count));
+    return kln_info_write(__func__, output, sizeof *output, &inspection->outputs[index],
+                          sizeof *output);
+}
+
+kiln_status kiln_inspection_get_opset(const kiln_inspection *inspection, size_t index,
+                                      kiln_inspection_opset *opset)
+{
+    KLN_RETURN_IF_NULL(inspection);
+    KLN_RETURN_IF_NULL(opset);
+    KLN_RETURN_IF_ERROR(check_index(__func__, index, inspection->info.opset_count));
+    const kln_onnx_opset *import = &inspection->inference->model->opsets[index];
+    const char *domain = kln_onnx_plain_domain(import->domain);
+    const kiln_inspection_opset found = {sizeof found, domain[0] != '\0' ? domain : "ai.onnx",
+                                         import->version};
+    return kln_info_write(__func__, opset, sizeof *opset, &found, sizeof found);
+}
+
+kiln_status kiln_inspection_get_metadata(const kiln_inspection *inspection, size_t index,
+                                         kiln_metadata *metadata)
+{
+    KLN_RETURN_IF_NULL(inspection);
+    KLN_RETURN_IF_NULL(metadata);
+    KLN_RETURN_IF_ERROR(check_index(__func__, index, inspection->info.metadata_count));
+    *metadata = inspection->metadata[index];
+    return KILN_OK;
+}
+
+kiln_status kiln_inspection_get_node(const kiln_inspection *inspection, size_t index,
+                                     kiln_inspection_node *node)
+{
+    KLN_RETURN_IF_NULL(inspection);
+    KLN_RETURN_IF_NULL(node);
+    if (inspection->nodes == NULL) {
+        return kln_fail(KILN_ERROR_STATE,
+                        "kiln_inspection_get_node: nodes were not asked for; call "
+                        "kiln_network_inspect with with_nodes");
+    }
+    KLN_RETURN_IF_ERROR(check_index(__func__, index, inspection->info.node_count));
+    return kln_info_write(__func__, node, sizeof *node, &inspection->nodes[index], sizeof *node);
+}
