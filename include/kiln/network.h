@@ -165,6 +165,15 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_input(kiln_network *networ
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_mark_output(kiln_network *network,
                                                               kiln_tensor_id tensor);
 
+/* The same for a tensor that nobody infers, as a plugin's, of which TensorRT wants to be told:
+ * `dtype` and `shape`, where a dimension may be KILN_DYNAMIC and NULL says nothing of it. What is
+ * known already must agree. Errors: as above; DTYPE, RANK and SHAPE for what is none, and DTYPE and
+ * RANK where another is known. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_mark_output_as(kiln_network *network,
+                                                                 kiln_tensor_id tensor,
+                                                                 kiln_dtype dtype,
+                                                                 const kiln_shape *shape);
+
 /* Weights as a tensor: kernels, biases, scales, indices. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_constant(kiln_network *network,
                                                                const char *name,

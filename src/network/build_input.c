@@ -38,23 +38,23 @@ static kiln_status make_type(kln_arena *arena, kiln_dtype dtype, int32_t rank,
     return KILN_OK;
 }
 
-static void check_input(kln_layer *layer, kiln_dtype dtype, const kiln_shape *shape)
+/* `shape` NULL: nothing is said of it. */
+static kiln_status check_type(kiln_dtype dtype, const kiln_shape *shape)
 {
     if (!is_dtype(dtype)) {
-        kln_layer_fail(layer, KILN_ERROR_DTYPE, "%d is no data type", (int)dtype);
-        return;
+        return kln_fail(KILN_ERROR_DTYPE, "%d is no data type", (int)dtype);
     }
-    if (shape->rank < 0 || shape->rank > KILN_MAX_RANK) {
-        kln_layer_fail(layer, KILN_ERROR_RANK, "the rank is %d, 0 to %d are allowed",
-                       (int)shape->rank, KILN_MAX_RANK);
-        return;
+    if (shape != NULL && (shape->rank < 0 || shape->rank > KILN_MAX_RANK)) {
+        return kln_fail(KILN_ERROR_RANK, "the rank is %d, 0 to %d are allowed", (int)shape->rank,
+                        KILN_MAX_RANK);
     }
-    for (int32_t i = 0; i < shape->rank; i++) {
+    for (int32_t i = 0; shape != NULL && i < shape->rank; i++) {
         if (shape->dims[i] < 0 && shape->dims[i] != KILN_DYNAMIC) {
-            kln_layer_fail(layer, KILN_ERROR_SHAPE, "dimension %d is %lld", (int)i,
-                           (long long)shape->dims[i]);
+            return kln_fail(KILN_ERROR_SHAPE, "dimension %d is %lld", (int)i,
+                            (long long)shape->dims[i]);
         }
     }
+    return KILN_OK;
 }
 
 /* A layer without a node: what it registered is its name. */
@@ -83,7 +83,10 @@ kiln_status kiln_network_add_input(kiln_network *network, const char *name, kiln
     if (layer.status != KILN_OK) {
         return layer.status;
     }
-    check_input(&layer, dtype, shape);
+    const kiln_status checked = check_type(dtype, shape);
+    if (checked != KILN_OK) {
+        kln_layer_fail(&layer, checked, "%s", kiln_error_message());
+    }
     kln_onnx_graph *graph = network->graph;
     kln_onnx_value value = {.name = layer.name, .doc = ""};
     if (layer.status == KILN_OK) {
@@ -121,35 +124,72 @@ static kiln_status complete(const kiln_network *network, kln_built_tensor *built
     return KILN_OK;
 }
 
-kiln_status kiln_network_mark_output(kiln_network *network, kiln_tensor_id tensor)
+static kiln_status find_markable(const kiln_network *network, const char *function,
+                                 kiln_tensor_id tensor, kln_built_tensor *known)
 {
-    KLN_RETURN_IF_NULL(network);
     const kln_built_tensor *built = kln_network_tensor(network, tensor);
-    kln_onnx_graph *graph = network->graph;
+    const kln_onnx_graph *graph = network->graph;
     if (network->is_used) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "kiln_network_mark_output: the branch is part of an If or Loop already");
+        return kln_fail(KILN_ERROR_STATE, "%s: the branch is part of an If or Loop already",
+                        function);
     }
     if (built == NULL) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_network_mark_output: %d is no tensor of this network or branch",
-                        (int)tensor);
+                        "%s: %d is no tensor of this network or branch", function, (int)tensor);
     }
     for (size_t i = 0; i < graph->output_count; i++) {
         if (strcmp(graph->outputs[i].name, built->name) == 0) {
-            return kln_fail(KILN_ERROR_NAME,
-                            "kiln_network_mark_output: \"%s\" is an output already", built->name);
+            return kln_fail(KILN_ERROR_NAME, "%s: \"%s\" is an output already", function,
+                            built->name);
         }
     }
-    kln_built_tensor known = *built;
-    KLN_RETURN_IF_ERROR(complete(network, &known));
-    kln_onnx_value value = {.name = built->name, .doc = ""};
-    KLN_RETURN_IF_ERROR(
-        make_type(&network->model->arena, known.dtype, known.rank, NULL, NULL, &value.type));
-    KLN_RETURN_IF_ERROR(kln_array_grow(&network->model->arena, &graph->outputs, graph->output_count,
+    *known = *built;
+    return complete(network, known);
+}
+
+/* `shape` NULL: the rank that is known. */
+static kiln_status mark(kiln_network *network, const kln_built_tensor *known,
+                        const kiln_shape *shape)
+{
+    kln_onnx_graph *graph = network->graph;
+    kln_arena *arena = &network->model->arena;
+    kln_onnx_value value = {.name = known->name, .doc = ""};
+    KLN_RETURN_IF_ERROR(make_type(arena, known->dtype, shape != NULL ? shape->rank : known->rank,
+                                  shape, NULL, &value.type));
+    KLN_RETURN_IF_ERROR(kln_array_grow(arena, &graph->outputs, graph->output_count,
                                        &graph->output_capacity, sizeof value));
     graph->outputs[graph->output_count++] = value;
     return KILN_OK;
+}
+
+kiln_status kiln_network_mark_output(kiln_network *network, kiln_tensor_id tensor)
+{
+    KLN_RETURN_IF_NULL(network);
+    kln_built_tensor known;
+    KLN_RETURN_IF_ERROR(find_markable(network, __func__, tensor, &known));
+    return mark(network, &known, NULL);
+}
+
+kiln_status kiln_network_mark_output_as(kiln_network *network, kiln_tensor_id tensor,
+                                        kiln_dtype dtype, const kiln_shape *shape)
+{
+    KLN_RETURN_IF_NULL(network);
+    kln_built_tensor known;
+    const kiln_status checked = check_type(dtype, shape);
+    if (checked != KILN_OK) {
+        return kln_fail_within(checked, "%s", __func__);
+    }
+    KLN_RETURN_IF_ERROR(find_markable(network, __func__, tensor, &known));
+    if (known.dtype != KILN_DTYPE_UNDEFINED && known.dtype != dtype) {
+        return kln_fail(KILN_ERROR_DTYPE, "%s: \"%s\" is %s, not %s", __func__, known.name,
+                        kiln_dtype_name(known.dtype), kiln_dtype_name(dtype));
+    }
+    if (shape != NULL && known.rank != KLN_RANK_OPEN && known.rank != shape->rank) {
+        return kln_fail(KILN_ERROR_RANK, "%s: \"%s\" has the rank %d, not %d", __func__, known.name,
+                        (int)known.rank, (int)shape->rank);
+    }
+    known.dtype = dtype;
+    return mark(network, &known, shape);
 }
 
 static void check_weights(kln_layer *layer, const kiln_weights *weights)

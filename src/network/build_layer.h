@@ -18,12 +18,12 @@
 
 #define KLN_RANK_OPEN (-1)
 
-/* What the builder itself knows of a tensor; inference knows more. */
 /* Writes the network with the shapes of its outputs as they are inferred. OUT_OF_MEMORY, and as
  * kln_onnx_write_file. */
 KILN_MUST_CHECK kiln_status kln_network_write(const kiln_network *network, const char *path,
                                               kln_onnx_weights weights);
 
+/* What the builder itself knows of a tensor; inference knows more. */
 typedef struct kln_built_tensor {
     const char *name;
     kiln_dtype dtype; /* UNDEFINED: not known */

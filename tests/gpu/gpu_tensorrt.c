@@ -297,7 +297,9 @@ static void nvidias_plugins_are_there(void **state)
     assert_true(found);
 }
 
-static kiln_network *plugin_network(void)
+/* Nobody but TensorRT knows what the plugin gives, and its parser wants to be told of outputs: by a
+ * layer that has a type, or in so many words. */
+static kiln_network *plugin_network(bool is_stated)
 {
     static const kiln_attribute attributes[] = {
         {.name = "background_class", .kind = KILN_ATTRIBUTE_INT, .i = -1},
@@ -314,13 +316,17 @@ static kiln_network *plugin_network(void)
     kiln_tensor_id outputs[4];
     assert_ok(kiln_network_add_plugin(network, "nms", NULL, 0, "EfficientNMS_TRT", inputs, 2,
                                       attributes, KLN_ARRAY_LENGTH(attributes), outputs, 4));
-    /* Nobody but TensorRT knows what the plugin gives, and its parser wants to be told of outputs.
-     */
     static const kiln_dtype types[] = {KILN_DTYPE_INT32, KILN_DTYPE_FLOAT32, KILN_DTYPE_FLOAT32,
                                        KILN_DTYPE_INT32};
+    const kiln_shape shapes[] = {KILN_SHAPE(1, 1), KILN_SHAPE(1, 3, 4), KILN_SHAPE(1, 3),
+                                 KILN_SHAPE(1, 3)};
     static const char *const names[] = {"count", "kept", "kept_scores", "classes"};
     for (size_t i = 0; i < 4; i++) {
         kiln_tensor_id typed;
+        if (is_stated) {
+            assert_ok(kiln_network_mark_output_as(network, outputs[i], types[i], &shapes[i]));
+            continue;
+        }
         assert_ok(kiln_network_add_cast(network, names[i], outputs[i], types[i], &typed));
         assert_ok(kiln_network_mark_output(network, typed));
     }
@@ -350,13 +356,12 @@ static void check_plugin(kiln_engine *engine)
     kiln_context_destroy(context);
 }
 
-static void a_plugin_of_nvidias_runs(void **state)
+static void run_plugin(bool is_stated)
 {
-    (void)state;
     const kiln_build_options options = fake_options(SOME_LAYOUT);
     char plan[4096];
     (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("plugin.onnx"));
-    kiln_network *network = plugin_network();
+    kiln_network *network = plugin_network(is_stated);
     assert_ok(kiln_network_save_onnx(network, plan, KILN_WEIGHTS_INLINE));
     kiln_network_destroy(network);
     kiln_engine *engine = NULL;
@@ -370,6 +375,18 @@ static void a_plugin_of_nvidias_runs(void **state)
     kiln_engine_release(engine);
 }
 
+static void a_plugin_of_nvidias_runs(void **state)
+{
+    (void)state;
+    run_plugin(false);
+}
+
+static void outputs_of_a_plugin_are_stated(void **state)
+{
+    (void)state;
+    run_plugin(true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -381,6 +398,7 @@ int main(void)
         tensorrt_test(suppression_gives_as_many_as_there_are),
         tensorrt_test(nvidias_plugins_are_there),
         tensorrt_test(a_plugin_of_nvidias_runs),
+        tensorrt_test(outputs_of_a_plugin_are_stated),
     };
     return run_tensorrt_tests(tests);
 }

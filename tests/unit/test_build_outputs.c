@@ -103,12 +103,82 @@ static void each_failed_allocation_is_survived(void **state)
     kiln_test_each_allocation(save, path);
 }
 
+/* plugin(x) of two outputs that nobody knows. */
+static kiln_network *unknown(kiln_tensor_id outputs[2])
+{
+    kiln_network *network = NULL;
+    kiln_tensor_id x;
+    assert_ok(kiln_network_create(NULL, &network));
+    assert_ok(
+        kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(2, 3), NULL, &x));
+    assert_ok(
+        kiln_network_add_plugin(network, "p", "own", 1, "Something", &x, 1, NULL, 0, outputs, 2));
+    return network;
+}
+
+static void an_output_that_nobody_infers_is_stated(void **state)
+{
+    (void)state;
+    kiln_tensor_id p[2];
+    kiln_network *network = unknown(p);
+    kiln_dtype dtype = KILN_DTYPE_UNDEFINED;
+    kiln_shape found;
+    const kiln_shape shape = KILN_SHAPE(KILN_DYNAMIC, 4);
+    assert_ok(kiln_network_mark_output_as(network, p[0], KILN_DTYPE_INT32, &shape));
+    assert_ok(kiln_network_mark_output_as(network, p[1], KILN_DTYPE_FLOAT16, NULL));
+    assert_status(KILN_ERROR_NAME,
+                  kiln_network_mark_output_as(network, p[1], KILN_DTYPE_FLOAT16, NULL));
+    const char *path = kiln_test_path("stated.onnx");
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+    kiln_network_destroy(network);
+    assert_ok(kiln_network_from_onnx(path, &network));
+    assert_ok(kiln_network_output(network, 0, &p[0]));
+    assert_ok(kiln_network_tensor_type(network, p[0], &dtype, &found));
+    assert_int_equal(dtype, KILN_DTYPE_INT32);
+    assert_true(kiln_shape_equal(&found, &shape));
+    assert_ok(kiln_network_output(network, 1, &p[1]));
+    assert_ok(kiln_network_tensor_type(network, p[1], &dtype, &found));
+    assert_int_equal(dtype, KILN_DTYPE_FLOAT16);
+    assert_int_equal(found.rank, -1);
+    kiln_network_destroy(network);
+}
+
+static void what_is_known_of_an_output_stays(void **state)
+{
+    (void)state;
+    kiln_tensor_id x, y, p[2];
+    kiln_network *network = unknown(p);
+    const kiln_shape wide = KILN_SHAPE(2, 3, 4);
+    const kiln_shape negative = KILN_SHAPE(2, -7);
+    const kiln_shape deep = {.rank = KILN_MAX_RANK + 1};
+    assert_ok(kiln_network_find(network, "x", &x));
+    assert_ok(kiln_network_add_activation(network, "y", KILN_ACTIVATION_RELU, x, 0.0F, 0.0F, &y));
+    assert_status(KILN_ERROR_DTYPE,
+                  kiln_network_mark_output_as(network, y, KILN_DTYPE_INT32, NULL));
+    assert_message("kiln_network_mark_output_as: \"y\" is float32, not int32");
+    assert_status(KILN_ERROR_RANK,
+                  kiln_network_mark_output_as(network, y, KILN_DTYPE_FLOAT32, &wide));
+    assert_message("\"y\" has the rank 2, not 3");
+    assert_status(KILN_ERROR_SHAPE,
+                  kiln_network_mark_output_as(network, p[0], KILN_DTYPE_INT32, &negative));
+    assert_status(KILN_ERROR_RANK,
+                  kiln_network_mark_output_as(network, p[0], KILN_DTYPE_INT32, &deep));
+    assert_status(KILN_ERROR_DTYPE,
+                  kiln_network_mark_output_as(network, p[0], KILN_DTYPE_UNDEFINED, NULL));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_mark_output_as(network, 12345, KILN_DTYPE_INT32, NULL));
+    assert_int_equal(kiln_network_output_count(network), 0);
+    kiln_network_destroy(network);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_tensor_tells_its_type),
         cmocka_unit_test(a_file_has_the_shapes_of_the_outputs),
         cmocka_unit_test(each_failed_allocation_is_survived),
+        cmocka_unit_test(an_output_that_nobody_infers_is_stated),
+        cmocka_unit_test(what_is_known_of_an_output_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
