@@ -335,7 +335,10 @@ static void the_system_goes_first_where_the_spec_says_so(void **state)
     double (*function)(double) = NULL;
     kln_library *found = NULL;
     assert_ok(kln_library_open(&math, NULL, &function, &found));
-    assert_string_equal(kln_library_place(found, 0), "libm.so.6 (the system's own search): opened");
+    /* Where the process has it open already, as under a sanitizer, it is that one. */
+    const char *place = kln_library_place(found, 0);
+    assert_true(strcmp(place, "libm.so.6 (the system's own search): opened") == 0 ||
+                strstr(place, "/libm.so.6: opened") != NULL);
     assert_null(kln_library_place(found, 1));
     kln_library_forget(found);
 
