@@ -248,7 +248,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_warmup(kiln_context *context, 
                                                          uint64_t milliseconds,
                                                          kiln_warmup_summary *summary);
 
-/* What a context did so far. */
+/* What a context did so far. Each call that asked for a run, and was not told BUSY, is in `runs` or
+ * in `failed_runs`, whatever it failed at: arguments, an input that is not bound, the backend. */
 typedef struct kiln_context_counters {
     size_t struct_size;   /* sizeof(kiln_context_counters), set by the caller */
     uint64_t runs;        /* that worked */

@@ -160,8 +160,9 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_pool_release(kiln_pool *pool, kiln_blo
 KILN_API KILN_MUST_CHECK kiln_status kiln_pool_trim(kiln_pool *pool, size_t keep_bytes);
 
 typedef struct kiln_pool_counters {
-    size_t struct_size;   /* sizeof(kiln_pool_counters), set by the caller */
-    uint64_t allocations; /* that worked */
+    size_t struct_size;          /* sizeof(kiln_pool_counters), set by the caller */
+    uint64_t allocations;        /* that worked: those not in `releases` are out */
+    uint64_t failed_allocations; /* that did not, whatever they failed at */
     uint64_t releases;
     uint64_t slabs_made;   /* times that memory was asked for; does not grow in steady work */
     uint64_t stream_waits; /* times that one stream, or the host, had to be put behind another */

@@ -81,8 +81,9 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_pipeline_pop(kiln_pipeline *pipeline,
 /* Runs under way: pushed and not popped. 0 for NULL. Since 0.1. */
 KILN_API size_t kiln_pipeline_pending(const kiln_pipeline *pipeline);
 
-/* The counters of its contexts, added up; `graph_reason` is any of theirs, valid until the next
- * push. Errors: as kiln_context_get_counters. Since 0.1. */
+/* The counters of its contexts, added up: a push is one run, that worked or failed, but for those
+ * that were refused before a run was asked for; `graph_reason` is any of theirs, valid until the
+ * next push. Errors: as kiln_context_get_counters. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_pipeline_get_counters(kiln_pipeline *pipeline,
                                                                 kiln_context_counters *counters);
 

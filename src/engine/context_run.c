@@ -131,10 +131,7 @@ static kiln_status run_inside(kiln_context *context, kiln_stream *stream, bool w
         context_run_begins(context);
         status = context_run_ends(context, run_with_weights(context, stream, waits));
     }
-    if (status != KILN_OK) {
-        context->failed_runs++;
-        return status;
-    }
+    KLN_RETURN_IF_ERROR(status);
     context->runs++;
     context->has_results = true;
     context->results_changed = true;
@@ -142,7 +139,7 @@ static kiln_status run_inside(kiln_context *context, kiln_stream *stream, bool w
 }
 
 /* What was fed to this run is not there for the next one. */
-static kiln_status run_once(kiln_context *context, kiln_stream *stream, bool waits)
+static kiln_status run_uncounted(kiln_context *context, kiln_stream *stream, bool waits)
 {
     if (context->has_spent) {
         KLN_RETURN_IF_ERROR(context_overlap_check(context));
@@ -152,6 +149,19 @@ static kiln_status run_once(kiln_context *context, kiln_stream *stream, bool wai
         context_overlap_spend(context);
     }
     return KILN_OK;
+}
+
+/* A call that asked for a run made one, or it counts as a failed one, whatever it failed at. */
+static kiln_status count(kiln_context *context, uint64_t runs_before, kiln_status status)
+{
+    context->failed_runs += context->runs == runs_before;
+    return status;
+}
+
+static kiln_status run_once(kiln_context *context, kiln_stream *stream, bool waits)
+{
+    const uint64_t before = context->runs;
+    return count(context, before, run_uncounted(context, stream, waits));
 }
 
 kiln_status kiln_context_run(kiln_context *context)
@@ -258,7 +268,7 @@ static kiln_status run_tensors_inside(kiln_context *context, const kiln_named_te
             context_set_empty(context, found_outputs[i]);
         }
     }
-    KLN_RETURN_IF_ERROR(run_once(context, NULL, true));
+    KLN_RETURN_IF_ERROR(run_uncounted(context, NULL, true));
     for (size_t i = 0; i < output_count; i++) {
         KLN_RETURN_IF_ERROR(context_show_output(context, found_outputs[i], &outputs[i].tensor));
     }
@@ -277,8 +287,10 @@ kiln_status kiln_context_run_tensors(kiln_context *context, const kiln_named_ten
         KLN_RETURN_IF_NULL(outputs);
     }
     KLN_RETURN_IF_ERROR(context_enter(context, __func__));
-    return context_leave(context,
-                         run_tensors_inside(context, inputs, input_count, outputs, output_count));
+    const uint64_t before = context->runs;
+    const kiln_status status =
+        run_tensors_inside(context, inputs, input_count, outputs, output_count);
+    return context_leave(context, count(context, before, status));
 }
 
 /* --- warmup and counters --- */
@@ -351,7 +363,8 @@ static kiln_status warm_up(kiln_context *context, uint64_t runs, uint64_t millis
     while (summary->runs == 0 || ((runs == 0 || summary->runs < runs) &&
                                   (milliseconds == 0 || (now - begin) / 1000000 < milliseconds))) {
         const uint64_t start = now;
-        KLN_RETURN_IF_ERROR(run_inside(context, NULL, true));
+        const uint64_t before = context->runs;
+        KLN_RETURN_IF_ERROR(count(context, before, run_inside(context, NULL, true)));
         now = kln_now();
         keep_time(summary, latest, now - start);
         KLN_RETURN_IF_ERROR(search(context, milliseconds));

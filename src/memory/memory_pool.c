@@ -106,12 +106,8 @@ static pool_block *split(pool_shard *shard, uint32_t class_index)
 
 /* --- the public calls --- */
 
-kiln_status kiln_pool_allocate(kiln_pool *pool, size_t bytes, kiln_stream *stream,
-                               kiln_block *block)
+static kiln_status take(kiln_pool *pool, size_t bytes, kiln_stream *stream, kiln_block *block)
 {
-    KLN_RETURN_IF_NULL(pool);
-    KLN_RETURN_IF_NULL(block);
-    *block = (kiln_block){.data = NULL, .bytes = 0, .owner = NULL};
     if (bytes == 0 || bytes > POOL_MAX_BYTES) {
         return bytes == 0
                    ? kln_fail(KILN_ERROR_SIZE, "kiln_pool_allocate: at least 1 byte is needed")
@@ -137,6 +133,22 @@ kiln_status kiln_pool_allocate(kiln_pool *pool, size_t bytes, kiln_stream *strea
     atomic_store_explicit(&taken->is_out, true, memory_order_relaxed);
     *block = (kiln_block){.data = taken->data, .bytes = size, .owner = taken};
     return KILN_OK;
+}
+
+kiln_status kiln_pool_allocate(kiln_pool *pool, size_t bytes, kiln_stream *stream,
+                               kiln_block *block)
+{
+    KLN_RETURN_IF_NULL(pool);
+    KLN_RETURN_IF_NULL(block);
+    *block = (kiln_block){.data = NULL, .bytes = 0, .owner = NULL};
+    const kiln_status status = take(pool, bytes, stream, block);
+    if (status != KILN_OK) {
+        pool_shard *shard = own_shard(pool);
+        pool_lock_shard(shard);
+        shard->failed_allocations++;
+        pool_unlock_shard(shard);
+    }
+    return status;
 }
 
 static kiln_status check_block(const char *what, const kiln_pool *pool, const kiln_block *block)
@@ -295,6 +307,7 @@ kiln_status kiln_pool_get_counters(kiln_pool *pool, kiln_pool_counters *counters
         pool_shard *shard = &pool->shards[i];
         pool_lock_shard(shard);
         found.allocations += shard->allocations;
+        found.failed_allocations += shard->failed_allocations;
         found.releases += shard->releases;
         out += shard->bytes_out;
         pool_unlock_shard(shard);

@@ -49,6 +49,7 @@ typedef struct pool_shard {
     _Alignas(128)
         atomic_bool locked; /* a line of its own, and its neighbour, which is prefetched */
     uint64_t allocations;
+    uint64_t failed_allocations;
     uint64_t releases;
     int64_t bytes_out; /* what this shard gave minus what it took back: below 0 where blocks move */
     pool_block *lists[POOL_CLASSES];

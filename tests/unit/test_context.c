@@ -330,6 +330,43 @@ static void a_failed_run_leaves_the_context_usable(void **state)
     kiln_engine_release(engine);
 }
 
+/* Each way to ask for a run counts once, also where it fails before the backend is asked. */
+static void counters_add_up(void **state)
+{
+    (void)state;
+    int fail_now = 0;
+    float x[2] = {1, 2};
+    kiln_engine *engine = make_engine(&fail_now, 0, 0);
+    kiln_context *context = NULL;
+    kiln_context_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_status(KILN_ERROR_NOT_BOUND, kiln_context_run(context));
+    const kiln_named_tensor right = {"x", floats(x, 2)};
+    const kiln_named_tensor wrong = {"nobody", floats(x, 2)};
+    for (uint64_t i = 0; i < 4; i++) {
+        assert_ok(kiln_context_run_tensors(context, &right, 1, NULL, 0));
+        assert_ok(kiln_context_run(context));
+        assert_ok(kiln_context_enqueue(context, NULL));
+        assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, &wrong, 1, NULL, 0));
+        fail_now = 1;
+        assert_status(KILN_ERROR_BACKEND, kiln_context_run_tensors(context, &right, 1, NULL, 0));
+        assert_status(KILN_ERROR_BACKEND, kiln_context_run(context));
+        fail_now = 0;
+        assert_ok(kiln_context_get_counters(context, &counters));
+        assert_int_equal(counters.runs, 3 * (i + 1));
+        assert_int_equal(counters.failed_runs, 3 * (i + 1) + 1);
+        assert_int_equal(counters.graph_hits + counters.graph_misses, 0);
+    }
+    assert_ok(kiln_context_warmup(context, 5, 0, NULL));
+    fail_now = 1;
+    assert_status(KILN_ERROR_BACKEND, kiln_context_warmup(context, 5, 0, NULL));
+    assert_ok(kiln_context_get_counters(context, &counters));
+    assert_int_equal(counters.runs, 3 * 4 + 5);
+    assert_int_equal(counters.failed_runs, 3 * 4 + 2);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
 static void a_warmup_is_summarised(void **state)
 {
     (void)state;
@@ -552,6 +589,7 @@ int main(void)
         cmocka_unit_test(null_is_refused_everywhere),
         cmocka_unit_test(one_call_binds_runs_and_shows),
         cmocka_unit_test(a_failed_run_leaves_the_context_usable),
+        cmocka_unit_test(counters_add_up),
         cmocka_unit_test(a_warmup_is_summarised),
         cmocka_unit_test(a_failed_warmup_leaves_its_samples),
         cmocka_unit_test(a_run_after_warmup_allocates_nothing),

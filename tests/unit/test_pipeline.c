@@ -257,6 +257,12 @@ static void on_the_cpu_the_same_calls_work(void **state)
     pop(pipeline, 3, 4);
     push(pipeline, 5, 8);
     pop(pipeline, 5, 8);
+    assert_status(KILN_ERROR_NOT_BOUND, kiln_pipeline_push(pipeline, NULL, 0));
+    kiln_context_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_pipeline_get_counters(pipeline, &counters));
+    assert_int_equal(counters.runs, 4);
+    assert_int_equal(counters.failed_runs, 1);
+    assert_int_equal(counters.graph_hits + counters.graph_misses, 0);
     kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
     options.graphs = KILN_GRAPH_REQUIRED;
     kiln_pipeline *none = NULL;

@@ -71,6 +71,29 @@ static void pieces_come_back_without_new_memory(void **state)
     kiln_pool_destroy(NULL);
 }
 
+static void counters_add_up(void **state)
+{
+    (void)state;
+    kiln_pool *pool = make_pool(KILN_LOCATION_HOST, 0, 0);
+    for (uint64_t i = 0; i < 5; i++) {
+        kiln_block kept;
+        kiln_block given;
+        assert_ok(kiln_pool_allocate(pool, 256, NULL, &kept));
+        assert_ok(kiln_pool_allocate(pool, 256, NULL, &given));
+        assert_status(KILN_ERROR_SIZE, kiln_pool_allocate(pool, 0, NULL, &given));
+        assert_status(KILN_ERROR_LIMIT, kiln_pool_allocate(pool, SIZE_MAX, NULL, &given));
+        kiln_block again = kept;
+        assert_ok(kiln_pool_release(pool, &kept, NULL));
+        assert_status(KILN_ERROR_STATE, kiln_pool_release(pool, &again, NULL));
+        const kiln_pool_counters counters = counters_of(pool);
+        assert_int_equal(counters.allocations, 2 * (i + 1));
+        assert_int_equal(counters.failed_allocations, 2 * (i + 1));
+        assert_int_equal(counters.releases, i + 1);
+        assert_int_equal(counters.bytes_in_use, 256 * (counters.allocations - counters.releases));
+    }
+    kiln_pool_destroy(pool);
+}
+
 static void slabs_grow_by_the_factor(void **state)
 {
     (void)state;
@@ -375,6 +398,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         fake_test(classes_are_tight_and_in_order),
         fake_test(pieces_come_back_without_new_memory),
+        fake_test(counters_add_up),
         fake_test(slabs_grow_by_the_factor),
         fake_test(the_cap_is_kept),
         fake_test(trimming_gives_free_slabs_back),
