@@ -168,9 +168,19 @@ static kiln_status finish(kiln_context *context)
 kiln_status context_gpu_finish(kiln_context *context)
 {
     kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(context->gpu->device, &scope));
-    const kiln_status status = finish(context);
-    kln_cuda_leave(&scope);
+    kiln_status status = kln_cuda_enter(context->gpu->device, &scope);
+    if (status == KILN_OK) {
+        status = finish(context);
+        kln_cuda_leave(&scope);
+    }
+    if (status != KILN_OK) {
+        /* It was counted as one that worked when it was enqueued. */
+        context->gpu->is_under_way = false;
+        context->has_results = false;
+        context->runs--;
+        context->failed_runs++;
+        context->gpu->hits -= context->gpu->replayed;
+    }
     return status;
 }
 

@@ -194,9 +194,16 @@ static void counters_add_up(void **state)
         assert_status(KILN_ERROR_DEVICE, kiln_context_run(context));
         set("FAKE_CUDA_LOST", NULL);
     }
+    /* One that was enqueued fails when it is waited for. */
+    for (int i = 0; i < 2; i++) {
+        assert_ok(kiln_context_enqueue(context, NULL));
+        set("FAKE_CUDA_LOST", "719");
+        assert_status(KILN_ERROR_DEVICE, kiln_context_wait(context));
+        set("FAKE_CUDA_LOST", NULL);
+    }
     const kiln_context_counters counters = counters_of(context);
     assert_int_equal(counters.runs, 6);
-    assert_int_equal(counters.failed_runs, 6);
+    assert_int_equal(counters.failed_runs, 8);
     assert_int_equal(counters.graph_hits + counters.graph_misses, 6);
     kiln_context_destroy(context);
 }
