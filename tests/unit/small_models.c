@@ -202,7 +202,7 @@ void small_external(small_graph *graph, const char *name, size_t count, const ch
 
 kiln_span small_model(const small_graph *graph)
 {
-    static _Thread_local small_message model; /* several threads make theirs */
+    static small_message model;
     small_message body = graph->message;
     small_message opset = {.size = 0};
     small_message entry = {.size = 0};
