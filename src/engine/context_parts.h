@@ -327,8 +327,8 @@ typedef struct capture_trial {
 KILN_MUST_CHECK kiln_status capture_variant(capture_trial *trial, graph_variant variant,
                                             kiln_graph **graph);
 void capture_finish(capture_trial *trial);
-/* One run by a graph, waited for. */
-KILN_MUST_CHECK kiln_status capture_replay(const capture_trial *trial, kiln_graph *graph);
+/* One run by a graph, or without one where it is NULL, waited for. */
+KILN_MUST_CHECK kiln_status capture_run(const capture_trial *trial, kiln_graph *graph);
 
 /* After a plain run: captures the variant that was measured for such bindings before, or else one
  * by rule, and makes the entry GRAPH, with the results of this run in its memory; or PLAIN, with

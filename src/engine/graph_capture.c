@@ -191,12 +191,14 @@ static kiln_status spoil_outputs(const capture_trial *trial)
     return KILN_OK;
 }
 
-kiln_status capture_replay(const capture_trial *trial, kiln_graph *graph)
+kiln_status capture_run(const capture_trial *trial, kiln_graph *graph)
 {
     kiln_stream *stream = trial->context->gpu->work;
     transfers_copy_in(trial->context, trial->entry, true);
     KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(trial->context, trial->entry, stream, true));
-    KLN_RETURN_IF_ERROR(kiln_graph_launch(graph, stream));
+    KLN_RETURN_IF_ERROR(graph != NULL
+                            ? kiln_graph_launch(graph, stream)
+                            : transfers_enqueue_all(trial->context, trial->entry, stream));
     KLN_RETURN_IF_ERROR(transfers_enqueue_behind(trial->context, trial->entry, stream, true));
     KLN_RETURN_IF_ERROR(kiln_stream_synchronize(stream));
     transfers_copy_out(trial->context, trial->entry, true);
@@ -206,7 +208,7 @@ kiln_status capture_replay(const capture_trial *trial, kiln_graph *graph)
 static kiln_status verify(const capture_trial *trial, kiln_graph *graph)
 {
     KLN_RETURN_IF_ERROR(spoil_outputs(trial));
-    KLN_RETURN_IF_ERROR(capture_replay(trial, graph));
+    KLN_RETURN_IF_ERROR(capture_run(trial, graph));
     for (size_t i = 0; i < output_count(trial); i++) {
         KLN_RETURN_IF_ERROR(check_output(trial, i));
     }
@@ -215,16 +217,10 @@ static kiln_status verify(const capture_trial *trial, kiln_graph *graph)
 
 static kiln_status capture(capture_trial *trial, kiln_graph **graph)
 {
-    kiln_context *context = trial->context;
-    kiln_stream *stream = context->gpu->work;
-    const bool verifies = !context->engine->backend->documents_capture;
-    KLN_RETURN_IF_ERROR(transfers_bind(context, trial->entry));
-    /* Once without a capture: libraries choose kernels and take memory at a first run. */
-    transfers_copy_in(context, trial->entry, true);
-    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(context, trial->entry, stream, true));
-    KLN_RETURN_IF_ERROR(transfers_enqueue_all(context, trial->entry, stream));
-    KLN_RETURN_IF_ERROR(transfers_enqueue_behind(context, trial->entry, stream, true));
-    KLN_RETURN_IF_ERROR(kiln_stream_synchronize(stream));
+    const bool verifies = !trial->context->engine->backend->documents_capture;
+    KLN_RETURN_IF_ERROR(transfers_bind(trial->context, trial->entry));
+    /* Libraries choose kernels and take memory at a first run. */
+    KLN_RETURN_IF_ERROR(capture_run(trial, NULL));
     if (verifies) {
         KLN_RETURN_IF_ERROR(keep_expected(trial));
     }

@@ -89,7 +89,7 @@ static kiln_status take_turn(search *self, candidate *one)
     transfers_set(self->trial.context, self->trial.entry, one->variant);
     do {
         const uint64_t begin = kln_now();
-        KLN_RETURN_IF_ERROR(capture_replay(&self->trial, one->graph));
+        KLN_RETURN_IF_ERROR(capture_run(&self->trial, one->graph));
         times[count] = kln_now() - begin;
     } while (times[count++] < LONG_NANOSECONDS && count < RUNS_IN_A_TURN);
     one->turns[self->rounds] = kln_median(times, count);
@@ -211,7 +211,7 @@ static kiln_status conclude(search *self)
         }
     }
     transfers_set(self->trial.context, entry, best->variant);
-    return capture_replay(&self->trial, entry->graph);
+    return capture_run(&self->trial, entry->graph);
 }
 
 kiln_status graph_search(kiln_context *context, graph_entry *entry, uint64_t nanoseconds)

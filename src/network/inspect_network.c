@@ -289,14 +289,19 @@ kiln_status kiln_inspection_summary(const kiln_inspection *inspection, kiln_insp
     return kln_info_write(__func__, info, sizeof *info, &inspection->info, sizeof *info);
 }
 
+static kiln_status write_binding(const char *function, const kiln_binding *bindings, size_t index,
+                                 size_t count, kiln_binding *binding)
+{
+    KLN_RETURN_IF_ERROR(check_index(function, index, count));
+    return kln_info_write(function, binding, sizeof *binding, &bindings[index], sizeof *binding);
+}
+
 kiln_status kiln_inspection_get_input(const kiln_inspection *inspection, size_t index,
                                       kiln_binding *input)
 {
     KLN_RETURN_IF_NULL(inspection);
     KLN_RETURN_IF_NULL(input);
-    KLN_RETURN_IF_ERROR(check_index(__func__, index, inspection->info.input_count));
-    return kln_info_write(__func__, input, sizeof *input, &inspection->inputs[index],
-                          sizeof *input);
+    return write_binding(__func__, inspection->inputs, index, inspection->info.input_count, input);
 }
 
 kiln_status kiln_inspection_get_output(const kiln_inspection *inspection, size_t index,
@@ -304,9 +309,8 @@ kiln_status kiln_inspection_get_output(const kiln_inspection *inspection, size_t
 {
     KLN_RETURN_IF_NULL(inspection);
     KLN_RETURN_IF_NULL(output);
-    KLN_RETURN_IF_ERROR(check_index(__func__, index, inspection->info.output_count));
-    return kln_info_write(__func__, output, sizeof *output, &inspection->outputs[index],
-                          sizeof *output);
+    return write_binding(__func__, inspection->outputs, index, inspection->info.output_count,
+                         output);
 }
 
 kiln_status kiln_inspection_get_opset(const kiln_inspection *inspection, size_t index,

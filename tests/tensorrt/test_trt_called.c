@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Callbacks that the real libraries make without running anything: logger, error recorder, progress
- * monitor, stream writer, stream readers, and a parser's errors.
+ * monitor, stream writer, and a parser's errors.
  */
 #include <stdio.h>
 #include <stdlib.h>
