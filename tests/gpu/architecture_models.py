@@ -188,6 +188,53 @@ def detector():
     return Call(net, detect), {"x": torch.rand(1, 3, 128, 128)}
 
 
+class Pyramid(nn.Module):
+    """Two sizes of features, as the detectors of one stage want them."""
+
+    def __init__(self):
+        super().__init__()
+        self.out_channels = 32
+        self.first = nn.Sequential(nn.Conv2d(3, 32, 7, 8, 3), nn.BatchNorm2d(32), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(32, 32, 3, 2, 1), nn.ReLU())
+
+    def forward(self, x):
+        from collections import OrderedDict
+
+        first = self.first(x)
+        return OrderedDict([("0", first), ("1", self.second(first))])
+
+
+def one_stage(net):
+    for layer in net.head.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.2)  # scores that lie apart
+
+    def detect(model, x):
+        found = model([x[0]])[0]
+        return found["boxes"], found["scores"], found["labels"]
+
+    return Call(net, detect), {"x": torch.rand(1, 3, 128, 128)}
+
+
+def ssd():
+    from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+    from torchvision.models.detection.ssd import SSD
+
+    net = SSD(Pyramid(), DefaultBoxGenerator([[2], [2]]), (128, 128), 4, score_thresh=0.0,
+              topk_candidates=20, detections_per_img=10)
+    return one_stage(net)
+
+
+def retinanet():
+    from torchvision.models.detection import RetinaNet
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+    anchors = AnchorGenerator(((16,), (32,)), ((0.5, 1.0, 2.0),) * 2)
+    net = RetinaNet(Pyramid(), 4, min_size=128, max_size=128, anchor_generator=anchors,
+                    score_thresh=0.0, topk_candidates=20, detections_per_img=10)
+    return one_stage(net)
+
+
 def detr():
     class Detr(nn.Module):
         """A trunk of convolutions, a transformer over its pixels, queries that become boxes."""
@@ -391,6 +438,7 @@ def wav2vec2():
 
 ALL = {f.__name__: f for f in (
     resnet, resnext, efficientnet, convnext, vit, swin, mobilenet, mobilenet_v2, densenet, regnet,
-    shufflenet, unet, deeplab, segformer, raft, detector, detr, lstm, gru, bert, distilbert,
+    shufflenet, unet, deeplab, segformer, raft, detector, ssd, retinanet,
+    detr, lstm, gru, bert, distilbert,
     electra, gpt2, llama, t5_encoder, t5_decoder, whisper_encoder, whisper_decoder, clip,
     wav2vec2)}
