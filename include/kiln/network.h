@@ -104,12 +104,16 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_network_from_bytes(kiln_span bytes, co
 
 typedef enum kiln_weights_place {
     KILN_WEIGHTS_INLINE = 0,  /* in the file itself, which then has a limit of 2 GiB */
-    KILN_WEIGHTS_EXTERNAL = 1 /* in `path`.data beside it, from 1,024 bytes on */
+    KILN_WEIGHTS_EXTERNAL = 1 /* from 1,024 bytes on in a file beside it: `path`, a dot, the hash of
+                                 what is in it in 16 digits (XXH3, 64 bits), and ".data" */
 } kiln_weights_place;
 
 /* Writes the network as an ONNX model, whole or not at all; outputs have the shapes that are
- * inferred of them. Errors: NULL_ARGUMENT; STATE for a branch; LIMIT past 2 GiB inline; IO. Since
- * 0.1. */
+ * inferred of them. A model and the file of its weights change as one: who reads meanwhile, saves
+ * to the same path, or finds them after this process was killed meets a model with the weights that
+ * it was saved with. Weights of a model that was at `path` before are removed. Errors:
+ * NULL_ARGUMENT; STATE for a branch; LIMIT past 2 GiB inline; IO; BUSY where the folder stays
+ * locked; UNSUPPORTED for external weights beside a device or pipe. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_save_onnx(const kiln_network *network,
                                                             const char *path,
                                                             kiln_weights_place weights);

@@ -182,6 +182,11 @@ bool kln_mapping_is_at(const kln_mapping *mapping, const char *path)
            facts.st_dev == mapping->mapped->device && facts.st_ino == mapping->mapped->inode;
 }
 
+bool kln_mapping_was_replaced(const kln_mapping *mapping, const char *path)
+{
+    return mapping->mapped != NULL && kln_file_exists(path) && !kln_mapping_is_at(mapping, path);
+}
+
 kiln_status kln_mapping_change(const kln_mapping *mapping, const char *path, kln_mapping *changed,
                                unsigned char **bytes)
 {

@@ -42,6 +42,29 @@ uint64_t kln_hash_bytes(const void *data, size_t size)
     return XXH3_64bits(data, size);
 }
 
+struct kln_hasher {
+    XXH3_state_t state;
+};
+
+kln_hasher *kln_hasher_create(void)
+{
+    kln_hasher *hasher = kln_alloc_aligned(sizeof *hasher, _Alignof(kln_hasher));
+    if (hasher != NULL) {
+        (void)XXH3_64bits_reset(&hasher->state);
+    }
+    return hasher;
+}
+
+void kln_hasher_add(kln_hasher *hasher, const void *data, size_t size)
+{
+    (void)XXH3_64bits_update(&hasher->state, data, size);
+}
+
+uint64_t kln_hasher_value(const kln_hasher *hasher)
+{
+    return XXH3_64bits_digest(&hasher->state);
+}
+
 /* --- hashes of keys --- */
 
 static uint64_t secret[2];

@@ -207,6 +207,11 @@ uint64_t kln_hash(const void *data, size_t size, uint64_t seed);
 /* Of the bytes of a file, as fast as they can be read: a plan is hashed at each load. XXH3, 64
  * bits, seed 0 (https://xxhash.com). The same in every process. */
 uint64_t kln_hash_bytes(const void *data, size_t size);
+/* The same of bytes that come in parts. NULL where memory is short; kln_free takes it back. */
+typedef struct kln_hasher kln_hasher;
+kln_hasher *kln_hasher_create(void);
+void kln_hasher_add(kln_hasher *hasher, const void *data, size_t size);
+uint64_t kln_hasher_value(const kln_hasher *hasher);
 
 /* Of what a table is searched by: under a secret of this process, so that no file can be made whose
  * names collide. */
@@ -263,6 +268,10 @@ KILN_MUST_CHECK kln_mapping kln_mapping_share(const kln_mapping *mapping);
 void kln_mapping_close(kln_mapping *mapping); /* a zeroed one is allowed */
 /* Whether the file that was opened is the one that lies at `path` now. */
 bool kln_mapping_is_at(const kln_mapping *mapping, const char *path);
+/* Whether it is another file that lies at `path` by now. What the mapped one referred to may have
+ * gone with it: who fails for that opens the new one, up to so many times. */
+bool kln_mapping_was_replaced(const kln_mapping *mapping, const char *path);
+#define KLN_MOST_REPLACED 100
 /* Maps the same file once more from `path`, where it still lies there, so that its bytes may be
  * changed in memory: each page is copied when it is touched. NOT_FOUND where another file lies
  * there; OUT_OF_MEMORY; as kln_mapping_open. */
@@ -300,6 +309,8 @@ bool kln_output_replaces(const kln_output *output);
 KILN_MUST_CHECK kiln_status kln_output_write(kln_output *output, const void *data, size_t size);
 /* Waits until the disk has what was written. A commit then waits for the folder, too. */
 KILN_MUST_CHECK kiln_status kln_output_flush(kln_output *output);
+/* Before anything is written: as open to others as the file at `path`, where one lies there. */
+void kln_output_take_after(const kln_output *output, const char *path);
 /* Puts it in its place; the output is finished whether that works or not. */
 KILN_MUST_CHECK kiln_status kln_output_commit(kln_output *output);
 /* Removes what was written. After a commit, and on a zeroed output, it does nothing. */

@@ -190,6 +190,14 @@ bool kln_output_replaces(const kln_output *output)
     return output->temporary != NULL;
 }
 
+void kln_output_take_after(const kln_output *output, const char *path)
+{
+    struct stat facts;
+    if (kln_output_replaces(output) && stat(path, &facts) == 0 && S_ISREG(facts.st_mode)) {
+        take_after(output->descriptor, &facts);
+    }
+}
+
 /* --- writing --- */
 
 kiln_status kln_output_write(kln_output *output, const void *data, size_t size)

@@ -152,8 +152,8 @@ static kiln_status name_folder(kln_model *model, const char *folder)
     return KILN_OK;
 }
 
-kiln_status kln_engine_make(const kln_model *asked, const kiln_build_options *options, bool load,
-                            const kln_monitor *monitor, kiln_engine **engine)
+static kiln_status make_once(const kln_model *asked, const kiln_build_options *options, bool load,
+                             const kln_monitor *monitor, kiln_engine **engine)
 {
     kln_model placed = *asked;
     const kln_model *model = &placed;
@@ -176,6 +176,35 @@ kiln_status kln_engine_make(const kln_model *asked, const kiln_build_options *op
     kln_log(KILN_LOG_INFO, "engine", "%s: ready after %.1f ms", source,
             (double)(kln_now() - begin) / 1e6);
     return KILN_OK;
+}
+
+/* Whether it is worth while to try again with the file that lies there by now. */
+static bool was_replaced(kiln_status status, const kln_mapping *file, const char *path,
+                         int replaced)
+{
+    return status != KILN_OK && status != KILN_ERROR_CANCELLED &&
+           status != KILN_ERROR_OUT_OF_MEMORY && replaced < KLN_MOST_REPLACED &&
+           kln_mapping_was_replaced(file, path);
+}
+
+kiln_status kln_engine_make(const kln_model *asked, const kiln_build_options *options, bool load,
+                            const kln_monitor *monitor, kiln_engine **engine)
+{
+    kln_mapping newer = {.mapped = NULL};
+    kln_model model = *asked;
+    kiln_status status = make_once(&model, options, load, monitor, engine);
+    for (int replaced = 0;
+         !load && model.file != NULL && was_replaced(status, model.file, model.path, replaced);
+         replaced++) {
+        const bool copy = kln_mapping_is_copy(model.file);
+        kln_mapping_close(&newer);
+        KLN_RETURN_IF_ERROR(kln_mapping_open_as(model.path, copy, &newer));
+        model.file = &newer;
+        model.bytes = newer.bytes;
+        status = make_once(&model, options, load, monitor, engine);
+    }
+    kln_mapping_close(&newer);
+    return status;
 }
 
 kiln_status kiln_engine_build_file(const char *path, const kiln_build_options *options,
@@ -467,10 +496,15 @@ kiln_status kiln_engine_load(const char *path, const kiln_build_options *options
     KLN_RETURN_IF_NULL(path);
     kiln_build_options read;
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
-    kln_mapping file;
-    kln_manifest manifest;
-    KLN_RETURN_IF_ERROR(open_pair(path, read.copy_file, &file, &manifest));
-    const kiln_status status = load_file(path, &file, &read, &manifest, engine);
-    kln_mapping_close(&file);
-    return status;
+    for (int replaced = 0;; replaced++) {
+        kln_mapping file;
+        kln_manifest manifest;
+        KLN_RETURN_IF_ERROR(open_pair(path, read.copy_file, &file, &manifest));
+        const kiln_status status = load_file(path, &file, &read, &manifest, engine);
+        const bool again = was_replaced(status, &file, path, replaced);
+        kln_mapping_close(&file);
+        if (!again) {
+            return status;
+        }
+    }
 }

@@ -346,7 +346,8 @@ typedef enum kln_onnx_weights {
                                   given the spans */
 } kln_onnx_weights;
 
-/* Streams the model to `path` (and `path`.data for EXTERNAL), each whole or not at all. */
+/* Streams the model to `path` and, for EXTERNAL, its weights to `path`.HASH.data, which change as
+ * one (onnx_write_file.c). */
 KILN_MUST_CHECK kiln_status kln_onnx_write_file(const kln_onnx_model *model, const char *path,
                                                 kln_onnx_weights weights);
 /* Whether LEFT_OUT leaves this initializer of the main graph out: small ones stay, because shapes

@@ -166,11 +166,17 @@ kiln_status kln_onnx_read_file(const char *path, kln_onnx_model **model)
     KLN_RETURN_IF_NULL(path);
     KLN_RETURN_IF_NULL(model);
     *model = NULL;
-    kln_mapping mapping;
-    KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
-    const kiln_status status = kln_onnx_read_mapping(&mapping, path, model);
-    kln_mapping_close(&mapping);
-    return status;
+    for (int replaced = 0;; replaced++) {
+        kln_mapping mapping;
+        KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
+        const kiln_status status = kln_onnx_read_mapping(&mapping, path, model);
+        const bool again = status == KILN_ERROR_NOT_FOUND && replaced < KLN_MOST_REPLACED &&
+                           kln_mapping_was_replaced(&mapping, path);
+        kln_mapping_close(&mapping);
+        if (!again) {
+            return status;
+        }
+    }
 }
 
 kiln_status kln_onnx_check_files(const kln_onnx_model *model)

@@ -26,6 +26,8 @@ typedef struct kln_onnx_writer {
     unsigned attributes;
     size_t left_out;      /* tensors so far */
     uint64_t data_offset; /* in the file of weights so far */
+    kln_hasher *hasher;   /* of that file, in the first walk */
+    bool refers;          /* a tensor lies in a file that was not read, and stays there */
     kln_output *file;     /* the message goes there, or to `text` */
     kln_text *text;
     kln_output *data; /* the weights */
@@ -43,6 +45,12 @@ KILN_MUST_CHECK kiln_status kln_onnx_put_bytes(kln_onnx_writer *writer, uint32_t
                                                kiln_span bytes);
 KILN_MUST_CHECK kiln_status kln_onnx_put_message(kln_onnx_writer *writer, uint32_t number,
                                                  const kln_layout *layout, const void *message);
+
+/* The two walks over a whole model. LIMIT where the message is too long. */
+KILN_MUST_CHECK kiln_status kln_onnx_measure(kln_onnx_writer *writer, const kln_onnx_model *model);
+KILN_MUST_CHECK kiln_status kln_onnx_write_again(kln_onnx_writer *writer,
+                                                 const kln_onnx_model *model);
+KILN_MUST_CHECK kiln_status kln_onnx_check_weights(kln_onnx_weights weights);
 
 KILN_MUST_CHECK kiln_status kln_onnx_put_model(kln_onnx_writer *writer,
                                                const kln_onnx_model *model);

@@ -145,6 +145,8 @@ static kiln_status write_weights(kln_onnx_writer *writer, const kln_onnx_tensor 
     *offset = writer->data_offset + gap;
     writer->data_offset = *offset + tensor->data.size;
     if (writer->measures) {
+        kln_hasher_add(writer->hasher, zeros, (size_t)gap);
+        kln_hasher_add(writer->hasher, tensor->data.data, tensor->data.size);
         return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(kln_output_write(writer->data, zeros, (size_t)gap));
@@ -163,6 +165,7 @@ static kiln_status write_external(kln_onnx_writer *writer, const kln_onnx_tensor
             kln_onnx_left_out_location(writer->left_out++, left_out);
             return write_place(writer, left_out, 0, tensor->data.size);
         case PLACE_AS_IT_IS:
+            writer->refers = true;
             KLN_RETURN_IF_ERROR(write_place(writer, tensor->location, tensor->external_offset,
                                             tensor->external_length));
             break;

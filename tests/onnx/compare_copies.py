@@ -8,6 +8,7 @@ The comparison is protobuf's own equality of ModelProto: of the two messages whe
 inside, and after loading the weights back where they went to a file. Ends with 1 when one differs.
 """
 
+import glob
 import os
 import subprocess
 import sys
@@ -82,8 +83,8 @@ def main():
                 print(f"{path}: {mode}: the copy differs")
                 failures += 1
             os.unlink(copy)
-            if os.path.exists(copy + ".data"):
-                os.unlink(copy + ".data")
+            for weights in glob.glob(glob.escape(copy) + ".*.data"):
+                os.unlink(weights)
         print(f"{mode}: {len(paths)} models, {same} equal, {refused} refused")
         failures += refused
     return 1 if failures else 0

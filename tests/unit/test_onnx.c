@@ -192,16 +192,17 @@ static void round_trip_in_files(void **state)
     kln_onnx_model *model = NULL;
     kln_onnx_model *copy = NULL;
     char path[4096];
-    char data_path[4200];
+    char name[64];
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("files.onnx"));
-    (void)snprintf(data_path, sizeof data_path, "%s.data", path);
+    (void)snprintf(name, sizeof name, "files.onnx.%016llx.data",
+                   (unsigned long long)kln_hash_bytes(weights, sizeof weights));
     assert_ok(make_model(&model));
     assert_ok(kln_onnx_write_file(model, path, KLN_ONNX_WEIGHTS_EXTERNAL));
     kln_onnx_model_destroy(model);
     assert_ok(kln_onnx_read_file(path, &copy));
     check_model(copy);
     assert_int_equal(copy->mapping_count, 2);
-    assert_string_equal(copy->graph.initializers[0].location, "files.onnx.data");
+    assert_string_equal(copy->graph.initializers[0].location, name);
     assert_memory_equal(copy->graph.initializers[0].data.data, weights, sizeof weights);
     /* Over the files that it lies in: the mapping keeps the old ones. */
     assert_ok(kln_onnx_write_file(copy, path, KLN_ONNX_WEIGHTS_EXTERNAL));
@@ -212,7 +213,6 @@ static void round_trip_in_files(void **state)
     assert_memory_equal(copy->graph.initializers[0].data.data, weights, sizeof weights);
     kln_onnx_model_destroy(copy);
 
-    assert_int_equal(truncate(data_path, 100), 0);
     assert_ok(make_model(&model));
     assert_status(KILN_ERROR_NOT_FOUND,
                   kln_onnx_write_file(model, "/nowhere/x.onnx", KLN_ONNX_WEIGHTS_INLINE));

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A model's file, and that of its weights. The weights' name has a hash of what they are, so that a
+ * model and its weights change as one: the weights come under a name that nobody refers to, then
+ * the model takes the old one's place, then what the old one referred to goes. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "onnx_write.h"
+
+#define SUFFIX ".data"
+#define HASH_DIGITS ((size_t)16)
+/* What a name of weights has more than its model's: ".0123456789abcdef.data". */
+#define MORE (1 + HASH_DIGITS + sizeof SUFFIX - 1)
+
+/* The name in `path`, and in `*folder` the length of what stands before it. */
+static const char *name_of(const char *path, size_t *folder)
+{
+    const char *slash = strrchr(path, '/');
+    *folder = slash != NULL ? (size_t)(slash - path) + 1 : 0;
+    return path + *folder;
+}
+
+static void put_hash(char *data_path, size_t length, uint64_t hash)
+{
+    (void)snprintf(data_path + length, MORE + 1, ".%016" PRIx64 SUFFIX, hash);
+}
+
+/* --- what older models left --- */
+
+/* Whether a file of this name was written as weights of the model called `model`. */
+static bool is_weights_of(const char *name, const char *model)
+{
+    const size_t length = strlen(model);
+    return strlen(name) == length + MORE && strncmp(name, model, length) == 0 &&
+           name[length] == '.' && strspn(name + length + 1, "0123456789abcdef") == HASH_DIGITS &&
+           strcmp(name + length + 1 + HASH_DIGITS, SUFFIX) == 0;
+}
+
+/* Removes the weights of what lay at `path` before, and of saves that were killed. The folder is
+ * locked, so that nobody is about to refer to them. */
+static void sweep(const char *path, const char *kept)
+{
+    size_t folder = 0;
+    const char *name = name_of(path, &folder);
+    char place[PATH_MAX];
+    (void)snprintf(place, sizeof place, "%.*s", folder > 0 ? (int)folder : 1,
+                   folder > 0 ? path : ".");
+    DIR *directory = opendir(place);
+    if (directory == NULL) {
+        return;
+    }
+    for (const struct dirent *entry = readdir(directory); entry != NULL;
+         entry = readdir(directory)) {
+        if (is_weights_of(entry->d_name, name) && strcmp(entry->d_name, kept) != 0) {
+            (void)unlinkat(dirfd(directory), entry->d_name, 0);
+        }
+    }
+    (void)closedir(directory);
+}
+
+/* --- the pair --- */
+
+static kiln_status put_in_place(const kln_onnx_writer *writer, const char *path,
+                                const char *data_path)
+{
+    int lock = -1;
+    const bool has_data = writer->data_offset != 0;
+    KLN_RETURN_IF_ERROR(kln_folder_lock(path, &lock));
+    const bool was_there = has_data && kln_file_exists(data_path);
+    kiln_status status = has_data ? kln_output_commit(writer->data) : KILN_OK;
+    const bool stands_alone = has_data && status == KILN_OK && !was_there;
+    if (status == KILN_OK) {
+        status = kln_output_commit(writer->file);
+    }
+    if (status != KILN_OK && stands_alone) {
+        (void)unlink(data_path);
+    }
+    if (status == KILN_OK && lock >= 0 && !writer->refers) {
+        sweep(path, has_data ? writer->location : "");
+    }
+    kln_folder_unlock(lock);
+    return status;
+}
+
+static kiln_status open_weights(const kln_onnx_writer *writer, const char *path,
+                                const char *data_path)
+{
+    if (!kln_output_replaces(writer->file)) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "\"%s\": a file of weights cannot lie beside a device or a pipe; keep the "
+                        "weights inline",
+                        path);
+    }
+    KLN_RETURN_IF_ERROR(kln_output_open(data_path, writer->data));
+    kln_output_take_after(writer->data, path);
+    return KILN_OK;
+}
+
+static kiln_status write_files(kln_onnx_writer *writer, const kln_onnx_model *model,
+                               const char *path, const char *data_path)
+{
+    const bool has_data = writer->data_offset != 0;
+    kiln_status status = kln_output_open(path, writer->file);
+    if (status == KILN_OK && has_data) {
+        status = open_weights(writer, path, data_path);
+    }
+    if (status == KILN_OK) {
+        status = kln_onnx_write_again(writer, model);
+    }
+    if (status == KILN_OK && has_data) {
+        status = kln_output_flush(writer->data);
+    }
+    if (status == KILN_OK && has_data) {
+        status = kln_output_flush(writer->file);
+    }
+    if (status == KILN_OK && kln_output_replaces(writer->file)) {
+        status = put_in_place(writer, path, data_path);
+    } else if (status == KILN_OK) {
+        status = kln_output_commit(writer->file);
+    }
+    kln_output_discard(writer->data);
+    kln_output_discard(writer->file);
+    return status;
+}
+
+static kiln_status write_to_path(kln_onnx_writer *writer, const kln_onnx_model *model,
+                                 const char *path, char *data_path)
+{
+    const size_t length = strlen(path);
+    size_t folder = 0;
+    memcpy(data_path, path, length);
+    put_hash(data_path, length, 0);
+    writer->location = name_of(data_path, &folder);
+    KLN_RETURN_IF_ERROR(kln_onnx_measure(writer, model));
+    put_hash(data_path, length, kln_hasher_value(writer->hasher));
+    return write_files(writer, model, path, data_path);
+}
+
+kiln_status kln_onnx_write_file(const kln_onnx_model *model, const char *path,
+                                kln_onnx_weights weights)
+{
+    KLN_RETURN_IF_NULL(model);
+    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_ERROR(kln_onnx_check_weights(weights));
+    kln_output file = {.descriptor = -1};
+    kln_output data = {.descriptor = -1};
+    kln_onnx_writer writer = {.weights = weights, .file = &file, .data = &data};
+    const size_t size = strlen(path) + MORE + 1;
+    char *data_path = kln_alloc(size);
+    writer.buffer = kln_alloc(KLN_WRITER_BUFFER);
+    writer.hasher = kln_hasher_create();
+    const kiln_status status =
+        data_path != NULL && writer.buffer != NULL && writer.hasher != NULL
+            ? write_to_path(&writer, model, path, data_path)
+            : kln_fail_memory(size + KLN_WRITER_BUFFER, "a buffer to write a model");
+    kln_free(writer.hasher);
+    kln_free(writer.buffer);
+    kln_free(writer.lengths);
+    kln_free(data_path);
+    return status;
+}
