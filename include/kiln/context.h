@@ -84,9 +84,17 @@ typedef struct kiln_context_options {
      * keep them. A context that a run was stopped in can be used as before. */
     uint64_t run_milliseconds; /* past it a run ends with TIMEOUT, as soon as the backend looks up
                                   from its work (kiln_context_cancel); one thread of Kiln's watches
-                                  over it. Backends reference and onnxruntime on the CPU. 0: none */
+                                  over it. Backends reference and onnxruntime; on a GPU with
+                                  stop_waiting only. 0: none */
     uint64_t run_memory_bytes; /* that inner tensors and outputs in the context's memory may take;
                                   past it a run ends with LIMIT. Backend reference. 0: none */
+    bool stop_waiting; /* on a GPU: kiln_context_cancel and run_milliseconds end the wait for a run.
+                          What the GPU was given runs to its end all the same, and reads and writes
+                          device memory that is bound; until then the context refuses every call
+                          but kiln_context_wait and kiln_context_get_counters with STATE. Runs that
+                          kiln_context_enqueue would not enqueue are waited for to their end. A run
+                          takes about a microsecond more, and a thread that waits long looks up
+                          every 50 us */
 } kiln_context_options;
 
 #define KILN_CONTEXT_OPTIONS_INIT \
@@ -164,17 +172,18 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_tensor(kiln_context *context, 
 
 /* Runs once and returns when every output is there. Errors: NOT_BOUND with the input's name;
  * BACKEND with its own message; OUT_OF_MEMORY; BUSY; CANCELLED; TIMEOUT and LIMIT
- * (kiln_context_options). After an error the bindings are as before and the context can be used
- * again. Since 0.1. */
+ * (kiln_context_options); STATE after a run that was left on a GPU (stop_waiting). After an error
+ * the bindings are as before and the context can be used again. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_run(kiln_context *context);
 
 /* Lets the run that is under way in another thread end with CANCELLED, and returns at once; a run
  * that is done before it hears of it ends as it would have. Where no run is under way it does
  * nothing: the next one is not meant. The backend stops where it looks up from its work: the
- * reference executor and ONNX Runtime between nodes, and so between the trips of a loop. What is on
- * its way on a GPU cannot be stopped. Errors: NULL_ARGUMENT; UNSUPPORTED where the backend cannot
- * be told (TensorRT, GPUs, mock). Any thread, also while another is inside the context; the context
- * must not be destroyed meanwhile. Since 0.1. */
+ * reference executor and ONNX Runtime between nodes, and so between the trips of a loop. What a GPU
+ * was given cannot be stopped: with kiln_context_options.stop_waiting the call that waits for it
+ * returns with CANCELLED, and kiln_context_wait waits for its end. Errors: NULL_ARGUMENT;
+ * UNSUPPORTED where the backend cannot be told (mock; a GPU without stop_waiting). Any thread, also
+ * while another is inside the context; the context must not be destroyed meanwhile. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_cancel(kiln_context *context);
 
 /* Runs once as a program would that calls the backend's library itself, for measuring what Kiln
@@ -208,7 +217,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_run_tensors(kiln_context *cont
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_enqueue(kiln_context *context,
                                                           kiln_stream *stream);
 
-/* Waits until the enqueued run is done and its outputs are there; at once where none is under way.
+/* Waits until the enqueued run is done and its outputs are there, or one that was left
+ * (stop_waiting) is done, which has no outputs; at once where none is under way.
  * Errors: NULL_ARGUMENT; DEVICE; BUSY. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_wait(kiln_context *context);
 
@@ -248,8 +258,9 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_warmup(kiln_context *context, 
                                                          uint64_t milliseconds,
                                                          kiln_warmup_summary *summary);
 
-/* What a context did so far. Each call that asked for a run, and was not told BUSY, is in `runs` or
- * in `failed_runs`, whatever it failed at: arguments, an input that is not bound, the backend. */
+/* What a context did so far. Each call that asked for a run, and was let in (not told BUSY, or
+ * STATE because of a fork or of a run that was left), is in `runs` or in `failed_runs`, whatever it
+ * failed at: arguments, an input that is not bound, the backend. */
 typedef struct kiln_context_counters {
     size_t struct_size;   /* sizeof(kiln_context_counters), set by the caller */
     uint64_t runs;        /* that worked */

@@ -13,7 +13,7 @@ static bool is_left_behind(const kiln_context *context)
            (context->watch != NULL && context->engine->forks != kln_forks());
 }
 
-kiln_status context_enter(kiln_context *context, const char *function)
+static kiln_status enter(kiln_context *context, const char *function, bool at_last)
 {
     if (is_left_behind(context)) {
         return kln_engine_fail_process(context->engine, function);
@@ -25,10 +25,21 @@ kiln_status context_enter(kiln_context *context, const char *function)
                         function);
     }
     if (context->gpu != NULL && context->gpu->is_under_way) {
-        const kiln_status status = context_gpu_finish(context);
+        const kiln_status status = context->gpu->left ? context_gpu_end_left(context, at_last)
+                                                      : context_gpu_finish(context);
         return status == KILN_OK ? KILN_OK : context_leave(context, status);
     }
     return KILN_OK;
+}
+
+kiln_status context_enter(kiln_context *context, const char *function)
+{
+    return enter(context, function, false);
+}
+
+kiln_status context_enter_at_last(kiln_context *context, const char *function)
+{
+    return enter(context, function, true);
 }
 
 kiln_status context_leave(kiln_context *context, kiln_status status)

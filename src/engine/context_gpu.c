@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
+#include <time.h>
 
 #include "context_parts.h"
 
@@ -184,6 +185,56 @@ kiln_status context_gpu_finish(kiln_context *context)
     return status;
 }
 
+/* --- a run that is left --- */
+
+/* So often the end of a run is asked for without a pause, for about a millisecond; a pause makes
+ * its end known so much later at most. */
+#define ASKED_AT_ONCE 1000
+#define PAUSE_NANOSECONDS 50000
+
+/* The driver's own wait hears nobody who says that it shall stop. */
+static kiln_status wait_or_leave(kiln_context *context)
+{
+    context_gpu *gpu = context->gpu;
+    const struct timespec pause = {.tv_nsec = PAUSE_NANOSECONDS};
+    bool done = false;
+    for (unsigned asked = 0;; asked += asked < ASKED_AT_ONCE) {
+        KLN_RETURN_IF_ERROR(kiln_event_query(gpu->after, &done));
+        if (done) {
+            return KILN_OK;
+        }
+        if (context_is_stopped(context)) {
+            gpu->left = true;
+            context->has_results = false;
+            return kln_fail(KILN_ERROR_CANCELLED, "the run was left");
+        }
+        if (asked >= ASKED_AT_ONCE) {
+            (void)nanosleep(&pause, NULL);
+        }
+    }
+}
+
+kiln_status context_gpu_end_left(kiln_context *context, bool waited)
+{
+    context_gpu *gpu = context->gpu;
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(gpu->device, &scope));
+    bool done = waited;
+    const kiln_status status =
+        waited ? kiln_event_synchronize(gpu->after) : kiln_event_query(gpu->after, &done);
+    kln_cuda_leave(&scope);
+    if (status == KILN_OK && !done) {
+        return kln_fail(KILN_ERROR_STATE,
+                        "a run that was stopped is still under way on the GPU; what is bound must "
+                        "stay until kiln_context_wait has waited for its end");
+    }
+    gpu->is_under_way = false;
+    gpu->left = false;
+    return status;
+}
+
+/* --- one run --- */
+
 /* Replays the entry's graph, or enqueues its work anew where it has none. */
 static kiln_status launch(kiln_context *context, graph_entry *entry, kiln_stream *stream,
                           bool waits)
@@ -313,11 +364,12 @@ static kiln_status run_inside(kiln_context *context, kiln_stream *stream, bool w
         KLN_RETURN_IF_ERROR(graph_cache_find(context, &gpu->current));
     }
     lock_order(context);
-    kiln_status status =
-        run_entry(context, gpu->current, stream != NULL ? stream : gpu->caller, waits);
+    kiln_status status = run_entry(context, gpu->current, stream != NULL ? stream : gpu->caller,
+                                   waits && !gpu->leaves);
     unlock_order(context);
     if (status == KILN_OK && waits && gpu->is_under_way) {
-        status = finish(context);
+        status = gpu->leaves ? wait_or_leave(context) : KILN_OK;
+        status = gpu->left ? status : finish(context);
     }
     gpu->hits += status == KILN_OK && gpu->replayed;
     return status;

@@ -127,6 +127,8 @@ typedef struct context_gpu {
     graph_entry *bound;   /* to whose memory the backend is bound; NULL: to something else */
     graph_entry *shown;   /* whose memory has the last run's outputs; NULL: the backend's has */
     kiln_stream *target;  /* of the run under way */
+    bool leaves;          /* a run that is told to stop is not waited for any more */
+    bool left;            /* the run under way was told to, and has no results */
     bool is_under_way;    /* an enqueued run was not waited for */
     bool has_event;       /* `after` stands behind it */
     bool replayed;        /* the last run was a graph's */
@@ -137,6 +139,11 @@ typedef struct context_gpu {
 } context_gpu;
 
 typedef struct context_watch context_watch;
+
+/* A run is UNDER_WAY from its begin to its end. Who stops it makes that STOPPING, tells the
+ * backend, and makes it STOPPED; the end of a run waits for that, so that the backend is never told
+ * of a run that has ended. */
+enum { CONTEXT_RUN_NONE, CONTEXT_RUN_UNDER_WAY, CONTEXT_RUN_STOPPING, CONTEXT_RUN_STOPPED };
 
 struct kiln_context {
     atomic_bool busy;
@@ -172,8 +179,11 @@ struct kiln_context {
 
 /* --- one thread at a time (context.c) --- */
 
-/* Takes the context, and waits for an enqueued run; on an error it is given back. */
+/* Takes the context, and waits for an enqueued run; on an error it is given back. STATE while a run
+ * that was left is under way. */
 KILN_MUST_CHECK kiln_status context_enter(kiln_context *context, const char *function);
+/* Waits for that one, too. */
+KILN_MUST_CHECK kiln_status context_enter_at_last(kiln_context *context, const char *function);
 /* Gives it back and returns `status`. */
 kiln_status context_leave(kiln_context *context, kiln_status status);
 
@@ -212,6 +222,11 @@ void context_stop_destroy(kiln_context *context);
 /* Around everything that the backend computes. */
 void context_run_begins(kiln_context *context);
 kiln_status context_run_ends(kiln_context *context, kiln_status status);
+/* Whether the run under way was told to stop. */
+static inline bool context_is_stopped(kiln_context *context)
+{
+    return atomic_load_explicit(&context->run_state, memory_order_relaxed) >= CONTEXT_RUN_STOPPING;
+}
 
 /* --- running (context_run.c) --- */
 
@@ -250,6 +265,8 @@ void context_gpu_destroy(kiln_context *context);
 KILN_MUST_CHECK kiln_status context_gpu_run(kiln_context *context, kiln_stream *stream, bool waits);
 /* Waits for an enqueued run and brings its outputs to the host. */
 KILN_MUST_CHECK kiln_status context_gpu_finish(kiln_context *context);
+/* Of a run that was left: STATE while it is under way, unless it is `waited` for. */
+KILN_MUST_CHECK kiln_status context_gpu_end_left(kiln_context *context, bool waited);
 /* Memory of an entry that has a result: false where the backend has it. */
 bool context_gpu_output(const kiln_context *context, size_t index, kiln_tensor *tensor);
 /* Drops every entry: what was captured is of old weights or of another profile. With `graphs`

@@ -202,7 +202,7 @@ kiln_status kiln_context_enqueue(kiln_context *context, kiln_stream *stream)
 kiln_status kiln_context_wait(kiln_context *context)
 {
     KLN_RETURN_IF_NULL(context);
-    KLN_RETURN_IF_ERROR(context_enter(context, __func__));
+    KLN_RETURN_IF_ERROR(context_enter_at_last(context, __func__));
     return context_leave(context, KILN_OK);
 }
 

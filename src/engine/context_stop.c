@@ -4,11 +4,6 @@
 
 #include "context_parts.h"
 
-/* A run is RUNNING from its begin to its end. Who stops it makes that STOPPING, tells the backend,
- * and makes it STOPPED; the end of a run waits for that, so that the backend is never told of a run
- * that has ended. */
-enum { RUN_NONE, RUN_UNDER_WAY, RUN_STOPPING, RUN_STOPPED };
-
 /* Watches over the runs of one context that has a limit of time. */
 struct context_watch {
     kiln_context *context;
@@ -21,11 +16,13 @@ struct context_watch {
 
 static void stop_run(kiln_context *context, kiln_status reason)
 {
-    int expected = RUN_UNDER_WAY;
-    if (atomic_compare_exchange_strong(&context->run_state, &expected, RUN_STOPPING)) {
+    int expected = CONTEXT_RUN_UNDER_WAY;
+    if (atomic_compare_exchange_strong(&context->run_state, &expected, CONTEXT_RUN_STOPPING)) {
         context->stop_reason = reason;
-        context->engine->backend->stop(context->state, true);
-        atomic_store(&context->run_state, RUN_STOPPED);
+        if (context->engine->backend->stop != NULL) {
+            context->engine->backend->stop(context->state, true);
+        }
+        atomic_store(&context->run_state, CONTEXT_RUN_STOPPED);
     }
 }
 
@@ -94,12 +91,20 @@ static void set_deadline(context_watch *self, uint64_t deadline)
 
 /* --- what a context is made with --- */
 
+/* The two parts of a sentence that speak of it. */
+#define ON_A_GPU(context)                      \
+    (context)->gpu != NULL ? " on a GPU" : "", \
+        (context)->gpu != NULL ? ", but its wait can: set stop_waiting" : ""
+
 kiln_status context_stop_create(kiln_context *context, const kiln_context_options *options)
 {
     const kln_backend *backend = context->engine->backend;
-    atomic_init(&context->run_state, RUN_NONE);
+    atomic_init(&context->run_state, CONTEXT_RUN_NONE);
     context->run_milliseconds = options->run_milliseconds;
-    context->may_stop = backend->stop != NULL && context->gpu == NULL;
+    context->may_stop = context->gpu != NULL ? options->stop_waiting : backend->stop != NULL;
+    if (context->gpu != NULL) {
+        context->gpu->leaves = options->stop_waiting;
+    }
     if (options->run_memory_bytes != 0 && !backend->takes_run_memory) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "kiln_context_options: run_memory_bytes is set, and the %s backend does "
@@ -112,8 +117,8 @@ kiln_status context_stop_create(kiln_context *context, const kiln_context_option
     if (!context->may_stop) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "kiln_context_options: run_milliseconds is set, and a run of the %s "
-                        "backend%s cannot be stopped",
-                        backend->name, context->gpu != NULL ? " on a GPU" : "");
+                        "backend%s cannot be stopped%s",
+                        backend->name, ON_A_GPU(context));
     }
     return make_watch(context);
 }
@@ -140,7 +145,7 @@ void context_stop_destroy(kiln_context *context)
 void context_run_begins(kiln_context *context)
 {
     if (context->may_stop) {
-        atomic_store(&context->run_state, RUN_UNDER_WAY);
+        atomic_store(&context->run_state, CONTEXT_RUN_UNDER_WAY);
     }
     if (context->watch != NULL) {
         const uint64_t most = (UINT64_MAX - kln_now()) / 2000000;
@@ -152,29 +157,34 @@ void context_run_begins(kiln_context *context)
 
 kiln_status context_run_ends(kiln_context *context, kiln_status status)
 {
-    int expected = RUN_UNDER_WAY;
+    int expected = CONTEXT_RUN_UNDER_WAY;
     if (!context->may_stop) {
         return status;
     }
     if (context->watch != NULL) {
         set_deadline(context->watch, 0);
     }
-    if (atomic_compare_exchange_strong(&context->run_state, &expected, RUN_NONE)) {
+    if (atomic_compare_exchange_strong(&context->run_state, &expected, CONTEXT_RUN_NONE)) {
         return status;
     }
-    while (atomic_load(&context->run_state) != RUN_STOPPED) {
+    while (atomic_load(&context->run_state) != CONTEXT_RUN_STOPPED) {
         (void)sched_yield();
     }
-    context->engine->backend->stop(context->state, false);
+    if (context->engine->backend->stop != NULL) {
+        context->engine->backend->stop(context->state, false);
+    }
     const kiln_status reason = context->stop_reason;
-    atomic_store(&context->run_state, RUN_NONE);
+    atomic_store(&context->run_state, CONTEXT_RUN_NONE);
     if (status == KILN_OK) {
         return status; /* it was done before it heard */
     }
+    const char *rest = context->gpu != NULL && context->gpu->left
+                           ? "; what the GPU was given runs on, and kiln_context_wait waits for it"
+                           : "";
     return reason == KILN_ERROR_TIMEOUT
-               ? kln_fail(reason, "the run was stopped after the %llu ms that it may take",
-                          (unsigned long long)context->run_milliseconds)
-               : kln_fail(reason, "the run was cancelled");
+               ? kln_fail(reason, "the run was stopped after the %llu ms that it may take%s",
+                          (unsigned long long)context->run_milliseconds, rest)
+               : kln_fail(reason, "the run was cancelled%s", rest);
 }
 
 kiln_status kiln_context_cancel(kiln_context *context)
@@ -182,8 +192,8 @@ kiln_status kiln_context_cancel(kiln_context *context)
     KLN_RETURN_IF_NULL(context);
     if (!context->may_stop) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_context_cancel: a run of the %s backend%s cannot be stopped",
-                        context->engine->info.name, context->gpu != NULL ? " on a GPU" : "");
+                        "kiln_context_cancel: a run of the %s backend%s cannot be stopped%s",
+                        context->engine->info.name, ON_A_GPU(context));
     }
     stop_run(context, KILN_ERROR_CANCELLED);
     return KILN_OK;

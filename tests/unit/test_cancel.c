@@ -6,6 +6,7 @@
 
 #include <kiln/kiln.h>
 
+#include "fake_cuda_test.h"
 #include "graph_maker.h"
 #include "kiln_test.h"
 
@@ -14,13 +15,12 @@
 static const char *const backends[] = {"reference", "onnxruntime"};
 
 /* y: x with 1 added `trips` times; all: each of the sums, where it is asked for. */
-static kiln_engine *make_engine(const char *backend, bool with_all)
+static kiln_engine *make_engine_as(const kiln_build_options *options, bool with_all)
 {
     graph_maker m;
     kln_onnx_graph *outer = NULL;
     kln_text bytes;
     kiln_engine *engine = NULL;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     maker_begin(&m, 17);
     maker_input(&m, "trips", 7, "");
     maker_input(&m, "x", 1, "2");
@@ -46,12 +46,18 @@ static kiln_engine *make_engine(const char *backend, bool with_all)
     assert_ok(m.status);
     kln_text_init(&bytes, 65536);
     assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
-    options.backend = backend;
-    options.threads = 1;
-    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
+    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, options, &engine));
     kln_text_finish(&bytes);
     maker_end(&m);
     return engine;
+}
+
+static kiln_engine *make_engine(const char *backend, bool with_all)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = backend;
+    options.threads = 1;
+    return make_engine_as(&options, with_all);
 }
 
 typedef struct seat {
@@ -61,10 +67,9 @@ typedef struct seat {
     float y[2];
 } seat;
 
-static void take_seat(seat *s, const char *backend, bool with_all,
-                      const kiln_context_options *options)
+/* Over an engine that goes with the seat. */
+static void take_seat_at(seat *s, kiln_engine *engine, const kiln_context_options *options)
 {
-    kiln_engine *engine = make_engine(backend, with_all);
     *s = (seat){.trips = 3, .x = {1, 2}};
     assert_ok(kiln_context_create(engine, options, &s->context));
     kiln_engine_release(engine);
@@ -75,6 +80,12 @@ static void take_seat(seat *s, const char *backend, bool with_all,
         s->context, "x", &KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), s->x, sizeof s->x)));
     assert_ok(kiln_context_bind(
         s->context, "y", &KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), s->y, sizeof s->y)));
+}
+
+static void take_seat(seat *s, const char *backend, bool with_all,
+                      const kiln_context_options *options)
+{
+    take_seat_at(s, make_engine(backend, with_all), options);
 }
 
 static void expect_a_good_run(seat *s)
@@ -251,6 +262,37 @@ static void cancelling_at_any_moment_does_no_harm(void **state)
     }
 }
 
+/* What ONNX Runtime gives to a GPU node by node stops between the nodes, if the caller may be told
+ * so: tests/fake/fake_cuda_ort.c plays its CUDA provider. */
+static void a_loop_on_a_gpu_is_stopped(void **state)
+{
+    (void)state;
+    kiln_backend_info info = {.struct_size = sizeof info};
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_context_options limits = KILN_CONTEXT_OPTIONS_INIT;
+    seat s;
+    assert_ok(kiln_backend_choose("onnxruntime", &info));
+    set("FAKE_ORT_REAL", info.library);
+    options.backend = "onnxruntime";
+    options.library = KILN_TEST_BINARY_DIR "/fake/cudaort";
+    options.provider = KILN_PROVIDER_CUDA;
+    options.threads = 1;
+    limits.graphs = KILN_GRAPH_OFF;
+    limits.stop_waiting = true;
+    limits.run_milliseconds = 30;
+    take_seat_at(&s, make_engine_as(&options, false), &limits);
+    for (int round = 0; round < 2; round++) {
+        s.trips = ENDLESS;
+        assert_status(KILN_ERROR_TIMEOUT, kiln_context_run(s.context));
+        assert_message("after the 30 ms that it may take");
+    }
+    kiln_context_destroy(s.context);
+    limits.run_milliseconds = 0;
+    take_seat_at(&s, make_engine_as(&options, false), &limits);
+    expect_a_good_run(&s);
+    kiln_context_destroy(s.context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +301,7 @@ int main(void)
         cmocka_unit_test(a_run_has_a_limit_of_memory),
         cmocka_unit_test(what_cannot_be_kept_is_refused),
         cmocka_unit_test(cancelling_at_any_moment_does_no_harm),
+        fake_test(a_loop_on_a_gpu_is_stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

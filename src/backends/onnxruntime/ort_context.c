@@ -464,6 +464,17 @@ static kiln_status run_bound(ort_context *context, OrtStatus **failed)
     return KILN_OK;
 }
 
+/* What was enqueued before a run failed, or was stopped, writes to what is bound. */
+static void wait_for_rest(const ort_engine *engine)
+{
+    kln_message sentence;
+    kln_message_keep(&sentence);
+    if (kiln_stream_synchronize(engine->stream) != KILN_OK) {
+        kln_log(KILN_LOG_ERROR, "onnxruntime", "%s", kiln_error_message());
+    }
+    kln_message_restore(&sentence);
+}
+
 kiln_status ort_context_run(void *context)
 {
     ort_context *self = context;
@@ -481,6 +492,9 @@ kiln_status ort_context_run(void *context)
         return engine->passed_count == 0 ? KILN_OK : copy_passed(self);
     }
     const kiln_status status = ort_fail(runtime, failed, "the run");
+    if (engine->device >= 0) {
+        wait_for_rest(engine);
+    }
     return status == KILN_ERROR_SHAPE && doubt_owned(self) ? ort_context_run(self) : status;
 }
 

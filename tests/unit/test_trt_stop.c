@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs of a plan that are told to stop: the wait for them ends. */
+#include "fake_tensorrt_test.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#define ROWS 4
+
+static atomic_bool is_free;
+
+static void sleep_some(void *user)
+{
+    (void)user;
+    const struct timespec some = {.tv_nsec = 500000000};
+    (void)nanosleep(&some, NULL);
+    atomic_store(&is_free, true);
+}
+
+/* What is enqueued on `stream` from now on waits for half a second; over the stand-in, until
+ * somebody waits for it. */
+static void occupy(kiln_stream *stream)
+{
+    atomic_store(&is_free, false);
+    if (ON_STAND_IN) {
+        set("FAKE_CUDA_BUSY", "1");
+    } else {
+        assert_ok(kiln_stream_call(stream, sleep_some, NULL));
+    }
+}
+
+static void run_well(kiln_context *context, float value)
+{
+    float x[ROWS * 4];
+    for (int i = 0; i < ROWS * 4; i++) {
+        x[i] = i % 2 == 0 ? value : -value;
+    }
+    set("FAKE_CUDA_BUSY", NULL);
+    const kiln_tensor y = run_floats(context, KILN_SHAPE(ROWS, 4), x);
+    for (int i = 0; i < ROWS * 4; i++) {
+        assert_true(((const float *)y.data)[i] == (i % 2 == 0 ? value : 0));
+    }
+}
+
+static kiln_context *make_stoppable(size_t layout, kiln_stream *stream, uint64_t milliseconds)
+{
+    kiln_engine *engine = build_relu(layout);
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    kiln_context *context = NULL;
+    options.stop_waiting = true;
+    options.stream = stream;
+    options.run_milliseconds = milliseconds;
+    assert_ok(kiln_context_create(engine, &options, &context));
+    kiln_engine_release(engine);
+    for (int i = 1; i < 5; i++) {
+        run_well(context, (float)i);
+    }
+    return context;
+}
+
+static void a_run_past_its_time_is_left(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_stream *stream = NULL;
+        assert_ok(kiln_stream_create(0, 0, &stream));
+        kiln_context *context = make_stoppable(i, stream, 50);
+        for (int round = 1; round < 3; round++) {
+            float x[ROWS * 4] = {0};
+            const kiln_tensor input = host_floats(x, KILN_SHAPE(ROWS, 4));
+            assert_ok(kiln_context_bind(context, "x", &input));
+            occupy(stream);
+            assert_status(KILN_ERROR_TIMEOUT, kiln_context_run(context));
+            assert_message("kiln_context_wait");
+            assert_false(atomic_load(&is_free));
+            assert_status(KILN_ERROR_STATE, kiln_context_run(context));
+            assert_ok(kiln_context_wait(context));
+            assert_true(ON_STAND_IN || atomic_load(&is_free));
+            run_well(context, (float)round);
+        }
+        occupy(stream);
+        assert_status(KILN_ERROR_TIMEOUT, kiln_context_run(context));
+        kiln_context_destroy(context); /* waits */
+        assert_true(ON_STAND_IN || atomic_load(&is_free));
+        kiln_stream_destroy(stream);
+    }
+}
+
+typedef struct canceller {
+    kiln_context *context;
+    atomic_bool over;
+} canceller;
+
+static void *cancel_always(void *user)
+{
+    canceller *self = user;
+    while (!atomic_load(&self->over)) {
+        if (kiln_context_cancel(self->context) != KILN_OK) {
+            return self;
+        }
+    }
+    return NULL;
+}
+
+/* Runs that begin and end while others are cancelled end as they should or as cancelled. */
+static void cancelling_at_any_moment_does_no_harm(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_context *context = make_stoppable(i, NULL, 10000);
+        canceller other = {.context = context};
+        pthread_t thread;
+        void *failed = NULL;
+        atomic_init(&other.over, false);
+        assert_int_equal(0, pthread_create(&thread, NULL, cancel_always, &other));
+        for (int round = 0; round < 300; round++) {
+            const kiln_status status = kiln_context_run(context);
+            assert_true(status == KILN_OK || status == KILN_ERROR_CANCELLED);
+            if (status != KILN_OK) {
+                assert_ok(kiln_context_wait(context));
+            }
+        }
+        atomic_store(&other.over, true);
+        assert_int_equal(0, pthread_join(thread, &failed));
+        assert_null(failed);
+        run_well(context, 9);
+        kiln_context_destroy(context);
+    }
+}
+
+/* Contexts that take turns are waited for to the end: the next one's memory is the same. */
+static void who_shares_memory_is_waited_for(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_relu(i);
+        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+        kiln_context *context = NULL;
+        options.stop_waiting = true;
+        options.share_device_memory = true;
+        options.run_milliseconds = 10000;
+        assert_ok(kiln_context_create(engine, &options, &context));
+        for (int round = 0; round < 5; round++) {
+            run_well(context, (float)round);
+        }
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tensorrt_test(a_run_past_its_time_is_left),
+        tensorrt_test(cancelling_at_any_moment_does_no_harm),
+        tensorrt_test(who_shares_memory_is_waited_for),
+    };
+    return run_tensorrt_tests(tests);
+}
