@@ -23,6 +23,7 @@ typedef struct job {
     char **shapes;
     size_t shape_count;
     raw_trt *trt;
+    kiln_named_tensor tensors[FEED_MOST]; /* of the inputs, in ordinary memory */
     /* The request: filled and measured out beforehand, where there is a beforehand. */
     raw_tensor inputs[FEED_MOST];
     raw_tensor outputs[FEED_MOST];
@@ -57,18 +58,11 @@ static steps through_kiln(const job *work)
     took.loaded = bench_milliseconds() - begin;
     feed_require(kiln_context_create(engine, NULL, &context));
     took.ready = bench_milliseconds() - begin;
-    for (size_t i = 0; i < work->input_count; i++) {
-        kiln_tensor tensor;
-        kiln_shape shape = {.rank = work->inputs[i].rank};
-        memcpy(shape.dims, work->inputs[i].dims, (size_t)shape.rank * sizeof shape.dims[0]);
-        feed_require(kiln_context_reshape(context, work->inputs[i].name, &shape));
-        feed_require(kiln_context_tensor(context, work->inputs[i].name, &tensor));
-        memcpy(tensor.data, work->inputs[i].data, work->inputs[i].bytes);
-    }
     for (size_t i = 0; i < work->output_count; i++) {
         outputs[i] = (kiln_named_tensor){.name = work->outputs[i].name};
     }
-    feed_require(kiln_context_run_tensors(context, NULL, 0, outputs, work->output_count));
+    feed_require(kiln_context_run_tensors(context, work->tensors, work->input_count, outputs,
+                                          work->output_count));
     took.answered = bench_milliseconds() - begin;
     kiln_context_destroy(context);
     kiln_engine_release(engine);
@@ -98,6 +92,9 @@ static void prepare(job *work, feed *fed)
     feed_raw(fed, work->inputs, work->outputs);
     work->input_count = fed->input_count;
     work->output_count = fed->output_count;
+    for (size_t i = 0; i < fed->input_count; i++) {
+        work->tensors[i] = (kiln_named_tensor){fed->inputs[i].name, fed->inputs[i].tensor};
+    }
     kiln_engine_release(engine);
 }
 

@@ -5,8 +5,8 @@
     bench/gpu_throughput.py KILN TRTEXEC PLAN SECONDS BATCHES [NAME=DIMS]...
 
 DIMS as Nx3x224x224, N for the batch. First each side looks for its best: 1, 2, 4 and 8 streams
-(BENCH_STREAMS), for Kiln also with a run ahead on each and with a thread for each; then both run in
-turns (BENCH_TURNS, 3), SECONDS each.
+(BENCH_STREAMS), for Kiln also with one and two runs ahead on each, whose copies then pass under
+kernels, and with a thread for each; then both run in turns (BENCH_TURNS, 3), SECONDS each.
 trtexec captures CUDA graphs (--useCudaGraph) and copies from and to the host, as Kiln does. Prints
 JSON, inferences in a second.
 """
@@ -49,7 +49,7 @@ def compare(programs, plan, seconds, shapes):
     own, theirs = programs
     brief = max(0.3, seconds / 3)
     tried = {}
-    for ahead, callers in ((0, 1), (1, 1), (0, max(STREAMS))):
+    for ahead, callers in ((1, 1), (2, 1), (0, max(STREAMS)), (1, max(STREAMS))):
         for point in kiln(own, plan, shapes, brief, STREAMS, ahead, callers):
             tried[point["streams"], ahead, callers] = point["inferences_per_second"]
     best = max(tried, key=tried.get)

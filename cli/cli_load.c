@@ -23,7 +23,8 @@ typedef struct crew {
     size_t seat_count;
     kiln_stream **streams;
     size_t stream_count;
-    bool enqueues; /* runs are under way on a GPU while the caller goes on */
+    bool enqueues;       /* runs are under way on a GPU while the caller goes on */
+    bool shares_streams; /* a stream has several contexts: one copies while another computes */
     bool records;
     double seconds;
     uint64_t least;
@@ -68,6 +69,7 @@ static kiln_status open_seat(crew *all, seat *made, kiln_engine *engine, kiln_co
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     options.graphs = graphs;
     options.stream = stream;
+    options.overlap_copies = stream != NULL && all->shares_streams;
     kiln_status status = kiln_context_create(engine, &options, &made->context);
     const size_t count = status == KILN_OK ? kiln_engine_input_count(engine) : 0;
     for (size_t i = 0; i < count && status == KILN_OK; i++) {
@@ -84,6 +86,7 @@ static kiln_status open_crew(crew *all, kiln_engine *engine, kiln_context *bound
 {
     kiln_status status = KILN_OK;
     all->enqueues = load->streams != 0;
+    all->shares_streams = load->contexts > load->streams;
     all->seats = cli_allocate(load->contexts * sizeof *all->seats);
     memset(all->seats, 0, load->contexts * sizeof *all->seats);
     all->streams = cli_allocate((load->streams + 1) * sizeof(kiln_stream *));

@@ -21,15 +21,16 @@ static kiln_status check_options(const kiln_context *context, const kiln_context
                         "needed",
                         policy, KILN_GRAPH_REQUIRED);
     }
-    const bool wants_graphs = options->graphs == KILN_GRAPH_REQUIRED || options->graph_bytes != 0;
-    if (engine->device < 0 && (wants_graphs || options->stream != NULL)) {
+    const char *name = options->stream != NULL                  ? "stream"
+                       : options->graph_bytes != 0              ? "graph_bytes"
+                       : options->graphs == KILN_GRAPH_REQUIRED ? "graphs"
+                       : options->overlap_copies                ? "overlap_copies"
+                                                                : NULL;
+    if (engine->device < 0 && name != NULL) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "kiln_context_options: \"%s\" is set, and this engine of the %s backend "
                         "computes on the CPU",
-                        options->stream != NULL     ? "stream"
-                        : options->graph_bytes != 0 ? "graph_bytes"
-                                                    : "graphs",
-                        engine->info.name);
+                        name, engine->info.name);
     }
     if (options->stream != NULL && options->stream->device != engine->device) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
@@ -89,6 +90,10 @@ kiln_status context_gpu_create(kiln_context *context, const kiln_context_options
     graph_cache_init(&gpu->cache, most);
     KLN_RETURN_IF_ERROR(choose_stream(gpu, context->engine));
     KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->before));
+    if (options->overlap_copies) {
+        KLN_RETURN_IF_ERROR(kiln_stream_create(gpu->device, 0, &gpu->copies));
+        KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->computed));
+    }
     return kiln_event_create(gpu->device, false, &gpu->after);
 }
 
@@ -104,6 +109,8 @@ void context_gpu_destroy(kiln_context *context)
     graph_cache_finish(context);
     kiln_event_destroy(gpu->after);
     kiln_event_destroy(gpu->before);
+    kiln_event_destroy(gpu->computed);
+    kiln_stream_destroy(gpu->copies);
     if (gpu->owns_work) {
         kiln_stream_destroy(gpu->work);
     }
@@ -241,6 +248,7 @@ static kiln_status launch(kiln_context *context, graph_entry *entry, kiln_stream
 {
     context_gpu *gpu = context->gpu;
     kiln_stream *target = stream == NULL || gpu->shared ? gpu->work : stream;
+    kiln_stream *copies = gpu->copies != NULL ? gpu->copies : target;
     const bool orders = stream != NULL && target != stream;
     transfers_copy_in(context, entry, waits);
     if (orders) {
@@ -249,20 +257,26 @@ static kiln_status launch(kiln_context *context, graph_entry *entry, kiln_stream
     if (entry->graph == NULL) {
         KLN_RETURN_IF_ERROR(transfers_bind(context, entry));
     }
-    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(context, entry, target, waits));
+    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(context, entry, copies, waits));
+    if (copies != target) {
+        KLN_RETURN_IF_ERROR(order(gpu->before, copies, target));
+    }
     if (entry->graph != NULL) {
         KLN_RETURN_IF_ERROR(kiln_graph_launch(entry->graph, target));
         gpu->replayed = true;
     } else {
         KLN_RETURN_IF_ERROR(transfers_enqueue_all(context, entry, target));
     }
-    KLN_RETURN_IF_ERROR(transfers_enqueue_behind(context, entry, target, waits));
-    gpu->target = target;
+    if (copies != target) {
+        KLN_RETURN_IF_ERROR(order(gpu->computed, target, copies));
+    }
+    KLN_RETURN_IF_ERROR(transfers_enqueue_behind(context, entry, copies, waits));
+    gpu->target = copies;
     gpu->shown = entry;
     gpu->is_under_way = true;
     gpu->has_event = !waits;
     if (!waits || orders) {
-        KLN_RETURN_IF_ERROR(kiln_event_record(gpu->after, target));
+        KLN_RETURN_IF_ERROR(kiln_event_record(gpu->after, copies));
     }
     return orders ? kiln_stream_wait_event(stream, gpu->after) : KILN_OK;
 }
@@ -389,8 +403,8 @@ kiln_status context_gpu_search(kiln_context *context, uint64_t nanoseconds)
 {
     context_gpu *gpu = context->gpu;
     kln_cuda_scope scope;
-    if (gpu == NULL || gpu->current == NULL || gpu->current->mode != ENTRY_GRAPH ||
-        gpu->current->searched) {
+    if (gpu == NULL || gpu->copies != NULL || gpu->current == NULL ||
+        gpu->current->mode != ENTRY_GRAPH || gpu->current->searched) {
         return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(kln_cuda_enter(gpu->device, &scope));

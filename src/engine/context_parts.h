@@ -120,7 +120,9 @@ typedef struct context_gpu {
     bool owns_work;          /* it is this context's */
     bool shared;             /* it is the engine's: under its lock */
     kiln_stream *caller;     /* of the options, or NULL */
+    kiln_stream *copies;     /* with overlap_copies: where the copies go; otherwise NULL */
     kiln_event *before;      /* orders the work behind another stream */
+    kiln_event *computed;    /* with overlap_copies: the copies of outputs go behind it */
     kiln_event *after;       /* the end of an enqueued run */
     graph_cache cache;
     graph_entry *current; /* of what is bound now; NULL: to be looked for */
@@ -321,8 +323,8 @@ KILN_MUST_CHECK kiln_status graph_cache_admit(kiln_context *context, graph_entry
                                               bool *admitted);
 /* Counts what the entry holds now. */
 void graph_cache_count(kiln_context *context, graph_entry *entry);
-/* A hash of the shapes of the inputs and of which bindings are the device's own, the same in every
- * process. */
+/* A hash of the shapes of the inputs and of the kind of memory that each binding is in, the same in
+ * every process. */
 uint64_t graph_cache_shapes(const kiln_context *context);
 /* What the entry holds goes; the entry itself stays. */
 void graph_cache_drop(kiln_context *context, graph_entry *entry);

@@ -123,15 +123,23 @@ static uint64_t hash_of(const kiln_context *context)
     return hash ^ hash >> 32;
 }
 
+/* What makes a difference to how bytes travel: not at all, through pinned memory, or through a
+ * staging buffer that the driver can go around. An output in the context's memory is staged, and
+ * stays there. */
+static uint64_t travels_from(const context_slot *slot)
+{
+    const kiln_location location = slot->tensor.desc.location;
+    return slot->state == SLOT_EMPTY || location == KILN_LOCATION_PINNED ? 0
+           : location == KILN_LOCATION_HOST                              ? 1
+                                                                         : 2;
+}
+
 uint64_t graph_cache_shapes(const kiln_context *context)
 {
     uint64_t hash = context->slot_count;
     for (size_t i = 0; i < context->slot_count; i++) {
         const context_slot *slot = &context->slots[i];
-        const kiln_location location = slot->tensor.desc.location;
-        const bool is_devices = slot->state != SLOT_EMPTY && (location == KILN_LOCATION_DEVICE ||
-                                                              location == KILN_LOCATION_MANAGED);
-        hash = mix(hash, is_devices);
+        hash = mix(hash, travels_from(slot));
         const kiln_shape *shape = &slot->tensor.desc.shape;
         const bool is_input = i < context->engine->description.input_count;
         for (int32_t d = 0; is_input && d < shape->rank; d++) {

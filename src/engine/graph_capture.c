@@ -249,6 +249,9 @@ kiln_status capture_variant(capture_trial *trial, graph_variant variant, kiln_gr
 static graph_variant first_variant(kiln_context *context, const graph_entry *entry)
 {
     kiln_engine *engine = context->engine;
+    if (context->gpu->copies != NULL) {
+        return (graph_variant){.in = TRANSFER_OUTSIDE, .out = TRANSFER_OUTSIDE};
+    }
     graph_variant variant = graph_variant_by_rule(transfers_load(context, entry, true),
                                                   transfers_load(context, entry, false));
     (void)pthread_mutex_lock(&engine->measured->mutex);

@@ -38,7 +38,7 @@
 #define LEAST_DIRECT ((size_t)64 << 10)
 
 static const char *const mode_names[TRANSFER_MODES] = {
-    [TRANSFER_MAPPED] = "mapped",     [TRANSFER_COPIED] = "copied", [TRANSFER_AHEAD] = "ahead",
+    [TRANSFER_MAPPED] = "mapped",     [TRANSFER_COPIED] = "copied", [TRANSFER_OUTSIDE] = "outside",
     [TRANSFER_GATHERED] = "gathered", [TRANSFER_DIRECT] = "direct",
 };
 
@@ -74,7 +74,7 @@ bool transfer_mode_is_worth_trying(transfer_mode mode, transfer_load load, bool 
     switch (mode) {
         case TRANSFER_MAPPED: return load.bytes <= LARGEST_MAPPED;
         case TRANSFER_GATHERED: return load.bytes != 0 && load.bytes <= LARGEST_GATHERED;
-        case TRANSFER_AHEAD: return load.bytes != 0 && inputs;
+        case TRANSFER_OUTSIDE: return load.bytes != 0 && inputs;
         case TRANSFER_DIRECT: return load.ordinary >= LEAST_DIRECT;
         default: return load.bytes != 0;
     }
@@ -171,7 +171,7 @@ static bool read_row(const cJSON *object, measured_variant *row)
     row->variant = (graph_variant){mode_of(object, "inputs"), mode_of(object, "outputs")};
     if (strlen(bindings) != 16 || *end != '\0' || gpu[0] == '\0' ||
         strlen(gpu) >= sizeof row->gpu || row->variant.in == TRANSFER_MODES ||
-        row->variant.out == TRANSFER_MODES || row->variant.out == TRANSFER_AHEAD ||
+        row->variant.out == TRANSFER_MODES || row->variant.out == TRANSFER_OUTSIDE ||
         !cJSON_IsNumber(took) || !(took->valuedouble >= 0) || took->valuedouble > LARGEST_INTEGER) {
         return false;
     }

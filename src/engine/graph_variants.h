@@ -24,7 +24,7 @@ struct cJSON;
 typedef enum transfer_mode {
     TRANSFER_MAPPED, /* not at all: the device works on pinned memory, or on the caller's, itself */
     TRANSFER_COPIED, /* by a copy of its own, a part of what is captured */
-    TRANSFER_AHEAD,  /* by a copy of its own that is enqueued before the graph: inputs only */
+    TRANSFER_OUTSIDE,  /* by a copy of its own that is enqueued before the graph or behind it */
     TRANSFER_GATHERED, /* by one kernel with all others of its direction, a part of what is
                           captured */
     TRANSFER_DIRECT,   /* ordinary host memory: by a copy of the driver's from or to where it lies,
@@ -37,7 +37,7 @@ typedef struct graph_variant {
     transfer_mode out;
 } graph_variant;
 
-/* "mapped", "copied", "ahead", "gathered", "direct" */
+/* "mapped", "copied", "outside", "gathered", "direct" */
 const char *transfer_mode_name(transfer_mode mode);
 
 /* What travels in one direction. */

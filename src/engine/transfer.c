@@ -224,13 +224,14 @@ static kiln_status enqueue_gathered(const kiln_context *context, const graph_ent
 kiln_status transfers_enqueue_ahead(const kiln_context *context, const graph_entry *entry,
                                     kiln_stream *stream, bool waits)
 {
-    KLN_RETURN_IF_ERROR(enqueue_copies(context, entry, stream, true, TRANSFER_AHEAD, waits));
+    KLN_RETURN_IF_ERROR(enqueue_copies(context, entry, stream, true, TRANSFER_OUTSIDE, waits));
     return enqueue_copies(context, entry, stream, true, TRANSFER_DIRECT, waits);
 }
 
 kiln_status transfers_enqueue_behind(const kiln_context *context, const graph_entry *entry,
                                      kiln_stream *stream, bool waits)
 {
+    KLN_RETURN_IF_ERROR(enqueue_copies(context, entry, stream, false, TRANSFER_OUTSIDE, waits));
     return enqueue_copies(context, entry, stream, false, TRANSFER_DIRECT, waits);
 }
 

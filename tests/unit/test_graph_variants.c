@@ -111,7 +111,7 @@ static void inputs_may_travel_ahead_of_the_graph(void **state)
     set("FAKE_CUDA_KERNELS", "load");
     kiln_context *context = measure_one(&how, x, COUNT);
     set("FAKE_CUDA_SLOW", NULL);
-    assert_kept("ahead", "copied");
+    assert_kept("outside", "copied");
     assert_said("no graph with inputs gathered, outputs copied: loading the kernel");
     for (int i = 3; i < 6; i++) {
         const unsigned long copies = calls("cuMemcpyAsync");
@@ -170,7 +170,7 @@ static void small_tensors_stay_where_they_lie(void **state)
 static void every_variant_is_measured(void **state)
 {
     (void)state;
-    static const char *const modes[] = {"mapped", "copied", "ahead", "gathered"};
+    static const char *const modes[] = {"mapped", "copied", "outside", "gathered"};
     behaviour how = {.drifts = false};
     float x[64] = {0};
     kiln_context *context = measure_one(&how, x, 64);
@@ -261,7 +261,7 @@ static void variants_are_written_down_and_read(void **state)
     (void)state;
     measured_variants kept = {.count = 0};
     measured_variants found = {.count = 7};
-    measured_variant row = {.gpu = "a GPU", .variant = {TRANSFER_AHEAD, TRANSFER_GATHERED}};
+    measured_variant row = {.gpu = "a GPU", .variant = {TRANSFER_OUTSIDE, TRANSFER_GATHERED}};
     for (uint64_t i = 0; i < MEASURED_VARIANTS + 3; i++) {
         row.bindings = UINT64_C(0xfedcba9876543210) + i;
         row.nanoseconds = 1000 + i;
@@ -277,7 +277,7 @@ static void variants_are_written_down_and_read(void **state)
     assert_false(measured_variants_get(&found, row.bindings, "another GPU", &variant));
     assert_false(measured_variants_get(&found, UINT64_C(0xfedcba9876543212), "a GPU", &variant));
     assert_true(measured_variants_get(&found, row.bindings, "a GPU", &variant));
-    assert_int_equal(variant.in, TRANSFER_AHEAD);
+    assert_int_equal(variant.in, TRANSFER_OUTSIDE);
     assert_int_equal(variant.out, TRANSFER_GATHERED);
     cJSON_free(text);
     cJSON_Delete(root);

@@ -455,6 +455,30 @@ static void enqueue_orders_into_the_callers_stream(void **state)
     }
 }
 
+/* Two copies by the driver and three events for each run, and the context's own stream for them. */
+static void copies_go_to_a_stream_of_their_own(void **state)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    kiln_stream *stream = NULL;
+    assert_ok(kiln_stream_create(0, 0, &stream));
+    options.stream = stream;
+    options.overlap_copies = true;
+    kiln_context *context = make_context(&how, false, &options);
+    float x[8] = {0};
+    run_and_check(context, x, 8, 1);
+    run_and_check(context, x, 8, 2);
+    const unsigned long waits = calls("cuStreamWaitEvent");
+    const unsigned long copies = calls("cuMemcpyAsync");
+    run_and_check(context, x, 8, 3);
+    assert_int_equal(counters_of(context).graph_hits, 1);
+    assert_int_equal(calls("cuStreamWaitEvent") - waits, 2);
+    assert_int_equal(calls("cuMemcpyAsync") - copies, 2); /* none in the graph */
+    kiln_context_destroy(context);
+    kiln_stream_destroy(stream);
+}
+
 static void options_are_checked(void **state)
 {
     (void)state;
@@ -521,6 +545,10 @@ static void an_engine_on_the_cpu_refuses_what_needs_a_gpu(void **state)
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wishes, &context));
     assert_message("\"stream\" is set");
     wishes.stream = NULL;
+    wishes.overlap_copies = true;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wishes, &context));
+    assert_message("\"overlap_copies\" is set");
+    wishes.overlap_copies = false;
     assert_ok(kiln_context_create(engine, &wishes, &context));
     assert_null(kiln_context_stream(context));
     float data[8] = {3};
@@ -602,6 +630,7 @@ int main(void)
         fake_test(the_contexts_own_memory_is_pinned_and_stays_with_its_graph),
         fake_test(an_input_may_be_written_at_the_last_moment),
         fake_test(enqueue_orders_into_the_callers_stream),
+        fake_test(copies_go_to_a_stream_of_their_own),
         fake_test(options_are_checked),
         fake_test(an_engine_on_the_cpu_refuses_what_needs_a_gpu),
         fake_test(a_lost_device_and_a_full_one_are_reported),

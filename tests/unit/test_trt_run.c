@@ -383,6 +383,56 @@ static void profiles_change_on_the_callers_stream(void **state)
     }
 }
 
+/* Several contexts over each of two streams, the copies of one under the kernels of another: each
+ * gets the results of what it was given. */
+static void copies_pass_under_kernels(void **state)
+{
+    (void)state;
+    enum { STREAMS = 2, CONTEXTS = 6, RUNS = 300, COUNT = 32 };
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_relu(i);
+        kiln_context *contexts[CONTEXTS];
+        kiln_stream *streams[STREAMS];
+        float x[CONTEXTS][COUNT] = {{0}};
+        float y[CONTEXTS][COUNT] = {{0}};
+        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+        options.overlap_copies = true;
+        for (size_t s = 0; s < STREAMS; s++) {
+            assert_ok(kiln_stream_create(0, 0, &streams[s]));
+        }
+        for (size_t c = 0; c < CONTEXTS; c++) {
+            const kiln_tensor input = host_floats(x[c], KILN_SHAPE(8, 4));
+            const kiln_tensor output = host_floats(y[c], KILN_SHAPE(8, 4));
+            options.stream = streams[c % STREAMS];
+            assert_ok(kiln_context_create(engine, &options, &contexts[c]));
+            assert_ok(kiln_context_bind(contexts[c], "x", &input));
+            assert_ok(kiln_context_bind(contexts[c], "y", &output));
+            assert_ok(kiln_context_warmup(contexts[c], 3, 0, NULL));
+        }
+        for (int run = 0; run < RUNS + CONTEXTS; run++) {
+            const size_t c = (size_t)run % CONTEXTS;
+            if (run >= CONTEXTS) {
+                assert_ok(kiln_context_wait(contexts[c]));
+                assert_true(y[c][0] == 0 && y[c][COUNT - 1] == (float)(run - CONTEXTS));
+            }
+            x[c][0] = (float)-run;
+            x[c][COUNT - 1] = (float)run;
+            assert_ok(kiln_context_enqueue(contexts[c], NULL));
+        }
+        for (size_t c = 0; c < CONTEXTS; c++) {
+            kiln_context_counters counters = {.struct_size = sizeof counters};
+            assert_ok(kiln_context_wait(contexts[c]));
+            assert_ok(kiln_context_get_counters(contexts[c], &counters));
+            assert_true(counters.graph_hits >= RUNS / CONTEXTS);
+            kiln_context_destroy(contexts[c]);
+        }
+        for (size_t s = 0; s < STREAMS; s++) {
+            kiln_stream_destroy(streams[s]);
+        }
+        kiln_engine_release(engine);
+    }
+}
+
 /* The library writes what the output has, so too little memory is no run. */
 static void device_memory_that_is_too_small_is_not_written(void **state)
 {
@@ -599,6 +649,7 @@ int main(void)
         tensorrt_test(a_double_is_bound_as_a_float),
         tensorrt_test(device_memory_is_used_where_it_lies),
         tensorrt_test(profiles_change_on_the_callers_stream),
+        tensorrt_test(copies_pass_under_kernels),
         tensorrt_test(device_memory_that_is_too_small_is_not_written),
         tensorrt_test(contexts_can_share_their_memory),
         tensorrt_test(layers_are_measured),

@@ -122,6 +122,13 @@ static kiln_status fail_plan(trt_build *build)
                         "whose weights can be replaced, and %s",
                         build->source, build->library->name, why_none);
     }
+    if (o->version_compatible && trt_said(&build->recorder, "libnvinfer_lean")) {
+        return trt_fail(KILN_ERROR_NOT_FOUND, &build->recorder,
+                        "version_compatible: the plan would carry TensorRT's lean runtime, whose "
+                        "library is not beside that of %s; install it there, or leave it out with "
+                        "exclude_lean_runtime and load the plan with a lean runtime of its version",
+                        build->library->name);
+    }
     return trt_fail(KILN_ERROR_BACKEND, &build->recorder, "%s: %s builds no plan", build->source,
                     build->library->name);
 }
