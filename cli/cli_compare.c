@@ -16,6 +16,7 @@ typedef struct compare_settings {
     double absolute;
     double relative;
     bool first;
+    bool tf32;
     bool json;
 } compare_settings;
 
@@ -54,6 +55,15 @@ static cli_exit split_backends(job *work)
     return CLI_DONE;
 }
 
+/* float32 that a GPU computes in TF32 does not pass float32's tolerance. */
+static bool is_in_full_precision(const job *work, size_t which)
+{
+    kiln_backend_info info = {.struct_size = sizeof info};
+    const char *name = work->names[which][0] != '\0' ? work->names[which] : NULL;
+    return !work->settings.tf32 && kiln_backend_choose(name, &info) == KILN_OK &&
+           strcmp(info.name, "tensorrt") == 0;
+}
+
 static cli_exit open_engines(job *work)
 {
     cli_exit result = CLI_DONE;
@@ -61,6 +71,7 @@ static cli_exit open_engines(job *work)
         cli_model_settings settings = work->settings.model;
         settings.backend = work->names[i][0] != '\0' ? work->names[i] : NULL;
         settings.shapes = &work->settings.inputs;
+        settings.full_precision = is_in_full_precision(work, i);
         result = cli_model_open(work->command, work->path, &settings, &work->engines[i]);
     }
     return result;
@@ -94,6 +105,7 @@ static kiln_build_options build_options(const job *work, size_t which)
     options.device = (int32_t)work->settings.model.device;
     options.threads = (int32_t)work->settings.model.threads;
     options.optimization = (kiln_optimization)work->settings.model.optimization;
+    options.tf32 = is_in_full_precision(work, which) ? KILN_SWITCH_OFF : KILN_SWITCH_DEFAULT;
     return options;
 }
 
@@ -359,6 +371,10 @@ static const cli_option options[] = {
     {"first-difference", 'f', NULL, CLI_FLAG, offsetof(compare_settings, first), 0, 0, NULL,
      "Where an output does not pass, compare inner tensors in the order of the nodes and show the "
      "first that does not pass either."},
+    {"tf32", 0, NULL, CLI_FLAG, offsetof(compare_settings, tf32), 0, 0, NULL,
+     "Let TensorRT compute float32 in TF32, as its builds do; without it a compare has them in "
+     "full "
+     "precision."},
     {"json", 'j', NULL, CLI_FLAG, offsetof(compare_settings, json), 0, 0, NULL,
      "Write it as JSON: model, found, expected, passes, outputs, first_difference."},
     {0},

@@ -70,6 +70,9 @@ void cli_model_set(const cli_model_settings *settings, kiln_build_options *optio
     options->provider = (kiln_provider)settings->provider;
     options->allow_host_code = settings->host_code;
     options->profile_nodes = settings->profile_nodes;
+    if (settings->full_precision) {
+        options->tf32 = KILN_SWITCH_OFF;
+    }
 }
 
 /* Only a backend that wants profiles is worth reading the model twice. */

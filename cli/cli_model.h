@@ -25,6 +25,7 @@ typedef struct cli_model_settings {
     const struct cli_input_settings *shapes; /* no option: where a build that needs an optimization
                                                 profile takes it from; or NULL */
     bool profile_nodes;                      /* no option: kiln_build_options.profile_nodes */
+    bool full_precision;                     /* no option: a GPU does not compute float32 in TF32 */
 } cli_model_settings;
 
 extern const cli_option cli_model_options[];

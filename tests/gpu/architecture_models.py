@@ -191,9 +191,9 @@ def detector():
 class Pyramid(nn.Module):
     """Two sizes of features, as the detectors of one stage want them."""
 
-    def __init__(self):
+    def __init__(self, out_channels):
         super().__init__()
-        self.out_channels = 32
+        self.out_channels = out_channels
         self.first = nn.Sequential(nn.Conv2d(3, 32, 7, 8, 3), nn.BatchNorm2d(32), nn.ReLU())
         self.second = nn.Sequential(nn.Conv2d(32, 32, 3, 2, 1), nn.ReLU())
 
@@ -220,7 +220,7 @@ def ssd():
     from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
     from torchvision.models.detection.ssd import SSD
 
-    net = SSD(Pyramid(), DefaultBoxGenerator([[2], [2]]), (128, 128), 4, score_thresh=0.0,
+    net = SSD(Pyramid([32, 32]), DefaultBoxGenerator([[2], [2]]), (128, 128), 4, score_thresh=0.0,
               topk_candidates=20, detections_per_img=10)
     return one_stage(net)
 
@@ -230,7 +230,7 @@ def retinanet():
     from torchvision.models.detection.anchor_utils import AnchorGenerator
 
     anchors = AnchorGenerator(((16,), (32,)), ((0.5, 1.0, 2.0),) * 2)
-    net = RetinaNet(Pyramid(), 4, min_size=128, max_size=128, anchor_generator=anchors,
+    net = RetinaNet(Pyramid(32), 4, min_size=128, max_size=128, anchor_generator=anchors,
                     score_thresh=0.0, topk_candidates=20, detections_per_img=10)
     return one_stage(net)
 

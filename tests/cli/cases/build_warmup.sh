@@ -10,10 +10,10 @@ echo "plain: $(count plain.plan.json), warm: $(count warm.plan.json)"
 "$python" - <<'P'
 import json
 rows = json.load(open("warm.plan.json"))["graph_variants"]
-modes = {"mapped", "copied", "ahead", "gathered"}
+modes = {"mapped", "copied", "outside", "gathered"}
 print(len(rows), sorted(rows[0]), {rows[0]["inputs"], rows[0]["outputs"]} <= modes)
 # What stands there is what a run begins with.
-rows[0]["inputs"], rows[0]["outputs"] = "ahead", "copied"
+rows[0]["inputs"], rows[0]["outputs"] = "outside", "copied"
 text = json.load(open("warm.plan.json"))
 text["graph_variants"] = rows
 json.dump(text, open("warm.plan.json", "w"))
