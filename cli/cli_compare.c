@@ -15,6 +15,7 @@ typedef struct compare_settings {
     const char *backends;
     double absolute;
     double relative;
+    int64_t level;
     bool first;
     bool tf32;
     bool json;
@@ -55,23 +56,27 @@ static cli_exit split_backends(job *work)
     return CLI_DONE;
 }
 
-/* float32 that a GPU computes in TF32 does not pass float32's tolerance. */
-static bool is_in_full_precision(const job *work, size_t which)
+/* Of the two backends only TensorRT knows TF32 and levels. float32 that a GPU computes in TF32 does
+ * not pass float32's tolerance. */
+static cli_model_settings model_settings(const job *work, size_t which)
 {
+    cli_model_settings settings = work->settings.model;
     kiln_backend_info info = {.struct_size = sizeof info};
-    const char *name = work->names[which][0] != '\0' ? work->names[which] : NULL;
-    return !work->settings.tf32 && kiln_backend_choose(name, &info) == KILN_OK &&
-           strcmp(info.name, "tensorrt") == 0;
+    settings.backend = work->names[which][0] != '\0' ? work->names[which] : NULL;
+    if (kiln_backend_choose(settings.backend, &info) == KILN_OK &&
+        strcmp(info.name, "tensorrt") == 0) {
+        settings.full_precision = !work->settings.tf32;
+        settings.level = work->settings.level + 1;
+    }
+    return settings;
 }
 
 static cli_exit open_engines(job *work)
 {
     cli_exit result = CLI_DONE;
     for (size_t i = 0; i < 2 && result == CLI_DONE; i++) {
-        cli_model_settings settings = work->settings.model;
-        settings.backend = work->names[i][0] != '\0' ? work->names[i] : NULL;
+        cli_model_settings settings = model_settings(work, i);
         settings.shapes = &work->settings.inputs;
-        settings.full_precision = is_in_full_precision(work, i);
         result = cli_model_open(work->command, work->path, &settings, &work->engines[i]);
     }
     return result;
@@ -101,11 +106,8 @@ static cli_exit take_inputs(job *work)
 static kiln_build_options build_options(const job *work, size_t which)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = work->names[which][0] != '\0' ? work->names[which] : NULL;
-    options.device = (int32_t)work->settings.model.device;
-    options.threads = (int32_t)work->settings.model.threads;
-    options.optimization = (kiln_optimization)work->settings.model.optimization;
-    options.tf32 = is_in_full_precision(work, which) ? KILN_SWITCH_OFF : KILN_SWITCH_DEFAULT;
+    const cli_model_settings settings = model_settings(work, which);
+    cli_model_set(&settings, &options);
     return options;
 }
 
@@ -339,7 +341,7 @@ static cli_exit do_job(job *work)
 static cli_exit run(const cli_command *self, int count, char **arguments)
 {
     job work = {.command = self,
-                .settings = {.absolute = KILN_BY_DTYPE, .relative = KILN_BY_DTYPE}};
+                .settings = {.level = -1, .absolute = KILN_BY_DTYPE, .relative = KILN_BY_DTYPE}};
     const char *operands[1] = {NULL};
     cli_exit result = CLI_DONE;
     if (!cli_options_read(self, count, arguments, &work.settings, operands, &result)) {
@@ -371,6 +373,8 @@ static const cli_option options[] = {
     {"first-difference", 'f', NULL, CLI_FLAG, offsetof(compare_settings, first), 0, 0, NULL,
      "Where an output does not pass, compare inner tensors in the order of the nodes and show the "
      "first that does not pass either."},
+    {"level", 0, "N", CLI_INTEGER, offsetof(compare_settings, level), 0, 5, NULL,
+     "How long TensorRT looks for the fastest kernels, 0 to 5. Default: 3."},
     {"tf32", 0, NULL, CLI_FLAG, offsetof(compare_settings, tf32), 0, 0, NULL,
      "Let TensorRT compute float32 in TF32, as its builds do; without it a compare has them in "
      "full "

@@ -70,6 +70,10 @@ void cli_model_set(const cli_model_settings *settings, kiln_build_options *optio
     options->provider = (kiln_provider)settings->provider;
     options->allow_host_code = settings->host_code;
     options->profile_nodes = settings->profile_nodes;
+    if (settings->level != 0) {
+        options->builder_optimization_level =
+            settings->level > 1 ? (int32_t)settings->level - 1 : -1;
+    }
     if (settings->full_precision) {
         options->tf32 = KILN_SWITCH_OFF;
     }

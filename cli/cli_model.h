@@ -26,6 +26,7 @@ typedef struct cli_model_settings {
                                                 profile takes it from; or NULL */
     bool profile_nodes;                      /* no option: kiln_build_options.profile_nodes */
     bool full_precision;                     /* no option: a GPU does not compute float32 in TF32 */
+    int64_t level; /* no option: TensorRT\'s optimization level plus 1; 0: its default */
 } cli_model_settings;
 
 extern const cli_option cli_model_options[];

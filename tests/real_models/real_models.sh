@@ -1,17 +1,19 @@
 #!/bin/bash
 # Models of other people's programs: checked for each backend, and compared between two.
 #
-#     tests/real_models/real_models.sh KILN MODELS [A,B]
+#     tests/real_models/real_models.sh KILN MODELS [A,B] [OPTION]...
 #
 # MODELS is the folder that scripts/install_deps.sh put them in, each below the name of its package;
 # A,B are the two backends, onnxruntime,reference without a word. Ends with 77 where there are no
-# models, with 1 where one fails. REAL_MODELS_JOBS at once (1).
+# models, with 1 where one fails. REAL_MODELS_JOBS at once (1). OPTIONs are compare's, as --level 0.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -uo pipefail
 kiln=${1:?KILN}
 models=${2:?MODELS}
 pair=${3:-onnxruntime,reference}
+shift $(($# < 3 ? $# : 3))
+more=("$@")
 jobs=${REAL_MODELS_JOBS:-1}
 [ -d "$models" ] ||
     { echo "$models is not there: scripts/install_deps.sh test fetches it"; exit 77; }
@@ -48,7 +50,7 @@ try() { # FILE ARGUMENT...
         "$kiln" check "$models/$file" -b "$backend" > "$log.check" 2>&1 ||
             checked=" (check finds: $(grep -m 1 '^error' "$log.check" | cut -c 1-60))"
     done
-    if "$kiln" compare "$models/$file" -b "$pair" "$@" > "$log" 2>&1; then
+    if "$kiln" compare "$models/$file" -b "$pair" "$@" ${more[@]+"${more[@]}"} > "$log" 2>&1; then
         echo "same    $file$checked"
     else
         touch "$work/failed"
