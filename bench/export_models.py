@@ -6,7 +6,7 @@ time, which depends on shapes.
     bench/export_models.py FOLDER NAME...
 
 Writes FOLDER/NAME.onnx. With _fp16 at the end of a name weights, inputs and outputs are float16,
-which wants a GPU here. The batch is an open dimension. bench/torch_peers.py measures the same
+which wants a GPU here. The batch is a dynamic dimension. bench/torch_peers.py measures the same
 modules in PyTorch.
 """
 import sys

@@ -56,7 +56,7 @@ static void fill(const kiln_tensor *tensor, bool strange)
     }
 }
 
-/* Open dimensions are 2 where no shape is given. False where an input cannot be fed. */
+/* Dynamic dimensions are 2 where no shape is given. False where an input cannot be fed. */
 static bool feed(kiln_engine *engine, kiln_context *context, const char *shape, bool strange)
 {
     random_state = 1;

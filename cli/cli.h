@@ -23,8 +23,8 @@
 /* What the program ends with. */
 typedef enum cli_exit {
     CLI_DONE = 0,
-    CLI_FAILED = 1, /* it was understood and did not work, or a comparison found a difference */
-    CLI_MISUSED = 2 /* it was not understood: an unknown command, option, value or name */
+    CLI_FAILED = 1, /* it failed, or a comparison found a difference */
+    CLI_MISUSED = 2 /* an unknown command, option, value or name */
 } cli_exit;
 
 /* --- options (cli_options.c) --- */
@@ -120,6 +120,12 @@ void cli_help_command(const cli_command *command);
 /* Ends the program with CLI_FAILED when memory is exhausted. */
 void *cli_allocate(size_t size);
 void *cli_grow(void *memory, size_t size);
+
+/* --- the library's words (cli_terms.c) --- */
+
+/* A copy of a sentence of the library's that speaks of the options of this program instead of
+ * functions and members. The caller frees it. */
+char *cli_in_shell(const char *sentence);
 
 /* --- errors and the log (cli_report.c) --- */
 

@@ -33,7 +33,6 @@ typedef struct build_settings {
 
     /* The rarer ones. */
     cli_list pools;
-    cli_list plugins;
     double gpu_memory;   /* MiB */
     double l2_limit;     /* KiB */
     int64_t aux_streams; /* -1: the library's default */
@@ -141,7 +140,7 @@ static cli_exit read_profiles(const cli_command *self, const cli_list *list, pla
             if (!read_input(plan, item)) {
                 return cli_misuse(self,
                                   "--profile \"%.200s\" cannot be read; NAME=MIN:OPT:MAX for each "
-                                  "open input is needed, as in x=1x3x224x224:8x3x224x224:"
+                                  "dynamic input is needed, as in x=1x3x224x224:8x3x224x224:"
                                   "32x3x224x224",
                                   list->items[i]);
             }
@@ -223,8 +222,8 @@ static void read_rare_options(const build_settings *settings, kiln_build_options
     options->use_dla = settings->dla_core >= 0;
     options->dla_core = settings->dla_core >= 0 ? (int32_t)settings->dla_core : 0;
     options->gpu_fallback = settings->gpu_fallback;
-    options->plugins = settings->plugins.items;
-    options->plugin_count = settings->plugins.count;
+    options->plugins = settings->model.plugins.items;
+    options->plugin_count = settings->model.plugins.count;
     options->serialize_plugins = settings->serialize_plugins;
     options->windows_runtime = settings->windows;
     options->strict_nans = settings->strict_nans;
@@ -333,9 +332,9 @@ static void print_tuning(const kiln_tune_result *tuned)
     if (switches[tuned->fuse_conv_bias] != NULL) {
         (void)printf("       bias fused into convolutions: %s\n", switches[tuned->fuse_conv_bias]);
     }
-    if (tuned->merged_products + tuned->fused_attentions + tuned->turned_products != 0) {
-        (void)printf("       products merged: %u, attentions fused: %u, matrices turned: %u\n",
-                     tuned->merged_products, tuned->fused_attentions, tuned->turned_products);
+    if (tuned->merged_products + tuned->fused_attentions + tuned->transposed_products != 0) {
+        (void)printf("       products merged: %u, attentions fused: %u, weights transposed: %u\n",
+                     tuned->merged_products, tuned->fused_attentions, tuned->transposed_products);
     }
     (void)printf("\n");
 }
@@ -407,15 +406,16 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     plan_options *plan = cli_allocate(sizeof *plan);
     memset(plan, 0, sizeof *plan);
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    result = settings.output == NULL
-                 ? cli_misuse(self, "where the plan goes is missing: --output PLAN")
-             : settings.model.graph != 0 || settings.model.refit != NULL
-                 ? cli_misuse(self, "--graph and --refit-from are for running what was built")
-             : settings.tune && (settings.time_limit > 0 || settings.memory_limit > 0)
-                 ? cli_misuse(self,
-                              "--tune builds several times and has no limit; leave out "
-                              "--time-limit and --memory-limit")
-                 : read_options(self, &settings, plan, &options);
+    result =
+        settings.output == NULL
+            ? cli_misuse(self, "--output is missing: it names the file that the plan is written to")
+        : settings.model.graph != 0 || settings.model.refit != NULL
+            ? cli_misuse(self, "--graph and --refit-from are for running what was built")
+        : settings.tune && (settings.time_limit > 0 || settings.memory_limit > 0)
+            ? cli_misuse(self,
+                         "--tune builds several times and has no limit; leave out "
+                         "--time-limit and --memory-limit")
+            : read_options(self, &settings, plan, &options);
     if (result == CLI_DONE) {
         result = build_and_save(&settings, operands[0], &options);
     }
@@ -438,7 +438,7 @@ static const cli_option options[] = {
     {"output", 'o', "PLAN", CLI_TEXT, AT(output), 0, 0, NULL,
      "Write the plan here, and beside it PLAN.json, which says how it was built."},
     {"profile", 'p', "RANGES", CLI_LIST, AT(profiles), 0, 0, NULL,
-     "The shapes that open inputs will have: NAME=MIN:OPT:MAX for each, with blanks between "
+     "The shapes that dynamic inputs will have: NAME=MIN:OPT:MAX for each, with blanks between "
      "inputs. "
      "Values of a shape tensor are written with a v: s=v1,64:v1,128:v1,256. May be given several "
      "times, for several profiles."},
@@ -500,8 +500,6 @@ static const cli_option rare_group[] = {
     {"dla-core", 0, "N", CLI_INTEGER, AT(dla_core), 0, 64, NULL, "Build for this DLA core."},
     {"gpu-fallback", 0, NULL, CLI_FLAG, AT(gpu_fallback), 0, 0, NULL,
      "Run layers on the GPU that the DLA cannot."},
-    {"plugin", 0, "PATH", CLI_LIST, AT(plugins), 0, 0, NULL,
-     "A library of plugin layers. May be given several times."},
     {"serialize-plugins", 0, NULL, CLI_FLAG, AT(serialize_plugins), 0, 0, NULL,
      "Put the libraries of --plugin into the plan."},
     {"exclude-lean-runtime", 0, NULL, CLI_FLAG, AT(exclude_lean), 0, 0, NULL,
@@ -529,7 +527,7 @@ static const cli_option rare_group[] = {
 static const cli_option runtime_group[] = {
     {"tune", 0, NULL, CLI_FLAG, AT(tune), 0, 0, NULL,
      "Build in several ways that give the same results but for rounding, time each with the first "
-     "profile's usual shapes, and save the fastest. Needs --provider cuda."},
+     "profile's opt shapes, and save the fastest. Needs --provider cuda."},
     {0},
 };
 

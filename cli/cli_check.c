@@ -124,8 +124,8 @@ const cli_command cli_command_check = {
     .summary = "list everything that is wrong with a model",
     .description =
         "Goes through the ONNX file MODEL without building it and lists every problem: names, "
-        "order, cycles, operators, attributes, types, shapes, weights and quantization, in inner "
-        "graphs and functions too. Types and shapes of all tensors are inferred on the way.\n\n"
+        "order, cycles, operators, attributes, types, shapes, weights and quantization, in "
+        "subgraphs and functions too. Types and shapes of all tensors are inferred on the way.\n\n"
         "The exit status is 0 when there is no error, 1 when there is one or the file cannot be "
         "read, 2 for wrong use.",
     .groups = groups,

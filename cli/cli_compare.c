@@ -208,13 +208,13 @@ static void print_first(const kiln_comparison *comparison)
 {
     const kiln_tensor_difference *first = kiln_comparison_first(comparison);
     if (first == NULL) {
-        (void)printf("\nnone of %zu inner tensors differs by itself\n",
+        (void)printf("\nnone of %zu intermediate tensors differs by itself\n",
                      kiln_comparison_inner_count(comparison));
         return;
     }
     char *node = cli_printable(first->node);
-    (void)printf("\nthe first node that differs is \"%s\" (%s), after %zu inner tensors\n", node,
-                 first->operation, kiln_comparison_inner_count(comparison) - 1);
+    (void)printf("\nthe first node that differs is \"%s\" (%s), after %zu intermediate tensors\n",
+                 node, first->operation, kiln_comparison_inner_count(comparison) - 1);
     free(node);
     print_table(&first, 1);
 }
@@ -363,7 +363,8 @@ static const char *const optimizations[] = {"default", "off", "basic", "extended
 
 static const cli_option options[] = {
     {"backends", 'b', "A,B", CLI_TEXT, offsetof(compare_settings, backends), 0, 0, NULL,
-     "The two backends: what A finds is held against what B says. Without it, the best one here "
+     "The two backends: what A computes is compared with what B computes. Without it, the best one "
+     "here "
      "and reference."},
     {"atol", 0, "X", CLI_REAL, offsetof(compare_settings, absolute), 0, 1e300, NULL,
      "Allow a difference of X. Default: by the data type, 1e-5 for float32."},
@@ -371,7 +372,8 @@ static const cli_option options[] = {
      "Allow a difference of X times the expected number, in addition. Default: by the data type, "
      "1e-3 for float32."},
     {"first-difference", 'f', NULL, CLI_FLAG, offsetof(compare_settings, first), 0, 0, NULL,
-     "Where an output does not pass, compare inner tensors in the order of the nodes and show the "
+     "Where an output does not pass, compare intermediate tensors in the order of the nodes and "
+     "show the "
      "first that does not pass either."},
     {"level", 0, "N", CLI_INTEGER, offsetof(compare_settings, level), 0, 5, NULL,
      "How long TensorRT looks for the fastest kernels, 0 to 5. Default: 3."},

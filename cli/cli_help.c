@@ -169,9 +169,9 @@ static void roff_options(const cli_group *group)
 static void roff_status(void)
 {
     (void)fputs(
-        ".SH EXIT STATUS\n.TP\n0\nIt is done.\n.TP\n1\nIt was understood and did not work; "
-        "the reason stands on standard error.\n.TP\n2\nIt was not understood: an unknown "
-        "command, option, value or name.\n",
+        ".SH EXIT STATUS\n.TP\n0\nSuccess.\n.TP\n1\nIt failed, or a comparison found a "
+        "difference; the reason is on standard error.\n.TP\n2\nWrong use: an unknown command, "
+        "option, value or name.\n",
         stdout);
 }
 

@@ -18,7 +18,7 @@ const cli_option cli_input_options[] = {
      "\"random:LOW:HIGH\", \"zeros\", or one number for all elements. May be given once for each "
      "input; without NAME it is meant for all that are not named. Default: random."},
     {"shape", 's', "[NAME=]SHAPE", CLI_LIST, offsetof(cli_input_settings, shapes), 0, 0, NULL,
-     "The shape of input NAME, like 1x3x224x224; needed where the model leaves a dimension open "
+     "The shape of input NAME, like 1x3x224x224; needed where a dimension is dynamic "
      "and no .npy file tells it. Without NAME it is meant for all that are not named."},
     {"seed", 0, "N", CLI_INTEGER, offsetof(cli_input_settings, seed), 0, 9007199254740992.0, NULL,
      "Start of the random numbers; the same seed gives the same data on every machine. Default "

@@ -87,7 +87,7 @@ static void add_quantization(const kiln_binding *binding, cli_text *text)
 
 static cli_exit print_bindings(const inspect_subject *subject)
 {
-    static const char *const headings[] = {"", "name", "type", "shape", "open dimensions"};
+    static const char *const headings[] = {"", "name", "type", "shape", "dynamic dimensions"};
     cli_table table;
     cli_exit result = CLI_DONE;
     const size_t inputs = binding_count(subject, true);
@@ -341,7 +341,7 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
 
 static const cli_option options[] = {
     {"json", 'j', NULL, CLI_FLAG, offsetof(inspect_settings, json), 0, 0, NULL,
-     "Write it as JSON: model, inputs, outputs (name, dtype, shape with null for an open "
+     "Write it as JSON: model, inputs, outputs (name, dtype, shape with null for a dynamic "
      "dimension, dim_names) and metadata; of an ONNX file ir_version, opsets, nodes, initializers "
      "(count, bytes) and functions too, of an engine the backend, of a plan the profiles; and "
      "layers where they are asked for."},
@@ -374,7 +374,7 @@ const cli_command cli_command_inspect = {
     .summary = "show the inputs, outputs and metadata of a model",
     .description =
         "Shows what MODEL takes and gives: name, type and shape of each input and output, with ? "
-        "for a dimension that is open until it runs, the optimization profiles of a plan, and what "
+        "for a dynamic dimension, the optimization profiles of a plan, and what "
         "the model says about itself.\n\n"
         "An ONNX file is read and its shapes are inferred; no backend is needed, and nothing is "
         "built unless an option of the engine is given. A plan is loaded.",

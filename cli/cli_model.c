@@ -36,6 +36,9 @@ const cli_option cli_model_options[] = {
     {"allow-host-code", 0, NULL, CLI_FLAG, offsetof(cli_model_settings, host_code), 0, 0, NULL,
      "Run the code that a version-compatible plan of TensorRT carries: for plans that are trusted "
      "like programs."},
+    {"plugin", 0, "LIBRARY", CLI_LIST, offsetof(cli_model_settings, plugins), 0, 0, NULL,
+     "A library of plugin layers of TensorRT, for a model or plan that has such layers. May be "
+     "given several times."},
     {0},
 };
 
@@ -91,12 +94,26 @@ static bool wants_hints(const cli_model_settings *settings)
                                          (info.capabilities & KILN_CAPABILITY_PROFILES) != 0);
 }
 
+/* A plan finds its layers in TensorRT's registry only. */
+static cli_exit load_plugins(const cli_model_settings *settings)
+{
+    for (size_t i = 0; i < settings->plugins.count; i++) {
+        if (kiln_plugin_load(settings->library, settings->plugins.items[i]) != KILN_OK) {
+            return cli_fail();
+        }
+    }
+    return CLI_DONE;
+}
+
 cli_exit cli_model_open(const cli_command *command, const char *path,
                         const cli_model_settings *settings, kiln_engine **engine)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     cli_hints hints = {.network = NULL};
     cli_model_set(settings, &options);
+    if (load_plugins(settings) != CLI_DONE) {
+        return CLI_FAILED;
+    }
     if (wants_hints(settings)) {
         const cli_exit read = cli_hints_read(command, settings->shapes, path, &hints);
         if (read != CLI_DONE) {

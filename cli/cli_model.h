@@ -22,6 +22,7 @@ typedef struct cli_model_settings {
     int graph;        /* kiln_graph_policy */
     const char *refit;
     bool host_code;
+    cli_list plugins;
     const struct cli_input_settings *shapes; /* no option: where a build that needs an optimization
                                                 profile takes it from; or NULL */
     bool profile_nodes;                      /* no option: kiln_build_options.profile_nodes */
@@ -52,7 +53,7 @@ typedef struct cli_input_settings {
     cli_list shapes;
     int64_t seed;
     int64_t batch; /* what N stands for in a shape, and the first dimension of an input where no
-                      shape is given and it is open; 0: nothing */
+                      shape is given and it is dynamic; 0: nothing */
 } cli_input_settings;
 
 extern const cli_option cli_input_options[];

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli_model.h"
+
 /* --- profiles --- */
 
 /* "2, 4" for the values of a shape tensor, "2x4" for a shape. */
@@ -103,14 +105,24 @@ static cli_exit read_layers(kiln_engine *engine, cJSON **document, cJSON **layer
 {
     const char *json = NULL;
     *document = NULL;
-    if (kiln_engine_inspect(engine, &json) != KILN_OK) {
+    const kiln_status status = kiln_engine_inspect(engine, &json);
+    if (status == KILN_ERROR_UNSUPPORTED) {
+        char backend[200];
+        cli_model_backend(engine, backend, sizeof backend);
+        cli_error(
+            "--layers: an engine of %s does not tell its layers; without options of an "
+            "engine, the nodes of an ONNX file are listed",
+            backend);
+        return CLI_FAILED;
+    }
+    if (status != KILN_OK) {
         return cli_fail();
     }
     *document = cJSON_Parse(json);
     *layers = cJSON_GetObjectItem(*document, "Layers");
     if (!cJSON_IsArray(*layers)) {
         cJSON_Delete(*document);
-        cli_error("the layers of the plan are not told in a way that is understood");
+        cli_error("what the library tells of the layers is not JSON with a list \"Layers\"");
         return CLI_FAILED;
     }
     return CLI_DONE;

@@ -186,7 +186,7 @@ cli_exit cli_sweep_plan(const cli_command *command, const cli_sweep_settings *se
     if (settings->batches != NULL && !takes_batch(engine, inputs)) {
         return cli_misuse(command,
                           "--batches: no input takes a batch size; write N for it in --shape, and "
-                          "leave the first dimension of the model open");
+                          "make the first dimension of the model dynamic");
     }
     return plan_points(command, settings, on_gpu, lists, sweep);
 }
@@ -318,7 +318,7 @@ void cli_sweep_finish(cli_sweep *sweep)
 const cli_option cli_sweep_options[] = {
     {"batches", 0, "LIST", CLI_TEXT, offsetof(cli_sweep_settings, batches), 0, 0, NULL,
      "Measure at these batch sizes, as 1,8,32: they take the place of the letter N in --shape, and "
-     "without that of the first dimension that an input leaves open."},
+     "without that of the first dimension of an input where it is dynamic."},
     {"contexts", 'c', "LIST", CLI_TEXT, offsetof(cli_sweep_settings, contexts), 0, 0, NULL,
      "Have so many inferences at once, each in a context of its own; several numbers are measured "
      "one after the other. On the CPU each has a thread, beside those of --threads."},

@@ -215,8 +215,9 @@ static int ask(const char *models, int32_t *features, int64_t count, float *scor
     (void)snprintf(path, sizeof path, "%s/magika/model.onnx", models);
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
-    /* How many files there will be is open in the model. TensorRT, where it is, wants to know how
-     * large the batch gets, and chooses kernels for the usual size; the others run any. */
+    /* How many files there will be is a dynamic dimension of the model. TensorRT, where it is,
+     * wants to know how large the batch gets, and chooses kernels for the usual size; the others
+     * run any. */
     const kiln_profile_input range = {.name = "bytes",
                                       .min = KILN_SHAPE(1, FEATURES),
                                       .opt = KILN_SHAPE(count, FEATURES),

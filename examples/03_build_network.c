@@ -144,8 +144,8 @@ static kiln_status check(const kiln_network *network)
 
 static kiln_status build(const kiln_network *network, kiln_engine **engine)
 {
-    /* The batch is open. Some backends (TensorRT) want to know how large it will be; the others run
-     * any. */
+    /* The batch is dynamic. Some backends (TensorRT) want to know how large it will be; the others
+     * run any. */
     const kiln_profile_input range = {.name = "pictures",
                                       .min = KILN_SHAPE(1, 1, SIZE, SIZE),
                                       .opt = KILN_SHAPE(CLASSES, 1, SIZE, SIZE),

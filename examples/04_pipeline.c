@@ -44,7 +44,7 @@ static void free_batch(const batch *made)
     }
 }
 
-/* Memory for each input; an open dimension is taken as 1. */
+/* Memory for each input; a dynamic dimension is taken as 1. */
 static int make_batch(const kiln_engine *engine, batch *made)
 {
     made->count = kiln_engine_input_count(engine);

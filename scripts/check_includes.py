@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Who may include whom: rooms of src/ depend upwards only, and are entered through their doors.
+"""Who may include whom: modules of src/ depend upwards only, and are entered through their doors.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -9,7 +9,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# Each room of src/ and what it may include besides itself. A room stands below those that use it.
+# Each module of src/ and what it may include besides itself. It stands below those that use it.
 BELOW_BACKENDS = {"base", "loader", "tensor", "cuda", "onnx", "network", "memory"}
 ALLOWED = {
     "base": set(),
@@ -31,14 +31,14 @@ PEERS = {
     ("bench/raw_cuda.c", "backends/onnxruntime/ort_api.h"),
     ("bench/raw_trt.c", "backends/tensorrt/trt_callbacks.h"),
 }
-# A room's door is kln_<room>.h; these rooms have another name for it.
+# A module's door is kln_<module>.h; these modules have another name for it.
 DOORS = {"backends": {"backends/kln_backend.h"}}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 
-def room_of(path):
-    """The room of a path below src/, and for a backend the folder that is its own."""
+def module_of(path):
+    """The module of a path below src/, and for a backend the folder that is its own."""
     parts = path.split("/")
     if parts[0] == "backends" and len(parts) > 2:
         return "/".join(parts[:2])
@@ -46,20 +46,20 @@ def room_of(path):
 
 
 def may_enter(user, path):
-    """Why `user` (a room) may not include `path` (below src/), or None."""
-    room = room_of(path)
-    if room == user:
+    """Why `user` (a module) may not include `path` (below src/), or None."""
+    module = module_of(path)
+    if module == user:
         return None
-    top, user_top = room.split("/")[0], user.split("/")[0]
+    top, user_top = module.split("/")[0], user.split("/")[0]
     if user_top not in ALLOWED:
-        return f"room {user_top} is not in scripts/check_includes.py"
+        return f"module {user_top} is not in scripts/check_includes.py"
     if top != user_top and top not in ALLOWED[user_top]:
         return f"{user} stands below {top} or beside it"
-    doors = DOORS.get(room, {f"{room}/kln_{room.split('/')[-1]}.h"})
+    doors = DOORS.get(module, {f"{module}/kln_{module.split('/')[-1]}.h"})
     if path not in doors:
-        return f"this is private to {room}, whose door is {', '.join(sorted(doors))}"
+        return f"this is private to {module}, whose door is {', '.join(sorted(doors))}"
     # The backends are told apart by their registry alone.
-    if user_top == "backends" and "/" in user and "/" in room:
+    if user_top == "backends" and "/" in user and "/" in module:
         return "a backend does not know another"
     return None
 
@@ -86,7 +86,7 @@ def main():
     for path in sources("src"):
         files += 1
         inside = path[len("src/"):]
-        user = room_of(inside)
+        user = module_of(inside)
         for number, mark, target in includes(path):
             where = f"{path}:{number}: \"{target}\": "
             if mark == "<":

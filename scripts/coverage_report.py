@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Adds up what gcov counted in a build: lines of src/, by room.
+"""Adds up what gcov counted in a build: lines of src/, by module.
 
     scripts/coverage_report.py BUILD MINIMUM [--lines]
 
@@ -40,20 +40,20 @@ def share(ran, lines):
 def main():
     build, minimum = os.path.abspath(sys.argv[1]), float(sys.argv[2])
     found = counts(build)
-    rooms = collections.defaultdict(lambda: [0, 0])
+    modules = collections.defaultdict(lambda: [0, 0])
     for path, lines in sorted(found.items()):
         ran = sum(1 for times in lines.values() if times)
         parts = path.split("/")
-        room = "/".join(parts[:2]) if parts[0] == "backends" and len(parts) > 2 else parts[0]
-        for name in (room, "all"):
-            rooms[name][0] += ran
-            rooms[name][1] += len(lines)
+        module = "/".join(parts[:2]) if parts[0] == "backends" and len(parts) > 2 else parts[0]
+        for name in (module, "all"):
+            modules[name][0] += ran
+            modules[name][1] += len(lines)
         missed = [number for number, times in sorted(lines.items()) if not times]
         if "--lines" in sys.argv and missed:
             print(f"src/{path}: {', '.join(map(str, missed))}")
-    total = rooms.pop("all")
-    for room, (ran, lines) in sorted(rooms.items()):
-        print(f"{share(ran, lines):6.1f} %  {ran:6d} of {lines:6d}  src/{room}")
+    total = modules.pop("all")
+    for module, (ran, lines) in sorted(modules.items()):
+        print(f"{share(ran, lines):6.1f} %  {ran:6d} of {lines:6d}  src/{module}")
     print(f"{share(*total):6.1f} %  {total[0]:6d} of {total[1]:6d}  lines of src/ were run, "
           f"{minimum:g} % are needed")
     return 0 if share(*total) >= minimum else 1

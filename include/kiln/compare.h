@@ -63,7 +63,7 @@ typedef enum kiln_compare_fill {
 typedef struct kiln_compare_options {
     size_t struct_size; /* set by KILN_COMPARE_OPTIONS_INIT */
     /* Inputs by name; those left out are filled. One with data NULL and bytes 0 is filled in the
-     * shape that its descriptor has, which an input with an open dimension needs. */
+     * shape that its descriptor has, which an input with a dynamic dimension needs. */
     const kiln_named_tensor *inputs;
     size_t input_count;
     kiln_compare_fill fill;
@@ -71,8 +71,8 @@ typedef struct kiln_compare_options {
     double absolute; /* KILN_BY_DTYPE: the table above; else 0 or more, for all outputs */
     double relative;
     bool first_difference; /* where an output does not pass: find the first node that differs */
-    /* Of inner tensors that are compared at once for that; 0: 256 MiB. What later nodes read is
-     * held besides. */
+    /* Of intermediate tensors that are compared at once for that; 0: 256 MiB. What later nodes read
+     * is held besides. */
     uint64_t inner_bytes;
 } kiln_compare_options;
 
@@ -113,7 +113,7 @@ typedef struct kiln_comparison kiln_comparison;
  * That results differ is not an error here: kiln_comparison_passes. While this looks for a first
  * difference, the network is cut into parts; it is whole again when it returns. Errors: those of
  * kiln_engine_build, kiln_context_bind and kiln_context_run; NAME for an input that is not there;
- * SHAPE for one with an open dimension whose shape is not given; DTYPE for an input of strings;
+ * SHAPE for one with a dynamic dimension whose shape is not given; DTYPE for an input of strings;
  * MISMATCH where the engines have different inputs or outputs; INVALID_ARGUMENT for a tolerance
  * that is no number. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_compare(kiln_network *network,
@@ -150,12 +150,12 @@ KILN_API size_t kiln_comparison_count(const kiln_comparison *comparison);
 KILN_API const kiln_tensor_difference *kiln_comparison_get(const kiln_comparison *comparison,
                                                            size_t index);
 
-/* The first inner tensor, in an order that the nodes can run in, that does not pass. NULL where it
- * was not looked for, or where none is: a backend that shows its inner tensors may not fuse what it
- * fuses otherwise, and the difference may go with that. Since 0.1. */
+/* The first intermediate tensor, in an order that the nodes can run in, that does not pass. NULL
+ * where it was not looked for, or where none is: a backend that shows its intermediate tensors may
+ * not fuse what it fuses otherwise, and the difference may go with that. Since 0.1. */
 KILN_API const kiln_tensor_difference *kiln_comparison_first(const kiln_comparison *comparison);
 
-/* Inner tensors that were compared on the way; 0 where there was no need to. Since 0.1. */
+/* Intermediate tensors that were compared on the way; 0 where there was no need to. Since 0.1. */
 KILN_API size_t kiln_comparison_inner_count(const kiln_comparison *comparison);
 
 /* NULL is allowed. Since 0.1. */

@@ -90,8 +90,8 @@ typedef struct kiln_context_options {
                                   from its work (kiln_context_cancel); one thread of Kiln's watches
                                   over it. Backends reference and onnxruntime; on a GPU with
                                   stop_waiting only. 0: none */
-    uint64_t run_memory_bytes; /* that inner tensors and outputs in the context's memory may take;
-                                  past it a run ends with LIMIT. Backend reference. 0: none */
+    uint64_t run_memory_bytes; /* that intermediate tensors and outputs in the context's memory may
+                                  take; past it a run ends with LIMIT. Backend reference. 0: none */
     bool stop_waiting; /* on a GPU: kiln_context_cancel and run_milliseconds end the wait for a run.
                           What the GPU was given runs to its end all the same, and reads and writes
                           device memory that is bound; until then the context refuses every call

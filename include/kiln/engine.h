@@ -46,8 +46,8 @@ typedef enum kiln_optimization {
     KILN_OPTIMIZATION_ALL = 4       /* change layouts too */
 } kiln_optimization;
 
-/* The range of one input in an optimization profile. For an input whose shape is open: the
- * smallest, the most usual and the largest shape, none with a dynamic dimension. For an input that
+/* The range of one input in an optimization profile. For an input whose shape is dynamic: the
+ * smallest, the most common and the largest shape, none with a dynamic dimension. For an input that
  * is itself a shape (a shape tensor, which a Reshape or Range reads): its values instead. */
 typedef struct kiln_profile_input {
     const char *name;
@@ -57,7 +57,7 @@ typedef struct kiln_profile_input {
 } kiln_profile_input;
 
 /* One optimization profile: shapes between min and max run with it, and those near opt run
- * fastest. Each input with an open dimension must be in each profile. */
+ * fastest. Each input with a dynamic dimension must be in each profile. */
 typedef struct kiln_profile {
     const kiln_profile_input *inputs;
     size_t input_count;
@@ -151,7 +151,7 @@ typedef struct kiln_build_options {
      * of them refuses it by name with KILN_ERROR_UNSUPPORTED; only `profiles` is taken by every
      * backend, because one that runs any shape keeps their promise anyway. Arrays and strings are
      * read during the build only. */
-    const kiln_profile *profiles; /* needed where an input has an open dimension */
+    const kiln_profile *profiles; /* needed where an input has a dynamic dimension */
     size_t profile_count;
     uint64_t workspace_bytes;           /* --memPoolSize=workspace; 0: the library's default, all */
     uint64_t dla_sram_bytes;            /* --memPoolSize=dlaSRAM */
@@ -254,7 +254,7 @@ typedef struct kiln_build_options {
                                    NULL: the working directory. Those of a file lie beside it, and
                                    a network has its own: INVALID_ARGUMENT */
 
-    /* Without profiles: what inputs with an open dimension will look like. A backend that needs a
+    /* Without profiles: what inputs with a dynamic dimension will look like. A backend that needs a
      * profile builds with one of just these shapes; the others run any shape anyway. */
     const kiln_shape_hint *shape_hints;
     size_t shape_hint_count;
@@ -306,19 +306,19 @@ typedef struct kiln_tune_result {
     uint32_t merged_products; /* products of one tensor with several weights were made one, so many
                                  times */
     kiln_switch fuse_conv_bias;
-    uint32_t fused_attentions; /* attentions written out in several nodes became one each */
-    uint32_t turned_products;  /* products whose constant matrix is stored the other way round */
+    uint32_t fused_attentions;    /* attentions written out in several nodes became one each */
+    uint32_t transposed_products; /* products whose constant weights are stored transposed */
 } kiln_tune_result;
 
 /* Builds the model at `path` for a GPU in several ways that give the same results but for rounding
  * (layout of images, search for convolution algorithms, products with several weights in one,
- * attention in one operator, matrices stored the other way round), times each on the first
+ * attention in one operator, transposed weights), times each on the first
  * profile's `opt` shapes, or on fixed ones, with inputs of zeroes, and hands out the fastest
  * engine. What was chosen goes into the manifest when the engine is saved, and the model is saved
  * as it was rewritten: operators of the domain "com.microsoft" may be in it, which need ONNX
  * Runtime's CUDA provider, and dimensions that the profile fixes (min is max) may be written into
  * it. Takes a second for each way at least. `result` may be NULL. Errors: as kiln_engine_build_file
- * for the options as they are given; SHAPE where an open shape has no profile; UNSUPPORTED for an
+ * for the options as they are given; SHAPE where a dynamic shape has no profile; UNSUPPORTED for an
  * engine on the CPU. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_tune_file(const char *path,
                                                            const kiln_build_options *options,
@@ -383,7 +383,8 @@ typedef struct kiln_binding {
     const char *name;   /* the engine's, as long as it lives */
     bool is_input;      /* else it is an output */
     kiln_dtype dtype;   /* KILN_DTYPE_STRING and the like cannot be bound */
-    kiln_shape shape;   /* KILN_DYNAMIC where it is not fixed; rank -1 when even the rank is open */
+    kiln_shape
+        shape; /* KILN_DYNAMIC where it is not fixed; rank -1 when even the rank is unknown */
     const char
         *dim_names[KILN_MAX_RANK];  /* "batch" where a dynamic dimension has a name, else NULL */
     kiln_quantization quantization; /* storage KILN_DTYPE_UNDEFINED when it is not quantized */
@@ -443,7 +444,7 @@ KILN_API size_t kiln_engine_host_node_count(const kiln_engine *engine);
 KILN_API const char *kiln_engine_host_node(const kiln_engine *engine, size_t index);
 
 /* Persistent memory for every input and output, to be bound once: kiln_buffer_plan_find gives the
- * tensor of each name. Where a shape is open, `profile` has the largest of that name (`max`; the
+ * tensor of each name. Where a shape is dynamic, `profile` has the largest of that name (`max`; the
  * others are not looked at), or an input that it names has a dimension of the same name; an output
  * whose shape is known only after a run may be named there too, with the most that it can be.
  * `profile` may be NULL where every shape is fixed; `options` may be NULL: host memory. Errors:

@@ -22,7 +22,7 @@ typedef enum kiln_log_level {
     KILN_LOG_DEBUG = 4    /* each step, and every message of the libraries */
 } kiln_log_level;
 
-/* Receives one message. `component` names the room it comes from ("loader", "onnxruntime",
+/* Receives one message. `component` names the module it comes from ("loader", "onnxruntime",
  * "tensorrt"); `message` is one line of UTF-8 without a line end. Both are valid only during the
  * call. It may be called from any thread, the backends' own ones too, and from several at once; it
  * must not call into Kiln. */

@@ -218,7 +218,7 @@ typedef struct kiln_buffer_plan_options {
 typedef struct kiln_buffer_plan kiln_buffer_plan;
 
 /* Makes it. `options` may be NULL: host memory. Errors: NULL_ARGUMENT; INVALID_ARGUMENT, also for
- * an alias of an alias; NAME for one that stands twice, and for an alias of what is not there;
+ * an alias of an alias; NAME for one that is given twice, and for an alias of what is not there;
  * DTYPE, RANK, SHAPE with the tensor's name; LIMIT; those of the location. Any thread. Since 0.1.
  */
 KILN_API KILN_MUST_CHECK kiln_status

@@ -157,8 +157,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_network_tensor_type(const kiln_network
                                                               kiln_tensor_id tensor,
                                                               kiln_dtype *dtype, kiln_shape *shape);
 
-/* An input. A dimension of KILN_DYNAMIC is open; `dim_names`, when not NULL, has a name or NULL for
- * each dimension, and the same name means the same number. Since 0.1. */
+/* An input. A dimension of KILN_DYNAMIC is dynamic; `dim_names`, when not NULL, has a name or NULL
+ * for each dimension, and the same name means the same number. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_input(kiln_network *network, const char *name,
                                                             kiln_dtype dtype,
                                                             const kiln_shape *shape,

@@ -29,11 +29,11 @@ extern "C" {
 
 /* --- what a plan says of itself --- */
 
-/* The number of optimization profiles; 0 where no input is open, for a plan that was only built,
+/* The number of optimization profiles; 0 where no input is dynamic, for a plan that was only built,
  * ahead of time, and for NULL. Any thread. Since 0.1. */
 KILN_API size_t kiln_engine_profile_count(const kiln_engine *engine);
 
-/* Profile `index`, from 0: the range of each input that is open, and its name or NULL. The arrays
+/* Profile `index`, from 0: the range of each dynamic input, and its name or NULL. The arrays
  * are the engine's. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_profile(const kiln_engine *engine, size_t index,
                                                          kiln_profile *profile);
@@ -150,7 +150,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_set_profile(kiln_context *cont
                                                               int32_t profile);
 
 /* The profile in use: that of the last run, or the one the next run begins from; -1 where the plan
- * has none, since no input is open. Errors: NULL_ARGUMENT; UNSUPPORTED; BUSY. Since 0.1. */
+ * has none, since no input is dynamic. Errors: NULL_ARGUMENT; UNSUPPORTED; BUSY. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_context_get_profile(kiln_context *context,
                                                               int32_t *profile);
 

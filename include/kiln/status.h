@@ -23,8 +23,8 @@ extern "C" {
 /*
  * Every status: name, value, text. The values are ABI: a new one is appended, none is ever reused.
  *
- * What a caller can do about them falls into four groups: mend the call (1-19), mend the file or
- * the model (20-39), mend the installation or the machine (40-59), try again or otherwise (60-79).
+ * What a caller can do about them falls into four groups: fix the call (1-19), fix the file or
+ * the model (20-39), fix the installation or the machine (40-59), try again or otherwise (60-79).
  */
 #define KILN_STATUS_LIST(X)                                                                  \
     X(KILN_OK, 0, "success")                                                                 \
@@ -76,7 +76,7 @@ KILN_API const char *kiln_status_name(kiln_status status);
 KILN_API const char *kiln_status_text(kiln_status status);
 
 /* The sentence of this thread's last failed call: what was asked, which file, binding or node, what
- * was expected, what was found and, where there is one, the mend. "" when no call of this thread
+ * was expected, what was found and, where there is one, the fix. "" when no call of this thread
  * failed yet. A call that works leaves it as it is, so read it only after a failure. At most 1,023
  * bytes of UTF-8; a longer one ends in "...". Owned by the library, valid until this thread's next
  * failing call. Since 0.1. */

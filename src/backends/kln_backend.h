@@ -3,9 +3,9 @@
  * users read <kiln/backend.h>.
  *
  * A backend is one const table of operations at the end of its file, registered in registry.c. The
- * rooms above never compare names: they ask capabilities and call what the table offers.
+ * modules above never compare names: they ask capabilities and call what the table offers.
  *
- * Who checks what: the engine room checks everything a caller can get wrong (NULL, names, types,
+ * Who checks what: the engine module checks everything a caller can get wrong (NULL, names, types,
  * ranks, shapes, sizes, alignment, threads), so an operation here gets arguments that fit the
  * description it gave itself. An operation reports what its library reports, with the library's own
  * words in the sentence.
@@ -71,7 +71,7 @@ typedef struct kln_monitor {
     bool (*progress)(void *user, const kln_progress *now);
 } kln_monitor;
 
-/* What an engine says of itself. The arena owns every string and array; the engine room owns the
+/* What an engine says of itself. The arena owns every string and array; the engine module owns the
  * arena. */
 typedef struct kln_description {
     kln_arena *arena;
@@ -83,7 +83,7 @@ typedef struct kln_description {
     size_t metadata_count;
     const char **host_nodes; /* that run on the CPU though the engine is on a GPU; or NULL */
     size_t host_node_count;
-    kiln_profile *profiles; /* with the open inputs of each */
+    kiln_profile *profiles; /* with the dynamic inputs of each */
     size_t profile_count;
 } kln_description;
 
@@ -250,7 +250,7 @@ typedef struct kln_backend {
     int32_t (*device)(void *engine);
 
     /* Optional, with `device`: the one stream that all work of the engine goes to, or NULL where
-     * each context may use any. The engine room lets one thread at a time enqueue there. */
+     * each context may use any. The engine module lets one thread at a time enqueue there. */
     kiln_stream *(*stream)(void *engine);
 
     /* Optional, with `device`: enqueues one run on `stream` (the engine's, where it has one) and
@@ -262,7 +262,7 @@ typedef struct kln_backend {
      * where nothing is known to be in the way. NULL: nothing is. */
     const char *(*no_capture)(void *engine);
 
-    /* Optional: the operations of <kiln/plan.h>. NULL: the engine room refuses the call. */
+    /* Optional: the operations of <kiln/plan.h>. NULL: the engine module refuses the call. */
     const struct kln_plan_backend *plan;
 } kln_backend;
 

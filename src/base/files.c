@@ -196,7 +196,8 @@ kiln_status kln_mapping_change(const kln_mapping *mapping, const char *path, kln
         changed->mapped->inode != mapping->mapped->inode ||
         changed->bytes.size != mapping->bytes.size) {
         kln_mapping_close(changed);
-        return kln_fail(KILN_ERROR_NOT_FOUND, "\"%s\": another file lies there now", path);
+        return kln_fail(KILN_ERROR_NOT_FOUND,
+                        "\"%s\": another file has taken its place since it was opened", path);
     }
     void *data = (void *)(uintptr_t)changed->bytes.data;
     if (mprotect(data, changed->bytes.size, PROT_READ | PROT_WRITE) != 0) {
@@ -229,8 +230,8 @@ kiln_status kln_path_absolute(const char *path, char absolute[PATH_MAX])
     return length >= 0 && length < PATH_MAX
                ? KILN_OK
                : kln_fail(KILN_ERROR_LIMIT,
-                          "\"%s\": from the root on it has %d bytes, %d are possible", path, length,
-                          PATH_MAX - 1);
+                          "\"%s\": its path from the root has %d bytes, %d are possible", path,
+                          length, PATH_MAX - 1);
 }
 
 bool kln_mapping_is_copy(const kln_mapping *mapping)

@@ -35,7 +35,7 @@ KILN_MUST_CHECK kiln_status kln_fail_v(kiln_status status, const char *format, v
     KLN_PRINTF(2, 0);
 
 /* Puts "context: " before this thread's sentence and returns `status`, for a caller that knows the
- * file or node that a lower room does not. */
+ * file or node that a lower module does not. */
 KILN_MUST_CHECK kiln_status kln_fail_within(kiln_status status, const char *format, ...)
     KLN_PRINTF(2, 3);
 
@@ -51,7 +51,7 @@ typedef struct kln_message {
 void kln_message_keep(kln_message *message);
 void kln_message_restore(const kln_message *message);
 
-/* The sentences every room needs. */
+/* The sentences every module needs. */
 KILN_MUST_CHECK kiln_status kln_fail_null(const char *function, const char *parameter);
 KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
 

@@ -94,14 +94,14 @@ static kiln_status translate(int result)
 }
 
 /* What a name and a line of text from the driver leave open. */
-static const char *mend(int result)
+static const char *advice(int result)
 {
     switch (result) {
         case CU_STUB_LIBRARY:
             return "; this is the toolkit's stub, the NVIDIA driver has the real one";
         case CU_NO_DEVICE: return "; check nvidia-smi and CUDA_VISIBLE_DEVICES";
         case CU_SYSTEM_DRIVER_MISMATCH:
-            return "; libcuda and the kernel module differ, which a restart of the machine mends";
+            return "; libcuda and the kernel module differ, which a restart of the machine fixes";
         case CU_ECC_UNCORRECTABLE:
         case CU_NVLINK_UNCORRECTABLE:
         case CU_CONTAINED:
@@ -145,7 +145,7 @@ kiln_status cuda_check(const cuda_table *cuda, int result, const char *format, .
     (void)vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
     return kln_fail(translate(result), "%s: %s (%d): %s%s", what, ask_name(cuda, result), result,
-                    ask_text(cuda, result), mend(result));
+                    ask_text(cuda, result), advice(result));
 }
 
 void cuda_log_failure(const cuda_table *cuda, int result, const char *what)

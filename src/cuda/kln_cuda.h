@@ -1,6 +1,7 @@
 /*
- * kln_cuda.h - the CUDA driver for the rooms above: devices, contexts, memory. Streams, events and
- * graphs are the public objects of <kiln/system.h>; what the rooms need of their inside is here.
+ * kln_cuda.h - the CUDA driver for the modules above: devices, contexts, memory. Streams, events
+ * and graphs are the public objects of <kiln/system.h>; what the modules need of their inside is
+ * here.
  *
  * The driver (libcuda.so.1) is opened on first use and stays open. Every call here opens it when
  * nobody did so yet, so each can fail with LIBRARY_ABSENT, LIBRARY_BROKEN, LIBRARY_SYMBOL,
@@ -88,7 +89,8 @@ KILN_MUST_CHECK kiln_status kln_cuda_enable_peer(int32_t device, int32_t peer);
  * memory on a device that has none; INVALID_ARGUMENT for another location. */
 KILN_MUST_CHECK kiln_status kln_cuda_allocate(kiln_location location, int32_t device, size_t bytes,
                                               void **memory);
-/* Waits for the device first, as the driver does. A failure is logged: there is no mend for it. */
+/* Waits for the device first, as the driver does. A failure is logged: nothing can be done about
+ * it. */
 void kln_cuda_release(kiln_location location, int32_t device, void *memory);
 
 /* Device memory in the order of the stream: it may be used by what is enqueued there later, and

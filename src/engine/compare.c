@@ -250,9 +250,10 @@ kiln_status kiln_compare_engines(kiln_engine *found, kiln_engine *expected,
     KLN_RETURN_IF_NULL(expected);
     KLN_RETURN_IF_ERROR(read_options(options, &read));
     if (read.first_difference) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_compare_engines: an engine does not show its inner tensors; ask "
-                        "kiln_compare or kiln_compare_file for the first difference");
+        return kln_fail(
+            KILN_ERROR_UNSUPPORTED,
+            "kiln_compare_engines: an engine does not show its intermediate tensors; ask "
+            "kiln_compare or kiln_compare_file for the first difference");
     }
     return compare(found, expected, NULL, &read, comparison);
 }

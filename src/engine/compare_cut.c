@@ -26,7 +26,7 @@ static kiln_status add_read(kln_cut *cut, const char *name, uint32_t position)
     }
     const uint32_t producer = cut->graph->values[value]->producer;
     if (producer != KLN_NO_NODE && cut->positions[producer] >= position) {
-        return KILN_OK; /* an inner graph's own value of that name */
+        return KILN_OK; /* a subgraph's own value of that name */
     }
     KLN_RETURN_IF_ERROR(kln_array_grow(cut->arena, &cut->reads, cut->read_count,
                                        &cut->read_capacity, sizeof value));
@@ -48,7 +48,7 @@ static kiln_status add_inner_reads(kln_cut *cut, const kln_onnx_graph *graph, ui
     return KILN_OK;
 }
 
-/* An inner graph reads what is outside by name. The reader of models bounds how deep it lies. */
+/* A subgraph reads what is outside by name. The reader of models bounds how deep it lies. */
 static kiln_status add_reads(kln_cut *cut, const kln_onnx_node *node, uint32_t position)
 {
     for (size_t i = 0; i < node->input_count; i++) {
@@ -180,7 +180,7 @@ static kiln_status copy(kiln_context *context, const char *name, kiln_tensor *to
     KLN_RETURN_IF_ERROR(kiln_context_tensor(context, name, &from));
     void *data = kln_alloc_aligned(from.bytes + 16, 64);
     if (data == NULL) {
-        return kln_fail_memory(from.bytes, "an inner tensor");
+        return kln_fail_memory(from.bytes, "an intermediate tensor");
     }
     if (from.bytes > 0) {
         memcpy(data, from.data, from.bytes);
@@ -351,7 +351,8 @@ static kiln_status put_read(kln_cut *cut, size_t side, uint32_t index)
     return is_made ? KILN_OK : put_kept(cut, side, index);
 }
 
-/* Those of inner tensors that are no outputs: an operator that nobody knows may need them. */
+/* Those of intermediate tensors that are no outputs: an operator that nobody knows may need them.
+ */
 static void put_infos(kln_cut *cut, uint32_t position)
 {
     kln_onnx_graph *part = &cut->model->graph;

@@ -1,5 +1,5 @@
 /*
- * compare_parts.h - what a comparison of two engines is made of. Private to the room.
+ * compare_parts.h - what a comparison of two engines is made of. Private to the module.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -91,7 +91,7 @@ typedef struct kln_cut {
     bool failed;         /* a room was not to be had */
     uint32_t *positions; /* of each node in an order that runs, */
     uint32_t *order;     /* and the node at each position */
-    uint32_t *reads;     /* values that nodes read, inner graphs included, by position */
+    uint32_t *reads;     /* values that nodes read, subgraphs included, by position */
     size_t read_count, read_capacity;
     size_t *first_read;    /* of each position, and one more */
     uint32_t *last_reader; /* of each value: a position */
@@ -104,7 +104,7 @@ typedef struct kln_cut {
     uint32_t last; /* position of the part */
     uint32_t stamp, mark;
     uint32_t *node_marks, *value_marks;
-    kln_onnx_node *nodes; /* rooms for the graph of a part */
+    kln_onnx_node *nodes; /* room for the graph of a part */
     kln_onnx_value *inputs, *outputs, *infos;
     kln_onnx_tensor *initializers;
     kiln_span *sparse;
@@ -132,7 +132,7 @@ void kln_cut_forget(kln_cut *cut);
 
 /* --- the first difference (compare_nodes.c) --- */
 
-/* Looks at the inner tensors of the main graph, which is exchanged meanwhile. */
+/* Looks at the intermediate tensors of the main graph, which is exchanged meanwhile. */
 KILN_MUST_CHECK kiln_status kln_compare_nodes(kln_onnx_model *model,
                                               const kln_compare_builds *builds,
                                               const kln_compare_inputs *inputs,

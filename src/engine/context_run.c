@@ -236,7 +236,7 @@ static kiln_status check_named(kiln_context *context, const kiln_named_tensor *t
         KLN_RETURN_IF_ERROR(find_named(context, tensors[i].name, are_inputs, i, &index));
         context_slot *slot = &context->slots[index];
         if (slot->named == context->calls) {
-            return kln_fail(KILN_ERROR_NAME, "\"%s\" is named twice", tensors[i].name);
+            return kln_fail(KILN_ERROR_NAME, "\"%s\" is given twice", tensors[i].name);
         }
         slot->named = context->calls;
         found[i] = (uint32_t)index;

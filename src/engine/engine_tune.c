@@ -27,7 +27,7 @@ static const variant variants[] = {
     {KILN_SWITCH_ON, KILN_CONV_SEARCH_EXHAUSTIVE, KILN_SWITCH_ON},
 };
 
-/* The shape that tuning runs input `index` with: the profile's most usual, or the only one. */
+/* The shape that tuning runs input `index` with: the profile's opt shape, or the only one. */
 static kiln_status shape_of(const kiln_engine *engine, const kiln_build_options *options,
                             size_t index, kiln_shape *shape)
 {
@@ -42,8 +42,8 @@ static kiln_status shape_of(const kiln_engine *engine, const kiln_build_options 
     }
     if (shape->rank < 0 || !kiln_shape_is_static(shape)) {
         return kln_fail(KILN_ERROR_SHAPE,
-                        "kiln_engine_tune_file: the shape of input \"%s\" is open; a profile must "
-                        "give its most usual one",
+                        "kiln_engine_tune_file: input \"%s\" has a dynamic dimension; give a "
+                        "profile, whose opt shape runs are timed with",
                         binding->name);
     }
     return KILN_OK;
@@ -81,7 +81,7 @@ static const unsigned rewrites[] = {MERGES, MERGES | FUSES, MERGES | FUSES | TUR
 /* A model in memory, and how often each was done to it. */
 typedef struct rewritten {
     kln_onnx_model *model; /* NULL: as it lies in the file */
-    size_t merged, fused, turned;
+    size_t merged, fused, transposed;
 } rewritten;
 
 /* One call's work. */
@@ -122,7 +122,7 @@ static void keep(tuner *t, kiln_engine *made, const kiln_build_options *options,
     result->fuse_conv_bias = options->fuse_conv_bias;
     result->merged_products = (uint32_t)how->merged;
     result->fused_attentions = (uint32_t)how->fused;
-    result->turned_products = (uint32_t)how->turned;
+    result->transposed_products = (uint32_t)how->transposed;
 }
 
 /* Times an engine in turn with the given one, because a device that just began to work is slower,
@@ -137,9 +137,9 @@ static kiln_status judge(tuner *t, kiln_engine *made, const kiln_build_options *
     const double ratio = (double)nanoseconds / (double)(given != 0 ? given : 1);
     kln_log(KILN_LOG_INFO, "engine",
             "tuning %s: nhwc %d, convolution search %d, bias fused %d, %zu products merged, %zu "
-            "attentions fused, %zu matrices turned: %.1f us, %.3f of the time as given",
+            "attentions fused, %zu weights transposed: %.1f us, %.3f of the time as given",
             t->path, (int)options->prefer_nhwc, (int)options->conv_search,
-            (int)options->fuse_conv_bias, how->merged, how->fused, how->turned,
+            (int)options->fuse_conv_bias, how->merged, how->fused, how->transposed,
             (double)nanoseconds / 1e3, ratio);
     /* What differs by less from the options as they were given is chance. */
     if (ratio < t->best_ratio && ratio < 0.99) {
@@ -197,7 +197,7 @@ static kiln_status rewrite(const tuner *t, const kiln_build_options *options, un
     }
     if ((wanted & TURNS) != 0 && backend->rewrite != NULL) {
         KLN_RETURN_IF_ERROR(
-            backend->rewrite(how->model, KLN_REWRITE_PRODUCTS, profile, &how->turned));
+            backend->rewrite(how->model, KLN_REWRITE_PRODUCTS, profile, &how->transposed));
     }
     return KILN_OK;
 }
@@ -216,7 +216,7 @@ static void try_rewritten(tuner *t, const kiln_build_options *options)
         if (rewrite(t, &best, rewrites[i], &how) != KILN_OK) {
             kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", t->path, kiln_error_message());
         } else if (how.merged != last.merged || how.fused != last.fused ||
-                   how.turned != last.turned) {
+                   how.transposed != last.transposed) {
             try_other(t, &how, &best);
             last = how;
         }

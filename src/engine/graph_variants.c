@@ -192,7 +192,7 @@ kiln_status measured_variants_read(measured_variants *measured, const cJSON *roo
         if (measured->count == MEASURED_VARIANTS || !read_row(object, &row)) {
             return kln_fail(KILN_ERROR_MALFORMED,
                             "\"" KEY
-                            "\" has a row %zu that makes no sense, or more than %d; "
+                            "\" has a row %zu that cannot be read, or more than %d rows; "
                             "remove it from the manifest, and what is fastest is measured again",
                             measured->count, MEASURED_VARIANTS);
         }

@@ -1,5 +1,5 @@
 /*
- * kln_engine.h - what an engine and a context are made of, for the rooms above and for this one.
+ * kln_engine.h - what an engine and a context are made of, for the modules above and for this one.
  *
  * SPDX-License-Identifier: Apache-2.0
  */

@@ -283,7 +283,8 @@ static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
     if (*end != '\0' || strlen(hash) != 16 || !cJSON_IsNumber(size) || size->valuedouble < 1 ||
         size->valuedouble > LARGEST_INTEGER) {
         return kln_fail(KILN_ERROR_MALFORMED,
-                        "\"size\" or \"xxh3_64\" makes no sense; delete the manifest to load "
+                        "\"size\" must be a number of bytes from 1 on and \"xxh3_64\" a hash of 16 "
+                        "hexadecimal digits; delete the manifest to load "
                         "without it");
     }
     manifest->size = (uint64_t)size->valuedouble;

@@ -265,7 +265,8 @@ static kiln_status check_inputs(const kiln_pipeline *pipeline, const pipe_slot *
         KLN_RETURN_IF_ERROR(context_find_input(slot->context, inputs[i].name, &index));
         for (size_t other = 0; other < i; other++) {
             if (strcmp(inputs[other].name, inputs[i].name) == 0) {
-                return kln_fail(KILN_ERROR_NAME, "\"%s\" is named twice", inputs[i].name);
+                return kln_fail(KILN_ERROR_NAME, "kiln_pipeline_push: \"%s\" is given twice",
+                                inputs[i].name);
             }
         }
         KLN_RETURN_IF_ERROR(context_check_tensor(slot->context, index, &inputs[i].tensor));

@@ -27,7 +27,8 @@ static kiln_status tensor_of(kiln_context *context, size_t index, kiln_tensor *t
     }
     const kiln_binding *binding = context_binding(context, index);
     if (kiln_dtype_bits(binding->dtype) == 0) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "output \"%s\" is of type %s, which no device has",
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "output \"%s\" is of type %s, which cannot lie in device memory",
                         binding->name, kiln_dtype_name(binding->dtype));
     }
     return context->engine->backend->output(context->state, index, tensor);

@@ -16,8 +16,8 @@
 /* The most copies of one library in one process that are looked at. */
 #define KLN_LOADED_LIMIT ((size_t)8)
 
-/* One anonymous mapping, not a piece of the heap: rooms keep a record as long as the process lives,
- * and kiln_set_allocator must stay possible then. Pages that nobody writes cost nothing. */
+/* One anonymous mapping, not a piece of the heap: modules keep a record as long as the process
+ * lives, and kiln_set_allocator must stay possible then. Pages that nobody writes cost nothing. */
 struct kln_library {
     const kln_library_spec *spec;
     void *handle; /* of dlopen, or NULL */

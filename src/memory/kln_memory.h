@@ -1,5 +1,5 @@
 /*
- * kln_memory.h - memory by location, for the rooms above; buffers, pools and plans are the public
+ * kln_memory.h - memory by location, for the modules above; buffers, pools and plans are the public
  * objects of <kiln/memory.h>.
  *
  * SPDX-License-Identifier: Apache-2.0

@@ -40,7 +40,7 @@ static kiln_status describe(kiln_buffer_plan *plan, const kiln_buffer_request *r
         return kln_fail_null("kiln_buffer_plan_create", "name");
     }
     if (kln_names_get(&plan->names, request->name) != KLN_NAMES_NONE) {
-        return kln_fail(KILN_ERROR_NAME, "kiln_buffer_plan_create: \"%s\" stands twice",
+        return kln_fail(KILN_ERROR_NAME, "kiln_buffer_plan_create: \"%s\" is given twice",
                         request->name);
     }
     size_t bytes = 0;

@@ -173,7 +173,8 @@ kiln_status kiln_pool_tensor(kiln_pool *pool, const kiln_block *block, kiln_dtyp
     KLN_RETURN_IF_NULL(shape);
     KLN_RETURN_IF_NULL(tensor);
     if (block->owner == NULL) {
-        return kln_fail(KILN_ERROR_STATE, "kiln_pool_tensor: the piece is empty: none is out");
+        return kln_fail(KILN_ERROR_STATE,
+                        "kiln_pool_tensor: the piece is empty; allocate it first");
     }
     KLN_RETURN_IF_ERROR(check_block(__func__, pool, block));
     size_t bytes = 0;

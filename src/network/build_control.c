@@ -79,8 +79,10 @@ kiln_status kiln_network_add_loop(kiln_network *network, const char *name, kiln_
     kln_layer_begin(&layer, network, __func__, name, "Loop");
     kln_layer_optional(&layer, trips);
     kln_layer_optional(&layer, condition);
-    kln_layer_need(&layer, count > 0 && count >= carried_count,
-                   "%zu outputs for %zu carried tensors", count, carried_count);
+    kln_layer_need(
+        &layer, count > 0 && count >= carried_count,
+        "%zu outputs are asked for; 1 or more is needed, and no fewer than the %zu carried tensors",
+        count, carried_count);
     check_branch(&layer, body, "body", carried_count + 2, count + 1);
     for (size_t i = 0; layer.status == KILN_OK && i < carried_count; i++) {
         kln_layer_input(&layer, carried[i]);
@@ -129,8 +131,9 @@ static void put_attribute(kln_layer *layer, const kiln_attribute *attribute)
             kln_layer_floats(layer, name, attribute->floats, attribute->count);
             break;
         default:
-            kln_layer_need(layer, false, "attribute \"%s\" is of kind %d", name,
-                           (int)attribute->kind);
+            kln_layer_need(layer, false,
+                           "attribute \"%s\" is of kind %d, which is none of kiln_attribute_kind",
+                           name, (int)attribute->kind);
     }
 }
 
@@ -139,7 +142,8 @@ static void take_domain(kln_layer *layer, const char *domain, int32_t version)
     if (layer->status != KILN_OK || domain == NULL || domain[0] == '\0') {
         return;
     }
-    kln_layer_need(layer, version >= 0, "version %d of \"%s\"", (int)version, domain);
+    kln_layer_need(layer, version >= 0, "version %d of domain \"%s\"; 0 or more is needed",
+                   (int)version, domain);
     layer->domain = kln_arena_strdup(&layer->network->model->arena, domain);
     if (layer->domain == NULL) {
         layer->domain = "";

@@ -68,7 +68,7 @@ kiln_status kiln_network_add_gather_nd(kiln_network *network, const char *name,
     kln_layer_input(&layer, indices);
     need_int64(&layer, indices);
     kln_layer_need(&layer, batch_dims >= 0 && (t.rank < 0 || batch_dims < t.rank),
-                   "batch_dims is %lld", (long long)batch_dims);
+                   "batch_dims is %lld; 0 to the rank less 1 is needed", (long long)batch_dims);
     kln_layer_int(&layer, "batch_dims", batch_dims);
     return kln_layer_finish_one(&layer, t.dtype, KLN_RANK_OPEN, output);
 }
@@ -76,8 +76,8 @@ kiln_status kiln_network_add_gather_nd(kiln_network *network, const char *name,
 static void put_scatter(kln_layer *layer, kiln_scatter how)
 {
     static const char *const names[] = {"none", "add", "mul", "max", "min"};
-    kln_layer_need(layer, (size_t)how < KLN_ARRAY_LENGTH(names), "%d is none of kiln_scatter",
-                   (int)how);
+    kln_layer_need(layer, (size_t)how < KLN_ARRAY_LENGTH(names),
+                   "how is %d, which is none of kiln_scatter", (int)how);
     if (layer->status == KILN_OK) {
         kln_layer_string(layer, "reduction", names[how]);
     }
@@ -125,7 +125,7 @@ kiln_status kiln_network_add_one_hot(kiln_network *network, const char *name,
     kln_layer_begin(&layer, network, __func__, name, "OneHot");
     kln_layer_input(&layer, indices);
     kln_layer_rank(&layer, indices, 1, KILN_MAX_RANK - 1);
-    kln_layer_need(&layer, depth > 0, "the depth is %lld", (long long)depth);
+    kln_layer_need(&layer, depth > 0, "the depth is %lld; 1 or more is needed", (long long)depth);
     kln_layer_input_ints(&layer, "depth", &depth, 1, true);
     kln_layer_input(&layer, values);
     kln_layer_rank(&layer, values, 1, 1);

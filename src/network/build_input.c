@@ -42,7 +42,7 @@ static kiln_status make_type(kln_arena *arena, kiln_dtype dtype, int32_t rank,
 static kiln_status check_type(kiln_dtype dtype, const kiln_shape *shape)
 {
     if (!is_dtype(dtype)) {
-        return kln_fail(KILN_ERROR_DTYPE, "%d is no data type", (int)dtype);
+        return kln_fail(KILN_ERROR_DTYPE, "dtype is %d, which is no data type", (int)dtype);
     }
     if (shape != NULL && (shape->rank < 0 || shape->rank > KILN_MAX_RANK)) {
         return kln_fail(KILN_ERROR_RANK, "the rank is %d, 0 to %d are allowed", (int)shape->rank,
@@ -50,7 +50,8 @@ static kiln_status check_type(kiln_dtype dtype, const kiln_shape *shape)
     }
     for (int32_t i = 0; shape != NULL && i < shape->rank; i++) {
         if (shape->dims[i] < 0 && shape->dims[i] != KILN_DYNAMIC) {
-            return kln_fail(KILN_ERROR_SHAPE, "dimension %d is %lld", (int)i,
+            return kln_fail(KILN_ERROR_SHAPE,
+                            "dimension %d is %lld; 0 or more is needed, or KILN_DYNAMIC", (int)i,
                             (long long)shape->dims[i]);
         }
     }

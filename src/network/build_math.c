@@ -102,7 +102,7 @@ kiln_status kiln_network_add_activation(kiln_network *network, const char *name,
     const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(activations);
     kln_layer_begin(&layer, network, __func__, name,
                     is_known ? activations[kind].op_type : "Activation");
-    kln_layer_need(&layer, is_known, "%d is no activation", (int)kind);
+    kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_activation", (int)kind);
     const kln_built_tensor t = kln_layer_tensor(&layer, input);
     if (layer.status == KILN_OK) {
         compose_activation(&layer, kind, input, t, alpha, beta);
@@ -142,7 +142,7 @@ kiln_status kiln_network_add_unary(kiln_network *network, const char *name, kiln
     kln_layer layer;
     const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
     kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Unary");
-    kln_layer_need(&layer, is_known, "%d is no unary operation", (int)kind);
+    kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_unary", (int)kind);
     kln_layer_input(&layer, input);
     const kln_built_tensor t = kln_layer_tensor(&layer, input);
     const bool is_test = kind == KILN_UNARY_IS_NAN || kind == KILN_UNARY_IS_INF;
@@ -200,7 +200,7 @@ kiln_status kiln_network_add_elementwise(kiln_network *network, const char *name
     kln_layer layer;
     const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
     kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Elementwise");
-    kln_layer_need(&layer, is_known, "%d is no elementwise operation", (int)kind);
+    kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_elementwise", (int)kind);
     const kln_built_tensor left = kln_layer_tensor(&layer, a);
     const kln_built_tensor right = kln_layer_tensor(&layer, b);
     kln_layer_input(&layer, a);
@@ -247,7 +247,7 @@ kiln_status kiln_network_add_cast(kiln_network *network, const char *name, kiln_
     kln_layer_begin(&layer, network, __func__, name, "Cast");
     kln_layer_input(&layer, input);
     if (kln_onnx_wire_dtype(dtype) == 0) {
-        kln_layer_fail(&layer, KILN_ERROR_DTYPE, "%d is no data type", (int)dtype);
+        kln_layer_fail(&layer, KILN_ERROR_DTYPE, "dtype is %d, which is no data type", (int)dtype);
     }
     kln_layer_int(&layer, "to", kln_onnx_wire_dtype(dtype));
     return kln_layer_finish_one(&layer, dtype, kln_layer_tensor(&layer, input).rank, output);

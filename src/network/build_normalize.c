@@ -109,7 +109,7 @@ kiln_status kiln_network_add_group_normalization(kiln_network *network, const ch
 {
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "GroupNormalization");
-    kln_layer_need(&layer, groups > 0, "groups is %lld", (long long)groups);
+    kln_layer_need(&layer, groups > 0, "groups is %lld; 1 or more is needed", (long long)groups);
     kln_layer_rank(&layer, scale, 1, 1);
     kln_layer_rank(&layer, bias, 1, 1);
     const kln_built_tensor t = kln_layer_tensor(&layer, input);

@@ -43,7 +43,8 @@ static void put_granularity(kln_layer *layer, kiln_tensor_id input, kiln_tensor_
 {
     const kln_built_tensor t = kln_layer_tensor(layer, input);
     const kln_built_tensor s = kln_layer_tensor(layer, scale);
-    kln_layer_need(layer, block_size >= 0, "block_size is %lld", (long long)block_size);
+    kln_layer_need(layer, block_size >= 0, "block_size is %lld; 0 (no blocks) or more is needed",
+                   (long long)block_size);
     if (block_size > 0) {
         need_opset(layer, 21, "block quantization");
         if (t.rank >= 0) {

@@ -6,8 +6,8 @@ static void put_options(kln_layer *layer, kiln_recurrent kind,
 {
     static const char *const directions[] = {"forward", "reverse", "bidirectional"};
     kln_layer_need(layer, (size_t)options->direction < KLN_ARRAY_LENGTH(directions),
-                   "%d is no direction", (int)options->direction);
-    kln_layer_need(layer, options->hidden_size > 0, "hidden_size is %lld",
+                   "direction is %d, which is none of kiln_direction", (int)options->direction);
+    kln_layer_need(layer, options->hidden_size > 0, "hidden_size is %lld; 1 or more is needed",
                    (long long)options->hidden_size);
     kln_layer_need(layer, kind == KILN_RECURRENT_GRU || !options->reset_after,
                    "reset_after is for a GRU");
@@ -45,7 +45,7 @@ kiln_status kiln_network_add_recurrent(kiln_network *network, const char *name, 
         kln_options_read("kiln_recurrent_options", options, sizeof read, &read, sizeof read));
     const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
     kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Recurrent");
-    kln_layer_need(&layer, is_known, "%d is no recurrent layer", (int)kind);
+    kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_recurrent", (int)kind);
     kln_layer_need(&layer, kind == KILN_RECURRENT_LSTM || last_cell == NULL,
                    "only an LSTM has a cell");
     kln_layer_input(&layer, input);

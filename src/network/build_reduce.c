@@ -105,7 +105,7 @@ kiln_status kiln_network_add_reduce(kiln_network *network, const char *name, kil
     kln_layer layer;
     const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
     kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Reduce");
-    kln_layer_need(&layer, is_known, "%d is no reduction", (int)kind);
+    kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_reduction", (int)kind);
     const kln_built_tensor t = kln_layer_tensor(&layer, input);
     kln_layer_input(&layer, input);
     if (count != 0) {
@@ -143,7 +143,7 @@ kiln_status kiln_network_add_top_k(kiln_network *network, const char *name, kiln
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "TopK");
     kln_layer_input(&layer, input);
-    kln_layer_need(&layer, k >= 0, "k is %lld", (long long)k);
+    kln_layer_need(&layer, k >= 0, "k is %lld; 0 or more is needed", (long long)k);
     kln_layer_input_ints(&layer, "k", &k, 1, false);
     kln_layer_axis(&layer, input, axis);
     kln_layer_int(&layer, "axis", axis);

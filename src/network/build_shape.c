@@ -9,10 +9,12 @@ static void check_shape(kln_layer *layer, const kiln_shape *shape)
                    "the shape has rank %d, 0 to 8 are allowed", (int)shape->rank);
     for (int32_t i = 0; layer->status == KILN_OK && i < shape->rank; i++) {
         open += shape->dims[i] == KILN_DYNAMIC;
-        kln_layer_need(layer, shape->dims[i] >= KILN_DYNAMIC, "dimension %d of the shape is %lld",
+        kln_layer_need(layer, shape->dims[i] >= KILN_DYNAMIC,
+                       "dimension %d of the shape is %lld; 0 or more is needed, or KILN_DYNAMIC",
                        (int)i, (long long)shape->dims[i]);
     }
-    kln_layer_need(layer, open <= 1, "%d dimensions of the shape are open; one can be", open);
+    kln_layer_need(layer, open <= 1, "%d dimensions of the shape are KILN_DYNAMIC; one can be",
+                   open);
 }
 
 kiln_status kiln_network_add_reshape(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -157,9 +159,11 @@ kiln_status kiln_network_add_split(kiln_network *network, const char *name, kiln
     const kln_built_tensor t = kln_layer_tensor(&layer, input);
     kln_layer_input(&layer, input);
     kln_layer_axis(&layer, input, axis);
-    kln_layer_need(&layer, count > 0, "no parts are asked for");
+    kln_layer_need(&layer, count > 0, "count is 0; 1 part or more is needed");
     for (size_t i = 0; sizes != NULL && i < count; i++) {
-        kln_layer_need(&layer, sizes[i] >= 0, "part %zu is to have %lld", i, (long long)sizes[i]);
+        kln_layer_need(&layer, sizes[i] >= 0,
+                       "part %zu is to have %lld elements; 0 or more is needed", i,
+                       (long long)sizes[i]);
     }
     kln_layer_int(&layer, "axis", axis);
     if (sizes != NULL) {
@@ -208,9 +212,10 @@ kiln_status kiln_network_add_pad(kiln_network *network, const char *name, kiln_t
     kln_layer_begin(&layer, network, __func__, name, "Pad");
     const kln_built_tensor t = kln_layer_tensor(&layer, input);
     kln_layer_input(&layer, input);
-    kln_layer_need(&layer, rank >= 1 && rank <= KILN_MAX_RANK, "the rank is %zu, 1 to 8", rank);
-    kln_layer_need(&layer, (size_t)mode < KLN_ARRAY_LENGTH(names), "%d is no padding mode",
-                   (int)mode);
+    kln_layer_need(&layer, rank >= 1 && rank <= KILN_MAX_RANK,
+                   "the rank is %zu; 1 to 8 is possible", rank);
+    kln_layer_need(&layer, (size_t)mode < KLN_ARRAY_LENGTH(names),
+                   "mode is %d, which is none of kiln_pad_mode", (int)mode);
     if (layer.status != KILN_OK) {
         return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
     }
@@ -242,7 +247,7 @@ kiln_status kiln_network_add_tile(kiln_network *network, const char *name, kiln_
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Tile");
     kln_layer_input(&layer, input);
-    kln_layer_need(&layer, rank <= KILN_MAX_RANK, "the rank is %zu, 8 at most", rank);
+    kln_layer_need(&layer, rank <= KILN_MAX_RANK, "the rank is %zu; 8 at most is possible", rank);
     for (size_t i = 0; layer.status == KILN_OK && i < rank; i++) {
         kln_layer_need(&layer, repeats[i] >= 0, "dimension %zu is to be repeated %lld times", i,
                        (long long)repeats[i]);

@@ -26,8 +26,8 @@ static void put_padding(kln_layer *layer, kiln_padding_mode mode, const int64_t 
     static const char *const names[] = {"NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"};
     int64_t pads[2 * KILN_MAX_SPATIAL];
     bool is_zero = true;
-    kln_layer_need(layer, (size_t)mode < KLN_ARRAY_LENGTH(names), "%d is no padding mode",
-                   (int)mode);
+    kln_layer_need(layer, (size_t)mode < KLN_ARRAY_LENGTH(names),
+                   "padding_mode is %d, which is none of kiln_padding_mode", (int)mode);
     for (size_t i = 0; i < count; i++) {
         pads[i] = before[i];
         pads[count + i] = after[i];
@@ -60,7 +60,7 @@ static kiln_status add_convolution(kln_layer *layer, kiln_tensor_id input, kiln_
     kln_layer_optional(layer, bias);
     if (rank < 3 || rank > 2 + KILN_MAX_SPATIAL) {
         kln_layer_fail(layer, KILN_ERROR_RANK,
-                       rank < 0 ? "the rank of its kernel is not known (%d)"
+                       rank < 0 ? "the rank of its kernel is not known (%d); 3 to 5 is needed"
                                 : "its kernel has rank %d, 3 to 5 is needed",
                        (int)rank);
         return kln_layer_finish_one(layer, x.dtype, rank, output);
@@ -70,12 +70,15 @@ static kiln_status add_convolution(kln_layer *layer, kiln_tensor_id input, kiln_
     put_steps(layer, "strides", read.strides, spatial);
     put_steps(layer, "dilations", read.dilations, spatial);
     put_padding(layer, read.padding_mode, read.before, read.after, spatial);
-    kln_layer_need(layer, read.groups >= 0, "groups is %lld", (long long)read.groups);
+    kln_layer_need(layer, read.groups >= 0,
+                   "groups is %lld; 0 (which stands for 1) or more is needed",
+                   (long long)read.groups);
     kln_layer_int(layer, "group", read.groups != 0 ? read.groups : 1);
     bool has_output_padding = false;
     for (size_t i = 0; i < spatial; i++) {
         has_output_padding = has_output_padding || read.output_padding[i] != 0;
-        kln_layer_need(layer, read.output_padding[i] >= 0, "output_padding has %lld",
+        kln_layer_need(layer, read.output_padding[i] >= 0,
+                       "output_padding has %lld; 0 or more is needed",
                        (long long)read.output_padding[i]);
     }
     kln_layer_need(layer, is_transposed || !has_output_padding,
@@ -121,7 +124,7 @@ kiln_status kiln_network_add_pooling(kiln_network *network, const char *name, ki
     const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
     const int32_t spatial = read.spatial != 0 ? read.spatial : 2;
     kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Pooling");
-    kln_layer_need(&layer, is_known, "%d is no pooling", (int)kind);
+    kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_pooling", (int)kind);
     kln_layer_need(&layer, spatial >= 1 && spatial <= KILN_MAX_SPATIAL,
                    "it has %d spatial dimensions, 1 to 3 are possible", (int)spatial);
     kln_layer_input(&layer, input);
@@ -129,7 +132,8 @@ kiln_status kiln_network_add_pooling(kiln_network *network, const char *name, ki
     if (layer.status == KILN_OK) {
         const size_t count = (size_t)spatial;
         for (size_t i = 0; i < count; i++) {
-            kln_layer_need(&layer, read.window[i] > 0, "its window has %lld in dimension %zu",
+            kln_layer_need(&layer, read.window[i] > 0,
+                           "its window has %lld in dimension %zu; 1 or more is needed",
                            (long long)read.window[i], i);
         }
         kln_layer_ints(&layer, "kernel_shape", read.window, count);
@@ -179,7 +183,7 @@ kiln_status kiln_network_add_global_pooling(kiln_network *network, const char *n
     kln_layer layer;
     const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
     kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Pooling");
-    kln_layer_need(&layer, is_known, "%d is no pooling", (int)kind);
+    kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_pooling", (int)kind);
     kln_layer_input(&layer, input);
     kln_layer_rank(&layer, input, 3, KILN_MAX_RANK);
     if (kind == KILN_POOLING_LP) {
@@ -214,12 +218,13 @@ static void put_resize_modes(kln_layer *layer, const kiln_resize_options *option
                                               "asymmetric"};
     static const char *const nearest[] = {"round_prefer_floor", "round_prefer_ceil", "floor",
                                           "ceil"};
-    kln_layer_need(layer, (size_t)options->mode < KLN_ARRAY_LENGTH(modes), "%d is no resize mode",
-                   (int)options->mode);
+    kln_layer_need(layer, (size_t)options->mode < KLN_ARRAY_LENGTH(modes),
+                   "mode is %d, which is none of kiln_resize_mode", (int)options->mode);
     kln_layer_need(layer, (size_t)options->coordinates < KLN_ARRAY_LENGTH(coordinates),
-                   "%d is none of kiln_coordinates", (int)options->coordinates);
+                   "coordinates is %d, which is none of kiln_coordinates",
+                   (int)options->coordinates);
     kln_layer_need(layer, (size_t)options->nearest < KLN_ARRAY_LENGTH(nearest),
-                   "%d is none of kiln_nearest", (int)options->nearest);
+                   "nearest is %d, which is none of kiln_nearest", (int)options->nearest);
     if (layer->status != KILN_OK) {
         return;
     }
@@ -245,8 +250,8 @@ kiln_status kiln_network_add_resize(kiln_network *network, const char *name, kil
     KLN_RETURN_IF_ERROR(
         kln_options_read("kiln_resize_options", options, sizeof read, &read, sizeof read));
     kln_layer_begin(&layer, network, __func__, name, "Resize");
-    kln_layer_need(&layer, read.rank >= 1 && read.rank <= KILN_MAX_RANK, "rank is %d, 1 to 8",
-                   (int)read.rank);
+    kln_layer_need(&layer, read.rank >= 1 && read.rank <= KILN_MAX_RANK,
+                   "rank is %d; 1 to 8 is possible", (int)read.rank);
     kln_layer_input(&layer, input);
     kln_layer_rank(&layer, input, read.rank, read.rank);
     kln_layer_optional(&layer, KILN_NO_TENSOR); /* roi */

@@ -255,7 +255,7 @@ static const kln_value *complete_element(kln_infer_state *state, const kln_value
     return copy;
 }
 
-/* An inner graph must take what it is given. */
+/* A subgraph must take what it is given. */
 static void check_binding(kln_infer_state *state, const kln_value *declared, const kln_value *bound)
 {
     kiln_issue_kind kind = KILN_ISSUE_DTYPE;
@@ -278,13 +278,13 @@ static void check_binding(kln_infer_state *state, const kln_value *declared, con
         (void)kln_value_format(declared, expected, sizeof expected);
         (void)kln_value_format(bound, found, sizeof found);
         kln_state_issue(state, KILN_SEVERITY_ERROR, kind, "", declared->name, expected, found,
-                        "input \"%.120s\" of an inner graph is declared as %.150s, but is given "
+                        "input \"%.120s\" of a subgraph is declared as %.150s, but is given "
                         "%.150s",
                         declared->name, expected, found);
     }
 }
 
-/* The type that an inner graph's input is given, and what its declaration adds to that. */
+/* The type that a subgraph's input is given, and what its declaration adds to that. */
 static void bind_input(kln_infer_state *state, kln_value *value, const kln_value *bound)
 {
     const kln_value declared = *value;

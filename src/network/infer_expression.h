@@ -1,5 +1,5 @@
 /*
- * infer_expression.h - exact arithmetic over named dimensions. Private to the room.
+ * infer_expression.h - exact arithmetic over named dimensions. Private to the module.
  *
  * An expression is a polynomial with integer coefficients over factors; a factor is a name,
  * floor(e/n), max(a,b) or min(a,b). Both are unique in their pool, so that equal means the same

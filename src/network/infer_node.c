@@ -297,7 +297,7 @@ static bool is_size(kln_dim dim)
 }
 
 /* Whatever attributes and contents a rule computed with, a dimension is no negative number. */
-static void mend_shape(kln_rule *rule, size_t output)
+static void repair_shape(kln_rule *rule, size_t output)
 {
     kln_value *value = &rule->out[output];
     size_t bad = 0;
@@ -367,7 +367,7 @@ static void run_rule(kln_rule *rule, kln_graph_walk *walk)
             resolved->rule(rule);
         }
         for (size_t i = 0; i < rule->out_count && state->status == KILN_OK; i++) {
-            mend_shape(rule, i);
+            repair_shape(rule, i);
         }
         if (resolved->fold != NULL && state->status == KILN_OK) {
             resolved->fold(rule);

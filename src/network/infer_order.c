@@ -4,7 +4,7 @@
 
 #include "infer_rule.h"
 
-/* Calls `visit` for every name that the node reads from this graph, inner graphs included. */
+/* Calls `visit` for every name that the node reads from this graph, subgraphs included. */
 typedef bool (*visitor)(void *user, const char *name);
 
 static bool visit_reads(const kln_onnx_node *node, size_t depth, visitor visit, void *user)

@@ -1,5 +1,5 @@
 /*
- * infer_rule.h - what a rule of shape inference sees and says. Private to the room.
+ * infer_rule.h - what a rule of shape inference sees and says. Private to the module.
  *
  * A rule gets its node's inputs as they are known and fills in outputs: dtype comes from the
  * operator table before the rule runs, so most rules only give a shape. A rule never fails: memory
@@ -188,7 +188,7 @@ void kln_node_label(const kln_onnx_node *node, uint32_t index, char *text, size_
  * often. */
 void *kln_rule_alloc(kln_rule *rule, size_t count, size_t size);
 
-/* --- other rooms of inference --- */
+/* --- other modules of inference --- */
 
 /* infer_declare.c: names to values, and what the model says of them. */
 kln_value *kln_walk_value(kln_infer_state *state, kln_graph_walk *walk, const char *name,
@@ -228,7 +228,7 @@ void kln_rule_lookup(const char *domain, const char *name, kln_resolved *resolve
 const char *kln_form_of(const char *domain, const char *name, int since);
 bool kln_form_fits(kln_rule *rule, const char *form);
 
-/* Infers an inner graph whose inputs have the types of `bound` (NULL entries: not known). */
+/* Infers a subgraph whose inputs have the types of `bound` (NULL entries: not known). */
 kln_graph_inference *kln_infer_inner(kln_rule *rule, const kln_onnx_graph *graph, kln_branch branch,
                                      const kln_value *const *bound, size_t bound_count);
 

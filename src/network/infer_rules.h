@@ -1,5 +1,5 @@
 /*
- * infer_rules.h - the rules by family. Private to the room.
+ * infer_rules.h - the rules by family. Private to the module.
  *
  * SPDX-License-Identifier: Apache-2.0
  */

@@ -1,6 +1,6 @@
 /*
  * kln_network.h - what is known about every tensor of a network before it runs: shape inference,
- * the operator table and validation. The builder and the passes of this room stand on it, and so
+ * the operator table and validation. The builder and the passes of this module stand on it, and so
  * do the backends that go through a graph node by node.
  *
  * kln_infer never changes the model. Its results live in one arena and point into the model, which
@@ -167,7 +167,7 @@ typedef struct kln_value {
     const kln_onnx_tensor *initializer; /* its weights (a Constant node's too), or NULL */
     const kln_value_quantization *quantization; /* or NULL */
     uint32_t producer;  /* index of the node in its graph, or KLN_NO_NODE: input, initializer */
-    uint32_t consumers; /* nodes that read it, those of inner graphs included, and graph outputs */
+    uint32_t consumers; /* nodes that read it, those of subgraphs included, and graph outputs */
 } kln_value;
 
 struct kln_graph_inference;
@@ -232,7 +232,7 @@ typedef struct kln_inference {
 } kln_inference;
 
 /* Infers every value of the model: types, ranks, dimensions and the content of small integer
- * tensors, through inner graphs and model-local functions. Linear in the size of the model. A model
+ * tensors, through subgraphs and model-local functions. Linear in the size of the model. A model
  * with faults is inferred as far as it goes; the faults are in `issues`. Errors: NULL_ARGUMENT;
  * NAME when `options` gives a shape for an input that is not there, RANK, SHAPE when it contradicts
  * the model's; LIMIT (nesting); OUT_OF_MEMORY. */

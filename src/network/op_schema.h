@@ -1,5 +1,5 @@
 /*
- * op_schema.h - a row of the operator table taken apart. Private to the room.
+ * op_schema.h - a row of the operator table taken apart. Private to the module.
  *
  * SPDX-License-Identifier: Apache-2.0
  */

@@ -1,5 +1,5 @@
 /*
- * validate_issues.h - filling a list of issues. Private to the room.
+ * validate_issues.h - filling a list of issues. Private to the module.
  *
  * SPDX-License-Identifier: Apache-2.0
  */

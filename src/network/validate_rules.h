@@ -1,5 +1,5 @@
 /*
- * validate_rules.h - what a model is checked for. Private to the room.
+ * validate_rules.h - what a model is checked for. Private to the module.
  *
  * SPDX-License-Identifier: Apache-2.0
  */

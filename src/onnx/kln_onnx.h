@@ -191,7 +191,7 @@ typedef struct kln_onnx_graph { /* GraphProto */
     size_t input_count, input_capacity;
     kln_onnx_value *outputs;
     size_t output_count, output_capacity;
-    kln_onnx_value *values; /* value_info: types of inner tensors */
+    kln_onnx_value *values; /* value_info: types of intermediate tensors */
     size_t value_count, value_capacity;
     kiln_span *sparse_initializers; /* SparseTensorProto messages, written back as they are */
     const char **sparse_initializer_names; /* one for each: the name of its `values` */
@@ -351,7 +351,7 @@ typedef enum kln_onnx_weights {
 KILN_MUST_CHECK kiln_status kln_onnx_write_file(const kln_onnx_model *model, const char *path,
                                                 kln_onnx_weights weights);
 /* Whether LEFT_OUT leaves this initializer of the main graph out: small ones stay, because shapes
- * are inferred from their values; so do those of inner graphs, whose names may be of several. */
+ * are inferred from their values; so do those of subgraphs, whose names may be of several. */
 bool kln_onnx_is_left_out(const kln_onnx_tensor *tensor);
 /* The location that LEFT_OUT gives initializer `index` of those that it leaves out, from 0. */
 #define KLN_ONNX_LEFT_OUT_TEXT 32

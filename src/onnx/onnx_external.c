@@ -170,7 +170,9 @@ static kiln_status map_tensor(kln_onnx_model *model, const places *where, kln_on
                         "tensor \"%s\": strings cannot lie in an external file", tensor->name);
     }
     if (!kln_onnx_tensor_bytes(tensor, bits, &needed)) {
-        return kln_fail(KILN_ERROR_MALFORMED, "tensor \"%s\": its dimensions make no sense",
+        return kln_fail(KILN_ERROR_MALFORMED,
+                        "tensor \"%s\": a dimension is negative, or their product has more than 64 "
+                        "bits",
                         tensor->name);
     }
     if (needed == 0 && bits != 0) {

@@ -1,5 +1,5 @@
 /*
- * kln_tensor.h - what the rooms above share about tensors beyond the public <kiln/tensor.h>.
+ * kln_tensor.h - what the modules above share about tensors beyond the public <kiln/tensor.h>.
  *
  * SPDX-License-Identifier: Apache-2.0
  */

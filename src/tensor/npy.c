@@ -340,9 +340,10 @@ static kiln_status read_preamble(kiln_span file, reader *text)
         length |= (size_t)data[10] << 16 | (size_t)data[11] << 24;
     }
     if (length > file.size - begin) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "byte 8: the .npy header shall have %zu bytes, the file has %zu more",
-                        length, file.size - begin);
+        return kln_fail(
+            KILN_ERROR_MALFORMED,
+            "byte 8: the .npy header is %zu bytes long, as it says, and the file has %zu more",
+            length, file.size - begin);
     }
     *text = (reader){data, begin, begin + length};
     return KILN_OK;

@@ -55,7 +55,7 @@ def main():
           [("index", TensorProto.INT64, [1])], [("row", FLOAT, [1])],
           initializer=[helper.make_tensor("table", FLOAT, [3], [10.0, 20.0, 30.0])])
 
-    # A node without a name, one of a domain that nobody knows, an input left out, inner graphs.
+    # A node without a name, one of a domain that nobody knows, an input left out, subgraphs.
     branches = [helper.make_graph(
         [helper.make_node(op, ["half", "bias"], [op.lower()], name=op)], op, [],
         [helper.make_tensor_value_info(op.lower(), FLOAT, [None] * 3)]) for op in ("Add", "Mul")]

@@ -94,6 +94,11 @@ check_stream() {
     fi
 }
 
+# A function of C is no advice in a shell.
+if grep -nE '\bkiln_[a-z]+_[a-z]|\bkiln_[a-z]+\(' "$scratch/stdout" "$scratch/stderr"; then
+    echo "$name: a shell has options, not functions (cli/cli_terms.c)"
+    failures=$((failures + 1))
+fi
 check_stream stdout
 check_stream stderr
 found=$(cat "$scratch/exit")

@@ -273,9 +273,38 @@ static void the_parts_of_a_gpus_time_add_up(void **state)
     (void)unsetenv("KILN_CUDA_DRIVER");
 }
 
+/* The library speaks of functions and members, a shell has options. */
+static void sentences_speak_of_options(void **state)
+{
+    static const char *const pairs[][2] = {
+        {"kiln_build_options: \"provider\" is set, which the backend reference does not have",
+         "--provider is set, which the backend reference does not have"},
+        {"gpu_fallback: it goes with use_dla, which is not set",
+         "--gpu-fallback: it goes with --dla-core, which is not set"},
+        {"refit: the plan was built without kiln_build_options.refit, so its weights stay",
+         "--refit-from: the plan was built without --refit of `kiln build`, so its weights stay"},
+        {"give them first (kiln_engine_refit_file)", "give them first (--refit-from)"},
+        {"a.onnx: kiln_engine_tune_file: input \"x\" has a dynamic dimension",
+         "a.onnx: input \"x\" has a dynamic dimension"},
+        /* Names of tensors and files are theirs. */
+        {"there is no input \"weight_streaming\"", "there is no input \"weight_streaming\""},
+        {"\"dla_core.onnx\": there is no such file", "\"dla_core.onnx\": there is no such file"},
+        {"/tmp/timing_cache.onnx: the provider has plugins, and a refit: no",
+         "/tmp/timing_cache.onnx: the provider has plugins, and a --refit-from: no"},
+        {"", ""},
+    };
+    (void)state;
+    for (size_t i = 0; i < CLI_ARRAY_LENGTH(pairs); i++) {
+        char *shown = cli_in_shell(pairs[i][0]);
+        assert_string_equal(shown, pairs[i][1]);
+        free(shown);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sentences_speak_of_options),
         cmocka_unit_test(figures_have_their_order),
         cmocka_unit_test(durations_have_units),
         cmocka_unit_test(words_are_guessed),

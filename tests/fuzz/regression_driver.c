@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Runs a fuzz target once over each file of the folders named on the command line, and over each of
- * these files cut short at a few places, so that what a fuzzer once found stays mended without one.
+ * these files cut short at a few places, so that what a fuzzer once found stays fixed without one.
  */
 #include <dirent.h>
 #include <errno.h>

@@ -141,7 +141,7 @@ def main():
                 else:
                     worst[case] = max(worst[case], apart)
     for case, (_, why) in LEFT_OUT.items():
-        print(f"{case}: not all held against ONNX's reference: {why}")
+        print(f"{case}: not all compared with ONNX's reference: {why}")
     for case, apart in worst.items():
         print(f"{case}: at most {apart:.2g} apart")
     print(f"{len(saved.stdout.splitlines())} networks, {failures} failures")

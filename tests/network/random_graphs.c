@@ -1,6 +1,6 @@
 /*
  * random_graphs.c - random networks, each run by the reference executor and by ONNX Runtime with
- * every inner tensor as an output.
+ * every intermediate tensor as an output.
  *
  *     random_graphs [COUNT [SEED [FOLDER]]]
  *
@@ -393,7 +393,8 @@ int main(int count, char **arguments)
     }
     const size_t unseen = graphs < ENOUGH_GRAPHS ? 0 : count_unseen();
     printf(
-        "%lu graphs of %zu operators, %lu tensors, %lu open dimensions; ONNX Runtime refused %lu "
+        "%lu graphs of %zu operators, %lu tensors, %lu dynamic dimensions; ONNX Runtime refused "
+        "%lu "
         "graphs; %lu failures\n",
         t.graphs, seen.count, t.tensors, t.open, t.refused, failures);
     return failures > 0 || unseen > 0 || t.refused * 5 > t.graphs;

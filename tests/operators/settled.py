@@ -209,7 +209,7 @@ rule("DynamicQuantizeLinear", BOTH, "all elements alike: the range is empty, and
      lambda case, *_: float(np.ptp(np.append(next(iter(arrays(case).values())), 0))) == 0)
 rule("STFT DFT", ORT | {"wrong"}, "ONNX Runtime: twiddle factors in single precision",
      lambda case, detail, *_: True)
-rule(None, {"approved"}, "a shape that is open when the model is checked",
+rule(None, {"approved"}, "a shape that is dynamic when the model is checked",
      lambda case, *_: any(isinstance(d, str) for dims in case.dims.values() for d in dims))
 rule("Slice Reshape Expand Tile Pad Unsqueeze Squeeze", {"approved"},
      "a list that is an input", lambda case, *_: len(case.inputs) > 1)

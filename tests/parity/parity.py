@@ -224,7 +224,8 @@ def drawn_case(session):
         if value.type != "tensor(float)":
             raise Skip(f"\"{value.name}\" is a {value.type} and no input is given")
         if any(not isinstance(dim, int) for dim in value.shape):
-            raise Skip(f"\"{value.name}\" has the open shape {value.shape} and no input is given")
+            raise Skip(f"\"{value.name}\" has the dynamic shape {value.shape} and no input is "
+                       "given")
         case.append(random.standard_normal(value.shape, dtype=numpy.float32))
     return case
 

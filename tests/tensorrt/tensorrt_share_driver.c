@@ -1,7 +1,7 @@
 /*
  * tensorrt_share_driver.c - builds the models it is told of through Kiln, one line each.
  *
- * In:  PATH [TAB NAME=2x3x4]... [TAB NAME=v1,2,3]...   shapes and values of open inputs
+ * In:  PATH [TAB NAME=2x3x4]... [TAB NAME=v1,2,3]...   shapes and values of dynamic inputs
  * Out: PATH TAB built|parsed|refused TAB sentence; on standard error PATH TAB milliseconds, the
  * same after "cpu:" for the processors' time, and at the end the peak of memory in KiB
  *

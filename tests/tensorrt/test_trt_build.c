@@ -21,7 +21,7 @@ static kiln_build_options magika_options(const char *library)
     return options;
 }
 
-/* A model, the range of its open input, and what the plan must say of itself. */
+/* A model, the range of its dynamic input, and what the plan must say of itself. */
 static const struct {
     const char *model;
     const char *input;
@@ -322,7 +322,7 @@ static void a_profile_that_does_not_fit_is_explained(void **state)
         skip();
     }
     assert_status(KILN_ERROR_INVALID_ARGUMENT, build_with(NULL, library));
-    assert_message("input \"bytes\" (?x2048) is open");
+    assert_message("input \"bytes\" (?x2048) has a dynamic dimension");
     kiln_profile_input input = magika_input[0];
     input.name = "pixels";
     assert_status(KILN_ERROR_NAME, build_with(&input, library));

@@ -44,7 +44,7 @@ void maker_attribute_int(graph_maker *m, const char *name, int64_t value);
 void maker_attribute_ints(graph_maker *m, const char *name, size_t count, const int64_t *values);
 void maker_attribute_float(graph_maker *m, const char *name, float value);
 void maker_attribute_string(graph_maker *m, const char *name, const char *value);
-/* An inner graph as an attribute of the last node; add to it until maker_leave. */
+/* A subgraph as an attribute of the last node; add to it until maker_leave. */
 void maker_enter(graph_maker *m, const char *attribute, kln_onnx_graph **outer);
 void maker_leave(graph_maker *m, kln_onnx_graph *outer);
 

@@ -453,7 +453,7 @@ static void arguments_are_checked(void **state)
     kiln_network_destroy(network);
 }
 
-/* Looks at every inner tensor, because none differs. */
+/* Looks at every intermediate tensor, because none differs. */
 static kiln_status search_once(void *user)
 {
     kln_compare_builds builds = {KILN_BUILD_OPTIONS_INIT, KILN_BUILD_OPTIONS_INIT};

@@ -9,7 +9,7 @@
 #include "graph_maker.h"
 #include "kiln_test.h"
 
-/* Tensors of several outputs, of inner graphs and of integers, a sequence and strings that live
+/* Tensors of several outputs, of subgraphs and of integers, a sequence and strings that live
  * across parts, and a node that gives what can be kept and what cannot. */
 static void make(graph_maker *m)
 {

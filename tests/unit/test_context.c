@@ -289,7 +289,7 @@ static void one_call_binds_runs_and_shows(void **state)
     assert_true(*(float *)outputs[0].tensor.data == 6);
     const kiln_named_tensor twice[] = {input, input};
     assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, twice, 2, NULL, 0));
-    assert_message("named twice");
+    assert_message("given twice");
     const kiln_named_tensor output_as_input = {"y", floats(y, 3)};
     assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, &output_as_input, 1, NULL, 0));
     assert_message("there is no input \"y\"; there is x");

@@ -275,7 +275,7 @@ static void a_context_works_on_pieces_of_a_pool(void **state)
     /* What was given back last comes first, so the same graph fits again. */
     assert_true(counters_of(context).graph_hits > 0);
     assert_status(KILN_ERROR_STATE, kiln_pool_tensor(pool, &in, KILN_DTYPE_FLOAT32, &shape, &x));
-    assert_message("none is out");
+    assert_message("the piece is empty; allocate it first");
     assert_ok(kiln_pool_allocate(pool, 32, NULL, &in));
     assert_status(KILN_ERROR_SIZE, kiln_pool_tensor(pool, &in, KILN_DTYPE_FLOAT32, &large, &x));
     assert_message("320000 bytes are needed, the piece has 256");

@@ -242,7 +242,7 @@ static void versions_differ(void **state)
     maker_end(&m);
 }
 
-/* --- inner graphs --- */
+/* --- subgraphs --- */
 
 static void make_branches(graph_maker *m)
 {

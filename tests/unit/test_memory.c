@@ -167,7 +167,7 @@ static void a_plan_refuses_what_is_wrong(void **state)
     kiln_buffer_plan *plan = NULL;
     kiln_buffer_request twice[2] = {requests[1], requests[1]};
     assert_status(KILN_ERROR_NAME, kiln_buffer_plan_create(twice, 2, NULL, &plan));
-    assert_message("\"scale\" stands twice");
+    assert_message("\"scale\" is given twice");
     twice[1].name = "other";
     twice[1].shape = KILN_SHAPE(KILN_DYNAMIC, 3);
     assert_status(KILN_ERROR_SHAPE, kiln_buffer_plan_create(twice, 2, NULL, &plan));

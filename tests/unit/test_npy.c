@@ -216,7 +216,7 @@ static void bad_headers_are_refused(void **state)
     assert_message("version 4.0");
     assert_status(KILN_ERROR_MALFORMED,
                   kln_npy_read((kiln_span){"\x93NUMPY\x01\x00\xff\x00{", 11}, &tensor));
-    assert_message("shall have 255 bytes, the file has 1 more");
+    assert_message("is 255 bytes long, as it says, and the file has 1 more");
     assert_status(KILN_ERROR_MALFORMED, kln_npy_read((kiln_span){"\x93NUMPY", 6}, &tensor));
     assert_status(KILN_ERROR_MALFORMED, kln_npy_read((kiln_span){"NUMPY", 5}, &tensor));
     assert_message("byte 0: this is not a .npy file");

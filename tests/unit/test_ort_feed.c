@@ -124,7 +124,7 @@ static void names_are_found_wherever_they_stand(void **state)
     const kiln_named_tensor wrong[] = {view("a", a, 2), view("y", a, 2)};
     kiln_named_tensor outputs[] = {{.name = "y"}, {.name = "y"}};
     assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, twice, 2, &output, 1));
-    assert_message("\"b\" is named twice");
+    assert_message("\"b\" is given twice");
     assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, three, 3, &output, 1));
     assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, wrong, 2, &output, 1));
     assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, three, 2, outputs, 2));

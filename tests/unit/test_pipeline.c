@@ -141,7 +141,7 @@ static void wrong_inputs_change_nothing(void **state)
     kiln_named_tensor inputs[] = {{"x", floats(x, 8)}, {"x", floats(x, 8)}};
     push(pipeline, 5, 8);
     assert_status(KILN_ERROR_NAME, kiln_pipeline_push(pipeline, inputs, 2));
-    assert_message("named twice");
+    assert_message("given twice");
     assert_status(KILN_ERROR_NOT_BOUND, kiln_pipeline_push(pipeline, NULL, 0));
     assert_message("input \"x\" is not among the 0 given");
     inputs[0].name = "w";

@@ -18,8 +18,8 @@
 
 /* --- names of dimensions --- */
 
-/* `name` for each of x's two open dimensions: small_models writes "?" as no name, so that another
- * letter is written and replaced. */
+/* `name` for each of x's two dynamic dimensions: small_models writes "?" as no name, so that
+ * another letter is written and replaced. */
 static kiln_span named_alike(const char *name)
 {
     static unsigned char bytes[4096];
@@ -175,7 +175,7 @@ static void check_absent(size_t layout)
     (void)snprintf(folder, sizeof folder, "%s/././", options.library);
     options.library = folder;
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_load(absent_plan(layout), &options, &engine));
-    assert_message("layers of a plugin's that is not loaded");
+    assert_message("layers of a plugin that is not loaded");
     assert_message("Cannot find plugin: LReLU_TRT");
     assert_message("/no/such/plugins");
     assert_status(

@@ -511,13 +511,13 @@ static void the_parser_says_what_is_wrong(void **state)
         assert_status(KILN_ERROR_INVALID_NETWORK,
                       kiln_engine_build_bytes(small_model(&empty), &options, &engine));
         assert_message("the network has no output");
-        /* An open input without a profile, and one that does not fit. */
+        /* A dynamic input without a profile, and one that does not fit. */
         kiln_network *network = relu_network();
         kiln_build_options wrong = options;
         const kiln_profile_input input = rows(4, 2, 8);
         const kiln_profile profile = {.inputs = &input, .input_count = 1};
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &wrong, &engine));
-        assert_message("is open: give an optimization profile");
+        assert_message("has a dynamic dimension: give an optimization profile");
         wrong.profiles = &profile;
         wrong.profile_count = 1;
         assert_status(KILN_ERROR_SHAPE, kiln_engine_build(network, &wrong, &engine));

@@ -210,7 +210,7 @@ static void order_is_checked(void **state)
     maker_node(&m, "Add", "x,y", "y");
     expect_error(&m, KILN_ISSUE_CYCLE, "\"y\" waits for \"y\"");
 
-    /* Through an inner graph. */
+    /* Through a subgraph. */
     kln_onnx_graph *outer = NULL;
     maker_begin(&m, 17);
     maker_input(&m, "which", 9, "");

@@ -112,7 +112,7 @@ static kiln_status probe(const char *library, kiln_backend_info *info)
     info->score = 0; /* it is never chosen by itself */
     info->version = kiln_version_string();
     info->library = "";
-    info->reason = "plays the caller's function; it is made by kiln_engine_create_mock";
+    info->reason = "plays a function of the caller's; only a program in C makes one";
     info->capabilities = KILN_CAPABILITY_RUN | KILN_CAPABILITY_DYNAMIC_SHAPES;
     return KILN_OK;
 }

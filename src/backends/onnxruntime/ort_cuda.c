@@ -272,7 +272,7 @@ kiln_status ort_cuda_read_nodes(ort_engine *engine, const kiln_build_options *op
     return engine->no_capture != NULL ? KILN_OK : kln_fail_memory(sizeof text, "a sentence");
 }
 
-/* --- for the engine room --- */
+/* --- for the engine module --- */
 
 int32_t ort_cuda_device(void *engine)
 {

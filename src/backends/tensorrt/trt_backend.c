@@ -233,7 +233,7 @@ static kiln_status fail_deserialize(trt_engine *engine, const char *source)
     if (trt_said(&engine->recorder, "lugin")) {
         const trt_library *library = engine->library;
         return trt_fail(KILN_ERROR_UNSUPPORTED, &engine->recorder,
-                        "%s: it has layers of a plugin's that is not loaded (kiln_plugin_load)%s%s",
+                        "%s: it has layers of a plugin that is not loaded (kiln_plugin_load)%s%s",
                         source, library->plugin_status != KILN_OK ? "; " : "",
                         library->plugin_status != KILN_OK ? library->plugin_reason : "");
     }

@@ -466,7 +466,7 @@ kiln_status trt_context_run(void *state)
 
 /* --- without waiting --- */
 
-/* What lies where, on what the engine room bound: all in device memory, outputs with their shape.
+/* What lies where, on what the engine module bound: all in device memory, outputs with their shape.
  */
 static kiln_status set_addresses(trt_context *self)
 {

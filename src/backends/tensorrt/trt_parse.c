@@ -217,7 +217,7 @@ static kiln_span proto_of(const trt_build *build)
     return (kiln_span){build->proto.data, build->proto.size};
 }
 
-/* TensorRT takes open dimensions of one name for equal ones, "?" too. */
+/* TensorRT takes dynamic dimensions of one name for equal ones, "?" too. */
 static kiln_status write_proto(trt_build *build, const kln_onnx_model *onnx,
                                kln_onnx_weights weights)
 {

@@ -141,7 +141,7 @@ static kiln_status set_all_values(trt_build *build, trt_OptimizationProfile *pro
     return KILN_OK;
 }
 
-/* Every input that is open must be in every profile: the library would say so only after a while,
+/* Every dynamic input must be in every profile: the library would say so only after a while,
  * and not by which option. */
 static kiln_status check_complete(trt_build *build, size_t index, const kiln_profile *profile)
 {
@@ -165,11 +165,13 @@ static kiln_status check_complete(trt_build *build, size_t index, const kiln_pro
                                 "%s: input \"%s\" (%s%s) is missing in optimization profile %zu",
                                 build->source, trt_Tensor_getName(abi, tensor), text, kind, index);
             }
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "%s: input \"%s\" (%s%s) is open: give an optimization profile with "
-                            "its min, opt and max (kiln_build_options.profiles, or --profile of "
-                            "`kiln build`)",
-                            build->source, trt_Tensor_getName(abi, tensor), text, kind);
+            return kln_fail(
+                KILN_ERROR_INVALID_ARGUMENT,
+                "%s: input \"%s\" (%s%s) %s: give an optimization profile with its min, "
+                "opt and max (kiln_build_options.profiles)%s",
+                build->source, trt_Tensor_getName(abi, tensor), text, kind,
+                values ? "needs a range" : "has a dynamic dimension",
+                values ? "" : ", or the shape it will have (shape_hints)");
         }
     }
     return KILN_OK;

@@ -7,7 +7,7 @@
 #include "backends/tensorrt/trt_plan.h"
 
 /* One refitter for each engine, made when it is first needed. No run is under way in a refit: the
- * engine room sees to it. */
+ * engine module sees to it. */
 
 /* --- the list --- */
 

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+typedef struct term {
+    const char *library; /* what the library's sentences say */
+    const char *shell;   /* what is meant by it in a shell */
+} term;
+
+/* Functions and members in the advice of the library, and what does it here. Longer ones stand
+ * before their beginnings. scripts/check_sentences.py reads this table. */
+static const term advice[] = {
+    {"`kiln doctor` and kiln_backend_get say why of each", "`kiln doctor` says why of each"},
+    {"kiln_backend_get lists those there are", "`kiln doctor` lists those there are"},
+    {"; restore the file, or set kiln_build_options.copy_file", "; restore the file and run again"},
+    {"; give the weights by name (kiln_engine_refit)", ""},
+    {"kiln_build_options.allow_host_code", "--allow-host-code"},
+    {"kiln_build_options.profile_nodes", "--layers"},
+    {"kiln_build_options.profiles", "--profile of `kiln build`"},
+    {"kiln_build_options.refit", "--refit of `kiln build`"},
+    {"refit: ", "--refit-from: "},
+    {"kiln_compare_options.inputs, with or without data", "--shape"},
+    {"kiln_context_options.graph_bytes allows", "a context may take"},
+    {"kiln_engine_refit_file", "--refit-from"},
+    {"kiln_plugin_load", "--plugin"},
+    {"kiln_context_reshape", "--shape"},
+    {"kiln_context_bind", "--input"},
+    {"shape_hints", "--shape"},
+    {"KILN_PROVIDER_CUDA", "cuda"},
+};
+
+/* Members of the library's options that an option here sets. */
+static const term members[] = {
+    {"allow_host_code", "--allow-host-code"},
+    {"average_timing_iterations", "--avg-timing"},
+    {"builder_optimization_level", "--level"},
+    {"compute_capabilities", "--compute-capabilities"},
+    {"direct_io", "--direct-io"},
+    {"disable_compilation_cache", "--no-compilation-cache"},
+    {"disable_timing_cache", "--no-timing-cache"},
+    {"distributive_independence", "--distributive-independence"},
+    {"dla_core", "--dla-core"},
+    {"dla_global_dram_bytes", "--pool dla-global"},
+    {"dla_local_dram_bytes", "--pool dla-local"},
+    {"dla_sram_bytes", "--pool dla-sram"},
+    {"error_on_timing_cache_miss", "--need-timing-cache"},
+    {"exclude_lean_runtime", "--exclude-lean-runtime"},
+    {"gpu_allocator", "--gpu-allocator"},
+    {"gpu_fallback", "--gpu-fallback"},
+    {"gpu_memory_bytes", "--gpu-memory"},
+    {"graphs", "--graph"},
+    {"hardware_compatibility", "--hardware"},
+    {"l2_limit_for_tiling", "--l2-limit"},
+    {"max_aux_streams", "--aux-streams"},
+    {"max_tactics", "--max-tactics"},
+    {"optimization", "--optimization"},
+    {"parallel_nodes", "--parallel-nodes"},
+    {"plugins", "--plugin"},
+    {"profile_nodes", "--layers"},
+    {"profiles", "--profile"},
+    {"profiling_verbosity", "--verbosity"},
+    {"provider", "--provider"},
+    {"refit", "--refit"},
+    {"serialize_plugins", "--serialize-plugins"},
+    {"shape_hints", "--shape"},
+    {"sparse_weights", "--sparse"},
+    {"strict_nans", "--strict-nans"},
+    {"strip_plan", "--strip"},
+    {"tactic_dram_bytes", "--pool tactic-dram"},
+    {"tactic_shared_bytes", "--pool tactic-shared"},
+    {"tactic_sources", "--tactics"},
+    {"tf32", "--no-tf32"},
+    {"threads", "--threads"},
+    {"tiling_optimization_level", "--tiling"},
+    {"timing_cache", "--timing-cache"},
+    {"use_dla", "--dla-core"},
+    {"version_compatible", "--version-compatible"},
+    {"weight_streaming", "--weight-streaming"},
+    {"windows_runtime", "--windows"},
+    {"workspace_bytes", "--workspace"},
+};
+
+static bool is_word(char c)
+{
+    return isalnum((unsigned char)c) != 0 || c == '_';
+}
+
+static size_t word_length(const char *text)
+{
+    size_t length = 0;
+    while (is_word(text[length])) {
+        length++;
+    }
+    return length;
+}
+
+/* The option that sets a member, or NULL. */
+static const char *option_of(const char *word, size_t length)
+{
+    for (size_t i = 0; i < CLI_ARRAY_LENGTH(members); i++) {
+        if (strncmp(members[i].library, word, length) == 0 && members[i].library[length] == '\0') {
+            return members[i].shell;
+        }
+    }
+    return NULL;
+}
+
+/* `"provider" is set`, `tactic_sources: ` at the beginning, and `weight_streaming` anywhere are
+ * members; a word without _ may mean many things elsewhere, and names of tensors and files are
+ * quoted or have a path around them. */
+static size_t take_member(const char *at, bool begins, cli_text *text)
+{
+    const bool quoted = at[0] == '"';
+    const char *word = at + (quoted ? 1 : 0);
+    const size_t length = word_length(word);
+    const char *after = word + length;
+    const char *option = option_of(word, length);
+    bool is_member = false;
+    if (quoted) {
+        is_member = strncmp(after, "\" is set", 8) == 0;
+    } else if (strchr(" ,;:)", *after) != NULL) {
+        is_member = (begins && *after == ':') || memchr(word, '_', length) != NULL;
+    }
+    if (option == NULL || !is_member) {
+        return 0;
+    }
+    cli_text_append(text, option, strlen(option));
+    return length + (quoted ? 2 : 0);
+}
+
+static size_t take_advice(const char *at, cli_text *text)
+{
+    for (size_t i = 0; i < CLI_ARRAY_LENGTH(advice); i++) {
+        const size_t length = strlen(advice[i].library);
+        const bool ends = !is_word(at[length]) || !is_word(at[length - 1]);
+        if (strncmp(at, advice[i].library, length) == 0 && ends) {
+            cli_text_append(text, advice[i].shell, strlen(advice[i].shell));
+            return length;
+        }
+    }
+    return 0;
+}
+
+/* "kiln_build_options: ", which says where a program in C has to look. */
+static size_t skip_function(const char *at)
+{
+    const size_t length = strncmp(at, "kiln_", 5) == 0 ? word_length(at) : 0;
+    return length > 0 && strncmp(at + length, ": ", 2) == 0 ? length + 2 : 0;
+}
+
+char *cli_in_shell(const char *sentence)
+{
+    cli_text text = {NULL, 0, 0};
+    const char *at = sentence;
+    bool begins = true;
+    cli_text_append(&text, "", 0);
+    while (*at != '\0') {
+        const bool between = at == sentence || at[-1] == ' ' || at[-1] == '(';
+        size_t taken = between ? skip_function(at) : 0;
+        if (taken == 0) {
+            taken = between || !is_word(*at) ? take_advice(at, &text) : 0;
+            taken = taken == 0 && between ? take_member(at, begins, &text) : taken;
+            begins = false;
+        }
+        if (taken == 0) {
+            cli_text_append(&text, at, 1);
+            taken = 1;
+        }
+        at += taken;
+    }
+    return text.data;
+}

@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""What people read: the sentences of the sources, the documents and the public headers.
+
+    scripts/check_sentences.py          says which words nobody knows, and which sentences of the
+                                        library would name a function of C in a shell
+    scripts/check_sentences.py --list   prints every sentence of src/ and cli/ with its place
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import os
+import re
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TERMS = "cli/cli_terms.c"
+
+# What only this project would call so, and the word that everybody knows.
+BANNED = {
+    r"open (dimension|input|shape|batch)s?": "dynamic dimension",
+    r"(dimension|input|shape|batch)s? (that )?(is|are) open\b": "is dynamic",
+    r"leaves? (a dimension|it) open": "is dynamic",
+    r"inner tensors?": "intermediate tensor",
+    r"inner graphs?": "subgraph",
+    r"(most )?usual shapes?": "opt shape",
+    r"\bmend(s|ed|ing)?\b": "fix",
+    r"\bheld against\b": "compared with",
+    r"\btwins?\b": "counterpart",
+    r"\brooms\b": "modules",
+    r"\broom of `?src": "module",
+    r"the other way round": "transposed, or in the other order",
+    r"matrices turned|turned matri": "transposed weights",
+    r"was (not )?understood": "what failed, or wrong use",
+    r"which the caller names": "the variable or option that names it",
+    r"makes? no sense": "what is allowed",
+    r"\bstands twice\b": "is given twice",
+    r"has no such thing": "what has it",
+}
+# A document may speak so of itself.
+ALLOWED = {
+    ("docs/onnxruntime.md", "the other way round"),
+}
+
+# Functions and constants in sentences that `kiln` cannot bring about: it uses nothing whose name
+# begins so.
+NOT_USED = (
+    "kiln_pipeline_", "kiln_stream_capture", "kiln_pool_", "kiln_network_add_",
+    "kiln_network_create", "kiln_network_capture", "kiln_network_find",
+    "kiln_network_save", "kiln_network_tensor_type", "kiln_engine_create_mock",
+    "kiln_set_allocator",
+    "kiln_engine_set_weight_streaming", "kiln_context_cancel", "kiln_context_set_profile",
+    "kiln_build_start_bytes", "kiln_engine_refit_get",
+    "kiln_engine_plan_buffers", "kiln_plugin_get", "kiln_context_save_runtime_cache",
+)
+# Where such sentences are made.
+NOT_REACHED = re.compile(
+    r"src/(network/build_|memory/|cuda/cuda_(stream|graph|memory)|backends/mock/)")
+# And single ones, with the reason.
+REASONS = {
+    "kiln_context_run": "kiln bench runs a context before it measures the library itself",
+    "kiln_context_tensor": "kiln binds every input before it runs",
+    "kiln_engine_create_": "kiln refuses backends without files by name before",
+    "kiln_network_inspect": "kiln inspect asks for nodes before it reads them",
+    "kiln_compare_fill": "kiln compare sets no fill",
+    "KILN_BY_DTYPE": "an option's number is checked before",
+    "kiln_optimization": "an option's word is checked before",
+    "kiln_graph_policy": "an option's word is checked before",
+    "kiln_gpu_allocator": "an option's word is checked before",
+    "KILN_REFIT_INDIVIDUAL": "kiln build does not ask for it",
+    "kiln_gather": "the name of a kernel",
+    "kiln_context_options.runtime_cache": "kiln sets no runtime cache, and saves none",
+    "kiln_compare": "kiln compare asks for a first difference of files only",
+    "kiln_compare_file": "as kiln_compare",
+}
+
+TOKEN = re.compile(
+    r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\])*\'|\s+|[A-Za-z_]\w*|.', re.S)
+NAME = re.compile(r"\b(?:kiln_[a-z0-9_]+(?:\.[a-z_]+)?|KILN_[A-Z0-9_]+)")
+
+
+def read(path):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+        return file.read()
+
+
+def files():
+    out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True,
+                         capture_output=True, text=True).stdout
+    return [path for path in sorted(out.splitlines()) if os.path.isfile(os.path.join(ROOT, path))]
+
+
+def sentences(path):
+    """(line, text) of every text of several words; adjacent literals are one."""
+    found, current, line = [], None, 1
+    for token in TOKEN.findall(read(path)):
+        if token.startswith('"'):
+            current = current or [line, ""]
+            current[1] += token[1:-1]
+        elif current and token.startswith("PRI"):
+            current[1] += "d"
+        elif current and not token.isspace() and not token.startswith("/*"):
+            found.append(current)
+            current = None
+        line += token.count("\n")
+    return [(line, text) for line, text in found if " " in text.strip()]
+
+
+def all_sentences(*folders):
+    for path in files():
+        if path.startswith(folders) and path.endswith((".c", ".h")):
+            for line, text in sentences(path):
+                yield path, line, text
+
+
+def check_words(problems):
+    words = [(re.compile(pattern, re.I), better) for pattern, better in BANNED.items()]
+    texts = list(all_sentences("src/", "cli/", "examples/"))
+    for path in files():
+        if path.endswith(".md") or path.startswith("include/kiln/"):
+            # A phrase may go over the end of a line, and a comment's line begins with a star.
+            text = re.sub(r"\n( \*)?", " ", read(path))
+            texts.append((path, 0, text))
+    for path, line, text in texts:
+        for word, better in words:
+            for match in word.finditer(text):
+                if (path, match.group().lower()) not in ALLOWED:
+                    around = text[max(0, match.start() - 30):match.end() + 30]
+                    problems.append(f"{path}:{line or ''} \"{match.group()}\" in "
+                                    f"\"...{around}...\": say {better}")
+    return len(texts)
+
+
+def table(name):
+    body = re.search(rf"static const term {name}\[\] = \{{(.*?)\n\}};", read(TERMS), re.S).group(1)
+    return re.findall(r'\{"([^"]+)",\s*"([^"]*)"\}', body)
+
+
+def check_shell(problems):
+    advice, members = table("advice"), table("members")
+    variables = set(re.findall(r"`(KILN_\w+)`", read("docs/env_vars.md")))
+    library = [entry for entry in all_sentences("src/")]
+    cli = "\n".join(read(path) for path in files() if re.fullmatch(r"cli/cli_\w+\.c", path)
+                    and path != TERMS)
+    for path, line, text in library:
+        if NOT_REACHED.match(path):
+            continue
+        rest = re.sub(r"\bkiln_\w+: ", "", text)
+        for phrase, _ in advice:
+            rest = rest.replace(phrase, "")
+        for name in NAME.findall(rest):
+            if name in variables or name in REASONS or name.startswith(NOT_USED):
+                continue
+            problems.append(f"{path}:{line} \"{name}\" would be shown in a shell: put what does it "
+                            f"there into {TERMS}")
+    for prefix in NOT_USED:
+        if prefix.startswith("kiln_") and re.search(rf"\b{prefix}\w*\(", cli):
+            problems.append(f"kiln uses {prefix}*, and scripts/check_sentences.py says it does not")
+    said = "\n".join(text for _, _, text in library)
+    for phrase, _ in advice:
+        if phrase not in said:
+            problems.append(f"{TERMS}: no sentence says \"{phrase}\"")
+    structs = read("include/kiln/engine.h") + read("include/kiln/context.h")
+    for member, _ in members:
+        if not re.search(rf"[ *]{member}\b[^;()]*;", structs):
+            problems.append(f"{TERMS}: no option of the library is called {member}")
+    for _, shell in advice + members:
+        for option in re.findall(r"--([a-z0-9-]+)", shell):
+            if not re.search(rf'\{{"{option}",', cli):
+                problems.append(f"{TERMS}: kiln has no option --{option}")
+
+
+def main():
+    if sys.argv[1:] == ["--list"]:
+        for path, line, text in all_sentences("src/", "cli/"):
+            print(f"{path}:{line}: {text}")
+        return 0
+    problems = []
+    count = check_words(problems)
+    check_shell(problems)
+    print("\n".join(problems) if problems else f"{count} sentences and pages")
+    return 1 if problems else 0
+
+
+sys.exit(main())
