@@ -57,6 +57,7 @@ NOT_REACHED = re.compile(
     r"src/(network/build_|memory/|cuda/cuda_(stream|graph|memory)|backends/mock/)")
 # And single ones, with the reason.
 REASONS = {
+    "kiln_context_wait": "kiln lets no run go on that it does not wait for (stop_waiting)",
     "kiln_context_run": "kiln bench runs a context before it measures the library itself",
     "kiln_context_tensor": "kiln binds every input before it runs",
     "kiln_engine_create_": "kiln refuses backends without files by name before",
