@@ -211,7 +211,7 @@ static void read_rare_options(const build_settings *settings, kiln_build_options
 {
     options->gpu_memory_bytes = (uint64_t)(settings->gpu_memory * MIB);
     options->gpu_allocator = (kiln_gpu_allocator)settings->gpu_allocator;
-    options->l2_limit_for_tiling = (int64_t)(settings->l2_limit * 1024.0);
+    options->l2_limit_for_tiling = (uint64_t)(settings->l2_limit * 1024.0);
     options->tiling_optimization_level = (int32_t)settings->tiling;
     options->max_tactics = (int32_t)settings->tactics;
     options->average_timing_iterations = (int32_t)settings->timings;
@@ -219,8 +219,9 @@ static void read_rare_options(const build_settings *settings, kiln_build_options
     options->max_aux_streams = settings->aux_streams < 0    ? 0
                                : settings->aux_streams == 0 ? -1
                                                             : (int32_t)settings->aux_streams;
-    options->use_dla = settings->dla_core >= 0;
-    options->dla_core = settings->dla_core >= 0 ? (int32_t)settings->dla_core : 0;
+    options->dla_core = settings->dla_core < 0    ? 0
+                        : settings->dla_core == 0 ? -1
+                                                  : (int32_t)settings->dla_core;
     options->gpu_fallback = settings->gpu_fallback;
     options->plugins = settings->model.plugins.items;
     options->plugin_count = settings->model.plugins.count;

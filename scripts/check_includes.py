@@ -10,9 +10,11 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # Each module of src/ and what it may include besides itself. It stands below those that use it.
-BELOW_BACKENDS = {"base", "loader", "tensor", "cuda", "onnx", "network", "memory"}
+BELOW_BACKENDS = {"base", "loader", "tensor", "cuda", "onnx", "network", "memory",
+                  "options"}
 ALLOWED = {
     "base": set(),
+    "options": {"base"},
     "loader": {"base"},
     "tensor": {"base"},
     "cuda": {"base", "loader", "tensor"},

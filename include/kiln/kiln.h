@@ -30,6 +30,7 @@
 #include <kiln/log.h>
 #include <kiln/memory.h>
 #include <kiln/network.h>
+#include <kiln/options.h>
 #include <kiln/pipeline.h>
 #include <kiln/plan.h>
 #include <kiln/status.h>

@@ -27,6 +27,7 @@
 
 #include "base/kln_base.h"
 #include "loader/kln_loader.h"
+#include "options/kln_options.h"
 #include "tensor/kln_tensor.h"
 
 struct kln_onnx_model;
@@ -130,13 +131,9 @@ KILN_MUST_CHECK kiln_status kln_node_time_show(const kln_node_time *times, size_
 typedef struct kln_backend {
     const char *name;
     const char *description;
-    /* It takes the build options past `optimization`, or refuses each itself. False: the engine
-     * room refuses them by name. */
-    bool takes_plan_options;
-    /* Whether it takes kiln_build_options.share_weights. */
-    bool takes_share_weights;
-    /* Whether it takes `tf32` and the options from `provider` on, or refuses each itself. */
-    bool takes_provider_options;
+    /* The groups of build options (kln_option_group) that it takes, or refuses each itself; others
+     * than KLN_OPTIONS_ANY the engine refuses by name for it. */
+    unsigned options;
     /* Whether it takes kiln_context_options.run_memory_bytes. */
     bool takes_run_memory;
     /* Whether its engines and contexts are nothing but memory, and so work in a process that was

@@ -178,18 +178,6 @@ static void release(kiln_build *build)
     kln_free(build);
 }
 
-/* The thread may run after the process went to another folder. */
-static kiln_status make_absolute(kiln_build *build, const char **path)
-{
-    char absolute[PATH_MAX];
-    if (*path == NULL || (*path)[0] == '\0') {
-        return KILN_OK;
-    }
-    KLN_RETURN_IF_ERROR(kln_path_absolute(*path, absolute));
-    *path = kln_arena_strdup(&build->arena, absolute);
-    return *path != NULL ? KILN_OK : kln_fail_memory(strlen(absolute), "a path");
-}
-
 static kiln_status set_up(kiln_build *build, const char *path, kiln_span bytes,
                           const kiln_build_options *options, const kiln_build_limits *limits)
 {
@@ -201,18 +189,13 @@ static kiln_status set_up(kiln_build *build, const char *path, kiln_span bytes,
     build->issues_place = build->options.issues;
     build->options.issues = build->issues_place != NULL ? &build->issues : NULL;
     build->bytes = bytes;
-    KLN_RETURN_IF_ERROR(make_absolute(build, &build->options.timing_cache));
-    KLN_RETURN_IF_ERROR(make_absolute(build, &build->options.weights_folder));
-    if (build->options.library != NULL && kln_is_path(build->options.library)) {
-        KLN_RETURN_IF_ERROR(make_absolute(build, &build->options.library));
-    }
-    const char **plugins = (const char **)(uintptr_t)build->options.plugins;
-    for (size_t i = 0; plugins != NULL && i < build->options.plugin_count; i++) {
-        KLN_RETURN_IF_ERROR(make_absolute(build, &plugins[i]));
-    }
     if (path != NULL) {
-        build->path = path;
-        KLN_RETURN_IF_ERROR(make_absolute(build, &build->path));
+        char absolute[PATH_MAX]; /* the thread may run after the process went to another folder */
+        KLN_RETURN_IF_ERROR(kln_path_absolute(path, absolute));
+        build->path = kln_arena_strdup(&build->arena, absolute);
+        if (build->path == NULL) {
+            return kln_fail_memory(strlen(absolute), "a path");
+        }
         KLN_RETURN_IF_ERROR(kln_mapping_open_as(path, build->options.copy_file, &build->mapping));
         build->bytes = build->mapping.bytes;
     }

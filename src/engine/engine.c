@@ -74,38 +74,14 @@ static kiln_status index_bindings(kiln_engine *engine)
     return KILN_OK;
 }
 
-static kiln_status copy_text(kln_arena *arena, const char *text, const char **copy)
-{
-    *copy = NULL;
-    if (text == NULL) {
-        return KILN_OK;
-    }
-    *copy = kln_arena_strdup(arena, text);
-    return *copy != NULL ? KILN_OK : kln_fail_memory(strlen(text), "a path");
-}
-
 static kiln_status describe(kiln_engine *engine, const kiln_build_options *options,
                             const char *source)
 {
-    KLN_RETURN_IF_ERROR(copy_text(&engine->arena, source != NULL ? source : "", &engine->source));
-    engine->built = *options;
-    engine->built.issues = NULL;
-    engine->built.profiles = NULL;
-    engine->built.weights_folder = NULL;
-    engine->built.shape_hints = NULL;
-    engine->built.shape_hint_count = 0;
-    engine->built.profile_count = 0;
-    engine->built.timing_cache = NULL;
-    engine->built.timing_cache_bytes = (kiln_span){NULL, 0};
-    engine->built.refit_weights = NULL;
-    engine->built.refit_weight_count = 0;
-    engine->built.tactic_sources = NULL;
-    engine->built.compute_capabilities = NULL;
-    engine->built.compute_capability_count = 0;
-    engine->built.plugins = NULL;
-    engine->built.plugin_count = 0;
-    KLN_RETURN_IF_ERROR(copy_text(&engine->arena, options->backend, &engine->built.backend));
-    KLN_RETURN_IF_ERROR(copy_text(&engine->arena, options->library, &engine->built.library));
+    engine->source = kln_arena_strdup(&engine->arena, source != NULL ? source : "");
+    if (engine->source == NULL) {
+        return kln_fail_memory(PATH_MAX, "a path");
+    }
+    engine->built = kln_build_options_plain(options);
     engine->description.arena = &engine->arena;
     KLN_RETURN_IF_ERROR(engine->backend->describe(engine->state, &engine->description));
     KLN_RETURN_IF_ERROR(kln_profile_names_keep(engine, options->profiles, options->profile_count));

@@ -5,79 +5,17 @@
 #include "kln_engine.h"
 #include "network/kln_network.h"
 
-/* Where the options of the first version of the header end. */
-#define FIRST_SIZE offsetof(kiln_build_options, profiles)
-
-kiln_status kln_build_options_read(const kiln_build_options *options, kiln_build_options *copy)
-{
-    *copy = KILN_BUILD_OPTIONS_INIT;
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_build_options", options, FIRST_SIZE, copy, sizeof *copy));
-    if (copy->issues != NULL) {
-        *copy->issues = NULL;
-    }
-    if (copy->device < 0 || copy->threads < 0 || copy->parallel_nodes < 0) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_build_options: device is %d, threads %d, parallel_nodes %d; none may "
-                        "be negative",
-                        copy->device, copy->threads, copy->parallel_nodes);
-    }
-    KLN_RETURN_IF_ERROR(kln_profile_names_check(copy->profiles, copy->profile_count));
-    KLN_RETURN_IF_ERROR(kln_shape_hints_check(copy));
-    const int optimization = (int)copy->optimization;
-    if (optimization < KILN_OPTIMIZATION_DEFAULT || optimization > KILN_OPTIMIZATION_ALL) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_build_options: optimization is %d, one of kiln_optimization (%d to "
-                        "%d) is needed",
-                        optimization, KILN_OPTIMIZATION_DEFAULT, KILN_OPTIMIZATION_ALL);
-    }
-    return KILN_OK;
-}
-
-/* Options that ask for more than a backend has must not be passed over. Profiles are kept by
- * whoever runs any shape. */
+/* Options that ask for more than a backend has must not be passed over. */
 static kiln_status check_taken(const kln_backend *backend, const kiln_build_options *options)
 {
-    kiln_build_options rest = *options;
-    if (backend->takes_share_weights) {
-        rest.share_weights = KILN_SWITCH_DEFAULT;
-    }
-    if (backend->takes_provider_options) {
-        rest.tf32 = KILN_SWITCH_DEFAULT;
-        rest.provider = KILN_PROVIDER_DEFAULT;
-        rest.gpu_memory_bytes = 0;
-        rest.arena_growth = KILN_ARENA_DEFAULT;
-        rest.conv_search = KILN_CONV_SEARCH_DEFAULT;
-        rest.prefer_nhwc = KILN_SWITCH_DEFAULT;
-        rest.gpu_only = false;
-        rest.fuse_conv_bias = KILN_SWITCH_DEFAULT;
-    }
-    if (backend->takes_plan_options) {
-        const kiln_build_options plan = rest;
-        rest = KILN_BUILD_OPTIONS_INIT;
-        rest.share_weights = plan.share_weights;
-        rest.provider = plan.provider;
-        rest.arena_growth = plan.arena_growth;
-        rest.conv_search = plan.conv_search;
-        rest.prefer_nhwc = plan.prefer_nhwc;
-        rest.gpu_only = plan.gpu_only;
-        rest.fuse_conv_bias = plan.fuse_conv_bias;
-    }
-    rest.profile_nodes = false; /* the others tell times without it, or refuse to be asked */
-    rest.copy_file = false;     /* the file is opened here */
-    rest.weights_folder = NULL;
-    rest.shape_hints = NULL;
-    rest.shape_hint_count = 0;
-    rest.profiles = NULL;
-    rest.profile_count = 0;
-    const char *name = kln_build_option_name(&rest);
-    if (name == NULL) {
-        return KILN_OK;
-    }
-    return kln_fail(KILN_ERROR_UNSUPPORTED,
-                    "kiln_build_options: \"%s\" is set, which the backend %s does not have; leave "
-                    "it out or choose a backend that has",
-                    name, backend->name);
+    const kln_option *option = kln_options_beyond(options, KLN_OPTIONS_ANY | backend->options);
+    return option == NULL
+               ? KILN_OK
+               : kln_fail(
+                     KILN_ERROR_UNSUPPORTED,
+                     "kiln_build_options: \"%s\" is set, which the backend %s does not take; it "
+                     "is for %s",
+                     option->shown.name, backend->name, option->shown.group);
 }
 
 static kiln_status make_state(const kln_backend *backend, const kln_model *model,
@@ -354,65 +292,13 @@ kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)
     return status;
 }
 
-/* The version must be the same for a format of the backend's own, unless it was built for other
- * versions as well: then the library judges. What is built anew from ONNX is built as it was. */
-static kiln_status settle_backend(const kln_manifest *manifest, const char *name,
-                                  kiln_build_options *options)
-{
-    kiln_backend_info info = {.struct_size = sizeof info};
-    const kln_backend *backend = NULL;
-    const kiln_status status =
-        kln_backend_select(options->backend, options->library, &backend, &info);
-    if (status == KILN_ERROR_NAME) {
-        return kln_fail(KILN_ERROR_MISMATCH,
-                        "\"%s\": it was built with the backend \"%s\", which this libkiln does not "
-                        "have",
-                        name, manifest->backend);
-    }
-    KLN_RETURN_IF_ERROR(status);
-    if (strcmp(info.name, manifest->backend) != 0) {
-        return KILN_OK;
-    }
-    options->strip_plan = options->strip_plan || manifest->stripped;
-    if ((info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) == 0) {
-        kln_manifest_apply(manifest, options);
-    } else if (strcmp(info.version, manifest->backend_version) != 0 &&
-               !manifest->version_compatible) {
-        return kln_fail(KILN_ERROR_MISMATCH,
-                        "\"%s\": it was built with %s %s, and %s %s is installed here; build it "
-                        "again from the model or install that version",
-                        name, manifest->backend, manifest->backend_version, info.name,
-                        info.version);
-    }
-    return KILN_OK;
-}
-
-/* What the manifest of the model says of it; refused where it speaks of another one. */
-static kiln_status obey_manifest(const kln_manifest *manifest, const kln_model *model,
-                                 kiln_build_options *options)
-{
-    if (manifest->backend[0] != '\0') {
-        KLN_RETURN_IF_ERROR(kln_manifest_check_file(manifest, model->path));
-        if (options->backend == NULL || options->backend[0] == '\0') {
-            options->backend = manifest->backend;
-        }
-        KLN_RETURN_IF_ERROR(settle_backend(manifest, kln_model_name(model), options));
-    }
-    if (options->backend == NULL || options->backend[0] == '\0') {
-        const char *what = NULL;
-        const kln_backend *owner = kln_backend_of(model->bytes, &what);
-        options->backend = owner != NULL ? owner->name : NULL;
-    }
-    return KILN_OK;
-}
-
 static kiln_status load(const kln_model *model, const kiln_build_options *options,
                         const kln_manifest *manifest, kiln_engine **engine)
 {
     kiln_build_options chosen = *options;
     char names[KLN_PROFILE_NAMES];
     memcpy(names, manifest->profile_names, sizeof names);
-    KLN_RETURN_IF_ERROR(obey_manifest(manifest, model, &chosen));
+    KLN_RETURN_IF_ERROR(kln_manifest_obey(manifest, model, &chosen));
     kiln_status status = kln_engine_make(model, &chosen, true, NULL, engine);
     status = kln_manifest_explain(status, manifest, &chosen);
     if (status == KILN_OK) {

@@ -23,7 +23,7 @@ struct kiln_engine {
     const kln_backend *backend;
     void *state;              /* the backend's */
     kiln_backend_info info;   /* as it was probed; its strings are the process's */
-    kiln_build_options built; /* what it was built with; strings are in the arena, lists left out */
+    kiln_build_options built; /* what it was built with, but for texts and lists */
     const char *source;       /* the file it came from, or "" */
     kln_arena arena;
     kln_description description;
@@ -51,17 +51,6 @@ KILN_MUST_CHECK kiln_status kln_engine_fail_process(const kiln_engine *engine,
 /* STATE where it is. */
 KILN_MUST_CHECK kiln_status kln_engine_check_process(const kiln_engine *engine,
                                                      const char *function);
-
-/* The build options of a caller, read whatever version of the header they were compiled with, and
- * checked. */
-KILN_MUST_CHECK kiln_status kln_build_options_read(const kiln_build_options *options,
-                                                   kiln_build_options *copy);
-
-/* Puts all that the options point to into the arena. OUT_OF_MEMORY. */
-KILN_MUST_CHECK kiln_status kln_build_options_copy(kln_arena *arena, kiln_build_options *options);
-
-/* The first option past `optimization` that is set, by name; NULL where none is. */
-const char *kln_build_option_name(const kiln_build_options *options);
 
 /* Takes over `state`, an engine of `backend`, describes and indexes it. On an error `state` is
  * destroyed. */
@@ -96,11 +85,6 @@ KILN_MUST_CHECK kiln_status kln_engine_explain(kiln_status status, const kln_mod
 
 struct cJSON;
 
-/* The most that the names of all profiles take, each with a byte behind it. */
-#define KLN_PROFILE_NAMES 2048
-
-/* INVALID_ARGUMENT, NAME where two are the same, LIMIT. */
-KILN_MUST_CHECK kiln_status kln_profile_names_check(const kiln_profile *profiles, size_t count);
 KILN_MUST_CHECK kiln_status kln_profile_names_keep(kiln_engine *engine,
                                                    const kiln_profile *profiles, size_t count);
 bool kln_profile_names_write(const kiln_engine *engine, struct cJSON *root);
@@ -110,12 +94,13 @@ KILN_MUST_CHECK kiln_status kln_profile_names_read(const struct cJSON *root,
 /* Takes `names` apart. */
 KILN_MUST_CHECK kiln_status kln_profile_names_restore(kiln_engine *engine,
                                                       char names[KLN_PROFILE_NAMES]);
-KILN_MUST_CHECK kiln_status kln_shape_hints_check(const kiln_build_options *options);
 /* A profile of just these shapes; its inputs are for kln_free. */
 KILN_MUST_CHECK kiln_status kln_profile_of_hints(const kiln_build_options *options,
                                                  kiln_profile *profile);
 
-/* --- the manifest: how a saved engine was made (manifest.c) --- */
+/* --- the manifest: how a saved engine was made (manifest.c, manifest_load.c) --- */
+
+#define KLN_MANIFEST_SUFFIX ".json"
 
 typedef struct kln_manifest {
     char backend[32]; /* "" when there is no manifest */
@@ -124,12 +109,9 @@ typedef struct kln_manifest {
     uint64_t hash;                   /* kln_hash_bytes of the file */
     uint64_t found_size, found_hash; /* of the file that was found beside it */
     bool is_plan;                    /* in the backend's own format */
-    bool version_compatible;
-    bool stripped;          /* of its weights */
     char gpu[128];          /* the model of the GPU that it was built on; "" where not said */
     int32_t gpu_capability; /* and its compute capability, 90 for 9.0; 0 where not said */
-    /* What the engine was built with, of what decides how it computes; the rest is as the
-     * initializer leaves it. */
+    /* What the engine was built with, but for texts and lists. */
     kiln_build_options options;
     measured_variants measured;
     char profile_names[KLN_PROFILE_NAMES]; /* see kln_profile_names_read */
@@ -164,9 +146,14 @@ KILN_MUST_CHECK kiln_status kln_manifest_check_file(const kln_manifest *manifest
 KILN_MUST_CHECK kiln_status kln_manifest_explain(kiln_status status, const kln_manifest *manifest,
                                                  const kiln_build_options *options);
 
-/* Gives each option that a load left at its default the value that the engine was built with: the
- * optimization, and on a GPU what its provider was told. Where the load asks for the CPU by name,
- * the latter stay out. */
+/* Gives each option that a load left at its default the value that the engine was built with, where
+ * it is one that is saved. Where the load asks for the CPU by name, what belongs to a GPU stays
+ * out. */
 void kln_manifest_apply(const kln_manifest *manifest, kiln_build_options *options);
+
+/* Sets what the manifest decides: the backend, where `options` name none, and the options that are
+ * saved. MISMATCH where it is of another model, version or machine. */
+KILN_MUST_CHECK kiln_status kln_manifest_obey(const kln_manifest *manifest, const kln_model *model,
+                                              kiln_build_options *options);
 
 #endif

@@ -12,7 +12,7 @@
 #include "cuda/kln_cuda.h"
 #include "kln_engine.h"
 
-#define SUFFIX ".json"
+#define ADVICE "; delete the manifest to load without it"
 /* Within a manifest: that of the file which lay there before, while a save goes on. */
 #define PREVIOUS "previous"
 /* A manifest has some dozens of short lines; anything past this is something else. */
@@ -44,16 +44,13 @@ static void use_kiln_heap(void)
     (void)pthread_once(&hooked, set_hooks);
 }
 
-static kiln_status manifest_path(const char *path, char **out)
+/* A manifest's path. One that is too long fails when it is opened. */
+typedef char manifest_path[PATH_MAX + sizeof KLN_MANIFEST_SUFFIX];
+
+static const char *path_beside(const char *path, manifest_path beside)
 {
-    const size_t length = strlen(path);
-    *out = kln_alloc(length + sizeof SUFFIX);
-    if (*out == NULL) {
-        return kln_fail_memory(length + sizeof SUFFIX, "a path");
-    }
-    memcpy(*out, path, length);
-    memcpy(*out + length, SUFFIX, sizeof SUFFIX);
-    return KILN_OK;
+    (void)snprintf(beside, sizeof(manifest_path), "%.*s" KLN_MANIFEST_SUFFIX, PATH_MAX, path);
+    return beside;
 }
 
 /* --- writing --- */
@@ -64,58 +61,21 @@ static const char *name_of(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
-/* Options that a load takes over. All are enumerations whose 0 is the default. */
-#define SAVED(name, most, gpu)                                   \
-    {                                                            \
-#name, offsetof(kiln_build_options, name), (most), (gpu) \
-    }
-
-static const struct {
-    const char *key;
-    size_t offset;
-    int most;
-    bool gpu; /* means something with the CUDA provider only */
-} saved[] = {
-    SAVED(optimization, KILN_OPTIMIZATION_ALL, false),
-    SAVED(share_weights, KILN_SWITCH_OFF, false),
-    SAVED(provider, KILN_PROVIDER_CUDA, false),
-    SAVED(tf32, KILN_SWITCH_OFF, true),
-    SAVED(arena_growth, KILN_ARENA_AS_NEEDED, true),
-    SAVED(conv_search, KILN_CONV_SEARCH_NONE, true),
-    SAVED(prefer_nhwc, KILN_SWITCH_OFF, true),
-    SAVED(fuse_conv_bias, KILN_SWITCH_OFF, true),
-};
-
-_Static_assert(sizeof(kiln_switch) == sizeof(int), "an enumeration is as large as an int");
-
-static int get_saved(const kiln_build_options *options, size_t index)
-{
-    int value = 0;
-    memcpy(&value, (const unsigned char *)options + saved[index].offset, sizeof value);
-    return value;
-}
-
-static void set_saved(kiln_build_options *options, size_t index, int value)
-{
-    memcpy((unsigned char *)options + saved[index].offset, &value, sizeof value);
-}
-
+/* What was set, as text, but for what points somewhere, and what is the machine's matter. */
 static bool add_options(cJSON *root, const kiln_build_options *options)
 {
     cJSON *object = cJSON_AddObjectToObject(root, "options");
-    bool added = object != NULL &&
-                 cJSON_AddNumberToObject(object, "threads", options->threads) != NULL &&
-                 cJSON_AddNumberToObject(object, "parallel_nodes", options->parallel_nodes) != NULL;
-    const bool on_gpu = options->provider == KILN_PROVIDER_CUDA;
-    for (size_t i = 0; added && i < KLN_ARRAY_LENGTH(saved); i++) {
-        if (!saved[i].gpu || on_gpu) {
-            added = cJSON_AddNumberToObject(object, saved[i].key, get_saved(options, i)) != NULL;
+    bool added = object != NULL;
+    for (const kln_option *option = kln_options; added && option->groups != 0; option++) {
+        const bool machines = option->shown.loads && !option->shown.saved;
+        if (option->shown.kind < KILN_OPTION_TEXT && !machines &&
+            kln_option_is_set(option, options)) {
+            kln_text text;
+            kln_text_init(&text, LARGEST_MANIFEST);
+            added = kln_option_format(option, options, &text) == KILN_OK &&
+                    cJSON_AddStringToObject(object, option->shown.name, text.data) != NULL;
+            kln_text_finish(&text);
         }
-    }
-    if (added && on_gpu) {
-        added = cJSON_AddNumberToObject(object, "gpu_memory_bytes",
-                                        (double)options->gpu_memory_bytes) != NULL &&
-                cJSON_AddBoolToObject(object, "gpu_only", options->gpu_only) != NULL;
     }
     return added;
 }
@@ -141,32 +101,26 @@ static bool add_gpu(cJSON *root, const kiln_engine *engine)
            cJSON_AddStringToObject(root, "compute_capability", capability) != NULL;
 }
 
-/* What decides where a plan can be loaded. */
-static bool add_reach(cJSON *root, const kiln_build_options *options)
+static bool add_hash(cJSON *root, kiln_span bytes)
 {
-    static const char *const levels[] = {"none", "ampere+", "same-capability"};
-    return cJSON_AddBoolToObject(root, "version_compatible", options->version_compatible) != NULL &&
-           cJSON_AddBoolToObject(root, "stripped", options->strip_plan) != NULL &&
-           cJSON_AddStringToObject(root, "hardware_compatibility",
-                                   levels[options->hardware_compatibility]) != NULL;
+    char hash[17];
+    (void)snprintf(hash, sizeof hash, "%016" PRIx64, kln_hash_bytes(bytes.data, bytes.size));
+    return cJSON_AddNumberToObject(root, "size", (double)bytes.size) != NULL &&
+           cJSON_AddStringToObject(root, "xxh3_64", hash) != NULL;
 }
 
 static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_span bytes)
 {
-    char hash[17];
-    (void)snprintf(hash, sizeof hash, "%016" PRIx64, kln_hash_bytes(bytes.data, bytes.size));
     const bool native = (engine->info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) != 0;
     return cJSON_AddStringToObject(root, "kiln", kiln_version_string()) != NULL &&
            cJSON_AddStringToObject(root, "file", name_of(path)) != NULL &&
            cJSON_AddStringToObject(root, "format", native ? "plan" : "onnx") != NULL &&
-           cJSON_AddNumberToObject(root, "size", (double)bytes.size) != NULL &&
-           cJSON_AddStringToObject(root, "xxh3_64", hash) != NULL &&
+           add_hash(root, bytes) &&
            cJSON_AddStringToObject(root, "backend", engine->info.name) != NULL &&
            cJSON_AddStringToObject(root, "backend_version", engine->info.version) != NULL &&
            cJSON_AddStringToObject(root, "source", name_of(engine->source)) != NULL &&
-           add_gpu(root, engine) && (!native || add_reach(root, &engine->built)) &&
-           add_options(root, &engine->built) && add_measured(root, engine) &&
-           kln_profile_names_write(engine, root);
+           add_gpu(root, engine) && add_options(root, &engine->built) &&
+           add_measured(root, engine) && kln_profile_names_write(engine, root);
 }
 
 /* Writes `root` to `output`, which a commit puts at `beside`. */
@@ -192,103 +146,76 @@ static kiln_status prepare(const char *beside, const cJSON *root, kln_output *ou
 
 /* --- reading --- */
 
-static kiln_status read_text(const cJSON *root, const char *key, char *out, size_t size)
+/* A key that is not there is left as it is, where `optional`. */
+static kiln_status read_text(const cJSON *root, const char *key, bool optional, char *out,
+                             size_t size)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(root, key);
+    if (item == NULL && optional) {
+        return KILN_OK;
+    }
     if (!cJSON_IsString(item) || strlen(item->valuestring) >= size) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "\"%s\" must be a text of less than %zu bytes; delete the manifest to load "
-                        "without it",
+        return kln_fail(KILN_ERROR_MALFORMED, "\"%s\" must be a text of less than %zu bytes" ADVICE,
                         key, size);
     }
     memcpy(out, item->valuestring, strlen(item->valuestring) + 1);
     return KILN_OK;
 }
 
-/* A whole number from 0 to `most`; a key that is not there leaves it. */
-static kiln_status read_number(const cJSON *object, const char *key, double most, double *out)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
-    if (item == NULL) {
-        return KILN_OK;
-    }
-    const double value = cJSON_IsNumber(item) ? item->valuedouble : -1;
-    if (!(value >= 0 && value <= most) || value != (double)(uint64_t)value) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "\"%s\" must be a whole number from 0 to %.0f; delete the manifest to load "
-                        "without it",
-                        key, most);
-    }
-    *out = value;
-    return KILN_OK;
-}
-
 static kiln_status read_options(const cJSON *object, kiln_build_options *options)
 {
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(saved); i++) {
-        double value = 0;
-        KLN_RETURN_IF_ERROR(read_number(object, saved[i].key, saved[i].most, &value));
-        set_saved(options, i, (int)value);
+    for (const kln_option *option = kln_options; option->groups != 0; option++) {
+        char text[64] = "";
+        KLN_RETURN_IF_ERROR(read_text(object, option->shown.name, true, text, sizeof text));
+        if (option->shown.kind < KILN_OPTION_TEXT && text[0] != '\0' &&
+            kln_option_parse(option, text, NULL, options) != KILN_OK) {
+            kln_message why;
+            kln_message_keep(&why);
+            return kln_fail(KILN_ERROR_MALFORMED, "\"options\": %.900s" ADVICE, why.text);
+        }
     }
-    double bytes = 0;
-    KLN_RETURN_IF_ERROR(read_number(object, "gpu_memory_bytes", LARGEST_INTEGER, &bytes));
-    options->gpu_memory_bytes = (uint64_t)bytes;
-    options->gpu_only = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, "gpu_only"));
     return KILN_OK;
 }
 
-static kiln_status read_reach(const cJSON *root, kln_manifest *manifest)
+static kiln_status read_gpu(const cJSON *root, kln_manifest *manifest)
 {
-    char format[16] = "";
-    char capability[16] = "";
-    const struct {
-        const char *key;
-        char *out;
-        size_t size;
-    } texts[] = {{"format", format, sizeof format},
-                 {"gpu", manifest->gpu, sizeof manifest->gpu},
-                 {"compute_capability", capability, sizeof capability}};
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(texts); i++) {
-        if (cJSON_GetObjectItemCaseSensitive(root, texts[i].key) != NULL) {
-            KLN_RETURN_IF_ERROR(read_text(root, texts[i].key, texts[i].out, texts[i].size));
-        }
-    }
-    char *end = capability;
-    const long major = strtol(capability, &end, 10);
+    char text[16] = "";
+    char *end = text;
+    KLN_RETURN_IF_ERROR(read_text(root, "gpu", true, manifest->gpu, sizeof manifest->gpu));
+    KLN_RETURN_IF_ERROR(read_text(root, "compute_capability", true, text, sizeof text));
+    const long major = strtol(text, &end, 10);
     const long minor = *end == '.' ? strtol(end + 1, &end, 10) : 0;
     if (*end != '\0' || major < 0 || major > 1000 || minor < 0 || minor > 9) {
         return kln_fail(KILN_ERROR_MALFORMED,
-                        "\"compute_capability\" is \"%s\", a text like \"9.0\" is needed; delete "
-                        "the manifest to load without it",
-                        capability);
+                        "\"compute_capability\" is \"%s\", a text like \"9.0\" is needed" ADVICE,
+                        text);
     }
     manifest->gpu_capability = (int32_t)(major * 10 + minor);
-    manifest->is_plan = strcmp(format, "plan") == 0;
-    manifest->stripped = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "stripped"));
-    manifest->version_compatible =
-        cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "version_compatible"));
     return KILN_OK;
 }
 
 static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
 {
     char hash[17];
-    KLN_RETURN_IF_ERROR(read_text(root, "backend", manifest->backend, sizeof manifest->backend));
-    KLN_RETURN_IF_ERROR(read_text(root, "backend_version", manifest->backend_version,
+    char format[16] = "";
+    KLN_RETURN_IF_ERROR(
+        read_text(root, "backend", false, manifest->backend, sizeof manifest->backend));
+    KLN_RETURN_IF_ERROR(read_text(root, "backend_version", false, manifest->backend_version,
                                   sizeof manifest->backend_version));
-    KLN_RETURN_IF_ERROR(read_text(root, "xxh3_64", hash, sizeof hash));
+    KLN_RETURN_IF_ERROR(read_text(root, "format", true, format, sizeof format));
+    KLN_RETURN_IF_ERROR(read_text(root, "xxh3_64", false, hash, sizeof hash));
     char *end = NULL;
+    manifest->is_plan = strcmp(format, "plan") == 0;
     manifest->hash = strtoull(hash, &end, 16);
     const cJSON *size = cJSON_GetObjectItemCaseSensitive(root, "size");
     if (*end != '\0' || strlen(hash) != 16 || !cJSON_IsNumber(size) || size->valuedouble < 1 ||
         size->valuedouble > LARGEST_INTEGER) {
         return kln_fail(KILN_ERROR_MALFORMED,
                         "\"size\" must be a number of bytes from 1 on and \"xxh3_64\" a hash of 16 "
-                        "hexadecimal digits; delete the manifest to load "
-                        "without it");
+                        "hexadecimal digits" ADVICE);
     }
     manifest->size = (uint64_t)size->valuedouble;
-    KLN_RETURN_IF_ERROR(read_reach(root, manifest));
+    KLN_RETURN_IF_ERROR(read_gpu(root, manifest));
     KLN_RETURN_IF_ERROR(measured_variants_read(&manifest->measured, root));
     KLN_RETURN_IF_ERROR(kln_profile_names_read(root, manifest->profile_names));
     return read_options(cJSON_GetObjectItemCaseSensitive(root, "options"), &manifest->options);
@@ -309,8 +236,7 @@ static kiln_status parse(kiln_span text, cJSON **root)
         return kln_fail_memory(text.size, "a manifest");
     }
     if (*root == NULL) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "no JSON from byte %td on; delete the manifest to load without it",
+        return kln_fail(KILN_ERROR_MALFORMED, "no JSON from byte %td on" ADVICE,
                         end != NULL ? end - (const char *)text.data : 0);
     }
     return KILN_OK;
@@ -329,8 +255,7 @@ kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *ma
     KLN_RETURN_IF_ERROR(parse(text, &root));
     kiln_status status = read_fields(root, manifest);
     if (status == KILN_OK && manifest->backend[0] == '\0') {
-        status = kln_fail(KILN_ERROR_MALFORMED,
-                          "\"backend\" is empty; delete the manifest to load without it");
+        status = kln_fail(KILN_ERROR_MALFORMED, "\"backend\" is empty" ADVICE);
     }
     const cJSON *previous = cJSON_GetObjectItemCaseSensitive(root, PREVIOUS);
     kln_manifest other = {.size = 0};
@@ -356,11 +281,10 @@ kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes, kln_manifest *ma
 kiln_status kln_manifest_read(const char *path, kiln_span bytes, kln_manifest *manifest)
 {
     *manifest = (kln_manifest){.size = 0};
-    char *beside = NULL;
-    KLN_RETURN_IF_ERROR(manifest_path(path, &beside));
+    manifest_path beside;
     kiln_status status = KILN_OK;
     kln_mapping mapping = {.mapped = NULL};
-    if (kln_file_exists(beside)) {
+    if (kln_file_exists(path_beside(path, beside))) {
         status = kln_mapping_open(beside, &mapping);
     }
     if (status == KILN_OK && mapping.bytes.size != 0) {
@@ -370,7 +294,6 @@ kiln_status kln_manifest_read(const char *path, kiln_span bytes, kln_manifest *m
         }
     }
     kln_mapping_close(&mapping);
-    kln_free(beside);
     return status;
 }
 
@@ -384,11 +307,8 @@ kiln_status kln_manifest_read(const char *path, kiln_span bytes, kln_manifest *m
 /* What tells a file that lies there without a manifest. */
 static cJSON *entry_of_stranger(kiln_span bytes)
 {
-    char hash[17];
-    (void)snprintf(hash, sizeof hash, "%016" PRIx64, kln_hash_bytes(bytes.data, bytes.size));
     cJSON *entry = cJSON_CreateObject();
-    if (entry != NULL && cJSON_AddNumberToObject(entry, "size", (double)bytes.size) != NULL &&
-        cJSON_AddStringToObject(entry, "xxh3_64", hash) != NULL &&
+    if (entry != NULL && add_hash(entry, bytes) &&
         cJSON_AddStringToObject(entry, "backend", "") != NULL &&
         cJSON_AddStringToObject(entry, "backend_version", "") != NULL) {
         return entry;
@@ -506,19 +426,17 @@ kiln_status kln_manifest_place(const char *path, const kiln_engine *engine, kiln
                                kln_output *file)
 {
     use_kiln_heap();
-    char *beside = NULL;
+    manifest_path beside;
     int lock = -1;
-    KLN_RETURN_IF_ERROR(manifest_path(path, &beside));
     cJSON *root = cJSON_CreateObject();
     kiln_status status = root != NULL && fill(root, path, engine, bytes)
                              ? kln_folder_lock(path, &lock)
                              : kln_fail_memory(1024, "a manifest");
     if (status == KILN_OK) {
-        status = place(path, beside, root, file);
+        status = place(path, path_beside(path, beside), root, file);
     }
     kln_folder_unlock(lock);
     cJSON_Delete(root);
-    kln_free(beside);
     return status;
 }
 
@@ -529,80 +447,4 @@ kiln_status kln_manifest_write(const kiln_engine *engine, kiln_span bytes, char 
     *text = root != NULL && fill(root, "", engine, bytes) ? cJSON_Print(root) : NULL;
     cJSON_Delete(root);
     return *text != NULL ? KILN_OK : kln_fail_memory(1024, "a manifest");
-}
-
-kiln_status kln_manifest_check_file(const kln_manifest *manifest, const char *path)
-{
-    const char *name = path != NULL ? path : "a model in memory";
-    char advice[PATH_MAX + 32] = "load it without the manifest";
-    if (path != NULL) {
-        (void)snprintf(advice, sizeof advice, "delete \"%s" SUFFIX "\"", path);
-    }
-    if (manifest->size != manifest->found_size) {
-        return kln_fail(KILN_ERROR_MISMATCH,
-                        "\"%s\": %" PRIu64 " bytes were found, its manifest says %" PRIu64
-                        "; the file was cut or replaced: save the engine again, or %s",
-                        name, manifest->found_size, manifest->size, advice);
-    }
-    if (manifest->hash != manifest->found_hash) {
-        return kln_fail(KILN_ERROR_MISMATCH,
-                        "\"%s\": its hash is %016" PRIx64 ", its manifest says %016" PRIx64
-                        "; the file was changed: save the engine again, or %s",
-                        name, manifest->found_hash, manifest->hash, advice);
-    }
-    return KILN_OK;
-}
-
-static bool is_refusal(kiln_status status)
-{
-    return status == KILN_ERROR_MALFORMED || status == KILN_ERROR_MISMATCH ||
-           status == KILN_ERROR_BACKEND || status == KILN_ERROR_UNSUPPORTED;
-}
-
-kiln_status kln_manifest_explain(kiln_status status, const kln_manifest *manifest,
-                                 const kiln_build_options *options)
-{
-    if (!is_refusal(status) || !manifest->is_plan) {
-        return status;
-    }
-    char why[1024];
-    (void)snprintf(why, sizeof why, "%s", kiln_error_message());
-    const kln_backend *backend = NULL;
-    kiln_backend_info info = {.struct_size = sizeof info};
-    if (kln_backend_select(manifest->backend, options->library, &backend, &info) == KILN_OK &&
-        strcmp(info.version, manifest->backend_version) != 0) {
-        return kln_fail(
-            KILN_ERROR_MISMATCH,
-            "it was built version compatible with %s %s, and %s does not take it; build "
-            "it again from the model or install that version: %s",
-            manifest->backend, manifest->backend_version, info.version, why);
-    }
-    kiln_device_info here = {.struct_size = sizeof here};
-    if (manifest->gpu_capability != 0 && kln_cuda_device_info(options->device, &here) == KILN_OK &&
-        here.compute_major * 10 + here.compute_minor != manifest->gpu_capability) {
-        return kln_fail(
-            KILN_ERROR_MISMATCH,
-            "it was built for %s of compute capability %d.%d, device %d is %s of %d.%d; "
-            "build it again from the model: %s",
-            manifest->gpu[0] != '\0' ? manifest->gpu : "a GPU", manifest->gpu_capability / 10,
-            manifest->gpu_capability % 10, options->device, here.name, here.compute_major,
-            here.compute_minor, why);
-    }
-    return kln_fail(status, "%s", why);
-}
-
-void kln_manifest_apply(const kln_manifest *manifest, kiln_build_options *options)
-{
-    const kiln_provider provider =
-        options->provider != KILN_PROVIDER_DEFAULT ? options->provider : manifest->options.provider;
-    const bool on_gpu = provider == KILN_PROVIDER_CUDA;
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(saved); i++) {
-        if (get_saved(options, i) == 0 && (!saved[i].gpu || on_gpu)) {
-            set_saved(options, i, get_saved(&manifest->options, i));
-        }
-    }
-    if (on_gpu && options->gpu_memory_bytes == 0) {
-        options->gpu_memory_bytes = manifest->options.gpu_memory_bytes;
-    }
-    options->gpu_only = options->gpu_only || (on_gpu && manifest->options.gpu_only);
 }

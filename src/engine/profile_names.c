@@ -9,53 +9,6 @@
 
 #define KEY "profile_names"
 
-static kiln_status check_name(size_t index, const char *name)
-{
-    if (name[0] == '\0') {
-        return kln_fail(
-            KILN_ERROR_INVALID_ARGUMENT,
-            "kiln_build_options: profile %zu has the empty name; NULL leaves it without "
-            "one",
-            index);
-    }
-    for (const char *at = name; *at != '\0'; at++) {
-        if ((unsigned char)*at < ' ') {
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "kiln_build_options: the name of profile %zu has the control character "
-                            "%d at byte %td",
-                            index, *at, at - name);
-        }
-    }
-    return KILN_OK;
-}
-
-kiln_status kln_profile_names_check(const kiln_profile *profiles, size_t count)
-{
-    size_t bytes = 0;
-    for (size_t i = 0; profiles != NULL && i < count; i++) {
-        if (profiles[i].name == NULL) {
-            bytes++;
-            continue;
-        }
-        KLN_RETURN_IF_ERROR(check_name(i, profiles[i].name));
-        bytes += strlen(profiles[i].name) + 1;
-        if (bytes > KLN_PROFILE_NAMES - 1) {
-            return kln_fail(KILN_ERROR_LIMIT,
-                            "kiln_build_options: the names of the profiles have more than %d bytes "
-                            "together",
-                            KLN_PROFILE_NAMES - 1);
-        }
-        for (size_t k = 0; k < i; k++) {
-            if (profiles[k].name != NULL && strcmp(profiles[k].name, profiles[i].name) == 0) {
-                return kln_fail(KILN_ERROR_NAME,
-                                "kiln_build_options: profiles %zu and %zu are both named \"%s\"", k,
-                                i, profiles[i].name);
-            }
-        }
-    }
-    return KILN_OK;
-}
-
 kiln_status kln_profile_names_keep(kiln_engine *engine, const kiln_profile *profiles, size_t count)
 {
     if (profiles == NULL || count == 0) {
@@ -195,36 +148,6 @@ kiln_status kln_profile_of_hints(const kiln_build_options *options, kiln_profile
         const kiln_shape_hint *hint = &options->shape_hints[i];
         inputs[i] = (kiln_profile_input){
             .name = hint->name, .min = hint->shape, .opt = hint->shape, .max = hint->shape};
-    }
-    return KILN_OK;
-}
-
-kiln_status kln_shape_hints_check(const kiln_build_options *options)
-{
-    if (options->shape_hint_count > 0 && options->shape_hints == NULL) {
-        return kln_fail_null("kiln_build_options", "shape_hints");
-    }
-    if (options->shape_hint_count > 0 && options->profile_count > 0) {
-        return kln_fail(
-            KILN_ERROR_INVALID_ARGUMENT,
-            "kiln_build_options: shape_hints make a profile where there is none, and %zu "
-            "profiles are given; leave one of the two out",
-            options->profile_count);
-    }
-    for (size_t i = 0; i < options->shape_hint_count; i++) {
-        const kiln_shape_hint *hint = &options->shape_hints[i];
-        char text[KLN_SHAPE_TEXT];
-        if (hint->name == NULL) {
-            return kln_fail_null("kiln_build_options", "shape_hints[].name");
-        }
-        if (hint->shape.rank < 0 || hint->shape.rank > KILN_MAX_RANK ||
-            !kiln_shape_is_static(&hint->shape)) {
-            (void)kiln_shape_format(&hint->shape, text, sizeof text);
-            return kln_fail(KILN_ERROR_SHAPE,
-                            "kiln_build_options: the shape hint of \"%s\" is %s; one without a "
-                            "dynamic dimension is needed",
-                            hint->name, text);
-        }
     }
     return KILN_OK;
 }

@@ -7,7 +7,6 @@
 #include <kiln/kiln.h>
 
 #include "base/kln_base.h"
-#include "engine/kln_engine.h"
 #include "kiln_test.h"
 #include "small_models.h"
 
@@ -204,99 +203,9 @@ static void destroying_a_running_job_is_fine(void **state)
     }
 }
 
-static kiln_build_options rich_options(void)
-{
-    static const int64_t values[] = {1, 2, 3};
-    static const kiln_profile_input inputs[] = {
-        {.name = "a", .min = {1, {1}}, .opt = {1, {2}}, .max = {1, {3}}},
-        {.name = "b",
-         .min_values = values,
-         .opt_values = values,
-         .max_values = values,
-         .value_count = 3}};
-    static const kiln_profile profiles[] = {{.inputs = inputs, .input_count = 2},
-                                            {.inputs = inputs, .input_count = 1},
-                                            {.inputs = NULL, .input_count = 0}};
-    static const char *const names[] = {"w1", "w2"};
-    static const int32_t capabilities[] = {80, 89};
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "tensorrt";
-    options.library = "rtx";
-    options.profiles = profiles;
-    options.profile_count = 3;
-    options.timing_cache = "cache";
-    options.timing_cache_bytes = (kiln_span){"xyz", 3};
-    options.refit = KILN_REFIT_INDIVIDUAL;
-    options.refit_weights = names;
-    options.refit_weight_count = 2;
-    options.tactic_sources = "-CUDNN";
-    options.compute_capabilities = capabilities;
-    options.compute_capability_count = 2;
-    options.plugins = names;
-    options.plugin_count = 2;
-    return options;
-}
-
-static kiln_status copy_rich(void *user)
-{
-    kln_arena arena;
-    kln_arena_init(&arena);
-    *(kiln_build_options *)user = rich_options();
-    const kiln_status status = kln_build_options_copy(&arena, user);
-    kln_arena_finish(&arena);
-    return status;
-}
-
-static void options_are_copied_whole(void **state)
-{
-    (void)state;
-    kln_arena arena;
-    kln_arena_init(&arena);
-    const kiln_build_options from = rich_options();
-    kiln_build_options to = from;
-    assert_ok(kln_build_options_copy(&arena, &to));
-    assert_true(to.backend != from.backend);
-    assert_string_equal(to.backend, "tensorrt");
-    assert_string_equal(to.library, "rtx");
-    assert_true(to.profiles != from.profiles && to.profiles[0].inputs != from.profiles[0].inputs);
-    assert_string_equal(to.profiles[0].inputs[1].name, "b");
-    assert_int_equal(to.profiles[0].inputs[1].opt_values[2], 3);
-    assert_int_equal(to.profiles[0].inputs[0].max.dims[0], 3);
-    assert_null(to.profiles[2].inputs);
-    assert_memory_equal(to.timing_cache_bytes.data, "xyz", 3);
-    assert_string_equal(to.refit_weights[1], "w2");
-    assert_string_equal(to.tactic_sources, "-CUDNN");
-    assert_int_equal(to.compute_capabilities[1], 89);
-    assert_string_equal(to.plugins[0], "w1");
-    kln_arena_finish(&arena);
-    kiln_build_options scratch;
-    kiln_test_each_allocation(copy_rich, &scratch);
-}
-
-static void each_option_has_a_name(void **state)
-{
-    (void)state;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    assert_null(kln_build_option_name(&options));
-    options.serialize_plugins = true;
-    assert_string_equal(kln_build_option_name(&options), "serialize_plugins");
-    options.tf32 = KILN_SWITCH_OFF;
-    assert_string_equal(kln_build_option_name(&options), "tf32");
-    /* None was forgotten: each byte past the first options belongs to a name, or pads. */
-    size_t named = 0;
-    for (size_t i = offsetof(kiln_build_options, profiles); i < sizeof options; i++) {
-        kiln_build_options one = KILN_BUILD_OPTIONS_INIT;
-        ((unsigned char *)&one)[i] = 1;
-        named += kln_build_option_name(&one) != NULL ? 1 : 0;
-    }
-    assert_in_range(sizeof options - offsetof(kiln_build_options, profiles) - named, 0, 46);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(options_are_copied_whole),
-        cmocka_unit_test(each_option_has_a_name),
         cmocka_unit_test(what_cannot_start_says_so_at_once),
         cmocka_unit_test(a_failure_comes_with_its_sentence),
         cmocka_unit_test(a_job_gives_its_engine_once),

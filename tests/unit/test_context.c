@@ -563,7 +563,7 @@ static void build_options_are_checked(void **state)
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.threads = -1;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file("x", &options, &engine));
-    assert_message("threads -1");
+    assert_message("threads is -1; it must be 0 to 4096");
     options = KILN_BUILD_OPTIONS_INIT;
     options.optimization = (kiln_optimization)17;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file("x", &options, &engine));

@@ -275,8 +275,9 @@ static void tuning_keeps_the_fastest_and_writes_it_down(void **state)
     assert_true(fread(text, 1, sizeof text - 1, file) > 0);
     assert_int_equal(fclose(file), 0);
     char line[64];
-    (void)snprintf(line, sizeof line, "\"prefer_nhwc\":\t%d", (int)result.prefer_nhwc);
-    assert_non_null(strstr(text, line));
+    (void)snprintf(line, sizeof line, "\"prefer_nhwc\":\t\"%s\"",
+                   result.prefer_nhwc == KILN_SWITCH_ON ? "on" : "off");
+    assert_true((strstr(text, line) != NULL) == (result.prefer_nhwc != KILN_SWITCH_DEFAULT));
     options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "onnxruntime";
     path[strlen(path) - strlen(".json")] = '\0';

@@ -323,12 +323,13 @@ static void what_makes_no_sense_is_refused(void **state)
     options = fake_options(LAYOUT_11);
     options.gpu_allocator = (kiln_gpu_allocator)3;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
-    assert_message("gpu_allocator: 3 is none of");
+    assert_message("gpu_allocator is 3; it must be default (0), kiln (1) or library (2)");
     options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "reference";
     options.gpu_pool = pool;
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
-    assert_message("\"gpu_pool\" is set, which the backend reference does not have");
+    assert_message(
+        "\"gpu_pool\" is set, which the backend reference does not take; it is for TensorRT");
     options.gpu_pool = NULL;
     assert_ok(kiln_engine_build(network, &options, &engine));
     kiln_gpu_memory memory = {.struct_size = sizeof memory};

@@ -182,12 +182,12 @@ static void wrong_hints_are_refused(void **state)
     assert_message("\"z\"");
     options = fake_options(0);
     options.profile_count = 1;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(network, &options, &engine));
     assert_message("1 profiles are promised, and the pointer to them is NULL");
     options.profile_count = 0;
     options.tf32 = (kiln_switch)7;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
-    assert_message("tf32 is 7; 0 to 2 is allowed");
+    assert_message("tf32 is 7; it must be default (0), on (1) or off (2)");
     kiln_network_destroy(network);
 }
 

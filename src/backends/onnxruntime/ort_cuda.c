@@ -10,40 +10,16 @@
 
 /* --- options --- */
 
-/* The first option that is set and only the CUDA provider has, or NULL. */
-static const char *cuda_option(const kiln_build_options *options)
-{
-    return options->tf32 != KILN_SWITCH_DEFAULT               ? "tf32"
-           : options->gpu_memory_bytes != 0                   ? "gpu_memory_bytes"
-           : options->arena_growth != KILN_ARENA_DEFAULT      ? "arena_growth"
-           : options->conv_search != KILN_CONV_SEARCH_DEFAULT ? "conv_search"
-           : options->prefer_nhwc != KILN_SWITCH_DEFAULT      ? "prefer_nhwc"
-           : options->fuse_conv_bias != KILN_SWITCH_DEFAULT   ? "fuse_conv_bias"
-           : options->gpu_only                                ? "gpu_only"
-                                                              : NULL;
-}
-
 kiln_status ort_cuda_check_options(const kiln_build_options *options)
 {
-    const int provider = (int)options->provider;
-    const int growth = (int)options->arena_growth;
-    const int search = (int)options->conv_search;
-    if (provider < 0 || provider > KILN_PROVIDER_CUDA || growth < 0 ||
-        growth > KILN_ARENA_AS_NEEDED || search < 0 || search > KILN_CONV_SEARCH_NONE) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_build_options: provider is %d (0 to %d), arena_growth %d (0 to %d), "
-                        "conv_search %d (0 to %d)",
-                        provider, KILN_PROVIDER_CUDA, growth, KILN_ARENA_AS_NEEDED, search,
-                        KILN_CONV_SEARCH_NONE);
-    }
-    const char *name = cuda_option(options);
-    if (options->provider != KILN_PROVIDER_CUDA && name != NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_build_options: \"%s\" is set, which ONNX Runtime has with its CUDA "
-                        "provider only; set provider to KILN_PROVIDER_CUDA or leave it out",
-                        name);
-    }
-    return KILN_OK;
+    const kln_option *option =
+        kln_options_beyond(options, KLN_OPTIONS_ANY | KLN_OPTIONS_ONNXRUNTIME);
+    return option == NULL || options->provider == KILN_PROVIDER_CUDA
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_UNSUPPORTED,
+                          "kiln_build_options: \"%s\" is set, which ONNX Runtime has with its CUDA "
+                          "provider only; set provider to KILN_PROVIDER_CUDA or leave it out",
+                          option->shown.name);
 }
 
 /* --- the provider --- */
@@ -69,40 +45,32 @@ static kiln_status check_provider(const ort_runtime *runtime)
     return KILN_OK;
 }
 
-static const char *word_of(kiln_switch value)
-{
-    return value == KILN_SWITCH_OFF ? "0" : "1";
-}
-
 static kiln_status set_provider(const ort_engine *engine, const kiln_build_options *options,
                                 OrtCUDAProviderOptionsV2 *provider)
 {
     const ort_api *api = &engine->runtime->api;
     static const char *const searches[] = {"EXHAUSTIVE", "EXHAUSTIVE", "HEURISTIC", "DEFAULT"};
-    const char *keys[7] = {"device_id", "cudnn_conv_algo_search", "arena_extend_strategy"};
+    const bool as_needed = options->arena_growth == KILN_ARENA_AS_NEEDED;
     char device[16];
     char limit[24];
     (void)snprintf(device, sizeof device, "%d", engine->device);
     (void)snprintf(limit, sizeof limit, "%" PRIu64, options->gpu_memory_bytes);
-    const char *values[7] = {
-        device, searches[options->conv_search],
-        options->arena_growth == KILN_ARENA_AS_NEEDED ? "kSameAsRequested" : "kNextPowerOfTwo"};
-    size_t count = 3;
-    if (options->gpu_memory_bytes != 0) {
-        keys[count] = "gpu_mem_limit";
-        values[count++] = limit;
-    }
-    if (options->tf32 != KILN_SWITCH_DEFAULT) {
-        keys[count] = "use_tf32";
-        values[count++] = word_of(options->tf32);
-    }
-    if (options->prefer_nhwc != KILN_SWITCH_DEFAULT) {
-        keys[count] = "prefer_nhwc";
-        values[count++] = word_of(options->prefer_nhwc);
-    }
-    if (options->fuse_conv_bias != KILN_SWITCH_DEFAULT) {
-        keys[count] = "fuse_conv_bias";
-        values[count++] = word_of(options->fuse_conv_bias);
+    const char *keys[7] = {"device_id", "cudnn_conv_algo_search", "arena_extend_strategy",
+                           "gpu_mem_limit"};
+    const char *values[7] = {device, searches[options->conv_search],
+                             as_needed ? "kSameAsRequested" : "kNextPowerOfTwo", limit};
+    size_t count = options->gpu_memory_bytes != 0 ? 4 : 3;
+    const struct {
+        const char *key;
+        kiln_switch value;
+    } switches[] = {{"use_tf32", options->tf32},
+                    {"prefer_nhwc", options->prefer_nhwc},
+                    {"fuse_conv_bias", options->fuse_conv_bias}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(switches); i++) {
+        if (switches[i].value != KILN_SWITCH_DEFAULT) {
+            keys[count] = switches[i].key;
+            values[count++] = switches[i].value == KILN_SWITCH_OFF ? "0" : "1";
+        }
     }
     /* In one call: what a call does not name goes back to its default. */
     KLN_RETURN_IF_ERROR(ort_check(engine->runtime,

@@ -274,9 +274,8 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
 const kln_backend kln_backend_onnxruntime = {
     .name = "onnxruntime",
     .description = "ONNX Runtime on the CPU, or on a GPU with its CUDA provider",
-    .takes_share_weights = true,
+    .options = KLN_OPTIONS_ONNXRUNTIME | KLN_OPTIONS_CUDA,
     .unique_node_names = true,
-    .takes_provider_options = true,
     .probe = probe,
     .library = library_use,
     .rewrite = ort_rewrite,

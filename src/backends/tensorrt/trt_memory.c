@@ -34,11 +34,6 @@ static kiln_status check_pool(const kiln_build_options *options)
 
 kiln_status trt_engine_init_memory(trt_engine *engine, const kiln_build_options *options)
 {
-    const int asked = (int)options->gpu_allocator;
-    if (asked < KILN_GPU_ALLOCATOR_DEFAULT || asked > KILN_GPU_ALLOCATOR_LIBRARY) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "gpu_allocator: %d is none of kiln_gpu_allocator (0 to 2)", asked);
-    }
     const bool leaves = options->gpu_allocator == KILN_GPU_ALLOCATOR_LIBRARY;
     if (leaves && (options->gpu_pool != NULL || options->gpu_memory_bytes != 0)) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,

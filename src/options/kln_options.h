@@ -1,0 +1,77 @@
+/*
+ * kln_options.h - the table of build options: what each is, who takes it, and its text.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_OPTIONS_H
+#define KLN_OPTIONS_H
+
+#include <kiln/options.h>
+
+#include "base/kln_base.h"
+
+/* Which options a backend takes (kln_backend.options). */
+typedef enum kln_option_group {
+    KLN_OPTIONS_ANY = 1, /* every backend does */
+    KLN_OPTIONS_ONNXRUNTIME = 2,
+    KLN_OPTIONS_CUDA = 4, /* ONNX Runtime's CUDA provider */
+    KLN_OPTIONS_TENSORRT = 8
+} kln_option_group;
+
+/* One row. */
+typedef struct kln_option {
+    kiln_build_option shown;
+    unsigned groups; /* of kln_option_group */
+    size_t offset;   /* of the member in kiln_build_options */
+    size_t size;
+    size_t count_offset; /* of a list, of its count */
+} kln_option;
+
+/* Ended by a row without a name. */
+extern const kln_option kln_options[];
+
+/* The row of that name, or NULL. */
+const kln_option *kln_option_find(const char *name);
+
+/* "0 to 5", or "default (0), on (1) or off (2)". */
+#define KLN_OPTION_RANGE 160
+void kln_option_range(const kln_option *option, char text[KLN_OPTION_RANGE]);
+
+/* --- values (option_values.c) --- */
+
+/* The build options of a caller, checked. */
+KILN_MUST_CHECK kiln_status kln_build_options_read(const kiln_build_options *options,
+                                                   kiln_build_options *copy);
+
+/* Puts all that the options point to into the arena, with paths from the root on, which stay right
+ * when the process changes its folder. OUT_OF_MEMORY; as kln_path_absolute. */
+KILN_MUST_CHECK kiln_status kln_build_options_copy(kln_arena *arena, kiln_build_options *options);
+
+/* The options without what lies in the caller's memory. */
+kiln_build_options kln_build_options_plain(const kiln_build_options *options);
+
+bool kln_option_is_set(const kln_option *option, const kiln_build_options *options);
+
+/* The first option that is set and none of these groups takes, or NULL. */
+const kln_option *kln_options_beyond(const kiln_build_options *options, unsigned groups);
+
+/* The most that the names of all profiles take, each with a byte behind it. */
+#define KLN_PROFILE_NAMES 2048
+
+/* --- text (option_text.c) --- */
+
+/* Sets the option from its text; what that needs to stay goes to the arena, which may be NULL for
+ * numbers, choices and flags. INVALID_ARGUMENT with what is possible, and then nothing is changed.
+ */
+KILN_MUST_CHECK kiln_status kln_option_parse(const kln_option *option, const char *text,
+                                             kln_arena *arena, kiln_build_options *options);
+KILN_MUST_CHECK kiln_status kln_option_format(const kln_option *option,
+                                              const kiln_build_options *options, kln_text *text);
+
+/* --- profiles as text (option_profiles.c) --- */
+
+KILN_MUST_CHECK kiln_status kln_profile_parse(const char *text, kln_arena *arena,
+                                              kiln_profile *profile);
+KILN_MUST_CHECK kiln_status kln_profile_format(const kiln_profile *profile, kln_text *text);
+
+#endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "kln_options.h"
+
+#define ALL .least = 0
+#define RANGE(smallest, largest) .least = (smallest), .most = (largest)
+#define MOST(largest) .most = (largest)
+#define CHOICES(...)                                     \
+    .choices = (const char *const[]){__VA_ARGS__, NULL}, \
+    .most = (int64_t)(sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)) - 1
+#define CLI(short_flag, long_flag, value_word) \
+    .letter = (short_flag), .flag = (long_flag), .value = (value_word)
+#define NO_CLI .flag = NULL
+
+/* What a row calls who takes an option, and what may be done with it. */
+enum {
+    ANY = KLN_OPTIONS_ANY,
+    ONNXRUNTIME = KLN_OPTIONS_ONNXRUNTIME,
+    CUDA = KLN_OPTIONS_CUDA,
+    TENSORRT = KLN_OPTIONS_TENSORRT
+};
+enum { BUILDS = 0, LOADS = 1, SAVED = 2 };
+
+#define GROUP(groups)                                    \
+    ((groups) == ANY           ? "every backend"         \
+     : (groups) == ONNXRUNTIME ? "ONNX Runtime"          \
+     : (groups) == CUDA        ? "ONNX Runtime on a GPU" \
+     : (groups) == TENSORRT    ? "TensorRT"              \
+                               : "ONNX Runtime on a GPU, TensorRT")
+
+/* Of a member that is a pointer, the size of the pointer is meant. */
+#define SIZE(name) sizeof(((const kiln_build_options *)0)->name) /* NOLINT(bugprone-sizeof-*) */
+
+/* The last arguments are initializers. */
+#define ROW(option_kind, member, count, taken_by, use, about, ...) \
+    {{.struct_size = sizeof(kiln_build_option),                    \
+      .name = #member,                                             \
+      .kind = KILN_OPTION_##option_kind,                           \
+      .group = GROUP(taken_by),                                    \
+      .loads = ((use)&LOADS) != 0,                                 \
+      .saved = ((use)&SAVED) != 0,                                 \
+      .help = (about),                                             \
+      __VA_ARGS__},                                                \
+     (taken_by),                                                   \
+     offsetof(kiln_build_options, member),                         \
+     SIZE(member),                                                 \
+     (count)},
+#define KILN_OPTION(kind, type, name, limits, taken_by, use, cli, help) \
+    ROW(kind, name, 0, taken_by, use, help, limits, cli)
+#define KILN_OPTION_LIST(kind, type, name, count, limits, taken_by, use, cli, help) \
+    ROW(kind, name, offsetof(kiln_build_options, count), taken_by, use, help, limits, cli)
+
+const kln_option kln_options[] = {
+#include <kiln/build_options.inc>
+    {.groups = 0}};
+
+const kln_option *kln_option_find(const char *name)
+{
+    for (const kln_option *option = kln_options; option->groups != 0; option++) {
+        if (strcmp(option->shown.name, name) == 0) {
+            return option;
+        }
+    }
+    return NULL;
+}
+
+void kln_option_range(const kln_option *option, char text[KLN_OPTION_RANGE])
+{
+    const kiln_build_option *shown = &option->shown;
+    size_t used = 0;
+    for (size_t i = 0; shown->choices != NULL && shown->choices[i] != NULL; i++) {
+        used += (size_t)snprintf(text + used, KLN_OPTION_RANGE - used, "%s%s (%zu)",
+                                 i == 0                      ? ""
+                                 : (int64_t)i == shown->most ? " or "
+                                                             : ", ",
+                                 shown->choices[i], i);
+    }
+    if (shown->choices == NULL) {
+        (void)snprintf(text, KLN_OPTION_RANGE, "%lld to %lld", (long long)shown->least,
+                       (long long)shown->most);
+    }
+}
+
+size_t kiln_build_option_count(void)
+{
+    return KLN_ARRAY_LENGTH(kln_options) - 1;
+}
+
+kiln_status kiln_build_option_get(size_t index, kiln_build_option *option)
+{
+    KLN_RETURN_IF_NULL(option);
+    if (index >= kiln_build_option_count()) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_build_option_get: option %zu was asked for, there are %zu", index,
+                        kiln_build_option_count());
+    }
+    return kln_info_write(__func__, option, sizeof *option, &kln_options[index].shown,
+                          sizeof *option);
+}

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kln_options.h"
+
+static kiln_status fail_value(const kln_option *option, const char *text)
+{
+    char possible[KLN_OPTION_RANGE];
+    kln_option_range(option, possible);
+    return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "%s: \"%.80s\" was given; it must be %s",
+                    option->shown.name, text, possible);
+}
+
+/* --- one value --- */
+
+static kiln_status parse_number(const kln_option *option, const char *text, int64_t *number)
+{
+    char *end = NULL;
+    errno = 0;
+    *number = strtoll(text, &end, 10);
+    return end == text || *end != '\0' || errno != 0 || *number < option->shown.least ||
+                   *number > option->shown.most
+               ? fail_value(option, text)
+               : KILN_OK;
+}
+
+static kiln_status parse_choice(const kln_option *option, const char *text, int32_t *choice)
+{
+    for (*choice = 0; option->shown.choices[*choice] != NULL; ++*choice) {
+        if (strcmp(option->shown.choices[*choice], text) == 0) {
+            return KILN_OK;
+        }
+    }
+    return fail_value(option, text);
+}
+
+static kiln_status parse_flag(const kln_option *option, const char *text, bool *flag)
+{
+    *flag = strcmp(text, "true") == 0;
+    return *flag || strcmp(text, "false") == 0
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                          "%s: \"%.80s\" was given; it must be true or false", option->shown.name,
+                          text);
+}
+
+/* --- one item more of a list --- */
+
+static kiln_status append(const kln_option *option, kln_arena *arena, const void *item, size_t size,
+                          kiln_build_options *options)
+{
+    void *member = (unsigned char *)options + option->offset;
+    void *counter = (unsigned char *)options + option->count_offset;
+    const void *items = NULL;
+    size_t count = 0;
+    memcpy(&items, member, sizeof items);
+    memcpy(&count, counter, sizeof count);
+    if (count >= (uint64_t)option->shown.most) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "%s: %lld are the limit", option->shown.name,
+                        (long long)option->shown.most);
+    }
+    unsigned char *grown = kln_arena_alloc(arena, (count + 1) * size);
+    if (grown == NULL) {
+        return kln_fail_memory((count + 1) * size, "an option");
+    }
+    if (count > 0) {
+        memcpy(grown, items, count * size);
+    }
+    memcpy(grown + count * size, item, size);
+    count++;
+    memcpy(member, &grown, sizeof grown);
+    memcpy(counter, &count, sizeof count);
+    return KILN_OK;
+}
+
+static kiln_status parse_integers(const kln_option *option, const char *text, kln_arena *arena,
+                                  kiln_build_options *options)
+{
+    kiln_build_options made = *options;
+    for (const char *at = text; at == text || at[-1] == ',';) {
+        char *end = NULL;
+        const long value = strtol(at, &end, 10);
+        const int32_t item = (int32_t)value;
+        if (end == at || (*end != ',' && *end != '\0') || value < 1 || value > INT32_MAX) {
+            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                            "%s: \"%.80s\" was given; it must be numbers such as 80,89,120",
+                            option->shown.name, text);
+        }
+        KLN_RETURN_IF_ERROR(append(option, arena, &item, sizeof item, &made));
+        at = end + 1;
+    }
+    *options = made;
+    return KILN_OK;
+}
+
+static kiln_status parse_shape_hint(const kln_option *option, const char *text, kln_arena *arena,
+                                    kiln_build_options *options)
+{
+    const char *equals = strrchr(text, '=');
+    kiln_shape_hint hint = {.name = NULL};
+    if (equals == NULL || equals == text || kiln_shape_parse(equals + 1, &hint.shape) != KILN_OK) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "%s: \"%.200s\" cannot be read; NAME=SHAPE is needed, as in x=8x3x224x224",
+                        option->shown.name, text);
+    }
+    hint.name = kln_arena_strndup(arena, text, (size_t)(equals - text));
+    return hint.name != NULL ? append(option, arena, &hint, sizeof hint, options)
+                             : kln_fail_memory((size_t)(equals - text), "an option");
+}
+
+static kiln_status parse_profile(const kln_option *option, const char *text, kln_arena *arena,
+                                 kiln_build_options *options)
+{
+    kiln_profile profile;
+    const kiln_status status = kln_profile_parse(text, arena, &profile);
+    return status != KILN_OK ? kln_fail_within(status, "%s", option->shown.name)
+                             : append(option, arena, &profile, sizeof profile, options);
+}
+
+static kiln_status parse_text(const kln_option *option, const char *text, kln_arena *arena,
+                              kiln_build_options *options)
+{
+    const char *copy = kln_arena_strdup(arena, text);
+    if (copy == NULL) {
+        return kln_fail_memory(strlen(text), "an option");
+    }
+    if (option->count_offset != 0) {
+        return append(option, arena, &copy, sizeof copy, options);
+    }
+    memcpy((unsigned char *)options + option->offset, &copy, sizeof copy);
+    return KILN_OK;
+}
+
+kiln_status kln_option_parse(const kln_option *option, const char *text, kln_arena *arena,
+                             kiln_build_options *options)
+{
+    void *member = (unsigned char *)options + option->offset;
+    int64_t number = 0;
+    int32_t small = 0;
+    bool flag = false;
+    switch (option->shown.kind) {
+        case KILN_OPTION_FLAG:
+            KLN_RETURN_IF_ERROR(parse_flag(option, text, &flag));
+            memcpy(member, &flag, sizeof flag);
+            return KILN_OK;
+        case KILN_OPTION_CHOICE:
+            KLN_RETURN_IF_ERROR(parse_choice(option, text, &small));
+            memcpy(member, &small, sizeof small);
+            return KILN_OK;
+        case KILN_OPTION_INTEGER:
+        case KILN_OPTION_LEVEL:
+            KLN_RETURN_IF_ERROR(parse_number(option, text, &number));
+            small = (int32_t)number;
+            memcpy(member, &small, sizeof small);
+            return KILN_OK;
+        case KILN_OPTION_BYTES:
+            KLN_RETURN_IF_ERROR(parse_number(option, text, &number));
+            memcpy(member, &number, sizeof number);
+            return KILN_OK;
+        case KILN_OPTION_TEXT:
+        case KILN_OPTION_PATH:
+        case KILN_OPTION_LIBRARY:
+        case KILN_OPTION_TEXTS:
+        case KILN_OPTION_PATHS: return parse_text(option, text, arena, options);
+        case KILN_OPTION_INTEGERS: return parse_integers(option, text, arena, options);
+        case KILN_OPTION_PROFILES: return parse_profile(option, text, arena, options);
+        case KILN_OPTION_SHAPES: return parse_shape_hint(option, text, arena, options);
+        case KILN_OPTION_SPAN:
+        case KILN_OPTION_POINTER: break;
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED,
+                    "%s: it is something in memory, which has no text; set the member",
+                    option->shown.name);
+}
+
+/* --- and back --- */
+
+static kiln_status format_item(kiln_option_kind kind, const void *items, size_t index,
+                               kln_text *text)
+{
+    char shape[256];
+    const kiln_shape_hint *hint = (const kiln_shape_hint *)items + index;
+    switch (kind) {
+        case KILN_OPTION_INTEGERS:
+            return kln_text_printf(text, "%d", ((const int32_t *)items)[index]);
+        case KILN_OPTION_PROFILES:
+            return kln_profile_format((const kiln_profile *)items + index, text);
+        case KILN_OPTION_SHAPES:
+            (void)kiln_shape_format(&hint->shape, shape, sizeof shape);
+            return kln_text_printf(text, "%s=%s", hint->name, shape);
+        default: return kln_text_printf(text, "%s", ((const char *const *)items)[index]);
+    }
+}
+
+static kiln_status format_pointed(const kln_option *option, const kiln_build_options *options,
+                                  kln_text *text)
+{
+    const void *pointer = NULL;
+    size_t count = 0;
+    memcpy(&pointer, (const unsigned char *)options + option->offset, sizeof pointer);
+    if (option->count_offset == 0) {
+        return kln_text_printf(text, "%s", pointer != NULL ? (const char *)pointer : "");
+    }
+    memcpy(&count, (const unsigned char *)options + option->count_offset, sizeof count);
+    for (size_t i = 0; pointer != NULL && i < count; i++) {
+        KLN_RETURN_IF_ERROR(kln_text_printf(text, "%s", i > 0 ? "\n" : ""));
+        KLN_RETURN_IF_ERROR(format_item(option->shown.kind, pointer, i, text));
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_option_format(const kln_option *option, const kiln_build_options *options,
+                              kln_text *text)
+{
+    const unsigned char *member = (const unsigned char *)options + option->offset;
+    int32_t small = 0;
+    uint64_t large = 0;
+    switch (option->shown.kind) {
+        case KILN_OPTION_FLAG: return kln_text_printf(text, "%s", *member != 0 ? "true" : "false");
+        case KILN_OPTION_BYTES:
+            memcpy(&large, member, sizeof large);
+            return kln_text_printf(text, "%" PRIu64, large);
+        case KILN_OPTION_CHOICE:
+        case KILN_OPTION_INTEGER:
+        case KILN_OPTION_LEVEL:
+            memcpy(&small, member, sizeof small);
+            return option->shown.choices == NULL || small < 0 || small > option->shown.most
+                       ? kln_text_printf(text, "%d", small)
+                       : kln_text_printf(text, "%s", option->shown.choices[small]);
+        case KILN_OPTION_SPAN:
+        case KILN_OPTION_POINTER:
+            return kln_fail(KILN_ERROR_UNSUPPORTED,
+                            "%s: it is something in memory, which has no text; read the member",
+                            option->shown.name);
+        default: return format_pointed(option, options, text);
+    }
+}
+
+/* --- by name --- */
+
+#define LONGEST_NAME 64
+
+/* Letters to change, add or take away to turn one word into the other. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[LONGEST_NAME + 1];
+    const size_t length = strlen(b);
+    for (size_t k = 0; k <= length; k++) {
+        row[k] = k;
+    }
+    for (size_t i = 1; a[i - 1] != '\0'; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t k = 1; k <= length; k++) {
+            const size_t changed = diagonal + (a[i - 1] != b[k - 1]);
+            const size_t added = (row[k] < row[k - 1] ? row[k] : row[k - 1]) + 1;
+            diagonal = row[k];
+            row[k] = changed < added ? changed : added;
+        }
+    }
+    return row[length];
+}
+
+static kiln_status find(const char *name, const kln_option **option)
+{
+    *option = kln_option_find(name);
+    if (*option != NULL) {
+        return KILN_OK;
+    }
+    const kln_option *closest = kln_options;
+    size_t least = SIZE_MAX;
+    for (const kln_option *at = kln_options; at->groups != 0 && strlen(name) <= LONGEST_NAME;
+         at++) {
+        const size_t found = distance(name, at->shown.name);
+        if (found < least) {
+            closest = at;
+            least = found;
+        }
+    }
+    return least <= strlen(name) / 3 + 1
+               ? kln_fail(KILN_ERROR_NAME, "there is no build option \"%s\"; did you mean %s?",
+                          name, closest->shown.name)
+               : kln_fail(KILN_ERROR_NAME,
+                          "there is no build option \"%.80s\"; kiln_build_option_get lists them",
+                          name);
+}
+
+/* What kiln_build_options_create makes. */
+typedef struct owned_options {
+    kiln_build_options options;
+    kln_arena arena;
+} owned_options;
+
+kiln_status kiln_build_options_create(kiln_build_options **options)
+{
+    KLN_RETURN_IF_NULL(options);
+    *options = NULL;
+    owned_options *made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        return kln_fail_memory(sizeof *made, "build options");
+    }
+    made->options.struct_size = sizeof made->options;
+    made->options.owner = made;
+    kln_arena_init(&made->arena);
+    *options = &made->options;
+    return KILN_OK;
+}
+
+void kiln_build_options_destroy(kiln_build_options *options)
+{
+    /* A copy of the struct owns nothing. */
+    if (options != NULL && options->owner == options) {
+        kln_arena_finish(&((owned_options *)options->owner)->arena);
+        kln_free(options);
+    }
+}
+
+kiln_status kiln_build_options_set(kiln_build_options *options, const char *name, const char *value)
+{
+    const kln_option *option = NULL;
+    KLN_RETURN_IF_NULL(options);
+    KLN_RETURN_IF_NULL(name);
+    if (options->owner != options) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_build_options_set: these options were not made by "
+                        "kiln_build_options_create, and cannot keep what they are given");
+    }
+    KLN_RETURN_IF_ERROR(find(name, &option));
+    if (value != NULL) {
+        return kln_option_parse(option, value, &((owned_options *)options->owner)->arena, options);
+    }
+    memset((unsigned char *)options + option->offset, 0, option->size);
+    if (option->count_offset != 0) {
+        memset((unsigned char *)options + option->count_offset, 0, sizeof(size_t));
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_build_options_get(const kiln_build_options *options, const char *name, char *text,
+                                   size_t size, size_t *length)
+{
+    const kln_option *option = NULL;
+    kiln_build_options read = KILN_BUILD_OPTIONS_INIT;
+    kln_text made;
+    KLN_RETURN_IF_NULL(length);
+    *length = 0;
+    KLN_RETURN_IF_NULL(options);
+    KLN_RETURN_IF_NULL(name);
+    if (size > 0) {
+        KLN_RETURN_IF_NULL(text);
+        text[0] = '\0';
+    }
+    KLN_RETURN_IF_ERROR(
+        kln_options_read("kiln_build_options", options, sizeof read, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(find(name, &option));
+    kln_text_init(&made, SIZE_MAX / 2);
+    const kiln_status status = kln_option_format(option, &read, &made);
+    if (status == KILN_OK) {
+        *length = made.size;
+        if (size > 0) {
+            (void)snprintf(text, size, "%s", made.data != NULL ? made.data : "");
+        }
+    }
+    kln_text_finish(&made);
+    return status;
+}

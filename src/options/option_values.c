@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "kln_options.h"
+
+static const void *member_of(const kln_option *option, const kiln_build_options *options)
+{
+    return (const unsigned char *)options + option->offset;
+}
+
+static size_t count_of(const kln_option *option, const kiln_build_options *options)
+{
+    size_t count = 0;
+    if (option->count_offset != 0) {
+        memcpy(&count, (const unsigned char *)options + option->count_offset, sizeof count);
+    }
+    return count;
+}
+
+bool kln_option_is_set(const kln_option *option, const kiln_build_options *options)
+{
+    static const unsigned char zero[sizeof(kiln_span)];
+    return memcmp(member_of(option, options), zero, option->size) != 0 ||
+           count_of(option, options) != 0;
+}
+
+const kln_option *kln_options_beyond(const kiln_build_options *options, unsigned groups)
+{
+    for (const kln_option *option = kln_options; option->groups != 0; option++) {
+        if ((option->groups & groups) == 0 && kln_option_is_set(option, options)) {
+            return option;
+        }
+    }
+    return NULL;
+}
+
+kiln_build_options kln_build_options_plain(const kiln_build_options *options)
+{
+    kiln_build_options plain = *options;
+    plain.owner = NULL;
+    for (const kln_option *option = kln_options; option->groups != 0; option++) {
+        if (option->shown.kind >= KILN_OPTION_TEXT) {
+            memset((unsigned char *)&plain + option->offset, 0, option->size);
+        }
+        if (option->count_offset != 0) {
+            memset((unsigned char *)&plain + option->count_offset, 0, sizeof(size_t));
+        }
+    }
+    return plain;
+}
+
+/* --- checks --- */
+
+static kiln_status check_number(const kln_option *option, const kiln_build_options *options)
+{
+    const kiln_build_option *shown = &option->shown;
+    int32_t value = 0;
+    memcpy(&value, member_of(option, options), sizeof value);
+    if (value >= shown->least && value <= shown->most) {
+        return KILN_OK;
+    }
+    char possible[KLN_OPTION_RANGE];
+    kln_option_range(option, possible);
+    return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "kiln_build_options: %s is %d; it must be %s",
+                    shown->name, value, possible);
+}
+
+static kiln_status check_bytes(const kln_option *option, const kiln_build_options *options)
+{
+    uint64_t value = 0;
+    memcpy(&value, member_of(option, options), sizeof value);
+    return value <= (uint64_t)option->shown.most
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                          "kiln_build_options: %s is %llu bytes, %lld is the limit",
+                          option->shown.name, (unsigned long long)value,
+                          (long long)option->shown.most);
+}
+
+static kiln_status check_list(const kln_option *option, const kiln_build_options *options)
+{
+    const char *name = option->shown.name;
+    const void *items = NULL;
+    const size_t count = count_of(option, options);
+    memcpy(&items, member_of(option, options), sizeof items);
+    if (count > 0 && items == NULL) {
+        return kln_fail(KILN_ERROR_NULL_ARGUMENT,
+                        "kiln_build_options: %zu %s are promised, and the pointer to them is NULL",
+                        count, name);
+    }
+    if (count > (uint64_t)option->shown.most) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_build_options: %zu %s are given, %lld are the limit", count, name,
+                        (long long)option->shown.most);
+    }
+    const bool texts =
+        option->shown.kind == KILN_OPTION_TEXTS || option->shown.kind == KILN_OPTION_PATHS;
+    for (size_t i = 0; texts && i < count; i++) {
+        if (((const char *const *)items)[i] == NULL) {
+            return kln_fail(KILN_ERROR_NULL_ARGUMENT, "kiln_build_options: %s[%zu] is NULL", name,
+                            i);
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status check_profile_name(size_t index, const char *name)
+{
+    if (name[0] == '\0') {
+        return kln_fail(
+            KILN_ERROR_INVALID_ARGUMENT,
+            "kiln_build_options: profile %zu has the empty name; NULL leaves it without "
+            "one",
+            index);
+    }
+    for (const char *at = name; *at != '\0'; at++) {
+        if ((unsigned char)*at < ' ') {
+            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                            "kiln_build_options: the name of profile %zu has the control character "
+                            "%d at byte %td",
+                            index, *at, at - name);
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status check_profile_names(const kiln_profile *profiles, size_t count)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (profiles[i].name == NULL) {
+            bytes++;
+            continue;
+        }
+        KLN_RETURN_IF_ERROR(check_profile_name(i, profiles[i].name));
+        bytes += strlen(profiles[i].name) + 1;
+        if (bytes > KLN_PROFILE_NAMES - 1) {
+            return kln_fail(KILN_ERROR_LIMIT,
+                            "kiln_build_options: the names of the profiles have more than %d bytes "
+                            "together",
+                            KLN_PROFILE_NAMES - 1);
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (profiles[k].name != NULL && strcmp(profiles[k].name, profiles[i].name) == 0) {
+                return kln_fail(KILN_ERROR_NAME,
+                                "kiln_build_options: profiles %zu and %zu are both named \"%s\"", k,
+                                i, profiles[i].name);
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status check_shape_hints(const kiln_build_options *options)
+{
+    if (options->shape_hint_count > 0 && options->profile_count > 0) {
+        return kln_fail(
+            KILN_ERROR_INVALID_ARGUMENT,
+            "kiln_build_options: shape_hints make a profile where there is none, and %zu "
+            "profiles are given; leave one of the two out",
+            options->profile_count);
+    }
+    for (size_t i = 0; i < options->shape_hint_count; i++) {
+        const kiln_shape_hint *hint = &options->shape_hints[i];
+        char text[256];
+        if (hint->name == NULL) {
+            return kln_fail_null("kiln_build_options", "shape_hints[].name");
+        }
+        if (hint->shape.rank < 0 || hint->shape.rank > KILN_MAX_RANK ||
+            !kiln_shape_is_static(&hint->shape)) {
+            (void)kiln_shape_format(&hint->shape, text, sizeof text);
+            return kln_fail(KILN_ERROR_SHAPE,
+                            "kiln_build_options: the shape hint of \"%s\" is %s; one without a "
+                            "dynamic dimension is needed",
+                            hint->name, text);
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_build_options_read(const kiln_build_options *options, kiln_build_options *copy)
+{
+    *copy = KILN_BUILD_OPTIONS_INIT;
+    KLN_RETURN_IF_ERROR(
+        kln_options_read("kiln_build_options", options, sizeof *copy, copy, sizeof *copy));
+    copy->owner = NULL;
+    if (copy->issues != NULL) {
+        *copy->issues = NULL;
+    }
+    for (const kln_option *option = kln_options; option->groups != 0; option++) {
+        const kiln_option_kind kind = option->shown.kind;
+        if (kind == KILN_OPTION_CHOICE || kind == KILN_OPTION_INTEGER ||
+            kind == KILN_OPTION_LEVEL) {
+            KLN_RETURN_IF_ERROR(check_number(option, copy));
+        } else if (kind == KILN_OPTION_BYTES) {
+            KLN_RETURN_IF_ERROR(check_bytes(option, copy));
+        } else if (option->count_offset != 0) {
+            KLN_RETURN_IF_ERROR(check_list(option, copy));
+        }
+    }
+    KLN_RETURN_IF_ERROR(check_profile_names(copy->profiles, copy->profile_count));
+    return check_shape_hints(copy);
+}
+
+/* --- copies --- */
+
+/* `data` in the arena, or NULL where it is. `*status` tells of a failure. */
+static void *copy_bytes(kln_arena *arena, const void *data, size_t size, kiln_status *status)
+{
+    if (data == NULL || *status != KILN_OK) {
+        return NULL;
+    }
+    void *copy = kln_arena_alloc(arena, size > 0 ? size : 1);
+    if (copy == NULL) {
+        *status = kln_fail_memory(size, "a copy of the build options");
+    } else if (size > 0) {
+        memcpy(copy, data, size);
+    }
+    return copy;
+}
+
+static const char *copy_text(kln_arena *arena, const char *text, bool path, kiln_status *status)
+{
+    char absolute[PATH_MAX];
+    if (path && text != NULL && text[0] != '\0' && *status == KILN_OK) {
+        *status = kln_path_absolute(text, absolute);
+        text = absolute;
+    }
+    return text != NULL ? copy_bytes(arena, text, strlen(text) + 1, status) : NULL;
+}
+
+static void copy_profile(kln_arena *arena, kiln_profile *profile, kiln_status *status)
+{
+    const size_t count = profile->input_count;
+    kiln_profile_input *inputs = copy_bytes(arena, profile->inputs, count * sizeof *inputs, status);
+    for (size_t i = 0; inputs != NULL && i < count; i++) {
+        const size_t bytes = inputs[i].value_count * sizeof(int64_t);
+        inputs[i].name = copy_text(arena, inputs[i].name, false, status);
+        inputs[i].min_values = copy_bytes(arena, inputs[i].min_values, bytes, status);
+        inputs[i].opt_values = copy_bytes(arena, inputs[i].opt_values, bytes, status);
+        inputs[i].max_values = copy_bytes(arena, inputs[i].max_values, bytes, status);
+    }
+    profile->inputs = inputs;
+    profile->name = copy_text(arena, profile->name, false, status);
+}
+
+/* The items of a list, copied as `kind` needs; NULL for none. */
+static void *copy_list(kln_arena *arena, kiln_option_kind kind, const void *items, size_t count,
+                       kiln_status *status)
+{
+    const size_t size = kind == KILN_OPTION_INTEGERS   ? sizeof(int32_t)
+                        : kind == KILN_OPTION_PROFILES ? sizeof(kiln_profile)
+                        : kind == KILN_OPTION_SHAPES   ? sizeof(kiln_shape_hint)
+                                                       : sizeof(const char *);
+    void *copy = copy_bytes(arena, items, count * size, status);
+    for (size_t i = 0; copy != NULL && i < count; i++) {
+        if (kind == KILN_OPTION_PROFILES) {
+            copy_profile(arena, (kiln_profile *)copy + i, status);
+        } else if (kind == KILN_OPTION_SHAPES) {
+            kiln_shape_hint *hint = (kiln_shape_hint *)copy + i;
+            hint->name = copy_text(arena, hint->name, false, status);
+        } else if (kind != KILN_OPTION_INTEGERS) {
+            const char **text = (const char **)copy + i;
+            *text = copy_text(arena, *text, kind == KILN_OPTION_PATHS, status);
+        }
+    }
+    return copy;
+}
+
+/* What one option points to. */
+static const void *copy_member(kln_arena *arena, const kln_option *option,
+                               const kiln_build_options *options, kiln_status *status)
+{
+    const kiln_option_kind kind = option->shown.kind;
+    const void *pointer = NULL;
+    memcpy(&pointer, member_of(option, options), sizeof pointer);
+    if (option->count_offset != 0) {
+        return copy_list(arena, kind, pointer, count_of(option, options), status);
+    }
+    const bool path = kind == KILN_OPTION_PATH ||
+                      (kind == KILN_OPTION_LIBRARY && pointer != NULL && kln_is_path(pointer));
+    return copy_text(arena, pointer, path, status);
+}
+
+kiln_status kln_build_options_copy(kln_arena *arena, kiln_build_options *options)
+{
+    kiln_status status = KILN_OK;
+    for (const kln_option *option = kln_options; option->groups != 0; option++) {
+        const kiln_option_kind kind = option->shown.kind;
+        void *member = (unsigned char *)options + option->offset;
+        if (kind == KILN_OPTION_SPAN) {
+            kiln_span *span = member;
+            span->data = copy_bytes(arena, span->data, span->size, &status);
+        } else if (kind >= KILN_OPTION_TEXT && kind != KILN_OPTION_POINTER) {
+            const void *copy = copy_member(arena, option, options, &status);
+            memcpy(member, &copy, sizeof copy);
+        }
+    }
+    return status;
+}
