@@ -37,8 +37,18 @@ typedef enum cli_kind {
     CLI_INTEGER, /* int64_t within least and most */
     CLI_REAL,    /* double within least and most */
     CLI_CHOICE,  /* int: index into choices */
-    CLI_LIST     /* cli_list: may be given several times */
+    CLI_LIST,    /* cli_list: may be given several times */
+    CLI_BUILD, /* kiln_build_options *, made when it is first needed: an option of the library's */
+    CLI_ROWS   /* stands for those of the library's options that `name` tells: CLI_LOADS, the
+                  title of a group (but for those), or names divided by blanks */
 } cli_kind;
+
+/* Those that matter wherever a model is opened. */
+#define CLI_LOADS "*"
+#define CLI_ROWS_OF(rows, offset)                           \
+    {                                                       \
+        rows, 0, NULL, CLI_ROWS, (offset), 0, 0, NULL, NULL \
+    }
 
 typedef struct cli_list {
     const char **items; /* the arguments themselves */
@@ -95,6 +105,22 @@ extern const cli_group cli_common_group;
 bool cli_options_read(const cli_command *command, int count, char **arguments, void *settings,
                       const char **operands, cli_exit *result);
 void cli_options_finish(const cli_command *command, void *settings);
+
+/* Where a walk over options is; begin with a zeroed one. */
+typedef struct cli_position {
+    size_t own, row;
+} cli_position;
+
+/* The next of the options, with the rows of the library in place of CLI_ROWS; false at the end. */
+bool cli_option_next(const cli_option *options, cli_position *at, cli_option *option);
+
+/* Reads the value of an option into its field. */
+cli_exit cli_option_read(const cli_command *command, const cli_option *option, const char *value,
+                         void *field);
+
+/* The same for an option of the library's (cli_rows.c). */
+cli_exit cli_row_store(const cli_command *command, const cli_option *option, const char *value,
+                       kiln_build_options **options);
 
 /* The candidate that `word` was probably meant to be, or NULL. */
 const char *cli_closest(const char *word, const char *const *candidates, size_t count);

@@ -15,7 +15,6 @@ typedef struct compare_settings {
     const char *backends;
     double absolute;
     double relative;
-    int64_t level;
     bool first;
     bool tf32;
     bool json;
@@ -58,25 +57,26 @@ static cli_exit split_backends(job *work)
 
 /* Of the two backends only TensorRT knows TF32 and levels. float32 that a GPU computes in TF32 does
  * not pass float32's tolerance. */
-static cli_model_settings model_settings(const job *work, size_t which)
+static kiln_build_options build_options(const job *work, size_t which)
 {
-    cli_model_settings settings = work->settings.model;
+    kiln_build_options options = cli_model_build(&work->settings.model);
     kiln_backend_info info = {.struct_size = sizeof info};
-    settings.backend = work->names[which][0] != '\0' ? work->names[which] : NULL;
-    if (kiln_backend_choose(settings.backend, &info) == KILN_OK &&
-        strcmp(info.name, "tensorrt") == 0) {
-        settings.full_precision = !work->settings.tf32;
-        settings.level = work->settings.level + 1;
+    options.backend = work->names[which][0] != '\0' ? work->names[which] : NULL;
+    if (kiln_backend_choose(options.backend, &info) != KILN_OK ||
+        strcmp(info.name, "tensorrt") != 0) {
+        options.builder_optimization_level = 0;
+    } else if (!work->settings.tf32) {
+        options.tf32 = KILN_SWITCH_OFF;
     }
-    return settings;
+    return options;
 }
 
 static cli_exit open_engines(job *work)
 {
     cli_exit result = CLI_DONE;
     for (size_t i = 0; i < 2 && result == CLI_DONE; i++) {
-        cli_model_settings settings = model_settings(work, i);
-        settings.shapes = &work->settings.inputs;
+        kiln_build_options options = build_options(work, i);
+        const cli_model_settings settings = {.build = &options, .shapes = &work->settings.inputs};
         result = cli_model_open(work->command, work->path, &settings, &work->engines[i]);
     }
     return result;
@@ -101,14 +101,6 @@ static cli_exit take_inputs(job *work)
         work->tensors[i].name = binding.name;
     }
     return result;
-}
-
-static kiln_build_options build_options(const job *work, size_t which)
-{
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    const cli_model_settings settings = model_settings(work, which);
-    cli_model_set(&settings, &options);
-    return options;
 }
 
 static cli_exit compare(job *work)
@@ -341,7 +333,7 @@ static cli_exit do_job(job *work)
 static cli_exit run(const cli_command *self, int count, char **arguments)
 {
     job work = {.command = self,
-                .settings = {.level = -1, .absolute = KILN_BY_DTYPE, .relative = KILN_BY_DTYPE}};
+                .settings = {.absolute = KILN_BY_DTYPE, .relative = KILN_BY_DTYPE}};
     const char *operands[1] = {NULL};
     cli_exit result = CLI_DONE;
     if (!cli_options_read(self, count, arguments, &work.settings, operands, &result)) {
@@ -359,8 +351,6 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     return result;
 }
 
-static const char *const optimizations[] = {"default", "off", "basic", "extended", "all", NULL};
-
 static const cli_option options[] = {
     {"backends", 'b', "A,B", CLI_TEXT, offsetof(compare_settings, backends), 0, 0, NULL,
      "The two backends: what A computes is compared with what B computes. Without it, the best one "
@@ -375,8 +365,6 @@ static const cli_option options[] = {
      "Where an output does not pass, compare intermediate tensors in the order of the nodes and "
      "show the "
      "first that does not pass either."},
-    {"level", 0, "N", CLI_INTEGER, offsetof(compare_settings, level), 0, 5, NULL,
-     "How long TensorRT looks for the fastest kernels, 0 to 5. Default: 3."},
     {"tf32", 0, NULL, CLI_FLAG, offsetof(compare_settings, tf32), 0, 0, NULL,
      "Let TensorRT compute float32 in TF32, as its builds do; without it a compare has them in "
      "full "
@@ -387,13 +375,8 @@ static const cli_option options[] = {
 };
 
 static const cli_option engine_options[] = {
-    {"device", 'd', "N", CLI_INTEGER, offsetof(cli_model_settings, device), 0, 1023, NULL,
-     "The GPU to use, counted from 0. Default 0."},
-    {"threads", 't', "N", CLI_INTEGER, offsetof(cli_model_settings, threads), 0, 4096, NULL,
-     "CPU threads inside one operator. Default: the backend's."},
-    {"optimization", 'O', "LEVEL", CLI_CHOICE, offsetof(cli_model_settings, optimization), 0, 0,
-     optimizations,
-     "How far the backends may rewrite the network: off, basic, extended, all, or default."},
+    CLI_ROWS_OF("device threads optimization builder_optimization_level",
+                offsetof(cli_model_settings, build)),
     {0},
 };
 

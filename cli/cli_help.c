@@ -38,17 +38,19 @@ static void option_label(const cli_option *option, cli_text *label)
 static void print_options(const cli_group *group)
 {
     cli_text text = {NULL, 0, 0};
+    cli_position at = {0, 0};
+    cli_option option;
     cli_text_printf(&text, "\n%s:\n", group->title);
-    for (const cli_option *option = group->options; option->name != NULL; option++) {
+    while (cli_option_next(group->options, &at, &option)) {
         cli_text label = {NULL, 0, 0};
-        option_label(option, &label);
+        option_label(&option, &label);
         cli_text_printf(&text, "  %s", label.data);
         if (label.size + 4 > OPTION_COLUMN) {
             cli_text_printf(&text, "\n%*s", OPTION_COLUMN, "");
         } else {
             cli_text_printf(&text, "%*s", (int)(OPTION_COLUMN - 2 - label.size), "");
         }
-        cli_text_wrap(&text, option->help, OPTION_COLUMN, WIDTH);
+        cli_text_wrap(&text, option.help, OPTION_COLUMN, WIDTH);
         cli_text_append(&text, "\n", 1);
         cli_text_finish(&label);
     }
@@ -152,17 +154,19 @@ static void roff_head(const char *name, const char *summary)
 
 static void roff_options(const cli_group *group)
 {
+    cli_position at = {0, 0};
+    cli_option option;
     roff_line(".SS \"", group->title, "\"\n");
-    for (const cli_option *option = group->options; option->name != NULL; option++) {
+    while (cli_option_next(group->options, &at, &option)) {
         (void)fputs(".TP\n", stdout);
-        if (option->letter != 0) {
-            (void)printf("\\fB\\-%c\\fR, ", option->letter);
+        if (option.letter != 0) {
+            (void)printf("\\fB\\-%c\\fR, ", option.letter);
         }
-        roff_line("\\fB\\-\\-", option->name, "\\fR");
-        if (option->value != NULL) {
-            roff_line(" \\fI", option->value, "\\fR");
+        roff_line("\\fB\\-\\-", option.name, "\\fR");
+        if (option.value != NULL) {
+            roff_line(" \\fI", option.value, "\\fR");
         }
-        roff_line("\n", option->help, "\n");
+        roff_line("\n", option.help, "\n");
     }
 }
 

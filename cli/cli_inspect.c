@@ -310,9 +310,7 @@ static cli_exit print_json(const inspect_subject *subject, bool layers)
 /* Whether an option speaks of an engine, which is built then. */
 static bool wants_engine(const cli_model_settings *settings)
 {
-    return settings->backend != NULL || settings->library != NULL || settings->refit != NULL ||
-           settings->device != 0 || settings->threads != 0 || settings->parallel_nodes != 0 ||
-           settings->optimization != 0 || settings->provider != 0 || settings->graph != 0;
+    return settings->build != NULL || settings->refit != NULL || settings->graph != 0;
 }
 
 static cli_exit run(const cli_command *self, int count, char **arguments)

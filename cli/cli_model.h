@@ -12,28 +12,18 @@
 /* --- the engine (cli_model.c) --- */
 
 typedef struct cli_model_settings {
-    const char *backend;
-    const char *library;
-    int64_t device;
-    int64_t threads;
-    int64_t parallel_nodes;
-    int optimization; /* kiln_optimization */
-    int provider;     /* kiln_provider */
-    int graph;        /* kiln_graph_policy */
+    kiln_build_options *build; /* of the library's options; NULL: none was given */
+    int graph;                 /* kiln_graph_policy */
     const char *refit;
-    bool host_code;
-    cli_list plugins;
     const struct cli_input_settings *shapes; /* no option: where a build that needs an optimization
                                                 profile takes it from; or NULL */
     bool profile_nodes;                      /* no option: kiln_build_options.profile_nodes */
-    bool full_precision;                     /* no option: a GPU does not compute float32 in TF32 */
-    int64_t level; /* no option: TensorRT\'s optimization level plus 1; 0: its default */
 } cli_model_settings;
 
 extern const cli_option cli_model_options[];
 
-/* What of the settings a build knows. */
-void cli_model_set(const cli_model_settings *settings, kiln_build_options *options);
+/* What a build is told. */
+kiln_build_options cli_model_build(const cli_model_settings *settings);
 
 /* Loads or builds `path`; says why when that fails. */
 cli_exit cli_model_open(const cli_command *command, const char *path,

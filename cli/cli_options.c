@@ -95,40 +95,43 @@ typedef struct reading {
     bool wants_quiet;
 } reading;
 
-/* Option `name` of `length` letters, or `letter`; its group through `group`. */
-static const cli_option *find(const cli_command *command, const char *name, size_t length,
-                              char letter, const cli_group **group)
+/* The group after `group` of a command, the common one last; NULL at the end, and before the first.
+ */
+static const cli_group *next_group(const cli_command *command, const cli_group *group)
 {
-    for (const cli_group *at = command->groups;; at++) {
-        const bool is_last = at == NULL || at->title == NULL;
-        const cli_group *found = is_last ? &cli_common_group : at;
-        for (const cli_option *option = found->options; option->name != NULL; option++) {
-            const bool matches = name == NULL ? option->letter == letter && letter != 0
-                                              : strlen(option->name) == length &&
-                                                    strncmp(option->name, name, length) == 0;
-            if (matches) {
-                *group = found;
-                return option;
+    const cli_group *next = group == NULL ? command->groups : group + 1;
+    return group == &cli_common_group            ? NULL
+           : next == NULL || next->title == NULL ? &cli_common_group
+                                                 : next;
+}
+
+/* Option `name` of `length` letters, or `letter`; its group through `group`. */
+static bool find(const cli_command *command, const char *name, size_t length, char letter,
+                 const cli_group **group, cli_option *option)
+{
+    *group = NULL;
+    while ((*group = next_group(command, *group)) != NULL) {
+        cli_position at = {0, 0};
+        while (cli_option_next((*group)->options, &at, option)) {
+            if (name == NULL
+                    ? option->letter == letter && letter != 0
+                    : strlen(option->name) == length && strncmp(option->name, name, length) == 0) {
+                return true;
             }
         }
-        if (is_last) {
-            return NULL;
-        }
     }
+    return false;
 }
 
 static cli_exit misuse_unknown(const cli_command *command, const char *argument)
 {
     const char *names[128];
     size_t count = 0;
-    for (const cli_group *at = command->groups;; at++) {
-        const bool is_last = at == NULL || at->title == NULL;
-        const cli_option *option = is_last ? cli_common_group.options : at->options;
-        for (; option->name != NULL && count < CLI_ARRAY_LENGTH(names); option++) {
-            names[count++] = option->name;
-        }
-        if (is_last) {
-            break;
+    cli_option option;
+    for (const cli_group *at = NULL; (at = next_group(command, at)) != NULL;) {
+        cli_position place = {0, 0};
+        while (count < CLI_ARRAY_LENGTH(names) && cli_option_next(at->options, &place, &option)) {
+            names[count++] = option.name;
         }
     }
     char word[WORD_LIMIT];
@@ -148,17 +151,17 @@ static cli_exit misuse_unknown(const cli_command *command, const char *argument)
     return cli_misuse(command, "there is no option %.80s", argument);
 }
 
-static cli_exit read_number(const reading *state, const cli_option *option, const char *value,
+static cli_exit read_number(const cli_command *command, const cli_option *option, const char *value,
                             void *field)
 {
     double number = 0;
     const bool is_integer = option->kind == CLI_INTEGER;
     if (!cli_number(value, &number) || isnan(number) || (is_integer && floor(number) != number)) {
-        return cli_misuse(state->command, "--%s: \"%.80s\" is not %s", option->name, value,
+        return cli_misuse(command, "--%s: \"%.80s\" is not %s", option->name, value,
                           is_integer ? "a whole number" : "a number");
     }
     if (number < option->least || number > option->most) {
-        return cli_misuse(state->command, "--%s: %.80s is out of range, %.15g to %.15g is possible",
+        return cli_misuse(command, "--%s: %.80s is out of range, %.15g to %.15g is possible",
                           option->name, value, option->least, option->most);
     }
     if (is_integer) {
@@ -169,7 +172,7 @@ static cli_exit read_number(const reading *state, const cli_option *option, cons
     return CLI_DONE;
 }
 
-static cli_exit read_choice(const reading *state, const cli_option *option, const char *given,
+static cli_exit read_choice(const cli_command *command, const cli_option *option, const char *given,
                             int *field)
 {
     const char *value = given != NULL ? given : "";
@@ -184,13 +187,33 @@ static cli_exit read_choice(const reading *state, const cli_option *option, cons
         cli_text_printf(&known, "%s%s", count > 0 ? ", " : "", option->choices[count]);
     }
     const char *closest = cli_closest(value, option->choices, count);
-    (void)(closest != NULL
-               ? cli_misuse(state->command, "--%s: there is no \"%.80s\"; did you mean %s?",
-                            option->name, value, closest)
-               : cli_misuse(state->command, "--%s: there is no \"%.80s\"; there are %s",
-                            option->name, value, known.data));
+    (void)(closest != NULL ? cli_misuse(command, "--%s: there is no \"%.80s\"; did you mean %s?",
+                                        option->name, value, closest)
+                           : cli_misuse(command, "--%s: there is no \"%.80s\"; there are %s",
+                                        option->name, value, known.data));
     cli_text_finish(&known);
     return CLI_MISUSED;
+}
+
+cli_exit cli_option_read(const cli_command *command, const cli_option *option, const char *value,
+                         void *field)
+{
+    cli_list *list = field;
+    switch (option->kind) {
+        case CLI_FLAG: *(bool *)field = true; break;
+        case CLI_COUNT: *(int *)field += 1; break;
+        case CLI_TEXT: *(const char **)field = value; break;
+        case CLI_INTEGER:
+        case CLI_REAL: return read_number(command, option, value, field);
+        case CLI_CHOICE: return read_choice(command, option, value, field);
+        case CLI_LIST:
+            list->items = cli_grow(list->items, (list->count + 1) * sizeof *list->items);
+            list->items[list->count++] = value;
+            break;
+        case CLI_BUILD: return cli_row_store(command, option, value, field);
+        case CLI_ROWS: break;
+    }
+    return CLI_DONE;
 }
 
 static cli_exit store(reading *state, const cli_group *group, const cli_option *option,
@@ -202,21 +225,8 @@ static cli_exit store(reading *state, const cli_group *group, const cli_option *
         state->wants_quiet = state->wants_quiet || option->letter == 'q';
         return CLI_DONE;
     }
-    void *field = state->settings + group->base + option->offset;
-    cli_list *list = field;
-    switch (option->kind) {
-        case CLI_FLAG: *(bool *)field = true; break;
-        case CLI_COUNT: *(int *)field += 1; break;
-        case CLI_TEXT: *(const char **)field = value; break;
-        case CLI_INTEGER:
-        case CLI_REAL: return read_number(state, option, value, field);
-        case CLI_CHOICE: return read_choice(state, option, value, field);
-        case CLI_LIST:
-            list->items = cli_grow(list->items, (list->count + 1) * sizeof *list->items);
-            list->items[list->count++] = value;
-            break;
-    }
-    return CLI_DONE;
+    return cli_option_read(state->command, option, value,
+                           state->settings + group->base + option->offset);
 }
 
 /* One option at `arguments[*index]`; moves on past a value of its own. */
@@ -224,41 +234,41 @@ static cli_exit read_option(reading *state, int count, char **arguments, int *in
 {
     const char *argument = arguments[*index];
     const cli_group *group = NULL;
-    const cli_option *option = NULL;
+    cli_option option;
     const char *value = NULL;
+    bool found = false;
     if (argument[1] == '-') {
         const size_t length = strcspn(argument + 2, "=");
-        option = find(state->command, argument + 2, length, 0, &group);
+        found = find(state->command, argument + 2, length, 0, &group, &option);
         value = argument[2 + length] == '=' ? argument + 2 + length + 1 : NULL;
     } else {
-        option = find(state->command, NULL, 0, argument[1], &group);
-        if (option != NULL && option->value == NULL && argument[2] != '\0') {
+        found = find(state->command, NULL, 0, argument[1], &group, &option);
+        if (found && option.value == NULL && argument[2] != '\0') {
             /* Several letters together: this one, then the rest. */
             for (const char *letter = argument + 1; *letter != '\0'; letter++) {
-                option = find(state->command, NULL, 0, *letter, &group);
-                if (option == NULL || option->value != NULL) {
+                if (!find(state->command, NULL, 0, *letter, &group, &option) ||
+                    option.value != NULL) {
                     return misuse_unknown(state->command, argument);
                 }
-                (void)store(state, group, option, NULL);
+                (void)store(state, group, &option, NULL);
             }
             return CLI_DONE;
         }
-        value = option != NULL && argument[2] != '\0' ? argument + 2 : NULL;
+        value = found && argument[2] != '\0' ? argument + 2 : NULL;
     }
-    if (option == NULL) {
+    if (!found) {
         return misuse_unknown(state->command, argument);
     }
-    if (option->value == NULL && value != NULL) {
-        return cli_misuse(state->command, "--%s takes no value", option->name);
+    if (option.value == NULL && value != NULL) {
+        return cli_misuse(state->command, "--%s takes no value", option.name);
     }
-    if (option->value != NULL && value == NULL) {
+    if (option.value != NULL && value == NULL) {
         if (*index + 1 >= count) {
-            return cli_misuse(state->command, "--%s needs a value, %s", option->name,
-                              option->value);
+            return cli_misuse(state->command, "--%s needs a value, %s", option.name, option.value);
         }
         value = arguments[++*index];
     }
-    return store(state, group, option, value);
+    return store(state, group, &option, value);
 }
 
 static cli_exit read_all(reading *state, int count, char **arguments, const char **operands)
@@ -292,9 +302,10 @@ static cli_exit read_all(reading *state, int count, char **arguments, const char
 static bool wants_json(const reading *state)
 {
     const cli_group *group = NULL;
-    const cli_option *option = find(state->command, "json", strlen("json"), 0, &group);
-    return option != NULL && option->kind == CLI_FLAG &&
-           *(const bool *)(state->settings + group->base + option->offset);
+    cli_option option;
+    return find(state->command, "json", strlen("json"), 0, &group, &option) &&
+           option.kind == CLI_FLAG &&
+           *(const bool *)(state->settings + group->base + option.offset);
 }
 
 bool cli_options_read(const cli_command *command, int count, char **arguments, void *settings,
@@ -322,10 +333,13 @@ void cli_options_finish(const cli_command *command, void *settings)
 {
     for (const cli_group *group = command->groups; group != NULL && group->title != NULL; group++) {
         for (const cli_option *option = group->options; option->name != NULL; option++) {
+            void *field = (char *)settings + group->base + option->offset;
             if (option->kind == CLI_LIST) {
-                cli_list *list = (void *)((char *)settings + group->base + option->offset);
-                free(list->items);
-                *list = (cli_list){NULL, 0};
+                free(((cli_list *)field)->items);
+                *(cli_list *)field = (cli_list){NULL, 0};
+            } else if (option->kind == CLI_ROWS) {
+                kiln_build_options_destroy(*(kiln_build_options **)field);
+                *(kiln_build_options **)field = NULL;
             }
         }
     }

@@ -33,55 +33,11 @@ static const term advice[] = {
     {"KILN_PROVIDER_CUDA", "cuda"},
 };
 
-/* Members of the library's options that an option here sets. */
+/* Members of other structs, or whose option is not the library's. */
 static const term members[] = {
-    {"allow_host_code", "--allow-host-code"},
-    {"average_timing_iterations", "--avg-timing"},
-    {"builder_optimization_level", "--level"},
-    {"compute_capabilities", "--compute-capabilities"},
-    {"direct_io", "--direct-io"},
-    {"disable_compilation_cache", "--no-compilation-cache"},
-    {"disable_timing_cache", "--no-timing-cache"},
-    {"distributive_independence", "--distributive-independence"},
-    {"dla_core", "--dla-core"},
-    {"dla_global_dram_bytes", "--pool dla-global"},
-    {"dla_local_dram_bytes", "--pool dla-local"},
-    {"dla_sram_bytes", "--pool dla-sram"},
-    {"error_on_timing_cache_miss", "--need-timing-cache"},
-    {"exclude_lean_runtime", "--exclude-lean-runtime"},
-    {"gpu_allocator", "--gpu-allocator"},
-    {"gpu_fallback", "--gpu-fallback"},
-    {"gpu_memory_bytes", "--gpu-memory"},
-    {"graphs", "--graph"},
-    {"hardware_compatibility", "--hardware"},
-    {"l2_limit_for_tiling", "--l2-limit"},
-    {"max_aux_streams", "--aux-streams"},
-    {"max_tactics", "--max-tactics"},
-    {"optimization", "--optimization"},
-    {"parallel_nodes", "--parallel-nodes"},
-    {"plugins", "--plugin"},
-    {"profile_nodes", "--layers"},
-    {"profiles", "--profile"},
-    {"profiling_verbosity", "--verbosity"},
-    {"provider", "--provider"},
-    {"refit", "--refit"},
-    {"serialize_plugins", "--serialize-plugins"},
-    {"shape_hints", "--shape"},
-    {"sparse_weights", "--sparse"},
-    {"strict_nans", "--strict-nans"},
-    {"strip_plan", "--strip"},
-    {"tactic_dram_bytes", "--pool tactic-dram"},
-    {"tactic_shared_bytes", "--pool tactic-shared"},
-    {"tactic_sources", "--tactics"},
-    {"tf32", "--no-tf32"},
-    {"threads", "--threads"},
-    {"tiling_optimization_level", "--tiling"},
-    {"timing_cache", "--timing-cache"},
-    {"use_dla", "--dla-core"},
-    {"version_compatible", "--version-compatible"},
-    {"weight_streaming", "--weight-streaming"},
-    {"windows_runtime", "--windows"},
-    {"workspace_bytes", "--workspace"},
+    {"graphs", "graph"},
+    {"profile_nodes", "layers"},
+    {"shape_hints", "shape"},
 };
 
 static bool is_word(char c)
@@ -98,11 +54,23 @@ static size_t word_length(const char *text)
     return length;
 }
 
+static bool is_same(const char *name, const char *word, size_t length)
+{
+    return strncmp(name, word, length) == 0 && name[length] == '\0';
+}
+
 /* The option that sets a member, or NULL. */
 static const char *option_of(const char *word, size_t length)
 {
+    kiln_build_option option = {.struct_size = sizeof option};
+    for (size_t i = 0; i < kiln_build_option_count(); i++) {
+        if (kiln_build_option_get(i, &option) == KILN_OK && option.flag != NULL &&
+            is_same(option.name, word, length)) {
+            return option.flag;
+        }
+    }
     for (size_t i = 0; i < CLI_ARRAY_LENGTH(members); i++) {
-        if (strncmp(members[i].library, word, length) == 0 && members[i].library[length] == '\0') {
+        if (is_same(members[i].library, word, length)) {
             return members[i].shell;
         }
     }
@@ -128,7 +96,7 @@ static size_t take_member(const char *at, bool begins, cli_text *text)
     if (option == NULL || !is_member) {
         return 0;
     }
-    cli_text_append(text, option, strlen(option));
+    cli_text_printf(text, "--%s", option);
     return length + (quoted ? 2 : 0);
 }
 

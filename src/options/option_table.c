@@ -24,7 +24,7 @@ enum {
 enum { BUILDS = 0, LOADS = 1, SAVED = 2 };
 
 #define GROUP(groups)                                    \
-    ((groups) == ANY           ? "every backend"         \
+    ((groups) == ANY           ? "all backends"          \
      : (groups) == ONNXRUNTIME ? "ONNX Runtime"          \
      : (groups) == CUDA        ? "ONNX Runtime on a GPU" \
      : (groups) == TENSORRT    ? "TensorRT"              \

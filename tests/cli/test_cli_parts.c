@@ -279,7 +279,7 @@ static void sentences_speak_of_options(void **state)
     static const char *const pairs[][2] = {
         {"kiln_build_options: \"provider\" is set, which the backend reference does not have",
          "--provider is set, which the backend reference does not have"},
-        {"gpu_fallback: it goes with use_dla, which is not set",
+        {"gpu_fallback: it goes with dla_core, which is not set",
          "--gpu-fallback: it goes with --dla-core, which is not set"},
         {"refit: the plan was built without kiln_build_options.refit, so its weights stay",
          "--refit-from: the plan was built without --refit of `kiln build`, so its weights stay"},

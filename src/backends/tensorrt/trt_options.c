@@ -345,7 +345,7 @@ static kiln_status check_refit_names(const kiln_build_options *o)
     if (o->refit == KILN_REFIT_INDIVIDUAL && o->refit_weight_count == 0) {
         return kln_fail(
             KILN_ERROR_INVALID_ARGUMENT,
-            "kiln_build_options: refit is KILN_REFIT_INDIVIDUAL and refit_weights names "
+            "kiln_build_options: refit is individual and refit_weights names "
             "none: nothing could be replaced");
     }
     kln_names names;
@@ -369,7 +369,7 @@ kiln_status trt_check_options(const kiln_build_options *o)
     if (o->refit_weight_count > 0 && o->refit != KILN_REFIT_INDIVIDUAL) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                         "kiln_build_options: %zu refit_weights are named, which only refit "
-                        "KILN_REFIT_INDIVIDUAL takes; refit is %d",
+                        "individual takes; refit is %d",
                         o->refit_weight_count, (int)o->refit);
     }
     if (o->optimization != KILN_OPTIMIZATION_DEFAULT || o->parallel_nodes > 1) {

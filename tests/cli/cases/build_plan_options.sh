@@ -14,20 +14,20 @@ build() { # LAYOUT OPTION...
         grep -v "^kiln: \"kiln build" | sed "s/ in [0-9.]* s.*/ in TIME/; s:$PWD/::"
 }
 for layout in 10 11 rtx14 rtx15; do
-    build $layout --pool workspace=16 --pool tactic-dram=64 --gpu-memory 1 --aux-streams 0 \
+    build $layout --workspace 16 --tactic-dram 64 --gpu-memory 1 --aux-streams 0 \
         --max-tactics 4 --avg-timing 2 --tiling 1 --l2-limit 64 --strict-nans --direct-io \
         --distributive-independence --no-timing-cache
 done
 build 11 --gpu-allocator library
 build 11 --gpu-memory 0.001
 build 11 --gpu-allocator library --gpu-memory 1
-build 10 --dla-core 1 --gpu-fallback --pool dla-sram=1
+build 10 --dla-core 1 --gpu-fallback --dla-sram 1
 build 10 --gpu-fallback
 build rtx15 --dla-core 0
 build rtx14 --no-compilation-cache
 build 11 --need-timing-cache
 build 11 --plugin no/such.so
-build 11 --pool dla=1
-build 11 --pool workspace=much
+build 11 --gpu-memory 2e9
+build 11 --workspace much
 build 11 --tiling 9
 build 10 --version-compatible --exclude-lean-runtime --windows
