@@ -99,6 +99,29 @@ static void what_was_cut_off_is_missed_with_a_sentence(void **state)
     }
 }
 
+/* ONNX Runtime is handed the weights of a network where they lie. */
+static void weights_of_a_network_are_missed_by_onnxruntime(void **state)
+{
+    (void)state;
+    static const kiln_switch switches[] = {KILN_SWITCH_DEFAULT, KILN_SWITCH_ON};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(switches); i++) {
+        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+        kiln_network *network = NULL;
+        kiln_engine *engine = NULL;
+        options.backend = "onnxruntime";
+        options.share_weights = switches[i];
+        write_files();
+        assert_ok(kiln_network_from_onnx(paths[0], &network));
+        assert_ok(kiln_engine_build(network, &options, &engine));
+        kiln_network_destroy(network);
+        assert_ok(run(engine));
+        cut(1);
+        assert_status(KILN_ERROR_IO, run(engine));
+        assert_message("was cut short since it was opened");
+        kiln_engine_release(engine);
+    }
+}
+
 static void a_copy_of_its_own_misses_nothing(void **state)
 {
     (void)state;
@@ -120,6 +143,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_cut_off_is_missed_with_a_sentence),
+        cmocka_unit_test(weights_of_a_network_are_missed_by_onnxruntime),
         cmocka_unit_test(a_copy_of_its_own_misses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

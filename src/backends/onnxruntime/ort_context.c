@@ -482,6 +482,10 @@ kiln_status ort_context_run(void *context)
     const ort_runtime *runtime = engine->runtime;
     OrtStatus *failed = NULL;
     release_values(self);
+    /* Of a network the weights are used where they lie; a GPU has them. */
+    if (engine->handover.count != 0 && engine->device < 0) {
+        KLN_RETURN_IF_ERROR(kln_onnx_check_files(engine->handover.model));
+    }
     if (self->feed != NULL && ort_feed_is_due(self->feed)) {
         failed = ort_feed_run(engine, self->feed, self->run_options);
     } else {
