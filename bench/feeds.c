@@ -3,6 +3,13 @@
  * call: inputs, run and outputs in one call, as many inputs as the columns say, in memory that
  * stays or moves and in shapes that stay or change. One process, the same library, one thread each,
  * in alternating blocks.
+ *
+ *     bench_feeds
+ *     bench_feeds kiln|raw same|memory|memories|shape|shapes INPUTS RUNS
+ *
+ * The second form runs one side of one row so many times, for a tool that counts instructions: on a
+ * machine that is busy with other things times mean nothing, and the difference between two counts
+ * of runs does (bench/feeds_instructions.sh).
  */
 #include <kiln/kiln.h>
 #include <stdio.h>
@@ -16,7 +23,9 @@
 #define MOST ((size_t)200)
 #define LENGTH ((size_t)16)
 
-static float memory[2][MOST][LENGTH];
+#define TURNS ((size_t)8)
+
+static float memory[TURNS][MOST][LENGTH];
 static float result[MOST * LENGTH];
 
 static void require(kiln_status status)
@@ -27,7 +36,18 @@ static void require(kiln_status status)
     }
 }
 
-typedef enum kind { STAYS, MOVES, CHANGES, KINDS } kind;
+typedef enum kind { STAYS, MOVES, MOVES_ON, CHANGES, CHANGES_ON, KINDS } kind;
+
+static const struct {
+    const char *word;
+    const char *text;
+    size_t turns;
+    bool changes;
+} kinds[KINDS] = {
+    {"same", "the same memory", 1, false},    {"memory", "2 memories", 2, false},
+    {"memories", "8 memories", TURNS, false}, {"shape", "2 shapes", 2, true},
+    {"shapes", "8 shapes", TURNS, true},
+};
 
 typedef struct scene {
     kind what;
@@ -35,13 +55,13 @@ typedef struct scene {
     char names[MOST][32];
     kiln_context *context;
     raw_ort *raw;
-    kiln_named_tensor inputs[2][MOST]; /* in turns */
-    raw_feed feeds[2][MOST];
+    kiln_named_tensor inputs[TURNS][MOST]; /* in turns */
+    raw_feed feeds[TURNS][MOST];
 } scene;
 
 static int64_t length_of(const scene *s, size_t turn)
 {
-    return s->what == CHANGES && turn % 2 == 1 ? (int64_t)LENGTH / 2 : (int64_t)LENGTH;
+    return (int64_t)(kinds[s->what].changes ? LENGTH - turn % kinds[s->what].turns : LENGTH);
 }
 
 /* y: the inputs, one after the other. */
@@ -50,7 +70,7 @@ static void save_model(scene *s, const char *path)
     kiln_network *network = NULL;
     kiln_tensor_id ids[MOST];
     kiln_tensor_id y = KILN_NO_TENSOR;
-    const kiln_shape shape = KILN_SHAPE(s->what == CHANGES ? KILN_DYNAMIC : (int64_t)LENGTH);
+    const kiln_shape shape = KILN_SHAPE(kinds[s->what].changes ? KILN_DYNAMIC : (int64_t)LENGTH);
     require(kiln_network_create(NULL, &network));
     for (size_t i = 0; i < s->count; i++) {
         (void)snprintf(s->names[i], sizeof s->names[i], "input_%zu", i);
@@ -65,8 +85,8 @@ static void save_model(scene *s, const char *path)
 
 static void fill(scene *s)
 {
-    for (size_t turn = 0; turn < 2; turn++) {
-        const size_t place = s->what == MOVES ? turn : 0;
+    for (size_t turn = 0; turn < kinds[s->what].turns; turn++) {
+        const size_t place = kinds[s->what].changes ? 0 : turn;
         const int64_t length = length_of(s, turn);
         const size_t bytes = (size_t)length * sizeof(float);
         for (size_t i = 0; i < s->count; i++) {
@@ -87,24 +107,25 @@ static void run_kiln(scene *s, size_t turn)
 {
     const size_t count = s->count * LENGTH;
     kiln_named_tensor output = {.name = "y"};
-    if (s->what != CHANGES) {
+    if (!kinds[s->what].changes) {
         output.tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE((int64_t)count), result,
                                          count * sizeof(float));
     }
-    require(kiln_context_run_tensors(s->context, s->inputs[turn % 2], s->count, &output, 1));
+    require(kiln_context_run_tensors(s->context, s->inputs[turn % kinds[s->what].turns], s->count,
+                                     &output, 1));
 }
 
 static void run_raw(scene *s, size_t turn)
 {
     const size_t count = s->count * LENGTH;
     raw_feed output = {.name = "y", .type = FLOAT32_TYPE};
-    if (s->what != CHANGES) {
+    if (!kinds[s->what].changes) {
         output.data = result;
         output.bytes = count * sizeof(float);
         output.dims[0] = (int64_t)count;
         output.rank = 1;
     }
-    raw_run_feeds(s->raw, s->feeds[turn % 2], s->count, &output, 1);
+    raw_run_feeds(s->raw, s->feeds[turn % kinds[s->what].turns], s->count, &output, 1);
 }
 
 #define BLOCKS ((size_t)60)
@@ -112,7 +133,6 @@ static void run_raw(scene *s, size_t turn)
 
 static void compare(scene *s)
 {
-    static const char *const words[KINDS] = {"the same memory", "other memory", "other shapes"};
     static double kiln[BLOCKS];
     static double raw[BLOCKS];
     for (size_t block = 0; block < BLOCKS; block++) {
@@ -132,10 +152,27 @@ static void compare(scene *s)
     const double through_kiln = bench_median(kiln, BLOCKS);
     const double directly = bench_median(raw, BLOCKS);
     (void)printf("%4zu inputs, %-16s kiln %9.0f ns   raw %9.0f ns   ratio %.2f\n", s->count,
-                 words[s->what], through_kiln, directly, through_kiln / directly);
+                 kinds[s->what].text, through_kiln, directly, through_kiln / directly);
 }
 
-static void measure(scene *s, kind what, size_t count)
+/* The side and the number of runs of a measurement by instructions. */
+typedef struct only {
+    bool kiln;
+    size_t runs;
+} only;
+
+static void run_only(scene *s, const only *wish)
+{
+    for (size_t i = 0; i < wish->runs; i++) {
+        if (wish->kiln) {
+            run_kiln(s, i);
+        } else {
+            run_raw(s, i);
+        }
+    }
+}
+
+static void measure(scene *s, kind what, size_t count, const only *wish)
 {
     static const char path[] = "bench_feeds.onnx";
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
@@ -149,25 +186,47 @@ static void measure(scene *s, kind what, size_t count)
     require(kiln_engine_build_file(path, &options, &engine));
     require(kiln_context_create(engine, NULL, &s->context));
     raw_load(s->raw, path, NULL, 0);
-    compare(s);
+    if (wish != NULL) {
+        run_only(s, wish);
+    } else {
+        compare(s);
+    }
     raw_unload(s->raw);
     kiln_context_destroy(s->context);
     kiln_engine_release(engine);
     (void)remove(path);
 }
 
-int main(void)
+static int measure_one(scene *s, char **words)
+{
+    const only wish = {.kiln = strcmp(words[0], "kiln") == 0, .runs = strtoul(words[3], NULL, 10)};
+    const size_t count = strtoul(words[2], NULL, 10);
+    for (kind what = STAYS; what < KINDS; what++) {
+        if (strcmp(words[1], kinds[what].word) == 0 && count > 0 && count <= MOST) {
+            measure(s, what, count, &wish);
+            return 0;
+        }
+    }
+    (void)fprintf(stderr,
+                  "usage: bench_feeds [kiln|raw same|memory|memories|shape|shapes INPUTS RUNS]\n");
+    return 2;
+}
+
+int main(int argc, char **argv)
 {
     static scene s;
     static const size_t counts[] = {1, 10, 100, 200};
     kiln_backend_info info = {.struct_size = sizeof info};
     require(kiln_backend_choose("onnxruntime", &info));
+    s.raw = raw_open(info.library);
+    if (argc == 5) {
+        return measure_one(&s, argv + 1);
+    }
     (void)printf("Kiln %s against ONNX Runtime %s, Run, one thread, medians\n",
                  kiln_version_string(), info.version);
-    s.raw = raw_open(info.library);
     for (kind what = STAYS; what < KINDS; what++) {
         for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
-            measure(&s, what, counts[i]);
+            measure(&s, what, counts[i], NULL);
         }
     }
     return 0;

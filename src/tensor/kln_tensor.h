@@ -24,6 +24,9 @@ bool kln_strides_are_dense(const kiln_shape *shape, const kiln_strides *strides)
  * data not NULL and aligned unless empty, enough bytes. `what` ("input \"x\"") begins the sentence.
  * DTYPE, RANK, SHAPE, SIZE, ALIGNMENT, NULL_ARGUMENT. */
 KILN_MUST_CHECK kiln_status kln_tensor_check(const char *what, const kiln_tensor *tensor);
+/* Whether that surely finds nothing wrong, for who asks often: false also for what is rare, such as
+ * an empty tensor. */
+bool kln_tensor_is_sound(const kiln_tensor *tensor);
 
 /* kiln_tensor_load_npy from bytes in memory, which are needed during the call only. MALFORMED,
  * UNSUPPORTED, RANK, LIMIT, OUT_OF_MEMORY; `tensor` is left as it was then. */

@@ -67,6 +67,24 @@ static kiln_status check_memory(const char *what, const kiln_tensor *tensor, siz
     return KILN_OK;
 }
 
+bool kln_tensor_is_sound(const kiln_tensor *tensor)
+{
+    const kiln_shape *shape = &tensor->desc.shape;
+    const uint64_t element = kiln_dtype_bits(tensor->desc.dtype) / 8;
+    uint64_t bytes = element;
+    if (element == 0 || element > 8 || shape->rank < 0 || shape->rank > KILN_MAX_RANK) {
+        return false;
+    }
+    for (int32_t i = 0; i < shape->rank; i++) {
+        if (shape->dims[i] <= 0 ||
+            __builtin_mul_overflow(bytes, (uint64_t)shape->dims[i], &bytes)) {
+            return false;
+        }
+    }
+    return bytes <= tensor->bytes && tensor->bytes <= (size_t)PTRDIFF_MAX && tensor->data != NULL &&
+           ((uintptr_t)tensor->data & (element - 1)) == 0;
+}
+
 kiln_status kln_tensor_check(const char *what, const kiln_tensor *tensor)
 {
     if (tensor == NULL) {

@@ -1,11 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <kiln/kiln.h>
 
+#include "base/kln_base.h"
 #include "kiln_test.h"
+#include "small_models.h"
 
 #define MOST 8
+
+/* Calls of snprintf in this program and in the Kiln that is linked into it: the linker leads them
+ * here (CMakeLists.txt). */
+static atomic_int formatted;
+
+int __wrap_snprintf(char *text, size_t size, const char *format, ...);
+
+int __wrap_snprintf(char *text, size_t size, const char *format, ...)
+{
+    va_list arguments;
+    atomic_fetch_add(&formatted, 1);
+    va_start(arguments, format);
+    const int length = vsnprintf(text, size, format, arguments);
+    va_end(arguments);
+    return length;
+}
 
 /* y: a and b, one after the other, in a length that is open. */
 static kiln_context *make_context(void)
@@ -94,6 +115,37 @@ static void a_wrong_length_is_refused_and_forgotten(void **state)
     kiln_context_destroy(context);
 }
 
+/* What the model promises of its output is found not to be so when memory of the context was given
+ * for it already. */
+static void a_broken_promise_is_survived(void **state)
+{
+    (void)state;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    static small_graph graph;
+    float a[MOST] = {1, 2, 3, 4, 5, 6, 7, 8};
+    graph = (small_graph){.message = {.size = 0}};
+    small_node(&graph, "Neg", "a", "y");
+    small_input(&graph, "a", SMALL_FLOAT, "n");
+    small_output(&graph, "y", SMALL_FLOAT, "4");
+    options.backend = "onnxruntime";
+    assert_ok(kiln_engine_build_bytes(small_model(&graph), &options, &engine));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    for (int round = 0; round < 3; round++) {
+        static const int64_t lengths[] = {4, 4, 5, 6, 4};
+        for (size_t i = 0; i < KLN_ARRAY_LENGTH(lengths); i++) {
+            const kiln_named_tensor input = view("a", a, lengths[i]);
+            kiln_named_tensor output = {.name = "y"};
+            assert_ok(kiln_context_run_tensors(context, &input, 1, &output, 1));
+            assert_int_equal(output.tensor.desc.shape.dims[0], lengths[i]);
+            assert_true(((const float *)output.tensor.data)[lengths[i] - 1] == -(float)lengths[i]);
+        }
+    }
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
 static void nothing_is_allocated_once_it_runs(void **state)
 {
     (void)state;
@@ -110,6 +162,28 @@ static void nothing_is_allocated_once_it_runs(void **state)
     }
     kiln_get_allocation_counters(&after);
     assert_true(before.allocations == after.allocations);
+    kiln_context_destroy(context);
+}
+
+/* Sentences are made where they are needed: what is in order is looked at without one. */
+static void nothing_is_formatted_where_all_is_well(void **state)
+{
+    (void)state;
+    kiln_context *context = make_context();
+    float a[2][MOST] = {{1, 2, 3, 4, 5, 6, 7, 8}, {9}};
+    for (int i = 0; i < 12; i++) {
+        const kiln_named_tensor inputs[] = {view("a", a[i % 2], 1 + i % 7), view("b", a[0], MOST)};
+        kiln_named_tensor output = {.name = "y"};
+        atomic_store(&formatted, 0);
+        assert_ok(kiln_context_run_tensors(context, inputs, 2, &output, 1));
+        assert_int_equal(atomic_load(&formatted), 0);
+    }
+    kiln_named_tensor wrong = view("a", a[0], MOST);
+    kiln_named_tensor output = {.name = "y"};
+    wrong.tensor.bytes = 1;
+    assert_status(KILN_ERROR_SIZE, kiln_context_run_tensors(context, &wrong, 1, &output, 1));
+    assert_message("input \"a\": 1 bytes were given");
+    assert_true(atomic_load(&formatted) > 0);
     kiln_context_destroy(context);
 }
 
@@ -138,7 +212,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whatever_changes_the_result_is_right),
         cmocka_unit_test(a_wrong_length_is_refused_and_forgotten),
+        cmocka_unit_test(a_broken_promise_is_survived),
         cmocka_unit_test(nothing_is_allocated_once_it_runs),
+        cmocka_unit_test(nothing_is_formatted_where_all_is_well),
         cmocka_unit_test(names_are_found_wherever_they_stand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -178,16 +178,27 @@ static size_t index_of(const ort_context *context, const kiln_binding *binding)
     return (size_t)(binding - context->engine->bindings);
 }
 
+static kiln_status feed(ort_context *context, const kiln_binding *binding,
+                        const kiln_tensor *tensor)
+{
+    OrtValue *value = NULL;
+    const size_t index = index_of(context, binding);
+    if (!ort_feed_return(context->feed, index, tensor)) {
+        KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
+        ort_feed_set(context->engine, context->feed, index, value, tensor);
+    }
+    return KILN_OK;
+}
+
 static kiln_status bind_input(ort_context *context, const kiln_binding *binding,
                               const kiln_tensor *tensor)
 {
     const ort_runtime *runtime = context->engine->runtime;
     OrtValue *value = NULL;
-    KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
     if (context->feed != NULL) {
-        ort_feed_set(context->engine, context->feed, index_of(context, binding), value);
-        return KILN_OK;
+        return feed(context, binding, tensor);
     }
+    KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
     OrtStatus *failed = runtime->api.BindInput(context->binding, binding->name, value);
     /* The binding shares the value. */
     runtime->api.ReleaseValue(value);
@@ -215,10 +226,10 @@ static kiln_status bind_memory(ort_context *context, const kiln_binding *binding
 {
     const ort_runtime *runtime = context->engine->runtime;
     OrtValue *value = NULL;
-    KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
     if (context->feed != NULL) {
-        ort_feed_set(context->engine, context->feed, index_of(context, binding), value);
+        KLN_RETURN_IF_ERROR(feed(context, binding, tensor));
     } else {
+        KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
         OrtStatus *failed = runtime->api.BindOutput(context->binding, binding->name, value);
         runtime->api.ReleaseValue(value);
         if (failed != NULL) {
@@ -235,7 +246,7 @@ static kiln_status bind_anew(ort_context *context, const kiln_binding *binding, 
 {
     const ort_runtime *runtime = context->engine->runtime;
     if (context->feed != NULL) {
-        ort_feed_set(context->engine, context->feed, index_of(context, binding), NULL);
+        ort_feed_set(context->engine, context->feed, index_of(context, binding), NULL, NULL);
     } else {
         OrtStatus *failed =
             runtime->api.BindOutputToDevice(context->binding, binding->name, runtime->host);
@@ -387,7 +398,7 @@ static bool doubt_owned(ort_context *context)
                     engine->bindings[engine->input_count + i].name);
             set_changing(context, slot, true);
             if (context->feed != NULL) {
-                ort_feed_set(engine, context->feed, engine->input_count + i, NULL);
+                ort_feed_set(engine, context->feed, engine->input_count + i, NULL, NULL);
             }
             any = true;
         }
@@ -496,6 +507,7 @@ kiln_status ort_context_run(void *context)
         return engine->passed_count == 0 ? KILN_OK : copy_passed(self);
     }
     const kiln_status status = ort_fail(runtime, failed, "the run");
+    release_values(self);
     if (engine->device >= 0) {
         wait_for_rest(engine);
     }

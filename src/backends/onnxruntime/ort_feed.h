@@ -3,7 +3,9 @@
  *
  * Telling an IO binding a value costs several times what a value costs, and pays only when the next
  * run uses it again. So what changes from run to run is handed to Run as it is; the binding hears
- * of it when a run finds everything as the last one left it.
+ * of it when a run finds everything as the last one left it. Making a value costs as much as half
+ * of a small run, so the one before the last is kept: programs that fill one memory while the other
+ * is read, or that have two shapes in turns, come back to it.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -12,21 +14,34 @@
 
 #include "ort_engine.h"
 
+/* What a value was made over. */
+typedef struct ort_feed_view {
+    const void *data; /* NULL: none was made, or over nothing */
+    kiln_shape shape;
+} ort_feed_view;
+
 typedef struct ort_feed {
-    const char **names; /* inputs, then outputs; the engine's */
-    OrtValue **values;  /* likewise; NULL for an output that ONNX Runtime finds memory for */
-    OrtValue **results; /* of the outputs, by the last Run; NULL where there are none */
-    bool *stale;        /* the IO binding does not know it yet; inputs, then outputs */
-    bool changed;       /* something did since the last run */
-    bool bound_once;    /* the binding has run */
-    bool has_results;   /* the last run was a Run */
+    size_t count;         /* inputs and outputs */
+    const char **names;   /* inputs, then outputs; the engine's */
+    OrtValue **values;    /* likewise; NULL for an output that ONNX Runtime finds memory for */
+    OrtValue **spares;    /* likewise: what was there before, or NULL */
+    ort_feed_view *views; /* of the values, then of the spares */
+    OrtValue **results;   /* of the outputs, by the last Run; NULL where there are none */
+    bool *stale;          /* the IO binding does not know it yet; inputs, then outputs */
+    bool changed;         /* something did since the last run */
+    bool bound_once;      /* the binding has run */
+    bool has_results;     /* the last run was a Run */
 } ort_feed;
 
 KILN_MUST_CHECK kiln_status ort_feed_create(const ort_engine *engine, ort_feed **feed);
 void ort_feed_destroy(const ort_engine *engine, ort_feed *feed); /* NULL is allowed */
 
-/* Input or output `index` has this value now; takes it. NULL: ONNX Runtime finds memory. */
-void ort_feed_set(const ort_engine *engine, ort_feed *feed, size_t index, OrtValue *value);
+/* Input or output `index` has this value now, made over `tensor`; takes it. NULL and NULL: ONNX
+ * Runtime finds memory. */
+void ort_feed_set(const ort_engine *engine, ort_feed *feed, size_t index, OrtValue *value,
+                  const kiln_tensor *tensor);
+/* Whether it has the spare value now, because that was made over this memory in this shape. */
+bool ort_feed_return(ort_feed *feed, size_t index, const kiln_tensor *tensor);
 /* Whether the next run is better made by ort_feed_run than with the binding. */
 bool ort_feed_is_due(const ort_feed *feed);
 OrtStatus *ort_feed_run(const ort_engine *engine, ort_feed *feed, const OrtRunOptions *options);
