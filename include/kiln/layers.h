@@ -581,17 +581,22 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_loop(kiln_network *network
                                                            size_t carried_count, kiln_network *body,
                                                            kiln_tensor_id *outputs, size_t count);
 
-/* --- plugins --- */
+/* --- any operator by name --- */
 
 typedef enum kiln_attribute_kind {
     KILN_ATTRIBUTE_INT = 0,
     KILN_ATTRIBUTE_FLOAT = 1,
     KILN_ATTRIBUTE_STRING = 2,
     KILN_ATTRIBUTE_INTS = 3,
-    KILN_ATTRIBUTE_FLOATS = 4
+    KILN_ATTRIBUTE_FLOATS = 4,
+    KILN_ATTRIBUTE_STRINGS = 5,
+    KILN_ATTRIBUTE_TENSOR = 6,
+    KILN_ATTRIBUTE_GRAPH = 7
 } kiln_attribute_kind;
 
+/* One attribute; of the values only the one that `kind` says counts. */
 typedef struct kiln_attribute {
+    size_t struct_size; /* set by KILN_ATTRIBUTE_INIT; the same in all elements of an array */
     const char *name;
     kiln_attribute_kind kind;
     int64_t i;
@@ -599,17 +604,29 @@ typedef struct kiln_attribute {
     const char *s;
     const int64_t *ints;
     const float *floats;
-    size_t count; /* of ints or floats */
+    const char *const *strings;
+    size_t count;               /* of ints, floats or strings */
+    const kiln_weights *tensor; /* the bytes it points at are not copied, as those of weights */
+    kiln_network *graph;        /* of kiln_network_create_branch; it takes no layer any more */
 } kiln_attribute;
 
-/* Any operator by name: a TensorRT plugin, a custom operator, or one of ONNX that has no layer
- * here. `domain` NULL or "" is ONNX's own; another one is imported with `version` (0: 1). An input
- * may be KILN_NO_TENSOR. Everything is copied. Since 0.1. */
+#define KILN_ATTRIBUTE_INIT ((kiln_attribute){.struct_size = sizeof(kiln_attribute)})
+
+/* Any operator: one of ONNX, whether it has a layer here or not, a TensorRT plugin, a custom one of
+ * ONNX Runtime. `op_type` is its name, as "Trilu". `domain` NULL or "" is ONNX's own; another one
+ * is imported with `version` (0: 1), which counts for nothing else. An input may be
+ * KILN_NO_TENSOR; all `output_count` outputs are there. Names, inputs and attributes are copied.
+ *
+ * What ONNX has is checked and inferred as every layer is: INVALID_ARGUMENT for the number of
+ * inputs or outputs, an attribute that is missing, unknown or of another kind, or a value; DTYPE,
+ * RANK, SHAPE; UNSUPPORTED where the operator set does not have it yet. Of an operator that ONNX
+ * does not have nothing is known here; whether the backend has it shows when the network is
+ * validated for it. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status
-kiln_network_add_plugin(kiln_network *network, const char *name, const char *domain,
-                        int32_t version, const char *operation, const kiln_tensor_id *inputs,
-                        size_t input_count, const kiln_attribute *attributes,
-                        size_t attribute_count, kiln_tensor_id *outputs, size_t output_count);
+kiln_network_add_node(kiln_network *network, const char *name, const char *domain, int32_t version,
+                      const char *op_type, const kiln_tensor_id *inputs, size_t input_count,
+                      const kiln_attribute *attributes, size_t attribute_count,
+                      kiln_tensor_id *outputs, size_t output_count);
 
 #ifdef __cplusplus
 }

@@ -23,17 +23,18 @@
  *
  * - `name` is the layer's name and that of its output; a second output is "<name>:1", and so on.
  * NULL lets Kiln make one up. Names are unique in a network, its branches included.
- * - A call that fails leaves the network as it was. What a layer can know of its arguments it
- *   checks: INVALID_ARGUMENT for a tensor of another network, an option out of range; RANK; DTYPE;
- *   NAME for a name in use; UNSUPPORTED where the operator set lacks something that cannot be put
- *   together of other operators; LIMIT; OUT_OF_MEMORY. Whether shapes fit together is for the
- *   validation of the whole network.
+ * - A call that fails leaves the network as it was. Each layer is checked and inferred as it is
+ *   added: INVALID_ARGUMENT for a tensor of another network, an option, axis or value out of range;
+ *   DTYPE; RANK; SHAPE where dimensions contradict each other; NAME for a name in use; UNSUPPORTED
+ *   where the operator set lacks something that cannot be put together of other operators; LIMIT;
+ *   OUT_OF_MEMORY. kiln_network_collect_issues collects what is refused instead.
  * - Axes and indices may be negative: they count from the end then.
  * - A network is used by one thread at a time.
  *
- * WEIGHTS ARE NOT COPIED. The bytes that a kiln_weights points at must stay as they are until every
- * save and build of the network is done and the network is destroyed, and as long as an engine
- * built from it lives. Small arguments (axes, shapes, names) are copied.
+ * WEIGHTS ARE NOT COPIED. The bytes that a kiln_weights points at must be there from its call on (a
+ * layer reads small ones: axes, shapes) and stay as they are until every save and build of the
+ * network is done and the network is destroyed, and as long as an engine built from it lives. Small
+ * arguments (axes, shapes, names) are copied.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -118,6 +119,18 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_network_save_onnx(const kiln_network *
                                                             const char *path,
                                                             kiln_weights_place weights);
 
+/* From now on, calls that add to the network or its branches and would fail with INVALID_ARGUMENT,
+ * DTYPE, RANK, SHAPE, NAME, SIZE or UNSUPPORTED keep what is wrong as an issue and give KILN_OK.
+ * The tensors that such a call hands out are refused ones: a layer that reads one is refused too,
+ * and no issue tells of it. kiln_network_validate has these issues before its own, in the order of
+ * the calls, and leaves out what only follows from them; kiln_network_save_onnx and
+ * kiln_engine_build fail with INVALID_NETWORK, the first one and how many there are. With `collect`
+ * false, calls fail at once again; what was collected stays, and a refused tensor is
+ * INVALID_ARGUMENT. Other failures (NULL_ARGUMENT, STATE, LIMIT, OUT_OF_MEMORY) are never
+ * collected. Errors: NULL_ARGUMENT, OUT_OF_MEMORY. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_collect_issues(kiln_network *network,
+                                                                 bool collect);
+
 /* NULL is allowed. A branch is destroyed with its network; for one, this does nothing. Since 0.1.
  */
 KILN_API void kiln_network_destroy(kiln_network *network);
@@ -149,11 +162,11 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_network_output(kiln_network *network, 
  */
 KILN_API const char *kiln_network_tensor_name(const kiln_network *network, kiln_tensor_id tensor);
 
-/* What is inferred of a tensor, from all layers so far: UNDEFINED, a rank of -1 and KILN_DYNAMIC
- * stand for what is not known or depends on the inputs. Infers the whole network at each call.
- * Errors: NULL_ARGUMENT; INVALID_ARGUMENT for a tensor of another network; STATE for a branch;
- * OUT_OF_MEMORY. Since 0.1. */
-KILN_API KILN_MUST_CHECK kiln_status kiln_network_tensor_type(const kiln_network *network,
+/* What is inferred of a tensor: UNDEFINED, a rank of -1 and KILN_DYNAMIC stand for what is not
+ * known or depends on the inputs. A network that was read is inferred at the first call or layer;
+ * what is added afterwards is known as it is added. Errors: NULL_ARGUMENT; INVALID_ARGUMENT for a
+ * tensor of another network; LIMIT (nesting); OUT_OF_MEMORY. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_tensor_type(kiln_network *network,
                                                               kiln_tensor_id tensor,
                                                               kiln_dtype *dtype, kiln_shape *shape);
 

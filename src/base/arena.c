@@ -108,12 +108,15 @@ char *kln_arena_strdup(kln_arena *arena, const char *text)
 
 char *kln_arena_printf(kln_arena *arena, const char *format, ...)
 {
+    char few[96]; /* most texts are names */
     va_list arguments;
     va_start(arguments, format);
-    const int length = vsnprintf(NULL, 0, format, arguments);
+    const int length = vsnprintf(few, sizeof few, format, arguments);
     va_end(arguments);
     char *text = length >= 0 ? kln_arena_alloc(arena, (size_t)length + 1) : NULL;
-    if (text != NULL) {
+    if (text != NULL && (size_t)length < sizeof few) {
+        memcpy(text, few, (size_t)length + 1);
+    } else if (text != NULL) {
         va_start(arguments, format);
         (void)vsnprintf(text, (size_t)length + 1, format, arguments);
         va_end(arguments);

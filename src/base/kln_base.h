@@ -170,8 +170,13 @@ void kln_names_init(kln_names *names);
 void kln_names_finish(kln_names *names);
 /* Sets `key`; an old value is replaced. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_names_set(kln_names *names, const char *key, uint32_t value);
+/* Sets `key` and tells what it had before, or KLN_NAMES_NONE. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_names_swap(kln_names *names, const char *key, uint32_t value,
+                                           uint32_t *before);
 /* The value, or KLN_NAMES_NONE. */
 uint32_t kln_names_get(const kln_names *names, const char *key);
+/* Afterwards kln_names_get has nothing for it. */
+void kln_names_forget(kln_names *names, const char *key);
 
 /* --- keys (keys.c): several strings and a number to a number --- */
 

@@ -59,18 +59,27 @@ static kiln_status grow(kln_names *names)
     return KILN_OK;
 }
 
-kiln_status kln_names_set(kln_names *names, const char *key, uint32_t value)
+kiln_status kln_names_swap(kln_names *names, const char *key, uint32_t value, uint32_t *before)
 {
     if ((names->count + 1) * 4 > names->capacity * 3) {
         KLN_RETURN_IF_ERROR(grow(names));
     }
     const uint32_t hash = hash_key(key);
     kln_names_slot *slot = find(names->slots, names->capacity, key, hash);
+    *before = KLN_NAMES_NONE;
     if (slot->key == NULL) {
         names->count++;
+    } else {
+        *before = slot->value;
     }
     *slot = (kln_names_slot){.key = key, .hash = hash, .value = value};
     return KILN_OK;
+}
+
+kiln_status kln_names_set(kln_names *names, const char *key, uint32_t value)
+{
+    uint32_t before = 0;
+    return kln_names_swap(names, key, value, &before);
 }
 
 uint32_t kln_names_get(const kln_names *names, const char *key)
@@ -80,4 +89,14 @@ uint32_t kln_names_get(const kln_names *names, const char *key)
     }
     const kln_names_slot *slot = find(names->slots, names->capacity, key, hash_key(key));
     return slot->key != NULL ? slot->value : KLN_NAMES_NONE;
+}
+
+void kln_names_forget(kln_names *names, const char *key)
+{
+    if (names->count > 0) {
+        kln_names_slot *slot = find(names->slots, names->capacity, key, hash_key(key));
+        if (slot->key != NULL) {
+            slot->value = KLN_NAMES_NONE;
+        }
+    }
 }

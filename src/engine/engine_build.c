@@ -183,7 +183,8 @@ kiln_status kiln_engine_build_bytes(kiln_span model, const kiln_build_options *o
 
 /* What is wrong with a network, for its backend and its profiles, is said before a backend sees it;
  * an invalid one is invalid for whoever has no backend, too. */
-static kiln_status check_network(const kln_onnx_model *model, const kiln_build_options *options)
+static kiln_status check_network(const kiln_network *network, const kln_onnx_model *model,
+                                 const kiln_build_options *options)
 {
     const kln_backend *backend = NULL;
     kiln_backend_info info = {.struct_size = sizeof info};
@@ -198,7 +199,8 @@ static kiln_status check_network(const kln_onnx_model *model, const kiln_build_o
     how.profiles = options->profiles;
     how.profile_count = options->profiles != NULL ? options->profile_count : 0;
     KLN_RETURN_IF_ERROR(kln_check_model(model, &how, &issues));
-    const kiln_status status = kln_issues_status(issues);
+    kiln_status status = kln_network_issues(network, &issues);
+    status = status == KILN_OK ? kln_issues_status(issues) : status;
     if (status != KILN_OK && options->issues != NULL) {
         *options->issues = issues;
     } else {
@@ -217,7 +219,7 @@ kiln_status kiln_engine_build(const kiln_network *network, const kiln_build_opti
     kln_model model = {.path = NULL};
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     KLN_RETURN_IF_ERROR(kln_network_model(network, &model.graph));
-    KLN_RETURN_IF_ERROR(check_network(model.graph, &read));
+    KLN_RETURN_IF_ERROR(check_network(network, model.graph, &read));
     return kln_engine_make(&model, &read, false, NULL, engine);
 }
 

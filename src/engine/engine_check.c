@@ -133,5 +133,11 @@ kiln_status kiln_network_validate(const kiln_network *network, const kiln_check_
     KLN_RETURN_IF_NULL(network);
     const kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_network_model(network, &model));
-    return kln_check_model(model, options, issues);
+    KLN_RETURN_IF_ERROR(kln_check_model(model, options, issues));
+    const kiln_status status = kln_network_issues(network, issues);
+    if (status != KILN_OK) {
+        kiln_issue_list_destroy(*issues);
+        *issues = NULL;
+    }
+    return status;
 }

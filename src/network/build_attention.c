@@ -11,14 +11,8 @@ typedef struct attention {
     kiln_tensor_id scores;
 } attention;
 
-static kiln_tensor_id reshape(kln_layer *layer, const char *suffix, kiln_tensor_id x,
-                              kiln_tensor_id shape, kiln_dtype dtype)
-{
-    return kln_layer_simple(layer, suffix, "Reshape", x, shape, dtype, 4);
-}
-
 static kiln_tensor_id join(kln_layer *layer, const char *suffix, kiln_tensor_id past,
-                           kiln_tensor_id now, kiln_dtype dtype)
+                           kiln_tensor_id now)
 {
     if (past == KILN_NO_TENSOR) {
         return now;
@@ -27,7 +21,7 @@ static kiln_tensor_id join(kln_layer *layer, const char *suffix, kiln_tensor_id 
     kln_layer_input(layer, past);
     kln_layer_input(layer, now);
     kln_layer_int(layer, "axis", 2);
-    return kln_layer_emit(layer, suffix, dtype, 4);
+    return kln_layer_emit(layer, suffix);
 }
 
 /* One dimension of a tensor as an int64 vector of one element. */
@@ -38,7 +32,7 @@ static kiln_tensor_id dimension(kln_layer *layer, const char *suffix, kiln_tenso
     kln_layer_input(layer, x);
     kln_layer_int(layer, "start", axis);
     kln_layer_int(layer, "end", axis + 1);
-    return kln_layer_emit(layer, suffix, KILN_DTYPE_INT64, 1);
+    return kln_layer_emit(layer, suffix);
 }
 
 /* 0, 1, ... below the dimension, as [count, 1] or [1, count]. */
@@ -49,17 +43,16 @@ static kiln_tensor_id positions(kln_layer *layer, const char *suffix, const char
     const int64_t one = 1;
     const kiln_tensor_id none = KILN_NO_TENSOR;
     const kiln_tensor_id size = dimension(layer, parts[0], x, 2);
-    const kiln_tensor_id count =
-        kln_layer_simple(layer, parts[1], "Squeeze", size, none, KILN_DTYPE_INT64, 0);
+    const kiln_tensor_id count = kln_layer_simple(layer, parts[1], "Squeeze", size, none);
     kln_layer_operator(layer, "Range");
     kln_layer_input_ints(layer, parts[2], &zero, 1, true);
     kln_layer_input(layer, count);
     kln_layer_input_ints(layer, parts[3], &one, 1, true);
-    const kiln_tensor_id range = kln_layer_emit(layer, parts[4], KILN_DTYPE_INT64, 1);
+    const kiln_tensor_id range = kln_layer_emit(layer, parts[4]);
     kln_layer_operator(layer, "Unsqueeze");
     kln_layer_input(layer, range);
     kln_layer_input_ints(layer, parts[5], &new_axis, 1, false);
-    return kln_layer_emit(layer, suffix, KILN_DTYPE_INT64, 2);
+    return kln_layer_emit(layer, suffix);
 }
 
 static kiln_tensor_id keep_where(kln_layer *layer, const char *suffix, const char *constant,
@@ -70,7 +63,7 @@ static kiln_tensor_id keep_where(kln_layer *layer, const char *suffix, const cha
     kln_layer_input(layer, seen);
     kln_layer_input(layer, scores);
     kln_layer_input(layer, never);
-    return kln_layer_emit(layer, suffix, dtype, 4);
+    return kln_layer_emit(layer, suffix);
 }
 
 /* Query token i stands at place past + i and sees the keys up to there. */
@@ -84,10 +77,9 @@ static void hide_later(kln_layer *layer, attention *a)
     const kiln_tensor_id columns = positions(layer, "columns", column_parts, a->key, 0);
     if (a->options.past_key != KILN_NO_TENSOR) {
         const kiln_tensor_id past = dimension(layer, "past", a->options.past_key, 2);
-        rows = kln_layer_simple(layer, "places", "Add", rows, past, KILN_DTYPE_INT64, 2);
+        rows = kln_layer_simple(layer, "places", "Add", rows, past);
     }
-    const kiln_tensor_id seen =
-        kln_layer_simple(layer, "seen", "LessOrEqual", columns, rows, KILN_DTYPE_BOOL, 2);
+    const kiln_tensor_id seen = kln_layer_simple(layer, "seen", "LessOrEqual", columns, rows);
     a->scores = keep_where(layer, "causal", "hidden", seen, a->scores, a->dtype);
 }
 
@@ -95,21 +87,21 @@ static void scale_scores(kln_layer *layer, attention *a)
 {
     if (a->options.scale > 0.0F) {
         const kiln_tensor_id scale = kln_layer_scalar(layer, "scale", a->dtype, a->options.scale);
-        a->scores = kln_layer_simple(layer, "scaled", "Mul", a->scores, scale, a->dtype, 4);
+        a->scores = kln_layer_simple(layer, "scaled", "Mul", a->scores, scale);
     } else {
         kiln_tensor_id size = dimension(layer, "size", a->query, 3);
         kln_layer_operator(layer, "Cast");
         kln_layer_input(layer, size);
         kln_layer_int(layer, "to", kln_onnx_wire_dtype(a->dtype));
-        size = kln_layer_emit(layer, "real", a->dtype, 1);
-        size = kln_layer_simple(layer, "root", "Sqrt", size, KILN_NO_TENSOR, a->dtype, 1);
-        a->scores = kln_layer_simple(layer, "scaled", "Div", a->scores, size, a->dtype, 4);
+        size = kln_layer_emit(layer, "real");
+        size = kln_layer_simple(layer, "root", "Sqrt", size, KILN_NO_TENSOR);
+        a->scores = kln_layer_simple(layer, "scaled", "Div", a->scores, size);
     }
     if (a->options.softcap > 0.0F) {
         const kiln_tensor_id cap = kln_layer_scalar(layer, "softcap", a->dtype, a->options.softcap);
-        kiln_tensor_id x = kln_layer_simple(layer, "over", "Div", a->scores, cap, a->dtype, 4);
-        x = kln_layer_simple(layer, "tanh", "Tanh", x, KILN_NO_TENSOR, a->dtype, 4);
-        a->scores = kln_layer_simple(layer, "capped", "Mul", x, cap, a->dtype, 4);
+        kiln_tensor_id x = kln_layer_simple(layer, "over", "Div", a->scores, cap);
+        x = kln_layer_simple(layer, "tanh", "Tanh", x, KILN_NO_TENSOR);
+        a->scores = kln_layer_simple(layer, "capped", "Mul", x, cap);
     }
 }
 
@@ -124,8 +116,7 @@ static void mask_scores(kln_layer *layer, attention *a)
     if (kln_layer_tensor(layer, a->options.mask).dtype == KILN_DTYPE_BOOL) {
         a->scores = keep_where(layer, "masked", "masked_out", a->options.mask, a->scores, a->dtype);
     } else {
-        a->scores =
-            kln_layer_simple(layer, "masked", "Add", a->scores, a->options.mask, a->dtype, 4);
+        a->scores = kln_layer_simple(layer, "masked", "Add", a->scores, a->options.mask);
     }
 }
 
@@ -146,31 +137,30 @@ static void compose(kln_layer *layer, attention *a)
                                     sizeof by_group);
         heads = kln_layer_constant(layer, "by_head", KILN_DTYPE_INT64, four, 1, by_head,
                                    sizeof by_head);
-        query = reshape(layer, "query", query, groups, a->dtype);
+        query = kln_layer_simple(layer, "query", "Reshape", query, groups);
     }
     kln_layer_operator(layer, "Transpose");
     kln_layer_input(layer, a->key);
     kln_layer_ints(layer, "perm", swapped, 4);
-    const kiln_tensor_id key = kln_layer_emit(layer, "key", a->dtype, 4);
-    a->scores = kln_layer_simple(layer, "scores", "MatMul", query, key, a->dtype, 4);
+    const kiln_tensor_id key = kln_layer_emit(layer, "key");
+    a->scores = kln_layer_simple(layer, "scores", "MatMul", query, key);
     if (is_grouped) {
-        a->scores = reshape(layer, "head_scores", a->scores, heads, a->dtype);
+        a->scores = kln_layer_simple(layer, "head_scores", "Reshape", a->scores, heads);
     }
     scale_scores(layer, a);
     mask_scores(layer, a);
     kln_layer_operator(layer, "Softmax");
     kln_layer_input(layer, a->scores);
     kln_layer_int(layer, "axis", -1);
-    kiln_tensor_id weights = kln_layer_emit(layer, "weights", a->dtype, 4);
+    kiln_tensor_id weights = kln_layer_emit(layer, "weights");
     if (!is_grouped) {
         kln_layer_operator(layer, "MatMul");
         kln_layer_input(layer, weights);
         kln_layer_input(layer, a->value);
         return;
     }
-    weights = reshape(layer, "group_weights", weights, groups, a->dtype);
-    const kiln_tensor_id sum =
-        kln_layer_simple(layer, "sum", "MatMul", weights, a->value, a->dtype, 4);
+    weights = kln_layer_simple(layer, "group_weights", "Reshape", weights, groups);
+    const kiln_tensor_id sum = kln_layer_simple(layer, "sum", "MatMul", weights, a->value);
     kln_layer_operator(layer, "Reshape");
     kln_layer_input(layer, sum);
     kln_layer_input(layer, heads);
@@ -187,12 +177,12 @@ static void check(kln_layer *layer, const attention *a)
                    (double)o->softcap);
     kln_layer_need(layer, (o->past_key == KILN_NO_TENSOR) == (o->past_value == KILN_NO_TENSOR),
                    "past_key and past_value are given together or not at all");
-    kln_layer_rank(layer, a->query, 4, 4);
-    kln_layer_rank(layer, a->key, 4, 4);
-    kln_layer_rank(layer, a->value, 4, 4);
+    (void)kln_layer_ranked(layer, a->query, 4, 4);
+    (void)kln_layer_ranked(layer, a->key, 4, 4);
+    (void)kln_layer_ranked(layer, a->value, 4, 4);
     if (a->dtype != KILN_DTYPE_FLOAT32 && a->dtype != KILN_DTYPE_FLOAT16 &&
         a->dtype != KILN_DTYPE_BFLOAT16 && a->dtype != KILN_DTYPE_FLOAT64 &&
-        layer->status == KILN_OK) {
+        layer->status == KILN_OK && !layer->is_refused) {
         kln_layer_fail(layer, KILN_ERROR_DTYPE,
                        "the query's type is %s, a floating-point type is "
                        "needed",
@@ -239,11 +229,11 @@ kiln_status kiln_network_add_attention(kiln_network *network, const char *name,
     if (layer.status == KILN_OK && kln_network_opset_of(network) >= 23 && !has_past) {
         put_operator(&layer, &a);
     } else if (layer.status == KILN_OK) {
-        keys = a.key = join(&layer, ":1", a.options.past_key, key, a.dtype);
-        values = a.value = join(&layer, ":2", a.options.past_value, value, a.dtype);
+        keys = a.key = join(&layer, ":1", a.options.past_key, key);
+        values = a.value = join(&layer, ":2", a.options.past_value, value);
         compose(&layer, &a);
     }
-    const kiln_status status = kln_layer_finish_one(&layer, a.dtype, 4, output);
+    const kiln_status status = kln_layer_finish_one(&layer, output);
     if (status == KILN_OK && present_key != NULL) {
         *present_key = keys;
     }

@@ -21,20 +21,10 @@ static void check_branch(kln_layer *layer, const kiln_network *branch, const cha
     }
     kln_layer_need(layer, branch->graph->input_count == inputs,
                    "`%s` has %zu inputs, %zu are needed", what, branch->graph->input_count, inputs);
-    kln_layer_need(layer, branch->graph->output_count == outputs,
-                   "`%s` has %zu outputs, %zu are needed", what, branch->graph->output_count,
+    const size_t count = branch->graph->output_count + branch->refused_outputs;
+    kln_layer_need(layer, count == outputs, "`%s` has %zu outputs, %zu are needed", what, count,
                    outputs);
-}
-
-static kln_layer_output *make_outputs(kln_layer *layer, kiln_tensor_id *ids, size_t count)
-{
-    return kln_layer_outputs(layer, ids, count, KILN_DTYPE_UNDEFINED, KLN_RANK_OPEN);
-}
-
-static int32_t rank_of(const kln_onnx_value *value)
-{
-    return value->type.has_shape && value->type.rank <= KILN_MAX_RANK ? (int32_t)value->type.rank
-                                                                      : KLN_RANK_OPEN;
+    layer->is_refused |= branch->refused_outputs > 0;
 }
 
 kiln_status kiln_network_add_if(kiln_network *network, const char *name, kiln_tensor_id condition,
@@ -49,18 +39,11 @@ kiln_status kiln_network_add_if(kiln_network *network, const char *name, kiln_te
     check_branch(&layer, then, "then", 0, count);
     check_branch(&layer, otherwise, "otherwise", 0, count);
     kln_layer_need(&layer, then != otherwise, "both branches are one");
-    kln_layer_output *each = make_outputs(&layer, outputs, count);
-    for (size_t i = 0; each != NULL && i < count; i++) {
-        const kln_onnx_value *a = &then->graph->outputs[i];
-        const int32_t rank = rank_of(a);
-        each[i].dtype = a->type.dtype;
-        each[i].rank = rank == rank_of(&otherwise->graph->outputs[i]) ? rank : KLN_RANK_OPEN;
-    }
-    if (each != NULL) {
+    if (layer.status == KILN_OK) {
         kln_layer_graph(&layer, "then_branch", then->graph);
         kln_layer_graph(&layer, "else_branch", otherwise->graph);
     }
-    KLN_RETURN_IF_ERROR(kln_layer_finish(&layer, each, count));
+    KLN_RETURN_IF_ERROR(kln_layer_finish_all(&layer, outputs, count));
     then->is_used = true;
     otherwise->is_used = true;
     return KILN_OK;
@@ -87,101 +70,142 @@ kiln_status kiln_network_add_loop(kiln_network *network, const char *name, kiln_
     for (size_t i = 0; layer.status == KILN_OK && i < carried_count; i++) {
         kln_layer_input(&layer, carried[i]);
     }
-    kln_layer_output *each = make_outputs(&layer, outputs, count);
-    for (size_t i = 0; each != NULL && i < count; i++) {
-        const kln_onnx_value *value = &body->graph->outputs[i + 1];
-        const int32_t rank = rank_of(value);
-        each[i].dtype = value->type.dtype;
-        each[i].rank = rank < 0 || i < carried_count ? rank : rank + 1;
-    }
-    if (each != NULL) {
+    if (layer.status == KILN_OK) {
         kln_layer_graph(&layer, "body", body->graph);
     }
-    KLN_RETURN_IF_ERROR(kln_layer_finish(&layer, each, count));
+    KLN_RETURN_IF_ERROR(kln_layer_finish_all(&layer, outputs, count));
     body->is_used = true;
     return KILN_OK;
 }
 
-/* --- operators by name --- */
+/* --- any operator by name --- */
 
-static void put_attribute(kln_layer *layer, const kiln_attribute *attribute)
+static void put_strings(kln_layer *layer, const char *name, const kiln_attribute *attribute)
 {
+    for (size_t i = 0; i < attribute->count; i++) {
+        if (attribute->strings[i] == NULL && layer->status == KILN_OK) {
+            layer->status = kln_fail_null(layer->function, "attributes[].strings[]");
+        }
+    }
+    kln_layer_strings(layer, name, attribute->strings, attribute->count);
+}
+
+static void put_graph(kln_layer *layer, const char *name, kiln_network *branch)
+{
+    check_branch(layer, branch, name, branch->graph->input_count,
+                 branch->graph->output_count + branch->refused_outputs);
+    kln_layer_graph(layer, name, branch->graph);
+}
+
+/* What `kind` says that there is. */
+static bool has_value(const kiln_attribute *attribute)
+{
+    switch (attribute->kind) {
+        case KILN_ATTRIBUTE_STRING: return attribute->s != NULL;
+        case KILN_ATTRIBUTE_INTS: return attribute->count == 0 || attribute->ints != NULL;
+        case KILN_ATTRIBUTE_FLOATS: return attribute->count == 0 || attribute->floats != NULL;
+        case KILN_ATTRIBUTE_STRINGS: return attribute->count == 0 || attribute->strings != NULL;
+        case KILN_ATTRIBUTE_TENSOR: return attribute->tensor != NULL;
+        case KILN_ATTRIBUTE_GRAPH: return attribute->graph != NULL;
+        case KILN_ATTRIBUTE_INT:
+        case KILN_ATTRIBUTE_FLOAT: break;
+    }
+    return true;
+}
+
+static void put_attribute(kln_layer *layer, const kiln_attribute *a)
+{
+    if (layer->status == KILN_OK && (a->name == NULL || !has_value(a))) {
+        layer->status = kln_fail_null(layer->function, "attributes[].name or value");
+    }
     if (layer->status != KILN_OK) {
         return;
     }
-    if (attribute->name == NULL || (attribute->kind == KILN_ATTRIBUTE_STRING && !attribute->s) ||
-        (attribute->count != 0 && attribute->kind == KILN_ATTRIBUTE_INTS && !attribute->ints) ||
-        (attribute->count != 0 && attribute->kind == KILN_ATTRIBUTE_FLOATS && !attribute->floats)) {
-        layer->status = kln_fail_null(layer->function, "attributes[].name or value");
-        return;
-    }
-    const char *name = kln_arena_strdup(&layer->network->model->arena, attribute->name);
+    const char *name = kln_layer_copy(layer, a->name, strlen(a->name) + 1);
     if (name == NULL) {
-        kln_layer_fail(layer, KILN_ERROR_OUT_OF_MEMORY, "the name of an attribute");
         return;
     }
-    switch (attribute->kind) {
-        case KILN_ATTRIBUTE_INT: kln_layer_int(layer, name, attribute->i); break;
-        case KILN_ATTRIBUTE_FLOAT: kln_layer_float(layer, name, attribute->f); break;
-        case KILN_ATTRIBUTE_STRING: kln_layer_string(layer, name, attribute->s); break;
-        case KILN_ATTRIBUTE_INTS:
-            kln_layer_ints(layer, name, attribute->ints, attribute->count);
-            break;
-        case KILN_ATTRIBUTE_FLOATS:
-            kln_layer_floats(layer, name, attribute->floats, attribute->count);
-            break;
+    switch (a->kind) {
+        case KILN_ATTRIBUTE_INT: kln_layer_int(layer, name, a->i); break;
+        case KILN_ATTRIBUTE_FLOAT: kln_layer_float(layer, name, a->f); break;
+        case KILN_ATTRIBUTE_STRING: kln_layer_string(layer, name, a->s); break;
+        case KILN_ATTRIBUTE_INTS: kln_layer_ints(layer, name, a->ints, a->count); break;
+        case KILN_ATTRIBUTE_FLOATS: kln_layer_floats(layer, name, a->floats, a->count); break;
+        case KILN_ATTRIBUTE_STRINGS: put_strings(layer, name, a); break;
+        case KILN_ATTRIBUTE_TENSOR: kln_layer_tensor_attribute(layer, name, a->tensor); break;
+        case KILN_ATTRIBUTE_GRAPH: put_graph(layer, name, a->graph); break;
         default:
             kln_layer_need(layer, false,
                            "attribute \"%s\" is of kind %d, which is none of kiln_attribute_kind",
-                           name, (int)attribute->kind);
+                           name, (int)a->kind);
     }
 }
 
 static void take_domain(kln_layer *layer, const char *domain, int32_t version)
 {
-    if (layer->status != KILN_OK || domain == NULL || domain[0] == '\0') {
+    if (domain == NULL || kln_onnx_plain_domain(domain)[0] == '\0') {
         return;
     }
     kln_layer_need(layer, version >= 0, "version %d of domain \"%s\"; 0 or more is needed",
                    (int)version, domain);
-    layer->domain = kln_arena_strdup(&layer->network->model->arena, domain);
-    if (layer->domain == NULL) {
-        layer->domain = "";
-        kln_layer_fail(layer, KILN_ERROR_OUT_OF_MEMORY, "the name of a domain");
-    } else if (layer->status == KILN_OK) {
-        layer->status =
-            kln_network_import(layer->network, layer->domain, version != 0 ? version : 1);
+    const char *copy = kln_layer_copy(layer, domain, strlen(domain) + 1);
+    if (copy != NULL && layer->status == KILN_OK) {
+        layer->domain = copy;
+        layer->status = kln_network_import(layer->network, copy, version != 0 ? version : 1);
     }
 }
 
-kiln_status kiln_network_add_plugin(kiln_network *network, const char *name, const char *domain,
-                                    int32_t version, const char *operation,
-                                    const kiln_tensor_id *inputs, size_t input_count,
-                                    const kiln_attribute *attributes, size_t attribute_count,
-                                    kiln_tensor_id *outputs, size_t output_count)
+/* Reads the elements of an array whose elements are as large as the caller's struct. */
+static void put_attributes(kln_layer *layer, const kiln_attribute *attributes, size_t count)
 {
-    KLN_RETURN_IF_NULL(operation);
+    for (size_t i = 0; i < count && layer->status == KILN_OK; i++) {
+        kiln_attribute read = KILN_ATTRIBUTE_INIT;
+        const char *at = (const char *)attributes + i * attributes->struct_size;
+        layer->status = kln_options_read("kiln_attribute", at, sizeof read, &read, sizeof read);
+        kln_layer_need(layer, read.struct_size == attributes->struct_size,
+                       "attribute %zu has struct_size %zu and the first one %zu; they must be the "
+                       "same",
+                       i, read.struct_size, attributes->struct_size);
+        put_attribute(layer, &read);
+    }
+}
+
+static void use_graphs(const kiln_attribute *attributes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const kiln_attribute *each =
+            (const kiln_attribute *)(const void *)((const char *)attributes +
+                                                   i * attributes->struct_size);
+        if (each->kind == KILN_ATTRIBUTE_GRAPH) {
+            each->graph->is_used = true;
+        }
+    }
+}
+
+kiln_status kiln_network_add_node(kiln_network *network, const char *name, const char *domain,
+                                  int32_t version, const char *op_type,
+                                  const kiln_tensor_id *inputs, size_t input_count,
+                                  const kiln_attribute *attributes, size_t attribute_count,
+                                  kiln_tensor_id *outputs, size_t output_count)
+{
+    KLN_RETURN_IF_NULL(op_type);
     KLN_RETURN_IF_NULL(outputs);
     if ((inputs == NULL && input_count != 0) || (attributes == NULL && attribute_count != 0)) {
         return kln_fail_null(__func__,
                              input_count != 0 && inputs == NULL ? "inputs" : "attributes");
     }
     kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, operation);
-    kln_layer_need(&layer, operation[0] != '\0', "the operator has no name");
+    kln_layer_begin(&layer, network, __func__, name, op_type);
+    kln_layer_need(&layer, op_type[0] != '\0', "the operator has no name");
+    kln_layer_need(&layer, output_count > 0, "it has no outputs");
     take_domain(&layer, domain, version);
     for (size_t i = 0; layer.status == KILN_OK && i < input_count; i++) {
         kln_layer_optional(&layer, inputs[i]);
     }
-    for (size_t i = 0; layer.status == KILN_OK && i < attribute_count; i++) {
-        put_attribute(&layer, &attributes[i]);
-    }
-    if (layer.status == KILN_OK) {
-        layer.op_type = kln_arena_strdup(&network->model->arena, operation);
-        if (layer.op_type == NULL) {
-            kln_layer_fail(&layer, KILN_ERROR_OUT_OF_MEMORY, "the name of an operator");
-        }
-    }
-    kln_layer_need(&layer, output_count > 0, "it has no outputs");
-    return kln_layer_finish(&layer, make_outputs(&layer, outputs, output_count), output_count);
+    put_attributes(&layer, attributes, attribute_count);
+    const char *copy = kln_layer_copy(&layer, op_type, strlen(op_type) + 1);
+    layer.op_type = copy != NULL ? copy : "";
+    KLN_RETURN_IF_ERROR(kln_layer_finish_all(&layer, outputs, output_count));
+    use_graphs(attributes, attribute_count);
+    return KILN_OK;
 }

@@ -58,20 +58,6 @@ static kiln_status check_type(kiln_dtype dtype, const kiln_shape *shape)
     return KILN_OK;
 }
 
-/* A layer without a node: what it registered is its name. */
-static kiln_status end_without_node(kln_layer *layer, kiln_dtype dtype, int32_t rank,
-                                    kiln_tensor_id *output)
-{
-    kiln_tensor_id id = KILN_NO_TENSOR;
-    if (layer->status == KILN_OK) {
-        layer->status = kln_network_register(layer->network, layer->name, dtype, rank, &id);
-    }
-    if (layer->status == KILN_OK) {
-        *output = id;
-    }
-    return layer->status;
-}
-
 kiln_status kiln_network_add_input(kiln_network *network, const char *name, kiln_dtype dtype,
                                    const kiln_shape *shape, const char *const *dim_names,
                                    kiln_tensor_id *output)
@@ -80,56 +66,36 @@ kiln_status kiln_network_add_input(kiln_network *network, const char *name, kiln
     KLN_RETURN_IF_NULL(shape);
     KLN_RETURN_IF_NULL(output);
     kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Input");
-    if (layer.status != KILN_OK) {
-        return layer.status;
-    }
-    const kiln_status checked = check_type(dtype, shape);
+    kln_layer_open(&layer, network, __func__, name, "Input");
+    kln_onnx_value value = {.name = layer.name, .doc = ""};
+    const kiln_status checked = layer.status == KILN_OK ? check_type(dtype, shape) : KILN_OK;
     if (checked != KILN_OK) {
         kln_layer_fail(&layer, checked, "%s", kiln_error_message());
     }
-    kln_onnx_graph *graph = network->graph;
-    kln_onnx_value value = {.name = layer.name, .doc = ""};
     if (layer.status == KILN_OK) {
         layer.status =
             make_type(&network->model->arena, dtype, shape->rank, shape, dim_names, &value.type);
     }
     if (layer.status == KILN_OK) {
-        layer.status = kln_array_grow(&network->model->arena, &graph->inputs, graph->input_count,
-                                      &graph->input_capacity, sizeof value);
+        layer.status = kln_array_grow(&network->model->arena, &network->graph->inputs,
+                                      network->graph->input_count, &network->graph->input_capacity,
+                                      sizeof value);
     }
-    const kiln_status status = end_without_node(&layer, dtype, shape->rank, output);
-    if (status == KILN_OK) {
-        graph->inputs[graph->input_count++] = value;
+    const bool is_good = layer.status == KILN_OK;
+    const kiln_status status = kln_layer_close(&layer, output);
+    if (is_good && status == KILN_OK) {
+        network->graph->inputs[network->graph->input_count++] = value;
     }
     return status;
 }
 
-/* What the layers did not know of an output, inference may: operators given by name, shapes that
- * are computed. It is asked only then, because it goes through the whole network. */
-static kiln_status complete(const kiln_network *network, kln_built_tensor *built)
+/* A tensor that may become an output. `*known`: what is known of it; NULL where it was refused, of
+ * which nothing more is to be said. */
+static kiln_status find_markable(kiln_network *network, const char *function, kiln_tensor_id tensor,
+                                 kln_built_tensor **found, kln_known *known)
 {
-    kln_inference *inference = NULL;
-    if (network->root != network ||
-        (built->rank != KLN_RANK_OPEN && built->dtype != KILN_DTYPE_UNDEFINED)) {
-        return KILN_OK;
-    }
-    KLN_RETURN_IF_ERROR(kln_infer(network->model, NULL, &inference));
-    const kln_value *value = kln_inference_find(inference->graph, built->name);
-    if (value != NULL && value->kind == KLN_ONNX_KIND_TENSOR) {
-        built->dtype = value->dtype;
-        built->rank =
-            value->has_shape && value->rank <= KILN_MAX_RANK ? (int32_t)value->rank : KLN_RANK_OPEN;
-    }
-    kln_inference_destroy(inference);
-    return KILN_OK;
-}
-
-static kiln_status find_markable(const kiln_network *network, const char *function,
-                                 kiln_tensor_id tensor, kln_built_tensor *known)
-{
-    const kln_built_tensor *built = kln_network_tensor(network, tensor);
-    const kln_onnx_graph *graph = network->graph;
+    kln_built_tensor *built = kln_network_tensor(network, tensor);
+    const kln_value *value = NULL;
     if (network->is_used) {
         return kln_fail(KILN_ERROR_STATE, "%s: the branch is part of an If or Loop already",
                         function);
@@ -138,80 +104,92 @@ static kiln_status find_markable(const kiln_network *network, const char *functi
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                         "%s: %d is no tensor of this network or branch", function, (int)tensor);
     }
-    for (size_t i = 0; i < graph->output_count; i++) {
-        if (strcmp(graph->outputs[i].name, built->name) == 0) {
-            return kln_fail(KILN_ERROR_NAME, "%s: \"%s\" is an output already", function,
-                            built->name);
-        }
+    bool is_output = built->is_output;
+    /* A branch may have captured one tensor twice. */
+    for (size_t i = 0; network->parent != NULL && i < network->graph->output_count; i++) {
+        is_output |= strcmp(network->graph->outputs[i].name, built->name) == 0;
     }
-    *known = *built;
-    return complete(network, known);
+    if (is_output) {
+        return kln_fail(KILN_ERROR_NAME, "%s: \"%s\" is an output already", function, built->name);
+    }
+    KLN_RETURN_IF_ERROR(kln_network_value(network, tensor, &value));
+    *found = built;
+    *known = kln_known_of(built->name, value);
+    return KILN_OK;
 }
 
 /* `shape` NULL: the rank that is known. */
-static kiln_status mark(kiln_network *network, const kln_built_tensor *known,
+static kiln_status mark(kiln_network *network, kln_built_tensor *tensor, const kln_known *known,
                         const kiln_shape *shape)
 {
     kln_onnx_graph *graph = network->graph;
     kln_arena *arena = &network->model->arena;
     kln_onnx_value value = {.name = known->name, .doc = ""};
+    if (tensor->is_refused) {
+        network->refused_outputs++;
+        tensor->is_output = true;
+        return KILN_OK;
+    }
     KLN_RETURN_IF_ERROR(make_type(arena, known->dtype, shape != NULL ? shape->rank : known->rank,
                                   shape, NULL, &value.type));
     KLN_RETURN_IF_ERROR(kln_array_grow(arena, &graph->outputs, graph->output_count,
                                        &graph->output_capacity, sizeof value));
     graph->outputs[graph->output_count++] = value;
+    tensor->is_output = true;
     return KILN_OK;
+}
+
+/* An output that was to be there makes up for one that is not. */
+static kiln_status refuse_output(kiln_network *network, kiln_status status)
+{
+    network->refused_outputs += kln_network_collects(network, status) ? 1 : 0;
+    return kln_network_refuse(network, status, "", "");
 }
 
 kiln_status kiln_network_mark_output(kiln_network *network, kiln_tensor_id tensor)
 {
     KLN_RETURN_IF_NULL(network);
-    kln_built_tensor known;
-    KLN_RETURN_IF_ERROR(find_markable(network, __func__, tensor, &known));
-    return mark(network, &known, NULL);
+    kln_known known;
+    kln_built_tensor *found = NULL;
+    const kiln_status status = find_markable(network, __func__, tensor, &found, &known);
+    return status == KILN_OK ? mark(network, found, &known, NULL) : refuse_output(network, status);
+}
+
+static kiln_status check_marked(const kln_known *known, kiln_dtype dtype, const kiln_shape *shape)
+{
+    if (known->dtype != KILN_DTYPE_UNDEFINED && known->dtype != dtype) {
+        return kln_fail(KILN_ERROR_DTYPE, "\"%s\" is %s, not %s", known->name,
+                        kiln_dtype_name(known->dtype), kiln_dtype_name(dtype));
+    }
+    if (shape != NULL && known->rank != KLN_RANK_OPEN && known->rank != shape->rank) {
+        return kln_fail(KILN_ERROR_RANK, "\"%s\" has the rank %d, not %d", known->name,
+                        (int)known->rank, (int)shape->rank);
+    }
+    return KILN_OK;
 }
 
 kiln_status kiln_network_mark_output_as(kiln_network *network, kiln_tensor_id tensor,
                                         kiln_dtype dtype, const kiln_shape *shape)
 {
     KLN_RETURN_IF_NULL(network);
-    kln_built_tensor known;
-    const kiln_status checked = check_type(dtype, shape);
-    if (checked != KILN_OK) {
-        return kln_fail_within(checked, "%s", __func__);
+    kln_known known;
+    kln_built_tensor *found = NULL;
+    kiln_status status = check_type(dtype, shape);
+    if (status != KILN_OK) {
+        return refuse_output(network, kln_fail_within(status, "%s", __func__));
     }
-    KLN_RETURN_IF_ERROR(find_markable(network, __func__, tensor, &known));
-    if (known.dtype != KILN_DTYPE_UNDEFINED && known.dtype != dtype) {
-        return kln_fail(KILN_ERROR_DTYPE, "%s: \"%s\" is %s, not %s", __func__, known.name,
-                        kiln_dtype_name(known.dtype), kiln_dtype_name(dtype));
+    status = find_markable(network, __func__, tensor, &found, &known);
+    if (status != KILN_OK) {
+        return refuse_output(network, status);
     }
-    if (shape != NULL && known.rank != KLN_RANK_OPEN && known.rank != shape->rank) {
-        return kln_fail(KILN_ERROR_RANK, "%s: \"%s\" has the rank %d, not %d", __func__, known.name,
-                        (int)known.rank, (int)shape->rank);
+    status = check_marked(&known, dtype, shape);
+    if (status != KILN_OK) {
+        return refuse_output(network, kln_fail_within(status, "%s", __func__));
     }
     known.dtype = dtype;
-    return mark(network, &known, shape);
-}
-
-static void check_weights(kln_layer *layer, const kiln_weights *weights)
-{
-    size_t bytes = 0;
-    if (layer->status != KILN_OK) {
-        return;
-    }
-    const kiln_status status = kiln_tensor_bytes(weights->dtype, &weights->shape, &bytes);
-    if (status != KILN_OK) {
-        kln_layer_fail(layer, status, "%s", kiln_error_message());
-    } else if (weights->data.size != bytes) {
-        char shape[KLN_SHAPE_TEXT];
-        (void)kiln_shape_format(&weights->shape, shape, sizeof shape);
-        kln_layer_fail(layer, KILN_ERROR_SIZE,
-                       "%s weights of shape %s have %zu bytes, %zu were "
-                       "given",
-                       kiln_dtype_name(weights->dtype), shape, bytes, weights->data.size);
-    } else if (weights->data.data == NULL && bytes != 0) {
-        kln_layer_fail(layer, KILN_ERROR_NULL_ARGUMENT, "`weights->data.data` is NULL");
-    }
+    /* What is said here of a tensor, inference has not known when it went past. */
+    kln_network_forget(network);
+    return mark(network, found, &known, shape);
 }
 
 kiln_status kiln_network_add_constant(kiln_network *network, const char *name,
@@ -220,31 +198,21 @@ kiln_status kiln_network_add_constant(kiln_network *network, const char *name,
     KLN_RETURN_IF_NULL(weights);
     KLN_RETURN_IF_NULL(output);
     kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Constant");
-    if (layer.status != KILN_OK) {
-        return layer.status;
+    kln_layer_open(&layer, network, __func__, name, "Constant");
+    kln_onnx_tensor tensor = kln_layer_weights(&layer, weights);
+    tensor.name = layer.name;
+    if (layer.status == KILN_OK) {
+        kln_onnx_graph *graph = network->graph;
+        layer.status =
+            kln_array_grow(&network->model->arena, &graph->initializers, graph->initializer_count,
+                           &graph->initializer_capacity, sizeof tensor);
     }
-    check_weights(&layer, weights);
-    if (layer.status != KILN_OK) {
-        return layer.status;
+    const bool is_good = layer.status == KILN_OK;
+    const kiln_status status = kln_layer_close(&layer, output);
+    if (is_good && status == KILN_OK) {
+        network->graph->initializers[network->graph->initializer_count++] = tensor;
     }
-    kln_onnx_graph *graph = network->graph;
-    const size_t rank = (size_t)weights->shape.rank;
-    kln_onnx_tensor tensor = {.name = layer.name, .doc = "", .dtype = weights->dtype, .rank = rank};
-    tensor.wire_dtype = kln_onnx_wire_dtype(weights->dtype);
-    tensor.data = weights->data;
-    tensor.present = UINT32_C(1) << 9; /* raw_data, also where it is empty */
-    tensor.dims = kln_arena_alloc(&network->model->arena, rank * sizeof *tensor.dims);
-    if (tensor.dims == NULL) {
-        return kln_fail_memory(rank * sizeof *tensor.dims, "a shape");
-    }
-    memcpy(tensor.dims, weights->shape.dims, rank * sizeof *tensor.dims);
-    KLN_RETURN_IF_ERROR(kln_array_grow(&network->model->arena, &graph->initializers,
-                                       graph->initializer_count, &graph->initializer_capacity,
-                                       sizeof tensor));
-    KLN_RETURN_IF_ERROR(end_without_node(&layer, weights->dtype, weights->shape.rank, output));
-    graph->initializers[graph->initializer_count++] = tensor;
-    return KILN_OK;
+    return status;
 }
 
 /* --- branches --- */
@@ -282,31 +250,32 @@ kiln_status kiln_network_create_branch(kiln_network *network, const char *name,
     return KILN_OK;
 }
 
+static kiln_status add_captured(kiln_network *branch, const kln_built_tensor *outer,
+                                kiln_tensor_id *inner)
+{
+    kln_built_tensor found = *outer;
+    found.is_output = false;
+    KLN_RETURN_IF_ERROR(kln_network_room(branch));
+    *inner = branch->number << KLN_ID_BITS | (kiln_tensor_id)branch->tensor_count;
+    branch->tensors[branch->tensor_count++] = found;
+    return KILN_OK;
+}
+
 kiln_status kiln_network_capture(kiln_network *branch, kiln_tensor_id outer, kiln_tensor_id *inner)
 {
     KLN_RETURN_IF_NULL(branch);
     KLN_RETURN_IF_NULL(inner);
     for (const kiln_network *each = branch->parent; each != NULL; each = each->parent) {
         const kln_built_tensor *built = kln_network_tensor(each, outer);
-        if (built == NULL) {
-            continue;
+        if (built != NULL) {
+            /* The same name under an id of the branch; what the name means does not change. */
+            return add_captured(branch, built, inner);
         }
-        /* The same name under an id of the branch; what the name means does not change. */
-        const kln_built_tensor found = *built;
-        if (branch->tensor_count == branch->tensor_capacity) {
-            const size_t capacity = branch->tensor_capacity == 0 ? 16 : branch->tensor_capacity * 2;
-            kln_built_tensor *grown = kln_realloc(branch->tensors, capacity * sizeof *grown);
-            if (grown == NULL) {
-                return kln_fail_memory(capacity * sizeof *grown, "the tensors of a branch");
-            }
-            branch->tensors = grown;
-            branch->tensor_capacity = capacity;
-        }
-        *inner = branch->number << KLN_ID_BITS | (kiln_tensor_id)branch->tensor_count;
-        branch->tensors[branch->tensor_count++] = found;
-        return KILN_OK;
     }
-    return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                    "kiln_network_capture: %d is no tensor of a network around this branch",
-                    (int)outer);
+    const kiln_status status = kln_fail(
+        KILN_ERROR_INVALID_ARGUMENT,
+        "kiln_network_capture: %d is no tensor of a network around this branch", (int)outer);
+    const kln_built_tensor refused = {.name = "", .is_refused = true};
+    KLN_RETURN_IF_ERROR(kln_network_refuse(branch, status, "", ""));
+    return add_captured(branch, &refused, inner);
 }

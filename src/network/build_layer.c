@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "build_layer.h"
-#include "kln_network.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#include "validate_issues.h"
 
 void kln_layer_fail(kln_layer *layer, kiln_status status, const char *format, ...)
 {
@@ -14,8 +15,12 @@ void kln_layer_fail(kln_layer *layer, kiln_status status, const char *format, ..
     va_start(arguments, format);
     status = kln_fail_v(status, format, arguments);
     va_end(arguments);
-    layer->status = layer->name != NULL
-                        ? kln_fail_within(status, "%s: layer \"%s\"", layer->function, layer->name)
+    if (layer->name != NULL) {
+        status = kln_fail_within(status, "layer \"%s\"", layer->name);
+    }
+    /* An issue is not about the call that told of it. */
+    layer->status = kln_network_collects(layer->network, status)
+                        ? status
                         : kln_fail_within(status, "%s", layer->function);
 }
 
@@ -29,6 +34,15 @@ void kln_layer_need(kln_layer *layer, bool holds, const char *format, ...)
     const kiln_status status = kln_fail_v(KILN_ERROR_INVALID_ARGUMENT, format, arguments);
     va_end(arguments);
     kln_layer_fail(layer, status, "%s", kiln_error_message());
+}
+
+void kln_layer_need_opset(kln_layer *layer, int64_t needed, const char *what)
+{
+    if (layer->status == KILN_OK && kln_network_opset_of(layer->network) < needed) {
+        kln_layer_fail(layer, KILN_ERROR_UNSUPPORTED,
+                       "%s needs operator set %lld, the network has %lld", what, (long long)needed,
+                       (long long)kln_network_opset_of(layer->network));
+    }
 }
 
 static kln_arena *arena_of(kln_layer *layer)
@@ -64,15 +78,12 @@ static void take_name(kln_layer *layer, const char *name)
     }
 }
 
-void kln_layer_begin(kln_layer *layer, kiln_network *network, const char *function,
-                     const char *name, const char *op_type)
+void kln_layer_open(kln_layer *layer, kiln_network *network, const char *function, const char *name,
+                    const char *what)
 {
-    memset(layer, 0, sizeof *layer);
+    memset(layer, 0, offsetof(kln_layer, few)); /* the lists have counts */
     layer->function = function;
-    layer->op_type = op_type;
-    layer->domain = "";
-    layer->inputs = layer->few;
-    layer->input_capacity = KLN_LAYER_INPUTS;
+    kln_layer_operator(layer, what);
     if (network == NULL) {
         layer->status = kln_fail_null(function, "network");
         return;
@@ -90,16 +101,31 @@ void kln_layer_begin(kln_layer *layer, kiln_network *network, const char *functi
     take_name(layer, name);
 }
 
+void kln_layer_begin(kln_layer *layer, kiln_network *network, const char *function,
+                     const char *name, const char *op_type)
+{
+    kln_layer_open(layer, network, function, name, op_type);
+    const kiln_status known = network != NULL ? kln_network_know(network) : KILN_OK;
+    if (network != NULL && known == KILN_OK) {
+        layer->mark = kln_infer_mark_of(network->root->inference, network->known);
+        layer->is_marked = true;
+    } else if (layer->status == KILN_OK) {
+        layer->status = known;
+    }
+}
+
 /* The names of what is taken back are free again. */
 static void take_back(kln_layer *layer)
 {
     kiln_network *network = layer->network;
+    kln_inference *inference = network->root->inference;
+    if (network->model->opset_count != layer->opset_mark) {
+        kln_network_forget(network);
+    } else if (inference != NULL && layer->is_marked) {
+        kln_infer_take_back(inference, network->known, &layer->mark);
+    }
     for (size_t i = layer->tensor_mark; i < network->tensor_count; i++) {
-        /* A table that has no room to forget a name merely keeps it in use. */
-        if (kln_names_set(&network->root->names, network->tensors[i].name, KLN_NAMES_NONE) !=
-            KILN_OK) {
-            break;
-        }
+        kln_names_forget(&network->root->names, network->tensors[i].name);
     }
     network->tensor_count = layer->tensor_mark;
     network->graph->node_count = layer->node_mark;
@@ -109,64 +135,49 @@ static void take_back(kln_layer *layer)
 
 /* --- inputs --- */
 
-kln_built_tensor kln_layer_tensor(kln_layer *layer, kiln_tensor_id id)
+kln_known kln_layer_tensor(kln_layer *layer, kiln_tensor_id id)
 {
-    static const kln_built_tensor none = {"", KILN_DTYPE_UNDEFINED, KLN_RANK_OPEN};
     if (layer->status != KILN_OK) {
-        return none;
+        return kln_known_of("", NULL);
     }
     const kln_built_tensor *tensor = kln_network_tensor(layer->network, id);
+    const kln_value *value = NULL;
     if (tensor == NULL) {
         kln_layer_fail(layer, KILN_ERROR_INVALID_ARGUMENT,
                        id == KILN_NO_TENSOR ? "a tensor is required, KILN_NO_TENSOR (%d) was given"
                                             : "%d is no tensor of this network or branch",
                        (int)id);
-        return none;
+        return kln_known_of("", NULL);
     }
-    return *tensor;
+    const char *name = tensor->name;
+    if (tensor->is_refused && !layer->network->root->collects) {
+        kln_layer_fail(layer, KILN_ERROR_INVALID_ARGUMENT,
+                       "\"%s\" is of a call that was refused; the network's issues say why", name);
+    }
+    layer->is_refused |= tensor->is_refused;
+    if (layer->status == KILN_OK && !layer->is_refused) {
+        layer->status = kln_network_value(layer->network, id, &value);
+    }
+    return kln_known_of(name, value);
 }
 
-void kln_layer_rank(kln_layer *layer, kiln_tensor_id id, int32_t least, int32_t most)
+kln_known kln_layer_ranked(kln_layer *layer, kiln_tensor_id id, int32_t least, int32_t most)
 {
-    const kln_built_tensor tensor = kln_layer_tensor(layer, id);
-    if (tensor.rank >= 0 && (tensor.rank < least || tensor.rank > most)) {
-        char needed[48];
-        (void)snprintf(needed, sizeof needed, least == most ? "%d" : "%d to %d", (int)least,
-                       (int)most);
+    const kln_known known = kln_layer_tensor(layer, id);
+    if (layer->status != KILN_OK || layer->is_refused ||
+        (known.rank >= least && known.rank <= most)) {
+        return known;
+    }
+    char needed[48];
+    (void)snprintf(needed, sizeof needed, least == most ? "%d" : "%d to %d", (int)least, (int)most);
+    if (known.rank < 0) {
+        kln_layer_fail(layer, KILN_ERROR_RANK, "the rank of \"%s\" is not known, but must be (%s)",
+                       known.name, needed);
+    } else {
         kln_layer_fail(layer, KILN_ERROR_RANK, "\"%s\" has rank %d, but rank %s is needed",
-                       tensor.name, (int)tensor.rank, needed);
+                       known.name, (int)known.rank, needed);
     }
-}
-
-static void check_axis(kln_layer *layer, int32_t rank, int64_t axis)
-{
-    const int64_t limit = rank >= 0 ? rank : KILN_MAX_RANK;
-    kln_layer_need(layer, axis >= -limit && axis < limit,
-                   "axis %lld is not in a tensor of rank %lld", (long long)axis, (long long)limit);
-}
-
-void kln_layer_axis(kln_layer *layer, kiln_tensor_id id, int64_t axis)
-{
-    check_axis(layer, kln_layer_tensor(layer, id).rank, axis);
-}
-
-void kln_layer_axes(kln_layer *layer, int32_t rank, const int64_t *axes, size_t count)
-{
-    uint32_t seen = 0;
-    if (axes == NULL && layer->status == KILN_OK) {
-        layer->status = kln_fail_null(layer->function, "axes");
-        return;
-    }
-    for (size_t i = 0; i < count && layer->status == KILN_OK; i++) {
-        check_axis(layer, rank, axes[i]);
-        /* Without a rank, -1 and 2 may be one axis or two; equal numbers are seen all the same. */
-        const int64_t axis = axes[i] >= 0 ? axes[i] : rank >= 0 ? axes[i] + rank : 16 - axes[i];
-        kln_layer_need(layer, layer->status != KILN_OK || (seen & UINT32_C(1) << axis) == 0,
-                       "axis %lld is given twice", (long long)axes[i]);
-        if (layer->status == KILN_OK) {
-            seen |= UINT32_C(1) << axis;
-        }
-    }
+    return known;
 }
 
 static void add_input_name(kln_layer *layer, const char *name)
@@ -212,6 +223,35 @@ static kiln_status add_initializer(kiln_network *network, const kln_onnx_tensor 
     return KILN_OK;
 }
 
+kln_onnx_tensor kln_layer_weights(kln_layer *layer, const kiln_weights *weights)
+{
+    kln_onnx_tensor tensor = {.name = "", .doc = "", .dtype = weights->dtype};
+    size_t bytes = 0;
+    if (layer->status != KILN_OK) {
+        return tensor;
+    }
+    const kiln_status status = kiln_tensor_bytes(weights->dtype, &weights->shape, &bytes);
+    if (status != KILN_OK) {
+        kln_layer_fail(layer, status, "%s", kiln_error_message());
+        return tensor;
+    }
+    if (weights->data.size != bytes) {
+        char shape[KLN_SHAPE_TEXT];
+        (void)kiln_shape_format(&weights->shape, shape, sizeof shape);
+        kln_layer_fail(layer, KILN_ERROR_SIZE,
+                       "%s weights of shape %s have %zu bytes, %zu were given",
+                       kiln_dtype_name(weights->dtype), shape, bytes, weights->data.size);
+    } else if (weights->data.data == NULL && bytes != 0) {
+        kln_layer_fail(layer, KILN_ERROR_NULL_ARGUMENT, "`weights->data.data` is NULL");
+    }
+    tensor.wire_dtype = kln_onnx_wire_dtype(weights->dtype);
+    tensor.rank = (size_t)weights->shape.rank;
+    tensor.dims = kln_layer_copy(layer, weights->shape.dims, tensor.rank * sizeof *tensor.dims);
+    tensor.data = weights->data;
+    tensor.present = UINT32_C(1) << 9; /* raw_data, also where it is empty */
+    return tensor;
+}
+
 kiln_tensor_id kln_layer_constant(kln_layer *layer, const char *suffix, kiln_dtype dtype,
                                   const int64_t *dims, size_t rank, const void *values, size_t size)
 {
@@ -238,7 +278,7 @@ kiln_tensor_id kln_layer_constant(kln_layer *layer, const char *suffix, kiln_dty
     tensor.name = name;
     tensor.data = (kiln_span){copy, size};
     tensor.present = UINT32_C(1) << 9; /* raw_data, also where it is empty */
-    layer->status = kln_network_register(layer->network, name, dtype, (int32_t)rank, &id);
+    layer->status = kln_network_register(layer->network, name, layer->is_refused, &id);
     if (layer->status == KILN_OK) {
         layer->status = add_initializer(layer->network, &tensor);
     }
@@ -337,8 +377,7 @@ void kln_layer_string(kln_layer *layer, const char *name, const char *value)
     attribute->present = UINT32_C(1) << 4;
 }
 
-/* A copy in the arena; NULL failed the layer. */
-static void *copy_array(kln_layer *layer, const void *values, size_t size)
+void *kln_layer_copy(kln_layer *layer, const void *values, size_t size)
 {
     void *copy = layer->status == KILN_OK ? kln_arena_alloc(arena_of(layer), size) : NULL;
     if (copy == NULL) {
@@ -351,7 +390,7 @@ static void *copy_array(kln_layer *layer, const void *values, size_t size)
 
 void kln_layer_ints(kln_layer *layer, const char *name, const int64_t *values, size_t count)
 {
-    int64_t *copy = copy_array(layer, values, count * sizeof *values);
+    int64_t *copy = kln_layer_copy(layer, values, count * sizeof *values);
     kln_onnx_attribute *attribute = add_attribute(layer, name, KLN_ONNX_ATTRIBUTE_INTS);
     if (attribute != NULL) {
         attribute->ints = copy;
@@ -361,11 +400,42 @@ void kln_layer_ints(kln_layer *layer, const char *name, const int64_t *values, s
 
 void kln_layer_floats(kln_layer *layer, const char *name, const float *values, size_t count)
 {
-    float *copy = copy_array(layer, values, count * sizeof *values);
+    float *copy = kln_layer_copy(layer, values, count * sizeof *values);
     kln_onnx_attribute *attribute = add_attribute(layer, name, KLN_ONNX_ATTRIBUTE_FLOATS);
     if (attribute != NULL) {
         attribute->floats = copy;
         attribute->count = count;
+    }
+}
+
+void kln_layer_strings(kln_layer *layer, const char *name, const char *const *values, size_t count)
+{
+    kln_onnx_attribute *attribute = add_attribute(layer, name, KLN_ONNX_ATTRIBUTE_STRINGS);
+    kiln_span *spans =
+        attribute != NULL ? kln_arena_alloc(arena_of(layer), count * sizeof *spans) : NULL;
+    for (size_t i = 0; spans != NULL && i < count; i++) {
+        const char *copy = kln_arena_strdup(arena_of(layer), values[i]);
+        if (copy == NULL) {
+            fail_memory(layer);
+            return;
+        }
+        spans[i] = (kiln_span){copy, strlen(copy)};
+    }
+    if (spans == NULL) {
+        fail_memory(layer);
+        return;
+    }
+    attribute->strings = spans;
+    attribute->count = count;
+}
+
+void kln_layer_tensor_attribute(kln_layer *layer, const char *name, const kiln_weights *weights)
+{
+    kln_onnx_tensor tensor = kln_layer_weights(layer, weights);
+    kln_onnx_tensor *copy = kln_layer_copy(layer, &tensor, sizeof tensor);
+    kln_onnx_attribute *attribute = add_attribute(layer, name, KLN_ONNX_ATTRIBUTE_TENSOR);
+    if (attribute != NULL) {
+        attribute->tensor = copy;
     }
 }
 
@@ -389,6 +459,39 @@ void kln_layer_operator(kln_layer *layer, const char *op_type)
     layer->attribute_count = 0;
 }
 
+/* The errors of a node: what the operator is comes before what it does, which is then no news. */
+static bool is_told(const kiln_issue_list *issues, const kiln_issue *issue)
+{
+    bool of_operators = false;
+    for (size_t i = 0; i < issues->count; i++) {
+        of_operators |= kln_issue_is_of_operator(&issues->issues[i]);
+    }
+    return issue->severity == KILN_SEVERITY_ERROR &&
+           (!of_operators || kln_issue_is_of_operator(issue));
+}
+
+static void fail_with_issue(kln_layer *layer, const kiln_issue_list *issues)
+{
+    size_t i = 0;
+    while (!is_told(issues, &issues->issues[i])) {
+        i++;
+    }
+    layer->status = kln_fail(kln_issue_status(issues->issues[i].kind), "%s: %s", layer->function,
+                             issues->issues[i].sentence);
+}
+
+static void infer_node(kln_layer *layer, uint32_t index)
+{
+    kln_inference *inference = layer->network->root->inference;
+    layer->status = kln_network_know(layer->network);
+    if (layer->status == KILN_OK) {
+        layer->status = kln_validate_added(inference, layer->network->known, index);
+    }
+    if (layer->status == KILN_OK && inference->issues->errors > 0) {
+        fail_with_issue(layer, inference->issues);
+    }
+}
+
 /* Puts the operator into the graph; `outputs` is in the arena. */
 static void add_node(kln_layer *layer, const char *name, const char **outputs, size_t count)
 {
@@ -402,10 +505,10 @@ static void add_node(kln_layer *layer, const char *name, const char **outputs, s
     node.outputs = outputs;
     node.output_count = count;
     node.input_count = layer->input_count;
-    node.inputs = copy_array(layer, layer->inputs, layer->input_count * sizeof *layer->inputs);
+    node.inputs = kln_layer_copy(layer, layer->inputs, layer->input_count * sizeof *layer->inputs);
     node.attribute_count = layer->attribute_count;
-    node.attributes =
-        copy_array(layer, layer->attributes, layer->attribute_count * sizeof *layer->attributes);
+    node.attributes = kln_layer_copy(layer, layer->attributes,
+                                     layer->attribute_count * sizeof *layer->attributes);
     if (layer->status == KILN_OK) {
         layer->status = kln_array_grow(arena_of(layer), &graph->nodes, graph->node_count,
                                        &graph->node_capacity, sizeof node);
@@ -413,9 +516,12 @@ static void add_node(kln_layer *layer, const char *name, const char **outputs, s
     if (layer->status == KILN_OK) {
         graph->nodes[graph->node_count++] = node;
     }
+    if (layer->status == KILN_OK && !layer->is_refused) {
+        infer_node(layer, (uint32_t)graph->node_count - 1);
+    }
 }
 
-kiln_tensor_id kln_layer_emit(kln_layer *layer, const char *suffix, kiln_dtype dtype, int32_t rank)
+kiln_tensor_id kln_layer_emit(kln_layer *layer, const char *suffix)
 {
     kiln_tensor_id id = KILN_NO_TENSOR;
     if (layer->status != KILN_OK) {
@@ -429,100 +535,166 @@ kiln_tensor_id kln_layer_emit(kln_layer *layer, const char *suffix, kiln_dtype d
         return id;
     }
     outputs[0] = name;
-    add_node(layer, name, outputs, 1);
+    layer->status = kln_network_register(layer->network, name, layer->is_refused, &id);
     if (layer->status == KILN_OK) {
-        layer->status = kln_network_register(layer->network, name, dtype, rank, &id);
+        add_node(layer, name, outputs, 1);
     }
     return id;
 }
 
 kiln_tensor_id kln_layer_simple(kln_layer *layer, const char *suffix, const char *op_type,
-                                kiln_tensor_id a, kiln_tensor_id b, kiln_dtype dtype, int32_t rank)
+                                kiln_tensor_id a, kiln_tensor_id b)
 {
     kln_layer_operator(layer, op_type);
     kln_layer_input(layer, a);
     kln_layer_optional(layer, b);
-    return kln_layer_emit(layer, suffix, dtype, rank);
+    return kln_layer_emit(layer, suffix);
 }
 
-static void name_outputs(kln_layer *layer, const kln_layer_output *outputs, size_t count,
-                         const char **names, kiln_tensor_id *ids)
+/* --- the end --- */
+
+/* Where a layer's outputs go: to the places in `each`, or one after the other from `all` on. */
+typedef struct targets {
+    kiln_tensor_id *const *each;
+    kiln_tensor_id *all;
+    size_t count;
+} targets;
+
+static kiln_tensor_id *target(const targets *to, size_t index)
 {
-    for (size_t i = 0; i < count && layer->status == KILN_OK; i++) {
-        names[i] = outputs[i].id == NULL ? ""
-                   : i == 0              ? layer->name
-                            : kln_arena_printf(arena_of(layer), "%s:%zu", layer->name, i);
+    return to->each != NULL ? to->each[index] : &to->all[index];
+}
+
+/* The name of output `index`, in the arena. */
+static const char *output_name(kln_layer *layer, size_t index)
+{
+    return index == 0 ? layer->name
+                      : kln_arena_printf(arena_of(layer), "%s:%zu", layer->name, index);
+}
+
+static void name_outputs(kln_layer *layer, const targets *to, const char **names,
+                         kiln_tensor_id *ids)
+{
+    for (size_t i = 0; i < to->count && layer->status == KILN_OK; i++) {
+        names[i] = target(to, i) == NULL ? "" : output_name(layer, i);
         if (names[i] == NULL) {
             fail_memory(layer);
-        } else if (outputs[i].id != NULL) {
-            layer->status = kln_network_register(layer->network, names[i], outputs[i].dtype,
-                                                 outputs[i].rank, &ids[i]);
+        } else if (target(to, i) != NULL) {
+            layer->status = kln_network_register(layer->network, names[i], false, &ids[i]);
         }
     }
 }
 
-kln_layer_output *kln_layer_outputs(kln_layer *layer, kiln_tensor_id *ids, size_t count,
-                                    kiln_dtype dtype, int32_t rank)
+static kiln_status collect(kln_layer *layer)
 {
-    if (layer->status != KILN_OK) {
-        return NULL;
+    kiln_network *root = layer->network->root;
+    const kiln_issue_list *found = root->inference != NULL ? root->inference->issues : NULL;
+    if (found == NULL || found->errors == 0) {
+        return kln_network_refuse(root, layer->status, layer->name, "");
     }
-    kln_layer_output *outputs = kln_arena_alloc_zeroed(arena_of(layer), count, sizeof *outputs);
-    if (outputs == NULL) {
-        fail_memory(layer);
-        return NULL;
+    kiln_status status = KILN_OK;
+    for (size_t i = 0; i < found->count && status == KILN_OK; i++) {
+        if (is_told(found, &found->issues[i])) {
+            status = kln_issues_add(root->issues, &found->issues[i]);
+        }
     }
-    for (size_t i = 0; i < count; i++) {
-        outputs[i].id = &ids[i];
-        outputs[i].dtype = dtype;
-        outputs[i].rank = rank;
-    }
-    return outputs;
+    return status;
 }
 
-static kiln_status give_up(kln_layer *layer)
+/* Refused tensors for the outputs, of the layer's names where those are free. */
+static kiln_status refused_outputs(kln_layer *layer, const targets *to)
 {
-    if (layer->network != NULL) {
-        take_back(layer);
+    kiln_network *root = layer->network->root;
+    for (size_t i = 0; i < to->count; i++) {
+        const char *name = layer->name != NULL ? output_name(layer, i) : "refused";
+        while (name != NULL && kln_names_get(&root->names, name) != KLN_NAMES_NONE) {
+            name = kln_arena_printf(arena_of(layer), "refused.%u", ++root->unnamed);
+        }
+        if (name == NULL) {
+            return kln_fail_memory(1, "the name of a tensor");
+        }
+        if (target(to, i) != NULL) {
+            KLN_RETURN_IF_ERROR(kln_network_register(layer->network, name, true, target(to, i)));
+        }
     }
-    return layer->status;
+    return KILN_OK;
 }
 
-kiln_status kln_layer_finish(kln_layer *layer, const kln_layer_output *outputs, size_t count)
+/* Takes everything back; what can be collected is, and the layer is refused instead of failing. */
+static kiln_status give_up(kln_layer *layer, const targets *to)
 {
-    if (layer->status != KILN_OK) {
-        return give_up(layer);
+    if (layer->network == NULL) {
+        return layer->status;
     }
-    const char **names = kln_arena_alloc_zeroed(arena_of(layer), count, sizeof(const char *));
-    kiln_tensor_id *ids = kln_arena_alloc_zeroed(arena_of(layer), count, sizeof *ids);
+    const bool told = layer->status == KILN_OK; /* where the tensor it reads was refused */
+    const bool collects = told || kln_network_collects(layer->network, layer->status);
+    const kiln_status status = !collects ? layer->status : told ? KILN_OK : collect(layer);
+    take_back(layer);
+    return status == KILN_OK ? refused_outputs(layer, to) : status;
+}
+
+static kiln_status finish(kln_layer *layer, const targets *to)
+{
+    if (layer->status != KILN_OK || layer->is_refused) {
+        return give_up(layer, to);
+    }
+    const char **names = kln_arena_alloc_zeroed(arena_of(layer), to->count, sizeof(const char *));
+    kiln_tensor_id *ids = kln_arena_alloc_zeroed(arena_of(layer), to->count, sizeof *ids);
     if (names == NULL || ids == NULL) {
         fail_memory(layer);
-        return give_up(layer);
+        return give_up(layer, to);
     }
-    name_outputs(layer, outputs, count, names, ids);
-    while (layer->status == KILN_OK && count > 0 && outputs[count - 1].id == NULL) {
+    name_outputs(layer, to, names, ids);
+    size_t count = to->count;
+    while (layer->status == KILN_OK && count > 0 && target(to, count - 1) == NULL) {
         count--;
     }
     if (layer->status == KILN_OK) {
         add_node(layer, layer->name, names, count);
     }
     if (layer->status != KILN_OK) {
-        return give_up(layer);
+        return give_up(layer, to);
     }
+    kln_issues_cut(layer->network->root->inference->issues, 0);
+    kln_issues_cut(layer->network->root->inference->doubts, 0);
     for (size_t i = 0; i < count; i++) {
-        if (outputs[i].id != NULL) {
-            *outputs[i].id = ids[i];
+        if (target(to, i) != NULL) {
+            *target(to, i) = ids[i];
         }
     }
     return KILN_OK;
 }
 
-kiln_status kln_layer_finish_one(kln_layer *layer, kiln_dtype dtype, int32_t rank,
-                                 kiln_tensor_id *output)
+kiln_status kln_layer_finish(kln_layer *layer, kiln_tensor_id *const *outputs, size_t count)
 {
-    const kln_layer_output one[] = {{output, dtype, rank}};
+    const targets to = {outputs, NULL, count};
+    return finish(layer, &to);
+}
+
+kiln_status kln_layer_finish_all(kln_layer *layer, kiln_tensor_id *outputs, size_t count)
+{
+    const targets to = {NULL, outputs, count};
+    return finish(layer, &to);
+}
+
+kiln_status kln_layer_finish_one(kln_layer *layer, kiln_tensor_id *output)
+{
     if (output == NULL && layer->status == KILN_OK) {
         layer->status = kln_fail_null(layer->function, "output");
     }
-    return kln_layer_finish(layer, one, 1);
+    return kln_layer_finish(layer, &output, 1);
+}
+
+kiln_status kln_layer_close(kln_layer *layer, kiln_tensor_id *output)
+{
+    const targets to = {NULL, output, 1};
+    kiln_tensor_id id = KILN_NO_TENSOR;
+    if (layer->status == KILN_OK) {
+        layer->status = kln_network_register(layer->network, layer->name, false, &id);
+    }
+    if (layer->status != KILN_OK) {
+        return give_up(layer, &to);
+    }
+    *output = id;
+    return KILN_OK;
 }

@@ -1,9 +1,14 @@
 /*
  * build_layer.h - how the builder's layers (build_*.c) put nodes into a network.
  *
- * A layer is begun, given operators with inputs and attributes, and finished. The first failure
- * sticks: the calls after it do nothing, and the finish takes everything back and returns it. So a
- * layer reads as what it is, and a network never holds half of one.
+ * A layer is begun, given operators with inputs and attributes, and finished. Each node is checked
+ * against the operator table and inferred as it is put in, so that a layer checks itself only what
+ * the operators do not know. The first failure sticks: the calls after it do nothing, and the
+ * finish takes everything back and returns it. So a layer reads as what it is, and a network never
+ * holds half of one.
+ *
+ * Where issues are collected, what fails is kept in the network's list, and the layer's outputs are
+ * refused tensors: nothing is known of them, and a layer that reads one is refused without a word.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -12,8 +17,7 @@
 
 #include <kiln/layers.h>
 
-#include "base/kln_base.h"
-#include "onnx/kln_onnx.h"
+#include "kln_network.h"
 #include "tensor/kln_tensor.h"
 
 #define KLN_RANK_OPEN (-1)
@@ -23,12 +27,19 @@
 KILN_MUST_CHECK kiln_status kln_network_write(const kiln_network *network, const char *path,
                                               kln_onnx_weights weights);
 
-/* What the builder itself knows of a tensor; inference knows more. */
 typedef struct kln_built_tensor {
+    const char *name;
+    const kln_value *value; /* what is inferred of it; NULL until somebody asks */
+    bool is_output;
+    bool is_refused;
+} kln_built_tensor;
+
+/* What is known of a tensor. */
+typedef struct kln_known {
     const char *name;
     kiln_dtype dtype; /* UNDEFINED: not known */
     int32_t rank;     /* KLN_RANK_OPEN: not known */
-} kln_built_tensor;
+} kln_known;
 
 /* The id of a tensor holds the number of its graph, so that one of another branch is noticed. */
 #define KLN_ID_BITS 22
@@ -50,7 +61,12 @@ struct kiln_network {
     kln_names imports; /* in the root: domains of operator sets, to their place in the model */
     size_t import_capacity;
     uint32_t unnamed;
-    bool is_used; /* a branch that an If or Loop has taken */
+    bool is_used;               /* a branch that an If or Loop has taken */
+    bool collects;              /* in the root: issues, instead of failing */
+    kiln_issue_list *issues;    /* in the root: those collected, or NULL */
+    size_t refused_outputs;     /* refused tensors that were to be outputs of this graph */
+    kln_inference *inference;   /* in the root: NULL until somebody asks */
+    kln_graph_inference *known; /* this graph's part of it, or NULL */
 };
 
 #define KLN_LAYER_INPUTS 16
@@ -61,32 +77,36 @@ typedef struct kln_layer {
     const char *function; /* as the caller knows it */
     const char *name;     /* in the arena once it is taken */
     kiln_status status;
+    bool is_refused; /* it reads a refused tensor */
+    bool is_marked;  /* `mark` is set */
+    kln_infer_mark mark;
     size_t node_mark, initializer_mark, tensor_mark, opset_mark;
     const char *op_type;
     const char *domain;
-    const char *few[KLN_LAYER_INPUTS];
     const char **inputs; /* `few`, or the arena's */
     size_t input_count, input_capacity;
-    kln_onnx_attribute attributes[KLN_LAYER_ATTRIBUTES];
     size_t attribute_count;
+    const char *few[KLN_LAYER_INPUTS];
+    kln_onnx_attribute attributes[KLN_LAYER_ATTRIBUTES];
 } kln_layer;
 
 /* `name` may be NULL. */
 void kln_layer_begin(kln_layer *layer, kiln_network *network, const char *function,
                      const char *name, const char *op_type);
+/* The same for what is no node: an input, a constant. */
+void kln_layer_open(kln_layer *layer, kiln_network *network, const char *function, const char *name,
+                    const char *what);
 /* Fails the layer unless something failed before. */
 void kln_layer_fail(kln_layer *layer, kiln_status status, const char *format, ...) KLN_PRINTF(3, 4);
 /* The check of a caller's argument: fails with the sentence unless `holds`. */
 void kln_layer_need(kln_layer *layer, bool holds, const char *format, ...) KLN_PRINTF(3, 4);
+/* `what` needs a version of ONNX's operator set. */
+void kln_layer_need_opset(kln_layer *layer, int64_t needed, const char *what);
 
-/* What is known of a tensor; a zeroed one with an open rank for a wrong id, which fails. */
-kln_built_tensor kln_layer_tensor(kln_layer *layer, kiln_tensor_id id);
-
-/* What can be known of ranks and axes without inference: nothing fails where the rank is open. */
-void kln_layer_rank(kln_layer *layer, kiln_tensor_id id, int32_t least, int32_t most);
-void kln_layer_axis(kln_layer *layer, kiln_tensor_id id, int64_t axis);
-/* Axes of a tensor of `rank`: in range, each one once. */
-void kln_layer_axes(kln_layer *layer, int32_t rank, const int64_t *axes, size_t count);
+/* What is known of a tensor; nothing for a wrong id, which fails. */
+kln_known kln_layer_tensor(kln_layer *layer, kiln_tensor_id id);
+/* The same where the layer cannot do without the rank. */
+kln_known kln_layer_ranked(kln_layer *layer, kiln_tensor_id id, int32_t least, int32_t most);
 
 void kln_layer_input(kln_layer *layer, kiln_tensor_id id);
 void kln_layer_optional(kln_layer *layer, kiln_tensor_id id);
@@ -95,6 +115,8 @@ void kln_layer_input_ints(kln_layer *layer, const char *suffix, const int64_t *v
                           bool is_scalar);
 void kln_layer_input_floats(kln_layer *layer, const char *suffix, const float *values, size_t count,
                             bool is_scalar);
+/* Weights as they stand in a model, without a name; checked, their bytes not copied. */
+kln_onnx_tensor kln_layer_weights(kln_layer *layer, const kiln_weights *weights);
 /* A constant of one of the network's own tensors: `values` are copied. */
 kiln_tensor_id kln_layer_constant(kln_layer *layer, const char *suffix, kiln_dtype dtype,
                                   const int64_t *dims, size_t rank, const void *values,
@@ -105,49 +127,75 @@ kiln_tensor_id kln_layer_constant(kln_layer *layer, const char *suffix, kiln_dty
 kiln_tensor_id kln_layer_scalar(kln_layer *layer, const char *suffix, kiln_dtype dtype,
                                 float value);
 
+/* A copy in the arena; NULL failed the layer. */
+void *kln_layer_copy(kln_layer *layer, const void *values, size_t size);
+
+/* Attributes. The name is a literal or in the arena; values are copied. */
 void kln_layer_int(kln_layer *layer, const char *name, int64_t value);
 void kln_layer_float(kln_layer *layer, const char *name, float value);
 void kln_layer_string(kln_layer *layer, const char *name, const char *value);
 void kln_layer_ints(kln_layer *layer, const char *name, const int64_t *values, size_t count);
 void kln_layer_floats(kln_layer *layer, const char *name, const float *values, size_t count);
+void kln_layer_strings(kln_layer *layer, const char *name, const char *const *values, size_t count);
+/* The bytes are not copied. */
+void kln_layer_tensor_attribute(kln_layer *layer, const char *name, const kiln_weights *weights);
 void kln_layer_graph(kln_layer *layer, const char *name, kln_onnx_graph *graph);
 
 /* Ends an operator in the middle of a layer of several; its output is "<layer>/<suffix>", or
  * "<layer>:1" for the suffix ":1". */
-kiln_tensor_id kln_layer_emit(kln_layer *layer, const char *suffix, kiln_dtype dtype, int32_t rank);
+kiln_tensor_id kln_layer_emit(kln_layer *layer, const char *suffix);
 /* Begins the next operator. */
 void kln_layer_operator(kln_layer *layer, const char *op_type);
 /* One operator of up to two inputs (KILN_NO_TENSOR: none) without attributes, emitted. */
 kiln_tensor_id kln_layer_simple(kln_layer *layer, const char *suffix, const char *op_type,
-                                kiln_tensor_id a, kiln_tensor_id b, kiln_dtype dtype, int32_t rank);
+                                kiln_tensor_id a, kiln_tensor_id b);
 
-/* What an output is known to be. */
-typedef struct kln_layer_output {
-    kiln_tensor_id *id; /* where it goes; NULL: the output is left out */
-    kiln_dtype dtype;
-    int32_t rank;
-} kln_layer_output;
-
-/* Room for `count` of them, each of one type and rank, that go to `ids`; NULL failed the layer. */
-kln_layer_output *kln_layer_outputs(kln_layer *layer, kiln_tensor_id *ids, size_t count,
-                                    kiln_dtype dtype, int32_t rank);
-
-/* Ends the last operator with outputs "<layer>", "<layer>:1" and so on; returns how it went. */
-KILN_MUST_CHECK kiln_status kln_layer_finish(kln_layer *layer, const kln_layer_output *outputs,
+/* Ends the last operator with outputs "<layer>", "<layer>:1" and so on, which go where `outputs`
+ * point (NULL: that output is left out); returns how it went. */
+KILN_MUST_CHECK kiln_status kln_layer_finish(kln_layer *layer, kiln_tensor_id *const *outputs,
                                              size_t count);
+/* The same with outputs that lie one after the other. */
+KILN_MUST_CHECK kiln_status kln_layer_finish_all(kln_layer *layer, kiln_tensor_id *outputs,
+                                                 size_t count);
 /* The usual one. */
-KILN_MUST_CHECK kiln_status kln_layer_finish_one(kln_layer *layer, kiln_dtype dtype, int32_t rank,
-                                                 kiln_tensor_id *output);
+KILN_MUST_CHECK kiln_status kln_layer_finish_one(kln_layer *layer, kiln_tensor_id *output);
+/* Of a layer without a node: registers its name as a tensor, unless something failed. */
+KILN_MUST_CHECK kiln_status kln_layer_close(kln_layer *layer, kiln_tensor_id *output);
 
+/* Makes room for one more tensor. OUT_OF_MEMORY, LIMIT. */
+KILN_MUST_CHECK kiln_status kln_network_room(kiln_network *network);
 /* Registers a tensor under a name that lives in the arena. */
 KILN_MUST_CHECK kiln_status kln_network_register(kiln_network *network, const char *name,
-                                                 kiln_dtype dtype, int32_t rank,
-                                                 kiln_tensor_id *id);
-/* What is known of a tensor, or NULL when the id is not of this network. */
-const kln_built_tensor *kln_network_tensor(const kiln_network *network, kiln_tensor_id id);
+                                                 bool is_refused, kiln_tensor_id *id);
+/* The tensor, or NULL when the id is not of this network. */
+kln_built_tensor *kln_network_tensor(const kiln_network *network, kiln_tensor_id id);
 /* Imports an operator set; an older one of the same domain stays. */
 KILN_MUST_CHECK kiln_status kln_network_import(kiln_network *network, const char *domain,
                                                int64_t version);
 int64_t kln_network_opset_of(const kiln_network *network);
+
+/* --- inference as the network grows (build_known.c) --- */
+
+/* Brings what is inferred of the network and those around it up to date. */
+KILN_MUST_CHECK kiln_status kln_network_know(kiln_network *network);
+/* What is known of a tensor; NULL where inference does not know its name. */
+KILN_MUST_CHECK kiln_status kln_network_value(kiln_network *network, kiln_tensor_id id,
+                                              const kln_value **value);
+/* Drops all that is inferred: something changed that was there before. */
+void kln_network_forget(kiln_network *network);
+kln_known kln_known_of(const char *name, const kln_value *value);
+
+/* --- collected issues (build_issues.c) --- */
+
+/* The status that a call gives for an issue of this kind. */
+kiln_status kln_issue_status(kiln_issue_kind kind);
+/* Whether it is an error about what the operator is: its name, inputs, outputs, attributes. */
+bool kln_issue_is_of_operator(const kiln_issue *issue);
+/* Whether a failure of the network's calls is collected instead of returned. */
+bool kln_network_collects(const kiln_network *network, kiln_status status);
+/* Collects the thread's last message as an issue about `node` and `tensor` where such failures are
+ * collected; else returns `status`. */
+KILN_MUST_CHECK kiln_status kln_network_refuse(kiln_network *network, kiln_status status,
+                                               const char *node, const char *tensor);
 
 #endif

@@ -33,47 +33,47 @@ static const function activations[] = {
 };
 
 /* Gelu before operator set 20: x * 0.5 * (1 + erf(x / sqrt 2)), or with the hyperbolic tangent. */
-static void compose_gelu(kln_layer *layer, kiln_tensor_id x, kln_built_tensor t, bool with_tanh)
+static void compose_gelu(kln_layer *layer, kiln_tensor_id x, bool with_tanh)
 {
-    const kiln_dtype type = t.dtype;
+    const kiln_dtype type = kln_layer_tensor(layer, x).dtype;
     const kiln_tensor_id half = kln_layer_scalar(layer, "half", type, 0.5F);
     const kiln_tensor_id one = kln_layer_scalar(layer, "one", type, 1.0F);
     kiln_tensor_id inner = x;
     if (with_tanh) {
         const kiln_tensor_id a = kln_layer_scalar(layer, "cubic", type, 0.044715F);
         const kiln_tensor_id b = kln_layer_scalar(layer, "scale", type, 0.7978845608F);
-        kiln_tensor_id cube = kln_layer_simple(layer, "square", "Mul", x, x, type, t.rank);
-        cube = kln_layer_simple(layer, "cube", "Mul", cube, x, type, t.rank);
-        cube = kln_layer_simple(layer, "term", "Mul", cube, a, type, t.rank);
-        inner = kln_layer_simple(layer, "sum", "Add", x, cube, type, t.rank);
-        inner = kln_layer_simple(layer, "scaled", "Mul", inner, b, type, t.rank);
-        inner = kln_layer_simple(layer, "tanh", "Tanh", inner, KILN_NO_TENSOR, type, t.rank);
+        kiln_tensor_id cube = kln_layer_simple(layer, "square", "Mul", x, x);
+        cube = kln_layer_simple(layer, "cube", "Mul", cube, x);
+        cube = kln_layer_simple(layer, "term", "Mul", cube, a);
+        inner = kln_layer_simple(layer, "sum", "Add", x, cube);
+        inner = kln_layer_simple(layer, "scaled", "Mul", inner, b);
+        inner = kln_layer_simple(layer, "tanh", "Tanh", inner, KILN_NO_TENSOR);
     } else {
         const kiln_tensor_id b = kln_layer_scalar(layer, "scale", type, 0.7071067812F);
-        inner = kln_layer_simple(layer, "scaled", "Mul", x, b, type, t.rank);
-        inner = kln_layer_simple(layer, "erf", "Erf", inner, KILN_NO_TENSOR, type, t.rank);
+        inner = kln_layer_simple(layer, "scaled", "Mul", x, b);
+        inner = kln_layer_simple(layer, "erf", "Erf", inner, KILN_NO_TENSOR);
     }
-    inner = kln_layer_simple(layer, "plus", "Add", inner, one, type, t.rank);
-    inner = kln_layer_simple(layer, "product", "Mul", inner, x, type, t.rank);
+    inner = kln_layer_simple(layer, "plus", "Add", inner, one);
+    inner = kln_layer_simple(layer, "product", "Mul", inner, x);
     kln_layer_operator(layer, "Mul");
     kln_layer_input(layer, inner);
     kln_layer_input(layer, half);
 }
 
 static void compose_activation(kln_layer *layer, kiln_activation kind, kiln_tensor_id input,
-                               kln_built_tensor t, float alpha, float beta)
+                               float alpha, float beta)
 {
     const function *row = &activations[kind];
     if (kind == KILN_ACTIVATION_SWISH) {
         const kiln_tensor_id gate =
-            kln_layer_simple(layer, "sigmoid", "Sigmoid", input, KILN_NO_TENSOR, t.dtype, t.rank);
+            kln_layer_simple(layer, "sigmoid", "Sigmoid", input, KILN_NO_TENSOR);
         kln_layer_operator(layer, "Mul");
         kln_layer_input(layer, input);
         kln_layer_input(layer, gate);
         return;
     }
     if (kln_network_opset_of(layer->network) < row->since) {
-        compose_gelu(layer, input, t, kind == KILN_ACTIVATION_GELU_TANH);
+        compose_gelu(layer, input, kind == KILN_ACTIVATION_GELU_TANH);
         return;
     }
     kln_layer_operator(layer, row->op_type);
@@ -81,8 +81,9 @@ static void compose_activation(kln_layer *layer, kiln_activation kind, kiln_tens
     if (kind == KILN_ACTIVATION_CLIP) {
         kln_layer_need(layer, alpha <= beta, "it clips to at least %g and at most %g",
                        (double)alpha, (double)beta);
-        kln_layer_input(layer, kln_layer_scalar(layer, "least", t.dtype, alpha));
-        kln_layer_input(layer, kln_layer_scalar(layer, "most", t.dtype, beta));
+        const kiln_dtype type = kln_layer_tensor(layer, input).dtype;
+        kln_layer_input(layer, kln_layer_scalar(layer, "least", type, alpha));
+        kln_layer_input(layer, kln_layer_scalar(layer, "most", type, beta));
     } else if (kind == KILN_ACTIVATION_GELU_TANH) {
         kln_layer_string(layer, "approximate", "tanh");
     }
@@ -103,11 +104,10 @@ kiln_status kiln_network_add_activation(kiln_network *network, const char *name,
     kln_layer_begin(&layer, network, __func__, name,
                     is_known ? activations[kind].op_type : "Activation");
     kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_activation", (int)kind);
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
     if (layer.status == KILN_OK) {
-        compose_activation(&layer, kind, input, t, alpha, beta);
+        compose_activation(&layer, kind, input, alpha, beta);
     }
-    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_prelu(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -117,8 +117,7 @@ kiln_status kiln_network_add_prelu(kiln_network *network, const char *name, kiln
     kln_layer_begin(&layer, network, __func__, name, "PRelu");
     kln_layer_input(&layer, input);
     kln_layer_input(&layer, slope);
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
-    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_unary(kiln_network *network, const char *name, kiln_unary kind,
@@ -144,31 +143,7 @@ kiln_status kiln_network_add_unary(kiln_network *network, const char *name, kiln
     kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Unary");
     kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_unary", (int)kind);
     kln_layer_input(&layer, input);
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
-    const bool is_test = kind == KILN_UNARY_IS_NAN || kind == KILN_UNARY_IS_INF;
-    return kln_layer_finish_one(&layer, is_test ? KILN_DTYPE_BOOL : t.dtype, t.rank, output);
-}
-
-/* Of two that broadcast. */
-static int32_t larger_rank(kln_built_tensor a, kln_built_tensor b)
-{
-    return a.rank < 0 || b.rank < 0 ? KLN_RANK_OPEN : a.rank > b.rank ? a.rank : b.rank;
-}
-
-static kiln_dtype known_dtype(kln_built_tensor a, kln_built_tensor b)
-{
-    return a.dtype != KILN_DTYPE_UNDEFINED ? a.dtype : b.dtype;
-}
-
-/* Both must be of one type where both types are known. */
-static void need_same_dtype(kln_layer *layer, kln_built_tensor a, kln_built_tensor b)
-{
-    if (a.dtype != b.dtype && a.dtype != KILN_DTYPE_UNDEFINED && b.dtype != KILN_DTYPE_UNDEFINED) {
-        kln_layer_fail(
-            layer, KILN_ERROR_DTYPE,
-            "\"%s\" is of type %s and \"%s\" of type %s; one type is needed, so cast one", a.name,
-            kiln_dtype_name(a.dtype), b.name, kiln_dtype_name(b.dtype));
-    }
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_elementwise(kiln_network *network, const char *name,
@@ -201,20 +176,12 @@ kiln_status kiln_network_add_elementwise(kiln_network *network, const char *name
     const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
     kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Elementwise");
     kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_elementwise", (int)kind);
-    const kln_built_tensor left = kln_layer_tensor(&layer, a);
-    const kln_built_tensor right = kln_layer_tensor(&layer, b);
     kln_layer_input(&layer, a);
     kln_layer_input(&layer, b);
-    if (kind != KILN_ELEMENTWISE_POW) {
-        need_same_dtype(&layer, left, right);
-    }
     if (kind == KILN_ELEMENTWISE_FMOD) {
         kln_layer_int(&layer, "fmod", 1);
     }
-    const bool compares =
-        kind >= KILN_ELEMENTWISE_EQUAL && kind <= KILN_ELEMENTWISE_GREATER_OR_EQUAL;
-    return kln_layer_finish_one(&layer, compares ? KILN_DTYPE_BOOL : known_dtype(left, right),
-                                larger_rank(left, right), output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_where(kiln_network *network, const char *name,
@@ -226,18 +193,7 @@ kiln_status kiln_network_add_where(kiln_network *network, const char *name,
     kln_layer_input(&layer, condition);
     kln_layer_input(&layer, a);
     kln_layer_input(&layer, b);
-    const kln_built_tensor test = kln_layer_tensor(&layer, condition);
-    const kln_built_tensor left = kln_layer_tensor(&layer, a);
-    const kln_built_tensor right = kln_layer_tensor(&layer, b);
-    if (test.dtype != KILN_DTYPE_UNDEFINED && test.dtype != KILN_DTYPE_BOOL) {
-        kln_layer_fail(&layer, KILN_ERROR_DTYPE,
-                       "the condition \"%s\" is of type %s, bool is "
-                       "needed",
-                       test.name, kiln_dtype_name(test.dtype));
-    }
-    need_same_dtype(&layer, left, right);
-    const kln_built_tensor both = {"", KILN_DTYPE_UNDEFINED, larger_rank(left, right)};
-    return kln_layer_finish_one(&layer, known_dtype(left, right), larger_rank(test, both), output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_cast(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -250,7 +206,7 @@ kiln_status kiln_network_add_cast(kiln_network *network, const char *name, kiln_
         kln_layer_fail(&layer, KILN_ERROR_DTYPE, "dtype is %d, which is no data type", (int)dtype);
     }
     kln_layer_int(&layer, "to", kln_onnx_wire_dtype(dtype));
-    return kln_layer_finish_one(&layer, dtype, kln_layer_tensor(&layer, input).rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_softmax(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -259,10 +215,8 @@ kiln_status kiln_network_add_softmax(kiln_network *network, const char *name, ki
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, logarithm ? "LogSoftmax" : "Softmax");
     kln_layer_input(&layer, input);
-    kln_layer_axis(&layer, input, axis);
     kln_layer_int(&layer, "axis", axis);
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
-    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_cumulative_sum(kiln_network *network, const char *name,
@@ -272,10 +226,8 @@ kiln_status kiln_network_add_cumulative_sum(kiln_network *network, const char *n
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "CumSum");
     kln_layer_input(&layer, input);
-    kln_layer_axis(&layer, input, axis);
     kln_layer_input_ints(&layer, "axis", &axis, 1, true);
     kln_layer_int(&layer, "exclusive", exclusive);
     kln_layer_int(&layer, "reverse", reverse);
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
-    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+    return kln_layer_finish_one(&layer, output);
 }

@@ -32,7 +32,7 @@ kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count, size_t *
 
 /* --- tensors and names --- */
 
-const kln_built_tensor *kln_network_tensor(const kiln_network *network, kiln_tensor_id id)
+kln_built_tensor *kln_network_tensor(const kiln_network *network, kiln_tensor_id id)
 {
     if (id < 0 || id >> KLN_ID_BITS != network->number ||
         (size_t)(id & KLN_ID_MASK) >= network->tensor_count) {
@@ -41,15 +41,11 @@ const kln_built_tensor *kln_network_tensor(const kiln_network *network, kiln_ten
     return &network->tensors[id & KLN_ID_MASK];
 }
 
-kiln_status kln_network_register(kiln_network *network, const char *name, kiln_dtype dtype,
-                                 int32_t rank, kiln_tensor_id *id)
+kiln_status kln_network_room(kiln_network *network)
 {
     if (network->tensor_count > (size_t)KLN_ID_MASK) {
         return kln_fail(KILN_ERROR_LIMIT, "a network of more than %d tensors was refused",
                         (int)KLN_ID_MASK);
-    }
-    if (kln_names_get(&network->root->names, name) != KLN_NAMES_NONE) {
-        return kln_fail(KILN_ERROR_NAME, "the name \"%s\" is in use", name);
     }
     if (network->tensor_count == network->tensor_capacity) {
         const size_t capacity = network->tensor_capacity == 0 ? 16 : network->tensor_capacity * 2;
@@ -60,10 +56,22 @@ kiln_status kln_network_register(kiln_network *network, const char *name, kiln_d
         network->tensors = grown;
         network->tensor_capacity = capacity;
     }
+    return KILN_OK;
+}
+
+kiln_status kln_network_register(kiln_network *network, const char *name, bool is_refused,
+                                 kiln_tensor_id *id)
+{
+    uint32_t before = KLN_NAMES_NONE;
+    KLN_RETURN_IF_ERROR(kln_network_room(network));
     *id = network->number << KLN_ID_BITS | (kiln_tensor_id)network->tensor_count;
-    KLN_RETURN_IF_ERROR(kln_names_set(&network->root->names, name, (uint32_t)*id));
+    KLN_RETURN_IF_ERROR(kln_names_swap(&network->root->names, name, (uint32_t)*id, &before));
+    if (before != KLN_NAMES_NONE) {
+        KLN_RETURN_IF_ERROR(kln_names_set(&network->root->names, name, before));
+        return kln_fail(KILN_ERROR_NAME, "the name \"%s\" is in use", name);
+    }
     network->tensors[network->tensor_count++] =
-        (kln_built_tensor){.name = name, .dtype = dtype, .rank = rank};
+        (kln_built_tensor){.name = name, .is_refused = is_refused};
     return KILN_OK;
 }
 
@@ -128,6 +136,8 @@ void kiln_network_destroy(kiln_network *network)
         finish(branch);
         branch = next;
     }
+    kln_inference_destroy(network->inference);
+    kiln_issue_list_destroy(network->issues);
     kln_onnx_model_destroy(network->model);
     finish(network);
 }
@@ -185,14 +195,13 @@ kiln_status kiln_network_create(const kiln_network_options *options, kiln_networ
 /* --- from ONNX --- */
 
 /* A name of the file's: two tensors of one name are for the validation, the first one is found. */
-static kiln_status take_tensor(kiln_network *network, const char *name, kiln_dtype dtype,
-                               int32_t rank)
+static kiln_status take_tensor(kiln_network *network, const char *name)
 {
     kiln_tensor_id id = KILN_NO_TENSOR;
     if (name[0] == '\0' || kln_names_get(&network->names, name) != KLN_NAMES_NONE) {
         return KILN_OK;
     }
-    return kln_network_register(network, name, dtype, rank, &id);
+    return kln_network_register(network, name, false, &id);
 }
 
 static kiln_status use_name(kiln_network *network, const char *name)
@@ -242,29 +251,29 @@ static kiln_status take_names(kiln_network *network)
 {
     const kln_onnx_graph *graph = network->graph;
     for (size_t i = 0; i < graph->input_count; i++) {
-        const kln_onnx_type *type = &graph->inputs[i].type;
-        KLN_RETURN_IF_ERROR(take_tensor(
-            network, graph->inputs[i].name, type->dtype,
-            type->has_shape && type->rank <= KILN_MAX_RANK ? (int32_t)type->rank : KLN_RANK_OPEN));
+        KLN_RETURN_IF_ERROR(take_tensor(network, graph->inputs[i].name));
     }
     for (size_t i = 0; i < graph->initializer_count; i++) {
-        const kln_onnx_tensor *tensor = &graph->initializers[i];
-        const size_t rank = tensor->rank;
-        KLN_RETURN_IF_ERROR(take_tensor(network, tensor->name, tensor->dtype,
-                                        rank <= KILN_MAX_RANK ? (int32_t)rank : KLN_RANK_OPEN));
+        KLN_RETURN_IF_ERROR(take_tensor(network, graph->initializers[i].name));
     }
     for (size_t i = 0; i < graph->sparse_initializer_count; i++) {
-        KLN_RETURN_IF_ERROR(take_tensor(network, graph->sparse_initializer_names[i],
-                                        KILN_DTYPE_UNDEFINED, KLN_RANK_OPEN));
+        KLN_RETURN_IF_ERROR(take_tensor(network, graph->sparse_initializer_names[i]));
     }
     for (size_t i = 0; i < graph->node_count; i++) {
         for (size_t k = 0; k < graph->nodes[i].output_count; k++) {
-            KLN_RETURN_IF_ERROR(take_tensor(network, graph->nodes[i].outputs[k],
-                                            KILN_DTYPE_UNDEFINED, KLN_RANK_OPEN));
+            KLN_RETURN_IF_ERROR(take_tensor(network, graph->nodes[i].outputs[k]));
         }
     }
     for (size_t i = 0; i < graph->node_count; i++) {
         KLN_RETURN_IF_ERROR(use_names_of_node(network, &graph->nodes[i]));
+    }
+    for (size_t i = 0; i < graph->output_count; i++) {
+        const uint32_t id = kln_names_get(&network->names, graph->outputs[i].name);
+        kln_built_tensor *tensor =
+            id < USED_NAME ? kln_network_tensor(network, (kiln_tensor_id)id) : NULL;
+        if (tensor != NULL) {
+            tensor->is_output = true;
+        }
     }
     return KILN_OK;
 }
@@ -324,6 +333,7 @@ kiln_status kiln_network_save_onnx(const kiln_network *network, const char *path
                         "needed",
                         (int)weights);
     }
+    KLN_RETURN_IF_ERROR(kln_network_whole(network));
     return kln_network_write(
         network, path,
         weights == KILN_WEIGHTS_INLINE ? KLN_ONNX_WEIGHTS_INLINE : KLN_ONNX_WEIGHTS_EXTERNAL);
@@ -342,6 +352,7 @@ kiln_status kln_network_edit(kiln_network *network, kln_onnx_model **model)
 {
     const kln_onnx_model *same = NULL;
     KLN_RETURN_IF_ERROR(kln_network_model(network, &same));
+    kln_network_forget(network);
     *model = network->model;
     return KILN_OK;
 }

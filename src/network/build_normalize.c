@@ -19,12 +19,9 @@ kiln_status kiln_network_add_batch_normalization(kiln_network *network, const ch
     kln_layer_input(&layer, input);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(vectors); i++) {
         kln_layer_input(&layer, vectors[i]);
-        kln_layer_rank(&layer, vectors[i], 1, 1);
     }
-    kln_layer_rank(&layer, input, 2, KILN_MAX_RANK);
     put_epsilon(&layer, epsilon);
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
-    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_layer_normalization(kiln_network *network, const char *name,
@@ -37,11 +34,9 @@ kiln_status kiln_network_add_layer_normalization(kiln_network *network, const ch
     kln_layer_input(&layer, input);
     kln_layer_input(&layer, scale);
     kln_layer_optional(&layer, bias);
-    kln_layer_axis(&layer, input, axis);
     kln_layer_int(&layer, "axis", axis);
     put_epsilon(&layer, epsilon);
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
-    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 /* Before operator set 21 its scale and bias had one element for each group. Here the groups are
@@ -49,13 +44,11 @@ kiln_status kiln_network_add_layer_normalization(kiln_network *network, const ch
 static void compose_group(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id scale,
                           kiln_tensor_id bias, int64_t groups, float epsilon)
 {
-    const kln_built_tensor t = kln_layer_tensor(layer, input);
+    const kln_known t = kln_layer_ranked(layer, input, 2, KILN_MAX_RANK);
     int64_t grouped[] = {0, groups, -1};
     const int64_t per_group[] = {groups};
     int64_t aligned[KILN_MAX_RANK] = {1, -1, 1, 1, 1, 1, 1, 1};
-    kln_layer_need(layer, t.rank >= 2, "the rank of \"%s\" must be known before operator set 21",
-                   t.name);
-    if (layer->status != KILN_OK) {
+    if (layer->status != KILN_OK || layer->is_refused) {
         return;
     }
     float ones[256];
@@ -69,12 +62,11 @@ static void compose_group(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id
     for (size_t i = 0; i < (size_t)groups; i++) {
         ones[i] = 1.0F;
     }
-    const kiln_tensor_id shape =
-        kln_layer_simple(layer, "shape", "Shape", input, KILN_NO_TENSOR, KILN_DTYPE_INT64, 1);
+    const kiln_tensor_id shape = kln_layer_simple(layer, "shape", "Shape", input, KILN_NO_TENSOR);
     kln_layer_operator(layer, "Reshape");
     kln_layer_input(layer, input);
     kln_layer_input_ints(layer, "grouped", grouped, 3, false);
-    const kiln_tensor_id flat = kln_layer_emit(layer, "groups", t.dtype, 3);
+    const kiln_tensor_id flat = kln_layer_emit(layer, "groups");
     const size_t bytes = (size_t)groups * sizeof(float);
     const kiln_tensor_id one =
         kln_layer_constant(layer, "one", KILN_DTYPE_FLOAT32, per_group, 1, ones, bytes);
@@ -85,18 +77,14 @@ static void compose_group(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id
     kln_layer_input(layer, one);
     kln_layer_input(layer, zero);
     put_epsilon(layer, epsilon);
-    const kiln_tensor_id normal = kln_layer_emit(layer, "normal", t.dtype, 3);
-    const kiln_tensor_id back =
-        kln_layer_simple(layer, "back", "Reshape", normal, shape, t.dtype, t.rank);
+    const kiln_tensor_id normal = kln_layer_emit(layer, "normal");
+    const kiln_tensor_id back = kln_layer_simple(layer, "back", "Reshape", normal, shape);
     const int64_t dims[] = {t.rank};
     const kiln_tensor_id where = kln_layer_constant(layer, "aligned", KILN_DTYPE_INT64, dims, 1,
                                                     aligned, (size_t)t.rank * sizeof *aligned);
-    const kiln_tensor_id factor =
-        kln_layer_simple(layer, "scale", "Reshape", scale, where, t.dtype, t.rank);
-    const kiln_tensor_id offset =
-        kln_layer_simple(layer, "bias", "Reshape", bias, where, t.dtype, t.rank);
-    const kiln_tensor_id scaled =
-        kln_layer_simple(layer, "scaled", "Mul", back, factor, t.dtype, t.rank);
+    const kiln_tensor_id factor = kln_layer_simple(layer, "scale", "Reshape", scale, where);
+    const kiln_tensor_id offset = kln_layer_simple(layer, "bias", "Reshape", bias, where);
+    const kiln_tensor_id scaled = kln_layer_simple(layer, "scaled", "Mul", back, factor);
     kln_layer_operator(layer, "Add");
     kln_layer_input(layer, scaled);
     kln_layer_input(layer, offset);
@@ -110,9 +98,6 @@ kiln_status kiln_network_add_group_normalization(kiln_network *network, const ch
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "GroupNormalization");
     kln_layer_need(&layer, groups > 0, "groups is %lld; 1 or more is needed", (long long)groups);
-    kln_layer_rank(&layer, scale, 1, 1);
-    kln_layer_rank(&layer, bias, 1, 1);
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
     if (layer.status == KILN_OK && kln_network_opset_of(network) < 21) {
         compose_group(&layer, input, scale, bias, groups, epsilon);
     } else {
@@ -122,7 +107,7 @@ kiln_status kiln_network_add_group_normalization(kiln_network *network, const ch
         kln_layer_int(&layer, "num_groups", groups);
         put_epsilon(&layer, epsilon);
     }
-    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_instance_normalization(kiln_network *network, const char *name,
@@ -135,48 +120,44 @@ kiln_status kiln_network_add_instance_normalization(kiln_network *network, const
     kln_layer_input(&layer, input);
     kln_layer_input(&layer, scale);
     kln_layer_input(&layer, bias);
-    kln_layer_rank(&layer, input, 3, KILN_MAX_RANK);
-    kln_layer_rank(&layer, scale, 1, 1);
-    kln_layer_rank(&layer, bias, 1, 1);
     put_epsilon(&layer, epsilon);
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
-    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
-/* `input` in another type, or itself where that is its own; a type that is not known is float32. */
+/* `input` in another type, or itself where that is its own or not known. */
 static kiln_tensor_id to_type(kln_layer *layer, const char *suffix, kiln_tensor_id input,
-                              kiln_dtype from, kiln_dtype to, int32_t rank)
+                              kiln_dtype to)
 {
+    const kiln_dtype from = kln_layer_tensor(layer, input).dtype;
     if (from == to || from == KILN_DTYPE_UNDEFINED || to == KILN_DTYPE_UNDEFINED) {
         return input;
     }
     kln_layer_operator(layer, "Cast");
     kln_layer_input(layer, input);
     kln_layer_int(layer, "to", kln_onnx_wire_dtype(to));
-    return kln_layer_emit(layer, suffix, to, rank);
+    return kln_layer_emit(layer, suffix);
 }
 
 /* As the operator does it: normalized in single precision, scaled in the input's own. */
 static void compose_rms(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id scale, float epsilon)
 {
-    const kln_built_tensor t = kln_layer_tensor(layer, input);
     const int64_t last = -1;
     kln_layer_need(layer, epsilon > 0.0F, "epsilon is %g, above 0 is needed", (double)epsilon);
-    const kiln_dtype single = KILN_DTYPE_FLOAT32;
-    const kiln_tensor_id x = to_type(layer, "single", input, t.dtype, single, t.rank);
-    const kiln_tensor_id square = kln_layer_simple(layer, "square", "Mul", x, x, single, t.rank);
+    const kiln_tensor_id x = to_type(layer, "single", input, KILN_DTYPE_FLOAT32);
+    const kiln_tensor_id square = kln_layer_simple(layer, "square", "Mul", x, x);
     kln_layer_operator(layer, "ReduceMean");
     kln_layer_input(layer, square);
     kln_layer_input_ints(layer, "axes", &last, 1, false);
     kln_layer_int(layer, "keepdims", 1);
-    kiln_tensor_id mean = kln_layer_emit(layer, "mean", single, t.rank);
+    kiln_tensor_id mean = kln_layer_emit(layer, "mean");
     kln_layer_operator(layer, "Add");
     kln_layer_input(layer, mean);
     kln_layer_input_floats(layer, "epsilon", &epsilon, 1, true);
-    mean = kln_layer_emit(layer, "above", single, t.rank);
-    mean = kln_layer_simple(layer, "root", "Sqrt", mean, KILN_NO_TENSOR, single, t.rank);
-    const kiln_tensor_id normal = kln_layer_simple(layer, "normal", "Div", x, mean, single, t.rank);
-    const kiln_tensor_id typed = to_type(layer, "typed", normal, single, t.dtype, t.rank);
+    mean = kln_layer_emit(layer, "above");
+    mean = kln_layer_simple(layer, "root", "Sqrt", mean, KILN_NO_TENSOR);
+    const kiln_tensor_id normal = kln_layer_simple(layer, "normal", "Div", x, mean);
+    const kiln_tensor_id typed =
+        to_type(layer, "typed", normal, kln_layer_tensor(layer, input).dtype);
     kln_layer_operator(layer, "Mul");
     kln_layer_input(layer, typed);
     kln_layer_input(layer, scale);
@@ -188,7 +169,6 @@ kiln_status kiln_network_add_rms_normalization(kiln_network *network, const char
 {
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "RMSNormalization");
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
     if (layer.status == KILN_OK && kln_network_opset_of(network) < 23) {
         compose_rms(&layer, input, scale, epsilon);
     } else {
@@ -196,5 +176,5 @@ kiln_status kiln_network_add_rms_normalization(kiln_network *network, const char
         kln_layer_input(&layer, scale);
         put_epsilon(&layer, epsilon);
     }
-    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+    return kln_layer_finish_one(&layer, output);
 }

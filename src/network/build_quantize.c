@@ -29,36 +29,22 @@ static int64_t opset_of_dtype(kiln_dtype dtype)
     }
 }
 
-static void need_opset(kln_layer *layer, int64_t needed, const char *what)
+static void put_granularity(kln_layer *layer, kiln_tensor_id scale, int64_t axis,
+                            int64_t block_size)
 {
-    if (layer->status == KILN_OK && kln_network_opset_of(layer->network) < needed) {
-        kln_layer_fail(layer, KILN_ERROR_UNSUPPORTED,
-                       "%s needs operator set %lld, the network has %lld", what, (long long)needed,
-                       (long long)kln_network_opset_of(layer->network));
-    }
-}
-
-static void put_granularity(kln_layer *layer, kiln_tensor_id input, kiln_tensor_id scale,
-                            int64_t axis, int64_t block_size)
-{
-    const kln_built_tensor t = kln_layer_tensor(layer, input);
-    const kln_built_tensor s = kln_layer_tensor(layer, scale);
+    const kln_known s = kln_layer_tensor(layer, scale);
     kln_layer_need(layer, block_size >= 0, "block_size is %lld; 0 (no blocks) or more is needed",
                    (long long)block_size);
     if (block_size > 0) {
-        need_opset(layer, 21, "block quantization");
-        if (t.rank >= 0) {
-            kln_layer_rank(layer, scale, t.rank, t.rank);
-        }
-        kln_layer_axis(layer, input, axis);
+        kln_layer_need_opset(layer, 21, "block quantization");
         kln_layer_int(layer, "block_size", block_size);
+    } else if (s.rank > 1) {
+        kln_layer_fail(layer, KILN_ERROR_RANK,
+                       "\"%s\" has rank %d; a scale is a scalar, or a vector along the axis",
+                       s.name, (int)s.rank);
+    }
+    if (block_size > 0 || s.rank != 0) {
         kln_layer_int(layer, "axis", axis);
-    } else {
-        kln_layer_rank(layer, scale, 0, 1);
-        if (s.rank != 0) {
-            kln_layer_axis(layer, input, axis);
-            kln_layer_int(layer, "axis", axis);
-        }
     }
 }
 
@@ -79,10 +65,10 @@ kiln_status kiln_network_add_quantize(kiln_network *network, const char *name, k
     kln_layer_input(&layer, input);
     kln_layer_input(&layer, scale);
     kln_layer_optional(&layer, zero_point);
-    put_granularity(&layer, input, scale, axis, block_size);
+    put_granularity(&layer, scale, axis, block_size);
     if (zero_point == KILN_NO_TENSOR && dtype != KILN_DTYPE_UNDEFINED &&
         dtype != KILN_DTYPE_UINT8) {
-        need_opset(&layer, 21, "a type without a zero point");
+        kln_layer_need_opset(&layer, 21, "a type without a zero point");
         kln_layer_int(&layer, "output_dtype", kln_onnx_wire_dtype(dtype));
     }
     kln_layer_need(&layer,
@@ -96,8 +82,8 @@ kiln_status kiln_network_add_quantize(kiln_network *network, const char *name, k
         kln_layer_fail(&layer, KILN_ERROR_DTYPE, "%s is no type to quantize to",
                        kiln_dtype_name(type));
     }
-    need_opset(&layer, opset_of_dtype(type), kiln_dtype_name(type));
-    return kln_layer_finish_one(&layer, type, kln_layer_tensor(&layer, input).rank, output);
+    kln_layer_need_opset(&layer, opset_of_dtype(type), kiln_dtype_name(type));
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_dequantize(kiln_network *network, const char *name,
@@ -107,24 +93,9 @@ kiln_status kiln_network_add_dequantize(kiln_network *network, const char *name,
 {
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "DequantizeLinear");
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
-    const kiln_dtype zero = type_of_zero(&layer, zero_point);
     kln_layer_input(&layer, input);
     kln_layer_input(&layer, scale);
     kln_layer_optional(&layer, zero_point);
-    put_granularity(&layer, input, scale, axis, block_size);
-    if (layer.status == KILN_OK && t.dtype != KILN_DTYPE_UNDEFINED) {
-        if (!is_quantized(t.dtype) && t.dtype != KILN_DTYPE_INT32) {
-            kln_layer_fail(&layer, KILN_ERROR_DTYPE, "\"%s\" is of type %s, which is not quantized",
-                           t.name, kiln_dtype_name(t.dtype));
-        } else if (zero != KILN_DTYPE_UNDEFINED && zero != t.dtype) {
-            kln_layer_fail(&layer, KILN_ERROR_DTYPE,
-                           "\"%s\" is of type %s, its zero point of type %s", t.name,
-                           kiln_dtype_name(t.dtype), kiln_dtype_name(zero));
-        }
-        if (t.dtype != KILN_DTYPE_INT32) {
-            need_opset(&layer, opset_of_dtype(t.dtype), kiln_dtype_name(t.dtype));
-        }
-    }
-    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, scale).dtype, t.rank, output);
+    put_granularity(&layer, scale, axis, block_size);
+    return kln_layer_finish_one(&layer, output);
 }

@@ -51,12 +51,7 @@ kiln_status kiln_network_add_recurrent(kiln_network *network, const char *name, 
     kln_layer_input(&layer, input);
     kln_layer_input(&layer, weights);
     kln_layer_input(&layer, recurrence);
-    kln_layer_rank(&layer, input, 3, 3);
-    kln_layer_rank(&layer, weights, 3, 3);
-    kln_layer_rank(&layer, recurrence, 3, 3);
     put_options(&layer, kind, &read);
-    const kiln_dtype dtype = kln_layer_tensor(&layer, input).dtype;
-    const kln_layer_output outputs[] = {
-        {output, dtype, 4}, {last_hidden, dtype, 3}, {last_cell, dtype, 3}};
+    kiln_tensor_id *const outputs[] = {output, last_hidden, last_cell};
     return kln_layer_finish(&layer, outputs, 3);
 }

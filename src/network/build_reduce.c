@@ -10,15 +10,7 @@ kiln_status kiln_network_add_matrix_multiply(kiln_network *network, const char *
     kln_layer_begin(&layer, network, __func__, name, "MatMul");
     kln_layer_input(&layer, a);
     kln_layer_input(&layer, b);
-    const kln_built_tensor left = kln_layer_tensor(&layer, a);
-    const kln_built_tensor right = kln_layer_tensor(&layer, b);
-    kln_layer_rank(&layer, a, 1, KILN_MAX_RANK);
-    kln_layer_rank(&layer, b, 1, KILN_MAX_RANK);
-    const int32_t rank = left.rank < 2 || right.rank < 2 ? KLN_RANK_OPEN
-                         : left.rank > right.rank        ? left.rank
-                                                         : right.rank;
-    return kln_layer_finish_one(
-        &layer, left.dtype != KILN_DTYPE_UNDEFINED ? left.dtype : right.dtype, rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_gemm(kiln_network *network, const char *name, kiln_tensor_id a,
@@ -33,31 +25,11 @@ kiln_status kiln_network_add_gemm(kiln_network *network, const char *name, kiln_
     kln_layer_input(&layer, a);
     kln_layer_input(&layer, b);
     kln_layer_optional(&layer, c);
-    kln_layer_rank(&layer, a, 2, 2);
-    kln_layer_rank(&layer, b, 2, 2);
     kln_layer_float(&layer, "alpha", read.alpha);
     kln_layer_float(&layer, "beta", read.beta);
     kln_layer_int(&layer, "transA", read.transpose_a);
     kln_layer_int(&layer, "transB", read.transpose_b);
-    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, a).dtype, 2, output);
-}
-
-/* The letters after "->"; without an arrow the result's rank is left open. */
-static int32_t rank_of_equation(const char *equation)
-{
-    int32_t rank = KLN_RANK_OPEN;
-    for (const char *at = equation; *at != '\0'; at++) {
-        if (*at == '.') {
-            return KLN_RANK_OPEN;
-        }
-        if (at[0] == '-' && at[1] == '>') {
-            rank = 0;
-            at++;
-        } else if (rank >= 0 && *at != ' ') {
-            rank++;
-        }
-    }
-    return rank;
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_einsum(kiln_network *network, const char *name, const char *equation,
@@ -81,9 +53,24 @@ kiln_status kiln_network_add_einsum(kiln_network *network, const char *name, con
         kln_layer_input(&layer, inputs[i]);
     }
     kln_layer_string(&layer, "equation", equation);
-    const kiln_dtype dtype =
-        count != 0 ? kln_layer_tensor(&layer, inputs[0]).dtype : KILN_DTYPE_UNDEFINED;
-    return kln_layer_finish_one(&layer, dtype, rank_of_equation(equation), output);
+    return kln_layer_finish_one(&layer, output);
+}
+
+/* An axis that stands there twice is reduced once by some executors and refused by others. */
+static void need_each_once(kln_layer *layer, kiln_tensor_id input, const int64_t *axes,
+                           size_t count)
+{
+    const int64_t rank = kln_layer_tensor(layer, input).rank;
+    uint32_t seen = 0;
+    for (size_t i = 0; i < count && rank >= 0; i++) {
+        const int64_t axis = axes[i] < 0 ? axes[i] + rank : axes[i];
+        if (axis < 0 || axis >= rank) {
+            return; /* which inference says */
+        }
+        kln_layer_need(layer, (seen & UINT32_C(1) << axis) == 0, "axis %lld is given twice",
+                       (long long)axes[i]);
+        seen |= UINT32_C(1) << axis;
+    }
 }
 
 kiln_status kiln_network_add_reduce(kiln_network *network, const char *name, kiln_reduction kind,
@@ -106,18 +93,15 @@ kiln_status kiln_network_add_reduce(kiln_network *network, const char *name, kil
     const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
     kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Reduce");
     kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_reduction", (int)kind);
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
     kln_layer_input(&layer, input);
     if (count != 0) {
-        kln_layer_axes(&layer, t.rank, axes, count);
         kln_layer_input_ints(&layer, "axes", axes, count, false);
+        if (layer.status == KILN_OK) {
+            need_each_once(&layer, input, axes, count);
+        }
     }
     kln_layer_int(&layer, "keepdims", keep_dims);
-    const int32_t rank = t.rank < 0   ? KLN_RANK_OPEN
-                         : keep_dims  ? t.rank
-                         : count == 0 ? 0
-                                      : t.rank - (int32_t)count;
-    return kln_layer_finish_one(&layer, t.dtype, rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_arg(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -126,12 +110,9 @@ kiln_status kiln_network_add_arg(kiln_network *network, const char *name, kiln_t
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, largest ? "ArgMax" : "ArgMin");
     kln_layer_input(&layer, input);
-    kln_layer_axis(&layer, input, axis);
     kln_layer_int(&layer, "axis", axis);
     kln_layer_int(&layer, "keepdims", keep_dims);
-    const int32_t rank = kln_layer_tensor(&layer, input).rank;
-    return kln_layer_finish_one(&layer, KILN_DTYPE_INT64, rank < 0 ? rank : rank - !keep_dims,
-                                output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_top_k(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -145,11 +126,8 @@ kiln_status kiln_network_add_top_k(kiln_network *network, const char *name, kiln
     kln_layer_input(&layer, input);
     kln_layer_need(&layer, k >= 0, "k is %lld; 0 or more is needed", (long long)k);
     kln_layer_input_ints(&layer, "k", &k, 1, false);
-    kln_layer_axis(&layer, input, axis);
     kln_layer_int(&layer, "axis", axis);
     kln_layer_int(&layer, "largest", largest);
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
-    const kln_layer_output outputs[] = {{values, t.dtype, t.rank},
-                                        {indices, KILN_DTYPE_INT64, t.rank}};
+    kiln_tensor_id *const outputs[] = {values, indices};
     return kln_layer_finish(&layer, outputs, 2);
 }

@@ -28,7 +28,7 @@ kiln_status kiln_network_add_reshape(kiln_network *network, const char *name, ki
     if (layer.status == KILN_OK) {
         kln_layer_input_ints(&layer, "shape", shape->dims, (size_t)shape->rank, false);
     }
-    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, input).dtype, shape->rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_reshape_to(kiln_network *network, const char *name,
@@ -39,14 +39,7 @@ kiln_status kiln_network_add_reshape_to(kiln_network *network, const char *name,
     kln_layer_begin(&layer, network, __func__, name, "Reshape");
     kln_layer_input(&layer, input);
     kln_layer_input(&layer, shape);
-    kln_layer_rank(&layer, shape, 1, 1);
-    const kiln_dtype dtype = kln_layer_tensor(&layer, shape).dtype;
-    if (dtype != KILN_DTYPE_UNDEFINED && dtype != KILN_DTYPE_INT64) {
-        kln_layer_fail(&layer, KILN_ERROR_DTYPE, "the shape is of type %s, int64 is needed",
-                       kiln_dtype_name(dtype));
-    }
-    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, input).dtype, KLN_RANK_OPEN,
-                                output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_transpose(kiln_network *network, const char *name,
@@ -61,15 +54,12 @@ kiln_status kiln_network_add_transpose(kiln_network *network, const char *name,
                    rank);
     if (layer.status == KILN_OK) {
         int64_t order[KILN_MAX_RANK];
-        kln_layer_rank(&layer, input, (int32_t)rank, (int32_t)rank);
-        kln_layer_axes(&layer, (int32_t)rank, permutation, rank);
         for (size_t i = 0; i < rank; i++) { /* the operator does not count from the end */
             order[i] = permutation[i] < 0 ? permutation[i] + (int64_t)rank : permutation[i];
         }
         kln_layer_ints(&layer, "perm", order, rank);
     }
-    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, input).dtype, (int32_t)rank,
-                                output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_flatten(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -77,14 +67,9 @@ kiln_status kiln_network_add_flatten(kiln_network *network, const char *name, ki
 {
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Flatten");
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
     kln_layer_input(&layer, input);
-    /* The end is an axis too: everything lies before it. */
-    if (axis != (t.rank >= 0 ? t.rank : KILN_MAX_RANK)) {
-        kln_layer_axis(&layer, input, axis);
-    }
     kln_layer_int(&layer, "axis", axis);
-    return kln_layer_finish_one(&layer, t.dtype, 2, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_squeeze(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -92,15 +77,11 @@ kiln_status kiln_network_add_squeeze(kiln_network *network, const char *name, ki
 {
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Squeeze");
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
     kln_layer_input(&layer, input);
     if (count != 0) {
-        kln_layer_axes(&layer, t.rank, axes, count);
         kln_layer_input_ints(&layer, "axes", axes, count, false);
     }
-    return kln_layer_finish_one(&layer, t.dtype,
-                                t.rank >= 0 && count != 0 ? t.rank - (int32_t)count : KLN_RANK_OPEN,
-                                output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_unsqueeze(kiln_network *network, const char *name,
@@ -109,16 +90,11 @@ kiln_status kiln_network_add_unsqueeze(kiln_network *network, const char *name,
 {
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Unsqueeze");
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
     kln_layer_input(&layer, input);
     kln_layer_need(&layer, count > 0 && count <= KILN_MAX_RANK, "%zu axes are given, 1 to 8 can be",
                    count);
-    const int32_t rank = t.rank >= 0 ? t.rank + (int32_t)count : KLN_RANK_OPEN;
-    kln_layer_need(&layer, rank <= KILN_MAX_RANK, "the output would have rank %d, 8 at most",
-                   (int)rank);
-    kln_layer_axes(&layer, rank, axes, count);
     kln_layer_input_ints(&layer, "axes", axes, count, false);
-    return kln_layer_finish_one(&layer, t.dtype, rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_concat(kiln_network *network, const char *name,
@@ -127,26 +103,13 @@ kiln_status kiln_network_add_concat(kiln_network *network, const char *name,
 {
     KLN_RETURN_IF_NULL(inputs);
     kln_layer layer;
-    kln_built_tensor first = {"", KILN_DTYPE_UNDEFINED, KLN_RANK_OPEN};
     kln_layer_begin(&layer, network, __func__, name, "Concat");
     kln_layer_need(&layer, count > 0, "no inputs are given");
     for (size_t i = 0; i < count && layer.status == KILN_OK; i++) {
-        const kln_built_tensor t = kln_layer_tensor(&layer, inputs[i]);
-        first = i == 0 ? t : first;
         kln_layer_input(&layer, inputs[i]);
-        kln_layer_axis(&layer, inputs[i], axis);
-        if (first.rank >= 0) {
-            kln_layer_rank(&layer, inputs[i], first.rank, first.rank);
-        }
-        if (t.dtype != first.dtype && t.dtype != KILN_DTYPE_UNDEFINED &&
-            first.dtype != KILN_DTYPE_UNDEFINED) {
-            kln_layer_fail(&layer, KILN_ERROR_DTYPE, "\"%s\" is of type %s, \"%s\" of type %s",
-                           first.name, kiln_dtype_name(first.dtype), t.name,
-                           kiln_dtype_name(t.dtype));
-        }
     }
     kln_layer_int(&layer, "axis", axis);
-    return kln_layer_finish_one(&layer, first.dtype, first.rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_split(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -156,9 +119,7 @@ kiln_status kiln_network_add_split(kiln_network *network, const char *name, kiln
     KLN_RETURN_IF_NULL(outputs);
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Split");
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
     kln_layer_input(&layer, input);
-    kln_layer_axis(&layer, input, axis);
     kln_layer_need(&layer, count > 0, "count is 0; 1 part or more is needed");
     for (size_t i = 0; sizes != NULL && i < count; i++) {
         kln_layer_need(&layer, sizes[i] >= 0,
@@ -171,8 +132,7 @@ kiln_status kiln_network_add_split(kiln_network *network, const char *name, kiln
     } else {
         kln_layer_int(&layer, "num_outputs", (int64_t)count);
     }
-    const kln_layer_output *each = kln_layer_outputs(&layer, outputs, count, t.dtype, t.rank);
-    return kln_layer_finish(&layer, each, count);
+    return kln_layer_finish_all(&layer, outputs, count);
 }
 
 kiln_status kiln_network_add_slice(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -182,22 +142,17 @@ kiln_status kiln_network_add_slice(kiln_network *network, const char *name, kiln
     static const int64_t first[KILN_MAX_RANK] = {0, 1, 2, 3, 4, 5, 6, 7};
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Slice");
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
     kln_layer_input(&layer, input);
     kln_layer_need(&layer, count > 0 && count <= KILN_MAX_RANK, "%zu axes are given, 1 to 8 can be",
                    count);
     kln_layer_input_ints(&layer, "starts", starts, count, false);
     kln_layer_input_ints(&layer, "ends", ends, count, false);
     const int64_t *along = axes != NULL ? axes : first;
-    kln_layer_axes(&layer, t.rank, along, count);
     kln_layer_input_ints(&layer, "axes", along, count, false);
-    for (size_t i = 0; layer.status == KILN_OK && steps != NULL && i < count; i++) {
-        kln_layer_need(&layer, steps[i] != 0, "step %zu is 0", i);
-    }
     if (steps != NULL) {
         kln_layer_input_ints(&layer, "steps", steps, count, false);
     }
-    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_pad(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -210,34 +165,31 @@ kiln_status kiln_network_add_pad(kiln_network *network, const char *name, kiln_t
     KLN_RETURN_IF_NULL(after);
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Pad");
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
     kln_layer_input(&layer, input);
     kln_layer_need(&layer, rank >= 1 && rank <= KILN_MAX_RANK,
                    "the rank is %zu; 1 to 8 is possible", rank);
     kln_layer_need(&layer, (size_t)mode < KLN_ARRAY_LENGTH(names),
                    "mode is %d, which is none of kiln_pad_mode", (int)mode);
     if (layer.status != KILN_OK) {
-        return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+        return kln_layer_finish_one(&layer, output);
     }
-    kln_layer_rank(&layer, input, (int32_t)rank, (int32_t)rank);
     for (size_t i = 0; i < rank; i++) {
         pads[i] = before[i];
         pads[rank + i] = after[i];
     }
-    if (mode == KILN_PAD_WRAP && kln_network_opset_of(network) < 19) {
-        kln_layer_fail(&layer, KILN_ERROR_UNSUPPORTED,
-                       "KILN_PAD_WRAP needs operator set 19, the network has %lld",
-                       (long long)kln_network_opset_of(network));
+    if (mode == KILN_PAD_WRAP) {
+        kln_layer_need_opset(&layer, 19, "KILN_PAD_WRAP");
     }
     kln_layer_input_ints(&layer, "pads", pads, 2 * rank, false);
     const bool is_zero = value >= 0.0F && value <= 0.0F; /* which goes without saying */
     if (mode == KILN_PAD_CONSTANT && !is_zero) {
-        kln_layer_input(&layer, kln_layer_scalar(&layer, "value", t.dtype, value));
+        const kiln_dtype type = kln_layer_tensor(&layer, input).dtype;
+        kln_layer_input(&layer, kln_layer_scalar(&layer, "value", type, value));
     }
     if (layer.status == KILN_OK) {
         kln_layer_string(&layer, "mode", names[mode]);
     }
-    return kln_layer_finish_one(&layer, t.dtype, (int32_t)rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_tile(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -253,11 +205,9 @@ kiln_status kiln_network_add_tile(kiln_network *network, const char *name, kiln_
                        (long long)repeats[i]);
     }
     if (layer.status == KILN_OK) {
-        kln_layer_rank(&layer, input, (int32_t)rank, (int32_t)rank);
         kln_layer_input_ints(&layer, "repeats", repeats, rank, false);
     }
-    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, input).dtype, (int32_t)rank,
-                                output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_expand(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -266,7 +216,6 @@ kiln_status kiln_network_add_expand(kiln_network *network, const char *name, kil
     KLN_RETURN_IF_NULL(shape);
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Expand");
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
     kln_layer_input(&layer, input);
     check_shape(&layer, shape);
     kln_layer_need(&layer, layer.status != KILN_OK || kiln_shape_is_static(shape),
@@ -274,8 +223,7 @@ kiln_status kiln_network_add_expand(kiln_network *network, const char *name, kil
     if (layer.status == KILN_OK) {
         kln_layer_input_ints(&layer, "shape", shape->dims, (size_t)shape->rank, false);
     }
-    const int32_t rank = t.rank < 0 ? KLN_RANK_OPEN : t.rank > shape->rank ? t.rank : shape->rank;
-    return kln_layer_finish_one(&layer, t.dtype, rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_shape(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -284,7 +232,7 @@ kiln_status kiln_network_add_shape(kiln_network *network, const char *name, kiln
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "Shape");
     kln_layer_input(&layer, input);
-    return kln_layer_finish_one(&layer, KILN_DTYPE_INT64, 1, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_range(kiln_network *network, const char *name, kiln_tensor_id start,
@@ -296,7 +244,6 @@ kiln_status kiln_network_add_range(kiln_network *network, const char *name, kiln
     kln_layer_begin(&layer, network, __func__, name, "Range");
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(inputs); i++) {
         kln_layer_input(&layer, inputs[i]);
-        kln_layer_rank(&layer, inputs[i], 0, 0);
     }
-    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, start).dtype, 1, output);
+    return kln_layer_finish_one(&layer, output);
 }

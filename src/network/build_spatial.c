@@ -52,20 +52,16 @@ static kiln_status add_convolution(kln_layer *layer, kiln_tensor_id input, kiln_
     kiln_convolution_options read = KILN_CONVOLUTION_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(
         kln_options_read("kiln_convolution_options", options, sizeof read, &read, sizeof read));
-    const kln_built_tensor weights = kln_layer_tensor(layer, kernel);
-    const kln_built_tensor x = kln_layer_tensor(layer, input);
-    const int32_t rank = weights.rank >= 0 ? weights.rank : x.rank;
     kln_layer_input(layer, input);
     kln_layer_input(layer, kernel);
     kln_layer_optional(layer, bias);
-    if (rank < 3 || rank > 2 + KILN_MAX_SPATIAL) {
-        kln_layer_fail(layer, KILN_ERROR_RANK,
-                       rank < 0 ? "the rank of its kernel is not known (%d); 3 to 5 is needed"
-                                : "its kernel has rank %d, 3 to 5 is needed",
-                       (int)rank);
-        return kln_layer_finish_one(layer, x.dtype, rank, output);
+    /* Of one rank; that of the kernel is known more often. */
+    const bool is_known = kln_layer_tensor(layer, kernel).rank >= 0;
+    const int32_t rank =
+        kln_layer_ranked(layer, is_known ? kernel : input, 3, 2 + KILN_MAX_SPATIAL).rank;
+    if (layer->status != KILN_OK || layer->is_refused) {
+        return kln_layer_finish_one(layer, output);
     }
-    kln_layer_rank(layer, input, rank, rank);
     const size_t spatial = (size_t)rank - 2;
     put_steps(layer, "strides", read.strides, spatial);
     put_steps(layer, "dilations", read.dilations, spatial);
@@ -86,7 +82,7 @@ static kiln_status add_convolution(kln_layer *layer, kiln_tensor_id input, kiln_
     if (has_output_padding) {
         kln_layer_ints(layer, "output_padding", read.output_padding, spatial);
     }
-    return kln_layer_finish_one(layer, x.dtype, rank, output);
+    return kln_layer_finish_one(layer, output);
 }
 
 kiln_status kiln_network_add_convolution(kiln_network *network, const char *name,
@@ -128,7 +124,6 @@ kiln_status kiln_network_add_pooling(kiln_network *network, const char *name, ki
     kln_layer_need(&layer, spatial >= 1 && spatial <= KILN_MAX_SPATIAL,
                    "it has %d spatial dimensions, 1 to 3 are possible", (int)spatial);
     kln_layer_input(&layer, input);
-    kln_layer_rank(&layer, input, spatial + 2, spatial + 2);
     if (layer.status == KILN_OK) {
         const size_t count = (size_t)spatial;
         for (size_t i = 0; i < count; i++) {
@@ -143,11 +138,8 @@ kiln_status kiln_network_add_pooling(kiln_network *network, const char *name, ki
         for (size_t i = 0; i < count; i++) {
             is_dilated = is_dilated || read.dilations[i] > 1;
         }
-        if (is_dilated && kind == KILN_POOLING_AVERAGE && kln_network_opset_of(network) < 19) {
-            kln_layer_fail(&layer, KILN_ERROR_UNSUPPORTED,
-                           "average pooling with dilation needs operator set 19, the network has "
-                           "%lld",
-                           (long long)kln_network_opset_of(network));
+        if (is_dilated && kind == KILN_POOLING_AVERAGE) {
+            kln_layer_need_opset(&layer, 19, "average pooling with dilation");
         }
         put_steps(&layer, "dilations", read.dilations, count);
     }
@@ -157,19 +149,18 @@ kiln_status kiln_network_add_pooling(kiln_network *network, const char *name, ki
     if (read.include_padding && kind == KILN_POOLING_AVERAGE) {
         kln_layer_int(&layer, "count_include_pad", 1);
     }
-    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, input).dtype, spatial + 2, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 /* GlobalLpPool is in few executors; the norm over the spatial dimensions is in all of them. */
 static void put_norm(kln_layer *layer, kiln_tensor_id input)
 {
     int64_t axes[KILN_MAX_RANK] = {0};
-    const kln_built_tensor t = kln_layer_tensor(layer, input);
-    kln_layer_need(layer, t.rank >= 3, "the rank of \"%s\" must be known", t.name);
+    const kln_known t = kln_layer_ranked(layer, input, 3, KILN_MAX_RANK);
     for (int32_t i = 2; i < t.rank; i++) {
         axes[i - 2] = i;
     }
-    if (layer->status == KILN_OK) {
+    if (layer->status == KILN_OK && !layer->is_refused) {
         kln_layer_input_ints(layer, "axes", axes, (size_t)t.rank - 2, false);
         kln_layer_int(layer, "keepdims", 1);
     }
@@ -185,12 +176,10 @@ kiln_status kiln_network_add_global_pooling(kiln_network *network, const char *n
     kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Pooling");
     kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_pooling", (int)kind);
     kln_layer_input(&layer, input);
-    kln_layer_rank(&layer, input, 3, KILN_MAX_RANK);
     if (kind == KILN_POOLING_LP) {
         put_norm(&layer, input);
     }
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
-    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 kiln_status kiln_network_add_lrn(kiln_network *network, const char *name, kiln_tensor_id input,
@@ -200,15 +189,13 @@ kiln_status kiln_network_add_lrn(kiln_network *network, const char *name, kiln_t
     kln_layer layer;
     kln_layer_begin(&layer, network, __func__, name, "LRN");
     kln_layer_input(&layer, input);
-    kln_layer_rank(&layer, input, 3, KILN_MAX_RANK);
     kln_layer_need(&layer, size > 0 && size % 2 == 1, "size is %lld, an odd number is needed",
                    (long long)size);
     kln_layer_int(&layer, "size", size);
     kln_layer_float(&layer, "alpha", alpha);
     kln_layer_float(&layer, "beta", beta);
     kln_layer_float(&layer, "bias", bias);
-    const kln_built_tensor t = kln_layer_tensor(&layer, input);
-    return kln_layer_finish_one(&layer, t.dtype, t.rank, output);
+    return kln_layer_finish_one(&layer, output);
 }
 
 static void put_resize_modes(kln_layer *layer, const kiln_resize_options *options)
@@ -253,7 +240,6 @@ kiln_status kiln_network_add_resize(kiln_network *network, const char *name, kil
     kln_layer_need(&layer, read.rank >= 1 && read.rank <= KILN_MAX_RANK,
                    "rank is %d; 1 to 8 is possible", (int)read.rank);
     kln_layer_input(&layer, input);
-    kln_layer_rank(&layer, input, read.rank, read.rank);
     kln_layer_optional(&layer, KILN_NO_TENSOR); /* roi */
     if (layer.status == KILN_OK) {
         for (int32_t i = 0; i < read.rank; i++) {
@@ -268,5 +254,5 @@ kiln_status kiln_network_add_resize(kiln_network *network, const char *name, kil
         }
         put_resize_modes(&layer, &read);
     }
-    return kln_layer_finish_one(&layer, kln_layer_tensor(&layer, input).dtype, read.rank, output);
+    return kln_layer_finish_one(&layer, output);
 }

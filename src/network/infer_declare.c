@@ -46,8 +46,9 @@ void kln_state_issue(kln_infer_state *state, kiln_severity severity, kiln_issue_
 /* --- names to values --- */
 
 kln_value *kln_walk_value(kln_infer_state *state, kln_graph_walk *walk, const char *name,
-                          uint32_t *index)
+                          uint32_t *index, uint32_t *before)
 {
+    uint32_t other = KLN_NAMES_NONE;
     kln_graph_inference *graph = &walk->inference;
     if (graph->value_count == graph->value_capacity) {
         const size_t capacity = graph->value_capacity == 0 ? 32 : graph->value_capacity * 2;
@@ -68,9 +69,12 @@ kln_value *kln_walk_value(kln_infer_state *state, kln_graph_walk *walk, const ch
         return NULL;
     }
     *index = (uint32_t)graph->value_count;
-    keep_status(state, kln_names_set(&graph->names, name, *index));
+    keep_status(state, kln_names_swap(&graph->names, name, *index, &other));
     if (state->status != KILN_OK) {
         return NULL;
+    }
+    if (before != NULL) {
+        *before = other;
     }
     value->name = name;
     value->producer = KLN_NO_NODE;
@@ -90,7 +94,7 @@ uint32_t kln_walk_resolve(kln_infer_state *state, kln_graph_walk *walk, const ch
     }
     /* An index of its own here for a value of an outer graph. */
     uint32_t index = 0;
-    if (kln_walk_value(state, walk, name, &index) == NULL) {
+    if (kln_walk_value(state, walk, name, &index, NULL) == NULL) {
         return KLN_NO_VALUE;
     }
     walk->inference.values[index] = outer;
@@ -322,13 +326,14 @@ static void add_input(kln_infer_state *state, kln_graph_walk *walk, size_t index
                       const kln_value *bound)
 {
     const kln_onnx_value *declared = &walk->inference.graph->inputs[index];
-    if (kln_names_get(&walk->inference.names, declared->name) != KLN_NAMES_NONE) {
-        duplicate(state, "input", declared->name);
-    }
     uint32_t place = 0;
-    kln_value *value = kln_walk_value(state, walk, declared->name, &place);
+    uint32_t before = KLN_NAMES_NONE;
+    kln_value *value = kln_walk_value(state, walk, declared->name, &place, &before);
     if (value == NULL) {
         return;
+    }
+    if (before != KLN_NAMES_NONE) {
+        duplicate(state, "input", declared->name);
     }
     walk->inference.inputs[index] = place;
     if (walk->inference.parent == NULL && walk->scope->function == NULL) {
@@ -363,7 +368,7 @@ static void add_initializer(kln_infer_state *state, kln_graph_walk *walk,
         return;
     }
     if (!is_input) {
-        value = kln_walk_value(state, walk, tensor->name, &place);
+        value = kln_walk_value(state, walk, tensor->name, &place, NULL);
         if (value == NULL) {
             return;
         }
@@ -387,7 +392,7 @@ static void add_sparse(kln_infer_state *state, kln_graph_walk *walk)
         const char *name = graph->sparse_initializer_names[i];
         uint32_t place = 0;
         if (name[0] != '\0' && kln_names_get(&walk->inference.names, name) == KLN_NAMES_NONE) {
-            (void)kln_walk_value(state, walk, name, &place);
+            (void)kln_walk_value(state, walk, name, &place, NULL);
         }
     }
     walk->sparse_done = graph->sparse_initializer_count;
@@ -398,20 +403,13 @@ void kln_walk_inputs(kln_infer_state *state, kln_graph_walk *walk, const kln_val
 {
     kln_graph_inference *inference = &walk->inference;
     const kln_onnx_graph *graph = inference->graph;
-    if (graph->input_count > walk->inputs_done) {
-        uint32_t *inputs = kln_arena_alloc_zeroed(state->arena, graph->input_count, sizeof *inputs);
-        if (inputs == NULL) {
-            kln_state_check(state, false);
-            return;
-        }
-        if (walk->inputs_done > 0) {
-            memcpy(inputs, inference->inputs, walk->inputs_done * sizeof *inputs);
-        }
-        inference->inputs = inputs;
-        inference->input_count = graph->input_count;
-    }
     for (size_t i = walk->inputs_done; i < graph->input_count && state->status == KILN_OK; i++) {
-        add_input(state, walk, i, i < bound_count ? bound[i] : NULL);
+        keep_status(state, kln_array_grow(state->arena, &inference->inputs, i,
+                                          &walk->input_capacity, sizeof *inference->inputs));
+        if (state->status == KILN_OK) {
+            inference->input_count = i + 1;
+            add_input(state, walk, i, i < bound_count ? bound[i] : NULL);
+        }
     }
     walk->inputs_done = graph->input_count;
     for (size_t i = walk->initializers_done;

@@ -22,9 +22,35 @@ void kln_rule_gather(kln_rule *rule)
     }
 }
 
+/* An index for each element: as many dimensions as the data, and an axis among them. */
+static void check_elements(kln_rule *rule)
+{
+    size_t axis = 0;
+    if (kln_rule_ranked(rule, 0)) {
+        const size_t rank = kln_rule_rank(rule, 0);
+        (void)(kln_rule_axis(rule, kln_rule_int(rule, "axis", 0), rank, &axis) &&
+               kln_rule_need_rank(rule, 1, rank, rank));
+    }
+}
+
 void kln_rule_gather_elements(kln_rule *rule)
 {
+    check_elements(rule);
     kln_rule_same_shape(rule, 1, 0);
+}
+
+void kln_rule_scatter_elements(kln_rule *rule)
+{
+    check_elements(rule);
+    if (kln_rule_ranked(rule, 1) &&
+        kln_rule_need_rank(rule, 2, kln_rule_rank(rule, 1), kln_rule_rank(rule, 1))) {
+        for (size_t i = 0; i < kln_rule_rank(rule, 2); i++) {
+            (void)kln_rule_unify(rule, kln_rule_dim(rule, 1, i), kln_rule_dim(rule, 2, i),
+                                 "the dimensions of indices and updates");
+        }
+    }
+    kln_rule_same_type(rule, 0, 0);
+    kln_rule_same_shape(rule, 0, 0);
 }
 
 void kln_rule_gather_nd(kln_rule *rule)

@@ -37,25 +37,24 @@ static void link_outputs(kln_infer_state *state, kln_graph_walk *walk, const cha
                          size_t count)
 {
     kln_graph_inference *graph = &walk->inference;
-    uint32_t *outputs = kln_arena_alloc_zeroed(state->arena, count, sizeof *outputs);
-    if (outputs == NULL) {
-        kln_state_check(state, false);
-        return;
-    }
-    for (size_t i = 0; i < count && state->status == KILN_OK; i++) {
+    for (; walk->outputs_done < count && state->status == KILN_OK; walk->outputs_done++) {
+        const size_t i = walk->outputs_done;
         const char *name = names != NULL ? names[i] : graph->graph->outputs[i].name;
-        outputs[i] = kln_walk_resolve(state, walk, name);
-        if (outputs[i] == KLN_NO_VALUE) {
-            if (i >= walk->outputs_done) {
-                missing_output(state, name);
-            }
-        } else if (i >= walk->outputs_done) {
-            graph->values[outputs[i]]->consumers++;
+        state->status = kln_array_grow(state->arena, &graph->outputs, i, &walk->output_capacity,
+                                       sizeof *graph->outputs);
+        const uint32_t place =
+            state->status == KILN_OK ? kln_walk_resolve(state, walk, name) : KLN_NO_VALUE;
+        if (state->status != KILN_OK) {
+            return;
         }
+        if (place == KLN_NO_VALUE) {
+            missing_output(state, name);
+        } else {
+            graph->values[place]->consumers++;
+        }
+        graph->outputs[i] = place;
+        graph->output_count = i + 1;
     }
-    graph->outputs = outputs;
-    graph->output_count = count;
-    walk->outputs_done = count;
 }
 
 void kln_walk_graph(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,
@@ -113,18 +112,97 @@ static kiln_status start(kln_inference *inference, const kln_infer_options *opti
     return KILN_OK;
 }
 
-kiln_status kln_infer_more(kln_inference *inference)
+/* A graph's inference is the beginning of its walk. */
+static kln_graph_walk *walk_of(kln_graph_inference *graph)
+{
+    return (kln_graph_walk *)graph;
+}
+
+kiln_status kln_infer_more(kln_inference *inference, kln_graph_inference *graph)
 {
     KLN_RETURN_IF_NULL(inference);
+    KLN_RETURN_IF_NULL(graph);
     kln_infer_state *state = inference->state;
     if (state->status != KILN_OK) {
         return kln_fail(KILN_ERROR_STATE, "inference failed before and cannot go on");
     }
     state->status = kln_onnx_index_update(&state->index);
     KLN_RETURN_IF_ERROR(state->status);
-    kln_walk_graph(state, state->main, NULL, 0, NULL, 0);
+    kln_walk_graph(state, walk_of(graph), NULL, 0, NULL, 0);
     kln_state_check(state, !state->pool.failed);
     return state->status;
+}
+
+kiln_status kln_infer_branch(kln_inference *inference, const kln_onnx_graph *branch,
+                             kln_graph_inference *parent, kln_graph_inference **out)
+{
+    kln_infer_state *state = inference->state;
+    kln_graph_walk *walk = kln_walk_create(state, branch, parent, state->main->scope);
+    if (walk == NULL) {
+        return state->status;
+    }
+    *out = &walk->inference;
+    return kln_infer_more(inference, *out);
+}
+
+kln_infer_mark kln_infer_mark_of(const kln_inference *inference, const kln_graph_inference *graph)
+{
+    const kln_graph_walk *walk = (const kln_graph_walk *)graph;
+    return (kln_infer_mark){.walks = inference->state->walks,
+                            .values = graph->value_count,
+                            .nodes = walk->nodes_done,
+                            .inputs = walk->inputs_done,
+                            .initializers = walk->initializers_done,
+                            .issues = inference->issues->count,
+                            .doubts = inference->doubts->count};
+}
+
+/* What nodes from `first` on read is read once less. */
+static void unread(kln_graph_inference *graph, size_t first)
+{
+    for (size_t i = first; i < graph->node_count; i++) {
+        for (size_t k = 0; k < graph->graph->nodes[i].input_count; k++) {
+            const uint32_t place = graph->nodes[i].inputs[k];
+            if (place != KLN_NO_VALUE) {
+                graph->values[place]->consumers--;
+            }
+        }
+    }
+}
+
+static void finish_walk(kln_graph_walk *walk)
+{
+    kln_names_finish(&walk->inference.names);
+    kln_names_finish(&walk->declared);
+}
+
+void kln_infer_take_back(kln_inference *inference, kln_graph_inference *graph,
+                         const kln_infer_mark *mark)
+{
+    kln_infer_state *state = inference->state;
+    kln_graph_walk *walk = walk_of(graph);
+    for (; state->walks != mark->walks; state->walks = state->walks->next) {
+        kln_graph_inference *inner = &state->walks->inference;
+        unread(inner, 0);
+        for (size_t i = 0; i < inner->output_count; i++) {
+            if (inner->outputs[i] != KLN_NO_VALUE) {
+                inner->values[inner->outputs[i]]->consumers--;
+            }
+        }
+        finish_walk(state->walks);
+    }
+    unread(graph, mark->nodes);
+    while (graph->value_count > mark->values) {
+        kln_names_forget(&graph->names, graph->values[--graph->value_count]->name);
+    }
+    for (size_t i = mark->nodes; i < graph->node_count; i++) {
+        graph->nodes[i] = (kln_node_inference){.resolved = NULL};
+    }
+    graph->node_count = walk->nodes_done = mark->nodes;
+    graph->input_count = walk->inputs_done = mark->inputs;
+    walk->initializers_done = mark->initializers;
+    kln_issues_cut(inference->issues, mark->issues);
+    kln_issues_cut(inference->doubts, mark->doubts);
 }
 
 kiln_status kln_infer(const kln_onnx_model *model, const kln_infer_options *options,
@@ -141,7 +219,7 @@ kiln_status kln_infer(const kln_onnx_model *model, const kln_infer_options *opti
     inference->model = model;
     kiln_status status = start(inference, options);
     if (status == KILN_OK) {
-        status = kln_infer_more(inference);
+        status = kln_infer_more(inference, inference->graph);
     }
     if (status != KILN_OK) {
         kln_inference_destroy(inference);
@@ -163,8 +241,7 @@ void kln_inference_destroy(kln_inference *inference)
     kln_infer_state *state = inference->state;
     if (state != NULL) {
         for (kln_graph_walk *walk = state->walks; walk != NULL; walk = walk->next) {
-            kln_names_finish(&walk->inference.names);
-            kln_names_finish(&walk->declared);
+            finish_walk(walk);
         }
         kln_keys_finish(&state->operators);
         kln_onnx_index_finish(&state->index);

@@ -24,14 +24,6 @@ static kln_key operator_key(const kln_onnx_node *node, int64_t opset)
         .number = opset};
 }
 
-kln_resolved *kln_resolved_find(const kln_infer_state *state, const kln_onnx_function *function,
-                                const kln_onnx_node *node)
-{
-    const kln_key key = operator_key(node, opset_of(state, function, node->domain));
-    const uint32_t place = kln_keys_get(&state->operators, &key);
-    return place != KLN_NAMES_NONE ? state->resolved[place] : NULL;
-}
-
 static kln_resolved *make_resolved(kln_infer_state *state, const kln_onnx_node *node, int64_t opset)
 {
     kln_resolved *resolved = kln_arena_alloc_zeroed(state->arena, 1, sizeof *resolved);
@@ -53,7 +45,7 @@ static kln_resolved *make_resolved(kln_infer_state *state, const kln_onnx_node *
     return state->status == KILN_OK ? resolved : NULL;
 }
 
-static const kln_resolved *resolve(kln_infer_state *state, const kln_scope *scope,
+static const kln_resolved *look_up(kln_infer_state *state, const kln_scope *scope,
                                    const kln_onnx_node *node)
 {
     const int64_t opset = opset_of(state, scope->function, node->domain);
@@ -77,6 +69,31 @@ static const kln_resolved *resolve(kln_infer_state *state, const kln_scope *scop
     }
     state->resolved[state->resolved_count++] = resolved;
     return resolved;
+}
+
+static const kln_resolved *resolve(kln_infer_state *state, const kln_scope *scope,
+                                   const kln_onnx_node *node)
+{
+    const size_t place = ((uintptr_t)node->op_type >> 3) % KLN_RECENT;
+    const bool plain = node->overload == NULL || node->overload[0] == '\0';
+    if (plain && state->recent[place].op_type == node->op_type &&
+        state->recent[place].domain == node->domain &&
+        state->recent[place].function == scope->function) {
+        return state->recent[place].resolved;
+    }
+    const kln_resolved *resolved = look_up(state, scope, node);
+    if (plain && resolved != NULL && resolved->opset != 0) {
+        state->recent[place].op_type = node->op_type;
+        state->recent[place].domain = node->domain;
+        state->recent[place].function = scope->function;
+        state->recent[place].resolved = resolved;
+    }
+    return resolved;
+}
+
+bool kln_node_is_call(const kln_node_inference *node)
+{
+    return node->resolved != NULL && node->resolved->function != NULL;
 }
 
 /* --- types of inputs --- */
@@ -122,6 +139,7 @@ static void wrong_type(kln_rule *rule, size_t input, const kln_type_set *set)
 static void bind_types(kln_rule *rule)
 {
     const kln_schema *schema = rule->resolved->schema;
+    const char *first[KLN_VARIABLES_MOST]; /* the input that bound a type */
     for (size_t i = 0; i < rule->in_count; i++) {
         const kln_value *value = rule->in[i];
         const kln_schema_parameter *parameter = kln_schema_input(schema, i);
@@ -140,12 +158,13 @@ static void bind_types(kln_rule *rule)
         if (*bound != 0 && *bound != value->wire_dtype) {
             kln_rule_fault(rule, KILN_ISSUE_DTYPE, rule->node->inputs[i],
                            kln_onnx_dtype_name(*bound), kln_onnx_dtype_name(value->wire_dtype),
-                           "input %zu, \"%.100s\", is %s, but another input of the same type "
-                           "is %s",
+                           "input %zu, \"%.80s\", is %s, but \"%.80s\" is %s; they must be of one "
+                           "type, so cast one",
                            i, rule->node->inputs[i], kln_onnx_dtype_name(value->wire_dtype),
-                           kln_onnx_dtype_name(*bound));
-        } else {
+                           first[parameter->variable], kln_onnx_dtype_name(*bound));
+        } else if (*bound == 0) {
             *bound = value->wire_dtype;
+            first[parameter->variable] = rule->node->inputs[i];
         }
     }
 }
@@ -223,7 +242,7 @@ static void call_function(kln_rule *rule, const kln_onnx_function *function)
     }
     for (size_t i = 0; i < function->input_count && state->status == KILN_OK; i++) {
         uint32_t place = 0;
-        kln_value *value = kln_walk_value(state, walk, function->inputs[i], &place);
+        kln_value *value = kln_walk_value(state, walk, function->inputs[i], &place, NULL);
         if (value != NULL && i < rule->in_count && rule->in[i] != NULL) {
             const uint32_t consumers = value->consumers;
             const char *name = value->name;
@@ -438,7 +457,7 @@ void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index
     if (resolved == NULL) {
         return;
     }
-    known->operator_ = resolved->schema != NULL ? resolved->schema->row : NULL;
+    known->resolved = resolved;
     kln_rule rule = {.state = state,
                      .graph = graph,
                      .scope = walk->scope,

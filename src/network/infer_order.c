@@ -44,13 +44,13 @@ static void add_output(kln_infer_state *state, kln_graph_walk *walk, uint32_t in
     if (name[0] == '\0') {
         return;
     }
-    const bool taken = kln_names_get(&walk->inference.names, name) != KLN_NAMES_NONE;
-    kln_value *value = kln_walk_value(state, walk, name, place);
+    uint32_t before = KLN_NAMES_NONE;
+    kln_value *value = kln_walk_value(state, walk, name, place, &before);
     if (value == NULL) {
         return;
     }
     value->producer = index;
-    if (taken) {
+    if (before != KLN_NAMES_NONE) {
         char label[160];
         kln_node_label(node, index, label, sizeof label);
         kln_state_issue(state, KILN_SEVERITY_ERROR, KILN_ISSUE_DUPLICATE_NAME, label, name, "one",
@@ -348,6 +348,19 @@ static void put_in_order(kln_infer_state *state, kln_graph_walk *walk, size_t fi
     }
     sort_nodes(state, &s, order + first);
     graph->order = order;
+    walk->order_capacity = total;
+}
+
+/* Nodes that stand as they can run, after others that do not. */
+static void keep_order(kln_infer_state *state, kln_graph_walk *walk, size_t first, size_t count)
+{
+    for (size_t i = first; i < count && state->status == KILN_OK; i++) {
+        state->status = kln_array_grow(state->arena, &walk->inference.order, i,
+                                       &walk->order_capacity, sizeof *walk->inference.order);
+        if (state->status == KILN_OK) {
+            walk->inference.order[i] = (uint32_t)i;
+        }
+    }
 }
 
 void kln_walk_order(kln_infer_state *state, kln_graph_walk *walk, size_t first)
@@ -361,11 +374,13 @@ void kln_walk_order(kln_infer_state *state, kln_graph_walk *walk, size_t first)
         register_node(state, walk, (uint32_t)i);
     }
     graph->node_count = count;
-    bool sorted = graph->order == NULL;
+    bool sorted = true;
     for (size_t i = first; i < count && state->status == KILN_OK; i++) {
         sorted &= link_node(state, walk, (uint32_t)i);
     }
     if (!sorted && state->status == KILN_OK) {
         put_in_order(state, walk, first);
+    } else if (graph->order != NULL) {
+        keep_order(state, walk, first, count);
     }
 }

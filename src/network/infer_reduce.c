@@ -94,6 +94,16 @@ void kln_rule_arg(kln_rule *rule)
     }
 }
 
+void kln_rule_cumulative_sum(kln_rule *rule)
+{
+    int64_t number = 0;
+    size_t axis = 0;
+    if (kln_rule_ranked(rule, 0) && kln_rule_single(rule, 1, &number)) {
+        (void)kln_rule_axis(rule, number, kln_rule_rank(rule, 0), &axis);
+    }
+    kln_rule_same_shape(rule, 0, 0);
+}
+
 /* Scores [N,C,d1,...] against targets [N,d1,...]. */
 static void check_targets(kln_rule *rule)
 {

@@ -59,6 +59,8 @@ typedef struct kln_resolved {
 /* Whether the graph that is gone through runs. What is inside one is no more certain than it. */
 typedef enum kln_branch { KLN_BRANCH_RUNS = 0, KLN_BRANCH_MAY_RUN, KLN_BRANCH_IS_DEAD } kln_branch;
 
+#define KLN_RECENT 16
+
 typedef struct kln_infer_state {
     kln_inference *inference;
     kln_arena *arena;
@@ -68,6 +70,12 @@ typedef struct kln_infer_state {
     kln_keys operators; /* (domain, op_type, overload; version) to an index of `resolved` */
     kln_resolved **resolved;
     size_t resolved_count, resolved_capacity;
+    /* By the address of the operator's name, which a builder gives again and again. */
+    struct {
+        const char *op_type, *domain;
+        const kln_onnx_function *function;
+        const kln_resolved *resolved;
+    } recent[KLN_RECENT];
     struct kln_graph_walk *walks; /* every graph that was gone through, the main one last */
     struct kln_graph_walk *main;
     kln_names aliases; /* declared dimension names that stand for an expression */
@@ -89,6 +97,7 @@ typedef struct kln_graph_walk {
     kln_names declared; /* value_info and outputs; those from KLN_DECLARED_OUTPUT on are outputs */
     size_t inputs_done, initializers_done, sparse_done, values_done, outputs_declared, nodes_done,
         outputs_done;
+    size_t input_capacity, order_capacity, output_capacity;
 } kln_graph_walk;
 
 #define KLN_DECLARED_OUTPUT (UINT32_C(1) << 31)
@@ -191,8 +200,9 @@ void *kln_rule_alloc(kln_rule *rule, size_t count, size_t size);
 /* --- other modules of inference --- */
 
 /* infer_declare.c: names to values, and what the model says of them. */
+/* A new value. `*before`, which may be NULL: what had that name, or KLN_NAMES_NONE. */
 kln_value *kln_walk_value(kln_infer_state *state, kln_graph_walk *walk, const char *name,
-                          uint32_t *index);
+                          uint32_t *index, uint32_t *before);
 uint32_t kln_walk_resolve(kln_infer_state *state, kln_graph_walk *walk, const char *name);
 void kln_walk_declare(kln_infer_state *state, kln_graph_walk *walk);
 void kln_walk_inputs(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,
@@ -211,9 +221,6 @@ kiln_status kln_state_options(kln_infer_state *state);
 void kln_walk_order(kln_infer_state *state, kln_graph_walk *walk, size_t first);
 
 /* infer_node.c */
-/* What was found for the node, or NULL. */
-kln_resolved *kln_resolved_find(const kln_infer_state *state, const kln_onnx_function *function,
-                                const kln_onnx_node *node);
 void kln_infer_node(kln_infer_state *state, kln_graph_walk *walk, uint32_t index);
 /* infer_graph.c: takes in what is new in the walk's graph. */
 void kln_walk_graph(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,

@@ -68,6 +68,8 @@
     X(center_crop_pad)                                                                            \
     X(gather)                                                                                     \
     X(gather_elements)                                                                            \
+    X(scatter_elements)                                                                           \
+    X(cumulative_sum)                                                                             \
     X(gather_nd)                                                                                  \
     X(one_hot)                                                                                    \
     X(compress)                                                                                   \

@@ -149,6 +149,11 @@ bool kln_slice_ranges(kln_rule *rule, kln_slice_range *ranges, size_t rank)
         } else if (i >= rank) {
             return false;
         }
+        if (ranges[axis].given) {
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, "axes", "each axis once", "one twice",
+                           "axis %zu is named twice", axis);
+            return false;
+        }
         ranges[axis] = (kln_slice_range){true, starts[i], ends[i],
                                          has_steps ? steps[i] : KLN_DIM_OF_NUMBER(1)};
         if (kln_rule_is(ranges[axis].step, 0)) {

@@ -249,6 +249,7 @@ kiln_status kiln_network_inspect(const kiln_network *network, bool with_nodes,
     KLN_RETURN_IF_NULL(network);
     const kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_network_model(network, &model));
+    KLN_RETURN_IF_ERROR(kln_network_whole(network));
     kiln_inspection *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
         return kln_fail_memory(sizeof *made, "an inspection");

@@ -26,6 +26,14 @@ KILN_MUST_CHECK kiln_status kln_network_model(const kiln_network *network,
 /* The same, to be changed for a while and put back. STATE for a branch. */
 KILN_MUST_CHECK kiln_status kln_network_edit(kiln_network *network, kln_onnx_model **model);
 
+/* INVALID_NETWORK where calls of the builder were refused and their issues collected; KILN_OK
+ * otherwise. (build_issues.c) */
+KILN_MUST_CHECK kiln_status kln_network_whole(const kiln_network *network);
+/* Puts the issues that the builder collected before those of the validation, and leaves out what
+ * only follows from them. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_network_issues(const kiln_network *network,
+                                               kiln_issue_list **issues);
+
 /* What the model says of itself, as kiln_engine_metadata tells it but for "opset"; in `arena`, with
  * room for one line more. OUT_OF_MEMORY. (inspect_network.c) */
 #define KLN_MODEL_METADATA_MORE 6
@@ -171,12 +179,12 @@ typedef struct kln_value {
 } kln_value;
 
 struct kln_graph_inference;
-struct kln_operator;
+struct kln_resolved;
 
 /* What is known of a node. Values are given by index into the graph's own values, so that no name
  * is looked up again. */
 typedef struct kln_node_inference {
-    const struct kln_operator *operator_; /* the row of the table, or NULL: not in it */
+    const struct kln_resolved *resolved; /* what its operator comes to; NULL: not looked at */
     uint32_t *inputs;  /* KLN_NO_VALUE for one left out or not known by name; a value of an outer
                           graph has an index of its own in this one */
     uint32_t *outputs; /* KLN_NO_VALUE for one left out */
@@ -185,6 +193,9 @@ typedef struct kln_node_inference {
     struct kln_graph_inference **graphs;
     size_t graph_count;
 } kln_node_inference;
+
+/* Whether the node calls a model-local function. */
+bool kln_node_is_call(const kln_node_inference *node);
 
 #define KLN_NO_VALUE UINT32_MAX
 
@@ -239,10 +250,29 @@ typedef struct kln_inference {
 KILN_MUST_CHECK kiln_status kln_infer(const kln_onnx_model *model, const kln_infer_options *options,
                                       kln_inference **out);
 
-/* Takes in what was appended to the model's main graph since the last call: inputs, initializers
- * and nodes, for a builder that wants the type of each tensor as it goes. What was there before
- * must not have changed. */
-KILN_MUST_CHECK kiln_status kln_infer_more(kln_inference *inference);
+/* Takes in what was appended to `graph`, one of the inference's, since the last call: inputs,
+ * initializers and nodes, for a builder that wants the type of each tensor as it goes. What was
+ * there before must not have changed. Takes as long as what is new. After an error the inference
+ * can only be destroyed. */
+KILN_MUST_CHECK kiln_status kln_infer_more(kln_inference *inference, kln_graph_inference *graph);
+
+/* A graph that sees the names of `parent`, but that no node holds yet. Its inputs are as they are
+ * declared. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_infer_branch(kln_inference *inference, const kln_onnx_graph *branch,
+                                             kln_graph_inference *parent,
+                                             kln_graph_inference **out);
+
+/* How far a graph was gone through. */
+typedef struct kln_infer_mark {
+    struct kln_graph_walk *walks;
+    size_t values, nodes, inputs, initializers, issues, doubts;
+} kln_infer_mark;
+
+kln_infer_mark kln_infer_mark_of(const kln_inference *inference, const kln_graph_inference *graph);
+/* Forgets what was taken in since the mark; the graph is about to lose it. Nothing may have failed
+ * since. */
+void kln_infer_take_back(kln_inference *inference, kln_graph_inference *graph,
+                         const kln_infer_mark *mark);
 
 void kln_inference_destroy(kln_inference *inference); /* NULL is allowed */
 
@@ -319,6 +349,11 @@ KILN_MUST_CHECK kiln_status kln_validate_inference(kln_inference *inference,
                                                    const kln_validate_options *options,
                                                    kiln_issue_list **issues);
 
+/* The operator of node `index` of `graph`, which inference has gone through: the numbers of its
+ * inputs and outputs, its attributes. Adds to the inference's issues. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_validate_added(kln_inference *inference,
+                                               const kln_graph_inference *graph, uint32_t index);
+
 KILN_MUST_CHECK kiln_status kln_issues_create(kiln_issue_list **list);
 
 /* Errors before warnings, otherwise as they came. */
@@ -326,6 +361,9 @@ KILN_MUST_CHECK kiln_status kln_issues_sort(kiln_issue_list *list);
 
 /* Whether there is an issue of the same kind, node and tensor that is at least so severe. */
 bool kln_issues_have(const kiln_issue_list *list, const kiln_issue *issue, kiln_severity least);
+
+/* Drops all but the first `count`. */
+void kln_issues_cut(kiln_issue_list *list, size_t count);
 
 /* Copies the texts; NULL texts become "". */
 KILN_MUST_CHECK kiln_status kln_issues_add(kiln_issue_list *list, const kiln_issue *issue);

@@ -385,14 +385,13 @@ void kln_validate_graph(kln_validation *v, const kln_graph_inference *graph,
     }
     check_names(v, graph, outermost);
     for (size_t i = 0; i < graph->node_count && v->status == KILN_OK; i++) {
-        kln_validate_node(v, graph, (uint32_t)i, function);
+        kln_validate_node(v, graph, (uint32_t)i);
         check_unused(v, graph, (uint32_t)i);
         const kln_node_inference *known = &graph->nodes[i];
-        const kln_onnx_node *node = &graph->graph->nodes[i];
         for (size_t k = 0; k < known->graph_count && v->status == KILN_OK; k++) {
             const kln_onnx_function *called = function;
-            if (known->operator_ == NULL) {
-                called = kln_onnx_index_function(&v->inference->state->index, node);
+            if (known->resolved->schema == NULL) {
+                called = known->resolved->function;
                 if (called == NULL || !first_call(v, called)) {
                     continue;
                 }

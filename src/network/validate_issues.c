@@ -122,6 +122,13 @@ kiln_status kln_issues_add(kiln_issue_list *list, const kiln_issue *issue)
     return KILN_OK;
 }
 
+void kln_issues_cut(kiln_issue_list *list, size_t count)
+{
+    while (list->count > count) {
+        list->errors -= list->issues[--list->count].severity == KILN_SEVERITY_ERROR ? 1 : 0;
+    }
+}
+
 bool kln_issues_have(const kiln_issue_list *list, const kiln_issue *issue, kiln_severity least)
 {
     for (size_t i = 0; i < list->count; i++) {

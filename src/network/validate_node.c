@@ -10,8 +10,7 @@ typedef struct node_check {
     kln_validation *v;
     const kln_onnx_node *node;
     const kln_resolved *resolved;
-    const kln_onnx_function *function;
-    char label[160];
+    uint32_t index;
 } node_check;
 
 static void complain(const node_check *c, kiln_issue_kind kind, const char *tensor,
@@ -22,12 +21,14 @@ static void complain(const node_check *c, kiln_issue_kind kind, const char *tens
                      const char *expected, const char *found, const char *format, ...)
 {
     char words[320];
+    char label[160];
     va_list arguments;
     va_start(arguments, format);
     (void)vsnprintf(words, sizeof words, format, arguments);
     va_end(arguments);
-    kln_validate_issue(c->v, KILN_SEVERITY_ERROR, kind, c->label, tensor, expected, found,
-                       "node \"%.120s\" (%.60s): %.300s", c->label, c->node->op_type, words);
+    kln_node_label(c->node, c->index, label, sizeof label);
+    kln_validate_issue(c->v, KILN_SEVERITY_ERROR, kind, label, tensor, expected, found,
+                       "node \"%.120s\" (%.60s): %.300s", label, c->node->op_type, words);
 }
 
 /* --- numbers of inputs and outputs --- */
@@ -137,27 +138,29 @@ static void check_known(const node_check *c)
     const kln_onnx_node *node = c->node;
     const bool ours = kln_operator_newest(node->domain) > 0;
     char found[48];
+    char label[160];
+    kln_node_label(node, c->index, label, sizeof label);
     (void)snprintf(found, sizeof found, "version %lld", (long long)c->resolved->opset);
     if (c->resolved->opset == 0) {
         complain(c, KILN_ISSUE_OPSET, node->domain, "an imported operator set", "none",
                  "the model does not import operator set \"%.100s\"", node->domain);
     } else if (!ours) {
         kln_validate_issue(
-            c->v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNKNOWN_OPERATOR, c->label, "",
+            c->v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNKNOWN_OPERATOR, label, "",
             "an operator of ONNX", node->op_type,
             "node \"%.120s\": %.60s of \"%.60s\" is not an operator of ONNX; what it "
             "gives is not inferred",
-            c->label, node->op_type, node->domain);
+            label, node->op_type, node->domain);
     } else if (kln_operator_known(node->domain, node->op_type)) {
         complain(c, KILN_ISSUE_UNKNOWN_OPERATOR, "", "a later version", found,
                  "this operator is not in %s of its operator set yet", found);
     } else if (c->v->options->plugins) {
-        kln_validate_issue(c->v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNKNOWN_OPERATOR, c->label, "",
+        kln_validate_issue(c->v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNKNOWN_OPERATOR, label, "",
                            "an operator of ONNX", node->op_type,
                            "node \"%.120s\" (%.60s): ONNX has no operator of this name; a plugin "
                            "must have it, and "
                            "what it gives is not inferred",
-                           c->label, node->op_type);
+                           label, node->op_type);
     } else {
         complain(c, KILN_ISSUE_UNKNOWN_OPERATOR, "", "an operator of ONNX", node->op_type,
                  "there is no operator of this name");
@@ -224,12 +227,10 @@ static void check_dense(const node_check *c)
     }
 }
 
-void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint32_t index,
-                       const kln_onnx_function *function)
+void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint32_t index)
 {
-    node_check c = {.v = v, .node = &graph->graph->nodes[index], .function = function};
-    c.resolved = kln_resolved_find(v->inference->state, function, c.node);
-    kln_node_label(c.node, index, c.label, sizeof c.label);
+    node_check c = {.v = v, .node = &graph->graph->nodes[index], .index = index};
+    c.resolved = graph->nodes[index].resolved;
     if (c.node->op_type[0] == '\0') {
         complain(&c, KILN_ISSUE_NAME, "", "an operator", "none", "it names no operator");
         return;
@@ -265,4 +266,13 @@ void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint
                 schema->row->max_outputs);
     check_required(&c, schema);
     check_attributes(&c, schema);
+}
+
+kiln_status kln_validate_added(kln_inference *inference, const kln_graph_inference *graph,
+                               uint32_t index)
+{
+    static const kln_validate_options any_backend = {.plugins = true};
+    kln_validation v = {.inference = inference, .model = inference->model, .options = &any_backend};
+    kln_validate_node(&v, graph, index);
+    return v.status;
 }

@@ -23,8 +23,7 @@ void kln_validate_doubts(kln_validation *v); /* before the others, which add wha
 void kln_validate_header(kln_validation *v);
 void kln_validate_graph(kln_validation *v, const kln_graph_inference *graph,
                         const kln_onnx_function *function);
-void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint32_t index,
-                       const kln_onnx_function *function);
+void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint32_t index);
 void kln_validate_ranges(kln_validation *v);
 
 /* The first issue of `list`, at least so severe, that is not among the model's own; or NULL. */

@@ -301,21 +301,41 @@ static void nvidias_plugins_are_there(void **state)
  * layer that has a type, or in so many words. */
 static kiln_network *plugin_network(bool is_stated)
 {
-    static const kiln_attribute attributes[] = {
-        {.name = "background_class", .kind = KILN_ATTRIBUTE_INT, .i = -1},
-        {.name = "box_coding", .kind = KILN_ATTRIBUTE_INT, .i = 0},
-        {.name = "iou_threshold", .kind = KILN_ATTRIBUTE_FLOAT, .f = 0.5F},
-        {.name = "max_output_boxes", .kind = KILN_ATTRIBUTE_INT, .i = 3},
-        {.name = "plugin_version", .kind = KILN_ATTRIBUTE_STRING, .s = "1"},
-        {.name = "score_activation", .kind = KILN_ATTRIBUTE_INT, .i = 0},
-        {.name = "score_threshold", .kind = KILN_ATTRIBUTE_FLOAT, .f = 0.25F}};
+    static const kiln_attribute attributes[] = {{.struct_size = sizeof(kiln_attribute),
+                                                 .name = "background_class",
+                                                 .kind = KILN_ATTRIBUTE_INT,
+                                                 .i = -1},
+                                                {.struct_size = sizeof(kiln_attribute),
+                                                 .name = "box_coding",
+                                                 .kind = KILN_ATTRIBUTE_INT,
+                                                 .i = 0},
+                                                {.struct_size = sizeof(kiln_attribute),
+                                                 .name = "iou_threshold",
+                                                 .kind = KILN_ATTRIBUTE_FLOAT,
+                                                 .f = 0.5F},
+                                                {.struct_size = sizeof(kiln_attribute),
+                                                 .name = "max_output_boxes",
+                                                 .kind = KILN_ATTRIBUTE_INT,
+                                                 .i = 3},
+                                                {.struct_size = sizeof(kiln_attribute),
+                                                 .name = "plugin_version",
+                                                 .kind = KILN_ATTRIBUTE_STRING,
+                                                 .s = "1"},
+                                                {.struct_size = sizeof(kiln_attribute),
+                                                 .name = "score_activation",
+                                                 .kind = KILN_ATTRIBUTE_INT,
+                                                 .i = 0},
+                                                {.struct_size = sizeof(kiln_attribute),
+                                                 .name = "score_threshold",
+                                                 .kind = KILN_ATTRIBUTE_FLOAT,
+                                                 .f = 0.25F}};
     kiln_network *network = new_network();
     const kiln_tensor_id inputs[2] = {
         add_input(network, "boxes", KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 4, 4)),
         add_input(network, "scores", KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 4, 1))};
     kiln_tensor_id outputs[4];
-    assert_ok(kiln_network_add_plugin(network, "nms", NULL, 0, "EfficientNMS_TRT", inputs, 2,
-                                      attributes, KLN_ARRAY_LENGTH(attributes), outputs, 4));
+    assert_ok(kiln_network_add_node(network, "nms", NULL, 0, "EfficientNMS_TRT", inputs, 2,
+                                    attributes, KLN_ARRAY_LENGTH(attributes), outputs, 4));
     static const kiln_dtype types[] = {KILN_DTYPE_INT32, KILN_DTYPE_FLOAT32, KILN_DTYPE_FLOAT32,
                                        KILN_DTYPE_INT32};
     const kiln_shape shapes[] = {KILN_SHAPE(1, 1), KILN_SHAPE(1, 3, 4), KILN_SHAPE(1, 3),

@@ -64,7 +64,7 @@ static void print_graph(const kln_graph_inference *graph)
     (void)printf("},\"inner\":{");
     first = true;
     for (size_t n = 0; n < graph->node_count; n++) {
-        const bool function = graph->nodes[n].operator_ == NULL;
+        const bool function = kln_node_is_call(&graph->nodes[n]);
         for (size_t k = 0; !function && k < graph->nodes[n].graph_count; k++) {
             (void)printf("%s\"%zu.%zu\":", first ? "" : ",", n, k);
             first = false;

@@ -513,13 +513,15 @@ static kiln_status by_name(kiln_network *n)
 {
     static const int64_t axes[] = {1};
     const kiln_attribute attributes[] = {
-        {.name = "p", .kind = KILN_ATTRIBUTE_INT, .i = 2},
-        {.name = "axis", .kind = KILN_ATTRIBUTE_INT, .i = axes[0]},
+        {.struct_size = sizeof(kiln_attribute), .name = "p", .kind = KILN_ATTRIBUTE_INT, .i = 2},
+        {.struct_size = sizeof(kiln_attribute),
+         .name = "axis",
+         .kind = KILN_ATTRIBUTE_INT,
+         .i = axes[0]},
     };
     kiln_tensor_id x, y, z;
     TRY(layer_input(n, "x", F, KILN_SHAPE(3, 4), &x));
-    TRY(kiln_network_add_plugin(n, "norm", NULL, 0, "LpNormalization", &x, 1, attributes, 2, &y,
-                                1));
+    TRY(kiln_network_add_node(n, "norm", NULL, 0, "LpNormalization", &x, 1, attributes, 2, &y, 1));
     TRY(kiln_network_add_cast(n, "z", y, F, &z));
     return kiln_network_mark_output(n, z);
 }

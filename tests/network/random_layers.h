@@ -25,7 +25,6 @@ typedef struct random_tensor {
 typedef struct random_network {
     uint64_t state;
     kiln_network *network;
-    kln_inference *inference;
     random_tensor tensors[RANDOM_MOST];
     size_t count;
     size_t inputs; /* the first ones */

@@ -93,8 +93,7 @@ static kiln_buffer_request right_request(void)
 
 static kiln_attribute right_attribute(void)
 {
-    kiln_attribute attribute;
-    memset(&attribute, 0, sizeof attribute);
+    kiln_attribute attribute = KILN_ATTRIBUTE_INIT;
     attribute.name = "axis";
     return attribute;
 }

@@ -112,7 +112,7 @@ static kiln_network *unknown(kiln_tensor_id outputs[2])
     assert_ok(
         kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(2, 3), NULL, &x));
     assert_ok(
-        kiln_network_add_plugin(network, "p", "own", 1, "Something", &x, 1, NULL, 0, outputs, 2));
+        kiln_network_add_node(network, "p", "own", 1, "Something", &x, 1, NULL, 0, outputs, 2));
     return network;
 }
 

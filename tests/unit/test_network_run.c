@@ -290,6 +290,7 @@ static void what_cannot_be_built(void **state)
     /* Shapes that do not fit are found before any backend is asked. */
     kiln_tensor_id x, y;
     assert_ok(kiln_network_find(network, "x", &x));
+    assert_ok(kiln_network_collect_issues(network, true));
     assert_ok(kiln_network_add_matrix_multiply(network, "wrong", x, x, &y));
     assert_status(KILN_ERROR_INVALID_NETWORK, kiln_engine_build(network, NULL, &engine));
     assert_message("wrong");

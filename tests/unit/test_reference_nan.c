@@ -49,7 +49,7 @@ static void functions(void **state)
         kiln_tensor_id in = 0;
         kiln_tensor_id y = 0;
         kiln_network *network = begin(KILN_SHAPE(2), &in);
-        assert_ok(kiln_network_add_plugin(network, "y", NULL, 0, names[i], &in, 1, NULL, 0, &y, 1));
+        assert_ok(kiln_network_add_node(network, "y", NULL, 0, names[i], &in, 1, NULL, 0, &y, 1));
         assert_ok(kiln_network_mark_output(network, y));
         const float first = run(network, x, 2);
         if (!isnan(first)) {
@@ -86,15 +86,21 @@ static void regions(void **state)
     static const float box[] = {0, 0, 0, 1, 1};
     const kiln_weights boxes = {KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 5), {box, sizeof box}};
     const int64_t one[] = {1, 1};
-    const kiln_attribute attributes[] = {
-        {.name = "pooled_shape", .kind = KILN_ATTRIBUTE_INTS, .ints = one, .count = 2},
-        {.name = "spatial_scale", .kind = KILN_ATTRIBUTE_FLOAT, .f = 1.0F}};
+    const kiln_attribute attributes[] = {{.struct_size = sizeof(kiln_attribute),
+                                          .name = "pooled_shape",
+                                          .kind = KILN_ATTRIBUTE_INTS,
+                                          .ints = one,
+                                          .count = 2},
+                                         {.struct_size = sizeof(kiln_attribute),
+                                          .name = "spatial_scale",
+                                          .kind = KILN_ATTRIBUTE_FLOAT,
+                                          .f = 1.0F}};
     const float x[] = {NAN, 1, 2, 3};
     kiln_tensor_id in[2], y;
     kiln_network *network = begin(KILN_SHAPE(1, 1, 2, 2), &in[0]);
     assert_ok(kiln_network_add_constant(network, "boxes", &boxes, &in[1]));
     assert_ok(
-        kiln_network_add_plugin(network, "y", NULL, 0, "MaxRoiPool", in, 2, attributes, 2, &y, 1));
+        kiln_network_add_node(network, "y", NULL, 0, "MaxRoiPool", in, 2, attributes, 2, &y, 1));
     assert_ok(kiln_network_mark_output(network, y));
     assert_true(isnan(run(network, x, 4)));
 }

@@ -235,7 +235,7 @@ static void types_are_checked(void **state)
     begin(&m);
     maker_weights(&m, "b", 7, "3");
     maker_node(&m, "Add", "x,b", "y");
-    expect_error(&m, KILN_ISSUE_DTYPE, "is int64, but another input of the same type is float32");
+    expect_error(&m, KILN_ISSUE_DTYPE, "is int64, but \"x\" is float32; they must be of one type");
 
     maker_begin(&m, 17);
     maker_input(&m, "x", 9, "2,3");

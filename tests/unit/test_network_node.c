@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Any operator by name: what is checked of it, what is known afterwards, and what is taken back. */
+#include <stdio.h>
+#include <string.h>
+
+#include <kiln/check.h>
+#include <kiln/layers.h>
+
+#include "kiln_test.h"
+#include "network/kln_network.h"
+
+#define NONE KILN_NO_TENSOR
+#define F KILN_DTYPE_FLOAT32
+
+static const float values[24] = {1.0F, 2.0F};
+
+static kiln_network *make(int opset)
+{
+    kiln_network *network = NULL;
+    kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
+    options.opset = opset;
+    assert_ok(kiln_network_create(&options, &network));
+    return network;
+}
+
+static kiln_tensor_id input(kiln_network *network, const char *name, kiln_dtype dtype,
+                            kiln_shape shape)
+{
+    kiln_tensor_id id = NONE;
+    assert_ok(kiln_network_add_input(network, name, dtype, &shape, NULL, &id));
+    return id;
+}
+
+static kiln_attribute whole(const char *name, int64_t value)
+{
+    kiln_attribute attribute = KILN_ATTRIBUTE_INIT;
+    attribute.name = name;
+    attribute.kind = KILN_ATTRIBUTE_INT;
+    attribute.i = value;
+    return attribute;
+}
+
+/* One node of ONNX's own domain with one input and one attribute at most. */
+static kiln_status node(kiln_network *network, const char *op_type, kiln_tensor_id x,
+                        const kiln_attribute *attribute, kiln_tensor_id *y)
+{
+    return kiln_network_add_node(network, NULL, NULL, 0, op_type, &x, 1, attribute,
+                                 attribute != NULL ? 1 : 0, y, 1);
+}
+
+static void assert_type(kiln_network *network, kiln_tensor_id id, kiln_dtype dtype,
+                        kiln_shape shape)
+{
+    kiln_dtype found_dtype = KILN_DTYPE_UNDEFINED;
+    kiln_shape found = KILN_SHAPE_SCALAR;
+    assert_ok(kiln_network_tensor_type(network, id, &found_dtype, &found));
+    assert_int_equal(found_dtype, dtype);
+    assert_int_equal(found.rank, shape.rank);
+    for (int32_t i = 0; i < shape.rank; i++) {
+        assert_int_equal(found.dims[i], shape.dims[i]);
+    }
+}
+
+static void operators_without_a_layer(void **state)
+{
+    (void)state;
+    kiln_network *network = make(0);
+    kiln_tensor_id y[3];
+    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 8, 4, 4));
+    const kiln_attribute block = whole("blocksize", 2);
+    assert_ok(node(network, "DepthToSpace", x, &block, y));
+    assert_type(network, y[0], F, KILN_SHAPE(2, 2, 8, 8));
+    assert_ok(node(network, "NonZero", x, NULL, y));
+    assert_type(network, y[0], KILN_DTYPE_INT64, KILN_SHAPE(4, KILN_DYNAMIC));
+    /* "ai.onnx" is ONNX's own domain too. */
+    assert_ok(kiln_network_add_node(network, "tril", "ai.onnx", 0, "Trilu", &x, 1, NULL, 0, y, 1));
+    assert_string_equal(kiln_network_tensor_name(network, y[0]), "tril");
+    /* A later optional output; the second one is named after the node. */
+    const kiln_tensor_id norm[] = {x, input(network, "s", F, KILN_SHAPE(4))};
+    assert_ok(kiln_network_add_node(network, "norm", NULL, 0, "LayerNormalization", norm, 2, NULL,
+                                    0, y, 2));
+    assert_string_equal(kiln_network_tensor_name(network, y[1]), "norm:1");
+    assert_type(network, y[1], F, KILN_SHAPE(2, 8, 4, 1));
+    /* An optional input left out in the middle. */
+    const kiln_tensor_id clip[] = {x, NONE, input(network, "most", F, KILN_SHAPE_SCALAR)};
+    assert_ok(kiln_network_add_node(network, NULL, NULL, 0, "Clip", clip, 3, NULL, 0, y, 1));
+    assert_type(network, y[0], F, KILN_SHAPE(2, 8, 4, 4));
+    /* A value that is no tensor, and what is taken out of it. */
+    const kiln_tensor_id two[] = {x, x};
+    kiln_tensor_id list = NONE;
+    assert_ok(kiln_network_add_node(network, NULL, NULL, 0, "SequenceConstruct", two, 2, NULL, 0,
+                                    &list, 1));
+    assert_type(network, list, KILN_DTYPE_UNDEFINED, (kiln_shape){.rank = -1});
+    assert_ok(node(network, "SequenceLength", list, NULL, y));
+    assert_type(network, y[0], KILN_DTYPE_INT64, KILN_SHAPE_SCALAR);
+    kiln_network_destroy(network);
+}
+
+static void attributes_of_every_kind(void **state)
+{
+    (void)state;
+    kiln_network *network = make(0);
+    kiln_tensor_id y = NONE;
+    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(1, 3));
+    const kiln_tensor_id s = input(network, "s", KILN_DTYPE_STRING, KILN_SHAPE(2));
+    const kiln_tensor_id dims = input(network, "dims", KILN_DTYPE_INT64, KILN_SHAPE(3));
+    kiln_attribute a = KILN_ATTRIBUTE_INIT;
+    a.name = "alpha";
+    a.kind = KILN_ATTRIBUTE_FLOAT;
+    a.f = 0.5F;
+    assert_ok(node(network, "Elu", x, &a, &y));
+    a.name = "case_change_action";
+    a.kind = KILN_ATTRIBUTE_STRING;
+    a.s = "UPPER";
+    assert_ok(node(network, "StringNormalizer", s, &a, &y));
+    const char *const words[] = {"a", "b"};
+    a.name = "stopwords";
+    a.kind = KILN_ATTRIBUTE_STRINGS;
+    a.strings = words;
+    a.count = 2;
+    assert_ok(node(network, "StringNormalizer", s, &a, &y));
+    const int64_t order[] = {1, 0};
+    a.name = "perm";
+    a.kind = KILN_ATTRIBUTE_INTS;
+    a.ints = order;
+    assert_ok(node(network, "Transpose", x, &a, &y));
+    assert_type(network, y, F, KILN_SHAPE(3, 1));
+    const float half[] = {0.5F, 0.25F};
+    a.name = "value_floats";
+    a.kind = KILN_ATTRIBUTE_FLOATS;
+    a.floats = half;
+    assert_ok(kiln_network_add_node(network, NULL, NULL, 0, "Constant", NULL, 0, &a, 1, &y, 1));
+    assert_type(network, y, F, KILN_SHAPE(2));
+    const int64_t seven = 7;
+    const kiln_weights one = {KILN_DTYPE_INT64, KILN_SHAPE(1), {&seven, sizeof seven}};
+    a.name = "value";
+    a.kind = KILN_ATTRIBUTE_TENSOR;
+    a.tensor = &one;
+    assert_ok(node(network, "ConstantOfShape", dims, &a, &y));
+    assert_type(network, y, KILN_DTYPE_INT64, KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC, KILN_DYNAMIC));
+    assert_ok(kiln_network_mark_output(network, y));
+    assert_ok(kiln_network_save_onnx(network, kiln_test_path("kinds.onnx"), KILN_WEIGHTS_INLINE));
+    kiln_network *again = NULL;
+    kiln_issue_list *issues = NULL;
+    assert_ok(kiln_network_from_onnx(kiln_test_path("kinds.onnx"), &again));
+    assert_ok(kiln_network_validate(again, NULL, &issues));
+    assert_int_equal(kiln_issue_list_errors(issues), 0);
+    kiln_issue_list_destroy(issues);
+    kiln_network_destroy(again);
+    kiln_network_destroy(network);
+}
+
+/* Running sums by a Scan, which has no layer. */
+static void graphs_are_attributes(void **state)
+{
+    (void)state;
+    kiln_network *network = make(0);
+    kiln_network *body = NULL;
+    kiln_tensor_id sum, y, outputs[2];
+    const kiln_tensor_id inputs[] = {input(network, "start", F, KILN_SHAPE(3)),
+                                     input(network, "x", F, KILN_SHAPE(5, 3))};
+    assert_ok(kiln_network_create_branch(network, "body", &body));
+    const kiln_tensor_id a = input(body, "a", F, KILN_SHAPE(3));
+    const kiln_tensor_id b = input(body, "b", F, KILN_SHAPE(3));
+    assert_ok(kiln_network_add_elementwise(body, "sum", KILN_ELEMENTWISE_ADD, a, b, &sum));
+    assert_ok(kiln_network_add_activation(body, "y", KILN_ACTIVATION_RELU, sum, 0, 0, &y));
+    assert_ok(kiln_network_mark_output(body, sum));
+    assert_ok(kiln_network_mark_output(body, y));
+    kiln_attribute attributes[2] = {KILN_ATTRIBUTE_INIT, whole("num_scan_inputs", 1)};
+    attributes[0].name = "body";
+    attributes[0].kind = KILN_ATTRIBUTE_GRAPH;
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_network_add_node(network, "scan", NULL, 0, "Scan", inputs, 2, attributes, 2,
+                                        outputs, 2));
+    attributes[0].graph = network;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_node(network, "scan", NULL, 0, "Scan", inputs, 2, attributes, 2,
+                                        outputs, 2));
+    assert_message("is no branch");
+    attributes[0].graph = body;
+    assert_ok(kiln_network_add_node(network, "scan", NULL, 0, "Scan", inputs, 2, attributes, 2,
+                                    outputs, 2));
+    assert_type(network, outputs[0], F, KILN_SHAPE(3));
+    assert_type(network, outputs[1], F, KILN_SHAPE(5, 3));
+    assert_status(KILN_ERROR_STATE, kiln_network_add_unary(body, NULL, KILN_UNARY_ABS, y, &y));
+    kiln_network_destroy(network);
+}
+
+static void refused(kiln_network *network, kiln_status status, const char *op_type,
+                    kiln_tensor_id x, const kiln_attribute *attribute, const char *words)
+{
+    kiln_tensor_id y = 123;
+    const size_t before = kiln_network_layer_count(network);
+    assert_status(status, node(network, op_type, x, attribute, &y));
+    assert_message(words);
+    assert_int_equal(y, 123);
+    assert_int_equal(kiln_network_layer_count(network), before);
+}
+
+static void what_is_wrong_is_said(void **state)
+{
+    (void)state;
+    kiln_network *network = make(21);
+    kiln_tensor_id y[2];
+    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 3));
+    const kiln_tensor_id flat = input(network, "flat", F, KILN_SHAPE(3));
+    kiln_attribute a = whole("lower", 1);
+    refused(network, KILN_ERROR_INVALID_ARGUMENT, "Trilu", x, &a, "it has no attribute \"lower\"");
+    a.name = "upper";
+    a.kind = KILN_ATTRIBUTE_FLOAT;
+    refused(network, KILN_ERROR_INVALID_ARGUMENT, "Trilu", x, &a,
+            "attribute \"upper\" is a float, but must be an integer");
+    a.kind = (kiln_attribute_kind)99;
+    refused(network, KILN_ERROR_INVALID_ARGUMENT, "Trilu", x, &a, "is of kind 99");
+    refused(network, KILN_ERROR_RANK, "Trilu", flat, NULL, "must have at least 2 dimensions");
+    refused(network, KILN_ERROR_INVALID_ARGUMENT, "DepthToSpace", x, NULL,
+            "attribute \"blocksize\" is required, but missing");
+    refused(network, KILN_ERROR_INVALID_ARGUMENT, "MatMul", x, NULL,
+            "it has 1 inputs, but takes 2");
+    refused(network, KILN_ERROR_DTYPE, "BitwiseNot", x, NULL, "is float32[2,3]; allowed are");
+    refused(network, KILN_ERROR_UNSUPPORTED, "Swish", x, NULL, "is not in version 21");
+    refused(network, KILN_ERROR_INVALID_ARGUMENT, "", x, NULL, "the operator has no name");
+    refused(network, KILN_ERROR_INVALID_ARGUMENT, "Abs", 77, NULL, "77 is no tensor");
+    refused(network, KILN_ERROR_INVALID_ARGUMENT, "Abs", NONE, NULL,
+            "it has 0 inputs, but takes 1");
+    a = whole("axis", 5);
+    refused(network, KILN_ERROR_INVALID_ARGUMENT, "Softmax", x, &a, "axis 5 is outside -2 to 1");
+    kiln_attribute uneven[] = {whole("axis", 0), whole("largest", 1)};
+    uneven[1].struct_size = sizeof uneven[1] - 8;
+    const kiln_tensor_id top[] = {x, input(network, "k", KILN_DTYPE_INT64, KILN_SHAPE(1))};
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_node(network, NULL, NULL, 0, "TopK", top, 2, uneven, 2, y, 2));
+    assert_message("struct_size");
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_node(network, NULL, NULL, 0, "Abs", &x, 1, NULL, 0, y, 2));
+    assert_message("it has 2 outputs, but takes 1");
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_node(network, NULL, "own", -1, "Abs", &x, 1, NULL, 0, y, 1));
+    assert_status(KILN_ERROR_NULL_ARGUMENT,
+                  kiln_network_add_node(network, NULL, NULL, 0, NULL, &x, 1, NULL, 0, y, 1));
+    assert_int_equal(kiln_network_layer_count(network), 0);
+    kiln_network_destroy(network);
+}
+
+/* What ONNX does not have is for the backend to know; layers after it take what comes. */
+static void operators_of_others(void **state)
+{
+    (void)state;
+    kiln_network *network = make(0);
+    kiln_issue_list *issues = NULL;
+    kiln_tensor_id y[2], z;
+    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 3));
+    assert_ok(kiln_network_add_node(network, "p", "own", 3, "Anything", &x, 1, NULL, 0, y, 2));
+    assert_type(network, y[1], KILN_DTYPE_UNDEFINED, (kiln_shape){.rank = -1});
+    assert_ok(kiln_network_add_unary(network, "abs", KILN_UNARY_ABS, y[1], &z));
+    /* Stated afterwards, it is known to the layers that follow. */
+    assert_ok(kiln_network_mark_output_as(network, y[1], F, &KILN_SHAPE(4, 5)));
+    assert_type(network, y[1], F, KILN_SHAPE(4, 5));
+    assert_type(network, z, F, KILN_SHAPE(4, 5));
+    assert_status(KILN_ERROR_SHAPE,
+                  kiln_network_add_elementwise(network, "s", KILN_ELEMENTWISE_ADD, z, x, &z));
+    assert_ok(kiln_network_mark_output(network, z));
+    assert_ok(kiln_network_validate(network, NULL, &issues));
+    assert_int_equal(kiln_issue_list_errors(issues), 0);
+    kiln_issue_list_destroy(issues);
+    /* A domain that came with a call that failed went with it. */
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_network_add_node(network, "q", "other", 1, "Some", (kiln_tensor_id[]){99}, 1,
+                                        NULL, 0, y, 1));
+    assert_ok(kiln_network_add_node(network, "q", "third", 1, "Some", &x, 1, NULL, 0, y, 1));
+    const kln_onnx_model *model = NULL;
+    assert_ok(kln_network_model(network, &model));
+    assert_int_equal(kln_onnx_opset_version(model, "other"), 0);
+    assert_int_equal(kln_onnx_opset_version(model, "third"), 1);
+    kiln_network_destroy(network);
+}
+
+/* What is known as a network grows is what is inferred of it at once, whatever failed on the way.
+ */
+static void growing_comes_to_the_same(void **state)
+{
+    (void)state;
+    kiln_network *network = make(0);
+    kiln_tensor_id x = NONE, y = NONE, bad = NONE;
+    kiln_shape open = KILN_SHAPE(KILN_DYNAMIC, 4, 6);
+    const char *const names[] = {"batch", NULL, NULL};
+    const kiln_weights w = {F, KILN_SHAPE(6, 4), {values, sizeof values}};
+    assert_ok(kiln_network_add_input(network, "x", F, &open, names, &x));
+    for (int i = 0; i < 40; i++) {
+        kiln_tensor_id k = NONE;
+        assert_ok(kiln_network_add_constant(network, NULL, &w, &k));
+        assert_status(KILN_ERROR_SHAPE,
+                      kiln_network_add_matrix_multiply(network, "bad", k, k, &bad));
+        assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                      kiln_network_add_rms_normalization(network, "bad", x, 9999, 1e-5F, &bad));
+        assert_ok(kiln_network_add_matrix_multiply(network, NULL, x, k, &y));
+        assert_ok(kiln_network_add_transpose(network, NULL, y, (int64_t[]){0, 2, 1}, 3, &y));
+        assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                      kiln_network_add_softmax(network, "bad", y, 3, false, &bad));
+        assert_ok(kiln_network_add_pad(network, NULL, y, (int64_t[]){0, 0, 1}, (int64_t[]){0, 0, 1},
+                                       3, KILN_PAD_CONSTANT, 0.5F, &x));
+    }
+    assert_type(network, x, F, KILN_SHAPE(KILN_DYNAMIC, 4, 6));
+    const kln_onnx_model *model = NULL;
+    kln_inference *inference = NULL;
+    assert_ok(kln_network_model(network, &model));
+    assert_ok(kln_infer(model, NULL, &inference));
+    assert_int_equal(kiln_issue_list_count(inference->issues), 0);
+    for (size_t i = 0; i < inference->graph->value_count; i++) {
+        const kln_value *value = inference->graph->values[i];
+        kiln_shape shape = {.rank = -1};
+        assert_true(kln_value_shape(value, &shape));
+        assert_ok(kiln_network_find(network, value->name, &y));
+        assert_type(network, y, value->dtype, shape);
+    }
+    kln_inference_destroy(inference);
+    assert_ok(kiln_network_mark_output(network, x));
+    kiln_issue_list *issues = NULL;
+    assert_ok(kiln_network_validate(network, NULL, &issues));
+    assert_int_equal(kiln_issue_list_count(issues), 0);
+    kiln_issue_list_destroy(issues);
+    kiln_network_destroy(network);
+}
+
+/* A tensor of a branch is known too, and what the branch reads from around it. */
+static void branches_are_inferred(void **state)
+{
+    (void)state;
+    kiln_network *network = make(0);
+    kiln_network *then = NULL;
+    kiln_network *inside = NULL;
+    kiln_tensor_id y, inner, deep, w;
+    const kiln_weights weights = {F, KILN_SHAPE(3, 8), {values, sizeof values}};
+    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 3));
+    assert_ok(kiln_network_create_branch(network, NULL, &then));
+    assert_ok(kiln_network_create_branch(then, NULL, &inside));
+    assert_ok(kiln_network_add_constant(network, "w", &weights, &w));
+    assert_ok(kiln_network_capture(inside, x, &deep));
+    assert_ok(kiln_network_capture(inside, w, &inner));
+    assert_ok(kiln_network_add_matrix_multiply(inside, "m", deep, inner, &y));
+    assert_type(inside, y, F, KILN_SHAPE(2, 8));
+    assert_status(KILN_ERROR_SHAPE, kiln_network_add_matrix_multiply(inside, "n", y, inner, &y));
+    assert_message("node \"n\" (MatMul)");
+    assert_ok(kiln_network_capture(then, x, &inner));
+    assert_status(KILN_ERROR_NAME, kiln_network_add_unary(then, "m", KILN_UNARY_ABS, inner, &y));
+    assert_ok(kiln_network_add_unary(then, "n", KILN_UNARY_ABS, inner, &y));
+    assert_type(then, y, F, KILN_SHAPE(2, 3));
+    kiln_network_destroy(network);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(operators_without_a_layer), cmocka_unit_test(attributes_of_every_kind),
+        cmocka_unit_test(graphs_are_attributes),     cmocka_unit_test(what_is_wrong_is_said),
+        cmocka_unit_test(operators_of_others),       cmocka_unit_test(growing_comes_to_the_same),
+        cmocka_unit_test(branches_are_inferred),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
