@@ -41,6 +41,8 @@ typedef struct kln_model {
     const char *folder;      /* of a model in memory: where external weights lie; NULL: "." */
     kiln_span bytes;         /* its content; empty where `graph` is given */
     const struct kln_onnx_model *graph; /* a network in memory (onnx/kln_onnx.h), or NULL */
+    struct kln_onnx_model **read;       /* what was read of it first, for whoever reads it next; the
+                                           caller's, or NULL */
 } kln_model;
 
 /* What a sentence calls it. */
@@ -51,9 +53,14 @@ const char *kln_model_name(const kln_model *model);
 KILN_MUST_CHECK kiln_status kln_model_place(const kln_model *model, char made[PATH_MAX],
                                             const char **path);
 
-/* Reads the ONNX model of a file or of bytes, which must stay as long as `onnx` does where they are
- * in memory. Errors as kln_onnx_read_bytes. */
+/* The ONNX model of a file or of bytes, which must stay as long as `onnx` does where they are in
+ * memory; for kln_onnx_model_destroy. It is shared (`read`), so not to be changed. Errors as
+ * kln_onnx_read_bytes. */
 KILN_MUST_CHECK kiln_status kln_model_read(const kln_model *model, struct kln_onnx_model **onnx);
+
+/* The same, to be changed. */
+KILN_MUST_CHECK kiln_status kln_model_read_anew(const kln_model *model,
+                                                struct kln_onnx_model **onnx);
 
 /* How far a build is: step `step` of `steps` (0: unknown) of `phase` begins, which has `depth`
  * phases around it. */
@@ -109,12 +116,13 @@ typedef struct kln_plan_backend {
     kiln_status (*plugin_get)(const char *library, size_t index, kiln_plugin *plugin);
 } kln_plan_backend;
 
-/* Parts of a model that a backend may have an operator of its own for. */
-typedef enum kln_rewrite {
-    KLN_REWRITE_ATTENTION, /* heads, scores, softmax and their product with the values in one */
-    KLN_REWRITE_PRODUCTS,  /* constant matrices stored the other way round */
-    KLN_REWRITE_KINDS
-} kln_rewrite;
+/* Another way to build a model than as it was asked for, with the same results but for rounding. */
+typedef struct kln_variant {
+    kiln_build_options options; /* the ones asked for at first, to be changed */
+    struct kln_onnx_model
+        *model;            /* rewritten, for kln_onnx_model_destroy; NULL: as it lies there */
+    kiln_tune_result told; /* what is different, without the times */
+} kln_variant;
 
 /* What the runs of one node took, for backends that keep such a list themselves. */
 typedef struct kln_node_time {
@@ -185,12 +193,13 @@ typedef struct kln_backend {
     kiln_status (*build)(const kln_model *model, const kiln_build_options *options,
                          const kln_monitor *monitor, void **engine);
 
-    /* Optional: rewrites parts of `model` into operators that this backend may be faster with, and
-     * nobody else may know. Results differ in the last bits. `profile` (or NULL) tells which open
-     * shapes are fixed: those whose min is their max. `*count`: how many parts; with 0, on an error
-     * too, the model is as it was. OUT_OF_MEMORY. NULL: there is nothing to try. */
-    kiln_status (*rewrite)(struct kln_onnx_model *model, kln_rewrite kind,
-                           const kiln_profile *profile, size_t *count);
+    /* Optional, both or neither: other ways to build for a GPU, which kiln_engine_tune_file tries
+     * in turn. Makes number `index` of `model`; `best` is what was the fastest so far. One that
+     * comes out as the best or as the one before it is not tried. OUT_OF_MEMORY, or what stands in
+     * the way of this one alone. */
+    size_t variant_count;
+    kiln_status (*variant)(const kln_model *model, size_t index, const kiln_tune_result *best,
+                           kln_variant *variant);
 
     /* Optional: makes an engine from the backend's own format. NULL: it has none, and what is
      * loaded is ONNX. */

@@ -14,6 +14,19 @@ const char *kln_model_name(const kln_model *model)
 
 kiln_status kln_model_read(const kln_model *model, kln_onnx_model **onnx)
 {
+    if (model->read == NULL || *model->read == NULL) {
+        KLN_RETURN_IF_ERROR(kln_model_read_anew(model, onnx));
+        if (model->read != NULL) {
+            *model->read = kln_onnx_model_retain(*onnx);
+        }
+        return KILN_OK;
+    }
+    *onnx = kln_onnx_model_retain(*model->read);
+    return KILN_OK;
+}
+
+kiln_status kln_model_read_anew(const kln_model *model, kln_onnx_model **onnx)
+{
     const char *folder = model->folder != NULL ? model->folder : ".";
     return model->file != NULL ? kln_onnx_read_mapping(model->file, model->path, onnx)
                                : kln_onnx_read_bytes(model->bytes, folder, onnx);

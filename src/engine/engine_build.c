@@ -106,10 +106,14 @@ static kiln_status make_once(const kln_model *asked, const kiln_build_options *o
             info.name, info.version);
     const uint64_t begin = kln_now();
     void *state = NULL;
-    const kiln_status status = make_hinted(backend, &info, model, options, load, monitor, &state);
+    kln_onnx_model *read = NULL;
+    placed.read = &read;
+    kiln_status status = make_hinted(backend, &info, model, options, load, monitor, &state);
     if (status != KILN_OK) {
-        return kln_engine_explain(status, model, options, backend);
+        status = kln_engine_explain(status, model, options, backend);
     }
+    kln_onnx_model_destroy(read);
+    KLN_RETURN_IF_ERROR(status);
     KLN_RETURN_IF_ERROR(kln_engine_adopt(backend, &info, state, options, model->path, engine));
     kln_log(KILN_LOG_INFO, "engine", "%s: ready after %.1f ms", source,
             (double)(kln_now() - begin) / 1e6);

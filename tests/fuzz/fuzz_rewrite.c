@@ -46,8 +46,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (data[size - 1] % 2 == 0) {
         require(kln_merge_products(model, &merged));
     }
-    for (int kind = 0; kind < KLN_REWRITE_KINDS; kind++) {
-        require(ort_rewrite(model, (kln_rewrite)kind, NULL, &count));
+    for (int kind = 0; kind < ORT_REWRITE_KINDS; kind++) {
+        require(ort_rewrite(model, (ort_rewrite_kind)kind, NULL, &count));
         changed += count;
     }
     if (merged + changed != 0) {

@@ -5,6 +5,7 @@
 
 #include <kiln/kiln.h>
 
+#include "backends/kln_backend.h"
 #include "graph_maker.h"
 #include "kiln_test.h"
 #include "small_models.h"
@@ -103,9 +104,32 @@ static void a_comparison_leaves_one_list(void **state)
     kiln_network_destroy(network);
 }
 
+/* What checks a model, builds it and explains a failure shares what was read. */
+static void a_model_is_read_once(void **state)
+{
+    (void)state;
+    char bytes[512];
+    const kiln_span model = small_unary("Relu", SMALL_FLOAT, "n,2");
+    assert_true(model.size <= sizeof bytes);
+    memcpy(bytes, model.data, model.size);
+    kln_onnx_model *read = NULL;
+    kln_onnx_model *found[3] = {NULL};
+    const kln_model source = {.bytes = {bytes, model.size}, .read = &read};
+    assert_ok(kln_model_read(&source, &found[0]));
+    bytes[0] = 0x7f; /* no wire type */
+    assert_ok(kln_model_read(&source, &found[1]));
+    assert_ptr_equal(found[0], found[1]);
+    assert_ptr_equal(found[0], read);
+    assert_status(KILN_ERROR_MALFORMED, kln_model_read_anew(&source, &found[2]));
+    kln_onnx_model_destroy(found[0]);
+    kln_onnx_model_destroy(found[1]);
+    kln_onnx_model_destroy(read);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_model_is_read_once),
         cmocka_unit_test(profiles_are_tried),
         cmocka_unit_test(operators_that_a_backend_lacks_are_all_named),
         cmocka_unit_test(a_comparison_leaves_one_list),

@@ -192,7 +192,7 @@ static kln_onnx_model *model_of(kiln_network *network)
     return model;
 }
 
-static size_t rewrite(kiln_network *network, kln_rewrite kind, const kiln_profile *profile)
+static size_t rewrite(kiln_network *network, ort_rewrite_kind kind, const kiln_profile *profile)
 {
     size_t count = 99;
     assert_ok(ort_rewrite(model_of(network), kind, profile, &count));
@@ -230,7 +230,7 @@ static void attention_becomes_one_operator(void **state)
         kiln_network *network = network_of(&forms[i]);
         const size_t expected = forms[i].twice ? 2 : 1;
         run(network, before);
-        assert_int_equal(rewrite(network, KLN_REWRITE_ATTENTION, NULL), expected);
+        assert_int_equal(rewrite(network, ORT_REWRITE_ATTENTION, NULL), expected);
         assert_int_equal(count_nodes(network, "MultiHeadAttention"), expected);
         assert_int_equal(count_nodes(network, "Softmax"), 0);
         assert_int_equal(count_nodes(network, "Transpose"), 0);
@@ -241,7 +241,7 @@ static void attention_becomes_one_operator(void **state)
         run(network, after);
         check_same(before, after);
         /* Once more there is nothing left to do. */
-        assert_int_equal(rewrite(network, KLN_REWRITE_ATTENTION, NULL), 0);
+        assert_int_equal(rewrite(network, ORT_REWRITE_ATTENTION, NULL), 0);
         kiln_network_destroy(network);
     }
 }
@@ -269,7 +269,7 @@ static void parts_of_one_product_are_packed(void **state)
     kiln_network *network = network_of(&(form){.merged = true});
     static float before[WIDTH * 3 * WIDTH];
     memcpy(before, matrix_of(network, "MatMul"), sizeof before);
-    assert_int_equal(rewrite(network, KLN_REWRITE_ATTENTION, NULL), 1);
+    assert_int_equal(rewrite(network, ORT_REWRITE_ATTENTION, NULL), 1);
     assert_int_equal(count_nodes(network, "Split"), 0);
     const float *after = matrix_of(network, "MatMul");
     for (size_t row = 0; row < WIDTH; row++) {
@@ -302,7 +302,7 @@ static void what_is_something_else_is_left_alone(void **state)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(forms); i++) {
         kiln_network *network = network_of(&forms[i]);
         const size_t nodes = model_of(network)->graph.node_count;
-        assert_int_equal(rewrite(network, KLN_REWRITE_ATTENTION, NULL), 0);
+        assert_int_equal(rewrite(network, ORT_REWRITE_ATTENTION, NULL), 0);
         assert_int_equal(model_of(network)->graph.node_count, nodes);
         assert_int_equal(kln_onnx_opset_version(model_of(network), "com.microsoft"), 0);
         kiln_network_destroy(network);
@@ -315,10 +315,10 @@ static void what_is_something_else_is_left_alone(void **state)
          .min = KILN_SHAPE(BATCH, 1, 1, 1),
          .max = KILN_SHAPE(BATCH, 1, 1, LENGTH)}};
     const kiln_profile profile = {.inputs = inputs, .input_count = 2};
-    assert_int_equal(rewrite(network, KLN_REWRITE_ATTENTION, &profile), 0);
+    assert_int_equal(rewrite(network, ORT_REWRITE_ATTENTION, &profile), 0);
     inputs[0].min = inputs[0].max;
     inputs[1].min = inputs[1].max;
-    assert_int_equal(rewrite(network, KLN_REWRITE_ATTENTION, &profile), 1);
+    assert_int_equal(rewrite(network, ORT_REWRITE_ATTENTION, &profile), 1);
     kiln_network_destroy(network);
 }
 
@@ -329,12 +329,12 @@ static void matrices_are_turned(void **state)
     static float after[COUNT];
     kiln_network *network = network_of(&(form){.no_mask = true});
     run(network, before);
-    assert_int_equal(rewrite(network, KLN_REWRITE_PRODUCTS, NULL), 4);
+    assert_int_equal(rewrite(network, ORT_REWRITE_PRODUCTS, NULL), 4);
     assert_int_equal(count_nodes(network, "FusedMatMul"), 4);
     assert_int_equal(count_nodes(network, "MatMul"), 2); /* of no constant */
     run(network, after);
     check_same(before, after);
-    assert_int_equal(rewrite(network, KLN_REWRITE_PRODUCTS, NULL), 0);
+    assert_int_equal(rewrite(network, ORT_REWRITE_PRODUCTS, NULL), 0);
     kiln_network_destroy(network);
 }
 
@@ -362,7 +362,7 @@ static void gemm_and_shared_matrices(void **state)
                                     KILN_NO_TENSOR, &gemm, &y));
     assert_ok(kiln_network_mark_output(network, y));
     run(network, before);
-    assert_int_equal(rewrite(network, KLN_REWRITE_PRODUCTS, NULL), 1);
+    assert_int_equal(rewrite(network, ORT_REWRITE_PRODUCTS, NULL), 1);
     assert_int_equal(count_nodes(network, "MatMul"), 2);
     assert_int_equal(count_nodes(network, "Gemm"), 2);
     run(network, after);
@@ -372,7 +372,7 @@ static void gemm_and_shared_matrices(void **state)
 
 typedef struct attempt {
     const char *path;
-    kln_rewrite kind;
+    ort_rewrite_kind kind;
     bool merges;
 } attempt;
 
@@ -400,9 +400,9 @@ static void every_allocation_may_fail(void **state)
 {
     (void)state;
     static char path[4096];
-    static attempt attempts[] = {{path, KLN_REWRITE_ATTENTION, false},
-                                 {path, KLN_REWRITE_ATTENTION, true},
-                                 {path, KLN_REWRITE_PRODUCTS, false}};
+    static attempt attempts[] = {{path, ORT_REWRITE_ATTENTION, false},
+                                 {path, ORT_REWRITE_ATTENTION, true},
+                                 {path, ORT_REWRITE_PRODUCTS, false}};
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("attention.onnx"));
     kiln_network *network = network_of(&(form){.twice = true});
     assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));

@@ -146,7 +146,7 @@ static kiln_status fuse_attention(kln_graph_edit *edit, const kiln_profile *prof
     return status;
 }
 
-kiln_status ort_rewrite(kln_onnx_model *model, kln_rewrite kind, const kiln_profile *profile,
+kiln_status ort_rewrite(kln_onnx_model *model, ort_rewrite_kind kind, const kiln_profile *profile,
                         size_t *count)
 {
     kln_graph_edit edit;
@@ -158,7 +158,7 @@ kiln_status ort_rewrite(kln_onnx_model *model, kln_rewrite kind, const kiln_prof
     kiln_status status = kln_graph_edit_begin(model, &edit);
     if (status == KILN_OK) {
         kln_graph_edit_import(&edit, ORT_DOMAIN, 1);
-        status = kind == KLN_REWRITE_ATTENTION ? fuse_attention(&edit, profile, &found)
+        status = kind == ORT_REWRITE_ATTENTION ? fuse_attention(&edit, profile, &found)
                                                : turn_products(&edit, &found);
     }
     if (status == KILN_OK && found != 0) {

@@ -343,10 +343,9 @@ static kiln_status apply_plugins(trt_build *build)
 static kiln_status check_refit_names(const kiln_build_options *o)
 {
     if (o->refit == KILN_REFIT_INDIVIDUAL && o->refit_weight_count == 0) {
-        return kln_fail(
-            KILN_ERROR_INVALID_ARGUMENT,
-            "kiln_build_options: refit is individual and refit_weights names "
-            "none: nothing could be replaced");
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_build_options: refit is individual and refit_weights names "
+                        "none: nothing could be replaced");
     }
     kln_names names;
     kiln_status status = KILN_OK;
