@@ -218,7 +218,8 @@ typedef struct kln_backend {
     kiln_status (*describe)(void *engine, kln_description *description);
     void (*engine_destroy)(void *engine);
 
-    /* Required. The engine outlives its contexts. */
+    /* Required. The engine outlives its contexts. On a GPU, `options->stream` is where all work of
+     * the context goes but that of an `enqueue` on another one; it outlives the context. */
     kiln_status (*context_create)(void *engine, const kiln_context_options *options,
                                   void **context);
     void (*context_destroy)(void *context);

@@ -71,10 +71,11 @@ static void release_parts(kiln_context *context)
 {
     context_stop_destroy(context);
     /* Graphs and what is under way use the backend's memory and the slots'. */
-    context_gpu_destroy(context);
+    kiln_stream *work = context_gpu_destroy(context);
     if (context->state != NULL) {
         context->engine->backend->context_destroy(context->state);
     }
+    kiln_stream_destroy(work);
     for (size_t i = 0; i < context->slot_count; i++) {
         release_owned(context, &context->slots[i]);
         context_overlap_release(context, &context->slots[i]);
@@ -139,8 +140,10 @@ static kiln_status init(kiln_context *context, const kiln_context_options *optio
         context->slots[i].pending = true;
     }
     KLN_RETURN_IF_ERROR(context_gpu_create(context, options));
-    KLN_RETURN_IF_ERROR(
-        context->engine->backend->context_create(context->engine->state, options, &context->state));
+    kiln_context_options backends = *options;
+    backends.stream = context->gpu != NULL ? context->gpu->work : NULL;
+    KLN_RETURN_IF_ERROR(context->engine->backend->context_create(context->engine->state, &backends,
+                                                                 &context->state));
     return context_stop_create(context, options);
 }
 

@@ -97,11 +97,11 @@ kiln_status context_gpu_create(kiln_context *context, const kiln_context_options
     return kiln_event_create(gpu->device, false, &gpu->after);
 }
 
-void context_gpu_destroy(kiln_context *context)
+kiln_stream *context_gpu_destroy(kiln_context *context)
 {
     context_gpu *gpu = context->gpu;
     if (gpu == NULL) {
-        return;
+        return NULL;
     }
     if (gpu->is_under_way && kiln_stream_synchronize(gpu->target) != KILN_OK) {
         kln_log(KILN_LOG_WARNING, "engine", "destroying a context: %s", kiln_error_message());
@@ -111,11 +111,10 @@ void context_gpu_destroy(kiln_context *context)
     kiln_event_destroy(gpu->before);
     kiln_event_destroy(gpu->computed);
     kiln_stream_destroy(gpu->copies);
-    if (gpu->owns_work) {
-        kiln_stream_destroy(gpu->work);
-    }
+    kiln_stream *work = gpu->owns_work ? gpu->work : NULL;
     kln_free(gpu);
     context->gpu = NULL;
+    return work;
 }
 
 void context_gpu_forget(kiln_context *context, bool graphs)

@@ -260,8 +260,9 @@ KILN_MUST_CHECK kiln_status context_overlap_check(kiln_context *context);
 /* Makes context->gpu; does nothing where the engine is on the CPU. */
 KILN_MUST_CHECK kiln_status context_gpu_create(kiln_context *context,
                                                const kiln_context_options *options);
-/* Waits for what is under way. NULL in `gpu` is allowed. */
-void context_gpu_destroy(kiln_context *context);
+/* Waits for what is under way. NULL in `gpu` is allowed. The stream that it returns, or NULL, is to
+ * be destroyed once the backend's state, which works on it, is gone. */
+kiln_stream *context_gpu_destroy(kiln_context *context);
 
 /* One run ordered into `stream` (NULL: the context's), waited for or not. */
 KILN_MUST_CHECK kiln_status context_gpu_run(kiln_context *context, kiln_stream *stream, bool waits);

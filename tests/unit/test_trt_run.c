@@ -383,6 +383,47 @@ static void profiles_change_on_the_callers_stream(void **state)
     }
 }
 
+/* What a caller enqueued on a stream is there for the first run with it too, which is none of a
+ * graph: enough copies that the device is still at them. */
+static void a_first_run_waits_for_the_callers_stream(void **state)
+{
+    (void)state;
+    enum { COPIES = 200 };
+    const size_t large = ON_STAND_IN ? 1024 : (size_t)64 << 20;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_relu(i);
+        kiln_context *context = NULL;
+        kiln_stream *stream = NULL;
+        kiln_buffer *buffers[3];
+        kiln_tensor x;
+        kiln_tensor y;
+        float values[4] = {-1, 2, -3, 4};
+        assert_ok(kiln_stream_create(0, 0, &stream));
+        for (size_t b = 0; b < 3; b++) {
+            assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, large, &buffers[b]));
+            assert_ok(kiln_buffer_fill(buffers[b], 0, NULL));
+        }
+        assert_ok(kiln_buffer_write(buffers[0], 0, (kiln_span){values, sizeof values}, NULL));
+        assert_ok(kiln_buffer_tensor(buffers[2], 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(1, 4), &x));
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        assert_ok(kiln_context_bind(context, "x", &x));
+        for (int k = 0; k < COPIES; k++) {
+            assert_ok(kiln_buffer_copy(buffers[1], 0, buffers[0], 0, large, stream));
+        }
+        assert_ok(kiln_buffer_copy(buffers[2], 0, buffers[1], 0, large, stream));
+        assert_ok(kiln_context_enqueue(context, stream));
+        assert_ok(kiln_context_tensor(context, "y", &y));
+        const float *found = y.data;
+        assert_true(found[0] == 0 && found[1] == 2 && found[2] == 0 && found[3] == 4);
+        kiln_context_destroy(context);
+        kiln_stream_destroy(stream);
+        for (size_t b = 0; b < 3; b++) {
+            kiln_buffer_destroy(buffers[b]);
+        }
+        kiln_engine_release(engine);
+    }
+}
+
 /* Several contexts over each of two streams, the copies of one under the kernels of another: each
  * gets the results of what it was given. */
 static void copies_pass_under_kernels(void **state)
@@ -649,6 +690,7 @@ int main(void)
         tensorrt_test(a_double_is_bound_as_a_float),
         tensorrt_test(device_memory_is_used_where_it_lies),
         tensorrt_test(profiles_change_on_the_callers_stream),
+        tensorrt_test(a_first_run_waits_for_the_callers_stream),
         tensorrt_test(copies_pass_under_kernels),
         tensorrt_test(device_memory_that_is_too_small_is_not_written),
         tensorrt_test(contexts_can_share_their_memory),

@@ -38,7 +38,6 @@ void trt_context_destroy(void *state)
     kln_cuda_leave(&scope);
     kln_mapping_close(&self->cache_file);
     release_slots(self);
-    kiln_stream_destroy(self->stream);
     trt_profiler_finish(&self->profiler);
     trt_error_recorder_finish(&self->recorder);
     (void)atomic_fetch_sub(&self->engine->contexts, 1);
@@ -81,7 +80,7 @@ static kiln_status fill(trt_context *self, const kiln_context_options *options)
 {
     trt_engine *engine = self->engine;
     const trt_abi *abi = &engine->library->abi;
-    KLN_RETURN_IF_ERROR(kiln_stream_create(engine->device, 0, &self->stream));
+    self->stream = options->stream;
     trt_device_memory(&self->memory, &self->stream->device);
     trt_logged_clear();
     trt_error_recorder_clear(&engine->recorder);
