@@ -148,6 +148,10 @@ class Tally:
         self.excused = collections.Counter()
         self.failures = []
 
+    def fail(self, line):
+        self.failures.append(line)
+        print(line, flush=True)
+
 
 def hold(kilns, model, given, random, label, tally):
     feeds = feeds_of(model, given, random)
@@ -158,7 +162,7 @@ def hold(kilns, model, given, random, label, tally):
         try:
             answer = kiln.ask(data, feeds)
         except (RuntimeError, BrokenPipeError) as error:
-            tally.failures.append(f"{label} on {backend}: {error}")
+            tally.fail(f"{label} on {backend}: {error}")
             kiln.process = None
             continue
         if answer.errors:
@@ -169,8 +173,7 @@ def hold(kilns, model, given, random, label, tally):
         if excused(backend, answer.sentence):
             tally.excused[backend] += 1
         else:
-            words = " ".join(answer.sentence.split())[:300]
-            tally.failures.append(f"{label} on {backend}: {words}")
+            tally.fail(f"{label} on {backend}: {' '.join(answer.sentence.split())[:300]}")
 
 
 def main():
@@ -197,8 +200,6 @@ def main():
             hold(kilns, mutant, given, random, f"{path.parent.name} {kind}", tally)
     for kiln in kilns.values():
         kiln.stop()
-    for line in tally.failures:
-        print(line)
     print(f"{sum(tally.kinds.values())} models ({dict(tally.kinds)}), the check passes "
           f"{dict(tally.passed)}, of these fail for what only a run tells {dict(tally.excused)}; "
           f"{len(tally.failures)} failures")

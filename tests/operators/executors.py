@@ -17,6 +17,7 @@ from generate import B16, F, FLOAT8, FLOATS, FOUR_BITS, HALF_TYPES, numpy_type, 
 onnxruntime.set_default_logger_severity(4)
 warnings.filterwarnings("ignore")
 np.seterr(all="ignore")
+MOST_MEMORY = 3 << 30
 ODD = FOUR_BITS | FLOAT8 | {B16}
 
 
@@ -110,8 +111,10 @@ class Kiln:
         self.process = None
 
     def start(self):
-        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE)
+        # What a mutant would have takes all that there is: it is told that there is no more.
+        limit = f"ulimit -v {MOST_MEMORY >> 10} && exec \"$0\" \"$@\""
+        self.process = subprocess.Popen(["/bin/sh", "-c", limit, *self.command],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def stop(self):
         if self.process is not None:
@@ -186,12 +189,29 @@ BOUNDS = {np.dtype(np.float32): (2e-4, 2e-5), np.dtype(np.float64): (1e-5, 1e-6)
           np.dtype(np.float16): (8e-3, 8e-3)}
 
 
-def difference(ours, theirs, dtype, bound=None):
-    """Why two arrays are not the same, or None. `dtype`: the output's declared one."""
+class Difference:
+    """Where two arrays of an output are not the same. `wrong`: a mask, or None where they are not
+    even of one shape or type."""
+
+    def __init__(self, name, ours, theirs, wrong=None, words=""):
+        self.name, self.ours, self.theirs, self.wrong = name, ours, theirs, wrong
+        self.words = words
+        if wrong is not None:
+            at = tuple(np.argwhere(wrong)[0].tolist())
+            self.words = (f"{int(wrong.sum())} of {ours.size} elements, at {list(at)} {ours[at]}, "
+                          f"not {theirs[at]}")
+
+    def __str__(self):
+        return f"{self.name}: {self.words}"
+
+
+def difference(name, ours, theirs, dtype, bound=None):
+    """A Difference, or None. `dtype`: the output's declared one."""
     if ours.shape != theirs.shape:
-        return f"shape {list(ours.shape)}, not {list(theirs.shape)}"
+        words = f"shape {list(ours.shape)}, not {list(theirs.shape)}"
+        return Difference(name, ours, theirs, words=words)
     if dtype not in ODD and ours.dtype != theirs.dtype:
-        return f"type {ours.dtype}, not {theirs.dtype}"
+        return Difference(name, ours, theirs, words=f"type {ours.dtype}, not {theirs.dtype}")
     if ours.size == 0:
         return None
     kind = numpy_type(dtype)
@@ -204,11 +224,7 @@ def difference(ours, theirs, dtype, bound=None):
         with np.errstate(all="ignore"):
             close = np.abs(a - b) <= absolute + relative * np.abs(b)
         wrong = ~(close | (a == b) | (np.isnan(a) & np.isnan(b)))
-    if not wrong.any():
-        return None
-    at = np.argwhere(wrong)[0].tolist()
-    return (f"{int(wrong.sum())} of {ours.size} elements, at {at} {ours[tuple(at)]}, not "
-            f"{theirs[tuple(at)]}")
+    return Difference(name, ours, theirs, wrong) if wrong.any() else None
 
 
 def bound_of(case, ours):
@@ -218,10 +234,10 @@ def bound_of(case, ours):
     return case.bound
 
 
-def first_difference(case, ours, theirs):
+def differences(case, ours, theirs):
+    """Of the outputs that `theirs` has."""
+    found = []
     for (name, dtype), a, b in zip(case.outputs, ours, theirs):
-        b = np.asarray(b)
-        found = difference(a, b, dtype, bound_of(case, a))
-        if found:
-            return f"{name}: {found}"
-    return None
+        if b is not None:
+            found.append(difference(name, a, np.asarray(b), dtype, bound_of(case, a)))
+    return [one for one in found if one is not None]

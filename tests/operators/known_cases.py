@@ -9,7 +9,7 @@ import sys
 import numpy as np
 from onnx import TensorProto, helper
 
-from executors import Kiln, first_difference
+from executors import Kiln, differences
 from generate import BOOL, F, I64, Case
 from random_operators import contradiction
 
@@ -192,20 +192,92 @@ def bits():
     yield case
 
 
+def not_finite():
+    """NaN and infinities stay where they are a term, and only there."""
+    nan, inf = np.nan, np.inf
+    yield one_node("Hardmax", 13, {"x": floats(1, nan, 3)}, [floats(0, 1, 0)])
+    yield one_node("MaxPool", 22, {"x": floats(1, nan, nan).reshape(1, 1, 3)},
+                   [floats(nan).reshape(1, 1, 1), np.array([[[1]]], np.int64)], kernel_shape=[3])
+    for mode in ("max", "min"):
+        yield one_node("ScatterElements", 18, {"x": floats(nan, 2)}, [floats(nan, nan)],
+                       {"i": np.array([0, 1], np.int64), "u": floats(1, nan)}, reduction=mode)
+    yield one_node("RMSNormalization", 23, {"x": floats(inf, 1)}, [floats(nan, 0)],
+                   {"scale": floats(1, 1)})
+    yield one_node("STFT", 17, {"x": floats(1, 1).reshape(1, 2, 1)},
+                   [floats(inf, nan, inf, nan).reshape(1, 1, 2, 2)],
+                   {"step": np.array(1, np.int64), "window": floats(inf, 1)})
+    yield one_node("Resize", 19, {"x": floats(1, 2, inf)}, [floats(1, 1.5, 2, inf, inf)],
+                   {"roi": None, "scales": None, "sizes": np.array([5], np.int64)}, mode="linear",
+                   coordinate_transformation_mode="align_corners")
+    grid = floats(-1, -1).reshape(1, 1, 1, 2)
+    yield one_node("GridSample", 20, {"x": floats(1, inf).reshape(1, 1, 1, 2), "g": grid},
+                   [floats(1).reshape(1, 1, 1, 1)], mode="linear", align_corners=1)
+    yield one_node("DeformConv", 19, {"x": floats(1, inf).reshape(1, 1, 1, 2)},
+                   [floats(2, inf).reshape(1, 1, 1, 2)],
+                   {"w": floats(2).reshape(1, 1, 1, 1),
+                    "o": np.zeros((1, 2, 1, 2), np.float32)})
+    narrow = np.array([np.iinfo(np.int32).max, np.iinfo(np.int32).min, 0], np.int32)
+    yield one_node("Cast", 13, {"x": floats(inf, -inf, nan)}, [narrow], to=TensorProto.INT32)
+
+
+def longer_windows():
+    """SAME padding of a transposed convolution whose windows do not reach its length: the padding
+    is negative, and halved."""
+    x = floats(1, 2).reshape(1, 1, 2)
+    for auto in ("SAME_UPPER", "SAME_LOWER"):
+        yield one_node("ConvTranspose", 11, {"x": x}, [floats(0, 5, 0, 0, 10, 0).reshape(1, 1, 6)],
+                       {"w": floats(5).reshape(1, 1, 1)}, strides=[3], auto_pad=auto)
+
+
+def whole_digits():
+    """Elements that are only moved keep all their digits; a factor meets unsigned ones as such."""
+    wide = np.array([2 ** 62 + 1, -2 ** 62 - 3], np.int64)
+    for op, opset in (("Resize", 10), ("Upsample", 9)):
+        yield one_node(op, opset, {"x": wide}, [np.repeat(wide, 2)], {"scales": floats(2)},
+                       mode="nearest")
+    yield one_node("Gemm", 13, {"a": np.array([[2 ** 63]], np.uint64)},
+                   [np.array([[2 ** 62]], np.uint64)], {"b": np.array([[1]], np.uint64)}, alpha=0.5)
+
+
+def quantized_reals():
+    """A product that becomes float8 is rounded once, to the nearest element."""
+    case = Case("QLinearMatMul", 21)
+    eighth = helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT8E5M2)
+    point = np.array(0, eighth)
+    case.inputs = {"a": np.array([[3, -8]], np.int8)}
+    case.constants = {"as": np.array(0.25, np.float32), "az": np.array(0, np.int8),
+                      "b": np.array([[1, 0], [0, 1]], np.int8), "bs": np.array(1, np.float32),
+                      "bz": np.array(0, np.int8), "ys": np.array(1, np.float32), "yz": point}
+    case.types = {n: helper.np_dtype_to_tensor_dtype(a.dtype)
+                  for n, a in {**case.inputs, **case.constants}.items()}
+    case.dims = {"a": [1, 2]}
+    case.nodes = [helper.make_node("QLinearMatMul", ["a", "as", "az", "b", "bs", "bz", "ys", "yz"],
+                                   ["y"])]
+    case.outputs = [("y", TensorProto.FLOAT8E5M2)]
+    case.expected = [np.array([[0.75, -2]], eighth)]
+    yield case
+
+
+# Of these ONNX Runtime has another opinion, or no kernel.
+MENDED = (not_finite, longer_windows, whole_digits, quantized_reals)
+
+
 def main():
     failures = cases = 0
     kilns = {name: Kiln(sys.argv[1], name) for name in ("reference", "onnxruntime")}
     for group in (pools, slices, resizes, old_resizes, trips, limits, wide_integers,
-                  zero_points, bits):
+                  zero_points, bits, not_finite, longer_windows, whole_digits, quantized_reals):
         for number, case in enumerate(group()):
+            if group in MENDED:
+                case.backends = ONLY_REFERENCE
             for name in getattr(case, "backends", kilns):
                 answer = kilns[name].run(case)
                 cases += 1
                 if answer.stage or answer.errors:
                     found = f"stage {answer.stage}: {answer.sentence} {answer.issue}"
                 else:
-                    found = first_difference(case, answer.outputs, case.expected) or \
-                        contradiction(case, answer, answer.outputs)
+                    apart = differences(case, answer.outputs, case.expected)
+                    found = apart[0] if apart else contradiction(case, answer, answer.outputs)
                 if found:
                     failures += 1
                     print(f"{group.__name__} {number} ({case.op}) on {name}: {found}")

@@ -17,6 +17,7 @@ The models are numbered: the same seed and number give the same one. A worker go
 where an executor ends the process, the next worker goes on behind that number."""
 import argparse
 import collections
+import copy
 import re
 import subprocess
 import sys
@@ -25,10 +26,14 @@ import generate_control  # noqa: F401  pylint: disable=unused-import
 import generate_elements  # noqa: F401  pylint: disable=unused-import
 import generate_moves  # noqa: F401  pylint: disable=unused-import
 import generate_spatial  # noqa: F401  pylint: disable=unused-import
+import definitions
+import definitions_moves  # noqa: F401  pylint: disable=unused-import
+import definitions_resize  # noqa: F401  pylint: disable=unused-import
+import definitions_spatial  # noqa: F401  pylint: disable=unused-import
 import onnx
 import settled
-from executors import (Kiln, Refusal, first_difference, run_onnxruntime, run_reference,
-                       run_single)
+import settled_rules  # noqa: F401  pylint: disable=unused-import
+from executors import (Kiln, Refusal, differences, run_onnxruntime, run_reference, run_single)
 from generate import D, GENERATORS, H, draw_case
 
 # What ONNX Runtime says of an operator, a version or a type that it has no kernel for.
@@ -75,44 +80,72 @@ def contradiction(case, answer, outputs):
     return None
 
 
-def judge(case, kiln):
-    """(kind, detail) of everything that is not as it should be."""
-    answer = kiln.run(case)
+class Verdict:
+    """What came out of a case, and what is not as it should be."""
+
+    def __init__(self, case, answer):
+        self.case, self.answer = case, answer
+        self.theirs = {}  # who: outputs
+        self.words = {}   # who: what was said instead
+        self.found = []   # (kind, detail); a kind of `theirs` has a Difference as its detail
+
+    def state(self):
+        return "".join(who[0] for who in self.theirs) or "-"
+
+
+def ask_others(case, verdict):
     if case.expected is not None:
-        theirs, ort_words, reference, reference_words = case.expected, "", None, "not asked"
-    else:
-        theirs, ort_words = attempt(run_onnxruntime, case)
-        reference, reference_words = attempt(run_reference, case)
-    if theirs is None and LACKING.search(ort_words):
-        theirs, _ = attempt(run_single, case)
-        single = theirs is not None and all(t != H for t in case.types.values())
-        case.bound = (2e-4, 2e-5) if single and D in case.types.values() else case.bound
-    found = []
-    known = theirs if theirs is not None else reference
+        verdict.theirs["definition"] = case.expected
+        return
+    for who, run in (("onnxruntime", run_onnxruntime), ("reference", run_reference)):
+        outputs, words = attempt(run, case)
+        if outputs is None and who == "onnxruntime" and LACKING.search(words):
+            outputs, _ = attempt(run_single, case)
+            single = outputs is not None and all(t != H for t in case.types.values())
+            if single and D in case.types.values():
+                case.bound = (2e-4, 2e-5)
+        if outputs is None:
+            verdict.words[who] = words
+        else:
+            verdict.theirs[who] = outputs
+    outputs = definitions.outputs_of(case)
+    if outputs is not None:
+        verdict.theirs["definition"] = outputs
+
+
+def closed(case):
+    """The case with all its inputs constant: what a run refuses, the check can know of it."""
+    other = copy.copy(case)
+    other.constants, other.inputs = {**case.constants, **case.inputs}, {}
+    return other
+
+
+def judge(case, kiln):
+    answer = kiln.run(case)
+    verdict = Verdict(case, answer)
+    ask_others(case, verdict)
+    found, known = verdict.found, bool(verdict.theirs)
     if answer.outputs is None:
-        if known is not None:
+        if known and verdict.state() != "d":
             found.append(("refused", f"{answer.sentence} (check: {answer.errors})"))
-        elif answer.errors == 0:
+        elif answer.errors == 0 and kiln.run(closed(case)).errors == 0:
             found.append(("approved", answer.sentence))
-        return found, answer, theirs, reference, (ort_words, reference_words)
+        return verdict
     shape_fault = contradiction(case, answer, answer.outputs)
     if shape_fault:
         found.append(("inferred", shape_fault))
-    if answer.errors and known is not None:
+    if answer.errors and known:
         found.append(("check", answer.issue))
-    if known is None:
-        if answer.errors == 0 and not LACKING.search(ort_words):
-            found.append(("alone", f"ONNX Runtime: {ort_words}; onnx.reference: {reference_words}"))
-        return found, answer, theirs, reference, (ort_words, reference_words)
-    apart = [first_difference(case, answer.outputs, o) if o is not None else None
-             for o in (theirs, reference)]
-    if apart[0] and apart[1]:
-        found.append(("wrong", f"ONNX Runtime: {apart[0]}; onnx.reference: {apart[1]}"))
-    elif apart[0]:
-        found.append(("onnxruntime" if reference is not None else "wrong", apart[0]))
-    elif apart[1]:
-        found.append(("reference" if theirs is not None else "wrong", apart[1]))
-    return found, answer, theirs, reference, (ort_words, reference_words)
+    if not known and answer.errors == 0 and not LACKING.search(verdict.words["onnxruntime"]):
+        found.append(("alone", " ".join(f"{w}: {t}" for w, t in verdict.words.items())))
+    apart = {who: differences(case, answer.outputs, outputs)
+             for who, outputs in verdict.theirs.items()}
+    backed = any(not one for one in apart.values())
+    for who, several in apart.items():
+        for one in several:
+            # Against one of the others alone there must be somebody who agrees with Kiln.
+            found.append((who if backed else f"{who} alone", one))
+    return verdict
 
 
 def operators_of(text):
@@ -132,16 +165,16 @@ def work(arguments):
             print("U", flush=True)
             continue
         try:
-            found, answer, theirs, reference, words = judge(case, kiln)
+            verdict = judge(case, kiln)
         except RuntimeError as error:
-            found, answer, theirs, reference, words = [("ended",
-                                                        str(error))], None, None, None, None
-        state = f"{'-' if theirs is None else 'o'}{'-' if reference is None else 'r'}"
-        for kind, detail in found:
-            why = settled.find(case, kind, detail, answer, theirs, reference)
-            detail = " ".join(detail.split())
-            print(f"F\t{kind}\t{why or ''}\t{detail}", flush=True)
-        print(f"E\t{state}", flush=True)
+            print(f"F\tended\t\t{error}\nE\t-", flush=True)
+            continue
+        rules = settled.fitting(case)
+        print("R\t" + " ".join(map(str, rules)))
+        for kind, detail in verdict.found:
+            used = " ".join(map(str, settled.find(rules, case, kind, detail)))
+            print(f"F\t{kind}\t{used}\t{' '.join(str(detail).split())}", flush=True)
+        print(f"E\t{verdict.state()}", flush=True)
     kiln.stop()
 
 
@@ -150,10 +183,52 @@ class Tally:
         self.models = collections.Counter()
         self.compared = collections.Counter()
         self.states = collections.Counter()
-        self.settled = collections.Counter()
+        self.fitting = collections.Counter()  # models that a rule's condition fits, by its number
+        self.settled = collections.Counter()  # models of which it settled a difference
         self.open = []
         self.unfit = 0
         self.died = []
+
+    def end(self, op, state, rules):
+        self.models[op] += 1
+        self.states[state] += 1
+        self.compared[op] += state != "-"
+        self.settled.update(rules)
+
+    def print_all(self):
+        for op in sorted(self.models):
+            print(f"{op}: {self.models[op]} models, {self.compared[op]} compared, "
+                  f"{sum(1 for one in self.open if one[1] == op)} differences")
+        for number, rule in enumerate(settled.RULES):
+            print(f"settled {self.settled[number]} of {self.fitting[number]}: {rule}")
+        print(f"{sum(self.models.values())} models of {len(self.models)} operators, "
+              f"{sum(self.compared.values())} compared, {len(self.open)} differences, "
+              f"{len(self.died)} ended an executor, {self.unfit} numbers without a model, "
+              f"{dict(self.states)}")
+
+
+class Model:
+    """What a worker says of one model."""
+
+    def __init__(self, parts):
+        self.number, self.op, self.opset = int(parts[1]), parts[2], parts[3]
+        self.rules = set()
+        self.done = False
+
+    def read(self, parts, tally, report):
+        if parts[0] == "R":
+            tally.fitting.update(int(r) for r in parts[1].split())
+        elif parts[0] == "F" and parts[2]:
+            self.rules.update(int(r) for r in parts[2].split())
+        elif parts[0] == "F":
+            tally.open.append((self.number, self.op))
+            print(f"{self.number}\t{self.op} {self.opset}\t{parts[1]}\t{parts[3]}", file=report,
+                  flush=True)
+        elif parts[0] in "UE":
+            tally.unfit += parts[0] == "U"
+            if parts[0] == "E":
+                tally.end(self.op, parts[1], self.rules)
+            self.done = True
 
 
 def collect(arguments, tally, report):
@@ -165,53 +240,48 @@ def collect(arguments, tally, report):
                    "--seed", str(arguments.seed), "--operators", arguments.operators]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True,
                                    stderr=subprocess.DEVNULL)
-        number, op, opset, done = first, "", "", True
+        model = None
         for line in process.stdout:
             parts = line.rstrip("\n").split("\t")
             if parts[0] == "B":
-                number, op, opset, done = int(parts[1]), parts[2], parts[3], False
-            elif parts[0] == "U":
-                tally.unfit += 1
-                done = True
-            elif parts[0] == "E":
-                tally.models[op] += 1
-                tally.states[parts[1]] += 1
-                tally.compared[op] += parts[1] != "--"
-                done = True
-            elif parts[0] == "F" and parts[2]:
-                tally.settled[parts[2]] += 1
-            elif parts[0] == "F":
-                tally.open.append((number, op, parts[1], parts[3]))
-                print(f"{number}\t{op} {opset}\t{parts[1]}\t{parts[3]}", file=report, flush=True)
+                model = Model(parts)
+            else:
+                model.read(parts, tally, report)
         process.wait()
-        if not done:
-            tally.died.append((number, op))
-            print(f"{number}\t{op} {opset}\tdied\tthe process ended with {process.returncode}",
-                  file=report, flush=True)
-        elif process.returncode != 0:
-            print(f"{number}\t{op}\tworker\tended with {process.returncode}", file=report,
-                  flush=True)
-        first = number + 1
+        if model is None:
+            raise RuntimeError(f"a worker ended with {process.returncode} before its first model")
+        if not model.done:
+            tally.died.append((model.number, model.op))
+            print(f"{model.number}\t{model.op} {model.opset}\tdied\tthe process ended with "
+                  f"{process.returncode}", file=report, flush=True)
+        first = model.number + 1
 
 
 def show(arguments):
     names = operators_of(arguments.operators)
     op = names[arguments.show % len(names)]
     case = draw_case(arguments.seed, arguments.show, op)
+    if case is None:
+        print("the number makes no model")
+        return
     model = case.model()
-    onnx.save(model, "/tmp/case.onnx") if arguments.save else None
+    if arguments.save:
+        onnx.save(model, arguments.save)
     print(onnx.printer.to_text(model))
     for name, array in list(case.inputs.items()) + list(case.constants.items()):
         print(f"{name} = {array.dtype}{list(array.shape)}\n{array}")
     kiln = Kiln(arguments.program)
-    found, answer, theirs, reference, words = judge(case, kiln)
+    verdict = judge(case, kiln)
     kiln.stop()
+    answer = verdict.answer
     print("Kiln:", answer.stage, answer.sentence, answer.errors, answer.issue, answer.inferred,
           answer.outputs, sep="\n")
-    print("ONNX Runtime:", theirs, words[0], sep="\n")
-    print("onnx.reference:", reference, words[1], sep="\n")
-    for kind, detail in found:
-        print(kind, "|", settled.find(case, kind, detail, answer, theirs, reference), "|", detail)
+    for who, outputs in {**verdict.words, **verdict.theirs}.items():
+        print(f"{who}: {outputs}")
+    rules = settled.fitting(case)
+    for kind, detail in verdict.found:
+        used = settled.find(rules, case, kind, detail)
+        print(kind, "|", *(settled.RULES[r] for r in used), "|", detail)
 
 
 def main():
@@ -223,7 +293,7 @@ def main():
     parser.add_argument("--operators", default="")
     parser.add_argument("--report")
     parser.add_argument("--show", type=int)
-    parser.add_argument("--save", action="store_true")
+    parser.add_argument("--save")
     parser.add_argument("--worker", action="store_true")
     arguments = parser.parse_args()
     if arguments.worker:
@@ -238,14 +308,7 @@ def main():
             collect(arguments, tally, report)
     else:
         collect(arguments, tally, sys.stdout)
-    for op in sorted(tally.models):
-        print(f"{op}: {tally.models[op]} models, {tally.compared[op]} compared")
-    for why, count in sorted(tally.settled.items()):
-        print(f"settled {count}: {why}")
-    print(f"{sum(tally.models.values())} models of {len(tally.models)} operators, "
-          f"{sum(tally.compared.values())} compared, {len(tally.open)} differences, "
-          f"{len(tally.died)} ended an executor, {tally.unfit} numbers without a model, "
-          f"{dict(tally.states)}")
+    tally.print_all()
     return 1 if tally.open or tally.died else 0
 
 

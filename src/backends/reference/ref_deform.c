@@ -47,9 +47,9 @@ static double between(const deforming *d, const double *plane, double y, double 
     for (int64_t i = 0; i < 4; i++) {
         const int64_t row = top + i / 2;
         const int64_t column = left + i % 2;
-        if (row >= 0 && row < height && column >= 0 && column < width) {
-            sum += (1.0 - fabs(y - (double)row)) * (1.0 - fabs(x - (double)column)) *
-                   plane[row * width + column];
+        const double weight = (1.0 - fabs(y - (double)row)) * (1.0 - fabs(x - (double)column));
+        if (weight != 0.0 && row >= 0 && row < height && column >= 0 && column < width) {
+            sum += weight * plane[row * width + column];
         }
     }
     return sum;

@@ -146,7 +146,10 @@ static int64_t int_from_float(kiln_dtype dtype, double value)
         }
         return value >= 18446744073709551616.0 ? -1 : (int64_t)(uint64_t)fmax(value, 0.0);
     }
-    return ref_to_int(value);
+    if (!(fabs(value) < 9223372036854775808.0)) {
+        return ref_to_int(value > 0.0 ? ref_greatest(dtype) : ref_least(dtype));
+    }
+    return (int64_t)value;
 }
 
 void ref_load_float(const ref_tensor *tensor, int64_t start, int64_t step, int64_t n, double *out)

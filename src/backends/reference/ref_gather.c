@@ -108,8 +108,8 @@ static void put(ref_tensor *y, int64_t to, const ref_tensor *updates, int64_t fr
         ref_put_float(y, to,
                       how == 'a'   ? a + b
                       : how == '*' ? a * b
-                      : how == '>' ? (b > a ? b : a)
-                                   : (b < a ? b : a));
+                      : how == '>' ? ref_greater(a, b)
+                                   : -ref_greater(-a, -b));
     } else {
         const int64_t a = ref_get_int(y, to);
         const int64_t b = ref_get_int(updates, from);

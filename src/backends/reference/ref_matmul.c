@@ -364,7 +364,10 @@ static kiln_status gemm_ints(ref_call *call, const ref_tensor *const operands[3]
         if (alpha == 1.0 && beta == 1.0) {
             ref_put_int(y, i, (int64_t)(sum + (uint64_t)bias));
         } else {
-            ref_put_float(y, i, alpha * (double)(int64_t)sum + beta * (double)bias);
+            const bool wide = y->dtype == KILN_DTYPE_UINT64;
+            const double whole = wide ? (double)sum : (double)(int64_t)sum;
+            const double addend = wide ? (double)(uint64_t)bias : (double)bias;
+            ref_put_float(y, i, alpha * whole + beta * addend);
         }
     }
     return KILN_OK;

@@ -104,7 +104,16 @@ static kiln_status spread_over(ref_call *call, size_t index, const ref_tensor *x
                           : ref_spread(call, tensor, x->rank - axis, x->dims + axis, values);
 }
 
-/* LayerNormalization (variant 0) and RMSNormalization (1). */
+static double mean_square(const double *row, int64_t n)
+{
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += row[i] * row[i];
+    }
+    return sum / (double)n;
+}
+
+/* LayerNormalization, centred, and RMSNormalization. */
 static kiln_status normalize_rows(ref_call *call, bool centred)
 {
     const ref_tensor *x = NULL;
@@ -136,10 +145,10 @@ static kiln_status normalize_rows(ref_call *call, bool centred)
         double mean = 0.0;
         double variance = 0.0;
         ref_load_float(x, i * n, 1, n, row);
-        moments(row, n, &mean, &variance);
-        if (!centred) {
-            variance += mean * mean;
-            mean = 0.0;
+        if (centred) {
+            moments(row, n, &mean, &variance);
+        } else {
+            variance = mean_square(row, n);
         }
         const double factor = 1.0 / sqrt(variance + epsilon);
         for (int64_t j = 0; j < n; j++) {

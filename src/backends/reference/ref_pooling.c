@@ -172,7 +172,7 @@ static void pool_window(const pooling *pool, const ref_tensor *x, int64_t plane,
             result->value += v;
         } else if (pool->kind == REF_POOL_LP) {
             result->value += pool->p == 2.0 ? v * v : pow(fabs(v), pool->p);
-        } else if (result->best < 0 || v > result->value || isnan(v)) {
+        } else if (result->best < 0 || v > result->value || (isnan(v) && !isnan(result->value))) {
             result->value = v;
             result->best = at;
             result->index = plane * pool->in_size + (pool->column_major ? column_major : at);
@@ -235,7 +235,7 @@ static void pool_row(const pooling *pool, const double *row, int64_t at, const s
             result->value += v;
         } else if (pool->kind == REF_POOL_LP) {
             result->value += pool->p == 2.0 ? v * v : pow(fabs(v), pool->p);
-        } else if (result->best < 0 || v > result->value || isnan(v)) {
+        } else if (result->best < 0 || v > result->value || (isnan(v) && !isnan(result->value))) {
             result->value = v;
             result->best = at + place;
         }

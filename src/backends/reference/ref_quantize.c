@@ -5,6 +5,9 @@
 
 double ref_quantized(double scaled, double zero_point, kiln_dtype dtype)
 {
+    if (ref_domain_of(dtype) == REF_DOMAIN_FLOAT) {
+        return scaled + zero_point; /* rounded and held by its ends when it is stored */
+    }
     const double value = ref_round_even(scaled) + zero_point;
     const double low = ref_least(dtype);
     const double high = ref_greatest(dtype);

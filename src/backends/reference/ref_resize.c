@@ -138,6 +138,9 @@ static kiln_status resize_axis(ref_call *call, const resizing *r, int rank, int 
             }
             for (int64_t j = 0; !outside && j < t.count; j++) {
                 int64_t at = t.first + j;
+                if (weights[j] == 0.0) {
+                    continue; /* no term, were the element an infinity */
+                }
                 at = at < 0 ? 0 : at >= length ? length - 1 : at;
                 const double *from = in + (o * length + at) * inner;
                 for (int64_t k = 0; k < inner; k++) {
@@ -271,6 +274,68 @@ static void read_mode(const ref_call *call, resizing *r)
     r->mode = r->mode == 'b' ? 'l' : r->mode; /* "bilinear" before version 9 */
 }
 
+/* An axis that keeps its length, whatever the mode would make of its coordinates. */
+static bool keeps(const resizing *r, int axis, int rank, int64_t length)
+{
+    const bool crops = strcmp(r->place, "tf_crop_and_resize") == 0;
+    return length == r->dims[axis] && r->scales[axis] == 1.0 &&
+           !(crops && (r->roi[axis] != 0.0 || r->roi[axis + rank] != 1.0));
+}
+
+/* Where each element of the output along one axis lies in the input, or -1: outside. */
+static void list_places(const resizing *r, const ref_tensor *x, int axis, int64_t step,
+                        int64_t *places)
+{
+    const int64_t length = x->dims[axis];
+    const bool crops = strcmp(r->place, "tf_crop_and_resize") == 0;
+    const bool kept = keeps(r, axis, x->rank, length);
+    for (int64_t i = 0; i < r->dims[axis]; i++) {
+        double weight = 0.0;
+        const double place = original(r, axis, x->rank, i, length);
+        const double near = fabs(place) < 1e12 ? place : 0.0; /* NaN too */
+        const bool outside = crops && (near < 0.0 || near > (double)(length - 1));
+        const int64_t at =
+            kept ? i
+                 : ref_clamp_int(make_taps(r, r->scales[axis], near, length, &weight).first, 0,
+                                 length - 1);
+        places[i] = !kept && outside ? -1 : at * step;
+    }
+}
+
+/* Elements are moved as they are: integers keep all their digits. */
+static kiln_status take_nearest(ref_call *call, const resizing *r, const ref_tensor *x,
+                                ref_tensor *y)
+{
+    int64_t steps[REF_RANK];
+    int64_t at[REF_RANK] = {0};
+    int64_t *places[REF_RANK];
+    const size_t size = ref_element_size(x->dtype);
+    ref_dense_strides(x->rank, x->dims, steps);
+    KLN_RETURN_IF_ERROR(ref_spend(call, (double)y->count * (double)(x->rank + 1)));
+    for (int i = 0; i < x->rank; i++) {
+        KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)r->dims[i], sizeof *places[i], &places[i]));
+        list_places(r, x, i, steps[i], places[i]);
+    }
+    for (int64_t to = 0; to < y->count; to++) {
+        int64_t from = 0;
+        bool outside = false;
+        for (int i = 0; i < x->rank; i++) {
+            outside = outside || places[i][at[i]] < 0;
+            from += places[i][at[i]];
+        }
+        if (outside) {
+            ref_put_float(y, to, r->extrapolation);
+        } else {
+            memcpy((char *)y->data + (size_t)to * size, (const char *)x->data + (size_t)from * size,
+                   size);
+        }
+        for (int i = x->rank - 1; i >= 0 && ++at[i] == r->dims[i]; i--) {
+            at[i] = 0;
+        }
+    }
+    return KILN_OK;
+}
+
 /* Upsample is variant 1. */
 kiln_status ref_op_resize(ref_call *call)
 {
@@ -288,13 +353,14 @@ kiln_status ref_op_resize(ref_call *call)
     if (x->count == 0) {
         return kln_fail(KILN_ERROR_SHAPE, "an empty tensor cannot be enlarged");
     }
+    if (r.mode == 'n') {
+        return take_nearest(call, &r, x, y);
+    }
     double *values = NULL;
     KLN_RETURN_IF_ERROR(ref_doubles(call, x, &values));
     memcpy(dims, x->dims, sizeof dims);
-    const bool crops = strcmp(r.place, "tf_crop_and_resize") == 0;
     for (int i = x->rank - 1; i >= 0; i--) {
-        if (dims[i] == r.dims[i] && r.scales[i] == 1.0 &&
-            !(crops && (r.roi[i] != 0.0 || r.roi[i + x->rank] != 1.0))) {
+        if (keeps(&r, i, x->rank, dims[i])) {
             continue;
         }
         double *next = NULL;

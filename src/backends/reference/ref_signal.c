@@ -168,8 +168,9 @@ kiln_status ref_op_stft(ref_call *call)
                                   : inside       ? ref_get_float(window, t - lead)
                                                  : 0.0;
             ref_load_float(x, (from + t) * parts, 1, parts, in + 2 * t);
-            in[2 * t] *= weight;
-            in[2 * t + 1] *= weight;
+            for (int64_t part = 0; part < parts; part++) {
+                in[2 * t + part] *= weight;
+            }
         }
         transform(n, dims[2], false, roots, in, out);
         ref_store_float(y, i * dims[2] * 2, 1, dims[2] * 2, out);

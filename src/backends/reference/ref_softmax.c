@@ -5,7 +5,7 @@ static void soften(ref_softmax kind, int64_t n, double *v)
 {
     int64_t best = 0;
     for (int64_t i = 1; i < n; i++) {
-        best = v[i] > v[best] ? i : best;
+        best = v[i] > v[best] || (isnan(v[i]) && !isnan(v[best])) ? i : best;
     }
     if (kind == REF_HARDMAX) {
         for (int64_t i = 0; i < n; i++) {

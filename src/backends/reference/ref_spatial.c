@@ -112,7 +112,8 @@ static void sample(const sampling *s, const double *place, const double *x, int6
             at = index[i][tap] < 0 ? -1 : at * s->dims[i] + index[i][tap];
             product *= weight[i][tap];
         }
-        for (int64_t c = 0; at >= 0 && c < channels; c++) {
+        /* A factor of 0 is no term, were the element an infinity. */
+        for (int64_t c = 0; at >= 0 && product != 0.0 && c < channels; c++) {
             out[c] += product * x[c * plane + at];
         }
     }

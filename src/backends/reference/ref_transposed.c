@@ -23,13 +23,9 @@ static int64_t landing(const ref_window_shape *w, int64_t at, int64_t k)
 
 static void pad_for(ref_window_shape *w, int i, int64_t total, bool upper)
 {
-    /* What is larger than the windows span is filled behind them. */
-    const int64_t half = total > 0 ? total / 2 : 0;
-    if (total < 0) {
-        w->begin[i] = 0;
-        w->end[i] = total;
-        return;
-    }
+    /* Negative where the output is longer than the windows span; what is odd then stands behind
+     * them, as in ONNX's test of output_shape: a quotient rounds down. */
+    const int64_t half = total / 2 - (total % 2 < 0);
     w->begin[i] = upper ? half : total - half;
     w->end[i] = total - w->begin[i];
 }

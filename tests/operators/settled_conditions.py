@@ -1,0 +1,407 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conditions of the rules in settled_rules.py: on a model, or a mask of the elements that they
+settle."""
+import copy
+
+import numpy as np
+import onnx
+
+import definitions
+import definitions_resize
+import definitions_spatial
+from generate import B16, F, FLOATS, FOUR_BITS, H, numpy_type
+
+
+def array(case, index):
+    """An input of the case's operator, or None."""
+    return definitions.Given(case).raw(index)
+
+
+def arrays(case):
+    return {**case.inputs, **case.constants}
+
+
+def special(case):
+    """NaN or an infinity goes in."""
+    return any(case.types[n] in FLOATS and not np.isfinite(a.astype(np.float64)).all()
+               for n, a in arrays(case).items())
+
+
+def nan_in(case):
+    return any(case.types[n] in FLOATS and np.isnan(a.astype(np.float64)).any()
+               for n, a in arrays(case).items())
+
+
+def tainted(case, detail):
+    """The elements that change with what stands for NaN and the infinities: nothing else is at
+    stake in them."""
+    place = [n for n, _ in case.outputs].index(detail.name)
+    results = []
+    for values in ((0.5, -1.5, 2.5), (-2e3, 3e3, -4e3), (2.5e3, -3.5e3, 4.5e3)):
+        other = copy.deepcopy(case)
+        for kept in (other.inputs, other.constants):
+            for name, one in kept.items():
+                if other.types[name] in FLOATS:
+                    wide = one.astype(np.float64)
+                    for fault, value in zip((np.isnan(wide), wide == np.inf, wide == -np.inf),
+                                            values):
+                        wide[fault] = value
+                    kept[name] = wide.astype(one.dtype)
+        outputs = definitions.outputs_of(other)
+        if outputs is None or outputs[place].shape != detail.wrong.shape:
+            return False
+        results.append(outputs[place])
+    return (results[0] != results[1]) | (results[0] != results[2])
+
+
+def same_place(case, detail):
+    """The elements of which the input's element at the same place is NaN or an infinity."""
+    x = array(case, 0)
+    return x.shape == detail.wrong.shape and ~np.isfinite(x.astype(np.float64))
+
+
+def nan_lanes(case, detail):
+    """The elements that come out of a row with NaN in it."""
+    bad = np.isnan(array(case, 0).astype(np.float64))
+    axis = case.attributes.get("axis", 1 if case.opset < 13 and case.op == "Hardmax" else
+                               -1 if case.op == "Hardmax" else 0) % bad.ndim
+    if case.op == "TopK":
+        axis = case.attributes.get("axis", -1) % bad.ndim
+        return np.broadcast_to(bad.any(axis, keepdims=True), detail.wrong.shape)
+    if case.op == "Hardmax":
+        axes = tuple(range(axis, bad.ndim)) if case.opset < 13 else axis
+        return np.broadcast_to(bad.any(axes, keepdims=True), bad.shape)
+    return bad.any(axis, keepdims=bool(case.attributes.get("keepdims", 1)))
+
+
+def reals(detail):
+    with np.errstate(all="ignore"):
+        return detail.ours.astype(np.float64), np.asarray(detail.theirs).astype(np.float64)
+
+
+def apart(detail):
+    ours, theirs = reals(detail)
+    return np.abs(ours - theirs)
+
+
+def whole(dtype):
+    return np.dtype(numpy_type(dtype)).kind in "iu" or dtype in FOUR_BITS
+
+
+def whole_out(case):
+    return whole(case.outputs[0][1])
+
+
+def whole_in(case):
+    return whole(case.types[case.nodes[0].input[0]])
+
+
+def pairs(condition):
+    """The pairs of elements that meet the condition, as reals."""
+    return lambda case, detail: condition(*reals(detail))
+
+
+one_apart = pairs(lambda a, b: np.abs(a - b) <= 1)
+not_finite = pairs(lambda a, b: ~np.isfinite(a) | ~np.isfinite(b))
+
+
+def largest(case):
+    """The largest size of a whole number that goes in."""
+    sizes = [float(np.abs(a.astype(np.float64)).max()) for n, a in arrays(case).items()
+             if whole(case.types[n]) and a.size]
+    return max(sizes, default=0.0)
+
+
+def past(bits):
+    return lambda case: whole_in(case) and largest(case) > 2 ** bits
+
+
+def attr(name, *values):
+    return lambda case: case.attributes.get(name) in values
+
+
+def same_mode(case):
+    return str(case.attributes.get("auto_pad", "")).startswith("SAME")
+
+
+def dilated(case):
+    return max(case.attributes.get("dilations") or [1]) > 1
+
+
+def short_kernel(case):
+    """A kernel that is shorter than the stride."""
+    kernel = case.attributes.get("kernel_shape") or array(case, 1).shape[2:]
+    strides = case.attributes.get("strides") or [1] * len(kernel)
+    return any(k < s for k, s in zip(kernel, strides))
+
+
+def narrow(case):
+    return any(t in (H, B16) for t in case.types.values())
+
+
+def definition_with(case, change):
+    """The definition's outputs before they are stored, where `change` was made of each input of
+    the type of the first."""
+    other = copy.deepcopy(case)
+    names = data_names(case)
+    for kept in (other.inputs, other.constants):
+        for name, one in kept.items():
+            kept[name] = change(one) if name in names else one
+    return definitions.unstored(other)
+
+
+def data_names(case):
+    """The inputs that are of the first one's kind, not axes, shapes or scales."""
+    node = definitions.Given(case).node
+    formal = onnx.defs.get_schema(case.op, case.opset, "").inputs
+    kinds = [formal[min(i, len(formal) - 1)].type_str for i in range(len(node.input))]
+    return {name for name, kind in zip(node.input, kinds) if kind == kinds[0]}
+
+
+def sizes_only(one):
+    return np.abs(one) if one.dtype.kind in "iuf" or one.dtype == numpy_type(B16) else one
+
+
+def magnitude(case):
+    """The largest number that goes in or comes out, where all terms are counted by their size."""
+    outputs = definition_with(case, sizes_only)
+    sizes = [largest(case)]
+    for one in outputs or []:
+        if one is not None and np.asarray(one).size:
+            sizes.append(float(np.abs(np.asarray(one).astype(np.float64)).max()))
+    return max(sizes)
+
+
+def off_by_terms(case, detail):
+    """The difference is what sums in the narrow type lose: some last bits of the terms' sizes."""
+    outputs = definition_with(case, sizes_only)
+    if outputs is None:
+        return False
+    return apart(detail) <= 16 * epsilon_of(case) * np.asarray(outputs[0]).astype(np.float64)
+
+
+def epsilon_of(case):
+    """Half of an element's last bit, of the narrowest real type that goes in."""
+    sizes = {B16: 2.0 ** -8, H: 2.0 ** -11, F: 2.0 ** -24}
+    return max(sizes.get(t, 2.0 ** -24) for t in case.types.values() if t in FLOATS)
+
+
+def cancels(case, detail):
+    """The difference is no more than some last bits of the terms, of which the mean is taken."""
+    g = definitions.Given(case)
+    x = g.real(0)
+    if case.op == "LayerNormalization":
+        count = int(np.prod(x.shape[:g.attr("axis", -1) % x.ndim]))
+    else:
+        count = x.shape[0] * (g.attr("num_groups") or x.shape[1])
+    rows = x.reshape(count, -1)
+    deviation = np.sqrt(rows.var(1) + g.attr("epsilon", 1e-5))
+    size = np.max(np.abs(rows).max(1) / deviation) * np.abs(g.real(1)).max()
+    return apart(detail) <= 16 * epsilon_of(case) * size
+
+
+def squares_cancel(case, detail):
+    x = array(case, 0).astype(np.float64)
+    axes = tuple(case.attributes.get("axes", [0, 2, 3]))
+    lost = epsilon_of(case) * np.mean(x * x, axes, keepdims=True)
+    share = 16 * lost / (x.var(axes, keepdims=True) + 1e-18)
+    return np.broadcast_to(share, x.shape) * np.abs(detail.ours.astype(np.float64)) \
+        >= apart(detail)
+
+
+def past_ends(case, detail):
+    """The definition's real result is no number of the integer type, where the two differ."""
+    outputs = definitions.unstored(case)
+    if outputs is None:
+        return False
+    least, most = definitions.ends(case.outputs[0][1])
+    real = np.asarray(outputs[0])
+    return ~np.array([least <= v <= most for v in real.ravel().tolist()]).reshape(real.shape)
+
+
+def window_counts(case):
+    """How many elements of the input each window has."""
+    g = definitions.Given(case)
+    window = definitions_spatial.Window(g, g.raw(0).shape[2:], g.attr("kernel_shape"))
+    counts = np.zeros(window.out)
+    for offset in window.offsets():
+        found = window.slices(offset)
+        if found is not None:
+            counts[found[0]] += 1
+    return counts
+
+
+def reaches_past(case):
+    """A window of a pooling that ends behind the input and its padding."""
+    g = definitions.Given(case)
+    w = definitions_spatial.Window(g, g.raw(0).shape[2:], g.attr("kernel_shape"))
+    return any((out - 1) * s + extent > n + begin + end for out, s, extent, n, begin, end in zip(
+        w.out, w.strides, w.extent, w.sizes, w.begin, w.end))
+
+
+def empty_window(case):
+    return bool((window_counts(case) == 0).any())
+
+
+def in_empty_windows(case, detail):
+    return np.broadcast_to(window_counts(case) == 0, detail.wrong.shape)
+
+
+def unreached(case):
+    """ConvTranspose: the windows span less than the length of the input times the stride."""
+    kernel = array(case, 1).shape[2:]
+    d = len(kernel)
+    strides = case.attributes.get("strides") or [1] * d
+    dilations = case.attributes.get("dilations") or [1] * d
+    extra = case.attributes.get("output_padding") or [0] * d
+    return any(dilations[i] * (kernel[i] - 1) + 1 + extra[i] < strides[i] for i in range(d))
+
+
+def slice_lists(case):
+    g = definitions.Given(case)
+    if case.opset < 10:
+        return []
+    lists = [None if g.raw(i) is None else g.raw(i).tolist() for i in range(1, 5)]
+    axes = lists[2] or list(range(len(lists[0])))
+    steps = lists[3] or [1] * len(lists[0])
+    return list(zip(lists[0], lists[1], [g.raw(0).shape[a] for a in axes], steps))
+
+
+def greatest_end(case):
+    return any(step < 0 and end in (2 ** 31 - 1, 2 ** 63 - 1)
+               for _, end, _, step in slice_lists(case))
+
+
+def clamped_start(case):
+    return any(step < 0 and start < -n for start, _, n, step in slice_lists(case))
+
+
+def aligned_fraction(case):
+    scales = array(case, 2)
+    if case.attributes.get("coordinate_transformation_mode") != "align_corners" or scales is None:
+        return False
+    shape = array(case, 0).shape
+    axes = case.attributes.get("axes", range(len(shape)))
+    return any(float(s) * shape[a] % 1 for s, a in zip(scales, axes))
+
+
+def halfway(case, detail):
+    """A nudge of the coordinates changes the elements that differ."""
+    results = []
+    for nudge in (-1e-4, 1e-4):
+        definitions_resize.NUDGE = nudge
+        results.append(np.asarray(definitions.unstored(case)[0]))
+    definitions_resize.NUDGE = 0.0
+    return results[0] != results[1]
+
+
+def off_by_signal(case, detail):
+    """The difference is some last bits of a float32 of the terms."""
+    size = 1.0
+    for index in (0, 2):
+        one = array(case, index)
+        if one is not None and one.dtype.kind == "f" and one.size:
+            size *= np.abs(np.where(np.isfinite(one), one, 0)).max()
+    size *= array(case, 0).size
+    return apart(detail) <= 2.0 ** -21 * size
+
+
+def past_32_bits(case, detail):
+    g = definitions.Given(case)
+    x = g.real(0)
+    scale = definitions.along(g.real(1), x.shape, g.attr("axis", 1) % max(x.ndim, 1),
+                              g.attr("block_size", 0))
+    return np.broadcast_to(np.abs(x / scale) >= 2.0 ** 31 - 256, detail.wrong.shape)
+
+
+def negative_pad(case):
+    pads = case.attributes.get("pads") if case.opset < 11 else array(case, 1)
+    return min(pads) < 0
+
+
+def short_sequences(case):
+    lengths = array(case, 4)
+    steps = array(case, 0).shape[1 if case.attributes.get("layout") else 0]
+    return lengths is not None and bool((lengths < steps).any())
+
+
+def behind_axis(case):
+    shape = array(case, 0).shape
+    return int(np.prod(shape[case.attributes.get("axis", 1) % len(shape) + 1:])) > 1
+
+
+def plain_steps(case):
+    return max(case.attributes.get("strides") or [1]) == 1 and not dilated(case)
+
+
+def inserted_last(case):
+    made = next(n for n in case.nodes if n.op_type == "SequenceConstruct")
+    at = next(n for n in case.nodes if n.op_type == "SequenceInsert").input[2:]
+    return bool(at) and int(arrays(case)[at[0]]) == len(made.input)
+
+
+def clamped_shape(case):
+    rank = array(case, 0).ndim
+    start, end = case.attributes.get("start", 0), case.attributes.get("end", rank)
+    inside = -rank <= start <= rank and -rank <= end <= rank
+    return rank == 0 or not inside or start % rank > end % rank
+
+
+def unordered_axes(case):
+    axes = case.attributes.get("axes")
+    return min(axes) < 0 or list(axes) != sorted(axes)
+
+
+def empty_data(case):
+    return 0 in array(case, 0).shape
+
+
+def zero_products(case):
+    """A product of matrices that is a sum of no terms."""
+    names = {"QLinearMatMul": (0, 3)}.get(case.op, (0, 1))
+    a, b = (array(case, i) for i in names)
+    inner = a.shape[0] if case.attributes.get("transA") else a.shape[-1]
+    return inner == 0 and b.size == 0
+
+
+def valid_ceil(case):
+    return case.attributes.get("auto_pad") == "VALID" and case.attributes.get("ceil_mode") == 1
+
+
+def dilated_blocks(case):
+    """Col2Im of one or three dimensions, with a dilation that matters."""
+    blocks = zip(case.attributes["dilations"], array(case, 2))
+    return len(array(case, 1)) != 2 and any(d > 1 and k > 1 for d, k in blocks)
+
+
+def padded_cubic(case):
+    return case.attributes.get("mode") in ("cubic", "bicubic") and case.attributes.get(
+        "padding_mode") in ("border", "reflection")
+
+
+def unseen_gates(case):
+    """What onnx.reference leaves out of a recurrence."""
+    return case.attributes.get("clip") is not None or \
+        case.attributes.get("input_forget") == 1 or short_sequences(case)
+
+
+def state_by_batch(case):
+    return case.attributes.get("layout") == 1 and (
+        array(case, 5) is not None or array(case, 6) is not None)
+
+
+def parted_windows(case):
+    """Windows that may not be whole."""
+    return any(case.attributes.get("pads") or []) or same_mode(case) or dilated(case) or \
+        case.attributes.get("ceil_mode") == 1
+
+
+def points_by_channel(case):
+    """A zero point for each channel of weights that do not have two spatial dimensions."""
+    points = array(case, 3)
+    return points is not None and points.ndim == 1 and array(case, 1).ndim != 4
+
+
+def mixed_powers(case):
+    base, exponent = (case.types[name] for name in case.nodes[0].input[:2])
+    return whole(base) and whole(exponent) and base != exponent

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules of settled.py, each with its condition in words and in code."""
+import numpy as np
+
+from generate import D, FLOAT8, FOUR_BITS, H, NAMES
+from settled import OPEN, ORT, REF, rule
+from settled_conditions import (aligned_fraction, array, attr, behind_axis, cancels,
+                                clamped_shape, clamped_start, dilated, dilated_blocks, empty_data,
+                                empty_window, greatest_end, halfway, in_empty_windows,
+                                inserted_last, magnitude, mixed_powers, nan_in, nan_lanes, narrow,
+                                negative_pad, not_finite, off_by_signal, off_by_terms, one_apart,
+                                padded_cubic, pairs, parted_windows, past, past_32_bits,
+                                past_ends, plain_steps, points_by_channel, reaches_past,
+                                same_mode, same_place, short_kernel, special, squares_cancel,
+                                state_by_batch, tainted, unordered_axes, unreached, unseen_gates,
+                                valid_ceil, whole, whole_in, whole_out, zero_products)
+
+INT8 = NAMES["int8"]
+REDUCTIONS = ("ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin "
+              "ReduceProd ReduceSum ReduceSumSquare")
+
+# --- what the specification leaves open ---
+
+rule(OPEN, "Resize Upsample Erf Mean ReduceMean ReduceL2 ReduceLogSum ReduceLogSumExp",
+     "an integer result, one apart",
+     "how the real result becomes whole is left open; Kiln cuts off what is behind the point, as "
+     "Cast does", whole_out, one_apart)
+rule(OPEN, "Resize Upsample", "integers of more than 22 bits, within the last bits of a float32",
+     "the precision of the interpolation is left open; Kiln's is double, ONNX Runtime's single",
+     past(22), pairs(lambda a, b: np.abs(a - b) <= 2.0 ** -19 * np.abs(a) + 2.0 ** 10))
+rule(OPEN, "Hardmax ArgMax ArgMin TopK", "NaN among the elements along the axis",
+     "which of two is greater when one is NaN is left open; Kiln takes NaN, the first of several, "
+     "for the greatest and the least", nan_in, nan_lanes)
+rule(OPEN, "DynamicQuantizeLinear", "an element that NaN or an infinity goes into",
+     "there is no range to quantize to", special)
+rule(OPEN, "QuantizeLinear", "an element that is NaN or an infinity",
+     "no integer stands for it; Kiln takes the least one for NaN", special, same_place)
+rule(OPEN, "DynamicQuantizeLinear", "all elements are 0",
+     "the range is empty, and what a scale of 0 gives is left open; Kiln's scale stays 0",
+     lambda case: not np.any(array(case, 0)))
+rule(OPEN, "AveragePool", "a window that lies in the padding alone",
+     "it has no average; Kiln gives 0", empty_window, in_empty_windows)
+rule(OPEN, "MaxPool AveragePool LpPool", "VALID and ceil_mode",
+     "the operator's text has the last window left out, its shape inference in the onnx package "
+     "in; Kiln does as the latter and ONNX Runtime",
+     valid_ceil)
+rule(OPEN, "Det", "an infinity goes in",
+     "whether it is met by another in a difference depends on the order of elimination", special,
+     not_finite)
+rule(OPEN, "Resize Upsample", "an infinity among the elements",
+     "it may be a term of the sum with either sign, where the edge is repeated", special,
+     not_finite)
+rule(OPEN, "MaxPool", "a window that lies in the padding alone",
+     "it has no greatest element; Kiln gives the least value of the type, ONNX Runtime the least "
+     "finite one and onnx.reference 0", empty_window, in_empty_windows)
+rule(OPEN, "HannWindow HammingWindow BlackmanWindow", "one element, not periodic, of integers",
+     "0 / 0 is no integer", lambda case: whole_out(case) and array(case, 0) == 1)
+rule(OPEN, "ReduceLogSum ReduceLogSumExp ReduceMean Pow Cast CastLike Gemm Resize Upsample",
+     "an integer result past the type's ends",
+     "no conversion is defined for it; Kiln's becomes the nearest end of 64 bits and wraps to "
+     "fewer", whole_out, past_ends)
+
+rule(OPEN, "ReduceMean", "integers, and no elements", "0 / 0 is no integer",
+     lambda case: whole_in(case) and 0 in array(case, 0).shape)
+
+# --- ONNX Runtime ---
+
+rule(ORT, REDUCTIONS + " ArgMax ArgMin", "an empty input",
+     "the dimensions of the reduced axes are kept; the specification drops them or makes them 1, "
+     "and says what a reduction of no elements gives", empty_data)
+rule(ORT, "MatMul MatMulInteger Gemm QLinearMatMul", "a product of matrices of no terms",
+     "what the memory held is given instead of 0", zero_products)
+rule(ORT, "NonZero", "a scalar",
+     "1xN comes out; the specification asks for one row a dimension: 0xN",
+     lambda case: array(case, 0).ndim == 0)
+rule(ORT, "Dropout", "the mask of versions before 12",
+     "it is all false in inference; \"this operator ... would simply copy the input\" means that "
+     "all are kept, as later versions say", lambda case: case.opset < 12 and len(case.outputs) > 1)
+rule(ORT, "AffineGrid", "align_corners of 1, and a spatial dimension of 1",
+     "another grid; the operator's definition as a function begins at -1",
+     lambda case: case.attributes.get("align_corners") == 1 and 1 in array(case, 1)[2:])
+rule(ORT, "Col2Im", "one or three spatial dimensions, and a dilation that matters",
+     "elements are added at wrong places; \"dilation value along each spatial axis\"",
+     dilated_blocks)
+rule(ORT, "MaxPool AveragePool LpPool", "SAME padding and a dilation",
+     "the dilated kernel shortens the output; \"output_spatial_shape[i] = "
+     "ceil(input_spatial_shape[i] / strides_spatial_shape[i])\"",
+     lambda case: same_mode(case) and dilated(case))
+rule(ORT, "MaxPool AveragePool LpPool", "SAME padding and a kernel shorter than the stride",
+     "the padding becomes negative; \"pads ... can take any value greater than or equal to 0\"",
+     lambda case: same_mode(case) and short_kernel(case))
+rule(ORT, "ConvTranspose", "SAME padding and windows that do not reach the length asked for",
+     "the output is shorter; \"output_shape[i] = input_shape[i] * strides[i]\"",
+     lambda case: same_mode(case) and unreached(case))
+rule(ORT,
+     "MaxPool GlobalMaxPool ReduceMax ReduceMin Sign MaxRoiPool Relu Max Min Clip ScatterElements "
+     "ScatterND", "an element that NaN goes into",
+     "NaN is passed over, or is not, as it stands first or not; in Kiln what is no number stays so",
+     nan_in, tainted)
+rule(ORT, "MaxPool MaxRoiPool GlobalMaxPool", "an element that minus infinity goes into",
+     "the search begins with the least finite number", special, tainted)
+rule(ORT,
+     "Conv ConvTranspose LRN InstanceNormalization GroupNormalization Resize Upsample GridSample "
+     "DFT STFT ReduceLogSumExp LogSoftmax Softmax Col2Im RMSNormalization AveragePool LpPool "
+     "MeanVarianceNormalization BatchNormalization RoiAlign",
+     "an element of which NaN or an infinity is a term, or is told from padding by a factor 0",
+     "inner zeros, running sums and transforms carry NaN and infinities to and from where the "
+     "definition has them", special, not_finite)
+rule(ORT, "DeformConv", "NaN or an infinity among weights, offsets or the mask",
+     "0 times it is NaN where the definition has no term", special, not_finite)
+rule(ORT, "Gemm", "a factor beta of 0",
+     "C is not read; the formula \"alpha * A' * B' + beta * C\" makes NaN of 0 times an infinity",
+     lambda case: case.attributes.get("beta") == 0 and special(case), not_finite)
+rule(ORT, "DFT STFT", "float32 and float64",
+     "factors and sums in single precision lose what Kiln's double ones keep", lambda case: True,
+     off_by_signal)
+rule(ORT, "GridSample", "cubic, and padding of border or reflection",
+     "the padding acts on each of the 16 elements; \"border ... for outside grid locations\" is "
+     "of the location",
+     padded_cubic)
+rule(ORT, "Attention", "is_causal of 1, and past keys",
+     "the mask is aligned to the last key; the definition as a function aligns it to the first one",
+     lambda case: case.attributes.get("is_causal") == 1 and "pk" in case.types)
+rule(ORT, "MeanVarianceNormalization", "elements that are all alike along the axes",
+     "0 / 0; the operator's definition as a function adds 1e-9 to the deviation",
+     lambda case: True, pairs(lambda a, b: (a == 0) & ~np.isfinite(b)))
+rule(ORT, "Pow Mod Shrink ReduceSum ReduceMean ReduceL1 ReduceL2 ReduceProd ReduceSumSquare "
+     "ReduceLogSumExp ReduceLogSum CumSum Resize Upsample Mean Einsum",
+     "integers past 24 bits, or whose sums or powers are",
+     "they go through a float32 or a float64, which round; integers of the definition are whole",
+     lambda case: whole_in(case) and magnitude(case) > 2 ** 24)
+rule(ORT, "Resize", "int8, antialias, and a negative result",
+     "it is 0: the filter is one of uint8",
+     lambda case: case.attributes.get("antialias") == 1 and case.types["x"] == INT8,
+     pairs(lambda a, b: (a < 0) & (b == 0)))
+rule(ORT, "Cast CastLike", "a real to 4 bits",
+     "it is rounded; the other integers' and the specification's \"truncated\" cuts off what is "
+     "behind the point", lambda case: case.outputs[0][1] in FOUR_BITS and not whole_in(case))
+rule(ORT, "Slice", "a negative step and an end of the greatest integer of 32 or 64 bits",
+     "it means the beginning; \"clamped to ... [-1, dims[axes[i]]-1] for negative stepping\"",
+     greatest_end)
+rule(ORT, "Resize", "align_corners, and scales that give a fraction of an element",
+     "the whole length counts; ONNX's own test data takes the length times the scale",
+     aligned_fraction)
+rule(ORT, "Resize", "nearest, on a coordinate that is halfway, or whole, but for the last bit",
+     "single precision falls to the other side",
+     lambda case: case.attributes.get( "mode", "nearest") == "nearest", halfway)
+rule(ORT, "Resize", "tf_crop_and_resize, of which an axis but the last two or its outside matters",
+     "only the last axes are cropped and extrapolated",
+     attr("coordinate_transformation_mode", "tf_crop_and_resize"))
+rule(ORT, "Pad", "wrap, and a negative pad",
+     "it is cut off after wrapping around on one side only",
+     lambda case: case.attributes.get("mode") == "wrap" and negative_pad(case))
+rule(ORT, "GroupNormalization InstanceNormalization LayerNormalization",
+     "elements that are large beside their deviation",
+     "single precision inside loses what Kiln's double keeps", lambda case: True, cancels)
+
+# --- onnx.reference ---
+
+rule(REF, "RNN GRU LSTM",
+     "clip, lengths of sequences that are shorter than the input, or coupled gates (input_forget)",
+     "they are not looked at",
+     unseen_gates)
+rule(REF, "LSTM", "layout of 1 and a state that is given", "the state's axes are not swapped",
+     state_by_batch)
+rule(REF, "BatchNormalization", "versions 9 to 13",
+     "the moments of the batch are mixed in, as in training, though only one output is asked for",
+     lambda case: 9 <= case.opset < 14)
+rule(REF, "GlobalMaxPool", "a rank other than 4", "always two axes are reduced",
+     lambda case: array(case, 0).ndim != 4)
+rule(REF, "Softmax LogSoftmax Hardmax", "versions before 13, and elements behind the axis",
+     "the input is not taken as a matrix; \"coerced into a 2-dimensional tensor\"",
+     lambda case: case.opset < 13 and behind_axis(case))
+rule(REF, "Softmax LogSoftmax Hardmax", "versions before 13, and no axis",
+     "the last axis is taken; \"axis (default is 1)\"",
+     lambda case: case.opset < 13 and "axis" not in case.attributes and array(case, 0).ndim != 2)
+rule(REF, "LRN", "more channels than batches", "the batch is counted as channels",
+     lambda case: array(case, 0).shape[0] < array(case, 0).shape[1])
+rule(REF, "LpNormalization", "p of 1, and negative elements",
+     "elements are summed, not their sizes",
+     lambda case: case.attributes.get("p") == 1 and bool((array(case, 0) < 0).any()))
+rule(REF, "LpPool", "a window that is not whole: padding, ceil mode or dilation",
+     "the average of what is there counts for all of the kernel",
+     parted_windows)
+rule(REF, "AveragePool LpPool", "an element that NaN goes into",
+     "NaN marks padding and is left out of averages", nan_in, tainted)
+rule(REF, "AveragePool", "SAME or VALID padding and a dilation", "the dilation is left out",
+     lambda case: case.attributes.get("auto_pad", "NOTSET") != "NOTSET" and dilated(case))
+rule(REF, "AveragePool", "ceil_mode, and a window that ends behind the input",
+     "all windows are laid out in another order",
+     lambda case: case.attributes.get("ceil_mode") == 1 and reaches_past(case))
+rule(REF, "MaxPool", "indices, with strides and dilations of 1",
+     "they are counted in the output's shape, and in one image",
+     lambda case: len(case.outputs) > 1 and plain_steps(case),
+     lambda case, detail: np.full(detail.wrong.shape, detail.name == "y1"))
+rule(REF, "MaxPool", "strides and dilations of 1, and pads other than in two dimensions alike",
+     "pads are read in another order, or not at all",
+     lambda case: plain_steps(case) and any( case.attributes.get("pads") or []))
+rule(REF, "MaxPool", "SAME_LOWER, or SAME padding of one or three dimensions",
+     "the length is rounded down and the odd element put behind; other ranks are padded as two",
+     same_mode)
+rule(REF, "MaxPool GlobalMaxPool ScatterElements Relu Clip",
+     "an element that NaN or an infinity goes into", "NaN is passed over, or marks padding",
+     special, tainted)
+rule(REF, "ConvTranspose", "more than one group, of more than one channel each in or out",
+     "each group but the first is read and written at another one's place",
+     lambda case: case.attributes.get("group", 1) > 1)
+rule(REF, "ConvInteger",
+     "a zero point for each channel, and weights of other than two spatial dimensions",
+     "it is laid along another axis",
+     points_by_channel)
+rule(REF, "QLinearConv",
+     "a scale for each channel, and weights of other than two spatial dimensions",
+     "it is laid along another axis",
+     lambda case: array(case, 4).size > 1 and array(case, 3).ndim != 4)
+rule(REF, "QLinearConv QLinearMatMul", "a result that lies halfway",
+     "the zero point is added before it is rounded to even; \"(x / y_scale) + y_zero_point. For "
+     "(x / y_scale), it is rounding to nearest ties to even\"", lambda case: True, one_apart)
+rule(REF, "QLinearMatMul", "an operand of float8", "its elements are cut off to integers",
+     lambda case: any(t in FLOAT8 for t in case.types.values()))
+rule(REF, "QuantizeLinear", "a quotient that 32 bits do not hold",
+     "it wraps before it is saturated", lambda case: True, past_32_bits)
+rule(REF, "DeformConv GridSample", "float64", "places and weights are in single precision",
+     lambda case: D in case.types.values(), pairs(lambda a, b: np.abs(a - b) <= 1e-4))
+rule(REF, "MeanVarianceNormalization", "a variance that is small beside the square of the mean",
+     "it is the difference of two means, which cancel", lambda case: True, squares_cancel)
+rule(REF, "RoiAlign", "versions before 16",
+     "regions are shifted by half a pixel, which is from version 16 on",
+     lambda case: case.opset < 16)
+rule(REF, "SequenceInsert", "the position behind the last one", "it becomes the first one",
+     lambda case: inserted_last(case))
+rule(REF, "Shape", "a start or an end past the ends",
+     "end before start gives what NumPy's negative indices give; both are \"clamped to the range "
+     "[0, r]\"", clamped_shape)
+rule(REF, "Slice", "a negative step and a start before the first element",
+     "NumPy's own slices, which do not clamp as the specification does", clamped_start)
+rule(REF, "Unique", "sorted of 0",
+     "elements are taken along the first axis, and alone stay sorted", attr("sorted", 0))
+rule(REF, "Unsqueeze", "versions before 13, and axes that are not in order or count from the end",
+     "each is inserted by itself; they are axes of the output",
+     lambda case: case.opset < 13 and unordered_axes(case))
+rule(REF, "Resize", "tf_crop_and_resize",
+     "the length times the scale counts, not the whole length; \"length_resized\"",
+     attr("coordinate_transformation_mode", "tf_crop_and_resize"))
+rule(REF, "Resize", "pytorch_half_pixel and a length of 1",
+     "the coordinate is -0.5; \"length_resized > 1 ? ... : 0\"",
+     lambda case: case.attributes.get("coordinate_transformation_mode") == "pytorch_half_pixel")
+rule(REF, "Pow", "an integer with one of the other signedness", "NumPy makes float64 of them",
+     mixed_powers)
+rule(REF, "ReduceMean", "integers whose sum 32 bits do not hold",
+     "the sum wraps in the narrow type", lambda case: whole_in(case) and magnitude(case) >= 2 ** 7)
+rule(REF, "OneHot PRelu AffineGrid", "an infinity among the values",
+     "a product with 0 is taken though another value was chosen", special, not_finite)
+rule(REF, "Gemm", "integers past 53 bits", "factors make a float64 of them, also where they are 1",
+     lambda case: whole_in(case) and magnitude(case) > 2 ** 53)
+rule(REF, "LogSoftmax", "a probability that is below the least normal number",
+     "the logarithm is taken of the rounded one", lambda case: True, pairs(lambda a, b: a < -87))
+rule(REF, "LogSoftmax", "float16, and a probability that is below the least normal number",
+     "the logarithm is taken of the rounded one", lambda case: H in case.types.values(),
+     pairs(lambda a, b: a < -9))
+rule(REF, "Gemm", "a factor beta of 0", "as in ONNX Runtime",
+     lambda case: case.attributes.get( "beta") == 0 and special(case), not_finite)
+rule(REF, "Conv ConvTranspose LRN Softmax LogSoftmax DFT STFT Resize Upsample BatchNormalization "
+     "LpPool MatMul InstanceNormalization LpNormalization RoiAlign GridSample ReduceLogSumExp",
+     "an element of which NaN or an infinity is a term, or is told from padding by a factor 0",
+     "as in ONNX Runtime; fast transforms spread them over all elements", special, not_finite)
+rule(REF, "Conv ConvTranspose ReduceMean ReduceSum ReduceSumSquare ReduceL1 ReduceL2 ReduceProd ",
+     "float16 and bfloat16", "sums are rounded at each step", narrow, off_by_terms)
+rule(REF, "GroupNormalization InstanceNormalization LayerNormalization",
+     "elements that are large beside their deviation",
+     "the narrow type inside loses what Kiln's double keeps", lambda case: True, cancels)
