@@ -50,7 +50,7 @@ static kiln_status choose_stream(context_gpu *gpu, const kiln_engine *engine)
     }
     if (gpu->caller != NULL) {
         gpu->work = gpu->caller;
-        return KILN_OK;
+        return kiln_stream_create(engine->device, 0, &gpu->recording);
     }
     KLN_RETURN_IF_ERROR(kiln_stream_create(engine->device, 0, &gpu->work));
     gpu->owns_work = true;
@@ -111,6 +111,7 @@ kiln_stream *context_gpu_destroy(kiln_context *context)
     kiln_event_destroy(gpu->before);
     kiln_event_destroy(gpu->computed);
     kiln_stream_destroy(gpu->copies);
+    kiln_stream_destroy(gpu->recording);
     kiln_stream *work = gpu->owns_work ? gpu->work : NULL;
     kln_free(gpu);
     context->gpu = NULL;
@@ -168,7 +169,7 @@ static kiln_status finish(kiln_context *context)
         context->has_results = false;
         return status;
     }
-    transfers_copy_out(context, gpu->shown, !gpu->has_event);
+    transfers_copy_out(context, gpu->shown, gpu->is_waited_for);
     return KILN_OK;
 }
 
@@ -273,8 +274,10 @@ static kiln_status launch(kiln_context *context, graph_entry *entry, kiln_stream
     gpu->target = copies;
     gpu->shown = entry;
     gpu->is_under_way = true;
-    gpu->has_event = !waits;
-    if (!waits || orders) {
+    gpu->is_waited_for = waits;
+    /* Others may capture on a stream that is shared, or go on with work of theirs. */
+    gpu->has_event = !waits || gpu->shared || gpu->caller != NULL;
+    if (gpu->has_event || orders) {
         KLN_RETURN_IF_ERROR(kiln_event_record(gpu->after, copies));
     }
     return orders ? kiln_stream_wait_event(stream, gpu->after) : KILN_OK;

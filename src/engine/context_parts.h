@@ -120,6 +120,8 @@ typedef struct context_gpu {
     bool owns_work;          /* it is this context's */
     bool shared;             /* it is the engine's: under its lock */
     kiln_stream *caller;     /* of the options, or NULL */
+    kiln_stream *recording;  /* where graphs are captured if `work` is the caller's, on which other
+                                threads may be at work; NULL: `work` */
     kiln_stream *copies;     /* with overlap_copies: where the copies go; otherwise NULL */
     kiln_event *before;      /* orders the work behind another stream */
     kiln_event *computed;    /* with overlap_copies: the copies of outputs go behind it */
@@ -133,6 +135,7 @@ typedef struct context_gpu {
     bool left;            /* the run under way was told to, and has no results */
     bool is_under_way;    /* an enqueued run was not waited for */
     bool has_event;       /* `after` stands behind it */
+    bool is_waited_for;   /* it was launched by a call that waits for its end */
     bool replayed;        /* the last run was a graph's */
     uint64_t hits;
     uint64_t captures;

@@ -152,7 +152,8 @@ static kiln_status check_output(const capture_trial *trial, size_t output)
 
 static kiln_status record(const capture_trial *trial, kiln_graph **graph)
 {
-    kiln_stream *stream = trial->context->gpu->work;
+    const context_gpu *gpu = trial->context->gpu;
+    kiln_stream *stream = gpu->recording != NULL ? gpu->recording : gpu->work;
     KLN_RETURN_IF_ERROR(kln_stream_capture_begin_relaxed(stream));
     const kiln_status status = transfers_enqueue_all(trial->context, trial->entry, stream);
     if (status != KILN_OK) {
