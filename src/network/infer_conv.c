@@ -60,50 +60,36 @@ static bool read_windows(kln_rule *rule, size_t rank, windows *w)
     return check_list(rule, "pads", w->pads, count, w->spatial * 2, 0);
 }
 
-/* Places of a window of `kernel` elements, `dilation` apart, along a dimension. */
+static kln_window window_of(const windows *w, size_t i)
+{
+    kln_window one = {.stride = w->strides != NULL ? w->strides[i] : 1,
+                      .dilation = w->dilations != NULL ? w->dilations[i] : 1,
+                      .same = w->same_upper || w->same_lower,
+                      .up = w->ceil};
+    if (w->pads != NULL && !w->valid) {
+        one.before = w->pads[i];
+        one.after = w->pads[i + w->spatial];
+    }
+    return one;
+}
+
 static kln_dim slide(kln_rule *rule, const windows *w, size_t i, kln_dim in, kln_dim kernel)
 {
-    kln_expressions *pool = &rule->state->pool;
-    const int64_t stride = w->strides != NULL ? w->strides[i] : 1;
-    const int64_t dilation = w->dilations != NULL ? w->dilations[i] : 1;
-    if (w->same_upper || w->same_lower) {
-        return kln_dim_ceil_divide(pool, in, KLN_DIM_OF_NUMBER(stride));
-    }
-    int64_t pads = 0;
-    if (w->pads != NULL && !w->valid &&
-        __builtin_add_overflow(w->pads[i], w->pads[i + w->spatial], &pads)) {
-        return KLN_UNKNOWN_DIM;
-    }
-    /* in + pads - (dilation * (kernel - 1) + 1) */
-    const kln_dim reach =
-        kln_dim_plus(pool, kln_dim_times(pool, kln_dim_plus(pool, kernel, -1), dilation), 1);
-    const kln_dim room = kln_dim_subtract(pool, kln_dim_plus(pool, in, pads), reach);
-    /* In ceil mode a window that is larger than the padded input may still begin inside it. */
-    if (room.kind == KLN_DIM_NUMBER && room.of.number < (w->ceil ? 1 - 2 * stride : 0)) {
-        char expected[40];
-        char found[40];
-        (void)kln_dim_format(reach, expected, sizeof expected);
-        (void)kln_dim_format(kln_dim_plus(pool, in, pads), found, sizeof found);
-        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
-                       "a window of %s does not fit into spatial dimension %zu of \"%.100s\", "
-                       "which is %s with its padding",
-                       expected, i, rule->node->inputs[0], found);
-        return KLN_UNKNOWN_DIM;
-    }
-    const kln_dim step = KLN_DIM_OF_NUMBER(stride);
-    if (!w->ceil) {
-        return kln_dim_plus(pool, kln_dim_floor_divide(pool, room, step), 1);
-    }
-    kln_dim places = kln_dim_plus(pool, kln_dim_ceil_divide(pool, room, step), 1);
-    /* A last window that would begin in the padding past the end is left out. */
-    const int64_t before = w->pads != NULL && !w->valid ? w->pads[i] : 0;
-    if (places.kind == KLN_DIM_NUMBER && in.kind == KLN_DIM_NUMBER) {
-        if ((places.of.number - 1) * stride >= in.of.number + before) {
-            places.of.number--;
-        }
+    const kln_window one = window_of(w, i);
+    const kln_dim places = kln_window_places(&rule->state->pool, &one, in, kernel);
+    if (places.kind != KLN_DIM_NUMBER || places.of.number >= 0) {
         return places;
     }
-    return stride == 1 ? places : KLN_UNKNOWN_DIM;
+    char expected[40];
+    char found[40];
+    (void)snprintf(expected, sizeof expected, "%lld",
+                   (long long)((kernel.of.number - 1) * one.dilation + 1));
+    (void)snprintf(found, sizeof found, "%lld", (long long)(in.of.number + one.before + one.after));
+    kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
+                   "a window of %s does not fit into spatial dimension %zu of \"%.100s\", "
+                   "which is %s with its padding",
+                   expected, i, rule->node->inputs[0], found);
+    return KLN_UNKNOWN_DIM;
 }
 
 static bool kernels_known(kln_rule *rule, const windows *w, size_t weights)
@@ -221,27 +207,14 @@ void kln_rule_global_pool(kln_rule *rule)
     }
 }
 
-/* (in - 1) * stride + reach - pads + output_padding */
 static kln_dim unslide(kln_rule *rule, const windows *w, size_t i, kln_dim in, kln_dim kernel,
                        int64_t output_padding)
 {
-    kln_expressions *pool = &rule->state->pool;
-    const int64_t stride = w->strides != NULL ? w->strides[i] : 1;
-    const int64_t dilation = w->dilations != NULL ? w->dilations[i] : 1;
-    if (w->same_upper || w->same_lower) {
-        return kln_dim_times(pool, in, stride);
+    const kln_window one = window_of(w, i);
+    kln_dim out = kln_window_span(&rule->state->pool, &one, in, kernel);
+    if (!one.same) {
+        out = kln_dim_plus(&rule->state->pool, out, output_padding);
     }
-    int64_t pads = 0;
-    if (w->pads != NULL && !w->valid &&
-        __builtin_add_overflow(w->pads[i], w->pads[i + w->spatial], &pads)) {
-        return KLN_UNKNOWN_DIM;
-    }
-    const kln_dim reach =
-        kln_dim_plus(pool, kln_dim_times(pool, kln_dim_plus(pool, kernel, -1), dilation), 1);
-    kln_dim out = kln_dim_times(pool, kln_dim_plus(pool, in, -1), stride);
-    out = kln_dim_add(pool, out, reach);
-    out = kln_dim_subtract(pool, out, KLN_DIM_OF_NUMBER(pads));
-    out = kln_dim_plus(pool, out, output_padding);
     return out.kind == KLN_DIM_NUMBER && out.of.number < 0 ? KLN_UNKNOWN_DIM : out;
 }
 

@@ -303,6 +303,12 @@ static kln_dim combine(kln_expressions *pool, kln_dim a, kln_dim b, int64_t time
     if (!is_exact(a) || !is_exact(b)) {
         return UNKNOWN;
     }
+    int64_t number = b.of.number;
+    if (a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER) {
+        const bool fits = !__builtin_mul_overflow(number, times, &number) &&
+                          !__builtin_add_overflow(a.of.number, number, &number);
+        return fits ? KLN_DIM_OF_NUMBER(number) : UNKNOWN;
+    }
     draft sum = {.count = 0};
     draft_add_dim(&sum, a, 1);
     draft_add_dim(&sum, b, times);
@@ -352,6 +358,12 @@ kln_dim kln_dim_multiply(kln_expressions *pool, kln_dim a, kln_dim b)
         const bool nothing = (a.kind == KLN_DIM_NUMBER && a.of.number == 0) ||
                              (b.kind == KLN_DIM_NUMBER && b.of.number == 0);
         return nothing ? KLN_DIM_OF_NUMBER(0) : UNKNOWN;
+    }
+    int64_t number = 0;
+    if (a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER) {
+        return __builtin_mul_overflow(a.of.number, b.of.number, &number)
+                   ? UNKNOWN
+                   : KLN_DIM_OF_NUMBER(number);
     }
     draft product = {.count = 0};
     if (a.kind == KLN_DIM_NUMBER || b.kind == KLN_DIM_NUMBER) {

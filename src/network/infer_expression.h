@@ -52,14 +52,14 @@ struct kln_expression {
     kln_term terms[];
 };
 
-typedef struct kln_expressions {
+struct kln_expressions {
     kln_arena *arena;
     kln_expression **buckets;
     kln_factor **factor_buckets;
     size_t bucket_count; /* of each; a power of two or 0 */
     size_t expression_count, factor_count;
     bool failed; /* memory ran out; what was asked for then is unknown */
-} kln_expressions;
+};
 
 void kln_expressions_init(kln_expressions *pool, kln_arena *arena);
 

@@ -118,6 +118,7 @@ KILN_MUST_CHECK kiln_status kln_merge_products(kln_onnx_model *model, size_t *me
 /* An exact integer expression over named dimensions, such as `2*seq+1` or `floor((h+1)/2)`. Equal
  * expressions of one inference are one pointer. Owned by the inference. */
 typedef struct kln_expression kln_expression;
+typedef struct kln_expressions kln_expressions;
 
 typedef enum kln_dim_kind {
     KLN_DIM_UNKNOWN = 0,
@@ -143,6 +144,22 @@ size_t kln_dim_format(kln_dim dim, char *text, size_t size);
 /* The name when the expression is one name and nothing else, or NULL. */
 const char *kln_dim_name(kln_dim dim);
 bool kln_dim_equal(kln_dim a, kln_dim b); /* false when one is unknown */
+
+/* --- windows (window.c) --- */
+
+/* A window that slides along one dimension, as those of convolution and pooling do. */
+typedef struct kln_window {
+    int64_t stride, dilation; /* at least 1 */
+    int64_t before, after;    /* padding */
+    bool same;                /* padding that makes as many places as strides: SAME_UPPER, _LOWER */
+    bool up;                  /* a last window may begin inside and end outside: ceil_mode */
+} kln_window;
+
+/* How many places a window of `kernel` elements has along a dimension of `in`; -1 where it does not
+ * fit, unknown where nobody can tell. `pool` may be NULL where both are numbers. */
+kln_dim kln_window_places(kln_expressions *pool, const kln_window *w, kln_dim in, kln_dim kernel);
+/* And back: the elements that windows at `in` places span, less the padding. */
+kln_dim kln_window_span(kln_expressions *pool, const kln_window *w, kln_dim in, kln_dim kernel);
 
 /* --- what is known of a value --- */
 

@@ -4,7 +4,8 @@
  *
  *     random_graphs [COUNT [SEED [FOLDER]]]
  *
- * For each: results agree within the bound of random_layers.c; inference predicted the type and
+ * For each: results agree within the bound of random_layers.c; what the network knew as it grew is
+ * what is inferred of the whole; inference predicted the type and
  * shape of every tensor; written and read again, the network computes the same bits. One that fails
  * is shrunk to the fewest layers that still fail and saved in FOLDER as seed-N.onnx; a COUNT of 1
  * saves that one before it runs, should an executor end the process. From 1,000 graphs on, every
@@ -173,6 +174,30 @@ static void stop(run *of)
     *of = (run){NULL, NULL};
 }
 
+/* What the network knew of the tensor as it grew is what is inferred of it in the end. */
+static void check_growth(const random_network *r, const kln_inference *inference, const char *name,
+                         problem *p)
+{
+    kiln_tensor_id id = KILN_NO_TENSOR;
+    kiln_dtype dtype = KILN_DTYPE_UNDEFINED;
+    kiln_shape grown = {-1, {0}};
+    kiln_shape whole = {-1, {0}};
+    const kln_value *value = kln_inference_find(inference->graph, name);
+    if (value == NULL || kiln_network_find(r->network, name, &id) != KILN_OK ||
+        kiln_network_tensor_type(r->network, id, &dtype, &grown) != KILN_OK) {
+        complain(p, "growth", name, kiln_error_message());
+        return;
+    }
+    (void)kln_value_shape(value, &whole);
+    bool same = dtype == value->dtype && grown.rank == whole.rank;
+    for (int32_t i = 0; same && i < grown.rank; i++) {
+        same = grown.dims[i] == whole.dims[i];
+    }
+    if (!same) {
+        complain(p, "growth", name, "as it grew, the network knew something else of it");
+    }
+}
+
 /* What was predicted of the tensor against what it is. */
 static void check_prediction(const kln_inference *inference, const char *name,
                              const kiln_tensor *tensor, tally *t, problem *p)
@@ -290,6 +315,7 @@ static void compare(random_network *r, const kln_onnx_model *model, const run *o
             complain(p, "outputs", "", kiln_error_message());
             break;
         }
+        check_growth(r, inference, binding.name, p);
         check_prediction(inference, binding.name, &a, t, p);
         if (two != NULL) {
             check_numbers(binding.name, &a, &b, bound_of(r, binding.name), p);

@@ -7,6 +7,7 @@
 #ifndef REF_OPS_H
 #define REF_OPS_H
 
+#include "network/kln_network.h"
 #include "ref_internal.h"
 
 /* Elementwise functions of one float: X(operator, oldest version, expression of x), where a, b and
@@ -180,6 +181,8 @@ typedef struct ref_window_shape {
     int64_t output[REF_RANK];
 } ref_window_shape;
 
+/* Dimension `i` of it, without what auto_pad and ceil_mode say. */
+kln_window ref_window_along(const ref_window_shape *window, int i);
 /* Reads kernel_shape (or takes `kernel`), strides, dilations, pads, auto_pad and ceil_mode, and
  * computes the output. */
 KILN_MUST_CHECK kiln_status ref_window_read(const ref_call *call, const ref_tensor *x,

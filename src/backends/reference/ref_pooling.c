@@ -36,27 +36,29 @@ static kiln_status check_window(const ref_window_shape *w)
     return KILN_OK;
 }
 
+kln_window ref_window_along(const ref_window_shape *w, int i)
+{
+    return (kln_window){.stride = w->stride[i],
+                        .dilation = w->dilation[i],
+                        .before = w->begin[i],
+                        .after = w->end[i]};
+}
+
 static void place_window(ref_window_shape *w, int i, const char *pad, bool up)
 {
-    const int64_t reach = (w->kernel[i] - 1) * w->dilation[i] + 1;
+    kln_window one = ref_window_along(w, i);
     const bool lower = strcmp(pad, "SAME_LOWER") == 0;
-    if (lower || strcmp(pad, "SAME_UPPER") == 0) {
-        w->output[i] = (w->input[i] + w->stride[i] - 1) / w->stride[i];
+    one.same = lower || strcmp(pad, "SAME_UPPER") == 0;
+    one.up = up;
+    const kln_dim places = kln_window_places(NULL, &one, KLN_DIM_OF_NUMBER(w->input[i]),
+                                             KLN_DIM_OF_NUMBER(w->kernel[i]));
+    w->output[i] = places.of.number > 0 ? places.of.number : 0;
+    if (one.same) {
+        const int64_t reach = (w->kernel[i] - 1) * w->dilation[i] + 1;
         int64_t total = (w->output[i] - 1) * w->stride[i] + reach - w->input[i];
         total = total < 0 ? 0 : total;
         w->begin[i] = lower ? total - total / 2 : total / 2;
         w->end[i] = total - w->begin[i];
-        return;
-    }
-    /* In ceil mode a window that is larger than the padded input may still begin inside it: the
-     * quotient of a negative room is rounded up, towards 0. */
-    const int64_t room = w->input[i] + w->begin[i] + w->end[i] - reach;
-    const int64_t last = room < 0 ? (up ? room / w->stride[i] : -1)
-                                  : (room + (up ? w->stride[i] - 1 : 0)) / w->stride[i];
-    w->output[i] = last < 0 ? 0 : last + 1;
-    /* A window that would begin in the padding behind the input is left out. */
-    if (up && w->output[i] > 0 && (w->output[i] - 1) * w->stride[i] >= w->input[i] + w->begin[i]) {
-        w->output[i]--;
     }
 }
 
@@ -392,16 +394,20 @@ static kiln_status unpooled_dims(ref_call *call, const ref_tensor *x, int64_t *d
         memcpy(dims, given, count * sizeof *dims);
         return KILN_OK;
     }
-    const int rank = x->rank - 2;
-    int64_t kernel[REF_RANK];
-    int64_t stride[REF_RANK];
+    ref_window_shape w = {.rank = x->rank - 2};
     int64_t pads[2 * REF_RANK];
-    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "kernel_shape", rank, 1, kernel));
-    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "strides", rank, 1, stride));
-    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "pads", 2 * rank, 0, pads));
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "kernel_shape", w.rank, 1, w.kernel));
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "strides", w.rank, 1, w.stride));
+    KLN_RETURN_IF_ERROR(ref_per_dimension(call, "pads", 2 * w.rank, 0, pads));
     memcpy(dims, x->dims, 2 * sizeof *dims);
-    for (int i = 0; i < rank; i++) {
-        dims[i + 2] = (x->dims[i + 2] - 1) * stride[i] + kernel[i] - pads[i] - pads[i + rank];
+    for (int i = 0; i < w.rank; i++) {
+        w.dilation[i] = 1;
+        w.begin[i] = pads[i];
+        w.end[i] = pads[i + w.rank];
+        const kln_window one = ref_window_along(&w, i);
+        dims[i + 2] = kln_window_span(NULL, &one, KLN_DIM_OF_NUMBER(x->dims[i + 2]),
+                                      KLN_DIM_OF_NUMBER(w.kernel[i]))
+                          .of.number;
     }
     return KILN_OK;
 }

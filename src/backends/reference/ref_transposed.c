@@ -50,8 +50,11 @@ static kiln_status place_output(const ref_call *call, ref_window_shape *w)
         if (w->input[i] > REF_LARGEST || w->kernel[i] > REF_LARGEST) {
             return kln_fail(KILN_ERROR_LIMIT, "spatial dimension %d is past what is computed", i);
         }
-        const int64_t reach = (w->kernel[i] - 1) * w->dilation[i] + 1;
-        const int64_t span = (w->input[i] - 1) * w->stride[i] + reach + extra[i];
+        const kln_window bare = {.stride = w->stride[i], .dilation = w->dilation[i]};
+        const int64_t span = kln_window_span(NULL, &bare, KLN_DIM_OF_NUMBER(w->input[i]),
+                                             KLN_DIM_OF_NUMBER(w->kernel[i]))
+                                 .of.number +
+                             extra[i];
         w->begin[i] = pads[i];
         w->end[i] = pads[i + w->rank];
         if (given != NULL || same) {

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "infer_expression.h"
+#include "kln_network.h"
+
+/* Elements from the first to the last that a window covers, where they are `dilation` apart. */
+static kln_dim reach_of(kln_expressions *pool, const kln_window *w, kln_dim kernel)
+{
+    return kln_dim_plus(pool, kln_dim_times(pool, kln_dim_plus(pool, kernel, -1), w->dilation), 1);
+}
+
+kln_dim kln_window_places(kln_expressions *pool, const kln_window *w, kln_dim in, kln_dim kernel)
+{
+    const kln_dim step = KLN_DIM_OF_NUMBER(w->stride);
+    if (w->same) {
+        return kln_dim_ceil_divide(pool, in, step);
+    }
+    const kln_dim padded = kln_dim_plus(pool, kln_dim_plus(pool, in, w->before), w->after);
+    const kln_dim room = kln_dim_subtract(pool, padded, reach_of(pool, w, kernel));
+    /* In ceil mode a window that is larger than the padded input may still begin inside it. */
+    if (room.kind == KLN_DIM_NUMBER && room.of.number < (w->up ? 1 - 2 * w->stride : 0)) {
+        return KLN_DIM_OF_NUMBER(-1);
+    }
+    if (!w->up) {
+        return kln_dim_plus(pool, kln_dim_floor_divide(pool, room, step), 1);
+    }
+    kln_dim places = kln_dim_plus(pool, kln_dim_ceil_divide(pool, room, step), 1);
+    if (places.kind != KLN_DIM_NUMBER || in.kind != KLN_DIM_NUMBER) {
+        return w->stride == 1 ? places : (kln_dim){.kind = KLN_DIM_UNKNOWN};
+    }
+    /* A last window that would begin in the padding past the end is left out. */
+    if ((places.of.number - 1) * w->stride >= in.of.number + w->before) {
+        places.of.number--;
+    }
+    return places;
+}
+
+kln_dim kln_window_span(kln_expressions *pool, const kln_window *w, kln_dim in, kln_dim kernel)
+{
+    if (w->same) {
+        return kln_dim_times(pool, in, w->stride);
+    }
+    kln_dim span = kln_dim_times(pool, kln_dim_plus(pool, in, -1), w->stride);
+    span = kln_dim_add(pool, span, reach_of(pool, w, kernel));
+    return kln_dim_plus(pool, kln_dim_plus(pool, span, -w->before), -w->after);
+}
