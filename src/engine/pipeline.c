@@ -15,6 +15,7 @@ typedef struct pipe_side {
     void *device;
     size_t capacity;
     bool is_fetched;    /* an output of the run under way is copied to `host` */
+    uint64_t check;     /* the last that found this input given, counted from 1 */
     kiln_tensor tensor; /* as it is bound to the context */
 } pipe_side;
 
@@ -33,8 +34,10 @@ struct kiln_pipeline {
     int32_t device;
     pipe_slot *slots;
     pipe_side *sides;
+    kln_names dim_names; /* of inputs: input * KILN_MAX_RANK + dimension, the first of each name */
     size_t depth;
     size_t side_count; /* of one slot */
+    uint64_t checks; /* of the inputs of a push, those that failed among them */
     uint64_t pushed;
     uint64_t popped;
 };
@@ -71,6 +74,7 @@ void kiln_pipeline_destroy(kiln_pipeline *pipeline)
     for (size_t i = 0; pipeline->sides != NULL && i < pipeline->depth * pipeline->side_count; i++) {
         drop_side(pipeline, &pipeline->sides[i]);
     }
+    kln_names_finish(&pipeline->dim_names);
     kln_free(pipeline->sides);
     kln_free(pipeline->slots);
     kiln_engine_release(pipeline->engine);
@@ -93,8 +97,26 @@ static kiln_status fill_slot(kiln_pipeline *pipeline, size_t index,
     return kiln_context_create(pipeline->engine, &context_options, &slot->context);
 }
 
+static kiln_status find_dim_names(kiln_pipeline *pipeline)
+{
+    const kln_description *description = &pipeline->engine->description;
+    kln_names_init(&pipeline->dim_names);
+    for (size_t i = 0; i < description->input_count; i++) {
+        const kiln_binding *binding = &description->bindings[i];
+        for (int32_t d = 0; d < binding->shape.rank; d++) {
+            const char *name = binding->dim_names[d];
+            if (name != NULL && kln_names_get(&pipeline->dim_names, name) == KLN_NAMES_NONE) {
+                KLN_RETURN_IF_ERROR(kln_names_set(&pipeline->dim_names, name,
+                                                  (uint32_t)(i * KILN_MAX_RANK + (size_t)d)));
+            }
+        }
+    }
+    return KILN_OK;
+}
+
 static kiln_status fill(kiln_pipeline *pipeline, const kiln_pipeline_options *options)
 {
+    KLN_RETURN_IF_ERROR(find_dim_names(pipeline));
     pipeline->slots = kln_alloc_zeroed(pipeline->depth, sizeof *pipeline->slots);
     pipeline->sides =
         kln_alloc_zeroed(pipeline->depth * pipeline->side_count, sizeof *pipeline->sides);
@@ -216,16 +238,11 @@ static kiln_status take_input(const kiln_pipeline *pipeline, pipe_slot *slot, si
 static int64_t find_dimension(const kiln_pipeline *pipeline, const pipe_slot *slot,
                               const char *name)
 {
-    const kln_description *description = &pipeline->engine->description;
-    for (size_t i = 0; name != NULL && i < description->input_count; i++) {
-        const kiln_binding *input = &description->bindings[i];
-        for (int32_t d = 0; d < input->shape.rank; d++) {
-            if (input->dim_names[d] != NULL && strcmp(input->dim_names[d], name) == 0) {
-                return slot->sides[i].tensor.desc.shape.dims[d];
-            }
-        }
-    }
-    return KILN_DYNAMIC;
+    const uint32_t place =
+        name != NULL ? kln_names_get(&pipeline->dim_names, name) : KLN_NAMES_NONE;
+    return place != KLN_NAMES_NONE ? slot->sides[place / KILN_MAX_RANK]
+                                         .tensor.desc.shape.dims[place % KILN_MAX_RANK]
+                                   : KILN_DYNAMIC;
 }
 
 /* Finds memory for an output whose shape is known before the run, so that it travels back on the
@@ -253,34 +270,36 @@ static kiln_status take_output(const kiln_pipeline *pipeline, pipe_slot *slot, s
     return KILN_OK;
 }
 
-static kiln_status check_inputs(const kiln_pipeline *pipeline, const pipe_slot *slot,
+static kiln_status check_inputs(kiln_pipeline *pipeline, const pipe_slot *slot,
                                 const kiln_named_tensor *inputs, size_t count)
 {
     const kln_description *description = &pipeline->engine->description;
+    const size_t input_count = description->input_count;
+    const uint64_t check = ++pipeline->checks;
     for (size_t i = 0; i < count; i++) {
         size_t index = 0;
         if (inputs[i].name == NULL) {
             return kln_fail_null("kiln_pipeline_push", "name");
         }
         KLN_RETURN_IF_ERROR(context_find_input(slot->context, inputs[i].name, &index));
-        for (size_t other = 0; other < i; other++) {
-            if (strcmp(inputs[other].name, inputs[i].name) == 0) {
-                return kln_fail(KILN_ERROR_NAME, "kiln_pipeline_push: \"%s\" is given twice",
-                                inputs[i].name);
-            }
+        if (index >= input_count) {
+            return kln_fail(KILN_ERROR_NAME,
+                            "kiln_pipeline_push: \"%s\" is an initializer; a pipeline feeds the "
+                            "engine's inputs only",
+                            inputs[i].name);
         }
+        if (slot->sides[index].check == check) {
+            return kln_fail(KILN_ERROR_NAME, "kiln_pipeline_push: \"%s\" is given twice",
+                            inputs[i].name);
+        }
+        slot->sides[index].check = check;
         KLN_RETURN_IF_ERROR(context_check_tensor(slot->context, index, &inputs[i].tensor));
     }
-    for (size_t i = 0; i < description->input_count && count < description->input_count; i++) {
-        const char *name = description->bindings[i].name;
-        bool is_named = false;
-        for (size_t k = 0; k < count; k++) {
-            is_named = is_named || strcmp(inputs[k].name, name) == 0;
-        }
-        if (!is_named) {
+    for (size_t i = 0; i < input_count; i++) {
+        if (slot->sides[i].check != check) {
             return kln_fail(KILN_ERROR_NOT_BOUND,
-                            "kiln_pipeline_push: input \"%s\" is not among the %zu given", name,
-                            count);
+                            "kiln_pipeline_push: input \"%s\" is not among the %zu given",
+                            description->bindings[i].name, count);
         }
     }
     return KILN_OK;
@@ -305,11 +324,6 @@ static kiln_status start(const kiln_pipeline *pipeline, pipe_slot *slot,
     const size_t input_count = pipeline->engine->description.input_count;
     for (size_t i = 0; i < count; i++) {
         const size_t index = kln_names_get(&pipeline->engine->inputs, inputs[i].name);
-        if (index >= input_count) {
-            return kln_fail(KILN_ERROR_NAME,
-                            "\"%s\" is an initializer; a pipeline feeds the engine's inputs only",
-                            inputs[i].name);
-        }
         KLN_RETURN_IF_ERROR(take_input(pipeline, slot, index, &inputs[i].tensor));
     }
     for (size_t i = input_count; i < pipeline->side_count; i++) {
