@@ -348,7 +348,7 @@ static cli_exit bench_alone(const cli_command *self, const char *path,
                             const bench_settings *settings, kiln_engine *engine)
 {
     kiln_context *context = NULL;
-    cli_inputs inputs = {NULL, 0};
+    cli_inputs inputs = {NULL, NULL, 0};
     measurement found = {.times = NULL};
     cli_exit result = cli_model_context(&settings->model, engine, &context);
     if (result == CLI_DONE) {

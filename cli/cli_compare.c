@@ -15,6 +15,7 @@ typedef struct compare_settings {
     const char *backends;
     double absolute;
     double relative;
+    double steps;
     bool first;
     bool tf32;
     bool json;
@@ -30,6 +31,8 @@ typedef struct job {
     kiln_context *context; /* over the second engine; holds the inputs */
     cli_inputs inputs;
     kiln_named_tensor *tensors;
+    size_t tensor_count;
+    kiln_network *network; /* of MODEL; NULL where that is no ONNX file */
     kiln_comparison *comparison;
 } job;
 
@@ -85,20 +88,24 @@ static cli_exit open_engines(job *work)
 /* Every input as the options say. */
 static cli_exit take_inputs(job *work)
 {
-    const size_t count = kiln_engine_input_count(work->engines[1]);
     if (kiln_context_create(work->engines[1], NULL, &work->context) != KILN_OK) {
         return cli_fail();
     }
     const cli_exit result = cli_inputs_bind(work->command, &work->settings.inputs, work->engines[1],
                                             work->context, &work->inputs);
-    work->tensors = cli_allocate((count + 1) * sizeof *work->tensors);
-    for (size_t i = 0; i < count && result == CLI_DONE; i++) {
+    work->tensors = cli_allocate((work->inputs.count + 1) * sizeof *work->tensors);
+    for (size_t i = 0; i < work->inputs.count && result == CLI_DONE; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
-        if (kiln_engine_input(work->engines[1], i, &binding) != KILN_OK ||
-            cli_tensor_of(work->context, &binding, &work->tensors[i].tensor) != KILN_OK) {
+        kiln_named_tensor *tensor = &work->tensors[work->tensor_count];
+        if (!work->inputs.is_bound[i]) {
+            continue;
+        }
+        if (cli_input_at(work->engines[1], i, &binding) != KILN_OK ||
+            cli_tensor_of(work->context, &binding, &tensor->tensor) != KILN_OK) {
             return cli_fail();
         }
-        work->tensors[i].name = binding.name;
+        tensor->name = binding.name;
+        work->tensor_count++;
     }
     return result;
 }
@@ -107,9 +114,13 @@ static cli_exit compare(job *work)
 {
     kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
     options.inputs = work->tensors;
-    options.input_count = kiln_engine_input_count(work->engines[1]);
+    options.input_count = work->tensor_count;
     options.absolute = work->settings.absolute;
     options.relative = work->settings.relative;
+    options.steps = work->settings.steps;
+    if (kiln_network_from_onnx(work->path, &work->network) == KILN_OK) {
+        options.network = work->network; /* else it is a plan: nothing says what is quantized */
+    }
     cli_progress_begin("comparing");
     kiln_status status =
         kiln_compare_engines(work->engines[0], work->engines[1], &options, &work->comparison);
@@ -175,6 +186,14 @@ static void add_row(cli_table *table, cli_text *notes, const kiln_tensor_differe
                         "\"%s\": of %" PRId64 " elements %" PRId64 " infinite found, %" PRId64
                         " expected\n",
                         name, of->count, of->found_infinities, of->expected_infinities);
+    }
+    if (of->stepped > 0) {
+        cli_text_printf(notes,
+                        "\"%s\" is quantized in steps of %.6g: %" PRId64 " of %" PRId64
+                        " elements are off by %.3g step%s at most, %.3g %s allowed\n",
+                        name, of->step, of->stepped, of->count, of->largest_steps,
+                        of->largest_steps < 1.5 ? "" : "s", of->steps,
+                        of->steps == 1 ? "is" : "are");
     }
     free(name);
 }
@@ -271,6 +290,10 @@ static cJSON *json_difference(const kiln_tensor_difference *of)
         {"expected_nans", (double)of->expected_nans},
         {"found_infinities", (double)of->found_infinities},
         {"expected_infinities", (double)of->expected_infinities},
+        {"step", of->step},
+        {"steps_allowed", of->step > 0 ? of->steps : 0},
+        {"largest_steps", of->largest_steps},
+        {"stepped", (double)of->stepped},
     };
     for (size_t i = 0; of->is_comparable && i < CLI_ARRAY_LENGTH(numbers); i++) {
         (void)cJSON_AddNumberToObject(item, numbers[i].key, numbers[i].number);
@@ -332,8 +355,9 @@ static cli_exit do_job(job *work)
 
 static cli_exit run(const cli_command *self, int count, char **arguments)
 {
-    job work = {.command = self,
-                .settings = {.absolute = KILN_BY_DTYPE, .relative = KILN_BY_DTYPE}};
+    job work = {
+        .command = self,
+        .settings = {.absolute = KILN_BY_DTYPE, .relative = KILN_BY_DTYPE, .steps = KILN_BY_DTYPE}};
     const char *operands[1] = {NULL};
     cli_exit result = CLI_DONE;
     if (!cli_options_read(self, count, arguments, &work.settings, operands, &result)) {
@@ -342,6 +366,7 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
     work.path = operands[0];
     result = do_job(&work);
     kiln_comparison_destroy(work.comparison);
+    kiln_network_destroy(work.network);
     kiln_context_destroy(work.context);
     kiln_engine_release(work.engines[0]);
     kiln_engine_release(work.engines[1]);
@@ -361,6 +386,9 @@ static const cli_option options[] = {
     {"rtol", 0, "X", CLI_REAL, offsetof(compare_settings, relative), 0, 1e300, NULL,
      "Allow a difference of X times the expected number, in addition. Default: by the data type, "
      "1e-3 for float32."},
+    {"steps", 0, "X", CLI_REAL, offsetof(compare_settings, steps), 0, 1e300, NULL,
+     "Allow elements of a quantized output, one that a DequantizeLinear gives or that is quantized "
+     "to small integers, to be off by X steps of their quantization. Default 1, or 0 with --atol."},
     {"first-difference", 'f', NULL, CLI_FLAG, offsetof(compare_settings, first), 0, 0, NULL,
      "Where an output does not pass, compare intermediate tensors in the order of the nodes and "
      "show the "

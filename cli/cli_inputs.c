@@ -36,8 +36,7 @@ static const char *value_for(const char *argument, const char *name)
                                                                            : NULL;
 }
 
-/* Input `index`, those with a value of their own behind the others. */
-static kiln_status any_input(const kiln_engine *engine, size_t index, kiln_binding *binding)
+kiln_status cli_input_at(const kiln_engine *engine, size_t index, kiln_binding *binding)
 {
     const size_t required = kiln_engine_input_count(engine);
     return index < required ? kiln_engine_input(engine, index, binding)
@@ -58,7 +57,7 @@ static cli_exit input_names(const kiln_engine *engine, const char **names, size_
 {
     for (size_t i = 0; i < count; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
-        if (any_input(engine, i, &binding) != KILN_OK) {
+        if (cli_input_at(engine, i, &binding) != KILN_OK) {
             return cli_fail();
         }
         names[i] = binding.name;
@@ -460,6 +459,8 @@ cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *s
     const char **shapes = data + count;
     memset(names, 0, count * 3 * sizeof *names);
     inputs->count = count;
+    inputs->is_bound = cli_allocate(count + 1);
+    memset(inputs->is_bound, 0, count + 1);
     inputs->loaded = cli_allocate(count * sizeof *inputs->loaded);
     memset(inputs->loaded, 0, count * sizeof *inputs->loaded);
     cli_exit result = input_names(engine, names, count);
@@ -475,10 +476,11 @@ cli_exit cli_inputs_bind(const cli_command *command, const cli_input_settings *s
         if (i >= required && !is_named(&settings->inputs, names[i])) {
             continue;
         }
-        result = any_input(engine, i, &binding) == KILN_OK
+        result = cli_input_at(engine, i, &binding) == KILN_OK
                      ? bind_one(command, context, &binding, data[i], shapes[i], settings,
                                 &inputs->loaded[i])
                      : cli_fail();
+        inputs->is_bound[i] = result == CLI_DONE;
     }
     free(names);
     return result;
@@ -501,6 +503,18 @@ static cli_exit hint_shape(const cli_command *command, const char *data, const c
         kiln_tensor_free(&tensor);
     }
     return CLI_DONE;
+}
+
+/* What is named is to be fed, a weight among it; its shape is the model's where that is fixed. */
+static void declared_shape(kiln_network *network, size_t index, kiln_shape *shape)
+{
+    kiln_tensor_id tensor;
+    kiln_dtype dtype;
+    if (kiln_network_input(network, index, &tensor) != KILN_OK ||
+        kiln_network_tensor_type(network, tensor, &dtype, shape) != KILN_OK ||
+        !kiln_shape_is_static(shape)) {
+        *shape = (kiln_shape){.rank = -1};
+    }
 }
 
 cli_exit cli_hints_read(const cli_command *command, const cli_input_settings *settings,
@@ -532,6 +546,9 @@ cli_exit cli_hints_read(const cli_command *command, const cli_input_settings *se
         kiln_shape_hint *hint = &hints->items[hints->count];
         *hint = (kiln_shape_hint){.name = names[i]};
         result = hint_shape(command, data[i], shapes[i], settings, &hint->shape);
+        if (hint->shape.rank < 0 && is_named(&settings->inputs, names[i])) {
+            declared_shape(hints->network, i, &hint->shape);
+        }
         hints->count += hint->shape.rank >= 0;
     }
     free(names);
@@ -551,5 +568,6 @@ void cli_inputs_finish(cli_inputs *inputs)
         kiln_tensor_free(&inputs->loaded[i]);
     }
     free(inputs->loaded);
-    *inputs = (cli_inputs){NULL, 0};
+    free(inputs->is_bound);
+    *inputs = (cli_inputs){NULL, NULL, 0};
 }

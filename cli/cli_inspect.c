@@ -11,6 +11,7 @@
 
 typedef struct inspect_settings {
     cli_model_settings model;
+    cli_input_settings inputs;
     bool json;
     bool layers;
 } inspect_settings;
@@ -310,7 +311,8 @@ static cli_exit print_json(const inspect_subject *subject, bool layers)
 /* Whether an option speaks of an engine, which is built then. */
 static bool wants_engine(const cli_model_settings *settings)
 {
-    return settings->build != NULL || settings->refit != NULL || settings->graph != 0;
+    return settings->build != NULL || settings->refit != NULL || settings->graph != 0 ||
+           settings->shapes->shapes.count != 0;
 }
 
 static cli_exit run(const cli_command *self, int count, char **arguments)
@@ -322,6 +324,7 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
         return result;
     }
     inspect_subject subject = {.path = operands[0]};
+    settings.model.shapes = &settings.inputs;
     /* What cannot be read as ONNX is a plan, or something that the load says more about. */
     if (wants_engine(&settings.model) ||
         !cli_network_open(operands[0], settings.layers, &subject.network, &result)) {
@@ -343,6 +346,9 @@ static const cli_option options[] = {
      "dimension, dim_names) and metadata; of an ONNX file ir_version, opsets, nodes, initializers "
      "(count, bytes) and functions too, of an engine the backend, of a plan the profiles; and "
      "layers where they are asked for."},
+    {"shape", 's', "[NAME=]SHAPE", CLI_LIST, offsetof(inspect_settings, inputs.shapes), 0, 0, NULL,
+     "The shape of input NAME, like 1x3x224x224: an engine of TensorRT is built for it where MODEL "
+     "has a dynamic dimension. Without NAME it is meant for all that are not named."},
     {"layers", 'l', NULL, CLI_FLAG, offsetof(inspect_settings, layers), 0, 0, NULL,
      "Show the layers too. Of an ONNX file these are its nodes: name, operator, inputs and outputs "
      "with their inferred types. Of a plan they are what TensorRT tells: names, or all there is "

@@ -18,8 +18,9 @@ const cli_option cli_model_options[] = {
     {0},
 };
 
-/* A backend's name that is not known is wrong use, and the closest one may have been meant. */
-static cli_exit misuse_backend(const cli_command *command, const char *name)
+/* A backend's name that is not known is wrong use, and the closest one may have been meant.
+ * CLI_DONE where it is known. */
+static cli_exit check_backend(const cli_command *command, const char *name)
 {
     const char *names[32];
     size_t count = 0;
@@ -27,6 +28,9 @@ static cli_exit misuse_backend(const cli_command *command, const char *name)
         kiln_backend_info info = {.struct_size = sizeof info};
         if (kiln_backend_get(i, &info) == KILN_OK) {
             names[count++] = info.name;
+            if (strcmp(info.name, name) == 0) {
+                return CLI_DONE;
+            }
         }
     }
     const char *closest = cli_closest(name, names, count);
@@ -99,10 +103,11 @@ cli_exit cli_model_open(const cli_command *command, const char *path,
     cli_progress_end();
     cli_exit result = CLI_DONE;
     if (status == KILN_ERROR_NAME && options.backend != NULL) {
-        result = misuse_backend(command, options.backend);
-    } else if (status != KILN_OK) {
+        result = check_backend(command, options.backend);
+    }
+    if (status != KILN_OK && result == CLI_DONE) {
         result = cli_fail_issues(issues);
-    } else if (settings->refit != NULL &&
+    } else if (result == CLI_DONE && settings->refit != NULL &&
                kiln_engine_refit_file(*engine, settings->refit) != KILN_OK) {
         result = cli_fail();
     }

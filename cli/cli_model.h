@@ -51,8 +51,12 @@ extern const cli_option cli_input_options[];
 /* What belongs to the inputs and not to the context. */
 typedef struct cli_inputs {
     kiln_tensor *loaded; /* of .npy files, one place for each input */
+    bool *is_bound;      /* an input with a value of its own is where an option names it only */
     size_t count;
 } cli_inputs;
+
+/* Input `index`, those with a value of their own (kiln_engine_optional) behind the others. */
+kiln_status cli_input_at(const kiln_engine *engine, size_t index, kiln_binding *binding);
 
 /* Gives every input of `engine` a shape and data as the options say, random where they say nothing.
  * `inputs` must outlive the context. */

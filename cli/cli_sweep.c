@@ -199,7 +199,7 @@ static cli_exit measure_batch(const cli_command *command, const cli_model_settin
                               double seconds, uint64_t least, cli_point *points, size_t count)
 {
     cli_input_settings sized = *inputs;
-    cli_inputs fed = {NULL, 0};
+    cli_inputs fed = {NULL, NULL, 0};
     kiln_context *context = NULL;
     sized.batch = points[0].batch;
     cli_exit result = cli_model_context(model, engine, &context);

@@ -32,6 +32,12 @@
  *     float4e2m1  2^-1      0.5        likewise
  *     all others  0         0          integers and bool are the same or they are not
  *
+ * A quantized output may be a step off: two backends round a number that lies between two steps to
+ * either. It is one where the network's own nodes say so: what a DequantizeLinear with constant
+ * scales gives, whose step is its scale; 8-bit and other small integers that a QuantizeLinear or an
+ * operator with quantized output gives, whose step is 1; and what operators that only move or clip
+ * numbers make of such.
+ *
  * SPDX-License-Identifier: Apache-2.0
  */
 #ifndef KILN_COMPARE_H
@@ -74,12 +80,19 @@ typedef struct kiln_compare_options {
     /* Of intermediate tensors that are compared at once for that; 0: 256 MiB. What later nodes read
      * is held besides. */
     uint64_t inner_bytes;
+    /* How many steps of quantization an element may be off where its output is quantized, beside
+     * the tolerance. KILN_BY_DTYPE: 1, or 0 where `absolute` is given. */
+    double steps;
+    /* kiln_compare_engines: the network that both engines were made of, which says what is
+     * quantized; NULL: nothing is. The others know it. Read only. */
+    kiln_network *network;
 } kiln_compare_options;
 
 #define KILN_COMPARE_OPTIONS_INIT                                        \
     ((kiln_compare_options){.struct_size = sizeof(kiln_compare_options), \
                             .absolute = KILN_BY_DTYPE,                   \
-                            .relative = KILN_BY_DTYPE})
+                            .relative = KILN_BY_DTYPE,                   \
+                            .steps = KILN_BY_DTYPE})
 
 /* How far two results of one tensor are apart. "Found" is the first engine's, "expected" the
  * second's. Of complex elements each part counts as an element. A later version may append members.
@@ -104,6 +117,10 @@ typedef struct kiln_tensor_difference {
                                   where none is finite in both */
     int64_t found_nans, expected_nans;
     int64_t found_infinities, expected_infinities;
+    double step;          /* of quantization, the largest of the tensor; 0: it is not quantized */
+    double steps;         /* that an element may be off */
+    double largest_steps; /* error in steps */
+    int64_t stepped; /* elements that are half a step or more off, those that pass among them */
 } kiln_tensor_difference;
 
 typedef struct kiln_comparison kiln_comparison;

@@ -188,6 +188,10 @@ typedef struct kln_backend {
     /* Optional: the type that a binding of this type has in its engines. NULL: the same. */
     kiln_dtype (*bound_as)(kiln_dtype dtype);
 
+    /* An initializer that is an input of the model too is a weight of its engines, unless a profile
+     * or shape hint names it. */
+    bool initializers_are_weights;
+
     /* Makes an engine from ONNX. `monitor` may be NULL. NULL: its engines are made in another way
      * (the mock's). */
     kiln_status (*build)(const kln_model *model, const kiln_build_options *options,

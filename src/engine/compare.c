@@ -14,11 +14,11 @@ static kiln_status read_options(const kiln_compare_options *options, kiln_compar
     if (read->inputs == NULL && read->input_count > 0) {
         return kln_fail_null("kiln_compare_options", "inputs");
     }
-    if (isnan(read->absolute) || isnan(read->relative)) {
+    if (isnan(read->absolute) || isnan(read->relative) || isnan(read->steps)) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_compare_options: the tolerance is %g and %g of the expected number; "
-                        "0 or more is needed, or KILN_BY_DTYPE",
-                        read->absolute, read->relative);
+                        "kiln_compare_options: the tolerance is %g, %g of the expected number and "
+                        "%g steps; 0 or more is needed, or KILN_BY_DTYPE",
+                        read->absolute, read->relative, read->steps);
     }
     if (read->fill != KILN_FILL_RANDOM && read->fill != KILN_FILL_ZEROS) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
@@ -93,7 +93,7 @@ kiln_status kln_compare_run(kiln_engine *const engines[2],
 }
 
 kiln_status kln_compare_output(kiln_context *const contexts[2], const char *name,
-                               const kiln_compare_options *options,
+                               const kiln_compare_options *options, kln_compare_steps *steps,
                                kiln_tensor_difference *difference)
 {
     kiln_tensor tensors[2];
@@ -106,7 +106,7 @@ kiln_status kln_compare_output(kiln_context *const contexts[2], const char *name
             return status;
         }
     }
-    return kln_compare_tensors(&tensors[0], &tensors[1], options, difference);
+    return kln_compare_tensors(&tensors[0], &tensors[1], options, steps, difference);
 }
 
 /* Whether both have the same inputs and outputs, by name. */
@@ -157,6 +157,7 @@ void kiln_comparison_destroy(kiln_comparison *comparison)
 }
 
 static kiln_status compare_outputs(const kiln_engine *engine, kiln_context *const contexts[2],
+                                   const kln_graph_inference *graph,
                                    const kiln_compare_options *options, kiln_comparison *comparison)
 {
     const size_t count = kiln_engine_output_count(engine);
@@ -175,7 +176,12 @@ static kiln_status compare_outputs(const kiln_engine *engine, kiln_context *cons
         if (difference->name == NULL) {
             return kln_fail_memory(strlen(name), "a comparison");
         }
-        KLN_RETURN_IF_ERROR(kln_compare_output(contexts, name, options, difference));
+        kln_compare_steps steps = {.count = 0};
+        const uint32_t value = graph != NULL ? kln_names_get(&graph->names, name) : KLN_NO_VALUE;
+        if (value != KLN_NO_VALUE) {
+            KLN_RETURN_IF_ERROR(kln_compare_steps_of(graph, value, &comparison->arena, &steps));
+        }
+        KLN_RETURN_IF_ERROR(kln_compare_output(contexts, name, options, &steps, difference));
         comparison->passes = comparison->passes && difference->passes;
         comparison->count++;
     }
@@ -183,6 +189,7 @@ static kiln_status compare_outputs(const kiln_engine *engine, kiln_context *cons
 }
 
 static kiln_status compare_engines(kiln_engine *found, kiln_engine *expected,
+                                   const kln_graph_inference *graph,
                                    const kiln_compare_options *options,
                                    const kln_compare_inputs *inputs, kiln_comparison *comparison)
 {
@@ -190,44 +197,58 @@ static kiln_status compare_engines(kiln_engine *found, kiln_engine *expected,
     kiln_context *contexts[2] = {NULL, NULL};
     const kln_compare_inputs *const both[2] = {inputs, inputs};
     KLN_RETURN_IF_ERROR(kln_compare_run(engines, both, contexts));
-    const kiln_status status = compare_outputs(expected, contexts, options, comparison);
+    const kiln_status status = compare_outputs(expected, contexts, graph, options, comparison);
     kiln_context_destroy(contexts[0]);
     kiln_context_destroy(contexts[1]);
     return status;
 }
 
-/* What the two engines are made of, where a first difference is to be found. */
+/* What the two engines are made of. */
 typedef struct origin {
-    const char *path; /* or NULL */
-    kln_mapping file; /* with `path` */
-    kln_onnx_model *model;
+    const char *path;      /* or NULL */
+    kln_mapping file;      /* with `path` */
+    kln_onnx_model *model; /* NULL: engines alone, or a file that is no ONNX model */
     kln_compare_builds builds;
 } origin;
+
+/* What is quantized is known where the network is, and infers. */
+static kiln_status infer(const origin *from, kln_inference **inference)
+{
+    *inference = NULL;
+    if (from->model == NULL || !kln_compare_has_steps(from->model)) {
+        return KILN_OK;
+    }
+    const kiln_status status = kln_infer(from->model, NULL, inference);
+    return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
+}
 
 static kiln_status search(origin *from, const kln_compare_inputs *inputs,
                           const kiln_compare_options *options, kiln_comparison *comparison)
 {
-    if (from->path == NULL) {
-        return kln_compare_nodes(from->model, &from->builds, inputs, options, comparison);
+    if (from->model == NULL) {
+        KLN_RETURN_IF_ERROR(kln_onnx_read_mapping(&from->file, from->path, &from->model));
     }
-    KLN_RETURN_IF_ERROR(kln_onnx_read_mapping(&from->file, from->path, &from->model));
-    const kiln_status status =
-        kln_compare_nodes(from->model, &from->builds, inputs, options, comparison);
-    kln_onnx_model_destroy(from->model);
-    return status;
+    return kln_compare_nodes(from->model, &from->builds, inputs, options, comparison);
 }
 
 static kiln_status compare(kiln_engine *found, kiln_engine *expected, origin *from,
                            const kiln_compare_options *options, kiln_comparison **comparison)
 {
     kln_compare_inputs inputs;
+    kln_inference *inference = NULL;
     kiln_comparison *made = NULL;
+    kiln_engine *const engines[2] = {found, expected};
     KLN_RETURN_IF_ERROR(check_names(found, expected));
-    KLN_RETURN_IF_ERROR(kln_compare_inputs_make(expected, options, &inputs));
+    KLN_RETURN_IF_ERROR(kln_compare_inputs_make(engines, options, &inputs));
     kiln_status status = make(&made);
     if (status == KILN_OK) {
-        status = compare_engines(found, expected, options, &inputs, made);
+        status = infer(from, &inference);
     }
+    if (status == KILN_OK) {
+        status = compare_engines(found, expected, inference != NULL ? inference->graph : NULL,
+                                 options, &inputs, made);
+    }
+    kln_inference_destroy(inference);
     if (status == KILN_OK && options->first_difference && !made->passes) {
         status = search(from, &inputs, options, made);
     }
@@ -255,7 +276,11 @@ kiln_status kiln_compare_engines(kiln_engine *found, kiln_engine *expected,
             "kiln_compare_engines: an engine does not show its intermediate tensors; ask "
             "kiln_compare or kiln_compare_file for the first difference");
     }
-    return compare(found, expected, NULL, &read, comparison);
+    origin from = {.path = NULL};
+    if (read.network != NULL) {
+        KLN_RETURN_IF_ERROR(kln_network_edit(read.network, &from.model));
+    }
+    return compare(found, expected, &from, &read, comparison);
 }
 
 /* A build that needs a profile and is given none takes the shapes of the inputs. */
@@ -289,7 +314,9 @@ static void keep_lists(kln_compare_builds *builds)
 {
     builds->found.issues = NULL;
     builds->expected.issues = NULL;
-    /* Nor do inputs of a part have the names of the whole. */
+    /* Nor do inputs of a part have the names of the whole, or a dynamic dimension. */
+    builds->found.profiles = builds->expected.profiles = NULL;
+    builds->found.profile_count = builds->expected.profile_count = 0;
     builds->found.shape_hints = builds->expected.shape_hints = NULL;
     builds->found.shape_hint_count = builds->expected.shape_hint_count = 0;
 }
@@ -350,10 +377,16 @@ kiln_status kiln_compare_file(const char *path, const kiln_build_options *found,
     }
     keep_lists(&from.builds);
     if (status == KILN_OK) {
+        /* A plan is compared too, without what only its network could tell. */
+        status = kln_onnx_read_mapping(&from.file, path, &from.model);
+        status = status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
+    }
+    if (status == KILN_OK) {
         status = compare(engines[0], engines[1], &from, &read, comparison);
     }
     kiln_engine_release(engines[0]);
     kiln_engine_release(engines[1]);
+    kln_onnx_model_destroy(from.model);
     kln_mapping_close(&from.file);
     kln_free(hints);
     return status;

@@ -189,10 +189,27 @@ static kiln_status copy(kiln_context *context, const char *name, kiln_tensor *to
     return KILN_OK;
 }
 
+/* What stands between weights and the node that reads them: backends know a quantized node, and a
+ * scale, by these. They run again in each part, and are few. */
+static bool is_weight(const kln_cut *cut, const kln_value *value)
+{
+    static const char *const operations[] = {"Constant", "DequantizeLinear", "QuantizeLinear",
+                                             "Cast",     "Transpose",        "Reshape",
+                                             "Squeeze",  "Unsqueeze",        "Identity"};
+    const char *operation = cut->whole.nodes[value->producer].op_type;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(operations) && value->is_constant; i++) {
+        if (strcmp(operation, operations[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 kiln_status kln_cut_keep(kln_cut *cut, uint32_t value, kiln_context *const contexts[2])
 {
     kln_cut_kept *kept = &cut->kept[value];
-    if (cut->last_reader[value] <= cut->last || kept->is_kept) {
+    if (cut->last_reader[value] <= cut->last || kept->is_kept ||
+        is_weight(cut, cut->graph->values[value])) {
         return KILN_OK;
     }
     kept->is_kept = true;
@@ -269,10 +286,11 @@ static void bind(kln_cut *cut, size_t side, const char *name, const kiln_tensor 
     cut->bound[side][cut->bound_count[side]++] = (kiln_named_tensor){name, *tensor};
 }
 
-static kiln_status put_kept(kln_cut *cut, size_t side, uint32_t index)
+/* A tensor whose content is known, as a constant or an input of just its shape: no part has a
+ * dynamic input, which a backend may need a profile for. */
+static kiln_status put_tensor(kln_cut *cut, size_t side, const kln_value *value,
+                              const kiln_tensor *tensor)
 {
-    const kln_value *value = cut->graph->values[index];
-    const kiln_tensor *tensor = &cut->kept[index].tensors[side];
     const kiln_shape *shape = &tensor->desc.shape;
     kln_onnx_graph *part = &cut->model->graph;
     const size_t rank = (size_t)shape->rank;
@@ -310,21 +328,18 @@ static kiln_status put_kept(kln_cut *cut, size_t side, uint32_t index)
 }
 
 /* What the network itself is given, or has as a weight. */
-static void put_source(kln_cut *cut, size_t side, uint32_t index)
+static kiln_status put_source(kln_cut *cut, size_t side, uint32_t index)
 {
     kln_onnx_graph *part = &cut->model->graph;
     const kln_onnx_graph *whole = &cut->whole;
-    uint32_t place = cut->places[KLN_CUT_INPUT][index];
+    uint32_t place = cut->places[KLN_CUT_GIVEN][index];
     if (place != NOTHING) {
-        part->inputs[part->input_count++] = whole->inputs[place];
-    }
-    place = cut->places[KLN_CUT_GIVEN][index];
-    if (place != NOTHING) {
-        bind(cut, side, cut->given->tensors[place].name, &cut->given->tensors[place].tensor);
+        return put_tensor(cut, side, cut->graph->values[index], &cut->given->tensors[place].tensor);
     }
     place = cut->places[KLN_CUT_INITIALIZER][index];
     if (place != NOTHING) {
         part->initializers[part->initializer_count++] = whole->initializers[place];
+        return KILN_OK;
     }
     place = cut->places[KLN_CUT_SPARSE][index];
     if (place != NOTHING) {
@@ -332,7 +347,13 @@ static void put_source(kln_cut *cut, size_t side, uint32_t index)
             whole->sparse_initializers[place];
         part->sparse_initializer_names[part->sparse_initializer_count++] =
             whole->sparse_initializer_names[place];
+        return KILN_OK;
     }
+    place = cut->places[KLN_CUT_INPUT][index];
+    if (place != NOTHING) {
+        part->inputs[part->input_count++] = whole->inputs[place];
+    }
+    return KILN_OK;
 }
 
 static kiln_status put_read(kln_cut *cut, size_t side, uint32_t index)
@@ -343,12 +364,13 @@ static kiln_status put_read(kln_cut *cut, size_t side, uint32_t index)
     cut->value_marks[index] = cut->mark;
     const uint32_t producer = cut->graph->values[index]->producer;
     if (producer == KLN_NO_NODE) {
-        put_source(cut, side, index);
-        return KILN_OK;
+        return put_source(cut, side, index);
     }
     /* A node that runs again for another of its outputs makes this one too. */
     const bool is_made = cut->node_marks[cut->positions[producer]] == cut->stamp;
-    return is_made ? KILN_OK : put_kept(cut, side, index);
+    return is_made
+               ? KILN_OK
+               : put_tensor(cut, side, cut->graph->values[index], &cut->kept[index].tensors[side]);
 }
 
 /* Those of intermediate tensors that are no outputs: an operator that nobody knows may need them.

@@ -109,62 +109,93 @@ static kiln_status make(const kiln_binding *binding, const kiln_named_tensor *gi
     return status;
 }
 
-static kiln_status check_names(const kiln_engine *engine, const kiln_compare_options *options)
+/* Where inputs stand in a list, by name. */
+typedef struct making {
+    kiln_engine *const *engines;
+    const kiln_compare_options *options;
+    kln_names given; /* of the options */
+    kln_names taken; /* of `inputs` */
+    kln_compare_inputs *inputs;
+} making;
+
+static kiln_status read_given(making *m)
 {
+    const kiln_compare_options *options = m->options;
     for (size_t i = 0; i < options->input_count; i++) {
         const char *name = options->inputs[i].name;
-        bool is_there = false;
         if (name == NULL) {
             return kln_fail(KILN_ERROR_NULL_ARGUMENT, "kiln_compare_options: input %zu has no name",
                             i);
         }
-        for (size_t k = 0; k < kiln_engine_input_count(engine) && !is_there; k++) {
-            kiln_binding binding = {.struct_size = sizeof binding};
-            KLN_RETURN_IF_ERROR(kiln_engine_input(engine, k, &binding));
-            is_there = strcmp(binding.name, name) == 0;
+        for (size_t k = 0; k < 2; k++) {
+            if (kln_names_get(&m->engines[k]->inputs, name) == KLN_NAMES_NONE) {
+                return kln_fail(KILN_ERROR_NAME,
+                                "kiln_compare_options: there is no input \"%s\" in the engine of "
+                                "the %s backend",
+                                name, m->engines[k]->info.name);
+            }
         }
-        if (!is_there) {
-            return kln_fail(KILN_ERROR_NAME, "kiln_compare_options: there is no input \"%s\"",
-                            name);
-        }
+        KLN_RETURN_IF_ERROR(kln_names_set(&m->given, name, (uint32_t)i));
     }
     return KILN_OK;
 }
 
-static kiln_status make_one(const kiln_engine *engine, size_t index,
-                            const kiln_compare_options *options, kln_compare_inputs *inputs)
+static kiln_status take(making *m, const kiln_binding *binding)
 {
-    kiln_binding binding = {.struct_size = sizeof binding};
-    const kiln_named_tensor *given = NULL;
-    KLN_RETURN_IF_ERROR(kiln_engine_input(engine, index, &binding));
-    for (size_t i = 0; i < options->input_count; i++) {
-        given = strcmp(options->inputs[i].name, binding.name) == 0 ? &options->inputs[i] : given;
-    }
-    if (given != NULL && (given->tensor.data != NULL || given->tensor.bytes > 0)) {
-        inputs->tensors[index] = *given;
+    kln_compare_inputs *inputs = m->inputs;
+    if (kln_names_get(&m->taken, binding->name) != KLN_NAMES_NONE) {
         return KILN_OK;
     }
-    inputs->is_owned[index] = true;
-    return make(&binding, given, options, &inputs->tensors[index]);
+    const uint32_t place = kln_names_get(&m->given, binding->name);
+    const kiln_named_tensor *given = place != KLN_NAMES_NONE ? &m->options->inputs[place] : NULL;
+    const size_t index = inputs->count;
+    KLN_RETURN_IF_ERROR(kln_names_set(&m->taken, binding->name, (uint32_t)index));
+    if (given != NULL && (given->tensor.data != NULL || given->tensor.bytes > 0)) {
+        inputs->tensors[index] = *given;
+    } else {
+        inputs->is_owned[index] = true;
+        KLN_RETURN_IF_ERROR(make(binding, given, m->options, &inputs->tensors[index]));
+    }
+    inputs->count++;
+    return KILN_OK;
 }
 
-kiln_status kln_compare_inputs_make(const kiln_engine *engine, const kiln_compare_options *options,
-                                    kln_compare_inputs *inputs)
+/* What either engine needs, in the order of the second, and what is given besides. */
+static kiln_status take_all(making *m)
 {
-    const size_t count = kiln_engine_input_count(engine);
+    for (size_t k = 2; k-- > 0;) {
+        const kln_description *description = &m->engines[k]->description;
+        for (size_t i = 0; i < description->input_count; i++) {
+            KLN_RETURN_IF_ERROR(take(m, &description->bindings[i]));
+        }
+    }
+    for (size_t i = 0; i < m->options->input_count; i++) {
+        const kiln_engine *engine = m->engines[1];
+        const uint32_t slot = kln_names_get(&engine->inputs, m->options->inputs[i].name);
+        KLN_RETURN_IF_ERROR(take(m, &engine->description.bindings[slot]));
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_compare_inputs_make(kiln_engine *const engines[2],
+                                    const kiln_compare_options *options, kln_compare_inputs *inputs)
+{
+    making m = {.engines = engines, .options = options, .inputs = inputs};
+    const size_t most = kiln_engine_input_count(engines[0]) + kiln_engine_input_count(engines[1]) +
+                        options->input_count + 1;
     *inputs = (kln_compare_inputs){NULL, NULL, 0};
-    KLN_RETURN_IF_ERROR(check_names(engine, options));
-    inputs->tensors = kln_alloc_zeroed(count + 1, sizeof *inputs->tensors);
-    inputs->is_owned = kln_alloc_zeroed(count + 1, sizeof *inputs->is_owned);
-    kiln_status status = KILN_OK;
-    if (inputs->tensors == NULL || inputs->is_owned == NULL) {
-        status = kln_fail_memory((count + 1) * sizeof *inputs->tensors, "inputs");
-    } else {
-        inputs->count = count;
+    kln_names_init(&m.given);
+    kln_names_init(&m.taken);
+    kiln_status status = read_given(&m);
+    if (status == KILN_OK) {
+        inputs->tensors = kln_alloc_zeroed(most, sizeof *inputs->tensors);
+        inputs->is_owned = kln_alloc_zeroed(most, sizeof *inputs->is_owned);
+        status = inputs->tensors != NULL && inputs->is_owned != NULL
+                     ? take_all(&m)
+                     : kln_fail_memory(most * sizeof *inputs->tensors, "inputs");
     }
-    for (size_t i = 0; i < count && status == KILN_OK; i++) {
-        status = make_one(engine, i, options, inputs);
-    }
+    kln_names_finish(&m.given);
+    kln_names_finish(&m.taken);
     if (status != KILN_OK) {
         kln_compare_inputs_finish(inputs);
     }

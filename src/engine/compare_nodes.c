@@ -98,7 +98,11 @@ static kiln_status compare_all(search *s, size_t begin, size_t end, kiln_context
     for (size_t i = begin; i < end && s->comparison->first == NULL; i++) {
         const candidate *of = &s->candidates[i];
         kiln_tensor_difference difference = {.name = NULL};
-        KLN_RETURN_IF_ERROR(kln_compare_output(contexts, name_of(s, of), s->options, &difference));
+        kln_compare_steps steps;
+        KLN_RETURN_IF_ERROR(
+            kln_compare_steps_of(s->inference->graph, of->index, &s->inference->arena, &steps));
+        KLN_RETURN_IF_ERROR(
+            kln_compare_output(contexts, name_of(s, of), s->options, &steps, &difference));
         s->comparison->inner_count++;
         KLN_RETURN_IF_ERROR(difference.passes ? kln_cut_keep(&s->cut, of->index, contexts)
                                               : note(s, of, &difference));

@@ -23,24 +23,48 @@ struct kiln_comparison {
     bool passes;
 };
 
+/* --- steps of quantized tensors (compare_steps.c) --- */
+
+/* How far apart two numbers are that a tensor may hold beside each other. */
+typedef struct kln_compare_steps {
+    const double *scales;
+    size_t count;        /* 0: it is not quantized, or nobody can tell */
+    int64_t axis, block; /* of several; block 0: none */
+    int64_t length, inner;
+} kln_compare_steps;
+
+/* Whether any node of the main graph quantizes or dequantizes. */
+bool kln_compare_has_steps(const kln_onnx_model *model);
+/* Of a value that a DequantizeLinear with constant scales gives, or a node that rounds to small
+ * integers, or what only moves such numbers. The scales are the arena's. */
+KILN_MUST_CHECK kiln_status kln_compare_steps_of(const kln_graph_inference *graph, uint32_t value,
+                                                 kln_arena *arena, kln_compare_steps *steps);
+/* Before the first of the next: the tensor has this shape. Scales that do not fit are none. */
+void kln_compare_steps_fit(kln_compare_steps *steps, const kiln_shape *shape);
+/* The step of an element, counted row by row. */
+double kln_compare_step_at(const kln_compare_steps *steps, int64_t index);
+
 /* --- the numbers (compare_tensor.c) --- */
 
-/* Fills in everything but the names. Both lie in host memory and are dense. */
+/* Fills in everything but the names. Both lie in host memory and are dense. `steps` are fitted to
+ * the shape. */
 KILN_MUST_CHECK kiln_status kln_compare_tensors(const kiln_tensor *found,
                                                 const kiln_tensor *expected,
                                                 const kiln_compare_options *options,
+                                                kln_compare_steps *steps,
                                                 kiln_tensor_difference *difference);
 
 /* --- the inputs (compare_inputs.c) --- */
 
 typedef struct kln_compare_inputs {
-    kiln_named_tensor *tensors; /* one for each input of the engine, in its order */
+    kiln_named_tensor *tensors; /* the inputs of both engines, and those with a value of their own
+                                   that are given */
     bool *is_owned;             /* made here */
     size_t count;
 } kln_compare_inputs;
 
 /* Finds or makes the data of every input. On an error nothing is left. */
-KILN_MUST_CHECK kiln_status kln_compare_inputs_make(const kiln_engine *engine,
+KILN_MUST_CHECK kiln_status kln_compare_inputs_make(kiln_engine *const engines[2],
                                                     const kiln_compare_options *options,
                                                     kln_compare_inputs *inputs);
 void kln_compare_inputs_finish(kln_compare_inputs *inputs); /* a zeroed one is allowed */
@@ -59,6 +83,7 @@ KILN_MUST_CHECK kiln_status kln_compare_run(kiln_engine *const engines[2],
 /* Compares tensor `name` of the two contexts. */
 KILN_MUST_CHECK kiln_status kln_compare_output(kiln_context *const contexts[2], const char *name,
                                                const kiln_compare_options *options,
+                                               kln_compare_steps *steps,
                                                kiln_tensor_difference *difference);
 
 /* --- parts of a network (compare_cut.c) --- */

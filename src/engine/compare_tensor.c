@@ -81,12 +81,32 @@ static double error_of(double found, double expected)
     return isfinite(found) && isfinite(expected) ? fabs(found - expected) : (double)INFINITY;
 }
 
-static void take(kiln_tensor_difference *d, sums *s, int64_t index, double found, double expected,
-                 double error)
+/* Two roundings of a number of the type: products of steps and scale are rounded on both sides. */
+static double rounding_of(kiln_dtype dtype)
 {
+    return dtype == KILN_DTYPE_BFLOAT16 ? 0x1p-7 : dtype == KILN_DTYPE_FLOAT16 ? 0x1p-10 : 0x1p-22;
+}
+
+/* Whether it is no more steps off than are allowed. */
+static bool is_near(kiln_tensor_difference *d, double step, double expected, double error)
+{
+    if (!(step > 0) || !isfinite(error)) {
+        return false;
+    }
+    const double off = error / step;
+    d->step = step > d->step ? step : d->step;
+    d->largest_steps = off > d->largest_steps ? off : d->largest_steps;
+    d->stepped += off >= 0.5;
+    return error <= d->steps * step + rounding_of(d->expected_dtype) * (fabs(expected) + step);
+}
+
+static void take(kiln_tensor_difference *d, sums *s, int64_t index, double found, double expected,
+                 double error, double step)
+{
+    const bool near = is_near(d, step, expected, error);
     /* An infinite expectation would allow everything. */
-    const bool fits =
-        error == 0 || (isfinite(error) && error <= d->absolute + d->relative * fabs(expected));
+    const bool fits = error == 0 || near ||
+                      (isfinite(error) && error <= d->absolute + d->relative * fabs(expected));
     d->different += !fits;
     if (error > d->largest_absolute || d->largest_at < 0) {
         d->largest_absolute = error;
@@ -143,7 +163,8 @@ static kiln_status root_mean_square(const kiln_tensor *tensor, int64_t count, do
     return KILN_OK;
 }
 
-static kiln_status walk(const kiln_tensor *a, const kiln_tensor *b, kiln_tensor_difference *d)
+static kiln_status walk(const kiln_tensor *a, const kiln_tensor *b, const kln_compare_steps *steps,
+                        kiln_tensor_difference *d)
 {
     sums s = {0};
     const bool is_long = a->desc.dtype == KILN_DTYPE_INT64 || a->desc.dtype == KILN_DTYPE_UINT64;
@@ -156,7 +177,8 @@ static kiln_status walk(const kiln_tensor *a, const kiln_tensor *b, kiln_tensor_
         for (size_t i = 0; i < size; i++) {
             const int64_t at = first + (int64_t)i;
             take(d, &s, at, found[i], expected[i],
-                 is_long ? whole_error(a, b, at) : error_of(found[i], expected[i]));
+                 is_long ? whole_error(a, b, at) : error_of(found[i], expected[i]),
+                 kln_compare_step_at(steps, at));
         }
     }
     conclude(d, &s);
@@ -171,7 +193,7 @@ static bool is_narrowed(kiln_dtype a, kiln_dtype b)
 }
 
 kiln_status kln_compare_tensors(const kiln_tensor *found, const kiln_tensor *expected,
-                                const kiln_compare_options *options,
+                                const kiln_compare_options *options, kln_compare_steps *steps,
                                 kiln_tensor_difference *difference)
 {
     const bool narrowed = is_narrowed(found->desc.dtype, expected->desc.dtype);
@@ -183,6 +205,7 @@ kiln_status kln_compare_tensors(const kiln_tensor *found, const kiln_tensor *exp
     difference->expected_shape = expected->desc.shape;
     difference->absolute = options->absolute < 0 ? by_type.absolute : options->absolute;
     difference->relative = options->relative < 0 ? by_type.relative : options->relative;
+    difference->steps = options->steps >= 0 ? options->steps : options->absolute < 0 ? 1 : 0;
     difference->largest_at = -1;
     if ((found->desc.dtype != expected->desc.dtype && !narrowed) ||
         kiln_dtype_bits(found->desc.dtype) == 0 ||
@@ -200,7 +223,8 @@ kiln_status kln_compare_tensors(const kiln_tensor *found, const kiln_tensor *exp
         KLN_RETURN_IF_ERROR(root_mean_square(&b, difference->count, &rms));
         difference->absolute += by_type.of_rms * rms;
     }
-    KLN_RETURN_IF_ERROR(walk(&a, &b, difference));
+    kln_compare_steps_fit(steps, &found->desc.shape);
+    KLN_RETURN_IF_ERROR(walk(&a, &b, steps, difference));
     difference->largest_at /= is_pair && difference->largest_at > 0 ? 2 : 1;
     return KILN_OK;
 }

@@ -66,6 +66,7 @@ kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_option
         validate.dense_only = backend->dense_only;
         validate.unique_node_names = backend->unique_node_names;
         validate.plugins = backend->has_plugins;
+        validate.initializers_are_weights = backend->initializers_are_weights;
     }
     if (read.profile_count == 0) {
         return kln_validate(model, &validate, issues);

@@ -37,7 +37,7 @@ struct kiln_pipeline {
     kln_names dim_names; /* of inputs: input * KILN_MAX_RANK + dimension, the first of each name */
     size_t depth;
     size_t side_count; /* of one slot */
-    uint64_t checks; /* of the inputs of a push, those that failed among them */
+    uint64_t checks;   /* of the inputs of a push, those that failed among them */
     uint64_t pushed;
     uint64_t popped;
 };
@@ -240,9 +240,9 @@ static int64_t find_dimension(const kiln_pipeline *pipeline, const pipe_slot *sl
 {
     const uint32_t place =
         name != NULL ? kln_names_get(&pipeline->dim_names, name) : KLN_NAMES_NONE;
-    return place != KLN_NAMES_NONE ? slot->sides[place / KILN_MAX_RANK]
-                                         .tensor.desc.shape.dims[place % KILN_MAX_RANK]
-                                   : KILN_DYNAMIC;
+    return place != KLN_NAMES_NONE
+               ? slot->sides[place / KILN_MAX_RANK].tensor.desc.shape.dims[place % KILN_MAX_RANK]
+               : KILN_DYNAMIC;
 }
 
 /* Finds memory for an output whose shape is known before the run, so that it travels back on the

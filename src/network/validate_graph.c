@@ -259,6 +259,45 @@ static void check_inputs(kln_validation *v, const kln_graph_inference *graph, bo
     }
 }
 
+static bool has_range(const kln_validation *v, const char *name)
+{
+    for (size_t i = 0; i < v->options->range_count; i++) {
+        if (strcmp(v->options->ranges[i].input, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One issue for all: many exporters list every weight among the inputs. */
+static void check_fed(kln_validation *v, const kln_graph_inference *graph)
+{
+    const char *first = NULL;
+    size_t count = 0;
+    if (!v->options->initializers_are_weights ||
+        v->model->ir_version < KLN_ONNX_IR_OF_OPTIONAL_INPUTS) {
+        return;
+    }
+    for (size_t i = 0; i < graph->input_count; i++) {
+        const kln_onnx_value *input = &graph->graph->inputs[i];
+        if (graph->values[graph->inputs[i]]->initializer != NULL && !has_range(v, input->name)) {
+            first = first != NULL ? first : input->name;
+            count++;
+        }
+    }
+    if (count > 0) {
+        kln_validate_issue(
+            v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNSUPPORTED, "", first, "inputs without a value",
+            "initializers",
+            "%zu input%s of the model %s a value in it too, \"%.200s\"%s; for the %s backend that "
+            "is "
+            "a weight, which nobody feeds: give its shape (kiln_build_options.shape_hints) or a "
+            "profile that names it, and it is an input of the engine",
+            count, count == 1 ? "" : "s", count == 1 ? "has" : "have", first,
+            count == 1 ? "" : " the first", v->options->backend);
+    }
+}
+
 static void check_outputs(kln_validation *v, const kln_graph_inference *graph)
 {
     if (graph->graph->output_count == 0) {
@@ -377,6 +416,9 @@ void kln_validate_graph(kln_validation *v, const kln_graph_inference *graph,
     }
     if (function == NULL) {
         check_inputs(v, graph, outermost);
+        if (outermost) {
+            check_fed(v, graph);
+        }
         check_initializers(v, graph);
         check_sparse(v, graph->graph);
     }

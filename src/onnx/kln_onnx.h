@@ -234,11 +234,15 @@ typedef struct kln_onnx_function { /* FunctionProto */
     kln_onnx_unknown unknown;
 } kln_onnx_function;
 
+/* An initializer that is an input of the model too is a constant before this IR version, because
+ * every initializer had to be an input, and a value that may be given from it on. */
+#define KLN_ONNX_IR_OF_OPTIONAL_INPUTS 4
+
 typedef struct kln_onnx_model { /* ModelProto */
     kln_arena arena;            /* owns everything but the mappings */
     kln_mapping *mappings;      /* the file and its external files, open as long as the model */
     size_t mapping_count;
-    int64_t ir_version;
+    int64_t ir_version; /* from KLN_ONNX_IR_OF_OPTIONAL_INPUTS on, initializers may be inputs */
     const char *producer_name;
     const char *producer_version;
     const char *domain;

@@ -390,7 +390,7 @@ static void each_type_is_filled(void **state)
         mock.handler = say;
         mock.user = &what;
         assert_ok(kiln_engine_create_mock(&mock, &engine));
-        assert_ok(kln_compare_inputs_make(engine, &options, &inputs));
+        assert_ok(kln_compare_inputs_make((kiln_engine *[2]){engine, engine}, &options, &inputs));
         const unsigned char *bytes = inputs.tensors[0].tensor.data;
         size_t set = 0;
         for (size_t i = 0; i < inputs.tensors[0].tensor.bytes; i++) {
@@ -469,7 +469,7 @@ static kiln_status search_once(void *user)
         status = kiln_engine_load(user, &builds.found, &engine);
     }
     if (status == KILN_OK) {
-        status = kln_compare_inputs_make(engine, &options, &inputs);
+        status = kln_compare_inputs_make((kiln_engine *[2]){engine, engine}, &options, &inputs);
     }
     if (status == KILN_OK) {
         status = kiln_compare_file(user, &builds.found, &builds.expected, &options, &comparison);

@@ -199,6 +199,137 @@ static void parts_give_what_the_whole_gives(void **state)
     }
 }
 
+/* --- quantized networks --- */
+
+static size_t warnings;
+
+static void count_warnings(void *user, kiln_log_level level, const char *component,
+                           const char *message)
+{
+    (void)user;
+    if (level <= KILN_LOG_WARNING) {
+        printf("%s: %s\n", component, message);
+        warnings++;
+    }
+}
+
+/* Q and DQ with scales that Constant nodes give, weights that are quantized, a weight that nobody
+ * reads, and a product that two backends round differently. */
+static void make_quantized(graph_maker *m)
+{
+    static const float scale[] = {0.02F};
+    static const float other[] = {0.03F};
+    maker_begin(m, 21);
+    maker_input(m, "x", 1, "rows,512");
+    maker_floats(m, "other", 1, other);
+    maker_floats(m, "unread", 1, other);
+    maker_weights(m, "z", 3, "1");
+    maker_weights(m, "w", 1, "512,64");
+    maker_node(m, "Constant", "", "s");
+    maker_attribute_float(m, "value_float", scale[0]);
+    maker_node(m, "QuantizeLinear", "x,s", "q1");
+    maker_node(m, "DequantizeLinear", "q1,s", "d1");
+    maker_node(m, "Relu", "d1", "r");
+    maker_node(m, "QuantizeLinear", "r,other,z", "q2");
+    maker_node(m, "DequantizeLinear", "q2,other,z", "d2");
+    maker_node(m, "QuantizeLinear", "w,other,z", "qw");
+    maker_node(m, "DequantizeLinear", "qw,other,z", "dw");
+    maker_node(m, "MatMul", "d2,dw", "product");
+    maker_output(m, "product", 1, NULL);
+    assert_ok(m->status);
+    kln_onnx_tensor *w = &m->model->graph.initializers[3];
+    assert_string_equal("w", w->name);
+    float *numbers = kln_arena_alloc(&m->model->arena, 512 * 64 * sizeof *numbers);
+    assert_non_null(numbers);
+    for (size_t i = 0; i < 512 * 64; i++) {
+        numbers[i] = (float)(i * 7919 % 255) * 0.03F - 3.8F;
+    }
+    w->data = (kiln_span){numbers, 512 * 64 * sizeof *numbers};
+}
+
+static void quantized_parts_are_whole(void **state)
+{
+    (void)state;
+    const kln_compare_builds builds = {
+        {.struct_size = sizeof(kiln_build_options), .backend = "onnxruntime"},
+        {.struct_size = sizeof(kiln_build_options), .backend = "reference"}};
+    kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
+    kiln_comparison comparison = {.count = 0};
+    graph_maker m;
+    make_quantized(&m);
+    float x[4 * 512];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(x); i++) {
+        x[i] = (float)(i * 104729 % 1000) * 0.002F - 1;
+    }
+    kiln_named_tensor input = {
+        "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(4, 512), x, sizeof x)};
+    const kln_compare_inputs inputs = {.tensors = &input, .count = 1};
+    kln_arena_init(&comparison.arena);
+    options.absolute = options.relative = 0;
+    options.inner_bytes = 1; /* one tensor at a time */
+    warnings = 0;
+    kiln_log_set_sink(count_warnings, NULL, KILN_LOG_WARNING);
+    const kiln_status status = kln_compare_nodes(m.model, &builds, &inputs, &options, &comparison);
+    kiln_log_set_sink(NULL, NULL, KILN_LOG_WARNING);
+    if (status != KILN_ERROR_LIBRARY_ABSENT) {
+        assert_ok(status);
+        assert_non_null(comparison.first);
+        assert_string_equal("product", comparison.first->name);
+        assert_int_equal(0, warnings);
+    }
+    kln_arena_finish(&comparison.arena);
+    maker_end(&m);
+    if (status == KILN_ERROR_LIBRARY_ABSENT) {
+        skip();
+    }
+}
+
+/* What a part is given is what the network is given or what another part computed: no scale, and
+ * no weight. */
+static void scales_and_weights_stay_constant(void **state)
+{
+    (void)state;
+    const kln_compare_builds builds = {
+        {.struct_size = sizeof(kiln_build_options), .backend = "reference"},
+        {.struct_size = sizeof(kiln_build_options), .backend = "reference"}};
+    graph_maker m;
+    kln_inference *inference = NULL;
+    kln_cut cut;
+    make_quantized(&m);
+    float x[512] = {0};
+    kiln_named_tensor input = {
+        "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 512), x, sizeof x)};
+    const kln_compare_inputs inputs = {.tensors = &input, .count = 1};
+    assert_ok(kln_infer(m.model, NULL, &inference));
+    assert_ok(kln_cut_init(&cut, m.model, inference, &inputs));
+    for (uint32_t i = 0; i < m.model->graph.node_count; i++) {
+        kiln_engine *engines[2] = {NULL, NULL};
+        kiln_context *contexts[2] = {NULL, NULL};
+        const uint32_t value =
+            kln_names_get(&inference->graph->names, m.model->graph.nodes[i].outputs[0]);
+        assert_ok(kln_cut_build(&cut, &value, 1, i, i, &builds, engines));
+        for (size_t k = 0; k < kiln_engine_input_count(engines[0]); k++) {
+            kiln_binding binding = {.struct_size = sizeof binding};
+            assert_ok(kiln_engine_input(engines[0], k, &binding));
+            assert_true(kiln_shape_is_static(&binding.shape));
+            assert_true(strchr("xqdr", binding.name[0]) != NULL &&
+                        strcmp(binding.name, "qw") != 0 && strcmp(binding.name, "dw") != 0);
+        }
+        const kln_compare_inputs part = {.tensors = cut.bound[0], .count = cut.bound_count[0]};
+        const kln_compare_inputs *const both[2] = {&part, &part};
+        assert_ok(kln_compare_run(engines, both, contexts));
+        assert_ok(kln_cut_keep(&cut, value, contexts));
+        for (size_t k = 0; k < 2; k++) {
+            kiln_context_destroy(contexts[k]);
+            kiln_engine_release(engines[k]);
+        }
+        kln_cut_forget(&cut);
+    }
+    kln_cut_finish(&cut);
+    kln_inference_destroy(inference);
+    maker_end(&m);
+}
+
 /* --- growth --- */
 
 static double seconds(void)
@@ -255,6 +386,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_give_what_the_whole_gives),
+        cmocka_unit_test(quantized_parts_are_whole),
+        cmocka_unit_test(scales_and_weights_stay_constant),
         cmocka_unit_test(a_search_grows_evenly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

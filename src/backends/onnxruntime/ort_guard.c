@@ -53,9 +53,6 @@ static kiln_status check_equations(const kln_onnx_model *model, const char *name
 
 /* --- initializers that are inputs too --- */
 
-/* From this IR version on; before it, every initializer had to be an input, and is a constant. */
-#define IR_OF_OPTIONAL_INPUTS 4
-
 static bool can_be_fed(const kln_onnx_type *type)
 {
     return type->kind == KLN_ONNX_KIND_TENSOR && kiln_dtype_bits(type->dtype) > 0 &&
@@ -109,8 +106,8 @@ static kiln_status look(ort_engine *engine, const kln_onnx_model *model, const c
 {
     KLN_RETURN_IF_ERROR(check_equations(model, name));
     const bool on_gpu = options->provider == KILN_PROVIDER_CUDA;
-    return model->ir_version >= IR_OF_OPTIONAL_INPUTS && model->graph.initializer_count > 0 &&
-                   !on_gpu
+    return model->ir_version >= KLN_ONNX_IR_OF_OPTIONAL_INPUTS &&
+                   model->graph.initializer_count > 0 && !on_gpu
                ? find_optional(engine, &model->graph)
                : KILN_OK;
 }

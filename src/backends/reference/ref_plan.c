@@ -416,10 +416,6 @@ static kiln_status define_initializers(maker *make, scope *where, const kln_onnx
     return KILN_OK;
 }
 
-/* An initializer that is an input too is a constant up to IR version 3, and a value that may be
- * given from 4 on. */
-#define IR_OF_OPTIONAL_INPUTS 4
-
 static kiln_status define_optional(maker *make, scope *where, const kln_onnx_tensor *tensor,
                                    ref_value *values)
 {
@@ -444,8 +440,9 @@ static kiln_status split_inputs(maker *make, scope *where, const kln_onnx_graph 
             KLN_RETURN_IF_ERROR(define_input(where, graph->inputs[i].name));
         }
     }
-    for (size_t i = 0;
-         i < graph->input_count && make->engine->model->ir_version >= IR_OF_OPTIONAL_INPUTS; i++) {
+    for (size_t i = 0; i < graph->input_count &&
+                       make->engine->model->ir_version >= KLN_ONNX_IR_OF_OPTIONAL_INPUTS;
+         i++) {
         const uint32_t place = kln_names_get(weights, graph->inputs[i].name);
         if (place != KLN_NAMES_NONE) {
             KLN_RETURN_IF_ERROR(define_optional(make, where, &graph->initializers[place], values));

@@ -442,6 +442,7 @@ const kln_backend kln_backend_tensorrt = {
     .library = trt_library_use,
     .release_builders = trt_release_builders,
     .bound_as = bound_as,
+    .initializers_are_weights = true,
     .build = build,
     .load = load,
     .recognize = recognize,

@@ -26,7 +26,8 @@ typedef struct trt_build {
     trt_Parser *parser;
 
     /* What the network's weights point into until the plan is there. */
-    kln_onnx_model *onnx; /* NULL where the model was given as a graph, or not needed */
+    kln_onnx_model *onnx;      /* NULL where the model was given as a graph, or not needed */
+    kln_onnx_model *fed_model; /* the same without the initializers that are to be fed, or NULL */
     kln_text proto;
     void **copies; /* of weights that lie unaligned */
     size_t copy_count;
@@ -56,6 +57,11 @@ void trt_timing_finish(trt_build *build);
 /* Fills build->network from the model (trt_parse.c). What it leaves in `build` must stay until the
  * plan is there. */
 KILN_MUST_CHECK kiln_status trt_parse(trt_build *build);
+
+/* TensorRT's parser takes an initializer for a weight though it is an input of the model too. Those
+ * that a profile names become inputs: `*onnx` is then a model without their values, and else stays
+ * (trt_feed.c). */
+KILN_MUST_CHECK kiln_status trt_feed(trt_build *build, const kln_onnx_model **onnx);
 void trt_parse_finish(trt_build *build);
 
 /* "node 3 "conv" (Conv): kind: what [function, file:line]", and the status that fits. */

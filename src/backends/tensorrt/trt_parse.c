@@ -330,6 +330,7 @@ static kiln_status parse(trt_build *build)
             onnx = build->onnx;
         }
     }
+    KLN_RETURN_IF_ERROR(trt_feed(build, &onnx));
     if (onnx == NULL) {
         return parse_model(build);
     }
@@ -366,6 +367,7 @@ void trt_parse_finish(trt_build *build)
     }
     kln_free(build->copies);
     kln_free(build->changed_bytes);
+    kln_free(build->fed_model);
     kln_mapping_close(&build->changed_file);
     kln_onnx_model_destroy(build->onnx);
 }

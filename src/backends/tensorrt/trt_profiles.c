@@ -167,11 +167,12 @@ static kiln_status check_complete(trt_build *build, size_t index, const kiln_pro
             }
             return kln_fail(
                 KILN_ERROR_INVALID_ARGUMENT,
-                "%s: input \"%s\" (%s%s) %s: give an optimization profile with its min, "
-                "opt and max (kiln_build_options.profiles)%s",
-                build->source, trt_Tensor_getName(abi, tensor), text, kind,
-                values ? "needs a range" : "has a dynamic dimension",
-                values ? "" : ", or the shape it will have (shape_hints)");
+                values ? "%s: input \"%s\" (%s%s) needs a range: give an optimization profile with "
+                         "its min, opt and max values (kiln_build_options.profiles)"
+                       : "%s: input \"%s\" (%s%s) has a dynamic dimension: give an optimization "
+                         "profile with its min, opt and max (kiln_build_options.profiles), or the "
+                         "shape it will have (shape_hints)",
+                build->source, trt_Tensor_getName(abi, tensor), text, kind);
         }
     }
     return KILN_OK;

@@ -11,6 +11,8 @@ MODELS = {
     "nans": """(float[4] x) => (float[4] y, float[4] z)
                { y = Log(x) w = Sub(x, x) z = Div(x, w) }""",
     "rows": "(float[n,8] x) => (float[n,8] y) { y = Relu(x) }",
+    "parts": """(float[n,64] x, float[64,n] z) => (float[n,n] y)
+                { a = Relu(x) b = Neg(z) p = MatMul(a, b) y = Relu(p) }""",
 }
 for name, text in MODELS.items():
     save(parser.parse_model(HEAD + text), name + ".onnx")
@@ -33,3 +35,6 @@ kiln run rows.onnx -b tensorrt -s 3x8 | tail -n +4
 kiln run rows.onnx -b tensorrt -s x=2x8 -q && echo "run: $?"
 kiln compare rows.onnx -b tensorrt,reference -s 3x8 | tail -n 1
 kiln run rows.onnx -b tensorrt -q || echo "run: $?"
+# The parts of a first difference need none.
+kiln compare parts.onnx -b tensorrt,reference -s x=3x64 -s z=64x3 --atol 0 --rtol 0 \
+    --first-difference -i random:0:1 -i z=random:-1:0 | grep "first node"

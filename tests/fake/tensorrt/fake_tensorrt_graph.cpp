@@ -244,6 +244,11 @@ void read_onnx(const void *data, size_t size, Graph *graph)
             read_graph(part, graph);
         }
     }
+    /* As NVIDIA's parser: an initializer is a weight, whatever else it is. */
+    auto &inputs = graph->inputs;
+    inputs.erase(std::remove_if(inputs.begin(), inputs.end(),
+                                [&](const Value &input) { return graph->weights.count(input.name) != 0; }),
+                 inputs.end());
 }
 
 /* --- shapes --- */

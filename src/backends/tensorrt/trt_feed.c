@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "backends/tensorrt/trt_builder.h"
+
+/* The names that profiles have, to the number of the profile. */
+static kiln_status read_names(const kiln_build_options *options, kln_names *names)
+{
+    for (size_t i = 0; i < options->profile_count; i++) {
+        const kiln_profile *profile = &options->profiles[i];
+        for (size_t k = 0; profile->inputs != NULL && k < profile->input_count; k++) {
+            if (profile->inputs[k].name != NULL) {
+                KLN_RETURN_IF_ERROR(kln_names_set(names, profile->inputs[k].name, (uint32_t)i));
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+/* Leaves those in `names` that are inputs of the graph: what is read of them is no constant. */
+static kiln_status keep_inputs(const kln_onnx_graph *graph, const kln_names *profiled,
+                               kln_names *fed)
+{
+    for (size_t i = 0; i < graph->input_count; i++) {
+        if (kln_names_get(profiled, graph->inputs[i].name) != KLN_NAMES_NONE) {
+            KLN_RETURN_IF_ERROR(kln_names_set(fed, graph->inputs[i].name, (uint32_t)i));
+        }
+    }
+    return KILN_OK;
+}
+
+/* A copy of the model's outermost struct, in one piece with its list of initializers. */
+static kiln_status leave_out(trt_build *build, const kln_names *fed, const kln_onnx_model **onnx)
+{
+    const kln_onnx_graph *graph = &(*onnx)->graph;
+    const char *first = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        if (kln_names_get(fed, graph->initializers[i].name) != KLN_NAMES_NONE) {
+            first = first != NULL ? first : graph->initializers[i].name;
+            count++;
+        }
+    }
+    if (count == 0) {
+        return KILN_OK;
+    }
+    if ((*onnx)->ir_version < KLN_ONNX_IR_OF_OPTIONAL_INPUTS) {
+        return kln_fail(KILN_ERROR_NAME,
+                        "%s: \"%s\" has a value in the model, which is of IR version %lld: before "
+                        "version %d that is a constant, and nobody feeds it; save the model with a "
+                        "later IR version, or leave \"%s\" out of shapes and profiles",
+                        build->source, first, (long long)(*onnx)->ir_version,
+                        KLN_ONNX_IR_OF_OPTIONAL_INPUTS, first);
+    }
+    const size_t kept = graph->initializer_count - count;
+    kln_onnx_model *copy =
+        kln_alloc_zeroed(1, sizeof *copy + (kept + 1) * sizeof *graph->initializers);
+    if (copy == NULL) {
+        return kln_fail_memory(kept * sizeof *graph->initializers, "a model with more inputs");
+    }
+    *copy = **onnx;
+    copy->graph.initializers = (kln_onnx_tensor *)(void *)(copy + 1);
+    copy->graph.initializer_count = 0;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        const kln_onnx_tensor *tensor = &graph->initializers[i];
+        if (kln_names_get(fed, tensor->name) == KLN_NAMES_NONE) {
+            copy->graph.initializers[copy->graph.initializer_count++] = *tensor;
+        } else {
+            kln_log(KILN_LOG_INFO, "tensorrt",
+                    "%s: \"%s\" has a value in the model and is an input "
+                    "of the engine, because a profile or shape names it",
+                    build->source, tensor->name);
+        }
+    }
+    build->fed_model = copy;
+    *onnx = copy;
+    return KILN_OK;
+}
+
+kiln_status trt_feed(trt_build *build, const kln_onnx_model **onnx)
+{
+    if (build->options->profile_count == 0) {
+        return KILN_OK;
+    }
+    const kln_onnx_model *from = *onnx != NULL ? *onnx : build->onnx;
+    if (from == NULL) {
+        const kiln_status status = kln_model_read(build->model, &build->onnx);
+        if (status != KILN_OK) {
+            /* The library has its own words for what it cannot read. */
+            return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
+        }
+        from = build->onnx;
+    }
+    kln_names profiled;
+    kln_names fed;
+    kln_names_init(&profiled);
+    kln_names_init(&fed);
+    kiln_status status = read_names(build->options, &profiled);
+    if (status == KILN_OK) {
+        status = keep_inputs(&from->graph, &profiled, &fed);
+    }
+    if (status == KILN_OK) {
+        const kln_onnx_model *without = from;
+        status = leave_out(build, &fed, &without);
+        *onnx = without != from ? without : *onnx;
+    }
+    kln_names_finish(&profiled);
+    kln_names_finish(&fed);
+    return status;
+}
