@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "cli.h"
@@ -14,40 +14,13 @@ static const char *const words[][2] = {
     {"optShapes", "kiln build --profile NAME=MIN:OPT:MAX"},
     {"maxShapes", "kiln build --profile NAME=MIN:OPT:MAX"},
     {"memPoolSize", "kiln build --workspace, --tactic-dram, --dla-sram and the like"},
-    {"profilingVerbosity", "kiln build --verbosity"},
-    {"avgTiming", "kiln build --avg-timing"},
-    {"stripWeights", "kiln build --strip"},
     {"stripAllWeights", "kiln build --strip --refit all"},
-    {"versionCompatible", "kiln build --version-compatible"},
     {"vc", "kiln build --version-compatible"},
-    {"excludeLeanRuntime", "kiln build --exclude-lean-runtime"},
     {"leanDLLPath", "--library"},
     {"useRuntime", "--library"},
-    {"sparsity", "kiln build --sparse"},
-    {"noTF32", "kiln build --tf32 off"},
-    {"directIO", "kiln build --direct-io"},
-    {"distributiveIndependence", "kiln build --distributive-independence"},
-    {"allowGPUFallback", "kiln build --gpu-fallback"},
-    {"useDLACore", "kiln build --dla-core"},
-    {"tacticSources", "kiln build --tactics"},
-    {"noBuilderCache", "kiln build --no-timing-cache"},
-    {"noCompilationCache", "kiln build --no-compilation-cache"},
-    {"errorOnTimingCacheMiss", "kiln build --need-timing-cache"},
-    {"timingCacheFile", "kiln build --timing-cache"},
-    {"builderOptimizationLevel", "kiln build --level"},
-    {"maxTactics", "kiln build --max-tactics"},
-    {"hardwareCompatibilityLevel", "kiln build --hardware"},
-    {"runtimePlatform", "kiln build --windows"},
-    {"computeCapabilities", "kiln build --compute-capabilities"},
-    {"maxAuxStreams", "kiln build --aux-streams"},
-    {"allowWeightStreaming", "kiln build --weight-streaming"},
-    {"tilingOptimizationLevel", "kiln build --tiling"},
-    {"l2LimitForTiling", "kiln build --l2-limit"},
     {"refitFromOnnx", "kiln run and bench --refit-from"},
     {"plugins", "kiln build --plugin"},
     {"staticPlugins", "kiln build --plugin"},
-    {"dynamicPlugins", "kiln build --plugin"},
-    {"setPluginsToSerialize", "kiln build --plugin with --serialize-plugins"},
     {"shapes", "kiln run and bench --shape NAME=SHAPE"},
     {"loadInputs", "kiln run and bench --input NAME=FILE.npy"},
     {"useCudaGraph", "kiln run and bench --graph"},
@@ -70,6 +43,16 @@ static const char *const words[][2] = {
 
 const char *cli_trtexec(const char *word)
 {
+    static char line[64];
+    kiln_build_option option = {.struct_size = sizeof option};
+    for (size_t i = 0; i < kiln_build_option_count(); i++) {
+        if (kiln_build_option_get(i, &option) == KILN_OK && option.trtexec != NULL &&
+            strcmp(option.trtexec, word) == 0) {
+            const char *off = strncmp(word, "no", 2) == 0 && option.choices != NULL ? " off" : "";
+            (void)snprintf(line, sizeof line, "kiln build --%s%s", option.flag, off);
+            return line;
+        }
+    }
     for (size_t i = 0; i < CLI_ARRAY_LENGTH(words); i++) {
         if (strcmp(words[i][0], word) == 0) {
             return words[i][1];

@@ -163,7 +163,7 @@ def check_shell(problems):
     for member, _ in members:
         if not re.search(rf"[ *]{member}\b[^;()]*[;,]", structs):
             problems.append(f"{TERMS}: no option of the library is called {member}")
-    flags = cli + re.sub(r"CLI\([^,]*, ", "{", read("include/kiln/build_options.inc"))
+    flags = cli + re.sub(r"(?:CLI|TRTEXEC)\([^,]*, ", "{", read("include/kiln/build_options.inc"))
     shells = [shell for _, shell in advice] + ["--" + shell for _, shell in members]
     for shell in shells:
         for option in re.findall(r"--([a-z0-9-]+)", shell):

@@ -181,9 +181,10 @@ typedef struct kiln_build_option {
     bool loads;                 /* it matters to a load too, not only to a build */
     bool saved;  /* a load of ONNX takes it from the manifest where it is left at its default */
     char letter; /* on the command line: 'b' for -b, or 0 */
-    const char *flag;  /* "backend" for --backend, or NULL */
-    const char *value; /* "NAME", as its help calls the value; NULL for a FLAG */
-    const char *help;  /* one paragraph */
+    const char *flag;    /* "backend" for --backend, or NULL */
+    const char *value;   /* "NAME", as its help calls the value; NULL for a FLAG */
+    const char *trtexec; /* what NVIDIA's trtexec calls it: "maxTactics"; or NULL */
+    const char *help;    /* one paragraph */
 } kiln_build_option;
 
 /* Every option there is, by groups. Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end or for a

@@ -76,8 +76,7 @@ void kln_manifest_apply(const kln_manifest *manifest, kiln_build_options *option
         const bool of_gpu = (option->groups & KLN_OPTIONS_CUDA) != 0;
         if (option->shown.saved && (!of_gpu || provider == KILN_PROVIDER_CUDA) &&
             !kln_option_is_set(option, options)) {
-            memcpy((unsigned char *)options + option->offset,
-                   (const unsigned char *)&manifest->options + option->offset, option->size);
+            kln_option_set_number(option, kln_option_number(option, &manifest->options), options);
         }
     }
 }

@@ -33,6 +33,9 @@ extern const kln_option kln_options[];
 /* The row of that name, or NULL. */
 const kln_option *kln_option_find(const char *name);
 
+/* The words of a choice or flag, in the order of their values, ended by NULL; or NULL. */
+const char *const *kln_option_words(const kln_option *option);
+
 /* "0 to 5", or "default (0), on (1) or off (2)". */
 #define KLN_OPTION_RANGE 160
 void kln_option_range(const kln_option *option, char text[KLN_OPTION_RANGE]);
@@ -51,6 +54,18 @@ KILN_MUST_CHECK kiln_status kln_build_options_copy(kln_arena *arena, kiln_build_
 kiln_build_options kln_build_options_plain(const kiln_build_options *options);
 
 bool kln_option_is_set(const kln_option *option, const kiln_build_options *options);
+
+void kln_option_reset(const kln_option *option, kiln_build_options *options);
+
+/* Of kinds below KILN_OPTION_TEXT. */
+int64_t kln_option_number(const kln_option *option, const kiln_build_options *options);
+void kln_option_set_number(const kln_option *option, int64_t number, kiln_build_options *options);
+
+/* The items of a list and how many they are, or a text with a count of 0. */
+const void *kln_option_items(const kln_option *option, const kiln_build_options *options,
+                             size_t *count);
+void kln_option_set_items(const kln_option *option, const void *items, size_t count,
+                          kiln_build_options *options);
 
 /* The first option that is set and none of these groups takes, or NULL. */
 const kln_option *kln_options_beyond(const kiln_build_options *options, unsigned groups);

@@ -12,6 +12,8 @@
     .most = (int64_t)(sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)) - 1
 #define CLI(short_flag, long_flag, value_word) \
     .letter = (short_flag), .flag = (long_flag), .value = (value_word)
+#define TRTEXEC(short_flag, long_flag, value_word, there) \
+    CLI(short_flag, long_flag, value_word), .trtexec = (there)
 #define NO_CLI .flag = NULL
 
 /* What a row calls who takes an option, and what may be done with it. */
@@ -68,19 +70,23 @@ const kln_option *kln_option_find(const char *name)
 
 void kln_option_range(const kln_option *option, char text[KLN_OPTION_RANGE])
 {
-    const kiln_build_option *shown = &option->shown;
+    const char *const *words = kln_option_words(option);
     size_t used = 0;
-    for (size_t i = 0; shown->choices != NULL && shown->choices[i] != NULL; i++) {
-        used += (size_t)snprintf(text + used, KLN_OPTION_RANGE - used, "%s%s (%zu)",
-                                 i == 0                      ? ""
-                                 : (int64_t)i == shown->most ? " or "
-                                                             : ", ",
-                                 shown->choices[i], i);
+    for (size_t i = 0; words != NULL && words[i] != NULL; i++) {
+        const char *between = i == 0 ? "" : words[i + 1] == NULL ? " or " : ", ";
+        used += (size_t)snprintf(text + used, KLN_OPTION_RANGE - used, "%s%s (%zu)", between,
+                                 words[i], i);
     }
-    if (shown->choices == NULL) {
-        (void)snprintf(text, KLN_OPTION_RANGE, "%lld to %lld", (long long)shown->least,
-                       (long long)shown->most);
+    if (words == NULL) {
+        (void)snprintf(text, KLN_OPTION_RANGE, "%lld to %lld", (long long)option->shown.least,
+                       (long long)option->shown.most);
     }
+}
+
+const char *const *kln_option_words(const kln_option *option)
+{
+    static const char *const flags[] = {"false", "true", NULL};
+    return option->shown.kind == KILN_OPTION_FLAG ? flags : option->shown.choices;
 }
 
 size_t kiln_build_option_count(void)

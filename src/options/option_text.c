@@ -7,45 +7,32 @@
 
 #include "kln_options.h"
 
-static kiln_status fail_value(const kln_option *option, const char *text)
+static kiln_status parse_number(const kln_option *option, const char *text,
+                                kiln_build_options *options)
 {
+    const char *const *words = kln_option_words(option);
     char possible[KLN_OPTION_RANGE];
-    kln_option_range(option, possible);
-    return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "%s: \"%.80s\" was given; it must be %s",
-                    option->shown.name, text, possible);
-}
-
-/* --- one value --- */
-
-static kiln_status parse_number(const kln_option *option, const char *text, int64_t *number)
-{
-    char *end = NULL;
-    errno = 0;
-    *number = strtoll(text, &end, 10);
-    return end == text || *end != '\0' || errno != 0 || *number < option->shown.least ||
-                   *number > option->shown.most
-               ? fail_value(option, text)
-               : KILN_OK;
-}
-
-static kiln_status parse_choice(const kln_option *option, const char *text, int32_t *choice)
-{
-    for (*choice = 0; option->shown.choices[*choice] != NULL; ++*choice) {
-        if (strcmp(option->shown.choices[*choice], text) == 0) {
-            return KILN_OK;
+    int64_t number = 0;
+    bool good = false;
+    if (words != NULL) {
+        while (words[number] != NULL && strcmp(words[number], text) != 0) {
+            number++;
         }
+        good = words[number] != NULL;
+    } else {
+        char *end = NULL;
+        errno = 0;
+        number = strtoll(text, &end, 10);
+        good = end != text && *end == '\0' && errno == 0 && number >= option->shown.least &&
+               number <= option->shown.most;
     }
-    return fail_value(option, text);
-}
-
-static kiln_status parse_flag(const kln_option *option, const char *text, bool *flag)
-{
-    *flag = strcmp(text, "true") == 0;
-    return *flag || strcmp(text, "false") == 0
-               ? KILN_OK
-               : kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                          "%s: \"%.80s\" was given; it must be true or false", option->shown.name,
-                          text);
+    if (!good) {
+        kln_option_range(option, possible);
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "%s: \"%.80s\" was given; it must be %s",
+                        option->shown.name, text, possible);
+    }
+    kln_option_set_number(option, number, options);
+    return KILN_OK;
 }
 
 /* --- one item more of a list --- */
@@ -53,12 +40,8 @@ static kiln_status parse_flag(const kln_option *option, const char *text, bool *
 static kiln_status append(const kln_option *option, kln_arena *arena, const void *item, size_t size,
                           kiln_build_options *options)
 {
-    void *member = (unsigned char *)options + option->offset;
-    void *counter = (unsigned char *)options + option->count_offset;
-    const void *items = NULL;
     size_t count = 0;
-    memcpy(&items, member, sizeof items);
-    memcpy(&count, counter, sizeof count);
+    const void *items = kln_option_items(option, options, &count);
     if (count >= (uint64_t)option->shown.most) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "%s: %lld are the limit", option->shown.name,
                         (long long)option->shown.most);
@@ -71,9 +54,7 @@ static kiln_status append(const kln_option *option, kln_arena *arena, const void
         memcpy(grown, items, count * size);
     }
     memcpy(grown + count * size, item, size);
-    count++;
-    memcpy(member, &grown, sizeof grown);
-    memcpy(counter, &count, sizeof count);
+    kln_option_set_items(option, grown, count + 1, options);
     return KILN_OK;
 }
 
@@ -131,36 +112,19 @@ static kiln_status parse_text(const kln_option *option, const char *text, kln_ar
     if (option->count_offset != 0) {
         return append(option, arena, &copy, sizeof copy, options);
     }
-    memcpy((unsigned char *)options + option->offset, &copy, sizeof copy);
+    kln_option_set_items(option, copy, 0, options);
     return KILN_OK;
 }
 
 kiln_status kln_option_parse(const kln_option *option, const char *text, kln_arena *arena,
                              kiln_build_options *options)
 {
-    void *member = (unsigned char *)options + option->offset;
-    int64_t number = 0;
-    int32_t small = 0;
-    bool flag = false;
     switch (option->shown.kind) {
         case KILN_OPTION_FLAG:
-            KLN_RETURN_IF_ERROR(parse_flag(option, text, &flag));
-            memcpy(member, &flag, sizeof flag);
-            return KILN_OK;
         case KILN_OPTION_CHOICE:
-            KLN_RETURN_IF_ERROR(parse_choice(option, text, &small));
-            memcpy(member, &small, sizeof small);
-            return KILN_OK;
         case KILN_OPTION_INTEGER:
         case KILN_OPTION_LEVEL:
-            KLN_RETURN_IF_ERROR(parse_number(option, text, &number));
-            small = (int32_t)number;
-            memcpy(member, &small, sizeof small);
-            return KILN_OK;
-        case KILN_OPTION_BYTES:
-            KLN_RETURN_IF_ERROR(parse_number(option, text, &number));
-            memcpy(member, &number, sizeof number);
-            return KILN_OK;
+        case KILN_OPTION_BYTES: return parse_number(option, text, options);
         case KILN_OPTION_TEXT:
         case KILN_OPTION_PATH:
         case KILN_OPTION_LIBRARY:
@@ -196,48 +160,32 @@ static kiln_status format_item(kiln_option_kind kind, const void *items, size_t 
     }
 }
 
-static kiln_status format_pointed(const kln_option *option, const kiln_build_options *options,
-                                  kln_text *text)
-{
-    const void *pointer = NULL;
-    size_t count = 0;
-    memcpy(&pointer, (const unsigned char *)options + option->offset, sizeof pointer);
-    if (option->count_offset == 0) {
-        return kln_text_printf(text, "%s", pointer != NULL ? (const char *)pointer : "");
-    }
-    memcpy(&count, (const unsigned char *)options + option->count_offset, sizeof count);
-    for (size_t i = 0; pointer != NULL && i < count; i++) {
-        KLN_RETURN_IF_ERROR(kln_text_printf(text, "%s", i > 0 ? "\n" : ""));
-        KLN_RETURN_IF_ERROR(format_item(option->shown.kind, pointer, i, text));
-    }
-    return KILN_OK;
-}
-
 kiln_status kln_option_format(const kln_option *option, const kiln_build_options *options,
                               kln_text *text)
 {
-    const unsigned char *member = (const unsigned char *)options + option->offset;
-    int32_t small = 0;
-    uint64_t large = 0;
-    switch (option->shown.kind) {
-        case KILN_OPTION_FLAG: return kln_text_printf(text, "%s", *member != 0 ? "true" : "false");
-        case KILN_OPTION_BYTES:
-            memcpy(&large, member, sizeof large);
-            return kln_text_printf(text, "%" PRIu64, large);
-        case KILN_OPTION_CHOICE:
-        case KILN_OPTION_INTEGER:
-        case KILN_OPTION_LEVEL:
-            memcpy(&small, member, sizeof small);
-            return option->shown.choices == NULL || small < 0 || small > option->shown.most
-                       ? kln_text_printf(text, "%d", small)
-                       : kln_text_printf(text, "%s", option->shown.choices[small]);
-        case KILN_OPTION_SPAN:
-        case KILN_OPTION_POINTER:
-            return kln_fail(KILN_ERROR_UNSUPPORTED,
-                            "%s: it is something in memory, which has no text; read the member",
-                            option->shown.name);
-        default: return format_pointed(option, options, text);
+    const kiln_option_kind kind = option->shown.kind;
+    if (kind < KILN_OPTION_TEXT) {
+        const int64_t number = kln_option_number(option, options);
+        const char *const *words = kln_option_words(option);
+        return words != NULL && number >= 0 && number <= option->shown.most
+                   ? kln_text_printf(text, "%s", words[number])
+                   : kln_text_printf(text, "%" PRId64, number);
     }
+    if (kind == KILN_OPTION_SPAN || kind == KILN_OPTION_POINTER) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "%s: it is something in memory, which has no text; read the member",
+                        option->shown.name);
+    }
+    size_t count = 0;
+    const void *items = kln_option_items(option, options, &count);
+    if (option->count_offset == 0) {
+        return kln_text_printf(text, "%s", items != NULL ? (const char *)items : "");
+    }
+    for (size_t i = 0; items != NULL && i < count; i++) {
+        KLN_RETURN_IF_ERROR(kln_text_printf(text, "%s", i > 0 ? "\n" : ""));
+        KLN_RETURN_IF_ERROR(format_item(kind, items, i, text));
+    }
+    return KILN_OK;
 }
 
 /* --- by name --- */
@@ -333,10 +281,7 @@ kiln_status kiln_build_options_set(kiln_build_options *options, const char *name
     if (value != NULL) {
         return kln_option_parse(option, value, &((owned_options *)options->owner)->arena, options);
     }
-    memset((unsigned char *)options + option->offset, 0, option->size);
-    if (option->count_offset != 0) {
-        memset((unsigned char *)options + option->count_offset, 0, sizeof(size_t));
-    }
+    kln_option_reset(option, options);
     return KILN_OK;
 }
 

@@ -8,20 +8,57 @@ static const void *member_of(const kln_option *option, const kiln_build_options 
     return (const unsigned char *)options + option->offset;
 }
 
-static size_t count_of(const kln_option *option, const kiln_build_options *options)
+int64_t kln_option_number(const kln_option *option, const kiln_build_options *options)
 {
-    size_t count = 0;
-    if (option->count_offset != 0) {
-        memcpy(&count, (const unsigned char *)options + option->count_offset, sizeof count);
+    const unsigned char *member = member_of(option, options);
+    int64_t large = 0;
+    int32_t small = 0;
+    switch (option->size) {
+        case sizeof large: memcpy(&large, member, sizeof large); return large;
+        case sizeof small: memcpy(&small, member, sizeof small); return small;
+        default: return *member != 0; /* a flag */
     }
-    return count;
+}
+
+void kln_option_set_number(const kln_option *option, int64_t number, kiln_build_options *options)
+{
+    unsigned char *member = (unsigned char *)options + option->offset;
+    const int32_t small = (int32_t)number;
+    switch (option->size) {
+        case sizeof number: memcpy(member, &number, sizeof number); break;
+        case sizeof small: memcpy(member, &small, sizeof small); break;
+        default: *member = number != 0;
+    }
+}
+
+const void *kln_option_items(const kln_option *option, const kiln_build_options *options,
+                             size_t *count)
+{
+    const void *items = NULL;
+    *count = 0;
+    memcpy(&items, member_of(option, options), sizeof items);
+    if (option->count_offset != 0) {
+        memcpy(count, (const unsigned char *)options + option->count_offset, sizeof *count);
+    }
+    return items;
+}
+
+void kln_option_set_items(const kln_option *option, const void *items, size_t count,
+                          kiln_build_options *options)
+{
+    memcpy((unsigned char *)options + option->offset, &items, sizeof items);
+    if (option->count_offset != 0) {
+        memcpy((unsigned char *)options + option->count_offset, &count, sizeof count);
+    }
 }
 
 bool kln_option_is_set(const kln_option *option, const kiln_build_options *options)
 {
     static const unsigned char zero[sizeof(kiln_span)];
+    size_t count = 0;
     return memcmp(member_of(option, options), zero, option->size) != 0 ||
-           count_of(option, options) != 0;
+           (option->count_offset != 0 && kln_option_items(option, options, &count) == NULL &&
+            count != 0);
 }
 
 const kln_option *kln_options_beyond(const kiln_build_options *options, unsigned groups)
@@ -34,16 +71,21 @@ const kln_option *kln_options_beyond(const kiln_build_options *options, unsigned
     return NULL;
 }
 
+void kln_option_reset(const kln_option *option, kiln_build_options *options)
+{
+    memset((unsigned char *)options + option->offset, 0, option->size);
+    if (option->count_offset != 0) {
+        kln_option_set_items(option, NULL, 0, options);
+    }
+}
+
 kiln_build_options kln_build_options_plain(const kiln_build_options *options)
 {
     kiln_build_options plain = *options;
     plain.owner = NULL;
     for (const kln_option *option = kln_options; option->groups != 0; option++) {
         if (option->shown.kind >= KILN_OPTION_TEXT) {
-            memset((unsigned char *)&plain + option->offset, 0, option->size);
-        }
-        if (option->count_offset != 0) {
-            memset((unsigned char *)&plain + option->count_offset, 0, sizeof(size_t));
+            kln_option_reset(option, &plain);
         }
     }
     return plain;
@@ -53,36 +95,21 @@ kiln_build_options kln_build_options_plain(const kiln_build_options *options)
 
 static kiln_status check_number(const kln_option *option, const kiln_build_options *options)
 {
-    const kiln_build_option *shown = &option->shown;
-    int32_t value = 0;
-    memcpy(&value, member_of(option, options), sizeof value);
-    if (value >= shown->least && value <= shown->most) {
+    const int64_t value = kln_option_number(option, options);
+    char possible[KLN_OPTION_RANGE];
+    if (value >= option->shown.least && value <= option->shown.most) {
         return KILN_OK;
     }
-    char possible[KLN_OPTION_RANGE];
     kln_option_range(option, possible);
-    return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "kiln_build_options: %s is %d; it must be %s",
-                    shown->name, value, possible);
-}
-
-static kiln_status check_bytes(const kln_option *option, const kiln_build_options *options)
-{
-    uint64_t value = 0;
-    memcpy(&value, member_of(option, options), sizeof value);
-    return value <= (uint64_t)option->shown.most
-               ? KILN_OK
-               : kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                          "kiln_build_options: %s is %llu bytes, %lld is the limit",
-                          option->shown.name, (unsigned long long)value,
-                          (long long)option->shown.most);
+    return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "kiln_build_options: %s is %lld; it must be %s",
+                    option->shown.name, (long long)value, possible);
 }
 
 static kiln_status check_list(const kln_option *option, const kiln_build_options *options)
 {
     const char *name = option->shown.name;
-    const void *items = NULL;
-    const size_t count = count_of(option, options);
-    memcpy(&items, member_of(option, options), sizeof items);
+    size_t count = 0;
+    const void *items = kln_option_items(option, options, &count);
     if (count > 0 && items == NULL) {
         return kln_fail(KILN_ERROR_NULL_ARGUMENT,
                         "kiln_build_options: %zu %s are promised, and the pointer to them is NULL",
@@ -188,12 +215,8 @@ kiln_status kln_build_options_read(const kiln_build_options *options, kiln_build
         *copy->issues = NULL;
     }
     for (const kln_option *option = kln_options; option->groups != 0; option++) {
-        const kiln_option_kind kind = option->shown.kind;
-        if (kind == KILN_OPTION_CHOICE || kind == KILN_OPTION_INTEGER ||
-            kind == KILN_OPTION_LEVEL) {
+        if (option->shown.kind < KILN_OPTION_TEXT) {
             KLN_RETURN_IF_ERROR(check_number(option, copy));
-        } else if (kind == KILN_OPTION_BYTES) {
-            KLN_RETURN_IF_ERROR(check_bytes(option, copy));
         } else if (option->count_offset != 0) {
             KLN_RETURN_IF_ERROR(check_list(option, copy));
         }
@@ -267,33 +290,22 @@ static void *copy_list(kln_arena *arena, kiln_option_kind kind, const void *item
     return copy;
 }
 
-/* What one option points to. */
-static const void *copy_member(kln_arena *arena, const kln_option *option,
-                               const kiln_build_options *options, kiln_status *status)
-{
-    const kiln_option_kind kind = option->shown.kind;
-    const void *pointer = NULL;
-    memcpy(&pointer, member_of(option, options), sizeof pointer);
-    if (option->count_offset != 0) {
-        return copy_list(arena, kind, pointer, count_of(option, options), status);
-    }
-    const bool path = kind == KILN_OPTION_PATH ||
-                      (kind == KILN_OPTION_LIBRARY && pointer != NULL && kln_is_path(pointer));
-    return copy_text(arena, pointer, path, status);
-}
-
 kiln_status kln_build_options_copy(kln_arena *arena, kiln_build_options *options)
 {
     kiln_status status = KILN_OK;
     for (const kln_option *option = kln_options; option->groups != 0; option++) {
         const kiln_option_kind kind = option->shown.kind;
-        void *member = (unsigned char *)options + option->offset;
         if (kind == KILN_OPTION_SPAN) {
-            kiln_span *span = member;
+            kiln_span *span = (void *)((unsigned char *)options + option->offset);
             span->data = copy_bytes(arena, span->data, span->size, &status);
         } else if (kind >= KILN_OPTION_TEXT && kind != KILN_OPTION_POINTER) {
-            const void *copy = copy_member(arena, option, options, &status);
-            memcpy(member, &copy, sizeof copy);
+            size_t count = 0;
+            const void *items = kln_option_items(option, options, &count);
+            const bool path = kind == KILN_OPTION_PATH ||
+                              (kind == KILN_OPTION_LIBRARY && items != NULL && kln_is_path(items));
+            items = option->count_offset != 0 ? copy_list(arena, kind, items, count, &status)
+                                              : copy_text(arena, items, path, &status);
+            kln_option_set_items(option, items, count, options);
         }
     }
     return status;
