@@ -221,7 +221,7 @@ kiln_status kiln_backend_get(size_t index, kiln_backend_info *info)
     kiln_backend_info found;
     kiln_status refusal = KILN_OK;
     KLN_RETURN_IF_ERROR(ask(kln_backends[index], NULL, &found, &refusal));
-    return kln_info_write(__func__, info, sizeof found, &found, sizeof found);
+    return kln_info_write(__func__, info, &found, sizeof found);
 }
 
 kiln_status kiln_backend_choose(const char *name, kiln_backend_info *info)
@@ -230,5 +230,5 @@ kiln_status kiln_backend_choose(const char *name, kiln_backend_info *info)
     const kln_backend *backend = NULL;
     kiln_backend_info found;
     KLN_RETURN_IF_ERROR(kln_backend_select(name, NULL, &backend, &found));
-    return kln_info_write(__func__, info, sizeof found, &found, sizeof found);
+    return kln_info_write(__func__, info, &found, sizeof found);
 }

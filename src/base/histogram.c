@@ -156,7 +156,7 @@ kiln_status kiln_histogram_summarize(const kiln_histogram *histogram,
         found.p99 = kiln_histogram_percentile(histogram, 99);
         found.p999 = kiln_histogram_percentile(histogram, 99.9);
     }
-    return kln_info_write(__func__, summary, sizeof found, &found, sizeof found);
+    return kln_info_write(__func__, summary, &found, sizeof found);
 }
 
 uint64_t kiln_histogram_count(const kiln_histogram *histogram, double low, double high)

@@ -333,17 +333,16 @@ KILN_MUST_CHECK kiln_status kln_file_write(const char *path, const kiln_span *pa
 
 /* --- structs that begin with their size (sized.c) --- */
 
-/* Copies an option struct of a caller, who may have been compiled with an older or a newer header,
- * into `copy` of `size` bytes: what the caller does not know is left as `copy` has it; what this
- * library does not know must be zero. NULL leaves `copy` as it is. INVALID_ARGUMENT for a size that
- * no release had (`least`: the first one's). */
-KILN_MUST_CHECK kiln_status kln_options_read(const char *what, const void *options, size_t least,
-                                             void *copy, size_t size);
+/* Copies an option struct of a caller, who may have been compiled with a newer header, into `copy`
+ * of `size` bytes: what this library does not know must be zero. NULL leaves `copy` as it is.
+ * INVALID_ARGUMENT, also for a struct that is smaller: 0.1 knows no older one. */
+KILN_MUST_CHECK kiln_status kln_options_read(const char *what, const void *options, void *copy,
+                                             size_t size);
 
-/* Copies `info` of `size` bytes into a caller's struct, as much of it as the caller knows; the
- * caller's struct_size stays. NULL_ARGUMENT; INVALID_ARGUMENT as above. */
-KILN_MUST_CHECK kiln_status kln_info_write(const char *what, void *out, size_t least,
-                                           const void *info, size_t size);
+/* Copies `info` of `size` bytes into a caller's struct, whose struct_size stays. NULL_ARGUMENT;
+ * INVALID_ARGUMENT for a smaller one. */
+KILN_MUST_CHECK kiln_status kln_info_write(const char *what, void *out, const void *info,
+                                           size_t size);
 
 /* --- time (clock.c) --- */
 

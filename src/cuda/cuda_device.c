@@ -147,7 +147,7 @@ kiln_status kiln_device_get(int32_t device, kiln_device_info *info)
     KLN_RETURN_IF_NULL(info);
     kiln_device_info found = {.struct_size = sizeof found};
     KLN_RETURN_IF_ERROR(kln_cuda_device_info(device, &found));
-    return kln_info_write(__func__, info, sizeof found, &found, sizeof found);
+    return kln_info_write(__func__, info, &found, sizeof found);
 }
 
 kiln_status kiln_device_memory(int32_t device, size_t *free_bytes, size_t *total_bytes)

@@ -182,8 +182,8 @@ static kiln_status set_up(kiln_build *build, const char *path, kiln_span bytes,
                           const kiln_build_options *options, const kiln_build_limits *limits)
 {
     build->limits = KILN_BUILD_LIMITS_INIT;
-    KLN_RETURN_IF_ERROR(kln_options_read("kiln_build_limits", limits, sizeof build->limits,
-                                         &build->limits, sizeof build->limits));
+    KLN_RETURN_IF_ERROR(
+        kln_options_read("kiln_build_limits", limits, &build->limits, sizeof build->limits));
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &build->options));
     KLN_RETURN_IF_ERROR(kln_build_options_copy(&build->arena, &build->options));
     build->issues_place = build->options.issues;
@@ -292,7 +292,7 @@ kiln_status kiln_build_get_progress(kiln_build *build, kiln_build_progress *prog
                                            : KILN_BUILD_FAILED;
     (void)pthread_mutex_unlock(&build->lock);
     now.struct_size = sizeof now;
-    return kln_info_write(__func__, progress, sizeof now, &now, sizeof now);
+    return kln_info_write(__func__, progress, &now, sizeof now);
 }
 
 void kiln_build_cancel(kiln_build *build)

@@ -9,8 +9,7 @@
 static kiln_status read_options(const kiln_compare_options *options, kiln_compare_options *read)
 {
     *read = KILN_COMPARE_OPTIONS_INIT;
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_compare_options", options, sizeof *read, read, sizeof *read));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_compare_options", options, read, sizeof *read));
     if (read->inputs == NULL && read->input_count > 0) {
         return kln_fail_null("kiln_compare_options", "inputs");
     }

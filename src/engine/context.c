@@ -147,9 +147,6 @@ static kiln_status init(kiln_context *context, const kiln_context_options *optio
     return context_stop_create(context, options);
 }
 
-/* Where the options of the first version of the header end. */
-#define FIRST_SIZE offsetof(kiln_context_options, graphs)
-
 kiln_status kiln_context_create(kiln_engine *engine, const kiln_context_options *options,
                                 kiln_context **context)
 {
@@ -157,8 +154,7 @@ kiln_status kiln_context_create(kiln_engine *engine, const kiln_context_options 
     *context = NULL;
     KLN_RETURN_IF_NULL(engine);
     kiln_context_options read = KILN_CONTEXT_OPTIONS_INIT;
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_context_options", options, FIRST_SIZE, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_context_options", options, &read, sizeof read));
     KLN_RETURN_IF_ERROR(check_options(engine, &read));
     KLN_RETURN_IF_ERROR(kln_engine_check_process(engine, __func__));
     kiln_context *made = kln_alloc_zeroed(1, sizeof *made);

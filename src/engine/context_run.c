@@ -382,8 +382,7 @@ static kiln_status read_summary(const kiln_warmup_summary *summary, kiln_warmup_
     if (summary == NULL) {
         return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_context_warmup", summary, sizeof *made, made, sizeof *made));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_context_warmup", summary, made, sizeof *made));
     *made =
         (kiln_warmup_summary){.struct_size = made->struct_size,
                               .samples = made->samples,
@@ -410,7 +409,7 @@ kiln_status kiln_context_warmup(kiln_context *context, uint64_t runs, uint64_t m
         summary->sample_count = made.sample_count;
     }
     if (status == KILN_OK && summary != NULL) {
-        status = kln_info_write(__func__, summary, sizeof made, &made, sizeof made);
+        status = kln_info_write(__func__, summary, &made, sizeof made);
     }
     return status;
 }
@@ -439,7 +438,5 @@ kiln_status kiln_context_get_counters(kiln_context *context, kiln_context_counte
         found.staging_bytes = gpu->cache.staging_bytes;
         found.graph_reason = gpu->reason;
     }
-    return context_leave(
-        context, kln_info_write(__func__, counters, offsetof(kiln_context_counters, graph_hits),
-                                &found, sizeof found));
+    return context_leave(context, kln_info_write(__func__, counters, &found, sizeof found));
 }

@@ -190,8 +190,7 @@ kiln_status kiln_engine_input(const kiln_engine *engine, size_t index, kiln_bind
     if (index >= description->input_count) {
         return fail_index(__func__, "input", index, description->input_count);
     }
-    return kln_info_write(__func__, binding, sizeof *binding, &description->bindings[index],
-                          sizeof *binding);
+    return kln_info_write(__func__, binding, &description->bindings[index], sizeof *binding);
 }
 
 kiln_status kiln_engine_output(const kiln_engine *engine, size_t index, kiln_binding *binding)
@@ -202,7 +201,7 @@ kiln_status kiln_engine_output(const kiln_engine *engine, size_t index, kiln_bin
     if (index >= description->output_count) {
         return fail_index(__func__, "output", index, description->output_count);
     }
-    return kln_info_write(__func__, binding, sizeof *binding,
+    return kln_info_write(__func__, binding,
                           &description->bindings[description->input_count + index],
                           sizeof *binding);
 }
@@ -221,7 +220,7 @@ kiln_status kiln_engine_optional(const kiln_engine *engine, size_t index, kiln_b
         return fail_index(__func__, "optional input", index, description->optional_count);
     }
     const size_t first = description->input_count + description->output_count;
-    return kln_info_write(__func__, binding, sizeof *binding, &description->bindings[first + index],
+    return kln_info_write(__func__, binding, &description->bindings[first + index],
                           sizeof *binding);
 }
 
@@ -244,5 +243,5 @@ kiln_status kiln_engine_metadata(const kiln_engine *engine, size_t index, kiln_m
 kiln_status kiln_engine_backend(const kiln_engine *engine, kiln_backend_info *info)
 {
     KLN_RETURN_IF_NULL(engine);
-    return kln_info_write(__func__, info, sizeof *info, &engine->info, sizeof *info);
+    return kln_info_write(__func__, info, &engine->info, sizeof *info);
 }

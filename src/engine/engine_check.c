@@ -52,8 +52,7 @@ kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_option
 {
     kiln_check_options read = KILN_CHECK_OPTIONS_INIT;
     const kln_backend *backend = NULL;
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_check_options", options, sizeof read, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_check_options", options, &read, sizeof read));
     KLN_RETURN_IF_ERROR(find_backend(read.backend, &backend));
     if (read.profiles == NULL && read.profile_count > 0) {
         return kln_fail_null("kiln_check", "profiles");

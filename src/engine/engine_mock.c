@@ -2,17 +2,13 @@
 #include "backends/mock/kln_mock.h"
 #include "kln_engine.h"
 
-/* Where the options of the first version of the header end. */
-#define FIRST_SIZE offsetof(kiln_mock_options, enqueue)
-
 kiln_status kiln_engine_create_mock(const kiln_mock_options *options, kiln_engine **engine)
 {
     KLN_RETURN_IF_NULL(engine);
     *engine = NULL;
     KLN_RETURN_IF_NULL(options);
     kiln_mock_options read = KILN_MOCK_OPTIONS_INIT;
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_mock_options", options, FIRST_SIZE, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_mock_options", options, &read, sizeof read));
     if (read.handler == NULL) {
         return kln_fail_null(__func__, "handler");
     }

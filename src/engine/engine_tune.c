@@ -195,8 +195,7 @@ kiln_status kiln_engine_tune_file(const char *path, const kiln_build_options *op
     tuner t = {.result = {.struct_size = sizeof t.result}};
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     if (result != NULL) {
-        KLN_RETURN_IF_ERROR(
-            kln_info_write(__func__, result, sizeof t.result, &t.result, sizeof t.result));
+        KLN_RETURN_IF_ERROR(kln_info_write(__func__, result, &t.result, sizeof t.result));
     }
     KLN_RETURN_IF_ERROR(kln_mapping_open_as(path, read.copy_file, &file));
     t.model = (kln_model){.path = path, .file = &file, .bytes = file.bytes};
@@ -208,7 +207,5 @@ kiln_status kiln_engine_tune_file(const char *path, const kiln_build_options *op
         return status;
     }
     *engine = t.best;
-    return result != NULL
-               ? kln_info_write(__func__, result, sizeof t.result, &t.result, sizeof t.result)
-               : KILN_OK;
+    return result != NULL ? kln_info_write(__func__, result, &t.result, sizeof t.result) : KILN_OK;
 }

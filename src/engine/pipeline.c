@@ -137,8 +137,7 @@ kiln_status kiln_pipeline_create(kiln_engine *engine, const kiln_pipeline_option
     *pipeline = NULL;
     KLN_RETURN_IF_NULL(engine);
     kiln_pipeline_options read = KILN_PIPELINE_OPTIONS_INIT;
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_pipeline_options", options, sizeof read, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_pipeline_options", options, &read, sizeof read));
     if (read.depth < 0 || read.depth > LARGEST_DEPTH) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                         "kiln_pipeline_options: depth is %d; 1 to %d runs can be under way at once",
@@ -496,6 +495,5 @@ kiln_status kiln_pipeline_get_counters(kiln_pipeline *pipeline, kiln_context_cou
         sum.staging_bytes += found.staging_bytes;
         sum.graph_reason = found.graph_reason[0] != '\0' ? found.graph_reason : sum.graph_reason;
     }
-    return kln_info_write(__func__, counters, offsetof(kiln_context_counters, graph_hits), &sum,
-                          sizeof sum);
+    return kln_info_write(__func__, counters, &sum, sizeof sum);
 }

@@ -80,7 +80,7 @@ kiln_status kiln_engine_gpu_memory(kiln_engine *engine, kiln_gpu_memory *memory)
     RETURN_IF_NO_PLAN(engine);
     kiln_gpu_memory found = {.struct_size = sizeof found};
     KLN_RETURN_IF_ERROR(engine->backend->plan->gpu_memory(engine->state, &found));
-    return kln_info_write(__func__, memory, sizeof found, &found, sizeof found);
+    return kln_info_write(__func__, memory, &found, sizeof found);
 }
 
 /* --- new weights --- */
@@ -107,7 +107,7 @@ kiln_status kiln_engine_refit_get(kiln_engine *engine, size_t index, kiln_refit_
     }
     kiln_refit_weight found = {.struct_size = sizeof found};
     KLN_RETURN_IF_ERROR(engine->backend->plan->refit_get(engine->state, index, &found));
-    return kln_info_write(__func__, weight, sizeof found, &found, sizeof found);
+    return kln_info_write(__func__, weight, &found, sizeof found);
 }
 
 /* A name twice would leave open which of the two is meant. */
@@ -200,7 +200,7 @@ kiln_status kiln_engine_get_weight_streaming(kiln_engine *engine, kiln_weight_st
     RETURN_IF_NO_PLAN(engine);
     kiln_weight_streaming found = {.struct_size = sizeof found};
     KLN_RETURN_IF_ERROR(engine->backend->plan->get_streaming(engine->state, &found));
-    return kln_info_write(__func__, streaming, sizeof found, &found, sizeof found);
+    return kln_info_write(__func__, streaming, &found, sizeof found);
 }
 
 kiln_status kiln_engine_set_weight_streaming(kiln_engine *engine, int64_t budget_bytes)
@@ -278,7 +278,7 @@ kiln_status kiln_context_layer(kiln_context *context, size_t index, kiln_layer_t
     kiln_layer_time found = {.struct_size = sizeof found, .type = ""};
     kiln_status status = backend->layer_time(context->state, index, &found);
     if (status == KILN_OK) {
-        status = kln_info_write(__func__, layer, sizeof found, &found, sizeof found);
+        status = kln_info_write(__func__, layer, &found, sizeof found);
     }
     return context_leave(context, status);
 }
@@ -322,5 +322,5 @@ kiln_status kiln_plugin_get(const char *library, size_t index, kiln_plugin *plug
     KLN_RETURN_IF_NULL(plugin);
     kiln_plugin found = {.struct_size = sizeof found};
     KLN_RETURN_IF_ERROR(with_plugins()->plugin_get(library, index, &found));
-    return kln_info_write(__func__, plugin, sizeof found, &found, sizeof found);
+    return kln_info_write(__func__, plugin, &found, sizeof found);
 }

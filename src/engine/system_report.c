@@ -110,7 +110,7 @@ kiln_status kiln_system_report_library(const kiln_system_report *report, size_t 
         .path = kln_library_path(use->library),
         .advice = kln_library_state(use->library) != KILN_LIBRARY_FOUND ? use->spec->advice : "",
         .place_count = kln_library_place_count(use->library)};
-    return kln_info_write(__func__, info, sizeof found, &found, sizeof found);
+    return kln_info_write(__func__, info, &found, sizeof found);
 }
 
 const char *kiln_system_report_place(const kiln_system_report *report, size_t library, size_t place)
@@ -136,5 +136,5 @@ kiln_status kiln_system_report_device(const kiln_system_report *report, size_t i
                         "kiln_system_report_device: device %zu was asked for, there are %zu", index,
                         report->device_count);
     }
-    return kln_info_write(__func__, info, sizeof *info, &report->devices[index], sizeof *info);
+    return kln_info_write(__func__, info, &report->devices[index], sizeof *info);
 }

@@ -208,8 +208,7 @@ kiln_status kiln_buffer_plan_create(const kiln_buffer_request *requests, size_t 
         KLN_RETURN_IF_NULL(requests);
     }
     kiln_buffer_plan_options read = KILN_BUFFER_PLAN_OPTIONS_INIT;
-    KLN_RETURN_IF_ERROR(kln_options_read(
-        __func__, options, offsetof(kiln_buffer_plan_options, aliases), &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_options_read(__func__, options, &read, sizeof read));
     KLN_RETURN_IF_ERROR(kln_memory_check(read.location, read.device));
     read.small_bytes = read.small_bytes != 0 ? read.small_bytes : DEFAULT_SMALL_BYTES;
     kiln_buffer_plan *made = kln_alloc_zeroed(1, sizeof *made);

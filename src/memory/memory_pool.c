@@ -238,8 +238,7 @@ kiln_status kiln_pool_release(kiln_pool *pool, kiln_block *block, kiln_stream *s
 static kiln_status read_options(const kiln_pool_options *options, kiln_pool_options *read)
 {
     *read = KILN_POOL_OPTIONS_INIT;
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_pool_create", options, sizeof *read, read, sizeof *read));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_pool_create", options, read, sizeof *read));
     read->first_bytes = read->first_bytes != 0 ? read->first_bytes : DEFAULT_FIRST_BYTES;
     read->growth = read->growth != 0.0 ? read->growth : DEFAULT_GROWTH;
     if (!(read->growth >= 1.0 && read->growth <= 64.0)) {
@@ -320,5 +319,5 @@ kiln_status kiln_pool_get_counters(kiln_pool *pool, kiln_pool_counters *counters
     (void)pthread_mutex_unlock(&pool->guard);
     /* While others work, a piece may be seen to come back that was not seen to go. */
     found.bytes_in_use = out > 0 ? (size_t)out : 0;
-    return kln_info_write(__func__, counters, sizeof found, &found, sizeof found);
+    return kln_info_write(__func__, counters, &found, sizeof found);
 }

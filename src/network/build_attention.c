@@ -215,8 +215,8 @@ kiln_status kiln_network_add_attention(kiln_network *network, const char *name,
     kln_layer layer;
     attention a = {.options = KILN_ATTENTION_OPTIONS_INIT, .query = query, .key = key};
     a.value = value;
-    KLN_RETURN_IF_ERROR(kln_options_read("kiln_attention_options", options, sizeof a.options,
-                                         &a.options, sizeof a.options));
+    KLN_RETURN_IF_ERROR(
+        kln_options_read("kiln_attention_options", options, &a.options, sizeof a.options));
     a.options.kv_heads = a.options.kv_heads != 0 ? a.options.kv_heads : a.options.heads;
     kln_layer_begin(&layer, network, __func__, name, "Attention");
     a.dtype = kln_layer_tensor(&layer, query).dtype;

@@ -161,7 +161,7 @@ static void put_attributes(kln_layer *layer, const kiln_attribute *attributes, s
     for (size_t i = 0; i < count && layer->status == KILN_OK; i++) {
         kiln_attribute read = KILN_ATTRIBUTE_INIT;
         const char *at = (const char *)attributes + i * attributes->struct_size;
-        layer->status = kln_options_read("kiln_attribute", at, sizeof read, &read, sizeof read);
+        layer->status = kln_options_read("kiln_attribute", at, &read, sizeof read);
         kln_layer_need(layer, read.struct_size == attributes->struct_size,
                        "attribute %zu has struct_size %zu and the first one %zu; they must be the "
                        "same",

@@ -97,8 +97,7 @@ kiln_status kiln_network_add_nms(kiln_network *network, const char *name, kiln_t
     KLN_RETURN_IF_NULL(options);
     kln_layer layer;
     kiln_nms_options read = KILN_NMS_OPTIONS_INIT;
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_nms_options", options, sizeof read, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_nms_options", options, &read, sizeof read));
     kln_layer_begin(&layer, network, __func__, name, "NonMaxSuppression");
     kln_layer_input(&layer, boxes);
     kln_layer_input(&layer, scores);

@@ -170,8 +170,7 @@ kiln_status kiln_network_create(const kiln_network_options *options, kiln_networ
     kiln_network_options read = KILN_NETWORK_OPTIONS_INIT;
     kln_onnx_model *model = NULL;
     kiln_network *made = NULL;
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_network_options", options, sizeof read, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_network_options", options, &read, sizeof read));
     if (read.opset != 0 && (read.opset < KILN_OPSET_OLDEST || read.opset > KILN_OPSET_NEWEST)) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                         "kiln_network_options: opset is %d, %d to %d can be built in", read.opset,

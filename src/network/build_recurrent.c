@@ -41,8 +41,7 @@ kiln_status kiln_network_add_recurrent(kiln_network *network, const char *name, 
     KLN_RETURN_IF_NULL(output);
     kln_layer layer;
     kiln_recurrent_options read = KILN_RECURRENT_OPTIONS_INIT;
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_recurrent_options", options, sizeof read, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_recurrent_options", options, &read, sizeof read));
     const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
     kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Recurrent");
     kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_recurrent", (int)kind);

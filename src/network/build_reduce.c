@@ -19,8 +19,7 @@ kiln_status kiln_network_add_gemm(kiln_network *network, const char *name, kiln_
 {
     kln_layer layer;
     kiln_gemm_options read = KILN_GEMM_OPTIONS_INIT;
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_gemm_options", options, sizeof read, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_gemm_options", options, &read, sizeof read));
     kln_layer_begin(&layer, network, __func__, name, "Gemm");
     kln_layer_input(&layer, a);
     kln_layer_input(&layer, b);

@@ -50,8 +50,7 @@ static kiln_status add_convolution(kln_layer *layer, kiln_tensor_id input, kiln_
                                    bool is_transposed, kiln_tensor_id *output)
 {
     kiln_convolution_options read = KILN_CONVOLUTION_OPTIONS_INIT;
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_convolution_options", options, sizeof read, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_convolution_options", options, &read, sizeof read));
     kln_layer_input(layer, input);
     kln_layer_input(layer, kernel);
     kln_layer_optional(layer, bias);
@@ -115,8 +114,7 @@ kiln_status kiln_network_add_pooling(kiln_network *network, const char *name, ki
     kln_layer layer;
     kiln_pooling_options read = KILN_POOLING_OPTIONS_INIT;
     KLN_RETURN_IF_NULL(options);
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_pooling_options", options, sizeof read, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_pooling_options", options, &read, sizeof read));
     const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
     const int32_t spatial = read.spatial != 0 ? read.spatial : 2;
     kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Pooling");
@@ -234,8 +232,7 @@ kiln_status kiln_network_add_resize(kiln_network *network, const char *name, kil
     KLN_RETURN_IF_NULL(options);
     kln_layer layer;
     kiln_resize_options read = KILN_RESIZE_OPTIONS_INIT;
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_resize_options", options, sizeof read, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_resize_options", options, &read, sizeof read));
     kln_layer_begin(&layer, network, __func__, name, "Resize");
     kln_layer_need(&layer, read.rank >= 1 && read.rank <= KILN_MAX_RANK,
                    "rank is %d; 1 to 8 is possible", (int)read.rank);

@@ -287,14 +287,14 @@ kiln_status kiln_inspection_summary(const kiln_inspection *inspection, kiln_insp
 {
     KLN_RETURN_IF_NULL(inspection);
     KLN_RETURN_IF_NULL(info);
-    return kln_info_write(__func__, info, sizeof *info, &inspection->info, sizeof *info);
+    return kln_info_write(__func__, info, &inspection->info, sizeof *info);
 }
 
 static kiln_status write_binding(const char *function, const kiln_binding *bindings, size_t index,
                                  size_t count, kiln_binding *binding)
 {
     KLN_RETURN_IF_ERROR(check_index(function, index, count));
-    return kln_info_write(function, binding, sizeof *binding, &bindings[index], sizeof *binding);
+    return kln_info_write(function, binding, &bindings[index], sizeof *binding);
 }
 
 kiln_status kiln_inspection_get_input(const kiln_inspection *inspection, size_t index,
@@ -324,7 +324,7 @@ kiln_status kiln_inspection_get_opset(const kiln_inspection *inspection, size_t 
     const char *domain = kln_onnx_plain_domain(import->domain);
     const kiln_inspection_opset found = {sizeof found, domain[0] != '\0' ? domain : "ai.onnx",
                                          import->version};
-    return kln_info_write(__func__, opset, sizeof *opset, &found, sizeof found);
+    return kln_info_write(__func__, opset, &found, sizeof found);
 }
 
 kiln_status kiln_inspection_get_metadata(const kiln_inspection *inspection, size_t index,
@@ -348,5 +348,5 @@ kiln_status kiln_inspection_get_node(const kiln_inspection *inspection, size_t i
                         "kiln_network_inspect with with_nodes");
     }
     KLN_RETURN_IF_ERROR(check_index(__func__, index, inspection->info.node_count));
-    return kln_info_write(__func__, node, sizeof *node, &inspection->nodes[index], sizeof *node);
+    return kln_info_write(__func__, node, &inspection->nodes[index], sizeof *node);
 }

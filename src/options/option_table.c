@@ -102,6 +102,5 @@ kiln_status kiln_build_option_get(size_t index, kiln_build_option *option)
                         "kiln_build_option_get: option %zu was asked for, there are %zu", index,
                         kiln_build_option_count());
     }
-    return kln_info_write(__func__, option, sizeof *option, &kln_options[index].shown,
-                          sizeof *option);
+    return kln_info_write(__func__, option, &kln_options[index].shown, sizeof *option);
 }

@@ -299,8 +299,7 @@ kiln_status kiln_build_options_get(const kiln_build_options *options, const char
         KLN_RETURN_IF_NULL(text);
         text[0] = '\0';
     }
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_build_options", options, sizeof read, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_build_options", options, &read, sizeof read));
     KLN_RETURN_IF_ERROR(find(name, &option));
     kln_text_init(&made, SIZE_MAX / 2);
     const kiln_status status = kln_option_format(option, &read, &made);

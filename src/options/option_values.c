@@ -208,8 +208,7 @@ static kiln_status check_shape_hints(const kiln_build_options *options)
 kiln_status kln_build_options_read(const kiln_build_options *options, kiln_build_options *copy)
 {
     *copy = KILN_BUILD_OPTIONS_INIT;
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_build_options", options, sizeof *copy, copy, sizeof *copy));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_build_options", options, copy, sizeof *copy));
     copy->owner = NULL;
     if (copy->issues != NULL) {
         *copy->issues = NULL;

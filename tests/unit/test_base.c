@@ -227,38 +227,39 @@ static void option_structs_of_other_versions_are_read(void **state)
 {
     (void)state;
     sized copy = {sizeof copy, 1, 2};
-    assert_ok(kln_options_read("options", NULL, sizeof copy, &copy, sizeof copy));
+    assert_ok(kln_options_read("options", NULL, &copy, sizeof copy));
     assert_int_equal(copy.first, 1);
-    const sized older = {offsetof(sized, second), 7, 99};
-    assert_ok(kln_options_read("options", &older, offsetof(sized, second), &copy, sizeof copy));
-    assert_int_equal(copy.first, 7);
-    assert_int_equal(copy.second, 2);
-    assert_int_equal(copy.struct_size, sizeof copy);
     struct {
         sized known;
         int32_t unknown[2];
     } newer = {{sizeof newer, 3, 4}, {0, 0}};
-    assert_ok(kln_options_read("options", &newer, sizeof copy, &copy, sizeof copy));
+    assert_ok(kln_options_read("options", &newer, &copy, sizeof copy));
     assert_int_equal(copy.second, 4);
     newer.unknown[1] = 1;
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
-                  kln_options_read("options", &newer, sizeof copy, &copy, sizeof copy));
+                  kln_options_read("options", &newer, &copy, sizeof copy));
     assert_message("newer libkiln");
-    const sized wrong = {3, 0, 0};
+    const sized smaller = {offsetof(sized, second), 7, 99};
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
-                  kln_options_read("options", &wrong, sizeof copy, &copy, sizeof copy));
+                  kln_options_read("options", &smaller, &copy, sizeof copy));
+    assert_message("at least 16 is needed");
 }
 
 static void info_structs_of_other_versions_are_written(void **state)
 {
     (void)state;
     const sized info = {0, 5, 6};
-    sized out = {offsetof(sized, second), 0, 42};
-    assert_ok(kln_info_write("f", &out, offsetof(sized, second), &info, sizeof info));
-    assert_int_equal(out.first, 5);
-    assert_int_equal(out.second, 42);
-    assert_int_equal(out.struct_size, offsetof(sized, second));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kln_info_write("f", NULL, 8, &info, sizeof info));
+    struct {
+        sized known;
+        int32_t unknown;
+    } out = {{sizeof out, 0, 0}, 42};
+    assert_ok(kln_info_write("f", &out, &info, sizeof info));
+    assert_int_equal(out.known.second, 6);
+    assert_int_equal(out.unknown, 42);
+    assert_int_equal(out.known.struct_size, sizeof out);
+    out.known.struct_size = sizeof info - 1;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kln_info_write("f", &out, &info, sizeof info));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kln_info_write("f", NULL, &info, sizeof info));
 }
 
 static void what_lasts_is_not_counted(void **state)

@@ -40,8 +40,7 @@ static kiln_status copy_binding(kln_mock *mock, const kiln_binding *from, bool i
                                 kiln_binding *to)
 {
     *to = (kiln_binding){.struct_size = sizeof *to};
-    KLN_RETURN_IF_ERROR(
-        kln_options_read("kiln_mock_options binding", from, sizeof *to, to, sizeof *to));
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_mock_options binding", from, to, sizeof *to));
     if (to->name == NULL) {
         return kln_fail_null("kiln_engine_create_mock", "name");
     }
