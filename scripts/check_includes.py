@@ -10,7 +10,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # Each module of src/ and what it may include besides itself. It stands below those that use it.
-BELOW_BACKENDS = {"base", "loader", "tensor", "cuda", "onnx", "network", "memory",
+BELOW_BACKENDS = {"base", "loader", "tensor", "cuda", "onnx", "ops", "graph", "memory",
                   "options"}
 ALLOWED = {
     "base": set(),
@@ -19,7 +19,8 @@ ALLOWED = {
     "tensor": {"base"},
     "cuda": {"base", "loader", "tensor"},
     "onnx": {"base", "tensor"},
-    "network": {"base", "tensor", "onnx"},
+    "ops": {"base", "tensor", "onnx"},
+    "graph": {"base", "tensor", "onnx", "ops"},
     "memory": {"base", "tensor", "cuda"},
     "backends": BELOW_BACKENDS,
     "engine": BELOW_BACKENDS | {"backends"},
@@ -34,7 +35,8 @@ PEERS = {
     ("bench/raw_trt.c", "backends/tensorrt/trt_callbacks.h"),
 }
 # A module's door is kln_<module>.h; these modules have another name for it.
-DOORS = {"backends": {"backends/kln_backend.h"}}
+DOORS = {"backends": {"backends/kln_backend.h"},
+         "ops": {"ops/kln_ops.h", "ops/kln_schema.h"}}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 

@@ -54,7 +54,7 @@ NOT_USED = (
 )
 # Where such sentences are made.
 NOT_REACHED = re.compile(
-    r"src/(network/build_|memory/|cuda/cuda_(stream|graph|memory)|backends/mock/)")
+    r"src/(graph/build_|memory/|cuda/cuda_(stream|graph|memory)|backends/mock/)")
 # And single ones, with the reason.
 REASONS = {
     "kiln_context_wait": "kiln lets no run go on that it does not wait for (stop_waiting)",

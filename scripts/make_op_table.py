@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes src/network/op_rows_*.inc: one row for each version of each operator, read from the
+"""Writes src/ops/op_rows_*.inc: one row for each version of each operator, read from the
 schemas of the installed onnx package (pip install onnx).
 
-The letters of a type are listed in src/network/op_schema.c."""
+The letters of a type are listed in src/ops/op_schema.c."""
 import os
 import sys
 import textwrap
@@ -94,7 +94,7 @@ def row(s):
 
 def main():
     folder = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-                          "src", "network")
+                          "src", "ops")
     schemas = sorted(onnx.defs.get_all_schemas_with_history(),
                      key=lambda s: (s.domain, s.name, s.since_version))
     head = ("/* Made by scripts/make_op_table.py from the schemas of the onnx package %s.\n"

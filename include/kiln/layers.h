@@ -596,7 +596,7 @@ typedef enum kiln_attribute_kind {
 
 /* One attribute; of the values only the one that `kind` says counts. */
 typedef struct kiln_attribute {
-    size_t struct_size; /* set by KILN_ATTRIBUTE_INIT; the same in all elements of an array */
+    size_t struct_size; /* set by KILN_ATTRIBUTE_INIT */
     const char *name;
     kiln_attribute_kind kind;
     int64_t i;

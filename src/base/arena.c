@@ -123,3 +123,24 @@ char *kln_arena_printf(kln_arena *arena, const char *format, ...)
     }
     return text;
 }
+
+kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count, size_t *capacity,
+                           size_t size)
+{
+    if (count < *capacity) {
+        return KILN_OK;
+    }
+    const size_t more = *capacity == 0 ? 8 : *capacity * 2;
+    void *grown = kln_arena_alloc_zeroed(arena, more, size);
+    void *old = NULL;
+    if (grown == NULL) {
+        return kln_fail_memory(more * size, "a list");
+    }
+    memcpy(&old, array, sizeof old);
+    if (count != 0) {
+        memcpy(grown, old, count * size);
+    }
+    memcpy(array, &grown, sizeof grown);
+    *capacity = more;
+    return KILN_OK;
+}

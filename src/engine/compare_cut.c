@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "compare_parts.h"
-#include "network/kln_network.h"
+#include "ops/kln_ops.h"
 
 /* Integers of so few elements are handed on as constants: a backend may have to know a shape, or a
  * number of trips, when it builds. */

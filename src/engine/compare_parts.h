@@ -11,8 +11,8 @@
 
 #include "base/kln_base.h"
 #include "kln_engine.h"
-#include "network/kln_network.h"
 #include "onnx/kln_onnx.h"
+#include "ops/kln_ops.h"
 
 struct kiln_comparison {
     kln_arena arena; /* names, and the differences themselves */

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "compare_parts.h"
-#include "network/kln_network.h"
+#include "ops/kln_ops.h"
 
 /* So far back is looked for the node that a tensor's numbers are quantized by. */
 #define FARTHEST 64

@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "graph/kln_graph.h"
 #include "kln_engine.h"
-#include "network/kln_network.h"
 
 /* Options that ask for more than a backend has must not be passed over. */
 static kiln_status check_taken(const kln_backend *backend, const kiln_build_options *options)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "graph/kln_graph.h"
 #include "kln_engine.h"
-#include "network/kln_network.h"
 
 /* The table of the backend that is named; it is asked what it could do, not whether it is there. */
 static kiln_status find_backend(const char *name, const kln_backend **found)

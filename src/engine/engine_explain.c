@@ -2,7 +2,7 @@
 #include <stdio.h>
 
 #include "kln_engine.h"
-#include "network/kln_network.h"
+#include "ops/kln_ops.h"
 
 static bool lies_in_the_model(kiln_status status)
 {

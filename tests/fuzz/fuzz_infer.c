@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "network/kln_network.h"
+#include "graph/kln_graph.h"
 
 #define MODEL_LARGEST ((size_t)1 << 16)
 /* Far above what a model of that size takes, and far below what would be a way to exhaust memory.

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "backends/onnxruntime/ort_rewrite.h"
+#include "graph/kln_graph.h"
 
 #define MODEL_LARGEST ((size_t)1 << 16)
 

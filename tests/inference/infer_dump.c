@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "network/kln_network.h"
+#include "graph/kln_graph.h"
 
 static void print_string(const char *text)
 {

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "graph/kln_graph.h"
 #include "layer_cases.h"
 #include "random_layers.h"
 

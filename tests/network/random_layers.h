@@ -10,7 +10,7 @@
 
 #include <kiln/kiln.h>
 
-#include "network/kln_network.h"
+#include "ops/kln_ops.h"
 
 #define RANDOM_MOST 128
 

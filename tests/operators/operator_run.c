@@ -17,7 +17,7 @@
 
 #include <kiln/kiln.h>
 
-#include "network/kln_network.h"
+#include "ops/kln_ops.h"
 
 #define MOST_INPUTS 64
 #define LARGEST ((int64_t)1 << 30)

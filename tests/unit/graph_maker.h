@@ -13,7 +13,7 @@
 #ifndef GRAPH_MAKER_H
 #define GRAPH_MAKER_H
 
-#include "network/kln_network.h"
+#include "ops/kln_ops.h"
 
 typedef struct graph_maker {
     kln_onnx_model *model;

@@ -7,7 +7,7 @@
 
 #include "engine/compare_parts.h"
 #include "kiln_test.h"
-#include "network/kln_network.h"
+#include "ops/kln_ops.h"
 
 /* --- engines that say what they are told to --- */
 

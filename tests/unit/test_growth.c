@@ -4,6 +4,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include "graph/kln_graph.h"
 #include "kiln_test.h"
 
 #include <stdio.h>

@@ -2,9 +2,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "graph/kln_graph.h"
 #include "graph_maker.h"
 #include "kiln_test.h"
-#include "network/infer_expression.h"
+#include "ops/infer_expression.h"
 
 static char text[512];
 

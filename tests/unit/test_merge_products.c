@@ -7,7 +7,7 @@
 #include <kiln/kiln.h>
 
 #include "context_test.h"
-#include "network/kln_network.h"
+#include "graph/kln_graph.h"
 #include "small_models.h"
 
 #define ROWS 5

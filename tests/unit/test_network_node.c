@@ -6,8 +6,8 @@
 #include <kiln/check.h>
 #include <kiln/layers.h>
 
+#include "graph/kln_graph.h"
 #include "kiln_test.h"
-#include "network/kln_network.h"
 
 #define NONE KILN_NO_TENSOR
 #define F KILN_DTYPE_FLOAT32

@@ -8,6 +8,7 @@
 #include <kiln/kiln.h>
 
 #include "backends/onnxruntime/ort_rewrite.h"
+#include "graph/kln_graph.h"
 #include "kiln_test.h"
 
 #define BATCH 2

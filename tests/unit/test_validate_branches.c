@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "graph/kln_graph.h"
 #include "graph_maker.h"
 #include "kiln_test.h"
 

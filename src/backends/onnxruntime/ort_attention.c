@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "graph/kln_graph.h"
 #include "ort_rewrite.h"
 
 /* Softmax takes one dimension, and not all from it on, from here on. */

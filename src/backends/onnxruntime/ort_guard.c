@@ -3,7 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
-#include "network/kln_network.h"
+#include "ops/kln_ops.h"
 #include "ort_engine.h"
 
 #define DEEPEST 64

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ort_rewrite.h"
+#include "graph/kln_graph.h"
 
 #include <string.h>
 

@@ -9,7 +9,7 @@
 #define KLN_ORT_REWRITE_H
 
 #include "backends/kln_backend.h"
-#include "network/kln_network.h"
+#include "graph/kln_graph.h"
 
 #define ORT_DOMAIN "com.microsoft"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The ways to build for a GPU that are worth trying. */
+#include "graph/kln_graph.h"
 #include "ort_rewrite.h"
 
 /* The options that are tried, and how the model may be rewritten: with the best options so far, all

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "network/kln_network.h"
+#include "graph/kln_graph.h"
 #include "ref_internal.h"
 
 /* --- engine --- */

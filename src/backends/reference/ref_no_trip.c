@@ -3,7 +3,7 @@
  * trip would be given.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "network/kln_network.h"
+#include "ops/kln_ops.h"
 #include "ref_ops.h"
 
 /* Elements whose values inference follows; a larger tensor is known by its type and shape. */

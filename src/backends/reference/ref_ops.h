@@ -7,7 +7,7 @@
 #ifndef REF_OPS_H
 #define REF_OPS_H
 
-#include "network/kln_network.h"
+#include "ops/kln_ops.h"
 #include "ref_internal.h"
 
 /* Elementwise functions of one float: X(operator, oldest version, expression of x), where a, b and

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "backends/tensorrt/trt_builder.h"
-#include "network/kln_network.h"
+#include "ops/kln_ops.h"
 
 /* One protobuf message holds at most this much:
  * https://protobuf.dev/programming-guides/proto-limits/ */

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "build_layer.h"
-#include "kln_network.h"
 
 static bool is_dtype(kiln_dtype dtype)
 {

@@ -10,7 +10,7 @@
 #ifndef KLN_INFER_EXPRESSION_H
 #define KLN_INFER_EXPRESSION_H
 
-#include "kln_network.h"
+#include "kln_ops.h"
 
 #define KLN_TERMS_MOST 8
 #define KLN_FACTORS_MOST 4

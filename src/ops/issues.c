@@ -1,7 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "validate_issues.h"
-
 #include <string.h>
+
+#include "kln_ops.h"
+
+/* A broken file of a million nodes must not become a list of a million sentences. */
+#define ISSUES_MOST ((size_t)1000)
+
+struct kiln_issue_list {
+    kln_arena arena;
+    kiln_issue *issues;
+    size_t count, capacity;
+    size_t errors;
+    size_t left_out; /* past ISSUES_MOST */
+};
 
 const char *kiln_issue_kind_name(kiln_issue_kind kind)
 {
@@ -100,7 +111,7 @@ static const char *keep(kiln_issue_list *list, const char *text)
 
 kiln_status kln_issues_add(kiln_issue_list *list, const kiln_issue *issue)
 {
-    if (list->count >= KLN_ISSUES_MOST) {
+    if (list->count >= ISSUES_MOST) {
         list->left_out++;
         return KILN_OK;
     }

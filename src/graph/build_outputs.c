@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "build_layer.h"
-#include "kln_network.h"
 
 /* A dimension as a file says it: a number, a name, or nothing. */
 static void tell_dim(kln_dim inferred, kln_onnx_dim *dim)

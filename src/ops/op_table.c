@@ -2,8 +2,8 @@
 #include <limits.h>
 #include <string.h>
 
-#include "kln_network.h"
-#include "op_schema.h"
+#include "kln_ops.h"
+#include "kln_schema.h"
 
 /* In the order of domain, name and version, by bytes. */
 static const kln_operator rows[] = {

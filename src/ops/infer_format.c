@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "infer_expression.h"
-#include "op_schema.h"
+#include "kln_schema.h"
 
 /* Text that is counted in full and written as far as there is room. */
 typedef struct sink {

@@ -6,8 +6,8 @@
 #ifndef KLN_VALIDATE_RULES_H
 #define KLN_VALIDATE_RULES_H
 
-#include "kln_network.h"
-#include "op_schema.h"
+#include "kln_graph.h"
+#include "ops/kln_schema.h"
 
 typedef struct kln_validation {
     kln_inference *inference;

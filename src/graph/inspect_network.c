@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "kln_network.h"
+#include "kln_graph.h"
 
 struct kiln_inspection {
     kln_inference *inference; /* its arena has all that follows */

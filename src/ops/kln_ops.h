@@ -1,7 +1,5 @@
 /*
- * kln_network.h - what is known about every tensor of a network before it runs: shape inference,
- * the operator table and validation. The builder and the passes of this module stand on it, and so
- * do the backends that go through a graph node by node.
+ * kln_ops.h - what operators do to types and shapes: the operator table, inference, issues.
  *
  * kln_infer never changes the model. Its results live in one arena and point into the model, which
  * must outlive them. A problem found on the way is an issue in a list, not a failure: inference
@@ -9,109 +7,14 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
-#ifndef KLN_NETWORK_H
-#define KLN_NETWORK_H
+#ifndef KLN_OPS_H
+#define KLN_OPS_H
 
-#include <kiln/engine.h>
 #include <kiln/issues.h>
-#include <kiln/network.h>
+#include <kiln/tensor.h>
 
 #include "base/kln_base.h"
 #include "onnx/kln_onnx.h"
-
-/* The model that a network is (build_network.c). STATE for a branch. */
-KILN_MUST_CHECK kiln_status kln_network_model(const kiln_network *network,
-                                              const kln_onnx_model **model);
-
-/* The same, to be changed for a while and put back. STATE for a branch. */
-KILN_MUST_CHECK kiln_status kln_network_edit(kiln_network *network, kln_onnx_model **model);
-
-/* INVALID_NETWORK where calls of the builder were refused and their issues collected; KILN_OK
- * otherwise. (build_issues.c) */
-KILN_MUST_CHECK kiln_status kln_network_whole(const kiln_network *network);
-/* Puts the issues that the builder collected before those of the validation, and leaves out what
- * only follows from them. OUT_OF_MEMORY. */
-KILN_MUST_CHECK kiln_status kln_network_issues(const kiln_network *network,
-                                               kiln_issue_list **issues);
-
-/* What the model says of itself, as kiln_engine_metadata tells it but for "opset"; in `arena`, with
- * room for one line more. OUT_OF_MEMORY. (inspect_network.c) */
-#define KLN_MODEL_METADATA_MORE 6
-KILN_MUST_CHECK kiln_status kln_model_metadata(const kln_onnx_model *model, kln_arena *arena,
-                                               kiln_metadata **lines, size_t *count);
-
-/* --- rewriting (graph_edit.c) --- */
-
-/* A change of a model's main graph: nodes are marked as dropped, others are added, and all of it
- * takes place at kln_graph_edit_commit or not at all. What is added lives in the model's arena. */
-typedef struct kln_graph_edit {
-    kln_onnx_model *model;
-    kln_onnx_graph *graph; /* as it was until the commit */
-    kln_names constants;   /* by name, the index of an initializer that no caller may replace */
-    kln_names readers;     /* by name, how many inputs of nodes and outputs of the graph read it */
-    kln_names producers;   /* by name, the node that makes it */
-    kln_names consumers;   /* by name, the last node that reads it */
-    bool *dropped;         /* for each node */
-    struct kln_graph_addition *additions; /* nodes, by where they go */
-    size_t addition_count, addition_capacity;
-    kln_onnx_tensor **weights; /* new initializers */
-    size_t weight_count, weight_capacity;
-    const char *domain; /* that is to be imported, or NULL */
-    int64_t domain_version;
-} kln_graph_edit;
-
-/* Whether a rewriting pass understands the model: it has nodes, and no graphs inside nodes, which
- * may refer to names of this one. */
-bool kln_graph_edit_suits(const kln_onnx_model *model);
-/* kln_graph_edit_end is to follow, on an error too. OUT_OF_MEMORY. */
-KILN_MUST_CHECK kiln_status kln_graph_edit_begin(kln_onnx_model *model, kln_graph_edit *edit);
-/* The model is as it was where nothing was committed. */
-void kln_graph_edit_end(kln_graph_edit *edit);
-
-/* The constant of that name with so many dimensions, its elements whole bytes that lie in memory;
- * or NULL. */
-const kln_onnx_tensor *kln_graph_edit_constant(const kln_graph_edit *edit, const char *name,
-                                               size_t rank);
-/* How many read `name`, the graph's outputs among them, as it was before the edit. */
-size_t kln_graph_edit_readers(const kln_graph_edit *edit, const char *name);
-/* The node that makes `name`, of operator `op` of ONNX's own domain (NULL: any), and its index; or
- * NULL. Dropped ones too. */
-const kln_onnx_node *kln_graph_edit_producer(const kln_graph_edit *edit, const char *name,
-                                             const char *op, size_t *index);
-/* The node that reads `name` where nothing else does, of operator `op` of ONNX's own domain, and
- * its index; or NULL. */
-const kln_onnx_node *kln_graph_edit_consumer(const kln_graph_edit *edit, const char *name,
-                                             const char *op, size_t *index);
-/* Whether `node` is this operator of ONNX's own domain. */
-bool kln_graph_edit_is(const kln_onnx_node *node, const char *op);
-
-void kln_graph_edit_drop(kln_graph_edit *edit, size_t index);
-/* A node before node `before` of the graph as it was, named as its first output, or NULL without
- * memory. `op` and the names must live as long as the model. Its list of attributes has room for
- * KLN_GRAPH_EDIT_ATTRIBUTES. The pointer is good until the next node is added. */
-#define KLN_GRAPH_EDIT_ATTRIBUTES 8
-kln_onnx_node *kln_graph_edit_add_node(kln_graph_edit *edit, size_t before, const char *domain,
-                                       const char *op, const char *const *inputs,
-                                       size_t input_count, const char *const *outputs,
-                                       size_t output_count);
-/* Operators of `domain` are among what is added. It lives as long as the model. */
-void kln_graph_edit_import(kln_graph_edit *edit, const char *domain, int64_t version);
-/* A whole-number or a floating-point attribute; `name` lives as long as the model. */
-void kln_graph_edit_set_int(kln_onnx_node *node, const char *name, int64_t value);
-void kln_graph_edit_set_float(kln_onnx_node *node, const char *name, float value);
-/* A new initializer "STEM/WHAT" with its elements still to be written through `data`, or NULL
- * without memory. */
-kln_onnx_tensor *kln_graph_edit_add_weights(kln_graph_edit *edit, const char *stem,
-                                            const char *what, kiln_dtype dtype, size_t rank,
-                                            const int64_t *dims);
-/* Makes the change. Initializers that only dropped nodes read go with them. OUT_OF_MEMORY: nothing
- * was changed. */
-KILN_MUST_CHECK kiln_status kln_graph_edit_commit(kln_graph_edit *edit);
-
-/* Products (MatMul) of one tensor with several matrices of constants, biases among it, become one
- * product that is split afterwards: fewer and larger kernels. Results differ in the last bits.
- * `*merged`: into how many; with 0, on an error too, the model is as it was. OUT_OF_MEMORY. */
-KILN_MUST_CHECK kiln_status kln_merge_products(kln_onnx_model *model, size_t *merged);
 
 /* --- dimensions that are not numbers --- */
 
@@ -211,6 +114,8 @@ typedef struct kln_node_inference {
     size_t graph_count;
 } kln_node_inference;
 
+/* "node \"conv1\" (Conv)" or "node 12 (Conv)". */
+void kln_node_label(const kln_onnx_node *node, uint32_t index, char *text, size_t size);
 /* Whether the node calls a model-local function. */
 bool kln_node_is_call(const kln_node_inference *node);
 
@@ -228,10 +133,6 @@ typedef struct kln_graph_inference {
     uint32_t *inputs, *outputs; /* of the graph, as indices of values */
     size_t input_count, output_count;
 } kln_graph_inference;
-
-/* Room for `count` + 1 elements of `size` in an array of the arena. */
-KILN_MUST_CHECK kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count,
-                                           size_t *capacity, size_t size);
 
 /* --- inference --- */
 
@@ -254,7 +155,7 @@ typedef struct kln_inference {
     kln_graph_inference *graph; /* the main one */
     kiln_issue_list *issues;    /* what contradicts: types, shapes, names, order */
     /* Shapes, ranks and values that contradict in the branch of an If whose condition is not known:
-     * faults only where that branch is taken. kln_validate says what becomes of them. */
+     * faults only where that branch is taken. Validation says what becomes of them. */
     kiln_issue_list *doubts;
     struct kln_infer_state *state;
 } kln_inference;
@@ -331,46 +232,9 @@ bool kln_operator_known(const char *domain, const char *name);
 /* The newest version of the operator set `domain` that the table knows; 0 for an unknown domain. */
 int64_t kln_operator_newest(const char *domain);
 
-/* --- validation --- */
+/* --- issues (issues.c) --- */
 
-/* Whether a backend runs this operator. `dtype` is that of the first input with a known one. */
-typedef bool (*kln_supports)(const char *domain, const char *name, int64_t opset, kiln_dtype dtype);
-
-typedef struct kln_profile_range { /* of one input in one optimization profile */
-    const char *input;
-    kiln_shape min, opt, max;
-} kln_profile_range;
-
-typedef struct kln_validate_options {
-    const char *backend;               /* its name, for sentences; NULL: none in particular */
-    kln_supports supports;             /* NULL: not asked */
-    bool (*holds)(int32_t wire_dtype); /* whether tensors of this type can be inside; NULL: all */
-    kiln_dtype (*bound_as)(kiln_dtype dtype); /* the type an input or output gets; NULL: its own */
-    bool dense_only;                          /* sparse weights are refused */
-    bool unique_node_names;                   /* two nodes of one name in a graph are refused */
-    bool initializers_are_weights;            /* though they are inputs of the model too */
-    bool plugins; /* an operator that ONNX does not have may be a layer of a plugin's: a warning */
-    const kln_profile_range *ranges;
-    size_t range_count;
-} kln_validate_options;
-
-/* All problems of the model, inference's included, errors first in the order of the graph.
- * `options` may be NULL. Fails only for want of memory or at a limit: a model with problems is
- * KILN_OK and a list. */
-KILN_MUST_CHECK kiln_status kln_validate(const kln_onnx_model *model,
-                                         const kln_validate_options *options,
-                                         kiln_issue_list **issues);
-
-/* The same for what was inferred already. Takes the inference's list: `inference->issues` is NULL
- * afterwards, and nothing but kln_inference_destroy and reading may follow. */
-KILN_MUST_CHECK kiln_status kln_validate_inference(kln_inference *inference,
-                                                   const kln_validate_options *options,
-                                                   kiln_issue_list **issues);
-
-/* The operator of node `index` of `graph`, which inference has gone through: the numbers of its
- * inputs and outputs, its attributes. Adds to the inference's issues. OUT_OF_MEMORY. */
-KILN_MUST_CHECK kiln_status kln_validate_added(kln_inference *inference,
-                                               const kln_graph_inference *graph, uint32_t index);
+#define KLN_ISSUE_TEXT ((size_t)512) /* of a sentence; what is longer is cut */
 
 KILN_MUST_CHECK kiln_status kln_issues_create(kiln_issue_list **list);
 

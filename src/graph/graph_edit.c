@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kln_network.h"
+#include "kln_graph.h"
 
 /* A node that is added. Those before the same node keep the order in which they came. */
 typedef struct kln_graph_addition {

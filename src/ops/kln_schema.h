@@ -1,12 +1,12 @@
 /*
- * op_schema.h - a row of the operator table taken apart. Private to the module.
+ * kln_schema.h - a row of the operator table taken apart, and what a node's operator comes to.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
-#ifndef KLN_OP_SCHEMA_H
-#define KLN_OP_SCHEMA_H
+#ifndef KLN_SCHEMA_H
+#define KLN_SCHEMA_H
 
-#include "kln_network.h"
+#include "kln_ops.h"
 
 /* Bit n stands for TensorProto.DataType n. */
 typedef struct kln_type_set {
@@ -61,6 +61,21 @@ const char *kln_attribute_type_name(kln_onnx_attribute_type type);
 void kln_type_set_format(const kln_type_set *types, char *text, size_t size);
 /* The one type in the set, or 0. */
 int32_t kln_type_set_single(uint32_t set);
+
+struct kln_rule;
+typedef void (*kln_rule_function)(struct kln_rule *rule);
+
+/* What an operator type comes to in a scope; looked up once. */
+typedef struct kln_resolved {
+    const char *domain;
+    int64_t opset;                     /* of its domain; 0: not imported */
+    const kln_schema *schema;          /* NULL: not in the table */
+    const kln_onnx_function *function; /* model-local, or NULL */
+    kln_rule_function rule;            /* or NULL */
+    kln_rule_function fold;            /* or NULL */
+    const char *form;                  /* of its inputs' shapes, as kln_form_of gives it, or NULL */
+    bool random;
+} kln_resolved;
 
 /* Row `index` of the table, or NULL past the end. */
 const kln_operator *kln_operator_row(size_t index);

@@ -2,8 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "infer_rule.h"
-#include "validate_issues.h"
+#include "ops/kln_schema.h"
 #include "validate_rules.h"
 
 void kln_validate_issue(kln_validation *v, kiln_severity severity, kiln_issue_kind kind,
@@ -97,7 +96,7 @@ static void check_weights(kln_validation *v, const kln_onnx_tensor *tensor)
         }
         fits = fits && !__builtin_mul_overflow(elements, (uint64_t)tensor->dims[i], &elements);
     }
-    if (tensor->wire_dtype == KLN_WIRE_STRING || tensor->rank == SIZE_MAX) {
+    if (tensor->dtype == KILN_DTYPE_STRING || tensor->rank == SIZE_MAX) {
         return;
     }
     const unsigned bits = bits_of(tensor->wire_dtype);

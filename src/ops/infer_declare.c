@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "infer_rule.h"
-#include "validate_issues.h"
 
 void kln_state_check(kln_infer_state *state, bool enough)
 {

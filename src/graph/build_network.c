@@ -4,31 +4,9 @@
 #include <kiln/version.h>
 
 #include "build_layer.h"
-#include "kln_network.h"
 
 /* In the table of names: in use, but by no tensor that can be found. */
 #define USED_NAME (KLN_NAMES_NONE - 1)
-
-kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count, size_t *capacity,
-                           size_t size)
-{
-    if (count < *capacity) {
-        return KILN_OK;
-    }
-    const size_t more = *capacity == 0 ? 8 : *capacity * 2;
-    void *grown = kln_arena_alloc_zeroed(arena, more, size);
-    void *old = NULL;
-    if (grown == NULL) {
-        return kln_fail_memory(more * size, "a network");
-    }
-    memcpy(&old, array, sizeof old);
-    if (count != 0) {
-        memcpy(grown, old, count * size);
-    }
-    memcpy(array, &grown, sizeof grown);
-    *capacity = more;
-    return KILN_OK;
-}
 
 /* --- tensors and names --- */
 

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "infer_rule.h"
+#include "ops/kln_schema.h"
 #include "validate_rules.h"
 
 typedef struct node_check {

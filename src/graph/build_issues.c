@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the builder refuses, collected with what the validation finds. */
 #include "build_layer.h"
-#include "validate_issues.h"
 
 static const struct {
     kiln_status status;
@@ -90,14 +89,15 @@ kiln_status kln_network_issues(const kiln_network *network, kiln_issue_list **is
 {
     const kiln_issue_list *refused = network->root->issues;
     kiln_issue_list *all = NULL;
-    if (refused == NULL || refused->count == 0) {
+    if (kiln_issue_list_count(refused) == 0) {
         return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(kln_issues_create(&all));
     kiln_status status = kln_issues_merge(all, refused, (kiln_issue_kind)0);
-    for (size_t i = 0; i < (*issues)->count && status == KILN_OK; i++) {
-        if (!follows(network, (*issues)->issues[i].kind)) {
-            status = kln_issues_add(all, &(*issues)->issues[i]);
+    for (size_t i = 0; i < kiln_issue_list_count(*issues) && status == KILN_OK; i++) {
+        const kiln_issue *issue = kiln_issue_list_get(*issues, i);
+        if (!follows(network, issue->kind)) {
+            status = kln_issues_add(all, issue);
         }
     }
     if (status != KILN_OK) {

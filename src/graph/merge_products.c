@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
-#include "kln_network.h"
+#include "kln_graph.h"
 
 /* Split takes its sizes as an input from here on. */
 #define FIRST_OPSET 13

@@ -155,30 +155,12 @@ static void take_domain(kln_layer *layer, const char *domain, int32_t version)
     }
 }
 
-/* Reads the elements of an array whose elements are as large as the caller's struct. */
 static void put_attributes(kln_layer *layer, const kiln_attribute *attributes, size_t count)
 {
     for (size_t i = 0; i < count && layer->status == KILN_OK; i++) {
         kiln_attribute read = KILN_ATTRIBUTE_INIT;
-        const char *at = (const char *)attributes + i * attributes->struct_size;
-        layer->status = kln_options_read("kiln_attribute", at, &read, sizeof read);
-        kln_layer_need(layer, read.struct_size == attributes->struct_size,
-                       "attribute %zu has struct_size %zu and the first one %zu; they must be the "
-                       "same",
-                       i, read.struct_size, attributes->struct_size);
+        layer->status = kln_options_read("kiln_attribute", &attributes[i], &read, sizeof read);
         put_attribute(layer, &read);
-    }
-}
-
-static void use_graphs(const kiln_attribute *attributes, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        const kiln_attribute *each =
-            (const kiln_attribute *)(const void *)((const char *)attributes +
-                                                   i * attributes->struct_size);
-        if (each->kind == KILN_ATTRIBUTE_GRAPH) {
-            each->graph->is_used = true;
-        }
     }
 }
 
@@ -206,6 +188,10 @@ kiln_status kiln_network_add_node(kiln_network *network, const char *name, const
     const char *copy = kln_layer_copy(&layer, op_type, strlen(op_type) + 1);
     layer.op_type = copy != NULL ? copy : "";
     KLN_RETURN_IF_ERROR(kln_layer_finish_all(&layer, outputs, output_count));
-    use_graphs(attributes, attribute_count);
+    for (size_t i = 0; i < attribute_count; i++) {
+        if (attributes[i].kind == KILN_ATTRIBUTE_GRAPH) {
+            attributes[i].graph->is_used = true;
+        }
+    }
     return KILN_OK;
 }

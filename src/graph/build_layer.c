@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "validate_issues.h"
-
 void kln_layer_fail(kln_layer *layer, kiln_status status, const char *format, ...)
 {
     if (layer->status != KILN_OK) {
@@ -463,8 +461,8 @@ void kln_layer_operator(kln_layer *layer, const char *op_type)
 static bool is_told(const kiln_issue_list *issues, const kiln_issue *issue)
 {
     bool of_operators = false;
-    for (size_t i = 0; i < issues->count; i++) {
-        of_operators |= kln_issue_is_of_operator(&issues->issues[i]);
+    for (size_t i = 0; i < kiln_issue_list_count(issues); i++) {
+        of_operators |= kln_issue_is_of_operator(kiln_issue_list_get(issues, i));
     }
     return issue->severity == KILN_SEVERITY_ERROR &&
            (!of_operators || kln_issue_is_of_operator(issue));
@@ -473,11 +471,12 @@ static bool is_told(const kiln_issue_list *issues, const kiln_issue *issue)
 static void fail_with_issue(kln_layer *layer, const kiln_issue_list *issues)
 {
     size_t i = 0;
-    while (!is_told(issues, &issues->issues[i])) {
+    while (!is_told(issues, kiln_issue_list_get(issues, i))) {
         i++;
     }
-    layer->status = kln_fail(kln_issue_status(issues->issues[i].kind), "%s: %s", layer->function,
-                             issues->issues[i].sentence);
+    const kiln_issue *issue = kiln_issue_list_get(issues, i);
+    layer->status =
+        kln_fail(kln_issue_status(issue->kind), "%s: %s", layer->function, issue->sentence);
 }
 
 static void infer_node(kln_layer *layer, uint32_t index)
@@ -487,7 +486,7 @@ static void infer_node(kln_layer *layer, uint32_t index)
     if (layer->status == KILN_OK) {
         layer->status = kln_validate_added(inference, layer->network->known, index);
     }
-    if (layer->status == KILN_OK && inference->issues->errors > 0) {
+    if (layer->status == KILN_OK && kiln_issue_list_errors(inference->issues) > 0) {
         fail_with_issue(layer, inference->issues);
     }
 }
@@ -589,13 +588,14 @@ static kiln_status collect(kln_layer *layer)
 {
     kiln_network *root = layer->network->root;
     const kiln_issue_list *found = root->inference != NULL ? root->inference->issues : NULL;
-    if (found == NULL || found->errors == 0) {
+    if (kiln_issue_list_errors(found) == 0) {
         return kln_network_refuse(root, layer->status, layer->name, "");
     }
     kiln_status status = KILN_OK;
-    for (size_t i = 0; i < found->count && status == KILN_OK; i++) {
-        if (is_told(found, &found->issues[i])) {
-            status = kln_issues_add(root->issues, &found->issues[i]);
+    for (size_t i = 0; i < kiln_issue_list_count(found) && status == KILN_OK; i++) {
+        const kiln_issue *issue = kiln_issue_list_get(found, i);
+        if (is_told(found, issue)) {
+            status = kln_issues_add(root->issues, issue);
         }
     }
     return status;

@@ -17,7 +17,7 @@
 
 #include <kiln/layers.h>
 
-#include "kln_network.h"
+#include "kln_graph.h"
 #include "tensor/kln_tensor.h"
 
 #define KLN_RANK_OPEN (-1)

@@ -11,8 +11,8 @@
 #define KLN_INFER_RULE_H
 
 #include "infer_expression.h"
-#include "kln_network.h"
-#include "op_schema.h"
+#include "kln_ops.h"
+#include "kln_schema.h"
 
 /* TensorProto.DataType. */
 enum {
@@ -33,9 +33,6 @@ enum {
 
 #define KLN_UNKNOWN_DIM ((kln_dim){.kind = KLN_DIM_UNKNOWN, .of.number = 0})
 
-struct kln_rule;
-typedef void (*kln_rule_function)(struct kln_rule *rule);
-
 /* Where operator sets and attribute references are looked up: the model, or a function's call. */
 typedef struct kln_scope {
     const struct kln_scope *parent;
@@ -43,18 +40,6 @@ typedef struct kln_scope {
     const kln_onnx_node *call;
     size_t depth;
 } kln_scope;
-
-/* What an operator type comes to in a scope; looked up once. */
-typedef struct kln_resolved {
-    const char *domain;
-    int64_t opset;                     /* of its domain; 0: not imported */
-    const kln_schema *schema;          /* NULL: not in the table */
-    const kln_onnx_function *function; /* model-local, or NULL */
-    kln_rule_function rule;            /* or NULL */
-    kln_rule_function fold;            /* or NULL */
-    const char *form;                  /* of its inputs' shapes, as kln_form_of gives it, or NULL */
-    bool random;
-} kln_resolved;
 
 /* Whether the graph that is gone through runs. What is inside one is no more certain than it. */
 typedef enum kln_branch { KLN_BRANCH_RUNS = 0, KLN_BRANCH_MAY_RUN, KLN_BRANCH_IS_DEAD } kln_branch;
@@ -189,8 +174,6 @@ bool kln_rule_need_rank(kln_rule *rule, size_t input, size_t least, size_t most)
 void kln_rule_fault(kln_rule *rule, kiln_issue_kind kind, const char *tensor, const char *expected,
                     const char *found, const char *format, ...) KLN_PRINTF(6, 7);
 void kln_rule_out_of_memory(kln_rule *rule);
-/* "node \"conv1\" (Conv)" or "node 12 (Conv)". */
-void kln_node_label(const kln_onnx_node *node, uint32_t index, char *text, size_t size);
 
 /* --- memory --- */
 /* Zeroed. NULL when memory ran out, which is remembered, or when long lists were asked for too

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "op_schema.h"
+#include "kln_schema.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -2,8 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "infer_rule.h"
-#include "validate_issues.h"
+#include "ops/kln_schema.h"
 #include "validate_rules.h"
 
 /* The list of an inference, taken over. */

@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "validate_issues.h"
-
 /* --- inputs --- */
 
 bool kln_rule_has(const kln_rule *rule, size_t input)

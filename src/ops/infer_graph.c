@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "infer_rule.h"
-#include "validate_issues.h"
 
 #define CONTENT_LIMIT ((size_t)4096)
 #define CONTENTS_TOGETHER ((size_t)4000000)
@@ -153,8 +152,8 @@ kln_infer_mark kln_infer_mark_of(const kln_inference *inference, const kln_graph
                             .nodes = walk->nodes_done,
                             .inputs = walk->inputs_done,
                             .initializers = walk->initializers_done,
-                            .issues = inference->issues->count,
-                            .doubts = inference->doubts->count};
+                            .issues = kiln_issue_list_count(inference->issues),
+                            .doubts = kiln_issue_list_count(inference->doubts)};
 }
 
 /* What nodes from `first` on read is read once less. */

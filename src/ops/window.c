@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "infer_expression.h"
-#include "kln_network.h"
+#include "kln_ops.h"
 
 /* Elements from the first to the last that a window covers, where they are `dilation` apart. */
 static kln_dim reach_of(kln_expressions *pool, const kln_window *w, kln_dim kernel)
