@@ -130,9 +130,12 @@ static kiln_status judge(tuner *t, kiln_engine *made, const kln_variant *variant
 static kiln_status try_given(tuner *t, const kln_variant *variant)
 {
     uint64_t nanoseconds = 0;
+    kiln_engine *made = NULL;
     t->result.tried++;
     t->best_ratio = 1;
-    KLN_RETURN_IF_ERROR(build(t, variant, &t->given));
+    const kiln_status status = build(t, variant, &made);
+    t->given = made; /* also where it computes on the CPU */
+    KLN_RETURN_IF_ERROR(status);
     KLN_RETURN_IF_ERROR(time_engine(t->given, &variant->options, &nanoseconds));
     keep(t, t->given, &variant->told, nanoseconds, nanoseconds);
     return KILN_OK;

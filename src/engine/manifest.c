@@ -151,14 +151,15 @@ static kiln_status read_text(const cJSON *root, const char *key, bool optional, 
                              size_t size)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(root, key);
+    const char *text = cJSON_GetStringValue(item);
     if (item == NULL && optional) {
         return KILN_OK;
     }
-    if (!cJSON_IsString(item) || strlen(item->valuestring) >= size) {
+    if (text == NULL || strlen(text) >= size) {
         return kln_fail(KILN_ERROR_MALFORMED, "\"%s\" must be a text of less than %zu bytes" ADVICE,
                         key, size);
     }
-    memcpy(out, item->valuestring, strlen(item->valuestring) + 1);
+    memcpy(out, text, strlen(text) + 1);
     return KILN_OK;
 }
 
