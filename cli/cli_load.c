@@ -70,7 +70,12 @@ static kiln_status open_seat(crew *all, seat *made, kiln_engine *engine, kiln_co
     options.graphs = graphs;
     options.stream = stream;
     options.overlap_copies = stream != NULL && all->shares_streams;
+    options.share_device_memory = options.overlap_copies;
     kiln_status status = kiln_context_create(engine, &options, &made->context);
+    if (status == KILN_ERROR_UNSUPPORTED && options.share_device_memory) {
+        options.share_device_memory = false; /* the library's own way is to share it, or not to */
+        status = kiln_context_create(engine, &options, &made->context);
+    }
     const size_t count = status == KILN_OK ? kiln_engine_input_count(engine) : 0;
     for (size_t i = 0; i < count && status == KILN_OK; i++) {
         kiln_binding binding = {.struct_size = sizeof binding};

@@ -76,8 +76,10 @@ typedef struct kiln_context_options {
                              A run by itself takes some microseconds longer */
 
     /* TensorRT's; a backend or version that lacks one refuses it by name with UNSUPPORTED. */
-    bool share_device_memory;        /* contexts with this over one engine have one block of memory
-                                        for what lies between inputs and outputs, and take turns */
+    bool share_device_memory;        /* contexts with this over one engine and one `stream` (NULL:
+                                        one of the engine's) have one block of memory for what lies
+                                        between inputs and outputs; their runs come one after the
+                                        other on that stream */
     uint64_t persistent_cache_bytes; /* of the GPU's L2 cache set aside for activations */
     const char *runtime_cache;       /* TensorRT-RTX: a file of kernels that were compiled before,
                                         read where it exists; kiln_context_save_runtime_cache */

@@ -216,16 +216,20 @@ void kiln_stream_capture_abandon(kiln_stream *stream)
     kln_cuda_leave(&scope);
 }
 
+kiln_status kln_graph_launch(const kiln_graph *graph, const kiln_stream *stream)
+{
+    const cuda_table *cuda = cuda_functions();
+    return cuda_check(cuda, cuda->graph_launch(graph->executable, stream->handle),
+                      "launching a graph of %zu nodes on device %d", graph->nodes, stream->device);
+}
+
 kiln_status kiln_graph_launch(kiln_graph *graph, kiln_stream *stream)
 {
     KLN_RETURN_IF_NULL(graph);
     KLN_RETURN_IF_NULL(stream);
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
-    const cuda_table *cuda = cuda_functions();
-    const kiln_status status =
-        cuda_check(cuda, cuda->graph_launch(graph->executable, stream->handle),
-                   "launching a graph of %zu nodes on device %d", graph->nodes, stream->device);
+    const kiln_status status = kln_graph_launch(graph, stream);
     kln_cuda_leave(&scope);
     return status;
 }

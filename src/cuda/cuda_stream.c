@@ -133,14 +133,19 @@ int32_t kiln_stream_device(const kiln_stream *stream)
     return stream != NULL ? stream->device : -1;
 }
 
+kiln_status kln_stream_wait(const kiln_stream *stream)
+{
+    const cuda_table *cuda = cuda_functions();
+    return cuda_check(cuda, cuda->stream_wait(stream->handle), "waiting for a stream of device %d",
+                      stream->device);
+}
+
 kiln_status kiln_stream_synchronize(kiln_stream *stream)
 {
     KLN_RETURN_IF_NULL(stream);
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
-    const cuda_table *cuda = cuda_functions();
-    const kiln_status status = cuda_check(cuda, cuda->stream_wait(stream->handle),
-                                          "waiting for a stream of device %d", stream->device);
+    const kiln_status status = kln_stream_wait(stream);
     kln_cuda_leave(&scope);
     return status;
 }

@@ -74,6 +74,11 @@ typedef struct kln_cuda_scope {
 KILN_MUST_CHECK kiln_status kln_cuda_enter(int32_t device, kln_cuda_scope *scope);
 void kln_cuda_leave(kln_cuda_scope *scope);
 
+/* As kiln_graph_launch and kiln_stream_synchronize, where the device was entered already: asking
+ * for the current context again and again is the most that a short run pays beside its work. */
+KILN_MUST_CHECK kiln_status kln_graph_launch(const kiln_graph *graph, const kiln_stream *stream);
+KILN_MUST_CHECK kiln_status kln_stream_wait(const kiln_stream *stream);
+
 /* Waits until all work on the device is done, whoever enqueued it. Fails while a stream of this
  * thread is captured: DEVICE. */
 KILN_MUST_CHECK kiln_status kln_cuda_wait(int32_t device);

@@ -40,13 +40,29 @@ static kiln_status check_options(const kiln_context *context, const kiln_context
     return KILN_OK;
 }
 
-/* The stream where the work goes: the engine's, where it has one; the caller's; or an own one. */
-static kiln_status choose_stream(context_gpu *gpu, const kiln_engine *engine)
+/* Memory that contexts share is ordered by a stream that they share. */
+static kiln_status get_sharing_stream(kiln_engine *engine, kiln_stream **stream)
 {
+    kiln_status status = KILN_OK;
+    (void)pthread_mutex_lock(&engine->order);
+    if (engine->sharing == NULL) {
+        status = kiln_stream_create(engine->device, 0, &engine->sharing);
+    }
+    *stream = engine->sharing;
+    (void)pthread_mutex_unlock(&engine->order);
+    return status;
+}
+
+/* The stream where the work goes: the engine's, where it has one; the caller's; or an own one. */
+static kiln_status choose_stream(context_gpu *gpu, kiln_engine *engine, bool shares_memory)
+{
+    gpu->shared = engine->stream != NULL || shares_memory;
     if (engine->stream != NULL) {
         gpu->work = engine->stream;
-        gpu->shared = true;
         return KILN_OK;
+    }
+    if (gpu->caller == NULL && shares_memory) {
+        return get_sharing_stream(engine, &gpu->work);
     }
     if (gpu->caller != NULL) {
         gpu->work = gpu->caller;
@@ -88,7 +104,7 @@ kiln_status context_gpu_create(kiln_context *context, const kiln_context_options
     gpu->asked = options->graphs;
     gpu->caller = options->stream;
     graph_cache_init(&gpu->cache, most);
-    KLN_RETURN_IF_ERROR(choose_stream(gpu, context->engine));
+    KLN_RETURN_IF_ERROR(choose_stream(gpu, context->engine, options->share_device_memory));
     KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->before));
     if (options->overlap_copies) {
         KLN_RETURN_IF_ERROR(kiln_stream_create(gpu->device, 0, &gpu->copies));
@@ -164,7 +180,7 @@ static kiln_status finish(kiln_context *context)
     context_gpu *gpu = context->gpu;
     gpu->is_under_way = false;
     const kiln_status status =
-        gpu->has_event ? kiln_event_synchronize(gpu->after) : kiln_stream_synchronize(gpu->target);
+        gpu->has_event ? kiln_event_synchronize(gpu->after) : kln_stream_wait(gpu->target);
     if (status != KILN_OK) {
         context->has_results = false;
         return status;
@@ -262,7 +278,7 @@ static kiln_status launch(kiln_context *context, graph_entry *entry, kiln_stream
         KLN_RETURN_IF_ERROR(order(gpu->before, copies, target));
     }
     if (entry->graph != NULL) {
-        KLN_RETURN_IF_ERROR(kiln_graph_launch(entry->graph, target));
+        KLN_RETURN_IF_ERROR(kln_graph_launch(entry->graph, target));
         gpu->replayed = true;
     } else {
         KLN_RETURN_IF_ERROR(transfers_enqueue_all(context, entry, target));

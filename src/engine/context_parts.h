@@ -118,7 +118,8 @@ typedef struct context_gpu {
     unsigned long refits;    /* of the engine, when the entries were made */
     kiln_stream *work;       /* where the work goes */
     bool owns_work;          /* it is this context's */
-    bool shared;             /* it is the engine's: under its lock */
+    bool shared;             /* it is the engine's, or orders memory that contexts share: nothing
+                                goes to another one, and work is enqueued under the engine's lock */
     kiln_stream *caller;     /* of the options, or NULL */
     kiln_stream *recording;  /* where graphs are captured if `work` is the caller's, on which other
                                 threads may be at work; NULL: `work` */

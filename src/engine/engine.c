@@ -41,6 +41,7 @@ static void destroy(kiln_engine *engine)
     kln_names_finish(&engine->inputs);
     kln_names_finish(&engine->outputs);
     kln_arena_finish(&engine->arena);
+    kiln_stream_destroy(engine->sharing);
     (void)pthread_mutex_destroy(&engine->order);
     kln_free(engine->inspection);
     (void)pthread_mutex_destroy(&engine->inspecting);

@@ -198,10 +198,10 @@ kiln_status capture_run(const capture_trial *trial, kiln_graph *graph)
     transfers_copy_in(trial->context, trial->entry, true);
     KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(trial->context, trial->entry, stream, true));
     KLN_RETURN_IF_ERROR(graph != NULL
-                            ? kiln_graph_launch(graph, stream)
+                            ? kln_graph_launch(graph, stream)
                             : transfers_enqueue_all(trial->context, trial->entry, stream));
     KLN_RETURN_IF_ERROR(transfers_enqueue_behind(trial->context, trial->entry, stream, true));
-    KLN_RETURN_IF_ERROR(kiln_stream_synchronize(stream));
+    KLN_RETURN_IF_ERROR(kln_stream_wait(stream));
     transfers_copy_out(trial->context, trial->entry, true);
     return KILN_OK;
 }

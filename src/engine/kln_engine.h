@@ -31,6 +31,8 @@ struct kiln_engine {
     kln_names outputs;   /* likewise; a tensor may be both, and is one binding each */
     int32_t device;      /* the GPU it works on, or -1 */
     kiln_stream *stream; /* the one that all its work goes to, or NULL: each context has its own */
+    kiln_stream
+        *sharing; /* of contexts that share device memory and were given no stream; or NULL */
     pthread_mutex_t order;     /* held while something is enqueued on, captured from or run on it */
     pthread_rwlock_t weights;  /* with plans: held for reading by a run, for writing by a refit */
     atomic_ulong refits;       /* done: graphs that were captured before are of old weights */

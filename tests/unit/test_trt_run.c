@@ -430,14 +430,15 @@ static void copies_pass_under_kernels(void **state)
 {
     (void)state;
     enum { STREAMS = 2, CONTEXTS = 6, RUNS = 300, COUNT = 32 };
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
+    for (size_t i = 0; i < 2 * FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_relu(i / 2);
         kiln_context *contexts[CONTEXTS];
         kiln_stream *streams[STREAMS];
         float x[CONTEXTS][COUNT] = {{0}};
         float y[CONTEXTS][COUNT] = {{0}};
         kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
         options.overlap_copies = true;
+        options.share_device_memory = i % 2 == 1;
         for (size_t s = 0; s < STREAMS; s++) {
             assert_ok(kiln_stream_create(0, 0, &streams[s]));
         }
@@ -508,6 +509,7 @@ static void device_memory_that_is_too_small_is_not_written(void **state)
     }
 }
 
+/* Over a stream of the engine's; with graphs and without waiting, as other contexts. */
 static void contexts_can_share_their_memory(void **state)
 {
     (void)state;
@@ -515,15 +517,29 @@ static void contexts_can_share_their_memory(void **state)
         kiln_engine *engine = build_relu(i);
         kiln_context *contexts[3] = {NULL};
         kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+        float x[4] = {-1, 1, -2, 2};
         options.share_device_memory = true;
         options.persistent_cache_bytes = 4096;
         for (size_t c = 0; c < 3; c++) {
             assert_ok(kiln_context_create(engine, &options, &contexts[c]));
         }
         for (size_t c = 0; c < 3; c++) {
-            float x[4] = {-1, 1, -2, 2};
             const kiln_tensor y = run_floats(contexts[c], KILN_SHAPE(1, 4), x);
             assert_true(((float *)y.data)[3] == 2.0F);
+            assert_ptr_equal(kiln_context_stream(contexts[c]), kiln_context_stream(contexts[0]));
+        }
+        for (size_t run = 0; run < 9; run++) {
+            kiln_context *context = contexts[run % 3];
+            kiln_tensor y;
+            assert_ok(kiln_context_enqueue(context, NULL));
+            assert_ok(kiln_context_wait(context));
+            assert_ok(kiln_context_tensor(context, "y", &y));
+            assert_true(((float *)y.data)[1] == 1.0F && ((float *)y.data)[2] == 0.0F);
+        }
+        for (size_t c = 0; c < 3; c++) {
+            kiln_context_counters counters = {.struct_size = sizeof counters};
+            assert_ok(kiln_context_get_counters(contexts[c], &counters));
+            assert_int_equal(counters.graph_hits, 2);
             kiln_context_destroy(contexts[c]);
         }
         kiln_engine_release(engine);

@@ -83,9 +83,6 @@ static void engine_destroy(void *state)
         kln_log(KILN_LOG_WARNING, "tensorrt", "destroying an engine: %s", kiln_error_message());
     }
     trt_refit_finish(engine);
-    if (engine->shared != NULL) {
-        kln_cuda_release(KILN_LOCATION_DEVICE, engine->device, engine->shared);
-    }
     trt_CudaEngine_destroy(engine->engine);
     trt_Runtime_destroy(engine->runtime);
     kln_cuda_leave(&scope);
@@ -99,7 +96,6 @@ static void engine_destroy(void *state)
     trt_error_recorder_finish(&engine->recorder);
     (void)pthread_mutex_destroy(&engine->refitting);
     (void)pthread_mutex_destroy(&engine->sharing);
-    (void)pthread_mutex_destroy(&engine->running);
     kln_free(engine);
 }
 
@@ -120,7 +116,6 @@ static kiln_status engine_create(const kiln_build_options *options, trt_engine *
     atomic_init(&made->contexts, 0);
     (void)pthread_mutex_init(&made->refitting, NULL);
     (void)pthread_mutex_init(&made->sharing, NULL);
-    (void)pthread_mutex_init(&made->running, NULL);
     trt_error_recorder_init(&made->recorder, &library->tables);
     const kiln_status status = trt_engine_init_memory(made, options);
     if (status != KILN_OK) {

@@ -40,6 +40,7 @@ void trt_context_destroy(void *state)
     release_slots(self);
     trt_profiler_finish(&self->profiler);
     trt_error_recorder_finish(&self->recorder);
+    trt_engine_unshare_memory(self->engine, self->shared);
     (void)atomic_fetch_sub(&self->engine->contexts, 1);
     kln_free(self);
 }
@@ -452,15 +453,7 @@ static kiln_status run(trt_context *self)
 
 kiln_status trt_context_run(void *state)
 {
-    trt_context *self = state;
-    if (self->shares_memory) {
-        (void)pthread_mutex_lock(&self->engine->running);
-    }
-    const kiln_status status = run(self);
-    if (self->shares_memory) {
-        (void)pthread_mutex_unlock(&self->engine->running);
-    }
-    return status;
+    return run(state);
 }
 
 /* --- without waiting --- */
@@ -491,10 +484,6 @@ static kiln_status set_addresses(trt_context *self)
 kiln_status trt_context_enqueue(void *state, kiln_stream *stream)
 {
     trt_context *self = state;
-    if (self->shares_memory) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "contexts that share device memory take turns, each run is waited for");
-    }
     if (self->captures_itself) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "TensorRT-RTX captures runs itself, as rtx_graphs asks");

@@ -36,10 +36,10 @@ typedef struct trt_context {
     int32_t profile_count;
     size_t slot_count, input_count;
     trt_binding *slots;
-    int32_t fixed_profile; /* of kiln_context_set_profile; -1: by the shapes */
-    bool has_profile;      /* the one in use fits what is bound */
-    bool shares_memory;
-    bool captures_itself; /* RTX, as rtx_graphs asks */
+    int32_t fixed_profile;    /* of kiln_context_set_profile; -1: by the shapes */
+    bool has_profile;         /* the one in use fits what is bound */
+    trt_shared_block *shared; /* with share_device_memory */
+    bool captures_itself;     /* RTX, as rtx_graphs asks */
     bool profiles_layers;
     trt_profiler profiler;
     trt_RuntimeConfig *config; /* of RTX, where the options ask for something */

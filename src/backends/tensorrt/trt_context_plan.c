@@ -84,9 +84,9 @@ static kiln_status configure_rtx(trt_context *self, const kiln_context_options *
 static kiln_status share_memory(trt_context *self)
 {
     const trt_abi *abi = &self->engine->library->abi;
-    void *memory = NULL;
-    int64_t bytes = 0;
-    KLN_RETURN_IF_ERROR(trt_engine_share_memory(self->engine, &memory, &bytes));
+    KLN_RETURN_IF_ERROR(trt_engine_share_memory(self->engine, self->stream, &self->shared));
+    void *memory = self->shared->memory;
+    const int64_t bytes = self->shared->bytes;
     trt_error_recorder_clear(&self->engine->recorder);
     if (trt_has(abi, TRT_M_ExecutionContext_setDeviceMemoryV2)) {
         trt_ExecutionContext_setDeviceMemoryV2(abi, self->object, memory, bytes);
@@ -107,7 +107,6 @@ kiln_status trt_context_make_object(trt_context *self, const kiln_context_option
     const int32_t strategy = trt_value(
         abi, options->share_device_memory ? TRT_V_ExecutionContextAllocationStrategy_USER_MANAGED
                                           : TRT_V_ExecutionContextAllocationStrategy_STATIC);
-    self->shares_memory = options->share_device_memory;
     self->captures_itself = options->rtx_graphs == KILN_SWITCH_ON;
     KLN_RETURN_IF_ERROR(configure_rtx(self, options));
     const trt_shortage before = trt_engine_shortage(engine);
@@ -134,7 +133,7 @@ kiln_status trt_context_make_object(trt_context *self, const kiln_context_option
                             engine->library->name, kept);
         }
     }
-    return self->shares_memory ? share_memory(self) : KILN_OK;
+    return options->share_device_memory ? share_memory(self) : KILN_OK;
 }
 
 /* --- profiles and layers --- */

@@ -14,6 +14,16 @@
 #include "backends/tensorrt/trt_library.h"
 #include "cuda/kln_cuda.h"
 
+/* What lies between inputs and outputs of a run, for contexts that come one after the other. */
+typedef struct trt_shared_block {
+    struct trt_shared_block *next;
+    const kiln_stream *stream; /* that orders them */
+    size_t contexts;
+    void *allocation;
+    void *memory; /* aligned, in it */
+    int64_t bytes;
+} trt_shared_block;
+
 typedef struct trt_engine {
     trt_library *library;
     int32_t device;
@@ -43,12 +53,9 @@ typedef struct trt_engine {
     bool *weight_missing;
     size_t weight_count;
 
-    /* The block of contexts that share their device memory: made once, under `sharing`; a run over
-     * it holds `running`. */
+    /* The blocks of contexts that share their device memory, under `sharing`. */
     pthread_mutex_t sharing;
-    pthread_mutex_t running;
-    void *shared;
-    int64_t shared_bytes;
+    trt_shared_block *shared;
 } trt_engine;
 
 /* STATE, with `what` was asked, for a plan that was only built. */
@@ -83,9 +90,12 @@ trt_shortage trt_engine_shortage(trt_engine *engine);
 KILN_MUST_CHECK kiln_status trt_engine_explain_memory(trt_engine *engine, trt_shortage before,
                                                       kiln_status status);
 
-/* The shared block, as large as the profile that needs most (trt_memory.c). */
-KILN_MUST_CHECK kiln_status trt_engine_share_memory(trt_engine *engine, void **memory,
-                                                    int64_t *bytes);
+/* The block of the contexts whose work goes to `stream`, which is made for the first of them, as
+ * large as the profile that needs most, and goes with the last (trt_memory.c). */
+KILN_MUST_CHECK kiln_status trt_engine_share_memory(trt_engine *engine, const kiln_stream *stream,
+                                                    trt_shared_block **block);
+/* NULL is allowed. */
+void trt_engine_unshare_memory(trt_engine *engine, trt_shared_block *block);
 
 /* Makes the runtime and deserializes the plan. NO_DEVICE where there is no GPU to do it on,
  * MALFORMED, MISMATCH, BACKEND. */

@@ -152,22 +152,69 @@ kiln_status trt_plan_device_memory(void *state, int32_t profile, uint64_t *bytes
 /* TensorRT 10.6 refuses what is not at a multiple of it. */
 #define SHARED_ALIGNMENT ((size_t)512)
 
-kiln_status trt_engine_share_memory(trt_engine *engine, void **memory, int64_t *bytes)
+static kiln_status make_block(const trt_engine *engine, const kiln_stream *stream,
+                              trt_shared_block **block)
+{
+    const int64_t needed = memory_of(engine, -1);
+    trt_shared_block *made = kln_alloc_zeroed(1, sizeof *made);
+    if (made == NULL) {
+        return kln_fail_memory(sizeof *made, "shared device memory");
+    }
+    made->stream = stream;
+    made->bytes = needed > 0 ? needed : 1;
+    const kiln_status status =
+        kln_cuda_allocate(KILN_LOCATION_DEVICE, engine->device,
+                          (size_t)made->bytes + SHARED_ALIGNMENT - 1, &made->allocation);
+    if (status != KILN_OK) {
+        kln_free(made);
+        return status;
+    }
+    const uintptr_t past = (uintptr_t)made->allocation % SHARED_ALIGNMENT;
+    made->memory = (unsigned char *)made->allocation + (past != 0 ? SHARED_ALIGNMENT - past : 0);
+    *block = made;
+    return KILN_OK;
+}
+
+kiln_status trt_engine_share_memory(trt_engine *engine, const kiln_stream *stream,
+                                    trt_shared_block **block)
 {
     kiln_status status = KILN_OK;
     (void)pthread_mutex_lock(&engine->sharing);
-    if (engine->shared == NULL) {
-        const int64_t needed = memory_of(engine, -1);
-        engine->shared_bytes = needed > 0 ? needed : 1;
-        status =
-            kln_cuda_allocate(KILN_LOCATION_DEVICE, engine->device,
-                              (size_t)engine->shared_bytes + SHARED_ALIGNMENT - 1, &engine->shared);
+    trt_shared_block *found = engine->shared;
+    while (found != NULL && found->stream != stream) {
+        found = found->next;
     }
-    const uintptr_t past = (uintptr_t)engine->shared % SHARED_ALIGNMENT;
-    *memory = (unsigned char *)engine->shared + (past != 0 ? SHARED_ALIGNMENT - past : 0);
-    *bytes = engine->shared_bytes;
+    if (found == NULL) {
+        status = make_block(engine, stream, &found);
+        if (status == KILN_OK) {
+            found->next = engine->shared;
+            engine->shared = found;
+        }
+    }
+    if (status == KILN_OK) {
+        found->contexts++;
+        *block = found;
+    }
     (void)pthread_mutex_unlock(&engine->sharing);
     return status;
+}
+
+void trt_engine_unshare_memory(trt_engine *engine, trt_shared_block *block)
+{
+    if (block == NULL) {
+        return;
+    }
+    (void)pthread_mutex_lock(&engine->sharing);
+    if (--block->contexts == 0) {
+        trt_shared_block **at = &engine->shared;
+        while (*at != block) {
+            at = &(*at)->next;
+        }
+        *at = block->next;
+        kln_cuda_release(KILN_LOCATION_DEVICE, engine->device, block->allocation);
+        kln_free(block);
+    }
+    (void)pthread_mutex_unlock(&engine->sharing);
 }
 
 /* --- weight streaming: the second names came with 10.1 --- */
