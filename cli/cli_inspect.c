@@ -344,7 +344,8 @@ static const cli_option options[] = {
     {"json", 'j', NULL, CLI_FLAG, offsetof(inspect_settings, json), 0, 0, NULL,
      "Write it as JSON: model, inputs, outputs (name, dtype, shape with null for a dynamic "
      "dimension, dim_names) and metadata; of an ONNX file ir_version, opsets, nodes, initializers "
-     "(count, bytes) and functions too, of an engine the backend, of a plan the profiles; and "
+     "(count, bytes), functions and issues (external files that are missing) too, of an engine the "
+     "backend, of a plan the profiles; and "
      "layers where they are asked for."},
     {"shape", 's', "[NAME=]SHAPE", CLI_LIST, offsetof(inspect_settings, inputs.shapes), 0, 0, NULL,
      "The shape of input NAME, like 1x3x224x224: an engine of TensorRT is built for it where MODEL "

@@ -9,11 +9,14 @@ bool cli_network_open(const char *path, bool layers, cli_network *network, cli_e
 {
     *network = (cli_network){.info = {.struct_size = sizeof network->info}};
     *result = CLI_DONE;
-    if (kiln_network_from_onnx(path, &network->network) != KILN_OK) {
+    if (kiln_inspect_file(path, layers, &network->inspection) != KILN_OK) {
         return false;
     }
-    if (kiln_network_inspect(network->network, layers, &network->inspection) != KILN_OK ||
-        kiln_inspection_summary(network->inspection, &network->info) != KILN_OK) {
+    const kiln_issue_list *issues = kiln_inspection_issues(network->inspection);
+    for (size_t i = 0; i < kiln_issue_list_count(issues); i++) {
+        cli_error("warning: %s", kiln_issue_list_get(issues, i)->sentence);
+    }
+    if (kiln_inspection_summary(network->inspection, &network->info) != KILN_OK) {
         *result = cli_fail();
     }
     return true;
@@ -22,8 +25,7 @@ bool cli_network_open(const char *path, bool layers, cli_network *network, cli_e
 void cli_network_close(cli_network *network)
 {
     kiln_inspection_destroy(network->inspection);
-    kiln_network_destroy(network->network);
-    *network = (cli_network){.network = NULL};
+    *network = (cli_network){.inspection = NULL};
 }
 
 static cli_exit opset_at(const cli_network *network, size_t index, kiln_inspection_opset *opset)
@@ -142,6 +144,16 @@ cli_exit cli_network_add_head(cJSON *document, const cli_network *network)
     (void)cJSON_AddNumberToObject(initializers, "count", (double)info->initializer_count);
     (void)cJSON_AddNumberToObject(initializers, "bytes", (double)info->initializer_bytes);
     (void)cJSON_AddNumberToObject(document, "functions", (double)info->function_count);
+    cJSON *list = cJSON_AddArrayToObject(document, "issues");
+    const kiln_issue_list *issues = kiln_inspection_issues(network->inspection);
+    for (size_t i = 0; i < kiln_issue_list_count(issues); i++) {
+        const kiln_issue *issue = kiln_issue_list_get(issues, i);
+        cJSON *item = cJSON_CreateObject();
+        cli_json_add_text(item, "file", issue->found);
+        cli_json_add_text(item, "tensor", issue->tensor);
+        cli_json_add_text(item, "sentence", issue->sentence);
+        (void)cJSON_AddItemToArray(list, item);
+    }
     return CLI_DONE;
 }
 

@@ -42,10 +42,10 @@ typedef struct kiln_check_options {
 #define KILN_CHECK_OPTIONS_INIT ((kiln_check_options){.struct_size = sizeof(kiln_check_options)})
 
 /* All problems of the ONNX model at `path`; none makes an empty list. `options` may be NULL. The
- * list is the caller's: kiln_issue_list_destroy. A model with problems is KILN_OK; errors are for
- * what cannot be read at all: NULL_ARGUMENT, INVALID_ARGUMENT (options), NAME (no such backend);
- * NOT_FOUND, NOT_A_FILE, EMPTY, IO; MALFORMED with the message, field and byte; LIMIT;
- * OUT_OF_MEMORY. Any thread. Since 0.1. */
+ * list is the caller's: kiln_issue_list_destroy. A model with problems is KILN_OK, one whose
+ * external files of weights are missing too; errors are for what cannot be read at all:
+ * NULL_ARGUMENT, INVALID_ARGUMENT (options), NAME (no such backend); NOT_FOUND, NOT_A_FILE, EMPTY,
+ * IO; MALFORMED with the message, field and byte; LIMIT; OUT_OF_MEMORY. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_check_file(const char *path,
                                                      const kiln_check_options *options,
                                                      kiln_issue_list **issues);

@@ -31,6 +31,7 @@
 
 #include <kiln/engine.h>
 #include <kiln/export.h>
+#include <kiln/issues.h>
 #include <kiln/network.h>
 #include <kiln/status.h>
 
@@ -84,6 +85,17 @@ typedef struct kiln_inspection_node {
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_inspect(const kiln_network *network,
                                                           bool with_nodes,
                                                           kiln_inspection **inspection);
+
+/* The same for a file, whose network is the inspection's own. External files of weights that are
+ * missing, or too short, are no failure: kiln_inspection_issues names them, and everything else is
+ * shown. Errors: also those of kiln_network_from_onnx. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_inspect_file(const char *path, bool with_nodes,
+                                                       kiln_inspection **inspection);
+
+/* What of a file could not be read, one issue for each external file: its tensor is the first of
+ * the weights that lie there, `found` the file as the model names it. NULL where nothing is
+ * missing. The inspection's. Since 0.1. */
+KILN_API const kiln_issue_list *kiln_inspection_issues(const kiln_inspection *inspection);
 
 /* NULL is allowed. Since 0.1. */
 KILN_API void kiln_inspection_destroy(kiln_inspection *inspection);

@@ -104,7 +104,7 @@ kiln_status kiln_check_file(const char *path, const kiln_check_options *options,
     *issues = NULL;
     KLN_RETURN_IF_NULL(path);
     kln_onnx_model *model = NULL;
-    KLN_RETURN_IF_ERROR(kln_onnx_read_file(path, &model));
+    KLN_RETURN_IF_ERROR(kln_onnx_read_partly(path, &model));
     const kiln_status status = kln_check_model(model, options, issues);
     kln_onnx_model_destroy(model);
     return status;

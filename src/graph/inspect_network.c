@@ -7,6 +7,8 @@
 #include "kln_graph.h"
 
 struct kiln_inspection {
+    kln_onnx_model *model; /* of a file; NULL: the network has it */
+    kiln_issue_list *issues;
     kln_inference *inference; /* its arena has all that follows */
     kiln_inspection_info info;
     kiln_binding *inputs;
@@ -102,12 +104,27 @@ static kiln_status bind(kiln_inspection *self, bool is_input, kiln_binding **bin
 
 /* --- graphs --- */
 
+/* What an initializer takes, also where the file that it lies in is missing. */
+static uint64_t bytes_of(const kln_onnx_tensor *tensor)
+{
+    if (tensor->data.data != NULL || !tensor->is_external || tensor->external_length != 0) {
+        return tensor->data.data != NULL ? tensor->data.size : tensor->external_length;
+    }
+    kiln_shape shape = {.rank = (int32_t)tensor->rank};
+    size_t bytes = 0;
+    if (tensor->rank > KILN_MAX_RANK) {
+        return 0;
+    }
+    memcpy(shape.dims, tensor->dims, tensor->rank * sizeof *tensor->dims);
+    return kiln_tensor_bytes(tensor->dtype, &shape, &bytes) == KILN_OK ? bytes : 0;
+}
+
 static void count_initializers(const kln_onnx_graph *graph, kiln_inspection_info *info)
 {
     info->initializer_count += graph->initializer_count + graph->sparse_initializer_count;
     for (size_t i = 0; i < graph->initializer_count; i++) {
         const kln_onnx_tensor *tensor = &graph->initializers[i];
-        info->initializer_bytes += tensor->data.size;
+        info->initializer_bytes += bytes_of(tensor);
         for (size_t k = 0; k < tensor->string_count; k++) {
             info->initializer_bytes += tensor->strings[k].size;
         }
@@ -241,22 +258,25 @@ static kiln_status fill(kiln_inspection *self, bool with_nodes)
     return walk(self, &main_graph, with_nodes);
 }
 
-kiln_status kiln_network_inspect(const kiln_network *network, bool with_nodes,
-                                 kiln_inspection **inspection)
+/* `own` is the inspection's from here on, or NULL. */
+static kiln_status inspect(const kln_onnx_model *model, kln_onnx_model *own, bool with_nodes,
+                           kiln_inspection **inspection)
 {
-    KLN_RETURN_IF_NULL(inspection);
-    *inspection = NULL;
-    KLN_RETURN_IF_NULL(network);
-    const kln_onnx_model *model = NULL;
-    KLN_RETURN_IF_ERROR(kln_network_model(network, &model));
-    KLN_RETURN_IF_ERROR(kln_network_whole(network));
     kiln_inspection *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
+        kln_onnx_model_destroy(own);
         return kln_fail_memory(sizeof *made, "an inspection");
     }
+    made->model = own;
     kiln_status status = kln_infer(model, NULL, &made->inference);
     if (status == KILN_OK) {
         status = fill(made, with_nodes);
+    }
+    if (status == KILN_OK && model->missing_count > 0) {
+        status = kln_issues_create(&made->issues);
+    }
+    if (status == KILN_OK && made->issues != NULL) {
+        status = kln_issues_add_missing(made->issues, model);
     }
     if (status != KILN_OK) {
         kiln_inspection_destroy(made);
@@ -266,10 +286,39 @@ kiln_status kiln_network_inspect(const kiln_network *network, bool with_nodes,
     return KILN_OK;
 }
 
+kiln_status kiln_network_inspect(const kiln_network *network, bool with_nodes,
+                                 kiln_inspection **inspection)
+{
+    KLN_RETURN_IF_NULL(inspection);
+    *inspection = NULL;
+    KLN_RETURN_IF_NULL(network);
+    const kln_onnx_model *model = NULL;
+    KLN_RETURN_IF_ERROR(kln_network_model(network, &model));
+    KLN_RETURN_IF_ERROR(kln_network_whole(network));
+    return inspect(model, NULL, with_nodes, inspection);
+}
+
+kiln_status kiln_inspect_file(const char *path, bool with_nodes, kiln_inspection **inspection)
+{
+    KLN_RETURN_IF_NULL(inspection);
+    *inspection = NULL;
+    KLN_RETURN_IF_NULL(path);
+    kln_onnx_model *model = NULL;
+    KLN_RETURN_IF_ERROR(kln_onnx_read_partly(path, &model));
+    return inspect(model, model, with_nodes, inspection);
+}
+
+const kiln_issue_list *kiln_inspection_issues(const kiln_inspection *inspection)
+{
+    return inspection != NULL ? inspection->issues : NULL;
+}
+
 void kiln_inspection_destroy(kiln_inspection *inspection)
 {
     if (inspection != NULL) {
         kln_inference_destroy(inspection->inference);
+        kiln_issue_list_destroy(inspection->issues);
+        kln_onnx_model_destroy(inspection->model);
         kln_free(inspection);
     }
 }

@@ -38,7 +38,10 @@ kiln_status kln_validate_inference(kln_inference *inference, const kln_validate_
     if (v.functions == NULL) {
         return kln_fail_memory(v.model->function_count, "validation");
     }
-    kln_validate_doubts(&v);
+    v.status = kln_issues_add_missing(inference->issues, v.model);
+    if (v.status == KILN_OK) {
+        kln_validate_doubts(&v);
+    }
     if (v.status == KILN_OK) {
         kln_validate_header(&v);
     }

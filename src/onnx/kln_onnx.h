@@ -238,10 +238,20 @@ typedef struct kln_onnx_function { /* FunctionProto */
  * every initializer had to be an input, and a value that may be given from it on. */
 #define KLN_ONNX_IR_OF_OPTIONAL_INPUTS 4
 
+/* An external file that cannot be used, where a model is read without what is missing. */
+typedef struct kln_onnx_missing {
+    const char *location; /* as the model names it */
+    const char *tensor;   /* the first that lies there, */
+    size_t tensors;       /* and how many do */
+    const char *reason;   /* the sentence of the failure */
+} kln_onnx_missing;
+
 typedef struct kln_onnx_model { /* ModelProto */
     kln_arena arena;            /* owns everything but the mappings */
     kln_mapping *mappings;      /* the file and its external files, open as long as the model */
     size_t mapping_count;
+    kln_onnx_missing *missing; /* their tensors have no data */
+    size_t missing_count;
     int64_t ir_version; /* from KLN_ONNX_IR_OF_OPTIONAL_INPUTS on, initializers may be inputs */
     const char *producer_name;
     const char *producer_version;
@@ -322,6 +332,9 @@ const char *kln_onnx_dtype_name(int32_t wire_dtype);
  * message, field and byte; LIMIT (nesting, counts).
  * `*model` is NULL then. */
 KILN_MUST_CHECK kiln_status kln_onnx_read_file(const char *path, kln_onnx_model **model);
+/* The same, but external files that cannot be used are listed in the model instead: for who looks
+ * at models without running them. */
+KILN_MUST_CHECK kiln_status kln_onnx_read_partly(const char *path, kln_onnx_model **model);
 /* The same for a file that is open already, of which the model takes a share. */
 KILN_MUST_CHECK kiln_status kln_onnx_read_mapping(const kln_mapping *file, const char *path,
                                                   kln_onnx_model **model);

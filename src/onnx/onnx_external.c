@@ -19,7 +19,9 @@ typedef struct places {
 typedef struct files {
     kln_names by_location; /* to an index of the model's mappings */
     size_t capacity;
-    bool copies; /* as the model itself is one */
+    bool copies;          /* as the model itself is one */
+    kln_names by_missing; /* locations that cannot be used, to an index of the model's list */
+    size_t missing_capacity;
 } files;
 
 /* Whether a location names something below a folder: relative, and never a step up. */
@@ -183,6 +185,36 @@ static kiln_status map_tensor(kln_onnx_model *model, const places *where, kln_on
     return take_part(tensor, file, needed, bits != 0);
 }
 
+/* Notes why the tensor has no data, once for each file. */
+static kiln_status note_missing(kln_onnx_model *model, files *known, const kln_onnx_tensor *tensor)
+{
+    const uint32_t index = kln_names_get(&known->by_missing, tensor->location);
+    if (index != KLN_NAMES_NONE) {
+        model->missing[index].tensors++;
+        return KILN_OK;
+    }
+    const char *reason = kln_arena_strdup(&model->arena, kiln_error_message());
+    if (reason == NULL) {
+        return kln_fail_memory(1, "what is missing of a model");
+    }
+    if (model->missing_count == known->missing_capacity) {
+        const size_t capacity = known->missing_capacity * 2 + 4;
+        kln_onnx_missing *grown =
+            kln_arena_alloc_zeroed(&model->arena, capacity, sizeof *model->missing);
+        if (grown == NULL) {
+            return kln_fail_memory(capacity * sizeof *grown, "what is missing of a model");
+        }
+        if (model->missing_count > 0) {
+            memcpy(grown, model->missing, model->missing_count * sizeof *grown);
+        }
+        model->missing = grown;
+        known->missing_capacity = capacity;
+    }
+    model->missing[model->missing_count] =
+        (kln_onnx_missing){tensor->location, tensor->name, 1, reason};
+    return kln_names_set(&known->by_missing, tensor->location, (uint32_t)model->missing_count++);
+}
+
 kiln_status kln_onnx_map_externals(kln_onnx_reader *reader, const char *folder,
                                    const char *model_path)
 {
@@ -191,16 +223,24 @@ kiln_status kln_onnx_map_externals(kln_onnx_reader *reader, const char *folder,
     files known = {.capacity = model->mapping_count,
                    .copies = model->mapping_count > 0 && kln_mapping_is_copy(&model->mappings[0])};
     kln_names_init(&known.by_location);
+    kln_names_init(&known.by_missing);
     places *where = kln_alloc(sizeof *where);
     if (where == NULL) {
         return kln_fail_memory(sizeof *where, "the paths of external files");
     }
     KLN_GOTO_IF_ERROR(find_places(folder, model_path, where), done);
     for (kln_external *each = reader->externals; each != NULL; each = each->next) {
-        KLN_GOTO_IF_ERROR(map_tensor(reader->model, where, each->tensor, &known), done);
+        status = map_tensor(reader->model, where, each->tensor, &known);
+        if (status != KILN_OK && status != KILN_ERROR_OUT_OF_MEMORY && reader->is_partial) {
+            status = note_missing(reader->model, &known, each->tensor);
+        }
+        if (status != KILN_OK) {
+            goto done;
+        }
     }
 done:
     kln_names_finish(&known.by_location);
+    kln_names_finish(&known.by_missing);
     kln_free(where);
     return status;
 }

@@ -82,7 +82,7 @@ kiln_status kln_onnx_finish_model(kln_onnx_reader *reader, kln_wire wire, void *
 }
 
 /* Reads `bytes`; the model owns `mapping` from now on, whatever happens. */
-static kiln_status read_model(kiln_span bytes, const char *folder, const char *path,
+static kiln_status read_model(kiln_span bytes, const char *folder, const char *path, bool partly,
                               kln_mapping *mapping, kln_onnx_model **result)
 {
     kln_onnx_model *model = NULL;
@@ -91,7 +91,8 @@ static kiln_status read_model(kiln_span bytes, const char *folder, const char *p
         kln_mapping_close(mapping);
         return status;
     }
-    kln_onnx_reader reader = {.model = model, .arena = &model->arena, .base = bytes.data};
+    kln_onnx_reader reader = {
+        .model = model, .arena = &model->arena, .base = bytes.data, .is_partial = partly};
     reader.externals_end = &reader.externals;
     if (mapping->bytes.data != NULL) {
         model->mappings = kln_alloc(sizeof *mapping);
@@ -131,7 +132,7 @@ kiln_status kln_onnx_read_bytes(kiln_span bytes, const char *folder, kln_onnx_mo
     }
     KLN_RETURN_IF_NULL(bytes.data);
     kln_mapping none = {.mapped = NULL};
-    return read_model(bytes, folder, NULL, &none, model);
+    return read_model(bytes, folder, NULL, false, &none, model);
 }
 
 /* The folder of `path`, for kln_free. */
@@ -148,7 +149,8 @@ static char *folder_of(const char *path)
     return folder;
 }
 
-kiln_status kln_onnx_read_mapping(const kln_mapping *file, const char *path, kln_onnx_model **model)
+static kiln_status read_mapping(const kln_mapping *file, const char *path, bool partly,
+                                kln_onnx_model **model)
 {
     *model = NULL;
     char *folder = folder_of(path);
@@ -156,9 +158,24 @@ kiln_status kln_onnx_read_mapping(const kln_mapping *file, const char *path, kln
         return kln_fail_memory(strlen(path), "a path");
     }
     kln_mapping share = kln_mapping_share(file);
-    const kiln_status status = read_model(file->bytes, folder, path, &share, model);
+    const kiln_status status = read_model(file->bytes, folder, path, partly, &share, model);
     kln_free(folder);
     return status == KILN_OK ? KILN_OK : kln_fail_within(status, "\"%s\"", path);
+}
+
+kiln_status kln_onnx_read_mapping(const kln_mapping *file, const char *path, kln_onnx_model **model)
+{
+    return read_mapping(file, path, false, model);
+}
+
+kiln_status kln_onnx_read_partly(const char *path, kln_onnx_model **model)
+{
+    kln_mapping mapping;
+    *model = NULL;
+    KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
+    const kiln_status status = read_mapping(&mapping, path, true, model);
+    kln_mapping_close(&mapping);
+    return status;
 }
 
 kiln_status kln_onnx_read_file(const char *path, kln_onnx_model **model)

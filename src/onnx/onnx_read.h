@@ -25,6 +25,7 @@ typedef struct kln_onnx_reader {
     unsigned types;
     kln_external *externals;
     kln_external **externals_end;
+    bool is_partial;           /* external files may be missing */
     struct kln_tally *scratch; /* for kln_onnx_release_scratch */
 } kln_onnx_reader;
 

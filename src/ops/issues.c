@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "kln_ops.h"
@@ -184,6 +185,24 @@ kiln_status kln_issues_merge(kiln_issue_list *to, const kiln_issue_list *from, k
         }
     }
     return kln_issues_sort(to);
+}
+
+kiln_status kln_issues_add_missing(kiln_issue_list *list, const kln_onnx_model *model)
+{
+    for (size_t i = 0; i < model->missing_count; i++) {
+        const kln_onnx_missing *file = &model->missing[i];
+        char sentence[KLN_ISSUE_TEXT];
+        (void)snprintf(sentence, sizeof sentence, "%s%s", file->reason,
+                       file->tensors > 1 ? "; other weights lie there too" : "");
+        const kiln_issue issue = {.severity = KILN_SEVERITY_ERROR,
+                                  .kind = KILN_ISSUE_WEIGHTS,
+                                  .tensor = file->tensor,
+                                  .expected = "a file with the weights",
+                                  .found = file->location,
+                                  .sentence = sentence};
+        KLN_RETURN_IF_ERROR(kln_issues_add(list, &issue));
+    }
+    return KILN_OK;
 }
 
 static size_t errors_of(const kiln_issue_list *list, kiln_issue_kind kind)

@@ -238,6 +238,10 @@ int64_t kln_operator_newest(const char *domain);
 
 KILN_MUST_CHECK kiln_status kln_issues_create(kiln_issue_list **list);
 
+/* An error for each external file that the model was read without. */
+KILN_MUST_CHECK kiln_status kln_issues_add_missing(kiln_issue_list *list,
+                                                   const kln_onnx_model *model);
+
 /* Errors before warnings, otherwise as they came. */
 KILN_MUST_CHECK kiln_status kln_issues_sort(kiln_issue_list *list);
 

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A network tells what it is without being built. */
+#include <glob.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <kiln/kiln.h>
 
@@ -167,9 +170,62 @@ static void each_failed_allocation_is_survived(void **state)
     kiln_test_each_allocation(inspect, NULL);
 }
 
+/* A file of weights that is not there takes nothing but its numbers away. */
+static void missing_weights_are_named(void **state)
+{
+    (void)state;
+    static float numbers[64 * 64] = {1};
+    const kiln_shape shape = KILN_SHAPE(2, 64);
+    const kiln_weights weights = {
+        KILN_DTYPE_FLOAT32, KILN_SHAPE(64, 64), {numbers, sizeof numbers}};
+    kiln_network *network = NULL;
+    kiln_inspection *inspection = NULL;
+    kiln_inspection_info info = {.struct_size = sizeof info};
+    kiln_tensor_id x, w, y;
+    char path[4096];
+    char data[4200];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("missing.onnx"));
+    (void)snprintf(data, sizeof data, "%s.*.data", path);
+    assert_ok(kiln_network_create(NULL, &network));
+    assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &shape, NULL, &x));
+    assert_ok(kiln_network_add_constant(network, "w", &weights, &w));
+    assert_ok(kiln_network_add_matrix_multiply(network, "y", x, w, &y));
+    assert_ok(kiln_network_mark_output(network, y));
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
+    kiln_network_destroy(network);
+    for (int missing = 0; missing < 2; missing++) {
+        assert_ok(kiln_inspect_file(path, true, &inspection));
+        assert_ok(kiln_inspection_summary(inspection, &info));
+        assert_int_equal(1, info.node_count);
+        assert_int_equal(sizeof numbers, info.initializer_bytes);
+        const kiln_issue_list *issues = kiln_inspection_issues(inspection);
+        assert_int_equal(missing, kiln_issue_list_count(issues));
+        if (missing == 1) {
+            const kiln_issue *issue = kiln_issue_list_get(issues, 0);
+            assert_string_equal("w", issue->tensor);
+            assert_int_equal(KILN_ISSUE_WEIGHTS, issue->kind);
+            assert_non_null(strstr(issue->found, ".data"));
+            assert_non_null(strstr(issue->sentence, "cannot be found: No such file"));
+        }
+        kiln_inspection_destroy(inspection);
+        /* The weights' file has a name of its own. */
+        glob_t found;
+        assert_int_equal(missing == 0 ? 0 : GLOB_NOMATCH, glob(data, 0, NULL, &found));
+        for (size_t i = 0; missing == 0 && i < found.gl_pathc; i++) {
+            assert_int_equal(0, unlink(found.gl_pathv[i]));
+        }
+        globfree(&found);
+    }
+    assert_status(KILN_ERROR_NOT_FOUND, kiln_network_from_onnx(path, &network));
+    assert_status(KILN_ERROR_NOT_FOUND, kiln_inspect_file("/no/such.onnx", true, &inspection));
+    assert_null(inspection);
+    assert_null(kiln_inspection_issues(NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(missing_weights_are_named),
         cmocka_unit_test(a_network_is_told_without_a_build),
         cmocka_unit_test(nodes_have_the_types_of_their_tensors),
         cmocka_unit_test(wrong_use_is_refused),

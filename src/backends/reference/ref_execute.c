@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
 #include "ref_internal.h"
 
 /* Bodies inside bodies, counted with functions. */
@@ -55,6 +58,40 @@ static kiln_status spend_inputs(const ref_call *call)
     return ref_spend(call, work);
 }
 
+/* " of float32 2x3, int64 4, -": what a node was given, as far as there is room. */
+static void describe_inputs(const ref_call *call, char *text, size_t size)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < call->node->input_count && used < size; i++) {
+        const ref_value *input = call->inputs[i];
+        char shape[KLN_SHAPE_TEXT] = "";
+        const char *type = input == NULL                 ? "-"
+                           : input->kind == REF_SEQUENCE ? "a sequence"
+                           : input->kind != REF_TENSOR   ? "nothing"
+                                                         : kiln_dtype_name(input->tensor.dtype);
+        if (input != NULL && input->kind == REF_TENSOR && input->tensor.rank <= KILN_MAX_RANK) {
+            kiln_shape of = {.rank = input->tensor.rank};
+            memcpy(of.dims, input->tensor.dims, (size_t)of.rank * sizeof of.dims[0]);
+            (void)kiln_shape_format(&of, shape, sizeof shape);
+        }
+        const int length = snprintf(text + used, size - used, "%s%s%s%s", i == 0 ? " of " : ", ",
+                                    type, shape[0] != '\0' ? " " : "", shape);
+        used += length > 0 ? (size_t)length : 0;
+    }
+}
+
+/* Apart from what nodes inside nodes go through: its texts would lie on the stack of each. */
+__attribute__((noinline)) static kiln_status fail_node(const ref_call *call, kiln_status status)
+{
+    const kln_onnx_node *of = call->node->node;
+    char inputs[400];
+    describe_inputs(call, inputs, sizeof inputs);
+    return kln_fail_within(status, "node \"%s\" (%s%s)",
+                           of->name[0] != '\0' || of->output_count == 0 ? of->name : of->outputs[0],
+                           of->op_type, inputs);
+}
+
 static kiln_status call_kernel(ref_call *call)
 {
     const ref_node *node = call->node;
@@ -65,7 +102,7 @@ static kiln_status call_kernel(ref_call *call)
     if (status == KILN_OK) {
         return status;
     }
-    return kln_fail_within(status, "node \"%s\" (%s)", node->node->name, node->node->op_type);
+    return fail_node(call, status);
 }
 
 static void finish_call(ref_call *call, bool keep)
