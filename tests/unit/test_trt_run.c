@@ -350,131 +350,6 @@ static void device_memory_is_used_where_it_lies(void **state)
     }
 }
 
-/* A change of the profile may copy: on the stream that the run is enqueued on. */
-static void profiles_change_on_the_callers_stream(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
-        kiln_context *context = NULL;
-        kiln_stream *streams[2];
-        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-        float x[32] = {-1, 2};
-        float y[32];
-        options.graphs = KILN_GRAPH_OFF;
-        assert_ok(kiln_context_create(engine, &options, &context));
-        assert_ok(kiln_stream_create(0, 0, &streams[0]));
-        assert_ok(kiln_stream_create(0, 0, &streams[1]));
-        for (int run = 0; run < 12; run++) {
-            const kiln_shape shape = KILN_SHAPE(run % 2 == 0 ? 2 : 8, 4);
-            const kiln_tensor input = host_floats(x, shape);
-            const kiln_tensor output = host_floats(y, shape);
-            x[7] = (float)run;
-            assert_ok(kiln_context_bind(context, "x", &input));
-            assert_ok(kiln_context_bind(context, "y", &output));
-            assert_ok(kiln_context_enqueue(context, streams[run / 3 % 2]));
-            assert_ok(kiln_context_wait(context));
-            assert_true(y[0] == 0 && y[1] == 2 && y[7] == (float)run);
-        }
-        kiln_context_destroy(context);
-        kiln_stream_destroy(streams[0]);
-        kiln_stream_destroy(streams[1]);
-        kiln_engine_release(engine);
-    }
-}
-
-/* What a caller enqueued on a stream is there for the first run with it too, which is none of a
- * graph: enough copies that the device is still at them. */
-static void a_first_run_waits_for_the_callers_stream(void **state)
-{
-    (void)state;
-    enum { COPIES = 200 };
-    const size_t large = ON_STAND_IN ? 1024 : (size_t)64 << 20;
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
-        kiln_context *context = NULL;
-        kiln_stream *stream = NULL;
-        kiln_buffer *buffers[3];
-        kiln_tensor x;
-        kiln_tensor y;
-        float values[4] = {-1, 2, -3, 4};
-        assert_ok(kiln_stream_create(0, 0, &stream));
-        for (size_t b = 0; b < 3; b++) {
-            assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, large, &buffers[b]));
-            assert_ok(kiln_buffer_fill(buffers[b], 0, NULL));
-        }
-        assert_ok(kiln_buffer_write(buffers[0], 0, (kiln_span){values, sizeof values}, NULL));
-        assert_ok(kiln_buffer_tensor(buffers[2], 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(1, 4), &x));
-        assert_ok(kiln_context_create(engine, NULL, &context));
-        assert_ok(kiln_context_bind(context, "x", &x));
-        for (int k = 0; k < COPIES; k++) {
-            assert_ok(kiln_buffer_copy(buffers[1], 0, buffers[0], 0, large, stream));
-        }
-        assert_ok(kiln_buffer_copy(buffers[2], 0, buffers[1], 0, large, stream));
-        assert_ok(kiln_context_enqueue(context, stream));
-        assert_ok(kiln_context_tensor(context, "y", &y));
-        const float *found = y.data;
-        assert_true(found[0] == 0 && found[1] == 2 && found[2] == 0 && found[3] == 4);
-        kiln_context_destroy(context);
-        kiln_stream_destroy(stream);
-        for (size_t b = 0; b < 3; b++) {
-            kiln_buffer_destroy(buffers[b]);
-        }
-        kiln_engine_release(engine);
-    }
-}
-
-/* Several contexts over each of two streams, the copies of one under the kernels of another: each
- * gets the results of what it was given. */
-static void copies_pass_under_kernels(void **state)
-{
-    (void)state;
-    enum { STREAMS = 2, CONTEXTS = 6, RUNS = 300, COUNT = 32 };
-    for (size_t i = 0; i < 2 * FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i / 2);
-        kiln_context *contexts[CONTEXTS];
-        kiln_stream *streams[STREAMS];
-        float x[CONTEXTS][COUNT] = {{0}};
-        float y[CONTEXTS][COUNT] = {{0}};
-        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-        options.overlap_copies = true;
-        options.share_device_memory = i % 2 == 1;
-        for (size_t s = 0; s < STREAMS; s++) {
-            assert_ok(kiln_stream_create(0, 0, &streams[s]));
-        }
-        for (size_t c = 0; c < CONTEXTS; c++) {
-            const kiln_tensor input = host_floats(x[c], KILN_SHAPE(8, 4));
-            const kiln_tensor output = host_floats(y[c], KILN_SHAPE(8, 4));
-            options.stream = streams[c % STREAMS];
-            assert_ok(kiln_context_create(engine, &options, &contexts[c]));
-            assert_ok(kiln_context_bind(contexts[c], "x", &input));
-            assert_ok(kiln_context_bind(contexts[c], "y", &output));
-            assert_ok(kiln_context_warmup(contexts[c], 3, 0, NULL));
-        }
-        for (int run = 0; run < RUNS + CONTEXTS; run++) {
-            const size_t c = (size_t)run % CONTEXTS;
-            if (run >= CONTEXTS) {
-                assert_ok(kiln_context_wait(contexts[c]));
-                assert_true(y[c][0] == 0 && y[c][COUNT - 1] == (float)(run - CONTEXTS));
-            }
-            x[c][0] = (float)-run;
-            x[c][COUNT - 1] = (float)run;
-            assert_ok(kiln_context_enqueue(contexts[c], NULL));
-        }
-        for (size_t c = 0; c < CONTEXTS; c++) {
-            kiln_context_counters counters = {.struct_size = sizeof counters};
-            assert_ok(kiln_context_wait(contexts[c]));
-            assert_ok(kiln_context_get_counters(contexts[c], &counters));
-            assert_true(counters.graph_hits >= RUNS / CONTEXTS);
-            kiln_context_destroy(contexts[c]);
-        }
-        for (size_t s = 0; s < STREAMS; s++) {
-            kiln_stream_destroy(streams[s]);
-        }
-        kiln_engine_release(engine);
-    }
-}
-
 /* The library writes what the output has, so too little memory is no run. */
 static void device_memory_that_is_too_small_is_not_written(void **state)
 {
@@ -505,43 +380,6 @@ static void device_memory_that_is_too_small_is_not_written(void **state)
         }
         kiln_context_destroy(context);
         kiln_buffer_destroy(buffer);
-        kiln_engine_release(engine);
-    }
-}
-
-/* Over a stream of the engine's; with graphs and without waiting, as other contexts. */
-static void contexts_can_share_their_memory(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
-        kiln_context *contexts[3] = {NULL};
-        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-        float x[4] = {-1, 1, -2, 2};
-        options.share_device_memory = true;
-        options.persistent_cache_bytes = 4096;
-        for (size_t c = 0; c < 3; c++) {
-            assert_ok(kiln_context_create(engine, &options, &contexts[c]));
-        }
-        for (size_t c = 0; c < 3; c++) {
-            const kiln_tensor y = run_floats(contexts[c], KILN_SHAPE(1, 4), x);
-            assert_true(((float *)y.data)[3] == 2.0F);
-            assert_ptr_equal(kiln_context_stream(contexts[c]), kiln_context_stream(contexts[0]));
-        }
-        for (size_t run = 0; run < 9; run++) {
-            kiln_context *context = contexts[run % 3];
-            kiln_tensor y;
-            assert_ok(kiln_context_enqueue(context, NULL));
-            assert_ok(kiln_context_wait(context));
-            assert_ok(kiln_context_tensor(context, "y", &y));
-            assert_true(((float *)y.data)[1] == 1.0F && ((float *)y.data)[2] == 0.0F);
-        }
-        for (size_t c = 0; c < 3; c++) {
-            kiln_context_counters counters = {.struct_size = sizeof counters};
-            assert_ok(kiln_context_get_counters(contexts[c], &counters));
-            assert_int_equal(counters.graph_hits, 2);
-            kiln_context_destroy(contexts[c]);
-        }
         kiln_engine_release(engine);
     }
 }
@@ -705,11 +543,7 @@ int main(void)
         tensorrt_test(an_output_may_depend_on_values),
         tensorrt_test(a_double_is_bound_as_a_float),
         tensorrt_test(device_memory_is_used_where_it_lies),
-        tensorrt_test(profiles_change_on_the_callers_stream),
-        tensorrt_test(a_first_run_waits_for_the_callers_stream),
-        tensorrt_test(copies_pass_under_kernels),
         tensorrt_test(device_memory_that_is_too_small_is_not_written),
-        tensorrt_test(contexts_can_share_their_memory),
         tensorrt_test(layers_are_measured),
         tensorrt_test(rtx_keeps_what_it_compiled),
         tensorrt_test(a_built_engine_tells_its_models_metadata),
