@@ -39,8 +39,9 @@ static kln_resolved *make_resolved(kln_infer_state *state, const kln_onnx_node *
     if (row != NULL) {
         resolved->schema = kln_schema_parse(row, state->arena);
         kln_state_check(state, resolved->schema != NULL);
+    }
+    if (resolved->schema != NULL) {
         kln_rule_lookup(row->domain, row->name, resolved);
-        resolved->form = kln_form_of(row->domain, row->name, row->since);
     }
     return state->status == KILN_OK ? resolved : NULL;
 }

@@ -214,8 +214,7 @@ kln_graph_walk *kln_walk_create(kln_infer_state *state, const kln_onnx_graph *gr
 /* The rule and fold of an operator of ai.onnx and its siblings. */
 void kln_rule_lookup(const char *domain, const char *name, kln_resolved *resolved);
 
-/* infer_forms.c: what shapes an operator's inputs must have, or NULL; and whether they have. */
-const char *kln_form_of(const char *domain, const char *name, int since);
+/* infer_forms.c: whether the inputs' shapes look as the form says; a fault where they do not. */
 bool kln_form_fits(kln_rule *rule, const char *form);
 
 /* Infers a subgraph whose inputs have the types of `bound` (NULL entries: not known). */

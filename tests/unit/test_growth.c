@@ -358,6 +358,116 @@ static void models_grow_evenly(void **state)
     assert_false(failed);
 }
 
+/* --- networks that are built layer by layer --- */
+
+/* Each layer is inferred as it is added, after many as after few. */
+static void add_layers(kiln_network *network, kiln_tensor_id x, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        assert_ok(kiln_network_add_elementwise(network, NULL, KILN_ELEMENTWISE_ADD, x, x, &x));
+    }
+}
+
+static void add_inputs_between(kiln_network *network, kiln_tensor_id x, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char name[32];
+        kiln_tensor_id y = KILN_NO_TENSOR;
+        (void)snprintf(name, sizeof name, "y%zu", i);
+        assert_ok(
+            kiln_network_add_input(network, name, KILN_DTYPE_FLOAT32, &KILN_SHAPE(2, 3), NULL, &y));
+        assert_ok(kiln_network_add_elementwise(network, NULL, KILN_ELEMENTWISE_ADD, x, y, &x));
+    }
+}
+
+static void mark_outputs_between(kiln_network *network, kiln_tensor_id x, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        kiln_dtype dtype = KILN_DTYPE_UNDEFINED;
+        kiln_shape shape = KILN_SHAPE_SCALAR;
+        assert_ok(kiln_network_add_unary(network, NULL, KILN_UNARY_ABS, x, &x));
+        assert_ok(kiln_network_mark_output(network, x));
+        assert_ok(kiln_network_tensor_type(network, x, &dtype, &shape));
+    }
+}
+
+static void fail_between(kiln_network *network, kiln_tensor_id x, size_t count)
+{
+    kiln_tensor_id y = KILN_NO_TENSOR;
+    for (size_t i = 0; i < count; i++) {
+        assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                      kiln_network_add_softmax(network, "bad", x, 2, false, &y));
+        assert_ok(kiln_network_add_unary(network, NULL, KILN_UNARY_ABS, x, &x));
+    }
+}
+
+static void in_a_branch(kiln_network *network, kiln_tensor_id x, size_t count)
+{
+    kiln_network *branch = NULL;
+    assert_ok(kiln_network_create_branch(network, NULL, &branch));
+    assert_ok(kiln_network_capture(branch, x, &x));
+    add_layers(branch, x, count);
+}
+
+/* A file whose nodes stand in the wrong order takes more layers. */
+static void after_a_file(kiln_network *network, kiln_tensor_id x, size_t count)
+{
+    graph_maker m;
+    kln_text bytes;
+    (void)network;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", 1, "2,3");
+    maker_node(&m, "Abs", "y", "z");
+    maker_node(&m, "Abs", "x", "y");
+    maker_output(&m, "z", 1, "2,3");
+    kln_text_init(&bytes, (size_t)INT32_MAX);
+    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    maker_end(&m);
+    kiln_network *read = NULL;
+    assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &read));
+    assert_ok(kiln_network_find(read, "z", &x));
+    add_layers(read, x, count);
+    kiln_network_destroy(read);
+    kln_text_finish(&bytes);
+}
+
+static double time_of_layers(void (*add)(kiln_network *, kiln_tensor_id, size_t), size_t count)
+{
+    double best = 1e9;
+    for (int round = 0; round < 3; round++) {
+        kiln_network *network = NULL;
+        kiln_tensor_id x = KILN_NO_TENSOR;
+        const double start = seconds();
+        assert_ok(kiln_network_create(NULL, &network));
+        assert_ok(
+            kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(2, 3), NULL, &x));
+        add(network, x, count);
+        kiln_network_destroy(network);
+        best = seconds() - start < best ? seconds() - start : best;
+    }
+    return best;
+}
+
+static void networks_grow_evenly(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        void (*add)(kiln_network *network, kiln_tensor_id x, size_t count);
+    } cases[] = {{"layers", add_layers},
+                 {"layers and inputs", add_inputs_between},
+                 {"layers and outputs", mark_outputs_between},
+                 {"layers and failures", fail_between},
+                 {"layers of a branch", in_a_branch},
+                 {"layers after a file", after_a_file}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        const double few = time_of_layers(cases[i].add, 4000);
+        const double many = time_of_layers(cases[i].add, 16000);
+        printf("%s: %.1f ms, four times as many %.1f ms\n", cases[i].name, few * 1e3, many * 1e3);
+        assert_true(many < few * MOST_GROWTH);
+    }
+}
+
 /* --- calls that name many tensors --- */
 
 static kiln_status do_nothing(void *user, kiln_mock_run *run, char message[1024])
@@ -454,6 +564,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(each_process_has_its_own_hash),
         cmocka_unit_test(chosen_names_cost_no_more),
         cmocka_unit_test(models_grow_evenly),
+        cmocka_unit_test(networks_grow_evenly),
         cmocka_unit_test(calls_grow_evenly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
