@@ -69,6 +69,83 @@ static const row_function compare_rows[] = {
 #define LIST_COMPARE(name, since, expression) [REF_COMPARE_##name] = row_##name,
     REF_COMPARE_LIST(LIST_COMPARE)};
 
+/* The same of floats where neighbours are neighbours, without a detour by doubles: what two floats
+ * give in double, and what is rounded to float of it, is what they give in float, because a double
+ * has more than twice the digits. */
+typedef void (*lean_function)(int64_t n, const float *a, int64_t a_step, const float *b,
+                              int64_t b_step, void *out);
+
+#define DEFINE_LEAN(name, type, expression)                                                  \
+    static void lean_##name(int64_t n, const float *a, int64_t a_step, const float *b,       \
+                            int64_t b_step, void *out)                                       \
+    {                                                                                        \
+        type *to = out;                                                                      \
+        for (int64_t i = 0; a_step == 1 && b_step == 1 && i < n; i++) {                      \
+            const float x = a[i];                                                            \
+            const float y = b[i];                                                            \
+            to[i] = (type)(expression);                                                      \
+        }                                                                                    \
+        const float b_first = b[0];                                                          \
+        for (int64_t i = 0; a_step == 1 && b_step == 0 && i < n; i++) {                      \
+            const float x = a[i];                                                            \
+            const float y = b_first;                                                         \
+            to[i] = (type)(expression);                                                      \
+        }                                                                                    \
+        const float a_first = a[0];                                                          \
+        for (int64_t i = 0; a_step == 0 && i < n; i++) {                                     \
+            const float x = a_first;                                                         \
+            const float y = b[i * b_step];                                                   \
+            to[i] = (type)(expression);                                                      \
+        }                                                                                    \
+    }
+#define LEAN_LIST(X)                    \
+    X(Add, x + y)                       \
+    X(Sub, x - y)                       \
+    X(Mul, x *y)                        \
+    X(Div, x / y)                       \
+    X(Max, isnan(x) || x > y ? x : y)   \
+    X(Min, isnan(x) || x < y ? x : y)   \
+    X(PRelu, x < 0.0F ? x * y : x)
+#define DEFINE_LEAN_FLOAT(name, expression) DEFINE_LEAN(name, float, expression)
+LEAN_LIST(DEFINE_LEAN_FLOAT)
+#define DEFINE_LEAN_COMPARE(name, since, expression) DEFINE_LEAN(name, uint8_t, expression)
+REF_COMPARE_LIST(DEFINE_LEAN_COMPARE)
+
+/* By variant; NULL for what has no such form. */
+#define LIST_LEAN(name, expression) [REF_BINARY_##name] = lean_##name,
+static const lean_function binary_leans[KLN_ARRAY_LENGTH(binary_rows)] = {LEAN_LIST(LIST_LEAN)};
+#define LIST_LEAN_COMPARE(name, since, expression) [REF_COMPARE_##name] = lean_##name,
+static const lean_function compare_leans[] = {REF_COMPARE_LIST(LIST_LEAN_COMPARE)};
+
+/* What is computed, in two forms. */
+typedef struct pair_function {
+    row_function row;
+    lean_function lean;
+} pair_function;
+
+static pair_function binary_pair(int variant)
+{
+    return (pair_function){binary_rows[variant], binary_leans[variant]};
+}
+
+/* Whether all of it was done in the lean form. */
+static bool combine_lean(const ref_walk *walk, const ref_tensor *a, const ref_tensor *b,
+                         lean_function function, ref_tensor *y)
+{
+    const int64_t a_step = walk->step[1];
+    const int64_t b_step = walk->step[2];
+    if (function == NULL || a->dtype != KILN_DTYPE_FLOAT32 || b->dtype != KILN_DTYPE_FLOAT32 ||
+        (y->dtype != KILN_DTYPE_FLOAT32 && y->dtype != KILN_DTYPE_BOOL) || walk->step[0] != 1 ||
+        (a_step != 0 && a_step != 1) || (b_step != 0 && b_step != 1)) {
+        return false;
+    }
+    const int64_t size = y->dtype == KILN_DTYPE_BOOL ? 1 : (int64_t)sizeof(float);
+    function(walk->length, (const float *)a->data + walk->offset[1], a_step,
+             (const float *)b->data + walk->offset[2], b_step,
+             (char *)y->data + walk->offset[0] * size);
+    return true;
+}
+
 static void load(ref_domain domain, const ref_tensor *tensor, int64_t start, int64_t step,
                  int64_t n, row *out)
 {
@@ -81,7 +158,7 @@ static void load(ref_domain domain, const ref_tensor *tensor, int64_t start, int
 
 /* `y` may be one of the inputs: each row is read before it is written. */
 static void combine(ref_domain domain, const ref_tensor *a, const ref_tensor *b,
-                    row_function function, ref_tensor *y)
+                    pair_function function, ref_tensor *y)
 {
     ref_walk walk;
     ref_walk_init(&walk, y->rank, y->dims);
@@ -92,11 +169,14 @@ static void combine(ref_domain domain, const ref_tensor *a, const ref_tensor *b,
     row left;
     row right;
     while (ref_walk_next(&walk)) {
+        if (combine_lean(&walk, a, b, function.lean, y)) {
+            continue;
+        }
         for (int64_t i = 0; i < walk.length; i += REF_CHUNK) {
             const int64_t n = walk.length - i < REF_CHUNK ? walk.length - i : REF_CHUNK;
             load(domain, a, walk.offset[1] + i * walk.step[1], walk.step[1], n, &left);
             load(domain, b, walk.offset[2] + i * walk.step[2], walk.step[2], n, &right);
-            function(domain, n, &left, &right);
+            function.row(domain, n, &left, &right);
             if (domain == REF_DOMAIN_FLOAT) {
                 ref_store_float(y, walk.offset[0] + i * walk.step[0], walk.step[0], n, left.floats);
             } else {
@@ -136,7 +216,7 @@ static kiln_status two_inputs(ref_call *call, const ref_tensor **a, const ref_te
     return KILN_OK;
 }
 
-static kiln_status run_binary(ref_call *call, row_function function, bool compares)
+static kiln_status run_binary(ref_call *call, pair_function function, bool compares)
 {
     const ref_tensor *a = NULL;
     const ref_tensor *b = NULL;
@@ -159,7 +239,7 @@ kiln_status ref_op_binary(ref_call *call)
     if (bits && a != NULL && ref_domain_of(a->dtype) == REF_DOMAIN_FLOAT) {
         return ref_fail_dtype(call, a->dtype);
     }
-    return run_binary(call, binary_rows[call->variant], false);
+    return run_binary(call, binary_pair(call->variant), false);
 }
 
 kiln_status ref_op_shift(ref_call *call)
@@ -170,14 +250,14 @@ kiln_status ref_op_shift(ref_call *call)
         return ref_fail_dtype(call, a->dtype);
     }
     const bool right = strcmp(ref_attribute_string(call, "direction", ""), "RIGHT") == 0;
-    return run_binary(call, binary_rows[right ? REF_BINARY_BitShiftRight : REF_BINARY_BitShiftLeft],
+    return run_binary(call, binary_pair(right ? REF_BINARY_BitShiftRight : REF_BINARY_BitShiftLeft),
                       false);
 }
 
 kiln_status ref_op_mod(ref_call *call)
 {
     const bool fmod_wanted = ref_attribute_int(call, "fmod", 0) != 0;
-    return run_binary(call, binary_rows[fmod_wanted ? REF_BINARY_Fmod : REF_BINARY_Mod], false);
+    return run_binary(call, binary_pair(fmod_wanted ? REF_BINARY_Fmod : REF_BINARY_Mod), false);
 }
 
 static bool same_text(const kiln_span *a, const kiln_span *b)
@@ -218,7 +298,8 @@ kiln_status ref_op_compare(ref_call *call)
         a->dtype == KILN_DTYPE_STRING && b->dtype == KILN_DTYPE_STRING) {
         return compare_strings(call, a, b);
     }
-    return run_binary(call, compare_rows[call->variant], true);
+    const pair_function function = {compare_rows[call->variant], compare_leans[call->variant]};
+    return run_binary(call, function, true);
 }
 
 /* Sums in double, so that the dtype is rounded to once. */
@@ -231,7 +312,7 @@ static kiln_status sum_floats(ref_call *call, const ref_tensor *y)
     wide.dtype = KILN_DTYPE_FLOAT64;
     wide.data = sum;
     for (size_t i = 0; i < call->node->input_count; i++) {
-        combine(REF_DOMAIN_FLOAT, &wide, ref_input(call, i), binary_rows[REF_BINARY_Add], &wide);
+        combine(REF_DOMAIN_FLOAT, &wide, ref_input(call, i), binary_pair(REF_BINARY_Add), &wide);
     }
     const double share = call->variant == REF_BINARY_Mean ? (double)call->node->input_count : 1.0;
     for (int64_t i = 0; i < y->count; i++) {
@@ -278,7 +359,7 @@ kiln_status ref_op_variadic(ref_call *call)
                           walk.step[1]);
     }
     for (size_t i = 1; i < call->node->input_count; i++) {
-        combine(domain, y, ref_input(call, i), binary_rows[call->variant], y);
+        combine(domain, y, ref_input(call, i), binary_pair(call->variant), y);
     }
     return KILN_OK;
 }
@@ -293,6 +374,24 @@ static int64_t int_power(int64_t base, int64_t exponent)
         result *= exponent % 2 != 0 ? factor : 1;
     }
     return (int64_t)result;
+}
+
+/* Squares of a row of floats, which doubles hold exactly, so that pow has no other; whether it is
+ * one. */
+static bool square_row(const ref_walk *walk, const ref_tensor *x, const ref_tensor *y,
+                       ref_tensor *z)
+{
+    if (x->dtype != KILN_DTYPE_FLOAT32 || z->dtype != KILN_DTYPE_FLOAT32 || walk->step[0] != 1 ||
+        walk->step[1] != 1 || walk->step[2] != 0 ||
+        ref_get_float(y, walk->offset[2]) != 2.0) {
+        return false;
+    }
+    const float *from = (const float *)x->data + walk->offset[1];
+    float *to = (float *)z->data + walk->offset[0];
+    for (int64_t i = 0; i < walk->length; i++) {
+        to[i] = from[i] * from[i];
+    }
+    return true;
 }
 
 kiln_status ref_op_pow(ref_call *call)
@@ -316,6 +415,9 @@ kiln_status ref_op_pow(ref_call *call)
     ref_walk_add_broadcast(&walk, &y);
     ref_walk_begin(&walk);
     while (ref_walk_next(&walk)) {
+        if (!whole && square_row(&walk, x, &y, z)) {
+            continue;
+        }
         for (int64_t i = 0; i < walk.length; i++) {
             const int64_t to = walk.offset[0] + i * walk.step[0];
             const int64_t base = walk.offset[1] + i * walk.step[1];
@@ -328,6 +430,24 @@ kiln_status ref_op_pow(ref_call *call)
         }
     }
     return KILN_OK;
+}
+
+/* A row of floats that are neighbours; whether they are. */
+static bool choose_floats(const ref_walk *walk, const ref_tensor *condition, const ref_tensor *x,
+                         const ref_tensor *y, ref_tensor *out)
+{
+    if (x->dtype != KILN_DTYPE_FLOAT32 || walk->step[0] != 1 || walk->step[1] != 1 ||
+        walk->step[2] != 1 || walk->step[3] != 1) {
+        return false;
+    }
+    const uint8_t *yes = (const uint8_t *)condition->data + walk->offset[1];
+    const float *a = (const float *)x->data + walk->offset[2];
+    const float *b = (const float *)y->data + walk->offset[3];
+    float *to = (float *)out->data + walk->offset[0];
+    for (int64_t i = 0; i < walk->length; i++) {
+        to[i] = ref_select(yes[i] != 0, a[i], b[i]);
+    }
+    return true;
 }
 
 kiln_status ref_op_where(ref_call *call)
@@ -361,6 +481,9 @@ kiln_status ref_op_where(ref_call *call)
     ref_walk_add_broadcast(&walk, y);
     ref_walk_begin(&walk);
     while (ref_walk_next(&walk)) {
+        if (choose_floats(&walk, condition, x, y, out)) {
+            continue;
+        }
         for (int64_t i = 0; i < walk.length; i++) {
             const bool yes =
                 ((const uint8_t *)condition->data)[walk.offset[1] + i * walk.step[1]] != 0;

@@ -22,7 +22,18 @@ static int64_t reflected(int64_t at, int64_t size, char mode)
     return -1;
 }
 
-/* y[i] = x[i - before], element by element; what lies outside follows `mode`, `fill` for 'c'. */
+static int64_t clamp(int64_t at, int64_t size)
+{
+    return at < 0 ? 0 : at < size ? at : size;
+}
+
+static int64_t saturated_sum(int64_t a, int64_t b)
+{
+    int64_t sum = 0;
+    return __builtin_add_overflow(a, b, &sum) ? (a < 0 ? INT64_MIN : INT64_MAX) : sum;
+}
+
+/* y[i] = x[i - before], row by row by element; what lies outside follows `mode`, `fill` for 'c'. */
 static kiln_status shift(ref_call *call, const ref_tensor *x, const int64_t *before,
                          const int64_t *dims, char mode, const void *fill)
 {
@@ -36,16 +47,35 @@ static kiln_status shift(ref_call *call, const ref_tensor *x, const int64_t *bef
         }
     }
     const size_t size = ref_element_size(x->dtype);
-    for (int64_t i = 0; i < y->count; i++) {
-        int64_t rest = i;
+    const int last = x->rank - 1;
+    const int64_t length = x->rank > 0 ? dims[last] : 1;
+    const int64_t begin = x->rank > 0 ? clamp(before[last], length) : 0;
+    const int64_t end =
+        x->rank > 0 ? clamp(saturated_sum(before[last], x->dims[last]), length) : 1;
+    for (int64_t i = 0; i < y->count; i += length) {
+        int64_t rest = i / length;
         int64_t from = 0;
-        for (int j = x->rank - 1; j >= 0 && from >= 0; j--) {
+        for (int j = last - 1; j >= 0 && from >= 0; j--) {
             const int64_t at = reflected(rest % dims[j] - before[j], x->dims[j], mode);
             from = at < 0 ? -1 : from + at * strides[j];
             rest /= dims[j];
         }
-        memcpy((char *)y->data + (size_t)i * size,
-               from < 0 ? fill : (const char *)x->data + (size_t)from * size, size);
+        char *row = (char *)y->data + (size_t)i * size;
+        if (from >= 0 && begin < end) {
+            const int64_t place = x->rank > 0 ? begin - before[last] : 0;
+            memcpy(row + (size_t)begin * size, (const char *)x->data + (size_t)(from + place) * size,
+                   (size_t)(end - begin) * size);
+        }
+        for (int64_t k = 0; k < length; k++) {
+            if (from >= 0 && k == begin && begin < end) {
+                k = end - 1;
+                continue;
+            }
+            const int64_t at =
+                from < 0 ? -1 : reflected(k - before[last], x->dims[last], mode);
+            memcpy(row + (size_t)k * size,
+                   at < 0 ? fill : (const char *)x->data + (size_t)(from + at) * size, size);
+        }
     }
     return KILN_OK;
 }

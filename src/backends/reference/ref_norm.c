@@ -279,6 +279,31 @@ kiln_status ref_op_mean_variance(ref_call *call)
     return KILN_OK;
 }
 
+/* Over which neighbouring channels, `first` to `end` - 1 from an element's own, and how. */
+typedef struct local_response {
+    int64_t first, end, channel; /* elements from one channel to the next */
+    double alpha, beta, bias;
+} local_response;
+
+/* `n` elements of one channel. */
+static void normalize_piece(const local_response *how, const ref_tensor *x, int64_t start,
+                            int64_t n, ref_tensor *y)
+{
+    double sums[REF_CHUNK] = {0};
+    double row[REF_CHUNK];
+    for (int64_t k = how->first; k < how->end; k++) {
+        ref_load_float(x, start + k * how->channel, 1, n, row);
+        for (int64_t i = 0; i < n; i++) {
+            sums[i] += row[i] * row[i];
+        }
+    }
+    ref_load_float(x, start, 1, n, row);
+    for (int64_t i = 0; i < n; i++) {
+        row[i] /= pow(how->bias + how->alpha * sums[i], how->beta);
+    }
+    ref_store_float(y, start, 1, n, row);
+}
+
 kiln_status ref_op_lrn(ref_call *call)
 {
     const ref_tensor *x = NULL;
@@ -296,16 +321,15 @@ kiln_status ref_op_lrn(ref_call *call)
     }
     KLN_RETURN_IF_ERROR(
         ref_spend(call, (double)x->count * (double)(size < channels ? size : channels)));
-    for (int64_t i = 0; i < x->count; i++) {
-        const int64_t c = i / inner % channels;
+    for (int64_t i = 0; x->count > 0 && i < x->dims[0] * channels; i++) {
+        const int64_t c = i % channels;
         const int64_t first = c - (size - 1) / 2 > 0 ? c - (size - 1) / 2 : 0;
         const int64_t end = c + size / 2 + 1 < channels ? c + size / 2 + 1 : channels;
-        double sum = 0.0;
-        for (int64_t k = first; k < end; k++) {
-            const double v = ref_get_float(x, i + (k - c) * inner);
-            sum += v * v;
+        const local_response how = {first - c, end - c, inner, alpha / (double)size, beta, bias};
+        for (int64_t k = 0; k < inner; k += REF_CHUNK) {
+            normalize_piece(&how, x, i * inner + k, inner - k < REF_CHUNK ? inner - k : REF_CHUNK,
+                            y);
         }
-        ref_put_float(y, i, ref_get_float(x, i) / pow(bias + alpha / (double)size * sum, beta));
     }
     return KILN_OK;
 }

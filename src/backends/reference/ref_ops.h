@@ -204,6 +204,18 @@ KILN_MUST_CHECK kiln_status ref_cut(ref_call *call, const ref_tensor *x, int axi
 KILN_MUST_CHECK kiln_status ref_stack_nothing(ref_call *call, size_t output, const ref_plan *plan,
                                               size_t index, int64_t axis, const ref_value *given,
                                               size_t given_count);
+/* yes ? a : b, without a branch, which nobody could predict. */
+static inline float ref_select(bool yes, float a, float b)
+{
+    const uint32_t mask = 0 - (uint32_t)yes;
+    uint32_t first = 0;
+    uint32_t second = 0;
+    memcpy(&first, &a, sizeof first);
+    memcpy(&second, &b, sizeof second);
+    first = (first & mask) | (second & ~mask);
+    memcpy(&a, &first, sizeof a);
+    return a;
+}
 double ref_sigmoid(double x);
 double ref_softplus(double x);
 /* A second tensor's strides when it is laid over the dimensions of `like`. FAIL when it is not

@@ -175,9 +175,153 @@ static void add_block(ref_sum_function sum, int64_t count, const double *a, int6
     }
 }
 
+/* --- one row: the matrix is read once, so a copy of it would cost more than the product --- */
+
+/* Adds four rows of floats, weighted by a, to a row of out. */
+static void add_four_plainly(int64_t width, const double *a, const float *b, int64_t stride,
+                             double *out)
+{
+    for (int64_t c = 0; c < width; c++) {
+        const double half = out[c] + a[0] * (double)b[c] + a[1] * (double)b[c + stride];
+        out[c] = half + a[2] * (double)b[c + 2 * stride] + a[3] * (double)b[c + 3 * stride];
+    }
+}
+
+/* Sums of `count` products in each of eight rows of b, which are `stride` apart. */
+static void sum_eight_plainly(int64_t count, const double *a, const float *b, int64_t stride,
+                              double *out)
+{
+    for (int c = 0; c < 8; c++) {
+        double sum = out[c];
+        for (int64_t k = 0; k < count; k++) {
+            sum += a[k] * (double)b[c * stride + k];
+        }
+        out[c] = sum;
+    }
+}
+
+#if defined(__x86_64__)
+
+__attribute__((target("avx2"))) static void add_four_wide(int64_t width, const double *a,
+                                                          const float *b, int64_t stride,
+                                                          double *out)
+{
+    int64_t c = 0;
+    for (; c + 4 <= width; c += 4) {
+        __m256d sum = _mm256_loadu_pd(out + c);
+        for (int k = 0; k < 4; k++) {
+            const __m256d row = _mm256_cvtps_pd(_mm_loadu_ps(b + c + k * stride));
+            sum = _mm256_add_pd(sum, _mm256_mul_pd(_mm256_set1_pd(a[k]), row));
+        }
+        _mm256_storeu_pd(out + c, sum);
+    }
+    add_four_plainly(width - c, a, b + c, stride, out + c);
+}
+
+/* Four elements of each of four rows become four columns. */
+__attribute__((target("avx2"))) static __m256d add_column(__m256d sum, double a, __m128 column)
+{
+    return _mm256_add_pd(sum, _mm256_mul_pd(_mm256_set1_pd(a), _mm256_cvtps_pd(column)));
+}
+
+__attribute__((target("avx2"))) static __m256d sum_four_wide(int64_t count, const double *a,
+                                                             const float *b, int64_t stride,
+                                                             __m256d sum)
+{
+    for (int64_t k = 0; k < count; k += 4) {
+        __m128 r0 = _mm_loadu_ps(b + k);
+        __m128 r1 = _mm_loadu_ps(b + k + stride);
+        __m128 r2 = _mm_loadu_ps(b + k + 2 * stride);
+        __m128 r3 = _mm_loadu_ps(b + k + 3 * stride);
+        _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+        sum = add_column(sum, a[k], r0);
+        sum = add_column(sum, a[k + 1], r1);
+        sum = add_column(sum, a[k + 2], r2);
+        sum = add_column(sum, a[k + 3], r3);
+    }
+    return sum;
+}
+
+__attribute__((target("avx2"))) static void sum_eight_wide(int64_t count, const double *a,
+                                                           const float *b, int64_t stride,
+                                                           double *out)
+{
+    const int64_t whole = count - count % 4;
+    for (int half = 0; half < 8; half += 4) {
+        const __m256d sum = sum_four_wide(whole, a, b + half * stride, stride,
+                                          _mm256_loadu_pd(out + half));
+        _mm256_storeu_pd(out + half, sum);
+    }
+    sum_eight_plainly(count - whole, a + whole, b + whole, stride, out);
+}
+
+#endif
+
+typedef void (*row_function)(int64_t n, const double *a, const float *b, int64_t stride,
+                             double *out);
+
+static row_function choose(row_function plain, row_function wide)
+{
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx2") ? wide : plain;
+#else
+    (void)wide;
+    return plain;
+#endif
+}
+
+#if !defined(__x86_64__)
+#define add_four_wide add_four_plainly
+#define sum_eight_wide sum_eight_plainly
+#endif
+
+/* Of `out` this much stays in the cache while rows of b pass. */
+#define WIDTH 1024
+
+static void multiply_rows(int64_t inner, int64_t columns, const double *a, const float *b,
+                          int64_t stride, double *out)
+{
+    const row_function add_four = choose(add_four_plainly, add_four_wide);
+    for (int64_t c = 0; c < columns; c += WIDTH) {
+        const int64_t width = columns - c < WIDTH ? columns - c : WIDTH;
+        int64_t k = 0;
+        for (; k + 4 <= inner; k += 4) {
+            add_four(width, a + k, b + k * stride + c, stride, out + c);
+        }
+        for (; k < inner; k++) {
+            for (int64_t i = c; i < c + width; i++) {
+                out[i] += a[k] * (double)b[k * stride + i];
+            }
+        }
+    }
+}
+
+static void multiply_columns(int64_t inner, int64_t columns, const double *a, const float *b,
+                             int64_t stride, double *out)
+{
+    const row_function sum_eight = choose(sum_eight_plainly, sum_eight_wide);
+    int64_t c = 0;
+    for (; c + 8 <= columns; c += 8) {
+        sum_eight(inner, a, b + c * stride, stride, out + c);
+    }
+    for (; c < columns; c++) {
+        for (int64_t k = 0; k < inner; k++) {
+            out[c] += a[k] * (double)b[c * stride + k];
+        }
+    }
+}
+
 void ref_multiply_matrix(int64_t rows, int64_t inner, int64_t columns, const double *a,
                          int64_t a_stride, const ref_matrix *b, double *out, int64_t out_stride)
 {
+    if (rows == 1 && b->floats != NULL && (b->row == 1 || b->column == 1)) {
+        if (b->column == 1) {
+            multiply_rows(inner, columns, a, b->floats, b->row, out);
+        } else {
+            multiply_columns(inner, columns, a, b->floats, b->column, out);
+        }
+        return;
+    }
     ref_sum_function kernels[REF_SUM_KERNELS];
     (void)ref_sum_kernels(kernels);
     const ref_sum_function sum = kernels[0];

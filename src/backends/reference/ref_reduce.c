@@ -178,6 +178,200 @@ static void fold_one(const folding *fold, ref_reduce kind, int64_t from, int64_t
     }
 }
 
+/* --- reductions of several outputs side by side: each takes its elements in their order --- */
+
+/* What can be folded a row of outputs at a time. */
+static bool is_simple(ref_reduce kind)
+{
+    return kind != REF_REDUCE_LOG_SUM_EXP;
+}
+
+static void fold_row(ref_reduce kind, bool first, int64_t n, const double *row, double *into)
+{
+    switch (kind) {
+        case REF_REDUCE_PROD:
+            for (int64_t i = 0; i < n; i++) {
+                into[i] *= row[i];
+            }
+            return;
+        case REF_REDUCE_L1:
+            for (int64_t i = 0; i < n; i++) {
+                into[i] += fabs(row[i]);
+            }
+            return;
+        case REF_REDUCE_L2:
+        case REF_REDUCE_SUM_SQUARE:
+            for (int64_t i = 0; i < n; i++) {
+                into[i] += row[i] * row[i];
+            }
+            return;
+        case REF_REDUCE_MAX:
+            for (int64_t i = 0; i < n; i++) {
+                into[i] = first || isnan(row[i]) || row[i] > into[i] ? row[i] : into[i];
+            }
+            return;
+        case REF_REDUCE_MIN:
+            for (int64_t i = 0; i < n; i++) {
+                into[i] = first || isnan(row[i]) || row[i] < into[i] ? row[i] : into[i];
+            }
+            return;
+        default:
+            for (int64_t i = 0; i < n; i++) {
+                into[i] += row[i];
+            }
+    }
+}
+
+static void add_floats(const float *x, int64_t n, double *into)
+{
+    for (int64_t i = 0; i < n; i++) {
+        into[i] += (double)x[i];
+    }
+}
+
+/* `n` outputs whose elements lie side by side. */
+static void fold_columns(const folding *fold, ref_reduce kind, int64_t from, int64_t to, int64_t n)
+{
+    double into[REF_CHUNK];
+    double row[REF_CHUNK];
+    bool first = true;
+    ref_walk walk;
+    for (int64_t i = 0; i < n; i++) {
+        into[i] = kind == REF_REDUCE_PROD;
+    }
+    ref_walk_init(&walk, fold->rank, fold->dims);
+    ref_walk_add(&walk, fold->strides);
+    ref_walk_begin(&walk);
+    const bool adds = kind == REF_REDUCE_SUM || kind == REF_REDUCE_MEAN;
+    while (ref_walk_next(&walk)) {
+        for (int64_t i = 0; i < walk.length; i++) {
+            const int64_t at = from + walk.offset[0] + i * walk.step[0];
+            if (adds && fold->x->dtype == KILN_DTYPE_FLOAT32) {
+                add_floats((const float *)fold->x->data + at, n, into);
+                continue;
+            }
+            ref_load_float(fold->x, at, 1, n, row);
+            fold_row(kind, first, n, row, into);
+            first = false;
+        }
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const state s = {.sum = into[i], .extreme = into[i], .first = first};
+        into[i] = finish_float(kind, &s, fold->count);
+    }
+    ref_store_float(fold->y, to, 1, n, into);
+}
+
+#define ROWS 8
+
+/* Sums of eight rows of floats: one addition need not wait for that of another row. */
+static void sum_rows(const float *x, int64_t stride, int64_t n, double sums[ROWS])
+{
+    double s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
+    for (int64_t i = 0; i < n; i++) {
+        s0 += (double)x[i];
+        s1 += (double)x[i + stride];
+        s2 += (double)x[i + 2 * stride];
+        s3 += (double)x[i + 3 * stride];
+        s4 += (double)x[i + 4 * stride];
+        s5 += (double)x[i + 5 * stride];
+        s6 += (double)x[i + 6 * stride];
+        s7 += (double)x[i + 7 * stride];
+    }
+    const double all[ROWS] = {s0, s1, s2, s3, s4, s5, s6, s7};
+    memcpy(sums, all, sizeof all);
+}
+
+/* Whether the elements of each output are neighbours. */
+static bool is_dense(const folding *fold)
+{
+    int64_t dense[REF_RANK];
+    ref_dense_strides(fold->rank, fold->dims, dense);
+    return fold->rank > 0 &&
+           memcmp(dense, fold->strides, (size_t)fold->rank * sizeof *dense) == 0;
+}
+
+#define LANES 16
+
+/* Whether there is a NaN among some floats; `beats` says which of two is kept. */
+#define DEFINE_EXTREME(name, beats)                                       \
+    static bool name(const float *x, int64_t n, float *extreme)           \
+    {                                                                     \
+        float lanes[LANES];                                               \
+        float sums[LANES] = {0};                                          \
+        int64_t i = 0;                                                    \
+        for (int k = 0; k < LANES; k++) {                                 \
+            lanes[k] = x[0];                                              \
+        }                                                                 \
+        for (; i + LANES <= n; i += LANES) {                              \
+            for (int k = 0; k < LANES; k++) {                             \
+                const float v = x[i + k];                                 \
+                lanes[k] = v beats lanes[k] ? v : lanes[k];               \
+                sums[k] += v * 0.0F;                                      \
+            }                                                             \
+        }                                                                 \
+        for (; i < n; i++) {                                              \
+            lanes[0] = x[i] beats lanes[0] ? x[i] : lanes[0];             \
+            sums[0] += x[i] * 0.0F;                                       \
+        }                                                                 \
+        bool strange = false;                                             \
+        *extreme = lanes[0];                                              \
+        for (int k = 0; k < LANES; k++) {                                 \
+            *extreme = lanes[k] beats * extreme ? lanes[k] : *extreme;    \
+            strange = strange || sums[k] != 0.0F;                         \
+        }                                                                 \
+        return strange;                                                   \
+    }
+DEFINE_EXTREME(find_greatest, >)
+DEFINE_EXTREME(find_least, <)
+
+/* The greatest or least of some floats; false where a NaN or an infinity is among them, or zeros
+ * decide, of which the first one counts. */
+static bool find_extreme(const float *x, int64_t n, bool most, float *extreme)
+{
+    const bool strange = most ? find_greatest(x, n, extreme) : find_least(x, n, extreme);
+    return !strange && *extreme != 0.0F;
+}
+
+/* Outputs from `i` on of a row of them, as many as one step does; 0 where none fits. */
+static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
+{
+    const int64_t left = fold->kept.length - i;
+    const int64_t from = fold->kept.offset[1] + i * fold->kept.step[1];
+    const int64_t to = fold->kept.offset[0] + i * fold->kept.step[0];
+    if (is_whole(kind, fold->x->dtype) || !is_simple(kind) || fold->count == 0) {
+        return 0;
+    }
+    if (fold->kept.step[1] == 1 && fold->kept.step[0] == 1 && left >= ROWS) {
+        const int64_t n = left < REF_CHUNK ? left : REF_CHUNK;
+        fold_columns(fold, kind, from, to, n);
+        return n;
+    }
+    if (fold->x->dtype != KILN_DTYPE_FLOAT32 || !is_dense(fold)) {
+        return 0;
+    }
+    const float *x = (const float *)fold->x->data + from;
+    if (kind == REF_REDUCE_MAX || kind == REF_REDUCE_MIN) {
+        float extreme = 0;
+        if (!find_extreme(x, fold->count, kind == REF_REDUCE_MAX, &extreme)) {
+            return 0;
+        }
+        ref_put_float(fold->y, to, (double)extreme);
+        return 1;
+    }
+    if ((kind == REF_REDUCE_SUM || kind == REF_REDUCE_MEAN) && left >= ROWS) {
+        double sums[ROWS];
+        sum_rows(x, fold->kept.step[1], fold->count, sums);
+        for (int64_t k = 0; k < ROWS; k++) {
+            const state s = {.sum = sums[k]};
+            ref_put_float(fold->y, to + k * fold->kept.step[0],
+                          finish_float(kind, &s, fold->count));
+        }
+        return ROWS;
+    }
+    return 0;
+}
+
 kiln_status ref_op_reduce(ref_call *call)
 {
     folding fold = {0};
@@ -195,9 +389,14 @@ kiln_status ref_op_reduce(ref_call *call)
     const bool keep = ref_attribute_int(call, "keepdims", 1) != 0;
     KLN_RETURN_IF_ERROR(begin_folding(call, mask, keep, fold.x->dtype, &fold));
     while (ref_walk_next(&fold.kept)) {
-        for (int64_t i = 0; i < fold.kept.length; i++) {
-            fold_one(&fold, (ref_reduce)call->variant, fold.kept.offset[1] + i * fold.kept.step[1],
-                     fold.kept.offset[0] + i * fold.kept.step[0]);
+        for (int64_t i = 0; i < fold.kept.length;) {
+            const int64_t done = fold_several(&fold, (ref_reduce)call->variant, i);
+            if (done == 0) {
+                fold_one(&fold, (ref_reduce)call->variant,
+                         fold.kept.offset[1] + i * fold.kept.step[1],
+                         fold.kept.offset[0] + i * fold.kept.step[0]);
+            }
+            i += done == 0 ? 1 : done;
         }
     }
     return KILN_OK;
@@ -221,6 +420,23 @@ static bool beats(const ref_tensor *x, int64_t a, int64_t b, bool most, bool las
     return va == vb ? last : greater == most;
 }
 
+/* Where the extreme of neighbouring floats is; false where that is not to be had so. */
+static bool find_place(const folding *fold, int64_t from, bool most, bool last, int64_t *place)
+{
+    float extreme = 0;
+    const float *x = (const float *)fold->x->data + from;
+    if (fold->x->dtype != KILN_DTYPE_FLOAT32 || fold->count == 0 || fold->strides[0] != 1 ||
+        !find_extreme(x, fold->count, most, &extreme)) {
+        return false;
+    }
+    int64_t at = last ? fold->count - 1 : 0;
+    while (x[at] != extreme) {
+        at += last ? -1 : 1;
+    }
+    *place = at;
+    return true;
+}
+
 /* ArgMax (variant 1) and ArgMin. */
 kiln_status ref_op_arg(ref_call *call)
 {
@@ -238,6 +454,10 @@ kiln_status ref_op_arg(ref_call *call)
         for (int64_t i = 0; i < fold.kept.length; i++) {
             const int64_t from = fold.kept.offset[1] + i * fold.kept.step[1];
             int64_t best = 0;
+            if (find_place(&fold, from, call->variant == 1, last, &best)) {
+                ref_put_int(fold.y, fold.kept.offset[0] + i * fold.kept.step[0], best);
+                continue;
+            }
             for (int64_t j = 1; j < fold.count; j++) {
                 if (beats(fold.x, from + j * fold.strides[0], from + best * fold.strides[0],
                           call->variant == 1, last)) {

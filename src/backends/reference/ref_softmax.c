@@ -15,13 +15,23 @@ static void soften(ref_softmax kind, int64_t n, double *v)
     }
     const double most = v[best];
     double sum = 0.0;
+    if (kind == REF_SOFTMAX) {
+        for (int64_t i = 0; i < n; i++) {
+            v[i] = exp(v[i] - most);
+            sum += v[i];
+        }
+        for (int64_t i = 0; i < n; i++) {
+            v[i] /= sum;
+        }
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
         v[i] -= most;
         sum += exp(v[i]);
     }
     const double log_sum = sum > 0.0 || isnan(sum) ? log(sum) : 0.0; /* a row is never empty */
     for (int64_t i = 0; i < n; i++) {
-        v[i] = kind == REF_LOG_SOFTMAX ? v[i] - log_sum : exp(v[i]) / sum;
+        v[i] -= log_sum;
     }
 }
 

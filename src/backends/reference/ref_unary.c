@@ -79,9 +79,35 @@ static parameters read_parameters(const ref_call *call)
                         .g = ref_attribute_float(call, "gamma", 1.05070102214813232421875)};
 }
 
+/* What of these functions of a float, as of two (ref_binary.c), is the same in float: whether it
+ * was one of them and done. */
+static kiln_status apply_lean(ref_call *call, const parameters *p, bool *done)
+{
+    const ref_tensor *x = ref_input(call, 0);
+    ref_tensor *y = NULL;
+    *done = call->variant == REF_UNARY_LeakyRelu && x != NULL && x->dtype == KILN_DTYPE_FLOAT32 &&
+            (double)(float)p->a == p->a;
+    if (!*done) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    const float *from = x->data;
+    float *to = y->data;
+    const float slope = (float)p->a;
+    for (int64_t i = 0; i < x->count; i++) {
+        to[i] = ref_select(from[i] < 0.0F, slope * from[i], from[i]);
+    }
+    return KILN_OK;
+}
+
 kiln_status ref_op_unary(ref_call *call)
 {
     const parameters p = read_parameters(call);
+    bool done = false;
+    KLN_RETURN_IF_ERROR(apply_lean(call, &p, &done));
+    if (done) {
+        return KILN_OK;
+    }
     return apply(call, unary_functions[call->variant], &p);
 }
 
@@ -142,6 +168,13 @@ static const numeric_function numeric_functions[] = {
 #define LIST_NUMERIC(name, since, f, s, u) [REF_NUMERIC_##name] = numeric_##name,
     REF_NUMERIC_LIST(LIST_NUMERIC)};
 
+static void relu_floats(const float *x, int64_t n, float *y)
+{
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = x[i] < 0.0F ? 0.0F : x[i];
+    }
+}
+
 kiln_status ref_op_numeric(ref_call *call)
 {
     const ref_tensor *x = NULL;
@@ -152,6 +185,10 @@ kiln_status ref_op_numeric(ref_call *call)
         return ref_fail_dtype(call, x->dtype);
     }
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    if (x->dtype == KILN_DTYPE_FLOAT32 && call->variant == REF_NUMERIC_Relu) {
+        relu_floats(x->data, x->count, y->data);
+        return KILN_OK;
+    }
     double floats[REF_CHUNK];
     int64_t ints[REF_CHUNK];
     for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
@@ -256,6 +293,14 @@ static double greatest_finite(const ref_call *call, kiln_dtype dtype)
     }
 }
 
+static void clip_floats(const float *x, int64_t n, float low, float high, float *y)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const float raised = x[i] < low ? low : x[i];
+        y[i] = raised > high ? high : raised;
+    }
+}
+
 kiln_status ref_op_clip(ref_call *call)
 {
     const ref_tensor *x = NULL;
@@ -269,6 +314,11 @@ kiln_status ref_op_clip(ref_call *call)
     const double limit = greatest_finite(call, x->dtype);
     const double low = clip_limit(call, 1, "min", -limit);
     const double high = clip_limit(call, 2, "max", limit);
+    if (x->dtype == KILN_DTYPE_FLOAT32 && (double)(float)low == low &&
+        (double)(float)high == high) {
+        clip_floats(x->data, x->count, (float)low, (float)high, y->data);
+        return KILN_OK;
+    }
     double chunk[REF_CHUNK];
     for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
         const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;

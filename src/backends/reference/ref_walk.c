@@ -130,6 +130,112 @@ void ref_copy_elements(size_t size, int64_t n, void *to, int64_t to_step, const 
     }
 }
 
+/* --- transposition --- */
+
+/* A matrix whose rows are neighbours where it comes from, and whose columns are where it goes. */
+typedef struct turned {
+    int64_t rows, columns;
+    int64_t to_row, to_column; /* elements from one to the next */
+    int64_t from_column;
+} turned;
+
+/* A block at a time, so that each line of the cache is fetched once. */
+#define BLOCK 16
+
+/* Four by four at once where both sides have four neighbours. */
+#define DEFINE_TURN(name, type)                                                              \
+    static void name##_four(const turned *t, char *to, const char *from)                     \
+    {                                                                                        \
+        type in[4][4];                                                                       \
+        for (int c = 0; c < 4; c++) {                                                        \
+            memcpy(in[c], from + c * t->from_column * (int64_t)sizeof(type), sizeof in[c]);  \
+        }                                                                                    \
+        for (int r = 0; r < 4; r++) {                                                        \
+            const type out[4] = {in[0][r], in[1][r], in[2][r], in[3][r]};                    \
+            memcpy(to + r * t->to_row * (int64_t)sizeof(type), out, sizeof out);             \
+        }                                                                                    \
+    }                                                                                        \
+    static void name##_block(const turned *t, int64_t rows, int64_t columns, char *to,       \
+                             const char *from)                                               \
+    {                                                                                        \
+        const int64_t size = (int64_t)sizeof(type);                                          \
+        for (int64_t r = 0; r < rows; r++) {                                                 \
+            for (int64_t c = 0; c < columns; c++) {                                          \
+                memcpy(to + (r * t->to_row + c * t->to_column) * size,                       \
+                       from + (r + c * t->from_column) * size, sizeof(type));                \
+            }                                                                                \
+        }                                                                                    \
+    }                                                                                        \
+    static void name(const turned *t, char *to, const char *from)                            \
+    {                                                                                        \
+        const int64_t size = (int64_t)sizeof(type);                                          \
+        for (int64_t i = 0; i < t->rows; i += BLOCK) {                                       \
+            const int64_t rows = t->rows - i < BLOCK ? t->rows - i : BLOCK;                  \
+            for (int64_t j = 0; j < t->columns; j += 4) {                                    \
+                const int64_t columns = t->columns - j < 4 ? t->columns - j : 4;             \
+                char *place = to + (i * t->to_row + j * t->to_column) * size;                \
+                const char *origin = from + (i + j * t->from_column) * size;                 \
+                int64_t r = 0;                                                               \
+                for (; columns == 4 && t->to_column == 1 && r + 4 <= rows; r += 4) {         \
+                    name##_four(t, place + r * t->to_row * size, origin + r * size);         \
+                }                                                                            \
+                name##_block(t, rows - r, columns, place + r * t->to_row * size,             \
+                             origin + r * size);                                             \
+            }                                                                                \
+        }                                                                                    \
+    }
+DEFINE_TURN(turn_bytes, uint8_t)
+DEFINE_TURN(turn_halves, uint16_t)
+DEFINE_TURN(turn_words, uint32_t)
+DEFINE_TURN(turn_longs, uint64_t)
+
+typedef void (*turn_function)(const turned *t, char *to, const char *from);
+
+static turn_function turn_of(size_t size)
+{
+    return size == 1   ? turn_bytes
+           : size == 2 ? turn_halves
+           : size == 4 ? turn_words
+           : size == 8 ? turn_longs
+                       : NULL;
+}
+
+/* Whether the walk's rows are columns of where they come from, and were copied as such. */
+static bool copy_turned(const ref_walk *walk, size_t size, char *to, const char *from)
+{
+    const turn_function turn = turn_of(size);
+    int row = -1;
+    ref_walk rest;
+    int64_t dims[REF_RANK];
+    int64_t strides[2][REF_RANK];
+    int rank = 0;
+    for (int i = 0; i < walk->rank; i++) {
+        if (row < 0 && walk->strides[1][i] == 1 && walk->dims[i] >= 4) {
+            row = i;
+            continue;
+        }
+        dims[rank] = walk->dims[i];
+        strides[0][rank] = walk->strides[0][i];
+        strides[1][rank++] = walk->strides[1][i];
+    }
+    if (turn == NULL || row < 0 || walk->empty || walk->step[1] <= 1 || walk->dims[row] < 8) {
+        return false;
+    }
+    const turned block = {walk->dims[row], walk->length, walk->strides[0][row], walk->step[0],
+                          walk->step[1]};
+    ref_walk_init(&rest, rank, dims);
+    ref_walk_add(&rest, strides[0]);
+    ref_walk_add(&rest, strides[1]);
+    ref_walk_begin(&rest);
+    while (ref_walk_next(&rest)) {
+        for (int64_t i = 0; i < rest.length; i++) {
+            turn(&block, to + (rest.offset[0] + i * rest.step[0]) * (int64_t)size,
+                 from + (rest.offset[1] + i * rest.step[1]) * (int64_t)size);
+        }
+    }
+    return true;
+}
+
 void ref_copy_strided(size_t size, int rank, const int64_t *dims, void *to,
                       const int64_t *to_strides, const void *from, const int64_t *from_strides)
 {
@@ -138,6 +244,9 @@ void ref_copy_strided(size_t size, int rank, const int64_t *dims, void *to,
     ref_walk_add(&walk, to_strides);
     ref_walk_add(&walk, from_strides);
     ref_walk_begin(&walk);
+    if (copy_turned(&walk, size, to, from)) {
+        return;
+    }
     while (ref_walk_next(&walk)) {
         ref_copy_elements(size, walk.length, (char *)to + walk.offset[0] * (int64_t)size,
                           walk.step[0], (const char *)from + walk.offset[1] * (int64_t)size,
