@@ -25,6 +25,7 @@ light=$(ls -d "$deps"/python/lib/python3*/site-packages/onnx/backend/test/data/l
     "$light"/light_{resnet50,bvlc_alexnet,squeezenet,inception_v1}.onnx
 "$deps/python/bin/python3" bench/reference_python.py \
     "$light"/light_{resnet50,bvlc_alexnet,squeezenet,inception_v1}.onnx
+"$deps/python/bin/python3" bench/reference_operators.py "$build/bench/bench_reference" || true
 for model in magika/model rapidocr/det rapidocr/rec silero-vad/silero_vad; do
     echo "== A load of $model.onnx: Kiln against ONNX Runtime"
     "$build/bench/bench_load" "$deps/models/$model.onnx"

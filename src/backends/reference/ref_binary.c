@@ -75,36 +75,36 @@ static const row_function compare_rows[] = {
 typedef void (*lean_function)(int64_t n, const float *a, int64_t a_step, const float *b,
                               int64_t b_step, void *out);
 
-#define DEFINE_LEAN(name, type, expression)                                                  \
-    static void lean_##name(int64_t n, const float *a, int64_t a_step, const float *b,       \
-                            int64_t b_step, void *out)                                       \
-    {                                                                                        \
-        type *to = out;                                                                      \
-        for (int64_t i = 0; a_step == 1 && b_step == 1 && i < n; i++) {                      \
-            const float x = a[i];                                                            \
-            const float y = b[i];                                                            \
-            to[i] = (type)(expression);                                                      \
-        }                                                                                    \
-        const float b_first = b[0];                                                          \
-        for (int64_t i = 0; a_step == 1 && b_step == 0 && i < n; i++) {                      \
-            const float x = a[i];                                                            \
-            const float y = b_first;                                                         \
-            to[i] = (type)(expression);                                                      \
-        }                                                                                    \
-        const float a_first = a[0];                                                          \
-        for (int64_t i = 0; a_step == 0 && i < n; i++) {                                     \
-            const float x = a_first;                                                         \
-            const float y = b[i * b_step];                                                   \
-            to[i] = (type)(expression);                                                      \
-        }                                                                                    \
+#define DEFINE_LEAN(name, type, expression)                                            \
+    static void lean_##name(int64_t n, const float *a, int64_t a_step, const float *b, \
+                            int64_t b_step, void *out)                                 \
+    {                                                                                  \
+        type *to = out;                                                                \
+        for (int64_t i = 0; a_step == 1 && b_step == 1 && i < n; i++) {                \
+            const float x = a[i];                                                      \
+            const float y = b[i];                                                      \
+            to[i] = (type)(expression);                                                \
+        }                                                                              \
+        const float b_first = b[0];                                                    \
+        for (int64_t i = 0; a_step == 1 && b_step == 0 && i < n; i++) {                \
+            const float x = a[i];                                                      \
+            const float y = b_first;                                                   \
+            to[i] = (type)(expression);                                                \
+        }                                                                              \
+        const float a_first = a[0];                                                    \
+        for (int64_t i = 0; a_step == 0 && i < n; i++) {                               \
+            const float x = a_first;                                                   \
+            const float y = b[i * b_step];                                             \
+            to[i] = (type)(expression);                                                \
+        }                                                                              \
     }
-#define LEAN_LIST(X)                    \
-    X(Add, x + y)                       \
-    X(Sub, x - y)                       \
-    X(Mul, x *y)                        \
-    X(Div, x / y)                       \
-    X(Max, isnan(x) || x > y ? x : y)   \
-    X(Min, isnan(x) || x < y ? x : y)   \
+#define LEAN_LIST(X)                  \
+    X(Add, x + y)                     \
+    X(Sub, x - y)                     \
+    X(Mul, x *y)                      \
+    X(Div, x / y)                     \
+    X(Max, isnan(x) || x > y ? x : y) \
+    X(Min, isnan(x) || x < y ? x : y) \
     X(PRelu, x < 0.0F ? x * y : x)
 #define DEFINE_LEAN_FLOAT(name, expression) DEFINE_LEAN(name, float, expression)
 LEAN_LIST(DEFINE_LEAN_FLOAT)
@@ -382,8 +382,7 @@ static bool square_row(const ref_walk *walk, const ref_tensor *x, const ref_tens
                        ref_tensor *z)
 {
     if (x->dtype != KILN_DTYPE_FLOAT32 || z->dtype != KILN_DTYPE_FLOAT32 || walk->step[0] != 1 ||
-        walk->step[1] != 1 || walk->step[2] != 0 ||
-        ref_get_float(y, walk->offset[2]) != 2.0) {
+        walk->step[1] != 1 || walk->step[2] != 0 || ref_get_float(y, walk->offset[2]) != 2.0) {
         return false;
     }
     const float *from = (const float *)x->data + walk->offset[1];
@@ -434,7 +433,7 @@ kiln_status ref_op_pow(ref_call *call)
 
 /* A row of floats that are neighbours; whether they are. */
 static bool choose_floats(const ref_walk *walk, const ref_tensor *condition, const ref_tensor *x,
-                         const ref_tensor *y, ref_tensor *out)
+                          const ref_tensor *y, ref_tensor *out)
 {
     if (x->dtype != KILN_DTYPE_FLOAT32 || walk->step[0] != 1 || walk->step[1] != 1 ||
         walk->step[2] != 1 || walk->step[3] != 1) {

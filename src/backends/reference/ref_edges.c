@@ -50,8 +50,7 @@ static kiln_status shift(ref_call *call, const ref_tensor *x, const int64_t *bef
     const int last = x->rank - 1;
     const int64_t length = x->rank > 0 ? dims[last] : 1;
     const int64_t begin = x->rank > 0 ? clamp(before[last], length) : 0;
-    const int64_t end =
-        x->rank > 0 ? clamp(saturated_sum(before[last], x->dims[last]), length) : 1;
+    const int64_t end = x->rank > 0 ? clamp(saturated_sum(before[last], x->dims[last]), length) : 1;
     for (int64_t i = 0; i < y->count; i += length) {
         int64_t rest = i / length;
         int64_t from = 0;
@@ -63,7 +62,8 @@ static kiln_status shift(ref_call *call, const ref_tensor *x, const int64_t *bef
         char *row = (char *)y->data + (size_t)i * size;
         if (from >= 0 && begin < end) {
             const int64_t place = x->rank > 0 ? begin - before[last] : 0;
-            memcpy(row + (size_t)begin * size, (const char *)x->data + (size_t)(from + place) * size,
+            memcpy(row + (size_t)begin * size,
+                   (const char *)x->data + (size_t)(from + place) * size,
                    (size_t)(end - begin) * size);
         }
         for (int64_t k = 0; k < length; k++) {
@@ -71,8 +71,7 @@ static kiln_status shift(ref_call *call, const ref_tensor *x, const int64_t *bef
                 k = end - 1;
                 continue;
             }
-            const int64_t at =
-                from < 0 ? -1 : reflected(k - before[last], x->dims[last], mode);
+            const int64_t at = from < 0 ? -1 : reflected(k - before[last], x->dims[last], mode);
             memcpy(row + (size_t)k * size,
                    at < 0 ? fill : (const char *)x->data + (size_t)(from + at) * size, size);
         }

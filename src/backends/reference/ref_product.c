@@ -248,8 +248,8 @@ __attribute__((target("avx2"))) static void sum_eight_wide(int64_t count, const 
 {
     const int64_t whole = count - count % 4;
     for (int half = 0; half < 8; half += 4) {
-        const __m256d sum = sum_four_wide(whole, a, b + half * stride, stride,
-                                          _mm256_loadu_pd(out + half));
+        const __m256d sum =
+            sum_four_wide(whole, a, b + half * stride, stride, _mm256_loadu_pd(out + half));
         _mm256_storeu_pd(out + half, sum);
     }
     sum_eight_plainly(count - whole, a + whole, b + whole, stride, out);

@@ -287,40 +287,39 @@ static bool is_dense(const folding *fold)
 {
     int64_t dense[REF_RANK];
     ref_dense_strides(fold->rank, fold->dims, dense);
-    return fold->rank > 0 &&
-           memcmp(dense, fold->strides, (size_t)fold->rank * sizeof *dense) == 0;
+    return fold->rank > 0 && memcmp(dense, fold->strides, (size_t)fold->rank * sizeof *dense) == 0;
 }
 
 #define LANES 16
 
 /* Whether there is a NaN among some floats; `beats` says which of two is kept. */
-#define DEFINE_EXTREME(name, beats)                                       \
-    static bool name(const float *x, int64_t n, float *extreme)           \
-    {                                                                     \
-        float lanes[LANES];                                               \
-        float sums[LANES] = {0};                                          \
-        int64_t i = 0;                                                    \
-        for (int k = 0; k < LANES; k++) {                                 \
-            lanes[k] = x[0];                                              \
-        }                                                                 \
-        for (; i + LANES <= n; i += LANES) {                              \
-            for (int k = 0; k < LANES; k++) {                             \
-                const float v = x[i + k];                                 \
-                lanes[k] = v beats lanes[k] ? v : lanes[k];               \
-                sums[k] += v * 0.0F;                                      \
-            }                                                             \
-        }                                                                 \
-        for (; i < n; i++) {                                              \
-            lanes[0] = x[i] beats lanes[0] ? x[i] : lanes[0];             \
-            sums[0] += x[i] * 0.0F;                                       \
-        }                                                                 \
-        bool strange = false;                                             \
-        *extreme = lanes[0];                                              \
-        for (int k = 0; k < LANES; k++) {                                 \
-            *extreme = lanes[k] beats * extreme ? lanes[k] : *extreme;    \
-            strange = strange || sums[k] != 0.0F;                         \
-        }                                                                 \
-        return strange;                                                   \
+#define DEFINE_EXTREME(name, beats)                                    \
+    static bool name(const float *x, int64_t n, float *extreme)        \
+    {                                                                  \
+        float lanes[LANES];                                            \
+        float sums[LANES] = {0};                                       \
+        int64_t i = 0;                                                 \
+        for (int k = 0; k < LANES; k++) {                              \
+            lanes[k] = x[0];                                           \
+        }                                                              \
+        for (; i + LANES <= n; i += LANES) {                           \
+            for (int k = 0; k < LANES; k++) {                          \
+                const float v = x[i + k];                              \
+                lanes[k] = v beats lanes[k] ? v : lanes[k];            \
+                sums[k] += v * 0.0F;                                   \
+            }                                                          \
+        }                                                              \
+        for (; i < n; i++) {                                           \
+            lanes[0] = x[i] beats lanes[0] ? x[i] : lanes[0];          \
+            sums[0] += x[i] * 0.0F;                                    \
+        }                                                              \
+        bool strange = false;                                          \
+        *extreme = lanes[0];                                           \
+        for (int k = 0; k < LANES; k++) {                              \
+            *extreme = lanes[k] beats * extreme ? lanes[k] : *extreme; \
+            strange = strange || sums[k] != 0.0F;                      \
+        }                                                              \
+        return strange;                                                \
     }
 DEFINE_EXTREME(find_greatest, >)
 DEFINE_EXTREME(find_least, <)

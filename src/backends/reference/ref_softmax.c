@@ -88,6 +88,42 @@ static void cumulate_row(const ref_tensor *x, ref_tensor *y, int64_t start, int6
     }
 }
 
+/* Sums along an axis of columns that lie side by side: `inner` of them, each in double. */
+static kiln_status cumulate_columns(ref_call *call, const ref_tensor *x, ref_tensor *y, int64_t n,
+                                    int64_t inner, bool exclusive, bool reverse)
+{
+    double *totals = NULL;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)inner, sizeof *totals, &totals));
+    for (int64_t start = 0; start < x->count; start += n * inner) {
+        memset(totals, 0, (size_t)inner * sizeof *totals);
+        for (int64_t i = 0; i < n; i++) {
+            const int64_t at = start + (reverse ? n - 1 - i : i) * inner;
+            const float *from = (const float *)x->data + at;
+            float *to = (float *)y->data + at;
+            for (int64_t k = 0; exclusive && k < inner; k++) {
+                to[k] = (float)totals[k];
+                totals[k] += (double)from[k];
+            }
+            for (int64_t k = 0; !exclusive && k < inner; k++) {
+                totals[k] += (double)from[k];
+                to[k] = (float)totals[k];
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+/* Sums of a row of floats. */
+static void cumulate_floats(const float *x, float *y, int64_t step, int64_t n, bool exclusive)
+{
+    double total = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        const double after = total + (double)x[i * step];
+        y[i * step] = (float)(exclusive ? total : after);
+        total = after;
+    }
+}
+
 /* CumSum, and CumProd as variant 1. */
 kiln_status ref_op_cumulate(ref_call *call)
 {
@@ -107,8 +143,18 @@ kiln_status ref_op_cumulate(ref_call *call)
     const bool reverse = ref_attribute_int(call, "reverse", 0) != 0;
     const int64_t n = x->dims[axis];
     const int64_t inner = ref_product(x->dims, axis + 1, x->rank);
+    const bool adds_floats = x->dtype == KILN_DTYPE_FLOAT32 && call->variant != 1;
+    if (adds_floats && inner >= 8) {
+        return cumulate_columns(call, x, y, n, inner, exclusive, reverse);
+    }
     for (int64_t i = 0; x->count > 0 && i < x->count / n; i++) {
         const int64_t start = i / inner * n * inner + i % inner;
+        if (adds_floats) {
+            const int64_t first = reverse ? start + (n - 1) * inner : start;
+            cumulate_floats((const float *)x->data + first, (float *)y->data + first,
+                            reverse ? -inner : inner, n, exclusive);
+            continue;
+        }
         cumulate_row(x, y, reverse ? start + (n - 1) * inner : start, reverse ? -inner : inner, n,
                      exclusive, call->variant == 1);
     }

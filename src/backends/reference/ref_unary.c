@@ -5,7 +5,8 @@
 
 double ref_sigmoid(double x)
 {
-    return x >= 0.0 ? 1.0 / (1.0 + exp(-x)) : exp(x) / (1.0 + exp(x));
+    const double power = exp(x >= 0.0 ? -x : x);
+    return (x >= 0.0 ? 1.0 : power) / (1.0 + power);
 }
 
 double ref_softplus(double x)

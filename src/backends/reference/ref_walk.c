@@ -143,46 +143,46 @@ typedef struct turned {
 #define BLOCK 16
 
 /* Four by four at once where both sides have four neighbours. */
-#define DEFINE_TURN(name, type)                                                              \
-    static void name##_four(const turned *t, char *to, const char *from)                     \
-    {                                                                                        \
-        type in[4][4];                                                                       \
-        for (int c = 0; c < 4; c++) {                                                        \
-            memcpy(in[c], from + c * t->from_column * (int64_t)sizeof(type), sizeof in[c]);  \
-        }                                                                                    \
-        for (int r = 0; r < 4; r++) {                                                        \
-            const type out[4] = {in[0][r], in[1][r], in[2][r], in[3][r]};                    \
-            memcpy(to + r * t->to_row * (int64_t)sizeof(type), out, sizeof out);             \
-        }                                                                                    \
-    }                                                                                        \
-    static void name##_block(const turned *t, int64_t rows, int64_t columns, char *to,       \
-                             const char *from)                                               \
-    {                                                                                        \
-        const int64_t size = (int64_t)sizeof(type);                                          \
-        for (int64_t r = 0; r < rows; r++) {                                                 \
-            for (int64_t c = 0; c < columns; c++) {                                          \
-                memcpy(to + (r * t->to_row + c * t->to_column) * size,                       \
-                       from + (r + c * t->from_column) * size, sizeof(type));                \
-            }                                                                                \
-        }                                                                                    \
-    }                                                                                        \
-    static void name(const turned *t, char *to, const char *from)                            \
-    {                                                                                        \
-        const int64_t size = (int64_t)sizeof(type);                                          \
-        for (int64_t i = 0; i < t->rows; i += BLOCK) {                                       \
-            const int64_t rows = t->rows - i < BLOCK ? t->rows - i : BLOCK;                  \
-            for (int64_t j = 0; j < t->columns; j += 4) {                                    \
-                const int64_t columns = t->columns - j < 4 ? t->columns - j : 4;             \
-                char *place = to + (i * t->to_row + j * t->to_column) * size;                \
-                const char *origin = from + (i + j * t->from_column) * size;                 \
-                int64_t r = 0;                                                               \
-                for (; columns == 4 && t->to_column == 1 && r + 4 <= rows; r += 4) {         \
-                    name##_four(t, place + r * t->to_row * size, origin + r * size);         \
-                }                                                                            \
-                name##_block(t, rows - r, columns, place + r * t->to_row * size,             \
-                             origin + r * size);                                             \
-            }                                                                                \
-        }                                                                                    \
+#define DEFINE_TURN(name, type)                                                             \
+    static void name##_four(const turned *t, char *to, const char *from)                    \
+    {                                                                                       \
+        type in[4][4];                                                                      \
+        for (int c = 0; c < 4; c++) {                                                       \
+            memcpy(in[c], from + c * t->from_column * (int64_t)sizeof(type), sizeof in[c]); \
+        }                                                                                   \
+        for (int r = 0; r < 4; r++) {                                                       \
+            const type out[4] = {in[0][r], in[1][r], in[2][r], in[3][r]};                   \
+            memcpy(to + r * t->to_row * (int64_t)sizeof(type), out, sizeof out);            \
+        }                                                                                   \
+    }                                                                                       \
+    static void name##_block(const turned *t, int64_t rows, int64_t columns, char *to,      \
+                             const char *from)                                              \
+    {                                                                                       \
+        const int64_t size = (int64_t)sizeof(type);                                         \
+        for (int64_t r = 0; r < rows; r++) {                                                \
+            for (int64_t c = 0; c < columns; c++) {                                         \
+                memcpy(to + (r * t->to_row + c * t->to_column) * size,                      \
+                       from + (r + c * t->from_column) * size, sizeof(type));               \
+            }                                                                               \
+        }                                                                                   \
+    }                                                                                       \
+    static void name(const turned *t, char *to, const char *from)                           \
+    {                                                                                       \
+        const int64_t size = (int64_t)sizeof(type);                                         \
+        for (int64_t i = 0; i < t->rows; i += BLOCK) {                                      \
+            const int64_t rows = t->rows - i < BLOCK ? t->rows - i : BLOCK;                 \
+            for (int64_t j = 0; j < t->columns; j += 4) {                                   \
+                const int64_t columns = t->columns - j < 4 ? t->columns - j : 4;            \
+                char *place = to + (i * t->to_row + j * t->to_column) * size;               \
+                const char *origin = from + (i + j * t->from_column) * size;                \
+                int64_t r = 0;                                                              \
+                for (; columns == 4 && t->to_column == 1 && r + 4 <= rows; r += 4) {        \
+                    name##_four(t, place + r * t->to_row * size, origin + r * size);        \
+                }                                                                           \
+                name##_block(t, rows - r, columns, place + r * t->to_row * size,            \
+                             origin + r * size);                                            \
+            }                                                                               \
+        }                                                                                   \
     }
 DEFINE_TURN(turn_bytes, uint8_t)
 DEFINE_TURN(turn_halves, uint16_t)

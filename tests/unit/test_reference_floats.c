@@ -1,0 +1,291 @@
+/*
+ * test_reference_floats.c - what the reference executor computes of floats in forms of its own, to
+ * the bit: each is what doubles give, rounded once. The network computes both ways.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "base/kln_base.h"
+#include "graph_maker.h"
+#include "kiln_test.h"
+
+#define MOST 4096
+
+static uint64_t random_state = 1;
+
+static int64_t draw(int64_t below)
+{
+    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (int64_t)((random_state >> 33) % (uint64_t)below);
+}
+
+/* Of `strange` in a hundred, what is at the edges of the type; few numbers, so that ties occur. */
+static void fill(float *values, int64_t count, int strange)
+{
+    static const float edges[] = {0.0F,   -0.0F,   INFINITY, -INFINITY, NAN,
+                                  1e-45F, -1e-42F, 3e38F,    -3e38F,    1.17549435e-38F};
+    for (int64_t i = 0; i < count; i++) {
+        values[i] = draw(100) < strange ? edges[draw(KLN_ARRAY_LENGTH(edges))]
+                    : draw(3) == 0      ? (float)(draw(9) - 4)
+                                        : (float)draw(2000001) / 1000000.0F - 1.0F;
+    }
+}
+
+/* One operator, and how its operands and attributes look. */
+typedef struct scene {
+    const char *op;
+    const char *attribute;
+    int64_t value;
+    bool binary;
+    bool numbers; /* the result is of integers or truth values: compared as it is */
+} scene;
+
+/* y: the operator on floats; z: on the same numbers as doubles, made floats. */
+static kiln_context *open_both(const scene *s, const char *a, const char *b)
+{
+    graph_maker m;
+    kln_text bytes;
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    maker_begin(&m, 17);
+    maker_input(&m, "a", 1, a);
+    maker_node(&m, "Cast", "a", "da");
+    maker_attribute_int(&m, "to", 11);
+    if (s->binary) {
+        maker_input(&m, "b", 1, b);
+        maker_node(&m, "Cast", "b", "db");
+        maker_attribute_int(&m, "to", 11);
+    }
+    for (int wide = 0; wide < 2; wide++) {
+        const char *ins = s->binary ? (wide != 0 ? "da,db" : "a,b") : wide != 0 ? "da" : "a";
+        maker_node(&m, s->op, ins, wide != 0 ? "dz" : "y");
+        if (s->attribute != NULL && strcmp(s->attribute, "axes") == 0) {
+            maker_attribute_ints(&m, "axes", 1, &s->value);
+        } else if (s->attribute != NULL) {
+            maker_attribute_int(&m, s->attribute, s->value);
+        }
+    }
+    maker_node(&m, s->numbers ? "Identity" : "Cast", "dz", "z");
+    if (!s->numbers) {
+        maker_attribute_int(&m, "to", 1);
+    }
+    const int type = !s->numbers ? 1 : strncmp(s->op, "Arg", 3) == 0 ? 7 : 9;
+    maker_output(&m, "y", type, NULL);
+    maker_output(&m, "z", type, NULL);
+    assert_ok(m.status);
+    kln_text_init(&bytes, 1 << 20);
+    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    options.backend = "reference";
+    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_engine_release(engine);
+    kln_text_finish(&bytes);
+    maker_end(&m);
+    return context;
+}
+
+static void expect_same(const scene *s, kiln_context *context)
+{
+    kiln_tensor y;
+    kiln_tensor z;
+    size_t bytes = 0;
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "y", &y));
+    assert_ok(kiln_context_tensor(context, "z", &z));
+    assert_true(kiln_shape_equal(&y.desc.shape, &z.desc.shape));
+    assert_ok(kiln_tensor_bytes(y.desc.dtype, &y.desc.shape, &bytes));
+    if (s->numbers) {
+        assert_memory_equal(y.data, z.data, bytes);
+        return;
+    }
+    for (size_t i = 0; i < bytes / sizeof(float); i++) {
+        const float *found = (const float *)y.data + i;
+        const float *expected = (const float *)z.data + i;
+        if (memcmp(found, expected, sizeof *found) != 0 && !(isnan(*found) && isnan(*expected))) {
+            fail_msg("%s: element %zu is %a, in doubles %a", s->op, i, (double)*found,
+                     (double)*expected);
+        }
+    }
+}
+
+static void bind(kiln_context *context, const char *name, float *data, kiln_shape shape)
+{
+    size_t bytes = 0;
+    assert_ok(kiln_tensor_bytes(KILN_DTYPE_FLOAT32, &shape, &bytes));
+    assert_true(bytes <= MOST * sizeof(float));
+    assert_ok(kiln_context_bind(context, name,
+                                &KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, shape, data, bytes)));
+}
+
+static void elements_are_exact(void **state)
+{
+    (void)state;
+    static const scene scenes[] = {
+        {.op = "Add", .binary = true},
+        {.op = "Sub", .binary = true},
+        {.op = "Mul", .binary = true},
+        {.op = "Div", .binary = true},
+        {.op = "Max", .binary = true},
+        {.op = "Min", .binary = true},
+        {.op = "PRelu", .binary = true},
+        {.op = "Greater", .binary = true, .numbers = true},
+        {.op = "GreaterOrEqual", .binary = true, .numbers = true},
+        {.op = "Less", .binary = true, .numbers = true},
+        {.op = "LessOrEqual", .binary = true, .numbers = true},
+        {.op = "Equal", .binary = true, .numbers = true},
+        {.op = "Relu"},
+    };
+    static float a[MOST];
+    static float b[MOST];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(scenes); i++) {
+        kiln_context *context = open_both(&scenes[i], "p,q,r", "s,t,u");
+        for (int round = 0; round < 40; round++) {
+            const int64_t p = 1 + draw(4), q = 1 + draw(5), r = 1 + draw(70);
+            fill(a, MOST, round % 4 == 0 ? 20 : 0);
+            fill(b, MOST, round % 4 == 0 ? 20 : 0);
+            bind(context, "a", a, KILN_SHAPE(p, q, r));
+            /* PRelu's slopes are laid over the first operand, never the other way round. */
+            const bool one_way = strcmp(scenes[i].op, "PRelu") == 0;
+            if (scenes[i].binary && (round % 2 == 0 || one_way)) {
+                bind(context, "b", b,
+                     KILN_SHAPE(draw(2) != 0 ? p : 1, draw(2) != 0 ? q : 1, draw(2) != 0 ? r : 1));
+            } else if (scenes[i].binary) {
+                bind(context, "a", a, KILN_SHAPE(p, 1, draw(2) != 0 ? r : 1));
+                bind(context, "b", b, KILN_SHAPE(p, q, r));
+            }
+            expect_same(&scenes[i], context);
+        }
+        kiln_context_destroy(context);
+    }
+}
+
+static void squares_are_exact(void **state)
+{
+    (void)state;
+    static const float exponents[] = {2.0F, 3.0F, 0.5F};
+    const scene s = {.op = "Pow", .binary = true};
+    static float a[MOST];
+    kiln_context *context = open_both(&s, "p,q,r", "s");
+    for (int round = 0; round < 30; round++) {
+        float exponent = exponents[round % 3];
+        fill(a, MOST, 10);
+        bind(context, "a", a, KILN_SHAPE(2, 3, 1 + draw(300)));
+        bind(context, "b", &exponent, KILN_SHAPE(1));
+        expect_same(&s, context);
+    }
+    kiln_context_destroy(context);
+}
+
+static void reductions_are_exact(void **state)
+{
+    (void)state;
+    static const char *const ops[] = {"ReduceMax",       "ReduceMin",    "ReduceMean",
+                                      "ReduceL1",        "ReduceL2",     "ReduceProd",
+                                      "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"};
+    static float a[MOST];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(ops); i++) {
+        for (int64_t axis = 0; axis < 3; axis++) {
+            const scene s = {.op = ops[i], .attribute = "axes", .value = axis};
+            kiln_context *context = open_both(&s, "p,q,r", NULL);
+            for (int round = 0; round < 24; round++) {
+                fill(a, MOST, round % 3 == 0 ? 3 : 0);
+                bind(context, "a", a, KILN_SHAPE(1 + draw(9), 1 + draw(12), 1 + draw(35)));
+                expect_same(&s, context);
+            }
+            kiln_context_destroy(context);
+        }
+    }
+}
+
+static void extremes_are_found_where_they_are(void **state)
+{
+    (void)state;
+    static const char *const ops[] = {"ArgMax", "ArgMin"};
+    static float a[MOST];
+    for (size_t i = 0; i < 4; i++) {
+        const scene s = {.op = ops[i / 2],
+                         .attribute = i % 2 == 0 ? "axis" : "select_last_index",
+                         .value = i % 2 == 0 ? 2 : 1,
+                         .numbers = true};
+        kiln_context *context = open_both(&s, "p,q,r", NULL);
+        for (int round = 0; round < 60; round++) {
+            fill(a, MOST, round % 3 == 0 ? 10 : 0);
+            for (int64_t k = 0; round % 5 == 0 && k < MOST; k++) {
+                a[k] = k % 3 == 0 ? -0.0F : 0.0F;
+            }
+            bind(context, "a", a, KILN_SHAPE(1 + draw(40), 1 + draw(3), 1 + draw(30)));
+            expect_same(&s, context);
+        }
+        kiln_context_destroy(context);
+    }
+}
+
+/* y[c, r] = x[r, c], whatever block it falls into. */
+static void transposition_moves_each_element(void **state)
+{
+    (void)state;
+    static float a[MOST];
+    static const int64_t orders[][3] = {{0, 2, 1}, {2, 1, 0}, {1, 2, 0}, {2, 0, 1}, {1, 0, 2}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(orders); i++) {
+        for (int round = 0; round < 20; round++) {
+            const int64_t dims[3] = {1 + draw(24), 1 + draw(8), 1 + draw(21)};
+            const int64_t strides[3] = {dims[1] * dims[2], dims[2], 1};
+            const int64_t *o = orders[i];
+            graph_maker m;
+            kln_text bytes;
+            kiln_engine *engine = NULL;
+            kiln_context *context = NULL;
+            kiln_tensor y;
+            kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+            options.backend = "reference";
+            maker_begin(&m, 17);
+            maker_input(&m, "a", 1, "p,q,r");
+            maker_node(&m, "Transpose", "a", "y");
+            maker_attribute_ints(&m, "perm", 3, o);
+            maker_output(&m, "y", 1, "s,t,u");
+            assert_ok(m.status);
+            kln_text_init(&bytes, 1 << 16);
+            assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+            assert_ok(
+                kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
+            assert_ok(kiln_context_create(engine, NULL, &context));
+            for (int64_t k = 0; k < MOST; k++) {
+                a[k] = (float)k;
+            }
+            bind(context, "a", a, KILN_SHAPE(dims[0], dims[1], dims[2]));
+            assert_ok(kiln_context_run(context));
+            assert_ok(kiln_context_tensor(context, "y", &y));
+            const float *found = y.data;
+            for (int64_t p = 0; p < dims[o[0]]; p++) {
+                for (int64_t q = 0; q < dims[o[1]]; q++) {
+                    for (int64_t r = 0; r < dims[o[2]]; r++) {
+                        assert_true(*found++ == (float)(p * strides[o[0]] + q * strides[o[1]] +
+                                                        r * strides[o[2]]));
+                    }
+                }
+            }
+            kiln_context_destroy(context);
+            kiln_engine_release(engine);
+            kln_text_finish(&bytes);
+            maker_end(&m);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(elements_are_exact),
+        cmocka_unit_test(squares_are_exact),
+        cmocka_unit_test(reductions_are_exact),
+        cmocka_unit_test(extremes_are_found_where_they_are),
+        cmocka_unit_test(transposition_moves_each_element),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
