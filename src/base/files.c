@@ -187,27 +187,6 @@ bool kln_mapping_was_replaced(const kln_mapping *mapping, const char *path)
     return mapping->mapped != NULL && kln_file_exists(path) && !kln_mapping_is_at(mapping, path);
 }
 
-kiln_status kln_mapping_change(const kln_mapping *mapping, const char *path, kln_mapping *changed,
-                               unsigned char **bytes)
-{
-    *bytes = NULL;
-    KLN_RETURN_IF_ERROR(kln_mapping_open(path, changed));
-    if (changed->mapped->device != mapping->mapped->device ||
-        changed->mapped->inode != mapping->mapped->inode ||
-        changed->bytes.size != mapping->bytes.size) {
-        kln_mapping_close(changed);
-        return kln_fail(KILN_ERROR_NOT_FOUND,
-                        "\"%s\": another file has taken its place since it was opened", path);
-    }
-    void *data = (void *)(uintptr_t)changed->bytes.data;
-    if (mprotect(data, changed->bytes.size, PROT_READ | PROT_WRITE) != 0) {
-        kln_mapping_close(changed);
-        return kln_fail_memory(mapping->bytes.size, "a changed copy of a file");
-    }
-    *bytes = data;
-    return KILN_OK;
-}
-
 bool kln_file_exists(const char *path)
 {
     return access(path, F_OK) == 0;

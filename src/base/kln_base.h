@@ -280,11 +280,6 @@ bool kln_mapping_is_at(const kln_mapping *mapping, const char *path);
  * gone with it: who fails for that opens the new one, up to so many times. */
 bool kln_mapping_was_replaced(const kln_mapping *mapping, const char *path);
 #define KLN_MOST_REPLACED 100
-/* Maps the same file once more from `path`, where it still lies there, so that its bytes may be
- * changed in memory: each page is copied when it is touched. NOT_FOUND where another file lies
- * there; OUT_OF_MEMORY; as kln_mapping_open. */
-KILN_MUST_CHECK kiln_status kln_mapping_change(const kln_mapping *mapping, const char *path,
-                                               kln_mapping *changed, unsigned char **bytes);
 /* Takes the pages that were read so far out of the process's memory; the next read of one brings it
  * back. */
 void kln_mapping_rest(const kln_mapping *mapping);

@@ -31,8 +31,7 @@ typedef struct trt_build {
     kln_text proto;
     void **copies; /* of weights that lie unaligned */
     size_t copy_count;
-    kln_mapping changed_file; /* the model with what the parser must not see taken out, */
-    void *changed_bytes;      /* or a copy of one in memory */
+    unsigned char *changed; /* a copy of the model with what the parser must not see taken out */
 
     kln_mapping timing_cache;
     trt_TimingCache *timing;

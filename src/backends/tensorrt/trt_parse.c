@@ -257,37 +257,19 @@ static kiln_status parse_bytes(trt_build *build, kiln_span bytes)
                : fail_parser(build);
 }
 
-/* The same bytes where they may be changed: of a file, only what is touched is copied. */
-static kiln_status copy_model(trt_build *build, unsigned char **image, kiln_span *bytes)
-{
-    const kln_model *model = build->model;
-    if (model->file != NULL) {
-        const kiln_status status =
-            kln_mapping_change(model->file, model->path, &build->changed_file, image);
-        *bytes = status == KILN_OK ? build->changed_file.bytes : *bytes;
-        if (status == KILN_OK || status == KILN_ERROR_OUT_OF_MEMORY) {
-            return status;
-        }
-    }
-    build->changed_bytes = kln_alloc(bytes->size);
-    if (build->changed_bytes == NULL) {
-        return kln_fail_memory(bytes->size, "a changed copy of a model");
-    }
-    memcpy(build->changed_bytes, bytes->data, bytes->size);
-    *image = build->changed_bytes;
-    *bytes = (kiln_span){build->changed_bytes, bytes->size};
-    return KILN_OK;
-}
-
 static kiln_status parse_model(trt_build *build)
 {
-    kiln_span bytes = build->model->bytes;
-    if (kln_onnx_unname_dims(bytes, NULL) > 0) {
-        unsigned char *image = NULL;
-        KLN_RETURN_IF_ERROR(copy_model(build, &image, &bytes));
-        (void)kln_onnx_unname_dims(bytes, image);
+    const kiln_span bytes = build->model->bytes;
+    if (kln_onnx_unname_dims(bytes, NULL) == 0) {
+        return parse_bytes(build, bytes);
     }
-    return parse_bytes(build, bytes);
+    build->changed = kln_alloc(bytes.size);
+    if (build->changed == NULL) {
+        return kln_fail_memory(bytes.size, "a changed copy of a model");
+    }
+    memcpy(build->changed, bytes.data, bytes.size);
+    (void)kln_onnx_unname_dims(bytes, build->changed);
+    return parse_bytes(build, (kiln_span){build->changed, bytes.size});
 }
 
 /* The library's parser makes an empty network of bytes that are no model. */
@@ -366,8 +348,7 @@ void trt_parse_finish(trt_build *build)
         kln_free(build->copies[i]);
     }
     kln_free(build->copies);
-    kln_free(build->changed_bytes);
+    kln_free(build->changed);
     kln_free(build->fed_model);
-    kln_mapping_close(&build->changed_file);
     kln_onnx_model_destroy(build->onnx);
 }
