@@ -19,6 +19,11 @@ static kiln_status set_flag(trt_build *build, trt_enumerator flag, const char *o
     return KILN_OK;
 }
 
+#define FLAG(member, flag)                           \
+    {                                                \
+        o->member, TRT_V_BuilderFlag_##flag, #member \
+    }
+
 static kiln_status apply_flags(trt_build *build)
 {
     const kiln_build_options *o = build->options;
@@ -27,21 +32,18 @@ static kiln_status apply_flags(trt_build *build)
         trt_enumerator flag;
         const char *option;
     } flags[] = {
-        {o->sparse_weights, TRT_V_BuilderFlag_SPARSE_WEIGHTS, "sparse_weights"},
-        {o->strip_plan, TRT_V_BuilderFlag_STRIP_PLAN, "strip_plan"},
-        {o->weight_streaming, TRT_V_BuilderFlag_WEIGHT_STREAMING, "weight_streaming"},
-        {o->version_compatible, TRT_V_BuilderFlag_VERSION_COMPATIBLE, "version_compatible"},
-        {o->exclude_lean_runtime, TRT_V_BuilderFlag_EXCLUDE_LEAN_RUNTIME, "exclude_lean_runtime"},
-        {o->distributive_independence, TRT_V_BuilderFlag_DISTRIBUTIVE_INDEPENDENCE,
-         "distributive_independence"},
-        {o->strict_nans, TRT_V_BuilderFlag_STRICT_NANS, "strict_nans"},
-        {o->direct_io, TRT_V_BuilderFlag_DIRECT_IO, "direct_io"},
-        {o->disable_timing_cache, TRT_V_BuilderFlag_DISABLE_TIMING_CACHE, "disable_timing_cache"},
-        {o->disable_compilation_cache, TRT_V_BuilderFlag_DISABLE_COMPILATION_CACHE,
-         "disable_compilation_cache"},
-        {o->error_on_timing_cache_miss, TRT_V_BuilderFlag_ERROR_ON_TIMING_CACHE_MISS,
-         "error_on_timing_cache_miss"},
-        {o->gpu_fallback, TRT_V_BuilderFlag_GPU_FALLBACK, "gpu_fallback"},
+        FLAG(sparse_weights, SPARSE_WEIGHTS),
+        FLAG(strip_plan, STRIP_PLAN),
+        FLAG(weight_streaming, WEIGHT_STREAMING),
+        FLAG(version_compatible, VERSION_COMPATIBLE),
+        FLAG(exclude_lean_runtime, EXCLUDE_LEAN_RUNTIME),
+        FLAG(distributive_independence, DISTRIBUTIVE_INDEPENDENCE),
+        FLAG(strict_nans, STRICT_NANS),
+        FLAG(direct_io, DIRECT_IO),
+        FLAG(disable_timing_cache, DISABLE_TIMING_CACHE),
+        FLAG(disable_compilation_cache, DISABLE_COMPILATION_CACHE),
+        FLAG(error_on_timing_cache_miss, ERROR_ON_TIMING_CACHE_MISS),
+        FLAG(gpu_fallback, GPU_FALLBACK),
         {o->tf32 == KILN_SWITCH_ON, TRT_V_BuilderFlag_TF32, "tf32"},
         {o->refit == KILN_REFIT_ALL, TRT_V_BuilderFlag_REFIT, "refit"},
         {o->refit == KILN_REFIT_IDENTICAL, TRT_V_BuilderFlag_REFIT_IDENTICAL, "refit (identical)"},
@@ -104,6 +106,12 @@ typedef struct number {
     int32_t (*read)(const trt_abi *abi, trt_BuilderConfig *config);
 } number;
 
+#define NUMBER(member, number, method)                                      \
+    {                                                                       \
+        o->member != 0, (number), #member, TRT_M_BuilderConfig_set##method, \
+            trt_BuilderConfig_set##method, trt_BuilderConfig_get##method    \
+    }
+
 static void set_tiling(const trt_abi *abi, trt_BuilderConfig *config, int32_t level)
 {
     (void)trt_BuilderConfig_setTilingOptimizationLevel(abi, config, level);
@@ -122,34 +130,21 @@ static kiln_status apply_numbers(trt_build *build)
     KLN_RETURN_IF_ERROR(trt_need_value(build->library, hardware[o->hardware_compatibility],
                                        "hardware_compatibility (same compute capability)"));
     const number numbers[] = {
-        {o->builder_optimization_level != 0,
-         o->builder_optimization_level > 0 ? o->builder_optimization_level : 0,
-         "builder_optimization_level", TRT_M_BuilderConfig_setBuilderOptimizationLevel,
-         trt_BuilderConfig_setBuilderOptimizationLevel,
-         trt_BuilderConfig_getBuilderOptimizationLevel},
-        {o->profiling_verbosity != KILN_PROFILING_DEFAULT,
-         trt_value(abi, verbosities[o->profiling_verbosity]), "profiling_verbosity",
-         TRT_M_BuilderConfig_setProfilingVerbosity, trt_BuilderConfig_setProfilingVerbosity,
-         trt_BuilderConfig_getProfilingVerbosity},
-        {o->hardware_compatibility != KILN_HARDWARE_NONE,
-         trt_value(abi, hardware[o->hardware_compatibility]), "hardware_compatibility",
-         TRT_M_BuilderConfig_setHardwareCompatibilityLevel,
-         trt_BuilderConfig_setHardwareCompatibilityLevel,
-         trt_BuilderConfig_getHardwareCompatibilityLevel},
-        {o->max_aux_streams != 0, o->max_aux_streams > 0 ? o->max_aux_streams : 0,
-         "max_aux_streams", TRT_M_BuilderConfig_setMaxAuxStreams,
-         trt_BuilderConfig_setMaxAuxStreams, trt_BuilderConfig_getMaxAuxStreams},
-        {o->max_tactics != 0, o->max_tactics, "max_tactics", TRT_M_BuilderConfig_setMaxNbTactics,
-         trt_BuilderConfig_setMaxNbTactics, trt_BuilderConfig_getMaxNbTactics},
-        {o->average_timing_iterations != 0, o->average_timing_iterations,
-         "average_timing_iterations", TRT_M_BuilderConfig_setAvgTimingIterations,
-         trt_BuilderConfig_setAvgTimingIterations, trt_BuilderConfig_getAvgTimingIterations},
+        NUMBER(builder_optimization_level,
+               o->builder_optimization_level > 0 ? o->builder_optimization_level : 0,
+               BuilderOptimizationLevel),
+        NUMBER(profiling_verbosity, trt_value(abi, verbosities[o->profiling_verbosity]),
+               ProfilingVerbosity),
+        NUMBER(hardware_compatibility, trt_value(abi, hardware[o->hardware_compatibility]),
+               HardwareCompatibilityLevel),
+        NUMBER(max_aux_streams, o->max_aux_streams > 0 ? o->max_aux_streams : 0, MaxAuxStreams),
+        NUMBER(max_tactics, o->max_tactics, MaxNbTactics),
+        NUMBER(average_timing_iterations, o->average_timing_iterations, AvgTimingIterations),
+        NUMBER(windows_runtime, trt_value(abi, TRT_V_RuntimePlatform_WINDOWS_AMD64),
+               RuntimePlatform),
         {o->tiling_optimization_level != 0, o->tiling_optimization_level,
          "tiling_optimization_level", TRT_M_BuilderConfig_setTilingOptimizationLevel, set_tiling,
          trt_BuilderConfig_getTilingOptimizationLevel},
-        {o->windows_runtime, trt_value(abi, TRT_V_RuntimePlatform_WINDOWS_AMD64), "windows_runtime",
-         TRT_M_BuilderConfig_setRuntimePlatform, trt_BuilderConfig_setRuntimePlatform,
-         trt_BuilderConfig_getRuntimePlatform},
     };
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(numbers); i++) {
         const number *n = &numbers[i];
