@@ -27,7 +27,7 @@ bool kln_graph_edit_suits(const kln_onnx_model *model)
             }
         }
     }
-    return graph->node_count != 0 && graph->initializer_count != 0;
+    return graph->node_count != 0;
 }
 
 /* --- what is there --- */

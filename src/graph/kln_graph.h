@@ -106,6 +106,13 @@ KILN_MUST_CHECK kiln_status kln_graph_edit_commit(kln_graph_edit *edit);
  * `*merged`: into how many; with 0, on an error too, the model is as it was. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_merge_products(kln_onnx_model *model, size_t *merged);
 
+/* Whether a Celu is among the nodes of the main graph. */
+bool kln_has_celu(const kln_onnx_model *model);
+/* Celu of float16 and bfloat16 becomes the operators that define it, for parsers that know it of
+ * float32 alone. `*expanded`: how many; with 0 the model is as it was, and so on an error.
+ * OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_expand_celu(kln_onnx_model *model, size_t *expanded);
+
 /* --- validation --- */
 
 /* Whether a backend runs this operator. `dtype` is that of the first input with a known one. */

@@ -235,6 +235,41 @@ def retinanet():
     return one_stage(net)
 
 
+def nms():
+    """RetinaNet's head and anchors with one step behind them, which every exporter can write: the
+    best boxes, without those that overlap better ones."""
+    from torchvision.models.detection._utils import BoxCoder
+    from torchvision.models.detection.retinanet import RetinaNetHead
+    from torchvision.ops import nms as suppress
+
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk = Pyramid(32)
+            self.head = RetinaNetHead(32, 2, 4)
+            places = (torch.arange(16) + 0.5) * 8
+            y, x = torch.meshgrid(places, places, indexing="ij")
+            centers = torch.stack([x, y], -1).reshape(-1, 1, 2)
+            halves = torch.tensor([[8.0, 8.0], [12.0, 6.0]]).reshape(1, -1, 2)
+            anchors = torch.cat([centers - halves, centers + halves], -1).reshape(-1, 4)
+            self.register_buffer("anchors", anchors)
+            for layer in self.head.modules():
+                if isinstance(layer, nn.Conv2d):
+                    nn.init.normal_(layer.weight, std=0.1)  # scores that lie apart
+
+        def forward(self, x):
+            found = self.head([self.trunk(x)["0"]])
+            boxes = BoxCoder((1.0, 1.0, 1.0, 1.0)).decode_single(found["bbox_regression"][0],
+                                                                 self.anchors)
+            scores, labels = found["cls_logits"][0].sigmoid().max(1)
+            scores, order = scores.topk(50)
+            boxes, labels = boxes[order], labels[order]
+            kept = suppress(boxes.float(), scores.float(), 0.5)
+            return boxes[kept], scores[kept], labels[kept]
+
+    return Detector(), {"x": torch.rand(1, 3, 128, 128)}
+
+
 def detr():
     class Detr(nn.Module):
         """A trunk of convolutions, a transformer over its pixels, queries that become boxes."""
@@ -439,6 +474,6 @@ def wav2vec2():
 ALL = {f.__name__: f for f in (
     resnet, resnext, efficientnet, convnext, vit, swin, mobilenet, mobilenet_v2, densenet, regnet,
     shufflenet, unet, deeplab, segformer, raft, detector, ssd, retinanet,
-    detr, lstm, gru, bert, distilbert,
+    nms, detr, lstm, gru, bert, distilbert,
     electra, gpt2, llama, t5_encoder, t5_decoder, whisper_encoder, whisper_decoder, clip,
     wav2vec2)}

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "backends/tensorrt/trt_builder.h"
+#include "graph/kln_graph.h"
 #include "ops/kln_ops.h"
 
 /* One protobuf message holds at most this much:
@@ -293,6 +294,34 @@ static kiln_status check_outputs(trt_build *build)
                     build->source);
 }
 
+/* NVIDIA's parser divides by a float32 in Celu, which a strongly typed network does not take of
+ * halves. */
+static kiln_status expand(trt_build *build, const kln_onnx_model **onnx)
+{
+    size_t expanded = 0;
+    if (build->model->graph != NULL) {
+        return KILN_OK;
+    }
+    if (build->onnx == NULL) {
+        const kiln_status status = kln_model_read(build->model, &build->onnx);
+        if (status != KILN_OK) {
+            /* The library has its own words for what it cannot read. */
+            return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
+        }
+    }
+    if (!kln_has_celu(build->onnx)) {
+        return KILN_OK;
+    }
+    const bool is_written_anew = *onnx != NULL;
+    /* What was read is everybody's. */
+    kln_onnx_model_destroy(build->onnx);
+    build->onnx = NULL;
+    KLN_RETURN_IF_ERROR(kln_model_read_anew(build->model, &build->onnx));
+    KLN_RETURN_IF_ERROR(kln_expand_celu(build->onnx, &expanded));
+    *onnx = expanded != 0 || is_written_anew ? build->onnx : NULL;
+    return KILN_OK;
+}
+
 static kiln_status parse(trt_build *build)
 {
     const bool spans = trt_has(&build->library->abi, TRT_M_Parser_loadModelProto);
@@ -312,6 +341,7 @@ static kiln_status parse(trt_build *build)
             onnx = build->onnx;
         }
     }
+    KLN_RETURN_IF_ERROR(expand(build, &onnx));
     KLN_RETURN_IF_ERROR(trt_feed(build, &onnx));
     if (onnx == NULL) {
         return parse_model(build);

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Celu in the operators that define it: the results stay. */
+#include <math.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "context_test.h"
+#include "graph/kln_graph.h"
+#include "graph_maker.h"
+#include "tensor/kln_tensor.h"
+
+#define COUNT 64
+#define OPSET 28 /* the first that has it in 16 bits */
+
+static const struct {
+    kiln_dtype dtype;
+    int32_t wire;
+    float epsilon; /* between 1 and the next number */
+} types[] = {{KILN_DTYPE_FLOAT16, 10, 0.0009765625F}, {KILN_DTYPE_BFLOAT16, 16, 0.0078125F}};
+
+/* y = Celu(Celu(x)), of one alpha given and one not. */
+static void make(graph_maker *m, int32_t wire, float alpha)
+{
+    maker_begin(m, OPSET);
+    maker_input(m, "x", wire, "64");
+    maker_node(m, "Celu", "x", "inner");
+    maker_attribute_float(m, "alpha", alpha);
+    maker_node(m, "Celu", "inner", "y");
+    maker_output(m, "y", wire, "64");
+    assert_ok(m->status);
+}
+
+static void run(const kln_onnx_model *model, kiln_dtype dtype, double *results)
+{
+    kln_text bytes;
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_tensor x;
+    kiln_tensor y;
+    double values[COUNT];
+    options.backend = "reference";
+    kln_text_init(&bytes, SIZE_MAX);
+    assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_ok(kiln_context_tensor(context, "x", &x));
+    assert_int_equal(x.desc.dtype, dtype);
+    for (int i = 0; i < COUNT; i++) {
+        values[i] = (i - COUNT / 2) / 4.0;
+    }
+    assert_ok(kiln_tensor_write(&x, 0, COUNT, values));
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "y", &y));
+    assert_ok(kiln_tensor_read(&y, 0, COUNT, results));
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    kln_text_finish(&bytes);
+}
+
+static void results_stay(void **state)
+{
+    (void)state;
+    static const float alphas[] = {1, 2, 0.3F};
+    for (size_t t = 0; t < KLN_ARRAY_LENGTH(types); t++) {
+        for (size_t a = 0; a < KLN_ARRAY_LENGTH(alphas); a++) {
+            graph_maker m;
+            double before[COUNT];
+            double after[COUNT];
+            size_t expanded = 0;
+            make(&m, types[t].wire, alphas[a]);
+            run(m.model, types[t].dtype, before);
+            assert_ok(kln_expand_celu(m.model, &expanded));
+            assert_int_equal(expanded, 2);
+            assert_false(kln_has_celu(m.model));
+            assert_int_equal(m.model->graph.node_count, 10);
+            run(m.model, types[t].dtype, after);
+            for (int i = 0; i < COUNT; i++) {
+                /* Each of the parts rounds, in two operators. */
+                const double allowed = 4 * (double)types[t].epsilon * (fabs(before[i]) + 0.5);
+                assert_true(fabs(before[i] - after[i]) <= allowed);
+            }
+            assert_true(before[0] < 0 && before[COUNT - 1] > 7);
+            maker_end(&m);
+        }
+    }
+}
+
+static void float32_stays_as_it_is(void **state)
+{
+    (void)state;
+    graph_maker m;
+    size_t expanded = 9;
+    make(&m, 1, 2);
+    assert_true(kln_has_celu(m.model));
+    assert_ok(kln_expand_celu(m.model, &expanded));
+    assert_int_equal(expanded, 0);
+    assert_int_equal(m.model->graph.node_count, 2);
+    maker_end(&m);
+}
+
+static kiln_status expand_one(void *user)
+{
+    graph_maker m;
+    size_t expanded = 0;
+    (void)user;
+    maker_begin(&m, OPSET);
+    maker_input(&m, "x", 10, "64");
+    maker_node(&m, "Celu", "x", "y");
+    maker_output(&m, "y", 10, "64");
+    kiln_status status = m.status;
+    if (status == KILN_OK) {
+        status = kln_expand_celu(m.model, &expanded);
+        assert_true(kln_has_celu(m.model) == (status != KILN_OK));
+    }
+    maker_end(&m);
+    return status;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    kiln_test_each_allocation(expand_one, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(results_stay),
+        cmocka_unit_test(float32_stays_as_it_is),
+        cmocka_unit_test(every_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
