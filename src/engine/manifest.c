@@ -167,9 +167,11 @@ static kiln_status read_options(const cJSON *object, kiln_build_options *options
 {
     for (const kln_option *option = kln_options; option->groups != 0; option++) {
         char text[64] = "";
+        if (option->shown.kind >= KILN_OPTION_TEXT) {
+            continue;
+        }
         KLN_RETURN_IF_ERROR(read_text(object, option->shown.name, true, text, sizeof text));
-        if (option->shown.kind < KILN_OPTION_TEXT && text[0] != '\0' &&
-            kln_option_parse(option, text, NULL, options) != KILN_OK) {
+        if (text[0] != '\0' && kln_option_parse(option, text, NULL, options) != KILN_OK) {
             kln_message why;
             kln_message_keep(&why);
             return kln_fail(KILN_ERROR_MALFORMED, "\"options\": %.900s" ADVICE, why.text);

@@ -58,6 +58,8 @@ const kln_option kln_options[] = {
 #include <kiln/build_options.inc>
     {.groups = 0}};
 
+_Static_assert(sizeof(kiln_switch) == sizeof(int32_t), "an enumeration is read as a number");
+
 const kln_option *kln_option_find(const char *name)
 {
     for (const kln_option *option = kln_options; option->groups != 0; option++) {
