@@ -22,7 +22,7 @@ static kiln_status know_one(kiln_network *network)
     if (network->known != NULL) {
         return kln_infer_more(root->inference, network->known);
     }
-    if (network != root) {
+    if (network->parent != NULL) {
         return kln_infer_branch(root->inference, network->graph, network->parent->known,
                                 &network->known);
     }

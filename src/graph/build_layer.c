@@ -673,7 +673,8 @@ kiln_status kln_layer_finish(kln_layer *layer, kiln_tensor_id *const *outputs, s
 
 kiln_status kln_layer_finish_all(kln_layer *layer, kiln_tensor_id *outputs, size_t count)
 {
-    const targets to = {NULL, outputs, count};
+    targets to = {.each = NULL, .count = count};
+    to.all = outputs;
     return finish(layer, &to);
 }
 

@@ -82,9 +82,10 @@ static kln_dim slide(kln_rule *rule, const windows *w, size_t i, kln_dim in, kln
     }
     char expected[40];
     char found[40];
-    (void)snprintf(expected, sizeof expected, "%lld",
-                   (long long)((kernel.of.number - 1) * one.dilation + 1));
-    (void)snprintf(found, sizeof found, "%lld", (long long)(in.of.number + one.before + one.after));
+    const int64_t reach = (kernel.of.number - 1) * one.dilation + 1;
+    const int64_t padded = in.of.number + one.before + one.after;
+    (void)snprintf(expected, sizeof expected, "%lld", (long long)reach);
+    (void)snprintf(found, sizeof found, "%lld", (long long)padded);
     kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
                    "a window of %s does not fit into spatial dimension %zu of \"%.100s\", "
                    "which is %s with its padding",

@@ -39,9 +39,9 @@ static kln_resolved *make_resolved(kln_infer_state *state, const kln_onnx_node *
     if (row != NULL) {
         resolved->schema = kln_schema_parse(row, state->arena);
         kln_state_check(state, resolved->schema != NULL);
-    }
-    if (resolved->schema != NULL) {
-        kln_rule_lookup(row->domain, row->name, resolved);
+        if (resolved->schema != NULL) {
+            kln_rule_lookup(row->domain, row->name, resolved);
+        }
     }
     return state->status == KILN_OK ? resolved : NULL;
 }
@@ -428,6 +428,8 @@ __attribute__((noinline)) static void infer_flat(kln_rule *rule, kln_graph_walk 
                                      : kln_rule_alloc(rule, rule->in_count, sizeof(kln_value *)),
                rule->out_count <= FEW ? few_outputs
                                       : kln_rule_alloc(rule, rule->out_count, sizeof(kln_value)));
+    rule->in = NULL;
+    rule->out = NULL;
 }
 
 static bool holds_graphs(const kln_onnx_node *node, const kln_resolved *resolved)

@@ -255,7 +255,7 @@ static void check_alike(kln_rule *rule, int64_t q_heads, int64_t kv_heads)
 static bool heads_share(kln_rule *rule, size_t input, int64_t heads, const char *attribute)
 {
     const kln_dim dim = kln_rule_dim(rule, input, 2);
-    if (kln_rule_rank(rule, input) != 3 || dim.kind != KLN_DIM_NUMBER ||
+    if (kln_rule_rank(rule, input) != 3 || dim.kind != KLN_DIM_NUMBER || heads < 1 ||
         (dim.of.number > 0 && dim.of.number % heads == 0)) {
         return true;
     }
