@@ -18,6 +18,9 @@ static const term advice[] = {
     {"kiln_backend_get lists those there are", "`kiln doctor` lists those there are"},
     {"; restore the file, or set kiln_build_options.copy_file", "; restore the file and run again"},
     {"; give the weights by name (kiln_engine_refit)", ""},
+    {"kiln_engine_load loads it", "kiln run and the others load it"},
+    {"kiln_engine_refit_file: ", "--refit-from: "},
+    {"kiln_build_options.library", "--library"},
     {"kiln_build_options.allow_host_code", "--allow-host-code"},
     {"kiln_build_options.profile_nodes", "--layers"},
     {"(kiln_build_options.profiles), or the shape it will have (shape_hints)",
@@ -131,17 +134,17 @@ char *cli_in_shell(const char *sentence)
     cli_text_append(&text, "", 0);
     while (*at != '\0') {
         const bool between = at == sentence || at[-1] == ' ' || at[-1] == '(';
-        size_t taken = between ? skip_function(at) : 0;
-        if (taken == 0) {
-            taken = between || !is_word(*at) ? take_advice(at, &text) : 0;
-            taken = taken == 0 && between ? take_member(at, begins, &text) : taken;
-            begins = false;
+        size_t taken = between || !is_word(*at) ? take_advice(at, &text) : 0;
+        const size_t function = taken == 0 && between ? skip_function(at) : 0;
+        if (taken + function == 0 && between) {
+            taken = take_member(at, begins, &text);
         }
-        if (taken == 0) {
+        if (taken + function == 0) {
             cli_text_append(&text, at, 1);
             taken = 1;
         }
-        at += taken;
+        begins = begins && function > 0;
+        at += taken + function;
     }
     return text.data;
 }

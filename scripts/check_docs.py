@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What docs/ says against what the code says: statuses, environment variables, links, the README.
+"""What docs/ says against what the code says: statuses, environment variables, links, names.
 
     scripts/check_docs.py            says what differs
     scripts/check_docs.py --update   writes the generated table of docs/errors.md
@@ -13,6 +13,10 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ERRORS = "docs/errors.md"
+# Names of the build and of tests.
+ELSEWHERE = ("kiln_test_", "kiln_add_test_needing", "kiln_feed")
+# Has columns of such names, and what there was before.
+HISTORY = ("bench/results/README.md", "CHANGELOG.md")
 BEGIN, END = "<!-- statuses: scripts/check_docs.py --update -->", "<!-- end -->"
 
 
@@ -71,6 +75,20 @@ def check_variables(problems):
             problems.append(f"docs/env_vars.md does not tell of {name}")
 
 
+def check_names(problems):
+    """What documents, headers and examples call kiln_something is declared under that name."""
+    comments = re.compile(r"/\*.*?\*/", re.S)
+    declared = set(re.findall(r"\bkiln_\w+", comments.sub("", "\n".join(
+        read(path) for path in files(".h", ".inc") if path.startswith("include/kiln/")))))
+    for path in files(".md", ".h", ".c"):
+        is_read = path.endswith(".md") or path.startswith(("include/kiln/", "examples/"))
+        if path in HISTORY or not is_read:
+            continue
+        for name in sorted(set(re.findall(r"\bkiln_\w+(?!\w|[*.])", read(path)))):
+            if name not in declared and not name.startswith(ELSEWHERE):
+                problems.append(f"{path}: {name} is declared in no public header")
+
+
 def check_links(problems):
     for path in files(".md"):
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", read(path)):
@@ -90,7 +108,9 @@ def main():
     check_errors(problems)
     check_variables(problems)
     check_links(problems)
-    print("\n".join(problems) if problems else f"{len(statuses())} statuses, links and variables")
+    check_names(problems)
+    print("\n".join(problems) if problems else
+          f"{len(statuses())} statuses, links, variables and names")
     return 1 if problems else 0
 
 

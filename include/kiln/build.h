@@ -76,15 +76,17 @@ typedef struct kiln_build_progress {
  * point to are copied, but for `issues`, whose place must stay; `limits` may be NULL. The file is
  * mapped until the job ends: it must not change. Relative paths are taken from the folder that the
  * process is in now. The job's thread takes no signals of the host's. On an error `*build` is NULL.
- * Errors: of the arguments, and OUT_OF_MEMORY; those of the build itself come from kiln_build_wait.
- * Any thread. Since 0.1. */
+ * The file is opened at once. Errors: NULL_ARGUMENT, INVALID_ARGUMENT and others of the options
+ * that no backend takes; NOT_FOUND, NOT_A_FILE, EMPTY and IO of the file; LIMIT for a path that is
+ * too long; OUT_OF_MEMORY, also where no thread is to be had. What the model, the backend (its name
+ * too) and its library fail with comes from kiln_build_wait. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_build_start_file(const char *path,
                                                            const kiln_build_options *options,
                                                            const kiln_build_limits *limits,
                                                            kiln_build **build);
 
 /* The same from ONNX bytes in memory, which must stay alive and unchanged until the job has ended
- * or was destroyed. Since 0.1. */
+ * or was destroyed. Errors: EMPTY for 0 bytes, and those of the arguments. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_build_start_bytes(kiln_span model,
                                                             const kiln_build_options *options,
                                                             const kiln_build_limits *limits,

@@ -67,8 +67,11 @@ static kiln_status check_format(const kln_model *model, const kln_backend *backe
                         what, backend->name, owner->name);
     }
     return kln_fail(KILN_ERROR_MALFORMED,
-                    "%s is %s already, and no model to build one from; %s loads it", source, what,
-                    model->path != NULL ? "kiln_engine_load" : "kiln_engine_load_bytes");
+                    model->path != NULL ? "%s is %s already, and no model to build one from; "
+                                          "kiln_engine_load loads it"
+                                        : "%s is %s already, and no model to build one from; "
+                                          "kiln_engine_load_bytes loads it",
+                    source, what);
 }
 
 /* Only bytes need to be told where their weights lie. */

@@ -7,9 +7,10 @@
 static kiln_status need_plan(const kiln_engine *engine, const char *function)
 {
     if (engine->backend->plan == NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "%s: an engine of TensorRT has this, one of the %s backend does not",
-                        function, engine->backend->name);
+        return kln_fail(
+            KILN_ERROR_UNSUPPORTED,
+            "%s: only an engine of TensorRT has this, and this one is of the %s backend", function,
+            engine->backend->name);
     }
     return kln_engine_check_process(engine, function);
 }

@@ -284,7 +284,7 @@ kiln_status kln_library_open(const kln_library_spec *spec, const char *explicit_
     KLN_RETURN_IF_ERROR(begin_record(spec, library));
     kln_library *made = *library;
     const char *only = explicit_path;
-    const char *origin = "the caller";
+    const char *origin = "kiln_build_options.library";
     if ((only == NULL || only[0] == '\0') && spec->environment != NULL) {
         only = kln_getenv(spec->environment);
         origin = spec->environment;

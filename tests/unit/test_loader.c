@@ -116,7 +116,7 @@ static void absent_differs_from_broken(void **state)
     (void)state;
     assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(FAKE "nowhere/libfakepart.so"));
     assert_int_equal(kln_library_state(library), KILN_LIBRARY_ABSENT);
-    assert_message("which the caller names");
+    assert_message("which kiln_build_options.library names");
     assert_place("/fake/nowhere/libfakepart.so: not there");
     assert_null(table.version);
 
