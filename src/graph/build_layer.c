@@ -43,12 +43,12 @@ void kln_layer_need_opset(kln_layer *layer, int64_t needed, const char *what)
     }
 }
 
-static kln_arena *arena_of(kln_layer *layer)
+kln_arena *kln_layer_arena(kln_layer *layer)
 {
     return &layer->network->model->arena;
 }
 
-static void fail_memory(kln_layer *layer)
+void kln_layer_no_memory(kln_layer *layer)
 {
     kln_layer_fail(layer, KILN_ERROR_OUT_OF_MEMORY, "memory for the layer is exhausted");
 }
@@ -64,15 +64,15 @@ static void take_name(kln_layer *layer, const char *name)
             kln_layer_fail(layer, KILN_ERROR_NAME, "the name \"%s\" is in use", name);
             return;
         }
-        layer->name = kln_arena_strdup(arena_of(layer), name);
+        layer->name = kln_arena_strdup(kln_layer_arena(layer), name);
     } else {
         do {
             layer->name =
-                kln_arena_printf(arena_of(layer), "%s.%u", layer->op_type, ++root->unnamed);
+                kln_arena_printf(kln_layer_arena(layer), "%s.%u", layer->op_type, ++root->unnamed);
         } while (layer->name != NULL && kln_names_get(&root->names, layer->name) != KLN_NAMES_NONE);
     }
     if (layer->name == NULL) {
-        fail_memory(layer);
+        kln_layer_no_memory(layer);
     }
 }
 
@@ -178,273 +178,6 @@ kln_known kln_layer_ranked(kln_layer *layer, kiln_tensor_id id, int32_t least, i
     return known;
 }
 
-static void add_input_name(kln_layer *layer, const char *name)
-{
-    if (layer->status != KILN_OK) {
-        return;
-    }
-    if (layer->input_count == layer->input_capacity) {
-        const size_t capacity = layer->input_capacity * 2;
-        const char **more = kln_arena_alloc(arena_of(layer), capacity * sizeof *more);
-        if (more == NULL) {
-            fail_memory(layer);
-            return;
-        }
-        memcpy(more, layer->inputs, layer->input_count * sizeof *more);
-        layer->inputs = more;
-        layer->input_capacity = capacity;
-    }
-    layer->inputs[layer->input_count++] = name;
-}
-
-void kln_layer_input(kln_layer *layer, kiln_tensor_id id)
-{
-    add_input_name(layer, kln_layer_tensor(layer, id).name);
-}
-
-void kln_layer_optional(kln_layer *layer, kiln_tensor_id id)
-{
-    if (id == KILN_NO_TENSOR) {
-        add_input_name(layer, "");
-    } else {
-        kln_layer_input(layer, id);
-    }
-}
-
-static kiln_status add_initializer(kiln_network *network, const kln_onnx_tensor *tensor)
-{
-    kln_onnx_graph *graph = network->graph;
-    KLN_RETURN_IF_ERROR(kln_array_grow(&network->model->arena, &graph->initializers,
-                                       graph->initializer_count, &graph->initializer_capacity,
-                                       sizeof *tensor));
-    graph->initializers[graph->initializer_count++] = *tensor;
-    return KILN_OK;
-}
-
-kln_onnx_tensor kln_layer_weights(kln_layer *layer, const kiln_weights *weights)
-{
-    kln_onnx_tensor tensor = {.name = "", .doc = "", .dtype = weights->dtype};
-    size_t bytes = 0;
-    if (layer->status != KILN_OK) {
-        return tensor;
-    }
-    const kiln_status status = kiln_tensor_bytes(weights->dtype, &weights->shape, &bytes);
-    if (status != KILN_OK) {
-        kln_layer_fail(layer, status, "%s", kiln_error_message());
-        return tensor;
-    }
-    if (weights->data.size != bytes) {
-        char shape[KLN_SHAPE_TEXT];
-        (void)kiln_shape_format(&weights->shape, shape, sizeof shape);
-        kln_layer_fail(layer, KILN_ERROR_SIZE,
-                       "%s weights of shape %s have %zu bytes, %zu were given",
-                       kiln_dtype_name(weights->dtype), shape, bytes, weights->data.size);
-    } else if (weights->data.data == NULL && bytes != 0) {
-        kln_layer_fail(layer, KILN_ERROR_NULL_ARGUMENT, "`weights->data.data` is NULL");
-    }
-    tensor.wire_dtype = kln_onnx_wire_dtype(weights->dtype);
-    tensor.rank = (size_t)weights->shape.rank;
-    tensor.dims = kln_layer_copy(layer, weights->shape.dims, tensor.rank * sizeof *tensor.dims);
-    tensor.data = weights->data;
-    tensor.present = UINT32_C(1) << 9; /* raw_data, also where it is empty */
-    return tensor;
-}
-
-kiln_tensor_id kln_layer_constant(kln_layer *layer, const char *suffix, kiln_dtype dtype,
-                                  const int64_t *dims, size_t rank, const void *values, size_t size)
-{
-    if (layer->status != KILN_OK) {
-        return KILN_NO_TENSOR;
-    }
-    kln_arena *arena = arena_of(layer);
-    kiln_tensor_id id = KILN_NO_TENSOR;
-    kln_onnx_tensor tensor = {
-        .dtype = dtype, .wire_dtype = kln_onnx_wire_dtype(dtype), .rank = rank};
-    char *name = kln_arena_printf(arena, "%s/%s", layer->name, suffix);
-    void *copy = kln_arena_alloc(arena, size);
-    tensor.dims = kln_arena_alloc(arena, rank * sizeof *dims);
-    if (name == NULL || copy == NULL || tensor.dims == NULL) {
-        fail_memory(layer);
-        return KILN_NO_TENSOR;
-    }
-    if (size != 0) {
-        memcpy(copy, values, size);
-    }
-    if (rank != 0) {
-        memcpy(tensor.dims, dims, rank * sizeof *dims);
-    }
-    tensor.name = name;
-    tensor.data = (kiln_span){copy, size};
-    tensor.present = UINT32_C(1) << 9; /* raw_data, also where it is empty */
-    layer->status = kln_network_register(layer->network, name, layer->is_refused, &id);
-    if (layer->status == KILN_OK) {
-        layer->status = add_initializer(layer->network, &tensor);
-    }
-    return id;
-}
-
-kiln_tensor_id kln_layer_scalar(kln_layer *layer, const char *suffix, kiln_dtype dtype, float value)
-{
-    double element = 0.0; /* room for one of any type, aligned */
-    const double wide = (double)value;
-    const kiln_dtype type = dtype == KILN_DTYPE_UNDEFINED ? KILN_DTYPE_FLOAT32 : dtype;
-    const kiln_shape scalar = KILN_SHAPE_SCALAR;
-    size_t bytes = 0;
-    kiln_status status = kiln_tensor_bytes(type, &scalar, &bytes);
-    if (status == KILN_OK) {
-        const kiln_tensor tensor = KILN_HOST_TENSOR(type, scalar, &element, bytes);
-        status = kiln_tensor_write(&tensor, 0, 1, &wide);
-    }
-    if (status != KILN_OK) {
-        kln_layer_fail(layer, status, "its input is of type %s, which cannot hold %g",
-                       kiln_dtype_name(type), wide);
-    }
-    return kln_layer_constant(layer, suffix, type, NULL, 0, &element, bytes);
-}
-
-void kln_layer_input_ints(kln_layer *layer, const char *suffix, const int64_t *values, size_t count,
-                          bool is_scalar)
-{
-    const int64_t dims[1] = {(int64_t)count};
-    if (values == NULL && count != 0 && layer->status == KILN_OK) {
-        layer->status = kln_fail_null(layer->function, suffix);
-        return;
-    }
-    kln_layer_optional(
-        layer, kln_layer_constant(layer, suffix, KILN_DTYPE_INT64, dims, is_scalar ? 0 : 1, values,
-                                  count * sizeof *values));
-}
-
-void kln_layer_input_floats(kln_layer *layer, const char *suffix, const float *values, size_t count,
-                            bool is_scalar)
-{
-    const int64_t dims[1] = {(int64_t)count};
-    kln_layer_optional(
-        layer, kln_layer_constant(layer, suffix, KILN_DTYPE_FLOAT32, dims, is_scalar ? 0 : 1,
-                                  values, count * sizeof *values));
-}
-
-/* --- attributes; the name is a literal or in the arena --- */
-
-static kln_onnx_attribute *add_attribute(kln_layer *layer, const char *name,
-                                         kln_onnx_attribute_type type)
-{
-    static kln_onnx_attribute spare;
-    if (layer->status != KILN_OK) {
-        return NULL;
-    }
-    if (layer->attribute_count == KLN_LAYER_ATTRIBUTES) {
-        kln_layer_fail(layer, KILN_ERROR_LIMIT, "more than %d attributes", KLN_LAYER_ATTRIBUTES);
-        return NULL;
-    }
-    kln_onnx_attribute *attribute = &layer->attributes[layer->attribute_count++];
-    *attribute = spare;
-    attribute->name = name;
-    attribute->type = type;
-    attribute->doc = "";
-    return attribute;
-}
-
-void kln_layer_int(kln_layer *layer, const char *name, int64_t value)
-{
-    kln_onnx_attribute *attribute = add_attribute(layer, name, KLN_ONNX_ATTRIBUTE_INT);
-    if (attribute != NULL) {
-        attribute->i = value;
-        attribute->present = UINT32_C(1) << 3; /* 0 is a value too */
-    }
-}
-
-void kln_layer_float(kln_layer *layer, const char *name, float value)
-{
-    kln_onnx_attribute *attribute = add_attribute(layer, name, KLN_ONNX_ATTRIBUTE_FLOAT);
-    if (attribute != NULL) {
-        attribute->f = value;
-        attribute->present = UINT32_C(1) << 2;
-    }
-}
-
-void kln_layer_string(kln_layer *layer, const char *name, const char *value)
-{
-    kln_onnx_attribute *attribute = add_attribute(layer, name, KLN_ONNX_ATTRIBUTE_STRING);
-    const char *copy = attribute != NULL ? kln_arena_strdup(arena_of(layer), value) : NULL;
-    if (copy == NULL) {
-        fail_memory(layer);
-        return;
-    }
-    attribute->s = (kiln_span){copy, strlen(copy)};
-    attribute->present = UINT32_C(1) << 4;
-}
-
-void *kln_layer_copy(kln_layer *layer, const void *values, size_t size)
-{
-    void *copy = layer->status == KILN_OK ? kln_arena_alloc(arena_of(layer), size) : NULL;
-    if (copy == NULL) {
-        fail_memory(layer);
-    } else if (size != 0) {
-        memcpy(copy, values, size);
-    }
-    return copy;
-}
-
-void kln_layer_ints(kln_layer *layer, const char *name, const int64_t *values, size_t count)
-{
-    int64_t *copy = kln_layer_copy(layer, values, count * sizeof *values);
-    kln_onnx_attribute *attribute = add_attribute(layer, name, KLN_ONNX_ATTRIBUTE_INTS);
-    if (attribute != NULL) {
-        attribute->ints = copy;
-        attribute->count = count;
-    }
-}
-
-void kln_layer_floats(kln_layer *layer, const char *name, const float *values, size_t count)
-{
-    float *copy = kln_layer_copy(layer, values, count * sizeof *values);
-    kln_onnx_attribute *attribute = add_attribute(layer, name, KLN_ONNX_ATTRIBUTE_FLOATS);
-    if (attribute != NULL) {
-        attribute->floats = copy;
-        attribute->count = count;
-    }
-}
-
-void kln_layer_strings(kln_layer *layer, const char *name, const char *const *values, size_t count)
-{
-    kln_onnx_attribute *attribute = add_attribute(layer, name, KLN_ONNX_ATTRIBUTE_STRINGS);
-    kiln_span *spans =
-        attribute != NULL ? kln_arena_alloc(arena_of(layer), count * sizeof *spans) : NULL;
-    for (size_t i = 0; spans != NULL && i < count; i++) {
-        const char *copy = kln_arena_strdup(arena_of(layer), values[i]);
-        if (copy == NULL) {
-            fail_memory(layer);
-            return;
-        }
-        spans[i] = (kiln_span){copy, strlen(copy)};
-    }
-    if (spans == NULL) {
-        fail_memory(layer);
-        return;
-    }
-    attribute->strings = spans;
-    attribute->count = count;
-}
-
-void kln_layer_tensor_attribute(kln_layer *layer, const char *name, const kiln_weights *weights)
-{
-    kln_onnx_tensor tensor = kln_layer_weights(layer, weights);
-    kln_onnx_tensor *copy = kln_layer_copy(layer, &tensor, sizeof tensor);
-    kln_onnx_attribute *attribute = add_attribute(layer, name, KLN_ONNX_ATTRIBUTE_TENSOR);
-    if (attribute != NULL) {
-        attribute->tensor = copy;
-    }
-}
-
-void kln_layer_graph(kln_layer *layer, const char *name, kln_onnx_graph *graph)
-{
-    kln_onnx_attribute *attribute = add_attribute(layer, name, KLN_ONNX_ATTRIBUTE_GRAPH);
-    if (attribute != NULL) {
-        attribute->graph = graph;
-    }
-}
-
 /* --- nodes --- */
 
 void kln_layer_operator(kln_layer *layer, const char *op_type)
@@ -509,7 +242,7 @@ static void add_node(kln_layer *layer, const char *name, const char **outputs, s
     node.attributes = kln_layer_copy(layer, layer->attributes,
                                      layer->attribute_count * sizeof *layer->attributes);
     if (layer->status == KILN_OK) {
-        layer->status = kln_array_grow(arena_of(layer), &graph->nodes, graph->node_count,
+        layer->status = kln_array_grow(kln_layer_arena(layer), &graph->nodes, graph->node_count,
                                        &graph->node_capacity, sizeof node);
     }
     if (layer->status == KILN_OK) {
@@ -526,11 +259,11 @@ kiln_tensor_id kln_layer_emit(kln_layer *layer, const char *suffix)
     if (layer->status != KILN_OK) {
         return id;
     }
-    char *name = kln_arena_printf(arena_of(layer), "%s%s%s", layer->name,
+    char *name = kln_arena_printf(kln_layer_arena(layer), "%s%s%s", layer->name,
                                   suffix[0] == ':' ? "" : "/", suffix);
-    const char **outputs = kln_arena_alloc(arena_of(layer), sizeof *outputs);
+    const char **outputs = kln_arena_alloc(kln_layer_arena(layer), sizeof *outputs);
     if (name == NULL || outputs == NULL) {
-        fail_memory(layer);
+        kln_layer_no_memory(layer);
         return id;
     }
     outputs[0] = name;
@@ -568,7 +301,7 @@ static kiln_tensor_id *target(const targets *to, size_t index)
 static const char *output_name(kln_layer *layer, size_t index)
 {
     return index == 0 ? layer->name
-                      : kln_arena_printf(arena_of(layer), "%s:%zu", layer->name, index);
+                      : kln_arena_printf(kln_layer_arena(layer), "%s:%zu", layer->name, index);
 }
 
 static void name_outputs(kln_layer *layer, const targets *to, const char **names,
@@ -577,7 +310,7 @@ static void name_outputs(kln_layer *layer, const targets *to, const char **names
     for (size_t i = 0; i < to->count && layer->status == KILN_OK; i++) {
         names[i] = target(to, i) == NULL ? "" : output_name(layer, i);
         if (names[i] == NULL) {
-            fail_memory(layer);
+            kln_layer_no_memory(layer);
         } else if (target(to, i) != NULL) {
             layer->status = kln_network_register(layer->network, names[i], false, &ids[i]);
         }
@@ -608,7 +341,7 @@ static kiln_status refused_outputs(kln_layer *layer, const targets *to)
     for (size_t i = 0; i < to->count; i++) {
         const char *name = layer->name != NULL ? output_name(layer, i) : "refused";
         while (name != NULL && kln_names_get(&root->names, name) != KLN_NAMES_NONE) {
-            name = kln_arena_printf(arena_of(layer), "refused.%u", ++root->unnamed);
+            name = kln_arena_printf(kln_layer_arena(layer), "refused.%u", ++root->unnamed);
         }
         if (name == NULL) {
             return kln_fail_memory(1, "the name of a tensor");
@@ -638,10 +371,11 @@ static kiln_status finish(kln_layer *layer, const targets *to)
     if (layer->status != KILN_OK || layer->is_refused) {
         return give_up(layer, to);
     }
-    const char **names = kln_arena_alloc_zeroed(arena_of(layer), to->count, sizeof(const char *));
-    kiln_tensor_id *ids = kln_arena_alloc_zeroed(arena_of(layer), to->count, sizeof *ids);
+    const char **names =
+        kln_arena_alloc_zeroed(kln_layer_arena(layer), to->count, sizeof(const char *));
+    kiln_tensor_id *ids = kln_arena_alloc_zeroed(kln_layer_arena(layer), to->count, sizeof *ids);
     if (names == NULL || ids == NULL) {
-        fail_memory(layer);
+        kln_layer_no_memory(layer);
         return give_up(layer, to);
     }
     name_outputs(layer, to, names, ids);

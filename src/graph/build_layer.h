@@ -127,6 +127,9 @@ kiln_tensor_id kln_layer_constant(kln_layer *layer, const char *suffix, kiln_dty
 kiln_tensor_id kln_layer_scalar(kln_layer *layer, const char *suffix, kiln_dtype dtype,
                                 float value);
 
+/* The network's arena, and what is said where it has no more. */
+kln_arena *kln_layer_arena(kln_layer *layer);
+void kln_layer_no_memory(kln_layer *layer);
 /* A copy in the arena; NULL failed the layer. */
 void *kln_layer_copy(kln_layer *layer, const void *values, size_t size);
 
