@@ -32,7 +32,7 @@ static void occupy(kiln_stream *stream)
 
 static void run_well(kiln_context *context, float value)
 {
-    float x[ROWS * 4];
+    static float x[ROWS * 4]; /* stays bound */
     for (int i = 0; i < ROWS * 4; i++) {
         x[i] = i % 2 == 0 ? value : -value;
     }
@@ -67,7 +67,7 @@ static void a_run_past_its_time_is_left(void **state)
         assert_ok(kiln_stream_create(0, 0, &stream));
         kiln_context *context = make_stoppable(i, stream, 50);
         for (int round = 1; round < 3; round++) {
-            float x[ROWS * 4] = {0};
+            static float x[ROWS * 4];
             const kiln_tensor input = host_floats(x, KILN_SHAPE(ROWS, 4));
             assert_ok(kiln_context_bind(context, "x", &input));
             occupy(stream);
