@@ -1,5 +1,5 @@
 /*
- * graph_maker.h - models made in a few words, for the tests of the network room.
+ * graph_maker.h - models made in a few words, for the tests of operators and graphs.
  *
  *     graph_maker m;
  *     maker_begin(&m, 21);

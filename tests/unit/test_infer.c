@@ -469,6 +469,63 @@ static void a_network_grows(void **state)
     maker_end(&m);
 }
 
+static uint32_t readers(const kln_inference *i, const char *name)
+{
+    return kln_inference_find(i->graph, name)->consumers;
+}
+
+/* What a builder adds and takes back leaves nothing behind: values, readers (of subgraphs too),
+ * issues. */
+static void what_was_taken_in_is_taken_back(void **state)
+{
+    (void)state;
+    graph_maker m;
+    kln_inference *i = NULL;
+    kln_onnx_graph *outer = NULL;
+    maker_begin(&m, 17);
+    maker_input(&m, "x", 1, "n,3");
+    maker_input(&m, "c", 9, "");
+    maker_node(&m, "Relu", "x", "y");
+    assert_ok(kln_infer(m.model, NULL, &i));
+    const kln_infer_mark mark = kln_infer_mark_of(i, i->graph);
+    const size_t values = i->graph->value_count;
+    for (int round = 0; round < 3; round++) {
+        maker_weights(&m, "w", 1, "5,3");
+        maker_input(&m, "late", 1, "2");
+        maker_node(&m, "MatMul", "y,w", "wrong");
+        maker_node(&m, "If", "c", "chosen");
+        maker_enter(&m, "then_branch", &outer);
+        maker_node(&m, "Add", "y,y", "inner");
+        maker_output(&m, "inner", 0, NULL);
+        maker_leave(&m, outer);
+        maker_enter(&m, "else_branch", &outer);
+        maker_output(&m, "y", 0, NULL);
+        maker_leave(&m, outer);
+        assert_ok(kln_infer_more(i, i->graph));
+        assert_int_equal(1, kiln_issue_list_errors(i->issues));
+        assert_int_equal(4, readers(i, "y"));
+        assert_int_equal(1, readers(i, "c"));
+        assert_type("float32[n,3]", i, "chosen");
+        kln_infer_take_back(i, i->graph, &mark);
+        m.model->graph.node_count = 1;
+        m.model->graph.input_count = 2;
+        m.model->graph.initializer_count = 0;
+        assert_int_equal(0, kiln_issue_list_count(i->issues));
+        assert_int_equal(values, i->graph->value_count);
+        assert_int_equal(0, readers(i, "y"));
+        assert_int_equal(0, readers(i, "c"));
+        assert_int_equal(1, readers(i, "x"));
+        assert_null(kln_inference_find(i->graph, "wrong"));
+        assert_null(kln_inference_find(i->graph, "w"));
+    }
+    maker_node(&m, "Neg", "y", "wrong");
+    assert_ok(kln_infer_more(i, i->graph));
+    assert_type("float32[n,3]", i, "wrong");
+    assert_int_equal(1, readers(i, "y"));
+    kln_inference_destroy(i);
+    maker_end(&m);
+}
+
 static void quantization_is_carried(void **state)
 {
     (void)state;
@@ -581,6 +638,7 @@ int main(void)
         cmocka_unit_test(long_lists_stay_few),
         cmocka_unit_test(given_shapes_are_taken),
         cmocka_unit_test(a_network_grows),
+        cmocka_unit_test(what_was_taken_in_is_taken_back),
         cmocka_unit_test(quantization_is_carried),
         cmocka_unit_test(each_allocation_may_fail),
         cmocka_unit_test(each_allocation_of_many_may_fail),
