@@ -40,11 +40,7 @@ kiln_status kiln_network_add_gather_nd(kiln_network *network, const char *name,
 static void put_scatter(kln_layer *layer, kiln_scatter how)
 {
     static const char *const names[] = {"none", "add", "mul", "max", "min"};
-    kln_layer_need(layer, (size_t)how < KLN_ARRAY_LENGTH(names),
-                   "how is %d, which is none of kiln_scatter", (int)how);
-    if (layer->status == KILN_OK) {
-        kln_layer_string(layer, "reduction", names[how]);
-    }
+    kln_layer_choice(layer, "reduction", "how", KLN_NAMES(names), (size_t)how, "kiln_scatter");
 }
 
 kiln_status kiln_network_add_scatter_elements(kiln_network *network, const char *name,

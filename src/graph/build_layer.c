@@ -112,6 +112,14 @@ void kln_layer_begin(kln_layer *layer, kiln_network *network, const char *functi
     }
 }
 
+void kln_layer_begin_kind(kln_layer *layer, kiln_network *network, const char *function,
+                          const char *name, const char *const *op_types, size_t count, size_t kind,
+                          const char *enumeration)
+{
+    kln_layer_begin(layer, network, function, name, op_types[kind < count ? kind : 0]);
+    kln_layer_need(layer, kind < count, "kind is %d, which is none of %s", (int)kind, enumeration);
+}
+
 /* The names of what is taken back are free again. */
 static void take_back(kln_layer *layer)
 {

@@ -93,6 +93,11 @@ typedef struct kln_layer {
 /* `name` may be NULL. */
 void kln_layer_begin(kln_layer *layer, kiln_network *network, const char *function,
                      const char *name, const char *op_type);
+/* The same for one of several operators, chosen by the caller's `kind` of that enumeration. */
+#define KLN_NAMES(array) (array), KLN_ARRAY_LENGTH(array)
+void kln_layer_begin_kind(kln_layer *layer, kiln_network *network, const char *function,
+                          const char *name, const char *const *op_types, size_t count, size_t kind,
+                          const char *enumeration);
 /* The same for what is no node: an input, a constant. */
 void kln_layer_open(kln_layer *layer, kiln_network *network, const char *function, const char *name,
                     const char *what);
@@ -137,6 +142,10 @@ void *kln_layer_copy(kln_layer *layer, const void *values, size_t size);
 void kln_layer_int(kln_layer *layer, const char *name, int64_t value);
 void kln_layer_float(kln_layer *layer, const char *name, float value);
 void kln_layer_string(kln_layer *layer, const char *name, const char *value);
+/* One of several texts, chosen by the caller's `argument` of that enumeration. */
+void kln_layer_choice(kln_layer *layer, const char *name, const char *argument,
+                      const char *const *texts, size_t count, size_t chosen,
+                      const char *enumeration);
 void kln_layer_ints(kln_layer *layer, const char *name, const int64_t *values, size_t count);
 void kln_layer_floats(kln_layer *layer, const char *name, const float *values, size_t count);
 void kln_layer_strings(kln_layer *layer, const char *name, const char *const *values, size_t count);

@@ -139,9 +139,8 @@ kiln_status kiln_network_add_unary(kiln_network *network, const char *name, kiln
         [KILN_UNARY_IS_NAN] = "IsNaN", [KILN_UNARY_IS_INF] = "IsInf",
     };
     kln_layer layer;
-    const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
-    kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Unary");
-    kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_unary", (int)kind);
+    kln_layer_begin_kind(&layer, network, __func__, name, KLN_NAMES(names), (size_t)kind,
+                         "kiln_unary");
     kln_layer_input(&layer, input);
     return kln_layer_finish_one(&layer, output);
 }
@@ -173,9 +172,8 @@ kiln_status kiln_network_add_elementwise(kiln_network *network, const char *name
         [KILN_ELEMENTWISE_BITWISE_XOR] = "BitwiseXor",
     };
     kln_layer layer;
-    const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
-    kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Elementwise");
-    kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_elementwise", (int)kind);
+    kln_layer_begin_kind(&layer, network, __func__, name, KLN_NAMES(names), (size_t)kind,
+                         "kiln_elementwise");
     kln_layer_input(&layer, a);
     kln_layer_input(&layer, b);
     if (kind == KILN_ELEMENTWISE_FMOD) {

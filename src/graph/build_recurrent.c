@@ -5,8 +5,6 @@ static void put_options(kln_layer *layer, kiln_recurrent kind,
                         const kiln_recurrent_options *options)
 {
     static const char *const directions[] = {"forward", "reverse", "bidirectional"};
-    kln_layer_need(layer, (size_t)options->direction < KLN_ARRAY_LENGTH(directions),
-                   "direction is %d, which is none of kiln_direction", (int)options->direction);
     kln_layer_need(layer, options->hidden_size > 0, "hidden_size is %lld; 1 or more is needed",
                    (long long)options->hidden_size);
     kln_layer_need(layer, kind == KILN_RECURRENT_GRU || !options->reset_after,
@@ -22,7 +20,8 @@ static void put_options(kln_layer *layer, kiln_recurrent kind,
     if (kind == KILN_RECURRENT_LSTM) {
         kln_layer_optional(layer, options->initial_cell);
     }
-    kln_layer_string(layer, "direction", directions[options->direction]);
+    kln_layer_choice(layer, "direction", "direction", KLN_NAMES(directions),
+                     (size_t)options->direction, "kiln_direction");
     kln_layer_int(layer, "hidden_size", options->hidden_size);
     if (options->reset_after) {
         kln_layer_int(layer, "linear_before_reset", 1);
@@ -42,9 +41,8 @@ kiln_status kiln_network_add_recurrent(kiln_network *network, const char *name, 
     kln_layer layer;
     kiln_recurrent_options read = KILN_RECURRENT_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_recurrent_options", options, &read, sizeof read));
-    const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
-    kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Recurrent");
-    kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_recurrent", (int)kind);
+    kln_layer_begin_kind(&layer, network, __func__, name, KLN_NAMES(names), (size_t)kind,
+                         "kiln_recurrent");
     kln_layer_need(&layer, kind == KILN_RECURRENT_LSTM || last_cell == NULL,
                    "only an LSTM has a cell");
     kln_layer_input(&layer, input);

@@ -89,9 +89,8 @@ kiln_status kiln_network_add_reduce(kiln_network *network, const char *name, kil
         [KILN_REDUCE_SUM_SQUARE] = "ReduceSumSquare",
     };
     kln_layer layer;
-    const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
-    kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Reduce");
-    kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_reduction", (int)kind);
+    kln_layer_begin_kind(&layer, network, __func__, name, KLN_NAMES(names), (size_t)kind,
+                         "kiln_reduction");
     kln_layer_input(&layer, input);
     if (count != 0) {
         kln_layer_input_ints(&layer, "axes", axes, count, false);

@@ -168,8 +168,6 @@ kiln_status kiln_network_add_pad(kiln_network *network, const char *name, kiln_t
     kln_layer_input(&layer, input);
     kln_layer_need(&layer, rank >= 1 && rank <= KILN_MAX_RANK,
                    "the rank is %zu; 1 to 8 is possible", rank);
-    kln_layer_need(&layer, (size_t)mode < KLN_ARRAY_LENGTH(names),
-                   "mode is %d, which is none of kiln_pad_mode", (int)mode);
     if (layer.status != KILN_OK) {
         return kln_layer_finish_one(&layer, output);
     }
@@ -186,9 +184,7 @@ kiln_status kiln_network_add_pad(kiln_network *network, const char *name, kiln_t
         const kiln_dtype type = kln_layer_tensor(&layer, input).dtype;
         kln_layer_input(&layer, kln_layer_scalar(&layer, "value", type, value));
     }
-    if (layer.status == KILN_OK) {
-        kln_layer_string(&layer, "mode", names[mode]);
-    }
+    kln_layer_choice(&layer, "mode", "mode", KLN_NAMES(names), (size_t)mode, "kiln_pad_mode");
     return kln_layer_finish_one(&layer, output);
 }
 

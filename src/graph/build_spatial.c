@@ -115,10 +115,9 @@ kiln_status kiln_network_add_pooling(kiln_network *network, const char *name, ki
     kiln_pooling_options read = KILN_POOLING_OPTIONS_INIT;
     KLN_RETURN_IF_NULL(options);
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_pooling_options", options, &read, sizeof read));
-    const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
     const int32_t spatial = read.spatial != 0 ? read.spatial : 2;
-    kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Pooling");
-    kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_pooling", (int)kind);
+    kln_layer_begin_kind(&layer, network, __func__, name, KLN_NAMES(names), (size_t)kind,
+                         "kiln_pooling");
     kln_layer_need(&layer, spatial >= 1 && spatial <= KILN_MAX_SPATIAL,
                    "it has %d spatial dimensions, 1 to 3 are possible", (int)spatial);
     kln_layer_input(&layer, input);
@@ -170,9 +169,8 @@ kiln_status kiln_network_add_global_pooling(kiln_network *network, const char *n
 {
     static const char *const names[] = {"GlobalMaxPool", "GlobalAveragePool", "ReduceL2"};
     kln_layer layer;
-    const bool is_known = (size_t)kind < KLN_ARRAY_LENGTH(names);
-    kln_layer_begin(&layer, network, __func__, name, is_known ? names[kind] : "Pooling");
-    kln_layer_need(&layer, is_known, "kind is %d, which is none of kiln_pooling", (int)kind);
+    kln_layer_begin_kind(&layer, network, __func__, name, KLN_NAMES(names), (size_t)kind,
+                         "kiln_pooling");
     kln_layer_input(&layer, input);
     if (kind == KILN_POOLING_LP) {
         put_norm(&layer, input);
@@ -203,19 +201,13 @@ static void put_resize_modes(kln_layer *layer, const kiln_resize_options *option
                                               "asymmetric"};
     static const char *const nearest[] = {"round_prefer_floor", "round_prefer_ceil", "floor",
                                           "ceil"};
-    kln_layer_need(layer, (size_t)options->mode < KLN_ARRAY_LENGTH(modes),
-                   "mode is %d, which is none of kiln_resize_mode", (int)options->mode);
-    kln_layer_need(layer, (size_t)options->coordinates < KLN_ARRAY_LENGTH(coordinates),
-                   "coordinates is %d, which is none of kiln_coordinates",
-                   (int)options->coordinates);
+    kln_layer_choice(layer, "mode", "mode", KLN_NAMES(modes), (size_t)options->mode,
+                     "kiln_resize_mode");
+    kln_layer_choice(layer, "coordinate_transformation_mode", "coordinates", KLN_NAMES(coordinates),
+                     (size_t)options->coordinates, "kiln_coordinates");
     kln_layer_need(layer, (size_t)options->nearest < KLN_ARRAY_LENGTH(nearest),
                    "nearest is %d, which is none of kiln_nearest", (int)options->nearest);
-    if (layer->status != KILN_OK) {
-        return;
-    }
-    kln_layer_string(layer, "mode", modes[options->mode]);
-    kln_layer_string(layer, "coordinate_transformation_mode", coordinates[options->coordinates]);
-    if (options->mode == KILN_RESIZE_NEAREST) {
+    if (options->mode == KILN_RESIZE_NEAREST && layer->status == KILN_OK) {
         kln_layer_string(layer, "nearest_mode", nearest[options->nearest]);
     }
     if (options->mode == KILN_RESIZE_CUBIC && options->cubic_coefficient < 0.0F) {

@@ -204,6 +204,17 @@ void *kln_layer_copy(kln_layer *layer, const void *values, size_t size)
     return copy;
 }
 
+void kln_layer_choice(kln_layer *layer, const char *name, const char *argument,
+                      const char *const *texts, size_t count, size_t chosen,
+                      const char *enumeration)
+{
+    kln_layer_need(layer, chosen < count, "%s is %d, which is none of %s", argument, (int)chosen,
+                   enumeration);
+    if (chosen < count) {
+        kln_layer_string(layer, name, texts[chosen]);
+    }
+}
+
 void kln_layer_ints(kln_layer *layer, const char *name, const int64_t *values, size_t count)
 {
     int64_t *copy = kln_layer_copy(layer, values, count * sizeof *values);
