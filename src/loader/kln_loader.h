@@ -50,7 +50,7 @@ typedef struct kln_library_spec {
 /* The record of a search. It lies outside the heap, so that it may stay as long as the process. */
 typedef struct kln_library kln_library;
 
-/* What a room that uses foreign libraries says about one of them, for the system report. */
+/* What a module that uses foreign libraries says about one of them, for the system report. */
 typedef struct kln_library_use {
     const kln_library_spec *spec;
     const kln_library *library; /* looked for already */
@@ -71,6 +71,12 @@ typedef struct kln_library_use {
 KILN_MUST_CHECK kiln_status kln_library_open(const kln_library_spec *spec,
                                              const char *explicit_path, void *table,
                                              kln_library **library);
+
+/* The same where `explicit_path` is from elsewhere, for the sentence: named by `origin`, a
+ * variable, or, where it is not named, the folder of `origin`. */
+KILN_MUST_CHECK kiln_status kln_library_open_for(const kln_library_spec *spec,
+                                                 const char *explicit_path, const char *origin,
+                                                 bool is_named, void *table, kln_library **library);
 
 /* Only looks whether one of the spec's files (names without "*") is in `folder` and whole, for a
  * library that something else opens: FOUND, ABSENT or BROKEN, with its path and a line for each.

@@ -225,13 +225,14 @@ bool kln_library_try_name(kln_library *library, const char *name, void *table)
 }
 
 /* What the search came to, once nothing opened. */
-static kiln_status fail_search(kln_library *library, const char *only, const char *origin)
+static kiln_status fail_search(kln_library *library, const char *only, const char *origin,
+                               bool is_named)
 {
     const kln_library_spec *spec = library->spec;
     char where[PATH_MAX + 128];
     if (only != NULL) {
-        (void)snprintf(where, sizeof where, " (only \"%s\" was looked at, because %s names it)",
-                       only, origin);
+        (void)snprintf(where, sizeof where, " (only \"%s\" was looked at, %s%s%s)", only,
+                       is_named ? "because " : "where ", origin, is_named ? " names it" : " lies");
     } else {
         where[0] = '\0';
     }
@@ -242,8 +243,9 @@ static kiln_status fail_search(kln_library *library, const char *only, const cha
     }
     library->state = KILN_LIBRARY_ABSENT;
     if (only != NULL) {
-        return kln_fail(KILN_ERROR_LIBRARY_ABSENT, "%s: it is not at \"%s\", which %s names",
-                        spec->name, only, origin);
+        return kln_fail(KILN_ERROR_LIBRARY_ABSENT, "%s: it is not at \"%s\", %s%s%s", spec->name,
+                        only, is_named ? "which " : "where ", origin,
+                        is_named ? " names" : " lies");
     }
     return kln_fail(KILN_ERROR_LIBRARY_ABSENT,
                     "%s is not installed: it is in none of %zu places; %s", spec->name,
@@ -280,14 +282,22 @@ static bool can_open_files(void)
 kiln_status kln_library_open(const kln_library_spec *spec, const char *explicit_path, void *table,
                              kln_library **library)
 {
+    return kln_library_open_for(spec, explicit_path, "kiln_build_options.library", true, table,
+                                library);
+}
+
+kiln_status kln_library_open_for(const kln_library_spec *spec, const char *explicit_path,
+                                 const char *origin, bool is_named, void *table,
+                                 kln_library **library)
+{
     memset(table, 0, spec->table_size);
     KLN_RETURN_IF_ERROR(begin_record(spec, library));
     kln_library *made = *library;
     const char *only = explicit_path;
-    const char *origin = "kiln_build_options.library";
     if ((only == NULL || only[0] == '\0') && spec->environment != NULL) {
         only = kln_getenv(spec->environment);
         origin = spec->environment;
+        is_named = true;
     }
     only = only != NULL && only[0] != '\0' ? only : NULL;
     const bool opened =
@@ -295,7 +305,7 @@ kiln_status kln_library_open(const kln_library_spec *spec, const char *explicit_
     if (opened) {
         return KILN_OK;
     }
-    return can_open_files() ? fail_search(made, only, origin)
+    return can_open_files() ? fail_search(made, only, origin, is_named)
                             : kln_fail(KILN_ERROR_OUT_OF_MEMORY,
                                        "%s: it cannot be looked for, because this process can open "
                                        "no more files",

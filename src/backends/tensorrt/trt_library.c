@@ -110,7 +110,9 @@ static trt_library *libraries;
 static kiln_status open_spec(trt_library *library, const kln_library_spec *spec, const char *path)
 {
     kln_library *record = NULL;
-    const kiln_status status = kln_library_open(spec, path, &library->core, &record);
+    const char *origin = library->is_in_environment ? ENVIRONMENT : "kiln_build_options.library";
+    const kiln_status status =
+        kln_library_open_for(spec, path, origin, true, &library->core, &record);
     if (status == KILN_ERROR_OUT_OF_MEMORY) {
         kln_library_forget(record);
         return status;
@@ -189,7 +191,7 @@ static kiln_status look(trt_library *library, const char *requested)
     return KILN_OK;
 }
 
-static kiln_status add(const char *requested, trt_library **added)
+static kiln_status add(const char *requested, bool is_in_environment, trt_library **added)
 {
     const size_t size = strlen(requested) + 1;
     trt_library *library = kln_alloc_zeroed(1, sizeof *library + size);
@@ -199,6 +201,7 @@ static kiln_status add(const char *requested, trt_library **added)
     char *copy = (char *)(library + 1);
     memcpy(copy, requested, size);
     library->requested = copy;
+    library->is_in_environment = is_in_environment;
     const kiln_status status = look(library, requested);
     if (status != KILN_OK) {
         kln_library_close(library->record);
@@ -215,9 +218,8 @@ kiln_status trt_library_find(const char *requested, trt_library **library)
 {
     *library = NULL;
     const char *variable = kln_getenv(ENVIRONMENT);
-    const char *key = requested != NULL && requested[0] != '\0' ? requested
-                      : variable != NULL                        ? variable
-                                                                : "";
+    const bool is_asked = requested != NULL && requested[0] != '\0';
+    const char *key = is_asked ? requested : variable != NULL ? variable : "";
     char absolute[PATH_MAX];
     if (kln_is_path(key)) {
         KLN_RETURN_IF_ERROR(kln_path_absolute(key, absolute));
@@ -230,7 +232,7 @@ kiln_status trt_library_find(const char *requested, trt_library **library)
     kiln_status status = KILN_OK;
     if (*library == NULL) {
         kln_lasting_begin();
-        status = add(key, library);
+        status = add(key, !is_asked, library);
         kln_lasting_end();
     }
     (void)pthread_mutex_unlock(&lock);
@@ -319,7 +321,7 @@ static kiln_status open_beside(const trt_library *library, const kln_library_spe
     if (slash != NULL) {
         *slash = '\0';
     }
-    return kln_library_open(spec, folder, table, record);
+    return kln_library_open_for(spec, folder, library->name, false, table, record);
 }
 
 static kiln_status seek_parser(trt_library *library)

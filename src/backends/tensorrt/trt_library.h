@@ -26,8 +26,9 @@ typedef struct trt_plugin_functions {
 
 typedef struct trt_library {
     struct trt_library *next;
-    const char *requested; /* how it was asked for; "" for the best there is */
-    kiln_status status;    /* of the search; the sentence is `reason` */
+    const char *requested;  /* how it was asked for; "" for the best there is */
+    bool is_in_environment; /* by KILN_TENSORRT, and not by an option */
+    kiln_status status;     /* of the search; the sentence is `reason` */
     char reason[1024];
     char name[32];       /* "TensorRT-RTX 1.7.1" */
     char no_device[160]; /* why a GPU that is here is none for it; "" where that was not asked */

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+# Who named a place where a library is not: the variable, or the option.
+fake=$(dirname "$(dirname "$kiln_program")")/tests/fake
+unset KILN_BACKEND
+for variable in KILN_TENSORRT KILN_ONNXRUNTIME; do
+    backend=$(tr '[:upper:]' '[:lower:]' <<< "${variable#KILN_}")
+    (export "$variable=/no/such"; kiln run add.onnx -b "$backend") || echo "exit $?"
+    kiln run add.onnx -b "$backend" --library /no/such || echo "exit $?"
+done
+export KILN_CUDA_DRIVER=/no/such KILN_TENSORRT=$fake/tensorrt/11
+kiln run add.onnx -b tensorrt || echo "exit $?"
