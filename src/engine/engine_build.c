@@ -309,8 +309,9 @@ static kiln_status load(const kln_model *model, const kiln_build_options *option
     memcpy(names, manifest->profile_names, sizeof names);
     KLN_RETURN_IF_ERROR(kln_manifest_obey(manifest, model, &chosen));
     kiln_status status = kln_engine_make(model, &chosen, true, NULL, engine);
-    status = kln_manifest_explain(status, manifest, &chosen);
-    if (status == KILN_OK) {
+    if (status != KILN_OK) {
+        status = kln_manifest_explain(status, manifest, &chosen);
+    } else {
         (*engine)->measured->variants = manifest->measured;
         status = kln_profile_names_restore(*engine, names);
         if (status != KILN_OK) {
