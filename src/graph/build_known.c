@@ -16,6 +16,15 @@ void kln_network_forget(kiln_network *network)
     }
 }
 
+kiln_status kln_network_edit(kiln_network *network, kln_onnx_model **model)
+{
+    const kln_onnx_model *same = NULL;
+    KLN_RETURN_IF_ERROR(kln_network_model(network, &same));
+    kln_network_forget(network);
+    *model = network->model;
+    return KILN_OK;
+}
+
 static kiln_status know_one(kiln_network *network)
 {
     kiln_network *root = network->root;

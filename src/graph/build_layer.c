@@ -53,6 +53,17 @@ void kln_layer_no_memory(kln_layer *layer)
     kln_layer_fail(layer, KILN_ERROR_OUT_OF_MEMORY, "memory for the layer is exhausted");
 }
 
+void *kln_layer_copy(kln_layer *layer, const void *values, size_t size)
+{
+    void *copy = layer->status == KILN_OK ? kln_arena_alloc(kln_layer_arena(layer), size) : NULL;
+    if (copy == NULL) {
+        kln_layer_no_memory(layer);
+    } else if (size != 0) {
+        memcpy(copy, values, size);
+    }
+    return copy;
+}
+
 /* --- begin and end --- */
 
 static void take_name(kln_layer *layer, const char *name)
@@ -280,15 +291,6 @@ kiln_tensor_id kln_layer_emit(kln_layer *layer, const char *suffix)
         add_node(layer, name, outputs, 1);
     }
     return id;
-}
-
-kiln_tensor_id kln_layer_simple(kln_layer *layer, const char *suffix, const char *op_type,
-                                kiln_tensor_id a, kiln_tensor_id b)
-{
-    kln_layer_operator(layer, op_type);
-    kln_layer_input(layer, a);
-    kln_layer_optional(layer, b);
-    return kln_layer_emit(layer, suffix);
 }
 
 /* --- the end --- */

@@ -325,15 +325,6 @@ kiln_status kln_network_model(const kiln_network *network, const kln_onnx_model 
     return KILN_OK;
 }
 
-kiln_status kln_network_edit(kiln_network *network, kln_onnx_model **model)
-{
-    const kln_onnx_model *same = NULL;
-    KLN_RETURN_IF_ERROR(kln_network_model(network, &same));
-    kln_network_forget(network);
-    *model = network->model;
-    return KILN_OK;
-}
-
 /* --- looking --- */
 
 int32_t kiln_network_opset(const kiln_network *network)

@@ -193,17 +193,6 @@ void kln_layer_string(kln_layer *layer, const char *name, const char *value)
     attribute->present = UINT32_C(1) << 4;
 }
 
-void *kln_layer_copy(kln_layer *layer, const void *values, size_t size)
-{
-    void *copy = layer->status == KILN_OK ? kln_arena_alloc(kln_layer_arena(layer), size) : NULL;
-    if (copy == NULL) {
-        kln_layer_no_memory(layer);
-    } else if (size != 0) {
-        memcpy(copy, values, size);
-    }
-    return copy;
-}
-
 void kln_layer_choice(kln_layer *layer, const char *name, const char *argument,
                       const char *const *texts, size_t count, size_t chosen,
                       const char *enumeration)
@@ -272,4 +261,15 @@ void kln_layer_graph(kln_layer *layer, const char *name, kln_onnx_graph *graph)
     if (attribute != NULL) {
         attribute->graph = graph;
     }
+}
+
+/* --- whole operators --- */
+
+kiln_tensor_id kln_layer_simple(kln_layer *layer, const char *suffix, const char *op_type,
+                                kiln_tensor_id a, kiln_tensor_id b)
+{
+    kln_layer_operator(layer, op_type);
+    kln_layer_input(layer, a);
+    kln_layer_optional(layer, b);
+    return kln_layer_emit(layer, suffix);
 }

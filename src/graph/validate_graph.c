@@ -5,22 +5,6 @@
 #include "ops/kln_schema.h"
 #include "validate_rules.h"
 
-void kln_validate_issue(kln_validation *v, kiln_severity severity, kiln_issue_kind kind,
-                        const char *node, const char *tensor, const char *expected,
-                        const char *found, const char *format, ...)
-{
-    char sentence[KLN_ISSUE_TEXT];
-    va_list arguments;
-    va_start(arguments, format);
-    (void)vsnprintf(sentence, sizeof sentence, format, arguments);
-    va_end(arguments);
-    const kiln_issue issue = {severity, kind, node, tensor, expected, found, sentence};
-    const kiln_status status = kln_issues_add(v->inference->issues, &issue);
-    if (status != KILN_OK && v->status == KILN_OK) {
-        v->status = status;
-    }
-}
-
 /* --- the model's own header --- */
 
 void kln_validate_header(kln_validation *v)

@@ -4,44 +4,6 @@
 
 #include "infer_rule.h"
 
-void kln_state_check(kln_infer_state *state, bool enough)
-{
-    if (!enough && state->status == KILN_OK) {
-        state->status = kln_fail_memory(0, "what is known of a network");
-    }
-}
-
-static void keep_status(kln_infer_state *state, kiln_status status)
-{
-    if (status != KILN_OK && state->status == KILN_OK) {
-        state->status = status;
-    }
-}
-
-void kln_state_keep(kln_infer_state *state, const kiln_issue *issue)
-{
-    const bool of_shapes = issue->kind == KILN_ISSUE_SHAPE || issue->kind == KILN_ISSUE_RANK ||
-                           issue->kind == KILN_ISSUE_VALUE;
-    if (!of_shapes || state->branch == KLN_BRANCH_RUNS) {
-        keep_status(state, kln_issues_add(state->inference->issues, issue));
-    } else if (state->branch == KLN_BRANCH_MAY_RUN) {
-        keep_status(state, kln_issues_add(state->inference->doubts, issue));
-    }
-}
-
-void kln_state_issue(kln_infer_state *state, kiln_severity severity, kiln_issue_kind kind,
-                     const char *node, const char *tensor, const char *expected, const char *found,
-                     const char *format, ...)
-{
-    char sentence[KLN_ISSUE_TEXT];
-    va_list arguments;
-    va_start(arguments, format);
-    (void)vsnprintf(sentence, sizeof sentence, format, arguments);
-    va_end(arguments);
-    const kiln_issue issue = {severity, kind, node, tensor, expected, found, sentence};
-    kln_state_keep(state, &issue);
-}
-
 /* --- names to values --- */
 
 kln_value *kln_walk_value(kln_infer_state *state, kln_graph_walk *walk, const char *name,
@@ -68,7 +30,7 @@ kln_value *kln_walk_value(kln_infer_state *state, kln_graph_walk *walk, const ch
         return NULL;
     }
     *index = (uint32_t)graph->value_count;
-    keep_status(state, kln_names_swap(&graph->names, name, *index, &other));
+    kln_state_status(state, kln_names_swap(&graph->names, name, *index, &other));
     if (state->status != KILN_OK) {
         return NULL;
     }
@@ -124,7 +86,7 @@ static void set_alias(kln_infer_state *state, const char *name, kln_dim dim)
         state->alias_capacity = capacity;
     }
     state->alias_dims[state->alias_count] = dim;
-    keep_status(state, kln_names_set(&state->aliases, name, (uint32_t)state->alias_count++));
+    kln_state_status(state, kln_names_set(&state->aliases, name, (uint32_t)state->alias_count++));
 }
 
 static kln_dim declared_dim(kln_infer_state *state, const kln_onnx_dim *dim)
@@ -178,13 +140,14 @@ void kln_walk_declare(kln_infer_state *state, kln_graph_walk *walk)
     const kln_onnx_graph *graph = walk->inference.graph;
     if (!state->options.ignore_declared) {
         for (size_t i = walk->values_done; i < graph->value_count; i++) {
-            keep_status(state, kln_names_set(&walk->declared, graph->values[i].name, (uint32_t)i));
+            kln_state_status(state,
+                             kln_names_set(&walk->declared, graph->values[i].name, (uint32_t)i));
         }
     }
     walk->values_done = graph->value_count;
     for (size_t i = walk->outputs_declared; i < graph->output_count; i++) {
-        keep_status(state, kln_names_set(&walk->declared, graph->outputs[i].name,
-                                         (uint32_t)i | KLN_DECLARED_OUTPUT));
+        kln_state_status(state, kln_names_set(&walk->declared, graph->outputs[i].name,
+                                              (uint32_t)i | KLN_DECLARED_OUTPUT));
     }
     walk->outputs_declared = graph->output_count;
 }
@@ -339,7 +302,7 @@ static void add_input(kln_infer_state *state, kln_graph_walk *walk, size_t index
         for (size_t i = 0; declared->type.has_shape && i < declared->type.rank; i++) {
             const char *name = declared->type.dims[i].parameter;
             if (kln_onnx_names_dim(name)) {
-                keep_status(state, kln_names_set(&state->input_names, name, 0));
+                kln_state_status(state, kln_names_set(&state->input_names, name, 0));
             }
         }
     }
@@ -403,8 +366,8 @@ void kln_walk_inputs(kln_infer_state *state, kln_graph_walk *walk, const kln_val
     kln_graph_inference *inference = &walk->inference;
     const kln_onnx_graph *graph = inference->graph;
     for (size_t i = walk->inputs_done; i < graph->input_count && state->status == KILN_OK; i++) {
-        keep_status(state, kln_array_grow(state->arena, &inference->inputs, i,
-                                          &walk->input_capacity, sizeof *inference->inputs));
+        kln_state_status(state, kln_array_grow(state->arena, &inference->inputs, i,
+                                               &walk->input_capacity, sizeof *inference->inputs));
         if (state->status == KILN_OK) {
             inference->input_count = i + 1;
             add_input(state, walk, i, i < bound_count ? bound[i] : NULL);

@@ -366,6 +366,46 @@ bool kln_rule_need_rank(kln_rule *rule, size_t input, size_t least, size_t most)
     return false;
 }
 
+/* --- the state --- */
+
+void kln_state_check(kln_infer_state *state, bool enough)
+{
+    if (!enough && state->status == KILN_OK) {
+        state->status = kln_fail_memory(0, "what is known of a network");
+    }
+}
+
+void kln_state_status(kln_infer_state *state, kiln_status status)
+{
+    if (status != KILN_OK && state->status == KILN_OK) {
+        state->status = status;
+    }
+}
+
+void kln_state_keep(kln_infer_state *state, const kiln_issue *issue)
+{
+    const bool of_shapes = issue->kind == KILN_ISSUE_SHAPE || issue->kind == KILN_ISSUE_RANK ||
+                           issue->kind == KILN_ISSUE_VALUE;
+    if (!of_shapes || state->branch == KLN_BRANCH_RUNS) {
+        kln_state_status(state, kln_issues_add(state->inference->issues, issue));
+    } else if (state->branch == KLN_BRANCH_MAY_RUN) {
+        kln_state_status(state, kln_issues_add(state->inference->doubts, issue));
+    }
+}
+
+void kln_state_issue(kln_infer_state *state, kiln_severity severity, kiln_issue_kind kind,
+                     const char *node, const char *tensor, const char *expected, const char *found,
+                     const char *format, ...)
+{
+    char sentence[KLN_ISSUE_TEXT];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(sentence, sizeof sentence, format, arguments);
+    va_end(arguments);
+    const kiln_issue issue = {severity, kind, node, tensor, expected, found, sentence};
+    kln_state_keep(state, &issue);
+}
+
 /* --- faults --- */
 
 void kln_rule_out_of_memory(kln_rule *rule)

@@ -175,6 +175,16 @@ void kln_rule_fault(kln_rule *rule, kiln_issue_kind kind, const char *tensor, co
                     const char *found, const char *format, ...) KLN_PRINTF(6, 7);
 void kln_rule_out_of_memory(kln_rule *rule);
 
+/* --- the state --- */
+
+void kln_state_issue(kln_infer_state *state, kiln_severity severity, kiln_issue_kind kind,
+                     const char *node, const char *tensor, const char *expected, const char *found,
+                     const char *format, ...) KLN_PRINTF(8, 9);
+/* Keeps an issue where it belongs: what a branch that does not run computes is no fault. */
+void kln_state_keep(kln_infer_state *state, const kiln_issue *issue);
+void kln_state_check(kln_infer_state *state, bool enough);         /* false: memory ran out */
+void kln_state_status(kln_infer_state *state, kiln_status status); /* keeps the first failure */
+
 /* --- memory --- */
 /* Zeroed. NULL when memory ran out, which is remembered, or when long lists were asked for too
  * often. */
@@ -192,12 +202,6 @@ void kln_walk_inputs(kln_infer_state *state, kln_graph_walk *walk, const kln_val
                      size_t bound_count);
 void kln_walk_merge(kln_rule *rule, kln_graph_walk *walk, kln_value *value, kln_value *inferred);
 void kln_value_from_type(kln_infer_state *state, kln_value *value, const kln_onnx_type *type);
-void kln_state_issue(kln_infer_state *state, kiln_severity severity, kiln_issue_kind kind,
-                     const char *node, const char *tensor, const char *expected, const char *found,
-                     const char *format, ...) KLN_PRINTF(8, 9);
-/* Keeps an issue where it belongs: what a branch that does not run computes is no fault. */
-void kln_state_keep(kln_infer_state *state, const kiln_issue *issue);
-void kln_state_check(kln_infer_state *state, bool enough); /* false: memory ran out */
 kiln_status kln_state_options(kln_infer_state *state);
 
 /* infer_order.c: makes nodes [first, count) of the graph known, and puts them in order. */
