@@ -72,8 +72,8 @@ static void check_required(const node_check *c, const kln_schema *schema)
 {
     for (size_t i = 0; i < c->node->input_count; i++) {
         const kln_schema_parameter *parameter = kln_schema_input(schema, i);
-        if (c->node->inputs[i][0] == '\0' && parameter != NULL && !parameter->optional &&
-            !parameter->repeated) {
+        /* Of many alike none may be left out either. */
+        if (c->node->inputs[i][0] == '\0' && parameter != NULL && !parameter->optional) {
             complain(c, KILN_ISSUE_ARITY, parameter->name, "an input", "none",
                      "input %zu, \"%s\", is required, but left out", i, parameter->name);
         }

@@ -93,6 +93,14 @@ static kln_dim slide(kln_rule *rule, const windows *w, size_t i, kln_dim in, kln
     return KLN_UNKNOWN_DIM;
 }
 
+kln_dim kln_fit_places(kln_rule *rule, size_t i, kln_dim kernel)
+{
+    windows w;
+    return read_windows(rule, kln_rule_rank(rule, 0), &w)
+               ? slide(rule, &w, i, kln_rule_dim(rule, 0, i + 2), kernel)
+               : KLN_UNKNOWN_DIM;
+}
+
 static bool kernels_known(kln_rule *rule, const windows *w, size_t weights)
 {
     return w->kernel != NULL || (weights != SIZE_MAX && kln_rule_ranked(rule, weights));
@@ -216,7 +224,14 @@ static kln_dim unslide(kln_rule *rule, const windows *w, size_t i, kln_dim in, k
     if (!one.same) {
         out = kln_dim_plus(&rule->state->pool, out, output_padding);
     }
-    return out.kind == KLN_DIM_NUMBER && out.of.number < 0 ? KLN_UNKNOWN_DIM : out;
+    if (out.kind == KLN_DIM_NUMBER && out.of.number < 0) {
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 0", "less",
+                       "spatial dimension %zu would be %lld: the padding is larger than what the "
+                       "windows span",
+                       i, (long long)out.of.number);
+        return KLN_UNKNOWN_DIM;
+    }
+    return out;
 }
 
 static bool check_groups(kln_rule *rule)

@@ -214,6 +214,11 @@ void kln_rule_dft(kln_rule *rule)
     for (size_t i = 0; (known || as_long) && i < rank; i++) {
         dims[i] = kln_rule_dim(rule, 0, i);
     }
+    if (known && !kln_rule_has(rule, 1) && kln_rule_is(dims[axis], 0)) {
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 1", "0",
+                       "dimension %zu of \"%.100s\" is 0; a transform takes at least 1 point", axis,
+                       rule->node->inputs[0]);
+    }
     if (known && kln_rule_has(rule, 1)) {
         dims[axis] = scalar(rule, 1);
     }

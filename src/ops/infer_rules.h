@@ -13,13 +13,25 @@
     void kln_rule_##rule_(kln_rule *rule); \
     void kln_fold_##fold_(kln_rule *rule);
 #define FORMED(domain, name, rule_, fold_, form) RULE(domain, name, rule_, fold_)
+#define FITTED(domain, name, rule_, fold_, form, fit_) \
+    RULE(domain, name, rule_, fold_)                   \
+    bool kln_fit_##fit_(kln_rule *rule);
 #define RANDOM(domain, name, rule_) RULE(domain, name, rule_, none)
 #include "infer_rows.inc"
 #undef RULE
 #undef FORMED
+#undef FITTED
 #undef RANDOM
 /* Contents are not followed through the operator. */
 #define kln_fold_none NULL
+
+/* infer_fit.c: known and not the same is a fault of `what`. */
+bool kln_fit_same(kln_rule *rule, kln_dim a, kln_dim b, const char *what);
+bool kln_fit_dim(kln_rule *rule, size_t input, size_t axis, kln_dim wanted, const char *what);
+/* `parts` share `count` of `what` in that input equally. */
+bool kln_fit_shares(kln_rule *rule, size_t input, kln_dim count, int64_t parts, const char *what);
+/* infer_conv.c: places of a window of `kernel` elements along spatial dimension `i` of input 0. */
+kln_dim kln_fit_places(kln_rule *rule, size_t i, kln_dim kernel);
 
 /* What Slice takes of one axis. */
 typedef struct kln_slice_range {

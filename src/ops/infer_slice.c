@@ -294,6 +294,15 @@ static void resize_to(kln_rule *rule, const kln_dim *sizes, size_t count, const 
     for (size_t i = 0; i < rank; i++) {
         dims[i] = kln_rule_dim(rule, 0, i);
     }
+    for (size_t i = 0; i < count; i++) {
+        if (kln_rule_is(dims[axes[i]], 0) && sizes[i].kind == KLN_DIM_NUMBER &&
+            sizes[i].of.number > 0) {
+            kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 1", "0",
+                           "dimension %zu of \"%.100s\" is 0, from which none of %lld can be made",
+                           axes[i], rule->node->inputs[0], (long long)sizes[i].of.number);
+            return;
+        }
+    }
     if (strcmp(policy, "stretch") == 0) {
         for (size_t i = 0; i < count; i++) {
             const bool usable = sizes[i].kind != KLN_DIM_REAL &&

@@ -4,13 +4,14 @@
 
 #include "infer_rules.h"
 
-#define ROW(domain_, name_, rule_, fold_, random_, form_) \
-    {.domain = domain_,                                   \
-     .name = name_,                                       \
-     .rule = kln_rule_##rule_,                            \
-     .fold = kln_fold_##fold_,                            \
-     .random = random_,                                   \
-     .form = form_},
+#define ROW(domain_, name_, rule_, fold_, random_, form_, fit_) \
+    {.domain = domain_,                                         \
+     .name = name_,                                             \
+     .rule = kln_rule_##rule_,                                  \
+     .fold = kln_fold_##fold_,                                  \
+     .random = random_,                                         \
+     .form = form_,                                             \
+     .fit = fit_},
 static const struct {
     const char *domain;
     const char *name;
@@ -18,10 +19,14 @@ static const struct {
     kln_rule_function fold;
     bool random;
     const char *form;
+    kln_rule_question fit;
 } rules[] = {
-#define RULE(domain_, name_, rule_, fold_) ROW(domain_, name_, rule_, fold_, false, NULL)
-#define FORMED(domain_, name_, rule_, fold_, form_) ROW(domain_, name_, rule_, fold_, false, form_)
-#define RANDOM(domain_, name_, rule_) ROW(domain_, name_, rule_, none, true, NULL)
+#define RULE(domain_, name_, rule_, fold_) ROW(domain_, name_, rule_, fold_, false, NULL, NULL)
+#define FORMED(domain_, name_, rule_, fold_, form_) \
+    ROW(domain_, name_, rule_, fold_, false, form_, NULL)
+#define FITTED(domain_, name_, rule_, fold_, form_, fit_) \
+    ROW(domain_, name_, rule_, fold_, false, form_, kln_fit_##fit_)
+#define RANDOM(domain_, name_, rule_) ROW(domain_, name_, rule_, none, true, NULL, NULL)
 #include "infer_rows.inc"
 };
 
@@ -45,6 +50,7 @@ void kln_rule_lookup(const char *domain, const char *name, kln_resolved *resolve
             resolved->fold = rules[middle].fold;
             resolved->random = rules[middle].random;
             resolved->form = form_in(rules[middle].form, resolved->schema->row->since);
+            resolved->fit = resolved->form != NULL ? rules[middle].fit : NULL;
             return;
         }
         low = order > 0 ? middle + 1 : low;

@@ -64,6 +64,7 @@ int32_t kln_type_set_single(uint32_t set);
 
 struct kln_rule;
 typedef void (*kln_rule_function)(struct kln_rule *rule);
+typedef bool (*kln_rule_question)(struct kln_rule *rule);
 
 /* What an operator type comes to in a scope; looked up once. */
 typedef struct kln_resolved {
@@ -74,6 +75,7 @@ typedef struct kln_resolved {
     kln_rule_function rule;            /* or NULL */
     kln_rule_function fold;            /* or NULL */
     const char *form;                  /* of its inputs' shapes (infer_rows.inc), or NULL */
+    kln_rule_question fit;             /* whether they go together, or NULL */
     bool random;
 } kln_resolved;
 

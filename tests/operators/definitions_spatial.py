@@ -78,7 +78,7 @@ def pool(g):
     window = Window(g, x.shape[2:], g.attr("kernel_shape"))
     shape = x.shape[:2] + tuple(window.out)
     best = np.zeros(shape, x.dtype)
-    taken, index = np.zeros(shape, bool), np.full(shape, -1, np.int64)
+    taken, index = np.zeros(shape, bool), np.zeros(shape, np.int64)
     count = np.zeros(shape)
     p = g.attr("p", 2)
     column = g.attr("storage_order", 0)

@@ -216,6 +216,7 @@ def not_finite():
                    [floats(2, inf).reshape(1, 1, 1, 2)],
                    {"w": floats(2).reshape(1, 1, 1, 1),
                     "o": np.zeros((1, 2, 1, 2), np.float32)})
+    yield one_node("ReduceLogSumExp", 13, {"x": floats(-inf, nan, 1)}, [floats(nan)], keepdims=1)
     narrow = np.array([np.iinfo(np.int32).max, np.iinfo(np.int32).min, 0], np.int32)
     yield one_node("Cast", 13, {"x": floats(inf, -inf, nan)}, [narrow], to=TensorProto.INT32)
 

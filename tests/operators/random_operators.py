@@ -140,7 +140,10 @@ def judge(case, kiln):
         found.append(("alone", " ".join(f"{w}: {t}" for w, t in verdict.words.items())))
     apart = {who: differences(case, answer.outputs, outputs)
              for who, outputs in verdict.theirs.items()}
-    backed = any(not one for one in apart.values())
+    # What the specification leaves open is no disagreement.
+    rules = settled.fitting(case)
+    backed = any(all(settled.find(rules, case, "definition", one) for one in several)
+                 for several in apart.values())
     for who, several in apart.items():
         for one in several:
             # Against one of the others alone there must be somebody who agrees with Kiln.

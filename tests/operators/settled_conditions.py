@@ -173,11 +173,14 @@ def magnitude(case):
 
 
 def off_by_terms(case, detail):
-    """The difference is what sums in the narrow type lose: some last bits of the terms' sizes."""
+    """The difference is what sums in the narrow type lose: half a last bit for each term, of the
+    sum of the terms' sizes."""
     outputs = definition_with(case, sizes_only)
     if outputs is None:
         return False
-    return apart(detail) <= 16 * epsilon_of(case) * np.asarray(outputs[0]).astype(np.float64)
+    size = np.asarray(outputs[0]).astype(np.float64)
+    terms = max(16, array(case, 0).size // max(size.size, 1))
+    return apart(detail) <= terms * epsilon_of(case) * size
 
 
 def epsilon_of(case):
@@ -196,8 +199,8 @@ def cancels(case, detail):
         count = x.shape[0] * (g.attr("num_groups") or x.shape[1])
     rows = x.reshape(count, -1)
     deviation = np.sqrt(rows.var(1) + g.attr("epsilon", 1e-5))
-    size = np.max(np.abs(rows).max(1) / deviation) * np.abs(g.real(1)).max()
-    return apart(detail) <= 16 * epsilon_of(case) * size
+    size = max(1.0, np.max(np.abs(rows).max(1) / deviation))
+    return apart(detail) <= 16 * epsilon_of(case) * size ** 2 * np.abs(g.real(1)).max()
 
 
 def squares_cancel(case, detail):

@@ -4,16 +4,17 @@ import numpy as np
 
 from generate import D, FLOAT8, FOUR_BITS, H, NAMES
 from settled import OPEN, ORT, REF, rule
-from settled_conditions import (aligned_fraction, array, attr, behind_axis, cancels,
+from settled_conditions import (aligned_fraction, apart, array, attr, behind_axis, cancels,
                                 clamped_shape, clamped_start, dilated, dilated_blocks, empty_data,
                                 empty_window, greatest_end, halfway, in_empty_windows,
-                                inserted_last, magnitude, mixed_powers, nan_in, nan_lanes, narrow,
-                                negative_pad, not_finite, off_by_signal, off_by_terms, one_apart,
-                                padded_cubic, pairs, parted_windows, past, past_32_bits,
-                                past_ends, plain_steps, points_by_channel, reaches_past,
-                                same_mode, same_place, short_kernel, special, squares_cancel,
-                                state_by_batch, tainted, unordered_axes, unreached, unseen_gates,
-                                valid_ceil, whole, whole_in, whole_out, zero_products)
+                                inserted_last, largest, magnitude, mixed_powers, nan_in,
+                                nan_lanes, narrow, negative_pad, not_finite, off_by_signal,
+                                off_by_terms, one_apart, padded_cubic, pairs, parted_windows,
+                                past, past_32_bits, past_ends, plain_steps, points_by_channel,
+                                reaches_past, same_mode, same_place, short_kernel, special,
+                                squares_cancel, state_by_batch, tainted, unordered_axes,
+                                unreached, unseen_gates, valid_ceil, whole, whole_in, whole_out,
+                                zero_products)
 
 INT8 = NAMES["int8"]
 REDUCTIONS = ("ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin "
@@ -27,7 +28,7 @@ rule(OPEN, "Resize Upsample Erf Mean ReduceMean ReduceL2 ReduceLogSum ReduceLogS
      "Cast does", whole_out, one_apart)
 rule(OPEN, "Resize Upsample", "integers of more than 22 bits, within the last bits of a float32",
      "the precision of the interpolation is left open; Kiln's is double, ONNX Runtime's single",
-     past(22), pairs(lambda a, b: np.abs(a - b) <= 2.0 ** -19 * np.abs(a) + 2.0 ** 10))
+     past(22), lambda case, detail: apart(detail) <= 2.0 ** -19 * largest(case))
 rule(OPEN, "Hardmax ArgMax ArgMin TopK", "NaN among the elements along the axis",
      "which of two is greater when one is NaN is left open; Kiln takes NaN, the first of several, "
      "for the greatest and the least", nan_in, nan_lanes)
@@ -129,10 +130,8 @@ rule(ORT, "Pow Mod Shrink ReduceSum ReduceMean ReduceL1 ReduceL2 ReduceProd Redu
      "integers past 24 bits, or whose sums or powers are",
      "they go through a float32 or a float64, which round; integers of the definition are whole",
      lambda case: whole_in(case) and magnitude(case) > 2 ** 24)
-rule(ORT, "Resize", "int8, antialias, and a negative result",
-     "it is 0: the filter is one of uint8",
-     lambda case: case.attributes.get("antialias") == 1 and case.types["x"] == INT8,
-     pairs(lambda a, b: (a < 0) & (b == 0)))
+rule(ORT, "Resize", "int8 and antialias", "the filter is one of uint8: what is negative becomes 0",
+     lambda case: case.attributes.get("antialias") == 1 and case.types["x"] == INT8)
 rule(ORT, "Cast CastLike", "a real to 4 bits",
      "it is rounded; the other integers' and the specification's \"truncated\" cuts off what is "
      "behind the point", lambda case: case.outputs[0][1] in FOUR_BITS and not whole_in(case))
@@ -179,6 +178,9 @@ rule(REF, "LRN", "more channels than batches", "the batch is counted as channels
 rule(REF, "LpNormalization", "p of 1, and negative elements",
      "elements are summed, not their sizes",
      lambda case: case.attributes.get("p") == 1 and bool((array(case, 0) < 0).any()))
+rule(REF, "LpNormalization", "float16, and an element whose square is below the least number",
+     "the norm comes out as 0, and so does the result", lambda case: H in case.types.values(),
+     pairs(lambda a, b: (a != 0) & (b == 0)))
 rule(REF, "LpPool", "a window that is not whole: padding, ceil mode or dilation",
      "the average of what is there counts for all of the kernel",
      parted_windows)
@@ -220,6 +222,8 @@ rule(REF, "QLinearMatMul", "an operand of float8", "its elements are cut off to 
      lambda case: any(t in FLOAT8 for t in case.types.values()))
 rule(REF, "QuantizeLinear", "a quotient that 32 bits do not hold",
      "it wraps before it is saturated", lambda case: True, past_32_bits)
+rule(REF, "DeformConv", "NaN or an infinity among weights, offsets or the mask",
+     "0 times it is NaN where the definition has no term", special, not_finite)
 rule(REF, "DeformConv GridSample", "float64", "places and weights are in single precision",
      lambda case: D in case.types.values(), pairs(lambda a, b: np.abs(a - b) <= 1e-4))
 rule(REF, "MeanVarianceNormalization", "a variance that is small beside the square of the mean",
@@ -242,6 +246,10 @@ rule(REF, "Unsqueeze", "versions before 13, and axes that are not in order or co
 rule(REF, "Resize", "tf_crop_and_resize",
      "the length times the scale counts, not the whole length; \"length_resized\"",
      attr("coordinate_transformation_mode", "tf_crop_and_resize"))
+rule(REF, "Resize", "half_pixel_symmetric, and a keep_aspect_ratio_policy",
+     "the length asked for stands for the one that comes out; \"output_width_int\"",
+     lambda case: case.attributes.get("coordinate_transformation_mode") == "half_pixel_symmetric"
+     and case.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch")
 rule(REF, "Resize", "pytorch_half_pixel and a length of 1",
      "the coordinate is -0.5; \"length_resized > 1 ? ... : 0\"",
      lambda case: case.attributes.get("coordinate_transformation_mode") == "pytorch_half_pixel")
@@ -264,7 +272,8 @@ rule(REF, "Conv ConvTranspose LRN Softmax LogSoftmax DFT STFT Resize Upsample Ba
      "LpPool MatMul InstanceNormalization LpNormalization RoiAlign GridSample ReduceLogSumExp",
      "an element of which NaN or an infinity is a term, or is told from padding by a factor 0",
      "as in ONNX Runtime; fast transforms spread them over all elements", special, not_finite)
-rule(REF, "Conv ConvTranspose ReduceMean ReduceSum ReduceSumSquare ReduceL1 ReduceL2 ReduceProd ",
+rule(REF, "Conv ConvTranspose ReduceMean ReduceSum ReduceSumSquare ReduceL1 ReduceL2 ReduceProd "
+     "ReduceLogSum ReduceLogSumExp",
      "float16 and bfloat16", "sums are rounded at each step", narrow, off_by_terms)
 rule(REF, "GroupNormalization InstanceNormalization LayerNormalization",
      "elements that are large beside their deviation",

@@ -73,7 +73,10 @@ static void fold_float(ref_reduce kind, const double *values, int64_t n, state *
                 break;
             case REF_REDUCE_LOG_SUM_EXP:
                 if (s->first || v > s->extreme) {
-                    s->sum = s->first || isinf(s->extreme) ? 0.0 : s->sum * exp(s->extreme - v);
+                    /* Below minus infinity there are no terms but what is no number. */
+                    s->sum = s->first            ? 0.0
+                             : isinf(s->extreme) ? s->sum
+                                                 : s->sum * exp(s->extreme - v);
                     s->extreme = v;
                 }
                 s->sum += isinf(v) ? (v > 0.0) : exp(v - s->extreme);
