@@ -191,6 +191,67 @@ static void wrong_hints_are_refused(void **state)
     kiln_network_destroy(network);
 }
 
+static void push_rows(kiln_pipeline *pipeline, int64_t count, float *x)
+{
+    const kiln_named_tensor input = {"x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count, 4),
+                                                           x, (size_t)count * 4 * sizeof *x)};
+    assert_ok(kiln_pipeline_push(pipeline, &input, 1));
+}
+
+static void pop_rows(kiln_pipeline *pipeline, int64_t count)
+{
+    kiln_named_tensor output = {.name = "y"};
+    assert_ok(kiln_pipeline_pop(pipeline, &output, 1));
+    assert_int_equal(output.tensor.desc.shape.dims[0], count);
+    assert_true(((const float *)output.tensor.data)[0] == 0);
+    assert_true(((const float *)output.tensor.data)[1] == 2);
+}
+
+/* The runs of a pipeline take the profile that their shapes are in. */
+static void a_pipeline_takes_any_profile(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = named_engine(i);
+        kiln_pipeline *pipeline = NULL;
+        float x[36] = {-1, 2};
+        assert_ok(kiln_pipeline_create(engine, NULL, &pipeline));
+        push_rows(pipeline, 6, x);
+        push_rows(pipeline, 1, x);
+        pop_rows(pipeline, 6);
+        push_rows(pipeline, 3, x);
+        pop_rows(pipeline, 1);
+        pop_rows(pipeline, 3);
+        const kiln_named_tensor none = {
+            "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(9, 4), x, sizeof x)};
+        assert_status(KILN_ERROR_SHAPE, kiln_pipeline_push(pipeline, &none, 1));
+        assert_message("in none of the 3 optimization profiles of the plan");
+        kiln_pipeline_destroy(pipeline);
+        kiln_engine_release(engine);
+    }
+}
+
+/* One that was built for the shape that a caller expects has just that. */
+static void a_pipeline_takes_hinted_shapes(void **state)
+{
+    (void)state;
+    const kiln_shape_hint hint = {"x", KILN_SHAPE(2, 4)};
+    kiln_build_options options = fake_options(SOME_LAYOUT);
+    options.shape_hints = &hint;
+    options.shape_hint_count = 1;
+    kiln_engine *engine = build_network(relu_network(), &options);
+    kiln_pipeline *pipeline = NULL;
+    float x[12] = {-1, 2};
+    assert_ok(kiln_pipeline_create(engine, NULL, &pipeline));
+    push_rows(pipeline, 2, x);
+    pop_rows(pipeline, 2);
+    const kiln_named_tensor other = {
+        "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(3, 4), x, sizeof x)};
+    assert_int_not_equal(kiln_pipeline_push(pipeline, &other, 1), KILN_OK);
+    kiln_pipeline_destroy(pipeline);
+    kiln_engine_release(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -198,6 +259,8 @@ int main(void)
         tensorrt_test(names_that_cannot_be_told_apart_are_refused),
         tensorrt_test(shape_hints_make_a_profile),
         tensorrt_test(wrong_hints_are_refused),
+        tensorrt_test(a_pipeline_takes_any_profile),
+        tensorrt_test(a_pipeline_takes_hinted_shapes),
     };
     return run_tensorrt_tests(tests);
 }
