@@ -435,8 +435,8 @@ const cli_command cli_command_compare = {
         "where it is, the largest error relative to the expected number, the mean error, and the "
         "cosine similarity. NaN equals NaN.\n\n"
         "An element passes where |found - expected| <= ATOL + RTOL x |expected|. The tolerance "
-        "goes by the data type; integers and bool must be the same. The exit status is 1 where an "
-        "output does not pass.",
+        "goes by the data type; integers and bool must be the same. An element of a quantized "
+        "output may be a step off (--steps). The exit status is 1 where an output does not pass.",
     .groups = groups,
     .examples = examples,
     .run = run,
