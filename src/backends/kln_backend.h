@@ -154,6 +154,8 @@ typedef struct kln_backend {
     bool documents_capture;
     /* Whether it refuses sparse weights, and two nodes of one name in a graph: a check says so. */
     bool dense_only;
+    /* Whether some operators' last input, left out by an empty name, ends the process. */
+    bool needs_named_tail;
     bool unique_node_names;
     /* Whether an operator that ONNX does not have may be a layer of a plugin's, which only a build
      * can tell. */

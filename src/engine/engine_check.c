@@ -63,6 +63,7 @@ kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_option
         validate.holds = backend->holds;
         validate.bound_as = backend->bound_as;
         validate.dense_only = backend->dense_only;
+        validate.needs_named_tail = backend->needs_named_tail;
         validate.unique_node_names = backend->unique_node_names;
         validate.plugins = backend->has_plugins;
         validate.initializers_are_weights = backend->initializers_are_weights;

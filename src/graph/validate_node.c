@@ -243,6 +243,25 @@ static void check_dense(const node_check *c)
     }
 }
 
+/* ONNX Runtime reads what an empty name stands for, in these operators. */
+static void check_tail(const node_check *c)
+{
+    static const char *const names[] = {"LayerNormalization", "DFT"};
+    const kln_onnx_node *node = c->node;
+    if (!c->v->options->needs_named_tail || node->domain[0] != '\0' || node->input_count == 0 ||
+        node->inputs[node->input_count - 1][0] != '\0') {
+        return;
+    }
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(names); i++) {
+        if (strcmp(node->op_type, names[i]) == 0) {
+            complain(c, KILN_ISSUE_UNSUPPORTED, "", "a shorter list of inputs", "an empty name",
+                     "its last input is left out by an empty name, on which the %.40s backend ends "
+                     "the process; leave the name out of the list",
+                     c->v->options->backend != NULL ? c->v->options->backend : "chosen");
+        }
+    }
+}
+
 void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint32_t index)
 {
     node_check c = {.v = v, .node = &graph->graph->nodes[index], .index = index};
@@ -265,6 +284,7 @@ void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint
     }
     check_held(&c, graph, index);
     check_dense(&c);
+    check_tail(&c);
     if (schema == NULL) {
         if (c.resolved->function == NULL) {
             check_known(&c);

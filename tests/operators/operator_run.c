@@ -1,6 +1,7 @@
 /*
- * operator_run.c [BACKEND] - checks, infers and runs models that another program sends, for
- * random_operators.py: it lives on where an executor that is compared with would end the process.
+ * operator_run.c [[check:]BACKEND] - checks, infers and runs models that another program sends, for
+ * random_operators.py ("check:" stops there, and does not build): it lives on where an executor
+ * that is compared with would end the process.
  *
  * A request: the model's size and bytes; the number of inputs; for each its TensorProto.DataType,
  * rank, dimensions, size and bytes, in the order of the engine's inputs. A reply: the stage that
@@ -25,6 +26,7 @@
 enum { STAGE_NONE, STAGE_READ, STAGE_BUILD, STAGE_RUN };
 
 static const char *backend = "reference";
+static bool only_checks;
 
 static void end(const char *why)
 {
@@ -182,6 +184,9 @@ static int run(request *r, kiln_span model)
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = backend;
     options.threads = 1;
+    if (only_checks) {
+        return STAGE_BUILD;
+    }
     if (kiln_engine_build_bytes(model, &options, &r->engine) != KILN_OK ||
         kiln_context_create(r->engine, NULL, &r->context) != KILN_OK) {
         return STAGE_BUILD;
@@ -247,7 +252,12 @@ static void serve(void)
 
 int main(int argc, char **argv)
 {
+    static const char check[] = "check:";
     backend = argc > 1 ? argv[1] : backend;
+    if (strncmp(backend, check, sizeof check - 1) == 0) {
+        only_checks = true;
+        backend += sizeof check - 1;
+    }
     for (int next = getc(stdin); next != EOF; next = getc(stdin)) {
         (void)ungetc(next, stdin);
         serve();

@@ -273,6 +273,7 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
 
 const kln_backend kln_backend_onnxruntime = {
     .name = "onnxruntime",
+    .needs_named_tail = true,
     .description = "ONNX Runtime on the CPU, or on a GPU with its CUDA provider",
     .options = KLN_OPTIONS_ONNXRUNTIME | KLN_OPTIONS_CUDA,
     .unique_node_names = true,
