@@ -228,7 +228,8 @@ def main():
     for kiln in kilns.values():
         kiln.stop()
     print(f"{sum(tally.kinds.values())} models ({dict(tally.kinds)}), the check passes "
-          f"{dict(tally.passed)}, of these fail for what only a run tells {dict(tally.excused)}, for what ONNX "
+          f"{dict(tally.passed)}, of these fail for what only a run tells {dict(tally.excused)}, "
+          f"for what ONNX "
           f"Runtime lacks {tally.limits}; "
           f"{len(tally.failures)} failures")
     return 1 if tally.failures or not tally.kinds else 0

@@ -1,7 +1,7 @@
 /*
  * operator_run.c [[check:]BACKEND] - checks, infers and runs models that another program sends, for
- * random_operators.py ("check:" stops there, and does not build): it lives on where an executor
- * that is compared with would end the process.
+ * random_operators.py: it lives on where an executor that is compared with would end the process.
+ * "check:" neither builds nor runs, and says that building refused.
  *
  * A request: the model's size and bytes; the number of inputs; for each its TensorProto.DataType,
  * rank, dimensions, size and bytes, in the order of the engine's inputs. A reply: the stage that

@@ -135,6 +135,29 @@ def rows():
     yield Row("QuantizeLinear", 21, [(4, 6), (4, 3)], [(4, 6), (4, 2)], axis=1, block_size=2)
 
 
+def tails():
+    """A last input left out by an empty name, on which ONNX Runtime ends the process."""
+    yield Row("LayerNormalization", 17, [(2, 3), (3,)], [(2, 3), (3,), None])
+    yield Row("DFT", 20, [(1, 4, 2)], [(1, 4, 2), None])
+
+
+def unsafe_tails(program):
+    """How many of these the check for ONNX Runtime does not find, or the reference does not run."""
+    failures = 0
+    kiln, checker = Kiln(program, "reference"), Kiln(program, "check:onnxruntime")
+    for row in tails():
+        model = row.model(row.wrong, row.attributes)
+        here = kiln.ask(*model)
+        bad = here.errors or here.stage or not checker.ask(*model).errors
+        bad = bad or checker.ask(*row.model(row.right, row.attributes)).errors
+        if bad:
+            print(f"{row.op}: an empty last name is passed, or refused where it should not be")
+        failures += bool(bad)
+    kiln.stop()
+    checker.stop()
+    return failures
+
+
 def main():
     kiln = Kiln(sys.argv[1], "reference")
     failures = count = 0
@@ -150,6 +173,7 @@ def main():
             print(f"{count} {row.op}: nothing is found in {row.wrong}; {wrong.sentence}")
         failures += bool(right.errors or right.stage or not wrong.errors)
     kiln.stop()
+    failures += unsafe_tails(sys.argv[1])
     print(f"{count} rows, {failures} failures")
     return 1 if failures else 0
 
