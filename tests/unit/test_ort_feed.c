@@ -16,7 +16,8 @@
  * here (CMakeLists.txt). */
 static atomic_int formatted;
 
-int __wrap_snprintf(char *text, size_t size, const char *format, ...);
+__attribute__((format(printf, 3, 4))) int __wrap_snprintf(char *text, size_t size,
+                                                          const char *format, ...);
 
 int __wrap_snprintf(char *text, size_t size, const char *format, ...)
 {
