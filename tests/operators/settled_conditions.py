@@ -388,10 +388,6 @@ def unseen_gates(case):
         case.attributes.get("input_forget") == 1 or short_sequences(case)
 
 
-def state_by_batch(case):
-    return case.attributes.get("layout") == 1 and (
-        array(case, 5) is not None or array(case, 6) is not None)
-
 
 def parted_windows(case):
     """Windows that may not be whole."""
@@ -405,6 +401,7 @@ def points_by_channel(case):
     return points is not None and points.ndim == 1 and array(case, 1).ndim != 4
 
 
-def mixed_powers(case):
-    base, exponent = (case.types[name] for name in case.nodes[0].input[:2])
-    return whole(base) and whole(exponent) and base != exponent
+def stalled_squares(case):
+    """So many squares of a narrow type that their sum may stop growing."""
+    shape, axis = array(case, 0).shape, case.attributes.get("axis", -1)
+    return narrow(case) and int(np.prod(shape[axis % len(shape):])) * epsilon_of(case) > 0.25

@@ -7,14 +7,13 @@ from settled import OPEN, ORT, REF, rule
 from settled_conditions import (aligned_fraction, apart, array, attr, behind_axis, cancels,
                                 clamped_shape, clamped_start, dilated, dilated_blocks, empty_data,
                                 empty_window, greatest_end, halfway, in_empty_windows,
-                                inserted_last, largest, magnitude, mixed_powers, nan_in,
-                                nan_lanes, narrow, negative_pad, not_finite, off_by_signal,
-                                off_by_terms, one_apart, padded_cubic, pairs, parted_windows,
-                                past, past_32_bits, past_ends, plain_steps, points_by_channel,
-                                reaches_past, same_mode, same_place, short_kernel, special,
-                                squares_cancel, state_by_batch, tainted, unordered_axes,
-                                unreached, unseen_gates, valid_ceil, whole, whole_in, whole_out,
-                                zero_products)
+                                inserted_last, largest, magnitude, nan_in, nan_lanes, narrow,
+                                negative_pad, not_finite, off_by_signal, off_by_terms, one_apart,
+                                padded_cubic, pairs, parted_windows, past, past_32_bits,
+                                past_ends, plain_steps, points_by_channel, reaches_past,
+                                same_mode, same_place, short_kernel, special, squares_cancel,
+                                stalled_squares, tainted, unordered_axes, unreached, unseen_gates,
+                                valid_ceil, whole, whole_in, whole_out, zero_products)
 
 INT8 = NAMES["int8"]
 REDUCTIONS = ("ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin "
@@ -160,8 +159,6 @@ rule(REF, "RNN GRU LSTM",
      "clip, lengths of sequences that are shorter than the input, or coupled gates (input_forget)",
      "they are not looked at",
      unseen_gates)
-rule(REF, "LSTM", "layout of 1 and a state that is given", "the state's axes are not swapped",
-     state_by_batch)
 rule(REF, "BatchNormalization", "versions 9 to 13",
      "the moments of the batch are mixed in, as in training, though only one output is asked for",
      lambda case: 9 <= case.opset < 14)
@@ -250,11 +247,15 @@ rule(REF, "Resize", "half_pixel_symmetric, and a keep_aspect_ratio_policy",
      "the length asked for stands for the one that comes out; \"output_width_int\"",
      lambda case: case.attributes.get("coordinate_transformation_mode") == "half_pixel_symmetric"
      and case.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch")
+rule(REF, "Resize", "float64", "the weights of cubic interpolation are in single precision",
+     lambda case: case.attributes.get("mode") == "cubic" and D in case.types.values(),
+     lambda case, detail: apart(detail) <= 2.0 ** -20 * np.abs(array(case, 0)).max())
+rule(REF, "RMSNormalization", "float16 and bfloat16, and more elements than a last bit's worth",
+     "the sum of squares is rounded at each step, and stops growing", stalled_squares,
+     pairs(lambda a, b: (np.sign(a) == np.sign(b)) & (np.abs(b) >= np.abs(a))))
 rule(REF, "Resize", "pytorch_half_pixel and a length of 1",
      "the coordinate is -0.5; \"length_resized > 1 ? ... : 0\"",
      lambda case: case.attributes.get("coordinate_transformation_mode") == "pytorch_half_pixel")
-rule(REF, "Pow", "an integer with one of the other signedness", "NumPy makes float64 of them",
-     mixed_powers)
 rule(REF, "ReduceMean", "integers whose sum 32 bits do not hold",
      "the sum wraps in the narrow type", lambda case: whole_in(case) and magnitude(case) >= 2 ** 7)
 rule(REF, "OneHot PRelu AffineGrid", "an infinity among the values",
@@ -263,9 +264,6 @@ rule(REF, "Gemm", "integers past 53 bits", "factors make a float64 of them, also
      lambda case: whole_in(case) and magnitude(case) > 2 ** 53)
 rule(REF, "LogSoftmax", "a probability that is below the least normal number",
      "the logarithm is taken of the rounded one", lambda case: True, pairs(lambda a, b: a < -87))
-rule(REF, "LogSoftmax", "float16, and a probability that is below the least normal number",
-     "the logarithm is taken of the rounded one", lambda case: H in case.types.values(),
-     pairs(lambda a, b: a < -9))
 rule(REF, "Gemm", "a factor beta of 0", "as in ONNX Runtime",
      lambda case: case.attributes.get( "beta") == 0 and special(case), not_finite)
 rule(REF, "Conv ConvTranspose LRN Softmax LogSoftmax DFT STFT Resize Upsample BatchNormalization "
