@@ -114,6 +114,11 @@ void *kln_realloc(void *memory, size_t size);
 void kln_free(void *memory); /* NULL is allowed */
 char *kln_strdup(const char *text);
 
+/* "dimension", or "dimensions" where there is not one: "%zu dimension%s". */
+#define KLN_S(count) ((count) == 1 ? "" : "s")
+/* "2 dimensions", "at least 1 dimension", "1 to 3 dimensions"; `most` SIZE_MAX: no limit. */
+void kln_range_text(char *text, size_t size, size_t least, size_t most, const char *what);
+
 /* What this thread allocates between these two lasts as long as the process: a library that was
  * found, and where. It comes from the C library and is not counted, so that it does not stand in
  * the way of kiln_set_allocator or of a test that looks for what stayed behind. Pairs may be

@@ -67,3 +67,14 @@ kiln_status kln_text_printf(kln_text *text, const char *format, ...)
     text->size += (size_t)length;
     return KILN_OK;
 }
+
+void kln_range_text(char *text, size_t size, size_t least, size_t most, const char *what)
+{
+    if (least == most) {
+        (void)snprintf(text, size, "%zu %s%s", least, what, KLN_S(least));
+    } else if (most == SIZE_MAX) {
+        (void)snprintf(text, size, "at least %zu %s%s", least, what, KLN_S(least));
+    } else {
+        (void)snprintf(text, size, "%zu to %zu %ss", least, most, what);
+    }
+}

@@ -129,6 +129,25 @@ static kiln_status check_names(const kiln_named_tensor *weights, size_t count)
     return status;
 }
 
+/* Takes the weights for writing: no run is enqueued from now on, and what was enqueued, which the
+ * lock knows nothing of, has come to its end. */
+static kiln_status lock_weights(kiln_engine *engine)
+{
+    (void)pthread_rwlock_wrlock(&engine->weights);
+    const kiln_status status = engine->device >= 0 ? kln_cuda_wait(engine->device) : KILN_OK;
+    if (status != KILN_OK) {
+        (void)pthread_rwlock_unlock(&engine->weights);
+    }
+    return status;
+}
+
+/* Runs take the weights as they are now, in part new after an error, and capture anew. */
+static void unlock_weights(kiln_engine *engine)
+{
+    (void)atomic_fetch_add(&engine->refits, 1);
+    (void)pthread_rwlock_unlock(&engine->weights);
+}
+
 kiln_status kiln_engine_refit(kiln_engine *engine, const kiln_named_tensor *weights, size_t count)
 {
     KLN_RETURN_IF_NULL(engine);
@@ -149,19 +168,17 @@ kiln_status kiln_engine_refit(kiln_engine *engine, const kiln_named_tensor *weig
         }
     }
     KLN_RETURN_IF_ERROR(check_names(weights, count));
-    (void)pthread_rwlock_wrlock(&engine->weights);
+    KLN_RETURN_IF_ERROR(lock_weights(engine));
     const kiln_status status = engine->backend->plan->refit(engine->state, weights, count);
-    (void)atomic_fetch_add(&engine->refits, 1);
-    (void)pthread_rwlock_unlock(&engine->weights);
+    unlock_weights(engine);
     return status;
 }
 
 static kiln_status refit_model(kiln_engine *engine, const kln_model *model)
 {
-    (void)pthread_rwlock_wrlock(&engine->weights);
+    KLN_RETURN_IF_ERROR(lock_weights(engine));
     const kiln_status status = engine->backend->plan->refit_model(engine->state, model);
-    (void)atomic_fetch_add(&engine->refits, 1);
-    (void)pthread_rwlock_unlock(&engine->weights);
+    unlock_weights(engine);
     return status;
 }
 

@@ -53,16 +53,16 @@ static bool read_term(einsum *e, size_t input, const char *term, size_t length)
     const bool dots = memchr(term, '.', length) != NULL;
     if (rank < letters || (!dots && rank != letters) || rank - letters > ELLIPSIS_MOST) {
         char why[112];
-        (void)snprintf(why, sizeof why, "term %zu needs %s%zu dimensions, and input %zu has %zu",
-                       input, dots ? "at least " : "", letters, input, rank);
+        (void)snprintf(why, sizeof why, "term %zu needs %s%zu dimension%s, and input %zu has %zu",
+                       input, dots ? "at least " : "", letters, KLN_S(letters), input, rank);
         return bad_equation(rule, why);
     }
     const size_t open = rank - letters;
     if (dots && e->has_ellipsis && open != e->ellipsis_count) {
         char why[112];
         (void)snprintf(why, sizeof why,
-                       "\"...\" stands for %zu dimensions in one term and for %zu in term %zu",
-                       e->ellipsis_count, open, input);
+                       "\"...\" stands for %zu dimension%s in one term and for %zu in term %zu",
+                       e->ellipsis_count, KLN_S(e->ellipsis_count), open, input);
         return bad_equation(rule, why);
     }
     e->has_ellipsis |= dots;

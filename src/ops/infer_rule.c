@@ -352,13 +352,7 @@ bool kln_rule_need_rank(kln_rule *rule, size_t input, size_t least, size_t most)
     }
     char expected[64];
     char found[32];
-    if (least == most) {
-        (void)snprintf(expected, sizeof expected, "%zu dimensions", least);
-    } else if (most == SIZE_MAX) {
-        (void)snprintf(expected, sizeof expected, "at least %zu dimensions", least);
-    } else {
-        (void)snprintf(expected, sizeof expected, "%zu to %zu dimensions", least, most);
-    }
+    kln_range_text(expected, sizeof expected, least, most, "dimension");
     (void)snprintf(found, sizeof found, "%zu", rank);
     kln_rule_fault(rule, KILN_ISSUE_RANK, rule->node->inputs[input], expected, found,
                    "input \"%s\" must have %s, but has %s", rule->node->inputs[input], expected,

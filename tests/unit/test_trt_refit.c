@@ -388,6 +388,32 @@ static void refits_and_runs_take_turns(void **state)
     kiln_engine_release(engine);
 }
 
+/* What is under way keeps the weights that it was enqueued with. */
+static void a_refit_waits_for_what_is_enqueued(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_engine *engine = build_refittable(i, KILN_REFIT_ALL);
+        kiln_context *context = NULL;
+        kiln_named_tensor fresh[2];
+        kiln_tensor y;
+        prepare(fresh);
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        for (int run = 0; run < 3; run++) {
+            check_run(context, 19, 22);
+        }
+        assert_ok(kiln_context_enqueue(context, NULL));
+        assert_ok(kiln_engine_refit(engine, fresh, 2));
+        assert_ok(kiln_context_wait(context));
+        assert_ok(kiln_context_tensor(context, "y", &y));
+        const float *values = y.data;
+        assert_true(values[0] == 19 && values[4] == 22);
+        check_run(context, 17, 16);
+        kiln_context_destroy(context);
+        kiln_engine_release(engine);
+    }
+}
+
 static void a_run_is_captured(void **state)
 {
     (void)state;
@@ -430,6 +456,7 @@ int main(void)
         tensorrt_test(a_stripped_plan_gets_its_weights_from_the_model),
         tensorrt_test(a_budget_is_set_before_there_are_contexts),
         tensorrt_test(refits_and_runs_take_turns),
+        tensorrt_test(a_refit_waits_for_what_is_enqueued),
         tensorrt_test(a_run_is_captured),
     };
     return run_tensorrt_tests(tests);

@@ -397,9 +397,9 @@ static kiln_status define_initializers(maker *make, scope *where, const kln_onnx
 {
     if (graph->sparse_initializer_count > 0) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "the network has %zu sparse initializers; the reference backend takes "
+                        "the network has %zu sparse initializer%s; the reference backend takes "
                         "dense ones only",
-                        graph->sparse_initializer_count);
+                        graph->sparse_initializer_count, KLN_S(graph->sparse_initializer_count));
     }
     for (size_t i = 0; i < graph->initializer_count; i++) {
         const kln_onnx_tensor *tensor = &graph->initializers[i];
