@@ -131,6 +131,9 @@ rule(ORT, "Pow Mod Shrink ReduceSum ReduceMean ReduceL1 ReduceL2 ReduceProd Redu
      lambda case: whole_in(case) and magnitude(case) > 2 ** 24)
 rule(ORT, "Resize", "int8 and antialias", "the filter is one of uint8: what is negative becomes 0",
      lambda case: case.attributes.get("antialias") == 1 and case.types["x"] == INT8)
+rule(ORT, "Clip", "float64, an infinity, and a limit that is left out",
+     "where it has no kernel it is asked in single precision, whose limits are others", special,
+     pairs(lambda a, b: np.abs(b) == float(np.finfo(np.float32).max)))
 rule(ORT, "Cast CastLike", "a real to 4 bits",
      "it is rounded; the other integers' and the specification's \"truncated\" cuts off what is "
      "behind the point", lambda case: case.outputs[0][1] in FOUR_BITS and not whole_in(case))
