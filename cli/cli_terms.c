@@ -110,8 +110,8 @@ static size_t take_advice(const char *at, cli_text *text)
 {
     for (size_t i = 0; i < CLI_ARRAY_LENGTH(advice); i++) {
         const size_t length = strlen(advice[i].library);
-        const bool ends = !is_word(at[length]) || !is_word(at[length - 1]);
-        if (strncmp(at, advice[i].library, length) == 0 && ends) {
+        if (strncmp(at, advice[i].library, length) == 0 &&
+            (!is_word(at[length]) || !is_word(at[length - 1]))) {
             cli_text_append(text, advice[i].shell, strlen(advice[i].shell));
             return length;
         }
