@@ -115,6 +115,10 @@ KILN_MUST_CHECK kiln_status kln_expand_celu(kln_onnx_model *model, size_t *expan
 
 /* --- validation --- */
 
+/* Whether the node's last input is left out by an empty name, in an operator where ONNX Runtime
+ * reads what the name stands for. */
+bool kln_has_nameless_tail(const kln_onnx_node *node);
+
 /* Whether a backend runs this operator. `dtype` is that of the first input with a known one. */
 typedef bool (*kln_supports)(const char *domain, const char *name, int64_t opset, kiln_dtype dtype);
 

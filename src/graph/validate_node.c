@@ -243,22 +243,20 @@ static void check_dense(const node_check *c)
     }
 }
 
-/* ONNX Runtime reads what an empty name stands for, in these operators. */
+bool kln_has_nameless_tail(const kln_onnx_node *node)
+{
+    return node->domain[0] == '\0' && node->input_count != 0 &&
+           node->inputs[node->input_count - 1][0] == '\0' &&
+           (strcmp(node->op_type, "LayerNormalization") == 0 || strcmp(node->op_type, "DFT") == 0);
+}
+
 static void check_tail(const node_check *c)
 {
-    static const char *const names[] = {"LayerNormalization", "DFT"};
-    const kln_onnx_node *node = c->node;
-    if (!c->v->options->needs_named_tail || node->domain[0] != '\0' || node->input_count == 0 ||
-        node->inputs[node->input_count - 1][0] != '\0') {
-        return;
-    }
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(names); i++) {
-        if (strcmp(node->op_type, names[i]) == 0) {
-            complain(c, KILN_ISSUE_UNSUPPORTED, "", "a shorter list of inputs", "an empty name",
-                     "its last input is left out by an empty name, on which the %.40s backend ends "
-                     "the process; leave the name out of the list",
-                     c->v->options->backend != NULL ? c->v->options->backend : "chosen");
-        }
+    if (c->v->options->needs_named_tail && kln_has_nameless_tail(c->node)) {
+        complain(c, KILN_ISSUE_UNSUPPORTED, "", "a shorter list of inputs", "an empty name",
+                 "its last input is left out by an empty name, on which the %.40s backend ends "
+                 "the process; leave the name out of the list",
+                 c->v->options->backend != NULL ? c->v->options->backend : "chosen");
     }
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Initializers that are inputs too may be fed from IR version 4 on, and are constants before. */
+/* Initializers that are inputs too may be fed from IR version 4 on, and are constants before.
+ * Inputs of a node that an empty name leaves out. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -139,11 +140,45 @@ static void up_to_version_3_they_are_constants(void **state)
     kiln_engine_release(engine);
 }
 
+/* In these ONNX Runtime reads past what is there. */
+static void a_nameless_last_input_ends_no_process(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *op, *inputs;
+        int64_t opset;
+    } nodes[] = {{"LayerNormalization", "x,s,", 17}, {"DFT", "x,,", 20}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(nodes); i++) {
+        graph_maker m;
+        kln_text bytes;
+        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+        kiln_engine *engine = NULL;
+        maker_begin(&m, nodes[i].opset);
+        maker_input(&m, "x", FLOAT, "1,4,2");
+        maker_weights(&m, "s", FLOAT, "2");
+        maker_node(&m, nodes[i].op, nodes[i].inputs, "y");
+        maker_output(&m, "y", FLOAT, NULL);
+        kln_text_init(&bytes, 1 << 20);
+        assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+        maker_end(&m);
+        options.backend = "onnxruntime";
+        const kiln_status status =
+            kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine);
+        kln_text_finish(&bytes);
+        assert_null(engine);
+        if (status != KILN_ERROR_LIBRARY_ABSENT) {
+            assert_int_equal(status, KILN_ERROR_UNSUPPORTED);
+            assert_message("leaves its last input out by an empty name");
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(from_version_4_on),
         cmocka_unit_test(up_to_version_3_they_are_constants),
+        cmocka_unit_test(a_nameless_last_input_ends_no_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,37 +3,61 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "graph/kln_graph.h"
 #include "ops/kln_ops.h"
 #include "ort_engine.h"
 
 #define DEEPEST 64
 
-/* Whether the graph has an operator whose kernel does not check what it is given: the equation of
- * an Einsum is followed out of bounds. */
-static bool has_trusting(const kln_onnx_graph *graph, int depth)
+static bool is_einsum(const kln_onnx_node *node)
+{
+    return strcmp(node->op_type, "Einsum") == 0;
+}
+
+/* A node of the graph, or of one inside its nodes, of which `is` is true; or NULL. */
+static const kln_onnx_node *find_in(const kln_onnx_graph *graph, bool (*is)(const kln_onnx_node *),
+                                    int depth)
 {
     for (size_t i = 0; i < graph->node_count; i++) {
         const kln_onnx_node *node = &graph->nodes[i];
-        if (strcmp(node->op_type, "Einsum") == 0) {
-            return true;
-        }
-        for (size_t k = 0; k < node->attribute_count && depth < DEEPEST; k++) {
+        const kln_onnx_node *found = is(node) ? node : NULL;
+        for (size_t k = 0; found == NULL && k < node->attribute_count && depth < DEEPEST; k++) {
             const kln_onnx_attribute *attribute = &node->attributes[k];
-            if (attribute->graph != NULL && has_trusting(attribute->graph, depth + 1)) {
-                return true;
-            }
+            found = attribute->graph != NULL ? find_in(attribute->graph, is, depth + 1) : NULL;
+        }
+        if (found != NULL) {
+            return found;
         }
     }
-    return false;
+    return NULL;
 }
 
+static const kln_onnx_node *find_node(const kln_onnx_model *model,
+                                      bool (*is)(const kln_onnx_node *))
+{
+    const kln_onnx_node *found = find_in(&model->graph, is, 0);
+    for (size_t i = 0; found == NULL && i < model->function_count; i++) {
+        found = find_in(&model->functions[i].body, is, 0);
+    }
+    return found;
+}
+
+static kiln_status check_tails(const kln_onnx_model *model, const char *name)
+{
+    const kln_onnx_node *node = find_node(model, kln_has_nameless_tail);
+    return node == NULL ? KILN_OK
+                        : kln_fail(KILN_ERROR_UNSUPPORTED,
+                                   "\"%s\": node \"%s\" (%s) leaves its last input out by an empty "
+                                   "name, on which ONNX Runtime ends the process; leave the name "
+                                   "out of the list",
+                                   name, node->name, node->op_type);
+}
+
+/* The kernel does not check the equation of an Einsum, and follows it out of bounds. */
 static kiln_status check_equations(const kln_onnx_model *model, const char *name)
 {
     kln_inference *inference = NULL;
-    bool trusting = has_trusting(&model->graph, 0);
-    for (size_t i = 0; i < model->function_count; i++) {
-        trusting = trusting || has_trusting(&model->functions[i].body, 0);
-    }
+    const bool trusting = find_node(model, is_einsum) != NULL;
     kiln_status status = trusting ? kln_infer(model, NULL, &inference) : KILN_OK;
     if (!trusting || status != KILN_OK) {
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
@@ -104,6 +128,7 @@ static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph
 static kiln_status look(ort_engine *engine, const kln_onnx_model *model, const char *name,
                         const kiln_build_options *options)
 {
+    KLN_RETURN_IF_ERROR(check_tails(model, name));
     KLN_RETURN_IF_ERROR(check_equations(model, name));
     const bool on_gpu = options->provider == KILN_PROVIDER_CUDA;
     return model->ir_version >= KLN_ONNX_IR_OF_OPTIONAL_INPUTS &&
