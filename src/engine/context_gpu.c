@@ -11,6 +11,29 @@
 
 /* --- create and destroy --- */
 
+/* Runs that a call leaves on the GPU are counted in the engine, for whoever changes what they read.
+ */
+static void begin_under_way(kiln_context *context, bool waits)
+{
+    context_gpu *gpu = context->gpu;
+    gpu->is_under_way = true;
+    if (!waits && !gpu->is_counted) {
+        gpu->is_counted = true;
+        (void)atomic_fetch_add(&context->engine->under_way, 1);
+    }
+}
+
+/* Once it was waited for. */
+static void end_under_way(kiln_context *context)
+{
+    context_gpu *gpu = context->gpu;
+    gpu->is_under_way = false;
+    if (gpu->is_counted) {
+        gpu->is_counted = false;
+        (void)atomic_fetch_sub(&context->engine->under_way, 1);
+    }
+}
+
 static kiln_status check_options(const kiln_context *context, const kiln_context_options *options)
 {
     const kiln_engine *engine = context->engine;
@@ -122,6 +145,7 @@ kiln_stream *context_gpu_destroy(kiln_context *context)
     if (gpu->is_under_way && kiln_stream_synchronize(gpu->target) != KILN_OK) {
         kln_log(KILN_LOG_WARNING, "engine", "destroying a context: %s", kiln_error_message());
     }
+    end_under_way(context);
     graph_cache_finish(context);
     kiln_event_destroy(gpu->after);
     kiln_event_destroy(gpu->before);
@@ -178,9 +202,9 @@ static kiln_status order(kiln_event *event, kiln_stream *earlier, kiln_stream *l
 static kiln_status finish(kiln_context *context)
 {
     context_gpu *gpu = context->gpu;
-    gpu->is_under_way = false;
     const kiln_status status =
         gpu->has_event ? kiln_event_synchronize(gpu->after) : kln_stream_wait(gpu->target);
+    end_under_way(context);
     if (status != KILN_OK) {
         context->has_results = false;
         return status;
@@ -199,7 +223,7 @@ kiln_status context_gpu_finish(kiln_context *context)
     }
     if (status != KILN_OK) {
         /* It was counted as one that worked when it was enqueued. */
-        context->gpu->is_under_way = false;
+        end_under_way(context);
         context->has_results = false;
         context->runs--;
         context->failed_runs++;
@@ -251,7 +275,7 @@ kiln_status context_gpu_end_left(kiln_context *context, bool waited)
                         "a run that was stopped is still under way on the GPU; what is bound must "
                         "stay until kiln_context_wait has waited for its end");
     }
-    gpu->is_under_way = false;
+    end_under_way(context);
     gpu->left = false;
     return status;
 }
@@ -289,7 +313,7 @@ static kiln_status launch(kiln_context *context, graph_entry *entry, kiln_stream
     KLN_RETURN_IF_ERROR(transfers_enqueue_behind(context, entry, copies, waits));
     gpu->target = copies;
     gpu->shown = entry;
-    gpu->is_under_way = true;
+    begin_under_way(context, waits);
     gpu->is_waited_for = waits;
     /* Others may capture on a stream that is shared, or go on with work of theirs. */
     gpu->has_event = !waits || gpu->shared || gpu->caller != NULL;

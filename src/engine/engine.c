@@ -137,6 +137,7 @@ kiln_status kln_engine_adopt(const kln_backend *backend, const kiln_backend_info
     (void)pthread_rwlock_init(&made->weights, &kind);
     (void)pthread_rwlockattr_destroy(&kind);
     atomic_init(&made->refits, 0);
+    atomic_init(&made->under_way, 0);
     kiln_status status = prepare_measuring(made);
     if (status == KILN_OK) {
         status = describe(made, options, source);

@@ -35,6 +35,7 @@ struct kiln_engine {
         *sharing; /* of contexts that share device memory and were given no stream; or NULL */
     pthread_mutex_t order;     /* held while something is enqueued on, captured from or run on it */
     pthread_rwlock_t weights;  /* with plans: held for reading by a run, for writing by a refit */
+    atomic_size_t under_way;   /* runs on the GPU that a call has left there */
     atomic_ulong refits;       /* done: graphs that were captured before are of old weights */
     char gpu[64];              /* its name, or "" */
     shared_variants *measured; /* how its captured runs are fastest */

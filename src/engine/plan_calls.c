@@ -134,7 +134,9 @@ static kiln_status check_names(const kiln_named_tensor *weights, size_t count)
 static kiln_status lock_weights(kiln_engine *engine)
 {
     (void)pthread_rwlock_wrlock(&engine->weights);
-    const kiln_status status = engine->device >= 0 ? kln_cuda_wait(engine->device) : KILN_OK;
+    /* Not without need: a wait for the whole device ends whatever another thread captures. */
+    const kiln_status status =
+        atomic_load(&engine->under_way) != 0 ? kln_cuda_wait(engine->device) : KILN_OK;
     if (status != KILN_OK) {
         (void)pthread_rwlock_unlock(&engine->weights);
     }
