@@ -1,10 +1,11 @@
 /*
  * context_parts.h - what a context is made of, inside this module.
  *
- * context.c has names, checks and bindings; context_overlap.c memory that a run reads and writes;
- * context_run.c the calls that run; context_gpu.c a run on a GPU; transfer.c how bytes get to the
- * device and back; graph_cache.c one entry for each set of bindings, and which of them keep a
- * graph; graph_capture.c makes a graph; graph_search.c finds the fastest variant of it.
+ * context.c has a context's life and names; context_bind.c what is bound; context_overlap.c memory
+ * that a run reads and writes; context_run.c the calls that run; context_gpu.c a run on a GPU;
+ * transfer.c how bytes get to the device and back; graph_cache.c one entry for each set of
+ * bindings, and which of them keep a graph; graph_capture.c makes a graph; graph_search.c finds the
+ * fastest variant of it.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -205,6 +206,9 @@ KILN_MUST_CHECK kiln_status context_find_input(const kiln_context *context, cons
                                                size_t *index);
 KILN_MUST_CHECK kiln_status context_find_output(const kiln_context *context, const char *name,
                                                 size_t *index);
+/* An input if `inputs_first`, else an output, of that name; or else the other. */
+KILN_MUST_CHECK kiln_status context_find_any(const kiln_context *context, const char *name,
+                                             bool inputs_first, size_t *index);
 KILN_MUST_CHECK kiln_status context_check_tensor(const kiln_context *context, size_t index,
                                                  const kiln_tensor *tensor);
 
@@ -214,6 +218,7 @@ KILN_MUST_CHECK kiln_status context_set_caller(kiln_context *context, size_t ind
 /* The slot's tensor is this one, and nothing else of it changes. */
 void context_move(kiln_context *context, size_t index, const kiln_tensor *tensor);
 void context_set_empty(kiln_context *context, size_t index);
+void context_release_owned(kiln_context *context, context_slot *slot);
 /* Frees what the context's own inputs were in before something else was bound. */
 void context_drop_retired(kiln_context *context);
 KILN_MUST_CHECK kiln_status context_show_output(kiln_context *context, size_t index,
