@@ -24,9 +24,11 @@ def counts(build):
     for begin in range(0, len(notes), 20):
         out = subprocess.run(["gcov", "--json-format", "--stdout"] + notes[begin:begin + 20],
                              check=True, capture_output=True, text=True).stdout
-        for report in out.splitlines():
-            for file in json.loads(report)["files"]:
-                path = os.path.normpath(os.path.join(ROOT, file["file"]))
+        for report in map(json.loads, out.splitlines()):
+            for file in report["files"]:
+                # Relative where a compiler cache made it so.
+                path = os.path.normpath(os.path.join(report["current_working_directory"],
+                                                     file["file"]))
                 if path.startswith(SOURCES):
                     for line in file["lines"]:
                         found[path[len(SOURCES):]][line["line_number"]] += line["count"]
