@@ -20,13 +20,15 @@ static const kln_onnx_node *find_in(const kln_onnx_graph *graph, bool (*is)(cons
 {
     for (size_t i = 0; i < graph->node_count; i++) {
         const kln_onnx_node *node = &graph->nodes[i];
-        const kln_onnx_node *found = is(node) ? node : NULL;
-        for (size_t k = 0; found == NULL && k < node->attribute_count && depth < DEEPEST; k++) {
-            const kln_onnx_attribute *attribute = &node->attributes[k];
-            found = attribute->graph != NULL ? find_in(attribute->graph, is, depth + 1) : NULL;
+        if (is(node)) {
+            return node;
         }
-        if (found != NULL) {
-            return found;
+        for (size_t k = 0; k < node->attribute_count && depth < DEEPEST; k++) {
+            const kln_onnx_graph *inner = node->attributes[k].graph;
+            const kln_onnx_node *found = inner != NULL ? find_in(inner, is, depth + 1) : NULL;
+            if (found != NULL) {
+                return found;
+            }
         }
     }
     return NULL;
