@@ -72,8 +72,8 @@ def throughput(folder):
                          f"{own['streams']} / {own['ahead']} / {own['callers']}",
                          f"{theirs['per_second']:.0f}", str(theirs["streams"]),
                          spread(result["ratio"])])
-    print_table("Throughput", "Inferences in a second, each side at its best of 1, 2, 4 and 8 "
-                "streams. More is better.",
+    print_table("Throughput", "Inferences in a second, each side at its best of the "
+                "streams that were tried. More is better.",
                 ["model", "batch", "Kiln", "streams / ahead / callers", "trtexec", "streams",
                  "ratio"], rows)
 
