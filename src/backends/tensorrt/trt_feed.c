@@ -77,17 +77,9 @@ static kiln_status leave_out(trt_build *build, const kln_names *fed, const kln_o
 
 kiln_status trt_feed(trt_build *build, const kln_onnx_model **onnx)
 {
-    if (build->options->profile_count == 0) {
-        return KILN_OK;
-    }
     const kln_onnx_model *from = *onnx != NULL ? *onnx : build->onnx;
-    if (from == NULL) {
-        const kiln_status status = kln_model_read(build->model, &build->onnx);
-        if (status != KILN_OK) {
-            /* The library has its own words for what it cannot read. */
-            return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
-        }
-        from = build->onnx;
+    if (build->options->profile_count == 0 || from == NULL) {
+        return KILN_OK;
     }
     kln_names profiled;
     kln_names fed;

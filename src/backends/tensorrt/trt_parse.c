@@ -298,21 +298,11 @@ static kiln_status check_outputs(trt_build *build)
  * halves. */
 static kiln_status expand(trt_build *build, const kln_onnx_model **onnx)
 {
-    size_t expanded = 0;
-    if (build->model->graph != NULL) {
-        return KILN_OK;
-    }
-    if (build->onnx == NULL) {
-        const kiln_status status = kln_model_read(build->model, &build->onnx);
-        if (status != KILN_OK) {
-            /* The library has its own words for what it cannot read. */
-            return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
-        }
-    }
-    if (!kln_has_celu(build->onnx)) {
+    if (build->onnx == NULL || !kln_has_celu(build->onnx)) {
         return KILN_OK;
     }
     const bool is_written_anew = *onnx != NULL;
+    size_t expanded = 0;
     /* What was read is everybody's. */
     kln_onnx_model_destroy(build->onnx);
     build->onnx = NULL;
@@ -322,22 +312,32 @@ static kiln_status expand(trt_build *build, const kln_onnx_model **onnx)
     return KILN_OK;
 }
 
+/* Of a model that cannot be read the library has its own words, unless it gets the weights apart
+ * from the rest. */
+static kiln_status read_model(trt_build *build, bool spans)
+{
+    const kiln_status status = kln_model_read(build->model, &build->onnx);
+    if (status == KILN_ERROR_OUT_OF_MEMORY) {
+        return status;
+    }
+    if (status == KILN_ERROR_MALFORMED && spans) {
+        return kln_fail_within(status, "%s", build->source);
+    }
+    if (status != KILN_OK && spans) {
+        kln_log(KILN_LOG_INFO, "tensorrt", "%s: handed over whole: %s", build->source,
+                kiln_error_message());
+    }
+    return KILN_OK;
+}
+
 static kiln_status parse(trt_build *build)
 {
     const bool spans = trt_has(&build->library->abi, TRT_M_Parser_loadModelProto);
     const kln_onnx_model *onnx = build->model->graph;
-    if (onnx == NULL && spans) {
-        const kiln_status status = kln_model_read(build->model, &build->onnx);
-        if (status == KILN_ERROR_OUT_OF_MEMORY || status == KILN_ERROR_MALFORMED) {
-            return status == KILN_ERROR_MALFORMED ? kln_fail_within(status, "%s", build->source)
-                                                  : status;
-        }
-        if (status != KILN_OK) {
-            kln_log(KILN_LOG_INFO, "tensorrt", "%s: handed over whole: %s", build->source,
-                    kiln_error_message());
-        }
+    if (onnx == NULL) {
+        KLN_RETURN_IF_ERROR(read_model(build, spans));
         /* Some exporters keep weights in Constant nodes: there is nothing to leave out then. */
-        if (build->onnx != NULL && has_left_out(&build->onnx->graph)) {
+        if (spans && build->onnx != NULL && has_left_out(&build->onnx->graph)) {
             onnx = build->onnx;
         }
     }
