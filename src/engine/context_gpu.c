@@ -15,10 +15,9 @@
  */
 static void begin_under_way(kiln_context *context, bool waits)
 {
-    context_gpu *gpu = context->gpu;
-    gpu->is_under_way = true;
-    if (!waits && !gpu->is_counted) {
-        gpu->is_counted = true;
+    context->gpu->is_under_way = true;
+    context->gpu->is_waited_for = waits;
+    if (!waits) {
         (void)atomic_fetch_add(&context->engine->under_way, 1);
     }
 }
@@ -27,11 +26,10 @@ static void begin_under_way(kiln_context *context, bool waits)
 static void end_under_way(kiln_context *context)
 {
     context_gpu *gpu = context->gpu;
-    gpu->is_under_way = false;
-    if (gpu->is_counted) {
-        gpu->is_counted = false;
+    if (gpu->is_under_way && !gpu->is_waited_for) {
         (void)atomic_fetch_sub(&context->engine->under_way, 1);
     }
+    gpu->is_under_way = false;
 }
 
 static kiln_status check_options(const kiln_context *context, const kiln_context_options *options)
@@ -314,7 +312,6 @@ static kiln_status launch(kiln_context *context, graph_entry *entry, kiln_stream
     gpu->target = copies;
     gpu->shown = entry;
     begin_under_way(context, waits);
-    gpu->is_waited_for = waits;
     /* Others may capture on a stream that is shared, or go on with work of theirs. */
     gpu->has_event = !waits || gpu->shared || gpu->caller != NULL;
     if (gpu->has_event || orders) {

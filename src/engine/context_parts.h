@@ -136,7 +136,6 @@ typedef struct context_gpu {
     bool leaves;          /* a run that is told to stop is not waited for any more */
     bool left;            /* the run under way was told to, and has no results */
     bool is_under_way;    /* an enqueued run was not waited for */
-    bool is_counted;      /* among the engine's `under_way` */
     bool has_event;       /* `after` stands behind it */
     bool is_waited_for;   /* it was launched by a call that waits for its end */
     bool replayed;        /* the last run was a graph's */
