@@ -379,8 +379,7 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
 static const cli_option options[] = {
     {"backends", 'b', "A,B", CLI_TEXT, offsetof(compare_settings, backends), 0, 0, NULL,
      "The two backends: what A computes is compared with what B computes. Without it, the best one "
-     "here "
-     "and reference."},
+     "here and reference."},
     {"atol", 0, "X", CLI_REAL, offsetof(compare_settings, absolute), 0, 1e300, NULL,
      "Allow a difference of X. Default: by the data type, 1e-5 for float32."},
     {"rtol", 0, "X", CLI_REAL, offsetof(compare_settings, relative), 0, 1e300, NULL,
@@ -391,12 +390,10 @@ static const cli_option options[] = {
      "to small integers, to be off by X steps of their quantization. Default 1, or 0 with --atol."},
     {"first-difference", 'f', NULL, CLI_FLAG, offsetof(compare_settings, first), 0, 0, NULL,
      "Where an output does not pass, compare intermediate tensors in the order of the nodes and "
-     "show the "
-     "first that does not pass either."},
+     "show the first that does not pass either."},
     {"tf32", 0, NULL, CLI_FLAG, offsetof(compare_settings, tf32), 0, 0, NULL,
      "Let TensorRT compute float32 in TF32, as its builds do; without it a compare has them in "
-     "full "
-     "precision."},
+     "full precision."},
     {"json", 'j', NULL, CLI_FLAG, offsetof(compare_settings, json), 0, 0, NULL,
      "Write it as JSON: model, found, expected, passes, outputs, first_difference."},
     {0},

@@ -13,8 +13,7 @@ const cli_option cli_model_options[] = {
      "says why where that cannot be done. Default auto."},
     {"refit-from", 0, "MODEL", CLI_TEXT, offsetof(cli_model_settings, refit), 0, 0, NULL,
      "Give a plan of TensorRT the weights of this ONNX file: a plan that was stripped, the model "
-     "it "
-     "was built from."},
+     "it was built from."},
     {0},
 };
 

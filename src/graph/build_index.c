@@ -2,39 +2,40 @@
 /* Layers that read or write by index. */
 #include "build_layer.h"
 
+/* Gather, GatherElements and GatherND: one attribute tells them how. */
+static kiln_status gather(kiln_network *network, const char *function, const char *name,
+                          const char *op_type, const kiln_tensor_id inputs[2],
+                          const char *attribute, int64_t value, kiln_tensor_id *output)
+{
+    kln_layer layer;
+    kln_layer_begin(&layer, network, function, name, op_type);
+    kln_layer_input(&layer, inputs[0]);
+    kln_layer_input(&layer, inputs[1]);
+    kln_layer_int(&layer, attribute, value);
+    return kln_layer_finish_one(&layer, output);
+}
+
 kiln_status kiln_network_add_gather(kiln_network *network, const char *name, kiln_tensor_id input,
                                     kiln_tensor_id indices, int64_t axis, kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "Gather");
-    kln_layer_input(&layer, input);
-    kln_layer_input(&layer, indices);
-    kln_layer_int(&layer, "axis", axis);
-    return kln_layer_finish_one(&layer, output);
+    const kiln_tensor_id inputs[2] = {input, indices};
+    return gather(network, __func__, name, "Gather", inputs, "axis", axis, output);
 }
 
 kiln_status kiln_network_add_gather_elements(kiln_network *network, const char *name,
                                              kiln_tensor_id input, kiln_tensor_id indices,
                                              int64_t axis, kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "GatherElements");
-    kln_layer_input(&layer, input);
-    kln_layer_input(&layer, indices);
-    kln_layer_int(&layer, "axis", axis);
-    return kln_layer_finish_one(&layer, output);
+    const kiln_tensor_id inputs[2] = {input, indices};
+    return gather(network, __func__, name, "GatherElements", inputs, "axis", axis, output);
 }
 
 kiln_status kiln_network_add_gather_nd(kiln_network *network, const char *name,
                                        kiln_tensor_id input, kiln_tensor_id indices,
                                        int64_t batch_dims, kiln_tensor_id *output)
 {
-    kln_layer layer;
-    kln_layer_begin(&layer, network, __func__, name, "GatherND");
-    kln_layer_input(&layer, input);
-    kln_layer_input(&layer, indices);
-    kln_layer_int(&layer, "batch_dims", batch_dims);
-    return kln_layer_finish_one(&layer, output);
+    const kiln_tensor_id inputs[2] = {input, indices};
+    return gather(network, __func__, name, "GatherND", inputs, "batch_dims", batch_dims, output);
 }
 
 static void put_scatter(kln_layer *layer, kiln_scatter how)

@@ -273,8 +273,7 @@ static void check_fed(kln_validation *v, const kln_graph_inference *graph)
             v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNSUPPORTED, "", first, "inputs without a value",
             "initializers",
             "%zu input%s of the model %s a value in it too, \"%.200s\"%s; for the %s backend that "
-            "is "
-            "a weight, which nobody feeds: give its shape (kiln_build_options.shape_hints) or a "
+            "is a weight, which nobody feeds: give its shape (kiln_build_options.shape_hints) or a "
             "profile that names it, and it is an input of the engine",
             count, count == 1 ? "" : "s", count == 1 ? "has" : "have", first,
             count == 1 ? "" : " the first", v->options->backend);
