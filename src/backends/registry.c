@@ -3,41 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kln_backend.h"
+#include "kln_backends.h"
 
 const kln_backend *const kln_backends[] = {
-    &kln_backend_tensorrt,
-    &kln_backend_onnxruntime,
-    &kln_backend_reference,
-    &kln_backend_mock,
-    NULL,
+#define LISTED(name) &kln_backend_##name,
+    KLN_BACKENDS(LISTED) NULL,
+#undef LISTED
 };
-
-kiln_status kln_backend_check(const kln_backend *backend)
-{
-    const struct {
-        const char *operation;
-        bool present;
-    } required[] = {
-        {"name", backend->name != NULL},
-        {"description", backend->description != NULL},
-        {"probe", backend->probe != NULL},
-        {"describe", backend->describe != NULL},
-        {"engine_destroy", backend->engine_destroy != NULL},
-        {"context_create", backend->context_create != NULL},
-        {"context_destroy", backend->context_destroy != NULL},
-        {"bind", backend->bind != NULL},
-        {"run", backend->run != NULL},
-        {"output", backend->output != NULL},
-    };
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(required); i++) {
-        if (!required[i].present) {
-            return kln_fail(KILN_ERROR_INTERNAL, "backend \"%s\": its table lacks `%s`",
-                            backend->name != NULL ? backend->name : "?", required[i].operation);
-        }
-    }
-    return KILN_OK;
-}
 
 /* A library that is named is used or refused, also by a backend that opens none. */
 static kiln_status probe(const kln_backend *backend, const char *library, kiln_backend_info *info)

@@ -13,7 +13,7 @@
 #include <kiln/context.h>
 #include <kiln/engine.h>
 
-#include "backends/kln_backend.h"
+#include "backends/kln_backends.h"
 #include "base/kln_base.h"
 #include "graph_variants.h"
 

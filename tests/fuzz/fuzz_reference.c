@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/kln_backends.h"
 #include "backends/reference/ref_internal.h"
 
 #define MODEL_LARGEST ((size_t)1 << 16)

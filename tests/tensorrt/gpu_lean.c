@@ -16,7 +16,7 @@
 
 #include <kiln/kiln.h>
 
-#include "backends/kln_backend.h"
+#include "backends/kln_backends.h"
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_library.h"
 

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "backends/kln_backend.h"
+#include "backends/kln_backends.h"
 #include "trt_test.h"
 
 static const kiln_profile_input magika_input[] = {

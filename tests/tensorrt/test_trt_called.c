@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backends/kln_backend.h"
+#include "backends/kln_backends.h"
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_library.h"
 #include "backends/tensorrt/trt_progress.h"

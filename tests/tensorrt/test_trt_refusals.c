@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backends/kln_backend.h"
+#include "backends/kln_backends.h"
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_library.h"
 #include "trt_test.h"

@@ -5,9 +5,9 @@
 
 #include <kiln/kiln.h>
 
-#include "backends/kln_backend.h"
 #include "graph_maker.h"
 #include "kiln_test.h"
+#include "seam/kln_seam.h"
 #include "small_models.h"
 
 static void profiles_are_tried(void **state)

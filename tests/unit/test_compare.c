@@ -5,9 +5,9 @@
 
 #include <kiln/kiln.h>
 
-#include "engine/compare_parts.h"
 #include "kiln_test.h"
 #include "ops/kln_ops.h"
+#include "tools/compare_parts.h"
 
 /* --- engines that say what they are told to --- */
 

@@ -5,9 +5,9 @@
 
 #include <kiln/kiln.h>
 
-#include "engine/compare_parts.h"
 #include "graph_maker.h"
 #include "kiln_test.h"
+#include "tools/compare_parts.h"
 
 /* Tensors of several outputs, of subgraphs and of integers, a sequence and strings that live
  * across parts, and a node that gives what can be kept and what cannot. */

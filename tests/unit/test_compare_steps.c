@@ -6,9 +6,9 @@
 
 #include <kiln/kiln.h>
 
-#include "engine/compare_parts.h"
 #include "graph_maker.h"
 #include "kiln_test.h"
+#include "tools/compare_parts.h"
 
 #define FLOAT 1
 #define UINT8 2

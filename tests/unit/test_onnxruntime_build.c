@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backends/kln_backends.h"
 #include "backends/onnxruntime/ort_runtime.h"
 #include "onnx/kln_onnx.h"
 #include "ort_test.h"

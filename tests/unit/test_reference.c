@@ -6,6 +6,7 @@
 
 #include <kiln/kiln.h>
 
+#include "backends/kln_backends.h"
 #include "backends/reference/ref_internal.h"
 #include "graph_maker.h"
 #include "kiln_test.h"

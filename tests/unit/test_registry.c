@@ -5,7 +5,7 @@
 
 #include <kiln/kiln.h>
 
-#include "backends/kln_backend.h"
+#include "backends/kln_backends.h"
 #include "kiln_test.h"
 
 static kiln_status probe_good(const char *library, kiln_backend_info *info)

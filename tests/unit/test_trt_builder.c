@@ -9,7 +9,7 @@
 
 #include <kiln/kiln.h>
 
-#include "backends/kln_backend.h"
+#include "backends/kln_backends.h"
 #include "base/kln_base.h"
 #include "fake_tensorrt_test.h"
 #include "kiln_test.h"

@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "backends/kln_backend.h"
+#include "backends/kln_backends.h"
 
 static char plan_path[4096];
 static unsigned char plan_bytes[PLAN_ROOM];

@@ -6,7 +6,7 @@
 #ifndef KLN_MOCK_H
 #define KLN_MOCK_H
 
-#include "backends/kln_backend.h"
+#include "seam/kln_seam.h"
 
 typedef struct kln_mock kln_mock;
 

@@ -8,8 +8,8 @@
 #ifndef KLN_ORT_REWRITE_H
 #define KLN_ORT_REWRITE_H
 
-#include "backends/kln_backend.h"
 #include "graph/kln_graph.h"
+#include "seam/kln_seam.h"
 
 #define ORT_DOMAIN "com.microsoft"
 

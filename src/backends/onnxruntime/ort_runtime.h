@@ -9,8 +9,8 @@
 
 #include <limits.h>
 
-#include "backends/kln_backend.h"
 #include "ort_api.h"
+#include "seam/kln_seam.h"
 
 /* One ONNX Runtime, or why there is none. Made once for each place that is asked for and never
  * changed or released: the library keeps threads of its own, and closing it under them is fatal. */

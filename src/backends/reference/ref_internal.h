@@ -25,9 +25,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "backends/kln_backend.h"
 #include "base/kln_base.h"
 #include "onnx/kln_onnx.h"
+#include "seam/kln_seam.h"
 #include "tensor/kln_tensor.h"
 
 #define REF_RANK KILN_MAX_RANK

@@ -12,8 +12,8 @@
 
 #include <pthread.h>
 
-#include "backends/kln_backend.h"
 #include "backends/tensorrt/trt_abi.h"
+#include "seam/kln_seam.h"
 
 /* Room for the largest callback class, and before it the two words that the Itanium ABI keeps in
  * front of a virtual table. */

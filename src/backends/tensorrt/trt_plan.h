@@ -6,7 +6,7 @@
 #ifndef TRT_PLAN_H
 #define TRT_PLAN_H
 
-#include "backends/kln_backend.h"
+#include "seam/kln_seam.h"
 
 /* trt_refit.c */
 KILN_MUST_CHECK kiln_status trt_refit_count(void *engine, size_t *count);

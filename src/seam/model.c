@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kln_backend.h"
+#include "kln_seam.h"
 #include "onnx/kln_onnx.h"
 
 const char *kln_model_name(const kln_model *model)

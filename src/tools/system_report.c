@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <kiln/system.h>
 
-#include "backends/kln_backend.h"
+#include "backends/kln_backends.h"
 #include "base/kln_base.h"
 #include "cuda/kln_cuda.h"
 #include "loader/kln_loader.h"

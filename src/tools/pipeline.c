@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "context_parts.h"
+#include "engine/context_parts.h"
 
 #define DEFAULT_DEPTH 2
 #define LARGEST_DEPTH 16

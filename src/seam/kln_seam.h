@@ -1,5 +1,5 @@
 /*
- * kln_backend.h - the seam between Kiln and whatever runs a network. For those who write a backend;
+ * kln_seam.h - the seam between Kiln and whatever runs a network. For those who write a backend;
  * users read <kiln/backend.h>.
  *
  * A backend is one const table of operations at the end of its file, registered in registry.c. The
@@ -14,8 +14,8 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
-#ifndef KLN_BACKEND_H
-#define KLN_BACKEND_H
+#ifndef KLN_SEAM_H
+#define KLN_SEAM_H
 
 #include <limits.h>
 #include <stddef.h>
@@ -279,30 +279,7 @@ typedef struct kln_backend {
     const struct kln_plan_backend *plan;
 } kln_backend;
 
-/* The registered backends, best first by nature, ended by NULL. */
-extern const kln_backend *const kln_backends[];
-
 /* Whether a table has every required operation; INTERNAL with the name of the one it lacks. */
 KILN_MUST_CHECK kiln_status kln_backend_check(const kln_backend *backend);
-
-/* The backend and its probe for `name` (NULL, "" and "auto": the best; see kiln_backend_choose). */
-KILN_MUST_CHECK kiln_status kln_backend_select(const char *name, const char *library,
-                                               const kln_backend **backend,
-                                               kiln_backend_info *info);
-
-/* The backend whose own format `bytes` are in, and in `*what` what they are; NULL where none knows
- * them. */
-const kln_backend *kln_backend_of(kiln_span bytes, const char **what);
-
-/* kln_backend_select among the backends of `list`, which NULL ends. */
-KILN_MUST_CHECK kiln_status kln_backend_select_from(const kln_backend *const *list,
-                                                    const char *name, const char *library,
-                                                    const kln_backend **backend,
-                                                    kiln_backend_info *info);
-
-extern const kln_backend kln_backend_onnxruntime;
-extern const kln_backend kln_backend_reference;
-extern const kln_backend kln_backend_tensorrt;
-extern const kln_backend kln_backend_mock;
 
 #endif

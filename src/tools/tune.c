@@ -3,7 +3,7 @@
 
 #include <kiln/context.h>
 
-#include "kln_engine.h"
+#include "engine/kln_engine.h"
 #include "onnx/kln_onnx.h"
 
 /* Each way to build is run for so long, and at least as often. */

@@ -10,7 +10,7 @@
 #include <kiln/context.h>
 
 #include "base/kln_base.h"
-#include "kln_engine.h"
+#include "engine/kln_engine.h"
 #include "onnx/kln_onnx.h"
 #include "ops/kln_ops.h"
 

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "compare_parts.h"
+#include "engine/kln_engine.h"
 #include "graph/kln_graph.h"
-#include "kln_engine.h"
 
 static kiln_status read_options(const kiln_compare_options *options, kiln_compare_options *read)
 {

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kln_seam.h"
+
+kiln_status kln_backend_check(const kln_backend *backend)
+{
+    const struct {
+        const char *operation;
+        bool present;
+    } required[] = {
+        {"name", backend->name != NULL},
+        {"description", backend->description != NULL},
+        {"probe", backend->probe != NULL},
+        {"describe", backend->describe != NULL},
+        {"engine_destroy", backend->engine_destroy != NULL},
+        {"context_create", backend->context_create != NULL},
+        {"context_destroy", backend->context_destroy != NULL},
+        {"bind", backend->bind != NULL},
+        {"run", backend->run != NULL},
+        {"output", backend->output != NULL},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(required); i++) {
+        if (!required[i].present) {
+            return kln_fail(KILN_ERROR_INTERNAL, "backend \"%s\": its table lacks `%s`",
+                            backend->name != NULL ? backend->name : "?", required[i].operation);
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_node_time_show(const kln_node_time *times, size_t count, size_t index,
+                               kiln_layer_time *layer)
+{
+    if (index >= count) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_context_layer: layer %zu was asked for, %zu were measured", index,
+                        count);
+    }
+    layer->name = times[index].name;
+    layer->type = times[index].type;
+    layer->milliseconds = (double)times[index].nanoseconds / 1e6;
+    layer->runs = times[index].runs;
+    return KILN_OK;
+}
