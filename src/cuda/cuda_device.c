@@ -69,10 +69,11 @@ kiln_status kln_cuda_enter(int32_t device, kln_cuda_scope *scope)
     KLN_RETURN_IF_ERROR(cuda_find_device(device, &found));
     KLN_RETURN_IF_ERROR(cuda_primary_context(found, &context));
     const cuda_table *cuda = cuda_functions();
-    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->context_current(&current), "the current context"));
-    if (current == context) {
+    const int result = cuda->context_current(&current);
+    if (result == CU_SUCCESS && current == context) {
         return KILN_OK;
     }
+    KLN_RETURN_IF_ERROR(cuda_check(cuda, result, "the current context"));
     KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->context_push(context),
                                    "making the context of device %d current", device));
     scope->pushed = true;

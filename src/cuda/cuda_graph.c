@@ -219,8 +219,11 @@ void kiln_stream_capture_abandon(kiln_stream *stream)
 kiln_status kln_graph_launch(const kiln_graph *graph, const kiln_stream *stream)
 {
     const cuda_table *cuda = cuda_functions();
-    return cuda_check(cuda, cuda->graph_launch(graph->executable, stream->handle),
-                      "launching a graph of %zu nodes on device %d", graph->nodes, stream->device);
+    const int result = cuda->graph_launch(graph->executable, stream->handle);
+    return result == CU_SUCCESS
+               ? KILN_OK
+               : cuda_check(cuda, result, "launching a graph of %zu nodes on device %d",
+                            graph->nodes, stream->device);
 }
 
 kiln_status kiln_graph_launch(kiln_graph *graph, kiln_stream *stream)

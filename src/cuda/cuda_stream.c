@@ -136,8 +136,10 @@ int32_t kiln_stream_device(const kiln_stream *stream)
 kiln_status kln_stream_wait(const kiln_stream *stream)
 {
     const cuda_table *cuda = cuda_functions();
-    return cuda_check(cuda, cuda->stream_wait(stream->handle), "waiting for a stream of device %d",
-                      stream->device);
+    const int result = cuda->stream_wait(stream->handle);
+    return result == CU_SUCCESS
+               ? KILN_OK
+               : cuda_check(cuda, result, "waiting for a stream of device %d", stream->device);
 }
 
 kiln_status kiln_stream_synchronize(kiln_stream *stream)

@@ -207,7 +207,9 @@ static kiln_status finish(kiln_context *context)
         context->has_results = false;
         return status;
     }
-    transfers_copy_out(context, gpu->shown, gpu->is_waited_for);
+    if (gpu->shown->works_outside) {
+        transfers_copy_out(context, gpu->shown, gpu->is_waited_for);
+    }
     return KILN_OK;
 }
 
@@ -288,14 +290,18 @@ static kiln_status launch(kiln_context *context, graph_entry *entry, kiln_stream
     kiln_stream *target = stream == NULL || gpu->shared ? gpu->work : stream;
     kiln_stream *copies = gpu->copies != NULL ? gpu->copies : target;
     const bool orders = stream != NULL && target != stream;
-    transfers_copy_in(context, entry, waits);
+    if (entry->works_outside) {
+        transfers_copy_in(context, entry, waits);
+    }
     if (orders) {
         KLN_RETURN_IF_ERROR(order(gpu->before, stream, target));
     }
     if (entry->graph == NULL) {
         KLN_RETURN_IF_ERROR(transfers_bind(context, entry));
     }
-    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(context, entry, copies, waits));
+    if (entry->works_outside) {
+        KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(context, entry, copies, waits));
+    }
     if (copies != target) {
         KLN_RETURN_IF_ERROR(order(gpu->before, copies, target));
     }
@@ -308,7 +314,9 @@ static kiln_status launch(kiln_context *context, graph_entry *entry, kiln_stream
     if (copies != target) {
         KLN_RETURN_IF_ERROR(order(gpu->computed, target, copies));
     }
-    KLN_RETURN_IF_ERROR(transfers_enqueue_behind(context, entry, copies, waits));
+    if (entry->works_outside) {
+        KLN_RETURN_IF_ERROR(transfers_enqueue_behind(context, entry, copies, waits));
+    }
     gpu->target = copies;
     gpu->shown = entry;
     begin_under_way(context, waits);

@@ -85,6 +85,7 @@ typedef struct graph_entry {
     uint64_t hash;
     entry_mode mode;
     bool has_transfers;
+    bool works_outside;     /* the host or the driver copies beside the graph */
     bool searched;          /* its variant is the measured one */
     uint64_t last_used;     /* by the cache's clock */
     uint64_t uses;          /* runs, halved from time to time */

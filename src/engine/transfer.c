@@ -76,6 +76,7 @@ kiln_status transfers_make(kiln_context *context, graph_entry *entry)
         return transfers_complete(context, entry);
     }
     entry->has_transfers = true;
+    entry->works_outside = true;
     for (size_t i = 0; i < context->slot_count; i++) {
         const kiln_status status = make_transfer(context, i, &entry->transfers[i]);
         if (status != KILN_OK) {
@@ -123,12 +124,14 @@ transfer_load transfers_load(const kiln_context *context, const graph_entry *ent
 void transfers_set(const kiln_context *context, graph_entry *entry, graph_variant variant)
 {
     const size_t input_count = context->engine->description.input_count;
+    entry->works_outside = false;
     for (size_t i = 0; i < context->slot_count; i++) {
         transfer *way = &entry->transfers[i];
         if (way->host != NULL) {
             way->mode = i < input_count ? variant.in : variant.out;
             way->tensor.data = way->mode == TRANSFER_MAPPED ? way->host : way->device;
         }
+        entry->works_outside |= way->staging != NULL || way->mode == TRANSFER_OUTSIDE;
     }
 }
 
