@@ -10,7 +10,8 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # Each module of src/ and what it may include besides itself. It stands below those that use it.
-FOR_BACKENDS = {"base", "loader", "tensor", "cuda", "onnx", "ops", "graph", "memory", "options"}
+FOR_BACKENDS = {"base", "loader", "tensor", "cuda", "onnx", "ops", "graph", "memory", "options",
+                "precision"}
 ALLOWED = {
     "base": set(),
     "options": {"base"},
@@ -20,6 +21,7 @@ ALLOWED = {
     "onnx": {"base", "tensor"},
     "ops": {"base", "tensor", "onnx"},
     "graph": {"base", "tensor", "onnx", "ops"},
+    "precision": {"base", "tensor", "onnx", "ops", "graph"},
     "memory": {"base", "tensor", "cuda"},
     "seam": {"base", "loader", "tensor", "onnx", "options"},
     "backends": FOR_BACKENDS | {"seam"},

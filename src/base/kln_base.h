@@ -163,6 +163,18 @@ KILN_MUST_CHECK kiln_status kln_text_append(kln_text *text, const void *data, si
 KILN_MUST_CHECK kiln_status kln_text_printf(kln_text *text, const char *format, ...)
     KLN_PRINTF(2, 3);
 
+/* --- JSON (json.c), which is cJSON's to read and write --- */
+
+struct cJSON;
+
+/* Before any call of cJSON's: its hooks are global, and set once, so that the replaceable heap
+ * holds there too. */
+void kln_json_begin(void);
+/* Parses `what` ("a manifest") of at most `limit` bytes; cJSON_Delete takes the root back. LIMIT,
+ * OUT_OF_MEMORY; MALFORMED, with `advice` at the end of the sentence. */
+KILN_MUST_CHECK kiln_status kln_json_parse(kiln_span text, size_t limit, const char *what,
+                                           const char *advice, struct cJSON **root);
+
 /* --- names (names.c): strings to numbers --- */
 
 /* A hash map from a string to a uint32_t. Keys are not copied: they must outlive the map. */

@@ -20,30 +20,6 @@
 /* 2^53: up to there JSON's numbers hold every integer. */
 #define LARGEST_INTEGER 9007199254740992.0
 
-/* cJSON says only that it failed; this tells a text that is no JSON from a heap that is empty. */
-static _Thread_local bool out_of_memory;
-
-static void *allocate(size_t size)
-{
-    void *memory = kln_alloc(size);
-    out_of_memory = out_of_memory || memory == NULL;
-    return memory;
-}
-
-static pthread_once_t hooked = PTHREAD_ONCE_INIT;
-
-static void set_hooks(void)
-{
-    cJSON_Hooks hooks = {.malloc_fn = allocate, .free_fn = kln_free};
-    cJSON_InitHooks(&hooks);
-}
-
-/* cJSON's hooks are global: set once, so that the replaceable heap holds here too. */
-static void use_kiln_heap(void)
-{
-    (void)pthread_once(&hooked, set_hooks);
-}
-
 /* A manifest's path. One that is too long fails when it is opened. */
 typedef char manifest_path[PATH_MAX + sizeof KLN_MANIFEST_SUFFIX];
 
@@ -226,23 +202,7 @@ static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
 
 static kiln_status parse(kiln_span text, cJSON **root)
 {
-    use_kiln_heap();
-    *root = NULL;
-    if (text.size > LARGEST_MANIFEST) {
-        return kln_fail(KILN_ERROR_LIMIT, "a manifest of %zu bytes was refused, %zu are allowed",
-                        text.size, LARGEST_MANIFEST);
-    }
-    const char *end = NULL;
-    out_of_memory = false;
-    *root = cJSON_ParseWithLengthOpts(text.data, text.size, &end, false);
-    if (*root == NULL && out_of_memory) {
-        return kln_fail_memory(text.size, "a manifest");
-    }
-    if (*root == NULL) {
-        return kln_fail(KILN_ERROR_MALFORMED, "no JSON from byte %td on" ADVICE,
-                        end != NULL ? end - (const char *)text.data : 0);
-    }
-    return KILN_OK;
+    return kln_json_parse(text, LARGEST_MANIFEST, "a manifest", ADVICE, root);
 }
 
 static bool fits(const kln_manifest *manifest, kiln_span bytes, uint64_t hash)
@@ -428,7 +388,7 @@ static kiln_status place(const char *path, const char *beside, cJSON *root, kln_
 kiln_status kln_manifest_place(const char *path, const kiln_engine *engine, kiln_span bytes,
                                kln_output *file)
 {
-    use_kiln_heap();
+    kln_json_begin();
     manifest_path beside;
     int lock = -1;
     cJSON *root = cJSON_CreateObject();
@@ -445,7 +405,7 @@ kiln_status kln_manifest_place(const char *path, const kiln_engine *engine, kiln
 
 kiln_status kln_manifest_write(const kiln_engine *engine, kiln_span bytes, char **text)
 {
-    use_kiln_heap();
+    kln_json_begin();
     cJSON *root = cJSON_CreateObject();
     *text = root != NULL && fill(root, "", engine, bytes) ? cJSON_Print(root) : NULL;
     cJSON_Delete(root);

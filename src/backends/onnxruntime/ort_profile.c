@@ -89,6 +89,7 @@ static double number_of(const cJSON *event, const char *key)
 /* The next line that holds an event, or NULL at the end. */
 static cJSON *next_event(kln_mapping *file, size_t *at)
 {
+    kln_json_begin();
     const char *text = file->bytes.data;
     while (*at < file->bytes.size) {
         const char *begin = text + *at;

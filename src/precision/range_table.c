@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
+#include <math.h>
+#include <string.h>
+
+#include "kln_precision.h"
+
+struct kiln_range_table {
+    kln_arena arena; /* names, and lists that were outgrown */
+    kiln_range *ranges;
+    size_t count, capacity;
+    kln_names names;
+    const char *header;
+};
+
+kiln_status kiln_range_table_create(kiln_range_table **table)
+{
+    KLN_RETURN_IF_NULL(table);
+    *table = kln_alloc_zeroed(1, sizeof **table);
+    if (*table == NULL) {
+        return kln_fail_memory(sizeof **table, "a table of ranges");
+    }
+    kln_arena_init(&(*table)->arena);
+    kln_names_init(&(*table)->names);
+    (*table)->header = KILN_CACHE_HEADER;
+    return KILN_OK;
+}
+
+void kiln_range_table_destroy(kiln_range_table *table)
+{
+    if (table != NULL) {
+        kln_names_finish(&table->names);
+        kln_arena_finish(&table->arena);
+        kln_free(table);
+    }
+}
+
+static kiln_status check(const kiln_range *range)
+{
+    KLN_RETURN_IF_NULL(range->name);
+    if (range->name[0] == '\0') {
+        return kln_fail(KILN_ERROR_NAME, "a range needs the name of a tensor");
+    }
+    if (!isfinite(range->low) || !isfinite(range->high) || range->low > range->high ||
+        !isfinite(range->least) || !isfinite(range->greatest) || range->least > range->greatest) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "tensor \"%s\": a range is two finite numbers, the lower one first; this "
+                        "is %g to %g, seen %g to %g",
+                        range->name, range->low, range->high, range->least, range->greatest);
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_range_table_put(kiln_range_table *table, const kiln_range *range)
+{
+    KLN_RETURN_IF_NULL(table);
+    KLN_RETURN_IF_NULL(range);
+    KLN_RETURN_IF_ERROR(check(range));
+    uint32_t index = kln_names_get(&table->names, range->name);
+    kiln_range copy = *range;
+    if (index == KLN_NAMES_NONE) {
+        index = (uint32_t)table->count;
+        KLN_RETURN_IF_ERROR(kln_array_grow(&table->arena, &table->ranges, table->count,
+                                           &table->capacity, sizeof *table->ranges));
+        copy.name = kln_arena_strdup(&table->arena, range->name);
+        if (copy.name == NULL) {
+            return kln_fail_memory(strlen(range->name), "the name of a range");
+        }
+        KLN_RETURN_IF_ERROR(kln_names_set(&table->names, copy.name, index));
+        table->count++;
+    } else {
+        copy.name = table->ranges[index].name;
+    }
+    table->ranges[index] = copy;
+    return KILN_OK;
+}
+
+kiln_status kiln_range_table_set(kiln_range_table *table, const char *name, double low, double high)
+{
+    const kiln_range range = {
+        .name = name, .low = low, .high = high, .least = low, .greatest = high};
+    return kiln_range_table_put(table, &range);
+}
+
+const kiln_range *kiln_range_table_find(const kiln_range_table *table, const char *name)
+{
+    const uint32_t index =
+        table != NULL && name != NULL ? kln_names_get(&table->names, name) : KLN_NAMES_NONE;
+    return index != KLN_NAMES_NONE ? &table->ranges[index] : NULL;
+}
+
+size_t kiln_range_table_count(const kiln_range_table *table)
+{
+    return table != NULL ? table->count : 0;
+}
+
+const kiln_range *kiln_range_table_at(const kiln_range_table *table, size_t index)
+{
+    return index < kiln_range_table_count(table) ? &table->ranges[index] : NULL;
+}
+
+kiln_status kiln_range_table_merge(kiln_range_table *table, const kiln_range_table *other)
+{
+    KLN_RETURN_IF_NULL(table);
+    KLN_RETURN_IF_NULL(other);
+    for (size_t i = 0; i < other->count; i++) {
+        kiln_range merged = other->ranges[i];
+        const kiln_range *mine = kiln_range_table_find(table, merged.name);
+        if (mine != NULL) {
+            merged.low = fmin(merged.low, mine->low);
+            merged.high = fmax(merged.high, mine->high);
+            merged.least = fmin(merged.least, mine->least);
+            merged.greatest = fmax(merged.greatest, mine->greatest);
+            merged.count += mine->count;
+            merged.nans += mine->nans;
+            merged.infinities += mine->infinities;
+        }
+        KLN_RETURN_IF_ERROR(kiln_range_table_put(table, &merged));
+    }
+    return KILN_OK;
+}
+
+/* --- the header --- */
+
+const char *kiln_range_table_header(const kiln_range_table *table)
+{
+    return table != NULL ? table->header : NULL;
+}
+
+/* "TRT-", digits, "-", letters and digits. */
+static bool is_header(const char *text)
+{
+    const char *at = text + 4;
+    if (strncmp(text, "TRT-", 4) != 0 || !isdigit((unsigned char)*at)) {
+        return false;
+    }
+    while (isdigit((unsigned char)*at)) {
+        at++;
+    }
+    if (*at != '-' || at[1] == '\0') {
+        return false;
+    }
+    do {
+        at++;
+    } while (isalnum((unsigned char)*at));
+    return *at == '\0' && at - text < 128;
+}
+
+kiln_status kiln_range_table_set_header(kiln_range_table *table, const char *header)
+{
+    KLN_RETURN_IF_NULL(table);
+    KLN_RETURN_IF_NULL(header);
+    if (!is_header(header)) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "the header of a calibration cache is like " KILN_CACHE_HEADER
+                        ", this is \"%.100s\"",
+                        header);
+    }
+    const char *copy = kln_arena_strdup(&table->arena, header);
+    if (copy == NULL) {
+        return kln_fail_memory(strlen(header), "the header of a calibration cache");
+    }
+    table->header = copy;
+    return KILN_OK;
+}
+
+/* --- files --- */
+
+static bool is_json(kiln_span bytes)
+{
+    const char *text = bytes.data;
+    size_t at = 0;
+    while (at < bytes.size && isspace((unsigned char)text[at])) {
+        at++;
+    }
+    return at < bytes.size && text[at] == '{';
+}
+
+kiln_status kiln_range_table_load_bytes(kiln_span bytes, kiln_range_table **table)
+{
+    KLN_RETURN_IF_NULL(table);
+    *table = NULL;
+    if (bytes.data == NULL || bytes.size == 0) {
+        return kln_fail(KILN_ERROR_EMPTY, "a table of ranges has no bytes");
+    }
+    if (bytes.size > KLN_MOST_RANGE_TEXT) {
+        return kln_fail(KILN_ERROR_LIMIT,
+                        "a table of ranges of %zu bytes was refused, %zu are "
+                        "allowed",
+                        bytes.size, KLN_MOST_RANGE_TEXT);
+    }
+    kiln_range_table *made = NULL;
+    KLN_RETURN_IF_ERROR(kiln_range_table_create(&made));
+    const kiln_status status =
+        is_json(bytes) ? kln_ranges_read_json(bytes, made) : kln_ranges_read_cache(bytes, made);
+    if (status != KILN_OK) {
+        kiln_range_table_destroy(made);
+        return status;
+    }
+    *table = made;
+    return KILN_OK;
+}
+
+kiln_status kiln_range_table_load(const char *path, kiln_range_table **table)
+{
+    KLN_RETURN_IF_NULL(table);
+    *table = NULL;
+    KLN_RETURN_IF_NULL(path);
+    kln_mapping mapping;
+    KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
+    const kiln_status status = kiln_range_table_load_bytes(mapping.bytes, table);
+    kln_mapping_close(&mapping);
+    return status == KILN_OK ? status : kln_fail_within(status, "\"%s\"", path);
+}
+
+kiln_status kiln_range_table_save(const kiln_range_table *table, const char *path)
+{
+    KLN_RETURN_IF_NULL(table);
+    KLN_RETURN_IF_NULL(path);
+    const size_t length = strlen(path);
+    kln_text text;
+    kln_text_init(&text, KLN_MOST_RANGE_TEXT);
+    kiln_status status = length > 5 && strcmp(path + length - 5, ".json") == 0
+                             ? kln_ranges_write_json(table, &text)
+                             : kln_ranges_write_cache(table, &text);
+    if (status == KILN_OK) {
+        const kiln_span whole = {text.data, text.size};
+        status = kln_file_write(path, &whole, 1, false);
+    }
+    kln_text_finish(&text);
+    return status;
+}
