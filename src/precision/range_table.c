@@ -37,7 +37,6 @@ void kiln_range_table_destroy(kiln_range_table *table)
 
 static kiln_status check(const kiln_range *range)
 {
-    KLN_RETURN_IF_NULL(range->name);
     if (range->name[0] == '\0') {
         return kln_fail(KILN_ERROR_NAME, "a range needs the name of a tensor");
     }
@@ -55,6 +54,7 @@ kiln_status kiln_range_table_put(kiln_range_table *table, const kiln_range *rang
 {
     KLN_RETURN_IF_NULL(table);
     KLN_RETURN_IF_NULL(range);
+    KLN_RETURN_IF_NULL(range->name);
     KLN_RETURN_IF_ERROR(check(range));
     uint32_t index = kln_names_get(&table->names, range->name);
     kiln_range copy = *range;
@@ -77,6 +77,8 @@ kiln_status kiln_range_table_put(kiln_range_table *table, const kiln_range *rang
 
 kiln_status kiln_range_table_set(kiln_range_table *table, const char *name, double low, double high)
 {
+    KLN_RETURN_IF_NULL(table);
+    KLN_RETURN_IF_NULL(name);
     const kiln_range range = {
         .name = name, .low = low, .high = high, .least = low, .greatest = high};
     return kiln_range_table_put(table, &range);
@@ -180,7 +182,10 @@ kiln_status kiln_range_table_load_bytes(kiln_span bytes, kiln_range_table **tabl
 {
     KLN_RETURN_IF_NULL(table);
     *table = NULL;
-    if (bytes.data == NULL || bytes.size == 0) {
+    if (bytes.data == NULL && bytes.size > 0) {
+        return kln_fail_null(__func__, "bytes.data");
+    }
+    if (bytes.size == 0) {
         return kln_fail(KILN_ERROR_EMPTY, "a table of ranges has no bytes");
     }
     if (bytes.size > KLN_MOST_RANGE_TEXT) {

@@ -181,6 +181,13 @@ static kiln_histogram *right_histogram(void)
     return histogram;
 }
 
+static kiln_range_table *right_range_table(void)
+{
+    kiln_range_table *table = NULL;
+    need(kiln_range_table_create(&table));
+    return table;
+}
+
 static kiln_buffer_plan *right_buffer_plan(void)
 {
     kiln_buffer_plan *plan = NULL;
