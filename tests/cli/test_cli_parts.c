@@ -1,22 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parts of the program that figures and file names depend on. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cJSON.h>
-#include <cmocka.h>
 
 #include "cli_gpu.h"
 #include "cli_model.h"
 #include "cli_statistics.h"
+#include "kiln_test.h"
 
-static void figures_have_their_order(void **state)
+TEST(figures_have_their_order)
 {
-    (void)state;
     kiln_histogram *times = cli_times_create();
     for (uint64_t i = 1000; i > 0; i--) {
         kiln_histogram_record(times, i);
@@ -34,9 +31,8 @@ static void figures_have_their_order(void **state)
     kiln_histogram_destroy(times);
 }
 
-static void durations_have_units(void **state)
+TEST(durations_have_units)
 {
-    (void)state;
     static const struct {
         double nanoseconds;
         const char *text;
@@ -49,9 +45,8 @@ static void durations_have_units(void **state)
     }
 }
 
-static void words_are_guessed(void **state)
+TEST(words_are_guessed)
 {
-    (void)state;
     static const char *const names[] = {"threads", "runs", "rtol", "atol", "output"};
     static const struct {
         const char *word;
@@ -75,9 +70,8 @@ static void words_are_guessed(void **state)
     assert_null(cli_closest(longest, names, CLI_ARRAY_LENGTH(names)));
 }
 
-static void numbers_fill_the_argument(void **state)
+TEST(numbers_fill_the_argument)
 {
-    (void)state;
     double number = 0;
     assert_true(cli_number("1.5e3", &number) && number == 1500);
     assert_true(cli_number("-0x10", &number) && number == -16);
@@ -88,9 +82,8 @@ static void numbers_fill_the_argument(void **state)
     assert_false(cli_number("1e999", &number));
 }
 
-static void what_steers_a_terminal_is_written_out(void **state)
+TEST(what_steers_a_terminal_is_written_out)
 {
-    (void)state;
     static const struct {
         const char *source;
         const char *text;
@@ -116,9 +109,8 @@ static void what_steers_a_terminal_is_written_out(void **state)
     }
 }
 
-static void text_is_wrapped(void **state)
+TEST(text_is_wrapped)
 {
-    (void)state;
     cli_text text = {NULL, 0, 0};
     cli_text_append(&text, "a: ", 3);
     cli_text_wrap(&text, "one two  three fourfourfour five", 3, 13);
@@ -133,9 +125,8 @@ static void check_path(const char *name, const char *expected)
     free(path);
 }
 
-static void names_become_file_names(void **state)
+TEST(names_become_file_names)
 {
-    (void)state;
     check_path("plain_Name-1.0", "dir/plain_Name-1.0.npy");
     check_path("a/b:0", "dir/a%2Fb%3A0.npy");
     check_path("..", "dir/%2E..npy");
@@ -157,9 +148,8 @@ static void names_become_file_names(void **state)
     free(path_b);
 }
 
-static void places_are_written(void **state)
+TEST(places_are_written)
 {
-    (void)state;
     const kiln_shape shape = KILN_SHAPE(2, 3, 4);
     char text[64];
     cli_index_format(&shape, 23, text, sizeof text);
@@ -168,9 +158,8 @@ static void places_are_written(void **state)
     assert_string_equal(text, "[]");
 }
 
-static void complex_numbers_are_compared(void **state)
+TEST(complex_numbers_are_compared)
 {
-    (void)state;
     float a[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     float b[8] = {1, 2, 3, 4, 5, 6, 7, 9};
     const kiln_tensor x = KILN_HOST_TENSOR(KILN_DTYPE_COMPLEX64, KILN_SHAPE(2, 2), a, sizeof a);
@@ -185,9 +174,8 @@ static void complex_numbers_are_compared(void **state)
     assert_int_equal(difference.different, 0);
 }
 
-static void nibbles_are_compared(void **state)
+TEST(nibbles_are_compared)
 {
-    (void)state;
     unsigned char a[2] = {0x21, 0x0f};
     unsigned char b[2] = {0x21, 0x01};
     const kiln_tensor x = KILN_HOST_TENSOR(KILN_DTYPE_INT4, KILN_SHAPE(3), a, sizeof a);
@@ -218,9 +206,8 @@ static kiln_status run_nothing(void *user, kiln_mock_run *run, char message[1024
 
 /* Over the driver that tests/fake plays: its clock takes one step, a millisecond, for each copy and
  * for each event. */
-static void the_parts_of_a_gpus_time_add_up(void **state)
+TEST(the_parts_of_a_gpus_time_add_up)
 {
-    (void)state;
     int runs = 0;
     const kiln_binding bindings[] = {{.struct_size = sizeof(kiln_binding),
                                       .name = "x",
@@ -274,7 +261,7 @@ static void the_parts_of_a_gpus_time_add_up(void **state)
 }
 
 /* The library speaks of functions and members, a shell has options. */
-static void sentences_speak_of_options(void **state)
+TEST(sentences_speak_of_options)
 {
     static const char *const pairs[][2] = {
         {"kiln_build_options: \"provider\" is set, which the backend reference does not have",
@@ -299,23 +286,4 @@ static void sentences_speak_of_options(void **state)
         assert_string_equal(shown, pairs[i][1]);
         free(shown);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sentences_speak_of_options),
-        cmocka_unit_test(figures_have_their_order),
-        cmocka_unit_test(durations_have_units),
-        cmocka_unit_test(words_are_guessed),
-        cmocka_unit_test(numbers_fill_the_argument),
-        cmocka_unit_test(what_steers_a_terminal_is_written_out),
-        cmocka_unit_test(text_is_wrapped),
-        cmocka_unit_test(names_become_file_names),
-        cmocka_unit_test(places_are_written),
-        cmocka_unit_test(complex_numbers_are_compared),
-        cmocka_unit_test(nibbles_are_compared),
-        cmocka_unit_test(the_parts_of_a_gpus_time_add_up),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,14 +9,11 @@
 #include "memory/kln_memory.h"
 
 #define BYTES ((size_t)1 << 20)
-#define NO_GPU 77 /* CTest takes it for "skipped" */
-
 static const kiln_location locations[] = {KILN_LOCATION_HOST, KILN_LOCATION_PINNED,
                                           KILN_LOCATION_MANAGED, KILN_LOCATION_DEVICE};
 
-static void the_device_is_described(void **state)
+TEST(the_device_is_described)
 {
-    (void)state;
     kiln_device_info info = {.struct_size = sizeof info};
     size_t before = 0;
     size_t after = 0;
@@ -65,9 +62,8 @@ static void check_pattern(const kiln_buffer *buffer, unsigned seed)
     test_free(bytes);
 }
 
-static void bytes_survive_every_way(void **state)
+TEST(bytes_survive_every_way)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
         for (size_t j = 0; j < KLN_ARRAY_LENGTH(locations); j++) {
             const unsigned seed = (unsigned)(17 + i * 4 + j);
@@ -88,9 +84,8 @@ static void wait_a_while(void *user)
     ++*(int *)user;
 }
 
-static void streams_and_events_keep_order(void **state)
+TEST(streams_and_events_keep_order)
 {
-    (void)state;
     kiln_stream *first = NULL;
     kiln_stream *second = NULL;
     kiln_event *begin = NULL;
@@ -142,9 +137,8 @@ static void capture(kiln_stream *stream, kiln_buffer *device, kiln_buffer *pinne
     }
 }
 
-static void graphs_replay_and_are_replaced(void **state)
+TEST(graphs_replay_and_are_replaced)
 {
-    (void)state;
     kiln_stream *stream = NULL;
     kiln_graph *graph = NULL;
     bool in_place = false;
@@ -191,9 +185,8 @@ static void graphs_replay_and_are_replaced(void **state)
     kiln_buffer_destroy(pinned);
 }
 
-static void the_pool_puts_streams_behind_each_other(void **state)
+TEST(the_pool_puts_streams_behind_each_other)
 {
-    (void)state;
     kiln_pool_options options = KILN_POOL_OPTIONS_INIT;
     options.location = KILN_LOCATION_DEVICE;
     options.max_bytes = BYTES;
@@ -227,9 +220,8 @@ static void the_pool_puts_streams_behind_each_other(void **state)
     kiln_pool_destroy(pool);
 }
 
-static void ordered_memory_works(void **state)
+TEST(ordered_memory_works)
 {
-    (void)state;
     kiln_stream *stream = NULL;
     void *memory = NULL;
     unsigned char byte = 0;
@@ -334,9 +326,8 @@ static void check_gathered(const gathering *all, const kln_cuda_piece *in,
     test_free(found);
 }
 
-static void a_kernel_copies_any_bytes(void **state)
+TEST(a_kernel_copies_any_bytes)
 {
-    (void)state;
     static const size_t sizes[] = {
         0,    1,    2,     3,     4,     7,     15,    16,     17,     31,     32,     33,   48,
         63,   64,   65,    255,   256,   257,   271,   1000,   4080,   4095,   4096,   4097, 4111,
@@ -367,9 +358,8 @@ static void a_kernel_copies_any_bytes(void **state)
 }
 
 /* What the host wrote since the last replay is what the next one reads. */
-static void a_captured_kernel_reads_anew(void **state)
+TEST(a_captured_kernel_reads_anew)
 {
-    (void)state;
     gathering all = begin_gathering();
     kiln_graph *graph = NULL;
     kln_cuda_piece in[KLN_CUDA_PIECES];
@@ -393,9 +383,8 @@ static void a_captured_kernel_reads_anew(void **state)
 }
 
 /* Past 32 bits of bytes: both ends of each, and what lies behind. */
-static void a_kernel_copies_more_than_4_gib(void **state)
+TEST(a_kernel_copies_more_than_4_gib)
 {
-    (void)state;
     const size_t bytes = ((size_t)4 << 30) + 37;
     static const size_t places[] = {0, ((size_t)4 << 30) - 16, ((size_t)4 << 30) + 5};
     kiln_stream *stream = NULL;
@@ -481,9 +470,8 @@ static void *fill_and_look(void *user)
     return NULL;
 }
 
-static void threads_share_device_memory(void **state)
+TEST(threads_share_device_memory)
 {
-    (void)state;
     kiln_pool_options options = KILN_POOL_OPTIONS_INIT;
     options.location = KILN_LOCATION_DEVICE;
     options.first_bytes = 16384;
@@ -509,23 +497,13 @@ static void threads_share_device_memory(void **state)
     kiln_pool_destroy(pool);
 }
 
-int main(void)
+static bool has_gpu(void)
 {
-    if (kln_cuda_open() != KILN_OK) {
-        print_message("skipped: %s\n", kiln_error_message());
-        return NO_GPU;
+    if (kln_cuda_open() == KILN_OK) {
+        return true;
     }
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_device_is_described),
-        cmocka_unit_test(bytes_survive_every_way),
-        cmocka_unit_test(streams_and_events_keep_order),
-        cmocka_unit_test(graphs_replay_and_are_replaced),
-        cmocka_unit_test(the_pool_puts_streams_behind_each_other),
-        cmocka_unit_test(ordered_memory_works),
-        cmocka_unit_test(a_kernel_copies_any_bytes),
-        cmocka_unit_test(a_captured_kernel_reads_anew),
-        cmocka_unit_test(a_kernel_copies_more_than_4_gib),
-        cmocka_unit_test(threads_share_device_memory),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    print_message("skipped: %s\n", kiln_error_message());
+    return false;
 }
+
+TESTS_BEGIN(has_gpu)

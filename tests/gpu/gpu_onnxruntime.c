@@ -11,7 +11,6 @@
 #include "context_test.h"
 #include "small_models.h"
 
-#define NO_GPU 77
 #define COUNT 1000
 
 static kiln_engine *build(kiln_span model, kiln_provider provider)
@@ -34,9 +33,8 @@ static kiln_context *make_context(kiln_engine *engine, kiln_graph_policy policy)
 }
 
 /* y = exp(x) through every run: plain, captured, replayed. */
-static void every_run_gives_what_the_cpu_gives(void **state)
+TEST(every_run_gives_what_the_cpu_gives)
 {
-    (void)state;
     kiln_engine *engine = build(small_unary("Exp", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
     assert_int_equal(kiln_engine_device(engine), 0);
     assert_int_equal(kiln_engine_host_node_count(engine), 0);
@@ -74,9 +72,8 @@ static void every_run_gives_what_the_cpu_gives(void **state)
     kiln_engine_release(engine);
 }
 
-static void memory_of_every_place_is_used(void **state)
+TEST(memory_of_every_place_is_used)
 {
-    (void)state;
     kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
     static const kiln_location places[] = {KILN_LOCATION_HOST, KILN_LOCATION_PINNED,
                                            KILN_LOCATION_MANAGED, KILN_LOCATION_DEVICE};
@@ -111,9 +108,8 @@ static void memory_of_every_place_is_used(void **state)
     kiln_engine_release(engine);
 }
 
-static void shapes_that_depend_on_values_are_run_plainly(void **state)
+TEST(shapes_that_depend_on_values_are_run_plainly)
 {
-    (void)state;
     small_graph graph = {.message = {.size = 0}};
     small_input(&graph, "x", SMALL_FLOAT, "n");
     small_node(&graph, "NonZero", "x", "y");
@@ -143,9 +139,8 @@ static void shapes_that_depend_on_values_are_run_plainly(void **state)
 }
 
 /* Det has no kernel for CUDA, so the node stays on the CPU. */
-static void nodes_on_the_cpu_are_named(void **state)
+TEST(nodes_on_the_cpu_are_named)
 {
-    (void)state;
     const kiln_span model = small_unary("Det", SMALL_FLOAT, "2,2");
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
@@ -158,9 +153,8 @@ static void nodes_on_the_cpu_are_named(void **state)
     assert_message("Det");
 }
 
-static void options_reach_the_provider(void **state)
+TEST(options_reach_the_provider)
 {
-    (void)state;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     options.backend = "onnxruntime";
@@ -178,9 +172,8 @@ static void options_reach_the_provider(void **state)
                   kiln_engine_build_bytes(small_unary("Abs", SMALL_FLOAT, "n"), &options, &engine));
 }
 
-static void enqueue_orders_into_the_callers_stream(void **state)
+TEST(enqueue_orders_into_the_callers_stream)
 {
-    (void)state;
     kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
     kiln_context *first = make_context(engine, KILN_GRAPH_AUTOMATIC);
     kiln_context *second = make_context(engine, KILN_GRAPH_AUTOMATIC);
@@ -247,9 +240,8 @@ static void *run_many(void *user)
     return NULL;
 }
 
-static void threads_capture_and_replay_side_by_side(void **state)
+TEST(threads_capture_and_replay_side_by_side)
 {
-    (void)state;
     kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
     job jobs[4];
     pthread_t threads[4];
@@ -312,9 +304,8 @@ static kiln_context *context_on(int32_t device)
 }
 
 /* One engine for each device there is, all at work at once. */
-static void every_device_works_beside_the_others(void **state)
+TEST(every_device_works_beside_the_others)
 {
-    (void)state;
     const int32_t found = (int32_t)kiln_device_count();
     const int32_t count = found < MOST_DEVICES ? found : MOST_DEVICES;
     device_job jobs[MOST_DEVICES];
@@ -372,17 +363,7 @@ int main(int argc, char **argv)
     }
     if (kiln_device_count() == 0 || !can_run()) {
         print_message("skipped: %s\n", kiln_error_message());
-        return NO_GPU;
+        return KILN_TEST_SKIPPED;
     }
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_run_gives_what_the_cpu_gives),
-        cmocka_unit_test(memory_of_every_place_is_used),
-        cmocka_unit_test(shapes_that_depend_on_values_are_run_plainly),
-        cmocka_unit_test(nodes_on_the_cpu_are_named),
-        cmocka_unit_test(options_reach_the_provider),
-        cmocka_unit_test(enqueue_orders_into_the_callers_stream),
-        cmocka_unit_test(threads_capture_and_replay_side_by_side),
-        cmocka_unit_test(every_device_works_beside_the_others),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return kiln_test_run();
 }

@@ -8,8 +8,6 @@
 #include "kiln_test.h"
 
 #define COUNT 4096
-#define NO_GPU 77 /* CTest takes it for "skipped" */
-
 static kiln_status run_now(void *user, kiln_mock_run *run, char message[1024])
 {
     (void)user;
@@ -75,16 +73,14 @@ static void check_pipeline(bool one_stream)
     kiln_engine_release(engine);
 }
 
-static void batches_keep_their_order(void **state)
+TEST(batches_keep_their_order)
 {
-    (void)state;
     check_pipeline(false);
     check_pipeline(true);
 }
 
-static void a_plan_on_the_device_is_bound(void **state)
+TEST(a_plan_on_the_device_is_bound)
 {
-    (void)state;
     kiln_engine *engine = make_engine(false);
     kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS_INIT;
     kiln_buffer_plan *plan = NULL;
@@ -110,9 +106,8 @@ static void a_plan_on_the_device_is_bound(void **state)
     kiln_engine_release(engine);
 }
 
-static void the_driver_keeps_what_it_was_told_to(void **state)
+TEST(the_driver_keeps_what_it_was_told_to)
 {
-    (void)state;
     kiln_stream *stream = NULL;
     void *memory = NULL;
     if (!kln_cuda_has(KLN_CUDA_STREAM_ORDERED, 0)) {
@@ -130,16 +125,13 @@ static void the_driver_keeps_what_it_was_told_to(void **state)
     kiln_stream_destroy(stream);
 }
 
-int main(void)
+static bool has_gpu(void)
 {
-    if (kln_cuda_open() != KILN_OK) {
-        print_message("skipped: %s\n", kiln_error_message());
-        return NO_GPU;
+    if (kln_cuda_open() == KILN_OK) {
+        return true;
     }
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(batches_keep_their_order),
-        cmocka_unit_test(a_plan_on_the_device_is_bound),
-        cmocka_unit_test(the_driver_keeps_what_it_was_told_to),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    print_message("skipped: %s\n", kiln_error_message());
+    return false;
 }
+
+TESTS_BEGIN(has_gpu)

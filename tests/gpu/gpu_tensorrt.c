@@ -85,9 +85,8 @@ static void *run_job(void *user)
     return NULL;
 }
 
-static void eight_threads_run_two_engines(void **state)
+TENSORRT_TEST(eight_threads_run_two_engines)
 {
-    (void)state;
     kiln_engine *engines[2] = {conv_engine(), build_relu(SOME_LAYOUT)};
     job jobs[8];
     pthread_t threads[8];
@@ -114,9 +113,8 @@ static void *build_job(void *user)
 }
 
 /* Builds in several threads, while others run. */
-static void builds_and_runs_go_side_by_side(void **state)
+TENSORRT_TEST(builds_and_runs_go_side_by_side)
 {
-    (void)state;
     kiln_engine *engine = conv_engine();
     kiln_engine *built[3] = {NULL};
     job running = {engine, false, 3000, 0};
@@ -141,9 +139,8 @@ static void builds_and_runs_go_side_by_side(void **state)
 }
 
 /* KILN_TENSORRT_OTHER: another version, or a lean runtime, in the same process. */
-static void two_libraries_live_in_one_process(void **state)
+TENSORRT_TEST(two_libraries_live_in_one_process)
 {
-    (void)state;
     const char *other = getenv("KILN_TENSORRT_OTHER");
     if (other == NULL) {
         print_message("  KILN_TENSORRT_OTHER names no second library\n");
@@ -171,9 +168,8 @@ static void two_libraries_live_in_one_process(void **state)
 
 /* --- streams --- */
 
-static void enqueue_orders_into_the_callers_stream(void **state)
+TENSORRT_TEST(enqueue_orders_into_the_callers_stream)
 {
-    (void)state;
     kiln_engine *engine = build_relu(SOME_LAYOUT);
     kiln_context *contexts[2] = {NULL};
     kiln_stream *stream = NULL;
@@ -217,9 +213,8 @@ static void enqueue_orders_into_the_callers_stream(void **state)
 
 /* --- shapes --- */
 
-static void empty_tensors_run(void **state)
+TENSORRT_TEST(empty_tensors_run)
 {
-    (void)state;
     const kiln_profile_input input = rows(0, 2, 8);
     const kiln_profile profile = {.inputs = &input, .input_count = 1};
     kiln_build_options options = fake_options(SOME_LAYOUT);
@@ -243,9 +238,8 @@ static void empty_tensors_run(void **state)
 static float boxes[16] = {0, 0, 10, 10, 1, 0, 11, 10, 20, 20, 30, 30, 40, 40, 50, 50};
 static float scores[4] = {0.9F, 0.8F, 0.7F, 0.1F};
 
-static void suppression_gives_as_many_as_there_are(void **state)
+TENSORRT_TEST(suppression_gives_as_many_as_there_are)
 {
-    (void)state;
     kiln_network *network = new_network();
     kiln_nms_options how = KILN_NMS_OPTIONS_INIT;
     how.max_boxes = 10;
@@ -281,9 +275,8 @@ static void suppression_gives_as_many_as_there_are(void **state)
 
 /* --- plugins --- */
 
-static void nvidias_plugins_are_there(void **state)
+TENSORRT_TEST(nvidias_plugins_are_there)
 {
-    (void)state;
     const char *library = fake_layouts[0].folder;
     size_t count = 0;
     bool found = false;
@@ -395,30 +388,12 @@ static void run_plugin(bool is_stated)
     kiln_engine_release(engine);
 }
 
-static void a_plugin_of_nvidias_runs(void **state)
+TENSORRT_TEST(a_plugin_of_nvidias_runs)
 {
-    (void)state;
     run_plugin(false);
 }
 
-static void outputs_of_a_plugin_are_stated(void **state)
+TENSORRT_TEST(outputs_of_a_plugin_are_stated)
 {
-    (void)state;
     run_plugin(true);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(eight_threads_run_two_engines),
-        tensorrt_test(builds_and_runs_go_side_by_side),
-        tensorrt_test(two_libraries_live_in_one_process),
-        tensorrt_test(enqueue_orders_into_the_callers_stream),
-        tensorrt_test(empty_tensors_run),
-        tensorrt_test(suppression_gives_as_many_as_there_are),
-        tensorrt_test(nvidias_plugins_are_there),
-        tensorrt_test(a_plugin_of_nvidias_runs),
-        tensorrt_test(outputs_of_a_plugin_are_stated),
-    };
-    return run_tensorrt_tests(tests);
 }

@@ -119,9 +119,8 @@ static void write_damaged(const char *path, const unsigned char *bytes, size_t s
 
 /* With its manifest a damaged plan is refused before the library sees it, every time. Without one
  * the library decides, and may crash: that is counted, in children. */
-static void damaged_plans_do_no_harm_with_a_manifest(void **state)
+TENSORRT_TEST(damaged_plans_do_no_harm_with_a_manifest)
 {
-    (void)state;
     char plan[4096];
     (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("whole.plan"));
     const kiln_build_options options = fake_options(SOME_LAYOUT);
@@ -206,9 +205,8 @@ static kiln_network *large_network(int64_t n, float *weights)
     return network;
 }
 
-static void a_full_gpu_is_told_and_nothing_is_lost(void **state)
+TENSORRT_TEST(a_full_gpu_is_told_and_nothing_is_lost)
 {
-    (void)state;
     enum { WIDE = 2048 };
     static void *blocks[BLOCKS];
     float *weights = calloc((size_t)WIDE * WIDE, sizeof *weights);
@@ -264,9 +262,5 @@ int main(int argc, char **argv)
     if (argc == 2) {
         cmocka_set_test_filter(argv[1][0] == 'd' ? "damaged_*" : "*_full_*");
     }
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(damaged_plans_do_no_harm_with_a_manifest),
-        tensorrt_test(a_full_gpu_is_told_and_nothing_is_lost),
-    };
-    return run_tensorrt_tests(tests);
+    return kiln_test_run();
 }

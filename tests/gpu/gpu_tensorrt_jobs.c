@@ -31,9 +31,8 @@ static const char *deep_model(void)
     return path;
 }
 
-static void a_job_tells_how_far_it_is(void **state)
+TENSORRT_TEST(a_job_tells_how_far_it_is)
 {
-    (void)state;
     kiln_build_options options = fake_options(SOME_LAYOUT);
     options.builder_optimization_level = 1; /* some kernels are tried */
     kiln_build *build = NULL;
@@ -60,9 +59,8 @@ static void a_job_tells_how_far_it_is(void **state)
     kiln_engine_release(engine);
 }
 
-static void a_job_is_cancelled_and_limited(void **state)
+TENSORRT_TEST(a_job_is_cancelled_and_limited)
 {
-    (void)state;
     kiln_build_options options = fake_options(SOME_LAYOUT);
     options.builder_optimization_level = 1;
     const char *model = deep_model();
@@ -91,13 +89,4 @@ static void a_job_is_cancelled_and_limited(void **state)
     /* And the next one is as good as ever. */
     engine = build_network(conv_network(), &options);
     kiln_engine_release(engine);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(a_job_tells_how_far_it_is),
-        tensorrt_test(a_job_is_cancelled_and_limited),
-    };
-    return run_tensorrt_tests(tests);
 }

@@ -172,9 +172,8 @@ static void check(const char *name, const kiln_network *network, double bound, t
 
 /* --- every layer --- */
 
-static void each_layer(void **state)
+TENSORRT_TEST(each_layer)
 {
-    (void)state;
     tally counts = {0};
     for (size_t i = 0; i < layer_case_count; i++) {
         kiln_network *network = NULL;
@@ -229,9 +228,8 @@ static kiln_network *quantized(kiln_dtype dtype)
     return network;
 }
 
-static void each_type(void **state)
+TENSORRT_TEST(each_type)
 {
-    (void)state;
     static const kiln_dtype types[] = {KILN_DTYPE_FLOAT32, KILN_DTYPE_FLOAT16, KILN_DTYPE_BFLOAT16,
                                        KILN_DTYPE_FLOAT64, KILN_DTYPE_INT32,   KILN_DTYPE_INT64,
                                        KILN_DTYPE_BOOL,    KILN_DTYPE_UINT8};
@@ -255,10 +253,9 @@ static void each_type(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {tensorrt_test(each_layer), tensorrt_test(each_type)};
     if (argc == 3) {
         folder = argv[2];
         is_load = strcmp(argv[1], "load") == 0;
     }
-    return run_tensorrt_tests(tests);
+    return kiln_test_run();
 }

@@ -47,9 +47,8 @@ static void run_relu(kiln_engine *engine)
 }
 
 /* A plan of which only the bytes can tell: its version, and the tag of its serialization. */
-static void another_version_is_known_by_its_bytes(void **state)
+TENSORRT_TEST(another_version_is_known_by_its_bytes)
 {
-    (void)state;
     char path[4096];
     kiln_build_options options = fake_options(0);
     kiln_engine *engine = NULL;
@@ -89,9 +88,8 @@ static void pretend_older(const char *path)
     assert_int_equal(fclose(file), 0);
 }
 
-static void a_version_compatible_plan_is_judged_by_the_library(void **state)
+TENSORRT_TEST(a_version_compatible_plan_is_judged_by_the_library)
 {
-    (void)state;
     char path[4096];
     kiln_build_options options = fake_options(0);
     kiln_engine *engine = NULL;
@@ -108,9 +106,8 @@ static void a_version_compatible_plan_is_judged_by_the_library(void **state)
 }
 
 /* One more than there are. */
-static void a_device_that_is_not_there_is_no_device(void **state)
+TENSORRT_TEST(a_device_that_is_not_there_is_no_device)
 {
-    (void)state;
     char path[4096];
     kiln_build_options options = fake_options(0);
     kiln_engine *engine = NULL;
@@ -127,9 +124,8 @@ static void a_device_that_is_not_there_is_no_device(void **state)
 }
 
 /* On each GPU there is, from a thread whose current one is the first. */
-static void an_engine_is_on_its_device(void **state)
+TENSORRT_TEST(an_engine_is_on_its_device)
 {
-    (void)state;
     for (int32_t device = 0; device < (int32_t)kiln_device_count(); device++) {
         char path[4096];
         size_t before = 0;
@@ -149,9 +145,8 @@ static void an_engine_is_on_its_device(void **state)
 }
 
 /* At each address that is right for a float; the header asks for 256. */
-static void device_memory_may_lie_anywhere(void **state)
+TENSORRT_TEST(device_memory_may_lie_anywhere)
 {
-    (void)state;
     kiln_engine *engine = build_relu(0);
     kiln_context *context = NULL;
     kiln_buffer *buffer = NULL;
@@ -180,16 +175,4 @@ static void device_memory_may_lie_anywhere(void **state)
     kiln_context_destroy(context);
     kiln_buffer_destroy(buffer);
     kiln_engine_release(engine);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(another_version_is_known_by_its_bytes),
-        tensorrt_test(a_version_compatible_plan_is_judged_by_the_library),
-        tensorrt_test(a_device_that_is_not_there_is_no_device),
-        tensorrt_test(an_engine_is_on_its_device),
-        tensorrt_test(device_memory_may_lie_anywhere),
-    };
-    return run_tensorrt_tests(tests);
 }

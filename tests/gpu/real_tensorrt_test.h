@@ -122,14 +122,12 @@ static inline void only_on_the_stand_in(void **state)
     _skip(__FILE__, __LINE__); /* by design, not for lack of something */
 }
 
-#define tensorrt_test(function) cmocka_unit_test_setup(function, begin_real)
+TESTS_BEGIN(begin_tensorrt_tests)
+
+#define TENSORRT_TEST(name) TEST_WITH(name, begin_real, NULL)
 /* The name stays, so that what is left out is read in the output. */
-#define stand_in_test(function, why)                                            \
-    {                                                                           \
-#function, ON_STAND_IN ? (function) : only_on_the_stand_in, NULL, NULL, \
-            (void *)(uintptr_t)(why)                                            \
-    }
-#define run_tensorrt_tests(tests) \
-    (!begin_tensorrt_tests() ? 77 : cmocka_run_group_tests(tests, NULL, NULL))
+#define STAND_IN_TEST(name, why)                                                \
+    KILN_TEST_AS(name, ON_STAND_IN ? (name) : only_on_the_stand_in, NULL, NULL, \
+                 (void *)(uintptr_t)(why))
 
 #endif

@@ -103,9 +103,8 @@ static void check_engine(const kiln_engine *engine, size_t m)
     assert_true(found);
 }
 
-static void real_models_build_with_each_version(void **state)
+TEST(real_models_build_with_each_version)
 {
-    (void)state;
     bool any = false;
     for (size_t v = 0; trt_test_rtx[v] != NULL; v++) {
         const char *library = trt_test_library("rtx", trt_test_rtx[v]);
@@ -136,9 +135,8 @@ static void real_models_build_with_each_version(void **state)
 
 /* The parser takes every silero-vad; the builder of each RTX so far stumbles over the branches of
  * three of them, through NVIDIA's Python bindings as well. */
-static void each_silero_vad_builds_or_says_why(void **state)
+TEST(each_silero_vad_builds_or_says_why)
 {
-    (void)state;
     trt_test_not_on_gpu();
     static const struct {
         const char *model;
@@ -190,9 +188,8 @@ static size_t plan_size(const char *path)
 }
 
 /* Plans for more GPUs are larger; two profiles are in one plan. */
-static void capabilities_and_profiles_are_kept(void **state)
+TEST(capabilities_and_profiles_are_kept)
 {
-    (void)state;
     trt_test_not_on_gpu();
     const char *library = trt_test_newest();
     const char *model = trt_test_model("magika/model.onnx");
@@ -230,9 +227,8 @@ static void capabilities_and_profiles_are_kept(void **state)
     kiln_engine_release(engine);
 }
 
-static void an_option_that_cannot_be_kept_is_refused_by_name(void **state)
+TEST(an_option_that_cannot_be_kept_is_refused_by_name)
 {
-    (void)state;
     trt_test_not_on_gpu();
     const char *library = trt_test_newest();
     const char *model = trt_test_model("magika/model.onnx");
@@ -283,9 +279,8 @@ static void an_option_that_cannot_be_kept_is_refused_by_name(void **state)
     assert_message("builder_optimization_level");
 }
 
-static void another_backend_refuses_plan_options(void **state)
+TEST(another_backend_refuses_plan_options)
 {
-    (void)state;
     const char *model = trt_test_model("magika/model.onnx");
     if (model == NULL) {
         skip();
@@ -316,9 +311,8 @@ static kiln_status build_with(const kiln_profile_input *input, const char *libra
     return status;
 }
 
-static void a_profile_that_does_not_fit_is_explained(void **state)
+TEST(a_profile_that_does_not_fit_is_explained)
 {
-    (void)state;
     const char *library = trt_test_newest();
     if (trt_test_model("magika/model.onnx") == NULL) {
         skip();
@@ -383,9 +377,8 @@ static kiln_status build_watched(watch *seen, const char *library)
     return status;
 }
 
-static void a_build_can_be_stopped_at_any_step(void **state)
+TEST(a_build_can_be_stopped_at_any_step)
 {
-    (void)state;
     const char *library = trt_test_newest();
     if (trt_test_model("light_resnet50") == NULL) {
         skip();
@@ -426,9 +419,8 @@ static kiln_status job(const kiln_build_limits *limits, long cancel_after, const
     return status;
 }
 
-static void a_job_keeps_its_limits(void **state)
+TEST(a_job_keeps_its_limits)
 {
-    (void)state;
     const char *library = trt_test_newest();
     if (trt_test_model("light_resnet50") == NULL) {
         skip();
@@ -453,9 +445,8 @@ static void a_job_keeps_its_limits(void **state)
 
 /* --- the timing cache --- */
 
-static void the_timing_cache_is_kept_across_builds(void **state)
+TEST(the_timing_cache_is_kept_across_builds)
 {
-    (void)state;
     const char *library = trt_test_newest();
     const char *model = trt_test_model("magika/model.onnx");
     if (model == NULL) {
@@ -498,9 +489,8 @@ static kiln_status build_node(void *user)
     return status;
 }
 
-static void every_allocation_may_fail(void **state)
+TEST(every_allocation_may_fail)
 {
-    (void)state;
     trt_test_not_on_gpu();
     const char *library = trt_test_newest();
     if (trt_test_node("test_sigmoid") == NULL) {
@@ -512,19 +502,4 @@ static void every_allocation_may_fail(void **state)
     kiln_test_each_allocation(build_node, path);
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(real_models_build_with_each_version),
-        cmocka_unit_test(each_silero_vad_builds_or_says_why),
-        cmocka_unit_test(capabilities_and_profiles_are_kept),
-        cmocka_unit_test(an_option_that_cannot_be_kept_is_refused_by_name),
-        cmocka_unit_test(another_backend_refuses_plan_options),
-        cmocka_unit_test(a_profile_that_does_not_fit_is_explained),
-        cmocka_unit_test(a_build_can_be_stopped_at_any_step),
-        cmocka_unit_test(a_job_keeps_its_limits),
-        cmocka_unit_test(the_timing_cache_is_kept_across_builds),
-        cmocka_unit_test(every_allocation_may_fail),
-    };
-    return trt_test_run(tests);
-}
+TESTS_BEGIN(trt_test_begin)

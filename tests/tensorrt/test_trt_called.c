@@ -107,9 +107,8 @@ static void build_logs(const char *library)
     assert_true(logged > 3);
 }
 
-static void the_logger_is_called(void **state)
+TEST(the_logger_is_called)
 {
-    (void)state;
     each_version(build_logs);
 }
 
@@ -134,9 +133,8 @@ static void report_errors(const char *library)
     tear_down(&b);
 }
 
-static void the_error_recorder_is_called(void **state)
+TEST(the_error_recorder_is_called)
 {
-    (void)state;
     each_version(report_errors);
 }
 
@@ -173,9 +171,8 @@ static void report_progress(const char *library)
     trt_progress_monitor_finish(&progress);
 }
 
-static void the_progress_monitor_is_called(void **state)
+TEST(the_progress_monitor_is_called)
 {
-    (void)state;
     each_version(report_progress);
 }
 
@@ -236,9 +233,8 @@ static void write_plan(const char *library)
     tear_down(&b);
 }
 
-static void the_stream_writer_is_called(void **state)
+TEST(the_stream_writer_is_called)
 {
-    (void)state;
     each_version(write_plan);
 }
 
@@ -267,17 +263,15 @@ static void refuse_model(const char *library)
     tear_down(&b);
 }
 
-static void the_parser_names_what_it_refuses(void **state)
+TEST(the_parser_names_what_it_refuses)
 {
-    (void)state;
     each_version(refuse_model);
 }
 
 /* --- versions that nobody knows --- */
 
-static void a_library_of_an_unknown_version_is_refused(void **state)
+TEST(a_library_of_an_unknown_version_is_refused)
 {
-    (void)state;
     trt_test_not_on_gpu();
     static const struct {
         const char *file;
@@ -299,9 +293,8 @@ static void a_library_of_an_unknown_version_is_refused(void **state)
 }
 
 /* On a played GPU: it is there for plans, but no model goes to it unasked. */
-static void a_lean_runtime_gets_no_model_unasked(void **state)
+TEST(a_lean_runtime_gets_no_model_unasked)
 {
-    (void)state;
     trt_test_not_on_gpu();
     assert_int_equal(setenv("KILN_CUDA_DRIVER", KILN_TEST_BINARY_DIR "/fake/cuda/libcuda.so.1", 1),
                      0);
@@ -317,16 +310,4 @@ static void a_lean_runtime_gets_no_model_unasked(void **state)
     assert_non_null(strstr(info.reason, "runs version-compatible plans on a GPU"));
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_logger_is_called),
-        cmocka_unit_test(the_error_recorder_is_called),
-        cmocka_unit_test(the_progress_monitor_is_called),
-        cmocka_unit_test(the_stream_writer_is_called),
-        cmocka_unit_test(the_parser_names_what_it_refuses),
-        cmocka_unit_test(a_library_of_an_unknown_version_is_refused),
-        cmocka_unit_test(a_lean_runtime_gets_no_model_unasked),
-    };
-    return trt_test_run(tests);
-}
+TESTS_BEGIN(trt_test_begin)

@@ -191,9 +191,8 @@ static kiln_status build(kiln_network *network, const char *library, kiln_dtype 
     return build_with(network, &options, output);
 }
 
-static void float_networks_build_with_each_version(void **state)
+TEST(float_networks_build_with_each_version)
 {
-    (void)state;
     static const kiln_dtype dtypes[] = {KILN_DTYPE_FLOAT32, KILN_DTYPE_FLOAT16,
                                         KILN_DTYPE_BFLOAT16};
     int built = 0;
@@ -209,18 +208,16 @@ static void float_networks_build_with_each_version(void **state)
     }
 }
 
-static void quantized_networks_build(void **state)
+TEST(quantized_networks_build)
 {
-    (void)state;
     const char *library = trt_test_newest();
     assert_ok(build(int8(), library, KILN_DTYPE_FLOAT32));
     assert_ok(build(int4(), library, KILN_DTYPE_FLOAT32));
 }
 
 /* RTX 1.4 quantizes only where the GPU is: it is told with the library's own words. */
-static void what_an_old_version_cannot_quantize_is_explained(void **state)
+TEST(what_an_old_version_cannot_quantize_is_explained)
 {
-    (void)state;
     const char *library = trt_test_library("rtx", "1.4.0.76");
     if (library == NULL) {
         skip();
@@ -234,9 +231,8 @@ static void what_an_old_version_cannot_quantize_is_explained(void **state)
 
 /* Without a GPU a plan can be built whose weights may stay on the host; the others are told what
  * they lack. */
-static void weights_that_may_be_replaced_need_a_gpu(void **state)
+TEST(weights_that_may_be_replaced_need_a_gpu)
 {
-    (void)state;
     static const struct {
         kiln_refit_mode refit;
         bool strip, streaming;
@@ -274,13 +270,4 @@ static void weights_that_may_be_replaced_need_a_gpu(void **state)
     }
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(float_networks_build_with_each_version),
-        cmocka_unit_test(quantized_networks_build),
-        cmocka_unit_test(what_an_old_version_cannot_quantize_is_explained),
-        cmocka_unit_test(weights_that_may_be_replaced_need_a_gpu),
-    };
-    return trt_test_run(tests);
-}
+TESTS_BEGIN(trt_test_begin)

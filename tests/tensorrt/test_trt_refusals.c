@@ -32,9 +32,8 @@ static const char *a_plan(const char *library, const char *name)
     return path;
 }
 
-static void a_plan_needs_a_gpu_to_be_loaded(void **state)
+TEST(a_plan_needs_a_gpu_to_be_loaded)
 {
-    (void)state;
     const char *library = trt_test_newest();
     const char *path = a_plan(library, "sigmoid.plan");
     if (has_device()) {
@@ -49,9 +48,8 @@ static void a_plan_needs_a_gpu_to_be_loaded(void **state)
     assert_null(engine);
 }
 
-static void a_plan_of_another_version_is_refused_by_its_manifest(void **state)
+TEST(a_plan_of_another_version_is_refused_by_its_manifest)
 {
-    (void)state;
     const char *older = trt_test_library("rtx", "1.4.0.76");
     const char *newest = trt_test_newest();
     if (older == NULL || older == newest) {
@@ -65,9 +63,8 @@ static void a_plan_of_another_version_is_refused_by_its_manifest(void **state)
 }
 
 /* Without a manifest it is the plan that says so, before anything is said of a GPU. */
-static void a_plan_of_another_version_is_refused_by_its_bytes(void **state)
+TEST(a_plan_of_another_version_is_refused_by_its_bytes)
 {
-    (void)state;
     static const char *const older[] = {"1.5.0.114", "1.4.0.76"};
     const char *newest = trt_test_newest();
     bool any = false;
@@ -95,9 +92,8 @@ static void a_plan_of_another_version_is_refused_by_its_bytes(void **state)
     }
 }
 
-static void garbage_is_no_plan(void **state)
+TEST(garbage_is_no_plan)
 {
-    (void)state;
     const char *library = trt_test_newest();
     const kiln_build_options options = trt_test_options(library);
     static const char *const words[] = {"none", "vtrt", "ftrt"};
@@ -122,9 +118,8 @@ static void garbage_is_no_plan(void **state)
     }
 }
 
-static void a_model_that_cannot_be_read_is_explained(void **state)
+TEST(a_model_that_cannot_be_read_is_explained)
 {
-    (void)state;
     const kiln_build_options options = trt_test_options(trt_test_newest());
     static const char text[] = "this is not a model, however long one looks at it";
     kiln_engine *engine = NULL;
@@ -134,9 +129,8 @@ static void a_model_that_cannot_be_read_is_explained(void **state)
     assert_status(KILN_ERROR_NOT_FOUND, kiln_engine_build_file("/no/such.onnx", &options, &engine));
 }
 
-static void what_the_parser_lacks_is_named(void **state)
+TEST(what_the_parser_lacks_is_named)
 {
-    (void)state;
     const char *library = trt_test_newest();
     const char *model = trt_test_node("test_det_2d");
     if (model == NULL) {
@@ -150,9 +144,8 @@ static void what_the_parser_lacks_is_named(void **state)
     assert_null(engine);
 }
 
-static void the_lean_runtime_says_what_it_is(void **state)
+TEST(the_lean_runtime_says_what_it_is)
 {
-    (void)state;
     bool any = false;
     for (size_t v = 0; trt_test_lean[v] != NULL; v++) {
         const char *library = trt_test_library("lean", trt_test_lean[v]);
@@ -185,9 +178,8 @@ static void the_lean_runtime_says_what_it_is(void **state)
     }
 }
 
-static void the_probe_says_what_can_be_done_here(void **state)
+TEST(the_probe_says_what_can_be_done_here)
 {
-    (void)state;
     const char *library = trt_test_newest();
     kiln_backend_info info = {.struct_size = sizeof info};
     assert_ok(kln_backend_tensorrt.probe(library, &info));
@@ -197,19 +189,4 @@ static void the_probe_says_what_can_be_done_here(void **state)
     assert_int_equal(info.score, has_device() ? 100 : 1);
     assert_non_null(strstr(info.reason, has_device() ? "runs on" : "cannot run them"));
     assert_non_null(strstr(info.library, "libtensorrt_rtx.so.1"));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_plan_needs_a_gpu_to_be_loaded),
-        cmocka_unit_test(a_plan_of_another_version_is_refused_by_its_manifest),
-        cmocka_unit_test(a_plan_of_another_version_is_refused_by_its_bytes),
-        cmocka_unit_test(garbage_is_no_plan),
-        cmocka_unit_test(a_model_that_cannot_be_read_is_explained),
-        cmocka_unit_test(what_the_parser_lacks_is_named),
-        cmocka_unit_test(the_lean_runtime_says_what_it_is),
-        cmocka_unit_test(the_probe_says_what_can_be_done_here),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,9 +47,7 @@ const char *trt_test_node(const char *name);
 /* Skips a test that is about building where no GPU is, or about RTX. */
 void trt_test_not_on_gpu(void);
 
-/* False: it says why nothing can be run here. */
+/* False: it says why nothing can be run here. TESTS_BEGIN(trt_test_begin). */
 bool trt_test_begin(void);
-/* 77: skipped. */
-#define trt_test_run(tests) (trt_test_begin() ? cmocka_run_group_tests(tests, NULL, NULL) : 77)
 
 #endif

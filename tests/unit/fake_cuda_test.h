@@ -67,6 +67,6 @@ static inline int end_fake(void **state)
     return 0;
 }
 
-#define fake_test(function) cmocka_unit_test_setup_teardown(function, begin_fake, end_fake)
+#define FAKE_TEST(name) TEST_WITH(name, begin_fake, end_fake)
 
 #endif

@@ -2,7 +2,7 @@
  * fake_tensorrt_test.h - what the tests share that run over the stand-in for TensorRT
  * (tests/fake/tensorrt/fake_tensorrt.hpp), which in turn runs over the stand-in for CUDA. The same
  * files are compiled once more for a real library and a GPU, with KILN_TEST_REAL_TENSORRT
- * (tests/gpu/real_tensorrt_test.h): what only a stand-in can show is a stand_in_test, or behind
+ * (tests/gpu/real_tensorrt_test.h): what only a stand-in can show is a STAND_IN_TEST, or behind
  * ON_STAND_IN.
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -111,11 +111,9 @@ static inline int end_fake_tensorrt(void **state)
     return end_fake(state);
 }
 
-#define tensorrt_test(function) \
-    cmocka_unit_test_setup_teardown(function, begin_fake, end_fake_tensorrt)
+#define TENSORRT_TEST(name) TEST_WITH(name, begin_fake, end_fake_tensorrt)
 /* A test that a real library cannot run, and why. */
-#define stand_in_test(function, why) tensorrt_test(function)
-#define run_tensorrt_tests(tests) cmocka_run_group_tests(tests, NULL, NULL)
+#define STAND_IN_TEST(name, why) TENSORRT_TEST(name)
 #endif
 
 /* --- networks; each has the input x and the output y --- */

@@ -191,6 +191,48 @@ int kiln_test_end(int failures)
     return skipped > 0 ? KILN_TEST_SKIPPED : 0;
 }
 
+static struct {
+    int line;
+    struct CMUnitTest test;
+} added[128];
+static size_t added_count;
+static bool (*begin_with)(void);
+
+void kiln_test_add(int line, struct CMUnitTest test)
+{
+    size_t at = added_count++;
+    if (at == sizeof added / sizeof added[0]) {
+        abort();
+    }
+    for (; at > 0 && added[at - 1].line > line; at--) {
+        added[at] = added[at - 1];
+    }
+    added[at].line = line;
+    added[at].test = test;
+}
+
+void kiln_test_begin_with(bool (*function)(void))
+{
+    begin_with = function;
+}
+
+int kiln_test_run(void)
+{
+    struct CMUnitTest tests[sizeof added / sizeof added[0]];
+    if (begin_with != NULL && !begin_with()) {
+        return KILN_TEST_SKIPPED;
+    }
+    for (size_t i = 0; i < added_count; i++) {
+        tests[i] = added[i].test;
+    }
+    return kiln_test_end(_cmocka_run_group_tests("tests", tests, added_count, NULL, NULL));
+}
+
+__attribute__((weak)) int main(void)
+{
+    return kiln_test_run();
+}
+
 const char *kiln_test_path(const char *name)
 {
     static char path[4096];

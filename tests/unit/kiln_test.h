@@ -34,6 +34,36 @@ void kiln_test_skip(const char *file, int line);
 /* What main returns where `failures` tests failed; removes the scratch folder. */
 int kiln_test_end(int failures);
 
+/* A test, and a test with a function before it and one after it, as cmocka knows them:
+ *
+ *     TEST(what_holds)
+ *     {
+ *         assert_true(...);
+ *     }
+ *
+ * It is run by being there, in the order of the lines. kiln_test.c has a main; a program with one
+ * of its own calls kiln_test_run(), which returns what main does. */
+#define TEST(name) TEST_WITH(name, NULL, NULL)
+#define TEST_WITH(name, before, after) KILN_TEST_AS(name, name, before, after, NULL)
+#define KILN_TEST_AS(name, run, before, after, argument)                                   \
+    static void name(void **state);                                                        \
+    __attribute__((constructor)) static void kiln_adds_##name(void)                        \
+    {                                                                                      \
+        kiln_test_add(__LINE__, (struct CMUnitTest){#name, run, before, after, argument}); \
+    }                                                                                      \
+    static void name(__attribute__((unused)) void **state)
+
+/* Called before the first test; where it returns false, which it explains, all are skipped. */
+#define TESTS_BEGIN(function)                                             \
+    __attribute__((constructor)) static void kiln_begins_##function(void) \
+    {                                                                     \
+        kiln_test_begin_with(function);                                   \
+    }
+
+void kiln_test_add(int line, struct CMUnitTest test);
+void kiln_test_begin_with(bool (*function)(void));
+int kiln_test_run(void);
+
 /* The call returns `expected`, or the test fails and prints both names and the sentence. */
 #define assert_status(expected, call) \
     kiln_test_status((expected), (call), #call, __FILE__, __LINE__)

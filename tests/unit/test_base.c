@@ -6,18 +6,16 @@
 #include "base/kln_base.h"
 #include "kiln_test.h"
 
-static void every_status_has_a_name_and_a_text(void **state)
+TEST(every_status_has_a_name_and_a_text)
 {
-    (void)state;
     assert_string_equal(kiln_status_name(KILN_OK), "KILN_OK");
     assert_string_equal(kiln_status_name(KILN_ERROR_SHAPE), "KILN_ERROR_SHAPE");
     assert_string_equal(kiln_status_text(KILN_ERROR_NULL_ARGUMENT), "a required pointer is NULL");
     assert_string_equal(kiln_status_name((kiln_status)1234), "KILN_ERROR_?");
 }
 
-static void a_long_sentence_is_cut_between_characters(void **state)
+TEST(a_long_sentence_is_cut_between_characters)
 {
-    (void)state;
     char text[3000];
     for (size_t i = 0; i + 2 < sizeof text; i += 2) {
         memcpy(text + i, "\xc3\xa9", 2);
@@ -30,9 +28,8 @@ static void a_long_sentence_is_cut_between_characters(void **state)
     assert_int_equal((unsigned char)kiln_error_message()[length - 4], 0xa9);
 }
 
-static void a_sentence_is_utf8_whatever_comes_in(void **state)
+TEST(a_sentence_is_utf8_whatever_comes_in)
 {
-    (void)state;
     static const char *const pairs[][2] = {
         {"a\xff"
          "b",
@@ -48,18 +45,16 @@ static void a_sentence_is_utf8_whatever_comes_in(void **state)
     }
 }
 
-static void a_sentence_can_be_put_in_context(void **state)
+TEST(a_sentence_can_be_put_in_context)
 {
-    (void)state;
     assert_status(KILN_ERROR_IO, kln_fail(KILN_ERROR_IO, "the disk is full"));
     assert_status(KILN_ERROR_IO, kln_fail_within(KILN_ERROR_IO, "\"%s\"", "a.onnx"));
     assert_string_equal(kiln_error_message(), "\"a.onnx\": the disk is full");
 }
 
 /* The values of other implementations of XXH3, and one more byte at a time over all its steps. */
-static void a_files_hash_is_what_others_say(void **state)
+TEST(a_files_hash_is_what_others_say)
 {
-    (void)state;
     static const struct {
         const char *text;
         uint64_t hash;
@@ -79,9 +74,8 @@ static void a_files_hash_is_what_others_say(void **state)
     }
 }
 
-static void the_heap_counts_and_is_replaceable(void **state)
+TEST(the_heap_counts_and_is_replaceable)
 {
-    (void)state;
     kiln_allocation_counters before;
     kiln_allocation_counters after;
     kiln_get_allocation_counters(&before);
@@ -100,9 +94,8 @@ static void the_heap_counts_and_is_replaceable(void **state)
     assert_ok(kiln_set_allocator(NULL));
 }
 
-static void realloc_keeps_content(void **state)
+TEST(realloc_keeps_content)
 {
-    (void)state;
     char *memory = kln_alloc(4);
     memcpy(memory, "abc", 4);
     memory = kln_realloc(memory, 4000);
@@ -110,9 +103,8 @@ static void realloc_keeps_content(void **state)
     kln_free(memory);
 }
 
-static void names_map_strings_to_numbers(void **state)
+TEST(names_map_strings_to_numbers)
 {
-    (void)state;
     static char keys[5000][8];
     kln_names names;
     kln_names_init(&names);
@@ -130,9 +122,8 @@ static void names_map_strings_to_numbers(void **state)
     kln_names_finish(&names);
 }
 
-static void a_text_has_a_limit(void **state)
+TEST(a_text_has_a_limit)
 {
-    (void)state;
     kln_text text;
     kln_text_init(&text, 10);
     assert_ok(kln_text_printf(&text, "%d", 12345));
@@ -142,9 +133,8 @@ static void a_text_has_a_limit(void **state)
     kln_text_finish(&text);
 }
 
-static void an_arena_gives_aligned_pieces(void **state)
+TEST(an_arena_gives_aligned_pieces)
 {
-    (void)state;
     kln_arena arena;
     kln_arena_init(&arena);
     for (size_t size = 0; size < 20000; size += 777) {
@@ -158,9 +148,8 @@ static void an_arena_gives_aligned_pieces(void **state)
     kln_arena_finish(&arena);
 }
 
-static void a_mapping_says_what_is_wrong(void **state)
+TEST(a_mapping_says_what_is_wrong)
 {
-    (void)state;
     kln_mapping mapping;
     assert_status(KILN_ERROR_NOT_FOUND, kln_mapping_open(kiln_test_path("absent"), &mapping));
     assert_message("no such file");
@@ -175,9 +164,8 @@ static void a_mapping_says_what_is_wrong(void **state)
     kln_mapping_close(&mapping);
 }
 
-static void an_output_appears_whole_or_not_at_all(void **state)
+TEST(an_output_appears_whole_or_not_at_all)
 {
-    (void)state;
     char path[4096];
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("result"));
     kln_output output;
@@ -203,9 +191,8 @@ static void remember(void *user, kiln_log_level level, const char *component, co
                    message);
 }
 
-static void the_log_goes_to_one_sink(void **state)
+TEST(the_log_goes_to_one_sink)
 {
-    (void)state;
     char user[] = "me";
     kln_log(KILN_LOG_ERROR, "base", "nobody hears this");
     kiln_log_set_sink(remember, user, KILN_LOG_INFO);
@@ -223,9 +210,8 @@ typedef struct sized {
     int32_t second;
 } sized;
 
-static void option_structs_of_other_versions_are_read(void **state)
+TEST(option_structs_of_other_versions_are_read)
 {
-    (void)state;
     sized copy = {sizeof copy, 1, 2};
     assert_ok(kln_options_read("options", NULL, &copy, sizeof copy));
     assert_int_equal(copy.first, 1);
@@ -245,9 +231,8 @@ static void option_structs_of_other_versions_are_read(void **state)
     assert_message("at least 16 is needed");
 }
 
-static void info_structs_of_other_versions_are_written(void **state)
+TEST(info_structs_of_other_versions_are_written)
 {
-    (void)state;
     const sized info = {0, 5, 6};
     struct {
         sized known;
@@ -262,9 +247,8 @@ static void info_structs_of_other_versions_are_written(void **state)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kln_info_write("f", NULL, &info, sizeof info));
 }
 
-static void what_lasts_is_not_counted(void **state)
+TEST(what_lasts_is_not_counted)
 {
-    (void)state;
     kiln_allocation_counters before;
     kiln_allocation_counters after;
     kiln_get_allocation_counters(&before);
@@ -285,27 +269,4 @@ static void what_lasts_is_not_counted(void **state)
     kln_free(memory);
     kiln_get_allocation_counters(&after);
     assert_int_equal(after.bytes_in_use, before.bytes_in_use);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_status_has_a_name_and_a_text),
-        cmocka_unit_test(a_long_sentence_is_cut_between_characters),
-        cmocka_unit_test(a_sentence_is_utf8_whatever_comes_in),
-        cmocka_unit_test(a_sentence_can_be_put_in_context),
-        cmocka_unit_test(a_files_hash_is_what_others_say),
-        cmocka_unit_test(the_heap_counts_and_is_replaceable),
-        cmocka_unit_test(realloc_keeps_content),
-        cmocka_unit_test(names_map_strings_to_numbers),
-        cmocka_unit_test(a_text_has_a_limit),
-        cmocka_unit_test(an_arena_gives_aligned_pieces),
-        cmocka_unit_test(a_mapping_says_what_is_wrong),
-        cmocka_unit_test(an_output_appears_whole_or_not_at_all),
-        cmocka_unit_test(the_log_goes_to_one_sink),
-        cmocka_unit_test(option_structs_of_other_versions_are_read),
-        cmocka_unit_test(what_lasts_is_not_counted),
-        cmocka_unit_test(info_structs_of_other_versions_are_written),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

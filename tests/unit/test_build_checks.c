@@ -10,9 +10,8 @@
 #include "seam/kln_seam.h"
 #include "small_models.h"
 
-static void profiles_are_tried(void **state)
+TEST(profiles_are_tried)
 {
-    (void)state;
     kiln_network *network = NULL;
     kiln_engine *engine = NULL;
     kiln_issue_list *issues = NULL;
@@ -67,9 +66,8 @@ static kiln_network *foreign_network(void)
     return network;
 }
 
-static void operators_that_a_backend_lacks_are_all_named(void **state)
+TEST(operators_that_a_backend_lacks_are_all_named)
 {
-    (void)state;
     kiln_network *network = foreign_network();
     kiln_engine *engine = NULL;
     kiln_issue_list *issues = NULL;
@@ -85,9 +83,8 @@ static void operators_that_a_backend_lacks_are_all_named(void **state)
     kiln_network_destroy(network);
 }
 
-static void a_comparison_leaves_one_list(void **state)
+TEST(a_comparison_leaves_one_list)
 {
-    (void)state;
     kiln_network *network = foreign_network();
     kiln_comparison *comparison = NULL;
     kiln_issue_list *lists[2] = {NULL, NULL};
@@ -105,9 +102,8 @@ static void a_comparison_leaves_one_list(void **state)
 }
 
 /* What checks a model, builds it and explains a failure shares what was read. */
-static void a_model_is_read_once(void **state)
+TEST(a_model_is_read_once)
 {
-    (void)state;
     char bytes[512];
     const kiln_span model = small_unary("Relu", SMALL_FLOAT, "n,2");
     assert_true(model.size <= sizeof bytes);
@@ -124,15 +120,4 @@ static void a_model_is_read_once(void **state)
     kln_onnx_model_destroy(found[0]);
     kln_onnx_model_destroy(found[1]);
     kln_onnx_model_destroy(read);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_model_is_read_once),
-        cmocka_unit_test(profiles_are_tried),
-        cmocka_unit_test(operators_that_a_backend_lacks_are_all_named),
-        cmocka_unit_test(a_comparison_leaves_one_list),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

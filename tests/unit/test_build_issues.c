@@ -41,9 +41,8 @@ static void check_four(const kiln_issue_list *list)
     assert_non_null(find(list, KILN_ISSUE_MISSING_OUTPUT, "never"));
 }
 
-static void a_network_fails_with_the_list_of_its_check(void **state)
+TEST(a_network_fails_with_the_list_of_its_check)
 {
-    (void)state;
     kiln_network *network = NULL;
     kiln_engine *engine = NULL;
     kiln_issue_list *checked = NULL;
@@ -66,9 +65,8 @@ static void a_network_fails_with_the_list_of_its_check(void **state)
     kiln_network_destroy(network);
 }
 
-static void a_model_fails_with_it_on_every_backend(void **state)
+TEST(a_model_fails_with_it_on_every_backend)
 {
-    (void)state;
     static const char *const backends[] = {"reference", "onnxruntime"};
     const char *path = NULL;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
@@ -99,9 +97,8 @@ static void a_model_fails_with_it_on_every_backend(void **state)
 }
 
 /* What Kiln's check has nothing against is in the backend's own words. */
-static void what_only_the_backend_says_is_an_issue_too(void **state)
+TEST(what_only_the_backend_says_is_an_issue_too)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_issue_list *issues = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
@@ -120,9 +117,8 @@ static void what_only_the_backend_says_is_an_issue_too(void **state)
     kiln_issue_list_destroy(issues);
 }
 
-static void another_failure_leaves_no_list(void **state)
+TEST(another_failure_leaves_no_list)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_issue_list *issues = (kiln_issue_list *)(void *)&engine;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
@@ -140,9 +136,8 @@ static void another_failure_leaves_no_list(void **state)
     kiln_engine_release(engine);
 }
 
-static void a_job_hands_it_over_once(void **state)
+TEST(a_job_hands_it_over_once)
 {
-    (void)state;
     kiln_build *build = NULL;
     kiln_engine *engine = NULL;
     kiln_issue_list *issues = NULL;
@@ -165,9 +160,8 @@ static void a_job_hands_it_over_once(void **state)
 }
 
 /* TensorRT's parser names the node; what it says stands beside what Kiln found. */
-static void a_parser_is_listened_to(void **state)
+FAKE_TEST(a_parser_is_listened_to)
 {
-    (void)state;
     graph = (small_graph){.message = {.size = 0}};
     small_node(&graph, "Bogus", "x", "y");
     small_input(&graph, "x", SMALL_FLOAT, "4");
@@ -205,23 +199,8 @@ static kiln_status fail_once(void *user)
     return status == KILN_ERROR_OUT_OF_MEMORY || !listed ? KILN_ERROR_OUT_OF_MEMORY : KILN_OK;
 }
 
-static void every_allocation_may_fail(void **state)
+TEST(every_allocation_may_fail)
 {
-    (void)state;
     kiln_span model = four_faults();
     kiln_test_each_allocation(fail_once, &model);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_network_fails_with_the_list_of_its_check),
-        cmocka_unit_test(a_model_fails_with_it_on_every_backend),
-        cmocka_unit_test(what_only_the_backend_says_is_an_issue_too),
-        cmocka_unit_test(another_failure_leaves_no_list),
-        cmocka_unit_test(a_job_hands_it_over_once),
-        cmocka_unit_test_setup_teardown(a_parser_is_listened_to, begin_fake, end_fake),
-        cmocka_unit_test(every_allocation_may_fail),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,9 +32,8 @@ static kiln_build *start(void)
     return build;
 }
 
-static void a_job_gives_its_engine_once(void **state)
+TEST(a_job_gives_its_engine_once)
 {
-    (void)state;
     if (!installed()) {
         skip();
     }
@@ -53,9 +52,8 @@ static void a_job_gives_its_engine_once(void **state)
     kiln_engine_release(engine);
 }
 
-static void a_failure_comes_with_its_sentence(void **state)
+TEST(a_failure_comes_with_its_sentence)
 {
-    (void)state;
     static const char text[] = "no model";
     const kiln_build_options options = reference();
     kiln_build *build = NULL;
@@ -75,9 +73,8 @@ static void a_failure_comes_with_its_sentence(void **state)
     kiln_build_destroy(build);
 }
 
-static void what_cannot_start_says_so_at_once(void **state)
+TEST(what_cannot_start_says_so_at_once)
 {
-    (void)state;
     kiln_build *build = NULL;
     assert_status(KILN_ERROR_NOT_FOUND, kiln_build_start_file("/no/such", NULL, NULL, &build));
     assert_null(build);
@@ -97,9 +94,8 @@ static void what_cannot_start_says_so_at_once(void **state)
     kiln_build_destroy(NULL);
 }
 
-static void a_job_that_is_too_late_has_no_engine(void **state)
+TEST(a_job_that_is_too_late_has_no_engine)
 {
-    (void)state;
     if (!installed()) {
         skip();
     }
@@ -121,9 +117,8 @@ static void a_job_that_is_too_late_has_no_engine(void **state)
     kiln_engine_release(engine);
 }
 
-static void a_cancelled_job_has_no_engine(void **state)
+TEST(a_cancelled_job_has_no_engine)
 {
-    (void)state;
     if (!installed()) {
         skip();
     }
@@ -154,9 +149,8 @@ static void wait_at_the_gate(void *user, kiln_log_level level, const char *compo
 }
 
 /* What a job was given is where it was when the job began, wherever the process goes. */
-static void a_relative_path_stays_what_it_was(void **state)
+TEST(a_relative_path_stays_what_it_was)
 {
-    (void)state;
     static const float weights[] = {10, 20};
     static small_graph graph;
     char before[4096];
@@ -191,9 +185,8 @@ static void a_relative_path_stays_what_it_was(void **state)
     assert_int_equal(chdir(before), 0);
 }
 
-static void destroying_a_running_job_is_fine(void **state)
+TEST(destroying_a_running_job_is_fine)
 {
-    (void)state;
     if (!installed()) {
         skip();
     }
@@ -201,18 +194,4 @@ static void destroying_a_running_job_is_fine(void **state)
         kiln_build *build = start();
         kiln_build_destroy(build);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_cannot_start_says_so_at_once),
-        cmocka_unit_test(a_failure_comes_with_its_sentence),
-        cmocka_unit_test(a_job_gives_its_engine_once),
-        cmocka_unit_test(a_job_that_is_too_late_has_no_engine),
-        cmocka_unit_test(a_cancelled_job_has_no_engine),
-        cmocka_unit_test(a_relative_path_stays_what_it_was),
-        cmocka_unit_test(destroying_a_running_job_is_fine),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

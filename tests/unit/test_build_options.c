@@ -56,9 +56,8 @@ static kiln_status copy_rich(void *user)
     return status;
 }
 
-static void options_are_copied_whole(void **state)
+TEST(options_are_copied_whole)
 {
-    (void)state;
     kln_arena arena;
     kln_arena_init(&arena);
     const kiln_build_options from = rich_options();
@@ -86,9 +85,8 @@ static void options_are_copied_whole(void **state)
 }
 
 /* Each byte of the struct belongs to one row, or pads. */
-static void no_member_lacks_a_row(void **state)
+TEST(no_member_lacks_a_row)
 {
-    (void)state;
     const size_t head = offsetof(kiln_build_options, backend);
     size_t of_rows = 0;
     for (const kln_option *option = kln_options; option->groups != 0; option++) {
@@ -105,9 +103,8 @@ static void no_member_lacks_a_row(void **state)
     assert_int_equal(known, of_rows);
 }
 
-static void a_backend_refuses_what_is_not_its_own(void **state)
+TEST(a_backend_refuses_what_is_not_its_own)
 {
-    (void)state;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     assert_null(kln_options_beyond(&options, 0));
     options.serialize_plugins = true;
@@ -129,9 +126,8 @@ static void a_backend_refuses_what_is_not_its_own(void **state)
         assert_message(words);                                                   \
     } while (0)
 
-static void what_is_out_of_range_is_refused_by_name(void **state)
+TEST(what_is_out_of_range_is_refused_by_name)
 {
-    (void)state;
     static const int32_t many[65] = {80};
     static const char *const holes[] = {"a", NULL};
     kiln_build_options copy;
@@ -198,9 +194,8 @@ static kiln_status set_lines(kiln_build_options *options, const char *name, cons
     return status;
 }
 
-static void each_text_comes_back(void **state)
+TEST(each_text_comes_back)
 {
-    (void)state;
     kiln_build_options *options = NULL;
     assert_ok(kiln_build_options_create(&options));
     for (size_t i = 0; i < COUNT(texts); i++) {
@@ -246,9 +241,8 @@ static kiln_status set_and_get(void *user)
     return status;
 }
 
-static void what_cannot_be_set_says_why(void **state)
+TEST(what_cannot_be_set_says_why)
 {
-    (void)state;
     static const struct {
         const char *name, *value;
         kiln_status status;
@@ -299,9 +293,8 @@ static void what_cannot_be_set_says_why(void **state)
     kiln_test_each_allocation(set_and_get, NULL);
 }
 
-static void the_list_tells_all(void **state)
+TEST(the_list_tells_all)
 {
-    (void)state;
     kiln_build_option option = {.struct_size = sizeof option};
     size_t choices = 0;
     for (size_t i = 0; i < kiln_build_option_count(); i++) {
@@ -327,18 +320,4 @@ static void the_list_tells_all(void **state)
         kln_option_find("profiling_verbosity")->shown.choices[KILN_PROFILING_DETAILED], "detailed");
     assert_string_equal(kln_option_find("provider")->shown.choices[KILN_PROVIDER_CUDA], "cuda");
     assert_string_equal(kln_option_find("tf32")->shown.choices[KILN_SWITCH_OFF], "off");
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(options_are_copied_whole),
-        cmocka_unit_test(no_member_lacks_a_row),
-        cmocka_unit_test(a_backend_refuses_what_is_not_its_own),
-        cmocka_unit_test(what_is_out_of_range_is_refused_by_name),
-        cmocka_unit_test(each_text_comes_back),
-        cmocka_unit_test(what_cannot_be_set_says_why),
-        cmocka_unit_test(the_list_tells_all),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

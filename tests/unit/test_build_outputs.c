@@ -27,9 +27,8 @@ static kiln_network *made(kiln_tensor_id *last)
     return network;
 }
 
-static void a_tensor_tells_its_type(void **state)
+TEST(a_tensor_tells_its_type)
 {
-    (void)state;
     kiln_tensor_id last;
     kiln_dtype dtype = KILN_DTYPE_INT8;
     kiln_shape shape;
@@ -43,9 +42,8 @@ static void a_tensor_tells_its_type(void **state)
     kiln_network_destroy(network);
 }
 
-static void a_file_has_the_shapes_of_the_outputs(void **state)
+TEST(a_file_has_the_shapes_of_the_outputs)
 {
-    (void)state;
     kiln_tensor_id last;
     kiln_network *network = made(&last);
     char path[4096];
@@ -95,9 +93,8 @@ static kiln_status save(void *user)
     return status;
 }
 
-static void each_failed_allocation_is_survived(void **state)
+TEST(each_failed_allocation_is_survived)
 {
-    (void)state;
     char path[4096];
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("small.onnx"));
     kiln_test_each_allocation(save, path);
@@ -116,9 +113,8 @@ static kiln_network *unknown(kiln_tensor_id outputs[2])
     return network;
 }
 
-static void an_output_that_nobody_infers_is_stated(void **state)
+TEST(an_output_that_nobody_infers_is_stated)
 {
-    (void)state;
     kiln_tensor_id p[2];
     kiln_network *network = unknown(p);
     kiln_dtype dtype = KILN_DTYPE_UNDEFINED;
@@ -143,9 +139,8 @@ static void an_output_that_nobody_infers_is_stated(void **state)
     kiln_network_destroy(network);
 }
 
-static void what_is_known_of_an_output_stays(void **state)
+TEST(what_is_known_of_an_output_stays)
 {
-    (void)state;
     kiln_tensor_id x, y, p[2];
     kiln_network *network = unknown(p);
     const kiln_shape wide = KILN_SHAPE(2, 3, 4);
@@ -169,16 +164,4 @@ static void what_is_known_of_an_output_stays(void **state)
                   kiln_network_mark_output_as(network, 12345, KILN_DTYPE_INT32, NULL));
     assert_int_equal(kiln_network_output_count(network), 0);
     kiln_network_destroy(network);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_tensor_tells_its_type),
-        cmocka_unit_test(a_file_has_the_shapes_of_the_outputs),
-        cmocka_unit_test(each_failed_allocation_is_survived),
-        cmocka_unit_test(an_output_that_nobody_infers_is_stated),
-        cmocka_unit_test(what_is_known_of_an_output_stays),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

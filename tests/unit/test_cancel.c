@@ -121,9 +121,8 @@ static void *cancel_until_over(void *user)
     return NULL;
 }
 
-static void an_endless_run_is_cancelled(void **state)
+TEST(an_endless_run_is_cancelled)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
         seat s;
         take_seat(&s, backends[i], false, NULL);
@@ -150,9 +149,8 @@ static void an_endless_run_is_cancelled(void **state)
     }
 }
 
-static void a_run_has_a_limit_of_time(void **state)
+TEST(a_run_has_a_limit_of_time)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
         seat s;
         kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
@@ -173,9 +171,8 @@ static void a_run_has_a_limit_of_time(void **state)
     }
 }
 
-static void a_run_has_a_limit_of_memory(void **state)
+TEST(a_run_has_a_limit_of_memory)
 {
-    (void)state;
     seat s;
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     options.run_memory_bytes = 1 << 20;
@@ -197,9 +194,8 @@ static kiln_status do_nothing(void *user, kiln_mock_run *run, char message[1024]
     return KILN_OK;
 }
 
-static void what_cannot_be_kept_is_refused(void **state)
+TEST(what_cannot_be_kept_is_refused)
 {
-    (void)state;
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     kiln_context *context = NULL;
     kiln_engine *engine = make_engine("onnxruntime", false);
@@ -233,9 +229,8 @@ static void *cancel_always(void *user)
 }
 
 /* Runs that begin and end while others are cancelled end as they should or as cancelled. */
-static void cancelling_at_any_moment_does_no_harm(void **state)
+TEST(cancelling_at_any_moment_does_no_harm)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
         seat s;
         kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
@@ -264,9 +259,8 @@ static void cancelling_at_any_moment_does_no_harm(void **state)
 
 /* What ONNX Runtime gives to a GPU node by node stops between the nodes, if the caller may be told
  * so: tests/fake/fake_cuda_ort.c plays its CUDA provider. */
-static void a_loop_on_a_gpu_is_stopped(void **state)
+FAKE_TEST(a_loop_on_a_gpu_is_stopped)
 {
-    (void)state;
     kiln_backend_info info = {.struct_size = sizeof info};
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_context_options limits = KILN_CONTEXT_OPTIONS_INIT;
@@ -291,17 +285,4 @@ static void a_loop_on_a_gpu_is_stopped(void **state)
     take_seat_at(&s, make_engine_as(&options, false), &limits);
     expect_a_good_run(&s);
     kiln_context_destroy(s.context);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_endless_run_is_cancelled),
-        cmocka_unit_test(a_run_has_a_limit_of_time),
-        cmocka_unit_test(a_run_has_a_limit_of_memory),
-        cmocka_unit_test(what_cannot_be_kept_is_refused),
-        cmocka_unit_test(cancelling_at_any_moment_does_no_harm),
-        fake_test(a_loop_on_a_gpu_is_stopped),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,9 +24,8 @@ static kln_text write_model(const char *op)
     return bytes;
 }
 
-static void files_and_bytes_are_checked(void **state)
+TEST(files_and_bytes_are_checked)
 {
-    (void)state;
     kiln_issue_list *issues = NULL;
     kln_text bytes = write_model("Bogus");
     const char *path = kiln_test_file("bogus.onnx", bytes.data, bytes.size);
@@ -48,9 +47,8 @@ static void files_and_bytes_are_checked(void **state)
     kln_text_finish(&bytes);
 }
 
-static void options_are_read(void **state)
+TEST(options_are_read)
 {
-    (void)state;
     kiln_issue_list *issues = NULL;
     kln_text bytes = write_model("Softmax");
     const kiln_span model = {bytes.data, bytes.size};
@@ -92,9 +90,8 @@ static void options_are_read(void **state)
     kln_text_finish(&bytes);
 }
 
-static void networks_are_validated(void **state)
+TEST(networks_are_validated)
 {
-    (void)state;
     kiln_network *network = NULL;
     kiln_issue_list *issues = NULL;
     kln_text bytes = write_model("Bogus");
@@ -132,9 +129,8 @@ static kiln_status check_once(void *user)
     return status;
 }
 
-static void each_allocation_may_fail(void **state)
+TEST(each_allocation_may_fail)
 {
-    (void)state;
     static unsigned char copy[4096];
     kln_text bytes = write_model("Bogus");
     assert_true(bytes.size < sizeof copy);
@@ -142,15 +138,4 @@ static void each_allocation_may_fail(void **state)
     kln_text view = {.data = (char *)copy, .size = bytes.size};
     kln_text_finish(&bytes);
     kiln_test_each_allocation(check_once, &view);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(files_and_bytes_are_checked),
-        cmocka_unit_test(options_are_read),
-        cmocka_unit_test(networks_are_validated),
-        cmocka_unit_test(each_allocation_may_fail),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

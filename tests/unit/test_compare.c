@@ -64,9 +64,8 @@ static kiln_comparison *compare_told(kiln_dtype dtype, kiln_shape shape, told *f
 
 #define assert_near(a, b) assert_true(fabs((a) - (b)) <= 1e-9 * (1 + fabs(b)))
 
-static void numbers_are_those_worked_out_by_hand(void **state)
+TEST(numbers_are_those_worked_out_by_hand)
 {
-    (void)state;
     told found = {{1.0, 2.5, -4.0, 0.25}, 4};
     told expected = {{1.0, 2.0, -4.0, 0.0}, 4};
     kiln_comparison *comparison =
@@ -105,9 +104,8 @@ static void numbers_are_those_worked_out_by_hand(void **state)
     kiln_comparison_destroy(comparison);
 }
 
-static void what_is_no_number_is_counted(void **state)
+TEST(what_is_no_number_is_counted)
 {
-    (void)state;
     const double inf = (double)INFINITY;
     const double nan = (double)NAN;
     told found = {{nan, inf, -inf, 1.0, nan, 3.0}, 6};
@@ -147,9 +145,8 @@ static void what_is_no_number_is_counted(void **state)
 }
 
 /* 1 is held against the next number that the type has. */
-static void each_type_has_its_tolerance(void **state)
+TEST(each_type_has_its_tolerance)
 {
-    (void)state;
     static const struct {
         kiln_dtype dtype;
         double passes, fails; /* beside 1 */
@@ -204,9 +201,8 @@ static kiln_status say_large(void *user, kiln_mock_run *run, char message[1024])
 }
 
 /* 2^62 and 2^62 + 1 are one double. */
-static void long_integers_are_exact(void **state)
+TEST(long_integers_are_exact)
 {
-    (void)state;
     static const int64_t numbers[2][2] = {{INT64_C(1) << 62, INT64_MIN},
                                           {(INT64_C(1) << 62) + 1, INT64_MIN}};
     kiln_engine *engines[2] = {NULL, NULL};
@@ -230,9 +226,8 @@ static void long_integers_are_exact(void **state)
     kiln_engine_release(engines[1]);
 }
 
-static void engines_that_do_not_go_together(void **state)
+TEST(engines_that_do_not_go_together)
 {
-    (void)state;
     told what = {{1, 2}, 2};
     kiln_comparison *comparison = NULL;
     kiln_engine *y = engine_of("y", KILN_DTYPE_FLOAT32, KILN_SHAPE(2), &what);
@@ -290,9 +285,8 @@ static kiln_network *chain(int before, bool is_open)
     return network;
 }
 
-static void the_first_difference_is_found(void **state)
+TEST(the_first_difference_is_found)
 {
-    (void)state;
     kiln_build_options found = KILN_BUILD_OPTIONS_INIT;
     kiln_build_options expected = KILN_BUILD_OPTIONS_INIT;
     kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
@@ -334,9 +328,8 @@ static void the_first_difference_is_found(void **state)
     }
 }
 
-static void inputs_are_given_or_made(void **state)
+TEST(inputs_are_given_or_made)
 {
-    (void)state;
     kiln_build_options build = KILN_BUILD_OPTIONS_INIT;
     kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
     kiln_comparison *comparison = NULL;
@@ -374,9 +367,8 @@ static void inputs_are_given_or_made(void **state)
 }
 
 /* Every type gets numbers that it can hold. */
-static void each_type_is_filled(void **state)
+TEST(each_type_is_filled)
 {
-    (void)state;
     for (int type = KILN_DTYPE_FLOAT32; type <= KILN_DTYPE_COMPLEX128; type++) {
         const kiln_binding input = {sizeof input,     "x",    true, (kiln_dtype)type,
                                     KILN_SHAPE(1500), {NULL}, {0}};
@@ -402,9 +394,8 @@ static void each_type_is_filled(void **state)
     }
 }
 
-static void arguments_are_checked(void **state)
+TEST(arguments_are_checked)
 {
-    (void)state;
     kiln_comparison *comparison = NULL;
     kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
     kiln_build_options build = KILN_BUILD_OPTIONS_INIT;
@@ -487,30 +478,12 @@ static kiln_status search_once(void *user)
     return status;
 }
 
-static void each_allocation_may_fail(void **state)
+TEST(each_allocation_may_fail)
 {
-    (void)state;
     char path[4096];
     kiln_network *network = chain(1, false);
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("compared.onnx"));
     assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
     kiln_network_destroy(network);
     kiln_test_each_allocation(search_once, path);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(numbers_are_those_worked_out_by_hand),
-        cmocka_unit_test(what_is_no_number_is_counted),
-        cmocka_unit_test(each_type_has_its_tolerance),
-        cmocka_unit_test(long_integers_are_exact),
-        cmocka_unit_test(engines_that_do_not_go_together),
-        cmocka_unit_test(the_first_difference_is_found),
-        cmocka_unit_test(inputs_are_given_or_made),
-        cmocka_unit_test(each_type_is_filled),
-        cmocka_unit_test(arguments_are_checked),
-        cmocka_unit_test(each_allocation_may_fail),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

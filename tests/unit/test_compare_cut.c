@@ -173,9 +173,8 @@ static void run_parts(graph_maker *m, const kln_compare_inputs *inputs, kiln_con
     kln_inference_destroy(inference);
 }
 
-static void parts_give_what_the_whole_gives(void **state)
+TEST(parts_give_what_the_whole_gives)
 {
-    (void)state;
     for (int sign = -1; sign <= 1; sign += 2) { /* each branch */
         graph_maker m;
         make(&m);
@@ -247,9 +246,8 @@ static void make_quantized(graph_maker *m)
     w->data = (kiln_span){numbers, 512 * 64 * sizeof *numbers};
 }
 
-static void quantized_parts_are_whole(void **state)
+TEST(quantized_parts_are_whole)
 {
-    (void)state;
     const kln_compare_builds builds = {
         {.struct_size = sizeof(kiln_build_options), .backend = "onnxruntime"},
         {.struct_size = sizeof(kiln_build_options), .backend = "reference"}};
@@ -286,9 +284,8 @@ static void quantized_parts_are_whole(void **state)
 
 /* What a part is given is what the network is given or what another part computed: no scale, and
  * no weight. */
-static void scales_and_weights_stay_constant(void **state)
+TEST(scales_and_weights_stay_constant)
 {
-    (void)state;
     const kln_compare_builds builds = {
         {.struct_size = sizeof(kiln_build_options), .backend = "reference"},
         {.struct_size = sizeof(kiln_build_options), .backend = "reference"}};
@@ -371,24 +368,12 @@ static double time_of_search(size_t nodes)
     return took;
 }
 
-static void a_search_grows_evenly(void **state)
+TEST(a_search_grows_evenly)
 {
-    (void)state;
     double few = time_of_search(3000);
     const double again = time_of_search(3000);
     few = again < few ? again : few;
     const double many = time_of_search(12000);
     printf("3,000 nodes %.0f ms, 12,000 nodes %.0f ms\n", few * 1e3, many * 1e3);
     assert_true(many < few * 9);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parts_give_what_the_whole_gives),
-        cmocka_unit_test(quantized_parts_are_whole),
-        cmocka_unit_test(scales_and_weights_stay_constant),
-        cmocka_unit_test(a_search_grows_evenly),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

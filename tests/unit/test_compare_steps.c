@@ -59,9 +59,8 @@ static void make(graph_maker *m)
     blocks->data = (kiln_span){scales, 12 * sizeof *scales};
 }
 
-static void each_tensor_has_its_steps(void **state)
+TEST(each_tensor_has_its_steps)
 {
-    (void)state;
     static const struct {
         const char *name;
         double steps[3]; /* of elements 0, 5 and 23; 0: none */
@@ -176,9 +175,8 @@ static void expect(const kiln_compare_options *options, told *found, bool passes
     kiln_engine_release(b);
 }
 
-static void a_step_is_allowed_and_told(void **state)
+TEST(a_step_is_allowed_and_told)
 {
-    (void)state;
     kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
     told same = {{1, 2, 3}}, one = {{1.5, 2, 2.5}}, two = {{1.5, 2, 4}},
          nan = {{(double)NAN, 2, 3}};
@@ -209,13 +207,4 @@ static void a_step_is_allowed_and_told(void **state)
                   kiln_compare_engines(engine, engine, &options, &comparison));
     assert_message("nan steps");
     kiln_engine_release(engine);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_tensor_has_its_steps),
-        cmocka_unit_test(a_step_is_allowed_and_told),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -66,9 +66,8 @@ static kiln_context *make_context(void)
     return context;
 }
 
-static void an_engine_describes_its_bindings(void **state)
+TEST(an_engine_describes_its_bindings)
 {
-    (void)state;
     kiln_engine *engine = make_engine(NULL, 0, 0);
     assert_int_equal(kiln_engine_input_count(engine), 1);
     assert_int_equal(kiln_engine_output_count(engine), 2);
@@ -104,9 +103,8 @@ static void an_engine_describes_its_bindings(void **state)
     assert_int_equal(kiln_engine_metadata_count(NULL), 0);
 }
 
-static void bound_memory_is_used_as_it_is(void **state)
+TEST(bound_memory_is_used_as_it_is)
 {
-    (void)state;
     kiln_context *context = make_context();
     float x[] = {1, 2, 3};
     float y[3] = {0};
@@ -133,9 +131,8 @@ static void bound_memory_is_used_as_it_is(void **state)
     kiln_context_destroy(context);
 }
 
-static void a_binding_can_be_taken_back(void **state)
+TEST(a_binding_can_be_taken_back)
 {
-    (void)state;
     kiln_context *context = make_context();
     float x[] = {1, 2};
     const kiln_tensor input = floats(x, 2);
@@ -153,9 +150,8 @@ static void a_binding_can_be_taken_back(void **state)
     kiln_context_destroy(context);
 }
 
-static void the_context_provides_memory(void **state)
+TEST(the_context_provides_memory)
 {
-    (void)state;
     kiln_context *context = make_context();
     assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(4)));
     kiln_tensor input;
@@ -181,9 +177,8 @@ static void the_context_provides_memory(void **state)
     kiln_context_destroy(context);
 }
 
-static void what_does_not_fit_is_refused_by_kind(void **state)
+TEST(what_does_not_fit_is_refused_by_kind)
 {
-    (void)state;
     kiln_context *context = make_context();
     float x[8] = {0};
     kiln_tensor tensor = floats(x, 4);
@@ -229,9 +224,8 @@ static void what_does_not_fit_is_refused_by_kind(void **state)
     kiln_context_destroy(context);
 }
 
-static void null_is_refused_everywhere(void **state)
+TEST(null_is_refused_everywhere)
 {
-    (void)state;
     kiln_context *context = NULL;
     float x[1] = {0};
     const kiln_tensor tensor = floats(x, 1);
@@ -276,9 +270,8 @@ static void null_is_refused_everywhere(void **state)
     kiln_context_destroy(NULL);
 }
 
-static void one_call_binds_runs_and_shows(void **state)
+TEST(one_call_binds_runs_and_shows)
 {
-    (void)state;
     kiln_context *context = make_context();
     float x[] = {1, 2, 3};
     float y[3] = {0};
@@ -305,9 +298,8 @@ static void one_call_binds_runs_and_shows(void **state)
     kiln_context_destroy(context);
 }
 
-static void a_failed_run_leaves_the_context_usable(void **state)
+TEST(a_failed_run_leaves_the_context_usable)
 {
-    (void)state;
     int fail_now = 1;
     kiln_engine *engine = make_engine(&fail_now, 3, 0);
     kiln_context *context = NULL;
@@ -331,9 +323,8 @@ static void a_failed_run_leaves_the_context_usable(void **state)
 }
 
 /* Each way to ask for a run counts once, also where it fails before the backend is asked. */
-static void counters_add_up(void **state)
+TEST(counters_add_up)
 {
-    (void)state;
     int fail_now = 0;
     float x[2] = {1, 2};
     kiln_engine *engine = make_engine(&fail_now, 0, 0);
@@ -367,9 +358,8 @@ static void counters_add_up(void **state)
     kiln_engine_release(engine);
 }
 
-static void a_warmup_is_summarised(void **state)
+TEST(a_warmup_is_summarised)
 {
-    (void)state;
     kiln_engine *engine = make_engine(NULL, 0, 2000000);
     kiln_context *context = NULL;
     assert_ok(kiln_context_create(engine, NULL, &context));
@@ -405,9 +395,8 @@ static void a_warmup_is_summarised(void **state)
     kiln_context_destroy(context);
 }
 
-static void a_failed_warmup_leaves_its_samples(void **state)
+TEST(a_failed_warmup_leaves_its_samples)
 {
-    (void)state;
     kiln_engine *engine = make_engine(NULL, 3, 0);
     kiln_context *context = NULL;
     assert_ok(kiln_context_create(engine, NULL, &context));
@@ -421,9 +410,8 @@ static void a_failed_warmup_leaves_its_samples(void **state)
     kiln_context_destroy(context);
 }
 
-static void a_run_after_warmup_allocates_nothing(void **state)
+TEST(a_run_after_warmup_allocates_nothing)
 {
-    (void)state;
     kiln_context *context = make_context();
     assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(64)));
     assert_ok(kiln_context_warmup(context, 3, 0, NULL));
@@ -459,9 +447,8 @@ static void *run_in_thread(void *context)
     return (void *)(uintptr_t)kiln_context_run(context);
 }
 
-static void a_second_thread_is_told_that_the_context_is_busy(void **state)
+TEST(a_second_thread_is_told_that_the_context_is_busy)
 {
-    (void)state;
     kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
     options.handler = waiting;
     kiln_engine *engine = NULL;
@@ -529,15 +516,13 @@ static kiln_status whole_life(void *user)
     return status;
 }
 
-static void each_failed_allocation_is_survived(void **state)
+TEST(each_failed_allocation_is_survived)
 {
-    (void)state;
     kiln_test_each_allocation(whole_life, NULL);
 }
 
-static void the_mock_checks_its_options(void **state)
+TEST(the_mock_checks_its_options)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_binding binding = {.struct_size = sizeof binding, .dtype = KILN_DTYPE_FLOAT32};
     kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
@@ -556,9 +541,8 @@ static void the_mock_checks_its_options(void **state)
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_create_mock(&options, &engine));
 }
 
-static void build_options_are_checked(void **state)
+TEST(build_options_are_checked)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.threads = -1;
@@ -576,27 +560,4 @@ static void build_options_are_checked(void **state)
     options.backend = "mock";
     assert_int_not_equal(kiln_engine_build_file(kiln_test_path("some.onnx"), &options, &engine),
                          KILN_OK);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_engine_describes_its_bindings),
-        cmocka_unit_test(bound_memory_is_used_as_it_is),
-        cmocka_unit_test(a_binding_can_be_taken_back),
-        cmocka_unit_test(the_context_provides_memory),
-        cmocka_unit_test(what_does_not_fit_is_refused_by_kind),
-        cmocka_unit_test(null_is_refused_everywhere),
-        cmocka_unit_test(one_call_binds_runs_and_shows),
-        cmocka_unit_test(a_failed_run_leaves_the_context_usable),
-        cmocka_unit_test(counters_add_up),
-        cmocka_unit_test(a_warmup_is_summarised),
-        cmocka_unit_test(a_failed_warmup_leaves_its_samples),
-        cmocka_unit_test(a_run_after_warmup_allocates_nothing),
-        cmocka_unit_test(a_second_thread_is_told_that_the_context_is_busy),
-        cmocka_unit_test(each_failed_allocation_is_survived),
-        cmocka_unit_test(the_mock_checks_its_options),
-        cmocka_unit_test(build_options_are_checked),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

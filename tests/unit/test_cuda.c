@@ -5,9 +5,8 @@
 
 /* --- the driver --- */
 
-static void devices_are_described(void **state)
+FAKE_TEST(devices_are_described)
 {
-    (void)state;
     assert_ok(kln_cuda_open());
     assert_int_equal(kln_cuda_version(), 12080);
     assert_int_equal(kiln_device_count(), 4);
@@ -31,9 +30,8 @@ static void devices_are_described(void **state)
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_device_get(0, &info));
 }
 
-static void the_report_shows_driver_and_devices(void **state)
+FAKE_TEST(the_report_shows_driver_and_devices)
 {
-    (void)state;
     kiln_system_report *report = NULL;
     kiln_library_info library = {.struct_size = sizeof library};
     kiln_device_info device = {.struct_size = sizeof device};
@@ -60,9 +58,8 @@ static void the_report_shows_driver_and_devices(void **state)
     kiln_system_report_destroy(report);
 }
 
-static void an_absent_driver_says_so_each_time(void **state)
+FAKE_TEST(an_absent_driver_says_so_each_time)
 {
-    (void)state;
     set("KILN_CUDA_DRIVER", "/nowhere/libcuda.so.1");
     kiln_stream *stream = NULL;
     size_t bytes = 0;
@@ -78,18 +75,16 @@ static void an_absent_driver_says_so_each_time(void **state)
     }
 }
 
-static void an_old_driver_is_refused(void **state)
+FAKE_TEST(an_old_driver_is_refused)
 {
-    (void)state;
     set("FAKE_CUDA_VERSION", "10020");
     assert_status(KILN_ERROR_LIBRARY_VERSION, kln_cuda_open());
     assert_message("10.2");
     assert_message("11.0 or newer");
 }
 
-static void what_a_driver_is_too_old_for_is_off(void **state)
+FAKE_TEST(what_a_driver_is_too_old_for_is_off)
 {
-    (void)state;
     set("FAKE_CUDA_VERSION", "11000");
     assert_ok(kln_cuda_open());
     assert_true(kln_cuda_has(KLN_CUDA_GRAPHS, 0));
@@ -104,9 +99,8 @@ static void what_a_driver_is_too_old_for_is_off(void **state)
     kiln_stream_destroy(stream);
 }
 
-static void a_start_that_fails_is_told_in_the_drivers_words(void **state)
+FAKE_TEST(a_start_that_fails_is_told_in_the_drivers_words)
 {
-    (void)state;
     set("FAKE_CUDA_INIT", "100");
     assert_status(KILN_ERROR_NO_DEVICE, kln_cuda_open());
     assert_message("CUDA_ERROR_NO_DEVICE (100): no CUDA-capable device is detected");
@@ -131,9 +125,8 @@ static void a_start_that_fails_is_told_in_the_drivers_words(void **state)
     assert_int_equal(kiln_device_count(), 64);
 }
 
-static void a_lost_device_is_told(void **state)
+FAKE_TEST(a_lost_device_is_told)
 {
-    (void)state;
     kiln_stream *stream = NULL;
     assert_ok(kiln_stream_create(1, 0, &stream));
     set("FAKE_CUDA_LOST", "719");
@@ -144,9 +137,8 @@ static void a_lost_device_is_told(void **state)
     kiln_stream_destroy(stream);
 }
 
-static void devices_are_connected_where_they_can_be(void **state)
+FAKE_TEST(devices_are_connected_where_they_can_be)
 {
-    (void)state;
     assert_ok(kiln_device_connect(0, 1));
     assert_ok(kiln_device_connect(0, 1));
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_device_connect(0, 2));
@@ -157,9 +149,8 @@ static void devices_are_connected_where_they_can_be(void **state)
 
 /* --- memory --- */
 
-static void memory_of_every_location_works(void **state)
+FAKE_TEST(memory_of_every_location_works)
 {
-    (void)state;
     static const kiln_location locations[] = {KILN_LOCATION_PINNED, KILN_LOCATION_MANAGED,
                                               KILN_LOCATION_DEVICE};
     const unsigned char pattern[5] = {1, 2, 3, 4, 5};
@@ -183,9 +174,8 @@ static void memory_of_every_location_works(void **state)
     assert_message("device 3 (Fake GPU D) has no managed memory");
 }
 
-static void exhausted_memory_is_told_with_what_is_left(void **state)
+FAKE_TEST(exhausted_memory_is_told_with_what_is_left)
 {
-    (void)state;
     set("FAKE_CUDA_MEMORY", "1000");
     void *first = NULL;
     void *second = NULL;
@@ -203,9 +193,8 @@ static void exhausted_memory_is_told_with_what_is_left(void **state)
     kln_cuda_release(KILN_LOCATION_DEVICE, 0, first);
 }
 
-static void ordered_memory_and_peer_copies(void **state)
+FAKE_TEST(ordered_memory_and_peer_copies)
 {
-    (void)state;
     kiln_stream *stream = NULL;
     void *memory = NULL;
     void *other = NULL;
@@ -232,9 +221,8 @@ static void count_up(void *user)
     ++*(int *)user;
 }
 
-static void streams_run_work(void **state)
+FAKE_TEST(streams_run_work)
 {
-    (void)state;
     kiln_stream *stream = NULL;
     int count = 0;
     bool done = false;
@@ -268,9 +256,8 @@ static void streams_run_work(void **state)
     kiln_stream_destroy(NULL);
 }
 
-static void streams_refuse_what_is_wrong(void **state)
+FAKE_TEST(streams_refuse_what_is_wrong)
 {
-    (void)state;
     kiln_stream *stream = NULL;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_stream_create(0, 1, &stream));
     assert_message("priority 1 was asked for; device 0 has -5 (the most urgent) to 0");
@@ -290,9 +277,8 @@ static void streams_refuse_what_is_wrong(void **state)
     kiln_stream_destroy(stream);
 }
 
-static void events_order_and_measure(void **state)
+FAKE_TEST(events_order_and_measure)
 {
-    (void)state;
     kiln_stream *stream = NULL;
     kiln_stream *other = NULL;
     kiln_event *begin = NULL;
@@ -383,9 +369,8 @@ static void check_graphs(bool update_works)
     kiln_stream_destroy(stream);
 }
 
-static void graphs_are_captured_updated_and_launched(void **state)
+FAKE_TEST(graphs_are_captured_updated_and_launched)
 {
-    (void)state;
     check_graphs(true);
     assert_true(calls("cuGraphInstantiateWithFlags") > 0);
     assert_true(calls("cuGraphExecUpdate_v2") > 0);
@@ -393,9 +378,8 @@ static void graphs_are_captured_updated_and_launched(void **state)
     check_graphs(false);
 }
 
-static void older_drivers_capture_by_older_calls(void **state)
+FAKE_TEST(older_drivers_capture_by_older_calls)
 {
-    (void)state;
     set("FAKE_CUDA_VERSION", "11000");
     const unsigned long newer = calls("cuGraphInstantiateWithFlags");
     check_graphs(true);
@@ -404,9 +388,8 @@ static void older_drivers_capture_by_older_calls(void **state)
     assert_true(calls("cuGraphExecUpdate") > 0);
 }
 
-static void a_capture_that_fails_leaves_the_stream_usable(void **state)
+FAKE_TEST(a_capture_that_fails_leaves_the_stream_usable)
 {
-    (void)state;
     kiln_stream *stream = NULL;
     kiln_stream *other = NULL;
     kiln_graph *graph = NULL;
@@ -468,9 +451,8 @@ static kiln_status make_one_of_each(void *user)
     return status;
 }
 
-static void every_failed_allocation_is_survived(void **state)
+FAKE_TEST(every_failed_allocation_is_survived)
 {
-    (void)state;
     /* What backends keep for good is found before anything is counted. */
     kiln_system_report *report = NULL;
     assert_ok(kiln_system_report_create(&report));
@@ -495,7 +477,7 @@ static void *open_and_work(void *user)
     return count == 50 ? NULL : user;
 }
 
-static void threads_open_the_driver_at_once(void **state)
+FAKE_TEST(threads_open_the_driver_at_once)
 {
     int failure = 0;
     (void)state;
@@ -511,30 +493,4 @@ static void threads_open_the_driver_at_once(void **state)
         }
         kln_cuda_close();
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        fake_test(devices_are_described),
-        fake_test(the_report_shows_driver_and_devices),
-        fake_test(an_absent_driver_says_so_each_time),
-        fake_test(an_old_driver_is_refused),
-        fake_test(what_a_driver_is_too_old_for_is_off),
-        fake_test(a_start_that_fails_is_told_in_the_drivers_words),
-        fake_test(a_lost_device_is_told),
-        fake_test(devices_are_connected_where_they_can_be),
-        fake_test(memory_of_every_location_works),
-        fake_test(exhausted_memory_is_told_with_what_is_left),
-        fake_test(ordered_memory_and_peer_copies),
-        fake_test(streams_run_work),
-        fake_test(streams_refuse_what_is_wrong),
-        fake_test(events_order_and_measure),
-        fake_test(graphs_are_captured_updated_and_launched),
-        fake_test(older_drivers_capture_by_older_calls),
-        fake_test(a_capture_that_fails_leaves_the_stream_usable),
-        fake_test(every_failed_allocation_is_survived),
-        fake_test(threads_open_the_driver_at_once),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,9 +36,8 @@ static void one_copy(kiln_stream *stream, size_t to, size_t from, size_t bytes)
     }
 }
 
-static void every_size_at_every_alignment(void **state)
+FAKE_TEST(every_size_at_every_alignment)
 {
-    (void)state;
     static const size_t sizes[] = {255, 256, 257, 4080, 4095, 4096, 4097, 4112, 65536, 65543};
     kiln_stream *stream = make_stream();
     for (size_t bytes = 0; bytes <= 70; bytes++) {
@@ -80,9 +79,8 @@ static void check_pieces(const kln_cuda_piece *pieces, size_t count, size_t end)
     assert_memory_equal(target, expected, end);
 }
 
-static void many_pieces_are_one_launch(void **state)
+FAKE_TEST(many_pieces_are_one_launch)
 {
-    (void)state;
     kiln_stream *stream = make_stream();
     kln_cuda_piece pieces[KLN_CUDA_PIECES + 1];
     const size_t end = make_pieces(pieces) + 32;
@@ -102,9 +100,8 @@ static void many_pieces_are_one_launch(void **state)
 }
 
 /* Sizes are 64 bits wide, and refused where a grid cannot hold them. */
-static void what_no_launch_can_hold_is_refused(void **state)
+FAKE_TEST(what_no_launch_can_hold_is_refused)
 {
-    (void)state;
     kiln_stream *stream = make_stream();
     const unsigned long launches = calls("cuLaunchKernel");
     kln_cuda_piece pieces[2] = {{target, source, 16}, {target, source, (size_t)1 << 44}};
@@ -121,9 +118,8 @@ static void what_no_launch_can_hold_is_refused(void **state)
     kiln_stream_destroy(stream);
 }
 
-static void a_captured_launch_copies_at_each_replay(void **state)
+FAKE_TEST(a_captured_launch_copies_at_each_replay)
 {
-    (void)state;
     kiln_stream *stream = make_stream();
     kiln_graph *graph = NULL;
     kln_cuda_piece pieces[KLN_CUDA_PIECES];
@@ -151,9 +147,8 @@ static void a_captured_launch_copies_at_each_replay(void **state)
     kiln_stream_destroy(stream);
 }
 
-static void a_driver_without_kernels_says_so(void **state)
+FAKE_TEST(a_driver_without_kernels_says_so)
 {
-    (void)state;
     assert_true(kln_cuda_has(KLN_CUDA_KERNELS, 0));
     kln_cuda_close();
     set("KILN_CUDA_DRIVER", FAKE_CUDA_PLAIN);
@@ -167,9 +162,8 @@ static void a_driver_without_kernels_says_so(void **state)
     kiln_stream_destroy(stream);
 }
 
-static void each_step_may_fail_and_work_later(void **state)
+FAKE_TEST(each_step_may_fail_and_work_later)
 {
-    (void)state;
     static const char *const steps[][2] = {
         {"load",
          "loading the kernel that copies on device 0 (Fake GPU A): "
@@ -216,9 +210,8 @@ static void *gather_once(void *user)
     return good ? NULL : user;
 }
 
-static void a_device_loads_the_kernel_once(void **state)
+FAKE_TEST(a_device_loads_the_kernel_once)
 {
-    (void)state;
     int failure = 0;
     for (int round = 0; round < 8; round++) {
         pthread_t threads[8];
@@ -238,18 +231,4 @@ static void a_device_loads_the_kernel_once(void **state)
         kiln_stream_destroy(stream);
         kln_cuda_close();
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        fake_test(every_size_at_every_alignment),
-        fake_test(many_pieces_are_one_launch),
-        fake_test(what_no_launch_can_hold_is_refused),
-        fake_test(a_captured_launch_copies_at_each_replay),
-        fake_test(a_driver_without_kernels_says_so),
-        fake_test(each_step_may_fail_and_work_later),
-        fake_test(a_device_loads_the_kernel_once),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

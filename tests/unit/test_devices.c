@@ -32,9 +32,8 @@ static void end_places(place *places)
     }
 }
 
-static void each_device_has_an_engine_of_its_own(void **state)
+FAKE_TEST(each_device_has_an_engine_of_its_own)
 {
-    (void)state;
     place places[DEVICES] = {{.engine = NULL}};
     float x[8] = {0};
     begin_places(places);
@@ -56,9 +55,8 @@ static void each_device_has_an_engine_of_its_own(void **state)
     end_places(places);
 }
 
-static void memory_and_streams_of_another_device_are_refused(void **state)
+FAKE_TEST(memory_and_streams_of_another_device_are_refused)
 {
-    (void)state;
     place places[DEVICES] = {{.engine = NULL}};
     kiln_buffer *buffer = NULL;
     kiln_stream *stream = NULL;
@@ -84,9 +82,8 @@ static void memory_and_streams_of_another_device_are_refused(void **state)
     end_places(places);
 }
 
-static void one_full_device_leaves_the_others_alone(void **state)
+FAKE_TEST(one_full_device_leaves_the_others_alone)
 {
-    (void)state;
     place places[DEVICES] = {{.engine = NULL}};
     float x[1024] = {0};
     begin_places(places);
@@ -112,9 +109,8 @@ static void one_full_device_leaves_the_others_alone(void **state)
     end_places(places);
 }
 
-static void one_lost_device_leaves_the_others_alone(void **state)
+FAKE_TEST(one_lost_device_leaves_the_others_alone)
 {
-    (void)state;
     place places[DEVICES] = {{.engine = NULL}};
     float x[8] = {0};
     begin_places(places);
@@ -141,9 +137,8 @@ static void one_lost_device_leaves_the_others_alone(void **state)
     end_places(places);
 }
 
-static void a_capture_that_fails_is_a_reason(void **state)
+FAKE_TEST(a_capture_that_fails_is_a_reason)
 {
-    (void)state;
     place places[DEVICES] = {{.engine = NULL}};
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     kiln_context *strict = NULL;
@@ -186,9 +181,8 @@ static void *run_many(void *user)
     return wrong == 0 ? NULL : context;
 }
 
-static void threads_use_all_devices_at_once(void **state)
+FAKE_TEST(threads_use_all_devices_at_once)
 {
-    (void)state;
     place places[DEVICES] = {{.engine = NULL}};
     pthread_t threads[DEVICES];
     begin_places(places);
@@ -212,9 +206,8 @@ static void threads_use_all_devices_at_once(void **state)
     end_places(places);
 }
 
-static void memory_in_the_order_of_a_stream(void **state)
+FAKE_TEST(memory_in_the_order_of_a_stream)
 {
-    (void)state;
     kiln_stream *stream = NULL;
     void *memory = NULL;
     assert_ok(kiln_stream_create(1, 0, &stream));
@@ -239,9 +232,8 @@ static void memory_in_the_order_of_a_stream(void **state)
     kiln_stream_destroy(stream);
 }
 
-static void a_context_works_on_pieces_of_a_pool(void **state)
+FAKE_TEST(a_context_works_on_pieces_of_a_pool)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_engine *engine = make_engine(&how, false, 1);
     kiln_context *context = NULL;
@@ -289,9 +281,8 @@ static void a_context_works_on_pieces_of_a_pool(void **state)
     kiln_pool_destroy(pool);
 }
 
-static void a_plan_is_bound_in_one_call(void **state)
+FAKE_TEST(a_plan_is_bound_in_one_call)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_engine *engine = make_engine(&how, true, 2);
     kiln_context *context = NULL;
@@ -481,9 +472,8 @@ static kiln_status load_plan(int32_t device)
 }
 
 /* All that is public and is told a device. */
-static void a_device_that_is_not_there_is_told(void **state)
+FAKE_TEST(a_device_that_is_not_there_is_told)
 {
-    (void)state;
     static const struct {
         const char *name;
         kiln_status (*call)(int32_t device);
@@ -528,21 +518,4 @@ static void a_device_that_is_not_there_is_told(void **state)
             }
         }
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        fake_test(a_device_that_is_not_there_is_told),
-        fake_test(each_device_has_an_engine_of_its_own),
-        fake_test(memory_and_streams_of_another_device_are_refused),
-        fake_test(one_full_device_leaves_the_others_alone),
-        fake_test(one_lost_device_leaves_the_others_alone),
-        fake_test(a_capture_that_fails_is_a_reason),
-        fake_test(threads_use_all_devices_at_once),
-        fake_test(memory_in_the_order_of_a_stream),
-        fake_test(a_context_works_on_pieces_of_a_pool),
-        fake_test(a_plan_is_bound_in_one_call),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,9 +54,8 @@ static const kiln_profile_input given[] = {
     {.name = "boxes", .max = {2, {100, 4}}},
 };
 
-static void a_plan_holds_the_largest_of_each_binding(void **state)
+TEST(a_plan_holds_the_largest_of_each_binding)
 {
-    (void)state;
     kiln_engine *engine = make_engine();
     kiln_buffer_plan *plan = NULL;
     kiln_tensor tensor;
@@ -76,9 +75,8 @@ static void a_plan_holds_the_largest_of_each_binding(void **state)
     kiln_engine_release(engine);
 }
 
-static void what_is_not_known_is_refused(void **state)
+TEST(what_is_not_known_is_refused)
 {
-    (void)state;
     kiln_engine *engine = make_engine();
     kiln_buffer_plan *plan = NULL;
     kiln_profile profile = {.inputs = given, .input_count = 1};
@@ -133,18 +131,7 @@ static kiln_status plan_once(void *user)
     return status;
 }
 
-static void every_failed_allocation_is_survived(void **state)
+TEST(every_failed_allocation_is_survived)
 {
-    (void)state;
     kiln_test_each_allocation(plan_once, NULL);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_plan_holds_the_largest_of_each_binding),
-        cmocka_unit_test(what_is_not_known_is_refused),
-        cmocka_unit_test(every_failed_allocation_is_survived),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

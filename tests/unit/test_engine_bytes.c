@@ -79,9 +79,8 @@ static kiln_engine *built(const char *backend)
     return engine;
 }
 
-static void weights_are_looked_for_where_the_caller_says(void **state)
+TEST(weights_are_looked_for_where_the_caller_says)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
         kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
         options.backend = backends[i];
@@ -107,9 +106,8 @@ static void weights_are_looked_for_where_the_caller_says(void **state)
     }
 }
 
-static void a_folder_is_for_bytes_alone(void **state)
+TEST(a_folder_is_for_bytes_alone)
 {
-    (void)state;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     kiln_network *network = NULL;
@@ -145,9 +143,8 @@ static kiln_engine *built_network(const char *backend)
     return engine;
 }
 
-static void what_is_saved_to_bytes_is_loaded_from_them(void **state)
+TEST(what_is_saved_to_bytes_is_loaded_from_them)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
         kiln_engine *engine = built_network(backends[i]);
         kiln_engine *again = NULL;
@@ -183,9 +180,8 @@ static void what_is_saved_to_bytes_is_loaded_from_them(void **state)
     }
 }
 
-static void what_does_not_fit_is_refused(void **state)
+TEST(what_does_not_fit_is_refused)
 {
-    (void)state;
     kiln_engine *engine = built_network("reference");
     kiln_engine *again = NULL;
     kiln_span bytes;
@@ -245,21 +241,13 @@ static kiln_status save_and_load(void *user)
     return status;
 }
 
-static void each_failed_allocation_is_survived(void **state)
+TEST(each_failed_allocation_is_survived)
 {
-    (void)state;
     kiln_test_each_allocation(save_and_load, NULL);
 }
 
 int main(void)
 {
     write_model();
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(weights_are_looked_for_where_the_caller_says),
-        cmocka_unit_test(a_folder_is_for_bytes_alone),
-        cmocka_unit_test(what_is_saved_to_bytes_is_loaded_from_them),
-        cmocka_unit_test(what_does_not_fit_is_refused),
-        cmocka_unit_test(each_failed_allocation_is_survived),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return kiln_test_run();
 }

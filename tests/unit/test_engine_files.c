@@ -71,9 +71,8 @@ static void check_relu(kiln_engine *engine)
 }
 
 /* Both ways of building and the way back give the same engine, from file or from memory. */
-static void an_engine_is_built_saved_and_loaded(void **state)
+TEST(an_engine_is_built_saved_and_loaded)
 {
-    (void)state;
     kln_text bytes;
     write_model("Relu", -1, &bytes);
     char model[4096];
@@ -103,9 +102,8 @@ static void an_engine_is_built_saved_and_loaded(void **state)
     kln_text_finish(&bytes);
 }
 
-static void a_file_that_changed_is_refused(void **state)
+TEST(a_file_that_changed_is_refused)
 {
-    (void)state;
     kln_text bytes;
     write_model("Relu", 3, &bytes);
     char plan[4096];
@@ -127,9 +125,8 @@ static void a_file_that_changed_is_refused(void **state)
     kln_text_finish(&bytes);
 }
 
-static void a_manifest_names_its_backend(void **state)
+TEST(a_manifest_names_its_backend)
 {
-    (void)state;
     kln_text bytes;
     write_model("Relu", 3, &bytes);
     char plan[4096];
@@ -163,9 +160,8 @@ static kiln_status parse(const char *text, kln_manifest *manifest)
     return kln_manifest_parse((kiln_span){text, strlen(text)}, none, manifest);
 }
 
-static void a_manifest_of_nonsense_is_refused(void **state)
+TEST(a_manifest_of_nonsense_is_refused)
 {
-    (void)state;
     kln_manifest manifest;
     static const char good[] =
         "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":7,\"xxh3_64\":\"00000000000000ff\"}";
@@ -200,9 +196,8 @@ static void a_manifest_of_nonsense_is_refused(void **state)
     assert_status(KILN_ERROR_LIMIT, parse(large, &manifest));
 }
 
-static void options_of_a_manifest_are_checked_and_taken(void **state)
+TEST(options_of_a_manifest_are_checked_and_taken)
 {
-    (void)state;
     static const char head[] =
         "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":7,"
         "\"xxh3_64\":\"00000000000000ff\",\"options\":{";
@@ -274,9 +269,8 @@ static kiln_status round_trip(void *user)
     return status;
 }
 
-static void each_failed_allocation_is_survived(void **state)
+TEST(each_failed_allocation_is_survived)
 {
-    (void)state;
     files paths;
     kln_text bytes;
     write_model("Relu", 3, &bytes);
@@ -288,9 +282,8 @@ static void each_failed_allocation_is_survived(void **state)
     kiln_test_each_allocation(round_trip, &paths);
 }
 
-static void nothing_is_left_where_saving_fails(void **state)
+TEST(nothing_is_left_where_saving_fails)
 {
-    (void)state;
     kln_text bytes;
     write_model("Relu", 3, &bytes);
     kiln_engine *engine = NULL;
@@ -302,9 +295,8 @@ static void nothing_is_left_where_saving_fails(void **state)
     kln_text_finish(&bytes);
 }
 
-static void the_system_report_names_places(void **state)
+TEST(the_system_report_names_places)
 {
-    (void)state;
     kiln_system_report *report = NULL;
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_system_report_create(NULL));
     assert_ok(kiln_system_report_create(&report));
@@ -338,19 +330,4 @@ static void the_system_report_names_places(void **state)
     assert_int_equal(kiln_system_report_device_count(NULL), 0);
     kiln_system_report_destroy(report);
     kiln_system_report_destroy(NULL);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_engine_is_built_saved_and_loaded),
-        cmocka_unit_test(a_file_that_changed_is_refused),
-        cmocka_unit_test(a_manifest_names_its_backend),
-        cmocka_unit_test(a_manifest_of_nonsense_is_refused),
-        cmocka_unit_test(options_of_a_manifest_are_checked_and_taken),
-        cmocka_unit_test(each_failed_allocation_is_survived),
-        cmocka_unit_test(nothing_is_left_where_saving_fails),
-        cmocka_unit_test(the_system_report_names_places),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

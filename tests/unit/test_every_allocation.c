@@ -119,9 +119,8 @@ static kiln_status live(void *user)
     return status;
 }
 
-static void each_layer_on_the_reference_executor(void **state)
+TEST(each_layer_on_the_reference_executor)
 {
-    (void)state;
     for (size_t i = 0; i < layer_case_count; i++) {
         journey j = {.each = &layer_cases[i], .backend = "reference"};
         kiln_test_each_allocation(live, &j);
@@ -144,15 +143,13 @@ static void some_layers_over_files(const char *backend)
     assert_int_equal(found, sizeof names / sizeof names[0]);
 }
 
-static void some_layers_over_files_on_the_reference_executor(void **state)
+TEST(some_layers_over_files_on_the_reference_executor)
 {
-    (void)state;
     some_layers_over_files("reference");
 }
 
-static void some_layers_over_files_on_onnxruntime(void **state)
+TEST(some_layers_over_files_on_onnxruntime)
 {
-    (void)state;
     some_layers_over_files("onnxruntime");
 }
 
@@ -164,10 +161,5 @@ int main(void)
     }
     (void)snprintf(onnx_path, sizeof onnx_path, "%s", kiln_test_path("every.onnx"));
     (void)snprintf(engine_path, sizeof engine_path, "%s", kiln_test_path("every.engine.onnx"));
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_layer_on_the_reference_executor),
-        cmocka_unit_test(some_layers_over_files_on_the_reference_executor),
-        cmocka_unit_test(some_layers_over_files_on_onnxruntime),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return kiln_test_run();
 }

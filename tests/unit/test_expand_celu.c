@@ -59,9 +59,8 @@ static void run(const kln_onnx_model *model, kiln_dtype dtype, double *results)
     kln_text_finish(&bytes);
 }
 
-static void results_stay(void **state)
+TEST(results_stay)
 {
-    (void)state;
     static const float alphas[] = {1, 2, 0.3F};
     for (size_t t = 0; t < KLN_ARRAY_LENGTH(types); t++) {
         for (size_t a = 0; a < KLN_ARRAY_LENGTH(alphas); a++) {
@@ -87,9 +86,8 @@ static void results_stay(void **state)
     }
 }
 
-static void float32_stays_as_it_is(void **state)
+TEST(float32_stays_as_it_is)
 {
-    (void)state;
     graph_maker m;
     size_t expanded = 9;
     make(&m, 1, 2);
@@ -118,18 +116,7 @@ static kiln_status expand_one(void *user)
     return status;
 }
 
-static void every_allocation_may_fail(void **state)
+TEST(every_allocation_may_fail)
 {
-    (void)state;
     kiln_test_each_allocation(expand_one, NULL);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(results_stay),
-        cmocka_unit_test(float32_stays_as_it_is),
-        cmocka_unit_test(every_allocation_may_fail),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

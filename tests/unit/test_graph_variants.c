@@ -101,9 +101,10 @@ static kiln_context *measure_one(behaviour *how, float *x, int64_t count)
     return context;
 }
 
-static void inputs_may_travel_ahead_of_the_graph(void **state)
+#define VARIANTS_TEST(name) TEST_WITH(name, begin_variants, end_variants)
+
+VARIANTS_TEST(inputs_may_travel_ahead_of_the_graph)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     float *x = calloc(COUNT, sizeof *x);
     assert_non_null(x);
@@ -123,9 +124,8 @@ static void inputs_may_travel_ahead_of_the_graph(void **state)
     free(x);
 }
 
-static void a_kernel_gathers_where_copies_are_slow(void **state)
+VARIANTS_TEST(a_kernel_gathers_where_copies_are_slow)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     float *x = calloc(COUNT, sizeof *x);
     assert_non_null(x);
@@ -145,9 +145,8 @@ static void a_kernel_gathers_where_copies_are_slow(void **state)
     free(x);
 }
 
-static void small_tensors_stay_where_they_lie(void **state)
+VARIANTS_TEST(small_tensors_stay_where_they_lie)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     float x[64] = {0};
     set("FAKE_CUDA_SLOW_COPIES", "1000");
@@ -167,9 +166,8 @@ static void small_tensors_stay_where_they_lie(void **state)
 }
 
 /* Each pair of modes that pinned memory can have is measured once; outputs never go ahead. */
-static void every_variant_is_measured(void **state)
+VARIANTS_TEST(every_variant_is_measured)
 {
-    (void)state;
     static const char *const modes[] = {"mapped", "copied", "outside", "gathered"};
     behaviour how = {.drifts = false};
     float x[64] = {0};
@@ -191,9 +189,8 @@ static void every_variant_is_measured(void **state)
 }
 
 /* Of a run without a warmup the first one of each size is chosen by rule, and captured once. */
-static void a_run_captures_one_variant_by_rule(void **state)
+VARIANTS_TEST(a_run_captures_one_variant_by_rule)
 {
-    (void)state;
     static const struct {
         int64_t count;
         const char *words;
@@ -218,9 +215,8 @@ static void a_run_captures_one_variant_by_rule(void **state)
 
 /* What one context measured the next one begins with, for the same shapes. By rule a kernel would
  * gather so much; the played device is faster where it lies. */
-static void what_was_measured_stays_with_the_engine(void **state)
+VARIANTS_TEST(what_was_measured_stays_with_the_engine)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     float *x = calloc(GATHERED, sizeof *x);
     assert_non_null(x);
@@ -256,9 +252,8 @@ static kiln_status read_back(const char *text, measured_variants *found)
     return status;
 }
 
-static void variants_are_written_down_and_read(void **state)
+TEST(variants_are_written_down_and_read)
 {
-    (void)state;
     measured_variants kept = {.count = 0};
     measured_variants found = {.count = 7};
     measured_variant row = {.gpu = "a GPU", .variant = {TRANSFER_OUTSIDE, TRANSFER_GATHERED}};
@@ -285,9 +280,8 @@ static void variants_are_written_down_and_read(void **state)
     assert_int_equal(found.count, 0);
 }
 
-static void variants_of_nonsense_are_refused(void **state)
+TEST(variants_of_nonsense_are_refused)
 {
-    (void)state;
     static const char *const rows[] = {
         "1",
         "{}",
@@ -311,9 +305,8 @@ static void variants_of_nonsense_are_refused(void **state)
     }
 }
 
-static void what_is_large_is_not_gathered(void **state)
+VARIANTS_TEST(what_is_large_is_not_gathered)
 {
-    (void)state;
     enum { LARGE = (16 << 20) / (int)sizeof(float) + 1 };
     behaviour how = {.drifts = false};
     float *x = calloc(LARGE, sizeof *x);
@@ -326,9 +319,8 @@ static void what_is_large_is_not_gathered(void **state)
     free(x);
 }
 
-static void without_kernels_there_are_copies(void **state)
+VARIANTS_TEST(without_kernels_there_are_copies)
 {
-    (void)state;
     static const struct {
         const char *fault; /* NULL: the functions are not there */
         const char *words;
@@ -364,9 +356,8 @@ static void without_kernels_there_are_copies(void **state)
 
 /* Of large tensors in ordinary memory the driver copies straight from and to where they lie, unless
  * nobody waits: then the memory is the caller's again as soon as the call returns. */
-static void ordinary_memory_is_handed_to_the_driver(void **state)
+VARIANTS_TEST(ordinary_memory_is_handed_to_the_driver)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     float *memory = calloc(4, COUNT * sizeof *memory);
     assert_non_null(memory);
@@ -482,9 +473,8 @@ static kiln_context *make_many(void)
     return context;
 }
 
-static void more_tensors_than_a_launch_takes_are_several(void **state)
+VARIANTS_TEST(more_tensors_than_a_launch_takes_are_several)
 {
-    (void)state;
     kiln_context *context = make_many();
     float *x = calloc((size_t)TENSORS * EACH, sizeof *x);
     assert_non_null(x);
@@ -511,26 +501,4 @@ static void more_tensors_than_a_launch_takes_are_several(void **state)
     assert_said("a graph of 5 nodes, inputs gathered, outputs gathered\n");
     kiln_context_destroy(context);
     free(x);
-}
-
-#define variants_test(function) \
-    cmocka_unit_test_setup_teardown(function, begin_variants, end_variants)
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        variants_test(inputs_may_travel_ahead_of_the_graph),
-        variants_test(a_kernel_gathers_where_copies_are_slow),
-        variants_test(small_tensors_stay_where_they_lie),
-        variants_test(every_variant_is_measured),
-        variants_test(a_run_captures_one_variant_by_rule),
-        variants_test(what_was_measured_stays_with_the_engine),
-        cmocka_unit_test(variants_are_written_down_and_read),
-        cmocka_unit_test(variants_of_nonsense_are_refused),
-        variants_test(what_is_large_is_not_gathered),
-        variants_test(without_kernels_there_are_copies),
-        variants_test(ordinary_memory_is_handed_to_the_driver),
-        variants_test(more_tensors_than_a_launch_takes_are_several),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

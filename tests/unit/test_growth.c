@@ -30,9 +30,8 @@ static double seconds(void)
 /* --- hashes --- */
 
 /* As hash(bytes) of CPython 3.11 and later gives them with PYTHONHASHSEED=0. */
-static void siphash_is_what_others_compute(void **state)
+TEST(siphash_is_what_others_compute)
 {
-    (void)state;
     static const struct {
         const char *text;
         uint64_t hash;
@@ -47,9 +46,8 @@ static void siphash_is_what_others_compute(void **state)
     }
 }
 
-static void each_process_has_its_own_hash(void **state)
+TEST(each_process_has_its_own_hash)
 {
-    (void)state;
     char self[512] = "";
     assert_true(readlink("/proc/self/exe", self, sizeof self - 16) > 0);
     (void)strcat(self, " hash");
@@ -109,9 +107,8 @@ static double time_of_names(char (*names)[16])
     return best;
 }
 
-static void chosen_names_cost_no_more(void **state)
+TEST(chosen_names_cost_no_more)
 {
-    (void)state;
     static char plain[CHOSEN][16];
     static char chosen[CHOSEN][16];
     choose_names(plain, false);
@@ -326,9 +323,8 @@ static double time_of(maker make, size_t count, void (*use)(kiln_span bytes))
     return best;
 }
 
-static void models_grow_evenly(void **state)
+TEST(models_grow_evenly)
 {
-    (void)state;
     static const struct {
         const char *name;
         maker make;
@@ -448,9 +444,8 @@ static double time_of_layers(void (*add)(kiln_network *, kiln_tensor_id, size_t)
     return best;
 }
 
-static void networks_grow_evenly(void **state)
+TEST(networks_grow_evenly)
 {
-    (void)state;
     static const struct {
         const char *name;
         void (*add)(kiln_network *network, kiln_tensor_id x, size_t count);
@@ -540,9 +535,8 @@ static double time_of_call(call use, size_t count)
     return best;
 }
 
-static void calls_grow_evenly(void **state)
+TEST(calls_grow_evenly)
 {
-    (void)state;
     static const call calls[] = {run_tensors, push_tensors};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(calls); i++) {
         const double few = time_of_call(calls[i], 2000);
@@ -559,13 +553,5 @@ int main(int argc, char **argv)
         printf("%016llx\n", (unsigned long long)kln_hash_key("x", 1));
         return 0;
     }
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(siphash_is_what_others_compute),
-        cmocka_unit_test(each_process_has_its_own_hash),
-        cmocka_unit_test(chosen_names_cost_no_more),
-        cmocka_unit_test(models_grow_evenly),
-        cmocka_unit_test(networks_grow_evenly),
-        cmocka_unit_test(calls_grow_evenly),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return kiln_test_run();
 }

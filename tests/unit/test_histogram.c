@@ -21,9 +21,8 @@ static kiln_histogram_summary summary_of(const kiln_histogram *histogram)
     return found;
 }
 
-static void small_values_are_exact(void **state)
+TEST(small_values_are_exact)
 {
-    (void)state;
     kiln_histogram *times = new_histogram();
     for (uint64_t i = 0; i < 1000; i++) {
         kiln_histogram_record(times, 1000 - i);
@@ -56,9 +55,8 @@ static void small_values_are_exact(void **state)
 }
 
 /* From nanoseconds to days: no further than a thousandth from what sorting all would say. */
-static void large_values_are_close(void **state)
+TEST(large_values_are_close)
 {
-    (void)state;
     enum { COUNT = 20000 };
     static const double percents[] = {0, 1, 50, 90, 99, 99.9, 100};
     static uint64_t values[COUNT];
@@ -88,9 +86,8 @@ static void large_values_are_close(void **state)
     kiln_histogram_destroy(times);
 }
 
-static void the_largest_values_have_a_place(void **state)
+TEST(the_largest_values_have_a_place)
 {
-    (void)state;
     kiln_histogram *times = new_histogram();
     kiln_histogram_record(times, UINT64_MAX);
     kiln_histogram_record(times, UINT64_MAX - 1);
@@ -105,9 +102,8 @@ static void the_largest_values_have_a_place(void **state)
     kiln_histogram_destroy(times);
 }
 
-static void threads_bring_theirs_together(void **state)
+TEST(threads_bring_theirs_together)
 {
-    (void)state;
     kiln_histogram *all = new_histogram();
     kiln_histogram *one = new_histogram();
     assert_ok(kiln_histogram_add(all, one));
@@ -125,9 +121,8 @@ static void threads_bring_theirs_together(void **state)
     kiln_histogram_destroy(one);
 }
 
-static void misuse_is_told(void **state)
+TEST(misuse_is_told)
 {
-    (void)state;
     kiln_histogram *times = new_histogram();
     kiln_histogram_summary found = {.struct_size = 8};
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_histogram_summarize(times, &found));
@@ -149,29 +144,13 @@ static kiln_status make_one(void *unused)
     return status;
 }
 
-static void without_memory_there_is_none(void **state)
+TEST(without_memory_there_is_none)
 {
-    (void)state;
     kiln_test_each_allocation(make_one, NULL);
 }
 
-static void the_clock_goes_on(void **state)
+TEST(the_clock_goes_on)
 {
-    (void)state;
     const uint64_t begin = kiln_clock_now();
     assert_true(begin != 0 && kiln_clock_now() >= begin);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_values_are_exact),
-        cmocka_unit_test(large_values_are_close),
-        cmocka_unit_test(the_largest_values_have_a_place),
-        cmocka_unit_test(threads_bring_theirs_together),
-        cmocka_unit_test(misuse_is_told),
-        cmocka_unit_test(without_memory_there_is_none),
-        cmocka_unit_test(the_clock_goes_on),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,9 +40,8 @@ static const char *formatted(kln_dim dim)
     return text;
 }
 
-static void expressions_are_exact(void **state)
+TEST(expressions_are_exact)
 {
-    (void)state;
     kln_arena arena;
     kln_expressions pool;
     kln_arena_init(&arena);
@@ -81,9 +80,8 @@ static void expressions_are_exact(void **state)
     kln_arena_finish(&arena);
 }
 
-static void expressions_stay_small(void **state)
+TEST(expressions_stay_small)
 {
-    (void)state;
     kln_arena arena;
     kln_expressions pool;
     kln_arena_init(&arena);
@@ -111,9 +109,8 @@ static void expressions_stay_small(void **state)
 
 /* --- names through a network --- */
 
-static void names_survive(void **state)
+TEST(names_survive)
 {
-    (void)state;
     graph_maker m;
     maker_begin(&m, 17);
     maker_input(&m, "image", 1, "batch,3,h,w");
@@ -149,9 +146,8 @@ static void names_survive(void **state)
 }
 
 /* The usual way to flatten: Shape, Gather, Concat with -1, Reshape. */
-static void shapes_are_followed(void **state)
+TEST(shapes_are_followed)
 {
-    (void)state;
     graph_maker m;
     maker_begin(&m, 13);
     maker_input(&m, "x", 1, "batch,seq,768");
@@ -196,9 +192,8 @@ static void shapes_are_followed(void **state)
 }
 
 /* Attributes became inputs: the same in the old form and in the new one. */
-static void versions_differ(void **state)
+TEST(versions_differ)
 {
-    (void)state;
     graph_maker m;
     maker_begin(&m, 11);
     maker_input(&m, "x", 1, "1,n,1,8");
@@ -265,9 +260,8 @@ static void make_branches(graph_maker *m)
     maker_output(m, "z", 0, NULL);
 }
 
-static void branches_are_united(void **state)
+TEST(branches_are_united)
 {
-    (void)state;
     graph_maker m;
     make_branches(&m);
     kln_inference *i = infer(&m);
@@ -285,9 +279,8 @@ static void branches_are_united(void **state)
     maker_end(&m);
 }
 
-static void functions_are_entered(void **state)
+TEST(functions_are_entered)
 {
-    (void)state;
     graph_maker m;
     maker_begin(&m, 17);
     maker_input(&m, "x", 1, "n,8");
@@ -338,9 +331,8 @@ static void functions_are_entered(void **state)
 }
 
 /* Each function calls the one before it twice: a million nodes from sixty. */
-static void explosions_end(void **state)
+TEST(explosions_end)
 {
-    (void)state;
     enum { FUNCTIONS = 20 };
     static char names[FUNCTIONS][8];
     static kln_onnx_opset imports[] = {{.domain = "", .version = 17},
@@ -388,9 +380,8 @@ static void explosions_end(void **state)
 }
 
 /* A list of 4,000 sizes that a thousand nodes make a shape of. */
-static void long_lists_stay_few(void **state)
+TEST(long_lists_stay_few)
 {
-    (void)state;
     static int64_t sizes[4000];
     static char names[1000][8];
     graph_maker m;
@@ -413,9 +404,8 @@ static void long_lists_stay_few(void **state)
 
 /* --- options and growth --- */
 
-static void given_shapes_are_taken(void **state)
+TEST(given_shapes_are_taken)
 {
-    (void)state;
     graph_maker m;
     maker_begin(&m, 17);
     maker_input(&m, "x", 1, "batch,3");
@@ -443,9 +433,8 @@ static void given_shapes_are_taken(void **state)
     maker_end(&m);
 }
 
-static void a_network_grows(void **state)
+TEST(a_network_grows)
 {
-    (void)state;
     graph_maker m;
     kln_inference *i = NULL;
     maker_begin(&m, 17);
@@ -476,9 +465,8 @@ static uint32_t readers(const kln_inference *i, const char *name)
 
 /* What a builder adds and takes back leaves nothing behind: values, readers (of subgraphs too),
  * issues. */
-static void what_was_taken_in_is_taken_back(void **state)
+TEST(what_was_taken_in_is_taken_back)
 {
-    (void)state;
     graph_maker m;
     kln_inference *i = NULL;
     kln_onnx_graph *outer = NULL;
@@ -526,9 +514,8 @@ static void what_was_taken_in_is_taken_back(void **state)
     maker_end(&m);
 }
 
-static void quantization_is_carried(void **state)
+TEST(quantization_is_carried)
 {
-    (void)state;
     graph_maker m;
     maker_begin(&m, 21);
     maker_input(&m, "x", 1, "n,16,8");
@@ -584,9 +571,8 @@ static kiln_status infer_everything(void *user)
     return status;
 }
 
-static void each_allocation_may_fail(void **state)
+TEST(each_allocation_may_fail)
 {
-    (void)state;
     kiln_test_each_allocation(infer_everything, NULL);
 }
 
@@ -618,30 +604,7 @@ static kiln_status infer_many(void *user)
     return status;
 }
 
-static void each_allocation_of_many_may_fail(void **state)
+TEST(each_allocation_of_many_may_fail)
 {
-    (void)state;
     kiln_test_each_allocation(infer_many, NULL);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(expressions_are_exact),
-        cmocka_unit_test(expressions_stay_small),
-        cmocka_unit_test(names_survive),
-        cmocka_unit_test(shapes_are_followed),
-        cmocka_unit_test(versions_differ),
-        cmocka_unit_test(branches_are_united),
-        cmocka_unit_test(functions_are_entered),
-        cmocka_unit_test(explosions_end),
-        cmocka_unit_test(long_lists_stay_few),
-        cmocka_unit_test(given_shapes_are_taken),
-        cmocka_unit_test(a_network_grows),
-        cmocka_unit_test(what_was_taken_in_is_taken_back),
-        cmocka_unit_test(quantization_is_carried),
-        cmocka_unit_test(each_allocation_may_fail),
-        cmocka_unit_test(each_allocation_of_many_may_fail),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,9 +40,8 @@ static kiln_status make(kiln_network **network)
     return kiln_network_set_metadata(*network, "author", "nobody");
 }
 
-static void a_network_is_told_without_a_build(void **state)
+TEST(a_network_is_told_without_a_build)
 {
-    (void)state;
     kiln_network *network = NULL;
     kiln_inspection *inspection = NULL;
     kiln_inspection_info info = {.struct_size = sizeof info};
@@ -81,9 +80,8 @@ static void a_network_is_told_without_a_build(void **state)
     kiln_network_destroy(network);
 }
 
-static void nodes_have_the_types_of_their_tensors(void **state)
+TEST(nodes_have_the_types_of_their_tensors)
 {
-    (void)state;
     static const struct {
         const char *name, *operator_type, *graph, *input_type, *output_type;
         size_t depth;
@@ -113,9 +111,8 @@ static void nodes_have_the_types_of_their_tensors(void **state)
     kiln_network_destroy(network);
 }
 
-static void wrong_use_is_refused(void **state)
+TEST(wrong_use_is_refused)
 {
-    (void)state;
     kiln_network *network = NULL;
     kiln_network *branch = NULL;
     kiln_inspection *inspection = NULL;
@@ -137,9 +134,8 @@ static void wrong_use_is_refused(void **state)
     kiln_network_destroy(network);
 }
 
-static void an_empty_network_has_no_nodes(void **state)
+TEST(an_empty_network_has_no_nodes)
 {
-    (void)state;
     kiln_network *network = NULL;
     kiln_inspection *inspection = NULL;
     kiln_inspection_node node = {.struct_size = sizeof node};
@@ -164,16 +160,14 @@ static kiln_status inspect(void *user)
     return status;
 }
 
-static void each_failed_allocation_is_survived(void **state)
+TEST(each_failed_allocation_is_survived)
 {
-    (void)state;
     kiln_test_each_allocation(inspect, NULL);
 }
 
 /* A file of weights that is not there takes nothing but its numbers away. */
-static void missing_weights_are_named(void **state)
+TEST(missing_weights_are_named)
 {
-    (void)state;
     static float numbers[64 * 64] = {1};
     const kiln_shape shape = KILN_SHAPE(2, 64);
     const kiln_weights weights = {
@@ -220,17 +214,4 @@ static void missing_weights_are_named(void **state)
     assert_status(KILN_ERROR_NOT_FOUND, kiln_inspect_file("/no/such.onnx", true, &inspection));
     assert_null(inspection);
     assert_null(kiln_inspection_issues(NULL));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(missing_weights_are_named),
-        cmocka_unit_test(a_network_is_told_without_a_build),
-        cmocka_unit_test(nodes_have_the_types_of_their_tensors),
-        cmocka_unit_test(wrong_use_is_refused),
-        cmocka_unit_test(an_empty_network_has_no_nodes),
-        cmocka_unit_test(each_failed_allocation_is_survived),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

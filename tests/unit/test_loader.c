@@ -81,9 +81,8 @@ static void assert_place(const char *words)
     }
 }
 
-static void a_file_opens_and_fills_the_table(void **state)
+TEST(a_file_opens_and_fills_the_table)
 {
-    (void)state;
     assert_ok(open_at(FAKE "part/libfakepart.so"));
     assert_int_equal(table.version(), 3);
     assert_null(table.extra);
@@ -100,9 +99,8 @@ static void a_file_opens_and_fills_the_table(void **state)
     assert_string_equal(kln_library_version(library), "3.1");
 }
 
-static void a_folder_stands_for_its_files(void **state)
+TEST(a_folder_stands_for_its_files)
 {
-    (void)state;
     assert_ok(open_at(FAKE "part"));
     assert_place("/fake/part/libfakepart.so: opened, version 3.0");
     assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(FAKE "hidden"));
@@ -111,9 +109,8 @@ static void a_folder_stands_for_its_files(void **state)
     assert_place("/fake/hidden/libfakepart.so.*: nothing matches");
 }
 
-static void absent_differs_from_broken(void **state)
+TEST(absent_differs_from_broken)
 {
-    (void)state;
     assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(FAKE "nowhere/libfakepart.so"));
     assert_int_equal(kln_library_state(library), KILN_LIBRARY_ABSENT);
     assert_message("which kiln_build_options.library names");
@@ -142,9 +139,8 @@ static void absent_differs_from_broken(void **state)
 }
 
 /* The dynamic linker would die of SIGBUS on most of these. */
-static void a_library_cut_short_is_never_opened(void **state)
+TEST(a_library_cut_short_is_never_opened)
 {
-    (void)state;
     FILE *file = fopen(FAKE "part/libfakepart.so", "rb");
     assert_non_null(file);
     static unsigned char bytes[1 << 20];
@@ -160,9 +156,8 @@ static void a_library_cut_short_is_never_opened(void **state)
     assert_message("cut short");
 }
 
-static void a_link_is_followed(void **state)
+TEST(a_link_is_followed)
 {
-    (void)state;
     char path[4096];
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("liblink.so"));
     (void)unlink(path);
@@ -176,9 +171,8 @@ static void a_link_is_followed(void **state)
     assert_int_equal(unlink(path), 0);
 }
 
-static void the_environment_is_looked_at_alone(void **state)
+TEST(the_environment_is_looked_at_alone)
 {
-    (void)state;
     assert_int_equal(setenv("KILN_FAKEPART", FAKE "nowhere", 1), 0);
     folders[0] = FAKE "part";
     assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(NULL));
@@ -206,9 +200,8 @@ static void copy_file(const char *from, const char *to)
 }
 
 /* Who can write a library, or rename what lies beside it, decides what the process does. */
-static void what_everybody_can_write_is_refused(void **state)
+TEST(what_everybody_can_write_is_refused)
 {
-    (void)state;
     char folder[4096];
     char path[4400];
     (void)snprintf(folder, sizeof folder, "%s", kiln_test_path("trusted"));
@@ -236,9 +229,8 @@ static void what_everybody_can_write_is_refused(void **state)
     }
 }
 
-static void the_newest_version_comes_first(void **state)
+TEST(the_newest_version_comes_first)
 {
-    (void)state;
     char root[4096];
     char path[4400];
     (void)snprintf(root, sizeof root, "%s", kiln_test_path("versions"));
@@ -256,9 +248,8 @@ static void the_newest_version_comes_first(void **state)
 }
 
 /* A folder that is too old is passed over for one that is not, and stays on record. */
-static void the_search_goes_on_after_a_failure(void **state)
+TEST(the_search_goes_on_after_a_failure)
 {
-    (void)state;
     char home[4096];
     char path[4400];
     (void)snprintf(home, sizeof home, "%s", kiln_test_path("home [*]"));
@@ -298,9 +289,8 @@ static void the_search_goes_on_after_a_failure(void **state)
     }
 }
 
-static void the_system_search_finds_by_name(void **state)
+TEST(the_system_search_finds_by_name)
 {
-    (void)state;
     static const char *const names[] = {"libm.so.6", NULL};
     static const kln_symbol cosine[] = {{"cos", 0, NULL}, {NULL, 0, NULL}};
     const kln_library_spec math = {.name = "libm",
@@ -319,9 +309,8 @@ static void the_system_search_finds_by_name(void **state)
     kln_library_close(NULL);
 }
 
-static void the_system_goes_first_where_the_spec_says_so(void **state)
+TEST(the_system_goes_first_where_the_spec_says_so)
 {
-    (void)state;
     static const char *const names[] = {"libm.so.6", NULL};
     static const char *const places[] = {FAKE "part", NULL};
     static const kln_symbol cosine[] = {{"cos", 0, NULL}, {NULL, 0, NULL}};
@@ -353,9 +342,8 @@ static void the_system_goes_first_where_the_spec_says_so(void **state)
     kln_library_close(found);
 }
 
-static void what_a_library_needs_is_read(void **state)
+TEST(what_a_library_needs_is_read)
 {
-    (void)state;
     const char *needy = FAKE "needy/libfakepart.so";
     assert_true(kln_library_needs(needy, "libfakeabsent.so"));
     assert_false(kln_library_needs(needy, "libfakeabsent"));
@@ -384,9 +372,8 @@ static void what_a_library_needs_is_read(void **state)
     }
 }
 
-static void a_look_opens_nothing(void **state)
+TEST(a_look_opens_nothing)
 {
-    (void)state;
     char folder[] = "/tmp/kiln_look_XXXXXX";
     char path[PATH_MAX];
     assert_non_null(mkdtemp(folder));
@@ -427,9 +414,8 @@ static void a_look_opens_nothing(void **state)
 }
 
 /* A room may keep a record for good, and the heap can still be replaced. */
-static void a_record_takes_nothing_from_the_heap(void **state)
+TEST(a_record_takes_nothing_from_the_heap)
 {
-    (void)state;
     kiln_allocation_counters before;
     kiln_allocation_counters after;
     kiln_get_allocation_counters(&before);
@@ -444,21 +430,5 @@ int main(void)
 {
     (void)unsetenv("VIRTUAL_ENV");
     (void)unsetenv("CONDA_PREFIX");
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_file_opens_and_fills_the_table),
-        cmocka_unit_test(a_folder_stands_for_its_files),
-        cmocka_unit_test(absent_differs_from_broken),
-        cmocka_unit_test(a_library_cut_short_is_never_opened),
-        cmocka_unit_test(a_link_is_followed),
-        cmocka_unit_test(the_environment_is_looked_at_alone),
-        cmocka_unit_test(what_everybody_can_write_is_refused),
-        cmocka_unit_test(the_newest_version_comes_first),
-        cmocka_unit_test(the_search_goes_on_after_a_failure),
-        cmocka_unit_test(the_system_search_finds_by_name),
-        cmocka_unit_test(the_system_goes_first_where_the_spec_says_so),
-        cmocka_unit_test(what_a_library_needs_is_read),
-        cmocka_unit_test(a_look_opens_nothing),
-        cmocka_unit_test(a_record_takes_nothing_from_the_heap),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return kiln_test_run();
 }

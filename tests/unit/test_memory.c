@@ -11,9 +11,8 @@ static const kiln_location locations[] = {KILN_LOCATION_HOST, KILN_LOCATION_PINN
 
 /* --- buffers --- */
 
-static void buffers_hold_what_is_written(void **state)
+FAKE_TEST(buffers_hold_what_is_written)
 {
-    (void)state;
     const char text[] = "one two three";
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
         kiln_buffer *buffer = NULL;
@@ -36,9 +35,8 @@ static void buffers_hold_what_is_written(void **state)
     assert_int_equal(kiln_buffer_bytes(NULL), 0);
 }
 
-static void buffers_are_copied_between_all_locations(void **state)
+FAKE_TEST(buffers_are_copied_between_all_locations)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
         for (size_t j = 0; j < KLN_ARRAY_LENGTH(locations); j++) {
             kiln_buffer *from = NULL;
@@ -61,9 +59,8 @@ static void buffers_are_copied_between_all_locations(void **state)
     }
 }
 
-static void buffers_refuse_what_is_wrong(void **state)
+FAKE_TEST(buffers_refuse_what_is_wrong)
 {
-    (void)state;
     kiln_buffer *buffer = NULL;
     kiln_stream *stream = NULL;
     char bytes[16] = "";
@@ -98,9 +95,8 @@ static void buffers_refuse_what_is_wrong(void **state)
     kiln_stream_destroy(stream);
 }
 
-static void without_a_gpu_host_memory_works_and_the_rest_says_why(void **state)
+FAKE_TEST(without_a_gpu_host_memory_works_and_the_rest_says_why)
 {
-    (void)state;
     set("KILN_CUDA_DRIVER", "/nowhere");
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
         kiln_buffer *buffer = NULL;
@@ -128,9 +124,8 @@ static const kiln_buffer_request requests[] = {
     {"empty", KILN_DTYPE_INT64, {1, {0}}},
 };
 
-static void a_plan_shares_one_allocation_among_small_tensors(void **state)
+FAKE_TEST(a_plan_shares_one_allocation_among_small_tensors)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
         kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS_INIT;
         kiln_buffer_plan *plan = NULL;
@@ -161,9 +156,8 @@ static void a_plan_shares_one_allocation_among_small_tensors(void **state)
     kiln_buffer_plan_destroy(NULL);
 }
 
-static void a_plan_refuses_what_is_wrong(void **state)
+FAKE_TEST(a_plan_refuses_what_is_wrong)
 {
-    (void)state;
     kiln_buffer_plan *plan = NULL;
     kiln_buffer_request twice[2] = {requests[1], requests[1]};
     assert_status(KILN_ERROR_NAME, kiln_buffer_plan_create(twice, 2, NULL, &plan));
@@ -216,9 +210,8 @@ static kiln_status use_memory(void *user)
     return status;
 }
 
-static void aliases_lie_in_one_place(void **state)
+FAKE_TEST(aliases_lie_in_one_place)
 {
-    (void)state;
     const kiln_buffer_request wanted[] = {
         {"state", KILN_DTYPE_FLOAT32, KILN_SHAPE(100)},
         {"next", KILN_DTYPE_FLOAT32, KILN_SHAPE(200)},
@@ -263,9 +256,8 @@ static void aliases_lie_in_one_place(void **state)
     assert_null(plan);
 }
 
-static void every_failed_allocation_is_survived(void **state)
+FAKE_TEST(every_failed_allocation_is_survived)
 {
-    (void)state;
     /* A slab whose size the heap refuses is tried once more with a single piece, so one failure
      * alone may pass unseen: the helper's rule does not fit it. */
     for (long which = 0; which < 40; which++) {
@@ -279,19 +271,4 @@ static void every_failed_allocation_is_survived(void **state)
     }
     assert_false(kiln_test_allocation_failed());
     kiln_test_restore_allocator();
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        fake_test(buffers_hold_what_is_written),
-        fake_test(buffers_are_copied_between_all_locations),
-        fake_test(buffers_refuse_what_is_wrong),
-        fake_test(without_a_gpu_host_memory_works_and_the_rest_says_why),
-        fake_test(a_plan_shares_one_allocation_among_small_tensors),
-        fake_test(a_plan_refuses_what_is_wrong),
-        fake_test(aliases_lie_in_one_place),
-        fake_test(every_failed_allocation_is_survived),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -101,9 +101,8 @@ static size_t merge(kiln_network *network)
     return merged;
 }
 
-static void results_stay_and_nodes_become_fewer(void **state)
+TEST(results_stay_and_nodes_become_fewer)
 {
-    (void)state;
     static float before[6][ROWS * MOST_COLUMNS];
     static float after[6][ROWS * MOST_COLUMNS];
     kiln_network *network = several();
@@ -130,9 +129,8 @@ static void results_stay_and_nodes_become_fewer(void **state)
     kiln_network_destroy(network);
 }
 
-static void what_must_stay_apart_does(void **state)
+TEST(what_must_stay_apart_does)
 {
-    (void)state;
     kiln_tensor_id x;
     kiln_tensor_id y;
     kiln_network *network = start(&x);
@@ -144,9 +142,8 @@ static void what_must_stay_apart_does(void **state)
     kiln_network_destroy(network);
 }
 
-static void old_and_nested_models_are_left_alone(void **state)
+TEST(old_and_nested_models_are_left_alone)
 {
-    (void)state;
     static small_graph graph;
     static small_graph branch;
     static const float one[] = {1};
@@ -192,24 +189,12 @@ static kiln_status read_and_merge(void *user)
     return status;
 }
 
-static void every_allocation_may_fail(void **state)
+TEST(every_allocation_may_fail)
 {
-    (void)state;
     static char path[4096];
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("several.onnx"));
     kiln_network *network = several();
     assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
     kiln_network_destroy(network);
     kiln_test_each_allocation(read_and_merge, path);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(results_stay_and_nodes_become_fewer),
-        cmocka_unit_test(what_must_stay_apart_does),
-        cmocka_unit_test(old_and_nested_models_are_left_alone),
-        cmocka_unit_test(every_allocation_may_fail),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,9 +26,8 @@ static kiln_tensor_id input(kiln_network *network, const char *name, kiln_shape 
     return id;
 }
 
-static void lifecycle(void **state)
+TEST(lifecycle)
 {
-    (void)state;
     kiln_network *network = NULL;
     kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
     assert_ok(kiln_network_create(NULL, &network));
@@ -50,9 +49,8 @@ static void lifecycle(void **state)
     assert_int_equal(kiln_network_input_count(NULL), 0);
 }
 
-static void names(void **state)
+TEST(names)
 {
-    (void)state;
     kiln_tensor_id x, y, found;
     kiln_network *network = make(0);
     x = input(network, "x", KILN_SHAPE(2, 3));
@@ -76,9 +74,8 @@ static void names(void **state)
 }
 
 /* What fails leaves nothing behind, its name included. */
-static void failures_take_everything_back(void **state)
+TEST(failures_take_everything_back)
 {
-    (void)state;
     kiln_network *network = make(18);
     kiln_tensor_id y = 123;
     kiln_tensor_id x = input(network, "x", KILN_SHAPE(2, 4, 3));
@@ -108,9 +105,8 @@ static void failures_take_everything_back(void **state)
     kiln_network_destroy(network);
 }
 
-static void arguments(void **state)
+TEST(arguments)
 {
-    (void)state;
     kiln_network *network = make(0);
     kiln_tensor_id w, y;
     kiln_tensor_id x = input(network, "x", KILN_SHAPE(1, 3, 8, 8));
@@ -188,9 +184,8 @@ static void arguments(void **state)
     kiln_network_destroy(network);
 }
 
-static void branches(void **state)
+TEST(branches)
 {
-    (void)state;
     kiln_tensor_id x, c, inner, y;
     kiln_network *network = make(0);
     kiln_network *then = NULL;
@@ -221,9 +216,8 @@ static void branches(void **state)
     kiln_network_destroy(network);
 }
 
-static void saved_and_read_again(void **state)
+TEST(saved_and_read_again)
 {
-    (void)state;
     char path[4096];
     kiln_network *copy = NULL;
     kiln_tensor_id w, y;
@@ -276,9 +270,8 @@ static kiln_status build(void *user)
     return status;
 }
 
-static void every_layer_survives_every_allocation(void **state)
+TEST(every_layer_survives_every_allocation)
 {
-    (void)state;
     static const int opsets[] = {18, 23};
     for (size_t i = 0; i < layer_case_count; i++) {
         for (size_t k = 0; k < KLN_ARRAY_LENGTH(opsets); k++) {
@@ -288,18 +281,4 @@ static void every_layer_survives_every_allocation(void **state)
             }
         }
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lifecycle),
-        cmocka_unit_test(names),
-        cmocka_unit_test(failures_take_everything_back),
-        cmocka_unit_test(arguments),
-        cmocka_unit_test(branches),
-        cmocka_unit_test(saved_and_read_again),
-        cmocka_unit_test(every_layer_survives_every_allocation),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -202,9 +202,8 @@ static const struct {
     {several_outputs, KILN_ISSUE_VALUE, "bad", "axis 9 is outside"},
 };
 
-static void each_refusal_is_one_issue(void **state)
+TEST(each_refusal_is_one_issue)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(refusals); i++) {
         kiln_network *network = make();
         const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(1, 4, 8, 8));
@@ -231,9 +230,8 @@ static void each_refusal_is_one_issue(void **state)
 
 /* Several, in the order of the calls, before what the validation finds; a layer that reads a
  * refused tensor is still asked for what has nothing to do with it. */
-static void all_of_them_in_order(void **state)
+TEST(all_of_them_in_order)
 {
-    (void)state;
     kiln_network *network = make();
     kiln_tensor_id a, b, c;
     const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 3));
@@ -266,9 +264,8 @@ static void all_of_them_in_order(void **state)
 }
 
 /* An If of which a branch has a refused output is refused itself, without a word. */
-static void branches_collect_too(void **state)
+TEST(branches_collect_too)
 {
-    (void)state;
     kiln_network *network = make();
     kiln_network *then = NULL;
     kiln_network *other = NULL;
@@ -295,9 +292,8 @@ static void branches_collect_too(void **state)
     expect_one(network, KILN_ISSUE_VALUE, "", "4711 is no tensor of a network around this branch");
 }
 
-static void what_is_never_collected(void **state)
+TEST(what_is_never_collected)
 {
-    (void)state;
     kiln_network *network = make();
     kiln_network *branch = NULL;
     kiln_tensor_id y, z;
@@ -357,18 +353,7 @@ static kiln_status collect(void *user)
     return status;
 }
 
-static void each_allocation_may_fail(void **state)
+TEST(each_allocation_may_fail)
 {
-    (void)state;
     kiln_test_each_allocation(collect, NULL);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_refusal_is_one_issue), cmocka_unit_test(all_of_them_in_order),
-        cmocka_unit_test(branches_collect_too),      cmocka_unit_test(what_is_never_collected),
-        cmocka_unit_test(each_allocation_may_fail),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,9 +61,8 @@ static void assert_type(kiln_network *network, kiln_tensor_id id, kiln_dtype dty
     }
 }
 
-static void operators_without_a_layer(void **state)
+TEST(operators_without_a_layer)
 {
-    (void)state;
     kiln_network *network = make(0);
     kiln_tensor_id y[3];
     const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 8, 4, 4));
@@ -96,9 +95,8 @@ static void operators_without_a_layer(void **state)
     kiln_network_destroy(network);
 }
 
-static void attributes_of_every_kind(void **state)
+TEST(attributes_of_every_kind)
 {
-    (void)state;
     kiln_network *network = make(0);
     kiln_tensor_id y = NONE;
     const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(1, 3));
@@ -151,9 +149,8 @@ static void attributes_of_every_kind(void **state)
 }
 
 /* Running sums by a Scan, which has no layer. */
-static void graphs_are_attributes(void **state)
+TEST(graphs_are_attributes)
 {
-    (void)state;
     kiln_network *network = make(0);
     kiln_network *body = NULL;
     kiln_tensor_id sum, y, outputs[2];
@@ -197,9 +194,8 @@ static void refused(kiln_network *network, kiln_status status, const char *op_ty
     assert_int_equal(kiln_network_layer_count(network), before);
 }
 
-static void what_is_wrong_is_said(void **state)
+TEST(what_is_wrong_is_said)
 {
-    (void)state;
     kiln_network *network = make(21);
     kiln_tensor_id y[2];
     const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 3));
@@ -243,9 +239,8 @@ static void what_is_wrong_is_said(void **state)
 }
 
 /* What ONNX does not have is for the backend to know; layers after it take what comes. */
-static void operators_of_others(void **state)
+TEST(operators_of_others)
 {
-    (void)state;
     kiln_network *network = make(0);
     kiln_issue_list *issues = NULL;
     kiln_tensor_id y[2], z;
@@ -277,9 +272,8 @@ static void operators_of_others(void **state)
 
 /* What is known as a network grows is what is inferred of it at once, whatever failed on the way.
  */
-static void growing_comes_to_the_same(void **state)
+TEST(growing_comes_to_the_same)
 {
-    (void)state;
     kiln_network *network = make(0);
     kiln_tensor_id x = NONE, y = NONE, bad = NONE;
     kiln_shape open = KILN_SHAPE(KILN_DYNAMIC, 4, 6);
@@ -323,9 +317,8 @@ static void growing_comes_to_the_same(void **state)
 }
 
 /* A tensor of a branch is known too, and what the branch reads from around it. */
-static void branches_are_inferred(void **state)
+TEST(branches_are_inferred)
 {
-    (void)state;
     kiln_network *network = make(0);
     kiln_network *then = NULL;
     kiln_network *inside = NULL;
@@ -346,15 +339,4 @@ static void branches_are_inferred(void **state)
     assert_ok(kiln_network_add_unary(then, "n", KILN_UNARY_ABS, inner, &y));
     assert_type(then, y, F, KILN_SHAPE(2, 3));
     kiln_network_destroy(network);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(operators_without_a_layer), cmocka_unit_test(attributes_of_every_kind),
-        cmocka_unit_test(graphs_are_attributes),     cmocka_unit_test(what_is_wrong_is_said),
-        cmocka_unit_test(operators_of_others),       cmocka_unit_test(growing_comes_to_the_same),
-        cmocka_unit_test(branches_are_inferred),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

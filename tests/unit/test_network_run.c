@@ -140,9 +140,8 @@ static void run_case(const layer_case *each, int opset)
     }
 }
 
-static void each_layer_on_two_executors(void **state)
+TEST(each_layer_on_two_executors)
 {
-    (void)state;
     static const int opsets[] = {18, KILN_OPSET_DEFAULT, 23};
     for (size_t i = 0; i < layer_case_count; i++) {
         for (size_t k = 0; k < KLN_ARRAY_LENGTH(opsets); k++) {
@@ -190,9 +189,8 @@ static float first_output(kiln_engine *engine)
 }
 
 /* With share_weights the kernels see the caller's array itself: what is changed there counts. */
-static void weights_are_used_where_they_lie(void **state)
+TEST(weights_are_used_where_they_lie)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_network *network = product();
@@ -212,9 +210,8 @@ static void weights_are_used_where_they_lie(void **state)
 }
 
 /* The reference executor never copies them. */
-static void the_reference_executor_copies_no_weights(void **state)
+TEST(the_reference_executor_copies_no_weights)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_allocation_counters before;
     kiln_allocation_counters after;
@@ -244,9 +241,8 @@ static void the_reference_executor_copies_no_weights(void **state)
 }
 
 /* What is saved is the network as it was built, not as it was made to be later. */
-static void saved_as_it_was_built(void **state)
+TEST(saved_as_it_was_built)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_engine *again = NULL;
     kiln_tensor_id y;
@@ -277,9 +273,8 @@ static void saved_as_it_was_built(void **state)
     kiln_engine_release(engine);
 }
 
-static void what_cannot_be_built(void **state)
+TEST(what_cannot_be_built)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_network *branch = NULL;
     kiln_network *network = product();
@@ -296,16 +291,4 @@ static void what_cannot_be_built(void **state)
     assert_message("wrong");
     assert_null(engine);
     kiln_network_destroy(network);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_layer_on_two_executors),
-        cmocka_unit_test(weights_are_used_where_they_lie),
-        cmocka_unit_test(the_reference_executor_copies_no_weights),
-        cmocka_unit_test(saved_as_it_was_built),
-        cmocka_unit_test(what_cannot_be_built),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -73,9 +73,8 @@ static void assert_nodes(kiln_context *context, uint64_t runs)
     assert_message("2 were measured");
 }
 
-static void the_reference_measures_when_it_is_told_to(void **state)
+TEST(the_reference_measures_when_it_is_told_to)
 {
-    (void)state;
     kiln_engine *engine = build("reference", false);
     kiln_context *context = context_of(engine);
     kiln_layer_time layer = {.struct_size = sizeof layer};
@@ -107,9 +106,8 @@ static size_t profiles_in(const char *folder)
     return count;
 }
 
-static void onnxruntime_measures_where_it_was_built_for_it(void **state)
+TEST(onnxruntime_measures_where_it_was_built_for_it)
 {
-    (void)state;
     char folder[] = "/tmp/kiln-test-XXXXXX";
     assert_non_null(mkdtemp(folder));
     assert_int_equal(setenv("TMPDIR", folder, 1), 0);
@@ -133,9 +131,8 @@ static void onnxruntime_measures_where_it_was_built_for_it(void **state)
     assert_int_equal(unsetenv("TMPDIR"), 0);
 }
 
-static void what_cannot_be_measured_is_told(void **state)
+TEST(what_cannot_be_measured_is_told)
 {
-    (void)state;
     kiln_engine *engine = build("onnxruntime", false);
     kiln_context *context = context_of(engine);
     kiln_layer_time layer = {.struct_size = sizeof layer};
@@ -165,20 +162,8 @@ static kiln_status measure(void *user)
     return status;
 }
 
-static void without_memory_nothing_is_measured(void **state)
+TEST(without_memory_nothing_is_measured)
 {
-    (void)state;
     kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
     kiln_test_each_allocation(measure, &model);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_reference_measures_when_it_is_told_to),
-        cmocka_unit_test(onnxruntime_measures_where_it_was_built_for_it),
-        cmocka_unit_test(what_cannot_be_measured_is_told),
-        cmocka_unit_test(without_memory_nothing_is_measured),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,9 +35,8 @@ static kiln_status read_text(const char *dictionary, const void *data, size_t si
     return kln_npy_read((kiln_span){file, length}, tensor);
 }
 
-static void every_type_comes_back(void **state)
+TEST(every_type_comes_back)
 {
-    (void)state;
     static const struct {
         kiln_dtype saved;
         kiln_dtype loaded;
@@ -100,9 +99,8 @@ static void every_type_comes_back(void **state)
     kiln_tensor_free(&none);
 }
 
-static void headers_of_other_writers_are_read(void **state)
+TEST(headers_of_other_writers_are_read)
 {
-    (void)state;
     static const unsigned char bytes[8] = {0, 1, 2, 3, 4, 5, 6, 7};
     static const struct {
         const char *dictionary;
@@ -146,9 +144,8 @@ static void headers_of_other_writers_are_read(void **state)
     }
 }
 
-static void bad_headers_are_refused(void **state)
+TEST(bad_headers_are_refused)
 {
-    (void)state;
     static const struct {
         const char *dictionary;
         kiln_status status;
@@ -230,9 +227,8 @@ static size_t example(unsigned char *file)
                    data, sizeof data);
 }
 
-static void no_truncation_gets_through(void **state)
+TEST(no_truncation_gets_through)
 {
-    (void)state;
     unsigned char file[256];
     const size_t whole = example(file);
     for (size_t size = 0; size < whole; size++) {
@@ -249,9 +245,8 @@ static void no_truncation_gets_through(void **state)
     kiln_tensor_free(&tensor);
 }
 
-static void flipped_bits_do_no_harm(void **state)
+TEST(flipped_bits_do_no_harm)
 {
-    (void)state;
     unsigned char file[256];
     const size_t whole = example(file);
     const size_t header = whole - 24;
@@ -290,17 +285,15 @@ static kiln_status save_and_load(void *user)
     return status;
 }
 
-static void every_allocation_may_fail(void **state)
+TEST(every_allocation_may_fail)
 {
-    (void)state;
     char path[4096];
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("memory.npy"));
     kiln_test_each_allocation(save_and_load, path);
 }
 
-static void files_that_are_not_there(void **state)
+TEST(files_that_are_not_there)
 {
-    (void)state;
     kiln_tensor tensor = KILN_HOST_TENSOR(KILN_DTYPE_INT8, KILN_SHAPE(1), NULL, 7);
     assert_status(KILN_ERROR_NOT_FOUND,
                   kiln_tensor_load_npy(kiln_test_path("absent.npy"), &tensor));
@@ -318,9 +311,8 @@ static void files_that_are_not_there(void **state)
     assert_message("tensor");
 }
 
-static void what_cannot_be_saved(void **state)
+TEST(what_cannot_be_saved)
 {
-    (void)state;
     static float data[6];
     char path[4096];
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("unsaved.npy"));
@@ -388,9 +380,8 @@ static int shell(const char *command)
 }
 
 /* NumPy writes, Kiln reads and writes again, NumPy reads that and compares. */
-static void numpy_agrees(void **state)
+TEST(numpy_agrees)
 {
-    (void)state;
     const char *python = KILN_DEPS_DIR "/python/bin/python3";
     char command[8192];
     (void)snprintf(command, sizeof command, "%s -c 'import numpy' 2>/dev/null", python);
@@ -445,20 +436,4 @@ static void numpy_agrees(void **state)
                    "  assert a.astype(b.dtype).tobytes() == b.tobytes(), i\n\"",
                    folder, python, count);
     assert_int_equal(shell(command), 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_type_comes_back),
-        cmocka_unit_test(headers_of_other_writers_are_read),
-        cmocka_unit_test(bad_headers_are_refused),
-        cmocka_unit_test(no_truncation_gets_through),
-        cmocka_unit_test(flipped_bits_do_no_harm),
-        cmocka_unit_test(every_allocation_may_fail),
-        cmocka_unit_test(files_that_are_not_there),
-        cmocka_unit_test(what_cannot_be_saved),
-        cmocka_unit_test(numpy_agrees),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -166,9 +166,8 @@ static void check_format(const format *f)
     }
 }
 
-static void halves(void **state)
+TEST(halves)
 {
-    (void)state;
     check_format(&half);
     assert_int_equal(kln_half_from_float(65504.0F), 0x7bff);
     assert_int_equal(kln_half_from_float(65520.0F), 0x7c00);
@@ -177,17 +176,15 @@ static void halves(void **state)
     assert_true(kln_float_from_half(0x3c00) == 1.0F);
 }
 
-static void bfloats(void **state)
+TEST(bfloats)
 {
-    (void)state;
     check_format(&bfloat16);
     assert_int_equal(kln_bfloat16_from_float(1.0F), 0x3f80);
     assert_int_equal(kln_bfloat16_from_float(3.4028234664e38F), 0x7f80);
 }
 
-static void float8s(void **state)
+TEST(float8s)
 {
-    (void)state;
     check_format(&e4m3);
     check_format(&e5m2);
     assert_true(kln_float_from_e4m3(0x7e) == 448.0F);
@@ -202,9 +199,8 @@ static void float8s(void **state)
     assert_int_equal(kln_e4m3_from_float(464.1F, false), 0x7f);
 }
 
-static void float4s(void **state)
+TEST(float4s)
 {
-    (void)state;
     /* All sixteen, as https://onnx.ai/onnx/technical/float4.html lists them. */
     static const float values[8] = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
     for (uint8_t bits = 0; bits < 8; bits++) {
@@ -223,9 +219,8 @@ static void float4s(void **state)
     assert_int_equal(kln_e2m1_from_float(-INFINITY), 15);
 }
 
-static void nans_stay_nans(void **state)
+TEST(nans_stay_nans)
 {
-    (void)state;
     static const uint32_t patterns[] = {0x7f800001, 0x7fc00000, 0x7fffffff, 0xff800001, 0xffc00000};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(patterns); i++) {
         float value;
@@ -235,13 +230,4 @@ static void nans_stay_nans(void **state)
         assert_true(isnan(kln_float_from_e4m3(kln_e4m3_from_float(value, i % 2 == 0))));
         assert_true(isnan(kln_float_from_e5m2(kln_e5m2_from_float(value, i % 2 == 0))));
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(halves),  cmocka_unit_test(bfloats),        cmocka_unit_test(float8s),
-        cmocka_unit_test(float4s), cmocka_unit_test(nans_stay_nans),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -151,9 +151,8 @@ static void check_model(const kln_onnx_model *model)
     assert_int_equal(graph->initializers[0].dims[1], 30);
 }
 
-static void round_trip_in_memory(void **state)
+TEST(round_trip_in_memory)
 {
-    (void)state;
     kln_onnx_model *model = NULL;
     kln_onnx_model *copy = NULL;
     kln_text bytes;
@@ -186,9 +185,8 @@ static void round_trip_in_memory(void **state)
     kln_onnx_model_destroy(model);
 }
 
-static void round_trip_in_files(void **state)
+TEST(round_trip_in_files)
 {
-    (void)state;
     kln_onnx_model *model = NULL;
     kln_onnx_model *copy = NULL;
     char path[4096];
@@ -258,9 +256,8 @@ static void assert_external(kiln_status status, const char *words, const char *l
     kln_onnx_model_destroy(model);
 }
 
-static void external_files(void **state)
+TEST(external_files)
 {
-    (void)state;
     char outside[4200];
     (void)kiln_test_file("weights.bin", weights, 64);
     assert_external(KILN_OK, "", "weights.bin", "", "");
@@ -291,9 +288,8 @@ static void external_files(void **state)
 
 /* --- fields of every sort --- */
 
-static void elements_in_every_field(void **state)
+TEST(elements_in_every_field)
 {
-    (void)state;
     const uint8_t packed[] = {0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01};
     kln_onnx_model *model = NULL;
     message tensor = {.size = 0};
@@ -333,9 +329,8 @@ static void elements_in_every_field(void **state)
     assert_refused(KILN_ERROR_MALFORMED, "raw_data and another field", &bytes);
 }
 
-static void unknown_fields_survive(void **state)
+TEST(unknown_fields_survive)
 {
-    (void)state;
     kln_onnx_model *model = NULL;
     kln_text text;
     message graph = {.size = 0};
@@ -356,9 +351,8 @@ static void unknown_fields_survive(void **state)
     kln_onnx_model_destroy(model);
 }
 
-static void malformed_messages(void **state)
+TEST(malformed_messages)
 {
-    (void)state;
     kln_onnx_model *model = NULL;
     message bytes = {.size = 0};
     message graph = {.size = 0};
@@ -431,9 +425,8 @@ static void nested_graphs(unsigned depth, message *graph)
     }
 }
 
-static void limits(void **state)
+TEST(limits)
 {
-    (void)state;
     kln_onnx_model *model = NULL;
     message graph;
     nested_graphs(KLN_ONNX_MAX_GRAPH_DEPTH, &graph);
@@ -479,9 +472,8 @@ static void limits(void **state)
 }
 
 /* Whatever is cut off or turned over, the reader says so or reads it; the sanitizers watch. */
-static void truncation_and_bit_flips(void **state)
+TEST(truncation_and_bit_flips)
 {
-    (void)state;
     kln_onnx_model *model = NULL;
     kln_text text;
     kln_text_init(&text, 65536);
@@ -528,9 +520,8 @@ static kiln_status copy_file(void *user)
     return status;
 }
 
-static void every_allocation_may_fail(void **state)
+TEST(every_allocation_may_fail)
 {
-    (void)state;
     static const char *const models[] = {"magika/model.onnx", "silero-vad/silero_vad.onnx"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(models); i++) {
         char from[4096];
@@ -544,9 +535,8 @@ static void every_allocation_may_fail(void **state)
 
 /* --- past 2 GiB --- */
 
-static void large_files(void **state)
+TEST(large_files)
 {
-    (void)state;
     const uint64_t size = UINT64_C(5) << 30; /* a hole in the file, not on the disk */
     kln_onnx_model *model = NULL;
     message tensor = {.size = 0};
@@ -583,9 +573,8 @@ static void large_files(void **state)
     assert_int_equal(unlink(path), 0);
 }
 
-static void arguments(void **state)
+TEST(arguments)
 {
-    (void)state;
     kln_onnx_model *model = NULL;
     assert_status(KILN_ERROR_NULL_ARGUMENT, kln_onnx_read_file(NULL, &model));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kln_onnx_read_file("x", NULL));
@@ -603,22 +592,4 @@ static void arguments(void **state)
     assert_int_equal(kln_onnx_dtype(-1), KILN_DTYPE_UNDEFINED);
     assert_int_equal(kln_onnx_dtype(18), KILN_DTYPE_UNDEFINED);
     assert_int_equal(kln_onnx_wire_dtype(KILN_DTYPE_UNDEFINED), 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip_in_memory),
-        cmocka_unit_test(round_trip_in_files),
-        cmocka_unit_test(external_files),
-        cmocka_unit_test(elements_in_every_field),
-        cmocka_unit_test(unknown_fields_survive),
-        cmocka_unit_test(malformed_messages),
-        cmocka_unit_test(limits),
-        cmocka_unit_test(truncation_and_bit_flips),
-        cmocka_unit_test(every_allocation_may_fail),
-        cmocka_unit_test(large_files),
-        cmocka_unit_test(arguments),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,9 +50,8 @@ static const foreign kinds[] = {
     {BYTES("\x0A\x20\x0A\x05input\x12\x0BPlaceholder*"), "TensorFlow"},
 };
 
-static void what_is_no_model_is_named(void **state)
+TEST(what_is_no_model_is_named)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         const kiln_span bytes = {kinds[i].bytes, kinds[i].size};
         kiln_issue_list *issues = NULL;
@@ -80,9 +79,8 @@ static void what_is_no_model_is_named(void **state)
 }
 
 /* A model that is cut short or damaged begins as a model does. */
-static void a_damaged_model_is_none_of_these(void **state)
+TEST(a_damaged_model_is_none_of_these)
 {
-    (void)state;
     static const unsigned char model[] = {0x08, 0x08, 0x12, 0x06, 't',  'f',  '2',
                                           'o',  'n',  'x',  0x3A, 0x20, 0x0A, 0x10};
     for (size_t size = 1; size < sizeof model; size++) {
@@ -91,13 +89,4 @@ static void a_damaged_model_is_none_of_these(void **state)
         assert_null(strstr(kiln_error_message(), ", but "));
         assert_null(kln_onnx_foreign((kiln_span){model, size}));
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_no_model_is_named),
-        cmocka_unit_test(a_damaged_model_is_none_of_these),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -131,9 +131,8 @@ static void compare(kiln_span bytes)
     assert_true(sum > 0.9 && sum < 3.1);
 }
 
-static void every_version(void **state)
+TEST(every_version)
 {
-    (void)state;
     for (int64_t ir = KLN_ONNX_IR_OLDEST; ir <= KLN_ONNX_IR_NEWEST; ir++) {
         for (int64_t opset = OLDEST_OPSET; opset <= NEWEST_OPSET; opset++) {
             kln_text text = write_model(ir, opset);
@@ -153,9 +152,8 @@ static void every_version(void **state)
     }
 }
 
-static void versions_outside_are_refused(void **state)
+TEST(versions_outside_are_refused)
 {
-    (void)state;
     kiln_network *network = NULL;
     for (int64_t ir = KLN_ONNX_IR_OLDEST - 1; ir <= KLN_ONNX_IR_NEWEST + 1;
          ir += KLN_ONNX_IR_NEWEST - KLN_ONNX_IR_OLDEST + 2) {
@@ -166,13 +164,4 @@ static void versions_outside_are_refused(void **state)
         assert_message("versions 3 to 14");
         kln_text_finish(&text);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_version),
-        cmocka_unit_test(versions_outside_are_refused),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,9 +11,8 @@ static small_graph graph;
 
 /* --- what an engine says of itself --- */
 
-static void an_engine_is_described(void **state)
+TEST(an_engine_is_described)
 {
-    (void)state;
     graph = (small_graph){.message = {.size = 0}};
     small_node(&graph, "Neg", "x", "y");
     small_node(&graph, "SplitToSequence", "x", "parts");
@@ -55,9 +54,8 @@ static void an_engine_is_described(void **state)
     kiln_engine_release(engine);
 }
 
-static void an_open_rank_differs_from_a_scalar(void **state)
+TEST(an_open_rank_differs_from_a_scalar)
 {
-    (void)state;
     kiln_binding binding = {.struct_size = sizeof binding};
     kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, NULL));
     assert_ok(kiln_engine_input(engine, 0, &binding));
@@ -82,9 +80,8 @@ static void an_open_rank_differs_from_a_scalar(void **state)
 /* --- data types --- */
 
 /* TensorProto.DataType for what Identity takes in opset 17, and what it moves untouched. */
-static void every_data_type_is_bound_where_it_lies(void **state)
+TEST(every_data_type_is_bound_where_it_lies)
 {
-    (void)state;
     static const struct {
         int type;
         kiln_dtype dtype;
@@ -119,9 +116,8 @@ static void every_data_type_is_bound_where_it_lies(void **state)
 }
 
 /* ONNX's types that the opset or the library has no tensors of. */
-static void every_other_type_is_refused_by_name(void **state)
+TEST(every_other_type_is_refused_by_name)
 {
-    (void)state;
     static const struct {
         int type;
         kiln_status status;
@@ -144,9 +140,8 @@ static void every_other_type_is_refused_by_name(void **state)
     }
 }
 
-static void what_does_not_fit_is_refused_by_kind(void **state)
+TEST(what_does_not_fit_is_refused_by_kind)
 {
-    (void)state;
     kiln_context *context = open_context(small_unary("Neg", SMALL_FLOAT, "2,n"));
     float x[16] = {0};
     const kiln_tensor right =
@@ -187,9 +182,8 @@ static void what_does_not_fit_is_refused_by_kind(void **state)
 }
 
 /* The library alone, on memory of the caller's and where ONNX Runtime found it. */
-static void a_raw_run_computes_the_same(void **state)
+TEST(a_raw_run_computes_the_same)
 {
-    (void)state;
     kiln_context *context = open_context(small_unary("Neg", SMALL_FLOAT, "n"));
     float x[] = {1, 2};
     float y[] = {0, 0};
@@ -211,9 +205,8 @@ static void a_raw_run_computes_the_same(void **state)
     kiln_context_destroy(context);
 }
 
-static void strings_are_shown_and_refused(void **state)
+TEST(strings_are_shown_and_refused)
 {
-    (void)state;
     kiln_engine *engine = build(small_unary("Identity", SMALL_STRING, "2"));
     kiln_binding binding = {.struct_size = sizeof binding};
     assert_ok(kiln_engine_input(engine, 0, &binding));
@@ -230,9 +223,8 @@ static void strings_are_shown_and_refused(void **state)
     kiln_context_destroy(context);
 }
 
-static void a_sequence_beside_a_tensor_does_not_stop_a_run(void **state)
+TEST(a_sequence_beside_a_tensor_does_not_stop_a_run)
 {
-    (void)state;
     graph = (small_graph){.message = {.size = 0}};
     small_node(&graph, "Neg", "x", "y");
     small_node(&graph, "SplitToSequence", "x", "parts");
@@ -255,9 +247,8 @@ static void a_sequence_beside_a_tensor_does_not_stop_a_run(void **state)
 
 /* --- outputs --- */
 
-static void an_output_may_change_its_shape_each_run(void **state)
+TEST(an_output_may_change_its_shape_each_run)
 {
-    (void)state;
     graph = (small_graph){.message = {.size = 0}};
     small_node(&graph, "NonZero", "x", "y");
     small_input(&graph, "x", SMALL_FLOAT, "6");
@@ -281,9 +272,8 @@ static void an_output_may_change_its_shape_each_run(void **state)
     kiln_context_destroy(context);
 }
 
-static void a_shape_that_a_model_does_not_keep_is_noticed(void **state)
+TEST(a_shape_that_a_model_does_not_keep_is_noticed)
 {
-    (void)state;
     graph = (small_graph){.message = {.size = 0}};
     small_node(&graph, "NonZero", "x", "y");
     small_input(&graph, "x", SMALL_FLOAT, "6");
@@ -313,9 +303,8 @@ static void a_shape_that_a_model_does_not_keep_is_noticed(void **state)
 }
 
 /* ONNX Runtime would leave memory that is bound to such an output unwritten. */
-static void an_output_may_be_an_input(void **state)
+TEST(an_output_may_be_an_input)
 {
-    (void)state;
     static const char *const shapes[] = {"3", "n"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(shapes); i++) {
         graph = (small_graph){.message = {.size = 0}};
@@ -350,9 +339,8 @@ static void an_output_may_be_an_input(void **state)
 }
 
 /* An output that shows a constant must not become memory that the next run writes to. */
-static void a_constant_stays_what_it_is(void **state)
+TEST(a_constant_stays_what_it_is)
 {
-    (void)state;
     static const float one[] = {1, 2, 3, 4};
     static const float two[] = {5, 6, 7, 8};
     static const char *const shapes[] = {"4", "n"};
@@ -386,9 +374,8 @@ static void a_constant_stays_what_it_is(void **state)
     }
 }
 
-static void an_empty_tensor_needs_no_address(void **state)
+TEST(an_empty_tensor_needs_no_address)
 {
-    (void)state;
     kiln_context *context = open_context(small_unary("Neg", SMALL_FLOAT, "n"));
     bind(context, "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(0), NULL, 0));
     assert_ok(kiln_context_run(context));
@@ -399,9 +386,8 @@ static void an_empty_tensor_needs_no_address(void **state)
     kiln_context_destroy(context);
 }
 
-static void the_steady_state_takes_nothing_from_the_heap(void **state)
+TEST(the_steady_state_takes_nothing_from_the_heap)
 {
-    (void)state;
     static const char *const shapes[] = {"4", "n"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(shapes); i++) {
         kiln_context *context = open_context(small_unary("Neg", SMALL_FLOAT, shapes[i]));
@@ -451,9 +437,8 @@ static void *run_many(void *argument)
     return NULL;
 }
 
-static void contexts_of_one_engine_run_in_threads(void **state)
+TEST(contexts_of_one_engine_run_in_threads)
 {
-    (void)state;
     graph = (small_graph){.message = {.size = 0}};
     small_node(&graph, "Neg", "x", "n");
     small_cast(&graph, "n", "y", SMALL_INT32);
@@ -500,9 +485,8 @@ static kiln_status one_life(void *user)
     return status;
 }
 
-static void every_allocation_may_fail(void **state)
+TEST(every_allocation_may_fail)
 {
-    (void)state;
     kiln_span model = small_unary("Neg", SMALL_FLOAT, "2");
     kiln_test_each_allocation(one_life, &model);
     model = small_unary("Neg", SMALL_FLOAT, "n");
@@ -514,23 +498,5 @@ int main(void)
     options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "onnxruntime";
     options.threads = 1;
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_engine_is_described),
-        cmocka_unit_test(an_open_rank_differs_from_a_scalar),
-        cmocka_unit_test(every_data_type_is_bound_where_it_lies),
-        cmocka_unit_test(every_other_type_is_refused_by_name),
-        cmocka_unit_test(what_does_not_fit_is_refused_by_kind),
-        cmocka_unit_test(a_raw_run_computes_the_same),
-        cmocka_unit_test(strings_are_shown_and_refused),
-        cmocka_unit_test(a_sequence_beside_a_tensor_does_not_stop_a_run),
-        cmocka_unit_test(an_output_may_change_its_shape_each_run),
-        cmocka_unit_test(a_shape_that_a_model_does_not_keep_is_noticed),
-        cmocka_unit_test(an_output_may_be_an_input),
-        cmocka_unit_test(a_constant_stays_what_it_is),
-        cmocka_unit_test(an_empty_tensor_needs_no_address),
-        cmocka_unit_test(the_steady_state_takes_nothing_from_the_heap),
-        cmocka_unit_test(contexts_of_one_engine_run_in_threads),
-        cmocka_unit_test(every_allocation_may_fail),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return kiln_test_run();
 }

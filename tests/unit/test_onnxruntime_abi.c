@@ -39,17 +39,20 @@ static OrtSession *session_with(kiln_span model, int threads)
     return session;
 }
 
-static int open_runtime(void **state)
+static bool open_runtime(void)
 {
-    (void)state;
-    assert_ok(ort_runtime_open(NULL, &runtime));
+    if (ort_runtime_open(NULL, &runtime) != KILN_OK) {
+        print_message("%s\n", kiln_error_message());
+        exit(1);
+    }
     api = &runtime->api;
-    return 0;
+    return true;
 }
 
-static void the_version_is_new_enough(void **state)
+TESTS_BEGIN(open_runtime)
+
+TEST(the_version_is_new_enough)
 {
-    (void)state;
     unsigned major = 0;
     unsigned minor = 0;
     assert_int_equal(sscanf(runtime->version, "%u.%u", &major, &minor), 2);
@@ -60,9 +63,8 @@ static void the_version_is_new_enough(void **state)
 }
 
 /* Slots 10, 13, 14, 22, 23, 24, 25, 100 and the two ways to a refusal, 1 and 2. */
-static void options_take_what_is_right_and_refuse_the_rest(void **state)
+TEST(options_take_what_is_right_and_refuse_the_rest)
 {
-    (void)state;
     OrtSessionOptions *options = NULL;
     check(api->CreateSessionOptions(&options));
     assert_non_null(options);
@@ -90,9 +92,8 @@ static void options_take_what_is_right_and_refuse_the_rest(void **state)
 }
 
 /* 4, 6, 69, 78, 94. */
-static void the_environment_is_one_for_the_process(void **state)
+TEST(the_environment_is_one_for_the_process)
 {
-    (void)state;
     assert_non_null(runtime->env);
     check(api->DisableTelemetryEvents(runtime->env));
     OrtAllocator *allocator = NULL;
@@ -105,9 +106,8 @@ static void the_environment_is_one_for_the_process(void **state)
 }
 
 /* 14, 110: what is written is where the library says. */
-static void a_session_is_profiled(void **state)
+TEST(a_session_is_profiled)
 {
-    (void)state;
     const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
     OrtSessionOptions *options = NULL;
     OrtSession *session = NULL;
@@ -125,9 +125,8 @@ static void a_session_is_profiled(void **state)
 }
 
 /* 7, 8, 95. */
-static void a_session_comes_from_a_file_or_from_bytes(void **state)
+TEST(a_session_comes_from_a_file_or_from_bytes)
 {
-    (void)state;
     const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
     OrtSessionOptions *options = NULL;
     OrtSession *session = session_with(model, 1);
@@ -180,9 +179,8 @@ static void look_at_type(OrtTypeInfo *type, const char *name)
 }
 
 /* 30, 31, 33, 34, 36, 37, 55, 56, 60 to 63, 76, 98, 390. */
-static void a_session_names_its_inputs_and_outputs(void **state)
+TEST(a_session_names_its_inputs_and_outputs)
 {
-    (void)state;
     small_graph graph = {.message = {.size = 0}};
     small_node(&graph, "Neg", "first", "result");
     small_input(&graph, "first", SMALL_FLOAT, "4,batch,?");
@@ -218,9 +216,8 @@ static void a_session_names_its_inputs_and_outputs(void **state)
 }
 
 /* 111 to 118, 123, 158. */
-static void a_session_has_metadata(void **state)
+TEST(a_session_has_metadata)
 {
-    (void)state;
     OrtSession *session = session_with(small_unary("Neg", SMALL_FLOAT, "n"), 1);
     OrtModelMetadata *metadata = NULL;
     OrtAllocator *allocator = runtime->allocator;
@@ -277,9 +274,8 @@ static void look_at_value(OrtValue *value, float first, int64_t count)
 }
 
 /* 39, 49, 51, 65, 96, 97, 99, 133 to 138, 140. */
-static void a_run_reads_and_writes_what_is_bound(void **state)
+TEST(a_run_reads_and_writes_what_is_bound)
 {
-    (void)state;
     OrtSession *session = session_with(small_unary("Neg", SMALL_FLOAT, "n"), 1);
     OrtRunOptions *options = NULL;
     OrtIoBinding *binding = NULL;
@@ -316,9 +312,8 @@ static void a_run_reads_and_writes_what_is_bound(void **state)
 }
 
 /* Runs without a binding, of which one is told to stop before it begins. */
-static void runs_are_fed_and_stopped(void **state)
+TEST(runs_are_fed_and_stopped)
 {
-    (void)state;
     static const char *const inputs[] = {"x"};
     static const char *const outputs[] = {"y"};
     OrtSession *session = session_with(small_unary("Neg", SMALL_FLOAT, "n"), 1);
@@ -343,9 +338,8 @@ static void runs_are_fed_and_stopped(void **state)
 
 /* What Kiln's way with outputs rests on: the tensor that a run made for an output is the next
  * run's memory, and another shape is refused, unless the output is bound anew. */
-static void what_a_run_allocated_is_kept_for_the_next(void **state)
+TEST(what_a_run_allocated_is_kept_for_the_next)
 {
-    (void)state;
     OrtSession *session = session_with(small_unary("Neg", SMALL_FLOAT, "n"), 1);
     OrtRunOptions *options = NULL;
     OrtIoBinding *binding = NULL;
@@ -374,9 +368,8 @@ static void what_a_run_allocated_is_kept_for_the_next(void **state)
 }
 
 /* Each type's number is right when ONNX Runtime counts the bytes as Kiln does. */
-static void every_element_type_has_kilns_size(void **state)
+TEST(every_element_type_has_kilns_size)
 {
-    (void)state;
     static const kiln_dtype dtypes[] = {
         KILN_DTYPE_FLOAT32,  KILN_DTYPE_UINT8,      KILN_DTYPE_INT8,       KILN_DTYPE_UINT16,
         KILN_DTYPE_INT16,    KILN_DTYPE_INT32,      KILN_DTYPE_INT64,      KILN_DTYPE_BOOL,
@@ -428,9 +421,8 @@ static void assert_refused(OrtStatus *status, const char *words)
 }
 
 /* 68, 125, 126, 165: what the CUDA provider needs and every build has. */
-static void providers_are_listed_and_memory_is_described(void **state)
+TEST(providers_are_listed_and_memory_is_described)
 {
-    (void)state;
     assert_true(has_provider("CPUExecutionProvider"));
     assert_false(has_provider("NoSuchExecutionProvider"));
     OrtMemoryInfo *memory = NULL;
@@ -448,9 +440,8 @@ static void providers_are_listed_and_memory_is_described(void **state)
 
 /* 204, 205, 206, 208, 263. A library without the provider has these slots all the same, and each
  * of them refuses. */
-static void the_cuda_provider_takes_options_or_is_not_there(void **state)
+TEST(the_cuda_provider_takes_options_or_is_not_there)
 {
-    (void)state;
     static const char *const keys[] = {"device_id", "use_tf32"};
     static const char *const values[] = {"0", "0"};
     static const char *const unknown[] = {"no_such_option"};
@@ -481,9 +472,8 @@ static void the_cuda_provider_takes_options_or_is_not_there(void **state)
 }
 
 /* 279: a session from bytes finds its external weights in memory, by the name of the file. */
-static void external_weights_are_taken_from_memory(void **state)
+TEST(external_weights_are_taken_from_memory)
 {
-    (void)state;
     small_graph graph = {.message = {.size = 0}};
     small_node(&graph, "Mul", "x,w", "y");
     small_input(&graph, "x", SMALL_FLOAT, "2");
@@ -520,9 +510,8 @@ static void external_weights_are_taken_from_memory(void **state)
 }
 
 /* 407 to 412. */
-static void a_session_tells_which_provider_has_each_node(void **state)
+TEST(a_session_tells_which_provider_has_each_node)
 {
-    (void)state;
     if (api->Session_GetEpGraphAssignmentInfo == NULL) {
         skip();
     }
@@ -548,26 +537,4 @@ static void a_session_tells_which_provider_has_each_node(void **state)
     assert_non_null(text);
     api->ReleaseSession(session);
     api->ReleaseSessionOptions(options);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_version_is_new_enough),
-        cmocka_unit_test(options_take_what_is_right_and_refuse_the_rest),
-        cmocka_unit_test(the_environment_is_one_for_the_process),
-        cmocka_unit_test(a_session_comes_from_a_file_or_from_bytes),
-        cmocka_unit_test(a_session_is_profiled),
-        cmocka_unit_test(a_session_names_its_inputs_and_outputs),
-        cmocka_unit_test(a_session_has_metadata),
-        cmocka_unit_test(a_run_reads_and_writes_what_is_bound),
-        cmocka_unit_test(runs_are_fed_and_stopped),
-        cmocka_unit_test(what_a_run_allocated_is_kept_for_the_next),
-        cmocka_unit_test(every_element_type_has_kilns_size),
-        cmocka_unit_test(providers_are_listed_and_memory_is_described),
-        cmocka_unit_test(the_cuda_provider_takes_options_or_is_not_there),
-        cmocka_unit_test(external_weights_are_taken_from_memory),
-        cmocka_unit_test(a_session_tells_which_provider_has_each_node),
-    };
-    return cmocka_run_group_tests(tests, open_runtime, NULL);
 }

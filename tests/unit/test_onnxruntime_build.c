@@ -15,9 +15,8 @@ static small_graph graph;
 
 /* --- building --- */
 
-static void every_option_builds_the_same_network(void **state)
+TEST(every_option_builds_the_same_network)
 {
-    (void)state;
     for (int optimization = KILN_OPTIMIZATION_DEFAULT; optimization <= KILN_OPTIMIZATION_ALL;
          optimization++) {
         for (int threads = 0; threads < 3; threads++) {
@@ -49,9 +48,8 @@ static void begin_sum(void)
     small_output(&graph, "y", SMALL_FLOAT, "2");
 }
 
-static void external_weights_lie_beside_the_file(void **state)
+TEST(external_weights_lie_beside_the_file)
 {
-    (void)state;
     static const float weights[] = {10, 20};
     begin_sum();
     small_external(&graph, "w", 2, "weights.bin");
@@ -81,9 +79,8 @@ static void external_weights_lie_beside_the_file(void **state)
     kiln_engine_release(engine);
 }
 
-static void a_network_in_memory_is_built(void **state)
+TEST(a_network_in_memory_is_built)
 {
-    (void)state;
     static const float weights[] = {10, 20};
     begin_sum();
     small_floats(&graph, "w", weights, 2);
@@ -111,9 +108,8 @@ static void a_network_in_memory_is_built(void **state)
     backend->engine_destroy(engine);
 }
 
-static void what_is_saved_is_what_was_built(void **state)
+TEST(what_is_saved_is_what_was_built)
 {
-    (void)state;
     const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
     void *copy = kln_alloc(model.size);
     assert_non_null(copy);
@@ -139,9 +135,8 @@ static bool refuse_to_go_on(void *user, const kln_progress *now)
     return now->step < *(int64_t *)user;
 }
 
-static void a_monitor_stops_a_build(void **state)
+TEST(a_monitor_stops_a_build)
 {
-    (void)state;
     const kln_model source = {.bytes = small_unary("Neg", SMALL_FLOAT, "n")};
     for (int64_t stop = 0; stop < 3; stop++) {
         const kln_monitor monitor = {&stop, refuse_to_go_on};
@@ -165,9 +160,8 @@ static void expect_refusal(kiln_span model, kiln_status status, const char *word
     assert_message(words);
 }
 
-static void a_bad_model_gets_its_status(void **state)
+TEST(a_bad_model_gets_its_status)
 {
-    (void)state;
     static const unsigned char text[] = "this is no model, whatever it may say about itself";
     expect_refusal((kiln_span){text, sizeof text}, KILN_ERROR_MALFORMED, "ONNX Runtime");
     const kiln_span whole = small_unary("Neg", SMALL_FLOAT, "n");
@@ -195,9 +189,8 @@ static void a_bad_model_gets_its_status(void **state)
     expect_refusal(small_model(&graph), KILN_ERROR_INVALID_NETWORK, "elsewhere");
 }
 
-static void a_bad_file_gets_its_status(void **state)
+TEST(a_bad_file_gets_its_status)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     assert_status(KILN_ERROR_NOT_FOUND,
                   kiln_engine_build_file(kiln_test_path("absent.onnx"), &options, &engine));
@@ -220,9 +213,8 @@ static void a_bad_file_gets_its_status(void **state)
 }
 
 /* Neither hashed nor read: the test would not end. */
-static void a_file_that_is_a_hole_is_refused(void **state)
+TEST(a_file_that_is_a_hole_is_refused)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     const char *path = kiln_test_path("hole.onnx");
     const int file = open(path, O_CREAT | O_RDWR | O_TRUNC, 0666);
@@ -240,9 +232,8 @@ static void a_file_that_is_a_hole_is_refused(void **state)
     (void)unlink(path);
 }
 
-static void a_failed_run_says_why_and_harms_nothing(void **state)
+TEST(a_failed_run_says_why_and_harms_nothing)
 {
-    (void)state;
     graph = (small_graph){.message = {.size = 0}};
     small_node(&graph, "Add", "a,b", "y");
     small_input(&graph, "a", SMALL_FLOAT, "n");
@@ -264,9 +255,8 @@ static void a_failed_run_says_why_and_harms_nothing(void **state)
     kiln_context_destroy(context);
 }
 
-static void failures_are_told_apart_by_code_and_words(void **state)
+TEST(failures_are_told_apart_by_code_and_words)
 {
-    (void)state;
     assert_int_equal(ort_classify(ORT_CODE_NO_SUCHFILE, "x"), KILN_ERROR_NOT_FOUND);
     assert_int_equal(ort_classify(ORT_CODE_INVALID_PROTOBUF, "x"), KILN_ERROR_MALFORMED);
     assert_int_equal(ort_classify(ORT_CODE_NO_MODEL, "x"), KILN_ERROR_MALFORMED);
@@ -285,9 +275,8 @@ static void failures_are_told_apart_by_code_and_words(void **state)
 
 /* --- the library --- */
 
-static void the_backend_says_where_its_library_is(void **state)
+TEST(the_backend_says_where_its_library_is)
 {
-    (void)state;
     kiln_backend_info info = {.struct_size = sizeof info};
     assert_ok(kiln_backend_choose("onnxruntime", &info));
     assert_true(info.available);
@@ -306,9 +295,8 @@ static void the_backend_says_where_its_library_is(void **state)
     assert_false(kln_backend_onnxruntime.library(2, &use));
 }
 
-static void another_library_may_be_named(void **state)
+TEST(another_library_may_be_named)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_build_options other = options;
     other.library = KILN_DEPS_DIR "/onnxruntime";
@@ -337,9 +325,8 @@ static void another_library_may_be_named(void **state)
     assert_null(engine);
 }
 
-static void a_gpu_is_refused_where_the_library_has_no_provider(void **state)
+TEST(a_gpu_is_refused_where_the_library_has_no_provider)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_build_options other = options;
     other.provider = KILN_PROVIDER_CUDA;
@@ -356,9 +343,8 @@ static void a_gpu_is_refused_where_the_library_has_no_provider(void **state)
 }
 
 /* What only the CUDA provider has is not passed over. */
-static void options_of_the_cuda_provider_need_it(void **state)
+TEST(options_of_the_cuda_provider_need_it)
 {
-    (void)state;
     static const char *const names[] = {"tf32",          "gpu_memory_bytes", "arena_growth",
                                         "conv_search",   "prefer_nhwc",      "gpu_only",
                                         "fuse_conv_bias"};
@@ -396,9 +382,8 @@ static void hear(void *user, kiln_log_level level, const char *component, const 
     }
 }
 
-static void its_log_goes_to_the_sink(void **state)
+TEST(its_log_goes_to_the_sink)
 {
-    (void)state;
     static const float weights[] = {1, 2};
     kiln_log_set_sink(hear, NULL, KILN_LOG_WARNING);
     graph = (small_graph){.message = {.size = 0}};
@@ -417,22 +402,5 @@ int main(void)
     options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "onnxruntime";
     options.threads = 1;
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_option_builds_the_same_network),
-        cmocka_unit_test(external_weights_lie_beside_the_file),
-        cmocka_unit_test(a_network_in_memory_is_built),
-        cmocka_unit_test(what_is_saved_is_what_was_built),
-        cmocka_unit_test(a_monitor_stops_a_build),
-        cmocka_unit_test(a_bad_model_gets_its_status),
-        cmocka_unit_test(a_bad_file_gets_its_status),
-        cmocka_unit_test(a_file_that_is_a_hole_is_refused),
-        cmocka_unit_test(a_failed_run_says_why_and_harms_nothing),
-        cmocka_unit_test(failures_are_told_apart_by_code_and_words),
-        cmocka_unit_test(the_backend_says_where_its_library_is),
-        cmocka_unit_test(another_library_may_be_named),
-        cmocka_unit_test(a_gpu_is_refused_where_the_library_has_no_provider),
-        cmocka_unit_test(options_of_the_cuda_provider_need_it),
-        cmocka_unit_test(its_log_goes_to_the_sink),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return kiln_test_run();
 }

@@ -28,16 +28,15 @@ static int begin(void **state)
     return begin_fake(state);
 }
 
-#define cuda_test(function) cmocka_unit_test_setup_teardown(function, begin, end_fake)
+#define CUDA_TEST(name) TEST_WITH(name, begin, end_fake)
 
 static void run_and_check(kiln_context *context, float *x, int64_t count, float value)
 {
     run_and_expect(context, x, count, value, -value);
 }
 
-static void runs_are_captured_for_each_shape(void **state)
+CUDA_TEST(runs_are_captured_for_each_shape)
 {
-    (void)state;
     kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
     kiln_context *context = NULL;
     float x[16] = {0};
@@ -56,9 +55,8 @@ static void runs_are_captured_for_each_shape(void **state)
 }
 
 /* Fixed shapes are bound to memory of the context, open ones are found in each run. */
-static void without_graphs_runs_follow_the_host_memory(void **state)
+CUDA_TEST(without_graphs_runs_follow_the_host_memory)
 {
-    (void)state;
     static const char *const shapes[] = {"8", "n"};
     for (size_t s = 0; s < 2; s++) {
         kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, shapes[s]));
@@ -85,9 +83,8 @@ static void without_graphs_runs_follow_the_host_memory(void **state)
     }
 }
 
-static void device_memory_is_bound_as_it_is(void **state)
+CUDA_TEST(device_memory_is_bound_as_it_is)
 {
-    (void)state;
     kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
     kiln_context *context = NULL;
     kiln_buffer *buffers[2];
@@ -114,9 +111,8 @@ static void device_memory_is_bound_as_it_is(void **state)
     kiln_engine_release(engine);
 }
 
-static void nodes_on_the_cpu_are_named_and_keep_runs_from_being_captured(void **state)
+CUDA_TEST(nodes_on_the_cpu_are_named_and_keep_runs_from_being_captured)
 {
-    (void)state;
     set("FAKE_ORT_HOST", "1");
     kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
     kiln_context *context = NULL;
@@ -151,9 +147,8 @@ static void nodes_on_the_cpu_are_named_and_keep_runs_from_being_captured(void **
     assert_message("...");
 }
 
-static void an_output_that_is_an_input_is_not_captured(void **state)
+CUDA_TEST(an_output_that_is_an_input_is_not_captured)
 {
-    (void)state;
     small_graph graph = {.message = {.size = 0}};
     small_input(&graph, "x", SMALL_FLOAT, "n");
     small_node(&graph, "Neg", "x", "y");
@@ -190,9 +185,8 @@ static void an_output_that_is_an_input_is_not_captured(void **state)
 }
 
 /* What the library frees when its work is done is freed once. */
-static void work_that_calls_the_host_is_not_replayed(void **state)
+CUDA_TEST(work_that_calls_the_host_is_not_replayed)
 {
-    (void)state;
     kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
     kiln_context *context = NULL;
     float x[8] = {0};
@@ -208,9 +202,8 @@ static void work_that_calls_the_host_is_not_replayed(void **state)
     kiln_engine_release(engine);
 }
 
-static void every_option_is_taken(void **state)
+CUDA_TEST(every_option_is_taken)
 {
-    (void)state;
     options.tf32 = KILN_SWITCH_OFF;
     options.gpu_memory_bytes = 1 << 20;
     options.arena_growth = KILN_ARENA_AS_NEEDED;
@@ -227,9 +220,8 @@ static void every_option_is_taken(void **state)
                   kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
 }
 
-static void what_is_missing_is_said(void **state)
+CUDA_TEST(what_is_missing_is_said)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     set("FAKE_ORT_CUDA", "absent");
     assert_status(KILN_ERROR_LIBRARY_ABSENT,
@@ -245,9 +237,8 @@ static void what_is_missing_is_said(void **state)
                   kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
 }
 
-static void tuning_keeps_the_fastest_and_writes_it_down(void **state)
+CUDA_TEST(tuning_keeps_the_fastest_and_writes_it_down)
 {
-    (void)state;
     const kiln_span model = small_unary("Neg", SMALL_FLOAT, "n");
     char path[4096];
     kiln_engine *engine = NULL;
@@ -310,9 +301,8 @@ static void save_products(const char *path)
 }
 
 /* Whichever is faster here, the results are the same, and what is saved is what was kept. */
-static void tuning_tries_products_in_one(void **state)
+CUDA_TEST(tuning_tries_products_in_one)
 {
-    (void)state;
     char path[4096];
     kiln_engine *engine = NULL;
     kiln_tune_result result = {.struct_size = sizeof result};
@@ -350,9 +340,8 @@ static const char *told(const char *name)
     return text;
 }
 
-static void a_load_builds_as_the_save_says(void **state)
+CUDA_TEST(a_load_builds_as_the_save_says)
 {
-    (void)state;
     char path[4096];
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("options.saved"));
     options.tf32 = KILN_SWITCH_OFF;
@@ -395,9 +384,8 @@ static void a_load_builds_as_the_save_says(void **state)
 }
 
 /* The library alone, in turns with Kiln: captured, and not. */
-static void a_raw_run_computes_the_same(void **state)
+CUDA_TEST(a_raw_run_computes_the_same)
 {
-    (void)state;
     for (int graphs = KILN_GRAPH_AUTOMATIC; graphs <= KILN_GRAPH_OFF; graphs++) {
         kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
         kiln_context_options how = KILN_CONTEXT_OPTIONS_INIT;
@@ -439,19 +427,5 @@ static void a_raw_run_computes_the_same(void **state)
 int main(void)
 {
     (void)setenv("KILN_CUDA_LIBRARIES", KILN_TEST_BINARY_DIR "/fake/cudapart", 1);
-    const struct CMUnitTest tests[] = {
-        cuda_test(runs_are_captured_for_each_shape),
-        cuda_test(without_graphs_runs_follow_the_host_memory),
-        cuda_test(device_memory_is_bound_as_it_is),
-        cuda_test(nodes_on_the_cpu_are_named_and_keep_runs_from_being_captured),
-        cuda_test(an_output_that_is_an_input_is_not_captured),
-        cuda_test(work_that_calls_the_host_is_not_replayed),
-        cuda_test(every_option_is_taken),
-        cuda_test(what_is_missing_is_said),
-        cuda_test(a_load_builds_as_the_save_says),
-        cuda_test(a_raw_run_computes_the_same),
-        cuda_test(tuning_keeps_the_fastest_and_writes_it_down),
-        cuda_test(tuning_tries_products_in_one),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return kiln_test_run();
 }

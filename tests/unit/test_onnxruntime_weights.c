@@ -60,9 +60,8 @@ static void check_engine(kiln_engine *engine)
 }
 
 /* Four files, of which three at least have them where a float may not be. */
-static void large_weights_are_used_where_a_file_has_them(void **state)
+TEST(large_weights_are_used_where_a_file_has_them)
 {
-    (void)state;
     static const char *const names[] = {"w", "ww", "www", "wwww"};
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     size_t copied = 0;
@@ -101,8 +100,5 @@ int main(void)
         large[i] = (float)i * 0.5F;
         small[i % SMALL] = -(float)i;
     }
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(large_weights_are_used_where_a_file_has_them),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return kiln_test_run();
 }

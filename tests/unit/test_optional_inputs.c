@@ -110,9 +110,8 @@ static void are_fed_and_let_go(kiln_engine *engine)
     kiln_context_destroy(context);
 }
 
-static void from_version_4_on(void **state)
+TEST(from_version_4_on)
 {
-    (void)state;
     static const char *const backends[] = {"reference", "onnxruntime"};
     for (size_t i = 0; i < 2; i++) {
         kiln_engine *engine = build(backends[i], 8);
@@ -123,9 +122,8 @@ static void from_version_4_on(void **state)
     }
 }
 
-static void up_to_version_3_they_are_constants(void **state)
+TEST(up_to_version_3_they_are_constants)
 {
-    (void)state;
     kiln_engine *engine = build("reference", 3);
     kiln_context *context = NULL;
     float x[2] = {1, 2};
@@ -141,9 +139,8 @@ static void up_to_version_3_they_are_constants(void **state)
 }
 
 /* In these ONNX Runtime reads past what is there. */
-static void a_nameless_last_input_ends_no_process(void **state)
+TEST(a_nameless_last_input_ends_no_process)
 {
-    (void)state;
     static const struct {
         const char *op, *inputs;
         int64_t opset;
@@ -171,14 +168,4 @@ static void a_nameless_last_input_ends_no_process(void **state)
             assert_message("leaves its last input out by an empty name");
         }
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(from_version_4_on),
-        cmocka_unit_test(up_to_version_3_they_are_constants),
-        cmocka_unit_test(a_nameless_last_input_ends_no_process),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,9 +68,8 @@ static void expect(const kiln_tensor *y, const float *a, int64_t a_length, const
 }
 
 /* Memory, lengths and who has the output's memory stay or change in every order of four runs. */
-static void whatever_changes_the_result_is_right(void **state)
+TEST(whatever_changes_the_result_is_right)
 {
-    (void)state;
     kiln_context *context = make_context();
     static float a[2][MOST] = {{1, 2, 3, 4, 5, 6, 7, 8}, {-1, -2, -3, -4, -5, -6, -7, -8}};
     static float b[2][MOST] = {{11, 12, 13, 14, 15, 16, 17, 18}, {21, 22, 23, 24, 25, 26, 27, 28}};
@@ -99,9 +98,8 @@ static void whatever_changes_the_result_is_right(void **state)
     kiln_context_destroy(context);
 }
 
-static void a_wrong_length_is_refused_and_forgotten(void **state)
+TEST(a_wrong_length_is_refused_and_forgotten)
 {
-    (void)state;
     kiln_context *context = make_context();
     float a[MOST] = {1, 2, 3, 4, 5, 6, 7, 8};
     float y[2 * MOST];
@@ -118,9 +116,8 @@ static void a_wrong_length_is_refused_and_forgotten(void **state)
 
 /* What the model promises of its output is found not to be so when memory of the context was given
  * for it already. */
-static void a_broken_promise_is_survived(void **state)
+TEST(a_broken_promise_is_survived)
 {
-    (void)state;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
@@ -147,9 +144,8 @@ static void a_broken_promise_is_survived(void **state)
     kiln_engine_release(engine);
 }
 
-static void nothing_is_allocated_once_it_runs(void **state)
+TEST(nothing_is_allocated_once_it_runs)
 {
-    (void)state;
     kiln_context *context = make_context();
     float a[MOST] = {1, 2, 3, 4, 5, 6, 7, 8};
     kiln_allocation_counters before, after;
@@ -167,9 +163,8 @@ static void nothing_is_allocated_once_it_runs(void **state)
 }
 
 /* Sentences are made where they are needed: what is in order is looked at without one. */
-static void nothing_is_formatted_where_all_is_well(void **state)
+TEST(nothing_is_formatted_where_all_is_well)
 {
-    (void)state;
     kiln_context *context = make_context();
     float a[2][MOST] = {{1, 2, 3, 4, 5, 6, 7, 8}, {9}};
     for (int i = 0; i < 12; i++) {
@@ -188,9 +183,8 @@ static void nothing_is_formatted_where_all_is_well(void **state)
     kiln_context_destroy(context);
 }
 
-static void names_are_found_wherever_they_stand(void **state)
+TEST(names_are_found_wherever_they_stand)
 {
-    (void)state;
     kiln_context *context = make_context();
     float a[MOST] = {1, 2, 3, 4, 5, 6, 7, 8};
     kiln_named_tensor output = {.name = "y"};
@@ -206,17 +200,4 @@ static void names_are_found_wherever_they_stand(void **state)
     assert_ok(kiln_context_run_tensors(context, three + 1, 2, &output, 1));
     expect(&output.tensor, a, 2, a, 2);
     kiln_context_destroy(context);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(whatever_changes_the_result_is_right),
-        cmocka_unit_test(a_wrong_length_is_refused_and_forgotten),
-        cmocka_unit_test(a_broken_promise_is_survived),
-        cmocka_unit_test(nothing_is_allocated_once_it_runs),
-        cmocka_unit_test(nothing_is_formatted_where_all_is_well),
-        cmocka_unit_test(names_are_found_wherever_they_stand),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -220,9 +220,8 @@ static void check_same(const float *before, const float *after)
     assert_true(before[0] != before[1]);
 }
 
-static void attention_becomes_one_operator(void **state)
+TEST(attention_becomes_one_operator)
 {
-    (void)state;
     static const form forms[] = {{.open = false},   {.keys_twice = true}, {.scales_query = true},
                                  {.no_mask = true}, {.full_mask = true},  {.twice = true}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(forms); i++) {
@@ -264,9 +263,8 @@ static const float *matrix_of(kiln_network *network, const char *op)
 }
 
 /* Query, key and value of a head lie side by side; nothing but a GPU computes that. */
-static void parts_of_one_product_are_packed(void **state)
+TEST(parts_of_one_product_are_packed)
 {
-    (void)state;
     kiln_network *network = network_of(&(form){.merged = true});
     static float before[WIDTH * 3 * WIDTH];
     memcpy(before, matrix_of(network, "MatMul"), sizeof before);
@@ -296,9 +294,8 @@ static void parts_of_one_product_are_packed(void **state)
     kiln_network_destroy(network);
 }
 
-static void what_is_something_else_is_left_alone(void **state)
+TEST(what_is_something_else_is_left_alone)
 {
-    (void)state;
     static const form forms[] = {{.shows_scores = true}, {.other_axis = true}, {.open = true}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(forms); i++) {
         kiln_network *network = network_of(&forms[i]);
@@ -323,9 +320,8 @@ static void what_is_something_else_is_left_alone(void **state)
     kiln_network_destroy(network);
 }
 
-static void matrices_are_turned(void **state)
+TEST(matrices_are_turned)
 {
-    (void)state;
     static float before[COUNT];
     static float after[COUNT];
     kiln_network *network = network_of(&(form){.no_mask = true});
@@ -340,9 +336,8 @@ static void matrices_are_turned(void **state)
 }
 
 /* Gemm can read a matrix either way; what two read stays as it is. */
-static void gemm_and_shared_matrices(void **state)
+TEST(gemm_and_shared_matrices)
 {
-    (void)state;
     static float before[COUNT];
     static float after[COUNT];
     kiln_gemm_options gemm = KILN_GEMM_OPTIONS_INIT;
@@ -397,9 +392,8 @@ static kiln_status read_and_rewrite(void *user)
     return status;
 }
 
-static void every_allocation_may_fail(void **state)
+TEST(every_allocation_may_fail)
 {
-    (void)state;
     static char path[4096];
     static attempt attempts[] = {{path, ORT_REWRITE_ATTENTION, false},
                                  {path, ORT_REWRITE_ATTENTION, true},
@@ -411,17 +405,4 @@ static void every_allocation_may_fail(void **state)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(attempts); i++) {
         kiln_test_each_allocation(read_and_rewrite, &attempts[i]);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(attention_becomes_one_operator),
-        cmocka_unit_test(parts_of_one_product_are_packed),
-        cmocka_unit_test(what_is_something_else_is_left_alone),
-        cmocka_unit_test(matrices_are_turned),
-        cmocka_unit_test(gemm_and_shared_matrices),
-        cmocka_unit_test(every_allocation_may_fail),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

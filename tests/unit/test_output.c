@@ -78,9 +78,8 @@ static unsigned umask_now(void)
     return found;
 }
 
-static void saving_never_touches_the_umask(void **state)
+TEST(saving_never_touches_the_umask)
 {
-    (void)state;
     pthread_t threads[THREADS];
     static char paths[THREADS][4096];
     const mode_t before = umask(027);
@@ -108,9 +107,8 @@ static void saving_never_touches_the_umask(void **state)
 
 /* --- what lies at the path --- */
 
-static void a_file_that_is_replaced_keeps_its_mode(void **state)
+TEST(a_file_that_is_replaced_keeps_its_mode)
 {
-    (void)state;
     char path[4096];
     path_of("secret", path);
     (void)unlink(path);
@@ -132,9 +130,8 @@ static void a_file_that_is_replaced_keeps_its_mode(void **state)
     }
 }
 
-static void a_link_stays_and_what_it_leads_to_is_replaced(void **state)
+TEST(a_link_stays_and_what_it_leads_to_is_replaced)
 {
-    (void)state;
     char link[4096];
     char second[4096];
     char target[4096];
@@ -173,9 +170,8 @@ static void *read_all(void *user)
     return found;
 }
 
-static void a_pipe_is_written_to(void **state)
+TEST(a_pipe_is_written_to)
 {
-    (void)state;
     char path[4096];
     struct stat facts;
     pthread_t reader;
@@ -192,9 +188,8 @@ static void a_pipe_is_written_to(void **state)
 }
 
 /* A device of our own where we may make one; as root, the old way deleted /dev/null. */
-static void a_device_is_written_to(void **state)
+TEST(a_device_is_written_to)
 {
-    (void)state;
     char path[4096];
     struct stat facts;
     path_of("null", path);
@@ -210,9 +205,8 @@ static void a_device_is_written_to(void **state)
 
 /* /dev/stdout is a link to a link in /proc, whose text is the name of a file: it is not the name
  * that is meant, but the file that is open. */
-static void a_link_to_an_open_file_is_written_to(void **state)
+TEST(a_link_to_an_open_file_is_written_to)
 {
-    (void)state;
     char path[4096];
     char magic[64];
     path_of("open", path);
@@ -226,9 +220,8 @@ static void a_link_to_an_open_file_is_written_to(void **state)
     (void)close(descriptor);
 }
 
-static void nothing_is_left_of_what_is_discarded(void **state)
+TEST(nothing_is_left_of_what_is_discarded)
 {
-    (void)state;
     char path[4096];
     kln_output output;
     path_of("discarded", path);
@@ -253,9 +246,8 @@ static void nothing_is_left_of_what_is_discarded(void **state)
 
 /* --- the lock of a folder --- */
 
-static void a_lock_ends_with_its_holder(void **state)
+TEST(a_lock_ends_with_its_holder)
 {
-    (void)state;
     char path[4096];
     int lock = -1;
     path_of("locked", path);
@@ -270,19 +262,4 @@ static void a_lock_ends_with_its_holder(void **state)
     assert_ok(kln_folder_lock("/proc/1/none/such", &lock));
     assert_int_equal(lock, -1);
     kln_folder_unlock(lock);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(saving_never_touches_the_umask),
-        cmocka_unit_test(a_file_that_is_replaced_keeps_its_mode),
-        cmocka_unit_test(a_link_stays_and_what_it_leads_to_is_replaced),
-        cmocka_unit_test(a_pipe_is_written_to),
-        cmocka_unit_test(a_device_is_written_to),
-        cmocka_unit_test(a_link_to_an_open_file_is_written_to),
-        cmocka_unit_test(nothing_is_left_of_what_is_discarded),
-        cmocka_unit_test(a_lock_ends_with_its_holder),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -90,9 +90,8 @@ static pid_t start_saving(const char *path, size_t first, size_t step, int count
     _exit(0);
 }
 
-static void two_processes_save_to_one_path(void **state)
+TEST(two_processes_save_to_one_path)
 {
-    (void)state;
     char path[4096];
     path_of("both.saved", path);
     (void)unlink(path);
@@ -126,24 +125,8 @@ static void *save_often(void *user)
     return NULL;
 }
 
-static void threads_save_to_one_path(void **state)
+TEST(a_process_is_killed_while_it_saves)
 {
-    (void)state;
-    static char path[4096];
-    pthread_t threads[4];
-    path_of("threads.saved", path);
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, save_often, path), 0);
-    }
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
-        (void)pthread_join(threads[i], NULL);
-    }
-    assert_pair(path);
-}
-
-static void a_process_is_killed_while_it_saves(void **state)
-{
-    (void)state;
     char path[4096];
     path_of("killed.saved", path);
     kiln_engine *engine = make_engine(0, "reference");
@@ -161,10 +144,23 @@ static void a_process_is_killed_while_it_saves(void **state)
     }
 }
 
-/* A file that was there before and had no manifest is there, or the new pair is. */
-static void a_file_without_manifest_is_not_lost(void **state)
+TEST(threads_save_to_one_path)
 {
-    (void)state;
+    static char path[4096];
+    pthread_t threads[4];
+    path_of("threads.saved", path);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, save_often, path), 0);
+    }
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
+        (void)pthread_join(threads[i], NULL);
+    }
+    assert_pair(path);
+}
+
+/* A file that was there before and had no manifest is there, or the new pair is. */
+TEST(a_file_without_manifest_is_not_lost)
+{
     char path[4096];
     char manifest[4096 + 8];
     path_of("stranger", path);
@@ -266,23 +262,20 @@ static void swap_while_loading(const char *backend)
     assert_true(loaded > 0);
 }
 
-static void what_was_checked_is_what_is_loaded(void **state)
+TEST(what_was_checked_is_what_is_loaded)
 {
-    (void)state;
     swap_while_loading("reference");
 }
 
-static void what_was_checked_is_what_onnxruntime_loads(void **state)
+TEST(what_was_checked_is_what_onnxruntime_loads)
 {
-    (void)state;
     swap_while_loading("onnxruntime");
 }
 
 /* --- where no file can be --- */
 
-static void an_engine_is_saved_into_a_pipe(void **state)
+TEST(an_engine_is_saved_into_a_pipe)
 {
-    (void)state;
     int ends[2];
     char path[64];
     char found[4096];
@@ -296,19 +289,4 @@ static void an_engine_is_saved_into_a_pipe(void **state)
     assert_memory_equal(found, small_unary("Neg", SMALL_FLOAT, "1").data, model.size);
     (void)close(ends[0]);
     (void)close(ends[1]);
-}
-
-int main(void)
-{
-    /* The processes are forked before another library has threads. */
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(two_processes_save_to_one_path),
-        cmocka_unit_test(a_process_is_killed_while_it_saves),
-        cmocka_unit_test(threads_save_to_one_path),
-        cmocka_unit_test(a_file_without_manifest_is_not_lost),
-        cmocka_unit_test(what_was_checked_is_what_is_loaded),
-        cmocka_unit_test(what_was_checked_is_what_onnxruntime_loads),
-        cmocka_unit_test(an_engine_is_saved_into_a_pipe),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,18 +52,16 @@ static void check_order(bool one_stream, int32_t depth)
     kiln_pipeline_destroy(pipeline);
 }
 
-static void results_come_in_order(void **state)
+FAKE_TEST(results_come_in_order)
 {
-    (void)state;
     check_order(false, 1);
     check_order(false, 2);
     check_order(true, 2);
     check_order(true, 5);
 }
 
-static void copies_go_to_streams_of_their_own(void **state)
+FAKE_TEST(copies_go_to_streams_of_their_own)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     const unsigned long streams = calls("cuStreamCreateWithPriority");
     kiln_pipeline *pipeline = make_pipeline(make_engine(&how, true, 0), NULL);
@@ -79,9 +77,8 @@ static void copies_go_to_streams_of_their_own(void **state)
     kiln_pipeline_destroy(pipeline);
 }
 
-static void shapes_may_change_and_nothing_is_allocated(void **state)
+FAKE_TEST(shapes_may_change_and_nothing_is_allocated)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
     kiln_allocation_counters before;
@@ -105,9 +102,8 @@ static void shapes_may_change_and_nothing_is_allocated(void **state)
     kiln_pipeline_destroy(pipeline);
 }
 
-static void outputs_are_written_where_they_are_wanted(void **state)
+FAKE_TEST(outputs_are_written_where_they_are_wanted)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
     float y[8] = {0};
@@ -132,9 +128,8 @@ static void outputs_are_written_where_they_are_wanted(void **state)
     kiln_pipeline_destroy(pipeline);
 }
 
-static void wrong_inputs_change_nothing(void **state)
+FAKE_TEST(wrong_inputs_change_nothing)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
     float x[8] = {0};
@@ -176,9 +171,8 @@ static void wrong_inputs_change_nothing(void **state)
     kiln_pipeline_destroy(pipeline);
 }
 
-static void device_memory_is_used_where_it_lies(void **state)
+FAKE_TEST(device_memory_is_used_where_it_lies)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
     kiln_buffer *buffer = NULL;
@@ -199,9 +193,8 @@ static void device_memory_is_used_where_it_lies(void **state)
     kiln_buffer_destroy(buffer);
 }
 
-static void what_fails_on_the_way_is_told(void **state)
+FAKE_TEST(what_fails_on_the_way_is_told)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
     options.graphs = KILN_GRAPH_OFF;
@@ -241,9 +234,8 @@ static kiln_engine *make_cpu_engine(uint64_t fail_every)
     return create_engine(options, &engine) == KILN_OK ? engine : NULL;
 }
 
-static void on_the_cpu_the_same_calls_work(void **state)
+FAKE_TEST(on_the_cpu_the_same_calls_work)
 {
-    (void)state;
     kiln_pipeline *pipeline = make_pipeline(make_cpu_engine(4), NULL);
     float x[8] = {0};
     const kiln_named_tensor input = {"x", floats(x, 8)};
@@ -292,24 +284,7 @@ static kiln_status whole_life(void *user)
     return status;
 }
 
-static void every_allocation_may_fail(void **state)
+FAKE_TEST(every_allocation_may_fail)
 {
-    (void)state;
     kiln_test_each_allocation(whole_life, NULL);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        fake_test(results_come_in_order),
-        fake_test(copies_go_to_streams_of_their_own),
-        fake_test(shapes_may_change_and_nothing_is_allocated),
-        fake_test(outputs_are_written_where_they_are_wanted),
-        fake_test(wrong_inputs_change_nothing),
-        fake_test(device_memory_is_used_where_it_lies),
-        fake_test(what_fails_on_the_way_is_told),
-        fake_test(on_the_cpu_the_same_calls_work),
-        fake_test(every_allocation_may_fail),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

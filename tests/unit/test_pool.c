@@ -23,9 +23,8 @@ static kiln_pool_counters counters_of(kiln_pool *pool)
     return counters;
 }
 
-static void classes_are_tight_and_in_order(void **state)
+FAKE_TEST(classes_are_tight_and_in_order)
 {
-    (void)state;
     for (uint32_t c = 0; c < POOL_CLASSES; c++) {
         const size_t size = pool_class_bytes(c);
         assert_int_equal(pool_class_of(size), c);
@@ -42,9 +41,8 @@ static void classes_are_tight_and_in_order(void **state)
     assert_int_equal(pool_class_bytes(POOL_CLASSES - 1), POOL_MAX_BYTES);
 }
 
-static void pieces_come_back_without_new_memory(void **state)
+FAKE_TEST(pieces_come_back_without_new_memory)
 {
-    (void)state;
     kiln_pool *pool = make_pool(KILN_LOCATION_HOST, 0, 0);
     kiln_block blocks[50];
     for (int round = 0; round < 20; round++) {
@@ -71,9 +69,8 @@ static void pieces_come_back_without_new_memory(void **state)
     kiln_pool_destroy(NULL);
 }
 
-static void counters_add_up(void **state)
+FAKE_TEST(counters_add_up)
 {
-    (void)state;
     kiln_pool *pool = make_pool(KILN_LOCATION_HOST, 0, 0);
     for (uint64_t i = 0; i < 5; i++) {
         kiln_block kept;
@@ -94,9 +91,8 @@ static void counters_add_up(void **state)
     kiln_pool_destroy(pool);
 }
 
-static void slabs_grow_by_the_factor(void **state)
+FAKE_TEST(slabs_grow_by_the_factor)
 {
-    (void)state;
     kiln_pool_options options = KILN_POOL_OPTIONS_INIT;
     options.first_bytes = 1024;
     options.growth = 3.0;
@@ -119,9 +115,8 @@ static void slabs_grow_by_the_factor(void **state)
     assert_message("growth is 0.5");
 }
 
-static void the_cap_is_kept(void **state)
+FAKE_TEST(the_cap_is_kept)
 {
-    (void)state;
     kiln_pool *pool = make_pool(KILN_LOCATION_HOST, 10000, 4096);
     kiln_block small;
     kiln_block large;
@@ -143,9 +138,8 @@ static void the_cap_is_kept(void **state)
     kiln_pool_destroy(pool);
 }
 
-static void trimming_gives_free_slabs_back(void **state)
+FAKE_TEST(trimming_gives_free_slabs_back)
 {
-    (void)state;
     kiln_pool *pool = make_pool(KILN_LOCATION_DEVICE, 0, 1024);
     kiln_block out;
     kiln_block blocks[6];
@@ -173,9 +167,8 @@ static void trimming_gives_free_slabs_back(void **state)
     kiln_pool_destroy(pool);
 }
 
-static void exhausted_device_memory_is_made_free_or_told(void **state)
+FAKE_TEST(exhausted_device_memory_is_made_free_or_told)
 {
-    (void)state;
     set("FAKE_CUDA_MEMORY", "10000");
     kiln_pool *pool = make_pool(KILN_LOCATION_DEVICE, 0, 8192);
     kiln_block small;
@@ -191,9 +184,8 @@ static void exhausted_device_memory_is_made_free_or_told(void **state)
     kiln_pool_destroy(pool);
 }
 
-static void a_stream_gets_its_own_piece_at_once(void **state)
+FAKE_TEST(a_stream_gets_its_own_piece_at_once)
 {
-    (void)state;
     kiln_pool *pool = make_pool(KILN_LOCATION_DEVICE, 256, 256);
     kiln_stream *first = NULL;
     kiln_stream *second = NULL;
@@ -230,9 +222,8 @@ static void a_stream_gets_its_own_piece_at_once(void **state)
     kiln_stream_destroy(second);
 }
 
-static void busy_pieces_are_left_alone_while_there_is_room(void **state)
+FAKE_TEST(busy_pieces_are_left_alone_while_there_is_room)
 {
-    (void)state;
     kiln_pool *pool = make_pool(KILN_LOCATION_DEVICE, 0, 256);
     kiln_stream *first = NULL;
     kiln_stream *second = NULL;
@@ -260,9 +251,8 @@ static void busy_pieces_are_left_alone_while_there_is_room(void **state)
     kiln_stream_destroy(second);
 }
 
-static void a_destroyed_stream_leaves_its_pieces_free(void **state)
+FAKE_TEST(a_destroyed_stream_leaves_its_pieces_free)
 {
-    (void)state;
     kiln_pool *pool = make_pool(KILN_LOCATION_PINNED, 256, 256);
     kiln_stream *stream = NULL;
     kiln_block block;
@@ -278,9 +268,8 @@ static void a_destroyed_stream_leaves_its_pieces_free(void **state)
     kiln_pool_destroy(pool);
 }
 
-static void misuse_is_told(void **state)
+FAKE_TEST(misuse_is_told)
 {
-    (void)state;
     kiln_pool *pool = make_pool(KILN_LOCATION_HOST, 0, 0);
     kiln_pool *other = make_pool(KILN_LOCATION_HOST, 0, 0);
     kiln_block block;
@@ -362,9 +351,8 @@ static void *hammer(void *user)
     return kiln_pool_release(shared->pool, &mine, NULL) == KILN_OK ? NULL : user;
 }
 
-static void threads_share_a_pool(void **state)
+FAKE_TEST(threads_share_a_pool)
 {
-    (void)state;
     exchange shared = {.pool = make_pool(KILN_LOCATION_DEVICE, 1 << 20, 4096),
                        .guard = PTHREAD_MUTEX_INITIALIZER};
     pthread_t threads[THREADS];
@@ -391,23 +379,4 @@ static void threads_share_a_pool(void **state)
     assert_ok(kiln_pool_trim(shared.pool, 0));
     assert_int_equal(counters_of(shared.pool).bytes_held, 0);
     kiln_pool_destroy(shared.pool);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        fake_test(classes_are_tight_and_in_order),
-        fake_test(pieces_come_back_without_new_memory),
-        fake_test(counters_add_up),
-        fake_test(slabs_grow_by_the_factor),
-        fake_test(the_cap_is_kept),
-        fake_test(trimming_gives_free_slabs_back),
-        fake_test(exhausted_device_memory_is_made_free_or_told),
-        fake_test(a_stream_gets_its_own_piece_at_once),
-        fake_test(busy_pieces_are_left_alone_while_there_is_room),
-        fake_test(a_destroyed_stream_leaves_its_pieces_free),
-        fake_test(misuse_is_told),
-        fake_test(threads_share_a_pool),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -147,9 +147,8 @@ static void nothing_changes_body(void)
 
 /* Environment, umask, folder, signals and locale are as they were, and HOME is as empty: what
  * prevents ONNX Runtime's telemetry is not done to the process. */
-static void nothing_of_the_process_changes(void **state)
+TEST(nothing_of_the_process_changes)
 {
-    (void)state;
     in_a_child(nothing_changes_body);
 }
 
@@ -179,9 +178,8 @@ static void loaded_body(void)
     use(kiln_test_path("loaded.saved"));
 }
 
-static void a_library_that_is_open_already_is_taken(void **state)
+TEST(a_library_that_is_open_already_is_taken)
 {
-    (void)state;
     in_a_child(loaded_body);
 }
 
@@ -193,9 +191,8 @@ static void too_old_body(void)
     use(kiln_test_path("old.saved"));
 }
 
-static void one_that_is_too_old_is_passed_over(void **state)
+TEST(one_that_is_too_old_is_passed_over)
 {
-    (void)state;
     in_a_child(too_old_body);
 }
 
@@ -241,20 +238,8 @@ static void memory_body(void)
 
 /* A default build fails while something is short, and takes ONNX Runtime when it no longer is: not
  * the reference executor, and not that for ever. */
-static void a_shortage_at_first_use_passes(void **state)
+TEST(a_shortage_at_first_use_passes)
 {
-    (void)state;
     in_a_child(descriptors_body);
     in_a_child(memory_body);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_of_the_process_changes),
-        cmocka_unit_test(a_library_that_is_open_already_is_taken),
-        cmocka_unit_test(one_that_is_too_old_is_passed_over),
-        cmocka_unit_test(a_shortage_at_first_use_passes),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

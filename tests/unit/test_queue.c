@@ -3,9 +3,8 @@
  * driver. */
 #include "mock_gpu_test.h"
 
-static void the_second_run_is_captured_and_the_third_replayed(void **state)
+FAKE_TEST(the_second_run_is_captured_and_the_third_replayed)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context *context = make_context(&how, true, NULL);
     float x[8] = {0};
@@ -30,9 +29,8 @@ static void the_second_run_is_captured_and_the_third_replayed(void **state)
     kiln_context_destroy(context);
 }
 
-static void replays_allocate_nothing(void **state)
+FAKE_TEST(replays_allocate_nothing)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context *context = make_context(&how, false, NULL);
     float x[8] = {0};
@@ -59,9 +57,8 @@ static kiln_context *make_small_cache(behaviour *how, uint64_t graphs)
     return make_context(how, true, &options);
 }
 
-static void each_set_of_shapes_has_its_graph(void **state)
+FAKE_TEST(each_set_of_shapes_has_its_graph)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context *context = make_small_cache(&how, 4);
     float x[8] = {0};
@@ -84,9 +81,8 @@ static void each_set_of_shapes_has_its_graph(void **state)
 
 /* More sets of shapes than there is room for, one after the other: those that have a graph keep it.
  */
-static void shapes_in_turn_do_not_drive_each_other_out(void **state)
+FAKE_TEST(shapes_in_turn_do_not_drive_each_other_out)
 {
-    (void)state;
     enum { SHAPES = 11, ROOM = 8, ROUNDS = 40 };
     behaviour how = {.drifts = false};
     kiln_context *context = make_small_cache(&how, ROOM);
@@ -105,9 +101,8 @@ static void shapes_in_turn_do_not_drive_each_other_out(void **state)
     kiln_context_destroy(context);
 }
 
-static void shapes_that_are_used_more_take_the_room(void **state)
+FAKE_TEST(shapes_that_are_used_more_take_the_room)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context *context = make_small_cache(&how, 2);
     float x[8] = {0};
@@ -129,9 +124,8 @@ static void shapes_that_are_used_more_take_the_room(void **state)
 }
 
 /* Past what is remembered, an old entry is made a new one's. */
-static void a_thousand_shapes_take_bounded_memory(void **state)
+FAKE_TEST(a_thousand_shapes_take_bounded_memory)
 {
-    (void)state;
     enum { SHAPES = 1200 };
     behaviour how = {.drifts = false};
     kiln_context *context = make_small_cache(&how, 2);
@@ -153,9 +147,8 @@ static void a_thousand_shapes_take_bounded_memory(void **state)
     free(x);
 }
 
-static void no_room_at_all_is_no_failure_unless_a_graph_is_required(void **state)
+FAKE_TEST(no_room_at_all_is_no_failure_unless_a_graph_is_required)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     options.graph_bytes = 1000;
@@ -182,9 +175,8 @@ static void no_room_at_all_is_no_failure_unless_a_graph_is_required(void **state
 }
 
 /* A run is a hit or a miss, and one that failed is neither. */
-static void counters_add_up(void **state)
+FAKE_TEST(counters_add_up)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context *context = make_context(&how, true, NULL);
     float x[8] = {0};
@@ -208,9 +200,8 @@ static void counters_add_up(void **state)
     kiln_context_destroy(context);
 }
 
-static void a_capture_that_fails_says_why_and_runs_go_on(void **state)
+FAKE_TEST(a_capture_that_fails_says_why_and_runs_go_on)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     set("FAKE_CUDA_CAPTURE", "fail");
     kiln_context *context = make_context(&how, true, NULL);
@@ -227,9 +218,8 @@ static void a_capture_that_fails_says_why_and_runs_go_on(void **state)
     kiln_context_destroy(context);
 }
 
-static void a_replay_with_another_result_is_refused(void **state)
+FAKE_TEST(a_replay_with_another_result_is_refused)
 {
-    (void)state;
     behaviour how = {.drifts = true};
     kiln_context *context = make_context(&how, true, NULL);
     float x[8] = {0};
@@ -243,9 +233,8 @@ static void a_replay_with_another_result_is_refused(void **state)
     kiln_context_destroy(context);
 }
 
-static void what_is_required_is_kept_or_refused(void **state)
+FAKE_TEST(what_is_required_is_kept_or_refused)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     options.graphs = KILN_GRAPH_REQUIRED;
@@ -268,9 +257,8 @@ static void what_is_required_is_kept_or_refused(void **state)
     kiln_context_destroy(context);
 }
 
-static void off_means_that_nothing_is_captured(void **state)
+FAKE_TEST(off_means_that_nothing_is_captured)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     options.graphs = KILN_GRAPH_OFF;
@@ -297,9 +285,8 @@ static void off_means_that_nothing_is_captured(void **state)
     kiln_context_destroy(context);
 }
 
-static void memory_of_every_place_is_used_where_it_lies(void **state)
+FAKE_TEST(memory_of_every_place_is_used_where_it_lies)
 {
-    (void)state;
     static const kiln_location places[] = {KILN_LOCATION_PINNED, KILN_LOCATION_MANAGED,
                                            KILN_LOCATION_DEVICE};
     for (size_t p = 0; p < KLN_ARRAY_LENGTH(places); p++) {
@@ -329,9 +316,8 @@ static void memory_of_every_place_is_used_where_it_lies(void **state)
 }
 
 /* The input is read from a copy, so that the run can be repeated. */
-static void outputs_over_inputs_are_captured_too(void **state)
+FAKE_TEST(outputs_over_inputs_are_captured_too)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context *context = make_context(&how, true, NULL);
     float x[8] = {1};
@@ -347,9 +333,8 @@ static void outputs_over_inputs_are_captured_too(void **state)
     kiln_context_destroy(context);
 }
 
-static void the_contexts_own_memory_is_pinned_and_stays_with_its_graph(void **state)
+FAKE_TEST(the_contexts_own_memory_is_pinned_and_stays_with_its_graph)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context *context = make_context(&how, false, NULL);
     const kiln_shape eight = KILN_SHAPE(8);
@@ -383,9 +368,8 @@ static kiln_status fill_with(void *user, kiln_mutable_span memory)
     return KILN_OK;
 }
 
-static void an_input_may_be_written_at_the_last_moment(void **state)
+FAKE_TEST(an_input_may_be_written_at_the_last_moment)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context *context = make_context(&how, true, NULL);
     const kiln_shape eight = KILN_SHAPE(8);
@@ -410,9 +394,8 @@ static void an_input_may_be_written_at_the_last_moment(void **state)
     kiln_context_destroy(context);
 }
 
-static void enqueue_orders_into_the_callers_stream(void **state)
+FAKE_TEST(enqueue_orders_into_the_callers_stream)
 {
-    (void)state;
     for (int shared = 0; shared < 2; shared++) {
         behaviour how = {.drifts = false};
         kiln_stream *stream = NULL;
@@ -456,9 +439,8 @@ static void enqueue_orders_into_the_callers_stream(void **state)
 }
 
 /* Two copies by the driver and three events for each run, and the context's own stream for them. */
-static void copies_go_to_a_stream_of_their_own(void **state)
+FAKE_TEST(copies_go_to_a_stream_of_their_own)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     kiln_stream *stream = NULL;
@@ -479,9 +461,8 @@ static void copies_go_to_a_stream_of_their_own(void **state)
     kiln_stream_destroy(stream);
 }
 
-static void options_are_checked(void **state)
+FAKE_TEST(options_are_checked)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_stream *stream = NULL;
     kiln_stream *elsewhere = NULL;
@@ -524,9 +505,8 @@ static void options_are_checked(void **state)
     kiln_stream_destroy(elsewhere);
 }
 
-static void an_engine_on_the_cpu_refuses_what_needs_a_gpu(void **state)
+FAKE_TEST(an_engine_on_the_cpu_refuses_what_needs_a_gpu)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_mock_options options = options_of(&how);
     options.enqueue = NULL;
@@ -563,9 +543,8 @@ static void an_engine_on_the_cpu_refuses_what_needs_a_gpu(void **state)
     kiln_stream_destroy(stream);
 }
 
-static void a_lost_device_and_a_full_one_are_reported(void **state)
+FAKE_TEST(a_lost_device_and_a_full_one_are_reported)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context *context = make_context(&how, true, NULL);
     float x[8] = {0};
@@ -590,9 +569,8 @@ static void a_lost_device_and_a_full_one_are_reported(void **state)
     kiln_context_destroy(context);
 }
 
-static void engines_live_on_the_device_they_were_made_for(void **state)
+FAKE_TEST(engines_live_on_the_device_they_were_made_for)
 {
-    (void)state;
     for (int32_t device = 0; device < 4; device++) {
         behaviour how = {.drifts = false};
         kiln_engine *engine = make_engine(&how, device % 2 == 0, device);
@@ -608,33 +586,4 @@ static void engines_live_on_the_device_they_were_made_for(void **state)
         assert_int_equal(counters_of(context).graph_hits, 1);
         kiln_context_destroy(context);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        fake_test(the_second_run_is_captured_and_the_third_replayed),
-        fake_test(replays_allocate_nothing),
-        fake_test(each_set_of_shapes_has_its_graph),
-        fake_test(shapes_in_turn_do_not_drive_each_other_out),
-        fake_test(shapes_that_are_used_more_take_the_room),
-        fake_test(a_thousand_shapes_take_bounded_memory),
-        fake_test(no_room_at_all_is_no_failure_unless_a_graph_is_required),
-        fake_test(counters_add_up),
-        fake_test(a_capture_that_fails_says_why_and_runs_go_on),
-        fake_test(a_replay_with_another_result_is_refused),
-        fake_test(what_is_required_is_kept_or_refused),
-        fake_test(off_means_that_nothing_is_captured),
-        fake_test(memory_of_every_place_is_used_where_it_lies),
-        fake_test(outputs_over_inputs_are_captured_too),
-        fake_test(the_contexts_own_memory_is_pinned_and_stays_with_its_graph),
-        fake_test(an_input_may_be_written_at_the_last_moment),
-        fake_test(enqueue_orders_into_the_callers_stream),
-        fake_test(copies_go_to_a_stream_of_their_own),
-        fake_test(options_are_checked),
-        fake_test(an_engine_on_the_cpu_refuses_what_needs_a_gpu),
-        fake_test(a_lost_device_and_a_full_one_are_reported),
-        fake_test(engines_live_on_the_device_they_were_made_for),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

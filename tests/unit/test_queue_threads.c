@@ -40,9 +40,8 @@ static kiln_status life_of_all(void *user)
     return status;
 }
 
-static void every_allocation_may_fail(void **state)
+FAKE_TEST(every_allocation_may_fail)
 {
-    (void)state;
     assert_ok(kln_cuda_open());
     kiln_test_each_allocation(life_of_all, NULL);
 }
@@ -75,9 +74,8 @@ static void *work_hard(void *user)
 }
 
 /* The stream is the engine's, or the caller's, which each context is given. */
-static void contexts_of_one_stream_keep_out_of_each_others_graphs(void **state)
+FAKE_TEST(contexts_of_one_stream_keep_out_of_each_others_graphs)
 {
-    (void)state;
     for (int is_callers = 0; is_callers < 2; is_callers++) {
         behaviour how = {.drifts = false};
         kiln_engine *engine = make_engine(&how, !is_callers, 0);
@@ -102,13 +100,4 @@ static void contexts_of_one_stream_keep_out_of_each_others_graphs(void **state)
         kiln_stream_destroy(stream);
         kiln_engine_release(engine);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        fake_test(every_allocation_may_fail),
-        fake_test(contexts_of_one_stream_keep_out_of_each_others_graphs),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

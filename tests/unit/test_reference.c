@@ -144,9 +144,8 @@ static kiln_span branched(void)
 
 /* --- running --- */
 
-static void test_runs_and_then_allocates_nothing(void **state)
+TEST(test_runs_and_then_allocates_nothing)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_context *context = context_of(looped(), &engine);
     float x[3] = {1.0F, -2.0F, 0.5F};
@@ -174,9 +173,8 @@ static void test_runs_and_then_allocates_nothing(void **state)
     finish(engine, context);
 }
 
-static void test_shapes_change_between_runs(void **state)
+TEST(test_shapes_change_between_runs)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_context *context = context_of(chain(), &engine);
     float x[1000];
@@ -194,9 +192,8 @@ static void test_shapes_change_between_runs(void **state)
     finish(engine, context);
 }
 
-static void test_branches(void **state)
+TEST(test_branches)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_context *context = context_of(branched(), &engine);
     float x[2] = {-3.0F, 1.0F};
@@ -209,9 +206,8 @@ static void test_branches(void **state)
     finish(engine, context);
 }
 
-static void test_output_is_written_where_it_is_bound(void **state)
+TEST(test_output_is_written_where_it_is_bound)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_context *context = context_of(chain(), &engine);
     float x[2] = {5.0F, 6.0F};
@@ -233,9 +229,8 @@ static void test_output_is_written_where_it_is_bound(void **state)
 }
 
 /* Packed types: the identity of an odd number of elements. */
-static void test_four_bits(void **state)
+TEST(test_four_bits)
 {
-    (void)state;
     graph_maker m;
     kiln_engine *engine = NULL;
     maker_begin(&m, 21);
@@ -309,9 +304,8 @@ static void add_function(graph_maker *m)
     m->model->function_count = 1;
 }
 
-static void test_functions(void **state)
+TEST(test_functions)
 {
-    (void)state;
     graph_maker m;
     kiln_engine *engine = NULL;
     maker_begin(&m, 21);
@@ -336,9 +330,8 @@ static void test_functions(void **state)
 
 /* A long chain of large tensors takes what two or three of them take: a buffer is used again when
  * nothing reads it any more. */
-static void test_buffers_are_used_again(void **state)
+TEST(test_buffers_are_used_again)
 {
-    (void)state;
     enum { LENGTH = 20, COUNT = 1 << 18 };
     graph_maker m;
     char names[2][16] = {"x", ""};
@@ -404,9 +397,8 @@ static kiln_span cast_from(int32_t wire)
 }
 
 /* Out in every type, and in again. */
-static void test_every_data_type(void **state)
+TEST(test_every_data_type)
 {
-    (void)state;
     float numbers[7] = {0.0F, 1.0F, 2.0F, 3.0F, 4.0F, 6.0F, 1.0F};
     const float truths[7] = {0.0F, 1.0F, 1.0F, 1.0F, 1.0F, 1.0F, 1.0F};
     int types = 0;
@@ -442,9 +434,8 @@ static void test_every_data_type(void **state)
 /* --- what is refused --- */
 
 /* A loop that would go on for ever ends where its context says. */
-static void test_work_has_an_end(void **state)
+TEST(test_work_has_an_end)
 {
-    (void)state;
     const kln_model model = {.bytes = looped()};
     void *engine = NULL;
     void *context = NULL;
@@ -473,9 +464,8 @@ static void refuse(graph_maker *m, kiln_status status, const char *words)
     assert_message(words);
 }
 
-static void test_unsupported_operators_are_listed(void **state)
+TEST(test_unsupported_operators_are_listed)
 {
-    (void)state;
     graph_maker m;
     maker_begin(&m, 21);
     maker_input(&m, "x", FLOAT, "n");
@@ -492,9 +482,8 @@ static void test_unsupported_operators_are_listed(void **state)
     refuse(&m, KILN_ERROR_UNSUPPORTED, "operator set 99");
 }
 
-static void test_graphs_that_do_not_hold_together(void **state)
+TEST(test_graphs_that_do_not_hold_together)
 {
-    (void)state;
     graph_maker m;
     maker_begin(&m, 21);
     maker_input(&m, "x", FLOAT, "n");
@@ -514,9 +503,8 @@ static void test_graphs_that_do_not_hold_together(void **state)
     refuse(&m, KILN_ERROR_INVALID_NETWORK, "\"nowhere\"");
 }
 
-static void test_runs_that_fail_name_the_node(void **state)
+TEST(test_runs_that_fail_name_the_node)
 {
-    (void)state;
     graph_maker m;
     kiln_engine *engine = NULL;
     maker_begin(&m, 21);
@@ -564,9 +552,8 @@ static void begin_ngrams(graph_maker *m, int64_t longest, size_t columns, int64_
     maker_output(m, "y", FLOAT, "k");
 }
 
-static void test_ngrams(void **state)
+TEST(test_ngrams)
 {
-    (void)state;
     graph_maker m;
     kiln_engine *engine = NULL;
     float x[6] = {2.0F, 3.0F, 2.0F, 4.0F, 3.0F, 6.0F};
@@ -585,9 +572,8 @@ static void test_ngrams(void **state)
     refuse_run(&m, KILN_ERROR_INVALID_NETWORK, "not one entry for each n-gram");
 }
 
-static void test_deform_conv_refuses(void **state)
+TEST(test_deform_conv_refuses)
 {
-    (void)state;
     graph_maker m;
     maker_begin(&m, 21);
     maker_input(&m, "x", FLOAT, "n");
@@ -608,9 +594,8 @@ static void test_deform_conv_refuses(void **state)
 
 /* --- describing and saving --- */
 
-static void test_description(void **state)
+TEST(test_description)
 {
-    (void)state;
     kiln_engine *engine = NULL;
     assert_ok(build(chain(), &engine));
     kiln_binding binding = {.struct_size = sizeof binding};
@@ -667,35 +652,11 @@ static kiln_status build_and_run(void *user)
     return status;
 }
 
-static void test_each_allocation_can_fail(void **state)
+TEST(test_each_allocation_can_fail)
 {
-    (void)state;
     kiln_span (*const models[])(void) = {chain, looped, branched};
     for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
         kiln_span bytes = models[i]();
         kiln_test_each_allocation(build_and_run, &bytes);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_allocation_can_fail),
-        cmocka_unit_test(test_runs_and_then_allocates_nothing),
-        cmocka_unit_test(test_shapes_change_between_runs),
-        cmocka_unit_test(test_branches),
-        cmocka_unit_test(test_output_is_written_where_it_is_bound),
-        cmocka_unit_test(test_four_bits),
-        cmocka_unit_test(test_functions),
-        cmocka_unit_test(test_buffers_are_used_again),
-        cmocka_unit_test(test_every_data_type),
-        cmocka_unit_test(test_work_has_an_end),
-        cmocka_unit_test(test_unsupported_operators_are_listed),
-        cmocka_unit_test(test_graphs_that_do_not_hold_together),
-        cmocka_unit_test(test_runs_that_fail_name_the_node),
-        cmocka_unit_test(test_ngrams),
-        cmocka_unit_test(test_deform_conv_refuses),
-        cmocka_unit_test(test_description),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

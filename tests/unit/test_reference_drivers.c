@@ -14,9 +14,8 @@ static ref_tensor vector_of(kiln_dtype dtype, int64_t count, void *data)
     return tensor;
 }
 
-static void test_rounding_to_even(void **state)
+TEST(test_rounding_to_even)
 {
-    (void)state;
     assert_true(ref_round_even(0.5) == 0.0);
     assert_true(ref_round_even(1.5) == 2.0);
     assert_true(ref_round_even(2.5) == 2.0);
@@ -29,9 +28,8 @@ static void test_rounding_to_even(void **state)
 
 /* 1 + 2^-11 + 2^-40 lies above the middle between two float16: rounding to float first would make
  * it a tie. */
-static void test_one_rounding_to_narrow_types(void **state)
+TEST(test_one_rounding_to_narrow_types)
 {
-    (void)state;
     uint16_t half = 0;
     ref_tensor tensor = vector_of(KILN_DTYPE_FLOAT16, 1, &half);
     ref_put_float(&tensor, 0, 1.0 + ldexp(1.0, -11) + ldexp(1.0, -40));
@@ -42,9 +40,8 @@ static void test_one_rounding_to_narrow_types(void **state)
     assert_int_equal(half, 0xBC01);
 }
 
-static void test_integers_are_exact_and_wrap(void **state)
+TEST(test_integers_are_exact_and_wrap)
 {
-    (void)state;
     int64_t wide[2] = {0, 0};
     ref_tensor tensor = vector_of(KILN_DTYPE_INT64, 2, wide);
     ref_put_int(&tensor, 1, INT64_MAX);
@@ -65,9 +62,8 @@ static void test_integers_are_exact_and_wrap(void **state)
     assert_int_equal(truth, 1);
 }
 
-static void test_packing(void **state)
+TEST(test_packing)
 {
-    (void)state;
     const uint8_t packed[2] = {0x8F, 0x03};
     uint8_t bytes[3];
     uint8_t back[2] = {0, 0};
@@ -80,9 +76,8 @@ static void test_packing(void **state)
 }
 
 /* [2, 3, 4] against [3, 1]: the last dimension cannot be merged with the one before. */
-static void test_walk_broadcasts(void **state)
+TEST(test_walk_broadcasts)
 {
-    (void)state;
     const int64_t dims[3] = {2, 3, 4};
     ref_tensor full = {.rank = 3, .dims = {2, 3, 4}};
     ref_tensor column = {.rank = 2, .dims = {3, 1}};
@@ -102,9 +97,8 @@ static void test_walk_broadcasts(void **state)
     assert_int_equal(rows, 6);
 }
 
-static void test_walk_merges(void **state)
+TEST(test_walk_merges)
 {
-    (void)state;
     const int64_t dims[4] = {2, 3, 1, 4};
     ref_tensor full = {.rank = 4, .dims = {2, 3, 1, 4}};
     ref_walk walk;
@@ -125,9 +119,8 @@ static void test_walk_merges(void **state)
     assert_false(ref_walk_next(&walk));
 }
 
-static void test_strided_copy_transposes(void **state)
+TEST(test_strided_copy_transposes)
 {
-    (void)state;
     const uint16_t from[6] = {1, 2, 3, 4, 5, 6};
     uint16_t to[6] = {0};
     const int64_t dims[2] = {3, 2};
@@ -137,9 +130,8 @@ static void test_strided_copy_transposes(void **state)
     assert_memory_equal(to, ((const uint16_t[6]){1, 4, 2, 5, 3, 6}), sizeof to);
 }
 
-static void test_memory_gives_what_was_released(void **state)
+TEST(test_memory_gives_what_was_released)
 {
-    (void)state;
     ref_memory memory;
     ref_buffer *first = NULL;
     ref_buffer *second = NULL;
@@ -157,9 +149,8 @@ static void test_memory_gives_what_was_released(void **state)
     ref_memory_finish(&memory);
 }
 
-static void test_values_share_their_bytes(void **state)
+TEST(test_values_share_their_bytes)
 {
-    (void)state;
     ref_memory memory;
     ref_value one = {.kind = REF_TENSOR};
     ref_value two;
@@ -177,9 +168,8 @@ static void test_values_share_their_bytes(void **state)
     ref_memory_finish(&memory);
 }
 
-static void test_multiply(void **state)
+TEST(test_multiply)
 {
-    (void)state;
     /* 5 rows of 2, more than a block of rows; 2 rows of 3 */
     const double a[10] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
     const double b[6] = {1, 0, -1, 2, 1, 0};
@@ -194,9 +184,8 @@ static void test_multiply(void **state)
     assert_true(wrapped[0] == -2);
 }
 
-static void test_quantized_values_saturate(void **state)
+TEST(test_quantized_values_saturate)
 {
-    (void)state;
     assert_true(ref_quantized(2.5, 0.0, KILN_DTYPE_UINT8) == 2.0);
     assert_true(ref_quantized(300.0, 0.0, KILN_DTYPE_UINT8) == 255.0);
     assert_true(ref_quantized(-300.0, 0.0, KILN_DTYPE_INT8) == -128.0);
@@ -205,9 +194,8 @@ static void test_quantized_values_saturate(void **state)
 }
 
 /* The table is what docs/reference.md is checked against: each operator stands there once. */
-static void test_kernels_are_unique(void **state)
+TEST(test_kernels_are_unique)
 {
-    (void)state;
     assert_true(ref_kernel_count() > 180);
     for (size_t i = 0; i < ref_kernel_count(); i++) {
         const ref_kernel *kernel = ref_kernel_get(i);
@@ -217,23 +205,4 @@ static void test_kernels_are_unique(void **state)
     }
     assert_null(ref_kernel_get(ref_kernel_count()));
     assert_null(ref_kernel_find("ai.onnx.ml", "Add"));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rounding_to_even),
-        cmocka_unit_test(test_one_rounding_to_narrow_types),
-        cmocka_unit_test(test_integers_are_exact_and_wrap),
-        cmocka_unit_test(test_packing),
-        cmocka_unit_test(test_walk_broadcasts),
-        cmocka_unit_test(test_walk_merges),
-        cmocka_unit_test(test_strided_copy_transposes),
-        cmocka_unit_test(test_memory_gives_what_was_released),
-        cmocka_unit_test(test_values_share_their_bytes),
-        cmocka_unit_test(test_multiply),
-        cmocka_unit_test(test_quantized_values_saturate),
-        cmocka_unit_test(test_kernels_are_unique),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -130,9 +130,8 @@ static void multiply_once(int64_t rows, int64_t inner, int64_t columns, bool a_f
     free(b);
 }
 
-static void products_are_exact(void **state)
+TEST(products_are_exact)
 {
-    (void)state;
     for (int i = 0; i < 160; i++) {
         const int64_t inner = i % 5 == 0 ? 100 + draw(200) : draw(40);
         multiply_once(1 + draw(9), inner, 1 + draw(60), draw(2) != 0, draw(2) != 0,
@@ -141,9 +140,8 @@ static void products_are_exact(void **state)
 }
 
 /* Each machine has some of them, and takes the widest. */
-static void kernels_are_alike(void **state)
+TEST(kernels_are_alike)
 {
-    (void)state;
     enum { DEPTH = 37 };
     ref_sum_function kernels[REF_SUM_KERNELS];
     const size_t count = ref_sum_kernels(kernels);
@@ -261,9 +259,8 @@ static void convolve_once(const conv *c, int strange, int negative_zeros)
     free(x);
 }
 
-static void convolutions_are_exact(void **state)
+TEST(convolutions_are_exact)
 {
-    (void)state;
     for (int i = 0; i < 200; i++) {
         const conv c = draw_conv();
         convolve_once(&c, i % 4 == 0 ? 20 : 0, i % 3 == 0);
@@ -340,9 +337,8 @@ static void contract_once(const char *left, const char *right, const char *outpu
     free(b);
 }
 
-static void contractions_are_exact(void **state)
+TEST(contractions_are_exact)
 {
-    (void)state;
     static const char *const equations[][3] = {
         {"ab", "bc", "ac"},       {"ab", "cb", "ac"},   {"ab", "cb", "ca"},   {"a", "b", "ab"},
         {"abcd", "abed", "abce"}, {"abz", "abz", "ab"}, {"ab", "b", "a"},     {"ab", "ab", ""},
@@ -355,9 +351,8 @@ static void contractions_are_exact(void **state)
 
 /* --- conversions --- */
 
-static void halves_are_exact(void **state)
+TEST(halves_are_exact)
 {
-    (void)state;
     static uint16_t halves[65536 + 16];
     static double numbers_of[65536 + 16];
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(halves); i++) {
@@ -399,9 +394,8 @@ static double quantized(float x, float scale, int zero, double low, double high)
 }
 
 /* One scale for each index of the middle dimension. */
-static void quantized_elements_are_exact(void **state)
+TEST(quantized_elements_are_exact)
 {
-    (void)state;
     for (int round = 0; round < 40; round++) {
         const bool is_signed = round % 2 != 0;
         const int64_t dims[3] = {1 + draw(4), 1 + draw(5), 1 + draw(90)};
@@ -443,9 +437,8 @@ static void quantized_elements_are_exact(void **state)
 
 /* --- TopK --- */
 
-static void the_first_are_those_of_a_sort(void **state)
+TEST(the_first_are_those_of_a_sort)
 {
-    (void)state;
     for (int round = 0; round < 60; round++) {
         const int64_t n = 1 + draw(100);
         const int64_t k = draw(3) == 0 ? draw(n + 1) : draw(n / 8 + 1);
@@ -484,18 +477,4 @@ static void the_first_are_those_of_a_sort(void **state)
         kiln_context_destroy(context);
         free(x);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_are_exact),
-        cmocka_unit_test(kernels_are_alike),
-        cmocka_unit_test(convolutions_are_exact),
-        cmocka_unit_test(contractions_are_exact),
-        cmocka_unit_test(halves_are_exact),
-        cmocka_unit_test(quantized_elements_are_exact),
-        cmocka_unit_test(the_first_are_those_of_a_sort),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -123,9 +123,8 @@ static void bind(kiln_context *context, const char *name, float *data, kiln_shap
                                 &KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, shape, data, bytes)));
 }
 
-static void elements_are_exact(void **state)
+TEST(elements_are_exact)
 {
-    (void)state;
     static const scene scenes[] = {
         {.op = "Add", .binary = true},
         {.op = "Sub", .binary = true},
@@ -165,9 +164,8 @@ static void elements_are_exact(void **state)
     }
 }
 
-static void squares_are_exact(void **state)
+TEST(squares_are_exact)
 {
-    (void)state;
     static const float exponents[] = {2.0F, 3.0F, 0.5F};
     const scene s = {.op = "Pow", .binary = true};
     static float a[MOST];
@@ -182,9 +180,8 @@ static void squares_are_exact(void **state)
     kiln_context_destroy(context);
 }
 
-static void reductions_are_exact(void **state)
+TEST(reductions_are_exact)
 {
-    (void)state;
     static const char *const ops[] = {"ReduceMax",       "ReduceMin",    "ReduceMean",
                                       "ReduceL1",        "ReduceL2",     "ReduceProd",
                                       "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"};
@@ -203,9 +200,8 @@ static void reductions_are_exact(void **state)
     }
 }
 
-static void extremes_are_found_where_they_are(void **state)
+TEST(extremes_are_found_where_they_are)
 {
-    (void)state;
     static const char *const ops[] = {"ArgMax", "ArgMin"};
     static float a[MOST];
     for (size_t i = 0; i < 4; i++) {
@@ -227,9 +223,8 @@ static void extremes_are_found_where_they_are(void **state)
 }
 
 /* y[c, r] = x[r, c], whatever block it falls into. */
-static void transposition_moves_each_element(void **state)
+TEST(transposition_moves_each_element)
 {
-    (void)state;
     static float a[MOST];
     static const int64_t orders[][3] = {{0, 2, 1}, {2, 1, 0}, {1, 2, 0}, {2, 0, 1}, {1, 0, 2}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(orders); i++) {
@@ -276,16 +271,4 @@ static void transposition_moves_each_element(void **state)
             maker_end(&m);
         }
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(elements_are_exact),
-        cmocka_unit_test(squares_are_exact),
-        cmocka_unit_test(reductions_are_exact),
-        cmocka_unit_test(extremes_are_found_where_they_are),
-        cmocka_unit_test(transposition_moves_each_element),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

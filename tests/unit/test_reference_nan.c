@@ -34,9 +34,8 @@ static kiln_network *begin(kiln_shape shape, kiln_tensor_id *x)
     return network;
 }
 
-static void functions(void **state)
+TEST(functions)
 {
-    (void)state;
     static const char *const names[] = {
         "Abs",  "Acos",        "Acosh",     "Asin",     "Asinh",      "Atan",      "Atanh",
         "Ceil", "Celu",        "Clip",      "Cos",      "Cosh",       "Elu",       "Erf",
@@ -58,9 +57,8 @@ static void functions(void **state)
     }
 }
 
-static void gates(void **state)
+TEST(gates)
 {
-    (void)state;
     static const float ones[8] = {1, 1, 1, 1, 1, 1, 1, 1};
     for (int kind = KILN_RECURRENT_RNN; kind <= KILN_RECURRENT_LSTM; kind++) {
         static const int64_t rows[] = {1, 3, 4};
@@ -80,9 +78,8 @@ static void gates(void **state)
     }
 }
 
-static void regions(void **state)
+TEST(regions)
 {
-    (void)state;
     static const float box[] = {0, 0, 0, 1, 1};
     const kiln_weights boxes = {KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 5), {box, sizeof box}};
     const int64_t one[] = {1, 1};
@@ -103,14 +100,4 @@ static void regions(void **state)
         kiln_network_add_node(network, "y", NULL, 0, "MaxRoiPool", in, 2, attributes, 2, &y, 1));
     assert_ok(kiln_network_mark_output(network, y));
     assert_true(isnan(run(network, x, 4)));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(functions),
-        cmocka_unit_test(gates),
-        cmocka_unit_test(regions),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -144,9 +144,8 @@ static kiln_status choose(const char *name)
     return kln_backend_select_from(list, name, NULL, &chosen, &info);
 }
 
-static void every_registered_table_is_complete(void **state)
+TEST(every_registered_table_is_complete)
 {
-    (void)state;
     size_t count = 0;
     for (; kln_backends[count] != NULL; count++) {
         assert_ok(kln_backend_check(kln_backends[count]));
@@ -157,9 +156,8 @@ static void every_registered_table_is_complete(void **state)
     assert_int_equal(kiln_backend_count(), count);
 }
 
-static void a_table_that_lacks_an_operation_is_named(void **state)
+TEST(a_table_that_lacks_an_operation_is_named)
 {
-    (void)state;
     static const size_t operations[] = {
         offsetof(kln_backend, name),
         offsetof(kln_backend, description),
@@ -189,9 +187,8 @@ static void a_table_that_lacks_an_operation_is_named(void **state)
     assert_message("backend \"good\": its table lacks `run`");
 }
 
-static void the_best_one_is_chosen_where_none_is_named(void **state)
+TEST(the_best_one_is_chosen_where_none_is_named)
 {
-    (void)state;
     static const char *const none[] = {NULL, "", "auto"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(none); i++) {
         assert_ok(choose(none[i]));
@@ -202,9 +199,8 @@ static void the_best_one_is_chosen_where_none_is_named(void **state)
     }
 }
 
-static void a_name_is_kept_or_refused(void **state)
+TEST(a_name_is_kept_or_refused)
 {
-    (void)state;
     assert_ok(choose("good"));
     assert_ptr_equal(chosen, &good);
     assert_string_equal(info.description, "a stand-in");
@@ -219,9 +215,8 @@ static void a_name_is_kept_or_refused(void **state)
     assert_message("there is no backend \"Good\"; there are: absent, good, better, unfit");
 }
 
-static void the_environment_stands_in_for_a_name(void **state)
+TEST(the_environment_stands_in_for_a_name)
 {
-    (void)state;
     assert_int_equal(setenv("KILN_BACKEND", "good", 1), 0);
     assert_ok(choose(NULL));
     assert_ptr_equal(chosen, &good);
@@ -238,9 +233,8 @@ static void the_environment_stands_in_for_a_name(void **state)
     assert_int_equal(unsetenv("KILN_BACKEND"), 0);
 }
 
-static void a_library_is_used_or_refused(void **state)
+TEST(a_library_is_used_or_refused)
 {
-    (void)state;
     static const kln_backend *const mixed[] = {&absent, &good, &built_in, NULL};
     assert_ok(kln_backend_select_from(mixed, NULL, NULL, &chosen, &info));
     assert_ptr_equal(chosen, &built_in);
@@ -260,9 +254,8 @@ static void a_library_is_used_or_refused(void **state)
 }
 
 /* What fails inside a call that succeeds is nobody's last failure. */
-static void asking_leaves_the_last_sentence(void **state)
+TEST(asking_leaves_the_last_sentence)
 {
-    (void)state;
     assert_int_equal(setenv("KILN_ONNXRUNTIME", "/no/such/library.so", 1), 0);
     assert_int_equal(setenv("KILN_CUDA_DRIVER", "/no/such/driver.so", 1), 0);
     kiln_backend_info found = {.struct_size = sizeof found};
@@ -302,9 +295,8 @@ static kiln_status probe_broken(const char *library, kiln_backend_info *found)
 }
 
 /* Who is not installed is passed over in silence; who is there and does not work is not. */
-static void a_broken_backend_is_passed_over_aloud(void **state)
+TEST(a_broken_backend_is_passed_over_aloud)
 {
-    (void)state;
     kln_backend broken = absent;
     broken.name = "broken";
     broken.probe = probe_broken;
@@ -320,9 +312,8 @@ static void a_broken_backend_is_passed_over_aloud(void **state)
     assert_string_equal(warned, "broken is passed over: libbroken.so was cut short");
 }
 
-static void nothing_usable_is_an_error(void **state)
+TEST(nothing_usable_is_an_error)
 {
-    (void)state;
     static const kln_backend *const poor[] = {&absent, &unfit, NULL};
     assert_status(KILN_ERROR_UNSUPPORTED,
                   kln_backend_select_from(poor, NULL, NULL, &chosen, &info));
@@ -332,9 +323,8 @@ static void nothing_usable_is_an_error(void **state)
                   kln_backend_select_from(hungry, NULL, NULL, &chosen, &info));
 }
 
-static void the_public_list_checks_its_arguments(void **state)
+TEST(the_public_list_checks_its_arguments)
 {
-    (void)state;
     kiln_backend_info found = {.struct_size = sizeof found};
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_backend_get(0, NULL));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_backend_choose("auto", NULL));
@@ -353,17 +343,5 @@ static void the_public_list_checks_its_arguments(void **state)
 int main(void)
 {
     (void)unsetenv("KILN_BACKEND");
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_registered_table_is_complete),
-        cmocka_unit_test(a_table_that_lacks_an_operation_is_named),
-        cmocka_unit_test(the_best_one_is_chosen_where_none_is_named),
-        cmocka_unit_test(a_name_is_kept_or_refused),
-        cmocka_unit_test(the_environment_stands_in_for_a_name),
-        cmocka_unit_test(a_library_is_used_or_refused),
-        cmocka_unit_test(asking_leaves_the_last_sentence),
-        cmocka_unit_test(nothing_usable_is_an_error),
-        cmocka_unit_test(a_broken_backend_is_passed_over_aloud),
-        cmocka_unit_test(the_public_list_checks_its_arguments),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return kiln_test_run();
 }

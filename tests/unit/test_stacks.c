@@ -149,9 +149,8 @@ static void do_at(int depth, size_t size, work *self)
 }
 
 /* The inference looks 48 graphs deep, the reader 64; a stack of 64 KiB has room for some 43. */
-static void every_step_fits_into_64_kibibytes(void **state)
+TEST(every_step_fits_into_64_kibibytes)
 {
-    (void)state;
     static const int depths[] = {1, 10, 30, 40};
     for (step each = CHECK; each < STEPS; each++) {
         for (size_t i = 0; i < KLN_ARRAY_LENGTH(depths); i++) {
@@ -165,9 +164,8 @@ static void every_step_fits_into_64_kibibytes(void **state)
 }
 
 /* Where there is even less, the sentence says so, and the process goes on. */
-static void what_does_not_fit_is_refused(void **state)
+TEST(what_does_not_fit_is_refused)
 {
-    (void)state;
     static const size_t sizes[] = {24, 28, 32, 40, 48};
     size_t refused = 0;
     for (step each = CHECK; each <= BUILD; each++) {
@@ -186,9 +184,8 @@ static void what_does_not_fit_is_refused(void **state)
 }
 
 /* The numbers of kln_base.h: no step takes more for a graph than half of what is looked for. */
-static void a_graph_takes_what_was_measured(void **state)
+TEST(a_graph_takes_what_was_measured)
 {
-    (void)state;
     for (step each = CHECK; each < STEPS; each++) {
         size_t touched[2];
         for (size_t i = 0; i < 2; i++) {
@@ -212,12 +209,7 @@ int main(void)
 {
 #if !defined(__OPTIMIZE__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     print_message("skipped: frames are larger than they will be\n");
-    return 77;
+    return KILN_TEST_SKIPPED;
 #endif
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_graph_takes_what_was_measured),
-        cmocka_unit_test(every_step_fits_into_64_kibibytes),
-        cmocka_unit_test(what_does_not_fit_is_refused),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return kiln_test_run();
 }

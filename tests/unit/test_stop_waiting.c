@@ -35,9 +35,8 @@ static void expect_refusal(kiln_context *context, const kiln_tensor *input)
     (void)counters_of(context);
 }
 
-static void a_run_past_its_time_is_left(void **state)
+FAKE_TEST(a_run_past_its_time_is_left)
 {
-    (void)state;
     static const kiln_graph_policy policies[] = {KILN_GRAPH_AUTOMATIC, KILN_GRAPH_OFF};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(policies); i++) {
         behaviour how = {.drifts = false};
@@ -76,9 +75,8 @@ static void a_run_past_its_time_is_left(void **state)
 }
 
 /* Whose work has ended by itself needs no wait, and one that is destroyed waits by itself. */
-static void what_was_left_ends(void **state)
+FAKE_TEST(what_was_left_ends)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context *context = make_stoppable(&how, 20, KILN_GRAPH_AUTOMATIC);
     float x[4] = {0};
@@ -110,9 +108,8 @@ static void *cancel_always(void *user)
     return NULL;
 }
 
-static void a_run_is_cancelled_at_any_moment(void **state)
+FAKE_TEST(a_run_is_cancelled_at_any_moment)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context *context = make_stoppable(&how, 0, KILN_GRAPH_AUTOMATIC);
     canceller other = {.context = context};
@@ -140,9 +137,8 @@ static void a_run_is_cancelled_at_any_moment(void **state)
 }
 
 /* An enqueued run is nobody's wait: it is waited for as ever. */
-static void an_enqueued_run_is_waited_for(void **state)
+FAKE_TEST(an_enqueued_run_is_waited_for)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context *context = make_stoppable(&how, 20, KILN_GRAPH_AUTOMATIC);
     float x[4] = {0};
@@ -158,9 +154,8 @@ static void an_enqueued_run_is_waited_for(void **state)
     kiln_context_destroy(context);
 }
 
-static void who_did_not_ask_waits(void **state)
+FAKE_TEST(who_did_not_ask_waits)
 {
-    (void)state;
     behaviour how = {.drifts = false};
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     kiln_engine *engine = make_engine(&how, false, 0);
@@ -173,16 +168,4 @@ static void who_did_not_ask_waits(void **state)
     assert_message("set stop_waiting");
     kiln_context_destroy(context);
     kiln_engine_release(engine);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        fake_test(a_run_past_its_time_is_left),
-        fake_test(what_was_left_ends),
-        fake_test(a_run_is_cancelled_at_any_moment),
-        fake_test(an_enqueued_run_is_waited_for),
-        fake_test(who_did_not_ask_waits),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

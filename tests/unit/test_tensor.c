@@ -6,9 +6,8 @@
 #include "kiln_test.h"
 #include "tensor/kln_tensor.h"
 
-static void types_have_names_bits_and_alignment(void **state)
+TEST(types_have_names_bits_and_alignment)
 {
-    (void)state;
     static const struct {
         kiln_dtype dtype;
         const char *name;
@@ -61,9 +60,8 @@ static void types_have_names_bits_and_alignment(void **state)
     assert_int_equal(kiln_dtype_from_name(NULL), KILN_DTYPE_UNDEFINED);
 }
 
-static void locations_have_names(void **state)
+TEST(locations_have_names)
 {
-    (void)state;
     assert_string_equal(kiln_location_name(KILN_LOCATION_HOST), "host");
     assert_string_equal(kiln_location_name(KILN_LOCATION_PINNED), "pinned");
     assert_string_equal(kiln_location_name(KILN_LOCATION_MANAGED), "managed");
@@ -71,9 +69,8 @@ static void locations_have_names(void **state)
     assert_string_equal(kiln_location_name((kiln_location)4), "?");
 }
 
-static void shapes_compare(void **state)
+TEST(shapes_compare)
 {
-    (void)state;
     kiln_shape a = KILN_SHAPE(2, 3, 4);
     kiln_shape b = KILN_SHAPE(2, 3, 4);
     b.dims[3] = 77; /* past the rank */
@@ -93,9 +90,8 @@ static void shapes_compare(void **state)
     assert_false(kiln_shape_is_static(NULL));
 }
 
-static void shapes_count_elements(void **state)
+TEST(shapes_count_elements)
 {
-    (void)state;
     int64_t count = -7;
     kiln_shape shape = KILN_SHAPE(2, 3, 4);
     assert_ok(kiln_shape_elements(&shape, &count));
@@ -132,9 +128,8 @@ static void shapes_count_elements(void **state)
     assert_int_equal(count, -7);
 }
 
-static void shapes_become_text(void **state)
+TEST(shapes_become_text)
 {
-    (void)state;
     char text[32];
     kiln_shape shape = KILN_SHAPE(1, KILN_DYNAMIC, 224, 0);
     assert_int_equal(kiln_shape_format(&shape, text, sizeof text), 9);
@@ -157,9 +152,8 @@ static void shapes_become_text(void **state)
     assert_int_equal(strlen(longest), 8 * 20 + 7);
 }
 
-static void text_becomes_shapes(void **state)
+TEST(text_becomes_shapes)
 {
-    (void)state;
     static const struct {
         const char *text;
         kiln_shape shape;
@@ -209,9 +203,8 @@ static void text_becomes_shapes(void **state)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_shape_parse("1", NULL));
 }
 
-static void strides_are_dense(void **state)
+TEST(strides_are_dense)
 {
-    (void)state;
     kiln_shape shape = KILN_SHAPE(2, 3, 4);
     kiln_strides strides = {0, {0}};
     assert_true(kln_strides_are_dense(&shape, &strides));
@@ -249,9 +242,8 @@ static void strides_are_dense(void **state)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_strides_dense(&shape, NULL));
 }
 
-static void bytes_of_tensors(void **state)
+TEST(bytes_of_tensors)
 {
-    (void)state;
     size_t bytes = 99;
     kiln_shape shape = KILN_SHAPE(3, 5);
     assert_ok(kiln_tensor_bytes(KILN_DTYPE_FLOAT32, &shape, &bytes));
@@ -287,9 +279,8 @@ static void bytes_of_tensors(void **state)
     assert_int_equal(bytes, 99);
 }
 
-static void views_are_checked(void **state)
+TEST(views_are_checked)
 {
-    (void)state;
     static float data[8];
     kiln_tensor tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2, 3), data, sizeof data);
     assert_ok(kln_tensor_check("input \"x\"", &tensor));
@@ -315,20 +306,4 @@ static void views_are_checked(void **state)
     assert_status(KILN_ERROR_DTYPE, kln_tensor_check("input \"x\"", &tensor));
     assert_message("input \"x\": ");
     assert_status(KILN_ERROR_NULL_ARGUMENT, kln_tensor_check("input \"x\"", NULL));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(types_have_names_bits_and_alignment),
-        cmocka_unit_test(locations_have_names),
-        cmocka_unit_test(shapes_compare),
-        cmocka_unit_test(shapes_count_elements),
-        cmocka_unit_test(shapes_become_text),
-        cmocka_unit_test(text_becomes_shapes),
-        cmocka_unit_test(strides_are_dense),
-        cmocka_unit_test(bytes_of_tensors),
-        cmocka_unit_test(views_are_checked),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,9 +14,8 @@ static kiln_tensor tensor_of(kiln_dtype dtype, int64_t count)
 }
 
 /* What each type holds comes back as it was. */
-static void values_come_back(void **state)
+TEST(values_come_back)
 {
-    (void)state;
     static const struct {
         kiln_dtype dtype;
         double values[5];
@@ -57,9 +56,8 @@ static void values_come_back(void **state)
     }
 }
 
-static void fractions_are_rounded_once(void **state)
+TEST(fractions_are_rounded_once)
 {
-    (void)state;
     /* Just above the middle of 1 and the next half: a rounding to float first would end on the
      * middle, and go down to even. */
     const double value = 1 + 0x1p-11 + 0x1p-40;
@@ -86,9 +84,8 @@ static void fractions_are_rounded_once(void **state)
     assert_true(found == 6);
 }
 
-static void integers_refuse_what_they_cannot_hold(void **state)
+TEST(integers_refuse_what_they_cannot_hold)
 {
-    (void)state;
     static const struct {
         kiln_dtype dtype;
         double value;
@@ -117,9 +114,8 @@ static void integers_refuse_what_they_cannot_hold(void **state)
     }
 }
 
-static void bad_arguments(void **state)
+TEST(bad_arguments)
 {
-    (void)state;
     double value = 0;
     kiln_tensor tensor = tensor_of(KILN_DTYPE_FLOAT32, 3);
     assert_ok(kiln_tensor_read(&tensor, 3, 0, NULL));
@@ -147,15 +143,4 @@ static void bad_arguments(void **state)
     tensor.desc.strides = (kiln_strides){1, {2}};
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_tensor_read(&tensor, 0, 1, &value));
     assert_message("strides");
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values_come_back),
-        cmocka_unit_test(fractions_are_rounded_once),
-        cmocka_unit_test(integers_refuse_what_they_cannot_hold),
-        cmocka_unit_test(bad_arguments),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,9 +4,8 @@
 #include "backends/tensorrt/trt_abi.h"
 #include "kiln_test.h"
 
-static void each_library_has_its_layout(void **state)
+TEST(each_library_has_its_layout)
 {
-    (void)state;
     static const struct {
         bool is_rtx;
         int32_t version;
@@ -23,9 +22,8 @@ static void each_library_has_its_layout(void **state)
     }
 }
 
-static void an_unknown_version_is_refused_with_the_known_ones(void **state)
+TEST(an_unknown_version_is_refused_with_the_known_ones)
 {
-    (void)state;
     static const int32_t trt[] = {0, 8601, 90300, 99999, 101700, 109999, 110500, 120000, -5};
     trt_abi abi;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(trt); i++) {
@@ -39,9 +37,8 @@ static void an_unknown_version_is_refused_with_the_known_ones(void **state)
     assert_status(KILN_ERROR_LIBRARY_VERSION, trt_abi_resolve(false, 10701, &abi));
 }
 
-static void a_method_is_there_from_its_version_on(void **state)
+TEST(a_method_is_there_from_its_version_on)
 {
-    (void)state;
     trt_abi abi;
     assert_ok(trt_abi_resolve(false, 100600, &abi));
     assert_false(trt_has(&abi, TRT_M_Runtime_deserializeCudaEngineV2));
@@ -56,9 +53,8 @@ static void a_method_is_there_from_its_version_on(void **state)
                         "Runtime.deserializeCudaEngineV2");
 }
 
-static void what_moved_in_one_version_only_is_absent_there(void **state)
+TEST(what_moved_in_one_version_only_is_absent_there)
 {
-    (void)state;
     trt_abi abi;
     assert_ok(trt_abi_resolve(false, 100700, &abi));
     assert_int_equal(abi.slots[TRT_M_NetworkDefinition_markWeightsRefittable], 72);
@@ -68,9 +64,8 @@ static void what_moved_in_one_version_only_is_absent_there(void **state)
     assert_int_equal(abi.slots[TRT_M_NetworkDefinition_markWeightsRefittable], 72);
 }
 
-static void enumerators_have_a_number_for_each_layout(void **state)
+TEST(enumerators_have_a_number_for_each_layout)
 {
-    (void)state;
     trt_abi abi;
     assert_ok(trt_abi_resolve(false, 101601, &abi));
     assert_int_equal(trt_value(&abi, TRT_V_BuilderFlag_STRIP_PLAN), 19);
@@ -93,9 +88,8 @@ static int32_t threads_of(void *self)
 }
 
 /* A slot belongs to one method of its class in every version. */
-static void no_two_methods_share_a_slot(void **state)
+TEST(no_two_methods_share_a_slot)
 {
-    (void)state;
     static const int32_t versions[][2] = {{0, 100000}, {0, 101601}, {0, 110000}, {0, 110400},
                                           {1, 10300},  {1, 10400},  {1, 10500},  {1, 10701}};
     for (size_t v = 0; v < KLN_ARRAY_LENGTH(versions); v++) {
@@ -114,9 +108,8 @@ static void no_two_methods_share_a_slot(void **state)
     }
 }
 
-static void a_call_goes_through_its_slot_or_gives_zero(void **state)
+TEST(a_call_goes_through_its_slot_or_gives_zero)
 {
-    (void)state;
     trt_abi abi;
     assert_ok(trt_abi_resolve(true, 10701, &abi));
     trt_slot table[64] = {NULL};
@@ -129,18 +122,4 @@ static void a_call_goes_through_its_slot_or_gives_zero(void **state)
     assert_true(trt_is_null((void *)0x228));
     assert_false(trt_is_null(&runtime));
     trt_Runtime_destroy(NULL);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_library_has_its_layout),
-        cmocka_unit_test(an_unknown_version_is_refused_with_the_known_ones),
-        cmocka_unit_test(a_method_is_there_from_its_version_on),
-        cmocka_unit_test(what_moved_in_one_version_only_is_absent_there),
-        cmocka_unit_test(enumerators_have_a_number_for_each_layout),
-        cmocka_unit_test(no_two_methods_share_a_slot),
-        cmocka_unit_test(a_call_goes_through_its_slot_or_gives_zero),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,104 +20,7 @@
 
 /* `name` for each of x's two dynamic dimensions: small_models writes "?" as no name, so that
  * another letter is written and replaced. */
-static kiln_span named_alike(const char *name)
-{
-    static unsigned char bytes[4096];
-    const kiln_span model = small_unary("Relu", SMALL_FLOAT, strlen(name) == 1 ? "@,@" : "@@,@@");
-    assert_true(model.size < sizeof bytes);
-    memcpy(bytes, model.data, model.size);
-    for (size_t i = 0; i < model.size; i++) {
-        if (bytes[i] == '@') {
-            bytes[i] = (unsigned char)name[0];
-            if (strlen(name) > 1) {
-                bytes[++i] = (unsigned char)name[1];
-            }
-        }
-    }
-    return (kiln_span){bytes, model.size};
-}
-
-static void check_result(kiln_engine *engine)
-{
-    float values[6] = {-1, 2, -3, 4, -5, 6};
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
-    const kiln_tensor y = run_floats(context, KILN_SHAPE(2, 3), values);
-    assert_int_equal(((const float *)y.data)[1], 2);
-    assert_int_equal(((const float *)y.data)[2], 0);
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
-}
-
-static void dimensions_that_nobody_named_differ(void **state)
-{
-    (void)state;
-    static const char *const names[] = {"?", "-1"};
-    const kiln_profile_input two_sizes = {
-        .name = "x", .min = KILN_SHAPE(2, 3), .opt = KILN_SHAPE(2, 3), .max = KILN_SHAPE(2, 3)};
-    const kiln_profile profile = {.inputs = &two_sizes, .input_count = 1};
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        options.profiles = &profile;
-        options.profile_count = 1;
-        for (size_t n = 0; n < KLN_ARRAY_LENGTH(names); n++) {
-            const kiln_span model = named_alike(names[n]);
-            kiln_engine *engine = NULL;
-            assert_ok(kiln_engine_build_bytes(model, &options, &engine));
-            check_result(engine);
-            const char *path = kiln_test_file("alike.onnx", model.data, model.size);
-            assert_ok(kiln_engine_build_file(path, &options, &engine));
-            check_result(engine);
-            kiln_network *network = NULL;
-            assert_ok(kiln_network_from_onnx(path, &network));
-            assert_ok(kiln_engine_build(network, &options, &engine));
-            kiln_network_destroy(network);
-            check_result(engine);
-            /* The caller's bytes and file are as they were. */
-            assert_memory_equal(model.data, named_alike(names[n]).data, model.size);
-            kln_mapping file;
-            assert_ok(kln_mapping_open(path, &file));
-            assert_int_equal(file.bytes.size, model.size);
-            assert_memory_equal(file.bytes.data, model.data, model.size);
-            kln_mapping_close(&file);
-        }
-        /* Those that somebody named are equal. */
-        kiln_engine *engine = NULL;
-        assert_status(KILN_ERROR_BACKEND,
-                      kiln_engine_build_bytes(named_alike("n"), &options, &engine));
-        assert_message("n: Input dimensions with this name have different constant values");
-    }
-}
-
-/* Cut short anywhere, a model keeps its length and loses names only. */
-static void names_are_looked_for_in_any_bytes(void **state)
-{
-    (void)state;
-    const kiln_span model = named_alike("?");
-    assert_int_equal(kln_onnx_unname_dims(model, NULL), 2);
-    for (size_t size = 0; size <= model.size; size++) {
-        unsigned char *cut = malloc(size + 1);
-        unsigned char *image = malloc(size + 1);
-        assert_non_null(cut);
-        assert_non_null(image);
-        memcpy(cut, model.data, size);
-        memcpy(image, model.data, size);
-        const size_t found = kln_onnx_unname_dims((kiln_span){cut, size}, image);
-        size_t changed = 0;
-        for (size_t i = 0; i < size; i++) {
-            changed += image[i] != cut[i];
-        }
-        assert_int_equal(changed, found);
-        assert_int_equal(kln_onnx_unname_dims((kiln_span){image, size}, NULL), 0);
-        free(cut);
-        free(image);
-    }
-    assert_true(kln_onnx_names_dim("n") && kln_onnx_names_dim("-") && kln_onnx_names_dim("-1x"));
-    assert_false(kln_onnx_names_dim("?") || kln_onnx_names_dim("-12") || kln_onnx_names_dim("") ||
-                 kln_onnx_names_dim(NULL));
-}
-
-/* --- plugins --- */
+/* --- plugins, before another test registers them --- */
 
 static void check_leaky(kiln_engine *engine)
 {
@@ -129,34 +32,6 @@ static void check_leaky(kiln_engine *engine)
     assert_int_equal(((const float *)y.data)[1], 3);
     kiln_context_destroy(context);
     kiln_engine_release(engine);
-}
-
-/* Nothing in this process has asked for the plugins before. */
-static void plugins_beside_the_core_are_registered(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        const kiln_build_options options = fake_options(i);
-        const kiln_span model = small_unary("LReLU_TRT", SMALL_FLOAT, "2");
-        kiln_engine *engine = NULL;
-        if (is_rtx(i)) {
-            assert_status(KILN_ERROR_UNSUPPORTED,
-                          kiln_engine_build_bytes(model, &options, &engine));
-            assert_message("Plugin not found");
-            continue;
-        }
-        assert_ok(kiln_engine_build_bytes(model, &options, &engine));
-        assert_ok(kiln_engine_save(engine, kiln_test_path("plugin.plan")));
-        check_leaky(engine);
-        assert_ok(kiln_engine_load(kiln_test_path("plugin.plan"), &options, &engine));
-        check_leaky(engine);
-        /* A check before the build does not stand in the way. */
-        kiln_network *network = NULL;
-        assert_ok(kiln_network_from_bytes(model, NULL, &network));
-        assert_ok(kiln_engine_build(network, &options, &engine));
-        kiln_network_destroy(network);
-        check_leaky(engine);
-    }
 }
 
 static const char *absent_plan(size_t layout)
@@ -208,9 +83,8 @@ static void make_plan_elsewhere(size_t layout)
     assert_int_equal(status, 0);
 }
 
-static void plugins_that_are_absent_are_named(void **state)
+STAND_IN_TEST(plugins_that_are_absent_are_named, "the layer is the stand-in's own")
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         if (!is_rtx(i)) {
             make_plan_elsewhere(i);
@@ -225,9 +99,129 @@ static void plugins_that_are_absent_are_named(void **state)
     set("KILN_TENSORRT_PLUGIN", NULL);
 }
 
-static void the_report_names_the_plugin_library(void **state)
+STAND_IN_TEST(plugins_beside_the_core_are_registered, "the layer is the stand-in's own")
 {
-    (void)state;
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        const kiln_build_options options = fake_options(i);
+        const kiln_span model = small_unary("LReLU_TRT", SMALL_FLOAT, "2");
+        kiln_engine *engine = NULL;
+        if (is_rtx(i)) {
+            assert_status(KILN_ERROR_UNSUPPORTED,
+                          kiln_engine_build_bytes(model, &options, &engine));
+            assert_message("Plugin not found");
+            continue;
+        }
+        assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+        assert_ok(kiln_engine_save(engine, kiln_test_path("plugin.plan")));
+        check_leaky(engine);
+        assert_ok(kiln_engine_load(kiln_test_path("plugin.plan"), &options, &engine));
+        check_leaky(engine);
+        /* A check before the build does not stand in the way. */
+        kiln_network *network = NULL;
+        assert_ok(kiln_network_from_bytes(model, NULL, &network));
+        assert_ok(kiln_engine_build(network, &options, &engine));
+        kiln_network_destroy(network);
+        check_leaky(engine);
+    }
+}
+
+static kiln_span named_alike(const char *name)
+{
+    static unsigned char bytes[4096];
+    const kiln_span model = small_unary("Relu", SMALL_FLOAT, strlen(name) == 1 ? "@,@" : "@@,@@");
+    assert_true(model.size < sizeof bytes);
+    memcpy(bytes, model.data, model.size);
+    for (size_t i = 0; i < model.size; i++) {
+        if (bytes[i] == '@') {
+            bytes[i] = (unsigned char)name[0];
+            if (strlen(name) > 1) {
+                bytes[++i] = (unsigned char)name[1];
+            }
+        }
+    }
+    return (kiln_span){bytes, model.size};
+}
+
+static void check_result(kiln_engine *engine)
+{
+    float values[6] = {-1, 2, -3, 4, -5, 6};
+    kiln_context *context = NULL;
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    const kiln_tensor y = run_floats(context, KILN_SHAPE(2, 3), values);
+    assert_int_equal(((const float *)y.data)[1], 2);
+    assert_int_equal(((const float *)y.data)[2], 0);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
+TENSORRT_TEST(dimensions_that_nobody_named_differ)
+{
+    static const char *const names[] = {"?", "-1"};
+    const kiln_profile_input two_sizes = {
+        .name = "x", .min = KILN_SHAPE(2, 3), .opt = KILN_SHAPE(2, 3), .max = KILN_SHAPE(2, 3)};
+    const kiln_profile profile = {.inputs = &two_sizes, .input_count = 1};
+    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
+        kiln_build_options options = fake_options(i);
+        options.profiles = &profile;
+        options.profile_count = 1;
+        for (size_t n = 0; n < KLN_ARRAY_LENGTH(names); n++) {
+            const kiln_span model = named_alike(names[n]);
+            kiln_engine *engine = NULL;
+            assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+            check_result(engine);
+            const char *path = kiln_test_file("alike.onnx", model.data, model.size);
+            assert_ok(kiln_engine_build_file(path, &options, &engine));
+            check_result(engine);
+            kiln_network *network = NULL;
+            assert_ok(kiln_network_from_onnx(path, &network));
+            assert_ok(kiln_engine_build(network, &options, &engine));
+            kiln_network_destroy(network);
+            check_result(engine);
+            /* The caller's bytes and file are as they were. */
+            assert_memory_equal(model.data, named_alike(names[n]).data, model.size);
+            kln_mapping file;
+            assert_ok(kln_mapping_open(path, &file));
+            assert_int_equal(file.bytes.size, model.size);
+            assert_memory_equal(file.bytes.data, model.data, model.size);
+            kln_mapping_close(&file);
+        }
+        /* Those that somebody named are equal. */
+        kiln_engine *engine = NULL;
+        assert_status(KILN_ERROR_BACKEND,
+                      kiln_engine_build_bytes(named_alike("n"), &options, &engine));
+        assert_message("n: Input dimensions with this name have different constant values");
+    }
+}
+
+/* Cut short anywhere, a model keeps its length and loses names only. */
+TEST(names_are_looked_for_in_any_bytes)
+{
+    const kiln_span model = named_alike("?");
+    assert_int_equal(kln_onnx_unname_dims(model, NULL), 2);
+    for (size_t size = 0; size <= model.size; size++) {
+        unsigned char *cut = malloc(size + 1);
+        unsigned char *image = malloc(size + 1);
+        assert_non_null(cut);
+        assert_non_null(image);
+        memcpy(cut, model.data, size);
+        memcpy(image, model.data, size);
+        const size_t found = kln_onnx_unname_dims((kiln_span){cut, size}, image);
+        size_t changed = 0;
+        for (size_t i = 0; i < size; i++) {
+            changed += image[i] != cut[i];
+        }
+        assert_int_equal(changed, found);
+        assert_int_equal(kln_onnx_unname_dims((kiln_span){image, size}, NULL), 0);
+        free(cut);
+        free(image);
+    }
+    assert_true(kln_onnx_names_dim("n") && kln_onnx_names_dim("-") && kln_onnx_names_dim("-1x"));
+    assert_false(kln_onnx_names_dim("?") || kln_onnx_names_dim("-12") || kln_onnx_names_dim("") ||
+                 kln_onnx_names_dim(NULL));
+}
+
+TENSORRT_TEST(the_report_names_the_plugin_library)
+{
     set("KILN_TENSORRT", fake_layouts[SOME_LAYOUT].folder);
     kiln_system_report *report = NULL;
     assert_ok(kiln_system_report_create(&report));
@@ -255,9 +249,8 @@ static void listen(void *user, kiln_log_level level, const char *module, const c
     }
 }
 
-static void a_plan_outlives_its_timing_cache(void **state)
+TENSORRT_TEST(a_plan_outlives_its_timing_cache)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         kiln_engine *engine = NULL;
@@ -275,9 +268,8 @@ static void a_plan_outlives_its_timing_cache(void **state)
 }
 
 /* Where memory is short for the cache alone, the plan is there all the same. */
-static void memory_that_is_short_for_a_cache_costs_no_plan(void **state)
+TENSORRT_TEST(memory_that_is_short_for_a_cache_costs_no_plan)
 {
-    (void)state;
     kiln_build_options options = fake_options(SOME_LAYOUT);
     const kiln_span model = small_unary("Relu", SMALL_FLOAT, "2,3");
     char path[4096];
@@ -334,9 +326,8 @@ static double milliseconds_of_build(const kiln_build_options *options)
 }
 
 /* What is kept from one build to the next costs and gains: printed, for whoever asks. */
-static void builds_in_a_row_are_told(void **state)
+TENSORRT_TEST(builds_in_a_row_are_told)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         const double before = resident_mebibytes();
@@ -353,9 +344,8 @@ static void builds_in_a_row_are_told(void **state)
     }
 }
 
-static void kernels_are_loaded_once(void **state)
+TENSORRT_TEST(kernels_are_loaded_once)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         const long before = trt_number(i, "loads");
@@ -381,9 +371,8 @@ static void kernels_are_loaded_once(void **state)
 }
 
 /* A child has the builder of its parent in its memory, and leaves it alone. */
-static void a_child_gives_up_nothing_of_its_parents(void **state)
+STAND_IN_TEST(a_child_gives_up_nothing_of_its_parents, "its objects are not counted")
 {
-    (void)state;
     const kiln_build_options options = fake_options(SOME_LAYOUT);
     assert_ok(build_once(&options));
     const long live = trt_number(SOME_LAYOUT, "live");
@@ -401,9 +390,8 @@ static void a_child_gives_up_nothing_of_its_parents(void **state)
     assert_int_equal(kiln_build_release_builders(), 1);
 }
 
-static void what_was_measured_is_kept_with_the_builder(void **state)
+TENSORRT_TEST(what_was_measured_is_kept_with_the_builder)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         const long before = trt_number(i, "measured");
@@ -437,9 +425,8 @@ static bool stop_at_once(void *user, const kln_progress *now)
 }
 
 /* Each call of a build fails once, and it is stopped: the next one is none the worse for it. */
-static void what_failed_leaves_nothing_in_the_builder(void **state)
+STAND_IN_TEST(what_failed_leaves_nothing_in_the_builder, "its calls cannot be made to fail")
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_build_options options = fake_options(i);
         const kln_monitor monitor = {NULL, stop_at_once};
@@ -482,9 +469,8 @@ static bool watch(void *user, const kln_progress *now)
 }
 
 /* The fraction goes with the phase that takes the time, whatever number of steps lie around it. */
-static void progress_goes_with_the_time(void **state)
+TENSORRT_TEST(progress_goes_with_the_time)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_build_options options = fake_options(i);
         const kln_monitor monitor = {NULL, watch};
@@ -508,9 +494,8 @@ static bool stop_in(void *user, const kln_progress *now)
 
 /* Before the library is opened, before and after its kernels are loaded, in each phase, and before
  * the plan is loaded. */
-static void a_build_stops_in_each_stage(void **state)
+TENSORRT_TEST(a_build_stops_in_each_stage)
 {
-    (void)state;
     static const char *const stages[] = {
         "opening the library", "loading kernels", "parsing", "building",
         "Building engine",     "loading the plan"};
@@ -552,9 +537,8 @@ static void *build_often(void *user)
     return NULL;
 }
 
-static void threads_build_while_builders_are_released(void **state)
+TENSORRT_TEST(threads_build_while_builders_are_released)
 {
-    (void)state;
     builder_thread threads[4];
     const kiln_span model = small_unary("Relu", SMALL_FLOAT, "2,3");
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
@@ -567,28 +551,4 @@ static void threads_build_while_builders_are_released(void **state)
         assert_int_equal(pthread_join(threads[i].thread, NULL), 0);
         assert_ok(threads[i].status);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        /* Before those that register them. */
-        stand_in_test(plugins_that_are_absent_are_named, "the layer is the stand-in's own"),
-        stand_in_test(plugins_beside_the_core_are_registered, "the layer is the stand-in's own"),
-        tensorrt_test(builds_in_a_row_are_told),
-        tensorrt_test(dimensions_that_nobody_named_differ),
-        cmocka_unit_test(names_are_looked_for_in_any_bytes),
-        tensorrt_test(the_report_names_the_plugin_library),
-        tensorrt_test(a_plan_outlives_its_timing_cache),
-        tensorrt_test(memory_that_is_short_for_a_cache_costs_no_plan),
-        tensorrt_test(kernels_are_loaded_once),
-        stand_in_test(a_child_gives_up_nothing_of_its_parents, "its objects are not counted"),
-        tensorrt_test(what_was_measured_is_kept_with_the_builder),
-        stand_in_test(what_failed_leaves_nothing_in_the_builder,
-                      "its calls cannot be made to fail"),
-        tensorrt_test(progress_goes_with_the_time),
-        tensorrt_test(a_build_stops_in_each_stage),
-        tensorrt_test(threads_build_while_builders_are_released),
-    };
-    return run_tensorrt_tests(tests);
 }

@@ -26,9 +26,8 @@ static void set_up(fixture *f, size_t layout)
     trt_tables_init(&f->tables, &f->abi);
 }
 
-static void the_tables_have_their_destructors(void **state)
+TEST(the_tables_have_their_destructors)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
         fixture f;
         set_up(&f, i);
@@ -59,9 +58,8 @@ static void remember(void *user, kiln_log_level level, const char *component, co
     (void)snprintf(seen, sizeof seen, "%d %s %s", (int)level, component, message);
 }
 
-static void the_logger_keeps_the_first_error(void **state)
+TEST(the_logger_keeps_the_first_error)
 {
-    (void)state;
     kiln_log_set_sink(remember, NULL, KILN_LOG_DEBUG);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
         fixture f;
@@ -89,9 +87,8 @@ static void the_logger_keeps_the_first_error(void **state)
     kiln_log_set_sink(NULL, NULL, KILN_LOG_ERROR);
 }
 
-static void the_recorder_keeps_what_it_has_room_for(void **state)
+TEST(the_recorder_keeps_what_it_has_room_for)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
         fixture f;
         set_up(&f, i);
@@ -144,9 +141,8 @@ static bool on_progress(void *user, const kln_progress *now)
     return allowed-- > 0;
 }
 
-static void the_progress_monitor_knows_what_lies_in_what(void **state)
+TEST(the_progress_monitor_knows_what_lies_in_what)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
         fixture f;
         set_up(&f, i);
@@ -184,9 +180,8 @@ static bool hear(void *user, const kln_progress *now)
 }
 
 /* 40,000 events, as of a build of a second: what listens hears few of them, and each is counted. */
-static void a_flood_of_progress_is_held_back(void **state)
+TEST(a_flood_of_progress_is_held_back)
 {
-    (void)state;
     fixture f;
     set_up(&f, 0);
     const kln_monitor monitor = {NULL, hear};
@@ -244,9 +239,8 @@ static bool release(void *user, void *memory, void *stream, const kiln_block *pi
 
 static const trt_memory plain_memory = {.allocate = allocate, .release = release};
 
-static void the_allocator_counts_and_keeps_its_limit(void **state)
+TEST(the_allocator_counts_and_keeps_its_limit)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
         fixture f;
         set_up(&f, i);
@@ -311,9 +305,8 @@ static void *write_to(void *memory, size_t size, uint64_t alignment)
     return memory;
 }
 
-static void every_alignment_is_served(void **state)
+TEST(every_alignment_is_served)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
         fixture f;
         set_up(&f, i);
@@ -345,9 +338,8 @@ static void every_alignment_is_served(void **state)
     }
 }
 
-static void an_output_grows(void **state)
+TEST(an_output_grows)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
         fixture f;
         set_up(&f, i);
@@ -376,9 +368,8 @@ static void an_output_grows(void **state)
     }
 }
 
-static void the_profiler_sums_each_layer(void **state)
+TEST(the_profiler_sums_each_layer)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
         fixture f;
         set_up(&f, i);
@@ -412,9 +403,8 @@ static bool append(void *user, const void *data, size_t size)
     return true;
 }
 
-static void a_writer_hands_on(void **state)
+TEST(a_writer_hands_on)
 {
-    (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
         fixture f;
         set_up(&f, i);
@@ -427,21 +417,4 @@ static void a_writer_hands_on(void **state)
         assert_int_equal(trt_StreamWriter_write(&f.abi, &writer.object, "i", -1), -1);
         assert_string_equal(to, "abcdefgh");
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_tables_have_their_destructors),
-        cmocka_unit_test(the_logger_keeps_the_first_error),
-        cmocka_unit_test(the_recorder_keeps_what_it_has_room_for),
-        cmocka_unit_test(the_progress_monitor_knows_what_lies_in_what),
-        cmocka_unit_test(a_flood_of_progress_is_held_back),
-        cmocka_unit_test(the_allocator_counts_and_keeps_its_limit),
-        cmocka_unit_test(every_alignment_is_served),
-        cmocka_unit_test(an_output_grows),
-        cmocka_unit_test(the_profiler_sums_each_layer),
-        cmocka_unit_test(a_writer_hands_on),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -145,9 +145,8 @@ static void sweep_calls(size_t layout, long null)
     assert_true(told * 3 > failed * 2);
 }
 
-static void every_call_may_fail(void **state)
+TENSORRT_TEST(every_call_may_fail)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         sweep_calls(i, 0);
     }
@@ -178,9 +177,8 @@ static kiln_status live_anew(void *user)
     return status;
 }
 
-static void every_allocation_may_fail(void **state)
+TENSORRT_TEST(every_allocation_may_fail)
 {
-    (void)state;
     static const size_t layouts[] = {LAYOUT_10, LAYOUT_RTX_15};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
         life self = new_life(layouts[i]);
@@ -191,9 +189,8 @@ static void every_allocation_may_fail(void **state)
     }
 }
 
-static void a_lost_device_is_told(void **state)
+TENSORRT_TEST(a_lost_device_is_told)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_relu(i);
         kiln_context *context = NULL;
@@ -209,9 +206,8 @@ static void a_lost_device_is_told(void **state)
     }
 }
 
-static void no_device_memory_is_told(void **state)
+TENSORRT_TEST(no_device_memory_is_told)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_relu(i);
         kiln_context *context = NULL;
@@ -233,15 +229,4 @@ static void no_device_memory_is_told(void **state)
         kiln_context_destroy(context);
         kiln_engine_release(engine);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(every_call_may_fail),
-        tensorrt_test(every_allocation_may_fail),
-        tensorrt_test(a_lost_device_is_told),
-        tensorrt_test(no_device_memory_is_told),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

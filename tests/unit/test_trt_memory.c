@@ -19,9 +19,8 @@ static void run_once(kiln_context *context)
     assert_true(((const float *)y.data)[0] == 19);
 }
 
-static void what_the_library_holds_is_counted(void **state)
+TENSORRT_TEST(what_the_library_holds_is_counted)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         options.gpu_allocator = KILN_GPU_ALLOCATOR_KILN;
@@ -51,9 +50,8 @@ static void what_the_library_holds_is_counted(void **state)
 }
 
 /* Unless it is asked for, or limited. */
-static void a_build_has_the_librarys_memory(void **state)
+STAND_IN_TEST(a_build_has_the_librarys_memory, "its driver counts no calls")
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         for (int asked = 0; asked < 3; asked++) {
@@ -74,9 +72,8 @@ static void a_build_has_the_librarys_memory(void **state)
 
 /* Of memory of its own, the library does not say that there was none: the GPU says that it is full.
  */
-static void a_full_gpu_is_told_where_the_library_allocates(void **state)
+STAND_IN_TEST(a_full_gpu_is_told_where_the_library_allocates, "gpu_tensorrt_harm fills it")
 {
-    (void)state;
     kiln_network *network = conv_network();
     for (int full = 0; full < 2; full++) {
         const kiln_build_options options = fake_options(LAYOUT_10);
@@ -103,9 +100,8 @@ static void a_full_gpu_is_told_where_the_library_allocates(void **state)
     kiln_network_destroy(network);
 }
 
-static void a_pool_serves_build_and_run(void **state)
+TENSORRT_TEST(a_pool_serves_build_and_run)
 {
-    (void)state;
     kiln_pool_options how = KILN_POOL_OPTIONS_INIT;
     how.location = KILN_LOCATION_DEVICE;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
@@ -141,9 +137,8 @@ static void a_pool_serves_build_and_run(void **state)
 }
 
 /* From the driver and from a pool, whose pieces lie at multiples of 256. */
-static void memory_lies_where_it_is_asked_to(void **state)
+STAND_IN_TEST(memory_lies_where_it_is_asked_to, "what it asks for is its own affair")
 {
-    (void)state;
     static const char *const alignments[] = {"1", "256", "512", "4096", "65536", "2097152"};
     kiln_pool_options how = KILN_POOL_OPTIONS_INIT;
     how.location = KILN_LOCATION_DEVICE;
@@ -172,9 +167,8 @@ static void memory_lies_where_it_is_asked_to(void **state)
 
 /* What a build and a load need at least differs by the version; what they were seen to hold is
  * the limit here. */
-static void what_was_held_is_enough_and_less_is_not(void **state)
+TENSORRT_TEST(what_was_held_is_enough_and_less_is_not)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         kiln_network *network = conv_network();
@@ -201,9 +195,8 @@ static void what_was_held_is_enough_and_less_is_not(void **state)
     }
 }
 
-static void a_limit_is_kept_and_named(void **state)
+STAND_IN_TEST(a_limit_is_kept_and_named, "the bytes are the stand-in's")
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         kiln_network *network = conv_network();
@@ -240,9 +233,8 @@ static void a_limit_is_kept_and_named(void **state)
 }
 
 /* What loads kernels says nothing of memory where it finds none. */
-static void a_failure_on_a_full_gpu_is_one_of_memory(void **state)
+STAND_IN_TEST(a_failure_on_a_full_gpu_is_one_of_memory, "gpu_tensorrt_harm fills it")
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         kiln_network *network = conv_network();
@@ -260,9 +252,8 @@ static void a_failure_on_a_full_gpu_is_one_of_memory(void **state)
     }
 }
 
-static void a_pool_that_is_full_gives_none(void **state)
+TENSORRT_TEST(a_pool_that_is_full_gives_none)
 {
-    (void)state;
     kiln_pool_options how = KILN_POOL_OPTIONS_INIT;
     how.location = KILN_LOCATION_DEVICE;
     how.max_bytes = 4096;
@@ -284,9 +275,8 @@ static void a_pool_that_is_full_gives_none(void **state)
     kiln_pool_destroy(pool);
 }
 
-static void the_library_may_look_after_itself(void **state)
+TENSORRT_TEST(the_library_may_look_after_itself)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
@@ -302,9 +292,8 @@ static void the_library_may_look_after_itself(void **state)
     }
 }
 
-static void what_makes_no_sense_is_refused(void **state)
+TENSORRT_TEST(what_makes_no_sense_is_refused)
 {
-    (void)state;
     kiln_pool *pool = NULL;
     assert_ok(kiln_pool_create(NULL, &pool));
     kiln_build_options options = fake_options(LAYOUT_11);
@@ -339,9 +328,8 @@ static void what_makes_no_sense_is_refused(void **state)
     kiln_pool_destroy(pool);
 }
 
-static void what_is_neither_plan_nor_model_is_told(void **state)
+TENSORRT_TEST(what_is_neither_plan_nor_model_is_told)
 {
-    (void)state;
     static unsigned char garbage[4096];
     for (size_t i = 0; i < sizeof garbage; i++) {
         garbage[i] = (unsigned char)(i * 167 + 13);
@@ -362,23 +350,4 @@ static void what_is_neither_plan_nor_model_is_told(void **state)
         assert_ok(kiln_engine_load(path, &options, &engine));
         kiln_engine_release(engine);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(what_the_library_holds_is_counted),
-        tensorrt_test(a_pool_serves_build_and_run),
-        stand_in_test(a_full_gpu_is_told_where_the_library_allocates, "gpu_tensorrt_harm fills it"),
-        stand_in_test(a_build_has_the_librarys_memory, "its driver counts no calls"),
-        stand_in_test(memory_lies_where_it_is_asked_to, "what it asks for is its own affair"),
-        tensorrt_test(what_was_held_is_enough_and_less_is_not),
-        stand_in_test(a_limit_is_kept_and_named, "the bytes are the stand-in's"),
-        stand_in_test(a_failure_on_a_full_gpu_is_one_of_memory, "gpu_tensorrt_harm fills it"),
-        tensorrt_test(a_pool_that_is_full_gives_none),
-        tensorrt_test(the_library_may_look_after_itself),
-        tensorrt_test(what_makes_no_sense_is_refused),
-        tensorrt_test(what_is_neither_plan_nor_model_is_told),
-    };
-    return run_tensorrt_tests(tests);
 }

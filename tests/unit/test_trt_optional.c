@@ -124,9 +124,8 @@ static void check_sentence(const char *option, const char *version)
     assert_message("does not have; leave it out, or use one that has: TensorRT");
 }
 
-static void an_option_is_there_or_refused_by_name(void **state)
+TENSORRT_TEST(an_option_is_there_or_refused_by_name)
 {
-    (void)state;
     bool good = true;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(options_of_builds); i++) {
         char found[VERSIONS + 1] = "";
@@ -169,9 +168,8 @@ static void set_graphs(kiln_context_options *options)
     options->rtx_graphs = KILN_SWITCH_ON;
 }
 
-static void what_only_rtx_runs_is_refused_by_name(void **state)
+TENSORRT_TEST(what_only_rtx_runs_is_refused_by_name)
 {
-    (void)state;
     static const struct {
         const char *name;
         void (*set)(kiln_context_options *options);
@@ -195,13 +193,4 @@ static void what_only_rtx_runs_is_refused_by_name(void **state)
         }
         kiln_engine_release(engine);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(an_option_is_there_or_refused_by_name),
-        tensorrt_test(what_only_rtx_runs_is_refused_by_name),
-    };
-    return run_tensorrt_tests(tests);
 }

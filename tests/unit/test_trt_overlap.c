@@ -271,9 +271,8 @@ static void two_memories_in_turn(kiln_context *context, const steps *all)
     assert_int_equal(counters.bytes_owned, 0); /* nothing was copied */
 }
 
-static void each_way_gives_what_copies_give(void **state)
+TENSORRT_TEST(each_way_gives_what_copies_give)
 {
-    (void)state;
     static void (*const ways[])(kiln_context *, const steps *) = {
         bind_result,         bind_result_over_own_memory,  run_tensors,
         one_memory_for_both, memory_that_overlaps_in_part, the_inputs_own_memory,
@@ -292,9 +291,8 @@ static void each_way_gives_what_copies_give(void **state)
 }
 
 /* In memory that the device reaches, on a stream of the caller's and without waiting. */
-static void memory_of_the_device_too(void **state)
+TENSORRT_TEST(memory_of_the_device_too)
 {
-    (void)state;
     static const kiln_location places[] = {KILN_LOCATION_PINNED, KILN_LOCATION_MANAGED,
                                            KILN_LOCATION_DEVICE};
     for (size_t i = 0; i < FAKE_LAYOUTS * 6; i++) {
@@ -397,9 +395,8 @@ static void check_warmup(kiln_context *context, const steps *all)
     check_row(context, "y", all->y[1]); /* they are still there */
 }
 
-static void what_cannot_be_meant_is_refused(void **state)
+TENSORRT_TEST(what_cannot_be_meant_is_refused)
 {
-    (void)state;
     for (size_t backend = 0; backend < BACKENDS; backend++) {
         kiln_engine *engine = make_engine(backend);
         if (engine != NULL) {
@@ -412,14 +409,4 @@ static void what_cannot_be_meant_is_refused(void **state)
         }
         kiln_engine_release(engine);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(each_way_gives_what_copies_give),
-        tensorrt_test(memory_of_the_device_too),
-        tensorrt_test(what_cannot_be_meant_is_refused),
-    };
-    return run_tensorrt_tests(tests);
 }

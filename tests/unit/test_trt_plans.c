@@ -51,9 +51,8 @@ static kiln_status load_bytes(const kiln_build_options *options, const void *byt
     return status;
 }
 
-static void a_plan_is_saved_and_loaded(void **state)
+TENSORRT_TEST(a_plan_is_saved_and_loaded)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         save_plan(i, &options);
@@ -85,9 +84,8 @@ static void a_plan_is_saved_and_loaded(void **state)
     }
 }
 
-static void a_damaged_plan_is_refused(void **state)
+STAND_IN_TEST(a_damaged_plan_is_refused, "gpu_tensorrt does it in children")
 {
-    (void)state;
     unsigned char *bytes = plan_bytes;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
@@ -109,9 +107,8 @@ static void a_damaged_plan_is_refused(void **state)
     }
 }
 
-static void a_plan_of_another_version_says_so(void **state)
+STAND_IN_TEST(a_plan_of_another_version_says_so, "there is one version")
 {
-    (void)state;
     const unsigned char *bytes = plan_bytes;
     kiln_build_options older = fake_options(LAYOUT_RTX_14);
     save_plan(LAYOUT_RTX_14, &older);
@@ -159,9 +156,8 @@ static void run_relu(kiln_engine *engine)
 }
 
 /* Where the plan was built for other versions too, the library judges, not the manifest. */
-static void a_version_compatible_plan_is_the_librarys_to_judge(void **state)
+STAND_IN_TEST(a_version_compatible_plan_is_the_librarys_to_judge, "there is one version")
 {
-    (void)state;
     kiln_engine *engine = NULL;
     kiln_build_options oldest = fake_options(LAYOUT_OLDEST);
     oldest.version_compatible = true;
@@ -187,9 +183,8 @@ static void a_version_compatible_plan_is_the_librarys_to_judge(void **state)
 }
 
 /* By model and compute capability: the number of a device is another one's elsewhere. */
-static void a_manifest_says_for_which_gpu(void **state)
+STAND_IN_TEST(a_manifest_says_for_which_gpu, "the GPU is what it is")
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         options.device = 2;
@@ -226,9 +221,8 @@ static void a_manifest_says_for_which_gpu(void **state)
 }
 
 /* Without a manifest the bytes say whose they are. */
-static void a_plan_is_known_by_its_bytes(void **state)
+TENSORRT_TEST(a_plan_is_known_by_its_bytes)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         save_plan(i, &options);
@@ -258,9 +252,8 @@ static void a_plan_is_known_by_its_bytes(void **state)
     }
 }
 
-static void options_reach_the_builder(void **state)
+TENSORRT_TEST(options_reach_the_builder)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         const bool has_tiling = has_since(i, 100800);
@@ -293,9 +286,8 @@ static void options_reach_the_builder(void **state)
     }
 }
 
-static void what_a_version_lacks_is_refused_by_name(void **state)
+STAND_IN_TEST(what_a_version_lacks_is_refused_by_name, "its versions lack other things")
 {
-    (void)state;
     static const int32_t capabilities[] = {89, 120};
     kiln_engine *engine = NULL;
     kiln_network *network = conv_network();
@@ -324,9 +316,8 @@ static void what_a_version_lacks_is_refused_by_name(void **state)
 }
 
 /* The stand-in has two, a machine with a GPU of its own none. */
-static void a_dla_is_there_or_refused(void **state)
+TENSORRT_TEST(a_dla_is_there_or_refused)
 {
-    (void)state;
     kiln_network *network = conv_network();
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = NULL;
@@ -346,9 +337,8 @@ static void a_dla_is_there_or_refused(void **state)
     kiln_network_destroy(network);
 }
 
-static void rtx_builds_for_other_gpus(void **state)
+STAND_IN_TEST(rtx_builds_for_other_gpus, "tests/tensorrt does it with the real RTX")
 {
-    (void)state;
     static const int32_t capabilities[] = {89, 120};
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         if (!is_rtx(i)) {
@@ -375,9 +365,8 @@ static void rtx_builds_for_other_gpus(void **state)
 }
 
 /* A Hopper is a GPU, and TensorRT runs on it, but not RTX. */
-static void a_gpu_that_is_none_for_rtx_is_told(void **state)
+STAND_IN_TEST(a_gpu_that_is_none_for_rtx_is_told, "the GPU is what it is")
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         if (!is_rtx(i)) {
@@ -412,9 +401,8 @@ static void a_gpu_that_is_none_for_rtx_is_told(void **state)
     }
 }
 
-static void the_timing_cache_is_read_and_written(void **state)
+TENSORRT_TEST(the_timing_cache_is_read_and_written)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         char path[4096];
@@ -443,9 +431,8 @@ static void the_timing_cache_is_read_and_written(void **state)
     }
 }
 
-static void a_job_reports_and_can_be_stopped(void **state)
+TENSORRT_TEST(a_job_reports_and_can_be_stopped)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_network *network = conv_network();
         char path[4096];
@@ -472,9 +459,8 @@ static bool stop_at_timing(void *user, const kln_progress *now)
     return ON_STAND_IN ? strcmp(now->phase, "Optimizing graph") != 0 : *(int *)user < 4;
 }
 
-static void a_build_stops_where_it_is_told(void **state)
+TENSORRT_TEST(a_build_stops_where_it_is_told)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_build_options options = fake_options(i);
         int reports = 0;
@@ -489,9 +475,8 @@ static void a_build_stops_where_it_is_told(void **state)
     }
 }
 
-static void the_parser_says_what_is_wrong(void **state)
+TENSORRT_TEST(the_parser_says_what_is_wrong)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_build_options options = fake_options(i);
         kiln_engine *engine = NULL;
@@ -527,9 +512,8 @@ static void the_parser_says_what_is_wrong(void **state)
     }
 }
 
-static void plugins_are_listed_and_loaded(void **state)
+STAND_IN_TEST(plugins_are_listed_and_loaded, "gpu_tensorrt has NVIDIA's plugins")
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_build_options options = fake_options(i);
         size_t count = 0;
@@ -573,9 +557,8 @@ static void plugins_are_listed_and_loaded(void **state)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_plugin_count(NULL, NULL));
 }
 
-static void an_unknown_version_is_refused(void **state)
+STAND_IN_TEST(an_unknown_version_is_refused, "the version is known")
 {
-    (void)state;
     kiln_build_options options = fake_options(LAYOUT_11);
     set("KILN_FAKE_TENSORRT", "120000");
     options.library = FAKE_TENSORRT "11/./.";
@@ -584,28 +567,4 @@ static void an_unknown_version_is_refused(void **state)
     assert_status(KILN_ERROR_LIBRARY_VERSION, kiln_engine_build(network, &options, &engine));
     assert_message("TensorRT 12.0.0: the binary interface of this version is not known");
     kiln_network_destroy(network);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(a_plan_is_saved_and_loaded),
-        stand_in_test(a_damaged_plan_is_refused, "gpu_tensorrt does it in children"),
-        stand_in_test(a_plan_of_another_version_says_so, "there is one version"),
-        stand_in_test(a_version_compatible_plan_is_the_librarys_to_judge, "there is one version"),
-        stand_in_test(a_manifest_says_for_which_gpu, "the GPU is what it is"),
-        tensorrt_test(a_plan_is_known_by_its_bytes),
-        tensorrt_test(options_reach_the_builder),
-        stand_in_test(what_a_version_lacks_is_refused_by_name, "its versions lack other things"),
-        tensorrt_test(a_dla_is_there_or_refused),
-        stand_in_test(rtx_builds_for_other_gpus, "tests/tensorrt does it with the real RTX"),
-        stand_in_test(a_gpu_that_is_none_for_rtx_is_told, "the GPU is what it is"),
-        tensorrt_test(the_timing_cache_is_read_and_written),
-        tensorrt_test(a_job_reports_and_can_be_stopped),
-        tensorrt_test(a_build_stops_where_it_is_told),
-        tensorrt_test(the_parser_says_what_is_wrong),
-        stand_in_test(plugins_are_listed_and_loaded, "gpu_tensorrt has NVIDIA's plugins"),
-        stand_in_test(an_unknown_version_is_refused, "the version is known"),
-    };
-    return run_tensorrt_tests(tests);
 }

@@ -38,9 +38,8 @@ static void check_names(const kiln_engine *engine)
     assert_int_equal(index, -1);
 }
 
-static void a_profile_is_found_by_its_name(void **state)
+TENSORRT_TEST(a_profile_is_found_by_its_name)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = named_engine(i);
         check_names(engine);
@@ -85,9 +84,8 @@ static void a_profile_is_found_by_its_name(void **state)
     }
 }
 
-static void names_that_cannot_be_told_apart_are_refused(void **state)
+TENSORRT_TEST(names_that_cannot_be_told_apart_are_refused)
 {
-    (void)state;
     static char lengthy[3000];
     memset(lengthy, 'n', sizeof lengthy - 1);
     const struct {
@@ -118,9 +116,8 @@ static void names_that_cannot_be_told_apart_are_refused(void **state)
     kiln_network_destroy(network);
 }
 
-static void shape_hints_make_a_profile(void **state)
+TENSORRT_TEST(shape_hints_make_a_profile)
 {
-    (void)state;
     const kiln_shape_hint hint = {"x", KILN_SHAPE(3, 4)};
     float x[12] = {-1, 2};
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
@@ -146,9 +143,8 @@ static void shape_hints_make_a_profile(void **state)
     }
 }
 
-static void wrong_hints_are_refused(void **state)
+TENSORRT_TEST(wrong_hints_are_refused)
 {
-    (void)state;
     const kiln_profile_input inputs[] = {rows(1, 2, 3)};
     const kiln_profile profile = {.inputs = inputs, .input_count = 1};
     const kiln_shape_hint open = {"x", KILN_SHAPE(KILN_DYNAMIC, 4)};
@@ -208,9 +204,8 @@ static void pop_rows(kiln_pipeline *pipeline, int64_t count)
 }
 
 /* The runs of a pipeline take the profile that their shapes are in. */
-static void a_pipeline_takes_any_profile(void **state)
+TENSORRT_TEST(a_pipeline_takes_any_profile)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = named_engine(i);
         kiln_pipeline *pipeline = NULL;
@@ -232,9 +227,8 @@ static void a_pipeline_takes_any_profile(void **state)
 }
 
 /* One that was built for the shape that a caller expects has just that. */
-static void a_pipeline_takes_hinted_shapes(void **state)
+TENSORRT_TEST(a_pipeline_takes_hinted_shapes)
 {
-    (void)state;
     const kiln_shape_hint hint = {"x", KILN_SHAPE(2, 4)};
     kiln_build_options options = fake_options(SOME_LAYOUT);
     options.shape_hints = &hint;
@@ -250,17 +244,4 @@ static void a_pipeline_takes_hinted_shapes(void **state)
     assert_int_not_equal(kiln_pipeline_push(pipeline, &other, 1), KILN_OK);
     kiln_pipeline_destroy(pipeline);
     kiln_engine_release(engine);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(a_profile_is_found_by_its_name),
-        tensorrt_test(names_that_cannot_be_told_apart_are_refused),
-        tensorrt_test(shape_hints_make_a_profile),
-        tensorrt_test(wrong_hints_are_refused),
-        tensorrt_test(a_pipeline_takes_any_profile),
-        tensorrt_test(a_pipeline_takes_hinted_shapes),
-    };
-    return run_tensorrt_tests(tests);
 }

@@ -54,9 +54,8 @@ static void prepare(kiln_named_tensor weights[2])
     weights[1] = (kiln_named_tensor){"b", host_floats(biases, KILN_SHAPE(2))};
 }
 
-static void weights_are_replaced(void **state)
+TENSORRT_TEST(weights_are_replaced)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_refittable(i, KILN_REFIT_ALL);
         kiln_context *context = NULL;
@@ -83,9 +82,8 @@ static void weights_are_replaced(void **state)
     }
 }
 
-static void all_or_none(void **state)
+TENSORRT_TEST(all_or_none)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_refittable(i, KILN_REFIT_ALL);
         kiln_context *context = NULL;
@@ -122,9 +120,8 @@ static void all_or_none(void **state)
     }
 }
 
-static void a_plan_without_refit_says_so(void **state)
+TENSORRT_TEST(a_plan_without_refit_says_so)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_refittable(i, KILN_REFIT_NONE);
         size_t count = 7;
@@ -135,9 +132,8 @@ static void a_plan_without_refit_says_so(void **state)
     }
 }
 
-static void only_the_marked_weights_can_be_replaced(void **state)
+TENSORRT_TEST(only_the_marked_weights_can_be_replaced)
 {
-    (void)state;
     static const char *const marked[] = {"b"};
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
@@ -206,9 +202,8 @@ static void refit_from_bytes(kiln_engine *engine, kiln_context *context, const c
     check_run(context, 19, 22);
 }
 
-static void a_stripped_plan_gets_its_weights_from_the_model(void **state)
+TENSORRT_TEST(a_stripped_plan_gets_its_weights_from_the_model)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         options.strip_plan = true;
@@ -284,9 +279,8 @@ static void check_wide(kiln_context *context)
     }
 }
 
-static void a_budget_is_set_before_there_are_contexts(void **state)
+TENSORRT_TEST(a_budget_is_set_before_there_are_contexts)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         options.weight_streaming = true;
@@ -360,9 +354,8 @@ static void *run_on(void *user)
     return NULL;
 }
 
-static void refits_and_runs_take_turns(void **state)
+TENSORRT_TEST(refits_and_runs_take_turns)
 {
-    (void)state;
     kiln_engine *engine = build_refittable(SOME_LAYOUT, KILN_REFIT_ALL);
     atomic_bool stop = false;
     runner runners[3] = {{engine, false, &stop}, {engine, true, &stop}, {engine, true, &stop}};
@@ -389,9 +382,8 @@ static void refits_and_runs_take_turns(void **state)
 }
 
 /* What is under way keeps the weights that it was enqueued with. */
-static void a_refit_waits_for_what_is_enqueued(void **state)
+TENSORRT_TEST(a_refit_waits_for_what_is_enqueued)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_refittable(i, KILN_REFIT_ALL);
         kiln_context *context = NULL;
@@ -414,9 +406,8 @@ static void a_refit_waits_for_what_is_enqueued(void **state)
     }
 }
 
-static void a_run_is_captured(void **state)
+TENSORRT_TEST(a_run_is_captured)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_refittable(i, KILN_REFIT_NONE);
         kiln_context *context = NULL;
@@ -444,20 +435,4 @@ static void a_run_is_captured(void **state)
         kiln_context_destroy(context);
         kiln_engine_release(engine);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(weights_are_replaced),
-        tensorrt_test(all_or_none),
-        tensorrt_test(a_plan_without_refit_says_so),
-        tensorrt_test(only_the_marked_weights_can_be_replaced),
-        tensorrt_test(a_stripped_plan_gets_its_weights_from_the_model),
-        tensorrt_test(a_budget_is_set_before_there_are_contexts),
-        tensorrt_test(refits_and_runs_take_turns),
-        tensorrt_test(a_refit_waits_for_what_is_enqueued),
-        tensorrt_test(a_run_is_captured),
-    };
-    return run_tensorrt_tests(tests);
 }

@@ -5,9 +5,8 @@
 
 #include <kiln/plan.h>
 
-static void a_plan_runs_with_the_profile_that_fits(void **state)
+TENSORRT_TEST(a_plan_runs_with_the_profile_that_fits)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_relu(i);
         kiln_context *context = NULL;
@@ -34,9 +33,8 @@ static void a_plan_runs_with_the_profile_that_fits(void **state)
     }
 }
 
-static void a_profile_can_be_fixed(void **state)
+TENSORRT_TEST(a_profile_can_be_fixed)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_relu(i);
         kiln_context *context = NULL;
@@ -70,9 +68,8 @@ static void a_profile_can_be_fixed(void **state)
     }
 }
 
-static void an_engine_tells_its_profiles(void **state)
+TENSORRT_TEST(an_engine_tells_its_profiles)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_relu(i);
         assert_int_equal(kiln_engine_profile_count(engine), 2);
@@ -105,9 +102,8 @@ static void an_engine_tells_its_profiles(void **state)
     assert_int_equal(kiln_engine_profile_count(NULL), 0);
 }
 
-static void a_shape_tensor_is_read_on_the_host(void **state)
+TENSORRT_TEST(a_shape_tensor_is_read_on_the_host)
 {
-    (void)state;
     static const int64_t least[] = {1, 1};
     static const int64_t usual[] = {2, 4};
     static const int64_t most[] = {32, 32};
@@ -186,9 +182,8 @@ static void check_places(kiln_context *context, kiln_buffer *buffer, const void 
     assert_ok(kiln_buffer_write(buffer, 0, (kiln_span){nothing, sizeof nothing}, NULL));
 }
 
-static void an_output_may_depend_on_values(void **state)
+TENSORRT_TEST(an_output_may_depend_on_values)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_profile_input input = {
             .name = "x", .min = KILN_SHAPE(1), .opt = KILN_SHAPE(8), .max = KILN_SHAPE(64)};
@@ -263,9 +258,8 @@ static void an_output_may_depend_on_values(void **state)
 }
 
 /* TensorRT has no float64: binding and check say so alike. */
-static void a_double_is_bound_as_a_float(void **state)
+TENSORRT_TEST(a_double_is_bound_as_a_float)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_span model = small_unary("Relu", SMALL_DOUBLE, "4");
         kiln_issue_list *issues = NULL;
@@ -321,9 +315,8 @@ static void a_double_is_bound_as_a_float(void **state)
     }
 }
 
-static void device_memory_is_used_where_it_lies(void **state)
+TENSORRT_TEST(device_memory_is_used_where_it_lies)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_relu(i);
         kiln_context *context = NULL;
@@ -351,9 +344,8 @@ static void device_memory_is_used_where_it_lies(void **state)
 }
 
 /* The library writes what the output has, so too little memory is no run. */
-static void device_memory_that_is_too_small_is_not_written(void **state)
+TENSORRT_TEST(device_memory_that_is_too_small_is_not_written)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_relu(i);
         kiln_context *context = NULL;
@@ -384,9 +376,8 @@ static void device_memory_that_is_too_small_is_not_written(void **state)
     }
 }
 
-static void layers_are_measured(void **state)
+TENSORRT_TEST(layers_are_measured)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_relu(i);
         kiln_context *context = NULL;
@@ -413,9 +404,8 @@ static void layers_are_measured(void **state)
     }
 }
 
-static void rtx_keeps_what_it_compiled(void **state)
+TENSORRT_TEST(rtx_keeps_what_it_compiled)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_relu(i);
         kiln_context *context = NULL;
@@ -462,9 +452,8 @@ static void rtx_keeps_what_it_compiled(void **state)
 }
 
 /* A plan does not say what its model says of itself; an engine that was built here does. */
-static void a_built_engine_tells_its_models_metadata(void **state)
+TENSORRT_TEST(a_built_engine_tells_its_models_metadata)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_profile_input few = rows(1, 2, 4);
         const kiln_profile profile = {.inputs = &few, .input_count = 1};
@@ -488,9 +477,8 @@ static void a_built_engine_tells_its_models_metadata(void **state)
     }
 }
 
-static void other_backends_have_no_plans(void **state)
+TENSORRT_TEST(other_backends_have_no_plans)
 {
-    (void)state;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "reference";
     kiln_engine *engine = build_network(conv_network(), &options);
@@ -521,9 +509,8 @@ static void other_backends_have_no_plans(void **state)
     kiln_engine_release(engine);
 }
 
-static void a_context_needs_sensible_options(void **state)
+TENSORRT_TEST(a_context_needs_sensible_options)
 {
-    (void)state;
     kiln_engine *engine = build_relu(SOME_LAYOUT);
     kiln_context *context = NULL;
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
@@ -531,24 +518,4 @@ static void a_context_needs_sensible_options(void **state)
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context));
     assert_message("kernel_specialization is 7 (0 to 3)");
     kiln_engine_release(engine);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(a_plan_runs_with_the_profile_that_fits),
-        tensorrt_test(a_profile_can_be_fixed),
-        tensorrt_test(an_engine_tells_its_profiles),
-        tensorrt_test(a_shape_tensor_is_read_on_the_host),
-        tensorrt_test(an_output_may_depend_on_values),
-        tensorrt_test(a_double_is_bound_as_a_float),
-        tensorrt_test(device_memory_is_used_where_it_lies),
-        tensorrt_test(device_memory_that_is_too_small_is_not_written),
-        tensorrt_test(layers_are_measured),
-        tensorrt_test(rtx_keeps_what_it_compiled),
-        tensorrt_test(a_built_engine_tells_its_models_metadata),
-        tensorrt_test(other_backends_have_no_plans),
-        tensorrt_test(a_context_needs_sensible_options),
-    };
-    return run_tensorrt_tests(tests);
 }

@@ -59,9 +59,8 @@ static kiln_context *make_stoppable(size_t layout, kiln_stream *stream, uint64_t
     return context;
 }
 
-static void a_run_past_its_time_is_left(void **state)
+TENSORRT_TEST(a_run_past_its_time_is_left)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_stream *stream = NULL;
         assert_ok(kiln_stream_create(0, 0, &stream));
@@ -104,9 +103,8 @@ static void *cancel_always(void *user)
 }
 
 /* Runs that begin and end while others are cancelled end as they should or as cancelled. */
-static void cancelling_at_any_moment_does_no_harm(void **state)
+TENSORRT_TEST(cancelling_at_any_moment_does_no_harm)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_context *context = make_stoppable(i, NULL, 10000);
         canceller other = {.context = context};
@@ -130,9 +128,8 @@ static void cancelling_at_any_moment_does_no_harm(void **state)
 }
 
 /* Contexts that take turns are waited for to the end: the next one's memory is the same. */
-static void who_shares_memory_is_waited_for(void **state)
+TENSORRT_TEST(who_shares_memory_is_waited_for)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_relu(i);
         kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
@@ -147,14 +144,4 @@ static void who_shares_memory_is_waited_for(void **state)
         kiln_context_destroy(context);
         kiln_engine_release(engine);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(a_run_past_its_time_is_left),
-        tensorrt_test(cancelling_at_any_moment_does_no_harm),
-        tensorrt_test(who_shares_memory_is_waited_for),
-    };
-    return run_tensorrt_tests(tests);
 }

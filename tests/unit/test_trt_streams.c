@@ -5,9 +5,8 @@
 #include <kiln/plan.h>
 
 /* A change of the profile may copy: on the stream that the run is enqueued on. */
-static void profiles_change_on_the_callers_stream(void **state)
+TENSORRT_TEST(profiles_change_on_the_callers_stream)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_relu(i);
         kiln_context *context = NULL;
@@ -39,9 +38,8 @@ static void profiles_change_on_the_callers_stream(void **state)
 
 /* What a caller enqueued on a stream is there for the first run with it too, which is none of a
  * graph: enough copies that the device is still at them. */
-static void a_first_run_waits_for_the_callers_stream(void **state)
+TENSORRT_TEST(a_first_run_waits_for_the_callers_stream)
 {
-    (void)state;
     enum { COPIES = 200 };
     const size_t large = ON_STAND_IN ? 1024 : (size_t)64 << 20;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
@@ -80,9 +78,8 @@ static void a_first_run_waits_for_the_callers_stream(void **state)
 
 /* Several contexts over each of two streams, the copies of one under the kernels of another: each
  * gets the results of what it was given. */
-static void copies_pass_under_kernels(void **state)
+TENSORRT_TEST(copies_pass_under_kernels)
 {
-    (void)state;
     enum { STREAMS = 2, CONTEXTS = 6, RUNS = 300, COUNT = 32 };
     for (size_t i = 0; i < 2 * FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_relu(i / 2);
@@ -130,9 +127,8 @@ static void copies_pass_under_kernels(void **state)
 }
 
 /* Over a stream of the engine's; with graphs and without waiting, as other contexts. */
-static void contexts_can_share_their_memory(void **state)
+TENSORRT_TEST(contexts_can_share_their_memory)
 {
-    (void)state;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = build_relu(i);
         kiln_context *contexts[3] = {NULL};
@@ -164,15 +160,4 @@ static void contexts_can_share_their_memory(void **state)
         }
         kiln_engine_release(engine);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(profiles_change_on_the_callers_stream),
-        tensorrt_test(a_first_run_waits_for_the_callers_stream),
-        tensorrt_test(copies_pass_under_kernels),
-        tensorrt_test(contexts_can_share_their_memory),
-    };
-    return run_tensorrt_tests(tests);
 }

@@ -72,9 +72,8 @@ static void cut(size_t which)
     assert_int_equal(truncate(paths[which], 64), 0);
 }
 
-static void what_was_cut_off_is_missed_with_a_sentence(void **state)
+TEST(what_was_cut_off_is_missed_with_a_sentence)
 {
-    (void)state;
     kiln_engine *engine = build("reference", false);
     assert_ok(kiln_engine_save(engine, paths[2]));
     cut(1);
@@ -100,9 +99,8 @@ static void what_was_cut_off_is_missed_with_a_sentence(void **state)
 }
 
 /* ONNX Runtime is handed the weights of a network where they lie. */
-static void weights_of_a_network_are_missed_by_onnxruntime(void **state)
+TEST(weights_of_a_network_are_missed_by_onnxruntime)
 {
-    (void)state;
     static const kiln_switch switches[] = {KILN_SWITCH_DEFAULT, KILN_SWITCH_ON};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(switches); i++) {
         kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
@@ -122,9 +120,8 @@ static void weights_of_a_network_are_missed_by_onnxruntime(void **state)
     }
 }
 
-static void a_copy_of_its_own_misses_nothing(void **state)
+TEST(a_copy_of_its_own_misses_nothing)
 {
-    (void)state;
     static const char *const backends[] = {"reference", "onnxruntime"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
         kiln_engine *engine = build(backends[i], true);
@@ -137,14 +134,4 @@ static void a_copy_of_its_own_misses_nothing(void **state)
         assert_ok(run(engine));
         kiln_engine_release(engine);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_was_cut_off_is_missed_with_a_sentence),
-        cmocka_unit_test(weights_of_a_network_are_missed_by_onnxruntime),
-        cmocka_unit_test(a_copy_of_its_own_misses_nothing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,9 +69,8 @@ static void begin(graph_maker *m)
     maker_output(m, "y", 1, NULL);
 }
 
-static void good_networks_have_none(void **state)
+TEST(good_networks_have_none)
 {
-    (void)state;
     graph_maker m;
     begin(&m);
     maker_node(&m, "Relu", "x", "y");
@@ -91,9 +90,8 @@ static void good_networks_have_none(void **state)
     maker_end(&m);
 }
 
-static void names_are_checked(void **state)
+TEST(names_are_checked)
 {
-    (void)state;
     graph_maker m;
     begin(&m);
     maker_node(&m, "Add", "x,nowhere", "y");
@@ -158,9 +156,8 @@ static void expect_name(graph_maker *m, kiln_severity severity, const char *word
     maker_end(m);
 }
 
-static void what_has_no_name_is_found(void **state)
+TEST(what_has_no_name_is_found)
 {
-    (void)state;
     graph_maker m;
     begin(&m);
     maker_input(&m, "z", 1, "2");
@@ -191,9 +188,8 @@ static void what_has_no_name_is_found(void **state)
     expect_name(&m, KILN_SEVERITY_WARNING, "the graph has no name");
 }
 
-static void order_is_checked(void **state)
+TEST(order_is_checked)
 {
-    (void)state;
     graph_maker m;
     begin(&m);
     maker_node(&m, "Neg", "a", "y");
@@ -229,9 +225,8 @@ static void order_is_checked(void **state)
     expect_error(&m, KILN_ISSUE_CYCLE, "\"late\"");
 }
 
-static void types_are_checked(void **state)
+TEST(types_are_checked)
 {
-    (void)state;
     graph_maker m;
     begin(&m);
     maker_weights(&m, "b", 7, "3");
@@ -256,9 +251,8 @@ static void types_are_checked(void **state)
     expect_error(&m, KILN_ISSUE_DTYPE, "input \"x\" has no data type");
 }
 
-static void shapes_are_checked(void **state)
+TEST(shapes_are_checked)
 {
-    (void)state;
     graph_maker m;
     begin(&m);
     maker_weights(&m, "b", 1, "4");
@@ -329,9 +323,8 @@ static void shapes_are_checked(void **state)
     expect_error(&m, KILN_ISSUE_RANK, "is declared with 3 dimensions");
 }
 
-static void operators_are_checked(void **state)
+TEST(operators_are_checked)
 {
-    (void)state;
     graph_maker m;
     begin(&m);
     maker_node(&m, "Relux", "x", "y");
@@ -392,9 +385,8 @@ static void operators_are_checked(void **state)
     maker_end(&m);
 }
 
-static void weights_are_checked(void **state)
+TEST(weights_are_checked)
 {
-    (void)state;
     graph_maker m;
     begin(&m);
     maker_weights(&m, "b", 1, "3");
@@ -439,9 +431,8 @@ static bool no_softmax(const char *domain, const char *name, int64_t opset, kiln
     return strcmp(name, "Softmax") != 0 || dtype != KILN_DTYPE_FLOAT32;
 }
 
-static void backends_are_asked(void **state)
+TEST(backends_are_asked)
 {
-    (void)state;
     graph_maker m;
     const kln_validate_options options = {.backend = "tiny", .supports = no_softmax};
     begin(&m);
@@ -470,9 +461,8 @@ static void range(graph_maker *m, kiln_shape min, kiln_shape opt, kiln_shape max
     }
 }
 
-static void ranges_are_tried(void **state)
+TEST(ranges_are_tried)
 {
-    (void)state;
     graph_maker m;
     const kiln_shape small = KILN_SHAPE(1, 4, 8);
     const kiln_shape large = KILN_SHAPE(4, 4, 8);
@@ -489,9 +479,8 @@ static void ranges_are_tried(void **state)
 }
 
 /* Twelve faults of twelve kinds, all found in one call. */
-static void all_faults_are_found(void **state)
+TEST(all_faults_are_found)
 {
-    (void)state;
     graph_maker m;
     maker_begin(&m, 17);
     maker_input(&m, "x", 1, "2,3");
@@ -554,9 +543,8 @@ static void all_faults_are_found(void **state)
     maker_end(&m);
 }
 
-static void lists_have_an_end(void **state)
+TEST(lists_have_an_end)
 {
-    (void)state;
     graph_maker m;
     static char names[1500][12];
     begin(&m);
@@ -575,9 +563,8 @@ static void lists_have_an_end(void **state)
 }
 
 /* Two functions may differ in their domain alone; each body is looked at. */
-static void functions_of_one_name_are_all_checked(void **state)
+TEST(functions_of_one_name_are_all_checked)
 {
-    (void)state;
     static const char *from = "a";
     static const char *to = "b";
     static kln_onnx_attribute wrong = {
@@ -617,24 +604,4 @@ static void functions_of_one_name_are_all_checked(void **state)
     m.node->domain = "two";
     maker_output(&m, "y", 1, "2");
     expect_error(&m, KILN_ISSUE_ATTRIBUTE, "it has no attribute \"axis\"");
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(functions_of_one_name_are_all_checked),
-        cmocka_unit_test(good_networks_have_none),
-        cmocka_unit_test(names_are_checked),
-        cmocka_unit_test(what_has_no_name_is_found),
-        cmocka_unit_test(order_is_checked),
-        cmocka_unit_test(types_are_checked),
-        cmocka_unit_test(shapes_are_checked),
-        cmocka_unit_test(operators_are_checked),
-        cmocka_unit_test(weights_are_checked),
-        cmocka_unit_test(backends_are_asked),
-        cmocka_unit_test(ranges_are_tried),
-        cmocka_unit_test(all_faults_are_found),
-        cmocka_unit_test(lists_have_an_end),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

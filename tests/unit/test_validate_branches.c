@@ -94,9 +94,8 @@ static void bad_add(graph_maker *m, const char *condition)
     end_then(m, outer);
 }
 
-static void shapes_count_where_they_run(void **state)
+TEST(shapes_count_where_they_run)
 {
-    (void)state;
     graph_maker m;
     static const char words[] = "dimensions that broadcast must be the same: 3 and 4";
     bad_add(&m, "yes");
@@ -126,9 +125,8 @@ static void shapes_count_where_they_run(void **state)
     expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, "must be the same: 4 and 5");
 }
 
-static void ranks_and_values_too(void **state)
+TEST(ranks_and_values_too)
 {
-    (void)state;
     static const char *const conditions[] = {"yes", "no", "which"};
     static const kiln_severity severities[] = {KILN_SEVERITY_ERROR, 0, KILN_SEVERITY_WARNING};
     for (size_t i = 0; i < 3; i++) {
@@ -157,9 +155,8 @@ static void ranks_and_values_too(void **state)
     expect_none(&m);
 }
 
-static void other_faults_are_errors_everywhere(void **state)
+TEST(other_faults_are_errors_everywhere)
 {
-    (void)state;
     static const char *const conditions[] = {"yes", "no", "which"};
     for (size_t i = 0; i < 3; i++) {
         graph_maker m;
@@ -228,9 +225,8 @@ static void nested(graph_maker *m, const char *outer, const char *inner)
     end_then(m, main_graph);
 }
 
-static void a_branch_is_as_certain_as_its_outer_one(void **state)
+TEST(a_branch_is_as_certain_as_its_outer_one)
 {
-    (void)state;
     graph_maker m;
     static const char words[] = "must be the same: 3 and 4";
     nested(&m, "yes", "yes");
@@ -246,9 +242,8 @@ static void a_branch_is_as_certain_as_its_outer_one(void **state)
 }
 
 /* What the branch taken gives goes on; after it, faults are held against the main graph again. */
-static void the_branch_taken_gives_the_output(void **state)
+TEST(the_branch_taken_gives_the_output)
 {
-    (void)state;
     graph_maker m;
     begin(&m, "no");
     kln_onnx_graph *outer = begin_then(&m, "no");
@@ -285,9 +280,8 @@ static void reshape_where(graph_maker *m, const char *condition, int64_t length)
     end_then(m, outer);
 }
 
-static void profiles_decide_conditions(void **state)
+TEST(profiles_decide_conditions)
 {
-    (void)state;
     graph_maker m;
     const kiln_shape small = KILN_SHAPE(1, 4, 8);
     const kln_profile_range ranges[] = {{"x", small, small, KILN_SHAPE(1, 4, 9)}};
@@ -303,9 +297,8 @@ static void profiles_decide_conditions(void **state)
 }
 
 /* An error that has nothing to do with shapes hides no error of a profile. */
-static void profiles_are_held_beside_other_errors(void **state)
+TEST(profiles_are_held_beside_other_errors)
 {
-    (void)state;
     graph_maker m;
     const kiln_shape odd = KILN_SHAPE(1, 4, 9);
     const kln_profile_range ranges[] = {{"x", odd, odd, odd}};
@@ -354,9 +347,8 @@ static void bad_loop(graph_maker *m, int64_t turns, const char *condition)
     }
 }
 
-static void a_loop_without_a_turn_does_not_run(void **state)
+TEST(a_loop_without_a_turn_does_not_run)
 {
-    (void)state;
     graph_maker m;
     bad_loop(&m, 2, "");
     expect(&m, KILN_SEVERITY_ERROR, KILN_ISSUE_SHAPE, "must be the same: 3 and 4");
@@ -370,9 +362,8 @@ static void a_loop_without_a_turn_does_not_run(void **state)
 
 /* --- a build --- */
 
-static void such_a_network_is_built(void **state)
+TEST(such_a_network_is_built)
 {
-    (void)state;
     graph_maker m;
     kln_text bytes;
     kiln_network *network = NULL;
@@ -400,9 +391,8 @@ static kiln_status check_once(void *user)
     return status;
 }
 
-static void each_allocation_may_fail(void **state)
+TEST(each_allocation_may_fail)
 {
-    (void)state;
     static unsigned char copy[4096];
     graph_maker m;
     kln_text bytes;
@@ -415,21 +405,4 @@ static void each_allocation_may_fail(void **state)
     kln_text_finish(&bytes);
     maker_end(&m);
     kiln_test_each_allocation(check_once, &model);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shapes_count_where_they_run),
-        cmocka_unit_test(ranks_and_values_too),
-        cmocka_unit_test(other_faults_are_errors_everywhere),
-        cmocka_unit_test(a_branch_is_as_certain_as_its_outer_one),
-        cmocka_unit_test(the_branch_taken_gives_the_output),
-        cmocka_unit_test(profiles_decide_conditions),
-        cmocka_unit_test(profiles_are_held_beside_other_errors),
-        cmocka_unit_test(a_loop_without_a_turn_does_not_run),
-        cmocka_unit_test(such_a_network_is_built),
-        cmocka_unit_test(each_allocation_may_fail),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -145,110 +145,6 @@ static void path_of(const char *name, char path[4096])
 
 /* --- names --- */
 
-static void weights_are_named_by_what_they_are(void **state)
-{
-    (void)state;
-    char path[4096];
-    char expected[64];
-    char first[64];
-    size_t count = 0;
-    path_of("named.onnx", path);
-    save(0, path, KILN_WEIGHTS_EXTERNAL);
-    (void)snprintf(first, sizeof first, "%s", weights_of(path, &count));
-    assert_int_equal(count, 1);
-    kln_mapping file;
-    assert_ok(kln_mapping_open(kiln_test_path(first), &file));
-    assert_int_equal(file.bytes.size, COUNT * sizeof(float));
-    (void)snprintf(expected, sizeof expected, "named.onnx.%016llx.data",
-                   (unsigned long long)kln_hash_bytes(file.bytes.data, file.bytes.size));
-    kln_mapping_close(&file);
-    assert_string_equal(first, expected);
-    save(0, path, KILN_WEIGHTS_EXTERNAL);
-    assert_string_equal(weights_of(path, &count), first);
-    assert_int_equal(count, 1);
-    /* Others' weights go with the model that they belonged to; a neighbour's stay. */
-    (void)kiln_test_file("named.onnx.0123456789abcdeg.data", "", 0);
-    (void)kiln_test_file("named.onnx.backup.data", "", 0);
-    save(1, path, KILN_WEIGHTS_EXTERNAL);
-    assert_false(kln_file_exists(kiln_test_path(first)));
-    (void)weights_of(path, &count);
-    assert_int_equal(count, 3);
-    assert_true(is_whole(path, "reference"));
-    save(0, path, KILN_WEIGHTS_INLINE);
-    (void)weights_of(path, &count);
-    assert_int_equal(count, 2);
-    assert_true(is_whole(path, "reference"));
-}
-
-static void weights_are_as_open_as_their_model(void **state)
-{
-    (void)state;
-    char path[4096];
-    size_t count = 0;
-    struct stat facts;
-    path_of("private.onnx", path);
-    (void)kiln_test_file("private.onnx", "x", 1);
-    assert_int_equal(chmod(path, 0600), 0);
-    save(0, path, KILN_WEIGHTS_EXTERNAL);
-    assert_int_equal(stat(kiln_test_path(weights_of(path, &count)), &facts), 0);
-    assert_int_equal(facts.st_mode & 0777, 0600);
-    assert_int_equal(stat(path, &facts), 0);
-    assert_int_equal(facts.st_mode & 0777, 0600);
-}
-
-static void nothing_lies_beside_a_pipe(void **state)
-{
-    (void)state;
-    int ends[2];
-    char path[64];
-    kiln_network *network = make(0);
-    assert_int_equal(pipe(ends), 0);
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", ends[1]);
-    assert_status(KILN_ERROR_UNSUPPORTED,
-                  kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
-    assert_message("keep the weights inline");
-    kiln_network_destroy(network);
-    (void)close(ends[0]);
-    (void)close(ends[1]);
-}
-
-/* A model that was read without its weights still refers to them when it is saved. */
-static void weights_that_were_not_read_stay(void **state)
-{
-    (void)state;
-    char path[4096];
-    size_t count = 0;
-    kln_mapping file;
-    kiln_network *network = NULL;
-    path_of("unread.onnx", path);
-    save(0, path, KILN_WEIGHTS_EXTERNAL);
-    assert_ok(kln_mapping_open(path, &file));
-    assert_ok(kiln_network_from_bytes(file.bytes, NULL, &network));
-    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
-    kiln_network_destroy(network);
-    kln_mapping_close(&file);
-    (void)weights_of(path, &count);
-    assert_int_equal(count, 1);
-    assert_true(is_whole(path, "reference"));
-}
-
-/* What is read is written over the files that it lies in. */
-static void a_network_is_saved_over_itself(void **state)
-{
-    (void)state;
-    char path[4096];
-    size_t count = 0;
-    kiln_network *network = NULL;
-    path_of("itself.onnx", path);
-    save(1, path, KILN_WEIGHTS_EXTERNAL);
-    assert_ok(kiln_network_from_onnx(path, &network));
-    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
-    kiln_network_destroy(network);
-    (void)weights_of(path, &count);
-    assert_int_equal(count, 1);
-    assert_true(is_whole(path, "reference"));
-}
-
 /* --- several who save, and who read meanwhile --- */
 
 /* A process of its own that saves the two networks in turns. */
@@ -294,9 +190,8 @@ static void assert_ended_well(pid_t child)
     assert_int_equal(result, 0);
 }
 
-static void two_save_and_two_read(void **state)
+TEST(two_save_and_two_read)
 {
-    (void)state;
     char path[4096];
     char stop[4096];
     size_t count = 0;
@@ -316,9 +211,8 @@ static void two_save_and_two_read(void **state)
     assert_int_equal(count, 1);
 }
 
-static void a_process_is_killed_while_it_saves(void **state)
+TEST(a_process_is_killed_while_it_saves)
 {
-    (void)state;
     char path[4096];
     char stop[4096];
     size_t count = 0;
@@ -344,17 +238,101 @@ static void a_process_is_killed_while_it_saves(void **state)
     assert_int_equal(count, 1);
 }
 
-int main(void)
+TEST(weights_are_named_by_what_they_are)
 {
-    /* The processes are forked before another library has threads. */
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(two_save_and_two_read),
-        cmocka_unit_test(a_process_is_killed_while_it_saves),
-        cmocka_unit_test(weights_are_named_by_what_they_are),
-        cmocka_unit_test(weights_are_as_open_as_their_model),
-        cmocka_unit_test(nothing_lies_beside_a_pipe),
-        cmocka_unit_test(weights_that_were_not_read_stay),
-        cmocka_unit_test(a_network_is_saved_over_itself),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    char path[4096];
+    char expected[64];
+    char first[64];
+    size_t count = 0;
+    path_of("named.onnx", path);
+    save(0, path, KILN_WEIGHTS_EXTERNAL);
+    (void)snprintf(first, sizeof first, "%s", weights_of(path, &count));
+    assert_int_equal(count, 1);
+    kln_mapping file;
+    assert_ok(kln_mapping_open(kiln_test_path(first), &file));
+    assert_int_equal(file.bytes.size, COUNT * sizeof(float));
+    (void)snprintf(expected, sizeof expected, "named.onnx.%016llx.data",
+                   (unsigned long long)kln_hash_bytes(file.bytes.data, file.bytes.size));
+    kln_mapping_close(&file);
+    assert_string_equal(first, expected);
+    save(0, path, KILN_WEIGHTS_EXTERNAL);
+    assert_string_equal(weights_of(path, &count), first);
+    assert_int_equal(count, 1);
+    /* Others' weights go with the model that they belonged to; a neighbour's stay. */
+    (void)kiln_test_file("named.onnx.0123456789abcdeg.data", "", 0);
+    (void)kiln_test_file("named.onnx.backup.data", "", 0);
+    save(1, path, KILN_WEIGHTS_EXTERNAL);
+    assert_false(kln_file_exists(kiln_test_path(first)));
+    (void)weights_of(path, &count);
+    assert_int_equal(count, 3);
+    assert_true(is_whole(path, "reference"));
+    save(0, path, KILN_WEIGHTS_INLINE);
+    (void)weights_of(path, &count);
+    assert_int_equal(count, 2);
+    assert_true(is_whole(path, "reference"));
+}
+
+TEST(weights_are_as_open_as_their_model)
+{
+    char path[4096];
+    size_t count = 0;
+    struct stat facts;
+    path_of("private.onnx", path);
+    (void)kiln_test_file("private.onnx", "x", 1);
+    assert_int_equal(chmod(path, 0600), 0);
+    save(0, path, KILN_WEIGHTS_EXTERNAL);
+    assert_int_equal(stat(kiln_test_path(weights_of(path, &count)), &facts), 0);
+    assert_int_equal(facts.st_mode & 0777, 0600);
+    assert_int_equal(stat(path, &facts), 0);
+    assert_int_equal(facts.st_mode & 0777, 0600);
+}
+
+TEST(nothing_lies_beside_a_pipe)
+{
+    int ends[2];
+    char path[64];
+    kiln_network *network = make(0);
+    assert_int_equal(pipe(ends), 0);
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", ends[1]);
+    assert_status(KILN_ERROR_UNSUPPORTED,
+                  kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
+    assert_message("keep the weights inline");
+    kiln_network_destroy(network);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
+/* A model that was read without its weights still refers to them when it is saved. */
+TEST(weights_that_were_not_read_stay)
+{
+    char path[4096];
+    size_t count = 0;
+    kln_mapping file;
+    kiln_network *network = NULL;
+    path_of("unread.onnx", path);
+    save(0, path, KILN_WEIGHTS_EXTERNAL);
+    assert_ok(kln_mapping_open(path, &file));
+    assert_ok(kiln_network_from_bytes(file.bytes, NULL, &network));
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
+    kiln_network_destroy(network);
+    kln_mapping_close(&file);
+    (void)weights_of(path, &count);
+    assert_int_equal(count, 1);
+    assert_true(is_whole(path, "reference"));
+}
+
+/* What is read is written over the files that it lies in. */
+TEST(a_network_is_saved_over_itself)
+{
+    char path[4096];
+    size_t count = 0;
+    kiln_network *network = NULL;
+    path_of("itself.onnx", path);
+    save(1, path, KILN_WEIGHTS_EXTERNAL);
+    assert_ok(kiln_network_from_onnx(path, &network));
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
+    kiln_network_destroy(network);
+    (void)weights_of(path, &count);
+    assert_int_equal(count, 1);
+    assert_true(is_whole(path, "reference"));
 }
