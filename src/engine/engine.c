@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
 #include <string.h>
 
-#include "cuda/kln_cuda.h"
 #include "kln_engine.h"
 
 /* --- references --- */
@@ -17,7 +15,7 @@ kiln_engine *kiln_engine_retain(kiln_engine *engine)
 
 bool kln_engine_is_left_behind(const kiln_engine *engine)
 {
-    return engine->forks != kln_forks() && !engine->backend->survives_fork;
+    return engine->forks != kln_forks() && !engine->shared.backend->survives_fork;
 }
 
 kiln_status kln_engine_check_process(const kiln_engine *engine, const char *function)
@@ -30,26 +28,20 @@ kiln_status kln_engine_fail_process(const kiln_engine *engine, const char *funct
     return kln_fail(KILN_ERROR_STATE,
                     "%s: this process was forked after the engine was made, and threads and "
                     "devices of the %s backend do not come along; build or load it after fork",
-                    function, engine->backend->name);
+                    function, engine->shared.backend->name);
 }
 
 static void destroy(kiln_engine *engine)
 {
-    if (engine->state != NULL && !kln_engine_is_left_behind(engine)) {
-        engine->backend->engine_destroy(engine->state);
+    if (engine->shared.state != NULL && !kln_engine_is_left_behind(engine)) {
+        engine->shared.backend->engine_destroy(engine->shared.state);
     }
     kln_names_finish(&engine->inputs);
     kln_names_finish(&engine->outputs);
     kln_arena_finish(&engine->arena);
-    kiln_stream_destroy(engine->sharing);
-    (void)pthread_mutex_destroy(&engine->order);
     kln_free(engine->inspection);
     (void)pthread_mutex_destroy(&engine->inspecting);
-    if (engine->measured != NULL) {
-        (void)pthread_mutex_destroy(&engine->measured->mutex);
-        kln_free(engine->measured);
-    }
-    (void)pthread_rwlock_destroy(&engine->weights);
+    kln_shared_finish(&engine->shared);
     kln_free(engine);
 }
 
@@ -65,7 +57,7 @@ void kiln_engine_release(kiln_engine *engine)
 
 static kiln_status index_bindings(kiln_engine *engine)
 {
-    const kln_description *description = &engine->description;
+    const kln_description *description = &engine->shared.description;
     const size_t required = description->input_count + description->output_count;
     for (size_t i = 0; i < required + description->optional_count; i++) {
         const bool is_output = i >= description->input_count && i < required;
@@ -83,25 +75,11 @@ static kiln_status describe(kiln_engine *engine, const kiln_build_options *optio
         return kln_fail_memory(PATH_MAX, "a path");
     }
     engine->built = kln_build_options_plain(options);
-    engine->description.arena = &engine->arena;
-    KLN_RETURN_IF_ERROR(engine->backend->describe(engine->state, &engine->description));
+    engine->shared.description.arena = &engine->arena;
+    KLN_RETURN_IF_ERROR(
+        engine->shared.backend->describe(engine->shared.state, &engine->shared.description));
     KLN_RETURN_IF_ERROR(kln_profile_names_keep(engine, options->profiles, options->profile_count));
     return index_bindings(engine);
-}
-
-static kiln_status prepare_measuring(kiln_engine *engine)
-{
-    kiln_device_info info = {.struct_size = sizeof info};
-    if (engine->device >= 0) {
-        KLN_RETURN_IF_ERROR(kln_cuda_device_info(engine->device, &info));
-        (void)snprintf(engine->gpu, sizeof engine->gpu, "%s", info.name);
-    }
-    engine->measured = kln_alloc_zeroed(1, sizeof *engine->measured);
-    if (engine->measured == NULL) {
-        return kln_fail_memory(sizeof *engine->measured, "an engine");
-    }
-    (void)pthread_mutex_init(&engine->measured->mutex, NULL);
-    return KILN_OK;
 }
 
 kiln_status kln_engine_adopt(const kln_backend *backend, const kiln_backend_info *info, void *state,
@@ -116,29 +94,12 @@ kiln_status kln_engine_adopt(const kln_backend *backend, const kiln_backend_info
     }
     atomic_init(&made->references, 1);
     made->forks = kln_forks_begin();
-    made->backend = backend;
-    made->state = state;
-    made->info = *info;
-    made->device = backend->device != NULL ? backend->device(state) : -1;
-    if (made->device >= 0) {
-        made->stream = backend->stream != NULL ? backend->stream(state) : NULL;
-        made->info.capabilities |= KILN_CAPABILITY_DEVICE_MEMORY;
-        if (backend->enqueue != NULL) {
-            made->info.capabilities |= KILN_CAPABILITY_STREAMS | KILN_CAPABILITY_GRAPHS;
-        }
-    }
-    (void)pthread_mutex_init(&made->order, NULL); /* Linux's cannot fail */
+    made->shared.backend = backend;
+    made->shared.state = state;
+    made->shared.info = *info;
     kln_arena_init(&made->arena);
     (void)pthread_mutex_init(&made->inspecting, NULL);
-    /* Runs that follow each other without a gap would keep a refit waiting for ever. */
-    pthread_rwlockattr_t kind;
-    (void)pthread_rwlockattr_init(&kind);
-    (void)pthread_rwlockattr_setkind_np(&kind, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-    (void)pthread_rwlock_init(&made->weights, &kind);
-    (void)pthread_rwlockattr_destroy(&kind);
-    atomic_init(&made->refits, 0);
-    atomic_init(&made->under_way, 0);
-    kiln_status status = prepare_measuring(made);
+    kiln_status status = kln_shared_init(&made->shared);
     if (status == KILN_OK) {
         status = describe(made, options, source);
     }
@@ -154,28 +115,29 @@ kiln_status kln_engine_adopt(const kln_backend *backend, const kiln_backend_info
 
 size_t kiln_engine_input_count(const kiln_engine *engine)
 {
-    return engine != NULL ? engine->description.input_count : 0;
+    return engine != NULL ? engine->shared.description.input_count : 0;
 }
 
 size_t kiln_engine_output_count(const kiln_engine *engine)
 {
-    return engine != NULL ? engine->description.output_count : 0;
+    return engine != NULL ? engine->shared.description.output_count : 0;
 }
 
 int32_t kiln_engine_device(const kiln_engine *engine)
 {
-    return engine != NULL ? engine->device : -1;
+    return engine != NULL ? engine->shared.device : -1;
 }
 
 size_t kiln_engine_host_node_count(const kiln_engine *engine)
 {
-    return engine != NULL ? engine->description.host_node_count : 0;
+    return engine != NULL ? engine->shared.description.host_node_count : 0;
 }
 
 const char *kiln_engine_host_node(const kiln_engine *engine, size_t index)
 {
-    return index < kiln_engine_host_node_count(engine) ? engine->description.host_nodes[index]
-                                                       : NULL;
+    return index < kiln_engine_host_node_count(engine)
+               ? engine->shared.description.host_nodes[index]
+               : NULL;
 }
 
 static kiln_status fail_index(const char *function, const char *what, size_t index, size_t count)
@@ -188,7 +150,7 @@ kiln_status kiln_engine_input(const kiln_engine *engine, size_t index, kiln_bind
 {
     KLN_RETURN_IF_NULL(engine);
     KLN_RETURN_IF_NULL(binding);
-    const kln_description *description = &engine->description;
+    const kln_description *description = &engine->shared.description;
     if (index >= description->input_count) {
         return fail_index(__func__, "input", index, description->input_count);
     }
@@ -199,7 +161,7 @@ kiln_status kiln_engine_output(const kiln_engine *engine, size_t index, kiln_bin
 {
     KLN_RETURN_IF_NULL(engine);
     KLN_RETURN_IF_NULL(binding);
-    const kln_description *description = &engine->description;
+    const kln_description *description = &engine->shared.description;
     if (index >= description->output_count) {
         return fail_index(__func__, "output", index, description->output_count);
     }
@@ -210,14 +172,14 @@ kiln_status kiln_engine_output(const kiln_engine *engine, size_t index, kiln_bin
 
 size_t kiln_engine_optional_count(const kiln_engine *engine)
 {
-    return engine != NULL ? engine->description.optional_count : 0;
+    return engine != NULL ? engine->shared.description.optional_count : 0;
 }
 
 kiln_status kiln_engine_optional(const kiln_engine *engine, size_t index, kiln_binding *binding)
 {
     KLN_RETURN_IF_NULL(engine);
     KLN_RETURN_IF_NULL(binding);
-    const kln_description *description = &engine->description;
+    const kln_description *description = &engine->shared.description;
     if (index >= description->optional_count) {
         return fail_index(__func__, "optional input", index, description->optional_count);
     }
@@ -228,22 +190,22 @@ kiln_status kiln_engine_optional(const kiln_engine *engine, size_t index, kiln_b
 
 size_t kiln_engine_metadata_count(const kiln_engine *engine)
 {
-    return engine != NULL ? engine->description.metadata_count : 0;
+    return engine != NULL ? engine->shared.description.metadata_count : 0;
 }
 
 kiln_status kiln_engine_metadata(const kiln_engine *engine, size_t index, kiln_metadata *metadata)
 {
     KLN_RETURN_IF_NULL(engine);
     KLN_RETURN_IF_NULL(metadata);
-    if (index >= engine->description.metadata_count) {
-        return fail_index(__func__, "line", index, engine->description.metadata_count);
+    if (index >= engine->shared.description.metadata_count) {
+        return fail_index(__func__, "line", index, engine->shared.description.metadata_count);
     }
-    *metadata = engine->description.metadata[index];
+    *metadata = engine->shared.description.metadata[index];
     return KILN_OK;
 }
 
 kiln_status kiln_engine_backend(const kiln_engine *engine, kiln_backend_info *info)
 {
     KLN_RETURN_IF_NULL(engine);
-    return kln_info_write(__func__, info, &engine->info, sizeof *info);
+    return kln_info_write(__func__, info, &engine->shared.info, sizeof *info);
 }

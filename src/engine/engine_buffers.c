@@ -61,8 +61,8 @@ static kiln_status take_given(const kiln_binding *binding, const kiln_shape *mos
 static int64_t find_dimension(const kiln_engine *engine, const kiln_profile *profile,
                               const char *name)
 {
-    for (size_t i = 0; name != NULL && i < engine->description.input_count; i++) {
-        const kiln_binding *input = &engine->description.bindings[i];
+    for (size_t i = 0; name != NULL && i < engine->shared.description.input_count; i++) {
+        const kiln_binding *input = &engine->shared.description.bindings[i];
         const kiln_profile_input *given = find_in_profile(profile, input->name);
         for (int32_t d = 0; given != NULL && d < input->shape.rank && d < given->max.rank; d++) {
             if (input->dim_names[d] != NULL && strcmp(input->dim_names[d], name) == 0) {
@@ -106,7 +106,7 @@ kiln_status kiln_engine_plan_buffers(const kiln_engine *engine, const kiln_profi
     KLN_RETURN_IF_NULL(plan);
     *plan = NULL;
     KLN_RETURN_IF_ERROR(check_profile(engine, profile));
-    const kln_description *description = &engine->description;
+    const kln_description *description = &engine->shared.description;
     const size_t count = description->input_count + description->output_count;
     kiln_buffer_request *requests = kln_alloc_zeroed(count, sizeof *requests);
     if (requests == NULL) {

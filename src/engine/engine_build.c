@@ -233,12 +233,12 @@ kiln_status kiln_engine_build(const kiln_network *network, const kiln_build_opti
 static kiln_status serialize(const char *function, const kiln_engine *engine, kiln_span *bytes)
 {
     *bytes = (kiln_span){NULL, 0};
-    if (engine->backend->serialize == NULL) {
+    if (engine->shared.backend->serialize == NULL) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "%s: an engine of the %s backend has nothing to save", function,
-                        engine->backend->name);
+                        engine->shared.backend->name);
     }
-    const kiln_status status = engine->backend->serialize(engine->state, bytes);
+    const kiln_status status = engine->shared.backend->serialize(engine->shared.state, bytes);
     if (status != KILN_OK) {
         *bytes = (kiln_span){NULL, 0};
     }
@@ -312,7 +312,7 @@ static kiln_status load(const kln_model *model, const kiln_build_options *option
     if (status != KILN_OK) {
         status = kln_manifest_explain(status, manifest, &chosen);
     } else {
-        (*engine)->measured->variants = manifest->measured;
+        (*engine)->shared.measured->variants = manifest->measured;
         status = kln_profile_names_restore(*engine, names);
         if (status != KILN_OK) {
             kiln_engine_release(*engine);

@@ -15,36 +15,47 @@
 
 #include "backends/kln_backends.h"
 #include "base/kln_base.h"
-#include "graph_variants.h"
+#include "exec/kln_exec.h"
 
 struct kiln_engine {
     atomic_size_t references;
-    unsigned forks; /* kln_forks when it was made */
-    const kln_backend *backend;
-    void *state;              /* the backend's */
-    kiln_backend_info info;   /* as it was probed; its strings are the process's */
+    unsigned forks;           /* kln_forks when it was made */
+    kln_shared shared;        /* the backend's engine, and what its contexts share */
     kiln_build_options built; /* what it was built with, but for texts and lists */
     const char *source;       /* the file it came from, or "" */
     kln_arena arena;
-    kln_description description;
-    kln_names inputs;    /* name -> index of the binding */
-    kln_names outputs;   /* likewise; a tensor may be both, and is one binding each */
-    int32_t device;      /* the GPU it works on, or -1 */
-    kiln_stream *stream; /* the one that all its work goes to, or NULL: each context has its own */
-    kiln_stream
-        *sharing; /* of contexts that share device memory and were given no stream; or NULL */
-    pthread_mutex_t order;     /* held while something is enqueued on, captured from or run on it */
-    pthread_rwlock_t weights;  /* with plans: held for reading by a run, for writing by a refit */
-    atomic_size_t under_way;   /* runs on the GPU that a call has left there */
-    atomic_ulong refits;       /* done: graphs that were captured before are of old weights */
-    char gpu[64];              /* its name, or "" */
-    shared_variants *measured; /* how its captured runs are fastest */
+    kln_names inputs;  /* name -> index of the binding */
+    kln_names outputs; /* likewise; a tensor may be both, and is one binding each */
     const char *
         *profile_names; /* of the profiles it was built with, NULL for one without; or NULL */
     size_t profile_name_count;
     pthread_mutex_t inspecting;
     char *inspection; /* JSON, once somebody asked */
 };
+
+/* One thread's seat at an engine: names, and one thread at a time; what it does is `exec`. */
+struct kiln_context {
+    atomic_bool busy;
+    kiln_engine *engine;
+    kln_exec *exec;
+    /* Of the call of kiln_context_run_tensors under way, one for each binding. */
+    uint32_t *found; /* bindings in the order in which it names them */
+    uint64_t *named; /* the last call that named each */
+    uint64_t calls;
+};
+
+/* Takes the context for one thread, and waits for an enqueued run; on an error it is given back.
+ * STATE while a run that was left is under way. */
+KILN_MUST_CHECK kiln_status kln_context_enter(kiln_context *context, const char *function);
+/* Waits for that one, too. */
+KILN_MUST_CHECK kiln_status kln_context_enter_at_last(kiln_context *context, const char *function);
+/* Gives it back and returns `status`. */
+kiln_status kln_context_leave(kiln_context *context, kiln_status status);
+
+/* The binding of a name. NAME with those there are. */
+typedef enum kln_sought { KLN_INPUT, KLN_OUTPUT, KLN_INPUT_FIRST, KLN_OUTPUT_FIRST } kln_sought;
+KILN_MUST_CHECK kiln_status kln_context_find(const kiln_context *context, const char *name,
+                                             kln_sought sought, size_t *index);
 
 /* Whether the engine was made before this process was forked, and cannot work in it: then nothing
  * of the backend's may be touched, not even to release it. */

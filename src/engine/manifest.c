@@ -58,9 +58,9 @@ static bool add_options(cJSON *root, const kiln_build_options *options)
 
 static bool add_measured(cJSON *root, const kiln_engine *engine)
 {
-    (void)pthread_mutex_lock(&engine->measured->mutex);
-    const bool added = measured_variants_write(&engine->measured->variants, root);
-    (void)pthread_mutex_unlock(&engine->measured->mutex);
+    (void)pthread_mutex_lock(&engine->shared.measured->mutex);
+    const bool added = measured_variants_write(&engine->shared.measured->variants, root);
+    (void)pthread_mutex_unlock(&engine->shared.measured->mutex);
     return added;
 }
 
@@ -68,7 +68,8 @@ static bool add_measured(cJSON *root, const kiln_engine *engine)
 static bool add_gpu(cJSON *root, const kiln_engine *engine)
 {
     kiln_device_info info = {.struct_size = sizeof info};
-    if (engine->device < 0 || kln_cuda_device_info(engine->device, &info) != KILN_OK) {
+    if (engine->shared.device < 0 ||
+        kln_cuda_device_info(engine->shared.device, &info) != KILN_OK) {
         return true;
     }
     char capability[32];
@@ -87,13 +88,13 @@ static bool add_hash(cJSON *root, kiln_span bytes)
 
 static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_span bytes)
 {
-    const bool native = (engine->info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) != 0;
+    const bool native = (engine->shared.info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) != 0;
     return cJSON_AddStringToObject(root, "kiln", kiln_version_string()) != NULL &&
            cJSON_AddStringToObject(root, "file", name_of(path)) != NULL &&
            cJSON_AddStringToObject(root, "format", native ? "plan" : "onnx") != NULL &&
            add_hash(root, bytes) &&
-           cJSON_AddStringToObject(root, "backend", engine->info.name) != NULL &&
-           cJSON_AddStringToObject(root, "backend_version", engine->info.version) != NULL &&
+           cJSON_AddStringToObject(root, "backend", engine->shared.info.name) != NULL &&
+           cJSON_AddStringToObject(root, "backend_version", engine->shared.info.version) != NULL &&
            cJSON_AddStringToObject(root, "source", name_of(engine->source)) != NULL &&
            add_gpu(root, engine) && add_options(root, &engine->built) &&
            add_measured(root, engine) && kln_profile_names_write(engine, root);

@@ -2,15 +2,15 @@
 #include <kiln/plan.h>
 #include <string.h>
 
-#include "context_parts.h"
+#include "kln_engine.h"
 
 static kiln_status need_plan(const kiln_engine *engine, const char *function)
 {
-    if (engine->backend->plan == NULL) {
+    if (engine->shared.backend->plan == NULL) {
         return kln_fail(
             KILN_ERROR_UNSUPPORTED,
             "%s: only an engine of TensorRT has this, and this one is of the %s backend", function,
-            engine->backend->name);
+            engine->shared.backend->name);
     }
     return kln_engine_check_process(engine, function);
 }
@@ -21,12 +21,12 @@ static kiln_status need_plan(const kiln_engine *engine, const char *function)
 
 size_t kiln_engine_profile_count(const kiln_engine *engine)
 {
-    return engine != NULL ? engine->description.profile_count : 0;
+    return engine != NULL ? engine->shared.description.profile_count : 0;
 }
 
 static kiln_status check_profile(const kiln_engine *engine, int64_t profile, int64_t least)
 {
-    const size_t count = engine->description.profile_count;
+    const size_t count = engine->shared.description.profile_count;
     if (profile < least || (profile >= 0 && (uint64_t)profile >= (count > 0 ? count : 1))) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                         "optimization profile %lld was asked for, there %s %zu", (long long)profile,
@@ -39,12 +39,12 @@ kiln_status kiln_engine_profile(const kiln_engine *engine, size_t index, kiln_pr
 {
     KLN_RETURN_IF_NULL(engine);
     KLN_RETURN_IF_NULL(profile);
-    if (index >= engine->description.profile_count) {
+    if (index >= engine->shared.description.profile_count) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                         "optimization profile %zu was asked for, there are %zu", index,
-                        engine->description.profile_count);
+                        engine->shared.description.profile_count);
     }
-    *profile = engine->description.profiles[index];
+    *profile = engine->shared.description.profiles[index];
     return KILN_OK;
 }
 
@@ -57,7 +57,7 @@ kiln_status kiln_engine_inspect(kiln_engine *engine, const char **json)
     kiln_status status = KILN_OK;
     (void)pthread_mutex_lock(&engine->inspecting);
     if (engine->inspection == NULL) {
-        status = engine->backend->plan->inspect(engine->state, &engine->inspection);
+        status = engine->shared.backend->plan->inspect(engine->shared.state, &engine->inspection);
     }
     *json = engine->inspection;
     (void)pthread_mutex_unlock(&engine->inspecting);
@@ -71,7 +71,7 @@ kiln_status kiln_engine_device_memory(kiln_engine *engine, int32_t profile, uint
     *bytes = 0;
     RETURN_IF_NO_PLAN(engine);
     KLN_RETURN_IF_ERROR(check_profile(engine, profile, -1));
-    return engine->backend->plan->device_memory(engine->state, profile, bytes);
+    return engine->shared.backend->plan->device_memory(engine->shared.state, profile, bytes);
 }
 
 kiln_status kiln_engine_gpu_memory(kiln_engine *engine, kiln_gpu_memory *memory)
@@ -80,7 +80,7 @@ kiln_status kiln_engine_gpu_memory(kiln_engine *engine, kiln_gpu_memory *memory)
     KLN_RETURN_IF_NULL(memory);
     RETURN_IF_NO_PLAN(engine);
     kiln_gpu_memory found = {.struct_size = sizeof found};
-    KLN_RETURN_IF_ERROR(engine->backend->plan->gpu_memory(engine->state, &found));
+    KLN_RETURN_IF_ERROR(engine->shared.backend->plan->gpu_memory(engine->shared.state, &found));
     return kln_info_write(__func__, memory, &found, sizeof found);
 }
 
@@ -92,7 +92,7 @@ kiln_status kiln_engine_refit_count(kiln_engine *engine, size_t *count)
     KLN_RETURN_IF_NULL(count);
     *count = 0;
     RETURN_IF_NO_PLAN(engine);
-    return engine->backend->plan->refit_count(engine->state, count);
+    return engine->shared.backend->plan->refit_count(engine->shared.state, count);
 }
 
 kiln_status kiln_engine_refit_get(kiln_engine *engine, size_t index, kiln_refit_weight *weight)
@@ -107,7 +107,8 @@ kiln_status kiln_engine_refit_get(kiln_engine *engine, size_t index, kiln_refit_
                         count);
     }
     kiln_refit_weight found = {.struct_size = sizeof found};
-    KLN_RETURN_IF_ERROR(engine->backend->plan->refit_get(engine->state, index, &found));
+    KLN_RETURN_IF_ERROR(
+        engine->shared.backend->plan->refit_get(engine->shared.state, index, &found));
     return kln_info_write(__func__, weight, &found, sizeof found);
 }
 
@@ -127,27 +128,6 @@ static kiln_status check_names(const kiln_named_tensor *weights, size_t count)
     }
     kln_names_finish(&names);
     return status;
-}
-
-/* Takes the weights for writing: no run is enqueued from now on, and what was enqueued, which the
- * lock knows nothing of, has come to its end. */
-static kiln_status lock_weights(kiln_engine *engine)
-{
-    (void)pthread_rwlock_wrlock(&engine->weights);
-    /* Not without need: a wait for the whole device ends whatever another thread captures. */
-    const kiln_status status =
-        atomic_load(&engine->under_way) != 0 ? kln_cuda_wait(engine->device) : KILN_OK;
-    if (status != KILN_OK) {
-        (void)pthread_rwlock_unlock(&engine->weights);
-    }
-    return status;
-}
-
-/* Runs take the weights as they are now, in part new after an error, and capture anew. */
-static void unlock_weights(kiln_engine *engine)
-{
-    (void)atomic_fetch_add(&engine->refits, 1);
-    (void)pthread_rwlock_unlock(&engine->weights);
 }
 
 kiln_status kiln_engine_refit(kiln_engine *engine, const kiln_named_tensor *weights, size_t count)
@@ -170,17 +150,19 @@ kiln_status kiln_engine_refit(kiln_engine *engine, const kiln_named_tensor *weig
         }
     }
     KLN_RETURN_IF_ERROR(check_names(weights, count));
-    KLN_RETURN_IF_ERROR(lock_weights(engine));
-    const kiln_status status = engine->backend->plan->refit(engine->state, weights, count);
-    unlock_weights(engine);
+    KLN_RETURN_IF_ERROR(kln_shared_lock_weights(&engine->shared));
+    const kiln_status status =
+        engine->shared.backend->plan->refit(engine->shared.state, weights, count);
+    kln_shared_unlock_weights(&engine->shared);
     return status;
 }
 
 static kiln_status refit_model(kiln_engine *engine, const kln_model *model)
 {
-    KLN_RETURN_IF_ERROR(lock_weights(engine));
-    const kiln_status status = engine->backend->plan->refit_model(engine->state, model);
-    unlock_weights(engine);
+    KLN_RETURN_IF_ERROR(kln_shared_lock_weights(&engine->shared));
+    const kiln_status status =
+        engine->shared.backend->plan->refit_model(engine->shared.state, model);
+    kln_shared_unlock_weights(&engine->shared);
     return status;
 }
 
@@ -219,7 +201,7 @@ kiln_status kiln_engine_get_weight_streaming(kiln_engine *engine, kiln_weight_st
     KLN_RETURN_IF_NULL(streaming);
     RETURN_IF_NO_PLAN(engine);
     kiln_weight_streaming found = {.struct_size = sizeof found};
-    KLN_RETURN_IF_ERROR(engine->backend->plan->get_streaming(engine->state, &found));
+    KLN_RETURN_IF_ERROR(engine->shared.backend->plan->get_streaming(engine->shared.state, &found));
     return kln_info_write(__func__, streaming, &found, sizeof found);
 }
 
@@ -227,7 +209,7 @@ kiln_status kiln_engine_set_weight_streaming(kiln_engine *engine, int64_t budget
 {
     KLN_RETURN_IF_NULL(engine);
     RETURN_IF_NO_PLAN(engine);
-    return engine->backend->plan->set_streaming(engine->state, budget_bytes);
+    return engine->shared.backend->plan->set_streaming(engine->shared.state, budget_bytes);
 }
 
 /* --- contexts --- */
@@ -237,8 +219,8 @@ static kiln_status enter_plan(kiln_context *context, const char *function,
 {
     const kiln_engine *engine = context->engine;
     KLN_RETURN_IF_ERROR(need_plan(engine, function));
-    *plan = engine->backend->plan;
-    return context_enter(context, function);
+    *plan = engine->shared.backend->plan;
+    return kln_context_enter(context, function);
 }
 
 kiln_status kiln_context_set_profile(kiln_context *context, int32_t profile)
@@ -248,9 +230,8 @@ kiln_status kiln_context_set_profile(kiln_context *context, int32_t profile)
     KLN_RETURN_IF_ERROR(need_plan(context->engine, __func__));
     KLN_RETURN_IF_ERROR(check_profile(context->engine, profile, -1));
     KLN_RETURN_IF_ERROR(enter_plan(context, __func__, &plan));
-    context_gpu_forget(context,
-                       context->gpu == NULL || context->gpu->policy == context->gpu->asked);
-    return context_leave(context, plan->set_profile(context->state, profile));
+    kln_exec_forget(context->exec);
+    return kln_context_leave(context, plan->set_profile(kln_exec_state(context->exec), profile));
 }
 
 kiln_status kiln_context_get_profile(kiln_context *context, int32_t *profile)
@@ -260,21 +241,21 @@ kiln_status kiln_context_get_profile(kiln_context *context, int32_t *profile)
     *profile = -1;
     KLN_RETURN_IF_NULL(context);
     KLN_RETURN_IF_ERROR(enter_plan(context, __func__, &plan));
-    if (context->engine->description.profile_count > 0) {
-        *profile = plan->get_profile(context->state);
+    if (context->engine->shared.description.profile_count > 0) {
+        *profile = plan->get_profile(kln_exec_state(context->exec));
     }
-    return context_leave(context, KILN_OK);
+    return kln_context_leave(context, KILN_OK);
 }
 
 static kiln_status enter_timed(kiln_context *context, const char *function,
                                const kln_backend **backend)
 {
-    *backend = context->engine->backend;
+    *backend = context->engine->shared.backend;
     if ((*backend)->time_layers == NULL) {
         return kln_fail(KILN_ERROR_UNSUPPORTED, "%s: the backend %s tells no times of its layers",
                         function, (*backend)->name);
     }
-    return context_enter(context, function);
+    return kln_context_enter(context, function);
 }
 
 kiln_status kiln_context_profile_layers(kiln_context *context, bool on)
@@ -282,11 +263,11 @@ kiln_status kiln_context_profile_layers(kiln_context *context, bool on)
     const kln_backend *backend = NULL;
     KLN_RETURN_IF_NULL(context);
     KLN_RETURN_IF_ERROR(enter_timed(context, __func__, &backend));
-    const kiln_status status = backend->time_layers(context->state, on);
+    const kiln_status status = backend->time_layers(kln_exec_state(context->exec), on);
     if (status == KILN_OK) {
-        context_gpu_forget(context, !on);
+        kln_exec_allow_graphs(context->exec, !on);
     }
-    return context_leave(context, status);
+    return kln_context_leave(context, status);
 }
 
 kiln_status kiln_context_layer(kiln_context *context, size_t index, kiln_layer_time *layer)
@@ -296,11 +277,11 @@ kiln_status kiln_context_layer(kiln_context *context, size_t index, kiln_layer_t
     KLN_RETURN_IF_NULL(layer);
     KLN_RETURN_IF_ERROR(enter_timed(context, __func__, &backend));
     kiln_layer_time found = {.struct_size = sizeof found, .type = ""};
-    kiln_status status = backend->layer_time(context->state, index, &found);
+    kiln_status status = backend->layer_time(kln_exec_state(context->exec), index, &found);
     if (status == KILN_OK) {
         status = kln_info_write(__func__, layer, &found, sizeof found);
     }
-    return context_leave(context, status);
+    return kln_context_leave(context, status);
 }
 
 kiln_status kiln_context_save_runtime_cache(kiln_context *context, const char *path)
@@ -309,7 +290,8 @@ kiln_status kiln_context_save_runtime_cache(kiln_context *context, const char *p
     KLN_RETURN_IF_NULL(context);
     KLN_RETURN_IF_NULL(path);
     KLN_RETURN_IF_ERROR(enter_plan(context, __func__, &plan));
-    return context_leave(context, plan->save_runtime_cache(context->state, path));
+    return kln_context_leave(context,
+                             plan->save_runtime_cache(kln_exec_state(context->exec), path));
 }
 
 /* --- plugins: of the one backend that has them --- */

@@ -28,8 +28,8 @@ kiln_status kln_profile_names_keep(kiln_engine *engine, const kiln_profile *prof
     }
     engine->profile_names = names;
     engine->profile_name_count = count;
-    for (size_t i = 0; i < count && count == engine->description.profile_count; i++) {
-        engine->description.profiles[i].name = names[i];
+    for (size_t i = 0; i < count && count == engine->shared.description.profile_count; i++) {
+        engine->shared.description.profiles[i].name = names[i];
     }
     return KILN_OK;
 }
@@ -119,8 +119,8 @@ kiln_status kiln_engine_find_profile(const kiln_engine *engine, const char *name
     KLN_RETURN_IF_NULL(name);
     char known[600] = "";
     size_t used = 0;
-    for (size_t i = 0; i < engine->description.profile_count; i++) {
-        const char *other = engine->description.profiles[i].name;
+    for (size_t i = 0; i < engine->shared.description.profile_count; i++) {
+        const char *other = engine->shared.description.profiles[i].name;
         if (other != NULL && strcmp(other, name) == 0) {
             *profile = (int32_t)i;
             return KILN_OK;
@@ -131,7 +131,7 @@ kiln_status kiln_engine_find_profile(const kiln_engine *engine, const char *name
         }
     }
     return kln_fail(KILN_ERROR_NAME, "there is no optimization profile \"%s\"; of %zu %s named",
-                    name, engine->description.profile_count, used > 0 ? known : "none is");
+                    name, engine->shared.description.profile_count, used > 0 ? known : "none is");
 }
 
 /* --- a profile of the shapes that somebody expects --- */

@@ -52,9 +52,9 @@ static kiln_status bind_input(const kiln_engine *engine, kiln_context *context,
                               const kiln_named_tensor *input)
 {
     const uint32_t index = kln_names_get(&engine->inputs, input->name);
-    const bool narrows = index != KLN_NAMES_NONE && engine->backend->bound_as != NULL &&
+    const bool narrows = index != KLN_NAMES_NONE && engine->shared.backend->bound_as != NULL &&
                          input->tensor.desc.dtype == KILN_DTYPE_FLOAT64 &&
-                         engine->description.bindings[index].dtype == KILN_DTYPE_FLOAT32;
+                         engine->shared.description.bindings[index].dtype == KILN_DTYPE_FLOAT32;
     return narrows ? bind_narrowed(context, input)
                    : kiln_context_bind(context, input->name, &input->tensor);
 }
@@ -73,7 +73,7 @@ static kiln_status bind_and_run(kiln_engine *engine, const kln_compare_inputs *i
     if (status != KILN_OK) {
         kiln_context_destroy(*context);
         *context = NULL;
-        return kln_fail_within(status, "the %s backend", engine->info.name);
+        return kln_fail_within(status, "the %s backend", engine->shared.info.name);
     }
     return KILN_OK;
 }
@@ -114,7 +114,7 @@ static kiln_status check_names(const kiln_engine *a, const kiln_engine *b)
     const kiln_engine *const of[2] = {a, b};
     for (size_t k = 0; k < 2; k++) {
         for (size_t i = 0; i < kiln_engine_input_count(of[k]); i++) {
-            const char *name = of[k]->description.bindings[i].name;
+            const char *name = of[k]->shared.description.bindings[i].name;
             if (kln_names_get(&of[1 - k]->inputs, name) == KLN_NAMES_NONE) {
                 return kln_fail(KILN_ERROR_MISMATCH,
                                 "input \"%s\" is one of the %s engine's alone; both engines must "
@@ -123,7 +123,8 @@ static kiln_status check_names(const kiln_engine *a, const kiln_engine *b)
             }
         }
         for (size_t i = 0; i < kiln_engine_output_count(of[k]); i++) {
-            const char *name = of[k]->description.bindings[of[k]->description.input_count + i].name;
+            const char *name =
+                of[k]->shared.description.bindings[of[k]->shared.description.input_count + i].name;
             if (kln_names_get(&of[1 - k]->outputs, name) == KLN_NAMES_NONE) {
                 return kln_fail(KILN_ERROR_MISMATCH,
                                 "output \"%s\" is one of the %s engine's alone; both engines must "
@@ -167,7 +168,8 @@ static kiln_status compare_outputs(const kiln_engine *engine, kiln_context *cons
     }
     comparison->passes = true;
     for (size_t i = 0; i < count; i++) {
-        const char *name = engine->description.bindings[engine->description.input_count + i].name;
+        const char *name =
+            engine->shared.description.bindings[engine->shared.description.input_count + i].name;
         kiln_tensor_difference *difference = &comparison->outputs[i];
         difference->node = "";
         difference->operation = "";

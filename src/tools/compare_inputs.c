@@ -132,7 +132,7 @@ static kiln_status read_given(making *m)
                 return kln_fail(KILN_ERROR_NAME,
                                 "kiln_compare_options: there is no input \"%s\" in the engine of "
                                 "the %s backend",
-                                name, m->engines[k]->info.name);
+                                name, m->engines[k]->shared.info.name);
             }
         }
         KLN_RETURN_IF_ERROR(kln_names_set(&m->given, name, (uint32_t)i));
@@ -164,7 +164,7 @@ static kiln_status take(making *m, const kiln_binding *binding)
 static kiln_status take_all(making *m)
 {
     for (size_t k = 2; k-- > 0;) {
-        const kln_description *description = &m->engines[k]->description;
+        const kln_description *description = &m->engines[k]->shared.description;
         for (size_t i = 0; i < description->input_count; i++) {
             KLN_RETURN_IF_ERROR(take(m, &description->bindings[i]));
         }
@@ -172,7 +172,7 @@ static kiln_status take_all(making *m)
     for (size_t i = 0; i < m->options->input_count; i++) {
         const kiln_engine *engine = m->engines[1];
         const uint32_t slot = kln_names_get(&engine->inputs, m->options->inputs[i].name);
-        KLN_RETURN_IF_ERROR(take(m, &engine->description.bindings[slot]));
+        KLN_RETURN_IF_ERROR(take(m, &engine->shared.description.bindings[slot]));
     }
     return KILN_OK;
 }

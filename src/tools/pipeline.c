@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/context_parts.h"
+#include "cuda/kln_cuda.h"
+#include "engine/kln_engine.h"
+#include "memory/kln_memory.h"
 
 #define DEFAULT_DEPTH 2
 #define LARGEST_DEPTH 16
@@ -99,7 +101,7 @@ static kiln_status fill_slot(kiln_pipeline *pipeline, size_t index,
 
 static kiln_status find_dim_names(kiln_pipeline *pipeline)
 {
-    const kln_description *description = &pipeline->engine->description;
+    const kln_description *description = &pipeline->engine->shared.description;
     kln_names_init(&pipeline->dim_names);
     for (size_t i = 0; i < description->input_count; i++) {
         const kiln_binding *binding = &description->bindings[i];
@@ -149,9 +151,10 @@ kiln_status kiln_pipeline_create(kiln_engine *engine, const kiln_pipeline_option
     }
     atomic_init(&made->busy, false);
     made->engine = kiln_engine_retain(engine);
-    made->device = engine->device;
+    made->device = engine->shared.device;
     made->depth = read.depth != 0 ? (size_t)read.depth : DEFAULT_DEPTH;
-    made->side_count = engine->description.input_count + engine->description.output_count;
+    made->side_count =
+        engine->shared.description.input_count + engine->shared.description.output_count;
     const kiln_status status = fill(made, &read);
     if (status != KILN_OK) {
         kiln_pipeline_destroy(made);
@@ -248,7 +251,7 @@ static int64_t find_dimension(const kiln_pipeline *pipeline, const pipe_slot *sl
  * slot's own stream. Any other is the context's matter. */
 static kiln_status take_output(const kiln_pipeline *pipeline, pipe_slot *slot, size_t index)
 {
-    const kiln_binding *binding = &pipeline->engine->description.bindings[index];
+    const kiln_binding *binding = &pipeline->engine->shared.description.bindings[index];
     pipe_side *side = &slot->sides[index];
     kiln_shape shape = binding->shape;
     for (int32_t d = 0; d < shape.rank; d++) {
@@ -272,7 +275,7 @@ static kiln_status take_output(const kiln_pipeline *pipeline, pipe_slot *slot, s
 static kiln_status check_inputs(kiln_pipeline *pipeline, const pipe_slot *slot,
                                 const kiln_named_tensor *inputs, size_t count)
 {
-    const kln_description *description = &pipeline->engine->description;
+    const kln_description *description = &pipeline->engine->shared.description;
     const size_t input_count = description->input_count;
     const uint64_t check = ++pipeline->checks;
     for (size_t i = 0; i < count; i++) {
@@ -280,7 +283,7 @@ static kiln_status check_inputs(kiln_pipeline *pipeline, const pipe_slot *slot,
         if (inputs[i].name == NULL) {
             return kln_fail_null("kiln_pipeline_push", "name");
         }
-        KLN_RETURN_IF_ERROR(context_find_input(slot->context, inputs[i].name, &index));
+        KLN_RETURN_IF_ERROR(kln_context_find(slot->context, inputs[i].name, KLN_INPUT, &index));
         if (index >= input_count) {
             return kln_fail(KILN_ERROR_NAME,
                             "kiln_pipeline_push: \"%s\" is an initializer; a pipeline feeds the "
@@ -292,7 +295,7 @@ static kiln_status check_inputs(kiln_pipeline *pipeline, const pipe_slot *slot,
                             inputs[i].name);
         }
         slot->sides[index].check = check;
-        KLN_RETURN_IF_ERROR(context_check_tensor(slot->context, index, &inputs[i].tensor));
+        KLN_RETURN_IF_ERROR(kln_exec_check(slot->context->exec, index, &inputs[i].tensor));
     }
     for (size_t i = 0; i < input_count; i++) {
         if (slot->sides[i].check != check) {
@@ -306,12 +309,12 @@ static kiln_status check_inputs(kiln_pipeline *pipeline, const pipe_slot *slot,
 
 static kiln_status bind_sides(const kiln_pipeline *pipeline, const pipe_slot *slot)
 {
-    const size_t input_count = pipeline->engine->description.input_count;
+    const size_t input_count = pipeline->engine->shared.description.input_count;
     for (size_t i = 0; i < pipeline->side_count; i++) {
         if (i < input_count || slot->sides[i].is_fetched) {
-            KLN_RETURN_IF_ERROR(context_set_caller(slot->context, i, &slot->sides[i].tensor));
+            KLN_RETURN_IF_ERROR(kln_exec_bind(slot->context->exec, i, &slot->sides[i].tensor));
         } else {
-            context_set_empty(slot->context, i);
+            kln_exec_unbind(slot->context->exec, i);
         }
     }
     return KILN_OK;
@@ -320,7 +323,7 @@ static kiln_status bind_sides(const kiln_pipeline *pipeline, const pipe_slot *sl
 static kiln_status start(const kiln_pipeline *pipeline, pipe_slot *slot,
                          const kiln_named_tensor *inputs, size_t count)
 {
-    const size_t input_count = pipeline->engine->description.input_count;
+    const size_t input_count = pipeline->engine->shared.description.input_count;
     for (size_t i = 0; i < count; i++) {
         const size_t index = kln_names_get(&pipeline->engine->inputs, inputs[i].name);
         KLN_RETURN_IF_ERROR(take_input(pipeline, slot, index, &inputs[i].tensor));
@@ -328,8 +331,8 @@ static kiln_status start(const kiln_pipeline *pipeline, pipe_slot *slot,
     for (size_t i = input_count; i < pipeline->side_count; i++) {
         KLN_RETURN_IF_ERROR(take_output(pipeline, slot, i));
     }
-    KLN_RETURN_IF_ERROR(context_enter(slot->context, "kiln_pipeline_push"));
-    KLN_RETURN_IF_ERROR(context_leave(slot->context, bind_sides(pipeline, slot)));
+    KLN_RETURN_IF_ERROR(kln_context_enter(slot->context, "kiln_pipeline_push"));
+    KLN_RETURN_IF_ERROR(kln_context_leave(slot->context, bind_sides(pipeline, slot)));
     KLN_RETURN_IF_ERROR(kiln_context_enqueue(slot->context, slot->stream));
     for (size_t i = input_count; i < pipeline->side_count; i++) {
         const pipe_side *side = &slot->sides[i];
@@ -390,8 +393,8 @@ static kiln_status result_of(pipe_slot *slot, size_t index, kiln_tensor *result)
 {
     const pipe_side *side = &slot->sides[index];
     if (!side->is_fetched) {
-        KLN_RETURN_IF_ERROR(context_enter(slot->context, "kiln_pipeline_pop"));
-        return context_leave(slot->context, context_show_output(slot->context, index, result));
+        KLN_RETURN_IF_ERROR(kln_context_enter(slot->context, "kiln_pipeline_pop"));
+        return kln_context_leave(slot->context, kln_exec_show(slot->context->exec, index, result));
     }
     *result = side->tensor;
     result->desc.location = KILN_LOCATION_PINNED;
@@ -407,13 +410,13 @@ static kiln_status hand_out(pipe_slot *slot, kiln_named_tensor *output)
     if (output->name == NULL) {
         return kln_fail_null("kiln_pipeline_pop", "name");
     }
-    KLN_RETURN_IF_ERROR(context_find_output(slot->context, output->name, &index));
+    KLN_RETURN_IF_ERROR(kln_context_find(slot->context, output->name, KLN_OUTPUT, &index));
     KLN_RETURN_IF_ERROR(result_of(slot, index, &result));
     if (output->tensor.data == NULL) {
         output->tensor = result;
         return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(context_check_tensor(slot->context, index, &output->tensor));
+    KLN_RETURN_IF_ERROR(kln_exec_check(slot->context->exec, index, &output->tensor));
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(result.desc.dtype, &result.desc.shape, &bytes));
     if (output->tensor.desc.location == KILN_LOCATION_DEVICE) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,

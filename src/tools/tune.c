@@ -14,7 +14,7 @@
 static kiln_status shape_of(const kiln_engine *engine, const kiln_build_options *options,
                             size_t index, kiln_shape *shape)
 {
-    const kiln_binding *binding = &engine->description.bindings[index];
+    const kiln_binding *binding = &engine->shared.description.bindings[index];
     *shape = binding->shape;
     for (size_t i = 0; options->profile_count != 0 && i < options->profiles[0].input_count; i++) {
         const kiln_profile_input *input = &options->profiles[0].inputs[i];
@@ -38,11 +38,12 @@ static kiln_status time_engine(kiln_engine *engine, const kiln_build_options *op
     kiln_context *context = NULL;
     kiln_warmup_summary summary = {.struct_size = sizeof summary};
     kiln_status status = kiln_context_create(engine, NULL, &context);
-    for (size_t i = 0; status == KILN_OK && i < engine->description.input_count; i++) {
+    for (size_t i = 0; status == KILN_OK && i < engine->shared.description.input_count; i++) {
         kiln_shape shape;
         status = shape_of(engine, options, i, &shape);
         if (status == KILN_OK) {
-            status = kiln_context_reshape(context, engine->description.bindings[i].name, &shape);
+            status =
+                kiln_context_reshape(context, engine->shared.description.bindings[i].name, &shape);
         }
     }
     /* The first of these captures; the others are what is measured. */
@@ -71,12 +72,12 @@ static kiln_status build(const tuner *t, const kln_variant *variant, kiln_engine
     const kln_model rewritten = {.graph = variant->model};
     KLN_RETURN_IF_ERROR(kln_engine_make(variant->model != NULL ? &rewritten : &t->model,
                                         &variant->options, false, NULL, made));
-    return (*made)->device >= 0
+    return (*made)->shared.device >= 0
                ? KILN_OK
                : kln_fail(KILN_ERROR_UNSUPPORTED,
                           "kiln_engine_tune_file: the %s backend computes on the CPU here, where "
                           "nothing is tuned",
-                          (*made)->info.name);
+                          (*made)->shared.info.name);
 }
 
 static void keep(tuner *t, kiln_engine *made, const kiln_tune_result *told, uint64_t given,
@@ -170,7 +171,7 @@ static kiln_status tune(tuner *t, const kiln_build_options *options)
 {
     kln_variant variant = as_given(options);
     KLN_RETURN_IF_ERROR(try_given(t, &variant));
-    const kln_backend *backend = t->given->backend;
+    const kln_backend *backend = t->given->shared.backend;
     kiln_tune_result last = variant.told;
     for (size_t i = 0; i < backend->variant_count; i++) {
         variant = as_given(options);

@@ -5,7 +5,7 @@
 
 #include <cJSON.h>
 
-#include "engine/graph_variants.h"
+#include "exec/graph_variants.h"
 #include "mock_gpu_test.h"
 
 /* Past what a device may read over the bus. */

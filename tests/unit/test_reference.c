@@ -11,10 +11,7 @@
 #include "graph_maker.h"
 #include "kiln_test.h"
 
-#define FLOAT 1
-#define INT64 7
-#define BOOL 9
-#define INT4 22
+enum { FLOAT = 1, INT64 = 7, BOOL = 9, INT4 = 22 };
 
 /* --- models --- */
 

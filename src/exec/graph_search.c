@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "context_parts.h"
+#include "exec_parts.h"
 
 /* Every pair of modes; outputs are not copied outside the graph, where
  * that gains nothing. */
@@ -68,8 +68,8 @@ static void add_all(search *self, uint64_t nanoseconds)
 {
     const graph_entry *entry = self->trial.entry;
     const graph_variant kept = self->candidates[0].variant;
-    const transfer_load in = transfers_load(self->trial.context, entry, true);
-    const transfer_load out = transfers_load(self->trial.context, entry, false);
+    const transfer_load in = transfers_load(self->trial.exec, entry, true);
+    const transfer_load out = transfers_load(self->trial.exec, entry, false);
     const uint64_t half = self->end - nanoseconds / 2;
     for (size_t i = 0; i < MOST_CANDIDATES && kln_now() < half; i++) {
         const graph_variant variant = in_order[i];
@@ -87,7 +87,7 @@ static kiln_status take_turn(search *self, candidate *one)
 {
     uint64_t times[RUNS_IN_A_TURN];
     size_t count = 0;
-    transfers_set(self->trial.context, self->trial.entry, one->variant);
+    transfers_set(self->trial.exec, self->trial.entry, one->variant);
     do {
         const uint64_t begin = kln_now();
         KLN_RETURN_IF_ERROR(capture_run(&self->trial, one->graph));
@@ -163,14 +163,14 @@ static kiln_status race(search *self)
 
 static void note(const search *self, const candidate *best)
 {
-    kiln_engine *engine = self->trial.context->engine;
-    measured_variant row = {.bindings = graph_cache_shapes(self->trial.context),
+    kln_shared *shared = self->trial.exec->shared;
+    measured_variant row = {.bindings = graph_cache_shapes(self->trial.exec),
                             .variant = best->variant,
                             .nanoseconds = best->median};
-    memcpy(row.gpu, engine->gpu, sizeof row.gpu);
-    (void)pthread_mutex_lock(&engine->measured->mutex);
-    measured_variants_put(&engine->measured->variants, &row);
-    (void)pthread_mutex_unlock(&engine->measured->mutex);
+    memcpy(row.gpu, shared->gpu, sizeof row.gpu);
+    (void)pthread_mutex_lock(&shared->measured->mutex);
+    measured_variants_put(&shared->measured->variants, &row);
+    (void)pthread_mutex_unlock(&shared->measured->mutex);
     for (size_t i = 0; i < self->count; i++) {
         const candidate *one = &self->candidates[i];
         kln_log(KILN_LOG_DEBUG, "engine", "inputs %s, outputs %s: %.1f us%s",
@@ -182,11 +182,11 @@ static void note(const search *self, const candidate *best)
     }
 }
 
-static graph_variant variant_of(const kiln_context *context, const graph_entry *entry)
+static graph_variant variant_of(const kln_exec *exec, const graph_entry *entry)
 {
-    const size_t input_count = context->engine->description.input_count;
+    const size_t input_count = exec->shared->description.input_count;
     graph_variant variant = {TRANSFER_MAPPED, TRANSFER_MAPPED};
-    for (size_t i = 0; i < context->slot_count; i++) {
+    for (size_t i = 0; i < exec->slot_count; i++) {
         const transfer *way = &entry->transfers[i];
         if (way->host != NULL && i < input_count) {
             variant.in = way->mode;
@@ -211,18 +211,18 @@ static kiln_status conclude(search *self)
             kiln_graph_destroy(self->candidates[i].graph);
         }
     }
-    transfers_set(self->trial.context, entry, best->variant);
+    transfers_set(self->trial.exec, entry, best->variant);
     return capture_run(&self->trial, entry->graph);
 }
 
-kiln_status graph_search(kiln_context *context, graph_entry *entry, uint64_t nanoseconds)
+static kiln_status search_variants(kln_exec *exec, graph_entry *entry, uint64_t nanoseconds)
 {
-    const graph_variant kept = variant_of(context, entry);
+    const graph_variant kept = variant_of(exec, entry);
     search *self = kln_alloc_zeroed(1, sizeof *self);
     if (self == NULL) {
         return kln_fail_memory(sizeof *self, "a search");
     }
-    self->trial = (capture_trial){.context = context, .entry = entry};
+    self->trial = (capture_trial){.exec = exec, .entry = entry};
     self->end = kln_now() + nanoseconds;
     self->candidates[0] = (candidate){.variant = kept, .graph = entry->graph};
     self->count = 1;
@@ -230,17 +230,44 @@ kiln_status graph_search(kiln_context *context, graph_entry *entry, uint64_t nan
     /* Memory that an earlier capture gave back, for variants that copy. Without it there is nothing
      * to compare. */
     kiln_status status = KILN_OK;
-    if (transfers_complete(context, entry) == KILN_OK) {
+    if (transfers_complete(exec, entry) == KILN_OK) {
         add_all(self, nanoseconds);
         status = race(self);
     }
     const kiln_status concluded = conclude(self);
-    transfers_trim(context, entry);
-    graph_cache_count(context, entry);
+    transfers_trim(exec, entry);
+    graph_cache_count(exec, entry);
     capture_finish(&self->trial);
     /* The backend is bound to the last candidate's memory, some of which is gone. */
-    context->gpu->bound = NULL;
-    context->gpu->shown = entry;
+    exec->gpu->bound = NULL;
+    exec->gpu->shown = entry;
     kln_free(self);
     return status != KILN_OK ? status : concluded;
+}
+
+static kiln_status search_on_gpu(kln_exec *exec, uint64_t nanoseconds)
+{
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(exec->gpu->device, &scope));
+    exec_gpu_lock(exec);
+    const kiln_status status = search_variants(exec, exec->gpu->current, nanoseconds);
+    exec_gpu_unlock(exec);
+    kln_cuda_leave(&scope);
+    if (status == KILN_OK) {
+        transfers_copy_out(exec, exec->gpu->current, true);
+    }
+    return status;
+}
+
+kiln_status kln_exec_search(kln_exec *exec, uint64_t nanoseconds)
+{
+    const exec_gpu *gpu = exec->gpu;
+    if (gpu == NULL || gpu->copies != NULL || gpu->current == NULL ||
+        gpu->current->mode != ENTRY_GRAPH || gpu->current->searched) {
+        return KILN_OK;
+    }
+    exec_hold_weights(exec);
+    const kiln_status status = search_on_gpu(exec, nanoseconds);
+    exec_let_weights_go(exec);
+    return status;
 }

@@ -4,7 +4,7 @@
  * which the next run may move or free. */
 #include <string.h>
 
-#include "context_parts.h"
+#include "exec_parts.h"
 
 static size_t bytes_of(const kiln_tensor *tensor)
 {
@@ -64,30 +64,30 @@ static bool is_near(const memory_range *ranges, size_t count, const kiln_tensor 
 
 /* --- the copy of an input --- */
 
-void context_overlap_forget(kiln_context *context, context_slot *slot)
+void exec_overlap_forget(kln_exec *exec, exec_slot *slot)
 {
-    context->copied_count -= slot->detour == DETOUR_EACH_RUN;
-    context->fed_count -= slot->detour == DETOUR_FED;
+    exec->copied_count -= slot->detour == DETOUR_EACH_RUN;
+    exec->fed_count -= slot->detour == DETOUR_FED;
     slot->detour = DETOUR_NONE;
 }
 
-void context_overlap_release(kiln_context *context, context_slot *slot)
+void exec_overlap_release(kln_exec *exec, exec_slot *slot)
 {
     if (slot->copy != NULL) {
-        if (context->gpu != NULL) {
-            graph_cache_drop_address(context, slot->copy);
+        if (exec->gpu != NULL) {
+            graph_cache_drop_address(exec, slot->copy);
         }
-        kln_memory_release(slot->copy_location, context->engine->device, slot->copy);
-        context->bytes_owned -= slot->copy_bytes;
+        kln_memory_release(slot->copy_location, exec->shared->device, slot->copy);
+        exec->bytes_owned -= slot->copy_bytes;
         slot->copy = NULL;
         slot->copy_bytes = 0;
     }
 }
 
 /* Where the device reaches it as it reached the original. */
-static kiln_location location_of(const kiln_context *context, kiln_location original)
+static kiln_location location_of(const kln_exec *exec, kiln_location original)
 {
-    if (context->gpu == NULL) {
+    if (exec->gpu == NULL) {
         return KILN_LOCATION_HOST;
     }
     return original == KILN_LOCATION_MANAGED || original == KILN_LOCATION_DEVICE
@@ -96,32 +96,32 @@ static kiln_location location_of(const kiln_context *context, kiln_location orig
 }
 
 /* What grows from run to run grows by half, so that most runs find room. */
-static kiln_status make_copy(kiln_context *context, size_t index, const kiln_tensor *original,
+static kiln_status make_copy(kln_exec *exec, size_t index, const kiln_tensor *original,
                              kiln_tensor *copy)
 {
-    context_slot *slot = &context->slots[index];
+    exec_slot *slot = &exec->slots[index];
     const size_t bytes = bytes_of(original);
-    const kiln_location location = location_of(context, original->desc.location);
+    const kiln_location location = location_of(exec, original->desc.location);
     if (slot->copy == NULL || slot->copy_bytes < bytes || slot->copy_location != location) {
         const size_t room = slot->copy != NULL ? bytes + bytes / 2 : bytes;
         void *memory = NULL;
         const kiln_status status =
-            kln_memory_allocate(location, context->engine->device, room != 0 ? room : 1, &memory);
+            kln_memory_allocate(location, exec->shared->device, room != 0 ? room : 1, &memory);
         if (status != KILN_OK) {
             return kln_fail_within(status, "input \"%s\", which the run overwrites, needs a copy",
-                                   context_binding(context, index)->name);
+                                   exec_binding(exec, index)->name);
         }
-        context_overlap_release(context, slot);
+        exec_overlap_release(exec, slot);
         slot->copy = memory;
         slot->copy_bytes = room;
         slot->copy_location = location;
-        context->bytes_owned += room;
+        exec->bytes_owned += room;
     }
     *copy = *original;
     copy->data = slot->copy;
     copy->bytes = bytes;
     copy->desc.location = location;
-    copy->desc.device = location == KILN_LOCATION_HOST ? 0 : context->engine->device;
+    copy->desc.device = location == KILN_LOCATION_HOST ? 0 : exec->shared->device;
     copy->desc.strides = (kiln_strides){.rank = 0};
     return KILN_OK;
 }
@@ -135,117 +135,114 @@ static size_t keep(memory_range *range, const kiln_tensor *tensor, size_t index)
     return range->end > range->begin;
 }
 
-static bool get_result(kiln_context *context, size_t index, kiln_tensor *tensor)
+static bool get_result(kln_exec *exec, size_t index, kiln_tensor *tensor)
 {
-    if (context->slots[index].state != SLOT_EMPTY ||
-        kiln_dtype_bits(context_binding(context, index)->dtype) == 0) {
+    if (exec->slots[index].state != SLOT_EMPTY ||
+        kiln_dtype_bits(exec_binding(exec, index)->dtype) == 0) {
         return false;
     }
-    return context_gpu_output(context, index, tensor) ||
-           context->engine->backend->output(context->state, index, tensor) == KILN_OK;
+    return transfers_output(exec, index, tensor) ||
+           exec->shared->backend->output(exec->state, index, tensor) == KILN_OK;
 }
 
 /* Where they lie, asked for once after a run: a backend hears of what is bound since in the next
  * one only. */
-static void know_results(kiln_context *context)
+static void know_results(kln_exec *exec)
 {
-    if (!context->results_changed) {
+    if (!exec->results_changed) {
         return;
     }
-    context->results_changed = false;
-    context->result_count = 0;
+    exec->results_changed = false;
+    exec->result_count = 0;
     kln_message before;
     kln_message_keep(&before);
-    for (size_t i = context->engine->description.input_count; i < context_outputs_end(context);
-         i++) {
+    for (size_t i = exec->shared->description.input_count; i < exec_outputs_end(exec); i++) {
         kiln_tensor tensor = {.data = NULL};
-        if (get_result(context, i, &tensor)) {
-            context->result_count += keep(&context->results[context->result_count], &tensor, i);
+        if (get_result(exec, i, &tensor)) {
+            exec->result_count += keep(&exec->results[exec->result_count], &tensor, i);
         }
     }
     kln_message_restore(&before);
-    sort(context->results, context->result_count);
+    sort(exec->results, exec->result_count);
 }
 
-kiln_status context_overlap_bind(kiln_context *context, size_t index, const kiln_tensor *tensor,
-                                 bool *fed)
+kiln_status exec_overlap_bind(kln_exec *exec, size_t index, const kiln_tensor *tensor, bool *fed)
 {
     *fed = false;
-    know_results(context);
+    know_results(exec);
     const memory_range *result = NULL;
-    if (is_near(context->results, context->result_count, tensor)) {
-        result = find(context->results, context->result_count, range_of(tensor, index));
+    if (is_near(exec->results, exec->result_count, tensor)) {
+        result = find(exec->results, exec->result_count, range_of(tensor, index));
     }
     if (result == NULL) {
         return KILN_OK;
     }
-    const char *name = context_binding(context, result->index)->name;
-    if (!context_binding(context, index)->is_input) {
+    const char *name = exec_binding(exec, result->index)->name;
+    if (!exec_binding(exec, index)->is_input) {
         return kln_fail(
             KILN_ERROR_INVALID_ARGUMENT,
             "output \"%s\": the memory at %p is the context's own, with the last result "
             "of output \"%s\"; bind memory of your own",
-            context_binding(context, index)->name, tensor->data, name);
+            exec_binding(exec, index)->name, tensor->data, name);
     }
-    context_slot *slot = &context->slots[index];
+    exec_slot *slot = &exec->slots[index];
     kiln_tensor copy;
-    KLN_RETURN_IF_ERROR(make_copy(context, index, tensor, &copy));
+    KLN_RETURN_IF_ERROR(make_copy(exec, index, tensor, &copy));
     memcpy(copy.data, tensor->data, copy.bytes);
     const bool same = slot->state == SLOT_CALLER &&
                       (slot->detour == DETOUR_FED || slot->detour == DETOUR_SPENT) &&
                       slot->tensor.data == copy.data &&
                       slot->tensor.desc.location == copy.desc.location &&
                       kiln_shape_equal(&slot->tensor.desc.shape, &copy.desc.shape);
-    context_overlap_forget(context, slot);
+    exec_overlap_forget(exec, slot);
     slot->detour = DETOUR_FED;
-    context->fed_count++;
+    exec->fed_count++;
     slot->fed_by = result->index;
     slot->original = *tensor;
     if (!same) {
-        context_move(context, index, &copy);
+        slot->tensor = copy;
+        exec_mark_pending(exec, slot);
     }
     *fed = true;
     return KILN_OK;
 }
 
-void context_overlap_spend(kiln_context *context)
+void kln_exec_spend(kln_exec *exec)
 {
-    for (size_t i = 0; context->fed_count != 0; i++) {
-        context_slot *slot = &context->slots[i];
+    for (size_t i = 0; exec->fed_count != 0; i++) {
+        exec_slot *slot = &exec->slots[i];
         if (slot->detour == DETOUR_FED) {
             slot->detour = DETOUR_SPENT;
-            context->fed_count--;
-            context->has_spent = true;
+            exec->fed_count--;
+            exec->has_spent = true;
         }
     }
 }
 
-kiln_status context_overlap_check(kiln_context *context)
+kiln_status exec_overlap_check(kln_exec *exec)
 {
-    const size_t input_count = context->engine->description.input_count;
-    for (size_t i = 0; context->has_spent && i < input_count; i++) {
-        const context_slot *slot = &context->slots[i];
+    const size_t input_count = exec->shared->description.input_count;
+    for (size_t i = 0; exec->has_spent && i < input_count; i++) {
+        const exec_slot *slot = &exec->slots[i];
         if (slot->detour == DETOUR_SPENT) {
             return kln_fail(KILN_ERROR_STATE,
                             "input \"%s\" is bound to the result of output \"%s\" of an earlier "
                             "run, which the last one replaced; bind it again for each run, or bind "
                             "both to memory of your own",
-                            context_binding(context, i)->name,
-                            context_binding(context, slot->fed_by)->name);
+                            exec_binding(exec, i)->name, exec_binding(exec, slot->fed_by)->name);
         }
     }
-    context->has_spent = false;
+    exec->has_spent = false;
     return KILN_OK;
 }
 
 /* --- memory of the caller's --- */
 
-static kiln_status list_outputs(kiln_context *context, memory_range *ranges, size_t *count)
+static kiln_status list_outputs(kln_exec *exec, memory_range *ranges, size_t *count)
 {
     *count = 0;
-    for (size_t i = context->engine->description.input_count; i < context_outputs_end(context);
-         i++) {
-        const context_slot *slot = &context->slots[i];
+    for (size_t i = exec->shared->description.input_count; i < exec_outputs_end(exec); i++) {
+        const exec_slot *slot = &exec->slots[i];
         if (slot->state == SLOT_CALLER) {
             *count += keep(&ranges[*count], &slot->tensor, i);
         }
@@ -256,85 +253,85 @@ static kiln_status list_outputs(kiln_context *context, memory_range *ranges, siz
             return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                             "outputs \"%s\" and \"%s\" are bound to memory that overlaps, so one "
                             "would be written over the other",
-                            context_binding(context, ranges[i - 1].index)->name,
-                            context_binding(context, ranges[i].index)->name);
+                            exec_binding(exec, ranges[i - 1].index)->name,
+                            exec_binding(exec, ranges[i].index)->name);
         }
     }
     return KILN_OK;
 }
 
 /* The memory that the input was bound to, or that is the context's for it. */
-static const kiln_tensor *original_of(const context_slot *slot)
+static const kiln_tensor *original_of(const exec_slot *slot)
 {
     return slot->detour == DETOUR_EACH_RUN ? &slot->original : &slot->tensor;
 }
 
-static kiln_status settle_input(kiln_context *context, size_t index, bool overlaps)
+static kiln_status settle_input(kln_exec *exec, size_t index, bool overlaps)
 {
-    context_slot *slot = &context->slots[index];
+    exec_slot *slot = &exec->slots[index];
     if (overlaps == (slot->detour == DETOUR_EACH_RUN)) {
         return KILN_OK;
     }
     if (!overlaps) {
-        context_overlap_forget(context, slot);
-        context_move(context, index, &slot->original);
+        exec_overlap_forget(exec, slot);
+        slot->tensor = slot->original;
+        exec_mark_pending(exec, slot);
         return KILN_OK;
     }
     kiln_tensor copy;
-    KLN_RETURN_IF_ERROR(make_copy(context, index, &slot->tensor, &copy));
+    KLN_RETURN_IF_ERROR(make_copy(exec, index, &slot->tensor, &copy));
     slot->original = slot->tensor;
     slot->detour = DETOUR_EACH_RUN;
-    context->copied_count++;
-    context_move(context, index, &copy);
+    exec->copied_count++;
+    slot->tensor = copy;
+    exec_mark_pending(exec, slot);
     return KILN_OK;
 }
 
-kiln_status context_overlap_settle(kiln_context *context)
+kiln_status exec_overlap_settle(kln_exec *exec)
 {
-    memory_range *outputs = context->ranges;
+    memory_range *outputs = exec->ranges;
     size_t count = 0;
-    KLN_RETURN_IF_ERROR(list_outputs(context, outputs, &count));
-    if (count == 0 && context->copied_count == 0) {
+    KLN_RETURN_IF_ERROR(list_outputs(exec, outputs, &count));
+    if (count == 0 && exec->copied_count == 0) {
         return KILN_OK;
     }
-    for (size_t i = 0; i < context->slot_count; i++) {
-        const context_slot *slot = &context->slots[i];
-        if (!context_binding(context, i)->is_input || slot->state == SLOT_EMPTY ||
+    for (size_t i = 0; i < exec->slot_count; i++) {
+        const exec_slot *slot = &exec->slots[i];
+        if (!exec_binding(exec, i)->is_input || slot->state == SLOT_EMPTY ||
             slot->detour == DETOUR_FED) {
             continue; /* what was fed lies in a copy already */
         }
         const kiln_tensor *original = original_of(slot);
         const bool overlaps = is_near(outputs, count, original) &&
                               find(outputs, count, range_of(original, i)) != NULL;
-        KLN_RETURN_IF_ERROR(settle_input(context, i, overlaps));
+        KLN_RETURN_IF_ERROR(settle_input(exec, i, overlaps));
     }
     return KILN_OK;
 }
 
-static kiln_status copy_on_device(kiln_context *context, const context_slot *slot,
-                                  kiln_stream *stream)
+static kiln_status copy_on_device(kln_exec *exec, const exec_slot *slot, kiln_stream *stream)
 {
-    const context_gpu *gpu = context->gpu;
+    const exec_gpu *gpu = exec->gpu;
     kiln_stream *on = stream != NULL ? stream : gpu->caller;
-    const bool shared = on == NULL && gpu->shared;
-    if (shared) {
-        (void)pthread_mutex_lock(&context->engine->order);
+    if (on == NULL) {
+        exec_gpu_lock(exec);
     }
     const kiln_status status =
-        kln_cuda_copy(context->engine->device, slot->tensor.data, slot->original.data,
+        kln_cuda_copy(exec->shared->device, slot->tensor.data, slot->original.data,
                       slot->tensor.bytes, on != NULL ? on : gpu->work);
-    if (shared) {
-        (void)pthread_mutex_unlock(&context->engine->order);
+    if (on == NULL) {
+        exec_gpu_unlock(exec);
     }
     return status;
 }
 
-kiln_status context_overlap_copy(kiln_context *context, kiln_stream *stream)
+kiln_status exec_overlap_copy(kln_exec *exec, kiln_stream *stream)
 {
     kiln_status status = KILN_OK;
-    size_t left = context->copied_count;
+    size_t left = exec->copied_count;
     for (size_t i = 0; left != 0 && status == KILN_OK; i++) {
-        const context_slot *slot = &context->slots[i];
+        const exec_slot *slot = &exec->slots[i];
         if (slot->detour != DETOUR_EACH_RUN) {
             continue;
         }
@@ -343,7 +340,7 @@ kiln_status context_overlap_copy(kiln_context *context, kiln_stream *stream)
             continue;
         }
         if (slot->copy_location == KILN_LOCATION_DEVICE) {
-            status = copy_on_device(context, slot, stream);
+            status = copy_on_device(exec, slot, stream);
         } else {
             memcpy(slot->tensor.data, slot->original.data, slot->tensor.bytes);
         }

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "context_parts.h"
+#include "exec_parts.h"
 
 /* Entries are remembered, without what they hold, so that their uses are counted; past this, the
  * one that was not used for longest is made another's. */
@@ -26,10 +26,10 @@ void graph_cache_init(graph_cache *cache, uint64_t most_bytes)
     *cache = (graph_cache){.most_bytes = most_bytes, .graph_bytes = FIRST_GRAPH_BYTES};
 }
 
-void graph_cache_finish(kiln_context *context)
+void graph_cache_finish(kln_exec *exec)
 {
-    graph_cache *cache = &context->gpu->cache;
-    graph_cache_drop_all(context);
+    graph_cache *cache = &exec->gpu->cache;
+    graph_cache_drop_all(exec);
     for (size_t b = 0; b < GRAPH_BUCKETS; b++) {
         while (cache->buckets[b] != NULL) {
             graph_entry *entry = cache->buckets[b];
@@ -42,11 +42,11 @@ void graph_cache_finish(kiln_context *context)
 
 /* --- what an entry holds --- */
 
-void graph_cache_count(kiln_context *context, graph_entry *entry)
+void graph_cache_count(kln_exec *exec, graph_entry *entry)
 {
-    graph_cache *cache = &context->gpu->cache;
+    graph_cache *cache = &exec->gpu->cache;
     uint64_t staging = 0;
-    for (size_t i = 0; entry->has_transfers && i < context->slot_count; i++) {
+    for (size_t i = 0; entry->has_transfers && i < exec->slot_count; i++) {
         const transfer *way = &entry->transfers[i];
         staging += way->staging != NULL ? way->bytes : 0;
         staging += way->device != NULL ? way->bytes : 0;
@@ -66,32 +66,32 @@ void graph_cache_count(kiln_context *context, graph_entry *entry)
     cache->graphs += entry->counts_graph;
 }
 
-void graph_cache_drop(kiln_context *context, graph_entry *entry)
+void graph_cache_drop(kln_exec *exec, graph_entry *entry)
 {
-    context_gpu *gpu = context->gpu;
+    exec_gpu *gpu = exec->gpu;
     kiln_graph_destroy(entry->graph);
     entry->graph = NULL;
-    transfers_drop(context, entry);
-    graph_cache_count(context, entry);
+    transfers_drop(exec, entry);
+    graph_cache_count(exec, entry);
     entry->mode = ENTRY_NEW;
     entry->searched = false;
     gpu->bound = gpu->bound == entry ? NULL : gpu->bound;
     gpu->shown = gpu->shown == entry ? NULL : gpu->shown;
 }
 
-void graph_cache_drop_all(kiln_context *context)
+void graph_cache_drop_all(kln_exec *exec)
 {
-    graph_cache *cache = &context->gpu->cache;
+    graph_cache *cache = &exec->gpu->cache;
     for (size_t b = 0; b < GRAPH_BUCKETS; b++) {
         for (graph_entry *entry = cache->buckets[b]; entry != NULL; entry = entry->next) {
-            graph_cache_drop(context, entry);
+            graph_cache_drop(exec, entry);
         }
     }
 }
 
 /* --- finding --- */
 
-static binding_key key_of(const context_slot *slot)
+static binding_key key_of(const exec_slot *slot)
 {
     binding_key key = {.state = slot->state, .location = KILN_LOCATION_HOST, .shape = {.rank = -1}};
     if (slot->state != SLOT_EMPTY) {
@@ -108,11 +108,11 @@ static uint64_t mix(uint64_t hash, uint64_t value)
     return hash * UINT64_C(0xff51afd7ed558ccd);
 }
 
-static uint64_t hash_of(const kiln_context *context)
+static uint64_t hash_of(const kln_exec *exec)
 {
-    uint64_t hash = context->slot_count;
-    for (size_t i = 0; i < context->slot_count; i++) {
-        const binding_key key = key_of(&context->slots[i]);
+    uint64_t hash = exec->slot_count;
+    for (size_t i = 0; i < exec->slot_count; i++) {
+        const binding_key key = key_of(&exec->slots[i]);
         hash = mix(hash, (uint64_t)key.location);
         hash = mix(hash, (uint64_t)(uintptr_t)key.address);
         hash = mix(hash, (uint64_t)(int64_t)key.shape.rank);
@@ -126,7 +126,7 @@ static uint64_t hash_of(const kiln_context *context)
 /* What makes a difference to how bytes travel: not at all, through pinned memory, or through a
  * staging buffer that the driver can go around. An output in the context's memory is staged, and
  * stays there. */
-static uint64_t travels_from(const context_slot *slot)
+static uint64_t travels_from(const exec_slot *slot)
 {
     const kiln_location location = slot->tensor.desc.location;
     return slot->state == SLOT_EMPTY || location == KILN_LOCATION_PINNED ? 0
@@ -134,14 +134,14 @@ static uint64_t travels_from(const context_slot *slot)
                                                                          : 2;
 }
 
-uint64_t graph_cache_shapes(const kiln_context *context)
+uint64_t graph_cache_shapes(const kln_exec *exec)
 {
-    uint64_t hash = context->slot_count;
-    for (size_t i = 0; i < context->slot_count; i++) {
-        const context_slot *slot = &context->slots[i];
+    uint64_t hash = exec->slot_count;
+    for (size_t i = 0; i < exec->slot_count; i++) {
+        const exec_slot *slot = &exec->slots[i];
         hash = mix(hash, travels_from(slot));
         const kiln_shape *shape = &slot->tensor.desc.shape;
-        const bool is_input = i < context->engine->description.input_count;
+        const bool is_input = i < exec->shared->description.input_count;
         for (int32_t d = 0; is_input && d < shape->rank; d++) {
             hash = mix(hash, (uint64_t)shape->dims[d]);
         }
@@ -149,10 +149,10 @@ uint64_t graph_cache_shapes(const kiln_context *context)
     return hash;
 }
 
-static bool fits(const kiln_context *context, const graph_entry *entry)
+static bool fits(const kln_exec *exec, const graph_entry *entry)
 {
-    for (size_t i = 0; i < context->slot_count; i++) {
-        const binding_key key = key_of(&context->slots[i]);
+    for (size_t i = 0; i < exec->slot_count; i++) {
+        const binding_key key = key_of(&exec->slots[i]);
         const binding_key *kept = &entry->keys[i];
         if (kept->location != key.location || kept->address != key.address ||
             (kept->state == SLOT_EMPTY) != (key.state == SLOT_EMPTY) ||
@@ -164,9 +164,9 @@ static bool fits(const kiln_context *context, const graph_entry *entry)
     return true;
 }
 
-static kiln_status make_entry(const kiln_context *context, graph_entry **entry)
+static kiln_status make_entry(const kln_exec *exec, graph_entry **entry)
 {
-    const size_t count = context->slot_count;
+    const size_t count = exec->slot_count;
     const size_t transfers = sizeof(graph_entry);
     const size_t keys = transfers + count * sizeof(transfer);
     const size_t bytes = keys + count * sizeof(binding_key);
@@ -181,9 +181,9 @@ static kiln_status make_entry(const kiln_context *context, graph_entry **entry)
 }
 
 /* Takes the entry that was not used for longest out of its bucket, empty. */
-static graph_entry *take_oldest(kiln_context *context)
+static graph_entry *take_oldest(kln_exec *exec)
 {
-    graph_cache *cache = &context->gpu->cache;
+    graph_cache *cache = &exec->gpu->cache;
     graph_entry **oldest = NULL;
     for (size_t b = 0; b < GRAPH_BUCKETS; b++) {
         for (graph_entry **at = &cache->buckets[b]; *at != NULL; at = &(*at)->next) {
@@ -194,31 +194,31 @@ static graph_entry *take_oldest(kiln_context *context)
     *oldest = entry->next;
     cache->count--;
     cache->evictions += entry->graph != NULL;
-    graph_cache_drop(context, entry);
+    graph_cache_drop(exec, entry);
     return entry;
 }
 
-kiln_status graph_cache_find(kiln_context *context, graph_entry **found)
+kiln_status graph_cache_find(kln_exec *exec, graph_entry **found)
 {
-    graph_cache *cache = &context->gpu->cache;
-    const uint64_t hash = hash_of(context);
+    graph_cache *cache = &exec->gpu->cache;
+    const uint64_t hash = hash_of(exec);
     graph_entry **bucket = &cache->buckets[hash % GRAPH_BUCKETS];
     for (graph_entry *entry = *bucket; entry != NULL; entry = entry->next) {
-        if (entry->hash == hash && fits(context, entry)) {
+        if (entry->hash == hash && fits(exec, entry)) {
             *found = entry;
             return KILN_OK;
         }
     }
     graph_entry *entry = NULL;
     if (cache->count < MOST_ENTRIES) {
-        KLN_RETURN_IF_ERROR(make_entry(context, &entry));
+        KLN_RETURN_IF_ERROR(make_entry(exec, &entry));
     } else {
-        entry = take_oldest(context);
+        entry = take_oldest(exec);
     }
     entry->hash = hash;
     entry->uses = 0;
-    for (size_t i = 0; i < context->slot_count; i++) {
-        entry->keys[i] = key_of(&context->slots[i]);
+    for (size_t i = 0; i < exec->slot_count; i++) {
+        entry->keys[i] = key_of(&exec->slots[i]);
     }
     entry->next = *bucket;
     *bucket = entry;
@@ -227,14 +227,14 @@ kiln_status graph_cache_find(kiln_context *context, graph_entry **found)
     return KILN_OK;
 }
 
-void graph_cache_drop_address(kiln_context *context, const void *address)
+void graph_cache_drop_address(kln_exec *exec, const void *address)
 {
-    graph_cache *cache = &context->gpu->cache;
+    graph_cache *cache = &exec->gpu->cache;
     for (size_t b = 0; b < GRAPH_BUCKETS; b++) {
         for (graph_entry *entry = cache->buckets[b]; entry != NULL; entry = entry->next) {
-            for (size_t i = 0; i < context->slot_count; i++) {
+            for (size_t i = 0; i < exec->slot_count; i++) {
                 if (entry->keys[i].address == address) {
-                    graph_cache_drop(context, entry);
+                    graph_cache_drop(exec, entry);
                     entry->uses = 0;
                     break;
                 }
@@ -279,15 +279,15 @@ static graph_entry *find_victim(graph_cache *cache, const graph_entry *except)
 
 /* Twice what is ordinary host memory, for the buffer and its counterpart on the device; once what
  * is pinned. Of outputs that nobody bound the backend knows the bytes. */
-static kiln_status bytes_wanted(kiln_context *context, uint64_t *wanted)
+static kiln_status bytes_wanted(kln_exec *exec, uint64_t *wanted)
 {
-    *wanted = context->gpu->cache.graph_bytes;
-    for (size_t i = 0; i < context->slot_count; i++) {
-        const context_slot *slot = &context->slots[i];
+    *wanted = exec->gpu->cache.graph_bytes;
+    for (size_t i = 0; i < exec->slot_count; i++) {
+        const exec_slot *slot = &exec->slots[i];
         kiln_tensor tensor = slot->tensor;
         size_t bytes = 0;
         if (slot->state == SLOT_EMPTY) {
-            KLN_RETURN_IF_ERROR(context->engine->backend->output(context->state, i, &tensor));
+            KLN_RETURN_IF_ERROR(exec->shared->backend->output(exec->state, i, &tensor));
             tensor.desc.location = KILN_LOCATION_HOST;
         }
         KLN_RETURN_IF_ERROR(kiln_tensor_bytes(tensor.desc.dtype, &tensor.desc.shape, &bytes));
@@ -298,13 +298,13 @@ static kiln_status bytes_wanted(kiln_context *context, uint64_t *wanted)
     return KILN_OK;
 }
 
-kiln_status graph_cache_admit(kiln_context *context, graph_entry *entry, bool *admitted)
+kiln_status graph_cache_admit(kln_exec *exec, graph_entry *entry, bool *admitted)
 {
-    context_gpu *gpu = context->gpu;
+    exec_gpu *gpu = exec->gpu;
     graph_cache *cache = &gpu->cache;
     uint64_t wanted = 0;
     *admitted = false;
-    KLN_RETURN_IF_ERROR(bytes_wanted(context, &wanted));
+    KLN_RETURN_IF_ERROR(bytes_wanted(exec, &wanted));
     if (wanted > cache->most_bytes) {
         (void)snprintf(gpu->reason, sizeof gpu->reason,
                        "staging buffers and a graph take %" PRIu64
@@ -321,7 +321,7 @@ kiln_status graph_cache_admit(kiln_context *context, graph_entry *entry, bool *a
                            cache->most_bytes);
             return KILN_OK;
         }
-        graph_cache_drop(context, victim);
+        graph_cache_drop(exec, victim);
         cache->evictions++;
     }
     *admitted = true;

@@ -2,11 +2,11 @@
 #include <sched.h>
 #include <string.h>
 
-#include "context_parts.h"
+#include "exec_parts.h"
 
 /* Watches over the runs of one context that has a limit of time. */
-struct context_watch {
-    kiln_context *context;
+struct exec_watch {
+    kln_exec *exec;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -14,15 +14,15 @@ struct context_watch {
     bool ends;
 };
 
-static void stop_run(kiln_context *context, kiln_status reason)
+static void stop_run(kln_exec *exec, kiln_status reason)
 {
-    int expected = CONTEXT_RUN_UNDER_WAY;
-    if (atomic_compare_exchange_strong(&context->run_state, &expected, CONTEXT_RUN_STOPPING)) {
-        context->stop_reason = reason;
-        if (context->engine->backend->stop != NULL) {
-            context->engine->backend->stop(context->state, true);
+    int expected = EXEC_RUN_UNDER_WAY;
+    if (atomic_compare_exchange_strong(&exec->run_state, &expected, EXEC_RUN_STOPPING)) {
+        exec->stop_reason = reason;
+        if (exec->shared->backend->stop != NULL) {
+            exec->shared->backend->stop(exec->state, true);
         }
-        atomic_store(&context->run_state, CONTEXT_RUN_STOPPED);
+        atomic_store(&exec->run_state, EXEC_RUN_STOPPED);
     }
 }
 
@@ -36,14 +36,14 @@ static struct timespec time_of(uint64_t nanoseconds)
 
 static void *watch(void *user)
 {
-    context_watch *self = user;
+    exec_watch *self = user;
     (void)pthread_mutex_lock(&self->lock);
     while (!self->ends) {
         if (self->deadline == 0) {
             (void)pthread_cond_wait(&self->changed, &self->lock);
         } else if (kln_now() >= self->deadline) {
             self->deadline = 0;
-            stop_run(self->context, KILN_ERROR_TIMEOUT);
+            stop_run(self->exec, KILN_ERROR_TIMEOUT);
         } else {
             const struct timespec until = time_of(self->deadline);
             (void)pthread_cond_timedwait(&self->changed, &self->lock, &until);
@@ -53,14 +53,14 @@ static void *watch(void *user)
     return NULL;
 }
 
-static kiln_status make_watch(kiln_context *context)
+static kiln_status make_watch(kln_exec *exec)
 {
-    context_watch *self = kln_alloc_zeroed(1, sizeof *self);
+    exec_watch *self = kln_alloc_zeroed(1, sizeof *self);
     if (self == NULL) {
         return kln_fail_memory(sizeof *self, "a context's watch");
     }
     pthread_condattr_t attributes;
-    self->context = context;
+    self->exec = exec;
     (void)pthread_mutex_init(&self->lock, NULL);
     (void)pthread_condattr_init(&attributes);
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -75,11 +75,11 @@ static kiln_status make_watch(kiln_context *context)
                         "a thread that watches over the time of runs cannot be made: %s",
                         strerror(error));
     }
-    context->watch = self;
+    exec->watch = self;
     return KILN_OK;
 }
 
-static void set_deadline(context_watch *self, uint64_t deadline)
+static void set_deadline(exec_watch *self, uint64_t deadline)
 {
     (void)pthread_mutex_lock(&self->lock);
     self->deadline = deadline;
@@ -92,18 +92,18 @@ static void set_deadline(context_watch *self, uint64_t deadline)
 /* --- what a context is made with --- */
 
 /* The two parts of a sentence that speak of it. */
-#define ON_A_GPU(context)                      \
-    (context)->gpu != NULL ? " on a GPU" : "", \
-        (context)->gpu != NULL ? ", but its wait can: set stop_waiting" : ""
+#define ON_A_GPU(exec)                      \
+    (exec)->gpu != NULL ? " on a GPU" : "", \
+        (exec)->gpu != NULL ? ", but its wait can: set stop_waiting" : ""
 
-kiln_status context_stop_create(kiln_context *context, const kiln_context_options *options)
+kiln_status exec_stop_create(kln_exec *exec, const kiln_context_options *options)
 {
-    const kln_backend *backend = context->engine->backend;
-    atomic_init(&context->run_state, CONTEXT_RUN_NONE);
-    context->run_milliseconds = options->run_milliseconds;
-    context->may_stop = context->gpu != NULL ? options->stop_waiting : backend->stop != NULL;
-    if (context->gpu != NULL) {
-        context->gpu->leaves = options->stop_waiting;
+    const kln_backend *backend = exec->shared->backend;
+    atomic_init(&exec->run_state, EXEC_RUN_NONE);
+    exec->run_milliseconds = options->run_milliseconds;
+    exec->may_stop = exec->gpu != NULL ? options->stop_waiting : backend->stop != NULL;
+    if (exec->gpu != NULL) {
+        exec->gpu->leaves = options->stop_waiting;
     }
     if (options->run_memory_bytes != 0 && !backend->takes_run_memory) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
@@ -114,18 +114,18 @@ kiln_status context_stop_create(kiln_context *context, const kiln_context_option
     if (options->run_milliseconds == 0) {
         return KILN_OK;
     }
-    if (!context->may_stop) {
+    if (!exec->may_stop) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "kiln_context_options: run_milliseconds is set, and a run of the %s "
                         "backend%s cannot be stopped%s",
-                        backend->name, ON_A_GPU(context));
+                        backend->name, ON_A_GPU(exec));
     }
-    return make_watch(context);
+    return make_watch(exec);
 }
 
-void context_stop_destroy(kiln_context *context)
+void exec_stop_destroy(kln_exec *exec)
 {
-    context_watch *self = context->watch;
+    exec_watch *self = exec->watch;
     if (self == NULL) {
         return;
     }
@@ -137,64 +137,62 @@ void context_stop_destroy(kiln_context *context)
     (void)pthread_cond_destroy(&self->changed);
     (void)pthread_mutex_destroy(&self->lock);
     kln_free(self);
-    context->watch = NULL;
+    exec->watch = NULL;
 }
 
 /* --- around a run --- */
 
-void context_run_begins(kiln_context *context)
+void exec_run_begins(kln_exec *exec)
 {
-    if (context->may_stop) {
-        atomic_store(&context->run_state, CONTEXT_RUN_UNDER_WAY);
+    if (exec->may_stop) {
+        atomic_store(&exec->run_state, EXEC_RUN_UNDER_WAY);
     }
-    if (context->watch != NULL) {
+    if (exec->watch != NULL) {
         const uint64_t most = (UINT64_MAX - kln_now()) / 2000000;
-        const uint64_t allowed =
-            context->run_milliseconds < most ? context->run_milliseconds : most;
-        set_deadline(context->watch, kln_now() + allowed * 1000000);
+        const uint64_t allowed = exec->run_milliseconds < most ? exec->run_milliseconds : most;
+        set_deadline(exec->watch, kln_now() + allowed * 1000000);
     }
 }
 
-kiln_status context_run_ends(kiln_context *context, kiln_status status)
+kiln_status exec_run_ends(kln_exec *exec, kiln_status status)
 {
-    int expected = CONTEXT_RUN_UNDER_WAY;
-    if (!context->may_stop) {
+    int expected = EXEC_RUN_UNDER_WAY;
+    if (!exec->may_stop) {
         return status;
     }
-    if (context->watch != NULL) {
-        set_deadline(context->watch, 0);
+    if (exec->watch != NULL) {
+        set_deadline(exec->watch, 0);
     }
-    if (atomic_compare_exchange_strong(&context->run_state, &expected, CONTEXT_RUN_NONE)) {
+    if (atomic_compare_exchange_strong(&exec->run_state, &expected, EXEC_RUN_NONE)) {
         return status;
     }
-    while (atomic_load(&context->run_state) != CONTEXT_RUN_STOPPED) {
+    while (atomic_load(&exec->run_state) != EXEC_RUN_STOPPED) {
         (void)sched_yield();
     }
-    if (context->engine->backend->stop != NULL) {
-        context->engine->backend->stop(context->state, false);
+    if (exec->shared->backend->stop != NULL) {
+        exec->shared->backend->stop(exec->state, false);
     }
-    const kiln_status reason = context->stop_reason;
-    atomic_store(&context->run_state, CONTEXT_RUN_NONE);
+    const kiln_status reason = exec->stop_reason;
+    atomic_store(&exec->run_state, EXEC_RUN_NONE);
     if (status == KILN_OK) {
         return status; /* it was done before it heard */
     }
-    const char *rest = context->gpu != NULL && context->gpu->left
+    const char *rest = exec->gpu != NULL && exec->gpu->left
                            ? "; what the GPU was given runs on, and kiln_context_wait waits for it"
                            : "";
     return reason == KILN_ERROR_TIMEOUT
                ? kln_fail(reason, "the run was stopped after the %llu ms that it may take%s",
-                          (unsigned long long)context->run_milliseconds, rest)
+                          (unsigned long long)exec->run_milliseconds, rest)
                : kln_fail(reason, "the run was cancelled%s", rest);
 }
 
-kiln_status kiln_context_cancel(kiln_context *context)
+kiln_status kln_exec_cancel(kln_exec *exec)
 {
-    KLN_RETURN_IF_NULL(context);
-    if (!context->may_stop) {
+    if (!exec->may_stop) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "kiln_context_cancel: a run of the %s backend%s cannot be stopped%s",
-                        context->engine->info.name, ON_A_GPU(context));
+                        exec->shared->info.name, ON_A_GPU(exec));
     }
-    stop_run(context, KILN_ERROR_CANCELLED);
+    stop_run(exec, KILN_ERROR_CANCELLED);
     return KILN_OK;
 }

@@ -3,18 +3,18 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "context_parts.h"
+#include "exec_parts.h"
 
 /* --- what a run gave --- */
 
 static size_t output_count(const capture_trial *trial)
 {
-    return trial->context->engine->description.output_count;
+    return trial->exec->shared->description.output_count;
 }
 
 static size_t slot_of(const capture_trial *trial, size_t output)
 {
-    return trial->context->engine->description.input_count + output;
+    return trial->exec->shared->description.input_count + output;
 }
 
 void capture_finish(capture_trial *trial)
@@ -42,7 +42,7 @@ static kiln_status read_result(const capture_trial *trial, size_t output, const 
         return kln_fail_memory(way->bytes, "the outputs of a run");
     }
     const kiln_status status =
-        kln_cuda_copy(trial->context->gpu->device, *copy, way->tensor.data, way->bytes, NULL);
+        kln_cuda_copy(trial->exec->gpu->device, *copy, way->tensor.data, way->bytes, NULL);
     if (status != KILN_OK) {
         kln_free(*copy);
         *copy = NULL;
@@ -145,17 +145,17 @@ static kiln_status check_output(const capture_trial *trial, size_t output)
     return same ? KILN_OK
                 : kln_fail(KILN_ERROR_UNSUPPORTED,
                            "a replay gives another output \"%s\" than the run before it",
-                           context_binding(trial->context, index)->name);
+                           exec_binding(trial->exec, index)->name);
 }
 
 /* --- one variant --- */
 
 static kiln_status record(const capture_trial *trial, kiln_graph **graph)
 {
-    const context_gpu *gpu = trial->context->gpu;
+    const exec_gpu *gpu = trial->exec->gpu;
     kiln_stream *stream = gpu->recording != NULL ? gpu->recording : gpu->work;
     KLN_RETURN_IF_ERROR(kln_stream_capture_begin_relaxed(stream));
-    const kiln_status status = transfers_enqueue_all(trial->context, trial->entry, stream);
+    const kiln_status status = transfers_enqueue_all(trial->exec, trial->entry, stream);
     if (status != KILN_OK) {
         kiln_stream_capture_abandon(stream);
         return status;
@@ -167,7 +167,7 @@ static kiln_status record(const capture_trial *trial, kiln_graph **graph)
  * give it back twice, and the work reads what is not there any more. */
 static kiln_status check_calls(const capture_trial *trial, const kiln_graph *graph)
 {
-    if (graph->host_calls == 0 || trial->context->engine->backend->repeats_calls) {
+    if (graph->host_calls == 0 || trial->exec->shared->backend->repeats_calls) {
         return KILN_OK;
     }
     return kln_fail(KILN_ERROR_UNSUPPORTED,
@@ -178,15 +178,15 @@ static kiln_status check_calls(const capture_trial *trial, const kiln_graph *gra
 /* What was there before must not pass for a result. */
 static kiln_status spoil_outputs(const capture_trial *trial)
 {
-    const kiln_context *context = trial->context;
-    for (size_t i = slot_of(trial, 0); i < context->slot_count; i++) {
+    const kln_exec *exec = trial->exec;
+    for (size_t i = slot_of(trial, 0); i < exec->slot_count; i++) {
         const transfer *way = &trial->entry->transfers[i];
         if (way->host != NULL) {
             memset(way->host, 0xA5, way->bytes);
         }
         if (way->tensor.data != way->host && way->bytes != 0) {
             KLN_RETURN_IF_ERROR(
-                kln_cuda_fill(context->gpu->device, way->tensor.data, 0xA5, way->bytes, NULL));
+                kln_cuda_fill(exec->gpu->device, way->tensor.data, 0xA5, way->bytes, NULL));
         }
     }
     return KILN_OK;
@@ -194,15 +194,14 @@ static kiln_status spoil_outputs(const capture_trial *trial)
 
 kiln_status capture_run(const capture_trial *trial, kiln_graph *graph)
 {
-    kiln_stream *stream = trial->context->gpu->work;
-    transfers_copy_in(trial->context, trial->entry, true);
-    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(trial->context, trial->entry, stream, true));
-    KLN_RETURN_IF_ERROR(graph != NULL
-                            ? kln_graph_launch(graph, stream)
-                            : transfers_enqueue_all(trial->context, trial->entry, stream));
-    KLN_RETURN_IF_ERROR(transfers_enqueue_behind(trial->context, trial->entry, stream, true));
+    kiln_stream *stream = trial->exec->gpu->work;
+    transfers_copy_in(trial->exec, trial->entry, true);
+    KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(trial->exec, trial->entry, stream, true));
+    KLN_RETURN_IF_ERROR(graph != NULL ? kln_graph_launch(graph, stream)
+                                      : transfers_enqueue_all(trial->exec, trial->entry, stream));
+    KLN_RETURN_IF_ERROR(transfers_enqueue_behind(trial->exec, trial->entry, stream, true));
     KLN_RETURN_IF_ERROR(kln_stream_wait(stream));
-    transfers_copy_out(trial->context, trial->entry, true);
+    transfers_copy_out(trial->exec, trial->entry, true);
     return KILN_OK;
 }
 
@@ -218,8 +217,8 @@ static kiln_status verify(const capture_trial *trial, kiln_graph *graph)
 
 static kiln_status capture(capture_trial *trial, kiln_graph **graph)
 {
-    const bool verifies = !trial->context->engine->backend->documents_capture;
-    KLN_RETURN_IF_ERROR(transfers_bind(trial->context, trial->entry));
+    const bool verifies = !trial->exec->shared->backend->documents_capture;
+    KLN_RETURN_IF_ERROR(transfers_bind(trial->exec, trial->entry));
     /* Libraries choose kernels and take memory at a first run. */
     KLN_RETURN_IF_ERROR(capture_run(trial, NULL));
     if (verifies) {
@@ -233,7 +232,7 @@ static kiln_status capture(capture_trial *trial, kiln_graph **graph)
 kiln_status capture_variant(capture_trial *trial, graph_variant variant, kiln_graph **graph)
 {
     *graph = NULL;
-    transfers_set(trial->context, trial->entry, variant);
+    transfers_set(trial->exec, trial->entry, variant);
     const kiln_status status = capture(trial, graph);
     if (status != KILN_OK) {
         kln_log(KILN_LOG_DEBUG, "engine", "no graph with inputs %s, outputs %s: %s",
@@ -247,18 +246,18 @@ kiln_status capture_variant(capture_trial *trial, graph_variant variant, kiln_gr
 
 /* --- may it be captured at all --- */
 
-static graph_variant first_variant(kiln_context *context, const graph_entry *entry)
+static graph_variant first_variant(kln_exec *exec, const graph_entry *entry)
 {
-    kiln_engine *engine = context->engine;
-    if (context->gpu->copies != NULL) {
+    kln_shared *shared = exec->shared;
+    if (exec->gpu->copies != NULL) {
         return (graph_variant){.in = TRANSFER_OUTSIDE, .out = TRANSFER_OUTSIDE};
     }
-    graph_variant variant = graph_variant_by_rule(transfers_load(context, entry, true),
-                                                  transfers_load(context, entry, false));
-    (void)pthread_mutex_lock(&engine->measured->mutex);
-    (void)measured_variants_get(&engine->measured->variants, graph_cache_shapes(context),
-                                engine->gpu, &variant);
-    (void)pthread_mutex_unlock(&engine->measured->mutex);
+    graph_variant variant = graph_variant_by_rule(transfers_load(exec, entry, true),
+                                                  transfers_load(exec, entry, false));
+    (void)pthread_mutex_lock(&shared->measured->mutex);
+    (void)measured_variants_get(&shared->measured->variants, graph_cache_shapes(exec), shared->gpu,
+                                &variant);
+    (void)pthread_mutex_unlock(&shared->measured->mutex);
     return variant;
 }
 
@@ -266,11 +265,11 @@ static graph_variant first_variant(kiln_context *context, const graph_entry *ent
  * and library can do. */
 static kiln_status attempt(capture_trial *trial)
 {
-    kiln_context *context = trial->context;
+    kln_exec *exec = trial->exec;
     graph_entry *entry = trial->entry;
     const graph_variant plainest = {.in = TRANSFER_COPIED, .out = TRANSFER_COPIED};
-    KLN_RETURN_IF_ERROR(transfers_make(context, entry));
-    graph_variant variant = first_variant(context, entry);
+    KLN_RETURN_IF_ERROR(transfers_make(exec, entry));
+    graph_variant variant = first_variant(exec, entry);
     kiln_status status = capture_variant(trial, variant, &entry->graph);
     if (status != KILN_OK && (variant.in != TRANSFER_COPIED || variant.out != TRANSFER_COPIED)) {
         variant = plainest;
@@ -284,25 +283,24 @@ static kiln_status attempt(capture_trial *trial)
     return status;
 }
 
-static kiln_status find_obstacle(kiln_context *context, graph_entry *entry, bool *admitted)
+static kiln_status find_obstacle(kln_exec *exec, graph_entry *entry, bool *admitted)
 {
-    const kln_backend *backend = context->engine->backend;
-    const char *obstacle = backend->enqueue == NULL ? "the backend cannot enqueue its work"
-                           : backend->no_capture != NULL
-                               ? backend->no_capture(context->engine->state)
-                               : NULL;
+    const kln_backend *backend = exec->shared->backend;
+    const char *obstacle = backend->enqueue == NULL      ? "the backend cannot enqueue its work"
+                           : backend->no_capture != NULL ? backend->no_capture(exec->shared->state)
+                                                         : NULL;
     if (obstacle != NULL) {
         return kln_fail(KILN_ERROR_UNSUPPORTED, "%s", obstacle);
     }
-    return graph_cache_admit(context, entry, admitted);
+    return graph_cache_admit(exec, entry, admitted);
 }
 
-static kiln_status give_up(kiln_context *context, graph_entry *entry, kiln_status status)
+static kiln_status give_up(kln_exec *exec, graph_entry *entry, kiln_status status)
 {
-    context_gpu *gpu = context->gpu;
+    exec_gpu *gpu = exec->gpu;
     (void)snprintf(gpu->reason, sizeof gpu->reason, "%s", kiln_error_message());
     gpu->failures++;
-    graph_cache_drop(context, entry);
+    graph_cache_drop(exec, entry);
     kln_log(KILN_LOG_INFO, "engine", "runs are not captured into a graph: %s", gpu->reason);
     if (gpu->policy == KILN_GRAPH_REQUIRED) {
         return kln_fail_within(status, "a captured graph is required");
@@ -311,27 +309,27 @@ static kiln_status give_up(kiln_context *context, graph_entry *entry, kiln_statu
     return KILN_OK;
 }
 
-kiln_status context_capture(kiln_context *context, graph_entry *entry)
+kiln_status graph_capture(kln_exec *exec, graph_entry *entry)
 {
-    context_gpu *gpu = context->gpu;
+    exec_gpu *gpu = exec->gpu;
     bool admitted = false;
-    kiln_status status = find_obstacle(context, entry, &admitted);
+    kiln_status status = find_obstacle(exec, entry, &admitted);
     if (status == KILN_OK && !admitted) {
         return gpu->policy == KILN_GRAPH_REQUIRED
                    ? kln_fail(KILN_ERROR_LIMIT, "a captured graph is required: %s", gpu->reason)
                    : KILN_OK;
     }
-    capture_trial trial = {.context = context, .entry = entry};
+    capture_trial trial = {.exec = exec, .entry = entry};
     if (status == KILN_OK) {
         status = attempt(&trial);
     }
     capture_finish(&trial);
     gpu->bound = NULL;
     if (status != KILN_OK) {
-        return give_up(context, entry, status);
+        return give_up(exec, entry, status);
     }
-    transfers_trim(context, entry);
-    graph_cache_count(context, entry);
+    transfers_trim(exec, entry);
+    graph_cache_count(exec, entry);
     entry->mode = ENTRY_GRAPH;
     gpu->captures++;
     return KILN_OK;

@@ -1,20 +1,20 @@
 /*
- * context_parts.h - what a context is made of, inside this module.
+ * exec_parts.h - what a run is made of, inside this module.
  *
- * context.c has a context's life and names; context_bind.c what is bound; context_overlap.c memory
- * that a run reads and writes; context_run.c the calls that run; context_gpu.c a run on a GPU;
- * transfer.c how bytes get to the device and back; graph_cache.c one entry for each set of
- * bindings, and which of them keep a graph; graph_capture.c makes a graph; graph_search.c finds the
- * fastest variant of it.
+ * From the ground up: binding_check.c what can be bound; transfer.c how bytes get to the device and
+ * back; graph_cache.c one entry for each set of bindings, and which of them keep a graph;
+ * graph_capture.c makes a graph; graph_search.c finds the fastest variant of it; exec_overlap.c
+ * memory that a run reads and writes; exec_bind.c binds; exec_stop.c ends a run before its time;
+ * exec_gpu.c the streams and events of a run on a GPU; exec_wait.c its end; exec_run.c a run, on
+ * one screen; exec_create.c makes what runs.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
-#ifndef KLN_CONTEXT_PARTS_H
-#define KLN_CONTEXT_PARTS_H
+#ifndef EXEC_PARTS_H
+#define EXEC_PARTS_H
 
 #include "cuda/kln_cuda.h"
-#include "graph_variants.h"
-#include "kln_engine.h"
+#include "kln_exec.h"
 #include "memory/kln_memory.h"
 
 /* What a binding of a context is bound to. */
@@ -24,7 +24,7 @@ typedef enum slot_state {
     SLOT_OWNED   /* the context's own memory (inputs only): pinned where the engine is on a GPU */
 } slot_state;
 
-/* Where an input is read from instead, because the run would overwrite it (context_overlap.c). */
+/* Where an input is read from instead, because the run would overwrite it (exec_overlap.c). */
 typedef enum slot_detour {
     DETOUR_NONE,
     DETOUR_EACH_RUN, /* from a copy that each run takes */
@@ -38,7 +38,7 @@ typedef struct memory_range {
     uint32_t index; /* of the binding */
 } memory_range;
 
-typedef struct context_slot {
+typedef struct exec_slot {
     slot_state state;
     bool pending; /* the backend does not know it yet */
     kiln_tensor tensor;
@@ -46,14 +46,13 @@ typedef struct context_slot {
     size_t owned_bytes;
     kiln_fill_function fill; /* writes the input before each run, or NULL */
     void *fill_user;
-    uint64_t named; /* the last call of kiln_context_run_tensors that named it */
     slot_detour detour;
     kiln_tensor original; /* with a detour: what `tensor` is a copy of */
     uint32_t fed_by;      /* the output, with DETOUR_FED and DETOUR_SPENT */
     void *copy;           /* its memory, which stays for the next detour */
     size_t copy_bytes;
     kiln_location copy_location;
-} context_slot;
+} exec_slot;
 
 /* What of a binding an entry depends on. Ordinary host memory may move: it is staged. */
 typedef struct binding_key {
@@ -112,15 +111,15 @@ typedef struct graph_cache {
     uint64_t evictions;
 } graph_cache;
 
-/* What a context over an engine on a GPU has beside its slots. */
-typedef struct context_gpu {
+/* What a run on a GPU needs beside the slots. */
+typedef struct exec_gpu {
     int32_t device;
     kiln_graph_policy policy;
     kiln_graph_policy asked; /* for, by the options; `policy` is OFF while layers are measured */
     unsigned long refits;    /* of the engine, when the entries were made */
     kiln_stream *work;       /* where the work goes */
     bool owns_work;          /* it is this context's */
-    bool shared;             /* it is the engine's, or orders memory that contexts share: nothing
+    bool takes_turns;        /* it is the engine's, or orders memory that contexts share: nothing
                                 goes to another one, and work is enqueued under the engine's lock */
     kiln_stream *caller;     /* of the options, or NULL */
     kiln_stream *recording;  /* where graphs are captured if `work` is the caller's, on which other
@@ -144,210 +143,223 @@ typedef struct context_gpu {
     uint64_t captures;
     uint64_t failures;
     char reason[512];
-} context_gpu;
+} exec_gpu;
 
-typedef struct context_watch context_watch;
+typedef struct exec_watch exec_watch;
 
 /* A run is UNDER_WAY from its begin to its end. Who stops it makes that STOPPING, tells the
  * backend, and makes it STOPPED; the end of a run waits for that, so that the backend is never told
  * of a run that has ended. */
-enum { CONTEXT_RUN_NONE, CONTEXT_RUN_UNDER_WAY, CONTEXT_RUN_STOPPING, CONTEXT_RUN_STOPPED };
+enum { EXEC_RUN_NONE, EXEC_RUN_UNDER_WAY, EXEC_RUN_STOPPING, EXEC_RUN_STOPPED };
 
-struct kiln_context {
-    atomic_bool busy;
-    atomic_int run_state;    /* whether a run is under way or being stopped (context_stop.c) */
-    kiln_status stop_reason; /* of a run that was stopped */
-    bool may_stop;           /* the backend can be told to */
-    uint64_t run_milliseconds;
-    context_watch *watch; /* NULL: runs may take any time */
-    kiln_engine *engine;
-    void *state;         /* the backend's */
-    context_slot *slots; /* one for each binding of the engine, in its order */
+struct kln_exec {
+    kln_shared *shared;
+    void *state;      /* the backend's context */
+    exec_slot *slots; /* one for each binding, in the order of the description */
     size_t slot_count;
-    uint32_t *found;   /* slots in the order in which the call under way names them; one for each */
-    uint64_t calls;    /* of kiln_context_run_tensors */
-    context_gpu *gpu;  /* NULL: the engine is on the CPU */
+    exec_gpu *gpu; /* NULL: on the CPU */
+
     bool ready;        /* every input has data and nothing is pending */
     bool has_results;  /* of a run with what is bound now */
     size_t fill_count; /* slots with `fill` */
-    bool settled;      /* nothing was bound since overlaps were looked for */
     bool retired;      /* some slot has memory of its own that is to go with the next run */
-    bool has_spent;    /* some slot may be DETOUR_SPENT */
+
+    bool settled;          /* nothing was bound since overlaps were looked for */
+    bool has_spent;        /* some slot may be DETOUR_SPENT */
     bool results_changed;  /* `results` is of an earlier run */
     size_t copied_count;   /* slots that are DETOUR_EACH_RUN */
     size_t fed_count;      /* slots that are DETOUR_FED */
     memory_range *ranges;  /* room for one of each slot */
     memory_range *results; /* of the last run, in the backend's or an entry's memory; sorted */
     size_t result_count;
+
+    atomic_int run_state;    /* whether a run is under way or being stopped */
+    kiln_status stop_reason; /* of a run that was stopped */
+    bool may_stop;           /* the backend can be told to */
+    uint64_t run_milliseconds;
+    exec_watch *watch; /* NULL: runs may take any time */
+
     uint64_t runs;
     uint64_t failed_runs;
     uint64_t binds;
     uint64_t bytes_owned;
 };
 
-/* --- one thread at a time (context.c) --- */
+/* --- what is bound (binding_check.c) --- */
 
-/* Takes the context, and waits for an enqueued run; on an error it is given back. STATE while a run
- * that was left is under way. */
-KILN_MUST_CHECK kiln_status context_enter(kiln_context *context, const char *function);
-/* Waits for that one, too. */
-KILN_MUST_CHECK kiln_status context_enter_at_last(kiln_context *context, const char *function);
-/* Gives it back and returns `status`. */
-kiln_status context_leave(kiln_context *context, kiln_status status);
+static inline const kiln_binding *exec_binding(const kln_exec *exec, size_t index)
+{
+    return &exec->shared->description.bindings[index];
+}
+
+static inline size_t exec_input_count(const kln_exec *exec)
+{
+    return exec->shared->description.input_count;
+}
 
 /* One past the last slot of an output; optional inputs follow. */
-static inline size_t context_outputs_end(const kiln_context *context)
+static inline size_t exec_outputs_end(const kln_exec *exec)
 {
-    return context->engine->description.input_count + context->engine->description.output_count;
+    return exec->shared->description.input_count + exec->shared->description.output_count;
 }
 
-const kiln_binding *context_binding(const kiln_context *context, size_t index);
-KILN_MUST_CHECK kiln_status context_find_input(const kiln_context *context, const char *name,
-                                               size_t *index);
-KILN_MUST_CHECK kiln_status context_find_output(const kiln_context *context, const char *name,
-                                                size_t *index);
-/* An input if `inputs_first`, else an output, of that name; or else the other. */
-KILN_MUST_CHECK kiln_status context_find_any(const kiln_context *context, const char *name,
-                                             bool inputs_first, size_t *index);
-KILN_MUST_CHECK kiln_status context_check_tensor(const kiln_context *context, size_t index,
-                                                 const kiln_tensor *tensor);
+/* What the caller bound. */
+static inline const kiln_tensor *exec_given(const exec_slot *slot)
+{
+    return slot->detour == DETOUR_NONE ? &slot->tensor : &slot->original;
+}
 
-/* The tensor was checked. OUT_OF_MEMORY, INVALID_ARGUMENT. */
-KILN_MUST_CHECK kiln_status context_set_caller(kiln_context *context, size_t index,
-                                               const kiln_tensor *tensor);
-/* The slot's tensor is this one, and nothing else of it changes. */
-void context_move(kiln_context *context, size_t index, const kiln_tensor *tensor);
-void context_set_empty(kiln_context *context, size_t index);
-void context_release_owned(kiln_context *context, context_slot *slot);
-/* Frees what the context's own inputs were in before something else was bound. */
-void context_drop_retired(kiln_context *context);
-KILN_MUST_CHECK kiln_status context_show_output(kiln_context *context, size_t index,
-                                                kiln_tensor *tensor);
+/* The slot's tensor is another one: the backend does not know it, and what was run is not of it. */
+static inline void exec_mark_pending(kln_exec *exec, exec_slot *slot)
+{
+    slot->pending = true;
+    exec->ready = false;
+    exec->settled = false;
+    exec->has_results = false;
+    if (exec->gpu != NULL) {
+        exec->gpu->current = NULL;
+    }
+}
 
-/* --- stopping a run (context_stop.c) --- */
+/* DTYPE for a type that no memory can be bound to. */
+KILN_MUST_CHECK kiln_status exec_check_dtype(const kiln_binding *binding);
+/* RANK, SHAPE. */
+KILN_MUST_CHECK kiln_status exec_check_shape(const kiln_binding *binding, const kiln_shape *shape);
+
+/* Weights do not change while a run reads them. */
+static inline void exec_hold_weights(kln_exec *exec)
+{
+    if (exec->shared->backend->plan != NULL) {
+        (void)pthread_rwlock_rdlock(&exec->shared->weights);
+    }
+}
+
+static inline void exec_let_weights_go(kln_exec *exec)
+{
+    if (exec->shared->backend->plan != NULL) {
+        (void)pthread_rwlock_unlock(&exec->shared->weights);
+    }
+}
+
+/* --- a run that ends before its time (exec_stop.c) --- */
 
 /* After the backend's state and the GPU's part are there. */
-KILN_MUST_CHECK kiln_status context_stop_create(kiln_context *context,
-                                                const kiln_context_options *options);
+KILN_MUST_CHECK kiln_status exec_stop_create(kln_exec *exec, const kiln_context_options *options);
 /* Before the backend's state goes. */
-void context_stop_destroy(kiln_context *context);
+void exec_stop_destroy(kln_exec *exec);
 /* Around everything that the backend computes. */
-void context_run_begins(kiln_context *context);
-kiln_status context_run_ends(kiln_context *context, kiln_status status);
+void exec_run_begins(kln_exec *exec);
+kiln_status exec_run_ends(kln_exec *exec, kiln_status status);
 /* Whether the run under way was told to stop. */
-static inline bool context_is_stopped(kiln_context *context)
+static inline bool exec_is_stopped(kln_exec *exec)
 {
-    return atomic_load_explicit(&context->run_state, memory_order_relaxed) >= CONTEXT_RUN_STOPPING;
+    return atomic_load_explicit(&exec->run_state, memory_order_relaxed) >= EXEC_RUN_STOPPING;
 }
 
-/* --- running (context_run.c) --- */
-
-KILN_MUST_CHECK kiln_status context_check_all_bound(const kiln_context *context);
-/* Tells the backend what it does not know yet, and lets it run. */
-KILN_MUST_CHECK kiln_status context_run_plainly(kiln_context *context);
-
-/* --- memory that is read and written (context_overlap.c) --- */
+/* --- memory that is read and written (exec_overlap.c) --- */
 
 /* Where `tensor` lies in the last results, an input gets a copy, and `*fed` is true; an output is
  * refused. */
-KILN_MUST_CHECK kiln_status context_overlap_bind(kiln_context *context, size_t index,
-                                                 const kiln_tensor *tensor, bool *fed);
+KILN_MUST_CHECK kiln_status exec_overlap_bind(kln_exec *exec, size_t index,
+                                              const kiln_tensor *tensor, bool *fed);
 /* The slot is bound to something else. Its copy's memory stays, until it is released. */
-void context_overlap_forget(kiln_context *context, context_slot *slot);
-void context_overlap_release(kiln_context *context, context_slot *slot);
+void exec_overlap_forget(kln_exec *exec, exec_slot *slot);
+void exec_overlap_release(kln_exec *exec, exec_slot *slot);
 /* Before a run, where something was bound since the last one: finds the inputs that it would
  * overwrite. INVALID_ARGUMENT where it would write two outputs to one place. */
-KILN_MUST_CHECK kiln_status context_overlap_settle(kiln_context *context);
+KILN_MUST_CHECK kiln_status exec_overlap_settle(kln_exec *exec);
 /* Takes the copies of those inputs, ordered into `stream` (NULL: the context's). */
-KILN_MUST_CHECK kiln_status context_overlap_copy(kiln_context *context, kiln_stream *stream);
-/* What was fed has been used. */
-void context_overlap_spend(kiln_context *context);
+KILN_MUST_CHECK kiln_status exec_overlap_copy(kln_exec *exec, kiln_stream *stream);
 /* STATE where an input is bound to a result that is gone. */
-KILN_MUST_CHECK kiln_status context_overlap_check(kiln_context *context);
+KILN_MUST_CHECK kiln_status exec_overlap_check(kln_exec *exec);
 
-/* --- on a GPU (context_gpu.c) --- */
+/* --- memory of the context's own (exec_bind.c) --- */
 
-/* Makes context->gpu; does nothing where the engine is on the CPU. */
-KILN_MUST_CHECK kiln_status context_gpu_create(kiln_context *context,
-                                               const kiln_context_options *options);
+void exec_release_owned(kln_exec *exec, exec_slot *slot);
+/* Frees what inputs were in before something else was bound. */
+void exec_drop_retired(kln_exec *exec);
+
+/* --- on a GPU (exec_gpu.c) --- */
+
+/* Makes exec->gpu; does nothing where the engine is on the CPU. */
+KILN_MUST_CHECK kiln_status exec_gpu_create(kln_exec *exec, const kiln_context_options *options);
 /* Waits for what is under way. NULL in `gpu` is allowed. The stream that it returns, or NULL, is to
  * be destroyed once the backend's state, which works on it, is gone. */
-kiln_stream *context_gpu_destroy(kiln_context *context);
+kiln_stream *exec_gpu_destroy(kln_exec *exec);
+/* Work on a stream that the engine shares is enqueued, captured and timed by one thread. */
+void exec_gpu_lock(kln_exec *exec);
+void exec_gpu_unlock(kln_exec *exec);
 
-/* One run ordered into `stream` (NULL: the context's), waited for or not. */
-KILN_MUST_CHECK kiln_status context_gpu_run(kiln_context *context, kiln_stream *stream, bool waits);
-/* Waits for an enqueued run and brings its outputs to the host. */
-KILN_MUST_CHECK kiln_status context_gpu_finish(kiln_context *context);
-/* Of a run that was left: STATE while it is under way, unless it is `waited` for. */
-KILN_MUST_CHECK kiln_status context_gpu_end_left(kiln_context *context, bool waited);
-/* Memory of an entry that has a result: false where the backend has it. */
-bool context_gpu_output(const kiln_context *context, size_t index, kiln_tensor *tensor);
-/* Drops every entry: what was captured is of old weights or of another profile. With `graphs`
- * false, nothing is captured from now on. */
-void context_gpu_forget(kiln_context *context, bool graphs);
-/* Keeps the fastest variant of the graph of what is bound, as found within `nanoseconds`. Does
- * nothing where there is no graph, or one that was searched for. */
-KILN_MUST_CHECK kiln_status context_gpu_search(kiln_context *context, uint64_t nanoseconds);
+/* --- the end of a run on a GPU (exec_wait.c) --- */
+
+/* `later` goes on once `earlier` has come to where it is now. */
+KILN_MUST_CHECK kiln_status exec_order(kiln_event *event, kiln_stream *earlier, kiln_stream *later);
+/* Runs that a call leaves on the GPU are counted, for whoever changes what they read. */
+void exec_begin_under_way(kln_exec *exec, bool waits);
+void exec_end_under_way(kln_exec *exec);
+/* Waits for what was launched, and brings its outputs to the host. The device is the thread's. */
+KILN_MUST_CHECK kiln_status exec_finish(kln_exec *exec);
+/* The same, unless the run is told to stop meanwhile. */
+KILN_MUST_CHECK kiln_status exec_finish_or_leave(kln_exec *exec);
 
 /* --- to the device and back (transfer.c) --- */
 
 /* Staging buffers and device memory for an entry, from what is bound and, for outputs that are not,
  * from the shapes of the run just made. */
-KILN_MUST_CHECK kiln_status transfers_make(kiln_context *context, graph_entry *entry);
-void transfers_drop(kiln_context *context, graph_entry *entry);
+KILN_MUST_CHECK kiln_status transfers_make(kln_exec *exec, graph_entry *entry);
+void transfers_drop(kln_exec *exec, graph_entry *entry);
+/* Memory of an entry that has output `index` of the last run: false where the backend has it. */
+bool transfers_output(const kln_exec *exec, size_t index, kiln_tensor *tensor);
 /* What of the inputs, or of the outputs, travels in one mode or another. */
-transfer_load transfers_load(const kiln_context *context, const graph_entry *entry, bool inputs);
-void transfers_set(const kiln_context *context, graph_entry *entry, graph_variant variant);
+transfer_load transfers_load(const kln_exec *exec, const graph_entry *entry, bool inputs);
+void transfers_set(const kln_exec *exec, graph_entry *entry, graph_variant variant);
 /* Device memory for every variant, and back: that of what is not copied. */
-KILN_MUST_CHECK kiln_status transfers_complete(const kiln_context *context, graph_entry *entry);
-void transfers_trim(const kiln_context *context, graph_entry *entry);
+KILN_MUST_CHECK kiln_status transfers_complete(const kln_exec *exec, graph_entry *entry);
+void transfers_trim(const kln_exec *exec, graph_entry *entry);
 /* Tells the backend the memory of these transfers instead of what is bound. */
-KILN_MUST_CHECK kiln_status transfers_bind(kiln_context *context, graph_entry *entry);
+KILN_MUST_CHECK kiln_status transfers_bind(kln_exec *exec, graph_entry *entry);
 /* The bytes of bound host memory to the staging buffers of inputs, and back from those of outputs,
  * but for those that a run which is waited for leaves to the driver. */
-void transfers_copy_in(const kiln_context *context, const graph_entry *entry, bool waits);
-void transfers_copy_out(const kiln_context *context, const graph_entry *entry, bool waits);
+void transfers_copy_in(const kln_exec *exec, const graph_entry *entry, bool waits);
+void transfers_copy_out(const kln_exec *exec, const graph_entry *entry, bool waits);
 /* Those copies of inputs that are not part of what is captured. */
-KILN_MUST_CHECK kiln_status transfers_enqueue_ahead(const kiln_context *context,
-                                                    const graph_entry *entry, kiln_stream *stream,
-                                                    bool waits);
+KILN_MUST_CHECK kiln_status transfers_enqueue_ahead(const kln_exec *exec, const graph_entry *entry,
+                                                    kiln_stream *stream, bool waits);
 /* Likewise of outputs, behind it. */
-KILN_MUST_CHECK kiln_status transfers_enqueue_behind(const kiln_context *context,
-                                                     const graph_entry *entry, kiln_stream *stream,
-                                                     bool waits);
+KILN_MUST_CHECK kiln_status transfers_enqueue_behind(const kln_exec *exec, const graph_entry *entry,
+                                                     kiln_stream *stream, bool waits);
 /* The other copies to the device, the backend's work, copies back, all on `stream`. */
-KILN_MUST_CHECK kiln_status transfers_enqueue_all(kiln_context *context, graph_entry *entry,
+KILN_MUST_CHECK kiln_status transfers_enqueue_all(kln_exec *exec, graph_entry *entry,
                                                   kiln_stream *stream);
 
 /* --- entries (graph_cache.c) --- */
 
 void graph_cache_init(graph_cache *cache, uint64_t most_bytes);
-void graph_cache_finish(kiln_context *context);
+void graph_cache_finish(kln_exec *exec);
 /* The entry of what is bound now, a new one where there is none. OUT_OF_MEMORY. */
-KILN_MUST_CHECK kiln_status graph_cache_find(kiln_context *context, graph_entry **entry);
+KILN_MUST_CHECK kiln_status graph_cache_find(kln_exec *exec, graph_entry **entry);
 /* Counts a run of it. */
 void graph_cache_use(graph_cache *cache, graph_entry *entry);
 /* After a plain run: makes room for the staging buffers and the graph of `entry`, at the cost of
  * entries that are used far less. False, with a reason, where others are used as often, or the room
  * is too small for it alone. */
-KILN_MUST_CHECK kiln_status graph_cache_admit(kiln_context *context, graph_entry *entry,
-                                              bool *admitted);
+KILN_MUST_CHECK kiln_status graph_cache_admit(kln_exec *exec, graph_entry *entry, bool *admitted);
 /* Counts what the entry holds now. */
-void graph_cache_count(kiln_context *context, graph_entry *entry);
+void graph_cache_count(kln_exec *exec, graph_entry *entry);
 /* A hash of the shapes of the inputs and of the kind of memory that each binding is in, the same in
  * every process. */
-uint64_t graph_cache_shapes(const kiln_context *context);
+uint64_t graph_cache_shapes(const kln_exec *exec);
 /* What the entry holds goes; the entry itself stays. */
-void graph_cache_drop(kiln_context *context, graph_entry *entry);
-void graph_cache_drop_all(kiln_context *context);
+void graph_cache_drop(kln_exec *exec, graph_entry *entry);
+void graph_cache_drop_all(kln_exec *exec);
 /* What entries of this address hold will not be used again. */
-void graph_cache_drop_address(kiln_context *context, const void *address);
+void graph_cache_drop_address(kln_exec *exec, const void *address);
 
 /* --- capture (graph_capture.c) --- */
 
 /* What is being tried. */
 typedef struct capture_trial {
-    kiln_context *context;
+    kln_exec *exec;
     graph_entry *entry;
     void **expected; /* one for each output: what a run gave that was not captured */
 } capture_trial;
@@ -364,14 +376,6 @@ KILN_MUST_CHECK kiln_status capture_run(const capture_trial *trial, kiln_graph *
  * by rule, and makes the entry GRAPH, with the results of this run in its memory; or PLAIN, with
  * the reason in the context. Fails where a graph is required. Afterwards the backend is bound to
  * nothing that may be used. */
-KILN_MUST_CHECK kiln_status context_capture(kiln_context *context, graph_entry *entry);
-
-/* --- search (graph_search.c) --- */
-
-/* Measures the variants that a graph of the entry can have, in turns, until one is the fastest for
- * certain or the time is over; keeps the one that was measured fastest, whose memory then has
- * the results, and writes it down for the engine. */
-KILN_MUST_CHECK kiln_status graph_search(kiln_context *context, graph_entry *entry,
-                                         uint64_t nanoseconds);
+KILN_MUST_CHECK kiln_status graph_capture(kln_exec *exec, graph_entry *entry);
 
 #endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "exec_parts.h"
+
+/* What staging buffers and graphs of a context may take without a word of the caller's: this share
+ * of the device's memory. */
+#define DEFAULT_SHARE 16
+#define DEFAULT_LEAST ((uint64_t)256 << 20)
+
+/* --- create and destroy --- */
+
+static kiln_status check_options(const kln_exec *exec, const kiln_context_options *options)
+{
+    const kln_shared *shared = exec->shared;
+    const int policy = (int)options->graphs;
+    if (policy < KILN_GRAPH_AUTOMATIC || policy > KILN_GRAPH_REQUIRED) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_context_options: graphs is %d, one of kiln_graph_policy (0 to %d) is "
+                        "needed",
+                        policy, KILN_GRAPH_REQUIRED);
+    }
+    const char *name = options->stream != NULL                  ? "stream"
+                       : options->graph_bytes != 0              ? "graph_bytes"
+                       : options->graphs == KILN_GRAPH_REQUIRED ? "graphs"
+                       : options->overlap_copies                ? "overlap_copies"
+                                                                : NULL;
+    if (shared->device < 0 && name != NULL) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_context_options: \"%s\" is set, and this engine of the %s backend "
+                        "computes on the CPU",
+                        name, shared->info.name);
+    }
+    if (options->stream != NULL && options->stream->device != shared->device) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_context_options: the stream is of device %d, the engine of device %d",
+                        options->stream->device, shared->device);
+    }
+    return KILN_OK;
+}
+
+/* Memory that contexts share is ordered by a stream that they share. */
+static kiln_status get_sharing_stream(kln_shared *shared, kiln_stream **stream)
+{
+    kiln_status status = KILN_OK;
+    (void)pthread_mutex_lock(&shared->order);
+    if (shared->sharing == NULL) {
+        status = kiln_stream_create(shared->device, 0, &shared->sharing);
+    }
+    *stream = shared->sharing;
+    (void)pthread_mutex_unlock(&shared->order);
+    return status;
+}
+
+/* The stream where the work goes: the engine's, where it has one; the caller's; or an own one. */
+static kiln_status choose_stream(exec_gpu *gpu, kln_shared *shared, bool shares_memory)
+{
+    gpu->takes_turns = shared->stream != NULL || shares_memory;
+    if (shared->stream != NULL) {
+        gpu->work = shared->stream;
+        return KILN_OK;
+    }
+    if (gpu->caller == NULL && shares_memory) {
+        return get_sharing_stream(shared, &gpu->work);
+    }
+    if (gpu->caller != NULL) {
+        gpu->work = gpu->caller;
+        return kiln_stream_create(shared->device, 0, &gpu->recording);
+    }
+    KLN_RETURN_IF_ERROR(kiln_stream_create(shared->device, 0, &gpu->work));
+    gpu->owns_work = true;
+    return KILN_OK;
+}
+
+static kiln_status most_bytes_of(int32_t device, const kiln_context_options *options,
+                                 uint64_t *most)
+{
+    *most = options->graph_bytes;
+    if (*most == 0) {
+        kiln_device_info info = {.struct_size = sizeof info};
+        KLN_RETURN_IF_ERROR(kln_cuda_device_info(device, &info));
+        *most = info.total_bytes / DEFAULT_SHARE;
+        *most = *most > DEFAULT_LEAST ? *most : DEFAULT_LEAST;
+    }
+    return KILN_OK;
+}
+
+kiln_status exec_gpu_create(kln_exec *exec, const kiln_context_options *options)
+{
+    uint64_t most = 0;
+    KLN_RETURN_IF_ERROR(check_options(exec, options));
+    if (exec->shared->device < 0) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(most_bytes_of(exec->shared->device, options, &most));
+    exec_gpu *gpu = kln_alloc_zeroed(1, sizeof *gpu);
+    if (gpu == NULL) {
+        return kln_fail_memory(sizeof *gpu, "a context's work on a GPU");
+    }
+    exec->gpu = gpu;
+    gpu->device = exec->shared->device;
+    gpu->policy = options->graphs;
+    gpu->asked = options->graphs;
+    gpu->caller = options->stream;
+    graph_cache_init(&gpu->cache, most);
+    KLN_RETURN_IF_ERROR(choose_stream(gpu, exec->shared, options->share_device_memory));
+    KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->before));
+    if (options->overlap_copies) {
+        KLN_RETURN_IF_ERROR(kiln_stream_create(gpu->device, 0, &gpu->copies));
+        KLN_RETURN_IF_ERROR(kiln_event_create(gpu->device, false, &gpu->computed));
+    }
+    return kiln_event_create(gpu->device, false, &gpu->after);
+}
+
+kiln_stream *exec_gpu_destroy(kln_exec *exec)
+{
+    exec_gpu *gpu = exec->gpu;
+    if (gpu == NULL) {
+        return NULL;
+    }
+    if (gpu->is_under_way && kiln_stream_synchronize(gpu->target) != KILN_OK) {
+        kln_log(KILN_LOG_WARNING, "engine", "destroying a context: %s", kiln_error_message());
+    }
+    exec_end_under_way(exec);
+    graph_cache_finish(exec);
+    kiln_event_destroy(gpu->after);
+    kiln_event_destroy(gpu->before);
+    kiln_event_destroy(gpu->computed);
+    kiln_stream_destroy(gpu->copies);
+    kiln_stream_destroy(gpu->recording);
+    kiln_stream *work = gpu->owns_work ? gpu->work : NULL;
+    kln_free(gpu);
+    exec->gpu = NULL;
+    return work;
+}
+
+void kln_exec_allow_graphs(kln_exec *exec, bool allowed)
+{
+    exec_gpu *gpu = exec->gpu;
+    exec->has_results = false;
+    if (gpu == NULL) {
+        return;
+    }
+    graph_cache_drop_all(exec);
+    /* The backend may be bound to memory that just went. */
+    exec->ready = false;
+    for (size_t i = 0; i < exec->slot_count; i++) {
+        exec->slots[i].pending = true;
+    }
+    gpu->policy = allowed ? gpu->asked : KILN_GRAPH_OFF;
+}
+
+void kln_exec_forget(kln_exec *exec)
+{
+    kln_exec_allow_graphs(exec, exec->gpu == NULL || exec->gpu->policy == exec->gpu->asked);
+}
+
+void exec_gpu_lock(kln_exec *exec)
+{
+    if (exec->gpu->takes_turns) {
+        (void)pthread_mutex_lock(&exec->shared->order);
+    }
+}
+
+void exec_gpu_unlock(kln_exec *exec)
+{
+    if (exec->gpu->takes_turns) {
+        (void)pthread_mutex_unlock(&exec->shared->order);
+    }
+}

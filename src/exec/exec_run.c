@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A run: kln_exec_run at the end of this file is all of it. */
+#include "exec_parts.h"
+
+/* --- what the backend is told --- */
+
+static kiln_status check_all_bound(const kln_exec *exec)
+{
+    for (size_t i = 0; i < exec->shared->description.input_count; i++) {
+        if (exec->slots[i].state == SLOT_EMPTY) {
+            const kiln_binding *binding = exec_binding(exec, i);
+            const bool open = binding->shape.rank < 0 || !kiln_shape_is_static(&binding->shape);
+            return kln_fail(KILN_ERROR_NOT_BOUND, "input \"%s\" is not bound; %s", binding->name,
+                            open ? "bind a tensor to it (kiln_context_bind), or give it a shape "
+                                   "(kiln_context_reshape) and fill its memory"
+                                 : "bind a tensor to it (kiln_context_bind), or fill the memory "
+                                   "that kiln_context_tensor shows");
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status hand_over_one(kln_exec *exec, size_t index)
+{
+    exec_slot *changed = &exec->slots[index];
+    if (changed->pending) {
+        KLN_RETURN_IF_ERROR(exec->shared->backend->bind(exec->state, index, &changed->tensor));
+        changed->pending = false;
+        exec->binds++;
+    }
+    return KILN_OK;
+}
+
+static kiln_status hand_over(kln_exec *exec)
+{
+    const size_t required = exec_outputs_end(exec);
+    KLN_RETURN_IF_ERROR(check_all_bound(exec));
+    if (exec->gpu != NULL) {
+        exec->gpu->bound = NULL;
+    }
+    /* What is optional comes first: where its own value is wanted again, the others follow. */
+    for (size_t i = exec->slot_count; i-- > required;) {
+        KLN_RETURN_IF_ERROR(hand_over_one(exec, i));
+    }
+    for (size_t i = 0; i < required; i++) {
+        KLN_RETURN_IF_ERROR(hand_over_one(exec, i));
+    }
+    exec->ready = true;
+    return KILN_OK;
+}
+
+static kiln_status run_on_backend(kln_exec *exec)
+{
+    if (!exec->ready) {
+        KLN_RETURN_IF_ERROR(hand_over(exec));
+    }
+    return exec->shared->backend->run(exec->state);
+}
+
+/* --- what comes before the backend --- */
+
+static kiln_status fill_inputs(const kln_exec *exec)
+{
+    for (size_t i = 0; i < exec->slot_count; i++) {
+        const exec_slot *slot = &exec->slots[i];
+        if (slot->fill == NULL) {
+            continue;
+        }
+        const kiln_mutable_span memory = {slot->tensor.data, slot->tensor.bytes};
+        const kiln_status status = slot->fill(slot->fill_user, memory);
+        if (status != KILN_OK) {
+            return kln_fail(status, "input \"%s\": its fill function failed: %s",
+                            exec_binding(exec, i)->name, kiln_status_text(status));
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status prepare(kln_exec *exec, kiln_stream *stream)
+{
+    exec->has_results = false;
+    exec->result_count = 0;
+    exec->results_changed = false;
+    if (!exec->settled) {
+        exec_drop_retired(exec);
+        KLN_RETURN_IF_ERROR(exec_overlap_settle(exec));
+        exec->settled = true;
+    }
+    if (exec->copied_count != 0) {
+        KLN_RETURN_IF_ERROR(exec_overlap_copy(exec, stream));
+    }
+    return exec->fill_count != 0 ? fill_inputs(exec) : KILN_OK;
+}
+
+/* --- on a GPU --- */
+
+/* Replays the entry's graph, or enqueues its work anew where it has none. */
+static kiln_status launch(kln_exec *exec, graph_entry *entry, kiln_stream *stream, bool waits)
+{
+    exec_gpu *gpu = exec->gpu;
+    kiln_stream *target = stream == NULL || gpu->takes_turns ? gpu->work : stream;
+    kiln_stream *copies = gpu->copies != NULL ? gpu->copies : target;
+    const bool orders = stream != NULL && target != stream;
+    if (entry->works_outside) {
+        transfers_copy_in(exec, entry, waits);
+    }
+    if (orders) {
+        KLN_RETURN_IF_ERROR(exec_order(gpu->before, stream, target));
+    }
+    if (entry->graph == NULL) {
+        KLN_RETURN_IF_ERROR(transfers_bind(exec, entry));
+    }
+    if (entry->works_outside) {
+        KLN_RETURN_IF_ERROR(transfers_enqueue_ahead(exec, entry, copies, waits));
+    }
+    if (copies != target) {
+        KLN_RETURN_IF_ERROR(exec_order(gpu->before, copies, target));
+    }
+    if (entry->graph != NULL) {
+        KLN_RETURN_IF_ERROR(kln_graph_launch(entry->graph, target));
+        gpu->replayed = true;
+    } else {
+        KLN_RETURN_IF_ERROR(transfers_enqueue_all(exec, entry, target));
+    }
+    if (copies != target) {
+        KLN_RETURN_IF_ERROR(exec_order(gpu->computed, target, copies));
+    }
+    if (entry->works_outside) {
+        KLN_RETURN_IF_ERROR(transfers_enqueue_behind(exec, entry, copies, waits));
+    }
+    gpu->target = copies;
+    gpu->shown = entry;
+    exec_begin_under_way(exec, waits);
+    /* Others may capture on a stream that is shared, or go on with work of theirs. */
+    gpu->has_event = !waits || gpu->takes_turns || gpu->caller != NULL;
+    if (gpu->has_event || orders) {
+        KLN_RETURN_IF_ERROR(kiln_event_record(gpu->after, copies));
+    }
+    return orders ? kiln_stream_wait_event(stream, gpu->after) : KILN_OK;
+}
+
+/* What the backend found in a plain run is lost when it is bound to an entry's memory: where that
+ * came to nothing, it runs again. */
+static kiln_status run_again(kln_exec *exec)
+{
+    exec->gpu->shown = NULL;
+    return run_on_backend(exec);
+}
+
+/* After a plain run of an entry that has no graph yet. */
+static kiln_status consider_graph(kln_exec *exec, graph_entry *entry)
+{
+    exec_gpu *gpu = exec->gpu;
+    if (gpu->policy == KILN_GRAPH_OFF) {
+        entry->mode = ENTRY_PLAIN;
+        return KILN_OK;
+    }
+    if (gpu->policy == KILN_GRAPH_AUTOMATIC && entry->uses < 2) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(graph_capture(exec, entry));
+    if (entry->mode == ENTRY_GRAPH) {
+        gpu->shown = entry;
+        transfers_copy_out(exec, entry, true);
+        return KILN_OK;
+    }
+    return exec->ready ? KILN_OK : run_again(exec);
+}
+
+/* By the backend's own call, which waits for its end. The next one may be a graph's, or need not
+ * wait. */
+static kiln_status run_plainly(kln_exec *exec, graph_entry *entry, kiln_stream *stream, bool waits)
+{
+    exec_gpu *gpu = exec->gpu;
+    if (stream != NULL && stream != gpu->work) {
+        KLN_RETURN_IF_ERROR(exec_order(gpu->before, stream, gpu->work));
+    }
+    gpu->shown = NULL;
+    KLN_RETURN_IF_ERROR(run_on_backend(exec));
+    if (entry->mode == ENTRY_NEW) {
+        return consider_graph(exec, entry);
+    }
+    if (!waits && !entry->has_transfers && exec->shared->backend->enqueue != NULL) {
+        if (transfers_make(exec, entry) != KILN_OK) {
+            kln_log(KILN_LOG_DEBUG, "engine", "runs are not enqueued: %s", kiln_error_message());
+        }
+        graph_cache_count(exec, entry);
+    }
+    return KILN_OK;
+}
+
+static kiln_status run_entry(kln_exec *exec, graph_entry *entry, kiln_stream *stream, bool waits)
+{
+    const bool enqueues = !waits && entry->mode == ENTRY_PLAIN && entry->has_transfers;
+    graph_cache_use(&exec->gpu->cache, entry);
+    exec->gpu->replayed = false;
+    if (entry->mode != ENTRY_GRAPH && !enqueues) {
+        return run_plainly(exec, entry, stream, waits);
+    }
+    const kiln_status status = launch(exec, entry, stream, waits);
+    if ((status == KILN_ERROR_SHAPE || status == KILN_ERROR_UNSUPPORTED) && enqueues) {
+        /* Outputs whose shape depends on values, and the like: not to be enqueued after all. */
+        transfers_drop(exec, entry);
+        graph_cache_count(exec, entry);
+        return run_again(exec);
+    }
+    return status;
+}
+
+/* What is bound has an entry, and that a graph or not. */
+static kiln_status run_on_gpu(kln_exec *exec, kiln_stream *stream, bool waits)
+{
+    exec_gpu *gpu = exec->gpu;
+    kln_cuda_scope scope;
+    const unsigned long refits = atomic_load(&exec->shared->refits);
+    KLN_RETURN_IF_ERROR(check_all_bound(exec));
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(gpu->device, &scope));
+    if (refits != gpu->refits) {
+        kln_exec_forget(exec); /* graphs of old weights */
+        gpu->refits = refits;
+    }
+    kiln_status status = gpu->current == NULL ? graph_cache_find(exec, &gpu->current) : KILN_OK;
+    if (status == KILN_OK) {
+        exec_gpu_lock(exec);
+        status = run_entry(exec, gpu->current, stream != NULL ? stream : gpu->caller,
+                           waits && !gpu->leaves);
+        exec_gpu_unlock(exec);
+    }
+    if (status == KILN_OK && waits && gpu->is_under_way) {
+        status = gpu->leaves ? exec_finish_or_leave(exec) : exec_finish(exec);
+    }
+    gpu->hits += status == KILN_OK && gpu->replayed;
+    kln_cuda_leave(&scope);
+    return status;
+}
+
+/* --- a run --- */
+
+static kiln_status compute(kln_exec *exec, kiln_stream *stream, bool waits)
+{
+    exec_run_begins(exec); /* from here on it may be stopped */
+    exec_hold_weights(exec);
+    const kiln_status status =
+        exec->gpu != NULL ? run_on_gpu(exec, stream, waits) : run_on_backend(exec);
+    exec_let_weights_go(exec);
+    return exec_run_ends(exec, status);
+}
+
+kiln_status kln_exec_run(kln_exec *exec, kiln_stream *stream, bool waits)
+{
+    kiln_status status = exec->has_spent ? exec_overlap_check(exec) : KILN_OK;
+    if (status != KILN_OK) {
+        exec->failed_runs++;
+        return status;
+    }
+    status = prepare(exec, stream);
+    if (status == KILN_OK) {
+        status = compute(exec, stream, waits);
+    }
+    exec->runs += status == KILN_OK;
+    exec->failed_runs += status != KILN_OK;
+    exec->has_results = status == KILN_OK;
+    exec->results_changed = status == KILN_OK;
+    return status;
+}

@@ -1,0 +1,104 @@
+/*
+ * kln_exec.h - running what a backend has made ready: bindings, memory on the way to the device and
+ * back, CUDA graphs. Knows a backend's state and its bindings, but neither kiln_engine nor
+ * kiln_context.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_EXEC_H
+#define KLN_EXEC_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <kiln/context.h>
+
+#include "graph_variants.h"
+#include "seam/kln_seam.h"
+
+/* What all who run one engine share. */
+typedef struct kln_shared {
+    const kln_backend *backend;
+    void *state;            /* the backend's engine */
+    kiln_backend_info info; /* as it was probed, with what this engine can do */
+    kln_description description;
+    int32_t device;        /* the GPU it works on, or -1 */
+    kiln_stream *stream;   /* the one that all its work goes to, or NULL: each has its own */
+    kiln_stream *sharing;  /* of those that share device memory and were given no stream, or NULL */
+    pthread_mutex_t order; /* held while something is enqueued on, captured from or run on it */
+    pthread_rwlock_t weights;  /* with plans: held for reading by a run, for writing by a refit */
+    atomic_size_t under_way;   /* runs on the GPU that a call has left there */
+    atomic_ulong refits;       /* done: graphs that were captured before are of old weights */
+    char gpu[64];              /* its name, or "" */
+    shared_variants *measured; /* how its captured runs are fastest */
+} kln_shared;
+
+/* Of a zeroed struct with its backend, state and info: the rest but for `description`. To be
+ * finished also after an error. DEVICE, OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_shared_init(kln_shared *shared);
+/* Not the backend's state. */
+void kln_shared_finish(kln_shared *shared);
+
+/* Takes the weights for writing: no run is enqueued from now on, and what was enqueued has come to
+ * its end. DEVICE. */
+KILN_MUST_CHECK kiln_status kln_shared_lock_weights(kln_shared *shared);
+/* Runs take the weights as they are now, and capture anew. */
+void kln_shared_unlock_weights(kln_shared *shared);
+
+/* One user of an engine. One thread at a time, but for kln_exec_cancel. */
+typedef struct kln_exec kln_exec;
+
+KILN_MUST_CHECK kiln_status kln_exec_create(kln_shared *shared, const kiln_context_options *options,
+                                            kln_exec **exec);
+/* Waits for what is under way. NULL is allowed. With `left_behind` in another process, where
+ * nothing but memory is given back. */
+void kln_exec_destroy(kln_exec *exec, bool left_behind);
+
+/* The backend's context. */
+void *kln_exec_state(const kln_exec *exec);
+/* Whether a thread of its own belongs to it. */
+bool kln_exec_has_thread(const kln_exec *exec);
+/* The stream where its work goes, or NULL. */
+kiln_stream *kln_exec_stream(const kln_exec *exec);
+
+/* --- bindings: `index` as kln_description lists them --- */
+
+/* Whether `tensor` can be bound: DTYPE, RANK, SHAPE, SIZE, ALIGNMENT, UNSUPPORTED. */
+KILN_MUST_CHECK kiln_status kln_exec_check(const kln_exec *exec, size_t index,
+                                           const kiln_tensor *tensor);
+/* Binds what was checked. OUT_OF_MEMORY, INVALID_ARGUMENT. */
+KILN_MUST_CHECK kiln_status kln_exec_bind(kln_exec *exec, size_t index, const kiln_tensor *tensor);
+void kln_exec_unbind(kln_exec *exec, size_t index);
+/* Memory of its own for an input of this shape, which `fill` (or NULL) writes before each run. */
+KILN_MUST_CHECK kiln_status kln_exec_reshape(kln_exec *exec, size_t index, const kiln_shape *shape,
+                                             kiln_fill_function fill, void *user);
+/* Where the bytes of a binding are: NOT_BOUND, STATE, DTYPE. */
+KILN_MUST_CHECK kiln_status kln_exec_show(kln_exec *exec, size_t index, kiln_tensor *tensor);
+
+/* --- runs --- */
+
+/* One run ordered into `stream` (NULL: its own), waited for or not. What is bound to a result of
+ * the run before stays that until kln_exec_spend. */
+KILN_MUST_CHECK kiln_status kln_exec_run(kln_exec *exec, kiln_stream *stream, bool waits);
+/* What was fed to the last run has been used. */
+void kln_exec_spend(kln_exec *exec);
+/* A run that was asked for and came to nothing before kln_exec_run. */
+void kln_exec_count_failure(kln_exec *exec);
+/* Waits for an enqueued run and brings its outputs to the host. Of a run that was left: STATE while
+ * it is under way, unless it is waited for as well. */
+KILN_MUST_CHECK kiln_status kln_exec_wait(kln_exec *exec, bool also_left);
+/* The library's own call alone, with what the last run bound. */
+KILN_MUST_CHECK kiln_status kln_exec_run_raw(kln_exec *exec, uint64_t *nanoseconds);
+/* Ends the run that is under way in another thread. UNSUPPORTED. Any thread. */
+KILN_MUST_CHECK kiln_status kln_exec_cancel(kln_exec *exec);
+/* Measures the variants that the graph of what is bound can have, in turns, until one is the
+ * fastest for certain or `nanoseconds` are over; keeps it, and writes it down for the engine. Does
+ * nothing where there is no graph, or one that was searched for. */
+KILN_MUST_CHECK kiln_status kln_exec_search(kln_exec *exec, uint64_t nanoseconds);
+/* Drops every graph: what was captured is of another profile. */
+void kln_exec_forget(kln_exec *exec);
+/* The same, and with `allowed` false nothing is captured from now on. */
+void kln_exec_allow_graphs(kln_exec *exec, bool allowed);
+void kln_exec_get_counters(const kln_exec *exec, kiln_context_counters *counters);
+
+#endif

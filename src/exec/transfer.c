@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "exec_parts.h"
+
+/* --- memory --- */
+
+void transfers_drop(kln_exec *exec, graph_entry *entry)
+{
+    exec_gpu *gpu = exec->gpu;
+    for (size_t i = 0; entry->has_transfers && i < exec->slot_count; i++) {
+        transfer *way = &entry->transfers[i];
+        kln_cuda_release(KILN_LOCATION_PINNED, gpu->device, way->staging);
+        kln_cuda_release(KILN_LOCATION_DEVICE, gpu->device, way->device);
+        *way = (transfer){.bytes = 0};
+    }
+    entry->has_transfers = false;
+}
+
+bool transfers_output(const kln_exec *exec, size_t index, kiln_tensor *tensor)
+{
+    const graph_entry *entry = exec->gpu != NULL ? exec->gpu->shown : NULL;
+    if (entry == NULL) {
+        return false;
+    }
+    if (exec->slots[index].state == SLOT_CALLER) {
+        *tensor = exec->slots[index].tensor;
+        return true;
+    }
+    const transfer *way = &entry->transfers[index];
+    *tensor = way->tensor;
+    tensor->desc.location = KILN_LOCATION_PINNED;
+    tensor->data = way->host;
+    return true;
+}
+
+/* What the backend says, or the caller, of the tensor of a slot. */
+static kiln_status tensor_of(kln_exec *exec, size_t index, kiln_tensor *tensor)
+{
+    const exec_slot *slot = &exec->slots[index];
+    if (slot->state != SLOT_EMPTY) {
+        *tensor = slot->tensor;
+        return KILN_OK;
+    }
+    const kiln_binding *binding = exec_binding(exec, index);
+    if (kiln_dtype_bits(binding->dtype) == 0) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "output \"%s\" is of type %s, which cannot lie in device memory",
+                        binding->name, kiln_dtype_name(binding->dtype));
+    }
+    return exec->shared->backend->output(exec->state, index, tensor);
+}
+
+static kiln_status make_device(const kln_exec *exec, transfer *way)
+{
+    if (way->device != NULL || way->host == NULL) {
+        return KILN_OK;
+    }
+    return kln_cuda_allocate(KILN_LOCATION_DEVICE, exec->gpu->device,
+                             way->bytes != 0 ? way->bytes : 1, &way->device);
+}
+
+static kiln_status make_transfer(kln_exec *exec, size_t index, transfer *way)
+{
+    const exec_gpu *gpu = exec->gpu;
+    kiln_tensor tensor = {.data = NULL};
+    KLN_RETURN_IF_ERROR(tensor_of(exec, index, &tensor));
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(tensor.desc.dtype, &tensor.desc.shape, &way->bytes));
+    way->tensor = tensor;
+    way->tensor.desc.location = KILN_LOCATION_DEVICE;
+    way->tensor.desc.device = gpu->device;
+    way->tensor.bytes = way->bytes;
+    const bool is_callers = exec->slots[index].state != SLOT_EMPTY;
+    const kiln_location location = is_callers ? tensor.desc.location : KILN_LOCATION_HOST;
+    if (location == KILN_LOCATION_DEVICE || location == KILN_LOCATION_MANAGED) {
+        return KILN_OK;
+    }
+    way->host = tensor.data;
+    if (location == KILN_LOCATION_HOST) {
+        KLN_RETURN_IF_ERROR(kln_cuda_allocate(KILN_LOCATION_PINNED, gpu->device,
+                                              way->bytes != 0 ? way->bytes : 1, &way->staging));
+        way->host = way->staging;
+    }
+    KLN_RETURN_IF_ERROR(make_device(exec, way));
+    way->tensor.data = way->device;
+    way->mode = TRANSFER_COPIED;
+    return KILN_OK;
+}
+
+kiln_status transfers_make(kln_exec *exec, graph_entry *entry)
+{
+    if (entry->has_transfers) {
+        return transfers_complete(exec, entry);
+    }
+    entry->has_transfers = true;
+    entry->works_outside = true;
+    for (size_t i = 0; i < exec->slot_count; i++) {
+        const kiln_status status = make_transfer(exec, i, &entry->transfers[i]);
+        if (status != KILN_OK) {
+            transfers_drop(exec, entry);
+            return kln_fail_within(status, "\"%s\"", exec_binding(exec, i)->name);
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status transfers_complete(const kln_exec *exec, graph_entry *entry)
+{
+    for (size_t i = 0; i < exec->slot_count; i++) {
+        KLN_RETURN_IF_ERROR(make_device(exec, &entry->transfers[i]));
+    }
+    return KILN_OK;
+}
+
+void transfers_trim(const kln_exec *exec, graph_entry *entry)
+{
+    for (size_t i = 0; i < exec->slot_count; i++) {
+        transfer *way = &entry->transfers[i];
+        if (way->device != NULL && way->mode == TRANSFER_MAPPED) {
+            kln_cuda_release(KILN_LOCATION_DEVICE, exec->gpu->device, way->device);
+            way->device = NULL;
+        }
+    }
+}
+
+transfer_load transfers_load(const kln_exec *exec, const graph_entry *entry, bool inputs)
+{
+    const size_t input_count = exec->shared->description.input_count;
+    transfer_load load = {0, 0};
+    for (size_t i = 0; i < exec->slot_count; i++) {
+        const transfer *way = &entry->transfers[i];
+        if ((i < input_count) == inputs && way->host != NULL) {
+            load.bytes += way->bytes;
+            load.ordinary +=
+                way->staging != NULL && exec->slots[i].state == SLOT_CALLER ? way->bytes : 0;
+        }
+    }
+    return load;
+}
+
+void transfers_set(const kln_exec *exec, graph_entry *entry, graph_variant variant)
+{
+    const size_t input_count = exec->shared->description.input_count;
+    entry->works_outside = false;
+    for (size_t i = 0; i < exec->slot_count; i++) {
+        transfer *way = &entry->transfers[i];
+        if (way->host != NULL) {
+            way->mode = i < input_count ? variant.in : variant.out;
+            way->tensor.data = way->mode == TRANSFER_MAPPED ? way->host : way->device;
+        }
+        entry->works_outside |= way->staging != NULL || way->mode == TRANSFER_OUTSIDE;
+    }
+}
+
+kiln_status transfers_bind(kln_exec *exec, graph_entry *entry)
+{
+    exec->ready = false;
+    exec->gpu->bound = NULL;
+    for (size_t i = 0; i < exec->slot_count; i++) {
+        exec->slots[i].pending = true;
+        KLN_RETURN_IF_ERROR(
+            exec->shared->backend->bind(exec->state, i, &entry->transfers[i].tensor));
+    }
+    exec->gpu->bound = entry;
+    return KILN_OK;
+}
+
+/* --- by the host --- */
+
+/* Whether the driver copies straight from or to the caller's ordinary memory. A run that is not
+ * waited for goes through the staging buffer all the same: such a copy waits for the device. */
+static bool is_direct(const kln_exec *exec, const graph_entry *entry, size_t index, bool waits)
+{
+    const transfer *way = &entry->transfers[index];
+    return waits && way->mode == TRANSFER_DIRECT && way->staging != NULL &&
+           exec->slots[index].state == SLOT_CALLER;
+}
+
+void transfers_copy_in(const kln_exec *exec, const graph_entry *entry, bool waits)
+{
+    for (size_t i = 0; i < exec->shared->description.input_count; i++) {
+        const transfer *way = &entry->transfers[i];
+        if (way->staging != NULL && way->bytes != 0 && !is_direct(exec, entry, i, waits)) {
+            memcpy(way->staging, exec->slots[i].tensor.data, way->bytes);
+        }
+    }
+}
+
+void transfers_copy_out(const kln_exec *exec, const graph_entry *entry, bool waits)
+{
+    for (size_t i = exec->shared->description.input_count; i < exec->slot_count; i++) {
+        const transfer *way = &entry->transfers[i];
+        const exec_slot *slot = &exec->slots[i];
+        if (way->staging != NULL && slot->state == SLOT_CALLER && way->bytes != 0 &&
+            !is_direct(exec, entry, i, waits)) {
+            memcpy(slot->tensor.data, way->staging, way->bytes);
+        }
+    }
+}
+
+/* --- by the device --- */
+
+/* The copies of one mode and direction. */
+static kiln_status enqueue_copies(const kln_exec *exec, const graph_entry *entry,
+                                  kiln_stream *stream, bool inputs, transfer_mode mode, bool waits)
+{
+    const size_t input_count = exec->shared->description.input_count;
+    const size_t end = inputs ? input_count : exec->slot_count;
+    for (size_t i = inputs ? 0 : input_count; i < end; i++) {
+        const transfer *way = &entry->transfers[i];
+        if (way->mode != mode || way->bytes == 0) {
+            continue;
+        }
+        void *host = is_direct(exec, entry, i, waits) ? exec->slots[i].tensor.data : way->host;
+        KLN_RETURN_IF_ERROR(kln_cuda_copy(stream->device, inputs ? way->device : host,
+                                          inputs ? host : way->device, way->bytes, stream));
+    }
+    return KILN_OK;
+}
+
+static kiln_status enqueue_gathered(const kln_exec *exec, const graph_entry *entry,
+                                    kiln_stream *stream, bool inputs)
+{
+    const size_t input_count = exec->shared->description.input_count;
+    const size_t end = inputs ? input_count : exec->slot_count;
+    kln_cuda_piece pieces[KLN_CUDA_PIECES];
+    size_t count = 0;
+    for (size_t i = inputs ? 0 : input_count; i < end; i++) {
+        const transfer *way = &entry->transfers[i];
+        if (way->mode != TRANSFER_GATHERED || way->bytes == 0) {
+            continue;
+        }
+        if (count == KLN_CUDA_PIECES) {
+            KLN_RETURN_IF_ERROR(kln_cuda_gather(stream, pieces, count));
+            count = 0;
+        }
+        pieces[count++] = inputs ? (kln_cuda_piece){way->device, way->host, way->bytes}
+                                 : (kln_cuda_piece){way->host, way->device, way->bytes};
+    }
+    return kln_cuda_gather(stream, pieces, count);
+}
+
+kiln_status transfers_enqueue_ahead(const kln_exec *exec, const graph_entry *entry,
+                                    kiln_stream *stream, bool waits)
+{
+    KLN_RETURN_IF_ERROR(enqueue_copies(exec, entry, stream, true, TRANSFER_OUTSIDE, waits));
+    return enqueue_copies(exec, entry, stream, true, TRANSFER_DIRECT, waits);
+}
+
+kiln_status transfers_enqueue_behind(const kln_exec *exec, const graph_entry *entry,
+                                     kiln_stream *stream, bool waits)
+{
+    KLN_RETURN_IF_ERROR(enqueue_copies(exec, entry, stream, false, TRANSFER_OUTSIDE, waits));
+    return enqueue_copies(exec, entry, stream, false, TRANSFER_DIRECT, waits);
+}
+
+kiln_status transfers_enqueue_all(kln_exec *exec, graph_entry *entry, kiln_stream *stream)
+{
+    KLN_RETURN_IF_ERROR(enqueue_copies(exec, entry, stream, true, TRANSFER_COPIED, true));
+    KLN_RETURN_IF_ERROR(enqueue_gathered(exec, entry, stream, true));
+    KLN_RETURN_IF_ERROR(exec->shared->backend->enqueue(exec->state, stream));
+    KLN_RETURN_IF_ERROR(enqueue_gathered(exec, entry, stream, false));
+    return enqueue_copies(exec, entry, stream, false, TRANSFER_COPIED, true);
+}
