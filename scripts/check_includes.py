@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Who may include whom: modules of src/ depend upwards only, and are entered through their doors.
+"""Who may include whom: a module of src/ includes only modules above it, through their doors.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -9,7 +9,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# Each module of src/ and what it may include besides itself. It stands below those that use it.
+# Each module of src/ and what it may include besides itself: only modules above it.
 FOR_BACKENDS = {"base", "loader", "tensor", "cuda", "onnx", "ops", "graph", "memory", "options",
                 "precision"}
 ALLOWED = {
@@ -61,7 +61,7 @@ def may_enter(user, path):
     if user_top not in ALLOWED:
         return f"module {user_top} is not in scripts/check_includes.py"
     if top != user_top and top not in ALLOWED[user_top]:
-        return f"{user} stands below {top} or beside it"
+        return f"{top} does not stand above {user}"
     doors = DOORS.get(module, {f"{module}/kln_{module.split('/')[-1]}.h"})
     if path not in doors:
         return f"this is private to {module}, whose door is {', '.join(sorted(doors))}"
