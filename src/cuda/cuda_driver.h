@@ -57,6 +57,8 @@ enum {
     CU_EVENT_DISABLE_TIMING = 2,
     CU_HOST_PORTABLE = 1,
     CU_HOST_MAPPED = 2,
+    CU_CONTEXT_YIELDS = 2,
+    CU_CONTEXT_BLOCKS = 4,
     CU_ATTACH_GLOBAL = 1,
     CU_CAPTURE_THREAD_LOCAL = 1,
     CU_CAPTURE_RELAXED = 2,
@@ -134,6 +136,10 @@ typedef struct cu_update_result {
       (void **stream, unsigned flags, int priority))                                               \
     X(stream_destroy, "cuStreamDestroy_v2", 4000, NULL, (void *stream))                            \
     X(stream_wait, "cuStreamSynchronize", 2000, NULL, (void *stream))                              \
+    X(context_state, "cuDevicePrimaryCtxGetState", 7000, NULL,                                     \
+      (int device, unsigned *flags, int *active))                                                  \
+    X(stream_write, "cuStreamWriteValue32_v2", 11070, "waits without the driver",                  \
+      (void *stream, cu_address place, uint32_t value, unsigned flags))                            \
     X(stream_query, "cuStreamQuery", 2000, NULL, (void *stream))                                   \
     X(stream_wait_event, "cuStreamWaitEvent", 3020, NULL,                                          \
       (void *stream, void *event, unsigned flags))                                                 \

@@ -79,6 +79,13 @@ void kln_cuda_leave(kln_cuda_scope *scope);
 KILN_MUST_CHECK kiln_status kln_graph_launch(const kiln_graph *graph, const kiln_stream *stream);
 KILN_MUST_CHECK kiln_status kln_stream_wait(const kiln_stream *stream);
 
+/* The same, up to a microsecond sooner: the device writes to the host's memory behind the work, and
+ * the host looks there before it asks the driver. One thread at a time; as kln_stream_wait where
+ * kln_stream_make_fence was not called, the driver has no such writes, or the process wants threads
+ * that wait to yield or to sleep. */
+KILN_MUST_CHECK kiln_status kln_stream_wait_by_fence(kiln_stream *stream);
+void kln_stream_make_fence(kiln_stream *stream);
+
 /* Waits until all work on the device is done, whoever enqueued it. Fails while a stream of this
  * thread is captured: DEVICE. */
 KILN_MUST_CHECK kiln_status kln_cuda_wait(int32_t device);
@@ -154,6 +161,8 @@ struct kiln_stream {
     int32_t device;
     bool owned; /* made by Kiln, not wrapped */
     void *handle;
+    void *fence;     /* a number in pinned memory, or NULL */
+    uint32_t passed; /* the last one that the device was told to write there */
 };
 
 struct kiln_event {

@@ -200,7 +200,7 @@ kiln_status capture_run(const capture_trial *trial, kiln_graph *graph)
     KLN_RETURN_IF_ERROR(graph != NULL ? kln_graph_launch(graph, stream)
                                       : transfers_enqueue_all(trial->exec, trial->entry, stream));
     KLN_RETURN_IF_ERROR(transfers_enqueue_behind(trial->exec, trial->entry, stream, true));
-    KLN_RETURN_IF_ERROR(kln_stream_wait(stream));
+    KLN_RETURN_IF_ERROR(kln_stream_wait_by_fence(stream));
     transfers_copy_out(trial->exec, trial->entry, true);
     return KILN_OK;
 }
@@ -321,6 +321,9 @@ kiln_status graph_capture(kln_exec *exec, graph_entry *entry)
     }
     capture_trial trial = {.exec = exec, .entry = entry};
     if (status == KILN_OK) {
+        if (gpu->owns_work) {
+            kln_stream_make_fence(gpu->work);
+        }
         status = attempt(&trial);
     }
     capture_finish(&trial);

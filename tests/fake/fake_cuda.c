@@ -244,6 +244,7 @@ int cuDeviceCanAccessPeer(int *can, int device, int peer)
 
 CU cuDevicePrimaryCtxRetain(void **made, int device);
 CU cuDevicePrimaryCtxRelease_v2(int device);
+CU cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active);
 CU cuCtxPushCurrent_v2(void *pushed);
 CU cuCtxPopCurrent_v2(void **popped);
 CU cuCtxGetCurrent(void **current);
@@ -274,6 +275,14 @@ int cuDevicePrimaryCtxRelease_v2(int device)
     memset(fake_contexts[device].peers, 0, sizeof fake_contexts[device].peers);
     fake_objects--;
     return fake_unlock(fake_contexts[device].references >= 0 ? SUCCESS : INVALID_CONTEXT);
+}
+
+int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active)
+{
+    ENTER();
+    *flags = (unsigned)fake_setting("FAKE_CUDA_SCHEDULE", 0);
+    *active = fake_contexts[device].references > 0;
+    return fake_unlock(SUCCESS);
 }
 
 int cuCtxPushCurrent_v2(void *pushed)

@@ -18,6 +18,8 @@
  *     FAKE_CUDA_SLOW       microseconds that each copy inside a graph takes
  *     FAKE_CUDA_SLOW_COPIES    microseconds that each copy takes, in a graph or not
  *     FAKE_CUDA_KERNELS    "load", "name", "launch": that step towards a kernel fails
+ *     FAKE_CUDA_SCHEDULE   how the primary contexts say that threads wait (0): 4 to sleep
+ *     FAKE_CUDA_WRITES     "refused": streams write no values; "late": they do it too late
  *     FAKE_CUDA_BUSY       streams and events say that they are not ready until somebody waits
  *
  * The tests find three functions of its own by dlsym: fake_cuda_calls(name), how often that
@@ -45,6 +47,7 @@ enum {
     INVALID_DEVICE = 101,
     INVALID_CONTEXT = 201,
     INVALID_HANDLE = 400,
+    NOT_SUPPORTED = 801,
     NOT_READY = 600,
     INVALID_IMAGE = 200,
     NOT_FOUND = 500,

@@ -219,6 +219,7 @@ CU cuStreamDestroy_v2(void *on);
 CU cuCtxSynchronize(void);
 CU cuStreamSynchronize(void *on);
 CU cuStreamQuery(void *on);
+CU cuStreamWriteValue32_v2(void *on, address place, unsigned value, unsigned flags);
 CU cuStreamWaitEvent(void *on, void *what, unsigned flags);
 CU cuStreamGetCtx(void *on, void **found);
 CU cuEventCreate(void **made, unsigned flags);
@@ -271,6 +272,22 @@ int cuStreamSynchronize(void *on)
 static int not_ready(const stream *target)
 {
     return target != NULL && target->busy && getenv("FAKE_CUDA_BUSY") != NULL ? NOT_READY : SUCCESS;
+}
+
+int cuStreamWriteValue32_v2(void *on, address place, unsigned value, unsigned flags)
+{
+    ENTER();
+    if (fake_says("FAKE_CUDA_WRITES", "refused")) {
+        return fake_unlock(NOT_SUPPORTED);
+    }
+    const stream *target = stream_of(on);
+    if (target == NULL || target->capture != NULL || flags != 0 || place % 4 != 0) {
+        return fake_unlock(INVALID_VALUE);
+    }
+    if (!fake_says("FAKE_CUDA_WRITES", "late")) {
+        *(volatile unsigned *)pointer(place) = value;
+    }
+    return fake_unlock(SUCCESS);
 }
 
 int cuStreamQuery(void *on)

@@ -45,9 +45,10 @@ static inline unsigned long calls(const char *name)
 /* Before each test: the fake as it is without wishes. */
 static inline int begin_fake(void **state)
 {
-    static const char *const wishes[] = {
-        "DEVICES", "VERSION",    "INIT",        "MEMORY",        "LOST", "CAPTURE",     "UPDATE",
-        "BUSY",    "HOST_NODES", "LOST_DEVICE", "MEMORY_DEVICE", "SLOW", "SLOW_COPIES", "KERNELS"};
+    static const char *const wishes[] = {"DEVICES",     "VERSION",     "INIT",          "MEMORY",
+                                         "LOST",        "CAPTURE",     "UPDATE",        "BUSY",
+                                         "HOST_NODES",  "LOST_DEVICE", "MEMORY_DEVICE", "SLOW",
+                                         "SLOW_COPIES", "KERNELS",     "SCHEDULE",      "WRITES"};
     (void)state;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(wishes); i++) {
         char name[64];

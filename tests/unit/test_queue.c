@@ -587,3 +587,41 @@ FAKE_TEST(engines_live_on_the_device_they_were_made_for)
         kiln_context_destroy(context);
     }
 }
+
+/* How the end of a replay is waited for: by a look at memory that the device writes to, or by the
+ * driver where it writes none, writes it late, or where threads that wait are to sleep. */
+FAKE_TEST(the_end_of_a_replay_is_looked_for_in_memory)
+{
+    static const struct {
+        const char *wish, *value;
+        unsigned long writes, waits; /* in four runs; a driver that refuses is asked once */
+    } cases[] = {
+        {"WRITES", NULL, 4, 0},     {"WRITES", "late", 4, 4}, {"WRITES", "refused", 0, 4},
+        {"SCHEDULE", "4", 0, 4},    {"SCHEDULE", "2", 0, 4},  {"SCHEDULE", "1", 4, 0},
+        {"VERSION", "11060", 0, 4},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        char name[64];
+        behaviour how = {.drifts = false};
+        float x[8] = {0};
+        (void)snprintf(name, sizeof name, "FAKE_CUDA_%s", cases[i].wish);
+        set(name, cases[i].value);
+        kln_cuda_close();
+        kiln_context *context = make_context(&how, false, NULL);
+        run_and_check(context, x, 8, 1);
+        run_and_check(context, x, 8, 2);
+        const unsigned long writes = calls("cuStreamWriteValue32_v2");
+        const unsigned long waits = calls("cuStreamSynchronize");
+        for (int run = 3; run < 7; run++) {
+            run_and_check(context, x, 8, (float)run);
+        }
+        assert_int_equal(counters_of(context).graph_hits, 4);
+        assert_int_equal(calls("cuStreamWriteValue32_v2") - writes, cases[i].writes);
+        assert_int_equal(calls("cuStreamSynchronize") - waits, cases[i].waits);
+        set("FAKE_CUDA_LOST", "719");
+        assert_status(KILN_ERROR_DEVICE, kiln_context_run(context));
+        set("FAKE_CUDA_LOST", NULL);
+        kiln_context_destroy(context);
+        set(name, NULL);
+    }
+}
