@@ -16,15 +16,16 @@ option(KILN_COVERAGE "Count the lines that run (gcov)" OFF)
 set(KILN_SANITIZER "" CACHE STRING "address, undefined, thread, or empty")
 set_property(CACHE KILN_SANITIZER PROPERTY STRINGS "" address undefined thread)
 
-# Where scripts/install_deps.sh puts what is not a Debian package: ONNX Runtime, models, cJSON.
+# Where scripts/install_deps.sh puts what is not a Debian package: ONNX Runtime, models, cJSON, zlib.
 set(KILN_DEPS_DIR "$ENV{KILN_DEPS_DIR}" CACHE PATH "Folder of downloaded dependencies")
 if(NOT KILN_DEPS_DIR)
   set(KILN_DEPS_DIR ${CMAKE_CURRENT_SOURCE_DIR}/build/deps)
 endif()
-if(NOT EXISTS ${KILN_DEPS_DIR}/cjson/cJSON.c)
-  message(FATAL_ERROR
-    "${KILN_DEPS_DIR}/cjson/cJSON.c is not there: scripts/install_deps.sh gets it")
-endif()
+foreach(source cjson/cJSON.c zlib/inflate.c)
+  if(NOT EXISTS ${KILN_DEPS_DIR}/${source})
+    message(FATAL_ERROR "${KILN_DEPS_DIR}/${source} is not there: scripts/install_deps.sh gets it")
+  endif()
+endforeach()
 
 # A second build of the same source costs little where ccache is installed.
 if(PROJECT_IS_TOP_LEVEL AND NOT DEFINED CMAKE_C_COMPILER_LAUNCHER AND NOT KILN_COVERAGE)

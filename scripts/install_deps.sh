@@ -3,7 +3,7 @@
 #
 #     scripts/install_deps.sh [build] [demo] [test] [check] [docs] [tensorrt] [cuda] [all]
 #
-#   build   compiler, CMake, Ninja; cJSON's source                  (what `make` needs; the default)
+#   build   compiler, CMake, Ninja; cJSON's and zlib's source       (what `make` needs; the default)
 #   demo    + cairo, ONNX Runtime, the magika and rapidocr models   (make demo)
 #   test    + cmocka, ONNX's test data, the silero-vad models, and Python with onnxruntime, onnx and
 #             numpy, whose results the tests compare with           (make test)
@@ -118,14 +118,18 @@ scratch=
 cleanup() { [ -z "$scratch" ] || rm -rf "$scratch"; }
 trap cleanup EXIT
 
-# cJSON as the distribution has it, with its security fixes. `apt-get source` needs source lists,
-# which most machines do not have: copies of the machine's own lists say deb-src instead of deb,
-# in a folder of their own, and the system's stay as they are.
-install_cjson() {
-    done_already cjson "cjson from source" && return
-    say "cJSON's source"
+# install_source PACKAGE FILE...: a library's source as the distribution has it, with its security
+# fixes. `apt-get source` needs source lists, which most machines do not have: copies of the
+# machine's own lists say deb-src instead of deb, in a folder of their own, and the system's stay as
+# they are.
+install_source() {
+    local name=$1
+    shift
+    done_already "$name" "$name from source" && return
+    say "the source of $name"
     local apt=$scratch/apt file
-    mkdir -p "$apt/parts" "$apt/lists/partial" "$apt/cache/archives/partial" "$scratch/cjson"
+    rm -rf "$apt"
+    mkdir -p "$apt/parts" "$apt/lists/partial" "$apt/cache/archives/partial" "$scratch/$name"
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
         [ ! -f "$file" ] || sed -n 's/^deb\([[:space:]]\)/deb-src\1/p' "$file" \
             >> "$apt/sources.list"
@@ -138,23 +142,23 @@ install_cjson() {
         -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts="$apt/parts"
         -o Dir::State::Lists="$apt/lists" -o Dir::Cache="$apt/cache")
     "${get[@]}" update || die "the lists of Debian's source packages cannot be read"
-    (cd "$scratch/cjson" && "${get[@]}" source --download-only cjson > /dev/null) ||
-        die "\"apt-get source cjson\" failed"
+    (cd "$scratch/$name" && "${get[@]}" source --download-only "$name" > /dev/null) ||
+        die "\"apt-get source $name\" failed"
     (
-        cd "$scratch/cjson"
+        cd "$scratch/$name"
         mkdir source
-        tar -xf cjson_*.orig.tar.* -C source --strip-components=1
-        tar -xf cjson_*.debian.tar.* -C source
+        tar -xf "$name"_*.orig.tar.* -C source --strip-components=1
+        tar -xf "$name"_*.debian.tar.* -C source
         cd source
         if [ -f debian/patches/series ]; then
             grep -v '^#' debian/patches/series | while read -r file _; do
                 [ -z "$file" ] || patch -p1 -s -i "debian/patches/$file"
             done
         fi
-    ) || die "cJSON's source package cannot be unpacked"
-    mkdir -p "$deps/cjson"
-    cp "$scratch"/cjson/source/{cJSON.c,cJSON.h,LICENSE} "$deps/cjson/"
-    stamp cjson "cjson from source"
+    ) || die "the source package of $name cannot be unpacked"
+    mkdir -p "$deps/$name"
+    (cd "$scratch/$name/source" && cp "$@" "$deps/$name/") || die "$name does not hold $*"
+    stamp "$name" "$name from source"
 }
 
 # The Python that fetches: a virtual environment, so that no system package is touched.
@@ -308,7 +312,10 @@ fi
 scratch=$(mktemp -d "$deps/.scratch.XXXXXX")
 
 if wants build; then
-    install_cjson
+    install_source cjson cJSON.c cJSON.h LICENSE
+    # What inflates; the rest of zlib is not needed.
+    install_source zlib adler32.c crc32.{c,h} inf{fast,late,trees}.{c,h} inffixed.h zutil.{c,h} \
+        zlib.h zconf.h
 fi
 if wants demo; then
     install_onnxruntime

@@ -255,6 +255,20 @@ KILN_API void kiln_tensor_free(kiln_tensor *tensor);
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_save_npy(const kiln_tensor *tensor,
                                                           const char *path);
 
+/* --- .npz files, NumPy's format for several arrays --- */
+
+/* Reads every array of `path`, as numpy.savez and numpy.savez_compressed write them, into a list of
+ * the library's; release it with kiln_tensors_free. A name is that of the array, without ".npy".
+ * Errors: those of kiln_tensor_load_npy, with the array's name; MALFORMED for what is no zip
+ * archive, a checksum that does not fit and a name that is there twice; UNSUPPORTED for what is
+ * encrypted, or packed by another method than NumPy's. `*tensors` is NULL then. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_tensors_load_npz(const char *path,
+                                                           kiln_named_tensor **tensors,
+                                                           size_t *count);
+
+/* Releases what kiln_tensors_load_npz gave. NULL is allowed. Since 0.1. */
+KILN_API void kiln_tensors_free(kiln_named_tensor *tensors, size_t count);
+
 #ifdef __cplusplus
 }
 #endif

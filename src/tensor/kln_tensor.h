@@ -32,6 +32,10 @@ bool kln_tensor_is_sound(const kiln_tensor *tensor);
  * UNSUPPORTED, RANK, LIMIT, OUT_OF_MEMORY; `tensor` is left as it was then. */
 KILN_MUST_CHECK kiln_status kln_npy_read(kiln_span file, kiln_tensor *tensor);
 
+/* kiln_tensors_load_npz from bytes in memory, likewise. */
+KILN_MUST_CHECK kiln_status kln_npz_read(kiln_span file, kiln_named_tensor **tensors,
+                                         size_t *count);
+
 /* Conversions of one element, round to nearest even, as IEEE 754 and the ONNX specification say. */
 float kln_float_from_half(uint16_t bits);
 uint16_t kln_half_from_float(float value);
