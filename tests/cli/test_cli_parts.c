@@ -14,7 +14,7 @@
 
 TEST(figures_have_their_order)
 {
-    kiln_histogram *times = cli_times_create();
+    owned_histogram times = cli_times_create();
     for (uint64_t i = 1000; i > 0; i--) {
         kiln_histogram_record(times, i);
     }
@@ -28,7 +28,6 @@ TEST(figures_have_their_order)
         assert_true(item != NULL && fabs(item->valuedouble - expected[i] / 1e6) < 1e-12);
     }
     cJSON_Delete(found);
-    kiln_histogram_destroy(times);
 }
 
 TEST(durations_have_units)

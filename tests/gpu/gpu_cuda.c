@@ -68,11 +68,10 @@ TEST(bytes_survive_every_way)
         for (size_t j = 0; j < KLN_ARRAY_LENGTH(locations); j++) {
             const unsigned seed = (unsigned)(17 + i * 4 + j);
             kiln_buffer *from = make_pattern(locations[i], seed);
-            kiln_buffer *to = make_pattern(locations[j], 1);
+            owned_buffer to = make_pattern(locations[j], 1);
             assert_ok(kiln_buffer_copy(to, 0, from, 0, BYTES, NULL));
             check_pattern(to, seed);
             kiln_buffer_destroy(from);
-            kiln_buffer_destroy(to);
         }
     }
 }
@@ -86,7 +85,6 @@ static void wait_a_while(void *user)
 
 TEST(streams_and_events_keep_order)
 {
-    kiln_stream *first = NULL;
     kiln_stream *second = NULL;
     kiln_event *begin = NULL;
     kiln_event *end = NULL;
@@ -95,8 +93,8 @@ TEST(streams_and_events_keep_order)
     double took = 0.0;
     kiln_buffer *source = make_pattern(KILN_LOCATION_PINNED, 5);
     kiln_buffer *middle = make_pattern(KILN_LOCATION_DEVICE, 1);
-    kiln_buffer *target = make_pattern(KILN_LOCATION_PINNED, 2);
-    assert_ok(kiln_stream_create(0, 0, &first));
+    owned_buffer target = make_pattern(KILN_LOCATION_PINNED, 2);
+    kiln_stream *first = stream_on(0);
     assert_ok(kiln_stream_create(0, -1, &second));
     assert_ok(kiln_event_create(0, true, &begin));
     assert_ok(kiln_event_create(0, true, &end));
@@ -124,7 +122,6 @@ TEST(streams_and_events_keep_order)
     kiln_stream_destroy(second);
     kiln_buffer_destroy(source);
     kiln_buffer_destroy(middle);
-    kiln_buffer_destroy(target);
 }
 
 static void capture(kiln_stream *stream, kiln_buffer *device, kiln_buffer *pinned, uint8_t value,
@@ -139,13 +136,12 @@ static void capture(kiln_stream *stream, kiln_buffer *device, kiln_buffer *pinne
 
 TEST(graphs_replay_and_are_replaced)
 {
-    kiln_stream *stream = NULL;
     kiln_graph *graph = NULL;
     bool in_place = false;
     kiln_buffer *device = make_pattern(KILN_LOCATION_DEVICE, 1);
-    kiln_buffer *pinned = make_pattern(KILN_LOCATION_PINNED, 1);
+    owned_buffer pinned = make_pattern(KILN_LOCATION_PINNED, 1);
     const unsigned char *seen = kiln_buffer_data(pinned);
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    kiln_stream *stream = stream_on(0);
     capture(stream, device, pinned, 7, true);
     assert_ok(kiln_stream_capture_end(stream, &graph));
     assert_int_equal(kiln_graph_node_count(graph), 2);
@@ -182,7 +178,6 @@ TEST(graphs_replay_and_are_replaced)
     kiln_graph_destroy(graph);
     kiln_stream_destroy(stream);
     kiln_buffer_destroy(device);
-    kiln_buffer_destroy(pinned);
 }
 
 TEST(the_pool_puts_streams_behind_each_other)
@@ -191,14 +186,12 @@ TEST(the_pool_puts_streams_behind_each_other)
     options.location = KILN_LOCATION_DEVICE;
     options.max_bytes = BYTES;
     options.first_bytes = BYTES;
-    kiln_pool *pool = NULL;
-    kiln_stream *first = NULL;
-    kiln_stream *second = NULL;
+    owned_pool pool = NULL;
     kiln_block block;
     int count = 0;
     assert_ok(kiln_pool_create(&options, &pool));
-    assert_ok(kiln_stream_create(0, 0, &first));
-    assert_ok(kiln_stream_create(0, 0, &second));
+    kiln_stream *first = stream_on(0);
+    owned_stream second = stream_on(0);
     assert_ok(kiln_pool_allocate(pool, BYTES, first, &block));
     void *const data = block.data;
     assert_ok(kiln_stream_call(first, wait_a_while, &count));
@@ -216,19 +209,16 @@ TEST(the_pool_puts_streams_behind_each_other)
     assert_int_equal(byte, 0xBB);
     assert_ok(kiln_pool_release(pool, &block, second));
     kiln_stream_destroy(first);
-    kiln_stream_destroy(second);
-    kiln_pool_destroy(pool);
 }
 
 TEST(ordered_memory_works)
 {
-    kiln_stream *stream = NULL;
     void *memory = NULL;
     unsigned char byte = 0;
     if (!kln_cuda_has(KLN_CUDA_STREAM_ORDERED, 0)) {
         skip();
     }
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    kiln_stream *stream = stream_on(0);
     assert_ok(kln_cuda_allocate_ordered(stream, BYTES, &memory));
     assert_ok(kln_cuda_fill(0, memory, 0x5A, BYTES, stream));
     assert_ok(kln_cuda_copy(0, &byte, (unsigned char *)memory + BYTES - 1, 1, stream));
@@ -387,7 +377,6 @@ TEST(a_kernel_copies_more_than_4_gib)
 {
     const size_t bytes = ((size_t)4 << 30) + 37;
     static const size_t places[] = {0, ((size_t)4 << 30) - 16, ((size_t)4 << 30) + 5};
-    kiln_stream *stream = NULL;
     void *from = NULL;
     void *to = NULL;
     unsigned char seen[64];
@@ -397,7 +386,7 @@ TEST(a_kernel_copies_more_than_4_gib)
         kln_cuda_release(KILN_LOCATION_DEVICE, 0, from);
         skip();
     }
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    kiln_stream *stream = stream_on(0);
     assert_ok(kln_cuda_fill(0, from, 0x11, bytes, NULL));
     assert_ok(kln_cuda_fill(0, to, 0x22, bytes + 64, NULL));
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(places); i++) {
@@ -477,7 +466,7 @@ TEST(threads_share_device_memory)
     options.first_bytes = 16384;
     share shares[THREADS];
     pthread_t threads[THREADS];
-    kiln_pool *pool = NULL;
+    owned_pool pool = NULL;
     assert_ok(kiln_pool_create(&options, &pool));
     for (size_t i = 0; i < THREADS; i++) {
         shares[i] = (share){pool, (uint8_t)(i + 1), false};
@@ -494,7 +483,6 @@ TEST(threads_share_device_memory)
     print_message("%llu allocations, %llu slabs, %llu stream waits\n",
                   (unsigned long long)counters.allocations, (unsigned long long)counters.slabs_made,
                   (unsigned long long)counters.stream_waits);
-    kiln_pool_destroy(pool);
 }
 
 static bool has_gpu(void)

@@ -16,32 +16,30 @@
 static kiln_engine *build(kiln_span model, kiln_provider provider)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    kiln_engine *engine = NULL;
     options.backend = "onnxruntime";
     options.provider = provider;
-    assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+    kiln_engine *engine = built_bytes(model, &options);
     return engine;
 }
 
 static kiln_context *make_context(kiln_engine *engine, kiln_graph_policy policy)
 {
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    kiln_context *context = NULL;
     options.graphs = policy;
-    assert_ok(kiln_context_create(engine, &options, &context));
+    kiln_context *context = context_with(engine, &options);
     return context;
 }
 
 /* y = exp(x) through every run: plain, captured, replayed. */
 TEST(every_run_gives_what_the_cpu_gives)
 {
-    kiln_engine *engine = build(small_unary("Exp", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
+    owned_engine engine = build(small_unary("Exp", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
     assert_int_equal(kiln_engine_device(engine), 0);
     assert_int_equal(kiln_engine_host_node_count(engine), 0);
     static const kiln_graph_policy policies[] = {KILN_GRAPH_AUTOMATIC, KILN_GRAPH_OFF,
                                                  KILN_GRAPH_REQUIRED};
     for (size_t p = 0; p < 3; p++) {
-        kiln_context *context = make_context(engine, policies[p]);
+        owned_context context = make_context(engine, policies[p]);
         static float x[COUNT];
         kiln_tensor y;
         for (int64_t count = COUNT / 2; count <= COUNT; count += COUNT / 2) {
@@ -67,14 +65,12 @@ TEST(every_run_gives_what_the_cpu_gives)
                       (unsigned long long)counters.graph_captures, counters.graph_reason);
         assert_int_equal(counters.graph_captures, policies[p] == KILN_GRAPH_OFF ? 0 : 2);
         assert_int_equal(counters.graph_hits, p == 0 ? 8 : p == 1 ? 0 : 10);
-        kiln_context_destroy(context);
     }
-    kiln_engine_release(engine);
 }
 
 TEST(memory_of_every_place_is_used)
 {
-    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
+    owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
     static const kiln_location places[] = {KILN_LOCATION_HOST, KILN_LOCATION_PINNED,
                                            KILN_LOCATION_MANAGED, KILN_LOCATION_DEVICE};
     static float values[COUNT];
@@ -105,7 +101,6 @@ TEST(memory_of_every_place_is_used)
         kiln_buffer_destroy(buffers[0]);
         kiln_buffer_destroy(buffers[1]);
     }
-    kiln_engine_release(engine);
 }
 
 TEST(shapes_that_depend_on_values_are_run_plainly)
@@ -114,8 +109,8 @@ TEST(shapes_that_depend_on_values_are_run_plainly)
     small_input(&graph, "x", SMALL_FLOAT, "n");
     small_node(&graph, "NonZero", "x", "y");
     small_output(&graph, "y", SMALL_INT64, "1,m");
-    kiln_engine *engine = build(small_model(&graph), KILN_PROVIDER_CUDA);
-    kiln_context *context = make_context(engine, KILN_GRAPH_AUTOMATIC);
+    owned_engine engine = build(small_model(&graph), KILN_PROVIDER_CUDA);
+    owned_context context = make_context(engine, KILN_GRAPH_AUTOMATIC);
     float x[8] = {0};
     const kiln_tensor input = floats(x, 8);
     kiln_tensor y;
@@ -134,8 +129,6 @@ TEST(shapes_that_depend_on_values_are_run_plainly)
     assert_ok(kiln_context_bind(context, "x", &input));
     assert_true(kiln_context_run(context) != KILN_OK);
     assert_message("a captured graph is required");
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 /* Det has no kernel for CUDA, so the node stays on the CPU. */
@@ -156,7 +149,6 @@ TEST(nodes_on_the_cpu_are_named)
 TEST(options_reach_the_provider)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    kiln_engine *engine = NULL;
     options.backend = "onnxruntime";
     options.provider = KILN_PROVIDER_CUDA;
     options.tf32 = KILN_SWITCH_OFF;
@@ -165,7 +157,7 @@ TEST(options_reach_the_provider)
     options.conv_search = KILN_CONV_SEARCH_HEURISTIC;
     options.gpu_memory_bytes = (uint64_t)1 << 30;
     options.gpu_only = true;
-    assert_ok(kiln_engine_build_bytes(small_unary("Abs", SMALL_FLOAT, "n"), &options, &engine));
+    kiln_engine *engine = built_bytes(small_unary("Abs", SMALL_FLOAT, "n"), &options);
     kiln_engine_release(engine);
     options.device = 63;
     assert_status(KILN_ERROR_NO_DEVICE,
@@ -174,16 +166,15 @@ TEST(options_reach_the_provider)
 
 TEST(enqueue_orders_into_the_callers_stream)
 {
-    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
+    owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
     kiln_context *first = make_context(engine, KILN_GRAPH_AUTOMATIC);
     kiln_context *second = make_context(engine, KILN_GRAPH_AUTOMATIC);
-    kiln_stream *stream = NULL;
     kiln_buffer *buffers[3];
     kiln_tensor tensors[3];
     const kiln_shape shape = KILN_SHAPE(COUNT);
     static float x[COUNT];
     static float y[COUNT];
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    owned_stream stream = stream_on(0);
     for (size_t i = 0; i < 3; i++) {
         assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, sizeof x, &buffers[i]));
         assert_ok(kiln_buffer_tensor(buffers[i], 0, KILN_DTYPE_FLOAT32, &shape, &tensors[i]));
@@ -209,8 +200,6 @@ TEST(enqueue_orders_into_the_callers_stream)
     for (size_t i = 0; i < 3; i++) {
         kiln_buffer_destroy(buffers[i]);
     }
-    kiln_stream_destroy(stream);
-    kiln_engine_release(engine);
 }
 
 typedef struct job {
@@ -242,7 +231,7 @@ static void *run_many(void *user)
 
 TEST(threads_capture_and_replay_side_by_side)
 {
-    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
+    owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"), KILN_PROVIDER_CUDA);
     job jobs[4];
     pthread_t threads[4];
     for (size_t i = 0; i < 4; i++) {
@@ -255,7 +244,6 @@ TEST(threads_capture_and_replay_side_by_side)
         assert_int_equal(counters_of(jobs[i].context).graph_captures, 6);
         kiln_context_destroy(jobs[i].context);
     }
-    kiln_engine_release(engine);
 }
 
 /* --- several devices --- */
@@ -289,14 +277,13 @@ static void *run_on_device(void *user)
     return NULL;
 }
 
-static kiln_context *context_on(int32_t device)
+static kiln_context *context_on_device(int32_t device)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    kiln_engine *engine = NULL;
     options.backend = "onnxruntime";
     options.provider = KILN_PROVIDER_CUDA;
     options.device = device;
-    assert_ok(kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
+    kiln_engine *engine = built_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options);
     assert_int_equal(kiln_engine_device(engine), device);
     kiln_context *context = make_context(engine, KILN_GRAPH_REQUIRED);
     kiln_engine_release(engine);
@@ -311,7 +298,7 @@ TEST(every_device_works_beside_the_others)
     device_job jobs[MOST_DEVICES];
     pthread_t threads[MOST_DEVICES];
     for (int32_t i = 0; i < count; i++) {
-        jobs[i] = (device_job){.device = i, .context = context_on(i)};
+        jobs[i] = (device_job){.device = i, .context = context_on_device(i)};
     }
     for (int32_t i = 0; i < count; i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, run_on_device, &jobs[i]), 0);
@@ -324,7 +311,7 @@ TEST(every_device_works_beside_the_others)
     /* Memory of one is no memory of another's. */
     for (int32_t i = 0; i < count; i++) {
         const int32_t other = (i + 1) % count;
-        kiln_buffer *buffer = NULL;
+        owned_buffer buffer = NULL;
         kiln_tensor tensor;
         assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, i, COUNT * sizeof(float), &buffer));
         assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(COUNT), &tensor));
@@ -334,8 +321,7 @@ TEST(every_device_works_beside_the_others)
                           kiln_context_bind(jobs[other].context, "x", &tensor));
         }
         kiln_context_destroy(jobs[i].context);
-        jobs[i].context = context_on(i);
-        kiln_buffer_destroy(buffer);
+        jobs[i].context = context_on_device(i);
     }
     for (int32_t i = 0; i < count; i++) {
         kiln_context_destroy(jobs[i].context);

@@ -48,8 +48,8 @@ static kiln_engine *make_engine(bool one_stream)
 static void check_pipeline(bool one_stream)
 {
     static float x[COUNT];
-    kiln_engine *engine = make_engine(one_stream);
-    kiln_pipeline *pipeline = NULL;
+    owned_engine engine = make_engine(one_stream);
+    owned_pipeline pipeline = NULL;
     const kiln_named_tensor input = {
         "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(COUNT), x, sizeof x)};
     assert_ok(kiln_pipeline_create(engine, NULL, &pipeline));
@@ -69,8 +69,6 @@ static void check_pipeline(bool one_stream)
     print_message("%llu hits, %llu misses, \"%s\"\n", (unsigned long long)counters.graph_hits,
                   (unsigned long long)counters.graph_misses, counters.graph_reason);
     assert_int_equal(counters.graph_captures, 2);
-    kiln_pipeline_destroy(pipeline);
-    kiln_engine_release(engine);
 }
 
 TEST(batches_keep_their_order)
@@ -81,16 +79,15 @@ TEST(batches_keep_their_order)
 
 TEST(a_plan_on_the_device_is_bound)
 {
-    kiln_engine *engine = make_engine(false);
+    owned_engine engine = make_engine(false);
     kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS_INIT;
     kiln_buffer_plan *plan = NULL;
-    kiln_context *context = NULL;
     kiln_tensor x;
     kiln_tensor y;
     float value = 3;
     options.location = KILN_LOCATION_DEVICE;
     assert_ok(kiln_engine_plan_buffers(engine, NULL, &options, &plan));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     assert_ok(kiln_context_bind_plan(context, plan));
     assert_ok(kiln_buffer_plan_find(plan, "x", &x));
     assert_ok(kiln_buffer_plan_find(plan, "y", &y));
@@ -103,17 +100,15 @@ TEST(a_plan_on_the_device_is_bound)
     assert_true(value == 3);
     kiln_context_destroy(context);
     kiln_buffer_plan_destroy(plan);
-    kiln_engine_release(engine);
 }
 
 TEST(the_driver_keeps_what_it_was_told_to)
 {
-    kiln_stream *stream = NULL;
     void *memory = NULL;
     if (!kln_cuda_has(KLN_CUDA_STREAM_ORDERED, 0)) {
         skip();
     }
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    kiln_stream *stream = stream_on(0);
     assert_ok(kiln_device_keep_free(0, (uint64_t)64 << 20));
     for (int i = 0; i < 100; i++) {
         assert_ok(kiln_stream_allocate(stream, 1 << 20, &memory));

@@ -115,7 +115,7 @@ static void *build_job(void *user)
 /* Builds in several threads, while others run. */
 TENSORRT_TEST(builds_and_runs_go_side_by_side)
 {
-    kiln_engine *engine = conv_engine();
+    owned_engine engine = conv_engine();
     kiln_engine *built[3] = {NULL};
     job running = {engine, false, 3000, 0};
     pthread_t threads[4];
@@ -128,14 +128,12 @@ TENSORRT_TEST(builds_and_runs_go_side_by_side)
     }
     assert_int_equal(running.wrong, 0);
     for (size_t i = 0; i < 3; i++) {
-        kiln_context *context = NULL;
         assert_non_null(built[i]);
-        assert_ok(kiln_context_create(built[i], NULL, &context));
+        kiln_context *context = context_on(built[i]);
         check_conv(context);
         kiln_context_destroy(context);
         kiln_engine_release(built[i]);
     }
-    kiln_engine_release(engine);
 }
 
 /* KILN_TENSORRT_OTHER: another version, or a lean runtime, in the same process. */
@@ -153,15 +151,13 @@ TENSORRT_TEST(two_libraries_live_in_one_process)
     assert_ok(kiln_engine_save(engine, plan));
     kiln_build_options options = fake_options(SOME_LAYOUT);
     for (int round = 0; round < 3; round++) {
-        kiln_context *context = NULL;
         options.library = other;
         assert_int_not_equal(kiln_engine_load(plan, &options, &refused), KILN_OK);
         if (round == 0) {
             print_message("  %.300s\n", kiln_error_message());
         }
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         check_conv(context);
-        kiln_context_destroy(context);
     }
     kiln_engine_release(engine);
 }
@@ -170,14 +166,13 @@ TENSORRT_TEST(two_libraries_live_in_one_process)
 
 TENSORRT_TEST(enqueue_orders_into_the_callers_stream)
 {
-    kiln_engine *engine = build_relu(SOME_LAYOUT);
+    owned_engine engine = build_relu(SOME_LAYOUT);
     kiln_context *contexts[2] = {NULL};
-    kiln_stream *stream = NULL;
     kiln_buffer *buffers[3];
     kiln_tensor tensors[3];
     float x[32];
     float y[32];
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    owned_stream stream = stream_on(0);
     for (size_t i = 0; i < 3; i++) {
         assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, sizeof x, &buffers[i]));
         assert_ok(
@@ -207,8 +202,6 @@ TENSORRT_TEST(enqueue_orders_into_the_callers_stream)
     for (size_t i = 0; i < 3; i++) {
         kiln_buffer_destroy(buffers[i]);
     }
-    kiln_stream_destroy(stream);
-    kiln_engine_release(engine);
 }
 
 /* --- shapes --- */
@@ -220,9 +213,8 @@ TENSORRT_TEST(empty_tensors_run)
     kiln_build_options options = fake_options(SOME_LAYOUT);
     options.profiles = &profile;
     options.profile_count = 1;
-    kiln_engine *engine = build_network(relu_network(), &options);
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_engine engine = build_network(relu_network(), &options);
+    owned_context context = context_on(engine);
     float x[32] = {-1, 2, -3, 4};
     for (int run = 0; run < 12; run++) {
         const int64_t count = run % 3 == 0 ? 0 : run % 3;
@@ -230,8 +222,6 @@ TENSORRT_TEST(empty_tensors_run)
         assert_true(kiln_shape_equal(&y.desc.shape, &KILN_SHAPE(count, 4)));
         assert_true(count == 0 || ((const float *)y.data)[3] == 4.0F);
     }
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 /* Boxes 0 and 1 overlap, 2 lies apart, 3 scores too little: 0 and 2 are kept. */
@@ -251,9 +241,8 @@ TENSORRT_TEST(suppression_gives_as_many_as_there_are)
     assert_ok(kiln_network_add_nms(network, "y", b, s, &how, &y));
     assert_ok(kiln_network_mark_output(network, y));
     const kiln_build_options options = fake_options(SOME_LAYOUT);
-    kiln_engine *engine = build_network(network, &options);
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_engine engine = build_network(network, &options);
+    owned_context context = context_on(engine);
     for (int run = 0; run < 6; run++) {
         float mine[4];
         memcpy(mine, scores, sizeof mine);
@@ -269,8 +258,6 @@ TENSORRT_TEST(suppression_gives_as_many_as_there_are)
         assert_int_equal(((const int64_t *)found.data)[2], 0);
         assert_true(run % 2 != 0 || ((const int64_t *)found.data)[5] == 2);
     }
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 /* --- plugins --- */
@@ -348,11 +335,10 @@ static kiln_network *plugin_network(bool is_stated)
 
 static void check_plugin(kiln_engine *engine)
 {
-    kiln_context *context = NULL;
     kiln_binding binding = {.struct_size = sizeof binding};
     const kiln_tensor where = host_floats(boxes, KILN_SHAPE(1, 4, 4));
     const kiln_tensor given = host_floats(scores, KILN_SHAPE(1, 4, 1));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     assert_ok(kiln_context_bind(context, "boxes", &where));
     assert_ok(kiln_context_bind(context, "scores", &given));
     for (int run = 0; run < 3; run++) {
@@ -366,7 +352,6 @@ static void check_plugin(kiln_engine *engine)
         assert_ok(kiln_context_tensor(context, binding.name, &count));
         assert_true(((const float *)count.data)[1] == 0.7F);
     }
-    kiln_context_destroy(context);
 }
 
 static void run_plugin(bool is_stated)
@@ -377,15 +362,13 @@ static void run_plugin(bool is_stated)
     kiln_network *network = plugin_network(is_stated);
     assert_ok(kiln_network_save_onnx(network, plan, KILN_WEIGHTS_INLINE));
     kiln_network_destroy(network);
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_build_file(plan, &options, &engine));
+    owned_engine engine = built_file(plan, &options);
     check_plugin(engine);
     (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("plugin.plan"));
     assert_ok(kiln_engine_save(engine, plan));
     kiln_engine_release(engine);
     assert_ok(kiln_engine_load(plan, &options, &engine));
     check_plugin(engine);
-    kiln_engine_release(engine);
 }
 
 TENSORRT_TEST(a_plugin_of_nvidias_runs)

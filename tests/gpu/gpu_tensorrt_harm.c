@@ -212,15 +212,13 @@ TENSORRT_TEST(a_full_gpu_is_told_and_nothing_is_lost)
     float *weights = calloc((size_t)WIDE * WIDE, sizeof *weights);
     assert_non_null(weights);
     const kiln_build_options options = fake_options(SOME_LAYOUT);
-    kiln_network *network = large_network(WIDE, weights);
-    kiln_engine *engine = NULL;
+    owned_network network = large_network(WIDE, weights);
     kiln_engine *second = NULL;
-    kiln_context *context = NULL;
-    assert_ok(kiln_engine_build(network, &options, &engine));
+    owned_engine engine = built_network(network, &options);
     char plan[4096];
     (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("large.plan"));
     assert_ok(kiln_engine_save(engine, plan));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     kiln_tensor x;
     assert_ok(kiln_context_tensor(context, "x", &x)); /* zeros, in memory of its own */
     assert_ok(kiln_context_run(context));
@@ -249,8 +247,6 @@ TENSORRT_TEST(a_full_gpu_is_told_and_nothing_is_lost)
                   (long long)before - (long long)free_memory());
     assert_true(free_memory() + ((size_t)4 << 20) >= before);
     kiln_context_destroy(context);
-    kiln_engine_release(engine);
-    kiln_network_destroy(network);
     free(weights);
 }
 

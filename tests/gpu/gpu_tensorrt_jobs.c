@@ -35,8 +35,8 @@ TENSORRT_TEST(a_job_tells_how_far_it_is)
 {
     kiln_build_options options = fake_options(SOME_LAYOUT);
     options.builder_optimization_level = 1; /* some kernels are tried */
-    kiln_build *build = NULL;
-    kiln_engine *engine = NULL;
+    owned_build build = NULL;
+    owned_engine engine = NULL;
     kiln_build_progress progress = {.struct_size = sizeof progress};
     assert_ok(kiln_build_start_file(deep_model(), &options, NULL, &build));
     double last = 0;
@@ -55,8 +55,6 @@ TENSORRT_TEST(a_job_tells_how_far_it_is)
                   widest * 100);
     assert_int_equal(progress.state, KILN_BUILD_DONE);
     assert_true(progress.reports > 10);
-    kiln_build_destroy(build);
-    kiln_engine_release(engine);
 }
 
 TENSORRT_TEST(a_job_is_cancelled_and_limited)
@@ -65,7 +63,7 @@ TENSORRT_TEST(a_job_is_cancelled_and_limited)
     options.builder_optimization_level = 1;
     const char *model = deep_model();
     kiln_build *build = NULL;
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     kiln_build_progress progress = {.struct_size = sizeof progress};
     assert_ok(kiln_build_start_file(model, &options, NULL, &build));
     do {
@@ -88,5 +86,4 @@ TENSORRT_TEST(a_job_is_cancelled_and_limited)
     kiln_build_destroy(build);
     /* And the next one is as good as ever. */
     engine = build_network(conv_network(), &options);
-    kiln_engine_release(engine);
 }

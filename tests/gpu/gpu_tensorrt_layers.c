@@ -163,9 +163,8 @@ static void check(const char *name, const kiln_network *network, double bound, t
         assert_ok(kiln_network_save_onnx(network, model, KILN_WEIGHTS_INLINE));
         counts->equal++;
     } else if (engine != NULL) {
-        kiln_engine *expected = reference_engine(is_load ? NULL : network, model);
+        owned_engine expected = reference_engine(is_load ? NULL : network, model);
         compare(name, engine, expected, bound, counts);
-        kiln_engine_release(expected);
     }
     kiln_engine_release(engine);
 }
@@ -176,7 +175,7 @@ TENSORRT_TEST(each_layer)
 {
     tally counts = {0};
     for (size_t i = 0; i < layer_case_count; i++) {
-        kiln_network *network = NULL;
+        owned_network network = NULL;
         if (!is_load) {
             kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
             options.opset = layer_cases[i].oldest;
@@ -184,7 +183,6 @@ TENSORRT_TEST(each_layer)
             assert_ok(layer_cases[i].build(network));
         }
         check(layer_cases[i].name, network, layer_cases[i].bound, &counts);
-        kiln_network_destroy(network);
     }
     print_message("layers: %d equal, %d refused, %d different, %d as TensorRT has it\n",
                   counts.equal, counts.refused, counts.different, counts.theirs);
@@ -236,14 +234,12 @@ TENSORRT_TEST(each_type)
     static const kiln_dtype narrow[] = {KILN_DTYPE_INT8, KILN_DTYPE_FLOAT8E4M3};
     tally counts = {0};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(types); i++) {
-        kiln_network *network = is_load ? NULL : through(types[i]);
+        owned_network network = is_load ? NULL : through(types[i]);
         check(kiln_dtype_name(types[i]), network, KILN_BY_DTYPE, &counts);
-        kiln_network_destroy(network);
     }
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(narrow); i++) {
-        kiln_network *network = is_load ? NULL : quantized(narrow[i]);
+        owned_network network = is_load ? NULL : quantized(narrow[i]);
         check(kiln_dtype_name(narrow[i]), network, KILN_BY_DTYPE, &counts);
-        kiln_network_destroy(network);
     }
     print_message("types: %d equal, %d refused, %d different\n", counts.equal, counts.refused,
                   counts.different);

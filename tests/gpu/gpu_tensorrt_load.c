@@ -25,19 +25,17 @@ static void save_relu(const char *name, kiln_build_options *options, char path[4
     const kiln_profile profile = {.inputs = &input, .input_count = 1};
     options->profiles = &profile;
     options->profile_count = 1;
-    kiln_engine *engine = build_network(relu_network(), options);
+    owned_engine engine = build_network(relu_network(), options);
     options->profiles = NULL;
     options->profile_count = 0;
     (void)snprintf(path, 4096, "%s", kiln_test_path(name));
     assert_ok(kiln_engine_save(engine, path));
-    kiln_engine_release(engine);
 }
 
 static void run_relu(kiln_engine *engine)
 {
-    kiln_context *context = NULL;
     float x[8] = {-1, 2, -3, 4, 5, -6, 7, -8};
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     const kiln_tensor y = run_floats(context, KILN_SHAPE(2, 4), x);
     for (int i = 0; i < 8; i++) {
         assert_true(((const float *)y.data)[i] == (x[i] > 0 ? x[i] : 0));
@@ -147,11 +145,10 @@ TENSORRT_TEST(an_engine_is_on_its_device)
 /* At each address that is right for a float; the header asks for 256. */
 TENSORRT_TEST(device_memory_may_lie_anywhere)
 {
-    kiln_engine *engine = build_relu(0);
-    kiln_context *context = NULL;
-    kiln_buffer *buffer = NULL;
+    owned_engine engine = build_relu(0);
+    owned_buffer buffer = NULL;
     const kiln_shape shape = KILN_SHAPE(2, 4);
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 8192, &buffer));
     for (size_t offset = 0; offset <= 512; offset = offset == 0 ? 4 : offset * 2) {
         kiln_tensor x;
@@ -172,7 +169,4 @@ TENSORRT_TEST(device_memory_may_lie_anywhere)
             assert_true(found[i] == (values[i] > 0 ? values[i] : 0));
         }
     }
-    kiln_context_destroy(context);
-    kiln_buffer_destroy(buffer);
-    kiln_engine_release(engine);
 }

@@ -121,8 +121,7 @@ TEST(real_models_build_with_each_version)
             kiln_build_options options = trt_test_options(library);
             options.profiles = &profile;
             options.profile_count = models[m].input != NULL ? 1 : 0;
-            kiln_engine *engine = NULL;
-            assert_ok(kiln_engine_build_file(path, &options, &engine));
+            kiln_engine *engine = built_file(path, &options);
             check_engine(engine, m);
             kiln_engine_release(engine);
             any = true;
@@ -167,13 +166,12 @@ TEST(each_silero_vad_builds_or_says_why)
             kiln_build_options options = trt_test_options(library);
             options.profiles = all[m].open ? &profile : NULL;
             options.profile_count = all[m].open ? 1 : 0;
-            kiln_engine *engine = NULL;
+            owned_engine engine = NULL;
             assert_status(all[m].built ? KILN_OK : KILN_ERROR_BACKEND,
                           kiln_engine_build_file(path, &options, &engine));
             if (!all[m].built) {
                 assert_message("builds no plan: TensorRT says: [graphScope.cpp");
             }
-            kiln_engine_release(engine);
         }
     }
     if (!any) {
@@ -208,8 +206,7 @@ TEST(capabilities_and_profiles_are_kept)
         }
         char path[4096];
         (void)snprintf(path, sizeof path, "%s", kiln_test_path("plan"));
-        kiln_engine *engine = NULL;
-        assert_ok(kiln_engine_build_file(model, &options, &engine));
+        kiln_engine *engine = built_file(model, &options);
         assert_ok(kiln_engine_save(engine, path));
         kiln_engine_release(engine);
         sizes[i] = plan_size(path);
@@ -222,8 +219,7 @@ TEST(capabilities_and_profiles_are_kept)
     options = magika_options(library);
     options.profiles = two;
     options.profile_count = 2;
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_build_file(model, &options, &engine));
+    kiln_engine *engine = built_file(model, &options);
     kiln_engine_release(engine);
 }
 
@@ -458,8 +454,7 @@ TEST(the_timing_cache_is_kept_across_builds)
     kiln_build_options options = magika_options(library);
     options.timing_cache = path;
     for (int pass = 0; pass < 2; pass++) {
-        kiln_engine *engine = NULL;
-        assert_ok(kiln_engine_build_file(model, &options, &engine));
+        kiln_engine *engine = built_file(model, &options);
         kiln_engine_release(engine);
         assert_true(plan_size(path) > 0);
     }
@@ -467,8 +462,7 @@ TEST(the_timing_cache_is_kept_across_builds)
     assert_ok(kln_mapping_open(path, &mapping));
     options.timing_cache = NULL;
     options.timing_cache_bytes = mapping.bytes;
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_build_file(model, &options, &engine));
+    kiln_engine *engine = built_file(model, &options);
     kiln_engine_release(engine);
     kln_mapping_close(&mapping);
 

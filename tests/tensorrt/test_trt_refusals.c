@@ -17,11 +17,10 @@ static const char *a_plan(const char *library, const char *name)
 {
     static char path[4096];
     const kiln_build_options options = trt_test_options(library);
-    kiln_engine *engine = NULL;
     if (trt_test_node("test_sigmoid") == NULL) {
         skip();
     }
-    assert_ok(kiln_engine_build_file(trt_test_node("test_sigmoid"), &options, &engine));
+    kiln_engine *engine = built_file(trt_test_node("test_sigmoid"), &options);
     (void)snprintf(path, sizeof path, "%s", kiln_test_path(name));
     assert_ok(kiln_engine_save(engine, path));
     kiln_context *context = NULL;

@@ -20,10 +20,9 @@ static inline kiln_tensor floats(float *data, int64_t count)
 static inline kiln_context *open_reference(const kiln_network *network, kiln_engine **engine)
 {
     kiln_build_options by = KILN_BUILD_OPTIONS_INIT;
-    kiln_context *context = NULL;
     by.backend = "reference";
     assert_ok(kiln_engine_build(network, &by, engine));
-    assert_ok(kiln_context_create(*engine, NULL, &context));
+    kiln_context *context = context_on(*engine);
     return context;
 }
 

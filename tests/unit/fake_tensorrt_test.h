@@ -118,13 +118,6 @@ static inline int end_fake_tensorrt(void **state)
 
 /* --- networks; each has the input x and the output y --- */
 
-static inline kiln_network *new_network(void)
-{
-    kiln_network *network = NULL;
-    assert_ok(kiln_network_create(NULL, &network));
-    return network;
-}
-
 static inline kiln_tensor_id add_input(kiln_network *network, const char *name, kiln_dtype dtype,
                                        kiln_shape shape)
 {
@@ -210,8 +203,7 @@ static inline kiln_profile_input rows(int64_t least, int64_t usual, int64_t most
 
 static inline kiln_engine *build_network(kiln_network *network, const kiln_build_options *options)
 {
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_build(network, options, &engine));
+    kiln_engine *engine = built_network(network, options);
     kiln_network_destroy(network);
     return engine;
 }

@@ -17,6 +17,8 @@
 #include <kiln/memory.h>
 #include <kiln/status.h>
 
+#include "kiln_owned.h"
+
 /* cmocka counts a skipped test as one that passed. Here the program then ends with the status that
  * CTest shows as skipped, unless one failed. What is left out by design calls cmocka's _skip. */
 #undef skip

@@ -16,16 +16,14 @@ static kiln_build_options options;
 
 static inline kiln_engine *build(kiln_span model)
 {
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+    kiln_engine *engine = built_bytes(model, &options);
     return engine;
 }
 
 static inline kiln_context *open_context(kiln_span model)
 {
     kiln_engine *engine = build(model);
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     kiln_engine_release(engine);
     return context;
 }

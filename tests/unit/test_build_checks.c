@@ -12,8 +12,8 @@
 
 TEST(profiles_are_tried)
 {
-    kiln_network *network = NULL;
-    kiln_engine *engine = NULL;
+    owned_network network = NULL;
+    owned_engine engine = NULL;
     kiln_issue_list *issues = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     const kiln_profile_input input = {
@@ -32,8 +32,6 @@ TEST(profiles_are_tried)
     options.profile_count = 0;
     assert_ok(kiln_engine_build(network, &options, &engine));
     assert_null(issues);
-    kiln_engine_release(engine);
-    kiln_network_destroy(network);
 }
 
 /* Two operators of a domain of its own, one after the other. */
@@ -68,9 +66,9 @@ static kiln_network *foreign_network(void)
 
 TEST(operators_that_a_backend_lacks_are_all_named)
 {
-    kiln_network *network = foreign_network();
+    owned_network network = foreign_network();
     kiln_engine *engine = NULL;
-    kiln_issue_list *issues = NULL;
+    owned_issue_list issues = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "reference";
     options.issues = &issues;
@@ -79,13 +77,11 @@ TEST(operators_that_a_backend_lacks_are_all_named)
     assert_int_equal(2, kiln_issue_list_errors(issues));
     assert_non_null(strstr(kiln_issue_list_get(issues, 0)->sentence, "First"));
     assert_non_null(strstr(kiln_issue_list_get(issues, 1)->sentence, "Second"));
-    kiln_issue_list_destroy(issues);
-    kiln_network_destroy(network);
 }
 
 TEST(a_comparison_leaves_one_list)
 {
-    kiln_network *network = foreign_network();
+    owned_network network = foreign_network();
     kiln_comparison *comparison = NULL;
     kiln_issue_list *lists[2] = {NULL, NULL};
     kiln_build_options options[2] = {KILN_BUILD_OPTIONS_INIT, KILN_BUILD_OPTIONS_INIT};
@@ -98,7 +94,6 @@ TEST(a_comparison_leaves_one_list)
     assert_int_equal(2, kiln_issue_list_errors(lists[0]));
     assert_null(lists[1]);
     kiln_issue_list_destroy(lists[0]);
-    kiln_network_destroy(network);
 }
 
 /* What checks a model, builds it and explains a failure shares what was read. */

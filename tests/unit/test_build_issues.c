@@ -43,10 +43,10 @@ static void check_four(const kiln_issue_list *list)
 
 TEST(a_network_fails_with_the_list_of_its_check)
 {
-    kiln_network *network = NULL;
+    owned_network network = NULL;
     kiln_engine *engine = NULL;
-    kiln_issue_list *checked = NULL;
-    kiln_issue_list *issues = NULL;
+    owned_issue_list checked = NULL;
+    owned_issue_list issues = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "reference";
     options.issues = &issues;
@@ -60,9 +60,6 @@ TEST(a_network_fails_with_the_list_of_its_check)
         assert_string_equal(kiln_issue_list_get(issues, i)->sentence,
                             kiln_issue_list_get(checked, i)->sentence);
     }
-    kiln_issue_list_destroy(checked);
-    kiln_issue_list_destroy(issues);
-    kiln_network_destroy(network);
 }
 
 TEST(a_model_fails_with_it_on_every_backend)
@@ -100,7 +97,7 @@ TEST(a_model_fails_with_it_on_every_backend)
 TEST(what_only_the_backend_says_is_an_issue_too)
 {
     kiln_engine *engine = NULL;
-    kiln_issue_list *issues = NULL;
+    owned_issue_list issues = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "onnxruntime";
     options.issues = &issues;
@@ -114,12 +111,11 @@ TEST(what_only_the_backend_says_is_an_issue_too)
     assert_int_equal(kiln_issue_list_errors(issues), 1);
     assert_string_equal(kiln_issue_list_get(issues, 0)->sentence, kiln_error_message());
     assert_int_equal(kiln_issue_list_get(issues, 0)->kind, KILN_ISSUE_MODEL);
-    kiln_issue_list_destroy(issues);
 }
 
 TEST(another_failure_leaves_no_list)
 {
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     kiln_issue_list *issues = (kiln_issue_list *)(void *)&engine;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.issues = &issues;
@@ -133,7 +129,6 @@ TEST(another_failure_leaves_no_list)
     options.backend = "reference";
     assert_ok(kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine));
     assert_null(issues);
-    kiln_engine_release(engine);
 }
 
 TEST(a_job_hands_it_over_once)
@@ -169,7 +164,7 @@ FAKE_TEST(a_parser_is_listened_to)
     const kiln_span model = small_model(&graph);
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = NULL;
-        kiln_issue_list *issues = NULL;
+        owned_issue_list issues = NULL;
         kiln_build_options options = fake_options(i);
         options.issues = &issues;
         const kiln_status status = kiln_engine_build_bytes(model, &options, &engine);
@@ -181,7 +176,6 @@ FAKE_TEST(a_parser_is_listened_to)
         assert_non_null(said);
         assert_string_equal(said->found, "Bogus");
         assert_non_null(find(issues, KILN_ISSUE_UNKNOWN_OPERATOR, "Bogus"));
-        kiln_issue_list_destroy(issues);
     }
 }
 

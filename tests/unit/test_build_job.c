@@ -56,7 +56,7 @@ TEST(a_failure_comes_with_its_sentence)
 {
     static const char text[] = "no model";
     const kiln_build_options options = reference();
-    kiln_build *build = NULL;
+    owned_build build = NULL;
     assert_ok(kiln_build_start_bytes((kiln_span){text, sizeof text}, &options, NULL, &build));
     kiln_engine *engine = NULL;
     assert_status(KILN_ERROR_MALFORMED, kiln_build_wait(build, UINT64_MAX, &engine));
@@ -70,7 +70,6 @@ TEST(a_failure_comes_with_its_sentence)
     kiln_build_progress progress = {.struct_size = sizeof progress};
     assert_ok(kiln_build_get_progress(build, &progress));
     assert_int_equal(progress.state, KILN_BUILD_FAILED);
-    kiln_build_destroy(build);
 }
 
 TEST(what_cannot_start_says_so_at_once)
@@ -123,14 +122,12 @@ TEST(a_cancelled_job_has_no_engine)
         skip();
     }
     for (int i = 0; i < 20; i++) {
-        kiln_build *build = start();
+        owned_build build = start();
         kiln_build_cancel(build);
-        kiln_engine *engine = NULL;
+        owned_engine engine = NULL;
         const kiln_status status = kiln_build_wait(build, UINT64_MAX, &engine);
         assert_true(status == KILN_ERROR_CANCELLED || status == KILN_OK);
         assert_true((status == KILN_OK) == (engine != NULL));
-        kiln_build_destroy(build);
-        kiln_engine_release(engine);
     }
 }
 
@@ -168,8 +165,8 @@ TEST(a_relative_path_stays_what_it_was)
     static const char *const backends[] = {"reference", "onnxruntime"};
     kiln_log_set_sink(wait_at_the_gate, NULL, KILN_LOG_INFO);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
-        kiln_build *build = NULL;
-        kiln_engine *engine = NULL;
+        owned_build build = NULL;
+        owned_engine engine = NULL;
         kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
         options.backend = backends[i];
         assert_int_equal(chdir(folder), 0);
@@ -178,8 +175,6 @@ TEST(a_relative_path_stays_what_it_was)
         assert_int_equal(chdir("/"), 0);
         (void)pthread_mutex_unlock(&gate);
         assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
-        kiln_engine_release(engine);
-        kiln_build_destroy(build);
     }
     kiln_log_set_sink(NULL, NULL, KILN_LOG_OFF);
     assert_int_equal(chdir(before), 0);
@@ -191,7 +186,6 @@ TEST(destroying_a_running_job_is_fine)
         skip();
     }
     for (int i = 0; i < 20; i++) {
-        kiln_build *build = start();
-        kiln_build_destroy(build);
+        kiln_build_destroy(start());
     }
 }

@@ -13,9 +13,8 @@ static kiln_network *made(kiln_tensor_id *last)
     static const float weights[24] = {1};
     static const char *const names[] = {"batch", NULL};
     const kiln_weights data = {KILN_DTYPE_FLOAT32, KILN_SHAPE(8, 3), {weights, sizeof weights}};
-    kiln_network *network = NULL;
     kiln_tensor_id x, w, y, p;
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = new_network();
     assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(KILN_DYNAMIC, 8),
                                      names, &x));
     assert_ok(kiln_network_add_constant(network, "w", &data, &w));
@@ -32,14 +31,13 @@ TEST(a_tensor_tells_its_type)
     kiln_tensor_id last;
     kiln_dtype dtype = KILN_DTYPE_INT8;
     kiln_shape shape;
-    kiln_network *network = made(&last);
+    owned_network network = made(&last);
     assert_ok(kiln_network_tensor_type(network, last, &dtype, &shape));
     assert_int_equal(dtype, KILN_DTYPE_FLOAT32);
     assert_true(kiln_shape_equal(&shape, &KILN_SHAPE(KILN_DYNAMIC, 3)));
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
                   kiln_network_tensor_type(network, 12345, &dtype, &shape));
     assert_int_equal(shape.rank, -1);
-    kiln_network_destroy(network);
 }
 
 TEST(a_file_has_the_shapes_of_the_outputs)
@@ -57,18 +55,16 @@ TEST(a_file_has_the_shapes_of_the_outputs)
         const kiln_profile_input range = {
             .name = "x", .min = KILN_SHAPE(1, 8), .opt = KILN_SHAPE(2, 8), .max = KILN_SHAPE(5, 8)};
         const kiln_profile profile = {.inputs = &range, .input_count = 1};
-        kiln_engine *engine = NULL;
         kiln_buffer_plan *plan = NULL;
         kiln_binding binding = {.struct_size = sizeof binding};
         options.backend = backends[i];
-        assert_ok(kiln_engine_build_file(path, &options, &engine));
+        owned_engine engine = built_file(path, &options);
         assert_ok(kiln_engine_output(engine, 1, &binding));
         assert_true(kiln_shape_equal(&binding.shape, &KILN_SHAPE(KILN_DYNAMIC, 3)));
         assert_string_equal(binding.dim_names[0], "batch");
         assert_ok(kiln_engine_plan_buffers(engine, &profile, NULL, &plan));
         assert_int_equal(kiln_buffer_plan_count(plan), 3);
         kiln_buffer_plan_destroy(plan);
-        kiln_engine_release(engine);
     }
 }
 
@@ -103,9 +99,8 @@ TEST(each_failed_allocation_is_survived)
 /* plugin(x) of two outputs that nobody knows. */
 static kiln_network *unknown(kiln_tensor_id outputs[2])
 {
-    kiln_network *network = NULL;
     kiln_tensor_id x;
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = new_network();
     assert_ok(
         kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(2, 3), NULL, &x));
     assert_ok(
@@ -116,7 +111,7 @@ static kiln_network *unknown(kiln_tensor_id outputs[2])
 TEST(an_output_that_nobody_infers_is_stated)
 {
     kiln_tensor_id p[2];
-    kiln_network *network = unknown(p);
+    owned_network network = unknown(p);
     kiln_dtype dtype = KILN_DTYPE_UNDEFINED;
     kiln_shape found;
     const kiln_shape shape = KILN_SHAPE(KILN_DYNAMIC, 4);
@@ -136,13 +131,12 @@ TEST(an_output_that_nobody_infers_is_stated)
     assert_ok(kiln_network_tensor_type(network, p[1], &dtype, &found));
     assert_int_equal(dtype, KILN_DTYPE_FLOAT16);
     assert_int_equal(found.rank, -1);
-    kiln_network_destroy(network);
 }
 
 TEST(what_is_known_of_an_output_stays)
 {
     kiln_tensor_id x, y, p[2];
-    kiln_network *network = unknown(p);
+    owned_network network = unknown(p);
     const kiln_shape wide = KILN_SHAPE(2, 3, 4);
     const kiln_shape negative = KILN_SHAPE(2, -7);
     const kiln_shape deep = {.rank = KILN_MAX_RANK + 1};
@@ -163,5 +157,4 @@ TEST(what_is_known_of_an_output_stays)
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
                   kiln_network_mark_output_as(network, 12345, KILN_DTYPE_INT32, NULL));
     assert_int_equal(kiln_network_output_count(network), 0);
-    kiln_network_destroy(network);
 }

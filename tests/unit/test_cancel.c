@@ -20,7 +20,6 @@ static kiln_engine *make_engine_as(const kiln_build_options *options, bool with_
     graph_maker m;
     kln_onnx_graph *outer = NULL;
     kln_text bytes;
-    kiln_engine *engine = NULL;
     maker_begin(&m, 17);
     maker_input(&m, "trips", 7, "");
     maker_input(&m, "x", 1, "2");
@@ -46,7 +45,7 @@ static kiln_engine *make_engine_as(const kiln_build_options *options, bool with_
     assert_ok(m.status);
     kln_text_init(&bytes, 65536);
     assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
-    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, options, &engine));
+    kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, options);
     kln_text_finish(&bytes);
     maker_end(&m);
     return engine;
@@ -197,8 +196,8 @@ static kiln_status do_nothing(void *user, kiln_mock_run *run, char message[1024]
 TEST(what_cannot_be_kept_is_refused)
 {
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    kiln_context *context = NULL;
-    kiln_engine *engine = make_engine("onnxruntime", false);
+    owned_context context = NULL;
+    owned_engine engine = make_engine("onnxruntime", false);
     options.run_memory_bytes = 1;
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context));
     assert_message("run_memory_bytes");
@@ -213,8 +212,6 @@ TEST(what_cannot_be_kept_is_refused)
     assert_ok(kiln_context_create(engine, NULL, &context));
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_cancel(context));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_cancel(NULL));
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 static void *cancel_always(void *user)

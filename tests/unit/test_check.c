@@ -92,7 +92,7 @@ TEST(options_are_read)
 
 TEST(networks_are_validated)
 {
-    kiln_network *network = NULL;
+    owned_network network = NULL;
     kiln_issue_list *issues = NULL;
     kln_text bytes = write_model("Bogus");
     assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &network));
@@ -106,7 +106,6 @@ TEST(networks_are_validated)
     assert_status(KILN_ERROR_INVALID_NETWORK, kiln_engine_build(network, NULL, &engine));
     assert_message("the network has 1 error; the first: node \"y\" (Bogus)");
     assert_null(engine);
-    kiln_network_destroy(network);
     kln_text_finish(&bytes);
 }
 

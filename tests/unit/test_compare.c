@@ -68,7 +68,7 @@ TEST(numbers_are_those_worked_out_by_hand)
 {
     told found = {{1.0, 2.5, -4.0, 0.25}, 4};
     told expected = {{1.0, 2.0, -4.0, 0.0}, 4};
-    kiln_comparison *comparison =
+    owned_comparison comparison =
         compare_told(KILN_DTYPE_FLOAT32, KILN_SHAPE(2, 2), &found, &expected, NULL);
     assert_int_equal(1, kiln_comparison_count(comparison));
     assert_false(kiln_comparison_passes(comparison));
@@ -101,7 +101,6 @@ TEST(numbers_are_those_worked_out_by_hand)
     options.relative = 0.12;
     comparison = compare_told(KILN_DTYPE_FLOAT32, KILN_SHAPE(4), &found, &expected, &options);
     assert_int_equal(1, kiln_comparison_get(comparison, 0)->different);
-    kiln_comparison_destroy(comparison);
 }
 
 TEST(what_is_no_number_is_counted)
@@ -113,7 +112,7 @@ TEST(what_is_no_number_is_counted)
     kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
     options.absolute = 1e30;
     options.relative = 1e30;
-    kiln_comparison *comparison =
+    owned_comparison comparison =
         compare_told(KILN_DTYPE_FLOAT32, KILN_SHAPE(6), &found, &expected, &options);
     const kiln_tensor_difference *of = kiln_comparison_get(comparison, 0);
     /* No tolerance allows an infinity of the other sign, or NaN for a number. */
@@ -141,7 +140,6 @@ TEST(what_is_no_number_is_counted)
     comparison = compare_told(KILN_DTYPE_FLOAT32, KILN_SHAPE(0, 3), &nothing, &nothing, NULL);
     assert_true(kiln_comparison_passes(comparison));
     assert_int_equal(-1, kiln_comparison_get(comparison, 0)->largest_at);
-    kiln_comparison_destroy(comparison);
 }
 
 /* 1 is held against the next number that the type has. */
@@ -179,7 +177,7 @@ TEST(each_type_has_its_tolerance)
         const bool is_complex =
             types[i].dtype == KILN_DTYPE_COMPLEX64 || types[i].dtype == KILN_DTYPE_COMPLEX128;
         const kiln_shape shape = is_complex ? KILN_SHAPE(2) : KILN_SHAPE(4);
-        kiln_comparison *comparison = compare_told(types[i].dtype, shape, &good, &one, NULL);
+        owned_comparison comparison = compare_told(types[i].dtype, shape, &good, &one, NULL);
         if (!kiln_comparison_passes(comparison)) {
             fail_msg("%s", kiln_dtype_name(types[i].dtype));
         }
@@ -189,7 +187,6 @@ TEST(each_type_has_its_tolerance)
         assert_int_equal(4, of->count);
         assert_int_equal(1, of->different);
         assert_int_equal(is_complex ? 1 : 3, of->largest_at);
-        kiln_comparison_destroy(comparison);
     }
 }
 
@@ -230,10 +227,10 @@ TEST(engines_that_do_not_go_together)
 {
     told what = {{1, 2}, 2};
     kiln_comparison *comparison = NULL;
-    kiln_engine *y = engine_of("y", KILN_DTYPE_FLOAT32, KILN_SHAPE(2), &what);
-    kiln_engine *z = engine_of("z", KILN_DTYPE_FLOAT32, KILN_SHAPE(2), &what);
-    kiln_engine *half = engine_of("y", KILN_DTYPE_FLOAT16, KILN_SHAPE(2), &what);
-    kiln_engine *wide = engine_of("y", KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 2), &what);
+    owned_engine y = engine_of("y", KILN_DTYPE_FLOAT32, KILN_SHAPE(2), &what);
+    owned_engine z = engine_of("z", KILN_DTYPE_FLOAT32, KILN_SHAPE(2), &what);
+    owned_engine half = engine_of("y", KILN_DTYPE_FLOAT16, KILN_SHAPE(2), &what);
+    owned_engine wide = engine_of("y", KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 2), &what);
     assert_status(KILN_ERROR_MISMATCH, kiln_compare_engines(y, z, NULL, &comparison));
     assert_message("output \"y\" is one of the first engine's alone");
     assert_null(comparison);
@@ -245,15 +242,10 @@ TEST(engines_that_do_not_go_together)
         kiln_comparison_destroy(comparison);
     }
     told too_many = {{1, 2, 3}, 3};
-    kiln_engine *broken = engine_of("y", KILN_DTYPE_FLOAT32, KILN_SHAPE(2), &too_many);
+    owned_engine broken = engine_of("y", KILN_DTYPE_FLOAT32, KILN_SHAPE(2), &too_many);
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_compare_engines(y, broken, NULL, &comparison));
     assert_message("the mock backend");
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_compare_engines(broken, y, NULL, &comparison));
-    kiln_engine_release(broken);
-    kiln_engine_release(wide);
-    kiln_engine_release(half);
-    kiln_engine_release(z);
-    kiln_engine_release(y);
 }
 
 /* --- networks --- */
@@ -263,14 +255,13 @@ static float matrix[256 * 16];
 /* Exact layers, then a product whose sums the two backends round differently, then exact ones. */
 static kiln_network *chain(int before, bool is_open)
 {
-    kiln_network *network = NULL;
     kiln_tensor_id x, w, y;
     char name[16];
     const kiln_weights weights = {KILN_DTYPE_FLOAT32, KILN_SHAPE(256, 16), {matrix, sizeof matrix}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(matrix); i++) {
         matrix[i] = 1.0F / (float)(i % 251 + 3);
     }
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = new_network();
     assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32,
                                      &KILN_SHAPE(is_open ? KILN_DYNAMIC : 8, 256), NULL, &x));
     assert_ok(kiln_network_add_constant(network, "w", &weights, &w));
@@ -296,7 +287,7 @@ TEST(the_first_difference_is_found)
     expected.backend = "reference";
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("chain.onnx"));
     for (int before = 0; before < 4; before++) {
-        kiln_network *network = chain(before, false);
+        owned_network network = chain(before, false);
         options.first_difference = true;
         options.absolute = KILN_BY_DTYPE;
         options.relative = KILN_BY_DTYPE;
@@ -324,7 +315,6 @@ TEST(the_first_difference_is_found)
         /* The network is as it was. */
         assert_int_equal(1, kiln_network_output_count(network));
         assert_int_equal(before + 3, kiln_network_layer_count(network));
-        kiln_network_destroy(network);
     }
 }
 
@@ -333,7 +323,7 @@ TEST(inputs_are_given_or_made)
     kiln_build_options build = KILN_BUILD_OPTIONS_INIT;
     kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
     kiln_comparison *comparison = NULL;
-    kiln_network *network = chain(1, true);
+    owned_network network = chain(1, true);
     build.backend = "reference";
     assert_status(KILN_ERROR_SHAPE, kiln_compare(network, &build, &build, NULL, &comparison));
     assert_message("\"x\" has the shape ?x256");
@@ -363,7 +353,6 @@ TEST(inputs_are_given_or_made)
     input.name = NULL;
     assert_status(KILN_ERROR_NULL_ARGUMENT,
                   kiln_compare(network, &build, &build, &options, &comparison));
-    kiln_network_destroy(network);
 }
 
 /* Every type gets numbers that it can hold. */
@@ -374,7 +363,7 @@ TEST(each_type_is_filled)
                                     KILN_SHAPE(1500), {NULL}, {0}};
         kln_compare_inputs inputs;
         const kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
-        kiln_engine *engine = NULL;
+        owned_engine engine = NULL;
         told what = {{0}, 0};
         kiln_mock_options mock = KILN_MOCK_OPTIONS_INIT;
         mock.inputs = &input;
@@ -390,7 +379,6 @@ TEST(each_type_is_filled)
         }
         assert_true(set > 100);
         kln_compare_inputs_finish(&inputs);
-        kiln_engine_release(engine);
     }
 }
 
@@ -401,8 +389,8 @@ TEST(arguments_are_checked)
     kiln_build_options build = KILN_BUILD_OPTIONS_INIT;
     told what = {{1, 2}, 2};
     kiln_network *branch = NULL;
-    kiln_network *network = chain(0, false);
-    kiln_engine *engine = engine_of("y", KILN_DTYPE_FLOAT32, KILN_SHAPE(2), &what);
+    owned_network network = chain(0, false);
+    owned_engine engine = engine_of("y", KILN_DTYPE_FLOAT32, KILN_SHAPE(2), &what);
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_compare_engines(NULL, engine, NULL, &comparison));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_compare_engines(engine, NULL, NULL, &comparison));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_compare_engines(engine, engine, NULL, NULL));
@@ -440,8 +428,6 @@ TEST(arguments_are_checked)
     assert_null(kiln_comparison_first(NULL));
     assert_false(kiln_comparison_passes(NULL));
     kiln_comparison_destroy(NULL);
-    kiln_engine_release(engine);
-    kiln_network_destroy(network);
 }
 
 /* Looks at every intermediate tensor, because none differs. */

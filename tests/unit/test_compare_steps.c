@@ -146,9 +146,8 @@ static kiln_network *network_of(void)
     static const float half = 0.5F;
     const kiln_shape shape = KILN_SHAPE(3);
     const kiln_weights scale = {KILN_DTYPE_FLOAT32, KILN_SHAPE_SCALAR, {&half, sizeof half}};
-    kiln_network *network = NULL;
     kiln_tensor_id x, s, y;
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = new_network();
     assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_INT8, &shape, NULL, &x));
     assert_ok(kiln_network_add_constant(network, "s", &scale, &s));
     assert_ok(kiln_network_add_dequantize(network, "y", x, s, KILN_NO_TENSOR, 0, 0, &y));
@@ -160,9 +159,9 @@ static void expect(const kiln_compare_options *options, told *found, bool passes
                    int64_t stepped, int64_t different)
 {
     told expected = {{1, 2, 3}};
-    kiln_engine *a = engine_of(KILN_DTYPE_FLOAT32, found);
-    kiln_engine *b = engine_of(KILN_DTYPE_FLOAT32, &expected);
-    kiln_comparison *comparison = NULL;
+    owned_engine a = engine_of(KILN_DTYPE_FLOAT32, found);
+    owned_engine b = engine_of(KILN_DTYPE_FLOAT32, &expected);
+    owned_comparison comparison = NULL;
     assert_ok(kiln_compare_engines(a, b, options, &comparison));
     const kiln_tensor_difference *d = kiln_comparison_get(comparison, 0);
     assert_int_equal(passes, d->passes);
@@ -170,9 +169,6 @@ static void expect(const kiln_compare_options *options, told *found, bool passes
     assert_int_equal(different, d->different);
     assert_true(fabs(d->largest_steps - most) < 1e-6);
     assert_true(d->step == (options->network != NULL ? 0.5 : 0));
-    kiln_comparison_destroy(comparison);
-    kiln_engine_release(a);
-    kiln_engine_release(b);
 }
 
 TEST(a_step_is_allowed_and_told)
@@ -201,10 +197,9 @@ TEST(a_step_is_allowed_and_told)
     expect(&options, &one, false, 0, 0, 2);
     kiln_network_destroy(network);
     kiln_comparison *comparison = NULL;
-    kiln_engine *engine = engine_of(KILN_DTYPE_FLOAT32, &same);
+    owned_engine engine = engine_of(KILN_DTYPE_FLOAT32, &same);
     options.steps = (double)NAN;
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
                   kiln_compare_engines(engine, engine, &options, &comparison));
     assert_message("nan steps");
-    kiln_engine_release(engine);
 }

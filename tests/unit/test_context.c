@@ -60,8 +60,7 @@ static kiln_engine *make_engine(void *user, uint64_t fail_every, uint64_t latenc
 static kiln_context *make_context(void)
 {
     kiln_engine *engine = make_engine(NULL, 0, 0);
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     kiln_engine_release(engine);
     return context;
 }
@@ -105,7 +104,7 @@ TEST(an_engine_describes_its_bindings)
 
 TEST(bound_memory_is_used_as_it_is)
 {
-    kiln_context *context = make_context();
+    owned_context context = make_context();
     float x[] = {1, 2, 3};
     float y[3] = {0};
     const kiln_tensor input = floats(x, 3);
@@ -128,12 +127,11 @@ TEST(bound_memory_is_used_as_it_is)
     assert_ok(kiln_context_get_counters(context, &counters));
     assert_int_equal(counters.runs, 2);
     assert_int_equal(counters.binds, 3);
-    kiln_context_destroy(context);
 }
 
 TEST(a_binding_can_be_taken_back)
 {
-    kiln_context *context = make_context();
+    owned_context context = make_context();
     float x[] = {1, 2};
     const kiln_tensor input = floats(x, 2);
     assert_ok(kiln_context_bind(context, "x", &input));
@@ -147,12 +145,11 @@ TEST(a_binding_can_be_taken_back)
     assert_message("kiln_context_reshape");
     assert_ok(kiln_context_bind(context, "x", &input));
     assert_ok(kiln_context_run(context));
-    kiln_context_destroy(context);
 }
 
 TEST(the_context_provides_memory)
 {
-    kiln_context *context = make_context();
+    owned_context context = make_context();
     assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(4)));
     kiln_tensor input;
     assert_ok(kiln_context_tensor(context, "x", &input));
@@ -174,12 +171,11 @@ TEST(the_context_provides_memory)
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_tensor(context, "y", &output));
     assert_int_equal(output.desc.shape.dims[0], 2);
-    kiln_context_destroy(context);
 }
 
 TEST(what_does_not_fit_is_refused_by_kind)
 {
-    kiln_context *context = make_context();
+    owned_context context = make_context();
     float x[8] = {0};
     kiln_tensor tensor = floats(x, 4);
     assert_status(KILN_ERROR_NAME, kiln_context_bind(context, "z", &tensor));
@@ -221,7 +217,6 @@ TEST(what_does_not_fit_is_refused_by_kind)
     assert_status(KILN_ERROR_RANK, kiln_context_reshape(context, "x", &KILN_SHAPE(4, 4)));
     assert_status(KILN_ERROR_SHAPE, kiln_context_reshape(context, "x", &KILN_SHAPE(KILN_DYNAMIC)));
     assert_status(KILN_ERROR_NOT_BOUND, kiln_context_run(context));
-    kiln_context_destroy(context);
 }
 
 TEST(null_is_refused_everywhere)
@@ -272,7 +267,7 @@ TEST(null_is_refused_everywhere)
 
 TEST(one_call_binds_runs_and_shows)
 {
-    kiln_context *context = make_context();
+    owned_context context = make_context();
     float x[] = {1, 2, 3};
     float y[3] = {0};
     const kiln_named_tensor input = {"x", floats(x, 3)};
@@ -295,15 +290,13 @@ TEST(one_call_binds_runs_and_shows)
     assert_ok(kiln_context_run_tensors(context, &input, 1, outputs + 1, 1));
     assert_ok(kiln_context_get_counters(context, &counters));
     assert_int_equal(counters.binds, binds);
-    kiln_context_destroy(context);
 }
 
 TEST(a_failed_run_leaves_the_context_usable)
 {
     int fail_now = 1;
-    kiln_engine *engine = make_engine(&fail_now, 3, 0);
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_engine engine = make_engine(&fail_now, 3, 0);
+    owned_context context = context_on(engine);
     assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(2)));
     assert_status(KILN_ERROR_BACKEND, kiln_context_run(context));
     assert_message("told to fail");
@@ -318,8 +311,6 @@ TEST(a_failed_run_leaves_the_context_usable)
     assert_ok(kiln_context_get_counters(context, &counters));
     assert_int_equal(counters.runs, 2);
     assert_int_equal(counters.failed_runs, 2);
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 /* Each way to ask for a run counts once, also where it fails before the backend is asked. */
@@ -327,10 +318,9 @@ TEST(counters_add_up)
 {
     int fail_now = 0;
     float x[2] = {1, 2};
-    kiln_engine *engine = make_engine(&fail_now, 0, 0);
-    kiln_context *context = NULL;
+    owned_engine engine = make_engine(&fail_now, 0, 0);
     kiln_context_counters counters = {.struct_size = sizeof counters};
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     assert_status(KILN_ERROR_NOT_BOUND, kiln_context_run(context));
     const kiln_named_tensor right = {"x", floats(x, 2)};
     const kiln_named_tensor wrong = {"nobody", floats(x, 2)};
@@ -354,15 +344,12 @@ TEST(counters_add_up)
     assert_ok(kiln_context_get_counters(context, &counters));
     assert_int_equal(counters.runs, 3 * 4 + 5);
     assert_int_equal(counters.failed_runs, 3 * 4 + 2);
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 TEST(a_warmup_is_summarised)
 {
     kiln_engine *engine = make_engine(NULL, 0, 2000000);
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     kiln_engine_release(engine);
     kiln_warmup_summary summary = {.struct_size = sizeof summary};
     assert_status(KILN_ERROR_NOT_BOUND, kiln_context_warmup(context, 1, 0, &summary));
@@ -392,14 +379,12 @@ TEST(a_warmup_is_summarised)
     assert_in_range(summary.p99_nanoseconds, summary.p95_nanoseconds, summary.maximum_nanoseconds);
     summary.struct_size = 3;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_warmup(context, 1, 0, &summary));
-    kiln_context_destroy(context);
 }
 
 TEST(a_failed_warmup_leaves_its_samples)
 {
     kiln_engine *engine = make_engine(NULL, 3, 0);
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     kiln_engine_release(engine);
     assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(2)));
     uint64_t samples[8] = {0};
@@ -407,12 +392,11 @@ TEST(a_failed_warmup_leaves_its_samples)
         .struct_size = sizeof summary, .samples = samples, .sample_capacity = 8};
     assert_true(kiln_context_warmup(context, 5, 0, &summary) != KILN_OK);
     assert_int_equal(summary.sample_count, 2);
-    kiln_context_destroy(context);
 }
 
 TEST(a_run_after_warmup_allocates_nothing)
 {
-    kiln_context *context = make_context();
+    owned_context context = make_context();
     assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(64)));
     assert_ok(kiln_context_warmup(context, 3, 0, NULL));
     kiln_allocation_counters before;
@@ -425,7 +409,6 @@ TEST(a_run_after_warmup_allocates_nothing)
     }
     kiln_get_allocation_counters(&after);
     assert_int_equal(after.allocations, before.allocations);
-    kiln_context_destroy(context);
 }
 
 static atomic_int inside;

@@ -91,12 +91,10 @@ FAKE_TEST(what_a_driver_is_too_old_for_is_off)
     assert_true(kln_cuda_has(KLN_CUDA_GRAPH_UPDATE, 0));
     assert_false(kln_cuda_has(KLN_CUDA_STREAM_ORDERED, 0));
     assert_false(kln_cuda_has(KLN_CUDA_GRAPHS, 9));
-    kiln_stream *stream = NULL;
     void *memory = NULL;
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    owned_stream stream = stream_on(0);
     assert_status(KILN_ERROR_UNSUPPORTED, kln_cuda_allocate_ordered(stream, 64, &memory));
     assert_message("this driver speaks CUDA 11.0");
-    kiln_stream_destroy(stream);
 }
 
 FAKE_TEST(a_start_that_fails_is_told_in_the_drivers_words)
@@ -127,14 +125,12 @@ FAKE_TEST(a_start_that_fails_is_told_in_the_drivers_words)
 
 FAKE_TEST(a_lost_device_is_told)
 {
-    kiln_stream *stream = NULL;
-    assert_ok(kiln_stream_create(1, 0, &stream));
+    owned_stream stream = stream_on(1);
     set("FAKE_CUDA_LOST", "719");
     assert_status(KILN_ERROR_DEVICE, kiln_stream_synchronize(stream));
     assert_message("CUDA_ERROR_LAUNCH_FAILED (719): unspecified launch failure");
     assert_message("until the process is started anew");
     set("FAKE_CUDA_LOST", NULL);
-    kiln_stream_destroy(stream);
 }
 
 FAKE_TEST(devices_are_connected_where_they_can_be)
@@ -195,7 +191,7 @@ FAKE_TEST(exhausted_memory_is_told_with_what_is_left)
 
 FAKE_TEST(ordered_memory_and_peer_copies)
 {
-    kiln_stream *stream = NULL;
+    owned_stream stream = NULL;
     void *memory = NULL;
     void *other = NULL;
     int number = 77;
@@ -211,7 +207,6 @@ FAKE_TEST(ordered_memory_and_peer_copies)
     assert_ok(kln_cuda_copy_peer(0, memory, 2, other, sizeof number, NULL));
     assert_ok(kln_cuda_release_ordered(stream, memory));
     kln_cuda_release(KILN_LOCATION_DEVICE, 2, other);
-    kiln_stream_destroy(stream);
 }
 
 /* --- streams and events --- */
@@ -258,7 +253,7 @@ FAKE_TEST(streams_run_work)
 
 FAKE_TEST(streams_refuse_what_is_wrong)
 {
-    kiln_stream *stream = NULL;
+    owned_stream stream = NULL;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_stream_create(0, 1, &stream));
     assert_message("priority 1 was asked for; device 0 has -5 (the most urgent) to 0");
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_stream_create(0, -6, &stream));
@@ -274,21 +269,18 @@ FAKE_TEST(streams_refuse_what_is_wrong)
     assert_int_equal(kiln_stream_device(NULL), -1);
     assert_ok(kiln_stream_create(0, 0, &stream));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_stream_call(stream, NULL, NULL));
-    kiln_stream_destroy(stream);
 }
 
 FAKE_TEST(events_order_and_measure)
 {
-    kiln_stream *stream = NULL;
-    kiln_stream *other = NULL;
     kiln_event *begin = NULL;
     kiln_event *end = NULL;
     kiln_event *bare = NULL;
     int count = 0;
     double took = -1.0;
     bool done = false;
-    assert_ok(kiln_stream_create(0, 0, &stream));
-    assert_ok(kiln_stream_create(2, 0, &other));
+    kiln_stream *stream = stream_on(0);
+    owned_stream other = stream_on(2);
     assert_ok(kiln_event_create(0, true, &begin));
     assert_ok(kiln_event_create(0, true, &end));
     assert_ok(kiln_event_create(2, false, &bare));
@@ -318,7 +310,6 @@ FAKE_TEST(events_order_and_measure)
     kiln_event_destroy(bare);
     kiln_event_destroy(NULL);
     kiln_stream_destroy(stream);
-    kiln_stream_destroy(other);
 }
 
 /* --- graphs --- */
@@ -333,12 +324,11 @@ static void capture(kiln_stream *stream, int *count, int times)
 
 static void check_graphs(bool update_works)
 {
-    kiln_stream *stream = NULL;
     kiln_graph *graph = NULL;
     int first = 0;
     int second = 0;
     bool in_place = !update_works;
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    owned_stream stream = stream_on(0);
     capture(stream, &first, 3);
     assert_int_equal(first, 0);
     assert_ok(kiln_stream_capture_end(stream, &graph));
@@ -366,7 +356,6 @@ static void check_graphs(bool update_works)
     assert_int_equal(second, 9);
     kiln_graph_destroy(graph);
     kiln_graph_destroy(NULL);
-    kiln_stream_destroy(stream);
 }
 
 FAKE_TEST(graphs_are_captured_updated_and_launched)
@@ -390,12 +379,10 @@ FAKE_TEST(older_drivers_capture_by_older_calls)
 
 FAKE_TEST(a_capture_that_fails_leaves_the_stream_usable)
 {
-    kiln_stream *stream = NULL;
-    kiln_stream *other = NULL;
     kiln_graph *graph = NULL;
     int count = 0;
-    assert_ok(kiln_stream_create(0, 0, &stream));
-    assert_ok(kiln_stream_create(1, 0, &other));
+    kiln_stream *stream = stream_on(0);
+    owned_stream other = stream_on(1);
     assert_status(KILN_ERROR_STATE, kiln_stream_capture_end(stream, &graph));
     assert_message("captures nothing");
     set("FAKE_CUDA_CAPTURE", "fail");
@@ -415,7 +402,6 @@ FAKE_TEST(a_capture_that_fails_leaves_the_stream_usable)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_graph_launch(NULL, stream));
     kiln_graph_destroy(graph);
     kiln_stream_destroy(stream);
-    kiln_stream_destroy(other);
 }
 
 /* --- allocation failures and threads --- */

@@ -13,8 +13,7 @@ static _Alignas(16) unsigned char target[ROOM];
 
 static kiln_stream *make_stream(void)
 {
-    kiln_stream *stream = NULL;
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    kiln_stream *stream = stream_on(0);
     for (size_t i = 0; i < ROOM; i++) {
         source[i] = (unsigned char)(i * 31 >> 2);
     }
@@ -39,7 +38,7 @@ static void one_copy(kiln_stream *stream, size_t to, size_t from, size_t bytes)
 FAKE_TEST(every_size_at_every_alignment)
 {
     static const size_t sizes[] = {255, 256, 257, 4080, 4095, 4096, 4097, 4112, 65536, 65543};
-    kiln_stream *stream = make_stream();
+    owned_stream stream = make_stream();
     for (size_t bytes = 0; bytes <= 70; bytes++) {
         for (size_t to = 0; to < 17; to++) {
             for (size_t from = 0; from < 17; from++) {
@@ -53,7 +52,6 @@ FAKE_TEST(every_size_at_every_alignment)
         one_copy(stream, 16, 4, sizes[i]);
         one_copy(stream, 3, 3, sizes[i]);
     }
-    kiln_stream_destroy(stream);
 }
 
 /* Sizes 0, 1, 7, ... from one end of the source to the other. */
@@ -81,7 +79,7 @@ static void check_pieces(const kln_cuda_piece *pieces, size_t count, size_t end)
 
 FAKE_TEST(many_pieces_are_one_launch)
 {
-    kiln_stream *stream = make_stream();
+    owned_stream stream = make_stream();
     kln_cuda_piece pieces[KLN_CUDA_PIECES + 1];
     const size_t end = make_pieces(pieces) + 32;
     assert_true(end < ROOM);
@@ -96,13 +94,12 @@ FAKE_TEST(many_pieces_are_one_launch)
     pieces[KLN_CUDA_PIECES] = pieces[1];
     assert_status(KILN_ERROR_SIZE, kln_cuda_gather(stream, pieces, KLN_CUDA_PIECES + 1));
     assert_message("17 pieces were given, one launch takes 16");
-    kiln_stream_destroy(stream);
 }
 
 /* Sizes are 64 bits wide, and refused where a grid cannot hold them. */
 FAKE_TEST(what_no_launch_can_hold_is_refused)
 {
-    kiln_stream *stream = make_stream();
+    owned_stream stream = make_stream();
     const unsigned long launches = calls("cuLaunchKernel");
     kln_cuda_piece pieces[2] = {{target, source, 16}, {target, source, (size_t)1 << 44}};
     assert_status(KILN_ERROR_SIZE, kln_cuda_gather(stream, pieces, 2));
@@ -115,12 +112,11 @@ FAKE_TEST(what_no_launch_can_hold_is_refused)
     assert_status(KILN_ERROR_SIZE, kln_cuda_gather(stream, pieces, 2));
     assert_message("piece 1 of 2");
     assert_int_equal(calls("cuLaunchKernel"), launches);
-    kiln_stream_destroy(stream);
 }
 
 FAKE_TEST(a_captured_launch_copies_at_each_replay)
 {
-    kiln_stream *stream = make_stream();
+    owned_stream stream = make_stream();
     kiln_graph *graph = NULL;
     kln_cuda_piece pieces[KLN_CUDA_PIECES];
     const size_t end = make_pieces(pieces);
@@ -144,7 +140,6 @@ FAKE_TEST(a_captured_launch_copies_at_each_replay)
         check_pieces(pieces, KLN_CUDA_PIECES, end);
     }
     kiln_graph_destroy(graph);
-    kiln_stream_destroy(stream);
 }
 
 FAKE_TEST(a_driver_without_kernels_says_so)
@@ -155,11 +150,10 @@ FAKE_TEST(a_driver_without_kernels_says_so)
     assert_ok(kln_cuda_open());
     assert_false(kln_cuda_has(KLN_CUDA_KERNELS, 0));
     assert_true(kln_cuda_has(KLN_CUDA_GRAPHS, 0));
-    kiln_stream *stream = make_stream();
+    owned_stream stream = make_stream();
     const kln_cuda_piece piece = {target, source, 64};
     assert_status(KILN_ERROR_UNSUPPORTED, kln_cuda_gather(stream, &piece, 1));
     assert_message("this driver (CUDA 12.8) lacks functions that copies by a kernel need");
-    kiln_stream_destroy(stream);
 }
 
 FAKE_TEST(each_step_may_fail_and_work_later)

@@ -59,7 +59,6 @@ FAKE_TEST(memory_and_streams_of_another_device_are_refused)
 {
     place places[DEVICES] = {{.engine = NULL}};
     kiln_buffer *buffer = NULL;
-    kiln_stream *stream = NULL;
     kiln_context *context = NULL;
     kiln_tensor x;
     const kiln_shape shape = KILN_SHAPE(8);
@@ -67,7 +66,7 @@ FAKE_TEST(memory_and_streams_of_another_device_are_refused)
     begin_places(places);
     assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 2, 32, &buffer));
     assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &shape, &x));
-    assert_ok(kiln_stream_create(2, 0, &stream));
+    kiln_stream *stream = stream_on(2);
     options.stream = stream;
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
                   kiln_context_create(places[1].engine, &options, &context));
@@ -141,7 +140,6 @@ FAKE_TEST(a_capture_that_fails_is_a_reason)
 {
     place places[DEVICES] = {{.engine = NULL}};
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    kiln_context *strict = NULL;
     float x[8] = {0};
     const kiln_tensor input = floats(x, 8);
     begin_places(places);
@@ -154,7 +152,7 @@ FAKE_TEST(a_capture_that_fails_is_a_reason)
     assert_int_equal(counters.graph_misses, 3);
     assert_true(counters.graph_reason[0] != '\0');
     options.graphs = KILN_GRAPH_REQUIRED;
-    assert_ok(kiln_context_create(places[3].engine, &options, &strict));
+    kiln_context *strict = context_with(places[3].engine, &options);
     assert_ok(kiln_context_bind(strict, "x", &input));
     assert_int_not_equal(kiln_context_run(strict), KILN_OK);
     assert_message("CUDA_ERROR_STREAM_CAPTURE");
@@ -208,9 +206,8 @@ FAKE_TEST(threads_use_all_devices_at_once)
 
 FAKE_TEST(memory_in_the_order_of_a_stream)
 {
-    kiln_stream *stream = NULL;
     void *memory = NULL;
-    assert_ok(kiln_stream_create(1, 0, &stream));
+    owned_stream stream = stream_on(1);
     assert_ok(kiln_device_keep_free(1, 1 << 20));
     assert_int_equal(calls("cuMemPoolSetAttribute") > 0, 1);
     assert_ok(kiln_stream_allocate(stream, 64, &memory));
@@ -229,15 +226,13 @@ FAKE_TEST(memory_in_the_order_of_a_stream)
     set("FAKE_CUDA_LOST", "719");
     assert_status(KILN_ERROR_DEVICE, kiln_device_keep_free(1, 0));
     set("FAKE_CUDA_LOST", NULL);
-    kiln_stream_destroy(stream);
 }
 
 FAKE_TEST(a_context_works_on_pieces_of_a_pool)
 {
     behaviour how = {.drifts = false};
-    kiln_engine *engine = make_engine(&how, false, 1);
-    kiln_context *context = NULL;
-    kiln_pool *pool = NULL;
+    owned_engine engine = make_engine(&how, false, 1);
+    owned_pool pool = NULL;
     kiln_block in;
     kiln_block out;
     kiln_tensor x;
@@ -248,7 +243,7 @@ FAKE_TEST(a_context_works_on_pieces_of_a_pool)
     options.location = KILN_LOCATION_PINNED;
     options.device = 1;
     assert_ok(kiln_pool_create(&options, &pool));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     for (int i = 0; i < 4; i++) {
         assert_ok(kiln_pool_allocate(pool, 32, NULL, &in));
         assert_ok(kiln_pool_allocate(pool, 32, NULL, &out));
@@ -276,16 +271,12 @@ FAKE_TEST(a_context_works_on_pieces_of_a_pool)
     kiln_block stale = in;
     assert_ok(kiln_pool_release(pool, &in, NULL));
     assert_status(KILN_ERROR_STATE, kiln_pool_tensor(pool, &stale, KILN_DTYPE_FLOAT32, &shape, &x));
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
-    kiln_pool_destroy(pool);
 }
 
 FAKE_TEST(a_plan_is_bound_in_one_call)
 {
     behaviour how = {.drifts = false};
-    kiln_engine *engine = make_engine(&how, true, 2);
-    kiln_context *context = NULL;
+    owned_engine engine = make_engine(&how, true, 2);
     kiln_buffer_plan *plan = NULL;
     kiln_buffer_plan *other = NULL;
     kiln_tensor x;
@@ -299,7 +290,7 @@ FAKE_TEST(a_plan_is_bound_in_one_call)
     options.location = KILN_LOCATION_PINNED;
     options.device = 2;
     assert_ok(kiln_engine_plan_buffers(engine, &profile, &options, &plan));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     assert_ok(kiln_context_bind_plan(context, plan));
     assert_ok(kiln_buffer_plan_find(plan, "x", &x));
     assert_ok(kiln_buffer_plan_find(plan, "y", &y));
@@ -325,7 +316,6 @@ FAKE_TEST(a_plan_is_bound_in_one_call)
     kiln_buffer_plan_destroy(other);
     kiln_context_destroy(context);
     kiln_buffer_plan_destroy(plan);
-    kiln_engine_release(engine);
 }
 
 /* --- a device that is not there --- */
@@ -462,9 +452,8 @@ static kiln_status load_plan(int32_t device)
 {
     char path[4096];
     kiln_build_options options = tensorrt_on(0);
-    kiln_engine *engine = NULL;
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("device.plan"));
-    assert_ok(kiln_engine_build_file(model_path(), &options, &engine));
+    kiln_engine *engine = built_file(model_path(), &options);
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);
     options.device = device;

@@ -56,7 +56,7 @@ static const kiln_profile_input given[] = {
 
 TEST(a_plan_holds_the_largest_of_each_binding)
 {
-    kiln_engine *engine = make_engine();
+    owned_engine engine = make_engine();
     kiln_buffer_plan *plan = NULL;
     kiln_tensor tensor;
     const kiln_profile profile = {.inputs = given, .input_count = 2};
@@ -72,12 +72,11 @@ TEST(a_plan_holds_the_largest_of_each_binding)
     assert_int_equal(tensor.bytes, 100 * 4 * 8);
     assert_int_equal(kiln_buffer_plan_allocations(plan), 1);
     kiln_buffer_plan_destroy(plan);
-    kiln_engine_release(engine);
 }
 
 TEST(what_is_not_known_is_refused)
 {
-    kiln_engine *engine = make_engine();
+    owned_engine engine = make_engine();
     kiln_buffer_plan *plan = NULL;
     kiln_profile profile = {.inputs = given, .input_count = 1};
     assert_status(KILN_ERROR_SHAPE, kiln_engine_plan_buffers(engine, NULL, NULL, &plan));
@@ -99,7 +98,6 @@ TEST(what_is_not_known_is_refused)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_plan_buffers(NULL, &profile, NULL, &plan));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_plan_buffers(engine, NULL, NULL, NULL));
     assert_null(plan);
-    kiln_engine_release(engine);
 }
 
 static kiln_status plan_once(void *user)

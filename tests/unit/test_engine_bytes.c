@@ -21,7 +21,6 @@ static kiln_span model; /* y = x + w, with w in folder/model.onnx.data */
 
 static void write_model(void)
 {
-    kiln_network *network = NULL;
     kiln_tensor_id x, w, y;
     char path[4096];
     const kiln_weights data = {KILN_DTYPE_FLOAT32, KILN_SHAPE(COUNT), {weights, sizeof weights}};
@@ -31,7 +30,7 @@ static void write_model(void)
     (void)snprintf(folder, sizeof folder, "%s", kiln_test_path("elsewhere"));
     assert_int_equal(mkdir(folder, 0777), 0);
     (void)snprintf(path, sizeof path, "%s/model.onnx", folder);
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = new_network();
     assert_ok(
         kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(COUNT), NULL, &x));
     assert_ok(kiln_network_add_constant(network, "w", &data, &w));
@@ -49,7 +48,6 @@ static void write_model(void)
 static void check(kiln_engine *engine)
 {
     static float input[COUNT];
-    kiln_context *context = NULL;
     kiln_binding binding = {.struct_size = sizeof binding};
     kiln_tensor x = {.desc = {.dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(COUNT)},
                      .data = input,
@@ -59,23 +57,21 @@ static void check(kiln_engine *engine)
         input[i] = -(float)i;
     }
     assert_ok(kiln_engine_output(engine, 0, &binding));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     assert_ok(kiln_context_bind(context, "x", &x));
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_tensor(context, binding.name, &y));
     for (size_t i = 0; i < COUNT; i++) {
         assert_true(((const float *)y.data)[i] == input[i] + weights[i]);
     }
-    kiln_context_destroy(context);
 }
 
 static kiln_engine *built(const char *backend)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    kiln_engine *engine = NULL;
     options.backend = backend;
     options.weights_folder = folder;
-    assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+    kiln_engine *engine = built_bytes(model, &options);
     return engine;
 }
 
@@ -84,7 +80,7 @@ TEST(weights_are_looked_for_where_the_caller_says)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
         kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
         options.backend = backends[i];
-        kiln_engine *engine = NULL;
+        owned_engine engine = NULL;
         assert_int_not_equal(kiln_engine_build_bytes(model, &options, &engine), KILN_OK);
         assert_null(engine);
         options.weights_folder = "/nowhere/at/all";
@@ -93,7 +89,7 @@ TEST(weights_are_looked_for_where_the_caller_says)
         check(engine);
         kiln_engine_release(engine);
 
-        kiln_build *build = NULL;
+        owned_build build = NULL;
         char *passing = strdup(folder);
         options.weights_folder = passing;
         assert_ok(kiln_build_start_bytes(model, &options, NULL, &build));
@@ -101,8 +97,6 @@ TEST(weights_are_looked_for_where_the_caller_says)
         free(passing);
         assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
         check(engine);
-        kiln_engine_release(engine);
-        kiln_build_destroy(build);
     }
 }
 
@@ -131,14 +125,13 @@ TEST(a_folder_is_for_bytes_alone)
     assert_message("a path of 8191 bytes");
 }
 
-static kiln_engine *built_network(const char *backend)
+static kiln_engine *engine_by(const char *backend)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    kiln_engine *engine = NULL;
     kiln_network *network = NULL;
     options.backend = backend;
     assert_ok(kiln_network_from_bytes(model, folder, &network));
-    assert_ok(kiln_engine_build(network, &options, &engine));
+    kiln_engine *engine = built_network(network, &options);
     kiln_network_destroy(network);
     return engine;
 }
@@ -146,8 +139,8 @@ static kiln_engine *built_network(const char *backend)
 TEST(what_is_saved_to_bytes_is_loaded_from_them)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
-        kiln_engine *engine = built_network(backends[i]);
-        kiln_engine *again = NULL;
+        kiln_engine *engine = engine_by(backends[i]);
+        owned_engine again = NULL;
         kiln_span bytes;
         char manifest[4096];
         size_t length = 0, asked = 0;
@@ -176,13 +169,12 @@ TEST(what_is_saved_to_bytes_is_loaded_from_them)
         free(copy);
         memset(manifest, 0, sizeof manifest);
         check(again);
-        kiln_engine_release(again);
     }
 }
 
 TEST(what_does_not_fit_is_refused)
 {
-    kiln_engine *engine = built_network("reference");
+    kiln_engine *engine = engine_by("reference");
     kiln_engine *again = NULL;
     kiln_span bytes;
     char manifest[4096];
@@ -206,11 +198,10 @@ TEST(what_does_not_fit_is_refused)
                   kiln_engine_load_bytes(bytes, (kiln_span){NULL, 1}, NULL, &again));
     kiln_engine_release(engine);
 
-    kiln_engine *elsewhere = built("onnxruntime");
+    owned_engine elsewhere = built("onnxruntime");
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_save_bytes(elsewhere, &bytes));
     assert_null(bytes.data);
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_manifest(elsewhere, NULL, 0, &length));
-    kiln_engine_release(elsewhere);
 }
 
 static kiln_status save_and_load(void *user)

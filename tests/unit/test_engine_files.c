@@ -58,8 +58,7 @@ static void write_model(const char *op_type, int64_t n, kln_text *bytes)
 
 static void check_relu(kiln_engine *engine)
 {
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     float x[] = {-1, 2, -3};
     const kiln_named_tensor input = {
         "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(3), x, sizeof x)};
@@ -67,7 +66,6 @@ static void check_relu(kiln_engine *engine)
     assert_ok(kiln_context_run_tensors(context, &input, 1, &output, 1));
     const float *y = output.tensor.data;
     assert_true(y[0] == 0 && y[1] == 2 && y[2] == 0);
-    kiln_context_destroy(context);
 }
 
 /* Both ways of building and the way back give the same engine, from file or from memory. */
@@ -79,8 +77,7 @@ TEST(an_engine_is_built_saved_and_loaded)
     char plan[4096];
     (void)snprintf(model, sizeof model, "%s", kiln_test_file("relu.onnx", bytes.data, bytes.size));
     (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("relu.saved"));
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_build_file(model, NULL, &engine));
+    kiln_engine *engine = built_file(model, NULL);
     check_relu(engine);
     assert_ok(kiln_engine_save(engine, plan));
     kiln_engine_release(engine);
@@ -108,8 +105,7 @@ TEST(a_file_that_changed_is_refused)
     write_model("Relu", 3, &bytes);
     char plan[4096];
     (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("changed.saved"));
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, NULL, &engine));
+    kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, NULL);
     assert_ok(kiln_engine_save(engine, plan));
     kiln_engine_release(engine);
     bytes.data[bytes.size - 1] = (char)(bytes.data[bytes.size - 1] ^ 1);
@@ -286,12 +282,10 @@ TEST(nothing_is_left_where_saving_fails)
 {
     kln_text bytes;
     write_model("Relu", 3, &bytes);
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, NULL, &engine));
+    owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, NULL);
     assert_status(KILN_ERROR_NOT_FOUND,
                   kiln_engine_save(engine, kiln_test_path("no/such/folder/x")));
     assert_status(KILN_ERROR_IO, kiln_engine_save(engine, "/tmp"));
-    kiln_engine_release(engine);
     kln_text_finish(&bytes);
 }
 

@@ -34,8 +34,6 @@ static void make(graph_maker *m, int32_t wire, float alpha)
 static void run(const kln_onnx_model *model, kiln_dtype dtype, double *results)
 {
     kln_text bytes;
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_tensor x;
     kiln_tensor y;
@@ -43,8 +41,8 @@ static void run(const kln_onnx_model *model, kiln_dtype dtype, double *results)
     options.backend = "reference";
     kln_text_init(&bytes, SIZE_MAX);
     assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
-    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
+    kiln_context *context = context_on(engine);
     assert_ok(kiln_context_tensor(context, "x", &x));
     assert_int_equal(x.desc.dtype, dtype);
     for (int i = 0; i < COUNT; i++) {
@@ -55,7 +53,6 @@ static void run(const kln_onnx_model *model, kiln_dtype dtype, double *results)
     assert_ok(kiln_context_tensor(context, "y", &y));
     assert_ok(kiln_tensor_read(&y, 0, COUNT, results));
     kiln_context_destroy(context);
-    kiln_engine_release(engine);
     kln_text_finish(&bytes);
 }
 

@@ -151,7 +151,7 @@ VARIANTS_TEST(small_tensors_stay_where_they_lie)
     float x[64] = {0};
     set("FAKE_CUDA_SLOW_COPIES", "1000");
     set("FAKE_CUDA_KERNELS", "launch");
-    kiln_context *context = measure_one(&how, x, 64);
+    owned_context context = measure_one(&how, x, 64);
     assert_kept("mapped", "mapped");
     assert_true(counters_of(context).staging_bytes ==
                 sizeof x); /* the output's, pinned, not the device's */
@@ -162,7 +162,6 @@ VARIANTS_TEST(small_tensors_stay_where_they_lie)
     const float *const shown = y.data;
     assert_ok(kiln_context_run_raw(context, NULL));
     assert_ptr_equal(works[work_count - 1].y, shown);
-    kiln_context_destroy(context);
 }
 
 /* Each pair of modes that pinned memory can have is measured once; outputs never go ahead. */
@@ -171,7 +170,7 @@ VARIANTS_TEST(every_variant_is_measured)
     static const char *const modes[] = {"mapped", "copied", "outside", "gathered"};
     behaviour how = {.drifts = false};
     float x[64] = {0};
-    kiln_context *context = measure_one(&how, x, 64);
+    owned_context context = measure_one(&how, x, 64);
     for (size_t in = 0; in < KLN_ARRAY_LENGTH(modes); in++) {
         for (size_t out = 0; out < KLN_ARRAY_LENGTH(modes); out++) {
             char words[128];
@@ -185,7 +184,6 @@ VARIANTS_TEST(every_variant_is_measured)
     line_bytes = 0;
     assert_ok(kiln_context_warmup(context, 2, 0, NULL));
     assert_int_equal(line_bytes, 0);
-    kiln_context_destroy(context);
 }
 
 /* Of a run without a warmup the first one of each size is chosen by rule, and captured once. */
@@ -205,10 +203,9 @@ VARIANTS_TEST(a_run_captures_one_variant_by_rule)
         behaviour how = {.drifts = false};
         line_bytes = 0;
         const unsigned long captures = calls("cuStreamBeginCapture_v2");
-        kiln_context *context = capture_one(&how, x, cases[i].count);
+        owned_context context = capture_one(&how, x, cases[i].count);
         assert_said(cases[i].words);
         assert_int_equal(calls("cuStreamBeginCapture_v2"), captures + 1);
-        kiln_context_destroy(context);
     }
     free(x);
 }
@@ -220,14 +217,13 @@ VARIANTS_TEST(what_was_measured_stays_with_the_engine)
     behaviour how = {.drifts = false};
     float *x = calloc(GATHERED, sizeof *x);
     assert_non_null(x);
-    kiln_engine *engine = make_engine(&how, true, 0);
+    owned_engine engine = make_engine(&how, true, 0);
     const int64_t counts[] = {GATHERED, GATHERED, GATHERED - 1};
     static const char *const words[] = {"inputs gathered", "inputs mapped", "inputs gathered"};
     set("FAKE_CUDA_SLOW_COPIES", "3000");
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(counts); i++) {
-        kiln_context *context = NULL;
         line_bytes = 0;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         run_pinned(context, x, counts[i], 1);
         run_pinned(context, x, counts[i], 2);
         assert_said(words[i]);
@@ -235,9 +231,7 @@ VARIANTS_TEST(what_was_measured_stays_with_the_engine)
             assert_ok(kiln_context_warmup(context, 1, 0, NULL));
             assert_kept("mapped", "mapped");
         }
-        kiln_context_destroy(context);
     }
-    kiln_engine_release(engine);
     free(x);
 }
 
@@ -341,13 +335,12 @@ VARIANTS_TEST(without_kernels_there_are_copies)
             kln_cuda_close();
             set("KILN_CUDA_DRIVER", FAKE_CUDA_PLAIN);
         }
-        kiln_context *context = capture_one(&how, x, GATHERED);
+        owned_context context = capture_one(&how, x, GATHERED);
         assert_said("no graph with inputs gathered, outputs gathered: ");
         assert_said(faults[i].words);
         assert_said("a graph of 3 nodes, inputs copied, outputs copied\n");
         run_pinned(context, x, GATHERED, 5);
         assert_int_equal(counters_of(context).graph_hits, 1);
-        kiln_context_destroy(context);
     }
     free(x);
 }
@@ -465,10 +458,9 @@ static kiln_context *make_many(void)
     options.enqueue = many_later;
     options.user = many_works;
     kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
     many_count = 0;
     assert_ok(kiln_engine_create_mock(&options, &engine));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     kiln_engine_release(engine);
     return context;
 }

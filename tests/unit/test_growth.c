@@ -288,18 +288,15 @@ static void build(kiln_span bytes)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "reference";
-    kiln_engine *engine = NULL;
-    assert_ok(kiln_engine_build_bytes(bytes, &options, &engine));
-    kiln_engine_release(engine);
+    owned_engine engine = built_bytes(bytes, &options);
 }
 
 static void infer_and_validate(kiln_span bytes)
 {
     kln_onnx_model *model = NULL;
-    kiln_issue_list *issues = NULL;
+    owned_issue_list issues = NULL;
     assert_ok(kln_onnx_read_bytes(bytes, NULL, &model));
     assert_ok(kln_validate(model, NULL, &issues));
-    kiln_issue_list_destroy(issues);
     kln_onnx_model_destroy(model);
 }
 
@@ -419,11 +416,10 @@ static void after_a_file(kiln_network *network, kiln_tensor_id x, size_t count)
     kln_text_init(&bytes, (size_t)INT32_MAX);
     assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
     maker_end(&m);
-    kiln_network *read = NULL;
+    owned_network read = NULL;
     assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &read));
     assert_ok(kiln_network_find(read, "z", &x));
     add_layers(read, x, count);
-    kiln_network_destroy(read);
     kln_text_finish(&bytes);
 }
 
@@ -431,10 +427,9 @@ static double time_of_layers(void (*add)(kiln_network *, kiln_tensor_id, size_t)
 {
     double best = 1e9;
     for (int round = 0; round < 3; round++) {
-        kiln_network *network = NULL;
         kiln_tensor_id x = KILN_NO_TENSOR;
         const double start = seconds();
-        assert_ok(kiln_network_create(NULL, &network));
+        kiln_network *network = new_network();
         assert_ok(
             kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(2, 3), NULL, &x));
         add(network, x, count);
@@ -476,20 +471,18 @@ static kiln_status do_nothing(void *user, kiln_mock_run *run, char message[1024]
 static void run_tensors(kiln_engine *engine, const kiln_named_tensor *inputs, size_t count,
                         double *best)
 {
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     for (int round = 0; round < 5; round++) {
         const double start = seconds();
         assert_ok(kiln_context_run_tensors(context, inputs, count, NULL, 0));
         *best = seconds() - start < *best ? seconds() - start : *best;
     }
-    kiln_context_destroy(context);
 }
 
 static void push_tensors(kiln_engine *engine, const kiln_named_tensor *inputs, size_t count,
                          double *best)
 {
-    kiln_pipeline *pipeline = NULL;
+    owned_pipeline pipeline = NULL;
     assert_ok(kiln_pipeline_create(engine, NULL, &pipeline));
     for (int round = 0; round < 5; round++) {
         const double start = seconds();
@@ -497,7 +490,6 @@ static void push_tensors(kiln_engine *engine, const kiln_named_tensor *inputs, s
         *best = seconds() - start < *best ? seconds() - start : *best;
         assert_ok(kiln_pipeline_pop(pipeline, NULL, 0));
     }
-    kiln_pipeline_destroy(pipeline);
 }
 
 typedef void (*call)(kiln_engine *engine, const kiln_named_tensor *inputs, size_t count,

@@ -23,7 +23,7 @@ static kiln_histogram_summary summary_of(const kiln_histogram *histogram)
 
 TEST(small_values_are_exact)
 {
-    kiln_histogram *times = new_histogram();
+    owned_histogram times = new_histogram();
     for (uint64_t i = 0; i < 1000; i++) {
         kiln_histogram_record(times, 1000 - i);
     }
@@ -51,7 +51,6 @@ TEST(small_values_are_exact)
     kiln_histogram_record(times, 7);
     found = summary_of(times);
     assert_true(found.median == 7 && found.p90 == 7 && found.p999 == 7 && found.deviation == 0);
-    kiln_histogram_destroy(times);
 }
 
 /* From nanoseconds to days: no further than a thousandth from what sorting all would say. */
@@ -60,7 +59,7 @@ TEST(large_values_are_close)
     enum { COUNT = 20000 };
     static const double percents[] = {0, 1, 50, 90, 99, 99.9, 100};
     static uint64_t values[COUNT];
-    kiln_histogram *times = new_histogram();
+    owned_histogram times = new_histogram();
     uint64_t random = 1;
     double sum = 0;
     for (size_t i = 0; i < COUNT; i++) {
@@ -83,12 +82,11 @@ TEST(large_values_are_close)
         counted += kiln_histogram_count(times, low, low > 0 ? low * 3 : 1);
     }
     assert_int_equal(counted, COUNT);
-    kiln_histogram_destroy(times);
 }
 
 TEST(the_largest_values_have_a_place)
 {
-    kiln_histogram *times = new_histogram();
+    owned_histogram times = new_histogram();
     kiln_histogram_record(times, UINT64_MAX);
     kiln_histogram_record(times, UINT64_MAX - 1);
     kiln_histogram_record(times, (uint64_t)1 << 63);
@@ -99,13 +97,12 @@ TEST(the_largest_values_have_a_place)
     assert_true(found.count == 6 && found.minimum == 0 && found.maximum == UINT64_MAX);
     assert_int_equal(kiln_histogram_count(times, 2047, 2048), 1);
     assert_int_equal(kiln_histogram_count(times, 2048, 2050), 1);
-    kiln_histogram_destroy(times);
 }
 
 TEST(threads_bring_theirs_together)
 {
-    kiln_histogram *all = new_histogram();
-    kiln_histogram *one = new_histogram();
+    owned_histogram all = new_histogram();
+    owned_histogram one = new_histogram();
     assert_ok(kiln_histogram_add(all, one));
     assert_int_equal(summary_of(all).count, 0);
     kiln_histogram_record(one, 5);
@@ -117,13 +114,11 @@ TEST(threads_bring_theirs_together)
     const kiln_histogram_summary found = summary_of(all);
     assert_true(found.count == 6 && found.minimum == 2 && found.maximum == 11);
     assert_true(found.mean == 41.0 / 6);
-    kiln_histogram_destroy(all);
-    kiln_histogram_destroy(one);
 }
 
 TEST(misuse_is_told)
 {
-    kiln_histogram *times = new_histogram();
+    owned_histogram times = new_histogram();
     kiln_histogram_summary found = {.struct_size = 8};
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_histogram_summarize(times, &found));
     kiln_histogram_record(NULL, 1);
@@ -132,7 +127,6 @@ TEST(misuse_is_told)
     assert_true(kiln_histogram_percentile(NULL, 50) == 0);
     assert_true(kiln_histogram_percentile(times, 50) == 0);
     assert_int_equal(kiln_histogram_count(NULL, 0, 1), 0);
-    kiln_histogram_destroy(times);
 }
 
 static kiln_status make_one(void *unused)

@@ -42,7 +42,7 @@ static kiln_status make(kiln_network **network)
 
 TEST(a_network_is_told_without_a_build)
 {
-    kiln_network *network = NULL;
+    owned_network network = NULL;
     kiln_inspection *inspection = NULL;
     kiln_inspection_info info = {.struct_size = sizeof info};
     kiln_binding binding = {.struct_size = sizeof binding};
@@ -77,7 +77,6 @@ TEST(a_network_is_told_without_a_build)
     assert_string_equal(line.key, "metadata.author");
     assert_string_equal(line.value, "nobody");
     kiln_inspection_destroy(inspection);
-    kiln_network_destroy(network);
 }
 
 TEST(nodes_have_the_types_of_their_tensors)
@@ -88,7 +87,7 @@ TEST(nodes_have_the_types_of_their_tensors)
     } expected[] = {{"choice", "If", "", "bool[]", "float32[batch,2]", 0},
                     {"r", "Relu", "then_branch", "float32[batch,2]", "float32[batch,2]", 1},
                     {"m", "Mul", "else_branch", "float32[batch,2]", "float32[batch,2]", 1}};
-    kiln_network *network = NULL;
+    owned_network network = NULL;
     kiln_inspection *inspection = NULL;
     kiln_inspection_node node = {.struct_size = sizeof node};
     assert_ok(make(&network));
@@ -108,12 +107,11 @@ TEST(nodes_have_the_types_of_their_tensors)
     assert_string_equal(node.inputs[1], "w");
     assert_string_equal(node.input_types[1], "float32[2]");
     kiln_inspection_destroy(inspection);
-    kiln_network_destroy(network);
 }
 
 TEST(wrong_use_is_refused)
 {
-    kiln_network *network = NULL;
+    owned_network network = NULL;
     kiln_network *branch = NULL;
     kiln_inspection *inspection = NULL;
     kiln_binding binding = {.struct_size = sizeof binding};
@@ -131,19 +129,16 @@ TEST(wrong_use_is_refused)
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_inspection_summary(inspection, &small));
     kiln_inspection_destroy(inspection);
     kiln_inspection_destroy(NULL);
-    kiln_network_destroy(network);
 }
 
 TEST(an_empty_network_has_no_nodes)
 {
-    kiln_network *network = NULL;
     kiln_inspection *inspection = NULL;
     kiln_inspection_node node = {.struct_size = sizeof node};
-    assert_ok(kiln_network_create(NULL, &network));
+    owned_network network = new_network();
     assert_ok(kiln_network_inspect(network, true, &inspection));
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_inspection_get_node(inspection, 0, &node));
     kiln_inspection_destroy(inspection);
-    kiln_network_destroy(network);
 }
 
 static kiln_status inspect(void *user)
@@ -172,7 +167,6 @@ TEST(missing_weights_are_named)
     const kiln_shape shape = KILN_SHAPE(2, 64);
     const kiln_weights weights = {
         KILN_DTYPE_FLOAT32, KILN_SHAPE(64, 64), {numbers, sizeof numbers}};
-    kiln_network *network = NULL;
     kiln_inspection *inspection = NULL;
     kiln_inspection_info info = {.struct_size = sizeof info};
     kiln_tensor_id x, w, y;
@@ -180,7 +174,7 @@ TEST(missing_weights_are_named)
     char data[4200];
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("missing.onnx"));
     (void)snprintf(data, sizeof data, "%s.*.data", path);
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = new_network();
     assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &shape, NULL, &x));
     assert_ok(kiln_network_add_constant(network, "w", &weights, &w));
     assert_ok(kiln_network_add_matrix_multiply(network, "y", x, w, &y));

@@ -15,7 +15,7 @@ FAKE_TEST(buffers_hold_what_is_written)
 {
     const char text[] = "one two three";
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
-        kiln_buffer *buffer = NULL;
+        owned_buffer buffer = NULL;
         char back[sizeof text] = "";
         assert_ok(kiln_buffer_create(locations[i], 1, 100, &buffer));
         assert_int_equal((uintptr_t)kiln_buffer_data(buffer) % 256, 0);
@@ -28,7 +28,6 @@ FAKE_TEST(buffers_hold_what_is_written)
         assert_ok(kiln_buffer_read(buffer, 99, (kiln_mutable_span){back, 1}, NULL));
         assert_int_equal(back[0], 'x');
         assert_ok(kiln_buffer_write(buffer, 100, (kiln_span){NULL, 0}, NULL));
-        kiln_buffer_destroy(buffer);
     }
     kiln_buffer_destroy(NULL);
     assert_null(kiln_buffer_data(NULL));
@@ -40,7 +39,7 @@ FAKE_TEST(buffers_are_copied_between_all_locations)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
         for (size_t j = 0; j < KLN_ARRAY_LENGTH(locations); j++) {
             kiln_buffer *from = NULL;
-            kiln_buffer *to = NULL;
+            owned_buffer to = NULL;
             const uint32_t number = 0xC0FFEE;
             uint32_t back = 0;
             assert_ok(kiln_buffer_create(locations[i], 0, 64, &from));
@@ -54,7 +53,6 @@ FAKE_TEST(buffers_are_copied_between_all_locations)
             assert_status(KILN_ERROR_SIZE, kiln_buffer_copy(to, 0, from, 61, 4, NULL));
             assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_buffer_copy(to, 0, to, 2, 4, NULL));
             kiln_buffer_destroy(from);
-            kiln_buffer_destroy(to);
         }
     }
 }
@@ -62,7 +60,6 @@ FAKE_TEST(buffers_are_copied_between_all_locations)
 FAKE_TEST(buffers_refuse_what_is_wrong)
 {
     kiln_buffer *buffer = NULL;
-    kiln_stream *stream = NULL;
     char bytes[16] = "";
     assert_status(KILN_ERROR_SIZE, kiln_buffer_create(KILN_LOCATION_HOST, 0, 0, &buffer));
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_buffer_create((kiln_location)7, 0, 1, &buffer));
@@ -73,7 +70,7 @@ FAKE_TEST(buffers_refuse_what_is_wrong)
     assert_status(KILN_ERROR_OUT_OF_MEMORY,
                   kiln_buffer_create(KILN_LOCATION_HOST, 0, SIZE_MAX - 64, &buffer));
     assert_null(buffer);
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    owned_stream stream = stream_on(0);
     assert_ok(kiln_buffer_create(KILN_LOCATION_HOST, -3, 8, &buffer));
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_buffer_fill(buffer, 1, stream));
     assert_message("make it pinned");
@@ -92,7 +89,6 @@ FAKE_TEST(buffers_refuse_what_is_wrong)
     assert_ptr_equal(tensor.data, (char *)kiln_buffer_data(buffer) + 2);
     assert_int_equal(tensor.bytes, 6);
     kiln_buffer_destroy(buffer);
-    kiln_stream_destroy(stream);
 }
 
 FAKE_TEST(without_a_gpu_host_memory_works_and_the_rest_says_why)
@@ -100,7 +96,7 @@ FAKE_TEST(without_a_gpu_host_memory_works_and_the_rest_says_why)
     set("KILN_CUDA_DRIVER", "/nowhere");
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
         kiln_buffer *buffer = NULL;
-        kiln_pool *pool = NULL;
+        owned_pool pool = NULL;
         kiln_pool_options options = KILN_POOL_OPTIONS_INIT;
         options.location = locations[i];
         const kiln_status expected = i == 0 ? KILN_OK : KILN_ERROR_LIBRARY_ABSENT;
@@ -111,7 +107,6 @@ FAKE_TEST(without_a_gpu_host_memory_works_and_the_rest_says_why)
             assert_message("CUDA driver");
         }
         kiln_buffer_destroy(buffer);
-        kiln_pool_destroy(pool);
     }
 }
 

@@ -48,9 +48,8 @@ static kiln_tensor_id product(kiln_network *network, kiln_tensor_id x, kiln_tens
 
 static kiln_network *start(kiln_tensor_id *x)
 {
-    kiln_network *network = NULL;
     used = 0;
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = new_network();
     assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(ROWS, DEPTH),
                                      NULL, x));
     return network;
@@ -74,9 +73,9 @@ static kiln_network *several(void)
 
 static void run(const kiln_network *network, float results[][ROWS * MOST_COLUMNS])
 {
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     kiln_tensor tensor;
-    kiln_context *context = open_reference(network, &engine);
+    owned_context context = open_reference(network, &engine);
     assert_ok(kiln_context_tensor(context, "x", &tensor));
     for (size_t i = 0; i < (size_t)ROWS * DEPTH; i++) {
         ((float *)tensor.data)[i] = cosf((float)i);
@@ -88,8 +87,6 @@ static void run(const kiln_network *network, float results[][ROWS * MOST_COLUMNS
         assert_ok(kiln_context_tensor(context, binding.name, &tensor));
         memcpy(results[i], tensor.data, tensor.bytes);
     }
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 static size_t merge(kiln_network *network)
@@ -105,7 +102,7 @@ TEST(results_stay_and_nodes_become_fewer)
 {
     static float before[6][ROWS * MOST_COLUMNS];
     static float after[6][ROWS * MOST_COLUMNS];
-    kiln_network *network = several();
+    owned_network network = several();
     run(network, before);
     const kln_onnx_model *model = NULL;
     assert_ok(kln_network_model(network, &model));
@@ -126,20 +123,18 @@ TEST(results_stay_and_nodes_become_fewer)
     /* Once more there is nothing left to do. */
     assert_int_equal(merge(network), 0);
     assert_int_equal(model->graph.node_count, 7);
-    kiln_network_destroy(network);
 }
 
 TEST(what_must_stay_apart_does)
 {
     kiln_tensor_id x;
     kiln_tensor_id y;
-    kiln_network *network = start(&x);
+    owned_network network = start(&x);
     /* One with a bias; one with a bias for each element, so without; one of another depth. */
     (void)product(network, x, constant(network, DEPTH, 4), constant(network, 0, 4), "a");
     y = product(network, x, constant(network, DEPTH, 4), constant(network, ROWS, 4), "b");
     (void)product(network, y, constant(network, 4, 4), y, "c");
     assert_int_equal(merge(network), 0);
-    kiln_network_destroy(network);
 }
 
 TEST(old_and_nested_models_are_left_alone)
@@ -163,11 +158,10 @@ TEST(old_and_nested_models_are_left_alone)
     assert_ok(kln_merge_products(model, &merged));
     assert_int_equal(merged, 0);
     kln_onnx_model_destroy(model);
-    kiln_network *network = several();
+    owned_network network = several();
     assert_ok(kln_network_edit(network, &model));
     model->opsets[0].version = 12;
     assert_int_equal(merge(network), 0);
-    kiln_network_destroy(network);
 }
 
 static kiln_status read_and_merge(void *user)

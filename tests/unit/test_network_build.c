@@ -28,9 +28,8 @@ static kiln_tensor_id input(kiln_network *network, const char *name, kiln_shape 
 
 TEST(lifecycle)
 {
-    kiln_network *network = NULL;
     kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = new_network();
     assert_int_equal(kiln_network_opset(network), KILN_OPSET_DEFAULT);
     assert_ok(kiln_network_set_metadata(network, "key", "one"));
     assert_ok(kiln_network_set_metadata(network, "other", "two"));
@@ -52,7 +51,7 @@ TEST(lifecycle)
 TEST(names)
 {
     kiln_tensor_id x, y, found;
-    kiln_network *network = make(0);
+    owned_network network = make(0);
     x = input(network, "x", KILN_SHAPE(2, 3));
     assert_status(KILN_ERROR_NAME, kiln_network_add_unary(network, "x", KILN_UNARY_ABS, x, &y));
     assert_message("the name \"x\" is in use");
@@ -70,13 +69,12 @@ TEST(names)
     assert_int_equal(found, y);
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_network_input(network, 1, &found));
     assert_message("index is 1, there are 1");
-    kiln_network_destroy(network);
 }
 
 /* What fails leaves nothing behind, its name included. */
 TEST(failures_take_everything_back)
 {
-    kiln_network *network = make(18);
+    owned_network network = make(18);
     kiln_tensor_id y = 123;
     kiln_tensor_id x = input(network, "x", KILN_SHAPE(2, 4, 3));
     const int64_t twice[] = {1, -2};
@@ -102,12 +100,11 @@ TEST(failures_take_everything_back)
     assert_int_equal(kiln_network_layer_count(network), 0);
     assert_ok(kiln_network_add_rms_normalization(network, "r", x, x, 1e-5F, &y));
     assert_int_equal(kiln_network_layer_count(network), 6);
-    kiln_network_destroy(network);
 }
 
 TEST(arguments)
 {
-    kiln_network *network = make(0);
+    owned_network network = make(0);
     kiln_tensor_id w, y;
     kiln_tensor_id x = input(network, "x", KILN_SHAPE(1, 3, 8, 8));
     kiln_weights weights = {KILN_DTYPE_FLOAT32, KILN_SHAPE(2, 3, 2, 2), {values, 95}};
@@ -181,13 +178,12 @@ TEST(arguments)
                   kiln_network_add_input(network, "z", KILN_DTYPE_FLOAT32, &odd, NULL, &y));
     assert_status(KILN_ERROR_DTYPE,
                   kiln_network_add_input(network, "z", KILN_DTYPE_UNDEFINED, &odd, NULL, &y));
-    kiln_network_destroy(network);
 }
 
 TEST(branches)
 {
     kiln_tensor_id x, c, inner, y;
-    kiln_network *network = make(0);
+    owned_network network = make(0);
     kiln_network *then = NULL;
     kiln_network *other = NULL;
     x = input(network, "x", KILN_SHAPE(3));
@@ -213,7 +209,6 @@ TEST(branches)
     assert_status(KILN_ERROR_STATE, kiln_network_add_unary(then, NULL, KILN_UNARY_ABS, inner, &y));
     assert_message("takes no layer any more");
     kiln_network_destroy(then); /* does nothing */
-    kiln_network_destroy(network);
 }
 
 TEST(saved_and_read_again)

@@ -15,8 +15,7 @@ static const float values[24] = {1.0F, 2.0F};
 
 static kiln_network *make(void)
 {
-    kiln_network *network = NULL;
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = new_network();
     assert_ok(kiln_network_collect_issues(network, true));
     return network;
 }
@@ -232,7 +231,7 @@ TEST(each_refusal_is_one_issue)
  * refused tensor is still asked for what has nothing to do with it. */
 TEST(all_of_them_in_order)
 {
-    kiln_network *network = make();
+    owned_network network = make();
     kiln_tensor_id a, b, c;
     const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 3));
     assert_ok(kiln_network_add_softmax(network, "a", x, 7, false, &a));
@@ -242,7 +241,7 @@ TEST(all_of_them_in_order)
     assert_ok(kiln_network_mark_output(network, c));
     assert_ok(kiln_network_mark_output(network, c));
     assert_ok(kiln_network_mark_output(network, 12345));
-    kiln_issue_list *issues = validate(network);
+    owned_issue_list issues = validate(network);
     static const char *const words[] = {"axis 7", "size is 2", "the name \"x\" is in use",
                                         "\"c\" is an output already", "12345 is no tensor"};
     assert_int_equal(kiln_issue_list_count(issues), KLN_ARRAY_LENGTH(words));
@@ -259,8 +258,6 @@ TEST(all_of_them_in_order)
     issues = validate(network);
     assert_int_equal(kiln_issue_list_count(issues), 2);
     assert_int_equal(kiln_issue_list_get(issues, 1)->kind, KILN_ISSUE_NO_OUTPUTS);
-    kiln_issue_list_destroy(issues);
-    kiln_network_destroy(network);
 }
 
 /* An If of which a branch has a refused output is refused itself, without a word. */

@@ -63,7 +63,7 @@ static void assert_type(kiln_network *network, kiln_tensor_id id, kiln_dtype dty
 
 TEST(operators_without_a_layer)
 {
-    kiln_network *network = make(0);
+    owned_network network = make(0);
     kiln_tensor_id y[3];
     const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 8, 4, 4));
     const kiln_attribute block = whole("blocksize", 2);
@@ -92,12 +92,11 @@ TEST(operators_without_a_layer)
     assert_type(network, list, KILN_DTYPE_UNDEFINED, (kiln_shape){.rank = -1});
     assert_ok(node(network, "SequenceLength", list, NULL, y));
     assert_type(network, y[0], KILN_DTYPE_INT64, KILN_SHAPE_SCALAR);
-    kiln_network_destroy(network);
 }
 
 TEST(attributes_of_every_kind)
 {
-    kiln_network *network = make(0);
+    owned_network network = make(0);
     kiln_tensor_id y = NONE;
     const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(1, 3));
     const kiln_tensor_id s = input(network, "s", KILN_DTYPE_STRING, KILN_SHAPE(2));
@@ -138,20 +137,17 @@ TEST(attributes_of_every_kind)
     assert_type(network, y, KILN_DTYPE_INT64, KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC, KILN_DYNAMIC));
     assert_ok(kiln_network_mark_output(network, y));
     assert_ok(kiln_network_save_onnx(network, kiln_test_path("kinds.onnx"), KILN_WEIGHTS_INLINE));
-    kiln_network *again = NULL;
-    kiln_issue_list *issues = NULL;
+    owned_network again = NULL;
+    owned_issue_list issues = NULL;
     assert_ok(kiln_network_from_onnx(kiln_test_path("kinds.onnx"), &again));
     assert_ok(kiln_network_validate(again, NULL, &issues));
     assert_int_equal(kiln_issue_list_errors(issues), 0);
-    kiln_issue_list_destroy(issues);
-    kiln_network_destroy(again);
-    kiln_network_destroy(network);
 }
 
 /* Running sums by a Scan, which has no layer. */
 TEST(graphs_are_attributes)
 {
-    kiln_network *network = make(0);
+    owned_network network = make(0);
     kiln_network *body = NULL;
     kiln_tensor_id sum, y, outputs[2];
     const kiln_tensor_id inputs[] = {input(network, "start", F, KILN_SHAPE(3)),
@@ -180,7 +176,6 @@ TEST(graphs_are_attributes)
     assert_type(network, outputs[0], F, KILN_SHAPE(3));
     assert_type(network, outputs[1], F, KILN_SHAPE(5, 3));
     assert_status(KILN_ERROR_STATE, kiln_network_add_unary(body, NULL, KILN_UNARY_ABS, y, &y));
-    kiln_network_destroy(network);
 }
 
 static void refused(kiln_network *network, kiln_status status, const char *op_type,
@@ -196,7 +191,7 @@ static void refused(kiln_network *network, kiln_status status, const char *op_ty
 
 TEST(what_is_wrong_is_said)
 {
-    kiln_network *network = make(21);
+    owned_network network = make(21);
     kiln_tensor_id y[2];
     const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 3));
     const kiln_tensor_id flat = input(network, "flat", F, KILN_SHAPE(3));
@@ -235,13 +230,12 @@ TEST(what_is_wrong_is_said)
     assert_status(KILN_ERROR_NULL_ARGUMENT,
                   kiln_network_add_node(network, NULL, NULL, 0, NULL, &x, 1, NULL, 0, y, 1));
     assert_int_equal(kiln_network_layer_count(network), 0);
-    kiln_network_destroy(network);
 }
 
 /* What ONNX does not have is for the backend to know; layers after it take what comes. */
 TEST(operators_of_others)
 {
-    kiln_network *network = make(0);
+    owned_network network = make(0);
     kiln_issue_list *issues = NULL;
     kiln_tensor_id y[2], z;
     const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(2, 3));
@@ -267,14 +261,13 @@ TEST(operators_of_others)
     assert_ok(kln_network_model(network, &model));
     assert_int_equal(kln_onnx_opset_version(model, "other"), 0);
     assert_int_equal(kln_onnx_opset_version(model, "third"), 1);
-    kiln_network_destroy(network);
 }
 
 /* What is known as a network grows is what is inferred of it at once, whatever failed on the way.
  */
 TEST(growing_comes_to_the_same)
 {
-    kiln_network *network = make(0);
+    owned_network network = make(0);
     kiln_tensor_id x = NONE, y = NONE, bad = NONE;
     kiln_shape open = KILN_SHAPE(KILN_DYNAMIC, 4, 6);
     const char *const names[] = {"batch", NULL, NULL};
@@ -309,17 +302,15 @@ TEST(growing_comes_to_the_same)
     }
     kln_inference_destroy(inference);
     assert_ok(kiln_network_mark_output(network, x));
-    kiln_issue_list *issues = NULL;
+    owned_issue_list issues = NULL;
     assert_ok(kiln_network_validate(network, NULL, &issues));
     assert_int_equal(kiln_issue_list_count(issues), 0);
-    kiln_issue_list_destroy(issues);
-    kiln_network_destroy(network);
 }
 
 /* A tensor of a branch is known too, and what the branch reads from around it. */
 TEST(branches_are_inferred)
 {
-    kiln_network *network = make(0);
+    owned_network network = make(0);
     kiln_network *then = NULL;
     kiln_network *inside = NULL;
     kiln_tensor_id y, inner, deep, w;
@@ -338,5 +329,4 @@ TEST(branches_are_inferred)
     assert_status(KILN_ERROR_NAME, kiln_network_add_unary(then, "m", KILN_UNARY_ABS, inner, &y));
     assert_ok(kiln_network_add_unary(then, "n", KILN_UNARY_ABS, inner, &y));
     assert_type(then, y, F, KILN_SHAPE(2, 3));
-    kiln_network_destroy(network);
 }

@@ -157,13 +157,12 @@ static float big[256 * 256];
 
 static kiln_network *product(void)
 {
-    kiln_network *network = NULL;
     kiln_tensor_id x, w, y;
     const kiln_weights weights = {KILN_DTYPE_FLOAT32, KILN_SHAPE(256, 256), {big, sizeof big}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(big); i++) {
         big[i] = (float)(i % 17) * 0.01F;
     }
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = new_network();
     assert_ok(
         kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(2, 256), NULL, &x));
     assert_ok(kiln_network_add_constant(network, "w", &weights, &w));
@@ -174,9 +173,8 @@ static kiln_network *product(void)
 
 static float first_output(kiln_engine *engine)
 {
-    kiln_context *context = NULL;
     kiln_tensor tensor;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     assert_ok(kiln_context_tensor(context, "x", &tensor));
     for (size_t i = 0; i < 512; i++) {
         ((float *)tensor.data)[i] = 1.0F;
@@ -191,12 +189,11 @@ static float first_output(kiln_engine *engine)
 /* With share_weights the kernels see the caller's array itself: what is changed there counts. */
 TEST(weights_are_used_where_they_lie)
 {
-    kiln_engine *engine = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    kiln_network *network = product();
+    owned_network network = product();
     options.backend = "onnxruntime";
     options.share_weights = KILN_SWITCH_ON;
-    assert_ok(kiln_engine_build(network, &options, &engine));
+    kiln_engine *engine = built_network(network, &options);
     const float before = first_output(engine);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(big); i++) {
         big[i] *= 2.0F;
@@ -206,20 +203,18 @@ TEST(weights_are_used_where_they_lie)
     options.backend = "reference";
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
     assert_message("share_weights");
-    kiln_network_destroy(network);
 }
 
 /* The reference executor never copies them. */
 TEST(the_reference_executor_copies_no_weights)
 {
-    kiln_engine *engine = NULL;
     kiln_allocation_counters before;
     kiln_allocation_counters after;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_network *network = product();
     options.backend = "reference";
     kiln_get_allocation_counters(&before);
-    assert_ok(kiln_engine_build(network, &options, &engine));
+    kiln_engine *engine = built_network(network, &options);
     kiln_get_allocation_counters(&after);
     assert_true(after.bytes_in_use - before.bytes_in_use < sizeof big / 4);
     kiln_network_destroy(network);
@@ -229,7 +224,7 @@ TEST(the_reference_executor_copies_no_weights)
     }
     assert_true(first_output(engine) == 2.0F * once);
     /* A save has them inside. */
-    kiln_engine *again = NULL;
+    owned_engine again = NULL;
     char path[4096];
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("reference.onnx"));
     assert_ok(kiln_engine_save(engine, path));
@@ -237,20 +232,18 @@ TEST(the_reference_executor_copies_no_weights)
     memset(big, 0, sizeof big);
     assert_ok(kiln_engine_load(path, &options, &again));
     assert_true(first_output(again) == 2.0F * once);
-    kiln_engine_release(again);
 }
 
 /* What is saved is the network as it was built, not as it was made to be later. */
 TEST(saved_as_it_was_built)
 {
-    kiln_engine *engine = NULL;
     kiln_engine *again = NULL;
     kiln_tensor_id y;
     char path[4096];
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_network *network = product();
     options.backend = "onnxruntime";
-    assert_ok(kiln_engine_build(network, &options, &engine));
+    owned_engine engine = built_network(network, &options);
     assert_ok(kiln_network_find(network, "y", &y));
     assert_ok(kiln_network_add_unary(network, "z", KILN_UNARY_NEG, y, &y));
     assert_ok(kiln_network_mark_output(network, y));
@@ -270,14 +263,13 @@ TEST(saved_as_it_was_built)
     assert_ok(kiln_engine_build(network, &options, &engine));
     kiln_network_destroy(network);
     assert_true(first_output(engine) > 1.0F);
-    kiln_engine_release(engine);
 }
 
 TEST(what_cannot_be_built)
 {
     kiln_engine *engine = NULL;
     kiln_network *branch = NULL;
-    kiln_network *network = product();
+    owned_network network = product();
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(NULL, NULL, &engine));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(network, NULL, NULL));
     assert_ok(kiln_network_create_branch(network, NULL, &branch));
@@ -290,5 +282,4 @@ TEST(what_cannot_be_built)
     assert_status(KILN_ERROR_INVALID_NETWORK, kiln_engine_build(network, NULL, &engine));
     assert_message("wrong");
     assert_null(engine);
-    kiln_network_destroy(network);
 }

@@ -17,12 +17,10 @@ static float values[64 * 64];
 /* y = (x * x) + x */
 static kiln_engine *build(const char *backend, bool profile_nodes)
 {
-    kiln_network *network = NULL;
-    kiln_engine *engine = NULL;
     kiln_tensor_id x;
     kiln_tensor_id product;
     kiln_tensor_id y;
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = new_network();
     assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &matrix, NULL, &x));
     assert_ok(kiln_network_add_matrix_multiply(network, "product", x, x, &product));
     assert_ok(kiln_network_add_elementwise(network, "y", KILN_ELEMENTWISE_ADD, product, x, &y));
@@ -31,16 +29,15 @@ static kiln_engine *build(const char *backend, bool profile_nodes)
     options.backend = backend;
     options.optimization = KILN_OPTIMIZATION_OFF;
     options.profile_nodes = profile_nodes;
-    assert_ok(kiln_engine_build(network, &options, &engine));
+    kiln_engine *engine = built_network(network, &options);
     kiln_network_destroy(network);
     return engine;
 }
 
 static kiln_context *context_of(kiln_engine *engine)
 {
-    kiln_context *context = NULL;
     const kiln_tensor x = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, matrix, values, sizeof values);
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     assert_ok(kiln_context_bind(context, "x", &x));
     return context;
 }
@@ -75,8 +72,8 @@ static void assert_nodes(kiln_context *context, uint64_t runs)
 
 TEST(the_reference_measures_when_it_is_told_to)
 {
-    kiln_engine *engine = build("reference", false);
-    kiln_context *context = context_of(engine);
+    owned_engine engine = build("reference", false);
+    owned_context context = context_of(engine);
     kiln_layer_time layer = {.struct_size = sizeof layer};
     run(context, 2);
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_layer(context, 0, &layer));
@@ -90,8 +87,6 @@ TEST(the_reference_measures_when_it_is_told_to)
     assert_ok(kiln_context_profile_layers(context, true));
     run(context, 1);
     assert_nodes(context, 1);
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 static size_t profiles_in(const char *folder)
@@ -133,14 +128,12 @@ TEST(onnxruntime_measures_where_it_was_built_for_it)
 
 TEST(what_cannot_be_measured_is_told)
 {
-    kiln_engine *engine = build("onnxruntime", false);
-    kiln_context *context = context_of(engine);
+    owned_engine engine = build("onnxruntime", false);
+    owned_context context = context_of(engine);
     kiln_layer_time layer = {.struct_size = sizeof layer};
     assert_status(KILN_ERROR_STATE, kiln_context_profile_layers(context, true));
     assert_message("profile_nodes");
     assert_status(KILN_ERROR_STATE, kiln_context_layer(context, 0, &layer));
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 static kiln_status measure(void *user)

@@ -88,33 +88,28 @@ static void check_copy(kiln_span bytes)
 
 static void check_issues(kiln_span bytes)
 {
-    kiln_issue_list *issues = NULL;
+    owned_issue_list issues = NULL;
     assert_ok(kiln_check_bytes(bytes, NULL, NULL, &issues));
     if (kiln_issue_list_errors(issues) != 0) {
         fail_msg("%s", kiln_issue_list_get(issues, 0)->sentence);
     }
-    kiln_issue_list_destroy(issues);
 }
 
 static void run(kiln_span bytes, const char *backend, float y[9])
 {
     static const float x[6] = {0.5F, -1.0F, 2.0F, 0.25F, -0.125F, 0.0F};
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
     kiln_tensor tensor;
     options.backend = backend;
     options.threads = 1;
-    assert_ok(kiln_engine_build_bytes(bytes, &options, &engine));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_engine engine = built_bytes(bytes, &options);
+    owned_context context = context_on(engine);
     assert_ok(kiln_context_tensor(context, "x", &tensor));
     memcpy(tensor.data, x, sizeof x);
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_tensor(context, "y", &tensor));
     assert_int_equal(tensor.bytes, 9 * sizeof *y);
     memcpy(y, tensor.data, tensor.bytes);
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 static void compare(kiln_span bytes)

@@ -19,7 +19,7 @@ TEST(an_engine_is_described)
     small_input(&graph, "x", SMALL_FLOAT, "batch,?,3");
     small_output(&graph, "y", SMALL_FLOAT, "batch,?,3");
     small_sequence_output(&graph, "parts");
-    kiln_engine *engine = build(small_model(&graph));
+    owned_engine engine = build(small_model(&graph));
     assert_int_equal(kiln_engine_input_count(engine), 1);
     assert_int_equal(kiln_engine_output_count(engine), 2);
     kiln_binding binding = {.struct_size = sizeof binding};
@@ -51,7 +51,6 @@ TEST(an_engine_is_described)
             fail_msg("no metadata %s = %s", lines[i][0], lines[i][1]);
         }
     }
-    kiln_engine_release(engine);
 }
 
 TEST(an_open_rank_differs_from_a_scalar)
@@ -66,7 +65,7 @@ TEST(an_open_rank_differs_from_a_scalar)
     assert_int_equal(binding.shape.rank, 0);
     kiln_engine_release(engine);
 
-    kiln_context *context = open_context(small_unary("Neg", SMALL_FLOAT, ""));
+    owned_context context = open_context(small_unary("Neg", SMALL_FLOAT, ""));
     float x = 2;
     bind(context, "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE_SCALAR, &x, sizeof x));
     assert_ok(kiln_context_run(context));
@@ -74,7 +73,6 @@ TEST(an_open_rank_differs_from_a_scalar)
     assert_ok(kiln_context_tensor(context, "y", &y));
     assert_int_equal(y.desc.shape.rank, 0);
     assert_true(*(float *)y.data < -1.9F && *(float *)y.data > -2.1F);
-    kiln_context_destroy(context);
 }
 
 /* --- data types --- */
@@ -91,7 +89,7 @@ TEST(every_data_type_is_bound_where_it_lies)
                  {11, KILN_DTYPE_FLOAT64}, {12, KILN_DTYPE_UINT32}, {13, KILN_DTYPE_UINT64},
                  {16, KILN_DTYPE_BFLOAT16}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(types); i++) {
-        kiln_context *context = open_context(small_unary("Identity", types[i].type, "n"));
+        owned_context context = open_context(small_unary("Identity", types[i].type, "n"));
         _Alignas(16) unsigned char x[5 * 8];
         _Alignas(16) unsigned char y[5 * 8];
         for (size_t byte = 0; byte < sizeof x; byte++) {
@@ -111,7 +109,6 @@ TEST(every_data_type_is_bound_where_it_lies)
         assert_memory_equal(y, x, bytes);
         assert_ok(kiln_context_tensor(context, "y", &found));
         assert_ptr_equal(found.data, y);
-        kiln_context_destroy(context);
     }
 }
 
@@ -142,7 +139,7 @@ TEST(every_other_type_is_refused_by_name)
 
 TEST(what_does_not_fit_is_refused_by_kind)
 {
-    kiln_context *context = open_context(small_unary("Neg", SMALL_FLOAT, "2,n"));
+    owned_context context = open_context(small_unary("Neg", SMALL_FLOAT, "2,n"));
     float x[16] = {0};
     const kiln_tensor right =
         KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2, 4), x, 8 * sizeof(float));
@@ -178,13 +175,12 @@ TEST(what_does_not_fit_is_refused_by_kind)
     const kiln_named_tensor inputs[] = {{"x", wrong}};
     assert_status(KILN_ERROR_ALIGNMENT, kiln_context_run_tensors(context, inputs, 1, NULL, 0));
     assert_ok(kiln_context_run(context));
-    kiln_context_destroy(context);
 }
 
 /* The library alone, on memory of the caller's and where ONNX Runtime found it. */
 TEST(a_raw_run_computes_the_same)
 {
-    kiln_context *context = open_context(small_unary("Neg", SMALL_FLOAT, "n"));
+    owned_context context = open_context(small_unary("Neg", SMALL_FLOAT, "n"));
     float x[] = {1, 2};
     float y[] = {0, 0};
     uint64_t took = 0;
@@ -202,7 +198,6 @@ TEST(a_raw_run_computes_the_same)
     x[0] = 5;
     assert_ok(kiln_context_run_raw(context, NULL));
     assert_true(y[0] == -5 && y[1] == -2);
-    kiln_context_destroy(context);
 }
 
 TEST(strings_are_shown_and_refused)
@@ -211,8 +206,7 @@ TEST(strings_are_shown_and_refused)
     kiln_binding binding = {.struct_size = sizeof binding};
     assert_ok(kiln_engine_input(engine, 0, &binding));
     assert_int_equal(binding.dtype, KILN_DTYPE_STRING);
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     kiln_engine_release(engine);
     char *texts[2] = {NULL, NULL};
     const kiln_tensor tensor =
@@ -220,7 +214,6 @@ TEST(strings_are_shown_and_refused)
     assert_status(KILN_ERROR_DTYPE, kiln_context_bind(context, "x", &tensor));
     assert_message("string");
     assert_status(KILN_ERROR_NOT_BOUND, kiln_context_run(context));
-    kiln_context_destroy(context);
 }
 
 TEST(a_sequence_beside_a_tensor_does_not_stop_a_run)
@@ -231,7 +224,7 @@ TEST(a_sequence_beside_a_tensor_does_not_stop_a_run)
     small_input(&graph, "x", SMALL_FLOAT, "2");
     small_sequence_output(&graph, "parts");
     small_output(&graph, "y", SMALL_FLOAT, "n");
-    kiln_context *context = open_context(small_model(&graph));
+    owned_context context = open_context(small_model(&graph));
     float x[] = {1, -2};
     const float y[] = {-1, 2};
     kiln_tensor tensor;
@@ -242,7 +235,6 @@ TEST(a_sequence_beside_a_tensor_does_not_stop_a_run)
         assert_status(KILN_ERROR_DTYPE, kiln_context_tensor(context, "parts", &tensor));
         assert_message("parts");
     }
-    kiln_context_destroy(context);
 }
 
 /* --- outputs --- */
@@ -253,7 +245,7 @@ TEST(an_output_may_change_its_shape_each_run)
     small_node(&graph, "NonZero", "x", "y");
     small_input(&graph, "x", SMALL_FLOAT, "6");
     small_output(&graph, "y", SMALL_INT64, "1,k");
-    kiln_context *context = open_context(small_model(&graph));
+    owned_context context = open_context(small_model(&graph));
     float x[6] = {0};
     bind(context, "x", floats(x, 6));
     for (int64_t count = 0; count <= 6; count++) {
@@ -269,7 +261,6 @@ TEST(an_output_may_change_its_shape_each_run)
             assert_int_equal(((const int64_t *)y.data)[i], i);
         }
     }
-    kiln_context_destroy(context);
 }
 
 TEST(a_shape_that_a_model_does_not_keep_is_noticed)
@@ -278,7 +269,7 @@ TEST(a_shape_that_a_model_does_not_keep_is_noticed)
     small_node(&graph, "NonZero", "x", "y");
     small_input(&graph, "x", SMALL_FLOAT, "6");
     small_output(&graph, "y", SMALL_INT64, "1,2");
-    kiln_context *context = open_context(small_model(&graph));
+    owned_context context = open_context(small_model(&graph));
     float x[6] = {1, 1};
     int64_t mine[2] = {7, 7};
     kiln_tensor y;
@@ -299,7 +290,6 @@ TEST(a_shape_that_a_model_does_not_keep_is_noticed)
     x[4] = 0;
     assert_ok(kiln_context_run(context));
     assert_int_equal(mine[1], 1);
-    kiln_context_destroy(context);
 }
 
 /* ONNX Runtime would leave memory that is bound to such an output unwritten. */
@@ -312,9 +302,8 @@ TEST(an_output_may_be_an_input)
         small_input(&graph, "x", SMALL_FLOAT, shapes[i]);
         small_output(&graph, "y", SMALL_FLOAT, shapes[i]);
         small_output(&graph, "x", SMALL_FLOAT, shapes[i]);
-        kiln_engine *engine = build(small_model(&graph));
-        kiln_context *context = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_engine engine = build(small_model(&graph));
+        owned_context context = context_on(engine);
         float first[] = {1, 2, 3};
         float second[] = {4, 5, 6};
         bind(context, "x", floats(first, 3));
@@ -333,8 +322,6 @@ TEST(an_output_may_be_an_input)
         kiln_named_tensor outputs[] = {{"x", floats(copy, 3)}};
         assert_ok(kiln_context_run_tensors(context, inputs, 1, outputs, 1));
         assert_memory_equal(copy, first, sizeof copy);
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }
 
@@ -357,7 +344,7 @@ TEST(a_constant_stays_what_it_is)
         small_input(&graph, "c", SMALL_BOOL, "");
         small_output(&graph, "y", SMALL_FLOAT, shapes[i]);
         small_output(&graph, "w", SMALL_FLOAT, shapes[i]);
-        kiln_context *context = open_context(small_model(&graph));
+        owned_context context = open_context(small_model(&graph));
         bool condition = false;
         bind(context, "c",
              KILN_HOST_TENSOR(KILN_DTYPE_BOOL, KILN_SHAPE_SCALAR, &condition, sizeof condition));
@@ -370,27 +357,25 @@ TEST(a_constant_stays_what_it_is)
             assert_ok(kiln_context_tensor(context, "y", &y));
             memset(y.data, 0, y.bytes);
         }
-        kiln_context_destroy(context);
     }
 }
 
 TEST(an_empty_tensor_needs_no_address)
 {
-    kiln_context *context = open_context(small_unary("Neg", SMALL_FLOAT, "n"));
+    owned_context context = open_context(small_unary("Neg", SMALL_FLOAT, "n"));
     bind(context, "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(0), NULL, 0));
     assert_ok(kiln_context_run(context));
     kiln_tensor y;
     assert_ok(kiln_context_tensor(context, "y", &y));
     assert_int_equal(y.desc.shape.dims[0], 0);
     assert_int_equal(y.bytes, 0);
-    kiln_context_destroy(context);
 }
 
 TEST(the_steady_state_takes_nothing_from_the_heap)
 {
     static const char *const shapes[] = {"4", "n"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(shapes); i++) {
-        kiln_context *context = open_context(small_unary("Neg", SMALL_FLOAT, shapes[i]));
+        owned_context context = open_context(small_unary("Neg", SMALL_FLOAT, shapes[i]));
         float x[] = {1, 2, 3, 4};
         kiln_tensor y;
         bind(context, "x", floats(x, 4));
@@ -404,7 +389,6 @@ TEST(the_steady_state_takes_nothing_from_the_heap)
         }
         kiln_get_allocation_counters(&after);
         assert_int_equal(after.allocations, before.allocations);
-        kiln_context_destroy(context);
     }
 }
 
@@ -444,7 +428,7 @@ TEST(contexts_of_one_engine_run_in_threads)
     small_cast(&graph, "n", "y", SMALL_INT32);
     small_input(&graph, "x", SMALL_FLOAT, "n");
     small_output(&graph, "y", SMALL_INT32, "n");
-    kiln_engine *engine = build(small_model(&graph));
+    owned_engine engine = build(small_model(&graph));
     runner runners[4];
     pthread_t threads[4];
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
@@ -455,7 +439,6 @@ TEST(contexts_of_one_engine_run_in_threads)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
         assert_true(runners[i].right);
     }
-    kiln_engine_release(engine);
 }
 
 /* --- memory that runs out --- */

@@ -24,17 +24,13 @@ TEST(every_option_builds_the_same_network)
             other.optimization = (kiln_optimization)optimization;
             other.threads = threads;
             other.parallel_nodes = threads;
-            kiln_engine *engine = NULL;
-            kiln_context *context = NULL;
-            assert_ok(
-                kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
-            assert_ok(kiln_context_create(engine, NULL, &context));
+            kiln_engine *engine = built_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other);
+            owned_context context = context_on(engine);
             kiln_engine_release(engine);
             float x[] = {1, 2};
             bind(context, "x", floats(x, 2));
             assert_ok(kiln_context_run(context));
             expect(context, "y", (const float[]){-1, -2}, 2);
-            kiln_context_destroy(context);
         }
     }
 }
@@ -54,8 +50,7 @@ TEST(external_weights_lie_beside_the_file)
     begin_sum();
     small_external(&graph, "w", 2, "weights.bin");
     const kiln_span model = small_model(&graph);
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
+    owned_engine engine = NULL;
     (void)unlink(kiln_test_path("weights.bin"));
     const char *path = kiln_test_file("external.onnx", model.data, model.size);
     assert_int_not_equal(kiln_engine_build_file(path, &options, &engine), KILN_OK);
@@ -63,7 +58,7 @@ TEST(external_weights_lie_beside_the_file)
     assert_null(engine);
     (void)kiln_test_file("weights.bin", weights, sizeof weights);
     assert_ok(kiln_engine_build_file(kiln_test_path("external.onnx"), &options, &engine));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     kiln_engine_release(engine);
     float x[] = {1, 2};
     bind(context, "x", floats(x, 2));
@@ -76,7 +71,6 @@ TEST(external_weights_lie_beside_the_file)
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_save(engine, kiln_test_path("saved.onnx")));
     assert_message("the weight \"w\" lies in the file \"weights.bin\"");
     assert_false(kln_file_exists(kiln_test_path("saved.onnx")));
-    kiln_engine_release(engine);
 }
 
 TEST(a_network_in_memory_is_built)
@@ -239,7 +233,7 @@ TEST(a_failed_run_says_why_and_harms_nothing)
     small_input(&graph, "a", SMALL_FLOAT, "n");
     small_input(&graph, "b", SMALL_FLOAT, "m");
     small_output(&graph, "y", SMALL_FLOAT, "k");
-    kiln_context *context = open_context(small_model(&graph));
+    owned_context context = open_context(small_model(&graph));
     float a[] = {1, 2, 3};
     float b[] = {4, 5, 6};
     kiln_tensor y;
@@ -252,7 +246,6 @@ TEST(a_failed_run_says_why_and_harms_nothing)
     bind(context, "b", floats(b, 3));
     assert_ok(kiln_context_run(context));
     expect(context, "y", (const float[]){5, 7, 9}, 3);
-    kiln_context_destroy(context);
 }
 
 TEST(failures_are_told_apart_by_code_and_words)
@@ -297,10 +290,9 @@ TEST(the_backend_says_where_its_library_is)
 
 TEST(another_library_may_be_named)
 {
-    kiln_engine *engine = NULL;
     kiln_build_options other = options;
     other.library = KILN_DEPS_DIR "/onnxruntime";
-    assert_ok(kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
+    kiln_engine *engine = built_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other);
     kiln_engine_release(engine);
     other.library = "/nowhere/libonnxruntime.so";
     assert_status(KILN_ERROR_LIBRARY_ABSENT,
@@ -327,7 +319,7 @@ TEST(another_library_may_be_named)
 
 TEST(a_gpu_is_refused_where_the_library_has_no_provider)
 {
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     kiln_build_options other = options;
     other.provider = KILN_PROVIDER_CUDA;
     assert_status(KILN_ERROR_UNSUPPORTED,
@@ -339,7 +331,6 @@ TEST(a_gpu_is_refused_where_the_library_has_no_provider)
     other.provider = KILN_PROVIDER_CPU;
     assert_ok(kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
     assert_int_equal(kiln_engine_device(engine), -1);
-    kiln_engine_release(engine);
 }
 
 /* What only the CUDA provider has is not passed over. */

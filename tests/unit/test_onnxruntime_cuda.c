@@ -37,11 +37,10 @@ static void run_and_check(kiln_context *context, float *x, int64_t count, float 
 
 CUDA_TEST(runs_are_captured_for_each_shape)
 {
-    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
-    kiln_context *context = NULL;
+    owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
     float x[16] = {0};
     assert_int_equal(kiln_engine_device(engine), 0);
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     for (int64_t count = 8; count <= 16; count += 8) {
         for (int i = 0; i < 5; i++) {
             run_and_check(context, x, count, (float)i);
@@ -50,8 +49,6 @@ CUDA_TEST(runs_are_captured_for_each_shape)
     const kiln_context_counters counters = counters_of(context);
     assert_int_equal(counters.graph_captures, 2);
     assert_int_equal(counters.graph_hits, 6);
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 /* Fixed shapes are bound to memory of the context, open ones are found in each run. */
@@ -59,12 +56,11 @@ CUDA_TEST(without_graphs_runs_follow_the_host_memory)
 {
     static const char *const shapes[] = {"8", "n"};
     for (size_t s = 0; s < 2; s++) {
-        kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, shapes[s]));
+        owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, shapes[s]));
         kiln_context_options how = KILN_CONTEXT_OPTIONS_INIT;
-        kiln_context *context = NULL;
         float x[8] = {0};
         how.graphs = KILN_GRAPH_OFF;
-        assert_ok(kiln_context_create(engine, &how, &context));
+        owned_context context = context_with(engine, &how);
         for (int i = 0; i < 4; i++) {
             run_and_check(context, x, 8, (float)i);
         }
@@ -78,18 +74,15 @@ CUDA_TEST(without_graphs_runs_follow_the_host_memory)
             assert_true(((float *)y.data)[0] == -(float)i);
         }
         run_and_check(context, x, 8, 11);
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }
 
 CUDA_TEST(device_memory_is_bound_as_it_is)
 {
-    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
-    kiln_context *context = NULL;
+    owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
     kiln_buffer *buffers[2];
     const kiln_shape shape = KILN_SHAPE(8);
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     for (size_t i = 0; i < 2; i++) {
         kiln_tensor tensor;
         assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 32, &buffers[i]));
@@ -108,19 +101,17 @@ CUDA_TEST(device_memory_is_bound_as_it_is)
     kiln_context_destroy(context);
     kiln_buffer_destroy(buffers[0]);
     kiln_buffer_destroy(buffers[1]);
-    kiln_engine_release(engine);
 }
 
 CUDA_TEST(nodes_on_the_cpu_are_named_and_keep_runs_from_being_captured)
 {
     set("FAKE_ORT_HOST", "1");
     kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
-    kiln_context *context = NULL;
     float x[8] = {0};
     assert_int_equal(kiln_engine_host_node_count(engine), 1);
     assert_non_null(strstr(kiln_engine_host_node(engine, 0), "Neg"));
     assert_null(kiln_engine_host_node(engine, 1));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     for (int i = 0; i < 3; i++) {
         run_and_check(context, x, 8, (float)i);
     }
@@ -154,13 +145,12 @@ CUDA_TEST(an_output_that_is_an_input_is_not_captured)
     small_node(&graph, "Neg", "x", "y");
     small_output(&graph, "y", SMALL_FLOAT, "n");
     small_output(&graph, "x", SMALL_FLOAT, "n");
-    kiln_engine *engine = build(small_model(&graph));
-    kiln_context *context = NULL;
-    kiln_buffer *buffer = NULL;
+    owned_engine engine = build(small_model(&graph));
+    owned_buffer buffer = NULL;
     kiln_tensor tensor;
     const kiln_shape shape = KILN_SHAPE(8);
     float x[8] = {0};
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     for (int i = 0; i < 3; i++) {
         run_and_check(context, x, 8, (float)i);
         assert_ok(kiln_context_enqueue(context, NULL));
@@ -179,27 +169,21 @@ CUDA_TEST(an_output_that_is_an_input_is_not_captured)
     kiln_named_tensor output = {"x", floats(x, 8)};
     assert_ok(kiln_context_run_tensors(context, &input, 1, &output, 1));
     assert_true(x[0] == 5);
-    kiln_context_destroy(context);
-    kiln_buffer_destroy(buffer);
-    kiln_engine_release(engine);
 }
 
 /* What the library frees when its work is done is freed once. */
 CUDA_TEST(work_that_calls_the_host_is_not_replayed)
 {
-    kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
-    kiln_context *context = NULL;
+    owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
     float x[8] = {0};
     set("FAKE_CUDA_HOST_NODES", "1");
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     for (int i = 0; i < 4; i++) {
         run_and_check(context, x, 8, (float)i);
     }
     const kiln_context_counters counters = counters_of(context);
     assert_int_equal(counters.graph_captures, 0);
     assert_non_null(strstr(counters.graph_reason, "the work calls the host 1 time"));
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 CUDA_TEST(every_option_is_taken)
@@ -282,9 +266,8 @@ static void save_products(const char *path)
     static const float ones[64] = {1, 2, 3, 4, 5, 6, 7, 8};
     const kiln_weights matrix = {KILN_DTYPE_FLOAT32, KILN_SHAPE(8, 8), {ones, sizeof ones}};
     const kiln_weights bias = {KILN_DTYPE_FLOAT32, KILN_SHAPE(8), {ones, 8 * sizeof *ones}};
-    kiln_network *network = NULL;
     kiln_tensor_id x;
-    assert_ok(kiln_network_create(NULL, &network));
+    owned_network network = new_network();
     assert_ok(
         kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(8, 8), NULL, &x));
     for (int i = 0; i < 2; i++) {
@@ -297,7 +280,6 @@ static void save_products(const char *path)
         assert_ok(kiln_network_mark_output(network, y));
     }
     assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
-    kiln_network_destroy(network);
 }
 
 /* Whichever is faster here, the results are the same, and what is saved is what was kept. */
@@ -387,13 +369,12 @@ CUDA_TEST(a_load_builds_as_the_save_says)
 CUDA_TEST(a_raw_run_computes_the_same)
 {
     for (int graphs = KILN_GRAPH_AUTOMATIC; graphs <= KILN_GRAPH_OFF; graphs++) {
-        kiln_engine *engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
+        owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
         kiln_context_options how = KILN_CONTEXT_OPTIONS_INIT;
-        kiln_context *context = NULL;
         kiln_buffer *buffers[2];
         uint64_t took = 0;
         how.graphs = (kiln_graph_policy)graphs;
-        assert_ok(kiln_context_create(engine, &how, &context));
+        kiln_context *context = context_with(engine, &how);
         for (size_t i = 0; i < 2; i++) {
             kiln_tensor tensor;
             assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 32, &buffers[i]));
@@ -420,7 +401,6 @@ CUDA_TEST(a_raw_run_computes_the_same)
         kiln_context_destroy(context);
         kiln_buffer_destroy(buffers[0]);
         kiln_buffer_destroy(buffers[1]);
-        kiln_engine_release(engine);
     }
 }
 

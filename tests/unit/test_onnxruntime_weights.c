@@ -17,13 +17,12 @@ static float small[SMALL];
 /* y = x * large[0..] in one place and z = x * small; the name moves what follows it by a byte. */
 static void write_file(const char *name, const char *path)
 {
-    kiln_network *network = NULL;
     kiln_tensor_id x, w, v, y, z;
     const kiln_weights weights[] = {
         {KILN_DTYPE_FLOAT32, KILN_SHAPE(LARGE), {large, sizeof large}},
         {KILN_DTYPE_FLOAT32, KILN_SHAPE(SMALL), {small, sizeof small}},
     };
-    assert_ok(kiln_network_create(NULL, &network));
+    owned_network network = new_network();
     assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(1), NULL, &x));
     assert_ok(kiln_network_add_constant(network, name, &weights[0], &w));
     assert_ok(kiln_network_add_constant(network, "small", &weights[1], &v));
@@ -32,7 +31,6 @@ static void write_file(const char *name, const char *path)
     assert_ok(kiln_network_mark_output(network, y));
     assert_ok(kiln_network_mark_output(network, z));
     assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
-    kiln_network_destroy(network);
 }
 
 static void check_output(kiln_context *context, const char *name, const float *weights,
@@ -48,15 +46,13 @@ static void check_output(kiln_context *context, const char *name, const float *w
 
 static void check_engine(kiln_engine *engine)
 {
-    kiln_context *context = NULL;
     float three = 3;
     const kiln_tensor x = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1), &three, sizeof three);
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     assert_ok(kiln_context_bind(context, "x", &x));
     assert_ok(kiln_context_run(context));
     check_output(context, "y", large, LARGE);
     check_output(context, "z", small, SMALL);
-    kiln_context_destroy(context);
 }
 
 /* Four files, of which three at least have them where a float may not be. */
@@ -69,14 +65,13 @@ TEST(large_weights_are_used_where_a_file_has_them)
     for (size_t i = 0; i < 4; i++) {
         char path[4096];
         kiln_network *network = NULL;
-        kiln_engine *engine = NULL;
         kiln_allocation_counters before, after;
         (void)snprintf(path, sizeof path, "%s", kiln_test_path("weights.onnx"));
         write_file(names[i], path);
         options.share_weights = i % 2 == 0 ? KILN_SWITCH_ON : KILN_SWITCH_DEFAULT;
         assert_ok(kiln_network_from_onnx(path, &network));
         kiln_get_allocation_counters(&before);
-        assert_ok(kiln_engine_build(network, &options, &engine));
+        owned_engine engine = built_network(network, &options);
         kiln_get_allocation_counters(&after);
         kiln_network_destroy(network);
         const size_t grown = (size_t)(after.bytes_in_use - before.bytes_in_use);
@@ -89,7 +84,6 @@ TEST(large_weights_are_used_where_a_file_has_them)
         kiln_engine_release(engine);
         assert_ok(kiln_engine_load(path, &options, &engine));
         check_engine(engine);
-        kiln_engine_release(engine);
     }
     assert_true(copied >= 1);
 }

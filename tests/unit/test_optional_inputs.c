@@ -70,7 +70,6 @@ static void expect(kiln_context *context, float y0, float y1, float z0)
 static void are_fed_and_let_go(kiln_engine *engine)
 {
     kiln_binding binding = {.struct_size = sizeof binding};
-    kiln_context *context = NULL;
     float x[2] = {1, 2};
     float w[2] = {-1, -2};
     const kiln_tensor nothing = {.data = NULL};
@@ -84,7 +83,7 @@ static void are_fed_and_let_go(kiln_engine *engine)
     assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
     assert_int_equal(kiln_engine_optional(engine, 1, &binding), KILN_ERROR_INVALID_ARGUMENT);
     assert_int_equal(kiln_engine_optional_count(NULL), 0);
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     assert_ok(kiln_context_bind(context, "x", &x_tensor));
     expect(context, 11, 22, -10);
     assert_ok(kiln_context_bind(context, "w", &w_tensor));
@@ -107,7 +106,6 @@ static void are_fed_and_let_go(kiln_engine *engine)
     const kiln_tensor too_long =
         KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(3), wrong, sizeof wrong);
     assert_int_equal(kiln_context_bind(context, "w", &too_long), KILN_ERROR_SHAPE);
-    kiln_context_destroy(context);
 }
 
 TEST(from_version_4_on)
@@ -124,18 +122,15 @@ TEST(from_version_4_on)
 
 TEST(up_to_version_3_they_are_constants)
 {
-    kiln_engine *engine = build("reference", 3);
-    kiln_context *context = NULL;
+    owned_engine engine = build("reference", 3);
     float x[2] = {1, 2};
     const kiln_tensor tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x);
     assert_int_equal(kiln_engine_input_count(engine), 1);
     assert_int_equal(kiln_engine_optional_count(engine), 0);
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_context context = context_on(engine);
     assert_int_equal(kiln_context_bind(context, "w", &tensor), KILN_ERROR_NAME);
     assert_ok(kiln_context_bind(context, "x", &tensor));
     expect(context, 11, 22, -10);
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 /* In these ONNX Runtime reads past what is there. */

@@ -33,20 +33,17 @@ int __wrap_snprintf(char *text, size_t size, const char *format, ...)
 static kiln_context *make_context(void)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    kiln_network *network = NULL;
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
     kiln_tensor_id ids[2];
     kiln_tensor_id y = KILN_NO_TENSOR;
     const kiln_shape open = KILN_SHAPE(KILN_DYNAMIC);
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = new_network();
     assert_ok(kiln_network_add_input(network, "a", KILN_DTYPE_FLOAT32, &open, NULL, &ids[0]));
     assert_ok(kiln_network_add_input(network, "b", KILN_DTYPE_FLOAT32, &open, NULL, &ids[1]));
     assert_ok(kiln_network_add_concat(network, "y", ids, 2, 0, &y));
     assert_ok(kiln_network_mark_output(network, y));
     options.backend = "onnxruntime";
-    assert_ok(kiln_engine_build(network, &options, &engine));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_engine *engine = built_network(network, &options);
+    kiln_context *context = context_on(engine);
     kiln_engine_release(engine);
     kiln_network_destroy(network);
     return context;
@@ -70,7 +67,7 @@ static void expect(const kiln_tensor *y, const float *a, int64_t a_length, const
 /* Memory, lengths and who has the output's memory stay or change in every order of four runs. */
 TEST(whatever_changes_the_result_is_right)
 {
-    kiln_context *context = make_context();
+    owned_context context = make_context();
     static float a[2][MOST] = {{1, 2, 3, 4, 5, 6, 7, 8}, {-1, -2, -3, -4, -5, -6, -7, -8}};
     static float b[2][MOST] = {{11, 12, 13, 14, 15, 16, 17, 18}, {21, 22, 23, 24, 25, 26, 27, 28}};
     float y[2][2 * MOST];
@@ -95,12 +92,11 @@ TEST(whatever_changes_the_result_is_right)
             expect(&again, a[place], length, b[0], MOST);
         }
     }
-    kiln_context_destroy(context);
 }
 
 TEST(a_wrong_length_is_refused_and_forgotten)
 {
-    kiln_context *context = make_context();
+    owned_context context = make_context();
     float a[MOST] = {1, 2, 3, 4, 5, 6, 7, 8};
     float y[2 * MOST];
     for (int round = 0; round < 3; round++) {
@@ -111,7 +107,6 @@ TEST(a_wrong_length_is_refused_and_forgotten)
         assert_ok(kiln_context_run_tensors(context, inputs, 2, &right, 1));
         expect(&right.tensor, a, MOST, a, 2 + round);
     }
-    kiln_context_destroy(context);
 }
 
 /* What the model promises of its output is found not to be so when memory of the context was given
@@ -119,8 +114,6 @@ TEST(a_wrong_length_is_refused_and_forgotten)
 TEST(a_broken_promise_is_survived)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
     static small_graph graph;
     float a[MOST] = {1, 2, 3, 4, 5, 6, 7, 8};
     graph = (small_graph){.message = {.size = 0}};
@@ -128,8 +121,8 @@ TEST(a_broken_promise_is_survived)
     small_input(&graph, "a", SMALL_FLOAT, "n");
     small_output(&graph, "y", SMALL_FLOAT, "4");
     options.backend = "onnxruntime";
-    assert_ok(kiln_engine_build_bytes(small_model(&graph), &options, &engine));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_engine engine = built_bytes(small_model(&graph), &options);
+    owned_context context = context_on(engine);
     for (int round = 0; round < 3; round++) {
         static const int64_t lengths[] = {4, 4, 5, 6, 4};
         for (size_t i = 0; i < KLN_ARRAY_LENGTH(lengths); i++) {
@@ -140,13 +133,11 @@ TEST(a_broken_promise_is_survived)
             assert_true(((const float *)output.tensor.data)[lengths[i] - 1] == -(float)lengths[i]);
         }
     }
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 TEST(nothing_is_allocated_once_it_runs)
 {
-    kiln_context *context = make_context();
+    owned_context context = make_context();
     float a[MOST] = {1, 2, 3, 4, 5, 6, 7, 8};
     kiln_allocation_counters before, after;
     for (int i = 0; i < 20; i++) {
@@ -159,13 +150,12 @@ TEST(nothing_is_allocated_once_it_runs)
     }
     kiln_get_allocation_counters(&after);
     assert_true(before.allocations == after.allocations);
-    kiln_context_destroy(context);
 }
 
 /* Sentences are made where they are needed: what is in order is looked at without one. */
 TEST(nothing_is_formatted_where_all_is_well)
 {
-    kiln_context *context = make_context();
+    owned_context context = make_context();
     float a[2][MOST] = {{1, 2, 3, 4, 5, 6, 7, 8}, {9}};
     for (int i = 0; i < 12; i++) {
         const kiln_named_tensor inputs[] = {view("a", a[i % 2], 1 + i % 7), view("b", a[0], MOST)};
@@ -180,12 +170,11 @@ TEST(nothing_is_formatted_where_all_is_well)
     assert_status(KILN_ERROR_SIZE, kiln_context_run_tensors(context, &wrong, 1, &output, 1));
     assert_message("input \"a\": 1 bytes were given");
     assert_true(atomic_load(&formatted) > 0);
-    kiln_context_destroy(context);
 }
 
 TEST(names_are_found_wherever_they_stand)
 {
-    kiln_context *context = make_context();
+    owned_context context = make_context();
     float a[MOST] = {1, 2, 3, 4, 5, 6, 7, 8};
     kiln_named_tensor output = {.name = "y"};
     const kiln_named_tensor twice[] = {view("b", a, 2), view("b", a, 2)};
@@ -199,5 +188,4 @@ TEST(names_are_found_wherever_they_stand)
     assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, three, 2, outputs, 2));
     assert_ok(kiln_context_run_tensors(context, three + 1, 2, &output, 1));
     expect(&output.tensor, a, 2, a, 2);
-    kiln_context_destroy(context);
 }

@@ -139,11 +139,10 @@ static kiln_tensor_id attend(kiln_network *network, kiln_tensor_id x, kiln_tenso
 static kiln_network *network_of(const form *how)
 {
     const int64_t length = how->open ? KILN_DYNAMIC : LENGTH;
-    kiln_network *network = NULL;
     kiln_tensor_id x;
     kiln_tensor_id mask = KILN_NO_TENSOR;
     used = 0;
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = new_network();
     assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32,
                                      &KILN_SHAPE(BATCH, length, WIDTH), NULL, &x));
     if (!how->no_mask) {
@@ -163,13 +162,11 @@ static kiln_network *network_of(const form *how)
 static void run(const kiln_network *network, float result[COUNT])
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
     kiln_tensor tensor;
     options.backend = "onnxruntime";
     options.library = KILN_DEPS_DIR "/onnxruntime";
-    assert_ok(kiln_engine_build(network, &options, &engine));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    owned_engine engine = built_network(network, &options);
+    owned_context context = context_on(engine);
     for (size_t i = 0; i < kiln_engine_input_count(engine); i++) {
         kiln_binding binding = {.struct_size = sizeof binding};
         assert_ok(kiln_engine_input(engine, i, &binding));
@@ -182,8 +179,6 @@ static void run(const kiln_network *network, float result[COUNT])
     assert_ok(kiln_context_tensor(context, "y", &tensor));
     assert_int_equal(tensor.bytes, COUNT * sizeof(float));
     memcpy(result, tensor.data, tensor.bytes);
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 static kln_onnx_model *model_of(kiln_network *network)
@@ -227,7 +222,7 @@ TEST(attention_becomes_one_operator)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(forms); i++) {
         static float before[COUNT];
         static float after[COUNT];
-        kiln_network *network = network_of(&forms[i]);
+        owned_network network = network_of(&forms[i]);
         const size_t expected = forms[i].twice ? 2 : 1;
         run(network, before);
         assert_int_equal(rewrite(network, ORT_REWRITE_ATTENTION, NULL), expected);
@@ -242,7 +237,6 @@ TEST(attention_becomes_one_operator)
         check_same(before, after);
         /* Once more there is nothing left to do. */
         assert_int_equal(rewrite(network, ORT_REWRITE_ATTENTION, NULL), 0);
-        kiln_network_destroy(network);
     }
 }
 
@@ -265,7 +259,7 @@ static const float *matrix_of(kiln_network *network, const char *op)
 /* Query, key and value of a head lie side by side; nothing but a GPU computes that. */
 TEST(parts_of_one_product_are_packed)
 {
-    kiln_network *network = network_of(&(form){.merged = true});
+    owned_network network = network_of(&(form){.merged = true});
     static float before[WIDTH * 3 * WIDTH];
     memcpy(before, matrix_of(network, "MatMul"), sizeof before);
     assert_int_equal(rewrite(network, ORT_REWRITE_ATTENTION, NULL), 1);
@@ -291,22 +285,20 @@ TEST(parts_of_one_product_are_packed)
     assert_string_equal(node->inputs[2], "");
     assert_int_equal(kln_onnx_find_attribute(node, "num_heads")->i, HEADS);
     assert_true(kln_onnx_find_attribute(node, "scale")->f == 0.25F);
-    kiln_network_destroy(network);
 }
 
 TEST(what_is_something_else_is_left_alone)
 {
     static const form forms[] = {{.shows_scores = true}, {.other_axis = true}, {.open = true}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(forms); i++) {
-        kiln_network *network = network_of(&forms[i]);
+        owned_network network = network_of(&forms[i]);
         const size_t nodes = model_of(network)->graph.node_count;
         assert_int_equal(rewrite(network, ORT_REWRITE_ATTENTION, NULL), 0);
         assert_int_equal(model_of(network)->graph.node_count, nodes);
         assert_int_equal(kln_onnx_opset_version(model_of(network), "com.microsoft"), 0);
-        kiln_network_destroy(network);
     }
     /* A profile that leaves the length open changes nothing; one that fixes it does. */
-    kiln_network *network = network_of(&forms[2]);
+    owned_network network = network_of(&forms[2]);
     kiln_profile_input inputs[] = {
         {.name = "x", .min = KILN_SHAPE(BATCH, 1, WIDTH), .max = KILN_SHAPE(BATCH, LENGTH, WIDTH)},
         {.name = "mask",
@@ -317,14 +309,13 @@ TEST(what_is_something_else_is_left_alone)
     inputs[0].min = inputs[0].max;
     inputs[1].min = inputs[1].max;
     assert_int_equal(rewrite(network, ORT_REWRITE_ATTENTION, &profile), 1);
-    kiln_network_destroy(network);
 }
 
 TEST(matrices_are_turned)
 {
     static float before[COUNT];
     static float after[COUNT];
-    kiln_network *network = network_of(&(form){.no_mask = true});
+    owned_network network = network_of(&(form){.no_mask = true});
     run(network, before);
     assert_int_equal(rewrite(network, ORT_REWRITE_PRODUCTS, NULL), 4);
     assert_int_equal(count_nodes(network, "FusedMatMul"), 4);
@@ -332,7 +323,6 @@ TEST(matrices_are_turned)
     run(network, after);
     check_same(before, after);
     assert_int_equal(rewrite(network, ORT_REWRITE_PRODUCTS, NULL), 0);
-    kiln_network_destroy(network);
 }
 
 /* Gemm can read a matrix either way; what two read stays as it is. */
@@ -341,12 +331,11 @@ TEST(gemm_and_shared_matrices)
     static float before[COUNT];
     static float after[COUNT];
     kiln_gemm_options gemm = KILN_GEMM_OPTIONS_INIT;
-    kiln_network *network = NULL;
     kiln_tensor_id x;
     kiln_tensor_id y;
     used = 0;
     gemm.alpha = 0.5F;
-    assert_ok(kiln_network_create(NULL, &network));
+    owned_network network = new_network();
     assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32,
                                      &KILN_SHAPE(BATCH * LENGTH, WIDTH), NULL, &x));
     const kiln_tensor_id shared = constant(network, &KILN_SHAPE(WIDTH, WIDTH));
@@ -363,7 +352,6 @@ TEST(gemm_and_shared_matrices)
     assert_int_equal(count_nodes(network, "Gemm"), 2);
     run(network, after);
     check_same(before, after);
-    kiln_network_destroy(network);
 }
 
 typedef struct attempt {

@@ -35,13 +35,12 @@ static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
 
 static kiln_engine *make_engine(size_t kind, const char *backend)
 {
-    kiln_engine *engine = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = backend;
     options.optimization = kinds[kind].optimization;
     (void)pthread_mutex_lock(&making);
-    assert_ok(kiln_engine_build_bytes(small_unary(kinds[kind].operator, SMALL_FLOAT, "1"), &options,
-                                      &engine));
+    kiln_engine *engine =
+        built_bytes(small_unary(kinds[kind].operator, SMALL_FLOAT, "1"), &options);
     (void)pthread_mutex_unlock(&making);
     return engine;
 }
@@ -49,12 +48,11 @@ static kiln_engine *make_engine(size_t kind, const char *backend)
 /* What the engine computes, as a kind. */
 static size_t kind_of(kiln_engine *engine)
 {
-    kiln_context *context = NULL;
     float two = 2;
     const kiln_named_tensor input = {
         "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1), &two, sizeof two)};
     kiln_named_tensor output = {"y", {.data = NULL}};
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     assert_ok(kiln_context_run_tensors(context, &input, 1, &output, 1));
     const size_t kind = *(const float *)output.tensor.data < 0 ? 0 : 1;
     kiln_context_destroy(context);
@@ -64,10 +62,9 @@ static size_t kind_of(kiln_engine *engine)
 /* Loads what lies at `path`, and its manifest speaks of it. */
 static void assert_pair(const char *path)
 {
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     assert_ok(kiln_engine_load(path, NULL, &engine));
     assert_int_equal(engine->built.optimization, kinds[kind_of(engine)].optimization);
-    kiln_engine_release(engine);
 }
 
 /* --- several who save --- */

@@ -31,7 +31,7 @@ static void check_order(bool one_stream, int32_t depth)
     behaviour how = {.drifts = false};
     kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
     options.depth = depth;
-    kiln_pipeline *pipeline = make_pipeline(make_engine(&how, one_stream, 1), &options);
+    owned_pipeline pipeline = make_pipeline(make_engine(&how, one_stream, 1), &options);
     for (int i = 0; i < 40; i++) {
         push(pipeline, (float)i, 8);
         if (i + 1 >= depth) {
@@ -49,7 +49,6 @@ static void check_order(bool one_stream, int32_t depth)
     assert_int_equal(counters.graph_captures, depth);
     assert_int_equal(counters.graph_hits, 40 - 2 * depth);
     assert_string_equal(counters.graph_reason, "");
-    kiln_pipeline_destroy(pipeline);
 }
 
 FAKE_TEST(results_come_in_order)
@@ -64,7 +63,7 @@ FAKE_TEST(copies_go_to_streams_of_their_own)
 {
     behaviour how = {.drifts = false};
     const unsigned long streams = calls("cuStreamCreateWithPriority");
-    kiln_pipeline *pipeline = make_pipeline(make_engine(&how, true, 0), NULL);
+    owned_pipeline pipeline = make_pipeline(make_engine(&how, true, 0), NULL);
     /* The engine's, and one for each run. */
     assert_int_equal(calls("cuStreamCreateWithPriority") - streams, 3);
     const unsigned long waits = calls("cuStreamWaitEvent");
@@ -74,13 +73,12 @@ FAKE_TEST(copies_go_to_streams_of_their_own)
     }
     /* The engine's stream behind the copies, and the copies back behind it. */
     assert_true(calls("cuStreamWaitEvent") > waits);
-    kiln_pipeline_destroy(pipeline);
 }
 
 FAKE_TEST(shapes_may_change_and_nothing_is_allocated)
 {
     behaviour how = {.drifts = false};
-    kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
+    owned_pipeline pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
     kiln_allocation_counters before;
     kiln_allocation_counters after;
     unsigned long device = 0;
@@ -99,13 +97,12 @@ FAKE_TEST(shapes_may_change_and_nothing_is_allocated)
     kiln_get_allocation_counters(&after);
     assert_true(before.allocations == after.allocations);
     assert_int_equal(calls("cuMemAlloc_v2") + calls("cuMemHostAlloc"), device);
-    kiln_pipeline_destroy(pipeline);
 }
 
 FAKE_TEST(outputs_are_written_where_they_are_wanted)
 {
     behaviour how = {.drifts = false};
-    kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
+    owned_pipeline pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
     float y[8] = {0};
     double wide[8] = {0};
     kiln_named_tensor output = {"y", floats(y, 7)};
@@ -125,13 +122,12 @@ FAKE_TEST(outputs_are_written_where_they_are_wanted)
     assert_true(y[7] == 6);
     assert_status(KILN_ERROR_STATE, kiln_pipeline_pop(pipeline, &output, 1));
     assert_message("nothing is under way");
-    kiln_pipeline_destroy(pipeline);
 }
 
 FAKE_TEST(wrong_inputs_change_nothing)
 {
     behaviour how = {.drifts = false};
-    kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
+    owned_pipeline pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
     float x[8] = {0};
     kiln_named_tensor inputs[] = {{"x", floats(x, 8)}, {"x", floats(x, 8)}};
     push(pipeline, 5, 8);
@@ -168,14 +164,13 @@ FAKE_TEST(wrong_inputs_change_nothing)
     kiln_engine_release(engine);
     assert_int_equal(kiln_pipeline_pending(NULL), 0);
     kiln_pipeline_destroy(NULL);
-    kiln_pipeline_destroy(pipeline);
 }
 
 FAKE_TEST(device_memory_is_used_where_it_lies)
 {
     behaviour how = {.drifts = false};
     kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
-    kiln_buffer *buffer = NULL;
+    owned_buffer buffer = NULL;
     kiln_named_tensor input = {.name = "x"};
     const kiln_shape shape = KILN_SHAPE(8);
     float x[8] = {0, 0, 0, 0, 0, 0, 0, 9};
@@ -190,7 +185,6 @@ FAKE_TEST(device_memory_is_used_where_it_lies)
     push(pipeline, 1, 8);
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_pipeline_pop(pipeline, &output, 1));
     kiln_pipeline_destroy(pipeline); /* with a run under way */
-    kiln_buffer_destroy(buffer);
 }
 
 FAKE_TEST(what_fails_on_the_way_is_told)
@@ -198,7 +192,7 @@ FAKE_TEST(what_fails_on_the_way_is_told)
     behaviour how = {.drifts = false};
     kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
     options.graphs = KILN_GRAPH_OFF;
-    kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), &options);
+    owned_pipeline pipeline = make_pipeline(make_engine(&how, false, 0), &options);
     float x[8] = {0};
     const kiln_named_tensor input = {"x", floats(x, 8)};
     for (int i = 0; i < 6; i++) {
@@ -221,7 +215,6 @@ FAKE_TEST(what_fails_on_the_way_is_told)
     assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_pipeline_push(pipeline, &more, 1));
     push(pipeline, 4, 8);
     pop(pipeline, 4, 8);
-    kiln_pipeline_destroy(pipeline);
 }
 
 static kiln_engine *make_cpu_engine(uint64_t fail_every)
@@ -236,7 +229,7 @@ static kiln_engine *make_cpu_engine(uint64_t fail_every)
 
 FAKE_TEST(on_the_cpu_the_same_calls_work)
 {
-    kiln_pipeline *pipeline = make_pipeline(make_cpu_engine(4), NULL);
+    owned_pipeline pipeline = make_pipeline(make_cpu_engine(4), NULL);
     float x[8] = {0};
     const kiln_named_tensor input = {"x", floats(x, 8)};
     push(pipeline, 1, 8);
@@ -258,10 +251,8 @@ FAKE_TEST(on_the_cpu_the_same_calls_work)
     kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
     options.graphs = KILN_GRAPH_REQUIRED;
     kiln_pipeline *none = NULL;
-    kiln_engine *engine = make_cpu_engine(0);
+    owned_engine engine = make_cpu_engine(0);
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_pipeline_create(engine, &options, &none));
-    kiln_engine_release(engine);
-    kiln_pipeline_destroy(pipeline);
 }
 
 static kiln_status whole_life(void *user)

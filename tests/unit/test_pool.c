@@ -71,7 +71,7 @@ FAKE_TEST(pieces_come_back_without_new_memory)
 
 FAKE_TEST(counters_add_up)
 {
-    kiln_pool *pool = make_pool(KILN_LOCATION_HOST, 0, 0);
+    owned_pool pool = make_pool(KILN_LOCATION_HOST, 0, 0);
     for (uint64_t i = 0; i < 5; i++) {
         kiln_block kept;
         kiln_block given;
@@ -88,7 +88,6 @@ FAKE_TEST(counters_add_up)
         assert_int_equal(counters.releases, i + 1);
         assert_int_equal(counters.bytes_in_use, 256 * (counters.allocations - counters.releases));
     }
-    kiln_pool_destroy(pool);
 }
 
 FAKE_TEST(slabs_grow_by_the_factor)
@@ -117,7 +116,7 @@ FAKE_TEST(slabs_grow_by_the_factor)
 
 FAKE_TEST(the_cap_is_kept)
 {
-    kiln_pool *pool = make_pool(KILN_LOCATION_HOST, 10000, 4096);
+    owned_pool pool = make_pool(KILN_LOCATION_HOST, 10000, 4096);
     kiln_block small;
     kiln_block large;
     assert_ok(kiln_pool_allocate(pool, 300, NULL, &small));
@@ -135,12 +134,11 @@ FAKE_TEST(the_cap_is_kept)
     assert_status(KILN_ERROR_LIMIT, kiln_pool_allocate(pool, 20000, NULL, &large));
     assert_status(KILN_ERROR_LIMIT, kiln_pool_allocate(pool, SIZE_MAX, NULL, &large));
     assert_status(KILN_ERROR_SIZE, kiln_pool_allocate(pool, 0, NULL, &large));
-    kiln_pool_destroy(pool);
 }
 
 FAKE_TEST(trimming_gives_free_slabs_back)
 {
-    kiln_pool *pool = make_pool(KILN_LOCATION_DEVICE, 0, 1024);
+    owned_pool pool = make_pool(KILN_LOCATION_DEVICE, 0, 1024);
     kiln_block out;
     kiln_block blocks[6];
     assert_ok(kiln_pool_allocate(pool, 256, NULL, &out));
@@ -164,13 +162,12 @@ FAKE_TEST(trimming_gives_free_slabs_back)
     assert_ok(kiln_pool_release(pool, &out, NULL));
     assert_ok(kiln_pool_trim(pool, 0));
     assert_int_equal(counters_of(pool).bytes_held, 0);
-    kiln_pool_destroy(pool);
 }
 
 FAKE_TEST(exhausted_device_memory_is_made_free_or_told)
 {
     set("FAKE_CUDA_MEMORY", "10000");
-    kiln_pool *pool = make_pool(KILN_LOCATION_DEVICE, 0, 8192);
+    owned_pool pool = make_pool(KILN_LOCATION_DEVICE, 0, 8192);
     kiln_block small;
     kiln_block large;
     assert_ok(kiln_pool_allocate(pool, 256, NULL, &small));
@@ -181,18 +178,15 @@ FAKE_TEST(exhausted_device_memory_is_made_free_or_told)
     /* Two pieces, as many as first_bytes holds, did not fit beside the old slab; one did in its
      * place. */
     assert_int_equal(counters_of(pool).bytes_held, 4096);
-    kiln_pool_destroy(pool);
 }
 
 FAKE_TEST(a_stream_gets_its_own_piece_at_once)
 {
     kiln_pool *pool = make_pool(KILN_LOCATION_DEVICE, 256, 256);
-    kiln_stream *first = NULL;
-    kiln_stream *second = NULL;
     kiln_block block;
     int number = 1;
-    assert_ok(kiln_stream_create(0, 0, &first));
-    assert_ok(kiln_stream_create(0, 0, &second));
+    kiln_stream *first = stream_on(0);
+    owned_stream second = stream_on(0);
     set("FAKE_CUDA_BUSY", "1");
     assert_ok(kiln_pool_allocate(pool, 200, first, &block));
     void *const data = block.data;
@@ -219,18 +213,15 @@ FAKE_TEST(a_stream_gets_its_own_piece_at_once)
     assert_ok(kiln_pool_release(pool, &block, NULL));
     kiln_pool_destroy(pool);
     kiln_stream_destroy(first);
-    kiln_stream_destroy(second);
 }
 
 FAKE_TEST(busy_pieces_are_left_alone_while_there_is_room)
 {
     kiln_pool *pool = make_pool(KILN_LOCATION_DEVICE, 0, 256);
-    kiln_stream *first = NULL;
-    kiln_stream *second = NULL;
     kiln_block block;
     kiln_block other;
-    assert_ok(kiln_stream_create(0, 0, &first));
-    assert_ok(kiln_stream_create(0, 0, &second));
+    kiln_stream *first = stream_on(0);
+    owned_stream second = stream_on(0);
     set("FAKE_CUDA_BUSY", "1");
     assert_ok(kiln_pool_allocate(pool, 200, first, &block));
     void *const data = block.data;
@@ -248,15 +239,13 @@ FAKE_TEST(busy_pieces_are_left_alone_while_there_is_room)
     assert_int_equal(counters_of(pool).stream_waits, 0);
     kiln_pool_destroy(pool);
     kiln_stream_destroy(first);
-    kiln_stream_destroy(second);
 }
 
 FAKE_TEST(a_destroyed_stream_leaves_its_pieces_free)
 {
-    kiln_pool *pool = make_pool(KILN_LOCATION_PINNED, 256, 256);
-    kiln_stream *stream = NULL;
+    owned_pool pool = make_pool(KILN_LOCATION_PINNED, 256, 256);
     kiln_block block;
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    kiln_stream *stream = stream_on(0);
     assert_ok(kiln_pool_allocate(pool, 10, stream, &block));
     assert_ok(kiln_pool_release(pool, &block, stream));
     const unsigned long syncs = calls("cuStreamSynchronize");
@@ -265,13 +254,12 @@ FAKE_TEST(a_destroyed_stream_leaves_its_pieces_free)
     assert_ok(kiln_pool_allocate(pool, 10, NULL, &block));
     assert_int_equal(counters_of(pool).stream_waits, 0);
     assert_ok(kiln_pool_release(pool, &block, NULL));
-    kiln_pool_destroy(pool);
 }
 
 FAKE_TEST(misuse_is_told)
 {
     kiln_pool *pool = make_pool(KILN_LOCATION_HOST, 0, 0);
-    kiln_pool *other = make_pool(KILN_LOCATION_HOST, 0, 0);
+    owned_pool other = make_pool(KILN_LOCATION_HOST, 0, 0);
     kiln_block block;
     assert_ok(kiln_pool_allocate(pool, 10, NULL, &block));
     kiln_block copy = block;
@@ -290,7 +278,6 @@ FAKE_TEST(misuse_is_told)
     kiln_pool_counters counters = {.struct_size = 8};
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_pool_get_counters(pool, &counters));
     kiln_pool_destroy(pool);
-    kiln_pool_destroy(other);
 }
 
 /* --- threads --- */

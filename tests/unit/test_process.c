@@ -48,8 +48,8 @@ static void in_a_child(void (*body)(void))
 /* Builds, runs, saves and loads on ONNX Runtime. */
 static void use(const char *path)
 {
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
+    owned_engine engine = NULL;
+    owned_context context = NULL;
     float two = 2;
     const kiln_named_tensor input = {
         "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1), &two, sizeof two)};
@@ -65,8 +65,6 @@ static void use(const char *path)
     REQUIRE(kiln_context_create(engine, NULL, &context) == KILN_OK);
     REQUIRE(kiln_context_run_tensors(context, &input, 1, &output, 1) == KILN_OK);
     REQUIRE(*(const float *)output.tensor.data == -2);
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 /* ONNX Runtime is silent by itself where it believes that it is tested. */

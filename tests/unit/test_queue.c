@@ -6,7 +6,7 @@
 FAKE_TEST(the_second_run_is_captured_and_the_third_replayed)
 {
     behaviour how = {.drifts = false};
-    kiln_context *context = make_context(&how, true, NULL);
+    owned_context context = make_context(&how, true, NULL);
     float x[8] = {0};
     run_and_check(context, x, 8, 1);
     kiln_context_counters counters = counters_of(context);
@@ -26,13 +26,12 @@ FAKE_TEST(the_second_run_is_captured_and_the_third_replayed)
     assert_int_equal(counters.runs, 4);
     assert_int_equal(how.runs, runs); /* the backend is not asked */
     assert_string_equal(counters.graph_reason, "");
-    kiln_context_destroy(context);
 }
 
 FAKE_TEST(replays_allocate_nothing)
 {
     behaviour how = {.drifts = false};
-    kiln_context *context = make_context(&how, false, NULL);
+    owned_context context = make_context(&how, false, NULL);
     float x[8] = {0};
     run_and_check(context, x, 8, 1);
     run_and_check(context, x, 8, 2);
@@ -46,7 +45,6 @@ FAKE_TEST(replays_allocate_nothing)
     kiln_get_allocation_counters(&after);
     assert_true(before.allocations == after.allocations);
     assert_int_equal(calls("cuMemAlloc_v2") + calls("cuMemHostAlloc"), device);
-    kiln_context_destroy(context);
 }
 
 /* Room for a few graphs of one kernel each (kln_graph_bytes): what they hold beside is small. */
@@ -60,7 +58,7 @@ static kiln_context *make_small_cache(behaviour *how, uint64_t graphs)
 FAKE_TEST(each_set_of_shapes_has_its_graph)
 {
     behaviour how = {.drifts = false};
-    kiln_context *context = make_small_cache(&how, 4);
+    owned_context context = make_small_cache(&how, 4);
     float x[8] = {0};
     for (int64_t count = 1; count <= 3; count++) {
         run_and_check(context, x, count, 1);
@@ -76,7 +74,6 @@ FAKE_TEST(each_set_of_shapes_has_its_graph)
     counters = counters_of(context);
     assert_int_equal(counters.graph_hits, 3);
     assert_int_equal(counters.graph_hits + counters.graph_misses, counters.runs);
-    kiln_context_destroy(context);
 }
 
 /* More sets of shapes than there is room for, one after the other: those that have a graph keep it.
@@ -85,7 +82,7 @@ FAKE_TEST(shapes_in_turn_do_not_drive_each_other_out)
 {
     enum { SHAPES = 11, ROOM = 8, ROUNDS = 40 };
     behaviour how = {.drifts = false};
-    kiln_context *context = make_small_cache(&how, ROOM);
+    owned_context context = make_small_cache(&how, ROOM);
     float x[SHAPES] = {0};
     for (int round = 0; round < ROUNDS; round++) {
         for (int64_t count = 1; count <= SHAPES; count++) {
@@ -98,13 +95,12 @@ FAKE_TEST(shapes_in_turn_do_not_drive_each_other_out)
     assert_int_equal(counters.graph_hits, ROOM * (ROUNDS - 2));
     assert_int_equal(counters.graph_failures, 0);
     assert_non_null(strstr(counters.graph_reason, "which are used as often"));
-    kiln_context_destroy(context);
 }
 
 FAKE_TEST(shapes_that_are_used_more_take_the_room)
 {
     behaviour how = {.drifts = false};
-    kiln_context *context = make_small_cache(&how, 2);
+    owned_context context = make_small_cache(&how, 2);
     float x[8] = {0};
     for (int64_t count = 1; count <= 2; count++) {
         for (int i = 0; i < 20; i++) {
@@ -120,7 +116,6 @@ FAKE_TEST(shapes_that_are_used_more_take_the_room)
     assert_int_equal(counters.graph_evictions, 2);
     assert_int_equal(counters.graphs, 2);
     assert_true(counters.graph_hits - before > 200);
-    kiln_context_destroy(context);
 }
 
 /* Past what is remembered, an old entry is made a new one's. */
@@ -152,7 +147,7 @@ FAKE_TEST(no_room_at_all_is_no_failure_unless_a_graph_is_required)
     behaviour how = {.drifts = false};
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     options.graph_bytes = 1000;
-    kiln_context *context = make_context(&how, true, &options);
+    owned_context context = make_context(&how, true, &options);
     float x[8] = {0};
     for (int i = 0; i < 4; i++) {
         run_and_check(context, x, 8, (float)i);
@@ -171,14 +166,13 @@ FAKE_TEST(no_room_at_all_is_no_failure_unless_a_graph_is_required)
     counters = counters_of(context);
     assert_int_equal(counters.runs, 0);
     assert_int_equal(counters.failed_runs, 1);
-    kiln_context_destroy(context);
 }
 
 /* A run is a hit or a miss, and one that failed is neither. */
 FAKE_TEST(counters_add_up)
 {
     behaviour how = {.drifts = false};
-    kiln_context *context = make_context(&how, true, NULL);
+    owned_context context = make_context(&how, true, NULL);
     float x[8] = {0};
     for (int i = 0; i < 6; i++) {
         run_and_check(context, x, 8, (float)i);
@@ -197,14 +191,13 @@ FAKE_TEST(counters_add_up)
     assert_int_equal(counters.runs, 6);
     assert_int_equal(counters.failed_runs, 8);
     assert_int_equal(counters.graph_hits + counters.graph_misses, 6);
-    kiln_context_destroy(context);
 }
 
 FAKE_TEST(a_capture_that_fails_says_why_and_runs_go_on)
 {
     behaviour how = {.drifts = false};
     set("FAKE_CUDA_CAPTURE", "fail");
-    kiln_context *context = make_context(&how, true, NULL);
+    owned_context context = make_context(&how, true, NULL);
     float x[8] = {0};
     for (int i = 0; i < 4; i++) {
         run_and_check(context, x, 8, (float)i);
@@ -215,13 +208,12 @@ FAKE_TEST(a_capture_that_fails_says_why_and_runs_go_on)
     assert_int_equal(counters.graph_misses, 4);
     assert_int_equal(counters.staging_bytes, 0);
     assert_non_null(strstr(counters.graph_reason, "900"));
-    kiln_context_destroy(context);
 }
 
 FAKE_TEST(a_replay_with_another_result_is_refused)
 {
     behaviour how = {.drifts = true};
-    kiln_context *context = make_context(&how, true, NULL);
+    owned_context context = make_context(&how, true, NULL);
     float x[8] = {0};
     const kiln_tensor input = floats(x, 8);
     assert_ok(kiln_context_bind(context, "x", &input));
@@ -230,7 +222,6 @@ FAKE_TEST(a_replay_with_another_result_is_refused)
     const kiln_context_counters counters = counters_of(context);
     assert_int_equal(counters.graph_failures, 1);
     assert_non_null(strstr(counters.graph_reason, "another output \"y\""));
-    kiln_context_destroy(context);
 }
 
 FAKE_TEST(what_is_required_is_kept_or_refused)
@@ -238,7 +229,7 @@ FAKE_TEST(what_is_required_is_kept_or_refused)
     behaviour how = {.drifts = false};
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     options.graphs = KILN_GRAPH_REQUIRED;
-    kiln_context *context = make_context(&how, true, &options);
+    owned_context context = make_context(&how, true, &options);
     float x[8] = {0};
     run_and_check(context, x, 8, 1);
     assert_int_equal(counters_of(context).graph_captures, 1);
@@ -254,7 +245,6 @@ FAKE_TEST(what_is_required_is_kept_or_refused)
     how.fails = false;
     run_and_check(context, x, 4, 3);
     assert_int_equal(counters_of(context).failed_runs, 2);
-    kiln_context_destroy(context);
 }
 
 FAKE_TEST(off_means_that_nothing_is_captured)
@@ -262,7 +252,7 @@ FAKE_TEST(off_means_that_nothing_is_captured)
     behaviour how = {.drifts = false};
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     options.graphs = KILN_GRAPH_OFF;
-    kiln_context *context = make_context(&how, true, &options);
+    owned_context context = make_context(&how, true, &options);
     float x[8] = {0};
     const unsigned long captures = calls("cuStreamBeginCapture_v2");
     for (int i = 0; i < 3; i++) {
@@ -282,7 +272,6 @@ FAKE_TEST(off_means_that_nothing_is_captured)
         assert_true(y[7] == 2 * (float)i);
     }
     assert_true(how.enqueued > 0);
-    kiln_context_destroy(context);
 }
 
 FAKE_TEST(memory_of_every_place_is_used_where_it_lies)
@@ -291,7 +280,7 @@ FAKE_TEST(memory_of_every_place_is_used_where_it_lies)
                                            KILN_LOCATION_DEVICE};
     for (size_t p = 0; p < KLN_ARRAY_LENGTH(places); p++) {
         behaviour how = {.drifts = false};
-        kiln_context *context = make_context(&how, true, NULL);
+        owned_context context = make_context(&how, true, NULL);
         float x[8] = {0};
         float y[8] = {0};
         const kiln_tensor input = placed(floats(x, 8), places[p]);
@@ -311,7 +300,6 @@ FAKE_TEST(memory_of_every_place_is_used_where_it_lies)
         assert_ok(kiln_context_run(context));
         assert_true(z[0] == 6);
         assert_int_equal(counters_of(context).graph_hits, 2);
-        kiln_context_destroy(context);
     }
 }
 
@@ -319,7 +307,7 @@ FAKE_TEST(memory_of_every_place_is_used_where_it_lies)
 FAKE_TEST(outputs_over_inputs_are_captured_too)
 {
     behaviour how = {.drifts = false};
-    kiln_context *context = make_context(&how, true, NULL);
+    owned_context context = make_context(&how, true, NULL);
     float x[8] = {1};
     const kiln_tensor both = placed(floats(x, 8), KILN_LOCATION_DEVICE);
     assert_ok(kiln_context_bind(context, "x", &both));
@@ -330,13 +318,12 @@ FAKE_TEST(outputs_over_inputs_are_captured_too)
     assert_true(x[0] == 64);
     assert_int_equal(counters_of(context).graph_hits, 4);
     assert_string_equal(counters_of(context).graph_reason, "");
-    kiln_context_destroy(context);
 }
 
 FAKE_TEST(the_contexts_own_memory_is_pinned_and_stays_with_its_graph)
 {
     behaviour how = {.drifts = false};
-    kiln_context *context = make_context(&how, false, NULL);
+    owned_context context = make_context(&how, false, NULL);
     const kiln_shape eight = KILN_SHAPE(8);
     const kiln_shape more = KILN_SHAPE(800);
     kiln_tensor x;
@@ -354,7 +341,6 @@ FAKE_TEST(the_contexts_own_memory_is_pinned_and_stays_with_its_graph)
     assert_ok(kiln_context_reshape(context, "x", &more)); /* the memory moves */
     assert_int_equal(counters_of(context).graphs, 0);
     assert_ok(kiln_context_run(context));
-    kiln_context_destroy(context);
 }
 
 static kiln_status fill_with(void *user, kiln_mutable_span memory)
@@ -371,7 +357,7 @@ static kiln_status fill_with(void *user, kiln_mutable_span memory)
 FAKE_TEST(an_input_may_be_written_at_the_last_moment)
 {
     behaviour how = {.drifts = false};
-    kiln_context *context = make_context(&how, true, NULL);
+    owned_context context = make_context(&how, true, NULL);
     const kiln_shape eight = KILN_SHAPE(8);
     float next = 1;
     kiln_tensor y;
@@ -391,17 +377,14 @@ FAKE_TEST(an_input_may_be_written_at_the_last_moment)
     const kiln_tensor own = floats(x, 8);
     assert_ok(kiln_context_bind(context, "x", &own));
     assert_ok(kiln_context_run(context));
-    kiln_context_destroy(context);
 }
 
 FAKE_TEST(enqueue_orders_into_the_callers_stream)
 {
     for (int shared = 0; shared < 2; shared++) {
         behaviour how = {.drifts = false};
-        kiln_stream *stream = NULL;
-        kiln_stream *elsewhere = NULL;
-        assert_ok(kiln_stream_create(0, 0, &stream));
-        assert_ok(kiln_stream_create(1, 0, &elsewhere));
+        kiln_stream *stream = stream_on(0);
+        owned_stream elsewhere = stream_on(1);
         kiln_context *context = make_context(&how, shared != 0, NULL);
         assert_non_null(kiln_context_stream(context));
         float x[8] = {0};
@@ -434,7 +417,6 @@ FAKE_TEST(enqueue_orders_into_the_callers_stream)
         assert_ok(kiln_context_enqueue(context, stream));
         kiln_context_destroy(context);
         kiln_stream_destroy(stream);
-        kiln_stream_destroy(elsewhere);
     }
 }
 
@@ -443,11 +425,10 @@ FAKE_TEST(copies_go_to_a_stream_of_their_own)
 {
     behaviour how = {.drifts = false};
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    kiln_stream *stream = NULL;
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    owned_stream stream = stream_on(0);
     options.stream = stream;
     options.overlap_copies = true;
-    kiln_context *context = make_context(&how, false, &options);
+    owned_context context = make_context(&how, false, &options);
     float x[8] = {0};
     run_and_check(context, x, 8, 1);
     run_and_check(context, x, 8, 2);
@@ -457,18 +438,14 @@ FAKE_TEST(copies_go_to_a_stream_of_their_own)
     assert_int_equal(counters_of(context).graph_hits, 1);
     assert_int_equal(calls("cuStreamWaitEvent") - waits, 2);
     assert_int_equal(calls("cuMemcpyAsync") - copies, 2); /* none in the graph */
-    kiln_context_destroy(context);
-    kiln_stream_destroy(stream);
 }
 
 FAKE_TEST(options_are_checked)
 {
     behaviour how = {.drifts = false};
-    kiln_stream *stream = NULL;
-    kiln_stream *elsewhere = NULL;
-    assert_ok(kiln_stream_create(0, 0, &stream));
-    assert_ok(kiln_stream_create(1, 0, &elsewhere));
-    kiln_engine *engine = make_engine(&how, false, 0);
+    kiln_stream *stream = stream_on(0);
+    owned_stream elsewhere = stream_on(1);
+    owned_engine engine = make_engine(&how, false, 0);
     kiln_context *context = NULL;
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     options.graphs = (kiln_graph_policy)3;
@@ -500,9 +477,7 @@ FAKE_TEST(options_are_checked)
     assert_int_equal(kiln_engine_device(NULL), -1);
     assert_int_equal(kiln_engine_host_node_count(engine), 0);
     assert_null(kiln_engine_host_node(engine, 0));
-    kiln_engine_release(engine);
     kiln_stream_destroy(stream);
-    kiln_stream_destroy(elsewhere);
 }
 
 FAKE_TEST(an_engine_on_the_cpu_refuses_what_needs_a_gpu)
@@ -510,10 +485,9 @@ FAKE_TEST(an_engine_on_the_cpu_refuses_what_needs_a_gpu)
     behaviour how = {.drifts = false};
     kiln_mock_options options = options_of(&how);
     options.enqueue = NULL;
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     kiln_context *context = NULL;
-    kiln_stream *stream = NULL;
-    assert_ok(kiln_stream_create(0, 0, &stream));
+    owned_stream stream = stream_on(0);
     assert_ok(create_engine(options, &engine));
     assert_int_equal(kiln_engine_device(engine), -1);
     kiln_context_options wishes = KILN_CONTEXT_OPTIONS_INIT;
@@ -539,14 +513,12 @@ FAKE_TEST(an_engine_on_the_cpu_refuses_what_needs_a_gpu)
     assert_ok(kiln_context_wait(context));
     assert_int_equal(counters_of(context).graph_misses, 0);
     kiln_context_destroy(context);
-    kiln_engine_release(engine);
-    kiln_stream_destroy(stream);
 }
 
 FAKE_TEST(a_lost_device_and_a_full_one_are_reported)
 {
     behaviour how = {.drifts = false};
-    kiln_context *context = make_context(&how, true, NULL);
+    owned_context context = make_context(&how, true, NULL);
     float x[8] = {0};
     for (int i = 0; i < 3; i++) {
         run_and_check(context, x, 8, (float)i);
@@ -566,7 +538,6 @@ FAKE_TEST(a_lost_device_and_a_full_one_are_reported)
     const kiln_context_counters counters = counters_of(context);
     assert_int_equal(counters.graph_failures, 1);
     assert_non_null(strstr(counters.graph_reason, "bytes of"));
-    kiln_context_destroy(context);
 }
 
 FAKE_TEST(engines_live_on_the_device_they_were_made_for)
@@ -574,8 +545,7 @@ FAKE_TEST(engines_live_on_the_device_they_were_made_for)
     for (int32_t device = 0; device < 4; device++) {
         behaviour how = {.drifts = false};
         kiln_engine *engine = make_engine(&how, device % 2 == 0, device);
-        kiln_context *context = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         assert_int_equal(kiln_engine_device(engine), device);
         assert_int_equal(kiln_stream_device(kiln_context_stream(context)), device);
         kiln_engine_release(engine);
@@ -584,7 +554,6 @@ FAKE_TEST(engines_live_on_the_device_they_were_made_for)
             run_and_check(context, x, 8, (float)i);
         }
         assert_int_equal(counters_of(context).graph_hits, 1);
-        kiln_context_destroy(context);
     }
 }
 

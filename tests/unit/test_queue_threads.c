@@ -78,12 +78,11 @@ FAKE_TEST(contexts_of_one_stream_keep_out_of_each_others_graphs)
 {
     for (int is_callers = 0; is_callers < 2; is_callers++) {
         behaviour how = {.drifts = false};
-        kiln_engine *engine = make_engine(&how, !is_callers, 0);
+        owned_engine engine = make_engine(&how, !is_callers, 0);
         kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-        kiln_stream *stream = NULL;
         job jobs[4];
         pthread_t threads[4];
-        assert_ok(kiln_stream_create(0, 0, &stream));
+        owned_stream stream = stream_on(0);
         options.stream = is_callers ? stream : NULL;
         for (size_t i = 0; i < 4; i++) {
             jobs[i] = (job){.base = (float)(1000 * i)};
@@ -97,7 +96,5 @@ FAKE_TEST(contexts_of_one_stream_keep_out_of_each_others_graphs)
             assert_int_equal(counters_of(jobs[i].context).graph_hits, 198);
             kiln_context_destroy(jobs[i].context);
         }
-        kiln_stream_destroy(stream);
-        kiln_engine_release(engine);
     }
 }

@@ -35,10 +35,9 @@ static char *text_of(const char *path)
     return text;
 }
 
-static void a_table_keeps_order_and_replaces(void **state)
+TEST(a_table_keeps_order_and_replaces)
 {
-    (void)state;
-    kiln_range_table *table = NULL;
+    owned_range_table table = NULL;
     char name[16];
     assert_ok(kiln_range_table_create(&table));
     assert_string_equal(kiln_range_table_header(table), KILN_CACHE_HEADER);
@@ -60,15 +59,13 @@ static void a_table_keeps_order_and_replaces(void **state)
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_range_table_set_header(table, "TRT-8601-"));
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_range_table_set_header(table, "TRT-1-A\n"));
     assert_int_equal(kiln_range_table_count(table), 1000);
-    kiln_range_table_destroy(table);
     kiln_range_table_destroy(NULL);
 }
 
 /* What TensorRT writes, and what a text editor may make of it. */
-static void a_cache_is_read(void **state)
+TEST(a_cache_is_read)
 {
-    (void)state;
-    kiln_range_table *table = table_of(
+    owned_range_table table = table_of(
         "TRT-8601-MinMaxCalibration\r\n"
         "input:0: 3c010a14\r\n"
         "(Unnamed Layer* 1) [Convolution]_output: 3F800000\n"
@@ -79,13 +76,11 @@ static void a_cache_is_read(void **state)
     assert_range(table, "(Unnamed Layer* 1) [Convolution]_output", -127, 127);
     assert_range(table, "zeros", 0, 0);
     assert_range(table, "last", -127.0 / 32, 127.0 / 32);
-    kiln_range_table_destroy(table);
 }
 
 /* The scales come back bit for bit, over JSON too, whatever they are. */
-static void every_scale_comes_back(void **state)
+TEST(every_scale_comes_back)
 {
-    (void)state;
     char cache[4096];
     char json[4096];
     kln_text text;
@@ -108,11 +103,10 @@ static void every_scale_comes_back(void **state)
     kln_text_finish(&text);
 }
 
-static void json_keeps_all(void **state)
+TEST(json_keeps_all)
 {
-    (void)state;
     char path[4096];
-    kiln_range_table *table = NULL;
+    owned_range_table table = NULL;
     const kiln_range range = {"a \"b\"\n\xc3\xa9", -0.1, 3, -7, 1e30, 12345678901234, 3, 4};
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("all.json"));
     assert_ok(kiln_range_table_create(&table));
@@ -126,25 +120,21 @@ static void json_keeps_all(void **state)
     assert_true(found->low == range.low && found->high == range.high &&
                 found->least == range.least && found->greatest == range.greatest &&
                 found->count == range.count && found->nans == 3 && found->infinities == 4);
-    kiln_range_table_destroy(table);
 }
 
-static void a_cache_has_no_room_for_a_wide_range(void **state)
+TEST(a_cache_has_no_room_for_a_wide_range)
 {
-    (void)state;
-    kiln_range_table *table = table_of("{\"ranges\": {\"a\": {\"low\": 0, \"high\": 1e300}}}");
+    owned_range_table table = table_of("{\"ranges\": {\"a\": {\"low\": 0, \"high\": 1e300}}}");
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
                   kiln_range_table_save(table, kiln_test_path("wide.cache")));
-    kiln_range_table_destroy(table);
 }
 
-static void tables_merge(void **state)
+TEST(tables_merge)
 {
-    (void)state;
-    kiln_range_table *a = table_of(
+    owned_range_table a = table_of(
         "{\"ranges\": {\"x\": {\"low\": -1, \"high\": 2, \"count\": 5},"
         "\"y\": {\"low\": 0, \"high\": 0}}}");
-    kiln_range_table *b = table_of(
+    owned_range_table b = table_of(
         "{\"ranges\": {\"z\": {\"low\": 4, \"high\": 5}, \"x\": "
         "{\"low\": 0, \"high\": 3, \"least\": -9, \"count\": 7}}}");
     assert_ok(kiln_range_table_merge(a, b));
@@ -154,13 +144,10 @@ static void tables_merge(void **state)
     assert_range(a, "z", 4, 5);
     assert_true(kiln_range_table_find(a, "x")->least == -9);
     assert_int_equal(kiln_range_table_find(a, "x")->count, 12);
-    kiln_range_table_destroy(a);
-    kiln_range_table_destroy(b);
 }
 
-static void what_makes_no_sense_is_refused(void **state)
+TEST(what_makes_no_sense_is_refused)
 {
-    (void)state;
     static const struct {
         const char *text, *words;
     } cases[] = {
@@ -213,9 +200,8 @@ static kiln_status live(void *user)
     return status;
 }
 
-static void every_allocation_may_fail(void **state)
+TEST(every_allocation_may_fail)
 {
-    (void)state;
     char *paths[2] = {strdup(kiln_test_path("f.json")), strdup(kiln_test_path("f.cache"))};
     const char *texts[] = {
         "{\"header\": \"TRT-1-A\", \"ranges\": {\"a\": {\"low\": 0, \"high\": 1},"
@@ -224,19 +210,4 @@ static void every_allocation_may_fail(void **state)
     kiln_test_each_allocation(live, texts);
     free(paths[0]);
     free(paths[1]);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_table_keeps_order_and_replaces),
-        cmocka_unit_test(a_cache_is_read),
-        cmocka_unit_test(every_scale_comes_back),
-        cmocka_unit_test(json_keeps_all),
-        cmocka_unit_test(a_cache_has_no_room_for_a_wide_range),
-        cmocka_unit_test(tables_merge),
-        cmocka_unit_test(what_makes_no_sense_is_refused),
-        cmocka_unit_test(every_allocation_may_fail),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

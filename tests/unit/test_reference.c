@@ -42,9 +42,8 @@ static kiln_status build(kiln_span bytes, kiln_engine **engine)
 
 static kiln_context *context_of(kiln_span bytes, kiln_engine **engine)
 {
-    kiln_context *context = NULL;
     assert_ok(build(bytes, engine));
-    assert_ok(kiln_context_create(*engine, NULL, &context));
+    kiln_context *context = context_on(*engine);
     return context;
 }
 
@@ -593,7 +592,7 @@ TEST(test_deform_conv_refuses)
 
 TEST(test_description)
 {
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     assert_ok(build(chain(), &engine));
     kiln_binding binding = {.struct_size = sizeof binding};
     assert_int_equal(kiln_engine_input_count(engine), 1);
@@ -617,7 +616,6 @@ TEST(test_description)
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "reference";
     assert_ok(kiln_engine_build_file(path, &options, &engine));
-    kiln_engine_release(engine);
 }
 
 /* --- allocation --- */

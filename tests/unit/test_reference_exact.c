@@ -61,15 +61,13 @@ typedef struct feed {
 static kiln_context *run(graph_maker *m, const feed *feeds, size_t count, kiln_tensor *y)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
     kln_text bytes;
     assert_ok(m->status);
     kln_text_init(&bytes, 1 << 20);
     assert_ok(kln_onnx_write_bytes(m->model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
     options.backend = "reference";
-    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
+    kiln_context *context = context_on(engine);
     for (size_t i = 0; i < count; i++) {
         kiln_shape shape = {.rank = feeds[i].rank};
         size_t size = sizeof(float);

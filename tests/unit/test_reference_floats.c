@@ -50,8 +50,6 @@ static kiln_context *open_both(const scene *s, const char *a, const char *b)
 {
     graph_maker m;
     kln_text bytes;
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     maker_begin(&m, 17);
     maker_input(&m, "a", 1, a);
@@ -82,8 +80,8 @@ static kiln_context *open_both(const scene *s, const char *a, const char *b)
     kln_text_init(&bytes, 1 << 20);
     assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
     options.backend = "reference";
-    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
+    kiln_context *context = context_on(engine);
     kiln_engine_release(engine);
     kln_text_finish(&bytes);
     maker_end(&m);
@@ -143,7 +141,7 @@ TEST(elements_are_exact)
     static float a[MOST];
     static float b[MOST];
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(scenes); i++) {
-        kiln_context *context = open_both(&scenes[i], "p,q,r", "s,t,u");
+        owned_context context = open_both(&scenes[i], "p,q,r", "s,t,u");
         for (int round = 0; round < 40; round++) {
             const int64_t p = 1 + draw(4), q = 1 + draw(5), r = 1 + draw(70);
             fill(a, MOST, round % 4 == 0 ? 20 : 0);
@@ -160,7 +158,6 @@ TEST(elements_are_exact)
             }
             expect_same(&scenes[i], context);
         }
-        kiln_context_destroy(context);
     }
 }
 
@@ -169,7 +166,7 @@ TEST(squares_are_exact)
     static const float exponents[] = {2.0F, 3.0F, 0.5F};
     const scene s = {.op = "Pow", .binary = true};
     static float a[MOST];
-    kiln_context *context = open_both(&s, "p,q,r", "s");
+    owned_context context = open_both(&s, "p,q,r", "s");
     for (int round = 0; round < 30; round++) {
         float exponent = exponents[round % 3];
         fill(a, MOST, 10);
@@ -177,7 +174,6 @@ TEST(squares_are_exact)
         bind(context, "b", &exponent, KILN_SHAPE(1));
         expect_same(&s, context);
     }
-    kiln_context_destroy(context);
 }
 
 TEST(reductions_are_exact)
@@ -189,13 +185,12 @@ TEST(reductions_are_exact)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(ops); i++) {
         for (int64_t axis = 0; axis < 3; axis++) {
             const scene s = {.op = ops[i], .attribute = "axes", .value = axis};
-            kiln_context *context = open_both(&s, "p,q,r", NULL);
+            owned_context context = open_both(&s, "p,q,r", NULL);
             for (int round = 0; round < 24; round++) {
                 fill(a, MOST, round % 3 == 0 ? 3 : 0);
                 bind(context, "a", a, KILN_SHAPE(1 + draw(9), 1 + draw(12), 1 + draw(35)));
                 expect_same(&s, context);
             }
-            kiln_context_destroy(context);
         }
     }
 }
@@ -209,7 +204,7 @@ TEST(extremes_are_found_where_they_are)
                          .attribute = i % 2 == 0 ? "axis" : "select_last_index",
                          .value = i % 2 == 0 ? 2 : 1,
                          .numbers = true};
-        kiln_context *context = open_both(&s, "p,q,r", NULL);
+        owned_context context = open_both(&s, "p,q,r", NULL);
         for (int round = 0; round < 60; round++) {
             fill(a, MOST, round % 3 == 0 ? 10 : 0);
             for (int64_t k = 0; round % 5 == 0 && k < MOST; k++) {
@@ -218,7 +213,6 @@ TEST(extremes_are_found_where_they_are)
             bind(context, "a", a, KILN_SHAPE(1 + draw(40), 1 + draw(3), 1 + draw(30)));
             expect_same(&s, context);
         }
-        kiln_context_destroy(context);
     }
 }
 
@@ -234,8 +228,6 @@ TEST(transposition_moves_each_element)
             const int64_t *o = orders[i];
             graph_maker m;
             kln_text bytes;
-            kiln_engine *engine = NULL;
-            kiln_context *context = NULL;
             kiln_tensor y;
             kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
             options.backend = "reference";
@@ -247,9 +239,8 @@ TEST(transposition_moves_each_element)
             assert_ok(m.status);
             kln_text_init(&bytes, 1 << 16);
             assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
-            assert_ok(
-                kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
-            assert_ok(kiln_context_create(engine, NULL, &context));
+            owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
+            kiln_context *context = context_on(engine);
             for (int64_t k = 0; k < MOST; k++) {
                 a[k] = (float)k;
             }
@@ -266,7 +257,6 @@ TEST(transposition_moves_each_element)
                 }
             }
             kiln_context_destroy(context);
-            kiln_engine_release(engine);
             kln_text_finish(&bytes);
             maker_end(&m);
         }

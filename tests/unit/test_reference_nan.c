@@ -28,8 +28,7 @@ static float run(kiln_network *network, const float *x, size_t count)
 
 static kiln_network *begin(kiln_shape shape, kiln_tensor_id *x)
 {
-    kiln_network *network = NULL;
-    assert_ok(kiln_network_create(NULL, &network));
+    kiln_network *network = new_network();
     assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &shape, NULL, x));
     return network;
 }

@@ -140,12 +140,11 @@ static size_t on_a_stack(work *self, size_t size)
 
 static void do_at(int depth, size_t size, work *self)
 {
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     assert_ok(build(nested(depth), &engine));
     self->engine = engine;
     self->model = nested(depth);
     (void)on_a_stack(self, size);
-    kiln_engine_release(engine);
 }
 
 /* The inference looks 48 graphs deep, the reader 64; a stack of 64 KiB has room for some 43. */

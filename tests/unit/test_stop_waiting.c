@@ -40,7 +40,7 @@ FAKE_TEST(a_run_past_its_time_is_left)
     static const kiln_graph_policy policies[] = {KILN_GRAPH_AUTOMATIC, KILN_GRAPH_OFF};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(policies); i++) {
         behaviour how = {.drifts = false};
-        kiln_context *context = make_stoppable(&how, 20, policies[i]);
+        owned_context context = make_stoppable(&how, 20, policies[i]);
         float x[4] = {0};
         float result[4] = {0};
         const kiln_tensor input = floats(x, 4);
@@ -70,7 +70,6 @@ FAKE_TEST(a_run_past_its_time_is_left)
         /* Those that were not let in count as none. */
         assert_int_equal(after.failed_runs - before.failed_runs, 2);
         assert_int_equal(after.graph_hits - before.graph_hits, i == 0 ? 2 : 0);
-        kiln_context_destroy(context);
     }
 }
 
@@ -78,7 +77,7 @@ FAKE_TEST(a_run_past_its_time_is_left)
 FAKE_TEST(what_was_left_ends)
 {
     behaviour how = {.drifts = false};
-    kiln_context *context = make_stoppable(&how, 20, KILN_GRAPH_AUTOMATIC);
+    owned_context context = make_stoppable(&how, 20, KILN_GRAPH_AUTOMATIC);
     float x[4] = {0};
     warm(context, x, 4);
     set("FAKE_CUDA_BUSY", "1");
@@ -87,7 +86,6 @@ FAKE_TEST(what_was_left_ends)
     run_and_check(context, x, 4, 3);
     set("FAKE_CUDA_BUSY", "1");
     assert_status(KILN_ERROR_TIMEOUT, kiln_context_run(context));
-    kiln_context_destroy(context);
 }
 
 typedef struct canceller {
@@ -111,7 +109,7 @@ static void *cancel_always(void *user)
 FAKE_TEST(a_run_is_cancelled_at_any_moment)
 {
     behaviour how = {.drifts = false};
-    kiln_context *context = make_stoppable(&how, 0, KILN_GRAPH_AUTOMATIC);
+    owned_context context = make_stoppable(&how, 0, KILN_GRAPH_AUTOMATIC);
     canceller other = {.context = context};
     float x[4] = {0};
     pthread_t thread;
@@ -133,14 +131,13 @@ FAKE_TEST(a_run_is_cancelled_at_any_moment)
     assert_int_equal(cancelled, 200);
     set("FAKE_CUDA_BUSY", NULL);
     run_and_check(context, x, 4, 9);
-    kiln_context_destroy(context);
 }
 
 /* An enqueued run is nobody's wait: it is waited for as ever. */
 FAKE_TEST(an_enqueued_run_is_waited_for)
 {
     behaviour how = {.drifts = false};
-    kiln_context *context = make_stoppable(&how, 20, KILN_GRAPH_AUTOMATIC);
+    owned_context context = make_stoppable(&how, 20, KILN_GRAPH_AUTOMATIC);
     float x[4] = {0};
     kiln_tensor y;
     warm(context, x, 4);
@@ -151,21 +148,18 @@ FAKE_TEST(an_enqueued_run_is_waited_for)
     assert_ok(kiln_context_wait(context));
     assert_ok(kiln_context_tensor(context, "y", &y));
     assert_true(((const float *)y.data)[3] == 42);
-    kiln_context_destroy(context);
 }
 
 FAKE_TEST(who_did_not_ask_waits)
 {
     behaviour how = {.drifts = false};
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    kiln_engine *engine = make_engine(&how, false, 0);
-    kiln_context *context = NULL;
+    owned_engine engine = make_engine(&how, false, 0);
+    owned_context context = NULL;
     options.run_milliseconds = 20;
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context));
     assert_message("set stop_waiting");
     assert_ok(kiln_context_create(engine, NULL, &context));
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_cancel(context));
     assert_message("set stop_waiting");
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }

@@ -25,8 +25,7 @@
 static void check_leaky(kiln_engine *engine)
 {
     float values[2] = {-100, 3};
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     const kiln_tensor y = run_floats(context, KILN_SHAPE(2), values);
     assert_int_equal(((const float *)y.data)[0], -1);
     assert_int_equal(((const float *)y.data)[1], 3);
@@ -145,8 +144,7 @@ static kiln_span named_alike(const char *name)
 static void check_result(kiln_engine *engine)
 {
     float values[6] = {-1, 2, -3, 4, -5, 6};
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     const kiln_tensor y = run_floats(context, KILN_SHAPE(2, 3), values);
     assert_int_equal(((const float *)y.data)[1], 2);
     assert_int_equal(((const float *)y.data)[2], 0);
@@ -166,8 +164,7 @@ TENSORRT_TEST(dimensions_that_nobody_named_differ)
         options.profile_count = 1;
         for (size_t n = 0; n < KLN_ARRAY_LENGTH(names); n++) {
             const kiln_span model = named_alike(names[n]);
-            kiln_engine *engine = NULL;
-            assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+            kiln_engine *engine = built_bytes(model, &options);
             check_result(engine);
             const char *path = kiln_test_file("alike.onnx", model.data, model.size);
             assert_ok(kiln_engine_build_file(path, &options, &engine));
@@ -273,10 +270,9 @@ TENSORRT_TEST(memory_that_is_short_for_a_cache_costs_no_plan)
     kiln_build_options options = fake_options(SOME_LAYOUT);
     const kiln_span model = small_unary("Relu", SMALL_FLOAT, "2,3");
     char path[4096];
-    kiln_engine *engine = NULL;
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("short.cache"));
     options.timing_cache = path;
-    assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+    kiln_engine *engine = built_bytes(model, &options);
     kiln_engine_release(engine);
     bool failed = true;
     size_t kept = 0;

@@ -192,25 +192,22 @@ TENSORRT_TEST(every_allocation_may_fail)
 TENSORRT_TEST(a_lost_device_is_told)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
-        kiln_context *context = NULL;
+        owned_engine engine = build_relu(i);
         float x[4] = {1};
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         (void)run_floats(context, KILN_SHAPE(1, 4), x);
         set("FAKE_CUDA_LOST", "719");
         assert_status(KILN_ERROR_DEVICE, kiln_context_run(context));
         set("FAKE_CUDA_LOST", NULL);
         assert_ok(kiln_context_run(context));
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }
 
 TENSORRT_TEST(no_device_memory_is_told)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
-        kiln_context *context = NULL;
+        owned_engine engine = build_relu(i);
+        owned_context context = NULL;
         kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
         options.share_device_memory = true;
         set("FAKE_CUDA_MEMORY", "1");
@@ -226,7 +223,5 @@ TENSORRT_TEST(no_device_memory_is_told)
         assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_run(context));
         set("FAKE_CUDA_MEMORY", NULL);
         assert_ok(kiln_context_run(context));
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }

@@ -24,7 +24,7 @@ TENSORRT_TEST(what_the_library_holds_is_counted)
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         options.gpu_allocator = KILN_GPU_ALLOCATOR_KILN;
-        kiln_engine *engine = build_network(conv_network(), &options);
+        owned_engine engine = build_network(conv_network(), &options);
         kiln_gpu_memory memory = memory_of(engine);
         const uint64_t weights = memory.bytes_in_use;
         assert_true(weights > 0 && memory.bytes_peak > weights); /* the peak is the build's */
@@ -37,15 +37,13 @@ TENSORRT_TEST(what_the_library_holds_is_counted)
         }
         assert_int_equal(memory.refused + memory.failed + memory.bytes_limit, 0);
         assert_false(memory.from_pool);
-        kiln_context *context = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        kiln_context *context = context_on(engine);
         assert_true(memory_of(engine).bytes_in_use >= weights + (ON_STAND_IN ? 1024 : 0));
         run_once(context);
         kiln_context_destroy(context);
         assert_int_equal(memory_of(engine).bytes_in_use, weights);
         memory.struct_size = 4;
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_gpu_memory(engine, &memory));
-        kiln_engine_release(engine);
     }
 }
 
@@ -60,12 +58,11 @@ STAND_IN_TEST(a_build_has_the_librarys_memory, "its driver counts no calls")
                 asked == 2 ? KILN_GPU_ALLOCATOR_KILN : KILN_GPU_ALLOCATOR_DEFAULT;
             options.disable_timing_cache = true;
             const unsigned long before = calls("cuMemAlloc_v2");
-            kiln_engine *engine = build_network(conv_network(), &options);
+            owned_engine engine = build_network(conv_network(), &options);
             assert_int_equal(calls("cuMemAlloc_v2") - before, asked > 0 ? 7 : 1);
             const kiln_gpu_memory memory = memory_of(engine);
             assert_int_equal(memory.bytes_peak, asked > 0 ? 6144 : 592);
             assert_int_equal(memory.allocations, asked > 0 ? 7 : 1);
-            kiln_engine_release(engine);
         }
     }
 }
@@ -74,7 +71,7 @@ STAND_IN_TEST(a_build_has_the_librarys_memory, "its driver counts no calls")
  */
 STAND_IN_TEST(a_full_gpu_is_told_where_the_library_allocates, "gpu_tensorrt_harm fills it")
 {
-    kiln_network *network = conv_network();
+    owned_network network = conv_network();
     for (int full = 0; full < 2; full++) {
         const kiln_build_options options = fake_options(LAYOUT_10);
         kiln_status told[2] = {KILN_OK, KILN_OK};
@@ -97,7 +94,6 @@ STAND_IN_TEST(a_full_gpu_is_told_where_the_library_allocates, "gpu_tensorrt_harm
         assert_int_equal(told[0], full == 1 ? KILN_OK : KILN_ERROR_BACKEND);
         assert_int_equal(told[1], full == 1 ? KILN_ERROR_OUT_OF_MEMORY : KILN_OK);
     }
-    kiln_network_destroy(network);
 }
 
 TENSORRT_TEST(a_pool_serves_build_and_run)
@@ -105,7 +101,7 @@ TENSORRT_TEST(a_pool_serves_build_and_run)
     kiln_pool_options how = KILN_POOL_OPTIONS_INIT;
     how.location = KILN_LOCATION_DEVICE;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_pool *pool = NULL;
+        owned_pool pool = NULL;
         assert_ok(kiln_pool_create(&how, &pool));
         kiln_build_options options = fake_options(i);
         options.gpu_allocator = KILN_GPU_ALLOCATOR_KILN;
@@ -115,8 +111,7 @@ TENSORRT_TEST(a_pool_serves_build_and_run)
         for (int round = 0; round < 3; round++) {
             kiln_engine *engine = build_network(conv_network(), &options);
             assert_true(memory_of(engine).from_pool);
-            kiln_context *context = NULL;
-            assert_ok(kiln_context_create(engine, NULL, &context));
+            kiln_context *context = context_on(engine);
             assert_ok(kiln_pool_get_counters(pool, &counters));
             assert_true(ON_STAND_IN ? counters.bytes_in_use == 768 + 1024
                                     : counters.bytes_in_use > 0);
@@ -132,7 +127,6 @@ TENSORRT_TEST(a_pool_serves_build_and_run)
                                                  : counters.slabs_made >= slabs);
             slabs = counters.slabs_made;
         }
-        kiln_pool_destroy(pool);
     }
 }
 
@@ -150,8 +144,7 @@ STAND_IN_TEST(memory_lies_where_it_is_asked_to, "what it asks for is its own aff
             assert_ok(kiln_pool_create(&how, &options.gpu_pool));
         }
         kiln_engine *engine = build_network(conv_network(), &options);
-        kiln_context *context = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        kiln_context *context = context_on(engine);
         run_once(context);
         kiln_context_destroy(context);
         kiln_engine_release(engine);
@@ -171,7 +164,7 @@ TENSORRT_TEST(what_was_held_is_enough_and_less_is_not)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
-        kiln_network *network = conv_network();
+        owned_network network = conv_network();
         kiln_engine *engine = NULL;
         options.gpu_memory_bytes = 1;
         assert_status(KILN_ERROR_LIMIT, kiln_engine_build(network, &options, &engine));
@@ -191,7 +184,6 @@ TENSORRT_TEST(what_was_held_is_enough_and_less_is_not)
         kiln_engine_release(engine);
         options.gpu_memory_bytes = held - 1;
         assert_status(KILN_ERROR_LIMIT, kiln_engine_load(path, &options, &engine));
-        kiln_network_destroy(network);
     }
 }
 
@@ -199,8 +191,8 @@ STAND_IN_TEST(a_limit_is_kept_and_named, "the bytes are the stand-in's")
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
-        kiln_network *network = conv_network();
-        kiln_engine *engine = NULL;
+        owned_network network = conv_network();
+        owned_engine engine = NULL;
         options.gpu_memory_bytes = 6143; /* one less than the build wants */
         assert_status(KILN_ERROR_LIMIT, kiln_engine_build(network, &options, &engine));
         assert_message("gpu_memory_bytes allows 6143 bytes, and the library wanted more");
@@ -216,7 +208,7 @@ STAND_IN_TEST(a_limit_is_kept_and_named, "the bytes are the stand-in's")
         assert_message("gpu_memory_bytes allows 591 bytes");
         options.gpu_memory_bytes = 592 + 1023;
         assert_ok(kiln_engine_load(path, &options, &engine));
-        kiln_context *context = NULL;
+        owned_context context = NULL;
         assert_status(KILN_ERROR_LIMIT, kiln_context_create(engine, NULL, &context));
         assert_message("no memory for activations");
         assert_int_equal(memory_of(engine).refused, 1);
@@ -226,9 +218,6 @@ STAND_IN_TEST(a_limit_is_kept_and_named, "the bytes are the stand-in's")
         assert_ok(kiln_engine_load(path, &options, &engine));
         assert_ok(kiln_context_create(engine, NULL, &context));
         run_once(context);
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
-        kiln_network_destroy(network);
     }
 }
 
@@ -237,7 +226,7 @@ STAND_IN_TEST(a_failure_on_a_full_gpu_is_one_of_memory, "gpu_tensorrt_harm fills
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
-        kiln_network *network = conv_network();
+        owned_network network = conv_network();
         kiln_engine *engine = NULL;
         options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
         options.error_on_timing_cache_miss = true;
@@ -248,7 +237,6 @@ STAND_IN_TEST(a_failure_on_a_full_gpu_is_one_of_memory, "gpu_tensorrt_harm fills
         set("FAKE_CUDA_MEMORY", NULL);
         assert_message("of memory left");
         assert_message("a tactic is missing in the timing cache");
-        kiln_network_destroy(network);
     }
 }
 
@@ -259,7 +247,7 @@ TENSORRT_TEST(a_pool_that_is_full_gives_none)
     how.max_bytes = 4096;
     how.first_bytes = 256;
     how.growth = 1;
-    kiln_pool *pool = NULL;
+    owned_pool pool = NULL;
     assert_ok(kiln_pool_create(&how, &pool));
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
@@ -272,7 +260,6 @@ TENSORRT_TEST(a_pool_that_is_full_gives_none)
         kiln_network_destroy(network);
         assert_ok(kiln_pool_trim(pool, 0));
     }
-    kiln_pool_destroy(pool);
 }
 
 TENSORRT_TEST(the_library_may_look_after_itself)
@@ -280,25 +267,22 @@ TENSORRT_TEST(the_library_may_look_after_itself)
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
-        kiln_engine *engine = build_network(conv_network(), &options);
+        owned_engine engine = build_network(conv_network(), &options);
         kiln_gpu_memory memory = {.struct_size = sizeof memory};
         assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_gpu_memory(engine, &memory));
         assert_message("the library allocates for itself, as gpu_allocator asked");
-        kiln_context *context = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         run_once(context);
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }
 
 TENSORRT_TEST(what_makes_no_sense_is_refused)
 {
-    kiln_pool *pool = NULL;
+    owned_pool pool = NULL;
     assert_ok(kiln_pool_create(NULL, &pool));
     kiln_build_options options = fake_options(LAYOUT_11);
-    kiln_network *network = conv_network();
-    kiln_engine *engine = NULL;
+    owned_network network = conv_network();
+    owned_engine engine = NULL;
     options.gpu_pool = pool;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
     assert_message("gpu_pool: a pool of device memory of GPU 0 is needed, this one has host");
@@ -323,9 +307,6 @@ TENSORRT_TEST(what_makes_no_sense_is_refused)
     assert_ok(kiln_engine_build(network, &options, &engine));
     kiln_gpu_memory memory = {.struct_size = sizeof memory};
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_gpu_memory(engine, &memory));
-    kiln_engine_release(engine);
-    kiln_network_destroy(network);
-    kiln_pool_destroy(pool);
 }
 
 TENSORRT_TEST(what_is_neither_plan_nor_model_is_told)
@@ -336,7 +317,7 @@ TENSORRT_TEST(what_is_neither_plan_nor_model_is_told)
     }
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_build_options options = fake_options(i);
-        kiln_engine *engine = NULL;
+        owned_engine engine = NULL;
         char path[4096];
         (void)snprintf(path, sizeof path, "%s",
                        kiln_test_file("garbage.plan", garbage, sizeof garbage));
@@ -348,6 +329,5 @@ TENSORRT_TEST(what_is_neither_plan_nor_model_is_told)
         assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
         kiln_network_destroy(network);
         assert_ok(kiln_engine_load(path, &options, &engine));
-        kiln_engine_release(engine);
     }
 }

@@ -178,19 +178,17 @@ TENSORRT_TEST(what_only_rtx_runs_is_refused_by_name)
                {"rtx_graphs", set_graphs}};
     for (size_t v = 0; v < FAKE_LAYOUTS; v++) {
         const kiln_build_options options = fake_options(v);
-        kiln_engine *engine = build_network(conv_network(), &options);
+        owned_engine engine = build_network(conv_network(), &options);
         for (size_t i = 0; i < KLN_ARRAY_LENGTH(all); i++) {
             kiln_context_options how = KILN_CONTEXT_OPTIONS_INIT;
             all[i].set(&how);
-            kiln_context *context = NULL;
+            owned_context context = NULL;
             const kiln_status status = kiln_context_create(engine, &how, &context);
             assert_int_equal(status, is_rtx(v) ? KILN_OK : KILN_ERROR_UNSUPPORTED);
             if (status != KILN_OK) {
                 check_sentence(all[i].name, fake_layouts[v].name);
                 assert_message("TensorRT-RTX 1.3 and 1.4, TensorRT-RTX from 1.5 on");
             }
-            kiln_context_destroy(context);
         }
-        kiln_engine_release(engine);
     }
 }

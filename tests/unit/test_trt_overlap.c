@@ -81,8 +81,7 @@ static void bind_row(kiln_context *context, const char *name, void *data)
 
 static kiln_context *make_context(kiln_engine *engine)
 {
-    kiln_context *context = NULL;
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     return context;
 }
 
@@ -97,7 +96,7 @@ static void check_row(kiln_context *context, const char *name, const float *expe
 static void run_with_copies(kiln_engine *engine, steps *all)
 {
     float past[WIDTH] = {1, -1, 2, -2};
-    kiln_context *context = make_context(engine);
+    owned_context context = make_context(engine);
     for (int i = 0; i < STEPS; i++) {
         for (int k = 0; k < WIDTH; k++) {
             all->x[i][k] = (float)((i * 7 + k * 3) % 5 - 2);
@@ -113,7 +112,6 @@ static void run_with_copies(kiln_engine *engine, steps *all)
         memcpy(all->y[i], y, sizeof y);
         memcpy(past, present, sizeof past);
     }
-    kiln_context_destroy(context);
 }
 
 static void start(kiln_context *context, const steps *all, int step, float *x)
@@ -278,15 +276,13 @@ TENSORRT_TEST(each_way_gives_what_copies_give)
         one_memory_for_both, memory_that_overlaps_in_part, the_inputs_own_memory,
         two_memories_in_turn};
     for (size_t backend = 0; backend < BACKENDS; backend++) {
-        kiln_engine *engine = make_engine(backend);
+        owned_engine engine = make_engine(backend);
         for (size_t i = 0; engine != NULL && i < KLN_ARRAY_LENGTH(ways); i++) {
             steps all;
             run_with_copies(engine, &all);
-            kiln_context *context = make_context(engine);
+            owned_context context = make_context(engine);
             ways[i](context, &all);
-            kiln_context_destroy(context);
         }
-        kiln_engine_release(engine);
     }
 }
 
@@ -298,16 +294,15 @@ TENSORRT_TEST(memory_of_the_device_too)
     for (size_t i = 0; i < FAKE_LAYOUTS * 6; i++) {
         const kiln_location place = places[i % 3];
         steps all;
-        kiln_engine *engine = make_engine(i / 6);
+        owned_engine engine = make_engine(i / 6);
         run_with_copies(engine, &all);
         kiln_context *context = make_context(engine);
-        kiln_stream *stream = NULL;
-        kiln_buffer *buffer = NULL;
+        owned_buffer buffer = NULL;
         kiln_tensor both;
         float x[WIDTH];
         float first[WIDTH] = {1, -1, 2, -2};
         const kiln_shape row = KILN_SHAPE(1, WIDTH);
-        assert_ok(kiln_stream_create(0, 0, &stream));
+        owned_stream stream = stream_on(0);
         assert_ok(kiln_buffer_create(place, 0, 256, &buffer));
         assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &row, &both));
         assert_ok(kiln_buffer_write(buffer, 0, (kiln_span){first, sizeof first}, NULL));
@@ -333,9 +328,6 @@ TENSORRT_TEST(memory_of_the_device_too)
             check_row(context, "y", all.y[step]);
         }
         kiln_context_destroy(context);
-        kiln_stream_destroy(stream);
-        kiln_buffer_destroy(buffer);
-        kiln_engine_release(engine);
     }
 }
 
@@ -398,15 +390,13 @@ static void check_warmup(kiln_context *context, const steps *all)
 TENSORRT_TEST(what_cannot_be_meant_is_refused)
 {
     for (size_t backend = 0; backend < BACKENDS; backend++) {
-        kiln_engine *engine = make_engine(backend);
+        owned_engine engine = make_engine(backend);
         if (engine != NULL) {
             steps all;
             run_with_copies(engine, &all);
-            kiln_context *context = make_context(engine);
+            owned_context context = make_context(engine);
             check_refusals(context, &all);
             check_warmup(context, &all);
-            kiln_context_destroy(context);
         }
-        kiln_engine_release(engine);
     }
 }

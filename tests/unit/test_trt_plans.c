@@ -72,9 +72,8 @@ TENSORRT_TEST(a_plan_is_saved_and_loaded)
                             strcmp(line.value, fake_layouts[i].name) == 0);
         }
         assert_true(told);
-        kiln_context *context = NULL;
         float x[4] = {-1, 2, -3, 4};
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        kiln_context *context = context_on(engine);
         const kiln_tensor y = run_floats(context, KILN_SHAPE(1, 4), x);
         assert_true(((float *)y.data)[1] == 2.0F);
         kiln_context_destroy(context);
@@ -132,12 +131,11 @@ STAND_IN_TEST(a_plan_of_another_version_says_so, "there is one version")
 
 static void run_conv(kiln_engine *engine)
 {
-    kiln_context *context = NULL;
     float x[16];
     for (int i = 0; i < 16; i++) {
         x[i] = 1;
     }
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     const kiln_tensor y = run_floats(context, KILN_SHAPE(1, 1, 4, 4), x);
     assert_true(((const float *)y.data)[0] == 19);
     kiln_context_destroy(context);
@@ -146,9 +144,8 @@ static void run_conv(kiln_engine *engine)
 
 static void run_relu(kiln_engine *engine)
 {
-    kiln_context *context = NULL;
     float x[4] = {-1, 2, -3, 4};
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     const kiln_tensor y = run_floats(context, KILN_SHAPE(1, 4), x);
     assert_true(((const float *)y.data)[0] == 0 && ((const float *)y.data)[3] == 4);
     kiln_context_destroy(context);
@@ -230,7 +227,7 @@ TENSORRT_TEST(a_plan_is_known_by_its_bytes)
         (void)snprintf(manifest, sizeof manifest, "%s.json", plan_path);
         assert_int_equal(remove(manifest), 0);
         const char *what = is_rtx(i) ? " is a plan of TensorRT-RTX" : " is a plan of TensorRT";
-        kiln_engine *engine = NULL;
+        owned_engine engine = NULL;
         assert_status(KILN_ERROR_MALFORMED, kiln_engine_build_file(plan_path, &options, &engine));
         assert_message(what);
         assert_message("kiln_engine_load loads it");
@@ -248,7 +245,6 @@ TENSORRT_TEST(a_plan_is_known_by_its_bytes)
         kiln_backend_info info = {.struct_size = sizeof info};
         assert_ok(kiln_engine_backend(engine, &info));
         assert_string_equal(info.name, "tensorrt");
-        kiln_engine_release(engine);
     }
 }
 
@@ -275,14 +271,13 @@ TENSORRT_TEST(options_reach_the_builder)
         options.hardware_compatibility = KILN_HARDWARE_AMPERE_PLUS;
         options.tactic_sources = "-EDGE_MASK_CONVOLUTIONS,+JIT_CONVOLUTIONS";
         options.threads = 4;
-        kiln_engine *engine = build_network(conv_network(), &options);
+        owned_engine engine = build_network(conv_network(), &options);
         const char *json = NULL;
         assert_ok(kiln_engine_inspect(engine, &json));
         assert_non_null(strstr(json, ON_STAND_IN ? "\"LayerType\": \"Conv\"" : "\"LayerType\""));
         kiln_weight_streaming streaming = {.struct_size = sizeof streaming};
         assert_ok(kiln_engine_get_weight_streaming(engine, &streaming));
         assert_true(!ON_STAND_IN || streaming.streamable_bytes == 80);
-        kiln_engine_release(engine);
     }
 }
 
@@ -290,7 +285,7 @@ STAND_IN_TEST(what_a_version_lacks_is_refused_by_name, "its versions lack other 
 {
     static const int32_t capabilities[] = {89, 120};
     kiln_engine *engine = NULL;
-    kiln_network *network = conv_network();
+    owned_network network = conv_network();
     kiln_build_options options = fake_options(LAYOUT_OLDEST);
     options.strict_nans = true;
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
@@ -312,13 +307,12 @@ STAND_IN_TEST(what_a_version_lacks_is_refused_by_name, "its versions lack other 
     options.error_on_timing_cache_miss = true;
     assert_status(KILN_ERROR_BACKEND, kiln_engine_build(network, &options, &engine));
     assert_message("a tactic is missing in the timing cache");
-    kiln_network_destroy(network);
 }
 
 /* The stand-in has two, a machine with a GPU of its own none. */
 TENSORRT_TEST(a_dla_is_there_or_refused)
 {
-    kiln_network *network = conv_network();
+    owned_network network = conv_network();
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_engine *engine = NULL;
         kiln_build_options options = fake_options(i);
@@ -334,7 +328,6 @@ TENSORRT_TEST(a_dla_is_there_or_refused)
             assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
         }
     }
-    kiln_network_destroy(network);
 }
 
 STAND_IN_TEST(rtx_builds_for_other_gpus, "tests/tensorrt does it with the real RTX")
@@ -347,7 +340,7 @@ STAND_IN_TEST(rtx_builds_for_other_gpus, "tests/tensorrt does it with the real R
         kiln_build_options options = fake_options(i);
         options.compute_capabilities = capabilities;
         options.compute_capability_count = 2;
-        kiln_engine *engine = build_network(conv_network(), &options);
+        owned_engine engine = build_network(conv_network(), &options);
         assert_int_equal(kiln_engine_input_count(engine), 1);
         assert_int_equal(kiln_engine_device(engine), -1);
         kiln_context *context = NULL;
@@ -360,7 +353,6 @@ STAND_IN_TEST(rtx_builds_for_other_gpus, "tests/tensorrt does it with the real R
         assert_status(KILN_ERROR_STATE, kiln_engine_device_memory(engine, -1, &bytes));
         assert_status(KILN_ERROR_STATE, kiln_engine_refit_count(engine, &count));
         assert_status(KILN_ERROR_STATE, kiln_engine_set_weight_streaming(engine, 0));
-        kiln_engine_release(engine);
     }
 }
 
@@ -419,7 +411,7 @@ TENSORRT_TEST(the_timing_cache_is_read_and_written)
         assert_int_equal(stat(path, &second), 0);
         assert_true(first.st_size > 20 && second.st_size > 20);
         (void)kiln_test_file("timing.cache", "rubbish", 7);
-        kiln_network *network = conv_network();
+        owned_network network = conv_network();
         kiln_engine *engine = NULL;
         assert_status(KILN_ERROR_MISMATCH, kiln_engine_build(network, &options, &engine));
         assert_message("does not take the 7 bytes");
@@ -427,7 +419,6 @@ TENSORRT_TEST(the_timing_cache_is_read_and_written)
                     strstr(kiln_error_message(), "these bytes are no timing cache") != NULL);
         options.timing_cache_bytes = (kiln_span){"rubbish", 7};
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
-        kiln_network_destroy(network);
     }
 }
 
@@ -440,16 +431,14 @@ TENSORRT_TEST(a_job_reports_and_can_be_stopped)
         assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
         kiln_network_destroy(network);
         const kiln_build_options options = fake_options(i);
-        kiln_build *build = NULL;
-        kiln_engine *engine = NULL;
+        owned_build build = NULL;
+        owned_engine engine = NULL;
         assert_ok(kiln_build_start_file(path, &options, NULL, &build));
         assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
         kiln_build_progress progress = {.struct_size = sizeof progress};
         assert_ok(kiln_build_get_progress(build, &progress));
         assert_int_equal(progress.state, KILN_BUILD_DONE);
         assert_true(progress.reports >= 5);
-        kiln_build_destroy(build);
-        kiln_engine_release(engine);
     }
 }
 
@@ -498,7 +487,7 @@ TENSORRT_TEST(the_parser_says_what_is_wrong)
                       kiln_engine_build_bytes(small_model(&empty), &options, &engine));
         assert_message("the network has no output");
         /* A dynamic input without a profile, and one that does not fit. */
-        kiln_network *network = relu_network();
+        owned_network network = relu_network();
         kiln_build_options wrong = options;
         const kiln_profile_input input = rows(4, 2, 8);
         const kiln_profile profile = {.inputs = &input, .input_count = 1};
@@ -508,7 +497,6 @@ TENSORRT_TEST(the_parser_says_what_is_wrong)
         wrong.profile_count = 1;
         assert_status(KILN_ERROR_SHAPE, kiln_engine_build(network, &wrong, &engine));
         assert_message("min must not pass opt");
-        kiln_network_destroy(network);
     }
 }
 
@@ -548,10 +536,9 @@ STAND_IN_TEST(plugins_are_listed_and_loaded, "gpu_tensorrt has NVIDIA's plugins"
         kiln_engine_release(build_network(conv_network(), &with));
         const char *const wrong[] = {"/no/such.so"};
         with.plugins = wrong;
-        kiln_network *network = conv_network();
+        owned_network network = conv_network();
         kiln_engine *engine = NULL;
         assert_status(KILN_ERROR_LIBRARY_BROKEN, kiln_engine_build(network, &with, &engine));
-        kiln_network_destroy(network);
     }
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_plugin_load(NULL, NULL));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_plugin_count(NULL, NULL));
@@ -562,9 +549,8 @@ STAND_IN_TEST(an_unknown_version_is_refused, "the version is known")
     kiln_build_options options = fake_options(LAYOUT_11);
     set("KILN_FAKE_TENSORRT", "120000");
     options.library = FAKE_TENSORRT "11/./.";
-    kiln_network *network = conv_network();
+    owned_network network = conv_network();
     kiln_engine *engine = NULL;
     assert_status(KILN_ERROR_LIBRARY_VERSION, kiln_engine_build(network, &options, &engine));
     assert_message("TensorRT 12.0.0: the binary interface of this version is not known");
-    kiln_network_destroy(network);
 }

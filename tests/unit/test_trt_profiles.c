@@ -41,13 +41,12 @@ static void check_names(const kiln_engine *engine)
 TENSORRT_TEST(a_profile_is_found_by_its_name)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = named_engine(i);
+        owned_engine engine = named_engine(i);
         check_names(engine);
 
-        kiln_context *context = NULL;
         int32_t index = -1;
         float x[24] = {-1, 2};
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        kiln_context *context = context_on(engine);
         assert_ok(kiln_engine_find_profile(engine, "night", &index));
         assert_ok(kiln_context_set_profile(context, index));
         (void)run_floats(context, KILN_SHAPE(6, 4), x);
@@ -57,7 +56,7 @@ TENSORRT_TEST(a_profile_is_found_by_its_name)
 
         /* The plan does not know them; its manifest does. */
         const char *path = kiln_test_path("named.plan");
-        kiln_engine *again = NULL;
+        owned_engine again = NULL;
         const kiln_build_options options = fake_options(i);
         assert_ok(kiln_engine_save(engine, path));
         assert_ok(kiln_engine_load(path, &options, &again));
@@ -79,8 +78,6 @@ TENSORRT_TEST(a_profile_is_found_by_its_name)
         assert_ok(kiln_engine_load_bytes(plan, (kiln_span){NULL, 0}, &options, &again));
         assert_status(KILN_ERROR_NAME, kiln_engine_find_profile(again, "night", &index));
         assert_message("of 3 none is named");
-        kiln_engine_release(again);
-        kiln_engine_release(engine);
     }
 }
 
@@ -98,7 +95,7 @@ TENSORRT_TEST(names_that_cannot_be_told_apart_are_refused)
         {"a\nb", NULL, KILN_ERROR_INVALID_ARGUMENT, "control character 10 at byte 1"},
         {NULL, lengthy, KILN_ERROR_LIMIT, "more than 2047 bytes"},
     };
-    kiln_network *network = relu_network();
+    owned_network network = relu_network();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const kiln_profile_input inputs[] = {rows(1, 2, 3)};
         const kiln_profile profiles[] = {
@@ -113,7 +110,6 @@ TENSORRT_TEST(names_that_cannot_be_told_apart_are_refused)
         assert_status(cases[i].status, kiln_engine_build(network, &options, &engine));
         assert_message(cases[i].words);
     }
-    kiln_network_destroy(network);
 }
 
 TENSORRT_TEST(shape_hints_make_a_profile)
@@ -122,24 +118,21 @@ TENSORRT_TEST(shape_hints_make_a_profile)
     float x[12] = {-1, 2};
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
-        kiln_engine *engine = NULL;
+        owned_engine engine = NULL;
         kiln_network *network = relu_network();
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
         options.shape_hints = &hint;
         options.shape_hint_count = 1;
         assert_ok(kiln_engine_build(network, &options, &engine));
         kiln_network_destroy(network);
-        kiln_context *context = NULL;
         kiln_profile profile;
         assert_int_equal(kiln_engine_profile_count(engine), 1);
         assert_ok(kiln_engine_profile(engine, 0, &profile));
         assert_true(kiln_shape_equal(&profile.inputs[0].min, &hint.shape));
         assert_true(kiln_shape_equal(&profile.inputs[0].max, &hint.shape));
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         const kiln_tensor y = run_floats(context, KILN_SHAPE(3, 4), x);
         assert_true(((float *)y.data)[1] == 2.0F);
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }
 
@@ -151,7 +144,7 @@ TENSORRT_TEST(wrong_hints_are_refused)
     const kiln_shape_hint nameless = {NULL, KILN_SHAPE(1, 4)};
     const kiln_shape_hint good = {"x", KILN_SHAPE(1, 4)};
     const kiln_shape_hint other = {"z", KILN_SHAPE(1, 4)};
-    kiln_network *network = relu_network();
+    owned_network network = relu_network();
     kiln_engine *engine = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "reference";
@@ -184,7 +177,6 @@ TENSORRT_TEST(wrong_hints_are_refused)
     options.tf32 = (kiln_switch)7;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
     assert_message("tf32 is 7; it must be default (0), on (1) or off (2)");
-    kiln_network_destroy(network);
 }
 
 static void push_rows(kiln_pipeline *pipeline, int64_t count, float *x)
@@ -207,8 +199,8 @@ static void pop_rows(kiln_pipeline *pipeline, int64_t count)
 TENSORRT_TEST(a_pipeline_takes_any_profile)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = named_engine(i);
-        kiln_pipeline *pipeline = NULL;
+        owned_engine engine = named_engine(i);
+        owned_pipeline pipeline = NULL;
         float x[36] = {-1, 2};
         assert_ok(kiln_pipeline_create(engine, NULL, &pipeline));
         push_rows(pipeline, 6, x);
@@ -221,8 +213,6 @@ TENSORRT_TEST(a_pipeline_takes_any_profile)
             "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(9, 4), x, sizeof x)};
         assert_status(KILN_ERROR_SHAPE, kiln_pipeline_push(pipeline, &none, 1));
         assert_message("in none of the 3 optimization profiles of the plan");
-        kiln_pipeline_destroy(pipeline);
-        kiln_engine_release(engine);
     }
 }
 
@@ -233,8 +223,8 @@ TENSORRT_TEST(a_pipeline_takes_hinted_shapes)
     kiln_build_options options = fake_options(SOME_LAYOUT);
     options.shape_hints = &hint;
     options.shape_hint_count = 1;
-    kiln_engine *engine = build_network(relu_network(), &options);
-    kiln_pipeline *pipeline = NULL;
+    owned_engine engine = build_network(relu_network(), &options);
+    owned_pipeline pipeline = NULL;
     float x[12] = {-1, 2};
     assert_ok(kiln_pipeline_create(engine, NULL, &pipeline));
     push_rows(pipeline, 2, x);
@@ -242,6 +232,4 @@ TENSORRT_TEST(a_pipeline_takes_hinted_shapes)
     const kiln_named_tensor other = {
         "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(3, 4), x, sizeof x)};
     assert_int_not_equal(kiln_pipeline_push(pipeline, &other, 1), KILN_OK);
-    kiln_pipeline_destroy(pipeline);
-    kiln_engine_release(engine);
 }

@@ -57,8 +57,7 @@ static void prepare(kiln_named_tensor weights[2])
 TENSORRT_TEST(weights_are_replaced)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_refittable(i, KILN_REFIT_ALL);
-        kiln_context *context = NULL;
+        owned_engine engine = build_refittable(i, KILN_REFIT_ALL);
         kiln_named_tensor weights[2];
         prepare(weights);
         size_t count = 0;
@@ -69,7 +68,7 @@ TENSORRT_TEST(weights_are_replaced)
         assert_int_equal(weight.elements, 18);
         assert_false(weight.missing);
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_refit_get(engine, 2, &weight));
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         check_run(context, 19, 22);
         check_run(context, 19, 22);
         check_run(context, 19, 22); /* a graph by now, which has the old weights */
@@ -77,18 +76,15 @@ TENSORRT_TEST(weights_are_replaced)
         check_run(context, 17, 16);
         check_run(context, 17, 16);
         check_run(context, 17, 16);
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }
 
 TENSORRT_TEST(all_or_none)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_refittable(i, KILN_REFIT_ALL);
-        kiln_context *context = NULL;
+        owned_engine engine = build_refittable(i, KILN_REFIT_ALL);
         kiln_named_tensor weights[2];
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         prepare(weights);
         if (ON_STAND_IN) { /* which has folded them together; a real library need not have */
             assert_status(KILN_ERROR_STATE, kiln_engine_refit(engine, weights, 1));
@@ -115,20 +111,17 @@ TENSORRT_TEST(all_or_none)
         assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2));
         assert_message("weights \"w\" are given twice, at 0 and 1");
         check_run(context, 19, 22);
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }
 
 TENSORRT_TEST(a_plan_without_refit_says_so)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_refittable(i, KILN_REFIT_NONE);
+        owned_engine engine = build_refittable(i, KILN_REFIT_NONE);
         size_t count = 7;
         assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit_count(engine, &count));
         assert_message("built without kiln_build_options.refit");
         assert_int_equal(count, 0);
-        kiln_engine_release(engine);
     }
 }
 
@@ -149,7 +142,6 @@ TENSORRT_TEST(only_the_marked_weights_can_be_replaced)
             continue;
         }
         assert_ok(kiln_engine_build(network, &options, &engine));
-        kiln_context *context = NULL;
         kiln_named_tensor weights[2];
         size_t count = 0;
         prepare(weights);
@@ -157,7 +149,7 @@ TENSORRT_TEST(only_the_marked_weights_can_be_replaced)
         assert_int_equal(count, 1);
         assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2));
         assert_ok(kiln_engine_refit(engine, &weights[1], 1));
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        kiln_context *context = context_on(engine);
         check_run(context, 8, 0);
         kiln_context_destroy(context);
         kiln_engine_release(engine);
@@ -212,9 +204,8 @@ TENSORRT_TEST(a_stripped_plan_gets_its_weights_from_the_model)
         (void)snprintf(path, sizeof path, "%s", kiln_test_path("weights.onnx"));
         kiln_network *network = conv_network();
         assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
-        kiln_engine *engine = build_network(network, &options);
-        kiln_context *context = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_engine engine = build_network(network, &options);
+        owned_context context = context_on(engine);
         float x[16] = {0};
         const kiln_tensor input = host_floats(x, KILN_SHAPE(1, 1, 4, 4));
         assert_ok(kiln_context_bind(context, "x", &input));
@@ -243,8 +234,6 @@ TENSORRT_TEST(a_stripped_plan_gets_its_weights_from_the_model)
         assert_status(KILN_ERROR_STATE, kiln_context_run(context));
         assert_ok(kiln_engine_refit_file(engine, path));
         check_run(context, 19, 22);
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }
 
@@ -284,7 +273,7 @@ TENSORRT_TEST(a_budget_is_set_before_there_are_contexts)
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         kiln_build_options options = fake_options(i);
         options.weight_streaming = true;
-        kiln_engine *engine = build_network(wide_network(), &options);
+        owned_engine engine = build_network(wide_network(), &options);
         kiln_weight_streaming streaming = {.struct_size = sizeof streaming};
         assert_ok(kiln_engine_get_weight_streaming(engine, &streaming));
         const int64_t all = streaming.streamable_bytes;
@@ -303,8 +292,7 @@ TENSORRT_TEST(a_budget_is_set_before_there_are_contexts)
         (void)snprintf(allowed, sizeof allowed, "0 to %lld is allowed", (long long)all);
         assert_message(allowed);
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_set_weight_streaming(engine, -2));
-        kiln_context *context = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        kiln_context *context = context_on(engine);
         assert_status(KILN_ERROR_STATE, kiln_engine_set_weight_streaming(engine, 8));
         assert_message("the engine has 1 context; destroy them first");
         check_wide(context);
@@ -317,7 +305,6 @@ TENSORRT_TEST(a_budget_is_set_before_there_are_contexts)
         streaming.struct_size = 4;
         assert_status(KILN_ERROR_INVALID_ARGUMENT,
                       kiln_engine_get_weight_streaming(engine, &streaming));
-        kiln_engine_release(engine);
     }
 }
 
@@ -332,10 +319,9 @@ typedef struct runner {
 static void *run_on(void *user)
 {
     const runner *self = user;
-    kiln_context *context = NULL;
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     options.share_device_memory = self->shares;
-    assert_ok(kiln_context_create(self->engine, &options, &context));
+    kiln_context *context = context_with(self->engine, &options);
     float x[16];
     for (int i = 0; i < 16; i++) {
         x[i] = 1;
@@ -356,7 +342,7 @@ static void *run_on(void *user)
 
 TENSORRT_TEST(refits_and_runs_take_turns)
 {
-    kiln_engine *engine = build_refittable(SOME_LAYOUT, KILN_REFIT_ALL);
+    owned_engine engine = build_refittable(SOME_LAYOUT, KILN_REFIT_ALL);
     atomic_bool stop = false;
     runner runners[3] = {{engine, false, &stop}, {engine, true, &stop}, {engine, true, &stop}};
     pthread_t threads[3];
@@ -378,19 +364,17 @@ TENSORRT_TEST(refits_and_runs_take_turns)
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     }
-    kiln_engine_release(engine);
 }
 
 /* What is under way keeps the weights that it was enqueued with. */
 TENSORRT_TEST(a_refit_waits_for_what_is_enqueued)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_refittable(i, KILN_REFIT_ALL);
-        kiln_context *context = NULL;
+        owned_engine engine = build_refittable(i, KILN_REFIT_ALL);
         kiln_named_tensor fresh[2];
         kiln_tensor y;
         prepare(fresh);
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         for (int run = 0; run < 3; run++) {
             check_run(context, 19, 22);
         }
@@ -401,19 +385,16 @@ TENSORRT_TEST(a_refit_waits_for_what_is_enqueued)
         const float *values = y.data;
         assert_true(values[0] == 19 && values[4] == 22);
         check_run(context, 17, 16);
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }
 
 TENSORRT_TEST(a_run_is_captured)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_refittable(i, KILN_REFIT_NONE);
-        kiln_context *context = NULL;
+        owned_engine engine = build_refittable(i, KILN_REFIT_NONE);
         kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
         options.graphs = KILN_GRAPH_REQUIRED;
-        assert_ok(kiln_context_create(engine, &options, &context));
+        owned_context context = context_with(engine, &options);
         check_run(context, 19, 22);
         check_run(context, 19, 22);
         kiln_context_counters counters = {.struct_size = sizeof counters};
@@ -432,7 +413,5 @@ TENSORRT_TEST(a_run_is_captured)
         assert_ok(kiln_context_get_counters(context, &counters));
         assert_int_equal(counters.graph_captures, 1);
         assert_true(counters.graph_hits >= 7);
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }

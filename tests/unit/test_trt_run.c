@@ -8,9 +8,8 @@
 TENSORRT_TEST(a_plan_runs_with_the_profile_that_fits)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
-        kiln_context *context = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_engine engine = build_relu(i);
+        owned_context context = context_on(engine);
         static const int64_t sizes[] = {2, 7, 3, 1, 8};
         for (size_t s = 0; s < KLN_ARRAY_LENGTH(sizes); s++) {
             float x[32];
@@ -28,18 +27,15 @@ TENSORRT_TEST(a_plan_runs_with_the_profile_that_fits)
         assert_ok(kiln_context_bind(context, "x", &large));
         assert_status(KILN_ERROR_SHAPE, kiln_context_run(context));
         assert_message("none of the 2 optimization profiles");
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }
 
 TENSORRT_TEST(a_profile_can_be_fixed)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
-        kiln_context *context = NULL;
+        owned_engine engine = build_relu(i);
         float x[12] = {-1, 2, -3, 4};
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_set_profile(context, 2));
         assert_message("there are 2");
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_set_profile(context, -2));
@@ -63,15 +59,13 @@ TENSORRT_TEST(a_profile_can_be_fixed)
         (void)run_floats(context, KILN_SHAPE(3, 4), x);
         assert_ok(kiln_context_get_profile(context, &in_use));
         assert_int_equal(in_use, 1);
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }
 
 TENSORRT_TEST(an_engine_tells_its_profiles)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
+        owned_engine engine = build_relu(i);
         assert_int_equal(kiln_engine_profile_count(engine), 2);
         kiln_profile profile;
         assert_ok(kiln_engine_profile(engine, 1, &profile));
@@ -97,7 +91,6 @@ TENSORRT_TEST(an_engine_tells_its_profiles)
         assert_non_null(strstr(json, "\"Layers\": [\""));
         assert_ok(kiln_engine_inspect(engine, &again));
         assert_ptr_equal(json, again);
-        kiln_engine_release(engine);
     }
     assert_int_equal(kiln_engine_profile_count(NULL), 0);
 }
@@ -118,15 +111,14 @@ TENSORRT_TEST(a_shape_tensor_is_read_on_the_host)
         kiln_build_options options = fake_options(i);
         options.profiles = &profile;
         options.profile_count = 1;
-        kiln_engine *engine = build_network(reshape_network(), &options);
+        owned_engine engine = build_network(reshape_network(), &options);
         kiln_profile found;
         assert_ok(kiln_engine_profile(engine, 0, &found));
         assert_int_equal(found.input_count, 2);
         assert_int_equal(found.inputs[1].value_count, 2);
         assert_int_equal(found.inputs[1].opt_values[1], 4);
         assert_int_equal(found.inputs[1].max_values[0], 32);
-        kiln_context *context = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         int64_t shape[2] = {4, 2};
         float x[8] = {0, 1, 2, 3, 4, 5, 6, 7};
         const kiln_tensor wanted =
@@ -162,8 +154,6 @@ TENSORRT_TEST(a_shape_tensor_is_read_on_the_host)
         assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_run(context));
         assert_message("is a shape tensor");
         kln_cuda_release(KILN_LOCATION_DEVICE, 0, device);
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }
 
@@ -191,10 +181,8 @@ TENSORRT_TEST(an_output_may_depend_on_values)
         kiln_build_options options = fake_options(i);
         options.profiles = &profile;
         options.profile_count = 1;
-        kiln_engine *engine = NULL;
-        assert_ok(kiln_engine_build_bytes(nonzero_model(), &options, &engine));
-        kiln_context *context = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_engine engine = built_bytes(nonzero_model(), &options);
+        owned_context context = context_on(engine);
         float x[64] = {0, 5, 0, 6, 7};
         kiln_tensor y = run_floats(context, KILN_SHAPE(8), x);
         assert_true(kiln_shape_equal(&y.desc.shape, &KILN_SHAPE(1, 3)));
@@ -252,8 +240,6 @@ TENSORRT_TEST(an_output_may_depend_on_values)
         assert_ok(kiln_context_run(context));
         assert_ok(kiln_context_tensor(context, "y", &y));
         assert_true(kiln_shape_equal(&y.desc.shape, &KILN_SHAPE(1, 64)));
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }
 
@@ -283,15 +269,13 @@ TENSORRT_TEST(a_double_is_bound_as_a_float)
         kiln_issue_list_destroy(issues);
 
         const kiln_build_options options = fake_options(i);
-        kiln_engine *engine = NULL;
-        assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+        owned_engine engine = built_bytes(model, &options);
         kiln_binding binding = {.struct_size = sizeof binding};
         assert_ok(kiln_engine_input(engine, 0, &binding));
         assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
         assert_ok(kiln_engine_output(engine, 0, &binding));
         assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
-        kiln_context *context = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        kiln_context *context = context_on(engine);
         float x[4] = {-1, 2, -3, 4};
         const kiln_tensor y = run_floats(context, KILN_SHAPE(4), x);
         assert_true(((const float *)y.data)[0] == 0 && ((const float *)y.data)[3] == 4);
@@ -303,25 +287,20 @@ TENSORRT_TEST(a_double_is_bound_as_a_float)
         kiln_context_destroy(context);
         /* A comparison feeds both alike. */
         kiln_build_options reference = KILN_BUILD_OPTIONS_INIT;
-        kiln_engine *other = NULL;
-        kiln_comparison *comparison = NULL;
+        owned_comparison comparison = NULL;
         reference.backend = "reference";
-        assert_ok(kiln_engine_build_bytes(model, &reference, &other));
+        owned_engine other = built_bytes(model, &reference);
         assert_ok(kiln_compare_engines(engine, other, NULL, &comparison));
         assert_true(kiln_comparison_passes(comparison));
-        kiln_comparison_destroy(comparison);
-        kiln_engine_release(other);
-        kiln_engine_release(engine);
     }
 }
 
 TENSORRT_TEST(device_memory_is_used_where_it_lies)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
-        kiln_context *context = NULL;
+        owned_engine engine = build_relu(i);
         void *device = NULL;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        kiln_context *context = context_on(engine);
         assert_ok(kln_cuda_allocate(KILN_LOCATION_DEVICE, 0, 64, &device));
         const float values[8] = {-1, 1, -2, 2, -3, 3, -4, 4};
         assert_ok(kln_cuda_copy(0, device, values, sizeof values, NULL));
@@ -339,7 +318,6 @@ TENSORRT_TEST(device_memory_is_used_where_it_lies)
         assert_true(result[7] == 4.0F && result[6] == 0.0F);
         kiln_context_destroy(context);
         kln_cuda_release(KILN_LOCATION_DEVICE, 0, device);
-        kiln_engine_release(engine);
     }
 }
 
@@ -347,9 +325,8 @@ TENSORRT_TEST(device_memory_is_used_where_it_lies)
 TENSORRT_TEST(device_memory_that_is_too_small_is_not_written)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
-        kiln_context *context = NULL;
-        kiln_buffer *buffer = NULL;
+        owned_engine engine = build_relu(i);
+        owned_buffer buffer = NULL;
         kiln_tensor y;
         float x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
         float found[8];
@@ -358,7 +335,7 @@ TENSORRT_TEST(device_memory_that_is_too_small_is_not_written)
         assert_ok(kiln_buffer_fill(buffer, 0xA5, NULL));
         assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(1, 4), &y));
         y.bytes = 16;
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         assert_ok(kiln_context_bind(context, "x", &input));
         assert_ok(kiln_context_bind(context, "y", &y));
         for (int run = 0; run < 3; run++) {
@@ -370,19 +347,15 @@ TENSORRT_TEST(device_memory_that_is_too_small_is_not_written)
         for (size_t k = 0; k < sizeof found; k++) {
             assert_int_equal(((unsigned char *)found)[k], 0xA5);
         }
-        kiln_context_destroy(context);
-        kiln_buffer_destroy(buffer);
-        kiln_engine_release(engine);
     }
 }
 
 TENSORRT_TEST(layers_are_measured)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
-        kiln_context *context = NULL;
+        owned_engine engine = build_relu(i);
         float x[4] = {1};
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        owned_context context = context_on(engine);
         kiln_layer_time layer = {.struct_size = sizeof layer};
         assert_ok(kiln_context_profile_layers(context, true));
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_layer(context, 0, &layer));
@@ -399,8 +372,6 @@ TENSORRT_TEST(layers_are_measured)
         assert_int_equal(layer.runs, 2);
         assert_ok(kiln_context_profile_layers(context, true));
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_layer(context, 0, &layer));
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }
 
@@ -462,7 +433,7 @@ TENSORRT_TEST(a_built_engine_tells_its_models_metadata)
         options.profile_count = 1;
         kiln_network *network = relu_network();
         assert_ok(kiln_network_set_metadata(network, "character", "a\nb"));
-        kiln_engine *engine = build_network(network, &options);
+        owned_engine engine = build_network(network, &options);
         size_t told = 0;
         for (size_t m = 0; m < kiln_engine_metadata_count(engine); m++) {
             kiln_metadata line;
@@ -473,7 +444,6 @@ TENSORRT_TEST(a_built_engine_tells_its_models_metadata)
             }
         }
         assert_int_equal(told, 1);
-        kiln_engine_release(engine);
     }
 }
 
@@ -481,8 +451,8 @@ TENSORRT_TEST(other_backends_have_no_plans)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "reference";
-    kiln_engine *engine = build_network(conv_network(), &options);
-    kiln_context *context = NULL;
+    owned_engine engine = build_network(conv_network(), &options);
+    owned_context context = NULL;
     uint64_t bytes = 0;
     size_t count = 0;
     const char *json = NULL;
@@ -505,17 +475,14 @@ TENSORRT_TEST(other_backends_have_no_plans)
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_set_profile(context, -1));
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_layer(context, 0, &layer));
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_save_runtime_cache(context, "x"));
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 TENSORRT_TEST(a_context_needs_sensible_options)
 {
-    kiln_engine *engine = build_relu(SOME_LAYOUT);
+    owned_engine engine = build_relu(SOME_LAYOUT);
     kiln_context *context = NULL;
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     options.kernel_specialization = (kiln_kernel_specialization)7;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context));
     assert_message("kernel_specialization is 7 (0 to 3)");
-    kiln_engine_release(engine);
 }

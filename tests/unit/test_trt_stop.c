@@ -47,11 +47,10 @@ static kiln_context *make_stoppable(size_t layout, kiln_stream *stream, uint64_t
 {
     kiln_engine *engine = build_relu(layout);
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    kiln_context *context = NULL;
     options.stop_waiting = true;
     options.stream = stream;
     options.run_milliseconds = milliseconds;
-    assert_ok(kiln_context_create(engine, &options, &context));
+    kiln_context *context = context_with(engine, &options);
     kiln_engine_release(engine);
     for (int i = 1; i < 5; i++) {
         run_well(context, (float)i);
@@ -62,8 +61,7 @@ static kiln_context *make_stoppable(size_t layout, kiln_stream *stream, uint64_t
 TENSORRT_TEST(a_run_past_its_time_is_left)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_stream *stream = NULL;
-        assert_ok(kiln_stream_create(0, 0, &stream));
+        owned_stream stream = stream_on(0);
         kiln_context *context = make_stoppable(i, stream, 50);
         for (int round = 1; round < 3; round++) {
             static float x[ROWS * 4];
@@ -82,7 +80,6 @@ TENSORRT_TEST(a_run_past_its_time_is_left)
         assert_status(KILN_ERROR_TIMEOUT, kiln_context_run(context));
         kiln_context_destroy(context); /* waits */
         assert_true(ON_STAND_IN || atomic_load(&is_free));
-        kiln_stream_destroy(stream);
     }
 }
 
@@ -106,7 +103,7 @@ static void *cancel_always(void *user)
 TENSORRT_TEST(cancelling_at_any_moment_does_no_harm)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_context *context = make_stoppable(i, NULL, 10000);
+        owned_context context = make_stoppable(i, NULL, 10000);
         canceller other = {.context = context};
         pthread_t thread;
         void *failed = NULL;
@@ -123,7 +120,6 @@ TENSORRT_TEST(cancelling_at_any_moment_does_no_harm)
         assert_int_equal(0, pthread_join(thread, &failed));
         assert_null(failed);
         run_well(context, 9);
-        kiln_context_destroy(context);
     }
 }
 
@@ -131,17 +127,14 @@ TENSORRT_TEST(cancelling_at_any_moment_does_no_harm)
 TENSORRT_TEST(who_shares_memory_is_waited_for)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
+        owned_engine engine = build_relu(i);
         kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-        kiln_context *context = NULL;
         options.stop_waiting = true;
         options.share_device_memory = true;
         options.run_milliseconds = 10000;
-        assert_ok(kiln_context_create(engine, &options, &context));
+        owned_context context = context_with(engine, &options);
         for (int round = 0; round < 5; round++) {
             run_well(context, (float)round);
         }
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
     }
 }

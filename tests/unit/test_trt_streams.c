@@ -8,14 +8,13 @@
 TENSORRT_TEST(profiles_change_on_the_callers_stream)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
-        kiln_context *context = NULL;
+        owned_engine engine = build_relu(i);
         kiln_stream *streams[2];
         kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
         float x[32] = {-1, 2};
         float y[32];
         options.graphs = KILN_GRAPH_OFF;
-        assert_ok(kiln_context_create(engine, &options, &context));
+        kiln_context *context = context_with(engine, &options);
         assert_ok(kiln_stream_create(0, 0, &streams[0]));
         assert_ok(kiln_stream_create(0, 0, &streams[1]));
         for (int run = 0; run < 12; run++) {
@@ -32,7 +31,6 @@ TENSORRT_TEST(profiles_change_on_the_callers_stream)
         kiln_context_destroy(context);
         kiln_stream_destroy(streams[0]);
         kiln_stream_destroy(streams[1]);
-        kiln_engine_release(engine);
     }
 }
 
@@ -43,21 +41,19 @@ TENSORRT_TEST(a_first_run_waits_for_the_callers_stream)
     enum { COPIES = 200 };
     const size_t large = ON_STAND_IN ? 1024 : (size_t)64 << 20;
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
-        kiln_context *context = NULL;
-        kiln_stream *stream = NULL;
+        owned_engine engine = build_relu(i);
         kiln_buffer *buffers[3];
         kiln_tensor x;
         kiln_tensor y;
         float values[4] = {-1, 2, -3, 4};
-        assert_ok(kiln_stream_create(0, 0, &stream));
+        kiln_stream *stream = stream_on(0);
         for (size_t b = 0; b < 3; b++) {
             assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, large, &buffers[b]));
             assert_ok(kiln_buffer_fill(buffers[b], 0, NULL));
         }
         assert_ok(kiln_buffer_write(buffers[0], 0, (kiln_span){values, sizeof values}, NULL));
         assert_ok(kiln_buffer_tensor(buffers[2], 0, KILN_DTYPE_FLOAT32, &KILN_SHAPE(1, 4), &x));
-        assert_ok(kiln_context_create(engine, NULL, &context));
+        kiln_context *context = context_on(engine);
         assert_ok(kiln_context_bind(context, "x", &x));
         for (int k = 0; k < COPIES; k++) {
             assert_ok(kiln_buffer_copy(buffers[1], 0, buffers[0], 0, large, stream));
@@ -72,7 +68,6 @@ TENSORRT_TEST(a_first_run_waits_for_the_callers_stream)
         for (size_t b = 0; b < 3; b++) {
             kiln_buffer_destroy(buffers[b]);
         }
-        kiln_engine_release(engine);
     }
 }
 
@@ -82,7 +77,7 @@ TENSORRT_TEST(copies_pass_under_kernels)
 {
     enum { STREAMS = 2, CONTEXTS = 6, RUNS = 300, COUNT = 32 };
     for (size_t i = 0; i < 2 * FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i / 2);
+        owned_engine engine = build_relu(i / 2);
         kiln_context *contexts[CONTEXTS];
         kiln_stream *streams[STREAMS];
         float x[CONTEXTS][COUNT] = {{0}};
@@ -122,7 +117,6 @@ TENSORRT_TEST(copies_pass_under_kernels)
         for (size_t s = 0; s < STREAMS; s++) {
             kiln_stream_destroy(streams[s]);
         }
-        kiln_engine_release(engine);
     }
 }
 
@@ -130,7 +124,7 @@ TENSORRT_TEST(copies_pass_under_kernels)
 TENSORRT_TEST(contexts_can_share_their_memory)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_engine *engine = build_relu(i);
+        owned_engine engine = build_relu(i);
         kiln_context *contexts[3] = {NULL};
         kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
         float x[4] = {-1, 1, -2, 2};
@@ -158,6 +152,5 @@ TENSORRT_TEST(contexts_can_share_their_memory)
             assert_int_equal(counters.graph_hits, 2);
             kiln_context_destroy(contexts[c]);
         }
-        kiln_engine_release(engine);
     }
 }

@@ -40,13 +40,12 @@ static kiln_status run(kiln_engine *engine)
 {
     static float x[COUNT];
     static float y[COUNT];
-    kiln_context *context = NULL;
     kiln_named_tensor input = {
         "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(COUNT), x, sizeof x)};
     kiln_named_tensor output = {
         "y", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(COUNT), y, sizeof y)};
     memset(y, 0, sizeof y);
-    assert_ok(kiln_context_create(engine, NULL, &context));
+    kiln_context *context = context_on(engine);
     const kiln_status status = kiln_context_run_tensors(context, &input, 1, &output, 1);
     kiln_context_destroy(context);
     if (status == KILN_OK) {
@@ -57,12 +56,11 @@ static kiln_status run(kiln_engine *engine)
 
 static kiln_engine *build(const char *backend, bool copy)
 {
-    kiln_engine *engine = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = backend;
     options.copy_file = copy;
     write_files();
-    assert_ok(kiln_engine_build_file(paths[0], &options, &engine));
+    kiln_engine *engine = built_file(paths[0], &options);
     assert_ok(run(engine));
     return engine;
 }
@@ -105,18 +103,16 @@ TEST(weights_of_a_network_are_missed_by_onnxruntime)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(switches); i++) {
         kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
         kiln_network *network = NULL;
-        kiln_engine *engine = NULL;
         options.backend = "onnxruntime";
         options.share_weights = switches[i];
         write_files();
         assert_ok(kiln_network_from_onnx(paths[0], &network));
-        assert_ok(kiln_engine_build(network, &options, &engine));
+        owned_engine engine = built_network(network, &options);
         kiln_network_destroy(network);
         assert_ok(run(engine));
         cut(1);
         assert_status(KILN_ERROR_IO, run(engine));
         assert_message("was cut short since it was opened");
-        kiln_engine_release(engine);
     }
 }
 
@@ -124,7 +120,7 @@ TEST(a_copy_of_its_own_misses_nothing)
 {
     static const char *const backends[] = {"reference", "onnxruntime"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
-        kiln_engine *engine = build(backends[i], true);
+        owned_engine engine = build(backends[i], true);
         cut(0);
         cut(1);
         assert_ok(run(engine));
@@ -132,6 +128,5 @@ TEST(a_copy_of_its_own_misses_nothing)
         kiln_engine_release(engine);
         assert_ok(kiln_engine_load(paths[2], NULL, &engine));
         assert_ok(run(engine));
-        kiln_engine_release(engine);
     }
 }

@@ -39,7 +39,7 @@ static void print(const kiln_issue_list *list)
 static void expect(graph_maker *m, const kln_validate_options *options, kiln_severity severity,
                    kiln_issue_kind kind, const char *words)
 {
-    kiln_issue_list *issues = validate(m, options);
+    owned_issue_list issues = validate(m, options);
     const kiln_issue *issue = kiln_issue_list_get(issues, 0);
     if (kiln_issue_list_count(issues) != 1 || issue->kind != kind || issue->severity != severity ||
         strstr(issue->sentence, words) == NULL) {
@@ -47,7 +47,6 @@ static void expect(graph_maker *m, const kln_validate_options *options, kiln_sev
         print(issues);
         fail();
     }
-    kiln_issue_list_destroy(issues);
     maker_end(m);
 }
 
@@ -131,16 +130,15 @@ TEST(names_are_checked)
     maker_begin(&m, 17);
     maker_input(&m, "x", 1, "2,3");
     maker_node(&m, "Relu", "x", "y");
-    kiln_issue_list *issues = validate(&m, NULL);
+    owned_issue_list issues = validate(&m, NULL);
     assert_non_null(find(issues, KILN_ISSUE_NO_OUTPUTS, ""));
-    kiln_issue_list_destroy(issues);
     maker_end(&m);
 }
 
 /* Among whatever else is said. */
 static void expect_name(graph_maker *m, kiln_severity severity, const char *words)
 {
-    kiln_issue_list *issues = validate(m, NULL);
+    owned_issue_list issues = validate(m, NULL);
     bool found = false;
     for (size_t i = 0; i < kiln_issue_list_count(issues); i++) {
         const kiln_issue *issue = kiln_issue_list_get(issues, i);
@@ -152,7 +150,6 @@ static void expect_name(graph_maker *m, kiln_severity severity, const char *word
         print(issues);
         fail();
     }
-    kiln_issue_list_destroy(issues);
     maker_end(m);
 }
 
@@ -379,9 +376,8 @@ TEST(operators_are_checked)
     begin(&m);
     maker_node(&m, "Relu", "x", "y");
     m.model->opset_count = 0;
-    kiln_issue_list *issues = validate(&m, NULL);
+    owned_issue_list issues = validate(&m, NULL);
     assert_non_null(find(issues, KILN_ISSUE_OPSET, "opset_import"));
-    kiln_issue_list_destroy(issues);
     maker_end(&m);
 }
 
@@ -454,9 +450,8 @@ static void range(graph_maker *m, kiln_shape min, kiln_shape opt, kiln_shape max
     if (words != NULL) {
         expect(m, &options, KILN_SEVERITY_ERROR, KILN_ISSUE_PROFILE, words);
     } else {
-        kiln_issue_list *issues = validate(m, &options);
+        owned_issue_list issues = validate(m, &options);
         assert_int_equal(0, kiln_issue_list_count(issues));
-        kiln_issue_list_destroy(issues);
         maker_end(m);
     }
 }
@@ -506,7 +501,7 @@ TEST(all_faults_are_found)
     for (size_t i = 0; i < sizeof outputs / sizeof outputs[0]; i++) {
         maker_output(&m, outputs[i], 0, NULL);
     }
-    kiln_issue_list *issues = validate(&m, NULL);
+    owned_issue_list issues = validate(&m, NULL);
     static const struct {
         kiln_issue_kind kind;
         const char *tensor;
@@ -539,7 +534,6 @@ TEST(all_faults_are_found)
     assert_int_equal(12, kiln_issue_list_errors(issues));
     assert_status(KILN_ERROR_INVALID_NETWORK, kln_issues_status(issues));
     assert_message("the network has 12 errors; the first: ");
-    kiln_issue_list_destroy(issues);
     maker_end(&m);
 }
 
@@ -552,13 +546,12 @@ TEST(lists_have_an_end)
         (void)snprintf(names[i], sizeof names[i], "\xff%zu", i);
         maker_node(&m, "Bogus", names[i], names[i] + 1);
     }
-    kiln_issue_list *issues = validate(&m, NULL);
+    owned_issue_list issues = validate(&m, NULL);
     assert_int_equal(1000, kiln_issue_list_count(issues));
     /* What is no UTF-8 does not get into a sentence. */
     for (size_t i = 0; i < 1000; i++) {
         assert_null(strchr(kiln_issue_list_get(issues, i)->sentence, '\xff'));
     }
-    kiln_issue_list_destroy(issues);
     maker_end(&m);
 }
 

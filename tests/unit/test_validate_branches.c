@@ -22,7 +22,7 @@ static kiln_issue_list *validate(graph_maker *m, const kln_validate_options *opt
 static void expect_with(graph_maker *m, const kln_validate_options *options, kiln_severity severity,
                         kiln_issue_kind kind, const char *words)
 {
-    kiln_issue_list *issues = validate(m, options);
+    owned_issue_list issues = validate(m, options);
     const size_t count = kiln_issue_list_count(issues);
     const kiln_issue *issue = kiln_issue_list_get(issues, 0);
     if (count != (words != NULL ? 1 : 0) ||
@@ -36,7 +36,6 @@ static void expect_with(graph_maker *m, const kln_validate_options *options, kil
         }
         fail();
     }
-    kiln_issue_list_destroy(issues);
     maker_end(m);
 }
 
@@ -312,10 +311,9 @@ TEST(profiles_are_held_beside_other_errors)
     maker_output(&m, "y", 1, NULL);
     maker_output(&m, "b", 1, NULL);
     maker_output(&m, "c", 1, NULL);
-    kiln_issue_list *issues = validate(&m, &options);
+    owned_issue_list issues = validate(&m, &options);
     assert_int_equal(5, kiln_issue_list_errors(issues));
     assert_int_equal(KILN_ISSUE_PROFILE, kiln_issue_list_get(issues, 4)->kind);
-    kiln_issue_list_destroy(issues);
     maker_end(&m);
 }
 
@@ -366,8 +364,7 @@ TEST(such_a_network_is_built)
 {
     graph_maker m;
     kln_text bytes;
-    kiln_network *network = NULL;
-    kiln_engine *engine = NULL;
+    owned_network network = NULL;
     kln_text_init(&bytes, 1 << 20);
     bad_add(&m, "no");
     assert_ok(m.status);
@@ -375,9 +372,7 @@ TEST(such_a_network_is_built)
     assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &network));
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "reference";
-    assert_ok(kiln_engine_build(network, &options, &engine));
-    kiln_engine_release(engine);
-    kiln_network_destroy(network);
+    owned_engine engine = built_network(network, &options);
     kln_text_finish(&bytes);
     maker_end(&m);
 }

@@ -66,9 +66,8 @@ static kiln_network *make(size_t kind)
 
 static void save(size_t kind, const char *path, kiln_weights_place weights)
 {
-    kiln_network *network = make(kind);
+    owned_network network = make(kind);
     assert_ok(kiln_network_save_onnx(network, path, weights));
-    kiln_network_destroy(network);
 }
 
 /* Whether the outputs of a run are all 0. Used in processes that must not fail by cmocka. */
