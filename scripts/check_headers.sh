@@ -14,20 +14,21 @@ for compiler in gcc g++ "$(scripts/find_clang.sh 2> /dev/null)" \
 done
 try() { # COMPILER LANGUAGE STANDARD HEADER
     count=$((count + 1))
-    if ! printf "#include <kiln/${4##*/}>\ntypedef int alone;\n" |
-        "$1" -x "$2" -std="$3" -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only -; then
+    if ! printf "#include <${4#include/}>\ntypedef int alone;\n" |
+        "$1" -x "$2" -std="$3" -Wall -Wextra -Wpedantic -Werror -DKILN_UNSTABLE_API -Iinclude \
+            -fsyntax-only -; then
         echo "$4 does not compile alone with $1 -std=$3"
         failed=1
     fi
 }
-for header in include/kiln/*.h; do
+for header in include/kiln/*.h include/kiln/unstable/*.h; do
     for compiler in "${compilers[@]}"; do
         case $compiler in
         *++*) try "$compiler" c++ c++11 "$header" ;;
         *) try "$compiler" c c11 "$header" ;;
         esac
     done
-    if [ "$header" != include/kiln/kiln.h ] &&
+    if [ "$header" != include/kiln/kiln.h ] && [ "${header%/*}" = include/kiln ] &&
         ! grep -q "#include <kiln/${header##*/}>" include/kiln/kiln.h; then
         echo "$header is not included by kiln.h"
         failed=1

@@ -14,8 +14,8 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 # The compiler takes the comments out and shows KILN_API as the attribute it stands for.
-for header in include/kiln/*.h; do
-    ${CC:-cc} -std=c11 -Iinclude -E -P "$header"
+for header in include/kiln/*.h include/kiln/unstable/*.h; do
+    ${CC:-cc} -std=c11 -DKILN_UNSTABLE_API -Iinclude -E -P "$header"
 done | tr '\n' ' ' | grep -o '__attribute__((visibility("default")))[^;{]*[;{]' |
     grep -o 'kiln_[a-z0-9_]* *(' | tr -d ' (' | sort -u > "$scratch/declared"
 

@@ -8,33 +8,34 @@
 
 #include "seam/kln_seam.h"
 
-/* One line for each: its table is kln_backend_<name>, in its folder. Best first by nature. */
+/* One line for each of Kiln's own: its table is kln_backend_<name>, in its folder. Best first by
+ * nature. */
 #define KLN_BACKENDS(ROW) \
     ROW(tensorrt)         \
     ROW(onnxruntime)      \
     ROW(reference)        \
     ROW(mock)
 
-#define KLN_BACKEND_DECLARE(name) extern const kln_backend kln_backend_##name;
+#define KLN_BACKEND_DECLARE(name) extern const kiln_backend kln_backend_##name;
 KLN_BACKENDS(KLN_BACKEND_DECLARE)
 #undef KLN_BACKEND_DECLARE
 
-/* The registered backends, in that order, ended by NULL. */
-extern const kln_backend *const kln_backends[];
+/* Backend `index`: those in that order, then what was registered; NULL past the end. Any thread. */
+const kiln_backend *kln_backend_at(size_t index);
 
 /* The backend and its probe for `name` (NULL, "" and "auto": the best; see kiln_backend_choose). */
 KILN_MUST_CHECK kiln_status kln_backend_select(const char *name, const char *library,
-                                               const kln_backend **backend,
+                                               const kiln_backend **backend,
                                                kiln_backend_info *info);
 
 /* The backend whose own format `bytes` are in, and in `*what` what they are; NULL where none knows
  * them. */
-const kln_backend *kln_backend_of(kiln_span bytes, const char **what);
+const kiln_backend *kln_backend_of(kiln_span bytes, const char **what);
 
 /* kln_backend_select among the backends of `list`, which NULL ends. */
-KILN_MUST_CHECK kiln_status kln_backend_select_from(const kln_backend *const *list,
+KILN_MUST_CHECK kiln_status kln_backend_select_from(const kiln_backend *const *list,
                                                     const char *name, const char *library,
-                                                    const kln_backend **backend,
+                                                    const kiln_backend **backend,
                                                     kiln_backend_info *info);
 
 #endif

@@ -1,20 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kln_backends.h"
 
-const kln_backend *const kln_backends[] = {
-#define LISTED(name) &kln_backend_##name,
-    KLN_BACKENDS(LISTED) NULL,
-#undef LISTED
+#define MOST_REGISTERED 16
+
+enum {
+#define COUNTED(name) INDEX_OF_##name,
+    KLN_BACKENDS(COUNTED) OWN_COUNT
+#undef COUNTED
 };
 
-/* A library that is named is used or refused, also by a backend that opens none. */
-static kiln_status probe(const kln_backend *backend, const char *library, kiln_backend_info *info)
+static _Atomic(const kiln_backend *) listed[OWN_COUNT + MOST_REGISTERED + 1] = {
+#define LISTED(name) &kln_backend_##name,
+    KLN_BACKENDS(LISTED)
+#undef LISTED
+};
+static pthread_mutex_t registering = PTHREAD_MUTEX_INITIALIZER;
+
+const kiln_backend *kln_backend_at(size_t index)
 {
-    if (library != NULL && library[0] != '\0' && backend->library == NULL) {
+    return index < KLN_ARRAY_LENGTH(listed) ? atomic_load(&listed[index]) : NULL;
+}
+
+/* A library that is named is used or refused, also by a backend that opens none. */
+static kiln_status probe(const kiln_backend *backend, const char *library, kiln_backend_info *info)
+{
+    if (library != NULL && library[0] != '\0' && !backend->takes_library) {
         info->reason = "it opens no library, and one is named";
         return KILN_ERROR_UNSUPPORTED;
     }
@@ -22,7 +38,7 @@ static kiln_status probe(const kln_backend *backend, const char *library, kiln_b
 }
 
 /* Asks one backend. What it says no with becomes `*refusal`; the result is about the asking. */
-static kiln_status ask(const kln_backend *backend, const char *library, kiln_backend_info *info,
+static kiln_status ask(const kiln_backend *backend, const char *library, kiln_backend_info *info,
                        kiln_status *refusal)
 {
     kln_message before;
@@ -49,7 +65,7 @@ static kiln_status ask(const kln_backend *backend, const char *library, kiln_bac
     return KILN_OK;
 }
 
-static kiln_status fail_name(const kln_backend *const *list, const char *name)
+static kiln_status fail_name(const kiln_backend *const *list, const char *name)
 {
     char names[256] = "";
     size_t used = 0;
@@ -68,8 +84,8 @@ static kiln_status fail_name(const kln_backend *const *list, const char *name)
     return kln_fail(KILN_ERROR_NAME, "there is no backend \"%s\"; there are: %s", name, names);
 }
 
-static kiln_status select_named(const kln_backend *const *list, const char *name,
-                                const char *library, const kln_backend **backend,
+static kiln_status select_named(const kiln_backend *const *list, const char *name,
+                                const char *library, const kiln_backend **backend,
                                 kiln_backend_info *info)
 {
     for (size_t i = 0; list[i] != NULL; i++) {
@@ -99,10 +115,10 @@ static kiln_log_level level_of(kiln_status refusal)
     }
 }
 
-static kiln_status select_best(const kln_backend *const *list, const char *library,
-                               const kln_backend **backend, kiln_backend_info *info)
+static kiln_status select_best(const kiln_backend *const *list, const char *library,
+                               const kiln_backend **backend, kiln_backend_info *info)
 {
-    const kln_backend *best = NULL;
+    const kiln_backend *best = NULL;
     kiln_backend_info best_info = {.struct_size = sizeof best_info};
     char reasons[KLN_MESSAGE_SIZE] = "";
     size_t used = 0;
@@ -113,7 +129,7 @@ static kiln_status select_best(const kln_backend *const *list, const char *libra
         if (refusal != KILN_OK) {
             kln_log(level_of(refusal), "backend", "%s is passed over: %s", found.name,
                     found.reason);
-            if (list[i]->library != NULL && used < sizeof reasons) {
+            if (list[i]->takes_library && used < sizeof reasons) {
                 const int more = snprintf(reasons + used, sizeof reasons - used, "; %s: %s",
                                           found.name, found.reason);
                 used += more > 0 ? (size_t)more : 0;
@@ -137,8 +153,8 @@ static kiln_status select_best(const kln_backend *const *list, const char *libra
     return KILN_OK;
 }
 
-kiln_status kln_backend_select_from(const kln_backend *const *list, const char *name,
-                                    const char *library, const kln_backend **backend,
+kiln_status kln_backend_select_from(const kiln_backend *const *list, const char *name,
+                                    const char *library, const kiln_backend **backend,
                                     kiln_backend_info *info)
 {
     const char *origin = "";
@@ -156,27 +172,95 @@ kiln_status kln_backend_select_from(const kln_backend *const *list, const char *
     return status;
 }
 
-kiln_status kln_backend_select(const char *name, const char *library, const kln_backend **backend,
+kiln_status kln_backend_select(const char *name, const char *library, const kiln_backend **backend,
                                kiln_backend_info *info)
 {
-    return kln_backend_select_from(kln_backends, name, library, backend, info);
+    const kiln_backend *list[KLN_ARRAY_LENGTH(listed)];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(list); i++) {
+        list[i] = kln_backend_at(i);
+    }
+    return kln_backend_select_from(list, name, library, backend, info);
 }
 
-const kln_backend *kln_backend_of(kiln_span bytes, const char **what)
+const kiln_backend *kln_backend_of(kiln_span bytes, const char **what)
 {
-    for (size_t i = 0; kln_backends[i] != NULL; i++) {
-        *what = kln_backends[i]->recognize != NULL ? kln_backends[i]->recognize(bytes) : NULL;
+    const kiln_backend *backend = NULL;
+    for (size_t i = 0; (backend = kln_backend_at(i)) != NULL; i++) {
+        *what = backend->engine.recognize != NULL ? backend->engine.recognize(bytes) : NULL;
         if (*what != NULL) {
-            return kln_backends[i];
+            return backend;
         }
     }
     return NULL;
 }
 
+/* --- registered from outside --- */
+
+static kiln_status check_name(const char *name)
+{
+    if (name[0] == '\0' || name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0' ||
+        strcmp(name, "auto") == 0) {
+        return kln_fail(
+            KILN_ERROR_NAME,
+            "kiln_backend_register: \"%s\" names no backend; small letters, digits and _ "
+            "do, but for \"auto\"",
+            name);
+    }
+    const kiln_backend *other = NULL;
+    for (size_t i = 0; (other = kln_backend_at(i)) != NULL; i++) {
+        if (strcmp(other->name, name) == 0) {
+            return kln_fail(KILN_ERROR_NAME, "kiln_backend_register: there is a backend \"%s\"",
+                            name);
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status add(const kiln_backend *backend)
+{
+    const size_t count = kiln_backend_count();
+    KLN_RETURN_IF_ERROR(check_name(backend->name));
+    if (count == OWN_COUNT + MOST_REGISTERED) {
+        return kln_fail(KILN_ERROR_LIMIT,
+                        "kiln_backend_register: \"%s\" is number %d, and %d can be registered",
+                        backend->name, MOST_REGISTERED + 1, MOST_REGISTERED);
+    }
+    atomic_store(&listed[count], backend);
+    return KILN_OK;
+}
+
+kiln_status kiln_backend_register(const kiln_backend *backend)
+{
+    KLN_RETURN_IF_NULL(backend);
+    if (backend->struct_size != sizeof *backend) {
+        return kln_fail(
+            KILN_ERROR_INVALID_ARGUMENT,
+            "kiln_backend_register: the table has %zu bytes, and in this Kiln (%s) %zu; "
+            "build it against this version's <kiln/unstable/backend_table.h>",
+            backend->struct_size, kiln_version_string(), sizeof *backend);
+    }
+    if (backend->plan != NULL || backend->library != NULL) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_backend_register: `%s` is set, which only Kiln's own backends have",
+                        backend->plan != NULL ? "plan" : "library");
+    }
+    if (kln_backend_check(backend) != KILN_OK || backend->engine.build == NULL) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "kiln_backend_register: %s",
+                        backend->engine.build == NULL ? "the table lacks `engine.build`"
+                                                      : kiln_error_message());
+    }
+    (void)pthread_mutex_lock(&registering);
+    const kiln_status status = add(backend);
+    (void)pthread_mutex_unlock(&registering);
+    return status;
+}
+
+/* --- the public list --- */
+
 size_t kiln_backend_count(void)
 {
     size_t count = 0;
-    while (kln_backends[count] != NULL) {
+    while (kln_backend_at(count) != NULL) {
         count++;
     }
     return count;
@@ -192,14 +276,14 @@ kiln_status kiln_backend_get(size_t index, kiln_backend_info *info)
     }
     kiln_backend_info found;
     kiln_status refusal = KILN_OK;
-    KLN_RETURN_IF_ERROR(ask(kln_backends[index], NULL, &found, &refusal));
+    KLN_RETURN_IF_ERROR(ask(kln_backend_at(index), NULL, &found, &refusal));
     return kln_info_write(__func__, info, &found, sizeof found);
 }
 
 kiln_status kiln_backend_choose(const char *name, kiln_backend_info *info)
 {
     KLN_RETURN_IF_NULL(info);
-    const kln_backend *backend = NULL;
+    const kiln_backend *backend = NULL;
     kiln_backend_info found;
     KLN_RETURN_IF_ERROR(kln_backend_select(name, NULL, &backend, &found));
     return kln_info_write(__func__, info, &found, sizeof found);

@@ -87,7 +87,7 @@ static void note_deadline(kiln_build *build, uint64_t now)
     }
 }
 
-static bool on_progress(void *user, const kln_progress *report)
+static bool on_progress(void *user, const kiln_phase *report)
 {
     kiln_build *build = user;
     const uint64_t now = kln_now();
@@ -140,10 +140,10 @@ static kiln_status fail_stop(const kiln_build *build)
 static void *work(void *user)
 {
     kiln_build *build = user;
-    const kln_monitor monitor = {build, on_progress};
-    const kln_model model = {.path = build->path,
-                             .file = build->path != NULL ? &build->mapping : NULL,
-                             .bytes = build->bytes};
+    const kiln_monitor monitor = {build, on_progress};
+    const kiln_model model = {.path = build->path,
+                              .file = build->path != NULL ? &build->mapping : NULL,
+                              .bytes = build->bytes};
     kiln_engine *engine = NULL;
     kiln_status status = kln_engine_make(&model, &build->options, false, &monitor, &engine);
     note_memory(build);
@@ -353,10 +353,9 @@ kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds, kiln_engin
 size_t kiln_build_release_builders(void)
 {
     size_t count = 0;
-    for (size_t i = 0; kln_backends[i] != NULL; i++) {
-        if (kln_backends[i]->release_builders != NULL) {
-            count += kln_backends[i]->release_builders();
-        }
+    const kiln_backend *backend = NULL;
+    for (size_t i = 0; (backend = kln_backend_at(i)) != NULL; i++) {
+        count += backend->release_builders != NULL ? backend->release_builders() : 0;
     }
     return count;
 }

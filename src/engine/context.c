@@ -84,7 +84,7 @@ static kiln_status check_options(const kiln_engine *engine, const kiln_context_o
 
 static kiln_status init(kiln_context *context, const kiln_context_options *options)
 {
-    const kln_description *description = &context->engine->shared.description;
+    const kiln_description *description = &context->engine->shared.description;
     const size_t count =
         description->input_count + description->output_count + description->optional_count;
     context->found = kln_alloc_zeroed(count, sizeof *context->found);
@@ -149,7 +149,7 @@ kiln_status kln_context_find(const kiln_context *context, const char *name, kln_
                              size_t *index)
 {
     const kiln_engine *engine = context->engine;
-    const kln_description *description = &engine->shared.description;
+    const kiln_description *description = &engine->shared.description;
     const bool inputs_first = sought == KLN_INPUT || sought == KLN_INPUT_FIRST;
     const bool both = sought == KLN_INPUT_FIRST || sought == KLN_OUTPUT_FIRST;
     uint32_t found = kln_names_get(inputs_first ? &engine->inputs : &engine->outputs, name);

@@ -75,7 +75,7 @@ kiln_status kiln_context_wait(kiln_context *context)
 static kiln_status find_named(const kiln_context *context, const char *name, bool is_input,
                               size_t place, size_t *index)
 {
-    const kln_description *description = &context->engine->shared.description;
+    const kiln_description *description = &context->engine->shared.description;
     const size_t inputs = description->input_count;
     const size_t outputs = description->output_count;
     const size_t guess = is_input ? place : inputs + place;
@@ -112,7 +112,7 @@ static kiln_status check_named(kiln_context *context, const kiln_named_tensor *t
 /* In `found` there is room for all inputs first. */
 static size_t outputs_begin(const kiln_context *context)
 {
-    const kln_description *description = &context->engine->shared.description;
+    const kiln_description *description = &context->engine->shared.description;
     return description->input_count + description->optional_count;
 }
 

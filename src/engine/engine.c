@@ -34,7 +34,7 @@ kiln_status kln_engine_fail_process(const kiln_engine *engine, const char *funct
 static void destroy(kiln_engine *engine)
 {
     if (engine->shared.state != NULL && !kln_engine_is_left_behind(engine)) {
-        engine->shared.backend->engine_destroy(engine->shared.state);
+        engine->shared.backend->engine.destroy(engine->shared.state);
     }
     kln_names_finish(&engine->inputs);
     kln_names_finish(&engine->outputs);
@@ -57,7 +57,7 @@ void kiln_engine_release(kiln_engine *engine)
 
 static kiln_status index_bindings(kiln_engine *engine)
 {
-    const kln_description *description = &engine->shared.description;
+    const kiln_description *description = &engine->shared.description;
     const size_t required = description->input_count + description->output_count;
     for (size_t i = 0; i < required + description->optional_count; i++) {
         const bool is_output = i >= description->input_count && i < required;
@@ -77,19 +77,19 @@ static kiln_status describe(kiln_engine *engine, const kiln_build_options *optio
     engine->built = kln_build_options_plain(options);
     engine->shared.description.arena = &engine->arena;
     KLN_RETURN_IF_ERROR(
-        engine->shared.backend->describe(engine->shared.state, &engine->shared.description));
+        engine->shared.backend->engine.describe(engine->shared.state, &engine->shared.description));
     KLN_RETURN_IF_ERROR(kln_profile_names_keep(engine, options->profiles, options->profile_count));
     return index_bindings(engine);
 }
 
-kiln_status kln_engine_adopt(const kln_backend *backend, const kiln_backend_info *info, void *state,
-                             const kiln_build_options *options, const char *source,
+kiln_status kln_engine_adopt(const kiln_backend *backend, const kiln_backend_info *info,
+                             void *state, const kiln_build_options *options, const char *source,
                              kiln_engine **engine)
 {
     *engine = NULL;
     kiln_engine *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
-        backend->engine_destroy(state);
+        backend->engine.destroy(state);
         return kln_fail_memory(sizeof *made, "an engine");
     }
     atomic_init(&made->references, 1);
@@ -150,7 +150,7 @@ kiln_status kiln_engine_input(const kiln_engine *engine, size_t index, kiln_bind
 {
     KLN_RETURN_IF_NULL(engine);
     KLN_RETURN_IF_NULL(binding);
-    const kln_description *description = &engine->shared.description;
+    const kiln_description *description = &engine->shared.description;
     if (index >= description->input_count) {
         return fail_index(__func__, "input", index, description->input_count);
     }
@@ -161,7 +161,7 @@ kiln_status kiln_engine_output(const kiln_engine *engine, size_t index, kiln_bin
 {
     KLN_RETURN_IF_NULL(engine);
     KLN_RETURN_IF_NULL(binding);
-    const kln_description *description = &engine->shared.description;
+    const kiln_description *description = &engine->shared.description;
     if (index >= description->output_count) {
         return fail_index(__func__, "output", index, description->output_count);
     }
@@ -179,7 +179,7 @@ kiln_status kiln_engine_optional(const kiln_engine *engine, size_t index, kiln_b
 {
     KLN_RETURN_IF_NULL(engine);
     KLN_RETURN_IF_NULL(binding);
-    const kln_description *description = &engine->shared.description;
+    const kiln_description *description = &engine->shared.description;
     if (index >= description->optional_count) {
         return fail_index(__func__, "optional input", index, description->optional_count);
     }

@@ -106,7 +106,7 @@ kiln_status kiln_engine_plan_buffers(const kiln_engine *engine, const kiln_profi
     KLN_RETURN_IF_NULL(plan);
     *plan = NULL;
     KLN_RETURN_IF_ERROR(check_profile(engine, profile));
-    const kln_description *description = &engine->shared.description;
+    const kiln_description *description = &engine->shared.description;
     const size_t count = description->input_count + description->output_count;
     kiln_buffer_request *requests = kln_alloc_zeroed(count, sizeof *requests);
     if (requests == NULL) {

@@ -6,7 +6,7 @@
 #include "kln_engine.h"
 
 /* Options that ask for more than a backend has must not be passed over. */
-static kiln_status check_taken(const kln_backend *backend, const kiln_build_options *options)
+static kiln_status check_taken(const kiln_backend *backend, const kiln_build_options *options)
 {
     const kln_option *option = kln_options_beyond(options, KLN_OPTIONS_ANY | backend->options);
     return option == NULL
@@ -18,15 +18,15 @@ static kiln_status check_taken(const kln_backend *backend, const kiln_build_opti
                      option->shown.name, backend->name, option->shown.group);
 }
 
-static kiln_status make_state(const kln_backend *backend, const kln_model *model,
+static kiln_status make_state(const kiln_backend *backend, const kiln_model *model,
                               const kiln_build_options *options, bool load,
-                              const kln_monitor *monitor, void **state)
+                              const kiln_monitor *monitor, void **state)
 {
-    if (load && backend->load != NULL) {
-        return backend->load(model, options, state);
+    if (load && backend->engine.load != NULL) {
+        return backend->engine.load(model, options, state);
     }
-    if (backend->build != NULL) {
-        return backend->build(model, options, monitor, state);
+    if (backend->engine.build != NULL) {
+        return backend->engine.build(model, options, monitor, state);
     }
     return kln_fail(KILN_ERROR_UNSUPPORTED,
                     "the %s backend builds no engine from a file; it is made by "
@@ -35,9 +35,9 @@ static kiln_status make_state(const kln_backend *backend, const kln_model *model
 }
 
 /* The same where somebody said what shapes there will be. */
-static kiln_status make_hinted(const kln_backend *backend, const kiln_backend_info *info,
-                               const kln_model *model, const kiln_build_options *options, bool load,
-                               const kln_monitor *monitor, void **state)
+static kiln_status make_hinted(const kiln_backend *backend, const kiln_backend_info *info,
+                               const kiln_model *model, const kiln_build_options *options,
+                               bool load, const kiln_monitor *monitor, void **state)
 {
     if (options->shape_hint_count == 0 || (info->capabilities & KILN_CAPABILITY_PROFILES) == 0) {
         return make_state(backend, model, options, load, monitor, state);
@@ -53,10 +53,10 @@ static kiln_status make_hinted(const kln_backend *backend, const kiln_backend_in
 }
 
 /* What is in one backend's own format is nothing that another one reads, nor that is built. */
-static kiln_status check_format(const kln_model *model, const kln_backend *backend, bool load)
+static kiln_status check_format(const kiln_model *model, const kiln_backend *backend, bool load)
 {
     const char *what = NULL;
-    const kln_backend *owner = kln_backend_of(model->bytes, &what);
+    const kiln_backend *owner = kln_backend_of(model->bytes, &what);
     const char *source = model->path != NULL ? model->path : "what is in memory";
     if (owner == NULL || (owner == backend && load)) {
         return KILN_OK;
@@ -75,7 +75,7 @@ static kiln_status check_format(const kln_model *model, const kln_backend *backe
 }
 
 /* Only bytes need to be told where their weights lie. */
-static kiln_status name_folder(kln_model *model, const char *folder)
+static kiln_status name_folder(kiln_model *model, const char *folder)
 {
     if (folder == NULL) {
         return KILN_OK;
@@ -93,13 +93,13 @@ static kiln_status name_folder(kln_model *model, const char *folder)
     return KILN_OK;
 }
 
-static kiln_status make_once(const kln_model *asked, const kiln_build_options *options, bool load,
-                             const kln_monitor *monitor, kiln_engine **engine)
+static kiln_status make_once(const kiln_model *asked, const kiln_build_options *options, bool load,
+                             const kiln_monitor *monitor, kiln_engine **engine)
 {
-    kln_model placed = *asked;
-    const kln_model *model = &placed;
+    kiln_model placed = *asked;
+    const kiln_model *model = &placed;
     KLN_RETURN_IF_ERROR(name_folder(&placed, options->weights_folder));
-    const kln_backend *backend = NULL;
+    const kiln_backend *backend = NULL;
     kiln_backend_info info = {.struct_size = sizeof info};
     KLN_RETURN_IF_ERROR(kln_backend_select(options->backend, options->library, &backend, &info));
     KLN_RETURN_IF_ERROR(check_format(model, backend, load));
@@ -110,12 +110,16 @@ static kiln_status make_once(const kln_model *asked, const kiln_build_options *o
     const uint64_t begin = kln_now();
     void *state = NULL;
     kln_onnx_model *read = NULL;
+    kln_text written; /* only for a backend that asks for the bytes of a network */
     placed.read = &read;
+    placed.written = &written;
+    kln_text_init(&written, KLN_ONNX_MESSAGE_LIMIT);
     kiln_status status = make_hinted(backend, &info, model, options, load, monitor, &state);
     if (status != KILN_OK) {
         status = kln_engine_explain(status, model, options, backend);
     }
     kln_onnx_model_destroy(read);
+    kln_text_finish(&written);
     KLN_RETURN_IF_ERROR(status);
     KLN_RETURN_IF_ERROR(kln_engine_adopt(backend, &info, state, options, model->path, engine));
     kln_log(KILN_LOG_INFO, "engine", "%s: ready after %.1f ms", source,
@@ -132,11 +136,11 @@ static bool was_replaced(kiln_status status, const kln_mapping *file, const char
            kln_mapping_was_replaced(file, path);
 }
 
-kiln_status kln_engine_make(const kln_model *asked, const kiln_build_options *options, bool load,
-                            const kln_monitor *monitor, kiln_engine **engine)
+kiln_status kln_engine_make(const kiln_model *asked, const kiln_build_options *options, bool load,
+                            const kiln_monitor *monitor, kiln_engine **engine)
 {
     kln_mapping newer = {.mapped = NULL};
-    kln_model model = *asked;
+    kiln_model model = *asked;
     kiln_status status = make_once(&model, options, load, monitor, engine);
     for (int replaced = 0;
          !load && model.file != NULL && was_replaced(status, model.file, model.path, replaced);
@@ -162,7 +166,7 @@ kiln_status kiln_engine_build_file(const char *path, const kiln_build_options *o
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     kln_mapping mapping;
     KLN_RETURN_IF_ERROR(kln_mapping_open_as(path, read.copy_file, &mapping));
-    const kln_model model = {.path = path, .file = &mapping, .bytes = mapping.bytes};
+    const kiln_model model = {.path = path, .file = &mapping, .bytes = mapping.bytes};
     const kiln_status status = kln_engine_make(&model, &read, false, NULL, engine);
     kln_mapping_close(&mapping);
     return status;
@@ -184,7 +188,7 @@ kiln_status kiln_engine_build_bytes(kiln_span model, const kiln_build_options *o
     kiln_build_options read;
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     KLN_RETURN_IF_ERROR(check_bytes(__func__, "model.data", model));
-    const kln_model source = {.bytes = model};
+    const kiln_model source = {.bytes = model};
     return kln_engine_make(&source, &read, false, NULL, engine);
 }
 
@@ -193,7 +197,7 @@ kiln_status kiln_engine_build_bytes(kiln_span model, const kiln_build_options *o
 static kiln_status check_network(const kiln_network *network, const kln_onnx_model *model,
                                  const kiln_build_options *options)
 {
-    const kln_backend *backend = NULL;
+    const kiln_backend *backend = NULL;
     kiln_backend_info info = {.struct_size = sizeof info};
     kiln_check_options how = KILN_CHECK_OPTIONS_INIT;
     kiln_issue_list *issues = NULL;
@@ -223,7 +227,7 @@ kiln_status kiln_engine_build(const kiln_network *network, const kiln_build_opti
     *engine = NULL;
     KLN_RETURN_IF_NULL(network);
     kiln_build_options read;
-    kln_model model = {.path = NULL};
+    kiln_model model = {.path = NULL};
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     KLN_RETURN_IF_ERROR(kln_network_model(network, &model.graph));
     KLN_RETURN_IF_ERROR(check_network(network, model.graph, &read));
@@ -233,12 +237,13 @@ kiln_status kiln_engine_build(const kiln_network *network, const kiln_build_opti
 static kiln_status serialize(const char *function, const kiln_engine *engine, kiln_span *bytes)
 {
     *bytes = (kiln_span){NULL, 0};
-    if (engine->shared.backend->serialize == NULL) {
+    if (engine->shared.backend->engine.serialize == NULL) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "%s: an engine of the %s backend has nothing to save", function,
                         engine->shared.backend->name);
     }
-    const kiln_status status = engine->shared.backend->serialize(engine->shared.state, bytes);
+    const kiln_status status =
+        engine->shared.backend->engine.serialize(engine->shared.state, bytes);
     if (status != KILN_OK) {
         *bytes = (kiln_span){NULL, 0};
     }
@@ -301,7 +306,7 @@ kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)
     return status;
 }
 
-static kiln_status load(const kln_model *model, const kiln_build_options *options,
+static kiln_status load(const kiln_model *model, const kiln_build_options *options,
                         const kln_manifest *manifest, kiln_engine **engine)
 {
     kiln_build_options chosen = *options;
@@ -331,7 +336,7 @@ static kiln_status load_file(const char *path, const kln_mapping *file,
                              const kiln_build_options *options, const kln_manifest *manifest,
                              kiln_engine **engine)
 {
-    const kln_model model = {.path = path, .file = file, .bytes = file->bytes};
+    const kiln_model model = {.path = path, .file = file, .bytes = file->bytes};
     return load(&model, options, manifest, engine);
 }
 
@@ -342,7 +347,7 @@ kiln_status kiln_engine_load_bytes(kiln_span bytes, kiln_span manifest,
     *engine = NULL;
     kiln_build_options read;
     kln_manifest parsed = {.size = 0};
-    const kln_model model = {.bytes = bytes};
+    const kiln_model model = {.bytes = bytes};
     KLN_RETURN_IF_ERROR(kln_build_options_read(options, &read));
     KLN_RETURN_IF_ERROR(check_bytes(__func__, "bytes.data", bytes));
     if (manifest.size > 0) {

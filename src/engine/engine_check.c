@@ -5,15 +5,14 @@
 #include "kln_engine.h"
 
 /* The table of the backend that is named; it is asked what it could do, not whether it is there. */
-static kiln_status find_backend(const char *name, const kln_backend **found)
+static kiln_status find_backend(const char *name, const kiln_backend **found)
 {
     *found = NULL;
     if (name == NULL || name[0] == '\0') {
         return KILN_OK;
     }
-    for (size_t i = 0; kln_backends[i] != NULL; i++) {
-        if (strcmp(kln_backends[i]->name, name) == 0) {
-            *found = kln_backends[i];
+    for (size_t i = 0; (*found = kln_backend_at(i)) != NULL; i++) {
+        if (strcmp((*found)->name, name) == 0) {
             return KILN_OK;
         }
     }
@@ -51,7 +50,7 @@ kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_option
                             kiln_issue_list **issues)
 {
     kiln_check_options read = KILN_CHECK_OPTIONS_INIT;
-    const kln_backend *backend = NULL;
+    const kiln_backend *backend = NULL;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_check_options", options, &read, sizeof read));
     KLN_RETURN_IF_ERROR(find_backend(read.backend, &backend));
     if (read.profiles == NULL && read.profile_count > 0) {

@@ -18,7 +18,7 @@ static bool lies_in_the_model(kiln_status status)
 }
 
 /* What a check of the model finds; nothing where it cannot be read: the backend said why. */
-static void check(const kln_model *model, const kiln_check_options *options,
+static void check(const kiln_model *model, const kiln_check_options *options,
                   kiln_issue_list **found)
 {
     kln_onnx_model *read = NULL;
@@ -51,8 +51,8 @@ static kiln_status complete(kiln_issue_list *list, const kiln_issue_list *told, 
     return kln_issues_sort(list);
 }
 
-kiln_status kln_engine_explain(kiln_status status, const kln_model *model,
-                               const kiln_build_options *options, const kln_backend *backend)
+kiln_status kln_engine_explain(kiln_status status, const kiln_model *model,
+                               const kiln_build_options *options, const kiln_backend *backend)
 {
     if (options->issues == NULL) {
         return status;

@@ -18,7 +18,7 @@ kiln_status kiln_engine_create_mock(const kiln_mock_options *options, kiln_engin
     }
     const kiln_build_options built = KILN_BUILD_OPTIONS_INIT;
     /* Not chosen from the registry: an engine of the mock is asked for by this call alone. */
-    const kln_backend *backend = &kln_backend_mock;
+    const kiln_backend *backend = &kln_backend_mock;
     kiln_backend_info info = {
         .struct_size = sizeof info, .name = backend->name, .description = backend->description};
     KLN_RETURN_IF_ERROR(backend->probe(NULL, &info));

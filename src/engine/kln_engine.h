@@ -68,15 +68,15 @@ KILN_MUST_CHECK kiln_status kln_engine_check_process(const kiln_engine *engine,
 
 /* Takes over `state`, an engine of `backend`, describes and indexes it. On an error `state` is
  * destroyed. */
-KILN_MUST_CHECK kiln_status kln_engine_adopt(const kln_backend *backend,
+KILN_MUST_CHECK kiln_status kln_engine_adopt(const kiln_backend *backend,
                                              const kiln_backend_info *info, void *state,
                                              const kiln_build_options *options, const char *source,
                                              kiln_engine **engine);
 
 /* Builds or loads with the backend that the options name. */
-KILN_MUST_CHECK kiln_status kln_engine_make(const kln_model *asked,
+KILN_MUST_CHECK kiln_status kln_engine_make(const kiln_model *asked,
                                             const kiln_build_options *options, bool load,
-                                            const kln_monitor *monitor, kiln_engine **engine);
+                                            const kiln_monitor *monitor, kiln_engine **engine);
 
 /* kiln_engine_load of a file that is open already. */
 KILN_MUST_CHECK kiln_status kln_engine_load(const char *path, const kln_mapping *file,
@@ -91,9 +91,9 @@ KILN_MUST_CHECK kiln_status kln_check_model(const struct kln_onnx_model *model,
 /* After `backend` failed with `status`, where the options ask for issues: puts the list there, with
  * what the backend put there already, if the failure lies in the model. Gives `status` and its
  * sentence back. */
-KILN_MUST_CHECK kiln_status kln_engine_explain(kiln_status status, const kln_model *model,
+KILN_MUST_CHECK kiln_status kln_engine_explain(kiln_status status, const kiln_model *model,
                                                const kiln_build_options *options,
-                                               const kln_backend *backend);
+                                               const kiln_backend *backend);
 
 /* --- names of profiles, and shape hints (profile_names.c) --- */
 
@@ -167,7 +167,7 @@ void kln_manifest_apply(const kln_manifest *manifest, kiln_build_options *option
 
 /* Sets what the manifest decides: the backend, where `options` name none, and the options that are
  * saved. MISMATCH where it is of another model, version or machine. */
-KILN_MUST_CHECK kiln_status kln_manifest_obey(const kln_manifest *manifest, const kln_model *model,
+KILN_MUST_CHECK kiln_status kln_manifest_obey(const kln_manifest *manifest, const kiln_model *model,
                                               kiln_build_options *options);
 
 #endif

@@ -44,7 +44,7 @@ kiln_status kln_manifest_explain(kiln_status status, const kln_manifest *manifes
     }
     char why[1024];
     (void)snprintf(why, sizeof why, "%s", kiln_error_message());
-    const kln_backend *backend = NULL;
+    const kiln_backend *backend = NULL;
     kiln_backend_info info = {.struct_size = sizeof info};
     if (kln_backend_select(manifest->backend, options->library, &backend, &info) == KILN_OK &&
         strcmp(info.version, manifest->backend_version) != 0) {
@@ -87,7 +87,7 @@ static kiln_status settle_backend(const kln_manifest *manifest, const char *name
                                   kiln_build_options *options)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
-    const kln_backend *backend = NULL;
+    const kiln_backend *backend = NULL;
     const kiln_status status =
         kln_backend_select(options->backend, options->library, &backend, &info);
     if (status == KILN_ERROR_NAME) {
@@ -114,7 +114,7 @@ static kiln_status settle_backend(const kln_manifest *manifest, const char *name
     return KILN_OK;
 }
 
-kiln_status kln_manifest_obey(const kln_manifest *manifest, const kln_model *model,
+kiln_status kln_manifest_obey(const kln_manifest *manifest, const kiln_model *model,
                               kiln_build_options *options)
 {
     if (manifest->backend[0] != '\0') {
@@ -126,7 +126,7 @@ kiln_status kln_manifest_obey(const kln_manifest *manifest, const kln_model *mod
     }
     if (options->backend == NULL || options->backend[0] == '\0') {
         const char *what = NULL;
-        const kln_backend *owner = kln_backend_of(model->bytes, &what);
+        const kiln_backend *owner = kln_backend_of(model->bytes, &what);
         options->backend = owner != NULL ? owner->name : NULL;
     }
     return KILN_OK;

@@ -157,7 +157,7 @@ kiln_status kiln_engine_refit(kiln_engine *engine, const kiln_named_tensor *weig
     return status;
 }
 
-static kiln_status refit_model(kiln_engine *engine, const kln_model *model)
+static kiln_status refit_model(kiln_engine *engine, const kiln_model *model)
 {
     KLN_RETURN_IF_ERROR(kln_shared_lock_weights(&engine->shared));
     const kiln_status status =
@@ -173,7 +173,7 @@ kiln_status kiln_engine_refit_file(kiln_engine *engine, const char *path)
     RETURN_IF_NO_PLAN(engine);
     kln_mapping mapping;
     KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
-    const kln_model model = {.path = path, .file = &mapping, .bytes = mapping.bytes};
+    const kiln_model model = {.path = path, .file = &mapping, .bytes = mapping.bytes};
     const kiln_status status = refit_model(engine, &model);
     kln_mapping_close(&mapping);
     return status;
@@ -189,7 +189,7 @@ kiln_status kiln_engine_refit_bytes(kiln_engine *engine, kiln_span model, const 
         return kln_fail_null(__func__, "model.data");
     }
     RETURN_IF_NO_PLAN(engine);
-    const kln_model source = {.folder = folder, .bytes = model};
+    const kiln_model source = {.folder = folder, .bytes = model};
     return refit_model(engine, &source);
 }
 
@@ -215,7 +215,7 @@ kiln_status kiln_engine_set_weight_streaming(kiln_engine *engine, int64_t budget
 /* --- contexts --- */
 
 static kiln_status enter_plan(kiln_context *context, const char *function,
-                              const kln_plan_backend **plan)
+                              const kiln_plan_table **plan)
 {
     const kiln_engine *engine = context->engine;
     KLN_RETURN_IF_ERROR(need_plan(engine, function));
@@ -225,7 +225,7 @@ static kiln_status enter_plan(kiln_context *context, const char *function,
 
 kiln_status kiln_context_set_profile(kiln_context *context, int32_t profile)
 {
-    const kln_plan_backend *plan = NULL;
+    const kiln_plan_table *plan = NULL;
     KLN_RETURN_IF_NULL(context);
     KLN_RETURN_IF_ERROR(need_plan(context->engine, __func__));
     KLN_RETURN_IF_ERROR(check_profile(context->engine, profile, -1));
@@ -236,7 +236,7 @@ kiln_status kiln_context_set_profile(kiln_context *context, int32_t profile)
 
 kiln_status kiln_context_get_profile(kiln_context *context, int32_t *profile)
 {
-    const kln_plan_backend *plan = NULL;
+    const kiln_plan_table *plan = NULL;
     KLN_RETURN_IF_NULL(profile);
     *profile = -1;
     KLN_RETURN_IF_NULL(context);
@@ -248,10 +248,10 @@ kiln_status kiln_context_get_profile(kiln_context *context, int32_t *profile)
 }
 
 static kiln_status enter_timed(kiln_context *context, const char *function,
-                               const kln_backend **backend)
+                               const kiln_backend **backend)
 {
     *backend = context->engine->shared.backend;
-    if ((*backend)->time_layers == NULL) {
+    if ((*backend)->context.time_layers == NULL) {
         return kln_fail(KILN_ERROR_UNSUPPORTED, "%s: the backend %s tells no times of its layers",
                         function, (*backend)->name);
     }
@@ -260,10 +260,10 @@ static kiln_status enter_timed(kiln_context *context, const char *function,
 
 kiln_status kiln_context_profile_layers(kiln_context *context, bool on)
 {
-    const kln_backend *backend = NULL;
+    const kiln_backend *backend = NULL;
     KLN_RETURN_IF_NULL(context);
     KLN_RETURN_IF_ERROR(enter_timed(context, __func__, &backend));
-    const kiln_status status = backend->time_layers(kln_exec_state(context->exec), on);
+    const kiln_status status = backend->context.time_layers(kln_exec_state(context->exec), on);
     if (status == KILN_OK) {
         kln_exec_allow_graphs(context->exec, !on);
     }
@@ -272,12 +272,12 @@ kiln_status kiln_context_profile_layers(kiln_context *context, bool on)
 
 kiln_status kiln_context_layer(kiln_context *context, size_t index, kiln_layer_time *layer)
 {
-    const kln_backend *backend = NULL;
+    const kiln_backend *backend = NULL;
     KLN_RETURN_IF_NULL(context);
     KLN_RETURN_IF_NULL(layer);
     KLN_RETURN_IF_ERROR(enter_timed(context, __func__, &backend));
     kiln_layer_time found = {.struct_size = sizeof found, .type = ""};
-    kiln_status status = backend->layer_time(kln_exec_state(context->exec), index, &found);
+    kiln_status status = backend->context.layer_time(kln_exec_state(context->exec), index, &found);
     if (status == KILN_OK) {
         status = kln_info_write(__func__, layer, &found, sizeof found);
     }
@@ -286,7 +286,7 @@ kiln_status kiln_context_layer(kiln_context *context, size_t index, kiln_layer_t
 
 kiln_status kiln_context_save_runtime_cache(kiln_context *context, const char *path)
 {
-    const kln_plan_backend *plan = NULL;
+    const kiln_plan_table *plan = NULL;
     KLN_RETURN_IF_NULL(context);
     KLN_RETURN_IF_NULL(path);
     KLN_RETURN_IF_ERROR(enter_plan(context, __func__, &plan));
@@ -296,14 +296,13 @@ kiln_status kiln_context_save_runtime_cache(kiln_context *context, const char *p
 
 /* --- plugins: of the one backend that has them --- */
 
-static const kln_plan_backend *with_plugins(void)
+static const kiln_plan_table *with_plugins(void)
 {
-    for (size_t i = 0; kln_backends[i] != NULL; i++) {
-        if (kln_backends[i]->plan != NULL) {
-            return kln_backends[i]->plan;
-        }
+    size_t i = 0;
+    while (kln_backend_at(i)->plan == NULL) {
+        i++;
     }
-    return NULL;
+    return kln_backend_at(i)->plan;
 }
 
 kiln_status kiln_plugin_load(const char *library, const char *path)

@@ -201,7 +201,7 @@ static kiln_status show_output(kln_exec *exec, size_t index, kiln_tensor *tensor
     if (transfers_output(exec, index, tensor)) {
         return KILN_OK;
     }
-    return exec->shared->backend->output(exec->state, index, tensor);
+    return exec->shared->backend->context.output(exec->state, index, tensor);
 }
 
 kiln_status kln_exec_show(kln_exec *exec, size_t index, kiln_tensor *tensor)

@@ -20,14 +20,15 @@ static void init_locks(kln_shared *shared)
 
 kiln_status kln_shared_init(kln_shared *shared)
 {
-    const kln_backend *backend = shared->backend;
+    const kiln_backend *backend = shared->backend;
     kiln_device_info info = {.struct_size = sizeof info};
     init_locks(shared);
-    shared->device = backend->device != NULL ? backend->device(shared->state) : -1;
+    shared->device = backend->engine.device != NULL ? backend->engine.device(shared->state) : -1;
     if (shared->device >= 0) {
-        shared->stream = backend->stream != NULL ? backend->stream(shared->state) : NULL;
+        shared->stream =
+            backend->engine.stream != NULL ? backend->engine.stream(shared->state) : NULL;
         shared->info.capabilities |= KILN_CAPABILITY_DEVICE_MEMORY;
-        if (backend->enqueue != NULL) {
+        if (backend->context.enqueue != NULL) {
             shared->info.capabilities |= KILN_CAPABILITY_STREAMS | KILN_CAPABILITY_GRAPHS;
         }
         KLN_RETURN_IF_ERROR(kln_cuda_device_info(shared->device, &info));
@@ -74,7 +75,7 @@ void kln_shared_unlock_weights(kln_shared *shared)
 
 static kiln_status init(kln_exec *exec, const kiln_context_options *options)
 {
-    const kln_description *description = &exec->shared->description;
+    const kiln_description *description = &exec->shared->description;
     const size_t required = exec_outputs_end(exec);
     const size_t count = required + description->optional_count;
     exec->slots = kln_alloc_zeroed(count, sizeof *exec->slots);
@@ -91,7 +92,7 @@ static kiln_status init(kln_exec *exec, const kiln_context_options *options)
     kiln_context_options backends = *options;
     backends.stream = exec->gpu != NULL ? exec->gpu->work : NULL;
     KLN_RETURN_IF_ERROR(
-        exec->shared->backend->context_create(exec->shared->state, &backends, &exec->state));
+        exec->shared->backend->context.create(exec->shared->state, &backends, &exec->state));
     return exec_stop_create(exec, options);
 }
 
@@ -119,7 +120,7 @@ static void release_parts(kln_exec *exec)
     /* Graphs and what is under way use the backend's memory and the slots'. */
     kiln_stream *work = exec_gpu_destroy(exec);
     if (exec->state != NULL) {
-        exec->shared->backend->context_destroy(exec->state);
+        exec->shared->backend->context.destroy(exec->state);
     }
     kiln_stream_destroy(work);
     for (size_t i = 0; i < exec->slot_count; i++) {

@@ -142,7 +142,7 @@ static bool get_result(kln_exec *exec, size_t index, kiln_tensor *tensor)
         return false;
     }
     return transfers_output(exec, index, tensor) ||
-           exec->shared->backend->output(exec->state, index, tensor) == KILN_OK;
+           exec->shared->backend->context.output(exec->state, index, tensor) == KILN_OK;
 }
 
 /* Where they lie, asked for once after a run: a backend hears of what is bound since in the next

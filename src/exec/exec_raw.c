@@ -4,8 +4,9 @@
 /* The clock runs for the library's own call alone. */
 static kiln_status time_on_cpu(kln_exec *exec, uint64_t *took)
 {
-    const kln_backend *backend = exec->shared->backend;
-    kiln_status (*const run)(void *) = backend->raw != NULL ? backend->raw : backend->run;
+    const kiln_backend *backend = exec->shared->backend;
+    kiln_status (*const run)(void *) =
+        backend->context.raw != NULL ? backend->context.raw : backend->context.run;
     exec_run_begins(exec);
     const uint64_t begin = kln_now();
     const kiln_status status = run(exec->state);
@@ -47,7 +48,7 @@ static kiln_status time_enqueued(kln_exec *exec, uint64_t *took)
     }
     const uint64_t begin = kln_now();
     if (status == KILN_OK) {
-        status = exec->shared->backend->enqueue(exec->state, gpu->work);
+        status = exec->shared->backend->context.enqueue(exec->state, gpu->work);
     }
     if (status == KILN_OK) {
         status = kiln_stream_synchronize(gpu->work);
@@ -60,7 +61,7 @@ static kiln_status time_enqueued(kln_exec *exec, uint64_t *took)
 
 static kiln_status time_on_gpu(kln_exec *exec, uint64_t *took)
 {
-    if (exec->shared->backend->enqueue == NULL) {
+    if (exec->shared->backend->context.enqueue == NULL) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "kiln_context_run_raw: the %s backend enqueues nothing on a stream",
                         exec->shared->info.name);

@@ -24,7 +24,8 @@ static kiln_status hand_over_one(kln_exec *exec, size_t index)
 {
     exec_slot *changed = &exec->slots[index];
     if (changed->pending) {
-        KLN_RETURN_IF_ERROR(exec->shared->backend->bind(exec->state, index, &changed->tensor));
+        KLN_RETURN_IF_ERROR(
+            exec->shared->backend->context.bind(exec->state, index, &changed->tensor));
         changed->pending = false;
         exec->binds++;
     }
@@ -54,7 +55,7 @@ static kiln_status run_on_backend(kln_exec *exec)
     if (!exec->ready) {
         KLN_RETURN_IF_ERROR(hand_over(exec));
     }
-    return exec->shared->backend->run(exec->state);
+    return exec->shared->backend->context.run(exec->state);
 }
 
 /* --- what comes before the backend --- */
@@ -180,7 +181,7 @@ static kiln_status run_plainly(kln_exec *exec, graph_entry *entry, kiln_stream *
     if (entry->mode == ENTRY_NEW) {
         return consider_graph(exec, entry);
     }
-    if (!waits && !entry->has_transfers && exec->shared->backend->enqueue != NULL) {
+    if (!waits && !entry->has_transfers && exec->shared->backend->context.enqueue != NULL) {
         if (transfers_make(exec, entry) != KILN_OK) {
             kln_log(KILN_LOG_DEBUG, "engine", "runs are not enqueued: %s", kiln_error_message());
         }

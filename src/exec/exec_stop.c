@@ -19,8 +19,8 @@ static void stop_run(kln_exec *exec, kiln_status reason)
     int expected = EXEC_RUN_UNDER_WAY;
     if (atomic_compare_exchange_strong(&exec->run_state, &expected, EXEC_RUN_STOPPING)) {
         exec->stop_reason = reason;
-        if (exec->shared->backend->stop != NULL) {
-            exec->shared->backend->stop(exec->state, true);
+        if (exec->shared->backend->context.stop != NULL) {
+            exec->shared->backend->context.stop(exec->state, true);
         }
         atomic_store(&exec->run_state, EXEC_RUN_STOPPED);
     }
@@ -98,10 +98,10 @@ static void set_deadline(exec_watch *self, uint64_t deadline)
 
 kiln_status exec_stop_create(kln_exec *exec, const kiln_context_options *options)
 {
-    const kln_backend *backend = exec->shared->backend;
+    const kiln_backend *backend = exec->shared->backend;
     atomic_init(&exec->run_state, EXEC_RUN_NONE);
     exec->run_milliseconds = options->run_milliseconds;
-    exec->may_stop = exec->gpu != NULL ? options->stop_waiting : backend->stop != NULL;
+    exec->may_stop = exec->gpu != NULL ? options->stop_waiting : backend->context.stop != NULL;
     if (exec->gpu != NULL) {
         exec->gpu->leaves = options->stop_waiting;
     }
@@ -169,8 +169,8 @@ kiln_status exec_run_ends(kln_exec *exec, kiln_status status)
     while (atomic_load(&exec->run_state) != EXEC_RUN_STOPPED) {
         (void)sched_yield();
     }
-    if (exec->shared->backend->stop != NULL) {
-        exec->shared->backend->stop(exec->state, false);
+    if (exec->shared->backend->context.stop != NULL) {
+        exec->shared->backend->context.stop(exec->state, false);
     }
     const kiln_status reason = exec->stop_reason;
     atomic_store(&exec->run_state, EXEC_RUN_NONE);

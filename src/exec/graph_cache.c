@@ -287,7 +287,7 @@ static kiln_status bytes_wanted(kln_exec *exec, uint64_t *wanted)
         kiln_tensor tensor = slot->tensor;
         size_t bytes = 0;
         if (slot->state == SLOT_EMPTY) {
-            KLN_RETURN_IF_ERROR(exec->shared->backend->output(exec->state, i, &tensor));
+            KLN_RETURN_IF_ERROR(exec->shared->backend->context.output(exec->state, i, &tensor));
             tensor.desc.location = KILN_LOCATION_HOST;
         }
         KLN_RETURN_IF_ERROR(kiln_tensor_bytes(tensor.desc.dtype, &tensor.desc.shape, &bytes));

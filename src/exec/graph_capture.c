@@ -285,10 +285,11 @@ static kiln_status attempt(capture_trial *trial)
 
 static kiln_status find_obstacle(kln_exec *exec, graph_entry *entry, bool *admitted)
 {
-    const kln_backend *backend = exec->shared->backend;
-    const char *obstacle = backend->enqueue == NULL      ? "the backend cannot enqueue its work"
-                           : backend->no_capture != NULL ? backend->no_capture(exec->shared->state)
-                                                         : NULL;
+    const kiln_backend *backend = exec->shared->backend;
+    const char *obstacle = backend->context.enqueue == NULL ? "the backend cannot enqueue its work"
+                           : backend->engine.no_capture != NULL
+                               ? backend->engine.no_capture(exec->shared->state)
+                               : NULL;
     if (obstacle != NULL) {
         return kln_fail(KILN_ERROR_UNSUPPORTED, "%s", obstacle);
     }

@@ -18,10 +18,10 @@
 
 /* What all who run one engine share. */
 typedef struct kln_shared {
-    const kln_backend *backend;
+    const kiln_backend *backend;
     void *state;            /* the backend's engine */
     kiln_backend_info info; /* as it was probed, with what this engine can do */
-    kln_description description;
+    kiln_description description;
     int32_t device;        /* the GPU it works on, or -1 */
     kiln_stream *stream;   /* the one that all its work goes to, or NULL: each has its own */
     kiln_stream *sharing;  /* of those that share device memory and were given no stream, or NULL */
@@ -61,7 +61,7 @@ bool kln_exec_has_thread(const kln_exec *exec);
 /* The stream where its work goes, or NULL. */
 kiln_stream *kln_exec_stream(const kln_exec *exec);
 
-/* --- bindings: `index` as kln_description lists them --- */
+/* --- bindings: `index` as kiln_description lists them --- */
 
 /* Whether `tensor` can be bound: DTYPE, RANK, SHAPE, SIZE, ALIGNMENT, UNSUPPORTED. */
 KILN_MUST_CHECK kiln_status kln_exec_check(const kln_exec *exec, size_t index,

@@ -48,7 +48,7 @@ static kiln_status tensor_of(kln_exec *exec, size_t index, kiln_tensor *tensor)
                         "output \"%s\" is of type %s, which cannot lie in device memory",
                         binding->name, kiln_dtype_name(binding->dtype));
     }
-    return exec->shared->backend->output(exec->state, index, tensor);
+    return exec->shared->backend->context.output(exec->state, index, tensor);
 }
 
 static kiln_status make_device(const kln_exec *exec, transfer *way)
@@ -159,7 +159,7 @@ kiln_status transfers_bind(kln_exec *exec, graph_entry *entry)
     for (size_t i = 0; i < exec->slot_count; i++) {
         exec->slots[i].pending = true;
         KLN_RETURN_IF_ERROR(
-            exec->shared->backend->bind(exec->state, i, &entry->transfers[i].tensor));
+            exec->shared->backend->context.bind(exec->state, i, &entry->transfers[i].tensor));
     }
     exec->gpu->bound = entry;
     return KILN_OK;
@@ -258,7 +258,7 @@ kiln_status transfers_enqueue_all(kln_exec *exec, graph_entry *entry, kiln_strea
 {
     KLN_RETURN_IF_ERROR(enqueue_copies(exec, entry, stream, true, TRANSFER_COPIED, true));
     KLN_RETURN_IF_ERROR(enqueue_gathered(exec, entry, stream, true));
-    KLN_RETURN_IF_ERROR(exec->shared->backend->enqueue(exec->state, stream));
+    KLN_RETURN_IF_ERROR(exec->shared->backend->context.enqueue(exec->state, stream));
     KLN_RETURN_IF_ERROR(enqueue_gathered(exec, entry, stream, false));
     return enqueue_copies(exec, entry, stream, false, TRANSFER_COPIED, true);
 }

@@ -374,6 +374,9 @@ bool kln_onnx_is_left_out(const kln_onnx_tensor *tensor);
 #define KLN_ONNX_LEFT_OUT_TEXT 32
 void kln_onnx_left_out_location(size_t index, char location[KLN_ONNX_LEFT_OUT_TEXT]);
 
+/* What a message of Protocol Buffers may have, in bytes. */
+#define KLN_ONNX_MESSAGE_LIMIT ((size_t)INT32_MAX)
+
 /* The same into memory, for INLINE and LEFT_OUT. */
 KILN_MUST_CHECK kiln_status kln_onnx_write_bytes(const kln_onnx_model *model,
                                                  kln_onnx_weights weights, kln_text *bytes);

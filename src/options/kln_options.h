@@ -10,7 +10,7 @@
 
 #include "base/kln_base.h"
 
-/* Which options a backend takes (kln_backend.options). */
+/* Which options a backend takes (kiln_backend.options). */
 typedef enum kln_option_group {
     KLN_OPTIONS_ANY = 1, /* every backend does */
     KLN_OPTIONS_ONNXRUNTIME = 2,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kln_seam.h"
 
-kiln_status kln_backend_check(const kln_backend *backend)
+kiln_status kln_backend_check(const kiln_backend *backend)
 {
     const struct {
         const char *operation;
@@ -10,13 +10,13 @@ kiln_status kln_backend_check(const kln_backend *backend)
         {"name", backend->name != NULL},
         {"description", backend->description != NULL},
         {"probe", backend->probe != NULL},
-        {"describe", backend->describe != NULL},
-        {"engine_destroy", backend->engine_destroy != NULL},
-        {"context_create", backend->context_create != NULL},
-        {"context_destroy", backend->context_destroy != NULL},
-        {"bind", backend->bind != NULL},
-        {"run", backend->run != NULL},
-        {"output", backend->output != NULL},
+        {"engine.describe", backend->engine.describe != NULL},
+        {"engine.destroy", backend->engine.destroy != NULL},
+        {"context.create", backend->context.create != NULL},
+        {"context.destroy", backend->context.destroy != NULL},
+        {"context.bind", backend->context.bind != NULL},
+        {"context.run", backend->context.run != NULL},
+        {"context.output", backend->context.output != NULL},
     };
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(required); i++) {
         if (!required[i].present) {
@@ -25,6 +25,13 @@ kiln_status kln_backend_check(const kln_backend *backend)
         }
     }
     return KILN_OK;
+}
+
+kiln_status kiln_fail(kiln_status status, const char *sentence)
+{
+    return status == KILN_OK
+               ? KILN_OK
+               : kln_fail(status, "%s", sentence != NULL ? sentence : kiln_status_text(status));
 }
 
 kiln_status kln_node_time_show(const kln_node_time *times, size_t count, size_t index,

@@ -5,14 +5,14 @@
 #include "kln_seam.h"
 #include "onnx/kln_onnx.h"
 
-const char *kln_model_name(const kln_model *model)
+const char *kln_model_name(const kiln_model *model)
 {
     return model->path != NULL    ? model->path
            : model->graph != NULL ? "a network in memory"
                                   : "a model in memory";
 }
 
-kiln_status kln_model_read(const kln_model *model, kln_onnx_model **onnx)
+kiln_status kln_model_read(const kiln_model *model, kln_onnx_model **onnx)
 {
     if (model->read == NULL || *model->read == NULL) {
         KLN_RETURN_IF_ERROR(kln_model_read_anew(model, onnx));
@@ -25,14 +25,14 @@ kiln_status kln_model_read(const kln_model *model, kln_onnx_model **onnx)
     return KILN_OK;
 }
 
-kiln_status kln_model_read_anew(const kln_model *model, kln_onnx_model **onnx)
+kiln_status kln_model_read_anew(const kiln_model *model, kln_onnx_model **onnx)
 {
     const char *folder = model->folder != NULL ? model->folder : ".";
     return model->file != NULL ? kln_onnx_read_mapping(model->file, model->path, onnx)
                                : kln_onnx_read_bytes(model->bytes, folder, onnx);
 }
 
-kiln_status kln_model_place(const kln_model *model, char made[PATH_MAX], const char **path)
+kiln_status kln_model_place(const kiln_model *model, char made[PATH_MAX], const char **path)
 {
     *path = model->path;
     if (model->path != NULL || model->folder == NULL) {
@@ -46,5 +46,32 @@ kiln_status kln_model_place(const kln_model *model, char made[PATH_MAX], const c
                         strlen(model->folder), PATH_MAX - (int)sizeof "/model.onnx");
     }
     *path = made;
+    return KILN_OK;
+}
+
+const char *kiln_model_path(const kiln_model *model)
+{
+    return model != NULL ? model->path : NULL;
+}
+
+const char *kiln_model_folder(const kiln_model *model)
+{
+    return model != NULL ? model->folder : NULL;
+}
+
+kiln_status kiln_model_bytes(const kiln_model *model, kiln_span *bytes)
+{
+    KLN_RETURN_IF_NULL(bytes);
+    *bytes = (kiln_span){NULL, 0};
+    KLN_RETURN_IF_NULL(model);
+    if (model->graph == NULL) {
+        *bytes = model->bytes;
+        return KILN_OK;
+    }
+    if (model->written->size == 0) {
+        KLN_RETURN_IF_ERROR(
+            kln_onnx_write_bytes(model->graph, KLN_ONNX_WEIGHTS_INLINE, model->written));
+    }
+    *bytes = (kiln_span){model->written->data, model->written->size};
     return KILN_OK;
 }

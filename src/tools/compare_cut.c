@@ -442,7 +442,7 @@ kiln_status kln_cut_build(kln_cut *cut, const uint32_t *values, size_t count, ui
                           uint32_t last, const kln_compare_builds *builds, kiln_engine *engines[2])
 {
     const kiln_build_options *const options[2] = {&builds->found, &builds->expected};
-    const kln_model model = {.graph = cut->model};
+    const kiln_model model = {.graph = cut->model};
     kiln_status status = KILN_OK;
     choose_all(cut, first, last);
     for (size_t i = 0; i < 2 && status == KILN_OK; i++) {

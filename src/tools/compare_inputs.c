@@ -164,7 +164,7 @@ static kiln_status take(making *m, const kiln_binding *binding)
 static kiln_status take_all(making *m)
 {
     for (size_t k = 2; k-- > 0;) {
-        const kln_description *description = &m->engines[k]->shared.description;
+        const kiln_description *description = &m->engines[k]->shared.description;
         for (size_t i = 0; i < description->input_count; i++) {
             KLN_RETURN_IF_ERROR(take(m, &description->bindings[i]));
         }

@@ -185,7 +185,7 @@ static kiln_status walk(const kiln_tensor *a, const kiln_tensor *b, const kln_co
     return KILN_OK;
 }
 
-/* A backend that has no float64 computes in float32 (kln_backend.bound_as). */
+/* A backend that has no float64 computes in float32 (kiln_backend.bound_as). */
 static bool is_narrowed(kiln_dtype a, kiln_dtype b)
 {
     return (a == KILN_DTYPE_FLOAT32 && b == KILN_DTYPE_FLOAT64) ||

@@ -101,7 +101,7 @@ static kiln_status fill_slot(kiln_pipeline *pipeline, size_t index,
 
 static kiln_status find_dim_names(kiln_pipeline *pipeline)
 {
-    const kln_description *description = &pipeline->engine->shared.description;
+    const kiln_description *description = &pipeline->engine->shared.description;
     kln_names_init(&pipeline->dim_names);
     for (size_t i = 0; i < description->input_count; i++) {
         const kiln_binding *binding = &description->bindings[i];
@@ -275,7 +275,7 @@ static kiln_status take_output(const kiln_pipeline *pipeline, pipe_slot *slot, s
 static kiln_status check_inputs(kiln_pipeline *pipeline, const pipe_slot *slot,
                                 const kiln_named_tensor *inputs, size_t count)
 {
-    const kln_description *description = &pipeline->engine->shared.description;
+    const kiln_description *description = &pipeline->engine->shared.description;
     const size_t input_count = description->input_count;
     const uint64_t check = ++pipeline->checks;
     for (size_t i = 0; i < count; i++) {

@@ -27,10 +27,10 @@ void kiln_system_report_destroy(kiln_system_report *report)
 static size_t collect(kln_library_use *libraries)
 {
     size_t count = 1;
-    for (size_t b = 0; kln_backends[b] != NULL; b++) {
+    const kiln_backend *backend = NULL;
+    for (size_t b = 0; (backend = kln_backend_at(b)) != NULL; b++) {
         kln_library_use use = {.spec = NULL};
-        for (size_t i = 0; kln_backends[b]->library != NULL && kln_backends[b]->library(i, &use);
-             i++) {
+        for (size_t i = 0; backend->library != NULL && backend->library(i, &use); i++) {
             if (libraries != NULL) {
                 libraries[count] = use;
             }

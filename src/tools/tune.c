@@ -60,7 +60,7 @@ static kiln_status time_engine(kiln_engine *engine, const kiln_build_options *op
 
 /* One call's work. */
 typedef struct tuner {
-    kln_model model;
+    kiln_model model;
     kiln_engine *given; /* built with the options as they were given */
     kiln_engine *best;  /* the fastest so far */
     double best_ratio;  /* of its time to that of `given` */
@@ -69,7 +69,7 @@ typedef struct tuner {
 
 static kiln_status build(const tuner *t, const kln_variant *variant, kiln_engine **made)
 {
-    const kln_model rewritten = {.graph = variant->model};
+    const kiln_model rewritten = {.graph = variant->model};
     KLN_RETURN_IF_ERROR(kln_engine_make(variant->model != NULL ? &rewritten : &t->model,
                                         &variant->options, false, NULL, made));
     return (*made)->shared.device >= 0
@@ -171,12 +171,12 @@ static kiln_status tune(tuner *t, const kiln_build_options *options)
 {
     kln_variant variant = as_given(options);
     KLN_RETURN_IF_ERROR(try_given(t, &variant));
-    const kln_backend *backend = t->given->shared.backend;
+    const kiln_backend *backend = t->given->shared.backend;
     kiln_tune_result last = variant.told;
-    for (size_t i = 0; i < backend->variant_count; i++) {
+    for (size_t i = 0; i < backend->engine.variant_count; i++) {
         variant = as_given(options);
         variant.options.issues = NULL;
-        const kiln_status status = backend->variant(&t->model, i, &t->result, &variant);
+        const kiln_status status = backend->engine.variant(&t->model, i, &t->result, &variant);
         if (status != KILN_OK) {
             kln_log(KILN_LOG_INFO, "engine", "tuning %s: %s", t->model.path, kiln_error_message());
         } else if (!is_same(&variant.told, &last) && !is_same(&variant.told, &t->result)) {
@@ -202,7 +202,7 @@ kiln_status kiln_engine_tune_file(const char *path, const kiln_build_options *op
         KLN_RETURN_IF_ERROR(kln_info_write(__func__, result, &t.result, sizeof t.result));
     }
     KLN_RETURN_IF_ERROR(kln_mapping_open_as(path, read.copy_file, &file));
-    t.model = (kln_model){.path = path, .file = &file, .bytes = file.bytes};
+    t.model = (kiln_model){.path = path, .file = &file, .bytes = file.bytes};
     const kiln_status status = tune(&t, &read);
     kln_mapping_close(&file);
     kiln_engine_release(t.given);

@@ -107,14 +107,14 @@ static bool bind_input(void *context, size_t index, const kiln_binding *binding,
         ref_pack(bytes, count, bytes);
     }
     tensor.data = bytes;
-    return kln_backend_reference.bind(context, index, &tensor) == KILN_OK;
+    return kln_backend_reference.context.bind(context, index, &tensor) == KILN_OK;
 }
 
 static void read_outputs(void *context, size_t first, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         kiln_tensor tensor;
-        if (kln_backend_reference.output(context, first + i, &tensor) != KILN_OK) {
+        if (kln_backend_reference.context.output(context, first + i, &tensor) != KILN_OK) {
             abort();
         }
         unsigned sum = 0;
@@ -126,24 +126,24 @@ static void read_outputs(void *context, size_t first, size_t count)
     }
 }
 
-static void run(void *engine, const kln_description *description, uint64_t seed)
+static void run(void *engine, const kiln_description *description, uint64_t seed)
 {
     void *context = NULL;
     unsigned char *memory[64] = {NULL};
     bool bound = description->input_count <= 64 &&
-                 kln_backend_reference.context_create(engine, NULL, &context) == KILN_OK;
+                 kln_backend_reference.context.create(engine, NULL, &context) == KILN_OK;
     for (size_t i = 0; bound && i < description->input_count; i++) {
         bound = bind_input(context, i, &description->bindings[i], seed + i, &memory[i]);
     }
     for (int i = 0; bound && i < 2; i++) {
         ((ref_context *)context)->work_limit = WORK_LARGEST;
-        if (kln_backend_reference.run(context) == KILN_OK) {
+        if (kln_backend_reference.context.run(context) == KILN_OK) {
             read_outputs(context, description->input_count, description->output_count);
         } else if (kiln_error_message()[0] == '\0') {
             abort();
         }
     }
-    kln_backend_reference.context_destroy(context);
+    kln_backend_reference.context.destroy(context);
     for (size_t i = 0; i < 64; i++) {
         free(memory[i]);
     }
@@ -152,25 +152,25 @@ static void run(void *engine, const kln_description *description, uint64_t seed)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     limit_memory();
-    const kln_model model = {.bytes = {data, size}};
+    const kiln_model model = {.bytes = {data, size}};
     void *engine = NULL;
     if (size == 0 || size > MODEL_LARGEST) {
         return 0;
     }
-    if (kln_backend_reference.build(&model, NULL, NULL, &engine) != KILN_OK) {
+    if (kln_backend_reference.engine.build(&model, NULL, NULL, &engine) != KILN_OK) {
         if (kiln_error_message()[0] == '\0') {
             abort();
         }
     } else {
         kln_arena arena;
         kln_arena_init(&arena);
-        kln_description description = {.arena = &arena};
-        if (kln_backend_reference.describe(engine, &description) == KILN_OK) {
+        kiln_description description = {.arena = &arena};
+        if (kln_backend_reference.engine.describe(engine, &description) == KILN_OK) {
             const char *producer = ((const ref_engine *)engine)->model->producer_name;
             run(engine, &description, kln_hash(producer, strlen(producer), KLN_HASH_SEED));
         }
         kln_arena_finish(&arena);
-        kln_backend_reference.engine_destroy(engine);
+        kln_backend_reference.engine.destroy(engine);
     }
     if (in_use != 0) {
         abort();

@@ -185,9 +185,9 @@ static void refuse_publicly(const char *library, const char *what, kiln_span byt
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "tensorrt";
     options.library = library;
-    const kln_model plan = {.bytes = bytes};
+    const kiln_model plan = {.bytes = bytes};
     void *engine = NULL;
-    const kiln_status status = kln_backend_tensorrt.load(&plan, &options, &engine);
+    const kiln_status status = kln_backend_tensorrt.engine.load(&plan, &options, &engine);
     char name[128];
     (void)snprintf(name, sizeof name, "%s through Kiln: %s", what, kiln_status_name(status));
     /* What has no magic word of a plan is taken for a model, which these libraries cannot build. */
@@ -195,7 +195,7 @@ static void refuse_publicly(const char *library, const char *what, kiln_span byt
               status == KILN_ERROR_UNSUPPORTED,
           name, kiln_error_message());
     if (status == KILN_OK) {
-        kln_backend_tensorrt.engine_destroy(engine);
+        kln_backend_tensorrt.engine.destroy(engine);
     }
 }
 

@@ -347,7 +347,7 @@ typedef struct watch {
     int deepest;
 } watch;
 
-static bool progress(void *user, const kln_progress *now)
+static bool progress(void *user, const kiln_phase *now)
 {
     watch *seen = user;
     assert_non_null(now->phase);
@@ -361,13 +361,14 @@ static kiln_status build_watched(watch *seen, const char *library)
 {
     kln_mapping mapping;
     assert_ok(kln_mapping_open(trt_test_model("light_resnet50"), &mapping));
-    const kln_model model = {.path = "light_resnet50", .bytes = mapping.bytes};
-    const kln_monitor monitor = {seen, progress};
+    const kiln_model model = {.path = "light_resnet50", .bytes = mapping.bytes};
+    const kiln_monitor monitor = {seen, progress};
     const kiln_build_options options = trt_test_options(library);
     void *engine = NULL;
-    const kiln_status status = kln_backend_tensorrt.build(&model, &options, &monitor, &engine);
+    const kiln_status status =
+        kln_backend_tensorrt.engine.build(&model, &options, &monitor, &engine);
     if (status == KILN_OK) {
-        kln_backend_tensorrt.engine_destroy(engine);
+        kln_backend_tensorrt.engine.destroy(engine);
     }
     kln_mapping_close(&mapping);
     return status;

@@ -142,7 +142,7 @@ TEST(the_error_recorder_is_called)
 
 static int steps;
 
-static bool count_steps(void *user, const kln_progress *now)
+static bool count_steps(void *user, const kiln_phase *now)
 {
     (void)user;
     assert_non_null(now->phase);
@@ -155,7 +155,7 @@ static void report_progress(const char *library)
     bench b;
     set_up(&b, library);
     steps = 0;
-    const kln_monitor monitor = {NULL, count_steps};
+    const kiln_monitor monitor = {NULL, count_steps};
     trt_progress_monitor progress;
     trt_progress_monitor_init(&progress, &b.library->tables, &monitor);
     trt_BuilderConfig_setProgressMonitor(b.abi, b.config, &progress.object);

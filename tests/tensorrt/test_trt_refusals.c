@@ -76,9 +76,10 @@ TEST(a_plan_of_another_version_is_refused_by_its_bytes)
         kln_mapping mapping;
         assert_ok(kln_mapping_open(a_plan(library, "older.plan"), &mapping));
         const kiln_build_options options = trt_test_options(newest);
-        const kln_model plan = {.bytes = mapping.bytes};
+        const kiln_model plan = {.bytes = mapping.bytes};
         void *engine = NULL;
-        assert_status(KILN_ERROR_MISMATCH, kln_backend_tensorrt.load(&plan, &options, &engine));
+        assert_status(KILN_ERROR_MISMATCH,
+                      kln_backend_tensorrt.engine.load(&plan, &options, &engine));
         assert_message(i == 0
                            ? "it was built with TensorRT-RTX 1.5.0, found is TensorRT-RTX 1.7.1"
                            : "it was built with TensorRT-RTX 1.4.0, found is TensorRT-RTX 1.7.1");
@@ -102,13 +103,13 @@ TEST(garbage_is_no_plan)
         const size_t word = i / KLN_ARRAY_LENGTH(sizes);
         const size_t size = sizes[i % KLN_ARRAY_LENGTH(sizes)];
         memcpy(bytes, words[word], 4);
-        const kln_model plan = {.bytes = {bytes, size}};
+        const kiln_model plan = {.bytes = {bytes, size}};
         void *engine = NULL;
         const kiln_status expected = word == 0 || size < 32 ? KILN_ERROR_MALFORMED
                                      : word == 2            ? KILN_ERROR_MISMATCH
                                      : has_device()         ? KILN_ERROR_MALFORMED
                                                             : KILN_ERROR_NO_DEVICE;
-        assert_status(expected, kln_backend_tensorrt.load(&plan, &options, &engine));
+        assert_status(expected, kln_backend_tensorrt.engine.load(&plan, &options, &engine));
         assert_message(word == 0 || size < 4 ? "neither a plan of TensorRT"
                        : size < 32           ? "are no plan of TensorRT"
                        : word == 2 ? "it was built with TensorRT, found is TensorRT-RTX 1."
@@ -164,11 +165,11 @@ TEST(the_lean_runtime_says_what_it_is)
         assert_int_equal(info.score, has_device() ? 1 : 0);
         /* Without a GPU it gives the address 0x228 instead of NULL. */
         static const unsigned char bytes[64] = "ftrt";
-        const kln_model plan = {.bytes = {bytes, sizeof bytes}};
+        const kiln_model plan = {.bytes = {bytes, sizeof bytes}};
         kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
         options.library = library;
         void *engine = NULL;
-        const kiln_status loaded = kln_backend_tensorrt.load(&plan, &options, &engine);
+        const kiln_status loaded = kln_backend_tensorrt.engine.load(&plan, &options, &engine);
         assert_int_equal(loaded, has_device() ? KILN_ERROR_MALFORMED : KILN_ERROR_NO_DEVICE);
         assert_null(engine);
     }

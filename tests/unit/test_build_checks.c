@@ -105,7 +105,7 @@ TEST(a_model_is_read_once)
     memcpy(bytes, model.data, model.size);
     kln_onnx_model *read = NULL;
     kln_onnx_model *found[3] = {NULL};
-    const kln_model source = {.bytes = {bytes, model.size}, .read = &read};
+    const kiln_model source = {.bytes = {bytes, model.size}, .read = &read};
     assert_ok(kln_model_read(&source, &found[0]));
     bytes[0] = 0x7f; /* no wire type */
     assert_ok(kln_model_read(&source, &found[1]));

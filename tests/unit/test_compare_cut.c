@@ -73,7 +73,7 @@ static const char *const names[] = {"a",        "left",   "right",   "doubled", 
 static kiln_engine *engine_of(kln_onnx_model *model)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    const kln_model of = {.graph = model};
+    const kiln_model of = {.graph = model};
     kiln_engine *engine = NULL;
     options.backend = "reference";
     assert_ok(kln_engine_make(&of, &options, false, NULL, &engine));

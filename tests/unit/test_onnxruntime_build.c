@@ -80,26 +80,26 @@ TEST(a_network_in_memory_is_built)
     small_floats(&graph, "w", weights, 2);
     kln_onnx_model *network = NULL;
     assert_ok(kln_onnx_read_bytes(small_model(&graph), NULL, &network));
-    const kln_model source = {.graph = network};
-    const kln_backend *backend = &kln_backend_onnxruntime;
+    const kiln_model source = {.graph = network};
+    const kiln_backend *backend = &kln_backend_onnxruntime;
     void *engine = NULL;
     void *context = NULL;
     kiln_span bytes = {NULL, 0};
-    assert_ok(backend->build(&source, &options, NULL, &engine));
+    assert_ok(backend->engine.build(&source, &options, NULL, &engine));
     kln_onnx_model_destroy(network);
-    assert_ok(backend->serialize(engine, &bytes));
+    assert_ok(backend->engine.serialize(engine, &bytes));
     assert_true(bytes.size > sizeof weights);
     float x[] = {1, 2};
     float y[] = {0, 0};
     const kiln_tensor input = floats(x, 2);
     const kiln_tensor output = floats(y, 2);
-    assert_ok(backend->context_create(engine, NULL, &context));
-    assert_ok(backend->bind(context, 0, &input));
-    assert_ok(backend->bind(context, 1, &output));
-    assert_ok(backend->run(context));
+    assert_ok(backend->context.create(engine, NULL, &context));
+    assert_ok(backend->context.bind(context, 0, &input));
+    assert_ok(backend->context.bind(context, 1, &output));
+    assert_ok(backend->context.run(context));
     assert_memory_equal(y, ((const float[]){11, 22}), sizeof y);
-    backend->context_destroy(context);
-    backend->engine_destroy(engine);
+    backend->context.destroy(context);
+    backend->engine.destroy(engine);
 }
 
 TEST(what_is_saved_is_what_was_built)
@@ -108,19 +108,19 @@ TEST(what_is_saved_is_what_was_built)
     void *copy = kln_alloc(model.size);
     assert_non_null(copy);
     memcpy(copy, model.data, model.size);
-    const kln_model source = {.bytes = {copy, model.size}};
+    const kiln_model source = {.bytes = {copy, model.size}};
     void *engine = NULL;
     kiln_span bytes = {NULL, 0};
-    assert_ok(kln_backend_onnxruntime.build(&source, &options, NULL, &engine));
+    assert_ok(kln_backend_onnxruntime.engine.build(&source, &options, NULL, &engine));
     memset(copy, 0, model.size);
     kln_free(copy);
-    assert_ok(kln_backend_onnxruntime.serialize(engine, &bytes));
+    assert_ok(kln_backend_onnxruntime.engine.serialize(engine, &bytes));
     assert_int_equal(bytes.size, model.size);
     assert_memory_equal(bytes.data, model.data, model.size);
-    kln_backend_onnxruntime.engine_destroy(engine);
+    kln_backend_onnxruntime.engine.destroy(engine);
 }
 
-static bool refuse_to_go_on(void *user, const kln_progress *now)
+static bool refuse_to_go_on(void *user, const kiln_phase *now)
 {
     assert_string_equal(now->phase, "session");
     assert_int_equal(now->depth, 0);
@@ -131,15 +131,15 @@ static bool refuse_to_go_on(void *user, const kln_progress *now)
 
 TEST(a_monitor_stops_a_build)
 {
-    const kln_model source = {.bytes = small_unary("Neg", SMALL_FLOAT, "n")};
+    const kiln_model source = {.bytes = small_unary("Neg", SMALL_FLOAT, "n")};
     for (int64_t stop = 0; stop < 3; stop++) {
-        const kln_monitor monitor = {&stop, refuse_to_go_on};
+        const kiln_monitor monitor = {&stop, refuse_to_go_on};
         void *engine = NULL;
         const kiln_status status =
-            kln_backend_onnxruntime.build(&source, &options, &monitor, &engine);
+            kln_backend_onnxruntime.engine.build(&source, &options, &monitor, &engine);
         assert_int_equal(status, stop < 2 ? KILN_ERROR_CANCELLED : KILN_OK);
         if (status == KILN_OK) {
-            kln_backend_onnxruntime.engine_destroy(engine);
+            kln_backend_onnxruntime.engine.destroy(engine);
         }
     }
 }

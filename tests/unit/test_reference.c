@@ -432,24 +432,24 @@ TEST(test_every_data_type)
 /* A loop that would go on for ever ends where its context says. */
 TEST(test_work_has_an_end)
 {
-    const kln_model model = {.bytes = looped()};
+    const kiln_model model = {.bytes = looped()};
     void *engine = NULL;
     void *context = NULL;
     float x[2] = {1.0F, 2.0F};
     int64_t times = INT64_C(1) << 40;
     const kiln_tensor values = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x);
     const kiln_tensor count = KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE_SCALAR, &times, 8);
-    assert_ok(kln_backend_reference.build(&model, NULL, NULL, &engine));
-    assert_ok(kln_backend_reference.context_create(engine, NULL, &context));
-    assert_ok(kln_backend_reference.bind(context, 0, &values));
-    assert_ok(kln_backend_reference.bind(context, 1, &count));
+    assert_ok(kln_backend_reference.engine.build(&model, NULL, NULL, &engine));
+    assert_ok(kln_backend_reference.context.create(engine, NULL, &context));
+    assert_ok(kln_backend_reference.context.bind(context, 0, &values));
+    assert_ok(kln_backend_reference.context.bind(context, 1, &count));
     ((ref_context *)context)->work_limit = 1e5;
-    assert_status(KILN_ERROR_LIMIT, kln_backend_reference.run(context));
+    assert_status(KILN_ERROR_LIMIT, kln_backend_reference.context.run(context));
     assert_message("more than the 100000 steps it may take");
     times = 3;
-    assert_ok(kln_backend_reference.run(context));
-    kln_backend_reference.context_destroy(context);
-    kln_backend_reference.engine_destroy(engine);
+    assert_ok(kln_backend_reference.context.run(context));
+    kln_backend_reference.context.destroy(context);
+    kln_backend_reference.engine.destroy(engine);
 }
 
 static void refuse(graph_maker *m, kiln_status status, const char *words)

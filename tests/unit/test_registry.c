@@ -47,8 +47,8 @@ static kiln_status probe_starved(const char *library, kiln_backend_info *info)
     return kln_fail_memory(12, "a probe");
 }
 
-static kiln_status no_build(const kln_model *model, const kiln_build_options *options,
-                            const kln_monitor *monitor, void **engine)
+static kiln_status no_build(const kiln_model *model, const kiln_build_options *options,
+                            const kiln_monitor *monitor, void **engine)
 {
     (void)model;
     (void)options;
@@ -57,7 +57,7 @@ static kiln_status no_build(const kln_model *model, const kiln_build_options *op
     return KILN_OK;
 }
 
-static kiln_status no_describe(void *engine, kln_description *description)
+static kiln_status no_describe(void *engine, kiln_description *description)
 {
     (void)engine;
     (void)description;
@@ -99,43 +99,34 @@ static kiln_status no_output(void *context, size_t index, kiln_tensor *tensor)
     return KILN_OK;
 }
 
-static bool no_library(size_t index, kln_library_use *use)
-{
-    (void)index;
-    (void)use;
-    return false;
-}
-
-#define BACKEND(name_, probe_)                                                               \
-    {                                                                                        \
-        .name = (name_), .description = "a stand-in", .probe = (probe_), .build = no_build,  \
-        .describe = no_describe, .engine_destroy = no_destroy, .context_create = no_context, \
-        .context_destroy = no_destroy, .bind = no_bind, .run = no_run, .output = no_output,  \
-        .library = no_library,                                                               \
+#define OPERATIONS                                                                 \
+    .engine = {.build = no_build, .describe = no_describe, .destroy = no_destroy}, \
+    .context = {.create = no_context,                                              \
+                .destroy = no_destroy,                                             \
+                .bind = no_bind,                                                   \
+                .run = no_run,                                                     \
+                .output = no_output}
+#define BACKEND(name_, probe_)                                                       \
+    {                                                                                \
+        .name = (name_), .description = "a stand-in", .probe = (probe_), OPERATIONS, \
+        .takes_library = true,                                                       \
     }
 
-static const kln_backend good = BACKEND("good", probe_good);
-static const kln_backend better = BACKEND("better", probe_better);
-static const kln_backend absent = BACKEND("absent", probe_absent);
-static const kln_backend unfit = BACKEND("unfit", probe_unfit);
-static const kln_backend starved = BACKEND("starved", probe_starved);
+static const kiln_backend good = BACKEND("good", probe_good);
+static const kiln_backend better = BACKEND("better", probe_better);
+static const kiln_backend absent = BACKEND("absent", probe_absent);
+static const kiln_backend unfit = BACKEND("unfit", probe_unfit);
+static const kiln_backend starved = BACKEND("starved", probe_starved);
 /* It opens no library. */
-static const kln_backend built_in = {
+static const kiln_backend built_in = {
     .name = "built-in",
     .description = "a stand-in",
     .probe = probe_better,
-    .build = no_build,
-    .describe = no_describe,
-    .engine_destroy = no_destroy,
-    .context_create = no_context,
-    .context_destroy = no_destroy,
-    .bind = no_bind,
-    .run = no_run,
-    .output = no_output,
+    OPERATIONS,
 };
-static const kln_backend *const list[] = {&absent, &good, &better, &unfit, NULL};
+static const kiln_backend *const list[] = {&absent, &good, &better, &unfit, NULL};
 
-static const kln_backend *chosen;
+static const kiln_backend *chosen;
 static kiln_backend_info info;
 
 static kiln_status choose(const char *name)
@@ -147,10 +138,10 @@ static kiln_status choose(const char *name)
 TEST(every_registered_table_is_complete)
 {
     size_t count = 0;
-    for (; kln_backends[count] != NULL; count++) {
-        assert_ok(kln_backend_check(kln_backends[count]));
+    for (; kln_backend_at(count) != NULL; count++) {
+        assert_ok(kln_backend_check(kln_backend_at(count)));
         for (size_t other = 0; other < count; other++) {
-            assert_string_not_equal(kln_backends[count]->name, kln_backends[other]->name);
+            assert_string_not_equal(kln_backend_at(count)->name, kln_backend_at(other)->name);
         }
     }
     assert_int_equal(kiln_backend_count(), count);
@@ -159,32 +150,32 @@ TEST(every_registered_table_is_complete)
 TEST(a_table_that_lacks_an_operation_is_named)
 {
     static const size_t operations[] = {
-        offsetof(kln_backend, name),
-        offsetof(kln_backend, description),
-        offsetof(kln_backend, probe),
-        offsetof(kln_backend, describe),
-        offsetof(kln_backend, engine_destroy),
-        offsetof(kln_backend, context_create),
-        offsetof(kln_backend, context_destroy),
-        offsetof(kln_backend, bind),
-        offsetof(kln_backend, run),
-        offsetof(kln_backend, output),
+        offsetof(kiln_backend, name),
+        offsetof(kiln_backend, description),
+        offsetof(kiln_backend, probe),
+        offsetof(kiln_backend, engine.describe),
+        offsetof(kiln_backend, engine.destroy),
+        offsetof(kiln_backend, context.create),
+        offsetof(kiln_backend, context.destroy),
+        offsetof(kiln_backend, context.bind),
+        offsetof(kiln_backend, context.run),
+        offsetof(kiln_backend, context.output),
     };
     assert_ok(kln_backend_check(&good));
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(operations); i++) {
-        kln_backend table = good;
+        kiln_backend table = good;
         memset((unsigned char *)&table + operations[i], 0, sizeof(void *));
         assert_status(KILN_ERROR_INTERNAL, kln_backend_check(&table));
-        const kln_backend *const alone[] = {&table, NULL};
+        const kiln_backend *const alone[] = {&table, NULL};
         if (table.name != NULL) {
             assert_status(KILN_ERROR_INTERNAL,
                           kln_backend_select_from(alone, "good", NULL, &chosen, &info));
         }
     }
-    kln_backend table = good;
-    table.run = NULL;
+    kiln_backend table = good;
+    table.context.run = NULL;
     assert_status(KILN_ERROR_INTERNAL, kln_backend_check(&table));
-    assert_message("backend \"good\": its table lacks `run`");
+    assert_message("backend \"good\": its table lacks `context.run`");
 }
 
 TEST(the_best_one_is_chosen_where_none_is_named)
@@ -235,7 +226,7 @@ TEST(the_environment_stands_in_for_a_name)
 
 TEST(a_library_is_used_or_refused)
 {
-    static const kln_backend *const mixed[] = {&absent, &good, &built_in, NULL};
+    static const kiln_backend *const mixed[] = {&absent, &good, &built_in, NULL};
     assert_ok(kln_backend_select_from(mixed, NULL, NULL, &chosen, &info));
     assert_ptr_equal(chosen, &built_in);
     assert_ok(kln_backend_select_from(mixed, NULL, "", &chosen, &info));
@@ -245,7 +236,7 @@ TEST(a_library_is_used_or_refused)
     assert_status(KILN_ERROR_UNSUPPORTED,
                   kln_backend_select_from(mixed, "built-in", "/opt/x.so", &chosen, &info));
     assert_message("backend \"built-in\" cannot be used here: it opens no library");
-    static const kln_backend *const unable[] = {&absent, &unfit, &built_in, NULL};
+    static const kiln_backend *const unable[] = {&absent, &unfit, &built_in, NULL};
     assert_status(KILN_ERROR_UNSUPPORTED,
                   kln_backend_select_from(unable, NULL, "/opt/x.so", &chosen, &info));
     assert_message(
@@ -297,11 +288,11 @@ static kiln_status probe_broken(const char *library, kiln_backend_info *found)
 /* Who is not installed is passed over in silence; who is there and does not work is not. */
 TEST(a_broken_backend_is_passed_over_aloud)
 {
-    kln_backend broken = absent;
+    kiln_backend broken = absent;
     broken.name = "broken";
     broken.probe = probe_broken;
-    const kln_backend *const first[] = {&absent, &good, NULL};
-    const kln_backend *const second[] = {&broken, &good, NULL};
+    const kiln_backend *const first[] = {&absent, &good, NULL};
+    const kiln_backend *const second[] = {&broken, &good, NULL};
     warned[0] = '\0';
     kiln_log_set_sink(hear, NULL, KILN_LOG_WARNING);
     assert_ok(kln_backend_select_from(first, NULL, NULL, &chosen, &info));
@@ -314,11 +305,11 @@ TEST(a_broken_backend_is_passed_over_aloud)
 
 TEST(nothing_usable_is_an_error)
 {
-    static const kln_backend *const poor[] = {&absent, &unfit, NULL};
+    static const kiln_backend *const poor[] = {&absent, &unfit, NULL};
     assert_status(KILN_ERROR_UNSUPPORTED,
                   kln_backend_select_from(poor, NULL, NULL, &chosen, &info));
     assert_message("no backend can be used here");
-    static const kln_backend *const hungry[] = {&good, &starved, NULL};
+    static const kiln_backend *const hungry[] = {&good, &starved, NULL};
     assert_status(KILN_ERROR_OUT_OF_MEMORY,
                   kln_backend_select_from(hungry, NULL, NULL, &chosen, &info));
 }
@@ -334,7 +325,7 @@ TEST(the_public_list_checks_its_arguments)
         kiln_backend_info small = {.struct_size = 8};
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_backend_get(i, &small));
         assert_ok(kiln_backend_get(i, &found));
-        assert_string_equal(found.name, kln_backends[i]->name);
+        assert_string_equal(found.name, kln_backend_at(i)->name);
         assert_int_equal(found.available, found.score > 0);
         assert_non_null(found.reason);
     }

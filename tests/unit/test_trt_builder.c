@@ -414,7 +414,7 @@ TENSORRT_TEST(what_was_measured_is_kept_with_the_builder)
     }
 }
 
-static bool stop_at_once(void *user, const kln_progress *now)
+static bool stop_at_once(void *user, const kiln_phase *now)
 {
     (void)user;
     return now->depth == 0 && strcmp(now->phase, "Building engine") != 0;
@@ -425,13 +425,13 @@ STAND_IN_TEST(what_failed_leaves_nothing_in_the_builder, "its calls cannot be ma
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_build_options options = fake_options(i);
-        const kln_monitor monitor = {NULL, stop_at_once};
-        const kln_model model = {.bytes = small_unary("Relu", SMALL_FLOAT, "2,3")};
+        const kiln_monitor monitor = {NULL, stop_at_once};
+        const kiln_model model = {.bytes = small_unary("Relu", SMALL_FLOAT, "2,3")};
         void *engine = NULL;
         assert_ok(build_once(&options));
         const long loads = trt_number(i, "loads");
         assert_status(KILN_ERROR_CANCELLED,
-                      kln_backend_tensorrt.build(&model, &options, &monitor, &engine));
+                      kln_backend_tensorrt.engine.build(&model, &options, &monitor, &engine));
         assert_ok(build_once(&options));
         kiln_status status = KILN_OK;
         for (long call = 1; trt_number(i, "fault") <= 0 && call < 200; call++) {
@@ -453,7 +453,7 @@ STAND_IN_TEST(what_failed_leaves_nothing_in_the_builder, "its calls cannot be ma
 static double last_fraction, widest;
 static bool over_half_in_timing;
 
-static bool watch(void *user, const kln_progress *now)
+static bool watch(void *user, const kiln_phase *now)
 {
     (void)user;
     assert_true(now->fraction >= last_fraction && now->fraction <= 1.0);
@@ -469,21 +469,21 @@ TENSORRT_TEST(progress_goes_with_the_time)
 {
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_build_options options = fake_options(i);
-        const kln_monitor monitor = {NULL, watch};
-        const kln_model model = {.bytes = small_unary("Relu", SMALL_FLOAT, "2,3")};
+        const kiln_monitor monitor = {NULL, watch};
+        const kiln_model model = {.bytes = small_unary("Relu", SMALL_FLOAT, "2,3")};
         void *engine = NULL;
         last_fraction = 0.0;
         widest = 0.0;
         over_half_in_timing = false;
-        assert_ok(kln_backend_tensorrt.build(&model, &options, &monitor, &engine));
-        kln_backend_tensorrt.engine_destroy(engine);
+        assert_ok(kln_backend_tensorrt.engine.build(&model, &options, &monitor, &engine));
+        kln_backend_tensorrt.engine.destroy(engine);
         assert_true(last_fraction >= 0.95);
         assert_true(!ON_STAND_IN || over_half_in_timing);
         assert_true(!ON_STAND_IN || widest < 0.4); /* half of the one layer at once */
     }
 }
 
-static bool stop_in(void *user, const kln_progress *now)
+static bool stop_in(void *user, const kiln_phase *now)
 {
     return strcmp(now->phase, user) != 0;
 }
@@ -498,13 +498,13 @@ TENSORRT_TEST(a_build_stops_in_each_stage)
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_build_options options = fake_options(i);
         for (size_t s = 0; s < KLN_ARRAY_LENGTH(stages); s++) {
-            const kln_monitor monitor = {(void *)(uintptr_t)stages[s], stop_in};
-            const kln_model model = {.bytes = small_unary("Relu", SMALL_FLOAT, "2,3")};
+            const kiln_monitor monitor = {(void *)(uintptr_t)stages[s], stop_in};
+            const kiln_model model = {.bytes = small_unary("Relu", SMALL_FLOAT, "2,3")};
             void *engine = NULL;
             (void)kiln_build_release_builders();
             const long loads = trt_number(i, "loads");
             assert_status(KILN_ERROR_CANCELLED,
-                          kln_backend_tensorrt.build(&model, &options, &monitor, &engine));
+                          kln_backend_tensorrt.engine.build(&model, &options, &monitor, &engine));
             assert_message("the build was stopped");
             assert_int_equal(trt_number(i, "loads") - loads, ON_STAND_IN && s > 1);
         }

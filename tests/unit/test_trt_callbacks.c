@@ -132,7 +132,7 @@ TEST(the_recorder_keeps_what_it_has_room_for)
 static char trail[512];
 static int allowed;
 
-static bool on_progress(void *user, const kln_progress *now)
+static bool on_progress(void *user, const kiln_phase *now)
 {
     (void)user;
     const size_t used = strlen(trail);
@@ -146,7 +146,7 @@ TEST(the_progress_monitor_knows_what_lies_in_what)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
         fixture f;
         set_up(&f, i);
-        const kln_monitor monitor = {NULL, on_progress};
+        const kiln_monitor monitor = {NULL, on_progress};
         trt_progress_monitor progress;
         trt_progress_monitor_init(&progress, &f.tables, &monitor);
         trt_ProgressMonitor *object = &progress.object;
@@ -170,7 +170,7 @@ TEST(the_progress_monitor_knows_what_lies_in_what)
 static long heard;
 static double heard_fraction;
 
-static bool hear(void *user, const kln_progress *now)
+static bool hear(void *user, const kiln_phase *now)
 {
     (void)user;
     heard++;
@@ -184,7 +184,7 @@ TEST(a_flood_of_progress_is_held_back)
 {
     fixture f;
     set_up(&f, 0);
-    const kln_monitor monitor = {NULL, hear};
+    const kiln_monitor monitor = {NULL, hear};
     trt_progress_monitor progress;
     trt_progress_monitor_init(&progress, &f.tables, &monitor);
     progress.pause = UINT64_C(3600) * 1000000000;

@@ -42,11 +42,11 @@ static size_t read_plan(void)
 
 static kiln_status load_bytes(const kiln_build_options *options, const void *bytes, size_t size)
 {
-    const kln_model plan = {.bytes = {bytes, size}};
+    const kiln_model plan = {.bytes = {bytes, size}};
     void *state = NULL;
-    const kiln_status status = kln_backend_tensorrt.load(&plan, options, &state);
+    const kiln_status status = kln_backend_tensorrt.engine.load(&plan, options, &state);
     if (status == KILN_OK) {
-        kln_backend_tensorrt.engine_destroy(state);
+        kln_backend_tensorrt.engine.destroy(state);
     }
     return status;
 }
@@ -442,7 +442,7 @@ TENSORRT_TEST(a_job_reports_and_can_be_stopped)
     }
 }
 
-static bool stop_at_timing(void *user, const kln_progress *now)
+static bool stop_at_timing(void *user, const kiln_phase *now)
 {
     *(int *)user += 1;
     return ON_STAND_IN ? strcmp(now->phase, "Optimizing graph") != 0 : *(int *)user < 4;
@@ -453,12 +453,12 @@ TENSORRT_TEST(a_build_stops_where_it_is_told)
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_build_options options = fake_options(i);
         int reports = 0;
-        const kln_monitor monitor = {&reports, stop_at_timing};
+        const kiln_monitor monitor = {&reports, stop_at_timing};
         const kiln_span bytes = small_unary("Relu", SMALL_FLOAT, "2,3");
-        const kln_model model = {.bytes = bytes};
+        const kiln_model model = {.bytes = bytes};
         void *engine = NULL;
         assert_status(KILN_ERROR_CANCELLED,
-                      kln_backend_tensorrt.build(&model, &options, &monitor, &engine));
+                      kln_backend_tensorrt.engine.build(&model, &options, &monitor, &engine));
         assert_message("the build was stopped");
         assert_true(reports >= 4);
     }

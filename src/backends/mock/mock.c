@@ -116,7 +116,7 @@ static kiln_status probe(const char *library, kiln_backend_info *info)
     return KILN_OK;
 }
 
-static kiln_status describe(void *engine, kln_description *description)
+static kiln_status describe(void *engine, kiln_description *description)
 {
     const kln_mock *mock = engine;
     description->bindings = mock->bindings;
@@ -292,20 +292,21 @@ static kiln_status enqueue(void *state, kiln_stream *stream)
     return play(context, atomic_fetch_add(&context->engine->runs, 1), stream);
 }
 
-const kln_backend kln_backend_mock = {
-    .survives_fork = true,
+const kiln_backend kln_backend_mock = {
+    .struct_size = sizeof(kiln_backend),
     .name = "mock",
     .description = "a function of the caller's, for tests",
+    .survives_fork = true,
     .repeats_calls = true, /* the caller's */
     .probe = probe,
-    .describe = describe,
-    .engine_destroy = engine_destroy,
-    .context_create = context_create,
-    .context_destroy = context_destroy,
-    .bind = bind,
-    .run = run,
-    .output = output,
-    .device = device,
-    .stream = stream_of,
-    .enqueue = enqueue,
+    .engine = {.describe = describe,
+               .destroy = engine_destroy,
+               .device = device,
+               .stream = stream_of},
+    .context = {.create = context_create,
+                .destroy = context_destroy,
+                .bind = bind,
+                .run = run,
+                .output = output,
+                .enqueue = enqueue},
 };

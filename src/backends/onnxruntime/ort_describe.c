@@ -175,7 +175,7 @@ kiln_status ort_read_bindings(ort_engine *engine)
 
 typedef OrtStatus *(*metadata_getter)(const OrtModelMetadata *, OrtAllocator *, char **);
 
-static kiln_status add(kln_description *description, const char *key, const char *value)
+static kiln_status add(kiln_description *description, const char *key, const char *value)
 {
     if (key == NULL || value == NULL) {
         return kln_fail_memory(1, "metadata");
@@ -187,7 +187,7 @@ static kiln_status add(kln_description *description, const char *key, const char
 }
 
 static kiln_status add_known(const ort_runtime *runtime, const OrtModelMetadata *metadata,
-                             kln_description *description)
+                             kiln_description *description)
 {
     const struct {
         const char *key;
@@ -218,7 +218,7 @@ static kiln_status add_known(const ort_runtime *runtime, const OrtModelMetadata 
 }
 
 static kiln_status add_own(const ort_runtime *runtime, const OrtModelMetadata *metadata,
-                           kln_description *description, char **keys, size_t count)
+                           kiln_description *description, char **keys, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         char *value = NULL;
@@ -248,7 +248,7 @@ static void free_keys(const ort_runtime *runtime, char **keys, size_t count)
 #define KNOWN_LINES 6
 
 static kiln_status read_metadata(const ort_runtime *runtime, const OrtModelMetadata *metadata,
-                                 kln_description *description)
+                                 kiln_description *description)
 {
     char **keys = NULL;
     int64_t found = 0;
@@ -275,7 +275,7 @@ static kiln_status read_metadata(const ort_runtime *runtime, const OrtModelMetad
 
 /* --- both --- */
 
-kiln_status ort_describe(void *engine, kln_description *description)
+kiln_status ort_describe(void *engine, kiln_description *description)
 {
     const ort_engine *self = engine;
     const ort_runtime *runtime = self->runtime;

@@ -93,7 +93,7 @@ static kiln_status name_folder(const ort_runtime *runtime, const char *path,
         "the model's folder");
 }
 
-static kiln_status create_session(ort_engine *engine, const kln_model *model,
+static kiln_status create_session(ort_engine *engine, const kiln_model *model,
                                   const kiln_build_options *options)
 {
     const ort_runtime *runtime = engine->runtime;
@@ -139,7 +139,7 @@ static kiln_status create_session(ort_engine *engine, const kln_model *model,
     return status;
 }
 
-static kiln_status check_model(const kln_model *model)
+static kiln_status check_model(const kiln_model *model)
 {
     if (model->graph != NULL) {
         return KILN_OK;
@@ -147,16 +147,16 @@ static kiln_status check_model(const kln_model *model)
     if (model->bytes.size == 0) {
         return kln_fail(KILN_ERROR_EMPTY, "\"%s\": it has 0 bytes", kln_model_name(model));
     }
-    if (model->bytes.size > ORT_MESSAGE_LIMIT) {
+    if (model->bytes.size > KLN_ONNX_MESSAGE_LIMIT) {
         return kln_fail(KILN_ERROR_LIMIT,
                         "\"%s\": it has %zu bytes, one protobuf message holds %zu at most; keep "
                         "the weights in an external file",
-                        kln_model_name(model), model->bytes.size, ORT_MESSAGE_LIMIT);
+                        kln_model_name(model), model->bytes.size, KLN_ONNX_MESSAGE_LIMIT);
     }
     return KILN_OK;
 }
 
-static kiln_status keep_bytes(ort_engine *engine, const kln_model *model,
+static kiln_status keep_bytes(ort_engine *engine, const kiln_model *model,
                               const kiln_build_options *options)
 {
     if (model->graph != NULL) {
@@ -199,14 +199,14 @@ static void engine_destroy(void *engine)
     kln_free(self);
 }
 
-static bool goes_on(const kln_monitor *monitor, int64_t step)
+static bool goes_on(const kiln_monitor *monitor, int64_t step)
 {
-    const kln_progress now = {"session", 0, step, 2, (double)step / 2};
+    const kiln_phase now = {"session", 0, step, 2, (double)step / 2};
     return monitor == NULL || monitor->progress == NULL || monitor->progress(monitor->user, &now);
 }
 
-static kiln_status fill_engine(ort_engine *engine, const kln_model *model,
-                               const kiln_build_options *options, const kln_monitor *monitor)
+static kiln_status fill_engine(ort_engine *engine, const kiln_model *model,
+                               const kiln_build_options *options, const kiln_monitor *monitor)
 {
     if (!goes_on(monitor, 0)) {
         return kln_fail(KILN_ERROR_CANCELLED, "\"%s\": the build was cancelled",
@@ -233,19 +233,19 @@ static kiln_status fill_engine(ort_engine *engine, const kln_model *model,
 }
 
 /* The library maps external files by itself, so it is given copies as what they hold. */
-static kiln_status fill_copied(ort_engine *engine, const kln_model *model,
-                               const kiln_build_options *options, const kln_monitor *monitor)
+static kiln_status fill_copied(ort_engine *engine, const kiln_model *model,
+                               const kiln_build_options *options, const kiln_monitor *monitor)
 {
     kln_onnx_model *copied = NULL;
     KLN_RETURN_IF_ERROR(kln_model_read(model, &copied));
-    const kln_model inner = {.graph = copied};
+    const kiln_model inner = {.graph = copied};
     const kiln_status status = fill_engine(engine, &inner, options, monitor);
     kln_onnx_model_destroy(copied);
     return status == KILN_OK ? KILN_OK : kln_fail_within(status, "\"%s\"", model->path);
 }
 
-static kiln_status build(const kln_model *model, const kiln_build_options *options,
-                         const kln_monitor *monitor, void **engine)
+static kiln_status build(const kiln_model *model, const kiln_build_options *options,
+                         const kiln_monitor *monitor, void **engine)
 {
     *engine = NULL;
     const ort_runtime *runtime = NULL;
@@ -258,7 +258,7 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
     made->runtime = runtime;
     made->device = -1;
     kln_arena_init(&made->arena);
-    kln_text_init(&made->written, ORT_MESSAGE_LIMIT);
+    kln_text_init(&made->written, KLN_ONNX_MESSAGE_LIMIT);
     (void)pthread_mutex_init(&made->writing, NULL); /* Linux's cannot fail */
     const kiln_status status = options->copy_file && model->file != NULL
                                    ? fill_copied(made, model, options, monitor)
@@ -271,31 +271,33 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
     return KILN_OK;
 }
 
-const kln_backend kln_backend_onnxruntime = {
+const kiln_backend kln_backend_onnxruntime = {
+    .struct_size = sizeof(kiln_backend),
     .name = "onnxruntime",
-    .needs_named_tail = true,
     .description = "ONNX Runtime on the CPU, or on a GPU with its CUDA provider",
     .options = KLN_OPTIONS_ONNXRUNTIME | KLN_OPTIONS_CUDA,
+    .takes_library = true,
+    .needs_named_tail = true,
     .unique_node_names = true,
     .probe = probe,
     .library = library_use,
-    .variant_count = ORT_VARIANTS,
-    .variant = ort_variant,
-    .build = build,
-    .serialize = ort_serialize,
-    .describe = ort_describe,
-    .engine_destroy = engine_destroy,
-    .context_create = ort_context_create,
-    .context_destroy = ort_context_destroy,
-    .bind = ort_context_bind,
-    .run = ort_context_run,
-    .raw = ort_context_raw,
-    .stop = ort_context_stop,
-    .output = ort_context_output,
-    .time_layers = ort_context_time,
-    .layer_time = ort_context_layer,
-    .device = ort_cuda_device,
-    .stream = ort_cuda_stream,
-    .enqueue = ort_context_enqueue,
-    .no_capture = ort_cuda_no_capture,
+    .engine = {.build = build,
+               .variant_count = ORT_VARIANTS,
+               .variant = ort_variant,
+               .serialize = ort_serialize,
+               .describe = ort_describe,
+               .destroy = engine_destroy,
+               .device = ort_cuda_device,
+               .stream = ort_cuda_stream,
+               .no_capture = ort_cuda_no_capture},
+    .context = {.create = ort_context_create,
+                .destroy = ort_context_destroy,
+                .bind = ort_context_bind,
+                .run = ort_context_run,
+                .raw = ort_context_raw,
+                .stop = ort_context_stop,
+                .output = ort_context_output,
+                .time_layers = ort_context_time,
+                .layer_time = ort_context_layer,
+                .enqueue = ort_context_enqueue},
 };

@@ -48,7 +48,6 @@ typedef struct ort_engine {
 } ort_engine;
 
 /* What one protobuf message can hold. ONNX Runtime's own sentence about it does not say so. */
-#define ORT_MESSAGE_LIMIT ((size_t)INT32_MAX)
 
 #define ORT_NO_INPUT UINT32_MAX
 
@@ -88,7 +87,7 @@ kiln_status ort_context_time(void *context, bool on);
 kiln_status ort_context_layer(void *context, size_t index, kiln_layer_time *layer);
 
 kiln_status ort_serialize(void *engine, kiln_span *bytes);
-kiln_status ort_describe(void *engine, kln_description *description);
+kiln_status ort_describe(void *engine, kiln_description *description);
 
 kiln_status ort_context_create(void *engine, const kiln_context_options *options, void **context);
 void ort_context_destroy(void *context);
@@ -101,7 +100,7 @@ kiln_status ort_context_enqueue(void *context, kiln_stream *stream);
 
 /* Looks into the model before the library does (ort_guard.c): INVALID_NETWORK for one that would
  * end the process inside it; fills in what is optional. */
-KILN_MUST_CHECK kiln_status ort_guard(ort_engine *engine, const kln_model *model,
+KILN_MUST_CHECK kiln_status ort_guard(ort_engine *engine, const kiln_model *model,
                                       const kiln_build_options *options);
 
 #endif

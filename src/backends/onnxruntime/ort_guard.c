@@ -139,7 +139,8 @@ static kiln_status look(ort_engine *engine, const kln_onnx_model *model, const c
                : KILN_OK;
 }
 
-kiln_status ort_guard(ort_engine *engine, const kln_model *model, const kiln_build_options *options)
+kiln_status ort_guard(ort_engine *engine, const kiln_model *model,
+                      const kiln_build_options *options)
 {
     if (model->graph != NULL) {
         return look(engine, model->graph, kln_model_name(model), options);

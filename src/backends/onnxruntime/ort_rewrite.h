@@ -32,9 +32,9 @@ KILN_MUST_CHECK kiln_status ort_rewrite(kln_onnx_model *model, ort_rewrite_kind 
 KILN_MUST_CHECK kiln_status ort_fuse_attention(kln_graph_edit *edit, kln_inference *inference,
                                                size_t *count);
 
-/* The ways to build that tuning tries (ort_tune.c): kln_backend.variant. */
+/* The ways to build that tuning tries (ort_tune.c): kiln_backend.variant. */
 #define ORT_VARIANTS 8
-kiln_status ort_variant(const kln_model *model, size_t index, const kiln_tune_result *best,
+kiln_status ort_variant(const kiln_model *model, size_t index, const kiln_tune_result *best,
                         kln_variant *variant);
 
 #endif

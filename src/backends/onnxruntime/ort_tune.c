@@ -23,7 +23,7 @@ static const struct {
     {.rewrites = TRANSPOSES},
 };
 
-static kiln_status rewrite(const kln_model *model, unsigned wanted, kln_variant *variant)
+static kiln_status rewrite(const kiln_model *model, unsigned wanted, kln_variant *variant)
 {
     const kiln_profile *profile =
         variant->options.profile_count != 0 ? variant->options.profiles : NULL;
@@ -47,7 +47,7 @@ static kiln_status rewrite(const kln_model *model, unsigned wanted, kln_variant 
     return KILN_OK;
 }
 
-kiln_status ort_variant(const kln_model *model, size_t index, const kiln_tune_result *best,
+kiln_status ort_variant(const kiln_model *model, size_t index, const kiln_tune_result *best,
                         kln_variant *variant)
 {
     const unsigned wanted = variants[index].rewrites;

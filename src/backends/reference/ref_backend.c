@@ -42,7 +42,7 @@ static kiln_status open_graph(ref_engine *engine, const kln_onnx_model *origin)
 }
 
 /* The model is kept open, because weights are used where they lie. */
-static kiln_status open_model(ref_engine *engine, const kln_model *model)
+static kiln_status open_model(ref_engine *engine, const kiln_model *model)
 {
     if (model->file != NULL) {
         KLN_RETURN_IF_ERROR(kln_model_read(model, &engine->model));
@@ -58,7 +58,7 @@ static kiln_status open_model(ref_engine *engine, const kln_model *model)
     }
     memcpy(engine->copy, model->bytes.data, model->bytes.size);
     engine->source = (kiln_span){engine->copy, model->bytes.size};
-    const kln_model kept = {.folder = model->folder, .bytes = engine->source};
+    const kiln_model kept = {.folder = model->folder, .bytes = engine->source};
     return kln_model_read(&kept, &engine->model);
 }
 
@@ -77,11 +77,11 @@ static kiln_status gather_weights(ref_engine *engine)
     return KILN_OK;
 }
 
-static kiln_status build(const kln_model *model, const kiln_build_options *options,
-                         const kln_monitor *monitor, void **out)
+static kiln_status build(const kiln_model *model, const kiln_build_options *options,
+                         const kiln_monitor *monitor, void **out)
 {
     (void)options;
-    const kln_progress begin = {"plan", 0, 0, 1, 0.0};
+    const kiln_phase begin = {"plan", 0, 0, 1, 0.0};
     if (monitor != NULL && !monitor->progress(monitor->user, &begin)) {
         return kln_fail(KILN_ERROR_CANCELLED, "the build was stopped before it began");
     }
@@ -176,7 +176,7 @@ static kiln_status describe_optional(kln_arena *arena, const ref_engine *engine,
                            plan->optional_count, &next);
 }
 
-static kiln_status describe_bindings(const ref_engine *engine, kln_description *description)
+static kiln_status describe_bindings(const ref_engine *engine, kiln_description *description)
 {
     const kln_onnx_graph *graph = &engine->model->graph;
     kln_arena *arena = description->arena;
@@ -198,7 +198,7 @@ static kiln_status describe_bindings(const ref_engine *engine, kln_description *
     return describe_optional(arena, engine, next);
 }
 
-static kiln_status describe_metadata(const ref_engine *engine, kln_description *description)
+static kiln_status describe_metadata(const ref_engine *engine, kiln_description *description)
 {
     const kln_onnx_model *model = engine->model;
     KLN_RETURN_IF_ERROR(kln_model_metadata(model, description->arena, &description->metadata,
@@ -212,7 +212,7 @@ static kiln_status describe_metadata(const ref_engine *engine, kln_description *
     return KILN_OK;
 }
 
-static kiln_status describe(void *engine, kln_description *description)
+static kiln_status describe(void *engine, kiln_description *description)
 {
     KLN_RETURN_IF_ERROR(describe_bindings(engine, description));
     return describe_metadata(engine, description);
@@ -339,7 +339,8 @@ static bool holds(int32_t wire_dtype)
     return kln_onnx_dtype(wire_dtype) != KILN_DTYPE_UNDEFINED;
 }
 
-const kln_backend kln_backend_reference = {
+const kiln_backend kln_backend_reference = {
+    .struct_size = sizeof(kiln_backend),
     .survives_fork = true,
     .name = "reference",
     .description = "ONNX operators in plain C, exact rather than fast",
@@ -348,16 +349,16 @@ const kln_backend kln_backend_reference = {
     .holds = holds,
     .dense_only = true,
     .takes_run_memory = true,
-    .build = build,
-    .serialize = serialize,
-    .describe = describe,
-    .engine_destroy = engine_destroy,
-    .context_create = context_create,
-    .context_destroy = context_destroy,
-    .bind = bind,
-    .run = ref_run,
-    .stop = stop,
-    .output = output,
-    .time_layers = ref_time_nodes,
-    .layer_time = ref_node_time,
+    .engine = {.build = build,
+               .serialize = serialize,
+               .describe = describe,
+               .destroy = engine_destroy},
+    .context = {.create = context_create,
+                .destroy = context_destroy,
+                .bind = bind,
+                .run = ref_run,
+                .stop = stop,
+                .output = output,
+                .time_layers = ref_time_nodes,
+                .layer_time = ref_node_time},
 };

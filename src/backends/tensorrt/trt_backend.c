@@ -282,8 +282,8 @@ static trt_GpuAllocator *allocator_of(trt_engine *made, const kiln_build_options
     return made->allocates && asked ? &made->allocator.object : NULL;
 }
 
-static kiln_status build_within(trt_engine *made, const kln_model *model,
-                                const kiln_build_options *options, const kln_monitor *monitor)
+static kiln_status build_within(trt_engine *made, const kiln_model *model,
+                                const kiln_build_options *options, const kiln_monitor *monitor)
 {
     made->built.arena = &made->arena;
     const kiln_status status =
@@ -304,10 +304,10 @@ static kiln_status build_within(trt_engine *made, const kln_model *model,
     return trt_engine_deserialize(made, model->path != NULL ? model->path : "the plan");
 }
 
-static kiln_status build(const kln_model *model, const kiln_build_options *options,
-                         const kln_monitor *monitor, void **engine)
+static kiln_status build(const kiln_model *model, const kiln_build_options *options,
+                         const kiln_monitor *monitor, void **engine)
 {
-    const kln_progress first = {.phase = "opening the library"};
+    const kiln_phase first = {.phase = "opening the library"};
     if (monitor != NULL && !monitor->progress(monitor->user, &first)) {
         return kln_fail(KILN_ERROR_CANCELLED, "%s: the build was stopped", kln_model_name(model));
     }
@@ -327,7 +327,7 @@ static kiln_status build(const kln_model *model, const kiln_build_options *optio
     return KILN_OK;
 }
 
-static kiln_status keep_plan(trt_engine *engine, const kln_model *plan)
+static kiln_status keep_plan(trt_engine *engine, const kiln_model *plan)
 {
     if (plan->file != NULL) {
         engine->mapping = kln_mapping_share(plan->file);
@@ -344,7 +344,7 @@ static kiln_status keep_plan(trt_engine *engine, const kln_model *plan)
 }
 
 /* What begins otherwise must be ONNX, which only a reader can tell. */
-static kiln_status check_onnx(const kln_model *model)
+static kiln_status check_onnx(const kiln_model *model)
 {
     kln_onnx_model *read = NULL;
     const kiln_status status = kln_model_read(model, &read);
@@ -360,7 +360,7 @@ static kiln_status check_onnx(const kln_model *model)
                     model->path != NULL ? model->path : "what is in memory", why);
 }
 
-static kiln_status load(const kln_model *plan, const kiln_build_options *options, void **engine)
+static kiln_status load(const kiln_model *plan, const kiln_build_options *options, void **engine)
 {
     if (recognize(plan->bytes) == NULL) {
         KLN_RETURN_IF_ERROR(check_onnx(plan));
@@ -409,7 +409,7 @@ static kiln_dtype bound_as(kiln_dtype dtype)
     return dtype == KILN_DTYPE_FLOAT64 ? KILN_DTYPE_FLOAT32 : dtype;
 }
 
-static const kln_plan_backend plan_operations = {
+static const kiln_plan_table plan_operations = {
     .inspect = inspect,
     .device_memory = trt_plan_device_memory,
     .gpu_memory = trt_plan_gpu_memory,
@@ -427,10 +427,12 @@ static const kln_plan_backend plan_operations = {
     .plugin_get = trt_plugin_get,
 };
 
-const kln_backend kln_backend_tensorrt = {
+const kiln_backend kln_backend_tensorrt = {
+    .struct_size = sizeof(kiln_backend),
     .name = "tensorrt",
     .description = "NVIDIA TensorRT 10, TensorRT 11 and TensorRT-RTX",
     .options = KLN_OPTIONS_TENSORRT,
+    .takes_library = true,
     .has_plugins = true,
     .documents_capture = true,
     .probe = probe,
@@ -438,20 +440,20 @@ const kln_backend kln_backend_tensorrt = {
     .release_builders = trt_release_builders,
     .bound_as = bound_as,
     .initializers_are_weights = true,
-    .build = build,
-    .load = load,
-    .recognize = recognize,
-    .serialize = serialize,
-    .describe = trt_describe,
-    .engine_destroy = engine_destroy,
-    .context_create = trt_context_create,
-    .context_destroy = trt_context_destroy,
-    .bind = trt_context_bind,
-    .run = trt_context_run,
-    .output = trt_context_output,
-    .device = device_of,
-    .enqueue = trt_context_enqueue,
-    .time_layers = trt_context_profile_layers,
-    .layer_time = trt_context_layer,
+    .engine = {.build = build,
+               .load = load,
+               .recognize = recognize,
+               .serialize = serialize,
+               .describe = trt_describe,
+               .destroy = engine_destroy,
+               .device = device_of},
+    .context = {.create = trt_context_create,
+                .destroy = trt_context_destroy,
+                .bind = trt_context_bind,
+                .run = trt_context_run,
+                .output = trt_context_output,
+                .enqueue = trt_context_enqueue,
+                .time_layers = trt_context_profile_layers,
+                .layer_time = trt_context_layer},
     .plan = &plan_operations,
 };

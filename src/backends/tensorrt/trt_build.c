@@ -73,7 +73,7 @@ static kiln_status describe_tensor(const trt_build *build, trt_Tensor *tensor, b
     return KILN_OK;
 }
 
-static kiln_status describe_network(const trt_build *build, kln_description *description)
+static kiln_status describe_network(const trt_build *build, kiln_description *description)
 {
     const trt_abi *abi = &build->library->abi;
     const int32_t inputs = trt_NetworkDefinition_getNbInputs(abi, build->network);
@@ -169,7 +169,7 @@ static kiln_status make_objects(trt_build *build, double *loading)
     return KILN_OK;
 }
 
-static kiln_status run(trt_build *build, kln_description *description, trt_HostMemory **plan)
+static kiln_status run(trt_build *build, kiln_description *description, trt_HostMemory **plan)
 {
     const trt_abi *abi = &build->library->abi;
     double loading = 0.0;
@@ -206,9 +206,9 @@ static kiln_status run(trt_build *build, kln_description *description, trt_HostM
     return status;
 }
 
-kiln_status trt_build_plan(trt_library *library, const kln_model *model,
-                           const kiln_build_options *options, const kln_monitor *monitor,
-                           trt_GpuAllocator *allocator, kln_description *description,
+kiln_status trt_build_plan(trt_library *library, const kiln_model *model,
+                           const kiln_build_options *options, const kiln_monitor *monitor,
+                           trt_GpuAllocator *allocator, kiln_description *description,
                            trt_HostMemory **plan)
 {
     *plan = NULL;

@@ -12,7 +12,7 @@
 
 typedef struct trt_build {
     trt_library *library;
-    const kln_model *model;
+    const kiln_model *model;
     const kiln_build_options *options;
     const char *source; /* for sentences */
     const char *place;  /* a path in the folder of external weights, or NULL */
@@ -70,10 +70,10 @@ kiln_status trt_parser_explain(const trt_abi *abi, trt_ParserError *error,
 
 /* The whole of it. `allocator` may be NULL: the library's own. `*plan` is the library's, to be
  * destroyed; the description's strings are in its arena. */
-KILN_MUST_CHECK kiln_status trt_build_plan(trt_library *library, const kln_model *model,
+KILN_MUST_CHECK kiln_status trt_build_plan(trt_library *library, const kiln_model *model,
                                            const kiln_build_options *options,
-                                           const kln_monitor *monitor, trt_GpuAllocator *allocator,
-                                           kln_description *description, trt_HostMemory **plan);
+                                           const kiln_monitor *monitor, trt_GpuAllocator *allocator,
+                                           kiln_description *description, trt_HostMemory **plan);
 
 /* Between TensorRT's data types and kiln_dtype: UNDEFINED and -1 where there is no match. */
 kiln_dtype trt_dtype(int32_t type);

@@ -52,7 +52,7 @@ typedef struct trt_context {
 KILN_MUST_CHECK kiln_status trt_context_make_object(trt_context *self,
                                                     const kiln_context_options *options);
 
-/* The operations of kln_backend. */
+/* The operations of kiln_backend. */
 KILN_MUST_CHECK kiln_status trt_context_create(void *engine, const kiln_context_options *options,
                                                void **context);
 void trt_context_destroy(void *state);

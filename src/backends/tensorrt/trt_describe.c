@@ -56,7 +56,7 @@ static kiln_status engine_lines(trt_engine *engine, lines *to)
 /* What the model says of itself, which its plan does not: for an engine that was built here. */
 static kiln_status keep_lines(trt_engine *engine, const kln_onnx_model *model)
 {
-    kln_description *built = &engine->built;
+    kiln_description *built = &engine->built;
     built->metadata =
         kln_arena_alloc_zeroed(&engine->arena, model->metadata_count, sizeof *built->metadata);
     if (built->metadata == NULL) {
@@ -76,7 +76,7 @@ static kiln_status keep_lines(trt_engine *engine, const kln_onnx_model *model)
     return KILN_OK;
 }
 
-kiln_status trt_keep_metadata(trt_engine *engine, const kln_model *model)
+kiln_status trt_keep_metadata(trt_engine *engine, const kiln_model *model)
 {
     kln_onnx_model *read = NULL;
     kiln_status status = model->graph != NULL ? KILN_OK : kln_model_read(model, &read);
@@ -89,9 +89,9 @@ kiln_status trt_keep_metadata(trt_engine *engine, const kln_model *model)
     return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
 }
 
-static kiln_status describe_metadata(trt_engine *engine, kln_description *description)
+static kiln_status describe_metadata(trt_engine *engine, kiln_description *description)
 {
-    const kln_description *built = &engine->built;
+    const kiln_description *built = &engine->built;
     lines to = {.arena = description->arena, .limit = 12 + built->metadata_count};
     to.list = kln_arena_alloc_zeroed(description->arena, to.limit, sizeof *to.list);
     if (to.list == NULL) {
@@ -121,9 +121,9 @@ static kiln_status copy_text(kln_arena *arena, const char *text, const char **co
 }
 
 /* The plan keeps no names of dimensions: they come from the network where it is known. */
-static kiln_status describe_built(const trt_engine *engine, kln_description *description)
+static kiln_status describe_built(const trt_engine *engine, kiln_description *description)
 {
-    const kln_description *built = &engine->built;
+    const kiln_description *built = &engine->built;
     const size_t count = built->input_count + built->output_count;
     description->input_count = built->input_count;
     description->output_count = built->output_count;
@@ -144,7 +144,7 @@ static kiln_status describe_built(const trt_engine *engine, kln_description *des
     return KILN_OK;
 }
 
-static kiln_status describe_plan(trt_engine *engine, kln_description *description)
+static kiln_status describe_plan(trt_engine *engine, kiln_description *description)
 {
     const trt_abi *abi = &engine->library->abi;
     const int32_t count = trt_CudaEngine_getNbIOTensors(abi, engine->engine);
@@ -245,7 +245,7 @@ static bool has_range(trt_engine *engine, const kiln_binding *binding)
 }
 
 static kiln_status describe_profile(trt_engine *engine, int32_t index,
-                                    const kln_description *description, kiln_profile *profile)
+                                    const kiln_description *description, kiln_profile *profile)
 {
     kiln_profile_input *inputs =
         kln_arena_alloc_zeroed(description->arena, description->input_count, sizeof *inputs);
@@ -264,7 +264,7 @@ static kiln_status describe_profile(trt_engine *engine, int32_t index,
     return KILN_OK;
 }
 
-static kiln_status describe_profiles(trt_engine *engine, kln_description *description)
+static kiln_status describe_profiles(trt_engine *engine, kiln_description *description)
 {
     const int32_t count =
         trt_CudaEngine_getNbOptimizationProfiles(&engine->library->abi, engine->engine);
@@ -287,7 +287,7 @@ static kiln_status describe_profiles(trt_engine *engine, kln_description *descri
     return KILN_OK;
 }
 
-kiln_status trt_describe(void *state, kln_description *description)
+kiln_status trt_describe(void *state, kiln_description *description)
 {
     trt_engine *engine = state;
     KLN_RETURN_IF_ERROR(engine->built.bindings != NULL ? describe_built(engine, description)

@@ -32,7 +32,7 @@ typedef struct trt_engine {
     kln_mapping mapping;    /* of a file */
     void *copy;             /* of bytes in memory */
     kln_arena arena;        /* of `built` */
-    kln_description built;  /* what the network said, where the plan was built here */
+    kiln_description built; /* what the network said, where the plan was built here */
     trt_Runtime *runtime;   /* NULL where the engine was only built, ahead of time */
     trt_CudaEngine *engine; /* likewise */
     trt_error_recorder recorder;
@@ -105,9 +105,9 @@ KILN_MUST_CHECK kiln_status trt_engine_deserialize(trt_engine *engine, const cha
  * with a zero; to be given to kln_free. STATE for an engine that is only built. */
 KILN_MUST_CHECK kiln_status trt_engine_inspect(trt_engine *engine, int32_t index, char **json);
 
-/* kln_backend.describe. */
+/* kiln_backend.describe. */
 /* Keeps what a model that was built says of itself beside its network. */
-KILN_MUST_CHECK kiln_status trt_keep_metadata(trt_engine *engine, const kln_model *model);
-KILN_MUST_CHECK kiln_status trt_describe(void *state, kln_description *description);
+KILN_MUST_CHECK kiln_status trt_keep_metadata(trt_engine *engine, const kiln_model *model);
+KILN_MUST_CHECK kiln_status trt_describe(void *state, kiln_description *description);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * trt_plan.h - the operations of kln_plan_backend.
+ * trt_plan.h - the operations of kiln_plan_table.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -12,7 +12,7 @@
 KILN_MUST_CHECK kiln_status trt_refit_count(void *engine, size_t *count);
 KILN_MUST_CHECK kiln_status trt_refit_get(void *engine, size_t index, kiln_refit_weight *weight);
 KILN_MUST_CHECK kiln_status trt_refit(void *engine, const kiln_named_tensor *weights, size_t count);
-KILN_MUST_CHECK kiln_status trt_refit_model(void *engine, const kln_model *model);
+KILN_MUST_CHECK kiln_status trt_refit_model(void *engine, const kiln_model *model);
 
 /* trt_memory.c */
 KILN_MUST_CHECK kiln_status trt_plan_device_memory(void *engine, int32_t profile, uint64_t *bytes);

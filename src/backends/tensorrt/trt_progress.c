@@ -73,7 +73,7 @@ static bool is_due(trt_progress_monitor *progress, uint64_t now)
 }
 
 /* Not with the lock: the listener may take its time. False: stop. */
-static bool pass_on(trt_progress_monitor *progress, const kln_progress *now)
+static bool pass_on(trt_progress_monitor *progress, const kiln_phase *now)
 {
     if (progress->monitor != NULL && !atomic_load(&progress->stopped) &&
         !progress->monitor->progress(progress->monitor->user, now)) {
@@ -88,11 +88,11 @@ static bool report(trt_progress_monitor *progress, const char *name, int at)
     const struct trt_phase *phase = at >= 0 ? &progress->phases[at] : NULL;
     const double fraction = progress->begin + progress->share * fraction_at(progress, at);
     progress->fraction = fraction > progress->fraction ? fraction : progress->fraction;
-    const kln_progress now = {.phase = name,
-                              .depth = phase != NULL ? phase->depth : 0,
-                              .step = phase != NULL ? phase->done : 0,
-                              .steps = phase != NULL ? phase->steps : 0,
-                              .fraction = progress->fraction};
+    const kiln_phase now = {.phase = name,
+                            .depth = phase != NULL ? phase->depth : 0,
+                            .step = phase != NULL ? phase->done : 0,
+                            .steps = phase != NULL ? phase->steps : 0,
+                            .fraction = progress->fraction};
     const bool due = is_due(progress, kln_now());
     (void)pthread_mutex_unlock(&progress->lock);
     const bool goes_on = due ? pass_on(progress, &now) : !atomic_load(&progress->stopped);
@@ -173,7 +173,7 @@ bool trt_progress_stage(trt_progress_monitor *progress, const char *name, double
 }
 
 void trt_progress_monitor_init(trt_progress_monitor *progress, const trt_tables *tables,
-                               const kln_monitor *monitor)
+                               const kiln_monitor *monitor)
 {
     *progress = (trt_progress_monitor){.monitor = monitor, .pause = PAUSE};
     progress->object.vtable = trt_table_point(&tables->progress_monitor);

@@ -18,10 +18,10 @@
 
 typedef struct trt_progress_monitor {
     trt_ProgressMonitor object;
-    const kln_monitor *monitor; /* or NULL */
-    uint64_t pause;             /* nanoseconds between two reports that are passed on, but for the
-                                   first TRT_FIRST_REPORTS */
-    atomic_bool stopped;        /* the monitor asked to stop */
+    const kiln_monitor *monitor; /* or NULL */
+    uint64_t pause;              /* nanoseconds between two reports that are passed on, but for the
+                                    first TRT_FIRST_REPORTS */
+    atomic_bool stopped;         /* the monitor asked to stop */
 
     pthread_mutex_t lock; /* everything below */
     uint64_t passed_on;   /* reports */
@@ -41,7 +41,7 @@ typedef struct trt_progress_monitor {
 #define TRT_FIRST_REPORTS 100
 
 void trt_progress_monitor_init(trt_progress_monitor *progress, const trt_tables *tables,
-                               const kln_monitor *monitor);
+                               const kiln_monitor *monitor);
 void trt_progress_monitor_finish(trt_progress_monitor *progress);
 
 /* The stage `name` begins where the last one ends, and is `share` of the whole build. False: stop.

@@ -7,7 +7,7 @@
 
 typedef struct onnx_refit {
     trt_engine *engine;
-    const kln_model *model;
+    const kiln_model *model;
     const char *source; /* for sentences */
     const char *place;  /* a path in the folder of external weights, or NULL */
     trt_ParserRefitter *parser;
@@ -140,7 +140,7 @@ static kiln_status refit_from(onnx_refit *self)
     return status;
 }
 
-kiln_status trt_refit_model(void *state, const kln_model *model)
+kiln_status trt_refit_model(void *state, const kiln_model *model)
 {
     trt_engine *engine = state;
     onnx_refit self = {.engine = engine, .model = model};
