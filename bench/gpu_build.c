@@ -4,6 +4,7 @@
  *
  *     bench_gpu_build LIBNVINFER MODEL COUNT [NAME=MIN:OPT:MAX]...
  */
+#include <dlfcn.h>
 #include <kiln/kiln.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +38,20 @@ static kiln_profile_input read_input(char *text)
     return input;
 }
 
+/* What stands beside libnvinfer, as importing NVIDIA's bindings opens it. */
+static void open_beside(const char *libnvinfer, const char *name)
+{
+    char path[4096];
+    const char *at = strstr(libnvinfer, "libnvinfer.");
+    if (at != NULL) {
+        (void)snprintf(path, sizeof path, "%.*s%s.%s", (int)(at - libnvinfer), libnvinfer, name,
+                       at + strlen("libnvinfer."));
+        if (dlopen(path, RTLD_NOW | RTLD_LOCAL) == NULL) {
+            (void)fprintf(stderr, "%s: opened within the first build\n", path);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 4 || argc - 4 > FEED_MOST) {
@@ -56,6 +71,8 @@ int main(int argc, char **argv)
     options.profiles = &profile;
     options.profile_count = profile.input_count > 0 ? 1 : 0;
     feed_require(kiln_backend_choose("tensorrt", &info));
+    open_beside(argv[1], "libnvonnxparser");
+    open_beside(argv[1], "libnvinfer_plugin");
     feed_require(kiln_buffer_create(KILN_LOCATION_DEVICE, 0, 256, &buffer));
     (void)printf("[");
     for (long i = 0; i < strtol(argv[3], NULL, 10); i++) {

@@ -28,10 +28,10 @@ def worker(model, count, profiles):
     assert cuda.cuInit(0) == 0 and cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
     assert cuda.cuCtxPushCurrent_v2(context) == 0
     logger = trt.Logger(trt.Logger.ERROR)
-    runtime = trt.Runtime(logger)
     found = []
     for _ in range(count):
         begin = time.monotonic()
+        runtime = trt.Runtime(logger)
         builder = trt.Builder(logger)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, logger)
@@ -49,7 +49,7 @@ def worker(model, count, profiles):
         engine = runtime.deserialize_cuda_engine(plan)
         assert engine is not None
         found.append((time.monotonic() - begin) * 1e3)
-        del engine, plan, config, parser, network, builder
+        del engine, plan, config, parser, network, builder, runtime
     print(json.dumps(found))
 
 
