@@ -127,6 +127,55 @@ static cli_exit print_devices(const kiln_system_report *report)
     return CLI_DONE;
 }
 
+/* --- the cache --- */
+
+typedef struct cache_facts {
+    char folder[4096]; /* or why there is none */
+    bool has_folder;
+    size_t count;
+    uint64_t bytes;
+} cache_facts;
+
+static void look_at_cache(cache_facts *facts)
+{
+    kiln_cache_list *list = NULL;
+    size_t length = 0;
+    *facts = (cache_facts){.count = 0};
+    facts->has_folder =
+        kiln_cache_folder("default", facts->folder, sizeof facts->folder, &length) == KILN_OK;
+    if (!facts->has_folder || kiln_cache_list_create("default", false, &list) != KILN_OK) {
+        (void)snprintf(facts->folder, sizeof facts->folder, "%s", kiln_error_message());
+        facts->has_folder = false;
+    }
+    facts->count = kiln_cache_list_count(list);
+    for (size_t i = 0; i < facts->count; i++) {
+        kiln_cache_entry entry = {.struct_size = sizeof entry};
+        facts->bytes += kiln_cache_list_get(list, i, &entry) == KILN_OK ? entry.bytes : 0;
+    }
+    kiln_cache_list_destroy(list);
+}
+
+static void print_cache(void)
+{
+    cache_facts facts;
+    look_at_cache(&facts);
+    (void)printf("\nPlans that are kept\n  %s\n", facts.folder);
+    if (facts.has_folder) {
+        (void)printf("  %zu entr%s, %.1f MiB\n", facts.count, facts.count == 1 ? "y" : "ies",
+                     (double)facts.bytes / 0x1p20);
+    }
+}
+
+static void add_cache(cJSON *document)
+{
+    cache_facts facts;
+    look_at_cache(&facts);
+    cJSON *object = cJSON_AddObjectToObject(document, "cache");
+    cli_json_add_text(object, facts.has_folder ? "folder" : "problem", facts.folder);
+    (void)cJSON_AddNumberToObject(object, "entries", (double)facts.count);
+    (void)cJSON_AddNumberToObject(object, "bytes", (double)facts.bytes);
+}
+
 static cli_exit print_text(const findings *found)
 {
     (void)printf("Kiln %s\n\n", kiln_version_string());
@@ -134,7 +183,13 @@ static cli_exit print_text(const findings *found)
     if (result == CLI_DONE) {
         result = print_libraries(found->report);
     }
-    return result == CLI_DONE ? print_devices(found->report) : result;
+    if (result == CLI_DONE) {
+        result = print_devices(found->report);
+    }
+    if (result == CLI_DONE) {
+        print_cache();
+    }
+    return result;
 }
 
 /* --- JSON --- */
@@ -214,6 +269,7 @@ static cli_exit print_json(const findings *found)
         cJSON_Delete(document);
         return CLI_FAILED;
     }
+    add_cache(document);
     return cli_json_print(document);
 }
 
@@ -257,7 +313,8 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
 
 static const cli_option options[] = {
     {"json", 'j', NULL, CLI_FLAG, offsetof(doctor_settings, json), 0, 0, NULL,
-     "Write it as JSON: chosen, reason, backends, libraries with the places looked at, devices."},
+     "Write it as JSON: chosen, reason, backends, libraries with the places looked at, devices, "
+     "cache."},
     {0},
 };
 
@@ -277,8 +334,8 @@ const cli_command cli_command_doctor = {
     .summary = "show what is installed and what would be used",
     .description =
         "Looks for every library that Kiln can use and shows where it looked, what was found "
-        "there and what to do about what is missing; then the GPUs, and which backend a model "
-        "would run on and why.\n\n"
+        "there and what to do about what is missing; then the GPUs, which backend a model "
+        "would run on and why, and where plans are kept.\n\n"
         "A library is found; absent, if it is nowhere; broken, if a file is there that cannot be "
         "opened or lacks something; refused, if its version is one that Kiln does not know. Ends "
         "with 0 when a backend can be used, else with 1.",

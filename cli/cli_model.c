@@ -14,6 +14,9 @@ const cli_option cli_model_options[] = {
     {"refit-from", 0, "MODEL", CLI_TEXT, offsetof(cli_model_settings, refit), 0, 0, NULL,
      "Give a plan of TensorRT the weights of this ONNX file: a plan that was stripped, the model "
      "it was built from."},
+    {"no-cache", 0, NULL, CLI_FLAG, offsetof(cli_model_settings, no_cache), 0, 0, NULL,
+     "Neither look for a plan of TensorRT in the cache nor keep the one that is built. Without it "
+     "and --cache, the cache is \"default\"."},
     {0},
 };
 
@@ -80,6 +83,11 @@ cli_exit cli_model_open(const cli_command *command, const char *path,
 {
     kiln_build_options options = cli_model_build(settings);
     cli_hints hints = {.network = NULL};
+    /* The program is its user's, and keeps what a library keeps only when it is asked to. A plan
+     * does not say which library of plugins it needs. */
+    options.cache = settings->no_cache || options.plugin_count > 0 ? NULL
+                    : options.cache != NULL                        ? options.cache
+                                                                   : "default";
     if (load_plugins(&options) != CLI_DONE) {
         return CLI_FAILED;
     }

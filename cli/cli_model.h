@@ -15,6 +15,7 @@ typedef struct cli_model_settings {
     kiln_build_options *build; /* of the library's options; NULL: none was given */
     int graph;                 /* kiln_graph_policy */
     const char *refit;
+    bool no_cache;
     const struct cli_input_settings *shapes; /* no option: where a build that needs an optimization
                                                 profile takes it from; or NULL */
     bool profile_nodes;                      /* no option: kiln_build_options.profile_nodes */

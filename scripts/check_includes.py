@@ -23,10 +23,11 @@ ALLOWED = {
     "graph": {"base", "tensor", "onnx", "ops"},
     "precision": {"base", "tensor", "onnx", "ops", "graph"},
     "memory": {"base", "tensor", "cuda"},
+    "cache": {"base"},
     "seam": {"base", "loader", "tensor", "onnx", "options"},
     "backends": FOR_BACKENDS | {"seam"},
     "exec": {"base", "tensor", "cuda", "memory", "seam"},
-    "engine": FOR_BACKENDS | {"seam", "backends", "exec"},
+    "engine": FOR_BACKENDS | {"seam", "backends", "exec", "cache"},
     "tools": FOR_BACKENDS | {"seam", "backends", "exec", "engine"},
     "scheduler": FOR_BACKENDS | {"seam", "backends", "exec", "engine"},
 }

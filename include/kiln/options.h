@@ -176,7 +176,8 @@ typedef struct kiln_build_option {
     const char *name;   /* the member of kiln_build_options */
     kiln_option_kind kind;
     int64_t least, most;        /* what a number, or of a list the count, may be */
-    const char *const *choices; /* of a CHOICE, in the order of its values, ended by NULL */
+    const char *const *choices; /* of a CHOICE, in the order of its values, ended by NULL; of a
+                                   PATH, words that may stand in its place */
     const char *group;          /* who takes it: "TensorRT" */
     bool loads;                 /* it matters to a load too, not only to a build */
     bool saved;  /* a load of ONNX takes it from the manifest where it is left at its default */

@@ -65,6 +65,13 @@ uint64_t kln_hasher_value(const kln_hasher *hasher)
     return XXH3_64bits_digest(&hasher->state);
 }
 
+void kln_hasher_digest(const kln_hasher *hasher, uint64_t digest[2])
+{
+    const XXH128_hash_t hash = XXH3_128bits_digest(&hasher->state);
+    digest[0] = hash.high64;
+    digest[1] = hash.low64;
+}
+
 /* --- hashes of keys --- */
 
 static uint64_t secret[2];

@@ -237,6 +237,8 @@ typedef struct kln_hasher kln_hasher;
 kln_hasher *kln_hasher_create(void);
 void kln_hasher_add(kln_hasher *hasher, const void *data, size_t size);
 uint64_t kln_hasher_value(const kln_hasher *hasher);
+/* The same bytes' hash of 128 bits, for keys that stand for content. */
+void kln_hasher_digest(const kln_hasher *hasher, uint64_t digest[2]);
 
 /* Of what a table is searched by: under a secret of this process, so that no file can be made whose
  * names collide. */

@@ -100,6 +100,7 @@ kiln_status kiln_context_warmup(kiln_context *context, uint64_t runs, uint64_t m
     kiln_status status = kln_context_enter(context, __func__);
     if (status == KILN_OK) {
         status = kln_context_leave(context, warm_up(context, runs, milliseconds, latest, &made));
+        kln_engine_cache_note(context->engine);
     }
     kln_free(latest);
     if (summary != NULL) {

@@ -40,6 +40,7 @@ static void destroy(kiln_engine *engine)
     kln_names_finish(&engine->outputs);
     kln_arena_finish(&engine->arena);
     kln_free(engine->inspection);
+    kln_free(engine->cached);
     (void)pthread_mutex_destroy(&engine->inspecting);
     kln_shared_finish(&engine->shared);
     kln_free(engine);

@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine_cache.h"
 #include "graph/kln_graph.h"
-#include "kln_engine.h"
 
 /* Options that ask for more than a backend has must not be passed over. */
 static kiln_status check_taken(const kiln_backend *backend, const kiln_build_options *options)
@@ -93,6 +93,25 @@ static kiln_status name_folder(kiln_model *model, const char *folder)
     return KILN_OK;
 }
 
+kiln_status kln_engine_make_anew(const kiln_backend *backend, const kiln_backend_info *info,
+                                 const kiln_model *model, const kiln_build_options *options,
+                                 bool load, const kiln_monitor *monitor, kiln_engine **engine)
+{
+    const char *source = model->path != NULL ? model->path : "a model in memory";
+    kln_log(KILN_LOG_INFO, "engine", "%s: %s with %s %s", source, load ? "loading" : "building",
+            info->name, info->version);
+    const uint64_t begin = kln_now();
+    void *state = NULL;
+    const kiln_status status = make_hinted(backend, info, model, options, load, monitor, &state);
+    if (status != KILN_OK) {
+        return kln_engine_explain(status, model, options, backend);
+    }
+    KLN_RETURN_IF_ERROR(kln_engine_adopt(backend, info, state, options, model->path, engine));
+    kln_log(KILN_LOG_INFO, "engine", "%s: ready after %.1f ms", source,
+            (double)(kln_now() - begin) / 1e6);
+    return KILN_OK;
+}
+
 static kiln_status make_once(const kiln_model *asked, const kiln_build_options *options, bool load,
                              const kiln_monitor *monitor, kiln_engine **engine)
 {
@@ -104,27 +123,18 @@ static kiln_status make_once(const kiln_model *asked, const kiln_build_options *
     KLN_RETURN_IF_ERROR(kln_backend_select(options->backend, options->library, &backend, &info));
     KLN_RETURN_IF_ERROR(check_format(model, backend, load));
     KLN_RETURN_IF_ERROR(check_taken(backend, options));
-    const char *source = model->path != NULL ? model->path : "a model in memory";
-    kln_log(KILN_LOG_INFO, "engine", "%s: %s with %s %s", source, load ? "loading" : "building",
-            info.name, info.version);
-    const uint64_t begin = kln_now();
-    void *state = NULL;
     kln_onnx_model *read = NULL;
     kln_text written; /* only for a backend that asks for the bytes of a network */
     placed.read = &read;
     placed.written = &written;
     kln_text_init(&written, KLN_ONNX_MESSAGE_LIMIT);
-    kiln_status status = make_hinted(backend, &info, model, options, load, monitor, &state);
-    if (status != KILN_OK) {
-        status = kln_engine_explain(status, model, options, backend);
-    }
+    const kiln_status status =
+        kln_engine_cache_takes(backend, model, options)
+            ? kln_engine_make_cached(backend, &info, model, options, load, monitor, engine)
+            : kln_engine_make_anew(backend, &info, model, options, load, monitor, engine);
     kln_onnx_model_destroy(read);
     kln_text_finish(&written);
-    KLN_RETURN_IF_ERROR(status);
-    KLN_RETURN_IF_ERROR(kln_engine_adopt(backend, &info, state, options, model->path, engine));
-    kln_log(KILN_LOG_INFO, "engine", "%s: ready after %.1f ms", source,
-            (double)(kln_now() - begin) / 1e6);
-    return KILN_OK;
+    return status;
 }
 
 /* Whether it is worth while to try again with the file that lies there by now. */

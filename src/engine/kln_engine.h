@@ -24,8 +24,9 @@ struct kiln_engine {
     kiln_build_options built; /* what it was built with, but for texts and lists */
     const char *source;       /* the file it came from, or "" */
     kln_arena arena;
-    kln_names inputs;  /* name -> index of the binding */
-    kln_names outputs; /* likewise; a tensor may be both, and is one binding each */
+    struct kln_cached *cached; /* where it lies in a cache (engine_cache.h), or NULL */
+    kln_names inputs;          /* name -> index of the binding */
+    kln_names outputs;         /* likewise; a tensor may be both, and is one binding each */
     const char *
         *profile_names; /* of the profiles it was built with, NULL for one without; or NULL */
     size_t profile_name_count;
@@ -77,6 +78,17 @@ KILN_MUST_CHECK kiln_status kln_engine_adopt(const kiln_backend *backend,
 KILN_MUST_CHECK kiln_status kln_engine_make(const kiln_model *asked,
                                             const kiln_build_options *options, bool load,
                                             const kiln_monitor *monitor, kiln_engine **engine);
+
+/* The same with this backend, whatever lies in a cache. */
+KILN_MUST_CHECK kiln_status kln_engine_make_anew(const kiln_backend *backend,
+                                                 const kiln_backend_info *info,
+                                                 const kiln_model *model,
+                                                 const kiln_build_options *options, bool load,
+                                                 const kiln_monitor *monitor, kiln_engine **engine);
+
+/* After something was measured: into the manifest of the engine's entry in a cache, if it has one.
+ * What goes wrong is a warning. */
+void kln_engine_cache_note(kiln_engine *engine);
 
 /* kiln_engine_load of a file that is open already. */
 KILN_MUST_CHECK kiln_status kln_engine_load(const char *path, const kln_mapping *file,
@@ -150,6 +162,17 @@ KILN_MUST_CHECK kiln_status kln_manifest_parse(kiln_span text, kiln_span bytes,
  * OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_manifest_write(const kiln_engine *engine, kiln_span bytes,
                                                char **text);
+
+/* The manifest of what builds on GPU `device` measured, likewise. */
+KILN_MUST_CHECK kiln_status kln_manifest_write_timings(const kiln_backend_info *info,
+                                                       int32_t device, kiln_span bytes,
+                                                       char **text);
+
+/* What a manifest's text says of its file, for lists: "" where it says nothing. */
+typedef struct kln_manifest_facts {
+    char format[16], source[256], backend[32], version[64], gpu[128];
+} kln_manifest_facts;
+void kln_manifest_look(kiln_span text, kln_manifest_facts *facts);
 
 /* Whether the file, or what is in memory where `path` is NULL, is what the manifest speaks of.
  * MISMATCH with expected and found. */

@@ -65,11 +65,10 @@ static bool add_measured(cJSON *root, const kiln_engine *engine)
 }
 
 /* By model and compute capability: the number of a device means nothing on another machine. */
-static bool add_gpu(cJSON *root, const kiln_engine *engine)
+static bool add_gpu(cJSON *root, int32_t device)
 {
     kiln_device_info info = {.struct_size = sizeof info};
-    if (engine->shared.device < 0 ||
-        kln_cuda_device_info(engine->shared.device, &info) != KILN_OK) {
+    if (device < 0 || kln_cuda_device_info(device, &info) != KILN_OK) {
         return true;
     }
     char capability[32];
@@ -96,7 +95,7 @@ static bool fill(cJSON *root, const char *path, const kiln_engine *engine, kiln_
            cJSON_AddStringToObject(root, "backend", engine->shared.info.name) != NULL &&
            cJSON_AddStringToObject(root, "backend_version", engine->shared.info.version) != NULL &&
            cJSON_AddStringToObject(root, "source", name_of(engine->source)) != NULL &&
-           add_gpu(root, engine) && add_options(root, &engine->built) &&
+           add_gpu(root, engine->shared.device) && add_options(root, &engine->built) &&
            add_measured(root, engine) && kln_profile_names_write(engine, root);
 }
 
@@ -411,4 +410,46 @@ kiln_status kln_manifest_write(const kiln_engine *engine, kiln_span bytes, char 
     *text = root != NULL && fill(root, "", engine, bytes) ? cJSON_Print(root) : NULL;
     cJSON_Delete(root);
     return *text != NULL ? KILN_OK : kln_fail_memory(1024, "a manifest");
+}
+
+kiln_status kln_manifest_write_timings(const kiln_backend_info *info, int32_t device,
+                                       kiln_span bytes, char **text)
+{
+    use_kiln_heap();
+    cJSON *root = cJSON_CreateObject();
+    const bool filled =
+        root != NULL && cJSON_AddStringToObject(root, "kiln", kiln_version_string()) != NULL &&
+        cJSON_AddStringToObject(root, "format", "timings") != NULL && add_hash(root, bytes) &&
+        cJSON_AddStringToObject(root, "backend", info->name) != NULL &&
+        cJSON_AddStringToObject(root, "backend_version", info->version) != NULL &&
+        add_gpu(root, device);
+    *text = filled ? cJSON_Print(root) : NULL;
+    cJSON_Delete(root);
+    return *text != NULL ? KILN_OK : kln_fail_memory(1024, "a manifest");
+}
+
+void kln_manifest_look(kiln_span text, kln_manifest_facts *facts)
+{
+    cJSON *root = NULL;
+    kln_message before;
+    *facts = (kln_manifest_facts){.format = ""};
+    kln_message_keep(&before);
+    if (parse(text, &root) == KILN_OK) {
+        const struct {
+            const char *key;
+            char *out;
+            size_t size;
+        } fields[] = {{"format", facts->format, sizeof facts->format},
+                      {"source", facts->source, sizeof facts->source},
+                      {"backend", facts->backend, sizeof facts->backend},
+                      {"backend_version", facts->version, sizeof facts->version},
+                      {"gpu", facts->gpu, sizeof facts->gpu}};
+        for (size_t i = 0; i < KLN_ARRAY_LENGTH(fields); i++) {
+            const char *found =
+                cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(root, fields[i].key));
+            (void)snprintf(fields[i].out, fields[i].size, "%s", found != NULL ? found : "");
+        }
+    }
+    cJSON_Delete(root);
+    kln_message_restore(&before);
 }

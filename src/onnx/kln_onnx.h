@@ -310,6 +310,12 @@ bool kln_onnx_names_dim(const char *text);
  * for the field becomes a denotation, which means nothing. Bytes that are no model have none. */
 size_t kln_onnx_unname_dims(kiln_span model, unsigned char *image);
 
+/* Every tensor of a graph until `visit` says false: initializers, and what attributes hold, in its
+ * subgraphs too. The one that it stopped at, or NULL. (onnx_visit.c) */
+typedef bool (*kln_onnx_visit)(void *user, const kln_onnx_tensor *tensor);
+const kln_onnx_tensor *kln_onnx_visit_tensors(const kln_onnx_graph *graph, kln_onnx_visit visit,
+                                              void *user);
+
 /* Between TensorProto.DataType and kiln_dtype; UNDEFINED and 0 where there is no match. */
 kiln_dtype kln_onnx_dtype(int32_t wire_dtype);
 int32_t kln_onnx_wire_dtype(kiln_dtype dtype);

@@ -25,6 +25,7 @@ typedef struct kln_option {
     size_t offset;   /* of the member in kiln_build_options */
     size_t size;
     size_t count_offset; /* of a list, of its count */
+    bool shapes;         /* what is built depends on it */
 } kln_option;
 
 /* Ended by a row without a name. */

@@ -10,6 +10,11 @@
 #define CHOICES(...)                                     \
     .choices = (const char *const[]){__VA_ARGS__, NULL}, \
     .most = (int64_t)(sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)) - 1
+#define WORDS(...)                   \
+    .choices = (const char *const[]) \
+    {                                \
+        __VA_ARGS__, NULL            \
+    }
 #define CLI(short_flag, long_flag, value_word) \
     .letter = (short_flag), .flag = (long_flag), .value = (value_word)
 #define TRTEXEC(short_flag, long_flag, value_word, there) \
@@ -23,7 +28,7 @@ enum {
     CUDA = KLN_OPTIONS_CUDA,
     TENSORRT = KLN_OPTIONS_TENSORRT
 };
-enum { BUILDS = 0, LOADS = 1, SAVED = 2 };
+enum { BUILDS = 0, LOADS = 1, SAVED = 2, APART = 4 };
 
 #define GROUP(groups)                                    \
     ((groups) == ANY           ? "all backends"          \
@@ -48,7 +53,8 @@ enum { BUILDS = 0, LOADS = 1, SAVED = 2 };
      (taken_by),                                                   \
      offsetof(kiln_build_options, member),                         \
      SIZE(member),                                                 \
-     (count)},
+     (count),                                                      \
+     ((use)&APART) == 0},
 #define KILN_OPTION(kind, type, name, limits, taken_by, use, cli, help) \
     ROW(kind, name, 0, taken_by, use, help, limits, cli)
 #define KILN_OPTION_LIST(kind, type, name, count, limits, taken_by, use, cli, help) \

@@ -266,6 +266,19 @@ static void copy_profile(kln_arena *arena, kiln_profile *profile, kiln_status *s
     profile->name = copy_text(arena, profile->name, false, status);
 }
 
+/* Whether it is a path, not a word or name that stands in the place of one. */
+static bool is_path(const kln_option *option, const char *text)
+{
+    const char *const *words = option->shown.choices;
+    if (option->shown.kind == KILN_OPTION_LIBRARY) {
+        return text != NULL && kln_is_path(text);
+    }
+    while (words != NULL && *words != NULL && text != NULL && strcmp(*words, text) != 0) {
+        words++;
+    }
+    return option->shown.kind == KILN_OPTION_PATH && (words == NULL || *words == NULL);
+}
+
 /* The items of a list, copied as `kind` needs; NULL for none. */
 static void *copy_list(kln_arena *arena, kiln_option_kind kind, const void *items, size_t count,
                        kiln_status *status)
@@ -300,10 +313,9 @@ kiln_status kln_build_options_copy(kln_arena *arena, kiln_build_options *options
         } else if (kind >= KILN_OPTION_TEXT && kind != KILN_OPTION_POINTER) {
             size_t count = 0;
             const void *items = kln_option_items(option, options, &count);
-            const bool path = kind == KILN_OPTION_PATH ||
-                              (kind == KILN_OPTION_LIBRARY && items != NULL && kln_is_path(items));
-            items = option->count_offset != 0 ? copy_list(arena, kind, items, count, &status)
-                                              : copy_text(arena, items, path, &status);
+            items = option->count_offset != 0
+                        ? copy_list(arena, kind, items, count, &status)
+                        : copy_text(arena, items, is_path(option, items), &status);
             kln_option_set_items(option, items, count, options);
         }
     }

@@ -35,6 +35,11 @@ struct kiln_model {
     struct kln_onnx_model **read;       /* what was read of it first, for whoever reads it next; the
                                            caller's, or NULL */
     kln_text *written; /* where a graph is written for kiln_model_bytes; the caller's, or NULL */
+    const struct kln_onnx_model
+        *origin;       /* of a plan: what it was built from, where that is at
+                          hand, for the names that a plan does not keep; or NULL */
+    kiln_span timings; /* what other processes measured (kiln_backend.timings), for a build that has
+                          nothing of its own to begin with; what is not understood is passed over */
 };
 
 /* What a sentence calls it. */

@@ -32,6 +32,7 @@ kiln() {
 }
 export LC_ALL=C TERM=dumb
 export KILN_BACKEND=onnxruntime
+export XDG_CACHE_HOME=$scratch/cache
 unset KILN_ONNXRUNTIME
 models=$(dirname "$script")/../models
 cp "$models"/*.onnx .

@@ -47,6 +47,9 @@ def commands():
         yield ["build", "add.onnx", "-o", "out/add.saved"] + chosen
         yield ["run", "out/add.saved", "-i", "1"]
     yield ["compare", "add.onnx", "-i", "1"]
+    yield ["cache", "list"]
+    yield ["cache", "verify", "--cache", "out"]
+    yield ["cache", "clear", "--cache", "out"]
 
 
 def known_commands():

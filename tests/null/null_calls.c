@@ -174,6 +174,13 @@ static kiln_pool *right_pool(void)
     return pool;
 }
 
+static kiln_cache_list *right_cache_list(void)
+{
+    kiln_cache_list *list = NULL;
+    need(kiln_cache_list_create("nowhere", false, &list));
+    return list;
+}
+
 static kiln_histogram *right_histogram(void)
 {
     kiln_histogram *histogram = NULL;

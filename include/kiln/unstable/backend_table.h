@@ -225,6 +225,10 @@ typedef struct kiln_backend {
      * many there were. Builds that are under way go on. Any thread. */
     size_t (*release_builders)(void);
 
+    /* Of Kiln's own: what the builds of this process for GPU `device` have measured so far and
+     * still keep, in Kiln's heap; empty where that is nothing. NULL: nothing is measured. */
+    kiln_status (*timings)(const char *library, int32_t device, kiln_span *copy);
+
     /* Optional: whether this version of an operator is run for tensors of `dtype` (that of the
      * first input with a known one). Any thread, and before any probe. NULL: only a build can tell.
      */

@@ -2,47 +2,10 @@
 #include "onnx/kln_onnx.h"
 #include "ort_engine.h"
 
-/* The reader refuses deeper nesting, so the walk need not count. */
-static const kln_onnx_tensor *find_external(const kln_onnx_graph *graph);
-
-static const kln_onnx_tensor *find_in_list(const kln_onnx_tensor *tensors, size_t count)
+static bool is_inside(void *user, const kln_onnx_tensor *tensor)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (tensors[i].is_external) {
-            return &tensors[i];
-        }
-    }
-    return NULL;
-}
-
-static const kln_onnx_tensor *find_in_attribute(const kln_onnx_attribute *attribute)
-{
-    switch (attribute->type) {
-        case KLN_ONNX_ATTRIBUTE_TENSOR: return find_in_list(attribute->tensor, 1);
-        case KLN_ONNX_ATTRIBUTE_TENSORS: return find_in_list(attribute->tensors, attribute->count);
-        case KLN_ONNX_ATTRIBUTE_GRAPH: return find_external(attribute->graph);
-        case KLN_ONNX_ATTRIBUTE_GRAPHS:
-            for (size_t i = 0; i < attribute->count; i++) {
-                const kln_onnx_tensor *found = find_external(attribute->graphs[i]);
-                if (found != NULL) {
-                    return found;
-                }
-            }
-            return NULL;
-        default: return NULL;
-    }
-}
-
-static const kln_onnx_tensor *find_external(const kln_onnx_graph *graph)
-{
-    const kln_onnx_tensor *found = find_in_list(graph->initializers, graph->initializer_count);
-    for (size_t i = 0; i < graph->node_count && found == NULL; i++) {
-        const kln_onnx_node *node = &graph->nodes[i];
-        for (size_t j = 0; j < node->attribute_count && found == NULL; j++) {
-            found = find_in_attribute(&node->attributes[j]);
-        }
-    }
-    return found;
+    (void)user;
+    return !tensor->is_external;
 }
 
 /* A network in memory, in one message, written when somebody first asks. */
@@ -68,7 +31,7 @@ kiln_status ort_serialize(void *engine, kiln_span *bytes)
     KLN_RETURN_IF_ERROR(kln_bytes_check(self->bytes, "the model"));
     kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(self->bytes, NULL, &model));
-    const kln_onnx_tensor *external = find_external(&model->graph);
+    const kln_onnx_tensor *external = kln_onnx_visit_tensors(&model->graph, is_inside, NULL);
     kiln_status status = KILN_OK;
     if (external != NULL) {
         status = kln_fail(KILN_ERROR_UNSUPPORTED,

@@ -376,6 +376,9 @@ static kiln_status load(const kiln_model *plan, const kiln_build_options *option
     if (status == KILN_OK) {
         status = trt_engine_deserialize(made, plan->path != NULL ? plan->path : "a plan in memory");
     }
+    if (status == KILN_OK && plan->origin != NULL) {
+        status = trt_keep_names(made, plan->origin);
+    }
     kln_cuda_leave(&scope);
     if (status != KILN_OK) {
         engine_destroy(made);
@@ -438,6 +441,7 @@ const kiln_backend kln_backend_tensorrt = {
     .probe = probe,
     .library = trt_library_use,
     .release_builders = trt_release_builders,
+    .timings = trt_timings,
     .bound_as = bound_as,
     .initializers_are_weights = true,
     .engine = {.build = build,

@@ -181,6 +181,33 @@ static kiln_status describe_plan(trt_engine *engine, kiln_description *descripti
     return KILN_OK;
 }
 
+static kiln_status name_dims(kln_arena *arena, const kln_onnx_value *input, kiln_binding *binding)
+{
+    for (int32_t d = 0; d < binding->shape.rank && (size_t)d < input->type.rank; d++) {
+        const char *name = input->type.dims[d].parameter;
+        if (binding->shape.dims[d] == KILN_DYNAMIC && kln_onnx_names_dim(name)) {
+            KLN_RETURN_IF_ERROR(copy_text(arena, name, &binding->dim_names[d]));
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status trt_keep_names(trt_engine *engine, const kln_onnx_model *model)
+{
+    kiln_description *built = &engine->built;
+    built->arena = &engine->arena;
+    KLN_RETURN_IF_ERROR(describe_plan(engine, built));
+    for (size_t i = 0; i < built->input_count; i++) {
+        for (size_t k = 0; k < model->graph.input_count; k++) {
+            const kln_onnx_value *input = &model->graph.inputs[k];
+            if (strcmp(input->name, built->bindings[i].name) == 0) {
+                KLN_RETURN_IF_ERROR(name_dims(built->arena, input, &built->bindings[i]));
+            }
+        }
+    }
+    return model->metadata_count != 0 ? keep_lines(engine, model) : KILN_OK;
+}
+
 /* --- profiles --- */
 
 static kiln_status copy_values(trt_engine *engine, const char *name, int32_t profile,

@@ -108,6 +108,8 @@ KILN_MUST_CHECK kiln_status trt_engine_inspect(trt_engine *engine, int32_t index
 /* kiln_backend.describe. */
 /* Keeps what a model that was built says of itself beside its network. */
 KILN_MUST_CHECK kiln_status trt_keep_metadata(trt_engine *engine, const kiln_model *model);
+/* The same, and the names of its inputs' dimensions, for a plan that was loaded. */
+KILN_MUST_CHECK kiln_status trt_keep_names(trt_engine *engine, const kln_onnx_model *model);
 KILN_MUST_CHECK kiln_status trt_describe(void *state, kiln_description *description);
 
 #endif

@@ -154,6 +154,14 @@ void trt_library_keep_timings(trt_library *library, int32_t device, kiln_span by
     kln_free(made); /* the builder was released meanwhile */
 }
 
+kiln_status trt_timings(const char *requested, int32_t device, kiln_span *copy)
+{
+    trt_library *library = NULL;
+    *copy = (kiln_span){NULL, 0};
+    KLN_RETURN_IF_ERROR(trt_library_open(requested, &library));
+    return trt_library_get_timings(library, device, copy);
+}
+
 size_t trt_release_builders(void)
 {
     (void)pthread_mutex_lock(&lock);

@@ -29,6 +29,8 @@ KILN_MUST_CHECK kiln_status trt_context_save_cache(void *context, const char *pa
 
 /* trt_keep.c: the builders that are kept, of all libraries; how many there were. */
 size_t trt_release_builders(void);
+/* kiln_backend.timings. */
+KILN_MUST_CHECK kiln_status trt_timings(const char *requested, int32_t device, kiln_span *copy);
 
 /* trt_plugins.c */
 KILN_MUST_CHECK kiln_status trt_plugin_load(const char *requested, const char *path);

@@ -33,7 +33,11 @@ static kiln_status begin_with_kept(trt_build *build)
     }
     kiln_span bytes = {NULL, 0};
     KLN_RETURN_IF_ERROR(trt_library_get_timings(build->library, build->options->device, &bytes));
-    build->keeps_timing = set_cache(build, bytes);
+    build->keeps_timing = set_cache(build, bytes.size > 0 ? bytes : build->model->timings);
+    if (!build->keeps_timing && bytes.size == 0 && build->model->timings.size > 0) {
+        trt_TimingCache_destroy(build->timing);
+        build->keeps_timing = set_cache(build, bytes);
+    }
     if (!build->keeps_timing) {
         /* Nobody asked for it: TensorRT measures as if there were none. */
         trt_library_keep_timings(build->library, build->options->device, (kiln_span){NULL, 0});

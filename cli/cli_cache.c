@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli_list.h"
+
+#define MIB 1048576.0
+
+typedef struct cache_settings {
+    const char *cache;
+    double keep; /* MiB */
+    bool remove;
+} cache_settings;
+
+/* "3 days ago" */
+static void age_format(uint64_t seconds, char text[32])
+{
+    static const struct {
+        uint64_t seconds;
+        const char *name;
+    } units[] = {{86400, "day"}, {3600, "hour"}, {60, "minute"}, {1, "second"}};
+    const uint64_t now = (uint64_t)time(NULL);
+    const uint64_t age = now > seconds ? now - seconds : 0;
+    size_t unit = 0;
+    while (unit + 1 < CLI_ARRAY_LENGTH(units) && age < 2 * units[unit].seconds) {
+        unit++;
+    }
+    const unsigned long long count = age / units[unit].seconds;
+    (void)snprintf(text, 32, "%llu %s%s ago", count, units[unit].name, count == 1 ? "" : "s");
+}
+
+static void add_row(cli_table *table, const kiln_cache_entry *entry)
+{
+    char age[32];
+    char *source = cli_printable(entry->source);
+    age_format(entry->used_seconds, age);
+    cli_table_printf(table, "%.8s", entry->key);
+    cli_table_add(table, entry->kind[0] != '\0' ? entry->kind : "-");
+    cli_table_add(table, source[0] != '\0' ? source : "-");
+    cli_table_printf(table, "%s %s", entry->backend, entry->version);
+    cli_table_add(table, entry->gpu);
+    cli_table_printf(table, "%.1f", (double)entry->bytes / MIB);
+    cli_table_add(table, age);
+    free(source);
+}
+
+static cli_exit print_folder(const cache_settings *settings)
+{
+    char folder[4096];
+    size_t length = 0;
+    if (kiln_cache_folder(settings->cache, folder, sizeof folder, &length) != KILN_OK) {
+        return cli_fail();
+    }
+    (void)printf("%s\n", folder);
+    return CLI_DONE;
+}
+
+/* What is against it: a sentence and, where that is asked for, its end. */
+static cli_exit judge(const cache_settings *settings, const kiln_cache_entry *entry)
+{
+    if (entry->problem == NULL) {
+        return CLI_DONE;
+    }
+    (void)fflush(stdout);
+    cli_error("%.8s: %s", entry->key, entry->problem);
+    if (settings->remove && kiln_cache_remove(settings->cache, entry->key) != KILN_OK) {
+        (void)cli_fail();
+    }
+    return CLI_FAILED;
+}
+
+static cli_exit list(const cache_settings *settings, bool verify)
+{
+    static const char *const headings[] = {"key", "what", "model", "built with",
+                                           "GPU", "MiB",  "used"};
+    kiln_cache_list *entries = NULL;
+    cli_table table;
+    uint64_t bytes = 0;
+    cli_exit result = print_folder(settings);
+    if (result != CLI_DONE) {
+        return result;
+    }
+    if (kiln_cache_list_create(settings->cache, verify, &entries) != KILN_OK) {
+        return cli_fail();
+    }
+    const size_t count = kiln_cache_list_count(entries);
+    cli_table_init(&table, "lllllrr", headings);
+    for (size_t i = 0; i < count; i++) {
+        kiln_cache_entry entry = {.struct_size = sizeof entry};
+        if (kiln_cache_list_get(entries, i, &entry) == KILN_OK) {
+            add_row(&table, &entry);
+            bytes += entry.bytes;
+        }
+    }
+    (void)printf("%zu entr%s, %.1f MiB\n", count, count == 1 ? "y" : "ies", (double)bytes / MIB);
+    if (count > 0) {
+        (void)printf("\n");
+        cli_table_print(&table, 0);
+    } else {
+        cli_table_finish(&table);
+    }
+    for (size_t i = 0; i < count; i++) {
+        kiln_cache_entry entry = {.struct_size = sizeof entry};
+        if (kiln_cache_list_get(entries, i, &entry) == KILN_OK &&
+            judge(settings, &entry) != CLI_DONE) {
+            result = verify ? CLI_FAILED : CLI_DONE;
+        }
+    }
+    kiln_cache_list_destroy(entries);
+    return result;
+}
+
+static cli_exit clear(const cache_settings *settings)
+{
+    uint64_t freed = 0;
+    cli_exit result = print_folder(settings);
+    if (result != CLI_DONE) {
+        return result;
+    }
+    if (kiln_cache_clear(settings->cache, (uint64_t)(settings->keep * MIB), &freed) != KILN_OK) {
+        return cli_fail();
+    }
+    (void)printf("%.1f MiB removed\n", (double)freed / MIB);
+    return CLI_DONE;
+}
+
+static cli_exit run(const cli_command *self, int count, char **arguments)
+{
+    static const char *const actions[] = {"list", "clear", "verify"};
+    cache_settings settings = {.cache = "default"};
+    const char *operands[1] = {NULL};
+    cli_exit result = CLI_DONE;
+    if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
+        return result;
+    }
+    size_t action = 0;
+    while (action < CLI_ARRAY_LENGTH(actions) && strcmp(operands[0], actions[action]) != 0) {
+        action++;
+    }
+    if (action == CLI_ARRAY_LENGTH(actions)) {
+        const char *closest = cli_closest(operands[0], actions, CLI_ARRAY_LENGTH(actions));
+        result = cli_misuse(self, "there is no action \"%.80s\"; it is list, clear or verify%s%s%s",
+                            operands[0], closest != NULL ? "; did you mean " : "",
+                            closest != NULL ? closest : "", closest != NULL ? "?" : "");
+    } else if (settings.keep > 0 && action != 1) {
+        result = cli_misuse(self, "--keep is for clear");
+    } else if (settings.remove && action != 2) {
+        result = cli_misuse(self, "--remove is for verify");
+    } else {
+        result = action == 1 ? clear(&settings) : list(&settings, action == 2);
+    }
+    cli_options_finish(self, &settings);
+    return result;
+}
+
+static const cli_option options[] = {
+    {"cache", 0, "DIR", CLI_TEXT, offsetof(cache_settings, cache), 0, 0, NULL,
+     "The folder. Default: kiln in XDG_CACHE_HOME, or in ~/.cache."},
+    {"keep", 0, "MIB", CLI_REAL, offsetof(cache_settings, keep), 0, 1e9, NULL,
+     "With clear: leave so much of what was used last. Default 0."},
+    {"remove", 0, NULL, CLI_FLAG, offsetof(cache_settings, remove), 0, 0, NULL,
+     "With verify: remove what is damaged, which the next build would do as well."},
+    {0},
+};
+
+static const cli_group groups[] = {
+    {"Cache", options, 0},
+    {0},
+};
+
+static const cli_example examples[] = {
+    {"kiln cache list", "what is there, the plan used last first"},
+    {"kiln cache verify", "whether the bytes are what was written"},
+    {"kiln cache clear --keep 1024", "all but the last GiB"},
+    {0},
+};
+
+const cli_command cli_command_cache = {
+    .name = "cache",
+    .operands = "ACTION",
+    .least = 1,
+    .most = 1,
+    .summary = "list, clear or verify the plans that are kept",
+    .description =
+        "ACTION is list, clear or verify. The plans that TensorRT builds for \"kiln run\" and the "
+        "other commands that open a model are kept in a folder, so that the next run of the same "
+        "model with the same options, version and GPU loads what was built. A plan whose bytes "
+        "are not what its manifest says is never loaded, but built anew.",
+    .groups = groups,
+    .examples = examples,
+    .run = run,
+};

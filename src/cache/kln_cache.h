@@ -1,0 +1,77 @@
+/*
+ * kln_cache.h - files that are kept from one process to the next: a folder of entries, found by
+ * key, shared by any number of threads and processes, and bounded in bytes.
+ *
+ * An entry is a folder named as its key. In it lie "data", its manifest "data.json", and "lock".
+ * Who writes an entry holds its lock, waited for by whoever wants the same; a killed process's lock
+ * is gone with it. Readers take no lock: each file appears whole or not at all, and the manifest
+ * tells the hash of the data, so what does not fit together is no entry. What the files hold is the
+ * caller's.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_CACHE_H
+#define KLN_CACHE_H
+
+#include "base/kln_base.h"
+
+/* 128 bits in hexadecimal digits, and a NUL. */
+#define KLN_CACHE_KEY 33
+
+/* What kiln_build_options.cache says for the usual place. */
+#define KLN_CACHE_DEFAULT "default"
+/* The most that entries take together, where nobody says. */
+#define KLN_CACHE_LIMIT (UINT64_C(8) << 30)
+
+typedef struct kln_cache {
+    char folder[PATH_MAX - 64]; /* so that an entry's paths have room */
+} kln_cache;
+
+/* One entry as it lies there. */
+typedef struct kln_cache_row {
+    char key[KLN_CACHE_KEY];
+    uint64_t bytes; /* of all its files */
+    uint64_t used;  /* when it was last used, in nanoseconds since 1970 */
+    bool is_whole;  /* data and manifest are there */
+} kln_cache_row;
+
+/* Names the folder: `asked`, or the usual place for KLN_CACHE_DEFAULT. NOT_FOUND where neither
+ * XDG_CACHE_HOME nor HOME says one; LIMIT. */
+KILN_MUST_CHECK kiln_status kln_cache_find(const char *asked, kln_cache *cache);
+/* The same, and makes the folder where there is none. IO; STATE for a folder that everybody may
+ * write to, or of another user: a plan is as good as a program. */
+KILN_MUST_CHECK kiln_status kln_cache_open(const char *asked, kln_cache *cache);
+
+/* The path of an entry's data; its manifest is that and ".json". */
+void kln_cache_path(const kln_cache *cache, const char *key, char path[PATH_MAX]);
+
+/* Keeps others out of an entry, which need not be there yet. Waits for who holds it, and asks
+ * `goes_on` (or NULL) meanwhile. `*lock` is for kln_cache_unlock; -1 where the file system has no
+ * locks. BUSY where it is held and `waits` is false; CANCELLED; IO. */
+typedef bool (*kln_cache_goes_on)(void *user);
+KILN_MUST_CHECK kiln_status kln_cache_lock(const kln_cache *cache, const char *key, bool waits,
+                                           kln_cache_goes_on goes_on, void *user, int *lock);
+void kln_cache_unlock(int lock);
+
+/* Writes an entry, whose lock is held: nobody sees half of it. On an error there is none. IO. */
+KILN_MUST_CHECK kiln_status kln_cache_put(const kln_cache *cache, const char *key, kiln_span data,
+                                          kiln_span manifest);
+/* Takes everything out of an entry whose lock is held, what a killed process left of it too. */
+void kln_cache_clean(const kln_cache *cache, const char *key);
+/* Notes that it was used now; a folder that cannot be written to forgets it. */
+void kln_cache_touch(const kln_cache *cache, const char *key);
+
+/* The entries, the one used last first, for kln_free; none where there is no folder. IO,
+ * OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_cache_list(const kln_cache *cache, kln_cache_row **rows,
+                                           size_t *count);
+/* Whether there is a folder of that key; false for what is no key. */
+bool kln_cache_has(const kln_cache *cache, const char *key);
+/* Removes an entry, unless it is being written. BUSY, IO. */
+KILN_MUST_CHECK kiln_status kln_cache_remove(const kln_cache *cache, const char *key);
+/* Removes those that were not used for longest until `most` bytes are left, but never the one of
+ * `spared` (or NULL), nor one that is being written. What was freed is added to `*freed`. */
+KILN_MUST_CHECK kiln_status kln_cache_trim(const kln_cache *cache, uint64_t most,
+                                           const char *spared, uint64_t *freed);
+
+#endif

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a plan in the engine cache is found by. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cuda/kln_cuda.h"
+#include "engine_cache.h"
+#include "onnx/kln_onnx.h"
+
+/* Entries of another layout or meaning are not found. */
+#define FORMAT 1
+
+/* A key's text is a line for each option, and profiles may be long. */
+#define LONGEST_TEXT ((size_t)16 << 20)
+
+static kiln_status finish(kln_hasher *hasher, char key[KLN_CACHE_KEY])
+{
+    uint64_t digest[2];
+    kln_hasher_digest(hasher, digest);
+    (void)snprintf(key, KLN_CACHE_KEY, "%016" PRIx64 "%016" PRIx64, digest[0], digest[1]);
+    kln_free(hasher);
+    return KILN_OK;
+}
+
+static kln_hasher *create(kiln_status *status)
+{
+    kln_hasher *hasher = kln_hasher_create();
+    *status = hasher != NULL ? KILN_OK : kln_fail_memory(1024, "the hash of a model");
+    return hasher;
+}
+
+/* --- the model --- */
+
+/* What lies outside the message, with where it belongs. */
+static bool add_outside(void *user, const kln_onnx_tensor *tensor)
+{
+    if (tensor->is_external) {
+        kln_hasher_add(user, tensor->name, strlen(tensor->name) + 1);
+        kln_hasher_add(user, &tensor->data.size, sizeof tensor->data.size);
+        kln_hasher_add(user, tensor->data.data, tensor->data.size);
+    }
+    return true;
+}
+
+static bool add_left_out(void *user, const kln_onnx_tensor *tensor)
+{
+    if (!tensor->is_external && kln_onnx_is_left_out(tensor)) {
+        kln_hasher_add(user, tensor->data.data, tensor->data.size);
+    }
+    return add_outside(user, tensor);
+}
+
+static void add_tensors(kln_hasher *hasher, const kln_onnx_model *model, kln_onnx_visit visit)
+{
+    (void)kln_onnx_visit_tensors(&model->graph, visit, hasher);
+    for (size_t i = 0; i < model->function_count; i++) {
+        (void)kln_onnx_visit_tensors(&model->functions[i].body, visit, hasher);
+    }
+}
+
+/* A network's message is written without its weights, which are hashed where they lie. */
+static kiln_status add_network(kln_hasher *hasher, const kln_onnx_model *network)
+{
+    kln_text message;
+    kln_text_init(&message, SIZE_MAX / 2);
+    const kiln_status status = kln_onnx_write_bytes(network, KLN_ONNX_WEIGHTS_LEFT_OUT, &message);
+    if (status == KILN_OK) {
+        kln_hasher_add(hasher, message.data, message.size);
+        add_tensors(hasher, network, add_left_out);
+    }
+    kln_text_finish(&message);
+    return status;
+}
+
+static kiln_status hash_model(const kiln_model *model, const kln_onnx_model *read,
+                              char hash[KLN_CACHE_KEY])
+{
+    kiln_status status = KILN_OK;
+    kln_hasher *hasher = create(&status);
+    if (hasher == NULL) {
+        return status;
+    }
+    if (model->graph != NULL) {
+        status = add_network(hasher, model->graph);
+    } else {
+        kln_hasher_add(hasher, model->bytes.data, model->bytes.size);
+        add_tensors(hasher, read, add_outside);
+    }
+    if (status != KILN_OK) {
+        kln_free(hasher);
+        return status;
+    }
+    return finish(hasher, hash);
+}
+
+/* --- all of it --- */
+
+/* Whether a hint says nothing that the model does not: of an input of fixed shape that is no
+ * initializer, which a hint would make an input. */
+static bool is_said(const kln_onnx_graph *graph, const char *name)
+{
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        if (strcmp(graph->initializers[i].name, name) == 0) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < graph->input_count; i++) {
+        const kln_onnx_type *type = &graph->inputs[i].type;
+        if (strcmp(graph->inputs[i].name, name) != 0) {
+            continue;
+        }
+        for (size_t d = 0; d < type->rank; d++) {
+            if (type->dims[d].value < 0) {
+                return false;
+            }
+        }
+        return type->has_shape;
+    }
+    return false;
+}
+
+static kiln_status add_option(kln_text *text, const kln_option *option,
+                              const kiln_build_options *options)
+{
+    KLN_RETURN_IF_ERROR(kln_text_printf(text, "%s ", option->shown.name));
+    KLN_RETURN_IF_ERROR(kln_option_format(option, options, text));
+    return kln_text_printf(text, "\n");
+}
+
+static kiln_status add_hints(kln_text *text, const kln_option *option, const kln_onnx_graph *graph,
+                             const kiln_build_options *options)
+{
+    for (size_t i = 0; i < options->shape_hint_count; i++) {
+        kiln_build_options one = *options;
+        one.shape_hints = &options->shape_hints[i];
+        one.shape_hint_count = 1;
+        if (!is_said(graph, one.shape_hints->name)) {
+            KLN_RETURN_IF_ERROR(add_option(text, option, &one));
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status add_options(kln_text *text, const kln_onnx_graph *graph,
+                               const kiln_build_options *options)
+{
+    for (const kln_option *option = kln_options; option->groups != 0; option++) {
+        if (option->shapes && kln_option_is_set(option, options)) {
+            KLN_RETURN_IF_ERROR(option->shown.kind == KILN_OPTION_SHAPES
+                                    ? add_hints(text, option, graph, options)
+                                    : add_option(text, option, options));
+        }
+    }
+    return KILN_OK;
+}
+
+/* The same for all models: what runs where. */
+static kiln_status add_place(kln_text *text, const kiln_backend_info *info, int32_t device)
+{
+    kiln_device_info gpu = {.struct_size = sizeof gpu};
+    KLN_RETURN_IF_ERROR(kln_cuda_device_info(device, &gpu));
+    return kln_text_printf(text, "kiln %s %d\nbackend %s %s\ngpu %s %d.%d\n", kiln_version_string(),
+                           FORMAT, info->name, info->version, gpu.name, gpu.compute_major,
+                           gpu.compute_minor);
+}
+
+static kiln_status hash_text(kln_text *text, kiln_status status, char key[KLN_CACHE_KEY])
+{
+    kln_hasher *hasher = status == KILN_OK ? create(&status) : NULL;
+    if (hasher != NULL) {
+        kln_hasher_add(hasher, text->data, text->size);
+        status = finish(hasher, key);
+    }
+    kln_text_finish(text);
+    return status;
+}
+
+kiln_status kln_engine_cache_key(const kiln_backend_info *info, const kiln_model *model,
+                                 const kln_onnx_model *read, const kiln_build_options *options,
+                                 char key[KLN_CACHE_KEY])
+{
+    kln_text text;
+    char hash[KLN_CACHE_KEY];
+    KLN_RETURN_IF_ERROR(hash_model(model, read, hash));
+    kln_text_init(&text, LONGEST_TEXT);
+    kiln_status status = add_place(&text, info, options->device);
+    if (status == KILN_OK) {
+        status = kln_text_printf(&text, "model %s\n", hash);
+    }
+    if (status == KILN_OK) {
+        status =
+            add_options(&text, model->graph != NULL ? &model->graph->graph : &read->graph, options);
+    }
+    return hash_text(&text, status, key);
+}
+
+kiln_status kln_engine_timings_key(const kiln_backend_info *info, int32_t device,
+                                   char key[KLN_CACHE_KEY])
+{
+    kln_text text;
+    kln_text_init(&text, LONGEST_TEXT);
+    kiln_status status = add_place(&text, info, device);
+    if (status == KILN_OK) {
+        status = kln_text_printf(&text, "timings\n");
+    }
+    return hash_text(&text, status, key);
+}
