@@ -415,7 +415,7 @@ kiln_status kln_manifest_write(const kiln_engine *engine, kiln_span bytes, char 
 kiln_status kln_manifest_write_timings(const kiln_backend_info *info, int32_t device,
                                        kiln_span bytes, char **text)
 {
-    use_kiln_heap();
+    kln_json_begin();
     cJSON *root = cJSON_CreateObject();
     const bool filled =
         root != NULL && cJSON_AddStringToObject(root, "kiln", kiln_version_string()) != NULL &&

@@ -104,9 +104,8 @@ static void begin_folder(const char *name)
     assert_ok(kiln_cache_clear(folder, 0, NULL));
 }
 
-static void many_processes_build_once(void **state)
+TENSORRT_TEST(many_processes_build_once)
 {
-    (void)state;
     started processes[PROCESSES];
     begin_folder("many");
     set("FAKE_TENSORRT_LOADING", "100"); /* so that a build is worth waiting for */
@@ -128,9 +127,8 @@ static void many_processes_build_once(void **state)
 }
 
 /* Whatever moment it is, nothing that is damaged is left, and what is left is right. */
-static void a_killed_process_leaves_the_cache_usable(void **state)
+TENSORRT_TEST(a_killed_process_leaves_the_cache_usable)
 {
-    (void)state;
     size_t unfinished = 0;
     size_t found = 0;
     uint64_t random = 88172645463325252ULL;
@@ -173,9 +171,8 @@ static void a_killed_process_leaves_the_cache_usable(void **state)
     kiln_cache_list_destroy(list);
 }
 
-static void a_full_disk_costs_no_engine(void **state)
+TENSORRT_TEST(a_full_disk_costs_no_engine)
 {
-    (void)state;
     begin_folder("full");
     started process = start("full");
     assert_int_equal(close(process.in), 0);
@@ -197,10 +194,5 @@ int main(int argc, char **argv)
         return child(argv);
     }
     kiln_log_set_sink(NULL, NULL, KILN_LOG_OFF);
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(many_processes_build_once),
-        tensorrt_test(a_killed_process_leaves_the_cache_usable),
-        tensorrt_test(a_full_disk_costs_no_engine),
-    };
-    return run_tensorrt_tests(tests);
+    return kiln_test_run();
 }

@@ -82,9 +82,8 @@ static const char *plan_file(const char *name)
     return path;
 }
 
-static void a_model_is_built_once(void **state)
+TENSORRT_TEST(a_model_is_built_once)
 {
-    (void)state;
     kiln_build_options options = cached_options("once");
     const kiln_span model = relu_model("2,3");
     options.cache = NULL;
@@ -122,9 +121,8 @@ static void a_model_is_built_once(void **state)
 }
 
 /* An engine that was found says of itself what one that was built does. */
-static void what_is_found_has_the_names(void **state)
+TENSORRT_TEST(what_is_found_has_the_names)
 {
-    (void)state;
     const kiln_profile_input input = rows(1, 2, 8);
     const kiln_profile profile = {.inputs = &input, .input_count = 1, .name = "few"};
     kiln_build_options options = cached_options("names");
@@ -190,14 +188,13 @@ static const char *some_value(const kiln_build_option *option)
 }
 
 /* Every option but those that the table says a plan is the same without. */
-static void options_that_shape_a_plan_are_in_the_key(void **state)
+TENSORRT_TEST(options_that_shape_a_plan_are_in_the_key)
 {
     static const char *const apart[] = {
         "backend",       "library",        "cache",        "cache_bytes",        "device",
         "threads",       "parallel_nodes", "copy_file",    "timing_cache_bytes", "gpu_pool",
         "profile_nodes", "weights_folder", "timing_cache", "allow_host_code",    "gpu_allocator",
         "keep_builder",  "issues"};
-    (void)state;
     const kiln_build_options plain = KILN_BUILD_OPTIONS_INIT;
     char before[KLN_CACHE_KEY];
     char key[KLN_CACHE_KEY];
@@ -227,9 +224,8 @@ static void options_that_shape_a_plan_are_in_the_key(void **state)
     }
 }
 
-static void content_and_place_are_in_the_key(void **state)
+TENSORRT_TEST(content_and_place_are_in_the_key)
 {
-    (void)state;
     const kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     char keys[6][KLN_CACHE_KEY];
     char in[4096];
@@ -286,11 +282,10 @@ static void write_file(const char *path, const void *bytes, size_t size)
 }
 
 /* Whatever lies there, the model is built and the entry is good again. */
-static void damaged_entries_are_built_anew(void **state)
+TENSORRT_TEST(damaged_entries_are_built_anew)
 {
     static unsigned char bytes[2][PLAN_ROOM];
     static const char *const names[] = {"data", "data.json"};
-    (void)state;
     const kiln_build_options options = cached_options("damaged");
     const kiln_span model = relu_model("2,3");
     assert_use(STORED, model, &options);
@@ -326,9 +321,8 @@ static void damaged_entries_are_built_anew(void **state)
 }
 
 /* Good bytes that are no plan, with a manifest of their own: the library's word is not the last. */
-static void an_entry_that_the_library_refuses_is_built_anew(void **state)
+TENSORRT_TEST(an_entry_that_the_library_refuses_is_built_anew)
 {
-    (void)state;
     const kiln_build_options options = cached_options("refused");
     const kiln_span model = relu_model("2,3");
     assert_use(STORED, model, &options);
@@ -348,9 +342,8 @@ static void an_entry_that_the_library_refuses_is_built_anew(void **state)
 
 /* --- where nothing can be written --- */
 
-static void a_build_goes_on_without_a_cache(void **state)
+TENSORRT_TEST(a_build_goes_on_without_a_cache)
 {
-    (void)state;
     kiln_build_options options = cached_options("without");
     const kiln_span model = relu_model("2,3");
     /* A file in the place of the folder. */
@@ -399,9 +392,8 @@ static void a_build_goes_on_without_a_cache(void **state)
 
 /* --- bounds --- */
 
-static void what_was_not_used_for_longest_goes(void **state)
+TENSORRT_TEST(what_was_not_used_for_longest_goes)
 {
-    (void)state;
     kiln_build_options options = cached_options("bound");
     const kiln_span model = relu_model("2,3");
     for (int32_t level = 1; level <= 5; level++) {
@@ -439,9 +431,8 @@ static void what_was_not_used_for_longest_goes(void **state)
 
 /* --- what is measured --- */
 
-static void what_builds_measured_is_kept(void **state)
+TENSORRT_TEST(what_builds_measured_is_kept)
 {
-    (void)state;
     kiln_build_options options = cached_options("timings");
     const kiln_span model = relu_model("2,3");
     assert_use(STORED, model, &options);
@@ -472,10 +463,9 @@ static void what_builds_measured_is_kept(void **state)
     assert_int_equal(problems, 0);
 }
 
-static void what_a_warmup_measured_is_kept(void **state)
+TENSORRT_TEST(what_a_warmup_measured_is_kept)
 {
     static unsigned char text[PLAN_ROOM];
-    (void)state;
     const kiln_build_options options = cached_options("variants");
     const kiln_span model = relu_model("2,3");
     for (size_t i = 0; i < 2; i++) {
@@ -497,9 +487,8 @@ static void what_a_warmup_measured_is_kept(void **state)
 
 /* --- waiting --- */
 
-static void who_waits_can_be_cancelled(void **state)
+TENSORRT_TEST(who_waits_can_be_cancelled)
 {
-    (void)state;
     const kiln_build_options options = cached_options("waits");
     const kiln_span model = relu_model("2,3");
     assert_use(STORED, model, &options);
@@ -525,9 +514,8 @@ static void who_waits_can_be_cancelled(void **state)
     assert_use(STORED, model, &options);
 }
 
-static void what_is_not_kept(void **state)
+TENSORRT_TEST(what_is_not_kept)
 {
-    (void)state;
     kiln_build_options options = cached_options("not");
     const kiln_span model = relu_model("2,3");
     options.version_compatible = true;
@@ -560,30 +548,8 @@ static kiln_status build_through_cache(void *user)
     return status == KILN_OK && kiln_test_allocation_failed() ? KILN_ERROR_OUT_OF_MEMORY : status;
 }
 
-static void every_allocation_may_fail(void **state)
+TENSORRT_TEST(every_allocation_may_fail)
 {
-    (void)state;
     kiln_build_options options = cached_options("memory");
     kiln_test_each_allocation(build_through_cache, &options);
-}
-
-int main(void)
-{
-    kiln_log_set_sink(NULL, NULL, KILN_LOG_OFF);
-    const struct CMUnitTest tests[] = {
-        tensorrt_test(a_model_is_built_once),
-        tensorrt_test(what_is_found_has_the_names),
-        tensorrt_test(options_that_shape_a_plan_are_in_the_key),
-        tensorrt_test(content_and_place_are_in_the_key),
-        tensorrt_test(damaged_entries_are_built_anew),
-        tensorrt_test(an_entry_that_the_library_refuses_is_built_anew),
-        tensorrt_test(a_build_goes_on_without_a_cache),
-        tensorrt_test(what_was_not_used_for_longest_goes),
-        tensorrt_test(what_builds_measured_is_kept),
-        tensorrt_test(what_a_warmup_measured_is_kept),
-        tensorrt_test(who_waits_can_be_cancelled),
-        tensorrt_test(what_is_not_kept),
-        tensorrt_test(every_allocation_may_fail),
-    };
-    return run_tensorrt_tests(tests);
 }
