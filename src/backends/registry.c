@@ -239,10 +239,12 @@ kiln_status kiln_backend_register(const kiln_backend *backend)
             "build it against this version's <kiln/unstable/backend_table.h>",
             backend->struct_size, kiln_version_string(), sizeof *backend);
     }
-    if (backend->plan != NULL || backend->library != NULL) {
+    if (backend->plan != NULL || backend->library != NULL || backend->timings != NULL) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                         "kiln_backend_register: `%s` is set, which only Kiln's own backends have",
-                        backend->plan != NULL ? "plan" : "library");
+                        backend->plan != NULL      ? "plan"
+                        : backend->library != NULL ? "library"
+                                                   : "timings");
     }
     if (kln_backend_check(backend) != KILN_OK || backend->engine.build == NULL) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "kiln_backend_register: %s",

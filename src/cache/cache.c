@@ -182,7 +182,9 @@ kiln_status kln_cache_put(const kln_cache *cache, const char *key, kiln_span dat
         path_in(cache, key, DATA, path);
         status = kln_file_write(path, &data, 1, false);
     }
-    if (status != KILN_OK) {
+    if (status == KILN_OK) {
+        kln_cache_touch(cache, key);
+    } else {
         kln_cache_clean(cache, key);
     }
     return status;
@@ -191,6 +193,11 @@ kiln_status kln_cache_put(const kln_cache *cache, const char *key, kiln_span dat
 void kln_cache_touch(const kln_cache *cache, const char *key)
 {
     char path[PATH_MAX];
+    struct timespec now[2];
     path_in(cache, key, DATA, path);
-    (void)utimensat(AT_FDCWD, path, NULL, 0);
+    /* The system's own stamps come in steps of some milliseconds. */
+    if (clock_gettime(CLOCK_REALTIME, &now[0]) == 0) {
+        now[1] = now[0];
+        (void)utimensat(AT_FDCWD, path, now, 0);
+    }
 }

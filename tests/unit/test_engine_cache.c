@@ -476,7 +476,7 @@ TENSORRT_TEST(what_a_warmup_measured_is_kept)
         assert_ok(kiln_context_create(engine, NULL, &context));
         float x[6] = {0};
         (void)run_floats(context, KILN_SHAPE(2, 3), x);
-        assert_ok(kiln_context_warmup(context, 20, 20, NULL));
+        assert_ok(kiln_context_warmup(context, 20, 0, NULL));
         kiln_context_destroy(context);
         kiln_engine_release(engine);
         (void)read_file(plan_file("data.json"), text, sizeof text);
@@ -503,10 +503,11 @@ TENSORRT_TEST(who_waits_can_be_cancelled)
     kiln_build *job = NULL;
     kiln_engine *engine = NULL;
     assert_ok(kiln_build_start_bytes(model, &options, NULL, &job));
-    assert_status(KILN_ERROR_BUSY, kiln_build_wait(job, 30, &engine));
     kiln_build_progress progress = {.struct_size = sizeof progress};
-    assert_ok(kiln_build_get_progress(job, &progress));
-    assert_non_null(strstr(progress.phase, "waiting"));
+    while (strstr(progress.phase, "waiting") == NULL) {
+        assert_status(KILN_ERROR_BUSY, kiln_build_wait(job, 5, &engine));
+        assert_ok(kiln_build_get_progress(job, &progress));
+    }
     kiln_build_cancel(job);
     assert_status(KILN_ERROR_CANCELLED, kiln_build_wait(job, 10000, &engine));
     kiln_build_destroy(job);
