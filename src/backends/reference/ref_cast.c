@@ -47,6 +47,10 @@ static void cast_numbers(const ref_tensor *x, ref_tensor *y, bool saturate)
     int64_t ints[REF_CHUNK];
     const ref_domain from = ref_domain_of(x->dtype);
     const ref_domain to = ref_domain_of(y->dtype);
+    if (y->dtype == KILN_DTYPE_FLOAT64) {
+        ref_load_float(x, 0, 1, x->count, y->data);
+        return;
+    }
     for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
         const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
         if (from != REF_DOMAIN_FLOAT && to != REF_DOMAIN_FLOAT) {
@@ -55,11 +59,6 @@ static void cast_numbers(const ref_tensor *x, ref_tensor *y, bool saturate)
             continue;
         }
         ref_load_float(x, i, 1, n, floats);
-        if (x->dtype == KILN_DTYPE_UINT64) {
-            for (int64_t j = 0; j < n; j++) {
-                floats[j] = (double)((const uint64_t *)x->data)[i + j];
-            }
-        }
         if (ref_is_float8(y->dtype)) {
             for (int64_t j = 0; j < n; j++) {
                 ref_put_float8(y, i + j, floats[j], saturate);

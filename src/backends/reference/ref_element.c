@@ -152,10 +152,41 @@ static int64_t int_from_float(kiln_dtype dtype, double value)
     return (int64_t)value;
 }
 
+REF_WIDE static void widen(const float *in, int64_t n, double *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = (double)in[i];
+    }
+}
+
+REF_WIDE static void narrow(const double *in, int64_t n, float *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = (float)in[i];
+    }
+}
+
+/* Towards zero, as int_from_float does, where all are small enough for 32 bits; else false. */
+REF_WIDE static bool truncate_small(const double *in, int64_t n, int64_t *out)
+{
+    int64_t large = 0;
+    for (int64_t i = 0; i < n; i++) {
+        large |= !(fabs(in[i]) < 2147483648.0); /* NaN too */
+    }
+    for (int64_t i = 0; large == 0 && i < n; i++) {
+        out[i] = (int32_t)in[i];
+    }
+    return large == 0;
+}
+
 void ref_load_float(const ref_tensor *tensor, int64_t start, int64_t step, int64_t n, double *out)
 {
     if (tensor->dtype == KILN_DTYPE_FLOAT16 && step == 1) {
         ref_halves_load((const uint16_t *)tensor->data + start, n, out);
+        return;
+    }
+    if (tensor->dtype == KILN_DTYPE_FLOAT32 && step == 1) {
+        widen((const float *)tensor->data + start, n, out);
         return;
     }
     switch (tensor->dtype) {
@@ -248,6 +279,10 @@ void ref_store_float(ref_tensor *tensor, int64_t start, int64_t step, int64_t n,
         ref_halves_store(in, n, (uint16_t *)tensor->data + start);
         return;
     }
+    if (tensor->dtype == KILN_DTYPE_FLOAT32 && step == 1) {
+        narrow(in, n, (float *)tensor->data + start);
+        return;
+    }
     switch (tensor->dtype) {
 #define STORE_FLOAT(dtype, type, read, written)  \
     case dtype: {                                \
@@ -264,7 +299,8 @@ void ref_store_float(ref_tensor *tensor, int64_t start, int64_t step, int64_t n,
     int64_t values[REF_CHUNK];
     for (int64_t i = 0; i < n; i += REF_CHUNK) {
         const int64_t count = n - i < REF_CHUNK ? n - i : REF_CHUNK;
-        for (int64_t k = 0; k < count; k++) {
+        const bool done = tensor->dtype != KILN_DTYPE_BOOL && truncate_small(in + i, count, values);
+        for (int64_t k = 0; !done && k < count; k++) {
             values[k] = int_from_float(tensor->dtype, in[i + k]);
         }
         ref_store_int(tensor, start + i * step, step, count, values);

@@ -35,6 +35,14 @@
 #define REF_NEWEST_OPSET 28
 #define REF_CHUNK 256
 
+/* A loop that the compiler makes for the vectors of several machines, of which the program takes
+ * its own. No product is added before it is rounded (src/CMakeLists.txt), so all give the same. */
+#if defined(__x86_64__) && defined(__GLIBC__) && __has_attribute(target_clones)
+#define REF_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define REF_WIDE
+#endif
+
 /* --- values --- */
 
 typedef struct ref_tensor {
@@ -154,6 +162,9 @@ void ref_dense_strides(int rank, const int64_t *dims, int64_t *strides);
 /* Copies elements of `size` bytes between two strided views of the same dimensions. */
 void ref_copy_strided(size_t size, int rank, const int64_t *dims, void *to,
                       const int64_t *to_strides, const void *from, const int64_t *from_strides);
+/* to[i * to_row + k] = from[i + k * from_column] for `rows` i and `count` k. */
+void ref_turn_floats(int64_t rows, int64_t count, const float *from, int64_t from_column, float *to,
+                     int64_t to_row);
 /* `n` elements of `size` bytes, `step` elements apart on each side. */
 void ref_copy_elements(size_t size, int64_t n, void *to, int64_t to_step, const void *from,
                        int64_t from_step);

@@ -11,40 +11,43 @@
 #include "ref_internal.h"
 
 /* Elementwise functions of one float: X(operator, oldest version, expression of x), where a, b and
- * g are the operator's alpha, beta (or lambd, bias) and gamma. */
-#define REF_UNARY_LIST(X)                                   \
-    X(Acos, 7, acos(x))                                     \
-    X(Acosh, 9, acosh(x))                                   \
-    X(Asin, 7, asin(x))                                     \
-    X(Asinh, 9, asinh(x))                                   \
-    X(Atan, 7, atan(x))                                     \
-    X(Atanh, 9, atanh(x))                                   \
-    X(Ceil, 1, ceil(x))                                     \
-    X(Celu, 12, x > 0.0 ? x : a * expm1(x / a))             \
-    X(Cos, 7, cos(x))                                       \
-    X(Cosh, 9, cosh(x))                                     \
-    X(Elu, 1, x < 0.0 ? a * expm1(x) : x)                   \
-    X(Erf, 9, erf(x))                                       \
-    X(Exp, 1, exp(x))                                       \
-    X(Floor, 1, floor(x))                                   \
+ * g are the operator's alpha, beta (or lambd, bias) and gamma. First those that the C library
+ * computes, then those that a processor does. */
+#define REF_CALLED_LIST(X)                         \
+    X(Acos, 7, acos(x))                            \
+    X(Acosh, 9, acosh(x))                          \
+    X(Asin, 7, asin(x))                            \
+    X(Asinh, 9, asinh(x))                          \
+    X(Atan, 7, atan(x))                            \
+    X(Atanh, 9, atanh(x))                          \
+    X(Ceil, 1, ceil(x))                            \
+    X(Celu, 12, x > 0.0 ? x : a * expm1(x / a))    \
+    X(Cos, 7, cos(x))                              \
+    X(Cosh, 9, cosh(x))                            \
+    X(Elu, 1, x < 0.0 ? a * expm1(x) : x)          \
+    X(Erf, 9, erf(x))                              \
+    X(Exp, 1, exp(x))                              \
+    X(Floor, 1, floor(x))                          \
+    X(Log, 1, log(x))                              \
+    X(Mish, 18, x *tanh(softplus(x)))              \
+    X(Round, 11, ref_round_even(x))                \
+    X(Selu, 1, x > 0.0 ? g * x : g * a * expm1(x)) \
+    X(Sigmoid, 1, sigmoid(x))                      \
+    X(Sin, 7, sin(x))                              \
+    X(Sinh, 9, sinh(x))                            \
+    X(Softplus, 1, softplus(x))                    \
+    X(Swish, 24, x *sigmoid(a *x))                 \
+    X(Tan, 7, tan(x))                              \
+    X(Tanh, 1, tanh(x))
+#define REF_PLAIN_LIST(X)                                   \
     X(HardSigmoid, 1, ref_clamp(a *x + b, 0.0, 1.0))        \
     X(HardSwish, 14, x *ref_clamp(x / 6.0 + 0.5, 0.0, 1.0)) \
     X(LeakyRelu, 1, x < 0.0 ? a * x : x)                    \
-    X(Log, 1, log(x))                                       \
-    X(Mish, 18, x *tanh(softplus(x)))                       \
     X(Reciprocal, 1, 1.0 / x)                               \
-    X(Round, 11, ref_round_even(x))                         \
-    X(Selu, 1, x > 0.0 ? g * x : g * a * expm1(x))          \
-    X(Sigmoid, 1, sigmoid(x))                               \
-    X(Sin, 7, sin(x))                                       \
-    X(Sinh, 9, sinh(x))                                     \
-    X(Softplus, 1, softplus(x))                             \
     X(Softsign, 1, x / (1.0 + fabs(x)))                     \
     X(Sqrt, 1, sqrt(x))                                     \
-    X(Swish, 24, x *sigmoid(a *x))                          \
-    X(Tan, 7, tan(x))                                       \
-    X(Tanh, 1, tanh(x))                                     \
     X(ThresholdedRelu, 10, x > a ? x : 0.0)
+#define REF_UNARY_LIST(X) REF_CALLED_LIST(X) REF_PLAIN_LIST(X)
 
 typedef enum ref_unary {
 #define REF_UNARY_ENUM(name, since, expression) REF_UNARY_##name,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
+#include "ref_rows.h"
 
 kiln_status ref_per_dimension(const ref_call *call, const char *name, int rank, int64_t otherwise,
                               int64_t *values)
@@ -365,15 +366,21 @@ kiln_status ref_op_global_pool(ref_call *call)
     const double p = (double)ref_attribute_int(call, "p", 2);
     double *row = NULL;
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *row, &row));
-    for (int64_t i = 0; i < y->count; i++) {
+    for (int64_t i = 0; call->variant == REF_POOL_AVERAGE && i < y->count; i += REF_BESIDE) {
+        const int64_t rows = y->count - i < REF_BESIDE ? y->count - i : REF_BESIDE;
+        double sums[REF_BESIDE];
+        ref_sum_rows(x, i * n, n, rows, n, NULL, sums);
+        for (int64_t r = 0; r < rows; r++) {
+            ref_put_float(y, i + r, n > 0 ? sums[r] / (double)n : 0.0);
+        }
+    }
+    for (int64_t i = 0; call->variant != REF_POOL_AVERAGE && i < y->count; i++) {
         ref_load_float(x, i * n, 1, n, row);
         double sum = call->variant == REF_POOL_MAX && n > 0 ? row[0] : 0.0;
         for (int64_t j = 0; j < n; j++) {
-            switch ((ref_pool)call->variant) {
-                case REF_POOL_MAX: sum = row[j] > sum || isnan(row[j]) ? row[j] : sum; break;
-                case REF_POOL_AVERAGE: sum += row[j] / (double)n; break;
-                case REF_POOL_LP: sum += pow(fabs(row[j]), p); break;
-            }
+            sum = call->variant == REF_POOL_LP    ? sum + pow(fabs(row[j]), p)
+                  : row[j] > sum || isnan(row[j]) ? row[j]
+                                                  : sum;
         }
         ref_put_float(y, i, call->variant == REF_POOL_LP ? pow(sum, 1.0 / p) : sum);
     }

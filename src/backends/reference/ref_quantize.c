@@ -108,7 +108,7 @@ static bool is_short_float(kiln_dtype dtype)
            dtype == KILN_DTYPE_BFLOAT16;
 }
 
-static void divide_piece(const scales *s, piece *p, int64_t n)
+REF_WIDE static void divide_piece(const scales *s, piece *p, int64_t n)
 {
     /* The quotient has the input's own precision, so that ties are the same everywhere. */
     if (is_short_float(s->x->dtype) && is_short_float(s->scale->dtype)) {
@@ -129,8 +129,9 @@ static void divide_piece(const scales *s, piece *p, int64_t n)
 /* Added and taken away, it leaves of a smaller number the nearest whole one, where the machine
  * rounds to nearest. */
 #define WHOLE 6755399441055744.0
+#define WHOLE_FLOAT 12582912.0F
 
-static void round_piece(const target *t, piece *p, int64_t n)
+REF_WIDE static void round_piece(const target *t, piece *p, int64_t n)
 {
     const bool is_short = t->low >= -2147483648.0 && t->high <= 4294967295.0;
     if (!is_short || fegetround() != FE_TONEAREST) {
@@ -153,7 +154,7 @@ static void round_piece(const target *t, piece *p, int64_t n)
 }
 
 /* What stands in the types of a byte, without looking at each for what it is. */
-static void store_piece(ref_tensor *y, int64_t start, int64_t n, const piece *p)
+REF_WIDE static void store_piece(ref_tensor *y, int64_t start, int64_t n, const piece *p)
 {
     if (y->dtype == KILN_DTYPE_UINT8) {
         uint8_t *to = (uint8_t *)y->data + start;
@@ -182,6 +183,39 @@ static void quantize_piece(const scales *s, const target *t, piece *p, int64_t n
     }
 }
 
+/* Floats by one scale to a byte, all in float: the numbers that a byte can hold are whole there. */
+REF_WIDE static void quantize_floats(const float *x, int64_t n, float scale, const target *t,
+                                     double zero, uint8_t *y)
+{
+    const float low = (float)(t->low - zero);
+    const float high = (float)(t->high - zero);
+    const int32_t added = (int32_t)zero;
+    for (int64_t i = 0; i < n; i++) {
+        float value = x[i] / scale;
+        value = value > low ? value : low; /* NaN too */
+        value = value < high ? value : high;
+        y[i] = (uint8_t)((int32_t)((value + WHOLE_FLOAT) - WHOLE_FLOAT) + added);
+    }
+}
+
+static bool is_lean(const scales *s, const ref_tensor *y)
+{
+    return s->x->dtype == KILN_DTYPE_FLOAT32 && s->scale->dtype == KILN_DTYPE_FLOAT32 &&
+           s->block == 0 && (y->dtype == KILN_DTYPE_UINT8 || y->dtype == KILN_DTYPE_INT8) &&
+           fegetround() == FE_TONEAREST;
+}
+
+static void quantize_lean(const scales *s, const target *t, ref_tensor *y)
+{
+    const int64_t run =
+        s->scale->count == 1 ? y->count : ref_product(s->x->dims, s->axis + 1, s->x->rank);
+    for (int64_t i = 0; i < y->count; i += run) {
+        const int64_t at = scale_index(s, i);
+        quantize_floats((const float *)s->x->data + i, run, ((const float *)s->scale->data)[at], t,
+                        s->zero != NULL ? ref_get_float(s->zero, at) : 0.0, (uint8_t *)y->data + i);
+    }
+}
+
 kiln_status ref_op_quantize(ref_call *call)
 {
     scales s = {0};
@@ -199,6 +233,10 @@ kiln_status ref_op_quantize(ref_call *call)
                       .to_float = ref_domain_of(dtype) == REF_DOMAIN_FLOAT,
                       .saturate = ref_attribute_int(call, "saturate", 1) != 0};
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, s.x->rank, s.x->dims, &y));
+    if (is_lean(&s, y)) {
+        quantize_lean(&s, &t, y);
+        return KILN_OK;
+    }
     for (int64_t i = 0; i < y->count; i += REF_CHUNK) {
         const int64_t n = y->count - i < REF_CHUNK ? y->count - i : REF_CHUNK;
         piece p;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
+#include "ref_rows.h"
 
 /* A reduction splits the dimensions of x: `kept` ones index the output, `gone` ones are folded. */
 typedef struct folding {
@@ -225,7 +226,7 @@ static void fold_row(ref_reduce kind, bool first, int64_t n, const double *row, 
     }
 }
 
-static void add_floats(const float *x, int64_t n, double *into)
+REF_WIDE static void add_floats(const float *x, int64_t n, double *into)
 {
     for (int64_t i = 0; i < n; i++) {
         into[i] += (double)x[i];
@@ -258,31 +259,11 @@ static void fold_columns(const folding *fold, ref_reduce kind, int64_t from, int
             first = false;
         }
     }
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; kind != REF_REDUCE_SUM && i < n; i++) {
         const state s = {.sum = into[i], .extreme = into[i], .first = first};
         into[i] = finish_float(kind, &s, fold->count);
     }
     ref_store_float(fold->y, to, 1, n, into);
-}
-
-#define ROWS 8
-
-/* Sums of eight rows of floats: one addition need not wait for that of another row. */
-static void sum_rows(const float *x, int64_t stride, int64_t n, double sums[ROWS])
-{
-    double s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
-    for (int64_t i = 0; i < n; i++) {
-        s0 += (double)x[i];
-        s1 += (double)x[i + stride];
-        s2 += (double)x[i + 2 * stride];
-        s3 += (double)x[i + 3 * stride];
-        s4 += (double)x[i + 4 * stride];
-        s5 += (double)x[i + 5 * stride];
-        s6 += (double)x[i + 6 * stride];
-        s7 += (double)x[i + 7 * stride];
-    }
-    const double all[ROWS] = {s0, s1, s2, s3, s4, s5, s6, s7};
-    memcpy(sums, all, sizeof all);
 }
 
 /* Whether the elements of each output are neighbours. */
@@ -293,46 +274,11 @@ static bool is_dense(const folding *fold)
     return fold->rank > 0 && memcmp(dense, fold->strides, (size_t)fold->rank * sizeof *dense) == 0;
 }
 
-#define LANES 16
-
-/* Whether there is a NaN among some floats; `beats` says which of two is kept. */
-#define DEFINE_EXTREME(name, beats)                                    \
-    static bool name(const float *x, int64_t n, float *extreme)        \
-    {                                                                  \
-        float lanes[LANES];                                            \
-        float sums[LANES] = {0};                                       \
-        int64_t i = 0;                                                 \
-        for (int k = 0; k < LANES; k++) {                              \
-            lanes[k] = x[0];                                           \
-        }                                                              \
-        for (; i + LANES <= n; i += LANES) {                           \
-            for (int k = 0; k < LANES; k++) {                          \
-                const float v = x[i + k];                              \
-                lanes[k] = v beats lanes[k] ? v : lanes[k];            \
-                sums[k] += v * 0.0F;                                   \
-            }                                                          \
-        }                                                              \
-        for (; i < n; i++) {                                           \
-            lanes[0] = x[i] beats lanes[0] ? x[i] : lanes[0];          \
-            sums[0] += x[i] * 0.0F;                                    \
-        }                                                              \
-        bool strange = false;                                          \
-        *extreme = lanes[0];                                           \
-        for (int k = 0; k < LANES; k++) {                              \
-            *extreme = lanes[k] beats * extreme ? lanes[k] : *extreme; \
-            strange = strange || sums[k] != 0.0F;                      \
-        }                                                              \
-        return strange;                                                \
-    }
-DEFINE_EXTREME(find_greatest, >)
-DEFINE_EXTREME(find_least, <)
-
-/* The greatest or least of some floats; false where a NaN or an infinity is among them, or zeros
- * decide, of which the first one counts. */
+/* The greatest or least of some floats; false where one is no number, or zeros decide, of which the
+ * first one counts. */
 static bool find_extreme(const float *x, int64_t n, bool most, float *extreme)
 {
-    const bool strange = most ? find_greatest(x, n, extreme) : find_least(x, n, extreme);
-    return !strange && *extreme != 0.0F;
+    return ref_find_extreme(x, n, most, extreme) && *extreme != 0.0F;
 }
 
 /* Outputs from `i` on of a row of them, as many as one step does; 0 where none fits. */
@@ -344,7 +290,7 @@ static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
     if (is_whole(kind, fold->x->dtype) || !is_simple(kind) || fold->count == 0) {
         return 0;
     }
-    if (fold->kept.step[1] == 1 && fold->kept.step[0] == 1 && left >= ROWS) {
+    if (fold->kept.step[1] == 1 && fold->kept.step[0] == 1 && left >= REF_BESIDE) {
         const int64_t n = left < REF_CHUNK ? left : REF_CHUNK;
         fold_columns(fold, kind, from, to, n);
         return n;
@@ -361,15 +307,15 @@ static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
         ref_put_float(fold->y, to, (double)extreme);
         return 1;
     }
-    if ((kind == REF_REDUCE_SUM || kind == REF_REDUCE_MEAN) && left >= ROWS) {
-        double sums[ROWS];
-        sum_rows(x, fold->kept.step[1], fold->count, sums);
-        for (int64_t k = 0; k < ROWS; k++) {
+    if ((kind == REF_REDUCE_SUM || kind == REF_REDUCE_MEAN) && left >= REF_BESIDE) {
+        double sums[REF_BESIDE];
+        ref_sum_rows(fold->x, from, fold->kept.step[1], REF_BESIDE, fold->count, NULL, sums);
+        for (int64_t k = 0; k < REF_BESIDE; k++) {
             const state s = {.sum = sums[k]};
             ref_put_float(fold->y, to + k * fold->kept.step[0],
                           finish_float(kind, &s, fold->count));
         }
-        return ROWS;
+        return REF_BESIDE;
     }
     return 0;
 }
@@ -431,11 +377,10 @@ static bool find_place(const folding *fold, int64_t from, bool most, bool last, 
         !find_extreme(x, fold->count, most, &extreme)) {
         return false;
     }
-    int64_t at = last ? fold->count - 1 : 0;
-    while (x[at] != extreme) {
-        at += last ? -1 : 1;
+    *place = last ? fold->count - 1 : ref_find_equal(x, fold->count, extreme);
+    while (x[*place] != extreme) {
+        --*place;
     }
-    *place = at;
     return true;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <float.h>
 
+#include "ref_exp.h"
 #include "ref_ops.h"
 
 double ref_sigmoid(double x)
@@ -23,27 +24,28 @@ typedef struct parameters {
     double g;
 } parameters;
 
-#define DEFINE_UNARY(name, since, expression)                           \
-    static void chunk_##name(const parameters *p, int64_t n, double *v) \
-    {                                                                   \
-        const double a = p->a;                                          \
-        const double b = p->b;                                          \
-        const double g = p->g;                                          \
-        (void)a;                                                        \
-        (void)b;                                                        \
-        (void)g;                                                        \
-        for (int64_t i = 0; i < n; i++) {                               \
-            const double x = v[i];                                      \
-            v[i] = (expression);                                        \
-        }                                                               \
+#define DEFINE_FUNCTION(name, type, expression)                               \
+    static void name(const parameters *p, int64_t n, const type *v, type *to) \
+    {                                                                         \
+        const double a = p->a;                                                \
+        const double b = p->b;                                                \
+        const double g = p->g;                                                \
+        (void)a;                                                              \
+        (void)b;                                                              \
+        (void)g;                                                              \
+        for (int64_t i = 0; i < n; i++) {                                     \
+            const double x = (double)v[i];                                    \
+            to[i] = (type)(expression);                                       \
+        }                                                                     \
     }
+#define DEFINE_UNARY(name, since, expression) DEFINE_FUNCTION(chunk_##name, double, expression)
 REF_UNARY_LIST(DEFINE_UNARY)
 DEFINE_UNARY(Gelu, 20, 0.5 * x * (1.0 + erf(x * 0.70710678118654752440)))
 DEFINE_UNARY(GeluTanh, 20,
              0.5 * x * (1.0 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x))))
 DEFINE_UNARY(Shrink, 9, x<-a ? x + b : x> a ? x - b : 0.0)
 
-typedef void (*chunk_function)(const parameters *p, int64_t n, double *v);
+typedef void (*chunk_function)(const parameters *p, int64_t n, const double *v, double *to);
 
 static const chunk_function unary_functions[] = {
 #define LIST_UNARY(name, since, expression) [REF_UNARY_##name] = chunk_##name,
@@ -59,7 +61,7 @@ static kiln_status apply(ref_call *call, chunk_function function, const paramete
     for (int64_t i = 0; i < x->count; i += REF_CHUNK) {
         const int64_t n = x->count - i < REF_CHUNK ? x->count - i : REF_CHUNK;
         ref_load_float(x, i, 1, n, chunk);
-        function(p, n, chunk);
+        function(p, n, chunk, chunk);
         ref_store_float(y, i, 1, n, chunk);
     }
     return KILN_OK;
@@ -80,36 +82,34 @@ static parameters read_parameters(const ref_call *call)
                         .g = ref_attribute_float(call, "gamma", 1.05070102214813232421875)};
 }
 
-/* What of these functions of a float, as of two (ref_binary.c), is the same in float: whether it
- * was one of them and done. */
-static kiln_status apply_lean(ref_call *call, const parameters *p, bool *done)
-{
-    const ref_tensor *x = ref_input(call, 0);
-    ref_tensor *y = NULL;
-    *done = call->variant == REF_UNARY_LeakyRelu && x != NULL && x->dtype == KILN_DTYPE_FLOAT32 &&
-            (double)(float)p->a == p->a;
-    if (!*done) {
-        return KILN_OK;
-    }
-    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
-    const float *from = x->data;
-    float *to = y->data;
-    const float slope = (float)p->a;
-    for (int64_t i = 0; i < x->count; i++) {
-        to[i] = ref_select(from[i] < 0.0F, slope * from[i], from[i]);
-    }
-    return KILN_OK;
-}
+/* Those of float32 without a detour by rows of doubles, several at a time. */
+#define DEFINE_LEAN(name, since, expression) \
+    REF_WIDE DEFINE_FUNCTION(lean_##name, float, expression)
+#define LEAN_LIST(X)               \
+    REF_PLAIN_LIST(X)              \
+    X(Exp, 1, ref_exp(x))          \
+    X(Sigmoid, 1, ref_logistic(x)) \
+    X(Tanh, 1, ref_tanh(x))
+LEAN_LIST(DEFINE_LEAN)
+
+typedef void (*lean_function)(const parameters *p, int64_t n, const float *v, float *to);
+
+static const lean_function lean_functions[REF_UNARY_COUNT] = {
+#define LIST_LEAN(name, since, expression) [REF_UNARY_##name] = lean_##name,
+    LEAN_LIST(LIST_LEAN)};
 
 kiln_status ref_op_unary(ref_call *call)
 {
     const parameters p = read_parameters(call);
-    bool done = false;
-    KLN_RETURN_IF_ERROR(apply_lean(call, &p, &done));
-    if (done) {
-        return KILN_OK;
+    const lean_function lean = lean_functions[call->variant];
+    const ref_tensor *x = ref_input(call, 0);
+    if (lean == NULL || x == NULL || x->dtype != KILN_DTYPE_FLOAT32) {
+        return apply(call, unary_functions[call->variant], &p);
     }
-    return apply(call, unary_functions[call->variant], &p);
+    ref_tensor *y = NULL;
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
+    lean(&p, x->count, x->data, y->data);
+    return KILN_OK;
 }
 
 kiln_status ref_op_gelu(ref_call *call)

@@ -143,53 +143,86 @@ typedef struct turned {
 #define BLOCK 16
 
 /* Four by four at once where both sides have four neighbours. */
-#define DEFINE_TURN(name, type)                                                             \
-    static void name##_four(const turned *t, char *to, const char *from)                    \
-    {                                                                                       \
-        type in[4][4];                                                                      \
-        for (int c = 0; c < 4; c++) {                                                       \
-            memcpy(in[c], from + c * t->from_column * (int64_t)sizeof(type), sizeof in[c]); \
-        }                                                                                   \
-        for (int r = 0; r < 4; r++) {                                                       \
-            const type out[4] = {in[0][r], in[1][r], in[2][r], in[3][r]};                   \
-            memcpy(to + r * t->to_row * (int64_t)sizeof(type), out, sizeof out);            \
-        }                                                                                   \
-    }                                                                                       \
-    static void name##_block(const turned *t, int64_t rows, int64_t columns, char *to,      \
-                             const char *from)                                              \
-    {                                                                                       \
-        const int64_t size = (int64_t)sizeof(type);                                         \
-        for (int64_t r = 0; r < rows; r++) {                                                \
-            for (int64_t c = 0; c < columns; c++) {                                         \
-                memcpy(to + (r * t->to_row + c * t->to_column) * size,                      \
-                       from + (r + c * t->from_column) * size, sizeof(type));               \
-            }                                                                               \
-        }                                                                                   \
-    }                                                                                       \
-    static void name(const turned *t, char *to, const char *from)                           \
-    {                                                                                       \
-        const int64_t size = (int64_t)sizeof(type);                                         \
-        for (int64_t i = 0; i < t->rows; i += BLOCK) {                                      \
-            const int64_t rows = t->rows - i < BLOCK ? t->rows - i : BLOCK;                 \
-            for (int64_t j = 0; j < t->columns; j += 4) {                                   \
-                const int64_t columns = t->columns - j < 4 ? t->columns - j : 4;            \
-                char *place = to + (i * t->to_row + j * t->to_column) * size;               \
-                const char *origin = from + (i + j * t->from_column) * size;                \
-                int64_t r = 0;                                                              \
-                for (; columns == 4 && t->to_column == 1 && r + 4 <= rows; r += 4) {        \
-                    name##_four(t, place + r * t->to_row * size, origin + r * size);        \
-                }                                                                           \
-                name##_block(t, rows - r, columns, place + r * t->to_row * size,            \
-                             origin + r * size);                                            \
-            }                                                                               \
-        }                                                                                   \
+#define DEFINE_TURN_FOUR(name, type)                                                       \
+    static void name##_four(turned t, char *to, const char *from)                          \
+    {                                                                                      \
+        type in[4][4];                                                                     \
+        for (int c = 0; c < 4; c++) {                                                      \
+            memcpy(in[c], from + c * t.from_column * (int64_t)sizeof(type), sizeof in[c]); \
+        }                                                                                  \
+        for (int r = 0; r < 4; r++) {                                                      \
+            const type out[4] = {in[0][r], in[1][r], in[2][r], in[3][r]};                  \
+            memcpy(to + r * t.to_row * (int64_t)sizeof(type), out, sizeof out);            \
+        }                                                                                  \
+    }
+DEFINE_TURN_FOUR(turn_bytes, uint8_t)
+DEFINE_TURN_FOUR(turn_halves, uint16_t)
+DEFINE_TURN_FOUR(turn_longs, uint64_t)
+
+typedef uint32_t words __attribute__((vector_size(16)));
+
+static inline void turn_words_four(turned t, char *to, const char *from)
+{
+    const ptrdiff_t size = sizeof(uint32_t);
+    words in[4];
+    for (int c = 0; c < 4; c++) {
+        memcpy(&in[c], from + c * t.from_column * size, sizeof in[c]);
+    }
+    const words low01 = __builtin_shufflevector(in[0], in[1], 0, 4, 1, 5);
+    const words high01 = __builtin_shufflevector(in[0], in[1], 2, 6, 3, 7);
+    const words low23 = __builtin_shufflevector(in[2], in[3], 0, 4, 1, 5);
+    const words high23 = __builtin_shufflevector(in[2], in[3], 2, 6, 3, 7);
+    const words out[4] = {__builtin_shufflevector(low01, low23, 0, 1, 4, 5),
+                          __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
+                          __builtin_shufflevector(high01, high23, 0, 1, 4, 5),
+                          __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
+    for (int r = 0; r < 4; r++) {
+        memcpy(to + r * t.to_row * size, &out[r], sizeof out[r]);
+    }
+}
+
+#define DEFINE_TURN(name, type)                                                                   \
+    static void name##_block(turned t, int64_t rows, int64_t columns, char *to, const char *from) \
+    {                                                                                             \
+        const int64_t size = (int64_t)sizeof(type);                                               \
+        for (int64_t r = 0; r < rows; r++) {                                                      \
+            for (int64_t c = 0; c < columns; c++) {                                               \
+                memcpy(to + (r * t.to_row + c * t.to_column) * size,                              \
+                       from + (r + c * t.from_column) * size, sizeof(type));                      \
+            }                                                                                     \
+        }                                                                                         \
+    }                                                                                             \
+    static void name(turned t, char *to, const char *from)                                        \
+    {                                                                                             \
+        const int64_t size = (int64_t)sizeof(type);                                               \
+        for (int64_t i = 0; i < t.rows; i += BLOCK) {                                             \
+            const int64_t rows = t.rows - i < BLOCK ? t.rows - i : BLOCK;                         \
+            for (int64_t j = 0; j < t.columns; j += 4) {                                          \
+                const int64_t columns = t.columns - j < 4 ? t.columns - j : 4;                    \
+                char *place = to + (i * t.to_row + j * t.to_column) * size;                       \
+                const char *origin = from + (i + j * t.from_column) * size;                       \
+                int64_t r = 0;                                                                    \
+                for (; columns == 4 && t.to_column == 1 && r + 4 <= rows; r += 4) {               \
+                    name##_four(t, place + r * t.to_row * size, origin + r * size);               \
+                }                                                                                 \
+                name##_block(t, rows - r, columns, place + r * t.to_row * size,                   \
+                             origin + r * size);                                                  \
+            }                                                                                     \
+        }                                                                                         \
     }
 DEFINE_TURN(turn_bytes, uint8_t)
 DEFINE_TURN(turn_halves, uint16_t)
 DEFINE_TURN(turn_words, uint32_t)
 DEFINE_TURN(turn_longs, uint64_t)
 
-typedef void (*turn_function)(const turned *t, char *to, const char *from);
+void ref_turn_floats(int64_t rows, int64_t count, const float *from, int64_t from_column, float *to,
+                     int64_t to_row)
+{
+    const turned t = {rows, count, to_row, 1, from_column};
+    turn_words(t, (char *)to, (const char *)from);
+}
+
+typedef void (*turn_function)(turned t, char *to, const char *from);
 
 static turn_function turn_of(size_t size)
 {
@@ -229,7 +262,7 @@ static bool copy_turned(const ref_walk *walk, size_t size, char *to, const char 
     ref_walk_begin(&rest);
     while (ref_walk_next(&rest)) {
         for (int64_t i = 0; i < rest.length; i++) {
-            turn(&block, to + (rest.offset[0] + i * rest.step[0]) * (int64_t)size,
+            turn(block, to + (rest.offset[0] + i * rest.step[0]) * (int64_t)size,
                  from + (rest.offset[1] + i * rest.step[1]) * (int64_t)size);
         }
     }
