@@ -37,10 +37,24 @@ static void soften(ref_softmax kind, int64_t n, double *v)
     }
 }
 
-#define LANES 16
+/* --- of floats, several at a time ---
+ *
+ * What soften gives lies within `doubt` of what is found here: exponentials differ by 2^-49 at
+ * most, their sum, whatever its order, by n 2^-52 more. Where both ends round to the same float,
+ * that is the result; else soften finds it. Of more than LONGEST terms the sum here is nearer to
+ * the true one than a sum in their order, and counts. */
 
-/* e to the power of what `most` is less than each, into `e`, and their sum: every sixteenth is
- * added to the same partial sum. */
+#define LANES 16
+#define WIDTH 64
+#define LONGEST 4096
+
+static double doubt_of(int64_t n)
+{
+    return n <= LONGEST ? 0x1p-47 + (double)n * 0x1p-52 : 0.0;
+}
+
+/* e to the power of what each is above `most`, into `e`, and their sum: every sixteenth is added to
+ * the same partial sum. */
 REF_WIDE static double grow_floats(const float *x, int64_t n, double most, double *e)
 {
     double sums[LANES] = {0};
@@ -61,34 +75,145 @@ REF_WIDE static double grow_floats(const float *x, int64_t n, double most, doubl
     return sums[0];
 }
 
-REF_WIDE static void divide_row(const double *e, int64_t n, double sum, float *y)
+/* y = e * low, where e * high is the same float; else false. */
+REF_WIDE static bool scale_row(const double *e, int64_t n, double low, double high, float *y)
 {
+    int32_t unsure = 0;
     for (int64_t i = 0; i < n; i++) {
-        y[i] = (float)(e[i] / sum);
+        y[i] = (float)(e[i] * low);
+        unsure |= y[i] != (float)(e[i] * high);
     }
+    return unsure == 0;
 }
 
-REF_WIDE static void subtract_row(const float *x, int64_t n, double most, double log_sum, float *y)
+REF_WIDE static bool lower_row(const float *x, int64_t n, double most, double low, double high,
+                               float *y)
 {
+    int32_t unsure = 0;
     for (int64_t i = 0; i < n; i++) {
-        y[i] = (float)(((double)x[i] - most) - log_sum);
+        const double rest = (double)x[i] - most;
+        y[i] = (float)(rest - low);
+        unsure |= y[i] != (float)(rest - high);
     }
+    return unsure == 0;
 }
 
-/* A row of floats; false where it is left as it is: no finite number is the greatest. */
 static bool soften_floats(ref_softmax kind, const float *x, int64_t n, double *e, float *y)
 {
     float most = 0.0F;
-    if (kind == REF_HARDMAX || !ref_find_extreme(x, n, true, &most) || !isfinite(most)) {
+    if (!ref_find_extreme(x, n, true, &most) || !isfinite(most)) {
         return false;
     }
+    const double doubt = doubt_of(n);
     const double sum = grow_floats(x, n, (double)most, e);
     if (kind == REF_SOFTMAX) {
-        divide_row(e, n, sum, y);
-    } else {
-        subtract_row(x, n, (double)most, log(sum), y);
+        return scale_row(e, n, (1.0 - doubt) / sum, (1.0 + doubt) / sum, y);
     }
-    return true;
+    return lower_row(x, n, (double)most, log(sum) - doubt, log(sum) + doubt, y);
+}
+
+/* Columns side by side, whose elements are `stride` apart. */
+typedef struct columns {
+    int64_t n, width, stride;
+    double most[WIDTH], low[WIDTH], high[WIDTH];
+    int32_t unsure[WIDTH];
+} columns;
+
+REF_WIDE static void find_most(columns *c, const float *x)
+{
+    float most[WIDTH];
+    memcpy(most, x, (size_t)c->width * sizeof *x);
+    for (int64_t i = 0; i < c->n; i++) {
+        const float *row = x + i * c->stride;
+        for (int64_t k = 0; k < c->width; k++) {
+            most[k] = row[k] > most[k] ? row[k] : most[k];
+            c->unsure[k] |= row[k] != row[k];
+        }
+    }
+    for (int64_t k = 0; k < c->width; k++) {
+        c->unsure[k] |= !isfinite(most[k]);
+        c->most[k] = (double)most[k];
+    }
+}
+
+REF_WIDE static void grow_columns(columns *c, const float *x, double *e)
+{
+    for (int64_t i = 0; i < c->n; i++) {
+        const float *row = x + i * c->stride;
+        double *to = e + i * c->width;
+        for (int64_t k = 0; k < c->width; k++) {
+            to[k] = ref_exp((double)row[k] - c->most[k]);
+            c->low[k] += to[k];
+        }
+    }
+}
+
+REF_WIDE static void scale_columns(columns *c, const double *e, float *y)
+{
+    for (int64_t i = 0; i < c->n; i++) {
+        const double *row = e + i * c->width;
+        float *to = y + i * c->stride;
+        for (int64_t k = 0; k < c->width; k++) {
+            to[k] = (float)(row[k] * c->low[k]);
+            c->unsure[k] |= to[k] != (float)(row[k] * c->high[k]);
+        }
+    }
+}
+
+REF_WIDE static void lower_columns(columns *c, const float *x, float *y)
+{
+    for (int64_t i = 0; i < c->n; i++) {
+        const float *row = x + i * c->stride;
+        float *to = y + i * c->stride;
+        for (int64_t k = 0; k < c->width; k++) {
+            const double rest = (double)row[k] - c->most[k];
+            to[k] = (float)(rest - c->low[k]);
+            c->unsure[k] |= to[k] != (float)(rest - c->high[k]);
+        }
+    }
+}
+
+static void soften_columns(ref_softmax kind, columns *c, const float *x, double *e, float *y)
+{
+    const double doubt = doubt_of(c->n);
+    find_most(c, x);
+    grow_columns(c, x, e);
+    for (int64_t k = 0; k < c->width; k++) {
+        const double sum = c->low[k];
+        c->low[k] = kind == REF_SOFTMAX ? (1.0 - doubt) / sum : log(sum) - doubt;
+        c->high[k] = kind == REF_SOFTMAX ? (1.0 + doubt) / sum : log(sum) + doubt;
+    }
+    if (kind == REF_SOFTMAX) {
+        scale_columns(c, e, y);
+    } else {
+        lower_columns(c, x, y);
+    }
+}
+
+/* From `start` on as many neighbouring rows as go together; how many. */
+static int64_t soften_some(ref_softmax kind, const ref_tensor *x, int64_t start, int64_t n,
+                           int64_t inner, double *room, ref_tensor *y)
+{
+    const int64_t left = inner - start % inner;
+    columns c = {.n = n, .width = left < WIDTH ? left : WIDTH, .stride = inner, .unsure = {1}};
+    if (x->dtype == KILN_DTYPE_FLOAT32 && kind != REF_HARDMAX) {
+        const float *from = (const float *)x->data + start;
+        float *to = (float *)y->data + start;
+        c.unsure[0] = inner == 1 && !soften_floats(kind, from, n, room, to);
+        if (inner > 1) {
+            soften_columns(kind, &c, from, room, to);
+        }
+    } else {
+        c.width = 1;
+    }
+    for (int64_t k = 0; k < c.width; k++) {
+        if (c.unsure[k] != 0) {
+            ref_load_float(x, start + k, inner, n, room);
+            soften(kind, n, room);
+            ref_store_float(y, start + k, inner, n, room);
+        }
+    }
+    return c.width;
 }
 
 kiln_status ref_op_softmax(ref_call *call)
@@ -111,18 +236,12 @@ kiln_status ref_op_softmax(ref_call *call)
     }
     const int64_t inner = flat ? 1 : ref_product(x->dims, axis + 1, x->rank);
     const int64_t n = flat ? ref_product(x->dims, axis, x->rank) : x->dims[axis];
-    double *row = NULL;
-    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *row, &row));
-    for (int64_t i = 0; i < x->count / n; i++) {
+    double *room = NULL;
+    const size_t beside = inner < WIDTH ? (size_t)inner : WIDTH;
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n * beside, sizeof *room, &room));
+    for (int64_t i = 0; i < x->count / n;) {
         const int64_t start = i / inner * n * inner + i % inner;
-        if (inner == 1 && x->dtype == KILN_DTYPE_FLOAT32 &&
-            soften_floats((ref_softmax)call->variant, (const float *)x->data + start, n, row,
-                          (float *)y->data + start)) {
-            continue;
-        }
-        ref_load_float(x, start, inner, n, row);
-        soften((ref_softmax)call->variant, n, row);
-        ref_store_float(y, start, inner, n, row);
+        i += soften_some((ref_softmax)call->variant, x, start, n, inner, room, y);
     }
     return KILN_OK;
 }
