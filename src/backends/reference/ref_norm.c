@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_ops.h"
+#include "ref_rows.h"
 
 static void moments(const double *v, int64_t n, double *mean, double *variance)
 {
@@ -94,23 +95,54 @@ kiln_status ref_op_batch_normalization(ref_call *call)
     return KILN_OK;
 }
 
-/* Scale and bias lie over the dimensions from `axis` on. */
-static kiln_status spread_over(ref_call *call, size_t index, const ref_tensor *x, int axis,
-                               double **values)
+/* Scale and bias lie over the dimensions from `axis` on; without an input all are `otherwise`. */
+static kiln_status spread_over(ref_call *call, const ref_tensor *tensor, const ref_tensor *x,
+                               int axis, double otherwise, double **values)
 {
-    const ref_tensor *tensor = ref_input(call, index);
-    *values = NULL;
-    return tensor == NULL ? KILN_OK
-                          : ref_spread(call, tensor, x->rank - axis, x->dims + axis, values);
+    if (tensor != NULL) {
+        return ref_spread(call, tensor, x->rank - axis, x->dims + axis, values);
+    }
+    const int64_t n = ref_product(x->dims, axis, x->rank);
+    KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof **values, values));
+    for (int64_t i = 0; i < n; i++) {
+        (*values)[i] = otherwise;
+    }
+    return KILN_OK;
 }
 
-static double mean_square(const double *row, int64_t n)
+/* Means and variances of up to REF_BESIDE rows of `n` elements from element `start` on; where they
+ * are not centred, 0 and the mean square. */
+static void moments_beside(const ref_tensor *x, int64_t start, int64_t rows, int64_t n,
+                           bool centred, double *means, double *variances)
 {
-    double sum = 0.0;
-    for (int64_t i = 0; i < n; i++) {
-        sum += row[i] * row[i];
+    memset(means, 0, REF_BESIDE * sizeof *means);
+    if (centred) {
+        ref_sum_rows(x, start, n, rows, n, NULL, means);
+        for (int64_t r = 0; r < rows; r++) {
+            means[r] /= (double)n;
+        }
     }
-    return sum / (double)n;
+    ref_sum_rows(x, start, n, rows, n, means, variances);
+    for (int64_t r = 0; r < rows; r++) {
+        variances[r] /= (double)n;
+    }
+}
+
+REF_WIDE static void normalize(int64_t n, double mean, double factor, const double *scale,
+                               const double *bias, double *v)
+{
+    for (int64_t i = 0; i < n; i++) {
+        v[i] = (v[i] - mean) * factor * scale[i] + bias[i];
+    }
+}
+
+/* A run of elements with one scale and one bias. */
+REF_WIDE static void normalize_run(int64_t n, double mean, double factor, double scale, double bias,
+                                   double *v)
+{
+    for (int64_t i = 0; i < n; i++) {
+        v[i] = (v[i] - mean) * factor * scale + bias;
+    }
 }
 
 /* LayerNormalization, centred, and RMSNormalization. */
@@ -125,8 +157,9 @@ static kiln_status normalize_rows(ref_call *call, bool centred)
     int axis = 0;
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", -1), x->rank, &axis));
-    KLN_RETURN_IF_ERROR(spread_over(call, 1, x, axis, &scale));
-    KLN_RETURN_IF_ERROR(spread_over(call, 2, x, axis, &bias));
+    KLN_RETURN_IF_ERROR(spread_over(call, ref_input(call, 1), x, axis, 1.0, &scale));
+    KLN_RETURN_IF_ERROR(
+        spread_over(call, centred ? ref_input(call, 2) : NULL, x, axis, 0.0, &bias));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     int64_t dims[REF_RANK];
     for (int i = 0; i < x->rank; i++) {
@@ -141,24 +174,22 @@ static kiln_status normalize_rows(ref_call *call, bool centred)
     const int64_t n = ref_product(x->dims, axis, x->rank);
     const double epsilon = (double)ref_attribute_float(call, "epsilon", (double)1e-5F);
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *row, &row));
+    double means[REF_BESIDE];
+    double variances[REF_BESIDE];
     for (int64_t i = 0; n > 0 && i < x->count / n; i++) {
-        double mean = 0.0;
-        double variance = 0.0;
+        const int64_t left = x->count / n - i;
+        const int64_t r = i % REF_BESIDE;
+        if (r == 0) {
+            moments_beside(x, i * n, left < REF_BESIDE ? left : REF_BESIDE, n, centred, means,
+                           variances);
+        }
+        const double factor = 1.0 / sqrt(variances[r] + epsilon);
         ref_load_float(x, i * n, 1, n, row);
-        if (centred) {
-            moments(row, n, &mean, &variance);
-        } else {
-            variance = mean_square(row, n);
-        }
-        const double factor = 1.0 / sqrt(variance + epsilon);
-        for (int64_t j = 0; j < n; j++) {
-            row[j] = (row[j] - mean) * factor * (scale != NULL ? scale[j] : 1.0) +
-                     (bias != NULL && centred ? bias[j] : 0.0);
-        }
+        normalize(n, means[r], factor, scale, bias, row);
         ref_store_float(y, i * n, 1, n, row);
         for (int k = 0; k < 2; k++) {
             if (kept[k] != NULL) {
-                ref_put_float(kept[k], i, k == 0 ? mean : factor);
+                ref_put_float(kept[k], i, k == 0 ? means[r] : factor);
             }
         }
     }
@@ -194,16 +225,22 @@ static kiln_status normalize_groups(ref_call *call, int64_t groups, bool by_grou
     const int64_t inner = ref_product(x->dims, 2, x->rank);
     const int64_t n = channels / groups * inner;
     const double epsilon = (double)ref_attribute_float(call, "epsilon", (double)1e-5F);
+    const int64_t run = by_group ? n : inner;
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)n, sizeof *row, &row));
+    double means[REF_BESIDE];
+    double variances[REF_BESIDE];
     for (int64_t i = 0; n > 0 && i < x->count / n; i++) {
-        double mean = 0.0;
-        double variance = 0.0;
+        const int64_t left = x->count / n - i;
+        const int64_t r = i % REF_BESIDE;
+        if (r == 0) {
+            moments_beside(x, i * n, left < REF_BESIDE ? left : REF_BESIDE, n, true, means,
+                           variances);
+        }
+        const double factor = 1.0 / sqrt(variances[r] + epsilon);
         ref_load_float(x, i * n, 1, n, row);
-        moments(row, n, &mean, &variance);
-        const double factor = 1.0 / sqrt(variance + epsilon);
-        for (int64_t j = 0; j < n; j++) {
+        for (int64_t j = 0; j < n; j += run) {
             const int64_t c = by_group ? i % groups : (i * n + j) / inner % channels;
-            row[j] = (row[j] - mean) * factor * scale[c] + bias[c];
+            normalize_run(run, means[r], factor, scale[c], bias[c], row + j);
         }
         ref_store_float(y, i * n, 1, n, row);
     }
@@ -285,6 +322,29 @@ typedef struct local_response {
     double alpha, beta, bias;
 } local_response;
 
+/* The usual power by its roots, within `doubt` of what pow gives: true where each quotient rounds
+ * to one float whichever is taken. */
+REF_WIDE static bool divide_by_roots(const local_response *how, const double *row,
+                                     const double *sums, int64_t n, float *y)
+{
+    const double doubt = 0x1p-48;
+    int32_t unsure = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double root = sqrt(how->bias + how->alpha * sums[i]);
+        const double quotient = row[i] / (root * sqrt(root));
+        y[i] = (float)(quotient - quotient * doubt);
+        unsure |= y[i] != (float)(quotient + quotient * doubt);
+    }
+    return unsure == 0;
+}
+
+REF_WIDE static void add_squares(const double *row, int64_t n, double *sums)
+{
+    for (int64_t i = 0; i < n; i++) {
+        sums[i] += row[i] * row[i];
+    }
+}
+
 /* `n` elements of one channel. */
 static void normalize_piece(const local_response *how, const ref_tensor *x, int64_t start,
                             int64_t n, ref_tensor *y)
@@ -293,11 +353,13 @@ static void normalize_piece(const local_response *how, const ref_tensor *x, int6
     double row[REF_CHUNK];
     for (int64_t k = how->first; k < how->end; k++) {
         ref_load_float(x, start + k * how->channel, 1, n, row);
-        for (int64_t i = 0; i < n; i++) {
-            sums[i] += row[i] * row[i];
-        }
+        add_squares(row, n, sums);
     }
     ref_load_float(x, start, 1, n, row);
+    if (how->beta == 0.75 && y->dtype == KILN_DTYPE_FLOAT32 &&
+        divide_by_roots(how, row, sums, n, (float *)y->data + start)) {
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
         row[i] /= pow(how->bias + how->alpha * sums[i], how->beta);
     }
