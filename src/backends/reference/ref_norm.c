@@ -322,44 +322,46 @@ typedef struct local_response {
     double alpha, beta, bias;
 } local_response;
 
-/* The usual power by its roots, within `doubt` of what pow gives: true where each quotient rounds
- * to one float whichever is taken. */
-REF_WIDE static bool divide_by_roots(const local_response *how, const double *row,
-                                     const double *sums, int64_t n, float *y)
+/* Of floats the usual power by its roots, within `doubt` of what pow gives: true where each
+ * quotient rounds to one float whichever is taken. */
+REF_WIDE static bool normalize_floats(const local_response *how, const float *x, int64_t n,
+                                      float *y)
 {
+    double sums[REF_CHUNK] = {0};
     const double doubt = 0x1p-48;
     int32_t unsure = 0;
+    for (int64_t k = how->first; k < how->end; k++) {
+        const float *row = x + k * how->channel;
+        for (int64_t i = 0; i < n; i++) {
+            sums[i] += (double)row[i] * (double)row[i];
+        }
+    }
     for (int64_t i = 0; i < n; i++) {
         const double root = sqrt(how->bias + how->alpha * sums[i]);
-        const double quotient = row[i] / (root * sqrt(root));
-        y[i] = (float)(quotient - quotient * doubt);
-        unsure |= y[i] != (float)(quotient + quotient * doubt);
+        const double quotient = (double)x[i] / (root * sqrt(root));
+        y[i] = (float)(quotient * (1.0 - doubt));
+        unsure |= y[i] != (float)(quotient * (1.0 + doubt));
     }
     return unsure == 0;
-}
-
-REF_WIDE static void add_squares(const double *row, int64_t n, double *sums)
-{
-    for (int64_t i = 0; i < n; i++) {
-        sums[i] += row[i] * row[i];
-    }
 }
 
 /* `n` elements of one channel. */
 static void normalize_piece(const local_response *how, const ref_tensor *x, int64_t start,
                             int64_t n, ref_tensor *y)
 {
+    if (x->dtype == KILN_DTYPE_FLOAT32 && how->beta == 0.75 &&
+        normalize_floats(how, (const float *)x->data + start, n, (float *)y->data + start)) {
+        return;
+    }
     double sums[REF_CHUNK] = {0};
     double row[REF_CHUNK];
     for (int64_t k = how->first; k < how->end; k++) {
         ref_load_float(x, start + k * how->channel, 1, n, row);
-        add_squares(row, n, sums);
+        for (int64_t i = 0; i < n; i++) {
+            sums[i] += row[i] * row[i];
+        }
     }
     ref_load_float(x, start, 1, n, row);
-    if (how->beta == 0.75 && y->dtype == KILN_DTYPE_FLOAT32 &&
-        divide_by_roots(how, row, sums, n, (float *)y->data + start)) {
-        return;
-    }
     for (int64_t i = 0; i < n; i++) {
         row[i] /= pow(how->bias + how->alpha * sums[i], how->beta);
     }
