@@ -75,28 +75,28 @@ static const row_function compare_rows[] = {
 typedef void (*lean_function)(int64_t n, const float *a, int64_t a_step, const float *b,
                               int64_t b_step, void *out);
 
-#define DEFINE_LEAN(name, type, expression)                                            \
-    static void lean_##name(int64_t n, const float *a, int64_t a_step, const float *b, \
-                            int64_t b_step, void *out)                                 \
-    {                                                                                  \
-        type *to = out;                                                                \
-        for (int64_t i = 0; a_step == 1 && b_step == 1 && i < n; i++) {                \
-            const float x = a[i];                                                      \
-            const float y = b[i];                                                      \
-            to[i] = (type)(expression);                                                \
-        }                                                                              \
-        const float b_first = b[0];                                                    \
-        for (int64_t i = 0; a_step == 1 && b_step == 0 && i < n; i++) {                \
-            const float x = a[i];                                                      \
-            const float y = b_first;                                                   \
-            to[i] = (type)(expression);                                                \
-        }                                                                              \
-        const float a_first = a[0];                                                    \
-        for (int64_t i = 0; a_step == 0 && i < n; i++) {                               \
-            const float x = a_first;                                                   \
-            const float y = b[i * b_step];                                             \
-            to[i] = (type)(expression);                                                \
-        }                                                                              \
+#define DEFINE_LEAN(name, type, expression)                                                     \
+    REF_WIDE static void lean_##name(int64_t n, const float *a, int64_t a_step, const float *b, \
+                                     int64_t b_step, void *out)                                 \
+    {                                                                                           \
+        type *to = out;                                                                         \
+        for (int64_t i = 0; a_step == 1 && b_step == 1 && i < n; i++) {                         \
+            const float x = a[i];                                                               \
+            const float y = b[i];                                                               \
+            to[i] = (type)(expression);                                                         \
+        }                                                                                       \
+        const float b_first = b[0];                                                             \
+        for (int64_t i = 0; a_step == 1 && b_step == 0 && i < n; i++) {                         \
+            const float x = a[i];                                                               \
+            const float y = b_first;                                                            \
+            to[i] = (type)(expression);                                                         \
+        }                                                                                       \
+        const float a_first = a[0];                                                             \
+        for (int64_t i = 0; a_step == 0 && i < n; i++) {                                        \
+            const float x = a_first;                                                            \
+            const float y = b[i * b_step];                                                      \
+            to[i] = (type)(expression);                                                         \
+        }                                                                                       \
     }
 #define LEAN_LIST(X)                  \
     X(Add, x + y)                     \

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_conv.h"
+#include "ref_product.h"
 
 #define BLOCK 4
 
@@ -198,7 +199,7 @@ kiln_status ref_convolve(ref_call *call, const ref_tensor *x_shape, const double
     for (int64_t i = 0; i < count; i++) {
         (*out)[i] = bias != NULL ? bias[i / out_size % dims[1]] : 0.0;
     }
-    ref_conv_room room = {.padded = NULL};
+    ref_conv_room room = {.exact = ref_is_exact(x_shape->dtype, w_shape->dtype)};
     const bool pointwise = is_pointwise(&g);
     const bool by_panels = !pointwise && count > 0 &&
                            ref_conv_panels_fit(&g, group.channels, group.maps, dims[1], w, bias);
@@ -213,8 +214,10 @@ kiln_status ref_convolve(ref_call *call, const ref_tensor *x_shape, const double
             continue;
         }
         if (pointwise) {
-            ref_multiply(group.maps, group.channels, in_size, weights, group.channels, from,
-                         in_size, to, out_size);
+            const ref_matrix matrix = {
+                .doubles = from, .row = in_size, .column = 1, .exact = room.exact};
+            ref_multiply_matrix(group.maps, group.channels, in_size, weights, group.channels,
+                                &matrix, to, out_size);
             continue;
         }
         for (int64_t m = 0; m < group.maps; m += BLOCK) {

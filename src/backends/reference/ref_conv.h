@@ -16,6 +16,7 @@ typedef struct geometry {
 
 /* Scratch memory of one node, made by the first group. */
 typedef struct ref_conv_room {
+    bool exact; /* each product: see ref_sum_kernels */
     double *padded;
     int64_t *places;
 } ref_conv_room;

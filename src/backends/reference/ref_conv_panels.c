@@ -152,9 +152,8 @@ kiln_status ref_conv_panels(ref_call *call, const geometry *g, int64_t channels,
     find_offsets(g, channels, &p, offsets);
     find_starts(g, &p, starts);
     double panel[DEPTH * REF_SIDE];
-    ref_sum_function kernels[REF_SUM_KERNELS];
-    (void)ref_sum_kernels(kernels);
-    pass now = {.sum = kernels[0], .panel = panel, .starts = starts, .out_size = out_size};
+    pass now = {
+        .sum = ref_sum_kernel(room->exact), .panel = panel, .starts = starts, .out_size = out_size};
     for (int64_t m = 0; m < maps; m += REF_SIDE) {
         now.maps = maps - m < REF_SIDE ? maps - m : REF_SIDE;
         for (int64_t k = 0; k < volume; k += DEPTH) {

@@ -324,9 +324,8 @@ static void add_columns(const einsum *e, const plan *p, ref_sum_function sum, in
 
 static kiln_status contract_two(ref_call *call, const einsum *e, plan *p, ref_tensor *y)
 {
-    ref_sum_function kernels[REF_SUM_KERNELS];
+    const ref_sum_function sum = ref_sum_kernel(ref_is_exact(e->x[0]->dtype, e->x[1]->dtype));
     double *out = NULL;
-    (void)ref_sum_kernels(kernels);
     KLN_RETURN_IF_ERROR(list_terms(call, e, p));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
     memset(out, 0, (size_t)y->count * sizeof *out);
@@ -342,7 +341,7 @@ static kiln_status contract_two(ref_call *call, const einsum *e, plan *p, ref_te
         }
         KLN_RETURN_IF_ERROR(ref_spend(call, 0));
         for (int64_t c = 0; c < e->dims[p->columns]; c += REF_SIDE) {
-            add_columns(e, p, kernels[0], c, out_at, at, out);
+            add_columns(e, p, sum, c, out_at, at, out);
         }
         more = false;
         for (int i = p->columns - 1; i >= 0 && !more; i--) {

@@ -197,6 +197,7 @@ kiln_status ref_op_matmul(ref_call *call)
     KLN_RETURN_IF_ERROR(matrix_of(call, b, &right));
     right.row = p.columns;
     right.column = 1;
+    right.exact = ref_is_exact(a->dtype, b->dtype);
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
     memset(out, 0, (size_t)y->count * sizeof *out);
     multiply_floats(&p, left, &right, out);
@@ -409,6 +410,7 @@ kiln_status ref_op_gemm(ref_call *call)
     KLN_RETURN_IF_ERROR(matrix_of(call, b, &right));
     right.row = b_flip ? 1 : b->dims[1];
     right.column = b_flip ? b->dims[1] : 1;
+    right.exact = ref_is_exact(a->dtype, b->dtype);
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)y->count, sizeof *out, &out));
     memset(out, 0, (size_t)y->count * sizeof *out);
     ref_multiply_matrix(dims[0], inner, dims[1], left, inner, &right, out, dims[1]);

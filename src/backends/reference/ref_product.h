@@ -2,8 +2,8 @@
  * ref_product.h - sums of products in their order, many at a time.
  *
  * A sum is taken from its first product to its last, each product rounded and then the sum, so that
- * a result never depends on the machine. What differs between machines is how many sums are
- * taken side by side: up to REF_SIDE columns of four rows.
+ * a result never depends on the machine. A product of two floats is exact in double. What differs
+ * between machines is how many sums are taken side by side: up to REF_SIDE columns of four rows.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -23,8 +23,18 @@ typedef void (*ref_sum_function)(int64_t count, const int64_t *offsets,
 
 #define REF_SUM_KERNELS 3
 
-/* Those that this machine has, the widest first; how many. All give the same. */
-size_t ref_sum_kernels(ref_sum_function kernels[REF_SUM_KERNELS]);
+/* Those that this machine has, the widest first; how many. All give the same. `exact`: a double
+ * holds each product, so that whether it is rounded before it is added makes no difference. */
+size_t ref_sum_kernels(bool exact, ref_sum_function kernels[REF_SUM_KERNELS]);
+/* The widest. */
+ref_sum_function ref_sum_kernel(bool exact);
+/* Whether a double holds each product of elements of such types. */
+static inline bool ref_is_exact(kiln_dtype a, kiln_dtype b)
+{
+    const bool floats =
+        ref_domain_of(a) == REF_DOMAIN_FLOAT && ref_domain_of(b) == REF_DOMAIN_FLOAT;
+    return floats && kiln_dtype_bits(a) <= 32 && kiln_dtype_bits(b) <= 32;
+}
 
 /* A matrix that is read where it lies: float32 or double, element (k, c) at k * row + c * column.
  */
@@ -32,8 +42,13 @@ typedef struct ref_matrix {
     const float *floats; /* or NULL */
     const double *doubles;
     int64_t row, column;
+    bool exact; /* see ref_sum_kernels */
 } ref_matrix;
 
+/* The same for one row and exact products with floats that lie together by rows or by columns.
+ * (ref_product_row.c) */
+void ref_multiply_row(int64_t inner, int64_t columns, const double *a, const ref_matrix *b,
+                      double *out);
 /* out += a * b, where a has `rows` x `inner` elements, b `inner` x `columns`. */
 void ref_multiply_matrix(int64_t rows, int64_t inner, int64_t columns, const double *a,
                          int64_t a_stride, const ref_matrix *b, double *out, int64_t out_stride);

@@ -290,7 +290,7 @@ static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
     if (is_whole(kind, fold->x->dtype) || !is_simple(kind) || fold->count == 0) {
         return 0;
     }
-    if (fold->kept.step[1] == 1 && fold->kept.step[0] == 1 && left >= REF_BESIDE) {
+    if (fold->kept.step[1] == 1 && fold->kept.step[0] == 1 && left >= 8) {
         const int64_t n = left < REF_CHUNK ? left : REF_CHUNK;
         fold_columns(fold, kind, from, to, n);
         return n;
@@ -307,15 +307,16 @@ static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
         ref_put_float(fold->y, to, (double)extreme);
         return 1;
     }
-    if ((kind == REF_REDUCE_SUM || kind == REF_REDUCE_MEAN) && left >= REF_BESIDE) {
+    if (kind == REF_REDUCE_SUM || kind == REF_REDUCE_MEAN) {
         double sums[REF_BESIDE];
-        ref_sum_rows(fold->x, from, fold->kept.step[1], REF_BESIDE, fold->count, NULL, sums);
-        for (int64_t k = 0; k < REF_BESIDE; k++) {
+        const int64_t rows = left < REF_BESIDE ? left : REF_BESIDE;
+        ref_sum_rows(fold->x, from, fold->kept.step[1], rows, fold->count, NULL, sums);
+        for (int64_t k = 0; k < rows; k++) {
             const state s = {.sum = sums[k]};
             ref_put_float(fold->y, to + k * fold->kept.step[0],
                           finish_float(kind, &s, fold->count));
         }
-        return REF_BESIDE;
+        return rows;
     }
     return 0;
 }
@@ -401,17 +402,14 @@ kiln_status ref_op_arg(ref_call *call)
         for (int64_t i = 0; i < fold.kept.length; i++) {
             const int64_t from = fold.kept.offset[1] + i * fold.kept.step[1];
             int64_t best = 0;
-            if (find_place(&fold, from, call->variant == 1, last, &best)) {
-                ref_put_int(fold.y, fold.kept.offset[0] + i * fold.kept.step[0], best);
-                continue;
-            }
-            for (int64_t j = 1; j < fold.count; j++) {
+            const bool found = find_place(&fold, from, call->variant == 1, last, &best);
+            for (int64_t j = 1; !found && j < fold.count; j++) {
                 if (beats(fold.x, from + j * fold.strides[0], from + best * fold.strides[0],
                           call->variant == 1, last)) {
                     best = j;
                 }
             }
-            ref_put_int(fold.y, fold.kept.offset[0] + i * fold.kept.step[0], best);
+            ((int64_t *)fold.y->data)[fold.kept.offset[0] + i * fold.kept.step[0]] = best;
         }
     }
     return KILN_OK;

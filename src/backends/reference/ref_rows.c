@@ -3,9 +3,10 @@
 
 /* --- sums --- */
 
-#define COLUMNS 64
+#define COLUMNS 64 /* of some rows at a time */
+#define FEWEST_ROWS 4
 
-/* Adds `n` columns of eight terms each. */
+/* Adds `n` columns of REF_BESIDE terms each. */
 REF_WIDE static void add_columns(const float *from, int64_t n, double sums[REF_BESIDE])
 {
     double s[REF_BESIDE];
@@ -34,13 +35,13 @@ REF_WIDE static void add_squares(const float *from, int64_t n, const double mean
     memcpy(sums, s, sizeof s);
 }
 
-static void sum_beside(const float *x, int64_t stride, int64_t n, const double *means,
+static void sum_beside(const float *x, int64_t stride, int64_t rows, int64_t n, const double *means,
                        double sums[REF_BESIDE])
 {
-    float turned[COLUMNS * REF_BESIDE];
+    float turned[COLUMNS * REF_BESIDE] = {0};
     for (int64_t i = 0; i < n; i += COLUMNS) {
         const int64_t count = n - i < COLUMNS ? n - i : COLUMNS;
-        ref_turn_floats(count, REF_BESIDE, x + i, stride, turned, REF_BESIDE);
+        ref_turn_floats(count, rows, x + i, stride, turned, REF_BESIDE);
         if (means != NULL) {
             add_squares(turned, count, means, sums);
         } else {
@@ -53,8 +54,8 @@ void ref_sum_rows(const ref_tensor *x, int64_t start, int64_t stride, int64_t ro
                   const double *means, double sums[REF_BESIDE])
 {
     memset(sums, 0, REF_BESIDE * sizeof *sums);
-    if (rows == REF_BESIDE && x->dtype == KILN_DTYPE_FLOAT32) {
-        sum_beside((const float *)x->data + start, stride, n, means, sums);
+    if (rows >= FEWEST_ROWS && x->dtype == KILN_DTYPE_FLOAT32) {
+        sum_beside((const float *)x->data + start, stride, rows, n, means, sums);
         return;
     }
     double chunk[REF_CHUNK];
@@ -112,12 +113,14 @@ bool ref_find_extreme(const float *x, int64_t n, bool most, float *extreme)
     return !(most ? find_greatest(x, n, extreme) : find_least(x, n, extreme));
 }
 
-/* Where among LANES floats the first of `value` is; LANES: nowhere. */
+#define SEARCHED 128 /* at once */
+
+/* Where among SEARCHED floats the first of `value` is; SEARCHED: nowhere. */
 REF_WIDE static int32_t place_among(const float *x, float value)
 {
-    int32_t first = LANES;
-    for (int32_t k = 0; k < LANES; k++) {
-        const int32_t place = x[k] == value ? k : LANES;
+    int32_t first = SEARCHED;
+    for (int32_t k = 0; k < SEARCHED; k++) {
+        const int32_t place = x[k] == value ? k : SEARCHED;
         first = place < first ? place : first;
     }
     return first;
@@ -126,9 +129,9 @@ REF_WIDE static int32_t place_among(const float *x, float value)
 int64_t ref_find_equal(const float *x, int64_t n, float value)
 {
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
+    for (; i + SEARCHED <= n; i += SEARCHED) {
         const int32_t place = place_among(x + i, value);
-        if (place < LANES) {
+        if (place < SEARCHED) {
             return i + place;
         }
     }

@@ -1,7 +1,7 @@
 /*
  * ref_rows.h - what is found in whole rows: the sum, the mean's distance, the extreme.
  *
- * A sum takes its terms in their order. Eight rows are summed side by side, so that no addition
+ * A sum takes its terms in their order. Several rows are summed side by side, so that no addition
  * waits for the one before it.
  *
  * SPDX-License-Identifier: Apache-2.0
@@ -11,7 +11,7 @@
 
 #include "ref_internal.h"
 
-#define REF_BESIDE 8
+#define REF_BESIDE 16
 
 /* The sums of up to REF_BESIDE rows of `n` neighbouring elements, which begin at `start` and are
  * `stride` apart; with `means` those of the squares of what is left without them. */

@@ -218,8 +218,10 @@ DEFINE_TURN(turn_longs, uint64_t)
 void ref_turn_floats(int64_t rows, int64_t count, const float *from, int64_t from_column, float *to,
                      int64_t to_row)
 {
-    const turned t = {rows, count, to_row, 1, from_column};
-    turn_words(t, (char *)to, (const char *)from);
+    for (int64_t k = 0; k < count; k += 4) {
+        const turned t = {rows, count - k < 4 ? count - k : 4, to_row, 1, from_column};
+        turn_words(t, (char *)(to + k), (const char *)(from + k * from_column));
+    }
 }
 
 typedef void (*turn_function)(turned t, char *to, const char *from);

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_product.h"
+
+/* One row times a matrix, which is read once: a copy of it would cost more than the product. A
+ * double holds each product, so this file is compiled for fused multiply-add (src/CMakeLists.txt).
+ */
+
+#if defined(__x86_64__) && defined(__GLIBC__) && __has_attribute(target_clones)
+#define FUSED __attribute__((target_clones("avx512f", "fma", "default")))
+#else
+#define FUSED
+#endif
+
+#define DEPTH 64
+#define BESIDE 32
+
+#define TOGETHER 4 /* rows */
+
+/* Adds rows of floats, weighted by a, to a row of out. */
+FUSED static void add_rows(int64_t width, const double *a, const float *b, int64_t stride,
+                           double *restrict out)
+{
+    double w[TOGETHER];
+    memcpy(w, a, sizeof w);
+    for (int64_t c = 0; c < width; c++) {
+        double sum = out[c];
+        for (int k = 0; k < TOGETHER; k++) {
+            sum += w[k] * (double)b[c + k * stride];
+        }
+        out[c] = sum;
+    }
+}
+
+/* Adds `n` columns of BESIDE floats, weighted by a. */
+FUSED static void add_columns(int64_t n, const double *a, const float *columns, double out[BESIDE])
+{
+    double sums[BESIDE];
+    memcpy(sums, out, sizeof sums);
+    for (int64_t i = 0; i < n; i++) {
+        for (int k = 0; k < BESIDE; k++) {
+            sums[k] += a[i] * (double)columns[i * BESIDE + k];
+        }
+    }
+    memcpy(out, sums, sizeof sums);
+}
+
+/* Of `out` this much stays in the cache while rows of b pass. */
+#define WIDTH 1024
+
+static void multiply_rows(int64_t inner, int64_t columns, const double *a, const float *b,
+                          int64_t stride, double *out)
+{
+    for (int64_t c = 0; c < columns; c += WIDTH) {
+        const int64_t width = columns - c < WIDTH ? columns - c : WIDTH;
+        int64_t k = 0;
+        for (; k + TOGETHER <= inner; k += TOGETHER) {
+            add_rows(width, a + k, b + k * stride + c, stride, out + c);
+        }
+        for (; k < inner; k++) {
+            for (int64_t i = c; i < c + width; i++) {
+                out[i] += a[k] * (double)b[k * stride + i];
+            }
+        }
+    }
+}
+
+static void multiply_columns(int64_t inner, int64_t columns, const double *a, const float *b,
+                             int64_t stride, double *out)
+{
+    float turned[DEPTH * BESIDE];
+    int64_t c = 0;
+    for (; c + BESIDE <= columns; c += BESIDE) {
+        for (int64_t k = 0; k < inner; k += DEPTH) {
+            const int64_t count = inner - k < DEPTH ? inner - k : DEPTH;
+            ref_turn_floats(count, BESIDE, b + c * stride + k, stride, turned, BESIDE);
+            add_columns(count, a + k, turned, out + c);
+        }
+    }
+    for (; c < columns; c++) {
+        for (int64_t k = 0; k < inner; k++) {
+            out[c] += a[k] * (double)b[c * stride + k];
+        }
+    }
+}
+
+void ref_multiply_row(int64_t inner, int64_t columns, const double *a, const ref_matrix *b,
+                      double *out)
+{
+    if (b->column == 1) {
+        multiply_rows(inner, columns, a, b->floats, b->row, out);
+    } else {
+        multiply_columns(inner, columns, a, b->floats, b->column, out);
+    }
+}
