@@ -13,6 +13,7 @@
 extern const cli_command cli_command_bench;
 extern const cli_command cli_command_build;
 extern const cli_command cli_command_cache;
+extern const cli_command cli_command_calibrate;
 extern const cli_command cli_command_check;
 extern const cli_command cli_command_compare;
 extern const cli_command cli_command_doctor;

@@ -29,6 +29,8 @@ static const term advice[] = {
     {"kiln_build_options.refit", "--refit of `kiln build`"},
     {"refit: ", "--refit-from: "},
     {"kiln_build_options.shape_hints", "--shape"},
+    {"kiln_calibrate_options.memory_bytes", "--memory"},
+    {"kiln_calibrate_options.tensors", "--tensor"},
     {"kiln_compare_options.inputs, with or without data", "--shape"},
     {"kiln_context_options.graph_bytes allows", "a context may take"},
     {"kiln_engine_refit_file", "--refit-from"},

@@ -19,6 +19,7 @@
 #include <kiln/backend.h>
 #include <kiln/build.h>
 #include <kiln/cache.h>
+#include <kiln/calibrate.h>
 #include <kiln/check.h>
 #include <kiln/compare.h>
 #include <kiln/context.h>

@@ -92,6 +92,7 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_range_table_merge(kiln_range_table *ta
  */
 KILN_API const char *kiln_range_table_header(const kiln_range_table *table);
 #define KILN_CACHE_HEADER "TRT-100600-EntropyCalibration2"
+#define KILN_CACHE_HEADER_MINMAX "TRT-100600-MinMaxCalibration"
 
 /* Errors: NULL_ARGUMENT; INVALID_ARGUMENT for one that is not of this form; OUT_OF_MEMORY. Since
  * 0.1. */

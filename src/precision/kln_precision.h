@@ -6,6 +6,7 @@
 #ifndef KLN_PRECISION_H
 #define KLN_PRECISION_H
 
+#include <kiln/calibrate.h>
 #include <kiln/quantize.h>
 
 #include "base/kln_base.h"
@@ -20,5 +21,37 @@ KILN_MUST_CHECK kiln_status kln_ranges_read_cache(kiln_span text, kiln_range_tab
 KILN_MUST_CHECK kiln_status kln_ranges_read_json(kiln_span text, kiln_range_table *table);
 KILN_MUST_CHECK kiln_status kln_ranges_write_cache(const kiln_range_table *table, kln_text *text);
 KILN_MUST_CHECK kiln_status kln_ranges_write_json(const kiln_range_table *table, kln_text *text);
+
+/* --- what a tensor's numbers are seen to be, batch after batch (observe.c) --- */
+
+/* Of magnitudes, on either side of 0. */
+#define KLN_OBSERVED_BINS 2048
+#define KLN_OBSERVER_BIN_BYTES (2 * KLN_OBSERVED_BINS * sizeof(uint64_t))
+
+typedef struct kln_observer {
+    double least, greatest; /* of the finite ones */
+    uint64_t count, finite, nans, infinities;
+    uint64_t zeros; /* with bins only, in none of which they are */
+    double reach;   /* magnitudes that the bins stand for; 0 until one is above 0 */
+    uint64_t *bins; /* first of magnitudes above 0, then of those below; NULL: bounds are enough */
+} kln_observer;
+
+/* What one thread counts in. */
+typedef struct kln_observer_scratch kln_observer_scratch;
+kln_observer_scratch *kln_observer_scratch_create(void); /* for kln_free; NULL: memory is short */
+
+/* `bins` are KLN_OBSERVER_BIN_BYTES of the caller's, or NULL. */
+void kln_observer_init(kln_observer *observer, uint64_t *bins);
+bool kln_observer_takes(kiln_dtype dtype);
+/* A dense tensor in host memory. Allocates nothing. DTYPE, and what a view can lack. */
+KILN_MUST_CHECK kiln_status kln_observer_add(kln_observer *observer, const kiln_tensor *tensor,
+                                             kln_observer_scratch *scratch);
+
+/* --- the range that a method finds (threshold.c) --- */
+
+/* All but the name. `percent` is for KILN_CALIBRATE_PERCENTILE. The range of no finite number is 0
+ * to 0. */
+void kln_observer_range(const kln_observer *observer, kiln_calibration_method method,
+                        double percent, kiln_range *range);
 
 #endif

@@ -124,7 +124,7 @@ static kiln_status write_line(const kiln_range *range, kln_text *text)
     }
     uint32_t bits = 0;
     memcpy(&bits, &scale, sizeof bits);
-    return kln_text_printf(text, "%s: %08" PRIx32 "\n", range->name, bits);
+    return kln_text_printf(text, "%s: %" PRIx32 "\n", range->name, bits);
 }
 
 kiln_status kln_ranges_write_cache(const kiln_range_table *table, kln_text *text)

@@ -11,9 +11,9 @@ import pathlib
 import re
 import sys
 
-OPAQUE = {"buffer", "buffer_plan", "build", "cache_list", "comparison", "context", "engine",
-          "event", "graph", "histogram", "inspection", "issue_list", "network", "pipeline", "pool",
-          "range_table", "stream", "system_report"}
+OPAQUE = {"batch_folder", "buffer", "buffer_plan", "build", "cache_list", "comparison", "context",
+          "engine", "event", "graph", "histogram", "inspection", "issue_list", "network",
+          "pipeline", "pool", "range_table", "stream", "system_report"}
 FUNCTIONS = {"kiln_fill_function": "fill_nothing", "kiln_log_sink": "log_nothing",
              "function": "call_nothing"}
 # What a right argument is where its type alone does not say it.

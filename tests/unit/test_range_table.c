@@ -88,7 +88,7 @@ TEST(every_scale_comes_back)
     assert_ok(kln_text_printf(&text, "TRT-100600-EntropyCalibration2\n"));
     uint32_t bits = 0;
     for (uint32_t i = 0; i < 100; i++) {
-        assert_ok(kln_text_printf(&text, "t/%u: %08x\n", i, bits));
+        assert_ok(kln_text_printf(&text, "t/%u: %x\n", i, bits));
         bits = (bits * UINT32_C(1664525) + UINT32_C(1013904223)) % UINT32_C(0x7f800000);
     }
     (void)snprintf(json, sizeof json, "%s", kiln_test_path("r.json"));

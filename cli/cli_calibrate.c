@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli_list.h"
+#include "cli_model.h"
+
+typedef struct calibrate_settings {
+    cli_model_settings model;
+    const char *data;
+    const char *output;
+    int method;
+    double percentile;
+    int64_t batches;
+    int64_t batch_size;
+    int64_t memory; /* in MiB */
+    int64_t count_threads;
+    cli_list tensors;
+    const char *header;
+} calibrate_settings;
+
+typedef struct job {
+    const cli_command *command;
+    calibrate_settings settings;
+    const char *path;
+    kiln_batch_folder *folder;
+    kiln_range_table *ranges;
+    kiln_calibrate_progress progress; /* the last */
+} job;
+
+static const char *const methods[] = {"entropy", "minmax", "percentile", "mse", NULL};
+
+static bool note(void *user, const kiln_calibrate_progress *progress)
+{
+    job *work = user;
+    const size_t files = kiln_batch_folder_count(work->folder);
+    const uint64_t most = progress->most > 0 && progress->most < files ? progress->most : files;
+    work->progress = *progress;
+    cli_progress_set((double)progress->batches / (double)most);
+    return true;
+}
+
+static cli_exit calibrate(job *work)
+{
+    const calibrate_settings *settings = &work->settings;
+    const kiln_build_options build = cli_model_build(&settings->model);
+    kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
+    if (kiln_batch_folder_open(settings->data, &work->folder) != KILN_OK) {
+        return cli_fail();
+    }
+    const kiln_batch_source source = kiln_batch_folder_source(work->folder);
+    options.method = (kiln_calibration_method)settings->method;
+    options.percentile = settings->percentile;
+    options.batches = (uint64_t)settings->batches;
+    options.batch_size = settings->batch_size;
+    options.memory_bytes = (uint64_t)settings->memory << 20;
+    options.threads = (int32_t)settings->count_threads;
+    options.tensors = settings->tensors.count > 0 ? settings->tensors.items : NULL;
+    options.tensor_count = settings->tensors.count;
+    options.progress = note;
+    options.user = work;
+    cli_progress_begin("calibrating");
+    kiln_status status = kiln_calibrate_file(work->path, &build, &source, &options, &work->ranges);
+    cli_progress_end();
+    if (status == KILN_OK && settings->header != NULL) {
+        status = kiln_range_table_set_header(work->ranges, settings->header);
+    }
+    if (status == KILN_OK) {
+        status = kiln_range_table_save(work->ranges, settings->output);
+    }
+    return status == KILN_OK ? CLI_DONE : cli_fail();
+}
+
+static void print(const job *work)
+{
+    char *output = cli_printable(work->settings.output);
+    (void)printf("%s: the ranges of %zu tensors by %s, of %" PRIu64 " batch%s in %.2f s\n", output,
+                 kiln_range_table_count(work->ranges), methods[work->settings.method],
+                 work->progress.batches, work->progress.batches == 1 ? "" : "es",
+                 (double)work->progress.nanoseconds / 1e9);
+    free(output);
+    for (size_t i = 0; i < kiln_range_table_count(work->ranges); i++) {
+        const kiln_range *range = kiln_range_table_at(work->ranges, i);
+        if (range->nans + range->infinities > 0) {
+            char *name = cli_printable(range->name);
+            (void)printf("\"%s\": of %" PRIu64 " numbers %" PRIu64 " NaN and %" PRIu64
+                         " infinite, which have no part in its range\n",
+                         name, range->count, range->nans, range->infinities);
+            free(name);
+        }
+    }
+}
+
+static cli_exit run(const cli_command *self, int count, char **arguments)
+{
+    job work = {.command = self, .settings = {.percentile = 99.99, .memory = 1024}};
+    const char *operands[1] = {NULL};
+    cli_exit result = CLI_DONE;
+    if (!cli_options_read(self, count, arguments, &work.settings, operands, &result)) {
+        return result;
+    }
+    work.path = operands[0];
+    if (work.settings.data == NULL || work.settings.output == NULL) {
+        result = cli_misuse(self, "--%s is needed", work.settings.data == NULL ? "data" : "output");
+    } else {
+        result = calibrate(&work);
+    }
+    if (result == CLI_DONE) {
+        print(&work);
+    }
+    kiln_range_table_destroy(work.ranges);
+    kiln_batch_folder_close(work.folder);
+    cli_options_finish(self, &work.settings);
+    return result;
+}
+
+#define FIELD(name) offsetof(calibrate_settings, name)
+
+static const cli_option options[] = {
+    {"data", 'd', "DIR", CLI_TEXT, FIELD(data), 0, 0, NULL,
+     "The folder of the batches, in the order of their names: each .npz file is one, with an array "
+     "for each input, and each .npy file where the model has one input; or one such file."},
+    {"output", 'o', "FILE", CLI_TEXT, FIELD(output), 0, 0, NULL,
+     "Where the ranges go: JSON where FILE ends in .json, else TensorRT's calibration cache, as "
+     "trtexec --int8 --calib=FILE takes it."},
+    {"calib", 0, "FILE", CLI_TEXT, FIELD(output), 0, 0, NULL, "The same as --output."},
+    {"method", 'm', "METHOD", CLI_CHOICE, FIELD(method), 0, 0, methods,
+     "How a range is found: entropy, the least Kullback-Leibler divergence, as TensorRT does; "
+     "minmax; percentile; or mse, the least mean square error. Default entropy."},
+    {"percentile", 0, "P", CLI_REAL, FIELD(percentile), 1e-9, 100, NULL,
+     "With --method percentile: how much of the numbers lies within the range. Default 99.99."},
+    {"batches", 'n', "N", CLI_INTEGER, FIELD(batches), 0, 1e15, NULL,
+     "Use the first N batches. Default 0, all."},
+    {"batch-size", 0, "N", CLI_INTEGER, FIELD(batch_size), 0, 1e15, NULL,
+     "Run batches in pieces of N along the first dimension. Default 0: what the model has there, "
+     "else a batch as it is."},
+    {"memory", 0, "MIB", CLI_INTEGER, FIELD(memory), 1, 1e9, NULL,
+     "Tensors that are looked at at once, with their histograms, take at most so much; past it the "
+     "model runs several times for each batch. Default 1024."},
+    {"count-threads", 0, "N", CLI_INTEGER, FIELD(count_threads), 0, 4096, NULL,
+     "Threads that count. Default 0: one for each processor, 8 at most."},
+    {"tensor", 0, "NAME", CLI_LIST, FIELD(tensors), 0, 0, NULL,
+     "Find the range of this tensor alone; may be given several times. Default: all."},
+    {"header", 0, "LINE", CLI_TEXT, FIELD(header), 0, 0, NULL,
+     "The first line of the cache: TRT, TensorRT's version and the calibrator that shall take it. "
+     "Default " KILN_CACHE_HEADER ", or MinMaxCalibration with --method minmax."},
+    {0},
+};
+
+static const cli_option engine_options[] = {
+    CLI_ROWS_OF(CLI_LOADS, offsetof(cli_model_settings, build)),
+    {0},
+};
+
+static const cli_group groups[] = {
+    {"Calibration", options, 0},
+    {"Engine", engine_options, FIELD(model)},
+    {0},
+};
+
+static const cli_example examples[] = {
+    {"kiln calibrate model.onnx --data batches -o calib.cache",
+     "a cache for trtexec --int8 --calib=calib.cache"},
+    {"kiln calibrate model.onnx -d batches -o ranges.json -m percentile",
+     "ranges as JSON, with what was seen beside them"},
+    {0},
+};
+
+const cli_command cli_command_calibrate = {
+    .name = "calibrate",
+    .operands = "MODEL",
+    .least = 1,
+    .most = 1,
+    .summary = "find the ranges of a model's tensors on batches of data",
+    .description =
+        "Runs the ONNX file MODEL on batches of data and finds for each floating-point tensor the "
+        "range that a low precision should represent. One batch is in memory at a time.\n\n"
+        "NaN and infinities have no part in a range and are told of.",
+    .groups = groups,
+    .examples = examples,
+    .run = run,
+};

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "calibrate_parts.h"
+#include "graph/kln_graph.h"
+
+/* --- options --- */
+
+static kiln_status read_options(const kiln_calibrate_options *options, kiln_calibrate_options *read)
+{
+    *read = KILN_CALIBRATE_OPTIONS_INIT;
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_calibrate_options", options, read, sizeof *read));
+    if (read->tensors == NULL && read->tensor_count > 0) {
+        return kln_fail_null("kiln_calibrate_options", "tensors");
+    }
+    if ((unsigned)read->method > KILN_CALIBRATE_MSE || !(read->percentile > 0) ||
+        read->percentile > 100 || read->batch_size < 0 || read->threads < 0 ||
+        read->threads > 4096) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_calibrate_options: method is %d, percentile %g, batch_size %lld, "
+                        "threads %d; 0 to 3, above 0 to 100, 0 or more, and 0 to 4096 are allowed",
+                        (int)read->method, read->percentile, (long long)read->batch_size,
+                        (int)read->threads);
+    }
+    return KILN_OK;
+}
+
+/* --- which tensor is for which input --- */
+
+/* The graph's name for the tensor, or NULL where it is for no input. */
+static const char *input_for(const kln_calibration *of, const kiln_named_tensor *tensor, bool alone)
+{
+    const kln_graph_inference *graph = of->inference->graph;
+    const char *only = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < graph->input_count; i++) {
+        const kln_value *input = graph->values[graph->inputs[i]];
+        if (tensor->name != NULL && strcmp(input->name, tensor->name) == 0) {
+            return input->name;
+        }
+        if (input->initializer == NULL) { /* else it has a value of its own */
+            only = input->name;
+            count++;
+        }
+    }
+    return count == 1 && (alone || tensor->name == NULL) ? only : NULL;
+}
+
+static kiln_status bind_all(kln_calibration *of, const kiln_named_tensor *inputs, size_t count)
+{
+    const size_t most = of->inference->graph->input_count;
+    of->bound_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        const char *name = input_for(of, &inputs[i], count == 1);
+        for (size_t k = 0; name != NULL && k < of->bound_count; k++) {
+            if (of->bound[k].name == name) {
+                return kln_fail(KILN_ERROR_NAME, "input \"%s\" is given twice", name);
+            }
+        }
+        if (name != NULL && of->bound_count < most) {
+            of->bound[of->bound_count++] = (kiln_named_tensor){name, inputs[i].tensor};
+        }
+    }
+    if (of->bound_count == 0 && most > 0) {
+        return kln_fail(KILN_ERROR_NAME,
+                        "none of the %zu tensors has the name of an input; the first input is "
+                        "\"%s\"",
+                        count, of->inference->graph->values[of->inference->graph->inputs[0]]->name);
+    }
+    return KILN_OK;
+}
+
+/* --- running one batch --- */
+
+static kiln_status open_part(kln_calibration *of, size_t part, kiln_context **context)
+{
+    *context = of->context;
+    of->context = NULL;
+    if (*context != NULL) {
+        return KILN_OK;
+    }
+    if (of->engines[part] == NULL) {
+        KLN_RETURN_IF_ERROR(kln_calibration_build(of, part));
+    }
+    return kiln_context_create(of->engines[part], NULL, context);
+}
+
+static kiln_status bind_and_run(const kln_calibration *of, const kiln_engine *engine,
+                                kiln_context *context)
+{
+    for (size_t i = 0; i < of->bound_count; i++) {
+        /* A backend may leave out an input that a part does not read. */
+        if (kln_names_get(&engine->inputs, of->bound[i].name) != KLN_NAMES_NONE) {
+            KLN_RETURN_IF_ERROR(
+                kiln_context_bind(context, of->bound[i].name, &of->bound[i].tensor));
+        }
+    }
+    return kiln_context_run(context);
+}
+
+static kiln_status observe_outputs(kln_calibration *of, size_t part, kiln_context *context)
+{
+    const size_t first = of->part_begins[part];
+    const size_t count = of->part_begins[part + 1] - first;
+    kiln_tensor *tensors = kln_alloc_zeroed(count, sizeof *tensors);
+    if (tensors == NULL) {
+        return kln_fail_memory(count * sizeof *tensors, "the tensors of a network");
+    }
+    kiln_status status = KILN_OK;
+    for (size_t i = 0; i < count && status == KILN_OK; i++) {
+        status = kiln_context_tensor(context, of->observed[first + i].name, &tensors[i]);
+    }
+    if (status == KILN_OK) {
+        status = kln_calibration_observe(of, first, tensors, count);
+    }
+    kln_free(tensors);
+    return status;
+}
+
+static kiln_status run_part(kln_calibration *of, size_t part)
+{
+    kiln_context *context = NULL;
+    kiln_status status = open_part(of, part, &context);
+    if (status == KILN_OK) {
+        status = bind_and_run(of, of->engines[part], context);
+    }
+    if (status == KILN_OK) {
+        status = observe_outputs(of, part, context);
+    }
+    /* The tensors of a part go with its context, but for the only one. */
+    if (status == KILN_OK && of->part_count == 1) {
+        of->context = context;
+    } else {
+        kiln_context_destroy(context);
+    }
+    return status;
+}
+
+static kiln_status observe_inputs(kln_calibration *of)
+{
+    for (size_t i = 0; i < of->input_count; i++) {
+        for (size_t k = 0; k < of->bound_count; k++) {
+            if (strcmp(of->bound[k].name, of->observed[i].name) == 0) {
+                KLN_RETURN_IF_ERROR(kln_calibration_observe(of, i, &of->bound[k].tensor, 1));
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status tell(const kln_calibration *of)
+{
+    const kiln_calibrate_progress progress = {.batches = of->batches,
+                                              .most = of->options.batches,
+                                              .tensors = of->count,
+                                              .parts = of->part_count,
+                                              .nanoseconds = kln_now() - of->begin};
+    if (of->options.progress != NULL && !of->options.progress(of->options.user, &progress)) {
+        return kln_fail(KILN_ERROR_CANCELLED, "the calibration was cancelled after %llu batches",
+                        (unsigned long long)of->batches);
+    }
+    return KILN_OK;
+}
+
+static kiln_status run_batch(kln_calibration *of)
+{
+    KLN_RETURN_IF_ERROR(kln_calibration_plan(of));
+    for (size_t part = 0; part < of->part_count; part++) {
+        KLN_RETURN_IF_ERROR(run_part(of, part));
+    }
+    KLN_RETURN_IF_ERROR(observe_inputs(of));
+    of->batches++;
+    return KILN_OK;
+}
+
+/* --- batches in pieces --- */
+
+static int64_t rows_of(const kiln_tensor *tensor)
+{
+    return tensor->desc.shape.rank > 0 ? tensor->desc.shape.dims[0] : 0;
+}
+
+/* What the network's inputs have as their first dimension, where that is fixed and the same. */
+static int64_t rows_wanted(const kln_calibration *of)
+{
+    int64_t rows = 0;
+    for (size_t i = 0; i < of->bound_count; i++) {
+        const kln_value *input = kln_inference_find(of->inference->graph, of->bound[i].name);
+        const bool fixed = input != NULL && input->has_shape && input->rank > 0 &&
+                           input->dims[0].kind == KLN_DIM_NUMBER;
+        if (!fixed || (rows != 0 && rows != input->dims[0].of.number)) {
+            return 0;
+        }
+        rows = input->dims[0].of.number;
+    }
+    return rows;
+}
+
+static void take_rows(const kln_calibration *of, const kiln_named_tensor *whole, int64_t all,
+                      int64_t first, int64_t rows)
+{
+    for (size_t i = 0; i < of->bound_count; i++) {
+        of->bound[i] = whole[i];
+        kiln_tensor *piece = &of->bound[i].tensor;
+        if (rows_of(piece) == all) {
+            const size_t row = piece->bytes / (size_t)all;
+            piece->data = (char *)piece->data + (size_t)first * row;
+            piece->bytes = (size_t)rows * row;
+            piece->desc.shape.dims[0] = rows;
+        }
+    }
+}
+
+static bool is_over(const kln_calibration *of)
+{
+    return of->options.batches > 0 && of->batches >= of->options.batches;
+}
+
+static kiln_status run_pieces(kln_calibration *of, int64_t all, int64_t wanted, int64_t rows)
+{
+    kiln_named_tensor *whole = kln_alloc(of->bound_count * sizeof *whole);
+    if (whole == NULL) {
+        return kln_fail_memory(of->bound_count * sizeof *whole, "a batch");
+    }
+    memcpy(whole, of->bound, of->bound_count * sizeof *whole);
+    kiln_status status = KILN_OK;
+    for (int64_t first = 0; first < all && status == KILN_OK && !is_over(of); first += rows) {
+        const int64_t size = all - first < rows ? all - first : rows;
+        if (wanted > 0 && size != wanted && first > 0) {
+            kln_log(KILN_LOG_WARNING, "calibrate",
+                    "the last %lld of %lld rows are left out: the network wants %lld at once",
+                    (long long)size, (long long)all, (long long)wanted);
+            break;
+        }
+        take_rows(of, whole, all, first, size);
+        status = run_batch(of);
+        if (status == KILN_OK) {
+            status = tell(of);
+        }
+    }
+    kln_free(whole);
+    return status;
+}
+
+static kiln_status run_whole(kln_calibration *of, const kiln_named_tensor *inputs, size_t count)
+{
+    KLN_RETURN_IF_ERROR(bind_all(of, inputs, count));
+    const int64_t all = of->bound_count > 0 ? rows_of(&of->bound[0].tensor) : 0;
+    const int64_t wanted = rows_wanted(of);
+    const int64_t rows = of->options.batch_size > 0 ? of->options.batch_size : wanted;
+    if (rows > 0 && rows < all) {
+        return run_pieces(of, all, wanted, rows);
+    }
+    KLN_RETURN_IF_ERROR(run_batch(of));
+    return tell(of);
+}
+
+/* --- all of them --- */
+
+static kiln_status run_all(kln_calibration *of, const kiln_batch_source *source)
+{
+    for (uint64_t batch = 1; !is_over(of); batch++) {
+        const kiln_named_tensor *inputs = NULL;
+        size_t count = 0;
+        kiln_status status = source->next(source->user, &inputs, &count);
+        if (status == KILN_OK && count == 0) {
+            break;
+        }
+        if (status == KILN_OK) {
+            status = run_whole(of, inputs, count);
+        }
+        if (status != KILN_OK) {
+            return status == KILN_ERROR_CANCELLED
+                       ? status
+                       : kln_fail_within(status, "batch %llu", (unsigned long long)batch);
+        }
+    }
+    return of->batches > 0 ? KILN_OK
+                           : kln_fail(KILN_ERROR_EMPTY, "there is no batch to calibrate with");
+}
+
+static kiln_status start(kln_calibration *of)
+{
+    KLN_RETURN_IF_ERROR(kln_calibration_list(of));
+    const size_t most = of->inference->graph->input_count + 1;
+    of->bound = kln_arena_alloc_zeroed(&of->arena, most, sizeof *of->bound);
+    of->shapes = kln_arena_alloc_zeroed(&of->arena, most, sizeof *of->shapes);
+    of->hints = kln_arena_alloc_zeroed(&of->arena, most, sizeof *of->hints);
+    if (of->bound == NULL || of->shapes == NULL || of->hints == NULL) {
+        return kln_fail_memory(most * sizeof *of->bound, "a batch");
+    }
+    return kln_calibration_start(of);
+}
+
+static kiln_status make_table(const kln_calibration *of, kiln_range_table *table)
+{
+    for (size_t i = 0; i < of->count; i++) {
+        kiln_range range;
+        kln_observer_range(&of->observed[i].observer, of->options.method, of->options.percentile,
+                           &range);
+        range.name = of->observed[i].name;
+        KLN_RETURN_IF_ERROR(kiln_range_table_put(table, &range));
+    }
+    return of->options.method == KILN_CALIBRATE_MINMAX
+               ? kiln_range_table_set_header(table, KILN_CACHE_HEADER_MINMAX)
+               : KILN_OK;
+}
+
+static kiln_status calibrate(kln_calibration *of, const kiln_batch_source *source,
+                             kiln_range_table **ranges)
+{
+    kiln_range_table *made = NULL;
+    of->whole = of->model->graph;
+    of->begin = kln_now();
+    kln_arena_init(&of->arena);
+    kiln_status status = start(of);
+    if (status == KILN_OK) {
+        status = run_all(of, source);
+    }
+    if (status == KILN_OK) {
+        status = kiln_range_table_create(&made);
+    }
+    if (status == KILN_OK) {
+        status = make_table(of, made);
+    }
+    if (status == KILN_OK) {
+        *ranges = made;
+    } else {
+        kiln_range_table_destroy(made);
+    }
+    kln_calibration_release_engines(of);
+    kln_calibration_stop(of);
+    kln_inference_destroy(of->inference);
+    kln_free(of->bins);
+    kln_arena_finish(&of->arena);
+    return status;
+}
+
+static kiln_status read_all(const char *function, const kiln_build_options *build,
+                            const kiln_batch_source *source, const kiln_calibrate_options *options,
+                            kln_calibration *of)
+{
+    *of = (kln_calibration){.batches = 0};
+    if (source == NULL || source->next == NULL) {
+        return kln_fail_null(function, source == NULL ? "source" : "source->next");
+    }
+    KLN_RETURN_IF_ERROR(read_options(options, &of->options));
+    return kln_build_options_read(build, &of->build);
+}
+
+kiln_status kiln_calibrate(kiln_network *network, const kiln_build_options *build,
+                           const kiln_batch_source *source, const kiln_calibrate_options *options,
+                           kiln_range_table **ranges)
+{
+    kln_calibration of;
+    KLN_RETURN_IF_NULL(ranges);
+    *ranges = NULL;
+    KLN_RETURN_IF_NULL(network);
+    KLN_RETURN_IF_ERROR(read_all(__func__, build, source, options, &of));
+    KLN_RETURN_IF_ERROR(kln_network_edit(network, &of.model));
+    return calibrate(&of, source, ranges);
+}
+
+kiln_status kiln_calibrate_file(const char *path, const kiln_build_options *build,
+                                const kiln_batch_source *source,
+                                const kiln_calibrate_options *options, kiln_range_table **ranges)
+{
+    kln_calibration of;
+    KLN_RETURN_IF_NULL(ranges);
+    *ranges = NULL;
+    KLN_RETURN_IF_NULL(path);
+    KLN_RETURN_IF_ERROR(read_all(__func__, build, source, options, &of));
+    KLN_RETURN_IF_ERROR(kln_onnx_read_file(path, &of.model));
+    const kiln_status status = calibrate(&of, source, ranges);
+    kln_onnx_model_destroy(of.model);
+    return status;
+}

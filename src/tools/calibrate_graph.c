@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "calibrate_parts.h"
+
+#define DEFAULT_BYTES (UINT64_C(1) << 30)
+#define UNKNOWN_BYTES (UINT64_C(1) << 20) /* is assumed of a tensor whose shape is not known */
+
+/* --- the tensors --- */
+
+static bool is_wanted(const kln_calibration *of, const char *name)
+{
+    bool found = of->options.tensors == NULL;
+    for (size_t i = 0; !found && i < of->options.tensor_count; i++) {
+        found = strcmp(of->options.tensors[i], name) == 0;
+    }
+    return found;
+}
+
+static void add(kln_calibration *of, uint32_t index)
+{
+    const kln_value *value = index != KLN_NO_VALUE ? of->inference->graph->values[index] : NULL;
+    if (value != NULL && value->kind == KLN_ONNX_KIND_TENSOR && !value->is_constant &&
+        kln_observer_takes(value->dtype) && is_wanted(of, value->name)) {
+        of->observed[of->count++] = (kln_observed){.name = value->name, .value = index};
+    }
+}
+
+static kiln_status check_wanted(const kln_calibration *of)
+{
+    for (size_t i = 0; of->options.tensors != NULL && i < of->options.tensor_count; i++) {
+        const char *name = of->options.tensors[i];
+        bool found = false;
+        for (size_t k = 0; name != NULL && !found && k < of->count; k++) {
+            found = strcmp(of->observed[k].name, name) == 0;
+        }
+        if (!found) {
+            return kln_fail(KILN_ERROR_NAME,
+                            "kiln_calibrate_options.tensors: \"%s\" is no floating-point tensor of "
+                            "the main graph, or a constant",
+                            name != NULL ? name : "(NULL)");
+        }
+    }
+    return of->count > 0 ? KILN_OK
+                         : kln_fail(KILN_ERROR_UNSUPPORTED,
+                                    "the network has no floating-point tensor to calibrate");
+}
+
+static kiln_status make_observers(kln_calibration *of)
+{
+    if (of->options.method != KILN_CALIBRATE_MINMAX) {
+        of->bins = kln_alloc_zeroed(of->count, KLN_OBSERVER_BIN_BYTES);
+        if (of->bins == NULL) {
+            return kln_fail_memory(of->count * KLN_OBSERVER_BIN_BYTES, "histograms");
+        }
+    }
+    for (size_t i = 0; i < of->count; i++) {
+        const size_t at = i * (KLN_OBSERVER_BIN_BYTES / sizeof *of->bins);
+        kln_observer_init(&of->observed[i].observer, of->bins != NULL ? of->bins + at : NULL);
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_calibration_list(kln_calibration *of)
+{
+    KLN_RETURN_IF_ERROR(kln_infer(of->model, NULL, &of->inference));
+    const kln_graph_inference *graph = of->inference->graph;
+    size_t most = graph->input_count;
+    for (size_t i = 0; i < graph->node_count; i++) {
+        most += graph->graph->nodes[i].output_count;
+    }
+    of->observed = kln_arena_alloc_zeroed(&of->arena, most + 1, sizeof *of->observed);
+    of->outputs = kln_arena_alloc_zeroed(&of->arena, most + 1, sizeof *of->outputs);
+    of->part_begins = kln_arena_alloc_zeroed(&of->arena, most + 2, sizeof *of->part_begins);
+    of->engines = kln_arena_alloc_zeroed(&of->arena, most + 1, sizeof(kiln_engine *));
+    if (of->observed == NULL || of->outputs == NULL || of->part_begins == NULL ||
+        of->engines == NULL) {
+        return kln_fail_memory(most * sizeof *of->observed, "the tensors of a network");
+    }
+    for (size_t i = 0; i < graph->input_count; i++) {
+        add(of, graph->inputs[i]);
+    }
+    of->input_count = of->count;
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const uint32_t node = graph->order != NULL ? graph->order[i] : (uint32_t)i;
+        for (size_t k = 0; k < graph->graph->nodes[node].output_count; k++) {
+            add(of, graph->nodes[node].outputs[k]);
+        }
+    }
+    KLN_RETURN_IF_ERROR(check_wanted(of));
+    return make_observers(of);
+}
+
+/* --- the parts --- */
+
+static uint64_t bytes_of(const kln_value *value)
+{
+    kiln_shape shape;
+    size_t bytes = 0;
+    if (!kln_value_shape(value, &shape) || !kiln_shape_is_static(&shape) ||
+        kiln_tensor_bytes(value->dtype, &shape, &bytes) != KILN_OK) {
+        return UNKNOWN_BYTES;
+    }
+    return bytes;
+}
+
+/* What each tensor takes in the shapes of the batch. */
+static kiln_status measure(kln_calibration *of)
+{
+    const kln_infer_options options = {.inputs = of->shapes, .input_count = of->shape_count};
+    kln_inference *inference = NULL;
+    KLN_RETURN_IF_ERROR(kln_infer(of->model, &options, &inference));
+    for (size_t i = 0; i < of->count; i++) {
+        const kln_value *value = kln_inference_find(inference->graph, of->observed[i].name);
+        of->observed[i].bytes = value != NULL ? bytes_of(value) : UNKNOWN_BYTES;
+    }
+    kln_inference_destroy(inference);
+    return KILN_OK;
+}
+
+static kiln_status divide(kln_calibration *of)
+{
+    const uint64_t limit = of->options.memory_bytes > 0 ? of->options.memory_bytes : DEFAULT_BYTES;
+    const uint64_t kept = of->bins != NULL ? of->count * KLN_OBSERVER_BIN_BYTES : 0;
+    uint64_t bytes = 0;
+    of->part_count = 0;
+    for (size_t i = of->input_count; i < of->count; i++) {
+        const kln_observed *each = &of->observed[i];
+        if (kept >= limit || each->bytes > limit - kept) {
+            return kln_fail(KILN_ERROR_LIMIT,
+                            "tensor \"%s\" takes %llu bytes and the histograms %llu; %llu are "
+                            "allowed (kiln_calibrate_options.memory_bytes)",
+                            each->name, (unsigned long long)each->bytes, (unsigned long long)kept,
+                            (unsigned long long)limit);
+        }
+        if (i == of->input_count || bytes + each->bytes > limit - kept) {
+            of->part_begins[of->part_count++] = i;
+            bytes = 0;
+        }
+        bytes += each->bytes;
+    }
+    of->part_begins[of->part_count] = of->count;
+    return KILN_OK;
+}
+
+static bool same_shapes(const kln_calibration *of)
+{
+    bool same = of->shape_count == of->bound_count;
+    for (size_t i = 0; same && i < of->bound_count; i++) {
+        same = of->shapes[i].name == of->bound[i].name &&
+               kiln_shape_equal(&of->shapes[i].shape, &of->bound[i].tensor.desc.shape);
+    }
+    return same;
+}
+
+kiln_status kln_calibration_plan(kln_calibration *of)
+{
+    if (of->part_count > 0 && same_shapes(of)) {
+        return KILN_OK;
+    }
+    for (size_t i = 0; i < of->bound_count; i++) {
+        of->shapes[i] = (kln_input_shape){of->bound[i].name, of->bound[i].tensor.desc.shape};
+        of->hints[i] = (kiln_shape_hint){of->bound[i].name, of->bound[i].tensor.desc.shape};
+    }
+    of->shape_count = of->bound_count;
+    const size_t parts = of->part_count;
+    const bool has_profile =
+        of->engines[0] != NULL && kiln_engine_profile_count(of->engines[0]) > 0;
+    KLN_RETURN_IF_ERROR(measure(of));
+    KLN_RETURN_IF_ERROR(divide(of));
+    /* A profile of one shape does not hold another. */
+    if (of->part_count != parts || parts > 1 || (has_profile && of->build.profile_count == 0)) {
+        kln_calibration_release_engines(of);
+    }
+    return KILN_OK;
+}
+
+void kln_calibration_release_engines(kln_calibration *of)
+{
+    kiln_context_destroy(of->context);
+    of->context = NULL;
+    for (size_t i = 0; of->engines != NULL && i < of->count; i++) {
+        kiln_engine_release(of->engines[i]);
+        of->engines[i] = NULL;
+    }
+}
+
+/* The graph of a part is the whole one with other outputs: a backend leaves out what these do not
+ * need. */
+kiln_status kln_calibration_build(kln_calibration *of, size_t part)
+{
+    kln_onnx_graph *graph = &of->model->graph;
+    const kln_model model = {.graph = of->model};
+    kiln_build_options build = of->build;
+    size_t count = 0;
+    for (size_t i = of->part_begins[part]; i < of->part_begins[part + 1]; i++) {
+        const kln_value *value = of->inference->graph->values[of->observed[i].value];
+        of->outputs[count++] = (kln_onnx_value){.name = value->name,
+                                                .type = {.kind = KLN_ONNX_KIND_TENSOR,
+                                                         .dtype = value->dtype,
+                                                         .wire_dtype = value->wire_dtype}};
+    }
+    if (build.profile_count == 0 && build.shape_hint_count == 0) {
+        build.shape_hints = of->hints;
+        build.shape_hint_count = of->shape_count;
+    }
+    graph->outputs = of->outputs;
+    graph->output_count = count;
+    graph->output_capacity = 0;
+    const kiln_status status = kln_engine_make(&model, &build, false, NULL, &of->engines[part]);
+    *graph = of->whole;
+    return status;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "calibrate_parts.h"
+
+#define MOST_BY_ITSELF 8
+
+kiln_status kln_calibration_start(kln_calibration *of)
+{
+    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    const size_t most =
+        processors > 0 && processors < MOST_BY_ITSELF ? (size_t)processors : MOST_BY_ITSELF;
+    of->thread_count = of->options.threads > 0 ? (size_t)of->options.threads : most;
+    of->scratches = kln_arena_alloc_zeroed(&of->arena, of->thread_count, sizeof(void *));
+    for (size_t i = 0; of->scratches != NULL && i < of->thread_count; i++) {
+        of->scratches[i] = kln_observer_scratch_create();
+        if (of->scratches[i] == NULL) {
+            return kln_fail_memory(1, "a histogram");
+        }
+    }
+    return of->scratches != NULL ? KILN_OK : kln_fail_memory(1, "threads that count");
+}
+
+void kln_calibration_stop(kln_calibration *of)
+{
+    for (size_t i = 0; of->scratches != NULL && i < of->thread_count; i++) {
+        kln_free(of->scratches[i]);
+    }
+}
+
+typedef struct work {
+    kln_observed *observed;
+    const kiln_tensor *tensors;
+    size_t count;
+    atomic_size_t next;
+} work;
+
+typedef struct worker {
+    work *shared;
+    kln_observer_scratch *scratch;
+    pthread_t thread;
+    bool runs;
+    kiln_status status;
+    kln_message message;
+} worker;
+
+/* Each tensor is counted by one thread. */
+static void *count_some(void *user)
+{
+    worker *self = user;
+    work *shared = self->shared;
+    while (self->status == KILN_OK) {
+        const size_t i = atomic_fetch_add(&shared->next, 1);
+        if (i >= shared->count) {
+            break;
+        }
+        self->status =
+            kln_observer_add(&shared->observed[i].observer, &shared->tensors[i], self->scratch);
+        if (self->status != KILN_OK) {
+            self->status = kln_fail_within(self->status, "tensor \"%s\"", shared->observed[i].name);
+            kln_message_keep(&self->message);
+        }
+    }
+    return NULL;
+}
+
+kiln_status kln_calibration_observe(kln_calibration *of, size_t first, const kiln_tensor *tensors,
+                                    size_t count)
+{
+    work shared = {.observed = of->observed + first, .tensors = tensors, .count = count};
+    const size_t threads = count < of->thread_count ? count : of->thread_count;
+    worker *workers = kln_alloc_zeroed(threads + 1, sizeof *workers);
+    if (workers == NULL) {
+        return kln_fail_memory(threads * sizeof *workers, "threads that count");
+    }
+    /* Where no thread is to be had, the others do its share. */
+    for (size_t i = 0; i < threads; i++) {
+        workers[i] = (worker){.shared = &shared, .scratch = of->scratches[i]};
+        workers[i].runs =
+            i > 0 && kln_thread_start(&workers[i].thread, count_some, &workers[i]) == 0;
+    }
+    if (threads > 0) {
+        (void)count_some(&workers[0]);
+    }
+    kiln_status status = KILN_OK;
+    for (size_t i = 0; i < threads; i++) {
+        if (workers[i].runs) {
+            (void)pthread_join(workers[i].thread, NULL);
+        }
+        if (status == KILN_OK && workers[i].status != KILN_OK) {
+            status = workers[i].status;
+            kln_message_restore(&workers[i].message);
+        }
+    }
+    kln_free(workers);
+    return status;
+}

@@ -1,0 +1,70 @@
+/*
+ * calibrate_parts.h - what a calibration is made of. Private to the module.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_CALIBRATE_PARTS_H
+#define KLN_CALIBRATE_PARTS_H
+
+#include <kiln/calibrate.h>
+#include <kiln/context.h>
+
+#include "base/kln_base.h"
+#include "engine/kln_engine.h"
+#include "onnx/kln_onnx.h"
+#include "ops/kln_ops.h"
+#include "precision/kln_precision.h"
+
+typedef struct kln_observed {
+    const char *name;
+    uint32_t value; /* of the inference */
+    uint64_t bytes; /* of the batch's shapes */
+    kln_observer observer;
+} kln_observed;
+
+typedef struct kln_calibration {
+    kiln_calibrate_options options;
+    kiln_build_options build;
+    kln_onnx_model *model;
+    kln_onnx_graph whole; /* the model's graph but while an engine is built */
+    kln_arena arena;      /* what lives as long as this */
+    kln_inference *inference;
+    kln_observed *observed; /* inputs of the graph first, then in an order the nodes can run in */
+    size_t count, input_count;
+    uint64_t *bins;
+    kln_onnx_value *outputs; /* of a part's graph */
+    /* Tensors from part_begins[i] to before part_begins[i + 1] are observed in one run. */
+    size_t *part_begins;
+    size_t part_count;
+    kiln_engine **engines; /* of the parts; NULL: not built yet */
+    kiln_context *context; /* over the engine of a single part */
+    /* The batch that is run. */
+    kiln_named_tensor *bound;
+    size_t bound_count;
+    kln_input_shape *shapes; /* of the inputs, that the parts were planned for */
+    size_t shape_count;
+    kiln_shape_hint *hints;
+    kln_observer_scratch **scratches;
+    size_t thread_count;
+    uint64_t begin; /* of all, in nanoseconds */
+    uint64_t batches;
+} kln_calibration;
+
+/* --- which tensors, in which parts (calibrate_graph.c) --- */
+
+/* Lists the tensors and makes their observers. NAME, OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_calibration_list(kln_calibration *of);
+/* Plans the parts for the shapes of what is bound; engines that no longer fit are let go. LIMIT. */
+KILN_MUST_CHECK kiln_status kln_calibration_plan(kln_calibration *of);
+KILN_MUST_CHECK kiln_status kln_calibration_build(kln_calibration *of, size_t part);
+void kln_calibration_release_engines(kln_calibration *of);
+
+/* --- counting, in threads (calibrate_observe.c) --- */
+
+KILN_MUST_CHECK kiln_status kln_calibration_start(kln_calibration *of);
+/* tensors[i] are of of->observed[first + i]. */
+KILN_MUST_CHECK kiln_status kln_calibration_observe(kln_calibration *of, size_t first,
+                                                    const kiln_tensor *tensors, size_t count);
+void kln_calibration_stop(kln_calibration *of);
+
+#endif

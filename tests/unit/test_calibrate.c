@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calibration of a small network on the reference executor, whose tensors are known by heart. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "base/kln_base.h"
+#include "kiln_test.h"
+#include "small_models.h"
+
+#define BATCHES 3
+#define ROWS 4
+#define COLUMNS 64
+
+/* x -> Relu -> r; x * r -> m; m + x -> y, and a constant that is no tensor to observe. */
+static const char *model_path(const char *shape)
+{
+    static char path[4096];
+    static const float two[] = {2};
+    small_graph graph = {.message.size = 0};
+    small_node(&graph, "Relu", "x", "r");
+    small_node(&graph, "Mul", "x,r", "m");
+    small_node(&graph, "Mul", "m,two", "d");
+    small_node(&graph, "Add", "d,x", "y");
+    small_floats(&graph, "two", two, 1);
+    small_input(&graph, "x", SMALL_FLOAT, shape);
+    small_output(&graph, "y", SMALL_FLOAT, shape);
+    const kiln_span bytes = small_model(&graph);
+    (void)snprintf(path, sizeof path, "%s", kiln_test_file("c.onnx", bytes.data, bytes.size));
+    return path;
+}
+
+static float values[BATCHES * ROWS * COLUMNS];
+
+/* Batches of `rows`, `calls` of them, with the largest numbers in the last. */
+typedef struct feed {
+    const char *name;
+    int64_t rows;
+    size_t calls, at;
+    kiln_status fails; /* with the second */
+    kiln_named_tensor tensor[2];
+} feed;
+
+static kiln_status next(void *user, const kiln_named_tensor **inputs, size_t *count)
+{
+    feed *from = user;
+    const size_t size = (size_t)from->rows * COLUMNS;
+    if (from->at == 1 && from->fails != KILN_OK) {
+        return kln_fail(from->fails, "no more");
+    }
+    *count = from->at < from->calls ? 1 : 0;
+    from->tensor[0] = (kiln_named_tensor){
+        from->name, KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(from->rows, COLUMNS),
+                                     values + from->at * size, size * sizeof *values)};
+    *inputs = from->tensor;
+    from->at++;
+    return KILN_OK;
+}
+
+static bool begin(void)
+{
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(values); i++) {
+        values[i] = (float)(sin((double)i * 1.37) * (1 + (double)i / 100));
+    }
+    return true;
+}
+TESTS_BEGIN(begin)
+
+static kiln_build_options reference(void)
+{
+    kiln_build_options build = KILN_BUILD_OPTIONS_INIT;
+    build.backend = "reference";
+    build.threads = 1;
+    return build;
+}
+
+static kiln_status calibrate(const char *shape, feed from, const kiln_calibrate_options *options,
+                             kiln_range_table **ranges)
+{
+    const kiln_build_options build = reference();
+    const kiln_batch_source source = {next, &from};
+    return kiln_calibrate_file(model_path(shape), &build, &source, options, ranges);
+}
+
+static const feed whole = {.name = "x", .rows = ROWS, .calls = BATCHES};
+
+static void assert_equal_tables(const kiln_range_table *a, const kiln_range_table *b)
+{
+    assert_int_equal(kiln_range_table_count(a), kiln_range_table_count(b));
+    for (size_t i = 0; i < kiln_range_table_count(a); i++) {
+        const kiln_range *x = kiln_range_table_at(a, i);
+        const kiln_range *y = kiln_range_table_at(b, i);
+        assert_string_equal(x->name, y->name);
+        assert_true(x->low == y->low && x->high == y->high && x->least == y->least &&
+                    x->greatest == y->greatest && x->count == y->count);
+    }
+}
+
+TEST(every_tensor_has_the_range_of_all_batches)
+{
+    static const char *const names[] = {"x", "r", "m", "d", "y"};
+    double least[5] = {0};
+    double greatest[5] = {0};
+    kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
+    kiln_range_table *ranges = NULL;
+    options.method = KILN_CALIBRATE_MINMAX;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(values); i++) {
+        const float x = values[i];
+        const float r = x > 0 ? x : 0;
+        const float of[] = {x, r, x * r, x * r * 2, x * r * 2 + x};
+        for (size_t k = 0; k < 5; k++) {
+            least[k] = fmin(least[k], (double)of[k]);
+            greatest[k] = fmax(greatest[k], (double)of[k]);
+        }
+    }
+    assert_ok(calibrate("n,64", whole, &options, &ranges));
+    assert_int_equal(kiln_range_table_count(ranges), 5);
+    for (size_t k = 0; k < 5; k++) {
+        const kiln_range *range = kiln_range_table_at(ranges, k);
+        assert_string_equal(range->name, names[k]);
+        assert_true(range->low == least[k] && range->high == greatest[k]);
+        assert_int_equal(range->count, KLN_ARRAY_LENGTH(values));
+    }
+    kiln_range_table_destroy(ranges);
+}
+
+/* In one run, or a tensor at a time; in whole batches, or in pieces of them; one thread or many. */
+TEST(how_it_is_run_changes_nothing)
+{
+    for (int method = KILN_CALIBRATE_ENTROPY; method <= KILN_CALIBRATE_MSE; method++) {
+        kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
+        kiln_range_table *expected = NULL;
+        options.method = (kiln_calibration_method)method;
+        options.threads = 1;
+        assert_ok(calibrate("n,64", whole, &options, &expected));
+        const feed large = {.name = "x", .rows = ROWS * BATCHES, .calls = 1};
+        const struct {
+            const char *shape;
+            const feed *from;
+            uint64_t memory;
+            int64_t size;
+            int32_t threads;
+        } cases[] = {
+            {"n,64", &whole, UINT64_C(5) * 32768 + ROWS * COLUMNS * 4, 0, 3},
+            {"n,64", &whole, UINT64_C(5) * 32768 + ROWS * COLUMNS * 4 * 3, 0, 0},
+            {"4,64", &large, 0, 0, 0},
+            {"n,64", &large, 0, ROWS, 2},
+        };
+        for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+            kiln_range_table *ranges = NULL;
+            options.memory_bytes = cases[i].memory;
+            options.batch_size = cases[i].size;
+            options.threads = cases[i].threads;
+            assert_ok(calibrate(cases[i].shape, *cases[i].from, &options, &ranges));
+            assert_equal_tables(expected, ranges);
+            kiln_range_table_destroy(ranges);
+        }
+        kiln_range_table_destroy(expected);
+    }
+}
+
+static bool stop_after(void *user, const kiln_calibrate_progress *progress)
+{
+    assert_int_equal(progress->tensors, 5);
+    assert_int_equal(progress->parts, 1);
+    return progress->batches < *(const uint64_t *)user;
+}
+
+TEST(a_calibration_is_cancelled_and_limited)
+{
+    uint64_t most = 2;
+    kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
+    kiln_range_table *ranges = NULL;
+    options.progress = stop_after;
+    options.user = &most;
+    assert_status(KILN_ERROR_CANCELLED, calibrate("n,64", whole, &options, &ranges));
+    assert_message("after 2 batches");
+    assert_null(ranges);
+    options.batches = 1;
+    assert_ok(calibrate("n,64", whole, &options, &ranges));
+    assert_int_equal(kiln_range_table_at(ranges, 0)->count, ROWS * COLUMNS);
+    kiln_range_table_destroy(ranges);
+    options.batches = 0;
+    options.memory_bytes = 1000;
+    assert_status(KILN_ERROR_LIMIT, calibrate("n,64", whole, &options, &ranges));
+    assert_message("memory_bytes");
+}
+
+TEST(only_what_is_named_is_observed)
+{
+    static const char *const some[] = {"m", "x"};
+    static const char *const wrong[] = {"two"};
+    kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
+    kiln_range_table *ranges = NULL;
+    options.tensors = some;
+    options.tensor_count = 2;
+    assert_ok(calibrate("n,64", whole, &options, &ranges));
+    assert_int_equal(kiln_range_table_count(ranges), 2);
+    kiln_range_table_destroy(ranges);
+    options.tensors = wrong;
+    options.tensor_count = 1;
+    assert_status(KILN_ERROR_NAME, calibrate("n,64", whole, &options, &ranges));
+    assert_message("\"two\" is no floating-point tensor");
+}
+
+TEST(batches_that_do_not_fit_are_refused)
+{
+    kiln_range_table *ranges = NULL;
+    feed from = whole;
+    from.name = NULL; /* there is one input only */
+    assert_ok(calibrate("n,64", from, NULL, &ranges));
+    kiln_range_table_destroy(ranges);
+    from.fails = KILN_ERROR_IO;
+    assert_status(KILN_ERROR_IO, calibrate("n,64", from, NULL, &ranges));
+    assert_message("batch 2: no more");
+    from = whole;
+    from.calls = 0;
+    assert_status(KILN_ERROR_EMPTY, calibrate("n,64", from, NULL, &ranges));
+    assert_status(KILN_ERROR_SHAPE, calibrate("n,63", whole, NULL, &ranges));
+    assert_message("batch 1: ");
+    kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
+    options.percentile = 0;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, calibrate("n,64", whole, &options, &ranges));
+    assert_null(ranges);
+}
+
+TEST(a_network_is_whole_again)
+{
+    const kiln_build_options build = reference();
+    feed from = whole;
+    const kiln_batch_source source = {next, &from};
+    kiln_network *network = NULL;
+    kiln_range_table *ranges = NULL;
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_network_from_onnx(model_path("n,64"), &network));
+    assert_ok(kiln_calibrate(network, &build, &source, NULL, &ranges));
+    assert_ok(kiln_engine_build(network, &build, &engine));
+    assert_int_equal(kiln_engine_output_count(engine), 1);
+    kiln_engine_release(engine);
+    kiln_network_destroy(network);
+    kiln_range_table_destroy(ranges);
+}
+
+/* --- a folder --- */
+
+static void save(const char *name, size_t at)
+{
+    const kiln_tensor tensor =
+        KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(ROWS, COLUMNS),
+                         values + at * ROWS * COLUMNS, ROWS * COLUMNS * sizeof *values);
+    assert_ok(kiln_tensor_save_npy(&tensor, kiln_test_path(name)));
+}
+
+TEST(a_folder_is_a_source)
+{
+    const kiln_build_options build = reference();
+    kiln_batch_folder *folder = NULL;
+    kiln_range_table *ranges = NULL;
+    kiln_range_table *expected = NULL;
+    char path[4096];
+    assert_ok(calibrate("n,64", whole, NULL, &expected));
+    save("b10.npy", 1);
+    save("b1.npy", 0);
+    save("b2.npy", 2);
+    (void)kiln_test_file("b0.txt", "no batch", 8);
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path(""));
+    assert_ok(kiln_batch_folder_open(path, &folder));
+    assert_int_equal(kiln_batch_folder_count(folder), BATCHES);
+    const kiln_batch_source source = kiln_batch_folder_source(folder);
+    assert_ok(kiln_calibrate_file(model_path("n,64"), &build, &source, NULL, &ranges));
+    assert_equal_tables(expected, ranges);
+    kiln_range_table_destroy(ranges);
+    kiln_range_table_destroy(expected);
+    kiln_batch_folder_close(folder);
+    assert_ok(kiln_batch_folder_open(kiln_test_path("b1.npy"), &folder));
+    assert_int_equal(kiln_batch_folder_count(folder), 1);
+    kiln_batch_folder_close(folder);
+    assert_status(KILN_ERROR_NOT_FOUND, kiln_batch_folder_open(kiln_test_path("none"), &folder));
+    assert_null(folder);
+    assert_status(KILN_ERROR_EMPTY, kiln_batch_folder_open("/proc/self/fdinfo", &folder));
+}
+
+static kiln_status live(void *user)
+{
+    kiln_range_table *ranges = NULL;
+    kiln_batch_folder *folder = NULL;
+    kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
+    const kiln_build_options build = reference();
+    options.threads = 2;
+    kiln_status status = kiln_batch_folder_open(user, &folder);
+    const kiln_batch_source source = kiln_batch_folder_source(folder);
+    if (status == KILN_OK) {
+        status = kiln_calibrate_file(model_path("n,64"), &build, &source, &options, &ranges);
+    }
+    kiln_range_table_destroy(ranges);
+    kiln_batch_folder_close(folder);
+    return status;
+}
+
+TEST(every_allocation_may_fail)
+{
+    save("b1.npy", 0);
+    save("b2.npy", 1);
+    char *path = strdup(kiln_test_path(""));
+    kiln_test_each_allocation(live, path);
+    free(path);
+}
