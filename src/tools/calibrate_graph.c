@@ -190,7 +190,7 @@ void kln_calibration_release_engines(kln_calibration *of)
 kiln_status kln_calibration_build(kln_calibration *of, size_t part)
 {
     kln_onnx_graph *graph = &of->model->graph;
-    const kln_model model = {.graph = of->model};
+    const kiln_model model = {.graph = of->model};
     kiln_build_options build = of->build;
     size_t count = 0;
     for (size_t i = of->part_begins[part]; i < of->part_begins[part + 1]; i++) {
