@@ -21,6 +21,7 @@ SPECIAL = {
     "kiln_shape": "kiln_shape {v} = KILN_SHAPE(1);",
     "kiln_tensor": "kiln_tensor {v} = right_tensor();",
     "kiln_named_tensor": "kiln_named_tensor {v} = {{\"x\", right_tensor()}};",
+    "kiln_batch_source": "kiln_batch_source {v} = {{no_batch, NULL}};",
     "kiln_mock_options": "kiln_mock_options {v} = right_mock();",
     "kiln_buffer_request": "kiln_buffer_request {v} = right_request();",
     "kiln_attribute": "kiln_attribute {v} = right_attribute();",

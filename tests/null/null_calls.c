@@ -188,6 +188,14 @@ static kiln_histogram *right_histogram(void)
     return histogram;
 }
 
+static kiln_status no_batch(void *user, const kiln_named_tensor **inputs, size_t *count)
+{
+    (void)user;
+    *inputs = NULL;
+    *count = 0;
+    return KILN_OK;
+}
+
 static kiln_range_table *right_range_table(void)
 {
     kiln_range_table *table = NULL;
