@@ -18,6 +18,7 @@ extern const cli_command cli_command_check;
 extern const cli_command cli_command_compare;
 extern const cli_command cli_command_doctor;
 extern const cli_command cli_command_inspect;
+extern const cli_command cli_command_quantize;
 extern const cli_command cli_command_run;
 
 #endif

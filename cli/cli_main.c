@@ -14,6 +14,7 @@ const cli_command *const cli_commands[] = {
     &cli_command_check,
     &cli_command_compare,
     &cli_command_calibrate,
+    &cli_command_quantize,
     &cli_command_cache,
     &cli_command_doctor,
     &cli_command_help,

@@ -46,7 +46,7 @@ ALLOWED = {
 NOT_USED = (
     "kiln_pipeline_", "kiln_stream_capture", "kiln_pool_", "kiln_network_add_",
     "kiln_network_create", "kiln_network_capture", "kiln_network_find",
-    "kiln_network_save", "kiln_engine_create_mock",
+    "kiln_engine_create_mock",
     "kiln_set_allocator",
     "kiln_engine_set_weight_streaming", "kiln_context_cancel", "kiln_context_set_profile",
     "kiln_build_start_bytes", "kiln_engine_refit_get",

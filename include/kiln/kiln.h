@@ -35,6 +35,7 @@
 #include <kiln/options.h>
 #include <kiln/pipeline.h>
 #include <kiln/plan.h>
+#include <kiln/precision.h>
 #include <kiln/quantize.h>
 #include <kiln/status.h>
 #include <kiln/system.h>

@@ -91,6 +91,16 @@ typedef enum kiln_profiling_verbosity {
     KILN_PROFILING_DETAILED = 3 /* shapes, types and tactics too */
 } kiln_profiling_verbosity;
 
+/* In which type a network computes; all but the first are <kiln/precision.h>'s. */
+typedef enum kiln_precision {
+    KILN_PRECISION_DEFAULT = 0, /* as the model says */
+    KILN_PRECISION_FP16 = 1,
+    KILN_PRECISION_BF16 = 2,
+    KILN_PRECISION_INT8 = 3, /* activations and weights */
+    KILN_PRECISION_FP8 = 4,  /* likewise, in float8e4m3fn */
+    KILN_PRECISION_INT4 = 5  /* weights alone, in blocks */
+} kiln_precision;
+
 /* An option that is on or off, or as the library has it. */
 typedef enum kiln_switch {
     KILN_SWITCH_DEFAULT = 0,

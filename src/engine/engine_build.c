@@ -102,10 +102,16 @@ kiln_status kln_engine_make_anew(const kiln_backend *backend, const kiln_backend
             info->name, info->version);
     const uint64_t begin = kln_now();
     void *state = NULL;
-    const kiln_status status = make_hinted(backend, info, model, options, load, monitor, &state);
-    if (status != KILN_OK) {
-        return kln_engine_explain(status, model, options, backend);
+    kln_onnx_model *converted = NULL;
+    kiln_status status = load ? KILN_OK : kln_engine_convert(model, options, &converted);
+    const kiln_model changed = {.graph = converted, .written = model->written};
+    const kiln_model *built = converted != NULL ? &changed : model;
+    if (status == KILN_OK) {
+        status = make_hinted(backend, info, built, options, load, monitor, &state);
+        status = status == KILN_OK ? status : kln_engine_explain(status, built, options, backend);
     }
+    kln_onnx_model_destroy(converted);
+    KLN_RETURN_IF_ERROR(status);
     KLN_RETURN_IF_ERROR(kln_engine_adopt(backend, info, state, options, model->path, engine));
     kln_log(KILN_LOG_INFO, "engine", "%s: ready after %.1f ms", source,
             (double)(kln_now() - begin) / 1e6);

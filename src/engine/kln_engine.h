@@ -193,4 +193,10 @@ void kln_manifest_apply(const kln_manifest *manifest, kiln_build_options *option
 KILN_MUST_CHECK kiln_status kln_manifest_obey(const kln_manifest *manifest, const kiln_model *model,
                                               kiln_build_options *options);
 
+/* The model in the precision that the options ask for, to be built in its place; NULL where they
+ * ask for none. Errors as kiln_network_convert's. (engine_precision.c) */
+KILN_MUST_CHECK kiln_status kln_engine_convert(const kiln_model *model,
+                                               const kiln_build_options *options,
+                                               struct kln_onnx_model **converted);
+
 #endif

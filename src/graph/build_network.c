@@ -325,6 +325,39 @@ kiln_status kln_network_model(const kiln_network *network, const kln_onnx_model 
     return KILN_OK;
 }
 
+kiln_status kln_network_rewrite(kiln_network *network, kln_onnx_model **model)
+{
+    KLN_RETURN_IF_ERROR(kln_network_edit(network, model));
+    return network->branches == NULL
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_STATE,
+                          "a network with branches that were built here is rewritten after it was "
+                          "saved and read again");
+}
+
+kiln_status kln_network_rewritten(kiln_network *network)
+{
+    kiln_network *made = NULL;
+    KLN_RETURN_IF_ERROR(make(network->model, &made));
+    const kiln_status status = take_names(made);
+    if (status != KILN_OK) {
+        finish(made);
+        return status;
+    }
+    kln_network_forget(network);
+    kln_free(network->tensors);
+    kln_names_finish(&network->names);
+    kln_names_finish(&network->imports);
+    network->tensors = made->tensors;
+    network->tensor_count = made->tensor_count;
+    network->tensor_capacity = made->tensor_capacity;
+    network->names = made->names;
+    network->imports = made->imports;
+    network->import_capacity = 0;
+    kln_free(made);
+    return KILN_OK;
+}
+
 /* --- looking --- */
 
 int32_t kiln_network_opset(const kiln_network *network)

@@ -19,6 +19,11 @@ KILN_MUST_CHECK kiln_status kln_network_model(const kiln_network *network,
 /* The same, to be changed for a while and put back. STATE for a branch. */
 KILN_MUST_CHECK kiln_status kln_network_edit(kiln_network *network, kln_onnx_model **model);
 
+/* Around a change of the network's model that stays: the first forgets what was inferred, the
+ * second takes in the names as they are by then. STATE for a branch, or a network that has one. */
+KILN_MUST_CHECK kiln_status kln_network_rewrite(kiln_network *network, kln_onnx_model **model);
+KILN_MUST_CHECK kiln_status kln_network_rewritten(kiln_network *network);
+
 /* INVALID_NETWORK where calls of the builder were refused and their issues collected; KILN_OK
  * otherwise. (build_issues.c) */
 KILN_MUST_CHECK kiln_status kln_network_whole(const kiln_network *network);
@@ -105,6 +110,11 @@ KILN_MUST_CHECK kiln_status kln_graph_edit_commit(kln_graph_edit *edit);
  * product that is split afterwards: fewer and larger kernels. Results differ in the last bits.
  * `*merged`: into how many; with 0, on an error too, the model is as it was. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_merge_products(kln_onnx_model *model, size_t *merged);
+
+/* Calls of the model's own functions become the nodes of their bodies; a function stays where its
+ * operator sets differ from the model's in what it uses. `*inlined`: how many calls; with 0, on an
+ * error too, the model is as it was. LIMIT, OUT_OF_MEMORY. (inline_functions.c) */
+KILN_MUST_CHECK kiln_status kln_inline_functions(kln_onnx_model *model, size_t *inlined);
 
 /* Whether a Celu is among the nodes of the main graph. */
 bool kln_has_celu(const kln_onnx_model *model);

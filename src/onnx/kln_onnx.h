@@ -266,7 +266,8 @@ typedef struct kln_onnx_model { /* ModelProto */
     kln_onnx_entry *metadata;
     size_t metadata_count;
     uint32_t present;
-    kln_onnx_unknown unknown; /* training_info and device configurations among them */
+    kln_onnx_unknown unknown;      /* training_info and device configurations among them */
+    struct kln_onnx_model *origin; /* that parts of this one lie in, kept as long; or NULL */
     atomic_uint references;
 } kln_onnx_model;
 
@@ -359,6 +360,11 @@ void kln_onnx_model_destroy(kln_onnx_model *model);
 /* One more reference, for who keeps spans of the model, such as an engine over its weights. Spans
  * never move; everything else of a model may change under its builder's hands. Any thread. */
 kln_onnx_model *kln_onnx_model_retain(const kln_onnx_model *model);
+
+/* Another model of the same content, to be rewritten: what it shares with `model`, which stays as
+ * long, is not to be changed in its place. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_onnx_model_share(const kln_onnx_model *model,
+                                                 kln_onnx_model **shared);
 
 /* Where the weights go when a model is written. */
 typedef enum kln_onnx_weights {

@@ -91,6 +91,33 @@ kln_onnx_model *kln_onnx_model_retain(const kln_onnx_model *model)
     return counted;
 }
 
+kiln_status kln_onnx_model_share(const kln_onnx_model *model, kln_onnx_model **shared)
+{
+    KLN_RETURN_IF_ERROR(kln_onnx_model_create(shared));
+    kln_onnx_model *made = *shared;
+    made->missing = model->missing;
+    made->missing_count = model->missing_count;
+    made->ir_version = model->ir_version;
+    made->producer_name = model->producer_name;
+    made->producer_version = model->producer_version;
+    made->domain = model->domain;
+    made->model_version = model->model_version;
+    made->doc = model->doc;
+    made->graph = model->graph;
+    made->graph.node_capacity = made->graph.initializer_capacity = 0;
+    made->graph.input_capacity = made->graph.output_capacity = made->graph.value_capacity = 0;
+    made->opsets = model->opsets;
+    made->opset_count = model->opset_count;
+    made->functions = model->functions;
+    made->function_count = model->function_count;
+    made->metadata = model->metadata;
+    made->metadata_count = model->metadata_count;
+    made->present = model->present;
+    made->unknown = model->unknown;
+    made->origin = kln_onnx_model_retain(model);
+    return KILN_OK;
+}
+
 void kln_onnx_model_destroy(kln_onnx_model *model)
 {
     if (model == NULL ||
@@ -101,6 +128,7 @@ void kln_onnx_model_destroy(kln_onnx_model *model)
         kln_mapping_close(&model->mappings[i]);
     }
     kln_free(model->mappings);
+    kln_onnx_model_destroy(model->origin);
     kln_arena_finish(&model->arena);
     kln_free(model);
 }

@@ -7,9 +7,10 @@
 #define KLN_PRECISION_H
 
 #include <kiln/calibrate.h>
+#include <kiln/precision.h>
 #include <kiln/quantize.h>
 
-#include "base/kln_base.h"
+#include "graph/kln_graph.h"
 
 /* --- the texts of a range table (range_text.c) --- */
 
@@ -53,5 +54,22 @@ KILN_MUST_CHECK kiln_status kln_observer_add(kln_observer *observer, const kiln_
  * to 0. */
 void kln_observer_range(const kln_observer *observer, kiln_calibration_method method,
                         double percent, kiln_range *range);
+
+/* kiln_network_convert on the model itself, which is as it was on an error. `report` may be NULL.
+ * (precise.c) */
+KILN_MUST_CHECK kiln_status kln_precision_convert(kln_onnx_model *model,
+                                                  const kiln_precision_options *options,
+                                                  kiln_precision_report **report);
+
+/* --- reports (precise_report.c) --- */
+
+KILN_MUST_CHECK kiln_status kln_precision_report_create(kiln_precision_report **report);
+/* Copies the texts. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_precision_report_add(kiln_precision_report *report,
+                                                     const kiln_precision_node *node);
+/* Why the first node that is not converted is not; "" where all are. */
+const char *kln_precision_report_first_reason(const kiln_precision_report *report);
+/* To be filled in. */
+kiln_precision_summary *kln_precision_report_totals(kiln_precision_report *report);
 
 #endif

@@ -13,7 +13,7 @@ import sys
 
 OPAQUE = {"batch_folder", "buffer", "buffer_plan", "build", "cache_list", "comparison", "context",
           "engine", "event", "graph", "histogram", "inspection", "issue_list", "network",
-          "pipeline", "pool", "range_table", "stream", "system_report"}
+          "pipeline", "pool", "precision_report", "range_table", "stream", "system_report"}
 FUNCTIONS = {"kiln_fill_function": "fill_nothing", "kiln_log_sink": "log_nothing",
              "function": "call_nothing"}
 # What a right argument is where its type alone does not say it.
@@ -26,6 +26,7 @@ SPECIAL = {
     "kiln_buffer_request": "kiln_buffer_request {v} = right_request();",
     "kiln_attribute": "kiln_attribute {v} = right_attribute();",
     "kiln_weights": "kiln_weights {v} = right_weights();",
+    "kiln_precision_options": "kiln_precision_options {v} = right_precision();",
 }
 
 

@@ -146,6 +146,26 @@ static kiln_network *right_network(void)
     return network;
 }
 
+static kiln_precision_options right_precision(void)
+{
+    kiln_precision_options options = KILN_PRECISION_OPTIONS_INIT;
+    options.precision = KILN_PRECISION_FP16;
+    return options;
+}
+
+static kiln_precision_report *right_precision_report(void)
+{
+    const kiln_precision_options options = right_precision();
+    kiln_network *network = right_network();
+    kiln_precision_report *report = NULL;
+    kiln_tensor_id x = 0;
+    need(kiln_network_find(network, "input", &x));
+    need(kiln_network_add_unary(network, "y", KILN_UNARY_NEG, x, &x));
+    need(kiln_network_convert(network, &options, &report));
+    kiln_network_destroy(network);
+    return report;
+}
+
 static kiln_inspection *right_inspection(void)
 {
     kiln_inspection *inspection = NULL;

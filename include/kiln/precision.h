@@ -1,0 +1,123 @@
+/*
+ * precision.h - a network in another precision: fp16, bf16.
+ *
+ *     kiln_network *network = NULL;
+ *     kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
+ *     kiln_precision_report *report = NULL;
+ *     how.precision = KILN_PRECISION_FP16;
+ *     if (kiln_network_from_onnx("model.onnx", &network) == KILN_OK &&
+ *         kiln_network_convert(network, &how, &report) == KILN_OK) {
+ *         status = kiln_network_save_onnx(network, "model.fp16.onnx", KILN_WEIGHTS_INLINE);
+ *     }
+ *
+ * What comes out is an ordinary ONNX network, which says of each tensor what type it has: TensorRT
+ * (strongly typed), ONNX Runtime, the reference executor and any other tool take it. The member
+ * `precision` of kiln_build_options does the same on the way to an engine.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KILN_PRECISION_H
+#define KILN_PRECISION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kiln/export.h>
+#include <kiln/network.h>
+#include <kiln/options.h>
+#include <kiln/quantize.h>
+#include <kiln/status.h>
+#include <kiln/tensor.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kiln_precision_options {
+    size_t struct_size; /* set by KILN_PRECISION_OPTIONS_INIT */
+    kiln_precision precision;
+    /* Operators ("Softmax") and nodes, by their name or that of an output, that stay in fp32. */
+    const char *const *keep_operators;
+    size_t keep_operator_count;
+    const char *const *keep_nodes;
+    size_t keep_node_count;
+    /* Ranges of tensors, or NULL. A node with a tensor whose numbers go beyond half of the largest
+     * number of the type (fp16: 32,752) stays in fp32. */
+    const kiln_range_table *ranges;
+    /* Inputs and outputs of float32 become half ones too, instead of keeping their types. */
+    bool convert_bindings;
+} kiln_precision_options;
+
+#define KILN_PRECISION_OPTIONS_INIT \
+    ((kiln_precision_options){.struct_size = sizeof(kiln_precision_options)})
+
+/* Why a node has the type it has. */
+typedef enum kiln_precision_reason {
+    KILN_PRECISION_CONVERTED = 0, /* as asked */
+    KILN_PRECISION_NO_FLOATS = 1, /* no tensor of float32 is involved, or it takes any type */
+    KILN_PRECISION_LACKING = 2,   /* its operator does not take the type, in this operator set */
+    KILN_PRECISION_UNKNOWN = 3,   /* ONNX does not have its operator, or a type is not known */
+    KILN_PRECISION_LOSSY = 4,     /* its operator loses too much by nature, or its scales do */
+    KILN_PRECISION_KEPT = 5,      /* `keep_operators` or `keep_nodes` */
+    KILN_PRECISION_RANGE = 6,     /* a tensor's range is too wide; `detail` names it */
+    KILN_PRECISION_WHOLE_NUMBERS = 7, /* positions or sizes, which the type does not hold */
+    KILN_PRECISION_SQUARES = 8,       /* a variance: squares and their root */
+    KILN_PRECISION_CARRIED = 9        /* a loop, which carries tensors in float32 */
+} kiln_precision_reason;
+
+/* "stays: sums squares"; "?" for another value. Static. Since 0.1. */
+KILN_API const char *kiln_precision_reason_text(kiln_precision_reason reason);
+
+typedef struct kiln_precision_report kiln_precision_report;
+
+typedef struct kiln_precision_summary {
+    size_t struct_size; /* sizeof(kiln_precision_summary), set by the caller */
+    kiln_precision precision;
+    size_t node_count;                  /* of the network as it was, local functions inlined */
+    size_t converted_count;             /* of them, in the precision that was asked for */
+    size_t kept_count;                  /* that compute in float32 */
+    size_t cast_count;                  /* casts that were added */
+    uint64_t bytes_before, bytes_after; /* of constants */
+    uint64_t saturated; /* finite elements of constants beyond the type, now its largest number */
+    uint64_t vanished;  /* elements of constants that were not zero, and are now */
+} kiln_precision_summary;
+
+/* What became of one node. Texts are the report's. */
+typedef struct kiln_precision_node {
+    size_t struct_size; /* sizeof(kiln_precision_node), set by the caller */
+    const char *name;   /* "" where the model gives none */
+    const char *operator_type;
+    const char *graph;  /* "" for the main one, else where it lies: "node/then_branch" */
+    const char *output; /* its first output, "" for none */
+    kiln_dtype dtype; /* that it computes in; UNDEFINED where no floating-point type is involved */
+    kiln_precision_reason reason;
+    const char *detail; /* "" or the tensor the reason is about */
+} kiln_precision_node;
+
+/* Converts the network in its place. Its local functions are inlined. Tensor ids of it are not
+ * valid any more: find them by name. Inputs and outputs keep their names, and their types unless
+ * asked otherwise. `report` may be NULL; it is for kiln_precision_report_destroy. On an error the
+ * network is as it was. Errors: NULL_ARGUMENT; INVALID_ARGUMENT for options out of range; STATE for
+ * a branch or a network with one; NAME for a node or operator to keep that is not there;
+ * UNSUPPORTED where no node takes the type, with why; LIMIT; OUT_OF_MEMORY. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_network_convert(kiln_network *network,
+                                                          const kiln_precision_options *options,
+                                                          kiln_precision_report **report);
+
+/* NULL is allowed. Since 0.1. */
+KILN_API void kiln_precision_report_destroy(kiln_precision_report *report);
+
+/* Errors: NULL_ARGUMENT; INVALID_ARGUMENT past the end or for a struct_size that is too small.
+ * Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status
+kiln_precision_report_summary(const kiln_precision_report *report, kiln_precision_summary *summary);
+KILN_API KILN_MUST_CHECK kiln_status kiln_precision_report_node(const kiln_precision_report *report,
+                                                                size_t index,
+                                                                kiln_precision_node *node);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "precise_parts.h"
+
+/* https://en.wikipedia.org/wiki/Half-precision_floating-point_format and
+ * https://en.wikipedia.org/wiki/Bfloat16_floating-point_format */
+static void set_type(precise_pass *pass)
+{
+    const bool is_fp16 = pass->options->precision == KILN_PRECISION_FP16;
+    pass->half = is_fp16 ? KILN_DTYPE_FLOAT16 : KILN_DTYPE_BFLOAT16;
+    pass->half_wire = kln_onnx_wire_dtype(pass->half);
+    pass->half_name = kiln_dtype_name(pass->half);
+    pass->half_most = is_fp16 ? 65504.0 : 0x1.fep127;
+    pass->half_least = is_fp16 ? 0x1p-14 : 0x1p-126;
+}
+
+/* --- what was asked --- */
+
+static bool has_node(const kln_onnx_graph *graph, const char *name, bool by_operator)
+{
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
+        if (strcmp(by_operator ? node->op_type : node->name, name) == 0) {
+            return true;
+        }
+        for (size_t k = 0; !by_operator && k < node->output_count; k++) {
+            if (strcmp(node->outputs[k], name) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* An operator that the model does not have does no harm; one that no model has is a typing error,
+ * and so is a node that is not there. */
+static kiln_status check_kept(const precise_pass *pass)
+{
+    const kiln_precision_options *o = pass->options;
+    for (size_t i = 0; i < o->keep_operator_count + o->keep_node_count; i++) {
+        const bool is_operator = i < o->keep_operator_count;
+        const char *name =
+            is_operator ? o->keep_operators[i] : o->keep_nodes[i - o->keep_operator_count];
+        KLN_RETURN_IF_NULL(name);
+        bool found = is_operator && kln_operator_known("", name);
+        for (const precise_graph *g = pass->graphs; !found && g != NULL; g = g->next) {
+            found = has_node(g->graph, name, is_operator);
+        }
+        if (!found) {
+            return kln_fail(KILN_ERROR_NAME,
+                            is_operator ? "kiln_precision_options: \"%s\" is to stay in float32, "
+                                          "but ONNX and the model have no such operator"
+                                        : "kiln_precision_options: \"%s\" is to stay in float32, "
+                                          "but the model has no such node and no such tensor",
+                            name);
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status check_options(const kiln_precision_options *options)
+{
+    if (options->keep_operator_count != 0) {
+        KLN_RETURN_IF_NULL(options->keep_operators);
+    }
+    if (options->keep_node_count != 0) {
+        KLN_RETURN_IF_NULL(options->keep_nodes);
+    }
+    if (options->precision != KILN_PRECISION_FP16 && options->precision != KILN_PRECISION_BF16) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_precision_options: precision is %d; 1 (fp16) or 2 (bf16) is needed",
+                        (int)options->precision);
+    }
+    return KILN_OK;
+}
+
+/* --- what was done --- */
+
+static kiln_status report_node(const precise_pass *pass, const precise_graph *graph, size_t index)
+{
+    const kln_onnx_node *node = &graph->graph->nodes[index];
+    const precise_node *decided = &graph->nodes[index];
+    kiln_precision_summary *totals = kln_precision_report_totals(pass->report);
+    kiln_precision_node line = {.struct_size = sizeof line,
+                                .name = node->name,
+                                .operator_type = node->op_type,
+                                .graph = graph->label,
+                                .output = node->output_count != 0 ? node->outputs[0] : "",
+                                .dtype = decided->is_half ? pass->half
+                                         : decided->reason == KILN_PRECISION_NO_FLOATS
+                                             ? KILN_DTYPE_UNDEFINED
+                                             : KILN_DTYPE_FLOAT32,
+                                .reason = decided->reason,
+                                .detail = decided->detail};
+    totals->converted_count += decided->is_half;
+    totals->kept_count += !decided->is_half && decided->reason != KILN_PRECISION_NO_FLOATS;
+    return kln_precision_report_add(pass->report, &line);
+}
+
+static uint64_t constant_bytes(const kln_onnx_graph *graph)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        bytes += graph->initializers[i].data.size;
+    }
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const kln_onnx_attribute *value = kln_onnx_find_attribute(&graph->nodes[i], "value");
+        bytes += value != NULL && value->tensor != NULL ? value->tensor->data.size : 0;
+    }
+    return bytes;
+}
+
+static kiln_status fill_report(const precise_pass *pass)
+{
+    kiln_precision_summary *totals = kln_precision_report_totals(pass->report);
+    totals->precision = pass->options->precision;
+    /* The list of graphs begins with the innermost. */
+    for (const precise_graph *g = pass->graphs; g != NULL; g = g->next) {
+        totals->bytes_before += constant_bytes(g->graph);
+        totals->bytes_after += constant_bytes(g->made);
+        for (size_t i = 0; i < g->graph->node_count; i++) {
+            KLN_RETURN_IF_ERROR(report_node(pass, g, i));
+        }
+    }
+    return KILN_OK;
+}
+
+/* A promise is kept or refused: where nothing can be converted, that is no success. */
+static kiln_status check_achieved(const precise_pass *pass)
+{
+    const kiln_precision_summary *totals = kln_precision_report_totals(pass->report);
+    if (totals->converted_count != 0 || totals->kept_count == 0) {
+        return KILN_OK;
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED,
+                    "none of the %zu nodes that compute in float32 can do so in %s: %s; the model "
+                    "has operator set %lld",
+                    totals->kept_count, pass->half_name,
+                    kln_precision_report_first_reason(pass->report),
+                    (long long)kln_onnx_opset_version(pass->model, ""));
+}
+
+/* A model of other operators alone has no operator set of ONNX's own, which a cast is of. Its IR
+ * version 7 came with operator set 12, version 3 with 8 (onnx/docs/Versioning.md). */
+static kiln_status import_casts(kln_onnx_model *model)
+{
+    if (kln_onnx_opset_version(model, "") != 0) {
+        return KILN_OK;
+    }
+    kln_onnx_opset *made =
+        kln_arena_alloc_zeroed(&model->arena, model->opset_count + 1, sizeof *made);
+    if (made == NULL) {
+        return precise_no_memory();
+    }
+    if (model->opset_count != 0) {
+        memcpy(made, model->opsets, model->opset_count * sizeof *made);
+    }
+    made[model->opset_count++] =
+        (kln_onnx_opset){.domain = "", .version = model->ir_version >= 7 ? 12 : 8};
+    model->opsets = made;
+    return KILN_OK;
+}
+
+/* Before it, Cast named its type by a text. */
+#define OLDEST_OPSET 6
+
+static kiln_status check_model(const kln_onnx_model *model)
+{
+    const int64_t opset = kln_onnx_opset_version(model, "");
+    return opset == 0 || opset >= OLDEST_OPSET
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_UNSUPPORTED,
+                          "the model has operator set %lld; %d is the oldest that is converted to "
+                          "another precision",
+                          (long long)opset, OLDEST_OPSET);
+}
+
+static kiln_status run(precise_pass *pass)
+{
+    KLN_RETURN_IF_ERROR(check_model(pass->model));
+    KLN_RETURN_IF_ERROR(kln_infer(pass->model, NULL, &pass->inference));
+    KLN_RETURN_IF_ERROR(
+        precise_look(pass, &pass->model->graph, pass->inference->graph, NULL, "", &pass->main));
+    KLN_RETURN_IF_ERROR(check_kept(pass));
+    KLN_RETURN_IF_ERROR(precise_decide_main(pass));
+    KLN_RETURN_IF_ERROR(precise_write(pass, pass->main));
+    KLN_RETURN_IF_ERROR(fill_report(pass));
+    KLN_RETURN_IF_ERROR(check_achieved(pass));
+    KLN_RETURN_IF_ERROR(import_casts(pass->model));
+    pass->model->graph = *pass->main->made;
+    return KILN_OK;
+}
+
+/* What a conversion changes of a model. */
+typedef struct saved_model {
+    kln_onnx_graph graph;
+    kln_onnx_function *functions;
+    size_t function_count;
+    kln_onnx_opset *opsets;
+    size_t opset_count;
+    int64_t ir_version;
+} saved_model;
+
+static saved_model save(const kln_onnx_model *model)
+{
+    return (saved_model){model->graph,  model->functions,   model->function_count,
+                         model->opsets, model->opset_count, model->ir_version};
+}
+
+static void restore(kln_onnx_model *model, const saved_model *saved)
+{
+    model->graph = saved->graph;
+    model->functions = saved->functions;
+    model->function_count = saved->function_count;
+    model->opsets = saved->opsets;
+    model->opset_count = saved->opset_count;
+    model->ir_version = saved->ir_version;
+}
+
+kiln_status kln_precision_convert(kln_onnx_model *model, const kiln_precision_options *options,
+                                  kiln_precision_report **report)
+{
+    precise_pass pass = {.model = model, .options = options};
+    const saved_model saved = save(model);
+    size_t inlined = 0;
+    KLN_RETURN_IF_ERROR(check_options(options));
+    KLN_RETURN_IF_ERROR(kln_precision_report_create(&pass.report));
+    set_type(&pass);
+    kln_names_init(&pass.used);
+    kiln_status status = kln_inline_functions(model, &inlined);
+    status = status == KILN_OK ? run(&pass) : status;
+    precise_finish(&pass);
+    if (status != KILN_OK) {
+        restore(model, &saved);
+    }
+    if (status != KILN_OK || report == NULL) {
+        kiln_precision_report_destroy(pass.report);
+    } else {
+        *report = pass.report;
+    }
+    return status;
+}
+
+kiln_status kiln_network_convert(kiln_network *network, const kiln_precision_options *options,
+                                 kiln_precision_report **report)
+{
+    kiln_precision_options read = KILN_PRECISION_OPTIONS_INIT;
+    kiln_precision_report *made = NULL;
+    kln_onnx_model *model = NULL;
+    if (report != NULL) {
+        *report = NULL;
+    }
+    KLN_RETURN_IF_NULL(network);
+    KLN_RETURN_IF_NULL(options);
+    KLN_RETURN_IF_ERROR(kln_options_read("kiln_precision_options", options, &read, sizeof read));
+    KLN_RETURN_IF_ERROR(kln_network_whole(network));
+    KLN_RETURN_IF_ERROR(kln_network_rewrite(network, &model));
+    const saved_model saved = save(model);
+    KLN_RETURN_IF_ERROR(kln_precision_convert(model, &read, &made));
+    const kiln_status status = kln_network_rewritten(network);
+    if (status != KILN_OK) {
+        restore(model, &saved);
+    }
+    if (status != KILN_OK || report == NULL) {
+        kiln_precision_report_destroy(made);
+    } else {
+        *report = made;
+    }
+    return status;
+}

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Every pass on each of ONNX's node and model tests: what comes out is a model that ONNX's checker
+takes, that runs, and that gives what it gave before within the type's tolerance.
+
+    converted_nodes.py LIBKILN LEAST FOLDER...
+
+fp16 runs on ONNX Runtime, bf16, of which its CPU provider has no kernels, on the reference
+executor. In a second round of each, nodes that a seed chooses stay in float32. Fails where fewer
+than LEAST cases were compared.
+"""
+import collections
+import ctypes
+import os
+import random
+import sys
+import tempfile
+
+import numpy
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+
+from kiln_api import Kiln, Precision, Refused
+
+EPSILON = {Precision.FP16: 2.0 ** -10, Precision.BF16: 2.0 ** -7}
+# Results of the node tests go through a few operators, each of which rounds.
+ROUNDINGS = 8
+UNSUPPORTED = 12
+# Near a pole, of strings, draw numbers, or show a mask of the smallest number of float32 as it is.
+EXCUSED = ("test_tan", "STRING", "_qk_matmul_bias_3d_mask_causal",
+           "_qk_matmul_bias_4d_mask_causal", "dropout", "random",
+           "bernoulli", "multinomial")
+
+
+def read(path):
+    """A TensorProto of the test data."""
+    tensor = onnx.TensorProto()
+    with open(path, "rb") as file:
+        tensor.ParseFromString(file.read())
+    return numpy_helper.to_array(tensor)
+
+
+def session(path):
+    """ONNX Runtime's, silent."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def differs(before, after, feeds, epsilon):
+    """What is wrong with a result, or None. Numbers may be off by roundings of the largest number
+    that they can come from: the result's or an input's."""
+    if before.dtype != after.dtype or before.shape != after.shape:
+        return f"{before.dtype}{before.shape} became {after.dtype}{after.shape}"
+    if before.dtype.kind != "f":
+        return None if numpy.mean(before != after) <= 0.01 or before.size < 2 else "other integers"
+    largest = 1e-3
+    for array in [before] + [feed for feed in feeds.values() if feed.dtype.kind == "f"]:
+        finite = array[numpy.isfinite(array)]
+        largest = max(largest, numpy.abs(finite).max(initial=0))
+    finite = numpy.isfinite(before)
+    error = numpy.abs(before[finite].astype(float) - after[finite].astype(float)).max(initial=0)
+    if not error <= ROUNDINGS * epsilon * largest:
+        return f"off by {error:.3g} where the largest number is {largest:.3g}"
+    return None
+
+
+class Case:
+    """A folder of the test data."""
+
+    def __init__(self, kiln, folder):
+        self.kiln = kiln
+        self.name = os.path.basename(folder)
+        self.path = os.path.join(folder, "model.onnx")
+        before = session(self.path)
+        data = os.path.join(folder, "test_data_set_0")
+        self.outputs = [value.name for value in before.get_outputs()]
+        self.feeds = {value.name: read(os.path.join(data, f"input_{index}.pb"))
+                      for index, value in enumerate(before.get_inputs())}
+        self.results = before.run(None, {name: feed.copy() for name, feed in self.feeds.items()})
+        self.model = onnx.load(self.path)
+        try:
+            onnx.checker.check_model(self.model, full_check=True)
+            self.is_sound = True
+        except Exception:  # the checker's own kinds of failure
+            self.is_sound = False
+
+    def check(self, target, precision, seed):
+        """What is wrong, "" where all is well, None where nothing was converted."""
+        nodes = [node.output[0] for node in self.model.graph.node if node.output and node.output[0]]
+        kept = [name for name in nodes if seed and random.Random(seed + name).random() < 0.3]
+        members = {}
+        if kept:
+            members = {"keep_nodes": (ctypes.c_char_p * len(kept))(*[n.encode() for n in kept]),
+                       "keep_node_count": len(kept)}
+        try:
+            summary = self.kiln.convert(self.path, target, precision, **members)
+        except Refused as refusal:
+            return None if refusal.status == UNSUPPORTED else f"refused: {refusal}"
+        if summary.converted_count == 0:
+            return None
+        if self.is_sound:
+            onnx.checker.check_model(onnx.load(target), full_check=True)
+        if precision == Precision.FP16:
+            # ONNX Runtime writes what it learns in training into its inputs.
+            feeds = {name: feed.copy() for name, feed in self.feeds.items()}
+            results = session(target).run(None, feeds)
+        else:
+            try:
+                results = self.kiln.run(target, self.feeds, self.outputs, backend="reference")
+                self.results = self.kiln.run(self.path, self.feeds, self.outputs,
+                                             backend="reference")
+            except Refused as refusal:
+                return None if "type" in str(refusal) else f"reference: {refusal}"
+        for before, after in zip(self.results, results):
+            wrong = differs(before, after, self.feeds, EPSILON[precision])
+            if wrong:
+                return wrong
+        return ""
+
+
+def main():
+    kiln = Kiln(sys.argv[1])
+    least = int(sys.argv[2])
+    counts = collections.Counter()
+    folders = [os.path.join(top, name) for top in sys.argv[3:] for name in sorted(os.listdir(top))]
+    with tempfile.TemporaryDirectory() as scratch:
+        for folder in folders:
+            try:
+                case = Case(kiln, folder)
+                if any(not isinstance(result, numpy.ndarray) for result in case.results):
+                    raise ValueError("not of tensors alone")
+            except Exception:  # what ONNX Runtime does not run says nothing of a pass
+                counts["not run"] += 1
+                continue
+            if any(word in case.name for word in EXCUSED):
+                continue
+            for precision in EPSILON:
+                for seed in ("", "kept"):
+                    try:
+                        wrong = case.check(os.path.join(scratch, "model.onnx"), precision, seed)
+                    except Exception as failure:  # each is a fault of the model that came out
+                        wrong = f"{type(failure).__name__}: {failure}"
+                    key = "nothing" if wrong is None else "wrong" if wrong else "good"
+                    counts[precision.name, key] += 1
+                    if wrong:
+                        print(f"{case.name} {precision.name} {seed}: {wrong[:300]}")
+    for key, count in sorted(counts.items(), key=str):
+        print(key, count)
+    good = sum(counts[precision.name, "good"] for precision in EPSILON)
+    if good < least:
+        print(f"{good} cases were compared, {least} are expected")
+    return good < least or any(counts[precision.name, "wrong"] for precision in EPSILON)
+
+
+sys.exit(main())

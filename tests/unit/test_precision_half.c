@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Networks in fp16 and bf16: which nodes, with which casts, and what they compute then. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "context_test.h"
+#include "graph_maker.h"
+#include "precision/kln_precision.h"
+
+#define COUNT 4
+#define TEXT ((size_t)1024)
+
+/* --- the models --- */
+
+static void chain(graph_maker *m)
+{
+    maker_floats(m, "w", COUNT, (const float[]){0.5F, -1, 2, 3});
+    maker_node(m, "Mul", "x,w", "a");
+    maker_node(m, "Sigmoid", "a", "y");
+}
+
+static void softmax_between(graph_maker *m)
+{
+    maker_node(m, "Tanh", "x", "a");
+    maker_node(m, "Softmax", "a", "b");
+    maker_node(m, "Neg", "b", "y");
+}
+
+/* The size of x in float32, for a scale: 2,049 is no number of float16. */
+static void position(graph_maker *m)
+{
+    maker_ints(m, "big", 1, (const int64_t[]){2049});
+    maker_floats(m, "half", 1, (const float[]){0.5F});
+    maker_node(m, "Shape", "x", "s");
+    maker_node(m, "Mul", "s,big", "t");
+    maker_node(m, "Cast", "t", "f");
+    maker_attribute_int(m, "to", 1);
+    maker_node(m, "Mul", "f,half", "h");
+    maker_node(m, "Cast", "h", "n");
+    maker_attribute_int(m, "to", 7);
+    maker_node(m, "Cast", "n", "g");
+    maker_attribute_int(m, "to", 1);
+    maker_floats(m, "small", 1, (const float[]){0.0001F});
+    maker_node(m, "Mul", "g,small", "k");
+    maker_node(m, "Mul", "x,k", "y");
+}
+
+/* A mask of whole numbers is none of those: it ends in a sum. */
+static void mask(graph_maker *m)
+{
+    maker_input(m, "m", 7, "4");
+    maker_floats(m, "one", 1, (const float[]){1});
+    maker_floats(m, "low", 1, (const float[]){-3.4e38F});
+    maker_node(m, "Cast", "m", "c");
+    maker_attribute_int(m, "to", 1);
+    maker_node(m, "Sub", "one,c", "d");
+    maker_node(m, "Mul", "d,low", "e");
+    maker_node(m, "Add", "x,e", "f");
+    maker_node(m, "Softmax", "f", "y");
+}
+
+static void variance(graph_maker *m)
+{
+    maker_floats(m, "thousand", 1, (const float[]){1000});
+    maker_floats(m, "two", 1, (const float[]){2});
+    maker_floats(m, "epsilon", 1, (const float[]){1e-12F});
+    maker_ints(m, "axes", 1, (const int64_t[]){0});
+    maker_node(m, "Mul", "x,thousand", "a");
+    maker_node(m, "Pow", "a,two", "b");
+    maker_node(m, "ReduceMean", "b,axes", "c");
+    maker_node(m, "Add", "c,epsilon", "d");
+    maker_node(m, "Sqrt", "d", "e");
+    maker_node(m, "Div", "a,e", "y");
+}
+
+/* One number beyond is a limit; several are what they are. */
+static void large(graph_maker *m)
+{
+    maker_floats(m, "w", COUNT, (const float[]){1e6F, 1, 1, 1});
+    maker_node(m, "Div", "x,w", "a");
+    maker_node(m, "Neg", "a", "y");
+}
+
+/* Casts that the model has already. */
+static void pairs(graph_maker *m)
+{
+    maker_node(m, "Tanh", "x", "a");
+    maker_node(m, "Cast", "a", "b");
+    maker_attribute_int(m, "to", 10);
+    maker_node(m, "Cast", "b", "c");
+    maker_attribute_int(m, "to", 1);
+    maker_node(m, "Neg", "c", "y");
+}
+
+static void branches(graph_maker *m)
+{
+    kln_onnx_graph *outer = NULL;
+    maker_floats(m, "zero", 1, (const float[]){0});
+    maker_node(m, "Tanh", "x", "a");
+    maker_node(m, "ReduceMax", "a", "t");
+    maker_attribute_int(m, "keepdims", 0);
+    maker_node(m, "Greater", "t,zero", "p");
+    maker_node(m, "Squeeze", "p", "q");
+    maker_node(m, "If", "q", "r");
+    maker_enter(m, "then_branch", &outer);
+    maker_node(m, "Neg", "a", "then");
+    maker_output(m, "then", 1, "4");
+    maker_leave(m, outer);
+    maker_enter(m, "else_branch", &outer);
+    maker_node(m, "Exp", "a", "else");
+    maker_output(m, "else", 1, "4");
+    maker_leave(m, outer);
+    maker_node(m, "Neg", "r", "y");
+}
+
+/* What is carried stays in float32, what is collected does not. */
+static void loop(graph_maker *m)
+{
+    kln_onnx_graph *outer = NULL;
+    maker_int(m, "trips", 3);
+    maker_node(m, "Tanh", "x", "a");
+    maker_node(m, "Loop", "trips,,a", "b,c");
+    maker_enter(m, "body", &outer);
+    maker_input(m, "i", 7, "");
+    maker_input(m, "go", 9, "");
+    maker_input(m, "v", 1, "4");
+    maker_node(m, "Identity", "go", "on");
+    maker_node(m, "Add", "v,a", "w");
+    maker_node(m, "Neg", "w", "u");
+    maker_output(m, "on", 9, "");
+    maker_output(m, "w", 1, "4");
+    maker_output(m, "u", 1, "4");
+    maker_leave(m, outer);
+    maker_ints(m, "axes", 1, (const int64_t[]){0});
+    maker_node(m, "ReduceMax", "c,axes", "d");
+    maker_attribute_int(m, "keepdims", 0);
+    maker_node(m, "Add", "b,d", "y");
+}
+
+/* A constant that is read in both types, and an output that is read on. */
+static void both(graph_maker *m)
+{
+    maker_floats(m, "w", COUNT, (const float[]){0.5F, -1, 2, 3});
+    maker_node(m, "Mul", "x,w", "z");
+    maker_output(m, "z", 1, "4");
+    maker_node(m, "CumSum", "z,axis", "a");
+    maker_int(m, "axis", 0);
+    maker_node(m, "Add", "a,w", "b");
+    maker_node(m, "Mul", "b,z", "c");
+    maker_node(m, "Add", "c,z", "y");
+}
+
+static const char *const keep_softmax[] = {"Softmax", NULL};
+static const char *const keep_a[] = {"a", NULL};
+
+static const struct {
+    const char *name;
+    void (*make)(graph_maker *m);
+    const char *const *operators; /* that stay, or NULL */
+    const char *const *nodes;
+    double wide;       /* the range of "a"; 0: none */
+    const char *graph; /* what is made of it; a "16" or "32" for the type of a cast */
+    size_t kept;
+    uint64_t saturated;
+    double tolerance; /* of float16, in parts of the largest number */
+} cases[] = {
+    {"chain", chain, NULL, NULL, 0, "Cast16 Mul Sigmoid Cast32", 0, 0, 2e-3},
+    {"kept operator", softmax_between, keep_softmax, NULL, 0,
+     "Cast16 Tanh Cast32 Softmax Cast16 Neg Cast32", 1, 0, 2e-3},
+    {"kept node", chain, NULL, keep_a, 0, "Mul Cast16 Sigmoid Cast32", 1, 0, 2e-3},
+    {"wide", chain, NULL, NULL, 32753, NULL, 2, 0, 2e-3}, /* nothing is left to convert */
+    {"not wide", chain, NULL, NULL, 32751, "Cast16 Mul Sigmoid Cast32", 0, 0, 2e-3},
+    {"position", position, NULL, NULL, 0,
+     "Shape Mul Cast32 Mul Cast7 Cast32 Mul Cast16 Cast16 Mul Cast32", 4, 0, 2e-3},
+    {"mask", mask, NULL, NULL, 0, "Cast16 Sub Mul Cast16 Add Softmax Cast32", 0, 1, 2e-3},
+    {"variance", variance, NULL, NULL, 0,
+     "Cast16 Mul Cast32 Pow ReduceMean Add Sqrt Cast16 Div Cast32", 4, 0, 4e-3},
+    {"large", large, NULL, NULL, 0, "Div Cast16 Neg Cast32", 1, 0, 4e-3},
+    {"pairs", pairs, NULL, NULL, 0, "Cast16 Tanh Neg Cast32", 0, 0, 2e-3},
+    {"branches", branches, NULL, NULL, 0,
+     "Cast16 Tanh ReduceMax Greater Squeeze If(Neg)(Exp) Neg Cast32", 0, 0, 2e-3},
+    {"loop", loop, NULL, NULL, 0,
+     "Cast16 Tanh Cast32 Loop(Identity Cast16 Add Neg Cast32) ReduceMax Cast16 Add Cast32", 1, 0,
+     4e-3},
+    {"both", both, NULL, NULL, 0, "Cast16 Mul Cast32 CumSum Cast16 Add Mul Add Cast32", 1, 0, 4e-3},
+};
+
+static void make(graph_maker *m, size_t index)
+{
+    maker_begin(m, 22);
+    maker_input(m, "x", 1, "4");
+    cases[index].make(m);
+    maker_output(m, "y", 1, "4");
+    assert_ok(m->status);
+}
+
+/* --- what is made of them --- */
+
+static void write_graph(const kln_onnx_graph *graph, char text[TEXT])
+{
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
+        const kln_onnx_attribute *to = kln_onnx_find_attribute(node, "to");
+        size_t used = strlen(text);
+        (void)snprintf(text + used, TEXT - used, "%s%s", i == 0 ? "" : " ", node->op_type);
+        if (to != NULL) {
+            used = strlen(text);
+            (void)snprintf(text + used, TEXT - used, "%d",
+                           to->i == 1                   ? 32
+                           : to->i == 10 || to->i == 16 ? 16
+                                                        : (int)to->i);
+        }
+        for (size_t k = 0; k < node->attribute_count; k++) {
+            if (node->attributes[k].type == KLN_ONNX_ATTRIBUTE_GRAPH) {
+                (void)strncat(text, "(", TEXT - strlen(text) - 1);
+                write_graph(node->attributes[k].graph, text);
+                (void)strncat(text, ")", TEXT - strlen(text) - 1);
+            }
+        }
+    }
+}
+
+static kiln_precision_options options_of(size_t index, kiln_precision precision,
+                                         kiln_range_table *ranges)
+{
+    kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
+    how.precision = precision;
+    how.keep_operators = cases[index].operators;
+    how.keep_operator_count = cases[index].operators != NULL;
+    how.keep_nodes = cases[index].nodes;
+    how.keep_node_count = cases[index].nodes != NULL;
+    how.ranges = ranges;
+    return how;
+}
+
+static void run(const kln_onnx_model *model, double results[COUNT])
+{
+    static const double numbers[COUNT] = {1.5, -0.25, 3, 0.125};
+    kln_text bytes;
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    kiln_tensor tensor;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    kln_text_init(&bytes, SIZE_MAX);
+    assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_ok(kiln_context_tensor(context, "x", &tensor));
+    assert_int_equal(tensor.desc.dtype, KILN_DTYPE_FLOAT32);
+    assert_ok(kiln_tensor_write(&tensor, 0, COUNT, numbers));
+    if (kiln_context_tensor(context, "m", &tensor) == KILN_OK) {
+        static const double ones[COUNT] = {1, 1, 0, 1};
+        assert_ok(kiln_tensor_write(&tensor, 0, COUNT, ones));
+    }
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "y", &tensor));
+    assert_int_equal(tensor.desc.dtype, KILN_DTYPE_FLOAT32);
+    assert_ok(kiln_tensor_read(&tensor, 0, COUNT, results));
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    kln_text_finish(&bytes);
+}
+
+static void check_results(size_t index, double tolerance, const double *before, const double *after)
+{
+    double most = 0;
+    for (int i = 0; i < COUNT; i++) {
+        most = fmax(most, fabs(before[i]));
+    }
+    for (int i = 0; i < COUNT; i++) {
+        if (!(fabs(before[i] - after[i]) <= tolerance * most)) {
+            fail_msg("%s: %g became %g", cases[index].name, before[i], after[i]);
+        }
+    }
+}
+
+static void check_case(size_t index, kiln_precision precision)
+{
+    graph_maker m;
+    char text[TEXT] = "";
+    double before[COUNT];
+    double after[COUNT];
+    kiln_range_table *ranges = NULL;
+    kiln_precision_report *report = NULL;
+    kiln_precision_summary summary = {.struct_size = sizeof summary};
+    make(&m, index);
+    run(m.model, before);
+    if (cases[index].wide != 0) {
+        assert_ok(kiln_range_table_create(&ranges));
+        assert_ok(kiln_range_table_set(ranges, "a", -cases[index].wide, 1));
+    }
+    const kiln_precision_options how = options_of(index, precision, ranges);
+    const kiln_status status = kln_precision_convert(m.model, &how, &report);
+    if (cases[index].graph == NULL && precision == KILN_PRECISION_FP16) {
+        assert_int_equal(status, KILN_ERROR_UNSUPPORTED);
+        assert_non_null(strstr(kiln_error_message(), "range of a tensor"));
+        kiln_range_table_destroy(ranges);
+        maker_end(&m);
+        return;
+    }
+    assert_ok(status);
+    run(m.model, after);
+    check_results(index, cases[index].tolerance * (precision == KILN_PRECISION_FP16 ? 1 : 10),
+                  before, after);
+    if (precision == KILN_PRECISION_FP16) {
+        write_graph(&m.model->graph, text);
+        assert_string_equal(text, cases[index].graph);
+        assert_ok(kiln_precision_report_summary(report, &summary));
+        assert_int_equal(summary.kept_count, cases[index].kept);
+        assert_int_equal(summary.saturated, cases[index].saturated);
+    }
+    kiln_precision_report_destroy(report);
+    kiln_range_table_destroy(ranges);
+    maker_end(&m);
+}
+
+static void nodes_are_chosen(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        check_case(i, KILN_PRECISION_FP16);
+        check_case(i, KILN_PRECISION_BF16);
+    }
+}
+
+static kiln_status convert_each(void *user)
+{
+    const size_t *index = user;
+    graph_maker m;
+    kiln_precision_report *report = NULL;
+    maker_begin(&m, 22);
+    if (m.status == KILN_OK) {
+        maker_input(&m, "x", 1, "4");
+        cases[*index].make(&m);
+        maker_output(&m, "y", 1, "4");
+    }
+    kiln_status status = m.status;
+    if (status == KILN_OK) {
+        const kln_onnx_node *nodes = m.model->graph.nodes;
+        const kiln_precision_options how = options_of(*index, KILN_PRECISION_FP16, NULL);
+        status = kln_precision_convert(m.model, &how, &report);
+        assert_true(status == KILN_OK || m.model->graph.nodes == nodes);
+    }
+    kiln_precision_report_destroy(report);
+    maker_end(&m);
+    return status;
+}
+
+static void allocations_may_fail(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        kiln_test_each_allocation(convert_each, &i);
+    }
+}
+
+/* --- the rest --- */
+
+static void bindings_are_converted(void **state)
+{
+    (void)state;
+    graph_maker m;
+    make(&m, 0);
+    kiln_precision_options how = options_of(0, KILN_PRECISION_FP16, NULL);
+    how.convert_bindings = true;
+    assert_ok(kln_precision_convert(m.model, &how, NULL));
+    assert_int_equal(m.model->graph.node_count, 2);
+    assert_int_equal(m.model->graph.inputs[0].type.dtype, KILN_DTYPE_FLOAT16);
+    assert_int_equal(m.model->graph.outputs[0].type.dtype, KILN_DTYPE_FLOAT16);
+    maker_end(&m);
+}
+
+static void what_is_wrong_is_told(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"Sofmax"};
+    graph_maker m;
+    make(&m, 0);
+    kiln_precision_options how = options_of(0, KILN_PRECISION_FP16, NULL);
+    how.keep_operators = wrong;
+    how.keep_operator_count = 1;
+    assert_int_equal(kln_precision_convert(m.model, &how, NULL), KILN_ERROR_NAME);
+    assert_non_null(strstr(kiln_error_message(), "\"Sofmax\""));
+    how.keep_operator_count = 0;
+    how.keep_nodes = wrong;
+    how.keep_node_count = 1;
+    assert_int_equal(kln_precision_convert(m.model, &how, NULL), KILN_ERROR_NAME);
+    assert_int_equal(m.model->graph.node_count, 2);
+    maker_end(&m);
+}
+
+/* y = twice(x), where twice(v) = v + v is the model's own. */
+static void functions_are_inlined(void **state)
+{
+    (void)state;
+    graph_maker m;
+    double before[COUNT];
+    double after[COUNT];
+    char text[TEXT] = "";
+    size_t inlined = 0;
+    maker_begin(&m, 22);
+    maker_node(&m, "Add", "v,v", "w");
+    kln_onnx_function twice = {.name = "twice",
+                               .domain = "own",
+                               .overload = "",
+                               .inputs = (const char *[]){"v"},
+                               .input_count = 1,
+                               .outputs = (const char *[]){"w"},
+                               .output_count = 1,
+                               .opsets = m.model->opsets,
+                               .opset_count = m.model->opset_count,
+                               .body = m.model->graph};
+    m.model->graph.nodes = NULL;
+    m.model->graph.node_count = m.model->graph.node_capacity = 0;
+    maker_input(&m, "x", 1, "4");
+    maker_node(&m, "twice", "x", "z");
+    m.node->domain = "own";
+    maker_node(&m, "twice", "z", "y");
+    m.node->domain = "own";
+    maker_output(&m, "y", 1, "4");
+    assert_ok(m.status);
+    kln_onnx_opset opsets[] = {m.model->opsets[0], {.domain = "own", .version = 1}};
+    m.model->opsets = opsets;
+    m.model->opset_count = 2;
+    m.model->functions = &twice;
+    m.model->function_count = 1;
+    run(m.model, before);
+    assert_ok(kln_inline_functions(m.model, &inlined));
+    assert_int_equal(inlined, 2);
+    const kiln_precision_options how = options_of(0, KILN_PRECISION_FP16, NULL);
+    assert_ok(kln_precision_convert(m.model, &how, NULL));
+    write_graph(&m.model->graph, text);
+    assert_string_equal(text, "Cast16 Add Add Cast32");
+    run(m.model, after);
+    check_results(0, 1e-3, before, after);
+    maker_end(&m);
+}
+
+/* Through the options of a build, which refuses what it cannot do. */
+static void builds_are_converted(void **state)
+{
+    (void)state;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    kiln_span bytes = {NULL, 0};
+    kln_onnx_model *saved = NULL;
+    char text[TEXT] = "";
+    graph_maker m;
+    kln_text written;
+    make(&m, 0);
+    kln_text_init(&written, SIZE_MAX);
+    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &written));
+    options.backend = "reference";
+    options.precision = KILN_PRECISION_FP16;
+    assert_ok(kiln_engine_build_bytes((kiln_span){written.data, written.size}, &options, &engine));
+    assert_ok(kiln_engine_save_bytes(engine, &bytes));
+    assert_ok(kln_onnx_read_bytes(bytes, NULL, &saved));
+    write_graph(&saved->graph, text);
+    assert_string_equal(text, cases[0].graph);
+    kln_onnx_model_destroy(saved);
+    kiln_engine_release(engine);
+    kln_text_finish(&written);
+    maker_end(&m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nodes_are_chosen),       cmocka_unit_test(allocations_may_fail),
+        cmocka_unit_test(bindings_are_converted), cmocka_unit_test(what_is_wrong_is_told),
+        cmocka_unit_test(functions_are_inlined),  cmocka_unit_test(builds_are_converted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
