@@ -131,7 +131,9 @@ kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count, size_t *
         return KILN_OK;
     }
     const size_t more = *capacity == 0 ? 8 : *capacity * 2;
-    void *grown = kln_arena_alloc_zeroed(arena, more, size);
+    size_t bytes = 0;
+    unsigned char *grown =
+        __builtin_mul_overflow(more, size, &bytes) ? NULL : kln_arena_alloc(arena, bytes);
     void *old = NULL;
     if (grown == NULL) {
         return kln_fail_memory(more * size, "a list");
@@ -140,6 +142,7 @@ kiln_status kln_array_grow(kln_arena *arena, void *array, size_t count, size_t *
     if (count != 0) {
         memcpy(grown, old, count * size);
     }
+    memset(grown + count * size, 0, bytes - count * size);
     memcpy(array, &grown, sizeof grown);
     *capacity = more;
     return KILN_OK;

@@ -195,10 +195,15 @@ KILN_MUST_CHECK kiln_status kln_names_swap(kln_names *names, const char *key, ui
                                            uint32_t *before);
 /* The value, or KLN_NAMES_NONE. */
 uint32_t kln_names_get(const kln_names *names, const char *key);
+/* The same for who has the hash of a key, which is one in all tables of the process. */
+uint32_t kln_names_hash(const char *key);
+KILN_MUST_CHECK kiln_status kln_names_swap_hashed(kln_names *names, const char *key, uint32_t hash,
+                                                  uint32_t value, uint32_t *before);
+uint32_t kln_names_get_hashed(const kln_names *names, const char *key, uint32_t hash);
 /* Afterwards kln_names_get has nothing for it. */
 void kln_names_forget(kln_names *names, const char *key);
 
-/* --- keys (keys.c): several strings and a number to a number --- */
+/* --- keys (names.c): several strings and a number to a number --- */
 
 #define KLN_KEY_TEXTS 3
 
@@ -210,9 +215,8 @@ typedef struct kln_key {
 
 /* A hash map like kln_names; the strings are not copied and must outlive the map. */
 typedef struct kln_keys {
-    struct kln_keys_slot *slots;
-    size_t capacity; /* a power of two, or 0 */
-    size_t count;
+    kln_names table;
+    kln_arena arena; /* of the keys */
 } kln_keys;
 
 void kln_keys_init(kln_keys *keys);

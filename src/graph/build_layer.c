@@ -71,7 +71,8 @@ static void take_name(kln_layer *layer, const char *name)
     kiln_network *root = layer->network->root;
     if (name != NULL) {
         kln_layer_need(layer, name[0] != '\0', "its name is empty");
-        if (kln_names_get(&root->names, name) != KLN_NAMES_NONE) {
+        layer->hash = kln_names_hash(name);
+        if (kln_names_get_hashed(&root->names, name, layer->hash) != KLN_NAMES_NONE) {
             kln_layer_fail(layer, KILN_ERROR_NAME, "the name \"%s\" is in use", name);
             return;
         }
@@ -80,7 +81,9 @@ static void take_name(kln_layer *layer, const char *name)
         do {
             layer->name =
                 kln_arena_printf(kln_layer_arena(layer), "%s.%u", layer->op_type, ++root->unnamed);
-        } while (layer->name != NULL && kln_names_get(&root->names, layer->name) != KLN_NAMES_NONE);
+            layer->hash = layer->name != NULL ? kln_names_hash(layer->name) : 0;
+        } while (layer->name != NULL &&
+                 kln_names_get_hashed(&root->names, layer->name, layer->hash) != KLN_NAMES_NONE);
     }
     if (layer->name == NULL) {
         kln_layer_no_memory(layer);
@@ -234,6 +237,8 @@ static void fail_with_issue(kln_layer *layer, const kiln_issue_list *issues)
 static void infer_node(kln_layer *layer, uint32_t index)
 {
     kln_inference *inference = layer->network->root->inference;
+    inference->hashed_name = layer->name;
+    inference->hash = layer->hash;
     layer->status = kln_network_know(layer->network);
     if (layer->status == KILN_OK) {
         layer->status = kln_validate_added(inference, layer->network->known, index);
@@ -286,7 +291,8 @@ kiln_tensor_id kln_layer_emit(kln_layer *layer, const char *suffix)
         return id;
     }
     outputs[0] = name;
-    layer->status = kln_network_register(layer->network, name, layer->is_refused, &id);
+    layer->status =
+        kln_network_register(layer->network, name, kln_names_hash(name), layer->is_refused, &id);
     if (layer->status == KILN_OK) {
         add_node(layer, name, outputs, 1);
     }
@@ -322,7 +328,8 @@ static void name_outputs(kln_layer *layer, const targets *to, const char **names
         if (names[i] == NULL) {
             kln_layer_no_memory(layer);
         } else if (target(to, i) != NULL) {
-            layer->status = kln_network_register(layer->network, names[i], false, &ids[i]);
+            const uint32_t hash = i == 0 ? layer->hash : kln_names_hash(names[i]);
+            layer->status = kln_network_register(layer->network, names[i], hash, false, &ids[i]);
         }
     }
 }
@@ -357,7 +364,8 @@ static kiln_status refused_outputs(kln_layer *layer, const targets *to)
             return kln_fail_memory(1, "the name of a tensor");
         }
         if (target(to, i) != NULL) {
-            KLN_RETURN_IF_ERROR(kln_network_register(layer->network, name, true, target(to, i)));
+            KLN_RETURN_IF_ERROR(kln_network_register(layer->network, name, kln_names_hash(name),
+                                                     true, target(to, i)));
         }
     }
     return KILN_OK;
@@ -376,14 +384,26 @@ static kiln_status give_up(kln_layer *layer, const targets *to)
     return status == KILN_OK ? refused_outputs(layer, to) : status;
 }
 
+/* What was inferred of output `index` of the last node, so that nobody has to look for its name. */
+static void tell_value(const kln_layer *layer, size_t index, kiln_tensor_id id)
+{
+    const kln_graph_inference *known = layer->network->known;
+    const uint32_t place = known->nodes[known->node_count - 1].outputs[index];
+    if (place != KLN_NO_VALUE) {
+        kln_network_tensor(layer->network, id)->value = known->values[place];
+    }
+}
+
 static kiln_status finish(kln_layer *layer, const targets *to)
 {
     if (layer->status != KILN_OK || layer->is_refused) {
         return give_up(layer, to);
     }
-    const char **names =
-        kln_arena_alloc_zeroed(kln_layer_arena(layer), to->count, sizeof(const char *));
-    kiln_tensor_id *ids = kln_arena_alloc_zeroed(kln_layer_arena(layer), to->count, sizeof *ids);
+    kiln_tensor_id few[4];
+    const char **names = kln_arena_alloc(kln_layer_arena(layer), to->count * sizeof *names);
+    kiln_tensor_id *ids = to->count <= KLN_ARRAY_LENGTH(few)
+                              ? few
+                              : kln_arena_alloc(kln_layer_arena(layer), to->count * sizeof *ids);
     if (names == NULL || ids == NULL) {
         kln_layer_no_memory(layer);
         return give_up(layer, to);
@@ -404,6 +424,7 @@ static kiln_status finish(kln_layer *layer, const targets *to)
     for (size_t i = 0; i < count; i++) {
         if (target(to, i) != NULL) {
             *target(to, i) = ids[i];
+            tell_value(layer, i, ids[i]);
         }
     }
     return KILN_OK;
@@ -435,7 +456,7 @@ kiln_status kln_layer_close(kln_layer *layer, kiln_tensor_id *output)
     const targets to = {NULL, output, 1};
     kiln_tensor_id id = KILN_NO_TENSOR;
     if (layer->status == KILN_OK) {
-        layer->status = kln_network_register(layer->network, layer->name, false, &id);
+        layer->status = kln_network_register(layer->network, layer->name, layer->hash, false, &id);
     }
     if (layer->status != KILN_OK) {
         return give_up(layer, &to);

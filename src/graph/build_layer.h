@@ -76,6 +76,7 @@ typedef struct kln_layer {
     kiln_network *network;
     const char *function; /* as the caller knows it */
     const char *name;     /* in the arena once it is taken */
+    uint32_t hash;        /* its kln_names_hash */
     kiln_status status;
     bool is_refused; /* it reads a refused tensor */
     bool is_marked;  /* `mark` is set */
@@ -176,9 +177,10 @@ KILN_MUST_CHECK kiln_status kln_layer_close(kln_layer *layer, kiln_tensor_id *ou
 
 /* Makes room for one more tensor. OUT_OF_MEMORY, LIMIT. */
 KILN_MUST_CHECK kiln_status kln_network_room(kiln_network *network);
-/* Registers a tensor under a name that lives in the arena. */
+/* Registers a tensor under a name that lives in the arena, and has this hash (kln_names_hash). */
 KILN_MUST_CHECK kiln_status kln_network_register(kiln_network *network, const char *name,
-                                                 bool is_refused, kiln_tensor_id *id);
+                                                 uint32_t hash, bool is_refused,
+                                                 kiln_tensor_id *id);
 /* The tensor, or NULL when the id is not of this network. */
 kln_built_tensor *kln_network_tensor(const kiln_network *network, kiln_tensor_id id);
 /* Imports an operator set; an older one of the same domain stays. */

@@ -37,13 +37,14 @@ kiln_status kln_network_room(kiln_network *network)
     return KILN_OK;
 }
 
-kiln_status kln_network_register(kiln_network *network, const char *name, bool is_refused,
-                                 kiln_tensor_id *id)
+kiln_status kln_network_register(kiln_network *network, const char *name, uint32_t hash,
+                                 bool is_refused, kiln_tensor_id *id)
 {
     uint32_t before = KLN_NAMES_NONE;
     KLN_RETURN_IF_ERROR(kln_network_room(network));
     *id = network->number << KLN_ID_BITS | (kiln_tensor_id)network->tensor_count;
-    KLN_RETURN_IF_ERROR(kln_names_swap(&network->root->names, name, (uint32_t)*id, &before));
+    KLN_RETURN_IF_ERROR(
+        kln_names_swap_hashed(&network->root->names, name, hash, (uint32_t)*id, &before));
     if (before != KLN_NAMES_NONE) {
         KLN_RETURN_IF_ERROR(kln_names_set(&network->root->names, name, before));
         return kln_fail(KILN_ERROR_NAME, "the name \"%s\" is in use", name);
@@ -178,7 +179,7 @@ static kiln_status take_tensor(kiln_network *network, const char *name)
     if (name[0] == '\0' || kln_names_get(&network->names, name) != KLN_NAMES_NONE) {
         return KILN_OK;
     }
-    return kln_network_register(network, name, false, &id);
+    return kln_network_register(network, name, kln_names_hash(name), false, &id);
 }
 
 static kiln_status use_name(kiln_network *network, const char *name)

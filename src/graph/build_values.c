@@ -93,7 +93,8 @@ kiln_tensor_id kln_layer_constant(kln_layer *layer, const char *suffix, kiln_dty
         kln_layer_no_memory(layer);
     }
     if (layer->status == KILN_OK) {
-        layer->status = kln_network_register(layer->network, tensor.name, layer->is_refused, &id);
+        layer->status = kln_network_register(layer->network, tensor.name,
+                                             kln_names_hash(tensor.name), layer->is_refused, &id);
     }
     if (layer->status == KILN_OK) {
         layer->status = add_initializer(layer->network, &tensor);

@@ -63,7 +63,8 @@ int64_t kln_onnx_opset_version(const kln_onnx_model *model, const char *domain)
 const kln_onnx_attribute *kln_onnx_find_attribute(const kln_onnx_node *node, const char *name)
 {
     for (size_t i = 0; i < node->attribute_count; i++) {
-        if (strcmp(node->attributes[i].name, name) == 0) {
+        const char *own = node->attributes[i].name;
+        if (own[0] == name[0] && strcmp(own, name) == 0) {
             return &node->attributes[i];
         }
     }

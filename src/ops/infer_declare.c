@@ -6,6 +6,11 @@
 
 /* --- names to values --- */
 
+static uint32_t *recent_of(kln_graph_walk *walk, const char *name)
+{
+    return &walk->recent[((uintptr_t)name >> 4) % KLN_RECENT_VALUES];
+}
+
 kln_value *kln_walk_value(kln_infer_state *state, kln_graph_walk *walk, const char *name,
                           uint32_t *index, uint32_t *before)
 {
@@ -30,7 +35,9 @@ kln_value *kln_walk_value(kln_infer_state *state, kln_graph_walk *walk, const ch
         return NULL;
     }
     *index = (uint32_t)graph->value_count;
-    kln_state_status(state, kln_names_swap(&graph->names, name, *index, &other));
+    const uint32_t hash =
+        name == state->inference->hashed_name ? state->inference->hash : kln_names_hash(name);
+    kln_state_status(state, kln_names_swap_hashed(&graph->names, name, hash, *index, &other));
     if (state->status != KILN_OK) {
         return NULL;
     }
@@ -40,13 +47,19 @@ kln_value *kln_walk_value(kln_infer_state *state, kln_graph_walk *walk, const ch
     value->name = name;
     value->producer = KLN_NO_NODE;
     graph->values[graph->value_count++] = value;
+    *recent_of(walk, name) = *index;
     return value;
 }
 
 uint32_t kln_walk_resolve(kln_infer_state *state, kln_graph_walk *walk, const char *name)
 {
+    const uint32_t recent = *recent_of(walk, name);
+    if (recent < walk->inference.value_count && walk->inference.values[recent]->name == name) {
+        return recent;
+    }
     const uint32_t own = kln_names_get(&walk->inference.names, name);
     if (own != KLN_NAMES_NONE) {
+        *recent_of(walk, name) = own;
         return own;
     }
     kln_value *outer = kln_inference_find(walk->inference.parent, name);

@@ -10,12 +10,25 @@ typedef struct named {
     kln_dim dim;
 } named;
 
-static bool check_dim(kln_rule *rule, named names[26], char sign, size_t input, size_t axis)
+/* Those that stood somewhere, one bit each; the others are not set. */
+typedef struct form_names {
+    uint32_t known;
+    named of[26];
+} form_names;
+
+static kln_dim wanted_for(const form_names *names, char sign)
+{
+    if (sign >= '0' && sign <= '9') {
+        return KLN_DIM_OF_NUMBER(sign - '0');
+    }
+    const bool known = sign >= 'a' && sign <= 'z' && (names->known >> (sign - 'a') & 1) != 0;
+    return known ? names->of[sign - 'a'].dim : KLN_UNKNOWN_DIM;
+}
+
+static bool check_dim(kln_rule *rule, form_names *names, char sign, size_t input, size_t axis)
 {
     const kln_dim dim = kln_rule_dim(rule, input, axis);
-    const kln_dim wanted = sign >= '0' && sign <= '9'   ? KLN_DIM_OF_NUMBER(sign - '0')
-                           : sign >= 'a' && sign <= 'z' ? names[sign - 'a'].dim
-                                                        : KLN_UNKNOWN_DIM;
+    const kln_dim wanted = wanted_for(names, sign);
     char expected[48];
     char found[48];
     if (dim.kind != KLN_DIM_NUMBER) {
@@ -23,7 +36,8 @@ static bool check_dim(kln_rule *rule, named names[26], char sign, size_t input, 
     }
     if (wanted.kind != KLN_DIM_NUMBER) {
         if (sign >= 'a' && sign <= 'z') {
-            names[sign - 'a'] = (named){input, axis, dim};
+            names->of[sign - 'a'] = (named){input, axis, dim};
+            names->known |= UINT32_C(1) << (sign - 'a');
         }
         return true;
     }
@@ -38,7 +52,7 @@ static bool check_dim(kln_rule *rule, named names[26], char sign, size_t input, 
                        "dimension %zu of \"%.100s\" must be %s, but is %s", axis, name, expected,
                        found);
     } else {
-        const named *first = &names[sign - 'a'];
+        const named *first = &names->of[sign - 'a'];
         kln_rule_fault(rule, KILN_ISSUE_SHAPE, name, expected, found,
                        "dimension %zu of \"%.80s\" is %s, and dimension %zu of \"%.80s\" is %s; "
                        "they must be the same",
@@ -47,7 +61,7 @@ static bool check_dim(kln_rule *rule, named names[26], char sign, size_t input, 
     return false;
 }
 
-static bool check_word(kln_rule *rule, named names[26], const char *word, size_t length,
+static bool check_word(kln_rule *rule, form_names *names, const char *word, size_t length,
                        size_t input)
 {
     if (word[0] == '-') {
@@ -68,13 +82,11 @@ static bool check_word(kln_rule *rule, named names[26], const char *word, size_t
 
 bool kln_form_fits(kln_rule *rule, const char *form)
 {
-    named names[26] = {0};
-    for (size_t i = 0; i < 26; i++) {
-        names[i].dim = KLN_UNKNOWN_DIM;
-    }
+    form_names names;
+    names.known = 0;
     for (size_t input = 0; form[0] != '\0' && input < rule->in_count; input++) {
         const size_t length = strcspn(form, " ");
-        if (kln_rule_ranked(rule, input) && !check_word(rule, names, form, length, input)) {
+        if (kln_rule_ranked(rule, input) && !check_word(rule, &names, form, length, input)) {
             return false;
         }
         form += length + (form[length] == ' ' ? 1 : 0);

@@ -59,6 +59,7 @@ static void link_outputs(kln_infer_state *state, kln_graph_walk *walk, const cha
 void kln_walk_graph(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,
                     size_t bound_count, const char *const *outputs, size_t output_count)
 {
+    walk->is_started = true;
     kln_walk_declare(state, walk);
     kln_walk_inputs(state, walk, bound, bound_count);
     const size_t first = walk->nodes_done;
@@ -117,6 +118,20 @@ static kln_graph_walk *walk_of(kln_graph_inference *graph)
     return (kln_graph_walk *)graph;
 }
 
+/* Whether nothing was added to the model since the graph was walked. */
+static bool is_done(const kln_infer_state *state, const kln_graph_walk *walk)
+{
+    const kln_onnx_graph *graph = walk->inference.graph;
+    return walk->is_started && walk->nodes_done == graph->node_count &&
+           walk->initializers_done == graph->initializer_count &&
+           walk->inputs_done == graph->input_count && walk->outputs_done == graph->output_count &&
+           walk->values_done == graph->value_count &&
+           walk->outputs_declared == graph->output_count &&
+           walk->sparse_done == graph->sparse_initializer_count &&
+           state->index.opsets_done == state->index.model->opset_count &&
+           state->index.functions_done == state->index.model->function_count;
+}
+
 kiln_status kln_infer_more(kln_inference *inference, kln_graph_inference *graph)
 {
     KLN_RETURN_IF_NULL(inference);
@@ -124,6 +139,9 @@ kiln_status kln_infer_more(kln_inference *inference, kln_graph_inference *graph)
     kln_infer_state *state = inference->state;
     if (state->status != KILN_OK) {
         return kln_fail(KILN_ERROR_STATE, "inference failed before and cannot go on");
+    }
+    if (is_done(state, walk_of(graph))) {
+        return KILN_OK;
     }
     state->status = kln_onnx_index_update(&state->index);
     KLN_RETURN_IF_ERROR(state->status);

@@ -68,7 +68,9 @@ static bool grow_nodes(kln_infer_state *state, kln_graph_inference *graph, size_
     }
     size_t capacity = graph->node_capacity * 2;
     capacity = capacity > count ? capacity : count;
-    kln_node_inference *nodes = kln_arena_alloc_zeroed(state->arena, capacity, sizeof *nodes);
+    kln_node_inference *nodes = capacity > SIZE_MAX / sizeof *nodes
+                                    ? NULL
+                                    : kln_arena_alloc(state->arena, capacity * sizeof *nodes);
     if (nodes == NULL) {
         kln_state_check(state, false);
         return false;
@@ -76,6 +78,7 @@ static bool grow_nodes(kln_infer_state *state, kln_graph_inference *graph, size_
     if (graph->node_count > 0) {
         memcpy(nodes, graph->nodes, graph->node_count * sizeof *nodes);
     }
+    memset(nodes + graph->node_count, 0, (capacity - graph->node_count) * sizeof *nodes);
     graph->nodes = nodes;
     graph->node_capacity = capacity;
     return true;

@@ -310,6 +310,23 @@ kln_dim kln_rule_broadcast_dim(kln_rule *rule, kln_dim a, kln_dim b)
     return b.kind == KLN_DIM_NUMBER ? b : KLN_UNKNOWN_DIM;
 }
 
+/* Whether inputs [first, last], whose ranks are known, have one shape, which is then the result's.
+ */
+static bool are_alike(const kln_rule *rule, size_t first, size_t last)
+{
+    const kln_value *one = rule->in[first];
+    bool alike = true;
+    for (size_t i = first + 1; i <= last && alike; i++) {
+        const kln_value *other = rule->in[i];
+        alike = other->rank == one->rank;
+        for (size_t d = 0; alike && other != one && d < one->rank; d++) {
+            alike = one->dims[d].kind == KLN_DIM_NUMBER && other->dims[d].kind == KLN_DIM_NUMBER &&
+                    one->dims[d].of.number == other->dims[d].of.number;
+        }
+    }
+    return alike;
+}
+
 void kln_rule_broadcast(kln_rule *rule, size_t output, size_t first, size_t last)
 {
     size_t rank = 0;
@@ -318,6 +335,12 @@ void kln_rule_broadcast(kln_rule *rule, size_t output, size_t first, size_t last
             return;
         }
         rank = kln_rule_rank(rule, i) > rank ? kln_rule_rank(rule, i) : rank;
+    }
+    if (are_alike(rule, first, last)) {
+        rule->out[output].has_shape = true;
+        rule->out[output].rank = rank;
+        rule->out[output].dims = rule->in[first]->dims;
+        return;
     }
     kln_dim *dims = kln_rule_new_shape(rule, output, rank);
     for (size_t axis = 0; dims != NULL && axis < rank; axis++) {

@@ -75,14 +75,19 @@ typedef struct kln_infer_state {
 } kln_infer_state;
 
 /* A graph, and how far it was gone through. */
+/* Names of the same string need no look at it: those of a network that is built are. */
+#define KLN_RECENT_VALUES 64
+
 typedef struct kln_graph_walk {
     kln_graph_inference inference;
     struct kln_graph_walk *next;
     const kln_scope *scope;
+    bool is_started;
     kln_names declared; /* value_info and outputs; those from KLN_DECLARED_OUTPUT on are outputs */
     size_t inputs_done, initializers_done, sparse_done, values_done, outputs_declared, nodes_done,
         outputs_done;
     size_t input_capacity, order_capacity, output_capacity;
+    uint32_t recent[KLN_RECENT_VALUES]; /* indices of values, by where their names lie */
 } kln_graph_walk;
 
 #define KLN_DECLARED_OUTPUT (UINT32_C(1) << 31)

@@ -158,6 +158,9 @@ typedef struct kln_inference {
      * faults only where that branch is taken. Validation says what becomes of them. */
     kiln_issue_list *doubts;
     struct kln_infer_state *state;
+    const char
+        *hashed_name; /* a name whose hash (kln_names_hash) who adds to the model has; or NULL */
+    uint32_t hash;
 } kln_inference;
 
 /* Infers every value of the model: types, ranks, dimensions and the content of small integer
