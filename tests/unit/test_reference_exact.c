@@ -171,7 +171,7 @@ TEST(kernels_are_alike)
             for (size_t k = 0; k < KLN_ARRAY_LENGTH(tiles[i]); k++) {
                 tiles[i][k] = (double)k / 11.0;
             }
-            kernels[i](DEPTH, round % 2 == 0 ? NULL : offsets, rows, panel, tiles[i],
+            kernels[i](DEPTH, round % 2 == 0 ? NULL : offsets, rows, panel, tiles[i], REF_SIDE,
                        1 + round % REF_ROWS);
             assert_memory_equal(tiles[0], tiles[i], sizeof tiles[0]);
         }

@@ -8,10 +8,10 @@
 /* --- kernels --- */
 
 static void sum_plainly(int64_t count, const int64_t *offsets, const double *const rows[REF_ROWS],
-                        const double *panel, double *tile, int row_count)
+                        const double *panel, double *tile, int64_t stride, int row_count)
 {
     for (int r = 0; r < row_count; r++) {
-        double *out = tile + (ptrdiff_t)r * REF_SIDE;
+        double *out = tile + r * stride;
         for (int64_t k = 0; k < count; k++) {
             const double a = rows[r][offsets != NULL ? offsets[k] : k];
             const double *b = panel + k * REF_SIDE;
@@ -26,14 +26,14 @@ static void sum_plainly(int64_t count, const int64_t *offsets, const double *con
 
 /* `step` is a product and a sum, each rounded, or one fused step. */
 #define DEFINE_KERNEL(name, isa, vector, lanes, load, store, spread, step)                      \
-    __attribute__((target(isa))) static void name##_four(int64_t count, const int64_t *offsets, \
-                                                         const double *const rows[REF_ROWS],    \
-                                                         const double *panel, double *tile)     \
+    __attribute__((target(isa))) static void name##_four(                                       \
+        int64_t count, const int64_t *offsets, const double *const rows[REF_ROWS],              \
+        const double *panel, double *tile, int64_t stride)                                      \
     {                                                                                           \
         vector s[REF_ROWS][3];                                                                  \
         for (int r = 0; r < REF_ROWS; r++) {                                                    \
             for (int i = 0; i < 3; i++) {                                                       \
-                s[r][i] = load(tile + (int64_t)r * REF_SIDE + (int64_t)i * (lanes));            \
+                s[r][i] = load(tile + r * stride + (int64_t)i * (lanes));                       \
             }                                                                                   \
         }                                                                                       \
         for (int64_t k = 0; k < count; k++) {                                                   \
@@ -50,7 +50,7 @@ static void sum_plainly(int64_t count, const int64_t *offsets, const double *con
         }                                                                                       \
         for (int r = 0; r < REF_ROWS; r++) {                                                    \
             for (int i = 0; i < 3; i++) {                                                       \
-                store(tile + (int64_t)r * REF_SIDE + (int64_t)i * (lanes), s[r][i]);            \
+                store(tile + r * stride + (int64_t)i * (lanes), s[r][i]);                       \
             }                                                                                   \
         }                                                                                       \
     }                                                                                           \
@@ -91,16 +91,15 @@ DEFINE_512(fuse_512, FUSE_512)
 /* Of a panel's columns `wide` at a time. */
 #define DEFINE_SUM(name, wide)                                                               \
     static void sum_##name(int64_t count, const int64_t *offsets, const double *const *rows, \
-                           const double *panel, double *tile, int row_count)                 \
+                           const double *panel, double *tile, int64_t stride, int row_count) \
     {                                                                                        \
         for (int c = 0; c < REF_SIDE; c += (wide)) {                                         \
             if (row_count == REF_ROWS) {                                                     \
-                name##_four(count, offsets, rows, panel + c, tile + c);                      \
+                name##_four(count, offsets, rows, panel + c, tile + c, stride);              \
                 continue;                                                                    \
             }                                                                                \
             for (int r = 0; r < row_count; r++) {                                            \
-                name##_one(count, offsets, rows[r], panel + c,                               \
-                           tile + (ptrdiff_t)r * REF_SIDE + c);                              \
+                name##_one(count, offsets, rows[r], panel + c, tile + r * stride + c);       \
             }                                                                                \
         }                                                                                    \
     }
@@ -184,13 +183,18 @@ static void add_block(ref_sum_function sum, int64_t count, const double *a, int6
     for (int r = 0; r < REF_ROWS; r++) {
         rows[r] = a + (r < row_count ? r : 0) * a_stride;
     }
+    if (width == REF_SIDE) {
+        sum(count, NULL, rows, panel, out, out_stride, row_count);
+        return;
+    }
+    const size_t bytes = (size_t)width * sizeof *tile;
     memset(tile, 0, sizeof tile);
     for (int r = 0; r < row_count; r++) {
-        memcpy(tile + (ptrdiff_t)r * REF_SIDE, out + r * out_stride, (size_t)width * sizeof *tile);
+        memcpy(tile + (ptrdiff_t)r * REF_SIDE, out + r * out_stride, bytes);
     }
-    sum(count, NULL, rows, panel, tile, row_count);
+    sum(count, NULL, rows, panel, tile, REF_SIDE, row_count);
     for (int r = 0; r < row_count; r++) {
-        memcpy(out + r * out_stride, tile + (ptrdiff_t)r * REF_SIDE, (size_t)width * sizeof *tile);
+        memcpy(out + r * out_stride, tile + (ptrdiff_t)r * REF_SIDE, bytes);
     }
 }
 
