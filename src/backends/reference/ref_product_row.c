@@ -11,8 +11,8 @@
 #define FUSED
 #endif
 
-#define DEPTH 64
-#define BESIDE 32
+#define DEPTH 256
+#define BESIDE 16
 
 #define TOGETHER 4 /* rows */
 

@@ -215,12 +215,59 @@ DEFINE_TURN(turn_halves, uint16_t)
 DEFINE_TURN(turn_words, uint32_t)
 DEFINE_TURN(turn_longs, uint64_t)
 
+typedef float eight __attribute__((vector_size(32)));
+
+#define PAIRS(a, b, first)                                                                   \
+    __builtin_shufflevector(a, b, first, (first) + 8, (first) + 1, (first) + 9, (first) + 4, \
+                            (first) + 12, (first) + 5, (first) + 13)
+#define QUADS(a, b, first)                                                                   \
+    __builtin_shufflevector(a, b, first, (first) + 1, (first) + 8, (first) + 9, (first) + 4, \
+                            (first) + 5, (first) + 12, (first) + 13)
+#define HALVES(a, b, first)                                                                  \
+    __builtin_shufflevector(a, b, first, (first) + 1, (first) + 2, (first) + 3, (first) + 8, \
+                            (first) + 9, (first) + 10, (first) + 11)
+
+/* Eight columns, eight rows at a time; how many rows. */
+REF_WIDE static int64_t turn_eight(int64_t rows, const float *from, int64_t from_column, float *to,
+                                   int64_t to_row)
+{
+    int64_t i = 0;
+    for (; i + 8 <= rows; i += 8) {
+        eight in[8];
+        eight pairs[8];
+        eight quads[8];
+        for (int c = 0; c < 8; c++) {
+            memcpy(&in[c], from + i + c * from_column, sizeof in[c]);
+        }
+        for (int c = 0; c < 8; c += 2) {
+            pairs[c] = PAIRS(in[c], in[c + 1], 0);
+            pairs[c + 1] = PAIRS(in[c], in[c + 1], 2);
+        }
+        for (int c = 0; c < 8; c += 4) {
+            quads[c] = QUADS(pairs[c], pairs[c + 2], 0);
+            quads[c + 1] = QUADS(pairs[c], pairs[c + 2], 2);
+            quads[c + 2] = QUADS(pairs[c + 1], pairs[c + 3], 0);
+            quads[c + 3] = QUADS(pairs[c + 1], pairs[c + 3], 2);
+        }
+        for (int r = 0; r < 4; r++) {
+            const eight low = HALVES(quads[r], quads[r + 4], 0);
+            const eight high = HALVES(quads[r], quads[r + 4], 4);
+            memcpy(to + (i + r) * to_row, &low, sizeof low);
+            memcpy(to + (i + r + 4) * to_row, &high, sizeof high);
+        }
+    }
+    return i;
+}
+
 void ref_turn_floats(int64_t rows, int64_t count, const float *from, int64_t from_column, float *to,
                      int64_t to_row)
 {
-    for (int64_t k = 0; k < count; k += 4) {
-        const turned t = {rows, count - k < 4 ? count - k : 4, to_row, 1, from_column};
-        turn_words(t, (char *)(to + k), (const char *)(from + k * from_column));
+    for (int64_t k = 0; k < count; k += 8) {
+        const float *origin = from + k * from_column;
+        const int64_t done =
+            count - k < 8 ? 0 : turn_eight(rows, origin, from_column, to + k, to_row);
+        const turned rest = {rows - done, count - k < 8 ? count - k : 8, to_row, 1, from_column};
+        turn_words(rest, (char *)(to + done * to_row + k), (const char *)(origin + done));
     }
 }
 
