@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 
-#include "ref_internal.h"
+#include "ref_plan.h"
 
 #define MOST_NODES ((size_t)1 << 20)
 #define DEEPEST_FUNCTION 32
@@ -9,16 +9,9 @@
 #define KEPT SIZE_MAX
 #define MISSING_LISTED 12
 
-/* What a function's body sees of its call; for the model itself, `call` is NULL. */
-typedef struct environment {
-    const ref_node *call;
-    const kln_onnx_function *function;
-    int depth;
-} environment;
-
 typedef struct scope {
     struct scope *outer;
-    const environment *environment;
+    const ref_environment *environment;
     ref_plan *plan;
     kln_names names; /* to a slot, or to a constant with the flag */
     ref_value *constants;
@@ -33,13 +26,6 @@ typedef struct maker {
     const kln_onnx_node *missing[MISSING_LISTED];
     size_t missing_count; /* distinct operators; may pass what is listed */
 } maker;
-
-static kiln_status fail_arena(void)
-{
-    return kln_fail(KILN_ERROR_OUT_OF_MEMORY, "memory for the plan of a network is exhausted");
-}
-
-/* --- names --- */
 
 static kiln_status define(scope *where, const char *name, uint32_t index)
 {
@@ -89,81 +75,6 @@ static bool resolve(scope *where, const char *name, ref_source *source)
     return false;
 }
 
-/* --- attributes --- */
-
-static const kln_onnx_attribute *named(const kln_onnx_attribute *const *list, size_t count,
-                                       const char *name)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(list[i]->name, name) == 0) {
-            return list[i];
-        }
-    }
-    return NULL;
-}
-
-/* What a reference inside a function stands for: the call's attribute, or the function's default,
- * or (NULL) nothing. */
-static const kln_onnx_attribute *referred(const environment *around, const char *name)
-{
-    const kln_onnx_attribute *found =
-        named(around->call->attributes, around->call->attribute_count, name);
-    for (size_t i = 0; found == NULL && i < around->function->attribute_count; i++) {
-        if (strcmp(around->function->attributes[i].name, name) == 0) {
-            found = &around->function->attributes[i];
-        }
-    }
-    return found;
-}
-
-/* Kernels compare strings as C does, but one in a file ends without a zero. */
-static kiln_status terminate(kln_arena *arena, const kln_onnx_attribute **attribute)
-{
-    if ((*attribute)->type != KLN_ONNX_ATTRIBUTE_STRING || (*attribute)->s.data == NULL) {
-        return KILN_OK;
-    }
-    kln_onnx_attribute *copy = kln_arena_alloc(arena, sizeof *copy);
-    char *text = kln_arena_strndup(arena, (*attribute)->s.data, (*attribute)->s.size);
-    if (copy == NULL || text == NULL) {
-        return fail_arena();
-    }
-    *copy = **attribute;
-    copy->s.data = text;
-    *attribute = copy;
-    return KILN_OK;
-}
-
-static kiln_status resolve_attributes(maker *make, const scope *where, ref_node *node)
-{
-    kln_arena *arena = &make->engine->arena;
-    const kln_onnx_node *from = node->node;
-    node->attributes = kln_arena_alloc_zeroed(arena, from->attribute_count + 1, sizeof(void *));
-    node->bodies = kln_arena_alloc_zeroed(arena, from->attribute_count + 1, sizeof(void *));
-    if (node->attributes == NULL || node->bodies == NULL) {
-        return fail_arena();
-    }
-    for (size_t i = 0; i < from->attribute_count; i++) {
-        const kln_onnx_attribute *attribute = &from->attributes[i];
-        const bool reference = attribute->reference != NULL && attribute->reference[0] != '\0';
-        if (reference && where->environment->call != NULL) {
-            const kln_onnx_attribute *found = referred(where->environment, attribute->reference);
-            if (found == NULL) {
-                continue;
-            }
-            kln_onnx_attribute *copy = kln_arena_alloc(arena, sizeof *copy);
-            if (copy == NULL) {
-                return fail_arena();
-            }
-            *copy = *found;
-            copy->name = attribute->name;
-            attribute = copy;
-        }
-        KLN_RETURN_IF_ERROR(terminate(arena, &attribute));
-        node->attributes[node->attribute_count++] = attribute;
-    }
-    return KILN_OK;
-}
-
 /* --- nodes --- */
 
 static void note_missing(maker *make, const kln_onnx_node *node)
@@ -200,7 +111,7 @@ static kiln_status fail_missing(const maker *make)
                     make->missing_count > MISSING_LISTED ? ", ..." : "");
 }
 
-static kiln_status make_plan(maker *make, scope *outer, const environment *around,
+static kiln_status make_plan(maker *make, scope *outer, const ref_environment *around,
                              const kln_onnx_graph *graph, const kln_onnx_function *function,
                              ref_plan **plan);
 
@@ -208,7 +119,7 @@ static kiln_status make_bodies(maker *make, scope *where, ref_node *node,
                                const kln_onnx_function *function)
 {
     if (function != NULL) {
-        const environment inside = {
+        const ref_environment inside = {
             .call = node, .function = function, .depth = where->environment->depth + 1};
         if (inside.depth > DEEPEST_FUNCTION) {
             return kln_fail(KILN_ERROR_LIMIT,
@@ -242,7 +153,7 @@ static kiln_status link_node(maker *make, scope *where, ref_node *node)
     node->inputs = kln_arena_alloc_zeroed(arena, from->input_count + 1, sizeof(ref_source));
     node->outputs = kln_arena_alloc_zeroed(arena, from->output_count + 1, sizeof(uint32_t));
     if (node->inputs == NULL || node->outputs == NULL) {
-        return fail_arena();
+        return ref_fail_arena();
     }
     for (size_t i = 0; i < from->input_count; i++) {
         if (!resolve(where, from->inputs[i], &node->inputs[i])) {
@@ -335,7 +246,7 @@ static kiln_status make_node(maker *make, scope *where, const kln_onnx_node *fro
     const char *domain = kln_onnx_plain_domain(from->domain);
     const kln_onnx_function *function = kln_onnx_index_function(&make->index, from);
     node->version = kln_onnx_index_opset(&make->index, where->environment->function, domain);
-    KLN_RETURN_IF_ERROR(resolve_attributes(make, where, node));
+    KLN_RETURN_IF_ERROR(ref_resolve_attributes(&make->engine->arena, where->environment, node));
     if (function == NULL && domain[0] == '\0' && strcmp(from->op_type, "Constant") == 0) {
         return make_constant(make, where, node);
     }
@@ -369,7 +280,7 @@ static kiln_status list_dead(maker *make, scope *where)
         plan->nodes[i].dead = kln_arena_alloc_zeroed(
             &make->engine->arena, plan->nodes[i].dead_count + 1, sizeof(uint32_t));
         if (plan->nodes[i].dead == NULL) {
-            return fail_arena();
+            return ref_fail_arena();
         }
         plan->nodes[i].dead_count = 0;
     }
@@ -432,7 +343,7 @@ static kiln_status split_inputs(maker *make, scope *where, const kln_onnx_graph 
     ref_value *values =
         kln_arena_alloc_zeroed(&make->engine->arena, graph->input_count + 1, sizeof *values);
     if (values == NULL) {
-        return fail_arena();
+        return ref_fail_arena();
     }
     where->plan->optional = values;
     for (size_t i = 0; i < graph->input_count; i++) {
@@ -523,7 +434,7 @@ static kiln_status make_room(maker *make, scope *where, const kln_onnx_graph *gr
     plan->nodes = kln_arena_alloc_zeroed(arena, graph->node_count + 1, sizeof(ref_node));
     return where->last_use == NULL || where->constants == NULL || plan->input_names == NULL ||
                    plan->inputs == NULL || plan->outputs == NULL || plan->nodes == NULL
-               ? fail_arena()
+               ? ref_fail_arena()
                : KILN_OK;
 }
 
@@ -539,13 +450,13 @@ static kiln_status fill_plan(maker *make, scope *where, const kln_onnx_graph *gr
     return list_dead(make, where);
 }
 
-static kiln_status make_plan(maker *make, scope *outer, const environment *around,
+static kiln_status make_plan(maker *make, scope *outer, const ref_environment *around,
                              const kln_onnx_graph *graph, const kln_onnx_function *function,
                              ref_plan **plan)
 {
     *plan = kln_arena_alloc_zeroed(&make->engine->arena, 1, sizeof **plan);
     if (*plan == NULL) {
-        return fail_arena();
+        return ref_fail_arena();
     }
     (*plan)->graph = graph;
     scope where = {.outer = outer, .environment = around, .plan = *plan};
@@ -559,7 +470,7 @@ kiln_status ref_plan_make(ref_engine *engine)
 {
     const kln_onnx_model *model = engine->model;
     maker make = {.engine = engine};
-    const environment around = {.call = NULL};
+    const ref_environment around = {.call = NULL};
     kln_onnx_index_init(&make.index, model);
     kiln_status status = kln_onnx_index_update(&make.index);
     if (status == KILN_OK) {
