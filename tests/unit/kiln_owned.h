@@ -27,6 +27,8 @@ KILN_TEST_ENDS(network, kiln_network_destroy)
 KILN_TEST_ENDS(pipeline, kiln_pipeline_destroy)
 KILN_TEST_ENDS(pool, kiln_pool_destroy)
 KILN_TEST_ENDS(range_table, kiln_range_table_destroy)
+KILN_TEST_ENDS(request, kiln_request_release)
+KILN_TEST_ENDS(scheduler, kiln_scheduler_destroy)
 KILN_TEST_ENDS(stream, kiln_stream_destroy)
 
 #define KILN_TEST_OWNED(type) __attribute__((cleanup(kiln_test_end_##type))) kiln_##type *
@@ -41,6 +43,8 @@ KILN_TEST_ENDS(stream, kiln_stream_destroy)
 #define owned_pipeline KILN_TEST_OWNED(pipeline)
 #define owned_pool KILN_TEST_OWNED(pool)
 #define owned_range_table KILN_TEST_OWNED(range_table)
+#define owned_request KILN_TEST_OWNED(request)
+#define owned_scheduler KILN_TEST_OWNED(scheduler)
 #define owned_stream KILN_TEST_OWNED(stream)
 
 /* With default options, and with these. */

@@ -1,0 +1,246 @@
+/*
+ * scheduler.h - many callers, few contexts.
+ *
+ * A scheduler stands before an engine that many threads want at once. It keeps a pool of contexts,
+ * lets requests wait in order of priority, joins those that wait into one batch where the model
+ * allows it, and answers each exactly once: done, failed, cancelled or expired.
+ *
+ *     kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
+ *     options.schedule = KILN_SCHEDULE_THROUGHPUT;
+ *     options.max_batch = 32;
+ *     kiln_scheduler *scheduler = NULL;
+ *     kiln_scheduler_create(&engine, 1, &options, &scheduler);
+ *
+ *     kiln_scheduler_run(scheduler, &image, 1, &scores, 1, NULL);          // from any thread
+ *
+ *     kiln_request *request = NULL;                                        // or without waiting
+ *     kiln_scheduler_submit(scheduler, &image, 1, NULL, 0, NULL, &request);
+ *     kiln_request_wait(request, -1);
+ *     kiln_request_output(request, "scores", &tensor);
+ *     kiln_request_release(request);
+ *
+ * Requests are joined along one axis, the first dimension as a rule. That is possible where every
+ * input and output has it: dynamic and of one name, or fixed to one size, and then batches that are
+ * smaller are filled up with zeros. Only requests whose other dimensions are the same are joined.
+ * Rows of a batch must not depend on each other, which nobody can tell from a model: for one whose
+ * rows do, batch_axis is -1.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KILN_SCHEDULER_H
+#define KILN_SCHEDULER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kiln/context.h>
+#include <kiln/engine.h>
+#include <kiln/export.h>
+#include <kiln/histogram.h>
+#include <kiln/status.h>
+#include <kiln/tensor.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kiln_scheduler kiln_scheduler;
+typedef struct kiln_request kiln_request;
+
+/* What a request waits for. */
+typedef enum kiln_schedule {
+    KILN_SCHEDULE_DEFAULT = 0, /* of a request: as its scheduler; of a scheduler: LATENCY */
+    KILN_SCHEDULE_LATENCY = 1, /* a free context, and nothing else */
+    KILN_SCHEDULE_THROUGHPUT =
+        2 /* others as well, to share a batch with, for `delay_nanoseconds` */
+} kiln_schedule;
+
+/* Priorities are 0, the default, to this, the first to be served. */
+#define KILN_MAX_PRIORITY 7
+
+typedef struct kiln_scheduler_options {
+    size_t struct_size; /* set by KILN_SCHEDULER_OPTIONS_INIT */
+    kiln_schedule schedule;
+    int32_t contexts; /* of each engine, and so runs of it at once; 0: 1 on the CPU, 2 on a GPU; at
+                         most 64 */
+    int32_t batch_axis; /* the dimension along which requests are joined; -1: they are not */
+    int64_t max_batch;  /* rows of a batch at most; 0: the fixed size of that dimension, or the
+                           largest that the plan's first profile has, or 32 */
+    const int64_t *batch_sizes; /* rows that a batch may have, rising: it is filled up with zeros to
+                                   the next; on a GPU each has a graph of its own. NULL: any, on a
+                                   GPU powers of two and max_batch */
+    size_t batch_size_count;    /* at most 64 */
+    uint64_t delay_nanoseconds; /* the longest that THROUGHPUT makes a request wait for others; 0: a
+                                   millisecond */
+    size_t queue_limit;         /* requests that may wait; 0: 1,024 */
+    const kiln_context_options *context; /* how its contexts are made; without a stream. NULL: as
+                                            kiln_context_create has it */
+} kiln_scheduler_options;
+
+#define KILN_SCHEDULER_OPTIONS_INIT \
+    ((kiln_scheduler_options){.struct_size = sizeof(kiln_scheduler_options)})
+
+/* Makes one over `count` engines, copies of one model on one device or several, which it keeps
+ * alive; requests go to whichever has a context free. On an error `*scheduler` is NULL. Errors:
+ * NULL_ARGUMENT; INVALID_ARGUMENT, also for engines that differ in inputs or outputs; UNSUPPORTED
+ * for inputs or outputs that cannot be bound, and for max_batch or batch_sizes where requests
+ * cannot be joined, with the binding for which they cannot; those of kiln_context_create. Any
+ * thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_create(kiln_engine *const *engines,
+                                                           size_t count,
+                                                           const kiln_scheduler_options *options,
+                                                           kiln_scheduler **scheduler);
+
+/* kiln_scheduler_stop, and what it holds is given back. Requests that were answered stay until they
+ * are released. No other call on the scheduler may be under way or come. NULL is allowed. Since
+ * 0.1.
+ */
+KILN_API void kiln_scheduler_destroy(kiln_scheduler *scheduler);
+
+/* Called once when a request is answered, in a thread of the scheduler's, or in the one that
+ * cancels it or stops the scheduler; it should be quick. It may call what takes a request, and
+ * kiln_scheduler_submit. */
+typedef void (*kiln_request_function)(void *user, kiln_request *request);
+
+typedef struct kiln_request_options {
+    size_t struct_size; /* set by KILN_REQUEST_OPTIONS_INIT */
+    kiln_schedule schedule;
+    int32_t priority;               /* 0 to KILN_MAX_PRIORITY */
+    uint64_t deadline_nanoseconds;  /* by kiln_clock_now: a request that does not run by then
+                                       expires;  0: none */
+    kiln_request_function answered; /* or NULL */
+    void *user;                     /* for `answered` */
+    bool collect;                   /* kiln_scheduler_next gives it once it is answered */
+} kiln_request_options;
+
+#define KILN_REQUEST_OPTIONS_INIT \
+    ((kiln_request_options){.struct_size = sizeof(kiln_request_options)})
+
+/* Hands a request over and returns at once. Each input of the engine is named once, and is a dense
+ * tensor in memory of the host (ordinary, pinned or managed) that must stay as it is until the
+ * request is answered. Outputs with data are written there, which is then memory of the very type
+ * and size; the others are for kiln_request_output. `options` may be NULL. What is refused is
+ * refused at once, and nothing is handed over then: NULL_ARGUMENT, INVALID_ARGUMENT; NAME,
+ * NOT_BOUND; DTYPE, RANK, SHAPE, SIZE, ALIGNMENT, UNSUPPORTED of a tensor; LIMIT for more rows than
+ * max_batch; QUEUE_FULL; STATE for a scheduler that drains or was stopped; OUT_OF_MEMORY. Any
+ * thread. Since 0.1.
+ */
+KILN_API KILN_MUST_CHECK kiln_status
+kiln_scheduler_submit(kiln_scheduler *scheduler, const kiln_named_tensor *inputs,
+                      size_t input_count, const kiln_named_tensor *outputs, size_t output_count,
+                      const kiln_request_options *options, kiln_request **request);
+
+/* Submits and waits; every output has data. With LATENCY and a context free it runs in this thread,
+ * without a word to another. Errors: as kiln_scheduler_submit and kiln_request_wait; `answered` and
+ * `collect` are refused (INVALID_ARGUMENT). Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_run(
+    kiln_scheduler *scheduler, const kiln_named_tensor *inputs, size_t input_count,
+    const kiln_named_tensor *outputs, size_t output_count, const kiln_request_options *options);
+
+typedef enum kiln_request_state {
+    KILN_REQUEST_WAITING = 0,
+    KILN_REQUEST_RUNNING = 1,
+    KILN_REQUEST_DONE = 2, /* from here on it is answered */
+    KILN_REQUEST_FAILED = 3,
+    KILN_REQUEST_CANCELLED = 4,
+    KILN_REQUEST_EXPIRED = 5
+} kiln_request_state;
+
+/* Where a request is. CANCELLED for NULL. Any thread. Since 0.1. */
+KILN_API kiln_request_state kiln_request_get_state(const kiln_request *request);
+
+/* Waits at most so many milliseconds, or without an end where that is negative, until the request
+ * is answered, and returns what it came to: OK, what the run failed with, CANCELLED, or TIMEOUT for
+ * one that expired. BUSY while it is not answered. Several threads may wait. Errors: NULL_ARGUMENT.
+ * Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_request_wait(kiln_request *request, int64_t milliseconds);
+
+/* An output of a request that is done: the caller's memory, or the request's, valid until it is
+ * released. Errors: NULL_ARGUMENT; NAME; STATE before it is done. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_request_output(const kiln_request *request,
+                                                         const char *name, kiln_tensor *tensor);
+
+/* Ends a request as CANCELLED: at once while it waits; one that runs when its run has ended, which
+ * is stopped for it where it is alone in its batch and the backend can (kiln_context_cancel). Its
+ * result is lost in any case. Errors: NULL_ARGUMENT; STATE where it is answered. Any thread. Since
+ * 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_request_cancel(kiln_request *request);
+
+/* The caller's last word on a request. One that is not answered yet stays in its place, and is
+ * answered as it would have been. NULL is allowed. Any thread. Since 0.1. */
+KILN_API void kiln_request_release(kiln_request *request);
+
+/* The next answered request of those that asked to be collected, for the caller to release; NULL
+ * goes to `*request` where there is none. Errors: NULL_ARGUMENT. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_next(kiln_scheduler *scheduler,
+                                                         kiln_request **request);
+
+/* A descriptor of eventfd(2) for poll and epoll, which can be read while answered requests wait for
+ * kiln_scheduler_next: read 8 bytes from it, then take requests until there is none. The
+ * scheduler's, which closes it. Errors: NULL_ARGUMENT; IO. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_event(kiln_scheduler *scheduler,
+                                                          int *descriptor);
+
+/* Takes no more requests and waits until all are answered, at most so many milliseconds, or without
+ * an end where that is negative: BUSY then, and it goes on. Errors: NULL_ARGUMENT. Any thread.
+ * Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_drain(kiln_scheduler *scheduler,
+                                                          int64_t milliseconds);
+
+/* Takes no more requests, cancels those that wait, and waits for those that run. Errors:
+ * NULL_ARGUMENT. Any thread, but none inside `answered`. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_stop(kiln_scheduler *scheduler);
+
+/* Puts other engines in the place of those it has, between two batches: requests that wait go to
+ * the new ones, those that run are waited for. For an engine that was built meanwhile, or a new
+ * version of the model. Errors: as kiln_scheduler_create, and then all is as before;
+ * INVALID_ARGUMENT where inputs or outputs differ; BUSY while another thread does the same; STATE
+ * once it was stopped. Any thread, but none inside `answered`. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_replace(kiln_scheduler *scheduler,
+                                                            kiln_engine *const *engines,
+                                                            size_t count);
+
+/* submitted = done + failed + cancelled + expired + waiting + running, at any time. */
+typedef struct kiln_scheduler_counters {
+    size_t struct_size; /* sizeof(kiln_scheduler_counters), set by the caller */
+    uint64_t submitted; /* requests that were taken */
+    uint64_t refused;   /* that were not, for whatever reason */
+    uint64_t done;
+    uint64_t failed;
+    uint64_t cancelled;
+    uint64_t expired;
+    uint64_t waiting;  /* now */
+    uint64_t running;  /* now */
+    uint64_t batches;  /* runs */
+    uint64_t rows;     /* of requests, in those */
+    uint64_t padding;  /* rows of zeros in those */
+    uint64_t retried;  /* batches of several requests that failed: each ran again by itself */
+    int64_t max_batch; /* rows that a batch may have; 0: requests are not joined */
+} kiln_scheduler_counters;
+
+/* Errors: NULL_ARGUMENT; INVALID_ARGUMENT for a struct_size that is too small. Any thread. Since
+ * 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_get_counters(kiln_scheduler *scheduler,
+                                                                 kiln_scheduler_counters *counters);
+
+/* What is measured of each request that ran, in nanoseconds but for BATCH_ROWS. */
+typedef enum kiln_scheduler_figure {
+    KILN_SCHEDULER_QUEUE_TIME = 0, /* from its submission to the begin of its batch */
+    KILN_SCHEDULER_COPY_TIME = 1,  /* joining the inputs of a batch and taking its outputs apart */
+    KILN_SCHEDULER_RUN_TIME = 2,   /* the run of a batch */
+    KILN_SCHEDULER_TOTAL_TIME = 3, /* from a request's submission to its answer */
+    KILN_SCHEDULER_BATCH_ROWS = 4  /* rows of a batch, without padding */
+} kiln_scheduler_figure;
+
+/* Adds all that was measured of `figure` since the scheduler was made to `histogram`. Errors:
+ * NULL_ARGUMENT; INVALID_ARGUMENT for another figure. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_get_figure(kiln_scheduler *scheduler,
+                                                               kiln_scheduler_figure figure,
+                                                               kiln_histogram *histogram);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "scheduler_parts.h"
+
+#define DEFAULT_ROWS 32
+#define MOST_ROWS ((int64_t)1 << 16)
+
+/* --- can requests be joined? --- */
+
+/* Why the binding stands in the way of joining, or NULL; `size` is the fixed one of those before.
+ */
+static const char *obstacle(const kiln_binding *binding, int32_t axis, int64_t *size,
+                            const char **name)
+{
+    if (binding->shape.rank <= axis) {
+        return "it has no such dimension";
+    }
+    if (kiln_dtype_bits(binding->dtype) % 8 != 0) {
+        return "its elements are smaller than a byte";
+    }
+    const int64_t here = binding->shape.dims[axis] < 0 ? 0 : binding->shape.dims[axis];
+    const char *named = binding->dim_names[axis];
+    if (*size >= 0 && here != *size) {
+        return "that dimension is not as it is in the others";
+    }
+    if (binding->is_input && named != NULL && *name != NULL && strcmp(named, *name) != 0) {
+        return "that dimension has another name than it has in the others";
+    }
+    *size = here;
+    *name = *name == NULL ? named : *name;
+    return NULL;
+}
+
+/* The first binding that stands in the way, or NULL; the fixed size, or 0. */
+static const kiln_binding *find_obstacle(const schedule_rules *rules, int32_t axis, int64_t *size,
+                                         const char **why)
+{
+    const char *name = NULL;
+    *size = -1;
+    for (size_t i = 0; i < rules->input_count + rules->output_count; i++) {
+        const kiln_binding *binding =
+            i < rules->input_count ? &rules->inputs[i] : &rules->outputs[i - rules->input_count];
+        *why = obstacle(binding, axis, size, &name);
+        if (*why != NULL) {
+            return binding;
+        }
+    }
+    return NULL;
+}
+
+/* --- how many rows --- */
+
+/* What the plan's first profile allows, or 0. */
+static int64_t most_of_profile(const kiln_engine *engine, int32_t axis)
+{
+    kiln_profile profile;
+    int64_t most = 0;
+    kln_message before;
+    kln_message_keep(&before);
+    if (kiln_engine_profile_count(engine) != 0 &&
+        kiln_engine_profile(engine, 0, &profile) == KILN_OK) {
+        for (size_t i = 0; i < profile.input_count; i++) {
+            const kiln_shape *max = &profile.inputs[i].max;
+            const int64_t rows = max->rank > axis ? max->dims[axis] : 0;
+            most = rows > 0 && (most == 0 || rows < most) ? rows : most;
+        }
+    }
+    kln_message_restore(&before);
+    return most;
+}
+
+static kiln_status read_sizes(const kiln_scheduler_options *options, schedule_rules *rules)
+{
+    for (size_t i = 0; i < options->batch_size_count; i++) {
+        const int64_t size = options->batch_sizes[i];
+        if (size < 1 || size > MOST_ROWS || (i > 0 && size <= options->batch_sizes[i - 1])) {
+            return kln_fail(
+                KILN_ERROR_INVALID_ARGUMENT,
+                "kiln_scheduler_options: batch_sizes[%zu] is %lld; they rise, from 1 to "
+                "%lld at most",
+                i, (long long)size, (long long)MOST_ROWS);
+        }
+        rules->sizes[i] = size;
+    }
+    rules->size_count = options->batch_size_count;
+    if (rules->size_count == 0) {
+        return KILN_OK;
+    }
+    const int64_t largest = rules->sizes[rules->size_count - 1];
+    if (options->max_batch > largest) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_scheduler_options: max_batch is %lld, and the largest of batch_sizes "
+                        "%lld",
+                        (long long)options->max_batch, (long long)largest);
+    }
+    rules->max_rows = options->max_batch > 0 ? options->max_batch : largest;
+    return KILN_OK;
+}
+
+/* On a GPU every size has a graph of its own. */
+static void choose_sizes(schedule_rules *rules)
+{
+    for (int64_t size = 1; rules->device >= 0 && size < rules->max_rows; size *= 2) {
+        rules->sizes[rules->size_count++] = size;
+    }
+    if (rules->device >= 0) {
+        rules->sizes[rules->size_count++] = rules->max_rows;
+    }
+}
+
+static kiln_status choose_rows(const kiln_engine *engine, const kiln_scheduler_options *options,
+                               int64_t fixed, schedule_rules *rules)
+{
+    if (fixed > 0) {
+        if (options->max_batch > fixed || options->batch_size_count != 0) {
+            return kln_fail(KILN_ERROR_UNSUPPORTED,
+                            "kiln_scheduler_options: %s is given, and this model has batches of "
+                            "%lld and no others",
+                            options->batch_size_count != 0 ? "batch_sizes" : "max_batch",
+                            (long long)fixed);
+        }
+        rules->max_rows = options->max_batch > 0 ? options->max_batch : fixed;
+        rules->sizes[rules->size_count++] = fixed;
+        rules->fixed = true;
+        return KILN_OK;
+    }
+    rules->max_rows =
+        options->max_batch > 0 ? options->max_batch : most_of_profile(engine, rules->axis);
+    rules->max_rows = rules->max_rows > 0 ? rules->max_rows : DEFAULT_ROWS;
+    KLN_RETURN_IF_ERROR(read_sizes(options, rules));
+    if (rules->size_count == 0) {
+        choose_sizes(rules);
+    }
+    return KILN_OK;
+}
+
+int64_t schedule_rules_fill_up(const schedule_rules *rules, int64_t rows)
+{
+    for (size_t i = 0; i < rules->size_count; i++) {
+        if (rules->sizes[i] >= rows) {
+            return rules->sizes[i];
+        }
+    }
+    return rows;
+}
+
+static kiln_status check_profile(const schedule_rules *rules, const kiln_engine *engine)
+{
+    const int64_t most = rules->axis >= 0 ? most_of_profile(engine, rules->axis) : 0;
+    const int64_t needed = schedule_rules_fill_up(rules, rules->max_rows);
+    return most == 0 || needed <= most
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                          "kiln_scheduler_options: batches of %lld rows were asked for, and the "
+                          "engine's profile has %lld at most",
+                          (long long)needed, (long long)most);
+}
+
+/* --- all rules --- */
+
+static kiln_status copy_bindings(kln_arena *arena, const kiln_binding *from, size_t count,
+                                 kiln_binding **copies)
+{
+    kiln_binding *made = kln_arena_alloc_zeroed(arena, count != 0 ? count : 1, sizeof *made);
+    bool copied = made != NULL;
+    for (size_t i = 0; copied && i < count; i++) {
+        made[i] = from[i];
+        made[i].name = kln_arena_strdup(arena, from[i].name);
+        copied = made[i].name != NULL;
+        for (int32_t d = 0; copied && d < KILN_MAX_RANK; d++) {
+            if (from[i].dim_names[d] != NULL) {
+                made[i].dim_names[d] = kln_arena_strdup(arena, from[i].dim_names[d]);
+                copied = made[i].dim_names[d] != NULL;
+            }
+        }
+    }
+    *copies = made;
+    return copied ? KILN_OK : kln_fail_memory(count * sizeof *made, "a scheduler's bindings");
+}
+
+static kiln_status check_numbers(const kiln_scheduler_options *options)
+{
+    const struct {
+        const char *name;
+        int64_t value, least, most;
+    } numbers[] = {
+        {"schedule", (int64_t)options->schedule, 0, KILN_SCHEDULE_THROUGHPUT},
+        {"contexts", options->contexts, 0, MOST_CONTEXTS},
+        {"batch_axis", options->batch_axis, -1, KILN_MAX_RANK - 1},
+        {"max_batch", options->max_batch, 0, MOST_ROWS},
+        {"batch_size_count", (int64_t)options->batch_size_count, 0, MOST_SIZES},
+        {"queue_limit", (int64_t)options->queue_limit, 0, INT32_MAX},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(numbers); i++) {
+        if (numbers[i].value < numbers[i].least || numbers[i].value > numbers[i].most) {
+            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                            "kiln_scheduler_options: %s is %lld; %lld to %lld is allowed",
+                            numbers[i].name, (long long)numbers[i].value,
+                            (long long)numbers[i].least, (long long)numbers[i].most);
+        }
+    }
+    if (options->batch_size_count != 0 && options->batch_sizes == NULL) {
+        return kln_fail_null("kiln_scheduler_options", "batch_sizes");
+    }
+    if (options->context != NULL && options->context->stream != NULL) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_scheduler_options: context has a stream, which all contexts would "
+                        "take turns on; each has one of its own");
+    }
+    return KILN_OK;
+}
+
+static kiln_status check_bindings(const schedule_rules *rules)
+{
+    for (size_t i = 0; i < rules->input_count + rules->output_count; i++) {
+        const kiln_binding *binding =
+            i < rules->input_count ? &rules->inputs[i] : &rules->outputs[i - rules->input_count];
+        if (kiln_dtype_bits(binding->dtype) == 0) {
+            return kln_fail(KILN_ERROR_UNSUPPORTED,
+                            "kiln_scheduler_create: %s \"%s\" is of type %s, which no request can "
+                            "bring",
+                            binding->is_input ? "input" : "output", binding->name,
+                            kiln_dtype_name(binding->dtype));
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status choose_axis(const kiln_engine *engine, const kiln_scheduler_options *options,
+                               schedule_rules *rules)
+{
+    if (options->batch_axis < 0) {
+        return KILN_OK;
+    }
+    int64_t fixed = 0;
+    const char *why = NULL;
+    const kiln_binding *in_the_way = find_obstacle(rules, options->batch_axis, &fixed, &why);
+    if (in_the_way == NULL && fixed != 1) {
+        rules->axis = options->batch_axis;
+        return choose_rows(engine, options, fixed, rules);
+    }
+    if (options->max_batch > 1 || options->batch_size_count != 0) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_scheduler_options: %s is given, and requests cannot be joined along "
+                        "dimension %d: %s%s%s%s",
+                        options->batch_size_count != 0 ? "batch_sizes" : "max_batch",
+                        options->batch_axis, in_the_way != NULL ? "of \"" : "",
+                        in_the_way != NULL ? in_the_way->name : "it is fixed to 1",
+                        in_the_way != NULL ? "\", " : "", in_the_way != NULL ? why : "");
+    }
+    return KILN_OK;
+}
+
+kiln_status schedule_rules_make(kiln_engine *const *engines, size_t count,
+                                const kiln_scheduler_options *options, schedule_rules *rules)
+{
+    const kiln_engine *engine = engines[0];
+    const kiln_description *description = &engine->shared.description;
+    KLN_RETURN_IF_ERROR(check_numbers(options));
+    KLN_RETURN_IF_ERROR(copy_bindings(&rules->arena, description->bindings,
+                                      description->input_count, &rules->inputs));
+    KLN_RETURN_IF_ERROR(copy_bindings(&rules->arena,
+                                      description->bindings + description->input_count,
+                                      description->output_count, &rules->outputs));
+    *rules = (schedule_rules){.arena = rules->arena,
+                              .inputs = rules->inputs,
+                              .outputs = rules->outputs,
+                              .input_count = description->input_count,
+                              .output_count = description->output_count,
+                              .device = engine->shared.device,
+                              .axis = -1,
+                              .max_rows = 1};
+    KLN_RETURN_IF_ERROR(check_bindings(rules));
+    KLN_RETURN_IF_ERROR(choose_axis(engine, options, rules));
+    for (size_t i = 0; i < count; i++) {
+        KLN_RETURN_IF_ERROR(schedule_rules_check(rules, engines[i]));
+    }
+    return KILN_OK;
+}
+static bool is_alike(const kiln_binding *a, const kiln_binding *b)
+{
+    return strcmp(a->name, b->name) == 0 && a->dtype == b->dtype &&
+           kiln_shape_equal(&a->shape, &b->shape);
+}
+
+kiln_status schedule_rules_check(const schedule_rules *rules, const kiln_engine *engine)
+{
+    const kiln_description *description = &engine->shared.description;
+    bool same = description->input_count == rules->input_count &&
+                description->output_count == rules->output_count &&
+                (engine->shared.device < 0) == (rules->device < 0);
+    for (size_t i = 0; same && i < rules->input_count; i++) {
+        same = is_alike(&rules->inputs[i], &description->bindings[i]);
+    }
+    for (size_t i = 0; same && i < rules->output_count; i++) {
+        same = is_alike(&rules->outputs[i], &description->bindings[rules->input_count + i]);
+    }
+    return same ? check_profile(rules, engine)
+                : kln_fail(
+                      KILN_ERROR_INVALID_ARGUMENT,
+                      "engines of one scheduler have the same inputs and outputs, in one order, "
+                      "and are all on GPUs or all on the CPU; these differ");
+}

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "scheduler_parts.h"
+
+/* --- answering --- */
+
+static void collect(kiln_scheduler *scheduler, kiln_request *request)
+{
+    const uint64_t one = 1;
+    request_retain(request);
+    request->next = NULL;
+    if (scheduler->collected_last != NULL) {
+        scheduler->collected_last->next = request;
+    } else {
+        scheduler->collected = request;
+    }
+    scheduler->collected_last = request;
+    if (scheduler->event >= 0 && write(scheduler->event, &one, sizeof one) < 0) {
+        kln_log(KILN_LOG_DEBUG, "scheduler", "an event was not written");
+    }
+}
+
+void scheduler_answer(kiln_scheduler *scheduler, kiln_request *request, kiln_request_state state,
+                      kiln_status status, const char *sentence)
+{
+    kiln_scheduler_counters *counters = &scheduler->counters;
+    uint64_t *const counts[] = {[KILN_REQUEST_DONE] = &counters->done,
+                                [KILN_REQUEST_FAILED] = &counters->failed,
+                                [KILN_REQUEST_CANCELLED] = &counters->cancelled,
+                                [KILN_REQUEST_EXPIRED] = &counters->expired};
+    (*counts[state])++;
+    request->status = status;
+    if (sentence != NULL) {
+        (void)snprintf(request->sentence, sizeof request->sentence, "%s", sentence);
+    }
+    kiln_histogram_record(scheduler->figures[KILN_SCHEDULER_TOTAL_TIME],
+                          kln_now() - request->submitted);
+    if (request->options.collect) {
+        collect(scheduler, request);
+    }
+    atomic_store(&request->state, state);
+    (void)pthread_cond_broadcast(&scheduler->rest);
+}
+
+static void note_batch(kiln_scheduler *scheduler, const seat *at, const batch_outcome *outcome)
+{
+    kiln_scheduler_counters *counters = &scheduler->counters;
+    int64_t rows = 0;
+    for (size_t i = 0; i < at->request_count; i++) {
+        const kiln_request *request = at->requests[i];
+        rows += request->rows;
+        kiln_histogram_record(scheduler->figures[KILN_SCHEDULER_QUEUE_TIME],
+                              request->begun - request->submitted);
+    }
+    counters->batches += outcome->runs;
+    counters->rows += (uint64_t)rows;
+    counters->padding += (uint64_t)outcome->padding;
+    counters->retried += outcome->retried;
+    kiln_histogram_record(scheduler->figures[KILN_SCHEDULER_COPY_TIME], outcome->copied);
+    kiln_histogram_record(scheduler->figures[KILN_SCHEDULER_RUN_TIME], outcome->ran);
+    kiln_histogram_record(scheduler->figures[KILN_SCHEDULER_BATCH_ROWS], (uint64_t)rows);
+    if (outcome->apart && !scheduler->apart) {
+        scheduler->apart = true;
+        kln_log(KILN_LOG_WARNING, "scheduler",
+                "requests are not joined any more: outputs do not have the rows of the inputs");
+    }
+}
+
+void scheduler_serve(kiln_scheduler *scheduler, seat *at)
+{
+    batch_outcome outcome;
+    kiln_request *told = NULL;
+    seat_run(scheduler, at, &outcome);
+    (void)pthread_mutex_lock(&scheduler->lock);
+    note_batch(scheduler, at, &outcome);
+    scheduler->counters.running -= at->request_count;
+    for (size_t i = at->request_count; i-- > 0;) {
+        kiln_request *request = at->requests[i];
+        if (request->cancelled) {
+            scheduler_answer(scheduler, request, KILN_REQUEST_CANCELLED, KILN_ERROR_CANCELLED,
+                             "the request was cancelled while it ran");
+        } else {
+            scheduler_answer(scheduler, request,
+                             request->status == KILN_OK ? KILN_REQUEST_DONE : KILN_REQUEST_FAILED,
+                             request->status, NULL);
+        }
+        request->previous = told;
+        told = request;
+    }
+    at->busy = false;
+    at->request_count = 0;
+    scheduler_wake(scheduler);
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    while (told != NULL) {
+        kiln_request *request = told;
+        told = request->previous;
+        request_tell(request);
+    }
+}
+
+/* --- gathering --- */
+
+/* On the device where the most are free, so that work spreads. */
+static seat *find_seat(const kiln_scheduler *scheduler)
+{
+    seat *found = NULL;
+    size_t most = 0;
+    for (size_t i = 0; i < scheduler->seat_count; i += scheduler->contexts) {
+        seat *here = NULL;
+        size_t free = 0;
+        for (size_t k = 0; k < scheduler->contexts; k++) {
+            seat *one = scheduler->seats[i + k];
+            free += !one->busy;
+            here = one->busy || here != NULL ? here : one;
+        }
+        if (free > most) {
+            most = free;
+            found = here;
+        }
+    }
+    return found;
+}
+
+/* But for the rows. */
+static bool are_alike(const schedule_rules *rules, const kiln_request *a, const kiln_request *b)
+{
+    bool alike = a->likeness == b->likeness;
+    for (size_t i = 0; alike && i < rules->input_count; i++) {
+        kiln_shape shape = a->inputs[i].desc.shape;
+        shape.dims[rules->axis] = b->inputs[i].desc.shape.dims[rules->axis];
+        alike = kiln_shape_equal(&shape, &b->inputs[i].desc.shape);
+    }
+    return alike;
+}
+
+/* Adds a request to a seat's batch, and to its rows; false where it has no room. */
+static bool add(const kiln_scheduler *scheduler, seat *at, kiln_request *request, int64_t *rows,
+                uint64_t *due)
+{
+    const bool fits = *rows + request->rows <= scheduler->rules.max_rows;
+    if (fits) {
+        const uint64_t own = request->options.schedule == KILN_SCHEDULE_LATENCY
+                                 ? 0
+                                 : request->submitted + scheduler->delay;
+        *due = own < *due ? own : *due;
+        *rows += request->rows;
+        at->requests[at->request_count++] = request;
+    }
+    return fits && *rows < scheduler->rules.max_rows;
+}
+
+/* A batch of `first` and, in their order, those like it; when it runs in any case, 0 for at once.
+ */
+static uint64_t gather(const kiln_scheduler *scheduler, seat *at, kiln_request *first)
+{
+    const schedule_rules *rules = &scheduler->rules;
+    uint64_t due = scheduler->closed ? 0 : UINT64_MAX;
+    int64_t rows = 0;
+    at->request_count = 0;
+    bool has_room = add(scheduler, at, first, &rows, &due) && rules->axis >= 0 && !scheduler->apart;
+    for (kiln_request *next = request_queue_first(&scheduler->queue); has_room && next != NULL;
+         next = request_queue_next(&scheduler->queue, next)) {
+        if (next != first && are_alike(rules, first, next)) {
+            has_room = add(scheduler, at, next, &rows, &due);
+        }
+    }
+    return has_room ? due : 0;
+}
+
+static kiln_request *first_urgent(const request_queue *queue)
+{
+    kiln_request *request = request_queue_first(queue);
+    while (request->options.schedule != KILN_SCHEDULE_LATENCY) {
+        request = request_queue_next(queue, request);
+    }
+    return request;
+}
+
+static void begin(kiln_scheduler *scheduler, seat *at, uint64_t now)
+{
+    for (size_t i = 0; i < at->request_count; i++) {
+        kiln_request *request = at->requests[i];
+        request_queue_remove(&scheduler->queue, request);
+        request->begun = now;
+        atomic_store(&request->state, KILN_REQUEST_RUNNING);
+    }
+    scheduler->counters.waiting -= at->request_count;
+    scheduler->counters.running += at->request_count;
+    at->apart = scheduler->apart;
+    at->busy = true;
+}
+
+seat *scheduler_take(kiln_scheduler *scheduler, uint64_t *due)
+{
+    const request_queue *queue = &scheduler->queue;
+    seat *at = queue->count != 0 ? find_seat(scheduler) : NULL;
+    *due = UINT64_MAX;
+    if (at == NULL) {
+        return NULL;
+    }
+    const uint64_t now = kln_now();
+    *due = gather(scheduler, at, request_queue_first(queue));
+    if (*due > now && queue->urgent != 0) {
+        *due = gather(scheduler, at, first_urgent(queue));
+    }
+    if (*due > now) {
+        at->request_count = 0;
+        return NULL;
+    }
+    begin(scheduler, at, now);
+    return at;
+}
+
+/* --- threads --- */
+
+void scheduler_wake(kiln_scheduler *scheduler)
+{
+    const request_queue *queue = &scheduler->queue;
+    if (queue->count != 0 && (!scheduler->has_leader || scheduler->closed || queue->urgent != 0 ||
+                              queue->rows >= scheduler->rules.max_rows)) {
+        (void)pthread_cond_signal(&scheduler->work);
+    }
+}
+
+static void wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t until)
+{
+    const struct timespec time = {.tv_sec = (time_t)(until / 1000000000),
+                                  .tv_nsec = (long)(until % 1000000000)};
+    (void)pthread_cond_timedwait(condition, lock, &time);
+}
+
+void *scheduler_worker(void *user)
+{
+    kiln_scheduler *scheduler = user;
+    (void)pthread_mutex_lock(&scheduler->lock);
+    while (!scheduler->ends) {
+        uint64_t due = UINT64_MAX;
+        seat *at = scheduler_take(scheduler, &due);
+        if (at != NULL) {
+            scheduler_wake(scheduler);
+            (void)pthread_mutex_unlock(&scheduler->lock);
+            scheduler_serve(scheduler, at);
+            (void)pthread_mutex_lock(&scheduler->lock);
+        } else if (due != UINT64_MAX && !scheduler->has_leader) {
+            scheduler->has_leader = true;
+            wait_until(&scheduler->work, &scheduler->lock, due);
+            scheduler->has_leader = false;
+        } else {
+            (void)pthread_cond_wait(&scheduler->work, &scheduler->lock);
+        }
+    }
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    return NULL;
+}
+
+static void expire(kiln_scheduler *scheduler, kiln_request *request, uint64_t now)
+{
+    char sentence[160];
+    request_queue_remove(&scheduler->queue, request);
+    scheduler->counters.waiting--;
+    (void)snprintf(sentence, sizeof sentence,
+                   "the request waited for %.3f ms and did not run by its deadline; %zu other%s "
+                   "waited with it",
+                   (double)(now - request->submitted) / 1e6, scheduler->queue.count,
+                   KLN_S(scheduler->queue.count));
+    scheduler_answer(scheduler, request, KILN_REQUEST_EXPIRED, KILN_ERROR_TIMEOUT, sentence);
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    request_tell(request);
+    (void)pthread_mutex_lock(&scheduler->lock);
+}
+
+void *scheduler_keeper(void *user)
+{
+    kiln_scheduler *scheduler = user;
+    (void)pthread_mutex_lock(&scheduler->lock);
+    while (!scheduler->ends) {
+        kiln_request *earliest = request_queue_earliest(&scheduler->queue);
+        const uint64_t now = kln_now();
+        if (earliest == NULL) {
+            (void)pthread_cond_wait(&scheduler->timer, &scheduler->lock);
+        } else if (earliest->options.deadline_nanoseconds <= now) {
+            expire(scheduler, earliest, now);
+        } else {
+            wait_until(&scheduler->timer, &scheduler->lock, earliest->options.deadline_nanoseconds);
+        }
+    }
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    return NULL;
+}
