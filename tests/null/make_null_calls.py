@@ -13,7 +13,8 @@ import sys
 
 OPAQUE = {"batch_folder", "buffer", "buffer_plan", "build", "cache_list", "comparison", "context",
           "engine", "event", "graph", "histogram", "inspection", "issue_list", "network",
-          "pipeline", "pool", "precision_report", "range_table", "stream", "system_report"}
+          "pipeline", "pool", "precision_report", "range_table", "request", "scheduler", "stream",
+          "system_report"}
 FUNCTIONS = {"kiln_fill_function": "fill_nothing", "kiln_log_sink": "log_nothing",
              "function": "call_nothing"}
 # What a right argument is where its type alone does not say it.
@@ -23,7 +24,7 @@ SPECIAL = {
     "kiln_named_tensor": "kiln_named_tensor {v} = {{\"x\", right_tensor()}};",
     "kiln_batch_source": "kiln_batch_source {v} = {{no_batch, NULL}};",
     "kiln_mock_options": "kiln_mock_options {v} = right_mock();",
-    "kiln_buffer_request": "kiln_buffer_request {v} = right_request();",
+    "kiln_buffer_request": "kiln_buffer_request {v} = right_buffer_request();",
     "kiln_attribute": "kiln_attribute {v} = right_attribute();",
     "kiln_weights": "kiln_weights {v} = right_weights();",
     "kiln_precision_options": "kiln_precision_options {v} = right_precision();",
@@ -74,7 +75,7 @@ class Call:
         if stars == 2:
             if base == "char":
                 return "right_names"
-            return self.made(base)
+            return self.given(base) if "const" in kind else self.made(base)
         if base == "char":
             return "right_text" if "const" in kind else "room"
         if base == "void":
@@ -82,6 +83,9 @@ class Call:
         if base.removeprefix("kiln_") in OPAQUE:
             return f"right_{base.removeprefix('kiln_')}()"
         return self.pointer(base)
+
+    def given(self, base):
+        return "&" + self.variable(f"{base} *{{v}} = right_{base.removeprefix('kiln_')}();")
 
     def made(self, base):
         made = self.variable(f"{base} *{{v}} = NULL;")

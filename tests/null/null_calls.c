@@ -81,7 +81,7 @@ static kiln_weights right_weights(void)
     return (kiln_weights){KILN_DTYPE_FLOAT32, KILN_SHAPE(1), {right_bytes, sizeof(float)}};
 }
 
-static kiln_buffer_request right_request(void)
+static kiln_buffer_request right_buffer_request(void)
 {
     kiln_buffer_request request;
     memset(&request, 0, sizeof request);
@@ -135,6 +135,22 @@ static kiln_pipeline *right_pipeline(void)
     kiln_pipeline *pipeline = NULL;
     need(kiln_pipeline_create(right_engine(), NULL, &pipeline));
     return pipeline;
+}
+
+static kiln_scheduler *right_scheduler(void)
+{
+    kiln_engine *engine = right_engine();
+    kiln_scheduler *scheduler = NULL;
+    need(kiln_scheduler_create(&engine, 1, NULL, &scheduler));
+    return scheduler;
+}
+
+static kiln_request *right_request(void)
+{
+    const kiln_named_tensor x = {"x", right_tensor()};
+    kiln_request *request = NULL;
+    need(kiln_scheduler_submit(right_scheduler(), &x, 1, NULL, 0, NULL, &request));
+    return request;
 }
 
 static kiln_network *right_network(void)
