@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Calibration by `kiln calibrate` against ONNX Runtime's Python quantizer, the same batches, in turns.
+
+    bench/calibrate.py KILN MODEL [--batches N] [--rows N] [--rounds N] [--method entropy|minmax]...
+                       [--backend NAME] [--provider cpu|cuda]
+
+Each side is a process of its own, which reads the same .npz files: seconds are those of the whole
+process, but for Python's start and imports; memory is the largest resident set that the kernel saw.
+The medians of the rounds, and their ratio, are printed. Inputs are normal numbers, or bytes where
+the model wants integers.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+
+def shapes_of(model, rows):
+    """{name: (type, shape)}, a dynamic dimension 0 as `rows`, others as 64."""
+    import onnx
+    found = {}
+    graph = onnx.load(model, load_external_data=False).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    for value in graph.input:
+        if value.name not in weights:
+            tensor = value.type.tensor_type
+            found[value.name] = (tensor.elem_type, [
+                dim.dim_value if dim.HasField("dim_value") else rows if at == 0 else 64
+                for at, dim in enumerate(tensor.shape.dim)])
+    return found
+
+
+def make_batches(model, folder, count, rows):
+    import numpy
+    import onnx
+    random = numpy.random.RandomState(1)
+    for batch in range(count):
+        arrays = {}
+        for name, (kind, shape) in shapes_of(model, rows).items():
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+            drawn = random.standard_normal(shape) if dtype.kind == "f" else random.randint(0, 256, shape)
+            arrays[name] = drawn.astype(dtype)
+        numpy.savez(f"{folder}/b{batch:04}.npz", **arrays)
+
+
+def quantizer(model, folder, method, provider):
+    """One calibration by ONNX Runtime's quantizer; prints the seconds."""
+    import numpy
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.files = iter(sorted(os.listdir(folder)))
+
+        def get_next(self):
+            name = next(self.files, None)
+            return dict(numpy.load(f"{folder}/{name}")) if name else None
+
+    begun, before = time.monotonic(), os.times()
+    providers = ["CUDAExecutionProvider"] if provider == "cuda" else ["CPUExecutionProvider"]
+    with tempfile.TemporaryDirectory() as scratch:
+        calibrator = create_calibrator(
+            model, augmented_model_path=f"{scratch}/augmented.onnx", providers=providers,
+            calibrate_method=CalibrationMethod.Entropy if method == "entropy" else CalibrationMethod.MinMax)
+        calibrator.collect_data(Reader())
+        tensors = len(calibrator.compute_data().data)
+    after = os.times()
+    print(json.dumps({"seconds": time.monotonic() - begun, "tensors": tensors,
+                      "processor": after.user + after.system - before.user - before.system}))
+
+
+def measured(command):
+    """What it printed, its seconds by the clock and of processors, and its peak in MiB."""
+    begun = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    output = process.stdout.read()
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        sys.exit(f"{command[:3]}: {errors[-2000:]}")
+    return output, (time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("kiln")
+    parser.add_argument("model")
+    parser.add_argument("--batches", type=int, default=16)
+    parser.add_argument("--rows", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--method", action="append", choices=["entropy", "minmax"])
+    parser.add_argument("--backend", default="onnxruntime")
+    parser.add_argument("--kiln-option", action="append", default=[])
+    parser.add_argument("--provider", default="cpu")
+    parser.add_argument("--quantizer", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.quantizer:
+        return quantizer(options.model, options.quantizer[0], options.quantizer[1], options.provider)
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkdir(folder + "/data")
+        make_batches(options.model, folder + "/data", options.batches, options.rows)
+        for method in options.method or ["entropy", "minmax"]:
+            rows = {"kiln": [], "quantizer": []}
+            for _ in range(options.rounds):
+                rows["kiln"].append(measured(
+                    [options.kiln, "calibrate", options.model, "-d", folder + "/data", "-o", folder + "/r.json",
+                     "-b", options.backend, "-m", method, *options.kiln_option])[1])
+                text, (_, processor, peak) = measured(
+                    [sys.executable, __file__, options.kiln, options.model, "--provider", options.provider,
+                     "--quantizer", folder + "/data", method])
+                own = json.loads(text.splitlines()[-1])
+                rows["quantizer"].append((own["seconds"], own["processor"], peak))
+            with open(folder + "/r.json", encoding="utf-8") as file:
+                tensors = len(json.load(file)["ranges"])
+            middle = {side: [statistics.median(part) for part in zip(*found)] for side, found in rows.items()}
+            ratios = [theirs / own for own, theirs in zip(middle["kiln"], middle["quantizer"])]
+            print(f"{os.path.basename(options.model)} {method}, {options.batches} batches, {tensors} tensors: "
+                  + ", ".join(f"{name} {clock:.2f} s, {processor:.2f} s of processors, {peak:.0f} MiB"
+                              for name, (clock, processor, peak) in middle.items())
+                  + f": {ratios[0]:.1f} times as fast, {ratios[1]:.1f} in processors, "
+                  f"{1 / ratios[2]:.3f} of its memory", flush=True)
+    return None
+
+
+if __name__ == "__main__":
+    main()
