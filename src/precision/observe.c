@@ -21,7 +21,14 @@
 /* Before a 32-bit counter could overflow. */
 #define MOST_AT_ONCE ((size_t)1 << 31)
 
-#define INFINITE UINT32_C(0x7f800000)
+#define INFINITE INT32_C(0x7f800000)
+
+/* The compiler makes one for each kind of processor, and the loader takes the widest. */
+#if defined(__x86_64__) && defined(__GLIBC__) && __has_attribute(target_clones)
+#define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define WIDE
+#endif
 
 struct kln_observer_scratch {
     uint32_t tables[TABLES][SIDES + 2];
@@ -58,24 +65,36 @@ static float float_of(int32_t key)
     return value + 0.0F; /* -0 is 0 */
 }
 
-static void look(const float *values, size_t count, bounds *found)
+/* `yes` where all bits of `mask` are set, `no` where none is. */
+static inline int32_t select(int32_t mask, int32_t yes, int32_t no)
+{
+    return (yes & mask) | (no & ~mask);
+}
+
+/* All bits where a float of these is NaN or infinite, else none. */
+static inline int32_t is_odd(int32_t bits)
+{
+    return (INFINITE - 1 - (bits & INT32_MAX)) >> 31;
+}
+
+WIDE static void look(const float *values, size_t count, bounds *found)
 {
     int32_t least = found->least;
     int32_t greatest = found->greatest;
-    uint32_t odd = 0;
+    int32_t odd = 0;
     for (size_t i = 0; i < count; i++) {
-        uint32_t bits = 0;
+        int32_t bits = 0;
         memcpy(&bits, &values[i], sizeof bits);
-        const bool is_odd = (bits & INT32_MAX) >= INFINITE;
-        const int32_t sign = -(int32_t)(bits >> 31);
-        const int32_t key = (int32_t)(bits ^ ((uint32_t)sign & INT32_MAX));
-        odd += is_odd;
-        least = !is_odd && key < least ? key : least;
-        greatest = !is_odd && key > greatest ? key : greatest;
+        const int32_t key = bits ^ ((bits >> 31) & INT32_MAX);
+        const int32_t low = select(is_odd(bits), INT32_MAX, key);
+        const int32_t high = select(is_odd(bits), INT32_MIN, key);
+        odd -= is_odd(bits);
+        least = low < least ? low : least;
+        greatest = high > greatest ? high : greatest;
     }
     found->least = least;
     found->greatest = greatest;
-    found->odd += odd;
+    found->odd += (uint32_t)odd;
 }
 
 static void count_odd(kln_observer *observer, const float *values, size_t count)
@@ -115,21 +134,23 @@ static void widen(kln_observer *observer, double reach)
     }
 }
 
-static void find_bins(const float *values, size_t count, float scale, uint16_t places[BLOCK])
+WIDE static void find_bins(const float *values, size_t count, float scale, int32_t *places)
 {
     for (size_t i = 0; i < count; i++) {
-        uint32_t bits = 0;
+        int32_t bits = 0;
+        float absolute = 0;
         memcpy(&bits, &values[i], sizeof bits);
-        const uint32_t magnitude = bits & INT32_MAX;
-        const float absolute = magnitude < INFINITE ? fabsf(values[i]) : 0.0F;
+        const int32_t magnitude = select(is_odd(bits), 0, bits & INT32_MAX);
+        memcpy(&absolute, &magnitude, sizeof absolute);
         float at = absolute * scale;
         at = at < (float)(BINS - 1) ? at : (float)(BINS - 1);
-        const int32_t bin = (int32_t)at + (int32_t)(bits >> 31) * BINS;
-        places[i] = (uint16_t)(magnitude == 0 ? ZERO_BIN : magnitude < INFINITE ? bin : ODD_BIN);
+        const int32_t bin = (int32_t)at + (BINS & (bits >> 31));
+        const int32_t special = select(is_odd(bits), ODD_BIN, ZERO_BIN);
+        places[i] = select((magnitude - 1) >> 31, special, bin);
     }
 }
 
-static void count_block(kln_observer_scratch *scratch, const uint16_t *places, size_t count)
+static void count_block(kln_observer_scratch *scratch, const int32_t *places, size_t count)
 {
     size_t i = 0;
     for (; i + TABLES <= count; i += TABLES) {
@@ -214,7 +235,7 @@ static void add_bins(kln_observer *observer, const kiln_tensor *tensor, size_t b
     widen(observer, reach);
     const double scale = observer->reach > 0 ? fmin(BINS / observer->reach, (double)FLT_MAX) : 0;
     for (size_t i = begin; i < end; i += BLOCK) {
-        uint16_t places[BLOCK];
+        int32_t places[BLOCK];
         const size_t size = end - i < BLOCK ? end - i : BLOCK;
         find_bins(floats(tensor, i, size, scratch), size, (float)scale, places);
         count_block(scratch, places, size);
