@@ -116,6 +116,19 @@ static inline int end_fake_tensorrt(void **state)
 #define STAND_IN_TEST(name, why) TENSORRT_TEST(name)
 #endif
 
+/* Tests of one layout `i`, called for each. */
+#define LAYOUTS_TEST(name) FOR_EACH_LAYOUT(name, TENSORRT_TEST(name))
+#define STAND_IN_LAYOUTS_TEST(name, why) FOR_EACH_LAYOUT(name, STAND_IN_TEST(name, why))
+#define FOR_EACH_LAYOUT(name, test)                 \
+    static void name##_of(size_t i);                \
+    test                                            \
+    {                                               \
+        for (size_t i = 0; i < FAKE_LAYOUTS; i++) { \
+            name##_of(i);                           \
+        }                                           \
+    }                                               \
+    static void name##_of(size_t i)
+
 /* --- networks; each has the input x and the output y --- */
 
 static inline kiln_tensor_id add_input(kiln_network *network, const char *name, kiln_dtype dtype,

@@ -189,39 +189,35 @@ TENSORRT_TEST(every_allocation_may_fail)
     }
 }
 
-TENSORRT_TEST(a_lost_device_is_told)
+LAYOUTS_TEST(a_lost_device_is_told)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_engine engine = build_relu(i);
-        float x[4] = {1};
-        owned_context context = context_on(engine);
-        (void)run_floats(context, KILN_SHAPE(1, 4), x);
-        set("FAKE_CUDA_LOST", "719");
-        assert_status(KILN_ERROR_DEVICE, kiln_context_run(context));
-        set("FAKE_CUDA_LOST", NULL);
-        assert_ok(kiln_context_run(context));
-    }
+    owned_engine engine = build_relu(i);
+    float x[4] = {1};
+    owned_context context = context_on(engine);
+    (void)run_floats(context, KILN_SHAPE(1, 4), x);
+    set("FAKE_CUDA_LOST", "719");
+    assert_status(KILN_ERROR_DEVICE, kiln_context_run(context));
+    set("FAKE_CUDA_LOST", NULL);
+    assert_ok(kiln_context_run(context));
 }
 
-TENSORRT_TEST(no_device_memory_is_told)
+LAYOUTS_TEST(no_device_memory_is_told)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_engine engine = build_relu(i);
-        owned_context context = NULL;
-        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-        options.share_device_memory = true;
-        set("FAKE_CUDA_MEMORY", "1");
-        assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_create(engine, &options, &context));
-        assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_create(engine, NULL, &context));
-        assert_message("no memory for activations");
-        set("FAKE_CUDA_MEMORY", NULL);
-        float x[4] = {1};
-        const kiln_tensor input = host_floats(x, KILN_SHAPE(1, 4));
-        assert_ok(kiln_context_create(engine, NULL, &context));
-        assert_ok(kiln_context_bind(context, "x", &input));
-        set("FAKE_CUDA_MEMORY", "1");
-        assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_run(context));
-        set("FAKE_CUDA_MEMORY", NULL);
-        assert_ok(kiln_context_run(context));
-    }
+    owned_engine engine = build_relu(i);
+    owned_context context = NULL;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    options.share_device_memory = true;
+    set("FAKE_CUDA_MEMORY", "1");
+    assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_create(engine, &options, &context));
+    assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_create(engine, NULL, &context));
+    assert_message("no memory for activations");
+    set("FAKE_CUDA_MEMORY", NULL);
+    float x[4] = {1};
+    const kiln_tensor input = host_floats(x, KILN_SHAPE(1, 4));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_ok(kiln_context_bind(context, "x", &input));
+    set("FAKE_CUDA_MEMORY", "1");
+    assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_run(context));
+    set("FAKE_CUDA_MEMORY", NULL);
+    assert_ok(kiln_context_run(context));
 }

@@ -19,51 +19,46 @@ static void run_once(kiln_context *context)
     assert_true(((const float *)y.data)[0] == 19);
 }
 
-TENSORRT_TEST(what_the_library_holds_is_counted)
+LAYOUTS_TEST(what_the_library_holds_is_counted)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        options.gpu_allocator = KILN_GPU_ALLOCATOR_KILN;
-        owned_engine engine = build_network(conv_network(), &options);
-        kiln_gpu_memory memory = memory_of(engine);
-        const uint64_t weights = memory.bytes_in_use;
-        assert_true(weights > 0 && memory.bytes_peak > weights); /* the peak is the build's */
-        assert_true(memory.allocations > memory.releases && memory.releases > 0);
-        if (ON_STAND_IN) {
-            assert_int_equal(weights, 592);
-            assert_int_equal(memory.bytes_peak, 6144);
-            assert_int_equal(memory.allocations, 7); /* two tactics are tried */
-            assert_int_equal(memory.releases, 6);
-        }
-        assert_int_equal(memory.refused + memory.failed + memory.bytes_limit, 0);
-        assert_false(memory.from_pool);
-        kiln_context *context = context_on(engine);
-        assert_true(memory_of(engine).bytes_in_use >= weights + (ON_STAND_IN ? 1024 : 0));
-        run_once(context);
-        kiln_context_destroy(context);
-        assert_int_equal(memory_of(engine).bytes_in_use, weights);
-        memory.struct_size = 4;
-        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_gpu_memory(engine, &memory));
+    kiln_build_options options = fake_options(i);
+    options.gpu_allocator = KILN_GPU_ALLOCATOR_KILN;
+    owned_engine engine = build_network(conv_network(), &options);
+    kiln_gpu_memory memory = memory_of(engine);
+    const uint64_t weights = memory.bytes_in_use;
+    assert_true(weights > 0 && memory.bytes_peak > weights); /* the peak is the build's */
+    assert_true(memory.allocations > memory.releases && memory.releases > 0);
+    if (ON_STAND_IN) {
+        assert_int_equal(weights, 592);
+        assert_int_equal(memory.bytes_peak, 6144);
+        assert_int_equal(memory.allocations, 7); /* two tactics are tried */
+        assert_int_equal(memory.releases, 6);
     }
+    assert_int_equal(memory.refused + memory.failed + memory.bytes_limit, 0);
+    assert_false(memory.from_pool);
+    kiln_context *context = context_on(engine);
+    assert_true(memory_of(engine).bytes_in_use >= weights + (ON_STAND_IN ? 1024 : 0));
+    run_once(context);
+    kiln_context_destroy(context);
+    assert_int_equal(memory_of(engine).bytes_in_use, weights);
+    memory.struct_size = 4;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_gpu_memory(engine, &memory));
 }
 
 /* Unless it is asked for, or limited. */
-STAND_IN_TEST(a_build_has_the_librarys_memory, "its driver counts no calls")
+STAND_IN_LAYOUTS_TEST(a_build_has_the_librarys_memory, "its driver counts no calls")
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        for (int asked = 0; asked < 3; asked++) {
-            options.gpu_memory_bytes = asked == 1 ? 1 << 20 : 0;
-            options.gpu_allocator =
-                asked == 2 ? KILN_GPU_ALLOCATOR_KILN : KILN_GPU_ALLOCATOR_DEFAULT;
-            options.disable_timing_cache = true;
-            const unsigned long before = calls("cuMemAlloc_v2");
-            owned_engine engine = build_network(conv_network(), &options);
-            assert_int_equal(calls("cuMemAlloc_v2") - before, asked > 0 ? 7 : 1);
-            const kiln_gpu_memory memory = memory_of(engine);
-            assert_int_equal(memory.bytes_peak, asked > 0 ? 6144 : 592);
-            assert_int_equal(memory.allocations, asked > 0 ? 7 : 1);
-        }
+    kiln_build_options options = fake_options(i);
+    for (int asked = 0; asked < 3; asked++) {
+        options.gpu_memory_bytes = asked == 1 ? 1 << 20 : 0;
+        options.gpu_allocator = asked == 2 ? KILN_GPU_ALLOCATOR_KILN : KILN_GPU_ALLOCATOR_DEFAULT;
+        options.disable_timing_cache = true;
+        const unsigned long before = calls("cuMemAlloc_v2");
+        owned_engine engine = build_network(conv_network(), &options);
+        assert_int_equal(calls("cuMemAlloc_v2") - before, asked > 0 ? 7 : 1);
+        const kiln_gpu_memory memory = memory_of(engine);
+        assert_int_equal(memory.bytes_peak, asked > 0 ? 6144 : 592);
+        assert_int_equal(memory.allocations, asked > 0 ? 7 : 1);
     }
 }
 
@@ -160,84 +155,78 @@ STAND_IN_TEST(memory_lies_where_it_is_asked_to, "what it asks for is its own aff
 
 /* What a build and a load need at least differs by the version; what they were seen to hold is
  * the limit here. */
-TENSORRT_TEST(what_was_held_is_enough_and_less_is_not)
+LAYOUTS_TEST(what_was_held_is_enough_and_less_is_not)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        owned_network network = conv_network();
-        kiln_engine *engine = NULL;
-        options.gpu_memory_bytes = 1;
-        assert_status(KILN_ERROR_LIMIT, kiln_engine_build(network, &options, &engine));
-        assert_message("gpu_memory_bytes allows 1 bytes, and the library wanted more");
-        options.gpu_memory_bytes = (uint64_t)4 << 30;
-        assert_ok(kiln_engine_build(network, &options, &engine));
-        char path[4096];
-        (void)snprintf(path, sizeof path, "%s", kiln_test_path("held.plan"));
-        assert_ok(kiln_engine_save(engine, path));
-        kiln_engine_release(engine);
-        assert_ok(kiln_engine_load(path, &options, &engine));
-        const uint64_t held = memory_of(engine).bytes_peak;
-        kiln_engine_release(engine);
-        assert_true(held > 0);
-        options.gpu_memory_bytes = held;
-        assert_ok(kiln_engine_load(path, &options, &engine));
-        kiln_engine_release(engine);
-        options.gpu_memory_bytes = held - 1;
-        assert_status(KILN_ERROR_LIMIT, kiln_engine_load(path, &options, &engine));
-    }
+    kiln_build_options options = fake_options(i);
+    owned_network network = conv_network();
+    kiln_engine *engine = NULL;
+    options.gpu_memory_bytes = 1;
+    assert_status(KILN_ERROR_LIMIT, kiln_engine_build(network, &options, &engine));
+    assert_message("gpu_memory_bytes allows 1 bytes, and the library wanted more");
+    options.gpu_memory_bytes = (uint64_t)4 << 30;
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("held.plan"));
+    assert_ok(kiln_engine_save(engine, path));
+    kiln_engine_release(engine);
+    assert_ok(kiln_engine_load(path, &options, &engine));
+    const uint64_t held = memory_of(engine).bytes_peak;
+    kiln_engine_release(engine);
+    assert_true(held > 0);
+    options.gpu_memory_bytes = held;
+    assert_ok(kiln_engine_load(path, &options, &engine));
+    kiln_engine_release(engine);
+    options.gpu_memory_bytes = held - 1;
+    assert_status(KILN_ERROR_LIMIT, kiln_engine_load(path, &options, &engine));
 }
 
-STAND_IN_TEST(a_limit_is_kept_and_named, "the bytes are the stand-in's")
+STAND_IN_LAYOUTS_TEST(a_limit_is_kept_and_named, "the bytes are the stand-in's")
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        owned_network network = conv_network();
-        owned_engine engine = NULL;
-        options.gpu_memory_bytes = 6143; /* one less than the build wants */
-        assert_status(KILN_ERROR_LIMIT, kiln_engine_build(network, &options, &engine));
-        assert_message("gpu_memory_bytes allows 6143 bytes, and the library wanted more");
-        assert_message("no memory to try kernels in");
-        options.gpu_memory_bytes = 6144;
-        assert_ok(kiln_engine_build(network, &options, &engine));
-        char path[4096];
-        (void)snprintf(path, sizeof path, "%s", kiln_test_path("small.plan"));
-        assert_ok(kiln_engine_save(engine, path));
-        kiln_engine_release(engine);
-        options.gpu_memory_bytes = 591;
-        assert_status(KILN_ERROR_LIMIT, kiln_engine_load(path, &options, &engine));
-        assert_message("gpu_memory_bytes allows 591 bytes");
-        options.gpu_memory_bytes = 592 + 1023;
-        assert_ok(kiln_engine_load(path, &options, &engine));
-        owned_context context = NULL;
-        assert_status(KILN_ERROR_LIMIT, kiln_context_create(engine, NULL, &context));
-        assert_message("no memory for activations");
-        assert_int_equal(memory_of(engine).refused, 1);
-        assert_int_equal(memory_of(engine).bytes_limit, 592 + 1023);
-        kiln_engine_release(engine);
-        options.gpu_memory_bytes = 592 + 1024;
-        assert_ok(kiln_engine_load(path, &options, &engine));
-        assert_ok(kiln_context_create(engine, NULL, &context));
-        run_once(context);
-    }
+    kiln_build_options options = fake_options(i);
+    owned_network network = conv_network();
+    owned_engine engine = NULL;
+    options.gpu_memory_bytes = 6143; /* one less than the build wants */
+    assert_status(KILN_ERROR_LIMIT, kiln_engine_build(network, &options, &engine));
+    assert_message("gpu_memory_bytes allows 6143 bytes, and the library wanted more");
+    assert_message("no memory to try kernels in");
+    options.gpu_memory_bytes = 6144;
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("small.plan"));
+    assert_ok(kiln_engine_save(engine, path));
+    kiln_engine_release(engine);
+    options.gpu_memory_bytes = 591;
+    assert_status(KILN_ERROR_LIMIT, kiln_engine_load(path, &options, &engine));
+    assert_message("gpu_memory_bytes allows 591 bytes");
+    options.gpu_memory_bytes = 592 + 1023;
+    assert_ok(kiln_engine_load(path, &options, &engine));
+    owned_context context = NULL;
+    assert_status(KILN_ERROR_LIMIT, kiln_context_create(engine, NULL, &context));
+    assert_message("no memory for activations");
+    assert_int_equal(memory_of(engine).refused, 1);
+    assert_int_equal(memory_of(engine).bytes_limit, 592 + 1023);
+    kiln_engine_release(engine);
+    options.gpu_memory_bytes = 592 + 1024;
+    assert_ok(kiln_engine_load(path, &options, &engine));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    run_once(context);
 }
 
 /* What loads kernels says nothing of memory where it finds none. */
-STAND_IN_TEST(a_failure_on_a_full_gpu_is_one_of_memory, "gpu_tensorrt_harm fills it")
+STAND_IN_LAYOUTS_TEST(a_failure_on_a_full_gpu_is_one_of_memory, "gpu_tensorrt_harm fills it")
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        owned_network network = conv_network();
-        kiln_engine *engine = NULL;
-        options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
-        options.error_on_timing_cache_miss = true;
-        options.timing_cache = kiln_test_path("none.cache");
-        assert_status(KILN_ERROR_BACKEND, kiln_engine_build(network, &options, &engine));
-        set("FAKE_CUDA_MEMORY", "1000");
-        assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_engine_build(network, &options, &engine));
-        set("FAKE_CUDA_MEMORY", NULL);
-        assert_message("of memory left");
-        assert_message("a tactic is missing in the timing cache");
-    }
+    kiln_build_options options = fake_options(i);
+    owned_network network = conv_network();
+    kiln_engine *engine = NULL;
+    options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
+    options.error_on_timing_cache_miss = true;
+    options.timing_cache = kiln_test_path("none.cache");
+    assert_status(KILN_ERROR_BACKEND, kiln_engine_build(network, &options, &engine));
+    set("FAKE_CUDA_MEMORY", "1000");
+    assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_engine_build(network, &options, &engine));
+    set("FAKE_CUDA_MEMORY", NULL);
+    assert_message("of memory left");
+    assert_message("a tactic is missing in the timing cache");
 }
 
 TENSORRT_TEST(a_pool_that_is_full_gives_none)
@@ -262,18 +251,16 @@ TENSORRT_TEST(a_pool_that_is_full_gives_none)
     }
 }
 
-TENSORRT_TEST(the_library_may_look_after_itself)
+LAYOUTS_TEST(the_library_may_look_after_itself)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
-        owned_engine engine = build_network(conv_network(), &options);
-        kiln_gpu_memory memory = {.struct_size = sizeof memory};
-        assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_gpu_memory(engine, &memory));
-        assert_message("the library allocates for itself, as gpu_allocator asked");
-        owned_context context = context_on(engine);
-        run_once(context);
-    }
+    kiln_build_options options = fake_options(i);
+    options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
+    owned_engine engine = build_network(conv_network(), &options);
+    kiln_gpu_memory memory = {.struct_size = sizeof memory};
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_gpu_memory(engine, &memory));
+    assert_message("the library allocates for itself, as gpu_allocator asked");
+    owned_context context = context_on(engine);
+    run_once(context);
 }
 
 TENSORRT_TEST(what_makes_no_sense_is_refused)

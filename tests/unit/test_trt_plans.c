@@ -51,36 +51,34 @@ static kiln_status load_bytes(const kiln_build_options *options, const void *byt
     return status;
 }
 
-TENSORRT_TEST(a_plan_is_saved_and_loaded)
+LAYOUTS_TEST(a_plan_is_saved_and_loaded)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        save_plan(i, &options);
-        kiln_engine *engine = NULL;
-        assert_ok(kiln_engine_load(plan_path, &options, &engine));
-        assert_int_equal(kiln_engine_input_count(engine), 1);
-        kiln_binding binding = {.struct_size = sizeof binding};
-        assert_ok(kiln_engine_output(engine, 0, &binding));
-        assert_string_equal(binding.name, "y");
-        assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
-        assert_true(kiln_shape_equal(&binding.shape, &KILN_SHAPE(KILN_DYNAMIC, 4)));
-        bool told = false;
-        for (size_t m = 0; m < kiln_engine_metadata_count(engine); m++) {
-            kiln_metadata line;
-            assert_ok(kiln_engine_metadata(engine, m, &line));
-            told = told || (strcmp(line.key, "producer") == 0 &&
-                            strcmp(line.value, fake_layouts[i].name) == 0);
-        }
-        assert_true(told);
-        float x[4] = {-1, 2, -3, 4};
-        kiln_context *context = context_on(engine);
-        const kiln_tensor y = run_floats(context, KILN_SHAPE(1, 4), x);
-        assert_true(((float *)y.data)[1] == 2.0F);
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
-        /* From memory, which the library need not keep. */
-        assert_ok(load_bytes(&options, plan_bytes, read_plan()));
+    kiln_build_options options = fake_options(i);
+    save_plan(i, &options);
+    kiln_engine *engine = NULL;
+    assert_ok(kiln_engine_load(plan_path, &options, &engine));
+    assert_int_equal(kiln_engine_input_count(engine), 1);
+    kiln_binding binding = {.struct_size = sizeof binding};
+    assert_ok(kiln_engine_output(engine, 0, &binding));
+    assert_string_equal(binding.name, "y");
+    assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
+    assert_true(kiln_shape_equal(&binding.shape, &KILN_SHAPE(KILN_DYNAMIC, 4)));
+    bool told = false;
+    for (size_t m = 0; m < kiln_engine_metadata_count(engine); m++) {
+        kiln_metadata line;
+        assert_ok(kiln_engine_metadata(engine, m, &line));
+        told = told ||
+               (strcmp(line.key, "producer") == 0 && strcmp(line.value, fake_layouts[i].name) == 0);
     }
+    assert_true(told);
+    float x[4] = {-1, 2, -3, 4};
+    kiln_context *context = context_on(engine);
+    const kiln_tensor y = run_floats(context, KILN_SHAPE(1, 4), x);
+    assert_true(((float *)y.data)[1] == 2.0F);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    /* From memory, which the library need not keep. */
+    assert_ok(load_bytes(&options, plan_bytes, read_plan()));
 }
 
 STAND_IN_TEST(a_damaged_plan_is_refused, "gpu_tensorrt does it in children")
@@ -180,105 +178,99 @@ STAND_IN_TEST(a_version_compatible_plan_is_the_librarys_to_judge, "there is one 
 }
 
 /* By model and compute capability: the number of a device is another one's elsewhere. */
-STAND_IN_TEST(a_manifest_says_for_which_gpu, "the GPU is what it is")
+STAND_IN_LAYOUTS_TEST(a_manifest_says_for_which_gpu, "the GPU is what it is")
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        options.device = 2;
-        options.sparse_weights = true;
-        kiln_engine *engine = build_network(conv_network(), &options);
-        char path[4096];
-        char text[4096];
-        (void)snprintf(path, sizeof path, "%s", kiln_test_path("gpu.plan"));
-        assert_ok(kiln_engine_save(engine, path));
-        kiln_engine_release(engine);
-        FILE *file = fopen(kiln_test_path("gpu.plan.json"), "rb");
-        assert_non_null(file);
-        text[fread(text, 1, sizeof text - 1, file)] = '\0';
-        assert_int_equal(fclose(file), 0);
-        assert_non_null(strstr(text, "\"gpu\":\t\"Fake GPU C\""));
-        assert_non_null(strstr(text, "\"compute_capability\":\t\"8.6\""));
-        assert_non_null(strstr(text, "\"sparse_weights\":\t\"true\""));
-        assert_null(strstr(text, "\"device\""));
-        options = fake_options(i);
-        assert_ok(kiln_engine_load(path, &options, &engine));
-        run_conv(engine);
-        if (is_rtx(i)) {
-            continue; /* takes any GPU that it was built for */
-        }
-        options.device = 1;
-        assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine));
-        assert_message("it was built for Fake GPU C of compute capability 8.6, device 1 is Fake ");
-        assert_message("Fake GPU B of 9.0; build it again from the model");
-        assert_message("expecting compute 9.0 got compute 8.6");
-        assert_int_equal(remove(kiln_test_path("gpu.plan.json")), 0);
-        assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine));
-        assert_message("it was not built for TensorRT");
+    kiln_build_options options = fake_options(i);
+    options.device = 2;
+    options.sparse_weights = true;
+    kiln_engine *engine = build_network(conv_network(), &options);
+    char path[4096];
+    char text[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("gpu.plan"));
+    assert_ok(kiln_engine_save(engine, path));
+    kiln_engine_release(engine);
+    FILE *file = fopen(kiln_test_path("gpu.plan.json"), "rb");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    assert_int_equal(fclose(file), 0);
+    assert_non_null(strstr(text, "\"gpu\":\t\"Fake GPU C\""));
+    assert_non_null(strstr(text, "\"compute_capability\":\t\"8.6\""));
+    assert_non_null(strstr(text, "\"sparse_weights\":\t\"true\""));
+    assert_null(strstr(text, "\"device\""));
+    options = fake_options(i);
+    assert_ok(kiln_engine_load(path, &options, &engine));
+    run_conv(engine);
+    if (is_rtx(i)) {
+        return; /* takes any GPU that it was built for */
     }
+    options.device = 1;
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine));
+    assert_message("it was built for Fake GPU C of compute capability 8.6, device 1 is Fake ");
+    assert_message("Fake GPU B of 9.0; build it again from the model");
+    assert_message("expecting compute 9.0 got compute 8.6");
+    assert_int_equal(remove(kiln_test_path("gpu.plan.json")), 0);
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine));
+    assert_message("it was not built for TensorRT");
 }
 
 /* Without a manifest the bytes say whose they are. */
-TENSORRT_TEST(a_plan_is_known_by_its_bytes)
+LAYOUTS_TEST(a_plan_is_known_by_its_bytes)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        save_plan(i, &options);
-        char manifest[sizeof plan_path + 8];
-        (void)snprintf(manifest, sizeof manifest, "%s.json", plan_path);
-        assert_int_equal(remove(manifest), 0);
-        const char *what = is_rtx(i) ? " is a plan of TensorRT-RTX" : " is a plan of TensorRT";
-        owned_engine engine = NULL;
-        assert_status(KILN_ERROR_MALFORMED, kiln_engine_build_file(plan_path, &options, &engine));
-        assert_message(what);
-        assert_message("kiln_engine_load loads it");
-        options.library = NULL;
-        options.backend = "reference";
-        assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &options, &engine));
-        assert_message(what);
-        assert_message("which the backend reference cannot read; the backend tensorrt can");
-        assert_status(KILN_ERROR_MISMATCH, kiln_engine_build_file(plan_path, &options, &engine));
-        options.backend = NULL;
-        options.library = fake_layouts[i].folder;
-        set("KILN_BACKEND", "reference");
-        assert_ok(kiln_engine_load(plan_path, &options, &engine));
-        set("KILN_BACKEND", NULL);
-        kiln_backend_info info = {.struct_size = sizeof info};
-        assert_ok(kiln_engine_backend(engine, &info));
-        assert_string_equal(info.name, "tensorrt");
-    }
+    kiln_build_options options = fake_options(i);
+    save_plan(i, &options);
+    char manifest[sizeof plan_path + 8];
+    (void)snprintf(manifest, sizeof manifest, "%s.json", plan_path);
+    assert_int_equal(remove(manifest), 0);
+    const char *what = is_rtx(i) ? " is a plan of TensorRT-RTX" : " is a plan of TensorRT";
+    owned_engine engine = NULL;
+    assert_status(KILN_ERROR_MALFORMED, kiln_engine_build_file(plan_path, &options, &engine));
+    assert_message(what);
+    assert_message("kiln_engine_load loads it");
+    options.library = NULL;
+    options.backend = "reference";
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &options, &engine));
+    assert_message(what);
+    assert_message("which the backend reference cannot read; the backend tensorrt can");
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_build_file(plan_path, &options, &engine));
+    options.backend = NULL;
+    options.library = fake_layouts[i].folder;
+    set("KILN_BACKEND", "reference");
+    assert_ok(kiln_engine_load(plan_path, &options, &engine));
+    set("KILN_BACKEND", NULL);
+    kiln_backend_info info = {.struct_size = sizeof info};
+    assert_ok(kiln_engine_backend(engine, &info));
+    assert_string_equal(info.name, "tensorrt");
 }
 
-TENSORRT_TEST(options_reach_the_builder)
+LAYOUTS_TEST(options_reach_the_builder)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        const bool has_tiling = has_since(i, 100800);
-        options.workspace_bytes = 1 << 20;
-        options.builder_optimization_level = 2;
-        options.tf32 = KILN_SWITCH_OFF;
-        options.sparse_weights = true;
-        options.weight_streaming = true;
-        options.direct_io = true;
-        options.disable_timing_cache = true;
-        options.strict_nans = has_tiling;
-        options.distributive_independence = has_since(i, 101200);
-        options.tiling_optimization_level = has_tiling ? 2 : 0;
-        options.l2_limit_for_tiling = has_tiling ? 4096 : 0;
-        options.max_tactics = has_tiling ? 3 : 0;
-        options.average_timing_iterations = 4;
-        options.max_aux_streams = 2;
-        options.profiling_verbosity = KILN_PROFILING_DETAILED;
-        options.hardware_compatibility = KILN_HARDWARE_AMPERE_PLUS;
-        options.tactic_sources = "-EDGE_MASK_CONVOLUTIONS,+JIT_CONVOLUTIONS";
-        options.threads = 4;
-        owned_engine engine = build_network(conv_network(), &options);
-        const char *json = NULL;
-        assert_ok(kiln_engine_inspect(engine, &json));
-        assert_non_null(strstr(json, ON_STAND_IN ? "\"LayerType\": \"Conv\"" : "\"LayerType\""));
-        kiln_weight_streaming streaming = {.struct_size = sizeof streaming};
-        assert_ok(kiln_engine_get_weight_streaming(engine, &streaming));
-        assert_true(!ON_STAND_IN || streaming.streamable_bytes == 80);
-    }
+    kiln_build_options options = fake_options(i);
+    const bool has_tiling = has_since(i, 100800);
+    options.workspace_bytes = 1 << 20;
+    options.builder_optimization_level = 2;
+    options.tf32 = KILN_SWITCH_OFF;
+    options.sparse_weights = true;
+    options.weight_streaming = true;
+    options.direct_io = true;
+    options.disable_timing_cache = true;
+    options.strict_nans = has_tiling;
+    options.distributive_independence = has_since(i, 101200);
+    options.tiling_optimization_level = has_tiling ? 2 : 0;
+    options.l2_limit_for_tiling = has_tiling ? 4096 : 0;
+    options.max_tactics = has_tiling ? 3 : 0;
+    options.average_timing_iterations = 4;
+    options.max_aux_streams = 2;
+    options.profiling_verbosity = KILN_PROFILING_DETAILED;
+    options.hardware_compatibility = KILN_HARDWARE_AMPERE_PLUS;
+    options.tactic_sources = "-EDGE_MASK_CONVOLUTIONS,+JIT_CONVOLUTIONS";
+    options.threads = 4;
+    owned_engine engine = build_network(conv_network(), &options);
+    const char *json = NULL;
+    assert_ok(kiln_engine_inspect(engine, &json));
+    assert_non_null(strstr(json, ON_STAND_IN ? "\"LayerType\": \"Conv\"" : "\"LayerType\""));
+    kiln_weight_streaming streaming = {.struct_size = sizeof streaming};
+    assert_ok(kiln_engine_get_weight_streaming(engine, &streaming));
+    assert_true(!ON_STAND_IN || streaming.streamable_bytes == 80);
 }
 
 STAND_IN_TEST(what_a_version_lacks_is_refused_by_name, "its versions lack other things")
@@ -330,116 +322,108 @@ TENSORRT_TEST(a_dla_is_there_or_refused)
     }
 }
 
-STAND_IN_TEST(rtx_builds_for_other_gpus, "tests/tensorrt does it with the real RTX")
+STAND_IN_LAYOUTS_TEST(rtx_builds_for_other_gpus, "tests/tensorrt does it with the real RTX")
 {
     static const int32_t capabilities[] = {89, 120};
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        if (!is_rtx(i)) {
-            continue;
-        }
-        kiln_build_options options = fake_options(i);
-        options.compute_capabilities = capabilities;
-        options.compute_capability_count = 2;
-        owned_engine engine = build_network(conv_network(), &options);
-        assert_int_equal(kiln_engine_input_count(engine), 1);
-        assert_int_equal(kiln_engine_device(engine), -1);
-        kiln_context *context = NULL;
-        const char *json = NULL;
-        uint64_t bytes = 0;
-        size_t count = 0;
-        assert_status(KILN_ERROR_NO_DEVICE, kiln_context_create(engine, NULL, &context));
-        assert_message("built ahead of time");
-        assert_status(KILN_ERROR_STATE, kiln_engine_inspect(engine, &json));
-        assert_status(KILN_ERROR_STATE, kiln_engine_device_memory(engine, -1, &bytes));
-        assert_status(KILN_ERROR_STATE, kiln_engine_refit_count(engine, &count));
-        assert_status(KILN_ERROR_STATE, kiln_engine_set_weight_streaming(engine, 0));
+    if (!is_rtx(i)) {
+        return;
     }
+    kiln_build_options options = fake_options(i);
+    options.compute_capabilities = capabilities;
+    options.compute_capability_count = 2;
+    owned_engine engine = build_network(conv_network(), &options);
+    assert_int_equal(kiln_engine_input_count(engine), 1);
+    assert_int_equal(kiln_engine_device(engine), -1);
+    kiln_context *context = NULL;
+    const char *json = NULL;
+    uint64_t bytes = 0;
+    size_t count = 0;
+    assert_status(KILN_ERROR_NO_DEVICE, kiln_context_create(engine, NULL, &context));
+    assert_message("built ahead of time");
+    assert_status(KILN_ERROR_STATE, kiln_engine_inspect(engine, &json));
+    assert_status(KILN_ERROR_STATE, kiln_engine_device_memory(engine, -1, &bytes));
+    assert_status(KILN_ERROR_STATE, kiln_engine_refit_count(engine, &count));
+    assert_status(KILN_ERROR_STATE, kiln_engine_set_weight_streaming(engine, 0));
 }
 
 /* A Hopper is a GPU, and TensorRT runs on it, but not RTX. */
-STAND_IN_TEST(a_gpu_that_is_none_for_rtx_is_told, "the GPU is what it is")
+STAND_IN_LAYOUTS_TEST(a_gpu_that_is_none_for_rtx_is_told, "the GPU is what it is")
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        if (!is_rtx(i)) {
-            options.hardware_compatibility = KILN_HARDWARE_AMPERE_PLUS;
-        }
-        save_plan(i, &options); /* with the GPU that the fake has else */
-        set("FAKE_CUDA_CAPABILITY", "90");
-        kln_cuda_close();
-        char folder[512];
-        (void)snprintf(folder, sizeof folder, "%s/././", fake_layouts[i].folder);
-        options.library = folder;
-        kiln_backend_info info = {.struct_size = sizeof info};
-        assert_ok(kln_backend_tensorrt.probe(folder, &info));
-        assert_int_equal(info.available, !is_rtx(i));
-        assert_int_equal(info.score, is_rtx(i) ? 1 : 100);
-        assert_true((info.capabilities & KILN_CAPABILITY_BUILD) != 0);
-        kiln_engine *engine = NULL;
-        const kiln_status status = kiln_engine_load(plan_path, &options, &engine);
-        assert_int_equal(status, is_rtx(i) ? KILN_ERROR_NO_DEVICE : KILN_OK);
-        if (is_rtx(i)) {
-            const char *why = "compute capability 9.0, and TensorRT-RTX runs on 7.5, 8.0, 8.6, 8.9";
-            assert_message(why);
-            assert_non_null(strstr(info.reason, why));
-            engine = build_network(conv_network(), &options);
-            kiln_context *context = NULL;
-            assert_status(KILN_ERROR_NO_DEVICE, kiln_context_create(engine, NULL, &context));
-            assert_message(why);
-        }
-        kiln_engine_release(engine);
-        set("FAKE_CUDA_CAPABILITY", NULL);
-        kln_cuda_close();
+    kiln_build_options options = fake_options(i);
+    if (!is_rtx(i)) {
+        options.hardware_compatibility = KILN_HARDWARE_AMPERE_PLUS;
     }
+    save_plan(i, &options); /* with the GPU that the fake has else */
+    set("FAKE_CUDA_CAPABILITY", "90");
+    kln_cuda_close();
+    char folder[512];
+    (void)snprintf(folder, sizeof folder, "%s/././", fake_layouts[i].folder);
+    options.library = folder;
+    kiln_backend_info info = {.struct_size = sizeof info};
+    assert_ok(kln_backend_tensorrt.probe(folder, &info));
+    assert_int_equal(info.available, !is_rtx(i));
+    assert_int_equal(info.score, is_rtx(i) ? 1 : 100);
+    assert_true((info.capabilities & KILN_CAPABILITY_BUILD) != 0);
+    kiln_engine *engine = NULL;
+    const kiln_status status = kiln_engine_load(plan_path, &options, &engine);
+    assert_int_equal(status, is_rtx(i) ? KILN_ERROR_NO_DEVICE : KILN_OK);
+    if (is_rtx(i)) {
+        const char *why = "compute capability 9.0, and TensorRT-RTX runs on 7.5, 8.0, 8.6, 8.9";
+        assert_message(why);
+        assert_non_null(strstr(info.reason, why));
+        engine = build_network(conv_network(), &options);
+        kiln_context *context = NULL;
+        assert_status(KILN_ERROR_NO_DEVICE, kiln_context_create(engine, NULL, &context));
+        assert_message(why);
+    }
+    kiln_engine_release(engine);
+    set("FAKE_CUDA_CAPABILITY", NULL);
+    kln_cuda_close();
 }
 
-TENSORRT_TEST(the_timing_cache_is_read_and_written)
+LAYOUTS_TEST(the_timing_cache_is_read_and_written)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        char path[4096];
-        (void)snprintf(path, sizeof path, "%s", kiln_test_path("timing.cache"));
-        (void)remove(path);
-        options.timing_cache = path;
-        options.builder_optimization_level = 1; /* level 0 times nothing */
-        struct stat first;
-        struct stat second;
-        kiln_engine_release(build_network(conv_network(), &options));
-        assert_int_equal(stat(path, &first), 0);
-        options.error_on_timing_cache_miss = true;
-        kiln_engine_release(build_network(conv_network(), &options));
-        assert_int_equal(stat(path, &second), 0);
-        assert_true(first.st_size > 20 && second.st_size > 20);
-        (void)kiln_test_file("timing.cache", "rubbish", 7);
-        owned_network network = conv_network();
-        kiln_engine *engine = NULL;
-        assert_status(KILN_ERROR_MISMATCH, kiln_engine_build(network, &options, &engine));
-        assert_message("does not take the 7 bytes");
-        assert_true(!ON_STAND_IN ||
-                    strstr(kiln_error_message(), "these bytes are no timing cache") != NULL);
-        options.timing_cache_bytes = (kiln_span){"rubbish", 7};
-        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
-    }
+    kiln_build_options options = fake_options(i);
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("timing.cache"));
+    (void)remove(path);
+    options.timing_cache = path;
+    options.builder_optimization_level = 1; /* level 0 times nothing */
+    struct stat first;
+    struct stat second;
+    kiln_engine_release(build_network(conv_network(), &options));
+    assert_int_equal(stat(path, &first), 0);
+    options.error_on_timing_cache_miss = true;
+    kiln_engine_release(build_network(conv_network(), &options));
+    assert_int_equal(stat(path, &second), 0);
+    assert_true(first.st_size > 20 && second.st_size > 20);
+    (void)kiln_test_file("timing.cache", "rubbish", 7);
+    owned_network network = conv_network();
+    kiln_engine *engine = NULL;
+    assert_status(KILN_ERROR_MISMATCH, kiln_engine_build(network, &options, &engine));
+    assert_message("does not take the 7 bytes");
+    assert_true(!ON_STAND_IN ||
+                strstr(kiln_error_message(), "these bytes are no timing cache") != NULL);
+    options.timing_cache_bytes = (kiln_span){"rubbish", 7};
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
 }
 
-TENSORRT_TEST(a_job_reports_and_can_be_stopped)
+LAYOUTS_TEST(a_job_reports_and_can_be_stopped)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_network *network = conv_network();
-        char path[4096];
-        (void)snprintf(path, sizeof path, "%s", kiln_test_path("job.onnx"));
-        assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
-        kiln_network_destroy(network);
-        const kiln_build_options options = fake_options(i);
-        owned_build build = NULL;
-        owned_engine engine = NULL;
-        assert_ok(kiln_build_start_file(path, &options, NULL, &build));
-        assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
-        kiln_build_progress progress = {.struct_size = sizeof progress};
-        assert_ok(kiln_build_get_progress(build, &progress));
-        assert_int_equal(progress.state, KILN_BUILD_DONE);
-        assert_true(progress.reports >= 5);
-    }
+    kiln_network *network = conv_network();
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("job.onnx"));
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+    kiln_network_destroy(network);
+    const kiln_build_options options = fake_options(i);
+    owned_build build = NULL;
+    owned_engine engine = NULL;
+    assert_ok(kiln_build_start_file(path, &options, NULL, &build));
+    assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
+    kiln_build_progress progress = {.struct_size = sizeof progress};
+    assert_ok(kiln_build_get_progress(build, &progress));
+    assert_int_equal(progress.state, KILN_BUILD_DONE);
+    assert_true(progress.reports >= 5);
 }
 
 static bool stop_at_timing(void *user, const kiln_phase *now)
@@ -448,56 +432,51 @@ static bool stop_at_timing(void *user, const kiln_phase *now)
     return ON_STAND_IN ? strcmp(now->phase, "Optimizing graph") != 0 : *(int *)user < 4;
 }
 
-TENSORRT_TEST(a_build_stops_where_it_is_told)
+LAYOUTS_TEST(a_build_stops_where_it_is_told)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        const kiln_build_options options = fake_options(i);
-        int reports = 0;
-        const kiln_monitor monitor = {&reports, stop_at_timing};
-        const kiln_span bytes = small_unary("Relu", SMALL_FLOAT, "2,3");
-        const kiln_model model = {.bytes = bytes};
-        void *engine = NULL;
-        assert_status(KILN_ERROR_CANCELLED,
-                      kln_backend_tensorrt.engine.build(&model, &options, &monitor, &engine));
-        assert_message("the build was stopped");
-        assert_true(reports >= 4);
-    }
+    const kiln_build_options options = fake_options(i);
+    int reports = 0;
+    const kiln_monitor monitor = {&reports, stop_at_timing};
+    const kiln_span bytes = small_unary("Relu", SMALL_FLOAT, "2,3");
+    const kiln_model model = {.bytes = bytes};
+    void *engine = NULL;
+    assert_status(KILN_ERROR_CANCELLED,
+                  kln_backend_tensorrt.engine.build(&model, &options, &monitor, &engine));
+    assert_message("the build was stopped");
+    assert_true(reports >= 4);
 }
 
-TENSORRT_TEST(the_parser_says_what_is_wrong)
+LAYOUTS_TEST(the_parser_says_what_is_wrong)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        const kiln_build_options options = fake_options(i);
-        kiln_engine *engine = NULL;
-        assert_status(
-            KILN_ERROR_UNSUPPORTED,
-            kiln_engine_build_bytes(small_unary("Det", SMALL_FLOAT, "2,3,3"), &options, &engine));
-        assert_message(ON_STAND_IN
-                           ? "node 0 \"\" (Det): unsupported node: no importer for Det [parse, "
-                             "fake_parser.cpp:42]"
-                           : "(Det): ");
-        static const char text[] = "this is not a model, however long one looks at it";
-        assert_status(KILN_ERROR_MALFORMED,
-                      kiln_engine_build_bytes((kiln_span){text, sizeof text}, &options, &engine));
-        /* Nothing comes out. */
-        small_graph empty = {0};
-        small_input(&empty, "x", SMALL_FLOAT, "2,3");
-        small_node(&empty, "Relu", "x", "y");
-        assert_status(KILN_ERROR_INVALID_NETWORK,
-                      kiln_engine_build_bytes(small_model(&empty), &options, &engine));
-        assert_message("the network has no output");
-        /* A dynamic input without a profile, and one that does not fit. */
-        owned_network network = relu_network();
-        kiln_build_options wrong = options;
-        const kiln_profile_input input = rows(4, 2, 8);
-        const kiln_profile profile = {.inputs = &input, .input_count = 1};
-        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &wrong, &engine));
-        assert_message("has a dynamic dimension: give an optimization profile");
-        wrong.profiles = &profile;
-        wrong.profile_count = 1;
-        assert_status(KILN_ERROR_SHAPE, kiln_engine_build(network, &wrong, &engine));
-        assert_message("min must not pass opt");
-    }
+    const kiln_build_options options = fake_options(i);
+    kiln_engine *engine = NULL;
+    assert_status(
+        KILN_ERROR_UNSUPPORTED,
+        kiln_engine_build_bytes(small_unary("Det", SMALL_FLOAT, "2,3,3"), &options, &engine));
+    assert_message(ON_STAND_IN ? "node 0 \"\" (Det): unsupported node: no importer for Det [parse, "
+                                 "fake_parser.cpp:42]"
+                               : "(Det): ");
+    static const char text[] = "this is not a model, however long one looks at it";
+    assert_status(KILN_ERROR_MALFORMED,
+                  kiln_engine_build_bytes((kiln_span){text, sizeof text}, &options, &engine));
+    /* Nothing comes out. */
+    small_graph empty = {0};
+    small_input(&empty, "x", SMALL_FLOAT, "2,3");
+    small_node(&empty, "Relu", "x", "y");
+    assert_status(KILN_ERROR_INVALID_NETWORK,
+                  kiln_engine_build_bytes(small_model(&empty), &options, &engine));
+    assert_message("the network has no output");
+    /* A dynamic input without a profile, and one that does not fit. */
+    owned_network network = relu_network();
+    kiln_build_options wrong = options;
+    const kiln_profile_input input = rows(4, 2, 8);
+    const kiln_profile profile = {.inputs = &input, .input_count = 1};
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &wrong, &engine));
+    assert_message("has a dynamic dimension: give an optimization profile");
+    wrong.profiles = &profile;
+    wrong.profile_count = 1;
+    assert_status(KILN_ERROR_SHAPE, kiln_engine_build(network, &wrong, &engine));
+    assert_message("min must not pass opt");
 }
 
 STAND_IN_TEST(plugins_are_listed_and_loaded, "gpu_tensorrt has NVIDIA's plugins")

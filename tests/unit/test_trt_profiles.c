@@ -38,47 +38,45 @@ static void check_names(const kiln_engine *engine)
     assert_int_equal(index, -1);
 }
 
-TENSORRT_TEST(a_profile_is_found_by_its_name)
+LAYOUTS_TEST(a_profile_is_found_by_its_name)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_engine engine = named_engine(i);
-        check_names(engine);
+    owned_engine engine = named_engine(i);
+    check_names(engine);
 
-        int32_t index = -1;
-        float x[24] = {-1, 2};
-        kiln_context *context = context_on(engine);
-        assert_ok(kiln_engine_find_profile(engine, "night", &index));
-        assert_ok(kiln_context_set_profile(context, index));
-        (void)run_floats(context, KILN_SHAPE(6, 4), x);
-        assert_ok(kiln_context_get_profile(context, &index));
-        assert_int_equal(index, 2);
-        kiln_context_destroy(context);
+    int32_t index = -1;
+    float x[24] = {-1, 2};
+    kiln_context *context = context_on(engine);
+    assert_ok(kiln_engine_find_profile(engine, "night", &index));
+    assert_ok(kiln_context_set_profile(context, index));
+    (void)run_floats(context, KILN_SHAPE(6, 4), x);
+    assert_ok(kiln_context_get_profile(context, &index));
+    assert_int_equal(index, 2);
+    kiln_context_destroy(context);
 
-        /* The plan does not know them; its manifest does. */
-        const char *path = kiln_test_path("named.plan");
-        owned_engine again = NULL;
-        const kiln_build_options options = fake_options(i);
-        assert_ok(kiln_engine_save(engine, path));
-        assert_ok(kiln_engine_load(path, &options, &again));
-        check_names(again);
-        assert_ok(kiln_engine_save(again, path));
-        kiln_engine_release(again);
-        assert_ok(kiln_engine_load(path, &options, &again));
-        check_names(again);
-        kiln_engine_release(again);
+    /* The plan does not know them; its manifest does. */
+    const char *path = kiln_test_path("named.plan");
+    owned_engine again = NULL;
+    const kiln_build_options options = fake_options(i);
+    assert_ok(kiln_engine_save(engine, path));
+    assert_ok(kiln_engine_load(path, &options, &again));
+    check_names(again);
+    assert_ok(kiln_engine_save(again, path));
+    kiln_engine_release(again);
+    assert_ok(kiln_engine_load(path, &options, &again));
+    check_names(again);
+    kiln_engine_release(again);
 
-        kiln_span plan;
-        char manifest[4096];
-        size_t length = 0;
-        assert_ok(kiln_engine_save_bytes(engine, &plan));
-        assert_ok(kiln_engine_manifest(engine, manifest, sizeof manifest, &length));
-        assert_ok(kiln_engine_load_bytes(plan, (kiln_span){manifest, length}, &options, &again));
-        check_names(again);
-        kiln_engine_release(again);
-        assert_ok(kiln_engine_load_bytes(plan, (kiln_span){NULL, 0}, &options, &again));
-        assert_status(KILN_ERROR_NAME, kiln_engine_find_profile(again, "night", &index));
-        assert_message("of 3 none is named");
-    }
+    kiln_span plan;
+    char manifest[4096];
+    size_t length = 0;
+    assert_ok(kiln_engine_save_bytes(engine, &plan));
+    assert_ok(kiln_engine_manifest(engine, manifest, sizeof manifest, &length));
+    assert_ok(kiln_engine_load_bytes(plan, (kiln_span){manifest, length}, &options, &again));
+    check_names(again);
+    kiln_engine_release(again);
+    assert_ok(kiln_engine_load_bytes(plan, (kiln_span){NULL, 0}, &options, &again));
+    assert_status(KILN_ERROR_NAME, kiln_engine_find_profile(again, "night", &index));
+    assert_message("of 3 none is named");
 }
 
 TENSORRT_TEST(names_that_cannot_be_told_apart_are_refused)
@@ -196,24 +194,22 @@ static void pop_rows(kiln_pipeline *pipeline, int64_t count)
 }
 
 /* The runs of a pipeline take the profile that their shapes are in. */
-TENSORRT_TEST(a_pipeline_takes_any_profile)
+LAYOUTS_TEST(a_pipeline_takes_any_profile)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_engine engine = named_engine(i);
-        owned_pipeline pipeline = NULL;
-        float x[36] = {-1, 2};
-        assert_ok(kiln_pipeline_create(engine, NULL, &pipeline));
-        push_rows(pipeline, 6, x);
-        push_rows(pipeline, 1, x);
-        pop_rows(pipeline, 6);
-        push_rows(pipeline, 3, x);
-        pop_rows(pipeline, 1);
-        pop_rows(pipeline, 3);
-        const kiln_named_tensor none = {
-            "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(9, 4), x, sizeof x)};
-        assert_status(KILN_ERROR_SHAPE, kiln_pipeline_push(pipeline, &none, 1));
-        assert_message("in none of the 3 optimization profiles of the plan");
-    }
+    owned_engine engine = named_engine(i);
+    owned_pipeline pipeline = NULL;
+    float x[36] = {-1, 2};
+    assert_ok(kiln_pipeline_create(engine, NULL, &pipeline));
+    push_rows(pipeline, 6, x);
+    push_rows(pipeline, 1, x);
+    pop_rows(pipeline, 6);
+    push_rows(pipeline, 3, x);
+    pop_rows(pipeline, 1);
+    pop_rows(pipeline, 3);
+    const kiln_named_tensor none = {
+        "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(9, 4), x, sizeof x)};
+    assert_status(KILN_ERROR_SHAPE, kiln_pipeline_push(pipeline, &none, 1));
+    assert_message("in none of the 3 optimization profiles of the plan");
 }
 
 /* One that was built for the shape that a caller expects has just that. */

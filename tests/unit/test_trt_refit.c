@@ -54,120 +54,112 @@ static void prepare(kiln_named_tensor weights[2])
     weights[1] = (kiln_named_tensor){"b", host_floats(biases, KILN_SHAPE(2))};
 }
 
-TENSORRT_TEST(weights_are_replaced)
+LAYOUTS_TEST(weights_are_replaced)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_engine engine = build_refittable(i, KILN_REFIT_ALL);
-        kiln_named_tensor weights[2];
-        prepare(weights);
-        size_t count = 0;
-        assert_ok(kiln_engine_refit_count(engine, &count));
-        assert_int_equal(count, 2);
-        kiln_refit_weight weight = weight_of(engine, "w");
-        assert_int_equal(weight.dtype, KILN_DTYPE_FLOAT32);
-        assert_int_equal(weight.elements, 18);
-        assert_false(weight.missing);
-        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_refit_get(engine, 2, &weight));
-        owned_context context = context_on(engine);
-        check_run(context, 19, 22);
-        check_run(context, 19, 22);
-        check_run(context, 19, 22); /* a graph by now, which has the old weights */
-        assert_ok(kiln_engine_refit(engine, weights, 2));
-        check_run(context, 17, 16);
-        check_run(context, 17, 16);
-        check_run(context, 17, 16);
-    }
+    owned_engine engine = build_refittable(i, KILN_REFIT_ALL);
+    kiln_named_tensor weights[2];
+    prepare(weights);
+    size_t count = 0;
+    assert_ok(kiln_engine_refit_count(engine, &count));
+    assert_int_equal(count, 2);
+    kiln_refit_weight weight = weight_of(engine, "w");
+    assert_int_equal(weight.dtype, KILN_DTYPE_FLOAT32);
+    assert_int_equal(weight.elements, 18);
+    assert_false(weight.missing);
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_refit_get(engine, 2, &weight));
+    owned_context context = context_on(engine);
+    check_run(context, 19, 22);
+    check_run(context, 19, 22);
+    check_run(context, 19, 22); /* a graph by now, which has the old weights */
+    assert_ok(kiln_engine_refit(engine, weights, 2));
+    check_run(context, 17, 16);
+    check_run(context, 17, 16);
+    check_run(context, 17, 16);
 }
 
-TENSORRT_TEST(all_or_none)
+LAYOUTS_TEST(all_or_none)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_engine engine = build_refittable(i, KILN_REFIT_ALL);
-        kiln_named_tensor weights[2];
-        owned_context context = context_on(engine);
-        prepare(weights);
-        if (ON_STAND_IN) { /* which has folded them together; a real library need not have */
-            assert_status(KILN_ERROR_STATE, kiln_engine_refit(engine, weights, 1));
-            assert_message("1 weights are needed together with these and were not given: \"b\"");
-            assert_true(weight_of(engine, "b").missing);
-        }
-        weights[1].name = "c";
-        assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2));
-        assert_message("there are no weights \"c\" that can be replaced; there are: ");
-        weights[1].name = NULL;
-        assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_refit(engine, weights, 2));
-        weights[1] = (kiln_named_tensor){"b", host_floats(biases, KILN_SHAPE(1))};
-        assert_status(KILN_ERROR_SIZE, kiln_engine_refit(engine, weights, 2));
-        assert_message("have 2 elements, 1 were given");
-        weights[1] =
-            (kiln_named_tensor){"b", KILN_HOST_TENSOR(KILN_DTYPE_INT32, KILN_SHAPE(2), biases, 8)};
-        assert_status(KILN_ERROR_DTYPE, kiln_engine_refit(engine, weights, 2));
-        weights[1] = (kiln_named_tensor){"b", host_floats(biases, KILN_SHAPE(2))};
-        weights[1].tensor.bytes = 4;
-        assert_status(KILN_ERROR_SIZE, kiln_engine_refit(engine, weights, 2));
-        assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_refit(engine, NULL, 2));
-        assert_status(KILN_ERROR_EMPTY, kiln_engine_refit(engine, weights, 0));
-        weights[1] = weights[0];
-        assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2));
-        assert_message("weights \"w\" are given twice, at 0 and 1");
-        check_run(context, 19, 22);
+    owned_engine engine = build_refittable(i, KILN_REFIT_ALL);
+    kiln_named_tensor weights[2];
+    owned_context context = context_on(engine);
+    prepare(weights);
+    if (ON_STAND_IN) { /* which has folded them together; a real library need not have */
+        assert_status(KILN_ERROR_STATE, kiln_engine_refit(engine, weights, 1));
+        assert_message("1 weights are needed together with these and were not given: \"b\"");
+        assert_true(weight_of(engine, "b").missing);
     }
+    weights[1].name = "c";
+    assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2));
+    assert_message("there are no weights \"c\" that can be replaced; there are: ");
+    weights[1].name = NULL;
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_refit(engine, weights, 2));
+    weights[1] = (kiln_named_tensor){"b", host_floats(biases, KILN_SHAPE(1))};
+    assert_status(KILN_ERROR_SIZE, kiln_engine_refit(engine, weights, 2));
+    assert_message("have 2 elements, 1 were given");
+    weights[1] =
+        (kiln_named_tensor){"b", KILN_HOST_TENSOR(KILN_DTYPE_INT32, KILN_SHAPE(2), biases, 8)};
+    assert_status(KILN_ERROR_DTYPE, kiln_engine_refit(engine, weights, 2));
+    weights[1] = (kiln_named_tensor){"b", host_floats(biases, KILN_SHAPE(2))};
+    weights[1].tensor.bytes = 4;
+    assert_status(KILN_ERROR_SIZE, kiln_engine_refit(engine, weights, 2));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_refit(engine, NULL, 2));
+    assert_status(KILN_ERROR_EMPTY, kiln_engine_refit(engine, weights, 0));
+    weights[1] = weights[0];
+    assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2));
+    assert_message("weights \"w\" are given twice, at 0 and 1");
+    check_run(context, 19, 22);
 }
 
-TENSORRT_TEST(a_plan_without_refit_says_so)
+LAYOUTS_TEST(a_plan_without_refit_says_so)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_engine engine = build_refittable(i, KILN_REFIT_NONE);
-        size_t count = 7;
-        assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit_count(engine, &count));
-        assert_message("built without kiln_build_options.refit");
-        assert_int_equal(count, 0);
-    }
+    owned_engine engine = build_refittable(i, KILN_REFIT_NONE);
+    size_t count = 7;
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit_count(engine, &count));
+    assert_message("built without kiln_build_options.refit");
+    assert_int_equal(count, 0);
 }
 
-TENSORRT_TEST(only_the_marked_weights_can_be_replaced)
+LAYOUTS_TEST(only_the_marked_weights_can_be_replaced)
 {
     static const char *const marked[] = {"b"};
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        options.refit = KILN_REFIT_INDIVIDUAL;
-        options.refit_weights = marked;
-        options.refit_weight_count = 1;
-        kiln_network *network = conv_network();
-        kiln_engine *engine = NULL;
-        if (i == LAYOUT_OLDEST) {
-            assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
-            assert_message("REFIT_INDIVIDUAL");
-            kiln_network_destroy(network);
-            continue;
-        }
-        assert_ok(kiln_engine_build(network, &options, &engine));
-        kiln_named_tensor weights[2];
-        size_t count = 0;
-        prepare(weights);
-        assert_ok(kiln_engine_refit_count(engine, &count));
-        assert_int_equal(count, 1);
-        assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2));
-        assert_ok(kiln_engine_refit(engine, &weights[1], 1));
-        kiln_context *context = context_on(engine);
-        check_run(context, 8, 0);
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
-        static const char *const twice[] = {"b", "w", "b"};
-        options.refit_weights = twice;
-        options.refit_weight_count = 3;
-        assert_status(KILN_ERROR_NAME, kiln_engine_build(network, &options, &engine));
-        assert_message("refit_weights names \"b\" twice");
-        options.refit_weight_count = 0;
-        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
-        assert_message("refit_weights names none: nothing could be replaced");
-        options.refit_weight_count = 1;
-        static const char *const wrong[] = {"no such"};
-        options.refit_weights = wrong;
-        assert_status(KILN_ERROR_NAME, kiln_engine_build(network, &options, &engine));
-        assert_message("the network has no weights \"no such\" to mark");
+    kiln_build_options options = fake_options(i);
+    options.refit = KILN_REFIT_INDIVIDUAL;
+    options.refit_weights = marked;
+    options.refit_weight_count = 1;
+    kiln_network *network = conv_network();
+    kiln_engine *engine = NULL;
+    if (i == LAYOUT_OLDEST) {
+        assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
+        assert_message("REFIT_INDIVIDUAL");
         kiln_network_destroy(network);
+        return;
     }
+    assert_ok(kiln_engine_build(network, &options, &engine));
+    kiln_named_tensor weights[2];
+    size_t count = 0;
+    prepare(weights);
+    assert_ok(kiln_engine_refit_count(engine, &count));
+    assert_int_equal(count, 1);
+    assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2));
+    assert_ok(kiln_engine_refit(engine, &weights[1], 1));
+    kiln_context *context = context_on(engine);
+    check_run(context, 8, 0);
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    static const char *const twice[] = {"b", "w", "b"};
+    options.refit_weights = twice;
+    options.refit_weight_count = 3;
+    assert_status(KILN_ERROR_NAME, kiln_engine_build(network, &options, &engine));
+    assert_message("refit_weights names \"b\" twice");
+    options.refit_weight_count = 0;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
+    assert_message("refit_weights names none: nothing could be replaced");
+    options.refit_weight_count = 1;
+    static const char *const wrong[] = {"no such"};
+    options.refit_weights = wrong;
+    assert_status(KILN_ERROR_NAME, kiln_engine_build(network, &options, &engine));
+    assert_message("the network has no weights \"no such\" to mark");
+    kiln_network_destroy(network);
 }
 
 /* From memory, at every alignment; and what is no model leaves the weights as they are. */
@@ -194,47 +186,45 @@ static void refit_from_bytes(kiln_engine *engine, kiln_context *context, const c
     check_run(context, 19, 22);
 }
 
-TENSORRT_TEST(a_stripped_plan_gets_its_weights_from_the_model)
+LAYOUTS_TEST(a_stripped_plan_gets_its_weights_from_the_model)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        options.strip_plan = true;
-        options.refit = KILN_REFIT_IDENTICAL;
-        char path[4096];
-        (void)snprintf(path, sizeof path, "%s", kiln_test_path("weights.onnx"));
-        kiln_network *network = conv_network();
-        assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
-        owned_engine engine = build_network(network, &options);
-        owned_context context = context_on(engine);
-        float x[16] = {0};
-        const kiln_tensor input = host_floats(x, KILN_SHAPE(1, 1, 4, 4));
-        assert_ok(kiln_context_bind(context, "x", &input));
-        assert_status(KILN_ERROR_STATE, kiln_context_run(context));
-        assert_message("the plan was stripped of its weights, and TensorRT would run it on zeros");
-        assert_true(weight_of(engine, "w").missing && weight_of(engine, "b").missing);
-        const kiln_named_tensor bias = {"b", host_floats(biases, KILN_SHAPE(2))};
-        assert_status(KILN_ERROR_STATE, kiln_engine_refit(engine, &bias, 1));
-        assert_message("1 weights are needed together with these and were not given: \"w\"");
-        assert_status(KILN_ERROR_NOT_FOUND, kiln_engine_refit_file(engine, "/no/such.onnx"));
-        assert_status(KILN_ERROR_MALFORMED,
-                      kiln_engine_refit_file(engine, kiln_test_file("no.onnx", "\x0f\x0f", 2)));
-        assert_ok(kiln_engine_refit_file(engine, path));
-        check_run(context, 19, 22);
-        refit_from_bytes(engine, context, path);
-        assert_false(weight_of(engine, "w").missing || weight_of(engine, "b").missing);
-        char plan[4096];
-        (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("stripped.plan"));
-        assert_ok(kiln_engine_save(engine, plan));
-        kiln_context_destroy(context);
-        kiln_engine_release(engine);
-        options = fake_options(i); /* of the build the manifest knows alone */
-        assert_ok(kiln_engine_load(plan, &options, &engine));
-        assert_ok(kiln_context_create(engine, NULL, &context));
-        assert_ok(kiln_context_bind(context, "x", &input));
-        assert_status(KILN_ERROR_STATE, kiln_context_run(context));
-        assert_ok(kiln_engine_refit_file(engine, path));
-        check_run(context, 19, 22);
-    }
+    kiln_build_options options = fake_options(i);
+    options.strip_plan = true;
+    options.refit = KILN_REFIT_IDENTICAL;
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("weights.onnx"));
+    kiln_network *network = conv_network();
+    assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+    owned_engine engine = build_network(network, &options);
+    owned_context context = context_on(engine);
+    float x[16] = {0};
+    const kiln_tensor input = host_floats(x, KILN_SHAPE(1, 1, 4, 4));
+    assert_ok(kiln_context_bind(context, "x", &input));
+    assert_status(KILN_ERROR_STATE, kiln_context_run(context));
+    assert_message("the plan was stripped of its weights, and TensorRT would run it on zeros");
+    assert_true(weight_of(engine, "w").missing && weight_of(engine, "b").missing);
+    const kiln_named_tensor bias = {"b", host_floats(biases, KILN_SHAPE(2))};
+    assert_status(KILN_ERROR_STATE, kiln_engine_refit(engine, &bias, 1));
+    assert_message("1 weights are needed together with these and were not given: \"w\"");
+    assert_status(KILN_ERROR_NOT_FOUND, kiln_engine_refit_file(engine, "/no/such.onnx"));
+    assert_status(KILN_ERROR_MALFORMED,
+                  kiln_engine_refit_file(engine, kiln_test_file("no.onnx", "\x0f\x0f", 2)));
+    assert_ok(kiln_engine_refit_file(engine, path));
+    check_run(context, 19, 22);
+    refit_from_bytes(engine, context, path);
+    assert_false(weight_of(engine, "w").missing || weight_of(engine, "b").missing);
+    char plan[4096];
+    (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("stripped.plan"));
+    assert_ok(kiln_engine_save(engine, plan));
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    options = fake_options(i); /* of the build the manifest knows alone */
+    assert_ok(kiln_engine_load(plan, &options, &engine));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_ok(kiln_context_bind(context, "x", &input));
+    assert_status(KILN_ERROR_STATE, kiln_context_run(context));
+    assert_ok(kiln_engine_refit_file(engine, path));
+    check_run(context, 19, 22);
 }
 
 #define WIDE 1024
@@ -268,44 +258,40 @@ static void check_wide(kiln_context *context)
     }
 }
 
-TENSORRT_TEST(a_budget_is_set_before_there_are_contexts)
+LAYOUTS_TEST(a_budget_is_set_before_there_are_contexts)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        kiln_build_options options = fake_options(i);
-        options.weight_streaming = true;
-        owned_engine engine = build_network(wide_network(), &options);
-        kiln_weight_streaming streaming = {.struct_size = sizeof streaming};
-        assert_ok(kiln_engine_get_weight_streaming(engine, &streaming));
-        const int64_t all = streaming.streamable_bytes;
-        assert_true(all >= (int64_t)64 * WIDE * 4);
-        assert_int_equal(streaming.budget_bytes, all);
-        assert_true(streaming.automatic_bytes > 0 && streaming.automatic_bytes <= all);
-        assert_true(!ON_STAND_IN ||
-                    streaming.automatic_bytes == (i == LAYOUT_OLDEST ? 16 : all / 2));
-        assert_ok(kiln_engine_set_weight_streaming(engine, all / 4));
-        assert_ok(kiln_engine_get_weight_streaming(engine, &streaming));
-        assert_int_equal(streaming.budget_bytes, all / 4);
-        assert_ok(kiln_engine_set_weight_streaming(engine, -1));
-        assert_status(KILN_ERROR_INVALID_ARGUMENT,
-                      kiln_engine_set_weight_streaming(engine, all + 1));
-        char allowed[64];
-        (void)snprintf(allowed, sizeof allowed, "0 to %lld is allowed", (long long)all);
-        assert_message(allowed);
-        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_set_weight_streaming(engine, -2));
-        kiln_context *context = context_on(engine);
-        assert_status(KILN_ERROR_STATE, kiln_engine_set_weight_streaming(engine, 8));
-        assert_message("the engine has 1 context; destroy them first");
-        check_wide(context);
-        kiln_context_destroy(context);
-        assert_ok(kiln_engine_set_weight_streaming(engine, 8));
-        kiln_engine_release(engine);
-        engine = build_refittable(i, KILN_REFIT_NONE);
-        assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_set_weight_streaming(engine, 0));
-        assert_message("built without weight_streaming");
-        streaming.struct_size = 4;
-        assert_status(KILN_ERROR_INVALID_ARGUMENT,
-                      kiln_engine_get_weight_streaming(engine, &streaming));
-    }
+    kiln_build_options options = fake_options(i);
+    options.weight_streaming = true;
+    owned_engine engine = build_network(wide_network(), &options);
+    kiln_weight_streaming streaming = {.struct_size = sizeof streaming};
+    assert_ok(kiln_engine_get_weight_streaming(engine, &streaming));
+    const int64_t all = streaming.streamable_bytes;
+    assert_true(all >= (int64_t)64 * WIDE * 4);
+    assert_int_equal(streaming.budget_bytes, all);
+    assert_true(streaming.automatic_bytes > 0 && streaming.automatic_bytes <= all);
+    assert_true(!ON_STAND_IN || streaming.automatic_bytes == (i == LAYOUT_OLDEST ? 16 : all / 2));
+    assert_ok(kiln_engine_set_weight_streaming(engine, all / 4));
+    assert_ok(kiln_engine_get_weight_streaming(engine, &streaming));
+    assert_int_equal(streaming.budget_bytes, all / 4);
+    assert_ok(kiln_engine_set_weight_streaming(engine, -1));
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_set_weight_streaming(engine, all + 1));
+    char allowed[64];
+    (void)snprintf(allowed, sizeof allowed, "0 to %lld is allowed", (long long)all);
+    assert_message(allowed);
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_set_weight_streaming(engine, -2));
+    kiln_context *context = context_on(engine);
+    assert_status(KILN_ERROR_STATE, kiln_engine_set_weight_streaming(engine, 8));
+    assert_message("the engine has 1 context; destroy them first");
+    check_wide(context);
+    kiln_context_destroy(context);
+    assert_ok(kiln_engine_set_weight_streaming(engine, 8));
+    kiln_engine_release(engine);
+    engine = build_refittable(i, KILN_REFIT_NONE);
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_set_weight_streaming(engine, 0));
+    assert_message("built without weight_streaming");
+    streaming.struct_size = 4;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT,
+                  kiln_engine_get_weight_streaming(engine, &streaming));
 }
 
 /* --- refits while others run --- */
@@ -367,51 +353,47 @@ TENSORRT_TEST(refits_and_runs_take_turns)
 }
 
 /* What is under way keeps the weights that it was enqueued with. */
-TENSORRT_TEST(a_refit_waits_for_what_is_enqueued)
+LAYOUTS_TEST(a_refit_waits_for_what_is_enqueued)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_engine engine = build_refittable(i, KILN_REFIT_ALL);
-        kiln_named_tensor fresh[2];
-        kiln_tensor y;
-        prepare(fresh);
-        owned_context context = context_on(engine);
-        for (int run = 0; run < 3; run++) {
-            check_run(context, 19, 22);
-        }
-        assert_ok(kiln_context_enqueue(context, NULL));
-        assert_ok(kiln_engine_refit(engine, fresh, 2));
-        assert_ok(kiln_context_wait(context));
-        assert_ok(kiln_context_tensor(context, "y", &y));
-        const float *values = y.data;
-        assert_true(values[0] == 19 && values[4] == 22);
-        check_run(context, 17, 16);
+    owned_engine engine = build_refittable(i, KILN_REFIT_ALL);
+    kiln_named_tensor fresh[2];
+    kiln_tensor y;
+    prepare(fresh);
+    owned_context context = context_on(engine);
+    for (int run = 0; run < 3; run++) {
+        check_run(context, 19, 22);
     }
+    assert_ok(kiln_context_enqueue(context, NULL));
+    assert_ok(kiln_engine_refit(engine, fresh, 2));
+    assert_ok(kiln_context_wait(context));
+    assert_ok(kiln_context_tensor(context, "y", &y));
+    const float *values = y.data;
+    assert_true(values[0] == 19 && values[4] == 22);
+    check_run(context, 17, 16);
 }
 
-TENSORRT_TEST(a_run_is_captured)
+LAYOUTS_TEST(a_run_is_captured)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_engine engine = build_refittable(i, KILN_REFIT_NONE);
-        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-        options.graphs = KILN_GRAPH_REQUIRED;
-        owned_context context = context_with(engine, &options);
+    owned_engine engine = build_refittable(i, KILN_REFIT_NONE);
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    options.graphs = KILN_GRAPH_REQUIRED;
+    owned_context context = context_with(engine, &options);
+    check_run(context, 19, 22);
+    check_run(context, 19, 22);
+    kiln_context_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_context_get_counters(context, &counters));
+    assert_int_equal(counters.graph_captures, 1);
+    assert_true(counters.graph_hits >= 1);
+    kiln_context_destroy(context);
+    /* Those that share their memory as well: its order is their stream's. */
+    options.share_device_memory = true;
+    assert_ok(kiln_context_create(engine, &options, &context));
+    for (int run = 0; run < 4; run++) {
         check_run(context, 19, 22);
-        check_run(context, 19, 22);
-        kiln_context_counters counters = {.struct_size = sizeof counters};
-        assert_ok(kiln_context_get_counters(context, &counters));
-        assert_int_equal(counters.graph_captures, 1);
-        assert_true(counters.graph_hits >= 1);
-        kiln_context_destroy(context);
-        /* Those that share their memory as well: its order is their stream's. */
-        options.share_device_memory = true;
-        assert_ok(kiln_context_create(engine, &options, &context));
-        for (int run = 0; run < 4; run++) {
-            check_run(context, 19, 22);
-            assert_ok(kiln_context_enqueue(context, NULL));
-            assert_ok(kiln_context_wait(context));
-        }
-        assert_ok(kiln_context_get_counters(context, &counters));
-        assert_int_equal(counters.graph_captures, 1);
-        assert_true(counters.graph_hits >= 7);
+        assert_ok(kiln_context_enqueue(context, NULL));
+        assert_ok(kiln_context_wait(context));
     }
+    assert_ok(kiln_context_get_counters(context, &counters));
+    assert_int_equal(counters.graph_captures, 1);
+    assert_true(counters.graph_hits >= 7);
 }

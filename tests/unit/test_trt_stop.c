@@ -58,29 +58,27 @@ static kiln_context *make_stoppable(size_t layout, kiln_stream *stream, uint64_t
     return context;
 }
 
-TENSORRT_TEST(a_run_past_its_time_is_left)
+LAYOUTS_TEST(a_run_past_its_time_is_left)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_stream stream = stream_on(0);
-        kiln_context *context = make_stoppable(i, stream, 50);
-        for (int round = 1; round < 3; round++) {
-            static float x[ROWS * 4];
-            const kiln_tensor input = host_floats(x, KILN_SHAPE(ROWS, 4));
-            assert_ok(kiln_context_bind(context, "x", &input));
-            occupy(stream);
-            assert_status(KILN_ERROR_TIMEOUT, kiln_context_run(context));
-            assert_message("kiln_context_wait");
-            assert_false(atomic_load(&is_free));
-            assert_status(KILN_ERROR_STATE, kiln_context_run(context));
-            assert_ok(kiln_context_wait(context));
-            assert_true(ON_STAND_IN || atomic_load(&is_free));
-            run_well(context, (float)round);
-        }
+    owned_stream stream = stream_on(0);
+    kiln_context *context = make_stoppable(i, stream, 50);
+    for (int round = 1; round < 3; round++) {
+        static float x[ROWS * 4];
+        const kiln_tensor input = host_floats(x, KILN_SHAPE(ROWS, 4));
+        assert_ok(kiln_context_bind(context, "x", &input));
         occupy(stream);
         assert_status(KILN_ERROR_TIMEOUT, kiln_context_run(context));
-        kiln_context_destroy(context); /* waits */
+        assert_message("kiln_context_wait");
+        assert_false(atomic_load(&is_free));
+        assert_status(KILN_ERROR_STATE, kiln_context_run(context));
+        assert_ok(kiln_context_wait(context));
         assert_true(ON_STAND_IN || atomic_load(&is_free));
+        run_well(context, (float)round);
     }
+    occupy(stream);
+    assert_status(KILN_ERROR_TIMEOUT, kiln_context_run(context));
+    kiln_context_destroy(context); /* waits */
+    assert_true(ON_STAND_IN || atomic_load(&is_free));
 }
 
 typedef struct canceller {
@@ -100,41 +98,37 @@ static void *cancel_always(void *user)
 }
 
 /* Runs that begin and end while others are cancelled end as they should or as cancelled. */
-TENSORRT_TEST(cancelling_at_any_moment_does_no_harm)
+LAYOUTS_TEST(cancelling_at_any_moment_does_no_harm)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_context context = make_stoppable(i, NULL, 10000);
-        canceller other = {.context = context};
-        pthread_t thread;
-        void *failed = NULL;
-        atomic_init(&other.over, false);
-        assert_int_equal(0, pthread_create(&thread, NULL, cancel_always, &other));
-        for (int round = 0; round < 300; round++) {
-            const kiln_status status = kiln_context_run(context);
-            assert_true(status == KILN_OK || status == KILN_ERROR_CANCELLED);
-            if (status != KILN_OK) {
-                assert_ok(kiln_context_wait(context));
-            }
+    owned_context context = make_stoppable(i, NULL, 10000);
+    canceller other = {.context = context};
+    pthread_t thread;
+    void *failed = NULL;
+    atomic_init(&other.over, false);
+    assert_int_equal(0, pthread_create(&thread, NULL, cancel_always, &other));
+    for (int round = 0; round < 300; round++) {
+        const kiln_status status = kiln_context_run(context);
+        assert_true(status == KILN_OK || status == KILN_ERROR_CANCELLED);
+        if (status != KILN_OK) {
+            assert_ok(kiln_context_wait(context));
         }
-        atomic_store(&other.over, true);
-        assert_int_equal(0, pthread_join(thread, &failed));
-        assert_null(failed);
-        run_well(context, 9);
     }
+    atomic_store(&other.over, true);
+    assert_int_equal(0, pthread_join(thread, &failed));
+    assert_null(failed);
+    run_well(context, 9);
 }
 
 /* Contexts that take turns are waited for to the end: the next one's memory is the same. */
-TENSORRT_TEST(who_shares_memory_is_waited_for)
+LAYOUTS_TEST(who_shares_memory_is_waited_for)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_engine engine = build_relu(i);
-        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-        options.stop_waiting = true;
-        options.share_device_memory = true;
-        options.run_milliseconds = 10000;
-        owned_context context = context_with(engine, &options);
-        for (int round = 0; round < 5; round++) {
-            run_well(context, (float)round);
-        }
+    owned_engine engine = build_relu(i);
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    options.stop_waiting = true;
+    options.share_device_memory = true;
+    options.run_milliseconds = 10000;
+    owned_context context = context_with(engine, &options);
+    for (int round = 0; round < 5; round++) {
+        run_well(context, (float)round);
     }
 }

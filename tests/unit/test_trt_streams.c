@@ -5,33 +5,31 @@
 #include <kiln/plan.h>
 
 /* A change of the profile may copy: on the stream that the run is enqueued on. */
-TENSORRT_TEST(profiles_change_on_the_callers_stream)
+LAYOUTS_TEST(profiles_change_on_the_callers_stream)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_engine engine = build_relu(i);
-        kiln_stream *streams[2];
-        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-        float x[32] = {-1, 2};
-        float y[32];
-        options.graphs = KILN_GRAPH_OFF;
-        kiln_context *context = context_with(engine, &options);
-        assert_ok(kiln_stream_create(0, 0, &streams[0]));
-        assert_ok(kiln_stream_create(0, 0, &streams[1]));
-        for (int run = 0; run < 12; run++) {
-            const kiln_shape shape = KILN_SHAPE(run % 2 == 0 ? 2 : 8, 4);
-            const kiln_tensor input = host_floats(x, shape);
-            const kiln_tensor output = host_floats(y, shape);
-            x[7] = (float)run;
-            assert_ok(kiln_context_bind(context, "x", &input));
-            assert_ok(kiln_context_bind(context, "y", &output));
-            assert_ok(kiln_context_enqueue(context, streams[run / 3 % 2]));
-            assert_ok(kiln_context_wait(context));
-            assert_true(y[0] == 0 && y[1] == 2 && y[7] == (float)run);
-        }
-        kiln_context_destroy(context);
-        kiln_stream_destroy(streams[0]);
-        kiln_stream_destroy(streams[1]);
+    owned_engine engine = build_relu(i);
+    kiln_stream *streams[2];
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    float x[32] = {-1, 2};
+    float y[32];
+    options.graphs = KILN_GRAPH_OFF;
+    kiln_context *context = context_with(engine, &options);
+    assert_ok(kiln_stream_create(0, 0, &streams[0]));
+    assert_ok(kiln_stream_create(0, 0, &streams[1]));
+    for (int run = 0; run < 12; run++) {
+        const kiln_shape shape = KILN_SHAPE(run % 2 == 0 ? 2 : 8, 4);
+        const kiln_tensor input = host_floats(x, shape);
+        const kiln_tensor output = host_floats(y, shape);
+        x[7] = (float)run;
+        assert_ok(kiln_context_bind(context, "x", &input));
+        assert_ok(kiln_context_bind(context, "y", &output));
+        assert_ok(kiln_context_enqueue(context, streams[run / 3 % 2]));
+        assert_ok(kiln_context_wait(context));
+        assert_true(y[0] == 0 && y[1] == 2 && y[7] == (float)run);
     }
+    kiln_context_destroy(context);
+    kiln_stream_destroy(streams[0]);
+    kiln_stream_destroy(streams[1]);
 }
 
 /* What a caller enqueued on a stream is there for the first run with it too, which is none of a
@@ -121,36 +119,34 @@ TENSORRT_TEST(copies_pass_under_kernels)
 }
 
 /* Over a stream of the engine's; with graphs and without waiting, as other contexts. */
-TENSORRT_TEST(contexts_can_share_their_memory)
+LAYOUTS_TEST(contexts_can_share_their_memory)
 {
-    for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
-        owned_engine engine = build_relu(i);
-        kiln_context *contexts[3] = {NULL};
-        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-        float x[4] = {-1, 1, -2, 2};
-        options.share_device_memory = true;
-        options.persistent_cache_bytes = 4096;
-        for (size_t c = 0; c < 3; c++) {
-            assert_ok(kiln_context_create(engine, &options, &contexts[c]));
-        }
-        for (size_t c = 0; c < 3; c++) {
-            const kiln_tensor y = run_floats(contexts[c], KILN_SHAPE(1, 4), x);
-            assert_true(((float *)y.data)[3] == 2.0F);
-            assert_ptr_equal(kiln_context_stream(contexts[c]), kiln_context_stream(contexts[0]));
-        }
-        for (size_t run = 0; run < 9; run++) {
-            kiln_context *context = contexts[run % 3];
-            kiln_tensor y;
-            assert_ok(kiln_context_enqueue(context, NULL));
-            assert_ok(kiln_context_wait(context));
-            assert_ok(kiln_context_tensor(context, "y", &y));
-            assert_true(((float *)y.data)[1] == 1.0F && ((float *)y.data)[2] == 0.0F);
-        }
-        for (size_t c = 0; c < 3; c++) {
-            kiln_context_counters counters = {.struct_size = sizeof counters};
-            assert_ok(kiln_context_get_counters(contexts[c], &counters));
-            assert_int_equal(counters.graph_hits, 2);
-            kiln_context_destroy(contexts[c]);
-        }
+    owned_engine engine = build_relu(i);
+    kiln_context *contexts[3] = {NULL};
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    float x[4] = {-1, 1, -2, 2};
+    options.share_device_memory = true;
+    options.persistent_cache_bytes = 4096;
+    for (size_t c = 0; c < 3; c++) {
+        assert_ok(kiln_context_create(engine, &options, &contexts[c]));
+    }
+    for (size_t c = 0; c < 3; c++) {
+        const kiln_tensor y = run_floats(contexts[c], KILN_SHAPE(1, 4), x);
+        assert_true(((float *)y.data)[3] == 2.0F);
+        assert_ptr_equal(kiln_context_stream(contexts[c]), kiln_context_stream(contexts[0]));
+    }
+    for (size_t run = 0; run < 9; run++) {
+        kiln_context *context = contexts[run % 3];
+        kiln_tensor y;
+        assert_ok(kiln_context_enqueue(context, NULL));
+        assert_ok(kiln_context_wait(context));
+        assert_ok(kiln_context_tensor(context, "y", &y));
+        assert_true(((float *)y.data)[1] == 1.0F && ((float *)y.data)[2] == 0.0F);
+    }
+    for (size_t c = 0; c < 3; c++) {
+        kiln_context_counters counters = {.struct_size = sizeof counters};
+        assert_ok(kiln_context_get_counters(contexts[c], &counters));
+        assert_int_equal(counters.graph_hits, 2);
+        kiln_context_destroy(contexts[c]);
     }
 }
