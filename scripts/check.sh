@@ -4,8 +4,8 @@
 #     scripts/check.sh [--changed] [GATE...]
 #
 #   --changed   clang-tidy looks at files that differ from the branch main only
-#   GATE        format style sentences includes docs headers compilers symbols needed cppcheck tidy;
-#               without one, all
+#   GATE        format style sentences includes unused docs headers compilers symbols needed
+#               cppcheck tidy; without one, all
 #
 # SPDX-License-Identifier: Apache-2.0
 set -uo pipefail
@@ -34,6 +34,7 @@ gate format scripts/check_format.sh
 gate style scripts/check_style.py
 gate sentences scripts/check_sentences.py
 gate includes scripts/check_includes.py
+gate unused scripts/check_unused.py
 gate docs scripts/check_docs.py
 gate headers scripts/check_headers.sh
 gate compilers scripts/check_compilers.sh

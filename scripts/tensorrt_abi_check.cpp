@@ -15,14 +15,10 @@
 namespace nvinfer1
 {
 #define DECLARE_ENUM(name) enum class name : int32_t;
-DECLARE_ENUM(EngineStat)
-DECLARE_ENUM(EngineValidity)
-DECLARE_ENUM(SeekPosition)
 DECLARE_ENUM(DynamicShapesKernelSpecializationStrategy)
 DECLARE_ENUM(CudaGraphStrategy)
 DECLARE_ENUM(ComputeCapability)
 DECLARE_ENUM(RuntimePlatform)
-DECLARE_ENUM(TilingOptimizationLevel)
 class IRuntimeConfig;
 class IRuntimeCache;
 namespace apiv
@@ -30,11 +26,6 @@ namespace apiv
 class VRuntimeConfig;
 class VRuntimeCache;
 } // namespace apiv
-namespace v_1_0
-{
-class IStreamReaderV2;
-class IStreamWriter;
-} // namespace v_1_0
 } // namespace nvinfer1
 
 #include <NvInfer.h>
@@ -50,7 +41,6 @@ class IParser;
 class IParserError;
 class IParserRefitter;
 enum class ErrorCode : int;
-enum class OnnxParserFlag : int32_t;
 } // namespace nvonnxparser
 #endif
 
@@ -224,13 +214,6 @@ Fact overloaded(std::string_view name)
         {
             return describe<T, ICudaEngine*, void const*, std::size_t>(&T::deserializeCudaEngine);
         }
-        if constexpr (requires { static_cast<ICudaEngine* (T::*)(IStreamReader&) noexcept>(&T::deserializeCudaEngine); })
-        {
-            if (name == "deserializeCudaEngineFromReader")
-            {
-                return describe(static_cast<ICudaEngine* (T::*)(IStreamReader&) noexcept>(&T::deserializeCudaEngine));
-            }
-        }
     }
     if constexpr (requires { sizeof(T); })
     {
@@ -259,7 +242,6 @@ ENUM_OF(BuilderFlag)
 ENUM_OF(NetworkDefinitionCreationFlag)
 ENUM_OF(MemoryPoolType)
 ENUM_OF(OptProfileSelector)
-ENUM_OF(DataType)
 ENUM_OF(TensorIOMode)
 ENUM_OF(TensorLocation)
 ENUM_OF(HardwareCompatibilityLevel)
@@ -267,29 +249,18 @@ ENUM_OF(ProfilingVerbosity)
 ENUM_OF(TacticSource)
 ENUM_OF(ExecutionContextAllocationStrategy)
 ENUM_OF(LayerInformationFormat)
-ENUM_OF(SerializationFlag)
-ENUM_OF(EngineCapability)
 ENUM_OF(DeviceType)
 ENUM_OF(ComputeCapability)
-ENUM_OF(PreviewFeature)
 ENUM_OF(RuntimePlatform)
-ENUM_OF(TilingOptimizationLevel)
-ENUM_OF(EngineStat)
-ENUM_OF(EngineValidity)
-ENUM_OF(SeekPosition)
 ENUM_OF(DynamicShapesKernelSpecializationStrategy)
 ENUM_OF(CudaGraphStrategy)
-ENUM_OF(APILanguage)
-ENUM_OF(TempfileControlFlag)
-ENUM_OF(TensorFormat)
 ENUM_OF(ErrorCode)
 using E_Severity = nvinfer1::ILogger::Severity;
-using E_OnnxParserFlag = nvonnxparser::OnnxParserFlag;
 using E_ParserErrorCode = nvonnxparser::ErrorCode;
 
 template <class T>
 constexpr bool isParser = std::is_same_v<T, nvonnxparser::IParser> || std::is_same_v<T, nvonnxparser::IParserError>
-    || std::is_same_v<T, nvonnxparser::IParserRefitter> || std::is_same_v<T, E_OnnxParserFlag>
+    || std::is_same_v<T, nvonnxparser::IParserRefitter>
     || std::is_same_v<T, E_ParserErrorCode>;
 
 using Cells = std::vector<std::array<trt_cell, TRT_LAYOUT_COUNT>>;

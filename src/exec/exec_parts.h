@@ -192,11 +192,6 @@ static inline const kiln_binding *exec_binding(const kln_exec *exec, size_t inde
     return &exec->shared->description.bindings[index];
 }
 
-static inline size_t exec_input_count(const kln_exec *exec)
-{
-    return exec->shared->description.input_count;
-}
-
 /* One past the last slot of an output; optional inputs follow. */
 static inline size_t exec_outputs_end(const kln_exec *exec)
 {

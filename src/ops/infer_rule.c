@@ -96,13 +96,6 @@ int64_t kln_rule_int(const kln_rule *rule, const char *name, int64_t otherwise)
                                                                           : otherwise;
 }
 
-double kln_rule_float(const kln_rule *rule, const char *name, double otherwise)
-{
-    const kln_onnx_attribute *attribute = kln_rule_attribute(rule, name);
-    return attribute != NULL && attribute->type == KLN_ONNX_ATTRIBUTE_FLOAT ? (double)attribute->f
-                                                                            : otherwise;
-}
-
 const char *kln_rule_string(const kln_rule *rule, const char *name, const char *otherwise)
 {
     const kln_onnx_attribute *attribute = kln_rule_attribute(rule, name);

@@ -130,7 +130,6 @@ bool kln_rule_single(kln_rule *rule, size_t input, int64_t *number);
 
 const kln_onnx_attribute *kln_rule_attribute(const kln_rule *rule, const char *name);
 int64_t kln_rule_int(const kln_rule *rule, const char *name, int64_t otherwise);
-double kln_rule_float(const kln_rule *rule, const char *name, double otherwise);
 const char *kln_rule_string(const kln_rule *rule, const char *name, const char *otherwise);
 /* NULL and 0 when it is not given. */
 const int64_t *kln_rule_ints(const kln_rule *rule, const char *name, size_t *count);

@@ -79,7 +79,4 @@ typedef struct kln_resolved {
     bool random;
 } kln_resolved;
 
-/* Row `index` of the table, or NULL past the end. */
-const kln_operator *kln_operator_row(size_t index);
-
 #endif

@@ -65,8 +65,3 @@ int64_t kln_operator_newest(const char *domain)
     }
     return newest;
 }
-
-const kln_operator *kln_operator_row(size_t index)
-{
-    return index < KLN_ARRAY_LENGTH(rows) ? &rows[index] : NULL;
-}

@@ -41,16 +41,15 @@ TEST(a_method_is_there_from_its_version_on)
 {
     trt_abi abi;
     assert_ok(trt_abi_resolve(false, 100600, &abi));
-    assert_false(trt_has(&abi, TRT_M_Runtime_deserializeCudaEngineV2));
-    assert_true(trt_has(&abi, TRT_M_Runtime_deserializeCudaEngineFromReader));
+    assert_false(trt_has(&abi, TRT_M_Parser_loadModelProto));
+    assert_true(trt_has(&abi, TRT_M_CudaEngine_setWeightStreamingBudget));
     assert_false(trt_has(&abi, TRT_M_BuilderConfig_setComputeCapability));
-    assert_ok(trt_abi_resolve(false, 100700, &abi));
-    assert_int_equal(abi.slots[TRT_M_Runtime_deserializeCudaEngineV2], 23);
+    assert_ok(trt_abi_resolve(false, 101300, &abi));
+    assert_int_equal(abi.slots[TRT_M_Parser_loadModelProto], 21);
     assert_ok(trt_abi_resolve(true, 10701, &abi));
-    assert_int_equal(abi.slots[TRT_M_Runtime_deserializeCudaEngineV2], 22);
-    assert_false(trt_has(&abi, TRT_M_Runtime_deserializeCudaEngineFromReader));
-    assert_string_equal(trt_method_name(TRT_M_Runtime_deserializeCudaEngineV2),
-                        "Runtime.deserializeCudaEngineV2");
+    assert_int_equal(abi.slots[TRT_M_Parser_loadModelProto], 19);
+    assert_false(trt_has(&abi, TRT_M_CudaEngine_setWeightStreamingBudget));
+    assert_string_equal(trt_method_name(TRT_M_Parser_loadModelProto), "Parser.loadModelProto");
 }
 
 TEST(what_moved_in_one_version_only_is_absent_there)
@@ -81,7 +80,7 @@ TEST(enumerators_have_a_number_for_each_layout)
     assert_int_equal(trt_value(&abi, TRT_V_BuilderFlag_REFIT_INDIVIDUAL), -1);
 }
 
-static int32_t threads_of(void *self)
+static int32_t errors_of(void *self)
 {
     (void)self;
     return 42;
@@ -113,13 +112,12 @@ TEST(a_call_goes_through_its_slot_or_gives_zero)
     trt_abi abi;
     assert_ok(trt_abi_resolve(true, 10701, &abi));
     trt_slot table[64] = {NULL};
-    table[abi.slots[TRT_M_Runtime_getMaxThreads]] = (trt_slot)threads_of;
-    struct trt_Runtime_impl implementation = {table};
-    trt_Runtime runtime = {NULL, &implementation};
-    assert_int_equal(trt_Runtime_getMaxThreads(&abi, &runtime), 42);
-    abi.slots[TRT_M_Runtime_getMaxThreads] = -1;
-    assert_int_equal(trt_Runtime_getMaxThreads(&abi, &runtime), 0);
+    table[abi.slots[TRT_M_Parser_getNbErrors]] = (trt_slot)errors_of;
+    trt_Parser parser = {table};
+    assert_int_equal(trt_Parser_getNbErrors(&abi, &parser), 42);
+    abi.slots[TRT_M_Parser_getNbErrors] = -1;
+    assert_int_equal(trt_Parser_getNbErrors(&abi, &parser), 0);
     assert_true(trt_is_null((void *)0x228));
-    assert_false(trt_is_null(&runtime));
+    assert_false(trt_is_null(&parser));
     trt_Runtime_destroy(NULL);
 }

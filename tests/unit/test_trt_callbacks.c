@@ -390,31 +390,3 @@ TEST(the_profiler_sums_each_layer)
         trt_profiler_finish(&profiler);
     }
 }
-
-/* --- streams --- */
-
-static bool append(void *user, const void *data, size_t size)
-{
-    char *to = user;
-    if (strlen(to) + size > 8) {
-        return false;
-    }
-    (void)strncat(to, data, size);
-    return true;
-}
-
-TEST(a_writer_hands_on)
-{
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(layouts); i++) {
-        fixture f;
-        set_up(&f, i);
-        char to[16] = "";
-        trt_stream_writer writer;
-        trt_stream_writer_init(&writer, &f.tables, append, to);
-        assert_int_equal(trt_StreamWriter_write(&f.abi, &writer.object, "abcd", 4), 4);
-        assert_int_equal(trt_StreamWriter_write(&f.abi, &writer.object, "efgh", 4), 4);
-        assert_int_equal(trt_StreamWriter_write(&f.abi, &writer.object, "i", 1), -1);
-        assert_int_equal(trt_StreamWriter_write(&f.abi, &writer.object, "i", -1), -1);
-        assert_string_equal(to, "abcdefgh");
-    }
-}

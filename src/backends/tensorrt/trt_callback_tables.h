@@ -25,6 +25,5 @@ void trt_fill_error_recorder(trt_tables *tables, const trt_abi *abi);
 void trt_fill_progress_monitor(trt_tables *tables, const trt_abi *abi);
 void trt_fill_memory(trt_tables *tables, const trt_abi *abi);
 void trt_fill_profiler(trt_tables *tables, const trt_abi *abi);
-void trt_fill_streams(trt_tables *tables, const trt_abi *abi);
 
 #endif

@@ -51,7 +51,6 @@ INTERFACE(ProgressMonitor)
 INTERFACE(GpuAllocator)
 INTERFACE(OutputAllocator)
 INTERFACE(Profiler)
-INTERFACE(StreamWriter)
 
 void trt_tables_init(trt_tables *tables, const trt_abi *abi)
 {
@@ -62,13 +61,11 @@ void trt_tables_init(trt_tables *tables, const trt_abi *abi)
     COMMON(&tables->gpu_allocator, GpuAllocator);
     COMMON(&tables->output_allocator, OutputAllocator);
     COMMON(&tables->profiler, Profiler);
-    COMMON(&tables->stream_writer, StreamWriter);
     trt_fill_logger(tables, abi);
     trt_fill_error_recorder(tables, abi);
     trt_fill_progress_monitor(tables, abi);
     trt_fill_memory(tables, abi);
     trt_fill_profiler(tables, abi);
-    trt_fill_streams(tables, abi);
 }
 
 /* --- logger --- */

@@ -32,7 +32,6 @@ typedef struct trt_tables {
     trt_table gpu_allocator;
     trt_table output_allocator;
     trt_table profiler;
-    trt_table stream_writer;
 } trt_tables;
 
 void trt_tables_init(trt_tables *tables, const trt_abi *abi);
@@ -162,17 +161,5 @@ typedef struct trt_profiler {
 
 void trt_profiler_init(trt_profiler *profiler, const trt_tables *tables);
 void trt_profiler_finish(trt_profiler *profiler);
-
-/* --- streams --- */
-
-/* Hands what is written to `write`, which returns false to stop. */
-typedef struct trt_stream_writer {
-    trt_StreamWriter object;
-    bool (*write)(void *user, const void *data, size_t size);
-    void *user;
-} trt_stream_writer;
-
-void trt_stream_writer_init(trt_stream_writer *writer, const trt_tables *tables,
-                            bool (*write)(void *user, const void *data, size_t size), void *user);
 
 #endif

@@ -311,27 +311,3 @@ void trt_profiler_finish(trt_profiler *profiler)
     }
     kln_free(profiler->layers);
 }
-
-/* --- streams --- */
-
-static int64_t writer_write(void *self, const void *data, int64_t size)
-{
-    trt_stream_writer *writer = self;
-    if (size < 0 || !writer->write(writer->user, data, (size_t)size)) {
-        return -1;
-    }
-    return size;
-}
-
-void trt_stream_writer_init(trt_stream_writer *writer, const trt_tables *tables,
-                            bool (*write)(void *user, const void *data, size_t size), void *user)
-{
-    writer->object.vtable = trt_table_point(&tables->stream_writer);
-    writer->write = write;
-    writer->user = user;
-}
-
-void trt_fill_streams(trt_tables *tables, const trt_abi *abi)
-{
-    TRT_PUT(&tables->stream_writer, StreamWriter, write, writer_write);
-}

@@ -42,7 +42,6 @@ typedef void (*trt_slot)(void);
     IMPL(ExecutionContext)                                          \
     IMPL(HostMemory)                                                \
     IMPL(EngineInspector)                                           \
-    IMPL(SerializationConfig)                                       \
     IMPL(RuntimeConfig)                                             \
     IMPL(RuntimeCache)                                              \
     IMPL(Builder)                                                   \
@@ -65,10 +64,7 @@ typedef void (*trt_slot)(void);
     SELF(ProgressMonitor, nvinfer1::v_1_0::IProgressMonitor)        \
     SELF(GpuAllocator, nvinfer1::v_1_0::IGpuAllocator)              \
     SELF(OutputAllocator, nvinfer1::v_1_0::IOutputAllocator)        \
-    SELF(Profiler, nvinfer1::v_1_0::IProfiler)                      \
-    SELF(StreamReader, nvinfer1::v_1_0::IStreamReader)              \
-    SELF(StreamReaderV2, nvinfer1::v_1_0::IStreamReaderV2)          \
-    SELF(StreamWriter, nvinfer1::v_1_0::IStreamWriter)
+    SELF(Profiler, nvinfer1::v_1_0::IProfiler)
 
 #define TRT_DECLARE_IMPL(name)      \
     typedef struct trt_##name {     \
