@@ -270,7 +270,8 @@ rule(REF, "LogSoftmax", "a probability that is below the least normal number",
 rule(REF, "Gemm", "a factor beta of 0", "as in ONNX Runtime",
      lambda case: case.attributes.get( "beta") == 0 and special(case), not_finite)
 rule(REF, "BatchNormalization Conv ConvTranspose DFT Gemm GridSample InstanceNormalization LRN "
-     "LogSoftmax LpNormalization LpPool MatMul ReduceLogSumExp Resize RoiAlign STFT Softmax Upsample",
+     "LogSoftmax LpNormalization LpPool MatMul ReduceLogSumExp Resize RoiAlign STFT "
+     "Softmax Upsample",
      "an element of which NaN or an infinity is a term, or is told from padding by a factor 0",
      "as in ONNX Runtime; fast transforms spread them over all elements", special, not_finite)
 rule(REF, "Conv ConvTranspose ReduceMean ReduceSum ReduceSumSquare ReduceL1 ReduceL2 ReduceProd "
