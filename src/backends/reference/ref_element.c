@@ -299,11 +299,15 @@ void ref_store_float(ref_tensor *tensor, int64_t start, int64_t step, int64_t n,
     int64_t values[REF_CHUNK];
     for (int64_t i = 0; i < n; i += REF_CHUNK) {
         const int64_t count = n - i < REF_CHUNK ? n - i : REF_CHUNK;
-        const bool done = tensor->dtype != KILN_DTYPE_BOOL && truncate_small(in + i, count, values);
+        const bool direct = tensor->dtype == KILN_DTYPE_INT64 && step == 1;
+        int64_t *to = direct ? (int64_t *)tensor->data + start + i : values;
+        const bool done = tensor->dtype != KILN_DTYPE_BOOL && truncate_small(in + i, count, to);
         for (int64_t k = 0; !done && k < count; k++) {
-            values[k] = int_from_float(tensor->dtype, in[i + k]);
+            to[k] = int_from_float(tensor->dtype, in[i + k]);
         }
-        ref_store_int(tensor, start + i * step, step, count, values);
+        if (!direct) {
+            ref_store_int(tensor, start + i * step, step, count, values);
+        }
     }
 }
 

@@ -233,11 +233,13 @@ REF_WIDE static void add_floats(const float *x, int64_t n, double *into)
     }
 }
 
+#define BESIDE 1024
+
 /* `n` outputs whose elements lie side by side. */
 static void fold_columns(const folding *fold, ref_reduce kind, int64_t from, int64_t to, int64_t n)
 {
-    double into[REF_CHUNK];
-    double row[REF_CHUNK];
+    double into[BESIDE];
+    double row[BESIDE];
     bool first = true;
     ref_walk walk;
     for (int64_t i = 0; i < n; i++) {
@@ -291,7 +293,7 @@ static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
         return 0;
     }
     if (fold->kept.step[1] == 1 && fold->kept.step[0] == 1 && left >= 8) {
-        const int64_t n = left < REF_CHUNK ? left : REF_CHUNK;
+        const int64_t n = left < BESIDE ? left : BESIDE;
         fold_columns(fold, kind, from, to, n);
         return n;
     }
