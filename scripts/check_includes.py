@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Who may include whom: a module of src/ includes only modules above it, through their doors.
+"""Who may use whom: a module of src/ includes only modules above it, through their doors, and files
+of one module do not use each other in a circle.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -88,8 +89,77 @@ def includes(path):
                 yield number, match.group(1), match.group(2)
 
 
-def main():
+# Comments and strings; the definitions that others see; words.
+NO_CODE = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\'', re.S)
+DEFINED = re.compile(r"^(?!typedef\b|extern\b|enum\b|union\b|KLN_|_Static|struct \w+ \{)"
+                     r"[A-Za-z_][\w \*]*?\b(\w+)(?:\([^;{]*?\)\s*\{|(?:\[[^\]]*\])*\s*=)", re.M)
+WORD = re.compile(r"[A-Za-z_]\w*")
+
+
+def uses_inside():
+    """For each file of src/ those of its module that it uses: what they define, or include."""
+    texts = {path: NO_CODE.sub(" ", open(os.path.join(ROOT, path), encoding="utf-8").read())
+             for path in sources("src") if not path.endswith(".inc")}
+    module = {path: module_of(path[len("src/"):]) for path in texts}
+    definer = {}
+    for path, text in texts.items():
+        for match in DEFINED.finditer(text):
+            if path.endswith(".c") and "static" not in match.group(0).split(match.group(1))[0]:
+                definer[match.group(1)] = path
+    uses = {}
+    for path, text in texts.items():
+        used = set()
+        if path.endswith(".c"):
+            used = {definer[word] for word in set(WORD.findall(text)) if word in definer}
+        else:
+            for _, _, target in includes(path):
+                beside = os.path.normpath(os.path.join(os.path.dirname(path), target))
+                used |= {beside, os.path.join("src", target)} & set(texts)
+        uses[path] = {other for other in used if other != path and module[other] == module[path]}
+    return uses
+
+
+def without_ends(uses):
+    """The files of which each uses another one of them: circles, and what leads to them."""
+    while True:
+        left = {path: {other for other in used if other in uses} for path, used in uses.items()}
+        left = {path: used for path, used in left.items() if used}
+        if len(left) == len(uses):
+            return left
+        uses = left
+
+
+def circles(uses):
+    """One circle after the other, each taken away before the next is looked for."""
+    found = []
+    while uses := without_ends(uses):
+        path, walked = min(uses), []
+        while path not in walked:
+            walked.append(path)
+            path = min(uses[path])
+        circle = walked[walked.index(path):]
+        found.append(" -> ".join([*circle, path]))
+        uses = {other: used for other, used in uses.items() if other not in circle}
+    return found
+
+
+def out_of_order():
+    """Lists of the modules in documents that are not in the order of dependence."""
     problems = []
+    for page, row in (("README.md", r"^src/(\w+)/ "), ("docs/overview.md", r"^\| `(\w+)` \| ")):
+        with open(os.path.join(ROOT, page), encoding="utf-8") as file:
+            listed = [name for name in re.findall(row, file.read(), re.M) if name in ALLOWED]
+        there = [name for name in ALLOWED if os.path.isdir(os.path.join(ROOT, "src", name))]
+        problems += [f"{page}: its list of modules lacks {name}" for name in there
+                     if name not in listed]
+        problems += [f"{page}: {name} stands above {user}, which it uses" for place, name in
+                     enumerate(listed) for user in listed[place:] if user in ALLOWED[name]]
+    return problems
+
+
+def main():
+    problems = [f"a circle of files: {circle}" for circle in circles(uses_inside())]
+    problems += out_of_order()
     files = 0
     for path in sources("src"):
         files += 1
@@ -124,7 +194,8 @@ def main():
                                 "<kiln/...> only")
             if mark == '"' and "src/" in os.path.relpath(os.path.realpath(beside), ROOT):
                 problems.append(f"{path}:{number}: \"{target}\" lies in src/")
-    print("\n".join(problems) if problems else f"{files} files keep to the graph")
+    print("\n".join(problems) if problems else
+          f"{files} files keep to the graph, and none use each other in a circle")
     return 1 if problems else 0
 
 

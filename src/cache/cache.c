@@ -11,7 +11,6 @@
 #include "kln_cache.h"
 
 #define DATA "data"
-#define MANIFEST DATA ".json"
 #define LOCK "lock"
 
 /* Between two tries to get a lock. */
@@ -170,25 +169,6 @@ void kln_cache_unlock(int lock)
 }
 
 /* --- entries --- */
-
-kiln_status kln_cache_put(const kln_cache *cache, const char *key, kiln_span data,
-                          kiln_span manifest)
-{
-    char path[PATH_MAX];
-    kln_cache_clean(cache, key);
-    path_in(cache, key, MANIFEST, path);
-    kiln_status status = kln_file_write(path, &manifest, 1, false);
-    if (status == KILN_OK) {
-        path_in(cache, key, DATA, path);
-        status = kln_file_write(path, &data, 1, false);
-    }
-    if (status == KILN_OK) {
-        kln_cache_touch(cache, key);
-    } else {
-        kln_cache_clean(cache, key);
-    }
-    return status;
-}
 
 void kln_cache_touch(const kln_cache *cache, const char *key)
 {

@@ -151,6 +151,27 @@ void kln_cache_clean(const kln_cache *cache, const char *key)
     (void)each_name(folder, remove_file, folder);
 }
 
+kiln_status kln_cache_put(const kln_cache *cache, const char *key, kiln_span data,
+                          kiln_span manifest)
+{
+    char path[PATH_MAX];
+    kln_cache_clean(cache, key);
+    kln_cache_path(cache, key, path);
+    const size_t length = strlen(path);
+    (void)snprintf(path + length, sizeof path - length, ".json");
+    kiln_status status = kln_file_write(path, &manifest, 1, false);
+    if (status == KILN_OK) {
+        path[length] = '\0';
+        status = kln_file_write(path, &data, 1, false);
+    }
+    if (status == KILN_OK) {
+        kln_cache_touch(cache, key);
+    } else {
+        kln_cache_clean(cache, key);
+    }
+    return status;
+}
+
 bool kln_cache_has(const kln_cache *cache, const char *key)
 {
     char folder[PATH_MAX];

@@ -1,47 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <ctype.h>
 #include <stdio.h>
 
 #include "cuda_driver.h"
-
-static kiln_status ask(const cuda_table *cuda, int handle, int attribute, int *value)
-{
-    return cuda_check(cuda, cuda->device_attribute(value, attribute, handle),
-                      "attribute %d of device %d", attribute, handle);
-}
-
-kiln_status cuda_describe_device(const cuda_table *cuda, int index, cuda_device *device)
-{
-    KLN_RETURN_IF_ERROR(
-        cuda_check(cuda, cuda->device_get(&device->handle, index), "device %d", index));
-    const int handle = device->handle;
-    KLN_RETURN_IF_ERROR(
-        cuda_check(cuda, cuda->device_name(device->name, (int)sizeof device->name, handle),
-                   "the name of device %d", index));
-    device->name[sizeof device->name - 1] = '\0';
-    KLN_RETURN_IF_ERROR(cuda_check(
-        cuda, cuda->device_pci(device->pci_address, (int)sizeof device->pci_address, handle),
-        "the PCI address of device %d", index));
-    device->pci_address[sizeof device->pci_address - 1] = '\0';
-    /* As lspci and /sys write it. */
-    for (char *c = device->pci_address; *c != '\0'; c++) {
-        *c = (char)tolower((unsigned char)*c);
-    }
-    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->device_memory(&device->total_bytes, handle),
-                                   "the memory of device %d", index));
-    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_COMPUTE_MAJOR, &device->compute_major));
-    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_COMPUTE_MINOR, &device->compute_minor));
-    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_MULTIPROCESSORS, &device->multiprocessors));
-    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_INTEGRATED, &device->integrated));
-    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_MANAGED_MEMORY, &device->managed_memory));
-    /* A driver before 11.2 does not know the question. */
-    if (cuda->allocate_ordered == NULL ||
-        cuda->device_attribute(&device->memory_pools, CU_ATTRIBUTE_MEMORY_POOLS, handle) !=
-            CU_SUCCESS) {
-        device->memory_pools = 0;
-    }
-    return KILN_OK;
-}
 
 kiln_status kln_cuda_device_info(int32_t device, kiln_device_info *info)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cuda_driver.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -168,6 +169,45 @@ static void drop_newer_functions(cuda_table *table, int version)
     }
 }
 
+static kiln_status ask(const cuda_table *cuda, int handle, int attribute, int *value)
+{
+    return cuda_check(cuda, cuda->device_attribute(value, attribute, handle),
+                      "attribute %d of device %d", attribute, handle);
+}
+
+static kiln_status describe_device(const cuda_table *cuda, int index, cuda_device *device)
+{
+    KLN_RETURN_IF_ERROR(
+        cuda_check(cuda, cuda->device_get(&device->handle, index), "device %d", index));
+    const int handle = device->handle;
+    KLN_RETURN_IF_ERROR(
+        cuda_check(cuda, cuda->device_name(device->name, (int)sizeof device->name, handle),
+                   "the name of device %d", index));
+    device->name[sizeof device->name - 1] = '\0';
+    KLN_RETURN_IF_ERROR(cuda_check(
+        cuda, cuda->device_pci(device->pci_address, (int)sizeof device->pci_address, handle),
+        "the PCI address of device %d", index));
+    device->pci_address[sizeof device->pci_address - 1] = '\0';
+    /* As lspci and /sys write it. */
+    for (char *c = device->pci_address; *c != '\0'; c++) {
+        *c = (char)tolower((unsigned char)*c);
+    }
+    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->device_memory(&device->total_bytes, handle),
+                                   "the memory of device %d", index));
+    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_COMPUTE_MAJOR, &device->compute_major));
+    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_COMPUTE_MINOR, &device->compute_minor));
+    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_MULTIPROCESSORS, &device->multiprocessors));
+    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_INTEGRATED, &device->integrated));
+    KLN_RETURN_IF_ERROR(ask(cuda, handle, CU_ATTRIBUTE_MANAGED_MEMORY, &device->managed_memory));
+    /* A driver before 11.2 does not know the question. */
+    if (cuda->allocate_ordered == NULL ||
+        cuda->device_attribute(&device->memory_pools, CU_ATTRIBUTE_MEMORY_POOLS, handle) !=
+            CU_SUCCESS) {
+        device->memory_pools = 0;
+    }
+    return KILN_OK;
+}
+
 static kiln_status look_for_devices(void)
 {
     const cuda_table *cuda = &driver.table;
@@ -179,7 +219,7 @@ static kiln_status look_for_devices(void)
     }
     count = count < KLN_CUDA_DEVICE_LIMIT ? count : KLN_CUDA_DEVICE_LIMIT;
     for (int i = 0; i < count; i++) {
-        KLN_RETURN_IF_ERROR(cuda_describe_device(cuda, i, &driver.devices[i]));
+        KLN_RETURN_IF_ERROR(describe_device(cuda, i, &driver.devices[i]));
     }
     driver.count = count;
     return KILN_OK;
@@ -254,6 +294,13 @@ int kln_cuda_version(void)
     return kln_cuda_open() == KILN_OK ? driver.version : 0;
 }
 
+bool cuda_has_kernels(void)
+{
+    const cuda_table *cuda = cuda_functions();
+    return cuda->module_load != NULL && cuda->module_function != NULL &&
+           cuda->module_unload != NULL && cuda->launch_kernel != NULL;
+}
+
 bool kln_cuda_has(kln_cuda_feature feature, int32_t device)
 {
     cuda_device *found = NULL;
@@ -283,7 +330,9 @@ void kln_cuda_close(void)
 {
     (void)pthread_mutex_lock(&driver.guard);
     for (int32_t i = 0; i < driver.count; i++) {
-        cuda_forget_kernel(i);
+        if (driver.devices[i].forget_kernel != NULL) {
+            driver.devices[i].forget_kernel(i);
+        }
         if (atomic_load(&driver.devices[i].context) != NULL) {
             cuda_log_failure(&driver.table, driver.table.context_release(driver.devices[i].handle),
                              "giving a primary context back");

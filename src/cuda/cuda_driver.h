@@ -196,6 +196,7 @@ typedef struct cuda_device {
     void *_Atomic context; /* the primary one, once somebody needed it */
     void *_Atomic gather;  /* the kernel that copies, once somebody needed it (cuda_gather.c) */
     void *module;          /* that it is in */
+    void (*forget_kernel)(int32_t index); /* unloads it; NULL: it was not loaded */
 } cuda_device;
 
 /* The open driver's functions. Only after kln_cuda_open worked. */
@@ -207,10 +208,6 @@ KILN_MUST_CHECK kiln_status cuda_find_device(int32_t index, cuda_device **device
 /* Its primary context, retained by the first who asks. */
 KILN_MUST_CHECK kiln_status cuda_primary_context(cuda_device *device, void **context);
 
-/* Asks the driver for everything in `device` but the context. */
-KILN_MUST_CHECK kiln_status cuda_describe_device(const cuda_table *cuda, int index,
-                                                 cuda_device *device);
-
 /* KILN_OK for success; else the sentence "WHAT: NAME (number): text", with what to do about it
  * where that is known, and OUT_OF_MEMORY, NO_DEVICE, UNSUPPORTED or DEVICE. */
 KILN_MUST_CHECK kiln_status cuda_check(const cuda_table *cuda, int result, const char *format, ...)
@@ -218,9 +215,6 @@ KILN_MUST_CHECK kiln_status cuda_check(const cuda_table *cuda, int result, const
 
 /* Whether the open driver has what cuda_gather.c calls. */
 bool cuda_has_kernels(void);
-
-/* Unloads the kernel from a device, where it was loaded. */
-void cuda_forget_kernel(int32_t index);
 
 /* A failure with nobody to report it to. */
 void cuda_log_failure(const cuda_table *cuda, int result, const char *what);

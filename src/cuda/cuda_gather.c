@@ -81,11 +81,20 @@ static const char kernel[] =
 
 static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
 
-bool cuda_has_kernels(void)
+static void forget_kernel(int32_t index)
 {
-    const cuda_table *cuda = cuda_functions();
-    return cuda->module_load != NULL && cuda->module_function != NULL &&
-           cuda->module_unload != NULL && cuda->launch_kernel != NULL;
+    cuda_device *device = NULL;
+    kln_cuda_scope scope;
+    if (cuda_find_device(index, &device) != KILN_OK || atomic_load(&device->gather) == NULL) {
+        return;
+    }
+    if (kln_cuda_enter(index, &scope) == KILN_OK) {
+        const cuda_table *cuda = cuda_functions();
+        cuda_log_failure(cuda, cuda->module_unload(device->module), "unloading a kernel");
+        kln_cuda_leave(&scope);
+    }
+    device->module = NULL;
+    atomic_store(&device->gather, NULL);
 }
 
 static int load(cuda_device *device, void **function)
@@ -102,6 +111,7 @@ static int load(cuda_device *device, void **function)
         return result;
     }
     device->module = module;
+    device->forget_kernel = forget_kernel;
     atomic_store_explicit(&device->gather, *function, memory_order_release);
     return CU_SUCCESS;
 }
@@ -128,22 +138,6 @@ static kiln_status find_kernel(cuda_device *device, void **function)
     (void)pthread_mutex_unlock(&loading);
     return cuda_check(cuda_functions(), result, "loading the kernel that copies on device %d (%s)",
                       device->handle, device->name);
-}
-
-void cuda_forget_kernel(int32_t index)
-{
-    cuda_device *device = NULL;
-    kln_cuda_scope scope;
-    if (cuda_find_device(index, &device) != KILN_OK || atomic_load(&device->gather) == NULL) {
-        return;
-    }
-    if (kln_cuda_enter(index, &scope) == KILN_OK) {
-        const cuda_table *cuda = cuda_functions();
-        cuda_log_failure(cuda, cuda->module_unload(device->module), "unloading a kernel");
-        kln_cuda_leave(&scope);
-    }
-    device->module = NULL;
-    atomic_store(&device->gather, NULL);
 }
 
 /* The kernel's parameters, and how many blocks that is. */

@@ -18,40 +18,6 @@ static kiln_status check_taken(const kiln_backend *backend, const kiln_build_opt
                      option->shown.name, backend->name, option->shown.group);
 }
 
-static kiln_status make_state(const kiln_backend *backend, const kiln_model *model,
-                              const kiln_build_options *options, bool load,
-                              const kiln_monitor *monitor, void **state)
-{
-    if (load && backend->engine.load != NULL) {
-        return backend->engine.load(model, options, state);
-    }
-    if (backend->engine.build != NULL) {
-        return backend->engine.build(model, options, monitor, state);
-    }
-    return kln_fail(KILN_ERROR_UNSUPPORTED,
-                    "the %s backend builds no engine from a file; it is made by "
-                    "kiln_engine_create_%s",
-                    backend->name, backend->name);
-}
-
-/* The same where somebody said what shapes there will be. */
-static kiln_status make_hinted(const kiln_backend *backend, const kiln_backend_info *info,
-                               const kiln_model *model, const kiln_build_options *options,
-                               bool load, const kiln_monitor *monitor, void **state)
-{
-    if (options->shape_hint_count == 0 || (info->capabilities & KILN_CAPABILITY_PROFILES) == 0) {
-        return make_state(backend, model, options, load, monitor, state);
-    }
-    kiln_build_options hinted = *options;
-    kiln_profile profile;
-    KLN_RETURN_IF_ERROR(kln_profile_of_hints(options, &profile));
-    hinted.profiles = &profile;
-    hinted.profile_count = 1;
-    const kiln_status status = make_state(backend, model, &hinted, load, monitor, state);
-    kln_free((void *)(uintptr_t)profile.inputs);
-    return status;
-}
-
 /* What is in one backend's own format is nothing that another one reads, nor that is built. */
 static kiln_status check_format(const kiln_model *model, const kiln_backend *backend, bool load)
 {
@@ -90,31 +56,6 @@ static kiln_status name_folder(kiln_model *model, const char *folder)
                                 : "a network has its weights");
     }
     model->folder = folder;
-    return KILN_OK;
-}
-
-kiln_status kln_engine_make_anew(const kiln_backend *backend, const kiln_backend_info *info,
-                                 const kiln_model *model, const kiln_build_options *options,
-                                 bool load, const kiln_monitor *monitor, kiln_engine **engine)
-{
-    const char *source = model->path != NULL ? model->path : "a model in memory";
-    kln_log(KILN_LOG_INFO, "engine", "%s: %s with %s %s", source, load ? "loading" : "building",
-            info->name, info->version);
-    const uint64_t begin = kln_now();
-    void *state = NULL;
-    kln_onnx_model *converted = NULL;
-    kiln_status status = load ? KILN_OK : kln_engine_convert(model, options, &converted);
-    const kiln_model changed = {.graph = converted, .written = model->written};
-    const kiln_model *built = converted != NULL ? &changed : model;
-    if (status == KILN_OK) {
-        status = make_hinted(backend, info, built, options, load, monitor, &state);
-        status = status == KILN_OK ? status : kln_engine_explain(status, built, options, backend);
-    }
-    kln_onnx_model_destroy(converted);
-    KLN_RETURN_IF_ERROR(status);
-    KLN_RETURN_IF_ERROR(kln_engine_adopt(backend, info, state, options, model->path, engine));
-    kln_log(KILN_LOG_INFO, "engine", "%s: ready after %.1f ms", source,
-            (double)(kln_now() - begin) / 1e6);
     return KILN_OK;
 }
 

@@ -2,6 +2,15 @@
 /* What is inferred of a network as it grows: each layer is taken in when it is added. */
 #include "build_layer.h"
 
+kln_built_tensor *kln_network_tensor(const kiln_network *network, kiln_tensor_id id)
+{
+    if (id < 0 || id >> KLN_ID_BITS != network->number ||
+        (size_t)(id & KLN_ID_MASK) >= network->tensor_count) {
+        return NULL;
+    }
+    return &network->tensors[id & KLN_ID_MASK];
+}
+
 void kln_network_forget(kiln_network *network)
 {
     kiln_network *root = network->root;
@@ -14,15 +23,6 @@ void kln_network_forget(kiln_network *network)
             each->tensors[i].value = NULL;
         }
     }
-}
-
-kiln_status kln_network_edit(kiln_network *network, kln_onnx_model **model)
-{
-    const kln_onnx_model *same = NULL;
-    KLN_RETURN_IF_ERROR(kln_network_model(network, &same));
-    kln_network_forget(network);
-    *model = network->model;
-    return KILN_OK;
 }
 
 static kiln_status know_one(kiln_network *network)

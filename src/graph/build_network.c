@@ -10,15 +10,6 @@
 
 /* --- tensors and names --- */
 
-kln_built_tensor *kln_network_tensor(const kiln_network *network, kiln_tensor_id id)
-{
-    if (id < 0 || id >> KLN_ID_BITS != network->number ||
-        (size_t)(id & KLN_ID_MASK) >= network->tensor_count) {
-        return NULL;
-    }
-    return &network->tensors[id & KLN_ID_MASK];
-}
-
 kiln_status kln_network_room(kiln_network *network)
 {
     if (network->tensor_count > (size_t)KLN_ID_MASK) {
@@ -462,5 +453,14 @@ kiln_status kiln_network_set_metadata(kiln_network *network, const char *key, co
     entries[count] = (kln_onnx_entry){.key = name, .value = copy, .present = 4};
     model->metadata = entries;
     model->metadata_count = count + 1;
+    return KILN_OK;
+}
+
+kiln_status kln_network_edit(kiln_network *network, kln_onnx_model **model)
+{
+    const kln_onnx_model *same = NULL;
+    KLN_RETURN_IF_ERROR(kln_network_model(network, &same));
+    kln_network_forget(network);
+    *model = network->model;
     return KILN_OK;
 }

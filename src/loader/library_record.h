@@ -36,6 +36,8 @@ struct kln_library {
     char text[KLN_PLACE_TEXT]; /* every string above */
 };
 
+/* `text` in the record, cut where the record is full. */
+const char *kln_record_keep(kln_library *library, const char *text);
 /* Keeps "PLACE: words". */
 void kln_record_place(kln_library *library, const char *place, const char *words);
 
@@ -50,6 +52,11 @@ bool kln_library_try_path(kln_library *library, const char *path, void *table);
 bool kln_library_try_name(kln_library *library, const char *name, void *table);
 
 /* Tries the spec's files in a folder. */
+bool kln_library_is_folder(const char *path);
+/* Where wildcards were met: a file of libraries, or folders with them. */
+typedef bool kln_library_visit(kln_library *library, const char *path, void *table);
+bool kln_library_expand(kln_library *library, const char *root, const char *tail,
+                        kln_library_visit *each, void *table);
 bool kln_library_search_folder(kln_library *library, const char *folder, void *table);
 
 /* Tries what others in the process have open (library_loaded.c). */

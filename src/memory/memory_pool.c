@@ -25,16 +25,6 @@ uint32_t pool_class_of(size_t bytes)
     return 4U + (shift - 2) * 4U + quarter;
 }
 
-size_t pool_class_bytes(uint32_t class_index)
-{
-    if (class_index < 4) {
-        return (class_index + 1) * KLN_MEMORY_ALIGNMENT;
-    }
-    const uint32_t shift = (class_index - 4) / 4;
-    const size_t quarters = 5 + (class_index - 4) % 4;
-    return (quarters << shift) * KLN_MEMORY_ALIGNMENT;
-}
-
 /* --- shards --- */
 
 static atomic_uint next_thread;
@@ -46,42 +36,6 @@ static pool_shard *own_shard(kiln_pool *pool)
         this_thread = atomic_fetch_add_explicit(&next_thread, 1, memory_order_relaxed) + 1;
     }
     return &pool->shards[this_thread % POOL_SHARDS];
-}
-
-void pool_lock_shard(pool_shard *shard)
-{
-    while (atomic_exchange_explicit(&shard->locked, true, memory_order_acquire)) {
-        /* The holder is in a few instructions of ours, or was put aside there by the scheduler. */
-        for (int i = 0; atomic_load_explicit(&shard->locked, memory_order_relaxed); i++) {
-            if (i > 64) {
-                (void)sched_yield();
-            }
-        }
-    }
-}
-
-void pool_unlock_shard(pool_shard *shard)
-{
-    atomic_store_explicit(&shard->locked, false, memory_order_release);
-}
-
-static bool is_ready(const pool_block *block, const kiln_stream *stream)
-{
-    return block->stream == NULL || block->stream == stream ||
-           atomic_load_explicit(&block->stream->finished, memory_order_acquire);
-}
-
-pool_block *pool_take_ready(pool_block **list, const kiln_stream *stream)
-{
-    for (int i = 0; *list != NULL && i < POOL_SCAN; i++) {
-        pool_block *block = *list;
-        if (is_ready(block, stream)) {
-            *list = block->next;
-            return block;
-        }
-        list = &block->next;
-    }
-    return NULL;
 }
 
 static uint32_t shard_limit(size_t bytes)

@@ -12,6 +12,7 @@
 #define KLN_MEMORY_POOL_H
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "kln_memory.h"
@@ -69,15 +70,7 @@ struct kiln_pool {
     uint64_t stream_waits;
 };
 
-/* Bytes of a class, and the class of a size from 1 to POOL_MAX_BYTES. */
-size_t pool_class_bytes(uint32_t class_index);
 uint32_t pool_class_of(size_t bytes);
-
-void pool_lock_shard(pool_shard *shard);
-void pool_unlock_shard(pool_shard *shard);
-
-/* Takes the first of the first few blocks that work on `stream` may use as it is, or NULL. */
-pool_block *pool_take_ready(pool_block **list, const kiln_stream *stream);
 
 /* A block from anywhere but `shard`'s own list: the centre, other shards, a new slab. Adds some of
  * the centre's to `shard`. */
@@ -93,5 +86,53 @@ void pool_trim_locked(kiln_pool *pool, size_t keep);
 
 /* Waits for what may use the slab's memory and gives it back. */
 void pool_drop_slab(kiln_pool *pool, pool_slab *slab);
+
+static inline void pool_lock_shard(pool_shard *shard)
+{
+    while (atomic_exchange_explicit(&shard->locked, true, memory_order_acquire)) {
+        /* The holder is in a few instructions of ours, or was put aside there by the scheduler. */
+        for (int i = 0; atomic_load_explicit(&shard->locked, memory_order_relaxed); i++) {
+            if (i > 64) {
+                (void)sched_yield();
+            }
+        }
+    }
+}
+
+static inline void pool_unlock_shard(pool_shard *shard)
+{
+    atomic_store_explicit(&shard->locked, false, memory_order_release);
+}
+
+static inline bool pool_is_ready(const pool_block *block, const kiln_stream *stream)
+{
+    return block->stream == NULL || block->stream == stream ||
+           atomic_load_explicit(&block->stream->finished, memory_order_acquire);
+}
+
+/* Takes the first of the first few blocks that work on `stream` may use as it is, or NULL. */
+static inline pool_block *pool_take_ready(pool_block **list, const kiln_stream *stream)
+{
+    for (int i = 0; *list != NULL && i < POOL_SCAN; i++) {
+        pool_block *block = *list;
+        if (pool_is_ready(block, stream)) {
+            *list = block->next;
+            return block;
+        }
+        list = &block->next;
+    }
+    return NULL;
+}
+
+/* Bytes of a class, and the class of a size from 1 to POOL_MAX_BYTES. */
+static inline size_t pool_class_bytes(uint32_t class_index)
+{
+    if (class_index < 4) {
+        return (class_index + 1) * KLN_MEMORY_ALIGNMENT;
+    }
+    const uint32_t shift = (class_index - 4) / 4;
+    const size_t quarters = 5 + (class_index - 4) % 4;
+    return (quarters << shift) * KLN_MEMORY_ALIGNMENT;
+}
 
 #endif

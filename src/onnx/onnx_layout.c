@@ -274,15 +274,28 @@ static const kln_field tensor_fields[] = {
     [16] = SUBS("metadata_props", MESSAGES, tensor, metadata, metadata_count, entry),
 };
 
+bool kln_onnx_is_number_field(uint32_t number)
+{
+    return number == KLN_TENSOR_FLOAT_DATA || number == KLN_TENSOR_INT32_DATA ||
+           number == KLN_TENSOR_INT64_DATA || number == KLN_TENSOR_DOUBLE_DATA ||
+           number == KLN_TENSOR_UINT64_DATA;
+}
+
+/* Numbers of a type that has no match here stay as they are. */
+static bool tensor_takes(const void *message, uint32_t number)
+{
+    const kln_onnx_tensor *tensor = message;
+    return tensor->dtype != KILN_DTYPE_UNDEFINED || !kln_onnx_is_number_field(number);
+}
+
 const kln_layout kln_layout_tensor = {
     .name = "TensorProto",
     .size = sizeof(kln_onnx_tensor),
     .present = AT(tensor, present),
     .unknown = AT(tensor, unknown),
     FIELDS(tensor_fields),
-    .prepare = kln_onnx_prepare_tensor,
-    .takes = kln_onnx_takes_tensor,
-    .finish = kln_onnx_finish_tensor,
+    .takes = tensor_takes,
+    .hooks = KLN_HOOKS_TENSOR,
 };
 
 /* --- attributes and nodes --- */
@@ -406,7 +419,7 @@ const kln_layout kln_layout_graph = {
     .unknown = AT(graph, unknown),
     .nesting = KLN_NESTS_GRAPH,
     FIELDS(graph_fields),
-    .finish = kln_onnx_finish_graph,
+    .hooks = KLN_HOOKS_GRAPH,
 };
 
 static const kln_field function_fields[] = {
@@ -430,7 +443,7 @@ static const kln_layout kln_layout_function = {
     .present = AT(function, present),
     .unknown = AT(function, unknown),
     FIELDS(function_fields),
-    .finish = kln_onnx_finish_function,
+    .hooks = KLN_HOOKS_FUNCTION,
 };
 
 static const kln_field model_fields[] = {
@@ -452,28 +465,5 @@ const kln_layout kln_layout_model = {
     .present = AT(model, present),
     .unknown = AT(model, unknown),
     FIELDS(model_fields),
-    .finish = kln_onnx_finish_model,
+    .hooks = KLN_HOOKS_MODEL,
 };
-
-const kln_field *kln_layout_field(const kln_layout *layout, uint32_t number)
-{
-    if (number >= layout->field_count || layout->fields[number].kind == KLN_FIELD_UNKNOWN) {
-        return NULL;
-    }
-    return &layout->fields[number];
-}
-
-void kln_layout_init(const kln_layout *layout, void *message)
-{
-    unsigned char *base = message;
-    for (uint32_t i = 1; i < layout->field_count; i++) {
-        const kln_field *field = &layout->fields[i];
-        if (field->kind == KLN_FIELD_STRING) {
-            *(const char **)(void *)(base + field->offset) = "";
-        } else if (field->kind == KLN_FIELD_INT64) {
-            memcpy(base + field->offset, &field->initial, sizeof field->initial);
-        } else if (field->kind == KLN_FIELD_MESSAGE && field->offset != 0) {
-            kln_layout_init(field->message, base + field->offset);
-        }
-    }
-}

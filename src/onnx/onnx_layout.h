@@ -65,6 +65,16 @@ typedef struct kln_field {
 
 typedef enum kln_nesting { KLN_NESTS_NOT, KLN_NESTS_GRAPH, KLN_NESTS_TYPE } kln_nesting;
 
+/* Messages of which a reader does more than the tables say (onnx_read.c). */
+typedef enum kln_hooks {
+    KLN_HOOKS_NONE,
+    KLN_HOOKS_TENSOR,
+    KLN_HOOKS_GRAPH,
+    KLN_HOOKS_FUNCTION,
+    KLN_HOOKS_MODEL,
+    KLN_HOOKS_COUNT
+} kln_hooks;
+
 struct kln_onnx_reader;
 
 struct kln_layout {
@@ -81,8 +91,8 @@ struct kln_layout {
     bool (*takes)(const void *message, uint32_t number);
     /* Optional. While reading: a field that is not repeated was set. */
     void (*after)(void *message, uint32_t number);
-    /* Optional. While reading: the whole message was. */
-    kiln_status (*finish)(struct kln_onnx_reader *reader, kln_wire wire, void *message);
+    /* Which of the reader's hooks. */
+    kln_hooks hooks;
     /* Optional. While writing: false leaves the field out. */
     bool (*holds)(const void *message, uint32_t number);
 };
@@ -98,6 +108,9 @@ extern const kln_layout kln_layout_entry;
 
 /* The field of that number, or NULL when it is not known. */
 const kln_field *kln_layout_field(const kln_layout *layout, uint32_t number);
+
+/* Whether that field of TensorProto holds numbers one by one. */
+bool kln_onnx_is_number_field(uint32_t number);
 
 /* Sets what is not zero when absent: strings to "", dimensions to KILN_DYNAMIC. */
 void kln_layout_init(const kln_layout *layout, void *message);

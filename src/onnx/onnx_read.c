@@ -25,7 +25,7 @@ static kiln_status read_sparse_name(kln_onnx_reader *reader, kiln_span bytes, co
                                 kln_layout_field(&kln_layout_tensor, KLN_TENSOR_NAME), bytes, name);
 }
 
-kiln_status kln_onnx_finish_graph(kln_onnx_reader *reader, kln_wire wire, void *message)
+static kiln_status finish_graph(kln_onnx_reader *reader, kln_wire wire, void *message)
 {
     (void)wire;
     kln_onnx_graph *graph = message;
@@ -49,7 +49,7 @@ kiln_status kln_onnx_finish_graph(kln_onnx_reader *reader, kln_wire wire, void *
     return KILN_OK;
 }
 
-kiln_status kln_onnx_finish_function(kln_onnx_reader *reader, kln_wire wire, void *message)
+static kiln_status finish_function(kln_onnx_reader *reader, kln_wire wire, void *message)
 {
     (void)reader;
     (void)wire;
@@ -60,7 +60,7 @@ kiln_status kln_onnx_finish_function(kln_onnx_reader *reader, kln_wire wire, voi
     return KILN_OK;
 }
 
-kiln_status kln_onnx_finish_model(kln_onnx_reader *reader, kln_wire wire, void *message)
+static kiln_status finish_model(kln_onnx_reader *reader, kln_wire wire, void *message)
 {
     (void)reader;
     (void)wire;
@@ -81,6 +81,13 @@ kiln_status kln_onnx_finish_model(kln_onnx_reader *reader, kln_wire wire, void *
     return KILN_OK;
 }
 
+static const kln_read_hooks hooks[KLN_HOOKS_COUNT] = {
+    [KLN_HOOKS_TENSOR] = {kln_onnx_prepare_tensor, kln_onnx_finish_tensor},
+    [KLN_HOOKS_GRAPH] = {NULL, finish_graph},
+    [KLN_HOOKS_FUNCTION] = {NULL, finish_function},
+    [KLN_HOOKS_MODEL] = {NULL, finish_model},
+};
+
 /* Reads `bytes`; the model owns `mapping` from now on, whatever happens. */
 static kiln_status read_model(kiln_span bytes, const char *folder, const char *path, bool partly,
                               kln_mapping *mapping, kln_onnx_model **result)
@@ -91,8 +98,11 @@ static kiln_status read_model(kiln_span bytes, const char *folder, const char *p
         kln_mapping_close(mapping);
         return status;
     }
-    kln_onnx_reader reader = {
-        .model = model, .arena = &model->arena, .base = bytes.data, .is_partial = partly};
+    kln_onnx_reader reader = {.hooks = hooks,
+                              .model = model,
+                              .arena = &model->arena,
+                              .base = bytes.data,
+                              .is_partial = partly};
     reader.externals_end = &reader.externals;
     if (mapping->bytes.data != NULL) {
         model->mappings = kln_alloc(sizeof *mapping);

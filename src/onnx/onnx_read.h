@@ -15,7 +15,17 @@ typedef struct kln_external {
     struct kln_external *next;
 } kln_external;
 
+struct kln_onnx_reader;
+
+typedef struct kln_read_hooks {
+    /* Optional. Looks at the message's fields before the others do. */
+    kiln_status (*prepare)(const struct kln_onnx_reader *reader, kln_wire wire, void *message);
+    /* Optional. The whole message was read. */
+    kiln_status (*finish)(struct kln_onnx_reader *reader, kln_wire wire, void *message);
+} kln_read_hooks;
+
 typedef struct kln_onnx_reader {
+    const kln_read_hooks *hooks; /* by kln_hooks */
     kln_onnx_model *model;
     kln_arena *arena;
     const uint8_t *base; /* where the bytes begin, to say how far a failure is */
@@ -28,6 +38,9 @@ typedef struct kln_onnx_reader {
     bool is_partial;           /* external files may be missing */
     struct kln_tally *scratch; /* for kln_onnx_release_scratch */
 } kln_onnx_reader;
+
+/* The name of that field, or "field" where it is not known. */
+const char *kln_onnx_field_name(const kln_layout *layout, uint32_t number);
 
 /* The byte that `at` is, counted from the beginning of the file. */
 size_t kln_onnx_byte(const kln_onnx_reader *reader, const void *at);
@@ -52,13 +65,9 @@ KILN_MUST_CHECK kiln_status kln_onnx_read_string(kln_onnx_reader *reader, const 
                                                  const kln_field *field, kiln_span bytes,
                                                  const char **string);
 
-/* Hooks of the tables (onnx_read_tensor.c, onnx_read.c). */
+/* Hooks of tensors (onnx_read_tensor.c). */
 kiln_status kln_onnx_prepare_tensor(const kln_onnx_reader *reader, kln_wire wire, void *message);
-bool kln_onnx_takes_tensor(const void *message, uint32_t number);
 kiln_status kln_onnx_finish_tensor(kln_onnx_reader *reader, kln_wire wire, void *message);
-kiln_status kln_onnx_finish_graph(kln_onnx_reader *reader, kln_wire wire, void *message);
-kiln_status kln_onnx_finish_function(kln_onnx_reader *reader, kln_wire wire, void *message);
-kiln_status kln_onnx_finish_model(kln_onnx_reader *reader, kln_wire wire, void *message);
 
 /* Bits of one element by TensorProto.DataType, also where kiln_dtype has no match; 0: not known. */
 unsigned kln_onnx_wire_bits(int32_t wire_dtype);

@@ -14,33 +14,6 @@ typedef struct kln_tally {
                        before the first value is set, because what decides may stand there twice */
 } tally;
 
-size_t kln_onnx_byte(const kln_onnx_reader *reader, const void *at)
-{
-    return (size_t)((const uint8_t *)at - reader->base);
-}
-
-static const char *field_name(const kln_layout *layout, uint32_t number)
-{
-    const kln_field *field = kln_layout_field(layout, number);
-    return field != NULL ? field->name : "a field that is not known";
-}
-
-kiln_status kln_onnx_next(const kln_onnx_reader *reader, const kln_layout *layout, kln_wire *wire,
-                          kln_wire_field *field)
-{
-    const char *wrong = kln_wire_next(wire, field);
-    if (wrong == NULL) {
-        return KILN_OK;
-    }
-    if (field->number == 0) {
-        return kln_fail(KILN_ERROR_MALFORMED, "byte %zu, in %s: %s",
-                        kln_onnx_byte(reader, field->start), layout->name, wrong);
-    }
-    return kln_fail(KILN_ERROR_MALFORMED, "byte %zu, %s.%s (field %u): %s",
-                    kln_onnx_byte(reader, field->start), layout->name,
-                    field_name(layout, field->number), (unsigned)field->number, wrong);
-}
-
 kiln_status kln_onnx_count_entries(kln_onnx_reader *reader, size_t more)
 {
     if (more > KLN_ONNX_MAX_ENTRIES - reader->entries) {
@@ -85,10 +58,11 @@ kiln_status kln_onnx_read_string(kln_onnx_reader *reader, const kln_layout *layo
 static kiln_status fail_type(const kln_onnx_reader *reader, const kln_layout *layout,
                              const kln_wire_field *field, const char *needed)
 {
-    return kln_fail(
-        KILN_ERROR_MALFORMED, "byte %zu, %s.%s (field %u): its wire type is %d, %s is needed",
-        kln_onnx_byte(reader, field->start), layout->name, field_name(layout, field->number),
-        (unsigned)field->number, (int)field->type, needed);
+    return kln_fail(KILN_ERROR_MALFORMED,
+                    "byte %zu, %s.%s (field %u): its wire type is %d, %s is needed",
+                    kln_onnx_byte(reader, field->start), layout->name,
+                    kln_onnx_field_name(layout, field->number), (unsigned)field->number,
+                    (int)field->type, needed);
 }
 
 /* Numbers in a repeated field that may be packed. */
@@ -412,8 +386,11 @@ static kiln_status read_inside(kln_onnx_reader *reader, const kln_layout *layout
     static const uint8_t nothing[1];
     const uint8_t *begin = bytes.size != 0 ? bytes.data : nothing;
     const kln_wire wire = {begin, begin + bytes.size};
+    const kln_read_hooks *hooks = &reader->hooks[layout->hooks];
     if (layout->prepare != NULL) {
         KLN_RETURN_IF_ERROR(layout->prepare(reader, wire, message));
+    } else if (hooks->prepare != NULL) {
+        KLN_RETURN_IF_ERROR(hooks->prepare(reader, wire, message));
     }
     tally *found = take_scratch(reader);
     if (found == NULL) {
@@ -428,8 +405,8 @@ static kiln_status read_inside(kln_onnx_reader *reader, const kln_layout *layout
     }
     found->next = reader->scratch;
     reader->scratch = found;
-    return status == KILN_OK && layout->finish != NULL ? layout->finish(reader, wire, message)
-                                                       : status;
+    return status == KILN_OK && hooks->finish != NULL ? hooks->finish(reader, wire, message)
+                                                      : status;
 }
 
 kiln_status kln_onnx_read_message(kln_onnx_reader *reader, const kln_layout *layout,

@@ -74,20 +74,6 @@ kiln_status kln_onnx_prepare_tensor(const kln_onnx_reader *reader, kln_wire wire
     return KILN_OK;
 }
 
-static bool is_number_field(uint32_t number)
-{
-    return number == KLN_TENSOR_FLOAT_DATA || number == KLN_TENSOR_INT32_DATA ||
-           number == KLN_TENSOR_INT64_DATA || number == KLN_TENSOR_DOUBLE_DATA ||
-           number == KLN_TENSOR_UINT64_DATA;
-}
-
-/* Numbers of a type that has no match here stay as they are. */
-bool kln_onnx_takes_tensor(const void *message, uint32_t number)
-{
-    const kln_onnx_tensor *tensor = message;
-    return tensor->dtype != KILN_DTYPE_UNDEFINED || !is_number_field(number);
-}
-
 uint32_t kln_onnx_data_field(kiln_dtype dtype)
 {
     switch (dtype) {
@@ -170,7 +156,7 @@ static kiln_status note_field(const kln_onnx_reader *reader, kln_onnx_tensor *te
         tensor->is_external = field->value == 1;
         return KILN_OK;
     }
-    return is_number_field(field->number) && tensor->dtype != KILN_DTYPE_UNDEFINED
+    return kln_onnx_is_number_field(field->number) && tensor->dtype != KILN_DTYPE_UNDEFINED
                ? note_numbers(reader, tensor, field, found)
                : KILN_OK;
 }

@@ -16,6 +16,9 @@
 #define KLN_WRITER_BUFFER ((size_t)65536)
 
 typedef struct kln_onnx_writer {
+    /* kln_onnx_write_tensor_field, which writes messages in turn */
+    kiln_status (*tensor_field)(struct kln_onnx_writer *writer, uint32_t number,
+                                const kln_onnx_tensor *tensor);
     kln_onnx_weights weights;
     const char *location; /* what an external tensor's location will be */
     bool measures;        /* the first walk */
@@ -58,8 +61,7 @@ KILN_MUST_CHECK kiln_status kln_onnx_put_model(kln_onnx_writer *writer,
 /* A length that only the first walk finds out: `*length` is kept there and given back here. */
 KILN_MUST_CHECK kiln_status kln_onnx_keep_length(kln_onnx_writer *writer, uint64_t *length);
 
-/* What the table says of a tensor is written by onnx_write_tensor.c where this is true. */
-bool kln_onnx_is_tensor_field(const kln_layout *layout, uint32_t number);
+/* Of a tensor, what depends on where its bytes lie. */
 KILN_MUST_CHECK kiln_status kln_onnx_write_tensor_field(kln_onnx_writer *writer, uint32_t number,
                                                         const kln_onnx_tensor *tensor);
 

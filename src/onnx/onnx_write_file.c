@@ -149,7 +149,10 @@ kiln_status kln_onnx_write_file(const kln_onnx_model *model, const char *path,
     KLN_RETURN_IF_ERROR(kln_onnx_check_weights(weights));
     kln_output file = {.descriptor = -1};
     kln_output data = {.descriptor = -1};
-    kln_onnx_writer writer = {.weights = weights, .file = &file, .data = &data};
+    kln_onnx_writer writer = {.tensor_field = kln_onnx_write_tensor_field,
+                              .weights = weights,
+                              .file = &file,
+                              .data = &data};
     const size_t size = strlen(path) + MORE + 1;
     char *data_path = kln_alloc(size);
     writer.buffer = kln_alloc(KLN_WRITER_BUFFER);

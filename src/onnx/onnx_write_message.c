@@ -194,12 +194,18 @@ static kiln_status write_element(kln_onnx_writer *writer, const kln_field *field
     }
 }
 
+static bool is_tensor_field(const kln_layout *layout, uint32_t number)
+{
+    return layout == &kln_layout_tensor &&
+           (layout->fields[number].kind == KLN_FIELD_DATA || number == KLN_TENSOR_EXTERNAL_DATA);
+}
+
 static kiln_status write_field(kln_onnx_writer *writer, const kln_layout *layout, uint32_t number,
                                const unsigned char *base, bool present)
 {
     const kln_field *field = &layout->fields[number];
-    if (kln_onnx_is_tensor_field(layout, number)) {
-        return kln_onnx_write_tensor_field(writer, number, (const void *)base);
+    if (is_tensor_field(layout, number)) {
+        return writer->tensor_field(writer, number, (const void *)base);
     }
     if (field->kind < KLN_FIELD_STRINGS) {
         return write_single(writer, field, number, base, present);

@@ -57,12 +57,6 @@ static uint32_t number_of(const kln_onnx_tensor *tensor)
     return number == kln_onnx_data_field(tensor->dtype) ? number : KLN_TENSOR_RAW_DATA;
 }
 
-bool kln_onnx_is_tensor_field(const kln_layout *layout, uint32_t number)
-{
-    return layout == &kln_layout_tensor &&
-           (layout->fields[number].kind == KLN_FIELD_DATA || number == KLN_TENSOR_EXTERNAL_DATA);
-}
-
 /* --- elements in the message --- */
 
 /* Element `i` as the number that the wire's field holds. */

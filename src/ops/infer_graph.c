@@ -7,24 +7,6 @@
 #define CONTENT_LIMIT ((size_t)4096)
 #define CONTENTS_TOGETHER ((size_t)4000000)
 
-kln_graph_walk *kln_walk_create(kln_infer_state *state, const kln_onnx_graph *graph,
-                                kln_graph_inference *parent, const kln_scope *scope)
-{
-    kln_graph_walk *walk = kln_arena_alloc_zeroed(state->arena, 1, sizeof *walk);
-    if (walk == NULL) {
-        kln_state_check(state, false);
-        return NULL;
-    }
-    kln_names_init(&walk->inference.names);
-    kln_names_init(&walk->declared);
-    walk->inference.graph = graph;
-    walk->inference.parent = parent;
-    walk->scope = scope;
-    walk->next = state->walks;
-    state->walks = walk;
-    return walk;
-}
-
 static void missing_output(kln_infer_state *state, const char *name)
 {
     kln_state_issue(state, KILN_SEVERITY_ERROR, KILN_ISSUE_MISSING_OUTPUT, "", name,
@@ -87,6 +69,7 @@ static kiln_status start(kln_inference *inference, const kln_infer_options *opti
     }
     inference->state = state;
     state->inference = inference;
+    state->walk_graph = kln_walk_graph;
     state->arena = &inference->arena;
     kln_keys_init(&state->operators);
     kln_onnx_index_init(&state->index, inference->model);

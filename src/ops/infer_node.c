@@ -192,6 +192,24 @@ static void output_types(kln_rule *rule)
     }
 }
 
+kln_graph_walk *kln_walk_create(kln_infer_state *state, const kln_onnx_graph *graph,
+                                kln_graph_inference *parent, const kln_scope *scope)
+{
+    kln_graph_walk *walk = kln_arena_alloc_zeroed(state->arena, 1, sizeof *walk);
+    if (walk == NULL) {
+        kln_state_check(state, false);
+        return NULL;
+    }
+    kln_names_init(&walk->inference.names);
+    kln_names_init(&walk->declared);
+    walk->inference.graph = graph;
+    walk->inference.parent = parent;
+    walk->scope = scope;
+    walk->next = state->walks;
+    state->walks = walk;
+    return walk;
+}
+
 /* --- functions of the model's own --- */
 
 /* A limit of Kiln's own, in a branch that does not run too: what lies deeper is not looked at. */
@@ -254,7 +272,7 @@ static void call_function(kln_rule *rule, const kln_onnx_function *function)
         }
     }
     state->depth++;
-    kln_walk_graph(state, walk, NULL, 0, function->outputs, function->output_count);
+    state->walk_graph(state, walk, NULL, 0, function->outputs, function->output_count);
     state->depth--;
     kln_node_inference *known = &rule->graph->nodes[rule->index];
     known->graphs = kln_rule_alloc(rule, 1, sizeof(kln_graph_inference *));
@@ -303,7 +321,7 @@ kln_graph_inference *kln_infer_inner(kln_rule *rule, const kln_onnx_graph *graph
     const kln_branch outer = state->branch;
     state->branch = branch > outer ? branch : outer;
     state->depth++;
-    kln_walk_graph(state, walk, bound, bound_count, NULL, 0);
+    state->walk_graph(state, walk, bound, bound_count, NULL, 0);
     state->depth--;
     state->branch = outer;
     return &walk->inference;

@@ -46,8 +46,14 @@ typedef enum kln_branch { KLN_BRANCH_RUNS = 0, KLN_BRANCH_MAY_RUN, KLN_BRANCH_IS
 
 #define KLN_RECENT 16
 
+struct kln_graph_walk;
+
 typedef struct kln_infer_state {
     kln_inference *inference;
+    /* kln_walk_graph, for nodes that have graphs in them */
+    void (*walk_graph)(struct kln_infer_state *state, struct kln_graph_walk *walk,
+                       const kln_value *const *bound, size_t bound_count,
+                       const char *const *outputs, size_t output_count);
     kln_arena *arena;
     kln_expressions pool;
     kln_infer_options options;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -277,5 +278,73 @@ kiln_status kln_ranges_write_json(const kiln_range_table *table, kln_text *text)
     }
     const kiln_status status = kln_text_printf(text, "%s\n", printed);
     cJSON_free(printed);
+    return status;
+}
+
+static bool is_json(kiln_span bytes)
+{
+    const char *text = bytes.data;
+    size_t at = 0;
+    while (at < bytes.size && isspace((unsigned char)text[at])) {
+        at++;
+    }
+    return at < bytes.size && text[at] == '{';
+}
+
+kiln_status kiln_range_table_load_bytes(kiln_span bytes, kiln_range_table **table)
+{
+    KLN_RETURN_IF_NULL(table);
+    *table = NULL;
+    if (bytes.data == NULL && bytes.size > 0) {
+        return kln_fail_null(__func__, "bytes.data");
+    }
+    if (bytes.size == 0) {
+        return kln_fail(KILN_ERROR_EMPTY, "a table of ranges has no bytes");
+    }
+    if (bytes.size > KLN_MOST_RANGE_TEXT) {
+        return kln_fail(KILN_ERROR_LIMIT,
+                        "a table of ranges of %zu bytes was refused, %zu are "
+                        "allowed",
+                        bytes.size, KLN_MOST_RANGE_TEXT);
+    }
+    kiln_range_table *made = NULL;
+    KLN_RETURN_IF_ERROR(kiln_range_table_create(&made));
+    const kiln_status status =
+        is_json(bytes) ? kln_ranges_read_json(bytes, made) : kln_ranges_read_cache(bytes, made);
+    if (status != KILN_OK) {
+        kiln_range_table_destroy(made);
+        return status;
+    }
+    *table = made;
+    return KILN_OK;
+}
+
+kiln_status kiln_range_table_load(const char *path, kiln_range_table **table)
+{
+    KLN_RETURN_IF_NULL(table);
+    *table = NULL;
+    KLN_RETURN_IF_NULL(path);
+    kln_mapping mapping;
+    KLN_RETURN_IF_ERROR(kln_mapping_open(path, &mapping));
+    const kiln_status status = kiln_range_table_load_bytes(mapping.bytes, table);
+    kln_mapping_close(&mapping);
+    return status == KILN_OK ? status : kln_fail_within(status, "\"%s\"", path);
+}
+
+kiln_status kiln_range_table_save(const kiln_range_table *table, const char *path)
+{
+    KLN_RETURN_IF_NULL(table);
+    KLN_RETURN_IF_NULL(path);
+    const size_t length = strlen(path);
+    kln_text text;
+    kln_text_init(&text, KLN_MOST_RANGE_TEXT);
+    kiln_status status = length > 5 && strcmp(path + length - 5, ".json") == 0
+                             ? kln_ranges_write_json(table, &text)
+                             : kln_ranges_write_cache(table, &text);
+    if (status == KILN_OK) {
+        const kiln_span whole = {text.data, text.size};
+        status = kln_file_write(path, &whole, 1, false);
+    }
+    kln_text_finish(&text);
     return status;
 }

@@ -61,21 +61,6 @@ double ref_round_even(double value)
     return copysign((double)whole, value); /* -0.4 is -0 */
 }
 
-float ref_narrow(double value)
-{
-    float narrow = (float)value;
-    if (isfinite(value) && isfinite(narrow) && (double)narrow != value) {
-        uint32_t bits = 0;
-        memcpy(&bits, &narrow, sizeof bits);
-        if ((bits & 1U) == 0U) {
-            const double reach = fabs((double)narrow);
-            bits = reach < fabs(value) ? bits + 1 : bits - 1;
-            memcpy(&narrow, &bits, sizeof bits);
-        }
-    }
-    return narrow;
-}
-
 /* X(dtype, C type, read as, written from) with `v` for the stored and the computed element. */
 #define FLOAT_TYPES(X)                                                   \
     X(KILN_DTYPE_FLOAT32, float, (double)v, (float)v)                    \

@@ -1,6 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ref_internal.h"
 
+float ref_narrow(double value)
+{
+    float narrow = (float)value;
+    if (isfinite(value) && isfinite(narrow) && (double)narrow != value) {
+        uint32_t bits = 0;
+        memcpy(&bits, &narrow, sizeof bits);
+        if ((bits & 1U) == 0U) {
+            const double reach = fabs((double)narrow);
+            bits = reach < fabs(value) ? bits + 1 : bits - 1;
+            memcpy(&narrow, &bits, sizeof bits);
+        }
+    }
+    return narrow;
+}
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif

@@ -28,24 +28,6 @@ int32_t trt_type_of(kiln_dtype dtype)
     return -1;
 }
 
-kiln_shape trt_shape(const trt_Dims *dims)
-{
-    kiln_shape shape = {.rank = dims->nbDims};
-    for (int32_t i = 0; i < dims->nbDims && i < KILN_MAX_RANK; i++) {
-        shape.dims[i] = dims->d[i] < 0 ? KILN_DYNAMIC : dims->d[i];
-    }
-    return shape;
-}
-
-trt_Dims trt_dims(const kiln_shape *shape)
-{
-    trt_Dims dims = {.nbDims = shape->rank};
-    for (int32_t i = 0; i < shape->rank && i < TRT_MAX_DIMS; i++) {
-        dims.d[i] = shape->dims[i];
-    }
-    return dims;
-}
-
 /* --- describing the network, for an engine that is built ahead of time --- */
 
 static kiln_status describe_tensor(const trt_build *build, trt_Tensor *tensor, bool is_input,

@@ -16,9 +16,18 @@
         trt_table_put((table), abi->slots[TRT_M_##c##_##m], (trt_slot)trt_put_); \
     } while (0)
 
-void trt_table_put(trt_table *table, int slot, trt_slot function);
+static inline void trt_table_put(trt_table *table, int slot, trt_slot function)
+{
+    if (slot >= 0 && slot < TRT_TABLE_SLOTS) {
+        table->entries[TRT_TABLE_FRONT + slot] = function;
+    }
+}
+
 /* Where an object's pointer to its virtual table points. */
-const trt_slot *trt_table_point(const trt_table *table);
+static inline const trt_slot *trt_table_point(const trt_table *table)
+{
+    return table->entries + TRT_TABLE_FRONT;
+}
 
 void trt_fill_logger(trt_tables *tables, const trt_abi *abi);
 void trt_fill_error_recorder(trt_tables *tables, const trt_abi *abi);

@@ -19,18 +19,6 @@ static int32_t language(void *self)
     return 0; /* C++, as far as TensorRT is concerned */
 }
 
-void trt_table_put(trt_table *table, int slot, trt_slot function)
-{
-    if (slot >= 0 && slot < TRT_TABLE_SLOTS) {
-        table->entries[TRT_TABLE_FRONT + slot] = function;
-    }
-}
-
-const trt_slot *trt_table_point(const trt_table *table)
-{
-    return table->entries + TRT_TABLE_FRONT;
-}
-
 #define COMMON(table, c)                                       \
     do {                                                       \
         TRT_PUT(table, c, D1, destructor);                     \

@@ -8,6 +8,24 @@ static const trt_enumerator selectors[3] = {
     TRT_V_OptProfileSelector_MIN, TRT_V_OptProfileSelector_OPT, TRT_V_OptProfileSelector_MAX};
 static const char *const selector_names[3] = {"min", "opt", "max"};
 
+kiln_shape trt_shape(const trt_Dims *dims)
+{
+    kiln_shape shape = {.rank = dims->nbDims};
+    for (int32_t i = 0; i < dims->nbDims && i < KILN_MAX_RANK; i++) {
+        shape.dims[i] = dims->d[i] < 0 ? KILN_DYNAMIC : dims->d[i];
+    }
+    return shape;
+}
+
+trt_Dims trt_dims(const kiln_shape *shape)
+{
+    trt_Dims dims = {.nbDims = shape->rank};
+    for (int32_t i = 0; i < shape->rank && i < TRT_MAX_DIMS; i++) {
+        dims.d[i] = shape->dims[i];
+    }
+    return dims;
+}
+
 static trt_Tensor *find_input(trt_build *build, const char *name)
 {
     const trt_abi *abi = &build->library->abi;
