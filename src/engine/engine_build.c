@@ -166,7 +166,7 @@ static kiln_status check_network(const kiln_network *network, const kln_onnx_mod
     how.backend = selected == KILN_OK ? backend->name : NULL;
     how.profiles = options->profiles;
     how.profile_count = options->profiles != NULL ? options->profile_count : 0;
-    KLN_RETURN_IF_ERROR(kln_check_model(model, &how, &issues));
+    KLN_RETURN_IF_ERROR(kln_check_model(model, &how, options->provider, &issues));
     kiln_status status = kln_network_issues(network, &issues);
     status = status == KILN_OK ? kln_issues_status(issues) : status;
     if (status != KILN_OK && options->issues != NULL) {

@@ -47,7 +47,7 @@ static kiln_status read_ranges(const kiln_profile *profile, kln_profile_range **
 /* One pass for each profile, because each has ranges of its own; what has nothing to do with ranges
  * is the same in all of them and told once. */
 kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_options *options,
-                            kiln_issue_list **issues)
+                            kiln_provider provider, kiln_issue_list **issues)
 {
     kiln_check_options read = KILN_CHECK_OPTIONS_INIT;
     const kiln_backend *backend = NULL;
@@ -59,10 +59,12 @@ kiln_status kln_check_model(const kln_onnx_model *model, const kiln_check_option
     kln_validate_options validate = {.backend = read.backend};
     if (backend != NULL) {
         validate.supports = backend->supports;
+        validate.lacks = backend->lacks;
+        validate.on_gpu = provider == KILN_PROVIDER_CUDA;
+        validate.newest_ir = backend->newest_ir;
         validate.holds = backend->holds;
         validate.bound_as = backend->bound_as;
         validate.dense_only = backend->dense_only;
-        validate.needs_named_tail = backend->needs_named_tail;
         validate.unique_node_names = backend->unique_node_names;
         validate.plugins = backend->has_plugins;
         validate.initializers_are_weights = backend->initializers_are_weights;
@@ -105,7 +107,7 @@ kiln_status kiln_check_file(const char *path, const kiln_check_options *options,
     KLN_RETURN_IF_NULL(path);
     kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_onnx_read_partly(path, &model));
-    const kiln_status status = kln_check_model(model, options, issues);
+    const kiln_status status = kln_check_model(model, options, KILN_PROVIDER_CPU, issues);
     kln_onnx_model_destroy(model);
     return status;
 }
@@ -120,7 +122,7 @@ kiln_status kiln_check_bytes(kiln_span model, const char *folder, const kiln_che
     }
     kln_onnx_model *read = NULL;
     KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(model, folder, &read));
-    const kiln_status status = kln_check_model(read, options, issues);
+    const kiln_status status = kln_check_model(read, options, KILN_PROVIDER_CPU, issues);
     kln_onnx_model_destroy(read);
     return status;
 }
@@ -133,7 +135,7 @@ kiln_status kiln_network_validate(const kiln_network *network, const kiln_check_
     KLN_RETURN_IF_NULL(network);
     const kln_onnx_model *model = NULL;
     KLN_RETURN_IF_ERROR(kln_network_model(network, &model));
-    KLN_RETURN_IF_ERROR(kln_check_model(model, options, issues));
+    KLN_RETURN_IF_ERROR(kln_check_model(model, options, KILN_PROVIDER_CPU, issues));
     const kiln_status status = kln_network_issues(network, issues);
     if (status != KILN_OK) {
         kiln_issue_list_destroy(*issues);

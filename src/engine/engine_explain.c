@@ -19,7 +19,7 @@ static bool lies_in_the_model(kiln_status status)
 
 /* What a check of the model finds; nothing where it cannot be read: the backend said why. */
 static void check(const kiln_model *model, const kiln_check_options *options,
-                  kiln_issue_list **found)
+                  kiln_provider provider, kiln_issue_list **found)
 {
     kln_onnx_model *read = NULL;
     if (model->graph == NULL) {
@@ -27,7 +27,8 @@ static void check(const kiln_model *model, const kiln_check_options *options,
             return;
         }
     }
-    if (kln_check_model(model->graph != NULL ? model->graph : read, options, found) != KILN_OK) {
+    if (kln_check_model(model->graph != NULL ? model->graph : read, options, provider, found) !=
+        KILN_OK) {
         *found = NULL;
     }
     kln_onnx_model_destroy(read);
@@ -70,7 +71,7 @@ kiln_status kln_engine_explain(kiln_status status, const kiln_model *model,
     how.profiles = options->profiles;
     how.profile_count = options->profile_count;
     kiln_issue_list *list = NULL;
-    check(model, &how, &list);
+    check(model, &how, options->provider, &list);
     if ((list == NULL && kln_issues_create(&list) != KILN_OK) ||
         complete(list, told, status, sentence) != KILN_OK) {
         kiln_issue_list_destroy(list);

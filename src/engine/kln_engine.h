@@ -95,10 +95,10 @@ KILN_MUST_CHECK kiln_status kln_engine_load(const char *path, const kln_mapping 
                                             const kiln_build_options *options,
                                             kiln_engine **engine);
 
-/* All problems of a model, as kiln_check_file tells them. */
+/* All problems of a model, as kiln_check_file tells them; for a build with `provider`. */
 KILN_MUST_CHECK kiln_status kln_check_model(const struct kln_onnx_model *model,
                                             const kiln_check_options *options,
-                                            kiln_issue_list **issues);
+                                            kiln_provider provider, kiln_issue_list **issues);
 
 /* After `backend` failed with `status`, where the options ask for issues: puts the list there, with
  * what the backend put there already, if the failure lies in the model. Gives `status` and its

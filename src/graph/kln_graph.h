@@ -125,10 +125,6 @@ KILN_MUST_CHECK kiln_status kln_expand_celu(kln_onnx_model *model, size_t *expan
 
 /* --- validation --- */
 
-/* Whether the node's last input is left out by an empty name, in an operator where ONNX Runtime
- * reads what the name stands for. */
-bool kln_has_nameless_tail(const kln_onnx_node *node);
-
 /* Whether a backend runs this operator. `dtype` is that of the first input with a known one. */
 typedef bool (*kln_supports)(const char *domain, const char *name, int64_t opset, kiln_dtype dtype);
 
@@ -140,11 +136,13 @@ typedef struct kln_profile_range { /* of one input in one optimization profile *
 typedef struct kln_validate_options {
     const char *backend;               /* its name, for sentences; NULL: none in particular */
     kln_supports supports;             /* NULL: not asked */
+    kln_lacks lacks;                   /* NULL: not asked */
+    bool on_gpu;                       /* of a build on a GPU */
+    int64_t newest_ir;                 /* 0: any version of the format */
     bool (*holds)(int32_t wire_dtype); /* whether tensors of this type can be inside; NULL: all */
     kiln_dtype (*bound_as)(kiln_dtype dtype); /* the type an input or output gets; NULL: its own */
     bool dense_only;                          /* sparse weights are refused */
-    bool needs_named_tail;  /* a last input without a name is refused where it ends the process */
-    bool unique_node_names; /* two nodes of one name in a graph are refused */
+    bool unique_node_names;                   /* two nodes of one name in a graph are refused */
     bool initializers_are_weights; /* though they are inputs of the model too */
     bool plugins; /* an operator that ONNX does not have may be a layer of a plugin's: a warning */
     const kln_profile_range *ranges;

@@ -16,6 +16,14 @@ void kln_validate_header(kln_validation *v)
         kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_MODEL, "", "ir_version", "at least 1",
                            found, "the model says IR version %s; every model has one from 1 on",
                            found);
+    } else if (v->options->newest_ir > 0 && model->ir_version > v->options->newest_ir) {
+        char known[32];
+        (void)snprintf(known, sizeof known, "at most %lld", (long long)v->options->newest_ir);
+        kln_validate_issue(v, KILN_SEVERITY_ERROR, KILN_ISSUE_UNSUPPORTED, "", "ir_version", known,
+                           found,
+                           "the model has IR version %s, but the %.40s backend reads versions up "
+                           "to %lld; save it with an older one",
+                           found, v->options->backend, (long long)v->options->newest_ir);
     } else if (model->ir_version > KLN_ONNX_IR_NEWEST) {
         char known[32];
         (void)snprintf(known, sizeof known, "at most %d", KLN_ONNX_IR_NEWEST);

@@ -204,6 +204,29 @@ static void check_supported(const node_check *c, const kln_graph_inference *grap
     }
 }
 
+static void check_lacks(const node_check *c, const kln_graph_inference *graph, uint32_t index)
+{
+    const kln_validate_options *options = c->v->options;
+    if (options->lacks == NULL || c->resolved->function != NULL) {
+        return;
+    }
+    char why[256];
+    char label[160];
+    kln_node_view view = kln_view_of(c->v->inference, graph, index);
+    view.on_gpu = options->on_gpu;
+    const kln_lack lack = options->lacks(&view, why, sizeof why);
+    if (lack == KLN_LACK_NONE) {
+        return;
+    }
+    /* A branch that fails when it runs may never do so. */
+    const bool may_run = lack == KLN_LACK_RUN && graph->parent != NULL;
+    kln_node_label(c->node, c->index, label, sizeof label);
+    kln_validate_issue(c->v, may_run ? KILN_SEVERITY_WARNING : KILN_SEVERITY_ERROR,
+                       KILN_ISSUE_UNSUPPORTED, label, "", "what the backend runs",
+                       options->backend != NULL ? options->backend : "",
+                       "node \"%.120s\" (%.60s): %.250s", label, c->node->op_type, why);
+}
+
 /* A type that the backend does not compute with, of what the node reads or gives. */
 static void check_held(const node_check *c, const kln_graph_inference *graph, uint32_t index)
 {
@@ -243,23 +266,6 @@ static void check_dense(const node_check *c)
     }
 }
 
-bool kln_has_nameless_tail(const kln_onnx_node *node)
-{
-    return node->domain[0] == '\0' && node->input_count != 0 &&
-           node->inputs[node->input_count - 1][0] == '\0' &&
-           (strcmp(node->op_type, "LayerNormalization") == 0 || strcmp(node->op_type, "DFT") == 0);
-}
-
-static void check_tail(const node_check *c)
-{
-    if (c->v->options->needs_named_tail && kln_has_nameless_tail(c->node)) {
-        complain(c, KILN_ISSUE_UNSUPPORTED, "", "a shorter list of inputs", "an empty name",
-                 "its last input is left out by an empty name, on which the %.40s backend ends "
-                 "the process; leave the name out of the list",
-                 c->v->options->backend != NULL ? c->v->options->backend : "chosen");
-    }
-}
-
 void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint32_t index)
 {
     node_check c = {.v = v, .node = &graph->graph->nodes[index], .index = index};
@@ -279,10 +285,10 @@ void kln_validate_node(kln_validation *v, const kln_graph_inference *graph, uint
     /* Of an operator that ONNX itself does not have, that is said below. */
     if (schema != NULL || kln_operator_newest(c.node->domain) == 0) {
         check_supported(&c, graph, index);
+        check_lacks(&c, graph, index);
     }
     check_held(&c, graph, index);
     check_dense(&c);
-    check_tail(&c);
     if (schema == NULL) {
         if (c.resolved->function == NULL) {
             check_known(&c);

@@ -211,6 +211,50 @@ bool kln_value_shape(const kln_value *value, kiln_shape *shape);
 /* Writes "float32[batch,3,224,224]" and returns the full length. */
 size_t kln_value_format(const kln_value *value, char *text, size_t size);
 
+/* --- a node, for a backend that is asked whether it runs it (node_view.c) --- */
+
+typedef struct kln_node_view {
+    kln_inference *inference;
+    const kln_graph_inference *graph;
+    const kln_onnx_node *node;
+    const kln_node_inference *known;
+    int64_t opset; /* of the node's domain; 0: not imported */
+    bool on_gpu;   /* it is for a build on a GPU */
+} kln_node_view;
+
+/* Whether a backend has what a node takes: if not, its build says so, or only a run. */
+enum { KLN_LACK_NONE = 0, KLN_LACK_BUILD, KLN_LACK_RUN };
+typedef int kln_lack;
+
+/* Says in `why`, after "node "x" (Op): ", why the node is not built or run. */
+typedef kln_lack (*kln_lacks)(const kln_node_view *view, char *why, size_t size);
+
+kln_node_view kln_view_of(kln_inference *inference, const kln_graph_inference *graph,
+                          uint32_t index);
+/* NULL for one left out, or that nothing is known of. */
+kln_value *kln_view_input(const kln_node_view *view, size_t input);
+kln_value *kln_view_output(const kln_node_view *view, size_t output);
+bool kln_view_has(const kln_node_view *view, size_t input); /* it is given */
+/* TensorProto.DataType of an input that is a tensor; 0: not known. */
+int32_t kln_view_type(const kln_node_view *view, size_t input);
+/* -1: not known. */
+int64_t kln_view_rank(const kln_node_view *view, size_t input);
+/* The size of a dimension, or -1 where it is no number. */
+int64_t kln_view_dim(const kln_node_view *view, size_t input, size_t axis);
+/* Elements by the shape, or -1. */
+int64_t kln_view_count(const kln_node_view *view, size_t input);
+/* The elements of an input whose content is known, or NULL. */
+const kln_dim *kln_view_contents(const kln_node_view *view, size_t input, size_t *count);
+/* Of an attribute; `otherwise` where it is missing, or stands for one of a function's call. */
+int64_t kln_view_int(const kln_node_view *view, const char *name, int64_t otherwise);
+/* Whether a text is this one; `otherwise` likewise. */
+bool kln_view_is(const kln_node_view *view, const char *name, const char *text, bool otherwise);
+/* NULL and 0 where it is missing. */
+const int64_t *kln_view_ints(const kln_node_view *view, const char *name, size_t *count);
+/* The letter in the operator table of what a type variable of the node is; 0: not known.
+ * `*sequence`: the variable is a sequence of these. */
+char kln_view_variable(const kln_node_view *view, const char *name, size_t length, bool *sequence);
+
 /* --- the operator table (op_table.c) --- */
 
 /* One version of one operator, as the specification defines it. The texts are lists divided by

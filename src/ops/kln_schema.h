@@ -59,6 +59,9 @@ const kln_schema_parameter *kln_schema_output(const kln_schema *schema, size_t i
 const char *kln_attribute_type_name(kln_onnx_attribute_type type);
 /* Writes "float16, float32 or float64". */
 void kln_type_set_format(const kln_type_set *types, char *text, size_t size);
+/* The letter of a TensorProto.DataType in the table's texts, and back; 0: there is none. */
+char kln_type_letter(int32_t wire_dtype);
+int32_t kln_type_of_letter(char letter);
 /* The one type in the set, or 0. */
 int32_t kln_type_set_single(uint32_t set);
 

@@ -7,6 +7,19 @@
 /* The letter of TensorProto.DataType n is at n. */
 static const char type_letters[] = "-fBbWwilsthdILcCgeExXNnqyKkpP";
 
+char kln_type_letter(int32_t wire_dtype)
+{
+    return wire_dtype > 0 && wire_dtype < (int32_t)sizeof type_letters - 1
+               ? type_letters[wire_dtype]
+               : '\0';
+}
+
+int32_t kln_type_of_letter(char letter)
+{
+    const char *found = letter != '\0' ? strchr(type_letters, letter) : NULL;
+    return found != NULL ? (int32_t)(found - type_letters) : 0;
+}
+
 static const struct {
     char letter;
     kln_onnx_attribute_type type;

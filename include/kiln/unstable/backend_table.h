@@ -85,6 +85,7 @@ typedef struct kiln_description {
 
 struct kln_variant;     /* of Kiln's own backends (src/seam/kln_seam.h) */
 struct kln_library_use; /* likewise (src/loader/kln_loader.h) */
+struct kln_node_view;   /* likewise (src/ops/kln_ops.h) */
 
 /* Leaves `sentence` as this thread's last failure and returns `status`: what was asked, what was
  * found, what to do; NULL: what the status means. Since 0.1. */
@@ -234,6 +235,12 @@ typedef struct kiln_backend {
      */
     bool (*supports)(const char *domain, const char *name, int64_t opset, kiln_dtype dtype);
 
+    /* Of Kiln's own: what stands in the way of building or running a node, told from its operator,
+     * types and shapes (kln_lack), with the words. As `supports`. */
+    int (*lacks)(const struct kln_node_view *view, char *why, size_t size);
+
+    int64_t newest_ir; /* the newest IR version that is read; 0: all */
+
     /* Optional: whether tensors of this TensorProto.DataType can be inside a network. As
      * `supports`. NULL: all that ONNX has. */
     bool (*holds)(int32_t wire_dtype);
@@ -255,8 +262,6 @@ typedef struct kiln_backend {
     bool documents_capture; /* the library itself promises that what it enqueues may be captured and
                                replayed, so that a graph's results need not be checked */
     bool dense_only;        /* it refuses sparse weights: a check says so */
-    bool needs_named_tail;  /* some operators' last input, left out by an empty name, ends the
-                               process */
     bool unique_node_names; /* it refuses two nodes of one name in a graph: a check says so */
     bool has_plugins; /* an operator that ONNX does not have may be a layer of a plugin's, which
                          only a build can tell */

@@ -33,6 +33,8 @@ typedef struct ort_context {
     /* The values of the last run, once somebody asked for one that ONNX Runtime allocated. */
     OrtValue **values;
     size_t value_count;
+    kln_input_shape *shapes; /* of what is bound, where the engine is risky; or NULL */
+    bool is_doubtful;        /* an input without elements was bound since the last run */
     bool is_timed;
     uint64_t timed_runs; /* since that was switched on */
 } ort_context;
@@ -78,6 +80,7 @@ void ort_context_destroy(void *context)
     }
     kln_free(self->outputs);
     kln_free(self->inputs);
+    kln_free(self->shapes);
     kln_free(self);
 }
 
@@ -112,6 +115,16 @@ kiln_status ort_context_create(void *engine, const kiln_context_options *options
     for (size_t i = 0; i < owner->output_count; i++) {
         made->outputs[i].position = NOT_BOUND;
         made->outputs[i].passed = owner->passed_inputs[i];
+    }
+    if (owner->is_risky) {
+        made->shapes = kln_alloc_zeroed(owner->input_count, sizeof *made->shapes);
+        if (made->shapes == NULL) {
+            status = kln_fail_memory(owner->input_count * sizeof *made->shapes, "a context");
+            goto failed;
+        }
+        for (size_t i = 0; i < owner->input_count; i++) {
+            made->shapes[i] = (kln_input_shape){owner->bindings[i].name, owner->bindings[i].shape};
+        }
     }
     if (owner->passed_count != 0 || owner->device >= 0 || owner->optional_count != 0) {
         made->inputs = kln_alloc_zeroed(owner->input_count, sizeof *made->inputs);
@@ -306,6 +319,10 @@ kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *ten
         if (self->inputs != NULL) {
             self->inputs[index] = *tensor;
         }
+        if (self->shapes != NULL) {
+            self->shapes[index].shape = tensor->desc.shape;
+            self->is_doubtful |= tensor->bytes == 0;
+        }
         return KILN_OK;
     }
     output_slot *slot = &self->outputs[index - engine->input_count];
@@ -493,6 +510,10 @@ kiln_status ort_context_run(void *context)
     const ort_runtime *runtime = engine->runtime;
     OrtStatus *failed = NULL;
     release_values(self);
+    if (self->is_doubtful) {
+        KLN_RETURN_IF_ERROR(ort_guard_run(engine, self->shapes, engine->input_count));
+        self->is_doubtful = false;
+    }
     /* Of a network the weights are used where they lie; a GPU has them. */
     if (engine->handover.count != 0 && engine->device < 0) {
         KLN_RETURN_IF_ERROR(kln_onnx_check_files(engine->handover.model));

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ort_engine.h"
+#include "ort_lacks.h"
 #include "ort_rewrite.h"
 
 /* --- probe --- */
@@ -277,7 +278,8 @@ const kiln_backend kln_backend_onnxruntime = {
     .description = "ONNX Runtime on the CPU, or on a GPU with its CUDA provider",
     .options = KLN_OPTIONS_ONNXRUNTIME | KLN_OPTIONS_CUDA,
     .takes_library = true,
-    .needs_named_tail = true,
+    .lacks = ort_lacks,
+    .newest_ir = ORT_NEWEST_IR,
     .unique_node_names = true,
     .probe = probe,
     .library = library_use,

@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "cuda/kln_cuda.h"
+#include "ops/kln_ops.h"
 #include "ort_handover.h"
 #include "ort_runtime.h"
 
@@ -45,6 +46,7 @@ typedef struct ort_engine {
     size_t host_node_count;
     const char *no_capture; /* why a run cannot be captured, or NULL; in the arena */
     ort_profile *profile;   /* with profile_nodes; or NULL */
+    bool is_risky; /* a node may end the process over dimensions of 0 (ort_ends.c) */
 } ort_engine;
 
 /* What one protobuf message can hold. ONNX Runtime's own sentence about it does not say so. */
@@ -98,9 +100,12 @@ void ort_context_stop(void *context, bool stop);
 kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor);
 kiln_status ort_context_enqueue(void *context, kiln_stream *stream);
 
-/* Looks into the model before the library does (ort_guard.c): INVALID_NETWORK for one that would
- * end the process inside it; fills in what is optional. */
+/* Looks into the model before the library does (ort_guard.c): INVALID_NETWORK and UNSUPPORTED for
+ * one that would end the process inside it; fills in what is optional and whether it is risky. */
 KILN_MUST_CHECK kiln_status ort_guard(ort_engine *engine, const kiln_model *model,
                                       const kiln_build_options *options);
+/* The same for a risky engine's run with inputs of these shapes. */
+KILN_MUST_CHECK kiln_status ort_guard_run(const ort_engine *engine, const kln_input_shape *inputs,
+                                          size_t count);
 
 #endif

@@ -6,72 +6,90 @@
 #include "graph/kln_graph.h"
 #include "ops/kln_ops.h"
 #include "ort_engine.h"
+#include "ort_lacks.h"
 
 #define DEEPEST 64
 
-static bool is_einsum(const kln_onnx_node *node)
-{
-    return strcmp(node->op_type, "Einsum") == 0;
-}
-
-/* A node of the graph, or of one inside its nodes, of which `is` is true; or NULL. */
-static const kln_onnx_node *find_in(const kln_onnx_graph *graph, bool (*is)(const kln_onnx_node *),
-                                    int depth)
+/* Whether a node of the graph, or of one inside its nodes, may end the process. */
+static bool is_risky(const kln_onnx_graph *graph, int depth)
 {
     for (size_t i = 0; i < graph->node_count; i++) {
         const kln_onnx_node *node = &graph->nodes[i];
-        if (is(node)) {
-            return node;
+        if (ort_may_end(node)) {
+            return true;
         }
         for (size_t k = 0; k < node->attribute_count && depth < DEEPEST; k++) {
             const kln_onnx_graph *inner = node->attributes[k].graph;
-            const kln_onnx_node *found = inner != NULL ? find_in(inner, is, depth + 1) : NULL;
-            if (found != NULL) {
-                return found;
+            if (inner != NULL && is_risky(inner, depth + 1)) {
+                return true;
             }
         }
     }
-    return NULL;
+    return false;
 }
 
-static const kln_onnx_node *find_node(const kln_onnx_model *model,
-                                      bool (*is)(const kln_onnx_node *))
+static bool is_risky_model(const kln_onnx_model *model)
 {
-    const kln_onnx_node *found = find_in(&model->graph, is, 0);
-    for (size_t i = 0; found == NULL && i < model->function_count; i++) {
-        found = find_in(&model->functions[i].body, is, 0);
+    bool risky = is_risky(&model->graph, 0);
+    for (size_t i = 0; !risky && i < model->function_count; i++) {
+        risky = is_risky(&model->functions[i].body, 0);
     }
-    return found;
+    return risky;
 }
 
-static kiln_status check_tails(const kln_onnx_model *model, const char *name)
+/* The first node that ends the process, if it runs at all; those in branches may not. */
+static kiln_status find_end(kln_inference *inference, const kln_graph_inference *graph,
+                            const char *name, int depth)
 {
-    const kln_onnx_node *node = find_node(model, kln_has_nameless_tail);
-    return node == NULL ? KILN_OK
-                        : kln_fail(KILN_ERROR_UNSUPPORTED,
-                                   "\"%s\": node \"%s\" (%s) leaves its last input out by an empty "
-                                   "name, on which ONNX Runtime ends the process; leave the name "
-                                   "out of the list",
-                                   name, node->name, node->op_type);
+    kiln_status status = KILN_OK;
+    for (uint32_t i = 0; i < graph->node_count && status == KILN_OK; i++) {
+        char why[256];
+        char label[160];
+        const kln_node_inference *known = &graph->nodes[i];
+        if (known->resolved == NULL) {
+            continue;
+        }
+        const kln_node_view view = kln_view_of(inference, graph, i);
+        if (ort_ends(&view, why, sizeof why) != KLN_LACK_NONE) {
+            kln_node_label(view.node, i, label, sizeof label);
+            return kln_fail(KILN_ERROR_UNSUPPORTED, "\"%s\": node \"%s\" (%s): %s", name, label,
+                            view.node->op_type, why);
+        }
+        for (size_t k = 0; k < known->graph_count && depth < DEEPEST && status == KILN_OK; k++) {
+            if (known->graphs[k] != NULL) {
+                status = find_end(inference, known->graphs[k], name, depth + 1);
+            }
+        }
+    }
+    return status;
 }
 
 /* The kernel does not check the equation of an Einsum, and follows it out of bounds. */
-static kiln_status check_equations(const kln_onnx_model *model, const char *name)
+static kiln_status check_equations(const kln_inference *inference, const char *name)
 {
-    kln_inference *inference = NULL;
-    const bool trusting = find_node(model, is_einsum) != NULL;
-    kiln_status status = trusting ? kln_infer(model, NULL, &inference) : KILN_OK;
-    if (!trusting || status != KILN_OK) {
-        return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
-    }
     const kiln_issue_list *const lists[] = {inference->issues, inference->doubts};
     for (size_t k = 0; k < KLN_ARRAY_LENGTH(lists); k++) {
-        for (size_t i = 0; i < kiln_issue_list_count(lists[k]) && status == KILN_OK; i++) {
+        for (size_t i = 0; i < kiln_issue_list_count(lists[k]); i++) {
             const kiln_issue *issue = kiln_issue_list_get(lists[k], i);
             if (strcmp(issue->tensor, "equation") == 0) {
-                status = kln_fail(KILN_ERROR_INVALID_NETWORK, "\"%s\": %s", name, issue->sentence);
+                return kln_fail(KILN_ERROR_INVALID_NETWORK, "\"%s\": %s", name, issue->sentence);
             }
         }
+    }
+    return KILN_OK;
+}
+
+static kiln_status check_ends(const kln_onnx_model *model, const kln_infer_options *options,
+                              const char *name)
+{
+    kln_inference *inference = NULL;
+    kiln_status status = kln_infer(model, options, &inference);
+    if (status != KILN_OK) {
+        return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
+    }
+    status = check_equations(inference, name);
+    if (status == KILN_OK) {
+        status = find_end(inference, inference->graph, name, 0);
     }
     kln_inference_destroy(inference);
     return status;
@@ -130,8 +148,10 @@ static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph
 static kiln_status look(ort_engine *engine, const kln_onnx_model *model, const char *name,
                         const kiln_build_options *options)
 {
-    KLN_RETURN_IF_ERROR(check_tails(model, name));
-    KLN_RETURN_IF_ERROR(check_equations(model, name));
+    engine->is_risky = is_risky_model(model);
+    if (engine->is_risky) {
+        KLN_RETURN_IF_ERROR(check_ends(model, NULL, name));
+    }
     const bool on_gpu = options->provider == KILN_PROVIDER_CUDA;
     return model->ir_version >= KLN_ONNX_IR_OF_OPTIONAL_INPUTS &&
                    model->graph.initializer_count > 0 && !on_gpu
@@ -152,6 +172,22 @@ kiln_status ort_guard(ort_engine *engine, const kiln_model *model,
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
     status = look(engine, read, kln_model_name(model), options);
+    kln_onnx_model_destroy(read);
+    return status;
+}
+
+kiln_status ort_guard_run(const ort_engine *engine, const kln_input_shape *inputs, size_t count)
+{
+    const kln_infer_options options = {.inputs = inputs, .input_count = count};
+    if (engine->handover.model != NULL) {
+        return check_ends(engine->handover.model, &options, "the run");
+    }
+    kln_onnx_model *read = NULL;
+    kiln_status status = kln_onnx_read_bytes(engine->bytes, NULL, &read);
+    if (status != KILN_OK) {
+        return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
+    }
+    status = check_ends(read, &options, "the run");
     kln_onnx_model_destroy(read);
     return status;
 }

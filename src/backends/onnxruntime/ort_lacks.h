@@ -1,0 +1,31 @@
+/*
+ * ort_lacks.h - what ONNX Runtime's CPU provider does not run, of what ONNX has, and what ends the
+ * process in it. Told from a node alone, before any library is there.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_ORT_LACKS_H
+#define KLN_ORT_LACKS_H
+
+#include "ops/kln_schema.h"
+
+/* The release that the tables are from. */
+#define ORT_LACKS_RELEASE "1.31"
+#define ORT_LACKS_MINOR 31
+#define ORT_NEWEST_IR 13
+#define ORT_NEWEST_OPSET 26
+
+/* All of it, as kln_backend has it. */
+kln_lack ort_lacks(const kln_node_view *view, char *why, size_t size);
+
+/* A kernel for the types of the node, by the library's own list (ort_kernels.c). */
+kln_lack ort_lacks_kernel(const kln_node_view *view, char *why, size_t size);
+/* What a kernel refuses though it is there (ort_limits.c). */
+kln_lack ort_lacks_form(const kln_node_view *view, char *why, size_t size);
+
+/* What ends the process (ort_ends.c). */
+kln_lack ort_ends(const kln_node_view *view, char *why, size_t size);
+/* Whether nodes of this operator may. */
+bool ort_may_end(const kln_onnx_node *node);
+
+#endif
