@@ -143,7 +143,7 @@ typedef struct kln_validate_options {
     kiln_dtype (*bound_as)(kiln_dtype dtype); /* the type an input or output gets; NULL: its own */
     bool dense_only;                          /* sparse weights are refused */
     bool unique_node_names;                   /* two nodes of one name in a graph are refused */
-    bool initializers_are_weights; /* though they are inputs of the model too */
+    bool initializers_are_weights;            /* though they are inputs of the model too */
     bool plugins; /* an operator that ONNX does not have may be a layer of a plugin's: a warning */
     const kln_profile_range *ranges;
     size_t range_count;

@@ -160,7 +160,7 @@ TEST(a_nameless_last_input_ends_no_process)
         assert_null(engine);
         if (status != KILN_ERROR_LIBRARY_ABSENT) {
             assert_int_equal(status, KILN_ERROR_UNSUPPORTED);
-            assert_message("leaves its last input out by an empty name");
+            assert_message("its last input is left out by an empty name");
         }
     }
 }

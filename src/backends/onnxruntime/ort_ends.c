@@ -22,6 +22,17 @@ static kln_lack ends_of_tail(const kln_node_view *view, char *why, size_t size)
                : KLN_LACK_NONE;
 }
 
+/* And so where one of many is left out. */
+static kln_lack ends_of_gap(const kln_node_view *view, char *why, size_t size)
+{
+    for (size_t i = 0; i < view->node->input_count; i++) {
+        if (view->node->inputs[i][0] == '\0') {
+            return say(why, size, KLN_LACK_BUILD, "one of its inputs has no name");
+        }
+    }
+    return KLN_LACK_NONE;
+}
+
 static bool is_empty(const kln_node_view *view, size_t input)
 {
     return kln_view_count(view, input) == 0;
@@ -62,14 +73,39 @@ static kln_lack ends_of_conv_transpose(const kln_node_view *view, char *why, siz
                : KLN_LACK_NONE;
 }
 
+static kln_lack ends_of_window(const kln_node_view *view, char *why, size_t size)
+{
+    const int64_t rank = kln_view_rank(view, 2);
+    return (rank >= 0 && rank != 1) || kln_view_dim(view, 2, 0) == 0
+               ? say(why, size, KLN_LACK_RUN, "its window has no elements, or not one dimension")
+               : KLN_LACK_NONE;
+}
+
+/* A division by the heads. */
+static kln_lack ends_of_attention(const kln_node_view *view, char *why, size_t size)
+{
+    return kln_view_int(view, "q_num_heads", 1) < 1 || kln_view_int(view, "kv_num_heads", 1) < 1
+               ? say(why, size, KLN_LACK_BUILD, "its number of heads is less than 1")
+               : KLN_LACK_NONE;
+}
+
 static const struct {
     const char *name;
     kln_lacks ends;
 } fatal[] = {
-    {"LayerNormalization", ends_of_tail}, {"DFT", ends_of_tail},
-    {"Scan", ends_of_scan},               {"Einsum", ends_of_einsum},
-    {"GRU", ends_of_recurrence},          {"LSTM", ends_of_recurrence},
+    {"LayerNormalization", ends_of_tail},
+    {"DFT", ends_of_tail},
+    {"Scan", ends_of_scan},
+    {"Einsum", ends_of_einsum},
+    {"GRU", ends_of_recurrence},
+    {"LSTM", ends_of_recurrence},
     {"ConvTranspose", ends_of_conv_transpose},
+    {"Attention", ends_of_attention},
+    {"Min", ends_of_gap},
+    {"Max", ends_of_gap},
+    {"Sum", ends_of_gap},
+    {"Mean", ends_of_gap},
+    {"STFT", ends_of_window},
 };
 
 static kln_lacks find(const kln_onnx_node *node)

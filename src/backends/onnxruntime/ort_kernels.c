@@ -4,9 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ort_lacks.h"
-
-#define FLOAT16 10 /* TensorProto.DataType */
+#include "ort_limits.h"
 
 /* Versions of the operator set, and for each type variable the types in the letters of the operator
  * table: those of tensors, and behind a / those of sequences of them. */
@@ -100,7 +98,8 @@ static void name_choices(const char *domain, const kln_onnx_node *node, int64_t 
         if (strchr(rows[i].types, ' ') != NULL) {
             return;
         }
-        for (const char *c = strchr(rows[i].types, '='); c != NULL && *c != '\0' && *c != '/'; c++) {
+        for (const char *c = strchr(rows[i].types, '='); c != NULL && *c != '\0' && *c != '/';
+             c++) {
             set.tensor |= UINT32_C(1) << kln_type_of_letter(*c);
         }
     }
@@ -127,7 +126,8 @@ kln_lack ort_lacks_kernel(const kln_node_view *view, char *why, size_t size)
     }
     /* A Shape that is known is not run. */
     if (resolved->schema == NULL || strcmp(node->op_type, "Constant") == 0 ||
-        (strcmp(node->op_type, "Shape") == 0 && kln_view_count(view, 0) >= 0) || (domain[0] != '\0' && strcmp(domain, "ai.onnx.ml") != 0)) {
+        (strcmp(node->op_type, "Shape") == 0 && kln_view_count(view, 0) >= 0) ||
+        (domain[0] != '\0' && strcmp(domain, "ai.onnx.ml") != 0)) {
         return KLN_LACK_NONE;
     }
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(rows); i++) {

@@ -15,7 +15,8 @@
 #define ORT_NEWEST_IR 13
 #define ORT_NEWEST_OPSET 26
 
-/* All of it, as kln_backend has it. */
+/* All of it, as kln_backend has it. Of a build on a GPU, and where a newer release is open, only
+ * what ends the process. */
 kln_lack ort_lacks(const kln_node_view *view, char *why, size_t size);
 
 /* A kernel for the types of the node, by the library's own list (ort_kernels.c). */

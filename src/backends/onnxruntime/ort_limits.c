@@ -1,118 +1,39 @@
 /* What ONNX Runtime's kernels refuse, though ONNX has it and they are there for its types.
  * SPDX-License-Identifier: Apache-2.0 */
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "ort_lacks.h"
+#include "ort_limits.h"
+#include "ort_runtime.h"
 
-static kln_lack limit(char *why, size_t size, kln_lack lack, const char *words)
+kln_lack ort_limit(char *why, size_t size, kln_lack lack, const char *words)
 {
     (void)snprintf(why, size, "ONNX Runtime " ORT_LACKS_RELEASE " %s", words);
     return lack;
 }
 
-/* TensorProto.DataType. */
-enum {
-    FLOAT = 1,
-    INT32 = 6,
-    BOOL = 9,
-    FLOAT16 = 10,
-    DOUBLE = 11,
-    UINT32 = 12,
-    UINT64 = 13,
-    BFLOAT16 = 16
-};
+bool ort_gives_nothing(const kln_node_view *view)
+{
+    const kln_value *output = kln_view_output(view, 0);
+    bool nothing = false;
+    for (size_t i = 0; output != NULL && output->has_shape && i < output->rank; i++) {
+        nothing |= output->dims[i].kind == KLN_DIM_NUMBER && output->dims[i].of.number == 0;
+    }
+    return nothing;
+}
 
 /* --- recurrences --- */
 
 static kln_lack limit_recurrence(const kln_node_view *view, char *why, size_t size)
 {
     if (kln_view_int(view, "layout", 0) != 0) {
-        return limit(why, size, KLN_LACK_BUILD,
-                     "has no layout 1 of recurrences; transpose around a node of layout 0");
+        return ort_limit(why, size, KLN_LACK_BUILD,
+                         "has no layout 1 of recurrences; transpose around a node of layout 0");
     }
     if (strcmp(view->node->op_type, "RNN") != 0 && kln_view_type(view, 0) == DOUBLE) {
-        return limit(why, size, KLN_LACK_RUN, "does not run it for float64; cast to float32");
+        return ort_limit(why, size, KLN_LACK_RUN, "does not run it for float64; cast to float32");
     }
     return KLN_LACK_NONE;
-}
-
-/* --- windows --- */
-
-static bool is_same(const kln_node_view *view)
-{
-    return kln_view_is(view, "auto_pad", "SAME_UPPER", false) ||
-           kln_view_is(view, "auto_pad", "SAME_LOWER", false);
-}
-
-static kln_lack limit_same(const kln_node_view *view, char *why, size_t size)
-{
-    size_t count = 0;
-    const int64_t *dilations = kln_view_ints(view, "dilations", &count);
-    for (size_t i = 0; i < count && is_same(view); i++) {
-        if (dilations[i] != 1) {
-            return limit(why, size, KLN_LACK_RUN,
-                         "takes no dilations together with an auto_pad of SAME; give pads");
-        }
-    }
-    return KLN_LACK_NONE;
-}
-
-static kln_lack limit_zero_point(const kln_node_view *view, char *why, size_t size)
-{
-    const int64_t rank = kln_view_rank(view, 3);
-    return rank > 1 || (rank == 1 && kln_view_dim(view, 3, 0) > 1)
-               ? limit(why, size, KLN_LACK_RUN, "takes one zero point of the weights, not one for "
-                                                "each channel")
-               : KLN_LACK_NONE;
-}
-
-/* An attribute's number for spatial axis `i`. */
-static int64_t at(const kln_node_view *view, const char *name, size_t i, int64_t otherwise)
-{
-    size_t count = 0;
-    const int64_t *list = kln_view_ints(view, name, &count);
-    return i < count ? list[i] : otherwise;
-}
-
-/* kernel_shape is the weights' own. */
-static kln_lack limit_kernel(const kln_node_view *view, char *why, size_t size)
-{
-    const size_t weights = strcmp(view->node->op_type, "QLinearConv") == 0 ? 3 : 1;
-    size_t count = 0;
-    const int64_t *kernel = kln_view_ints(view, "kernel_shape", &count);
-    for (size_t i = 0; i < count; i++) {
-        const int64_t dim = kln_view_dim(view, weights, i + 2);
-        if (dim >= 0 && dim != kernel[i]) {
-            return limit(why, size, KLN_LACK_RUN, "takes the kernel_shape of the weights only");
-        }
-    }
-    return KLN_LACK_NONE;
-}
-
-/* Padding is less than the kernel, and nothing but the batch may be 0. */
-static kln_lack limit_window(const kln_node_view *view, char *why, size_t size)
-{
-    size_t count = 0;
-    const int64_t *pads = kln_view_ints(view, "pads", &count);
-    const bool given = kln_view_is(view, "auto_pad", "NOTSET", true);
-    for (size_t i = 0; given && i < count / 2; i++) {
-        const int64_t kernel = at(view, "kernel_shape", i, INT64_MAX);
-        if (pads[i] >= kernel || pads[i + count / 2] >= kernel) {
-            return limit(why, size, KLN_LACK_BUILD, "takes less padding than the kernel is long");
-        }
-    }
-    return kln_view_count(view, 0) == 0 && kln_view_dim(view, 0, 0) != 0
-               ? limit(why, size, KLN_LACK_RUN, "takes no dimension of 0 but the batch")
-               : KLN_LACK_NONE;
-}
-
-static kln_lack limit_lrn(const kln_node_view *view, char *why, size_t size)
-{
-    return kln_view_int(view, "size", 1) % 2 == 0
-               ? limit(why, size, KLN_LACK_BUILD, "takes an odd size only")
-               : KLN_LACK_NONE;
 }
 
 /* --- elements --- */
@@ -127,8 +48,8 @@ static kln_lack limit_cast(const kln_node_view *view, char *why, size_t size)
     const kln_value *output = kln_view_output(view, 0);
     return kln_view_int(view, "saturate", 1) == 0 && output != NULL && output->wire_dtype != 0 &&
                    !is_float8(output->wire_dtype)
-               ? limit(why, size, KLN_LACK_BUILD,
-                       "takes saturate of 0 for float8 only; leave it out")
+               ? ort_limit(why, size, KLN_LACK_BUILD,
+                           "takes saturate of 0 for float8 only; leave it out")
                : KLN_LACK_NONE;
 }
 
@@ -138,7 +59,8 @@ static kln_lack limit_clip(const kln_node_view *view, char *why, size_t size)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(without); i++) {
         if (kln_view_type(view, 0) == without[i] &&
             (kln_view_has(view, 1) || kln_view_has(view, 2))) {
-            return limit(why, size, KLN_LACK_BUILD, "has no bounds for its type; cast to float32");
+            return ort_limit(why, size, KLN_LACK_BUILD,
+                             "has no bounds for its type; cast to float32");
         }
     }
     return KLN_LACK_NONE;
@@ -147,8 +69,8 @@ static kln_lack limit_clip(const kln_node_view *view, char *why, size_t size)
 static kln_lack limit_gelu(const kln_node_view *view, char *why, size_t size)
 {
     return kln_view_type(view, 0) == DOUBLE && !kln_view_is(view, "approximate", "tanh", false)
-               ? limit(why, size, KLN_LACK_BUILD,
-                       "has it for float64 with approximate tanh alone; cast to float32")
+               ? ort_limit(why, size, KLN_LACK_BUILD,
+                           "has it for float64 with approximate tanh alone; cast to float32")
                : KLN_LACK_NONE;
 }
 
@@ -157,7 +79,7 @@ static kln_lack limit_rms(const kln_node_view *view, char *why, size_t size)
     const int32_t type = kln_view_type(view, 0);
     const int32_t scale = kln_view_type(view, 1);
     return type != 0 && scale != 0 && type != scale
-               ? limit(why, size, KLN_LACK_BUILD, "takes a scale of the input's own type only")
+               ? ort_limit(why, size, KLN_LACK_BUILD, "takes a scale of the input's own type only")
                : KLN_LACK_NONE;
 }
 
@@ -165,12 +87,25 @@ static kln_lack limit_attention(const kln_node_view *view, char *why, size_t siz
 {
     for (size_t i = 0; i < 3; i++) {
         if (kln_view_count(view, i) == 0) {
-            return limit(why, size, KLN_LACK_RUN, "takes no queries, keys or values without elements");
+            return ort_limit(why, size, KLN_LACK_RUN,
+                             "takes no queries, keys or values without elements");
         }
     }
+    const int64_t rank = kln_view_rank(view, 3);
+    const int64_t flat = kln_view_rank(view, 0) == 3 ? 1 : 2;
+    const int64_t queries = kln_view_dim(view, 0, (size_t)flat);
+    const int64_t past = kln_view_has(view, 4) ? kln_view_dim(view, 4, 2) : 0;
+    const int64_t keys = kln_view_dim(view, 1, (size_t)flat);
+    const int64_t rows = rank >= 2 ? kln_view_dim(view, 3, (size_t)rank - 2) : -1;
+    const int64_t columns = rank >= 2 ? kln_view_dim(view, 3, (size_t)rank - 1) : -1;
+    if (rank == 1 || (rows >= 0 && queries >= 0 && rows != queries) ||
+        (columns >= 0 && keys >= 0 && past >= 0 && columns != keys + past)) {
+        return ort_limit(why, size, KLN_LACK_RUN,
+                         "takes a mask with a row for each query and a column for each key only");
+    }
     return kln_view_type(view, 3) == DOUBLE && kln_view_int(view, "is_causal", 0) != 0
-               ? limit(why, size, KLN_LACK_BUILD,
-                       "has no is_causal beside a mask of float64; cast to float32")
+               ? ort_limit(why, size, KLN_LACK_BUILD,
+                           "has no is_causal beside a mask of float64; cast to float32")
                : KLN_LACK_NONE;
 }
 
@@ -182,57 +117,12 @@ static kln_lack limit_scatter(const kln_node_view *view, char *why, size_t size)
                         kln_view_is(view, "reduction", "min", false));
     return ((type == FLOAT16 && !picks) || type == BFLOAT16) &&
                    !kln_view_is(view, "reduction", "none", true) && kln_view_count(view, 2) != 0
-               ? limit(why, size, KLN_LACK_RUN,
-                       "has no reduction for float16 and bfloat16; cast to float32")
+               ? ort_limit(why, size, KLN_LACK_RUN,
+                           "has no reduction for float16 and bfloat16; cast to float32")
                : KLN_LACK_NONE;
 }
 
-/* Padding of SAME is worked out without the dilation, and may come out as less than nothing. */
-static kln_lack limit_pool(const kln_node_view *view, char *why, size_t size)
-{
-    const int64_t rank = kln_view_rank(view, 0);
-    size_t count = 0;
-    const int64_t *dilations = kln_view_ints(view, "dilations", &count);
-    const int32_t type = kln_view_type(view, 0);
-    bool plain = (type == FLOAT || type == FLOAT16) && kln_view_int(view, "storage_order", 0) == 0 &&
-                 (strcmp(view->node->op_type, "MaxPool") == 0 ? view->node->output_count == 1
-                                                              : view->opset < 19);
-    for (size_t i = 0; i < count; i++) {
-        plain = plain && dilations[i] == 1;
-    }
-    for (size_t i = 0; is_same(view) && (int64_t)i + 2 < rank; i++) {
-        const int64_t in = kln_view_dim(view, 0, i + 2);
-        const int64_t stride = at(view, "strides", i, 1);
-        const int64_t kernel = at(view, "kernel_shape", i, 1);
-        const int64_t wide = (kernel - 1) * at(view, "dilations", i, 1) + 1;
-        if (in < 1 || stride < 1 || kernel < 1 || in > INT32_MAX || kernel > INT32_MAX ||
-            stride > INT32_MAX) {
-            continue;
-        }
-        const int64_t pad = ((in + stride - 1) / stride - 1) * stride + kernel - in;
-        if (pad < 0 && plain) {
-            return limit(why, size, KLN_LACK_RUN,
-                         "takes no auto_pad of SAME where strides pass over elements; give pads");
-        }
-        if (in + pad < wide - stride) {
-            return limit(why, size, KLN_LACK_RUN,
-                         "takes no dilation wider than the input with auto_pad of SAME; give pads");
-        }
-    }
-    return KLN_LACK_NONE;
-}
-
 /* --- products, parts, places --- */
-
-static bool gives_nothing(const kln_node_view *view)
-{
-    const kln_value *output = kln_view_output(view, 0);
-    bool nothing = false;
-    for (size_t i = 0; output != NULL && output->has_shape && i < output->rank; i++) {
-        nothing |= output->dims[i].kind == KLN_DIM_NUMBER && output->dims[i].of.number == 0;
-    }
-    return nothing;
-}
 
 static kln_lack limit_matmul(const kln_node_view *view, char *why, size_t size)
 {
@@ -245,8 +135,9 @@ static kln_lack limit_matmul(const kln_node_view *view, char *why, size_t size)
         return KLN_LACK_NONE;
     }
     if ((type == UINT32 || type == UINT64) && kln_view_dim(view, 0, (size_t)a - 1) == 0 &&
-        !gives_nothing(view)) {
-        return limit(why, size, KLN_LACK_RUN, "has no product of no terms for uint32 and uint64");
+        !ort_gives_nothing(view)) {
+        return ort_limit(why, size, KLN_LACK_RUN,
+                         "has no product of no terms for uint32 and uint64");
     }
     /* A vector is broadcast to all but the last dimension. */
     const int64_t own = b == 1 ? 1 : 2;
@@ -259,7 +150,7 @@ static kln_lack limit_matmul(const kln_node_view *view, char *why, size_t size)
     /* One matrix on the right is multiplied with all rows at once. */
     alone = alone && b > 1 && b <= a;
     return refused && !alone
-               ? limit(why, size, KLN_LACK_RUN, "does not stretch an operand to 0 matrices")
+               ? ort_limit(why, size, KLN_LACK_RUN, "does not stretch an operand to 0 matrices")
                : KLN_LACK_NONE;
 }
 
@@ -269,8 +160,10 @@ static kln_lack limit_split(const kln_node_view *view, char *why, size_t size)
     const int64_t rank = kln_view_rank(view, 0);
     const int64_t axis = kln_view_int(view, "axis", 0);
     const int64_t whole = kln_view_dim(view, 0, (size_t)(axis < 0 ? axis + rank : axis));
-    return whole >= 0 && parts > whole
-               ? limit(why, size, KLN_LACK_RUN, "makes no more parts than there are elements")
+    const int64_t part = parts > 0 && whole >= 0 ? (whole + parts - 1) / parts : 0;
+    return whole >= 0 && (parts > whole ||
+                          ((size_t)parts == view->node->output_count && part * (parts - 1) > whole))
+               ? ort_limit(why, size, KLN_LACK_RUN, "makes no parts without elements")
                : KLN_LACK_NONE;
 }
 
@@ -279,21 +172,21 @@ static kln_lack limit_blocks(const kln_node_view *view, char *why, size_t size)
     const int64_t rank = kln_view_rank(view, 1);
     const bool one = rank == 0 || (rank == 1 && kln_view_dim(view, 1, 0) == 1);
     if (one && kln_view_int(view, "block_size", 0) != 0) {
-        return limit(why, size, KLN_LACK_RUN,
-                     "takes a single scale without block_size only; leave it out");
+        return ort_limit(why, size, KLN_LACK_RUN,
+                         "takes a single scale without block_size only; leave it out");
     }
     const int32_t type = kln_view_type(view, 0);
     const int32_t scale = kln_view_type(view, 1);
     return strcmp(view->node->op_type, "QuantizeLinear") == 0 && type != 0 && scale != 0 &&
                    type != scale && type != INT32
-               ? limit(why, size, KLN_LACK_RUN, "takes a scale of the input's own type only")
+               ? ort_limit(why, size, KLN_LACK_RUN, "takes a scale of the input's own type only")
                : KLN_LACK_NONE;
 }
 
 static kln_lack limit_pad(const kln_node_view *view, char *why, size_t size)
 {
     return kln_view_is(view, "mode", "wrap", false) && kln_view_count(view, 0) == 0
-               ? limit(why, size, KLN_LACK_RUN, "does not wrap around nothing")
+               ? ort_limit(why, size, KLN_LACK_RUN, "does not wrap around nothing")
                : KLN_LACK_NONE;
 }
 
@@ -301,15 +194,16 @@ static kln_lack limit_grid(const kln_node_view *view, char *why, size_t size)
 {
     return kln_view_type(view, 0) == FLOAT16 && view->opset == 20 &&
                    kln_view_dim(view, 0, 0) == 1 && kln_view_dim(view, 0, 1) == 2
-               ? limit(why, size, KLN_LACK_RUN,
-                       "does not run it for one theta of float16; cast to float32")
+               ? ort_limit(why, size, KLN_LACK_RUN,
+                           "does not run it for one theta of float16; cast to float32")
                : KLN_LACK_NONE;
 }
 
 static kln_lack limit_truths(const kln_node_view *view, char *why, size_t size)
 {
-    return kln_view_type(view, 0) == BOOL && kln_view_count(view, 0) == 0
-               ? limit(why, size, KLN_LACK_RUN, "does not reduce no truth values")
+    return kln_view_type(view, 0) == BOOL && kln_view_count(view, 0) == 0 &&
+                   !ort_gives_nothing(view)
+               ? ort_limit(why, size, KLN_LACK_RUN, "does not reduce no truth values")
                : KLN_LACK_NONE;
 }
 
@@ -317,7 +211,7 @@ static kln_lack limit_fill(const kln_node_view *view, char *why, size_t size)
 {
     const kln_value *output = kln_view_output(view, 0);
     return output != NULL && is_float8(output->wire_dtype)
-               ? limit(why, size, KLN_LACK_BUILD, "does not fill float8; cast from float32")
+               ? ort_limit(why, size, KLN_LACK_BUILD, "does not fill float8; cast from float32")
                : KLN_LACK_NONE;
 }
 
@@ -326,8 +220,7 @@ static kln_lack limit_fill(const kln_node_view *view, char *why, size_t size)
 static const kln_value *result_of(const kln_node_view *view, size_t branch, size_t output)
 {
     const kln_graph_inference *graph = view->known->graphs[branch];
-    return graph != NULL && output < graph->output_count &&
-                   graph->outputs[output] != KLN_NO_VALUE
+    return graph != NULL && output < graph->output_count && graph->outputs[output] != KLN_NO_VALUE
                ? graph->values[graph->outputs[output]]
                : NULL;
 }
@@ -344,79 +237,16 @@ static bool are_apart(const kln_value *a, const kln_value *b)
 
 static kln_lack limit_if(const kln_node_view *view, char *why, size_t size)
 {
-    for (size_t i = 0; view->opset < 11 && view->known->graph_count == 2 &&
-                       i < view->node->output_count;
-         i++) {
+    for (size_t i = 0;
+         view->opset < 11 && view->known->graph_count == 2 && i < view->node->output_count; i++) {
         const kln_value *one = result_of(view, 0, i);
         const kln_value *other = result_of(view, 1, i);
         if (one != NULL && other != NULL && are_apart(one, other)) {
-            return limit(why, size, KLN_LACK_BUILD,
-                         "takes branches of different shapes from operator set 11 on");
+            return ort_limit(why, size, KLN_LACK_BUILD,
+                             "takes branches of different shapes from operator set 11 on");
         }
     }
     return KLN_LACK_NONE;
-}
-
-/* --- interpolation --- */
-
-/* Whether an axis stays as it is: 1 where it does, 0 where not, -1 where nobody knows. */
-static int stays(const kln_node_view *view, int64_t axis, int64_t rank)
-{
-    size_t count = 0;
-    const bool resize = strcmp(view->node->op_type, "Resize") == 0;
-    const size_t input = resize && view->opset >= 11 ? 2 : 1;
-    const kln_dim *scales = kln_view_contents(view, input, &count);
-    size_t axes = 0;
-    (void)kln_view_ints(view, "axes", &axes);
-    if (scales != NULL && axes == 0 && count == (size_t)rank) {
-        const kln_dim scale = scales[axis];
-        return scale.kind == KLN_DIM_REAL ? scale.of.real == 1.0 : -1;
-    }
-    const kln_value *output = kln_view_output(view, 0);
-    const int64_t in = kln_view_dim(view, 0, (size_t)axis);
-    const bool known = output != NULL && output->has_shape && (size_t)axis < output->rank &&
-                       output->dims[axis].kind == KLN_DIM_NUMBER && in >= 0;
-    return known ? output->dims[axis].of.number == in : -1;
-}
-
-static bool fits_linear(const kln_node_view *view, int64_t rank)
-{
-    const bool inner = stays(view, 0, rank) != 0 && rank > 1 && stays(view, 1, rank) != 0;
-    return rank == 2 || rank == 3 || (rank == 5 && inner) ||
-           (rank == 4 && (inner || (stays(view, 0, rank) != 0 && stays(view, 3, rank) != 0)));
-}
-
-static bool fits_cubic(const kln_node_view *view, int64_t rank)
-{
-    return rank == 2 || (rank == 4 && stays(view, 0, rank) != 0 &&
-                         (stays(view, 1, rank) != 0 || stays(view, 3, rank) != 0));
-}
-
-static kln_lack limit_resize(const kln_node_view *view, char *why, size_t size)
-{
-    const int64_t rank = kln_view_rank(view, 0);
-    size_t count = 0;
-    if (kln_view_has(view, 3) && kln_view_rank(view, 3) == 1 && kln_view_dim(view, 3, 0) < 0 &&
-        kln_view_contents(view, 3, &count) == NULL && rank > 0) {
-        return limit(why, size, KLN_LACK_BUILD,
-                     "takes sizes of a known number only; give their input a shape");
-    }
-    if (rank >= 0 && kln_view_is(view, "mode", "linear", false) && !fits_linear(view, rank)) {
-        return limit(why, size, KLN_LACK_RUN,
-                     "interpolates linearly along 2 or 3 dimensions, the others must stay");
-    }
-    if (!kln_view_is(view, "mode", "cubic", false)) {
-        return KLN_LACK_NONE;
-    }
-    if (rank >= 0 && !fits_cubic(view, rank)) {
-        return limit(why, size, KLN_LACK_RUN,
-                     "interpolates with cubics along 2 dimensions, the others must stay");
-    }
-    const int32_t type = kln_view_type(view, 0);
-    return type != 0 && type != FLOAT && type != FLOAT16 && !gives_nothing(view) &&
-                   kln_view_int(view, "antialias", 0) == 0
-               ? limit(why, size, KLN_LACK_RUN, "interpolates float32 with cubics, without antialias")
-               : KLN_LACK_NONE;
 }
 
 /* --- what a table says --- */
@@ -454,6 +284,7 @@ static const struct {
     {" CumSum CumProd ", "exclusive", 0, 0, 1},
     {" CumSum CumProd ", "reverse", 0, 0, 1},
     {" LpNormalization ", "p", 2, 1, 2},
+    {" MaxPool ", "storage_order", 0, 0, 1},
     {" NonMaxSuppression ", "center_point_box", 0, 0, 1},
     {" Attention ", "qk_matmul_output_mode", 0, -1, 3},
 };
@@ -470,9 +301,9 @@ static const struct {
 static kln_lack limit_input(const kln_node_view *view, size_t i, char *why, size_t size)
 {
     const int64_t rank = kln_view_rank(view, inputs[i].input);
-    const bool fits = inputs[i].rank > 0
-                          ? rank == inputs[i].rank
-                          : rank == 0 || (rank == 1 && kln_view_dim(view, inputs[i].input, 0) <= 1);
+    const int64_t dim = kln_view_dim(view, inputs[i].input, 0);
+    const bool fits = inputs[i].rank > 0 ? rank == inputs[i].rank
+                                         : rank == 0 || (rank == 1 && (dim < 0 || dim == 1));
     if (rank < 0 || fits) {
         return KLN_LACK_NONE;
     }
@@ -495,7 +326,7 @@ static kln_lack limit_number(const kln_node_view *view, size_t i, char *why, siz
         return KLN_LACK_NONE;
     }
     if (numbers[i].most == INT64_MAX) {
-        return limit(why, size, KLN_LACK_BUILD, "needs a hidden_size of at least 1");
+        return ort_limit(why, size, KLN_LACK_BUILD, "needs a hidden_size of at least 1");
     }
     (void)snprintf(why, size,
                    "ONNX Runtime " ORT_LACKS_RELEASE " takes %s of %lld to %lld, not %lld",
@@ -534,18 +365,19 @@ static const struct {
     kln_lacks refuses;
 } limits[] = {
     {" GRU LSTM RNN ", limit_recurrence},
-    {" Conv ConvInteger QLinearConv ", limit_same},
-    {" ConvInteger ", limit_zero_point},
-    {" LRN ", limit_lrn},
+    {" Conv ConvInteger QLinearConv ", ort_limit_same},
+    {" ConvInteger ", ort_limit_zero_point},
+    {" QLinearMatMul MatMulInteger ", ort_limit_columns},
+    {" LRN ", ort_limit_lrn},
     {" Cast CastLike ", limit_cast},
-    {" Conv ConvInteger ConvTranspose QLinearConv ", limit_kernel},
-    {" AveragePool MaxPool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool ", limit_window},
+    {" Conv ConvInteger ConvTranspose QLinearConv ", ort_limit_kernel},
+    {" AveragePool MaxPool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool ", ort_limit_window},
     {" RMSNormalization ", limit_rms},
     {" Clip ", limit_clip},
     {" Gelu ", limit_gelu},
     {" Attention ", limit_attention},
     {" ScatterND ScatterElements Scatter ", limit_scatter},
-    {" AveragePool MaxPool ", limit_pool},
+    {" AveragePool MaxPool ", ort_limit_pool},
     {" MatMul ", limit_matmul},
     {" Split ", limit_split},
     {" QuantizeLinear DequantizeLinear ", limit_blocks},
@@ -554,7 +386,7 @@ static const struct {
     {" ReduceMin ReduceMax ", limit_truths},
     {" ConstantOfShape ", limit_fill},
     {" If ", limit_if},
-    {" Resize Upsample ", limit_resize},
+    {" Resize Upsample ", ort_limit_resize},
 };
 
 kln_lack ort_lacks_form(const kln_node_view *view, char *why, size_t size)
@@ -578,7 +410,7 @@ kln_lack ort_lacks(const kln_node_view *view, char *why, size_t size)
     const int64_t opset = view->opset;
     const bool plain = view->node->domain[0] == '\0';
     kln_lack lack = ort_ends(view, why, size);
-    if (lack != KLN_LACK_NONE || view->on_gpu) {
+    if (lack != KLN_LACK_NONE || view->on_gpu || ort_runtime_is_newer()) {
         return lack;
     }
     if (plain && opset > ORT_NEWEST_OPSET) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ort_lacks.h"
 #include "ort_runtime.h"
 
 /* Different places that may be asked for in one process. */
@@ -86,6 +87,23 @@ static void hear(void *user, ort_logging_level level, const char *category, cons
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static ort_runtime runtimes[RUNTIME_LIMIT];
 static size_t runtime_count;
+static _Atomic bool is_newer;
+
+bool ort_runtime_is_newer(void)
+{
+    return is_newer;
+}
+
+/* "1.31.1" is of release 31. */
+static void note_release(const char *version)
+{
+    int major = 0;
+    int minor = 0;
+    const char *point = strchr(version, '.');
+    major = (int)strtol(version, NULL, 10);
+    minor = point != NULL ? (int)strtol(point + 1, NULL, 10) : 0;
+    is_newer = is_newer || major > 1 || (major == 1 && minor > ORT_LACKS_MINOR);
+}
 
 static void fill_api(ort_runtime *runtime, const ort_api_base *base)
 {
@@ -150,6 +168,7 @@ static kiln_status open_library(ort_runtime *runtime, const char *library)
     KLN_RETURN_IF_ERROR(kln_library_open(&ort_library_spec, library, &entry, &runtime->library));
     const ort_api_base *base = entry.get_base();
     (void)snprintf(runtime->version, sizeof runtime->version, "%s", base->GetVersionString());
+    note_release(runtime->version);
     fill_api(runtime, base);
     const kiln_status status = start(runtime);
     if (status != KILN_OK) {

@@ -36,6 +36,9 @@ KILN_MUST_CHECK kiln_status ort_runtime_look(const char *library, const ort_runt
 /* The same, failing with the runtime's sentence when it is not open. */
 KILN_MUST_CHECK kiln_status ort_runtime_open(const char *library, const ort_runtime **runtime);
 
+/* Whether one was opened that is newer than what Kiln has its kernels of (ort_lacks.h). */
+bool ort_runtime_is_newer(void);
+
 /* --- CUDA's libraries (ort_cuda_parts.c) --- */
 
 /* How many a CUDA provider uses, and room for the words about those that are missing. */

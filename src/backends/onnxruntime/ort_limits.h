@@ -1,0 +1,38 @@
+/*
+ * ort_limits.h - what the files of limits share.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KLN_ORT_LIMITS_H
+#define KLN_ORT_LIMITS_H
+
+#include "ort_lacks.h"
+
+/* TensorProto.DataType. */
+enum {
+    FLOAT = 1,
+    INT32 = 6,
+    BOOL = 9,
+    FLOAT16 = 10,
+    DOUBLE = 11,
+    UINT32 = 12,
+    UINT64 = 13,
+    BFLOAT16 = 16
+};
+
+/* "ONNX Runtime 1.31 " and the words. */
+kln_lack ort_limit(char *why, size_t size, kln_lack lack, const char *words);
+/* Whether its first output is known to have no elements. */
+bool ort_gives_nothing(const kln_node_view *view);
+
+/* ort_limits_windows.c */
+kln_lack ort_limit_resize(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_same(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_columns(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_zero_point(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_kernel(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_window(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_lrn(const kln_node_view *view, char *why, size_t size);
+kln_lack ort_limit_pool(const kln_node_view *view, char *why, size_t size);
+
+#endif

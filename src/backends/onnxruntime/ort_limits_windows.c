@@ -1,0 +1,198 @@
+/* Windows and interpolation that ONNX Runtime's kernels refuse.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "ort_limits.h"
+
+/* --- windows --- */
+
+static bool is_same(const kln_node_view *view)
+{
+    return kln_view_is(view, "auto_pad", "SAME_UPPER", false) ||
+           kln_view_is(view, "auto_pad", "SAME_LOWER", false);
+}
+
+kln_lack ort_limit_same(const kln_node_view *view, char *why, size_t size)
+{
+    size_t count = 0;
+    const int64_t *dilations = kln_view_ints(view, "dilations", &count);
+    for (size_t i = 0; i < count && is_same(view); i++) {
+        if (dilations[i] != 1) {
+            return ort_limit(why, size, KLN_LACK_RUN,
+                             "takes no dilations together with an auto_pad of SAME; give pads");
+        }
+    }
+    return KLN_LACK_NONE;
+}
+
+/* Of the right matrix: one element, or one for each column. */
+kln_lack ort_limit_columns(const kln_node_view *view, char *why, size_t size)
+{
+    const bool integer = strcmp(view->node->op_type, "MatMulInteger") == 0;
+    for (size_t i = integer ? 3 : 4; i <= (integer ? 3U : 5U); i++) {
+        if (kln_view_count(view, i) == 0 && !ort_gives_nothing(view)) {
+            return ort_limit(why, size, KLN_LACK_RUN,
+                             "takes one scale and zero point, or one for each column");
+        }
+    }
+    return KLN_LACK_NONE;
+}
+
+kln_lack ort_limit_zero_point(const kln_node_view *view, char *why, size_t size)
+{
+    const int64_t rank = kln_view_rank(view, 3);
+    return rank > 1 || (rank == 1 && kln_view_dim(view, 3, 0) > 1)
+               ? ort_limit(why, size, KLN_LACK_RUN,
+                           "takes one zero point of the weights, not one for "
+                           "each channel")
+               : KLN_LACK_NONE;
+}
+
+/* An attribute's number for spatial axis `i`. */
+static int64_t at(const kln_node_view *view, const char *name, size_t i, int64_t otherwise)
+{
+    size_t count = 0;
+    const int64_t *list = kln_view_ints(view, name, &count);
+    return i < count ? list[i] : otherwise;
+}
+
+/* kernel_shape is the weights' own. */
+kln_lack ort_limit_kernel(const kln_node_view *view, char *why, size_t size)
+{
+    const size_t weights = strcmp(view->node->op_type, "QLinearConv") == 0 ? 3 : 1;
+    size_t count = 0;
+    const int64_t *kernel = kln_view_ints(view, "kernel_shape", &count);
+    for (size_t i = 0; i < count; i++) {
+        const int64_t dim = kln_view_dim(view, weights, i + 2);
+        if (dim >= 0 && dim != kernel[i]) {
+            return ort_limit(why, size, KLN_LACK_RUN, "takes the kernel_shape of the weights only");
+        }
+    }
+    return KLN_LACK_NONE;
+}
+
+/* Padding is less than the kernel, and nothing but the batch may be 0. */
+kln_lack ort_limit_window(const kln_node_view *view, char *why, size_t size)
+{
+    size_t count = 0;
+    const int64_t *pads = kln_view_ints(view, "pads", &count);
+    const bool given = kln_view_is(view, "auto_pad", "NOTSET", true);
+    for (size_t i = 0; given && i < count / 2; i++) {
+        const int64_t kernel = at(view, "kernel_shape", i, INT64_MAX);
+        if (pads[i] >= kernel || pads[i + count / 2] >= kernel) {
+            return ort_limit(why, size, KLN_LACK_BUILD,
+                             "takes less padding than the kernel is long");
+        }
+    }
+    return kln_view_count(view, 0) == 0 && kln_view_dim(view, 0, 0) != 0
+               ? ort_limit(why, size, KLN_LACK_RUN, "takes no dimension of 0 but the batch")
+               : KLN_LACK_NONE;
+}
+
+kln_lack ort_limit_lrn(const kln_node_view *view, char *why, size_t size)
+{
+    return kln_view_int(view, "size", 1) % 2 == 0
+               ? ort_limit(why, size, KLN_LACK_BUILD, "takes an odd size only")
+               : KLN_LACK_NONE;
+}
+
+/* Padding of SAME is worked out without the dilation, and may come out as less than nothing. */
+kln_lack ort_limit_pool(const kln_node_view *view, char *why, size_t size)
+{
+    const int64_t rank = kln_view_rank(view, 0);
+    size_t count = 0;
+    const int64_t *dilations = kln_view_ints(view, "dilations", &count);
+    const int32_t type = kln_view_type(view, 0);
+    bool plain = (type == FLOAT || type == FLOAT16) &&
+                 kln_view_int(view, "storage_order", 0) == 0 &&
+                 (strcmp(view->node->op_type, "MaxPool") == 0 ? view->node->output_count == 1
+                                                              : view->opset < 19);
+    for (size_t i = 0; i < count; i++) {
+        plain = plain && dilations[i] == 1;
+    }
+    for (size_t i = 0; is_same(view) && (int64_t)i + 2 < rank; i++) {
+        const int64_t in = kln_view_dim(view, 0, i + 2);
+        const int64_t stride = at(view, "strides", i, 1);
+        const int64_t kernel = at(view, "kernel_shape", i, 1);
+        const int64_t wide = (kernel - 1) * at(view, "dilations", i, 1) + 1;
+        if (in < 1 || stride < 1 || kernel < 1 || in > INT32_MAX || kernel > INT32_MAX ||
+            stride > INT32_MAX) {
+            continue;
+        }
+        const int64_t pad = ((in + stride - 1) / stride - 1) * stride + kernel - in;
+        if (pad < 0 && plain) {
+            return ort_limit(
+                why, size, KLN_LACK_RUN,
+                "takes no auto_pad of SAME where strides pass over elements; give pads");
+        }
+        if (in + pad < wide - stride) {
+            return ort_limit(
+                why, size, KLN_LACK_RUN,
+                "takes no dilation wider than the input with auto_pad of SAME; give pads");
+        }
+    }
+    return KLN_LACK_NONE;
+}
+
+/* --- interpolation --- */
+
+/* Whether an axis stays as it is: 1 where it does, 0 where not, -1 where nobody knows. */
+static int stays(const kln_node_view *view, int64_t axis, int64_t rank)
+{
+    size_t count = 0;
+    const bool resize = strcmp(view->node->op_type, "Resize") == 0;
+    const size_t input = resize && view->opset >= 11 ? 2 : 1;
+    const kln_dim *scales = kln_view_contents(view, input, &count);
+    size_t axes = 0;
+    (void)kln_view_ints(view, "axes", &axes);
+    if (scales != NULL && axes == 0 && count == (size_t)rank) {
+        const kln_dim scale = scales[axis];
+        return scale.kind == KLN_DIM_REAL ? scale.of.real == 1.0 : -1;
+    }
+    const kln_value *output = kln_view_output(view, 0);
+    const int64_t in = kln_view_dim(view, 0, (size_t)axis);
+    const bool known = output != NULL && output->has_shape && (size_t)axis < output->rank &&
+                       output->dims[axis].kind == KLN_DIM_NUMBER && in >= 0;
+    return known ? output->dims[axis].of.number == in : -1;
+}
+
+static bool fits_linear(const kln_node_view *view, int64_t rank)
+{
+    const bool inner = stays(view, 0, rank) != 0 && rank > 1 && stays(view, 1, rank) != 0;
+    return rank == 2 || rank == 3 || (rank == 5 && inner) ||
+           (rank == 4 && (inner || (stays(view, 0, rank) != 0 && stays(view, 3, rank) != 0)));
+}
+
+static bool fits_cubic(const kln_node_view *view, int64_t rank)
+{
+    return rank == 2 || (rank == 4 && stays(view, 0, rank) != 0 &&
+                         (stays(view, 1, rank) != 0 || stays(view, 3, rank) != 0));
+}
+
+kln_lack ort_limit_resize(const kln_node_view *view, char *why, size_t size)
+{
+    const int64_t rank = kln_view_rank(view, 0);
+    size_t count = 0;
+    if (kln_view_has(view, 3) && kln_view_rank(view, 3) == 1 && kln_view_dim(view, 3, 0) < 0 &&
+        kln_view_contents(view, 3, &count) == NULL && rank > 0) {
+        return ort_limit(why, size, KLN_LACK_BUILD,
+                         "takes sizes of a known number only; give their input a shape");
+    }
+    if (rank >= 0 && kln_view_is(view, "mode", "linear", false) && !fits_linear(view, rank)) {
+        return ort_limit(why, size, KLN_LACK_RUN,
+                         "interpolates linearly along 2 or 3 dimensions, the others must stay");
+    }
+    if (!kln_view_is(view, "mode", "cubic", false)) {
+        return KLN_LACK_NONE;
+    }
+    if (rank >= 0 && !fits_cubic(view, rank)) {
+        return ort_limit(why, size, KLN_LACK_RUN,
+                         "interpolates with cubics along 2 dimensions, the others must stay");
+    }
+    const int32_t type = kln_view_type(view, 0);
+    return type != 0 && type != FLOAT && type != FLOAT16 && !ort_gives_nothing(view) &&
+                   kln_view_int(view, "antialias", 0) == 0
+               ? ort_limit(why, size, KLN_LACK_RUN,
+                           "interpolates float32 with cubics, without antialias")
+               : KLN_LACK_NONE;
+}
