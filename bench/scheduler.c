@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a scheduler costs beside the bare engine, and what it gives: one request at a time against
+ * kiln_context_run, and many at once against the best that runs of full batches reach.
+ *
+ *     bench_scheduler BACKEND LIBRARY|- MODEL SECONDS MAX_BATCH AT_ONCE NAME=DIMS...
+ *
+ * MODEL is an ONNX file or a .plan; DIMS as Nx3x224x224, N for the batch. AT_ONCE requests of one
+ * row are kept outstanding. Each pair is measured in turns, and the ratio is of the same round.
+ */
+#include <kiln/kiln.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench_times.h"
+#include "plan_feed.h"
+
+#define ROUNDS 7
+#define MOST_CONTEXTS 4
+
+typedef struct scene {
+    kiln_engine *engine;
+    char **shapes;
+    size_t shape_count;
+    int64_t max_batch;
+    size_t at_once;
+    kiln_location place; /* of memory that a bare run reads and writes */
+    double seconds;      /* of one measurement */
+} scene;
+
+static kiln_scheduler *open_scheduler(const scene *self, kiln_schedule schedule, int32_t contexts)
+{
+    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
+    kiln_scheduler *scheduler = NULL;
+    options.schedule = schedule;
+    options.max_batch = self->max_batch;
+    options.contexts = contexts;
+    feed_require(kiln_scheduler_create(&self->engine, 1, &options, &scheduler));
+    return scheduler;
+}
+
+/* A request's tensors, in memory of the host. */
+typedef struct one_request {
+    feed fed;
+    kiln_named_tensor inputs[FEED_MOST];
+    kiln_named_tensor outputs[FEED_MOST];
+} one_request;
+
+static void open_request(const scene *self, one_request *made)
+{
+    feed_open(&made->fed, self->engine, KILN_LOCATION_HOST, 1, self->shapes, self->shape_count);
+    feed_require(kiln_context_run(made->fed.context));
+    for (size_t i = 0; i < made->fed.input_count; i++) {
+        made->inputs[i] = (kiln_named_tensor){made->fed.inputs[i].name, made->fed.inputs[i].tensor};
+    }
+    for (size_t i = 0; i < made->fed.output_count; i++) {
+        made->outputs[i] =
+            (kiln_named_tensor){made->fed.outputs[i].name, made->fed.outputs[i].tensor};
+    }
+}
+
+/* --- one at a time --- */
+
+static double median_of(kiln_status (*run)(void *user), void *user, double seconds)
+{
+    kiln_histogram *times = NULL;
+    kiln_histogram_summary found = {.struct_size = sizeof found};
+    feed_require(kiln_histogram_create(&times));
+    const double end = bench_milliseconds() + seconds * 1e3;
+    while (bench_milliseconds() < end) {
+        const uint64_t begin = kiln_clock_now();
+        feed_require(run(user));
+        kiln_histogram_record(times, kiln_clock_now() - begin);
+    }
+    feed_require(kiln_histogram_summarize(times, &found));
+    kiln_histogram_destroy(times);
+    return found.median / 1e3;
+}
+
+static kiln_status run_bare(void *user)
+{
+    return kiln_context_run(user);
+}
+
+typedef struct single {
+    kiln_scheduler *scheduler;
+    one_request *request;
+} single;
+
+static kiln_status run_single(void *user)
+{
+    const single *self = user;
+    return kiln_scheduler_run(self->scheduler, self->request->inputs,
+                              self->request->fed.input_count, self->request->outputs,
+                              self->request->fed.output_count, NULL);
+}
+
+static void one_at_a_time(const scene *self, one_request *request)
+{
+    feed bare;
+    double direct[ROUNDS];
+    double scheduled[ROUNDS];
+    double added[ROUNDS];
+    single one = {open_scheduler(self, KILN_SCHEDULE_LATENCY, 1), request};
+    feed_open(&bare, self->engine, self->place, 1, self->shapes, self->shape_count);
+    feed_require(kiln_context_warmup(bare.context, 20, 0, NULL));
+    for (int i = 0; i < 20; i++) {
+        feed_require(run_single(&one));
+    }
+    for (int r = 0; r < ROUNDS; r++) {
+        direct[r] = median_of(run_bare, bare.context, self->seconds);
+        scheduled[r] = median_of(run_single, &one, self->seconds);
+        added[r] = scheduled[r] - direct[r];
+    }
+    kiln_scheduler_destroy(one.scheduler);
+    feed_close(&bare);
+    (void)printf("\"latency\": {\"bare_us\": %.3f, \"scheduler_us\": %.3f, \"added_us\": %.3f}",
+                 bench_median(direct, ROUNDS), bench_median(scheduled, ROUNDS),
+                 bench_median(added, ROUNDS));
+}
+
+/* --- many at once --- */
+
+typedef struct runner {
+    kiln_context *context;
+    double end;
+    uint64_t runs;
+} runner;
+
+static void *run_on(void *user)
+{
+    runner *self = user;
+    while (bench_milliseconds() < self->end) {
+        feed_require(kiln_context_run(self->context));
+        self->runs++;
+    }
+    return NULL;
+}
+
+/* Rows a second of full batches on so many contexts, a thread each. */
+static double bare_rows(const scene *self, size_t contexts)
+{
+    runner runners[MOST_CONTEXTS];
+    feed feeds[MOST_CONTEXTS];
+    pthread_t threads[MOST_CONTEXTS];
+    uint64_t runs = 0;
+    for (size_t i = 0; i < contexts; i++) {
+        feed_open(&feeds[i], self->engine, self->place, self->max_batch, self->shapes,
+                  self->shape_count);
+        feed_require(kiln_context_warmup(feeds[i].context, 10, 0, NULL));
+    }
+    const double begin = bench_milliseconds();
+    for (size_t i = 0; i < contexts; i++) {
+        runners[i] = (runner){feeds[i].context, begin + self->seconds * 1e3, 0};
+        if (pthread_create(&threads[i], NULL, run_on, &runners[i]) != 0) {
+            exit(1);
+        }
+    }
+    for (size_t i = 0; i < contexts; i++) {
+        (void)pthread_join(threads[i], NULL);
+        runs += runners[i].runs;
+    }
+    const double took = (bench_milliseconds() - begin) / 1e3;
+    for (size_t i = 0; i < contexts; i++) {
+        feed_close(&feeds[i]);
+    }
+    return (double)runs * (double)self->max_batch / took;
+}
+
+static void wait_readable(int descriptor)
+{
+    struct pollfd wait = {.fd = descriptor, .events = POLLIN};
+    uint64_t number = 0;
+    if (poll(&wait, 1, 1000) > 0) {
+        (void)!read(descriptor, &number, sizeof number);
+    }
+}
+
+static void submit(kiln_scheduler *scheduler, const one_request *request)
+{
+    kiln_request_options options = KILN_REQUEST_OPTIONS_INIT;
+    kiln_request *made = NULL;
+    options.collect = true;
+    feed_require(kiln_scheduler_submit(scheduler, request->inputs, request->fed.input_count, NULL,
+                                       0, &options, &made));
+    kiln_request_release(made);
+}
+
+/* Takes answered requests and submits others in their place until so many were answered. */
+static void keep_outstanding(kiln_scheduler *scheduler, const one_request *request, int event,
+                             double end, uint64_t *answered)
+{
+    while (bench_milliseconds() < end) {
+        kiln_request *done = NULL;
+        feed_require(kiln_scheduler_next(scheduler, &done));
+        if (done == NULL) {
+            wait_readable(event);
+            continue;
+        }
+        feed_require(kiln_request_wait(done, -1));
+        kiln_request_release(done);
+        submit(scheduler, request);
+        (*answered)++;
+    }
+}
+
+static double scheduled_rows(const scene *self, kiln_scheduler *scheduler,
+                             const one_request *request)
+{
+    int event = -1;
+    uint64_t warm = 0;
+    uint64_t answered = 0;
+    kiln_request *done = NULL;
+    feed_require(kiln_scheduler_event(scheduler, &event));
+    for (size_t i = 0; i < self->at_once; i++) {
+        submit(scheduler, request);
+    }
+    keep_outstanding(scheduler, request, event, bench_milliseconds() + self->seconds * 500, &warm);
+    const double begin = bench_milliseconds();
+    keep_outstanding(scheduler, request, event, begin + self->seconds * 1e3, &answered);
+    const double took = (bench_milliseconds() - begin) / 1e3;
+    for (size_t left = self->at_once; left > 0;) {
+        feed_require(kiln_scheduler_next(scheduler, &done));
+        if (done == NULL) {
+            wait_readable(event);
+        } else {
+            kiln_request_release(done);
+            left--;
+        }
+    }
+    return (double)answered / took;
+}
+
+static void many_at_once(const scene *self, const one_request *request)
+{
+    double best = 0;
+    size_t contexts = 1;
+    double bare[ROUNDS];
+    double scheduled[ROUNDS];
+    double ratio[ROUNDS];
+    for (size_t count = 1; count <= MOST_CONTEXTS; count++) {
+        const double rows = bare_rows(self, count);
+        (void)fprintf(stderr, "  %zu contexts, full batches: %.0f rows/s\n", count, rows);
+        if (rows > best * 1.005) {
+            best = rows;
+            contexts = count;
+        }
+    }
+    kiln_scheduler *scheduler = open_scheduler(self, KILN_SCHEDULE_THROUGHPUT, (int32_t)contexts);
+    for (int r = 0; r < ROUNDS; r++) {
+        bare[r] = bare_rows(self, contexts);
+        scheduled[r] = scheduled_rows(self, scheduler, request);
+        ratio[r] = scheduled[r] / bare[r];
+    }
+    kiln_scheduler_counters counted = {.struct_size = sizeof counted};
+    feed_require(kiln_scheduler_get_counters(scheduler, &counted));
+    kiln_scheduler_destroy(scheduler);
+    const double middle_ratio = bench_median(ratio, ROUNDS);
+    (void)printf(
+        ", \"throughput\": {\"contexts\": %zu, \"bare_rows\": %.0f, \"scheduler_rows\": "
+        "%.0f, \"ratio\": [%.4f, %.4f, %.4f], \"rows_of_a_batch\": %.2f}",
+        contexts, bench_median(bare, ROUNDS), bench_median(scheduled, ROUNDS), ratio[0],
+        middle_ratio, ratio[ROUNDS - 1], (double)counted.rows / (double)counted.batches);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 8) {
+        (void)fprintf(stderr,
+                      "usage: %s BACKEND LIBRARY|- MODEL SECONDS MAX_BATCH AT_ONCE NAME=DIMS...\n",
+                      argv[0]);
+        return 2;
+    }
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    scene self = {.shapes = argv + 7,
+                  .shape_count = (size_t)argc - 7,
+                  .seconds = strtod(argv[4], NULL) / (ROUNDS * 6),
+                  .max_batch = strtoll(argv[5], NULL, 10),
+                  .at_once = strtoull(argv[6], NULL, 10)};
+    one_request request;
+    const size_t length = strlen(argv[3]);
+    options.backend = argv[1];
+    options.library = strcmp(argv[2], "-") != 0 ? argv[2] : NULL;
+    feed_require(length > 5 && strcmp(argv[3] + length - 5, ".plan") == 0
+                     ? kiln_engine_load(argv[3], &options, &self.engine)
+                     : kiln_engine_build_file(argv[3], &options, &self.engine));
+    self.place = kiln_engine_device(self.engine) >= 0 ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST;
+    open_request(&self, &request);
+    (void)printf("{\"bench\": \"scheduler\", \"model\": \"%s\", \"backend\": \"%s\", ", argv[3],
+                 argv[1]);
+    one_at_a_time(&self, &request);
+    many_at_once(&self, &request);
+    (void)printf("}\n");
+    feed_close(&request.fed);
+    kiln_engine_release(self.engine);
+    return 0;
+}
