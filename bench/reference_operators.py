@@ -176,7 +176,8 @@ def measure(program, path, case):
     rounds = [(*times_of(program, path), time_of_peer(session, feed)) for _ in range(3)]
     mine, runtime, peer = (min(column) for column in zip(*rounds))
     slower = not mine <= peer
-    note = "" if not slower else "   in double" if case[0].startswith(IN_DOUBLE) else "   slower"
+    known = (case[0] + ",").startswith(tuple(name + "," for name in IN_DOUBLE))
+    note = "" if not slower else "   in double" if known else "   slower"
     print(f"{case[0]:26} reference {mine:9.3f} ms   onnx.reference {peer:9.3f} ms   "
           f"ratio {mine / peer:5.2f}   onnxruntime {runtime:8.3f} ms   ratio {mine / runtime:6.1f}{note}",
           flush=True)

@@ -110,19 +110,21 @@ static kiln_status spread_over(ref_call *call, const ref_tensor *tensor, const r
     return KILN_OK;
 }
 
-/* Means and variances of up to REF_BESIDE rows of `n` elements from element `start` on; where they
- * are not centred, 0 and the mean square. */
-static void moments_beside(const ref_tensor *x, int64_t start, int64_t rows, int64_t n,
-                           bool centred, double *means, double *variances)
+/* Means and variances of up to REF_BESIDE rows of `n` elements from row `row` on; where they are
+ * not centred, 0 and the mean square. */
+static void moments_beside(const ref_tensor *x, int64_t row, int64_t n, bool centred, double *means,
+                           double *variances)
 {
+    const int64_t left = x->count / n - row;
+    const int64_t rows = left < REF_BESIDE ? left : REF_BESIDE;
     memset(means, 0, REF_BESIDE * sizeof *means);
     if (centred) {
-        ref_sum_rows(x, start, n, rows, n, NULL, means);
-        for (int64_t r = 0; r < rows; r++) {
-            means[r] /= (double)n;
-        }
+        ref_sum_rows(x, row * n, n, rows, n, NULL, means);
     }
-    ref_sum_rows(x, start, n, rows, n, means, variances);
+    for (int64_t r = 0; r < rows; r++) {
+        means[r] /= (double)n;
+    }
+    ref_sum_rows(x, row * n, n, rows, n, means, variances);
     for (int64_t r = 0; r < rows; r++) {
         variances[r] /= (double)n;
     }
@@ -177,11 +179,9 @@ static kiln_status normalize_rows(ref_call *call, bool centred)
     double means[REF_BESIDE];
     double variances[REF_BESIDE];
     for (int64_t i = 0; n > 0 && i < x->count / n; i++) {
-        const int64_t left = x->count / n - i;
         const int64_t r = i % REF_BESIDE;
         if (r == 0) {
-            moments_beside(x, i * n, left < REF_BESIDE ? left : REF_BESIDE, n, centred, means,
-                           variances);
+            moments_beside(x, i, n, centred, means, variances);
         }
         const double factor = 1.0 / sqrt(variances[r] + epsilon);
         ref_load_float(x, i * n, 1, n, row);
@@ -230,11 +230,9 @@ static kiln_status normalize_groups(ref_call *call, int64_t groups, bool by_grou
     double means[REF_BESIDE];
     double variances[REF_BESIDE];
     for (int64_t i = 0; n > 0 && i < x->count / n; i++) {
-        const int64_t left = x->count / n - i;
         const int64_t r = i % REF_BESIDE;
         if (r == 0) {
-            moments_beside(x, i * n, left < REF_BESIDE ? left : REF_BESIDE, n, true, means,
-                           variances);
+            moments_beside(x, i, n, true, means, variances);
         }
         const double factor = 1.0 / sqrt(variances[r] + epsilon);
         ref_load_float(x, i * n, 1, n, row);

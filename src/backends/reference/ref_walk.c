@@ -105,19 +105,27 @@ bool ref_walk_next(ref_walk *walk)
     return false;
 }
 
-/* A constant size becomes one load and one store. */
-#define COPY_SIZE(bytes)                                                   \
-    do {                                                                   \
-        for (int64_t i = 0; i < n; i++) {                                  \
-            memcpy((char *)to + i * to_step * (bytes),                     \
-                   (const char *)from + i * from_step * (bytes), (bytes)); \
-        }                                                                  \
+/* A constant size becomes one load and one store, and one element for all is loaded once. */
+#define COPY_SIZE(bytes)                                                      \
+    do {                                                                      \
+        char one[bytes];                                                      \
+        memcpy(one, from, (bytes));                                           \
+        for (int64_t i = 0; from_step == 0 && to_step == 1 && i < n; i++) {   \
+            memcpy((char *)to + i * (bytes), one, (bytes));                   \
+        }                                                                     \
+        for (int64_t i = 0; (from_step != 0 || to_step != 1) && i < n; i++) { \
+            memcpy((char *)to + i * to_step * (bytes),                        \
+                   (const char *)from + i * from_step * (bytes), (bytes));    \
+        }                                                                     \
     } while (0)
 
-void ref_copy_elements(size_t size, int64_t n, void *to, int64_t to_step, const void *from,
-                       int64_t from_step)
+void ref_copy_elements(size_t size, int64_t n, void *restrict to, int64_t to_step,
+                       const void *restrict from, int64_t from_step)
 {
-    if (n > 0 && to_step == 1 && from_step == 1) {
+    if (n <= 0) {
+        return;
+    }
+    if (to_step == 1 && from_step == 1) {
         memcpy(to, from, (size_t)n * size);
         return;
     }
