@@ -179,8 +179,8 @@ def measure(program, path, case):
     known = (case[0] + ",").startswith(tuple(name + "," for name in IN_DOUBLE))
     note = "" if not slower else "   in double" if known else "   slower"
     print(f"{case[0]:26} reference {mine:9.3f} ms   onnx.reference {peer:9.3f} ms   "
-          f"ratio {mine / peer:5.2f}   onnxruntime {runtime:8.3f} ms   ratio {mine / runtime:6.1f}{note}",
-          flush=True)
+          f"ratio {mine / peer:5.2f}   onnxruntime {runtime:8.3f} ms   "
+          f"ratio {mine / runtime:6.1f}{note}", flush=True)
     return note
 
 
