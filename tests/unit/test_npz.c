@@ -18,7 +18,7 @@ typedef struct archive {
 static void put(unsigned char *data, size_t *at, uint64_t value, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++) {
-        data[(*at)++] = (unsigned char)(value >> (8 * i));
+        data[(*at)++] = (unsigned char)(i < 8 ? value >> (8 * i) : 0);
     }
 }
 
