@@ -30,6 +30,11 @@ for model in magika/model rapidocr/det rapidocr/rec silero-vad/silero_vad; do
     echo "== A load of $model.onnx: Kiln against ONNX Runtime"
     "$build/bench/bench_load" "$deps/models/$model.onnx"
 done
+echo "== Calibration: kiln calibrate against ONNX Runtime's Python quantizer"
+"$deps/python/bin/python3" bench/calibrate.py "$build/bin/kiln" "$deps/models/magika/model.onnx" \
+    --batches 32 --rows 8 --rounds 1
+"$deps/python/bin/python3" bench/calibrate.py "$build/bin/kiln" "$light/light_resnet50.onnx" \
+    --batches 32 --rounds 1
 echo "== A piece of memory: kiln_pool against malloc, and cuMemAllocAsync where there is a GPU"
 "$build/bench/bench_pool"
 echo "== Reading, inferring and checking graphs: Kiln against the onnx package"
