@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Calibration by `kiln calibrate` against ONNX Runtime's Python quantizer, the same batches, in turns.
+"""`kiln calibrate` against ONNX Runtime's Python quantizer: the same batches, in turns.
 
     bench/calibrate.py KILN MODEL [--batches N] [--rows N] [--rounds N] [--method entropy|minmax]...
                        [--backend NAME] [--provider cpu|cuda]
@@ -43,7 +43,8 @@ def make_batches(model, folder, count, rows):
         arrays = {}
         for name, (kind, shape) in shapes_of(model, rows).items():
             dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
-            drawn = random.standard_normal(shape) if dtype.kind == "f" else random.randint(0, 256, shape)
+            is_float = dtype.kind == "f"
+            drawn = random.standard_normal(shape) if is_float else random.randint(0, 256, shape)
             arrays[name] = drawn.astype(dtype)
         numpy.savez(f"{folder}/b{batch:04}.npz", **arrays)
 
@@ -62,11 +63,12 @@ def quantizer(model, folder, method, provider):
             return dict(numpy.load(f"{folder}/{name}")) if name else None
 
     begun, before = time.monotonic(), os.times()
-    providers = ["CUDAExecutionProvider"] if provider == "cuda" else ["CPUExecutionProvider"]
+    providers = [("CUDA" if provider == "cuda" else "CPU") + "ExecutionProvider"]
+    methods = {"entropy": CalibrationMethod.Entropy, "minmax": CalibrationMethod.MinMax}
     with tempfile.TemporaryDirectory() as scratch:
         calibrator = create_calibrator(
             model, augmented_model_path=f"{scratch}/augmented.onnx", providers=providers,
-            calibrate_method=CalibrationMethod.Entropy if method == "entropy" else CalibrationMethod.MinMax)
+            calibrate_method=methods[method])
         calibrator.collect_data(Reader())
         tensors = len(calibrator.compute_data().data)
     after = os.times()
@@ -83,7 +85,32 @@ def measured(command):
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
         sys.exit(f"{command[:3]}: {errors[-2000:]}")
-    return output, (time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return output, (time.monotonic() - begun, usage.ru_utime + usage.ru_stime,
+                    usage.ru_maxrss / 1024)
+
+
+def compare(options, folder, method):
+    own = [options.kiln, "calibrate", options.model, "-d", folder + "/data", "-o",
+           folder + "/r.json", "-b", options.backend, "-m", method, *options.kiln_option]
+    other = [sys.executable, __file__, options.kiln, options.model, "--provider",
+             options.provider, "--quantizer", folder + "/data", method]
+    rows = {"kiln": [], "quantizer": []}
+    for _ in range(options.rounds):
+        rows["kiln"].append(measured(own)[1])
+        text, (_, _, peak) = measured(other)
+        said = json.loads(text.splitlines()[-1])
+        rows["quantizer"].append((said["seconds"], said["processor"], peak))
+    with open(folder + "/r.json", encoding="utf-8") as file:
+        tensors = len(json.load(file)["ranges"])
+    middle = {side: [statistics.median(part) for part in zip(*found)]
+              for side, found in rows.items()}
+    ratios = [theirs / mine for mine, theirs in zip(middle["kiln"], middle["quantizer"])]
+    print(f"{os.path.basename(options.model)} {method}, {options.batches} batches, "
+          f"{tensors} tensors: "
+          + ", ".join(f"{name} {clock:.2f} s, {processor:.2f} s of processors, {peak:.0f} MiB"
+                      for name, (clock, processor, peak) in middle.items())
+          + f": {ratios[0]:.1f} times as fast, {ratios[1]:.1f} in processors, "
+          f"{1 / ratios[2]:.3f} of its memory", flush=True)
 
 
 def main():
@@ -100,30 +127,12 @@ def main():
     parser.add_argument("--quantizer", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quantizer:
-        return quantizer(options.model, options.quantizer[0], options.quantizer[1], options.provider)
+        return quantizer(options.model, *options.quantizer, options.provider)
     with tempfile.TemporaryDirectory() as folder:
         os.mkdir(folder + "/data")
         make_batches(options.model, folder + "/data", options.batches, options.rows)
         for method in options.method or ["entropy", "minmax"]:
-            rows = {"kiln": [], "quantizer": []}
-            for _ in range(options.rounds):
-                rows["kiln"].append(measured(
-                    [options.kiln, "calibrate", options.model, "-d", folder + "/data", "-o", folder + "/r.json",
-                     "-b", options.backend, "-m", method, *options.kiln_option])[1])
-                text, (_, processor, peak) = measured(
-                    [sys.executable, __file__, options.kiln, options.model, "--provider", options.provider,
-                     "--quantizer", folder + "/data", method])
-                own = json.loads(text.splitlines()[-1])
-                rows["quantizer"].append((own["seconds"], own["processor"], peak))
-            with open(folder + "/r.json", encoding="utf-8") as file:
-                tensors = len(json.load(file)["ranges"])
-            middle = {side: [statistics.median(part) for part in zip(*found)] for side, found in rows.items()}
-            ratios = [theirs / own for own, theirs in zip(middle["kiln"], middle["quantizer"])]
-            print(f"{os.path.basename(options.model)} {method}, {options.batches} batches, {tensors} tensors: "
-                  + ", ".join(f"{name} {clock:.2f} s, {processor:.2f} s of processors, {peak:.0f} MiB"
-                              for name, (clock, processor, peak) in middle.items())
-                  + f": {ratios[0]:.1f} times as fast, {ratios[1]:.1f} in processors, "
-                  f"{1 / ratios[2]:.3f} of its memory", flush=True)
+            compare(options, folder, method)
     return None
 
 

@@ -27,7 +27,7 @@ KILN_MUST_CHECK kiln_status kln_ranges_write_json(const kiln_range_table *table,
 
 /* Of magnitudes, on either side of 0. */
 #define KLN_OBSERVED_BINS 2048
-#define KLN_OBSERVER_BIN_BYTES (2 * KLN_OBSERVED_BINS * sizeof(uint64_t))
+#define KLN_OBSERVER_BIN_BYTES ((size_t)2 * KLN_OBSERVED_BINS * sizeof(uint64_t))
 
 typedef struct kln_observer {
     double least, greatest; /* of the finite ones */

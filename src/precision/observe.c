@@ -9,11 +9,11 @@
 /* A histogram is one of magnitudes, once for numbers below 0 and once for those above, so that it
  * serves symmetric and asymmetric ranges alike. */
 
-#define BINS KLN_OBSERVED_BINS
+#define BINS ((size_t)KLN_OBSERVED_BINS)
 #define SIDES (2 * BINS)
 /* Beside the bins: what is 0, which in many tensors is most of it, and what is no number. */
-#define ZERO_BIN SIDES
-#define ODD_BIN (SIDES + 1)
+#define ZERO_BIN (2 * KLN_OBSERVED_BINS)
+#define ODD_BIN (ZERO_BIN + 1)
 /* Consecutive elements count in tables of their own: two that fall into one bin need not wait for
  * each other. */
 #define TABLES 4
@@ -123,7 +123,8 @@ static void widen(kln_observer *observer, double reach)
         }
         observer->reach = reach;
     }
-    for (; observer->reach < reach; observer->reach *= 2) {
+    while (observer->reach < reach) {
+        observer->reach *= 2;
         for (size_t side = 0; side < SIDES; side += BINS) {
             uint64_t *bins = observer->bins + side;
             for (size_t i = 0; i < BINS / 2; i++) {
@@ -144,7 +145,7 @@ WIDE static void find_bins(const float *values, size_t count, float scale, int32
         memcpy(&absolute, &magnitude, sizeof absolute);
         float at = absolute * scale;
         at = at < (float)(BINS - 1) ? at : (float)(BINS - 1);
-        const int32_t bin = (int32_t)at + (BINS & (bits >> 31));
+        const int32_t bin = (int32_t)at + (KLN_OBSERVED_BINS & (bits >> 31));
         const int32_t special = select(is_odd(bits), ODD_BIN, ZERO_BIN);
         places[i] = select((magnitude - 1) >> 31, special, bin);
     }
@@ -233,7 +234,8 @@ static void add_bins(kln_observer *observer, const kiln_tensor *tensor, size_t b
 {
     const double reach = fmax(-observer->least, observer->greatest);
     widen(observer, reach);
-    const double scale = observer->reach > 0 ? fmin(BINS / observer->reach, (double)FLT_MAX) : 0;
+    const double scale =
+        observer->reach > 0 ? fmin((double)BINS / observer->reach, (double)FLT_MAX) : 0;
     for (size_t i = begin; i < end; i += BLOCK) {
         int32_t places[BLOCK];
         const size_t size = end - i < BLOCK ? end - i : BLOCK;

@@ -58,7 +58,7 @@ kiln_status kiln_range_table_put(kiln_range_table *table, const kiln_range *rang
     KLN_RETURN_IF_ERROR(check(range));
     uint32_t index = kln_names_get(&table->names, range->name);
     kiln_range copy = *range;
-    if (index == KLN_NAMES_NONE) {
+    if (table->ranges == NULL || index >= table->count) {
         index = (uint32_t)table->count;
         KLN_RETURN_IF_ERROR(kln_array_grow(&table->arena, &table->ranges, table->count,
                                            &table->capacity, sizeof *table->ranges));

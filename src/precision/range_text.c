@@ -93,7 +93,7 @@ kiln_status kln_ranges_read_cache(kiln_span text, kiln_range_table *table)
         status = kln_text_append(&word, line.data, line.size);
     }
     if (status == KILN_OK) {
-        status = memchr(line.data, '\0', line.size) == NULL
+        status = line.data != NULL && memchr(line.data, '\0', line.size) == NULL
                      ? kiln_range_table_set_header(table, word.data)
                      : KILN_ERROR_INVALID_ARGUMENT;
     }

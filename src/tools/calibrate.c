@@ -203,10 +203,13 @@ static void take_rows(const kln_calibration *of, const kiln_named_tensor *whole,
     for (size_t i = 0; i < of->bound_count; i++) {
         of->bound[i] = whole[i];
         kiln_tensor *piece = &of->bound[i].tensor;
-        if (rows_of(piece) == all) {
-            const size_t row = piece->bytes / (size_t)all;
-            piece->data = (char *)piece->data + (size_t)first * row;
-            piece->bytes = (size_t)rows * row;
+        kiln_shape row = piece->desc.shape;
+        size_t bytes = 0;
+        row.dims[0] = 1;
+        if (rows_of(piece) == all &&
+            kiln_tensor_bytes(piece->desc.dtype, &row, &bytes) == KILN_OK) {
+            piece->data = (char *)piece->data + (size_t)first * bytes;
+            piece->bytes = (size_t)rows * bytes;
             piece->desc.shape.dims[0] = rows;
         }
     }
