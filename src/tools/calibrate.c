@@ -4,6 +4,7 @@
 
 #include "calibrate_parts.h"
 #include "graph/kln_graph.h"
+#include "tensor/kln_tensor.h"
 
 /* --- options --- */
 
@@ -47,6 +48,20 @@ static const char *input_for(const kln_calibration *of, const kiln_named_tensor 
     return count == 1 && (alone || tensor->name == NULL) ? only : NULL;
 }
 
+static kiln_status check(const char *name, const kiln_tensor *tensor)
+{
+    char what[128];
+    (void)snprintf(what, sizeof what, "input \"%.100s\"", name);
+    KLN_RETURN_IF_ERROR(kln_tensor_check(what, tensor));
+    if (tensor->desc.location == KILN_LOCATION_DEVICE ||
+        tensor->desc.format != KILN_FORMAT_LINEAR ||
+        !kln_strides_are_dense(&tensor->desc.shape, &tensor->desc.strides)) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "%s: a batch is dense, row by row, and in memory that the CPU reads", what);
+    }
+    return KILN_OK;
+}
+
 static kiln_status bind_all(kln_calibration *of, const kiln_named_tensor *inputs, size_t count)
 {
     const size_t most = of->inference->graph->input_count;
@@ -59,6 +74,7 @@ static kiln_status bind_all(kln_calibration *of, const kiln_named_tensor *inputs
             }
         }
         if (name != NULL && of->bound_count < most) {
+            KLN_RETURN_IF_ERROR(check(name, &inputs[i].tensor));
             of->bound[of->bound_count++] = (kiln_named_tensor){name, inputs[i].tensor};
         }
     }

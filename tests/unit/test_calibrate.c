@@ -39,6 +39,7 @@ static float values[BATCHES * ROWS * COLUMNS];
 typedef struct feed {
     const char *name;
     int64_t rows;
+    size_t less; /* bytes than the shape takes */
     size_t calls, at;
     kiln_status fails; /* with the second */
     kiln_named_tensor tensor[2];
@@ -54,7 +55,7 @@ static kiln_status next(void *user, const kiln_named_tensor **inputs, size_t *co
     *count = from->at < from->calls ? 1 : 0;
     from->tensor[0] = (kiln_named_tensor){
         from->name, KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(from->rows, COLUMNS),
-                                     values + from->at * size, size * sizeof *values)};
+                                     values + from->at * size, size * sizeof *values - from->less)};
     *inputs = from->tensor;
     from->at++;
     return KILN_OK;
@@ -221,6 +222,9 @@ TEST(batches_that_do_not_fit_are_refused)
     assert_status(KILN_ERROR_EMPTY, calibrate("n,64", from, NULL, &ranges));
     assert_status(KILN_ERROR_SHAPE, calibrate("n,63", whole, NULL, &ranges));
     assert_message("batch 1: ");
+    /* Also where pieces of it would have been enough for the first run. */
+    from = (feed){.name = "x", .rows = ROWS * BATCHES, .less = 4, .calls = 1};
+    assert_status(KILN_ERROR_SIZE, calibrate("4,64", from, NULL, &ranges));
     kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
     options.percentile = 0;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, calibrate("n,64", whole, &options, &ranges));
