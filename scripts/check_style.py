@@ -27,6 +27,7 @@ BANNED = re.compile(
 HEAP = "src/base/heap.c"
 SELF = "scripts/check_style.py"
 UNDONE = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+PRIVATE = re.compile(r"graph_side|side_way|run_form|turned_product|merge_product", re.I)
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
 STRING = re.compile(r'"(?:\\.|[^"\\\n])*"')
 
@@ -57,6 +58,8 @@ def check_lines(path, text, problems):
             problems.append(f"{path}:{number}: a tab")
         if UNDONE.search(line) and path != SELF:
             problems.append(f"{path}:{number}: {UNDONE.search(line).group()}: do it or leave it")
+        if PRIVATE.search(line) and path != SELF:
+            problems.append(f"{path}:{number}: {PRIVATE.search(line).group()}: a private word")
 
 
 def check_code(path, text, problems):

@@ -106,10 +106,11 @@ kln_onnx_tensor *kln_graph_edit_add_weights(kln_graph_edit *edit, const char *st
  * was changed. */
 KILN_MUST_CHECK kiln_status kln_graph_edit_commit(kln_graph_edit *edit);
 
-/* Products (MatMul) of one tensor with several matrices of constants, biases among it, become one
- * product that is split afterwards: fewer and larger kernels. Results differ in the last bits.
+/* Horizontal fusion: products (MatMul) of one tensor with several matrices of constants, biases
+ * among it, become one product that is split afterwards: fewer and larger kernels. Results differ
+ * in the last bits.
  * `*merged`: into how many; with 0, on an error too, the model is as it was. OUT_OF_MEMORY. */
-KILN_MUST_CHECK kiln_status kln_merge_products(kln_onnx_model *model, size_t *merged);
+KILN_MUST_CHECK kiln_status kln_fuse_horizontally(kln_onnx_model *model, size_t *merged);
 
 /* Calls of the model's own functions become the nodes of their bodies; a function stays where its
  * operator sets differ from the model's in what it uses. `*inlined`: how many calls; with 0, on an

@@ -45,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     /* The last byte says whether products are merged first. */
     if (data[size - 1] % 2 == 0) {
-        require(kln_merge_products(model, &merged));
+        require(kln_fuse_horizontally(model, &merged));
     }
     for (int kind = 0; kind < ORT_REWRITE_KINDS; kind++) {
         require(ort_rewrite(model, (ort_rewrite_kind)kind, NULL, &count));

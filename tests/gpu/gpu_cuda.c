@@ -31,9 +31,9 @@ TEST(the_device_is_described)
     assert_ok(kiln_device_memory(0, &after, &total));
     assert_true(after < before);
     kln_cuda_release(KILN_LOCATION_DEVICE, 0, memory);
-    assert_status(KILN_ERROR_OUT_OF_MEMORY,
-                  kln_cuda_allocate(KILN_LOCATION_DEVICE, 0, 2 * total, &memory));
-    assert_message("CUDA_ERROR_OUT_OF_MEMORY");
+    assert_fails(KILN_ERROR_OUT_OF_MEMORY,
+                 kln_cuda_allocate(KILN_LOCATION_DEVICE, 0, 2 * total, &memory),
+                 "CUDA_ERROR_OUT_OF_MEMORY");
     print_message("%s\n", kiln_error_message());
 }
 

@@ -55,14 +55,13 @@ TENSORRT_TEST(another_version_is_known_by_its_bytes)
     bytes[84] ^= 0x10; /* the tag: the library takes it for another version's */
     char other[4096];
     (void)snprintf(other, sizeof other, "%s", kiln_test_file("tag.plan", bytes, size));
-    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(other, &options, &engine));
-    assert_message("build it again from the model");
-    assert_message("Version tag does not match");
+    assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(other, &options, &engine),
+                 "build it again from the model", "Version tag does not match");
     bytes[25] = 3;
     bytes[26] = 7;
     (void)snprintf(other, sizeof other, "%s", kiln_test_file("version.plan", bytes, size));
-    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(other, &options, &engine));
-    assert_message("it was built with TensorRT 10.3.7, found is ");
+    assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(other, &options, &engine),
+                 "it was built with TensorRT 10.3.7, found is ");
     bytes[84] ^= 0x10;
     bytes[28] ^= 0x10; /* of another platform */
     (void)snprintf(other, sizeof other, "%s", kiln_test_file("platform.plan", bytes, size));
@@ -114,8 +113,8 @@ TENSORRT_TEST(a_device_that_is_not_there_is_no_device)
     for (int i = 0; i < 2; i++) {
         kiln_network *network = conv_network();
         assert_status(KILN_ERROR_NO_DEVICE, kiln_engine_build(network, &options, &engine));
-        assert_status(KILN_ERROR_NO_DEVICE, kiln_engine_load(path, &options, &engine));
-        assert_message("counted from 0");
+        assert_fails(KILN_ERROR_NO_DEVICE, kiln_engine_load(path, &options, &engine),
+                     "counted from 0");
         kiln_network_destroy(network);
         options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
     }

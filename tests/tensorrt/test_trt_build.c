@@ -235,44 +235,43 @@ TEST(an_option_that_cannot_be_kept_is_refused_by_name)
     kiln_engine *engine = NULL;
     kiln_build_options options = magika_options(library);
     options.compute_capabilities = hopper;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine));
-    assert_message("compute_capabilities: 90");
-    assert_message("75, 80, 86, 89, 120");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine),
+                 "compute_capabilities: 90", "75, 80, 86, 89, 120");
     assert_null(engine);
 
     options = magika_options(library);
     options.dla_core = -1;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine));
-    assert_message("dla_core");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine),
+                 "dla_core");
 
     options = magika_options(library);
     options.gpu_fallback = true;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file(model, &options, &engine));
-    assert_message("gpu_fallback");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file(model, &options, &engine),
+                 "gpu_fallback");
 
     options = magika_options(library);
     options.tactic_sources = "-CUDNN";
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine));
-    assert_message("TacticSource.CUDNN");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine),
+                 "TacticSource.CUDNN");
     options.tactic_sources = "+NONSENSE";
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file(model, &options, &engine));
-    assert_message("NONSENSE");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file(model, &options, &engine),
+                 "NONSENSE");
 
     options = magika_options(library);
     options.builder_optimization_level = 6;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file(model, &options, &engine));
-    assert_message("builder_optimization_level");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file(model, &options, &engine),
+                 "builder_optimization_level");
 
     options = magika_options(library);
     options.plugin_count = 1;
     options.plugins = (const char *const[]){"/none.so"};
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine));
-    assert_message("no plugin layers");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine),
+                 "no plugin layers");
 
     options = magika_options(library);
     options.optimization = KILN_OPTIMIZATION_BASIC;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine));
-    assert_message("builder_optimization_level");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine),
+                 "builder_optimization_level");
 }
 
 TEST(another_backend_refuses_plan_options)
@@ -287,11 +286,10 @@ TEST(another_backend_refuses_plan_options)
     options.profile_count = 1;
     options.workspace_bytes = 1 << 20;
     kiln_engine *engine = NULL;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine));
-    assert_message(
-        "\"workspace_bytes\" is set, which the backend reference does not take; it is for "
-        "TensorRT");
-    assert_message("reference");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine),
+                 "\"workspace_bytes\" is set, which the backend reference does not take; it is for "
+                 "TensorRT",
+                 "reference");
 }
 
 static kiln_status build_with(const kiln_profile_input *input, const char *library)
@@ -313,24 +311,22 @@ TEST(a_profile_that_does_not_fit_is_explained)
     if (trt_test_model("magika/model.onnx") == NULL) {
         skip();
     }
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, build_with(NULL, library));
-    assert_message("input \"bytes\" (?x2048) has a dynamic dimension");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, build_with(NULL, library),
+                 "input \"bytes\" (?x2048) has a dynamic dimension");
     kiln_profile_input input = magika_input[0];
     input.name = "pixels";
-    assert_status(KILN_ERROR_NAME, build_with(&input, library));
-    assert_message("no input \"pixels\"; there are: bytes");
+    assert_fails(KILN_ERROR_NAME, build_with(&input, library),
+                 "no input \"pixels\"; there are: bytes");
     input = magika_input[0];
     input.opt = KILN_SHAPE(1, 2, 3);
-    assert_status(KILN_ERROR_RANK, build_with(&input, library));
-    assert_message("opt is 1x2x3, the model has ?x2048");
+    assert_fails(KILN_ERROR_RANK, build_with(&input, library),
+                 "opt is 1x2x3, the model has ?x2048");
     input = magika_input[0];
     input.max = KILN_SHAPE(32, 4096);
-    assert_status(KILN_ERROR_SHAPE, build_with(&input, library));
-    assert_message("dimension 1");
+    assert_fails(KILN_ERROR_SHAPE, build_with(&input, library), "dimension 1");
     input = magika_input[0];
     input.max = KILN_SHAPE(4, 2048);
-    assert_status(KILN_ERROR_SHAPE, build_with(&input, library));
-    assert_message("max (4) is less than opt (8)");
+    assert_fails(KILN_ERROR_SHAPE, build_with(&input, library), "max (4) is less than opt (8)");
     input = magika_input[0];
     input.min = KILN_SHAPE(KILN_DYNAMIC, 2048);
     assert_status(KILN_ERROR_SHAPE, build_with(&input, library));
@@ -387,8 +383,7 @@ TEST(a_build_can_be_stopped_at_any_step)
     const long stops[] = {0, 1, 2, 3, 8, 15};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(stops); i++) {
         watch seen = {.stop_at = stops[i]};
-        assert_status(KILN_ERROR_CANCELLED, build_watched(&seen, library));
-        assert_message("stopped");
+        assert_fails(KILN_ERROR_CANCELLED, build_watched(&seen, library), "stopped");
         assert_true(seen.calls <= whole.calls);
     }
 }
@@ -426,18 +421,15 @@ TEST(a_job_keeps_its_limits)
     assert_ok(job(NULL, -1, library, &progress));
     assert_true(progress.reports > 5 && progress.fraction == 1.0);
     const uint64_t whole = progress.nanoseconds;
-    assert_status(KILN_ERROR_CANCELLED, job(NULL, 2, library, &progress));
-    assert_message("cancelled");
+    assert_fails(KILN_ERROR_CANCELLED, job(NULL, 2, library, &progress), "cancelled");
     assert_true(progress.nanoseconds < whole * 4);
     kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
     limits.milliseconds = 20;
-    assert_status(KILN_ERROR_TIMEOUT, job(&limits, -1, library, &progress));
-    assert_message("20 are allowed");
+    assert_fails(KILN_ERROR_TIMEOUT, job(&limits, -1, library, &progress), "20 are allowed");
     limits = KILN_BUILD_LIMITS_INIT;
     limits.memory_bytes = 1 << 20;
     (void)malloc_trim(0); /* what the builds before left free would be enough for this one */
-    assert_status(KILN_ERROR_LIMIT, job(&limits, -1, library, &progress));
-    assert_message("memory had grown");
+    assert_fails(KILN_ERROR_LIMIT, job(&limits, -1, library, &progress), "memory had grown");
 }
 
 /* --- the timing cache --- */

@@ -126,8 +126,8 @@ static void report_errors(const char *library)
     assert_true(b.recorder.count >= 1);
     assert_true(b.recorder.codes[0] > 0 && b.recorder.codes[0] < 16);
     assert_true(strlen(b.recorder.texts[0]) > 10);
-    assert_status(KILN_ERROR_BACKEND, trt_fail(KILN_ERROR_BACKEND, &b.recorder, "it"));
-    assert_message(b.recorder.texts[0]);
+    assert_fails(KILN_ERROR_BACKEND, trt_fail(KILN_ERROR_BACKEND, &b.recorder, "it"),
+                 b.recorder.texts[0]);
     tear_down(&b);
 }
 
@@ -219,10 +219,10 @@ TEST(a_library_of_an_unknown_version_is_refused)
         (void)snprintf(path, sizeof path, "%s/%s", TRT_UNKNOWN_DIR, unknown[i].file);
         const kiln_build_options options = trt_test_options(path);
         kiln_engine *engine = NULL;
-        assert_status(KILN_ERROR_LIBRARY_VERSION,
-                      kiln_engine_build_file(node("test_sigmoid"), &options, &engine));
-        assert_message(unknown[i].name);
-        assert_message("TensorRT 10.0 to 10.16, TensorRT 11.0 to 11.4 and TensorRT-RTX 1.3 to 1.7");
+        assert_fails(KILN_ERROR_LIBRARY_VERSION,
+                     kiln_engine_build_file(node("test_sigmoid"), &options, &engine),
+                     unknown[i].name,
+                     "TensorRT 10.0 to 10.16, TensorRT 11.0 to 11.4 and TensorRT-RTX 1.3 to 1.7");
         assert_null(engine);
     }
 }

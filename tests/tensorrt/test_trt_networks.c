@@ -225,8 +225,8 @@ TEST(what_an_old_version_cannot_quantize_is_explained)
     if (kiln_device_count() > 0) {
         skip();
     }
-    assert_status(KILN_ERROR_BACKEND, build(int8(), library, KILN_DTYPE_FLOAT32));
-    assert_message("TensorRT-RTX 1.4.0 builds no plan: TensorRT says: ");
+    assert_fails(KILN_ERROR_BACKEND, build(int8(), library, KILN_DTYPE_FLOAT32),
+                 "TensorRT-RTX 1.4.0 builds no plan: TensorRT says: ");
 }
 
 /* Without a GPU a plan can be built whose weights may stay on the host; the others are told what

@@ -24,8 +24,8 @@ static const char *a_plan(const char *library, const char *name)
     (void)snprintf(path, sizeof path, "%s", kiln_test_path(name));
     assert_ok(kiln_engine_save(engine, path));
     kiln_context *context = NULL;
-    assert_status(KILN_ERROR_NO_DEVICE, kiln_context_create(engine, NULL, &context));
-    assert_message("built ahead of time");
+    assert_fails(KILN_ERROR_NO_DEVICE, kiln_context_create(engine, NULL, &context),
+                 "built ahead of time");
     assert_null(context);
     kiln_engine_release(engine);
     return path;
@@ -41,9 +41,8 @@ TEST(a_plan_needs_a_gpu_to_be_loaded)
     kiln_build_options options = trt_test_options(library);
     options.compute_capability_count = 0;
     kiln_engine *engine = NULL;
-    assert_status(KILN_ERROR_NO_DEVICE, kiln_engine_load(path, &options, &engine));
-    assert_message("only where there is a GPU");
-    assert_message("CUDA");
+    assert_fails(KILN_ERROR_NO_DEVICE, kiln_engine_load(path, &options, &engine),
+                 "only where there is a GPU", "CUDA");
     assert_null(engine);
 }
 
@@ -57,8 +56,8 @@ TEST(a_plan_of_another_version_is_refused_by_its_manifest)
     const char *path = a_plan(older, "old.plan");
     kiln_build_options options = trt_test_options(newest);
     kiln_engine *engine = NULL;
-    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine));
-    assert_message("it was built with tensorrt 1.4.0, and tensorrt 1.7.1 is installed here");
+    assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine),
+                 "it was built with tensorrt 1.4.0, and tensorrt 1.7.1 is installed here");
 }
 
 /* Without a manifest it is the plan that says so, before anything is said of a GPU. */
@@ -78,12 +77,11 @@ TEST(a_plan_of_another_version_is_refused_by_its_bytes)
         const kiln_build_options options = trt_test_options(newest);
         const kiln_model plan = {.bytes = mapping.bytes};
         void *engine = NULL;
-        assert_status(KILN_ERROR_MISMATCH,
-                      kln_backend_tensorrt.engine.load(&plan, &options, &engine));
-        assert_message(i == 0
-                           ? "it was built with TensorRT-RTX 1.5.0, found is TensorRT-RTX 1.7.1"
-                           : "it was built with TensorRT-RTX 1.4.0, found is TensorRT-RTX 1.7.1");
-        assert_message("TensorRT says: ");
+        assert_fails(KILN_ERROR_MISMATCH,
+                     kln_backend_tensorrt.engine.load(&plan, &options, &engine),
+                     i == 0 ? "it was built with TensorRT-RTX 1.5.0, found is TensorRT-RTX 1.7.1"
+                            : "it was built with TensorRT-RTX 1.4.0, found is TensorRT-RTX 1.7.1",
+                     "TensorRT says: ");
         assert_null(engine);
         kln_mapping_close(&mapping);
     }
@@ -109,11 +107,11 @@ TEST(garbage_is_no_plan)
                                      : word == 2            ? KILN_ERROR_MISMATCH
                                      : has_device()         ? KILN_ERROR_MALFORMED
                                                             : KILN_ERROR_NO_DEVICE;
-        assert_status(expected, kln_backend_tensorrt.engine.load(&plan, &options, &engine));
-        assert_message(word == 0 || size < 4 ? "neither a plan of TensorRT"
-                       : size < 32           ? "are no plan of TensorRT"
-                       : word == 2 ? "it was built with TensorRT, found is TensorRT-RTX 1."
-                                   : "TensorRT says: ");
+        assert_fails(expected, kln_backend_tensorrt.engine.load(&plan, &options, &engine),
+                     word == 0 || size < 4 ? "neither a plan of TensorRT"
+                     : size < 32           ? "are no plan of TensorRT"
+                     : word == 2           ? "it was built with TensorRT, found is TensorRT-RTX 1."
+                                           : "TensorRT says: ");
         assert_null(engine);
     }
 }
@@ -123,9 +121,9 @@ TEST(a_model_that_cannot_be_read_is_explained)
     const kiln_build_options options = trt_test_options(trt_test_newest());
     static const char text[] = "this is not a model, however long one looks at it";
     kiln_engine *engine = NULL;
-    assert_status(KILN_ERROR_MALFORMED,
-                  kiln_engine_build_bytes((kiln_span){text, sizeof text}, &options, &engine));
-    assert_message("a model in memory: ");
+    assert_fails(KILN_ERROR_MALFORMED,
+                 kiln_engine_build_bytes((kiln_span){text, sizeof text}, &options, &engine),
+                 "a model in memory: ");
     assert_status(KILN_ERROR_NOT_FOUND, kiln_engine_build_file("/no/such.onnx", &options, &engine));
 }
 
@@ -138,9 +136,8 @@ TEST(what_the_parser_lacks_is_named)
     }
     const kiln_build_options options = trt_test_options(library);
     kiln_engine *engine = NULL;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine));
-    assert_message("(Det): ");
-    assert_message("test_det_2d/model.onnx: node 0");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build_file(model, &options, &engine),
+                 "(Det): ", "test_det_2d/model.onnx: node 0");
     assert_null(engine);
 }
 
@@ -156,8 +153,7 @@ TEST(the_lean_runtime_says_what_it_is)
         trt_library *found = NULL;
         assert_ok(trt_library_open(library, &found));
         assert_non_null(strstr(found->name, v == 0 ? "TensorRT 11.4.0" : "TensorRT 10.16.1"));
-        assert_status(KILN_ERROR_UNSUPPORTED, trt_library_need_builder(found));
-        assert_message("lean runtime");
+        assert_fails(KILN_ERROR_UNSUPPORTED, trt_library_need_builder(found), "lean runtime");
         kiln_backend_info info = {.struct_size = sizeof info};
         const kiln_status status = kln_backend_tensorrt.probe(library, &info);
         assert_int_equal(status, has_device() ? KILN_OK : KILN_ERROR_NO_DEVICE);

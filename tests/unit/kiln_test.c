@@ -39,6 +39,15 @@ void kiln_test_message(const char *words, const char *file, int line)
     }
 }
 
+void kiln_test_fails(kiln_status expected, kiln_status found, const char *call, const char *file,
+                     int line, const char *const *words)
+{
+    kiln_test_status(expected, found, call, file, line);
+    for (; *words != NULL; words++) {
+        kiln_test_message(*words, file, line);
+    }
+}
+
 /* What `call` makes in `made`, or the test fails. */
 #define MADE(type, made, call)                            \
     kiln_##type *made = NULL;                             \

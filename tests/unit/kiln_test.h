@@ -74,9 +74,16 @@ int kiln_test_run(void);
 /* This thread's sentence contains `words`. */
 #define assert_message(words) kiln_test_message((words), __FILE__, __LINE__)
 
+/* Both: the call fails in this way and its sentence contains each of the words. */
+#define assert_fails(expected, call, ...)                          \
+    kiln_test_fails((expected), (call), #call, __FILE__, __LINE__, \
+                    (const char *const[]){__VA_ARGS__, NULL})
+
 void kiln_test_status(kiln_status expected, kiln_status found, const char *call, const char *file,
                       int line);
 void kiln_test_message(const char *words, const char *file, int line);
+void kiln_test_fails(kiln_status expected, kiln_status found, const char *call, const char *file,
+                     int line, const char *const *words);
 
 /* From now on allocation number `which` (from 0) fails, once; a negative number: none. Only while
  * nothing of Kiln's is alive. */

@@ -52,8 +52,8 @@ TEST(a_network_fails_with_the_list_of_its_check)
     options.issues = &issues;
     assert_ok(kiln_network_from_bytes(four_faults(), NULL, &network));
     assert_ok(kiln_network_validate(network, NULL, &checked));
-    assert_status(KILN_ERROR_INVALID_NETWORK, kiln_engine_build(network, &options, &engine));
-    assert_message("the network has 4 errors; the first: ");
+    assert_fails(KILN_ERROR_INVALID_NETWORK, kiln_engine_build(network, &options, &engine),
+                 "the network has 4 errors; the first: ");
     check_four(issues);
     assert_int_equal(kiln_issue_list_count(issues), kiln_issue_list_count(checked));
     for (size_t i = 0; i < kiln_issue_list_count(checked); i++) {

@@ -273,9 +273,9 @@ TEST(what_cannot_be_set_says_why)
     kiln_build_options *options = NULL;
     assert_ok(kiln_build_options_create(&options));
     for (size_t i = 0; i < COUNT(wrong); i++) {
-        assert_status(wrong[i].status,
-                      kiln_build_options_set(options, wrong[i].name, wrong[i].value));
-        assert_message(wrong[i].words);
+        assert_fails(wrong[i].status,
+                     kiln_build_options_set(options, wrong[i].name, wrong[i].value),
+                     wrong[i].words);
         assert_null(kln_options_beyond(options, 0));
     }
     size_t length = 0;
@@ -288,8 +288,8 @@ TEST(what_cannot_be_set_says_why)
     assert_int_equal(length, 9);
     kiln_build_options_destroy(options);
     kiln_build_options own = KILN_BUILD_OPTIONS_INIT;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_build_options_set(&own, "device", "0"));
-    assert_message("kiln_build_options_create");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_build_options_set(&own, "device", "0"),
+                 "kiln_build_options_create");
     kiln_test_each_allocation(set_and_get, NULL);
 }
 

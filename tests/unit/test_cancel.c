@@ -157,8 +157,8 @@ TEST(a_run_has_a_limit_of_time)
         take_seat(&s, backends[i], false, &options);
         for (int round = 0; round < 2; round++) {
             s.trips = ENDLESS;
-            assert_status(KILN_ERROR_TIMEOUT, kiln_context_run(s.context));
-            assert_message("after the 30 ms that it may take");
+            assert_fails(KILN_ERROR_TIMEOUT, kiln_context_run(s.context),
+                         "after the 30 ms that it may take");
         }
         kiln_context_destroy(s.context);
         options.run_milliseconds = UINT64_MAX;
@@ -178,8 +178,7 @@ TEST(a_run_has_a_limit_of_memory)
     take_seat(&s, "reference", true, &options);
     for (int round = 0; round < 3; round++) {
         s.trips = ENDLESS;
-        assert_status(KILN_ERROR_LIMIT, kiln_context_run(s.context));
-        assert_message("1048576 are allowed");
+        assert_fails(KILN_ERROR_LIMIT, kiln_context_run(s.context), "1048576 are allowed");
         expect_a_good_run(&s);
     }
     kiln_context_destroy(s.context);
@@ -199,16 +198,16 @@ TEST(what_cannot_be_kept_is_refused)
     owned_context context = NULL;
     owned_engine engine = make_engine("onnxruntime", false);
     options.run_memory_bytes = 1;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context));
-    assert_message("run_memory_bytes");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context),
+                 "run_memory_bytes");
     kiln_engine_release(engine);
     kiln_mock_options mock = KILN_MOCK_OPTIONS_INIT;
     mock.handler = do_nothing;
     assert_ok(kiln_engine_create_mock(&mock, &engine));
     options.run_memory_bytes = 0;
     options.run_milliseconds = 1;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context));
-    assert_message("cannot be stopped");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context),
+                 "cannot be stopped");
     assert_ok(kiln_context_create(engine, NULL, &context));
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_cancel(context));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_cancel(NULL));
@@ -274,8 +273,8 @@ FAKE_TEST(a_loop_on_a_gpu_is_stopped)
     take_seat_at(&s, make_engine_as(&options, false), &limits);
     for (int round = 0; round < 2; round++) {
         s.trips = ENDLESS;
-        assert_status(KILN_ERROR_TIMEOUT, kiln_context_run(s.context));
-        assert_message("after the 30 ms that it may take");
+        assert_fails(KILN_ERROR_TIMEOUT, kiln_context_run(s.context),
+                     "after the 30 ms that it may take");
     }
     kiln_context_destroy(s.context);
     limits.run_milliseconds = 0;

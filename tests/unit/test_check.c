@@ -58,8 +58,7 @@ TEST(options_are_read)
     assert_int_equal(0, kiln_issue_list_count(issues));
     kiln_issue_list_destroy(issues);
     options.backend = "nobody";
-    assert_status(KILN_ERROR_NAME, kiln_check_bytes(model, NULL, &options, &issues));
-    assert_message("\"nobody\"");
+    assert_fails(KILN_ERROR_NAME, kiln_check_bytes(model, NULL, &options, &issues), "\"nobody\"");
     options.backend = NULL;
     options.struct_size = 1;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_check_bytes(model, NULL, &options, &issues));
@@ -98,13 +97,13 @@ TEST(networks_are_validated)
     assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &network));
     assert_ok(kiln_network_validate(network, NULL, &issues));
     assert_int_equal(1, kiln_issue_list_errors(issues));
-    assert_status(KILN_ERROR_INVALID_NETWORK, kln_issues_status(issues));
-    assert_message("the network has 1 error; the first: node \"y\" (Bogus)");
+    assert_fails(KILN_ERROR_INVALID_NETWORK, kln_issues_status(issues),
+                 "the network has 1 error; the first: node \"y\" (Bogus)");
     kiln_issue_list_destroy(issues);
     /* A build says the same before a backend sees it. */
     kiln_engine *engine = NULL;
-    assert_status(KILN_ERROR_INVALID_NETWORK, kiln_engine_build(network, NULL, &engine));
-    assert_message("the network has 1 error; the first: node \"y\" (Bogus)");
+    assert_fails(KILN_ERROR_INVALID_NETWORK, kiln_engine_build(network, NULL, &engine),
+                 "the network has 1 error; the first: node \"y\" (Bogus)");
     assert_null(engine);
     kln_text_finish(&bytes);
 }

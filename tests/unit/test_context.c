@@ -78,8 +78,8 @@ TEST(an_engine_describes_its_bindings)
     assert_ok(kiln_engine_output(engine, 1, &binding));
     assert_string_equal(binding.name, "total");
     assert_false(binding.is_input);
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_output(engine, 2, &binding));
-    assert_message("output 2 was asked for, there are 2");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_output(engine, 2, &binding),
+                 "output 2 was asked for, there are 2");
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_input(engine, 1, &binding));
     binding.struct_size = 8;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_input(engine, 0, &binding));
@@ -90,8 +90,8 @@ TEST(an_engine_describes_its_bindings)
     kiln_metadata line;
     assert_int_equal(kiln_engine_metadata_count(engine), 0);
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_metadata(engine, 0, &line));
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_save(engine, kiln_test_path("mock.plan")));
-    assert_message("mock");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_save(engine, kiln_test_path("mock.plan")),
+                 "mock");
     assert_ptr_equal(kiln_engine_retain(engine), engine);
     kiln_engine_release(engine);
     kiln_engine_release(engine);
@@ -112,8 +112,8 @@ TEST(bound_memory_is_used_as_it_is)
     assert_ok(kiln_context_bind(context, "x", &input));
     assert_ok(kiln_context_bind(context, "y", &output));
     kiln_tensor shown;
-    assert_status(KILN_ERROR_STATE, kiln_context_tensor(context, "y", &shown));
-    assert_message("there is no result yet");
+    assert_fails(KILN_ERROR_STATE, kiln_context_tensor(context, "y", &shown),
+                 "there is no result yet");
     assert_ok(kiln_context_run(context));
     assert_true(y[0] == 2 && y[1] == 4 && y[2] == 6);
     assert_ok(kiln_context_tensor(context, "y", &shown));
@@ -137,12 +137,11 @@ TEST(a_binding_can_be_taken_back)
     assert_ok(kiln_context_bind(context, "x", &input));
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_bind(context, "x", &(kiln_tensor){.data = NULL}));
-    assert_status(KILN_ERROR_NOT_BOUND, kiln_context_run(context));
-    assert_message("input \"x\" is not bound");
-    assert_message("or give it a shape (kiln_context_reshape)");
+    assert_fails(KILN_ERROR_NOT_BOUND, kiln_context_run(context), "input \"x\" is not bound",
+                 "or give it a shape (kiln_context_reshape)");
     kiln_tensor shown;
-    assert_status(KILN_ERROR_NOT_BOUND, kiln_context_tensor(context, "x", &shown));
-    assert_message("kiln_context_reshape");
+    assert_fails(KILN_ERROR_NOT_BOUND, kiln_context_tensor(context, "x", &shown),
+                 "kiln_context_reshape");
     assert_ok(kiln_context_bind(context, "x", &input));
     assert_ok(kiln_context_run(context));
 }
@@ -178,20 +177,20 @@ TEST(what_does_not_fit_is_refused_by_kind)
     owned_context context = make_context();
     float x[8] = {0};
     kiln_tensor tensor = floats(x, 4);
-    assert_status(KILN_ERROR_NAME, kiln_context_bind(context, "z", &tensor));
-    assert_message("there is no input or output \"z\"; there are x, y, total");
+    assert_fails(KILN_ERROR_NAME, kiln_context_bind(context, "z", &tensor),
+                 "there is no input or output \"z\"; there are x, y, total");
     tensor.desc.dtype = KILN_DTYPE_INT32;
-    assert_status(KILN_ERROR_DTYPE, kiln_context_bind(context, "x", &tensor));
-    assert_message("float32 is needed, int32 was given");
+    assert_fails(KILN_ERROR_DTYPE, kiln_context_bind(context, "x", &tensor),
+                 "float32 is needed, int32 was given");
     tensor = floats(x, 4);
     tensor.desc.shape = KILN_SHAPE(2, 2);
-    assert_status(KILN_ERROR_RANK, kiln_context_bind(context, "x", &tensor));
-    assert_message("1 dimensions (?) are needed, 2 were given (2x2)");
+    assert_fails(KILN_ERROR_RANK, kiln_context_bind(context, "x", &tensor),
+                 "1 dimensions (?) are needed, 2 were given (2x2)");
     tensor.desc.shape.rank = 9;
     assert_status(KILN_ERROR_RANK, kiln_context_bind(context, "x", &tensor));
     tensor = floats(x, 4);
-    assert_status(KILN_ERROR_SHAPE, kiln_context_bind(context, "total", &tensor));
-    assert_message("dimension 0 must be 1, it is 4");
+    assert_fails(KILN_ERROR_SHAPE, kiln_context_bind(context, "total", &tensor),
+                 "dimension 0 must be 1, it is 4");
     tensor.desc.shape.dims[0] = -4;
     assert_status(KILN_ERROR_SHAPE, kiln_context_bind(context, "x", &tensor));
     tensor = floats(x, 4);
@@ -204,15 +203,14 @@ TEST(what_does_not_fit_is_refused_by_kind)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_bind(context, "x", &tensor));
     tensor = floats(x, 4);
     tensor.desc.location = KILN_LOCATION_DEVICE;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_bind(context, "x", &tensor));
-    assert_message("no device memory");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_bind(context, "x", &tensor),
+                 "no device memory");
     tensor = floats(x, 4);
     tensor.desc.format = KILN_FORMAT_HWC8;
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_bind(context, "x", &tensor));
     tensor = floats(x, 4);
     tensor.desc.strides = (kiln_strides){1, {2}};
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_bind(context, "x", &tensor));
-    assert_message("strides");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_bind(context, "x", &tensor), "strides");
     assert_status(KILN_ERROR_NAME, kiln_context_reshape(context, "y", &KILN_SHAPE(4)));
     assert_status(KILN_ERROR_RANK, kiln_context_reshape(context, "x", &KILN_SHAPE(4, 4)));
     assert_status(KILN_ERROR_SHAPE, kiln_context_reshape(context, "x", &KILN_SHAPE(KILN_DYNAMIC)));
@@ -258,9 +256,8 @@ TEST(null_is_refused_everywhere)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_load("x", NULL, NULL));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_save(NULL, "x"));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_create_mock(NULL, &engine));
-    assert_status(KILN_ERROR_NULL_ARGUMENT,
-                  kiln_engine_create_mock(&KILN_MOCK_OPTIONS_INIT, &engine));
-    assert_message("handler");
+    assert_fails(KILN_ERROR_NULL_ARGUMENT,
+                 kiln_engine_create_mock(&KILN_MOCK_OPTIONS_INIT, &engine), "handler");
     kiln_context_destroy(context);
     kiln_context_destroy(NULL);
 }
@@ -276,11 +273,11 @@ TEST(one_call_binds_runs_and_shows)
     assert_true(y[2] == 6);
     assert_true(*(float *)outputs[0].tensor.data == 6);
     const kiln_named_tensor twice[] = {input, input};
-    assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, twice, 2, NULL, 0));
-    assert_message("given twice");
+    assert_fails(KILN_ERROR_NAME, kiln_context_run_tensors(context, twice, 2, NULL, 0),
+                 "given twice");
     const kiln_named_tensor output_as_input = {"y", floats(y, 3)};
-    assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, &output_as_input, 1, NULL, 0));
-    assert_message("there is no input \"y\"; there is x");
+    assert_fails(KILN_ERROR_NAME, kiln_context_run_tensors(context, &output_as_input, 1, NULL, 0),
+                 "there is no input \"y\"; there is x");
     const kiln_named_tensor nameless = {NULL, floats(y, 3)};
     assert_status(KILN_ERROR_NULL_ARGUMENT,
                   kiln_context_run_tensors(context, &nameless, 1, NULL, 0));
@@ -298,14 +295,12 @@ TEST(a_failed_run_leaves_the_context_usable)
     owned_engine engine = make_engine(&fail_now, 3, 0);
     owned_context context = context_on(engine);
     assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(2)));
-    assert_status(KILN_ERROR_BACKEND, kiln_context_run(context));
-    assert_message("told to fail");
+    assert_fails(KILN_ERROR_BACKEND, kiln_context_run(context), "told to fail");
     kiln_tensor shown;
     assert_status(KILN_ERROR_STATE, kiln_context_tensor(context, "y", &shown));
     fail_now = 0;
     assert_ok(kiln_context_run(context));
-    assert_status(KILN_ERROR_BACKEND, kiln_context_run(context));
-    assert_message("fails run 3");
+    assert_fails(KILN_ERROR_BACKEND, kiln_context_run(context), "fails run 3");
     assert_ok(kiln_context_run(context));
     kiln_context_counters counters = {.struct_size = sizeof counters};
     assert_ok(kiln_context_get_counters(context, &counters));
@@ -447,8 +442,7 @@ TEST(a_second_thread_is_told_that_the_context_is_busy)
     }
     kiln_tensor shown;
     kiln_context_counters counters = {.struct_size = sizeof counters};
-    assert_status(KILN_ERROR_BUSY, kiln_context_run(contexts[0]));
-    assert_message("another thread");
+    assert_fails(KILN_ERROR_BUSY, kiln_context_run(contexts[0]), "another thread");
     assert_status(KILN_ERROR_BUSY, kiln_context_tensor(contexts[0], "x", &shown));
     assert_status(KILN_ERROR_BUSY, kiln_context_bind(contexts[0], "x", &shown));
     assert_status(KILN_ERROR_BUSY, kiln_context_reshape(contexts[1], "x", &KILN_SHAPE(1)));
@@ -513,12 +507,11 @@ TEST(the_mock_checks_its_options)
     options.input_count = 1;
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_create_mock(&options, &engine));
     options.inputs = &binding;
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_create_mock(&options, &engine));
-    assert_message("name");
+    assert_fails(KILN_ERROR_NULL_ARGUMENT, kiln_engine_create_mock(&options, &engine), "name");
     binding.name = "text";
     binding.dtype = KILN_DTYPE_STRING;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_create_mock(&options, &engine));
-    assert_message("\"text\"");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_create_mock(&options, &engine),
+                 "\"text\"");
     assert_null(engine);
     options.struct_size = 4;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_create_mock(&options, &engine));
@@ -529,8 +522,8 @@ TEST(build_options_are_checked)
     kiln_engine *engine = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.threads = -1;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file("x", &options, &engine));
-    assert_message("threads is -1; it must be 0 to 4096");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file("x", &options, &engine),
+                 "threads is -1; it must be 0 to 4096");
     options = KILN_BUILD_OPTIONS_INIT;
     options.optimization = (kiln_optimization)17;
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file("x", &options, &engine));

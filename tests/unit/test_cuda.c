@@ -22,8 +22,8 @@ FAKE_TEST(devices_are_described)
     assert_true(info.managed_memory && info.stream_ordered_memory && !info.integrated);
     assert_ok(kiln_device_get(3, &info));
     assert_false(info.managed_memory || info.stream_ordered_memory);
-    assert_status(KILN_ERROR_NO_DEVICE, kiln_device_get(4, &info));
-    assert_message("CUDA device 4 was asked for, and there are 4");
+    assert_fails(KILN_ERROR_NO_DEVICE, kiln_device_get(4, &info),
+                 "CUDA device 4 was asked for, and there are 4");
     assert_status(KILN_ERROR_NO_DEVICE, kiln_device_get(-1, &info));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_device_get(0, NULL));
     info.struct_size = 8;
@@ -64,9 +64,8 @@ FAKE_TEST(an_absent_driver_says_so_each_time)
     kiln_stream *stream = NULL;
     size_t bytes = 0;
     for (int i = 0; i < 2; i++) {
-        assert_status(KILN_ERROR_LIBRARY_ABSENT, kln_cuda_open());
-        assert_message("CUDA driver");
-        assert_message("/nowhere/libcuda.so.1");
+        assert_fails(KILN_ERROR_LIBRARY_ABSENT, kln_cuda_open(), "CUDA driver",
+                     "/nowhere/libcuda.so.1");
         assert_status(KILN_ERROR_LIBRARY_ABSENT, kiln_stream_create(0, 0, &stream));
         assert_null(stream);
         assert_status(KILN_ERROR_LIBRARY_ABSENT, kiln_device_memory(0, &bytes, &bytes));
@@ -78,9 +77,7 @@ FAKE_TEST(an_absent_driver_says_so_each_time)
 FAKE_TEST(an_old_driver_is_refused)
 {
     set("FAKE_CUDA_VERSION", "10020");
-    assert_status(KILN_ERROR_LIBRARY_VERSION, kln_cuda_open());
-    assert_message("10.2");
-    assert_message("11.0 or newer");
+    assert_fails(KILN_ERROR_LIBRARY_VERSION, kln_cuda_open(), "10.2", "11.0 or newer");
 }
 
 FAKE_TEST(what_a_driver_is_too_old_for_is_off)
@@ -93,27 +90,25 @@ FAKE_TEST(what_a_driver_is_too_old_for_is_off)
     assert_false(kln_cuda_has(KLN_CUDA_GRAPHS, 9));
     void *memory = NULL;
     owned_stream stream = stream_on(0);
-    assert_status(KILN_ERROR_UNSUPPORTED, kln_cuda_allocate_ordered(stream, 64, &memory));
-    assert_message("this driver speaks CUDA 11.0");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kln_cuda_allocate_ordered(stream, 64, &memory),
+                 "this driver speaks CUDA 11.0");
 }
 
 FAKE_TEST(a_start_that_fails_is_told_in_the_drivers_words)
 {
     set("FAKE_CUDA_INIT", "100");
-    assert_status(KILN_ERROR_NO_DEVICE, kln_cuda_open());
-    assert_message("CUDA_ERROR_NO_DEVICE (100): no CUDA-capable device is detected");
-    assert_message("CUDA_VISIBLE_DEVICES");
+    assert_fails(KILN_ERROR_NO_DEVICE, kln_cuda_open(),
+                 "CUDA_ERROR_NO_DEVICE (100): no CUDA-capable device is detected",
+                 "CUDA_VISIBLE_DEVICES");
     kln_cuda_close();
     set("FAKE_CUDA_INIT", "34");
-    assert_status(KILN_ERROR_LIBRARY_BROKEN, kln_cuda_open());
-    assert_message("stub");
+    assert_fails(KILN_ERROR_LIBRARY_BROKEN, kln_cuda_open(), "stub");
     kln_library_use use;
     assert_ok(kln_cuda_library(&use));
     assert_int_equal(kln_library_state(use.library), KILN_LIBRARY_REFUSED);
     kln_cuda_close();
     set("FAKE_CUDA_INIT", "12345");
-    assert_status(KILN_ERROR_DEVICE, kln_cuda_open());
-    assert_message("CUDA_ERROR_? (12345)");
+    assert_fails(KILN_ERROR_DEVICE, kln_cuda_open(), "CUDA_ERROR_? (12345)");
     kln_cuda_close();
     set("FAKE_CUDA_INIT", NULL);
     set("FAKE_CUDA_DEVICES", "0");
@@ -127,9 +122,9 @@ FAKE_TEST(a_lost_device_is_told)
 {
     owned_stream stream = stream_on(1);
     set("FAKE_CUDA_LOST", "719");
-    assert_status(KILN_ERROR_DEVICE, kiln_stream_synchronize(stream));
-    assert_message("CUDA_ERROR_LAUNCH_FAILED (719): unspecified launch failure");
-    assert_message("until the process is started anew");
+    assert_fails(KILN_ERROR_DEVICE, kiln_stream_synchronize(stream),
+                 "CUDA_ERROR_LAUNCH_FAILED (719): unspecified launch failure",
+                 "until the process is started anew");
     set("FAKE_CUDA_LOST", NULL);
 }
 
@@ -137,8 +132,8 @@ FAKE_TEST(devices_are_connected_where_they_can_be)
 {
     assert_ok(kiln_device_connect(0, 1));
     assert_ok(kiln_device_connect(0, 1));
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_device_connect(0, 2));
-    assert_message("device 0 cannot reach the memory of device 2");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_device_connect(0, 2),
+                 "device 0 cannot reach the memory of device 2");
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_device_connect(1, 1));
     assert_status(KILN_ERROR_NO_DEVICE, kiln_device_connect(0, 7));
 }
@@ -166,8 +161,8 @@ FAKE_TEST(memory_of_every_location_works)
     void *memory = NULL;
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
                   kln_cuda_allocate(KILN_LOCATION_HOST, 0, 5, &memory));
-    assert_status(KILN_ERROR_UNSUPPORTED, kln_cuda_allocate(KILN_LOCATION_MANAGED, 3, 5, &memory));
-    assert_message("device 3 (Fake GPU D) has no managed memory");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kln_cuda_allocate(KILN_LOCATION_MANAGED, 3, 5, &memory),
+                 "device 3 (Fake GPU D) has no managed memory");
 }
 
 FAKE_TEST(exhausted_memory_is_told_with_what_is_left)
@@ -240,9 +235,9 @@ FAKE_TEST(streams_run_work)
     const unsigned long destroyed = calls("cuStreamDestroy_v2");
     kiln_stream_destroy(wrapped);
     assert_int_equal(calls("cuStreamDestroy_v2"), destroyed);
-    assert_status(KILN_ERROR_INVALID_ARGUMENT,
-                  kiln_stream_wrap(0, kiln_stream_handle(stream), &wrapped));
-    assert_message("primary context of device 0");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT,
+                 kiln_stream_wrap(0, kiln_stream_handle(stream), &wrapped),
+                 "primary context of device 0");
     assert_ok(kiln_stream_wrap(0, NULL, &wrapped));
     assert_ok(kiln_stream_call(wrapped, count_up, &count));
     assert_int_equal(count, 3);
@@ -254,8 +249,8 @@ FAKE_TEST(streams_run_work)
 FAKE_TEST(streams_refuse_what_is_wrong)
 {
     owned_stream stream = NULL;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_stream_create(0, 1, &stream));
-    assert_message("priority 1 was asked for; device 0 has -5 (the most urgent) to 0");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_stream_create(0, 1, &stream),
+                 "priority 1 was asked for; device 0 has -5 (the most urgent) to 0");
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_stream_create(0, -6, &stream));
     assert_status(KILN_ERROR_NO_DEVICE, kiln_stream_create(8, 0, &stream));
     assert_null(stream);
@@ -284,8 +279,8 @@ FAKE_TEST(events_order_and_measure)
     assert_ok(kiln_event_create(0, true, &begin));
     assert_ok(kiln_event_create(0, true, &end));
     assert_ok(kiln_event_create(2, false, &bare));
-    assert_status(KILN_ERROR_STATE, kiln_event_elapsed(begin, end, &took));
-    assert_message("the first event was never recorded");
+    assert_fails(KILN_ERROR_STATE, kiln_event_elapsed(begin, end, &took),
+                 "the first event was never recorded");
     assert_ok(kiln_event_record(begin, stream));
     for (int i = 0; i < 6; i++) {
         assert_ok(kiln_stream_call(stream, count_up, &count));
@@ -298,11 +293,11 @@ FAKE_TEST(events_order_and_measure)
     assert_ok(kiln_event_synchronize(end));
     assert_ok(kiln_stream_wait_event(other, end));
     assert_int_equal(calls("cuStreamWaitEvent") > 0, 1);
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_event_record(begin, other));
-    assert_message("the event is of device 0 and the stream of device 2");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_event_record(begin, other),
+                 "the event is of device 0 and the stream of device 2");
     assert_ok(kiln_event_record(bare, other));
-    assert_status(KILN_ERROR_STATE, kiln_event_elapsed(begin, bare, &took));
-    assert_message("the second event was made without timing");
+    assert_fails(KILN_ERROR_STATE, kiln_event_elapsed(begin, bare, &took),
+                 "the second event was made without timing");
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_event_record(NULL, stream));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_event_create(0, true, NULL));
     kiln_event_destroy(begin);
@@ -383,14 +378,13 @@ FAKE_TEST(a_capture_that_fails_leaves_the_stream_usable)
     int count = 0;
     kiln_stream *stream = stream_on(0);
     owned_stream other = stream_on(1);
-    assert_status(KILN_ERROR_STATE, kiln_stream_capture_end(stream, &graph));
-    assert_message("captures nothing");
+    assert_fails(KILN_ERROR_STATE, kiln_stream_capture_end(stream, &graph), "captures nothing");
     set("FAKE_CUDA_CAPTURE", "fail");
     assert_ok(kiln_stream_capture_begin(stream));
-    assert_status(KILN_ERROR_DEVICE, kiln_stream_call(stream, count_up, &count));
-    assert_message("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED (900)");
-    assert_status(KILN_ERROR_DEVICE, kiln_stream_capture_end(stream, &graph));
-    assert_message("CUDA_ERROR_STREAM_CAPTURE_INVALIDATED (901)");
+    assert_fails(KILN_ERROR_DEVICE, kiln_stream_call(stream, count_up, &count),
+                 "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED (900)");
+    assert_fails(KILN_ERROR_DEVICE, kiln_stream_capture_end(stream, &graph),
+                 "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED (901)");
     assert_null(graph);
     set("FAKE_CUDA_CAPTURE", NULL);
     assert_ok(kiln_stream_call(stream, count_up, &count));

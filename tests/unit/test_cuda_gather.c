@@ -92,8 +92,8 @@ FAKE_TEST(many_pieces_are_one_launch)
         assert_int_equal(calls("cuLaunchKernel"), launches + (count > 1));
     }
     pieces[KLN_CUDA_PIECES] = pieces[1];
-    assert_status(KILN_ERROR_SIZE, kln_cuda_gather(stream, pieces, KLN_CUDA_PIECES + 1));
-    assert_message("17 pieces were given, one launch takes 16");
+    assert_fails(KILN_ERROR_SIZE, kln_cuda_gather(stream, pieces, KLN_CUDA_PIECES + 1),
+                 "17 pieces were given, one launch takes 16");
 }
 
 /* Sizes are 64 bits wide, and refused where a grid cannot hold them. */
@@ -102,15 +102,14 @@ FAKE_TEST(what_no_launch_can_hold_is_refused)
     owned_stream stream = make_stream();
     const unsigned long launches = calls("cuLaunchKernel");
     kln_cuda_piece pieces[2] = {{target, source, 16}, {target, source, (size_t)1 << 44}};
-    assert_status(KILN_ERROR_SIZE, kln_cuda_gather(stream, pieces, 2));
-    assert_message("piece 1 of 2 has 17592186044416 bytes");
+    assert_fails(KILN_ERROR_SIZE, kln_cuda_gather(stream, pieces, 2),
+                 "piece 1 of 2 has 17592186044416 bytes");
     pieces[1].bytes = SIZE_MAX;
     assert_status(KILN_ERROR_SIZE, kln_cuda_gather(stream, pieces, 2));
     /* The blocks of all pieces count together; one byte a thread fills a grid sooner. */
     pieces[0] = (kln_cuda_piece){target + 1, source, (size_t)300 << 30};
     pieces[1] = pieces[0];
-    assert_status(KILN_ERROR_SIZE, kln_cuda_gather(stream, pieces, 2));
-    assert_message("piece 1 of 2");
+    assert_fails(KILN_ERROR_SIZE, kln_cuda_gather(stream, pieces, 2), "piece 1 of 2");
     assert_int_equal(calls("cuLaunchKernel"), launches);
 }
 
@@ -152,8 +151,8 @@ FAKE_TEST(a_driver_without_kernels_says_so)
     assert_true(kln_cuda_has(KLN_CUDA_GRAPHS, 0));
     owned_stream stream = make_stream();
     const kln_cuda_piece piece = {target, source, 64};
-    assert_status(KILN_ERROR_UNSUPPORTED, kln_cuda_gather(stream, &piece, 1));
-    assert_message("this driver (CUDA 12.8) lacks functions that copies by a kernel need");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kln_cuda_gather(stream, &piece, 1),
+                 "this driver (CUDA 12.8) lacks functions that copies by a kernel need");
 }
 
 FAKE_TEST(each_step_may_fail_and_work_later)
@@ -174,8 +173,7 @@ FAKE_TEST(each_step_may_fail_and_work_later)
         kiln_stream *stream = make_stream();
         const unsigned long objects = fake_number("fake_cuda_objects", "");
         set("FAKE_CUDA_KERNELS", steps[i][0]);
-        assert_status(KILN_ERROR_DEVICE, kln_cuda_gather(stream, &piece, 1));
-        assert_message(steps[i][1]);
+        assert_fails(KILN_ERROR_DEVICE, kln_cuda_gather(stream, &piece, 1), steps[i][1]);
         if (i < 2) {
             assert_int_equal(fake_number("fake_cuda_objects", ""), objects);
         }

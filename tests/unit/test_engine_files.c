@@ -110,14 +110,11 @@ TEST(a_file_that_changed_is_refused)
     kiln_engine_release(engine);
     bytes.data[bytes.size - 1] = (char)(bytes.data[bytes.size - 1] ^ 1);
     (void)kiln_test_file("changed.saved", bytes.data, bytes.size);
-    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine));
-    assert_message("its manifest says");
+    assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine), "its manifest says");
     (void)kiln_test_file("changed.saved", bytes.data, bytes.size - 5);
-    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine));
-    assert_message("bytes were found");
+    assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine), "bytes were found");
     (void)kiln_test_file("changed.saved.json", "{", 1);
-    assert_status(KILN_ERROR_MALFORMED, kiln_engine_load(plan, NULL, &engine));
-    assert_message("changed.saved.json");
+    assert_fails(KILN_ERROR_MALFORMED, kiln_engine_load(plan, NULL, &engine), "changed.saved.json");
     kln_text_finish(&bytes);
 }
 
@@ -136,8 +133,7 @@ TEST(a_manifest_names_its_backend)
                  bytes.size, (unsigned long long)kln_hash_bytes(bytes.data, bytes.size));
     (void)kiln_test_file("foreign.saved.json", text, (size_t)length);
     kiln_engine *engine = NULL;
-    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine));
-    assert_message("\"teapot\"");
+    assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine), "\"teapot\"");
     /* A backend that is asked for by name takes the manifest's place. */
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "onnxruntime";
@@ -204,8 +200,8 @@ TEST(options_of_a_manifest_are_checked_and_taken)
     kln_manifest manifest;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(bad); i++) {
         (void)snprintf(text, sizeof text, "%s%s}}", head, bad[i]);
-        assert_status(KILN_ERROR_MALFORMED, parse(text, &manifest));
-        assert_message("; delete the manifest to load without it");
+        assert_fails(KILN_ERROR_MALFORMED, parse(text, &manifest),
+                     "; delete the manifest to load without it");
         assert_string_equal(manifest.backend, "");
     }
     (void)snprintf(

@@ -294,8 +294,7 @@ TEST(variants_of_nonsense_are_refused)
         char text[512];
         measured_variants found;
         (void)snprintf(text, sizeof text, "{\"graph_variants\": [%s]}", rows[i]);
-        assert_status(KILN_ERROR_MALFORMED, read_back(text, &found));
-        assert_message("graph_variants");
+        assert_fails(KILN_ERROR_MALFORMED, read_back(text, &found), "graph_variants");
     }
 }
 

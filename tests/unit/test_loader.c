@@ -103,8 +103,7 @@ TEST(a_folder_stands_for_its_files)
 {
     assert_ok(open_at(FAKE "part"));
     assert_place("/fake/part/libfakepart.so: opened, version 3.0");
-    assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(FAKE "hidden"));
-    assert_message("Fake Part: it is not at");
+    assert_fails(KILN_ERROR_LIBRARY_ABSENT, open_at(FAKE "hidden"), "Fake Part: it is not at");
     assert_place("/fake/hidden/libfakepart.so: not there");
     assert_place("/fake/hidden/libfakepart.so.*: nothing matches");
 }
@@ -123,17 +122,16 @@ TEST(absent_differs_from_broken)
     assert_int_equal(kln_library_state(library), KILN_LIBRARY_BROKEN);
     assert_message("libtext.so: not a library: it has no ELF header");
     assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at(kiln_test_file("libempty.so", "", 0)));
-    assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at("/dev/null"));
-    assert_message("not a regular file");
+    assert_fails(KILN_ERROR_LIBRARY_BROKEN, open_at("/dev/null"), "not a regular file");
 
-    assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at(FAKE "needy/libfakepart.so"));
-    assert_message("it needs libfakeabsent.so, which is not there");
-    assert_status(KILN_ERROR_LIBRARY_SYMBOL, open_at(FAKE "bare"));
-    assert_message("it lacks the function fake_version");
+    assert_fails(KILN_ERROR_LIBRARY_BROKEN, open_at(FAKE "needy/libfakepart.so"),
+                 "it needs libfakeabsent.so, which is not there");
+    assert_fails(KILN_ERROR_LIBRARY_SYMBOL, open_at(FAKE "bare"),
+                 "it lacks the function fake_version");
     assert_int_equal(kln_library_state(library), KILN_LIBRARY_BROKEN);
     assert_null(table.version);
-    assert_status(KILN_ERROR_LIBRARY_VERSION, open_at(FAKE "old"));
-    assert_message("version 1.0 is too old, 3.0 is needed");
+    assert_fails(KILN_ERROR_LIBRARY_VERSION, open_at(FAKE "old"),
+                 "version 1.0 is too old, 3.0 is needed");
     assert_int_equal(kln_library_state(library), KILN_LIBRARY_REFUSED);
     assert_string_equal(kln_library_path(library), "");
 }
@@ -166,8 +164,7 @@ TEST(a_link_is_followed)
     assert_non_null(strstr(kln_library_path(library), "/fake/part/libfakepart.so"));
     assert_int_equal(unlink(path), 0);
     assert_int_equal(symlink("/no/such/target.so", path), 0);
-    assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at(path));
-    assert_message("a link to something that is not there");
+    assert_fails(KILN_ERROR_LIBRARY_BROKEN, open_at(path), "a link to something that is not there");
     assert_int_equal(unlink(path), 0);
 }
 
@@ -175,8 +172,7 @@ TEST(the_environment_is_looked_at_alone)
 {
     assert_int_equal(setenv("KILN_FAKEPART", FAKE "nowhere", 1), 0);
     folders[0] = FAKE "part";
-    assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(NULL));
-    assert_message("which KILN_FAKEPART names");
+    assert_fails(KILN_ERROR_LIBRARY_ABSENT, open_at(NULL), "which KILN_FAKEPART names");
     assert_int_equal(kln_library_place_count(library), 1);
     assert_ok(open_at(FAKE "part"));
     assert_int_equal(setenv("KILN_FAKEPART", "", 1), 0);
@@ -212,18 +208,17 @@ TEST(what_everybody_can_write_is_refused)
     assert_int_equal(chmod(path, 0664), 0);
     assert_ok(open_at(path));
     assert_int_equal(chmod(path, 0646), 0);
-    assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at(path));
-    assert_message("it was not opened: everybody may write to it");
+    assert_fails(KILN_ERROR_LIBRARY_BROKEN, open_at(path),
+                 "it was not opened: everybody may write to it");
     assert_int_equal(chmod(path, 0644), 0);
     assert_int_equal(chmod(folder, 0757), 0);
-    assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at(path));
-    assert_message("everybody may write to its folder or to one above");
+    assert_fails(KILN_ERROR_LIBRARY_BROKEN, open_at(path),
+                 "everybody may write to its folder or to one above");
     assert_int_equal(chmod(folder, 01777), 0);
     assert_ok(open_at(path));
     if (geteuid() == 0) {
         assert_int_equal(chown(path, 65534, 65534), 0);
-        assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at(path));
-        assert_message("belongs to another user");
+        assert_fails(KILN_ERROR_LIBRARY_BROKEN, open_at(path), "belongs to another user");
         assert_int_equal(chmod(folder, 0755), 0);
         assert_ok(open_at(path));
     }
@@ -273,15 +268,14 @@ TEST(the_search_goes_on_after_a_failure)
     assert_place("site-packages/fakepart/lib/libfakepart.so: version 1.0 is too old");
     assert_place("/fake/part/libfakepart.so: opened, version 3.0");
     folders[0] = FAKE "nowhere-*";
-    assert_status(KILN_ERROR_LIBRARY_VERSION, open_at(NULL));
-    assert_message("site-packages/fakepart/lib/libfakepart.so: version 1.0 is too old");
+    assert_fails(KILN_ERROR_LIBRARY_VERSION, open_at(NULL),
+                 "site-packages/fakepart/lib/libfakepart.so: version 1.0 is too old");
     assert_place("/fake/nowhere-*: nothing matches");
     assert_place("libfakepart.so (the system's own search): not there");
 
     assert_int_equal(unlink(path), 0);
-    assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(NULL));
-    assert_message("Fake Part is not installed: it is in none of ");
-    assert_message("build the tests");
+    assert_fails(KILN_ERROR_LIBRARY_ABSENT, open_at(NULL),
+                 "Fake Part is not installed: it is in none of ", "build the tests");
     folders[0] = NULL;
     if (kept != NULL) {
         (void)setenv("HOME", kept, 1);

@@ -194,15 +194,15 @@ TEST(what_is_no_archive_of_arrays_is_refused)
         size_t count = 0;
         add(&zip, cases[i].names[0], npy, npy_of(1, npy), 0, false);
         add(&zip, cases[i].names[1], npy, npy_of(1, npy), cases[i].method, false);
-        assert_status(cases[i].status, kln_npz_read(finish(&zip, ""), &tensors, &count));
-        assert_message(cases[i].words);
+        assert_fails(cases[i].status, kln_npz_read(finish(&zip, ""), &tensors, &count),
+                     cases[i].words);
         assert_null(tensors);
     }
     kiln_named_tensor *tensors = NULL;
     size_t count = 0;
     const char *path = kiln_test_file("text.npz", "hello, this is no archive", 25);
-    assert_status(KILN_ERROR_MALFORMED, kiln_tensors_load_npz(path, &tensors, &count));
-    assert_message("text.npz\": this is not a .npz file");
+    assert_fails(KILN_ERROR_MALFORMED, kiln_tensors_load_npz(path, &tensors, &count),
+                 "text.npz\": this is not a .npz file");
 }
 
 static kiln_status live(void *user)

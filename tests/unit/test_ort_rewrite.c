@@ -368,7 +368,7 @@ static kiln_status read_and_rewrite(void *user)
     size_t merged = 0;
     kiln_status status = kln_onnx_read_file(what->path, &model);
     if (status == KILN_OK && what->merges) {
-        status = kln_merge_products(model, &merged);
+        status = kln_fuse_horizontally(model, &merged);
     }
     if (status == KILN_OK) {
         const size_t nodes = model->graph.node_count;

@@ -107,8 +107,8 @@ FAKE_TEST(outputs_are_written_where_they_are_wanted)
     double wide[8] = {0};
     kiln_named_tensor output = {"y", floats(y, 7)};
     push(pipeline, 3, 8);
-    assert_status(KILN_ERROR_SHAPE, kiln_pipeline_pop(pipeline, &output, 1));
-    assert_message("output \"y\" is 8, memory for 7 was given");
+    assert_fails(KILN_ERROR_SHAPE, kiln_pipeline_pop(pipeline, &output, 1),
+                 "output \"y\" is 8, memory for 7 was given");
     output.tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT64, KILN_SHAPE(8), wide, sizeof wide);
     assert_status(KILN_ERROR_DTYPE, kiln_pipeline_pop(pipeline, &output, 1));
     output = (kiln_named_tensor){.name = "z"};
@@ -120,8 +120,7 @@ FAKE_TEST(outputs_are_written_where_they_are_wanted)
     assert_int_equal(kiln_pipeline_pending(pipeline), 1);
     assert_ok(kiln_pipeline_pop(pipeline, &output, 1));
     assert_true(y[7] == 6);
-    assert_status(KILN_ERROR_STATE, kiln_pipeline_pop(pipeline, &output, 1));
-    assert_message("nothing is under way");
+    assert_fails(KILN_ERROR_STATE, kiln_pipeline_pop(pipeline, &output, 1), "nothing is under way");
 }
 
 FAKE_TEST(wrong_inputs_change_nothing)
@@ -131,10 +130,9 @@ FAKE_TEST(wrong_inputs_change_nothing)
     float x[8] = {0};
     kiln_named_tensor inputs[] = {{"x", floats(x, 8)}, {"x", floats(x, 8)}};
     push(pipeline, 5, 8);
-    assert_status(KILN_ERROR_NAME, kiln_pipeline_push(pipeline, inputs, 2));
-    assert_message("given twice");
-    assert_status(KILN_ERROR_NOT_BOUND, kiln_pipeline_push(pipeline, NULL, 0));
-    assert_message("input \"x\" is not among the 0 given");
+    assert_fails(KILN_ERROR_NAME, kiln_pipeline_push(pipeline, inputs, 2), "given twice");
+    assert_fails(KILN_ERROR_NOT_BOUND, kiln_pipeline_push(pipeline, NULL, 0),
+                 "input \"x\" is not among the 0 given");
     inputs[0].name = "w";
     assert_status(KILN_ERROR_NAME, kiln_pipeline_push(pipeline, inputs, 1));
     inputs[0].name = NULL;
@@ -145,8 +143,8 @@ FAKE_TEST(wrong_inputs_change_nothing)
     assert_status(KILN_ERROR_SIZE, kiln_pipeline_push(pipeline, inputs + 1, 1));
     push(pipeline, 6, 8);
     inputs[1].tensor.bytes = sizeof x;
-    assert_status(KILN_ERROR_STATE, kiln_pipeline_push(pipeline, inputs + 1, 1));
-    assert_message("2 runs are under way");
+    assert_fails(KILN_ERROR_STATE, kiln_pipeline_push(pipeline, inputs + 1, 1),
+                 "2 runs are under way");
     pop(pipeline, 5, 8);
     pop(pipeline, 6, 8);
 
@@ -201,8 +199,8 @@ FAKE_TEST(what_fails_on_the_way_is_told)
     }
     push(pipeline, 2, 8);
     set("FAKE_CUDA_LOST", "719");
-    assert_status(KILN_ERROR_DEVICE, kiln_pipeline_push(pipeline, &input, 1));
-    assert_message("CUDA_ERROR_LAUNCH_FAILED");
+    assert_fails(KILN_ERROR_DEVICE, kiln_pipeline_push(pipeline, &input, 1),
+                 "CUDA_ERROR_LAUNCH_FAILED");
     assert_int_equal(kiln_pipeline_pending(pipeline), 1);
     assert_status(KILN_ERROR_DEVICE, kiln_pipeline_pop(pipeline, NULL, 0));
     assert_int_equal(kiln_pipeline_pending(pipeline), 0);
@@ -237,8 +235,8 @@ FAKE_TEST(on_the_cpu_the_same_calls_work)
     pop(pipeline, 1, 8);
     push(pipeline, 3, 4);
     pop(pipeline, 2, 16);
-    assert_status(KILN_ERROR_BACKEND, kiln_pipeline_push(pipeline, &input, 1));
-    assert_message("the mock fails run 4");
+    assert_fails(KILN_ERROR_BACKEND, kiln_pipeline_push(pipeline, &input, 1),
+                 "the mock fails run 4");
     pop(pipeline, 3, 4);
     push(pipeline, 5, 8);
     pop(pipeline, 5, 8);

@@ -110,8 +110,7 @@ FAKE_TEST(slabs_grow_by_the_factor)
     }
     kiln_pool_destroy(pool);
     options.growth = 0.5;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_pool_create(&options, &pool));
-    assert_message("growth is 0.5");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_pool_create(&options, &pool), "growth is 0.5");
 }
 
 FAKE_TEST(the_cap_is_kept)
@@ -120,8 +119,8 @@ FAKE_TEST(the_cap_is_kept)
     kiln_block small;
     kiln_block large;
     assert_ok(kiln_pool_allocate(pool, 300, NULL, &small));
-    assert_status(KILN_ERROR_LIMIT, kiln_pool_allocate(pool, 8000, NULL, &large));
-    assert_message("a piece of 8192 bytes was asked for; the pool holds 4096 of the 10000 bytes");
+    assert_fails(KILN_ERROR_LIMIT, kiln_pool_allocate(pool, 8000, NULL, &large),
+                 "a piece of 8192 bytes was asked for; the pool holds 4096 of the 10000 bytes");
     assert_null(large.owner);
     assert_ok(kiln_pool_release(pool, &small, NULL));
     /* The free slab of the small class makes room. */
@@ -171,8 +170,8 @@ FAKE_TEST(exhausted_device_memory_is_made_free_or_told)
     kiln_block small;
     kiln_block large;
     assert_ok(kiln_pool_allocate(pool, 256, NULL, &small));
-    assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_pool_allocate(pool, 4096, NULL, &large));
-    assert_message("CUDA_ERROR_OUT_OF_MEMORY");
+    assert_fails(KILN_ERROR_OUT_OF_MEMORY, kiln_pool_allocate(pool, 4096, NULL, &large),
+                 "CUDA_ERROR_OUT_OF_MEMORY");
     assert_ok(kiln_pool_release(pool, &small, NULL));
     assert_ok(kiln_pool_allocate(pool, 4096, NULL, &large));
     /* Two pieces, as many as first_bytes holds, did not fit beside the old slab; one did in its
@@ -263,11 +262,10 @@ FAKE_TEST(misuse_is_told)
     kiln_block block;
     assert_ok(kiln_pool_allocate(pool, 10, NULL, &block));
     kiln_block copy = block;
-    assert_status(KILN_ERROR_STATE, kiln_pool_release(other, &copy, NULL));
-    assert_message("belongs to another pool");
+    assert_fails(KILN_ERROR_STATE, kiln_pool_release(other, &copy, NULL),
+                 "belongs to another pool");
     assert_ok(kiln_pool_release(pool, &block, NULL));
-    assert_status(KILN_ERROR_STATE, kiln_pool_release(pool, &copy, NULL));
-    assert_message("it was released before");
+    assert_fails(KILN_ERROR_STATE, kiln_pool_release(pool, &copy, NULL), "it was released before");
     assert_ok(kiln_pool_release(pool, &block, NULL));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_pool_release(NULL, &block, NULL));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_pool_release(pool, NULL, NULL));

@@ -161,8 +161,7 @@ FAKE_TEST(no_room_at_all_is_no_failure_unless_a_graph_is_required)
     context = make_context(&how, true, &options);
     const kiln_tensor input = floats(x, 8);
     assert_ok(kiln_context_bind(context, "x", &input));
-    assert_status(KILN_ERROR_LIMIT, kiln_context_run(context));
-    assert_message("a captured graph is required");
+    assert_fails(KILN_ERROR_LIMIT, kiln_context_run(context), "a captured graph is required");
     counters = counters_of(context);
     assert_int_equal(counters.runs, 0);
     assert_int_equal(counters.failed_runs, 1);
@@ -238,9 +237,8 @@ FAKE_TEST(what_is_required_is_kept_or_refused)
     how.fails = true;
     const kiln_tensor other = floats(x, 4);
     assert_ok(kiln_context_bind(context, "x", &other));
-    assert_status(KILN_ERROR_BACKEND, kiln_context_run(context));
-    assert_message("a captured graph is required");
-    assert_message("this work does not travel");
+    assert_fails(KILN_ERROR_BACKEND, kiln_context_run(context), "a captured graph is required",
+                 "this work does not travel");
     assert_status(KILN_ERROR_BACKEND, kiln_context_run(context));
     how.fails = false;
     run_and_check(context, x, 4, 3);
@@ -371,8 +369,7 @@ FAKE_TEST(an_input_may_be_written_at_the_last_moment)
         assert_ok(kiln_context_tensor(context, "y", &y));
         assert_true(((float *)y.data)[0] == 2 * (float)i);
     }
-    assert_status(KILN_ERROR_IO, kiln_context_run(context));
-    assert_message("input \"x\": its fill function failed");
+    assert_fails(KILN_ERROR_IO, kiln_context_run(context), "input \"x\": its fill function failed");
     float x[8] = {21};
     const kiln_tensor own = floats(x, 8);
     assert_ok(kiln_context_bind(context, "x", &own));
@@ -406,8 +403,8 @@ FAKE_TEST(enqueue_orders_into_the_callers_stream)
         assert_int_equal(counters_of(context).graph_hits, 3);
         /* A stream of the engine's is put between; its own is launched on as it is. */
         assert_int_equal(calls("cuStreamWaitEvent") - waits, shared ? 2 + 3 * 2 : 2);
-        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_enqueue(context, elsewhere));
-        assert_message("of device 1, the engine of device 0");
+        assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_context_enqueue(context, elsewhere),
+                     "of device 1, the engine of device 0");
         /* Every call but the counters waits by itself. */
         x[0] = 9;
         assert_ok(kiln_context_enqueue(context, stream));
@@ -467,8 +464,8 @@ FAKE_TEST(options_are_checked)
                                         .shape = KILN_SHAPE(8)},
                                .data = x,
                                .bytes = sizeof x};
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_bind(context, "x", &wrong));
-    assert_message("memory of device 1 was given, the engine is on device 0");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_bind(context, "x", &wrong),
+                 "memory of device 1 was given, the engine is on device 0");
     kiln_context_destroy(context);
     kiln_backend_info info = {.struct_size = sizeof info};
     assert_ok(kiln_engine_backend(engine, &info));
@@ -492,16 +489,16 @@ FAKE_TEST(an_engine_on_the_cpu_refuses_what_needs_a_gpu)
     assert_int_equal(kiln_engine_device(engine), -1);
     kiln_context_options wishes = KILN_CONTEXT_OPTIONS_INIT;
     wishes.graphs = KILN_GRAPH_REQUIRED;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wishes, &context));
-    assert_message("\"graphs\" is set");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wishes, &context),
+                 "\"graphs\" is set");
     wishes.graphs = KILN_GRAPH_OFF;
     wishes.stream = stream;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wishes, &context));
-    assert_message("\"stream\" is set");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wishes, &context),
+                 "\"stream\" is set");
     wishes.stream = NULL;
     wishes.overlap_copies = true;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wishes, &context));
-    assert_message("\"overlap_copies\" is set");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wishes, &context),
+                 "\"overlap_copies\" is set");
     wishes.overlap_copies = false;
     assert_ok(kiln_context_create(engine, &wishes, &context));
     assert_null(kiln_context_stream(context));
@@ -524,8 +521,7 @@ FAKE_TEST(a_lost_device_and_a_full_one_are_reported)
         run_and_check(context, x, 8, (float)i);
     }
     set("FAKE_CUDA_LOST", "719");
-    assert_status(KILN_ERROR_DEVICE, kiln_context_run(context));
-    assert_message("719");
+    assert_fails(KILN_ERROR_DEVICE, kiln_context_run(context), "719");
     set("FAKE_CUDA_LOST", NULL);
     run_and_check(context, x, 8, 5);
     kiln_context_destroy(context);

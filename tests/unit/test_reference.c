@@ -219,8 +219,7 @@ TEST(test_output_is_written_where_it_is_bound)
     assert_ok(kiln_context_run(context));
     assert_float_equal(x[0], 6.0F, 0.0F);
     bind_floats(context, "y", 3, y);
-    assert_status(KILN_ERROR_SHAPE, kiln_context_run(context));
-    assert_message("output 0 came out as float32 2");
+    assert_fails(KILN_ERROR_SHAPE, kiln_context_run(context), "output 0 came out as float32 2");
     finish(engine, context);
 }
 
@@ -444,8 +443,8 @@ TEST(test_work_has_an_end)
     assert_ok(kln_backend_reference.context.bind(context, 0, &values));
     assert_ok(kln_backend_reference.context.bind(context, 1, &count));
     ((ref_context *)context)->work_limit = 1e5;
-    assert_status(KILN_ERROR_LIMIT, kln_backend_reference.context.run(context));
-    assert_message("more than the 100000 steps it may take");
+    assert_fails(KILN_ERROR_LIMIT, kln_backend_reference.context.run(context),
+                 "more than the 100000 steps it may take");
     times = 3;
     assert_ok(kln_backend_reference.context.run(context));
     kln_backend_reference.context.destroy(context);
@@ -512,8 +511,8 @@ TEST(test_runs_that_fail_name_the_node)
     float values[6] = {0};
     bind_floats(context, "a", 3, values);
     bind_floats(context, "b", 2, values);
-    assert_status(KILN_ERROR_SHAPE, kiln_context_run(context));
-    assert_message("\"sum\" (Add of float32 3, float32 2): dimensions 3 and 2 cannot be");
+    assert_fails(KILN_ERROR_SHAPE, kiln_context_run(context),
+                 "\"sum\" (Add of float32 3, float32 2): dimensions 3 and 2 cannot be");
     bind_floats(context, "b", 3, values);
     assert_ok(kiln_context_run(context));
     finish(engine, context);
@@ -526,8 +525,7 @@ static void refuse_run(graph_maker *m, kiln_status status, const char *words)
     float x[6] = {1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.0F};
     kiln_context *context = context_of(bytes_of(m), &engine);
     bind_floats(context, "x", 6, x);
-    assert_status(status, kiln_context_run(context));
-    assert_message(words);
+    assert_fails(status, kiln_context_run(context), words);
     finish(engine, context);
 }
 

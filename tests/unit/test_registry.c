@@ -174,8 +174,8 @@ TEST(a_table_that_lacks_an_operation_is_named)
     }
     kiln_backend table = good;
     table.context.run = NULL;
-    assert_status(KILN_ERROR_INTERNAL, kln_backend_check(&table));
-    assert_message("backend \"good\": its table lacks `context.run`");
+    assert_fails(KILN_ERROR_INTERNAL, kln_backend_check(&table),
+                 "backend \"good\": its table lacks `context.run`");
 }
 
 TEST(the_best_one_is_chosen_where_none_is_named)
@@ -198,12 +198,11 @@ TEST(a_name_is_kept_or_refused)
     assert_string_equal(info.version, "7.1");
     assert_ok(kln_backend_select_from(list, "good", "/opt/x.so", &chosen, &info));
     assert_string_equal(info.reason, "/opt/x.so");
-    assert_status(KILN_ERROR_LIBRARY_ABSENT, choose("absent"));
-    assert_message("backend \"absent\" cannot be used here: libbest.so is not installed");
-    assert_status(KILN_ERROR_UNSUPPORTED, choose("unfit"));
-    assert_message("the moon is in the wrong phase");
-    assert_status(KILN_ERROR_NAME, choose("Good"));
-    assert_message("there is no backend \"Good\"; there are: absent, good, better, unfit");
+    assert_fails(KILN_ERROR_LIBRARY_ABSENT, choose("absent"),
+                 "backend \"absent\" cannot be used here: libbest.so is not installed");
+    assert_fails(KILN_ERROR_UNSUPPORTED, choose("unfit"), "the moon is in the wrong phase");
+    assert_fails(KILN_ERROR_NAME, choose("Good"),
+                 "there is no backend \"Good\"; there are: absent, good, better, unfit");
 }
 
 TEST(the_environment_stands_in_for_a_name)
@@ -216,8 +215,8 @@ TEST(the_environment_stands_in_for_a_name)
     assert_ok(choose("better"));
     assert_ptr_equal(chosen, &better);
     assert_int_equal(setenv("KILN_BACKEND", "godo", 1), 0);
-    assert_status(KILN_ERROR_NAME, choose(""));
-    assert_message("environment variable KILN_BACKEND: there is no backend \"godo\"");
+    assert_fails(KILN_ERROR_NAME, choose(""),
+                 "environment variable KILN_BACKEND: there is no backend \"godo\"");
     assert_int_equal(setenv("KILN_BACKEND", "auto", 1), 0);
     assert_ok(choose(NULL));
     assert_ptr_equal(chosen, &better);
@@ -233,15 +232,14 @@ TEST(a_library_is_used_or_refused)
     assert_ptr_equal(chosen, &built_in);
     assert_ok(kln_backend_select_from(mixed, NULL, "/opt/x.so", &chosen, &info));
     assert_ptr_equal(chosen, &good);
-    assert_status(KILN_ERROR_UNSUPPORTED,
-                  kln_backend_select_from(mixed, "built-in", "/opt/x.so", &chosen, &info));
-    assert_message("backend \"built-in\" cannot be used here: it opens no library");
+    assert_fails(KILN_ERROR_UNSUPPORTED,
+                 kln_backend_select_from(mixed, "built-in", "/opt/x.so", &chosen, &info),
+                 "backend \"built-in\" cannot be used here: it opens no library");
     static const kiln_backend *const unable[] = {&absent, &unfit, &built_in, NULL};
-    assert_status(KILN_ERROR_UNSUPPORTED,
-                  kln_backend_select_from(unable, NULL, "/opt/x.so", &chosen, &info));
-    assert_message(
-        "no backend can use \"/opt/x.so\"; absent: libbest.so is not installed; "
-        "unfit: the moon is in the wrong phase");
+    assert_fails(KILN_ERROR_UNSUPPORTED,
+                 kln_backend_select_from(unable, NULL, "/opt/x.so", &chosen, &info),
+                 "no backend can use \"/opt/x.so\"; absent: libbest.so is not installed; "
+                 "unfit: the moon is in the wrong phase");
 }
 
 /* What fails inside a call that succeeds is nobody's last failure. */
@@ -306,9 +304,8 @@ TEST(a_broken_backend_is_passed_over_aloud)
 TEST(nothing_usable_is_an_error)
 {
     static const kiln_backend *const poor[] = {&absent, &unfit, NULL};
-    assert_status(KILN_ERROR_UNSUPPORTED,
-                  kln_backend_select_from(poor, NULL, NULL, &chosen, &info));
-    assert_message("no backend can be used here");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kln_backend_select_from(poor, NULL, NULL, &chosen, &info),
+                 "no backend can be used here");
     static const kiln_backend *const hungry[] = {&good, &starved, NULL};
     assert_status(KILN_ERROR_OUT_OF_MEMORY,
                   kln_backend_select_from(hungry, NULL, NULL, &chosen, &info));

@@ -118,9 +118,9 @@ TEST(sizes_of_batches_can_be_stated)
     }
     owned_request request = NULL;
     fill_rows(&data, 6, COLUMNS, 3);
-    assert_status(KILN_ERROR_LIMIT,
-                  kiln_scheduler_submit(scheduler, &data.input, 1, NULL, 0, NULL, &request));
-    assert_message("a request has 6 rows; 1 to 5");
+    assert_fails(KILN_ERROR_LIMIT,
+                 kiln_scheduler_submit(scheduler, &data.input, 1, NULL, 0, NULL, &request),
+                 "a request has 6 rows; 1 to 5");
 }
 
 /* --- order --- */
@@ -169,8 +169,8 @@ TEST(a_deadline_ends_a_request_that_waits)
         late[i] = submit(scheduler, fill_rows(&data, 1, COLUMNS, 1), false, &options);
     }
     for (int i = 0; i < 20; i++) {
-        assert_status(KILN_ERROR_TIMEOUT, kiln_request_wait(late[i], -1));
-        assert_message("did not run by its deadline");
+        assert_fails(KILN_ERROR_TIMEOUT, kiln_request_wait(late[i], -1),
+                     "did not run by its deadline");
         assert_int_equal(kiln_request_get_state(late[i]), KILN_REQUEST_EXPIRED);
         kiln_request_release(late[i]);
     }
@@ -194,16 +194,14 @@ TEST(a_request_can_be_cancelled)
     owned_request waiting = submit(scheduler, fill_rows(&data, 1, COLUMNS, 1), false, NULL);
     assert_status(KILN_ERROR_BUSY, kiln_request_wait(waiting, 0));
     assert_ok(kiln_request_cancel(waiting));
-    assert_status(KILN_ERROR_CANCELLED, kiln_request_wait(waiting, -1));
-    assert_message("cancelled while it waited");
+    assert_fails(KILN_ERROR_CANCELLED, kiln_request_wait(waiting, -1), "cancelled while it waited");
     assert_status(KILN_ERROR_STATE, kiln_request_cancel(waiting));
     kiln_tensor y;
     assert_status(KILN_ERROR_STATE, kiln_request_output(waiting, "y", &y));
     assert_ok(kiln_request_cancel(running));
     assert_int_equal(kiln_request_get_state(running), KILN_REQUEST_RUNNING);
     hold(&self, false);
-    assert_status(KILN_ERROR_CANCELLED, kiln_request_wait(running, -1));
-    assert_message("cancelled while it ran");
+    assert_fails(KILN_ERROR_CANCELLED, kiln_request_wait(running, -1), "cancelled while it ran");
     assert_int_equal(counted(scheduler).cancelled, 2);
 }
 
@@ -229,8 +227,7 @@ TEST(one_bad_request_spoils_no_other)
             check_done(requests[i], &data[i], 2);
         }
     }
-    assert_status(KILN_ERROR_BACKEND, kiln_request_wait(requests[3], -1));
-    assert_message("poison");
+    assert_fails(KILN_ERROR_BACKEND, kiln_request_wait(requests[3], -1), "poison");
     kiln_request_release(requests[3]);
     const kiln_scheduler_counters counters = counted(scheduler);
     assert_true(counters.failed == 1 && counters.done == 6 && counters.retried == 1);
@@ -278,12 +275,12 @@ TEST(a_queue_has_an_end)
         requests[i] = submit(scheduler, &data, false, NULL);
     }
     kiln_request *refused = NULL;
-    assert_status(KILN_ERROR_QUEUE_FULL,
-                  kiln_scheduler_submit(scheduler, &data.input, 1, NULL, 0, NULL, &refused));
-    assert_message("3 requests wait already");
+    assert_fails(KILN_ERROR_QUEUE_FULL,
+                 kiln_scheduler_submit(scheduler, &data.input, 1, NULL, 0, NULL, &refused),
+                 "3 requests wait already");
     assert_null(refused);
-    assert_status(KILN_ERROR_BUSY, kiln_scheduler_drain(scheduler, 1));
-    assert_message("4 requests are not answered");
+    assert_fails(KILN_ERROR_BUSY, kiln_scheduler_drain(scheduler, 1),
+                 "4 requests are not answered");
     assert_status(KILN_ERROR_STATE,
                   kiln_scheduler_run(scheduler, &data.input, 1, &data.output, 1, NULL));
     hold(&self, false);

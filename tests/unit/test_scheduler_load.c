@@ -73,8 +73,8 @@ TEST(engines_change_between_two_batches)
     assert_ok(kiln_scheduler_run(scheduler, &data.input, 1, &data.output, 1, NULL));
     assert_true(data.y[0] == 10);
     owned_engine other = engine_of(&after, 4, COLUMNS);
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_scheduler_replace(scheduler, &other, 1));
-    assert_message("have the same inputs and outputs");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_scheduler_replace(scheduler, &other, 1),
+                 "have the same inputs and outputs");
     assert_int_equal(counted(scheduler).done, CALLERS * 200 + 1);
 }
 
@@ -220,17 +220,17 @@ TEST(requests_that_do_not_fit_are_refused)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         owned_request request = NULL;
-        assert_status(cases[i].status,
-                      kiln_scheduler_submit(scheduler, cases[i].inputs, cases[i].input_count,
-                                            cases[i].outputs, cases[i].output_count,
-                                            cases[i].options, &request));
-        assert_message(cases[i].words);
+        assert_fails(cases[i].status,
+                     kiln_scheduler_submit(scheduler, cases[i].inputs, cases[i].input_count,
+                                           cases[i].outputs, cases[i].output_count,
+                                           cases[i].options, &request),
+                     cases[i].words);
         assert_null(request);
     }
     other.output.tensor.data = NULL;
-    assert_status(KILN_ERROR_NULL_ARGUMENT,
-                  kiln_scheduler_run(scheduler, &data.input, 1, &other.output, 1, NULL));
-    assert_message("\"y\" has no memory");
+    assert_fails(KILN_ERROR_NULL_ARGUMENT,
+                 kiln_scheduler_run(scheduler, &data.input, 1, &other.output, 1, NULL),
+                 "\"y\" has no memory");
     assert_int_equal(counted(scheduler).refused, sizeof cases / sizeof *cases + 1);
     assert_int_equal(self.runs, 0);
 }
@@ -278,9 +278,9 @@ TEST(schedulers_that_make_no_sense_are_refused)
         owned_scheduler scheduler = NULL;
         kiln_scheduler_options options = cases[i].options;
         options.struct_size = sizeof options;
-        assert_status(cases[i].status, kiln_scheduler_create(cases[i].engines, cases[i].count,
-                                                             &options, &scheduler));
-        assert_message(cases[i].words);
+        assert_fails(cases[i].status,
+                     kiln_scheduler_create(cases[i].engines, cases[i].count, &options, &scheduler),
+                     cases[i].words);
         assert_null(scheduler);
     }
 }

@@ -26,8 +26,7 @@ static void warm(kiln_context *context, float *x, int64_t count)
 static void expect_refusal(kiln_context *context, const kiln_tensor *input)
 {
     kiln_tensor y;
-    assert_status(KILN_ERROR_STATE, kiln_context_run(context));
-    assert_message("kiln_context_wait");
+    assert_fails(KILN_ERROR_STATE, kiln_context_run(context), "kiln_context_wait");
     assert_status(KILN_ERROR_STATE, kiln_context_bind(context, "x", input));
     assert_status(KILN_ERROR_STATE, kiln_context_tensor(context, "y", &y));
     assert_status(KILN_ERROR_STATE, kiln_context_enqueue(context, NULL));
@@ -53,9 +52,8 @@ FAKE_TEST(a_run_past_its_time_is_left)
             set("FAKE_CUDA_BUSY", "1");
             result[3] = -1;
             x[3] = 100;
-            assert_status(KILN_ERROR_TIMEOUT, kiln_context_run(context));
-            assert_message("after the 20 ms that it may take");
-            assert_message("kiln_context_wait");
+            assert_fails(KILN_ERROR_TIMEOUT, kiln_context_run(context),
+                         "after the 20 ms that it may take", "kiln_context_wait");
             expect_refusal(context, &input);
             x[3] = 7; /* the caller's again, as is the output, which nobody writes any more */
             assert_ok(kiln_context_wait(context));
@@ -157,9 +155,8 @@ FAKE_TEST(who_did_not_ask_waits)
     owned_engine engine = make_engine(&how, false, 0);
     owned_context context = NULL;
     options.run_milliseconds = 20;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context));
-    assert_message("set stop_waiting");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context),
+                 "set stop_waiting");
     assert_ok(kiln_context_create(engine, NULL, &context));
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_cancel(context));
-    assert_message("set stop_waiting");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_cancel(context), "set stop_waiting");
 }

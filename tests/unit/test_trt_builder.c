@@ -48,15 +48,13 @@ static void check_absent(size_t layout)
     kiln_engine *engine = NULL;
     (void)snprintf(folder, sizeof folder, "%s/././", options.library);
     options.library = folder;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_load(absent_plan(layout), &options, &engine));
-    assert_message("layers of a plugin that is not loaded");
-    assert_message("Cannot find plugin: LReLU_TRT");
-    assert_message("/no/such/plugins");
-    assert_status(
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_load(absent_plan(layout), &options, &engine),
+                 "layers of a plugin that is not loaded", "Cannot find plugin: LReLU_TRT",
+                 "/no/such/plugins");
+    assert_fails(
         KILN_ERROR_UNSUPPORTED,
-        kiln_engine_build_bytes(small_unary("LReLU_TRT", SMALL_FLOAT, "2"), &options, &engine));
-    assert_message("Plugin not found");
-    assert_message("/no/such/plugins");
+        kiln_engine_build_bytes(small_unary("LReLU_TRT", SMALL_FLOAT, "2"), &options, &engine),
+        "Plugin not found", "/no/such/plugins");
     /* A model without such layers is none the worse for it. */
     assert_ok(kiln_engine_build_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), &options, &engine));
     kiln_engine_release(engine);
@@ -104,8 +102,8 @@ STAND_IN_LAYOUTS_TEST(plugins_beside_the_core_are_registered, "the layer is the 
     const kiln_span model = small_unary("LReLU_TRT", SMALL_FLOAT, "2");
     kiln_engine *engine = NULL;
     if (is_rtx(i)) {
-        assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build_bytes(model, &options, &engine));
-        assert_message("Plugin not found");
+        assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build_bytes(model, &options, &engine),
+                     "Plugin not found");
         return;
     }
     assert_ok(kiln_engine_build_bytes(model, &options, &engine));
@@ -180,8 +178,8 @@ LAYOUTS_TEST(dimensions_that_nobody_named_differ)
     }
     /* Those that somebody named are equal. */
     kiln_engine *engine = NULL;
-    assert_status(KILN_ERROR_BACKEND, kiln_engine_build_bytes(named_alike("n"), &options, &engine));
-    assert_message("n: Input dimensions with this name have different constant values");
+    assert_fails(KILN_ERROR_BACKEND, kiln_engine_build_bytes(named_alike("n"), &options, &engine),
+                 "n: Input dimensions with this name have different constant values");
 }
 
 /* Cut short anywhere, a model keeps its length and loses names only. */
@@ -350,8 +348,7 @@ LAYOUTS_TEST(kernels_are_loaded_once)
     assert_int_equal(trt_number(i, "loads") - before, 4 * ON_STAND_IN);
     assert_int_equal(kiln_build_release_builders(), 1);
     options.keep_builder = (kiln_switch)7;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, build_once(&options));
-    assert_message("keep_builder");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, build_once(&options), "keep_builder");
 }
 
 /* A child has the builder of its parent in its memory, and leaves it alone. */
@@ -484,9 +481,9 @@ LAYOUTS_TEST(a_build_stops_in_each_stage)
         void *engine = NULL;
         (void)kiln_build_release_builders();
         const long loads = trt_number(i, "loads");
-        assert_status(KILN_ERROR_CANCELLED,
-                      kln_backend_tensorrt.engine.build(&model, &options, &monitor, &engine));
-        assert_message("the build was stopped");
+        assert_fails(KILN_ERROR_CANCELLED,
+                     kln_backend_tensorrt.engine.build(&model, &options, &monitor, &engine),
+                     "the build was stopped");
         assert_int_equal(trt_number(i, "loads") - loads, ON_STAND_IN && s > 1);
     }
 }

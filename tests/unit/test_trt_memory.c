@@ -161,8 +161,8 @@ LAYOUTS_TEST(what_was_held_is_enough_and_less_is_not)
     owned_network network = conv_network();
     kiln_engine *engine = NULL;
     options.gpu_memory_bytes = 1;
-    assert_status(KILN_ERROR_LIMIT, kiln_engine_build(network, &options, &engine));
-    assert_message("gpu_memory_bytes allows 1 bytes, and the library wanted more");
+    assert_fails(KILN_ERROR_LIMIT, kiln_engine_build(network, &options, &engine),
+                 "gpu_memory_bytes allows 1 bytes, and the library wanted more");
     options.gpu_memory_bytes = (uint64_t)4 << 30;
     assert_ok(kiln_engine_build(network, &options, &engine));
     char path[4096];
@@ -186,9 +186,9 @@ STAND_IN_LAYOUTS_TEST(a_limit_is_kept_and_named, "the bytes are the stand-in's")
     owned_network network = conv_network();
     owned_engine engine = NULL;
     options.gpu_memory_bytes = 6143; /* one less than the build wants */
-    assert_status(KILN_ERROR_LIMIT, kiln_engine_build(network, &options, &engine));
-    assert_message("gpu_memory_bytes allows 6143 bytes, and the library wanted more");
-    assert_message("no memory to try kernels in");
+    assert_fails(KILN_ERROR_LIMIT, kiln_engine_build(network, &options, &engine),
+                 "gpu_memory_bytes allows 6143 bytes, and the library wanted more",
+                 "no memory to try kernels in");
     options.gpu_memory_bytes = 6144;
     assert_ok(kiln_engine_build(network, &options, &engine));
     char path[4096];
@@ -196,13 +196,13 @@ STAND_IN_LAYOUTS_TEST(a_limit_is_kept_and_named, "the bytes are the stand-in's")
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);
     options.gpu_memory_bytes = 591;
-    assert_status(KILN_ERROR_LIMIT, kiln_engine_load(path, &options, &engine));
-    assert_message("gpu_memory_bytes allows 591 bytes");
+    assert_fails(KILN_ERROR_LIMIT, kiln_engine_load(path, &options, &engine),
+                 "gpu_memory_bytes allows 591 bytes");
     options.gpu_memory_bytes = 592 + 1023;
     assert_ok(kiln_engine_load(path, &options, &engine));
     owned_context context = NULL;
-    assert_status(KILN_ERROR_LIMIT, kiln_context_create(engine, NULL, &context));
-    assert_message("no memory for activations");
+    assert_fails(KILN_ERROR_LIMIT, kiln_context_create(engine, NULL, &context),
+                 "no memory for activations");
     assert_int_equal(memory_of(engine).refused, 1);
     assert_int_equal(memory_of(engine).bytes_limit, 592 + 1023);
     kiln_engine_release(engine);
@@ -257,8 +257,8 @@ LAYOUTS_TEST(the_library_may_look_after_itself)
     options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
     owned_engine engine = build_network(conv_network(), &options);
     kiln_gpu_memory memory = {.struct_size = sizeof memory};
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_gpu_memory(engine, &memory));
-    assert_message("the library allocates for itself, as gpu_allocator asked");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_gpu_memory(engine, &memory),
+                 "the library allocates for itself, as gpu_allocator asked");
     owned_context context = context_on(engine);
     run_once(context);
 }
@@ -271,24 +271,24 @@ TENSORRT_TEST(what_makes_no_sense_is_refused)
     owned_network network = conv_network();
     owned_engine engine = NULL;
     options.gpu_pool = pool;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
-    assert_message("gpu_pool: a pool of device memory of GPU 0 is needed, this one has host");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine),
+                 "gpu_pool: a pool of device memory of GPU 0 is needed, this one has host");
     options.gpu_allocator = KILN_GPU_ALLOCATOR_LIBRARY;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
-    assert_message("gpu_allocator: with the library's own there is no gpu_pool");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine),
+                 "gpu_allocator: with the library's own there is no gpu_pool");
     options.gpu_pool = NULL;
     options.gpu_memory_bytes = 1;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
-    assert_message("there is no gpu_memory_bytes");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine),
+                 "there is no gpu_memory_bytes");
     options = fake_options(LAYOUT_11);
     options.gpu_allocator = (kiln_gpu_allocator)3;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
-    assert_message("gpu_allocator is 3; it must be default (0), kiln (1) or library (2)");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine),
+                 "gpu_allocator is 3; it must be default (0), kiln (1) or library (2)");
     options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "reference";
     options.gpu_pool = pool;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
-    assert_message(
+    assert_fails(
+        KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine),
         "\"gpu_pool\" is set, which the backend reference does not take; it is for TensorRT");
     options.gpu_pool = NULL;
     assert_ok(kiln_engine_build(network, &options, &engine));
@@ -308,10 +308,9 @@ TENSORRT_TEST(what_is_neither_plan_nor_model_is_told)
         char path[4096];
         (void)snprintf(path, sizeof path, "%s",
                        kiln_test_file("garbage.plan", garbage, sizeof garbage));
-        assert_status(KILN_ERROR_MALFORMED, kiln_engine_load(path, &options, &engine));
-        assert_message(
-            "garbage.plan is neither a plan of TensorRT, which begins with \"ftrt\" or "
-            "\"vtrt\", nor an ONNX model: ");
+        assert_fails(KILN_ERROR_MALFORMED, kiln_engine_load(path, &options, &engine),
+                     "garbage.plan is neither a plan of TensorRT, which begins with \"ftrt\" or "
+                     "\"vtrt\", nor an ONNX model: ");
         kiln_network *network = conv_network();
         assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
         kiln_network_destroy(network);

@@ -343,22 +343,22 @@ static void check_refusals(kiln_context *context, const steps *all)
     bind_row(context, "past", past);
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_tensor(context, "present", &present));
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_bind(context, "y", &present));
-    assert_message("output \"y\": the memory at ");
-    assert_message("with the last result of output \"present\"; bind memory of your own");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_context_bind(context, "y", &present),
+                 "output \"y\": the memory at ",
+                 "with the last result of output \"present\"; bind memory of your own");
     assert_ok(kiln_context_bind(context, "past", &present));
     start(context, all, 1, x);
     assert_ok(kiln_context_run(context));
     check_row(context, "y", all->y[1]);
     /* What was fed to that run is gone. */
     start(context, all, 2, x);
-    assert_status(KILN_ERROR_STATE, kiln_context_run(context));
-    assert_message("input \"past\" is bound to the result of output \"present\" of an earlier run");
+    assert_fails(KILN_ERROR_STATE, kiln_context_run(context),
+                 "input \"past\" is bound to the result of output \"present\" of an earlier run");
     bind_row(context, "past", past);
     bind_row(context, "present", memory);
     bind_row(context, "y", memory + WIDTH - 1);
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_run(context));
-    assert_message("outputs \"present\" and \"y\" are bound to memory that overlaps");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_context_run(context),
+                 "outputs \"present\" and \"y\" are bound to memory that overlaps");
     bind_row(context, "y", memory + WIDTH);
     start(context, all, 0, x);
     assert_ok(kiln_context_run(context));

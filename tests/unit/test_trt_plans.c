@@ -96,8 +96,8 @@ STAND_IN_TEST(a_damaged_plan_is_refused, "gpu_tensorrt does it in children")
                 continue; /* the version, and padding */
             }
             bytes[at] ^= 0x20;
-            assert_status(KILN_ERROR_MALFORMED, load_bytes(&options, bytes, size));
-            assert_message("TensorRT says: deserialization: the checksum does not match");
+            assert_fails(KILN_ERROR_MALFORMED, load_bytes(&options, bytes, size),
+                         "TensorRT says: deserialization: the checksum does not match");
             bytes[at] ^= 0x20;
         }
         assert_ok(load_bytes(&options, bytes, size));
@@ -111,20 +111,20 @@ STAND_IN_TEST(a_plan_of_another_version_says_so, "there is one version")
     save_plan(LAYOUT_RTX_14, &older);
     size_t size = read_plan();
     const kiln_build_options newer = fake_options(LAYOUT_RTX_15);
-    assert_status(KILN_ERROR_MISMATCH, load_bytes(&newer, bytes, size));
-    assert_message("it was built with TensorRT-RTX 1.4.0, found is TensorRT-RTX 1.7.1");
-    assert_message("build it again from the model");
+    assert_fails(KILN_ERROR_MISMATCH, load_bytes(&newer, bytes, size),
+                 "it was built with TensorRT-RTX 1.4.0, found is TensorRT-RTX 1.7.1",
+                 "build it again from the model");
     kiln_build_options ten = fake_options(LAYOUT_10);
     save_plan(LAYOUT_10, &ten);
     size = read_plan();
     const kiln_build_options eleven = fake_options(LAYOUT_11);
-    assert_status(KILN_ERROR_MISMATCH, load_bytes(&eleven, bytes, size));
-    assert_message("expecting library version 11.4.0 got 10.16.1, please rebuild");
-    assert_message("build it again from the model");
+    assert_fails(KILN_ERROR_MISMATCH, load_bytes(&eleven, bytes, size),
+                 "expecting library version 11.4.0 got 10.16.1, please rebuild",
+                 "build it again from the model");
     /* The manifest beside the file knows it earlier. */
     kiln_engine *engine = NULL;
-    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &eleven, &engine));
-    assert_message("it was built with tensorrt 10.16.1, and tensorrt 11.4.0 is installed here");
+    assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &eleven, &engine),
+                 "it was built with tensorrt 10.16.1, and tensorrt 11.4.0 is installed here");
 }
 
 static void run_conv(kiln_engine *engine)
@@ -162,16 +162,16 @@ STAND_IN_TEST(a_version_compatible_plan_is_the_librarys_to_judge, "there is one 
     assert_ok(kiln_engine_load(plan_path, &options, &engine));
     run_relu(engine);
     options = fake_options(LAYOUT_11);
-    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &options, &engine));
-    assert_message("it was built version compatible with tensorrt 10.0.0, and 11.4.0 does not");
-    assert_message("expecting library version 11.4.0 got 10.0.0");
+    assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &options, &engine),
+                 "it was built version compatible with tensorrt 10.0.0, and 11.4.0 does not",
+                 "expecting library version 11.4.0 got 10.0.0");
 
     oldest = fake_options(LAYOUT_OLDEST);
     oldest.version_compatible = true; /* with a runtime of its own in it */
     save_plan(LAYOUT_OLDEST, &oldest);
     options = fake_options(LAYOUT_10);
-    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &options, &engine));
-    assert_message("set kiln_build_options.allow_host_code");
+    assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &options, &engine),
+                 "set kiln_build_options.allow_host_code");
     options.allow_host_code = true;
     assert_ok(kiln_engine_load(plan_path, &options, &engine));
     run_relu(engine);
@@ -204,13 +204,13 @@ STAND_IN_LAYOUTS_TEST(a_manifest_says_for_which_gpu, "the GPU is what it is")
         return; /* takes any GPU that it was built for */
     }
     options.device = 1;
-    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine));
-    assert_message("it was built for Fake GPU C of compute capability 8.6, device 1 is Fake ");
-    assert_message("Fake GPU B of 9.0; build it again from the model");
-    assert_message("expecting compute 9.0 got compute 8.6");
+    assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine),
+                 "it was built for Fake GPU C of compute capability 8.6, device 1 is Fake ",
+                 "Fake GPU B of 9.0; build it again from the model",
+                 "expecting compute 9.0 got compute 8.6");
     assert_int_equal(remove(kiln_test_path("gpu.plan.json")), 0);
-    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine));
-    assert_message("it was not built for TensorRT");
+    assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(path, &options, &engine),
+                 "it was not built for TensorRT");
 }
 
 /* Without a manifest the bytes say whose they are. */
@@ -223,14 +223,12 @@ LAYOUTS_TEST(a_plan_is_known_by_its_bytes)
     assert_int_equal(remove(manifest), 0);
     const char *what = is_rtx(i) ? " is a plan of TensorRT-RTX" : " is a plan of TensorRT";
     owned_engine engine = NULL;
-    assert_status(KILN_ERROR_MALFORMED, kiln_engine_build_file(plan_path, &options, &engine));
-    assert_message(what);
-    assert_message("kiln_engine_load loads it");
+    assert_fails(KILN_ERROR_MALFORMED, kiln_engine_build_file(plan_path, &options, &engine), what,
+                 "kiln_engine_load loads it");
     options.library = NULL;
     options.backend = "reference";
-    assert_status(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &options, &engine));
-    assert_message(what);
-    assert_message("which the backend reference cannot read; the backend tensorrt can");
+    assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(plan_path, &options, &engine), what,
+                 "which the backend reference cannot read; the backend tensorrt can");
     assert_status(KILN_ERROR_MISMATCH, kiln_engine_build_file(plan_path, &options, &engine));
     options.backend = NULL;
     options.library = fake_layouts[i].folder;
@@ -280,25 +278,25 @@ STAND_IN_TEST(what_a_version_lacks_is_refused_by_name, "its versions lack other 
     owned_network network = conv_network();
     kiln_build_options options = fake_options(LAYOUT_OLDEST);
     options.strict_nans = true;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
-    assert_message("strict_nans: it needs BuilderFlag.STRICT_NANS, which TensorRT 10.0.0 does not");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine),
+                 "strict_nans: it needs BuilderFlag.STRICT_NANS, which TensorRT 10.0.0 does not");
     options = fake_options(LAYOUT_11);
     options.compute_capabilities = capabilities;
     options.compute_capability_count = 2;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
-    assert_message("BuilderConfig.setComputeCapability");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine),
+                 "BuilderConfig.setComputeCapability");
     options.compute_capability_count = 0;
     options.threads = 1000;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
-    assert_message("threads: 1000 were not accepted");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine),
+                 "threads: 1000 were not accepted");
     options.threads = 0;
     options.l2_limit_for_tiling = UINT64_MAX;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
-    assert_message("it must be 0 to 9223372036854775807");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine),
+                 "it must be 0 to 9223372036854775807");
     options.l2_limit_for_tiling = 0;
     options.error_on_timing_cache_miss = true;
-    assert_status(KILN_ERROR_BACKEND, kiln_engine_build(network, &options, &engine));
-    assert_message("a tactic is missing in the timing cache");
+    assert_fails(KILN_ERROR_BACKEND, kiln_engine_build(network, &options, &engine),
+                 "a tactic is missing in the timing cache");
 }
 
 /* The stand-in has two, a machine with a GPU of its own none. */
@@ -311,8 +309,8 @@ TENSORRT_TEST(a_dla_is_there_or_refused)
         options.dla_core = -1; /* core 0 */
         options.gpu_fallback = true;
         if (is_rtx(i) || !ON_STAND_IN) {
-            assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine));
-            assert_message("dla_core: 0 was asked for, this machine has 0");
+            assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine),
+                         "dla_core: 0 was asked for, this machine has 0");
         } else {
             assert_ok(kiln_engine_build(network, &options, &engine));
             kiln_engine_release(engine);
@@ -338,8 +336,8 @@ STAND_IN_LAYOUTS_TEST(rtx_builds_for_other_gpus, "tests/tensorrt does it with th
     const char *json = NULL;
     uint64_t bytes = 0;
     size_t count = 0;
-    assert_status(KILN_ERROR_NO_DEVICE, kiln_context_create(engine, NULL, &context));
-    assert_message("built ahead of time");
+    assert_fails(KILN_ERROR_NO_DEVICE, kiln_context_create(engine, NULL, &context),
+                 "built ahead of time");
     assert_status(KILN_ERROR_STATE, kiln_engine_inspect(engine, &json));
     assert_status(KILN_ERROR_STATE, kiln_engine_device_memory(engine, -1, &bytes));
     assert_status(KILN_ERROR_STATE, kiln_engine_refit_count(engine, &count));
@@ -373,8 +371,7 @@ STAND_IN_LAYOUTS_TEST(a_gpu_that_is_none_for_rtx_is_told, "the GPU is what it is
         assert_non_null(strstr(info.reason, why));
         engine = build_network(conv_network(), &options);
         kiln_context *context = NULL;
-        assert_status(KILN_ERROR_NO_DEVICE, kiln_context_create(engine, NULL, &context));
-        assert_message(why);
+        assert_fails(KILN_ERROR_NO_DEVICE, kiln_context_create(engine, NULL, &context), why);
     }
     kiln_engine_release(engine);
     set("FAKE_CUDA_CAPABILITY", NULL);
@@ -400,8 +397,8 @@ LAYOUTS_TEST(the_timing_cache_is_read_and_written)
     (void)kiln_test_file("timing.cache", "rubbish", 7);
     owned_network network = conv_network();
     kiln_engine *engine = NULL;
-    assert_status(KILN_ERROR_MISMATCH, kiln_engine_build(network, &options, &engine));
-    assert_message("does not take the 7 bytes");
+    assert_fails(KILN_ERROR_MISMATCH, kiln_engine_build(network, &options, &engine),
+                 "does not take the 7 bytes");
     assert_true(!ON_STAND_IN ||
                 strstr(kiln_error_message(), "these bytes are no timing cache") != NULL);
     options.timing_cache_bytes = (kiln_span){"rubbish", 7};
@@ -440,9 +437,9 @@ LAYOUTS_TEST(a_build_stops_where_it_is_told)
     const kiln_span bytes = small_unary("Relu", SMALL_FLOAT, "2,3");
     const kiln_model model = {.bytes = bytes};
     void *engine = NULL;
-    assert_status(KILN_ERROR_CANCELLED,
-                  kln_backend_tensorrt.engine.build(&model, &options, &monitor, &engine));
-    assert_message("the build was stopped");
+    assert_fails(KILN_ERROR_CANCELLED,
+                 kln_backend_tensorrt.engine.build(&model, &options, &monitor, &engine),
+                 "the build was stopped");
     assert_true(reports >= 4);
 }
 
@@ -450,12 +447,12 @@ LAYOUTS_TEST(the_parser_says_what_is_wrong)
 {
     const kiln_build_options options = fake_options(i);
     kiln_engine *engine = NULL;
-    assert_status(
+    assert_fails(
         KILN_ERROR_UNSUPPORTED,
-        kiln_engine_build_bytes(small_unary("Det", SMALL_FLOAT, "2,3,3"), &options, &engine));
-    assert_message(ON_STAND_IN ? "node 0 \"\" (Det): unsupported node: no importer for Det [parse, "
-                                 "fake_parser.cpp:42]"
-                               : "(Det): ");
+        kiln_engine_build_bytes(small_unary("Det", SMALL_FLOAT, "2,3,3"), &options, &engine),
+        ON_STAND_IN ? "node 0 \"\" (Det): unsupported node: no importer for Det [parse, "
+                      "fake_parser.cpp:42]"
+                    : "(Det): ");
     static const char text[] = "this is not a model, however long one looks at it";
     assert_status(KILN_ERROR_MALFORMED,
                   kiln_engine_build_bytes((kiln_span){text, sizeof text}, &options, &engine));
@@ -463,20 +460,20 @@ LAYOUTS_TEST(the_parser_says_what_is_wrong)
     small_graph empty = {0};
     small_input(&empty, "x", SMALL_FLOAT, "2,3");
     small_node(&empty, "Relu", "x", "y");
-    assert_status(KILN_ERROR_INVALID_NETWORK,
-                  kiln_engine_build_bytes(small_model(&empty), &options, &engine));
-    assert_message("the network has no output");
+    assert_fails(KILN_ERROR_INVALID_NETWORK,
+                 kiln_engine_build_bytes(small_model(&empty), &options, &engine),
+                 "the network has no output");
     /* A dynamic input without a profile, and one that does not fit. */
     owned_network network = relu_network();
     kiln_build_options wrong = options;
     const kiln_profile_input input = rows(4, 2, 8);
     const kiln_profile profile = {.inputs = &input, .input_count = 1};
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &wrong, &engine));
-    assert_message("has a dynamic dimension: give an optimization profile");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &wrong, &engine),
+                 "has a dynamic dimension: give an optimization profile");
     wrong.profiles = &profile;
     wrong.profile_count = 1;
-    assert_status(KILN_ERROR_SHAPE, kiln_engine_build(network, &wrong, &engine));
-    assert_message("min must not pass opt");
+    assert_fails(KILN_ERROR_SHAPE, kiln_engine_build(network, &wrong, &engine),
+                 "min must not pass opt");
 }
 
 STAND_IN_TEST(plugins_are_listed_and_loaded, "gpu_tensorrt has NVIDIA's plugins")
@@ -485,8 +482,8 @@ STAND_IN_TEST(plugins_are_listed_and_loaded, "gpu_tensorrt has NVIDIA's plugins"
         const kiln_build_options options = fake_options(i);
         size_t count = 0;
         if (is_rtx(i)) {
-            assert_status(KILN_ERROR_UNSUPPORTED, kiln_plugin_count(options.library, &count));
-            assert_message("has no plugin layers");
+            assert_fails(KILN_ERROR_UNSUPPORTED, kiln_plugin_count(options.library, &count),
+                         "has no plugin layers");
             continue;
         }
         assert_ok(kiln_plugin_count(options.library, &count));
@@ -505,8 +502,8 @@ STAND_IN_TEST(plugins_are_listed_and_loaded, "gpu_tensorrt has NVIDIA's plugins"
         assert_ok(kiln_plugin_count(options.library, &more));
         assert_int_equal(more, count + 1);
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_plugin_get(options.library, more, &plugin));
-        assert_status(KILN_ERROR_LIBRARY_BROKEN, kiln_plugin_load(options.library, "/no/such.so"));
-        assert_message("\"/no/such.so\" cannot be loaded");
+        assert_fails(KILN_ERROR_LIBRARY_BROKEN, kiln_plugin_load(options.library, "/no/such.so"),
+                     "\"/no/such.so\" cannot be loaded");
         const char *const paths[] = {kiln_test_path("plugin.so")};
         kiln_build_options with = options;
         with.plugins = paths;
@@ -530,6 +527,6 @@ STAND_IN_TEST(an_unknown_version_is_refused, "the version is known")
     options.library = FAKE_TENSORRT "11/./.";
     owned_network network = conv_network();
     kiln_engine *engine = NULL;
-    assert_status(KILN_ERROR_LIBRARY_VERSION, kiln_engine_build(network, &options, &engine));
-    assert_message("TensorRT 12.0.0: the binary interface of this version is not known");
+    assert_fails(KILN_ERROR_LIBRARY_VERSION, kiln_engine_build(network, &options, &engine),
+                 "TensorRT 12.0.0: the binary interface of this version is not known");
 }

@@ -32,9 +32,8 @@ static void check_names(const kiln_engine *engine)
     assert_string_equal(profile.name, "one by one");
     assert_ok(kiln_engine_profile(engine, 1, &profile));
     assert_null(profile.name);
-    assert_status(KILN_ERROR_NAME, kiln_engine_find_profile(engine, "day", &index));
-    assert_message(
-        "there is no optimization profile \"day\"; of 3 \"one by one\", \"night\" named");
+    assert_fails(KILN_ERROR_NAME, kiln_engine_find_profile(engine, "day", &index),
+                 "there is no optimization profile \"day\"; of 3 \"one by one\", \"night\" named");
     assert_int_equal(index, -1);
 }
 
@@ -75,8 +74,8 @@ LAYOUTS_TEST(a_profile_is_found_by_its_name)
     check_names(again);
     kiln_engine_release(again);
     assert_ok(kiln_engine_load_bytes(plan, (kiln_span){NULL, 0}, &options, &again));
-    assert_status(KILN_ERROR_NAME, kiln_engine_find_profile(again, "night", &index));
-    assert_message("of 3 none is named");
+    assert_fails(KILN_ERROR_NAME, kiln_engine_find_profile(again, "night", &index),
+                 "of 3 none is named");
 }
 
 TENSORRT_TEST(names_that_cannot_be_told_apart_are_refused)
@@ -105,8 +104,8 @@ TENSORRT_TEST(names_that_cannot_be_told_apart_are_refused)
         options.backend = "reference"; /* whoever builds */
         options.profiles = profiles;
         options.profile_count = 2;
-        assert_status(cases[i].status, kiln_engine_build(network, &options, &engine));
-        assert_message(cases[i].words);
+        assert_fails(cases[i].status, kiln_engine_build(network, &options, &engine),
+                     cases[i].words);
     }
 }
 
@@ -149,15 +148,15 @@ TENSORRT_TEST(wrong_hints_are_refused)
     options.shape_hint_count = 1;
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(network, &options, &engine));
     options.shape_hints = &open;
-    assert_status(KILN_ERROR_SHAPE, kiln_engine_build(network, &options, &engine));
-    assert_message("the shape hint of \"x\" is ?x4");
+    assert_fails(KILN_ERROR_SHAPE, kiln_engine_build(network, &options, &engine),
+                 "the shape hint of \"x\" is ?x4");
     options.shape_hints = &nameless;
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(network, &options, &engine));
     options.shape_hints = &good;
     options.profiles = &profile;
     options.profile_count = 1;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
-    assert_message("leave one of the two out");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine),
+                 "leave one of the two out");
     options.profile_count = 0;
     options.profiles = NULL;
     assert_ok(kiln_engine_build(network, &options, &engine));
@@ -169,12 +168,12 @@ TENSORRT_TEST(wrong_hints_are_refused)
     assert_message("\"z\"");
     options = fake_options(0);
     options.profile_count = 1;
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(network, &options, &engine));
-    assert_message("1 profiles are promised, and the pointer to them is NULL");
+    assert_fails(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(network, &options, &engine),
+                 "1 profiles are promised, and the pointer to them is NULL");
     options.profile_count = 0;
     options.tf32 = (kiln_switch)7;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine));
-    assert_message("tf32 is 7; it must be default (0), on (1) or off (2)");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine),
+                 "tf32 is 7; it must be default (0), on (1) or off (2)");
 }
 
 static void push_rows(kiln_pipeline *pipeline, int64_t count, float *x)
@@ -208,8 +207,8 @@ LAYOUTS_TEST(a_pipeline_takes_any_profile)
     pop_rows(pipeline, 3);
     const kiln_named_tensor none = {
         "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(9, 4), x, sizeof x)};
-    assert_status(KILN_ERROR_SHAPE, kiln_pipeline_push(pipeline, &none, 1));
-    assert_message("in none of the 3 optimization profiles of the plan");
+    assert_fails(KILN_ERROR_SHAPE, kiln_pipeline_push(pipeline, &none, 1),
+                 "in none of the 3 optimization profiles of the plan");
 }
 
 /* One that was built for the shape that a caller expects has just that. */

@@ -24,8 +24,8 @@ LAYOUTS_TEST(a_plan_runs_with_the_profile_that_fits)
     float x[36] = {0};
     const kiln_tensor large = host_floats(x, KILN_SHAPE(9, 4));
     assert_ok(kiln_context_bind(context, "x", &large));
-    assert_status(KILN_ERROR_SHAPE, kiln_context_run(context));
-    assert_message("none of the 2 optimization profiles");
+    assert_fails(KILN_ERROR_SHAPE, kiln_context_run(context),
+                 "none of the 2 optimization profiles");
 }
 
 LAYOUTS_TEST(a_profile_can_be_fixed)
@@ -33,8 +33,7 @@ LAYOUTS_TEST(a_profile_can_be_fixed)
     owned_engine engine = build_relu(i);
     float x[12] = {-1, 2, -3, 4};
     owned_context context = context_on(engine);
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_set_profile(context, 2));
-    assert_message("there are 2");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_context_set_profile(context, 2), "there are 2");
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_set_profile(context, -2));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_set_profile(NULL, 0));
     int32_t in_use = -2;
@@ -45,8 +44,7 @@ LAYOUTS_TEST(a_profile_can_be_fixed)
     assert_int_equal(in_use, 1);
     const kiln_tensor one = host_floats(x, KILN_SHAPE(1, 4));
     assert_ok(kiln_context_bind(context, "x", &one));
-    assert_status(KILN_ERROR_SHAPE, kiln_context_run(context));
-    assert_message("optimization profile 1");
+    assert_fails(KILN_ERROR_SHAPE, kiln_context_run(context), "optimization profile 1");
     const kiln_tensor y = run_floats(context, KILN_SHAPE(3, 4), x);
     assert_true(((float *)y.data)[3] == 4.0F);
     assert_ok(kiln_context_set_profile(context, -1));
@@ -145,8 +143,7 @@ LAYOUTS_TEST(a_shape_tensor_is_read_on_the_host)
     there.data = device;
     there.desc.location = KILN_LOCATION_DEVICE;
     assert_ok(kiln_context_bind(context, "shape", &there));
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_run(context));
-    assert_message("is a shape tensor");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_run(context), "is a shape tensor");
     kln_cuda_release(KILN_LOCATION_DEVICE, 0, device);
 }
 
@@ -195,8 +192,7 @@ LAYOUTS_TEST(an_output_may_depend_on_values)
         KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE(1, 2), room, sizeof room);
     assert_ok(kiln_context_bind(context, "y", &small));
     x[0] = x[1] = x[2] = 1;
-    assert_status(KILN_ERROR_SIZE, kiln_context_run(context));
-    assert_message("24 bytes");
+    assert_fails(KILN_ERROR_SIZE, kiln_context_run(context), "24 bytes");
     /* The same in device memory, and one that is large enough. */
     kiln_buffer *buffer = NULL;
     kiln_tensor on_device;
@@ -204,8 +200,8 @@ LAYOUTS_TEST(an_output_may_depend_on_values)
     assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_INT64, &KILN_SHAPE(1, 2), &on_device));
     on_device.bytes = 16;
     assert_ok(kiln_context_bind(context, "y", &on_device));
-    assert_status(KILN_ERROR_SIZE, kiln_context_run(context));
-    assert_message("output \"y\" has 24 bytes, 16 are bound");
+    assert_fails(KILN_ERROR_SIZE, kiln_context_run(context),
+                 "output \"y\" has 24 bytes, 16 are bound");
     /* As large as the output, which is less than the library asks for. */
     on_device.bytes = 24;
     assert_ok(kiln_context_bind(context, "y", &on_device));
@@ -225,8 +221,8 @@ LAYOUTS_TEST(an_output_may_depend_on_values)
     assert_ok(kiln_context_bind(context, "x", &full));
     if (ON_STAND_IN) { /* no device memory for it */
         set("FAKE_CUDA_MEMORY", "1");
-        assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_run(context));
-        assert_message("no memory for the output y");
+        assert_fails(KILN_ERROR_OUT_OF_MEMORY, kiln_context_run(context),
+                     "no memory for the output y");
         set("FAKE_CUDA_MEMORY", NULL);
     }
     assert_ok(kiln_context_run(context));
@@ -272,8 +268,8 @@ LAYOUTS_TEST(a_double_is_bound_as_a_float)
     double wide[4] = {0};
     const kiln_tensor tensor =
         KILN_HOST_TENSOR(KILN_DTYPE_FLOAT64, KILN_SHAPE(4), wide, sizeof wide);
-    assert_status(KILN_ERROR_DTYPE, kiln_context_bind(context, "x", &tensor));
-    assert_message("float32 is needed, float64 was given");
+    assert_fails(KILN_ERROR_DTYPE, kiln_context_bind(context, "x", &tensor),
+                 "float32 is needed, float64 was given");
     kiln_context_destroy(context);
     /* A comparison feeds both alike. */
     kiln_build_options reference = KILN_BUILD_OPTIONS_INIT;
@@ -325,8 +321,8 @@ LAYOUTS_TEST(device_memory_that_is_too_small_is_not_written)
     assert_ok(kiln_context_bind(context, "x", &input));
     assert_ok(kiln_context_bind(context, "y", &y));
     for (int run = 0; run < 3; run++) {
-        assert_status(KILN_ERROR_SIZE, kiln_context_run(context));
-        assert_message("output \"y\" has 32 bytes, 16 are bound");
+        assert_fails(KILN_ERROR_SIZE, kiln_context_run(context),
+                     "output \"y\" has 32 bytes, 16 are bound");
     }
     const kiln_mutable_span to = {found, sizeof found};
     assert_ok(kiln_buffer_read(buffer, 0, to, NULL));
@@ -342,8 +338,8 @@ LAYOUTS_TEST(layers_are_measured)
     owned_context context = context_on(engine);
     kiln_layer_time layer = {.struct_size = sizeof layer};
     assert_ok(kiln_context_profile_layers(context, true));
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_layer(context, 0, &layer));
-    assert_message("0 were measured");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_context_layer(context, 0, &layer),
+                 "0 were measured");
     (void)run_floats(context, KILN_SHAPE(1, 4), x);
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_layer(context, 0, &layer));
@@ -370,11 +366,11 @@ LAYOUTS_TEST(rtx_keeps_what_it_compiled)
     options.kernel_specialization = KILN_KERNELS_EAGER;
     options.rtx_graphs = KILN_SWITCH_ON;
     if (!is_rtx(i)) {
-        assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context));
-        assert_message("runtime_cache: it needs RuntimeConfig.createRuntimeCache");
+        assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context),
+                     "runtime_cache: it needs RuntimeConfig.createRuntimeCache");
         options.runtime_cache = NULL;
-        assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context));
-        assert_message("kernel_specialization");
+        assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context),
+                     "kernel_specialization");
         kiln_engine_release(engine);
         return;
     }
@@ -393,8 +389,8 @@ LAYOUTS_TEST(rtx_keeps_what_it_compiled)
         kiln_context_destroy(context);
     }
     options.runtime_cache = kiln_test_file("no.cache", "something else", 14);
-    assert_status(KILN_ERROR_MISMATCH, kiln_context_create(engine, &options, &context));
-    assert_message("does not take");
+    assert_fails(KILN_ERROR_MISMATCH, kiln_context_create(engine, &options, &context),
+                 "does not take");
     options = KILN_CONTEXT_OPTIONS_INIT;
     options.rtx_graphs = KILN_SWITCH_OFF;
     assert_ok(kiln_context_create(engine, &options, &context));
@@ -437,8 +433,8 @@ TENSORRT_TEST(other_backends_have_no_plans)
     const char *json = NULL;
     kiln_weight_streaming streaming = {.struct_size = sizeof streaming};
     assert_int_equal(kiln_engine_profile_count(engine), 0);
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_inspect(engine, &json));
-    assert_message("only an engine of TensorRT has this, and this one is of the reference backend");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_inspect(engine, &json),
+                 "only an engine of TensorRT has this, and this one is of the reference backend");
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_device_memory(engine, -1, &bytes));
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit_count(engine, &count));
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit(engine, NULL, 0));
@@ -447,8 +443,8 @@ TENSORRT_TEST(other_backends_have_no_plans)
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_set_weight_streaming(engine, 0));
     kiln_context_options wanted = KILN_CONTEXT_OPTIONS_INIT;
     wanted.share_device_memory = true;
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wanted, &context));
-    assert_message("\"share_device_memory\" is set, which the backend reference does not have");
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wanted, &context),
+                 "\"share_device_memory\" is set, which the backend reference does not have");
     assert_ok(kiln_context_create(engine, NULL, &context));
     kiln_layer_time layer = {.struct_size = sizeof layer};
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_set_profile(context, -1));
@@ -462,6 +458,6 @@ TENSORRT_TEST(a_context_needs_sensible_options)
     kiln_context *context = NULL;
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     options.kernel_specialization = (kiln_kernel_specialization)7;
-    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context));
-    assert_message("kernel_specialization is 7 (0 to 3)");
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context),
+                 "kernel_specialization is 7 (0 to 3)");
 }

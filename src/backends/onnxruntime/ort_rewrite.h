@@ -27,7 +27,7 @@ KILN_MUST_CHECK kiln_status ort_rewrite(kln_onnx_model *model, ort_rewrite_kind 
                                         const kiln_profile *profile, size_t *count);
 
 /* Attention as it is written out in ONNX becomes MultiHeadAttention. Where query, key and value are
- * the parts of one product with constants (kln_merge_products), its columns are put in the order
+ * the parts of one product with constants (kln_fuse_horizontally), its columns are put in the order
  * that lets the operator read that product whole. `inference` is of the model as it is. */
 KILN_MUST_CHECK kiln_status ort_fuse_attention(kln_graph_edit *edit, kln_inference *inference,
                                                size_t *count);

@@ -32,7 +32,7 @@ static kiln_status rewrite(const kiln_model *model, unsigned wanted, kln_variant
     size_t transposed = 0;
     KLN_RETURN_IF_ERROR(kln_model_read_anew(model, &variant->model));
     if ((wanted & MERGES) != 0) {
-        KLN_RETURN_IF_ERROR(kln_merge_products(variant->model, &merged));
+        KLN_RETURN_IF_ERROR(kln_fuse_horizontally(variant->model, &merged));
     }
     if ((wanted & FUSES) != 0) {
         KLN_RETURN_IF_ERROR(ort_rewrite(variant->model, ORT_REWRITE_ATTENTION, profile, &fused));

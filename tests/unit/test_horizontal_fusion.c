@@ -94,7 +94,7 @@ static size_t merge(kiln_network *network)
     kln_onnx_model *model = NULL;
     size_t merged = 99;
     assert_ok(kln_network_edit(network, &model));
-    assert_ok(kln_merge_products(model, &merged));
+    assert_ok(kln_fuse_horizontally(model, &merged));
     return merged;
 }
 
@@ -155,7 +155,7 @@ TEST(old_and_nested_models_are_left_alone)
     small_output(&graph, "y", SMALL_FLOAT, "n");
     const kiln_span bytes = small_model(&graph);
     assert_ok(kln_onnx_read_bytes(bytes, NULL, &model));
-    assert_ok(kln_merge_products(model, &merged));
+    assert_ok(kln_fuse_horizontally(model, &merged));
     assert_int_equal(merged, 0);
     kln_onnx_model_destroy(model);
     owned_network network = several();
@@ -172,7 +172,7 @@ static kiln_status read_and_merge(void *user)
     if (status == KILN_OK) {
         const size_t nodes = model->graph.node_count;
         const size_t constants = model->graph.initializer_count;
-        status = kln_merge_products(model, &merged);
+        status = kln_fuse_horizontally(model, &merged);
         assert_int_equal(merged, status == KILN_OK ? 2 : 0);
         if (status != KILN_OK) {
             assert_int_equal(model->graph.node_count, nodes);

@@ -209,7 +209,7 @@ static kiln_status merge(merger *m, kln_onnx_model *model)
     return status;
 }
 
-kiln_status kln_merge_products(kln_onnx_model *model, size_t *merged)
+kiln_status kln_fuse_horizontally(kln_onnx_model *model, size_t *merged)
 {
     merger m = {.count = 0};
     *merged = 0;
