@@ -250,6 +250,7 @@ static void many_at_once(const scene *self, const one_request *request)
         }
     }
     kiln_scheduler *scheduler = open_scheduler(self, KILN_SCHEDULE_THROUGHPUT, (int32_t)contexts);
+    feed_require(kiln_scheduler_warmup(scheduler, request->inputs, request->fed.input_count, 2000));
     for (int r = 0; r < ROUNDS; r++) {
         bare[r] = bare_rows(self, contexts);
         scheduled[r] = scheduled_rows(self, scheduler, request);

@@ -98,6 +98,17 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_create(kiln_engine *const *e
  */
 KILN_API void kiln_scheduler_destroy(kiln_scheduler *scheduler);
 
+/* Runs every size of a batch on every context, made of this request again and again, so that later
+ * requests meet neither first runs nor, on a GPU, the making of graphs; their variants are measured
+ * as kiln_context_warmup does, for `milliseconds` in all or 0 for a second each. Requests that come
+ * meanwhile are served by the contexts that are not being warmed up. Errors: as
+ * kiln_scheduler_submit and kiln_context_warmup. Any thread, but none inside `answered`. Since 0.1.
+ */
+KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_warmup(kiln_scheduler *scheduler,
+                                                           const kiln_named_tensor *inputs,
+                                                           size_t input_count,
+                                                           uint64_t milliseconds);
+
 /* Called once when a request is answered, in a thread of the scheduler's, or in the one that
  * cancels it or stops the scheduler; it should be quick. It may call what takes a request, and
  * kiln_scheduler_submit. */

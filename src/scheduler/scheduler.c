@@ -434,6 +434,63 @@ kiln_status kiln_scheduler_run(kiln_scheduler *scheduler, const kiln_named_tenso
     return status;
 }
 
+/* --- warming up --- */
+
+/* A context that was not warmed up yet, taken; or NULL when all were. With the lock. */
+static seat *take_cold(kiln_scheduler *scheduler)
+{
+    for (;;) {
+        bool any = false;
+        for (size_t i = 0; i < scheduler->seat_count; i++) {
+            seat *at = scheduler->seats[i];
+            any = any || !at->warm;
+            if (!at->warm && !at->busy) {
+                at->busy = true;
+                at->warm = true;
+                return at;
+            }
+        }
+        if (!any) {
+            return NULL;
+        }
+        (void)pthread_cond_wait(&scheduler->rest, &scheduler->lock);
+    }
+}
+
+static kiln_status warm_up(kiln_scheduler *scheduler, kiln_request *request, uint64_t milliseconds)
+{
+    kiln_status status = KILN_OK;
+    seat *at = NULL;
+    (void)pthread_mutex_lock(&scheduler->lock);
+    const uint64_t each = milliseconds != 0 ? milliseconds / scheduler->seat_count + 1 : 0;
+    for (size_t i = 0; i < scheduler->seat_count; i++) {
+        scheduler->seats[i]->warm = false;
+    }
+    while (status == KILN_OK && (at = take_cold(scheduler)) != NULL) {
+        (void)pthread_mutex_unlock(&scheduler->lock);
+        status = seat_warm_up(scheduler, at, request, each);
+        (void)pthread_mutex_lock(&scheduler->lock);
+        at->busy = false;
+        (void)pthread_cond_broadcast(&scheduler->rest);
+        scheduler_wake(scheduler);
+    }
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    return status;
+}
+
+kiln_status kiln_scheduler_warmup(kiln_scheduler *scheduler, const kiln_named_tensor *inputs,
+                                  size_t input_count, uint64_t milliseconds)
+{
+    KLN_RETURN_IF_NULL(scheduler);
+    kiln_request *request = NULL;
+    KLN_RETURN_IF_ERROR(make(scheduler, __func__, inputs, input_count, NULL, 0, NULL, &request));
+    const kiln_status status = warm_up(scheduler, request, milliseconds);
+    request_release(request);
+    return status;
+}
+
+/* --- cancelling --- */
+
 /* The context of a request that runs by itself, or NULL. */
 static kiln_context *context_of(const kiln_scheduler *scheduler, const kiln_request *request)
 {

@@ -143,6 +143,7 @@ typedef struct seat {
     kiln_buffer **inputs;    /* memory where inputs are joined, each grows */
     kiln_request **requests; /* of the batch, as many as a batch may have rows */
     size_t request_count;
+    bool warm;                /* in the warmup under way */
     bool apart;               /* its batch is not filled up: outputs could not be taken apart */
     kiln_named_tensor *named; /* inputs, then outputs, for a run */
 } seat;
@@ -161,6 +162,10 @@ typedef struct batch_outcome {
 
 /* Runs what the seat has, without the lock; each request gets its status. */
 void seat_run(kiln_scheduler *scheduler, seat *at, batch_outcome *outcome);
+
+/* Runs every size of a batch, made of the request again and again. */
+KILN_MUST_CHECK kiln_status seat_warm_up(kiln_scheduler *scheduler, seat *at, kiln_request *request,
+                                         uint64_t milliseconds);
 
 struct kiln_scheduler {
     atomic_size_t references; /* the owner's, and one of each request */

@@ -5,6 +5,7 @@
 #include "scheduler_parts.h"
 
 #define BLOCK_ALIGNMENT ((size_t)64)
+#define WARM_RUNS 3 /* after one: the second of a graph's is the first replay */
 
 kiln_status seat_make(const kiln_scheduler *scheduler, kiln_engine *engine, seat *made)
 {
@@ -378,4 +379,53 @@ void seat_run(kiln_scheduler *scheduler, seat *at, batch_outcome *outcome)
         note(at->requests[i],
              outcome->retried ? run_some(scheduler, at, &at->requests[i], 1, outcome) : status);
     }
+}
+
+/* --- before the first request --- */
+
+static kiln_status warm_size(kiln_scheduler *scheduler, seat *at, kiln_request *request,
+                             int64_t size, uint64_t milliseconds)
+{
+    batch_outcome outcome = {.runs = 0};
+    batch one = {.scheduler = scheduler,
+                 .at = at,
+                 .requests = at->requests,
+                 .filled = size,
+                 .outcome = &outcome};
+    do {
+        at->requests[one.count++] = request;
+        one.rows += request->rows;
+    } while (one.rows + request->rows <= size);
+    for (size_t i = 0; i < scheduler->rules.input_count; i++) {
+        KLN_RETURN_IF_ERROR(join_input(&one, i));
+    }
+    kiln_status status = prepare_outputs(&one);
+    if (status == KILN_OK) {
+        status = kiln_context_run_tensors(at->context, at->named, scheduler->rules.input_count,
+                                          at->named + scheduler->rules.input_count,
+                                          scheduler->rules.output_count);
+    }
+    if (status == KILN_OK) {
+        status = kiln_context_warmup(at->context, WARM_RUNS, milliseconds, NULL);
+    }
+    result_block_release(&scheduler->blocks, one.block);
+    return status;
+}
+
+kiln_status seat_warm_up(kiln_scheduler *scheduler, seat *at, kiln_request *request,
+                         uint64_t milliseconds)
+{
+    const schedule_rules *rules = &scheduler->rules;
+    const int64_t most[] = {request->rows, rules->max_rows};
+    const int64_t *sizes = rules->size_count != 0 ? rules->sizes : most;
+    const size_t count = rules->size_count != 0 ? rules->size_count : rules->axis < 0 ? 1 : 2;
+    kiln_status status = KILN_OK;
+    for (size_t i = 0; i < count && status == KILN_OK; i++) {
+        if (sizes[i] >= request->rows) {
+            status = warm_size(scheduler, at, request, sizes[i],
+                               milliseconds != 0 ? milliseconds / count + 1 : 0);
+        }
+    }
+    at->request_count = 0;
+    return status;
 }

@@ -80,6 +80,32 @@ TEST(engines_change_between_two_batches)
 
 /* --- under load --- */
 
+TEST(a_warmup_runs_every_size_on_every_context)
+{
+    (void)state;
+    play self = PLAY_INIT;
+    static const int64_t sizes[] = {1, 2, 6};
+    owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
+    owned_scheduler scheduler = NULL;
+    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
+    rows_of data;
+    options.batch_sizes = sizes;
+    options.batch_size_count = 3;
+    options.contexts = 2;
+    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    fill_rows(&data, 2, COLUMNS, 1);
+    assert_ok(kiln_scheduler_warmup(scheduler, &data.input, 1, 0));
+    /* Of sizes that a request of two rows fits into, four runs each. */
+    assert_int_equal(self.runs, 16);
+    for (int i = 0; i < 16; i++) {
+        assert_int_equal(self.rows[i], i % 8 < 4 ? 2 : 6);
+    }
+    data.input.name = "z";
+    assert_status(KILN_ERROR_NAME, kiln_scheduler_warmup(scheduler, &data.input, 1, 0));
+    const kiln_scheduler_counters counters = counted(scheduler);
+    assert_true(counters.submitted == 0 && counters.batches == 0);
+}
+
 TEST(many_threads_get_their_own_answers)
 {
     (void)state;
