@@ -13,30 +13,6 @@
 
 /* --- the end --- */
 
-void scheduler_release(kiln_scheduler *scheduler)
-{
-    if (atomic_fetch_sub(&scheduler->references, 1) != 1) {
-        return;
-    }
-    while (scheduler->free != NULL) {
-        kiln_request *request = scheduler->free;
-        scheduler->free = request->next;
-        (void)sem_destroy(&request->answered);
-        kln_free(request);
-    }
-    for (size_t i = 0; i < FIGURES; i++) {
-        kiln_histogram_destroy(scheduler->figures[i]);
-    }
-    block_list_finish(&scheduler->blocks);
-    request_queue_finish(&scheduler->queue);
-    kln_arena_finish(&scheduler->rules.arena);
-    (void)pthread_cond_destroy(&scheduler->work);
-    (void)pthread_cond_destroy(&scheduler->timer);
-    (void)pthread_cond_destroy(&scheduler->rest);
-    (void)pthread_mutex_destroy(&scheduler->lock);
-    kln_free(scheduler);
-}
-
 static void drop_seats(const kiln_scheduler *scheduler, seat **seats, size_t count)
 {
     for (size_t i = 0; seats != NULL && i < count; i++) {

@@ -210,6 +210,7 @@ void scheduler_wake(kiln_scheduler *scheduler);
 /* Answers a request that is in no list any more; request_tell is to follow. With the lock. */
 void scheduler_answer(kiln_scheduler *scheduler, kiln_request *request, kiln_request_state state,
                       kiln_status status, const char *sentence);
+/* Once nobody has it and its requests any more, their memory goes. */
 void scheduler_release(kiln_scheduler *scheduler);
 
 /* The bodies of its threads. */

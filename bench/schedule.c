@@ -2,7 +2,7 @@
 /* What a scheduler costs beside the bare engine, and what it gives: one request at a time against
  * kiln_context_run, and many at once against the best that runs of full batches reach.
  *
- *     bench_scheduler BACKEND LIBRARY|- MODEL SECONDS MAX_BATCH AT_ONCE NAME=DIMS...
+ *     bench_schedule BACKEND LIBRARY|- MODEL SECONDS MAX_BATCH AT_ONCE NAME=DIMS...
  *
  * MODEL is an ONNX file or a .plan; DIMS as Nx3x224x224, N for the batch. AT_ONCE requests of one
  * row are kept outstanding. Each pair is measured in turns, and the ratio is of the same round.
@@ -290,7 +290,7 @@ int main(int argc, char **argv)
                      : kiln_engine_build_file(argv[3], &options, &self.engine));
     self.place = kiln_engine_device(self.engine) >= 0 ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST;
     open_request(&self, &request);
-    (void)printf("{\"bench\": \"scheduler\", \"model\": \"%s\", \"backend\": \"%s\", ", argv[3],
+    (void)printf("{\"bench\": \"schedule\", \"model\": \"%s\", \"backend\": \"%s\", ", argv[3],
                  argv[1]);
     one_at_a_time(&self, &request);
     many_at_once(&self, &request);
