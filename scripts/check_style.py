@@ -11,7 +11,8 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COLUMNS = 100
 WIDE_COLUMNS = 120  # build files
-FILE_LINES = 700  # about 600 is the aim
+FILE_LINES = 700  # elsewhere; about 600 is the aim
+SOURCE_LINES = 500  # in src/
 CODE = (".c", ".h", ".inc", ".cu")
 TEXT = CODE + (".py", ".sh", ".cmake", ".txt", ".yml", ".json", ".in")
 # Names that many folders have.
@@ -63,8 +64,9 @@ def check_lines(path, text, problems):
 
 
 def check_code(path, text, problems):
-    if text.count("\n") > FILE_LINES:
-        problems.append(f"{path}: {text.count(chr(10))} lines, {FILE_LINES} are allowed: divide it")
+    most = SOURCE_LINES if path.startswith("src/") else FILE_LINES
+    if text.count("\n") > most:
+        problems.append(f"{path}: {text.count(chr(10))} lines, {most} are allowed: divide it")
     if not path.startswith("src/") or path == HEAP:
         return
     for number, line in enumerate(code_only(text).split("\n"), 1):

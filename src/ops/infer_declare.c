@@ -77,13 +77,13 @@ uint32_t kln_walk_resolve(kln_infer_state *state, kln_graph_walk *walk, const ch
 
 /* --- types --- */
 
-static kln_dim named_dim(kln_infer_state *state, const char *name)
+kln_dim kln_state_named_dim(kln_infer_state *state, const char *name)
 {
     const uint32_t alias = kln_names_get(&state->aliases, name);
     return alias != KLN_NAMES_NONE ? state->alias_dims[alias] : kln_dim_of_name(&state->pool, name);
 }
 
-static void set_alias(kln_infer_state *state, const char *name, kln_dim dim)
+void kln_state_set_alias(kln_infer_state *state, const char *name, kln_dim dim)
 {
     if (state->alias_count == state->alias_capacity) {
         const size_t capacity = state->alias_capacity == 0 ? 16 : state->alias_capacity * 2;
@@ -107,7 +107,8 @@ static kln_dim declared_dim(kln_infer_state *state, const kln_onnx_dim *dim)
     if (dim->value >= 0) {
         return KLN_DIM_OF_NUMBER(dim->value);
     }
-    return kln_onnx_names_dim(dim->parameter) ? named_dim(state, dim->parameter) : KLN_UNKNOWN_DIM;
+    return kln_onnx_names_dim(dim->parameter) ? kln_state_named_dim(state, dim->parameter)
+                                              : KLN_UNKNOWN_DIM;
 }
 
 static void from_type(kln_infer_state *state, kln_value *value, const kln_onnx_type *type,
@@ -212,10 +213,9 @@ static void complete_shape(kln_infer_state *state, kln_value *to, const kln_valu
     to->dims = dims != NULL ? dims : to->dims;
 }
 
-/* Elements of a sequence or optional, with what is declared where nothing was inferred. Nesting is
- * limited where types are read. */
-static const kln_value *complete_element(kln_infer_state *state, const kln_value *inferred,
-                                         const kln_value *declared)
+/* Nesting is limited where types are read. */
+const kln_value *kln_value_complete(kln_infer_state *state, const kln_value *inferred,
+                                    const kln_value *declared)
 {
     if (inferred == NULL || declared == NULL) {
         return inferred != NULL ? inferred : declared;
@@ -229,7 +229,7 @@ static const kln_value *complete_element(kln_infer_state *state, const kln_value
         return inferred;
     }
     *copy = *inferred;
-    copy->element = complete_element(state, inferred->element, declared->element);
+    copy->element = kln_value_complete(state, inferred->element, declared->element);
     complete_shape(state, copy, declared);
     return copy;
 }
@@ -273,7 +273,7 @@ static void bind_input(kln_infer_state *state, kln_value *value, const kln_value
         return;
     }
     kln_value_copy_type(value, bound, bound->has_shape);
-    value->element = complete_element(state, bound->element, declared.element);
+    value->element = kln_value_complete(state, bound->element, declared.element);
     complete_shape(state, value, &declared);
 }
 
@@ -395,185 +395,4 @@ void kln_walk_inputs(kln_infer_state *state, kln_graph_walk *walk, const kln_val
     }
     walk->initializers_done = graph->initializer_count;
     add_sparse(state, walk);
-}
-
-/* --- what was inferred against what is declared --- */
-
-static kln_dim merge_dim(kln_infer_state *state, kln_dim inferred, const kln_onnx_dim *declared)
-{
-    if (inferred.kind == KLN_DIM_NUMBER) {
-        return inferred;
-    }
-    const char *name = declared->parameter;
-    if (declared->value >= 0 || !kln_onnx_names_dim(name)) {
-        return declared->value >= 0 ? KLN_DIM_OF_NUMBER(declared->value) : inferred;
-    }
-    if (kln_names_get(&state->input_names, name) != KLN_NAMES_NONE ||
-        inferred.kind == KLN_DIM_UNKNOWN) {
-        return named_dim(state, name);
-    }
-    if (kln_names_get(&state->aliases, name) == KLN_NAMES_NONE) {
-        set_alias(state, name, inferred);
-    }
-    return inferred;
-}
-
-static void merge_dims(kln_rule *rule, const kln_onnx_type *declared, kln_value *inferred)
-{
-    kln_infer_state *state = rule->state;
-    kln_dim *dims = kln_rule_alloc(rule, inferred->rank, sizeof *dims);
-    for (size_t i = 0; dims != NULL && i < inferred->rank; i++) {
-        const kln_onnx_dim *dim = &declared->dims[i];
-        if (inferred->dims[i].kind == KLN_DIM_NUMBER && dim->value >= 0 &&
-            inferred->dims[i].of.number != dim->value) {
-            char expected[160];
-            char found[32];
-            (void)kln_value_format(inferred, expected, sizeof expected);
-            (void)snprintf(found, sizeof found, "%lld", (long long)dim->value);
-            kln_rule_fault(rule, KILN_ISSUE_SHAPE, inferred->name, expected, found,
-                           "\"%.80s\" is %.100s, but dimension %zu is declared as %s",
-                           inferred->name, expected, i, found);
-        }
-        dims[i] = merge_dim(state, inferred->dims[i], dim);
-    }
-    if (dims != NULL) {
-        inferred->dims = dims;
-    }
-}
-
-/* What is declared and what was found do not contradict each other, shapes aside. */
-static bool type_agrees(const kln_onnx_type *type, const kln_value *value)
-{
-    if (type->kind != value->kind ||
-        (type->kind == KLN_ONNX_KIND_TENSOR && type->wire_dtype != 0 && value->wire_dtype != 0 &&
-         type->wire_dtype != value->wire_dtype)) {
-        return type->kind == KLN_ONNX_KIND_NONE || value->kind == KLN_ONNX_KIND_NONE;
-    }
-    return type->element == NULL || value->element == NULL ||
-           type_agrees(type->element, value->element);
-}
-
-void kln_walk_merge(kln_rule *rule, kln_graph_walk *walk, kln_value *value, kln_value *inferred)
-{
-    const uint32_t place =
-        walk->declared.count > 0 ? kln_names_get(&walk->declared, value->name) : KLN_NAMES_NONE;
-    if (place == KLN_NAMES_NONE) {
-        return;
-    }
-    const kln_onnx_graph *graph = walk->inference.graph;
-    const kln_onnx_type *type = (place & KLN_DECLARED_OUTPUT) != 0
-                                    ? &graph->outputs[place & ~KLN_DECLARED_OUTPUT].type
-                                    : &graph->values[place].type;
-    if (type->kind == KLN_ONNX_KIND_NONE) {
-        return;
-    }
-    if (inferred->kind == KLN_ONNX_KIND_NONE) {
-        const char *name = inferred->name;
-        kln_value_from_type(rule->state, inferred, type);
-        inferred->name = name;
-        return;
-    }
-    if (!type_agrees(type, inferred)) {
-        char expected[160];
-        char found[160];
-        kln_value declared = {.name = "", .kind = KLN_ONNX_KIND_NONE};
-        kln_value_from_type(rule->state, &declared, type);
-        (void)kln_value_format(inferred, expected, sizeof expected);
-        (void)kln_value_format(&declared, found, sizeof found);
-        kln_rule_fault(rule, KILN_ISSUE_DTYPE, value->name, expected, found,
-                       "\"%.80s\" is %.100s, but is declared as %.100s", value->name, expected,
-                       found);
-        return;
-    }
-    if (inferred->wire_dtype == 0) {
-        inferred->wire_dtype = type->wire_dtype;
-    }
-    if (type->element != NULL) {
-        kln_value declared = {.name = "", .kind = KLN_ONNX_KIND_NONE};
-        kln_value_from_type(rule->state, &declared, type);
-        inferred->element = complete_element(rule->state, inferred->element, declared.element);
-    }
-    if (!type->has_shape) {
-        return;
-    }
-    if (!inferred->has_shape) {
-        kln_value declared = {.name = "", .kind = KLN_ONNX_KIND_NONE};
-        kln_value_from_type(rule->state, &declared, type);
-        inferred->has_shape = declared.has_shape;
-        inferred->rank = declared.rank;
-        inferred->dims = declared.dims;
-    } else if (inferred->rank != type->rank) {
-        char expected[160];
-        char found[32];
-        (void)kln_value_format(inferred, expected, sizeof expected);
-        (void)snprintf(found, sizeof found, "%zu", type->rank);
-        kln_rule_fault(rule, KILN_ISSUE_RANK, value->name, expected, found,
-                       "\"%.80s\" is %.100s, but is declared with %s dimensions", value->name,
-                       expected, found);
-    } else {
-        merge_dims(rule, type, inferred);
-    }
-}
-
-/* --- shapes that the caller gives --- */
-
-static const kln_onnx_value *find_input(const kln_onnx_model *model, const char *name)
-{
-    for (size_t i = 0; i < model->graph.input_count; i++) {
-        if (strcmp(model->graph.inputs[i].name, name) == 0) {
-            return &model->graph.inputs[i];
-        }
-    }
-    return NULL;
-}
-
-static kiln_status option_dim(kln_infer_state *state, const char *input, size_t axis,
-                              const kln_onnx_dim *declared, int64_t given)
-{
-    int64_t expected = declared->value;
-    const char *name = declared->parameter;
-    if (expected < 0 && kln_onnx_names_dim(name)) {
-        const uint32_t alias = kln_names_get(&state->aliases, name);
-        if (alias != KLN_NAMES_NONE) {
-            expected = state->alias_dims[alias].of.number;
-        } else {
-            set_alias(state, name, KLN_DIM_OF_NUMBER(given));
-            return state->status;
-        }
-    }
-    if (expected >= 0 && expected != given) {
-        return kln_fail(KILN_ERROR_SHAPE,
-                        "input \"%s\": dimension %zu%s%s is %lld, but %lld was given", input, axis,
-                        name != NULL ? ", " : "", name != NULL ? name : "", (long long)expected,
-                        (long long)given);
-    }
-    return KILN_OK;
-}
-
-kiln_status kln_state_options(kln_infer_state *state)
-{
-    for (size_t i = 0; i < state->options.input_count; i++) {
-        const kln_input_shape *given = &state->options.inputs[i];
-        const kln_onnx_value *input = find_input(state->inference->model, given->name);
-        if (input == NULL) {
-            return kln_fail(KILN_ERROR_NAME,
-                            "a shape was given for \"%s\", but no input of the "
-                            "network has that name",
-                            given->name);
-        }
-        const int32_t rank = given->shape.rank;
-        if (rank < 0 || rank > KILN_MAX_RANK ||
-            (input->type.has_shape && input->type.rank != (size_t)rank)) {
-            return kln_fail(KILN_ERROR_RANK,
-                            "input \"%s\" has %zu dimensions, but a shape of %d was given",
-                            given->name, input->type.rank, (int)rank);
-        }
-        for (size_t k = 0; input->type.has_shape && k < (size_t)rank; k++) {
-            if (given->shape.dims[k] >= 0) {
-                KLN_RETURN_IF_ERROR(
-                    option_dim(state, given->name, k, &input->type.dims[k], given->shape.dims[k]));
-            }
-        }
-    }
-    return KILN_OK;
 }

@@ -4,14 +4,6 @@
 #include <string.h>
 
 #define FIRST_BUCKETS ((size_t)256)
-#define UNKNOWN ((kln_dim){.kind = KLN_DIM_UNKNOWN, .of.number = 0})
-
-/* A polynomial in the making: unordered until it is interned. */
-typedef struct draft {
-    size_t count;
-    bool overflow;
-    kln_term terms[KLN_TERMS_MOST * KLN_TERMS_MOST + 2];
-} draft;
 
 void kln_expressions_init(kln_expressions *pool, kln_arena *arena)
 {
@@ -110,7 +102,7 @@ static bool same_name(const char *a, const char *b)
     return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-static const kln_factor *intern_factor(kln_expressions *pool, const kln_factor *wanted)
+const kln_factor *kln_factor_intern(kln_expressions *pool, const kln_factor *wanted)
 {
     if (!grow(pool)) {
         return NULL;
@@ -141,7 +133,7 @@ static const kln_factor *intern_factor(kln_expressions *pool, const kln_factor *
     return factor;
 }
 
-static uint32_t size_of_dim(kln_dim dim)
+uint32_t kln_dim_size(kln_dim dim)
 {
     return dim.kind == KLN_DIM_EXPRESSION ? dim.of.expression->size : 1;
 }
@@ -163,7 +155,7 @@ static int compare_terms(const kln_term *a, const kln_term *b)
 }
 
 /* Adds a term to its like, or at its place. */
-static void draft_add(draft *sum, const kln_term *term)
+void kln_draft_add(kln_draft *sum, const kln_term *term)
 {
     size_t place = 0;
     int order = 1;
@@ -189,7 +181,7 @@ static void draft_add(draft *sum, const kln_term *term)
     sum->count++;
 }
 
-static void draft_add_dim(draft *sum, kln_dim dim, int64_t times)
+static void draft_add_dim(kln_draft *sum, kln_dim dim, int64_t times)
 {
     kln_term one = {.coefficient = dim.of.number, .count = 0};
     const kln_term *terms = &one;
@@ -201,11 +193,11 @@ static void draft_add_dim(draft *sum, kln_dim dim, int64_t times)
     for (size_t i = 0; i < count; i++) {
         kln_term term = terms[i];
         sum->overflow |= __builtin_mul_overflow(term.coefficient, times, &term.coefficient);
-        draft_add(sum, &term);
+        kln_draft_add(sum, &term);
     }
 }
 
-static bool same_terms(const kln_expression *e, const draft *d)
+static bool same_terms(const kln_expression *e, const kln_draft *d)
 {
     if (e->count != d->count) {
         return false;
@@ -220,7 +212,7 @@ static bool same_terms(const kln_expression *e, const draft *d)
 }
 
 /* Sets hash, size and sign; false past the limits. */
-static bool measure(const draft *d, kln_expression *e)
+static bool measure(const kln_draft *d, kln_expression *e)
 {
     e->hash = 1;
     e->size = 0;
@@ -239,10 +231,10 @@ static bool measure(const draft *d, kln_expression *e)
     return e->size <= KLN_EXPRESSION_SIZE;
 }
 
-static kln_dim intern(kln_expressions *pool, const draft *d)
+kln_dim kln_dim_intern(kln_expressions *pool, const kln_draft *d)
 {
     if (d->overflow || d->count > KLN_TERMS_MOST) {
-        return UNKNOWN;
+        return KLN_UNKNOWN_DIM;
     }
     if (d->count == 0) {
         return KLN_DIM_OF_NUMBER(0);
@@ -252,7 +244,7 @@ static kln_dim intern(kln_expressions *pool, const draft *d)
     }
     kln_expression head = {.count = (uint32_t)d->count};
     if (!measure(d, &head) || !grow(pool)) {
-        return UNKNOWN;
+        return KLN_UNKNOWN_DIM;
     }
     kln_expression **bucket = &pool->buckets[head.hash & (pool->bucket_count - 1)];
     for (const kln_expression *e = *bucket; e != NULL; e = e->next) {
@@ -264,7 +256,7 @@ static kln_dim intern(kln_expressions *pool, const draft *d)
     kln_expression *e = kln_arena_alloc(pool->arena, sizeof *e + bytes);
     if (e == NULL) {
         pool->failed = true;
-        return UNKNOWN;
+        return KLN_UNKNOWN_DIM;
     }
     *e = head;
     memcpy(e->terms, d->terms, bytes);
@@ -274,19 +266,19 @@ static kln_dim intern(kln_expressions *pool, const draft *d)
     return (kln_dim){.kind = KLN_DIM_EXPRESSION, .of.expression = e};
 }
 
-static kln_dim of_factor(kln_expressions *pool, const kln_factor *factor)
+kln_dim kln_dim_of_factor(kln_expressions *pool, const kln_factor *factor)
 {
     if (factor == NULL) {
-        return UNKNOWN;
+        return KLN_UNKNOWN_DIM;
     }
-    draft d = {.count = 1};
+    kln_draft d = {.count = 1};
     d.terms[0] = (kln_term){.coefficient = 1, .count = 1, .factors = {factor}};
-    return intern(pool, &d);
+    return kln_dim_intern(pool, &d);
 }
 
 /* --- arithmetic --- */
 
-static bool is_exact(kln_dim dim)
+bool kln_dim_is_exact(kln_dim dim)
 {
     return dim.kind == KLN_DIM_NUMBER || dim.kind == KLN_DIM_EXPRESSION;
 }
@@ -295,24 +287,24 @@ kln_dim kln_dim_of_name(kln_expressions *pool, const char *name)
 {
     const kln_factor wanted = {
         .kind = KLN_FACTOR_NAME, .size = 1, .not_negative = true, .name = name};
-    return of_factor(pool, intern_factor(pool, &wanted));
+    return kln_dim_of_factor(pool, kln_factor_intern(pool, &wanted));
 }
 
 static kln_dim combine(kln_expressions *pool, kln_dim a, kln_dim b, int64_t times)
 {
-    if (!is_exact(a) || !is_exact(b)) {
-        return UNKNOWN;
+    if (!kln_dim_is_exact(a) || !kln_dim_is_exact(b)) {
+        return KLN_UNKNOWN_DIM;
     }
     int64_t number = b.of.number;
     if (a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER) {
         const bool fits = !__builtin_mul_overflow(number, times, &number) &&
                           !__builtin_add_overflow(a.of.number, number, &number);
-        return fits ? KLN_DIM_OF_NUMBER(number) : UNKNOWN;
+        return fits ? KLN_DIM_OF_NUMBER(number) : KLN_UNKNOWN_DIM;
     }
-    draft sum = {.count = 0};
+    kln_draft sum = {.count = 0};
     draft_add_dim(&sum, a, 1);
     draft_add_dim(&sum, b, times);
-    return intern(pool, &sum);
+    return kln_dim_intern(pool, &sum);
 }
 
 kln_dim kln_dim_add(kln_expressions *pool, kln_dim a, kln_dim b)
@@ -353,175 +345,35 @@ static bool multiply_terms(const kln_term *a, const kln_term *b, kln_term *produ
 
 kln_dim kln_dim_multiply(kln_expressions *pool, kln_dim a, kln_dim b)
 {
-    if (!is_exact(a) || !is_exact(b)) {
+    if (!kln_dim_is_exact(a) || !kln_dim_is_exact(b)) {
         /* 0 elements stay 0 whatever the other is. */
         const bool nothing = (a.kind == KLN_DIM_NUMBER && a.of.number == 0) ||
                              (b.kind == KLN_DIM_NUMBER && b.of.number == 0);
-        return nothing ? KLN_DIM_OF_NUMBER(0) : UNKNOWN;
+        return nothing ? KLN_DIM_OF_NUMBER(0) : KLN_UNKNOWN_DIM;
     }
     int64_t number = 0;
     if (a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER) {
         return __builtin_mul_overflow(a.of.number, b.of.number, &number)
-                   ? UNKNOWN
+                   ? KLN_UNKNOWN_DIM
                    : KLN_DIM_OF_NUMBER(number);
     }
-    draft product = {.count = 0};
+    kln_draft product = {.count = 0};
     if (a.kind == KLN_DIM_NUMBER || b.kind == KLN_DIM_NUMBER) {
         const bool swap = a.kind == KLN_DIM_NUMBER;
         const int64_t times = swap ? a.of.number : b.of.number;
         if (times != 0) {
             draft_add_dim(&product, swap ? b : a, times);
         }
-        return intern(pool, &product);
+        return kln_dim_intern(pool, &product);
     }
     for (size_t i = 0; i < a.of.expression->count; i++) {
         for (size_t k = 0; k < b.of.expression->count; k++) {
             kln_term term = {.coefficient = 0};
             if (!multiply_terms(&a.of.expression->terms[i], &b.of.expression->terms[k], &term)) {
-                return UNKNOWN;
+                return KLN_UNKNOWN_DIM;
             }
-            draft_add(&product, &term);
+            kln_draft_add(&product, &term);
         }
     }
-    return intern(pool, &product);
-}
-
-/* Takes the factors of `by` out of `term`; false when one is not there. */
-static bool divide_term(const kln_term *term, const kln_term *by, kln_term *quotient)
-{
-    if (term->coefficient % by->coefficient != 0) {
-        return false;
-    }
-    *quotient = (kln_term){.coefficient = term->coefficient / by->coefficient};
-    size_t k = 0;
-    for (size_t i = 0; i < term->count; i++) {
-        if (k < by->count && term->factors[i] == by->factors[k]) {
-            k++;
-        } else {
-            quotient->factors[quotient->count++] = term->factors[i];
-        }
-    }
-    return k == by->count;
-}
-
-/* a / b where b is a single term that divides every term of a, or b equals a. */
-static kln_dim divide_exactly(kln_expressions *pool, kln_dim a, kln_dim b)
-{
-    if (kln_dim_equal(a, b)) {
-        return KLN_DIM_OF_NUMBER(1);
-    }
-    if (a.kind != KLN_DIM_EXPRESSION || b.of.expression->count != 1) {
-        return UNKNOWN;
-    }
-    draft quotient = {.count = 0};
-    for (size_t i = 0; i < a.of.expression->count; i++) {
-        kln_term term = {.coefficient = 0};
-        if (!divide_term(&a.of.expression->terms[i], &b.of.expression->terms[0], &term)) {
-            return UNKNOWN;
-        }
-        draft_add(&quotient, &term);
-    }
-    return intern(pool, &quotient);
-}
-
-static int64_t floor_of(int64_t a, int64_t b)
-{
-    return a / b - (a % b != 0 && (a < 0) != (b < 0) ? 1 : 0);
-}
-
-/* floor((q*n + r)/n) is q + floor(r/n): what divides goes outside. */
-static kln_dim floor_by_number(kln_expressions *pool, const kln_expression *a, int64_t n)
-{
-    draft whole = {.count = 0};
-    draft rest = {.count = 0};
-    for (size_t i = 0; i < a->count; i++) {
-        kln_term outside = a->terms[i];
-        kln_term inside = a->terms[i];
-        outside.coefficient = floor_of(a->terms[i].coefficient, n);
-        inside.coefficient = a->terms[i].coefficient - outside.coefficient * n;
-        if (inside.count != 0 && inside.coefficient != 0) {
-            outside.coefficient = 0;
-            inside.coefficient = a->terms[i].coefficient;
-        }
-        if (outside.coefficient != 0) {
-            draft_add(&whole, &outside);
-        }
-        if (inside.coefficient != 0) {
-            draft_add(&rest, &inside);
-        }
-    }
-    const kln_dim inner = intern(pool, &rest);
-    const kln_dim outer = intern(pool, &whole);
-    if (inner.kind == KLN_DIM_NUMBER) {
-        return kln_dim_plus(pool, outer, floor_of(inner.of.number, n));
-    }
-    if (inner.kind == KLN_DIM_UNKNOWN || outer.kind == KLN_DIM_UNKNOWN) {
-        return UNKNOWN;
-    }
-    const kln_factor wanted = {.kind = KLN_FACTOR_FLOOR,
-                               .size = inner.of.expression->size + 2,
-                               .not_negative = inner.of.expression->not_negative,
-                               .a = inner,
-                               .divisor = n};
-    return kln_dim_add(pool, outer, of_factor(pool, intern_factor(pool, &wanted)));
-}
-
-kln_dim kln_dim_floor_divide(kln_expressions *pool, kln_dim a, kln_dim b)
-{
-    if (!is_exact(a) || !is_exact(b)) {
-        return UNKNOWN;
-    }
-    if (b.kind == KLN_DIM_EXPRESSION) {
-        return divide_exactly(pool, a, b);
-    }
-    if (b.of.number <= 0) {
-        return UNKNOWN;
-    }
-    if (a.kind == KLN_DIM_NUMBER) {
-        return KLN_DIM_OF_NUMBER(floor_of(a.of.number, b.of.number));
-    }
-    return floor_by_number(pool, a.of.expression, b.of.number);
-}
-
-kln_dim kln_dim_ceil_divide(kln_expressions *pool, kln_dim a, kln_dim b)
-{
-    if (b.kind != KLN_DIM_NUMBER) {
-        return kln_dim_floor_divide(pool, a, b);
-    }
-    return kln_dim_floor_divide(pool, kln_dim_plus(pool, a, b.of.number - 1), b);
-}
-
-static kln_dim extreme(kln_expressions *pool, kln_dim a, kln_dim b, kln_factor_kind kind)
-{
-    if (!is_exact(a) || !is_exact(b)) {
-        return UNKNOWN;
-    }
-    const kln_dim difference = kln_dim_subtract(pool, a, b);
-    const kln_dim opposite = kln_dim_subtract(pool, b, a);
-    if (kln_dim_not_negative(difference)) {
-        return kind == KLN_FACTOR_MAX ? a : b;
-    }
-    if (kln_dim_not_negative(opposite)) {
-        return kind == KLN_FACTOR_MAX ? b : a;
-    }
-    const bool swap = a.kind == KLN_DIM_NUMBER ||
-                      (b.kind == KLN_DIM_EXPRESSION && a.of.expression->id > b.of.expression->id);
-    const bool both = kln_dim_not_negative(a) && kln_dim_not_negative(b);
-    const bool either = kln_dim_not_negative(a) || kln_dim_not_negative(b);
-    const kln_factor wanted = {.kind = kind,
-                               .size = size_of_dim(a) + size_of_dim(b) + 1,
-                               .not_negative = kind == KLN_FACTOR_MAX ? either : both,
-                               .a = swap ? b : a,
-                               .b = swap ? a : b};
-    return of_factor(pool, intern_factor(pool, &wanted));
-}
-
-kln_dim kln_dim_max(kln_expressions *pool, kln_dim a, kln_dim b)
-{
-    return extreme(pool, a, b, KLN_FACTOR_MAX);
-}
-
-kln_dim kln_dim_min(kln_expressions *pool, kln_dim a, kln_dim b)
-{
-    return extreme(pool, a, b, KLN_FACTOR_MIN);
+    return kln_dim_intern(pool, &product);
 }

@@ -17,6 +17,8 @@
 /* Names, numbers and signs in one expression, so that nesting cannot grow without end. */
 #define KLN_EXPRESSION_SIZE 48
 
+#define KLN_UNKNOWN_DIM ((kln_dim){.kind = KLN_DIM_UNKNOWN, .of.number = 0})
+
 typedef enum kln_factor_kind {
     KLN_FACTOR_NAME,
     KLN_FACTOR_FLOOR, /* floor(a / divisor) */
@@ -60,6 +62,24 @@ struct kln_expressions {
     size_t expression_count, factor_count;
     bool failed; /* memory ran out; what was asked for then is unknown */
 };
+
+/* --- for infer_divide.c --- */
+
+/* A polynomial in the making: unordered until it is interned. */
+typedef struct kln_draft {
+    size_t count;
+    bool overflow;
+    kln_term terms[KLN_TERMS_MOST * KLN_TERMS_MOST + 2];
+} kln_draft;
+
+void kln_draft_add(kln_draft *sum, const kln_term *term);
+kln_dim kln_dim_intern(kln_expressions *pool, const kln_draft *d);
+const kln_factor *kln_factor_intern(kln_expressions *pool, const kln_factor *wanted);
+kln_dim kln_dim_of_factor(kln_expressions *pool, const kln_factor *factor);
+bool kln_dim_is_exact(kln_dim dim);
+uint32_t kln_dim_size(kln_dim dim);
+
+/* --- for everybody --- */
 
 void kln_expressions_init(kln_expressions *pool, kln_arena *arena);
 

@@ -31,8 +31,6 @@ enum {
     KLN_WIRE_NEWEST = 28 /* float6e3m2 */
 };
 
-#define KLN_UNKNOWN_DIM ((kln_dim){.kind = KLN_DIM_UNKNOWN, .of.number = 0})
-
 /* Where operator sets and attribute references are looked up: the model, or a function's call. */
 typedef struct kln_scope {
     const struct kln_scope *parent;
@@ -210,6 +208,13 @@ uint32_t kln_walk_resolve(kln_infer_state *state, kln_graph_walk *walk, const ch
 void kln_walk_declare(kln_infer_state *state, kln_graph_walk *walk);
 void kln_walk_inputs(kln_infer_state *state, kln_graph_walk *walk, const kln_value *const *bound,
                      size_t bound_count);
+/* A dimension of that name, or what the name was found to stand for. */
+kln_dim kln_state_named_dim(kln_infer_state *state, const char *name);
+void kln_state_set_alias(kln_infer_state *state, const char *name, kln_dim dim);
+/* Elements of a sequence or optional, with what is declared where nothing was inferred. */
+const kln_value *kln_value_complete(kln_infer_state *state, const kln_value *inferred,
+                                    const kln_value *declared);
+/* infer_merge.c: what was inferred against what is declared. */
 void kln_walk_merge(kln_rule *rule, kln_graph_walk *walk, kln_value *value, kln_value *inferred);
 void kln_value_from_type(kln_infer_state *state, kln_value *value, const kln_onnx_type *type);
 kiln_status kln_state_options(kln_infer_state *state);

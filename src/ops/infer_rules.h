@@ -45,6 +45,9 @@ bool kln_slice_ranges(kln_rule *rule, kln_slice_range *ranges, size_t rank);
 /* The dimensions that a Shape reads: [first, last). */
 void kln_shape_bounds(const kln_rule *rule, size_t *first, size_t *last);
 
+/* Sets `marks` for these axes; false where one is out of range. */
+bool kln_mark_axes(kln_rule *rule, const int64_t *axes, size_t count, size_t rank, bool *marks);
+
 /* The axes that a reduction takes out, `gone` for each; false when they are not known. */
 bool kln_reduced_axes(kln_rule *rule, bool *gone, size_t rank);
 

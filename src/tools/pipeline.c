@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <kiln/pipeline.h>
-
 #include <stdio.h>
 #include <string.h>
 
@@ -227,11 +226,10 @@ static kiln_status take_input(const kiln_pipeline *pipeline, pipe_slot *slot, si
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(input->desc.dtype, &input->desc.shape, &bytes));
     KLN_RETURN_IF_ERROR(grow(pipeline, side, bytes));
     side->tensor = view(pipeline, side, input->desc.dtype, &input->desc.shape, bytes);
-    if (bytes == 0) {
-        return KILN_OK;
+    if (bytes != 0) {
+        memcpy(side->host, input->data, bytes);
     }
-    memcpy(side->host, input->data, bytes);
-    return pipeline->device < 0
+    return bytes == 0 || pipeline->device < 0
                ? KILN_OK
                : kln_cuda_copy(pipeline->device, side->device, side->host, bytes, slot->stream);
 }
@@ -482,8 +480,8 @@ kiln_status kiln_pipeline_get_counters(kiln_pipeline *pipeline, kiln_context_cou
 {
     KLN_RETURN_IF_NULL(pipeline);
     kiln_context_counters sum = {.struct_size = sizeof sum, .graph_reason = ""};
+    kiln_context_counters found = sum;
     for (size_t i = 0; i < pipeline->depth; i++) {
-        kiln_context_counters found = {.struct_size = sizeof found};
         KLN_RETURN_IF_ERROR(kiln_context_get_counters(pipeline->slots[i].context, &found));
         sum.runs += found.runs;
         sum.failed_runs += found.failed_runs;

@@ -1,70 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
-#include "ort_engine.h"
-#include "ort_feed.h"
-
-/* Alignment of memory that a context provides: what ONNX Runtime gives its own tensors. */
-#define OUTPUT_ALIGNMENT 64
-
-/* An output. ONNX Runtime keeps what a run allocated for an output and takes it for the caller's
- * memory in the next one, which then fails where the shape is another. So an output of fixed shape
- * gets memory once, and one whose shape may change is bound anew before each run. */
-typedef struct output_slot {
-    uint32_t passed;    /* the input that this output is, or ORT_NO_INPUT */
-    kiln_tensor tensor; /* the memory that runs write to, unless `changing` */
-    void *owned;        /* memory of the context that `tensor` may lie in */
-    size_t position;    /* among the outputs that ONNX Runtime knows; NOT_BOUND at first */
-    bool changing;      /* bound anew before each run, in memory that ONNX Runtime finds */
-} output_slot;
-
-#define NOT_BOUND SIZE_MAX
-
-typedef struct ort_context {
-    const ort_engine *engine;
-    OrtIoBinding *binding;
-    ort_feed *feed; /* NULL: the binding is told at once, as on a GPU */
-    OrtRunOptions *run_options;
-    OrtRunOptions *enqueue_options; /* do not wait for the GPU; NULL on the CPU */
-    output_slot *outputs;
-    kiln_tensor *inputs;   /* what is bound, for outputs that are inputs, and on a GPU; or NULL */
-    size_t bound_count;    /* outputs that ONNX Runtime knows */
-    size_t changing_count; /* outputs that are bound anew before each run */
-    /* The values of the last run, once somebody asked for one that ONNX Runtime allocated. */
-    OrtValue **values;
-    size_t value_count;
-    kln_input_shape *shapes; /* of what is bound, where the engine is risky; or NULL */
-    bool is_doubtful;        /* an input without elements was bound since the last run */
-    bool is_timed;
-    uint64_t timed_runs; /* since that was switched on */
-} ort_context;
+#include "ort_context.h"
 
 /* --- create and destroy --- */
-
-static void release_values(ort_context *context)
-{
-    const ort_runtime *runtime = context->engine->runtime;
-    for (size_t i = 0; i < context->value_count; i++) {
-        runtime->api.ReleaseValue(context->values[i]);
-    }
-    if (context->values != NULL) {
-        OrtStatus *status = runtime->api.AllocatorFree(runtime->allocator, context->values);
-        if (status != NULL) {
-            runtime->api.ReleaseStatus(status);
-        }
-    }
-    context->values = NULL;
-    context->value_count = 0;
-    if (context->feed != NULL) {
-        ort_feed_release_results(context->engine, context->feed);
-    }
-}
 
 void ort_context_destroy(void *context)
 {
     ort_context *self = context;
     const ort_api *api = &self->engine->runtime->api;
-    release_values(self);
+    ort_release_values(self);
     ort_feed_destroy(self->engine, self->feed);
     if (self->binding != NULL) {
         api->ReleaseIoBinding(self->binding);
@@ -153,196 +98,6 @@ failed:
 
 /* --- bind --- */
 
-static bool is_devices(const kiln_tensor *tensor)
-{
-    return tensor->desc.location == KILN_LOCATION_DEVICE ||
-           tensor->desc.location == KILN_LOCATION_MANAGED;
-}
-
-/* A value of ONNX Runtime's over memory that is there already. */
-static kiln_status wrap(const ort_context *context, const kiln_binding *binding,
-                        const kiln_tensor *tensor, OrtValue **value)
-{
-    const ort_runtime *runtime = context->engine->runtime;
-    /* An empty tensor may have no address, which ONNX Runtime would refuse. */
-    static unsigned char nothing[1];
-    const ort_element_type element = ort_element(tensor->desc.dtype);
-    if (element == 0 || tensor->desc.dtype == KILN_DTYPE_STRING) {
-        return kln_fail(KILN_ERROR_DTYPE, "\"%s\": a tensor of type %s cannot be bound",
-                        binding->name, kiln_dtype_name(tensor->desc.dtype));
-    }
-    const bool on_device = is_devices(tensor);
-    if (tensor->desc.location == KILN_LOCATION_DEVICE && context->engine->device < 0) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "\"%s\": ONNX Runtime runs on the CPU here, memory of a device cannot be "
-                        "bound",
-                        binding->name);
-    }
-    /* There may be more bytes than the tensor takes. */
-    OrtStatus *failed = runtime->api.CreateTensorWithDataAsOrtValue(
-        on_device && context->engine->device >= 0 ? context->engine->gpu_memory : runtime->host,
-        tensor->data != NULL ? tensor->data : nothing, tensor->bytes, tensor->desc.shape.dims,
-        (size_t)tensor->desc.shape.rank, element, value);
-    return failed == NULL ? KILN_OK : ort_fail(runtime, failed, "binding \"%s\"", binding->name);
-}
-
-static size_t index_of(const ort_context *context, const kiln_binding *binding)
-{
-    return (size_t)(binding - context->engine->bindings);
-}
-
-static kiln_status feed(ort_context *context, const kiln_binding *binding,
-                        const kiln_tensor *tensor)
-{
-    OrtValue *value = NULL;
-    const size_t index = index_of(context, binding);
-    if (!ort_feed_return(context->feed, index, tensor)) {
-        KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
-        ort_feed_set(context->engine, context->feed, index, value, tensor);
-    }
-    return KILN_OK;
-}
-
-static kiln_status bind_input(ort_context *context, const kiln_binding *binding,
-                              const kiln_tensor *tensor)
-{
-    const ort_runtime *runtime = context->engine->runtime;
-    OrtValue *value = NULL;
-    if (context->feed != NULL) {
-        return feed(context, binding, tensor);
-    }
-    KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
-    OrtStatus *failed = runtime->api.BindInput(context->binding, binding->name, value);
-    /* The binding shares the value. */
-    runtime->api.ReleaseValue(value);
-    return failed == NULL ? KILN_OK : ort_fail(runtime, failed, "input \"%s\"", binding->name);
-}
-
-static void set_changing(ort_context *context, output_slot *slot, bool changing)
-{
-    if (slot->changing != changing) {
-        slot->changing = changing;
-        context->changing_count += changing ? 1 : SIZE_MAX;
-    }
-}
-
-/* ONNX Runtime numbers outputs in the order in which they were bound for the first time. */
-static void set_position(ort_context *context, output_slot *slot)
-{
-    if (slot->position == NOT_BOUND) {
-        slot->position = context->bound_count++;
-    }
-}
-
-static kiln_status bind_memory(ort_context *context, const kiln_binding *binding, output_slot *slot,
-                               const kiln_tensor *tensor)
-{
-    const ort_runtime *runtime = context->engine->runtime;
-    OrtValue *value = NULL;
-    if (context->feed != NULL) {
-        KLN_RETURN_IF_ERROR(feed(context, binding, tensor));
-    } else {
-        KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
-        OrtStatus *failed = runtime->api.BindOutput(context->binding, binding->name, value);
-        runtime->api.ReleaseValue(value);
-        if (failed != NULL) {
-            return ort_fail(runtime, failed, "output \"%s\"", binding->name);
-        }
-        set_position(context, slot);
-    }
-    set_changing(context, slot, false);
-    slot->tensor = *tensor;
-    return KILN_OK;
-}
-
-static kiln_status bind_anew(ort_context *context, const kiln_binding *binding, output_slot *slot)
-{
-    const ort_runtime *runtime = context->engine->runtime;
-    if (context->feed != NULL) {
-        ort_feed_set(context->engine, context->feed, index_of(context, binding), NULL, NULL);
-    } else {
-        OrtStatus *failed =
-            runtime->api.BindOutputToDevice(context->binding, binding->name, runtime->host);
-        if (failed != NULL) {
-            return ort_fail(runtime, failed, "output \"%s\"", binding->name);
-        }
-        set_position(context, slot);
-    }
-    set_changing(context, slot, true);
-    return KILN_OK;
-}
-
-static kiln_status bind_owned(ort_context *context, const kiln_binding *binding, output_slot *slot)
-{
-    size_t bytes = 0;
-    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(binding->dtype, &binding->shape, &bytes));
-    if (slot->owned == NULL) {
-        slot->owned = kln_alloc_aligned(bytes, OUTPUT_ALIGNMENT);
-        if (slot->owned == NULL) {
-            return kln_fail_memory(bytes, "an output");
-        }
-    }
-    const kiln_tensor tensor = KILN_HOST_TENSOR(binding->dtype, binding->shape, slot->owned, bytes);
-    return bind_memory(context, binding, slot, &tensor);
-}
-
-/* An IO binding forgets one input only with all the rest, which is bound after this. */
-static kiln_status forget_all(ort_context *context)
-{
-    const ort_runtime *runtime = context->engine->runtime;
-    OrtIoBinding *binding = NULL;
-    KLN_RETURN_IF_ERROR(ort_check(
-        runtime, runtime->api.CreateIoBinding(context->engine->session, &binding), "a context"));
-    release_values(context);
-    runtime->api.ReleaseIoBinding(context->binding);
-    context->binding = binding;
-    for (size_t i = 0; i < context->engine->output_count; i++) {
-        context->outputs[i].position = NOT_BOUND;
-        context->outputs[i].changing = false;
-    }
-    context->bound_count = 0;
-    context->changing_count = 0;
-    return KILN_OK;
-}
-
-kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *tensor)
-{
-    ort_context *self = context;
-    const ort_engine *engine = self->engine;
-    const kiln_binding *binding = &engine->bindings[index];
-    if (index >= engine->input_count + engine->output_count) {
-        return tensor->desc.dtype != KILN_DTYPE_UNDEFINED ? bind_input(self, binding, tensor)
-                                                          : forget_all(self);
-    }
-    if (index < engine->input_count) {
-        KLN_RETURN_IF_ERROR(bind_input(self, binding, tensor));
-        if (self->inputs != NULL) {
-            self->inputs[index] = *tensor;
-        }
-        if (self->shapes != NULL) {
-            self->shapes[index].shape = tensor->desc.shape;
-            self->is_doubtful |= tensor->bytes == 0;
-        }
-        return KILN_OK;
-    }
-    output_slot *slot = &self->outputs[index - engine->input_count];
-    release_values(self);
-    if (slot->passed != ORT_NO_INPUT) {
-        KLN_RETURN_IF_ERROR(bind_anew(self, binding, slot));
-        slot->tensor = *tensor;
-        return KILN_OK;
-    }
-    if (tensor->desc.dtype != KILN_DTYPE_UNDEFINED) {
-        return bind_memory(self, binding, slot, tensor);
-    }
-    const bool fixed = kiln_dtype_bits(binding->dtype) != 0 && binding->shape.rank >= 0 &&
-                       kiln_shape_is_static(&binding->shape);
-    return fixed ? bind_owned(self, binding, slot) : bind_anew(self, binding, slot);
-}
-
-/* --- run --- */
-
-/* Tells the binding what the feed has. */
 static kiln_status bind_stale(ort_context *context, size_t index)
 {
     const ort_engine *engine = context->engine;
@@ -362,7 +117,7 @@ static kiln_status bind_stale(ort_context *context, size_t index)
         return ort_fail(runtime, failed, "binding \"%s\"", feed->names[index]);
     }
     if (index >= engine->input_count) {
-        set_position(context, &context->outputs[index - engine->input_count]);
+        ort_set_position(context, &context->outputs[index - engine->input_count]);
     }
     return KILN_OK;
 }
@@ -413,7 +168,7 @@ static bool doubt_owned(ort_context *context)
             kln_log(KILN_LOG_WARNING, "onnxruntime",
                     "output \"%s\" may not have the shape that the model promises",
                     engine->bindings[engine->input_count + i].name);
-            set_changing(context, slot, true);
+            ort_set_changing(context, slot, true);
             if (context->feed != NULL) {
                 ort_feed_set(engine, context->feed, engine->input_count + i, NULL, NULL);
             }
@@ -441,7 +196,7 @@ static kiln_status copy_passed(ort_context *context)
                             engine->bindings[slot->passed].name);
         }
         KLN_RETURN_IF_ERROR(kiln_tensor_bytes(input->desc.dtype, &input->desc.shape, &bytes));
-        if (is_devices(input) || is_devices(&slot->tensor)) {
+        if (ort_is_devices(input) || ort_is_devices(&slot->tensor)) {
             KLN_RETURN_IF_ERROR(
                 kln_cuda_copy(engine->device, slot->tensor.data, input->data, bytes, NULL));
         } else if (bytes != 0) {
@@ -455,9 +210,9 @@ static kiln_status copy_passed(ort_context *context)
 static kiln_status bind_host_inputs(ort_context *context)
 {
     for (size_t i = 0; i < context->engine->input_count; i++) {
-        if (!is_devices(&context->inputs[i])) {
+        if (!ort_is_devices(&context->inputs[i])) {
             KLN_RETURN_IF_ERROR(
-                bind_input(context, &context->engine->bindings[i], &context->inputs[i]));
+                ort_bind_input(context, &context->engine->bindings[i], &context->inputs[i]));
         }
     }
     return KILN_OK;
@@ -509,11 +264,7 @@ kiln_status ort_context_run(void *context)
     const ort_engine *engine = self->engine;
     const ort_runtime *runtime = engine->runtime;
     OrtStatus *failed = NULL;
-    release_values(self);
-    if (self->is_doubtful) {
-        KLN_RETURN_IF_ERROR(ort_guard_run(engine, self->shapes, engine->input_count));
-        self->is_doubtful = false;
-    }
+    ort_release_values(self);
     /* Of a network the weights are used where they lie; a GPU has them. */
     if (engine->handover.count != 0 && engine->device < 0) {
         KLN_RETURN_IF_ERROR(kln_onnx_check_files(engine->handover.model));
@@ -528,7 +279,7 @@ kiln_status ort_context_run(void *context)
         return engine->passed_count == 0 ? KILN_OK : copy_passed(self);
     }
     const kiln_status status = ort_fail(runtime, failed, "the run");
-    release_values(self);
+    ort_release_values(self);
     if (engine->device >= 0) {
         wait_for_rest(engine);
     }

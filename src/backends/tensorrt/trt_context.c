@@ -145,81 +145,6 @@ kiln_status trt_context_bind(void *state, size_t index, const kiln_tensor *tenso
     return KILN_OK;
 }
 
-/* --- profiles --- */
-
-static bool in_profile(const trt_context *self, int32_t profile)
-{
-    const trt_abi *abi = &self->engine->library->abi;
-    for (size_t i = 0; i < self->input_count; i++) {
-        const trt_binding *s = &self->slots[i];
-        const trt_Dims least =
-            trt_CudaEngine_getProfileShape(abi, self->engine->engine, s->name, profile,
-                                           trt_value(abi, TRT_V_OptProfileSelector_MIN));
-        const trt_Dims most =
-            trt_CudaEngine_getProfileShape(abi, self->engine->engine, s->name, profile,
-                                           trt_value(abi, TRT_V_OptProfileSelector_MAX));
-        for (int32_t d = 0; d < s->tensor.desc.shape.rank && d < least.nbDims; d++) {
-            const int64_t size = s->tensor.desc.shape.dims[d];
-            if (size < least.d[d] || size > most.d[d]) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
-/* On the stream of the run, which has to come behind the copies that a switch may make. */
-static kiln_status switch_profile(trt_context *self, int32_t chosen, const kiln_stream *stream)
-{
-    if (chosen == self->profile) {
-        return KILN_OK;
-    }
-    if (!trt_ExecutionContext_setOptimizationProfileAsync(&self->engine->library->abi, self->object,
-                                                          chosen, kiln_stream_handle(stream))) {
-        return trt_fail(KILN_ERROR_BACKEND, &self->recorder, "optimization profile %d", chosen);
-    }
-    self->profile = chosen;
-    for (size_t i = 0; i < self->input_count; i++) {
-        self->slots[i].reshaped = true;
-    }
-    return KILN_OK;
-}
-
-/* The profile in use stays while the shapes fit it: a switch costs. */
-static kiln_status find_profile(trt_context *self, const kiln_stream *stream)
-{
-    if (self->fixed_profile >= 0) {
-        return in_profile(self, self->fixed_profile)
-                   ? switch_profile(self, self->fixed_profile, stream)
-                   : kln_fail(KILN_ERROR_SHAPE,
-                              "the input shapes are not in optimization profile %d, which "
-                              "kiln_context_set_profile asked for",
-                              self->fixed_profile);
-    }
-    int32_t chosen = -1;
-    for (int32_t i = 0; i < self->profile_count && chosen < 0; i++) {
-        const int32_t candidate = (self->profile + i) % self->profile_count;
-        chosen = in_profile(self, candidate) ? candidate : -1;
-    }
-    if (chosen < 0 && self->profile_count > 0) {
-        return kln_fail(KILN_ERROR_SHAPE,
-                        "the input shapes are in none of the %d optimization profiles of the plan",
-                        self->profile_count);
-    }
-    return chosen >= 0 ? switch_profile(self, chosen, stream) : KILN_OK;
-}
-
-static kiln_status choose_profile(trt_context *self, const kiln_stream *stream)
-{
-    if (!self->has_profile) {
-        KLN_RETURN_IF_ERROR(find_profile(self, stream));
-        self->has_profile = true;
-    }
-    return KILN_OK;
-}
-
-/* --- run --- */
-
 static bool is_on_device(const kiln_tensor *tensor)
 {
     return tensor->data != NULL && tensor->desc.location == KILN_LOCATION_DEVICE;
@@ -408,7 +333,7 @@ static kiln_status enqueue(trt_context *self)
 {
     const trt_abi *abi = &self->engine->library->abi;
     KLN_RETURN_IF_ERROR(check_weights(self->engine));
-    KLN_RETURN_IF_ERROR(choose_profile(self, self->stream));
+    KLN_RETURN_IF_ERROR(trt_context_choose_profile(self, self->stream));
     for (size_t i = 0; i < self->input_count; i++) {
         KLN_RETURN_IF_ERROR(send_input(self, &self->slots[i]));
     }
@@ -491,7 +416,7 @@ kiln_status trt_context_enqueue(void *state, kiln_stream *stream)
     KLN_RETURN_IF_ERROR(check_weights(self->engine));
     trt_logged_clear();
     trt_error_recorder_clear(&self->recorder);
-    KLN_RETURN_IF_ERROR(choose_profile(self, stream));
+    KLN_RETURN_IF_ERROR(trt_context_choose_profile(self, stream));
     KLN_RETURN_IF_ERROR(set_addresses(self));
     if (!trt_ExecutionContext_enqueueV3(&self->engine->library->abi, self->object,
                                         kiln_stream_handle(stream))) {

@@ -52,6 +52,10 @@ typedef struct trt_context {
 KILN_MUST_CHECK kiln_status trt_context_make_object(trt_context *self,
                                                     const kiln_context_options *options);
 
+/* The profile that what is bound fits, where none was chosen (trt_context_profile.c). */
+KILN_MUST_CHECK kiln_status trt_context_choose_profile(trt_context *self,
+                                                       const kiln_stream *stream);
+
 /* The operations of kiln_backend. */
 KILN_MUST_CHECK kiln_status trt_context_create(void *engine, const kiln_context_options *options,
                                                void **context);

@@ -4,7 +4,6 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "backends/tensorrt/trt_device.h"
@@ -17,15 +16,15 @@ static bool accept(const void *table, char version[KLN_LIBRARY_VERSION],
     const int32_t number = ((const trt_core *)table)->getInferLibVersion();
     /* RTX counts from 1, TensorRT from 10: the numbers do not meet. */
     const bool is_rtx = number < 20000;
+    trt_abi abi;
     char text[32];
     trt_version_text(is_rtx, number, text);
     (void)snprintf(version, KLN_LIBRARY_VERSION, "%s", strchr(text, ' ') + 1);
-    trt_abi abi;
-    if (trt_abi_resolve(is_rtx, number, &abi) != KILN_OK) {
+    const bool known = trt_abi_resolve(is_rtx, number, &abi) == KILN_OK;
+    if (!known) {
         (void)snprintf(reason, KLN_LIBRARY_REASON, "%s", kiln_error_message());
-        return false;
     }
-    return true;
+    return known;
 }
 
 #define SYMBOL(type, name, feature)          \

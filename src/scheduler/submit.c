@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "scheduler_parts.h"
+
+/* --- requests --- */
+
+static kiln_status need_keeper(kiln_scheduler *scheduler, const kiln_request *request)
+{
+    if (request->options.deadline_nanoseconds == 0 || scheduler->has_keeper) {
+        return KILN_OK;
+    }
+    const int error = kln_thread_start(&scheduler->keeper, scheduler_keeper, scheduler);
+    scheduler->has_keeper = error == 0;
+    return error == 0
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_OUT_OF_MEMORY,
+                          "a thread that keeps deadlines cannot be made: %s", strerror(error));
+}
+
+static kiln_status admit(kiln_scheduler *scheduler, const kiln_request *request)
+{
+    if (scheduler->closed) {
+        return kln_fail(KILN_ERROR_STATE,
+                        "the scheduler takes no more requests: it was told to "
+                        "drain or to stop");
+    }
+    if (scheduler->queue.count >= scheduler->queue.limit) {
+        return kln_fail(KILN_ERROR_QUEUE_FULL,
+                        "%zu requests wait already, as many as may (queue_limit); %llu run",
+                        scheduler->queue.count, (unsigned long long)scheduler->counters.running);
+    }
+    return need_keeper(scheduler, request);
+}
+
+static void enter_queue(kiln_scheduler *scheduler, kiln_request *request)
+{
+    scheduler->counters.submitted++;
+    scheduler->counters.waiting++;
+    request->submitted = kln_now();
+    request_retain(request);
+    request_queue_push(&scheduler->queue, request);
+    if (request_queue_earliest(&scheduler->queue) == request) {
+        (void)pthread_cond_signal(&scheduler->timer);
+    }
+}
+
+static kiln_status make(kiln_scheduler *scheduler, const char *function,
+                        const kiln_named_tensor *inputs, size_t input_count,
+                        const kiln_named_tensor *outputs, size_t output_count,
+                        const kiln_request_options *options, kiln_request **request)
+{
+    if (scheduler->forks != kln_forks()) {
+        return kln_fail(
+            KILN_ERROR_STATE,
+            "%s: the scheduler was made before this process was forked, and its threads "
+            "are in the other one; make one here",
+            function);
+    }
+    if ((input_count != 0 && inputs == NULL) || (output_count != 0 && outputs == NULL)) {
+        return kln_fail_null(function, inputs == NULL && input_count != 0 ? "inputs" : "outputs");
+    }
+    return request_make(scheduler, inputs, input_count, outputs, output_count, options, request);
+}
+
+static kiln_status refuse(kiln_scheduler *scheduler, kiln_status status)
+{
+    (void)pthread_mutex_lock(&scheduler->lock);
+    scheduler->counters.refused++;
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    return status;
+}
+
+/* With a free context and nobody before it, a request that waits for no others is `*served` by the
+ * thread that brings it. */
+static kiln_status submit(kiln_scheduler *scheduler, kiln_request *request, seat **served)
+{
+    uint64_t due = 0;
+    (void)pthread_mutex_lock(&scheduler->lock);
+    const kiln_status status = admit(scheduler, request);
+    if (status == KILN_OK) {
+        const bool alone = scheduler->queue.count == 0;
+        enter_queue(scheduler, request);
+        if (served != NULL && alone && request->options.schedule == KILN_SCHEDULE_LATENCY) {
+            *served = scheduler_take(scheduler, &due);
+        } else {
+            scheduler_wake(scheduler);
+        }
+    }
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    return status;
+}
+
+kiln_status kiln_scheduler_submit(kiln_scheduler *scheduler, const kiln_named_tensor *inputs,
+                                  size_t input_count, const kiln_named_tensor *outputs,
+                                  size_t output_count, const kiln_request_options *options,
+                                  kiln_request **request)
+{
+    KLN_RETURN_IF_NULL(request);
+    *request = NULL;
+    KLN_RETURN_IF_NULL(scheduler);
+    kiln_request *made = NULL;
+    kiln_status status =
+        make(scheduler, __func__, inputs, input_count, outputs, output_count, options, &made);
+    if (status == KILN_OK) {
+        status = submit(scheduler, made, NULL);
+        if (status != KILN_OK) {
+            request_release(made);
+            made = NULL;
+        }
+    }
+    *request = made;
+    return status == KILN_OK ? KILN_OK : refuse(scheduler, status);
+}
+
+static kiln_status check_run(const kiln_named_tensor *outputs, size_t count,
+                             const kiln_request_options *options)
+{
+    if (options != NULL && (options->answered != NULL || options->collect)) {
+        return kln_fail(
+            KILN_ERROR_INVALID_ARGUMENT,
+            "kiln_scheduler_run: it waits for the answer itself, so that `answered` and "
+            "`collect` are for requests that are submitted");
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (outputs[i].tensor.data == NULL) {
+            return kln_fail(KILN_ERROR_NULL_ARGUMENT,
+                            "kiln_scheduler_run: output \"%s\" has no memory; a request that is "
+                            "submitted can show it",
+                            outputs[i].name != NULL ? outputs[i].name : "");
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status kiln_scheduler_run(kiln_scheduler *scheduler, const kiln_named_tensor *inputs,
+                               size_t input_count, const kiln_named_tensor *outputs,
+                               size_t output_count, const kiln_request_options *options)
+{
+    KLN_RETURN_IF_NULL(scheduler);
+    kiln_request *request = NULL;
+    seat *served = NULL;
+    kiln_status status =
+        make(scheduler, __func__, inputs, input_count, outputs, output_count, options, &request);
+    if (status == KILN_OK) {
+        status = check_run(outputs, output_count, options);
+        status = status == KILN_OK ? submit(scheduler, request, &served) : status;
+        if (status != KILN_OK) {
+            request_release(request);
+        }
+    }
+    if (status != KILN_OK) {
+        return refuse(scheduler, status);
+    }
+    if (served != NULL) {
+        scheduler_serve(scheduler, served);
+    }
+    status = kiln_request_wait(request, -1);
+    request_release(request);
+    return status;
+}
+
+/* --- warming up --- */
+
+/* A context that was not warmed up yet, taken; or NULL when all were. With the lock. */
+static seat *take_cold(kiln_scheduler *scheduler)
+{
+    for (;;) {
+        bool any = false;
+        for (size_t i = 0; i < scheduler->seat_count; i++) {
+            seat *at = scheduler->seats[i];
+            any = any || !at->warm;
+            if (!at->warm && !at->busy) {
+                at->busy = true;
+                at->warm = true;
+                return at;
+            }
+        }
+        if (!any) {
+            return NULL;
+        }
+        (void)pthread_cond_wait(&scheduler->rest, &scheduler->lock);
+    }
+}
+
+static kiln_status warm_up(kiln_scheduler *scheduler, kiln_request *request, uint64_t milliseconds)
+{
+    kiln_status status = KILN_OK;
+    seat *at = NULL;
+    (void)pthread_mutex_lock(&scheduler->lock);
+    const uint64_t each = milliseconds != 0 ? milliseconds / scheduler->seat_count + 1 : 0;
+    for (size_t i = 0; i < scheduler->seat_count; i++) {
+        scheduler->seats[i]->warm = false;
+    }
+    while (status == KILN_OK && (at = take_cold(scheduler)) != NULL) {
+        (void)pthread_mutex_unlock(&scheduler->lock);
+        status = seat_warm_up(scheduler, at, request, each);
+        (void)pthread_mutex_lock(&scheduler->lock);
+        at->busy = false;
+        (void)pthread_cond_broadcast(&scheduler->rest);
+        scheduler_wake(scheduler);
+    }
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    return status;
+}
+
+kiln_status kiln_scheduler_warmup(kiln_scheduler *scheduler, const kiln_named_tensor *inputs,
+                                  size_t input_count, uint64_t milliseconds)
+{
+    KLN_RETURN_IF_NULL(scheduler);
+    kiln_request *request = NULL;
+    KLN_RETURN_IF_ERROR(make(scheduler, __func__, inputs, input_count, NULL, 0, NULL, &request));
+    const kiln_status status = warm_up(scheduler, request, milliseconds);
+    request_release(request);
+    return status;
+}
+
+/* --- cancelling --- */
+
+/* The context of a request that runs by itself, or NULL. */
+static kiln_context *context_of(const kiln_scheduler *scheduler, const kiln_request *request)
+{
+    for (size_t i = 0; i < scheduler->seat_count; i++) {
+        const seat *at = scheduler->seats[i];
+        if (at->busy && at->request_count == 1 && at->requests[0] == request) {
+            return at->context;
+        }
+    }
+    return NULL;
+}
+
+static void stop_run(const kiln_scheduler *scheduler, const kiln_request *request)
+{
+    kln_message before;
+    kiln_context *context = context_of(scheduler, request);
+    kln_message_keep(&before);
+    if (context != NULL && kiln_context_cancel(context) != KILN_OK) {
+        kln_message_restore(&before);
+    }
+}
+
+kiln_status kiln_request_cancel(kiln_request *request)
+{
+    KLN_RETURN_IF_NULL(request);
+    kiln_scheduler *scheduler = request->scheduler;
+    (void)pthread_mutex_lock(&scheduler->lock);
+    const kiln_request_state state = kiln_request_get_state(request);
+    if (state == KILN_REQUEST_WAITING) {
+        request_queue_remove(&scheduler->queue, request);
+        scheduler->counters.waiting--;
+        scheduler_answer(scheduler, request, KILN_REQUEST_CANCELLED, KILN_ERROR_CANCELLED,
+                         "the request was cancelled while it waited");
+    } else if (state == KILN_REQUEST_RUNNING) {
+        request->cancelled = true;
+        stop_run(scheduler, request);
+    }
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    if (state == KILN_REQUEST_WAITING) {
+        request_tell(request);
+    }
+    return state < KILN_REQUEST_DONE
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_STATE, "kiln_request_cancel: the request is answered");
+}
+
+/* --- collecting --- */
+
+kiln_status kiln_scheduler_next(kiln_scheduler *scheduler, kiln_request **request)
+{
+    KLN_RETURN_IF_NULL(request);
+    *request = NULL;
+    KLN_RETURN_IF_NULL(scheduler);
+    (void)pthread_mutex_lock(&scheduler->lock);
+    *request = scheduler->collected;
+    if (*request != NULL) {
+        scheduler->collected = (*request)->next;
+        scheduler->collected_last = scheduler->collected != NULL ? scheduler->collected_last : NULL;
+    }
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    return KILN_OK;
+}
+
+kiln_status kiln_scheduler_event(kiln_scheduler *scheduler, int *descriptor)
+{
+    KLN_RETURN_IF_NULL(descriptor);
+    *descriptor = -1;
+    KLN_RETURN_IF_NULL(scheduler);
+    (void)pthread_mutex_lock(&scheduler->lock);
+    if (scheduler->event < 0) {
+        scheduler->event =
+            eventfd(scheduler->collected != NULL ? 1 : 0, EFD_CLOEXEC | EFD_NONBLOCK);
+    }
+    *descriptor = scheduler->event;
+    const int error = errno;
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    return *descriptor >= 0
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_IO, "kiln_scheduler_event: no eventfd: %s", strerror(error));
+}
