@@ -265,6 +265,10 @@ kiln_status ort_context_run(void *context)
     const ort_runtime *runtime = engine->runtime;
     OrtStatus *failed = NULL;
     ort_release_values(self);
+    if (self->is_doubtful) {
+        KLN_RETURN_IF_ERROR(ort_guard_run(engine, self->shapes, engine->input_count));
+        self->is_doubtful = false;
+    }
     /* Of a network the weights are used where they lie; a GPU has them. */
     if (engine->handover.count != 0 && engine->device < 0) {
         KLN_RETURN_IF_ERROR(kln_onnx_check_files(engine->handover.model));

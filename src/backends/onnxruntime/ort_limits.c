@@ -6,22 +6,6 @@
 #include "ort_limits.h"
 #include "ort_runtime.h"
 
-kln_lack ort_limit(char *why, size_t size, kln_lack lack, const char *words)
-{
-    (void)snprintf(why, size, "ONNX Runtime " ORT_LACKS_RELEASE " %s", words);
-    return lack;
-}
-
-bool ort_gives_nothing(const kln_node_view *view)
-{
-    const kln_value *output = kln_view_output(view, 0);
-    bool nothing = false;
-    for (size_t i = 0; output != NULL && output->has_shape && i < output->rank; i++) {
-        nothing |= output->dims[i].kind == KLN_DIM_NUMBER && output->dims[i].of.number == 0;
-    }
-    return nothing;
-}
-
 /* --- recurrences --- */
 
 static kln_lack limit_recurrence(const kln_node_view *view, char *why, size_t size)
