@@ -38,7 +38,7 @@ static const char *const words[][2] = {
     {"best", "no flag: the types in the model are those in the plan"},
     {"stronglyTyped", "no need: it is always so"},
     {"int8", "QuantizeLinear and DequantizeLinear in the model: there is no calibrator"},
-    {"calib", "QuantizeLinear and DequantizeLinear in the model: there is no calibrator"},
+    {"calib", "kiln calibrate --calib, which writes such a file"},
 };
 
 const char *cli_trtexec(const char *word)

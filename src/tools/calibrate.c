@@ -144,11 +144,20 @@ static kiln_status run_part(kln_calibration *of, size_t part)
     if (status == KILN_OK) {
         status = observe_outputs(of, part, context);
     }
-    /* The tensors of a part go with its context, but for the only one. */
     if (status == KILN_OK && of->part_count == 1) {
         of->context = context;
-    } else {
-        kiln_context_destroy(context);
+        return KILN_OK;
+    }
+    /* The tensors of a part go with its context. So does an engine, but for a plan, which takes
+     * long to build: each would hold packed weights of its own, and a limit of memory would mean
+     * little.
+     */
+    kiln_backend_info info = {.struct_size = sizeof info};
+    kiln_context_destroy(context);
+    if (of->engines[part] != NULL && kiln_engine_backend(of->engines[part], &info) == KILN_OK &&
+        (info.capabilities & KILN_CAPABILITY_NATIVE_PLAN) == 0) {
+        kiln_engine_release(of->engines[part]);
+        of->engines[part] = NULL;
     }
     return status;
 }
