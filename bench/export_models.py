@@ -49,7 +49,19 @@ def bert():
     return Hidden(), ["ids", "mask"]
 
 
-MODELS = {"mlp": mlp, "resnet50": resnet50, "bert": bert}
+def efficientnet():
+    from torchvision.models import efficientnet_b0 as make
+
+    return make(weights=None), ["x"]
+
+
+def vit():
+    from torchvision.models import vit_b_16 as make
+
+    return make(weights=None), ["x"]
+
+
+MODELS = {"mlp": mlp, "resnet50": resnet50, "bert": bert, "efficientnet": efficientnet, "vit": vit}
 
 
 def make(name):

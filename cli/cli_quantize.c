@@ -11,7 +11,9 @@
 
 typedef struct quantize_settings {
     const char *output;
-    int precision; /* less one */
+    int precision; /* of `precisions` */
+    int rest;      /* likewise, or -1 */
+    int64_t block;
     const char *ranges;
     cli_list keep_operators;
     cli_list keep_nodes;
@@ -20,7 +22,12 @@ typedef struct quantize_settings {
     bool nodes;
 } quantize_settings;
 
-static const char *const precisions[] = {"fp16", "bf16", NULL};
+static const char *const precisions[] = {"fp16", "bf16", "int8", "fp8", "int4", NULL};
+static const kiln_precision values[] = {KILN_PRECISION_FP16, KILN_PRECISION_BF16,
+                                        KILN_PRECISION_INT8, KILN_PRECISION_FP8,
+                                        KILN_PRECISION_INT4};
+
+static const char *const rests[] = {"fp16", "bf16", NULL};
 
 /* --- what came of it --- */
 
@@ -78,7 +85,9 @@ static kiln_status convert(const quantize_settings *settings, const char *path,
                            kiln_precision_report **report)
 {
     kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
-    how.precision = settings->precision == 0 ? KILN_PRECISION_FP16 : KILN_PRECISION_BF16;
+    how.precision = values[settings->precision];
+    how.rest = settings->rest < 0 ? KILN_PRECISION_DEFAULT : values[settings->rest];
+    how.block_size = (int32_t)settings->block;
     how.keep_operators = settings->keep_operators.items;
     how.keep_operator_count = settings->keep_operators.count;
     how.keep_nodes = settings->keep_nodes.items;
@@ -116,7 +125,7 @@ static cli_exit quantize(const quantize_settings *settings, const char *path)
 
 static cli_exit run(const cli_command *self, int count, char **arguments)
 {
-    quantize_settings settings = {.precision = -1};
+    quantize_settings settings = {.precision = -1, .rest = -1};
     const char *operands[1] = {NULL};
     cli_exit result = CLI_DONE;
     if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
@@ -136,10 +145,16 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
 static const cli_option options[] = {
     {"output", 'o', "MODEL", CLI_TEXT, AT(output), 0, 0, NULL, "Write the new model here."},
     {"precision", 'p', "TYPE", CLI_CHOICE, AT(precision), 0, 0, precisions,
-     "The type to compute in: fp16 or bf16."},
+     "The type to compute in: fp16, bf16, int8, fp8 (float8e4m3fn), or int4, which is for weights "
+     "alone."},
+    {"rest", 0, "TYPE", CLI_CHOICE, AT(rest), 0, 0, rests,
+     "With int8, fp8 and int4: what is not quantized computes in fp16 or bf16, instead of as it "
+     "did."},
+    {"block", 0, "N", CLI_INTEGER, AT(block), 0, 128, NULL,
+     "With int4: so many weights share a scale: 32, 64 or 128. Default: 64."},
     {"ranges", 'r', "FILE", CLI_TEXT, AT(ranges), 0, 0, NULL,
-     "Ranges of tensors, as JSON or a calibration cache of TensorRT's: nodes whose tensors come "
-     "near the end of the type stay in float32."},
+     "Ranges of tensors, as JSON or a calibration cache of TensorRT's (kiln calibrate): int8 and "
+     "fp8 need them, and with fp16 nodes whose tensors come near its end stay in float32."},
     {"keep-operator", 0, "NAME", CLI_LIST, AT(keep_operators), 0, 0, NULL,
      "Nodes of this operator stay in float32. May be given several times."},
     {"keep-node", 0, "NAME", CLI_LIST, AT(keep_nodes), 0, 0, NULL,

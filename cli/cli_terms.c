@@ -18,6 +18,8 @@ static const term advice[] = {
     {"kiln_backend_get lists those there are", "`kiln doctor` lists those there are"},
     {"; restore the file, or set kiln_build_options.copy_file", "; restore the file and run again"},
     {"; give the weights by name (kiln_engine_refit)", ""},
+    {"give a table of ranges (kiln_calibrate)",
+     "give a table of ranges (kiln calibrate, --ranges)"},
     {"kiln_engine_load loads it", "kiln run and the others load it"},
     {"kiln_engine_refit_file: ", "--refit-from: "},
     {"kiln_build_options.library", "--library"},

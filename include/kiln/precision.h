@@ -1,5 +1,5 @@
 /*
- * precision.h - a network in another precision: fp16, bf16.
+ * precision.h - a network in another precision: fp16, bf16, int8, fp8, or int4 weights.
  *
  *     kiln_network *network = NULL;
  *     kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
@@ -42,10 +42,16 @@ typedef struct kiln_precision_options {
     size_t keep_operator_count;
     const char *const *keep_nodes;
     size_t keep_node_count;
-    /* Ranges of tensors, or NULL. A node with a tensor whose numbers go beyond half of the largest
-     * number of the type (fp16: 32,752) stays in fp32. */
+    /* Ranges of tensors, or NULL. INT8 and FP8 need them: where the range of a tensor is not in the
+     * table, the nodes that read it stay. With FP16 and BF16, a node with a tensor whose numbers go
+     * beyond half of the largest number of the type (fp16: 32,752) stays in fp32. */
     const kiln_range_table *ranges;
-    /* Inputs and outputs of float32 become half ones too, instead of keeping their types. */
+    /* With INT4: weights in a row that share a scale: 32, 64 or 128; 0: 64. */
+    int32_t block_size;
+    /* With INT8, FP8 and INT4: what the rest computes in, FP16 or BF16; DEFAULT: as it did. */
+    kiln_precision rest;
+    /* With FP16 and BF16, or `rest`: inputs and outputs of float32 become half ones too, instead of
+     * keeping their types. */
     bool convert_bindings;
 } kiln_precision_options;
 
@@ -63,7 +69,9 @@ typedef enum kiln_precision_reason {
     KILN_PRECISION_RANGE = 6,     /* a tensor's range is too wide; `detail` names it */
     KILN_PRECISION_WHOLE_NUMBERS = 7, /* positions or sizes, which the type does not hold */
     KILN_PRECISION_SQUARES = 8,       /* a variance: squares and their root */
-    KILN_PRECISION_CARRIED = 9        /* a loop, which carries tensors in float32 */
+    KILN_PRECISION_CARRIED = 9,       /* a loop, which carries tensors in float32 */
+    KILN_PRECISION_NO_RANGE = 10,     /* the range of a tensor is not known; `detail` names it */
+    KILN_PRECISION_NO_WEIGHTS = 11    /* its weights are no constants */
 } kiln_precision_reason;
 
 /* "stays: sums squares"; "?" for another value. Static. Since 0.1. */

@@ -33,15 +33,22 @@ kiln_status kln_engine_convert(const kiln_model *model, const kiln_build_options
 {
     kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
     kiln_precision_report *report = NULL;
+    kiln_range_table *ranges = NULL;
     kln_onnx_model *made = NULL;
     *converted = NULL;
     if (options->precision == KILN_PRECISION_DEFAULT) {
         return KILN_OK;
     }
     how.precision = options->precision;
-    KLN_RETURN_IF_ERROR(model->graph != NULL ? kln_onnx_model_share(model->graph, &made)
-                                             : kln_model_read_anew(model, &made));
-    const kiln_status status = kln_precision_convert(made, &how, &report);
+    how.rest = options->precision_rest;
+    if (options->ranges != NULL) {
+        KLN_RETURN_IF_ERROR(kiln_range_table_load(options->ranges, &ranges));
+    }
+    how.ranges = ranges;
+    kiln_status status = model->graph != NULL ? kln_onnx_model_share(model->graph, &made)
+                                              : kln_model_read_anew(model, &made);
+    status = status == KILN_OK ? kln_precision_convert(made, &how, &report) : status;
+    kiln_range_table_destroy(ranges);
     if (status != KILN_OK) {
         kln_onnx_model_destroy(made);
         return kln_fail_within(status, "%s", kln_model_name(model));

@@ -117,6 +117,12 @@ KILN_MUST_CHECK kiln_status kln_fuse_horizontally(kln_onnx_model *model, size_t 
  * error too, the model is as it was. LIMIT, OUT_OF_MEMORY. (inline_functions.c) */
 KILN_MUST_CHECK kiln_status kln_inline_functions(kln_onnx_model *model, size_t *inlined);
 
+/* The model in version `version` of ONNX's own operator set, with what means something else by then
+ * rewritten; one that has it already, or no operator of ONNX's, stays as it is, and so does any on
+ * an error. UNSUPPORTED with the node that stands in the way, or for a model that is too old;
+ * LIMIT, OUT_OF_MEMORY. (raise_opset.c) */
+KILN_MUST_CHECK kiln_status kln_raise_opset(kln_onnx_model *model, int64_t version);
+
 /* Whether a Celu is among the nodes of the main graph. */
 bool kln_has_celu(const kln_onnx_model *model);
 /* Celu of float16 and bfloat16 becomes the operators that define it, for parsers that know it of

@@ -61,6 +61,14 @@ KILN_MUST_CHECK kiln_status kln_precision_convert(kln_onnx_model *model,
                                                   const kiln_precision_options *options,
                                                   kiln_precision_report **report);
 
+/* The passes that quantize, on a model with its functions inlined, which may be changed on an
+ * error. UNSUPPORTED where nothing can be quantized. (quantize.c) */
+KILN_MUST_CHECK kiln_status kln_quantize(kln_onnx_model *model,
+                                         const kiln_precision_options *options,
+                                         kiln_precision_report *report);
+/* Bytes of the graph's initializers and Constant nodes. */
+uint64_t kln_precision_constant_bytes(const kln_onnx_graph *graph);
+
 /* --- reports (precise_report.c) --- */
 
 KILN_MUST_CHECK kiln_status kln_precision_report_create(kiln_precision_report **report);

@@ -59,6 +59,11 @@ static kiln_status check_kept(const precise_pass *pass)
     return KILN_OK;
 }
 
+static bool is_half(kiln_precision precision)
+{
+    return precision == KILN_PRECISION_FP16 || precision == KILN_PRECISION_BF16;
+}
+
 static kiln_status check_options(const kiln_precision_options *options)
 {
     if (options->keep_operator_count != 0) {
@@ -67,10 +72,23 @@ static kiln_status check_options(const kiln_precision_options *options)
     if (options->keep_node_count != 0) {
         KLN_RETURN_IF_NULL(options->keep_nodes);
     }
-    if (options->precision != KILN_PRECISION_FP16 && options->precision != KILN_PRECISION_BF16) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_precision_options: precision is %d; 1 (fp16) or 2 (bf16) is needed",
+    if (options->precision < KILN_PRECISION_FP16 || options->precision > KILN_PRECISION_INT4) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_precision_options: precision is %d; 1 (fp16) to 5 (int4) is needed",
                         (int)options->precision);
+    }
+    if (options->rest != KILN_PRECISION_DEFAULT &&
+        (!is_half(options->rest) || is_half(options->precision))) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_precision_options: rest is %d; 0, or beside int8, fp8 and int4 also "
+                        "1 (fp16) or 2 (bf16) is needed",
+                        (int)options->rest);
+    }
+    if (options->block_size != 0 && options->block_size != 32 && options->block_size != 64 &&
+        options->block_size != 128) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_precision_options: block_size is %d; 32, 64 or 128 is needed",
+                        (int)options->block_size);
     }
     return KILN_OK;
 }
@@ -98,7 +116,7 @@ static kiln_status report_node(const precise_pass *pass, const precise_graph *gr
     return kln_precision_report_add(pass->report, &line);
 }
 
-static uint64_t constant_bytes(const kln_onnx_graph *graph)
+uint64_t kln_precision_constant_bytes(const kln_onnx_graph *graph)
 {
     uint64_t bytes = 0;
     for (size_t i = 0; i < graph->initializer_count; i++) {
@@ -117,8 +135,8 @@ static kiln_status fill_report(const precise_pass *pass)
     totals->precision = pass->options->precision;
     /* The list of graphs begins with the innermost. */
     for (const precise_graph *g = pass->graphs; g != NULL; g = g->next) {
-        totals->bytes_before += constant_bytes(g->graph);
-        totals->bytes_after += constant_bytes(g->made);
+        totals->bytes_before += kln_precision_constant_bytes(g->graph);
+        totals->bytes_after += kln_precision_constant_bytes(g->made);
         for (size_t i = 0; i < g->graph->node_count; i++) {
             KLN_RETURN_IF_ERROR(report_node(pass, g, i));
         }
@@ -218,26 +236,90 @@ static void restore(kln_onnx_model *model, const saved_model *saved)
     model->ir_version = saved->ir_version;
 }
 
+static kiln_status to_half(kln_onnx_model *model, const kiln_precision_options *options,
+                           kiln_precision_report *report)
+{
+    precise_pass pass = {.model = model, .options = options, .report = report};
+    set_type(&pass);
+    kln_names_init(&pass.used);
+    const kiln_status status = run(&pass);
+    precise_finish(&pass);
+    return status;
+}
+
+/* Scales of half types came to the operators of a quantization with this operator set. */
+#define HALF_SCALES 19
+
+/* What is not quantized, in a half type. What is said of it goes with it: the report is about what
+ * was quantized, but for its bytes and casts. */
+static kiln_status convert_rest(kln_onnx_model *model, const kiln_precision_options *options,
+                                kiln_precision_report *report)
+{
+    kiln_precision_options rest = *options;
+    kiln_precision_report *aside = NULL;
+    rest.precision = options->rest;
+    KLN_RETURN_IF_ERROR(kln_raise_opset(model, HALF_SCALES));
+    KLN_RETURN_IF_ERROR(kln_precision_report_create(&aside));
+    const kiln_status status = to_half(model, &rest, aside);
+    kiln_precision_summary *totals = kln_precision_report_totals(report);
+    const kiln_precision_summary *added = kln_precision_report_totals(aside);
+    totals->bytes_after = added->bytes_after;
+    totals->cast_count += added->cast_count;
+    totals->saturated = added->saturated;
+    totals->vanished = added->vanished;
+    kiln_precision_report_destroy(aside);
+    return status;
+}
+
+/* Convolutions and poolings take bfloat16 from this operator set on. */
+#define BFLOAT16_OPSET 22
+
+/* Where something stands in the way, the nodes that lack the type stay, and are reported. */
+static kiln_status raise_where_possible(kln_onnx_model *model)
+{
+    kln_message before;
+    kln_message_keep(&before);
+    const kiln_status status = kln_raise_opset(model, BFLOAT16_OPSET);
+    if (status != KILN_ERROR_UNSUPPORTED) {
+        return status;
+    }
+    kln_log(KILN_LOG_INFO, "precision", "%s", kiln_error_message());
+    kln_message_restore(&before);
+    return KILN_OK;
+}
+
+static kiln_status convert(kln_onnx_model *model, const kiln_precision_options *options,
+                           kiln_precision_report *report)
+{
+    kiln_precision_options filled = *options;
+    size_t inlined = 0;
+    filled.block_size = options->block_size != 0 ? options->block_size : 64;
+    KLN_RETURN_IF_ERROR(kln_inline_functions(model, &inlined));
+    if (options->precision == KILN_PRECISION_BF16) {
+        KLN_RETURN_IF_ERROR(raise_where_possible(model));
+    }
+    if (is_half(options->precision)) {
+        return to_half(model, &filled, report);
+    }
+    KLN_RETURN_IF_ERROR(kln_quantize(model, &filled, report));
+    return options->rest != KILN_PRECISION_DEFAULT ? convert_rest(model, &filled, report) : KILN_OK;
+}
+
 kiln_status kln_precision_convert(kln_onnx_model *model, const kiln_precision_options *options,
                                   kiln_precision_report **report)
 {
-    precise_pass pass = {.model = model, .options = options};
+    kiln_precision_report *made = NULL;
     const saved_model saved = save(model);
-    size_t inlined = 0;
     KLN_RETURN_IF_ERROR(check_options(options));
-    KLN_RETURN_IF_ERROR(kln_precision_report_create(&pass.report));
-    set_type(&pass);
-    kln_names_init(&pass.used);
-    kiln_status status = kln_inline_functions(model, &inlined);
-    status = status == KILN_OK ? run(&pass) : status;
-    precise_finish(&pass);
+    KLN_RETURN_IF_ERROR(kln_precision_report_create(&made));
+    const kiln_status status = convert(model, options, made);
     if (status != KILN_OK) {
         restore(model, &saved);
     }
     if (status != KILN_OK || report == NULL) {
-        kiln_precision_report_destroy(pass.report);
+        kiln_precision_report_destroy(made);
     } else {
-        *report = pass.report;
+        *report = made;
     }
     return status;
 }

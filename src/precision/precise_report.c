@@ -19,6 +19,8 @@ static const char *const reasons[] = {
     "stays: positions and sizes are whole numbers",
     "stays: sums squares",
     "stays: a loop carries float32",
+    "stays: the range of a tensor is not known",
+    "stays: its weights are no constants",
 };
 
 const char *kiln_precision_reason_text(kiln_precision_reason reason)

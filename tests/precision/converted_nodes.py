@@ -5,9 +5,9 @@ takes, that runs, and that gives what it gave before within the type's tolerance
 
     converted_nodes.py LIBKILN LEAST FOLDER...
 
-fp16 runs on ONNX Runtime, bf16, of which its CPU provider has no kernels, on the reference
-executor. In a second round of each, nodes that a seed chooses stay in float32. Fails where fewer
-than LEAST cases were compared.
+fp16, int8 and int4 run on ONNX Runtime, bf16 and fp8, of which its CPU provider has no kernels, on
+the reference executor. In a second round of each, nodes that a seed chooses stay in float32. Fails
+where fewer than LEAST cases were compared.
 """
 import collections
 import ctypes
@@ -23,14 +23,18 @@ from onnx import numpy_helper
 
 from kiln_api import Kiln, Precision, Refused
 
-EPSILON = {Precision.FP16: 2.0 ** -10, Precision.BF16: 2.0 ** -7}
+EPSILON = {Precision.FP16: 2.0 ** -10, Precision.BF16: 2.0 ** -7, Precision.INT8: 1 / 127,
+           Precision.FP8: 2.0 ** -4, Precision.INT4: 1 / 7}
+QUANTIZED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+BY_REFERENCE = (Precision.BF16, Precision.FP8)
 # Results of the node tests go through a few operators, each of which rounds.
 ROUNDINGS = 8
 UNSUPPORTED = 12
-# Near a pole, of strings, draw numbers, or show a mask of the smallest number of float32 as it is.
+# Near a pole, of strings, integers that a rounding moves, draw numbers, or show a mask of the
+# smallest number of float32 as it is.
 EXCUSED = ("test_tan", "STRING", "_qk_matmul_bias_3d_mask_causal",
            "_qk_matmul_bias_4d_mask_causal", "dropout", "random",
-           "bernoulli", "multinomial")
+           "bernoulli", "multinomial", "dynamicquantizelinear")
 
 
 def read(path):
@@ -67,25 +71,67 @@ def differs(before, after, feeds, epsilon):
     return None
 
 
+def freeze(path, target, data):
+    """Where a product's weights are inputs of the model, as in the node tests, they become
+    constants: the path of such a model, or the same."""
+    model = onnx.load(path)
+    inputs = model.graph.input
+    if not any(node.op_type in QUANTIZED for node in model.graph.node) or len(inputs) < 2 or \
+            model.ir_version < 4:
+        return path
+    for index in range(len(inputs) - 1, 0, -1):
+        tensor = numpy_helper.from_array(read(os.path.join(data, f"input_{index}.pb")),
+                                         inputs[index].name)
+        if all(known.name != tensor.name for known in model.graph.initializer):
+            model.graph.initializer.append(tensor)
+        del inputs[index]
+    onnx.save(model, target)
+    return target
+
+
 class Case:
     """A folder of the test data."""
 
-    def __init__(self, kiln, folder):
+    def __init__(self, kiln, folder, scratch):
         self.kiln = kiln
         self.name = os.path.basename(folder)
-        self.path = os.path.join(folder, "model.onnx")
-        before = session(self.path)
         data = os.path.join(folder, "test_data_set_0")
+        self.path = freeze(os.path.join(folder, "model.onnx"), os.path.join(scratch, "frozen.onnx"),
+                           data)
+        before = session(self.path)
         self.outputs = [value.name for value in before.get_outputs()]
         self.feeds = {value.name: read(os.path.join(data, f"input_{index}.pb"))
                       for index, value in enumerate(before.get_inputs())}
         self.results = before.run(None, {name: feed.copy() for name, feed in self.feeds.items()})
         self.model = onnx.load(self.path)
+        self.ranges = self.find_ranges()
         try:
             onnx.checker.check_model(self.model, full_check=True)
             self.is_sound = True
         except Exception:  # the checker's own kinds of failure
             self.is_sound = False
+
+    def find_ranges(self):
+        """Of every tensor that ONNX Runtime can give."""
+        ranges = {name: (float(feed.min()), float(feed.max()))
+                  for name, feed in self.feeds.items()
+                  if feed.dtype.kind == "f" and feed.size and numpy.isfinite(feed).all()}
+        if not any(node.op_type in QUANTIZED for node in self.model.graph.node):
+            return ranges
+        inner = onnx.ModelProto()
+        inner.CopyFrom(self.model)
+        del inner.graph.output[:]
+        inner.graph.output.extend(onnx.ValueInfoProto(name=name) for node in self.model.graph.node
+                                  for name in node.output if name)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        run = onnxruntime.InferenceSession(inner.SerializeToString(), options,
+                                           providers=["CPUExecutionProvider"])
+        for value, array in zip(run.get_outputs(), run.run(None, self.feeds)):
+            if isinstance(array, numpy.ndarray) and array.dtype.kind == "f" and array.size and \
+                    numpy.isfinite(array).all():
+                ranges[value.name] = (float(array.min()), float(array.max()))
+        return ranges
 
     def check(self, target, precision, seed):
         """What is wrong, "" where all is well, None where nothing was converted."""
@@ -96,14 +142,14 @@ class Case:
             members = {"keep_nodes": (ctypes.c_char_p * len(kept))(*[n.encode() for n in kept]),
                        "keep_node_count": len(kept)}
         try:
-            summary = self.kiln.convert(self.path, target, precision, **members)
+            summary = self.kiln.convert(self.path, target, precision, self.ranges, **members)
         except Refused as refusal:
             return None if refusal.status == UNSUPPORTED else f"refused: {refusal}"
         if summary.converted_count == 0:
             return None
         if self.is_sound:
             onnx.checker.check_model(onnx.load(target), full_check=True)
-        if precision == Precision.FP16:
+        if precision not in BY_REFERENCE:
             # ONNX Runtime writes what it learns in training into its inputs.
             feeds = {name: feed.copy() for name, feed in self.feeds.items()}
             results = session(target).run(None, feeds)
@@ -129,7 +175,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         for folder in folders:
             try:
-                case = Case(kiln, folder)
+                case = Case(kiln, folder, scratch)
                 if any(not isinstance(result, numpy.ndarray) for result in case.results):
                     raise ValueError("not of tensors alone")
             except Exception:  # what ONNX Runtime does not run says nothing of a pass

@@ -2,12 +2,17 @@
 """As much of libkiln as the precision tests and benchmarks call, through ctypes."""
 import ctypes
 import enum
+import json
 
-import ml_dtypes
 import numpy
 
+try:
+    from ml_dtypes import bfloat16
+except ImportError:  # where no bfloat16 comes out either
+    bfloat16 = numpy.void
+
 # kiln_dtype's values, of what NumPy has.
-DTYPES = {1: numpy.float32, 2: numpy.float16, 3: ml_dtypes.bfloat16, 4: numpy.float64,
+DTYPES = {1: numpy.float32, 2: numpy.float16, 3: bfloat16, 4: numpy.float64,
           5: numpy.int8, 6: numpy.uint8, 7: numpy.int16, 8: numpy.uint16, 9: numpy.int32,
           10: numpy.uint32, 11: numpy.int64, 12: numpy.uint64, 13: numpy.bool_}
 
@@ -28,6 +33,7 @@ class Options(ctypes.Structure):
                 ("keep_operator_count", ctypes.c_size_t),
                 ("keep_nodes", ctypes.POINTER(ctypes.c_char_p)),
                 ("keep_node_count", ctypes.c_size_t), ("ranges", ctypes.c_void_p),
+                ("block_size", ctypes.c_int32), ("rest", ctypes.c_int),
                 ("convert_bindings", ctypes.c_bool)]
 
 
@@ -83,7 +89,8 @@ class Kiln:
         self.lib = ctypes.CDLL(path)
         self.lib.kiln_error_message.restype = ctypes.c_char_p
         for name in ("kiln_network_destroy", "kiln_precision_report_destroy",
-                     "kiln_build_options_destroy", "kiln_engine_release", "kiln_context_destroy"):
+                     "kiln_range_table_destroy", "kiln_build_options_destroy",
+                     "kiln_engine_release", "kiln_context_destroy"):
             getattr(self.lib, name).argtypes = [ctypes.c_void_p]
             getattr(self.lib, name).restype = None
 
@@ -92,10 +99,19 @@ class Kiln:
         if status != 0:
             raise Refused(status, self.lib.kiln_error_message().decode())
 
-    def convert(self, source, target, precision, **members):
-        """Converts the file `source`, writes `target`, and gives the summary."""
+    def convert(self, source, target, precision, ranges=None, **members):
+        """Converts the file `source`, writes `target`, and gives the summary. `ranges`: low and
+        high of tensors by name."""
         network = ctypes.c_void_p()
         report = ctypes.c_void_p()
+        table = ctypes.c_void_p()
+        if ranges is not None:
+            self.check(self.lib.kiln_range_table_create(ctypes.byref(table)))
+            for name, (low, high) in ranges.items():
+                self.check(self.lib.kiln_range_table_set(table, name.encode(),
+                                                         ctypes.c_double(low),
+                                                         ctypes.c_double(high)))
+            members["ranges"] = table
         options = Options(struct_size=ctypes.sizeof(Options), precision=int(precision), **members)
         summary = Summary(struct_size=ctypes.sizeof(Summary))
         try:
@@ -107,11 +123,29 @@ class Kiln:
         finally:
             self.lib.kiln_precision_report_destroy(report)
             self.lib.kiln_network_destroy(network)
+            self.lib.kiln_range_table_destroy(table)
         return summary
 
-    def run(self, model, inputs, outputs, **options):
-        """Builds the file `model`, runs it once with a dict of arrays, and gives the named
-        outputs."""
+    def layer_types(self, plan):
+        """How many layers of a plan of TensorRT's give a tensor of each type, as its inspector
+        says; it was built with the profiling verbosity "detailed"."""
+        engine = ctypes.c_void_p()
+        text = ctypes.c_char_p()
+        try:
+            self.check(self.lib.kiln_engine_load(plan.encode(), None, ctypes.byref(engine)))
+            self.check(self.lib.kiln_engine_inspect(engine, ctypes.byref(text)))
+            counts = {}
+            for layer in json.loads(text.value.decode())["Layers"]:
+                for output in layer.get("Outputs", [])[:1] if isinstance(layer, dict) else []:
+                    kind = output.get("Format/Datatype", "?")
+                    counts[kind] = counts.get(kind, 0) + 1
+            return counts
+        finally:
+            self.lib.kiln_engine_release(engine)
+
+    def run(self, model, inputs, outputs, load=False, **options):
+        """Builds the file `model`, or loads it, runs it once with a dict of arrays, and gives the
+        named outputs."""
         set_options = ctypes.c_void_p()
         engine = ctypes.c_void_p()
         context = ctypes.c_void_p()
@@ -124,8 +158,8 @@ class Kiln:
             for name, value in options.items():
                 self.check(self.lib.kiln_build_options_set(set_options, name.encode(),
                                                            str(value).encode()))
-            self.check(self.lib.kiln_engine_build_file(model.encode(), set_options,
-                                                       ctypes.byref(engine)))
+            make = self.lib.kiln_engine_load if load else self.lib.kiln_engine_build_file
+            self.check(make(model.encode(), set_options, ctypes.byref(engine)))
             self.check(self.lib.kiln_context_create(engine, None, ctypes.byref(context)))
             self.check(self.lib.kiln_context_run_tensors(
                 context, given, ctypes.c_size_t(len(arrays)), taken,

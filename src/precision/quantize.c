@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Networks in eight or four bits, with QuantizeLinear and DequantizeLinear around what is to
+ * compute so: the form that TensorRT and ONNX Runtime make kernels of. Scales are symmetric, for
+ * TensorRT takes no other; biases stay in float32.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "quantize_parts.h"
+
+/* The largest numbers: 127, for the eighth bit below it is left out so that a sign can be turned;
+ * 448 (https://arxiv.org/abs/2209.05433); 7. Operator sets: of one scale for each channel, of
+ * float8, of blocks. */
+static const quantize_format formats[] = {
+    {KILN_PRECISION_INT8, "int8", KILN_DTYPE_INT8, 127, 13, true},
+    {KILN_PRECISION_FP8, "float8", KILN_DTYPE_FLOAT8E4M3, 448, 19, true},
+    {KILN_PRECISION_INT4, "int4", KILN_DTYPE_INT4, 7, 21, false},
+};
+
+static kiln_status no_memory(void)
+{
+    return kln_fail_memory(sizeof(quantize_value), "a quantized network");
+}
+
+/* --- what is there --- */
+
+quantize_value *quantize_find(const quantize_pass *pass, const char *name)
+{
+    const uint32_t place = name[0] != '\0' ? kln_names_get(&pass->names, name) : KLN_NAMES_NONE;
+    return place != KLN_NAMES_NONE ? &pass->values[place] : NULL;
+}
+
+static kiln_status add_value(quantize_pass *pass, const char *name, uint32_t producer)
+{
+    if (name[0] == '\0' || quantize_find(pass, name) != NULL) {
+        return KILN_OK;
+    }
+    const kln_value *known = kln_inference_find(pass->inference->graph, name);
+    const bool is_constant =
+        producer == KLN_NO_NODE || kln_graph_edit_is(&pass->graph->nodes[producer], "Constant");
+    const kln_onnx_tensor *weights =
+        is_constant && known != NULL && known->is_constant && known->dtype == KILN_DTYPE_FLOAT32 &&
+                known->initializer != NULL && known->initializer->data.data != NULL
+            ? known->initializer
+            : NULL;
+    KLN_RETURN_IF_ERROR(kln_names_set(&pass->names, name, (uint32_t)pass->value_count));
+    pass->values[pass->value_count] =
+        (quantize_value){.name = name,
+                         .weights = weights,
+                         .producer = producer,
+                         .group = (uint32_t)pass->value_count,
+                         .dims = known != NULL && known->has_shape ? known->rank : SIZE_MAX};
+    pass->value_count++;
+    return KILN_OK;
+}
+
+static kiln_status look(quantize_pass *pass)
+{
+    const kln_onnx_graph *graph = pass->graph;
+    size_t most = graph->input_count + graph->initializer_count;
+    for (size_t i = 0; i < graph->node_count; i++) {
+        most += graph->nodes[i].output_count;
+    }
+    pass->values = kln_arena_alloc_zeroed(&pass->inference->arena, most, sizeof *pass->values);
+    pass->nodes =
+        kln_arena_alloc_zeroed(&pass->inference->arena, graph->node_count, sizeof *pass->nodes);
+    if (pass->values == NULL || pass->nodes == NULL) {
+        return no_memory();
+    }
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(add_value(pass, graph->initializers[i].name, KLN_NO_NODE));
+    }
+    for (size_t i = 0; i < graph->input_count; i++) {
+        KLN_RETURN_IF_ERROR(add_value(pass, graph->inputs[i].name, KLN_NO_NODE));
+    }
+    for (size_t i = 0; i < graph->node_count; i++) {
+        for (size_t k = 0; k < graph->nodes[i].output_count; k++) {
+            KLN_RETURN_IF_ERROR(add_value(pass, graph->nodes[i].outputs[k], (uint32_t)i));
+        }
+    }
+    for (size_t i = 0; i < graph->node_count + graph->output_count; i++) {
+        const bool is_node = i < graph->node_count;
+        const size_t count = is_node ? graph->nodes[i].input_count : 1;
+        for (size_t k = 0; k < count; k++) {
+            quantize_value *value =
+                quantize_find(pass, is_node ? graph->nodes[i].inputs[k]
+                                            : graph->outputs[i - graph->node_count].name);
+            if (value != NULL) {
+                value->readers++;
+            }
+        }
+    }
+    return KILN_OK;
+}
+
+/* --- ranges --- */
+
+static quantize_value *head_of(const quantize_pass *pass, quantize_value *value)
+{
+    while (value->group != (uint32_t)(value - pass->values)) {
+        value = &pass->values[value->group];
+    }
+    return value;
+}
+
+/* A part of a Concat whose numbers are so much smaller would lose more than two of its bits. */
+#define ALIKE 4.0
+
+static bool are_alike(double a, double b)
+{
+    return a == 0 || b == 0 || fmin(a, b) * ALIKE >= fmax(a, b);
+}
+
+/* What a Concat puts side by side has one range, or its parts had to be quantized anew. */
+static void share_ranges(quantize_pass *pass)
+{
+    for (size_t i = 0; i < pass->graph->node_count; i++) {
+        const kln_onnx_node *node = &pass->graph->nodes[i];
+        quantize_value *out =
+            node->output_count == 1 ? quantize_find(pass, node->outputs[0]) : NULL;
+        for (size_t k = 0;
+             out != NULL && kln_graph_edit_is(node, "Concat") && k < node->input_count; k++) {
+            quantize_value *in = quantize_find(pass, node->inputs[k]);
+            if (in != NULL && in->weights == NULL) {
+                quantize_value *head = head_of(pass, in);
+                quantize_value *other = head_of(pass, out);
+                if (!are_alike(head->reach, other->reach)) {
+                    continue;
+                }
+                other->reach = fmax(other->reach, head->reach);
+                head->group = (uint32_t)(other - pass->values);
+            }
+        }
+    }
+    for (size_t i = 0; i < pass->value_count; i++) {
+        pass->values[i].reach = head_of(pass, &pass->values[i])->reach;
+    }
+}
+
+static void take_ranges(quantize_pass *pass)
+{
+    for (size_t i = 0; pass->options->ranges != NULL && i < pass->value_count; i++) {
+        quantize_value *value = &pass->values[i];
+        const kiln_range *range = kiln_range_table_find(pass->options->ranges, value->name);
+        if (range != NULL && value->weights == NULL) {
+            value->reach = fmax(fabs(range->low), fabs(range->high));
+        }
+    }
+    share_ranges(pass);
+}
+
+/* --- what is added --- */
+
+kln_onnx_tensor *quantize_add_tensor(quantize_pass *pass, const char *stem, const char *what,
+                                     kiln_dtype dtype, size_t rank, const int64_t *dims)
+{
+    kln_onnx_graph *made = &pass->made;
+    size_t count = 1;
+    int64_t *copied = kln_arena_alloc_zeroed(pass->arena, rank, sizeof *copied);
+    for (size_t i = 0; i < rank; i++) {
+        count *= (size_t)dims[i];
+    }
+    const size_t bytes = (count * kiln_dtype_bits(dtype) + 7) / 8;
+    void *data = kln_arena_alloc(pass->arena, bytes);
+    const char *name = kln_arena_printf(pass->arena, "%s/%s", stem, what);
+    kln_onnx_tensor *tensor = kln_arena_alloc_zeroed(pass->arena, 1, sizeof *tensor);
+    if (copied == NULL || data == NULL || name == NULL || tensor == NULL ||
+        kln_array_grow(pass->arena, &made->initializers, made->initializer_count,
+                       &made->initializer_capacity, sizeof *tensor) != KILN_OK) {
+        return NULL;
+    }
+    if (rank != 0) {
+        memcpy(copied, dims, rank * sizeof *copied);
+    }
+    *tensor = (kln_onnx_tensor){.name = name,
+                                .dtype = dtype,
+                                .wire_dtype = kln_onnx_wire_dtype(dtype),
+                                .rank = rank,
+                                .dims = copied,
+                                .data = {data, bytes}};
+    made->initializers[made->initializer_count++] = *tensor;
+    return tensor;
+}
+
+kiln_status quantize_add_node(quantize_pass *pass, const char *op, const char *const inputs[3],
+                              const char *output, int64_t axis, int64_t block)
+{
+    kln_onnx_graph *made = &pass->made;
+    kln_onnx_node node = {
+        .name = kln_arena_printf(pass->arena, "%s/node", output),
+        .op_type = op,
+        .domain = "",
+        .overload = "",
+        .inputs = kln_arena_alloc_zeroed(pass->arena, 3, sizeof(char *)),
+        .input_count = inputs[2] != NULL ? 3 : 2,
+        .outputs = kln_arena_alloc_zeroed(pass->arena, 1, sizeof(char *)),
+        .output_count = 1,
+        .attributes = kln_arena_alloc_zeroed(pass->arena, 2, sizeof *node.attributes)};
+    if (node.name == NULL || node.inputs == NULL || node.outputs == NULL ||
+        node.attributes == NULL) {
+        return no_memory();
+    }
+    memcpy(node.inputs, inputs, node.input_count * sizeof *node.inputs);
+    node.outputs[0] = output;
+    if (axis >= 0) {
+        node.attributes[node.attribute_count++] =
+            (kln_onnx_attribute){.name = "axis", .type = KLN_ONNX_ATTRIBUTE_INT, .i = axis};
+    }
+    if (block > 0) {
+        node.attributes[node.attribute_count++] =
+            (kln_onnx_attribute){.name = "block_size", .type = KLN_ONNX_ATTRIBUTE_INT, .i = block};
+    }
+    KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &made->nodes, made->node_count,
+                                       &made->node_capacity, sizeof node));
+    made->nodes[made->node_count++] = node;
+    return KILN_OK;
+}
+
+/* Quantized and back, once for all that read it so. */
+static kiln_status quantize_value_of(quantize_pass *pass, quantize_value *value)
+{
+    kln_onnx_tensor *scale =
+        quantize_add_tensor(pass, value->name, "scale", KILN_DTYPE_FLOAT32, 0, NULL);
+    kln_onnx_tensor *zero =
+        quantize_add_tensor(pass, value->name, "zero_point", pass->format->storage, 0, NULL);
+    const char *quantized = kln_arena_printf(pass->arena, "%s/%s", value->name, pass->format->name);
+    const char *back = kln_arena_printf(pass->arena, "%s/dequantized", value->name);
+    if (scale == NULL || zero == NULL || quantized == NULL || back == NULL) {
+        return no_memory();
+    }
+    const float number = (float)(value->reach / pass->format->most);
+    memcpy((void *)(uintptr_t)scale->data.data, &number, sizeof number);
+    memset((void *)(uintptr_t)zero->data.data, 0, zero->data.size);
+    const char *const there[] = {value->name, scale->name, zero->name};
+    const char *const and_back[] = {quantized, scale->name, zero->name};
+    KLN_RETURN_IF_ERROR(quantize_add_node(pass, "QuantizeLinear", there, quantized, -1, 0));
+    KLN_RETURN_IF_ERROR(quantize_add_node(pass, "DequantizeLinear", and_back, back, -1, 0));
+    value->written = back;
+    return KILN_OK;
+}
+
+static kiln_status write_node(quantize_pass *pass, size_t index)
+{
+    kln_onnx_node node = pass->graph->nodes[index];
+    const quantize_node *chosen = &pass->nodes[index];
+    if (chosen->is_quantized) {
+        const char **inputs = kln_arena_alloc_zeroed(pass->arena, node.input_count, sizeof *inputs);
+        if (inputs == NULL) {
+            return no_memory();
+        }
+        memcpy(inputs, node.inputs, node.input_count * sizeof *inputs);
+        quantize_value *value = quantize_find(pass, inputs[chosen->input]);
+        if (pass->format->activations) {
+            if (value->written == NULL) {
+                KLN_RETURN_IF_ERROR(quantize_value_of(pass, value));
+            }
+            inputs[chosen->input] = value->written;
+        }
+        if (chosen->weights != SIZE_MAX) {
+            quantize_value *weights = quantize_find(pass, inputs[chosen->weights]);
+            if (weights->written == NULL) {
+                KLN_RETURN_IF_ERROR(quantize_weights(pass, weights, chosen, &weights->written));
+            }
+            inputs[chosen->weights] = weights->written;
+        }
+        node.inputs = inputs;
+    }
+    KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &pass->made.nodes, pass->made.node_count,
+                                       &pass->made.node_capacity, sizeof node));
+    pass->made.nodes[pass->made.node_count++] = node;
+    return KILN_OK;
+}
+
+/* Constants that nobody reads in float32 any more. */
+static kiln_status drop_unread(quantize_pass *pass)
+{
+    kln_names read;
+    kiln_status status = KILN_OK;
+    size_t kept = 0;
+    kln_onnx_graph *made = &pass->made;
+    kln_names_init(&read);
+    for (size_t i = 0; status == KILN_OK && i < made->node_count; i++) {
+        for (size_t k = 0; status == KILN_OK && k < made->nodes[i].input_count; k++) {
+            status = kln_names_set(&read, made->nodes[i].inputs[k], 0);
+        }
+    }
+    for (size_t i = 0; status == KILN_OK && i < made->initializer_count; i++) {
+        const quantize_value *value = quantize_find(pass, made->initializers[i].name);
+        const bool is_replaced = value != NULL && value->written != NULL &&
+                                 value->weights != NULL &&
+                                 kln_names_get(&read, value->name) == KLN_NAMES_NONE;
+        bool is_output = false;
+        for (size_t k = 0; is_replaced && k < made->output_count; k++) {
+            is_output = is_output || strcmp(made->outputs[k].name, value->name) == 0;
+        }
+        if (!is_replaced || is_output) {
+            made->initializers[kept++] = made->initializers[i];
+        }
+    }
+    made->initializer_count = status == KILN_OK ? kept : made->initializer_count;
+    size_t nodes = 0;
+    for (size_t i = 0; status == KILN_OK && i < made->node_count; i++) {
+        const kln_onnx_node *node = &made->nodes[i];
+        const quantize_value *value = kln_graph_edit_is(node, "Constant") && node->output_count == 1
+                                          ? quantize_find(pass, node->outputs[0])
+                                          : NULL;
+        if (value == NULL || value->written == NULL ||
+            kln_names_get(&read, value->name) != KLN_NAMES_NONE) {
+            made->nodes[nodes++] = *node;
+        }
+    }
+    made->node_count = status == KILN_OK ? nodes : made->node_count;
+    kln_names_finish(&read);
+    return status;
+}
+
+static kiln_status write_graph(quantize_pass *pass)
+{
+    pass->made = *pass->graph;
+    pass->made.nodes = NULL;
+    pass->made.node_count = pass->made.node_capacity = 0;
+    pass->made.initializers = NULL;
+    pass->made.initializer_count = pass->made.initializer_capacity = 0;
+    for (size_t i = 0; i < pass->graph->initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &pass->made.initializers, i,
+                                           &pass->made.initializer_capacity,
+                                           sizeof(kln_onnx_tensor)));
+        pass->made.initializers[i] = pass->graph->initializers[i];
+        pass->made.initializer_count++;
+    }
+    for (size_t i = 0; i < pass->graph->node_count; i++) {
+        const uint32_t *order = pass->inference->graph->order;
+        KLN_RETURN_IF_ERROR(write_node(pass, order != NULL ? order[i] : i));
+    }
+    return drop_unread(pass);
+}
+
+/* --- what was done --- */
+
+static kiln_status report(const quantize_pass *pass)
+{
+    kiln_precision_summary *totals = kln_precision_report_totals(pass->report);
+    totals->precision = pass->format->precision;
+    totals->bytes_before = kln_precision_constant_bytes(pass->graph);
+    totals->bytes_after = kln_precision_constant_bytes(&pass->made);
+    totals->cast_count = pass->made.node_count > pass->graph->node_count
+                             ? pass->made.node_count - pass->graph->node_count
+                             : 0;
+    for (size_t i = 0; i < pass->graph->node_count; i++) {
+        const kln_onnx_node *node = &pass->graph->nodes[i];
+        const quantize_node *chosen = &pass->nodes[i];
+        const kln_value *out = node->output_count != 0
+                                   ? kln_inference_find(pass->inference->graph, node->outputs[0])
+                                   : NULL;
+        const bool floats =
+            out != NULL && out->dtype == KILN_DTYPE_FLOAT32 && !kln_graph_edit_is(node, "Constant");
+        const kiln_precision_node line = {
+            .struct_size = sizeof line,
+            .name = node->name,
+            .operator_type = node->op_type,
+            .graph = "",
+            .output = node->output_count != 0 ? node->outputs[0] : "",
+            .dtype = chosen->is_quantized ? pass->format->storage
+                     : floats             ? KILN_DTYPE_FLOAT32
+                                          : KILN_DTYPE_UNDEFINED,
+            .reason = chosen->is_quantized || floats ? chosen->reason : KILN_PRECISION_NO_FLOATS,
+            .detail = chosen->detail};
+        totals->converted_count += chosen->is_quantized;
+        totals->kept_count += !chosen->is_quantized && floats;
+        KLN_RETURN_IF_ERROR(kln_precision_report_add(pass->report, &line));
+    }
+    return KILN_OK;
+}
+
+static kiln_status check(const quantize_pass *pass)
+{
+    const kiln_precision_summary *totals = kln_precision_report_totals(pass->report);
+    if (totals->converted_count != 0) {
+        return KILN_OK;
+    }
+    for (size_t i = 0; i < pass->graph->node_count; i++) {
+        if (pass->nodes[i].reason == KILN_PRECISION_NO_RANGE) {
+            return kln_fail(KILN_ERROR_UNSUPPORTED,
+                            "nothing can be quantized: the range of tensor \"%s\" and of those "
+                            "like it is not known; give a table of ranges (kiln_calibrate)",
+                            pass->nodes[i].detail);
+        }
+    }
+    return kln_fail(KILN_ERROR_UNSUPPORTED,
+                    "nothing can be quantized: of %zu nodes none is a convolution or a product "
+                    "with constant weights that is not asked to stay",
+                    pass->graph->node_count);
+}
+
+static kiln_status run(quantize_pass *pass)
+{
+    KLN_RETURN_IF_ERROR(kln_infer(pass->model, NULL, &pass->inference));
+    KLN_RETURN_IF_ERROR(look(pass));
+    take_ranges(pass);
+    quantize_choose(pass);
+    KLN_RETURN_IF_ERROR(write_graph(pass));
+    KLN_RETURN_IF_ERROR(report(pass));
+    KLN_RETURN_IF_ERROR(check(pass));
+    pass->model->graph = pass->made;
+    return KILN_OK;
+}
+
+kiln_status kln_quantize(kln_onnx_model *model, const kiln_precision_options *options,
+                         kiln_precision_report *report)
+{
+    quantize_pass pass = {
+        .model = model, .arena = &model->arena, .options = options, .report = report};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(formats); i++) {
+        pass.format = formats[i].precision == options->precision ? &formats[i] : pass.format;
+    }
+    KLN_RETURN_IF_ERROR(kln_raise_opset(model, pass.format->opset));
+    pass.graph = &model->graph;
+    kln_names_init(&pass.names);
+    const kiln_status status = run(&pass);
+    kln_names_finish(&pass.names);
+    kln_inference_destroy(pass.inference);
+    return status;
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which nodes compute in eight bits. Convolutions and products with constant weights do; so that
+ * what lies between them need not leave eight bits, the branch of a sum beside a convolution and
+ * what a pooling averages are quantized too, as NVIDIA recommends for TensorRT's explicit
+ * quantization: https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/
+ * work-quantized-types.html
+ */
+#include <math.h>
+#include <string.h>
+
+#include "quantize_parts.h"
+
+static bool is_kept(const quantize_pass *pass, const kln_onnx_node *node)
+{
+    const kiln_precision_options *o = pass->options;
+    for (size_t i = 0; i < o->keep_operator_count; i++) {
+        if (strcmp(o->keep_operators[i], node->op_type) == 0) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < o->keep_node_count; i++) {
+        if (strcmp(o->keep_nodes[i], node->name) == 0 ||
+            (node->output_count != 0 && strcmp(o->keep_nodes[i], node->outputs[0]) == 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int64_t int_of(const kln_onnx_node *node, const char *name, int64_t missing)
+{
+    const kln_onnx_attribute *attribute = kln_onnx_find_attribute(node, name);
+    return attribute != NULL ? attribute->i : missing;
+}
+
+/* The axes of the weights of a convolution or product; false where it has none. */
+static bool find_weights(const quantize_pass *pass, const kln_onnx_node *node,
+                         quantize_node *chosen)
+{
+    const quantize_value *left =
+        node->input_count > 1 ? quantize_find(pass, node->inputs[0]) : NULL;
+    const quantize_value *right =
+        node->input_count > 1 ? quantize_find(pass, node->inputs[1]) : NULL;
+    if (left == NULL || right == NULL) {
+        return false;
+    }
+    const bool is_product = kln_graph_edit_is(node, "MatMul");
+    const bool is_gemm = kln_graph_edit_is(node, "Gemm");
+    const bool swapped = is_product && right->weights == NULL;
+    const kln_onnx_tensor *weights = swapped ? left->weights : right->weights;
+    chosen->weights = swapped ? 0 : 1;
+    chosen->input = 1 - chosen->weights;
+    if (weights == NULL || weights->rank < 2 || (swapped ? right : left)->weights != NULL) {
+        return false;
+    }
+    const int64_t rank = (int64_t)weights->rank;
+    if (is_product) {
+        chosen->axis = swapped ? rank - 2 : rank - 1;
+        chosen->depth = swapped ? rank - 1 : rank - 2;
+        return true;
+    }
+    if (is_gemm) {
+        chosen->axis = int_of(node, "transB", 0) != 0 ? 0 : 1;
+        chosen->depth = 1 - chosen->axis;
+        return int_of(node, "transA", 0) == 0;
+    }
+    chosen->depth = 1;
+    if (kln_graph_edit_is(node, "ConvTranspose")) {
+        chosen->axis = 1;
+        chosen->depth = 0;
+        return int_of(node, "group", 1) == 1;
+    }
+    chosen->axis = 0;
+    return kln_graph_edit_is(node, "Conv");
+}
+
+static bool is_candidate(const kln_onnx_node *node)
+{
+    return kln_graph_edit_is(node, "Conv") || kln_graph_edit_is(node, "ConvTranspose") ||
+           kln_graph_edit_is(node, "MatMul") || kln_graph_edit_is(node, "Gemm");
+}
+
+static void choose_node(const quantize_pass *pass, const kln_onnx_node *node, quantize_node *chosen)
+{
+    const bool is_conv = strncmp(node->op_type, "Conv", 4) == 0;
+    *chosen = (quantize_node){
+        .reason = KILN_PRECISION_LACKING, .detail = "", .weights = SIZE_MAX, .input = SIZE_MAX};
+    if (!is_candidate(node) || (!pass->format->activations && is_conv)) {
+        return;
+    }
+    if (is_kept(pass, node)) {
+        chosen->reason = KILN_PRECISION_KEPT;
+        return;
+    }
+    if (!find_weights(pass, node, chosen)) {
+        chosen->reason = KILN_PRECISION_NO_WEIGHTS;
+        chosen->weights = chosen->input = SIZE_MAX;
+        return;
+    }
+    const quantize_value *input = quantize_find(pass, node->inputs[chosen->input]);
+    if (pass->format->activations && !(input->reach > 0)) {
+        chosen->reason = KILN_PRECISION_NO_RANGE;
+        chosen->detail = input->name;
+        chosen->weights = chosen->input = SIZE_MAX;
+        return;
+    }
+    chosen->reason = KILN_PRECISION_CONVERTED;
+    chosen->is_quantized = true;
+}
+
+/* The quantized convolution that `value` comes from, through what TensorRT does in the same kernel;
+ * nothing else reads it on the way. */
+static bool is_from_conv(const quantize_pass *pass, const quantize_value *value)
+{
+    for (int steps = 0; steps < 4 && value != NULL && value->producer != KLN_NO_NODE; steps++) {
+        const kln_onnx_node *node = &pass->graph->nodes[value->producer];
+        if (kln_graph_edit_is(node, "Conv")) {
+            return pass->nodes[value->producer].is_quantized;
+        }
+        if (value->readers != 1 ||
+            (!kln_graph_edit_is(node, "BatchNormalization") && !kln_graph_edit_is(node, "Relu") &&
+             !kln_graph_edit_is(node, "Clip") && !kln_graph_edit_is(node, "Add"))) {
+            return false;
+        }
+        value = quantize_find(pass, node->inputs[0]);
+    }
+    return false;
+}
+
+/* The branch beside a convolution is quantized, so that the sum is its kernel's; the input of an
+ * averaging pool is, so that the convolution before it gives eight bits. */
+static void choose_beside(quantize_pass *pass, size_t index)
+{
+    const kln_onnx_node *node = &pass->graph->nodes[index];
+    quantize_node *chosen = &pass->nodes[index];
+    const bool averages =
+        kln_graph_edit_is(node, "GlobalAveragePool") || kln_graph_edit_is(node, "AveragePool");
+    if (is_kept(pass, node) || node->input_count == 0) {
+        return;
+    }
+    if (averages && is_from_conv(pass, quantize_find(pass, node->inputs[0]))) {
+        chosen->input = 0;
+    } else if (kln_graph_edit_is(node, "Add") && node->input_count == 2) {
+        const quantize_value *a = quantize_find(pass, node->inputs[0]);
+        const quantize_value *b = quantize_find(pass, node->inputs[1]);
+        if (a == NULL || b == NULL || a->weights != NULL || b->weights != NULL || a->dims < 3 ||
+            a->dims != b->dims) {
+            return;
+        }
+        /* A sum of two convolutions is the kernel of the later one. */
+        const bool from_a = is_from_conv(pass, a);
+        const bool from_b = is_from_conv(pass, b);
+        chosen->input = from_b && (!from_a || b->producer > a->producer) ? 0
+                        : from_a                                         ? 1
+                                                                         : SIZE_MAX;
+    }
+    if (chosen->input != SIZE_MAX) {
+        const quantize_value *input = quantize_find(pass, node->inputs[chosen->input]);
+        chosen->is_quantized = input != NULL && input->reach > 0;
+        chosen->reason = chosen->is_quantized ? KILN_PRECISION_CONVERTED : chosen->reason;
+    }
+}
+
+void quantize_choose(quantize_pass *pass)
+{
+    for (size_t i = 0; i < pass->graph->node_count; i++) {
+        choose_node(pass, &pass->graph->nodes[i], &pass->nodes[i]);
+    }
+    for (size_t i = 0; pass->format->activations && i < pass->graph->node_count; i++) {
+        if (!pass->nodes[i].is_quantized) {
+            choose_beside(pass, i);
+        }
+    }
+}

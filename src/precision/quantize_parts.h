@@ -1,0 +1,76 @@
+/*
+ * quantize_parts.h - integers and eight-bit floats: what is quantized, and how. Private to the
+ * module.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef QUANTIZE_PARTS_H
+#define QUANTIZE_PARTS_H
+
+#include "kln_precision.h"
+
+typedef struct quantize_format {
+    kiln_precision precision;
+    const char *name;
+    kiln_dtype storage;
+    double most;      /* numbers go from its negative to it */
+    int64_t opset;    /* that the result needs */
+    bool activations; /* else weights alone, in blocks */
+} quantize_format;
+
+typedef struct quantize_value {
+    const char *name;
+    const kln_onnx_tensor *weights; /* a constant of float32 in memory, or NULL */
+    uint32_t producer;              /* KLN_NO_NODE: none */
+    uint32_t readers;
+    uint32_t group;      /* whose range is shared: the place of a value; itself, or another */
+    double reach;        /* largest magnitude of its group; 0: not known */
+    const char *written; /* what the quantized nodes read; NULL: not made yet */
+    size_t dims;         /* of a tensor; SIZE_MAX: not known */
+} quantize_value;
+
+/* What becomes of a node. */
+typedef struct quantize_node {
+    kiln_precision_reason reason;
+    const char *detail;
+    bool is_quantized;
+    size_t input;   /* of the activations that are quantized */
+    size_t weights; /* the input with the weights; SIZE_MAX: none */
+    int64_t axis;   /* of the weights, with a scale for each index */
+    int64_t depth;  /* the axis that is summed over, along which blocks lie */
+} quantize_node;
+
+typedef struct quantize_pass {
+    kln_onnx_model *model;
+    kln_arena *arena;
+    const kln_onnx_graph *graph;
+    const kiln_precision_options *options;
+    const quantize_format *format;
+    kiln_precision_report *report;
+    kln_inference *inference;
+    kln_names names; /* of values, to their place */
+    quantize_value *values;
+    size_t value_count;
+    quantize_node *nodes;
+    kln_onnx_graph made;
+} quantize_pass;
+
+quantize_value *quantize_find(const quantize_pass *pass, const char *name);
+
+/* Which nodes, and with which weights. (quantize_choose.c) */
+void quantize_choose(quantize_pass *pass);
+
+/* Weights in the format, with their scales, as initializers and a DequantizeLinear; `*name` is what
+ * the node reads then. (quantize_weights.c) */
+KILN_MUST_CHECK kiln_status quantize_weights(quantize_pass *pass, const quantize_value *value,
+                                             const quantize_node *node, const char **name);
+
+/* What is added to the network. (quantize.c) */
+KILN_MUST_CHECK kiln_status quantize_add_node(quantize_pass *pass, const char *op,
+                                              const char *const inputs[3], const char *output,
+                                              int64_t axis, int64_t block);
+/* An initializer "STEM/WHAT" whose bytes are to be written; NULL without memory. */
+kln_onnx_tensor *quantize_add_tensor(quantize_pass *pass, const char *stem, const char *what,
+                                     kiln_dtype dtype, size_t rank, const int64_t *dims);
+
+#endif

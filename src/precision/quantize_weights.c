@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Weights in eight bits with a scale for each output channel, or in four with one for each block.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "quantize_parts.h"
+
+/* A tensor as rows: `outer` times `size` along the axis times `inner`. */
+typedef struct weight_view {
+    const char *data; /* may be unaligned */
+    size_t outer, size, inner;
+} weight_view;
+
+static weight_view view_of(const kln_onnx_tensor *tensor, int64_t axis)
+{
+    weight_view view = {.data = tensor->data.data, .outer = 1, .inner = 1};
+    for (size_t i = 0; i < tensor->rank; i++) {
+        if ((int64_t)i < axis) {
+            view.outer *= (size_t)tensor->dims[i];
+        } else if ((int64_t)i > axis) {
+            view.inner *= (size_t)tensor->dims[i];
+        } else {
+            view.size = (size_t)tensor->dims[i];
+        }
+    }
+    return view;
+}
+
+static float number_at(const weight_view *view, size_t outer, size_t at, size_t inner)
+{
+    float number;
+    memcpy(&number, view->data + ((outer * view->size + at) * view->inner + inner) * sizeof number,
+           sizeof number);
+    return number;
+}
+
+static void put(const quantize_pass *pass, unsigned char *to, size_t index, float number,
+                float scale)
+{
+    const float most = (float)pass->format->most;
+    const float real = scale > 0 ? number / scale : 0;
+    if (pass->format->storage == KILN_DTYPE_FLOAT8E4M3) {
+        to[index] = kln_e4m3_from_float(fmaxf(-most, fminf(most, real)), true);
+        return;
+    }
+    const int whole = (int)lrintf(fmaxf(-most, fminf(most, real)));
+    if (pass->format->storage == KILN_DTYPE_INT8) {
+        to[index] = (unsigned char)(signed char)whole;
+    } else {
+        to[index / 2] |= (unsigned char)((unsigned)(whole & 0xf) << (index % 2 == 0 ? 0 : 4));
+    }
+}
+
+/* One scale for each index along the axis. */
+static void fill_channels(const quantize_pass *pass, const weight_view *view, float *scales,
+                          unsigned char *to)
+{
+    for (size_t c = 0; c < view->size; c++) {
+        float most = 0;
+        for (size_t o = 0; o < view->outer; o++) {
+            for (size_t i = 0; i < view->inner; i++) {
+                most = fmaxf(most, fabsf(number_at(view, o, c, i)));
+            }
+        }
+        /* A channel of zeros may have any scale but 0. */
+        scales[c] = most > 0 ? most / (float)pass->format->most : 1;
+        for (size_t o = 0; o < view->outer; o++) {
+            for (size_t i = 0; i < view->inner; i++) {
+                const size_t index = (o * view->size + c) * view->inner + i;
+                put(pass, to, index, number_at(view, o, c, i), scales[c]);
+            }
+        }
+    }
+}
+
+/* The scale of a block: the one with the least square error of those down to four fifths of what
+ * the largest number wants, whose clipping the others gain from. */
+static float block_scale(const quantize_pass *pass, const float *numbers, size_t count)
+{
+    const float most = (float)pass->format->most;
+    float largest = 0;
+    float best = 1;
+    double least = INFINITY;
+    for (size_t i = 0; i < count; i++) {
+        largest = fmaxf(largest, fabsf(numbers[i]));
+    }
+    for (int step = 0; largest > 0 && step <= 10; step++) {
+        const float scale = largest / most * (1 - 0.02F * (float)step);
+        double error = 0;
+        for (size_t i = 0; i < count; i++) {
+            const float whole = fmaxf(-most - 1, fminf(most, rintf(numbers[i] / scale)));
+            error += pow((double)(numbers[i] - whole * scale), 2);
+        }
+        if (error < least) {
+            least = error;
+            best = scale;
+        }
+    }
+    return best;
+}
+
+/* One scale for each block along the axis that is summed over. */
+static kiln_status fill_blocks(const quantize_pass *pass, const weight_view *view, size_t block,
+                               float *scales, unsigned char *to)
+{
+    const size_t blocks = (view->size + block - 1) / block;
+    float *numbers = kln_alloc(block * sizeof *numbers);
+    if (numbers == NULL) {
+        return kln_fail_memory(block * sizeof *numbers, "a block of weights");
+    }
+    for (size_t o = 0; o < view->outer; o++) {
+        for (size_t b = 0; b < blocks; b++) {
+            const size_t first = b * block;
+            const size_t count = view->size - first < block ? view->size - first : block;
+            for (size_t i = 0; i < view->inner; i++) {
+                for (size_t k = 0; k < count; k++) {
+                    numbers[k] = number_at(view, o, first + k, i);
+                }
+                const float scale = block_scale(pass, numbers, count);
+                scales[(o * blocks + b) * view->inner + i] = scale;
+                for (size_t k = 0; k < count; k++) {
+                    put(pass, to, (o * view->size + first + k) * view->inner + i, numbers[k],
+                        scale);
+                }
+            }
+        }
+    }
+    kln_free(numbers);
+    return KILN_OK;
+}
+
+kiln_status quantize_weights(quantize_pass *pass, const quantize_value *value,
+                             const quantize_node *node, const char **name)
+{
+    const kln_onnx_tensor *from = value->weights;
+    const bool blocked = !pass->format->activations;
+    const int64_t axis = blocked ? node->depth : node->axis;
+    const weight_view view = view_of(from, axis);
+    const size_t block = blocked ? (size_t)pass->options->block_size : 0;
+    int64_t dims[KILN_MAX_RANK];
+    size_t rank = 1;
+    dims[0] = (int64_t)view.size;
+    if (blocked) {
+        rank = from->rank;
+        memcpy(dims, from->dims, rank * sizeof *dims);
+        dims[axis] = (int64_t)((view.size + block - 1) / block);
+    }
+    kln_onnx_tensor *quantized = quantize_add_tensor(pass, value->name, pass->format->name,
+                                                     pass->format->storage, from->rank, from->dims);
+    kln_onnx_tensor *scales =
+        quantize_add_tensor(pass, value->name, "scale", KILN_DTYPE_FLOAT32, rank, dims);
+    *name = kln_arena_printf(pass->arena, "%s/dequantized", value->name);
+    if (quantized == NULL || scales == NULL || *name == NULL) {
+        return kln_fail_memory(from->data.size, "quantized weights");
+    }
+    float *numbers = (float *)(uintptr_t)scales->data.data;
+    unsigned char *bytes = (unsigned char *)(uintptr_t)quantized->data.data;
+    memset(bytes, 0, quantized->data.size);
+    if (blocked) {
+        KLN_RETURN_IF_ERROR(fill_blocks(pass, &view, block, numbers, bytes));
+    } else {
+        fill_channels(pass, &view, numbers, bytes);
+    }
+    const char *const inputs[] = {quantized->name, scales->name, NULL};
+    return quantize_add_node(pass, "DequantizeLinear", inputs, *name, axis, (int64_t)block);
+}

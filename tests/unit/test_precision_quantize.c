@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Networks in eight and four bits: where QuantizeLinear and DequantizeLinear go, what is computed
+ * then, and models in a newer operator set. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "context_test.h"
+#include "graph_maker.h"
+#include "precision/kln_precision.h"
+
+#define COUNT 64
+#define TEXT ((size_t)1024)
+
+static float waves[4096];
+
+static void fill_waves(void)
+{
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(waves); i++) {
+        waves[i] = sinf((float)i * 1.7F) * (1 + (float)(i % 5));
+    }
+}
+
+/* A constant of float32 in two or four dimensions. */
+static void weights(graph_maker *m, const char *name, const char *dims)
+{
+    maker_weights(m, name, 1, dims);
+    kln_onnx_tensor *made =
+        m->status == KILN_OK ? &m->graph->initializers[m->graph->initializer_count - 1] : NULL;
+    if (made != NULL) {
+        assert_true(made->data.size <= sizeof waves);
+        made->data.data = waves;
+    }
+}
+
+/* --- the models: x of 1x4x4x4 --- */
+
+static void convolutions(graph_maker *m)
+{
+    weights(m, "w", "4,4,1,1");
+    weights(m, "v", "4,4,1,1");
+    maker_node(m, "Conv", "x,w", "a");
+    maker_node(m, "Relu", "a", "b");
+    maker_node(m, "Conv", "b,v", "c");
+    maker_node(m, "Add", "c,x", "d"); /* the branch beside a convolution */
+    maker_node(m, "GlobalAveragePool", "d", "y");
+}
+
+/* Side by side: one range for what is alike, which "x" is not. */
+static void beside(graph_maker *m)
+{
+    weights(m, "w", "4,4,1,1");
+    weights(m, "u", "4,8,1,1");
+    maker_node(m, "Conv", "x,w", "a");
+    maker_node(m, "Concat", "a,x", "b");
+    maker_attribute_int(m, "axis", 1);
+    maker_node(m, "Conv", "b,u", "y");
+}
+
+static void product(graph_maker *m)
+{
+    maker_ints(m, "rows", 2, (const int64_t[]){1, 64});
+    weights(m, "w", "64,8");
+    maker_node(m, "Reshape", "x,rows", "a");
+    maker_node(m, "MatMul", "a,w", "y");
+}
+
+#define PAIR "QuantizeLinear DequantizeLinear "
+
+static const struct {
+    const char *name;
+    void (*make)(graph_maker *m);
+    kiln_precision precision, rest;
+    int32_t block;
+    const char *graph;
+    double tolerance; /* of the largest number */
+} cases[] = {
+    {"convolutions", convolutions, KILN_PRECISION_INT8, 0, 0,
+     PAIR "DequantizeLinear Conv Relu " PAIR "DequantizeLinear Conv Add " PAIR "GlobalAveragePool",
+     0.03},
+    {"float8", convolutions, KILN_PRECISION_FP8, 0, 0,
+     PAIR "DequantizeLinear Conv Relu " PAIR "DequantizeLinear Conv Add " PAIR "GlobalAveragePool",
+     0.2},
+    {"beside", beside, KILN_PRECISION_INT8, 0, 0,
+     PAIR "DequantizeLinear Conv Concat " PAIR "DequantizeLinear Conv", 0.06},
+    {"product", product, KILN_PRECISION_INT8, 0, 0, "Reshape " PAIR "DequantizeLinear MatMul",
+     0.03},
+    {"rest", product, KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
+     "Cast Reshape " PAIR "DequantizeLinear MatMul Cast", 0.03},
+    {"blocks of 32", product, KILN_PRECISION_INT4, 0, 32, "Reshape DequantizeLinear MatMul", 0.2},
+    {"blocks of 64", product, KILN_PRECISION_INT4, KILN_PRECISION_FP16, 0,
+     "Cast Reshape DequantizeLinear MatMul Cast", 0.2},
+};
+
+static void make(graph_maker *m, size_t index)
+{
+    maker_begin(m, 13);
+    maker_input(m, "x", 1, "1,4,4,4");
+    cases[index].make(m);
+    maker_output(m, "y", 1, NULL);
+}
+
+static void write_graph(const kln_onnx_graph *graph, char text[TEXT])
+{
+    text[0] = '\0';
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const size_t used = strlen(text);
+        (void)snprintf(text + used, TEXT - used, "%s%s", i == 0 ? "" : " ",
+                       graph->nodes[i].op_type);
+    }
+}
+
+static size_t run(const kln_onnx_model *model, double results[COUNT])
+{
+    kln_text bytes;
+    kiln_engine *engine = NULL;
+    kiln_context *context = NULL;
+    kiln_tensor tensor;
+    int64_t count = 0;
+    double numbers[COUNT];
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = "reference";
+    kln_text_init(&bytes, SIZE_MAX);
+    assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
+    assert_ok(kiln_context_create(engine, NULL, &context));
+    assert_ok(kiln_context_tensor(context, "x", &tensor));
+    for (int i = 0; i < COUNT; i++) {
+        numbers[i] = cos(i);
+    }
+    assert_ok(kiln_tensor_write(&tensor, 0, COUNT, numbers));
+    assert_ok(kiln_context_run(context));
+    assert_ok(kiln_context_tensor(context, "y", &tensor));
+    assert_int_equal(tensor.desc.dtype, KILN_DTYPE_FLOAT32);
+    assert_ok(kiln_shape_elements(&tensor.desc.shape, &count));
+    assert_true(count <= COUNT);
+    assert_ok(kiln_tensor_read(&tensor, 0, (size_t)count, results));
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    kln_text_finish(&bytes);
+    return (size_t)count;
+}
+
+static kiln_range_table *ranges_of(void)
+{
+    kiln_range_table *ranges = NULL;
+    assert_ok(kiln_range_table_create(&ranges));
+    assert_ok(kiln_range_table_set(ranges, "x", -1, 1));
+    assert_ok(kiln_range_table_set(ranges, "a", -16, 12));
+    assert_ok(kiln_range_table_set(ranges, "b", 0, 12));
+    assert_ok(kiln_range_table_set(ranges, "d", -100, 100));
+    return ranges;
+}
+
+static kiln_precision_options options_of(size_t index, const kiln_range_table *ranges)
+{
+    kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
+    how.precision = cases[index].precision;
+    how.rest = cases[index].rest;
+    how.block_size = cases[index].block;
+    how.ranges = ranges;
+    return how;
+}
+
+static void close_to(const char *name, double tolerance, const double *before, const double *after,
+                     size_t count)
+{
+    double most = 0;
+    for (size_t i = 0; i < count; i++) {
+        most = fmax(most, fabs(before[i]));
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!(fabs(before[i] - after[i]) <= tolerance * most)) {
+            fail_msg("%s: element %zu: %g became %g, the largest is %g", name, i, before[i],
+                     after[i], most);
+        }
+    }
+}
+
+static void pairs_are_placed(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        graph_maker m;
+        char text[TEXT];
+        double before[COUNT];
+        double after[COUNT];
+        kiln_range_table *ranges = ranges_of();
+        kiln_precision_report *report = NULL;
+        kiln_precision_summary summary = {.struct_size = sizeof summary};
+        const kiln_precision_options how = options_of(i, ranges);
+        make(&m, i);
+        assert_ok(m.status);
+        const size_t count = run(m.model, before);
+        assert_ok(kln_precision_convert(m.model, &how, &report));
+        write_graph(&m.model->graph, text);
+        assert_string_equal(text, cases[i].graph);
+        assert_int_equal(run(m.model, after), count);
+        close_to(cases[i].name, cases[i].tolerance, before, after, count);
+        assert_ok(kiln_precision_report_summary(report, &summary));
+        assert_true(summary.converted_count != 0);
+        if (cases[i].make == product) {
+            /* Eight or four bits for each of 512 weights, and their scales. */
+            assert_true(summary.bytes_after * 3 < summary.bytes_before + 256);
+        }
+        kiln_precision_report_destroy(report);
+        kiln_range_table_destroy(ranges);
+        maker_end(&m);
+    }
+}
+
+/* What is read of a Concat has the range of its wider part, 16; a part of 1 keeps its own. */
+static void concat_shares_a_range(void **state)
+{
+    (void)state;
+    graph_maker m;
+    kiln_range_table *ranges = ranges_of();
+    const kiln_precision_options how = options_of(2, ranges);
+    size_t seen = 0;
+    make(&m, 2);
+    assert_ok(kln_precision_convert(m.model, &how, NULL));
+    for (size_t i = 0; i < m.model->graph.initializer_count; i++) {
+        const kln_onnx_tensor *tensor = &m.model->graph.initializers[i];
+        const bool is_part = strcmp(tensor->name, "x/scale") == 0;
+        if (is_part || strcmp(tensor->name, "b/scale") == 0) {
+            float scale;
+            memcpy(&scale, tensor->data.data, sizeof scale);
+            assert_float_equal(scale, (is_part ? 1.0F : 16.0F) / 127, 1e-7F);
+            seen++;
+        }
+    }
+    assert_int_equal(seen, 2);
+    kiln_range_table_destroy(ranges);
+    maker_end(&m);
+}
+
+static void missing_ranges_are_told(void **state)
+{
+    (void)state;
+    graph_maker m;
+    const kiln_precision_options how = options_of(0, NULL);
+    make(&m, 0);
+    const kln_onnx_node *nodes = m.model->graph.nodes;
+    assert_int_equal(kln_precision_convert(m.model, &how, NULL), KILN_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(kiln_error_message(), "tensor \"x\""));
+    assert_ptr_equal(m.model->graph.nodes, nodes);
+    maker_end(&m);
+}
+
+static kiln_status convert_each(void *user)
+{
+    const size_t index = *(const size_t *)user;
+    graph_maker m;
+    kiln_range_table *ranges = NULL;
+    kiln_precision_report *report = NULL;
+    kiln_status status = kiln_range_table_create(&ranges);
+    status = status == KILN_OK ? kiln_range_table_set(ranges, "x", -1, 1) : status;
+    status = status == KILN_OK ? kiln_range_table_set(ranges, "a", -1, 1) : status;
+    make(&m, index);
+    status = status == KILN_OK ? m.status : status;
+    if (status == KILN_OK) {
+        const kiln_precision_options how = options_of(index, ranges);
+        status = kln_precision_convert(m.model, &how, &report);
+    }
+    kiln_precision_report_destroy(report);
+    kiln_range_table_destroy(ranges);
+    maker_end(&m);
+    return status;
+}
+
+static void allocations_may_fail(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        kiln_test_each_allocation(convert_each, &i);
+    }
+}
+
+/* --- operator sets --- */
+
+static void old_model(graph_maker *m)
+{
+    maker_begin(m, 11);
+    maker_input(m, "x", 1, "1,4,4,4");
+    maker_node(m, "Squeeze", "x", "a");
+    maker_attribute_ints(m, "axes", 1, (const int64_t[]){0});
+    maker_node(m, "ReduceMean", "a", "b");
+    maker_attribute_ints(m, "axes", 1, (const int64_t[]){1});
+    maker_node(m, "Split", "b", "c,d");
+    maker_attribute_int(m, "axis", 0);
+    maker_node(m, "Add", "c,d", "e");
+    maker_node(m, "Softmax", "e", "f");
+    maker_attribute_int(m, "axis", 2);
+    maker_node(m, "Unsqueeze", "f", "y");
+    maker_attribute_ints(m, "axes", 1, (const int64_t[]){0});
+    maker_output(m, "y", 1, NULL);
+}
+
+static void operator_sets_are_raised(void **state)
+{
+    (void)state;
+    static const int64_t versions[] = {13, 18, 21, 22};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(versions); i++) {
+        graph_maker m;
+        double before[COUNT];
+        double after[COUNT];
+        old_model(&m);
+        assert_ok(m.status);
+        m.model->ir_version = 6;
+        const size_t count = run(m.model, before);
+        assert_ok(kln_raise_opset(m.model, versions[i]));
+        assert_int_equal(kln_onnx_opset_version(m.model, ""), versions[i]);
+        assert_int_equal(run(m.model, after), count);
+        assert_memory_equal(before, after, count * sizeof *before);
+        maker_end(&m);
+    }
+    graph_maker m;
+    old_model(&m);
+    m.model->ir_version = 6;
+    m.model->graph.nodes[4].attributes[0].i = 1; /* Softmax over the last two dimensions at once */
+    assert_int_equal(kln_raise_opset(m.model, 13), KILN_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(kiln_error_message(), "\"f\" (Softmax)"));
+    assert_int_equal(kln_onnx_opset_version(m.model, ""), 11);
+    maker_end(&m);
+}
+
+int main(void)
+{
+    fill_waves();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pairs_are_placed),         cmocka_unit_test(concat_shares_a_range),
+        cmocka_unit_test(missing_ranges_are_told),  cmocka_unit_test(allocations_may_fail),
+        cmocka_unit_test(operator_sets_are_raised),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
