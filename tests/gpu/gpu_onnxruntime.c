@@ -15,8 +15,7 @@
 
 static kiln_engine *build(kiln_span model, kiln_provider provider)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "onnxruntime";
+    kiln_build_options options = backend_options("onnxruntime");
     options.provider = provider;
     kiln_engine *engine = built_bytes(model, &options);
     return engine;
@@ -148,8 +147,7 @@ TEST(nodes_on_the_cpu_are_named)
 
 TEST(options_reach_the_provider)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "onnxruntime";
+    kiln_build_options options = backend_options("onnxruntime");
     options.provider = KILN_PROVIDER_CUDA;
     options.tf32 = KILN_SWITCH_OFF;
     options.prefer_nhwc = KILN_SWITCH_ON;
@@ -279,8 +277,7 @@ static void *run_on_device(void *user)
 
 static kiln_context *context_on_device(int32_t device)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "onnxruntime";
+    kiln_build_options options = backend_options("onnxruntime");
     options.provider = KILN_PROVIDER_CUDA;
     options.device = device;
     kiln_engine *engine = built_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options);

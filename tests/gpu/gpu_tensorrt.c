@@ -144,8 +144,7 @@ TENSORRT_TEST(two_libraries_live_in_one_process)
         print_message("  KILN_TENSORRT_OTHER names no second library\n");
         skip();
     }
-    char plan[4096];
-    (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("mine.plan"));
+    const char *plan = kiln_test_path("mine.plan");
     kiln_engine *engine = conv_engine();
     kiln_engine *refused = NULL;
     assert_ok(kiln_engine_save(engine, plan));

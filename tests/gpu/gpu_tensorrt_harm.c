@@ -26,8 +26,7 @@ static int load_plan(const char *path)
     (void)setrlimit(RLIMIT_CPU, &seconds);
     (void)setrlimit(RLIMIT_CORE, &none);
     (void)alarm(CHILD_SECONDS);
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "tensorrt";
+    kiln_build_options options = backend_options("tensorrt");
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
     const kiln_status status = kiln_engine_load(path, &options, &engine);
@@ -121,8 +120,7 @@ static void write_damaged(const char *path, const unsigned char *bytes, size_t s
  * the library decides, and may crash: that is counted, in children. */
 TENSORRT_TEST(damaged_plans_do_no_harm_with_a_manifest)
 {
-    char plan[4096];
-    (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("whole.plan"));
+    const char *plan = kiln_test_path("whole.plan");
     const kiln_build_options options = fake_options(SOME_LAYOUT);
     kiln_engine *engine = build_network(conv_network(), &options);
     assert_ok(kiln_engine_save(engine, plan));
@@ -146,8 +144,7 @@ TENSORRT_TEST(damaged_plans_do_no_harm_with_a_manifest)
         if (i < DAMAGES) {
             char name[32];
             (void)snprintf(name, sizeof name, "damaged%zu.plan", i);
-            char path[4096];
-            (void)snprintf(path, sizeof path, "%s", kiln_test_path(name));
+            const char *path = kiln_test_path(name);
             write_damaged(path, bytes, size, i, DAMAGES);
             children[i % CHILDREN] = start_child(path);
         }
@@ -215,8 +212,7 @@ TENSORRT_TEST(a_full_gpu_is_told_and_nothing_is_lost)
     owned_network network = large_network(WIDE, weights);
     kiln_engine *second = NULL;
     owned_engine engine = built_network(network, &options);
-    char plan[4096];
-    (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("large.plan"));
+    const char *plan = kiln_test_path("large.plan");
     assert_ok(kiln_engine_save(engine, plan));
     kiln_context *context = context_on(engine);
     kiln_tensor x;

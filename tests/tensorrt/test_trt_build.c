@@ -204,8 +204,7 @@ TEST(capabilities_and_profiles_are_kept)
             options.compute_capabilities = many;
             options.compute_capability_count = 3;
         }
-        char path[4096];
-        (void)snprintf(path, sizeof path, "%s", kiln_test_path("plan"));
+        const char *path = kiln_test_path("plan");
         kiln_engine *engine = built_file(model, &options);
         assert_ok(kiln_engine_save(engine, path));
         kiln_engine_release(engine);
@@ -280,8 +279,7 @@ TEST(another_backend_refuses_plan_options)
     if (model == NULL) {
         skip();
     }
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     options.profiles = &magika_profile;
     options.profile_count = 1;
     options.workspace_bytes = 1 << 20;
@@ -441,8 +439,7 @@ TEST(the_timing_cache_is_kept_across_builds)
     if (model == NULL) {
         skip();
     }
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("timing.cache"));
+    const char *path = kiln_test_path("timing.cache");
     (void)unlink(path);
     kiln_build_options options = magika_options(library);
     options.timing_cache = path;

@@ -117,8 +117,7 @@ const char *trt_test_node(const char *name)
 kiln_build_options trt_test_options(const char *library)
 {
     static const int32_t capabilities[] = {89};
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "tensorrt";
+    kiln_build_options options = backend_options("tensorrt");
     options.library = library;
     options.compute_capabilities = TRT_TEST_ON_GPU ? NULL : capabilities;
     options.compute_capability_count = TRT_TEST_ON_GPU ? 0 : 1;

@@ -47,6 +47,13 @@ KILN_TEST_ENDS(stream, kiln_stream_destroy)
 #define owned_scheduler KILN_TEST_OWNED(scheduler)
 #define owned_stream KILN_TEST_OWNED(stream)
 
+static inline kiln_build_options backend_options(const char *backend)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    options.backend = backend;
+    return options;
+}
+
 /* With default options, and with these. */
 #define context_on(engine) context_with((engine), NULL)
 #define context_with(...) kiln_test_context(__FILE__, __LINE__, __VA_ARGS__)

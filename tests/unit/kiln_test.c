@@ -122,6 +122,13 @@ bool kiln_test_allocation_failed(void)
     return allocation_failed;
 }
 
+uint64_t kiln_test_allocations(void)
+{
+    kiln_allocation_counters counters;
+    kiln_get_allocation_counters(&counters);
+    return counters.allocations;
+}
+
 void kiln_test_restore_allocator(void)
 {
     allocation_to_fail = -1;
@@ -284,7 +291,8 @@ __attribute__((weak)) int main(void)
 
 const char *kiln_test_path(const char *name)
 {
-    static char path[4096];
+    static char *paths[4096];
+    char path[4096];
     if (scratch[0] == '\0') {
         sweep_scratch();
         (void)snprintf(scratch, sizeof scratch, "scratch.%ld", (long)getpid());
@@ -293,7 +301,16 @@ const char *kiln_test_path(const char *name)
         (void)mkdir(path, 0777);
     }
     (void)snprintf(path, sizeof path, "%s/%s/%s", scratch_place(), scratch, name);
-    return path;
+    size_t at = 0;
+    while (paths[at] != NULL && strcmp(paths[at], path) != 0) {
+        at++;
+        assert_true(at < sizeof paths / sizeof paths[0]);
+    }
+    if (paths[at] == NULL) {
+        paths[at] = strdup(path);
+        assert_non_null(paths[at]);
+    }
+    return paths[at];
 }
 
 const char *kiln_test_file(const char *name, const void *data, size_t size)

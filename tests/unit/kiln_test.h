@@ -98,10 +98,12 @@ void kiln_test_restore_allocator(void);
  * OUT_OF_MEMORY and nothing may stay behind. */
 void kiln_test_each_allocation(kiln_status (*body)(void *user), void *user);
 
-/* A file of this content in the test's scratch folder; returns its path, valid until the next call.
- */
-const char *kiln_test_file(const char *name, const void *data, size_t size);
-/* The path of `name` in the scratch folder. */
+/* How many allocations of Kiln's there were. */
+uint64_t kiln_test_allocations(void);
+
+/* The path of `name` in the test's scratch folder, valid until the program ends. */
 const char *kiln_test_path(const char *name);
+/* The same of a file of this content, which it writes. */
+const char *kiln_test_file(const char *name, const void *data, size_t size);
 
 #endif

@@ -69,8 +69,7 @@ TEST(operators_that_a_backend_lacks_are_all_named)
     owned_network network = foreign_network();
     kiln_engine *engine = NULL;
     owned_issue_list issues = NULL;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     options.issues = &issues;
     assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_build(network, &options, &engine),
                  "the network has 2 errors; the first: ");

@@ -47,8 +47,7 @@ TEST(a_network_fails_with_the_list_of_its_check)
     kiln_engine *engine = NULL;
     owned_issue_list checked = NULL;
     owned_issue_list issues = NULL;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     options.issues = &issues;
     assert_ok(kiln_network_from_bytes(four_faults(), NULL, &network));
     assert_ok(kiln_network_validate(network, NULL, &checked));
@@ -69,8 +68,7 @@ TEST(a_model_fails_with_it_on_every_backend)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
         kiln_engine *engine = NULL;
         kiln_issue_list *issues = NULL;
-        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-        options.backend = backends[i];
+        kiln_build_options options = backend_options(backends[i]);
         options.issues = &issues;
         const kiln_span model = four_faults();
         assert_int_not_equal(kiln_engine_build_bytes(model, &options, &engine), KILN_OK);
@@ -98,8 +96,7 @@ TEST(what_only_the_backend_says_is_an_issue_too)
 {
     kiln_engine *engine = NULL;
     owned_issue_list issues = NULL;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "onnxruntime";
+    kiln_build_options options = backend_options("onnxruntime");
     options.issues = &issues;
     assert_status(KILN_ERROR_UNSUPPORTED,
                   kiln_engine_build_bytes(small_unary("Identity", 14, "n"), &options, &engine));
@@ -136,8 +133,7 @@ TEST(a_job_hands_it_over_once)
     kiln_build *build = NULL;
     kiln_engine *engine = NULL;
     kiln_issue_list *issues = NULL;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     options.issues = &issues;
     const kiln_span model = four_faults();
     assert_ok(kiln_build_start_bytes(model, &options, NULL, &build));
@@ -183,8 +179,7 @@ static kiln_status fail_once(void *user)
 {
     kiln_engine *engine = NULL;
     kiln_issue_list *issues = NULL;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     options.issues = &issues;
     const kiln_status status = kiln_engine_build_bytes(*(const kiln_span *)user, &options, &engine);
     const bool listed = kiln_issue_list_errors(issues) >= 4;

@@ -19,8 +19,7 @@ static bool installed(void)
 
 static kiln_build_options reference(void)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     return options;
 }
 
@@ -151,15 +150,13 @@ TEST(a_relative_path_stays_what_it_was)
     static const float weights[] = {10, 20};
     static small_graph graph;
     char before[4096];
-    char folder[4096];
     small_node(&graph, "Add", "x,w", "y");
     small_input(&graph, "x", SMALL_FLOAT, "2");
     small_output(&graph, "y", SMALL_FLOAT, "2");
     small_external(&graph, "w", 2, "beside.bin");
     const kiln_span bytes = small_model(&graph);
     (void)kiln_test_file("beside.bin", weights, sizeof weights);
-    (void)snprintf(folder, sizeof folder, "%s",
-                   kiln_test_file("relative.onnx", bytes.data, bytes.size));
+    const char *folder = kiln_test_file("relative.onnx", bytes.data, bytes.size);
     *strrchr(folder, '/') = '\0';
     assert_non_null(getcwd(before, sizeof before));
     static const char *const backends[] = {"reference", "onnxruntime"};
@@ -167,8 +164,7 @@ TEST(a_relative_path_stays_what_it_was)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
         owned_build build = NULL;
         owned_engine engine = NULL;
-        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-        options.backend = backends[i];
+        kiln_build_options options = backend_options(backends[i]);
         assert_int_equal(chdir(folder), 0);
         (void)pthread_mutex_lock(&gate);
         assert_ok(kiln_build_start_file("relative.onnx", &options, NULL, &build));

@@ -26,8 +26,7 @@ static kiln_build_options rich_options(void)
     static const kiln_shape_hint hints[] = {{"a", {1, {2}}}};
     static const char *const names[] = {"w1", "w2"};
     static const int32_t capabilities[] = {80, 89};
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "tensorrt";
+    kiln_build_options options = backend_options("tensorrt");
     options.library = "rtx";
     options.profiles = profiles;
     options.profile_count = 3;

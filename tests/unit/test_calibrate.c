@@ -72,8 +72,7 @@ TESTS_BEGIN(begin)
 
 static kiln_build_options reference(void)
 {
-    kiln_build_options build = KILN_BUILD_OPTIONS_INIT;
-    build.backend = "reference";
+    kiln_build_options build = backend_options("reference");
     build.threads = 1;
     return build;
 }
@@ -261,13 +260,12 @@ TEST(a_folder_is_a_source)
     kiln_batch_folder *folder = NULL;
     kiln_range_table *ranges = NULL;
     kiln_range_table *expected = NULL;
-    char path[4096];
     assert_ok(calibrate("n,64", whole, NULL, &expected));
     save("b10.npy", 1);
     save("b1.npy", 0);
     save("b2.npy", 2);
     (void)kiln_test_file("b0.txt", "no batch", 8);
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path(""));
+    const char *path = kiln_test_path("");
     assert_ok(kiln_batch_folder_open(path, &folder));
     assert_int_equal(kiln_batch_folder_count(folder), BATCHES);
     const kiln_batch_source source = kiln_batch_folder_source(folder);

@@ -53,8 +53,7 @@ static kiln_engine *make_engine_as(const kiln_build_options *options, bool with_
 
 static kiln_engine *make_engine(const char *backend, bool with_all)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
+    kiln_build_options options = backend_options(backend);
     options.threads = 1;
     return make_engine_as(&options, with_all);
 }

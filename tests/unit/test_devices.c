@@ -412,8 +412,7 @@ static const char *model_path(void)
 
 static kiln_build_options tensorrt_on(int32_t device)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "tensorrt";
+    kiln_build_options options = backend_options("tensorrt");
     options.library = KILN_TEST_BINARY_DIR "/fake/tensorrt/10";
     options.device = device;
     return options;
@@ -447,9 +446,8 @@ static kiln_status build_job(int32_t device)
 
 static kiln_status load_plan(int32_t device)
 {
-    char path[4096];
     kiln_build_options options = tensorrt_on(0);
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("device.plan"));
+    const char *path = kiln_test_path("device.plan");
     kiln_engine *engine = built_file(model_path(), &options);
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);

@@ -68,8 +68,7 @@ static void check(kiln_engine *engine)
 
 static kiln_engine *built(const char *backend)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
+    kiln_build_options options = backend_options(backend);
     options.weights_folder = folder;
     kiln_engine *engine = built_bytes(model, &options);
     return engine;
@@ -78,8 +77,7 @@ static kiln_engine *built(const char *backend)
 TEST(weights_are_looked_for_where_the_caller_says)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
-        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-        options.backend = backends[i];
+        kiln_build_options options = backend_options(backends[i]);
         owned_engine engine = NULL;
         assert_int_not_equal(kiln_engine_build_bytes(model, &options, &engine), KILN_OK);
         assert_null(engine);

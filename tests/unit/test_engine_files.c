@@ -73,10 +73,8 @@ TEST(an_engine_is_built_saved_and_loaded)
 {
     kln_text bytes;
     write_model("Relu", -1, &bytes);
-    char model[4096];
-    char plan[4096];
-    (void)snprintf(model, sizeof model, "%s", kiln_test_file("relu.onnx", bytes.data, bytes.size));
-    (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("relu.saved"));
+    const char *model = kiln_test_file("relu.onnx", bytes.data, bytes.size);
+    const char *plan = kiln_test_path("relu.saved");
     kiln_engine *engine = built_file(model, NULL);
     check_relu(engine);
     assert_ok(kiln_engine_save(engine, plan));
@@ -103,8 +101,7 @@ TEST(a_file_that_changed_is_refused)
 {
     kln_text bytes;
     write_model("Relu", 3, &bytes);
-    char plan[4096];
-    (void)snprintf(plan, sizeof plan, "%s", kiln_test_path("changed.saved"));
+    const char *plan = kiln_test_path("changed.saved");
     kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, NULL);
     assert_ok(kiln_engine_save(engine, plan));
     kiln_engine_release(engine);
@@ -122,10 +119,8 @@ TEST(a_manifest_names_its_backend)
 {
     kln_text bytes;
     write_model("Relu", 3, &bytes);
-    char plan[4096];
     char text[512];
-    (void)snprintf(plan, sizeof plan, "%s",
-                   kiln_test_file("foreign.saved", bytes.data, bytes.size));
+    const char *plan = kiln_test_file("foreign.saved", bytes.data, bytes.size);
     const int length =
         snprintf(text, sizeof text,
                  "{\"backend\":\"teapot\",\"backend_version\":\"1\",\"size\":%zu,"
@@ -135,8 +130,7 @@ TEST(a_manifest_names_its_backend)
     kiln_engine *engine = NULL;
     assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine), "\"teapot\"");
     /* A backend that is asked for by name takes the manifest's place. */
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "onnxruntime";
+    kiln_build_options options = backend_options("onnxruntime");
     const kiln_status status = kiln_engine_load(plan, &options, &engine);
     if (status == KILN_OK) {
         kiln_engine_release(engine);

@@ -286,8 +286,7 @@ static void many_imports_of_a_function(graph_maker *m, size_t count)
 
 static void build(kiln_span bytes)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     owned_engine engine = built_bytes(bytes, &options);
 }
 

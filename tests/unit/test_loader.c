@@ -156,8 +156,7 @@ TEST(a_library_cut_short_is_never_opened)
 
 TEST(a_link_is_followed)
 {
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("liblink.so"));
+    const char *path = kiln_test_path("liblink.so");
     (void)unlink(path);
     assert_int_equal(symlink(FAKE "part/libfakepart.so", path), 0);
     assert_ok(open_at(path));
@@ -198,9 +197,8 @@ static void copy_file(const char *from, const char *to)
 /* Who can write a library, or rename what lies beside it, decides what the process does. */
 TEST(what_everybody_can_write_is_refused)
 {
-    char folder[4096];
     char path[4400];
-    (void)snprintf(folder, sizeof folder, "%s", kiln_test_path("trusted"));
+    const char *folder = kiln_test_path("trusted");
     (void)snprintf(path, sizeof path, "%s/libfakepart.so", folder);
     (void)mkdir(folder, 0755);
     copy_file(FAKE "part/libfakepart.so", path);
@@ -226,9 +224,8 @@ TEST(what_everybody_can_write_is_refused)
 
 TEST(the_newest_version_comes_first)
 {
-    char root[4096];
     char path[4400];
-    (void)snprintf(root, sizeof root, "%s", kiln_test_path("versions"));
+    const char *root = kiln_test_path("versions");
     (void)mkdir(root, 0777);
     static const char *const versions[] = {"1.9.0", "1.10.2", "1.10.10", "0.99.99"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(versions); i++) {
@@ -245,9 +242,8 @@ TEST(the_newest_version_comes_first)
 /* A folder that is too old is passed over for one that is not, and stays on record. */
 TEST(the_search_goes_on_after_a_failure)
 {
-    char home[4096];
     char path[4400];
-    (void)snprintf(home, sizeof home, "%s", kiln_test_path("home [*]"));
+    const char *home = kiln_test_path("home [*]");
     (void)mkdir(home, 0777);
     static const char *const below[] = {"/.local", "/.local/lib", "/.local/lib/python3.11",
                                         "/.local/lib/python3.11/site-packages",
@@ -410,13 +406,10 @@ TEST(a_look_opens_nothing)
 /* A room may keep a record for good, and the heap can still be replaced. */
 TEST(a_record_takes_nothing_from_the_heap)
 {
-    kiln_allocation_counters before;
-    kiln_allocation_counters after;
-    kiln_get_allocation_counters(&before);
+    const uint64_t before = kiln_test_allocations();
     assert_ok(open_at(FAKE "part"));
     assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(NULL));
-    kiln_get_allocation_counters(&after);
-    assert_int_equal(after.allocations, before.allocations);
+    assert_int_equal(kiln_test_allocations(), before);
     assert_ok(kiln_set_allocator(NULL));
 }
 

@@ -52,8 +52,7 @@ static void expect_one(kiln_network *network, kiln_issue_kind kind, const char *
         fail_msg("%s at \"%s\" was expected: %s", kiln_issue_kind_name(kind), node, words);
     }
     kiln_issue_list_destroy(issues);
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     assert_fails(KILN_ERROR_INVALID_NETWORK, kiln_engine_build(network, &options, &engine),
                  "the network has 1 error; the first: ", words);
     assert_null(engine);

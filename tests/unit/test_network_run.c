@@ -51,8 +51,7 @@ static void fill(const kiln_binding *binding, bool is_small, kiln_tensor *tensor
 /* False: the backend does not have an operator of it, by its own word. */
 static bool start(const kiln_network *network, const char *backend, bool is_small, run *result)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
+    kiln_build_options options = backend_options(backend);
     options.threads = 1;
     memset(result, 0, sizeof *result);
     const kiln_status built = kiln_engine_build(network, &options, &result->engine);
@@ -225,8 +224,7 @@ TEST(the_reference_executor_copies_no_weights)
     assert_true(first_output(engine) == 2.0F * once);
     /* A save has them inside. */
     owned_engine again = NULL;
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("reference.onnx"));
+    const char *path = kiln_test_path("reference.onnx");
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);
     memset(big, 0, sizeof big);
@@ -239,7 +237,6 @@ TEST(saved_as_it_was_built)
 {
     kiln_engine *again = NULL;
     kiln_tensor_id y;
-    char path[4096];
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_network *network = product();
     options.backend = "onnxruntime";
@@ -248,7 +245,7 @@ TEST(saved_as_it_was_built)
     assert_ok(kiln_network_add_unary(network, "z", KILN_UNARY_NEG, y, &y));
     assert_ok(kiln_network_mark_output(network, y));
     kiln_network_destroy(network);
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("built.onnx"));
+    const char *path = kiln_test_path("built.onnx");
     assert_ok(kiln_engine_save(engine, path));
     assert_ok(kiln_engine_load(path, &options, &again));
     assert_int_equal(kiln_engine_output_count(again), 1);

@@ -25,8 +25,7 @@ static kiln_engine *build(const char *backend, bool profile_nodes)
     assert_ok(kiln_network_add_matrix_multiply(network, "product", x, x, &product));
     assert_ok(kiln_network_add_elementwise(network, "y", KILN_ELEMENTWISE_ADD, product, x, &y));
     assert_ok(kiln_network_mark_output(network, y));
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
+    kiln_build_options options = backend_options(backend);
     options.optimization = KILN_OPTIMIZATION_OFF;
     options.profile_nodes = profile_nodes;
     kiln_engine *engine = built_network(network, &options);

@@ -189,9 +189,8 @@ TEST(round_trip_in_files)
 {
     kln_onnx_model *model = NULL;
     kln_onnx_model *copy = NULL;
-    char path[4096];
     char name[64];
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("files.onnx"));
+    const char *path = kiln_test_path("files.onnx");
     (void)snprintf(name, sizeof name, "files.onnx.%016llx.data",
                    (unsigned long long)kln_hash_bytes(weights, sizeof weights));
     assert_ok(make_model(&model));
@@ -242,10 +241,8 @@ static void assert_external(kiln_status status, const char *words, const char *l
 {
     const message tensor = external_tensor(location, offset, length);
     const message bytes = model_of_tensor(&tensor);
-    char path[4096];
     kln_onnx_model *model = NULL;
-    (void)snprintf(path, sizeof path, "%s",
-                   kiln_test_file("external.onnx", bytes.bytes, bytes.size));
+    const char *path = kiln_test_file("external.onnx", bytes.bytes, bytes.size);
     assert_status(status, kln_onnx_read_file(path, &model));
     if (status != KILN_OK) {
         assert_message(words);
@@ -525,9 +522,8 @@ TEST(every_allocation_may_fail)
     static const char *const models[] = {"magika/model.onnx", "silero-vad/silero_vad.onnx"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(models); i++) {
         char from[4096];
-        char to[4096];
         (void)snprintf(from, sizeof from, "%s/models/%s", KILN_DEPS_DIR, models[i]);
-        (void)snprintf(to, sizeof to, "%s", kiln_test_path("allocation.onnx"));
+        const char *to = kiln_test_path("allocation.onnx");
         const char *paths[] = {from, to};
         kiln_test_each_allocation(copy_file, paths);
     }
@@ -541,7 +537,6 @@ TEST(large_files)
     kln_onnx_model *model = NULL;
     message tensor = {.size = 0};
     message head = {.size = 0};
-    char path[4096];
     put_number(&tensor, 1, size / 4);
     put_number(&tensor, 2, 1);
     put_text(&tensor, 8, "w");
@@ -556,7 +551,7 @@ TEST(large_files)
     memcpy(head.bytes + head.size, graph.bytes, graph.size);
     memcpy(head.bytes + head.size + graph.size, tensor.bytes, tensor.size);
     head.size += graph.size + tensor.size;
-    (void)snprintf(path, sizeof path, "%s", kiln_test_file("large.onnx", head.bytes, head.size));
+    const char *path = kiln_test_file("large.onnx", head.bytes, head.size);
     assert_int_equal(truncate(path, (off_t)(head.size + size)), 0);
     assert_ok(kln_onnx_read_file(path, &model));
     const kiln_span data = model->graph.initializers[0].data;

@@ -323,8 +323,7 @@ static const char *told(const char *name)
 
 CUDA_TEST(a_load_builds_as_the_save_says)
 {
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("options.saved"));
+    const char *path = kiln_test_path("options.saved");
     options.tf32 = KILN_SWITCH_OFF;
     options.gpu_memory_bytes = 1 << 20;
     options.arena_growth = KILN_ARENA_AS_NEEDED;

@@ -35,8 +35,7 @@ static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
 
 static kiln_engine *make_engine(size_t kind, const char *backend)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
+    kiln_build_options options = backend_options(backend);
     options.optimization = kinds[kind].optimization;
     (void)pthread_mutex_lock(&making);
     kiln_engine *engine =

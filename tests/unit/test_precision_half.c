@@ -243,8 +243,7 @@ static void run(const kln_onnx_model *model, double results[COUNT])
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
     kiln_tensor tensor;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     kln_text_init(&bytes, SIZE_MAX);
     assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
     assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));

@@ -107,14 +107,12 @@ static bool is_empty(const char *folder)
 
 static void nothing_changes_body(void)
 {
-    char home[4096];
-    char path[4096];
     char before[4096];
     char after[4096];
     sigset_t masks[2];
     struct sigaction actions[2][32];
-    (void)snprintf(home, sizeof home, "%s", kiln_test_path("home"));
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("process.saved"));
+    const char *home = kiln_test_path("home");
+    const char *path = kiln_test_path("process.saved");
     pretend_to_be_a_user(home);
     char **const variables = environ;
     size_t count = 0;
@@ -154,12 +152,11 @@ TEST(nothing_of_the_process_changes)
 
 static void loaded_body(void)
 {
-    char copy[4096];
     glob_t found;
     pretend_to_be_a_user(kiln_test_path("home"));
     (void)setenv("ORT_DISABLE_TELEMETRY", "1", 1); /* the host's, who opens the library */
     REQUIRE(glob(KILN_DEPS_DIR "/onnxruntime/libonnxruntime.so.*", 0, NULL, &found) == 0);
-    (void)snprintf(copy, sizeof copy, "%s", kiln_test_path("libonnxruntime.so.1"));
+    const char *copy = kiln_test_path("libonnxruntime.so.1");
     (void)unlink(copy);
     char whole[4096];
     REQUIRE(realpath(found.gl_pathv[0], whole) != NULL);

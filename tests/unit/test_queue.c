@@ -35,15 +35,12 @@ FAKE_TEST(replays_allocate_nothing)
     float x[8] = {0};
     run_and_check(context, x, 8, 1);
     run_and_check(context, x, 8, 2);
-    kiln_allocation_counters before;
-    kiln_allocation_counters after;
     const unsigned long device = calls("cuMemAlloc_v2") + calls("cuMemHostAlloc");
-    kiln_get_allocation_counters(&before);
+    const uint64_t before = kiln_test_allocations();
     for (int i = 0; i < 100; i++) {
         run_and_check(context, x, 8, (float)i);
     }
-    kiln_get_allocation_counters(&after);
-    assert_true(before.allocations == after.allocations);
+    assert_int_equal(kiln_test_allocations(), before);
     assert_int_equal(calls("cuMemAlloc_v2") + calls("cuMemHostAlloc"), device);
 }
 
@@ -126,17 +123,14 @@ FAKE_TEST(a_thousand_shapes_take_bounded_memory)
     kiln_context *context = make_small_cache(&how, 2);
     float *x = calloc(SHAPES, sizeof *x);
     assert_non_null(x);
-    kiln_allocation_counters before;
-    kiln_allocation_counters after;
     for (int64_t count = 1; count <= SHAPES; count++) {
         run_and_check(context, x, count, 1);
     }
-    kiln_get_allocation_counters(&before);
+    const uint64_t before = kiln_test_allocations();
     for (int64_t count = 1; count <= SHAPES; count++) {
         run_and_check(context, x, count, 2);
     }
-    kiln_get_allocation_counters(&after);
-    assert_true(after.allocations == before.allocations);
+    assert_int_equal(kiln_test_allocations(), before);
     assert_int_equal(counters_of(context).graph_failures, 0);
     kiln_context_destroy(context);
     free(x);

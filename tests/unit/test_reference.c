@@ -35,8 +35,7 @@ static kiln_span bytes_of(graph_maker *m)
 
 static kiln_status build(kiln_span bytes, kiln_engine **engine)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     return kiln_engine_build_bytes(bytes, &options, engine);
 }
 
@@ -611,8 +610,7 @@ TEST(test_description)
     const char *path = kiln_test_path("chain.onnx");
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     assert_ok(kiln_engine_build_file(path, &options, &engine));
 }
 

@@ -83,8 +83,7 @@ static kiln_status run(kiln_engine *engine)
 
 static kiln_status build(kiln_span model, kiln_engine **engine)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     return kiln_engine_build_bytes(model, &options, engine);
 }
 

@@ -165,8 +165,7 @@ LAYOUTS_TEST(what_was_held_is_enough_and_less_is_not)
                  "gpu_memory_bytes allows 1 bytes, and the library wanted more");
     options.gpu_memory_bytes = (uint64_t)4 << 30;
     assert_ok(kiln_engine_build(network, &options, &engine));
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("held.plan"));
+    const char *path = kiln_test_path("held.plan");
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);
     assert_ok(kiln_engine_load(path, &options, &engine));
@@ -191,8 +190,7 @@ STAND_IN_LAYOUTS_TEST(a_limit_is_kept_and_named, "the bytes are the stand-in's")
                  "no memory to try kernels in");
     options.gpu_memory_bytes = 6144;
     assert_ok(kiln_engine_build(network, &options, &engine));
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("small.plan"));
+    const char *path = kiln_test_path("small.plan");
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);
     options.gpu_memory_bytes = 591;
@@ -305,9 +303,7 @@ TENSORRT_TEST(what_is_neither_plan_nor_model_is_told)
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         const kiln_build_options options = fake_options(i);
         owned_engine engine = NULL;
-        char path[4096];
-        (void)snprintf(path, sizeof path, "%s",
-                       kiln_test_file("garbage.plan", garbage, sizeof garbage));
+        const char *path = kiln_test_file("garbage.plan", garbage, sizeof garbage);
         assert_fails(KILN_ERROR_MALFORMED, kiln_engine_load(path, &options, &engine),
                      "garbage.plan is neither a plan of TensorRT, which begins with \"ftrt\" or "
                      "\"vtrt\", nor an ONNX model: ");

@@ -184,9 +184,8 @@ STAND_IN_LAYOUTS_TEST(a_manifest_says_for_which_gpu, "the GPU is what it is")
     options.device = 2;
     options.sparse_weights = true;
     kiln_engine *engine = build_network(conv_network(), &options);
-    char path[4096];
     char text[4096];
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("gpu.plan"));
+    const char *path = kiln_test_path("gpu.plan");
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);
     FILE *file = fopen(kiln_test_path("gpu.plan.json"), "rb");
@@ -381,8 +380,7 @@ STAND_IN_LAYOUTS_TEST(a_gpu_that_is_none_for_rtx_is_told, "the GPU is what it is
 LAYOUTS_TEST(the_timing_cache_is_read_and_written)
 {
     kiln_build_options options = fake_options(i);
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("timing.cache"));
+    const char *path = kiln_test_path("timing.cache");
     (void)remove(path);
     options.timing_cache = path;
     options.builder_optimization_level = 1; /* level 0 times nothing */
@@ -408,8 +406,7 @@ LAYOUTS_TEST(the_timing_cache_is_read_and_written)
 LAYOUTS_TEST(a_job_reports_and_can_be_stopped)
 {
     kiln_network *network = conv_network();
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("job.onnx"));
+    const char *path = kiln_test_path("job.onnx");
     assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
     kiln_network_destroy(network);
     const kiln_build_options options = fake_options(i);

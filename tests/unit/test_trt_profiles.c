@@ -143,8 +143,7 @@ TENSORRT_TEST(wrong_hints_are_refused)
     const kiln_shape_hint other = {"z", KILN_SHAPE(1, 4)};
     owned_network network = relu_network();
     kiln_engine *engine = NULL;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     options.shape_hint_count = 1;
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(network, &options, &engine));
     options.shape_hints = &open;

@@ -359,8 +359,7 @@ LAYOUTS_TEST(rtx_keeps_what_it_compiled)
     kiln_engine *engine = build_relu(i);
     kiln_context *context = NULL;
     kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    char path[4096];
-    (void)snprintf(path, sizeof path, "%s", kiln_test_path("kernels.cache"));
+    const char *path = kiln_test_path("kernels.cache");
     (void)remove(path);
     options.runtime_cache = path;
     options.kernel_specialization = KILN_KERNELS_EAGER;
@@ -424,8 +423,7 @@ LAYOUTS_TEST(a_built_engine_tells_its_models_metadata)
 
 TENSORRT_TEST(other_backends_have_no_plans)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     owned_engine engine = build_network(conv_network(), &options);
     owned_context context = NULL;
     uint64_t bytes = 0;

@@ -56,8 +56,7 @@ static kiln_status run(kiln_engine *engine)
 
 static kiln_engine *build(const char *backend, bool copy)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
+    kiln_build_options options = backend_options(backend);
     options.copy_file = copy;
     write_files();
     kiln_engine *engine = built_file(paths[0], &options);

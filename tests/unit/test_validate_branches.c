@@ -370,8 +370,7 @@ TEST(such_a_network_is_built)
     assert_ok(m.status);
     assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
     assert_ok(kiln_network_from_bytes((kiln_span){bytes.data, bytes.size}, NULL, &network));
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = backend_options("reference");
     owned_engine engine = built_network(network, &options);
     kln_text_finish(&bytes);
     maker_end(&m);
