@@ -158,6 +158,9 @@ kiln_status kln_calibration_plan(kln_calibration *of)
     if (of->part_count > 0 && same_shapes(of)) {
         return KILN_OK;
     }
+    /* What it has bound of the last batch may be gone, and not all of it bound again. */
+    kiln_context_destroy(of->context);
+    of->context = NULL;
     for (size_t i = 0; i < of->bound_count; i++) {
         of->shapes[i] = (kln_input_shape){of->bound[i].name, of->bound[i].tensor.desc.shape};
         of->hints[i] = (kiln_shape_hint){of->bound[i].name, of->bound[i].tensor.desc.shape};

@@ -227,6 +227,56 @@ TEST(batches_that_do_not_fit_are_refused)
     assert_null(ranges);
 }
 
+/* The first batch has a tensor for an input with a value of its own, the second has not. */
+static kiln_status next_optional(void *user, const kiln_named_tensor **inputs, size_t *count)
+{
+    feed *from = user;
+    static float *given;
+    free(given);
+    given = from->at == 0 ? malloc(sizeof *given) : NULL;
+    if (given != NULL) {
+        *given = 100;
+        from->tensor[1] = (kiln_named_tensor){
+            "b", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1), given, sizeof *given)};
+    }
+    from->tensor[0] = (kiln_named_tensor){
+        "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(4), values, 4 * sizeof *values)};
+    *inputs = from->tensor;
+    *count = from->at == 0 ? 2 : from->at < 3 ? 1 : 0;
+    from->at++;
+    return KILN_OK;
+}
+
+TEST(an_input_that_is_not_given_again_has_its_own_value)
+{
+    static const float own[] = {-50};
+    const kiln_build_options build = reference();
+    feed from = {.at = 0};
+    const kiln_batch_source source = {next_optional, &from};
+    small_graph graph = {.message.size = 0};
+    kiln_range_table *ranges = NULL;
+    small_node(&graph, "Mul", "x,b", "y");
+    small_floats(&graph, "b", own, 1);
+    small_input(&graph, "x", SMALL_FLOAT, "4");
+    small_input(&graph, "b", SMALL_FLOAT, "1");
+    small_output(&graph, "y", SMALL_FLOAT, "4");
+    const kiln_span bytes = small_model(&graph);
+    const char *path = kiln_test_file("o.onnx", bytes.data, bytes.size);
+    kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
+    options.method = KILN_CALIBRATE_MINMAX;
+    assert_ok(kiln_calibrate_file(path, &build, &source, &options, &ranges));
+    const kiln_range *range = kiln_range_table_find(ranges, "y");
+    double least = 0;
+    double greatest = 0;
+    for (size_t i = 0; i < 4; i++) {
+        least = fmin(least, (double)fminf(values[i] * 100, values[i] * -50));
+        greatest = fmax(greatest, (double)fmaxf(values[i] * 100, values[i] * -50));
+    }
+    assert_true(range->least == least && range->greatest == greatest);
+    assert_int_equal(range->count, 12);
+    kiln_range_table_destroy(ranges);
+}
+
 TEST(a_network_is_whole_again)
 {
     const kiln_build_options build = reference();
