@@ -63,7 +63,7 @@ static double divergence(const sums *of, size_t kept)
 
 /* "8-bit Inference with TensorRT", Szymon Migacz, GTC 2017: of all thresholds, the one with the
  * least Kullback-Leibler divergence. What the slides leave open is as TensorRT 10.6 was seen to
- * decide it: where levels begin, what becomes of the first bin, of
+ * decide it (tests/precision/thresholds.py): where levels begin, what becomes of the first bin, of
  * equals the larger one, and half a bin on top. */
 static double entropy_threshold(const kln_observer *observer)
 {
