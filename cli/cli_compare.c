@@ -58,16 +58,22 @@ static cli_exit split_backends(job *work)
     return CLI_DONE;
 }
 
-/* Of the two backends only TensorRT knows TF32 and levels. float32 that a GPU computes in TF32 does
- * not pass float32's tolerance. */
+static bool is_tensorrt(const job *work, size_t which)
+{
+    kiln_backend_info info = {.struct_size = sizeof info};
+    const char *name = work->names[which][0] != '\0' ? work->names[which] : NULL;
+    return kiln_backend_choose(name, &info) == KILN_OK && strcmp(info.name, "tensorrt") == 0;
+}
+
+/* Of the two backends only TensorRT knows TF32, levels and GPUs. float32 that a GPU computes in
+ * TF32 does not pass float32's tolerance. */
 static kiln_build_options build_options(const job *work, size_t which)
 {
     kiln_build_options options = cli_model_build(&work->settings.model);
-    kiln_backend_info info = {.struct_size = sizeof info};
     options.backend = work->names[which][0] != '\0' ? work->names[which] : NULL;
-    if (kiln_backend_choose(options.backend, &info) != KILN_OK ||
-        strcmp(info.name, "tensorrt") != 0) {
+    if (!is_tensorrt(work, which)) {
         options.builder_optimization_level = 0;
+        options.device = is_tensorrt(work, 1 - which) ? 0 : options.device;
     } else if (!work->settings.tf32) {
         options.tf32 = KILN_SWITCH_OFF;
     }

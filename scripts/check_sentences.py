@@ -184,6 +184,21 @@ def check_shell(problems):
                 problems.append(f"{TERMS}: kiln has no option --{option}")
 
 
+# Behind a number, but not what is counted.
+NOT_COUNTED = {"captures", "comes", "does", "gives", "goes", "has", "is", "its", "lies", "ms",
+               "needs", "others", "reaches", "takes", "this", "was", "weights"}
+
+
+def check_counts(problems):
+    """A number that may be 1 stands before a word that src/base/agree.c puts into the singular."""
+    counted = set(re.findall(r'\{"(\w+)", "\w+"\}', read("src/base/agree.c")))
+    for path, line, text in all_sentences("src/"):
+        for word in re.findall(r"%(?:zu|d|lld|u|llu) ([a-z]+s)\b", text):
+            if word not in counted | NOT_COUNTED:
+                problems.append(f"{path}:{line} counts \"{word}\": src/base/agree.c lacks its "
+                                "singular")
+
+
 def main():
     if sys.argv[1:] == ["--list"]:
         for path, line, text in all_sentences("src/", "cli/"):
@@ -192,6 +207,7 @@ def main():
     problems = []
     count = check_words(problems)
     check_shell(problems)
+    check_counts(problems)
     print("\n".join(problems) if problems else f"{count} sentences and pages")
     return 1 if problems else 0
 

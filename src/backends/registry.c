@@ -74,6 +74,10 @@ static kiln_status fail_name(const kiln_backend *const *list, const char *name)
         if (used + length + 3 > sizeof names) {
             break;
         }
+        /* What builds nothing is not asked for by name. */
+        if (list[i]->engine.build == NULL && list[i]->engine.load == NULL) {
+            continue;
+        }
         if (used > 0) {
             memcpy(names + used, ", ", 2);
             used += 2;

@@ -104,6 +104,7 @@ kiln_status kln_fail_v(kiln_status status, const char *format, va_list arguments
         mark_cut(message);
     }
     kln_utf8_clean(message);
+    kln_agree(message);
     /* Through a local buffer, because an argument may be the last message itself. */
     memcpy(last_message, message, sizeof message);
     return status;

@@ -84,6 +84,8 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
         }                                             \
     } while (0)
 
+/* Makes "1 dimensions are" of a sentence "1 dimension is"; what is quoted stays (agree.c). */
+void kln_agree(char *text);
 /* Replaces each byte that is not UTF-8 by "?": names come from files, sentences go to JSON. */
 void kln_utf8_clean(char *text);
 

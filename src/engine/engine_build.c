@@ -9,6 +9,12 @@
 static kiln_status check_taken(const kiln_backend *backend, const kiln_build_options *options)
 {
     const kln_option *option = kln_options_beyond(options, KLN_OPTIONS_ANY | backend->options);
+    if (options->device > 0 && backend->engine.device == NULL) {
+        return kln_fail(KILN_ERROR_NO_DEVICE,
+                        "kiln_build_options: \"device\" is %d, but the backend %s computes on the "
+                        "CPU; leave it out, or name a backend for GPUs",
+                        options->device, backend->name);
+    }
     return option == NULL
                ? KILN_OK
                : kln_fail(

@@ -122,7 +122,10 @@ kiln_status kln_issues_add(kiln_issue_list *list, const kiln_issue *issue)
     copy.tensor = keep(list, issue->tensor);
     copy.expected = keep(list, issue->expected);
     copy.found = keep(list, issue->found);
-    copy.sentence = keep(list, issue->sentence);
+    char sentence[KLN_ISSUE_TEXT];
+    (void)snprintf(sentence, sizeof sentence, "%s", issue->sentence != NULL ? issue->sentence : "");
+    kln_agree(sentence);
+    copy.sentence = keep(list, sentence);
     if (copy.node == NULL || copy.tensor == NULL || copy.expected == NULL || copy.found == NULL ||
         copy.sentence == NULL) {
         return kln_fail_memory(KLN_ISSUE_TEXT, "an issue");

@@ -27,9 +27,9 @@ static kiln_status check_range(const char *what, const kiln_tensor *tensor, int6
     KLN_RETURN_IF_ERROR(kiln_shape_elements(&desc->shape, &elements));
     if (first < 0 || first > elements || count > (uint64_t)(elements - first)) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "%s: %zu elements from number %" PRId64
-                        " on were asked for, there are %" PRId64,
-                        what, count, first, elements);
+                        "%s: from number %" PRId64
+                        " on %zu elements were asked for, there are %" PRId64,
+                        what, first, count, elements);
     }
     return KILN_OK;
 }

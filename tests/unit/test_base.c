@@ -45,6 +45,25 @@ TEST(a_sentence_is_utf8_whatever_comes_in)
     }
 }
 
+/* What stands in quotes, in a range, and numbers that only end in 1, stay. */
+TEST(one_is_not_many)
+{
+    static const char *const rows[][2] = {
+        {"1 dimensions (4) are needed, 2 were given (2x3)",
+         "1 dimension (4) is needed, 2 were given (2x3)"},
+        {"1 bytes were given", "1 byte was given"},
+        {"it has 1 inputs, but takes 2", "it has 1 input, but takes 2"},
+        {"at most 1 axes, 1 entries and 11 bytes", "at most 1 axis, 1 entry and 11 bytes"},
+        {"0 to 1 inputs; version 1.1 nodes; \"1 inputs\"",
+         "0 to 1 inputs; version 1.1 nodes; \"1 inputs\""},
+        {"1 of 1", "1 of 1"},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(rows); i++) {
+        assert_status(KILN_ERROR_INTERNAL, kln_fail(KILN_ERROR_INTERNAL, "%s", rows[i][0]));
+        assert_string_equal(rows[i][1], kiln_error_message());
+    }
+}
+
 TEST(a_sentence_can_be_put_in_context)
 {
     assert_status(KILN_ERROR_IO, kln_fail(KILN_ERROR_IO, "the disk is full"));

@@ -141,7 +141,7 @@ TEST(what_is_out_of_range_is_refused_by_name)
     REFUSED(KILN_ERROR_INVALID_ARGUMENT,
             "workspace_bytes is -1; it must be 0 to 9223372036854775807",
             .workspace_bytes = UINT64_MAX);
-    REFUSED(KILN_ERROR_NULL_ARGUMENT, "1 profiles are promised, and the pointer to them is NULL",
+    REFUSED(KILN_ERROR_NULL_ARGUMENT, "1 profile is promised, and the pointer to them is NULL",
             .profile_count = 1);
     REFUSED(KILN_ERROR_INVALID_ARGUMENT, "65 compute_capabilities are given, 64 are the limit",
             .compute_capabilities = many, .compute_capability_count = 65);

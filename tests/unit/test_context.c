@@ -185,7 +185,7 @@ TEST(what_does_not_fit_is_refused_by_kind)
     tensor = floats(x, 4);
     tensor.desc.shape = KILN_SHAPE(2, 2);
     assert_fails(KILN_ERROR_RANK, kiln_context_bind(context, "x", &tensor),
-                 "1 dimensions (?) are needed, 2 were given (2x2)");
+                 "1 dimension (?) is needed, 2 were given (2x2)");
     tensor.desc.shape.rank = 9;
     assert_status(KILN_ERROR_RANK, kiln_context_bind(context, "x", &tensor));
     tensor = floats(x, 4);

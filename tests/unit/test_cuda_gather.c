@@ -165,7 +165,7 @@ FAKE_TEST(each_step_may_fail_and_work_later)
          "loading the kernel that copies on device 0 (Fake GPU A): "
          "CUDA_ERROR_NOT_FOUND (500)"},
         {"launch",
-         "copying by a kernel of 1 blocks on device 0: "
+         "copying by a kernel of 1 block on device 0: "
          "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (701)"},
     };
     const kln_cuda_piece piece = {target, source, 64};

@@ -172,7 +172,7 @@ TEST(arguments)
     assert_status(KILN_ERROR_DTYPE, kiln_network_add_concat(network, "k", both, 2, 1, &y));
     assert_fails(KILN_ERROR_INVALID_ARGUMENT,
                  kiln_network_add_einsum(network, "m", "ij,jk", both, 1, &y),
-                 "has 2 terms, 1 inputs");
+                 "has 2 terms, 1 input");
     const kiln_shape odd = {1, {-7}};
     assert_status(KILN_ERROR_SHAPE,
                   kiln_network_add_input(network, "z", KILN_DTYPE_FLOAT32, &odd, NULL, &y));

@@ -192,7 +192,7 @@ static const struct {
     {input_type, KILN_ISSUE_SHAPE, "bad", "layer \"bad\": dimension 0 is -7"},
     {option, KILN_ISSUE_VALUE, "bad", "layer \"bad\": size is 4, an odd number is needed"},
     {operator_set, KILN_ISSUE_UNKNOWN_OPERATOR, "bad", "is not in version 21"},
-    {arity, KILN_ISSUE_ARITY, "bad", "it has 1 inputs, but takes 2"},
+    {arity, KILN_ISSUE_ARITY, "bad", "it has 1 input, but takes 2"},
     {attribute, KILN_ISSUE_ATTRIBUTE, "bad", "\"blocksize\" is required, but missing"},
     {no_tensor, KILN_ISSUE_VALUE, "bad", "9999 is no tensor"},
     {composed, KILN_ISSUE_SHAPE, "bad", "node \"bad\" (Mul): dimensions that broadcast"},

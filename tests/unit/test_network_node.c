@@ -205,8 +205,7 @@ TEST(what_is_wrong_is_said)
     refused(network, KILN_ERROR_RANK, "Trilu", flat, NULL, "must have at least 2 dimensions");
     refused(network, KILN_ERROR_INVALID_ARGUMENT, "DepthToSpace", x, NULL,
             "attribute \"blocksize\" is required, but missing");
-    refused(network, KILN_ERROR_INVALID_ARGUMENT, "MatMul", x, NULL,
-            "it has 1 inputs, but takes 2");
+    refused(network, KILN_ERROR_INVALID_ARGUMENT, "MatMul", x, NULL, "it has 1 input, but takes 2");
     refused(network, KILN_ERROR_DTYPE, "BitwiseNot", x, NULL, "is float32[2,3]; allowed are");
     refused(network, KILN_ERROR_UNSUPPORTED, "Swish", x, NULL, "is not in version 21");
     refused(network, KILN_ERROR_INVALID_ARGUMENT, "", x, NULL, "the operator has no name");

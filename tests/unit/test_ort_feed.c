@@ -168,7 +168,7 @@ TEST(nothing_is_formatted_where_all_is_well)
     kiln_named_tensor output = {.name = "y"};
     wrong.tensor.bytes = 1;
     assert_fails(KILN_ERROR_SIZE, kiln_context_run_tensors(context, &wrong, 1, &output, 1),
-                 "input \"a\": 1 bytes were given");
+                 "input \"a\": 1 byte was given");
     assert_true(atomic_load(&formatted) > 0);
 }
 

@@ -576,13 +576,13 @@ TEST(test_deform_conv_refuses)
     maker_node(&m, "Reshape", "x,shape", "image");
     maker_node(&m, "DeformConv", "image,w,offset", "y");
     maker_output(&m, "y", FLOAT, "?,?,?,?");
-    refuse_run(&m, KILN_ERROR_SHAPE, "do not fit an input of 1 channels and an output of 2 x 3");
+    refuse_run(&m, KILN_ERROR_SHAPE, "do not fit an input of 1 channel and an output of 2 x 3");
     maker_begin(&m, 21);
     maker_input(&m, "x", FLOAT, "n");
     maker_weights(&m, "w", FLOAT, "1,1,1,1");
     maker_node(&m, "DeformConv", "x,w,w", "y");
     maker_output(&m, "y", FLOAT, "?,?,?,?");
-    refuse_run(&m, KILN_ERROR_UNSUPPORTED, "the input has 1 dimensions, the weights 4");
+    refuse_run(&m, KILN_ERROR_UNSUPPORTED, "the input has 1 dimension, the weights 4");
 }
 
 /* --- describing and saving --- */

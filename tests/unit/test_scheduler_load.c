@@ -241,7 +241,7 @@ TEST(requests_that_do_not_fit_are_refused)
         {&flat, 1, NULL, 0, NULL, KILN_ERROR_RANK, "was given"},
         {&device, 1, NULL, 0, NULL, KILN_ERROR_UNSUPPORTED, "in memory of the device"},
         {&empty, 1, NULL, 0, NULL, KILN_ERROR_SHAPE, "a request has 0 rows"},
-        {&data.input, 1, &other.output, 1, NULL, KILN_ERROR_SHAPE, "has 1 rows"},
+        {&data.input, 1, &other.output, 1, NULL, KILN_ERROR_SHAPE, "has 1 row"},
         {&data.input, 1, NULL, 0, &options, KILN_ERROR_INVALID_ARGUMENT, "priority is 8"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -119,7 +119,7 @@ TEST(bad_arguments)
     kiln_tensor tensor = tensor_of(KILN_DTYPE_FLOAT32, 3);
     assert_ok(kiln_tensor_read(&tensor, 3, 0, NULL));
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_tensor_read(&tensor, 3, 1, &value),
-                 "1 elements from number 3 on were asked for, there are 3");
+                 "from number 3 on 1 element was asked for, there are 3");
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_tensor_read(&tensor, -1, 1, &value));
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_tensor_read(&tensor, 1, SIZE_MAX, &value));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_tensor_read(&tensor, 0, 1, NULL));

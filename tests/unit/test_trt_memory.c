@@ -162,7 +162,7 @@ LAYOUTS_TEST(what_was_held_is_enough_and_less_is_not)
     kiln_engine *engine = NULL;
     options.gpu_memory_bytes = 1;
     assert_fails(KILN_ERROR_LIMIT, kiln_engine_build(network, &options, &engine),
-                 "gpu_memory_bytes allows 1 bytes, and the library wanted more");
+                 "gpu_memory_bytes allows 1 byte, and the library wanted more");
     options.gpu_memory_bytes = (uint64_t)4 << 30;
     assert_ok(kiln_engine_build(network, &options, &engine));
     const char *path = kiln_test_path("held.plan");

@@ -168,7 +168,7 @@ TENSORRT_TEST(wrong_hints_are_refused)
     options = fake_options(0);
     options.profile_count = 1;
     assert_fails(KILN_ERROR_NULL_ARGUMENT, kiln_engine_build(network, &options, &engine),
-                 "1 profiles are promised, and the pointer to them is NULL");
+                 "1 profile is promised, and the pointer to them is NULL");
     options.profile_count = 0;
     options.tf32 = (kiln_switch)7;
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build(network, &options, &engine),

@@ -14,6 +14,12 @@ kiln_status ort_cuda_check_options(const kiln_build_options *options)
 {
     const kln_option *option =
         kln_options_beyond(options, KLN_OPTIONS_ANY | KLN_OPTIONS_ONNXRUNTIME);
+    if (options->device > 0 && options->provider != KILN_PROVIDER_CUDA) {
+        return kln_fail(KILN_ERROR_NO_DEVICE,
+                        "kiln_build_options: \"device\" is %d, but ONNX Runtime computes on the "
+                        "CPU here; set provider to KILN_PROVIDER_CUDA or leave it out",
+                        options->device);
+    }
     return option == NULL || options->provider == KILN_PROVIDER_CUDA
                ? KILN_OK
                : kln_fail(KILN_ERROR_UNSUPPORTED,

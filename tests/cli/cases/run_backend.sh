@@ -16,3 +16,7 @@ kiln run add.onnx -b onnxruntme
 echo "exit $?"
 kiln run add.onnx -b nonsense
 echo "exit $?"
+kiln run add.onnx -b onnxruntime -d 7
+echo "exit $?"
+kiln run add.onnx -b reference -d 7
+echo "exit $?"
