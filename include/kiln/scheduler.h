@@ -93,9 +93,9 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_create(kiln_engine *const *e
                                                            kiln_scheduler **scheduler);
 
 /* kiln_scheduler_stop, and what it holds is given back. Requests that were answered stay until they
- * are released. No other call on the scheduler may be under way or come. NULL is allowed. Since
- * 0.1.
- */
+ * are released. No other call on the scheduler may be under way or come. NULL is allowed. In a
+ * process that was forked since, whose threads stayed behind, it does nothing, and every other call
+ * fails with STATE. Since 0.1. */
 KILN_API void kiln_scheduler_destroy(kiln_scheduler *scheduler);
 
 /* Runs every size of a batch on every context, made of this request again and again, so that later
@@ -111,7 +111,8 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_warmup(kiln_scheduler *sched
 
 /* Called once when a request is answered, in a thread of the scheduler's, or in the one that
  * cancels it or stops the scheduler; it should be quick. It may call what takes a request, and
- * kiln_scheduler_submit. */
+ * kiln_scheduler_submit. kiln_request_wait and kiln_scheduler_next may be there before it has
+ * returned; kiln_scheduler_drain and kiln_scheduler_stop wait until it has. */
 typedef void (*kiln_request_function)(void *user, kiln_request *request);
 
 typedef struct kiln_request_options {
@@ -119,7 +120,7 @@ typedef struct kiln_request_options {
     kiln_schedule schedule;
     int32_t priority;               /* 0 to KILN_MAX_PRIORITY */
     uint64_t deadline_nanoseconds;  /* by kiln_clock_now: a request that does not run by then
-                                       expires;  0: none */
+                                       expires; 0: none */
     kiln_request_function answered; /* or NULL */
     void *user;                     /* for `answered` */
     bool collect;                   /* kiln_scheduler_next gives it once it is answered */
@@ -131,11 +132,12 @@ typedef struct kiln_request_options {
 /* Hands a request over and returns at once. Each input of the engine is named once, and is a dense
  * tensor in memory of the host (ordinary, pinned or managed) that must stay as it is until the
  * request is answered. Outputs with data are written there, which is then memory of the very type
- * and size; the others are for kiln_request_output. `options` may be NULL. What is refused is
- * refused at once, and nothing is handed over then: NULL_ARGUMENT, INVALID_ARGUMENT; NAME,
- * NOT_BOUND; DTYPE, RANK, SHAPE, SIZE, ALIGNMENT, UNSUPPORTED of a tensor; LIMIT for more rows than
- * max_batch; QUEUE_FULL; STATE for a scheduler that drains or was stopped; OUT_OF_MEMORY. Any
- * thread. Since 0.1.
+ * and size: a result of another shape fails with SHAPE. The others are for kiln_request_output.
+ * Inputs that are optional (kiln_engine_optional_count) have the model's weights. `options` may be
+ * NULL. What is refused is refused at once, and nothing is handed over then: NULL_ARGUMENT,
+ * INVALID_ARGUMENT; NAME, NOT_BOUND; DTYPE, RANK, SHAPE, SIZE, ALIGNMENT, UNSUPPORTED of a tensor;
+ * LIMIT for more rows than max_batch; QUEUE_FULL; STATE for a scheduler that drains or was stopped;
+ * OUT_OF_MEMORY. Any thread. Since 0.1.
  */
 KILN_API KILN_MUST_CHECK kiln_status
 kiln_scheduler_submit(kiln_scheduler *scheduler, const kiln_named_tensor *inputs,
@@ -187,15 +189,15 @@ KILN_API void kiln_request_release(kiln_request *request);
 KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_next(kiln_scheduler *scheduler,
                                                          kiln_request **request);
 
-/* A descriptor of eventfd(2) for poll and epoll, which can be read while answered requests wait for
- * kiln_scheduler_next: read 8 bytes from it, then take requests until there is none. The
- * scheduler's, which closes it. Errors: NULL_ARGUMENT; IO. Any thread. Since 0.1. */
+/* A descriptor of eventfd(2) for poll and epoll, which can be read once the first of answered
+ * requests waits for kiln_scheduler_next: read 8 bytes from it, then take them until there is none.
+ * The scheduler's, which closes it. Errors: NULL_ARGUMENT; IO. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_event(kiln_scheduler *scheduler,
                                                           int *descriptor);
 
 /* Takes no more requests and waits until all are answered, at most so many milliseconds, or without
- * an end where that is negative: BUSY then, and it goes on. Errors: NULL_ARGUMENT. Any thread.
- * Since 0.1. */
+ * an end where that is negative: BUSY then, and it goes on. Errors: NULL_ARGUMENT; STATE after
+ * fork. Any thread, but none inside `answered`. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_drain(kiln_scheduler *scheduler,
                                                           int64_t milliseconds);
 

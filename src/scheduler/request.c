@@ -44,10 +44,10 @@ void request_retain(kiln_request *request)
 
 void request_release(kiln_request *request)
 {
-    if (atomic_fetch_sub(&request->references, 1) != 1) {
+    kiln_scheduler *scheduler = request->scheduler;
+    if (atomic_fetch_sub(&request->references, 1) != 1 || scheduler->forks != kln_forks()) {
         return;
     }
-    kiln_scheduler *scheduler = request->scheduler;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(request->blocks); i++) {
         result_block_release(&scheduler->blocks, request->blocks[i]);
         request->blocks[i] = NULL;
@@ -79,8 +79,8 @@ static kiln_status check_shape(const kiln_binding *binding, const kiln_shape *sh
                     binding->is_input ? "input" : "output", binding->name, expected, found);
 }
 
-static kiln_status check_tensor(const kiln_binding *binding, const kiln_tensor *tensor,
-                                int32_t axis)
+/* What is wrong with it, or that it is only rare. */
+static kiln_status look_closer(const kiln_binding *binding, const kiln_tensor *tensor)
 {
     char what[300];
     (void)snprintf(what, sizeof what, "%s \"%.240s\" of a request",
@@ -90,14 +90,23 @@ static kiln_status check_tensor(const kiln_binding *binding, const kiln_tensor *
         return kln_fail(KILN_ERROR_DTYPE, "%s: %s is needed, %s was given", what,
                         kiln_dtype_name(binding->dtype), kiln_dtype_name(tensor->desc.dtype));
     }
+    return KILN_OK;
+}
+
+static kiln_status check_tensor(const kiln_binding *binding, const kiln_tensor *tensor,
+                                int32_t axis)
+{
+    if (tensor->desc.dtype != binding->dtype || !kln_tensor_is_sound(tensor)) {
+        KLN_RETURN_IF_ERROR(look_closer(binding, tensor));
+    }
     KLN_RETURN_IF_ERROR(check_shape(binding, &tensor->desc.shape, axis));
     if (tensor->desc.location == KILN_LOCATION_DEVICE ||
         tensor->desc.format != KILN_FORMAT_LINEAR ||
         !kln_strides_are_dense(&tensor->desc.shape, &tensor->desc.strides)) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "%s: a dense tensor in memory of the host is needed, and this one is %s; a "
-                        "context takes others (kiln_context_bind)",
-                        what,
+                        "%s \"%s\" of a request: a dense tensor in memory of the host is needed, "
+                        "and this one is %s; a context takes others (kiln_context_bind)",
+                        binding->is_input ? "input" : "output", binding->name,
                         tensor->desc.location == KILN_LOCATION_DEVICE ? "in memory of the device"
                                                                       : "not dense");
     }
@@ -231,7 +240,7 @@ kiln_status request_make(kiln_scheduler *scheduler, const kiln_named_tensor *inp
     (void)atomic_fetch_add(&scheduler->references, 1);
     atomic_store(&made->references, 1);
     atomic_store(&made->state, KILN_REQUEST_WAITING);
-    made->cancelled = false;
+    atomic_store(&made->cancelled, false);
     made->place = NOT_IN_HEAP;
     made->status = KILN_OK;
     made->sentence[0] = '\0';
@@ -252,10 +261,16 @@ kiln_status request_make(kiln_scheduler *scheduler, const kiln_named_tensor *inp
 
 void request_tell(kiln_request *request)
 {
+    kiln_scheduler *scheduler = request->scheduler;
     if (request->options.answered != NULL) {
         request->options.answered(request->options.user, request);
     }
     (void)sem_post(&request->answered);
+    if (atomic_fetch_sub(&scheduler->untold, 1) == 1 && scheduler->closed) {
+        (void)pthread_mutex_lock(&scheduler->lock);
+        (void)pthread_cond_broadcast(&scheduler->rest);
+        (void)pthread_mutex_unlock(&scheduler->lock);
+    }
     request_release(request);
 }
 
@@ -292,9 +307,11 @@ static bool wait_for_answer(kiln_request *request, int64_t milliseconds)
 kiln_status kiln_request_wait(kiln_request *request, int64_t milliseconds)
 {
     KLN_RETURN_IF_NULL(request);
-    if (kiln_request_get_state(request) < KILN_REQUEST_DONE &&
-        !wait_for_answer(request, milliseconds)) {
-        return kln_fail(KILN_ERROR_BUSY, "the request is not answered yet");
+    if (kiln_request_get_state(request) < KILN_REQUEST_DONE) {
+        KLN_RETURN_IF_ERROR(scheduler_check_process(request->scheduler, __func__));
+        if (!wait_for_answer(request, milliseconds)) {
+            return kln_fail(KILN_ERROR_BUSY, "the request is not answered yet");
+        }
     }
     return request->status == KILN_OK ? KILN_OK
                                       : kln_fail(request->status, "%s", request->sentence);

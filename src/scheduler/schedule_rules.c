@@ -49,6 +49,20 @@ static const kiln_binding *find_obstacle(const schedule_rules *rules, int32_t ax
     return NULL;
 }
 
+static kiln_status find_followers(schedule_rules *rules)
+{
+    const int32_t axis = rules->axis;
+    const char *name =
+        axis >= 0 && rules->input_count != 0 ? rules->inputs[0].dim_names[axis] : NULL;
+    rules->follows = kln_arena_alloc_zeroed(&rules->arena, rules->output_count + 1, sizeof(bool));
+    for (size_t i = 0; rules->follows != NULL && axis >= 0 && i < rules->output_count; i++) {
+        const char *own = rules->outputs[i].dim_names[axis];
+        rules->follows[i] = rules->fixed || (name != NULL && own != NULL && strcmp(name, own) == 0);
+    }
+    return rules->follows != NULL ? KILN_OK
+                                  : kln_fail_memory(rules->output_count, "a scheduler's rules");
+}
+
 /* --- how many rows --- */
 
 /* What the plan's first profile allows, or 0. */
@@ -230,7 +244,7 @@ static kiln_status check_bindings(const schedule_rules *rules)
 static kiln_status choose_axis(const kiln_engine *engine, const kiln_scheduler_options *options,
                                schedule_rules *rules)
 {
-    if (options->batch_axis < 0) {
+    if (options->batch_axis < 0 || rules->input_count == 0) {
         return KILN_OK;
     }
     int64_t fixed = 0;
@@ -273,11 +287,13 @@ kiln_status schedule_rules_make(kiln_engine *const *engines, size_t count,
                               .max_rows = 1};
     KLN_RETURN_IF_ERROR(check_bindings(rules));
     KLN_RETURN_IF_ERROR(choose_axis(engine, options, rules));
+    KLN_RETURN_IF_ERROR(find_followers(rules));
     for (size_t i = 0; i < count; i++) {
         KLN_RETURN_IF_ERROR(schedule_rules_check(rules, engines[i]));
     }
     return KILN_OK;
 }
+
 static bool is_alike(const kiln_binding *a, const kiln_binding *b)
 {
     return strcmp(a->name, b->name) == 0 && a->dtype == b->dtype &&

@@ -24,3 +24,13 @@ void scheduler_release(kiln_scheduler *scheduler)
     (void)pthread_mutex_destroy(&scheduler->lock);
     kln_free(scheduler);
 }
+
+kiln_status scheduler_check_process(const kiln_scheduler *scheduler, const char *function)
+{
+    return scheduler->forks == kln_forks()
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_STATE,
+                          "%s: the scheduler was made before this process was forked, and its "
+                          "threads are in the other one; make one here",
+                          function);
+}

@@ -33,6 +33,7 @@ typedef struct schedule_rules {
     kln_arena arena;
     kiln_binding *inputs; /* copies in the arena, with their names */
     kiln_binding *outputs;
+    bool *follows; /* outputs that surely have the rows of the inputs */
     size_t input_count;
     size_t output_count;
     int32_t device;            /* of the first engine, -1: the CPU */
@@ -83,7 +84,7 @@ struct kiln_request {
         references;   /* the caller's, the scheduler's, and that of its list of the collected */
     atomic_int state; /* kiln_request_state */
     kiln_request_options options;
-    bool cancelled; /* while it runs */
+    atomic_bool cancelled; /* while it runs */
     int64_t rows;
     uint64_t likeness; /* of requests that may share a batch; equal for equal ones */
     uint64_t submitted;
@@ -144,6 +145,7 @@ typedef struct seat {
     kiln_request **requests; /* of the batch, as many as a batch may have rows */
     size_t request_count;
     bool warm;                /* in the warmup under way */
+    bool wanted;              /* by a warmup, before any batch */
     bool apart;               /* its batch is not filled up: outputs could not be taken apart */
     kiln_named_tensor *named; /* inputs, then outputs, for a run */
 } seat;
@@ -190,8 +192,9 @@ struct kiln_scheduler {
     bool replacing;
     bool apart;      /* outputs were seen that cannot be taken apart: nothing is joined any more */
     bool has_leader; /* a worker waits for a batch to fill, or for its delay to pass */
-    bool closed;     /* takes no more requests */
-    bool ends;       /* the threads shall */
+    atomic_bool closed;   /* takes no more requests */
+    atomic_size_t untold; /* answered ones whose callers were not told yet */
+    bool ends;            /* the threads shall */
     pthread_t *workers;
     size_t worker_count;
     pthread_t keeper; /* of deadlines */
@@ -200,6 +203,9 @@ struct kiln_scheduler {
     kiln_histogram *figures[FIGURES];
 };
 
+/* STATE in a process that was forked from that where the scheduler was made. */
+KILN_MUST_CHECK kiln_status scheduler_check_process(const kiln_scheduler *scheduler,
+                                                    const char *function);
 /* Takes what waits into the batch of a free seat, if it is due; else when it will be, in
  * nanoseconds of the clock, or UINT64_MAX, goes to `*due`. With the lock. */
 seat *scheduler_take(kiln_scheduler *scheduler, uint64_t *due);
@@ -210,8 +216,26 @@ void scheduler_wake(kiln_scheduler *scheduler);
 /* Answers a request that is in no list any more; request_tell is to follow. With the lock. */
 void scheduler_answer(kiln_scheduler *scheduler, kiln_request *request, kiln_request_state state,
                       kiln_status status, const char *sentence);
-/* Once nobody has it and its requests any more, their memory goes. */
+/* Once nobody has it and its requests any more, their memory goes (scheduler_memory.c). */
 void scheduler_release(kiln_scheduler *scheduler);
+
+/* request_make in this process, of tensors that are there. */
+KILN_MUST_CHECK kiln_status scheduler_make_request(
+    kiln_scheduler *scheduler, const char *function, const kiln_named_tensor *inputs,
+    size_t input_count, const kiln_named_tensor *outputs, size_t output_count,
+    const kiln_request_options *options, kiln_request **request);
+
+/* --- engines (scheduler_engines.c) --- */
+
+KILN_MUST_CHECK kiln_status scheduler_check_engines(const char *function,
+                                                    kiln_engine *const *engines, size_t count);
+/* As many contexts as there are to be of each engine, those of one engine beside each other. */
+KILN_MUST_CHECK kiln_status scheduler_make_seats(const kiln_scheduler *scheduler,
+                                                 kiln_engine *const *engines, size_t count,
+                                                 seat ***seats);
+void scheduler_drop_seats(const kiln_scheduler *scheduler, seat **seats, size_t count);
+/* So many workers, if there are fewer. */
+KILN_MUST_CHECK kiln_status scheduler_start_threads(kiln_scheduler *scheduler, size_t count);
 
 /* The bodies of its threads. */
 void *scheduler_worker(void *user);

@@ -129,11 +129,14 @@ static kiln_status join_input(batch *one, size_t input)
     if (axis >= 0) {
         shape.dims[axis] = one->filled;
     }
+    const kiln_dtype dtype = one->scheduler->rules.inputs[input].dtype;
     KLN_RETURN_IF_ERROR(make_room(one, input, &shape));
-    KLN_RETURN_IF_ERROR(kiln_buffer_tensor(
-        one->at->inputs[input], 0, one->scheduler->rules.inputs[input].dtype, &shape, tensor));
+    KLN_RETURN_IF_ERROR(kiln_buffer_tensor(one->at->inputs[input], 0, dtype, &shape, tensor));
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(dtype, &shape, &tensor->bytes));
     if (axis < 0) {
-        memcpy(tensor->data, one->requests[0]->inputs[input].data, tensor->bytes);
+        if (tensor->bytes != 0) {
+            memcpy(tensor->data, one->requests[0]->inputs[input].data, tensor->bytes);
+        }
         return KILN_OK;
     }
     row_place to = {tensor->data, one->filled, 0};
@@ -165,9 +168,12 @@ static bool known_bytes(const batch *one, size_t output, kiln_tensor_desc *desc,
 /* Whether an output of the run can be memory that requests then show parts of. */
 static bool is_shown(const batch *one, size_t output, kiln_tensor_desc *desc, size_t *bytes)
 {
+    const schedule_rules *rules = &one->scheduler->rules;
     const kiln_tensor *given = &one->requests[0]->outputs[output];
-    return one->at->device < 0 && (one->scheduler->rules.axis <= 0 || one->count == 1) &&
-           (one->count > 1 || given->data == NULL) && known_bytes(one, output, desc, bytes);
+    const bool is_whole = one->count == 1 && one->filled == one->rows;
+    return one->at->device < 0 && (rules->axis <= 0 || is_whole) &&
+           (rules->axis < 0 || rules->follows[output]) && (one->count > 1 || given->data == NULL) &&
+           known_bytes(one, output, desc, bytes);
 }
 
 static size_t aligned(size_t bytes)
@@ -289,6 +295,23 @@ static size_t give_output(const batch *one, kiln_request *request, size_t i, int
     return is_own ? aligned(part.bytes) : 0;
 }
 
+/* The caller's memory is of the very size. */
+static kiln_status check_given(const kiln_binding *binding, const kiln_tensor *given,
+                               const kiln_shape *shape)
+{
+    if (given->data == NULL || kiln_shape_equal(&given->desc.shape, shape)) {
+        return KILN_OK;
+    }
+    char expected[KLN_SHAPE_TEXT];
+    char found[KLN_SHAPE_TEXT];
+    (void)kiln_shape_format(shape, expected, sizeof expected);
+    (void)kiln_shape_format(&given->desc.shape, found, sizeof found);
+    return kln_fail(KILN_ERROR_SHAPE,
+                    "output \"%s\" of a request came out as %s, and the memory given for it is for "
+                    "%s",
+                    binding->name, expected, found);
+}
+
 /* What the run wrote where it stays is shown, what the caller has memory for is written there, and
  * the rest goes to a block of the request's own. */
 static kiln_status give_outputs(const batch *one, kiln_request *request, int64_t at)
@@ -300,6 +323,7 @@ static kiln_status give_outputs(const batch *one, kiln_request *request, int64_t
     for (size_t i = 0; i < rules->output_count; i++) {
         const kiln_tensor_desc part = part_of(one, i, request);
         KLN_RETURN_IF_ERROR(kiln_tensor_bytes(part.dtype, &part.shape, &bytes));
+        KLN_RETURN_IF_ERROR(check_given(&rules->outputs[i], &request->outputs[i], &part.shape));
         if (request->outputs[i].data == NULL && !lies_in(one->block, named[i].tensor.data)) {
             own += aligned(bytes);
         }
@@ -370,14 +394,40 @@ static void note(kiln_request *request, kiln_status status)
     }
 }
 
+/* What a failed batch left of its results. */
+static void forget_outputs(kiln_scheduler *scheduler, kiln_request *request)
+{
+    for (size_t k = 0; k < KLN_ARRAY_LENGTH(request->blocks); k++) {
+        for (size_t i = 0; i < scheduler->rules.output_count; i++) {
+            if (lies_in(request->blocks[k], request->outputs[i].data)) {
+                request->outputs[i] = (kiln_tensor){.data = NULL};
+            }
+        }
+        result_block_release(&scheduler->blocks, request->blocks[k]);
+        request->blocks[k] = NULL;
+    }
+}
+
+static kiln_status run_alone(kiln_scheduler *scheduler, seat *at, kiln_request **request,
+                             batch_outcome *outcome)
+{
+    forget_outputs(scheduler, *request);
+    if (atomic_load(&(*request)->cancelled)) {
+        return KILN_ERROR_CANCELLED;
+    }
+    return run_some(scheduler, at, request, 1, outcome);
+}
+
+/* Also one request is run again where it was filled up in vain. */
 void seat_run(kiln_scheduler *scheduler, seat *at, batch_outcome *outcome)
 {
     *outcome = (batch_outcome){.runs = 0};
     const kiln_status status = run_some(scheduler, at, at->requests, at->request_count, outcome);
-    outcome->retried = status != KILN_OK && at->request_count > 1;
+    const bool again = at->request_count > 1 || (outcome->apart && !scheduler->rules.fixed);
+    outcome->retried = status != KILN_OK && again;
     for (size_t i = 0; i < at->request_count; i++) {
         note(at->requests[i],
-             outcome->retried ? run_some(scheduler, at, &at->requests[i], 1, outcome) : status);
+             outcome->retried ? run_alone(scheduler, at, &at->requests[i], outcome) : status);
     }
 }
 
@@ -386,6 +436,7 @@ void seat_run(kiln_scheduler *scheduler, seat *at, batch_outcome *outcome)
 static kiln_status warm_size(kiln_scheduler *scheduler, seat *at, kiln_request *request,
                              int64_t size, uint64_t milliseconds)
 {
+    const int64_t most = scheduler->rules.max_rows;
     batch_outcome outcome = {.runs = 0};
     batch one = {.scheduler = scheduler,
                  .at = at,
@@ -395,7 +446,7 @@ static kiln_status warm_size(kiln_scheduler *scheduler, seat *at, kiln_request *
     do {
         at->requests[one.count++] = request;
         one.rows += request->rows;
-    } while (one.rows + request->rows <= size);
+    } while (one.rows + request->rows <= (size < most ? size : most));
     for (size_t i = 0; i < scheduler->rules.input_count; i++) {
         KLN_RETURN_IF_ERROR(join_input(&one, i));
     }
@@ -426,6 +477,5 @@ kiln_status seat_warm_up(kiln_scheduler *scheduler, seat *at, kiln_request *requ
                                milliseconds != 0 ? milliseconds / count + 1 : 0);
         }
     }
-    at->request_count = 0;
     return status;
 }

@@ -47,18 +47,11 @@ static void enter_queue(kiln_scheduler *scheduler, kiln_request *request)
     }
 }
 
-static kiln_status make(kiln_scheduler *scheduler, const char *function,
-                        const kiln_named_tensor *inputs, size_t input_count,
-                        const kiln_named_tensor *outputs, size_t output_count,
-                        const kiln_request_options *options, kiln_request **request)
+kiln_status scheduler_make_request(kiln_scheduler *scheduler, const char *function,
+                                   const kiln_named_tensor *inputs, size_t input_count,
+                                   const kiln_named_tensor *outputs, size_t output_count,
+                                   const kiln_request_options *options, kiln_request **request)
 {
-    if (scheduler->forks != kln_forks()) {
-        return kln_fail(
-            KILN_ERROR_STATE,
-            "%s: the scheduler was made before this process was forked, and its threads "
-            "are in the other one; make one here",
-            function);
-    }
     if ((input_count != 0 && inputs == NULL) || (output_count != 0 && outputs == NULL)) {
         return kln_fail_null(function, inputs == NULL && input_count != 0 ? "inputs" : "outputs");
     }
@@ -101,9 +94,10 @@ kiln_status kiln_scheduler_submit(kiln_scheduler *scheduler, const kiln_named_te
     KLN_RETURN_IF_NULL(request);
     *request = NULL;
     KLN_RETURN_IF_NULL(scheduler);
+    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
     kiln_request *made = NULL;
-    kiln_status status =
-        make(scheduler, __func__, inputs, input_count, outputs, output_count, options, &made);
+    kiln_status status = scheduler_make_request(scheduler, __func__, inputs, input_count, outputs,
+                                                output_count, options, &made);
     if (status == KILN_OK) {
         status = submit(scheduler, made, NULL);
         if (status != KILN_OK) {
@@ -118,7 +112,7 @@ kiln_status kiln_scheduler_submit(kiln_scheduler *scheduler, const kiln_named_te
 static kiln_status check_run(const kiln_named_tensor *outputs, size_t count,
                              const kiln_request_options *options)
 {
-    if (options != NULL && (options->answered != NULL || options->collect)) {
+    if (options->answered != NULL || options->collect) {
         return kln_fail(
             KILN_ERROR_INVALID_ARGUMENT,
             "kiln_scheduler_run: it waits for the answer itself, so that `answered` and "
@@ -140,12 +134,13 @@ kiln_status kiln_scheduler_run(kiln_scheduler *scheduler, const kiln_named_tenso
                                size_t output_count, const kiln_request_options *options)
 {
     KLN_RETURN_IF_NULL(scheduler);
+    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
     kiln_request *request = NULL;
     seat *served = NULL;
-    kiln_status status =
-        make(scheduler, __func__, inputs, input_count, outputs, output_count, options, &request);
+    kiln_status status = scheduler_make_request(scheduler, __func__, inputs, input_count, outputs,
+                                                output_count, options, &request);
     if (status == KILN_OK) {
-        status = check_run(outputs, output_count, options);
+        status = check_run(outputs, output_count, &request->options);
         status = status == KILN_OK ? submit(scheduler, request, &served) : status;
         if (status != KILN_OK) {
             request_release(request);
@@ -158,61 +153,6 @@ kiln_status kiln_scheduler_run(kiln_scheduler *scheduler, const kiln_named_tenso
         scheduler_serve(scheduler, served);
     }
     status = kiln_request_wait(request, -1);
-    request_release(request);
-    return status;
-}
-
-/* --- warming up --- */
-
-/* A context that was not warmed up yet, taken; or NULL when all were. With the lock. */
-static seat *take_cold(kiln_scheduler *scheduler)
-{
-    for (;;) {
-        bool any = false;
-        for (size_t i = 0; i < scheduler->seat_count; i++) {
-            seat *at = scheduler->seats[i];
-            any = any || !at->warm;
-            if (!at->warm && !at->busy) {
-                at->busy = true;
-                at->warm = true;
-                return at;
-            }
-        }
-        if (!any) {
-            return NULL;
-        }
-        (void)pthread_cond_wait(&scheduler->rest, &scheduler->lock);
-    }
-}
-
-static kiln_status warm_up(kiln_scheduler *scheduler, kiln_request *request, uint64_t milliseconds)
-{
-    kiln_status status = KILN_OK;
-    seat *at = NULL;
-    (void)pthread_mutex_lock(&scheduler->lock);
-    const uint64_t each = milliseconds != 0 ? milliseconds / scheduler->seat_count + 1 : 0;
-    for (size_t i = 0; i < scheduler->seat_count; i++) {
-        scheduler->seats[i]->warm = false;
-    }
-    while (status == KILN_OK && (at = take_cold(scheduler)) != NULL) {
-        (void)pthread_mutex_unlock(&scheduler->lock);
-        status = seat_warm_up(scheduler, at, request, each);
-        (void)pthread_mutex_lock(&scheduler->lock);
-        at->busy = false;
-        (void)pthread_cond_broadcast(&scheduler->rest);
-        scheduler_wake(scheduler);
-    }
-    (void)pthread_mutex_unlock(&scheduler->lock);
-    return status;
-}
-
-kiln_status kiln_scheduler_warmup(kiln_scheduler *scheduler, const kiln_named_tensor *inputs,
-                                  size_t input_count, uint64_t milliseconds)
-{
-    KLN_RETURN_IF_NULL(scheduler);
-    kiln_request *request = NULL;
-    KLN_RETURN_IF_ERROR(make(scheduler, __func__, inputs, input_count, NULL, 0, NULL, &request));
-    const kiln_status status = warm_up(scheduler, request, milliseconds);
     request_release(request);
     return status;
 }
@@ -245,6 +185,7 @@ kiln_status kiln_request_cancel(kiln_request *request)
 {
     KLN_RETURN_IF_NULL(request);
     kiln_scheduler *scheduler = request->scheduler;
+    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
     (void)pthread_mutex_lock(&scheduler->lock);
     const kiln_request_state state = kiln_request_get_state(request);
     if (state == KILN_REQUEST_WAITING) {
@@ -253,7 +194,7 @@ kiln_status kiln_request_cancel(kiln_request *request)
         scheduler_answer(scheduler, request, KILN_REQUEST_CANCELLED, KILN_ERROR_CANCELLED,
                          "the request was cancelled while it waited");
     } else if (state == KILN_REQUEST_RUNNING) {
-        request->cancelled = true;
+        atomic_store(&request->cancelled, true);
         stop_run(scheduler, request);
     }
     (void)pthread_mutex_unlock(&scheduler->lock);
@@ -272,6 +213,7 @@ kiln_status kiln_scheduler_next(kiln_scheduler *scheduler, kiln_request **reques
     KLN_RETURN_IF_NULL(request);
     *request = NULL;
     KLN_RETURN_IF_NULL(scheduler);
+    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
     (void)pthread_mutex_lock(&scheduler->lock);
     *request = scheduler->collected;
     if (*request != NULL) {
@@ -287,6 +229,7 @@ kiln_status kiln_scheduler_event(kiln_scheduler *scheduler, int *descriptor)
     KLN_RETURN_IF_NULL(descriptor);
     *descriptor = -1;
     KLN_RETURN_IF_NULL(scheduler);
+    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
     (void)pthread_mutex_lock(&scheduler->lock);
     if (scheduler->event < 0) {
         scheduler->event =
@@ -298,4 +241,34 @@ kiln_status kiln_scheduler_event(kiln_scheduler *scheduler, int *descriptor)
     return *descriptor >= 0
                ? KILN_OK
                : kln_fail(KILN_ERROR_IO, "kiln_scheduler_event: no eventfd: %s", strerror(error));
+}
+
+/* --- what was counted --- */
+
+kiln_status kiln_scheduler_get_counters(kiln_scheduler *scheduler,
+                                        kiln_scheduler_counters *counters)
+{
+    KLN_RETURN_IF_NULL(scheduler);
+    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    (void)pthread_mutex_lock(&scheduler->lock);
+    const kiln_scheduler_counters now = scheduler->counters;
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    return kln_info_write(__func__, counters, &now, sizeof now);
+}
+
+kiln_status kiln_scheduler_get_figure(kiln_scheduler *scheduler, kiln_scheduler_figure figure,
+                                      kiln_histogram *histogram)
+{
+    KLN_RETURN_IF_NULL(scheduler);
+    KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
+    KLN_RETURN_IF_NULL(histogram);
+    if ((int)figure < 0 || (int)figure >= FIGURES) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_scheduler_get_figure: figure is %d; 0 to %d are known", (int)figure,
+                        FIGURES - 1);
+    }
+    (void)pthread_mutex_lock(&scheduler->lock);
+    const kiln_status status = kiln_histogram_add(histogram, scheduler->figures[figure]);
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    return status;
 }

@@ -7,20 +7,23 @@
 
 #include "scheduler_parts.h"
 
+#define MOST_KINDS 8 /* that are looked at for one batch */
+
 /* --- answering --- */
 
 static void collect(kiln_scheduler *scheduler, kiln_request *request)
 {
     const uint64_t one = 1;
+    const bool is_first = scheduler->collected == NULL;
     request_retain(request);
     request->next = NULL;
-    if (scheduler->collected_last != NULL) {
-        scheduler->collected_last->next = request;
-    } else {
+    if (is_first) {
         scheduler->collected = request;
+    } else {
+        scheduler->collected_last->next = request;
     }
     scheduler->collected_last = request;
-    if (scheduler->event >= 0 && write(scheduler->event, &one, sizeof one) < 0) {
+    if (is_first && scheduler->event >= 0 && write(scheduler->event, &one, sizeof one) < 0) {
         kln_log(KILN_LOG_DEBUG, "scheduler", "an event was not written");
     }
 }
@@ -43,6 +46,7 @@ void scheduler_answer(kiln_scheduler *scheduler, kiln_request *request, kiln_req
     if (request->options.collect) {
         collect(scheduler, request);
     }
+    (void)atomic_fetch_add(&scheduler->untold, 1);
     atomic_store(&request->state, state);
     (void)pthread_cond_broadcast(&scheduler->rest);
 }
@@ -81,7 +85,7 @@ void scheduler_serve(kiln_scheduler *scheduler, seat *at)
     scheduler->counters.running -= at->request_count;
     for (size_t i = at->request_count; i-- > 0;) {
         kiln_request *request = at->requests[i];
-        if (request->cancelled) {
+        if (atomic_load(&request->cancelled)) {
             scheduler_answer(scheduler, request, KILN_REQUEST_CANCELLED, KILN_ERROR_CANCELLED,
                              "the request was cancelled while it ran");
         } else {
@@ -105,6 +109,20 @@ void scheduler_serve(kiln_scheduler *scheduler, seat *at)
 
 /* --- gathering --- */
 
+static bool is_free(const seat *at)
+{
+    return !at->busy && !at->wanted;
+}
+
+static bool any_free(const kiln_scheduler *scheduler)
+{
+    bool found = false;
+    for (size_t i = 0; !found && i < scheduler->seat_count; i++) {
+        found = is_free(scheduler->seats[i]);
+    }
+    return found;
+}
+
 /* On the device where the most are free, so that work spreads. */
 static seat *find_seat(const kiln_scheduler *scheduler)
 {
@@ -115,8 +133,8 @@ static seat *find_seat(const kiln_scheduler *scheduler)
         size_t free = 0;
         for (size_t k = 0; k < scheduler->contexts; k++) {
             seat *one = scheduler->seats[i + k];
-            free += !one->busy;
-            here = one->busy || here != NULL ? here : one;
+            free += is_free(one);
+            here = !is_free(one) || here != NULL ? here : one;
         }
         if (free > most) {
             most = free;
@@ -144,9 +162,10 @@ static bool add(const kiln_scheduler *scheduler, seat *at, kiln_request *request
 {
     const bool fits = *rows + request->rows <= scheduler->rules.max_rows;
     if (fits) {
-        const uint64_t own = request->options.schedule == KILN_SCHEDULE_LATENCY
-                                 ? 0
-                                 : request->submitted + scheduler->delay;
+        const uint64_t longest = UINT64_MAX - 1 - request->submitted;
+        const uint64_t delay = scheduler->delay < longest ? scheduler->delay : longest;
+        const uint64_t own =
+            request->options.schedule == KILN_SCHEDULE_LATENCY ? 0 : request->submitted + delay;
         *due = own < *due ? own : *due;
         *rows += request->rows;
         at->requests[at->request_count++] = request;
@@ -154,9 +173,16 @@ static bool add(const kiln_scheduler *scheduler, seat *at, kiln_request *request
     return fits && *rows < scheduler->rules.max_rows;
 }
 
+/* The keeper ends it. */
+static bool is_late(const kiln_request *request, uint64_t now)
+{
+    return request->options.deadline_nanoseconds != 0 &&
+           request->options.deadline_nanoseconds <= now;
+}
+
 /* A batch of `first` and, in their order, those like it; when it runs in any case, 0 for at once.
  */
-static uint64_t gather(const kiln_scheduler *scheduler, seat *at, kiln_request *first)
+static uint64_t gather(const kiln_scheduler *scheduler, seat *at, kiln_request *first, uint64_t now)
 {
     const schedule_rules *rules = &scheduler->rules;
     uint64_t due = scheduler->closed ? 0 : UINT64_MAX;
@@ -165,20 +191,50 @@ static uint64_t gather(const kiln_scheduler *scheduler, seat *at, kiln_request *
     bool has_room = add(scheduler, at, first, &rows, &due) && rules->axis >= 0 && !scheduler->apart;
     for (kiln_request *next = request_queue_first(&scheduler->queue); has_room && next != NULL;
          next = request_queue_next(&scheduler->queue, next)) {
-        if (next != first && are_alike(rules, first, next)) {
+        if (next != first && !is_late(next, now) && are_alike(rules, first, next)) {
             has_room = add(scheduler, at, next, &rows, &due);
         }
     }
     return has_room ? due : 0;
 }
 
-static kiln_request *first_urgent(const request_queue *queue)
+/* Of those that may run. */
+static kiln_request *first_urgent(const request_queue *queue, uint64_t now)
 {
     kiln_request *request = request_queue_first(queue);
-    while (request->options.schedule != KILN_SCHEDULE_LATENCY) {
+    while (request != NULL &&
+           (request->options.schedule != KILN_SCHEDULE_LATENCY || is_late(request, now))) {
         request = request_queue_next(queue, request);
     }
     return request;
+}
+
+/* The batch of the first of each kind in order of priority, until one is due; else when the first
+ * of them is. Of many kinds the rest waits for its turn, unless it is urgent. */
+static uint64_t gather_due(const kiln_scheduler *scheduler, seat *at, uint64_t now)
+{
+    const request_queue *queue = &scheduler->queue;
+    kiln_request *heads[MOST_KINDS];
+    size_t count = 0;
+    uint64_t due = UINT64_MAX;
+    for (kiln_request *request = request_queue_first(queue);
+         request != NULL && count < MOST_KINDS && due > now;
+         request = request_queue_next(queue, request)) {
+        bool is_new = !is_late(request, now);
+        for (size_t i = 0; is_new && i < count; i++) {
+            is_new = !are_alike(&scheduler->rules, heads[i], request);
+        }
+        if (is_new) {
+            const uint64_t own = gather(scheduler, at, request, now);
+            heads[count++] = request;
+            due = own < due ? own : due;
+        }
+    }
+    if (due > now && queue->urgent != 0) {
+        kiln_request *urgent = first_urgent(queue, now);
+        due = urgent != NULL ? gather(scheduler, at, urgent, now) : due;
+    }
+    return due;
 }
 
 static void begin(kiln_scheduler *scheduler, seat *at, uint64_t now)
@@ -197,17 +253,13 @@ static void begin(kiln_scheduler *scheduler, seat *at, uint64_t now)
 
 seat *scheduler_take(kiln_scheduler *scheduler, uint64_t *due)
 {
-    const request_queue *queue = &scheduler->queue;
-    seat *at = queue->count != 0 ? find_seat(scheduler) : NULL;
+    seat *at = scheduler->queue.count != 0 ? find_seat(scheduler) : NULL;
     *due = UINT64_MAX;
     if (at == NULL) {
         return NULL;
     }
     const uint64_t now = kln_now();
-    *due = gather(scheduler, at, request_queue_first(queue));
-    if (*due > now && queue->urgent != 0) {
-        *due = gather(scheduler, at, first_urgent(queue));
-    }
+    *due = gather_due(scheduler, at, now);
     if (*due > now) {
         at->request_count = 0;
         return NULL;
@@ -221,8 +273,10 @@ seat *scheduler_take(kiln_scheduler *scheduler, uint64_t *due)
 void scheduler_wake(kiln_scheduler *scheduler)
 {
     const request_queue *queue = &scheduler->queue;
-    if (queue->count != 0 && (!scheduler->has_leader || scheduler->closed || queue->urgent != 0 ||
-                              queue->rows >= scheduler->rules.max_rows)) {
+    if (queue->count != 0 &&
+        (!scheduler->has_leader || scheduler->closed || queue->urgent != 0 ||
+         queue->rows >= scheduler->rules.max_rows) &&
+        any_free(scheduler)) {
         (void)pthread_cond_signal(&scheduler->work);
     }
 }

@@ -68,6 +68,10 @@ static inline kiln_status run(void *user, kiln_mock_run *one, char message[1024]
         (void)snprintf(message, 1024, "poison");
         return KILN_ERROR_BACKEND;
     }
+    if (shape->rank == 2 && shape->dims[1] < one->inputs[0].desc.shape.dims[1]) {
+        (void)snprintf(message, 1024, "no room");
+        return KILN_ERROR_SHAPE;
+    }
     const float *x = one->inputs[0].data;
     float *y = one->outputs[0].data;
     const int64_t count = one->inputs[0].desc.shape.dims[0] * one->inputs[0].desc.shape.dims[1];
