@@ -220,7 +220,7 @@ static kiln_status read_attention(ref_call *call, attention *a)
     return check_mask(a);
 }
 
-kiln_status ref_op_attention(ref_call *call)
+static kiln_status ref_op_attention(ref_call *call)
 {
     attention a = {.past = 0};
     ref_tensor *y = NULL;
@@ -311,7 +311,7 @@ static kiln_status rotate(const rotation *r, int64_t batch, int64_t step, double
     return KILN_OK;
 }
 
-kiln_status ref_op_rotary(ref_call *call)
+static kiln_status ref_op_rotary(ref_call *call)
 {
     rotation r = {.x = NULL};
     ref_tensor *y = NULL;
@@ -329,3 +329,11 @@ kiln_status ref_op_rotary(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_attention[] = {
+    REF_OP("Attention", 23, attention, 0),
+    REF_OP("RotaryEmbedding", 23, rotary, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

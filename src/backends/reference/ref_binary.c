@@ -186,6 +186,8 @@ static void combine(ref_domain domain, const ref_tensor *a, const ref_tensor *b,
     }
 }
 
+static kiln_status ref_op_binary(ref_call *call);
+
 /* Before version 7, `broadcast` and `axis` said where the second operand lies in the first; the
  * slopes of PRelu are by channel. */
 static ref_tensor aligned(const ref_call *call, const ref_tensor *a, const ref_tensor *b)
@@ -231,7 +233,7 @@ static kiln_status run_binary(ref_call *call, pair_function function, bool compa
     return KILN_OK;
 }
 
-kiln_status ref_op_binary(ref_call *call)
+static kiln_status ref_op_binary(ref_call *call)
 {
     const ref_tensor *a = ref_input(call, 0);
     const bool bits =
@@ -242,7 +244,7 @@ kiln_status ref_op_binary(ref_call *call)
     return run_binary(call, binary_pair(call->variant), false);
 }
 
-kiln_status ref_op_shift(ref_call *call)
+static kiln_status ref_op_shift(ref_call *call)
 {
     const ref_tensor *a = NULL;
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &a));
@@ -254,7 +256,7 @@ kiln_status ref_op_shift(ref_call *call)
                       false);
 }
 
-kiln_status ref_op_mod(ref_call *call)
+static kiln_status ref_op_mod(ref_call *call)
 {
     const bool fmod_wanted = ref_attribute_int(call, "fmod", 0) != 0;
     return run_binary(call, binary_pair(fmod_wanted ? REF_BINARY_Fmod : REF_BINARY_Mod), false);
@@ -290,7 +292,7 @@ static kiln_status compare_strings(ref_call *call, const ref_tensor *a, const re
     return KILN_OK;
 }
 
-kiln_status ref_op_compare(ref_call *call)
+static kiln_status ref_op_compare(ref_call *call)
 {
     const ref_tensor *a = ref_input(call, 0);
     const ref_tensor *b = ref_input(call, 1);
@@ -324,7 +326,7 @@ static kiln_status sum_floats(ref_call *call, const ref_tensor *y)
 }
 
 /* Max, Min, Mean and Sum of any number of tensors. */
-kiln_status ref_op_variadic(ref_call *call)
+static kiln_status ref_op_variadic(ref_call *call)
 {
     const ref_tensor *first = NULL;
     ref_tensor *y = NULL;
@@ -393,7 +395,7 @@ static bool square_row(const ref_walk *walk, const ref_tensor *x, const ref_tens
     return true;
 }
 
-kiln_status ref_op_pow(ref_call *call)
+static kiln_status ref_op_pow(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *given = NULL;
@@ -431,67 +433,25 @@ kiln_status ref_op_pow(ref_call *call)
     return KILN_OK;
 }
 
-/* A row of floats that are neighbours; whether they are. */
-static bool choose_floats(const ref_walk *walk, const ref_tensor *condition, const ref_tensor *x,
-                          const ref_tensor *y, ref_tensor *out)
-{
-    if (x->dtype != KILN_DTYPE_FLOAT32 || walk->step[0] != 1 || walk->step[1] != 1 ||
-        walk->step[2] != 1 || walk->step[3] != 1) {
-        return false;
-    }
-    const uint8_t *yes = (const uint8_t *)condition->data + walk->offset[1];
-    const float *a = (const float *)x->data + walk->offset[2];
-    const float *b = (const float *)y->data + walk->offset[3];
-    float *to = (float *)out->data + walk->offset[0];
-    for (int64_t i = 0; i < walk->length; i++) {
-        to[i] = ref_select(yes[i] != 0, a[i], b[i]);
-    }
-    return true;
-}
-
-kiln_status ref_op_where(ref_call *call)
-{
-    const ref_tensor *condition = NULL;
-    const ref_tensor *x = NULL;
-    const ref_tensor *y = NULL;
-    ref_tensor *out = NULL;
-    KLN_RETURN_IF_ERROR(ref_need(call, 0, &condition));
-    KLN_RETURN_IF_ERROR(ref_need(call, 1, &x));
-    KLN_RETURN_IF_ERROR(ref_need(call, 2, &y));
-    if (condition->dtype != KILN_DTYPE_BOOL || x->dtype != y->dtype) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "a bool and twice one type are needed, found "
-                        "%s, %s and %s",
-                        kiln_dtype_name(condition->dtype), kiln_dtype_name(x->dtype),
-                        kiln_dtype_name(y->dtype));
-    }
-    int rank = 0;
-    int64_t dims[REF_RANK];
-    KLN_RETURN_IF_ERROR(ref_broadcast(call, x->rank, x->dims, y->rank, y->dims, &rank, dims));
-    KLN_RETURN_IF_ERROR(
-        ref_broadcast(call, rank, dims, condition->rank, condition->dims, &rank, dims));
-    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, rank, dims, &out));
-    const int64_t size = (int64_t)ref_element_size(x->dtype);
-    ref_walk walk;
-    ref_walk_init(&walk, rank, dims);
-    ref_walk_add_broadcast(&walk, out);
-    ref_walk_add_broadcast(&walk, condition);
-    ref_walk_add_broadcast(&walk, x);
-    ref_walk_add_broadcast(&walk, y);
-    ref_walk_begin(&walk);
-    while (ref_walk_next(&walk)) {
-        if (choose_floats(&walk, condition, x, y, out)) {
-            continue;
-        }
-        for (int64_t i = 0; i < walk.length; i++) {
-            const bool yes =
-                ((const uint8_t *)condition->data)[walk.offset[1] + i * walk.step[1]] != 0;
-            const int from = yes ? 2 : 3;
-            memcpy((char *)out->data + (walk.offset[0] + i * walk.step[0]) * size,
-                   (const char *)(yes ? x : y)->data +
-                       (walk.offset[from] + i * walk.step[from]) * size,
-                   (size_t)size);
-        }
-    }
-    return KILN_OK;
-}
+/* clang-format off */
+#define COMPARE_ENTRY(name, since, expression) REF_OP(#name, since, compare, REF_COMPARE_##name),
+const ref_kernel ref_kernels_binary[] = {
+    REF_COMPARE_LIST(COMPARE_ENTRY)
+    REF_OP("Add", 1, binary, REF_BINARY_Add),
+    REF_OP("Sub", 1, binary, REF_BINARY_Sub),
+    REF_OP("Mul", 1, binary, REF_BINARY_Mul),
+    REF_OP("Div", 1, binary, REF_BINARY_Div),
+    REF_OP("PRelu", 6, binary, REF_BINARY_PRelu),
+    REF_OP("BitwiseAnd", 18, binary, REF_BINARY_BitwiseAnd),
+    REF_OP("BitwiseOr", 18, binary, REF_BINARY_BitwiseOr),
+    REF_OP("BitwiseXor", 18, binary, REF_BINARY_BitwiseXor),
+    REF_OP("Max", 1, variadic, REF_BINARY_Max),
+    REF_OP("Min", 1, variadic, REF_BINARY_Min),
+    REF_OP("Mean", 1, variadic, REF_BINARY_Mean),
+    REF_OP("Sum", 1, variadic, REF_BINARY_Add),
+    REF_OP("BitShift", 11, shift, 0),
+    REF_OP("Mod", 10, mod, 0),
+    REF_OP("Pow", 1, pow, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

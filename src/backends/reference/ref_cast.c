@@ -88,7 +88,7 @@ static kiln_status cast_to(ref_call *call, const ref_tensor *x, kiln_dtype dtype
     return KILN_OK;
 }
 
-kiln_status ref_op_cast(ref_call *call)
+static kiln_status ref_op_cast(ref_call *call)
 {
     const ref_tensor *x = NULL;
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
@@ -102,7 +102,7 @@ kiln_status ref_op_cast(ref_call *call)
     return cast_to(call, x, dtype);
 }
 
-kiln_status ref_op_cast_like(ref_call *call)
+static kiln_status ref_op_cast_like(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *like = NULL;
@@ -126,7 +126,7 @@ static kiln_status cast_packed(ref_call *call, const ref_tensor *x, kiln_dtype d
     return KILN_OK;
 }
 
-kiln_status ref_op_bit_cast(ref_call *call)
+static kiln_status ref_op_bit_cast(ref_call *call)
 {
     const ref_tensor *x = NULL;
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
@@ -165,7 +165,7 @@ static kiln_status read_shape(ref_call *call, int *rank, int64_t *dims)
     return KILN_OK;
 }
 
-kiln_status ref_op_constant_of_shape(ref_call *call)
+static kiln_status ref_op_constant_of_shape(ref_call *call)
 {
     int rank = 0;
     int64_t dims[REF_RANK];
@@ -193,7 +193,7 @@ kiln_status ref_op_constant_of_shape(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_range(ref_call *call)
+static kiln_status ref_op_range(ref_call *call)
 {
     const ref_tensor *start = NULL;
     const ref_tensor *limit = NULL;
@@ -224,7 +224,7 @@ kiln_status ref_op_range(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_eye_like(ref_call *call)
+static kiln_status ref_op_eye_like(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -242,3 +242,15 @@ kiln_status ref_op_eye_like(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_cast[] = {
+    REF_OP("Cast", 6, cast, 0),
+    REF_OP("CastLike", 15, cast_like, 0),
+    REF_OP("BitCast", 26, bit_cast, 0),
+    REF_OP("ConstantOfShape", 9, constant_of_shape, 0),
+    REF_OP("Range", 11, range, 0),
+    REF_OP("EyeLike", 9, eye_like, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

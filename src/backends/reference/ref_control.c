@@ -23,7 +23,7 @@ static kiln_status room_for(ref_call *call, size_t count, ref_value **values)
     return KILN_OK;
 }
 
-kiln_status ref_op_if(ref_call *call)
+static kiln_status ref_op_if(ref_call *call)
 {
     const ref_tensor *condition = NULL;
     const ref_plan *plan = NULL;
@@ -204,7 +204,7 @@ static kiln_status run_loop(ref_call *call, looping *loop)
     return KILN_OK;
 }
 
-kiln_status ref_op_loop(ref_call *call)
+static kiln_status ref_op_loop(ref_call *call)
 {
     looping loop = {.plan = NULL};
     const size_t given = call->node->input_count;
@@ -358,7 +358,7 @@ static kiln_status run_scan(ref_call *call, scanning *scan)
     return KILN_OK;
 }
 
-kiln_status ref_op_scan(ref_call *call)
+static kiln_status ref_op_scan(ref_call *call)
 {
     scanning scan = {.plan = NULL};
     KLN_RETURN_IF_ERROR(need_plan(call, "body", &scan.plan));
@@ -389,3 +389,12 @@ kiln_status ref_op_scan(ref_call *call)
     }
     return status;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_control[] = {
+    REF_OP("If", 1, if, 0),
+    REF_OP("Loop", 1, loop, 0),
+    REF_OP("Scan", 9, scan, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

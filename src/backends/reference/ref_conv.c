@@ -241,7 +241,7 @@ static kiln_status read_bias(ref_call *call, const ref_tensor *tensor, int64_t m
     return ref_doubles(call, tensor, bias);
 }
 
-kiln_status ref_op_conv(ref_call *call)
+static kiln_status ref_op_conv(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *w = NULL;
@@ -281,7 +281,7 @@ static kiln_status centred(ref_call *call, const ref_tensor *x, const ref_tensor
     return KILN_OK;
 }
 
-kiln_status ref_op_conv_integer(ref_call *call)
+static kiln_status ref_op_conv_integer(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *w = NULL;
@@ -300,7 +300,7 @@ kiln_status ref_op_conv_integer(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_qlinear_conv(ref_call *call)
+static kiln_status ref_op_qlinear_conv(ref_call *call)
 {
     const ref_tensor *t[8];
     ref_tensor *y = NULL;
@@ -335,3 +335,12 @@ kiln_status ref_op_qlinear_conv(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_conv[] = {
+    REF_OP("Conv", 1, conv, 0),
+    REF_OP("ConvInteger", 10, conv_integer, 0),
+    REF_OP("QLinearConv", 10, qlinear_conv, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

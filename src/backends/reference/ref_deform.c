@@ -105,7 +105,7 @@ static kiln_status read_deforming(ref_call *call, deforming *d)
     return check_shapes(d, ref_input(call, 3));
 }
 
-kiln_status ref_op_deform_conv(ref_call *call)
+static kiln_status ref_op_deform_conv(ref_call *call)
 {
     deforming d = {.groups = 1};
     ref_tensor *y = NULL;
@@ -137,3 +137,10 @@ kiln_status ref_op_deform_conv(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_deform[] = {
+    REF_OP("DeformConv", 19, deform_conv, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

@@ -97,7 +97,7 @@ static kiln_status read_fill(const ref_call *call, const ref_tensor *x, uint8_t 
     return KILN_OK;
 }
 
-kiln_status ref_op_pad(ref_call *call)
+static kiln_status ref_op_pad(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const int64_t *pads = NULL;
@@ -130,7 +130,7 @@ kiln_status ref_op_pad(ref_call *call)
     return shift(call, x, before, dims, ref_attribute_string(call, "mode", "constant")[0], fill);
 }
 
-kiln_status ref_op_center_crop_pad(ref_call *call)
+static kiln_status ref_op_center_crop_pad(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const int64_t *sizes = NULL;
@@ -156,7 +156,7 @@ kiln_status ref_op_center_crop_pad(ref_call *call)
     return shift(call, x, before, dims, 'c', fill);
 }
 
-kiln_status ref_op_trilu(ref_call *call)
+static kiln_status ref_op_trilu(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *diagonal = ref_input(call, 1);
@@ -182,7 +182,7 @@ kiln_status ref_op_trilu(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_reverse_sequence(ref_call *call)
+static kiln_status ref_op_reverse_sequence(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *lengths = NULL;
@@ -215,7 +215,7 @@ kiln_status ref_op_reverse_sequence(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_compress(ref_call *call)
+static kiln_status ref_op_compress(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *condition = NULL;
@@ -248,3 +248,14 @@ kiln_status ref_op_compress(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_edges[] = {
+    REF_OP("Pad", 1, pad, 0),
+    REF_OP("CenterCropPad", 18, center_crop_pad, 0),
+    REF_OP("Trilu", 14, trilu, 0),
+    REF_OP("ReverseSequence", 10, reverse_sequence, 0),
+    REF_OP("Compress", 9, compress, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

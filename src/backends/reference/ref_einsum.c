@@ -355,7 +355,7 @@ static kiln_status contract_two(ref_call *call, const einsum *e, plan *p, ref_te
     return KILN_OK;
 }
 
-kiln_status ref_op_einsum(ref_call *call)
+static kiln_status ref_op_einsum(ref_call *call)
 {
     einsum *e = NULL;
     ref_tensor *y = NULL;
@@ -394,3 +394,10 @@ kiln_status ref_op_einsum(ref_call *call)
     contract(e, whole, y);
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_einsum[] = {
+    REF_OP("Einsum", 12, einsum, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

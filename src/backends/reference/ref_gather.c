@@ -12,7 +12,7 @@ static kiln_status in_range(int64_t index, int64_t limit, int64_t *result)
     return KILN_OK;
 }
 
-kiln_status ref_op_gather(ref_call *call)
+static kiln_status ref_op_gather(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *indices = NULL;
@@ -73,7 +73,7 @@ static kiln_status need_elements(const ref_call *call, const ref_tensor **x,
     return fits ? KILN_OK : kln_fail(KILN_ERROR_SHAPE, "the indices do not fit the data");
 }
 
-kiln_status ref_op_gather_elements(ref_call *call)
+static kiln_status ref_op_gather_elements(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *indices = NULL;
@@ -153,7 +153,7 @@ static kiln_status begin_scatter(ref_call *call, const ref_tensor **updates, cha
     return KILN_OK;
 }
 
-kiln_status ref_op_scatter_elements(ref_call *call)
+static kiln_status ref_op_scatter_elements(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *indices = NULL;
@@ -219,7 +219,7 @@ static kiln_status slice_at(const ref_tensor *x, const ref_tensor *indices, cons
     return KILN_OK;
 }
 
-kiln_status ref_op_gather_nd(ref_call *call)
+static kiln_status ref_op_gather_nd(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *indices = NULL;
@@ -244,7 +244,7 @@ kiln_status ref_op_gather_nd(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_scatter_nd(ref_call *call)
+static kiln_status ref_op_scatter_nd(ref_call *call)
 {
     const ref_tensor *indices = NULL;
     const ref_tensor *updates = NULL;
@@ -269,7 +269,7 @@ kiln_status ref_op_scatter_nd(ref_call *call)
 }
 
 /* Writes rows of updates into a cache, at places given for each batch, along `axis`. */
-kiln_status ref_op_tensor_scatter(ref_call *call)
+static kiln_status ref_op_tensor_scatter(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *update = NULL;
@@ -305,7 +305,7 @@ kiln_status ref_op_tensor_scatter(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_one_hot(ref_call *call)
+static kiln_status ref_op_one_hot(ref_call *call)
 {
     const ref_tensor *indices = NULL;
     const ref_tensor *depth = NULL;
@@ -336,3 +336,17 @@ kiln_status ref_op_one_hot(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_gather[] = {
+    REF_OP("Gather", 1, gather, 0),
+    REF_OP("GatherElements", 11, gather_elements, 0),
+    REF_OP("GatherND", 11, gather_nd, 0),
+    REF_OP("Scatter", 9, scatter_elements, 0),
+    REF_OP("ScatterElements", 11, scatter_elements, 0),
+    REF_OP("ScatterND", 11, scatter_nd, 0),
+    REF_OP("TensorScatter", 24, tensor_scatter, 0),
+    REF_OP("OneHot", 9, one_hot, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

@@ -79,14 +79,14 @@ static kiln_status compute(ref_call *call, const loss *l)
     return KILN_OK;
 }
 
-kiln_status ref_op_nll_loss(ref_call *call)
+static kiln_status ref_op_nll_loss(ref_call *call)
 {
     loss l = {.x = NULL};
     KLN_RETURN_IF_ERROR(read_loss(call, &l));
     return compute(call, &l);
 }
 
-kiln_status ref_op_cross_entropy(ref_call *call)
+static kiln_status ref_op_cross_entropy(ref_call *call)
 {
     loss l = {.x = NULL};
     double *v = NULL;
@@ -114,3 +114,11 @@ kiln_status ref_op_cross_entropy(ref_call *call)
     }
     return compute(call, &l);
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_loss[] = {
+    REF_OP("NegativeLogLikelihoodLoss", 12, nll_loss, 0),
+    REF_OP("SoftmaxCrossEntropyLoss", 12, cross_entropy, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

@@ -177,7 +177,7 @@ static kiln_status product_of_ints(ref_call *call, const ref_tensor *a, const re
     return KILN_OK;
 }
 
-kiln_status ref_op_matmul(ref_call *call)
+static kiln_status ref_op_matmul(ref_call *call)
 {
     const ref_tensor *a = NULL;
     const ref_tensor *b = NULL;
@@ -253,7 +253,7 @@ static kiln_status quantized_product(ref_call *call, const ref_tensor *a, const 
     return KILN_OK;
 }
 
-kiln_status ref_op_matmul_integer(ref_call *call)
+static kiln_status ref_op_matmul_integer(ref_call *call)
 {
     const ref_tensor *a = NULL;
     const ref_tensor *b = NULL;
@@ -269,7 +269,7 @@ kiln_status ref_op_matmul_integer(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_qlinear_matmul(ref_call *call)
+static kiln_status ref_op_qlinear_matmul(ref_call *call)
 {
     const ref_tensor *t[8];
     for (size_t i = 0; i < 8; i++) {
@@ -374,7 +374,7 @@ static kiln_status gemm_ints(ref_call *call, const ref_tensor *const operands[3]
     return KILN_OK;
 }
 
-kiln_status ref_op_gemm(ref_call *call)
+static kiln_status ref_op_gemm(ref_call *call)
 {
     const ref_tensor *a = NULL;
     const ref_tensor *b = NULL;
@@ -422,3 +422,13 @@ kiln_status ref_op_gemm(ref_call *call)
     ref_store_float(y, 0, 1, y->count, out);
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_matmul[] = {
+    REF_OP("MatMul", 1, matmul, 0),
+    REF_OP("Gemm", 1, gemm, 0),
+    REF_OP("MatMulInteger", 10, matmul_integer, 0),
+    REF_OP("QLinearMatMul", 10, qlinear_matmul, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

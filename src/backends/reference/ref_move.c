@@ -11,7 +11,7 @@ static void copy(const ref_tensor *x, int64_t from, const int64_t *from_strides,
                      (const char *)x->data + from * size, from_strides);
 }
 
-kiln_status ref_op_transpose(ref_call *call)
+static kiln_status ref_op_transpose(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -88,7 +88,7 @@ kiln_status ref_concat(ref_call *call, size_t count, const ref_tensor *const *pa
     return KILN_OK;
 }
 
-kiln_status ref_op_concat(ref_call *call)
+static kiln_status ref_op_concat(ref_call *call)
 {
     const ref_tensor **parts = NULL;
     const size_t count = call->node->input_count;
@@ -131,7 +131,7 @@ static kiln_status split_sizes(ref_call *call, int64_t length, int64_t **sizes)
                                 (long long)left, (long long)length);
 }
 
-kiln_status ref_op_split(ref_call *call)
+static kiln_status ref_op_split(ref_call *call)
 {
     const ref_tensor *x = NULL;
     int axis = 0;
@@ -199,7 +199,7 @@ static kiln_status read_slice(ref_call *call, slice_lists *lists)
     return KILN_OK;
 }
 
-kiln_status ref_op_slice(ref_call *call)
+static kiln_status ref_op_slice(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -235,7 +235,7 @@ kiln_status ref_op_slice(ref_call *call)
 
 /* --- repeating --- */
 
-kiln_status ref_op_expand(ref_call *call)
+static kiln_status ref_op_expand(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -263,7 +263,7 @@ kiln_status ref_op_expand(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_tile(ref_call *call)
+static kiln_status ref_op_tile(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -337,7 +337,7 @@ static kiln_status read_blocks(const ref_call *call, const ref_tensor **x, int64
     return KILN_OK;
 }
 
-kiln_status ref_op_depth_to_space(ref_call *call)
+static kiln_status ref_op_depth_to_space(ref_call *call)
 {
     const ref_tensor *x = NULL;
     int64_t b = 0;
@@ -357,7 +357,7 @@ kiln_status ref_op_depth_to_space(ref_call *call)
     return regroup(call, x, crd ? crd_split : dcr_split, crd ? crd_order : dcr_order, dims);
 }
 
-kiln_status ref_op_space_to_depth(ref_call *call)
+static kiln_status ref_op_space_to_depth(ref_call *call)
 {
     const ref_tensor *x = NULL;
     int64_t b = 0;
@@ -374,3 +374,17 @@ kiln_status ref_op_space_to_depth(ref_call *call)
     const int64_t dims[4] = {d[0], d[1] * b * b, d[2] / b, d[3] / b};
     return regroup(call, x, split, crd ? crd_order : dcr_order, dims);
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_move[] = {
+    REF_OP("Transpose", 1, transpose, 0),
+    REF_OP("Concat", 1, concat, 0),
+    REF_OP("Split", 2, split, 0),
+    REF_OP("Slice", 1, slice, 0),
+    REF_OP("Expand", 8, expand, 0),
+    REF_OP("Tile", 6, tile, 0),
+    REF_OP("DepthToSpace", 1, depth_to_space, 0),
+    REF_OP("SpaceToDepth", 1, space_to_depth, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

@@ -111,7 +111,7 @@ static void count_row(const ngrams *g, const int64_t *row, int64_t size, double 
     }
 }
 
-kiln_status ref_op_ngrams(ref_call *call)
+static kiln_status ref_op_ngrams(ref_call *call)
 {
     ngrams g = {.width = 0};
     const ref_tensor *x = NULL;
@@ -144,3 +144,10 @@ kiln_status ref_op_ngrams(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_ngram[] = {
+    REF_OP("TfIdfVectorizer", 9, ngrams, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

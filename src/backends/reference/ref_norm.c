@@ -58,7 +58,7 @@ static kiln_status batch_moments(ref_call *call, const ref_tensor *x, double *me
     return KILN_OK;
 }
 
-kiln_status ref_op_batch_normalization(ref_call *call)
+static kiln_status ref_op_batch_normalization(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -196,12 +196,12 @@ static kiln_status normalize_rows(ref_call *call, bool centred)
     return KILN_OK;
 }
 
-kiln_status ref_op_layer_normalization(ref_call *call)
+static kiln_status ref_op_layer_normalization(ref_call *call)
 {
     return normalize_rows(call, true);
 }
 
-kiln_status ref_op_rms_normalization(ref_call *call)
+static kiln_status ref_op_rms_normalization(ref_call *call)
 {
     return normalize_rows(call, false);
 }
@@ -251,7 +251,7 @@ static kiln_status need_channels(const ref_call *call, const ref_tensor **x)
     return (*x)->rank >= 2 ? KILN_OK : kln_fail(KILN_ERROR_RANK, "a batch and channels are needed");
 }
 
-kiln_status ref_op_group_normalization(ref_call *call)
+static kiln_status ref_op_group_normalization(ref_call *call)
 {
     const ref_tensor *x = NULL;
     KLN_RETURN_IF_ERROR(need_channels(call, &x));
@@ -259,14 +259,14 @@ kiln_status ref_op_group_normalization(ref_call *call)
                             call->node->version < 21);
 }
 
-kiln_status ref_op_instance_normalization(ref_call *call)
+static kiln_status ref_op_instance_normalization(ref_call *call)
 {
     const ref_tensor *x = NULL;
     KLN_RETURN_IF_ERROR(need_channels(call, &x));
     return normalize_groups(call, x->dims[1], false);
 }
 
-kiln_status ref_op_mean_variance(ref_call *call)
+static kiln_status ref_op_mean_variance(ref_call *call)
 {
     static const int64_t usual[3] = {0, 2, 3};
     const ref_tensor *x = NULL;
@@ -366,7 +366,7 @@ static void normalize_piece(const local_response *how, const ref_tensor *x, int6
     ref_store_float(y, start, 1, n, row);
 }
 
-kiln_status ref_op_lrn(ref_call *call)
+static kiln_status ref_op_lrn(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -396,7 +396,7 @@ kiln_status ref_op_lrn(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_lp_normalization(ref_call *call)
+static kiln_status ref_op_lp_normalization(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -424,3 +424,17 @@ kiln_status ref_op_lp_normalization(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_norm[] = {
+    REF_OP("BatchNormalization", 6, batch_normalization, 0),
+    REF_OP("LayerNormalization", 17, layer_normalization, 0),
+    REF_OP("RMSNormalization", 23, rms_normalization, 0),
+    REF_OP("GroupNormalization", 18, group_normalization, 0),
+    REF_OP("InstanceNormalization", 6, instance_normalization, 0),
+    REF_OP("MeanVarianceNormalization", 9, mean_variance, 0),
+    REF_OP("LRN", 1, lrn, 0),
+    REF_OP("LpNormalization", 1, lp_normalization, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

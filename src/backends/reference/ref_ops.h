@@ -1,6 +1,6 @@
 /*
- * ref_ops.h - the kernels, by the file they lie in, and the variants of those that serve several
- * operators. ref_table.c says which operator is which.
+ * ref_ops.h - what kernels share: their rows, the variants of those that serve several operators,
+ * and functions of more than one file.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -133,33 +133,21 @@ typedef enum ref_cell { REF_CELL_RNN, REF_CELL_GRU, REF_CELL_LSTM } ref_cell;
 typedef enum ref_softmax { REF_SOFTMAX, REF_LOG_SOFTMAX, REF_HARDMAX } ref_softmax;
 typedef enum ref_window { REF_WINDOW_HANN, REF_WINDOW_HAMMING, REF_WINDOW_BLACKMAN } ref_window;
 
-/* X(function): every kernel. */
-/* clang-format off */
-#define REF_FUNCTION_LIST(X) \
-    X(unary) X(gelu) X(numeric) X(not) X(isnan) X(isinf) X(shrink) X(clip) X(swiglu) X(binary) \
-    X(shift) X(mod) X(variadic) X(pow) X(compare) X(where) X(reshape) X(flatten) X(squeeze) \
-    X(unsqueeze) X(identity) X(shape) X(size) X(dropout) X(transpose) X(concat) X(split) \
-    X(slice) X(tile) X(expand) X(depth_to_space) X(space_to_depth) X(pad) X(center_crop_pad) \
-    X(trilu) X(reverse_sequence) X(compress) X(gather) X(gather_elements) X(gather_nd) \
-    X(scatter_elements) X(scatter_nd) X(tensor_scatter) X(one_hot) X(cast) X(cast_like) \
-    X(bit_cast) X(constant_of_shape) X(range) X(eye_like) X(window) X(mel) X(reduce) X(arg) \
-    X(softmax) X(cumulate) X(matmul) X(gemm) X(matmul_integer) X(qlinear_matmul) X(einsum) \
-    X(conv) X(conv_integer) X(qlinear_conv) X(conv_transpose) X(deform_conv) X(col2im) X(pool) \
-    X(global_pool) X(max_unpool) X(max_roi_pool) X(roi_align) X(batch_normalization) \
-    X(layer_normalization) X(group_normalization) X(instance_normalization) X(rms_normalization) \
-    X(mean_variance) X(lrn) X(lp_normalization) X(quantize) X(dequantize) X(dynamic_quantize) \
-    X(resize) X(grid_sample) X(affine_grid) X(det) X(recurrent) X(attention) X(rotary) X(top_k) \
-    X(unique) X(nonzero) X(nms) X(if) X(loop) X(scan) X(sequence_construct) X(sequence_empty) \
-    X(sequence_at) X(sequence_insert) X(sequence_erase) X(sequence_length) X(split_to_sequence) \
-    X(concat_from_sequence) X(sequence_map) X(optional) X(optional_get) X(optional_has) X(dft) \
-    X(stft) X(nll_loss) X(cross_entropy) X(ngrams)
-/* clang-format on */
-
-#define REF_FUNCTION_DECLARE(name) kiln_status ref_op_##name(ref_call *call);
-REF_FUNCTION_LIST(REF_FUNCTION_DECLARE)
-#undef REF_FUNCTION_DECLARE
+/* Rows of an operator: its name, the oldest version that the kernel knows, the kernel
+ * ref_op_<name>, and the variant of it. Each ref_<family>.c ends with those it has (ref_table.c).
+ */
+#define REF_OP(name, since, function, variant)            \
+    {                                                     \
+        (name), "", (since), ref_op_##function, (variant) \
+    }
+#define REF_KERNELS_END      \
+    {                        \
+        NULL, "", 0, NULL, 0 \
+    }
 
 /* --- shared between kernel files --- */
+
+kiln_status ref_op_identity(ref_call *call);
 
 /* `rows` x `inner` times `inner` x `columns`, added to `out`; b's rows are `b_stride` apart, out's
  * `out_stride`. */

@@ -311,7 +311,7 @@ static kiln_status pool_planes(ref_call *call, const pooling *pool, const ref_te
     return KILN_OK;
 }
 
-kiln_status ref_op_pool(ref_call *call)
+static kiln_status ref_op_pool(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -352,7 +352,7 @@ kiln_status ref_op_pool(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_global_pool(ref_call *call)
+static kiln_status ref_op_global_pool(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -419,7 +419,7 @@ static kiln_status unpooled_dims(ref_call *call, const ref_tensor *x, int64_t *d
     return KILN_OK;
 }
 
-kiln_status ref_op_max_unpool(ref_call *call)
+static kiln_status ref_op_max_unpool(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *indices = NULL;
@@ -458,3 +458,16 @@ kiln_status ref_op_max_unpool(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_pooling[] = {
+    REF_OP("MaxPool", 1, pool, REF_POOL_MAX),
+    REF_OP("AveragePool", 1, pool, REF_POOL_AVERAGE),
+    REF_OP("LpPool", 2, pool, REF_POOL_LP),
+    REF_OP("GlobalMaxPool", 1, global_pool, REF_POOL_MAX),
+    REF_OP("GlobalAveragePool", 1, global_pool, REF_POOL_AVERAGE),
+    REF_OP("GlobalLpPool", 2, global_pool, REF_POOL_LP),
+    REF_OP("MaxUnpool", 9, max_unpool, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

@@ -216,7 +216,7 @@ static void quantize_lean(const scales *s, const target *t, ref_tensor *y)
     }
 }
 
-kiln_status ref_op_quantize(ref_call *call)
+static kiln_status ref_op_quantize(ref_call *call)
 {
     scales s = {0};
     ref_tensor *y = NULL;
@@ -253,7 +253,7 @@ kiln_status ref_op_quantize(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_dequantize(ref_call *call)
+static kiln_status ref_op_dequantize(ref_call *call)
 {
     scales s = {0};
     ref_tensor *y = NULL;
@@ -277,7 +277,7 @@ kiln_status ref_op_dequantize(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_dynamic_quantize(ref_call *call)
+static kiln_status ref_op_dynamic_quantize(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -308,3 +308,12 @@ kiln_status ref_op_dynamic_quantize(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_quantize[] = {
+    REF_OP("QuantizeLinear", 10, quantize, 0),
+    REF_OP("DequantizeLinear", 10, dequantize, 0),
+    REF_OP("DynamicQuantizeLinear", 11, dynamic_quantize, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

@@ -352,7 +352,7 @@ static kiln_status write_state(ref_call *call, size_t index, const network *n, c
     return KILN_OK;
 }
 
-kiln_status ref_op_recurrent(ref_call *call)
+static kiln_status ref_op_recurrent(ref_call *call)
 {
     static const int64_t gates[] = {[REF_CELL_RNN] = 1, [REF_CELL_GRU] = 3, [REF_CELL_LSTM] = 4};
     network n = {.cell = (ref_cell)call->variant, .gates = gates[call->variant]};
@@ -368,3 +368,12 @@ kiln_status ref_op_recurrent(ref_call *call)
     KLN_RETURN_IF_ERROR(write_state(call, 1, &n, n.h, dtype));
     return write_state(call, 2, &n, n.c, dtype);
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_recurrent[] = {
+    REF_OP("RNN", 7, recurrent, REF_CELL_RNN),
+    REF_OP("GRU", 7, recurrent, REF_CELL_GRU),
+    REF_OP("LSTM", 7, recurrent, REF_CELL_LSTM),
+    REF_KERNELS_END
+};
+/* clang-format on */

@@ -323,7 +323,7 @@ static int64_t fold_several(const folding *fold, ref_reduce kind, int64_t i)
     return 0;
 }
 
-kiln_status ref_op_reduce(ref_call *call)
+static kiln_status ref_op_reduce(ref_call *call)
 {
     folding fold = {0};
     const int64_t *axes = NULL;
@@ -388,7 +388,7 @@ static bool find_place(const folding *fold, int64_t from, bool most, bool last, 
 }
 
 /* ArgMax (variant 1) and ArgMin. */
-kiln_status ref_op_arg(ref_call *call)
+static kiln_status ref_op_arg(ref_call *call)
 {
     folding fold = {0};
     int axis = 0;
@@ -416,3 +416,21 @@ kiln_status ref_op_arg(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_reduce[] = {
+    REF_OP("ReduceSum", 1, reduce, REF_REDUCE_SUM),
+    REF_OP("ReduceMean", 1, reduce, REF_REDUCE_MEAN),
+    REF_OP("ReduceMax", 1, reduce, REF_REDUCE_MAX),
+    REF_OP("ReduceMin", 1, reduce, REF_REDUCE_MIN),
+    REF_OP("ReduceProd", 1, reduce, REF_REDUCE_PROD),
+    REF_OP("ReduceL1", 1, reduce, REF_REDUCE_L1),
+    REF_OP("ReduceL2", 1, reduce, REF_REDUCE_L2),
+    REF_OP("ReduceSumSquare", 1, reduce, REF_REDUCE_SUM_SQUARE),
+    REF_OP("ReduceLogSum", 1, reduce, REF_REDUCE_LOG_SUM),
+    REF_OP("ReduceLogSumExp", 1, reduce, REF_REDUCE_LOG_SUM_EXP),
+    REF_OP("ArgMax", 1, arg, 1),
+    REF_OP("ArgMin", 1, arg, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

@@ -337,7 +337,7 @@ static kiln_status take_nearest(ref_call *call, const resizing *r, const ref_ten
 }
 
 /* Upsample is variant 1. */
-kiln_status ref_op_resize(ref_call *call)
+static kiln_status ref_op_resize(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -372,3 +372,11 @@ kiln_status ref_op_resize(ref_call *call)
     ref_store_float(y, 0, 1, y->count, values);
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_resize[] = {
+    REF_OP("Resize", 10, resize, 0),
+    REF_OP("Upsample", 7, resize, 1),
+    REF_KERNELS_END
+};
+/* clang-format on */

@@ -46,7 +46,7 @@ static kiln_status read_place(const ref_call *call, size_t index, int64_t count,
                           (long long)asked, (long long)count);
 }
 
-kiln_status ref_op_sequence_construct(ref_call *call)
+static kiln_status ref_op_sequence_construct(ref_call *call)
 {
     ref_value *items = NULL;
     const size_t count = call->node->input_count;
@@ -59,13 +59,13 @@ kiln_status ref_op_sequence_construct(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_sequence_empty(ref_call *call)
+static kiln_status ref_op_sequence_empty(ref_call *call)
 {
     ref_value *items = NULL;
     return make_sequence(call, 0, 0, &items);
 }
 
-kiln_status ref_op_sequence_at(ref_call *call)
+static kiln_status ref_op_sequence_at(ref_call *call)
 {
     const ref_value *sequence = NULL;
     int64_t place = 0;
@@ -78,7 +78,7 @@ kiln_status ref_op_sequence_at(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_sequence_insert(ref_call *call)
+static kiln_status ref_op_sequence_insert(ref_call *call)
 {
     const ref_value *sequence = NULL;
     const ref_tensor *tensor = NULL;
@@ -96,7 +96,7 @@ kiln_status ref_op_sequence_insert(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_sequence_erase(ref_call *call)
+static kiln_status ref_op_sequence_erase(ref_call *call)
 {
     const ref_value *sequence = NULL;
     ref_value *items = NULL;
@@ -111,7 +111,7 @@ kiln_status ref_op_sequence_erase(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_sequence_length(ref_call *call)
+static kiln_status ref_op_sequence_length(ref_call *call)
 {
     const ref_value *sequence = NULL;
     ref_tensor *y = NULL;
@@ -171,7 +171,7 @@ static kiln_status read_ends(ref_call *call, int64_t length, int64_t **ends, int
     return KILN_OK;
 }
 
-kiln_status ref_op_split_to_sequence(ref_call *call)
+static kiln_status ref_op_split_to_sequence(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_value *items = NULL;
@@ -190,7 +190,7 @@ kiln_status ref_op_split_to_sequence(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_concat_from_sequence(ref_call *call)
+static kiln_status ref_op_concat_from_sequence(ref_call *call)
 {
     const ref_value *sequence = NULL;
     const ref_tensor **parts = NULL;
@@ -240,7 +240,7 @@ static kiln_status gather_inputs(const ref_call *call, int64_t index, ref_value 
     return KILN_OK;
 }
 
-kiln_status ref_op_sequence_map(ref_call *call)
+static kiln_status ref_op_sequence_map(ref_call *call)
 {
     const ref_value *sequence = NULL;
     ref_value *inputs = NULL;
@@ -275,12 +275,12 @@ kiln_status ref_op_sequence_map(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_optional(ref_call *call)
+static kiln_status ref_op_optional(ref_call *call)
 {
     return ref_op_identity(call);
 }
 
-kiln_status ref_op_optional_get(ref_call *call)
+static kiln_status ref_op_optional_get(ref_call *call)
 {
     if (call->node->input_count == 0 || call->inputs[0] == NULL ||
         call->inputs[0]->kind == REF_NONE) {
@@ -289,7 +289,7 @@ kiln_status ref_op_optional_get(ref_call *call)
     return ref_op_identity(call);
 }
 
-kiln_status ref_op_optional_has(ref_call *call)
+static kiln_status ref_op_optional_has(ref_call *call)
 {
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(ref_output(call, 0, KILN_DTYPE_BOOL, 0, NULL, &y));
@@ -298,3 +298,21 @@ kiln_status ref_op_optional_has(ref_call *call)
                     call->inputs[0]->kind != REF_NONE);
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_sequence[] = {
+    REF_OP("SequenceConstruct", 11, sequence_construct, 0),
+    REF_OP("SequenceEmpty", 11, sequence_empty, 0),
+    REF_OP("SequenceAt", 11, sequence_at, 0),
+    REF_OP("SequenceInsert", 11, sequence_insert, 0),
+    REF_OP("SequenceErase", 11, sequence_erase, 0),
+    REF_OP("SequenceLength", 11, sequence_length, 0),
+    REF_OP("SplitToSequence", 11, split_to_sequence, 0),
+    REF_OP("ConcatFromSequence", 11, concat_from_sequence, 0),
+    REF_OP("SequenceMap", 17, sequence_map, 0),
+    REF_OP("Optional", 15, optional, 0),
+    REF_OP("OptionalGetElement", 15, optional_get, 0),
+    REF_OP("OptionalHasElement", 15, optional_has, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

@@ -27,7 +27,7 @@ static kiln_status fail_reshape(const ref_tensor *x, const int64_t *dims, int ra
     return kln_fail(KILN_ERROR_SHAPE, "%s cannot take the shape %s", from, to);
 }
 
-kiln_status ref_op_reshape(ref_call *call)
+static kiln_status ref_op_reshape(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const int64_t *wanted = NULL;
@@ -63,7 +63,7 @@ kiln_status ref_op_reshape(ref_call *call)
     return ref_output_view(call, 0, 0, (int)count, dims);
 }
 
-kiln_status ref_op_flatten(ref_call *call)
+static kiln_status ref_op_flatten(ref_call *call)
 {
     const ref_tensor *x = NULL;
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
@@ -78,7 +78,7 @@ kiln_status ref_op_flatten(ref_call *call)
     return ref_output_view(call, 0, 0, 2, dims);
 }
 
-kiln_status ref_op_squeeze(ref_call *call)
+static kiln_status ref_op_squeeze(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const int64_t *axes = NULL;
@@ -102,7 +102,7 @@ kiln_status ref_op_squeeze(ref_call *call)
     return ref_output_view(call, 0, 0, rank, dims);
 }
 
-kiln_status ref_op_unsqueeze(ref_call *call)
+static kiln_status ref_op_unsqueeze(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const int64_t *axes = NULL;
@@ -127,7 +127,7 @@ kiln_status ref_op_unsqueeze(ref_call *call)
     return ref_output_view(call, 0, 0, rank, dims);
 }
 
-kiln_status ref_op_shape(ref_call *call)
+static kiln_status ref_op_shape(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -142,7 +142,7 @@ kiln_status ref_op_shape(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_size(ref_call *call)
+static kiln_status ref_op_size(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -153,7 +153,7 @@ kiln_status ref_op_size(ref_call *call)
 }
 
 /* Inference only: a network that asks for training would be answered with random numbers. */
-kiln_status ref_op_dropout(ref_call *call)
+static kiln_status ref_op_dropout(ref_call *call)
 {
     const ref_tensor *training = ref_input(call, 2);
     const ref_tensor *x = NULL;
@@ -175,3 +175,17 @@ kiln_status ref_op_dropout(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_shape[] = {
+    REF_OP("Identity", 1, identity, 0),
+    REF_OP("Reshape", 1, reshape, 0),
+    REF_OP("Flatten", 1, flatten, 0),
+    REF_OP("Squeeze", 1, squeeze, 0),
+    REF_OP("Unsqueeze", 1, unsqueeze, 0),
+    REF_OP("Shape", 1, shape, 0),
+    REF_OP("Size", 1, size, 0),
+    REF_OP("Dropout", 1, dropout, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

@@ -95,7 +95,7 @@ static void load_points(const fourier *f, int64_t start, int64_t step, double *i
     }
 }
 
-kiln_status ref_op_dft(ref_call *call)
+static kiln_status ref_op_dft(ref_call *call)
 {
     fourier f = {0};
     ref_tensor *y = NULL;
@@ -127,7 +127,7 @@ kiln_status ref_op_dft(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_stft(ref_call *call)
+static kiln_status ref_op_stft(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *hop = NULL;
@@ -195,7 +195,7 @@ static double window_value(ref_window kind, double angle)
     return 0.42 - 0.5 * cos(angle) + 0.08 * cos(2.0 * angle);
 }
 
-kiln_status ref_op_window(ref_call *call)
+static kiln_status ref_op_window(ref_call *call)
 {
     const ref_tensor *size = NULL;
     ref_tensor *y = NULL;
@@ -238,7 +238,7 @@ static void mel_band(ref_tensor *y, int64_t band, const int64_t edge[3])
     }
 }
 
-kiln_status ref_op_mel(ref_call *call)
+static kiln_status ref_op_mel(ref_call *call)
 {
     double v[5];
     ref_tensor *y = NULL;
@@ -269,3 +269,15 @@ kiln_status ref_op_mel(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_signal[] = {
+    REF_OP("DFT", 17, dft, 0),
+    REF_OP("STFT", 17, stft, 0),
+    REF_OP("MelWeightMatrix", 17, mel, 0),
+    REF_OP("HannWindow", 17, window, REF_WINDOW_HANN),
+    REF_OP("HammingWindow", 17, window, REF_WINDOW_HAMMING),
+    REF_OP("BlackmanWindow", 17, window, REF_WINDOW_BLACKMAN),
+    REF_KERNELS_END
+};
+/* clang-format on */

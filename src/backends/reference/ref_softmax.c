@@ -216,7 +216,7 @@ static int64_t soften_some(ref_softmax kind, const ref_tensor *x, int64_t start,
     return c.width;
 }
 
-kiln_status ref_op_softmax(ref_call *call)
+static kiln_status ref_op_softmax(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -305,7 +305,7 @@ static void cumulate_floats(const float *x, float *y, int64_t step, int64_t n, b
 }
 
 /* CumSum, and CumProd as variant 1. */
-kiln_status ref_op_cumulate(ref_call *call)
+static kiln_status ref_op_cumulate(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *where = NULL;
@@ -340,3 +340,14 @@ kiln_status ref_op_cumulate(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_softmax[] = {
+    REF_OP("Softmax", 1, softmax, REF_SOFTMAX),
+    REF_OP("LogSoftmax", 1, softmax, REF_LOG_SOFTMAX),
+    REF_OP("Hardmax", 1, softmax, REF_HARDMAX),
+    REF_OP("CumSum", 11, cumulate, 0),
+    REF_OP("CumProd", 26, cumulate, 1),
+    REF_KERNELS_END
+};
+/* clang-format on */

@@ -124,7 +124,7 @@ static void select_first(const sorting *sort, int64_t *items, int64_t n, int64_t
     }
 }
 
-kiln_status ref_op_top_k(ref_call *call)
+static kiln_status ref_op_top_k(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *values = NULL;
@@ -276,7 +276,7 @@ static kiln_status write_uniques(ref_call *call, const sorting *sort, const uniq
     return KILN_OK;
 }
 
-kiln_status ref_op_unique(ref_call *call)
+static kiln_status ref_op_unique(ref_call *call)
 {
     sorting sort = {.inner = 1, .outer = 1, .compare = compare_slices};
     uniques u = {.kinds = 0};
@@ -313,7 +313,7 @@ kiln_status ref_op_unique(ref_call *call)
     return write_uniques(call, &sort, &u, flat ? 1 : x->rank, dims);
 }
 
-kiln_status ref_op_nonzero(ref_call *call)
+static kiln_status ref_op_nonzero(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -407,7 +407,7 @@ static int64_t choose(const suppression *s, const sorting *sort, int64_t first_b
     return chosen;
 }
 
-kiln_status ref_op_nms(ref_call *call)
+static kiln_status ref_op_nms(ref_call *call)
 {
     suppression s = {.boxes = NULL};
     sorting sort = {.step = 1, .descending = true, .compare = compare_elements};
@@ -449,3 +449,13 @@ kiln_status ref_op_nms(ref_call *call)
     ref_store_int(y, 0, 1, y->count, found);
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_sort[] = {
+    REF_OP("TopK", 1, top_k, 0),
+    REF_OP("Unique", 11, unique, 0),
+    REF_OP("NonZero", 9, nonzero, 0),
+    REF_OP("NonMaxSuppression", 10, nms, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

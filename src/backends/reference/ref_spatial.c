@@ -136,7 +136,7 @@ static kiln_status read_sampling(const ref_call *call, const ref_tensor *x, cons
     return fits ? KILN_OK : kln_fail(KILN_ERROR_SHAPE, "the grid does not fit the input");
 }
 
-kiln_status ref_op_grid_sample(ref_call *call)
+static kiln_status ref_op_grid_sample(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *grid = NULL;
@@ -181,7 +181,7 @@ static double grid_point(int64_t i, int64_t size, bool aligned)
     return (2.0 * (double)i + 1.0) / (double)size - 1.0;
 }
 
-kiln_status ref_op_affine_grid(ref_call *call)
+static kiln_status ref_op_affine_grid(ref_call *call)
 {
     const ref_tensor *theta = NULL;
     const int64_t *size = NULL;
@@ -245,7 +245,7 @@ static double determinant(double *m, int64_t n)
     return result;
 }
 
-kiln_status ref_op_det(ref_call *call)
+static kiln_status ref_op_det(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -329,7 +329,7 @@ static kiln_status region_batch(const regions *r, double value, int64_t *batch)
                        : kln_fail(KILN_ERROR_INVALID_NETWORK, "a region lies in batch %g", value);
 }
 
-kiln_status ref_op_roi_align(ref_call *call)
+static kiln_status ref_op_roi_align(ref_call *call)
 {
     regions r = {.x = NULL};
     const ref_tensor *batches = NULL;
@@ -391,7 +391,7 @@ static void bin_pixels(double low, double high, double scale, int64_t i, int64_t
     *end = (int64_t)fmin(fmax(to, 0.0), (double)limit);
 }
 
-kiln_status ref_op_max_roi_pool(ref_call *call)
+static kiln_status ref_op_max_roi_pool(ref_call *call)
 {
     regions r = {.x = NULL};
     ref_tensor *y = NULL;
@@ -426,3 +426,14 @@ kiln_status ref_op_max_roi_pool(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_spatial[] = {
+    REF_OP("GridSample", 16, grid_sample, 0),
+    REF_OP("AffineGrid", 20, affine_grid, 0),
+    REF_OP("Det", 11, det, 0),
+    REF_OP("RoiAlign", 10, roi_align, 0),
+    REF_OP("MaxRoiPool", 1, max_roi_pool, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

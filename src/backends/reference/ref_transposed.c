@@ -144,7 +144,7 @@ static kiln_status read_shapes(const ref_call *call, const ref_tensor *x, const 
     return ref_count(window->rank, window->input, &s->in_size);
 }
 
-kiln_status ref_op_conv_transpose(ref_call *call)
+static kiln_status ref_op_conv_transpose(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const ref_tensor *w = NULL;
@@ -226,7 +226,7 @@ static kiln_status add_windows(ref_call *call, const ref_window_shape *w, const 
 }
 
 /* x is [N, C * kernel elements, windows]. */
-kiln_status ref_op_col2im(ref_call *call)
+static kiln_status ref_op_col2im(ref_call *call)
 {
     const ref_tensor *x = NULL;
     const int64_t *image = NULL;
@@ -276,3 +276,11 @@ kiln_status ref_op_col2im(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, w.rank + 2, dims, &y));
     return add_windows(call, &w, x, volume, windows, y);
 }
+
+/* clang-format off */
+const ref_kernel ref_kernels_transposed[] = {
+    REF_OP("ConvTranspose", 1, conv_transpose, 0),
+    REF_OP("Col2Im", 18, col2im, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

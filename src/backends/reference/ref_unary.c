@@ -98,7 +98,7 @@ static const lean_function lean_functions[REF_UNARY_COUNT] = {
 #define LIST_LEAN(name, since, expression) [REF_UNARY_##name] = lean_##name,
     LEAN_LIST(LIST_LEAN)};
 
-kiln_status ref_op_unary(ref_call *call)
+static kiln_status ref_op_unary(ref_call *call)
 {
     const parameters p = read_parameters(call);
     const lean_function lean = lean_functions[call->variant];
@@ -112,14 +112,14 @@ kiln_status ref_op_unary(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_gelu(ref_call *call)
+static kiln_status ref_op_gelu(ref_call *call)
 {
     const parameters p = {0};
     const bool approximate = strcmp(ref_attribute_string(call, "approximate", "none"), "tanh") == 0;
     return apply(call, approximate ? chunk_GeluTanh : chunk_Gelu, &p);
 }
 
-kiln_status ref_op_swiglu(ref_call *call)
+static kiln_status ref_op_swiglu(ref_call *call)
 {
     const ref_tensor *gate = NULL;
     const ref_tensor *linear = NULL;
@@ -138,7 +138,7 @@ kiln_status ref_op_swiglu(ref_call *call)
     return KILN_OK;
 }
 
-kiln_status ref_op_shrink(ref_call *call)
+static kiln_status ref_op_shrink(ref_call *call)
 {
     const parameters p = {.a = ref_attribute_float(call, "lambd", 0.5),
                           .b = ref_attribute_float(call, "bias", 0.0)};
@@ -176,7 +176,7 @@ static void relu_floats(const float *x, int64_t n, float *y)
     }
 }
 
-kiln_status ref_op_numeric(ref_call *call)
+static kiln_status ref_op_numeric(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -231,17 +231,17 @@ static kiln_status answer(ref_call *call, int question)
     return KILN_OK;
 }
 
-kiln_status ref_op_not(ref_call *call)
+static kiln_status ref_op_not(ref_call *call)
 {
     return answer(call, 0);
 }
 
-kiln_status ref_op_isnan(ref_call *call)
+static kiln_status ref_op_isnan(ref_call *call)
 {
     return answer(call, 1);
 }
 
-kiln_status ref_op_isinf(ref_call *call)
+static kiln_status ref_op_isinf(ref_call *call)
 {
     return answer(call, 2);
 }
@@ -302,7 +302,7 @@ static void clip_floats(const float *x, int64_t n, float low, float high, float 
     }
 }
 
-kiln_status ref_op_clip(ref_call *call)
+static kiln_status ref_op_clip(ref_call *call)
 {
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
@@ -332,3 +332,20 @@ kiln_status ref_op_clip(ref_call *call)
     }
     return KILN_OK;
 }
+
+/* clang-format off */
+#define UNARY_ENTRY(name, since, expression) REF_OP(#name, since, unary, REF_UNARY_##name),
+#define NUMERIC_ENTRY(name, since, f, s, u) REF_OP(#name, since, numeric, REF_NUMERIC_##name),
+const ref_kernel ref_kernels_unary[] = {
+    REF_UNARY_LIST(UNARY_ENTRY)
+    REF_NUMERIC_LIST(NUMERIC_ENTRY)
+    REF_OP("SwiGLU", 28, swiglu, 0),
+    REF_OP("Gelu", 20, gelu, 0),
+    REF_OP("Shrink", 9, shrink, 0),
+    REF_OP("Clip", 1, clip, 0),
+    REF_OP("Not", 1, not, 0),
+    REF_OP("IsNaN", 9, isnan, 0),
+    REF_OP("IsInf", 10, isinf, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ref_ops.h"
+
+/* A row of floats that are neighbours; whether they are. */
+static bool choose_floats(const ref_walk *walk, const ref_tensor *condition, const ref_tensor *x,
+                          const ref_tensor *y, ref_tensor *out)
+{
+    if (x->dtype != KILN_DTYPE_FLOAT32 || walk->step[0] != 1 || walk->step[1] != 1 ||
+        walk->step[2] != 1 || walk->step[3] != 1) {
+        return false;
+    }
+    const uint8_t *yes = (const uint8_t *)condition->data + walk->offset[1];
+    const float *a = (const float *)x->data + walk->offset[2];
+    const float *b = (const float *)y->data + walk->offset[3];
+    float *to = (float *)out->data + walk->offset[0];
+    for (int64_t i = 0; i < walk->length; i++) {
+        to[i] = ref_select(yes[i] != 0, a[i], b[i]);
+    }
+    return true;
+}
+
+static kiln_status ref_op_where(ref_call *call)
+{
+    const ref_tensor *condition = NULL;
+    const ref_tensor *x = NULL;
+    const ref_tensor *y = NULL;
+    ref_tensor *out = NULL;
+    KLN_RETURN_IF_ERROR(ref_need(call, 0, &condition));
+    KLN_RETURN_IF_ERROR(ref_need(call, 1, &x));
+    KLN_RETURN_IF_ERROR(ref_need(call, 2, &y));
+    if (condition->dtype != KILN_DTYPE_BOOL || x->dtype != y->dtype) {
+        return kln_fail(KILN_ERROR_INVALID_NETWORK,
+                        "a bool and twice one type are needed, found "
+                        "%s, %s and %s",
+                        kiln_dtype_name(condition->dtype), kiln_dtype_name(x->dtype),
+                        kiln_dtype_name(y->dtype));
+    }
+    int rank = 0;
+    int64_t dims[REF_RANK];
+    KLN_RETURN_IF_ERROR(ref_broadcast(call, x->rank, x->dims, y->rank, y->dims, &rank, dims));
+    KLN_RETURN_IF_ERROR(
+        ref_broadcast(call, rank, dims, condition->rank, condition->dims, &rank, dims));
+    KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, rank, dims, &out));
+    const int64_t size = (int64_t)ref_element_size(x->dtype);
+    ref_walk walk;
+    ref_walk_init(&walk, rank, dims);
+    ref_walk_add_broadcast(&walk, out);
+    ref_walk_add_broadcast(&walk, condition);
+    ref_walk_add_broadcast(&walk, x);
+    ref_walk_add_broadcast(&walk, y);
+    ref_walk_begin(&walk);
+    while (ref_walk_next(&walk)) {
+        if (choose_floats(&walk, condition, x, y, out)) {
+            continue;
+        }
+        for (int64_t i = 0; i < walk.length; i++) {
+            const bool yes =
+                ((const uint8_t *)condition->data)[walk.offset[1] + i * walk.step[1]] != 0;
+            const int from = yes ? 2 : 3;
+            memcpy((char *)out->data + (walk.offset[0] + i * walk.step[0]) * size,
+                   (const char *)(yes ? x : y)->data +
+                       (walk.offset[from] + i * walk.step[from]) * size,
+                   (size_t)size);
+        }
+    }
+    return KILN_OK;
+}
+
+/* clang-format off */
+const ref_kernel ref_kernels_where[] = {
+    REF_OP("Where", 9, where, 0),
+    REF_KERNELS_END
+};
+/* clang-format on */
