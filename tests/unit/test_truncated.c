@@ -112,6 +112,14 @@ TEST(weights_of_a_network_are_missed_by_onnxruntime)
     }
 }
 
+/* It maps the external files of a model by itself. */
+TEST(external_files_are_missed_by_onnxruntime)
+{
+    owned_engine engine = build("onnxruntime", false);
+    cut(1);
+    assert_fails(KILN_ERROR_IO, run(engine), "a file of the model's weights");
+}
+
 TEST(a_copy_of_its_own_misses_nothing)
 {
     static const char *const backends[] = {"reference", "onnxruntime"};

@@ -273,6 +273,9 @@ kiln_status ort_context_run(void *context)
     if (engine->handover.count != 0 && engine->device < 0) {
         KLN_RETURN_IF_ERROR(kln_onnx_check_files(engine->handover.model));
     }
+    if (engine->external != NULL) {
+        KLN_RETURN_IF_ERROR(kln_onnx_check_files(engine->external));
+    }
     if (self->feed != NULL && ort_feed_is_due(self->feed)) {
         failed = ort_feed_run(engine, self->feed, self->run_options);
     } else {

@@ -190,6 +190,7 @@ static void engine_destroy(void *engine)
     }
     ort_cuda_finish(self);
     ort_handover_finish(&self->handover);
+    kln_onnx_model_destroy(self->external);
     kln_text_finish(&self->written);
     (void)pthread_mutex_destroy(&self->writing);
     if (self->file.bytes.data == NULL) {

@@ -46,7 +46,9 @@ typedef struct ort_engine {
     size_t host_node_count;
     const char *no_capture; /* why a run cannot be captured, or NULL; in the arena */
     ort_profile *profile;   /* with profile_nodes; or NULL */
-    bool is_risky;          /* a node may end the process over dimensions of 0 (ort_ends.c) */
+    /* With its files, where the library maps them too; or NULL. */
+    struct kln_onnx_model *external;
+    bool is_risky; /* a node may end the process over dimensions of 0 (ort_ends.c) */
 } ort_engine;
 
 /* What one protobuf message can hold. ONNX Runtime's own sentence about it does not say so. */

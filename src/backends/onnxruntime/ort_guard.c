@@ -166,21 +166,27 @@ kiln_status ort_guard(ort_engine *engine, const kiln_model *model,
         return look(engine, model->graph, kln_model_name(model), options);
     }
     kln_onnx_model *read = NULL;
-    kiln_status status = kln_onnx_read_bytes(model->bytes, NULL, &read);
+    kiln_status status = kln_model_read(model, &read);
     if (status != KILN_OK) {
         /* ONNX Runtime has its own words for it. */
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
     status = look(engine, read, kln_model_name(model), options);
-    kln_onnx_model_destroy(read);
+    if (status == KILN_OK && read->mapping_count > 1 && options->provider != KILN_PROVIDER_CUDA) {
+        engine->external = read;
+    } else {
+        kln_onnx_model_destroy(read);
+    }
     return status;
 }
 
 kiln_status ort_guard_run(const ort_engine *engine, const kln_input_shape *inputs, size_t count)
 {
     const kln_infer_options options = {.inputs = inputs, .input_count = count};
-    if (engine->handover.model != NULL) {
-        return check_ends(engine->handover.model, &options, "the run");
+    const kln_onnx_model *kept =
+        engine->handover.model != NULL ? engine->handover.model : engine->external;
+    if (kept != NULL) {
+        return check_ends(kept, &options, "the run");
     }
     kln_onnx_model *read = NULL;
     kiln_status status = kln_onnx_read_bytes(engine->bytes, NULL, &read);
