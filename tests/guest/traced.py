@@ -47,6 +47,7 @@ def commands():
         yield ["build", "add.onnx", "-o", "out/add.saved"] + chosen
         yield ["run", "out/add.saved", "-i", "1"]
     yield ["compare", "add.onnx", "-i", "1"]
+    yield ["quantize", "add.onnx", "-p", "fp16", "-o", "out/half.onnx"]
     yield ["cache", "list"]
     yield ["cache", "verify", "--cache", "out"]
     yield ["cache", "clear", "--cache", "out"]
