@@ -105,7 +105,7 @@ static void one_at_a_time(const scene *self, one_request *request)
     double scheduled[ROUNDS];
     double added[ROUNDS];
     single one = {open_scheduler(self, KILN_SCHEDULE_LATENCY, 1), request};
-    feed_open(&bare, self->engine, self->place, 1, self->shapes, self->shape_count);
+    feed_open(&bare, self->engine, KILN_LOCATION_HOST, 1, self->shapes, self->shape_count);
     feed_require(kiln_context_warmup(bare.context, 20, 0, NULL));
     for (int i = 0; i < 20; i++) {
         feed_require(run_single(&one));

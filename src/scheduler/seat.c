@@ -89,11 +89,26 @@ static void copy_rows(const kiln_tensor_desc *desc, int32_t axis, row_place to, 
 
 /* --- inputs --- */
 
-/* Whether the run works on the one request's memory itself. On a GPU a graph belongs to the memory
- * that it was captured with, so that there it is always the seat's. */
+/* On a GPU a graph belongs to the pinned memory that it was captured with; ordinary memory goes
+ * through the context's own, or is copied by the driver. */
+static bool can_be_bound(const seat *at, const kiln_tensor *tensor)
+{
+    return at->device < 0 || tensor->data == NULL || tensor->desc.location == KILN_LOCATION_HOST;
+}
+
+/* Whether the run works on the one request's memory itself. */
 static bool is_direct(const batch *one)
 {
-    return one->count == 1 && one->filled == one->rows && one->at->device < 0;
+    const schedule_rules *rules = &one->scheduler->rules;
+    const kiln_request *first = one->requests[0];
+    bool direct = one->count == 1 && one->filled == one->rows;
+    for (size_t i = 0; direct && i < rules->input_count; i++) {
+        direct = can_be_bound(one->at, &first->inputs[i]);
+    }
+    for (size_t i = 0; direct && i < rules->output_count; i++) {
+        direct = can_be_bound(one->at, &first->outputs[i]);
+    }
+    return direct;
 }
 
 /* Room for the largest batch, so that it stays where it is. */
