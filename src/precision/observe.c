@@ -108,20 +108,23 @@ static void count_odd(kln_observer *observer, const float *values, size_t count)
 /* --- bins --- */
 
 /* To twice the width as often as it takes: each bin takes in two, so that nothing that was counted
- * is smeared, and what is counted later falls where it would have fallen from the start. Where all
- * would end in the first bin, the new numbers alone say how wide the bins are. */
+ * is smeared, and what is counted later falls where it would have fallen from the start. Past as
+ * many times as there are bins, all ends in the first, and the width becomes the least multiple
+ * that does: as TensorRT 10.6 was seen to do both (tests/precision/thresholds.py). */
 static void widen(kln_observer *observer, double reach)
 {
-    if (observer->reach * BINS < reach) {
-        for (size_t side = 0; observer->reach > 0 && side < SIDES; side += BINS) {
-            uint64_t sum = 0;
-            for (size_t i = 0; i < BINS; i++) {
-                sum += observer->bins[side + i];
-            }
-            memset(observer->bins + side, 0, BINS * sizeof *observer->bins);
-            observer->bins[side] = sum;
-        }
+    if (observer->reach == 0) {
         observer->reach = reach;
+    }
+    if (observer->reach * (double)BINS < reach) {
+        for (size_t side = 0; side < SIDES; side += BINS) {
+            uint64_t *bins = observer->bins + side;
+            for (size_t i = 1; i < BINS; i++) {
+                bins[0] += bins[i];
+            }
+            memset(bins + 1, 0, (BINS - 1) * sizeof *bins);
+        }
+        observer->reach *= ceil(reach / observer->reach);
     }
     while (observer->reach < reach) {
         observer->reach *= 2;

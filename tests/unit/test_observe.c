@@ -84,15 +84,10 @@ TEST(bins_do_not_depend_on_when_numbers_come)
         kln_observer parts;
         fill(kind);
         memcpy(sorted, numbers, sizeof sorted);
-        float greatest = 0;
         float least = HUGE_VALF;
         size_t at = 0;
         for (size_t i = 0; i < COUNT; i++) {
-            greatest = fmaxf(greatest, fabsf(numbers[i]));
-        }
-        /* Past as many times as there are bins, they begin anew. */
-        for (size_t i = 0; i < COUNT; i++) {
-            if (fabsf(numbers[i]) > greatest / 2000 && fabsf(numbers[i]) < least) {
+            if (fabsf(numbers[i]) > 0.01F && fabsf(numbers[i]) < least) {
                 least = fabsf(numbers[i]);
                 at = i;
             }
@@ -119,7 +114,7 @@ TEST(bins_do_not_depend_on_when_numbers_come)
     }
 }
 
-TEST(bins_begin_anew_far_beyond)
+TEST(all_ends_in_the_first_bin_far_beyond)
 {
     kln_observer observer;
     fill(NORMAL);
@@ -128,7 +123,7 @@ TEST(bins_begin_anew_far_beyond)
     const uint64_t above = (uint64_t)COUNT - observer.zeros;
     const float far = 1e6F;
     observe(&observer, &far, 1);
-    assert_true(observer.reach == 1e6);
+    assert_true(observer.reach >= 1e6 && observer.reach < 1e6 + 6);
     assert_int_equal(bins[0][0] + bins[0][KLN_OBSERVED_BINS], above);
     assert_int_equal(bins[0][KLN_OBSERVED_BINS - 1], 1);
 }
