@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SCRATCH_DEPTH 8
@@ -120,6 +121,13 @@ void kiln_test_fail_allocation(long which)
 bool kiln_test_allocation_failed(void)
 {
     return allocation_failed;
+}
+
+double kiln_test_seconds(void)
+{
+    struct timespec now;
+    assert_int_equal(0, clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now));
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
 uint64_t kiln_test_allocations(void)

@@ -98,6 +98,8 @@ void kiln_test_restore_allocator(void);
  * OUT_OF_MEMORY and nothing may stay behind. */
 void kiln_test_each_allocation(kiln_status (*body)(void *user), void *user);
 
+/* Time of the processor that this process took. */
+double kiln_test_seconds(void);
 /* How many allocations of Kiln's there were. */
 uint64_t kiln_test_allocations(void);
 

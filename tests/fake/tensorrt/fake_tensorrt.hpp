@@ -169,6 +169,15 @@ struct OnnxError : std::runtime_error {
     int node;
 };
 
+/* Why a model is refused, as the parser counts. */
+enum { DESERIALIZE_FAILED = 3, INVALID_GRAPH = 5, UNSUPPORTED_NODE = 8, UNSUPPORTED_TYPE = 11 };
+
+inline void append(std::vector<uint8_t> *to, const void *data, size_t size)
+{
+    const uint8_t *bytes = static_cast<const uint8_t *>(data);
+    to->insert(to->end(), bytes, bytes + size);
+}
+
 size_t size_of_type(int32_t type);
 int64_t count_of(const Shape &dims);
 Shape shape_of(const Dims &dims);
