@@ -28,14 +28,6 @@
 static float memory[TURNS][MOST][LENGTH];
 static float result[MOST * LENGTH];
 
-static void require(kiln_status status)
-{
-    if (status != KILN_OK) {
-        (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
-        exit(1);
-    }
-}
-
 typedef enum kind { STAYS, MOVES, MOVES_ON, CHANGES, CHANGES_ON, KINDS } kind;
 
 static const struct {
@@ -71,15 +63,15 @@ static void save_model(scene *s, const char *path)
     kiln_tensor_id ids[MOST];
     kiln_tensor_id y = KILN_NO_TENSOR;
     const kiln_shape shape = KILN_SHAPE(kinds[s->what].changes ? KILN_DYNAMIC : (int64_t)LENGTH);
-    require(kiln_network_create(NULL, &network));
+    bench_require(kiln_network_create(NULL, &network));
     for (size_t i = 0; i < s->count; i++) {
         (void)snprintf(s->names[i], sizeof s->names[i], "input_%zu", i);
-        require(kiln_network_add_input(network, s->names[i], KILN_DTYPE_FLOAT32, &shape, NULL,
-                                       &ids[i]));
+        bench_require(kiln_network_add_input(network, s->names[i], KILN_DTYPE_FLOAT32, &shape, NULL,
+                                             &ids[i]));
     }
-    require(kiln_network_add_concat(network, "y", ids, s->count, 0, &y));
-    require(kiln_network_mark_output(network, y));
-    require(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+    bench_require(kiln_network_add_concat(network, "y", ids, s->count, 0, &y));
+    bench_require(kiln_network_mark_output(network, y));
+    bench_require(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
     kiln_network_destroy(network);
 }
 
@@ -111,8 +103,8 @@ static void run_kiln(scene *s, size_t turn)
         output.tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE((int64_t)count), result,
                                          count * sizeof(float));
     }
-    require(kiln_context_run_tensors(s->context, s->inputs[turn % kinds[s->what].turns], s->count,
-                                     &output, 1));
+    bench_require(kiln_context_run_tensors(s->context, s->inputs[turn % kinds[s->what].turns],
+                                           s->count, &output, 1));
 }
 
 static void run_raw(scene *s, size_t turn)
@@ -183,8 +175,8 @@ static void measure(scene *s, kind what, size_t count, const only *wish)
     fill(s);
     options.backend = "onnxruntime";
     options.threads = 1;
-    require(kiln_engine_build_file(path, &options, &engine));
-    require(kiln_context_create(engine, NULL, &s->context));
+    bench_require(kiln_engine_build_file(path, &options, &engine));
+    bench_require(kiln_context_create(engine, NULL, &s->context));
     raw_load(s->raw, path, NULL, 0);
     if (wish != NULL) {
         run_only(s, wish);
@@ -217,7 +209,7 @@ int main(int argc, char **argv)
     static scene s;
     static const size_t counts[] = {1, 10, 100, 200};
     kiln_backend_info info = {.struct_size = sizeof info};
-    require(kiln_backend_choose("onnxruntime", &info));
+    bench_require(kiln_backend_choose("onnxruntime", &info));
     s.raw = raw_open(info.library);
     if (argc == 5) {
         return measure_one(&s, argv + 1);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench_times.h"
 #include "gpu_compare.h"
 #include "models.h"
 #include "raw_cuda.h"
@@ -15,17 +16,9 @@
 #define LARGEST 131072
 #define FLOAT_TYPE 1U
 
-static void require(kiln_status status)
-{
-    if (status != KILN_OK) {
-        (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
-        exit(1);
-    }
-}
-
 static void run_kiln(void *user)
 {
-    require(kiln_context_run(user));
+    bench_require(kiln_context_run(user));
 }
 
 static void run_raw(void *user)
@@ -41,26 +34,26 @@ static kiln_context *bound(kiln_engine *engine, kiln_location location, int64_t 
     static float values[LARGEST];
     const kiln_shape shape = KILN_SHAPE(count);
     kiln_context *context = NULL;
-    require(kiln_context_create(engine, NULL, &context));
+    bench_require(kiln_context_create(engine, NULL, &context));
     for (size_t i = 0; i < 2; i++) {
         kiln_tensor tensor;
         const size_t bytes = (size_t)count * sizeof(float);
-        require(kiln_buffer_create(location, 0, bytes, &buffers[i]));
+        bench_require(kiln_buffer_create(location, 0, bytes, &buffers[i]));
         for (int64_t k = 0; k < count; k++) {
             values[k] = i == 0 ? (float)k : 0.0F;
         }
-        require(kiln_buffer_write(buffers[i], 0, (kiln_span){values, bytes}, NULL));
-        require(kiln_buffer_tensor(buffers[i], 0, KILN_DTYPE_FLOAT32, &shape, &tensor));
-        require(kiln_context_bind(context, names[i], &tensor));
+        bench_require(kiln_buffer_write(buffers[i], 0, (kiln_span){values, bytes}, NULL));
+        bench_require(kiln_buffer_tensor(buffers[i], 0, KILN_DTYPE_FLOAT32, &shape, &tensor));
+        bench_require(kiln_context_bind(context, names[i], &tensor));
     }
-    require(kiln_context_warmup(context, 20, 0, NULL));
+    bench_require(kiln_context_warmup(context, 20, 0, NULL));
     return context;
 }
 
 static void report_graph(kiln_context *context, const char *what)
 {
     kiln_context_counters counters = {.struct_size = sizeof counters};
-    require(kiln_context_get_counters(context, &counters));
+    bench_require(kiln_context_get_counters(context, &counters));
     if (counters.graph_captures != 1) {
         (void)fprintf(stderr, "%s: no graph: %s\n", what, counters.graph_reason);
     }
@@ -131,7 +124,7 @@ int main(int argc, char **argv)
     int is_first = 1;
     raw_cuda *raw = raw_cuda_open(argv[1]);
     kiln_device_info device = {.struct_size = sizeof device};
-    require(kiln_device_get(0, &device));
+    bench_require(kiln_device_get(0, &device));
     (void)printf(
         "{\"bench\": \"gpu_forms\", \"device\": \"%s\", \"onnxruntime\": \"%s\", "
         "\"results\": [",
@@ -143,7 +136,7 @@ int main(int argc, char **argv)
         options.library = argv[1];
         options.provider = KILN_PROVIDER_CUDA;
         model_unary(models[m].path, models[m].kind);
-        require(kiln_engine_build_file(models[m].path, &options, &engine));
+        bench_require(kiln_engine_build_file(models[m].path, &options, &engine));
         for (size_t i = 0; i < 4; i++) {
             measure(raw, engine, models[m].path, models[m].name, counts[i], &is_first);
         }

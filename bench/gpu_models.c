@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench_times.h"
 #include "gpu_compare.h"
 #include "gpu_scene.h"
 #include "models.h"
@@ -19,14 +20,6 @@
 #define TUNED_PATH "/tmp/kiln_bench_tuned.onnx"
 #define WAYS 6
 #define RAW_FIRST 2 /* of the ways, the first that is not Kiln's */
-
-static void require(kiln_status status)
-{
-    if (status != KILN_OK) {
-        (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
-        exit(1);
-    }
-}
 
 /* Which form of a run was kept, beside its figures. */
 static void show_form(void *user, kiln_log_level level, const char *component, const char *message)
@@ -40,7 +33,7 @@ static void show_form(void *user, kiln_log_level level, const char *component, c
 
 static void run_kiln(void *user)
 {
-    require(kiln_context_run(user));
+    bench_require(kiln_context_run(user));
 }
 
 static void run_raw(void *user)
@@ -55,14 +48,14 @@ static kiln_tensor bind_pinned(kiln_context *context, const raw_binding *what, k
     for (size_t i = 0; i < what->rank; i++) {
         shape.dims[i] = what->dims[i];
     }
-    require(kiln_buffer_create(KILN_LOCATION_PINNED, 0, what->bytes, buffer));
+    bench_require(kiln_buffer_create(KILN_LOCATION_PINNED, 0, what->bytes, buffer));
     if (what->data != NULL) {
         memcpy(kiln_buffer_data(*buffer), what->data, what->bytes);
     }
-    require(kiln_buffer_tensor(*buffer, 0,
-                               what->type == FLOAT_TYPE ? KILN_DTYPE_FLOAT32 : KILN_DTYPE_INT64,
-                               &shape, &tensor));
-    require(kiln_context_bind(context, what->name, &tensor));
+    bench_require(kiln_buffer_tensor(
+        *buffer, 0, what->type == FLOAT_TYPE ? KILN_DTYPE_FLOAT32 : KILN_DTYPE_INT64, &shape,
+        &tensor));
+    bench_require(kiln_context_bind(context, what->name, &tensor));
     return tensor;
 }
 
@@ -91,15 +84,15 @@ static void open_side(kiln_engine *engine, const scene *what, kiln_side *side)
 {
     kiln_log_set_sink(show_form, NULL, KILN_LOG_DEBUG);
     kiln_context_counters counters = {.struct_size = sizeof counters};
-    require(kiln_context_create(engine, NULL, &side->context));
+    bench_require(kiln_context_create(engine, NULL, &side->context));
     for (size_t i = 0; i < what->input_count; i++) {
         (void)bind_pinned(side->context, &what->inputs[i], &side->buffers[i]);
     }
     side->output =
         bind_pinned(side->context, &what->output, &side->buffers[what->input_count]).data;
-    require(kiln_context_warmup(side->context, 5, 0, NULL));
+    bench_require(kiln_context_warmup(side->context, 5, 0, NULL));
     kiln_log_set_sink(NULL, NULL, KILN_LOG_OFF);
-    require(kiln_context_get_counters(side->context, &counters));
+    bench_require(kiln_context_get_counters(side->context, &counters));
     if (counters.graph_captures != 1) {
         (void)fprintf(stderr, "%s: no graph: %s\n", what->name, counters.graph_reason);
     }
@@ -151,7 +144,7 @@ static kiln_engine *tune(const char *library, const scene *what, kiln_tune_resul
     options.profiles = &profile;
     options.profile_count = 1;
     *result = (kiln_tune_result){.struct_size = sizeof *result};
-    require(kiln_engine_tune_file(what->path, &options, result, &engine));
+    bench_require(kiln_engine_tune_file(what->path, &options, result, &engine));
     return engine;
 }
 
@@ -196,7 +189,7 @@ static void measure(raw_cuda *raw, const char *library, kiln_engine *engine, con
     (void)snprintf(label, sizeof label, "%s batch %lld", what->name, (long long)batch);
     kiln_engine *best = tune(library, what, &tuned);
     /* The peer with the same choices has the same network, too. */
-    require(kiln_engine_save(best, TUNED_PATH));
+    bench_require(kiln_engine_save(best, TUNED_PATH));
     settings_of(&tuned, settings);
     open_side(best, what, &sides[0]);
     open_side(engine, what, &sides[1]);
@@ -237,7 +230,7 @@ int main(int argc, char **argv)
     int is_first = 1;
     raw_cuda *raw = raw_cuda_open(argv[1]);
     kiln_device_info device = {.struct_size = sizeof device};
-    require(kiln_device_get(0, &device));
+    bench_require(kiln_device_get(0, &device));
     (void)printf(
         "{\"bench\": \"gpu_models\", \"device\": \"%s\", \"onnxruntime\": \"%s\", "
         "\"results\": [",
@@ -255,7 +248,7 @@ int main(int argc, char **argv)
             scene what = m == 0 ? resnet_scene(batches[i]) : bert_scene(batches[i]);
             if (engine == NULL) {
                 (m == 0 ? model_resnet50 : model_bert)(what.path);
-                require(kiln_engine_build_file(what.path, &options, &engine));
+                bench_require(kiln_engine_build_file(what.path, &options, &engine));
                 (void)fprintf(stderr, "%s: %zu nodes on the CPU\n", what.name,
                               kiln_engine_host_node_count(engine));
             }

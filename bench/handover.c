@@ -19,30 +19,6 @@
 
 static float *arrays[TENSORS];
 
-static void require(kiln_status status)
-{
-    if (status != KILN_OK) {
-        (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
-        exit(1);
-    }
-}
-
-static double memory(const char *field)
-{
-    char line[256];
-    double value = 0;
-    FILE *file = fopen("/proc/self/status", "r");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, field, strlen(field)) == 0) {
-            value = (double)strtol(line + strlen(field) + 1, NULL, 10) / 1024.0;
-        }
-    }
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    return value;
-}
-
 static void make_arrays(void)
 {
     uint32_t state = 1;
@@ -60,16 +36,16 @@ static kiln_network *make_network(void)
     kiln_network *network = NULL;
     kiln_tensor_id x, w;
     const char *names[] = {"rows", NULL};
-    require(kiln_network_create(NULL, &network));
-    require(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32,
-                                   &KILN_SHAPE(KILN_DYNAMIC, SIDE), names, &x));
+    bench_require(kiln_network_create(NULL, &network));
+    bench_require(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32,
+                                         &KILN_SHAPE(KILN_DYNAMIC, SIDE), names, &x));
     for (int i = 0; i < TENSORS; i++) {
         const kiln_weights weights = {
             KILN_DTYPE_FLOAT32, KILN_SHAPE(SIDE, SIDE), {arrays[i], BYTES}};
-        require(kiln_network_add_constant(network, NULL, &weights, &w));
-        require(kiln_network_add_matrix_multiply(network, NULL, x, w, &x));
+        bench_require(kiln_network_add_constant(network, NULL, &weights, &w));
+        bench_require(kiln_network_add_matrix_multiply(network, NULL, x, w, &x));
     }
-    require(kiln_network_mark_output(network, x));
+    bench_require(kiln_network_mark_output(network, x));
     return network;
 }
 
@@ -78,13 +54,13 @@ static double run(kiln_engine *engine, int64_t rows)
     kiln_context *context = NULL;
     kiln_tensor tensor;
     double best = 1e9;
-    require(kiln_context_create(engine, NULL, &context));
-    require(kiln_context_reshape(context, "x", &KILN_SHAPE(rows, SIDE)));
-    require(kiln_context_tensor(context, "x", &tensor));
+    bench_require(kiln_context_create(engine, NULL, &context));
+    bench_require(kiln_context_reshape(context, "x", &KILN_SHAPE(rows, SIDE)));
+    bench_require(kiln_context_tensor(context, "x", &tensor));
     memset(tensor.data, 0, tensor.bytes);
     for (int i = 0; i < RUNS; i++) {
         const double begin = bench_milliseconds();
-        require(kiln_context_run(context));
+        bench_require(kiln_context_run(context));
         const double spent = bench_milliseconds() - begin;
         best = spent < best ? spent : best;
     }
@@ -98,11 +74,12 @@ static void open_library(const kiln_build_options *options)
     kiln_network *network = NULL;
     kiln_engine *engine = NULL;
     kiln_tensor_id x;
-    require(kiln_network_create(NULL, &network));
-    require(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(1), NULL, &x));
-    require(kiln_network_add_unary(network, "y", KILN_UNARY_NEG, x, &x));
-    require(kiln_network_mark_output(network, x));
-    require(kiln_engine_build(network, options, &engine));
+    bench_require(kiln_network_create(NULL, &network));
+    bench_require(
+        kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(1), NULL, &x));
+    bench_require(kiln_network_add_unary(network, "y", KILN_UNARY_NEG, x, &x));
+    bench_require(kiln_network_mark_output(network, x));
+    bench_require(kiln_engine_build(network, options, &engine));
     kiln_engine_release(engine);
     kiln_network_destroy(network);
 }
@@ -128,25 +105,25 @@ static void build(const way *how, const char *folder)
     if (how->file == NULL) {
         make_arrays();
     }
-    const double resident = memory("VmRSS:");
+    const double resident = bench_memory("VmRSS:") / 1024;
     kiln_get_allocation_counters(&before);
     const double begin = bench_milliseconds();
     (void)snprintf(path, sizeof path, "%s/%s", folder, how->file != NULL ? how->file : "");
     if (how->file != NULL && !how->through_graph) {
-        require(kiln_engine_build_file(path, &options, &engine));
+        bench_require(kiln_engine_build_file(path, &options, &engine));
     } else {
         if (how->file != NULL) {
-            require(kiln_network_from_onnx(path, &network));
+            bench_require(kiln_network_from_onnx(path, &network));
         } else {
             network = make_network();
         }
-        require(kiln_engine_build(network, &options, &engine));
+        bench_require(kiln_engine_build(network, &options, &engine));
         kiln_network_destroy(network);
     }
     const double spent = bench_milliseconds() - begin;
     kiln_get_allocation_counters(&after);
-    const double peak = memory("VmHWM:") - resident;
-    const double kept = memory("VmRSS:") - resident;
+    const double peak = bench_memory("VmHWM:") / 1024 - resident;
+    const double kept = bench_memory("VmRSS:") / 1024 - resident;
     const double one = run(engine, 1);
     const double four = run(engine, 4);
     const double weights = (double)BYTES * TENSORS / (1024.0 * 1024.0);
@@ -183,9 +160,9 @@ static void make_files(const char *folder)
         make_arrays();
         kiln_network *network = make_network();
         (void)snprintf(path, sizeof path, "%s/inline.onnx", folder);
-        require(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
+        bench_require(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
         (void)snprintf(path, sizeof path, "%s/external.onnx", folder);
-        require(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
+        bench_require(kiln_network_save_onnx(network, path, KILN_WEIGHTS_EXTERNAL));
         _exit(0);
     }
     (void)waitpid(child, NULL, 0);

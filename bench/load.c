@@ -20,35 +20,11 @@ typedef struct sample {
     double kept;  /* RssAnon then: what belongs to this process alone */
 } sample;
 
-static void require(kiln_status status)
-{
-    if (status != KILN_OK) {
-        (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
-        exit(1);
-    }
-}
-
-static double memory(const char *field)
-{
-    char line[256];
-    long value = 0;
-    FILE *file = fopen("/proc/self/status", "r");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, field, strlen(field)) == 0) {
-            value = strtol(line + strlen(field), NULL, 10);
-        }
-    }
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    return (double)value;
-}
-
 static sample sample_since(uint64_t begin, double before)
 {
     const double milliseconds = (double)(bench_now() - begin) / 1e6;
-    const double peak = memory("VmHWM:");
-    return (sample){milliseconds, peak, peak - before, memory("RssAnon:")};
+    const double peak = bench_memory("VmHWM:");
+    return (sample){milliseconds, peak, peak - before, bench_memory("RssAnon:")};
 }
 
 /* Both open the library and load the small model first, so that only the model's own cost is left.
@@ -59,14 +35,14 @@ static sample load_kiln(const char *path)
     options.backend = "onnxruntime";
     options.threads = 1;
     kiln_engine *engine = NULL;
-    require(kiln_engine_build_bytes((kiln_span){identity_model, sizeof identity_model}, &options,
-                                    &engine));
+    bench_require(kiln_engine_build_bytes((kiln_span){identity_model, sizeof identity_model},
+                                          &options, &engine));
     kiln_engine_release(engine);
-    const double before = memory("VmRSS:");
+    const double before = bench_memory("VmRSS:");
     const uint64_t begin = bench_now();
-    require(kiln_engine_build_file(path, &options, &engine));
+    bench_require(kiln_engine_build_file(path, &options, &engine));
     kiln_context *context = NULL;
-    require(kiln_context_create(engine, NULL, &context));
+    bench_require(kiln_context_create(engine, NULL, &context));
     const sample result = sample_since(begin, before);
     kiln_context_destroy(context);
     kiln_engine_release(engine);
@@ -78,7 +54,7 @@ static sample load_raw(const char *path, const char *library)
     raw_ort *raw = raw_open(library);
     raw_load(raw, NULL, identity_model, sizeof identity_model);
     raw_unload(raw);
-    const double before = memory("VmRSS:");
+    const double before = bench_memory("VmRSS:");
     const uint64_t begin = bench_now();
     raw_load(raw, path, NULL, 0);
     const sample result = sample_since(begin, before);
@@ -129,7 +105,7 @@ static void find_library(char *path, size_t size)
     const pid_t child = fork();
     if (child == 0) {
         kiln_backend_info info = {.struct_size = sizeof info};
-        require(kiln_backend_choose("onnxruntime", &info));
+        bench_require(kiln_backend_choose("onnxruntime", &info));
         exit(write(pipes[1], info.library, strlen(info.library)) > 0 ? 0 : 1);
     }
     (void)close(pipes[1]);

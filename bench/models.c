@@ -1,17 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "models.h"
+#include "bench_times.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-static void require(kiln_status status)
-{
-    if (status != KILN_OK) {
-        (void)fprintf(stderr, "models: %s\n", kiln_error_message());
-        exit(1);
-    }
-}
 
 /* A network in the making, and the weights it does not own. */
 typedef struct maker {
@@ -25,7 +18,7 @@ typedef struct maker {
 static maker begin(void)
 {
     maker made = {.seed = 1};
-    require(kiln_network_create(NULL, &made.network));
+    bench_require(kiln_network_create(NULL, &made.network));
     made.weights = calloc(4096, sizeof *made.weights);
     if (made.weights == NULL) {
         exit(1);
@@ -35,7 +28,7 @@ static maker begin(void)
 
 static void finish(maker *made, const char *path)
 {
-    require(kiln_network_save_onnx(made->network, path, KILN_WEIGHTS_INLINE));
+    bench_require(kiln_network_save_onnx(made->network, path, KILN_WEIGHTS_INLINE));
     kiln_network_destroy(made->network);
     for (size_t i = 0; i < made->weight_count; i++) {
         free(made->weights[i]);
@@ -57,7 +50,7 @@ static void *take(maker *made, size_t bytes)
 static kiln_tensor_id floats(maker *made, kiln_shape shape, float centre, float spread)
 {
     int64_t count = 0;
-    require(kiln_shape_elements(&shape, &count));
+    bench_require(kiln_shape_elements(&shape, &count));
     float *values = take(made, (size_t)count * sizeof *values);
     for (int64_t i = 0; i < count; i++) {
         made->seed = made->seed * 1664525U + 1013904223U;
@@ -67,7 +60,7 @@ static kiln_tensor_id floats(maker *made, kiln_shape shape, float centre, float 
                                   .shape = shape,
                                   .data = {values, (size_t)count * sizeof *values}};
     kiln_tensor_id id;
-    require(kiln_network_add_constant(made->network, NULL, &weights, &id));
+    bench_require(kiln_network_add_constant(made->network, NULL, &weights, &id));
     return id;
 }
 
@@ -79,14 +72,14 @@ static kiln_tensor_id number(maker *made, float value)
 static kiln_tensor_id activate(maker *made, kiln_activation kind, kiln_tensor_id x)
 {
     kiln_tensor_id y;
-    require(kiln_network_add_activation(made->network, NULL, kind, x, 0, 0, &y));
+    bench_require(kiln_network_add_activation(made->network, NULL, kind, x, 0, 0, &y));
     return y;
 }
 
 static kiln_tensor_id join(maker *made, kiln_elementwise kind, kiln_tensor_id a, kiln_tensor_id b)
 {
     kiln_tensor_id y;
-    require(kiln_network_add_elementwise(made->network, NULL, kind, a, b, &y));
+    bench_require(kiln_network_add_elementwise(made->network, NULL, kind, a, b, &y));
     return y;
 }
 
@@ -94,7 +87,7 @@ static kiln_tensor_id input(maker *made, const char *name, kiln_dtype dtype, kil
 {
     static const char *const names[KILN_MAX_RANK] = {"batch"};
     kiln_tensor_id id;
-    require(kiln_network_add_input(made->network, name, dtype, &shape, names, &id));
+    bench_require(kiln_network_add_input(made->network, name, dtype, &shape, names, &id));
     return id;
 }
 
@@ -103,8 +96,8 @@ void model_unary(const char *path, kiln_activation kind)
     maker made = begin();
     const kiln_tensor_id x = input(&made, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(KILN_DYNAMIC));
     kiln_tensor_id y;
-    require(kiln_network_add_activation(made.network, "y", kind, x, 0, 0, &y));
-    require(kiln_network_mark_output(made.network, y));
+    bench_require(kiln_network_add_activation(made.network, "y", kind, x, 0, 0, &y));
+    bench_require(kiln_network_mark_output(made.network, y));
     finish(&made, path);
 }
 
@@ -123,7 +116,7 @@ static kiln_tensor_id convolve(maker *made, kiln_tensor_id x, int64_t in, int64_
     const kiln_tensor_id kernel = floats(made, KILN_SHAPE(out, in, size, size), 0, spread);
     const kiln_tensor_id bias = floats(made, KILN_SHAPE(out), 0, 0.01F);
     kiln_tensor_id y;
-    require(kiln_network_add_convolution(made->network, NULL, x, kernel, bias, &options, &y));
+    bench_require(kiln_network_add_convolution(made->network, NULL, x, kernel, bias, &options, &y));
     return y;
 }
 
@@ -155,7 +148,7 @@ void model_resnet50(const char *path)
         pooling.after[i] = 1;
     }
     kiln_tensor_id y;
-    require(kiln_network_add_pooling(made.network, NULL, KILN_POOLING_MAX, x, &pooling, &y));
+    bench_require(kiln_network_add_pooling(made.network, NULL, KILN_POOLING_MAX, x, &pooling, &y));
     int64_t in = 64;
     for (int stage = 0; stage < 4; stage++) {
         const int64_t width = INT64_C(64) << stage;
@@ -164,12 +157,12 @@ void model_resnet50(const char *path)
             in = width * 4;
         }
     }
-    require(kiln_network_add_global_pooling(made.network, NULL, KILN_POOLING_AVERAGE, y, &x));
-    require(kiln_network_add_flatten(made.network, NULL, x, 1, &y));
+    bench_require(kiln_network_add_global_pooling(made.network, NULL, KILN_POOLING_AVERAGE, y, &x));
+    bench_require(kiln_network_add_flatten(made.network, NULL, x, 1, &y));
     const kiln_tensor_id matrix = floats(&made, KILN_SHAPE(2048, 1000), 0, 0.04F);
     const kiln_tensor_id bias = floats(&made, KILN_SHAPE(1000), 0, 0.01F);
-    require(kiln_network_add_gemm(made.network, "scores", y, matrix, bias, NULL, &x));
-    require(kiln_network_mark_output(made.network, x));
+    bench_require(kiln_network_add_gemm(made.network, "scores", y, matrix, bias, NULL, &x));
+    bench_require(kiln_network_mark_output(made.network, x));
     finish(&made, path);
 }
 
@@ -181,7 +174,7 @@ void model_resnet50(const char *path)
 static kiln_tensor_id multiply(maker *made, kiln_tensor_id a, kiln_tensor_id b)
 {
     kiln_tensor_id y;
-    require(kiln_network_add_matrix_multiply(made->network, NULL, a, b, &y));
+    bench_require(kiln_network_add_matrix_multiply(made->network, NULL, a, b, &y));
     return y;
 }
 
@@ -195,7 +188,7 @@ static kiln_tensor_id dense(maker *made, kiln_tensor_id x, int64_t in, int64_t o
 static kiln_tensor_id normalize(maker *made, kiln_tensor_id x)
 {
     kiln_tensor_id y;
-    require(kiln_network_add_layer_normalization(
+    bench_require(kiln_network_add_layer_normalization(
         made->network, NULL, x, floats(made, KILN_SHAPE(WIDTH), 1, 0.1F),
         floats(made, KILN_SHAPE(WIDTH), 0, 0.1F), -1, 1e-12F, &y));
     return y;
@@ -204,14 +197,14 @@ static kiln_tensor_id normalize(maker *made, kiln_tensor_id x)
 static kiln_tensor_id reshape(maker *made, kiln_tensor_id x, kiln_shape shape)
 {
     kiln_tensor_id y;
-    require(kiln_network_add_reshape(made->network, NULL, x, &shape, &y));
+    bench_require(kiln_network_add_reshape(made->network, NULL, x, &shape, &y));
     return y;
 }
 
 static kiln_tensor_id transpose(maker *made, kiln_tensor_id x, const int64_t order[4])
 {
     kiln_tensor_id y;
-    require(kiln_network_add_transpose(made->network, NULL, x, order, 4, &y));
+    bench_require(kiln_network_add_transpose(made->network, NULL, x, order, 4, &y));
     return y;
 }
 
@@ -223,7 +216,7 @@ static void project(maker *made, kiln_tensor_id x, kiln_tensor_id parts[3])
         parts[i] = dense(made, x, WIDTH, WIDTH);
     }
     if (made->merges) {
-        require(kiln_network_add_split(
+        bench_require(kiln_network_add_split(
             made->network, NULL, dense(made, x, WIDTH, (int64_t)3 * WIDTH), -1, sizes, 3, parts));
     }
 }
@@ -242,7 +235,7 @@ static kiln_tensor_id attend(maker *made, kiln_tensor_id x, kiln_tensor_id mask)
         join(made, KILN_ELEMENTWISE_DIV, multiply(made, query, key), number(made, 8.0F));
     scores = join(made, KILN_ELEMENTWISE_ADD, scores, mask);
     kiln_tensor_id shares;
-    require(kiln_network_add_softmax(made->network, NULL, scores, -1, false, &shares));
+    bench_require(kiln_network_add_softmax(made->network, NULL, scores, -1, false, &shares));
     const kiln_tensor_id mixed = transpose(made, multiply(made, shares, value), heads_first);
     return dense(made, reshape(made, mixed, KILN_SHAPE(0, 0, WIDTH)), WIDTH, WIDTH);
 }
@@ -251,7 +244,7 @@ static kiln_tensor_id attend(maker *made, kiln_tensor_id x, kiln_tensor_id mask)
 static kiln_tensor_id gelu(maker *made, kiln_tensor_id x)
 {
     kiln_tensor_id y = join(made, KILN_ELEMENTWISE_DIV, x, number(made, 1.41421356F));
-    require(kiln_network_add_unary(made->network, NULL, KILN_UNARY_ERF, y, &y));
+    bench_require(kiln_network_add_unary(made->network, NULL, KILN_UNARY_ERF, y, &y));
     y = join(made, KILN_ELEMENTWISE_ADD, y, number(made, 1.0F));
     return join(made, KILN_ELEMENTWISE_MUL, join(made, KILN_ELEMENTWISE_MUL, x, y),
                 number(made, 0.5F));
@@ -261,7 +254,7 @@ static kiln_tensor_id look_up(maker *made, kiln_tensor_id ids, int64_t rows)
 {
     const kiln_tensor_id table = floats(made, KILN_SHAPE(rows, WIDTH), 0, 0.05F);
     kiln_tensor_id y;
-    require(kiln_network_add_gather(made->network, NULL, table, ids, 0, &y));
+    bench_require(kiln_network_add_gather(made->network, NULL, table, ids, 0, &y));
     return y;
 }
 
@@ -274,8 +267,8 @@ static void make_bert(const char *path, int merges)
     const kiln_tensor_id ids = input(&made, "ids", KILN_DTYPE_INT64, shape);
     const kiln_tensor_id types = input(&made, "types", KILN_DTYPE_INT64, shape);
     kiln_tensor_id mask = input(&made, "mask", KILN_DTYPE_INT64, shape);
-    require(kiln_network_add_unsqueeze(made.network, NULL, mask, middle, 2, &mask));
-    require(kiln_network_add_cast(made.network, NULL, mask, KILN_DTYPE_FLOAT32, &mask));
+    bench_require(kiln_network_add_unsqueeze(made.network, NULL, mask, middle, 2, &mask));
+    bench_require(kiln_network_add_cast(made.network, NULL, mask, KILN_DTYPE_FLOAT32, &mask));
     mask = join(&made, KILN_ELEMENTWISE_SUB, number(&made, 1.0F), mask);
     mask = join(&made, KILN_ELEMENTWISE_MUL, mask, number(&made, -10000.0F));
     kiln_tensor_id x =
@@ -290,9 +283,9 @@ static void make_bert(const char *path, int merges)
         x = normalize(&made, join(&made, KILN_ELEMENTWISE_ADD, y, x));
     }
     kiln_tensor_id hidden;
-    require(kiln_network_add_activation(made.network, "hidden", KILN_ACTIVATION_IDENTITY, x, 0, 0,
-                                        &hidden));
-    require(kiln_network_mark_output(made.network, hidden));
+    bench_require(kiln_network_add_activation(made.network, "hidden", KILN_ACTIVATION_IDENTITY, x,
+                                              0, 0, &hidden));
+    bench_require(kiln_network_mark_output(made.network, hidden));
     finish(&made, path);
 }
 

@@ -13,14 +13,6 @@
 #define FLOAT32_TYPE 1U
 #define INT32_TYPE 6U
 
-static void require(kiln_status status)
-{
-    if (status != KILN_OK) {
-        (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
-        exit(1);
-    }
-}
-
 /* Medians over `blocks` pairs of blocks of `runs` runs; the order within a pair alternates. */
 static void compare(const char *what, kiln_context *context, raw_ort *raw, size_t blocks,
                     size_t runs)
@@ -37,7 +29,7 @@ static void compare(const char *what, kiln_context *context, raw_ort *raw, size_
             const uint64_t begin = bench_now();
             for (size_t i = 0; i < runs; i++) {
                 if (kiln_now) {
-                    require(kiln_context_run(context));
+                    bench_require(kiln_context_run(context));
                 } else {
                     raw_run(raw);
                 }
@@ -60,7 +52,7 @@ static void compare(const char *what, kiln_context *context, raw_ort *raw, size_
 static kiln_context *make_context(kiln_engine *engine)
 {
     kiln_context *context = NULL;
-    require(kiln_context_create(engine, NULL, &context));
+    bench_require(kiln_context_create(engine, NULL, &context));
     kiln_engine_release(engine);
     return context;
 }
@@ -72,14 +64,14 @@ static void measure_identity(raw_ort *raw, const kiln_build_options *options)
     float raw_y[64];
     const int64_t dims[] = {64};
     kiln_engine *engine = NULL;
-    require(kiln_engine_build_bytes((kiln_span){identity_model, sizeof identity_model}, options,
-                                    &engine));
+    bench_require(kiln_engine_build_bytes((kiln_span){identity_model, sizeof identity_model},
+                                          options, &engine));
     kiln_context *context = make_context(engine);
     const kiln_tensor input = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(64), x, sizeof x);
     const kiln_tensor output = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(64), y, sizeof y);
-    require(kiln_context_bind(context, "x", &input));
-    require(kiln_context_bind(context, "y", &output));
-    require(kiln_context_warmup(context, 1000, 0, NULL));
+    bench_require(kiln_context_bind(context, "x", &input));
+    bench_require(kiln_context_bind(context, "y", &output));
+    bench_require(kiln_context_warmup(context, 1000, 0, NULL));
     raw_load(raw, NULL, identity_model, sizeof identity_model);
     raw_bind_input(raw, "x", x, sizeof x, dims, 1, FLOAT32_TYPE);
     raw_bind_output(raw, "y", raw_y, sizeof raw_y, dims, 1, FLOAT32_TYPE);
@@ -108,15 +100,15 @@ static void measure_magika(raw_ort *raw, const kiln_build_options *options, cons
         bytes[i] = (i * 37) % 257;
     }
     kiln_engine *engine = NULL;
-    require(kiln_engine_build_file(path, options, &engine));
+    bench_require(kiln_engine_build_file(path, options, &engine));
     kiln_context *context = make_context(engine);
     const kiln_tensor input =
         KILN_HOST_TENSOR(KILN_DTYPE_INT32, KILN_SHAPE(1, 2048), bytes, sizeof bytes);
     const kiln_tensor output =
         KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 214), scores, sizeof scores);
-    require(kiln_context_bind(context, "bytes", &input));
-    require(kiln_context_bind(context, "target_label", &output));
-    require(kiln_context_warmup(context, 5, 0, NULL));
+    bench_require(kiln_context_bind(context, "bytes", &input));
+    bench_require(kiln_context_bind(context, "target_label", &output));
+    bench_require(kiln_context_warmup(context, 5, 0, NULL));
     raw_load(raw, path, NULL, 0);
     raw_bind_input(raw, "bytes", bytes, sizeof bytes, in_dims, 2, INT32_TYPE);
     raw_bind_output(raw, "target_label", raw_scores, sizeof raw_scores, out_dims, 2, FLOAT32_TYPE);
@@ -138,7 +130,7 @@ int main(int count, char **arguments)
     options.backend = "onnxruntime";
     options.threads = 1;
     kiln_backend_info info = {.struct_size = sizeof info};
-    require(kiln_backend_choose("onnxruntime", &info));
+    bench_require(kiln_backend_choose("onnxruntime", &info));
     (void)printf("Kiln %s against ONNX Runtime %s, RunWithBinding, one thread, medians\n",
                  kiln_version_string(), info.version);
     raw_ort *raw = raw_open(info.library);

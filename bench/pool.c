@@ -26,14 +26,6 @@ typedef struct job {
 
 static pthread_barrier_t barrier;
 
-static void require(kiln_status status)
-{
-    if (status != KILN_OK) {
-        (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
-        exit(1);
-    }
-}
-
 /* 700 bytes to 22 KB, as small bindings are. */
 static size_t size_of(size_t index)
 {
@@ -45,12 +37,12 @@ static void turn_pool(kiln_pool *pool, size_t rounds)
     kiln_block blocks[HELD] = {{NULL, 0, NULL}};
     for (size_t i = 0; i < rounds; i++) {
         kiln_block *block = &blocks[i % HELD];
-        require(kiln_pool_release(pool, block, NULL));
-        require(kiln_pool_allocate(pool, size_of(i), NULL, block));
+        bench_require(kiln_pool_release(pool, block, NULL));
+        bench_require(kiln_pool_allocate(pool, size_of(i), NULL, block));
         *(volatile char *)block->data = 1;
     }
     for (size_t i = 0; i < HELD; i++) {
-        require(kiln_pool_release(pool, &blocks[i], NULL));
+        bench_require(kiln_pool_release(pool, &blocks[i], NULL));
     }
 }
 
@@ -134,8 +126,8 @@ static double measure_device(kiln_pool *pool, kiln_stream *stream, size_t rounds
     const double begin = (double)bench_now();
     for (size_t i = 0; i < rounds; i++) {
         kiln_block block;
-        require(kiln_pool_allocate(pool, size_of(i), stream, &block));
-        require(kiln_pool_release(pool, &block, stream));
+        bench_require(kiln_pool_allocate(pool, size_of(i), stream, &block));
+        bench_require(kiln_pool_release(pool, &block, stream));
     }
     return ((double)bench_now() - begin) / (double)rounds;
 }
@@ -152,7 +144,7 @@ static double measure_driver(allocate_async allocate, free_async release, kiln_s
             exit(1);
         }
     }
-    require(kiln_stream_synchronize(stream));
+    bench_require(kiln_stream_synchronize(stream));
     return ((double)bench_now() - begin) / (double)rounds;
 }
 
@@ -176,8 +168,8 @@ static void compare_on_device(void)
     find(driver, "cuMemFreeAsync", &release);
     find(driver, "cuDeviceGetDefaultMemPool", &find_pool);
     find(driver, "cuMemPoolSetAttribute", &set);
-    require(kiln_pool_create(&options, &pool));
-    require(kiln_stream_create(0, 0, &stream));
+    bench_require(kiln_pool_create(&options, &pool));
+    bench_require(kiln_stream_create(0, 0, &stream));
     (void)measure_device(pool, stream, HELD);
     const double through_pool = measure_device(pool, stream, rounds);
     const double direct = measure_driver(allocate, release, stream, rounds);
@@ -206,7 +198,7 @@ int main(int argc, char **argv)
     }
     for (size_t threads = 1; threads <= (size_t)most; threads *= 2) {
         kiln_pool *pool = NULL;
-        require(kiln_pool_create(NULL, &pool));
+        bench_require(kiln_pool_create(NULL, &pool));
         const double through_pool = measure(pool, threads);
         const double through_malloc = measure(NULL, threads);
         (void)printf("host, %2zu thread%s       pool %7.1f ns   malloc %7.1f ns   ratio %.3f\n",

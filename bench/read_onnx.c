@@ -14,19 +14,11 @@
 #define TENSORS 16
 #define REPEATS 7
 
-static void require(kiln_status status)
-{
-    if (status != KILN_OK) {
-        (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
-        exit(1);
-    }
-}
-
 static kiln_network *start(kiln_tensor_id *x)
 {
     kiln_network *network = NULL;
-    require(kiln_network_create(NULL, &network));
-    require(
+    bench_require(kiln_network_create(NULL, &network));
+    bench_require(
         kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(1, 4096), NULL, x));
     return network;
 }
@@ -34,8 +26,8 @@ static kiln_network *start(kiln_tensor_id *x)
 static void finish(kiln_network *network, kiln_tensor_id x, const char *path,
                    kiln_weights_place place)
 {
-    require(kiln_network_mark_output(network, x));
-    require(kiln_network_save_onnx(network, path, place));
+    bench_require(kiln_network_mark_output(network, x));
+    bench_require(kiln_network_save_onnx(network, path, place));
     kiln_network_destroy(network);
 }
 
@@ -47,8 +39,8 @@ static void make_large(const char *path, kiln_weights_place place)
     kiln_network *network = start(&x);
     for (int i = 0; data != NULL && i < TENSORS; i++) {
         const kiln_weights weights = {KILN_DTYPE_FLOAT32, KILN_SHAPE(4096, 4096), {data, size}};
-        require(kiln_network_add_constant(network, NULL, &weights, &w));
-        require(kiln_network_add_matrix_multiply(network, NULL, x, w, &x));
+        bench_require(kiln_network_add_constant(network, NULL, &weights, &w));
+        bench_require(kiln_network_add_matrix_multiply(network, NULL, x, w, &x));
     }
     finish(network, x, path, place);
     free(data);
@@ -60,10 +52,11 @@ static void make_chain(const char *path, int nodes)
     kiln_network *network = start(&x);
     for (int i = 0; i < nodes; i++) {
         if (i % 2 == 0) {
-            require(kiln_network_add_activation(network, NULL, KILN_ACTIVATION_LEAKY_RELU, x, 0.1F,
-                                                0.0F, &x));
+            bench_require(kiln_network_add_activation(network, NULL, KILN_ACTIVATION_LEAKY_RELU, x,
+                                                      0.1F, 0.0F, &x));
         } else {
-            require(kiln_network_add_elementwise(network, NULL, KILN_ELEMENTWISE_ADD, x, x, &x));
+            bench_require(
+                kiln_network_add_elementwise(network, NULL, KILN_ELEMENTWISE_ADD, x, x, &x));
         }
     }
     finish(network, x, path, KILN_WEIGHTS_INLINE);
@@ -78,7 +71,7 @@ static void measure(const char *what, const char *path)
     for (int i = 0; i < REPEATS; i++) {
         kiln_network *network = NULL;
         const double begin = bench_milliseconds();
-        require(kiln_network_from_onnx(path, &network));
+        bench_require(kiln_network_from_onnx(path, &network));
         times[i] = bench_milliseconds() - begin;
         kiln_get_allocation_counters(&after);
         kiln_network_destroy(network);

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench_times.h"
+
 #define SHAPES 8
 /* What malloc keeps back and forth is not growth: a leak of 2 bytes a run passes this. */
 #define SLACK ((long long)2 << 20)
@@ -26,14 +28,6 @@ typedef struct level {
     long long process;              /* resident bytes */
     long long device;               /* bytes in use on the GPU; 0 without one */
 } level;
-
-static void require(kiln_status status)
-{
-    if (status != KILN_OK) {
-        (void)fprintf(stderr, "kiln: %s\n", kiln_error_message());
-        exit(1);
-    }
-}
 
 static level measure(const kiln_engine *engine)
 {
@@ -55,7 +49,7 @@ static level measure(const kiln_engine *engine)
     if (kiln_engine_device(engine) >= 0) {
         size_t free_bytes = 0;
         size_t total = 0;
-        require(kiln_device_memory(kiln_engine_device(engine), &free_bytes, &total));
+        bench_require(kiln_device_memory(kiln_engine_device(engine), &free_bytes, &total));
         found.device = (long long)(total - free_bytes);
     }
     return found;
@@ -69,9 +63,9 @@ static void run_one(kiln_context *context, float *x, size_t number)
     const kiln_tensor input =
         KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), x, (size_t)count * sizeof *x);
     x[count - 1] = value;
-    require(kiln_context_bind(context, "x", &input));
-    require(kiln_context_run(context));
-    require(kiln_context_tensor(context, "y", &y));
+    bench_require(kiln_context_bind(context, "x", &input));
+    bench_require(kiln_context_run(context));
+    bench_require(kiln_context_tensor(context, "y", &y));
     if (((const float *)y.data)[count - 1] != (value > 0 ? value : 0) ||
         y.desc.shape.dims[0] != count) {
         (void)fprintf(stderr, "run %zu: a wrong result\n", number);
@@ -100,8 +94,8 @@ static void load_one(size_t number, const char *path, const kiln_build_options *
 {
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
-    require(kiln_engine_load(path, options, &engine));
-    require(kiln_context_create(engine, NULL, &context));
+    bench_require(kiln_engine_load(path, options, &engine));
+    bench_require(kiln_context_create(engine, NULL, &context));
     run_one(context, x, number);
     kiln_context_destroy(context);
     kiln_engine_release(engine);
@@ -118,7 +112,7 @@ static int soak_loads(kiln_engine *engine, const kiln_build_options *options, fl
     }
     (void)snprintf(path, sizeof path, "%s/engine", folder);
     (void)snprintf(manifest, sizeof manifest, "%s/engine.json", folder);
-    require(kiln_engine_save(engine, path));
+    bench_require(kiln_engine_save(engine, path));
     for (size_t i = 0; i < 20; i++) {
         load_one(i, path, options, x);
     }
@@ -180,8 +174,9 @@ int main(int argc, char **argv)
     const kiln_profile profile = {.inputs = &input, .input_count = 1};
     options.profiles = &profile;
     options.profile_count = 1;
-    require(kiln_engine_build_bytes((kiln_span){relu_model, sizeof relu_model}, &options, &engine));
-    require(kiln_context_create(engine, NULL, &context));
+    bench_require(
+        kiln_engine_build_bytes((kiln_span){relu_model, sizeof relu_model}, &options, &engine));
+    bench_require(kiln_context_create(engine, NULL, &context));
     for (size_t i = 0; i < 1000; i++) {
         run_one(context, x, i);
     }

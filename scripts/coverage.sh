@@ -1,7 +1,7 @@
 #!/bin/bash
 # Which lines of src/ the tests run. Under MINIMUM percent (90) it fails.
 #
-#     scripts/coverage.sh [--lines]     --lines: name each line that no test runs
+#     scripts/coverage.sh [OPTION OF GCOVR]...
 #
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
@@ -13,4 +13,5 @@ cmake --build build/coverage > build/coverage.log || { tail -n 40 build/coverage
 find build/coverage -name '*.gcda' -delete
 ctest --test-dir build/coverage -j "$(nproc)" --output-on-failure > build/coverage.log ||
     { tail -n 40 build/coverage.log; exit 1; }
-exec scripts/coverage_report.py build/coverage "${MINIMUM:-90}" "$@"
+exec "${KILN_DEPS_DIR:-build/deps}/python/bin/gcovr" --root . --filter src/ --txt \
+    --fail-under-line "${MINIMUM:-90}" "$@" build/coverage
