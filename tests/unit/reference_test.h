@@ -1,0 +1,146 @@
+/*
+ * reference_test.h - models in a few words on the reference executor.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef REFERENCE_TEST_H
+#define REFERENCE_TEST_H
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "backends/kln_backends.h"
+#include "backends/reference/ref_internal.h"
+#include "graph_maker.h"
+#include "kiln_test.h"
+
+enum { FLOAT = 1, INT64 = 7, BOOL = 9, INT4 = 22 };
+
+/* The maker's model as bytes outside Kiln's heap; the maker is finished. */
+static inline kiln_span bytes_of(graph_maker *m)
+{
+    static unsigned char *last;
+    kln_text text;
+    kln_text_init(&text, 1 << 20);
+    assert_ok(m->status);
+    assert_ok(kln_onnx_write_bytes(m->model, KLN_ONNX_WEIGHTS_INLINE, &text));
+    free(last);
+    last = malloc(text.size);
+    assert_non_null(last);
+    memcpy(last, text.data, text.size);
+    const kiln_span bytes = {last, text.size};
+    kln_text_finish(&text);
+    maker_end(m);
+    return bytes;
+}
+
+static inline kiln_status build(kiln_span bytes, kiln_engine **engine)
+{
+    kiln_build_options options = backend_options("reference");
+    return kiln_engine_build_bytes(bytes, &options, engine);
+}
+
+static inline kiln_context *context_of(kiln_span bytes, kiln_engine **engine)
+{
+    assert_ok(build(bytes, engine));
+    kiln_context *context = context_on(*engine);
+    return context;
+}
+
+static inline void finish(kiln_engine *engine, kiln_context *context)
+{
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+}
+
+static inline void bind_floats(kiln_context *context, const char *name, int64_t count,
+                               float *values)
+{
+    const kiln_tensor tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), values,
+                                                (size_t)count * sizeof(float));
+    assert_ok(kiln_context_bind(context, name, &tensor));
+}
+
+static inline void expect_floats(kiln_context *context, const char *name, int64_t count,
+                                 const float *values)
+{
+    kiln_tensor tensor;
+    assert_ok(kiln_context_tensor(context, name, &tensor));
+    assert_int_equal(tensor.desc.dtype, KILN_DTYPE_FLOAT32);
+    assert_int_equal(tensor.bytes, (size_t)count * sizeof(float));
+    for (int64_t i = 0; i < count; i++) {
+        assert_float_equal(((const float *)tensor.data)[i], values[i], 1e-6F);
+    }
+}
+
+/* y = x + 1 in three steps that nothing else reads. */
+static inline kiln_span chain(void)
+{
+    graph_maker m;
+    const float one = 1.0F;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_floats(&m, "one", 1, &one);
+    maker_node(&m, "Neg", "x", "a");
+    maker_node(&m, "Sub", "a,one", "b");
+    maker_node(&m, "Neg", "b", "y");
+    maker_output(&m, "y", FLOAT, "n");
+    return bytes_of(&m);
+}
+
+/* total = x added to itself `times` times, step by step kept in `steps`; the body sees x from
+ * outside. */
+static inline kiln_span looped(void)
+{
+    graph_maker m;
+    kln_onnx_graph *outer = NULL;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_input(&m, "times", INT64, "");
+    maker_node(&m, "Sub", "x,x", "zero");
+    maker_node(&m, "Loop", "times,,zero", "total,steps");
+    maker_enter(&m, "body", &outer);
+    maker_input(&m, "i", INT64, "");
+    maker_input(&m, "go", BOOL, "");
+    maker_input(&m, "sum", FLOAT, "n");
+    maker_node(&m, "Identity", "go", "still");
+    maker_node(&m, "Add", "sum,x", "more");
+    maker_node(&m, "Identity", "more", "kept");
+    maker_output(&m, "still", BOOL, "");
+    maker_output(&m, "more", FLOAT, "n");
+    maker_output(&m, "kept", FLOAT, "n");
+    maker_leave(&m, outer);
+    maker_output(&m, "total", FLOAT, "n");
+    maker_output(&m, "steps", FLOAT, "t,n");
+    return bytes_of(&m);
+}
+
+/* y = |x| if the sum of x is negative, else x * x. */
+static inline kiln_span branched(void)
+{
+    graph_maker m;
+    kln_onnx_graph *outer = NULL;
+    const float zero = 0.0F;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_floats(&m, "zero", 1, &zero);
+    maker_node(&m, "ReduceSum", "x", "sum");
+    maker_node(&m, "Less", "sum,zero", "negative");
+    maker_node(&m, "If", "negative", "y");
+    maker_enter(&m, "then_branch", &outer);
+    maker_node(&m, "Abs", "x", "then");
+    maker_output(&m, "then", FLOAT, "n");
+    maker_leave(&m, outer);
+    maker_enter(&m, "else_branch", &outer);
+    maker_node(&m, "Mul", "x,x", "else");
+    maker_output(&m, "else", FLOAT, "n");
+    maker_leave(&m, outer);
+    maker_output(&m, "y", FLOAT, "n");
+    return bytes_of(&m);
+}
+
+#endif

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs that are enqueued into streams, and what a device may refuse. */
+#include "mock_gpu_test.h"
+
+FAKE_TEST(enqueue_orders_into_the_callers_stream)
+{
+    for (int shared = 0; shared < 2; shared++) {
+        behaviour how = {.drifts = false};
+        kiln_stream *stream = stream_on(0);
+        owned_stream elsewhere = stream_on(1);
+        kiln_context *context = make_context(&how, shared != 0, NULL);
+        assert_non_null(kiln_context_stream(context));
+        float x[8] = {0};
+        float y[8] = {0};
+        const kiln_tensor input = floats(x, 8);
+        const kiln_tensor output = floats(y, 8);
+        assert_ok(kiln_context_bind(context, "x", &input));
+        assert_ok(kiln_context_bind(context, "y", &output));
+        const unsigned long waits = calls("cuStreamWaitEvent");
+        for (int i = 0; i < 5; i++) {
+            x[0] = (float)i;
+            assert_ok(kiln_context_enqueue(context, stream));
+            x[0] = -1;
+            assert_true(y[0] == 2 * (float)i || i >= 2);
+            assert_int_equal(counters_of(context).runs, i + 1);
+            assert_ok(kiln_context_wait(context));
+            assert_true(y[0] == 2 * (float)i);
+        }
+        assert_int_equal(counters_of(context).graph_hits, 3);
+        /* A stream of the engine's is put between; its own is launched on as it is. */
+        assert_int_equal(calls("cuStreamWaitEvent") - waits, shared ? 2 + 3 * 2 : 2);
+        assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_context_enqueue(context, elsewhere),
+                     "of device 1, the engine of device 0");
+        /* Every call but the counters waits by itself. */
+        x[0] = 9;
+        assert_ok(kiln_context_enqueue(context, stream));
+        kiln_tensor seen;
+        assert_ok(kiln_context_tensor(context, "y", &seen));
+        assert_true(y[0] == 18 && seen.data == y);
+        assert_ok(kiln_context_enqueue(context, stream));
+        kiln_context_destroy(context);
+        kiln_stream_destroy(stream);
+    }
+}
+
+/* Two copies by the driver and three events for each run, and the context's own stream for them. */
+FAKE_TEST(copies_go_to_a_stream_of_their_own)
+{
+    behaviour how = {.drifts = false};
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    owned_stream stream = stream_on(0);
+    options.stream = stream;
+    options.overlap_copies = true;
+    owned_context context = make_context(&how, false, &options);
+    float x[8] = {0};
+    run_and_check(context, x, 8, 1);
+    run_and_check(context, x, 8, 2);
+    const unsigned long waits = calls("cuStreamWaitEvent");
+    const unsigned long copies = calls("cuMemcpyAsync");
+    run_and_check(context, x, 8, 3);
+    assert_int_equal(counters_of(context).graph_hits, 1);
+    assert_int_equal(calls("cuStreamWaitEvent") - waits, 2);
+    assert_int_equal(calls("cuMemcpyAsync") - copies, 2); /* none in the graph */
+}
+
+FAKE_TEST(options_are_checked)
+{
+    behaviour how = {.drifts = false};
+    kiln_stream *stream = stream_on(0);
+    owned_stream elsewhere = stream_on(1);
+    owned_engine engine = make_engine(&how, false, 0);
+    kiln_context *context = NULL;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
+    options.graphs = (kiln_graph_policy)3;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context));
+    options.graphs = KILN_GRAPH_AUTOMATIC;
+    options.stream = elsewhere;
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context));
+    options.stream = stream;
+    assert_ok(kiln_context_create(engine, &options, &context));
+    assert_ptr_equal(kiln_context_stream(context), stream);
+    float x[8] = {0};
+    for (int i = 0; i < 4; i++) {
+        run_and_check(context, x, 8, (float)i);
+    }
+    assert_int_equal(counters_of(context).graph_hits, 2);
+    const kiln_tensor wrong = {.desc = {.dtype = KILN_DTYPE_FLOAT32,
+                                        .location = KILN_LOCATION_DEVICE,
+                                        .device = 1,
+                                        .shape = KILN_SHAPE(8)},
+                               .data = x,
+                               .bytes = sizeof x};
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_bind(context, "x", &wrong),
+                 "memory of device 1 was given, the engine is on device 0");
+    kiln_context_destroy(context);
+    kiln_backend_info info = {.struct_size = sizeof info};
+    assert_ok(kiln_engine_backend(engine, &info));
+    assert_true((info.capabilities & KILN_CAPABILITY_GRAPHS) != 0);
+    assert_int_equal(kiln_engine_device(engine), 0);
+    assert_int_equal(kiln_engine_device(NULL), -1);
+    assert_int_equal(kiln_engine_host_node_count(engine), 0);
+    assert_null(kiln_engine_host_node(engine, 0));
+    kiln_stream_destroy(stream);
+}
+
+FAKE_TEST(an_engine_on_the_cpu_refuses_what_needs_a_gpu)
+{
+    behaviour how = {.drifts = false};
+    kiln_mock_options options = options_of(&how);
+    options.enqueue = NULL;
+    owned_engine engine = NULL;
+    kiln_context *context = NULL;
+    owned_stream stream = stream_on(0);
+    assert_ok(create_engine(options, &engine));
+    assert_int_equal(kiln_engine_device(engine), -1);
+    kiln_context_options wishes = KILN_CONTEXT_OPTIONS_INIT;
+    wishes.graphs = KILN_GRAPH_REQUIRED;
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wishes, &context),
+                 "\"graphs\" is set");
+    wishes.graphs = KILN_GRAPH_OFF;
+    wishes.stream = stream;
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wishes, &context),
+                 "\"stream\" is set");
+    wishes.stream = NULL;
+    wishes.overlap_copies = true;
+    assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wishes, &context),
+                 "\"overlap_copies\" is set");
+    wishes.overlap_copies = false;
+    assert_ok(kiln_context_create(engine, &wishes, &context));
+    assert_null(kiln_context_stream(context));
+    float data[8] = {3};
+    const kiln_tensor input = floats(data, 8);
+    assert_ok(kiln_context_bind(context, "x", &input));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_context_enqueue(context, stream));
+    assert_ok(kiln_context_enqueue(context, NULL)); /* done at once */
+    assert_ok(kiln_context_wait(context));
+    assert_int_equal(counters_of(context).graph_misses, 0);
+    kiln_context_destroy(context);
+}
+
+FAKE_TEST(a_lost_device_and_a_full_one_are_reported)
+{
+    behaviour how = {.drifts = false};
+    owned_context context = make_context(&how, true, NULL);
+    float x[8] = {0};
+    for (int i = 0; i < 3; i++) {
+        run_and_check(context, x, 8, (float)i);
+    }
+    set("FAKE_CUDA_LOST", "719");
+    assert_fails(KILN_ERROR_DEVICE, kiln_context_run(context), "719");
+    set("FAKE_CUDA_LOST", NULL);
+    run_and_check(context, x, 8, 5);
+    kiln_context_destroy(context);
+    /* No room for staging: runs go on without a graph. */
+    context = make_context(&how, true, NULL);
+    set("FAKE_CUDA_MEMORY", "16");
+    for (int i = 0; i < 3; i++) {
+        run_and_check(context, x, 8, (float)i);
+    }
+    const kiln_context_counters counters = counters_of(context);
+    assert_int_equal(counters.graph_failures, 1);
+    assert_non_null(strstr(counters.graph_reason, "bytes of"));
+}
+
+FAKE_TEST(engines_live_on_the_device_they_were_made_for)
+{
+    for (int32_t device = 0; device < 4; device++) {
+        behaviour how = {.drifts = false};
+        kiln_engine *engine = make_engine(&how, device % 2 == 0, device);
+        owned_context context = context_on(engine);
+        assert_int_equal(kiln_engine_device(engine), device);
+        assert_int_equal(kiln_stream_device(kiln_context_stream(context)), device);
+        kiln_engine_release(engine);
+        float x[8] = {0};
+        for (int i = 0; i < 3; i++) {
+            run_and_check(context, x, 8, (float)i);
+        }
+        assert_int_equal(counters_of(context).graph_hits, 1);
+    }
+}
+
+/* How the end of a replay is waited for: by a look at memory that the device writes to, or by the
+ * driver where it writes none, writes it late, or where threads that wait are to sleep. */
+FAKE_TEST(the_end_of_a_replay_is_looked_for_in_memory)
+{
+    static const struct {
+        const char *wish, *value;
+        unsigned long writes, waits; /* in four runs; a driver that refuses is asked once */
+    } cases[] = {
+        {"WRITES", NULL, 4, 0},     {"WRITES", "late", 4, 4}, {"WRITES", "refused", 0, 4},
+        {"SCHEDULE", "4", 0, 4},    {"SCHEDULE", "2", 0, 4},  {"SCHEDULE", "1", 4, 0},
+        {"VERSION", "11060", 0, 4},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        char name[64];
+        behaviour how = {.drifts = false};
+        float x[8] = {0};
+        (void)snprintf(name, sizeof name, "FAKE_CUDA_%s", cases[i].wish);
+        set(name, cases[i].value);
+        kln_cuda_close();
+        kiln_context *context = make_context(&how, false, NULL);
+        run_and_check(context, x, 8, 1);
+        run_and_check(context, x, 8, 2);
+        const unsigned long writes = calls("cuStreamWriteValue32_v2");
+        const unsigned long waits = calls("cuStreamSynchronize");
+        for (int run = 3; run < 7; run++) {
+            run_and_check(context, x, 8, (float)run);
+        }
+        assert_int_equal(counters_of(context).graph_hits, 4);
+        assert_int_equal(calls("cuStreamWriteValue32_v2") - writes, cases[i].writes);
+        assert_int_equal(calls("cuStreamSynchronize") - waits, cases[i].waits);
+        set("FAKE_CUDA_LOST", "719");
+        assert_status(KILN_ERROR_DEVICE, kiln_context_run(context));
+        set("FAKE_CUDA_LOST", NULL);
+        kiln_context_destroy(context);
+        set(name, NULL);
+    }
+}

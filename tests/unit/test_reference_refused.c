@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the reference executor refuses. */
+#include "reference_test.h"
+
+/* A loop that would go on for ever ends where its context says. */
+TEST(test_work_has_an_end)
+{
+    const kiln_model model = {.bytes = looped()};
+    void *engine = NULL;
+    void *context = NULL;
+    float x[2] = {1.0F, 2.0F};
+    int64_t times = INT64_C(1) << 40;
+    const kiln_tensor values = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x);
+    const kiln_tensor count = KILN_HOST_TENSOR(KILN_DTYPE_INT64, KILN_SHAPE_SCALAR, &times, 8);
+    assert_ok(kln_backend_reference.engine.build(&model, NULL, NULL, &engine));
+    assert_ok(kln_backend_reference.context.create(engine, NULL, &context));
+    assert_ok(kln_backend_reference.context.bind(context, 0, &values));
+    assert_ok(kln_backend_reference.context.bind(context, 1, &count));
+    ((ref_context *)context)->work_limit = 1e5;
+    assert_fails(KILN_ERROR_LIMIT, kln_backend_reference.context.run(context),
+                 "more than the 100000 steps it may take");
+    times = 3;
+    assert_ok(kln_backend_reference.context.run(context));
+    kln_backend_reference.context.destroy(context);
+    kln_backend_reference.engine.destroy(engine);
+}
+
+static void refuse(graph_maker *m, kiln_status status, const char *words)
+{
+    kiln_engine *engine = NULL;
+    assert_status(status, build(bytes_of(m), &engine));
+    assert_null(engine);
+    assert_message(words);
+}
+
+TEST(test_unsupported_operators_are_listed)
+{
+    graph_maker m;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_node(&m, "Frobnicate", "x", "a");
+    maker_node(&m, "Bernoulli", "a", "b");
+    maker_node(&m, "Frobnicate", "b", "y");
+    maker_output(&m, "y", FLOAT, "n");
+    refuse(&m, KILN_ERROR_UNSUPPORTED,
+           "lacks 2 operators of this network: Frobnicate of ai.onnx (node \"a\"), Bernoulli");
+    maker_begin(&m, 99);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_node(&m, "Abs", "x", "y");
+    maker_output(&m, "y", FLOAT, "n");
+    refuse(&m, KILN_ERROR_UNSUPPORTED, "operator set 99");
+}
+
+TEST(test_graphs_that_do_not_hold_together)
+{
+    graph_maker m;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_node(&m, "Add", "x,late", "y");
+    maker_node(&m, "Abs", "x", "late");
+    maker_output(&m, "y", FLOAT, "n");
+    refuse(&m, KILN_ERROR_INVALID_NETWORK, "reads \"late\"");
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_node(&m, "Abs", "x", "y");
+    maker_node(&m, "Neg", "x", "y");
+    maker_output(&m, "y", FLOAT, "n");
+    refuse(&m, KILN_ERROR_INVALID_NETWORK, "\"y\" is defined twice");
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_output(&m, "nowhere", FLOAT, "n");
+    refuse(&m, KILN_ERROR_INVALID_NETWORK, "\"nowhere\"");
+}
+
+TEST(test_runs_that_fail_name_the_node)
+{
+    graph_maker m;
+    kiln_engine *engine = NULL;
+    maker_begin(&m, 21);
+    maker_input(&m, "a", FLOAT, "n");
+    maker_input(&m, "b", FLOAT, "k");
+    maker_node(&m, "Add", "a,b", "sum");
+    maker_output(&m, "sum", FLOAT, "m");
+    kiln_context *context = context_of(bytes_of(&m), &engine);
+    float values[6] = {0};
+    bind_floats(context, "a", 3, values);
+    bind_floats(context, "b", 2, values);
+    assert_fails(KILN_ERROR_SHAPE, kiln_context_run(context),
+                 "\"sum\" (Add of float32 3, float32 2): dimensions 3 and 2 cannot be");
+    bind_floats(context, "b", 3, values);
+    assert_ok(kiln_context_run(context));
+    finish(engine, context);
+}
+
+/* y = OP(x), run with x = 1 to 6: the sentence must have `words`. */
+static void refuse_run(graph_maker *m, kiln_status status, const char *words)
+{
+    kiln_engine *engine = NULL;
+    float x[6] = {1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.0F};
+    kiln_context *context = context_of(bytes_of(m), &engine);
+    bind_floats(context, "x", 6, x);
+    assert_fails(status, kiln_context_run(context), words);
+    finish(engine, context);
+}
+
+static void begin_ngrams(graph_maker *m, int64_t longest, size_t columns, int64_t second)
+{
+    maker_begin(m, 21);
+    maker_input(m, "x", FLOAT, "n");
+    maker_node(m, "Cast", "x", "whole");
+    maker_attribute_int(m, "to", INT64);
+    maker_node(m, "TfIdfVectorizer", "whole", "y");
+    maker_attribute_string(m, "mode", "TFIDF");
+    maker_attribute_int(m, "min_gram_length", 1);
+    maker_attribute_int(m, "max_gram_length", longest);
+    maker_attribute_int(m, "max_skip_count", 1);
+    maker_attribute_ints(m, "ngram_counts", 2, (int64_t[]){0, second});
+    maker_attribute_ints(m, "pool_int64s", 5, (int64_t[]){6, 2, 3, 4, 6});
+    maker_attribute_ints(m, "ngram_indexes", columns, (int64_t[]){1, 0, 2});
+    maker_output(m, "y", FLOAT, "k");
+}
+
+TEST(test_ngrams)
+{
+    graph_maker m;
+    kiln_engine *engine = NULL;
+    float x[6] = {2.0F, 3.0F, 2.0F, 4.0F, 3.0F, 6.0F};
+    begin_ngrams(&m, 2, 3, 1);
+    kiln_context *context = context_of(bytes_of(&m), &engine);
+    bind_floats(context, "x", 6, x);
+    assert_ok(kiln_context_run(context));
+    /* 2,3 side by side and with one between; 6; 4,6 with one between. */
+    expect_floats(context, "y", 3, (float[]){2.0F, 1.0F, 1.0F});
+    finish(engine, context);
+    begin_ngrams(&m, 2, 3, 2);
+    refuse_run(&m, KILN_ERROR_INVALID_NETWORK, "ngram_counts does not divide it");
+    begin_ngrams(&m, 3, 3, 1);
+    refuse_run(&m, KILN_ERROR_INVALID_NETWORK, "the lengths are outside it");
+    begin_ngrams(&m, 2, 2, 1);
+    refuse_run(&m, KILN_ERROR_INVALID_NETWORK, "not one entry for each n-gram");
+}
+
+TEST(test_deform_conv_refuses)
+{
+    graph_maker m;
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_weights(&m, "w", FLOAT, "1,1,1,1");
+    maker_weights(&m, "offset", FLOAT, "1,2,2,2");
+    maker_ints(&m, "shape", 4, (int64_t[]){1, 1, 2, 3});
+    maker_node(&m, "Reshape", "x,shape", "image");
+    maker_node(&m, "DeformConv", "image,w,offset", "y");
+    maker_output(&m, "y", FLOAT, "?,?,?,?");
+    refuse_run(&m, KILN_ERROR_SHAPE, "do not fit an input of 1 channel and an output of 2 x 3");
+    maker_begin(&m, 21);
+    maker_input(&m, "x", FLOAT, "n");
+    maker_weights(&m, "w", FLOAT, "1,1,1,1");
+    maker_node(&m, "DeformConv", "x,w,w", "y");
+    maker_output(&m, "y", FLOAT, "?,?,?,?");
+    refuse_run(&m, KILN_ERROR_UNSUPPORTED, "the input has 1 dimension, the weights 4");
+}

@@ -1,0 +1,79 @@
+/*
+ * validate_test.h - issues of a network, as the tests of validation expect them.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef VALIDATE_TEST_H
+#define VALIDATE_TEST_H
+
+#include <stdio.h>
+#include <string.h>
+
+#include "graph/kln_graph.h"
+#include "graph_maker.h"
+#include "kiln_test.h"
+
+static inline kiln_issue_list *validate(graph_maker *m, const kln_validate_options *options)
+{
+    kiln_issue_list *issues = NULL;
+    assert_ok(m->status);
+    assert_ok(kln_validate(m->model, options, &issues));
+    return issues;
+}
+
+static inline const kiln_issue *find(const kiln_issue_list *list, kiln_issue_kind kind,
+                                     const char *tensor)
+{
+    for (size_t i = 0; i < kiln_issue_list_count(list); i++) {
+        const kiln_issue *issue = kiln_issue_list_get(list, i);
+        if (issue->kind == kind && strcmp(issue->tensor, tensor) == 0) {
+            return issue;
+        }
+    }
+    return NULL;
+}
+
+static inline void print(const kiln_issue_list *list)
+{
+    for (size_t i = 0; i < kiln_issue_list_count(list); i++) {
+        const kiln_issue *issue = kiln_issue_list_get(list, i);
+        print_error("%d %s [%s] [%s] expected %s found %s: %s\n", (int)issue->severity,
+                    kiln_issue_kind_name(issue->kind), issue->node, issue->tensor, issue->expected,
+                    issue->found, issue->sentence);
+    }
+}
+
+/* One issue, of that kind, severity and words. */
+static inline void expect(graph_maker *m, const kln_validate_options *options,
+                          kiln_severity severity, kiln_issue_kind kind, const char *words)
+{
+    owned_issue_list issues = validate(m, options);
+    const kiln_issue *issue = kiln_issue_list_get(issues, 0);
+    if (kiln_issue_list_count(issues) != 1 || issue->kind != kind || issue->severity != severity ||
+        strstr(issue->sentence, words) == NULL) {
+        print_error("expected one issue, %s, \"%s\"; found:\n", kiln_issue_kind_name(kind), words);
+        print(issues);
+        fail();
+    }
+    maker_end(m);
+}
+
+static inline void expect_error(graph_maker *m, kiln_issue_kind kind, const char *words)
+{
+    expect(m, NULL, KILN_SEVERITY_ERROR, kind, words);
+}
+
+static inline void expect_warning(graph_maker *m, kiln_issue_kind kind, const char *words)
+{
+    expect(m, NULL, KILN_SEVERITY_WARNING, kind, words);
+}
+
+/* Input x, output y. */
+static inline void begin(graph_maker *m)
+{
+    maker_begin(m, 17);
+    maker_input(m, "x", 1, "2,3");
+    maker_output(m, "y", 1, NULL);
+}
+
+#endif
