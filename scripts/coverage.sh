@@ -13,5 +13,5 @@ cmake --build build/coverage > build/coverage.log || { tail -n 40 build/coverage
 find build/coverage -name '*.gcda' -delete
 ctest --test-dir build/coverage -j "$(nproc)" --output-on-failure > build/coverage.log ||
     { tail -n 40 build/coverage.log; exit 1; }
-exec "${KILN_DEPS_DIR:-build/deps}/python/bin/gcovr" --root . --filter src/ --txt \
-    --fail-under-line "${MINIMUM:-90}" "$@" build/coverage
+exec "${KILN_DEPS_DIR:-build/deps}/python/bin/gcovr" --root . --filter '(.*/)?src/' --txt \
+    --fail-under-line "${MINIMUM:-90}" "$@" build/coverage/src
