@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli_accuracy.h"
 #include "cli_list.h"
 
 #define MIB 1048576.0
@@ -15,6 +17,11 @@ typedef struct quantize_settings {
     int rest;      /* likewise, or -1 */
     int64_t block;
     const char *ranges;
+    const char *calibration;
+    int method;
+    const char *check;
+    const char *page;
+    double target;
     cli_list keep_operators;
     cli_list keep_nodes;
     bool bindings;
@@ -27,6 +34,7 @@ static const kiln_precision values[] = {KILN_PRECISION_FP16, KILN_PRECISION_BF16
                                         KILN_PRECISION_INT8, KILN_PRECISION_FP8,
                                         KILN_PRECISION_INT4};
 
+static const char *const methods[] = {"entropy", "minmax", "percentile", "mse", NULL};
 static const char *const rests[] = {"fp16", "bf16", NULL};
 
 /* --- what came of it --- */
@@ -80,52 +88,188 @@ static void print_report(const quantize_settings *settings, const kiln_precision
 
 /* --- the command --- */
 
-static kiln_status convert(const quantize_settings *settings, const char *path,
-                           const kiln_range_table *ranges, kiln_network **network,
-                           kiln_precision_report **report)
+typedef struct quantize_job {
+    const quantize_settings *settings;
+    const char *path;
+    kiln_precision_options how;
+    kiln_range_table *ranges;
+    kiln_network *network;
+    kiln_precision_report *report;
+    kiln_precision_report *ranked; /* whose texts the accuracy's nodes have */
+    cli_accuracy accuracy;
+    const char **kept; /* what the search keeps, and after it what was asked for */
+} quantize_job;
+
+static void set_options(quantize_job *job)
 {
-    kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
-    how.precision = values[settings->precision];
-    how.rest = settings->rest < 0 ? KILN_PRECISION_DEFAULT : values[settings->rest];
-    how.block_size = (int32_t)settings->block;
-    how.keep_operators = settings->keep_operators.items;
-    how.keep_operator_count = settings->keep_operators.count;
-    how.keep_nodes = settings->keep_nodes.items;
-    how.keep_node_count = settings->keep_nodes.count;
-    how.ranges = ranges;
-    how.convert_bindings = settings->bindings;
-    kiln_status status = kiln_network_from_onnx(path, network);
-    status = status == KILN_OK ? kiln_network_convert(*network, &how, report) : status;
-    return status == KILN_OK ? kiln_network_save_onnx(
-                                   *network, settings->output,
-                                   settings->external ? KILN_WEIGHTS_EXTERNAL : KILN_WEIGHTS_INLINE)
+    const quantize_settings *settings = job->settings;
+    kiln_precision_options *how = &job->how;
+    *how = KILN_PRECISION_OPTIONS_INIT;
+    how->precision = values[settings->precision];
+    how->rest = settings->rest < 0 ? KILN_PRECISION_DEFAULT : values[settings->rest];
+    how->block_size = (int32_t)settings->block;
+    how->keep_operators = settings->keep_operators.items;
+    how->keep_operator_count = settings->keep_operators.count;
+    how->keep_nodes = settings->keep_nodes.items;
+    how->keep_node_count = settings->keep_nodes.count;
+    how->ranges = job->ranges;
+    how->convert_bindings = settings->bindings;
+}
+
+/* Ranges from a file, or from batches. */
+static kiln_status find_ranges(quantize_job *job)
+{
+    const quantize_settings *settings = job->settings;
+    kiln_batch_folder *folder = NULL;
+    kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
+    if (settings->ranges != NULL) {
+        return kiln_range_table_load(settings->ranges, &job->ranges);
+    }
+    if (settings->calibration == NULL) {
+        return KILN_OK;
+    }
+    options.method = (kiln_calibration_method)settings->method;
+    kiln_status status = kiln_batch_folder_open(settings->calibration, &folder);
+    if (status == KILN_OK) {
+        const kiln_batch_source source = kiln_batch_folder_source(folder);
+        cli_progress_begin("calibrating");
+        status = kiln_calibrate_file(job->path, NULL, &source, &options, &job->ranges);
+        cli_progress_end();
+    }
+    kiln_batch_folder_close(folder);
+    return status;
+}
+
+static kiln_status convert(quantize_job *job)
+{
+    kiln_network_destroy(job->network);
+    kiln_precision_report_destroy(job->report);
+    job->network = NULL;
+    job->report = NULL;
+    const kiln_status status = kiln_network_from_onnx(job->path, &job->network);
+    return status == KILN_OK ? kiln_network_convert(job->network, &job->how, &job->report) : status;
+}
+
+/* Keeps what it takes to reach the target, and converts again. */
+static kiln_status search(quantize_job *job)
+{
+    cli_accuracy *accuracy = &job->accuracy;
+    double reached = 0;
+    const size_t asked = job->how.keep_node_count;
+    kiln_status status = cli_accuracy_search(accuracy, job->settings->target, &job->kept, &reached);
+    const char **names =
+        status == KILN_OK ? realloc(job->kept, (accuracy->kept + asked + 1) * sizeof *names) : NULL;
+    if (names == NULL || accuracy->kept + asked == 0) {
+        return status;
+    }
+    job->kept = names;
+    for (size_t i = 0; i < asked; i++) {
+        names[accuracy->kept + i] = job->how.keep_nodes[i];
+    }
+    job->how.keep_nodes = names;
+    job->how.keep_node_count = accuracy->kept + asked;
+    job->ranked = job->report;
+    job->report = NULL;
+    return convert(job);
+}
+
+/* What it costs, and where that is too much, what to keep. */
+static kiln_status check(quantize_job *job)
+{
+    const quantize_settings *settings = job->settings;
+    cli_accuracy *accuracy = &job->accuracy;
+    double least = 0;
+    accuracy->path = job->path;
+    accuracy->batches = settings->check != NULL ? settings->check : settings->calibration;
+    accuracy->how = job->how;
+    kiln_status status = cli_accuracy_begin(accuracy);
+    if (status == KILN_OK && (settings->page != NULL || settings->target > 0)) {
+        cli_progress_begin("ranking nodes");
+        status = cli_accuracy_rank(accuracy, job->report);
+        cli_progress_end();
+    }
+    if (status == KILN_OK && settings->target > 0) {
+        status = search(job);
+    }
+    return status == KILN_OK ? cli_accuracy_measure(accuracy, job->kept, accuracy->kept, &least)
                              : status;
+}
+
+#define MOST_SHOWN 10
+
+static cli_exit print_accuracy(const quantize_job *job)
+{
+    const cli_accuracy *accuracy = &job->accuracy;
+    double least = (double)INFINITY;
+    for (size_t i = 0; i < accuracy->output_count; i++) {
+        const cli_output_error *o = &accuracy->outputs[i];
+        char *name = cli_printable(o->name);
+        least = fmin(least, cli_decibels(o->signal, o->noise));
+        (void)printf(
+            "\"%s\": signal to noise %.1f dB, largest difference %.4g of %.4g, on %zu "
+            "batch%s\n",
+            name, cli_decibels(o->signal, o->noise), o->worst, o->largest, accuracy->batch_count,
+            accuracy->batch_count == 1 ? "" : "es");
+        free(name);
+    }
+    for (size_t i = 0; i < accuracy->node_count && i < MOST_SHOWN; i++) {
+        const cli_node_cost *node = &accuracy->nodes[i];
+        char *name = cli_printable(node->name);
+        (void)printf("%s%s (%s) alone: %.1f dB%s\n", i == 0 ? "those that hurt most: " : "  ", name,
+                     node->operator_type, node->decibels, node->is_kept ? ", kept" : "");
+        free(name);
+    }
+    if (job->settings->target > 0 && least < job->settings->target) {
+        cli_error(
+            "the worst output has %.1f dB, --target wants %.1f: the rest of the network is "
+            "no nearer",
+            least, job->settings->target);
+        return CLI_FAILED;
+    }
+    return CLI_DONE;
+}
+
+static cli_exit finish(quantize_job *job)
+{
+    const quantize_settings *settings = job->settings;
+    if (kiln_network_save_onnx(job->network, settings->output,
+                               settings->external ? KILN_WEIGHTS_EXTERNAL : KILN_WEIGHTS_INLINE) !=
+        KILN_OK) {
+        return cli_fail();
+    }
+    print_report(settings, job->report);
+    cli_exit result = job->accuracy.before != NULL ? print_accuracy(job) : CLI_DONE;
+    if (settings->page != NULL) {
+        const cli_exit page =
+            cli_accuracy_page(&job->accuracy, job->report, settings->output, settings->page);
+        result = result == CLI_DONE ? page : result;
+    }
+    return result;
 }
 
 static cli_exit quantize(const quantize_settings *settings, const char *path)
 {
-    kiln_range_table *ranges = NULL;
-    kiln_network *network = NULL;
-    kiln_precision_report *report = NULL;
-    kiln_status status =
-        settings->ranges != NULL ? kiln_range_table_load(settings->ranges, &ranges) : KILN_OK;
-    status = status == KILN_OK ? convert(settings, path, ranges, &network, &report) : status;
-    cli_exit result = CLI_DONE;
-    if (status != KILN_OK) {
-        result = cli_fail();
-        result = status == KILN_ERROR_NAME ? CLI_MISUSED : result;
-    } else {
-        print_report(settings, report);
+    quantize_job job = {.settings = settings, .path = path};
+    kiln_status status = find_ranges(&job);
+    set_options(&job);
+    status = status == KILN_OK ? convert(&job) : status;
+    if (status == KILN_OK && (settings->check != NULL || settings->calibration != NULL)) {
+        status = check(&job);
     }
-    kiln_precision_report_destroy(report);
-    kiln_network_destroy(network);
-    kiln_range_table_destroy(ranges);
+    cli_exit result = status == KILN_OK ? finish(&job) : cli_fail();
+    result = status == KILN_ERROR_NAME ? CLI_MISUSED : result;
+    cli_accuracy_finish(&job.accuracy);
+    kiln_precision_report_destroy(job.report);
+    kiln_precision_report_destroy(job.ranked);
+    kiln_network_destroy(job.network);
+    kiln_range_table_destroy(job.ranges);
+    free(job.kept);
     return result;
 }
 
 static cli_exit run(const cli_command *self, int count, char **arguments)
 {
-    quantize_settings settings = {.precision = -1, .rest = -1};
+    quantize_settings settings = {.precision = -1, .rest = -1, .method = KILN_CALIBRATE_MSE};
     const char *operands[1] = {NULL};
     cli_exit result = CLI_DONE;
     if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
@@ -135,6 +279,9 @@ static cli_exit run(const cli_command *self, int count, char **arguments)
                  ? cli_misuse(self, "--output is missing: it names the file that is written")
              : settings.precision < 0
                  ? cli_misuse(self, "--precision is missing: the type to compute in")
+             : (settings.page != NULL || settings.target > 0) && settings.check == NULL &&
+                     settings.calibration == NULL
+                 ? cli_misuse(self, "--report and --target want batches: --check DIR")
                  : quantize(&settings, operands[0]);
     cli_options_finish(self, &settings);
     return result;
@@ -155,6 +302,19 @@ static const cli_option options[] = {
     {"ranges", 'r', "FILE", CLI_TEXT, AT(ranges), 0, 0, NULL,
      "Ranges of tensors, as JSON or a calibration cache of TensorRT's (kiln calibrate): int8 and "
      "fp8 need them, and with fp16 nodes whose tensors come near its end stay in float32."},
+    {"calibration", 'c', "DIR", CLI_TEXT, AT(calibration), 0, 0, NULL,
+     "Find the ranges with the batches of this folder, as kiln calibrate does."},
+    {"method", 'm', "METHOD", CLI_CHOICE, AT(method), 0, 0, methods,
+     "With --calibration: entropy, minmax, percentile or mse. Default mse."},
+    {"check", 0, "DIR", CLI_TEXT, AT(check), 0, 0, NULL,
+     "Compare the results with the model's own on the batches of this folder, which the conversion "
+     "has not seen. Without it, on those of --calibration."},
+    {"report", 0, "FILE.html", CLI_TEXT, AT(page), 0, 0, NULL,
+     "Write a page with the error of each output, what each node costs when it alone is converted, "
+     "and what became of every node."},
+    {"target", 0, "DB", CLI_REAL, AT(target), 0, 300, NULL,
+     "Keep as few nodes in float32 as it takes for every output to have so much signal to noise, "
+     "in decibels; those that hurt most are kept."},
     {"keep-operator", 0, "NAME", CLI_LIST, AT(keep_operators), 0, 0, NULL,
      "Nodes of this operator stay in float32. May be given several times."},
     {"keep-node", 0, "NAME", CLI_LIST, AT(keep_nodes), 0, 0, NULL,
@@ -175,6 +335,8 @@ static const cli_group groups[] = {
 
 static const cli_example examples[] = {
     {"kiln quantize a.onnx -o a.fp16.onnx -p fp16", "in half precision"},
+    {"kiln quantize a.onnx -o b.onnx -p int8 -c batches --target 30 --report b.html",
+     "in eight bits, but for what 30 dB need, with a page that tells"},
     {"kiln quantize a.onnx -o a.fp16.onnx -p fp16 --keep-operator Softmax --nodes",
      "all but some, with a list of what became of each node"},
     {0},

@@ -8,7 +8,7 @@
 
 #include "kln_graph.h"
 
-#define OLDEST 11
+#define OLDEST 7
 
 /* What became of an operator in version `since` of the operator set. */
 typedef enum change {
@@ -20,6 +20,7 @@ typedef enum change {
     WORDS,        /* its modes have other names */
     MODE_LOST,    /* coordinate_transformation_mode "tf_half_pixel_for_nn" is gone */
     DEFAULT_MODE, /* coordinate_transformation_mode has another default */
+    RATIO_LOST,   /* its ratio, which counts in training alone, is an input */
     UNLIKE        /* it is another operator */
 } change;
 
@@ -51,7 +52,15 @@ static const struct {
                {"DFT", 20, UNLIKE},
                {"GroupNormalization", 21, UNLIKE},
                {"Upsample", 10, UNLIKE},
-               {"Scatter", 11, UNLIKE}};
+               {"Scatter", 11, UNLIKE},
+               {"Slice", 10, UNLIKE},
+               {"TopK", 10, UNLIKE},
+               {"Clip", 11, UNLIKE},
+               {"Pad", 11, UNLIKE},
+               {"Resize", 11, UNLIKE},
+               {"Scan", 9, UNLIKE},
+               {"BatchNormalization", 9, ONE_OUTPUT},
+               {"Dropout", 12, RATIO_LOST}};
 
 typedef struct raiser {
     kln_onnx_model *model;
@@ -204,6 +213,10 @@ static kiln_status apply(raiser *r, const kln_graph_inference *known, kln_onnx_g
         case WORDS: return rename_mode(r, node);
         case MODE_LOST:
             return says(mode, "tf_half_pixel_for_nn") ? in_the_way(r, node, since) : KILN_OK;
+        case RATIO_LOST: {
+            const kln_onnx_attribute *lost = NULL;
+            return take_attribute(r, node, "ratio", &lost);
+        }
         case DEFAULT_MODE: return mode != NULL ? KILN_OK : in_the_way(r, node, since);
         default: return in_the_way(r, node, since);
     }
@@ -281,6 +294,31 @@ static int64_t ir_of(int64_t opset)
     return opset < (int64_t)KLN_ARRAY_LENGTH(newest) ? newest[opset] : 13;
 }
 
+/* Before IR version 4 an initializer had to be an input, and was a constant nonetheless. */
+static kiln_status drop_inputs(const raiser *r, kln_onnx_graph *graph)
+{
+    kln_names constants;
+    kln_onnx_value *kept = kln_arena_alloc_zeroed(r->arena, graph->input_count, sizeof *kept);
+    size_t count = 0;
+    kiln_status status = kept != NULL ? KILN_OK : no_memory();
+    kln_names_init(&constants);
+    for (size_t i = 0; status == KILN_OK && i < graph->initializer_count; i++) {
+        status = kln_names_set(&constants, graph->initializers[i].name, 0);
+    }
+    for (size_t i = 0; status == KILN_OK && i < graph->input_count; i++) {
+        if (kln_names_get(&constants, graph->inputs[i].name) == KLN_NAMES_NONE) {
+            kept[count++] = graph->inputs[i];
+        }
+    }
+    kln_names_finish(&constants);
+    if (status == KILN_OK) {
+        graph->inputs = kept;
+        graph->input_capacity = graph->input_count;
+        graph->input_count = count;
+    }
+    return status;
+}
+
 static kiln_status set_opset(raiser *r)
 {
     kln_onnx_model *model = r->model;
@@ -308,8 +346,7 @@ kiln_status kln_raise_opset(kln_onnx_model *model, int64_t version)
     if (r.from == 0 || r.from >= version) {
         return KILN_OK;
     }
-    if (r.from < OLDEST || model->function_count != 0 ||
-        (model->ir_version < KLN_ONNX_IR_OF_OPTIONAL_INPUTS)) {
+    if (r.from < OLDEST || model->function_count != 0) {
         return kln_fail(KILN_ERROR_UNSUPPORTED,
                         "the model has operator set %lld%s and %lld is needed; from %d on it can "
                         "be raised; export the model with the newer one",
@@ -319,6 +356,9 @@ kiln_status kln_raise_opset(kln_onnx_model *model, int64_t version)
     }
     KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &r.inference));
     kiln_status status = raise_graph(&r, r.inference->graph, &model->graph, &made);
+    if (status == KILN_OK && model->ir_version < KLN_ONNX_IR_OF_OPTIONAL_INPUTS) {
+        status = drop_inputs(&r, &made);
+    }
     status = status == KILN_OK ? set_opset(&r) : status;
     kln_inference_destroy(r.inference);
     if (status == KILN_OK) {

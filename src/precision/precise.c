@@ -116,19 +116,6 @@ static kiln_status report_node(const precise_pass *pass, const precise_graph *gr
     return kln_precision_report_add(pass->report, &line);
 }
 
-uint64_t kln_precision_constant_bytes(const kln_onnx_graph *graph)
-{
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < graph->initializer_count; i++) {
-        bytes += graph->initializers[i].data.size;
-    }
-    for (size_t i = 0; i < graph->node_count; i++) {
-        const kln_onnx_attribute *value = kln_onnx_find_attribute(&graph->nodes[i], "value");
-        bytes += value != NULL && value->tensor != NULL ? value->tensor->data.size : 0;
-    }
-    return bytes;
-}
-
 static kiln_status fill_report(const precise_pass *pass)
 {
     kiln_precision_summary *totals = kln_precision_report_totals(pass->report);

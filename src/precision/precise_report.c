@@ -47,6 +47,19 @@ void kiln_precision_report_destroy(kiln_precision_report *report)
     }
 }
 
+uint64_t kln_precision_constant_bytes(const kln_onnx_graph *graph)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        bytes += graph->initializers[i].data.size;
+    }
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const kln_onnx_attribute *value = kln_onnx_find_attribute(&graph->nodes[i], "value");
+        bytes += value != NULL && value->tensor != NULL ? value->tensor->data.size : 0;
+    }
+    return bytes;
+}
+
 kiln_precision_summary *kln_precision_report_totals(kiln_precision_report *report)
 {
     return &report->summary;

@@ -25,10 +25,44 @@ static kiln_status no_memory(void)
 
 /* --- what is there --- */
 
-quantize_value *quantize_find(const quantize_pass *pass, const char *name)
+/* Past this, weights that are all the same number are no weights that somebody trained. */
+#define MOST_SPREAD ((size_t)1 << 26)
+
+/* What ConstantOfShape makes where its shape is known, as models without their weights have it. */
+static kiln_status spread_constant(quantize_pass *pass, const kln_onnx_node *node,
+                                   const kln_value *known, const kln_onnx_tensor **weights)
 {
-    const uint32_t place = name[0] != '\0' ? kln_names_get(&pass->names, name) : KLN_NAMES_NONE;
-    return place != KLN_NAMES_NONE ? &pass->values[place] : NULL;
+    const kln_onnx_attribute *value = kln_onnx_find_attribute(node, "value");
+    kiln_shape shape;
+    int64_t count = 0;
+    float number = 0;
+    if (!kln_graph_edit_is(node, "ConstantOfShape") || known == NULL || !known->is_constant ||
+        known->dtype != KILN_DTYPE_FLOAT32 || !kln_value_shape(known, &shape) ||
+        !kiln_shape_is_static(&shape) || kiln_shape_elements(&shape, &count) != KILN_OK ||
+        (size_t)count > MOST_SPREAD || shape.rank < 2) {
+        return KILN_OK;
+    }
+    if (value != NULL && value->tensor != NULL && value->tensor->data.size == sizeof number) {
+        memcpy(&number, value->tensor->data.data, sizeof number);
+    }
+    kln_arena *arena = &pass->inference->arena;
+    kln_onnx_tensor *made = kln_arena_alloc_zeroed(arena, 1, sizeof *made);
+    int64_t *dims = kln_arena_alloc_zeroed(arena, (size_t)shape.rank, sizeof *dims);
+    float *numbers = kln_arena_alloc(arena, (size_t)count * sizeof *numbers);
+    if (made == NULL || dims == NULL || numbers == NULL) {
+        return no_memory();
+    }
+    memcpy(dims, shape.dims, (size_t)shape.rank * sizeof *dims);
+    for (int64_t i = 0; i < count; i++) {
+        numbers[i] = number;
+    }
+    *made = (kln_onnx_tensor){.name = known->name,
+                              .dtype = KILN_DTYPE_FLOAT32,
+                              .rank = (size_t)shape.rank,
+                              .dims = dims,
+                              .data = {numbers, (size_t)count * sizeof *numbers}};
+    *weights = made;
+    return KILN_OK;
 }
 
 static kiln_status add_value(quantize_pass *pass, const char *name, uint32_t producer)
@@ -44,6 +78,9 @@ static kiln_status add_value(quantize_pass *pass, const char *name, uint32_t pro
                 known->initializer != NULL && known->initializer->data.data != NULL
             ? known->initializer
             : NULL;
+    if (weights == NULL && producer != KLN_NO_NODE) {
+        KLN_RETURN_IF_ERROR(spread_constant(pass, &pass->graph->nodes[producer], known, &weights));
+    }
     KLN_RETURN_IF_ERROR(kln_names_set(&pass->names, name, (uint32_t)pass->value_count));
     pass->values[pass->value_count] =
         (quantize_value){.name = name,
@@ -152,71 +189,6 @@ static void take_ranges(quantize_pass *pass)
 
 /* --- what is added --- */
 
-kln_onnx_tensor *quantize_add_tensor(quantize_pass *pass, const char *stem, const char *what,
-                                     kiln_dtype dtype, size_t rank, const int64_t *dims)
-{
-    kln_onnx_graph *made = &pass->made;
-    size_t count = 1;
-    int64_t *copied = kln_arena_alloc_zeroed(pass->arena, rank, sizeof *copied);
-    for (size_t i = 0; i < rank; i++) {
-        count *= (size_t)dims[i];
-    }
-    const size_t bytes = (count * kiln_dtype_bits(dtype) + 7) / 8;
-    void *data = kln_arena_alloc(pass->arena, bytes);
-    const char *name = kln_arena_printf(pass->arena, "%s/%s", stem, what);
-    kln_onnx_tensor *tensor = kln_arena_alloc_zeroed(pass->arena, 1, sizeof *tensor);
-    if (copied == NULL || data == NULL || name == NULL || tensor == NULL ||
-        kln_array_grow(pass->arena, &made->initializers, made->initializer_count,
-                       &made->initializer_capacity, sizeof *tensor) != KILN_OK) {
-        return NULL;
-    }
-    if (rank != 0) {
-        memcpy(copied, dims, rank * sizeof *copied);
-    }
-    *tensor = (kln_onnx_tensor){.name = name,
-                                .dtype = dtype,
-                                .wire_dtype = kln_onnx_wire_dtype(dtype),
-                                .rank = rank,
-                                .dims = copied,
-                                .data = {data, bytes}};
-    made->initializers[made->initializer_count++] = *tensor;
-    return tensor;
-}
-
-kiln_status quantize_add_node(quantize_pass *pass, const char *op, const char *const inputs[3],
-                              const char *output, int64_t axis, int64_t block)
-{
-    kln_onnx_graph *made = &pass->made;
-    kln_onnx_node node = {
-        .name = kln_arena_printf(pass->arena, "%s/node", output),
-        .op_type = op,
-        .domain = "",
-        .overload = "",
-        .inputs = kln_arena_alloc_zeroed(pass->arena, 3, sizeof(char *)),
-        .input_count = inputs[2] != NULL ? 3 : 2,
-        .outputs = kln_arena_alloc_zeroed(pass->arena, 1, sizeof(char *)),
-        .output_count = 1,
-        .attributes = kln_arena_alloc_zeroed(pass->arena, 2, sizeof *node.attributes)};
-    if (node.name == NULL || node.inputs == NULL || node.outputs == NULL ||
-        node.attributes == NULL) {
-        return no_memory();
-    }
-    memcpy(node.inputs, inputs, node.input_count * sizeof *node.inputs);
-    node.outputs[0] = output;
-    if (axis >= 0) {
-        node.attributes[node.attribute_count++] =
-            (kln_onnx_attribute){.name = "axis", .type = KLN_ONNX_ATTRIBUTE_INT, .i = axis};
-    }
-    if (block > 0) {
-        node.attributes[node.attribute_count++] =
-            (kln_onnx_attribute){.name = "block_size", .type = KLN_ONNX_ATTRIBUTE_INT, .i = block};
-    }
-    KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &made->nodes, made->node_count,
-                                       &made->node_capacity, sizeof node));
-    made->nodes[made->node_count++] = node;
-    return KILN_OK;
-}
-
 /* Quantized and back, once for all that read it so. */
 static kiln_status quantize_value_of(quantize_pass *pass, quantize_value *value)
 {
@@ -302,9 +274,11 @@ static kiln_status drop_unread(quantize_pass *pass)
     size_t nodes = 0;
     for (size_t i = 0; status == KILN_OK && i < made->node_count; i++) {
         const kln_onnx_node *node = &made->nodes[i];
-        const quantize_value *value = kln_graph_edit_is(node, "Constant") && node->output_count == 1
-                                          ? quantize_find(pass, node->outputs[0])
-                                          : NULL;
+        const quantize_value *value =
+            node->output_count == 1 && (kln_graph_edit_is(node, "Constant") ||
+                                        kln_graph_edit_is(node, "ConstantOfShape"))
+                ? quantize_find(pass, node->outputs[0])
+                : NULL;
         if (value == NULL || value->written == NULL ||
             kln_names_get(&read, value->name) != KLN_NAMES_NONE) {
             made->nodes[nodes++] = *node;

@@ -141,7 +141,8 @@ static void choose_beside(quantize_pass *pass, size_t index)
     }
     if (averages && is_from_conv(pass, quantize_find(pass, node->inputs[0]))) {
         chosen->input = 0;
-    } else if (kln_graph_edit_is(node, "Add") && node->input_count == 2) {
+    } else if ((kln_graph_edit_is(node, "Add") || kln_graph_edit_is(node, "Sum")) &&
+               node->input_count == 2) {
         const quantize_value *a = quantize_find(pass, node->inputs[0]);
         const quantize_value *b = quantize_find(pass, node->inputs[1]);
         if (a == NULL || b == NULL || a->weights != NULL || b->weights != NULL || a->dims < 3 ||

@@ -65,7 +65,7 @@ void quantize_choose(quantize_pass *pass);
 KILN_MUST_CHECK kiln_status quantize_weights(quantize_pass *pass, const quantize_value *value,
                                              const quantize_node *node, const char **name);
 
-/* What is added to the network. (quantize.c) */
+/* What is added to the network. (quantize_parts.c) */
 KILN_MUST_CHECK kiln_status quantize_add_node(quantize_pass *pass, const char *op,
                                               const char *const inputs[3], const char *output,
                                               int64_t axis, int64_t block);

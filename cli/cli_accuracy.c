@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli_accuracy.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+double cli_decibels(double signal, double noise)
+{
+    return noise > 0 ? 10 * log10(signal / noise) : (double)INFINITY;
+}
+
+/* --- running --- */
+
+typedef struct runner {
+    kiln_context *context;
+    kiln_named_tensor *inputs; /* those of a batch that the engine has */
+    kiln_named_tensor *outputs;
+    size_t input_count, output_count;
+} runner;
+
+static bool has_input(const kiln_engine *engine, const char *name)
+{
+    for (size_t i = 0; i < kiln_engine_input_count(engine); i++) {
+        kiln_binding binding = {.struct_size = sizeof binding};
+        if (kiln_engine_input(engine, i, &binding) == KILN_OK && strcmp(binding.name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static kiln_status run_batch(runner *run, const kiln_engine *engine,
+                             const kiln_named_tensor *inputs, size_t count)
+{
+    kiln_named_tensor *taken = realloc(run->inputs, (count + 1) * sizeof *taken);
+    if (taken == NULL) {
+        return KILN_ERROR_OUT_OF_MEMORY;
+    }
+    run->inputs = taken;
+    run->input_count = 0;
+    kiln_binding first = {.struct_size = sizeof first};
+    const bool is_single = count == 1 && kiln_engine_input(engine, 0, &first) == KILN_OK &&
+                           kiln_engine_input_count(engine) == 1;
+    for (size_t i = 0; i < count; i++) {
+        if (is_single || (inputs[i].name != NULL && has_input(engine, inputs[i].name))) {
+            taken[run->input_count] = inputs[i];
+            taken[run->input_count++].name = is_single ? first.name : inputs[i].name;
+        }
+    }
+    for (size_t i = 0; i < run->output_count; i++) {
+        run->outputs[i].tensor = (kiln_tensor){.data = NULL};
+    }
+    return kiln_context_run_tensors(run->context, taken, run->input_count, run->outputs,
+                                    run->output_count);
+}
+
+/* Numbers of an output, for free(). */
+static kiln_status read_output(const kiln_tensor *tensor, float **numbers, size_t *count)
+{
+    int64_t elements = 0;
+    kiln_status status = kiln_shape_elements(&tensor->desc.shape, &elements);
+    *count = (size_t)elements;
+    double *read = status == KILN_OK ? malloc((*count + 1) * sizeof *read) : NULL;
+    *numbers = read != NULL ? malloc((*count + 1) * sizeof **numbers) : NULL;
+    if (*numbers != NULL) {
+        status = kiln_tensor_read(tensor, 0, *count, read);
+        for (size_t i = 0; status == KILN_OK && i < *count; i++) {
+            (*numbers)[i] = (float)read[i];
+        }
+    } else if (status == KILN_OK) {
+        status = KILN_ERROR_OUT_OF_MEMORY;
+    }
+    free(read);
+    return status;
+}
+
+static kiln_status keep_outputs(cli_accuracy *accuracy, const runner *run)
+{
+    const size_t first = accuracy->batch_count * accuracy->output_count;
+    float **grown = realloc(accuracy->expected, (first + accuracy->output_count) * sizeof *grown);
+    if (grown == NULL) {
+        return KILN_ERROR_OUT_OF_MEMORY;
+    }
+    accuracy->expected = grown;
+    memset(&grown[first], 0, accuracy->output_count * sizeof *grown);
+    accuracy->batch_count++;
+    for (size_t i = 0; i < accuracy->output_count; i++) {
+        size_t count = 0;
+        const kiln_status status = read_output(&run->outputs[i].tensor, &grown[first + i], &count);
+        if (status != KILN_OK) {
+            return status;
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status compare_outputs(cli_accuracy *accuracy, const runner *run, size_t batch)
+{
+    for (size_t i = 0; i < accuracy->output_count; i++) {
+        cli_output_error *error = &accuracy->outputs[i];
+        const float *expected = accuracy->expected[batch * accuracy->output_count + i];
+        float *found = NULL;
+        size_t count = 0;
+        const kiln_status status = read_output(&run->outputs[i].tensor, &found, &count);
+        for (size_t k = 0; status == KILN_OK && k < count; k++) {
+            const double difference = (double)expected[k] - (double)found[k];
+            error->largest = fmax(error->largest, fabs((double)expected[k]));
+            error->worst = fmax(error->worst, fabs(difference));
+            error->signal += (double)expected[k] * (double)expected[k];
+            error->noise += difference * difference;
+        }
+        free(found);
+        if (status != KILN_OK) {
+            return status;
+        }
+    }
+    return KILN_OK;
+}
+
+/* Every batch through `engine`: its results are kept where it is the model's own, else compared. */
+static kiln_status run_all(cli_accuracy *accuracy, kiln_engine *engine)
+{
+    runner run = {.output_count = accuracy->output_count};
+    kiln_batch_folder *folder = NULL;
+    const bool keeps = engine == accuracy->before;
+    run.outputs = calloc(run.output_count + 1, sizeof *run.outputs);
+    kiln_status status = run.outputs != NULL ? kiln_batch_folder_open(accuracy->batches, &folder)
+                                             : KILN_ERROR_OUT_OF_MEMORY;
+    status = status == KILN_OK ? kiln_context_create(engine, NULL, &run.context) : status;
+    for (size_t i = 0; status == KILN_OK && i < run.output_count; i++) {
+        run.outputs[i].name = accuracy->outputs[i].name;
+    }
+    const kiln_batch_source source = kiln_batch_folder_source(folder);
+    for (size_t batch = 0; status == KILN_OK; batch++) {
+        const kiln_named_tensor *inputs = NULL;
+        size_t count = 0;
+        status = source.next(source.user, &inputs, &count);
+        if (status != KILN_OK || count == 0) {
+            break;
+        }
+        status = run_batch(&run, engine, inputs, count);
+        if (status == KILN_OK) {
+            status = keeps ? keep_outputs(accuracy, &run) : compare_outputs(accuracy, &run, batch);
+        }
+    }
+    kiln_context_destroy(run.context);
+    kiln_batch_folder_close(folder);
+    free(run.inputs);
+    free(run.outputs);
+    return status;
+}
+
+/* --- begin and end --- */
+
+kiln_status cli_accuracy_begin(cli_accuracy *accuracy)
+{
+    kiln_status status = kiln_engine_build_file(accuracy->path, NULL, &accuracy->before);
+    if (status != KILN_OK) {
+        return status;
+    }
+    accuracy->output_count = kiln_engine_output_count(accuracy->before);
+    accuracy->outputs = calloc(accuracy->output_count + 1, sizeof *accuracy->outputs);
+    if (accuracy->outputs == NULL) {
+        return KILN_ERROR_OUT_OF_MEMORY;
+    }
+    for (size_t i = 0; status == KILN_OK && i < accuracy->output_count; i++) {
+        kiln_binding binding = {.struct_size = sizeof binding};
+        status = kiln_engine_output(accuracy->before, i, &binding);
+        accuracy->outputs[i].name = binding.name;
+    }
+    return status == KILN_OK ? run_all(accuracy, accuracy->before) : status;
+}
+
+void cli_accuracy_finish(cli_accuracy *accuracy)
+{
+    for (size_t i = 0; i < accuracy->batch_count * accuracy->output_count; i++) {
+        free(accuracy->expected[i]);
+    }
+    free(accuracy->expected);
+    free(accuracy->outputs);
+    free(accuracy->nodes);
+    kiln_engine_release(accuracy->before);
+}
+
+/* --- measuring --- */
+
+static kiln_status convert_and_run(cli_accuracy *accuracy, const kiln_precision_options *how)
+{
+    kiln_network *network = NULL;
+    kiln_engine *engine = NULL;
+    kiln_status status = kiln_network_from_onnx(accuracy->path, &network);
+    status = status == KILN_OK ? kiln_network_convert(network, how, NULL) : status;
+    status = status == KILN_OK ? kiln_engine_build(network, NULL, &engine) : status;
+    status = status == KILN_OK ? run_all(accuracy, engine) : status;
+    kiln_engine_release(engine);
+    kiln_network_destroy(network);
+    return status;
+}
+
+kiln_status cli_accuracy_measure(cli_accuracy *accuracy, const char *const *kept, size_t count,
+                                 double *least)
+{
+    kiln_precision_options how = accuracy->how;
+    const char **names = calloc(how.keep_node_count + count + 1, sizeof *names);
+    if (names == NULL) {
+        return KILN_ERROR_OUT_OF_MEMORY;
+    }
+    for (size_t i = 0; i < how.keep_node_count + count; i++) {
+        names[i] = i < count ? kept[i] : how.keep_nodes[i - count];
+    }
+    how.keep_nodes = names;
+    how.keep_node_count += count;
+    for (size_t i = 0; i < accuracy->output_count; i++) {
+        accuracy->outputs[i] = (cli_output_error){.name = accuracy->outputs[i].name};
+    }
+    kiln_status status = convert_and_run(accuracy, &how);
+    /* With all of these kept nothing is left to convert: that costs nothing. */
+    status = status == KILN_ERROR_UNSUPPORTED && count > 0 ? KILN_OK : status;
+    free(names);
+    *least = (double)INFINITY;
+    for (size_t i = 0; i < accuracy->output_count; i++) {
+        const cli_output_error *error = &accuracy->outputs[i];
+        *least = fmin(*least, cli_decibels(error->signal, error->noise));
+    }
+    return status;
+}
+
+static int compare_costs(const void *left, const void *right)
+{
+    const double a = ((const cli_node_cost *)left)->decibels;
+    const double b = ((const cli_node_cost *)right)->decibels;
+    return a < b ? -1 : a > b;
+}
+
+static kiln_status list_nodes(cli_accuracy *accuracy, const kiln_precision_report *report)
+{
+    kiln_precision_summary summary = {.struct_size = sizeof summary};
+    kiln_status status = kiln_precision_report_summary(report, &summary);
+    accuracy->nodes = calloc(summary.node_count + 1, sizeof *accuracy->nodes);
+    if (accuracy->nodes == NULL) {
+        return KILN_ERROR_OUT_OF_MEMORY;
+    }
+    for (size_t i = 0; status == KILN_OK && i < summary.node_count; i++) {
+        kiln_precision_node node = {.struct_size = sizeof node};
+        status = kiln_precision_report_node(report, i, &node);
+        if (status == KILN_OK && node.reason == KILN_PRECISION_CONVERTED) {
+            accuracy->nodes[accuracy->node_count++] =
+                (cli_node_cost){.name = node.output[0] != '\0' ? node.output : node.name,
+                                .operator_type = node.operator_type};
+        }
+    }
+    return status;
+}
+
+kiln_status cli_accuracy_rank(cli_accuracy *accuracy, const kiln_precision_report *report)
+{
+    kiln_status status = list_nodes(accuracy, report);
+    const char **others = calloc(accuracy->node_count + 1, sizeof *others);
+    for (size_t i = 0; status == KILN_OK && others != NULL && i < accuracy->node_count; i++) {
+        size_t count = 0;
+        for (size_t k = 0; k < accuracy->node_count; k++) {
+            if (k != i) {
+                others[count++] = accuracy->nodes[k].name;
+            }
+        }
+        status = cli_accuracy_measure(accuracy, others, count, &accuracy->nodes[i].decibels);
+        cli_progress_set((double)(i + 1) / (double)accuracy->node_count);
+    }
+    status = status == KILN_OK && others == NULL ? KILN_ERROR_OUT_OF_MEMORY : status;
+    free(others);
+    if (status == KILN_OK && accuracy->node_count > 0) {
+        qsort(accuracy->nodes, accuracy->node_count, sizeof *accuracy->nodes, compare_costs);
+    }
+    return status;
+}
+
+kiln_status cli_accuracy_search(cli_accuracy *accuracy, double target, const char ***names,
+                                double *reached)
+{
+    const size_t all = accuracy->node_count;
+    const char **worst = calloc(all + 1, sizeof *worst);
+    size_t least = 0;
+    size_t most = all; /* with one left, or nothing would be converted */
+    kiln_status status = worst != NULL ? KILN_OK : KILN_ERROR_OUT_OF_MEMORY;
+    for (size_t i = 0; worst != NULL && i < all; i++) {
+        worst[i] = accuracy->nodes[i].name;
+    }
+    while (status == KILN_OK && least < most) {
+        const size_t tried = (least + most) / 2;
+        status = cli_accuracy_measure(accuracy, worst, tried, reached);
+        if (*reached >= target) {
+            most = tried;
+        } else {
+            least = tried + 1;
+        }
+    }
+    accuracy->kept = least < all ? least : 0;
+    for (size_t i = 0; status == KILN_OK && i < accuracy->kept; i++) {
+        accuracy->nodes[i].is_kept = true;
+    }
+    if (status == KILN_OK) {
+        status = cli_accuracy_measure(accuracy, worst, accuracy->kept, reached);
+    }
+    *names = worst;
+    return status;
+}

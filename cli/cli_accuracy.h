@@ -1,0 +1,65 @@
+/*
+ * cli_accuracy.h - what a conversion to a smaller type costs: a model and what it was converted to,
+ * on batches that the conversion did not see.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef CLI_ACCURACY_H
+#define CLI_ACCURACY_H
+
+#include "cli.h"
+
+/* The difference of an output's numbers: signal to noise is the sum of squares by that of the
+ * differences, in decibels; infinite where they are equal. */
+typedef struct cli_output_error {
+    const char *name; /* the engine's */
+    double largest;   /* number */
+    double worst;     /* difference */
+    double signal, noise;
+} cli_output_error;
+
+/* A node that was converted, and the least signal to noise of an output where it is the only one.
+ */
+typedef struct cli_node_cost {
+    const char *name; /* or that of its output */
+    const char *operator_type;
+    double decibels;
+    bool is_kept; /* by the search */
+} cli_node_cost;
+
+typedef struct cli_accuracy {
+    const char *path, *batches; /* the model, and the folder */
+    kiln_precision_options how; /* keep_nodes are the caller's */
+    kiln_engine *before;        /* of the model as it was */
+    cli_output_error *outputs;  /* of the last measurement */
+    size_t output_count;
+    float **expected; /* of each batch and output, in that order */
+    size_t batch_count;
+    cli_node_cost *nodes; /* those that hurt most first */
+    size_t node_count;
+    size_t kept; /* of them */
+} cli_accuracy;
+
+double cli_decibels(double signal, double noise);
+
+/* Runs the model as it is on every batch; cli_accuracy_finish is to follow. */
+KILN_MUST_CHECK kiln_status cli_accuracy_begin(cli_accuracy *accuracy);
+void cli_accuracy_finish(cli_accuracy *accuracy);
+
+/* Converts it with so many nodes kept beside the caller's, and fills in `outputs`; `*least` is the
+ * signal to noise of the worst of them. */
+KILN_MUST_CHECK kiln_status cli_accuracy_measure(cli_accuracy *accuracy, const char *const *kept,
+                                                 size_t count, double *least);
+/* What each converted node of `report` costs alone. */
+KILN_MUST_CHECK kiln_status cli_accuracy_rank(cli_accuracy *accuracy,
+                                              const kiln_precision_report *report);
+/* Keeps as few of those that hurt most as it takes to reach `target` decibels; where all of them
+ * are kept and it is not reached, INVALID_ARGUMENT. `*names` is for free(). */
+KILN_MUST_CHECK kiln_status cli_accuracy_search(cli_accuracy *accuracy, double target,
+                                                const char ***names, double *reached);
+
+/* A page of HTML with all of it; `model` is what was written. */
+cli_exit cli_accuracy_page(const cli_accuracy *accuracy, const kiln_precision_report *report,
+                           const char *model, const char *output);
+
+#endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli_accuracy.h"
+
+#define MIB 1048576.0
+/* The scale of the bars, in decibels: eight bits of noise are about 50. */
+#define WIDEST 80.0
+
+static void put_text(FILE *page, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        switch (*text) {
+            case '<': (void)fputs("&lt;", page); break;
+            case '>': (void)fputs("&gt;", page); break;
+            case '&': (void)fputs("&amp;", page); break;
+            case '"': (void)fputs("&quot;", page); break;
+            default: (void)fputc((unsigned char)*text < 0x20 ? '?' : *text, page);
+        }
+    }
+}
+
+static void put_decibels(FILE *page, double decibels)
+{
+    const double shown = fmax(0, fmin(WIDEST, decibels));
+    (void)fprintf(page,
+                  "<td class=n>%s%.1f dB</td><td><div class=bar style=\"width:%.0fpx;"
+                  "background:%s\"></div></td>",
+                  isinf(decibels) ? "over " : "", isinf(decibels) ? WIDEST * 2 : decibels,
+                  shown * 3,
+                  shown < 20   ? "#c0392b"
+                  : shown < 35 ? "#e0a030"
+                               : "#3a8a5a");
+}
+
+static void put_head(FILE *page, const cli_accuracy *accuracy, const kiln_precision_summary *s,
+                     const char *output)
+{
+    (void)fputs("<!DOCTYPE html><html lang=en><meta charset=utf-8><title>", page);
+    put_text(page, output);
+    (void)fputs(
+        "</title><style>body{font:15px/1.4 sans-serif;margin:2em auto;max-width:70em;"
+        "color:#222}table{border-collapse:collapse;margin:.5em 0 2em}th,td{padding:.2em "
+        ".8em;text-align:left;border-bottom:1px solid #ddd;vertical-align:middle}"
+        ".n{text-align:right;font-variant-numeric:tabular-nums}.bar{height:.8em;border-"
+        "radius:2px}h1{font-size:1.5em}h2{font-size:1.15em}.kept{color:#c0392b}"
+        "</style><h1>",
+        page);
+    put_text(page, accuracy->path);
+    (void)fputs(" &rarr; ", page);
+    put_text(page, output);
+    (void)fprintf(page,
+                  "</h1><p>%zu of %zu nodes converted, %zu stay in float32, %zu nodes added. "
+                  "Weights: %.2f MiB, before %.2f MiB.",
+                  s->converted_count, s->node_count, s->kept_count, s->cast_count,
+                  (double)s->bytes_after / MIB, (double)s->bytes_before / MIB);
+    if (s->saturated + s->vanished != 0) {
+        (void)fprintf(
+            page, " Of their numbers %" PRIu64 " were beyond the type and %" PRIu64 " became zero.",
+            s->saturated, s->vanished);
+    }
+    (void)fprintf(page, "</p><h2>Outputs, on %zu batches of ", accuracy->batch_count);
+    put_text(page, accuracy->batches);
+    (void)fputs(
+        "</h2><table><tr><th>output<th class=n>largest number<th class=n>largest "
+        "difference<th class=n>signal to noise<th></tr>",
+        page);
+    for (size_t i = 0; i < accuracy->output_count; i++) {
+        const cli_output_error *o = &accuracy->outputs[i];
+        (void)fputs("<tr><td>", page);
+        put_text(page, o->name);
+        (void)fprintf(page, "</td><td class=n>%.4g</td><td class=n>%.4g</td>", o->largest,
+                      o->worst);
+        put_decibels(page, cli_decibels(o->signal, o->noise));
+        (void)fputs("</tr>", page);
+    }
+    (void)fputs("</table>", page);
+}
+
+static void put_costs(FILE *page, const cli_accuracy *accuracy)
+{
+    if (accuracy->node_count == 0) {
+        return;
+    }
+    (void)fputs(
+        "<h2>What each node costs</h2><p>The signal to noise of the worst output where "
+        "this node alone is converted; those that hurt most first.</p><table><tr><th>node"
+        "<th>operator<th class=n>signal to noise<th><th></tr>",
+        page);
+    for (size_t i = 0; i < accuracy->node_count; i++) {
+        const cli_node_cost *node = &accuracy->nodes[i];
+        (void)fputs("<tr><td>", page);
+        put_text(page, node->name);
+        (void)fputs("</td><td>", page);
+        put_text(page, node->operator_type);
+        (void)fputs("</td>", page);
+        put_decibels(page, node->decibels);
+        (void)fprintf(page, "<td class=kept>%s</td></tr>", node->is_kept ? "kept" : "");
+    }
+    (void)fputs("</table>", page);
+}
+
+static void put_nodes(FILE *page, const kiln_precision_report *report, size_t count)
+{
+    (void)fputs("<h2>Every node</h2><table><tr><th>node<th>operator<th>computes in<th>why</tr>",
+                page);
+    for (size_t i = 0; i < count; i++) {
+        kiln_precision_node node = {.struct_size = sizeof node};
+        if (kiln_precision_report_node(report, i, &node) != KILN_OK) {
+            continue;
+        }
+        (void)fputs("<tr><td>", page);
+        put_text(page, node.name[0] != '\0' ? node.name : node.output);
+        (void)fputs("</td><td>", page);
+        put_text(page, node.operator_type);
+        (void)fprintf(page, "</td><td>%s</td><td>%s%s",
+                      node.dtype == KILN_DTYPE_UNDEFINED ? "-" : kiln_dtype_name(node.dtype),
+                      kiln_precision_reason_text(node.reason), node.detail[0] != '\0' ? ": " : "");
+        put_text(page, node.detail);
+        (void)fputs("</td></tr>", page);
+    }
+    (void)fputs("</table></html>\n", page);
+}
+
+cli_exit cli_accuracy_page(const cli_accuracy *accuracy, const kiln_precision_report *report,
+                           const char *model, const char *output)
+{
+    kiln_precision_summary summary = {.struct_size = sizeof summary};
+    if (kiln_precision_report_summary(report, &summary) != KILN_OK) {
+        return cli_fail();
+    }
+    FILE *page = fopen(output, "w");
+    if (page == NULL) {
+        cli_error("\"%s\" cannot be written: %s", output, strerror(errno));
+        return CLI_FAILED;
+    }
+    put_head(page, accuracy, &summary, model);
+    put_costs(page, accuracy);
+    put_nodes(page, report, summary.node_count);
+    const bool failed = ferror(page) != 0;
+    if (fclose(page) != 0 || failed) {
+        cli_error("\"%s\" cannot be written whole", output);
+        return CLI_FAILED;
+    }
+    return CLI_DONE;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "quantize_parts.h"
+
+#include <string.h>
+
+quantize_value *quantize_find(const quantize_pass *pass, const char *name)
+{
+    const uint32_t place = name[0] != '\0' ? kln_names_get(&pass->names, name) : KLN_NAMES_NONE;
+    return place != KLN_NAMES_NONE ? &pass->values[place] : NULL;
+}
+
+kln_onnx_tensor *quantize_add_tensor(quantize_pass *pass, const char *stem, const char *what,
+                                     kiln_dtype dtype, size_t rank, const int64_t *dims)
+{
+    kln_onnx_graph *made = &pass->made;
+    size_t count = 1;
+    int64_t *copied = kln_arena_alloc_zeroed(pass->arena, rank, sizeof *copied);
+    for (size_t i = 0; i < rank; i++) {
+        count *= (size_t)dims[i];
+    }
+    const size_t bytes = (count * kiln_dtype_bits(dtype) + 7) / 8;
+    void *data = kln_arena_alloc(pass->arena, bytes);
+    const char *name = kln_arena_printf(pass->arena, "%s/%s", stem, what);
+    kln_onnx_tensor *tensor = kln_arena_alloc_zeroed(pass->arena, 1, sizeof *tensor);
+    if (copied == NULL || data == NULL || name == NULL || tensor == NULL ||
+        kln_array_grow(pass->arena, &made->initializers, made->initializer_count,
+                       &made->initializer_capacity, sizeof *tensor) != KILN_OK) {
+        return NULL;
+    }
+    if (rank != 0) {
+        memcpy(copied, dims, rank * sizeof *copied);
+    }
+    *tensor = (kln_onnx_tensor){.name = name,
+                                .dtype = dtype,
+                                .wire_dtype = kln_onnx_wire_dtype(dtype),
+                                .rank = rank,
+                                .dims = copied,
+                                .data = {data, bytes}};
+    made->initializers[made->initializer_count++] = *tensor;
+    return tensor;
+}
+
+kiln_status quantize_add_node(quantize_pass *pass, const char *op, const char *const inputs[3],
+                              const char *output, int64_t axis, int64_t block)
+{
+    kln_onnx_graph *made = &pass->made;
+    kln_onnx_node node = {
+        .name = kln_arena_printf(pass->arena, "%s/node", output),
+        .op_type = op,
+        .domain = "",
+        .overload = "",
+        .inputs = kln_arena_alloc_zeroed(pass->arena, 3, sizeof(char *)),
+        .input_count = inputs[2] != NULL ? 3 : 2,
+        .outputs = kln_arena_alloc_zeroed(pass->arena, 1, sizeof(char *)),
+        .output_count = 1,
+        .attributes = kln_arena_alloc_zeroed(pass->arena, 2, sizeof *node.attributes)};
+    if (node.name == NULL || node.inputs == NULL || node.outputs == NULL ||
+        node.attributes == NULL) {
+        return kln_fail_memory(sizeof node, "a quantized network");
+    }
+    memcpy(node.inputs, inputs, node.input_count * sizeof *node.inputs);
+    node.outputs[0] = output;
+    if (axis >= 0) {
+        node.attributes[node.attribute_count++] =
+            (kln_onnx_attribute){.name = "axis", .type = KLN_ONNX_ATTRIBUTE_INT, .i = axis};
+    }
+    if (block > 0) {
+        node.attributes[node.attribute_count++] =
+            (kln_onnx_attribute){.name = "block_size", .type = KLN_ONNX_ATTRIBUTE_INT, .i = block};
+    }
+    KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &made->nodes, made->node_count,
+                                       &made->node_capacity, sizeof node));
+    made->nodes[made->node_count++] = node;
+    return KILN_OK;
+}
