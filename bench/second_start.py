@@ -6,8 +6,9 @@ turns, beside a run of the same plan as a file and trtexec's load of it.
     bench/second_start.py KILN MODEL SHAPE ROUNDS [TRTEXEC]
 
 SHAPE is given to --shape ("x=1x3x224x224", or "-" for none). TensorRT is found as always
-(KILN_TENSORRT). Prints JSON: seconds of the run that builds, medians of the others, and the ratio of
-each to trtexec's of the same round (median, least, greatest); without TRTEXEC, to the bare plan's.
+(KILN_TENSORRT). Prints JSON: seconds of the run that builds, medians of the others, and the ratio
+of each to trtexec's of the same round (median, least, greatest); without TRTEXEC, to the bare
+plan's.
 """
 import json
 import os

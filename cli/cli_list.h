@@ -19,6 +19,7 @@ extern const cli_command cli_command_compare;
 extern const cli_command cli_command_doctor;
 extern const cli_command cli_command_inspect;
 extern const cli_command cli_command_quantize;
+extern const cli_command cli_command_refit;
 extern const cli_command cli_command_run;
 
 #endif

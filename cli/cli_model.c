@@ -115,7 +115,7 @@ cli_exit cli_model_open(const cli_command *command, const char *path,
     if (status != KILN_OK && result == CLI_DONE) {
         result = cli_fail_issues(issues);
     } else if (result == CLI_DONE && settings->refit != NULL &&
-               kiln_engine_refit_file(*engine, settings->refit) != KILN_OK) {
+               kiln_engine_refit_file(*engine, settings->refit, NULL) != KILN_OK) {
         result = cli_fail();
     }
     kiln_issue_list_destroy(issues);

@@ -123,9 +123,9 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_load(const char *path,
                                                       kiln_engine **engine);
 
 /* What kiln_engine_save writes, in memory: `*bytes` belong to the engine and live as long as it
- * does. Errors: NULL_ARGUMENT; UNSUPPORTED for a backend that has nothing to save (mock), and for
- * weights in external files that ONNX Runtime was given as a file; OUT_OF_MEMORY. Any thread. Since
- * 0.1. */
+ * does, or until its weights are replaced (kiln_engine_refit). Errors: NULL_ARGUMENT; UNSUPPORTED
+ * for a backend that has nothing to save (mock), and for weights in external files that ONNX
+ * Runtime was given as a file; OUT_OF_MEMORY. Any thread. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_save_bytes(const kiln_engine *engine,
                                                             kiln_span *bytes);
 

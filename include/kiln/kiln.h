@@ -37,6 +37,7 @@
 #include <kiln/plan.h>
 #include <kiln/precision.h>
 #include <kiln/quantize.h>
+#include <kiln/refit.h>
 #include <kiln/scheduler.h>
 #include <kiln/status.h>
 #include <kiln/system.h>

@@ -1,9 +1,6 @@
 /*
  * plan.h - what an engine that is a plan of TensorRT tells and takes beside inputs and outputs: its
- * optimization profiles and layers, its memory, new weights, plugins.
- *
- *     kiln_named_tensor fresh = {"conv1.weight", tensor};
- *     if (kiln_engine_refit(engine, &fresh, 1) != KILN_OK) { ... }   // contexts go on with them
+ * optimization profiles and layers, its memory, plugins.
  *
  * An engine of another backend has none of this: the counts are 0, and a call that asks for
  * something fails with KILN_ERROR_UNSUPPORTED and the backend's name.
@@ -75,50 +72,6 @@ typedef struct kiln_gpu_memory {
  * 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_engine_gpu_memory(kiln_engine *engine,
                                                             kiln_gpu_memory *memory);
-
-/* --- new weights --- */
-
-/* Weights that can be replaced in an engine. */
-typedef struct kiln_refit_weight {
-    size_t struct_size; /* sizeof(kiln_refit_weight), set by the caller */
-    const char *name;   /* the engine's, as long as it lives */
-    kiln_dtype dtype;
-    int64_t elements;
-    bool missing; /* the plan lacks them, or the last refit could not be done without them */
-} kiln_refit_weight;
-
-/* How many there are: those that kiln_build_options.refit asked for. Errors: NULL_ARGUMENT;
- * UNSUPPORTED for a backend that has no refit, and for a plan that was built without it; STATE;
- * BACKEND; OUT_OF_MEMORY. Any thread. Since 0.1. */
-KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit_count(kiln_engine *engine, size_t *count);
-
-/* Weights `index`, from 0. Errors: as kiln_engine_refit_count; INVALID_ARGUMENT past the end or for
- * a struct_size that is too small. Any thread. Since 0.1. */
-KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit_get(kiln_engine *engine, size_t index,
-                                                           kiln_refit_weight *weight);
-
-/* Replaces weights by name, all of them or none. `weights` are dense tensors in host or device
- * memory and are read during the call only; the shape does not matter, the number of elements does.
- * It waits for runs of the engine's contexts and they wait for it; later runs use the new weights.
- * Enqueued work must be waited for first. Errors: as kiln_engine_refit_count; NULL_ARGUMENT;
- * EMPTY for none; NAME (with those there are, or one that is given twice), DTYPE, SIZE; STATE where
- * others are needed together with these, of a stripped plan all: their names are in the sentence,
- * and kiln_refit_weight.missing is set for each. Any thread. Since 0.1.
- */
-KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit(kiln_engine *engine,
-                                                       const kiln_named_tensor *weights,
-                                                       size_t count);
-
-/* The same with the weights of an ONNX model, which has the names that the plan was built with: for
- * a stripped plan, the model that it was built from. Errors: as kiln_engine_refit, and those of
- * reading a file. Since 0.1. */
-KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit_file(kiln_engine *engine, const char *path);
-
-/* The same with ONNX bytes in memory, read during the call only; external weight files are looked
- * for in `folder`, or in the working directory where it is NULL. Errors: as kiln_engine_refit_file;
- * EMPTY. Since 0.1. */
-KILN_API KILN_MUST_CHECK kiln_status kiln_engine_refit_bytes(kiln_engine *engine, kiln_span model,
-                                                             const char *folder);
 
 /* --- weights that do not all stay on the GPU (kiln_build_options.weight_streaming) --- */
 

@@ -42,6 +42,7 @@ static void destroy(kiln_engine *engine)
     kln_free(engine->inspection);
     kln_free(engine->cached);
     (void)pthread_mutex_destroy(&engine->inspecting);
+    (void)pthread_mutex_destroy(&engine->refitting);
     kln_shared_finish(&engine->shared);
     kln_free(engine);
 }
@@ -100,6 +101,7 @@ kiln_status kln_engine_adopt(const kiln_backend *backend, const kiln_backend_inf
     made->shared.info = *info;
     kln_arena_init(&made->arena);
     (void)pthread_mutex_init(&made->inspecting, NULL);
+    (void)pthread_mutex_init(&made->refitting, NULL);
     kiln_status status = kln_shared_init(&made->shared);
     if (status == KILN_OK) {
         status = describe(made, options, source);

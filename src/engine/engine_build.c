@@ -213,12 +213,26 @@ static kiln_status serialize(const char *function, const kiln_engine *engine, ki
     return status;
 }
 
+/* Saving changes nothing that a caller sees, but must not meet a refit. */
+static kln_shared *hold(const kiln_engine *engine)
+{
+    union {
+        const kiln_engine *in;
+        kiln_engine *out;
+    } held = {.in = engine};
+    kln_shared_hold_weights(&held.out->shared);
+    return &held.out->shared;
+}
+
 kiln_status kiln_engine_save_bytes(const kiln_engine *engine, kiln_span *bytes)
 {
     KLN_RETURN_IF_NULL(bytes);
     *bytes = (kiln_span){NULL, 0};
     KLN_RETURN_IF_NULL(engine);
-    return serialize(__func__, engine, bytes);
+    kln_shared *shared = hold(engine);
+    const kiln_status status = serialize(__func__, engine, bytes);
+    kln_shared_let_weights_go(shared);
+    return status;
 }
 
 kiln_status kiln_engine_manifest(const kiln_engine *engine, char *text, size_t size, size_t *length)
@@ -232,10 +246,14 @@ kiln_status kiln_engine_manifest(const kiln_engine *engine, char *text, size_t s
     }
     kiln_span bytes = {NULL, 0};
     char *written = NULL;
-    KLN_RETURN_IF_ERROR(serialize(__func__, engine, &bytes));
-    KLN_RETURN_IF_ERROR(kln_manifest_write(engine, bytes, &written));
+    kln_shared *shared = hold(engine);
+    kiln_status status = serialize(__func__, engine, &bytes);
+    if (status == KILN_OK) {
+        status = kln_manifest_write(engine, bytes, &written);
+    }
+    kln_shared_let_weights_go(shared);
+    KLN_RETURN_IF_ERROR(status);
     *length = strlen(written);
-    kiln_status status = KILN_OK;
     if (size > 0) {
         (void)snprintf(text, size, "%s", written);
         status = *length < size ? KILN_OK
@@ -248,12 +266,10 @@ kiln_status kiln_engine_manifest(const kiln_engine *engine, char *text, size_t s
     return status;
 }
 
-kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)
+static kiln_status save(const char *function, const kiln_engine *engine, const char *path)
 {
-    KLN_RETURN_IF_NULL(engine);
-    KLN_RETURN_IF_NULL(path);
     kiln_span bytes = {NULL, 0};
-    KLN_RETURN_IF_ERROR(serialize(__func__, engine, &bytes));
+    KLN_RETURN_IF_ERROR(serialize(function, engine, &bytes));
     kln_output file;
     KLN_RETURN_IF_ERROR(kln_output_open(path, &file));
     kiln_status status = kln_output_write(&file, bytes.data, bytes.size);
@@ -266,6 +282,16 @@ kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)
                                             : kln_output_commit(&file);
     }
     kln_output_discard(&file);
+    return status;
+}
+
+kiln_status kiln_engine_save(const kiln_engine *engine, const char *path)
+{
+    KLN_RETURN_IF_NULL(engine);
+    KLN_RETURN_IF_NULL(path);
+    kln_shared *shared = hold(engine);
+    const kiln_status status = save(__func__, engine, path);
+    kln_shared_let_weights_go(shared);
     return status;
 }
 

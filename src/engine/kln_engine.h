@@ -24,6 +24,7 @@ struct kiln_engine {
     kiln_build_options built; /* what it was built with, but for texts and lists */
     const char *source;       /* the file it came from, or "" */
     kln_arena arena;
+    pthread_mutex_t refitting; /* one refit at a time */
     struct kln_cached *cached; /* where it lies in a cache (engine_cache.h), or NULL */
     kln_names inputs;          /* name -> index of the binding */
     kln_names outputs;         /* likewise; a tensor may be both, and is one binding each */

@@ -9,6 +9,7 @@ static void init_locks(kln_shared *shared)
 {
     pthread_rwlockattr_t kind;
     (void)pthread_mutex_init(&shared->order, NULL); /* Linux's cannot fail */
+    exec_states_init(shared);
     /* Runs that follow each other without a gap would keep a refit waiting for ever. */
     (void)pthread_rwlockattr_init(&kind);
     (void)pthread_rwlockattr_setkind_np(&kind, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
@@ -46,6 +47,7 @@ void kln_shared_finish(kln_shared *shared)
 {
     kiln_stream_destroy(shared->sharing);
     (void)pthread_mutex_destroy(&shared->order);
+    exec_states_finish(shared);
     if (shared->measured != NULL) {
         (void)pthread_mutex_destroy(&shared->measured->mutex);
         kln_free(shared->measured);
@@ -71,6 +73,20 @@ void kln_shared_unlock_weights(kln_shared *shared)
     (void)pthread_rwlock_unlock(&shared->weights);
 }
 
+void kln_shared_hold_weights(kln_shared *shared)
+{
+    if (shared->backend->refit != NULL) {
+        (void)pthread_rwlock_rdlock(&shared->weights);
+    }
+}
+
+void kln_shared_let_weights_go(kln_shared *shared)
+{
+    if (shared->backend->refit != NULL) {
+        (void)pthread_rwlock_unlock(&shared->weights);
+    }
+}
+
 /* --- create and destroy --- */
 
 static kiln_status init(kln_exec *exec, const kiln_context_options *options)
@@ -89,10 +105,10 @@ static kiln_status init(kln_exec *exec, const kiln_context_options *options)
         exec->slots[i].pending = true;
     }
     KLN_RETURN_IF_ERROR(exec_gpu_create(exec, options));
-    kiln_context_options backends = *options;
-    backends.stream = exec->gpu != NULL ? exec->gpu->work : NULL;
-    KLN_RETURN_IF_ERROR(
-        exec->shared->backend->context.create(exec->shared->state, &backends, &exec->state));
+    exec->options = *options;
+    exec->options.stream = exec->gpu != NULL ? exec->gpu->work : NULL;
+    KLN_RETURN_IF_ERROR(exec_state_create(exec));
+    exec->options.runtime_cache = NULL; /* the caller's text */
     return exec_stop_create(exec, options);
 }
 
@@ -119,9 +135,7 @@ static void release_parts(kln_exec *exec)
     exec_stop_destroy(exec);
     /* Graphs and what is under way use the backend's memory and the slots'. */
     kiln_stream *work = exec_gpu_destroy(exec);
-    if (exec->state != NULL) {
-        exec->shared->backend->context.destroy(exec->state);
-    }
+    exec_state_destroy(exec);
     kiln_stream_destroy(work);
     for (size_t i = 0; i < exec->slot_count; i++) {
         exec_release_owned(exec, &exec->slots[i]);

@@ -5,8 +5,9 @@
  * back; graph_cache.c one entry for each set of bindings, and which of them keep a graph;
  * graph_capture.c makes a graph; graph_search.c finds the fastest variant of it; exec_overlap.c
  * memory that a run reads and writes; exec_bind.c binds; exec_stop.c ends a run before its time;
- * exec_gpu.c the streams and events of a run on a GPU; exec_wait.c its end; exec_run.c a run, on
- * one screen; exec_create.c makes what runs.
+ * exec_gpu.c the streams and events of a run on a GPU; exec_wait.c its end; exec_state.c the
+ * backend's context, and another one after a refit; exec_run.c a run, on one screen; exec_create.c
+ * makes what runs.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -154,8 +155,10 @@ enum { EXEC_RUN_NONE, EXEC_RUN_UNDER_WAY, EXEC_RUN_STOPPING, EXEC_RUN_STOPPED };
 
 struct kln_exec {
     kln_shared *shared;
-    void *state;      /* the backend's context */
-    exec_slot *slots; /* one for each binding, in the order of the description */
+    void *state;                  /* the backend's context */
+    void *engine;                 /* the backend's engine that it is of */
+    kiln_context_options options; /* what it was made with */
+    exec_slot *slots;             /* one for each binding, in the order of the description */
     size_t slot_count;
     exec_gpu *gpu; /* NULL: on the CPU */
 
@@ -221,21 +224,6 @@ KILN_MUST_CHECK kiln_status exec_check_dtype(const kiln_binding *binding);
 /* RANK, SHAPE. */
 KILN_MUST_CHECK kiln_status exec_check_shape(const kiln_binding *binding, const kiln_shape *shape);
 
-/* Weights do not change while a run reads them. */
-static inline void exec_hold_weights(kln_exec *exec)
-{
-    if (exec->shared->backend->plan != NULL) {
-        (void)pthread_rwlock_rdlock(&exec->shared->weights);
-    }
-}
-
-static inline void exec_let_weights_go(kln_exec *exec)
-{
-    if (exec->shared->backend->plan != NULL) {
-        (void)pthread_rwlock_unlock(&exec->shared->weights);
-    }
-}
-
 /* --- a run that ends before its time (exec_stop.c) --- */
 
 /* After the backend's state and the GPU's part are there. */
@@ -250,6 +238,16 @@ static inline bool exec_is_stopped(kln_exec *exec)
 {
     return atomic_load_explicit(&exec->run_state, memory_order_relaxed) >= EXEC_RUN_STOPPING;
 }
+
+/* --- an engine in the place of another (exec_state.c) --- */
+
+void exec_states_init(kln_shared *shared);
+void exec_states_finish(kln_shared *shared);
+/* Makes the backend's context of the engine that there is now. */
+KILN_MUST_CHECK kiln_status exec_state_create(kln_exec *exec);
+void exec_state_destroy(kln_exec *exec);
+/* With the weights held: where another engine took the place of the context's, goes over to it. */
+KILN_MUST_CHECK kiln_status exec_state_follow(kln_exec *exec);
 
 /* --- memory that is read and written (exec_overlap.c) --- */
 

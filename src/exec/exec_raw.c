@@ -66,9 +66,9 @@ static kiln_status time_on_gpu(kln_exec *exec, uint64_t *took)
                         "kiln_context_run_raw: the %s backend enqueues nothing on a stream",
                         exec->shared->info.name);
     }
-    exec_hold_weights(exec);
+    kln_shared_hold_weights(exec->shared);
     const kiln_status status = time_enqueued(exec, took);
-    exec_let_weights_go(exec);
+    kln_shared_let_weights_go(exec->shared);
     return status;
 }
 

@@ -239,12 +239,15 @@ static kiln_status run_on_gpu(kln_exec *exec, kiln_stream *stream, bool waits)
 
 static kiln_status compute(kln_exec *exec, kiln_stream *stream, bool waits)
 {
-    exec_run_begins(exec); /* from here on it may be stopped */
-    exec_hold_weights(exec);
-    const kiln_status status =
-        exec->gpu != NULL ? run_on_gpu(exec, stream, waits) : run_on_backend(exec);
-    exec_let_weights_go(exec);
-    return exec_run_ends(exec, status);
+    kln_shared_hold_weights(exec->shared);
+    kiln_status status = exec_state_follow(exec);
+    if (status == KILN_OK) {
+        exec_run_begins(exec); /* from here on it may be stopped */
+        status = exec->gpu != NULL ? run_on_gpu(exec, stream, waits) : run_on_backend(exec);
+        status = exec_run_ends(exec, status);
+    }
+    kln_shared_let_weights_go(exec->shared);
+    return status;
 }
 
 kiln_status kln_exec_run(kln_exec *exec, kiln_stream *stream, bool waits)

@@ -266,8 +266,8 @@ kiln_status kln_exec_search(kln_exec *exec, uint64_t nanoseconds)
         gpu->current->mode != ENTRY_GRAPH || gpu->current->searched) {
         return KILN_OK;
     }
-    exec_hold_weights(exec);
+    kln_shared_hold_weights(exec->shared);
     const kiln_status status = search_on_gpu(exec, nanoseconds);
-    exec_let_weights_go(exec);
+    kln_shared_let_weights_go(exec->shared);
     return status;
 }

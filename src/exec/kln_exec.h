@@ -16,10 +16,20 @@
 #include "graph_variants.h"
 #include "seam/kln_seam.h"
 
+/* A backend's engine that another one has taken the place of, until nobody runs it any more. */
+typedef struct kln_former {
+    struct kln_former *next;
+    void *state;
+    size_t users;
+} kln_former;
+
 /* What all who run one engine share. */
 typedef struct kln_shared {
     const kiln_backend *backend;
-    void *state;            /* the backend's engine */
+    void *state;            /* the backend's engine; another one after a refit */
+    pthread_mutex_t states; /* guards the two below */
+    size_t users;           /* contexts of `state` */
+    kln_former *former;
     kiln_backend_info info; /* as it was probed, with what this engine can do */
     kiln_description description;
     int32_t device;        /* the GPU it works on, or -1 */
@@ -44,6 +54,13 @@ void kln_shared_finish(kln_shared *shared);
 KILN_MUST_CHECK kiln_status kln_shared_lock_weights(kln_shared *shared);
 /* Runs take the weights as they are now, and capture anew. */
 void kln_shared_unlock_weights(kln_shared *shared);
+/* Keeps the weights, and the state, as they are; for reading, so several may. */
+void kln_shared_hold_weights(kln_shared *shared);
+void kln_shared_let_weights_go(kln_shared *shared);
+
+/* Puts `state`, which is of the same description, in the place of the one that there is, with the
+ * weights locked: runs from then on move to it. OUT_OF_MEMORY, and then it is the caller's. */
+KILN_MUST_CHECK kiln_status kln_shared_replace(kln_shared *shared, void *state);
 
 /* One user of an engine. One thread at a time, but for kln_exec_cancel. */
 typedef struct kln_exec kln_exec;

@@ -268,6 +268,9 @@ typedef struct kln_onnx_model { /* ModelProto */
     uint32_t present;
     kln_onnx_unknown unknown;      /* training_info and device configurations among them */
     struct kln_onnx_model *origin; /* that parts of this one lie in, kept as long; or NULL */
+    void *kept;                    /* memory that it was read from, for kln_free; or NULL */
+    bool *replaced; /* which initializers kln_onnx_replace gave it, where that made it of `origin`;
+                       or NULL */
     atomic_uint references;
 } kln_onnx_model;
 
@@ -365,6 +368,23 @@ kln_onnx_model *kln_onnx_model_retain(const kln_onnx_model *model);
  * long, is not to be changed in its place. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status kln_onnx_model_share(const kln_onnx_model *model,
                                                  kln_onnx_model **shared);
+
+/* New data for an initializer of the main graph. */
+typedef struct kln_onnx_weight {
+    const char *name;
+    kiln_span data; /* of the initializer's size */
+} kln_onnx_weight;
+
+/* Another model with copies of these in the place of its own, for kln_onnx_model_destroy; of one
+ * that was made so, the replaced ones stay replaced. What a chain of them holds does not grow.
+ * NAME, SIZE, OUT_OF_MEMORY. (onnx_replace.c) */
+KILN_MUST_CHECK kiln_status kln_onnx_replace(const kln_onnx_model *model,
+                                             const kln_onnx_weight *weights, size_t count,
+                                             kln_onnx_model **made);
+
+/* The initializers of the main graph that hold numbers: how many, and number `index` of them. */
+size_t kln_onnx_weight_count(const kln_onnx_model *model);
+const kln_onnx_tensor *kln_onnx_weight_at(const kln_onnx_model *model, size_t index);
 
 /* Where the weights go when a model is written. */
 typedef enum kln_onnx_weights {

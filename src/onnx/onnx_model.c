@@ -131,5 +131,6 @@ void kln_onnx_model_destroy(kln_onnx_model *model)
     kln_free(model->mappings);
     kln_onnx_model_destroy(model->origin);
     kln_arena_finish(&model->arena);
+    kln_free(model->kept);
     kln_free(model);
 }

@@ -208,6 +208,9 @@ kiln_status kln_onnx_read_file(const char *path, kln_onnx_model **model)
 
 kiln_status kln_onnx_check_files(const kln_onnx_model *model)
 {
+    if (model != NULL && model->origin != NULL) {
+        KLN_RETURN_IF_ERROR(kln_onnx_check_files(model->origin));
+    }
     for (size_t i = 0; model != NULL && i < model->mapping_count; i++) {
         if (!kln_mapping_is_copy(&model->mappings[i])) {
             KLN_RETURN_IF_ERROR(kln_bytes_check(

@@ -59,6 +59,15 @@ KILN_MUST_CHECK kiln_status kln_model_read(const kiln_model *model, struct kln_o
 KILN_MUST_CHECK kiln_status kln_model_read_anew(const kiln_model *model,
                                                 struct kln_onnx_model **onnx);
 
+/* For backends whose weights are a model's initializers: one as kiln_engine_refit_get tells of it,
+ * and kln_onnx_replace of what a refit gives. */
+struct kln_onnx_tensor;
+KILN_MUST_CHECK kiln_status kln_refit_weight_of(const struct kln_onnx_tensor *tensor,
+                                                kiln_refit_weight *weight);
+KILN_MUST_CHECK kiln_status kln_refit_replace(const struct kln_onnx_model *model,
+                                              const kiln_named_tensor *weights, size_t count,
+                                              struct kln_onnx_model **made);
+
 /* Another way to build a model than as it was asked for, with the same results but for rounding. */
 typedef struct kln_variant {
     kiln_build_options options; /* the ones asked for at first, to be changed */

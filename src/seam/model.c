@@ -75,3 +75,34 @@ kiln_status kiln_model_bytes(const kiln_model *model, kiln_span *bytes)
     *bytes = (kiln_span){model->written->data, model->written->size};
     return KILN_OK;
 }
+
+kiln_status kln_refit_weight_of(const kln_onnx_tensor *tensor, kiln_refit_weight *weight)
+{
+    weight->name = tensor->name;
+    weight->dtype = tensor->dtype;
+    weight->elements = 1;
+    for (size_t i = 0; i < tensor->rank; i++) {
+        weight->elements *= tensor->dims[i]; /* what the reader held to the size of the data */
+    }
+    return KILN_OK;
+}
+
+kiln_status kln_refit_replace(const kln_onnx_model *model, const kiln_named_tensor *weights,
+                              size_t count, kln_onnx_model **made)
+{
+    kln_onnx_weight *given = kln_alloc_zeroed(count, sizeof *given);
+    if (given == NULL) {
+        return kln_fail_memory(count * sizeof *given, "the list of weights");
+    }
+    kiln_status status = KILN_OK;
+    for (size_t i = 0; i < count && status == KILN_OK; i++) {
+        const kiln_tensor *tensor = &weights[i].tensor;
+        given[i] = (kln_onnx_weight){weights[i].name, {tensor->data, 0}};
+        status = kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &given[i].data.size);
+    }
+    if (status == KILN_OK) {
+        status = kln_onnx_replace(model, given, count, made);
+    }
+    kln_free(given);
+    return status;
+}

@@ -36,6 +36,13 @@ KILN_MUST_CHECK kiln_status kln_npy_read(kiln_span file, kiln_tensor *tensor);
 KILN_MUST_CHECK kiln_status kln_npz_read(kiln_span file, kiln_named_tensor **tensors,
                                          size_t *count);
 
+/* Whether these bytes begin as a .safetensors file does, and no ONNX model can. */
+bool kln_safetensors_is(kiln_span file);
+/* Its tensors, in the order of their bytes, which stay where they lie in `file`, not always
+ * aligned; all else is the arena's. MALFORMED, UNSUPPORTED (a type), RANK, LIMIT, OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status kln_safetensors_read(kiln_span file, kln_arena *arena,
+                                                 kiln_named_tensor **tensors, size_t *count);
+
 /* Conversions of one element, round to nearest even, as IEEE 754 and the ONNX specification say. */
 float kln_float_from_half(uint16_t bits);
 uint16_t kln_half_from_float(float value);

@@ -268,7 +268,7 @@ TEST(sentences_speak_of_options)
         {"gpu_fallback: it goes with dla_core, which is not set",
          "--gpu-fallback: it goes with --dla-core, which is not set"},
         {"refit: the plan was built without kiln_build_options.refit, so its weights stay",
-         "--refit-from: the plan was built without --refit of `kiln build`, so its weights stay"},
+         "new weights: the plan was built without --refit of `kiln build`, so its weights stay"},
         {"give them first (kiln_engine_refit_file)", "give them first (--refit-from)"},
         {"a.onnx: kiln_engine_tune_file: input \"x\" has a dynamic dimension",
          "a.onnx: input \"x\" has a dynamic dimension"},
@@ -276,7 +276,7 @@ TEST(sentences_speak_of_options)
         {"there is no input \"weight_streaming\"", "there is no input \"weight_streaming\""},
         {"\"dla_core.onnx\": there is no such file", "\"dla_core.onnx\": there is no such file"},
         {"/tmp/timing_cache.onnx: the provider has plugins, and a refit: no",
-         "/tmp/timing_cache.onnx: the provider has plugins, and a --refit-from: no"},
+         "/tmp/timing_cache.onnx: the provider has plugins, and a new weights: no"},
         {"", ""},
     };
     (void)state;

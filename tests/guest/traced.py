@@ -48,6 +48,7 @@ def commands():
         yield ["run", "out/add.saved", "-i", "1"]
     yield ["compare", "add.onnx", "-i", "1"]
     yield ["quantize", "add.onnx", "-p", "fp16", "-o", "out/half.onnx"]
+    yield ["refit", "gather.onnx", "gather.onnx", "-o", "out/refitted.onnx", "-b", "reference"]
     yield ["cache", "list"]
     yield ["cache", "verify", "--cache", "out"]
     yield ["cache", "clear", "--cache", "out"]

@@ -58,7 +58,7 @@ static kiln_status use_engine(const life *self, kiln_engine *engine)
     KLN_RETURN_IF_ERROR(kiln_engine_inspect(engine, &json));
     KLN_RETURN_IF_ERROR(kiln_engine_set_weight_streaming(engine, 16));
     KLN_RETURN_IF_ERROR(kiln_engine_refit_count(engine, &count));
-    KLN_RETURN_IF_ERROR(kiln_engine_refit(engine, weights, 2));
+    KLN_RETURN_IF_ERROR(kiln_engine_refit(engine, weights, 2, NULL));
     return use_context(self, engine);
 }
 

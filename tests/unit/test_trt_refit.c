@@ -71,7 +71,7 @@ LAYOUTS_TEST(weights_are_replaced)
     check_run(context, 19, 22);
     check_run(context, 19, 22);
     check_run(context, 19, 22); /* a graph by now, which has the old weights */
-    assert_ok(kiln_engine_refit(engine, weights, 2));
+    assert_ok(kiln_engine_refit(engine, weights, 2, NULL));
     check_run(context, 17, 16);
     check_run(context, 17, 16);
     check_run(context, 17, 16);
@@ -84,28 +84,28 @@ LAYOUTS_TEST(all_or_none)
     owned_context context = context_on(engine);
     prepare(weights);
     if (ON_STAND_IN) { /* which has folded them together; a real library need not have */
-        assert_fails(KILN_ERROR_STATE, kiln_engine_refit(engine, weights, 1),
+        assert_fails(KILN_ERROR_STATE, kiln_engine_refit(engine, weights, 1, NULL),
                      "1 weights are needed together with these and were not given: \"b\"");
         assert_true(weight_of(engine, "b").missing);
     }
     weights[1].name = "c";
-    assert_fails(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2),
+    assert_fails(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2, NULL),
                  "there are no weights \"c\" that can be replaced; there are: ");
     weights[1].name = NULL;
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_refit(engine, weights, 2));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_refit(engine, weights, 2, NULL));
     weights[1] = (kiln_named_tensor){"b", host_floats(biases, KILN_SHAPE(1))};
-    assert_fails(KILN_ERROR_SIZE, kiln_engine_refit(engine, weights, 2),
+    assert_fails(KILN_ERROR_SIZE, kiln_engine_refit(engine, weights, 2, NULL),
                  "have 2 elements, 1 were given");
     weights[1] =
         (kiln_named_tensor){"b", KILN_HOST_TENSOR(KILN_DTYPE_INT32, KILN_SHAPE(2), biases, 8)};
-    assert_status(KILN_ERROR_DTYPE, kiln_engine_refit(engine, weights, 2));
+    assert_status(KILN_ERROR_DTYPE, kiln_engine_refit(engine, weights, 2, NULL));
     weights[1] = (kiln_named_tensor){"b", host_floats(biases, KILN_SHAPE(2))};
     weights[1].tensor.bytes = 4;
-    assert_status(KILN_ERROR_SIZE, kiln_engine_refit(engine, weights, 2));
-    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_refit(engine, NULL, 2));
-    assert_status(KILN_ERROR_EMPTY, kiln_engine_refit(engine, weights, 0));
+    assert_status(KILN_ERROR_SIZE, kiln_engine_refit(engine, weights, 2, NULL));
+    assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_refit(engine, NULL, 2, NULL));
+    assert_status(KILN_ERROR_EMPTY, kiln_engine_refit(engine, weights, 0, NULL));
     weights[1] = weights[0];
-    assert_fails(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2),
+    assert_fails(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2, NULL),
                  "weights \"w\" are given twice, at 0 and 1");
     check_run(context, 19, 22);
 }
@@ -140,8 +140,8 @@ LAYOUTS_TEST(only_the_marked_weights_can_be_replaced)
     prepare(weights);
     assert_ok(kiln_engine_refit_count(engine, &count));
     assert_int_equal(count, 1);
-    assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2));
-    assert_ok(kiln_engine_refit(engine, &weights[1], 1));
+    assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2, NULL));
+    assert_ok(kiln_engine_refit(engine, &weights[1], 1, NULL));
     kiln_context *context = context_on(engine);
     check_run(context, 8, 0);
     kiln_context_destroy(context);
@@ -172,15 +172,16 @@ static void refit_from_bytes(kiln_engine *engine, kiln_context *context, const c
     assert_int_equal(fclose(file), 0);
     for (size_t shift = 0; shift < 4; shift++) {
         memmove(bytes + shift, bytes + (shift > 0 ? shift - 1 : 0), size);
-        assert_ok(kiln_engine_refit_bytes(engine, (kiln_span){bytes + shift, size}, NULL));
+        assert_ok(kiln_engine_refit_bytes(engine, (kiln_span){bytes + shift, size}, NULL, NULL));
         check_run(context, 19, 22);
     }
-    assert_status(KILN_ERROR_EMPTY, kiln_engine_refit_bytes(engine, (kiln_span){bytes, 0}, NULL));
+    assert_status(KILN_ERROR_EMPTY,
+                  kiln_engine_refit_bytes(engine, (kiln_span){bytes, 0}, NULL, NULL));
     assert_status(KILN_ERROR_NULL_ARGUMENT,
-                  kiln_engine_refit_bytes(engine, (kiln_span){NULL, 1}, NULL));
+                  kiln_engine_refit_bytes(engine, (kiln_span){NULL, 1}, NULL, NULL));
     for (size_t cut = 1; cut < size; cut += size / 16) {
         const kiln_span part = {bytes + 3, cut};
-        assert_int_not_equal(kiln_engine_refit_bytes(engine, part, NULL), KILN_OK);
+        assert_int_not_equal(kiln_engine_refit_bytes(engine, part, NULL, NULL), KILN_OK);
         assert_message("refit: ");
     }
     check_run(context, 19, 22);
@@ -203,12 +204,12 @@ LAYOUTS_TEST(a_stripped_plan_gets_its_weights_from_the_model)
                  "the plan was stripped of its weights, and TensorRT would run it on zeros");
     assert_true(weight_of(engine, "w").missing && weight_of(engine, "b").missing);
     const kiln_named_tensor bias = {"b", host_floats(biases, KILN_SHAPE(2))};
-    assert_fails(KILN_ERROR_STATE, kiln_engine_refit(engine, &bias, 1),
+    assert_fails(KILN_ERROR_STATE, kiln_engine_refit(engine, &bias, 1, NULL),
                  "1 weights are needed together with these and were not given: \"w\"");
-    assert_status(KILN_ERROR_NOT_FOUND, kiln_engine_refit_file(engine, "/no/such.onnx"));
+    assert_status(KILN_ERROR_NOT_FOUND, kiln_engine_refit_file(engine, "/no/such.onnx", NULL));
     assert_status(KILN_ERROR_MALFORMED,
-                  kiln_engine_refit_file(engine, kiln_test_file("no.onnx", "\x0f\x0f", 2)));
-    assert_ok(kiln_engine_refit_file(engine, path));
+                  kiln_engine_refit_file(engine, kiln_test_file("no.onnx", "\x0f\x0f", 2), NULL));
+    assert_ok(kiln_engine_refit_file(engine, path, NULL));
     check_run(context, 19, 22);
     refit_from_bytes(engine, context, path);
     assert_false(weight_of(engine, "w").missing || weight_of(engine, "b").missing);
@@ -221,7 +222,7 @@ LAYOUTS_TEST(a_stripped_plan_gets_its_weights_from_the_model)
     assert_ok(kiln_context_create(engine, NULL, &context));
     assert_ok(kiln_context_bind(context, "x", &input));
     assert_status(KILN_ERROR_STATE, kiln_context_run(context));
-    assert_ok(kiln_engine_refit_file(engine, path));
+    assert_ok(kiln_engine_refit_file(engine, path, NULL));
     check_run(context, 19, 22);
 }
 
@@ -342,7 +343,7 @@ TENSORRT_TEST(refits_and_runs_take_turns)
     const kiln_named_tensor old[2] = {{"w", host_floats(kernel, KILN_SHAPE(2, 1, 3, 3))},
                                       {"b", host_floats(bias, KILN_SHAPE(2))}};
     for (int i = 0; i < 40; i++) {
-        assert_ok(kiln_engine_refit(engine, i % 2 == 0 ? fresh : old, 2));
+        assert_ok(kiln_engine_refit(engine, i % 2 == 0 ? fresh : old, 2, NULL));
     }
     atomic_store(&stop, true);
     for (size_t i = 0; i < 3; i++) {
@@ -362,11 +363,154 @@ LAYOUTS_TEST(a_refit_waits_for_what_is_enqueued)
         check_run(context, 19, 22);
     }
     assert_ok(kiln_context_enqueue(context, NULL));
-    assert_ok(kiln_engine_refit(engine, fresh, 2));
+    assert_ok(kiln_engine_refit(engine, fresh, 2, NULL));
     assert_ok(kiln_context_wait(context));
     assert_ok(kiln_context_tensor(context, "y", &y));
     const float *values = y.data;
     assert_true(values[0] == 19 && values[4] == 22);
+    check_run(context, 17, 16);
+}
+
+/* --- tried first --- */
+
+static float all_ones[16];
+
+/* What comes of ones: y[0..3] and y[4..7]. */
+static kiln_refit_options checked(kiln_refit_sample *sample, kiln_named_tensor tensors[2],
+                                  float *expected, float first, float second)
+{
+    kiln_refit_options options = KILN_REFIT_OPTIONS_INIT;
+    for (int i = 0; i < 16; i++) {
+        all_ones[i] = 1;
+    }
+    for (int i = 0; i < 8; i++) {
+        expected[i] = i < 4 ? first : second;
+    }
+    tensors[0] = (kiln_named_tensor){"x", host_floats(all_ones, KILN_SHAPE(1, 1, 4, 4))};
+    tensors[1] = (kiln_named_tensor){"y", host_floats(expected, KILN_SHAPE(1, 2, 2, 2))};
+    *sample = (kiln_refit_sample){&tensors[0], 1, &tensors[1], 1};
+    options.samples = sample;
+    options.sample_count = 1;
+    options.relative = 1e-3; /* a real library may compute in TF32 */
+    return options;
+}
+
+/* Every run gives the old outputs, bit for bit, as long as no refit has passed. */
+typedef struct watched {
+    kiln_engine *engine;
+    atomic_bool ends;
+    atomic_size_t runs, changed;
+} watched;
+
+static void *watch_outputs(void *user)
+{
+    watched *self = user;
+    kiln_context *context = NULL;
+    float before[8];
+    if (kiln_context_create(self->engine, NULL, &context) != KILN_OK) {
+        atomic_fetch_add(&self->changed, 1);
+        return NULL;
+    }
+    for (size_t i = 0; !atomic_load(&self->ends); i++) {
+        const kiln_named_tensor x = {"x", host_floats(all_ones, KILN_SHAPE(1, 1, 4, 4))};
+        kiln_named_tensor y = {"y", {.data = NULL}};
+        if (kiln_context_run_tensors(context, &x, 1, &y, 1) != KILN_OK) {
+            atomic_fetch_add(&self->changed, 1);
+            break;
+        }
+        if (i == 0) {
+            memcpy(before, y.tensor.data, sizeof before);
+        }
+        atomic_fetch_add(&self->changed, memcmp(before, y.tensor.data, sizeof before) != 0);
+        atomic_fetch_add(&self->runs, 1);
+    }
+    kiln_context_destroy(context);
+    return NULL;
+}
+
+LAYOUTS_TEST(a_refit_that_fails_its_check_is_not_seen_under_load)
+{
+    owned_engine engine = build_refittable(i, KILN_REFIT_ALL);
+    kiln_named_tensor weights[2];
+    kiln_named_tensor tensors[2];
+    kiln_refit_sample sample;
+    float expected[8];
+    pthread_t threads[8];
+    prepare(weights);
+    kiln_refit_options options = checked(&sample, tensors, expected, 17, 15);
+    watched self = {.engine = engine};
+    for (size_t t = 0; t < 8; t++) {
+        assert_int_equal(pthread_create(&threads[t], NULL, watch_outputs, &self), 0);
+    }
+    for (int k = 0; k < 10 || atomic_load(&self.runs) < 100; k++) {
+        assert_status(KILN_ERROR_MISMATCH, kiln_engine_refit(engine, weights, 2, &options));
+        assert_message("of the output \"y\" differ");
+    }
+    atomic_store(&self.ends, true);
+    for (size_t t = 0; t < 8; t++) {
+        assert_int_equal(pthread_join(threads[t], NULL), 0);
+    }
+    assert_int_equal(atomic_load(&self.changed), 0);
+    owned_context context = context_on(engine);
+    check_run(context, 19, 22);
+    options = checked(&sample, tensors, expected, 17, 16);
+    assert_ok(kiln_engine_refit(engine, weights, 2, &options));
+    check_run(context, 17, 16);
+}
+
+/* What is saved after a refit has the new weights, and its size. */
+LAYOUTS_TEST(a_plan_that_is_refitted_often_does_not_grow)
+{
+    kiln_build_options options = fake_options(i);
+    owned_engine engine = build_refittable(i, KILN_REFIT_ALL);
+    owned_context context = context_on(engine);
+    kiln_named_tensor weights[2];
+    kiln_named_tensor tensors[2];
+    kiln_refit_sample sample;
+    float expected[8];
+    kiln_span plan;
+    size_t size = 0;
+    prepare(weights);
+    check_run(context, 19, 22);
+    const kiln_refit_options tried = checked(&sample, tensors, expected, 17, 16);
+    const int count = i == SOME_LAYOUT ? 1000 : 251;
+    for (int k = 0; k < count; k++) {
+        assert_ok(kiln_engine_refit(engine, weights, 2, k % 100 == 0 ? &tried : NULL));
+        if (k % 250 == 0) {
+            check_run(context, 17, 16);
+            assert_ok(kiln_engine_save_bytes(engine, &plan));
+            assert_true(size == 0 || plan.size == size);
+            size = plan.size;
+        }
+    }
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s", kiln_test_path("refitted.plan"));
+    assert_ok(kiln_engine_save(engine, path));
+    owned_engine loaded = NULL;
+    assert_ok(kiln_engine_load(path, &options, &loaded));
+    owned_context again = context_on(loaded);
+    check_run(again, 17, 16);
+}
+
+LAYOUTS_TEST(weights_come_from_safetensors)
+{
+    static const char header[] =
+        "{\"b\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[0,4]},"
+        "\"w\":{\"dtype\":\"F32\",\"shape\":[2,1,3,3],\"data_offsets\":[4,76]}}";
+    owned_engine engine = build_refittable(i, KILN_REFIT_ALL);
+    owned_context context = context_on(engine);
+    kiln_named_tensor weights[2];
+    kiln_refit_options options = KILN_REFIT_OPTIONS_INIT;
+    kiln_refit_report report = {.struct_size = sizeof report};
+    unsigned char file[8 + sizeof header - 1 + 76] = {sizeof header - 1};
+    const uint16_t biases_bf16[2] = {0xbf80, 0xc000}; /* -1, -2 */
+    prepare(weights);
+    memcpy(file + 8, header, sizeof header - 1);
+    memcpy(file + 8 + sizeof header - 1, biases_bf16, 4);
+    memcpy(file + 8 + sizeof header - 1 + 4, twos, 72);
+    options.report = &report;
+    assert_ok(kiln_engine_refit_bytes(engine, (kiln_span){file, sizeof file}, NULL, &options));
+    assert_true(report.replaced == 2 && report.converted == 1 && report.rounded == 0);
     check_run(context, 17, 16);
 }
 

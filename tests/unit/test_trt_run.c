@@ -427,16 +427,12 @@ TENSORRT_TEST(other_backends_have_no_plans)
     owned_engine engine = build_network(conv_network(), &options);
     owned_context context = NULL;
     uint64_t bytes = 0;
-    size_t count = 0;
     const char *json = NULL;
     kiln_weight_streaming streaming = {.struct_size = sizeof streaming};
     assert_int_equal(kiln_engine_profile_count(engine), 0);
     assert_fails(KILN_ERROR_UNSUPPORTED, kiln_engine_inspect(engine, &json),
                  "only an engine of TensorRT has this, and this one is of the reference backend");
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_device_memory(engine, -1, &bytes));
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit_count(engine, &count));
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit(engine, NULL, 0));
-    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit_file(engine, "x.onnx"));
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_get_weight_streaming(engine, &streaming));
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_set_weight_streaming(engine, 0));
     kiln_context_options wanted = KILN_CONTEXT_OPTIONS_INIT;

@@ -28,6 +28,7 @@
 #include <kiln/context.h>
 #include <kiln/engine.h>
 #include <kiln/plan.h>
+#include <kiln/refit.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -185,10 +186,6 @@ typedef struct kiln_plan_table {
     kiln_status (*inspect)(void *engine, char **json);
     kiln_status (*device_memory)(void *engine, int32_t profile, uint64_t *bytes);
     kiln_status (*gpu_memory)(void *engine, kiln_gpu_memory *memory);
-    kiln_status (*refit_count)(void *engine, size_t *count);
-    kiln_status (*refit_get)(void *engine, size_t index, kiln_refit_weight *weight);
-    kiln_status (*refit)(void *engine, const kiln_named_tensor *weights, size_t count);
-    kiln_status (*refit_model)(void *engine, const kiln_model *model);
     kiln_status (*get_streaming)(void *engine, kiln_weight_streaming *streaming);
     kiln_status (*set_streaming)(void *engine, int64_t budget);
     kiln_status (*set_profile)(void *context, int32_t profile);
@@ -199,6 +196,25 @@ typedef struct kiln_plan_table {
     kiln_status (*plugin_get)(const char *library, size_t index, kiln_plugin *plugin);
 } kiln_plan_table;
 
+/* New weights for an engine (<kiln/refit.h>). They are dense, of names that `get` tells, and of
+ * their type and number of elements. */
+typedef struct kiln_refit_table {
+    /* The weights that can be replaced; names live as long as the engine. */
+    kiln_status (*count)(void *engine, size_t *count);
+    kiln_status (*get)(void *engine, size_t index, kiln_refit_weight *weight);
+
+    /* Another engine as this one is now, with these weights in the place of its own; runs of this
+     * one go on meanwhile. With `count` 0, where weights can be replaced in place, a copy. */
+    kiln_status (*beside)(void *engine, const kiln_named_tensor *weights, size_t count,
+                          void **made);
+
+    /* Optional, both or neither: the engine takes new weights itself, while nothing runs. From a
+     * model, the library's own reader finds them. NULL: the engine that `beside` makes takes its
+     * place, and contexts are made anew. */
+    kiln_status (*in_place)(void *engine, const kiln_named_tensor *weights, size_t count);
+    kiln_status (*in_place_model)(void *engine, const kiln_model *model);
+} kiln_refit_table;
+
 /* A backend. */
 typedef struct kiln_backend {
     size_t struct_size; /* sizeof(kiln_backend) */
@@ -206,7 +222,8 @@ typedef struct kiln_backend {
     const char *description;
     kiln_engine_table engine;
     kiln_context_table context;
-    const kiln_plan_table *plan; /* of Kiln's own; NULL: Kiln refuses its calls */
+    const kiln_plan_table *plan;   /* of Kiln's own; NULL: Kiln refuses its calls */
+    const kiln_refit_table *refit; /* NULL: weights stay as they are */
 
     /* Required. Looks for the library (`library`: a path or folder, or NULL) and fills in
      * available, score, version, library, reason and capabilities; the strings must stay as long as

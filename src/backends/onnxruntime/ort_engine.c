@@ -192,8 +192,10 @@ static void engine_destroy(void *engine)
     ort_handover_finish(&self->handover);
     kln_onnx_model_destroy(self->external);
     kln_text_finish(&self->written);
+    const bool reads_bytes = self->read != NULL; /* which are the model's then */
+    kln_onnx_model_destroy(self->read);
     (void)pthread_mutex_destroy(&self->writing);
-    if (self->file.bytes.data == NULL) {
+    if (self->file.bytes.data == NULL && !reads_bytes) {
         kln_free((void *)(uintptr_t)self->bytes.data);
     }
     kln_mapping_close(&self->file);
@@ -246,13 +248,25 @@ static kiln_status fill_copied(ort_engine *engine, const kiln_model *model,
     return status == KILN_OK ? KILN_OK : kln_fail_within(status, "\"%s\"", model->path);
 }
 
-static kiln_status build(const kiln_model *model, const kiln_build_options *options,
-                         const kiln_monitor *monitor, void **engine)
+static kiln_status keep_origin(ort_engine *engine, const kiln_model *model,
+                               const kiln_build_options *options)
 {
-    *engine = NULL;
-    const ort_runtime *runtime = NULL;
-    KLN_RETURN_IF_ERROR(ort_cuda_check_options(options));
-    KLN_RETURN_IF_ERROR(ort_runtime_open(options->library, &runtime));
+    const char *const texts[] = {model->path, model->folder};
+    const char **const places[] = {&engine->path, &engine->folder};
+    engine->options = kln_build_options_plain(options);
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(texts); i++) {
+        *places[i] = texts[i] != NULL ? kln_arena_strdup(&engine->arena, texts[i]) : NULL;
+        if (texts[i] != NULL && *places[i] == NULL) {
+            return kln_fail_memory(strlen(texts[i]), "a path");
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status ort_engine_make(const ort_runtime *runtime, const kiln_model *model,
+                            const kiln_build_options *options, const kiln_monitor *monitor,
+                            ort_engine **engine)
+{
     ort_engine *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
         return kln_fail_memory(sizeof *made, "an engine");
@@ -262,13 +276,29 @@ static kiln_status build(const kiln_model *model, const kiln_build_options *opti
     kln_arena_init(&made->arena);
     kln_text_init(&made->written, KLN_ONNX_MESSAGE_LIMIT);
     (void)pthread_mutex_init(&made->writing, NULL); /* Linux's cannot fail */
-    const kiln_status status = options->copy_file && model->file != NULL
-                                   ? fill_copied(made, model, options, monitor)
-                                   : fill_engine(made, model, options, monitor);
+    kiln_status status = keep_origin(made, model, options);
+    if (status == KILN_OK) {
+        status = options->copy_file && model->file != NULL
+                     ? fill_copied(made, model, options, monitor)
+                     : fill_engine(made, model, options, monitor);
+    }
     if (status != KILN_OK) {
         engine_destroy(made);
         return status;
     }
+    *engine = made;
+    return KILN_OK;
+}
+
+static kiln_status build(const kiln_model *model, const kiln_build_options *options,
+                         const kiln_monitor *monitor, void **engine)
+{
+    const ort_runtime *runtime = NULL;
+    ort_engine *made = NULL;
+    *engine = NULL;
+    KLN_RETURN_IF_ERROR(ort_cuda_check_options(options));
+    KLN_RETURN_IF_ERROR(ort_runtime_open(options->library, &runtime));
+    KLN_RETURN_IF_ERROR(ort_engine_make(runtime, model, options, monitor, &made));
     *engine = made;
     return KILN_OK;
 }
@@ -282,6 +312,7 @@ const kiln_backend kln_backend_onnxruntime = {
     .lacks = ort_lacks,
     .newest_ir = ORT_NEWEST_IR,
     .unique_node_names = true,
+    .refit = &ort_refit_operations,
     .probe = probe,
     .library = library_use,
     .engine = {.build = build,

@@ -37,6 +37,11 @@ typedef struct ort_engine {
     ort_handover handover;
     pthread_mutex_t writing; /* guards `written` */
     kln_text written;
+    /* For a refit: how it was built, and the model as it was read for one. */
+    kiln_build_options options; /* without texts and lists */
+    const char *path;           /* of `file`, in the arena; or NULL */
+    const char *folder;         /* of external weights of `bytes`, likewise */
+    kln_onnx_model *read;       /* under `writing`; NULL: not yet */
     /* With the CUDA provider. The stream is an option of the session, so there is one for all
      * contexts; the memory that ONNX Runtime computes in is shared in its order. */
     int32_t device;            /* -1: on the CPU */
@@ -89,6 +94,13 @@ void ort_profile_finish(ort_engine *engine);
 
 kiln_status ort_context_time(void *context, bool on);
 kiln_status ort_context_layer(void *context, size_t index, kiln_layer_time *layer);
+
+/* New weights: another session (ort_refit.c). */
+extern const kiln_refit_table ort_refit_operations;
+/* An engine over what `model` is, by the library that `runtime` is. */
+KILN_MUST_CHECK kiln_status ort_engine_make(const ort_runtime *runtime, const kiln_model *model,
+                                            const kiln_build_options *options,
+                                            const kiln_monitor *monitor, ort_engine **engine);
 
 kiln_status ort_serialize(void *engine, kiln_span *bytes);
 kiln_status ort_describe(void *engine, kiln_description *description);

@@ -112,21 +112,77 @@ void ort_handover_trim(ort_handover *handover)
     handover->names = NULL;
 }
 
-kiln_status ort_handover_write(const ort_handover *handover, kln_text *bytes)
+static bool is_copy(const ort_handover *handover, const void *data)
 {
-    kln_onnx_model *model = NULL;
+    for (size_t i = 0; i < handover->copy_count; i++) {
+        if (handover->copies[i] == data) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The array of weights `index`, for a model that outlives the handover's own copies. */
+static kiln_status show(const ort_handover *handover, size_t index, kln_onnx_model *model,
+                        kln_onnx_tensor *tensor)
+{
+    const void *data = handover->buffers[index];
+    const size_t size = handover->sizes[index];
+    if (is_copy(handover, data)) {
+        void *copy = kln_arena_alloc(&model->arena, size);
+        if (copy == NULL) {
+            return kln_fail_memory(size, "weights");
+        }
+        memcpy(copy, data, size);
+        data = copy;
+    }
+    tensor->data = (kiln_span){data, size};
+    return KILN_OK;
+}
+
+static kiln_status fill(const ort_handover *handover, kln_onnx_model *model)
+{
     size_t index = 0;
-    const kiln_span message = {handover->message.data, handover->message.size};
-    KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(message, NULL, &model));
     for (size_t i = 0; i < model->graph.initializer_count && index < handover->count; i++) {
         kln_onnx_tensor *tensor = &model->graph.initializers[i];
         char location[KLN_ONNX_LEFT_OUT_TEXT];
         kln_onnx_left_out_location(index, location);
         if (tensor->is_external && strcmp(tensor->location, location) == 0) {
-            tensor->data = (kiln_span){handover->buffers[index], handover->sizes[index]};
+            KLN_RETURN_IF_ERROR(show(handover, index, model, tensor));
             index++;
         }
     }
+    return KILN_OK;
+}
+
+kiln_status ort_handover_read(const ort_handover *handover, kln_onnx_model **model)
+{
+    const size_t size = handover->message.size;
+    void *message = kln_alloc(size);
+    *model = NULL;
+    if (message == NULL) {
+        return kln_fail_memory(size, "a copy of the network");
+    }
+    memcpy(message, handover->message.data, size);
+    kiln_status status = kln_onnx_read_bytes((kiln_span){message, size}, NULL, model);
+    if (status != KILN_OK) {
+        kln_free(message);
+        return status;
+    }
+    (*model)->kept = message;
+    (*model)->origin = kln_onnx_model_retain(handover->model);
+    status = fill(handover, *model);
+    if (status != KILN_OK) {
+        kln_onnx_model_destroy(*model);
+        *model = NULL;
+    }
+    return status;
+}
+
+kiln_status ort_handover_write(const ort_handover *handover, kln_text *bytes)
+{
+    kln_onnx_model *model = NULL;
+    KLN_RETURN_IF_ERROR(ort_handover_read(handover, &model));
     const kiln_status status = kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, bytes);
     kln_onnx_model_destroy(model);
     return status;

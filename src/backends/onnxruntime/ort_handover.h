@@ -41,6 +41,9 @@ void ort_handover_rest(const ort_handover *handover);
 /* Releases what only the making of a session needs. */
 void ort_handover_trim(ort_handover *handover);
 
+/* The network as it was handed over, with its weights where they lie; for kln_onnx_model_destroy,
+ * and longer than the handover. */
+KILN_MUST_CHECK kiln_status ort_handover_read(const ort_handover *handover, kln_onnx_model **model);
 /* The whole model in one message, as it was when it was handed over, whatever its builder did to it
  * since. LIMIT past 2 GiB. */
 KILN_MUST_CHECK kiln_status ort_handover_write(const ort_handover *handover, kln_text *bytes);

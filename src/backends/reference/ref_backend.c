@@ -16,7 +16,6 @@ static void engine_destroy(void *opaque)
     kln_arena_finish(&engine->arena);
     kln_arena_finish(&engine->weights);
     kln_onnx_model_destroy(engine->model);
-    kln_onnx_model_destroy(engine->origin);
     kln_text_finish(&engine->message);
     kln_text_finish(&engine->written);
     (void)pthread_mutex_destroy(&engine->lock);
@@ -30,8 +29,10 @@ static kiln_status open_graph(ref_engine *engine, const kln_onnx_model *origin)
 {
     KLN_RETURN_IF_ERROR(kln_onnx_write_bytes(origin, KLN_ONNX_WEIGHTS_LEFT_OUT, &engine->message));
     engine->source = (kiln_span){engine->message.data, engine->message.size};
-    engine->origin = kln_onnx_model_retain(origin);
     KLN_RETURN_IF_ERROR(kln_onnx_read_bytes(engine->source, NULL, &engine->model));
+    engine->model->kept = engine->message.data;
+    kln_text_init(&engine->message, (size_t)INT32_MAX);
+    engine->model->origin = kln_onnx_model_retain(origin);
     for (size_t i = 0; i < origin->graph.initializer_count; i++) {
         const kln_onnx_tensor *tensor = &origin->graph.initializers[i];
         if (kln_onnx_is_left_out(tensor)) {
@@ -59,7 +60,10 @@ static kiln_status open_model(ref_engine *engine, const kiln_model *model)
     memcpy(engine->copy, model->bytes.data, model->bytes.size);
     engine->source = (kiln_span){engine->copy, model->bytes.size};
     const kiln_model kept = {.folder = model->folder, .bytes = engine->source};
-    return kln_model_read(&kept, &engine->model);
+    KLN_RETURN_IF_ERROR(kln_model_read(&kept, &engine->model));
+    engine->model->kept = engine->copy;
+    engine->copy = NULL;
+    return KILN_OK;
 }
 
 /* A model whose weights lie elsewhere is saved as one message that holds them. */
@@ -67,7 +71,7 @@ static kiln_status gather_weights(ref_engine *engine)
 {
     const kln_onnx_graph *graph = &engine->model->graph;
     for (size_t i = 0; i < graph->initializer_count; i++) {
-        if (graph->initializers[i].is_external) {
+        if (graph->initializers[i].is_external || engine->model->replaced != NULL) {
             KLN_RETURN_IF_ERROR(
                 kln_onnx_write_bytes(engine->model, KLN_ONNX_WEIGHTS_INLINE, &engine->written));
             engine->source = (kiln_span){engine->written.data, engine->written.size};
@@ -75,6 +79,20 @@ static kiln_status gather_weights(ref_engine *engine)
         }
     }
     return KILN_OK;
+}
+
+static ref_engine *engine_create(kiln_status *status)
+{
+    ref_engine *engine = kln_alloc_zeroed(1, sizeof *engine);
+    *status = engine != NULL ? KILN_OK : kln_fail_memory(sizeof *engine, "an engine");
+    if (engine != NULL) {
+        kln_arena_init(&engine->arena);
+        kln_arena_init(&engine->weights);
+        kln_text_init(&engine->message, (size_t)INT32_MAX);
+        kln_text_init(&engine->written, (size_t)INT32_MAX);
+        (void)pthread_mutex_init(&engine->lock, NULL);
+    }
+    return engine;
 }
 
 static kiln_status build(const kiln_model *model, const kiln_build_options *options,
@@ -85,16 +103,12 @@ static kiln_status build(const kiln_model *model, const kiln_build_options *opti
     if (monitor != NULL && !monitor->progress(monitor->user, &begin)) {
         return kln_fail(KILN_ERROR_CANCELLED, "the build was stopped before it began");
     }
-    ref_engine *engine = kln_alloc_zeroed(1, sizeof *engine);
+    kiln_status status = KILN_OK;
+    ref_engine *engine = engine_create(&status);
     if (engine == NULL) {
-        return kln_fail_memory(sizeof *engine, "an engine");
+        return status;
     }
-    kln_arena_init(&engine->arena);
-    kln_arena_init(&engine->weights);
-    kln_text_init(&engine->message, (size_t)INT32_MAX);
-    kln_text_init(&engine->written, (size_t)INT32_MAX);
-    (void)pthread_mutex_init(&engine->lock, NULL);
-    kiln_status status = open_model(engine, model);
+    status = open_model(engine, model);
     if (status == KILN_OK) {
         status = ref_plan_make(engine);
     }
@@ -110,13 +124,49 @@ static kiln_status serialize(void *opaque, kiln_span *bytes)
 {
     ref_engine *engine = opaque;
     KLN_RETURN_IF_ERROR(kln_onnx_check_files(engine->model));
-    KLN_RETURN_IF_ERROR(kln_onnx_check_files(engine->origin));
     (void)pthread_mutex_lock(&engine->lock);
     const kiln_status status = engine->written.size == 0 ? gather_weights(engine) : KILN_OK;
     *bytes = engine->source;
     (void)pthread_mutex_unlock(&engine->lock);
     return status;
 }
+
+/* --- other weights --- */
+
+static kiln_status weight_count(void *opaque, size_t *count)
+{
+    *count = kln_onnx_weight_count(((const ref_engine *)opaque)->model);
+    return KILN_OK;
+}
+
+static kiln_status weight_get(void *opaque, size_t index, kiln_refit_weight *weight)
+{
+    return kln_refit_weight_of(kln_onnx_weight_at(((const ref_engine *)opaque)->model, index),
+                               weight);
+}
+
+static kiln_status beside(void *opaque, const kiln_named_tensor *weights, size_t count, void **made)
+{
+    const ref_engine *self = opaque;
+    kiln_status status = KILN_OK;
+    ref_engine *engine = engine_create(&status);
+    if (engine == NULL) {
+        return status;
+    }
+    status = kln_refit_replace(self->model, weights, count, &engine->model);
+    if (status == KILN_OK) {
+        status = ref_plan_make(engine);
+    }
+    if (status != KILN_OK) {
+        engine_destroy(engine);
+        return status;
+    }
+    *made = engine;
+    return KILN_OK;
+}
+
+static const kiln_refit_table refit_operations = {
+    .count = weight_count, .get = weight_get, .beside = beside};
 
 /* --- description --- */
 
@@ -349,6 +399,7 @@ const kiln_backend kln_backend_reference = {
     .holds = holds,
     .dense_only = true,
     .takes_run_memory = true,
+    .refit = &refit_operations,
     .engine = {.build = build,
                .serialize = serialize,
                .describe = describe,

@@ -232,13 +232,12 @@ typedef struct ref_plan {
 /* A model made ready. */
 typedef struct ref_engine {
     kln_onnx_model *model;
-    kln_onnx_model *origin; /* the network that owns the weights, or NULL */
-    void *copy;             /* of bytes that were given in memory, or NULL */
-    kln_text message;       /* the network less its large weights */
-    kiln_span source;       /* what a save writes */
-    pthread_mutex_t lock;   /* held while `source` and `written` are made for a save */
-    kln_text written;       /* the model as one message, where its weights lie in other files */
-    kln_arena arena;        /* the plans */
+    void *copy;       /* of bytes that were given in memory, until the model has them; or NULL */
+    kln_text message; /* the network less its large weights, likewise */
+    kiln_span source; /* what a save writes; empty until then where weights were replaced */
+    pthread_mutex_t lock; /* held while `source` and `written` are made for a save */
+    kln_text written;     /* the model as one message, where its weights lie in other files */
+    kln_arena arena;      /* the plans */
     kln_arena weights;
     ref_plan *plan;
 } ref_engine;

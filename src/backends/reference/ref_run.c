@@ -138,7 +138,6 @@ kiln_status ref_run(void *opaque)
     ref_context *context = opaque;
     const ref_plan *plan = context->engine->plan;
     KLN_RETURN_IF_ERROR(kln_onnx_check_files(context->engine->model));
-    KLN_RETURN_IF_ERROR(kln_onnx_check_files(context->engine->origin));
     for (size_t i = 0; i < plan->output_count; i++) {
         ref_value_release(&context->memory, &context->results[i]);
     }

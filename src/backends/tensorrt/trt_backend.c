@@ -90,6 +90,7 @@ static void engine_destroy(void *state)
         trt_gpu_allocator_finish(&engine->allocator);
     }
     trt_HostMemory_destroy(engine->memory);
+    trt_HostMemory_destroy(engine->refitted);
     kln_mapping_close(&engine->mapping);
     kln_free(engine->copy);
     kln_arena_finish(&engine->arena);
@@ -99,10 +100,9 @@ static void engine_destroy(void *state)
     kln_free(engine);
 }
 
-static kiln_status engine_create(const kiln_build_options *options, trt_engine **engine)
+static kiln_status engine_create_with(trt_library *library, const kiln_build_options *options,
+                                      trt_engine **engine)
 {
-    trt_library *library = NULL;
-    KLN_RETURN_IF_ERROR(trt_library_open(options->library, &library));
     KLN_RETURN_IF_ERROR(trt_device_check(options->device));
     trt_engine *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
@@ -112,6 +112,7 @@ static kiln_status engine_create(const kiln_build_options *options, trt_engine *
     made->device = options->device;
     made->runs_host_code = options->allow_host_code;
     made->lacks_weights = options->strip_plan;
+    made->is_stripped = options->strip_plan;
     kln_arena_init(&made->arena);
     atomic_init(&made->contexts, 0);
     (void)pthread_mutex_init(&made->refitting, NULL);
@@ -124,6 +125,13 @@ static kiln_status engine_create(const kiln_build_options *options, trt_engine *
     }
     *engine = made;
     return KILN_OK;
+}
+
+static kiln_status engine_create(const kiln_build_options *options, trt_engine **engine)
+{
+    trt_library *library = NULL;
+    KLN_RETURN_IF_ERROR(trt_library_open(options->library, &library));
+    return engine_create_with(library, options, engine);
 }
 
 /* What is not a plan at all is told without asking the library. */
@@ -388,10 +396,86 @@ static kiln_status load(const kiln_model *plan, const kiln_build_options *option
     return KILN_OK;
 }
 
+/* The plan with the weights of the last refit. */
+static kiln_status write_again(trt_engine *engine, trt_HostMemory **memory)
+{
+    const trt_abi *abi = &engine->library->abi;
+    *memory = trt_CudaEngine_serialize(abi, engine->engine);
+    if (trt_is_null(*memory) || trt_HostMemory_size(abi, *memory) == 0) {
+        trt_HostMemory_destroy(*memory);
+        *memory = NULL;
+        return trt_fail(KILN_ERROR_BACKEND, &engine->recorder,
+                        "%s writes no plan with the new weights", engine->library->name);
+    }
+    return KILN_OK;
+}
+
+static kiln_span bytes_of(const trt_engine *engine, trt_HostMemory *memory)
+{
+    const trt_abi *abi = &engine->library->abi;
+    return (kiln_span){trt_HostMemory_data(abi, memory), trt_HostMemory_size(abi, memory)};
+}
+
+/* A plan that was built without its weights is saved without them, whatever it got since. */
 static kiln_status serialize(void *state, kiln_span *bytes)
 {
-    *bytes = ((trt_engine *)state)->plan;
-    return kln_bytes_check(*bytes, "the plan");
+    trt_engine *engine = state;
+    kln_cuda_scope scope;
+    kiln_status status = KILN_OK;
+    if (engine->engine != NULL) {
+        KLN_RETURN_IF_ERROR(trt_refit_begin(engine, &scope));
+        trt_HostMemory *memory = NULL;
+        if (engine->is_stale && !engine->is_stripped) {
+            status = write_again(engine, &memory);
+        }
+        if (memory != NULL) {
+            trt_HostMemory_destroy(engine->refitted);
+            engine->refitted = memory;
+            engine->plan = bytes_of(engine, memory);
+            engine->is_stale = false;
+        }
+        trt_refit_end(engine, &scope);
+    }
+    *bytes = engine->plan;
+    return status == KILN_OK ? kln_bytes_check(*bytes, "the plan") : status;
+}
+
+/* Fills in the twin, whose plan is the other one's or its own. */
+static kiln_status fill_twin(trt_engine *engine, trt_engine *twin)
+{
+    twin->plan = engine->plan;
+    if (engine->is_stale) {
+        KLN_RETURN_IF_ERROR(write_again(engine, &twin->memory));
+        twin->plan = bytes_of(twin, twin->memory);
+    }
+    return trt_engine_deserialize(twin, "the plan");
+}
+
+kiln_status trt_refit_beside(void *state, const kiln_named_tensor *weights, size_t count,
+                             void **made)
+{
+    trt_engine *engine = state;
+    trt_engine *twin = NULL;
+    kln_cuda_scope scope;
+    (void)weights; /* they are put into the copy in place */
+    (void)count;
+    KLN_RETURN_IF_ERROR(trt_engine_need(engine, "refit"));
+    const kiln_build_options options = {.struct_size = sizeof options,
+                                        .device = engine->device,
+                                        .allow_host_code = engine->runs_host_code,
+                                        .strip_plan = engine->lacks_weights};
+    KLN_RETURN_IF_ERROR(engine_create_with(engine->library, &options, &twin));
+    kiln_status status = trt_refit_begin(engine, &scope);
+    if (status == KILN_OK) {
+        status = fill_twin(engine, twin);
+        trt_refit_end(engine, &scope);
+    }
+    if (status != KILN_OK) {
+        engine_destroy(twin);
+        return status;
+    }
+    *made = twin;
+    return KILN_OK;
 }
 
 /* -1 for a plan that was only built. */
@@ -416,10 +500,6 @@ static const kiln_plan_table plan_operations = {
     .inspect = inspect,
     .device_memory = trt_plan_device_memory,
     .gpu_memory = trt_plan_gpu_memory,
-    .refit_count = trt_refit_count,
-    .refit_get = trt_refit_get,
-    .refit = trt_refit,
-    .refit_model = trt_refit_model,
     .get_streaming = trt_get_streaming,
     .set_streaming = trt_set_streaming,
     .set_profile = trt_context_set_profile,
@@ -428,6 +508,14 @@ static const kiln_plan_table plan_operations = {
     .plugin_load = trt_plugin_load,
     .plugin_count = trt_plugin_count,
     .plugin_get = trt_plugin_get,
+};
+
+static const kiln_refit_table refit_operations = {
+    .count = trt_refit_count,
+    .get = trt_refit_get,
+    .beside = trt_refit_beside,
+    .in_place = trt_refit,
+    .in_place_model = trt_refit_model,
 };
 
 const kiln_backend kln_backend_tensorrt = {
@@ -460,4 +548,5 @@ const kiln_backend kln_backend_tensorrt = {
                 .time_layers = trt_context_profile_layers,
                 .layer_time = trt_context_layer},
     .plan = &plan_operations,
+    .refit = &refit_operations,
 };

@@ -258,6 +258,7 @@ kiln_status trt_refit_commit(trt_engine *engine, bool by_name)
         return trt_fail(KILN_ERROR_BACKEND, &engine->recorder, "refit: the engine was not refit");
     }
     engine->lacks_weights = false;
+    engine->is_stale = true;
     memset(engine->weight_missing, 0, engine->weight_count * sizeof *engine->weight_missing);
     return KILN_OK;
 }

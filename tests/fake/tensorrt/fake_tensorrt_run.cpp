@@ -162,6 +162,7 @@ struct EngineBody : Base {
     int32_t getNbLayers() { return static_cast<int32_t>(plan.graph.nodes.size()); }
     const char *getName() { return plan.graph.name.c_str(); }
     bool isRefittable() { return plan.refittable; }
+    void *serialize() { return make_host_memory(this, write_plan(plan)); }
     int32_t getNbOptimizationProfiles() { return static_cast<int32_t>(plan.profiles.size()); }
     int32_t getProfilingVerbosity() { return plan.verbosity; }
     int32_t getHardwareCompatibilityLevel() { return plan.hardware; }

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A model with other weights. */
+#include <string.h>
+
+#include "kln_onnx.h"
+
+static bool holds_numbers(const kln_onnx_tensor *tensor)
+{
+    return tensor->data.data != NULL && tensor->data.size > 0 && kiln_dtype_bits(tensor->dtype) > 0;
+}
+
+size_t kln_onnx_weight_count(const kln_onnx_model *model)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < model->graph.initializer_count; i++) {
+        count += holds_numbers(&model->graph.initializers[i]);
+    }
+    return count;
+}
+
+const kln_onnx_tensor *kln_onnx_weight_at(const kln_onnx_model *model, size_t index)
+{
+    const kln_onnx_graph *graph = &model->graph;
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        if (holds_numbers(&graph->initializers[i]) && index-- == 0) {
+            return &graph->initializers[i];
+        }
+    }
+    return NULL;
+}
+
+/* The model again, all but the large weights copied. */
+static kiln_status copy_model(const kln_onnx_model *base, kln_onnx_model **made)
+{
+    kln_text message;
+    kln_text_init(&message, (size_t)INT32_MAX);
+    kiln_status status = kln_onnx_write_bytes(base, KLN_ONNX_WEIGHTS_LEFT_OUT, &message);
+    if (status == KILN_OK) {
+        status = kln_onnx_read_bytes((kiln_span){message.data, message.size}, NULL, made);
+    }
+    if (status != KILN_OK) {
+        kln_text_finish(&message);
+        return status;
+    }
+    kln_onnx_model *model = *made;
+    model->kept = message.data;
+    model->origin = kln_onnx_model_retain(base);
+    model->replaced =
+        kln_arena_alloc_zeroed(&model->arena, model->graph.initializer_count + 1, sizeof(bool));
+    if (model->replaced == NULL) {
+        return kln_fail_memory(model->graph.initializer_count, "the weights of a model");
+    }
+    for (size_t i = 0; i < model->graph.initializer_count; i++) {
+        const kln_onnx_tensor *tensor = &base->graph.initializers[i];
+        if (kln_onnx_is_left_out(tensor)) {
+            model->graph.initializers[i].data = tensor->data;
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status set(kln_onnx_model *model, size_t index, kiln_span data)
+{
+    void *copy = kln_arena_alloc(&model->arena, data.size);
+    if (copy == NULL) {
+        return kln_fail_memory(data.size, "weights");
+    }
+    memcpy(copy, data.data, data.size);
+    model->graph.initializers[index].data = (kiln_span){copy, data.size};
+    model->replaced[index] = true;
+    return KILN_OK;
+}
+
+static kiln_status set_given(kln_onnx_model *model, const kln_names *places,
+                             const kln_onnx_weight *weight)
+{
+    const uint32_t index = kln_names_get(places, weight->name);
+    if (index == KLN_NAMES_NONE) {
+        return kln_fail(KILN_ERROR_NAME, "the model has no initializer \"%s\"", weight->name);
+    }
+    const size_t size = model->graph.initializers[index].data.size;
+    return weight->data.size == size
+               ? set(model, index, weight->data)
+               : kln_fail(KILN_ERROR_SIZE, "the initializer \"%s\" has %zu bytes, %zu were given",
+                          weight->name, size, weight->data.size);
+}
+
+static kiln_status set_all(const kln_onnx_model *before, const kln_onnx_weight *weights,
+                           size_t count, kln_onnx_model *model)
+{
+    const kln_onnx_graph *graph = &model->graph;
+    kln_names places;
+    kiln_status status = KILN_OK;
+    kln_names_init(&places);
+    for (size_t i = 0; i < graph->initializer_count && status == KILN_OK; i++) {
+        status = kln_names_set(&places, graph->initializers[i].name, (uint32_t)i);
+    }
+    for (size_t i = 0; i < count && status == KILN_OK; i++) {
+        status = set_given(model, &places, &weights[i]);
+    }
+    for (size_t i = 0; i < graph->initializer_count && status == KILN_OK; i++) {
+        if (before->replaced != NULL && before->replaced[i] && !model->replaced[i]) {
+            status = set(model, i, before->graph.initializers[i].data);
+        }
+    }
+    kln_names_finish(&places);
+    return status;
+}
+
+kiln_status kln_onnx_replace(const kln_onnx_model *model, const kln_onnx_weight *weights,
+                             size_t count, kln_onnx_model **made)
+{
+    *made = NULL;
+    kiln_status status = copy_model(model->replaced != NULL ? model->origin : model, made);
+    if (status == KILN_OK) {
+        status = set_all(model, weights, count, *made);
+    }
+    if (status != KILN_OK) {
+        kln_onnx_model_destroy(*made);
+        *made = NULL;
+    }
+    return status;
+}

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* New weights as the engine takes them. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "onnx/kln_onnx.h"
+#include "refit_parts.h"
+
+#define CHUNK 1024
+
+/* One refit's knowledge of the engine. */
+typedef struct known_weights {
+    kiln_refit_weight *list;
+    size_t count;
+    kln_names places;
+} known_weights;
+
+static kiln_status look(kiln_engine *engine, kln_arena *arena, known_weights *known)
+{
+    const kiln_refit_table *table = engine->shared.backend->refit;
+    kln_names_init(&known->places);
+    KLN_RETURN_IF_ERROR(table->count(engine->shared.state, &known->count));
+    known->list = kln_arena_alloc_zeroed(arena, known->count + 1, sizeof *known->list);
+    if (known->list == NULL) {
+        return kln_fail_memory(known->count * sizeof *known->list, "the list of weights");
+    }
+    for (size_t i = 0; i < known->count; i++) {
+        known->list[i].struct_size = sizeof known->list[i];
+        KLN_RETURN_IF_ERROR(table->get(engine->shared.state, i, &known->list[i]));
+        KLN_RETURN_IF_ERROR(kln_names_set(&known->places, known->list[i].name, (uint32_t)i));
+    }
+    return KILN_OK;
+}
+
+/* "a", "b" and 3 more */
+static void join(const known_weights *known, char *text, size_t size)
+{
+    size_t used = 0;
+    size_t i = 0;
+    text[0] = '\0';
+    while (i < known->count) {
+        const int length = snprintf(text + used, size - used, "%s\"%s\"", used > 0 ? ", " : "",
+                                    known->list[i].name);
+        if (length < 0 || (size_t)length >= size - used - 24) {
+            text[used] = '\0';
+            break;
+        }
+        used += (size_t)length;
+        i++;
+    }
+    if (i < known->count) {
+        (void)snprintf(text + used, size - used, " and %zu more", known->count - i);
+    }
+}
+
+/* --- types --- */
+
+static bool is_float(kiln_dtype dtype)
+{
+    return dtype == KILN_DTYPE_FLOAT16 || dtype == KILN_DTYPE_BFLOAT16 ||
+           dtype == KILN_DTYPE_FLOAT32 || dtype == KILN_DTYPE_FLOAT64;
+}
+
+/* How many of these elements are not what they were; UINT64_MAX: one is past the type's largest. */
+static uint64_t count_changed(const double *before, const double *after, size_t count)
+{
+    uint64_t changed = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (isfinite(before[i]) && !isfinite(after[i])) {
+            return UINT64_MAX;
+        }
+        changed += !(before[i] == after[i] || (isnan(before[i]) && isnan(after[i])));
+    }
+    return changed;
+}
+
+static kiln_status convert_chunk(const kiln_tensor *from, const kiln_tensor *to, int64_t first,
+                                 size_t count, uint64_t *changed)
+{
+    double before[CHUNK];
+    double after[CHUNK];
+    KLN_RETURN_IF_ERROR(kiln_tensor_read(from, first, count, before));
+    KLN_RETURN_IF_ERROR(kiln_tensor_write(to, first, count, before));
+    KLN_RETURN_IF_ERROR(kiln_tensor_read(to, first, count, after));
+    *changed = count_changed(before, after, count);
+    return KILN_OK;
+}
+
+static kiln_status convert(const char *name, const kiln_tensor *from, kiln_dtype dtype,
+                           const kiln_refit_options *options, kln_arena *arena,
+                           kiln_refit_report *report, kiln_tensor *to)
+{
+    int64_t elements = 0;
+    uint64_t rounded = 0;
+    *to = (kiln_tensor){.desc = {.dtype = dtype, .shape = from->desc.shape}};
+    KLN_RETURN_IF_ERROR(kiln_shape_elements(&from->desc.shape, &elements));
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(dtype, &to->desc.shape, &to->bytes));
+    to->data = kln_arena_alloc(arena, to->bytes > 0 ? to->bytes : 1);
+    if (to->data == NULL) {
+        return kln_fail_memory(to->bytes, "converted weights");
+    }
+    for (int64_t first = 0; first < elements; first += CHUNK) {
+        uint64_t changed = 0;
+        const size_t count = elements - first < CHUNK ? (size_t)(elements - first) : CHUNK;
+        KLN_RETURN_IF_ERROR(convert_chunk(from, to, first, count, &changed));
+        if (changed == UINT64_MAX) {
+            return kln_fail(KILN_ERROR_DTYPE,
+                            "refit: weights \"%s\" are %s in the engine, and among elements "
+                            "%" PRId64 " to %" PRId64
+                            " of the %s that were given is one past that "
+                            "type's largest",
+                            name, kiln_dtype_name(dtype), first, first + (int64_t)count - 1,
+                            kiln_dtype_name(from->desc.dtype));
+        }
+        rounded += changed;
+    }
+    if (rounded > 0 && !options->allow_rounding) {
+        return kln_fail(KILN_ERROR_DTYPE,
+                        "refit: weights \"%s\" are %s in the engine, and %" PRIu64 " of %" PRId64
+                        " elements of the %s that were given would be rounded; set "
+                        "kiln_refit_options.allow_rounding where that is wanted",
+                        name, kiln_dtype_name(dtype), rounded, elements,
+                        kiln_dtype_name(from->desc.dtype));
+    }
+    report->converted++;
+    report->rounded += rounded;
+    return KILN_OK;
+}
+
+/* Files have elements at any address. */
+static kiln_status align(kiln_tensor *tensor, kln_arena *arena)
+{
+    const size_t alignment = kiln_dtype_alignment(tensor->desc.dtype);
+    if (tensor->desc.location == KILN_LOCATION_DEVICE || alignment <= 1 || tensor->bytes == 0 ||
+        (uintptr_t)tensor->data % alignment == 0) {
+        return KILN_OK;
+    }
+    void *copy = kln_arena_alloc(arena, tensor->bytes);
+    if (copy == NULL) {
+        return kln_fail_memory(tensor->bytes, "aligned weights");
+    }
+    memcpy(copy, tensor->data, tensor->bytes);
+    tensor->data = copy;
+    return KILN_OK;
+}
+
+/* --- one of them --- */
+
+static kiln_status fit(const kiln_refit_weight *known, bool takes_device,
+                       const kiln_refit_options *options, kln_arena *arena,
+                       kiln_refit_report *report, kiln_named_tensor *weight)
+{
+    kiln_tensor *tensor = &weight->tensor;
+    int64_t elements = 0;
+    KLN_RETURN_IF_ERROR(align(tensor, arena));
+    KLN_RETURN_IF_ERROR(kln_tensor_check(weight->name, tensor));
+    if (!kln_strides_are_dense(&tensor->desc.shape, &tensor->desc.strides)) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED, "weights \"%s\": they must be dense", weight->name);
+    }
+    KLN_RETURN_IF_ERROR(kiln_shape_elements(&tensor->desc.shape, &elements));
+    if (elements != known->elements) {
+        return kln_fail(KILN_ERROR_SIZE,
+                        "refit: weights \"%s\" have %" PRId64 " elements, %" PRId64 " were given",
+                        weight->name, known->elements, elements);
+    }
+    const bool on_device = tensor->desc.location == KILN_LOCATION_DEVICE;
+    if (on_device && !takes_device) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "refit: weights \"%s\" lie in device memory; this backend takes those of "
+                        "the host's",
+                        weight->name);
+    }
+    if (tensor->desc.dtype == known->dtype) {
+        return KILN_OK;
+    }
+    if (on_device || !is_float(tensor->desc.dtype) || !is_float(known->dtype)) {
+        return kln_fail(KILN_ERROR_DTYPE, "refit: weights \"%s\" are %s, %s was given",
+                        weight->name, kiln_dtype_name(known->dtype),
+                        kiln_dtype_name(tensor->desc.dtype));
+    }
+    const kiln_tensor given = *tensor;
+    return convert(weight->name, &given, known->dtype, options, arena, report, tensor);
+}
+
+static kiln_status check_twice(const kiln_named_tensor *given, size_t count)
+{
+    kln_names names;
+    kiln_status status = KILN_OK;
+    kln_names_init(&names);
+    for (size_t i = 0; i < count && status == KILN_OK; i++) {
+        const uint32_t other = kln_names_get(&names, given[i].name);
+        status = other == KLN_NAMES_NONE
+                     ? kln_names_set(&names, given[i].name, (uint32_t)i)
+                     : kln_fail(KILN_ERROR_NAME,
+                                "kiln_engine_refit: weights \"%s\" are given twice, at %u and %zu",
+                                given[i].name, other, i);
+    }
+    kln_names_finish(&names);
+    return status;
+}
+
+static kiln_status fit_all(kiln_engine *engine, const kiln_named_tensor *given, size_t count,
+                           const kiln_refit_options *options, kiln_refit_report *report,
+                           kln_refit_weights *weights, const known_weights *known)
+{
+    const bool takes_device = engine->shared.backend->refit->in_place != NULL;
+    KLN_RETURN_IF_ERROR(check_twice(given, count));
+    weights->items = kln_arena_alloc_zeroed(&weights->arena, count + 1, sizeof *weights->items);
+    if (weights->items == NULL) {
+        return kln_fail_memory(count * sizeof *weights->items, "the list of weights");
+    }
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t place = kln_names_get(&known->places, given[i].name);
+        if (place == KLN_NAMES_NONE && options->ignore_unknown) {
+            report->ignored++;
+            continue;
+        }
+        if (place == KLN_NAMES_NONE) {
+            char names[600];
+            join(known, names, sizeof names);
+            return kln_fail(KILN_ERROR_NAME,
+                            "refit: there are no weights \"%s\" that can be replaced; there are: "
+                            "%s",
+                            given[i].name, names);
+        }
+        kiln_named_tensor *weight = &weights->items[weights->count];
+        *weight = (kiln_named_tensor){known->list[place].name, given[i].tensor};
+        KLN_RETURN_IF_ERROR(
+            fit(&known->list[place], takes_device, options, &weights->arena, report, weight));
+        weights->count++;
+    }
+    report->replaced = weights->count;
+    return weights->count > 0 ? KILN_OK
+                              : kln_fail(KILN_ERROR_EMPTY,
+                                         "refit: none of the %zu weights that were given are "
+                                         "the engine's",
+                                         count);
+}
+
+/* --- files --- */
+
+static kiln_status list_initializers(kln_refit_weights *weights, kiln_named_tensor **given,
+                                     size_t *count)
+{
+    const size_t most = kln_onnx_weight_count(weights->model);
+    *given = kln_arena_alloc_zeroed(&weights->arena, most + 1, sizeof **given);
+    if (*given == NULL) {
+        return kln_fail_memory(most * sizeof **given, "the list of weights");
+    }
+    for (size_t i = 0; i < most; i++) {
+        const kln_onnx_tensor *tensor = kln_onnx_weight_at(weights->model, i);
+        kiln_named_tensor *one = &(*given)[i];
+        kiln_refit_weight facts = {.struct_size = sizeof facts};
+        KLN_RETURN_IF_ERROR(kln_refit_weight_of(tensor, &facts));
+        one->name = tensor->name;
+        one->tensor =
+            (kiln_tensor){.desc = {.dtype = tensor->dtype, .shape = KILN_SHAPE(facts.elements)},
+                          .data = (void *)(uintptr_t)tensor->data.data,
+                          .bytes = tensor->data.size};
+    }
+    *count = most;
+    return KILN_OK;
+}
+
+static kiln_status read_source(const kln_refit_source *source, kln_refit_weights *weights,
+                               kiln_named_tensor **given, size_t *count)
+{
+    const kiln_model *model = source->model;
+    kiln_status status = KILN_OK;
+    if (kln_safetensors_is(model->bytes)) {
+        status = kln_safetensors_read(model->bytes, &weights->arena, given, count);
+    } else {
+        status = kln_model_read(model, &weights->model);
+        status = status == KILN_OK ? list_initializers(weights, given, count) : status;
+    }
+    return status == KILN_OK ? KILN_OK
+                             : kln_fail_within(status, "refit: %s", kln_model_name(model));
+}
+
+kiln_status kln_refit_weights_make(kiln_engine *engine, const kln_refit_source *source,
+                                   const kiln_refit_options *options, kiln_refit_report *report,
+                                   kln_refit_weights *weights)
+{
+    known_weights known = {.count = 0};
+    kiln_named_tensor *read = NULL;
+    size_t count = source->count;
+    kln_arena_init(&weights->arena);
+    weights->model = NULL;
+    weights->items = NULL;
+    weights->count = 0;
+    if (source->model != NULL) {
+        KLN_RETURN_IF_ERROR(read_source(source, weights, &read, &count));
+    }
+    kiln_status status = look(engine, &weights->arena, &known);
+    if (status == KILN_OK) {
+        status = fit_all(engine, read != NULL ? read : source->weights, count, options, report,
+                         weights, &known);
+    }
+    kln_names_finish(&known.places);
+    return status;
+}
+
+void kln_refit_weights_finish(kln_refit_weights *weights)
+{
+    kln_arena_finish(&weights->arena);
+    kln_onnx_model_destroy(weights->model);
+}

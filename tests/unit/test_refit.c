@@ -1,0 +1,629 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* New weights for engines of ONNX Runtime and the reference executor (test_trt_refit.c: of
+ * TensorRT): tried first, swapped between runs, or as they were. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <kiln/kiln.h>
+
+#include "base/kln_base.h"
+#include "kiln_test.h"
+#include "small_models.h"
+#include "tensor/kln_tensor.h"
+
+#define N 1024
+#define THREADS 8
+
+static const char *const backends[] = {"reference", "onnxruntime"};
+#define BACKENDS KLN_ARRAY_LENGTH(backends)
+
+/* y = x * w + b, x and w [N], b [1]. */
+static kiln_span model_of(float w, float b)
+{
+    static float values[N];
+    small_graph graph = {.message = {.size = 0}};
+    for (int i = 0; i < N; i++) {
+        values[i] = w + (float)i;
+    }
+    small_node(&graph, "Mul", "x,w", "m");
+    small_node(&graph, "Add", "m,b", "y");
+    small_floats(&graph, "w", values, N);
+    small_floats(&graph, "b", &b, 1);
+    small_input(&graph, "x", SMALL_FLOAT, "1024");
+    small_output(&graph, "y", SMALL_FLOAT, "1024");
+    return small_model(&graph);
+}
+
+enum { FROM_BYTES, FROM_FILE, FROM_NETWORK, WAYS };
+
+static kiln_engine *build_from(const char *backend, int way)
+{
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_engine *engine = NULL;
+    options.backend = backend;
+    options.threads = 1;
+    const kiln_span model = model_of(1, 10);
+    const char *path = kiln_test_file("model.onnx", model.data, model.size);
+    if (way == FROM_BYTES) {
+        assert_ok(kiln_engine_build_bytes(model, &options, &engine));
+    } else if (way == FROM_FILE) {
+        assert_ok(kiln_engine_build_file(path, &options, &engine));
+    } else {
+        owned_network network = NULL;
+        assert_ok(kiln_network_from_onnx(path, &network));
+        assert_ok(kiln_engine_build(network, &options, &engine));
+    }
+    return engine;
+}
+
+static kiln_engine *build(const char *backend)
+{
+    return build_from(backend, FROM_BYTES);
+}
+
+static float ones[N];
+static float new_w[N], answers[N];
+static float new_b[1];
+
+static kiln_named_tensor named(const char *name, float *data, int64_t count)
+{
+    return (kiln_named_tensor){name, KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
+                                                      (size_t)count * sizeof(float))};
+}
+
+/* New weights, and what comes of ones with them. */
+static void prepare(float w, float b, kiln_named_tensor weights[2])
+{
+    for (int i = 0; i < N; i++) {
+        ones[i] = 1;
+        new_w[i] = w + (float)i;
+        answers[i] = new_w[i] + b;
+    }
+    new_b[0] = b;
+    weights[0] = named("w", new_w, N);
+    weights[1] = named("b", new_b, 1);
+}
+
+static kiln_refit_options checked(kiln_refit_sample *sample, kiln_named_tensor tensors[2])
+{
+    kiln_refit_options options = KILN_REFIT_OPTIONS_INIT;
+    tensors[0] = named("x", ones, N);
+    tensors[1] = named("y", answers, N);
+    *sample = (kiln_refit_sample){&tensors[0], 1, &tensors[1], 1};
+    options.samples = sample;
+    options.sample_count = 1;
+    return options;
+}
+
+/* y of ones is w + i + b. */
+static void check_run(kiln_context *context, float w, float b)
+{
+    const kiln_named_tensor x = named("x", ones, N);
+    kiln_named_tensor y = {"y", {.data = NULL}};
+    assert_ok(kiln_context_run_tensors(context, &x, 1, &y, 1));
+    const float *found = y.tensor.data;
+    for (int i = 0; i < N; i++) {
+        if (found[i] != w + (float)i + b) {
+            fail_msg("element %d is %g, %g + %d + %g was expected", i, (double)found[i], (double)w,
+                     i, (double)b);
+        }
+    }
+}
+
+static kiln_status refit_once(void *user)
+{
+    (void)user;
+    kiln_engine *engine = NULL;
+    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+    kiln_refit_sample sample;
+    kiln_named_tensor weights[2];
+    kiln_named_tensor tensors[2];
+    options.backend = "reference";
+    prepare(5, 3, weights);
+    const kiln_refit_options how = checked(&sample, tensors);
+    kiln_status status = kiln_engine_build_bytes(model_of(1, 10), &options, &engine);
+    if (status == KILN_OK) {
+        status = kiln_engine_refit(engine, weights, 2, &how);
+    }
+    kiln_engine_release(engine);
+    return status;
+}
+
+TEST(every_allocation_may_fail)
+{
+    kiln_test_each_allocation(refit_once, NULL);
+}
+
+TEST(weights_are_replaced)
+{
+    kiln_named_tensor weights[2];
+    prepare(5, 3, weights);
+    for (size_t i = 0; i < BACKENDS * WAYS; i++) {
+        owned_engine engine = build_from(backends[i / WAYS], (int)(i % WAYS));
+        size_t count = 0;
+        kiln_refit_weight weight = {.struct_size = sizeof weight};
+        assert_ok(kiln_engine_refit_count(engine, &count));
+        assert_int_equal(count, 2);
+        assert_ok(kiln_engine_refit_get(engine, 0, &weight));
+        assert_string_equal(weight.name, "w");
+        assert_true(weight.dtype == KILN_DTYPE_FLOAT32 && weight.elements == N);
+        owned_context early = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &early));
+        check_run(early, 1, 10);
+        /* What is bound stays bound. */
+        float y[N] = {0};
+        const kiln_named_tensor bound[] = {named("x", ones, N), named("y", y, N)};
+        owned_context second = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &second));
+        assert_ok(kiln_context_bind(second, "x", &bound[0].tensor));
+        assert_ok(kiln_context_bind(second, "y", &bound[1].tensor));
+        assert_ok(kiln_context_run(second));
+        assert_true(y[7] == 18);
+        assert_ok(kiln_engine_refit(engine, weights, 2, NULL));
+        check_run(early, 5, 3);
+        assert_ok(kiln_context_run(second));
+        assert_true(y[7] == 15);
+        /* One alone: the other one stays replaced. */
+        float other = 100;
+        const kiln_named_tensor one = named("b", &other, 1);
+        assert_ok(kiln_engine_refit(engine, &one, 1, NULL));
+        check_run(early, 5, 100);
+        owned_context late = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &late));
+        check_run(late, 5, 100);
+        /* And so it is saved. */
+        char path[4096];
+        (void)snprintf(path, sizeof path, "%s", kiln_test_path("refitted.onnx"));
+        assert_ok(kiln_engine_save(engine, path));
+        owned_engine loaded = NULL;
+        owned_context again = NULL;
+        assert_ok(kiln_engine_load(path, NULL, &loaded));
+        assert_ok(kiln_context_create(loaded, NULL, &again));
+        check_run(again, 5, 100);
+    }
+}
+
+TEST(what_does_not_fit_is_refused_first)
+{
+    kiln_named_tensor weights[2];
+    prepare(5, 3, weights);
+    for (size_t i = 0; i < BACKENDS; i++) {
+        owned_engine engine = build(backends[i]);
+        owned_context context = NULL;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        kiln_named_tensor wrong[] = {weights[0], weights[1]};
+        wrong[1].name = "c";
+        assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, wrong, 2, NULL));
+        assert_message("there are no weights \"c\" that can be replaced; there are: \"w\", \"b\"");
+        wrong[1] = named("b", new_w, 2);
+        assert_status(KILN_ERROR_SIZE, kiln_engine_refit(engine, wrong, 2, NULL));
+        int32_t whole = 3;
+        wrong[1] = (kiln_named_tensor){
+            "b", KILN_HOST_TENSOR(KILN_DTYPE_INT32, KILN_SHAPE(1), &whole, sizeof whole)};
+        assert_status(KILN_ERROR_DTYPE, kiln_engine_refit(engine, wrong, 2, NULL));
+        wrong[1] = wrong[0];
+        assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, wrong, 2, NULL));
+        assert_status(KILN_ERROR_EMPTY, kiln_engine_refit(engine, wrong, 0, NULL));
+        kiln_refit_options options = KILN_REFIT_OPTIONS_INIT;
+        kiln_refit_report report = {.struct_size = sizeof report};
+        options.ignore_unknown = true;
+        options.report = &report;
+        wrong[0].name = "v";
+        assert_status(KILN_ERROR_EMPTY, kiln_engine_refit(engine, wrong, 1, &options));
+        kiln_refit_sample sample = {.inputs = weights, .input_count = 1};
+        options.samples = &sample;
+        options.sample_count = 1;
+        assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_refit(engine, weights, 2, &options));
+        assert_message("whatever came out would be taken");
+        check_run(context, 1, 10);
+        options.samples = NULL;
+        options.sample_count = 0;
+        wrong[1] = weights[1];
+        assert_ok(kiln_engine_refit(engine, wrong, 2, &options));
+        assert_true(report.replaced == 1 && report.ignored == 1);
+        check_run(context, 1, 3);
+    }
+}
+
+static kiln_status refuse(void *user, size_t index, const kiln_named_tensor *outputs, size_t count,
+                          char message[1024])
+{
+    assert_true(index == 0 && count == 1 && strcmp(outputs[0].name, "y") == 0);
+    *(float *)user = ((const float *)outputs[0].tensor.data)[0];
+    (void)snprintf(message, 1024, "not today");
+    return KILN_ERROR_CANCELLED;
+}
+
+TEST(weights_that_fail_their_check_are_not_taken)
+{
+    for (size_t i = 0; i < BACKENDS; i++) {
+        owned_engine engine = build(backends[i]);
+        owned_context context = NULL;
+        kiln_refit_sample sample;
+        kiln_named_tensor weights[2];
+        kiln_named_tensor tensors[2];
+        kiln_refit_report report = {.struct_size = sizeof report};
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        prepare(5, 3, weights);
+        kiln_refit_options options = checked(&sample, tensors);
+        options.report = &report;
+        answers[9] += 0.5F;
+        assert_status(KILN_ERROR_MISMATCH, kiln_engine_refit(engine, weights, 2, &options));
+        assert_message(
+            "sample 0: 1 of 1024 elements of the output \"y\" differ, most at element "
+            "9: 17 was found, 17.5 was expected");
+        assert_true(report.samples == 1 && report.largest == 0.5);
+        check_run(context, 1, 10);
+        options.absolute = 0.5;
+        assert_ok(kiln_engine_refit(engine, weights, 2, &options));
+        check_run(context, 5, 3);
+        /* By a function. */
+        float seen = 0;
+        prepare(7, 1, weights);
+        sample.expected_count = 0;
+        options.check = refuse;
+        options.user = &seen;
+        assert_status(KILN_ERROR_CANCELLED, kiln_engine_refit(engine, weights, 2, &options));
+        assert_message("the check refuses it: not today");
+        assert_true(seen == 8);
+        check_run(context, 5, 3);
+        sample.expected_count = 1;
+        tensors[1].name = "z";
+        assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, weights, 2, &options));
+        tensors[1] = named("y", answers, 2);
+        assert_status(KILN_ERROR_MISMATCH, kiln_engine_refit(engine, weights, 2, &options));
+        sample.input_count = 0;
+        assert_int_not_equal(kiln_engine_refit(engine, weights, 2, &options), KILN_OK);
+        check_run(context, 5, 3);
+    }
+}
+
+/* --- types --- */
+
+TEST(nothing_is_lost_silently)
+{
+    for (size_t i = 0; i < BACKENDS; i++) {
+        owned_engine engine = build(backends[i]);
+        owned_context context = NULL;
+        kiln_named_tensor unused[2];
+        kiln_refit_options options = KILN_REFIT_OPTIONS_INIT;
+        kiln_refit_report report = {.struct_size = sizeof report};
+        prepare(1, 10, unused);
+        options.report = &report;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        uint16_t half = kln_half_from_float(2.5F);
+        kiln_named_tensor b = {
+            "b", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT16, KILN_SHAPE(1, 1), &half, sizeof half)};
+        assert_ok(kiln_engine_refit(engine, &b, 1, &options));
+        assert_true(report.converted == 1 && report.rounded == 0);
+        check_run(context, 1, 2.5F);
+        half = kln_bfloat16_from_float(-4);
+        b.tensor.desc.dtype = KILN_DTYPE_BFLOAT16;
+        assert_ok(kiln_engine_refit(engine, &b, 1, &options));
+        check_run(context, 1, -4);
+        double wide = 8;
+        b.tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT64, KILN_SHAPE(1), &wide, sizeof wide);
+        assert_ok(kiln_engine_refit(engine, &b, 1, &options));
+        check_run(context, 1, 8);
+        wide = 0.1;
+        assert_status(KILN_ERROR_DTYPE, kiln_engine_refit(engine, &b, 1, &options));
+        assert_message("1 of 1 elements of the float64 that were given would be rounded");
+        check_run(context, 1, 8);
+        options.allow_rounding = true;
+        wide = 1e300;
+        assert_status(KILN_ERROR_DTYPE, kiln_engine_refit(engine, &b, 1, &options));
+        assert_message("past that type's largest");
+        check_run(context, 1, 8);
+        wide = 16 + 1e-9;
+        assert_ok(kiln_engine_refit(engine, &b, 1, &options));
+        assert_true(report.rounded == 1);
+        check_run(context, 1, 16);
+    }
+}
+
+/* --- files --- */
+
+/* A .safetensors file of this header and `size` bytes of data. */
+static kiln_span safetensors(const char *header, const void *data, size_t size)
+{
+    static unsigned char file[8192];
+    const size_t length = strlen(header);
+    assert_true(8 + length + size <= sizeof file);
+    for (size_t i = 0; i < 8; i++) {
+        file[i] = (unsigned char)((uint64_t)length >> (8 * i));
+    }
+    memcpy(file + 8, header, length);
+    memcpy(file + 8 + length, data, size);
+    return (kiln_span){file, 8 + length + size};
+}
+
+TEST(weights_come_from_files)
+{
+    for (size_t i = 0; i < BACKENDS; i++) {
+        owned_engine engine = build(backends[i]);
+        owned_context context = NULL;
+        kiln_named_tensor weights[2];
+        kiln_refit_sample sample;
+        kiln_named_tensor tensors[2];
+        unsigned char data[4 + N * 4];
+        prepare(20, 30, weights);
+        memcpy(data, new_b, 4);
+        memcpy(data + 4, new_w, N * 4);
+        /* Unaligned, as the length of the header will have it. */
+        const kiln_span file = safetensors(
+            "{\"__metadata__\":{\"format\":\"pt\"},"
+            "\"w\":{\"dtype\":\"F32\",\"shape\":[1024],\"data_offsets\":[4,4100]},"
+            "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+            data, sizeof data);
+        const kiln_refit_options options = checked(&sample, tensors);
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        const char *path = kiln_test_file("new.safetensors", file.data, file.size);
+        assert_ok(kiln_engine_refit_file(engine, path, &options));
+        check_run(context, 20, 30);
+        for (size_t cut = 1; cut < file.size; cut += 97) {
+            assert_int_not_equal(kiln_engine_refit_bytes(
+                                     engine, (kiln_span){file.data, file.size - cut}, NULL, NULL),
+                                 KILN_OK);
+        }
+        check_run(context, 20, 30);
+        assert_ok(kiln_engine_refit_bytes(engine, model_of(2, 4), NULL, NULL));
+        check_run(context, 2, 4);
+        assert_ok(kiln_engine_refit_bytes(engine, file, NULL, &options));
+        check_run(context, 20, 30);
+    }
+}
+
+TEST(files_that_are_no_safetensors_are_refused)
+{
+    static const char data[8] = "12345678";
+    static const struct {
+        const char *header, *why;
+        kiln_status status;
+    } cases[] = {
+        {"[]", "no JSON object", KILN_ERROR_MALFORMED},
+        {"{\"a\":", "no JSON", KILN_ERROR_MALFORMED},
+        {"{\"a\":3}", "it is no JSON object", KILN_ERROR_MALFORMED},
+        {"{\"a\":{\"shape\":[2],\"data_offsets\":[0,8]}}", "no \"dtype\"", KILN_ERROR_MALFORMED},
+        {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,8]}}", "no \"shape\"",
+         KILN_ERROR_MALFORMED},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", "is no length",
+         KILN_ERROR_MALFORMED},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2.5],\"data_offsets\":[0,8]}}", "is no length",
+         KILN_ERROR_MALFORMED},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,12]}}", "not two places",
+         KILN_ERROR_MALFORMED},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", "not two places",
+         KILN_ERROR_MALFORMED},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0]}}", "not two places",
+         KILN_ERROR_MALFORMED},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,8]}}", "take 4 bytes",
+         KILN_ERROR_MALFORMED},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+         "4 bytes at the end are no tensor's", KILN_ERROR_MALFORMED},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", "do not follow on",
+         KILN_ERROR_MALFORMED},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+         "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+         "overlap", KILN_ERROR_MALFORMED},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+         "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+         "is there twice", KILN_ERROR_MALFORMED},
+        {"{\"a\":{\"dtype\":\"F4\",\"shape\":[2],\"data_offsets\":[0,8]}}", "is not known here",
+         KILN_ERROR_UNSUPPORTED},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,8],\"data_offsets\":[0,8]}}",
+         "more than 8 dimensions", KILN_ERROR_RANK},
+    };
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        kln_arena arena;
+        kiln_named_tensor *tensors = NULL;
+        size_t count = 0;
+        kln_arena_init(&arena);
+        assert_status(cases[i].status, kln_safetensors_read(safetensors(cases[i].header, data, 8),
+                                                            &arena, &tensors, &count));
+        assert_message(cases[i].why);
+        assert_int_equal(count, 0);
+        kln_arena_finish(&arena);
+    }
+    /* No tensor, and one without elements. */
+    kln_arena arena;
+    kiln_named_tensor *tensors = NULL;
+    size_t count = 7;
+    kln_arena_init(&arena);
+    assert_ok(kln_safetensors_read(safetensors("{}", data, 0), &arena, &tensors, &count));
+    assert_int_equal(count, 0);
+    assert_ok(kln_safetensors_read(
+        safetensors("{\"a\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},"
+                    "\"b\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[0,8]}}",
+                    data, 8),
+        &arena, &tensors, &count));
+    assert_int_equal(count, 2);
+    kln_arena_finish(&arena);
+}
+
+/* --- under load --- */
+
+typedef struct load {
+    kiln_engine *engine;
+    atomic_bool ends;
+    atomic_size_t runs, failures, others;
+    float w[2], b[2]; /* what may be seen: all of one pair */
+} load;
+
+static bool is_of(const float *y, float w, float b)
+{
+    int i = 0;
+    while (i < N && y[i] == w + (float)i + b) {
+        i++;
+    }
+    return i == N;
+}
+
+static void *run_for_ever(void *user)
+{
+    load *self = user;
+    kiln_context *context = NULL;
+    if (kiln_context_create(self->engine, NULL, &context) != KILN_OK) {
+        atomic_fetch_add(&self->failures, 1);
+        return NULL;
+    }
+    const kiln_named_tensor x = named("x", ones, N);
+    while (!atomic_load(&self->ends)) {
+        kiln_named_tensor y = {"y", {.data = NULL}};
+        if (kiln_context_run_tensors(context, &x, 1, &y, 1) != KILN_OK) {
+            atomic_fetch_add(&self->failures, 1);
+            break;
+        }
+        const bool first = is_of(y.tensor.data, self->w[0], self->b[0]);
+        const bool second = is_of(y.tensor.data, self->w[1], self->b[1]);
+        atomic_fetch_add(&self->others, !first);
+        atomic_fetch_add(&self->failures, !first && !second);
+        atomic_fetch_add(&self->runs, 1);
+    }
+    kiln_context_destroy(context);
+    return NULL;
+}
+
+static void begin_load(load *self, pthread_t threads[THREADS])
+{
+    for (size_t i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, run_for_ever, self), 0);
+    }
+}
+
+static void end_load(load *self, pthread_t threads[THREADS])
+{
+    atomic_store(&self->ends, true);
+    for (size_t i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    assert_int_equal(atomic_load(&self->failures), 0);
+}
+
+TEST(a_failed_refit_is_not_seen_under_load)
+{
+    for (size_t i = 0; i < BACKENDS; i++) {
+        owned_engine engine = build(backends[i]);
+        pthread_t threads[THREADS];
+        kiln_refit_sample sample;
+        kiln_named_tensor weights[2];
+        kiln_named_tensor tensors[2];
+        prepare(5, 3, weights);
+        kiln_refit_options options = checked(&sample, tensors);
+        answers[0] += 1;
+        load self = {.engine = engine, .w = {1, 5}, .b = {10, 3}};
+        begin_load(&self, threads);
+        for (int k = 0; k < 30 || atomic_load(&self.runs) < 200; k++) {
+            assert_status(KILN_ERROR_MISMATCH, kiln_engine_refit(engine, weights, 2, &options));
+        }
+        assert_int_equal(atomic_load(&self.others), 0);
+        answers[0] -= 1;
+        assert_ok(kiln_engine_refit(engine, weights, 2, &options));
+        while (atomic_load(&self.others) < 100 && atomic_load(&self.failures) == 0) {
+            (void)usleep(100);
+        }
+        end_load(&self, threads);
+    }
+}
+
+TEST(refits_and_runs_take_turns)
+{
+    for (size_t i = 0; i < BACKENDS; i++) {
+        owned_engine engine = build(backends[i]);
+        pthread_t threads[THREADS];
+        kiln_named_tensor weights[2];
+        float old_w[N];
+        float old_b = 10;
+        prepare(5, 3, weights);
+        for (int k = 0; k < N; k++) {
+            old_w[k] = 1 + (float)k;
+        }
+        const kiln_named_tensor old[] = {named("w", old_w, N), named("b", &old_b, 1)};
+        load self = {.engine = engine, .w = {1, 5}, .b = {10, 3}};
+        begin_load(&self, threads);
+        for (int k = 0; k < 30 || (atomic_load(&self.runs) < 200 && k < 10000); k++) {
+            assert_ok(kiln_engine_refit(engine, k % 2 == 0 ? weights : old, 2, NULL));
+            kiln_span bytes;
+            assert_ok(kiln_engine_save_bytes(engine, &bytes));
+        }
+        end_load(&self, threads);
+    }
+}
+
+/* --- and again --- */
+
+static double resident_mebibytes(void)
+{
+    long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%*d %ld", &pages), 1);
+    (void)fclose(file);
+    return (double)pages * (double)sysconf(_SC_PAGESIZE) / 0x1p20;
+}
+
+TEST(a_thousand_refits_grow_nothing)
+{
+    for (size_t i = 0; i < BACKENDS; i++) {
+        owned_engine engine = build(backends[i]);
+        owned_context context = NULL;
+        kiln_span bytes;
+        double before = 0;
+        size_t size = 0;
+        assert_ok(kiln_context_create(engine, NULL, &context));
+        for (int k = 0; k < 1000; k++) {
+            kiln_named_tensor weights[2];
+            prepare((float)(k % 7), (float)(k % 5), weights);
+            assert_ok(kiln_engine_refit(engine, weights, 2, NULL));
+            if (k % 50 == 0) {
+                check_run(context, (float)(k % 7), (float)(k % 5));
+            }
+            if (k == 100) {
+                before = resident_mebibytes();
+                assert_ok(kiln_engine_save_bytes(engine, &bytes));
+                size = bytes.size;
+            }
+        }
+        assert_ok(kiln_engine_save_bytes(engine, &bytes));
+        assert_int_equal(bytes.size, size);
+        const double grown = resident_mebibytes() - before;
+        print_message("  %s: resident memory grew by %.1f MiB in 900 refits\n", backends[i], grown);
+        assert_true(grown < 16);
+    }
+}
+
+/* The mock has no weights. */
+static kiln_status run_nothing(void *user, kiln_mock_run *run, char message[1024])
+{
+    (void)user;
+    (void)run;
+    (void)message;
+    return KILN_OK;
+}
+
+TEST(other_backends_keep_their_weights)
+{
+    const kiln_binding x = {.struct_size = sizeof x,
+                            .name = "x",
+                            .is_input = true,
+                            .dtype = KILN_DTYPE_FLOAT32,
+                            .shape = KILN_SHAPE(1)};
+    kiln_binding y = x;
+    y.name = "y";
+    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
+    options.inputs = &x;
+    options.input_count = 1;
+    options.outputs = &y;
+    options.output_count = 1;
+    options.handler = run_nothing;
+    owned_engine engine = NULL;
+    size_t count = 3;
+    assert_ok(kiln_engine_create_mock(&options, &engine));
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit_count(engine, &count));
+    assert_message("an engine of the mock backend keeps its weights");
+    assert_int_equal(count, 0);
+    assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_refit_file(engine, "x.onnx", NULL));
+}
