@@ -95,6 +95,8 @@ void ort_profile_finish(ort_engine *engine);
 kiln_status ort_context_time(void *context, bool on);
 kiln_status ort_context_layer(void *context, size_t index, kiln_layer_time *layer);
 
+void ort_engine_destroy(void *engine);
+
 /* New weights: another session (ort_refit.c). */
 extern const kiln_refit_table ort_refit_operations;
 /* An engine over what `model` is, by the library that `runtime` is. */
