@@ -21,6 +21,23 @@
 #include <kiln/version.h>
 
 #define KLN_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
+/* A function that is compiled once for each of these machines ("avx2", ..., "default"), of which
+ * the program takes its own. Who chooses runs before ThreadSanitizer is ready, which ends the
+ * program.
+ */
+#if defined(__has_feature)
+#define KLN_HAS_TSAN __has_feature(thread_sanitizer)
+#elif defined(__SANITIZE_THREAD__)
+#define KLN_HAS_TSAN 1
+#else
+#define KLN_HAS_TSAN 0
+#endif
+#if defined(__x86_64__) && defined(__GLIBC__) && __has_attribute(target_clones) && !KLN_HAS_TSAN
+#define KLN_CLONES(...) __attribute__((target_clones(__VA_ARGS__)))
+#else
+#define KLN_CLONES(...)
+#endif
+
 #define KLN_ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
 /* --- failing (fail.c) --- */

@@ -24,11 +24,7 @@
 #define INFINITE INT32_C(0x7f800000)
 
 /* The compiler makes one for each kind of processor, and the loader takes the widest. */
-#if defined(__x86_64__) && defined(__GLIBC__) && __has_attribute(target_clones)
-#define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define WIDE
-#endif
+#define WIDE KLN_CLONES("avx512f", "avx2", "default")
 
 struct kln_observer_scratch {
     uint32_t tables[TABLES][SIDES + 2];

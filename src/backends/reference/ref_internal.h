@@ -37,11 +37,7 @@
 
 /* A loop that the compiler makes for the vectors of several machines, of which the program takes
  * its own. No product is added before it is rounded (src/CMakeLists.txt), so all give the same. */
-#if defined(__x86_64__) && defined(__GLIBC__) && __has_attribute(target_clones)
-#define REF_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define REF_WIDE
-#endif
+#define REF_WIDE KLN_CLONES("avx512f", "avx2", "default")
 
 /* --- values --- */
 

@@ -5,11 +5,7 @@
  * double holds each product, so this file is compiled for fused multiply-add (src/CMakeLists.txt).
  */
 
-#if defined(__x86_64__) && defined(__GLIBC__) && __has_attribute(target_clones)
-#define FUSED __attribute__((target_clones("avx512f", "fma", "default")))
-#else
-#define FUSED
-#endif
+#define FUSED KLN_CLONES("avx512f", "fma", "default")
 
 #define DEPTH 256
 #define BESIDE 16

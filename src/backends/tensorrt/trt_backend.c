@@ -73,212 +73,7 @@ static kiln_status probe(const char *requested, kiln_backend_info *info)
     return kln_fail(KILN_ERROR_NO_DEVICE, "%s", library->reason);
 }
 
-/* --- engines --- */
-
-static void engine_destroy(void *state)
-{
-    trt_engine *engine = state;
-    kln_cuda_scope scope;
-    if (trt_enter(engine->device, &scope) != KILN_OK) {
-        kln_log(KILN_LOG_WARNING, "tensorrt", "destroying an engine: %s", kiln_error_message());
-    }
-    trt_refit_finish(engine);
-    trt_CudaEngine_destroy(engine->engine);
-    trt_Runtime_destroy(engine->runtime);
-    kln_cuda_leave(&scope);
-    if (engine->allocates) {
-        trt_gpu_allocator_finish(&engine->allocator);
-    }
-    trt_HostMemory_destroy(engine->memory);
-    trt_HostMemory_destroy(engine->refitted);
-    kln_mapping_close(&engine->mapping);
-    kln_free(engine->copy);
-    kln_arena_finish(&engine->arena);
-    trt_error_recorder_finish(&engine->recorder);
-    (void)pthread_mutex_destroy(&engine->refitting);
-    (void)pthread_mutex_destroy(&engine->sharing);
-    kln_free(engine);
-}
-
-static kiln_status engine_create_with(trt_library *library, const kiln_build_options *options,
-                                      trt_engine **engine)
-{
-    KLN_RETURN_IF_ERROR(trt_device_check(options->device));
-    trt_engine *made = kln_alloc_zeroed(1, sizeof *made);
-    if (made == NULL) {
-        return kln_fail_memory(sizeof *made, "an engine of TensorRT");
-    }
-    made->library = library;
-    made->device = options->device;
-    made->runs_host_code = options->allow_host_code;
-    made->lacks_weights = options->strip_plan;
-    made->is_stripped = options->strip_plan;
-    kln_arena_init(&made->arena);
-    atomic_init(&made->contexts, 0);
-    (void)pthread_mutex_init(&made->refitting, NULL);
-    (void)pthread_mutex_init(&made->sharing, NULL);
-    trt_error_recorder_init(&made->recorder, &library->tables);
-    const kiln_status status = trt_engine_init_memory(made, options);
-    if (status != KILN_OK) {
-        engine_destroy(made);
-        return status;
-    }
-    *engine = made;
-    return KILN_OK;
-}
-
-static kiln_status engine_create(const kiln_build_options *options, trt_engine **engine)
-{
-    trt_library *library = NULL;
-    KLN_RETURN_IF_ERROR(trt_library_open(options->library, &library));
-    return engine_create_with(library, options, engine);
-}
-
-/* What is not a plan at all is told without asking the library. */
-static kiln_status check_plan(const trt_engine *engine, const char *source)
-{
-    if (engine->plan.size < 32) {
-        return kln_fail(KILN_ERROR_MALFORMED, "%s: %zu bytes are no plan of TensorRT", source,
-                        engine->plan.size);
-    }
-    return KILN_OK;
-}
-
-/* By the first word. */
-static const char *recognize(kiln_span bytes)
-{
-    if (bytes.size < 4) {
-        return NULL;
-    }
-    return memcmp(bytes.data, "ftrt", 4) == 0   ? "a plan of TensorRT"
-           : memcmp(bytes.data, "vtrt", 4) == 0 ? "a plan of TensorRT-RTX"
-                                                : NULL;
-}
-
-/* "TensorRT-RTX 1.4.0" where the plan says what built it, and that is another library than the one
- * in use; else "". A plan has the version in bytes 24 to 27. */
-static const char *other_builder(const trt_engine *engine, char text[32])
-{
-    const unsigned char *bytes = engine->plan.data;
-    const trt_abi *abi = &engine->library->abi;
-    text[0] = '\0';
-    if (bytes == NULL || engine->plan.size < 32) {
-        return text;
-    }
-    const bool of_rtx = memcmp(bytes, "vtrt", 4) == 0;
-    const int32_t version = bytes[24] * 10000 + bytes[25] * 100 + bytes[26];
-    /* Another number is no version, and these bytes no plan. */
-    const bool sensible =
-        of_rtx ? version >= 10000 && version < 80000 : version >= 80000 && version < 200000;
-    if (recognize(engine->plan) == NULL) {
-        return text;
-    }
-    if (sensible && (version != abi->version || of_rtx != abi->is_rtx)) {
-        trt_version_text(of_rtx, version, text);
-    } else if (of_rtx != abi->is_rtx) {
-        (void)snprintf(text, 32, of_rtx ? "TensorRT-RTX" : "TensorRT");
-    }
-    return text;
-}
-
-/* TensorRT tells in words alone why it takes no plan. */
-static bool says(trt_engine *engine, const char *const *words, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (trt_said(&engine->recorder, words[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* A plan of another version, or for another GPU. */
-static bool is_for_others(trt_engine *engine)
-{
-    static const char *const words[] = {
-        "not compatible with this version", "Version tag does not match", "incompatible device",
-        "Platform specific tag mismatch", "different compute capability"};
-    return says(engine, words, KLN_ARRAY_LENGTH(words));
-}
-
-static bool has_host_code(trt_engine *engine)
-{
-    static const char *const words[] = {"host code", "HostCode", "lean runtime"};
-    return !engine->runs_host_code && says(engine, words, KLN_ARRAY_LENGTH(words));
-}
-
-static kiln_status fail_deserialize(trt_engine *engine, const char *source)
-{
-    const char *why_none = "";
-    char other[32];
-    if (has_host_code(engine)) {
-        return trt_fail(KILN_ERROR_UNSUPPORTED, &engine->recorder,
-                        "%s: it carries code that would run in this process; where it is trusted "
-                        "like a program, set kiln_build_options.allow_host_code",
-                        source);
-    }
-    if (other_builder(engine, other)[0] != '\0') {
-        return trt_fail(KILN_ERROR_MISMATCH, &engine->recorder,
-                        "%s: it was built with %s, found is %s; build it again from the model or "
-                        "install that version",
-                        source, other, engine->library->name);
-    }
-    if (!trt_library_runs(engine->library, engine->device, &why_none)) {
-        return trt_fail(KILN_ERROR_NO_DEVICE, &engine->recorder,
-                        "%s: %s loads a plan only where there is a GPU for it, and %s", source,
-                        engine->library->name, why_none);
-    }
-    if (is_for_others(engine)) {
-        return trt_fail(KILN_ERROR_MISMATCH, &engine->recorder,
-                        "%s: it was not built for %s on this GPU; build it again from the model",
-                        source, engine->library->name);
-    }
-    if (trt_said(&engine->recorder, "lugin")) {
-        const trt_library *library = engine->library;
-        return trt_fail(KILN_ERROR_UNSUPPORTED, &engine->recorder,
-                        "%s: it has layers of a plugin that is not loaded (kiln_plugin_load)%s%s",
-                        source, library->plugin_status != KILN_OK ? "; " : "",
-                        library->plugin_status != KILN_OK ? library->plugin_reason : "");
-    }
-    return trt_fail(KILN_ERROR_MALFORMED, &engine->recorder,
-                    "%s: %s does not take it for one of its plans", source, engine->library->name);
-}
-
-kiln_status trt_engine_deserialize(trt_engine *engine, const char *source)
-{
-    trt_library *library = engine->library;
-    const trt_abi *abi = &library->abi;
-    KLN_RETURN_IF_ERROR(check_plan(engine, source));
-    /* A plan does not say before whether it has layers of a plugin's, and this takes a millisecond.
-     */
-    KLN_RETURN_IF_ERROR(trt_library_offer_plugins(library));
-    const trt_shortage before = trt_engine_shortage(engine);
-    trt_logged_clear();
-    engine->runtime = library->core.createInferRuntime_INTERNAL(&library->logger, abi->version);
-    if (trt_is_null(engine->runtime)) {
-        engine->runtime = NULL;
-        const kiln_status status =
-            !trt_library_runs(library, engine->device, NULL)
-                ? fail_deserialize(engine, source)
-                : trt_fail(KILN_ERROR_BACKEND, NULL, "%s gives no runtime", library->name);
-        return trt_engine_explain_memory(engine, before, status);
-    }
-    trt_Runtime_setErrorRecorder(abi, engine->runtime, &engine->recorder.object);
-    if (engine->allocates) {
-        trt_Runtime_setGpuAllocator(abi, engine->runtime, &engine->allocator.object);
-    }
-    if (engine->runs_host_code && trt_has(abi, TRT_M_Runtime_setEngineHostCodeAllowed)) {
-        trt_Runtime_setEngineHostCodeAllowed(abi, engine->runtime, true);
-    }
-    /* From where the plan is mapped: a stream reader would copy each byte once more. */
-    engine->engine = trt_Runtime_deserializeCudaEngine(abi, engine->runtime, engine->plan.data,
-                                                       engine->plan.size);
-    if (trt_is_null(engine->engine)) {
-        engine->engine = NULL;
-        return trt_engine_explain_memory(engine, before, fail_deserialize(engine, source));
-    }
-    return KILN_OK;
-}
+/* --- making engines --- */
 
 /* A build asks for memory and gives it back thousands of times, which the library's own allocator
  * is the fastest for: it is asked instead only where what a build holds is to be known or limited.
@@ -320,7 +115,7 @@ static kiln_status build(const kiln_model *model, const kiln_build_options *opti
         return kln_fail(KILN_ERROR_CANCELLED, "%s: the build was stopped", kln_model_name(model));
     }
     trt_engine *made = NULL;
-    KLN_RETURN_IF_ERROR(engine_create(options, &made));
+    KLN_RETURN_IF_ERROR(trt_engine_create(options, &made));
     kln_cuda_scope scope;
     kiln_status status = trt_enter(made->device, &scope);
     if (status == KILN_OK) {
@@ -328,7 +123,7 @@ static kiln_status build(const kiln_model *model, const kiln_build_options *opti
         kln_cuda_leave(&scope);
     }
     if (status != KILN_OK) {
-        engine_destroy(made);
+        trt_engine_destroy(made);
         return status;
     }
     *engine = made;
@@ -370,12 +165,12 @@ static kiln_status check_onnx(const kiln_model *model)
 
 static kiln_status load(const kiln_model *plan, const kiln_build_options *options, void **engine)
 {
-    if (recognize(plan->bytes) == NULL) {
+    if (trt_recognize(plan->bytes) == NULL) {
         KLN_RETURN_IF_ERROR(check_onnx(plan));
         return build(plan, options, NULL, engine);
     }
     trt_engine *made = NULL;
-    KLN_RETURN_IF_ERROR(engine_create(options, &made));
+    KLN_RETURN_IF_ERROR(trt_engine_create(options, &made));
     kiln_status status = keep_plan(made, plan);
     kln_cuda_scope scope = {.pushed = false};
     if (status == KILN_OK) {
@@ -389,7 +184,7 @@ static kiln_status load(const kiln_model *plan, const kiln_build_options *option
     }
     kln_cuda_leave(&scope);
     if (status != KILN_OK) {
-        engine_destroy(made);
+        trt_engine_destroy(made);
         return status;
     }
     *engine = made;
@@ -464,14 +259,14 @@ kiln_status trt_refit_beside(void *state, const kiln_named_tensor *weights, size
                                         .device = engine->device,
                                         .allow_host_code = engine->runs_host_code,
                                         .strip_plan = engine->lacks_weights};
-    KLN_RETURN_IF_ERROR(engine_create_with(engine->library, &options, &twin));
+    KLN_RETURN_IF_ERROR(trt_engine_create_with(engine->library, &options, &twin));
     kiln_status status = trt_refit_begin(engine, &scope);
     if (status == KILN_OK) {
         status = fill_twin(engine, twin);
         trt_refit_end(engine, &scope);
     }
     if (status != KILN_OK) {
-        engine_destroy(twin);
+        trt_engine_destroy(twin);
         return status;
     }
     *made = twin;
@@ -534,10 +329,10 @@ const kiln_backend kln_backend_tensorrt = {
     .initializers_are_weights = true,
     .engine = {.build = build,
                .load = load,
-               .recognize = recognize,
+               .recognize = trt_recognize,
                .serialize = serialize,
                .describe = trt_describe,
-               .destroy = engine_destroy,
+               .destroy = trt_engine_destroy,
                .device = device_of},
     .context = {.create = trt_context_create,
                 .destroy = trt_context_destroy,

@@ -63,6 +63,16 @@ typedef struct trt_engine {
     trt_shared_block *shared;
 } trt_engine;
 
+/* An engine without a plan; of the library that `options` name, or of one that is open. */
+KILN_MUST_CHECK kiln_status trt_engine_create(const kiln_build_options *options,
+                                              trt_engine **engine);
+KILN_MUST_CHECK kiln_status trt_engine_create_with(trt_library *library,
+                                                   const kiln_build_options *options,
+                                                   trt_engine **engine);
+void trt_engine_destroy(void *engine);
+/* kiln_engine_table.recognize. */
+const char *trt_recognize(kiln_span bytes);
+
 /* STATE, with `what` was asked, for a plan that was only built. */
 KILN_MUST_CHECK kiln_status trt_engine_need(const trt_engine *engine, const char *what);
 

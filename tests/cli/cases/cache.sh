@@ -7,7 +7,7 @@ export KILN_CUDA_DRIVER=$fake/cuda/libcuda.so.1
 origin() { grep -oE 'built [0-9]+ layers|found in the cache|without the cache' || echo neither; }
 hide() {
     sed "s,$XDG_CACHE_HOME,CACHE,; s/^[0-9a-f]\{8\}/KEY     /" |
-        sed 's/[0-9]* seconds\? ago/JUST/; s/ *used$/ used/'
+        sed 's/ *[0-9]* seconds\? ago/ JUST/; s/ *used$/ used/'
 }
 kiln run add.onnx --no-cache -v 2>&1 > /dev/null | origin
 ls "$XDG_CACHE_HOME" 2> /dev/null
