@@ -19,10 +19,11 @@
 /* What the engine does, and what it was asked for. */
 typedef struct play {
     float factor;
-    float poison;      /* a run that meets it fails */
-    int64_t more_rows; /* than the input has */
-    bool holds;        /* runs wait until it is false */
-    int waiting;       /* runs that do */
+    float poison;        /* a run that meets it fails */
+    int64_t more_rows;   /* than the input has */
+    uint64_t fail_every; /* each run whose number this divides */
+    bool holds;          /* runs wait until it is false */
+    int waiting;         /* runs that do */
     int runs;
     int64_t rows[MOST_RUNS];
     float first[MOST_RUNS];
@@ -103,6 +104,7 @@ static inline kiln_engine *engine_of(play *self, int64_t rows, int64_t columns)
     options.output_count = 1;
     options.handler = run;
     options.user = self;
+    options.fail_every = self->fail_every;
     assert_ok(kiln_engine_create_mock(&options, &engine));
     return engine;
 }
