@@ -242,11 +242,14 @@ TEST(outputs_without_rows_are_not_taken_apart)
     owned_scheduler scheduler =
         scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_THROUGHPUT, 8, MOMENT);
     rows_of data[3];
+    rows_of first;
     kiln_request *requests[3];
     for (int round = 0; round < 2; round++) {
+        owned_request running = occupy(&self, scheduler, fill_rows(&first, 2, COLUMNS, 9));
         for (int i = 0; i < 3; i++) {
             requests[i] = submit(scheduler, fill_rows(&data[i], 2, COLUMNS, (float)i), false, NULL);
         }
+        hold(&self, false);
         for (int i = 0; i < 3; i++) {
             kiln_tensor y;
             assert_ok(kiln_request_wait(requests[i], -1));

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A scheduler over engines that compute: over a played GPU, whose graphs are captured once, and
+ * over real models, whose results are those of a context's own runs. */
+#include <math.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "mock_gpu_test.h"
+#include "scheduler/scheduler_parts.h"
+
+static kiln_scheduler *open_scheduler(kiln_engine *engine, kiln_scheduler_options options)
+{
+    kiln_scheduler *scheduler = NULL;
+    options.struct_size = sizeof options;
+    assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
+    return scheduler;
+}
+
+/* --- a GPU --- */
+
+enum { ROWS = 8, CONTEXTS = 2 };
+
+static kiln_named_tensor floats_of(const char *name, float *data, int64_t count)
+{
+    return (kiln_named_tensor){name, KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(count), data,
+                                                      (size_t)count * sizeof(float))};
+}
+
+static void double_floats(kiln_scheduler *scheduler, int64_t count, float value)
+{
+    float x[ROWS];
+    float y[ROWS];
+    for (int64_t i = 0; i < count; i++) {
+        x[i] = value + (float)i;
+    }
+    const kiln_named_tensor input = floats_of("x", x, count);
+    const kiln_named_tensor output = floats_of("y", y, count);
+    assert_ok(kiln_scheduler_run(scheduler, &input, 1, &output, 1, NULL));
+    for (int64_t i = 0; i < count; i++) {
+        assert_true(y[i] == 2 * x[i]);
+    }
+}
+
+static void *double_many(void *user)
+{
+    for (int i = 0; i < 100; i++) {
+        double_floats(user, i % ROWS + 1, (float)i);
+    }
+    return NULL;
+}
+
+static void double_on_threads(kiln_scheduler *scheduler)
+{
+    pthread_t threads[4];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, double_many, scheduler), 0);
+    }
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(threads); i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+}
+
+typedef struct gpu_state {
+    uint64_t captures, misses, hits;
+    const void *pinned[CONTEXTS];
+    unsigned long bytes;
+    unsigned long long allocations;
+} gpu_state;
+
+static gpu_state look_at(const kiln_scheduler *scheduler)
+{
+    gpu_state found = {.bytes = fake_number("fake_cuda_bytes", "")};
+    kiln_allocation_counters counters;
+    for (size_t i = 0; i < CONTEXTS; i++) {
+        kiln_context_counters one = {.struct_size = sizeof one};
+        kiln_tensor view;
+        assert_ok(kiln_context_get_counters(scheduler->seats[i]->context, &one));
+        assert_ok(kiln_buffer_tensor(scheduler->seats[i]->inputs[0], 0, KILN_DTYPE_FLOAT32,
+                                     &KILN_SHAPE(1), &view));
+        assert_int_equal(view.desc.location, KILN_LOCATION_PINNED);
+        found.captures += one.graph_captures;
+        found.misses += one.graph_misses;
+        found.hits += one.graph_hits;
+        found.pinned[i] = view.data;
+    }
+    kiln_get_allocation_counters(&counters);
+    found.allocations = counters.allocations;
+    return found;
+}
+
+FAKE_TEST(graphs_are_captured_once_for_each_size_and_context)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    float x[1] = {1};
+    owned_engine engine = make_engine(&how, false, 0);
+    owned_scheduler scheduler =
+        open_scheduler(engine, (kiln_scheduler_options){.max_batch = ROWS, .contexts = CONTEXTS});
+    const kiln_named_tensor input = floats_of("x", x, 1);
+    assert_ok(kiln_scheduler_warmup(scheduler, &input, 1, 20));
+    const gpu_state warm = look_at(scheduler);
+    assert_int_equal(warm.captures, CONTEXTS * 4); /* of 1, 2, 4 and 8 rows */
+    double_on_threads(scheduler);
+    const gpu_state begun = look_at(scheduler);
+    double_on_threads(scheduler);
+    const gpu_state after = look_at(scheduler);
+    kiln_scheduler_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_scheduler_get_counters(scheduler, &counters));
+    assert_int_equal(after.captures, warm.captures);
+    assert_int_equal(after.misses, warm.misses);
+    assert_int_equal(after.hits - warm.hits, counters.batches);
+    assert_int_equal(after.bytes, begun.bytes);
+    assert_memory_equal(after.pinned, warm.pinned, sizeof warm.pinned);
+    assert_int_equal(after.allocations, begun.allocations);
+}
+
+/* What lies behind a request's memory is not read, though an earlier one was larger. */
+FAKE_TEST(a_request_alone_on_a_gpu_is_read_to_its_end)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    float y[64];
+    float large[64] = {1};
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    owned_engine engine = make_engine(&how, false, 0);
+    owned_scheduler scheduler =
+        open_scheduler(engine, (kiln_scheduler_options){.batch_axis = -1, .contexts = 1});
+    unsigned char *memory =
+        mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(memory, MAP_FAILED);
+    assert_int_equal(mprotect(memory + page, page, PROT_NONE), 0);
+    float *small = (float *)(void *)(memory + page - 4 * sizeof(float));
+    small[3] = 5;
+    kiln_named_tensor input = floats_of("x", large, 64);
+    kiln_named_tensor output = floats_of("y", y, 64);
+    assert_ok(kiln_scheduler_run(scheduler, &input, 1, &output, 1, NULL));
+    input = floats_of("x", small, 4);
+    output = floats_of("y", y, 4);
+    assert_ok(kiln_scheduler_run(scheduler, &input, 1, &output, 1, NULL));
+    assert_true(y[3] == 10);
+    assert_int_equal(munmap(memory, 2 * page), 0);
+}
+
+/* --- real models --- */
+
+enum { REQUESTS = 6, MOST_OUTPUTS = 512 };
+
+typedef struct real_model {
+    const char *path;
+    kiln_dtype dtype;
+    int64_t row[3]; /* the dimensions of a row, 0: none */
+} real_model;
+
+static const real_model models[] = {
+    {KILN_DEPS_DIR "/models/magika/model.onnx", KILN_DTYPE_INT32, {2048}},
+    {KILN_DEPS_DIR "/models/rapidocr/cls.onnx", KILN_DTYPE_FLOAT32, {3, 48, 48}},
+};
+
+static kiln_shape shape_of(const real_model *model, int64_t rows)
+{
+    kiln_shape shape = {.rank = 1, .dims = {rows}};
+    for (size_t i = 0; i < 3 && model->row[i] != 0; i++) {
+        shape.dims[shape.rank++] = model->row[i];
+    }
+    return shape;
+}
+
+/* Small numbers, others for each request. */
+static kiln_named_tensor make_input(const real_model *model, const char *name, int number)
+{
+    const kiln_shape shape = shape_of(model, number % 3 + 1);
+    size_t bytes = 0;
+    assert_ok(kiln_tensor_bytes(model->dtype, &shape, &bytes));
+    unsigned char *data = malloc(bytes);
+    assert_non_null(data);
+    for (size_t i = 0; i < bytes / 4; i++) {
+        const int32_t whole = (int32_t)((i * 7 + (size_t)number * 13) % 200);
+        const float real = (float)whole / 200;
+        memcpy(data + 4 * i, model->dtype == KILN_DTYPE_INT32 ? (const void *)&whole : &real, 4);
+    }
+    return (kiln_named_tensor){name, KILN_HOST_TENSOR(model->dtype, shape, data, bytes)};
+}
+
+static void assert_near(const kiln_tensor *found, const kiln_tensor *wanted, float most)
+{
+    const float *a = found->data;
+    const float *b = wanted->data;
+    assert_true(kiln_shape_equal(&found->desc.shape, &wanted->desc.shape));
+    assert_int_equal(found->bytes, wanted->bytes);
+    for (size_t i = 0; i < found->bytes / sizeof(float); i++) {
+        assert_true(fabsf(a[i] - b[i]) <= most);
+    }
+}
+
+static void compare_with_a_context(kiln_engine *engine, const real_model *model,
+                                   kiln_scheduler_options options, float most)
+{
+    kiln_binding in = {.struct_size = sizeof in};
+    kiln_binding out = {.struct_size = sizeof out};
+    kiln_request *requests[REQUESTS];
+    kiln_named_tensor inputs[REQUESTS];
+    assert_ok(kiln_engine_input(engine, 0, &in));
+    assert_ok(kiln_engine_output(engine, 0, &out));
+    owned_context context = context_on(engine);
+    owned_scheduler scheduler = open_scheduler(engine, options);
+    for (int i = 0; i < REQUESTS; i++) {
+        inputs[i] = make_input(model, in.name, i);
+        assert_ok(kiln_scheduler_submit(scheduler, &inputs[i], 1, NULL, 0, NULL, &requests[i]));
+    }
+    for (int i = 0; i < REQUESTS; i++) {
+        kiln_named_tensor own = {.name = out.name};
+        kiln_tensor found;
+        assert_ok(kiln_context_run_tensors(context, &inputs[i], 1, &own, 1));
+        assert_ok(kiln_request_wait(requests[i], -1));
+        assert_ok(kiln_request_output(requests[i], out.name, &found));
+        assert_near(&found, &own.tensor, most);
+        kiln_request_release(requests[i]);
+        free(inputs[i].tensor.data);
+    }
+    kiln_scheduler_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_scheduler_get_counters(scheduler, &counters));
+    assert_int_equal(counters.done, REQUESTS);
+    assert_int_equal(counters.batches, options.batch_axis < 0 ? REQUESTS : 1);
+}
+
+TEST(results_of_real_models_are_those_of_a_context)
+{
+    (void)state;
+    static const char *const backends[] = {"onnxruntime", "reference"};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(models); i++) {
+        for (size_t k = 0; k < KLN_ARRAY_LENGTH(backends); k++) {
+            kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
+            options.backend = backends[k];
+            if (access(models[i].path, R_OK) != 0) {
+                skip();
+            }
+            owned_engine engine = built_file(models[i].path, &options);
+            const kiln_scheduler_options joined = {.schedule = KILN_SCHEDULE_THROUGHPUT,
+                                                   .max_batch = 12, /* of all six together */
+                                                   .delay_nanoseconds = UINT64_C(60000000000)};
+            const kiln_scheduler_options alone = {.batch_axis = -1};
+            compare_with_a_context(engine, &models[i], joined, 1e-5F);
+            compare_with_a_context(engine, &models[i], alone, 0);
+        }
+    }
+}
