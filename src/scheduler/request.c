@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "scheduler_parts.h"
 
@@ -241,6 +242,7 @@ kiln_status request_make(kiln_scheduler *scheduler, const kiln_named_tensor *inp
     atomic_store(&made->references, 1);
     atomic_store(&made->state, KILN_REQUEST_WAITING);
     atomic_store(&made->cancelled, false);
+    made->rings = false;
     made->place = NOT_IN_HEAP;
     made->status = KILN_OK;
     made->sentence[0] = '\0';
@@ -262,6 +264,10 @@ kiln_status request_make(kiln_scheduler *scheduler, const kiln_named_tensor *inp
 void request_tell(kiln_request *request)
 {
     kiln_scheduler *scheduler = request->scheduler;
+    const uint64_t one = 1;
+    if (request->rings && write(scheduler->event, &one, sizeof one) < 0) {
+        kln_log(KILN_LOG_DEBUG, "scheduler", "an event was not written");
+    }
     if (request->options.answered != NULL) {
         request->options.answered(request->options.user, request);
     }

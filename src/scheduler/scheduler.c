@@ -32,7 +32,7 @@ static void cancel_waiting(kiln_scheduler *scheduler)
         request_queue_remove(&scheduler->queue, request);
         scheduler->counters.waiting--;
         scheduler_answer(scheduler, request, KILN_REQUEST_CANCELLED, KILN_ERROR_CANCELLED,
-                         "the scheduler was stopped while the request waited");
+                         "the scheduler was stopped while the request waited", kln_now());
         (void)pthread_mutex_unlock(&scheduler->lock);
         request_tell(request);
         (void)pthread_mutex_lock(&scheduler->lock);

@@ -85,6 +85,7 @@ struct kiln_request {
     atomic_int state; /* kiln_request_state */
     kiln_request_options options;
     atomic_bool cancelled; /* while it runs */
+    bool rings;            /* the scheduler's event, when it is told */
     int64_t rows;
     uint64_t likeness; /* of requests that may share a batch; equal for equal ones */
     uint64_t submitted;
@@ -215,7 +216,7 @@ void scheduler_serve(kiln_scheduler *scheduler, seat *at);
 void scheduler_wake(kiln_scheduler *scheduler);
 /* Answers a request that is in no list any more; request_tell is to follow. With the lock. */
 void scheduler_answer(kiln_scheduler *scheduler, kiln_request *request, kiln_request_state state,
-                      kiln_status status, const char *sentence);
+                      kiln_status status, const char *sentence, uint64_t now);
 /* Once nobody has it and its requests any more, their memory goes (scheduler_memory.c). */
 void scheduler_release(kiln_scheduler *scheduler);
 

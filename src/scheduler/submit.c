@@ -192,7 +192,7 @@ kiln_status kiln_request_cancel(kiln_request *request)
         request_queue_remove(&scheduler->queue, request);
         scheduler->counters.waiting--;
         scheduler_answer(scheduler, request, KILN_REQUEST_CANCELLED, KILN_ERROR_CANCELLED,
-                         "the request was cancelled while it waited");
+                         "the request was cancelled while it waited", kln_now());
     } else if (state == KILN_REQUEST_RUNNING) {
         atomic_store(&request->cancelled, true);
         stop_run(scheduler, request);

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "scheduler_parts.h"
 
@@ -13,7 +11,6 @@
 
 static void collect(kiln_scheduler *scheduler, kiln_request *request)
 {
-    const uint64_t one = 1;
     const bool is_first = scheduler->collected == NULL;
     request_retain(request);
     request->next = NULL;
@@ -23,13 +20,11 @@ static void collect(kiln_scheduler *scheduler, kiln_request *request)
         scheduler->collected_last->next = request;
     }
     scheduler->collected_last = request;
-    if (is_first && scheduler->event >= 0 && write(scheduler->event, &one, sizeof one) < 0) {
-        kln_log(KILN_LOG_DEBUG, "scheduler", "an event was not written");
-    }
+    request->rings = is_first && scheduler->event >= 0;
 }
 
 void scheduler_answer(kiln_scheduler *scheduler, kiln_request *request, kiln_request_state state,
-                      kiln_status status, const char *sentence)
+                      kiln_status status, const char *sentence, uint64_t now)
 {
     kiln_scheduler_counters *counters = &scheduler->counters;
     uint64_t *const counts[] = {[KILN_REQUEST_DONE] = &counters->done,
@@ -41,8 +36,7 @@ void scheduler_answer(kiln_scheduler *scheduler, kiln_request *request, kiln_req
     if (sentence != NULL) {
         (void)snprintf(request->sentence, sizeof request->sentence, "%s", sentence);
     }
-    kiln_histogram_record(scheduler->figures[KILN_SCHEDULER_TOTAL_TIME],
-                          kln_now() - request->submitted);
+    kiln_histogram_record(scheduler->figures[KILN_SCHEDULER_TOTAL_TIME], now - request->submitted);
     if (request->options.collect) {
         collect(scheduler, request);
     }
@@ -80,6 +74,7 @@ void scheduler_serve(kiln_scheduler *scheduler, seat *at)
     batch_outcome outcome;
     kiln_request *told = NULL;
     seat_run(scheduler, at, &outcome);
+    const uint64_t now = kln_now();
     (void)pthread_mutex_lock(&scheduler->lock);
     note_batch(scheduler, at, &outcome);
     scheduler->counters.running -= at->request_count;
@@ -87,11 +82,11 @@ void scheduler_serve(kiln_scheduler *scheduler, seat *at)
         kiln_request *request = at->requests[i];
         if (atomic_load(&request->cancelled)) {
             scheduler_answer(scheduler, request, KILN_REQUEST_CANCELLED, KILN_ERROR_CANCELLED,
-                             "the request was cancelled while it ran");
+                             "the request was cancelled while it ran", now);
         } else {
             scheduler_answer(scheduler, request,
                              request->status == KILN_OK ? KILN_REQUEST_DONE : KILN_REQUEST_FAILED,
-                             request->status, NULL);
+                             request->status, NULL, now);
         }
         request->previous = told;
         told = request;
@@ -322,7 +317,7 @@ static void expire(kiln_scheduler *scheduler, kiln_request *request, uint64_t no
                    "waited with it",
                    (double)(now - request->submitted) / 1e6, scheduler->queue.count,
                    KLN_S(scheduler->queue.count));
-    scheduler_answer(scheduler, request, KILN_REQUEST_EXPIRED, KILN_ERROR_TIMEOUT, sentence);
+    scheduler_answer(scheduler, request, KILN_REQUEST_EXPIRED, KILN_ERROR_TIMEOUT, sentence, now);
     (void)pthread_mutex_unlock(&scheduler->lock);
     request_tell(request);
     (void)pthread_mutex_lock(&scheduler->lock);
