@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Thresholds against TensorRT's own: `kiln calibrate` on the batches for which IInt8EntropyCalibrator2
-of TensorRT 10.6 wrote the caches beside this file, on an H200. thresholds.py KILN SCRATCH
+"""Thresholds against TensorRT's own: `kiln calibrate` on the batches for which the
+IInt8EntropyCalibrator2 of TensorRT 10.6 wrote the caches beside this file, on an H200.
 
-Each tensor is an input of known distribution, and the Relu of it; NumPy's legacy generator gives the
-same numbers everywhere. All must have TensorRT's bin, and nine tenths its very bits: where bins have
+    thresholds.py KILN SCRATCH
+
+Each tensor is an input of known distribution, and the Relu of it; NumPy's legacy generator gives
+the same numbers everywhere, but for the last bit of a logarithm. So all must have TensorRT's bin,
+and nine tenths its very bits.
 """
 import os
 import struct
@@ -105,6 +108,30 @@ def growing(n):
     return found
 
 
+def jumping(n):
+    """{name: four batches} of uniform numbers, the later ones far larger; by exact arithmetic."""
+    jumps = (50, 100, 200, 500, 900, 1023, 1100, 1500, 2000, 2047, 2100, 3000, 4095, 4200, 5000,
+             10000, 100000)
+    found = {}
+    for i, jump in enumerate(jumps):
+        found[f"jump_{jump}"] = [
+            ((splitmix((3800 + 100 * i + batch) * 1000 + 20, n) * 2 - 1).astype(numpy.float32)
+             * numpy.float64(factor)).astype(numpy.float32)
+            for batch, factor in enumerate((1, jump, jump, 1.5 * jump))]
+    return found
+
+
+def splitmix(seed, n):
+    """SplitMix64, from 0 to 1."""
+    with numpy.errstate(over="ignore"):
+        x = numpy.uint64(seed) + (numpy.arange(1, n + 1, dtype=numpy.uint64)
+                                  * numpy.uint64(0x9E3779B97F4A7C15))
+        x = (x ^ (x >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> numpy.uint64(31))
+    return (x >> numpy.uint64(11)).astype(numpy.float64) * 2.0 ** -53
+
+
 def scales(path):
     found = {}
     with open(path, encoding="utf-8") as file:
@@ -137,7 +164,8 @@ def calibrate(kiln, folder, data):
 def main():
     kiln, scratch = sys.argv[1:]
     wrong = 0
-    for name, data in (("single", single(4096)), ("growing", growing(16384))):
+    for name, data in (("single", single(4096)), ("growing", growing(16384)),
+                       ("jumping", jumping(5000))):
         expected = scales(f"{HERE}/{name}.cache")
         found = calibrate(kiln, f"{scratch}/{name}", data)
         far = [key for key, scale in expected.items()
