@@ -18,7 +18,7 @@
 
 static std::atomic<long> calls, strays, live, fail_at;
 static std::atomic<uintptr_t> null_value;
-long fake_compilations;
+std::atomic<long> fake_compilations;
 long fake_streamed;
 std::atomic<long> fake_builders, fake_loads, fake_measured;
 
@@ -74,7 +74,7 @@ EXPORT long fake_tensorrt_number(const char *what)
     return word == "calls" ? calls.load() : word == "stray" ? strays.load()
          : word == "live" ? live.load() : word == "fault" ? fail_at.load()
          : word == "streamed" ? fake_streamed : word == "loads" ? fake_loads.load()
-         : word == "measured" ? fake_measured.load() : fake_compilations;
+         : word == "measured" ? fake_measured.load() : fake_compilations.load();
 }
 
 EXPORT void fake_tensorrt_fail(long call, long null)

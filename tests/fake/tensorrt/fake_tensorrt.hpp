@@ -250,7 +250,7 @@ bool lacks_plugin(const Graph &graph, int32_t version, std::string *name);
 /* The version of a layout that `version` names, or -1. */
 int layout_of(int32_t version);
 int32_t played_version();
-extern long fake_compilations;
+extern std::atomic<long> fake_compilations;
 extern long fake_streamed;
 extern std::atomic<long> fake_builders, fake_loads, fake_measured;
 
