@@ -65,10 +65,11 @@ static kiln_status judge(const kiln_refit_sample *sample, size_t index,
             found = strcmp(outputs[k].name, sample->expected[i].name) == 0 ? &outputs[k] : found;
         }
         if (found == NULL) {
-            return kln_fail(KILN_ERROR_NAME,
-                            "refit: sample %zu expects an output \"%s\", which the engine does not "
-                            "have",
-                            index, sample->expected[i].name);
+            return kln_fail(
+                KILN_ERROR_NAME,
+                "refit: the output \"%s\" is expected of sample %zu, and the engine has none of "
+                "that name",
+                sample->expected[i].name, index);
         }
         KLN_RETURN_IF_ERROR(compare(index, &sample->expected[i], &found->tensor, options, report));
     }
