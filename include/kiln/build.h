@@ -110,6 +110,10 @@ KILN_API void kiln_build_cancel(kiln_build *build);
 KILN_API KILN_MUST_CHECK kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds,
                                                      kiln_engine **engine);
 
+/* What the job failed with, in a sentence, whatever thread asks: "" while it runs, where it worked,
+ * and for NULL. The job's, valid as long as it. Any thread. Since 0.1. */
+KILN_API const char *kiln_build_error_message(kiln_build *build);
+
 /* Gives up what backends keep in this process from one build to the next. Of TensorRT, that is one
  * builder for each library that was built with: while there is one, the library's kernels stay
  * loaded (gigabytes of resident memory, and some seconds of each first build), and what builds

@@ -118,6 +118,12 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_create(kiln_engine *engine,
  * at the same time as another call on it. NULL is allowed. Since 0.1. */
 KILN_API void kiln_context_destroy(kiln_context *context);
 
+/* The sentence of the last call that used this context, whatever thread made it: "" where that
+ * worked. Calls that were not let in (BUSY, or STATE because of a fork or of a run that was left)
+ * leave it, and NULL has none. The context's, valid until its next call. One thread at a time.
+ * Since 0.1. */
+KILN_API const char *kiln_context_error_message(const kiln_context *context);
+
 /* Uses the caller's memory for input or output `name`, without a copy, until it is bound again or
  * the context is destroyed; the memory must live that long. An input is read in each run, an output
  * written. The tensor's shape becomes the binding's. A zeroed tensor (data NULL, bytes 0, rank 0,
@@ -211,6 +217,15 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_context_run_tensors(kiln_context *cont
                                                               size_t input_count,
                                                               kiln_named_tensor *outputs,
                                                               size_t output_count);
+
+/* As kiln_context_run_tensors, and afterwards nothing of the caller's is bound by it any more:
+ * memory that was named may go. Outputs that show the context's memory are valid until the next
+ * run, bind or reshape. Errors: as kiln_context_run_tensors. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_context_run_once(kiln_context *context,
+                                                           const kiln_named_tensor *inputs,
+                                                           size_t input_count,
+                                                           kiln_named_tensor *outputs,
+                                                           size_t output_count);
 
 /* Enqueues one run and returns while the GPU works: behind what is on `stream` now (NULL: the
  * context's own), and before what is enqueued there later. Host memory that is bound is read before

@@ -350,6 +350,17 @@ kiln_status kiln_build_wait(kiln_build *build, uint64_t milliseconds, kiln_engin
     return status;
 }
 
+const char *kiln_build_error_message(kiln_build *build)
+{
+    if (build == NULL || build->forks != kln_forks()) {
+        return "";
+    }
+    (void)pthread_mutex_lock(&build->lock);
+    const char *sentence = build->ended ? build->sentence : ""; /* then it stays as it is */
+    (void)pthread_mutex_unlock(&build->lock);
+    return sentence;
+}
+
 size_t kiln_build_release_builders(void)
 {
     size_t count = 0;

@@ -40,6 +40,11 @@ kiln_status kln_context_enter_at_last(kiln_context *context, const char *functio
 
 kiln_status kln_context_leave(kiln_context *context, kiln_status status)
 {
+    if (status == KILN_OK) {
+        context->error.text[0] = '\0';
+    } else {
+        kln_message_keep(&context->error);
+    }
     atomic_store_explicit(&context->busy, false, memory_order_release);
     return status;
 }
@@ -118,6 +123,11 @@ kiln_status kiln_context_create(kiln_engine *engine, const kiln_context_options 
     }
     *context = made;
     return KILN_OK;
+}
+
+const char *kiln_context_error_message(const kiln_context *context)
+{
+    return context != NULL ? context->error.text : "";
 }
 
 /* --- names --- */

@@ -155,20 +155,50 @@ static kiln_status run_tensors_inside(kiln_context *context, const kiln_named_te
     return KILN_OK;
 }
 
+static kiln_status check_lists(const char *function, const kiln_context *context,
+                               const void *inputs, size_t input_count, const void *outputs,
+                               size_t output_count)
+{
+    const char *name = context == NULL                        ? "context"
+                       : inputs == NULL && input_count != 0   ? "inputs"
+                       : outputs == NULL && output_count != 0 ? "outputs"
+                                                              : NULL;
+    return name != NULL ? kln_fail_null(function, name) : KILN_OK;
+}
+
 kiln_status kiln_context_run_tensors(kiln_context *context, const kiln_named_tensor *inputs,
                                      size_t input_count, kiln_named_tensor *outputs,
                                      size_t output_count)
 {
-    KLN_RETURN_IF_NULL(context);
-    if (input_count != 0) {
-        KLN_RETURN_IF_NULL(inputs);
-    }
-    if (output_count != 0) {
-        KLN_RETURN_IF_NULL(outputs);
-    }
+    KLN_RETURN_IF_ERROR(check_lists(__func__, context, inputs, input_count, outputs, output_count));
     KLN_RETURN_IF_ERROR(kln_context_enter(context, __func__));
     return kln_context_leave(
         context, run_tensors_inside(context, inputs, input_count, outputs, output_count));
+}
+
+/* What the call named is in `named`, also where it failed half way. */
+static void unbind_named(kiln_context *context)
+{
+    const kiln_description *description = &context->engine->shared.description;
+    const size_t count =
+        description->input_count + description->output_count + description->optional_count;
+    for (size_t i = 0; i < count; i++) {
+        if (context->named[i] == context->calls) {
+            kln_exec_unbind(context->exec, i);
+        }
+    }
+}
+
+kiln_status kiln_context_run_once(kiln_context *context, const kiln_named_tensor *inputs,
+                                  size_t input_count, kiln_named_tensor *outputs,
+                                  size_t output_count)
+{
+    KLN_RETURN_IF_ERROR(check_lists(__func__, context, inputs, input_count, outputs, output_count));
+    KLN_RETURN_IF_ERROR(kln_context_enter(context, __func__));
+    const kiln_status status =
+        run_tensors_inside(context, inputs, input_count, outputs, output_count);
+    unbind_named(context);
+    return kln_context_leave(context, status);
 }
 
 /* --- counters --- */

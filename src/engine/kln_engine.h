@@ -40,6 +40,7 @@ struct kiln_context {
     atomic_bool busy;
     kiln_engine *engine;
     kln_exec *exec;
+    kln_message error; /* of the last call; "" where it worked */
     /* Of the call of kiln_context_run_tensors under way, one for each binding. */
     uint32_t *found; /* bindings in the order in which it names them */
     uint64_t *named; /* the last call that named each */

@@ -37,13 +37,9 @@ const char *kln_onnx_field_name(const kln_layout *layout, uint32_t number)
     return field != NULL ? field->name : "a field that is not known";
 }
 
-kiln_status kln_onnx_next(const kln_onnx_reader *reader, const kln_layout *layout, kln_wire *wire,
-                          kln_wire_field *field)
+kiln_status kln_onnx_fail_field(const kln_onnx_reader *reader, const kln_layout *layout,
+                                const kln_wire_field *field, const char *wrong)
 {
-    const char *wrong = kln_wire_next(wire, field);
-    if (wrong == NULL) {
-        return KILN_OK;
-    }
     if (field->number == 0) {
         return kln_fail(KILN_ERROR_MALFORMED, "byte %zu, in %s: %s",
                         kln_onnx_byte(reader, field->start), layout->name, wrong);

@@ -46,8 +46,16 @@ const char *kln_onnx_field_name(const kln_layout *layout, uint32_t number);
 size_t kln_onnx_byte(const kln_onnx_reader *reader, const void *at);
 
 /* kln_wire_next, with a sentence that names message, field and byte. */
-KILN_MUST_CHECK kiln_status kln_onnx_next(const kln_onnx_reader *reader, const kln_layout *layout,
-                                          kln_wire *wire, kln_wire_field *field);
+KILN_MUST_CHECK kiln_status kln_onnx_fail_field(const kln_onnx_reader *reader,
+                                                const kln_layout *layout,
+                                                const kln_wire_field *field, const char *wrong);
+KILN_MUST_CHECK static inline kiln_status kln_onnx_next(const kln_onnx_reader *reader,
+                                                        const kln_layout *layout, kln_wire *wire,
+                                                        kln_wire_field *field)
+{
+    const char *wrong = kln_wire_next(wire, field);
+    return wrong == NULL ? KILN_OK : kln_onnx_fail_field(reader, layout, field, wrong);
+}
 
 /* Reads a whole message into `message`, which is zeroed and initialised. */
 KILN_MUST_CHECK kiln_status kln_onnx_read_message(kln_onnx_reader *reader, const kln_layout *layout,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
 
+#include <string.h>
+
 #include "kln_tensor.h"
 
 /* Whole bytes for `elements` of `bits` each, or false where size_t cannot hold them. */
@@ -96,4 +98,32 @@ kiln_status kln_tensor_check(const char *what, const kiln_tensor *tensor)
         return kln_fail_within(status, "%s", what);
     }
     return check_memory(what, tensor, needed);
+}
+
+kiln_status kiln_tensor_make(kiln_dtype dtype, const int64_t *dims, int32_t rank,
+                             kiln_location location, int32_t device, void *data, size_t bytes,
+                             kiln_tensor *tensor)
+{
+    KLN_RETURN_IF_NULL(tensor);
+    kiln_tensor made = {.data = data, .bytes = bytes};
+    size_t needed = 0;
+    if (rank < 0 || rank > KILN_MAX_RANK) {
+        return kln_fail(KILN_ERROR_RANK, "%s: rank is %d, 0 to %d are possible", __func__,
+                        (int)rank, KILN_MAX_RANK);
+    }
+    if (rank != 0) {
+        KLN_RETURN_IF_NULL(dims);
+        memcpy(made.desc.shape.dims, dims, (size_t)rank * sizeof *dims);
+    }
+    made.desc.dtype = dtype;
+    made.desc.location = location;
+    made.desc.device = device;
+    made.desc.shape.rank = rank;
+    KLN_RETURN_IF_ERROR(kiln_tensor_bytes(dtype, &made.desc.shape, &needed));
+    if (bytes < needed) {
+        return kln_fail(KILN_ERROR_SIZE, "%s: %zu bytes are needed, %zu were given", __func__,
+                        needed, bytes);
+    }
+    *tensor = made;
+    return KILN_OK;
 }
