@@ -89,6 +89,18 @@ def check_names(problems):
                 problems.append(f"{path}: {name} is declared in no public header")
 
 
+def check_trtexec(problems):
+    """Each option that trtexec has too stands in a row of docs/tensorrt.md, with what Kiln calls it."""
+    rows = [line for line in read("docs/tensorrt.md").splitlines() if line.startswith("| `--")]
+    for option in read("include/kiln/build_options.inc").split("\nKILN_OPTION(")[1:]:
+        name = option.split(",")[2].strip()
+        found = re.search(r'TRTEXEC\([^,]+, "([\w-]+)", [^,]+, "(\w+)', option)
+        if found and not any(f"--{found[1]}" in row and f"`{name}`" in row for row in rows
+                             if re.search(rf"`--{found[2]}\b", row)):
+            problems.append(f"docs/tensorrt.md has no row of trtexec's --{found[2]} with "
+                            f"--{found[1]} and `{name}`")
+
+
 def check_links(problems):
     for path in files(".md"):
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", read(path)):

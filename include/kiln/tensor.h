@@ -206,7 +206,7 @@ typedef struct kiln_tensor {
 KILN_API KILN_MUST_CHECK kiln_status kiln_tensor_make(kiln_dtype dtype, const int64_t *dims,
                                                       int32_t rank, kiln_location location,
                                                       int32_t device, void *data, size_t bytes,
-                                                      struct kiln_tensor *tensor);
+                                                      kiln_tensor *tensor);
 
 /* A tensor with the name of the binding it is meant for. */
 typedef struct kiln_named_tensor {
