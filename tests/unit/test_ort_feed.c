@@ -6,6 +6,7 @@
 
 #include <kiln/kiln.h>
 
+#include "backends/onnxruntime/ort_feed.h"
 #include "base/kln_base.h"
 #include "kiln_test.h"
 #include "small_models.h"
@@ -188,4 +189,49 @@ TEST(names_are_found_wherever_they_stand)
     assert_status(KILN_ERROR_NAME, kiln_context_run_tensors(context, three, 2, outputs, 2));
     assert_ok(kiln_context_run_tensors(context, three + 1, 2, &output, 1));
     expect(&output.tensor, a, 2, a, 2);
+}
+
+static size_t alive;
+
+static void release(OrtValue *value)
+{
+    alive -= value != NULL;
+}
+
+/* How many values are made in `rounds` over so many memories in turn. */
+static size_t values_made(size_t memories, size_t rounds)
+{
+    static char places[16][16];
+    static char values[16];
+    static ort_runtime runtime;
+    kiln_binding binding = {.name = "x"};
+    ort_engine engine = {.runtime = &runtime, .bindings = &binding, .input_count = 1};
+    ort_feed *feed = NULL;
+    size_t made = 0;
+    runtime.api.ReleaseValue = release;
+    assert_ok(ort_feed_create(&engine, &feed));
+    for (size_t i = 0; i < rounds * memories; i++) {
+        const size_t turn = i % memories;
+        const kiln_tensor tensor =
+            KILN_HOST_TENSOR(KILN_DTYPE_UINT8, KILN_SHAPE(16), places[turn], 16);
+        if (!ort_feed_return(feed, 0, &tensor)) {
+            ort_feed_make_room(&engine, feed, 0);
+            ort_feed_set(feed, 0, (OrtValue *)&values[turn], &tensor);
+            made++;
+            alive++;
+        }
+        assert_ptr_equal(feed->values[0], &values[turn]);
+        assert_true(alive <= ORT_FEED_KEPT);
+    }
+    ort_feed_destroy(&engine, feed);
+    assert_int_equal(alive, 0);
+    return made;
+}
+
+TEST(memories_in_turn_have_their_values_kept)
+{
+    for (size_t memories = 1; memories <= ORT_FEED_KEPT; memories++) {
+        assert_int_equal(values_made(memories, 5), memories);
+    }
+    assert_true(values_made(ORT_FEED_KEPT + 1, 5) <= 5 * (ORT_FEED_KEPT + 1));
 }

@@ -66,8 +66,9 @@ static kiln_status feed(ort_context *context, const kiln_binding *binding,
     OrtValue *value = NULL;
     const size_t index = index_of(context, binding);
     if (!ort_feed_return(context->feed, index, tensor)) {
+        ort_feed_make_room(context->engine, context->feed, index);
         KLN_RETURN_IF_ERROR(wrap(context, binding, tensor, &value));
-        ort_feed_set(context->engine, context->feed, index, value, tensor);
+        ort_feed_set(context->feed, index, value, tensor);
     }
     return KILN_OK;
 }
@@ -128,7 +129,7 @@ static kiln_status bind_anew(ort_context *context, const kiln_binding *binding, 
 {
     const ort_runtime *runtime = context->engine->runtime;
     if (context->feed != NULL) {
-        ort_feed_set(context->engine, context->feed, index_of(context, binding), NULL, NULL);
+        ort_feed_leave_open(context->feed, index_of(context, binding));
     } else {
         OrtStatus *failed =
             runtime->api.BindOutputToDevice(context->binding, binding->name, runtime->host);

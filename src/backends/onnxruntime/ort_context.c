@@ -170,7 +170,7 @@ static bool doubt_owned(ort_context *context)
                     engine->bindings[engine->input_count + i].name);
             ort_set_changing(context, slot, true);
             if (context->feed != NULL) {
-                ort_feed_set(engine, context->feed, engine->input_count + i, NULL, NULL);
+                ort_feed_leave_open(context->feed, engine->input_count + i);
             }
             any = true;
         }

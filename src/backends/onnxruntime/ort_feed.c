@@ -14,13 +14,12 @@ kiln_status ort_feed_create(const ort_engine *engine, ort_feed **feed)
     made->names = kln_alloc_zeroed(count, sizeof(char *));
     made->count = count;
     made->values = kln_alloc_zeroed(count, sizeof(OrtValue *));
-    made->spares = kln_alloc_zeroed(count, sizeof(OrtValue *));
-    made->views = kln_alloc_zeroed(2 * count, sizeof *made->views);
+    made->rings = kln_alloc_zeroed(count, sizeof *made->rings);
     made->results = kln_alloc_zeroed(engine->output_count, sizeof(OrtValue *));
     made->stale = kln_alloc_zeroed(count, sizeof *made->stale);
-    if (made->names == NULL || made->values == NULL || made->spares == NULL ||
-        made->views == NULL || made->results == NULL || made->stale == NULL) {
-        return kln_fail_memory(count * sizeof(OrtValue *), "a context");
+    if (made->names == NULL || made->values == NULL || made->rings == NULL ||
+        made->results == NULL || made->stale == NULL) {
+        return kln_fail_memory(count * sizeof *made->rings, "a context");
     }
     for (size_t i = 0; i < count; i++) {
         made->names[i] = engine->bindings[i].name;
@@ -33,60 +32,70 @@ void ort_feed_destroy(const ort_engine *engine, ort_feed *feed)
     if (feed == NULL) {
         return;
     }
-    if (feed->values != NULL && feed->spares != NULL && feed->results != NULL) {
+    if (feed->values != NULL && feed->results != NULL) {
         ort_feed_release_results(engine, feed);
-        for (size_t i = 0; i < feed->count; i++) {
-            engine->runtime->api.ReleaseValue(feed->values[i]);
-            engine->runtime->api.ReleaseValue(feed->spares[i]);
+    }
+    for (size_t i = 0; feed->rings != NULL && i < feed->count; i++) {
+        for (size_t k = 0; k < ORT_FEED_KEPT; k++) {
+            engine->runtime->api.ReleaseValue(feed->rings[i].values[k]);
         }
     }
     kln_free(feed->names);
     kln_free(feed->values);
-    kln_free(feed->spares);
-    kln_free(feed->views);
+    kln_free(feed->rings);
     kln_free(feed->results);
     kln_free(feed->stale);
     kln_free(feed);
 }
 
-static void mark(ort_feed *feed, size_t index)
+static void use(ort_feed *feed, size_t index, OrtValue *value)
 {
+    feed->values[index] = value;
     feed->stale[index] = true;
     feed->changed = true;
 }
 
-void ort_feed_set(const ort_engine *engine, ort_feed *feed, size_t index, OrtValue *value,
-                  const kiln_tensor *tensor)
+static size_t after(size_t place)
 {
-    ort_feed_view *view = &feed->views[index];
-    if (feed->values[index] != NULL) {
-        engine->runtime->api.ReleaseValue(feed->spares[index]);
-        feed->spares[index] = feed->values[index];
-        feed->views[feed->count + index] = *view;
-    }
-    feed->values[index] = value;
-    view->data = tensor != NULL ? tensor->data : NULL;
-    if (view->data != NULL) {
-        view->shape = tensor->desc.shape;
-    }
-    mark(feed, index);
+    return (place + 1) % ORT_FEED_KEPT;
+}
+
+void ort_feed_make_room(const ort_engine *engine, ort_feed *feed, size_t index)
+{
+    OrtValue **oldest = &feed->rings[index].values[after(feed->rings[index].at)];
+    engine->runtime->api.ReleaseValue(*oldest);
+    *oldest = NULL;
+}
+
+void ort_feed_set(ort_feed *feed, size_t index, OrtValue *value, const kiln_tensor *tensor)
+{
+    ort_feed_ring *ring = &feed->rings[index];
+    ring->at = after(ring->at);
+    ring->values[ring->at] = value;
+    ring->views[ring->at] = (ort_feed_view){tensor->data, tensor->desc.shape};
+    use(feed, index, value);
+}
+
+void ort_feed_leave_open(ort_feed *feed, size_t index)
+{
+    use(feed, index, NULL);
 }
 
 bool ort_feed_return(ort_feed *feed, size_t index, const kiln_tensor *tensor)
 {
-    ort_feed_view *spare = &feed->views[feed->count + index];
-    OrtValue *value = feed->spares[index];
-    if (value == NULL || spare->data == NULL || spare->data != tensor->data ||
-        !kiln_shape_equal(&spare->shape, &tensor->desc.shape)) {
-        return false;
+    ort_feed_ring *ring = &feed->rings[index];
+    size_t place = ring->at;
+    for (size_t k = 0; k < ORT_FEED_KEPT; k++) {
+        place = after(place);
+        const ort_feed_view *view = &ring->views[place];
+        if (view->data == tensor->data && ring->values[place] != NULL && view->data != NULL &&
+            kiln_shape_equal(&view->shape, &tensor->desc.shape)) {
+            ring->at = place;
+            use(feed, index, ring->values[place]);
+            return true;
+        }
     }
-    const ort_feed_view view = *spare;
-    *spare = feed->views[index];
-    feed->views[index] = view;
-    feed->spares[index] = feed->values[index];
-    feed->values[index] = value;
-    mark(feed, index);
-    return true;
+    return false;
 }
 
 bool ort_feed_is_due(const ort_feed *feed)
