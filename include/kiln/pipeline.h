@@ -61,11 +61,12 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_pipeline_create(kiln_engine *engine,
  * NULL is allowed. Since 0.1. */
 KILN_API void kiln_pipeline_destroy(kiln_pipeline *pipeline);
 
-/* Starts a run with these inputs: each input of the engine must be named once. What lies in host
- * memory is copied before this returns; device memory is used where it lies and must stay as it is
- * until the run was popped. Errors: STATE when `depth` runs are under way (pop one first);
- * NOT_BOUND with the input that is missing; otherwise as kiln_context_run_tensors. On an error
- * nothing is under way that was not before. Since 0.1. */
+/* Starts a run with these inputs: each input of the engine must be named once, and those of
+ * kiln_engine_optional may be, for this run. What lies in host memory is copied before this
+ * returns; device memory is used where it lies and must stay as it is until the run was popped. An
+ * initializer of which the backend made a constant is no input (NAME). Errors: STATE when `depth`
+ * runs are under way (pop one first); NOT_BOUND with the input that is missing; otherwise as
+ * kiln_context_run_tensors. On an error nothing is under way that was not before. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_pipeline_push(kiln_pipeline *pipeline,
                                                         const kiln_named_tensor *inputs,
                                                         size_t count);

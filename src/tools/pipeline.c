@@ -37,8 +37,9 @@ struct kiln_pipeline {
     pipe_side *sides;
     kln_names dim_names; /* of inputs: input * KILN_MAX_RANK + dimension, the first of each name */
     size_t depth;
-    size_t side_count; /* of one slot */
-    uint64_t checks;   /* of the inputs of a push, those that failed among them */
+    size_t outputs_end; /* of one slot's sides: inputs, outputs, initializers that may be fed */
+    size_t side_count;
+    uint64_t checks; /* of the inputs of a push, those that failed among them */
     uint64_t pushed;
     uint64_t popped;
 };
@@ -152,8 +153,9 @@ kiln_status kiln_pipeline_create(kiln_engine *engine, const kiln_pipeline_option
     made->engine = kiln_engine_retain(engine);
     made->device = engine->shared.device;
     made->depth = read.depth != 0 ? (size_t)read.depth : DEFAULT_DEPTH;
-    made->side_count =
+    made->outputs_end =
         engine->shared.description.input_count + engine->shared.description.output_count;
+    made->side_count = made->outputs_end + engine->shared.description.optional_count;
     const kiln_status status = fill(made, &read);
     if (status != KILN_OK) {
         kiln_pipeline_destroy(made);
@@ -188,7 +190,7 @@ static kiln_status grow(const kiln_pipeline *pipeline, pipe_side *side, size_t b
     if (side->host != NULL && needed <= side->capacity) {
         return KILN_OK;
     }
-    pipe_side made = {.capacity = needed};
+    pipe_side made = {.capacity = needed, .check = side->check};
     kiln_status status = kln_memory_allocate(on_gpu ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST,
                                              pipeline->device, needed, &made.host);
     if (status == KILN_OK && on_gpu) {
@@ -282,12 +284,6 @@ static kiln_status check_inputs(kiln_pipeline *pipeline, const pipe_slot *slot,
             return kln_fail_null("kiln_pipeline_push", "name");
         }
         KLN_RETURN_IF_ERROR(kln_context_find(slot->context, inputs[i].name, KLN_INPUT, &index));
-        if (index >= input_count) {
-            return kln_fail(KILN_ERROR_NAME,
-                            "kiln_pipeline_push: \"%s\" is an initializer; a pipeline feeds the "
-                            "engine's inputs only",
-                            inputs[i].name);
-        }
         if (slot->sides[index].check == check) {
             return kln_fail(KILN_ERROR_NAME, "kiln_pipeline_push: \"%s\" is given twice",
                             inputs[i].name);
@@ -309,7 +305,9 @@ static kiln_status bind_sides(const kiln_pipeline *pipeline, const pipe_slot *sl
 {
     const size_t input_count = pipeline->engine->shared.description.input_count;
     for (size_t i = 0; i < pipeline->side_count; i++) {
-        if (i < input_count || slot->sides[i].is_fetched) {
+        const bool is_output = i >= input_count && i < pipeline->outputs_end;
+        const pipe_side *side = &slot->sides[i];
+        if (is_output ? side->is_fetched : side->check == pipeline->checks) {
             KLN_RETURN_IF_ERROR(kln_exec_bind(slot->context->exec, i, &slot->sides[i].tensor));
         } else {
             kln_exec_unbind(slot->context->exec, i);
@@ -326,13 +324,13 @@ static kiln_status start(const kiln_pipeline *pipeline, pipe_slot *slot,
         const size_t index = kln_names_get(&pipeline->engine->inputs, inputs[i].name);
         KLN_RETURN_IF_ERROR(take_input(pipeline, slot, index, &inputs[i].tensor));
     }
-    for (size_t i = input_count; i < pipeline->side_count; i++) {
+    for (size_t i = input_count; i < pipeline->outputs_end; i++) {
         KLN_RETURN_IF_ERROR(take_output(pipeline, slot, i));
     }
     KLN_RETURN_IF_ERROR(kln_context_enter(slot->context, "kiln_pipeline_push"));
     KLN_RETURN_IF_ERROR(kln_context_leave(slot->context, bind_sides(pipeline, slot)));
     KLN_RETURN_IF_ERROR(kiln_context_enqueue(slot->context, slot->stream));
-    for (size_t i = input_count; i < pipeline->side_count; i++) {
+    for (size_t i = input_count; i < pipeline->outputs_end; i++) {
         const pipe_side *side = &slot->sides[i];
         if (side->is_fetched && side->tensor.bytes != 0) {
             KLN_RETURN_IF_ERROR(kln_cuda_copy(pipeline->device, side->host, side->device,

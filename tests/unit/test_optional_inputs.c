@@ -67,6 +67,40 @@ static void expect(kiln_context *context, float y0, float y1, float z0)
     assert_float_equal(data_of(context, "z")[0], z0, 0);
 }
 
+/* In any push or none, with runs of both kinds under way; what was given is forgotten after it. */
+static void are_pushed(kiln_engine *engine)
+{
+    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
+    options.depth = 2;
+    owned_pipeline pipeline = NULL;
+    assert_ok(kiln_pipeline_create(engine, &options, &pipeline));
+    for (int i = 0; i < 12; i++) {
+        float x[2] = {(float)i, 0};
+        float w[2] = {(float)(100 * i), -1};
+        const bool is_fed[] = {i % 3 == 0, (i - 1) % 3 == 0};
+        const kiln_named_tensor inputs[] = {
+            {"x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x)},
+            {"w", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), w, sizeof w)}};
+        assert_ok(kiln_pipeline_push(pipeline, inputs, is_fed[0] ? 2 : 1));
+        w[0] = x[0] = 7; /* taken along already */
+        if (i > 0) {
+            const float last = is_fed[1] ? (float)(100 * (i - 1)) : 10;
+            kiln_named_tensor outputs[] = {{.name = "y"}, {.name = "z"}};
+            assert_ok(kiln_pipeline_pop(pipeline, outputs, 2));
+            assert_float_equal(((const float *)outputs[0].tensor.data)[0], (float)(i - 1) + last,
+                               0);
+            assert_float_equal(((const float *)outputs[1].tensor.data)[0], -last, 0);
+        }
+    }
+    float w[2] = {0};
+    const kiln_named_tensor alone = {
+        "w", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), w, sizeof w)};
+    const kiln_named_tensor twice[] = {alone, alone};
+    assert_ok(kiln_pipeline_pop(pipeline, NULL, 0));
+    assert_fails(KILN_ERROR_NOT_BOUND, kiln_pipeline_push(pipeline, &alone, 1), "input \"x\"");
+    assert_fails(KILN_ERROR_NAME, kiln_pipeline_push(pipeline, twice, 2), "given twice");
+}
+
 static void are_fed_and_let_go(kiln_engine *engine)
 {
     kiln_binding binding = {.struct_size = sizeof binding};
@@ -106,6 +140,7 @@ static void are_fed_and_let_go(kiln_engine *engine)
     const kiln_tensor too_long =
         KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(3), wrong, sizeof wrong);
     assert_int_equal(kiln_context_bind(context, "w", &too_long), KILN_ERROR_SHAPE);
+    are_pushed(engine);
 }
 
 TEST(from_version_4_on)
