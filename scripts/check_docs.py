@@ -90,7 +90,7 @@ def check_names(problems):
 
 
 def check_trtexec(problems):
-    """Each option that trtexec has too stands in a row of docs/tensorrt.md, with what Kiln calls it."""
+    """Each option that trtexec has too has a row in docs/tensorrt.md, with Kiln's name for it."""
     rows = [line for line in read("docs/tensorrt.md").splitlines() if line.startswith("| `--")]
     for option in read("include/kiln/build_options.inc").split("\nKILN_OPTION(")[1:]:
         name = option.split(",")[2].strip()

@@ -399,7 +399,7 @@ static kiln_status finish(kln_layer *layer, const targets *to)
     if (layer->status != KILN_OK || layer->is_refused) {
         return give_up(layer, to);
     }
-    kiln_tensor_id few[4];
+    kiln_tensor_id few[4] = {0};
     const char **names = kln_arena_alloc(kln_layer_arena(layer), to->count * sizeof *names);
     kiln_tensor_id *ids = to->count <= KLN_ARRAY_LENGTH(few)
                               ? few

@@ -244,7 +244,7 @@ static bool lacks_memory(trt_error_recorder *recorder)
             (trt_said(recorder, "OutOfMemory") || trt_said(recorder, "out of memory")));
 }
 
-kiln_status trt_fail(kiln_status status, trt_error_recorder *recorder, const char *format, ...)
+kiln_status(trt_fail)(kiln_status status, trt_error_recorder *recorder, const char *format, ...)
 {
     char what[512];
     va_list arguments;

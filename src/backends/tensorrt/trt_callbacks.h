@@ -76,8 +76,12 @@ bool trt_said(trt_error_recorder *recorder, const char *word);
  * logged one. `recorder` may be NULL. Errors of allocation become OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status trt_fail(kiln_status status, trt_error_recorder *recorder,
                                      const char *format, ...) KLN_PRINTF(3, 4);
+#ifdef __clang_analyzer__
+#define trt_fail(status, recorder, ...) \
+    ((void)(trt_fail)((status), (recorder), __VA_ARGS__), (status))
+#endif
 
-/* --- device memory: the few functions that this room needs of CUDA --- */
+/* --- device memory: the few functions of CUDA that this module needs --- */
 
 /* How device memory is had. All may be called from any thread. `piece` is the maker's: what
  * allocate puts there, release gets again. */
