@@ -19,7 +19,7 @@ count() {
 }
 each() { echo $((($(count "$1" "$2" "$3" 220) - $(count "$1" "$2" "$3" 20)) / 200)); }
 
-for kind in same memory memories shape shapes; do
+for kind in same memory memories away shape shapes; do
     for inputs in "$@"; do
         kiln=$(each kiln "$kind" "$inputs")
         raw=$(each raw "$kind" "$inputs")
