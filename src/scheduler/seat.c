@@ -101,12 +101,11 @@ static bool is_direct(const batch *one)
 {
     const schedule_rules *rules = &one->scheduler->rules;
     const kiln_request *first = one->requests[0];
-    bool direct = one->count == 1 && one->filled == one->rows;
+    /* On a GPU one of several rows goes where joined ones do, so that its size has one graph. */
+    bool direct =
+        one->count == 1 && one->filled == one->rows && (one->at->device < 0 || one->rows == 1);
     for (size_t i = 0; direct && i < rules->input_count; i++) {
         direct = can_be_bound(one->at, &first->inputs[i]);
-    }
-    for (size_t i = 0; direct && i < rules->output_count; i++) {
-        direct = can_be_bound(one->at, &first->outputs[i]);
     }
     return direct;
 }
@@ -204,8 +203,9 @@ static kiln_status prepare_outputs(batch *one)
     size_t bytes = 0;
     size_t total = 0;
     for (size_t i = 0; i < rules->output_count; i++) {
-        named[i].tensor =
-            is_direct(one) ? one->requests[0]->outputs[i] : (kiln_tensor){.data = NULL};
+        /* On a GPU the context's own: given or not, a size then has one graph. */
+        named[i].tensor = is_direct(one) && one->at->device < 0 ? one->requests[0]->outputs[i]
+                                                                : (kiln_tensor){.data = NULL};
         total += is_shown(one, i, &desc, &bytes) ? aligned(bytes) : 0;
     }
     if (total == 0) {

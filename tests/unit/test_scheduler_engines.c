@@ -105,6 +105,8 @@ FAKE_TEST(graphs_are_captured_once_for_each_size_and_context)
     assert_true(warm.captures >= warm.graphs);   /* the warmup may have tried several ways */
     double_on_threads(scheduler);
     const gpu_state begun = look_at(scheduler);
+    assert_int_equal(begun.graphs, warm.graphs);
+    assert_int_equal(begun.misses, warm.misses);
     (void)double_many(scheduler); /* of which no more are outstanding than were */
     const gpu_state after = look_at(scheduler);
     kiln_scheduler_counters counters = {.struct_size = sizeof counters};
