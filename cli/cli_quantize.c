@@ -156,13 +156,19 @@ static kiln_status search(quantize_job *job)
     cli_accuracy *accuracy = &job->accuracy;
     double reached = 0;
     const size_t asked = job->how.keep_node_count;
-    kiln_status status = cli_accuracy_search(accuracy, job->settings->target, &job->kept, &reached);
-    const char **names =
-        status == KILN_OK ? realloc(job->kept, (accuracy->kept + asked + 1) * sizeof *names) : NULL;
-    if (names == NULL || accuracy->kept + asked == 0) {
+    const kiln_status status =
+        cli_accuracy_search(accuracy, job->settings->target, &job->kept, &reached);
+    if (status != KILN_OK) {
         return status;
     }
+    const char **names = realloc(job->kept, (accuracy->kept + asked + 1) * sizeof *names);
+    if (names == NULL) {
+        return KILN_ERROR_OUT_OF_MEMORY;
+    }
     job->kept = names;
+    if (accuracy->kept + asked == 0) {
+        return KILN_OK;
+    }
     for (size_t i = 0; i < asked; i++) {
         names[accuracy->kept + i] = job->how.keep_nodes[i];
     }
