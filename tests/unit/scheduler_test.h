@@ -56,7 +56,7 @@ static inline bool note_run(play *self, const kiln_tensor *x)
     self->waiting--;
     (void)pthread_mutex_unlock(&self->lock);
     for (int64_t i = 0; i < rows; i++) {
-        poisoned = poisoned || values[i * COLUMNS] == self->poison;
+        poisoned = poisoned || values[i * x->desc.shape.dims[1]] == self->poison;
     }
     return !poisoned;
 }

@@ -591,7 +591,9 @@ TEST(a_thousand_refits_grow_nothing)
         assert_int_equal(bytes.size, size);
         const double grown = resident_mebibytes() - before;
         print_message("  %s: resident memory grew by %.1f MiB in 900 refits\n", backends[i], grown);
+#if !defined(__SANITIZE_ADDRESS__) /* which keeps what was released for a while */
         assert_true(grown < 16);
+#endif
     }
 }
 
