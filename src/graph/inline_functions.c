@@ -160,7 +160,8 @@ static kiln_status copy_attributes(inliner *in, const call_frame *frame, kln_onn
             KLN_RETURN_IF_ERROR(copy_graph(in, frame, a->graph, &a->graph));
         }
         if (a->type == KLN_ONNX_ATTRIBUTE_GRAPHS) {
-            kln_onnx_graph **graphs = kln_arena_alloc_zeroed(in->arena, a->count, sizeof *graphs);
+            kln_onnx_graph **graphs =
+                kln_arena_alloc_zeroed(in->arena, a->count, sizeof(kln_onnx_graph *));
             if (graphs == NULL) {
                 return no_memory();
             }

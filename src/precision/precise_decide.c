@@ -315,7 +315,7 @@ static kiln_status decide_loop(precise_pass *pass, precise_graph *graph, size_t 
     const kln_onnx_attribute *slices = kln_onnx_find_attribute(node, "num_scan_inputs");
     const bool scans = kln_graph_edit_is(node, "Scan") && slices != NULL && slices->i >= 0 &&
                        (size_t)slices->i <= node->input_count;
-    size_t carried = node->input_count;
+    size_t carried = SIZE_MAX;
     set_wants(graph, node, decided, WANT_SINGLE);
     decided->reason = KILN_PRECISION_CARRIED;
     if (inner == NULL) {
@@ -332,8 +332,6 @@ static kiln_status decide_loop(precise_pass *pass, precise_graph *graph, size_t 
         }
     } else if (kln_graph_edit_is(node, "Loop")) {
         carried = node->input_count >= 2 ? node->input_count - 2 : 0;
-    } else {
-        carried = SIZE_MAX;
     }
     KLN_RETURN_IF_ERROR(precise_decide(pass, inner));
     const size_t first = kln_graph_edit_is(node, "Loop") ? 1 : 0; /* its condition comes before */

@@ -267,7 +267,8 @@ static kiln_status write_graphs(precise_pass *pass, const precise_node *decided,
             KLN_RETURN_IF_ERROR(precise_write(pass, decided->graphs[next]));
             a->graph = decided->graphs[next++]->made;
         } else if (a->type == KLN_ONNX_ATTRIBUTE_GRAPHS) {
-            kln_onnx_graph **graphs = kln_arena_alloc_zeroed(arena, a->count, sizeof *graphs);
+            kln_onnx_graph **graphs =
+                kln_arena_alloc_zeroed(arena, a->count, sizeof(kln_onnx_graph *));
             if (graphs == NULL) {
                 return precise_no_memory();
             }
@@ -324,7 +325,7 @@ static kiln_status write_source(precise_pass *pass, kln_onnx_node *node)
         *attribute = *kln_onnx_find_attribute(node, "to");
         attribute->i = pass->half_wire;
     } else {
-        kln_onnx_tensor numbers;
+        kln_onnx_tensor numbers = {.name = NULL};
         KLN_RETURN_IF_ERROR(constant_of(pass, node, &numbers));
         attribute->name = "value";
         attribute->type = KLN_ONNX_ATTRIBUTE_TENSOR;
@@ -368,7 +369,7 @@ static kiln_status write_node(precise_pass *pass, precise_graph *graph, size_t i
         out->is_half = out->half_reads != 0 && out->single_reads == 0;
     }
     KLN_RETURN_IF_ERROR(write_inputs(pass, graph, decided, &node));
-    if (is_idle_cast(pass, graph, decided, &graph->graph->nodes[index])) {
+    if (out != NULL && is_idle_cast(pass, graph, decided, &graph->graph->nodes[index])) {
         out->written[out->is_half] = node.inputs[0];
         out->written[!out->is_half] = out->is_single ? NULL : node.inputs[0];
         return KILN_OK;

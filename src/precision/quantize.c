@@ -383,8 +383,11 @@ static kiln_status run(quantize_pass *pass)
 kiln_status kln_quantize(kln_onnx_model *model, const kiln_precision_options *options,
                          kiln_precision_report *report)
 {
-    quantize_pass pass = {
-        .model = model, .arena = &model->arena, .options = options, .report = report};
+    quantize_pass pass = {.model = model,
+                          .arena = &model->arena,
+                          .options = options,
+                          .report = report,
+                          .format = &formats[0]};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(formats); i++) {
         pass.format = formats[i].precision == options->precision ? &formats[i] : pass.format;
     }
