@@ -313,7 +313,7 @@ static bool wait_for_answer(kiln_request *request, int64_t milliseconds)
 kiln_status kiln_request_wait(kiln_request *request, int64_t milliseconds)
 {
     KLN_RETURN_IF_NULL(request);
-    if (kiln_request_get_state(request) < KILN_REQUEST_DONE) {
+    while (kiln_request_get_state(request) < KILN_REQUEST_DONE) {
         KLN_RETURN_IF_ERROR(scheduler_check_process(request->scheduler, __func__));
         if (!wait_for_answer(request, milliseconds)) {
             return kln_fail(KILN_ERROR_BUSY, "the request is not answered yet");
