@@ -89,23 +89,15 @@ static void copy_rows(const kiln_tensor_desc *desc, int32_t axis, row_place to, 
 
 /* --- inputs --- */
 
-/* On a GPU a graph belongs to the pinned memory that it was captured with; ordinary memory goes
- * through the context's own, or is copied by the driver. */
-static bool can_be_bound(const seat *at, const kiln_tensor *tensor)
-{
-    return at->device < 0 || tensor->data == NULL || tensor->desc.location == KILN_LOCATION_HOST;
-}
-
-/* Whether the run works on the one request's memory itself. */
+/* Whether the run reads the one request's memory itself. On a GPU a graph belongs to the pinned
+ * memory that it was captured with, so that only ordinary memory can be bound, and a request of
+ * several rows goes where joined ones do: each size has one graph. */
 static bool is_direct(const batch *one)
 {
-    const schedule_rules *rules = &one->scheduler->rules;
-    const kiln_request *first = one->requests[0];
-    /* On a GPU one of several rows goes where joined ones do, so that its size has one graph. */
-    bool direct =
-        one->count == 1 && one->filled == one->rows && (one->at->device < 0 || one->rows == 1);
-    for (size_t i = 0; direct && i < rules->input_count; i++) {
-        direct = can_be_bound(one->at, &first->inputs[i]);
+    const bool on_cpu = one->at->device < 0;
+    bool direct = one->count == 1 && one->filled == one->rows && (on_cpu || one->rows == 1);
+    for (size_t i = 0; direct && !on_cpu && i < one->scheduler->rules.input_count; i++) {
+        direct = one->requests[0]->inputs[i].desc.location == KILN_LOCATION_HOST;
     }
     return direct;
 }
