@@ -221,8 +221,7 @@ TEST(the_parts_of_a_gpus_time_add_up)
     kiln_context *context = NULL;
     kiln_tensor x;
     cli_gpu_times found = {.count = 0};
-    assert_int_equal(setenv("KILN_CUDA_DRIVER", KILN_TEST_BINARY_DIR "/fake/cuda/libcuda.so.1", 1),
-                     0);
+    assert_int_equal(setenv("KILN_CUDA_DRIVER", kiln_test_built("fake/cuda/libcuda.so.1"), 1), 0);
     options.inputs = bindings;
     options.input_count = 1;
     options.outputs = bindings + 1;

@@ -263,7 +263,7 @@ TENSORRT_TEST(suppression_gives_as_many_as_there_are)
 
 TENSORRT_TEST(nvidias_plugins_are_there)
 {
-    const char *library = fake_layouts[0].folder;
+    const char *library = fake_folder(0);
     size_t count = 0;
     bool found = false;
     assert_ok(kiln_plugin_count(library, &count));

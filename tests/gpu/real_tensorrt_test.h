@@ -16,7 +16,6 @@
 
 #define ON_STAND_IN false
 #define SOME_LAYOUT 0
-#define FAKE_TENSORRT "/no/stand/in/" /* never opened */
 
 /* One library, which begin_tensorrt_tests() fills in. */
 static struct fake_layout {
@@ -33,6 +32,17 @@ static struct fake_layout {
 
 static bool real_is_rtx;
 static trt_library *real_library;
+
+static inline const char *fake_place(const char *name)
+{
+    (void)name;
+    return "/no/stand/in"; /* never opened */
+}
+
+static inline const char *fake_folder(size_t layout)
+{
+    return fake_layouts[layout].folder;
+}
 
 static inline bool is_rtx(size_t layout)
 {
@@ -77,7 +87,7 @@ static inline kiln_build_options fake_options(size_t layout)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "tensorrt";
-    options.library = fake_layouts[layout].folder;
+    options.library = fake_folder(layout);
     options.builder_optimization_level = -1; /* a convolution takes 10 s to build at level 3 */
     return options;
 }

@@ -205,19 +205,19 @@ TEST(the_parser_names_what_it_refuses)
 
 /* --- versions that nobody knows --- */
 
+#define UNKNOWN "tensorrt/unknown/"
+
 TEST(a_library_of_an_unknown_version_is_refused)
 {
     trt_test_not_on_gpu();
     static const struct {
         const char *file;
         const char *name;
-    } unknown[] = {{"libnvinfer.so.9", "TensorRT 9.3.0"},
-                   {"libnvinfer.so.12", "TensorRT 12.0.0"},
-                   {"libtensorrt_rtx.so.2", "TensorRT-RTX 1.8.0"}};
+    } unknown[] = {{UNKNOWN "libnvinfer.so.9", "TensorRT 9.3.0"},
+                   {UNKNOWN "libnvinfer.so.12", "TensorRT 12.0.0"},
+                   {UNKNOWN "libtensorrt_rtx.so.2", "TensorRT-RTX 1.8.0"}};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(unknown); i++) {
-        char path[512];
-        (void)snprintf(path, sizeof path, "%s/%s", TRT_UNKNOWN_DIR, unknown[i].file);
-        const kiln_build_options options = trt_test_options(path);
+        const kiln_build_options options = trt_test_options(kiln_test_built(unknown[i].file));
         kiln_engine *engine = NULL;
         assert_fails(KILN_ERROR_LIBRARY_VERSION,
                      kiln_engine_build_file(node("test_sigmoid"), &options, &engine),
@@ -231,11 +231,10 @@ TEST(a_library_of_an_unknown_version_is_refused)
 TEST(a_lean_runtime_gets_no_model_unasked)
 {
     trt_test_not_on_gpu();
-    assert_int_equal(setenv("KILN_CUDA_DRIVER", KILN_TEST_BINARY_DIR "/fake/cuda/libcuda.so.1", 1),
-                     0);
+    assert_int_equal(setenv("KILN_CUDA_DRIVER", kiln_test_built("fake/cuda/libcuda.so.1"), 1), 0);
     kln_cuda_close();
     kiln_backend_info info = {.struct_size = sizeof info};
-    assert_ok(kln_backend_tensorrt.probe(TRT_UNKNOWN_DIR "/libnvinfer_lean.so.11", &info));
+    assert_ok(kln_backend_tensorrt.probe(kiln_test_built(UNKNOWN "libnvinfer_lean.so.11"), &info));
     assert_int_equal(unsetenv("KILN_CUDA_DRIVER"), 0);
     kln_cuda_close();
     assert_int_equal(info.score, 1);

@@ -66,8 +66,8 @@ const char *trt_test_library(const char *kind, const char *version)
         return getenv("KILN_TENSORRT");
     }
     char path[512];
-    (void)snprintf(path, sizeof path, "%s/tensorrt/%s-%s/tensorrt_%s_libs", KILN_DEPS_DIR, kind,
-                   version, kind);
+    (void)snprintf(path, sizeof path, "%s/tensorrt/%s-%s/tensorrt_%s_libs", kiln_test_deps_folder,
+                   kind, version, kind);
     return wanted(path);
 }
 
@@ -87,12 +87,12 @@ const char *trt_test_model(const char *name)
 {
     char path[512];
     if (strcmp(name, "light_resnet50") != 0) {
-        (void)snprintf(path, sizeof path, "%s/models/%s", KILN_DEPS_DIR, name);
+        (void)snprintf(path, sizeof path, "%s/models/%s", kiln_test_deps_folder, name);
         return wanted(path);
     }
     (void)snprintf(path, sizeof path,
                    "%s/python/lib/python3*/site-packages/onnx/backend/test/data/light/%s.onnx",
-                   KILN_DEPS_DIR, name);
+                   kiln_test_deps_folder, name);
     glob_t found;
     const char *result = NULL;
     if (glob(path, 0, NULL, &found) == 0) {

@@ -33,8 +33,8 @@ const char *trt_test_library(const char *kind, const char *version);
 /* The newest RTX that is installed; skips the test where there is none. */
 const char *trt_test_newest(void);
 
-/* A model below $KILN_DEPS_DIR, or NULL where it need not be there; light_resnet50 is found in
- * Python's onnx package. */
+/* A model below the folder of what was downloaded, or NULL where it need not be there;
+ * light_resnet50 is found in Python's onnx package. */
 const char *trt_test_model(const char *name);
 
 /* Options for `library` and compute capability 8.9. */

@@ -14,9 +14,9 @@
 #include "cuda/kln_cuda.h"
 #include "kiln_test.h"
 
-#define FAKE_CUDA KILN_TEST_BINARY_DIR "/fake/cuda/libcuda.so.1"
+#define FAKE_CUDA kiln_test_built("fake/cuda/libcuda.so.1")
 /* The same without functions for kernels. */
-#define FAKE_CUDA_PLAIN KILN_TEST_BINARY_DIR "/fake/cudaplain/libcuda.so.1"
+#define FAKE_CUDA_PLAIN kiln_test_built("fake/cudaplain/libcuda.so.1")
 
 static inline void set(const char *name, const char *value)
 {

@@ -25,8 +25,6 @@
 /* Where one does for all. */
 #define SOME_LAYOUT LAYOUT_11
 
-#define FAKE_TENSORRT KILN_TEST_BINARY_DIR "/fake/tensorrt/"
-
 /* Each layout, and the oldest version of one, where many methods have their first names. */
 static const struct fake_layout {
     const char *folder;
@@ -34,11 +32,11 @@ static const struct fake_layout {
     const char *version; /* what KILN_FAKE_TENSORRT says, or NULL */
     const char *name;
 } fake_layouts[] = {
-    {FAKE_TENSORRT "10", "libnvinfer.so.10", NULL, "TensorRT 10.16.1"},
-    {FAKE_TENSORRT "11", "libnvinfer.so.11", NULL, "TensorRT 11.4.0"},
-    {FAKE_TENSORRT "rtx14", "libtensorrt_rtx.so.1", NULL, "TensorRT-RTX 1.4.0"},
-    {FAKE_TENSORRT "rtx15", "libtensorrt_rtx.so.1", NULL, "TensorRT-RTX 1.7.1"},
-    {FAKE_TENSORRT "10/.", "libnvinfer.so.10", "100000", "TensorRT 10.0.0"},
+    {"10", "libnvinfer.so.10", NULL, "TensorRT 10.16.1"},
+    {"11", "libnvinfer.so.11", NULL, "TensorRT 11.4.0"},
+    {"rtx14", "libtensorrt_rtx.so.1", NULL, "TensorRT-RTX 1.4.0"},
+    {"rtx15", "libtensorrt_rtx.so.1", NULL, "TensorRT-RTX 1.7.1"},
+    {"10/.", "libnvinfer.so.10", "100000", "TensorRT 10.0.0"},
 };
 #define FAKE_LAYOUTS KLN_ARRAY_LENGTH(fake_layouts)
 #define LAYOUT_10 0
@@ -46,6 +44,19 @@ static const struct fake_layout {
 #define LAYOUT_RTX_14 2
 #define LAYOUT_RTX_15 3
 #define LAYOUT_OLDEST 4
+
+/* One of the stand-in's folders: "10". */
+static inline const char *fake_place(const char *name)
+{
+    char below[64];
+    (void)snprintf(below, sizeof below, "fake/tensorrt/%s", name);
+    return kiln_test_built(below);
+}
+
+static inline const char *fake_folder(size_t layout)
+{
+    return fake_place(fake_layouts[layout].folder);
+}
 
 static inline bool is_rtx(size_t layout)
 {
@@ -63,8 +74,7 @@ static inline bool has_since(size_t layout, int32_t version)
 static inline void *fake_function(size_t layout, const char *name)
 {
     char path[512];
-    (void)snprintf(path, sizeof path, "%s/%s", fake_layouts[layout].folder,
-                   fake_layouts[layout].file);
+    (void)snprintf(path, sizeof path, "%s/%s", fake_folder(layout), fake_layouts[layout].file);
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     assert_non_null(handle);
     void *address = dlsym(handle, name);
@@ -94,7 +104,7 @@ static inline kiln_build_options fake_options(size_t layout)
 {
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "tensorrt";
-    options.library = fake_layouts[layout].folder;
+    options.library = fake_folder(layout);
     set("KILN_FAKE_TENSORRT", fake_layouts[layout].version);
     return options;
 }

@@ -174,7 +174,7 @@ static char scratch[32]; /* the name of the scratch folder, once it is there */
 static const char *scratch_place(void)
 {
     const char *place = getenv("KILN_TEST_SCRATCH");
-    return place != NULL ? place : KILN_TEST_BINARY_DIR;
+    return place != NULL ? place : kiln_test_binary_folder;
 }
 
 /* Removes what is in the open folder; takes the descriptor. */
@@ -297,18 +297,12 @@ __attribute__((weak)) int main(void)
     return kiln_test_run();
 }
 
-const char *kiln_test_path(const char *name)
+/* The one copy of a path of these parts. */
+static const char *kept_path(const char *folder, const char *inner, const char *name)
 {
     static char *paths[4096];
     char path[4096];
-    if (scratch[0] == '\0') {
-        sweep_scratch();
-        (void)snprintf(scratch, sizeof scratch, "scratch.%ld", (long)getpid());
-        (void)snprintf(path, sizeof path, "%s/%s", scratch_place(), scratch);
-        (void)mkdir(scratch_place(), 0777);
-        (void)mkdir(path, 0777);
-    }
-    (void)snprintf(path, sizeof path, "%s/%s/%s", scratch_place(), scratch, name);
+    (void)snprintf(path, sizeof path, "%s/%s%s", folder, inner, name);
     size_t at = 0;
     while (paths[at] != NULL && strcmp(paths[at], path) != 0) {
         at++;
@@ -319,6 +313,27 @@ const char *kiln_test_path(const char *name)
         assert_non_null(paths[at]);
     }
     return paths[at];
+}
+
+const char *kiln_test_built(const char *name)
+{
+    return kept_path(kiln_test_binary_folder, "", name);
+}
+
+const char *kiln_test_deps(const char *name)
+{
+    return kept_path(kiln_test_deps_folder, "", name);
+}
+
+const char *kiln_test_path(const char *name)
+{
+    if (scratch[0] == '\0') {
+        sweep_scratch();
+        (void)snprintf(scratch, sizeof scratch, "scratch.%ld/", (long)getpid());
+        (void)mkdir(scratch_place(), 0777);
+        (void)mkdir(kept_path(scratch_place(), scratch, ""), 0777);
+    }
+    return kept_path(scratch_place(), scratch, name);
 }
 
 const char *kiln_test_file(const char *name, const void *data, size_t size)

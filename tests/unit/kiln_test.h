@@ -103,6 +103,12 @@ double kiln_test_seconds(void);
 /* How many allocations of Kiln's there were. */
 uint64_t kiln_test_allocations(void);
 
+/* The build's folder of tests and the one of what was downloaded; a path in each, valid until the
+ * program ends. */
+extern const char *const kiln_test_binary_folder, *const kiln_test_deps_folder;
+const char *kiln_test_built(const char *name);
+const char *kiln_test_deps(const char *name);
+
 /* The path of `name` in the test's scratch folder, valid until the program ends. */
 const char *kiln_test_path(const char *name);
 /* The same of a file of this content, which it writes. */

@@ -10,11 +10,11 @@
 #include "kiln_test.h"
 #include "small_models.h"
 
-static const char model[] = KILN_DEPS_DIR "/models/magika/model.onnx";
+#define MODEL kiln_test_deps("models/magika/model.onnx")
 
 static bool installed(void)
 {
-    return access(model, R_OK) == 0;
+    return access(MODEL, R_OK) == 0;
 }
 
 static kiln_build_options reference(void)
@@ -27,7 +27,7 @@ static kiln_build *start(void)
 {
     const kiln_build_options options = reference();
     kiln_build *build = NULL;
-    assert_ok(kiln_build_start_file(model, &options, NULL, &build));
+    assert_ok(kiln_build_start_file(MODEL, &options, NULL, &build));
     return build;
 }
 
@@ -101,7 +101,7 @@ TEST(a_job_that_is_too_late_has_no_engine)
     kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
     limits.milliseconds = 1;
     kiln_build *build = NULL;
-    assert_ok(kiln_build_start_file(model, &options, &limits, &build));
+    assert_ok(kiln_build_start_file(MODEL, &options, &limits, &build));
     kiln_engine *engine = NULL;
     const kiln_status status = kiln_build_wait(build, UINT64_MAX, &engine);
     kiln_build_progress progress = {.struct_size = sizeof progress};

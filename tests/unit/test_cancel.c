@@ -263,7 +263,7 @@ FAKE_TEST(a_loop_on_a_gpu_is_stopped)
     assert_ok(kiln_backend_choose("onnxruntime", &info));
     set("FAKE_ORT_REAL", info.library);
     options.backend = "onnxruntime";
-    options.library = KILN_TEST_BINARY_DIR "/fake/cudaort";
+    options.library = kiln_test_built("fake/cudaort");
     options.provider = KILN_PROVIDER_CUDA;
     options.threads = 1;
     limits.graphs = KILN_GRAPH_OFF;

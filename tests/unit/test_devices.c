@@ -413,7 +413,7 @@ static const char *model_path(void)
 static kiln_build_options tensorrt_on(int32_t device)
 {
     kiln_build_options options = backend_options("tensorrt");
-    options.library = KILN_TEST_BINARY_DIR "/fake/tensorrt/10";
+    options.library = kiln_test_built("fake/tensorrt/10");
     options.device = device;
     return options;
 }

@@ -9,7 +9,7 @@
 #include "kiln_test.h"
 #include "loader/kln_loader.h"
 
-#define FAKE KILN_TEST_BINARY_DIR "/fake/"
+#define FAKE(name) kiln_test_built("fake/" name)
 
 typedef struct part {
     int (*version)(void);
@@ -83,7 +83,7 @@ static void assert_place(const char *words)
 
 TEST(a_file_opens_and_fills_the_table)
 {
-    assert_ok(open_at(FAKE "part/libfakepart.so"));
+    assert_ok(open_at(FAKE("part/libfakepart.so")));
     assert_int_equal(table.version(), 3);
     assert_null(table.extra);
     assert_int_equal(kln_library_state(library), KILN_LIBRARY_FOUND);
@@ -101,16 +101,16 @@ TEST(a_file_opens_and_fills_the_table)
 
 TEST(a_folder_stands_for_its_files)
 {
-    assert_ok(open_at(FAKE "part"));
+    assert_ok(open_at(FAKE("part")));
     assert_place("/fake/part/libfakepart.so: opened, version 3.0");
-    assert_fails(KILN_ERROR_LIBRARY_ABSENT, open_at(FAKE "hidden"), "Fake Part: it is not at");
+    assert_fails(KILN_ERROR_LIBRARY_ABSENT, open_at(FAKE("hidden")), "Fake Part: it is not at");
     assert_place("/fake/hidden/libfakepart.so: not there");
     assert_place("/fake/hidden/libfakepart.so.*: nothing matches");
 }
 
 TEST(absent_differs_from_broken)
 {
-    assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(FAKE "nowhere/libfakepart.so"));
+    assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(FAKE("nowhere/libfakepart.so")));
     assert_int_equal(kln_library_state(library), KILN_LIBRARY_ABSENT);
     assert_message("which kiln_build_options.library names");
     assert_place("/fake/nowhere/libfakepart.so: not there");
@@ -124,13 +124,13 @@ TEST(absent_differs_from_broken)
     assert_status(KILN_ERROR_LIBRARY_BROKEN, open_at(kiln_test_file("libempty.so", "", 0)));
     assert_fails(KILN_ERROR_LIBRARY_BROKEN, open_at("/dev/null"), "not a regular file");
 
-    assert_fails(KILN_ERROR_LIBRARY_BROKEN, open_at(FAKE "needy/libfakepart.so"),
+    assert_fails(KILN_ERROR_LIBRARY_BROKEN, open_at(FAKE("needy/libfakepart.so")),
                  "it needs libfakeabsent.so, which is not there");
-    assert_fails(KILN_ERROR_LIBRARY_SYMBOL, open_at(FAKE "bare"),
+    assert_fails(KILN_ERROR_LIBRARY_SYMBOL, open_at(FAKE("bare")),
                  "it lacks the function fake_version");
     assert_int_equal(kln_library_state(library), KILN_LIBRARY_BROKEN);
     assert_null(table.version);
-    assert_fails(KILN_ERROR_LIBRARY_VERSION, open_at(FAKE "old"),
+    assert_fails(KILN_ERROR_LIBRARY_VERSION, open_at(FAKE("old")),
                  "version 1.0 is too old, 3.0 is needed");
     assert_int_equal(kln_library_state(library), KILN_LIBRARY_REFUSED);
     assert_string_equal(kln_library_path(library), "");
@@ -139,7 +139,7 @@ TEST(absent_differs_from_broken)
 /* The dynamic linker would die of SIGBUS on most of these. */
 TEST(a_library_cut_short_is_never_opened)
 {
-    FILE *file = fopen(FAKE "part/libfakepart.so", "rb");
+    FILE *file = fopen(FAKE("part/libfakepart.so"), "rb");
     assert_non_null(file);
     static unsigned char bytes[1 << 20];
     const size_t size = fread(bytes, 1, sizeof bytes, file);
@@ -158,7 +158,7 @@ TEST(a_link_is_followed)
 {
     const char *path = kiln_test_path("liblink.so");
     (void)unlink(path);
-    assert_int_equal(symlink(FAKE "part/libfakepart.so", path), 0);
+    assert_int_equal(symlink(FAKE("part/libfakepart.so"), path), 0);
     assert_ok(open_at(path));
     assert_non_null(strstr(kln_library_path(library), "/fake/part/libfakepart.so"));
     assert_int_equal(unlink(path), 0);
@@ -169,11 +169,11 @@ TEST(a_link_is_followed)
 
 TEST(the_environment_is_looked_at_alone)
 {
-    assert_int_equal(setenv("KILN_FAKEPART", FAKE "nowhere", 1), 0);
-    folders[0] = FAKE "part";
+    assert_int_equal(setenv("KILN_FAKEPART", FAKE("nowhere"), 1), 0);
+    folders[0] = FAKE("part");
     assert_fails(KILN_ERROR_LIBRARY_ABSENT, open_at(NULL), "which KILN_FAKEPART names");
     assert_int_equal(kln_library_place_count(library), 1);
-    assert_ok(open_at(FAKE "part"));
+    assert_ok(open_at(FAKE("part")));
     assert_int_equal(setenv("KILN_FAKEPART", "", 1), 0);
     assert_ok(open_at(NULL));
     assert_int_equal(unsetenv("KILN_FAKEPART"), 0);
@@ -201,7 +201,7 @@ TEST(what_everybody_can_write_is_refused)
     const char *folder = kiln_test_path("trusted");
     (void)snprintf(path, sizeof path, "%s/libfakepart.so", folder);
     (void)mkdir(folder, 0755);
-    copy_file(FAKE "part/libfakepart.so", path);
+    copy_file(FAKE("part/libfakepart.so"), path);
     assert_int_equal(chmod(folder, 0775), 0);
     assert_int_equal(chmod(path, 0664), 0);
     assert_ok(open_at(path));
@@ -231,7 +231,7 @@ TEST(the_newest_version_comes_first)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(versions); i++) {
         (void)snprintf(path, sizeof path, "%s/libfakepart.so.%s", root, versions[i]);
         (void)unlink(path);
-        assert_int_equal(symlink(FAKE "part/libfakepart.so", path), 0);
+        assert_int_equal(symlink(FAKE("part/libfakepart.so"), path), 0);
     }
     assert_ok(open_at(root));
     assert_int_equal(kln_library_place_count(library), 2);
@@ -254,16 +254,16 @@ TEST(the_search_goes_on_after_a_failure)
     }
     (void)snprintf(path, sizeof path, "%s%s/lib", home, below[KLN_ARRAY_LENGTH(below) - 1]);
     (void)unlink(path);
-    assert_int_equal(symlink(FAKE "old", path), 0);
+    assert_int_equal(symlink(FAKE("old"), path), 0);
     char *old_home = getenv("HOME");
     char *kept = old_home != NULL ? strdup(old_home) : NULL;
     assert_int_equal(setenv("HOME", home, 1), 0);
 
-    folders[0] = FAKE "pa*";
+    folders[0] = FAKE("pa*");
     assert_ok(open_at(NULL));
     assert_place("site-packages/fakepart/lib/libfakepart.so: version 1.0 is too old");
     assert_place("/fake/part/libfakepart.so: opened, version 3.0");
-    folders[0] = FAKE "nowhere-*";
+    folders[0] = FAKE("nowhere-*");
     assert_fails(KILN_ERROR_LIBRARY_VERSION, open_at(NULL),
                  "site-packages/fakepart/lib/libfakepart.so: version 1.0 is too old");
     assert_place("/fake/nowhere-*: nothing matches");
@@ -302,7 +302,7 @@ TEST(the_system_search_finds_by_name)
 TEST(the_system_goes_first_where_the_spec_says_so)
 {
     static const char *const names[] = {"libm.so.6", NULL};
-    static const char *const places[] = {FAKE "part", NULL};
+    const char *const places[] = {FAKE("part"), NULL};
     static const kln_symbol cosine[] = {{"cos", 0, NULL}, {NULL, 0, NULL}};
     const kln_library_spec math = {.name = "libm",
                                    .files = names,
@@ -334,13 +334,13 @@ TEST(the_system_goes_first_where_the_spec_says_so)
 
 TEST(what_a_library_needs_is_read)
 {
-    const char *needy = FAKE "needy/libfakepart.so";
+    const char *needy = FAKE("needy/libfakepart.so");
     assert_true(kln_library_needs(needy, "libfakeabsent.so"));
     assert_false(kln_library_needs(needy, "libfakeabsent"));
     assert_false(kln_library_needs(needy, "libm.so.6"));
-    assert_false(kln_library_needs(FAKE "part/libfakepart.so", "libfakeabsent.so"));
-    assert_false(kln_library_needs(FAKE "part", "libc.so.6"));
-    assert_false(kln_library_needs(FAKE "part/nowhere.so", "libc.so.6"));
+    assert_false(kln_library_needs(FAKE("part/libfakepart.so"), "libfakeabsent.so"));
+    assert_false(kln_library_needs(FAKE("part"), "libc.so.6"));
+    assert_false(kln_library_needs(FAKE("part/nowhere.so"), "libc.so.6"));
 
     /* Cut short or changed anywhere: an answer, and nothing else. */
     static unsigned char bytes[65536];
@@ -395,7 +395,7 @@ TEST(a_look_opens_nothing)
     assert_int_equal(unlink(path), 0);
     assert_int_equal(rmdir(folder), 0);
 
-    assert_ok(kln_library_look(&looked, FAKE "part", &library));
+    assert_ok(kln_library_look(&looked, FAKE("part"), &library));
     assert_int_equal(kln_library_state(library), KILN_LIBRARY_FOUND);
     assert_non_null(strstr(kln_library_path(library), "/libfakepart.so"));
     assert_place("/libfakepart.so: there");
@@ -407,7 +407,7 @@ TEST(a_look_opens_nothing)
 TEST(a_record_takes_nothing_from_the_heap)
 {
     const uint64_t before = kiln_test_allocations();
-    assert_ok(open_at(FAKE "part"));
+    assert_ok(open_at(FAKE("part")));
     assert_status(KILN_ERROR_LIBRARY_ABSENT, open_at(NULL));
     assert_int_equal(kiln_test_allocations(), before);
     assert_ok(kiln_set_allocator(NULL));

@@ -374,11 +374,11 @@ static int shell(const char *command)
 /* NumPy writes, Kiln reads and writes again, NumPy reads that and compares. */
 TEST(numpy_agrees)
 {
-    const char *python = KILN_DEPS_DIR "/python/bin/python3";
+    const char *python = kiln_test_deps("python/bin/python3");
     char command[8192];
     (void)snprintf(command, sizeof command, "%s -c 'import numpy' 2>/dev/null", python);
     if (access(python, X_OK) != 0 || shell(command) != 0) {
-        print_message("NumPy is not installed in %s: skipped\n", KILN_DEPS_DIR);
+        print_message("NumPy is not installed in %s: skipped\n", kiln_test_deps_folder);
         skip();
     }
     char folder[2048];

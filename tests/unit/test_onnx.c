@@ -522,7 +522,7 @@ TEST(every_allocation_may_fail)
     static const char *const models[] = {"magika/model.onnx", "silero-vad/silero_vad.onnx"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(models); i++) {
         char from[4096];
-        (void)snprintf(from, sizeof from, "%s/models/%s", KILN_DEPS_DIR, models[i]);
+        (void)snprintf(from, sizeof from, "%s/models/%s", kiln_test_deps_folder, models[i]);
         const char *to = kiln_test_path("allocation.onnx");
         const char *paths[] = {from, to};
         kiln_test_each_allocation(copy_file, paths);

@@ -287,18 +287,18 @@ TEST(the_backend_says_where_its_library_is)
 TEST(another_library_may_be_named)
 {
     kiln_build_options other = options;
-    other.library = KILN_DEPS_DIR "/onnxruntime";
+    other.library = kiln_test_deps("onnxruntime");
     kiln_engine *engine = built_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other);
     kiln_engine_release(engine);
     other.library = "/nowhere/libonnxruntime.so";
     assert_fails(KILN_ERROR_LIBRARY_ABSENT,
                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine),
                  "/nowhere/libonnxruntime.so");
-    other.library = KILN_TEST_BINARY_DIR "/fake/oldort";
+    other.library = kiln_test_built("fake/oldort");
     assert_fails(KILN_ERROR_LIBRARY_VERSION,
                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine),
                  "version 1.10.0 is too old, 1.23 (API level 23) or later is needed");
-    other.library = KILN_TEST_BINARY_DIR "/fake/part/libfakepart.so";
+    other.library = kiln_test_built("fake/part/libfakepart.so");
     assert_fails(KILN_ERROR_LIBRARY_SYMBOL,
                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine),
                  "OrtGetApiBase");
@@ -307,7 +307,7 @@ TEST(another_library_may_be_named)
                  kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine),
                  "it has no ELF header");
     (void)unlink(other.library);
-    other.library = KILN_TEST_BINARY_DIR;
+    other.library = kiln_test_binary_folder;
     assert_status(KILN_ERROR_LIBRARY_ABSENT,
                   kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other, &engine));
     assert_null(engine);

@@ -22,7 +22,7 @@ static int begin(void **state)
     set("FAKE_ORT_HOST", NULL);
     options = KILN_BUILD_OPTIONS_INIT;
     options.backend = "onnxruntime";
-    options.library = KILN_TEST_BINARY_DIR "/fake/cudaort";
+    options.library = kiln_test_built("fake/cudaort");
     options.provider = KILN_PROVIDER_CUDA;
     options.threads = 1;
     return begin_fake(state);
@@ -307,7 +307,7 @@ CUDA_TEST(tuning_tries_products_in_one)
 
 static const char *told(const char *name)
 {
-    void *handle = dlopen(KILN_TEST_BINARY_DIR "/fake/cudaort/libonnxruntime.so",
+    void *handle = dlopen(kiln_test_built("fake/cudaort/libonnxruntime.so"),
                           RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
     if (handle == NULL) {
         fail_msg("%s", dlerror());
@@ -403,6 +403,6 @@ CUDA_TEST(a_raw_run_computes_the_same)
 
 int main(void)
 {
-    (void)setenv("KILN_CUDA_LIBRARIES", KILN_TEST_BINARY_DIR "/fake/cudapart", 1);
+    (void)setenv("KILN_CUDA_LIBRARIES", kiln_test_built("fake/cudapart"), 1);
     return kiln_test_run();
 }

@@ -164,7 +164,7 @@ static void run(const kiln_network *network, float result[COUNT])
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_tensor tensor;
     options.backend = "onnxruntime";
-    options.library = KILN_DEPS_DIR "/onnxruntime";
+    options.library = kiln_test_deps("onnxruntime");
     owned_engine engine = built_network(network, &options);
     owned_context context = context_on(engine);
     for (size_t i = 0; i < kiln_engine_input_count(engine); i++) {

@@ -155,7 +155,7 @@ static void loaded_body(void)
     glob_t found;
     pretend_to_be_a_user(kiln_test_path("home"));
     (void)setenv("ORT_DISABLE_TELEMETRY", "1", 1); /* the host's, who opens the library */
-    REQUIRE(glob(KILN_DEPS_DIR "/onnxruntime/libonnxruntime.so.*", 0, NULL, &found) == 0);
+    REQUIRE(glob(kiln_test_deps("onnxruntime/libonnxruntime.so.*"), 0, NULL, &found) == 0);
     const char *copy = kiln_test_path("libonnxruntime.so.1");
     (void)unlink(copy);
     char whole[4096];
@@ -180,7 +180,7 @@ TEST(a_library_that_is_open_already_is_taken)
 
 static void too_old_body(void)
 {
-    REQUIRE(dlopen(KILN_TEST_BINARY_DIR "/fake/oldort/libonnxruntime.so", RTLD_NOW | RTLD_LOCAL) !=
+    REQUIRE(dlopen(kiln_test_built("fake/oldort/libonnxruntime.so"), RTLD_NOW | RTLD_LOCAL) !=
             NULL);
     pretend_to_be_a_user(kiln_test_path("home"));
     use(kiln_test_path("old.saved"));

@@ -158,8 +158,8 @@ typedef struct real_model {
 } real_model;
 
 static const real_model models[] = {
-    {KILN_DEPS_DIR "/models/magika/model.onnx", KILN_DTYPE_INT32, {2048}},
-    {KILN_DEPS_DIR "/models/rapidocr/cls.onnx", KILN_DTYPE_FLOAT32, {3, 48, 48}},
+    {"models/magika/model.onnx", KILN_DTYPE_INT32, {2048}},
+    {"models/rapidocr/cls.onnx", KILN_DTYPE_FLOAT32, {3, 48, 48}},
 };
 
 static kiln_shape shape_of(const real_model *model, int64_t rows)
@@ -237,10 +237,10 @@ TEST(results_of_real_models_are_those_of_a_context)
         for (size_t k = 0; k < KLN_ARRAY_LENGTH(backends); k++) {
             kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
             options.backend = backends[k];
-            if (access(models[i].path, R_OK) != 0) {
+            if (access(kiln_test_deps(models[i].path), R_OK) != 0) {
                 skip();
             }
-            owned_engine engine = built_file(models[i].path, &options);
+            owned_engine engine = built_file(kiln_test_deps(models[i].path), &options);
             const kiln_scheduler_options joined = {.schedule = KILN_SCHEDULE_THROUGHPUT,
                                                    .max_batch = 12, /* of all six together */
                                                    .delay_nanoseconds = UINT64_C(60000000000)};

@@ -83,7 +83,7 @@ static int ending(int (*run)(void))
     if (child < 0 || waitpid(child, &status, 0) != child) {
         return -1;
     }
-    (void)snprintf(folder, sizeof folder, "%s/scratch.%ld", KILN_TEST_BINARY_DIR, (long)child);
+    (void)snprintf(folder, sizeof folder, "%s/scratch.%ld", kiln_test_binary_folder, (long)child);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 

@@ -5,12 +5,10 @@
 #include "fake_tensorrt_test.h"
 
 #ifdef KILN_TEST_REAL_TENSORRT
-#define FOLDER(stand_in) NULL
-#define FOLDER_OF(version) fake_layouts[0].folder
+#define FOLDER_OF(version) fake_folder(0)
 #define NAME_OF(version) fake_layouts[0].name
 #else
-#define FOLDER(stand_in) FAKE_TENSORRT stand_in
-#define FOLDER_OF(version) versions[version].folder
+#define FOLDER_OF(version) fake_place(versions[version].folder)
 #define NAME_OF(version) versions[version].name
 #endif
 
@@ -19,19 +17,19 @@ static const struct {
     const char *version;
     const char *name;
 } versions[] = {
-    {FOLDER("10/./."), "100000", "TensorRT 10.0.0"},
-    {FOLDER("10/././."), "100100", "TensorRT 10.1.0"},
-    {FOLDER("10/./././."), "100200", "TensorRT 10.2.0"},
-    {FOLDER("10/././././."), "100600", "TensorRT 10.6.0"},
-    {FOLDER("10/./././././."), "100803", "TensorRT 10.8.3"},
-    {FOLDER("10/././././././."), "101100", "TensorRT 10.11.0"},
-    {FOLDER("10/./././././././."), "101601", "TensorRT 10.16.1"},
-    {FOLDER("11/./."), "110000", "TensorRT 11.0.0"},
-    {FOLDER("11/././."), "110400", "TensorRT 11.4.0"},
-    {FOLDER("rtx14/./."), "10300", "TensorRT-RTX 1.3.0"},
-    {FOLDER("rtx14/././."), "10400", "TensorRT-RTX 1.4.0"},
-    {FOLDER("rtx15/./."), "10500", "TensorRT-RTX 1.5.0"},
-    {FOLDER("rtx15/././."), "10701", "TensorRT-RTX 1.7.1"},
+    {"10/./.", "100000", "TensorRT 10.0.0"},
+    {"10/././.", "100100", "TensorRT 10.1.0"},
+    {"10/./././.", "100200", "TensorRT 10.2.0"},
+    {"10/././././.", "100600", "TensorRT 10.6.0"},
+    {"10/./././././.", "100803", "TensorRT 10.8.3"},
+    {"10/././././././.", "101100", "TensorRT 10.11.0"},
+    {"10/./././././././.", "101601", "TensorRT 10.16.1"},
+    {"11/./.", "110000", "TensorRT 11.0.0"},
+    {"11/././.", "110400", "TensorRT 11.4.0"},
+    {"rtx14/./.", "10300", "TensorRT-RTX 1.3.0"},
+    {"rtx14/././.", "10400", "TensorRT-RTX 1.4.0"},
+    {"rtx15/./.", "10500", "TensorRT-RTX 1.5.0"},
+    {"rtx15/././.", "10701", "TensorRT-RTX 1.7.1"},
 };
 
 #define VERSIONS KLN_ARRAY_LENGTH(versions)

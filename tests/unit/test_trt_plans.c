@@ -230,7 +230,7 @@ LAYOUTS_TEST(a_plan_is_known_by_its_bytes)
                  "which the backend reference cannot read; the backend tensorrt can");
     assert_status(KILN_ERROR_MISMATCH, kiln_engine_build_file(plan_path, &options, &engine));
     options.backend = NULL;
-    options.library = fake_layouts[i].folder;
+    options.library = fake_folder(i);
     set("KILN_BACKEND", "reference");
     assert_ok(kiln_engine_load(plan_path, &options, &engine));
     set("KILN_BACKEND", NULL);
@@ -354,7 +354,7 @@ STAND_IN_LAYOUTS_TEST(a_gpu_that_is_none_for_rtx_is_told, "the GPU is what it is
     set("FAKE_CUDA_CAPABILITY", "90");
     kln_cuda_close();
     char folder[512];
-    (void)snprintf(folder, sizeof folder, "%s/././", fake_layouts[i].folder);
+    (void)snprintf(folder, sizeof folder, "%s/././", fake_folder(i));
     options.library = folder;
     kiln_backend_info info = {.struct_size = sizeof info};
     assert_ok(kln_backend_tensorrt.probe(folder, &info));
@@ -521,7 +521,7 @@ STAND_IN_TEST(an_unknown_version_is_refused, "the version is known")
 {
     kiln_build_options options = fake_options(LAYOUT_11);
     set("KILN_FAKE_TENSORRT", "120000");
-    options.library = FAKE_TENSORRT "11/./.";
+    options.library = fake_place("11/./.");
     owned_network network = conv_network();
     kiln_engine *engine = NULL;
     assert_fails(KILN_ERROR_LIBRARY_VERSION, kiln_engine_build(network, &options, &engine),

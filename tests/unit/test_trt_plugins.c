@@ -111,7 +111,7 @@ STAND_IN_LAYOUTS_TEST(plugins_beside_the_core_are_registered, "the layer is the 
 
 TENSORRT_TEST(the_report_names_the_plugin_library)
 {
-    set("KILN_TENSORRT", fake_layouts[SOME_LAYOUT].folder);
+    set("KILN_TENSORRT", fake_folder(SOME_LAYOUT));
     kiln_system_report *report = NULL;
     assert_ok(kiln_system_report_create(&report));
     size_t found = 0;
