@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
-#include <string.h>
 
 #include "infer_rules.h"
 
@@ -43,7 +42,7 @@ static void if_output(kln_rule *rule, size_t index, const kln_value *taken, cons
     }
 }
 
-void kln_rule_if(kln_rule *rule)
+static void rule_if(kln_rule *rule)
 {
     int64_t holds = 0;
     const bool known = kln_rule_single(rule, 0, &holds);
@@ -80,6 +79,17 @@ void kln_rule_if(kln_rule *rule)
         }
         if_output(rule, i, known && holds == 0 ? b : a, known ? NULL : b);
     }
+}
+
+/* The condition of an If has one element, in however many dimensions. */
+static bool fit_condition(kln_rule *rule)
+{
+    for (size_t i = 0; i < kln_rule_rank(rule, 0); i++) {
+        if (!kln_fit_dim(rule, 0, i, KLN_DIM_OF_NUMBER(1), "the dimensions of a condition and 1")) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* A copy of the type without any shape, which may change from one turn to the next. */
@@ -151,7 +161,7 @@ static bool no_turn(kln_rule *rule)
            (kln_rule_single(rule, 1, &number) && number == 0);
 }
 
-void kln_rule_loop(kln_rule *rule)
+static void rule_loop(kln_rule *rule)
 {
     const kln_onnx_graph *body = inner(rule, "body");
     if (body == NULL || rule->in_count < 2) {
@@ -193,8 +203,6 @@ void kln_rule_loop(kln_rule *rule)
         }
     }
 }
-
-/* --- Scan --- */
 
 typedef struct scan_plan {
     size_t skip; /* 1 in version 8, where sequence lengths come first */
@@ -294,7 +302,7 @@ static void scan_output(kln_rule *rule, const scan_plan *plan, size_t index, con
     }
 }
 
-void kln_rule_scan(kln_rule *rule)
+static void rule_scan(kln_rule *rule)
 {
     scan_plan plan = {.skip = 0};
     const kln_onnx_graph *body = inner(rule, "body");
@@ -327,3 +335,6 @@ void kln_rule_scan(kln_rule *rule)
         }
     }
 }
+
+const kln_op_rule kln_rules_control[] = {OP("If", rule_if, .form = "1: -", .fit = fit_condition),
+                                         OP("Loop", rule_loop), OP("Scan", rule_scan), OP_END};

@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "infer_rules.h"
 
-/* Sliding windows over the last dimensions. Lists that are not given are NULL. */
-typedef struct windows {
-    size_t spatial; /* dimensions that windows slide over */
-    const int64_t *kernel, *strides, *dilations, *pads;
-    bool ceil, same_upper, same_lower, valid;
-} windows;
-
-static bool check_list(kln_rule *rule, const char *name, const int64_t *list, size_t count,
-                       size_t needed, int64_t least)
+bool kln_rule_list(kln_rule *rule, const char *name, const int64_t *list, size_t count,
+                   size_t needed, int64_t least)
 {
     char expected[64];
     char found[32];
@@ -35,32 +29,32 @@ static bool check_list(kln_rule *rule, const char *name, const int64_t *list, si
     return true;
 }
 
-static bool read_windows(kln_rule *rule, size_t rank, windows *w)
+bool kln_windows_read(kln_rule *rule, size_t rank, kln_windows *w)
 {
     size_t count = 0;
     const char *mode = kln_rule_string(rule, "auto_pad", "NOTSET");
-    *w = (windows){.spatial = rank - 2};
+    *w = (kln_windows){.spatial = rank - 2};
     w->same_upper = strcmp(mode, "SAME_UPPER") == 0;
     w->same_lower = strcmp(mode, "SAME_LOWER") == 0;
     w->valid = strcmp(mode, "VALID") == 0;
     w->ceil = kln_rule_int(rule, "ceil_mode", 0) != 0;
     w->kernel = kln_rule_ints(rule, "kernel_shape", &count);
-    if (!check_list(rule, "kernel_shape", w->kernel, count, w->spatial, 1)) {
+    if (!kln_rule_list(rule, "kernel_shape", w->kernel, count, w->spatial, 1)) {
         return false;
     }
     w->strides = kln_rule_ints(rule, "strides", &count);
-    if (!check_list(rule, "strides", w->strides, count, w->spatial, 1)) {
+    if (!kln_rule_list(rule, "strides", w->strides, count, w->spatial, 1)) {
         return false;
     }
     w->dilations = kln_rule_ints(rule, "dilations", &count);
-    if (!check_list(rule, "dilations", w->dilations, count, w->spatial, 1)) {
+    if (!kln_rule_list(rule, "dilations", w->dilations, count, w->spatial, 1)) {
         return false;
     }
     w->pads = kln_rule_ints(rule, "pads", &count);
-    return check_list(rule, "pads", w->pads, count, w->spatial * 2, 0);
+    return kln_rule_list(rule, "pads", w->pads, count, w->spatial * 2, 0);
 }
 
-static kln_window window_of(const windows *w, size_t i)
+static kln_window window_of(const kln_windows *w, size_t i)
 {
     kln_window one = {.stride = w->strides != NULL ? w->strides[i] : 1,
                       .dilation = w->dilations != NULL ? w->dilations[i] : 1,
@@ -73,7 +67,8 @@ static kln_window window_of(const windows *w, size_t i)
     return one;
 }
 
-static kln_dim slide(kln_rule *rule, const windows *w, size_t i, kln_dim in, kln_dim kernel)
+kln_dim kln_windows_places(kln_rule *rule, const kln_windows *w, size_t i, kln_dim in,
+                           kln_dim kernel)
 {
     const kln_window one = window_of(w, i);
     const kln_dim places = kln_window_places(&rule->state->pool, &one, in, kernel);
@@ -93,26 +88,31 @@ static kln_dim slide(kln_rule *rule, const windows *w, size_t i, kln_dim in, kln
     return KLN_UNKNOWN_DIM;
 }
 
-kln_dim kln_fit_places(kln_rule *rule, size_t i, kln_dim kernel)
+kln_dim kln_windows_span(kln_rule *rule, const kln_windows *w, size_t i, kln_dim in, kln_dim kernel,
+                         int64_t output_padding)
 {
-    windows w;
-    return read_windows(rule, kln_rule_rank(rule, 0), &w)
-               ? slide(rule, &w, i, kln_rule_dim(rule, 0, i + 2), kernel)
-               : KLN_UNKNOWN_DIM;
+    const kln_window one = window_of(w, i);
+    kln_dim out = kln_window_span(&rule->state->pool, &one, in, kernel);
+    if (!one.same) {
+        out = kln_dim_plus(&rule->state->pool, out, output_padding);
+    }
+    if (out.kind == KLN_DIM_NUMBER && out.of.number < 0) {
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 0", "less",
+                       "spatial dimension %zu would be %lld: the padding is larger than what the "
+                       "windows span",
+                       i, (long long)out.of.number);
+        return KLN_UNKNOWN_DIM;
+    }
+    return out;
 }
 
-static bool kernels_known(kln_rule *rule, const windows *w, size_t weights)
-{
-    return w->kernel != NULL || (weights != SIZE_MAX && kln_rule_ranked(rule, weights));
-}
-
-static kln_dim kernel_of(const kln_rule *rule, const windows *w, size_t i, size_t weights)
+static kln_dim kernel_of(const kln_rule *rule, const kln_windows *w, size_t i, size_t weights)
 {
     return w->kernel != NULL ? KLN_DIM_OF_NUMBER(w->kernel[i]) : kln_rule_dim(rule, weights, i + 2);
 }
 
 /* A window that weights give must have elements. */
-static bool check_kernel(kln_rule *rule, const windows *w, size_t weights)
+static bool check_kernel(kln_rule *rule, const kln_windows *w, size_t weights)
 {
     for (size_t i = 0; i < w->spatial; i++) {
         if (kln_rule_is(kln_rule_dim(rule, weights, i + 2), 0)) {
@@ -151,16 +151,16 @@ static void check_channels(kln_rule *rule, size_t weights, int64_t group)
     }
 }
 
-void kln_rule_conv(kln_rule *rule)
+static void rule_conv(kln_rule *rule)
 {
     const size_t weights = weights_input(rule);
     if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, weights)) {
         return;
     }
     const size_t rank = kln_rule_rank(rule, 0);
-    windows w;
+    kln_windows w;
     if (!kln_rule_need_rank(rule, 0, 2, SIZE_MAX) ||
-        !kln_rule_need_rank(rule, weights, rank, rank) || !read_windows(rule, rank, &w) ||
+        !kln_rule_need_rank(rule, weights, rank, rank) || !kln_windows_read(rule, rank, &w) ||
         !check_kernel(rule, &w, weights)) {
         return;
     }
@@ -172,66 +172,42 @@ void kln_rule_conv(kln_rule *rule)
     dims[0] = kln_rule_dim(rule, 0, 0);
     dims[1] = kln_rule_dim(rule, weights, 0);
     for (size_t i = 0; i < w.spatial; i++) {
-        dims[i + 2] =
-            slide(rule, &w, i, kln_rule_dim(rule, 0, i + 2), kernel_of(rule, &w, i, weights));
+        dims[i + 2] = kln_windows_places(rule, &w, i, kln_rule_dim(rule, 0, i + 2),
+                                         kernel_of(rule, &w, i, weights));
     }
 }
 
-void kln_rule_deform_conv(kln_rule *rule)
+static bool fit_conv(kln_rule *rule)
 {
-    kln_rule_conv(rule);
+    return !kln_rule_ranked(rule, 1) || (kln_fit_shares(rule, 1, kln_rule_dim(rule, 1, 0),
+                                                        kln_rule_int(rule, "group", 1), "maps") &&
+                                         kln_fit_dim(rule, 2, 0, kln_rule_dim(rule, 1, 0),
+                                                     "the biases and the channels that come out"));
 }
 
-void kln_rule_pool(kln_rule *rule)
+/* One zero point or scale for all, or one for each map of the weights. */
+static bool fit_each(kln_rule *rule, size_t input, size_t weights)
 {
-    windows w;
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, SIZE_MAX) ||
-        !read_windows(rule, kln_rule_rank(rule, 0), &w) || !kernels_known(rule, &w, SIZE_MAX)) {
-        return;
+    if (!kln_rule_ranked(rule, input) || kln_rule_rank(rule, input) == 0 ||
+        (kln_rule_rank(rule, input) == 1 && kln_rule_is(kln_rule_dim(rule, input, 0), 1))) {
+        return true;
     }
-    const size_t rank = kln_rule_rank(rule, 0);
-    for (size_t o = 0; o < rule->out_count && o < 2; o++) {
-        kln_dim *dims = kln_rule_new_shape(rule, o, rank);
-        if (dims == NULL) {
-            continue;
-        }
-        dims[0] = kln_rule_dim(rule, 0, 0);
-        dims[1] = kln_rule_dim(rule, 0, 1);
-        for (size_t i = 0; i < w.spatial; i++) {
-            dims[i + 2] =
-                slide(rule, &w, i, kln_rule_dim(rule, 0, i + 2), KLN_DIM_OF_NUMBER(w.kernel[i]));
-        }
-    }
+    return kln_rule_need_rank(rule, input, 0, 1) &&
+           kln_fit_dim(rule, input, 0, kln_rule_dim(rule, weights, 0),
+                       "what there is for each map");
 }
 
-void kln_rule_global_pool(kln_rule *rule)
+static bool fit_conv_integer(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, SIZE_MAX)) {
-        return;
+    const bool linear = strcmp(rule->node->op_type, "QLinearConv") == 0;
+    const size_t weights = linear ? 3 : 1;
+    if (!kln_rule_ranked(rule, weights)) {
+        return true;
     }
-    const size_t rank = kln_rule_rank(rule, 0);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        dims[i] = i < 2 ? kln_rule_dim(rule, 0, i) : KLN_DIM_OF_NUMBER(1);
-    }
-}
-
-static kln_dim unslide(kln_rule *rule, const windows *w, size_t i, kln_dim in, kln_dim kernel,
-                       int64_t output_padding)
-{
-    const kln_window one = window_of(w, i);
-    kln_dim out = kln_window_span(&rule->state->pool, &one, in, kernel);
-    if (!one.same) {
-        out = kln_dim_plus(&rule->state->pool, out, output_padding);
-    }
-    if (out.kind == KLN_DIM_NUMBER && out.of.number < 0) {
-        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 0", "less",
-                       "spatial dimension %zu would be %lld: the padding is larger than what the "
-                       "windows span",
-                       i, (long long)out.of.number);
-        return KLN_UNKNOWN_DIM;
-    }
-    return out;
+    const kln_dim maps = kln_rule_dim(rule, weights, 0);
+    return kln_fit_shares(rule, weights, maps, kln_rule_int(rule, "group", 1), "maps") &&
+           fit_each(rule, linear ? 5 : 3, weights) && (!linear || fit_each(rule, 4, weights)) &&
+           kln_fit_dim(rule, 8, 0, maps, "the biases and the channels that come out");
 }
 
 static bool check_groups(kln_rule *rule)
@@ -257,27 +233,27 @@ static bool check_groups(kln_rule *rule)
     return true;
 }
 
-void kln_rule_conv_transpose(kln_rule *rule)
+static void rule_conv_transpose(kln_rule *rule)
 {
     if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1)) {
         return;
     }
     const size_t rank = kln_rule_rank(rule, 0);
-    windows w;
+    kln_windows w;
     if (!kln_rule_need_rank(rule, 0, 2, SIZE_MAX) || !kln_rule_need_rank(rule, 1, rank, rank) ||
-        !read_windows(rule, rank, &w) || !check_kernel(rule, &w, 1) || !check_groups(rule)) {
+        !kln_windows_read(rule, rank, &w) || !check_kernel(rule, &w, 1) || !check_groups(rule)) {
         return;
     }
     size_t padding_count = 0;
     size_t shape_count = 0;
     const int64_t *padding = kln_rule_ints(rule, "output_padding", &padding_count);
     const int64_t *shape = kln_rule_ints(rule, "output_shape", &shape_count);
-    if (!check_list(rule, "output_padding", padding, padding_count, w.spatial, 0)) {
+    if (!kln_rule_list(rule, "output_padding", padding, padding_count, w.spatial, 0)) {
         return;
     }
     /* Some exporters give the batch and the channels in output_shape too. */
     const size_t skip = shape != NULL && shape_count == rank ? 2 : 0;
-    if (skip == 0 && !check_list(rule, "output_shape", shape, shape_count, w.spatial, 0)) {
+    if (skip == 0 && !kln_rule_list(rule, "output_shape", shape, shape_count, w.spatial, 0)) {
         return;
     }
     kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
@@ -288,164 +264,86 @@ void kln_rule_conv_transpose(kln_rule *rule)
     dims[1] =
         kln_dim_times(&rule->state->pool, kln_rule_dim(rule, 1, 1), kln_rule_int(rule, "group", 1));
     for (size_t i = 0; i < w.spatial; i++) {
-        dims[i + 2] = shape != NULL
-                          ? KLN_DIM_OF_NUMBER(shape[i + skip])
-                          : unslide(rule, &w, i, kln_rule_dim(rule, 0, i + 2),
-                                    kernel_of(rule, &w, i, 1), padding != NULL ? padding[i] : 0);
+        dims[i + 2] = shape != NULL ? KLN_DIM_OF_NUMBER(shape[i + skip])
+                                    : kln_windows_span(rule, &w, i, kln_rule_dim(rule, 0, i + 2),
+                                                       kernel_of(rule, &w, i, 1),
+                                                       padding != NULL ? padding[i] : 0);
     }
 }
 
-void kln_rule_max_unpool(kln_rule *rule)
+static bool fit_conv_transpose(kln_rule *rule)
 {
-    windows w;
-    if (!kln_rule_ranked(rule, 0) || !read_windows(rule, kln_rule_rank(rule, 0), &w) ||
-        w.kernel == NULL) {
-        return;
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1)) {
+        return true;
     }
-    const size_t rank = kln_rule_rank(rule, 0);
-    if (kln_rule_has(rule, 2)) {
-        size_t count = 0;
-        const kln_dim *shape = kln_rule_contents(rule, 2, &count);
-        (void)kln_rule_unify(rule, KLN_DIM_OF_NUMBER((int64_t)rank), kln_rule_dim(rule, 2, 0),
-                             "the rank and the length of the output's shape");
-        if (shape != NULL && count == rank) {
-            kln_rule_shape_of(rule, 0, shape, count);
-        } else {
-            (void)kln_rule_new_shape(rule, 0, rank);
-        }
-        return;
-    }
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        const kln_dim in = kln_rule_dim(rule, 0, i);
-        dims[i] = i < 2 ? in : unslide(rule, &w, i - 2, in, KLN_DIM_OF_NUMBER(w.kernel[i - 2]), 0);
-    }
+    const kln_dim maps =
+        kln_dim_times(&rule->state->pool, kln_rule_dim(rule, 1, 1), kln_rule_int(rule, "group", 1));
+    return kln_fit_dim(rule, 1, 0, kln_rule_dim(rule, 0, 1),
+                       "the channels and those of the weights") &&
+           kln_fit_dim(rule, 2, 0, maps, "the biases and the channels that come out");
 }
 
-void kln_rule_roi_pool(kln_rule *rule)
+static void rule_deform_conv(kln_rule *rule)
 {
+    rule_conv(rule);
+}
+
+static kln_dim fit_places(kln_rule *rule, size_t i, kln_dim kernel)
+{
+    kln_windows w;
+    return kln_windows_read(rule, kln_rule_rank(rule, 0), &w)
+               ? kln_windows_places(rule, &w, i, kln_rule_dim(rule, 0, i + 2), kernel)
+               : KLN_UNKNOWN_DIM;
+}
+
+/* Two offsets and one factor of the mask for each element of a window, in each group of them. */
+static bool fit_deform_conv(kln_rule *rule)
+{
+    kln_expressions *pool = &rule->state->pool;
+    const int64_t groups = kln_rule_int(rule, "offset_group", 1);
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1) || kln_rule_rank(rule, 0) != 4 ||
+        kln_rule_rank(rule, 1) != 4) {
+        return kln_rule_need_rank(rule, 0, 4, 4) && kln_rule_need_rank(rule, 1, 4, 4);
+    }
+    if (!kln_fit_shares(rule, 0, kln_rule_dim(rule, 0, 1), groups, "channels") ||
+        !kln_fit_shares(rule, 1, kln_rule_dim(rule, 1, 0), kln_rule_int(rule, "group", 1),
+                        "maps") ||
+        !kln_fit_dim(rule, 3, 0, kln_rule_dim(rule, 1, 0),
+                     "the biases and the channels that come out")) {
+        return false;
+    }
     size_t count = 0;
-    const int64_t *pooled = kln_rule_ints(rule, "pooled_shape", &count);
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1) || pooled == NULL ||
-        !kln_rule_need_rank(rule, 0, 3, SIZE_MAX) || !kln_rule_need_rank(rule, 1, 2, 2) ||
-        !check_list(rule, "pooled_shape", pooled, count, kln_rule_rank(rule, 0) - 2, 1)) {
-        return;
-    }
-    kln_dim *dims = kln_rule_new_shape(rule, 0, count + 2);
-    if (dims != NULL) {
-        dims[0] = kln_rule_dim(rule, 1, 0);
-        dims[1] = kln_rule_dim(rule, 0, 1);
-        for (size_t i = 0; i < count; i++) {
-            dims[i + 2] = KLN_DIM_OF_NUMBER(pooled[i]);
+    const int64_t *kernel = kln_rule_ints(rule, "kernel_shape", &count);
+    const kln_dim sides[2] = {kln_rule_dim(rule, 1, 2), kln_rule_dim(rule, 1, 3)};
+    for (size_t i = 0; kernel != NULL && i < 2 && i < count; i++) {
+        if (!kln_fit_same(rule, KLN_DIM_OF_NUMBER(kernel[i]), sides[i],
+                          "\"kernel_shape\" and the weights")) {
+            return false;
         }
     }
-}
-
-/* The attributes of an image of `length` dimensions. */
-static bool check_image_lists(kln_rule *rule, kln_dim length)
-{
-    static const char *const names[] = {"dilations", "strides", "pads"};
-    for (size_t i = 0; length.kind == KLN_DIM_NUMBER && i < 3; i++) {
-        size_t count = 0;
-        const int64_t *list = kln_rule_ints(rule, names[i], &count);
-        if (!check_list(rule, names[i], list, count, (size_t)length.of.number * (i == 2 ? 2 : 1),
-                        i == 2 ? 0 : 1)) {
+    const kln_dim wanted[2] = {fit_places(rule, 0, sides[0]), fit_places(rule, 1, sides[1])};
+    const kln_dim taps = kln_dim_times(pool, kln_rule_product(rule, sides, 0, 2), groups);
+    static const size_t inputs[2] = {2, 4};
+    for (size_t i = 0; i < 2; i++) {
+        if (!kln_rule_ranked(rule, inputs[i])) {
+            continue;
+        }
+        if (!kln_rule_need_rank(rule, inputs[i], 4, 4) ||
+            !kln_fit_dim(rule, inputs[i], 0, kln_rule_dim(rule, 0, 0), "the batches") ||
+            !kln_fit_dim(rule, inputs[i], 1, kln_dim_times(pool, taps, i == 0 ? 2 : 1),
+                         "the elements of windows and what is given for them") ||
+            !kln_fit_dim(rule, inputs[i], 2, wanted[0], "the rows of places of the windows") ||
+            !kln_fit_dim(rule, inputs[i], 3, wanted[1], "the columns of places of the windows")) {
             return false;
         }
     }
     return true;
 }
 
-void kln_rule_col2im(kln_rule *rule)
-{
-    size_t count = 0;
-    size_t block_count = 0;
-    const kln_dim *image = kln_rule_contents(rule, 1, &count);
-    const kln_dim *block = kln_rule_contents(rule, 2, &block_count);
-    const kln_dim length = kln_rule_dim(rule, 1, 0);
-    if (!check_image_lists(rule, length)) {
-        return;
-    }
-    if (image == NULL && length.kind == KLN_DIM_NUMBER && length.of.number < 64) {
-        count = (size_t)length.of.number;
-    } else if (image == NULL) {
-        return;
-    }
-    kln_dim *dims = kln_rule_new_shape(rule, 0, count + 2);
-    if (dims == NULL) {
-        return;
-    }
-    dims[0] = kln_rule_dim(rule, 0, 0);
-    if (block != NULL) {
-        dims[1] = kln_dim_floor_divide(&rule->state->pool, kln_rule_dim(rule, 0, 1),
-                                       kln_rule_product(rule, block, 0, block_count));
-    }
-    for (size_t i = 0; image != NULL && i < count; i++) {
-        dims[i + 2] = image[i];
-    }
-}
-
-/* --- products --- */
-
-static void matmul(kln_rule *rule, size_t left, size_t right)
-{
-    if (!kln_rule_ranked(rule, left) || !kln_rule_ranked(rule, right) ||
-        !kln_rule_need_rank(rule, left, 1, SIZE_MAX) ||
-        !kln_rule_need_rank(rule, right, 1, SIZE_MAX)) {
-        return;
-    }
-    const size_t a = kln_rule_rank(rule, left);
-    const size_t b = kln_rule_rank(rule, right);
-    (void)kln_rule_unify(rule, kln_rule_dim(rule, left, a - 1),
-                         kln_rule_dim(rule, right, b == 1 ? 0 : b - 2),
-                         "the dimensions that are multiplied and summed");
-    const size_t batch_a = a > 2 ? a - 2 : 0;
-    const size_t batch_b = b > 2 ? b - 2 : 0;
-    const size_t batch = batch_a > batch_b ? batch_a : batch_b;
-    kln_dim *dims = kln_rule_new_shape(rule, 0, batch + (a > 1 ? 1U : 0U) + (b > 1 ? 1U : 0U));
-    if (dims == NULL) {
-        return;
-    }
-    for (size_t i = 0; i < batch; i++) {
-        const kln_dim one = KLN_DIM_OF_NUMBER(1);
-        const kln_dim x =
-            i + batch_a >= batch ? kln_rule_dim(rule, left, i + batch_a - batch) : one;
-        const kln_dim y =
-            i + batch_b >= batch ? kln_rule_dim(rule, right, i + batch_b - batch) : one;
-        dims[i] = kln_rule_broadcast_dim(rule, x, y);
-    }
-    size_t place = batch;
-    if (a > 1) {
-        dims[place++] = kln_rule_dim(rule, left, a - 2);
-    }
-    if (b > 1) {
-        dims[place] = kln_rule_dim(rule, right, b - 1);
-    }
-}
-
-void kln_rule_matmul(kln_rule *rule)
-{
-    matmul(rule, 0, 1);
-}
-
-void kln_rule_qlinear_matmul(kln_rule *rule)
-{
-    matmul(rule, 0, 3);
-}
-
-void kln_rule_gemm(kln_rule *rule)
-{
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1) ||
-        !kln_rule_need_rank(rule, 0, 2, 2) || !kln_rule_need_rank(rule, 1, 2, 2)) {
-        return;
-    }
-    const size_t a = kln_rule_int(rule, "transA", 0) != 0 ? 1 : 0;
-    const size_t b = kln_rule_int(rule, "transB", 0) != 0 ? 1 : 0;
-    (void)kln_rule_unify(rule, kln_rule_dim(rule, 0, 1 - a), kln_rule_dim(rule, 1, b),
-                         "the dimensions that are multiplied and summed");
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 2);
-    if (dims != NULL) {
-        dims[0] = kln_rule_dim(rule, 0, a);
-        dims[1] = kln_rule_dim(rule, 1, 1 - b);
-    }
-}
+const kln_op_rule kln_rules_conv[] = {
+    OP("Conv", rule_conv, .form = "1: nc+ __+ _", .fit = fit_conv),
+    OP("ConvInteger", rule_conv, .form = "10: nc+ __+ (1)", .fit = fit_conv_integer),
+    OP("ConvTranspose", rule_conv_transpose, .form = "1: nc+ c_+ _", .fit = fit_conv_transpose),
+    OP("DeformConv", rule_deform_conv, .form = "19: ____ ____ ____ _ ____", .fit = fit_deform_conv),
+    OP("QLinearConv", rule_conv, .form = "10: - (1) (1) - - - (1) (1) _", .fit = fit_conv_integer),
+    OP_END};

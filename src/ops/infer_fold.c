@@ -8,10 +8,81 @@
  * exact expressions and small floating-point constants. An element that is not known stays unknown
  * alone; the others are still followed. */
 
-static const kln_dim *contents(kln_rule *rule, size_t input, size_t *count)
+/* --- elements --- */
+
+bool kln_fold_is_static(const kln_value *value)
 {
-    return kln_rule_contents(rule, input, count);
+    for (size_t i = 0; value != NULL && value->has_shape && i < value->rank; i++) {
+        if (value->dims[i].kind != KLN_DIM_NUMBER) {
+            return false;
+        }
+    }
+    return value != NULL && value->has_shape;
 }
+
+size_t kln_fold_elements(const kln_value *value)
+{
+    size_t product = 1;
+    for (size_t i = 0; i < value->rank; i++) {
+        if (__builtin_mul_overflow(product, (size_t)value->dims[i].of.number, &product)) {
+            return SIZE_MAX;
+        }
+    }
+    return product;
+}
+
+/* Contents that fill their shape, which is all numbers. */
+const kln_dim *kln_fold_whole(kln_rule *rule, size_t input)
+{
+    size_t count = 0;
+    const kln_dim *found = kln_rule_contents(rule, input, &count);
+    return found != NULL && kln_fold_is_static(rule->in[input]) &&
+                   kln_fold_elements(rule->in[input]) == count
+               ? found
+               : NULL;
+}
+
+kln_dim *kln_fold_start(kln_rule *rule, size_t output, size_t *count)
+{
+    return kln_rule_wants(rule, output) && kln_rule_elements(rule, output, count)
+               ? kln_rule_fill(rule, output, *count)
+               : NULL;
+}
+
+size_t kln_fold_dim(const kln_value *value, size_t axis)
+{
+    return (size_t)value->dims[axis].of.number;
+}
+
+/* Product of dims [first, last). */
+size_t kln_fold_span(const kln_value *value, size_t first, size_t last)
+{
+    size_t product = 1;
+    for (size_t i = first; i < last; i++) {
+        product *= kln_fold_dim(value, i);
+    }
+    return product;
+}
+
+bool kln_fold_axis(const kln_rule *rule, int64_t otherwise, const kln_value *value, size_t *axis)
+{
+    int64_t given = kln_rule_int(rule, "axis", otherwise);
+    given = given < 0 ? given + (int64_t)value->rank : given;
+    *axis = (size_t)given;
+    return given >= 0 && given < (int64_t)value->rank;
+}
+
+/* Where element `i` of a tensor of shape `out` lies along each axis. */
+void kln_fold_unravel(const kln_value *out, size_t element, size_t *index)
+{
+    for (size_t k = out->rank; k-- > 0;) {
+        const size_t dim = kln_fold_dim(out, k);
+        index[k] = dim > 0 ? element % dim : 0;
+        element = dim > 0 ? element / dim : 0;
+    }
+}
+
+/* --- numbers --- */
 
 static bool is_float(int32_t wire)
 {
@@ -56,7 +127,7 @@ void kln_fold_copy(kln_rule *rule)
     }
     if (in->contents == NULL && in->initializer != NULL && out->has_shape) {
         size_t count = 0;
-        (void)contents(rule, 0, &count);
+        (void)kln_rule_contents(rule, 0, &count);
     }
     out->contents = in->contents;
     out->content_count = in->content_count;
@@ -81,35 +152,11 @@ static size_t broadcast_place(const kln_value *out, const kln_value *in, size_t 
     return place;
 }
 
-static bool static_dims(const kln_value *value)
-{
-    if (value == NULL || !value->has_shape) {
-        return false;
-    }
-    for (size_t i = 0; i < value->rank; i++) {
-        if (value->dims[i].kind != KLN_DIM_NUMBER) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Contents of an input that has as many as its shape says. */
+/* Contents of an input that broadcasts. */
 static const kln_dim *operand(kln_rule *rule, size_t input)
 {
-    size_t count = 0;
-    const kln_dim *found = contents(rule, input, &count);
-    if (found == NULL || !static_dims(rule->in[input]) ||
-        rule->in[input]->rank > rule->out[0].rank) {
-        return NULL;
-    }
-    size_t product = 1;
-    for (size_t i = 0; i < rule->in[input]->rank; i++) {
-        if (__builtin_mul_overflow(product, (size_t)rule->in[input]->dims[i].of.number, &product)) {
-            return NULL;
-        }
-    }
-    return product == count ? found : NULL;
+    const kln_dim *found = kln_fold_whole(rule, input);
+    return found != NULL && rule->in[input]->rank <= rule->out[0].rank ? found : NULL;
 }
 
 /* --- arithmetic --- */

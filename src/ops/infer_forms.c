@@ -93,3 +93,63 @@ bool kln_form_fits(kln_rule *rule, const char *form)
     }
     return true;
 }
+
+/* --- what a fit is made of --- */
+
+/* Both known and not the same is a fault of `what`. */
+bool kln_fit_same(kln_rule *rule, kln_dim a, kln_dim b, const char *what)
+{
+    (void)kln_rule_unify(rule, a, b, what);
+    return a.kind != KLN_DIM_NUMBER || b.kind != KLN_DIM_NUMBER || a.of.number == b.of.number;
+}
+
+bool kln_fit_dim(kln_rule *rule, size_t input, size_t axis, kln_dim wanted, const char *what)
+{
+    return !kln_rule_ranked(rule, input) ||
+           kln_fit_same(rule, kln_rule_dim(rule, input, axis), wanted, what);
+}
+
+/* `parts` share `count` equally. */
+bool kln_fit_shares(kln_rule *rule, size_t input, kln_dim count, int64_t parts, const char *what)
+{
+    char expected[48];
+    char found[32];
+    if (count.kind != KLN_DIM_NUMBER || (parts > 0 && count.of.number % parts == 0)) {
+        return true;
+    }
+    (void)snprintf(expected, sizeof expected,
+                   parts > 0 ? "a multiple of %lld" : "at least 1 of them", (long long)parts);
+    (void)snprintf(found, sizeof found, "%lld", (long long)count.of.number);
+    kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[input], expected, found,
+                   "\"%.100s\" has %s %s, which %lld groups cannot share equally",
+                   rule->node->inputs[input], found, what, (long long)parts);
+    return false;
+}
+
+/* `input` broadcasts to these dimensions, which stay as they are. */
+bool kln_fit_broadcast(kln_rule *rule, size_t input, const kln_dim *dims, size_t rank,
+                       const char *what)
+{
+    const size_t own = kln_rule_rank(rule, input);
+    if (!kln_rule_ranked(rule, input)) {
+        return true;
+    }
+    bool fits = kln_rule_need_rank(rule, input, 0, rank);
+    for (size_t i = 0; fits && i < own; i++) {
+        const kln_dim dim = kln_rule_dim(rule, input, i);
+        fits = kln_rule_is(dim, 1) || kln_fit_same(rule, dim, dims[rank - own + i], what);
+    }
+    return fits;
+}
+
+/* Dimension `axis` of an input must not be 0. */
+bool kln_fit_not_empty(kln_rule *rule, size_t input, size_t axis)
+{
+    if (!kln_rule_is(kln_rule_dim(rule, input, axis), 0)) {
+        return true;
+    }
+    kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[input], "at least 1", "0",
+                   "dimension %zu of \"%.100s\" is 0; there is nothing to read from", axis,
+                   rule->node->inputs[input]);
+    return false;
+}

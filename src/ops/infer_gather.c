@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
-#include <string.h>
 
 #include "infer_rules.h"
 
-void kln_rule_gather(kln_rule *rule)
+static void rule_gather(kln_rule *rule)
 {
     size_t axis = 0;
     if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1) ||
@@ -22,6 +21,41 @@ void kln_rule_gather(kln_rule *rule)
     }
 }
 
+static void fold_gather(kln_rule *rule)
+{
+    const kln_dim *data = kln_fold_whole(rule, 0);
+    const kln_dim *indices = kln_fold_whole(rule, 1);
+    size_t axis = 0;
+    size_t count = 0;
+    if (data == NULL || indices == NULL || !kln_fold_axis(rule, 0, rule->in[0], &axis)) {
+        return;
+    }
+    kln_dim *out = kln_fold_start(rule, 0, &count);
+    const size_t places = kln_fold_elements(rule->in[1]);
+    const size_t inner = kln_fold_span(rule->in[0], axis + 1, rule->in[0]->rank);
+    const size_t along = kln_fold_dim(rule->in[0], axis);
+    for (size_t i = 0; out != NULL && i < count; i++) {
+        const size_t outer = i / inner / places;
+        const kln_dim index = indices[i / inner % places];
+        const int64_t at = index.kind == KLN_DIM_NUMBER && index.of.number < 0
+                               ? index.of.number + (int64_t)along
+                               : index.of.number;
+        if (index.kind == KLN_DIM_NUMBER && (at < 0 || at >= (int64_t)along)) {
+            char expected[64];
+            char found[32];
+            (void)snprintf(expected, sizeof expected, "-%zu to %lld", along, (long long)along - 1);
+            (void)kln_dim_format(index, found, sizeof found);
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, rule->node->inputs[1], expected, found,
+                           "index %s is outside %s, the %zu elements along axis %zu", found,
+                           expected, along, axis);
+            return;
+        }
+        out[i] = index.kind == KLN_DIM_NUMBER && at >= 0 && at < (int64_t)along
+                     ? data[(outer * along + (size_t)at) * inner + i % inner]
+                     : KLN_UNKNOWN_DIM;
+    }
+}
+
 /* An index for each element: as many dimensions as the data, and an axis among them. */
 static void check_elements(kln_rule *rule)
 {
@@ -33,13 +67,13 @@ static void check_elements(kln_rule *rule)
     }
 }
 
-void kln_rule_gather_elements(kln_rule *rule)
+static void rule_gather_elements(kln_rule *rule)
 {
     check_elements(rule);
     kln_rule_same_shape(rule, 1, 0);
 }
 
-void kln_rule_scatter_elements(kln_rule *rule)
+static void rule_scatter_elements(kln_rule *rule)
 {
     check_elements(rule);
     if (kln_rule_ranked(rule, 1) &&
@@ -53,7 +87,55 @@ void kln_rule_scatter_elements(kln_rule *rule)
     kln_rule_same_shape(rule, 0, 0);
 }
 
-void kln_rule_gather_nd(kln_rule *rule)
+/* What inputs that name places, blocks and regions must be beside the data.
+ * SPDX-License-Identifier: Apache-2.0 */
+/* Indices reach no further than the data but along the axis. */
+static bool fit_elements(kln_rule *rule)
+{
+    const size_t rank = kln_rule_rank(rule, 0);
+    const int64_t given = kln_rule_int(rule, "axis", 0);
+    if (!kln_rule_ranked(rule, 0) || kln_rule_rank(rule, 1) != rank) {
+        return true; /* the rule tells another rank */
+    }
+    for (size_t i = 0; i < rank; i++) {
+        const kln_dim dim = kln_rule_dim(rule, 1, i);
+        const kln_dim most = kln_rule_dim(rule, 0, i);
+        if ((int64_t)i == (given < 0 ? given + (int64_t)rank : given) ||
+            dim.kind != KLN_DIM_NUMBER || most.kind != KLN_DIM_NUMBER ||
+            dim.of.number <= most.of.number) {
+            continue;
+        }
+        char expected[48];
+        char found[32];
+        (void)snprintf(expected, sizeof expected, "at most %lld", (long long)most.of.number);
+        (void)kln_dim_format(dim, found, sizeof found);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[1], expected, found,
+                       "dimension %zu of the indices \"%.80s\" is %s, but that of the data is %lld",
+                       i, rule->node->inputs[1], found, (long long)most.of.number);
+        return false;
+    }
+    return true;
+}
+
+/* Indices and updates of the old Scatter are alike, as those of ScatterElements. */
+static bool fit_scatter(kln_rule *rule)
+{
+    const size_t rank = kln_rule_rank(rule, 0);
+    size_t axis = 0;
+    if (!kln_rule_ranked(rule, 0) ||
+        !kln_rule_axis(rule, kln_rule_int(rule, "axis", 0), rank, &axis) ||
+        !kln_rule_need_rank(rule, 1, rank, rank) || !kln_rule_need_rank(rule, 2, rank, rank)) {
+        return !kln_rule_ranked(rule, 0);
+    }
+    for (size_t i = 0; i < rank; i++) {
+        if (!kln_fit_dim(rule, 2, i, kln_rule_dim(rule, 1, i), "the indices and the updates")) {
+            return false;
+        }
+    }
+    return fit_elements(rule);
+}
+
+static void rule_gather_nd(kln_rule *rule)
 {
     const size_t rank = kln_rule_rank(rule, 0);
     const size_t indices = kln_rule_rank(rule, 1);
@@ -88,181 +170,59 @@ void kln_rule_gather_nd(kln_rule *rule)
     }
 }
 
-void kln_rule_one_hot(kln_rule *rule)
+/* Batches of indices are those of the data. */
+static bool fit_gather_nd(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
+    const int64_t batch = kln_rule_int(rule, "batch_dims", 0);
+    bool fits = kln_rule_ranked(rule, 0) && kln_rule_ranked(rule, 1);
+    for (size_t i = 0; fits && (int64_t)i < batch && i < kln_rule_rank(rule, 1); i++) {
+        fits = kln_fit_dim(rule, 1, i, kln_rule_dim(rule, 0, i), "the batches of data and indices");
     }
-    const size_t rank = kln_rule_rank(rule, 0) + 1;
-    size_t axis = 0;
-    size_t count = 0;
-    if (!kln_rule_axis(rule, kln_rule_int(rule, "axis", -1), rank, &axis)) {
-        return;
-    }
-    const kln_dim *depth = kln_rule_contents(rule, 1, &count);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        dims[i] = i == axis ? KLN_UNKNOWN_DIM : kln_rule_dim(rule, 0, i < axis ? i : i - 1);
-    }
-    if (dims != NULL && depth != NULL && count == 1) {
-        dims[axis] =
-            depth[0].kind == KLN_DIM_REAL ? KLN_DIM_OF_NUMBER((int64_t)depth[0].of.real) : depth[0];
-    }
+    return fits || !kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1);
 }
 
-void kln_rule_compress(kln_rule *rule)
+/* The updates: the indices' dimensions but the last, and what of the data each one names. */
+static bool fit_scatter_nd(kln_rule *rule)
 {
-    const kln_onnx_attribute *axis = kln_rule_attribute(rule, "axis");
-    size_t place = 0;
-    if (axis == NULL) {
-        (void)kln_rule_new_shape(rule, 0, 1);
-        return;
-    }
     const size_t rank = kln_rule_rank(rule, 0);
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_axis(rule, axis->i, rank, &place)) {
-        return;
-    }
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        dims[i] = i == place ? KLN_UNKNOWN_DIM : kln_rule_dim(rule, 0, i);
-    }
-}
-
-void kln_rule_non_zero(kln_rule *rule)
-{
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 2);
-    if (dims != NULL && kln_rule_ranked(rule, 0)) {
-        /* A scalar counts as having one dimension. */
-        const size_t rank = kln_rule_rank(rule, 0);
-        dims[0] = rank > 0 ? KLN_DIM_OF_NUMBER((int64_t)rank) : KLN_UNKNOWN_DIM;
-    }
-}
-
-void kln_rule_unique(kln_rule *rule)
-{
-    const kln_onnx_attribute *axis = kln_rule_attribute(rule, "axis");
-    const size_t rank = kln_rule_rank(rule, 0);
-    size_t place = 0;
-    for (size_t o = 1; o < rule->out_count; o++) {
-        (void)kln_rule_new_shape(rule, o, 1);
-    }
-    if (axis == NULL) {
-        (void)kln_rule_new_shape(rule, 0, 1);
-        return;
-    }
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_axis(rule, axis->i, rank, &place)) {
-        return;
-    }
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        dims[i] = i == place ? KLN_UNKNOWN_DIM : kln_rule_dim(rule, 0, i);
-    }
-}
-
-void kln_rule_nms(kln_rule *rule)
-{
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 2);
-    if (dims != NULL) {
-        dims[1] = KLN_DIM_OF_NUMBER(3);
-    }
-}
-
-void kln_rule_topk(kln_rule *rule)
-{
-    size_t axis = 0;
-    const size_t rank = kln_rule_rank(rule, 0);
-    kln_rule_set_dtype(rule, 1, KLN_WIRE_INT64);
-    if (!kln_rule_ranked(rule, 0) ||
-        !kln_rule_axis(rule, kln_rule_int(rule, "axis", -1), rank, &axis)) {
-        return;
-    }
-    kln_dim count;
-    size_t length = 0;
-    if (rule->since < 10) {
-        count = KLN_DIM_OF_NUMBER(kln_rule_int(rule, "k", -1));
-    } else {
-        const kln_dim *k = kln_rule_contents(rule, 1, &length);
-        count = k != NULL && length == 1 ? k[0] : KLN_UNKNOWN_DIM;
-    }
-    const kln_dim whole = kln_rule_dim(rule, 0, axis);
-    if (count.kind == KLN_DIM_NUMBER && whole.kind == KLN_DIM_NUMBER &&
-        (count.of.number > whole.of.number || count.of.number < 0)) {
-        char expected[48];
-        char found[32];
-        (void)snprintf(expected, sizeof expected, "at most %lld", (long long)whole.of.number);
-        (void)kln_dim_format(count, found, sizeof found);
-        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
-                       "the %s largest of %lld elements are asked for", found,
-                       (long long)whole.of.number);
-        count = KLN_UNKNOWN_DIM;
-    }
-    for (size_t o = 0; o < 2; o++) {
-        kln_dim *dims = kln_rule_new_shape(rule, o, rank);
-        for (size_t i = 0; dims != NULL && i < rank; i++) {
-            dims[i] = i == axis ? count : kln_rule_dim(rule, 0, i);
-        }
-    }
-}
-
-void kln_rule_grid_sample(kln_rule *rule)
-{
+    const size_t places = kln_rule_rank(rule, 1);
     if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1)) {
-        return;
+        return true;
     }
-    const size_t rank = kln_rule_rank(rule, 0);
-    if (!kln_rule_need_rank(rule, 0, 3, SIZE_MAX) || !kln_rule_need_rank(rule, 1, rank, rank)) {
-        return;
+    if (!kln_rule_need_rank(rule, 0, 1, SIZE_MAX) || !kln_rule_need_rank(rule, 1, 1, SIZE_MAX)) {
+        return false;
     }
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        dims[i] = i < 2 ? kln_rule_dim(rule, 0, i) : kln_rule_dim(rule, 1, i - 1);
+    const kln_dim last = kln_rule_dim(rule, 1, places - 1);
+    if (last.kind != KLN_DIM_NUMBER || !kln_rule_ranked(rule, 2)) {
+        return true;
     }
-    if (dims != NULL) {
-        dims[0] = kln_rule_unify(rule, dims[0], kln_rule_dim(rule, 1, 0), "batches");
-        (void)kln_rule_unify(rule, KLN_DIM_OF_NUMBER((int64_t)rank - 2),
-                             kln_rule_dim(rule, 1, rank - 1),
-                             "the spatial dimensions and the numbers of a place in the grid");
+    const size_t deep = (size_t)last.of.number;
+    char expected[48];
+    char found[32];
+    if (deep > rank) {
+        (void)snprintf(expected, sizeof expected, "at most %zu", rank);
+        (void)snprintf(found, sizeof found, "%zu", deep);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[1], expected, found,
+                       "an index has %s numbers, but the data \"%.100s\" has %zu dimensions", found,
+                       rule->node->inputs[0], rank);
+        return false;
     }
+    const size_t wanted = places - 1 + rank - deep;
+    bool fits = kln_rule_need_rank(rule, 2, wanted, wanted);
+    for (size_t i = 0; fits && i < wanted; i++) {
+        fits = kln_fit_dim(rule, 2, i,
+                           i + 1 < places ? kln_rule_dim(rule, 1, i)
+                                          : kln_rule_dim(rule, 0, deep + i - (places - 1)),
+                           "the updates and the slices that the indices name");
+    }
+    return fits;
 }
 
-void kln_rule_affine_grid(kln_rule *rule)
-{
-    size_t count = 0;
-    const kln_dim *size = kln_rule_contents(rule, 1, &count);
-    const kln_dim length = kln_rule_dim(rule, 1, 0);
-    if (size == NULL && length.kind == KLN_DIM_NUMBER) {
-        count = (size_t)length.of.number;
-    }
-    if (count != 4 && count != 5) {
-        if (size != NULL || length.kind == KLN_DIM_NUMBER) {
-            char found[32];
-            (void)snprintf(found, sizeof found, "%zu", count);
-            kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[1], "4 or 5 numbers", found,
-                           "the size has %s numbers; 4 are needed in a plane, 5 in space", found);
-        }
-        return;
-    }
-    kln_dim *dims = kln_rule_new_shape(rule, 0, count);
-    if (dims == NULL) {
-        return;
-    }
-    dims[count - 1] = KLN_DIM_OF_NUMBER((int64_t)count - 2);
-    if (size != NULL) {
-        dims[0] = size[0];
-        for (size_t i = 2; i < count; i++) {
-            dims[i - 1] = size[i];
-        }
-    }
-}
-
-void kln_rule_roi_align(kln_rule *rule)
-{
-    kln_dim *dims = kln_rule_new_shape(rule, 0, 4);
-    if (dims != NULL) {
-        dims[0] = kln_rule_unify(rule, kln_rule_dim(rule, 1, 0), kln_rule_dim(rule, 2, 0),
-                                 "the numbers of regions");
-        dims[1] = kln_rule_dim(rule, 0, 1);
-        dims[2] = KLN_DIM_OF_NUMBER(kln_rule_int(rule, "output_height", 1));
-        dims[3] = KLN_DIM_OF_NUMBER(kln_rule_int(rule, "output_width", 1));
-    }
-}
+const kln_op_rule kln_rules_gather[] = {
+    OP("Gather", rule_gather, .fold = fold_gather),
+    OP("GatherElements", rule_gather_elements, .form = "11: -", .fit = fit_elements),
+    OP("GatherND", rule_gather_nd, .form = "12: -", .fit = fit_gather_nd),
+    OP("Scatter", kln_rule_same, .form = "9: -", .fit = fit_scatter),
+    OP("ScatterElements", rule_scatter_elements, .form = "11: -", .fit = fit_elements),
+    OP("ScatterND", kln_rule_same, .form = "11: _+ _+", .fit = fit_scatter_nd),
+    OP_END};

@@ -16,7 +16,7 @@ static const kln_dim *pads_of(kln_rule *rule, size_t *count)
     return dims;
 }
 
-void kln_rule_pad(kln_rule *rule)
+static void rule_pad(kln_rule *rule)
 {
     if (!kln_rule_ranked(rule, 0)) {
         return;
@@ -54,57 +54,23 @@ void kln_rule_pad(kln_rule *rule)
     }
 }
 
-void kln_rule_tile(kln_rule *rule)
+/* Only constants stand beside a dimension without elements. */
+static bool fit_pad(kln_rule *rule)
 {
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
-    const size_t rank = kln_rule_rank(rule, 0);
     size_t count = 0;
-    const kln_dim *repeats = rule->since >= 6 ? kln_rule_contents(rule, 1, &count) : NULL;
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    if (dims == NULL || repeats == NULL) {
-        return;
-    }
-    if (count != rank) {
-        kln_rule_fault(rule, KILN_ISSUE_VALUE, "repeats", "one for each dimension",
-                       "another number", "%zu repeats are given for %zu dimensions", count, rank);
-        return;
+    const size_t rank = kln_rule_rank(rule, 0);
+    const int64_t *pads = kln_rule_numbers(rule, 1, &count);
+    if (pads == NULL || count != 2 * rank || kln_rule_has(rule, 3) ||
+        strcmp(kln_rule_string(rule, "mode", "constant"), "constant") == 0) {
+        return true;
     }
     for (size_t i = 0; i < rank; i++) {
-        dims[i] = kln_dim_multiply(&rule->state->pool, kln_rule_dim(rule, 0, i), repeats[i]);
-    }
-}
-
-void kln_rule_expand(kln_rule *rule)
-{
-    size_t count = 0;
-    const kln_dim *target = kln_rule_contents(rule, 1, &count);
-    const kln_dim length = kln_rule_dim(rule, 1, 0);
-    if (target == NULL && length.kind == KLN_DIM_NUMBER && length.of.number <= 64) {
-        count = (size_t)length.of.number;
-    } else if (target == NULL) {
-        return;
-    }
-    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 1, 1, 1)) {
-        return;
-    }
-    const size_t in_rank = kln_rule_rank(rule, 0);
-    const size_t rank = count > in_rank ? count : in_rank;
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        const kln_dim one = KLN_DIM_OF_NUMBER(1);
-        const kln_dim in = i + in_rank >= rank ? kln_rule_dim(rule, 0, i + in_rank - rank) : one;
-        kln_dim to =
-            i + count >= rank ? (target != NULL ? target[i + count - rank] : KLN_UNKNOWN_DIM) : one;
-        if (to.kind == KLN_DIM_NUMBER && to.of.number < 0) {
-            to = KLN_UNKNOWN_DIM;
+        if ((pads[i] > 0 || pads[i + rank] > 0) && !kln_fit_not_empty(rule, 0, i)) {
+            return false;
         }
-        dims[i] = kln_rule_broadcast_dim(rule, in, to);
     }
+    return true;
 }
-
-/* --- moving blocks --- */
 
 static bool block_size(kln_rule *rule, int64_t *size)
 {
@@ -117,7 +83,7 @@ static bool block_size(kln_rule *rule, int64_t *size)
     return false;
 }
 
-void kln_rule_depth_to_space(kln_rule *rule)
+static void rule_depth_to_space(kln_rule *rule)
 {
     int64_t size = 0;
     kln_dim *dims = block_size(rule, &size) ? kln_rule_new_shape(rule, 0, 4) : NULL;
@@ -131,7 +97,7 @@ void kln_rule_depth_to_space(kln_rule *rule)
     }
 }
 
-void kln_rule_space_to_depth(kln_rule *rule)
+static void rule_space_to_depth(kln_rule *rule)
 {
     int64_t size = 0;
     kln_dim *dims = block_size(rule, &size) ? kln_rule_new_shape(rule, 0, 4) : NULL;
@@ -145,7 +111,21 @@ void kln_rule_space_to_depth(kln_rule *rule)
     }
 }
 
-void kln_rule_center_crop_pad(kln_rule *rule)
+/* Channels, or both sides of an image, fall into whole blocks. */
+static bool fit_blocks(kln_rule *rule)
+{
+    const int64_t size = kln_rule_int(rule, "blocksize", 1);
+    if (kln_rule_rank(rule, 0) != 4 || size < 1 || size > INT32_MAX) {
+        return true; /* the rule tells these */
+    }
+    if (strcmp(rule->node->op_type, "DepthToSpace") == 0) {
+        return kln_fit_shares(rule, 0, kln_rule_dim(rule, 0, 1), size * size, "channels");
+    }
+    return kln_fit_shares(rule, 0, kln_rule_dim(rule, 0, 2), size, "rows") &&
+           kln_fit_shares(rule, 0, kln_rule_dim(rule, 0, 3), size, "columns");
+}
+
+static void rule_center_crop_pad(kln_rule *rule)
 {
     size_t count = 0;
     size_t axis_count = 0;
@@ -176,3 +156,40 @@ void kln_rule_center_crop_pad(kln_rule *rule)
         }
     }
 }
+
+/* A size for each axis. */
+static bool fit_center_crop_pad(kln_rule *rule)
+{
+    size_t count = 0;
+    (void)kln_rule_ints(rule, "axes", &count);
+    if (count == 0 && !kln_rule_ranked(rule, 0)) {
+        return true;
+    }
+    count = count > 0 ? count : kln_rule_rank(rule, 0);
+    return kln_fit_dim(rule, 1, 0, KLN_DIM_OF_NUMBER((int64_t)count), "the sizes and the axes");
+}
+
+static bool fit_reverse_sequence(kln_rule *rule)
+{
+    const int64_t batch = kln_rule_int(rule, "batch_axis", 1);
+    const int64_t time = kln_rule_int(rule, "time_axis", 0);
+    if (batch < 0 || batch > 1 || time != 1 - batch) {
+        kln_rule_fault(
+            rule, KILN_ISSUE_VALUE, "batch_axis", "0 and 1", "others",
+            "the axes of batch and time are %lld and %lld, but must be 0 and 1, or 1 and "
+            "0",
+            (long long)batch, (long long)time);
+        return false;
+    }
+    return !kln_rule_ranked(rule, 0) ||
+           kln_fit_dim(rule, 1, 0, kln_rule_dim(rule, 0, (size_t)batch),
+                       "the batches and the lengths");
+}
+
+const kln_op_rule kln_rules_pad[] = {
+    OP("CenterCropPad", rule_center_crop_pad, .form = "18: - _", .fit = fit_center_crop_pad),
+    OP("DepthToSpace", rule_depth_to_space, .form = "1: -", .fit = fit_blocks),
+    OP("Pad", rule_pad, .form = "11: - _ (1) _", .fit = fit_pad),
+    OP("ReverseSequence", kln_rule_same, .form = "10: __+ _", .fit = fit_reverse_sequence),
+    OP("SpaceToDepth", rule_space_to_depth, .form = "1: -", .fit = fit_blocks),
+    OP_END};

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
-#include <string.h>
 
 #include "infer_rules.h"
-
-/* --- Reshape --- */
 
 /* total / product, where dimensions that stand in both cancel even when they are not known. */
 static kln_dim remaining(kln_rule *rule, const kln_dim *in, bool *in_gone, size_t in_rank,
@@ -126,7 +123,7 @@ static void reshape_to(kln_rule *rule, const kln_dim *target, size_t rank)
     }
 }
 
-void kln_rule_reshape(kln_rule *rule)
+static void rule_reshape(kln_rule *rule)
 {
     size_t count = 0;
     if (rule->since < 5) {
@@ -152,9 +149,7 @@ void kln_rule_reshape(kln_rule *rule)
     }
 }
 
-/* --- permutations and ranks --- */
-
-void kln_rule_transpose(kln_rule *rule)
+static void rule_transpose(kln_rule *rule)
 {
     if (!kln_rule_ranked(rule, 0)) {
         return;
@@ -193,7 +188,42 @@ void kln_rule_transpose(kln_rule *rule)
     }
 }
 
-void kln_rule_flatten(kln_rule *rule)
+static void fold_transpose(kln_rule *rule)
+{
+    const kln_dim *data = kln_fold_whole(rule, 0);
+    size_t count = 0;
+    size_t given = 0;
+    if (data == NULL || rule->in[0]->rank > KILN_MAX_RANK) {
+        return;
+    }
+    const size_t rank = rule->in[0]->rank;
+    const int64_t *order = kln_rule_ints(rule, "perm", &given);
+    if (order != NULL && given != rank) {
+        return;
+    }
+    kln_dim *out = kln_fold_start(rule, 0, &count);
+    for (size_t i = 0; out != NULL && i < count; i++) {
+        size_t index[KILN_MAX_RANK] = {0};
+        size_t from[KILN_MAX_RANK] = {0};
+        kln_fold_unravel(&rule->out[0], i, index);
+        for (size_t k = 0; k < rank; k++) {
+            const int64_t at = order == NULL  ? (int64_t)(rank - 1 - k)
+                               : order[k] < 0 ? order[k] + (int64_t)rank
+                                              : order[k];
+            if (at < 0 || at >= (int64_t)rank) {
+                return;
+            }
+            from[at] = index[k];
+        }
+        size_t place = 0;
+        for (size_t k = 0; k < rank; k++) {
+            place = place * kln_fold_dim(rule->in[0], k) + from[k];
+        }
+        out[i] = place < kln_fold_elements(rule->in[0]) ? data[place] : KLN_UNKNOWN_DIM;
+    }
+}
+
+static void rule_flatten(kln_rule *rule)
 {
     if (!kln_rule_ranked(rule, 0)) {
         return;
@@ -233,7 +263,7 @@ bool kln_mark_axes(kln_rule *rule, const int64_t *axes, size_t count, size_t ran
     return true;
 }
 
-void kln_rule_squeeze(kln_rule *rule)
+static void rule_squeeze(kln_rule *rule)
 {
     size_t count = 0;
     bool known = false;
@@ -272,7 +302,7 @@ void kln_rule_squeeze(kln_rule *rule)
     }
 }
 
-void kln_rule_unsqueeze(kln_rule *rule)
+static void rule_unsqueeze(kln_rule *rule)
 {
     size_t count = 0;
     bool known = false;
@@ -291,98 +321,10 @@ void kln_rule_unsqueeze(kln_rule *rule)
     }
 }
 
-/* --- joining and dividing --- */
-
-void kln_rule_concat(kln_rule *rule)
-{
-    size_t axis = 0;
-    if (!kln_rule_ranked(rule, 0) ||
-        !kln_rule_axis(rule, kln_rule_int(rule, "axis", 1), kln_rule_rank(rule, 0), &axis)) {
-        return;
-    }
-    const size_t rank = kln_rule_rank(rule, 0);
-    for (size_t i = 1; i < rule->in_count; i++) {
-        if (!kln_rule_ranked(rule, i) || !kln_rule_need_rank(rule, i, rank, rank)) {
-            return;
-        }
-    }
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    for (size_t k = 0; dims != NULL && k < rank; k++) {
-        kln_dim dim = kln_rule_dim(rule, 0, k);
-        for (size_t i = 1; i < rule->in_count; i++) {
-            const kln_dim next = kln_rule_dim(rule, i, k);
-            dim = k == axis ? kln_dim_add(&rule->state->pool, dim, next)
-                            : kln_rule_unify(rule, dim, next, "all dimensions but the joined one");
-        }
-        dims[k] = dim;
-    }
-}
-
-static kln_dim split_part(kln_rule *rule, kln_dim whole, size_t part, size_t parts)
-{
-    kln_expressions *pool = &rule->state->pool;
-    const int64_t count = (int64_t)parts;
-    if (rule->since < 18) {
-        return kln_dim_floor_divide(pool, whole, KLN_DIM_OF_NUMBER(count));
-    }
-    const kln_dim chunk = kln_dim_ceil_divide(pool, whole, KLN_DIM_OF_NUMBER(count));
-    if (part + 1 < parts) {
-        return chunk;
-    }
-    /* Where there are more parts than elements no last part is left; such a node stands in a branch
-     * that is never taken. */
-    const kln_dim last = kln_dim_subtract(pool, whole, kln_dim_times(pool, chunk, count - 1));
-    return last.kind == KLN_DIM_NUMBER && last.of.number < 0 ? KLN_UNKNOWN_DIM : last;
-}
-
-void kln_rule_split(kln_rule *rule)
-{
-    size_t axis = 0;
-    size_t count = 0;
-    bool known = false;
-    if (rule->out_count == 0 || !kln_rule_ranked(rule, 0) ||
-        !kln_rule_axis(rule, kln_rule_int(rule, "axis", 0), kln_rule_rank(rule, 0), &axis)) {
-        return;
-    }
-    const int64_t *sizes = kln_rule_ints_or_input(rule, "split", 1, &count, &known);
-    const int64_t asked = kln_rule_int(rule, "num_outputs", 1);
-    if (asked < 1) {
-        char found[32];
-        (void)snprintf(found, sizeof found, "%lld", (long long)asked);
-        kln_rule_fault(rule, KILN_ISSUE_VALUE, "num_outputs", "at least 1", found,
-                       "attribute \"num_outputs\" is %s, but at least 1 is needed", found);
-        return;
-    }
-    const size_t rank = kln_rule_rank(rule, 0);
-    const kln_dim whole = kln_rule_dim(rule, 0, axis);
-    const int64_t outputs = (int64_t)rule->out_count;
-    if (sizes != NULL && count != rule->out_count) {
-        kln_rule_fault(rule, KILN_ISSUE_VALUE, "split", "one size for each output",
-                       "another "
-                       "number",
-                       "%zu sizes are given for %zu outputs", count, rule->out_count);
-        return;
-    }
-    if (sizes == NULL && known && rule->since < 18 && whole.kind == KLN_DIM_NUMBER &&
-        whole.of.number % outputs != 0) {
-        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "an equal division", "a rest",
-                       "dimension %zu of \"%.100s\" is %lld, which %lld outputs cannot share "
-                       "equally",
-                       axis, rule->node->inputs[0], (long long)whole.of.number, (long long)outputs);
-        return;
-    }
-    for (size_t o = 0; o < rule->out_count; o++) {
-        kln_dim *dims = kln_rule_new_shape(rule, o, rank);
-        for (size_t i = 0; dims != NULL && i < rank; i++) {
-            dims[i] = kln_rule_dim(rule, 0, i);
-        }
-        if (dims == NULL) {
-            continue;
-        }
-        if (sizes != NULL) {
-            dims[axis] = sizes[o] >= 0 ? KLN_DIM_OF_NUMBER(sizes[o]) : KLN_UNKNOWN_DIM;
-        } else {
-            dims[axis] = known ? split_part(rule, whole, o, rule->out_count) : KLN_UNKNOWN_DIM;
-        }
-    }
-}
+const kln_op_rule kln_rules_reshape[] = {
+    OP("Flatten", rule_flatten, .fold = kln_fold_copy),
+    OP("Reshape", rule_reshape, .fold = kln_fold_copy),
+    OP("Squeeze", rule_squeeze, .fold = kln_fold_copy, .form = "13: - (_)"),
+    OP("Transpose", rule_transpose, .fold = fold_transpose),
+    OP("Unsqueeze", rule_unsqueeze, .fold = kln_fold_copy, .form = "13: - (_)"),
+    OP_END};

@@ -53,6 +53,13 @@ const int64_t *kln_rule_numbers(kln_rule *rule, size_t input, size_t *count)
     return numbers;
 }
 
+kln_dim kln_rule_scalar(kln_rule *rule, size_t input)
+{
+    size_t count = 0;
+    const kln_dim *contents = kln_rule_contents(rule, input, &count);
+    return contents != NULL && count == 1 ? contents[0] : KLN_UNKNOWN_DIM;
+}
+
 bool kln_rule_single(kln_rule *rule, size_t input, int64_t *number)
 {
     size_t count = 0;

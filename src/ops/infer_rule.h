@@ -127,6 +127,8 @@ kln_dim kln_rule_dim(const kln_rule *rule, size_t input, size_t axis);
 const kln_dim *kln_rule_contents(kln_rule *rule, size_t input, size_t *count);
 /* The same when every one is a number; copied into the arena. */
 const int64_t *kln_rule_numbers(kln_rule *rule, size_t input, size_t *count);
+/* The one element of an input whose content is known. */
+kln_dim kln_rule_scalar(kln_rule *rule, size_t input);
 /* Whether an input is known to hold one whole number or truth value that no caller may replace. */
 bool kln_rule_single(kln_rule *rule, size_t input, int64_t *number);
 

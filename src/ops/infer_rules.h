@@ -1,5 +1,7 @@
 /*
- * infer_rules.h - the rules by family. Private to the module.
+ * infer_rules.h - operators by family, and what rules share. Private to the module.
+ *
+ * Each infer_<family>.c ends with the table of its operators.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -8,47 +10,94 @@
 
 #include "infer_rule.h"
 
-/* Every rule and folding that a row names. */
-#define RULE(domain, name, rule_, fold_)   \
-    void kln_rule_##rule_(kln_rule *rule); \
-    void kln_fold_##fold_(kln_rule *rule);
-#define FORMED(domain, name, rule_, fold_, form) RULE(domain, name, rule_, fold_)
-#define FITTED(domain, name, rule_, fold_, form, fit_) \
-    RULE(domain, name, rule_, fold_)                   \
-    bool kln_fit_##fit_(kln_rule *rule);
-#define RANDOM(domain, name, rule_) RULE(domain, name, rule_, none)
-#include "infer_rows.inc"
-#undef RULE
-#undef FORMED
-#undef FITTED
-#undef RANDOM
-/* Contents are not followed through the operator. */
-#define kln_fold_none NULL
+/* What Kiln knows of an operator beside its schema (op_rows_*.inc). One row serves every version of
+ * it; the rule looks at `since` where they differ. An operator of the schema that has none has no
+ * closed formula: its outputs have the type that the schema gives, and the shape that the model
+ * declares. */
+typedef struct kln_op_rule {
+    const char *domain, *name;
+    kln_rule_function rule; /* what it does to types and shapes */
+    kln_rule_function fold; /* to contents that are known; NULL: they are not followed through it */
+    /* What the shapes of its inputs must look like, where the rule does not see to it: the first
+     * version that this holds for, then one word for each input:
+     *
+     *     -      anything
+     *     ()     a scalar
+     *     (1)    a scalar, or one dimension with one element
+     *     n_3    three dimensions: named, any, and 3; a name stands for one number in all inputs
+     *     nc+    these two dimensions and any number of others */
+    const char *form;
+    kln_rule_question fit; /* from the form's version on: whether they go together; or NULL */
+    bool random;           /* something else each time, so it is never constant */
+} kln_op_rule;
 
-/* infer_fit.c: known and not the same is a fault of `what`. */
+#define OP_OF(domain_, name_, ...)                            \
+    {                                                         \
+        .domain = domain_, .name = name_, .rule = __VA_ARGS__ \
+    }
+#define OP(name_, ...) OP_OF("", name_, __VA_ARGS__)
+#define OP_END OP_OF(NULL, NULL, NULL)
+
+/* infer_elementwise.c: one output like the first input; with an "axis" that must be there. */
+void kln_rule_same(kln_rule *rule);
+void kln_rule_same_axis(kln_rule *rule);
+
+/* infer_random.c, infer_cast.c: gives output 0 the type that an attribute names, one of ONNX. */
+void kln_rule_named_dtype(kln_rule *rule, const char *attribute, int64_t type);
+
+/* infer_fold.c: the same elements in the same order; arithmetic, element by element. */
+void kln_fold_copy(kln_rule *rule);
+void kln_fold_binary(kln_rule *rule);
+void kln_fold_variadic(kln_rule *rule);
+void kln_fold_compare(kln_rule *rule);
+void kln_fold_where(kln_rule *rule);
+void kln_fold_unary(kln_rule *rule);
+void kln_fold_cast(kln_rule *rule);
+
+/* What a fold is made of. Whether the shape is all numbers. */
+bool kln_fold_is_static(const kln_value *value);
+/* Contents that fill their shape, which is all numbers, or NULL. */
+const kln_dim *kln_fold_whole(kln_rule *rule, size_t input);
+/* The output to fill in, with its number of elements, or NULL. */
+kln_dim *kln_fold_start(kln_rule *rule, size_t output, size_t *count);
+/* Elements of a value whose shape is all numbers, of one dimension, and of dims [first, last). */
+size_t kln_fold_elements(const kln_value *value);
+size_t kln_fold_dim(const kln_value *value, size_t axis);
+size_t kln_fold_span(const kln_value *value, size_t first, size_t last);
+bool kln_fold_axis(const kln_rule *rule, int64_t otherwise, const kln_value *value, size_t *axis);
+/* Where element `element` of a tensor of that shape lies along each axis. */
+void kln_fold_unravel(const kln_value *shape, size_t element, size_t *index);
+
+/* infer_forms.c: known and not the same is a fault of `what`. */
 bool kln_fit_same(kln_rule *rule, kln_dim a, kln_dim b, const char *what);
 bool kln_fit_dim(kln_rule *rule, size_t input, size_t axis, kln_dim wanted, const char *what);
 /* `parts` share `count` of `what` in that input equally. */
 bool kln_fit_shares(kln_rule *rule, size_t input, kln_dim count, int64_t parts, const char *what);
-/* infer_conv.c: places of a window of `kernel` elements along spatial dimension `i` of input 0. */
-kln_dim kln_fit_places(kln_rule *rule, size_t i, kln_dim kernel);
+/* `input` broadcasts to these dimensions, which stay as they are. */
+bool kln_fit_broadcast(kln_rule *rule, size_t input, const kln_dim *dims, size_t rank,
+                       const char *what);
+/* Dimension `axis` of an input must not be 0. */
+bool kln_fit_not_empty(kln_rule *rule, size_t input, size_t axis);
 
-/* What Slice takes of one axis. */
-typedef struct kln_slice_range {
-    bool given;
-    kln_dim start, end, step;
-} kln_slice_range;
+/* infer_conv.c: windows that slide over the last dimensions. Lists that are not given are NULL. */
+typedef struct kln_windows {
+    size_t spatial; /* dimensions that windows slide over */
+    const int64_t *kernel, *strides, *dilations, *pads;
+    bool ceil, same_upper, same_lower, valid;
+} kln_windows;
 
-/* The ranges of a Slice in any version, by axis; false when they are not known. */
-bool kln_slice_ranges(kln_rule *rule, kln_slice_range *ranges, size_t rank);
+bool kln_windows_read(kln_rule *rule, size_t rank, kln_windows *w);
+/* Places of a window of `kernel` elements along spatial dimension `i`, and back: what windows at
+ * `in` places span. */
+kln_dim kln_windows_places(kln_rule *rule, const kln_windows *w, size_t i, kln_dim in,
+                           kln_dim kernel);
+kln_dim kln_windows_span(kln_rule *rule, const kln_windows *w, size_t i, kln_dim in, kln_dim kernel,
+                         int64_t output_padding);
+/* Whether a list has `needed` numbers that are at least `least`. */
+bool kln_rule_list(kln_rule *rule, const char *name, const int64_t *list, size_t count,
+                   size_t needed, int64_t least);
 
-/* The dimensions that a Shape reads: [first, last). */
-void kln_shape_bounds(const kln_rule *rule, size_t *first, size_t *last);
-
-/* Sets `marks` for these axes; false where one is out of range. */
+/* infer_reshape.c: sets `marks` for these axes; false where one is out of range. */
 bool kln_mark_axes(kln_rule *rule, const int64_t *axes, size_t count, size_t rank, bool *marks);
-
-/* The axes that a reduction takes out, `gone` for each; false when they are not known. */
-bool kln_reduced_axes(kln_rule *rule, bool *gone, size_t rank);
 
 #endif

@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "infer_rules.h"
-
-/* --- sequences --- */
 
 static void set_sequence(kln_rule *rule, size_t output, kln_onnx_kind kind,
                          const kln_value *element)
@@ -34,7 +30,7 @@ static const kln_value *element_of(const kln_rule *rule, size_t input)
     return input < rule->in_count && rule->in[input] != NULL ? rule->in[input]->element : NULL;
 }
 
-void kln_rule_sequence_construct(kln_rule *rule)
+static void rule_sequence_construct(kln_rule *rule)
 {
     if (rule->in_count == 0 || rule->in[0] == NULL) {
         return;
@@ -48,7 +44,7 @@ void kln_rule_sequence_construct(kln_rule *rule)
     set_sequence(rule, 0, KLN_ONNX_KIND_SEQUENCE, element);
 }
 
-void kln_rule_sequence_empty(kln_rule *rule)
+static void rule_sequence_empty(kln_rule *rule)
 {
     kln_value *element = element_copy(rule, NULL);
     if (element != NULL) {
@@ -66,12 +62,12 @@ static void output_element(kln_rule *rule, const kln_value *element)
     }
 }
 
-void kln_rule_sequence_at(kln_rule *rule)
+static void rule_sequence_at(kln_rule *rule)
 {
     output_element(rule, element_of(rule, 0));
 }
 
-void kln_rule_sequence_insert(kln_rule *rule)
+static void rule_sequence_insert(kln_rule *rule)
 {
     const kln_value *element = element_of(rule, 0);
     if (element == NULL || rule->in_count < 2 || rule->in[1] == NULL) {
@@ -93,20 +89,20 @@ void kln_rule_sequence_insert(kln_rule *rule)
     set_sequence(rule, 0, KLN_ONNX_KIND_SEQUENCE, both);
 }
 
-void kln_rule_sequence_erase(kln_rule *rule)
+static void rule_sequence_erase(kln_rule *rule)
 {
     if (element_of(rule, 0) != NULL) {
         set_sequence(rule, 0, KLN_ONNX_KIND_SEQUENCE, element_of(rule, 0));
     }
 }
 
-void kln_rule_sequence_length(kln_rule *rule)
+static void rule_sequence_length(kln_rule *rule)
 {
     kln_rule_set_dtype(rule, 0, KLN_WIRE_INT64);
     (void)kln_rule_new_shape(rule, 0, 0);
 }
 
-void kln_rule_split_to_sequence(kln_rule *rule)
+static void rule_split_to_sequence(kln_rule *rule)
 {
     kln_value *element = element_copy(rule, rule->in_count > 0 ? rule->in[0] : NULL);
     if (element == NULL) {
@@ -152,7 +148,7 @@ void kln_rule_split_to_sequence(kln_rule *rule)
     element->dims = dims;
 }
 
-void kln_rule_concat_from_sequence(kln_rule *rule)
+static void rule_concat_from_sequence(kln_rule *rule)
 {
     const kln_value *element = element_of(rule, 0);
     if (element == NULL) {
@@ -174,7 +170,7 @@ void kln_rule_concat_from_sequence(kln_rule *rule)
     }
 }
 
-void kln_rule_sequence_map(kln_rule *rule)
+static void rule_sequence_map(kln_rule *rule)
 {
     const kln_onnx_attribute *body = kln_rule_attribute(rule, "body");
     const kln_value **bound = kln_rule_alloc(rule, rule->in_count, sizeof(kln_value *));
@@ -196,9 +192,7 @@ void kln_rule_sequence_map(kln_rule *rule)
     }
 }
 
-/* --- optionals --- */
-
-void kln_rule_optional(kln_rule *rule)
+static void rule_optional(kln_rule *rule)
 {
     const kln_onnx_attribute *type = kln_rule_attribute(rule, "type");
     kln_value *element = NULL;
@@ -218,7 +212,7 @@ void kln_rule_optional(kln_rule *rule)
     }
 }
 
-void kln_rule_optional_get(kln_rule *rule)
+static void rule_optional_get(kln_rule *rule)
 {
     if (rule->in_count == 0 || rule->in[0] == NULL) {
         return;
@@ -227,8 +221,22 @@ void kln_rule_optional_get(kln_rule *rule)
     output_element(rule, optional ? rule->in[0]->element : rule->in[0]);
 }
 
-void kln_rule_optional_has(kln_rule *rule)
+static void rule_optional_has(kln_rule *rule)
 {
     kln_rule_set_dtype(rule, 0, KLN_WIRE_BOOL);
     (void)kln_rule_new_shape(rule, 0, 0);
 }
+
+const kln_op_rule kln_rules_sequence[] = {OP("ConcatFromSequence", rule_concat_from_sequence),
+                                          OP("Optional", rule_optional),
+                                          OP("OptionalGetElement", rule_optional_get),
+                                          OP("OptionalHasElement", rule_optional_has),
+                                          OP("SequenceAt", rule_sequence_at),
+                                          OP("SequenceConstruct", rule_sequence_construct),
+                                          OP("SequenceEmpty", rule_sequence_empty),
+                                          OP("SequenceErase", rule_sequence_erase),
+                                          OP("SequenceInsert", rule_sequence_insert),
+                                          OP("SequenceLength", rule_sequence_length),
+                                          OP("SequenceMap", rule_sequence_map),
+                                          OP("SplitToSequence", rule_split_to_sequence),
+                                          OP_END};

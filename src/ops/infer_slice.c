@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "infer_rules.h"
 
@@ -102,7 +100,14 @@ static const kln_dim *list_of(kln_rule *rule, const char *name, size_t input, si
     return dims;
 }
 
-bool kln_slice_ranges(kln_rule *rule, kln_slice_range *ranges, size_t rank)
+/* What is taken of one axis. */
+typedef struct slice_range {
+    bool given;
+    kln_dim start, end, step;
+} slice_range;
+
+/* The ranges in any version, by axis; false when they are not known. */
+static bool slice_ranges(kln_rule *rule, slice_range *ranges, size_t rank)
 {
     size_t starts_count = 0;
     size_t ends_count = 0;
@@ -154,8 +159,8 @@ bool kln_slice_ranges(kln_rule *rule, kln_slice_range *ranges, size_t rank)
                            "axis %zu is named twice", axis);
             return false;
         }
-        ranges[axis] = (kln_slice_range){true, starts[i], ends[i],
-                                         has_steps ? steps[i] : KLN_DIM_OF_NUMBER(1)};
+        ranges[axis] =
+            (slice_range){true, starts[i], ends[i], has_steps ? steps[i] : KLN_DIM_OF_NUMBER(1)};
         if (kln_rule_is(ranges[axis].step, 0)) {
             kln_rule_fault(rule, KILN_ISSUE_VALUE, "steps", "not 0", "0",
                            "the step along axis %zu is 0", axis);
@@ -164,15 +169,15 @@ bool kln_slice_ranges(kln_rule *rule, kln_slice_range *ranges, size_t rank)
     return true;
 }
 
-void kln_rule_slice(kln_rule *rule)
+static void rule_slice(kln_rule *rule)
 {
     if (!kln_rule_ranked(rule, 0)) {
         return;
     }
     const size_t rank = kln_rule_rank(rule, 0);
-    kln_slice_range *ranges = kln_rule_alloc(rule, rank, sizeof *ranges);
+    slice_range *ranges = kln_rule_alloc(rule, rank, sizeof *ranges);
     kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    if (ranges == NULL || dims == NULL || !kln_slice_ranges(rule, ranges, rank)) {
+    if (ranges == NULL || dims == NULL || !slice_ranges(rule, ranges, rank)) {
         return;
     }
     for (size_t i = 0; i < rank; i++) {
@@ -183,223 +188,61 @@ void kln_rule_slice(kln_rule *rule)
     }
 }
 
-/* --- Resize and Upsample --- */
-
-/* floor(dim * scale), in single precision as the specification's own tools do. */
-static kln_dim scaled(kln_rule *rule, kln_dim dim, double scale)
+static void fold_slice(kln_rule *rule)
 {
-    if (!(scale > 0.0) || scale > 1e9) {
-        return KLN_UNKNOWN_DIM;
-    }
-    if (dim.kind == KLN_DIM_NUMBER) {
-        const float product = floorf((float)dim.of.number * (float)scale);
-        return product < 9e15F ? KLN_DIM_OF_NUMBER((int64_t)product) : KLN_UNKNOWN_DIM;
-    }
-    const double inverse = 1.0 / scale;
-    if (!(scale < floor(scale)) && !(scale > floor(scale))) {
-        return kln_dim_times(&rule->state->pool, dim, (int64_t)scale);
-    }
-    /* Only a power of two is its inverse exactly. */
-    int exponent = 0;
-    if (!(frexp(inverse, &exponent) < 0.5) && !(frexp(inverse, &exponent) > 0.5) && inverse < 1e9) {
-        return kln_dim_floor_divide(&rule->state->pool, dim, KLN_DIM_OF_NUMBER((int64_t)inverse));
-    }
-    return KLN_UNKNOWN_DIM;
-}
-
-static void scale_all(kln_rule *rule, const double *scales, size_t count, const size_t *axes)
-{
-    const size_t rank = kln_rule_rank(rule, 0);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        dims[i] = kln_rule_dim(rule, 0, i);
-    }
-    for (size_t i = 0; dims != NULL && i < count; i++) {
-        dims[axes[i]] = scaled(rule, dims[axes[i]], scales[i]);
-    }
-}
-
-static double *reals_of(kln_rule *rule, size_t input, size_t *count)
-{
-    const kln_dim *contents = kln_rule_contents(rule, input, count);
-    double *reals = contents != NULL ? kln_rule_alloc(rule, *count, sizeof *reals) : NULL;
-    for (size_t i = 0; reals != NULL && i < *count; i++) {
-        if (contents[i].kind == KLN_DIM_REAL) {
-            reals[i] = contents[i].of.real;
-        } else if (contents[i].kind == KLN_DIM_NUMBER) {
-            reals[i] = (double)contents[i].of.number;
-        } else {
-            return NULL;
-        }
-    }
-    return reals;
-}
-
-/* The axes that are resized: all, or those of the attribute. */
-static size_t *resized_axes(kln_rule *rule, size_t *count)
-{
-    const size_t rank = kln_rule_rank(rule, 0);
-    const int64_t *given = kln_rule_ints(rule, "axes", count);
-    *count = given != NULL ? *count : rank;
-    size_t *axes = kln_rule_alloc(rule, *count, sizeof *axes);
-    for (size_t i = 0; axes != NULL && i < *count; i++) {
-        axes[i] = i;
-        if (given != NULL && !kln_rule_axis(rule, given[i], rank, &axes[i])) {
-            return NULL;
-        }
-        for (size_t k = 0; k < i; k++) {
-            if (axes[k] == axes[i]) {
-                kln_rule_fault(rule, KILN_ISSUE_VALUE, "axes", "each axis once", "one twice",
-                               "axis %zu is named twice", axes[i]);
-                return NULL;
-            }
-        }
-    }
-    return axes;
-}
-
-static bool count_fits(kln_rule *rule, const char *what, size_t count, size_t needed)
-{
-    if (count == needed) {
-        return true;
-    }
-    kln_rule_fault(rule, KILN_ISSUE_VALUE, what, "one for each dimension", "another number",
-                   "%zu %s are given for %zu dimensions", count, what, needed);
-    return false;
-}
-
-/* What is not resized stays, also when the sizes are not known. */
-static void resize_unknown(kln_rule *rule, const size_t *axes, size_t count)
-{
-    const size_t rank = kln_rule_rank(rule, 0);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    for (size_t i = 0; dims != NULL && i < rank; i++) {
-        dims[i] = kln_rule_dim(rule, 0, i);
-    }
-    for (size_t i = 0; dims != NULL && i < count; i++) {
-        dims[axes[i]] = KLN_UNKNOWN_DIM;
-    }
-}
-
-/* Sizes as they stand, or made so that the proportions stay. */
-static void resize_to(kln_rule *rule, const kln_dim *sizes, size_t count, const size_t *axes)
-{
-    const char *policy = kln_rule_string(rule, "keep_aspect_ratio_policy", "stretch");
-    const bool larger = strcmp(policy, "not_smaller") == 0;
-    const size_t rank = kln_rule_rank(rule, 0);
-    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
-    if (dims == NULL) {
+    const kln_dim *data = kln_fold_whole(rule, 0);
+    size_t count = 0;
+    if (data == NULL || rule->in[0]->rank > KILN_MAX_RANK) {
         return;
     }
-    for (size_t i = 0; i < rank; i++) {
-        dims[i] = kln_rule_dim(rule, 0, i);
+    const size_t rank = rule->in[0]->rank;
+    slice_range *ranges = kln_rule_alloc(rule, rank, sizeof *ranges);
+    if (ranges == NULL || !slice_ranges(rule, ranges, rank)) {
+        return;
     }
-    for (size_t i = 0; i < count; i++) {
-        if (kln_rule_is(dims[axes[i]], 0) && sizes[i].kind == KLN_DIM_NUMBER &&
-            sizes[i].of.number > 0) {
-            kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 1", "0",
-                           "dimension %zu of \"%.100s\" is 0, from which none of %lld can be made",
-                           axes[i], rule->node->inputs[0], (long long)sizes[i].of.number);
+    int64_t first[KILN_MAX_RANK] = {0};
+    int64_t step[KILN_MAX_RANK] = {0};
+    for (size_t i = 0; i < rank; i++) {
+        const int64_t n = rule->in[0]->dims[i].of.number;
+        step[i] =
+            ranges[i].given && ranges[i].step.kind == KLN_DIM_NUMBER ? ranges[i].step.of.number : 1;
+        if (!ranges[i].given) {
+            continue;
+        }
+        if (ranges[i].start.kind != KLN_DIM_NUMBER) {
             return;
         }
+        int64_t from = ranges[i].start.of.number;
+        from = from < 0 ? (from < -n ? 0 : from + n) : from;
+        first[i] = from > n - 1 && step[i] < 0 ? n - 1 : from;
     }
-    if (strcmp(policy, "stretch") == 0) {
-        for (size_t i = 0; i < count; i++) {
-            const bool usable = sizes[i].kind != KLN_DIM_REAL &&
-                                (sizes[i].kind != KLN_DIM_NUMBER || sizes[i].of.number >= 0);
-            dims[axes[i]] = usable ? sizes[i] : KLN_UNKNOWN_DIM;
+    kln_dim *out = kln_fold_start(rule, 0, &count);
+    for (size_t i = 0; out != NULL && i < count; i++) {
+        size_t index[KILN_MAX_RANK] = {0};
+        kln_fold_unravel(&rule->out[0], i, index);
+        size_t place = 0;
+        for (size_t k = 0; k < rank; k++) {
+            const size_t at = (size_t)(first[k] + (int64_t)index[k] * step[k]);
+            place = place * kln_fold_dim(rule->in[0], k) + at;
         }
-        return;
-    }
-    float scale = larger ? 0.0F : INFINITY;
-    for (size_t i = 0; i < count; i++) {
-        if (sizes[i].kind != KLN_DIM_NUMBER || dims[axes[i]].kind != KLN_DIM_NUMBER) {
-            scale = NAN;
-            break;
-        }
-        const float each = (float)sizes[i].of.number / (float)dims[axes[i]].of.number;
-        scale = larger ? fmaxf(scale, each) : fminf(scale, each);
-    }
-    for (size_t i = 0; i < count; i++) {
-        const kln_dim in = dims[axes[i]];
-        const float to = in.kind == KLN_DIM_NUMBER ? roundf((float)in.of.number * scale) : NAN;
-        dims[axes[i]] = to >= 0.0F && to < 9e15F ? KLN_DIM_OF_NUMBER((int64_t)to) : KLN_UNKNOWN_DIM;
+        out[i] = place < kln_fold_elements(rule->in[0]) ? data[place] : KLN_UNKNOWN_DIM;
     }
 }
 
-/* One of scales and sizes, one number for each axis; the other may be there without elements. */
-static bool check_resized(kln_rule *rule, size_t axis_count)
-{
-    const kln_dim scales = kln_rule_has(rule, 2) ? kln_rule_dim(rule, 2, 0) : KLN_DIM_OF_NUMBER(0);
-    const kln_dim sizes = kln_rule_dim(rule, 3, 0);
-    if (!kln_rule_need_rank(rule, 2, 1, 1) || !kln_rule_need_rank(rule, 3, 1, 1)) {
-        return false;
-    }
-    if (kln_rule_has(rule, 3) && sizes.kind == KLN_DIM_NUMBER && scales.kind == KLN_DIM_NUMBER &&
-        (sizes.of.number > 0) == (scales.of.number > 0)) {
-        kln_rule_fault(rule, KILN_ISSUE_VALUE, "sizes", "sizes or scales",
-                       sizes.of.number > 0 ? "both" : "neither",
-                       "%s sizes and scales are given; one of them is needed",
-                       sizes.of.number > 0 ? "both" : "neither");
-        return false;
-    }
-    return !kln_rule_has(rule, 3) || sizes.kind != KLN_DIM_NUMBER || sizes.of.number == 0 ||
-           count_fits(rule, "sizes", (size_t)sizes.of.number, axis_count);
-}
-
-void kln_rule_resize(kln_rule *rule)
-{
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
-    size_t axis_count = 0;
-    const size_t *axes = resized_axes(rule, &axis_count);
-    const size_t scales_input = rule->since < 11 ? 1 : 2;
-    size_t count = 0;
-    if (axes == NULL || (rule->since >= 11 && !check_resized(rule, axis_count))) {
-        return;
-    }
-    if (rule->since >= 11 && kln_rule_has(rule, 3)) {
-        const kln_dim *sizes = kln_rule_contents(rule, 3, &count);
-        if (sizes != NULL && count_fits(rule, "sizes", count, axis_count)) {
-            resize_to(rule, sizes, count, axes);
-        } else if (sizes == NULL) {
-            resize_unknown(rule, axes, axis_count);
-        }
-        return;
-    }
-    const double *scales = reals_of(rule, scales_input, &count);
-    if (scales == NULL) {
-        resize_unknown(rule, axes, axis_count);
-    } else if (count_fits(rule, "scales", count, axis_count)) {
-        scale_all(rule, scales, count, axes);
-    }
-}
-
-void kln_rule_upsample(kln_rule *rule)
+/* The axes that a list names are those of the input. */
+static bool fit_slice(kln_rule *rule)
 {
     size_t count = 0;
-    size_t axis_count = 0;
-    if (!kln_rule_ranked(rule, 0)) {
-        return;
-    }
-    const size_t *axes = resized_axes(rule, &axis_count);
-    double *scales = NULL;
-    if (rule->since >= 9) {
-        scales = reals_of(rule, 1, &count);
-    } else if (rule->since >= 7) {
-        const kln_onnx_attribute *attribute = kln_rule_attribute(rule, "scales");
-        if (attribute != NULL && attribute->type == KLN_ONNX_ATTRIBUTE_FLOATS) {
-            count = attribute->count;
-            scales = kln_rule_alloc(rule, count, sizeof *scales);
-            for (size_t i = 0; scales != NULL && i < count; i++) {
-                scales[i] = (double)attribute->floats[i];
-            }
+    size_t axis = 0;
+    const int64_t *axes = kln_rule_numbers(rule, 3, &count);
+    for (size_t i = 0; axes != NULL && kln_rule_ranked(rule, 0) && i < count; i++) {
+        if (!kln_rule_axis(rule, axes[i], kln_rule_rank(rule, 0), &axis)) {
+            return false;
         }
     }
-    if (scales == NULL || axes == NULL) {
-        (void)kln_rule_new_shape(rule, 0, kln_rule_rank(rule, 0));
-    } else if (count_fits(rule, "scales", count, axis_count)) {
-        scale_all(rule, scales, count, axes);
-    }
+    return true;
 }
+
+const kln_op_rule kln_rules_slice[] = {
+    OP("Slice", rule_slice, .fold = fold_slice, .form = "10: _+ (_) (_) (_) (_)", .fit = fit_slice),
+    OP_END};

@@ -4,31 +4,51 @@
 
 #include "infer_rules.h"
 
-#define ROW(domain_, name_, rule_, fold_, random_, form_, fit_) \
-    {.domain = domain_,                                         \
-     .name = name_,                                             \
-     .rule = kln_rule_##rule_,                                  \
-     .fold = kln_fold_##fold_,                                  \
-     .random = random_,                                         \
-     .form = form_,                                             \
-     .fit = fit_},
-static const struct {
-    const char *domain;
-    const char *name;
-    kln_rule_function rule;
-    kln_rule_function fold;
-    bool random;
-    const char *form;
-    kln_rule_question fit;
-} rules[] = {
-#define RULE(domain_, name_, rule_, fold_) ROW(domain_, name_, rule_, fold_, false, NULL, NULL)
-#define FORMED(domain_, name_, rule_, fold_, form_) \
-    ROW(domain_, name_, rule_, fold_, false, form_, NULL)
-#define FITTED(domain_, name_, rule_, fold_, form_, fit_) \
-    ROW(domain_, name_, rule_, fold_, false, form_, kln_fit_##fit_)
-#define RANDOM(domain_, name_, rule_) ROW(domain_, name_, rule_, none, true, NULL, NULL)
-#include "infer_rows.inc"
-};
+/* The files with rules, infer_<family>.c. */
+#define FAMILIES(ROW) \
+    ROW(attention)    \
+    ROW(cast)         \
+    ROW(concat)       \
+    ROW(control)      \
+    ROW(conv)         \
+    ROW(elementwise)  \
+    ROW(expand)       \
+    ROW(gather)       \
+    ROW(matmul)       \
+    ROW(ml)           \
+    ROW(normalize)    \
+    ROW(pad)          \
+    ROW(pool)         \
+    ROW(quantize)     \
+    ROW(random)       \
+    ROW(recurrent)    \
+    ROW(reduce)       \
+    ROW(reshape)      \
+    ROW(resize)       \
+    ROW(select)       \
+    ROW(sequence)     \
+    ROW(shape)        \
+    ROW(signal)       \
+    ROW(slice)        \
+    ROW(text)
+
+#define DECLARE(family) extern const kln_op_rule kln_rules_##family[];
+FAMILIES(DECLARE)
+#define LIST(family) kln_rules_##family,
+static const kln_op_rule *const families[] = {FAMILIES(LIST)};
+
+static const kln_op_rule *find(const char *domain, const char *name)
+{
+    for (size_t f = 0; f < KLN_ARRAY_LENGTH(families); f++) {
+        for (const kln_op_rule *row = families[f]; row->name != NULL; row++) {
+            if (row->name[0] == name[0] && strcmp(row->name, name) == 0 &&
+                strcmp(row->domain, domain) == 0) {
+                return row;
+            }
+        }
+    }
+    return NULL;
+}
 
 /* The words of a form, or NULL where there is none for that version. */
 static const char *form_in(const char *form, int since)
@@ -39,21 +59,12 @@ static const char *form_in(const char *form, int since)
 
 void kln_rule_lookup(const char *domain, const char *name, kln_resolved *resolved)
 {
-    size_t low = 0;
-    size_t high = KLN_ARRAY_LENGTH(rules);
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        int order = strcmp(domain, rules[middle].domain);
-        order = order != 0 ? order : strcmp(name, rules[middle].name);
-        if (order == 0) {
-            resolved->rule = rules[middle].rule;
-            resolved->fold = rules[middle].fold;
-            resolved->random = rules[middle].random;
-            resolved->form = form_in(rules[middle].form, resolved->schema->row->since);
-            resolved->fit = resolved->form != NULL ? rules[middle].fit : NULL;
-            return;
-        }
-        low = order > 0 ? middle + 1 : low;
-        high = order > 0 ? high : middle;
+    const kln_op_rule *row = find(domain, name);
+    if (row != NULL) {
+        resolved->rule = row->rule;
+        resolved->fold = row->fold;
+        resolved->random = row->random;
+        resolved->form = form_in(row->form, resolved->schema->row->since);
+        resolved->fit = resolved->form != NULL ? row->fit : NULL;
     }
 }

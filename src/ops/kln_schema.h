@@ -77,7 +77,7 @@ typedef struct kln_resolved {
     const kln_onnx_function *function; /* model-local, or NULL */
     kln_rule_function rule;            /* or NULL */
     kln_rule_function fold;            /* or NULL */
-    const char *form;                  /* of its inputs' shapes (infer_rows.inc), or NULL */
+    const char *form;                  /* of its inputs' shapes (kln_op_rule), or NULL */
     kln_rule_question fit;             /* whether they go together, or NULL */
     bool random;
 } kln_resolved;

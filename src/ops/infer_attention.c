@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "infer_rules.h"
+
+/* Heads and their size as the input gives them, in 3 dimensions or 4. */
+static kln_dim length_of(const kln_rule *rule, size_t input)
+{
+    return kln_rule_dim(rule, input, kln_rule_rank(rule, input) == 4 ? 2 : 1);
+}
+
+static kln_dim size_of(kln_rule *rule, size_t input, int64_t heads)
+{
+    if (kln_rule_rank(rule, input) == 4) {
+        return kln_rule_dim(rule, input, 3);
+    }
+    return kln_dim_floor_divide(&rule->state->pool, kln_rule_dim(rule, input, 2),
+                                KLN_DIM_OF_NUMBER(heads));
+}
+
+static kln_dim heads_of(kln_rule *rule, size_t input, int64_t heads)
+{
+    return kln_rule_rank(rule, input) == 4 ? kln_rule_dim(rule, input, 1)
+           : heads > 0                     ? KLN_DIM_OF_NUMBER(heads)
+                                           : KLN_UNKNOWN_DIM;
+}
+
+static void present(kln_rule *rule, size_t output, size_t past, size_t now, kln_dim total,
+                    int64_t heads)
+{
+    kln_dim *dims = kln_rule_new_shape(rule, output, 4);
+    if (dims != NULL) {
+        const bool has = kln_rule_rank(rule, past) == 4;
+        dims[0] = kln_rule_dim(rule, has ? past : now, 0);
+        dims[1] = has ? kln_rule_dim(rule, past, 1) : heads_of(rule, now, heads);
+        dims[2] = total;
+        dims[3] = has ? kln_rule_dim(rule, past, 3) : size_of(rule, now, heads);
+    }
+}
+
+/* Queries, keys and values of one batch; a value for each key; queries as long as keys. */
+static void check_alike(kln_rule *rule, int64_t q_heads, int64_t kv_heads)
+{
+    const kln_dim batch = kln_rule_unify(rule, kln_rule_dim(rule, 0, 0), kln_rule_dim(rule, 1, 0),
+                                         "the batches of queries and keys");
+    (void)kln_rule_unify(rule, batch, kln_rule_dim(rule, 2, 0), "the batches of keys and values");
+    (void)kln_rule_unify(rule, length_of(rule, 1), length_of(rule, 2),
+                         "the lengths of keys and values");
+    (void)kln_rule_unify(rule, heads_of(rule, 1, kv_heads), heads_of(rule, 2, kv_heads),
+                         "the heads of keys and values");
+    (void)kln_rule_unify(rule, size_of(rule, 0, q_heads), size_of(rule, 1, kv_heads),
+                         "the sizes of queries and keys");
+}
+
+/* Heads share the last of three dimensions equally. */
+static bool heads_share(kln_rule *rule, size_t input, int64_t heads, const char *attribute)
+{
+    const kln_dim dim = kln_rule_dim(rule, input, 2);
+    if (kln_rule_rank(rule, input) != 3 || dim.kind != KLN_DIM_NUMBER || heads < 1 ||
+        (dim.of.number > 0 && dim.of.number % heads == 0)) {
+        return true;
+    }
+    char expected[48];
+    char found[32];
+    (void)snprintf(expected, sizeof expected, "a multiple of %lld", (long long)heads);
+    (void)snprintf(found, sizeof found, "%lld", (long long)dim.of.number);
+    kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[input], expected, found,
+                   "dimension 2 of \"%.100s\" is %s, which the %lld heads of \"%s\" cannot share "
+                   "equally",
+                   rule->node->inputs[input], found, (long long)heads, attribute);
+    return false;
+}
+
+static void rule_attention(kln_rule *rule)
+{
+    for (size_t i = 0; i < 3; i++) {
+        if (!kln_rule_ranked(rule, i) || !kln_rule_need_rank(rule, i, 3, 4)) {
+            return;
+        }
+    }
+    const size_t common = kln_rule_rank(rule, 0);
+    if (!kln_rule_need_rank(rule, 1, common, common) ||
+        !kln_rule_need_rank(rule, 2, common, common)) {
+        return;
+    }
+    kln_expressions *pool = &rule->state->pool;
+    const int64_t q_heads = kln_rule_int(rule, "q_num_heads", 0);
+    const int64_t kv_heads = kln_rule_int(rule, "kv_num_heads", 0);
+    if (kln_rule_rank(rule, 0) == 3 && (q_heads <= 0 || kv_heads <= 0)) {
+        kln_rule_fault(rule, KILN_ISSUE_ATTRIBUTE, "q_num_heads", "a positive number", "none",
+                       "inputs of 3 dimensions need \"q_num_heads\" and \"kv_num_heads\"");
+        return;
+    }
+    if (kln_rule_rank(rule, 0) == 4 && (q_heads != 0 || kv_heads != 0)) {
+        kln_rule_fault(rule, KILN_ISSUE_ATTRIBUTE, "q_num_heads", "none", "a number",
+                       "inputs of 4 dimensions have their heads in dimension 1, so "
+                       "\"q_num_heads\" and \"kv_num_heads\" have no place");
+        return;
+    }
+    if (!heads_share(rule, 0, q_heads, "q_num_heads") ||
+        !heads_share(rule, 1, kv_heads, "kv_num_heads") ||
+        !heads_share(rule, 2, kv_heads, "kv_num_heads")) {
+        return;
+    }
+    check_alike(rule, q_heads, kv_heads);
+    const size_t rank = common;
+    const kln_dim value = size_of(rule, 2, kv_heads);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    if (dims != NULL) {
+        for (size_t i = 0; i + 1 < rank; i++) {
+            dims[i] = kln_rule_dim(rule, 0, i);
+        }
+        dims[rank - 1] = rank == 4 ? value : kln_dim_times(pool, value, q_heads);
+    }
+    kln_dim total = length_of(rule, 1);
+    if (kln_rule_has(rule, 4)) {
+        total = kln_dim_add(pool, total, kln_rule_dim(rule, 4, 2));
+    }
+    present(rule, 1, 4, 1, total, kv_heads);
+    present(rule, 2, 5, 2, total, kv_heads);
+    kln_dim *scores = kln_rule_new_shape(rule, 3, 4);
+    if (scores != NULL) {
+        scores[0] = kln_rule_dim(rule, 0, 0);
+        scores[1] = heads_of(rule, 0, q_heads);
+        scores[2] = length_of(rule, 0);
+        scores[3] = total;
+    }
+    if (rule->in[0] != NULL) {
+        kln_rule_set_dtype(rule, 3, rule->in[0]->wire_dtype);
+    }
+    for (size_t o = 1; o <= 2; o++) {
+        const size_t from = kln_rule_has(rule, o + 3) ? o + 3 : o;
+        if (from < rule->in_count && rule->in[from] != NULL) {
+            kln_rule_set_dtype(rule, o, rule->in[from]->wire_dtype);
+        }
+    }
+}
+
+static kln_dim heads(kln_rule *rule, size_t input, const char *attribute)
+{
+    return kln_rule_rank(rule, input) == 4 ? kln_rule_dim(rule, input, 1)
+                                           : KLN_DIM_OF_NUMBER(kln_rule_int(rule, attribute, 0));
+}
+
+/* What was before is of the same batch, heads and size. */
+static bool fit_past(kln_rule *rule, size_t past, size_t now, kln_dim of_heads)
+{
+    if (!kln_rule_ranked(rule, past) || !kln_rule_ranked(rule, now)) {
+        return true;
+    }
+    const bool flat = kln_rule_rank(rule, now) == 3;
+    const kln_dim size =
+        flat ? kln_dim_floor_divide(&rule->state->pool, kln_rule_dim(rule, now, 2), of_heads)
+             : kln_rule_dim(rule, now, 3);
+    return kln_rule_need_rank(rule, past, 4, 4) &&
+           kln_fit_dim(rule, past, 0, kln_rule_dim(rule, now, 0),
+                       "the batches of now and of the past") &&
+           kln_fit_dim(rule, past, 1, of_heads, "the heads of now and of the past") &&
+           kln_fit_dim(rule, past, 3, size, "the sizes of now and of the past");
+}
+
+/* A mask broadcasts to queries by keys of each head of each batch; its last dimension may be short.
+ */
+static bool fit_mask(kln_rule *rule, kln_dim q_heads)
+{
+    const size_t rank = kln_rule_rank(rule, 3);
+    if (!kln_rule_ranked(rule, 3)) {
+        return true;
+    }
+    if (!kln_rule_need_rank(rule, 3, 1, 4)) {
+        return false;
+    }
+    const bool flat = kln_rule_rank(rule, 0) == 3;
+    const size_t time = flat ? 1 : 2;
+    kln_dim keys = kln_rule_dim(rule, 1, time);
+    if (kln_rule_has(rule, 4)) {
+        keys = kln_dim_add(&rule->state->pool, keys, kln_rule_dim(rule, 4, 2));
+    }
+    const kln_dim full[4] = {kln_rule_dim(rule, 0, 0), q_heads, kln_rule_dim(rule, 0, time), keys};
+    for (size_t i = 0; i < rank; i++) {
+        const kln_dim dim = kln_rule_dim(rule, 3, i);
+        const kln_dim wanted = full[4 - rank + i];
+        const bool is_short = i + 1 == rank && dim.kind == KLN_DIM_NUMBER &&
+                              wanted.kind == KLN_DIM_NUMBER && dim.of.number < wanted.of.number;
+        if (!kln_rule_is(dim, 1) && !is_short &&
+            !kln_fit_same(rule, dim, wanted, "the mask and the queries and keys")) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool fit_attention(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_ranked(rule, 1)) {
+        return true;
+    }
+    const kln_dim q = heads(rule, 0, "q_num_heads");
+    const kln_dim kv = heads(rule, 1, "kv_num_heads");
+    if (kv.kind == KLN_DIM_NUMBER &&
+        !kln_fit_shares(rule, 0, q, kv.of.number, "heads of queries")) {
+        return false;
+    }
+    if (kln_rule_has(rule, 4) != kln_rule_has(rule, 5)) {
+        kln_rule_fault(rule, KILN_ISSUE_ARITY, "past_key", "both or neither", "one of them",
+                       "past keys and past values go together, but one of them is left out");
+        return false;
+    }
+    if (!fit_mask(rule, q) || !fit_past(rule, 4, 1, kv) || !fit_past(rule, 5, 2, kv) ||
+        !kln_fit_dim(rule, 6, 0, kln_rule_dim(rule, 0, 0), "the batches and the lengths")) {
+        return false;
+    }
+    return kln_fit_same(rule, kln_rule_ranked(rule, 4) ? kln_rule_dim(rule, 4, 2) : KLN_UNKNOWN_DIM,
+                        kln_rule_ranked(rule, 5) ? kln_rule_dim(rule, 5, 2) : KLN_UNKNOWN_DIM,
+                        "the lengths of past keys and past values");
+}
+
+/* [batch,heads,time,size], or [batch,time,heads*size] with the number of heads. */
+static void rule_rotary_embedding(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 3, 4)) {
+        return;
+    }
+    if (kln_rule_rank(rule, 0) == 3 && kln_rule_int(rule, "num_heads", 0) < 1) {
+        kln_rule_fault(rule, KILN_ISSUE_ATTRIBUTE, "num_heads", "a positive number", "none",
+                       "an input of 3 dimensions needs \"num_heads\"");
+        return;
+    }
+    kln_rule_same_shape(rule, 0, 0);
+}
+
+/* Tables of angles for each place, or, where places are given, for each that there is. */
+static bool fit_angles(kln_rule *rule, kln_dim half, bool flat)
+{
+    const kln_dim lead[2] = {kln_rule_dim(rule, 0, 0), kln_rule_dim(rule, 0, flat ? 1 : 2)};
+    const bool placed = kln_rule_has(rule, 3);
+    const size_t rank = placed ? 2 : 3;
+    for (size_t input = 1; input <= 2; input++) {
+        if (!kln_rule_ranked(rule, input)) {
+            continue;
+        }
+        if (!kln_rule_need_rank(rule, input, rank, rank) ||
+            !kln_fit_dim(rule, input, rank - 1, half, "half a head and the tables of angles") ||
+            !kln_fit_dim(rule, input, 0, placed ? kln_rule_dim(rule, 1, 0) : lead[0],
+                         "the tables of angles")) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < 2; i++) {
+        if (placed ? !kln_fit_dim(rule, 3, i, lead[i], "the tokens and their places")
+                   : i == 1 && (!kln_fit_dim(rule, 1, 1, lead[1], "the tokens and the cosines") ||
+                                !kln_fit_dim(rule, 2, 1, lead[1], "the tokens and the sines"))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool fit_rotary(kln_rule *rule)
+{
+    const int64_t turned = kln_rule_int(rule, "rotary_embedding_dim", 0);
+    const int64_t count = kln_rule_int(rule, "num_heads", 0);
+    if (!kln_rule_ranked(rule, 0) || kln_rule_rank(rule, 0) < 3) {
+        return true;
+    }
+    const bool flat = kln_rule_rank(rule, 0) == 3;
+    kln_dim size = kln_rule_dim(rule, 0, flat ? 2 : 3);
+    if (flat && (count <= 0 || !kln_fit_shares(rule, 0, size, count, "elements"))) {
+        return count <= 0; /* the rule tells that there are no heads */
+    }
+    size = flat ? kln_dim_floor_divide(&rule->state->pool, size, KLN_DIM_OF_NUMBER(count)) : size;
+    if (kln_rule_is(size, 0) || (!flat && kln_rule_is(kln_rule_dim(rule, 0, 1), 0))) {
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 1", "0",
+                       "\"%.100s\" has no heads, or heads of no elements", rule->node->inputs[0]);
+        return false;
+    }
+    char expected[48];
+    char found[32];
+    if (size.kind == KLN_DIM_NUMBER && turned > size.of.number) {
+        (void)snprintf(expected, sizeof expected, "at most %lld", (long long)size.of.number);
+        (void)snprintf(found, sizeof found, "%lld", (long long)turned);
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "rotary_embedding_dim", expected, found,
+                       "\"rotary_embedding_dim\" is %s, but a head has %lld elements", found,
+                       (long long)size.of.number);
+        return false;
+    }
+    const kln_dim wide = turned > 0 ? KLN_DIM_OF_NUMBER(turned) : size;
+    const kln_dim half = kln_dim_floor_divide(&rule->state->pool, wide, KLN_DIM_OF_NUMBER(2));
+    return fit_angles(rule, half, flat);
+}
+
+/* A cache and what is written into it: alike but along the axis of time. */
+static void rule_tensor_scatter(kln_rule *rule)
+{
+    const size_t rank = kln_rule_rank(rule, 0);
+    size_t axis = 0;
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 1, rank, rank) ||
+        !kln_rule_axis(rule, kln_rule_int(rule, "axis", -2), rank, &axis)) {
+        return;
+    }
+    for (size_t i = 0; i < rank; i++) {
+        if (i != axis) {
+            (void)kln_rule_unify(rule, kln_rule_dim(rule, 0, i), kln_rule_dim(rule, 1, i),
+                                 "the dimensions of a cache and its update");
+        }
+    }
+    kln_rule_same_shape(rule, 0, 0);
+}
+
+static void rule_causal_conv(kln_rule *rule)
+{
+    if (kln_rule_has(rule, 3)) {
+        (void)kln_rule_unify(rule, kln_dim_plus(&rule->state->pool, kln_rule_dim(rule, 1, 2), -1),
+                             kln_rule_dim(rule, 3, 2), "a kernel's past and the length of a state");
+    }
+    kln_rule_same_shape(rule, 0, 0);
+    if (kln_rule_has(rule, 3)) {
+        kln_rule_same_shape(rule, 3, 1);
+        return;
+    }
+    kln_dim *dims = kln_rule_ranked(rule, 0) && kln_rule_ranked(rule, 1)
+                        ? kln_rule_new_shape(rule, 1, 3)
+                        : NULL;
+    if (dims != NULL) {
+        dims[0] = kln_rule_dim(rule, 0, 0);
+        dims[1] = kln_rule_dim(rule, 0, 1);
+        dims[2] = kln_dim_plus(&rule->state->pool, kln_rule_dim(rule, 1, 2), -1);
+    }
+}
+
+/* Heads that share their keys evenly, and last dimensions that heads share evenly. */
+static bool check_heads(kln_rule *rule, int64_t q_heads, int64_t kv_heads)
+{
+    if (q_heads < 1 || kv_heads < 1 || q_heads % kv_heads != 0) {
+        kln_rule_fault(
+            rule, KILN_ISSUE_VALUE, "q_num_heads", "a multiple of kv_num_heads", "another number",
+            "\"q_num_heads\" is %lld and \"kv_num_heads\" %lld; both must be above 0 and "
+            "the first a multiple of the second",
+            (long long)q_heads, (long long)kv_heads);
+        return false;
+    }
+    for (size_t i = 0; i < 3; i++) {
+        const int64_t heads = i == 0 ? q_heads : kv_heads;
+        const kln_dim last = kln_rule_dim(rule, i, 2);
+        if (last.kind == KLN_DIM_NUMBER && last.of.number % heads != 0) {
+            kln_rule_fault(
+                rule, KILN_ISSUE_SHAPE, rule->node->inputs[i], "a multiple of the heads",
+                "another number",
+                "dimension 2 of \"%.100s\" is %lld, which %lld heads cannot share evenly",
+                rule->node->inputs[i], (long long)last.of.number, (long long)heads);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A dimension that is one of two numbers. */
+static void need_either(kln_rule *rule, size_t input, size_t axis, kln_dim a, kln_dim b)
+{
+    const kln_dim dim = kln_rule_dim(rule, input, axis);
+    if (dim.kind == KLN_DIM_NUMBER && a.kind == KLN_DIM_NUMBER && b.kind == KLN_DIM_NUMBER &&
+        dim.of.number != a.of.number && dim.of.number != b.of.number) {
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[input], "one of two numbers",
+                       "another", "dimension %zu of \"%.100s\" is %lld; it must be %lld or %lld",
+                       axis, rule->node->inputs[input], (long long)dim.of.number,
+                       (long long)a.of.number, (long long)b.of.number);
+    }
+}
+
+/* Query, key and value packed as [batch,time,heads*size]; the state as [batch,heads,key,value]. */
+static void rule_linear_attention(kln_rule *rule)
+{
+    const int64_t q_heads = kln_rule_int(rule, "q_num_heads", 0);
+    const int64_t kv_heads = kln_rule_int(rule, "kv_num_heads", 0);
+    for (size_t i = 0; i < 3; i++) {
+        if (!kln_rule_need_rank(rule, i, 3, 3)) {
+            return;
+        }
+    }
+    if (!check_heads(rule, q_heads, kv_heads)) {
+        return;
+    }
+    kln_expressions *pool = &rule->state->pool;
+    const kln_dim heads = KLN_DIM_OF_NUMBER(kv_heads);
+    const kln_dim value = kln_dim_floor_divide(pool, kln_rule_dim(rule, 2, 2), heads);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, 3);
+    if (dims != NULL) {
+        dims[0] = kln_rule_dim(rule, 0, 0);
+        dims[1] = kln_rule_dim(rule, 0, 1);
+        dims[2] = kln_dim_times(pool, value, q_heads);
+    }
+    const kln_dim past[4] = {kln_rule_dim(rule, 0, 0), heads,
+                             kln_dim_floor_divide(pool, kln_rule_dim(rule, 1, 2), heads), value};
+    for (size_t i = 0; kln_rule_ranked(rule, 3) && i < 4; i++) {
+        (void)kln_rule_unify(rule, past[i], kln_rule_dim(rule, 3, i), "the dimensions of a state");
+    }
+    (void)kln_rule_unify(
+        rule, kln_dim_floor_divide(pool, kln_rule_dim(rule, 0, 2), KLN_DIM_OF_NUMBER(q_heads)),
+        past[2], "the sizes of a query's and a key's head");
+    need_either(rule, 4, 2, heads, kln_dim_times(pool, past[2], kv_heads));
+    need_either(rule, 5, 2, heads, KLN_DIM_OF_NUMBER(1));
+    kln_dim *state = kln_rule_new_shape(rule, 1, 4);
+    if (state != NULL) {
+        state[0] = kln_rule_dim(rule, 0, 0);
+        state[1] = heads;
+        state[2] = kln_dim_floor_divide(pool, kln_rule_dim(rule, 1, 2), heads);
+        state[3] = value;
+    }
+    if (!kln_rule_has(rule, 3) && rule->in_count > 0 && rule->in[0] != NULL) {
+        kln_rule_set_dtype(rule, 1, rule->in[0]->wire_dtype);
+    }
+}
+
+/* [batch,heads,time,size] of the query, with the size of the value. */
+static void rule_flex_attention(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 4, 4) ||
+        !kln_rule_need_rank(rule, 2, 4, 4)) {
+        return;
+    }
+    const kln_dim many = kln_rule_dim(rule, 0, 1);
+    const kln_dim few = kln_rule_dim(rule, 1, 1);
+    if (many.kind == KLN_DIM_NUMBER && few.kind == KLN_DIM_NUMBER && few.of.number > 0 &&
+        many.of.number % few.of.number != 0) {
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0],
+                       "a multiple of the keys' heads", "another number",
+                       "%lld heads of the query cannot share %lld of the key evenly",
+                       (long long)many.of.number, (long long)few.of.number);
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, 4);
+    for (size_t i = 0; dims != NULL && i < 3; i++) {
+        dims[i] = kln_rule_dim(rule, 0, i);
+    }
+    if (dims != NULL) {
+        dims[3] = kln_rule_dim(rule, 2, 3);
+    }
+}
+
+const kln_op_rule kln_rules_attention[] = {
+    OP("Attention", rule_attention, .form = "23: - - - - ____ ____ _", .fit = fit_attention),
+    OP("CausalConvWithState", rule_causal_conv, .form = "27: bcl c1_ c bc_"),
+    OP("LinearAttention", rule_linear_attention, .form = "27: bt_ bt_ bt_ b___ bt_ bt_"),
+    OP("RotaryEmbedding", rule_rotary_embedding, .form = "23: - - - __", .fit = fit_rotary),
+    OP("TensorScatter", rule_tensor_scatter, .form = "24: n+ n+ n"),
+    OP_OF("ai.onnx.preview", "FlexAttention", rule_flex_attention, .form = "1: b__e bhse bhs_"),
+    OP_END};

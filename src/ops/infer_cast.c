@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "infer_rules.h"
+
+/* Gives output 0 the type that an attribute names, which must be one of ONNX. */
+void kln_rule_named_dtype(kln_rule *rule, const char *attribute, int64_t type)
+{
+    if (type > KLN_WIRE_NEWEST || type < KLN_WIRE_FLOAT) {
+        char found[32];
+        (void)snprintf(found, sizeof found, "%lld", (long long)type);
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, attribute, "a data type of ONNX", found,
+                       "attribute \"%s\" is %s, which is no data type of ONNX", attribute, found);
+        return;
+    }
+    kln_rule_set_dtype(rule, 0, (int32_t)type);
+}
+
+static int64_t cast_target(kln_rule *rule, const char *name)
+{
+    const char *text = kln_rule_string(rule, name, NULL);
+    if (text == NULL) {
+        return kln_rule_int(rule, name, 0);
+    }
+    /* Version 1 spelled the type out, "FLOAT16". */
+    static const char *const names[] = {"",        "FLOAT",  "UINT8",  "INT8",   "UINT16",
+                                        "INT16",   "INT32",  "INT64",  "STRING", "BOOL",
+                                        "FLOAT16", "DOUBLE", "UINT32", "UINT64"};
+    for (size_t i = 1; i < KLN_ARRAY_LENGTH(names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            return (int64_t)i;
+        }
+    }
+    return 0;
+}
+
+static void rule_cast(kln_rule *rule)
+{
+    if (kln_rule_attribute(rule, "to") != NULL) {
+        kln_rule_named_dtype(rule, "to", cast_target(rule, "to"));
+    }
+    kln_rule_same_shape(rule, 0, 0);
+}
+
+static void rule_cast_like(kln_rule *rule)
+{
+    if (rule->in_count > 1 && rule->in[1] != NULL) {
+        kln_rule_set_dtype(rule, 0, rule->in[1]->wire_dtype);
+    }
+    kln_rule_same_shape(rule, 0, 0);
+}
+
+static void rule_bit_cast(kln_rule *rule)
+{
+    if (kln_rule_attribute(rule, "to") != NULL) {
+        const int64_t to = kln_rule_int(rule, "to", 0);
+        kln_rule_named_dtype(rule, "to", to);
+        const kiln_dtype from =
+            rule->in_count > 0 && rule->in[0] != NULL ? rule->in[0]->dtype : KILN_DTYPE_UNDEFINED;
+        const unsigned given = kiln_dtype_bits(from);
+        const unsigned wanted =
+            to > 0 && to < 1000 ? kiln_dtype_bits(kln_onnx_dtype((int32_t)to)) : 0;
+        if (given != wanted && given != 0 && wanted != 0) {
+            char expected[40];
+            char found[40];
+            (void)snprintf(expected, sizeof expected, "%u bits", wanted);
+            (void)snprintf(found, sizeof found, "%u bits", given);
+            kln_rule_fault(
+                rule, KILN_ISSUE_DTYPE, rule->node->inputs[0], expected, found,
+                "\"%.100s\" is %s, %s an element; they cannot be read as %s, which has %s",
+                rule->node->inputs[0], kiln_dtype_name(from), found,
+                kiln_dtype_name(kln_onnx_dtype((int32_t)to)), expected);
+        }
+    }
+    kln_rule_same_shape(rule, 0, 0);
+}
+
+const kln_op_rule kln_rules_cast[] = {
+    OP("BitCast", rule_bit_cast), OP("Cast", rule_cast, .fold = kln_fold_cast),
+    OP("CastLike", rule_cast_like, .fold = kln_fold_cast), OP_END};

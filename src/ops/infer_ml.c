@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "infer_rules.h"
+
+static void rule_ml_extract(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    if (!kln_rule_need_rank(rule, 0, 1, SIZE_MAX)) {
+        return;
+    }
+    const size_t out = rank > 1 ? rank : 2;
+    kln_dim *dims = kln_rule_new_shape(rule, 0, out);
+    if (dims == NULL) {
+        return;
+    }
+    dims[0] = KLN_DIM_OF_NUMBER(1);
+    for (size_t i = 0; rank > 1 && i + 1 < rank; i++) {
+        dims[i] = kln_rule_dim(rule, 0, i);
+    }
+    const size_t indices = kln_rule_rank(rule, 1);
+    dims[out - 1] = kln_rule_ranked(rule, 1) && indices > 0
+                        ? kln_rule_product(rule, rule->in[1]->dims, 0, indices)
+                        : KLN_UNKNOWN_DIM;
+}
+
+static void rule_ml_map(kln_rule *rule)
+{
+    kln_rule_same_shape(rule, 0, 0);
+    const bool text =
+        rule->in_count > 0 && rule->in[0] != NULL && rule->in[0]->wire_dtype == KLN_WIRE_STRING;
+    if (strcmp(rule->node->op_type, "CategoryMapper") == 0 && rule->in_count > 0 &&
+        rule->in[0] != NULL && rule->in[0]->wire_dtype != 0) {
+        kln_rule_set_dtype(rule, 0, text ? KLN_WIRE_INT64 : KLN_WIRE_STRING);
+    }
+}
+
+/* Lists among the attributes that belong together, ended by NULL, have one length. */
+static void same_lengths(kln_rule *rule, const char *const *names)
+{
+    const char *first = NULL;
+    size_t length = 0;
+    for (size_t i = 0; names[i] != NULL; i++) {
+        const kln_onnx_attribute *a = kln_rule_attribute(rule, names[i]);
+        if (a != NULL && first != NULL && a->count != length) {
+            char expected[32];
+            char found[32];
+            (void)snprintf(expected, sizeof expected, "%zu", length);
+            (void)snprintf(found, sizeof found, "%zu", a->count);
+            kln_rule_fault(rule, KILN_ISSUE_VALUE, names[i], expected, found,
+                           "\"%s\" has %s elements, and \"%s\" has %s", names[i], found, first,
+                           expected);
+            return;
+        }
+        if (a != NULL && first == NULL) {
+            first = names[i];
+            length = a->count;
+        }
+    }
+}
+
+/* Keys of the input's type, as many as there are values. */
+static void check_labels(kln_rule *rule)
+{
+    static const char *const lists[] = {
+        "keys_strings",  "keys_int64s",   "keys_floats", "values_strings",
+        "values_int64s", "values_floats", NULL};
+    static const int32_t types[] = {KLN_WIRE_STRING, KLN_WIRE_INT64, KLN_WIRE_FLOAT};
+    const int32_t type = rule->in_count > 0 && rule->in[0] != NULL ? rule->in[0]->wire_dtype : 0;
+    if (rule->since < 2) {
+        return;
+    }
+    same_lengths(rule, lists);
+    const kln_onnx_attribute *tensor = kln_rule_attribute(rule, "keys_tensor");
+    int32_t keys = tensor != NULL && tensor->tensor != NULL ? tensor->tensor->wire_dtype : 0;
+    for (size_t i = 0; i < 3; i++) {
+        keys = kln_rule_attribute(rule, lists[i]) != NULL ? types[i] : keys;
+    }
+    if (keys != 0 && type != 0 && keys != type) {
+        kln_rule_fault(rule, KILN_ISSUE_DTYPE, rule->node->inputs[0], kln_onnx_dtype_name(keys),
+                       kln_onnx_dtype_name(type), "\"%.100s\" is %s, but the keys are %s",
+                       rule->node->inputs[0], kln_onnx_dtype_name(type), kln_onnx_dtype_name(keys));
+    }
+}
+
+static void rule_ml_labels(kln_rule *rule)
+{
+    static const struct {
+        const char *attribute;
+        int32_t type;
+    } values[] = {{"values_strings", KLN_WIRE_STRING},
+                  {"values_int64s", KLN_WIRE_INT64},
+                  {"values_floats", KLN_WIRE_FLOAT}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(values); i++) {
+        if (kln_rule_attribute(rule, values[i].attribute) != NULL) {
+            kln_rule_set_dtype(rule, 0, values[i].type);
+        }
+    }
+    check_labels(rule);
+    const kln_onnx_attribute *tensor = kln_rule_attribute(rule, "values_tensor");
+    if (tensor != NULL && tensor->tensor != NULL) {
+        kln_rule_set_dtype(rule, 0, tensor->tensor->wire_dtype);
+    }
+    if (rule->since < 2 && rule->in_count > 0 && rule->in[0] != NULL) {
+        const bool text = rule->in[0]->wire_dtype == KLN_WIRE_STRING;
+        kln_rule_set_dtype(rule, 0, text ? KLN_WIRE_INT64 : KLN_WIRE_STRING);
+    }
+    kln_rule_same_shape(rule, 0, 0);
+}
+
+static void rule_ml_one_hot(kln_rule *rule)
+{
+    const kln_onnx_attribute *ints = kln_rule_attribute(rule, "cats_int64s");
+    const kln_onnx_attribute *texts = kln_rule_attribute(rule, "cats_strings");
+    const size_t count = ints != NULL ? ints->count : texts != NULL ? texts->count : 0;
+    if (!kln_rule_ranked(rule, 0)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank + 1);
+    for (size_t i = 0; dims != NULL && i < rank; i++) {
+        dims[i] = kln_rule_dim(rule, 0, i);
+    }
+    if (dims != NULL) {
+        dims[rank] = KLN_DIM_OF_NUMBER((int64_t)count);
+    }
+}
+
+static kln_dim rows(const kln_rule *rule)
+{
+    return kln_rule_rank(rule, 0) > 1 ? kln_rule_dim(rule, 0, 0)
+           : kln_rule_ranked(rule, 0) ? KLN_DIM_OF_NUMBER(1)
+                                      : KLN_UNKNOWN_DIM;
+}
+
+static void rule_ml_classifier(kln_rule *rule)
+{
+    const kln_onnx_attribute *texts = kln_rule_attribute(rule, "classlabels_strings");
+    const bool text = texts != NULL && texts->count > 0;
+    kln_rule_set_dtype(rule, 0, text ? KLN_WIRE_STRING : KLN_WIRE_INT64);
+    kln_rule_set_dtype(rule, 1, KLN_WIRE_FLOAT);
+    kln_dim *labels = kln_rule_new_shape(rule, 0, 1);
+    if (labels != NULL) {
+        labels[0] = rows(rule);
+    }
+    kln_dim *scores = kln_rule_new_shape(rule, 1, 2);
+    if (scores != NULL) {
+        scores[0] = rows(rule);
+    }
+}
+
+static void rule_ml_regressor(kln_rule *rule)
+{
+    const kln_onnx_attribute *targets = kln_rule_attribute(rule, "n_targets");
+    kln_dim *dims = kln_rule_ranked(rule, 0) ? kln_rule_new_shape(rule, 0, 2) : NULL;
+    if (dims != NULL) {
+        dims[0] = rows(rule);
+        dims[1] = targets != NULL ? KLN_DIM_OF_NUMBER(targets->i) : KLN_UNKNOWN_DIM;
+    }
+}
+
+static void rule_ml_trees(kln_rule *rule)
+{
+    static const char *const lists[] = {"nodes_featureids",   "nodes_falseleafs",
+                                        "nodes_falsenodeids", "nodes_trueleafs",
+                                        "nodes_truenodeids",  NULL};
+    const kln_onnx_attribute *targets = kln_rule_attribute(rule, "leaf_targetids");
+    const kln_onnx_attribute *weights = kln_rule_attribute(rule, "leaf_weights");
+    same_lengths(rule, lists);
+    if (targets != NULL && weights != NULL && weights->tensor != NULL &&
+        weights->tensor->rank == 1 && (int64_t)targets->count != weights->tensor->dims[0]) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "leaf_targetids", "one for each weight",
+                       "another number",
+                       "\"leaf_targetids\" has %zu elements, \"leaf_weights\" %lld", targets->count,
+                       (long long)weights->tensor->dims[0]);
+    }
+    rule_ml_regressor(rule);
+}
+
+static void rule_ml_features(kln_rule *rule)
+{
+    kln_rule_set_dtype(rule, 0, KLN_WIRE_FLOAT);
+}
+
+/* Inputs: two scalars, then n tensors of each kind; outputs: n of the first kind, then the states,
+ * in the order of the inputs without the gradients. */
+static void rule_training(kln_rule *rule)
+{
+    const bool adam = strcmp(rule->node->op_type, "Adam") == 0;
+    const size_t kinds = adam ? 4 : 3;
+    if (rule->in_count < 2 || (rule->in_count - 2) % kinds != 0) {
+        return;
+    }
+    const size_t n = (rule->in_count - 2) / kinds;
+    for (size_t o = 0; o < rule->out_count; o++) {
+        const size_t from = 2 + (o < n ? o : o + n);
+        kln_rule_same_type(rule, from, o);
+        kln_rule_same_shape(rule, from, o);
+    }
+}
+
+const kln_op_rule kln_rules_ml[] = {
+    OP_OF("ai.onnx.ml", "ArrayFeatureExtractor", rule_ml_extract),
+    OP_OF("ai.onnx.ml", "CategoryMapper", rule_ml_map),
+    OP_OF("ai.onnx.ml", "LabelEncoder", rule_ml_labels),
+    OP_OF("ai.onnx.ml", "LinearClassifier", rule_ml_classifier),
+    OP_OF("ai.onnx.ml", "LinearRegressor", rule_ml_regressor),
+    OP_OF("ai.onnx.ml", "Normalizer", rule_ml_features),
+    OP_OF("ai.onnx.ml", "OneHotEncoder", rule_ml_one_hot),
+    OP_OF("ai.onnx.ml", "SVMClassifier", rule_ml_classifier),
+    OP_OF("ai.onnx.ml", "SVMRegressor", rule_ml_regressor),
+    OP_OF("ai.onnx.ml", "Scaler", rule_ml_features),
+    OP_OF("ai.onnx.ml", "TreeEnsemble", rule_ml_trees, .form = "5: __"),
+    OP_OF("ai.onnx.ml", "TreeEnsembleClassifier", rule_ml_classifier),
+    OP_OF("ai.onnx.ml", "TreeEnsembleRegressor", rule_ml_regressor),
+    OP_OF("ai.onnx.preview.training", "Adagrad", rule_training),
+    OP_OF("ai.onnx.preview.training", "Adam", rule_training),
+    OP_OF("ai.onnx.preview.training", "Momentum", rule_training),
+    OP_END};

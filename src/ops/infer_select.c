@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "infer_rules.h"
+
+static void rule_one_hot(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0) + 1;
+    size_t axis = 0;
+    size_t count = 0;
+    if (!kln_rule_axis(rule, kln_rule_int(rule, "axis", -1), rank, &axis)) {
+        return;
+    }
+    const kln_dim *depth = kln_rule_contents(rule, 1, &count);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    for (size_t i = 0; dims != NULL && i < rank; i++) {
+        dims[i] = i == axis ? KLN_UNKNOWN_DIM : kln_rule_dim(rule, 0, i < axis ? i : i - 1);
+    }
+    if (dims != NULL && depth != NULL && count == 1) {
+        dims[axis] =
+            depth[0].kind == KLN_DIM_REAL ? KLN_DIM_OF_NUMBER((int64_t)depth[0].of.real) : depth[0];
+    }
+}
+
+static void rule_compress(kln_rule *rule)
+{
+    const kln_onnx_attribute *axis = kln_rule_attribute(rule, "axis");
+    size_t place = 0;
+    if (axis == NULL) {
+        (void)kln_rule_new_shape(rule, 0, 1);
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_axis(rule, axis->i, rank, &place)) {
+        return;
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    for (size_t i = 0; dims != NULL && i < rank; i++) {
+        dims[i] = i == place ? KLN_UNKNOWN_DIM : kln_rule_dim(rule, 0, i);
+    }
+}
+
+static void rule_non_zero(kln_rule *rule)
+{
+    kln_dim *dims = kln_rule_new_shape(rule, 0, 2);
+    if (dims != NULL && kln_rule_ranked(rule, 0)) {
+        /* A scalar counts as having one dimension. */
+        const size_t rank = kln_rule_rank(rule, 0);
+        dims[0] = rank > 0 ? KLN_DIM_OF_NUMBER((int64_t)rank) : KLN_UNKNOWN_DIM;
+    }
+}
+
+static void rule_unique(kln_rule *rule)
+{
+    const kln_onnx_attribute *axis = kln_rule_attribute(rule, "axis");
+    const size_t rank = kln_rule_rank(rule, 0);
+    size_t place = 0;
+    for (size_t o = 1; o < rule->out_count; o++) {
+        (void)kln_rule_new_shape(rule, o, 1);
+    }
+    if (axis == NULL) {
+        (void)kln_rule_new_shape(rule, 0, 1);
+        return;
+    }
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_axis(rule, axis->i, rank, &place)) {
+        return;
+    }
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    for (size_t i = 0; dims != NULL && i < rank; i++) {
+        dims[i] = i == place ? KLN_UNKNOWN_DIM : kln_rule_dim(rule, 0, i);
+    }
+}
+
+static void rule_nms(kln_rule *rule)
+{
+    kln_dim *dims = kln_rule_new_shape(rule, 0, 2);
+    if (dims != NULL) {
+        dims[1] = KLN_DIM_OF_NUMBER(3);
+    }
+}
+
+static void rule_topk(kln_rule *rule)
+{
+    size_t axis = 0;
+    const size_t rank = kln_rule_rank(rule, 0);
+    kln_rule_set_dtype(rule, 1, KLN_WIRE_INT64);
+    if (!kln_rule_ranked(rule, 0) ||
+        !kln_rule_axis(rule, kln_rule_int(rule, "axis", -1), rank, &axis)) {
+        return;
+    }
+    kln_dim count;
+    size_t length = 0;
+    if (rule->since < 10) {
+        count = KLN_DIM_OF_NUMBER(kln_rule_int(rule, "k", -1));
+    } else {
+        const kln_dim *k = kln_rule_contents(rule, 1, &length);
+        count = k != NULL && length == 1 ? k[0] : KLN_UNKNOWN_DIM;
+    }
+    const kln_dim whole = kln_rule_dim(rule, 0, axis);
+    if (count.kind == KLN_DIM_NUMBER && whole.kind == KLN_DIM_NUMBER &&
+        (count.of.number > whole.of.number || count.of.number < 0)) {
+        char expected[48];
+        char found[32];
+        (void)snprintf(expected, sizeof expected, "at most %lld", (long long)whole.of.number);
+        (void)kln_dim_format(count, found, sizeof found);
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
+                       "the %s largest of %lld elements are asked for", found,
+                       (long long)whole.of.number);
+        count = KLN_UNKNOWN_DIM;
+    }
+    for (size_t o = 0; o < 2; o++) {
+        kln_dim *dims = kln_rule_new_shape(rule, o, rank);
+        for (size_t i = 0; dims != NULL && i < rank; i++) {
+            dims[i] = i == axis ? count : kln_rule_dim(rule, 0, i);
+        }
+    }
+}
+
+const kln_op_rule kln_rules_select[] = {OP("Compress", rule_compress, .form = "9: _+ _"),
+                                        OP("NonMaxSuppression", rule_nms, .form = "10: nb4 n_b"),
+                                        OP("NonZero", rule_non_zero),
+                                        OP("OneHot", rule_one_hot, .form = "9: _+ (1) 2"),
+                                        OP("TopK", rule_topk, .form = "10: _+ 1"),
+                                        OP("Unique", rule_unique),
+                                        OP_END};

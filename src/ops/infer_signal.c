@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "infer_rules.h"
+
+static void rule_window(kln_rule *rule)
+{
+    kln_rule_set_dtype(rule, 0, (int32_t)kln_rule_int(rule, "output_datatype", KLN_WIRE_FLOAT));
+    const kln_dim size = kln_rule_scalar(rule, 0);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, 1);
+    if (dims != NULL && !(size.kind == KLN_DIM_NUMBER && size.of.number < 0)) {
+        dims[0] = size;
+    }
+}
+
+static void rule_mel(kln_rule *rule)
+{
+    kln_rule_set_dtype(rule, 0, (int32_t)kln_rule_int(rule, "output_datatype", KLN_WIRE_FLOAT));
+    kln_expressions *pool = &rule->state->pool;
+    const kln_dim bins = kln_rule_scalar(rule, 0);
+    const kln_dim length = kln_rule_scalar(rule, 1);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, 2);
+    if (dims != NULL) {
+        dims[0] = kln_dim_plus(pool, kln_dim_floor_divide(pool, length, KLN_DIM_OF_NUMBER(2)), 1);
+        dims[1] = bins;
+    }
+}
+
+/* Which dimension a DFT goes along; false when that is not known, or told to be wrong. */
+static bool dft_axis(kln_rule *rule, size_t rank, size_t *axis)
+{
+    kln_dim given = KLN_DIM_OF_NUMBER(rule->since >= 20 ? -2 : kln_rule_int(rule, "axis", 1));
+    if (rule->since >= 20 && kln_rule_has(rule, 2)) {
+        given = kln_rule_scalar(rule, 2);
+    }
+    if (given.kind != KLN_DIM_NUMBER || !kln_rule_axis(rule, given.of.number, rank, axis)) {
+        return false;
+    }
+    if (*axis + 1 == rank) {
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, "axis", "not the last dimension", "the last one",
+                       "axis %lld is the last dimension, which holds the parts of a number",
+                       (long long)given.of.number);
+        return false;
+    }
+    return true;
+}
+
+static void rule_dft(kln_rule *rule)
+{
+    const bool one_sided = kln_rule_int(rule, "onesided", 0) != 0;
+    const bool inverse = kln_rule_int(rule, "inverse", 0) != 0;
+    const bool real_output = one_sided && inverse;
+    const bool as_long = !one_sided && !kln_rule_has(rule, 1);
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, SIZE_MAX)) {
+        return;
+    }
+    const size_t rank = kln_rule_rank(rule, 0);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, rank);
+    size_t axis = 0;
+    if (dims == NULL) {
+        return;
+    }
+    const int64_t parts = one_sided ? (inverse ? 2 : 1) : 0;
+    const kln_dim last = kln_rule_dim(rule, 0, rank - 1);
+    if (parts > 0 && last.kind == KLN_DIM_NUMBER && last.of.number != parts) {
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], inverse ? "2" : "1",
+                       "another number",
+                       "a one-sided %s takes %s numbers: the last dimension must be %lld, not %lld",
+                       inverse ? "inverse" : "transform", inverse ? "complex" : "real",
+                       (long long)parts, (long long)last.of.number);
+        return;
+    }
+    kln_expressions *pool = &rule->state->pool;
+    const bool known = dft_axis(rule, rank, &axis);
+    for (size_t i = 0; (known || as_long) && i < rank; i++) {
+        dims[i] = kln_rule_dim(rule, 0, i);
+    }
+    if (known && !kln_rule_has(rule, 1) && kln_rule_is(dims[axis], 0)) {
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 1", "0",
+                       "dimension %zu of \"%.100s\" is 0; a transform takes at least 1 point", axis,
+                       rule->node->inputs[0]);
+    }
+    if (known && kln_rule_has(rule, 1)) {
+        dims[axis] = kln_rule_scalar(rule, 1);
+    }
+    if (known && one_sided && !inverse) {
+        dims[axis] =
+            kln_dim_plus(pool, kln_dim_floor_divide(pool, dims[axis], KLN_DIM_OF_NUMBER(2)), 1);
+    } else if (known && real_output && !kln_rule_has(rule, 1)) {
+        dims[axis] = kln_dim_times(pool, kln_dim_plus(pool, dims[axis], -1), 2);
+    }
+    dims[rank - 1] = KLN_DIM_OF_NUMBER(real_output ? 1 : 2);
+}
+
+/* The last dimension holds a real number, or the two parts of one. */
+static bool fit_dft(kln_rule *rule)
+{
+    const size_t rank = kln_rule_rank(rule, 0);
+    const kln_dim parts = kln_rule_dim(rule, 0, rank - 1);
+    if (rank < 2 || parts.kind != KLN_DIM_NUMBER || kln_rule_is(parts, 1) ||
+        kln_rule_is(parts, 2)) {
+        int64_t length = 1;
+        if (!kln_rule_has(rule, 1) || !kln_rule_single(rule, 1, &length) || length > 0) {
+            return true;
+        }
+        kln_rule_fault(rule, KILN_ISSUE_VALUE, rule->node->inputs[1], "at least 1", "less",
+                       "a transform of %lld points", (long long)length);
+        return false;
+    }
+    kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "1 or 2", "another number",
+                   "the last dimension of \"%.100s\" is %lld, but a number has 1 part or 2",
+                   rule->node->inputs[0], (long long)parts.of.number);
+    return false;
+}
+
+static void rule_stft(kln_rule *rule)
+{
+    if (!kln_rule_ranked(rule, 0) || !kln_rule_need_rank(rule, 0, 2, 3)) {
+        return;
+    }
+    kln_expressions *pool = &rule->state->pool;
+    const kln_dim step = kln_rule_scalar(rule, 1);
+    kln_dim length = kln_rule_has(rule, 3) ? kln_rule_scalar(rule, 3) : kln_rule_dim(rule, 2, 0);
+    kln_dim *dims = kln_rule_new_shape(rule, 0, 4);
+    if (dims == NULL) {
+        return;
+    }
+    const kln_dim room = kln_dim_subtract(pool, kln_rule_dim(rule, 0, 1), length);
+    dims[0] = kln_rule_dim(rule, 0, 0);
+    dims[1] = kln_dim_plus(pool, kln_dim_floor_divide(pool, room, step), 1);
+    if (kln_rule_int(rule, "onesided", 1) != 0) {
+        length = kln_dim_plus(pool, kln_dim_floor_divide(pool, length, KLN_DIM_OF_NUMBER(2)), 1);
+    }
+    dims[2] = length;
+    dims[3] = KLN_DIM_OF_NUMBER(2);
+}
+
+static bool fit_stft(kln_rule *rule)
+{
+    if (!kln_rule_has(rule, 2) && !kln_rule_has(rule, 3)) {
+        kln_rule_fault(rule, KILN_ISSUE_ARITY, "frame_length", "a window or a length", "neither",
+                       "how long a frame is must be told by a window or a length");
+        return false;
+    }
+    size_t count = 0;
+    const kln_dim *given = kln_rule_contents(rule, 3, &count);
+    const bool single = given != NULL && count == 1;
+    const kln_dim window = kln_rule_dim(rule, 2, 0);
+    const kln_dim whole = kln_rule_dim(rule, 0, 1);
+    const kln_dim frame = single ? given[0] : !kln_rule_has(rule, 3) ? window : KLN_UNKNOWN_DIM;
+    char found[32];
+    (void)kln_dim_format(frame, found, sizeof found);
+    if (frame.kind == KLN_DIM_NUMBER &&
+        (frame.of.number < 1 ||
+         (whole.kind == KLN_DIM_NUMBER && frame.of.number > whole.of.number) ||
+         (window.kind == KLN_DIM_NUMBER && window.of.number > frame.of.number))) {
+        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "a frame that fits", found,
+                       "a frame of %s does not fit the signal \"%.100s\" and the window", found,
+                       rule->node->inputs[0]);
+        return false;
+    }
+    return true;
+}
+
+const kln_op_rule kln_rules_signal[] = {
+    OP("BlackmanWindow", rule_window),
+    OP("DFT", rule_dft, .form = "17: -", .fit = fit_dft),
+    OP("HammingWindow", rule_window),
+    OP("HannWindow", rule_window),
+    OP("MelWeightMatrix", rule_mel, .form = "17: () () () () ()"),
+    OP("STFT", rule_stft, .form = "17: - (1) _ (1)", .fit = fit_stft),
+    OP_END};
