@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "pbtxt_lexer.h"
+
+/* Of ASCII, whatever the locale says. */
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static bool is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+
+static int hex_value(char c)
+{
+    return is_digit(c)            ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+static void advance(pbtxt_reader *reader)
+{
+    /* Columns are characters: bytes that continue one do not count. */
+    const unsigned char c = (unsigned char)*reader->at++;
+    if (c == '\n') {
+        reader->next = (pbtxt_place){reader->next.line + 1, 1};
+    } else if ((c & 0xC0) != 0x80) {
+        reader->next.column++;
+    }
+}
+
+static void skip_blanks(pbtxt_reader *reader)
+{
+    bool comment = false;
+    while (reader->at < reader->end) {
+        const char c = *reader->at;
+        comment = (comment && c != '\n') || c == '#';
+        if (!comment && c != ' ' && !(c >= '\t' && c <= '\r')) {
+            return;
+        }
+        advance(reader);
+    }
+}
+
+static bool take_string(pbtxt_reader *reader)
+{
+    const char quote = *reader->at;
+    advance(reader);
+    while (reader->at < reader->end && *reader->at != quote && *reader->at != '\n') {
+        const bool escape =
+            *reader->at == '\\' && reader->at + 1 < reader->end && reader->at[1] != '\n';
+        advance(reader);
+        if (escape) {
+            advance(reader);
+        }
+    }
+    if (reader->at == reader->end || *reader->at != quote) {
+        return pbtxt_fail(reader->error, reader->place,
+                          "a text begins here and does not end in "
+                          "this line");
+    }
+    advance(reader);
+    return true;
+}
+
+/* A number in any of its forms, `1e-5` and `0x1F` and `1.5f` among them. */
+static bool is_in_number(const pbtxt_reader *reader, char before)
+{
+    const char c = *reader->at;
+    const bool hex = reader->at - reader->start > 1 && (reader->start[1] | 32) == 'x';
+    return is_digit(c) || is_letter(c) || c == '.' ||
+           ((c == '-' || c == '+') && !hex && (before | 32) == 'e');
+}
+
+bool pbtxt_lexer_next(pbtxt_reader *reader)
+{
+    skip_blanks(reader);
+    reader->start = reader->at;
+    reader->place = reader->next;
+    reader->length = 0;
+    if (reader->at == reader->end) {
+        reader->kind = PBTXT_END;
+        return true;
+    }
+    const char first = *reader->at;
+    const bool dot = first == '.' && reader->at + 1 < reader->end && is_digit(reader->at[1]);
+    if (first == '"' || first == '\'') {
+        reader->kind = PBTXT_STRING;
+        if (!take_string(reader)) {
+            return false;
+        }
+    } else if (is_letter(first)) {
+        reader->kind = PBTXT_NAME;
+        while (reader->at < reader->end && (is_letter(*reader->at) || is_digit(*reader->at))) {
+            advance(reader);
+        }
+    } else if (is_digit(first) || dot) {
+        reader->kind = PBTXT_NUMBER;
+        char before = '\0';
+        while (reader->at < reader->end && is_in_number(reader, before)) {
+            before = *reader->at;
+            advance(reader);
+        }
+    } else if (strchr("{}<>[]:,;-./", first) != NULL && first != '\0') {
+        reader->kind = PBTXT_MARK;
+        advance(reader);
+    } else {
+        return pbtxt_fail(reader->error, reader->place, "a byte 0x%02X that means nothing here",
+                          (unsigned)(unsigned char)first);
+    }
+    reader->length = (size_t)(reader->at - reader->start);
+    return true;
+}
+
+bool pbtxt_lexer_whole(const pbtxt_reader *reader, uint64_t *value, bool *overflows)
+{
+    const bool hex = reader->length > 2 && reader->start[0] == '0' &&
+                     (reader->start[1] == 'x' || reader->start[1] == 'X');
+    const uint64_t base = hex ? 16 : reader->start[0] == '0' ? 8 : 10;
+    *value = 0;
+    *overflows = false;
+    for (size_t i = hex ? 2 : 0; i < reader->length; i++) {
+        const int digit = hex_value(reader->start[i]);
+        if (digit < 0 || (uint64_t)digit >= base) {
+            return false;
+        }
+        *overflows = *overflows || *value > (UINT64_MAX - (uint64_t)digit) / base;
+        *value = *value * base + (uint64_t)digit;
+    }
+    return true;
+}
+
+/* --- texts --- */
+
+typedef struct text_writer {
+    pbtxt_reader *reader;
+    const char *at; /* in a string */
+    const char *end;
+    char *to;
+} text_writer;
+
+static void put_code(text_writer *writer, uint32_t code)
+{
+    const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    static const unsigned char lead[] = {0, 0xC0, 0xE0, 0xF0};
+    *writer->to++ = (char)(lead[more] | (code >> (6 * more)));
+    for (int i = more - 1; i >= 0; i--) {
+        *writer->to++ = (char)(0x80 | ((code >> (6 * i)) & 0x3F));
+    }
+}
+
+/* Up to `most` digits of a base at `at`; how many there were. */
+static int take_digits(text_writer *writer, int base, int most, uint32_t *value)
+{
+    int count = 0;
+    *value = 0;
+    while (count < most && writer->at < writer->end && hex_value(*writer->at) >= 0 &&
+           hex_value(*writer->at) < base) {
+        *value = *value * (uint32_t)base + (uint32_t)hex_value(*writer->at++);
+        count++;
+    }
+    return count;
+}
+
+/* \u, perhaps a pair of surrogates, and \U. */
+static bool put_unicode(text_writer *writer, int digits)
+{
+    uint32_t code = 0;
+    uint32_t low = 0;
+    bool sound = take_digits(writer, 16, digits, &code) == digits;
+    if (sound && code >= 0xD800 && code < 0xDC00 && writer->end - writer->at > 2 &&
+        writer->at[0] == '\\' && writer->at[1] == 'u') {
+        writer->at += 2;
+        sound = take_digits(writer, 16, 4, &low) == 4 && low >= 0xDC00 && low < 0xE000;
+        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+    }
+    if (!sound || (code >= 0xD800 && code < 0xE000) || code > 0x10FFFF || code == 0) {
+        return pbtxt_fail(writer->reader->error, writer->reader->place,
+                          "the text has \\%c with no character behind it", digits == 4 ? 'u' : 'U');
+    }
+    put_code(writer, code);
+    return true;
+}
+
+static bool put_escape(text_writer *writer)
+{
+    static const char from[] = "abfnrtv?\\'\"";
+    static const char to[] = "\a\b\f\n\r\t\v?\\'\"";
+    const char c = *writer->at++;
+    const char *simple = c != '\0' ? strchr(from, c) : NULL;
+    uint32_t byte = 0;
+    if (simple != NULL) {
+        *writer->to++ = to[simple - from];
+        return true;
+    }
+    if (c == 'u' || c == 'U') {
+        return put_unicode(writer, c == 'u' ? 4 : 8);
+    }
+    const bool hex = c == 'x' || c == 'X';
+    writer->at -= hex ? 0 : 1;
+    if (take_digits(writer, hex ? 16 : 8, hex ? 2 : 3, &byte) == 0 || byte > 0xFF) {
+        return pbtxt_fail(writer->reader->error, writer->reader->place,
+                          "the text has an escape \\%c that the format does not know",
+                          c >= ' ' && c < 127 ? c : '?');
+    }
+    *writer->to++ = (char)byte;
+    return true;
+}
+
+/* As RFC 3629 has it; a byte of 0 is none of a text's. */
+static bool is_utf8(const char *text, size_t size)
+{
+    for (size_t i = 0; i < size;) {
+        const unsigned char c = (unsigned char)text[i];
+        const size_t more = c < 0x80 ? 0 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
+        uint32_t code = more == 0 ? c : c & (0x3FU >> more);
+        if (c == 0 || (c >= 0x80 && c < 0xC2) || c > 0xF4 || size - i <= more) {
+            return false;
+        }
+        for (size_t k = 1; k <= more; k++) {
+            if (((unsigned char)text[i + k] & 0xC0) != 0x80) {
+                return false;
+            }
+            code = code << 6 | ((unsigned char)text[i + k] & 0x3F);
+        }
+        if ((more == 2 && code < 0x800) || (more == 3 && code < 0x10000) || code > 0x10FFFF ||
+            (code >= 0xD800 && code < 0xE000)) {
+            return false;
+        }
+        i += more + 1;
+    }
+    return true;
+}
+
+bool pbtxt_lexer_text(pbtxt_reader *reader, const char **text)
+{
+    const pbtxt_place begin = reader->place;
+    const char *const first = reader->start;
+    const pbtxt_reader before = *reader;
+    while (reader->kind == PBTXT_STRING) {
+        if (!pbtxt_lexer_next(reader)) {
+            return false;
+        }
+    }
+    /* No escape is shorter than what it stands for. */
+    char *made = pbtxt_alloc(reader->memory, (size_t)(reader->start - first) + 1);
+    if (made == NULL) {
+        return pbtxt_fail(reader->error, begin, "there is no memory for this text");
+    }
+    text_writer writer = {.reader = reader, .to = made};
+    *reader = before;
+    while (reader->kind == PBTXT_STRING) {
+        writer.at = reader->start + 1;
+        writer.end = reader->start + reader->length - 1;
+        while (writer.at < writer.end) {
+            if (*writer.at != '\\') {
+                *writer.to++ = *writer.at++;
+                continue;
+            }
+            writer.at++;
+            if (!put_escape(&writer)) {
+                return false;
+            }
+        }
+        if (!pbtxt_lexer_next(reader)) {
+            return false;
+        }
+    }
+    if (!is_utf8(made, (size_t)(writer.to - made))) {
+        return pbtxt_fail(reader->error, begin, "the text is not UTF-8, or has a zero byte");
+    }
+    *text = made;
+    return true;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A model's configuration in protobuf's text format: what is refused says where, and what is taken
+ * can be read to its last byte. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config_pbtxt.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static size_t read_tensors(const model_config_tensor *tensors, size_t count)
+{
+    size_t sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        sum += strlen(tensors[i].name) + strlen(model_config_type_name(tensors[i].data_type));
+        for (size_t d = 0; d < tensors[i].dim_count; d++) {
+            sum += (size_t)tensors[i].dims[d];
+        }
+    }
+    return sum;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    model_config config;
+    char error[PBTXT_ERROR_SIZE] = "";
+    const bool taken = model_config_read((const char *)data, size, &config, error);
+    volatile size_t sum = 0;
+    if (!taken && strncmp(error, "line ", 5) != 0) {
+        abort();
+    }
+    for (size_t i = 0; i < config.memory.warning_count; i++) {
+        sum += strlen(config.memory.warnings[i]);
+    }
+    if (taken) {
+        sum += read_tensors(config.inputs, config.input_count);
+        sum += read_tensors(config.outputs, config.output_count);
+        for (size_t i = 0; i < config.parameter_count; i++) {
+            const char *key = config.parameters[i].key;
+            if (key != NULL && model_config_parameter_of(&config, key) == NULL) {
+                abort();
+            }
+        }
+    }
+    model_config_finish(&config);
+    return 0;
+}
