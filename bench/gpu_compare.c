@@ -28,16 +28,34 @@ static double measure(const way *what, size_t runs, double milliseconds)
     return bench_median(samples, count);
 }
 
+/* A way that always came after the same one would always find the chip as warm as that one leaves
+ * it, so that each round has an order of its own. */
+static void shuffle(size_t *order, size_t count)
+{
+    static uint64_t state = 20251129;
+    for (size_t i = count; i-- > 1;) {
+        state = state * 6364136223846793005U + 1442695040888963407U;
+        const size_t other = (size_t)(state >> 33) % (i + 1);
+        const size_t kept = order[i];
+        order[i] = order[other];
+        order[other] = kept;
+    }
+}
+
 void compare_ways(way *ways, size_t count, size_t rounds, size_t runs, double milliseconds)
 {
     double medians[MOST_WAYS][MOST_ROUNDS];
     if (count > MOST_WAYS || rounds > MOST_ROUNDS) {
         exit(1);
     }
+    size_t order[MOST_WAYS];
+    for (size_t i = 0; i < count; i++) {
+        order[i] = i;
+    }
     for (size_t round = 0; round < rounds; round++) {
+        shuffle(order, count);
         for (size_t turn = 0; turn < count; turn++) {
-            const size_t which = (round + turn) % count;
-            medians[which][round] = measure(&ways[which], runs, milliseconds);
+            medians[order[turn]][round] = measure(&ways[order[turn]], runs, milliseconds);
         }
     }
     /* The first way's last: it sorts them. */

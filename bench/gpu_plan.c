@@ -17,7 +17,7 @@
 #include "plan_feed.h"
 #include "raw_trt.h"
 
-#define ROUNDS 9
+#define ROUNDS 15
 #define MOST_BATCHES 8
 #define KILN_WAYS 3
 #define WAYS (KILN_WAYS + RAW_TRT_FORMS)
