@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -370,6 +371,56 @@ LAYOUTS_TEST(a_build_stops_in_each_stage)
                      "the build was stopped");
         assert_int_equal(trt_number(i, "loads") - loads, ON_STAND_IN && s > 1);
     }
+}
+
+/* --- as jobs --- */
+
+static long statm_opened;
+
+/* In place of the C library's, for libkiln too. */
+FILE *fopen(const char *path, const char *mode)
+{
+    const bool writes = strpbrk(mode, "wa+") != NULL;
+    statm_opened += strcmp(path, "/proc/self/statm") == 0;
+    const int flags = writes ? O_RDWR | O_CREAT | (mode[0] == 'w' ? O_TRUNC : O_APPEND) : O_RDONLY;
+    const int file = open(path, flags | O_CLOEXEC, 0666);
+    return file >= 0 ? fdopen(file, mode) : NULL;
+}
+
+/* A build may report half a million times: memory is looked at by the clock. */
+LAYOUTS_TEST(memory_is_not_looked_at_in_each_report)
+{
+    const kiln_build_options options = fake_options(i);
+    owned_build build = NULL;
+    owned_engine engine = NULL;
+    kiln_build_progress progress = {.struct_size = sizeof progress};
+    statm_opened = 0;
+    assert_ok(kiln_build_start_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), &options, NULL,
+                                     &build));
+    assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
+    assert_ok(kiln_build_get_progress(build, &progress));
+    assert_true(statm_opened > 0);
+    assert_true((uint64_t)statm_opened <= 3 + progress.nanoseconds / 20000000);
+    assert_true(progress.reports > (ON_STAND_IN ? 10 : 100));
+}
+
+/* It ends at its limit, and not when all is built. */
+STAND_IN_LAYOUTS_TEST(a_limit_stops_a_build_on_its_way, "its loading cannot be made slow")
+{
+    const kiln_build_options options = fake_options(i);
+    kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
+    limits.milliseconds = 10;
+    owned_build build = NULL;
+    owned_engine engine = NULL;
+    (void)kiln_build_release_builders();
+    const long measured = trt_number(i, "measured");
+    assert_int_equal(setenv("FAKE_TENSORRT_LOADING", "30", 1), 0);
+    assert_ok(kiln_build_start_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), &options, &limits,
+                                     &build));
+    assert_status(KILN_ERROR_TIMEOUT, kiln_build_wait(build, UINT64_MAX, &engine));
+    assert_int_equal(unsetenv("FAKE_TENSORRT_LOADING"), 0);
+    assert_message("10 are allowed");
+    assert_int_equal(trt_number(i, "measured"), measured);
 }
 
 typedef struct builder_thread {
