@@ -167,14 +167,12 @@ static void run_only(scene *s, const only *wish)
 static void measure(scene *s, kind what, size_t count, const only *wish)
 {
     static const char path[] = "bench_feeds.onnx";
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     s->what = what;
     s->count = count;
     save_model(s, path);
     fill(s);
-    options.backend = "onnxruntime";
-    options.threads = 1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime", .threads = 1);
     bench_require(kiln_engine_build_file(path, &options, &engine));
     bench_require(kiln_context_create(engine, NULL, &s->context));
     raw_load(s->raw, path, NULL, 0);

@@ -33,10 +33,9 @@ typedef struct job {
 
 static kiln_engine *load(const job *work)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
-    options.backend = "tensorrt";
-    options.library = work->library;
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = "tensorrt", .library = work->library);
     feed_require(kiln_engine_load(work->plan, &options, &engine));
     return engine;
 }
@@ -72,10 +71,9 @@ static steps through_kiln(const job *work)
 /* `ready` is not told apart from the answer. */
 static steps directly(const job *work, raw_trt_load way)
 {
-    steps took = {.ready = 0};
     const double begin = bench_milliseconds();
     raw_plan *plan = raw_plan_load(work->trt, work->plan, way);
-    took.loaded = bench_milliseconds() - begin;
+    steps took = {.ready = 0, .loaded = bench_milliseconds() - begin};
     raw_context *context = raw_context_create(plan, RAW_TRT_PAGEABLE, work->inputs,
                                               work->input_count, work->outputs, work->output_count);
     took.answered = bench_milliseconds() - begin;

@@ -130,11 +130,10 @@ int main(int argc, char **argv)
         "\"results\": [",
         device.name, raw_cuda_version(raw));
     for (size_t m = 0; m < 2; m++) {
-        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
         kiln_engine *engine = NULL;
-        options.backend = "onnxruntime";
-        options.library = argv[1];
-        options.provider = KILN_PROVIDER_CUDA;
+        kiln_build_options options =
+            KILN_BUILD_OPTIONS(.backend = "onnxruntime", .library = argv[1],
+                               .provider = KILN_PROVIDER_CUDA);
         model_unary(models[m].path, models[m].kind);
         bench_require(kiln_engine_build_file(models[m].path, &options, &engine));
         for (size_t i = 0; i < 4; i++) {

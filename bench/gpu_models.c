@@ -239,11 +239,10 @@ int main(int argc, char **argv)
         if (argc > 2 && strcmp(argv[2], m == 0 ? "resnet" : "bert") != 0) {
             continue;
         }
-        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
         kiln_engine *engine = NULL;
-        options.backend = "onnxruntime";
-        options.library = argv[1];
-        options.provider = KILN_PROVIDER_CUDA;
+        kiln_build_options options =
+            KILN_BUILD_OPTIONS(.backend = "onnxruntime", .library = argv[1],
+                               .provider = KILN_PROVIDER_CUDA);
         for (size_t i = 0; i < 3; i++) {
             scene what = m == 0 ? resnet_scene(batches[i]) : bert_scene(batches[i]);
             if (engine == NULL) {

@@ -16,11 +16,9 @@ PEER void peer_close(void *peer);
 
 void *peer_open(const char *library, const char *plan, int64_t batch, char **shapes, size_t count)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     feed *made = feed_allocate(sizeof *made);
-    options.backend = "tensorrt";
-    options.library = library;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "tensorrt", .library = library);
     feed_require(kiln_engine_load(plan, &options, &engine));
     feed_open(made, engine, KILN_LOCATION_PINNED, batch, shapes, count);
     kiln_engine_release(engine);

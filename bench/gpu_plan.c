@@ -160,11 +160,9 @@ int main(int argc, char **argv)
     for (char *at = argv[4]; *at != '\0' && count < MOST_BATCHES; at += *at == ',') {
         batches[count++] = strtoll(at, &at, 10);
     }
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_device_info device = {.struct_size = sizeof device};
     kiln_engine *engine = NULL;
-    options.backend = "tensorrt";
-    options.library = argv[1];
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "tensorrt", .library = argv[1]);
     feed_require(kiln_device_get(0, &device));
     feed_require(kiln_engine_load(argv[2], &options, &engine));
     raw_trt *trt = raw_trt_open(argv[1]);

@@ -97,10 +97,8 @@ static void build(const way *how, const char *folder)
     kiln_engine *engine = NULL;
     kiln_network *network = NULL;
     kiln_allocation_counters before, after;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "onnxruntime";
-    options.threads = 1;
-    options.share_weights = how->share;
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = "onnxruntime", .threads = 1, .share_weights = how->share);
     open_library(&options);
     if (how->file == NULL) {
         make_arrays();

@@ -31,9 +31,7 @@ static sample sample_since(uint64_t begin, double before)
  */
 static sample load_kiln(const char *path)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "onnxruntime";
-    options.threads = 1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime", .threads = 1);
     kiln_engine *engine = NULL;
     bench_require(kiln_engine_build_bytes((kiln_span){identity_model, sizeof identity_model},
                                           &options, &engine));

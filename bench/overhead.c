@@ -126,9 +126,7 @@ static void measure_magika(raw_ort *raw, const kiln_build_options *options, cons
 
 int main(int count, char **arguments)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "onnxruntime";
-    options.threads = 1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime", .threads = 1);
     kiln_backend_info info = {.struct_size = sizeof info};
     bench_require(kiln_backend_choose("onnxruntime", &info));
     (void)printf("Kiln %s against ONNX Runtime %s, RunWithBinding, one thread, medians\n",

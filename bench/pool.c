@@ -151,8 +151,7 @@ static double measure_driver(allocate_async allocate, free_async release, kiln_s
 static void compare_on_device(void)
 {
     const size_t rounds = 200000;
-    kiln_pool_options options = KILN_POOL_OPTIONS_INIT;
-    options.location = KILN_LOCATION_DEVICE;
+    kiln_pool_options options = KILN_POOL_OPTIONS(.location = KILN_LOCATION_DEVICE);
     kiln_pool *pool = NULL;
     kiln_stream *stream = NULL;
     void *driver = dlopen("libcuda.so.1", RTLD_NOW);

@@ -82,9 +82,7 @@ static bool feed(kiln_engine *engine, kiln_context *context, const char *shape, 
 static bool open_model(const char *path, const char *backend, kiln_engine **engine,
                        kiln_context **context)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
-    options.threads = 1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend, .threads = 1);
     *context = NULL;
     return kiln_engine_build_file(path, &options, engine) == KILN_OK &&
            kiln_context_create(*engine, NULL, context) == KILN_OK;

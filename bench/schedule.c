@@ -33,11 +33,10 @@ typedef struct scene {
 
 static kiln_scheduler *open_scheduler(const scene *self, kiln_schedule schedule, int32_t contexts)
 {
-    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
     kiln_scheduler *scheduler = NULL;
-    options.schedule = schedule;
-    options.max_batch = self->max_batch;
-    options.contexts = contexts;
+    kiln_scheduler_options options =
+        KILN_SCHEDULER_OPTIONS(.schedule = schedule, .max_batch = self->max_batch,
+                               .contexts = contexts);
     feed_require(kiln_scheduler_create(&self->engine, 1, &options, &scheduler));
     return scheduler;
 }
@@ -181,9 +180,8 @@ static void wait_readable(int descriptor)
 
 static void submit(kiln_scheduler *scheduler, const one_request *request)
 {
-    kiln_request_options options = KILN_REQUEST_OPTIONS_INIT;
     kiln_request *made = NULL;
-    options.collect = true;
+    kiln_request_options options = KILN_REQUEST_OPTIONS(.collect = true);
     feed_require(kiln_scheduler_submit(scheduler, request->inputs, request->fed.input_count, NULL,
                                        0, &options, &made));
     kiln_request_release(made);
@@ -275,7 +273,6 @@ int main(int argc, char **argv)
                       argv[0]);
         return 2;
     }
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     scene self = {.shapes = argv + 7,
                   .shape_count = (size_t)argc - 7,
                   .seconds = strtod(argv[4], NULL) / (ROUNDS * 6),
@@ -283,8 +280,9 @@ int main(int argc, char **argv)
                   .at_once = strtoull(argv[6], NULL, 10)};
     one_request request;
     const size_t length = strlen(argv[3]);
-    options.backend = argv[1];
-    options.library = strcmp(argv[2], "-") != 0 ? argv[2] : NULL;
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = argv[1],
+                           .library = strcmp(argv[2], "-") != 0 ? argv[2] : NULL);
     feed_require(length > 5 && strcmp(argv[3] + length - 5, ".plan") == 0
                      ? kiln_engine_load(argv[3], &options, &self.engine)
                      : kiln_engine_build_file(argv[3], &options, &self.engine));

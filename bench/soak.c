@@ -155,11 +155,10 @@ int main(int argc, char **argv)
 {
     const size_t runs = argc > 1 ? strtoul(argv[1], NULL, 10) : 1000000;
     const size_t loads = argc > 2 ? strtoul(argv[2], NULL, 10) : 1000;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
-    options.backend = argc > 3 ? argv[3] : "onnxruntime";
-    options.threads = 1;
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = argc > 3 ? argv[3] : "onnxruntime", .threads = 1);
     if (argc > 4 && strcmp(argv[4], "cuda") == 0) {
         options.provider = KILN_PROVIDER_CUDA;
     }

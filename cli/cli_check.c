@@ -59,9 +59,8 @@ static cli_exit print_json(const char *path, const kiln_issue_list *issues)
 
 static cli_exit check(const char *path, const check_settings *settings)
 {
-    kiln_check_options options = KILN_CHECK_OPTIONS_INIT;
     kiln_issue_list *issues = NULL;
-    options.backend = settings->backend;
+    kiln_check_options options = KILN_CHECK_OPTIONS(.backend = settings->backend);
     const kiln_status status = kiln_check_file(path, &options, &issues);
     if (status != KILN_OK) {
         const cli_exit failed = cli_fail();

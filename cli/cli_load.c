@@ -66,10 +66,9 @@ static kiln_status copy_input(kiln_context *from, kiln_context *to, const char *
 static kiln_status open_seat(crew *all, seat *made, kiln_engine *engine, kiln_context *bound,
                              kiln_graph_policy graphs, kiln_stream *stream)
 {
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.graphs = graphs;
-    options.stream = stream;
-    options.overlap_copies = stream != NULL && all->shares_streams;
+    kiln_context_options options =
+        KILN_CONTEXT_OPTIONS(.graphs = graphs, .stream = stream,
+                             .overlap_copies = stream != NULL && all->shares_streams);
     options.share_device_memory = options.overlap_copies;
     kiln_status status = kiln_context_create(engine, &options, &made->context);
     if (status == KILN_ERROR_UNSUPPORTED && options.share_device_memory) {

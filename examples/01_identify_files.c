@@ -223,10 +223,8 @@ static int ask(const char *models, int32_t *features, int64_t count, float *scor
                                       .opt = KILN_SHAPE(count, FEATURES),
                                       .max = KILN_SHAPE(count, FEATURES)};
     const kiln_profile profile = {.inputs = &range, .input_count = 1};
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_backend_info info = {.struct_size = sizeof info};
-    options.profiles = &profile;
-    options.profile_count = 1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.profiles = &profile, .profile_count = 1);
     if (kiln_engine_build_file(path, &options, &engine) != KILN_OK) {
         return fail("building");
     }

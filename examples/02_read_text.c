@@ -186,14 +186,12 @@ static network open_network(const char *name, const range *sizes)
     char path[4096];
     network opened = {NULL, NULL, NULL, NULL};
     kiln_binding binding = {.struct_size = sizeof binding};
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     const kiln_profile_input pictures = {.name = "x",
                                          .min = KILN_SHAPE(1, 3, sizes->least[0], sizes->least[1]),
                                          .opt = KILN_SHAPE(1, 3, sizes->usual[0], sizes->usual[1]),
                                          .max = KILN_SHAPE(1, 3, sizes->most[0], sizes->most[1])};
     const kiln_profile profile = {.inputs = &pictures, .input_count = 1};
-    options.profiles = &profile;
-    options.profile_count = 1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.profiles = &profile, .profile_count = 1);
     (void)snprintf(path, sizeof path, "%s/rapidocr/%s.onnx", KILN_MODELS_DIR, name);
     kiln_backend_info info = {.struct_size = sizeof info};
     require(kiln_engine_build_file(path, &options, &opened.engine), name);

@@ -83,10 +83,9 @@ static kiln_status add_weights(kiln_network *network, const char *name, kiln_sha
 static kiln_status add_convolution(kiln_network *network, const char *name, kiln_tensor_id input,
                                    kiln_tensor_id kernel, int64_t groups, kiln_tensor_id *output)
 {
-    kiln_convolution_options options = KILN_CONVOLUTION_OPTIONS_INIT;
     kiln_tensor_id sum;
-    options.padding_mode = KILN_PADDING_SAME_UPPER;
-    options.groups = groups;
+    kiln_convolution_options options =
+        KILN_CONVOLUTION_OPTIONS(.padding_mode = KILN_PADDING_SAME_UPPER, .groups = groups);
     TRY(kiln_network_add_convolution(network, name, input, kernel, KILN_NO_TENSOR, &options, &sum));
     /* Without a name, Kiln makes one up. */
     return kiln_network_add_activation(network, NULL, KILN_ACTIVATION_RELU, sum, 0.0F, 0.0F,
@@ -151,12 +150,10 @@ static kiln_status build(const kiln_network *network, kiln_engine **engine)
                                       .opt = KILN_SHAPE(CLASSES, 1, SIZE, SIZE),
                                       .max = KILN_SHAPE(32, 1, SIZE, SIZE)};
     const kiln_profile profile = {.inputs = &range, .input_count = 1};
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_issue_list *issues = NULL;
     kiln_backend_info info = {.struct_size = sizeof info};
-    options.profiles = &profile;
-    options.profile_count = 1;
-    options.issues = &issues;
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.profiles = &profile, .profile_count = 1, .issues = &issues);
     const kiln_status status = kiln_engine_build(network, &options, engine);
     print_issues(issues); /* where the network is why it failed, all that is wrong with it */
     kiln_issue_list_destroy(issues);

@@ -121,11 +121,10 @@ static int run_on_threads(const lesson *self)
 
 static int run_scheduled(lesson *self)
 {
-    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
     kiln_scheduler_counters counted = {.struct_size = sizeof counted};
-    options.schedule = KILN_SCHEDULE_THROUGHPUT;
-    options.max_batch = THREADS;
-    options.delay_nanoseconds = 2000000;
+    kiln_scheduler_options options =
+        KILN_SCHEDULER_OPTIONS(.schedule = KILN_SCHEDULE_THROUGHPUT, .max_batch = THREADS,
+                               .delay_nanoseconds = 2000000);
     if (kiln_scheduler_create(&self->engine, 1, &options, &self->scheduler) != KILN_OK) {
         return fail("a scheduler");
     }
@@ -143,10 +142,9 @@ int main(int count, char **arguments)
 {
     const char *path = count > 1 ? arguments[1] : KILN_MODELS_DIR "/magika/model.onnx";
     lesson self = {.requests = count > 2 ? (unsigned)strtoul(arguments[2], NULL, 10) : 20};
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_binding input = {.struct_size = sizeof input};
     kiln_binding output = {.struct_size = sizeof output};
-    options.backend = "onnxruntime";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
     if (kiln_engine_load(path, &options, &self.engine) != KILN_OK ||
         kiln_engine_input(self.engine, 0, &input) != KILN_OK ||
         kiln_engine_output(self.engine, 0, &output) != KILN_OK) {

@@ -49,7 +49,9 @@ typedef struct kiln_build_limits {
                               where the backend looks up, and at the end. 0: none */
 } kiln_build_limits;
 
-#define KILN_BUILD_LIMITS_INIT ((kiln_build_limits){.struct_size = sizeof(kiln_build_limits)})
+#define KILN_BUILD_LIMITS(...) \
+    ((kiln_build_limits){.struct_size = sizeof(kiln_build_limits), __VA_ARGS__})
+#define KILN_BUILD_LIMITS_INIT KILN_BUILD_LIMITS()
 
 typedef enum kiln_build_state {
     KILN_BUILD_RUNNING = 0,

@@ -103,8 +103,9 @@ typedef struct kiln_context_options {
                           every 50 us */
 } kiln_context_options;
 
-#define KILN_CONTEXT_OPTIONS_INIT \
-    ((kiln_context_options){.struct_size = sizeof(kiln_context_options)})
+#define KILN_CONTEXT_OPTIONS(...) \
+    ((kiln_context_options){.struct_size = sizeof(kiln_context_options), __VA_ARGS__})
+#define KILN_CONTEXT_OPTIONS_INIT KILN_CONTEXT_OPTIONS()
 
 /* Makes a context over `engine`, which it keeps alive. `options` may be NULL. On an error
  * `*context` is NULL. Errors: NULL_ARGUMENT, INVALID_ARGUMENT (a stream of another device too),

@@ -9,7 +9,8 @@
  * Rules that hold everywhere: a call that can fail returns a kiln_status and leaves a sentence in
  * kiln_error_message(); results come through the last parameters; `destroy`, `release` and `free`
  * take NULL; strings are UTF-8 and terminated; option structs begin with their size and have an
- * _INIT macro.
+ * _INIT macro; where that makes all the rest 0, the macro without _INIT takes members:
+ * KILN_BUILD_OPTIONS(.threads = 1).
  *
  * SPDX-License-Identifier: Apache-2.0
  */

@@ -38,8 +38,9 @@ typedef struct kiln_convolution_options {
     int64_t output_padding[KILN_MAX_SPATIAL]; /* deconvolution only */
 } kiln_convolution_options;
 
-#define KILN_CONVOLUTION_OPTIONS_INIT \
-    ((kiln_convolution_options){.struct_size = sizeof(kiln_convolution_options)})
+#define KILN_CONVOLUTION_OPTIONS(...) \
+    ((kiln_convolution_options){.struct_size = sizeof(kiln_convolution_options), __VA_ARGS__})
+#define KILN_CONVOLUTION_OPTIONS_INIT KILN_CONVOLUTION_OPTIONS()
 
 /* kernel: [output channels, input channels / groups, spatial]; bias: [output channels] or
  * KILN_NO_TENSOR. The kernel's rank must be known. `options` may be NULL. Since 0.1. */
@@ -407,7 +408,9 @@ typedef struct kiln_resize_options {
     int64_t sizes[KILN_MAX_RANK]; /* above 0 */
 } kiln_resize_options;
 
-#define KILN_RESIZE_OPTIONS_INIT ((kiln_resize_options){.struct_size = sizeof(kiln_resize_options)})
+#define KILN_RESIZE_OPTIONS(...) \
+    ((kiln_resize_options){.struct_size = sizeof(kiln_resize_options), __VA_ARGS__})
+#define KILN_RESIZE_OPTIONS_INIT KILN_RESIZE_OPTIONS()
 
 KILN_API KILN_MUST_CHECK kiln_status kiln_network_add_resize(
     kiln_network *network, const char *name, kiln_tensor_id input,
@@ -459,7 +462,9 @@ typedef struct kiln_nms_options {
     bool center_boxes; /* x center, y center, width, height; else y1, x1, y2, x2 */
 } kiln_nms_options;
 
-#define KILN_NMS_OPTIONS_INIT ((kiln_nms_options){.struct_size = sizeof(kiln_nms_options)})
+#define KILN_NMS_OPTIONS(...) \
+    ((kiln_nms_options){.struct_size = sizeof(kiln_nms_options), __VA_ARGS__})
+#define KILN_NMS_OPTIONS_INIT KILN_NMS_OPTIONS()
 
 /* boxes: [batch, boxes, 4]; scores: [batch, classes, boxes]; output: int64 [chosen, 3] of batch,
  * class and box. Since 0.1. */
@@ -610,7 +615,8 @@ typedef struct kiln_attribute {
     kiln_network *graph;        /* of kiln_network_create_branch; it takes no layer any more */
 } kiln_attribute;
 
-#define KILN_ATTRIBUTE_INIT ((kiln_attribute){.struct_size = sizeof(kiln_attribute)})
+#define KILN_ATTRIBUTE(...) ((kiln_attribute){.struct_size = sizeof(kiln_attribute), __VA_ARGS__})
+#define KILN_ATTRIBUTE_INIT KILN_ATTRIBUTE()
 
 /* Any operator: one of ONNX, whether it has a layer here or not, a TensorRT plugin, a custom one of
  * ONNX Runtime. `op_type` is its name, as "Trilu". `domain` NULL or "" is ONNX's own; another one

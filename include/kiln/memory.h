@@ -125,7 +125,9 @@ typedef struct kiln_pool_options {
     double growth;      /* each further slab of a class is this much larger; 1 or more, 0: 2 */
 } kiln_pool_options;
 
-#define KILN_POOL_OPTIONS_INIT ((kiln_pool_options){.struct_size = sizeof(kiln_pool_options)})
+#define KILN_POOL_OPTIONS(...) \
+    ((kiln_pool_options){.struct_size = sizeof(kiln_pool_options), __VA_ARGS__})
+#define KILN_POOL_OPTIONS_INIT KILN_POOL_OPTIONS()
 
 /* One piece. Plain data: copy it as you like, give it back once. */
 typedef struct kiln_block {
@@ -209,8 +211,9 @@ typedef struct kiln_buffer_plan_options {
     size_t alias_count;
 } kiln_buffer_plan_options;
 
-#define KILN_BUFFER_PLAN_OPTIONS_INIT \
-    ((kiln_buffer_plan_options){.struct_size = sizeof(kiln_buffer_plan_options)})
+#define KILN_BUFFER_PLAN_OPTIONS(...) \
+    ((kiln_buffer_plan_options){.struct_size = sizeof(kiln_buffer_plan_options), __VA_ARGS__})
+#define KILN_BUFFER_PLAN_OPTIONS_INIT KILN_BUFFER_PLAN_OPTIONS()
 
 /* Persistent memory for a set of tensors, the bindings of an engine say: small ones in one
  * allocation, large ones in one each, every tensor aligned to 256 and filled with zeroes. What is

@@ -81,8 +81,9 @@ typedef struct kiln_network_options {
     int32_t opset;      /* 0: KILN_OPSET_DEFAULT */
 } kiln_network_options;
 
-#define KILN_NETWORK_OPTIONS_INIT \
-    ((kiln_network_options){.struct_size = sizeof(kiln_network_options)})
+#define KILN_NETWORK_OPTIONS(...) \
+    ((kiln_network_options){.struct_size = sizeof(kiln_network_options), __VA_ARGS__})
+#define KILN_NETWORK_OPTIONS_INIT KILN_NETWORK_OPTIONS()
 
 /* --- the whole network --- */
 

@@ -156,7 +156,9 @@ typedef struct kiln_build_options {
 #undef KILN_OPTION_LIST
 } kiln_build_options;
 
-#define KILN_BUILD_OPTIONS_INIT ((kiln_build_options){.struct_size = sizeof(kiln_build_options)})
+#define KILN_BUILD_OPTIONS(...) \
+    ((kiln_build_options){.struct_size = sizeof(kiln_build_options), __VA_ARGS__})
+#define KILN_BUILD_OPTIONS_INIT KILN_BUILD_OPTIONS()
 
 /* --- by name, for language bindings and configuration files --- */
 

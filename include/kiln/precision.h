@@ -55,8 +55,9 @@ typedef struct kiln_precision_options {
     bool convert_bindings;
 } kiln_precision_options;
 
-#define KILN_PRECISION_OPTIONS_INIT \
-    ((kiln_precision_options){.struct_size = sizeof(kiln_precision_options)})
+#define KILN_PRECISION_OPTIONS(...) \
+    ((kiln_precision_options){.struct_size = sizeof(kiln_precision_options), __VA_ARGS__})
+#define KILN_PRECISION_OPTIONS_INIT KILN_PRECISION_OPTIONS()
 
 /* Why a node has the type it has. */
 typedef enum kiln_precision_reason {

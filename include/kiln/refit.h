@@ -101,7 +101,9 @@ typedef struct kiln_refit_options {
     kiln_refit_report *report; /* filled in on an error too, as far as it came; or NULL */
 } kiln_refit_options;
 
-#define KILN_REFIT_OPTIONS_INIT ((kiln_refit_options){.struct_size = sizeof(kiln_refit_options)})
+#define KILN_REFIT_OPTIONS(...) \
+    ((kiln_refit_options){.struct_size = sizeof(kiln_refit_options), __VA_ARGS__})
+#define KILN_REFIT_OPTIONS_INIT KILN_REFIT_OPTIONS()
 
 /* Replaces weights by name, all of them or none. `weights` are dense tensors in host memory (for
  * TensorRT in device memory, too, where their type is the engine's) and are read during the call

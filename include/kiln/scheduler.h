@@ -78,8 +78,9 @@ typedef struct kiln_scheduler_options {
                                             kiln_context_create has it */
 } kiln_scheduler_options;
 
-#define KILN_SCHEDULER_OPTIONS_INIT \
-    ((kiln_scheduler_options){.struct_size = sizeof(kiln_scheduler_options)})
+#define KILN_SCHEDULER_OPTIONS(...) \
+    ((kiln_scheduler_options){.struct_size = sizeof(kiln_scheduler_options), __VA_ARGS__})
+#define KILN_SCHEDULER_OPTIONS_INIT KILN_SCHEDULER_OPTIONS()
 
 /* Makes one over `count` engines, copies of one model on one device or several, which it keeps
  * alive; requests go to whichever has a context free. On an error `*scheduler` is NULL. Errors:
@@ -126,8 +127,9 @@ typedef struct kiln_request_options {
     bool collect;                   /* kiln_scheduler_next gives it once it is answered */
 } kiln_request_options;
 
-#define KILN_REQUEST_OPTIONS_INIT \
-    ((kiln_request_options){.struct_size = sizeof(kiln_request_options)})
+#define KILN_REQUEST_OPTIONS(...) \
+    ((kiln_request_options){.struct_size = sizeof(kiln_request_options), __VA_ARGS__})
+#define KILN_REQUEST_OPTIONS_INIT KILN_REQUEST_OPTIONS()
 
 /* Hands a request over and returns at once. Each input of the engine is named once, and is a dense
  * tensor in memory of the host (ordinary, pinned or managed) that must stay as it is until the

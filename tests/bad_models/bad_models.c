@@ -115,9 +115,7 @@ static void run_once(kiln_engine *engine)
 static void try_one(const damage *plan, unsigned which, unsigned char *copy, progress *told)
 {
     const size_t size = apply(plan, which, copy);
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "onnxruntime";
-    options.threads = 1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime", .threads = 1);
     kiln_engine *engine = NULL;
     (void)alarm(SECONDS_EACH);
     const kiln_status status = kiln_engine_build_bytes((kiln_span){copy, size}, &options, &engine);

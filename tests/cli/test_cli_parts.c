@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parts of the program that figures and file names depend on. */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <cJSON.h>
 
@@ -216,20 +213,15 @@ TEST(the_parts_of_a_gpus_time_add_up)
                                       .name = "y",
                                       .dtype = KILN_DTYPE_FLOAT32,
                                       .shape = KILN_SHAPE(8)}};
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
     kiln_tensor x;
     cli_gpu_times found = {.count = 0};
     assert_int_equal(setenv("KILN_CUDA_DRIVER", kiln_test_built("fake/cuda/libcuda.so.1"), 1), 0);
-    options.inputs = bindings;
-    options.input_count = 1;
-    options.outputs = bindings + 1;
-    options.output_count = 1;
-    options.handler = run_nothing;
-    options.enqueue = enqueue_nothing;
-    options.user = &runs;
-    options.device = 1;
+    kiln_mock_options options =
+        KILN_MOCK_OPTIONS(.inputs = bindings, .input_count = 1, .outputs = bindings + 1,
+                          .output_count = 1, .handler = run_nothing, .enqueue = enqueue_nothing,
+                          .user = &runs, .device = 1);
     assert_int_equal(kiln_engine_create_mock(&options, &engine), KILN_OK);
     assert_int_equal(kiln_context_create(engine, NULL, &context), KILN_OK);
     assert_int_equal(cli_gpu_measure(engine, context, KILN_GRAPH_OFF, 0, 20, &found),

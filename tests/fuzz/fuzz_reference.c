@@ -67,8 +67,7 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 /* Numbers that are often valid indices, axes and sizes; the model's producer chooses them. */
 static void fill(kiln_dtype dtype, int64_t count, uint64_t seed, void *data)
 {
-    ref_tensor tensor = {.dtype = dtype, .rank = 1, .dims = {count}, .count = count};
-    tensor.data = data;
+    ref_tensor tensor = {.dtype = dtype, .rank = 1, .dims = {count}, .count = count, .data = data};
     for (int64_t i = 0; i < count; i++) {
         seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
         const int64_t number = (int64_t)(seed >> 33) % 8 - (seed >> 62 == 3 ? 3 : 0);

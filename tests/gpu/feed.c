@@ -68,10 +68,7 @@ static kiln_shape shape_of(int32_t rank, const int64_t *dims)
 
 static kiln_build_options options_for(const char *backend, const char *library)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
-    options.library = library;
-    return options;
+    return KILN_BUILD_OPTIONS(.backend = backend, .library = library);
 }
 
 int feed_build(const char *backend, const char *library, const char *model,

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* src/cuda and src/memory on a real driver and GPU. */
 #include <pthread.h>
-#include <stdio.h>
-#include <string.h>
 #include <time.h>
 
 #include "kiln_test.h"
@@ -182,10 +180,8 @@ TEST(graphs_replay_and_are_replaced)
 
 TEST(the_pool_puts_streams_behind_each_other)
 {
-    kiln_pool_options options = KILN_POOL_OPTIONS_INIT;
-    options.location = KILN_LOCATION_DEVICE;
-    options.max_bytes = BYTES;
-    options.first_bytes = BYTES;
+    kiln_pool_options options = KILN_POOL_OPTIONS(.location = KILN_LOCATION_DEVICE,
+                                                  .max_bytes = BYTES, .first_bytes = BYTES);
     owned_pool pool = NULL;
     kiln_block block;
     int count = 0;
@@ -461,9 +457,8 @@ static void *fill_and_look(void *user)
 
 TEST(threads_share_device_memory)
 {
-    kiln_pool_options options = KILN_POOL_OPTIONS_INIT;
-    options.location = KILN_LOCATION_DEVICE;
-    options.first_bytes = 16384;
+    kiln_pool_options options =
+        KILN_POOL_OPTIONS(.location = KILN_LOCATION_DEVICE, .first_bytes = 16384);
     share shares[THREADS];
     pthread_t threads[THREADS];
     owned_pool pool = NULL;

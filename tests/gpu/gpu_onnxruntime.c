@@ -3,10 +3,6 @@
  * threads. Needs KILN_ONNXRUNTIME to name the library of onnxruntime-gpu. */
 #include <math.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "context_test.h"
 #include "small_models.h"
@@ -17,16 +13,13 @@ static kiln_engine *build(kiln_span model, kiln_provider provider)
 {
     kiln_build_options options = backend_options("onnxruntime");
     options.provider = provider;
-    kiln_engine *engine = built_bytes(model, &options);
-    return engine;
+    return built_bytes(model, &options);
 }
 
 static kiln_context *make_context(kiln_engine *engine, kiln_graph_policy policy)
 {
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.graphs = policy;
-    kiln_context *context = context_with(engine, &options);
-    return context;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.graphs = policy);
+    return context_with(engine, &options);
 }
 
 /* y = exp(x) through every run: plain, captured, replayed. */
@@ -134,11 +127,10 @@ TEST(shapes_that_depend_on_values_are_run_plainly)
 TEST(nodes_on_the_cpu_are_named)
 {
     const kiln_span model = small_unary("Det", SMALL_FLOAT, "2,2");
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
-    options.backend = "onnxruntime";
-    options.provider = KILN_PROVIDER_CUDA;
-    options.gpu_only = true;
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = "onnxruntime", .provider = KILN_PROVIDER_CUDA,
+                           .gpu_only = true);
     const kiln_status status = kiln_engine_build_bytes(model, &options, &engine);
     print_message("gpu_only: %s\n", kiln_error_message());
     assert_int_equal(status, KILN_ERROR_UNSUPPORTED);
@@ -328,10 +320,9 @@ TEST(every_device_works_beside_the_others)
 
 static bool can_run(void)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
-    options.backend = "onnxruntime";
-    options.provider = KILN_PROVIDER_CUDA;
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = "onnxruntime", .provider = KILN_PROVIDER_CUDA);
     const kiln_status status =
         kiln_engine_build_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options, &engine);
     kiln_engine_release(engine);

@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pipelines and plans over a real driver: the mock's work is copies on the device. */
-#include <string.h>
-
-#include <kiln/kiln.h>
-
 #include "cuda/kln_cuda.h"
 #include "kiln_test.h"
 
@@ -31,16 +27,11 @@ static kiln_engine *make_engine(bool one_stream)
                             .dtype = KILN_DTYPE_FLOAT32,
                             .shape = KILN_SHAPE(COUNT)};
     kiln_binding y = x;
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     y.name = "y";
-    options.inputs = &x;
-    options.input_count = 1;
-    options.outputs = &y;
-    options.output_count = 1;
-    options.handler = run_now;
-    options.enqueue = run_later;
-    options.one_stream = one_stream;
+    kiln_mock_options options =
+        KILN_MOCK_OPTIONS(.inputs = &x, .input_count = 1, .outputs = &y, .output_count = 1,
+                          .handler = run_now, .enqueue = run_later, .one_stream = one_stream);
     assert_ok(kiln_engine_create_mock(&options, &engine));
     return engine;
 }
@@ -80,12 +71,11 @@ TEST(batches_keep_their_order)
 TEST(a_plan_on_the_device_is_bound)
 {
     owned_engine engine = make_engine(false);
-    kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS_INIT;
     kiln_buffer_plan *plan = NULL;
     kiln_tensor x;
     kiln_tensor y;
     float value = 3;
-    options.location = KILN_LOCATION_DEVICE;
+    kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS(.location = KILN_LOCATION_DEVICE);
     assert_ok(kiln_engine_plan_buffers(engine, NULL, &options, &plan));
     kiln_context *context = context_on(engine);
     assert_ok(kiln_context_bind_plan(context, plan));

@@ -230,10 +230,8 @@ static float scores[4] = {0.9F, 0.8F, 0.7F, 0.1F};
 TENSORRT_TEST(suppression_gives_as_many_as_there_are)
 {
     kiln_network *network = new_network();
-    kiln_nms_options how = KILN_NMS_OPTIONS_INIT;
-    how.max_boxes = 10;
-    how.iou_threshold = 0.5F;
-    how.score_threshold = 0.25F;
+    kiln_nms_options how =
+        KILN_NMS_OPTIONS(.max_boxes = 10, .iou_threshold = 0.5F, .score_threshold = 0.25F);
     const kiln_tensor_id b = add_input(network, "boxes", KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 4, 4));
     const kiln_tensor_id s = add_input(network, "scores", KILN_DTYPE_FLOAT32, KILN_SHAPE(1, 1, 4));
     kiln_tensor_id y;

@@ -49,9 +49,8 @@ typedef struct tally {
 
 static kiln_engine *reference_engine(const kiln_network *network, const char *model)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
-    options.backend = "reference";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     if (network != NULL) {
         assert_ok(kiln_engine_build(network, &options, &engine));
     } else {
@@ -177,8 +176,7 @@ TENSORRT_TEST(each_layer)
     for (size_t i = 0; i < layer_case_count; i++) {
         owned_network network = NULL;
         if (!is_load) {
-            kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
-            options.opset = layer_cases[i].oldest;
+            kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = layer_cases[i].oldest);
             assert_ok(kiln_network_create(&options, &network));
             assert_ok(layer_cases[i].build(network));
         }
@@ -213,10 +211,9 @@ static kiln_network *through(kiln_dtype dtype)
 static kiln_network *quantized(kiln_dtype dtype)
 {
     static const float scale = 0.125F;
-    kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
     kiln_network *network = NULL;
     kiln_tensor_id y;
-    options.opset = 21;
+    kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = 21);
     assert_ok(kiln_network_create(&options, &network));
     const kiln_tensor_id x = add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(2, COUNT / 2));
     const kiln_tensor_id s = add_floats(network, "s", KILN_SHAPE_SCALAR, &scale);

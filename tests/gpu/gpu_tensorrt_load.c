@@ -2,9 +2,6 @@
 /* Loading and running plans of a real TensorRT: other versions, other devices, addresses. */
 #include "fake_tensorrt_test.h"
 
-#include <kiln/memory.h>
-#include <kiln/system.h>
-
 static unsigned char bytes[1 << 20];
 
 static size_t read_file(const char *path)

@@ -7,9 +7,6 @@
 #ifndef REAL_TENSORRT_TEST_H
 #define REAL_TENSORRT_TEST_H
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "backends/tensorrt/trt_library.h"
 #include "cuda/kln_cuda.h"
 #include "kiln_test.h"
@@ -85,9 +82,8 @@ static inline void trt_fail_at(size_t layout, long which, long null)
 
 static inline kiln_build_options fake_options(size_t layout)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "tensorrt";
-    options.library = fake_folder(layout);
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = "tensorrt", .library = fake_folder(layout));
     options.builder_optimization_level = -1; /* a convolution takes 10 s to build at level 3 */
     return options;
 }

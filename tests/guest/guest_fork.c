@@ -22,9 +22,7 @@ static const char *model;
 static kiln_engine *make(const char *backend)
 {
     kiln_engine *engine = NULL;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
-    options.threads = 2;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend, .threads = 2);
     REQUIRE(kiln_engine_build_file(model, &options, &engine) == KILN_OK);
     return engine;
 }

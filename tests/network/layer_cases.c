@@ -83,8 +83,7 @@ static kiln_status pooling(kiln_network *n)
 static kiln_status resize(kiln_network *n)
 {
     kiln_tensor_id x, y;
-    kiln_resize_options options = KILN_RESIZE_OPTIONS_INIT;
-    options.rank = 4;
+    kiln_resize_options options = KILN_RESIZE_OPTIONS(.rank = 4);
     options.scales[0] = options.scales[1] = 1.0F;
     options.scales[2] = options.scales[3] = 2.0F;
     TRY(image(n, &x));
@@ -338,9 +337,7 @@ static kiln_status suppression(kiln_network *n)
     static const float corners[] = {0.0F, 0.0F, 1.0F, 1.0F, 0.0F, 0.1F, 1.0F, 1.1F,
                                     0.0F, 5.0F, 1.0F, 6.0F, 0.0F, 5.1F, 1.0F, 6.1F};
     kiln_tensor_id boxes, scores, y;
-    kiln_nms_options options = KILN_NMS_OPTIONS_INIT;
-    options.max_boxes = 3;
-    options.iou_threshold = 0.5F;
+    kiln_nms_options options = KILN_NMS_OPTIONS(.max_boxes = 3, .iou_threshold = 0.5F);
     TRY(layer_weights(n, "boxes", F, KILN_SHAPE(1, 4, 4), corners, &boxes));
     TRY(layer_input(n, "x", F, KILN_SHAPE(1, 2, 4), &scores));
     TRY(kiln_network_add_nms(n, "y", boxes, scores, &options, &y));

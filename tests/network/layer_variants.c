@@ -48,9 +48,8 @@ static bool is_same(int mode)
 
 static kiln_convolution_options convolution_form(int mode, int64_t groups, bool wide)
 {
-    kiln_convolution_options options = KILN_CONVOLUTION_OPTIONS_INIT;
-    options.padding_mode = (kiln_padding_mode)mode;
-    options.groups = groups;
+    kiln_convolution_options options =
+        KILN_CONVOLUTION_OPTIONS(.padding_mode = (kiln_padding_mode)mode, .groups = groups);
     for (int d = 0; d < KILN_MAX_SPATIAL; d++) {
         options.strides[d] = wide ? 1 : 2;
         options.dilations[d] = wide && !is_same(mode) ? 2 : 1;

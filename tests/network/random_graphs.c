@@ -73,8 +73,7 @@ static size_t count_unseen(void)
         const layer_case *each = &layer_cases[i / 3];
         const kln_onnx_model *model = NULL;
         kiln_network *network = NULL;
-        kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
-        options.opset = opsets[i % 3];
+        kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = opsets[i % 3]);
         if (options.opset >= each->oldest && strcmp(each->name, "by_name") != 0 &&
             kiln_network_create(&options, &network) == KILN_OK && each->build(network) == KILN_OK &&
             kln_network_model(network, &model) == KILN_OK) {
@@ -149,11 +148,11 @@ static kiln_optimization optimization_of(const kiln_network *network, uint64_t s
 
 static kiln_status start(const kiln_network *network, const char *backend, uint64_t seed, run *out)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
-    options.threads = 1;
-    options.optimization = strcmp(backend, "reference") == 0 ? KILN_OPTIMIZATION_DEFAULT
-                                                             : optimization_of(network, seed);
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = backend, .threads = 1,
+                           .optimization = strcmp(backend, "reference") == 0
+                                               ? KILN_OPTIMIZATION_DEFAULT
+                                               : optimization_of(network, seed));
     kiln_status status = kiln_engine_build(network, &options, &out->engine);
     if (status == KILN_OK) {
         status = kiln_context_create(out->engine, NULL, &out->context);

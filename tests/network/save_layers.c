@@ -14,9 +14,7 @@ static kiln_status save(const layer_case *each, int opset, const char *folder)
 {
     char path[4096];
     kiln_network *network = NULL;
-    kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
-    options.opset = opset;
-    options.name = each->name;
+    kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = opset, .name = each->name);
     kiln_status status = kiln_network_create(&options, &network);
     if (status == KILN_OK) {
         status = each->build(network);

@@ -93,9 +93,7 @@ static kiln_buffer_request right_buffer_request(void)
 
 static kiln_attribute right_attribute(void)
 {
-    kiln_attribute attribute = KILN_ATTRIBUTE_INIT;
-    attribute.name = "axis";
-    return attribute;
+    return KILN_ATTRIBUTE(.name = "axis");
 }
 
 static kiln_mock_options right_mock(void)
@@ -106,13 +104,8 @@ static kiln_mock_options right_mock(void)
         .struct_size = sizeof x, .name = "x", .dtype = KILN_DTYPE_FLOAT32, .shape = KILN_SHAPE(1)};
     y = x;
     y.name = "y";
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-    options.inputs = &x;
-    options.input_count = 1;
-    options.outputs = &y;
-    options.output_count = 1;
-    options.handler = run_nothing;
-    return options;
+    return KILN_MOCK_OPTIONS(.inputs = &x, .input_count = 1, .outputs = &y, .output_count = 1,
+                             .handler = run_nothing);
 }
 
 static kiln_engine *right_engine(void)
@@ -164,9 +157,7 @@ static kiln_network *right_network(void)
 
 static kiln_precision_options right_precision(void)
 {
-    kiln_precision_options options = KILN_PRECISION_OPTIONS_INIT;
-    options.precision = KILN_PRECISION_FP16;
-    return options;
+    return KILN_PRECISION_OPTIONS(.precision = KILN_PRECISION_FP16);
 }
 
 static kiln_precision_report *right_precision_report(void)

@@ -100,10 +100,8 @@ static void build(const char *weights, const char *backend, kiln_switch share, c
 {
     kiln_engine *engine = NULL;
     kiln_allocation_counters before;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
-    options.threads = 1;
-    options.share_weights = share;
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = backend, .threads = 1, .share_weights = share);
     kiln_get_allocation_counters(&before);
     kiln_network *network = products(weights);
     require(kiln_engine_build(network, &options, &engine));
@@ -163,11 +161,14 @@ static void make_external(const char *path, const char *data_path, uint64_t size
 {
     kln_onnx_model *model = NULL;
     int64_t dim = (int64_t)(size / 4);
-    kln_onnx_tensor tensor = {.name = "w", .dtype = KILN_DTYPE_FLOAT32, .rank = 1, .dims = &dim};
-    tensor.wire_dtype = kln_onnx_wire_dtype(KILN_DTYPE_FLOAT32);
-    tensor.is_external = true;
-    tensor.location = strrchr(data_path, '/') + 1;
-    tensor.external_length = size;
+    kln_onnx_tensor tensor = {.name = "w",
+                              .dtype = KILN_DTYPE_FLOAT32,
+                              .rank = 1,
+                              .dims = &dim,
+                              .wire_dtype = kln_onnx_wire_dtype(KILN_DTYPE_FLOAT32),
+                              .is_external = true,
+                              .location = strrchr(data_path, '/') + 1,
+                              .external_length = size};
     require(kln_onnx_model_create(&model));
     model->ir_version = 8;
     model->graph.name = "g";

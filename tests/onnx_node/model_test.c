@@ -118,8 +118,7 @@ static void fill(const feed *f, int64_t count, void *data)
 
 static bool open_session(const char *backend, const char *path, const model *m, session *s)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend);
     random_state = 7;
     if (kiln_engine_build_file(path, &options, &s->engine) != KILN_OK ||
         kiln_context_create(s->engine, NULL, &s->context) != KILN_OK) {

@@ -273,9 +273,8 @@ static bool run_data(kiln_engine *engine, const char *folder, char *why, size_t 
 static bool run_test(const char *backend, const char *folder, char *why, size_t room)
 {
     char path[4096];
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
-    options.backend = backend;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend);
     (void)snprintf(path, sizeof path, "%s/model.onnx", folder);
     if (kiln_engine_build_file(path, &options, &engine) != KILN_OK) {
         (void)snprintf(why, room, "%s", kiln_error_message());

@@ -85,8 +85,7 @@ static void send_text(const char *text)
 static void send_check(kiln_span model)
 {
     kiln_issue_list *issues = NULL;
-    kiln_check_options options = KILN_CHECK_OPTIONS_INIT;
-    options.backend = backend;
+    kiln_check_options options = KILN_CHECK_OPTIONS(.backend = backend);
     const char *first = "";
     int64_t errors = 0;
     if (kiln_check_bytes(model, NULL, &options, &issues) != KILN_OK) {
@@ -181,9 +180,7 @@ static bool can_be_shown(const request *r)
 
 static int run(request *r, kiln_span model)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
-    options.threads = 1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend, .threads = 1);
     if (only_checks) {
         return STAGE_BUILD;
     }

@@ -60,9 +60,7 @@ int main(int count, char **arguments)
         (void)fprintf(stderr, "usage: %s MODEL FOLDER...\n", arguments[0]);
         return 2;
     }
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "onnxruntime";
-    options.threads = 1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime", .threads = 1);
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
     require(kiln_engine_build_file(arguments[1], &options, &engine));

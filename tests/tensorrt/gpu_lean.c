@@ -103,9 +103,7 @@ static void refuse(const trt_library *library, trt_Runtime *runtime, trt_error_r
 /* The same as Kiln explains it. */
 static void refuse_publicly(const char *library, const char *what, kiln_span bytes)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "tensorrt";
-    options.library = library;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "tensorrt", .library = library);
     const kiln_model plan = {.bytes = bytes};
     void *engine = NULL;
     const kiln_status status = kln_backend_tensorrt.engine.load(&plan, &options, &engine);
@@ -146,9 +144,7 @@ static void check_plans(const trt_library *library, trt_Runtime *runtime,
 
 static void load(const char *library, const char *plan)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "tensorrt";
-    options.library = library;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "tensorrt", .library = library);
     kiln_engine *engine = NULL;
     check(kiln_engine_load(plan, &options, &engine) == KILN_OK, plan, kiln_error_message());
     kiln_engine_release(engine);

@@ -78,13 +78,10 @@ static double milliseconds(clockid_t clock)
 static void build(const request *r, const char *library, int32_t capability)
 {
     const kiln_profile profile = {.inputs = r->inputs, .input_count = r->input_count};
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "tensorrt";
-    options.library = library;
-    options.compute_capabilities = &capability;
-    options.compute_capability_count = 1;
-    options.profiles = &profile;
-    options.profile_count = r->input_count > 0 ? 1 : 0;
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = "tensorrt", .library = library,
+                           .compute_capabilities = &capability, .compute_capability_count = 1,
+                           .profiles = &profile, .profile_count = r->input_count > 0 ? 1 : 0);
     kiln_engine *engine = NULL;
     const double begin = milliseconds(CLOCK_MONOTONIC);
     const double cpu = milliseconds(CLOCK_PROCESS_CPUTIME_ID);

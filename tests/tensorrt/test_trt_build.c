@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <malloc.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "backends/kln_backends.h"
 #include "trt_test.h"
@@ -421,8 +417,7 @@ TEST(a_job_keeps_its_limits)
     const uint64_t whole = progress.nanoseconds;
     assert_fails(KILN_ERROR_CANCELLED, job(NULL, 2, library, &progress), "cancelled");
     assert_true(progress.nanoseconds < whole * 4);
-    kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
-    limits.milliseconds = 20;
+    kiln_build_limits limits = KILN_BUILD_LIMITS(.milliseconds = 20);
     assert_fails(KILN_ERROR_TIMEOUT, job(&limits, -1, library, &progress), "20 are allowed");
     limits = KILN_BUILD_LIMITS_INIT;
     limits.memory_bytes = 1 << 20;

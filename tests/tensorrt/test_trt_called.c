@@ -3,10 +3,6 @@
  * Callbacks that the real libraries make without running anything: logger, error recorder, progress
  * monitor, stream writer, and a parser's errors.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "backends/kln_backends.h"
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_library.h"

@@ -2,10 +2,6 @@
 /*
  * Networks of Kiln's builder in every precision, built by the real libraries.
  */
-#include <string.h>
-
-#include <kiln/layers.h>
-
 #include "base/kln_base.h"
 
 #include "trt_test.h"
@@ -83,8 +79,7 @@ static kiln_tensor_id scales(kiln_network *network, const char *name, kiln_shape
 static kiln_network *begin(int32_t opset)
 {
     kiln_network *network = NULL;
-    kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
-    options.opset = opset;
+    kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = opset);
     assert_ok(kiln_network_create(&options, &network));
     return network;
 }

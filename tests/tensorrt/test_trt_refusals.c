@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-#include <string.h>
-
 #include "backends/kln_backends.h"
 #include "backends/tensorrt/trt_device.h"
 #include "backends/tensorrt/trt_library.h"
@@ -162,8 +159,7 @@ TEST(the_lean_runtime_says_what_it_is)
         /* Without a GPU it gives the address 0x228 instead of NULL. */
         static const unsigned char bytes[64] = "ftrt";
         const kiln_model plan = {.bytes = {bytes, sizeof bytes}};
-        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-        options.library = library;
+        kiln_build_options options = KILN_BUILD_OPTIONS(.library = library);
         void *engine = NULL;
         const kiln_status loaded = kln_backend_tensorrt.engine.load(&plan, &options, &engine);
         assert_int_equal(loaded, has_device() ? KILN_ERROR_MALFORMED : KILN_ERROR_NO_DEVICE);

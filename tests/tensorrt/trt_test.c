@@ -2,10 +2,6 @@
 #include "trt_test.h"
 
 #include <glob.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "backends/tensorrt/trt_library.h"
 #include "base/kln_base.h"

@@ -6,8 +6,6 @@
 #ifndef TRT_TEST_H
 #define TRT_TEST_H
 
-#include <kiln/kiln.h>
-
 #include "kiln_test.h"
 
 /* With KILN_TEST_REAL_TENSORRT the same files run on a GPU, over the one library that KILN_TENSORRT

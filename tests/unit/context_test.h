@@ -6,8 +6,6 @@
 #ifndef CONTEXT_TEST_H
 #define CONTEXT_TEST_H
 
-#include <kiln/kiln.h>
-
 #include "kiln_test.h"
 
 static inline kiln_tensor floats(float *data, int64_t count)
@@ -19,11 +17,9 @@ static inline kiln_tensor floats(float *data, int64_t count)
 /* A context over the network on the reference executor; the engine is the caller's. */
 static inline kiln_context *open_reference(const kiln_network *network, kiln_engine **engine)
 {
-    kiln_build_options by = KILN_BUILD_OPTIONS_INIT;
-    by.backend = "reference";
+    kiln_build_options by = KILN_BUILD_OPTIONS(.backend = "reference");
     assert_ok(kiln_engine_build(network, &by, engine));
-    kiln_context *context = context_on(*engine);
-    return context;
+    return context_on(*engine);
 }
 
 static inline kiln_context_counters counters_of(kiln_context *context)

@@ -8,8 +8,6 @@
 #define FAKE_CUDA_TEST_H
 
 #include <dlfcn.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "cuda/kln_cuda.h"
 #include "kiln_test.h"

@@ -10,10 +10,6 @@
 #ifndef FAKE_TENSORRT_TEST_H
 #define FAKE_TENSORRT_TEST_H
 
-#include <stdio.h>
-
-#include <kiln/kiln.h>
-
 #include "small_models.h"
 
 #ifdef KILN_TEST_REAL_TENSORRT
@@ -102,9 +98,8 @@ static inline void trt_fail_at(size_t layout, long which, long null)
 
 static inline kiln_build_options fake_options(size_t layout)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "tensorrt";
-    options.library = fake_folder(layout);
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = "tensorrt", .library = fake_folder(layout));
     set("KILN_FAKE_TENSORRT", fake_layouts[layout].version);
     return options;
 }

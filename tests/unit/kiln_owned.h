@@ -49,9 +49,7 @@ KILN_TEST_ENDS(stream, kiln_stream_destroy)
 
 static inline kiln_build_options backend_options(const char *backend)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = backend;
-    return options;
+    return KILN_BUILD_OPTIONS(.backend = backend);
 }
 
 /* With default options, and with these. */

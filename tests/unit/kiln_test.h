@@ -11,11 +11,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
-#include <kiln/memory.h>
-#include <kiln/status.h>
+#include <kiln/kiln.h>
 
 #include "kiln_owned.h"
 

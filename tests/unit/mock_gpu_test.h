@@ -7,10 +7,6 @@
 #define MOCK_GPU_TEST_H
 
 #include <stdatomic.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "context_test.h"
 #include "fake_cuda_test.h"
@@ -100,10 +96,8 @@ static inline kiln_status create_engine(kiln_mock_options options, kiln_engine *
 /* An engine on the CPU has no `enqueue`. */
 static inline kiln_mock_options options_of(behaviour *how)
 {
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-    options.handler = run_now;
-    options.enqueue = run_later;
-    options.user = how;
+    kiln_mock_options options =
+        KILN_MOCK_OPTIONS(.handler = run_now, .enqueue = run_later, .user = how);
     return options;
 }
 

@@ -7,8 +7,6 @@
 #ifndef ORT_TEST_H
 #define ORT_TEST_H
 
-#include <kiln/kiln.h>
-
 #include "context_test.h"
 #include "small_models.h"
 
@@ -16,8 +14,7 @@ static kiln_build_options options;
 
 static inline kiln_engine *build(kiln_span model)
 {
-    kiln_engine *engine = built_bytes(model, &options);
-    return engine;
+    return built_bytes(model, &options);
 }
 
 static inline kiln_context *open_context(kiln_span model)

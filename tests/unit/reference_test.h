@@ -7,11 +7,6 @@
 #define REFERENCE_TEST_H
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "backends/kln_backends.h"
 #include "backends/reference/ref_internal.h"
@@ -47,8 +42,7 @@ static inline kiln_status build(kiln_span bytes, kiln_engine **engine)
 static inline kiln_context *context_of(kiln_span bytes, kiln_engine **engine)
 {
     assert_ok(build(bytes, engine));
-    kiln_context *context = context_on(*engine);
-    return context;
+    return context_on(*engine);
 }
 
 static inline void finish(kiln_engine *engine, kiln_context *context)

@@ -7,7 +7,6 @@
 #define SCHEDULER_TEST_H
 
 #include <pthread.h>
-#include <stdio.h>
 
 #include "kiln_test.h"
 
@@ -94,17 +93,12 @@ static inline kiln_engine *engine_of(play *self, int64_t rows, int64_t columns)
                       .shape = KILN_SHAPE(rows, columns),
                       .dim_names = {"n", "c"}};
     kiln_binding y = x;
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     y.name = "y";
     y.is_input = false;
-    options.inputs = &x;
-    options.input_count = 1;
-    options.outputs = &y;
-    options.output_count = 1;
-    options.handler = run;
-    options.user = self;
-    options.fail_every = self->fail_every;
+    kiln_mock_options options =
+        KILN_MOCK_OPTIONS(.inputs = &x, .input_count = 1, .outputs = &y, .output_count = 1,
+                          .handler = run, .user = self, .fail_every = self->fail_every);
     assert_ok(kiln_engine_create_mock(&options, &engine));
     return engine;
 }
@@ -113,11 +107,10 @@ static inline kiln_scheduler *scheduler_of(play *self, int64_t rows, kiln_schedu
                                            int64_t max_batch, uint64_t delay)
 {
     owned_engine engine = engine_of(self, rows, KILN_DYNAMIC);
-    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
     kiln_scheduler *scheduler = NULL;
-    options.schedule = schedule;
-    options.max_batch = max_batch;
-    options.delay_nanoseconds = delay;
+    kiln_scheduler_options options =
+        KILN_SCHEDULER_OPTIONS(.schedule = schedule, .max_batch = max_batch,
+                               .delay_nanoseconds = delay);
     assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
     return scheduler;
 }
@@ -197,8 +190,7 @@ static inline kiln_scheduler_counters counted(kiln_scheduler *scheduler)
 /* A request that runs until `hold(self, false)`. */
 static inline kiln_request *occupy(play *self, kiln_scheduler *scheduler, const rows_of *data)
 {
-    kiln_request_options at_once = KILN_REQUEST_OPTIONS_INIT;
-    at_once.schedule = KILN_SCHEDULE_LATENCY;
+    kiln_request_options at_once = KILN_REQUEST_OPTIONS(.schedule = KILN_SCHEDULE_LATENCY);
     hold(self, true);
     kiln_request *request = submit(scheduler, data, true, &at_once);
     wait_for_runs(self, 1);

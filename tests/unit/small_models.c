@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "small_models.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "kiln_test.h"
 
 /* --- the wire format: https://protobuf.dev/programming-guides/encoding/ --- */

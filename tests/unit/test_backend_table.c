@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A backend from outside: this file sees public headers only, as an author would. */
-#include <stdlib.h>
-#include <string.h>
 
 #define KILN_UNSTABLE_API
-#include <kiln/kiln.h>
 #include <kiln/unstable/backend_table.h>
 
 #include "kiln_test.h"
@@ -174,7 +171,6 @@ static kiln_network *network_of_one(void)
 TEST(a_backend_from_outside_builds_and_runs)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     const unsigned char bytes[] = {7, 1, 2};
     const size_t count = kiln_backend_count();
@@ -183,8 +179,7 @@ TEST(a_backend_from_outside_builds_and_runs)
     assert_int_equal(kiln_backend_count(), count + 1);
     assert_ok(kiln_backend_get(count, &info));
     assert_string_equal(info.name, "twice");
-    options.backend = "twice";
-    options.library = "/opt/twice.so";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "twice", .library = "/opt/twice.so");
     assert_ok(kiln_engine_build_bytes((kiln_span){bytes, sizeof bytes}, &options, &engine));
     assert_string_equal(seen_library, "/opt/twice.so");
     assert_int_equal(seen_bytes, sizeof bytes);
@@ -200,10 +195,9 @@ TEST(a_backend_from_outside_builds_and_runs)
 /* What it is given of a network is the model that the network saves. */
 TEST(a_network_comes_as_onnx)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_network *network = network_of_one();
     kiln_engine *engine = NULL;
-    options.backend = "twice";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "twice");
     assert_ok(kiln_engine_build(network, &options, &engine));
     assert_int_equal(seen_first, 0x08); /* ModelProto.ir_version */
     assert_in_range(seen_bytes, 40, 400);
@@ -214,10 +208,8 @@ TEST(a_network_comes_as_onnx)
 /* Options that only others take are refused for it by name. */
 TEST(options_of_others_are_refused)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
-    options.backend = "twice";
-    options.workspace_bytes = 1 << 20;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "twice", .workspace_bytes = 1 << 20);
     assert_fails(KILN_ERROR_UNSUPPORTED,
                  kiln_engine_build_bytes((kiln_span){"abc", 3}, &options, &engine), "twice");
 }

@@ -1,8 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "base/kln_base.h"
 #include "kiln_test.h"
 

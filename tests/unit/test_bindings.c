@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls that bindings of other languages need. */
-#include <string.h>
-
-#include <kiln/kiln.h>
-
 #include "kiln_test.h"
 
 static kiln_context *open_negation(kiln_engine **engine)
@@ -12,8 +8,7 @@ static kiln_context *open_negation(kiln_engine **engine)
     kiln_context *context = NULL;
     kiln_tensor_id x;
     kiln_tensor_id y;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     assert_ok(kiln_network_create(NULL, &network));
     assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(2), NULL, &x));
     assert_ok(kiln_network_add_unary(network, "y", KILN_UNARY_NEG, x, &y));

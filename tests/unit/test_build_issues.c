@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A build that fails because of the network gives everything that is wrong with it. */
-#include <string.h>
-
 #include "fake_tensorrt_test.h"
 
 static small_graph graph;
@@ -114,8 +112,7 @@ TEST(another_failure_leaves_no_list)
 {
     owned_engine engine = NULL;
     kiln_issue_list *issues = (kiln_issue_list *)(void *)&engine;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.issues = &issues;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.issues = &issues);
     assert_status(KILN_ERROR_NOT_FOUND, kiln_engine_build_file("/no/such", &options, &engine));
     assert_null(issues);
     options.backend = "nobody";

@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <kiln/kiln.h>
 
 #include "base/kln_base.h"
 #include "kiln_test.h"
@@ -19,8 +14,7 @@ static bool installed(void)
 
 static kiln_build_options reference(void)
 {
-    kiln_build_options options = backend_options("reference");
-    return options;
+    return backend_options("reference");
 }
 
 static kiln_build *start(void)
@@ -84,8 +78,7 @@ TEST(what_cannot_start_says_so_at_once)
     kiln_build_limits limits = {.struct_size = 3};
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
                   kiln_build_start_bytes((kiln_span){"x", 1}, NULL, &limits, &build));
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.device = -1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.device = -1);
     assert_status(KILN_ERROR_INVALID_ARGUMENT,
                   kiln_build_start_bytes((kiln_span){"x", 1}, &options, NULL, &build));
     kiln_build_cancel(NULL);
@@ -98,8 +91,7 @@ TEST(a_job_that_is_too_late_has_no_engine)
         skip();
     }
     const kiln_build_options options = reference();
-    kiln_build_limits limits = KILN_BUILD_LIMITS_INIT;
-    limits.milliseconds = 1;
+    kiln_build_limits limits = KILN_BUILD_LIMITS(.milliseconds = 1);
     kiln_build *build = NULL;
     assert_ok(kiln_build_start_file(MODEL, &options, &limits, &build));
     kiln_engine *engine = NULL;

@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of build options, and what is made of it: checks, copies and texts. */
-#include <stdio.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
-
 #include "kiln_test.h"
 #include "options/kln_options.h"
 

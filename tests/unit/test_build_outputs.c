@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is inferred of a network under construction is told, and goes into the file. */
-#include <stdio.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
-
 #include "kiln_test.h"
 
 /* y = relu(x) x [batch, 8]; s = softmax of a product [batch, 3]. */

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
-#include <stdio.h>
-#include <string.h>
 #include <time.h>
-
-#include <kiln/kiln.h>
 
 #include "fake_cuda_test.h"
 #include "graph_maker.h"
@@ -151,8 +147,7 @@ TEST(a_run_has_a_limit_of_time)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
         seat s;
-        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-        options.run_milliseconds = 30;
+        kiln_context_options options = KILN_CONTEXT_OPTIONS(.run_milliseconds = 30);
         take_seat(&s, backends[i], false, &options);
         for (int round = 0; round < 2; round++) {
             s.trips = ENDLESS;
@@ -172,8 +167,7 @@ TEST(a_run_has_a_limit_of_time)
 TEST(a_run_has_a_limit_of_memory)
 {
     seat s;
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.run_memory_bytes = 1 << 20;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.run_memory_bytes = 1 << 20);
     take_seat(&s, "reference", true, &options);
     for (int round = 0; round < 3; round++) {
         s.trips = ENDLESS;
@@ -193,15 +187,13 @@ static kiln_status do_nothing(void *user, kiln_mock_run *run, char message[1024]
 
 TEST(what_cannot_be_kept_is_refused)
 {
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     owned_context context = NULL;
     owned_engine engine = make_engine("onnxruntime", false);
-    options.run_memory_bytes = 1;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.run_memory_bytes = 1);
     assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context),
                  "run_memory_bytes");
     kiln_engine_release(engine);
-    kiln_mock_options mock = KILN_MOCK_OPTIONS_INIT;
-    mock.handler = do_nothing;
+    kiln_mock_options mock = KILN_MOCK_OPTIONS(.handler = do_nothing);
     assert_ok(kiln_engine_create_mock(&mock, &engine));
     options.run_memory_bytes = 0;
     options.run_milliseconds = 1;
@@ -228,8 +220,7 @@ TEST(cancelling_at_any_moment_does_no_harm)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(backends); i++) {
         seat s;
-        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-        options.run_milliseconds = 10000;
+        kiln_context_options options = KILN_CONTEXT_OPTIONS(.run_milliseconds = 10000);
         take_seat(&s, backends[i], false, &options);
         canceller other = {.context = s.context};
         pthread_t threads[2];
@@ -257,15 +248,13 @@ TEST(cancelling_at_any_moment_does_no_harm)
 FAKE_TEST(a_loop_on_a_gpu_is_stopped)
 {
     kiln_backend_info info = {.struct_size = sizeof info};
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_context_options limits = KILN_CONTEXT_OPTIONS_INIT;
     seat s;
     assert_ok(kiln_backend_choose("onnxruntime", &info));
     set("FAKE_ORT_REAL", info.library);
-    options.backend = "onnxruntime";
-    options.library = kiln_test_built("fake/cudaort");
-    options.provider = KILN_PROVIDER_CUDA;
-    options.threads = 1;
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = "onnxruntime", .library = kiln_test_built("fake/cudaort"),
+                           .provider = KILN_PROVIDER_CUDA, .threads = 1);
     limits.graphs = KILN_GRAPH_OFF;
     limits.stop_waiting = true;
     limits.run_milliseconds = 30;

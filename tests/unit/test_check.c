@@ -1,8 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <kiln/kiln.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "graph_maker.h"
 #include "kiln_test.h"
 
@@ -52,8 +48,7 @@ TEST(options_are_read)
     kiln_issue_list *issues = NULL;
     kln_text bytes = write_model("Softmax");
     const kiln_span model = {bytes.data, bytes.size};
-    kiln_check_options options = KILN_CHECK_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_check_options options = KILN_CHECK_OPTIONS(.backend = "reference");
     assert_ok(kiln_check_bytes(model, NULL, &options, &issues));
     assert_int_equal(0, kiln_issue_list_count(issues));
     kiln_issue_list_destroy(issues);
@@ -117,9 +112,7 @@ static kiln_status check_once(void *user)
                                 .max = KILN_SHAPE(4, 5, 9)};
     const kiln_profile profiles[] = {{.inputs = &input, .input_count = 1},
                                      {.inputs = &input, .input_count = 1}};
-    kiln_check_options options = KILN_CHECK_OPTIONS_INIT;
-    options.profiles = profiles;
-    options.profile_count = 2;
+    kiln_check_options options = KILN_CHECK_OPTIONS(.profiles = profiles, .profile_count = 2);
     kiln_issue_list *issues = NULL;
     const kiln_status status =
         kiln_check_bytes((kiln_span){bytes->data, bytes->size}, NULL, &options, &issues);

@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "kiln_test.h"
 #include "ops/kln_ops.h"
@@ -38,13 +34,9 @@ static kiln_engine *engine_of(const char *output, kiln_dtype dtype, kiln_shape s
     const kiln_binding input = {sizeof input,  "x",    true, KILN_DTYPE_FLOAT32,
                                 KILN_SHAPE(2), {NULL}, {0}};
     const kiln_binding result = {sizeof result, output, false, dtype, shape, {NULL}, {0}};
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-    options.inputs = &input;
-    options.input_count = 1;
-    options.outputs = &result;
-    options.output_count = 1;
-    options.handler = say;
-    options.user = what;
+    kiln_mock_options options =
+        KILN_MOCK_OPTIONS(.inputs = &input, .input_count = 1, .outputs = &result, .output_count = 1,
+                          .handler = say, .user = what);
     return kiln_engine_create_mock(&options, &engine) == KILN_OK ? engine : NULL;
 }
 
@@ -207,11 +199,9 @@ TEST(long_integers_are_exact)
     const kiln_binding result = {sizeof result, "y",    false, KILN_DTYPE_INT64,
                                  KILN_SHAPE(2), {NULL}, {0}};
     for (size_t i = 0; i < 2; i++) {
-        kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-        options.outputs = &result;
-        options.output_count = 1;
-        options.handler = say_large;
-        options.user = (void *)(uintptr_t)numbers[i];
+        kiln_mock_options options =
+            KILN_MOCK_OPTIONS(.outputs = &result, .output_count = 1, .handler = say_large,
+                              .user = (void *)(uintptr_t)numbers[i]);
         assert_ok(kiln_engine_create_mock(&options, &engines[i]));
     }
     assert_ok(kiln_compare_engines(engines[0], engines[1], NULL, &comparison));
@@ -278,11 +268,10 @@ static kiln_network *chain(int before, bool is_open)
 
 TEST(the_first_difference_is_found)
 {
-    kiln_build_options found = KILN_BUILD_OPTIONS_INIT;
     kiln_build_options expected = KILN_BUILD_OPTIONS_INIT;
     kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
     kiln_comparison *comparison = NULL;
-    found.backend = "onnxruntime";
+    kiln_build_options found = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
     expected.backend = "reference";
     const char *path = kiln_test_path("chain.onnx");
     for (int before = 0; before < 4; before++) {
@@ -319,11 +308,10 @@ TEST(the_first_difference_is_found)
 
 TEST(inputs_are_given_or_made)
 {
-    kiln_build_options build = KILN_BUILD_OPTIONS_INIT;
     kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
     kiln_comparison *comparison = NULL;
     owned_network network = chain(1, true);
-    build.backend = "reference";
+    kiln_build_options build = KILN_BUILD_OPTIONS(.backend = "reference");
     assert_fails(KILN_ERROR_SHAPE, kiln_compare(network, &build, &build, NULL, &comparison),
                  "\"x\" has the shape ?x256");
     static float ones[3 * 256];
@@ -364,11 +352,8 @@ TEST(each_type_is_filled)
         const kiln_compare_options options = KILN_COMPARE_OPTIONS_INIT;
         owned_engine engine = NULL;
         told what = {{0}, 0};
-        kiln_mock_options mock = KILN_MOCK_OPTIONS_INIT;
-        mock.inputs = &input;
-        mock.input_count = 1;
-        mock.handler = say;
-        mock.user = &what;
+        kiln_mock_options mock =
+            KILN_MOCK_OPTIONS(.inputs = &input, .input_count = 1, .handler = say, .user = &what);
         assert_ok(kiln_engine_create_mock(&mock, &engine));
         assert_ok(kln_compare_inputs_make((kiln_engine *[2]){engine, engine}, &options, &inputs));
         const unsigned char *bytes = inputs.tensors[0].tensor.data;

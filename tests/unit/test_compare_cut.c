@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-#include <string.h>
 #include <time.h>
-
-#include <kiln/kiln.h>
 
 #include "graph_maker.h"
 #include "kiln_test.h"
@@ -72,10 +68,9 @@ static const char *const names[] = {"a",        "left",   "right",   "doubled", 
 
 static kiln_engine *engine_of(kln_onnx_model *model)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     const kiln_model of = {.graph = model};
     kiln_engine *engine = NULL;
-    options.backend = "reference";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     assert_ok(kln_engine_make(&of, &options, false, NULL, &engine));
     return engine;
 }

@@ -2,9 +2,6 @@
 /* Quantized tensors are compared in steps of their quantization: which tensors are quantized, how
  * far a step is for each element, and what passes. */
 #include <math.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "graph_maker.h"
 #include "kiln_test.h"
@@ -129,13 +126,9 @@ static kiln_engine *engine_of(kiln_dtype dtype, told *what)
     const kiln_binding input = {sizeof input,  "x",    true, KILN_DTYPE_INT8,
                                 KILN_SHAPE(3), {NULL}, {0}};
     const kiln_binding output = {sizeof output, "y", false, dtype, KILN_SHAPE(3), {NULL}, {0}};
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-    options.inputs = &input;
-    options.input_count = 1;
-    options.outputs = &output;
-    options.output_count = 1;
-    options.handler = say;
-    options.user = what;
+    kiln_mock_options options =
+        KILN_MOCK_OPTIONS(.inputs = &input, .input_count = 1, .outputs = &output, .output_count = 1,
+                          .handler = say, .user = what);
     assert_ok(kiln_engine_create_mock(&options, &engine));
     return engine;
 }

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "context_test.h"
 
@@ -43,15 +39,10 @@ static kiln_engine *make_engine(void *user, uint64_t fail_every, uint64_t latenc
                                      .name = "total",
                                      .dtype = KILN_DTYPE_FLOAT32,
                                      .shape = KILN_SHAPE(1)}};
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-    options.inputs = &input;
-    options.input_count = 1;
-    options.outputs = outputs;
-    options.output_count = 2;
-    options.handler = doubling;
-    options.user = user;
-    options.fail_every = fail_every;
-    options.latency_nanoseconds = latency;
+    kiln_mock_options options =
+        KILN_MOCK_OPTIONS(.inputs = &input, .input_count = 1, .outputs = outputs, .output_count = 2,
+                          .handler = doubling, .user = user, .fail_every = fail_every,
+                          .latency_nanoseconds = latency);
     kiln_engine *engine = NULL;
     assert_ok(kiln_engine_create_mock(&options, &engine));
     return engine;
@@ -424,8 +415,7 @@ static void *run_in_thread(void *context)
 
 TEST(a_second_thread_is_told_that_the_context_is_busy)
 {
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-    options.handler = waiting;
+    kiln_mock_options options = KILN_MOCK_OPTIONS(.handler = waiting);
     kiln_engine *engine = NULL;
     assert_ok(kiln_engine_create_mock(&options, &engine));
     kiln_context *contexts[2];
@@ -467,12 +457,9 @@ static kiln_status whole_life(void *user)
     kiln_binding outputs[2] = {binding, binding};
     outputs[0].name = "y";
     outputs[1].name = "total";
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-    options.inputs = &binding;
-    options.input_count = 1;
-    options.outputs = outputs;
-    options.output_count = 2;
-    options.handler = doubling;
+    kiln_mock_options options =
+        KILN_MOCK_OPTIONS(.inputs = &binding, .input_count = 1, .outputs = outputs,
+                          .output_count = 2, .handler = doubling);
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
     kiln_status status = kiln_engine_create_mock(&options, &engine);
@@ -499,9 +486,7 @@ TEST(the_mock_checks_its_options)
 {
     kiln_engine *engine = NULL;
     kiln_binding binding = {.struct_size = sizeof binding, .dtype = KILN_DTYPE_FLOAT32};
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-    options.handler = doubling;
-    options.input_count = 1;
+    kiln_mock_options options = KILN_MOCK_OPTIONS(.handler = doubling, .input_count = 1);
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_create_mock(&options, &engine));
     options.inputs = &binding;
     assert_fails(KILN_ERROR_NULL_ARGUMENT, kiln_engine_create_mock(&options, &engine), "name");
@@ -517,8 +502,7 @@ TEST(the_mock_checks_its_options)
 TEST(build_options_are_checked)
 {
     kiln_engine *engine = NULL;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.threads = -1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.threads = -1);
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file("x", &options, &engine),
                  "threads is -1; it must be 0 to 4096");
     options = KILN_BUILD_OPTIONS_INIT;

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-
 #include "fake_cuda_test.h"
 
 /* --- the driver --- */

@@ -62,12 +62,11 @@ FAKE_TEST(memory_and_streams_of_another_device_are_refused)
     kiln_context *context = NULL;
     kiln_tensor x;
     const kiln_shape shape = KILN_SHAPE(8);
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     begin_places(places);
     assert_ok(kiln_buffer_create(KILN_LOCATION_DEVICE, 2, 32, &buffer));
     assert_ok(kiln_buffer_tensor(buffer, 0, KILN_DTYPE_FLOAT32, &shape, &x));
     kiln_stream *stream = stream_on(2);
-    options.stream = stream;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.stream = stream);
     assert_fails(KILN_ERROR_INVALID_ARGUMENT,
                  kiln_context_create(places[1].engine, &options, &context),
                  "the stream is of device 2, the engine of device 1");
@@ -188,8 +187,7 @@ FAKE_TEST(threads_use_all_devices_at_once)
         run_and_check(places[i % DEVICES].context, x, 8, 1);
     }
     for (int32_t i = 0; i < DEVICES; i++) {
-        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-        options.graphs = KILN_GRAPH_OFF;
+        kiln_context_options options = KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_OFF);
         kiln_context_destroy(places[i].context);
         assert_ok(kiln_context_create(places[i].engine, &options, &places[i].context));
         assert_int_equal(pthread_create(&threads[i], NULL, run_many, places[i].context), 0);
@@ -236,9 +234,7 @@ FAKE_TEST(a_context_works_on_pieces_of_a_pool)
     kiln_tensor y;
     const kiln_shape shape = KILN_SHAPE(8);
     const kiln_shape large = KILN_SHAPE(80000);
-    kiln_pool_options options = KILN_POOL_OPTIONS_INIT;
-    options.location = KILN_LOCATION_PINNED;
-    options.device = 1;
+    kiln_pool_options options = KILN_POOL_OPTIONS(.location = KILN_LOCATION_PINNED, .device = 1);
     assert_ok(kiln_pool_create(&options, &pool));
     owned_context context = context_on(engine);
     for (int i = 0; i < 4; i++) {
@@ -283,9 +279,8 @@ FAKE_TEST(a_plan_is_bound_in_one_call)
     const kiln_shape small = KILN_SHAPE(4);
     const kiln_shape large = KILN_SHAPE(17);
     const kiln_buffer_request wrong = {"z", KILN_DTYPE_FLOAT32, KILN_SHAPE(1)};
-    kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS_INIT;
-    options.location = KILN_LOCATION_PINNED;
-    options.device = 2;
+    kiln_buffer_plan_options options =
+        KILN_BUFFER_PLAN_OPTIONS(.location = KILN_LOCATION_PINNED, .device = 2);
     assert_ok(kiln_engine_plan_buffers(engine, &profile, &options, &plan));
     kiln_context *context = context_on(engine);
     assert_ok(kiln_context_bind_plan(context, plan));
@@ -334,18 +329,16 @@ static kiln_status make_pinned(int32_t device)
 static kiln_status make_pool(int32_t device)
 {
     kiln_pool *pool = NULL;
-    kiln_pool_options options = KILN_POOL_OPTIONS_INIT;
-    options.location = KILN_LOCATION_DEVICE;
-    options.device = device;
+    kiln_pool_options options =
+        KILN_POOL_OPTIONS(.location = KILN_LOCATION_DEVICE, .device = device);
     return kiln_pool_create(&options, &pool);
 }
 
 static kiln_status make_buffer_plan(int32_t device)
 {
     kiln_buffer_plan *plan = NULL;
-    kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS_INIT;
-    options.location = KILN_LOCATION_MANAGED;
-    options.device = device;
+    kiln_buffer_plan_options options =
+        KILN_BUFFER_PLAN_OPTIONS(.location = KILN_LOCATION_MANAGED, .device = device);
     const kiln_buffer_request request = {"x", KILN_DTYPE_FLOAT32, KILN_SHAPE(2)};
     return kiln_buffer_plan_create(&request, 1, &options, &plan);
 }

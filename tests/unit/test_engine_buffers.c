@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <kiln/engine.h>
-
 #include "kiln_test.h"
 
 static kiln_status play(void *user, kiln_mock_run *run, char message[1024])
@@ -38,13 +36,10 @@ static kiln_engine *make_engine(void)
          .shape = KILN_SHAPE(KILN_DYNAMIC, 4),
          .dim_names = {"found"}},
     };
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
     kiln_engine *engine = NULL;
-    options.inputs = inputs;
-    options.input_count = 2;
-    options.outputs = outputs;
-    options.output_count = 2;
-    options.handler = play;
+    kiln_mock_options options =
+        KILN_MOCK_OPTIONS(.inputs = inputs, .input_count = 2, .outputs = outputs, .output_count = 2,
+                          .handler = play);
     assert_ok(kiln_engine_create_mock(&options, &engine));
     return engine;
 }
@@ -103,7 +98,6 @@ TEST(what_is_not_known_is_refused)
 static kiln_status plan_once(void *user)
 {
     (void)user;
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
     const kiln_binding input = {.struct_size = sizeof input,
                                 .name = "x",
                                 .is_input = true,
@@ -113,11 +107,9 @@ static kiln_status plan_once(void *user)
                                  .name = "y",
                                  .dtype = KILN_DTYPE_INT8,
                                  .shape = KILN_SHAPE(5)};
-    options.inputs = &input;
-    options.input_count = 1;
-    options.outputs = &output;
-    options.output_count = 1;
-    options.handler = play;
+    kiln_mock_options options =
+        KILN_MOCK_OPTIONS(.inputs = &input, .input_count = 1, .outputs = &output, .output_count = 1,
+                          .handler = play);
     kiln_engine *engine = NULL;
     kiln_buffer_plan *plan = NULL;
     kiln_status status = kiln_engine_create_mock(&options, &engine);

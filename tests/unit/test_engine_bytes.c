@@ -1,12 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Engines without files: built from bytes, saved to bytes, loaded from bytes. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#include <kiln/kiln.h>
 
 #include "base/kln_base.h"
 #include "kiln_test.h"
@@ -70,8 +64,7 @@ static kiln_engine *built(const char *backend)
 {
     kiln_build_options options = backend_options(backend);
     options.weights_folder = folder;
-    kiln_engine *engine = built_bytes(model, &options);
-    return engine;
+    return built_bytes(model, &options);
 }
 
 TEST(weights_are_looked_for_where_the_caller_says)
@@ -100,13 +93,12 @@ TEST(weights_are_looked_for_where_the_caller_says)
 
 TEST(a_folder_is_for_bytes_alone)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     kiln_network *network = NULL;
     char path[4096];
     (void)snprintf(path, sizeof path, "%s/model.onnx", folder);
-    options.weights_folder = folder;
-    options.backend = "reference";
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.weights_folder = folder, .backend = "reference");
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_build_file(path, &options, &engine),
                  "the weights of a file lie beside it");
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_engine_load(path, &options, &engine));
@@ -125,9 +117,8 @@ TEST(a_folder_is_for_bytes_alone)
 
 static kiln_engine *engine_by(const char *backend)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_network *network = NULL;
-    options.backend = backend;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend);
     assert_ok(kiln_network_from_bytes(model, folder, &network));
     kiln_engine *engine = built_network(network, &options);
     kiln_network_destroy(network);
@@ -204,14 +195,13 @@ TEST(what_does_not_fit_is_refused)
 static kiln_status save_and_load(void *user)
 {
     (void)user;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     kiln_engine *again = NULL;
     kiln_span bytes;
     char manifest[4096];
     size_t length = 0;
-    options.backend = "reference";
-    options.weights_folder = folder;
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = "reference", .weights_folder = folder);
     kiln_status status = kiln_engine_build_bytes(model, &options, &engine);
     if (status == KILN_OK) {
         status = kiln_engine_save_bytes(engine, &bytes);

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "engine/engine_cache.h"
 #include "onnx/kln_onnx.h"

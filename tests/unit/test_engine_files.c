@@ -1,11 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <kiln/kiln.h>
-
 #include "engine/kln_engine.h"
 #include "kiln_test.h"
 #include "onnx/kln_onnx.h"

@@ -2,13 +2,6 @@
 /* A network's whole life, from its first layer over its checks to an engine that runs, and for some
  * over files to a saved engine that is loaded again, with each allocation failing in its turn: an
  * error each time, nothing left behind, and no pointer where there is no object. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <kiln/kiln.h>
-
 #include "../network/layer_cases.h"
 #include "kiln_test.h"
 
@@ -81,10 +74,8 @@ static kiln_status run(journey *j)
 static kiln_status travel(journey *j)
 {
     kiln_status status = KILN_OK;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_network_options network_options = KILN_NETWORK_OPTIONS_INIT;
-    options.backend = j->backend;
-    options.threads = 1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = j->backend, .threads = 1);
     network_options.opset = j->each->oldest > KILN_OPSET_DEFAULT ? KILN_OPSET_NEWEST : 0;
     MAKE(kiln_network_create(&network_options, OUT(j->network)), j->network);
     TRY(j->each->build(j->network));

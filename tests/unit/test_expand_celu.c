@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Celu in the operators that define it: the results stay. */
 #include <math.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "context_test.h"
 #include "graph/kln_graph.h"
@@ -34,11 +31,10 @@ static void make(graph_maker *m, int32_t wire, float alpha)
 static void run(const kln_onnx_model *model, kiln_dtype dtype, double *results)
 {
     kln_text bytes;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_tensor x;
     kiln_tensor y;
     double values[COUNT];
-    options.backend = "reference";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     kln_text_init(&bytes, SIZE_MAX);
     assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
     owned_engine engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which variant a captured run gets: by rule at first, by measuring in a warmup. The driver that
  * tests/fake/fake_cuda.h plays makes some slow. */
-#include <stdlib.h>
-
 #include <cJSON.h>
 
 #include "exec/graph_variants.h"
@@ -448,14 +446,10 @@ static kiln_context *make_many(void)
                                                .shape = KILN_SHAPE((int64_t)(EACH - t))};
         }
     }
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-    options.inputs = bindings[0];
-    options.input_count = TENSORS;
-    options.outputs = bindings[1];
-    options.output_count = TENSORS;
-    options.handler = many_now;
-    options.enqueue = many_later;
-    options.user = many_works;
+    kiln_mock_options options =
+        KILN_MOCK_OPTIONS(.inputs = bindings[0], .input_count = TENSORS, .outputs = bindings[1],
+                          .output_count = TENSORS, .handler = many_now, .enqueue = many_later,
+                          .user = many_works);
     kiln_engine *engine = NULL;
     many_count = 0;
     assert_ok(kiln_engine_create_mock(&options, &engine));

@@ -7,12 +7,6 @@
 #include "graph/kln_graph.h"
 #include "kiln_test.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
-
 #include "base/kln_base.h"
 #include "graph_maker.h"
 
@@ -408,10 +402,8 @@ static double time_of_call(call use, size_t count)
         inputs[count - 1 - i] = (kiln_named_tensor){
             names[i], KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, scalar, &number, sizeof number)};
     }
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-    options.inputs = bindings;
-    options.input_count = count;
-    options.handler = do_nothing;
+    kiln_mock_options options =
+        KILN_MOCK_OPTIONS(.inputs = bindings, .input_count = count, .handler = do_nothing);
     kiln_engine *engine = NULL;
     double best = 1e9;
     assert_ok(kiln_engine_create_mock(&options, &engine));

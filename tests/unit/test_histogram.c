@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
-#include <stdlib.h>
-
-#include <kiln/histogram.h>
 
 #include "base/kln_base.h"
 #include "kiln_test.h"

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Products with several constant matrices in one: the results stay, the nodes become fewer. */
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "context_test.h"
 #include "graph/kln_graph.h"

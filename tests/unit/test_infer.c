@@ -240,15 +240,17 @@ TEST(functions_are_entered)
     kln_onnx_opset imports[] = {{.domain = "", .version = 17}, {.domain = "local", .version = 1}};
     m.model->opsets = imports;
     m.model->opset_count = 2;
-    kln_onnx_function function = {.name = "Halve", .domain = "local", .overload = ""};
     const char *inputs[] = {"a"};
     const char *outputs[] = {"left"};
-    function.inputs = inputs;
-    function.input_count = 1;
-    function.outputs = outputs;
-    function.output_count = 1;
-    function.opsets = imports;
-    function.opset_count = 1;
+    kln_onnx_function function = {.name = "Halve",
+                                  .domain = "local",
+                                  .overload = "",
+                                  .inputs = inputs,
+                                  .input_count = 1,
+                                  .outputs = outputs,
+                                  .output_count = 1,
+                                  .opsets = imports,
+                                  .opset_count = 1};
     m.graph = &function.body;
     maker_node(&m, "Split", "a", "left,right");
     maker_attribute_int(&m, "axis", 0);

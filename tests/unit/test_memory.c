@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 
 #include "fake_cuda_test.h"
 #include "memory/kln_memory.h"
@@ -97,8 +96,7 @@ FAKE_TEST(without_a_gpu_host_memory_works_and_the_rest_says_why)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
         kiln_buffer *buffer = NULL;
         owned_pool pool = NULL;
-        kiln_pool_options options = KILN_POOL_OPTIONS_INIT;
-        options.location = locations[i];
+        kiln_pool_options options = KILN_POOL_OPTIONS(.location = locations[i]);
         const kiln_status expected = i == 0 ? KILN_OK : KILN_ERROR_LIBRARY_ABSENT;
         assert_status(expected, kiln_buffer_create(locations[i], 0, 10, &buffer));
         assert_status(expected, kiln_pool_create(&options, &pool));
@@ -122,13 +120,12 @@ static const kiln_buffer_request requests[] = {
 FAKE_TEST(a_plan_shares_one_allocation_among_small_tensors)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
-        kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS_INIT;
         kiln_buffer_plan *plan = NULL;
         kiln_tensor scale;
         kiln_tensor boxes;
         kiln_named_tensor image;
-        options.location = locations[i];
-        options.device = 2;
+        kiln_buffer_plan_options options =
+            KILN_BUFFER_PLAN_OPTIONS(.location = locations[i], .device = 2);
         assert_ok(kiln_buffer_plan_create(requests, 4, &options, &plan));
         assert_int_equal(kiln_buffer_plan_count(plan), 4);
         assert_int_equal(kiln_buffer_plan_allocations(plan), 2);
@@ -173,8 +170,7 @@ FAKE_TEST(a_plan_refuses_what_is_wrong)
     assert_true(kiln_buffer_plan_create(twice, 2, NULL, &plan) != KILN_OK);
     assert_null(plan);
     set("FAKE_CUDA_MEMORY", "4000000");
-    kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS_INIT;
-    options.location = KILN_LOCATION_DEVICE;
+    kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS(.location = KILN_LOCATION_DEVICE);
     assert_fails(KILN_ERROR_OUT_OF_MEMORY, kiln_buffer_plan_create(requests, 4, &options, &plan),
                  "tensor \"image\"");
 }
@@ -214,12 +210,10 @@ FAKE_TEST(aliases_lie_in_one_place)
         {"small", KILN_DTYPE_UINT8, KILN_SHAPE(3)},
     };
     kiln_buffer_alias aliases[] = {{"next", "state"}, {"small", "big"}};
-    kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS_INIT;
     kiln_buffer_plan *plan = NULL;
     kiln_tensor found[4];
-    options.small_bytes = 1024;
-    options.aliases = aliases;
-    options.alias_count = 2;
+    kiln_buffer_plan_options options =
+        KILN_BUFFER_PLAN_OPTIONS(.small_bytes = 1024, .aliases = aliases, .alias_count = 2);
     assert_ok(kiln_buffer_plan_create(wanted, 4, &options, &plan));
     for (size_t i = 0; i < 4; i++) {
         assert_ok(kiln_buffer_plan_find(plan, wanted[i].name, &found[i]));

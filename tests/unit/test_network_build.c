@@ -1,9 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-#include <string.h>
-
-#include <kiln/layers.h>
-
 #include "../network/layer_cases.h"
 #include "kiln_test.h"
 #include "onnx/kln_onnx.h"
@@ -13,8 +8,7 @@ static const float values[24] = {1.0F, 2.0F};
 static kiln_network *make(int opset)
 {
     kiln_network *network = NULL;
-    kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
-    options.opset = opset;
+    kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = opset);
     assert_ok(kiln_network_create(&options, &network));
     return network;
 }
@@ -28,7 +22,6 @@ static kiln_tensor_id input(kiln_network *network, const char *name, kiln_shape 
 
 TEST(lifecycle)
 {
-    kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
     kiln_network *network = new_network();
     assert_int_equal(kiln_network_opset(network), KILN_OPSET_DEFAULT);
     assert_ok(kiln_network_set_metadata(network, "key", "one"));
@@ -38,7 +31,7 @@ TEST(lifecycle)
     assert_null(kiln_network_metadata(network, "absent"));
     kiln_network_destroy(network);
     kiln_network_destroy(NULL);
-    options.opset = 17;
+    kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = 17);
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_network_create(&options, &network),
                  "opset is 17, 18 to 23");
     assert_null(network);
@@ -114,9 +107,8 @@ TEST(arguments)
     assert_ok(kiln_network_add_constant(network, "w", &weights, &w));
     weights.data.data = NULL;
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_network_add_constant(network, "v", &weights, &y));
-    kiln_convolution_options options = KILN_CONVOLUTION_OPTIONS_INIT;
-    options.padding_mode = KILN_PADDING_VALID;
-    options.before[0] = 1;
+    kiln_convolution_options options =
+        KILN_CONVOLUTION_OPTIONS(.padding_mode = KILN_PADDING_VALID, .before[0] = 1);
     assert_fails(KILN_ERROR_INVALID_ARGUMENT,
                  kiln_network_add_convolution(network, "c", x, w, KILN_NO_TENSOR, &options, &y),
                  "its mode is not KILN_PADDING_EXPLICIT");
@@ -250,8 +242,7 @@ static kiln_status build(void *user)
 {
     const attempt *one = user;
     kiln_network *network = NULL;
-    kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
-    options.opset = one->opset;
+    kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = one->opset);
     KLN_RETURN_IF_ERROR(kiln_network_create(&options, &network));
     kiln_status status = one->each->build(network);
     kln_text text;

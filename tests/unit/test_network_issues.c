@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the builder refuses, collected in one list with what the validation finds. */
-#include <string.h>
-
-#include <kiln/check.h>
-#include <kiln/layers.h>
-
 #include "base/kln_base.h"
 #include "kiln_test.h"
 

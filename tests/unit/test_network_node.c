@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Any operator by name: what is checked of it, what is known afterwards, and what is taken back. */
-#include <stdio.h>
-#include <string.h>
-
-#include <kiln/check.h>
-#include <kiln/layers.h>
-
 #include "graph/kln_graph.h"
 #include "kiln_test.h"
 
@@ -17,8 +11,7 @@ static const float values[24] = {1.0F, 2.0F};
 static kiln_network *make(int opset)
 {
     kiln_network *network = NULL;
-    kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
-    options.opset = opset;
+    kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = opset);
     assert_ok(kiln_network_create(&options, &network));
     return network;
 }
@@ -33,11 +26,7 @@ static kiln_tensor_id input(kiln_network *network, const char *name, kiln_dtype 
 
 static kiln_attribute whole(const char *name, int64_t value)
 {
-    kiln_attribute attribute = KILN_ATTRIBUTE_INIT;
-    attribute.name = name;
-    attribute.kind = KILN_ATTRIBUTE_INT;
-    attribute.i = value;
-    return attribute;
+    return KILN_ATTRIBUTE(.name = name, .kind = KILN_ATTRIBUTE_INT, .i = value);
 }
 
 /* One node of ONNX's own domain with one input and one attribute at most. */
@@ -101,10 +90,7 @@ TEST(attributes_of_every_kind)
     const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(1, 3));
     const kiln_tensor_id s = input(network, "s", KILN_DTYPE_STRING, KILN_SHAPE(2));
     const kiln_tensor_id dims = input(network, "dims", KILN_DTYPE_INT64, KILN_SHAPE(3));
-    kiln_attribute a = KILN_ATTRIBUTE_INIT;
-    a.name = "alpha";
-    a.kind = KILN_ATTRIBUTE_FLOAT;
-    a.f = 0.5F;
+    kiln_attribute a = KILN_ATTRIBUTE(.name = "alpha", .kind = KILN_ATTRIBUTE_FLOAT, .f = 0.5F);
     assert_ok(node(network, "Elu", x, &a, &y));
     a.name = "case_change_action";
     a.kind = KILN_ATTRIBUTE_STRING;

@@ -3,11 +3,6 @@
  * Runtime, whose results must agree within the bound that layer_cases.c states; and the hand-over
  * of weights. */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "../network/layer_cases.h"
 #include "kiln_test.h"
@@ -117,10 +112,9 @@ static void compare(const char *name, size_t output, const kiln_tensor *a, const
 static void run_case(const layer_case *each, int opset)
 {
     kiln_network *network = NULL;
-    kiln_network_options options = KILN_NETWORK_OPTIONS_INIT;
     run runs[2];
     bool ran[2];
-    options.opset = opset;
+    kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = opset);
     assert_ok(kiln_network_create(&options, &network));
     assert_ok(each->build(network));
     for (size_t i = 0; i < 2; i++) {
@@ -188,10 +182,9 @@ static float first_output(kiln_engine *engine)
 /* With share_weights the kernels see the caller's array itself: what is changed there counts. */
 TEST(weights_are_used_where_they_lie)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     owned_network network = product();
-    options.backend = "onnxruntime";
-    options.share_weights = KILN_SWITCH_ON;
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = "onnxruntime", .share_weights = KILN_SWITCH_ON);
     kiln_engine *engine = built_network(network, &options);
     const float before = first_output(engine);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(big); i++) {
@@ -209,9 +202,8 @@ TEST(the_reference_executor_copies_no_weights)
 {
     kiln_allocation_counters before;
     kiln_allocation_counters after;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_network *network = product();
-    options.backend = "reference";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     kiln_get_allocation_counters(&before);
     kiln_engine *engine = built_network(network, &options);
     kiln_get_allocation_counters(&after);
@@ -237,9 +229,8 @@ TEST(saved_as_it_was_built)
 {
     kiln_engine *again = NULL;
     kiln_tensor_id y;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_network *network = product();
-    options.backend = "onnxruntime";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
     owned_engine engine = built_network(network, &options);
     assert_ok(kiln_network_find(network, "y", &y));
     assert_ok(kiln_network_add_unary(network, "z", KILN_UNARY_NEG, y, &y));

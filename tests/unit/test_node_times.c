@@ -2,11 +2,6 @@
 /* What each node takes, where a backend tells it: ONNX Runtime by its profiler, the reference
  * executor by itself. */
 #include <dirent.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <kiln/kiln.h>
 
 #include "kiln_test.h"
 #include "small_models.h"
@@ -137,11 +132,10 @@ TEST(what_cannot_be_measured_is_told)
 static kiln_status measure(void *user)
 {
     const kiln_tensor x = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(64), values, 256);
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     kiln_context *context = NULL;
     kiln_layer_time layer = {.struct_size = sizeof layer};
-    options.backend = "reference";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     kiln_status status = kiln_engine_build_bytes(*(const kiln_span *)user, &options, &engine);
     status = status == KILN_OK ? kiln_context_create(engine, NULL, &context) : status;
     status = status == KILN_OK ? kiln_context_bind(context, "x", &x) : status;

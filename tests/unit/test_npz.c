@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* .npz files: a zip archive made here, byte for byte, and what is changed in it. NumPy's own are
  * read by tests/cli (calibrate) and tests/fuzz/corpus/npz. */
-#include <stdio.h>
-#include <string.h>
-
 #include "kiln_test.h"
 #include "tensor/kln_tensor.h"
 

@@ -5,9 +5,6 @@
  * found by search and comparison in double, where every difference is exact.
  */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "kiln_test.h"
 #include "tensor/kln_tensor.h"

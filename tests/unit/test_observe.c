@@ -2,8 +2,6 @@
 /* What is counted of tensors, and the ranges that come of it: properties that hold for every
  * distribution, and edge cases. */
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "kiln_test.h"
 #include "precision/kln_precision.h"

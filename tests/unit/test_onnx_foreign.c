@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is not ONNX at all is told as what it is, to who checks it and to who builds it; a damaged
  * model is not taken for something else. */
-#include <stdlib.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
-
 #include "kiln_test.h"
 #include "onnx/kln_onnx.h"
 
@@ -62,9 +57,8 @@ TEST(what_is_no_model_is_named)
         assert_non_null(strstr(kiln_error_message(), kinds[i].words));
         static const char *const backends[] = {"reference", "onnxruntime"};
         for (size_t k = 0; k < 2; k++) {
-            kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
             kiln_engine *engine = NULL;
-            options.backend = backends[k];
+            kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backends[k]);
             const kiln_status status = kiln_engine_build_bytes(bytes, &options, &engine);
             if (status == KILN_ERROR_LIBRARY_ABSENT) {
                 continue;

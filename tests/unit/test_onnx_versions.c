@@ -2,11 +2,6 @@
 /* Every IR version and every operator set that is read: written again byte for byte, inferred,
  * checked, and run on the reference executor and on ONNX Runtime with one result. */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "graph_maker.h"
 #include "kiln_test.h"
@@ -98,10 +93,8 @@ static void check_issues(kiln_span bytes)
 static void run(kiln_span bytes, const char *backend, float y[9])
 {
     static const float x[6] = {0.5F, -1.0F, 2.0F, 0.25F, -0.125F, 0.0F};
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_tensor tensor;
-    options.backend = backend;
-    options.threads = 1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend, .threads = 1);
     owned_engine engine = built_bytes(bytes, &options);
     owned_context context = context_on(engine);
     assert_ok(kiln_context_tensor(context, "x", &tensor));

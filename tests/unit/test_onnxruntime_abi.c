@@ -1,12 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls ONNX Runtime through each slot that Kiln uses and looks at what came of it: a wrong slot
  * or a wrong type shows here, not in somebody's program. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
-
 #include "backends/onnxruntime/ort_runtime.h"
 #include "kiln_test.h"
 #include "small_models.h"

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CUDA provider without a GPU: tests/fake/fake_cuda_ort.c over tests/fake/fake_cuda.h. What
  * only a real one shows is in tests/gpu/gpu_onnxruntime.c. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "fake_cuda_test.h"
 #include "onnx/kln_onnx.h"
 #include "ort_test.h"
@@ -57,9 +53,8 @@ CUDA_TEST(without_graphs_runs_follow_the_host_memory)
     static const char *const shapes[] = {"8", "n"};
     for (size_t s = 0; s < 2; s++) {
         owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, shapes[s]));
-        kiln_context_options how = KILN_CONTEXT_OPTIONS_INIT;
         float x[8] = {0};
-        how.graphs = KILN_GRAPH_OFF;
+        kiln_context_options how = KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_OFF);
         owned_context context = context_with(engine, &how);
         for (int i = 0; i < 4; i++) {
             run_and_check(context, x, 8, (float)i);
@@ -334,9 +329,8 @@ CUDA_TEST(a_load_builds_as_the_save_says)
     assert_ok(kiln_engine_save(engine, path));
     kiln_engine_release(engine);
 
-    kiln_build_options load = KILN_BUILD_OPTIONS_INIT;
-    load.library = options.library;
-    load.conv_search = KILN_CONV_SEARCH_NONE;
+    kiln_build_options load =
+        KILN_BUILD_OPTIONS(.library = options.library, .conv_search = KILN_CONV_SEARCH_NONE);
     assert_ok(kiln_engine_load(path, &load, &engine));
     assert_int_equal(kiln_engine_device(engine), 0);
     assert_string_equal(told("use_tf32"), "0");
@@ -368,10 +362,9 @@ CUDA_TEST(a_raw_run_computes_the_same)
 {
     for (int graphs = KILN_GRAPH_AUTOMATIC; graphs <= KILN_GRAPH_OFF; graphs++) {
         owned_engine engine = build(small_unary("Neg", SMALL_FLOAT, "n"));
-        kiln_context_options how = KILN_CONTEXT_OPTIONS_INIT;
         kiln_buffer *buffers[2];
         uint64_t took = 0;
-        how.graphs = (kiln_graph_policy)graphs;
+        kiln_context_options how = KILN_CONTEXT_OPTIONS(.graphs = (kiln_graph_policy)graphs);
         kiln_context *context = context_with(engine, &how);
         for (size_t i = 0; i < 2; i++) {
             kiln_tensor tensor;

@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Weights that a file holds at any byte, handed to ONNX Runtime. */
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
-
 #include "kiln_test.h"
 
 #define LARGE 20000
@@ -59,9 +53,8 @@ static void check_engine(kiln_engine *engine)
 TEST(large_weights_are_used_where_a_file_has_them)
 {
     static const char *const names[] = {"w", "ww", "www", "wwww"};
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     size_t copied = 0;
-    options.backend = "onnxruntime";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
     for (size_t i = 0; i < 4; i++) {
         char path[4096];
         kiln_network *network = NULL;

@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Initializers that are inputs too may be fed from IR version 4 on, and are constants before.
  * Inputs of a node that an empty name leaves out. */
-#include <stdlib.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
-
 #include "graph_maker.h"
 #include "kiln_test.h"
 
@@ -39,9 +34,8 @@ static kln_text write_model(int64_t ir)
 static kiln_engine *build(const char *backend, int64_t ir)
 {
     kln_text bytes = write_model(ir);
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
-    options.backend = backend;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend);
     const kiln_status status =
         kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine);
     kln_text_finish(&bytes);
@@ -70,8 +64,7 @@ static void expect(kiln_context *context, float y0, float y1, float z0)
 /* In any push or none, with runs of both kinds under way; what was given is forgotten after it. */
 static void are_pushed(kiln_engine *engine)
 {
-    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
-    options.depth = 2;
+    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS(.depth = 2);
     owned_pipeline pipeline = NULL;
     assert_ok(kiln_pipeline_create(engine, &options, &pipeline));
     for (int i = 0; i < 12; i++) {
@@ -178,7 +171,6 @@ TEST(a_nameless_last_input_ends_no_process)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(nodes); i++) {
         graph_maker m;
         kln_text bytes;
-        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
         kiln_engine *engine = NULL;
         maker_begin(&m, nodes[i].opset);
         maker_input(&m, "x", FLOAT, "1,4,2");
@@ -188,7 +180,7 @@ TEST(a_nameless_last_input_ends_no_process)
         kln_text_init(&bytes, 1 << 20);
         assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
         maker_end(&m);
-        options.backend = "onnxruntime";
+        kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
         const kiln_status status =
             kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine);
         kln_text_finish(&bytes);

@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "backends/onnxruntime/ort_feed.h"
 #include "base/kln_base.h"
@@ -33,7 +28,6 @@ int __wrap_snprintf(char *text, size_t size, const char *format, ...)
 /* y: a and b, one after the other, in a length that is open. */
 static kiln_context *make_context(void)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_tensor_id ids[2];
     kiln_tensor_id y = KILN_NO_TENSOR;
     const kiln_shape open = KILN_SHAPE(KILN_DYNAMIC);
@@ -42,7 +36,7 @@ static kiln_context *make_context(void)
     assert_ok(kiln_network_add_input(network, "b", KILN_DTYPE_FLOAT32, &open, NULL, &ids[1]));
     assert_ok(kiln_network_add_concat(network, "y", ids, 2, 0, &y));
     assert_ok(kiln_network_mark_output(network, y));
-    options.backend = "onnxruntime";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
     kiln_engine *engine = built_network(network, &options);
     kiln_context *context = context_on(engine);
     kiln_engine_release(engine);
@@ -114,14 +108,13 @@ TEST(a_wrong_length_is_refused_and_forgotten)
  * for it already. */
 TEST(a_broken_promise_is_survived)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     static small_graph graph;
     float a[MOST] = {1, 2, 3, 4, 5, 6, 7, 8};
     graph = (small_graph){.message = {.size = 0}};
     small_node(&graph, "Neg", "a", "y");
     small_input(&graph, "a", SMALL_FLOAT, "n");
     small_output(&graph, "y", SMALL_FLOAT, "4");
-    options.backend = "onnxruntime";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
     owned_engine engine = built_bytes(small_model(&graph), &options);
     owned_context context = context_on(engine);
     for (int round = 0; round < 3; round++) {

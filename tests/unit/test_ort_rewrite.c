@@ -2,10 +2,6 @@
 /* Models rewritten into ONNX Runtime's own operators: what is found, what is left alone, and that
  * the results stay. */
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "backends/onnxruntime/ort_rewrite.h"
 #include "graph/kln_graph.h"
@@ -161,10 +157,9 @@ static kiln_network *network_of(const form *how)
 
 static void run(const kiln_network *network, float result[COUNT])
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_tensor tensor;
-    options.backend = "onnxruntime";
-    options.library = kiln_test_deps("onnxruntime");
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = "onnxruntime", .library = kiln_test_deps("onnxruntime"));
     owned_engine engine = built_network(network, &options);
     owned_context context = context_on(engine);
     for (size_t i = 0; i < kiln_engine_input_count(engine); i++) {

@@ -29,8 +29,7 @@ static void pop(kiln_pipeline *pipeline, float value, int64_t count)
 static void check_order(bool one_stream, int32_t depth)
 {
     behaviour how = {.drifts = false};
-    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
-    options.depth = depth;
+    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS(.depth = depth);
     owned_pipeline pipeline = make_pipeline(make_engine(&how, one_stream, 1), &options);
     for (int i = 0; i < 40; i++) {
         push(pipeline, (float)i, 8);
@@ -148,10 +147,9 @@ FAKE_TEST(wrong_inputs_change_nothing)
     pop(pipeline, 5, 8);
     pop(pipeline, 6, 8);
 
-    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
     kiln_pipeline *none = pipeline;
     kiln_engine *engine = make_engine(&how, false, 0);
-    options.depth = 17;
+    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS(.depth = 17);
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_pipeline_create(engine, &options, &none));
     assert_null(none);
     options.depth = 2;
@@ -188,8 +186,7 @@ FAKE_TEST(device_memory_is_used_where_it_lies)
 FAKE_TEST(what_fails_on_the_way_is_told)
 {
     behaviour how = {.drifts = false};
-    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
-    options.graphs = KILN_GRAPH_OFF;
+    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS(.graphs = KILN_GRAPH_OFF);
     owned_pipeline pipeline = make_pipeline(make_engine(&how, false, 0), &options);
     float x[8] = {0};
     const kiln_named_tensor input = {"x", floats(x, 8)};
@@ -246,8 +243,7 @@ FAKE_TEST(on_the_cpu_the_same_calls_work)
     assert_int_equal(counters.runs, 4);
     assert_int_equal(counters.failed_runs, 1);
     assert_int_equal(counters.graph_hits + counters.graph_misses, 0);
-    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS_INIT;
-    options.graphs = KILN_GRAPH_REQUIRED;
+    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS(.graphs = KILN_GRAPH_REQUIRED);
     kiln_pipeline *none = NULL;
     owned_engine engine = make_cpu_engine(0);
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_pipeline_create(engine, &options, &none));

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
-#include <stdio.h>
 
 #include "fake_cuda_test.h"
 #include "memory/memory_pool.h"
 
 static kiln_pool *make_pool(kiln_location location, size_t max_bytes, size_t first_bytes)
 {
-    kiln_pool_options options = KILN_POOL_OPTIONS_INIT;
-    options.location = location;
-    options.max_bytes = max_bytes;
-    options.first_bytes = first_bytes;
+    kiln_pool_options options =
+        KILN_POOL_OPTIONS(.location = location, .max_bytes = max_bytes, .first_bytes = first_bytes);
     kiln_pool *pool = NULL;
     assert_ok(kiln_pool_create(&options, &pool));
     return pool;
@@ -92,9 +89,7 @@ FAKE_TEST(counters_add_up)
 
 FAKE_TEST(slabs_grow_by_the_factor)
 {
-    kiln_pool_options options = KILN_POOL_OPTIONS_INIT;
-    options.first_bytes = 1024;
-    options.growth = 3.0;
+    kiln_pool_options options = KILN_POOL_OPTIONS(.first_bytes = 1024, .growth = 3.0);
     kiln_pool *pool = NULL;
     assert_ok(kiln_pool_create(&options, &pool));
     static const size_t held[] = {1024, 4096, 4096, 4096, 13312};

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Networks in fp16 and bf16: which nodes, with which casts, and what they compute then. */
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "context_test.h"
 #include "graph_maker.h"
@@ -226,13 +222,11 @@ static void write_graph(const kln_onnx_graph *graph, char text[TEXT])
 static kiln_precision_options options_of(size_t index, kiln_precision precision,
                                          kiln_range_table *ranges)
 {
-    kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
-    how.precision = precision;
-    how.keep_operators = cases[index].operators;
-    how.keep_operator_count = cases[index].operators != NULL;
-    how.keep_nodes = cases[index].nodes;
-    how.keep_node_count = cases[index].nodes != NULL;
-    how.ranges = ranges;
+    kiln_precision_options how =
+        KILN_PRECISION_OPTIONS(.precision = precision, .keep_operators = cases[index].operators,
+                               .keep_operator_count = cases[index].operators != NULL,
+                               .keep_nodes = cases[index].nodes,
+                               .keep_node_count = cases[index].nodes != NULL, .ranges = ranges);
     return how;
 }
 
@@ -443,7 +437,6 @@ static void functions_are_inlined(void **state)
 static void builds_are_converted(void **state)
 {
     (void)state;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
     kiln_span bytes = {NULL, 0};
     kln_onnx_model *saved = NULL;
@@ -453,8 +446,8 @@ static void builds_are_converted(void **state)
     make(&m, 0);
     kln_text_init(&written, SIZE_MAX);
     assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &written));
-    options.backend = "reference";
-    options.precision = KILN_PRECISION_FP16;
+    kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = "reference", .precision = KILN_PRECISION_FP16);
     assert_ok(kiln_engine_build_bytes((kiln_span){written.data, written.size}, &options, &engine));
     assert_ok(kiln_engine_save_bytes(engine, &bytes));
     assert_ok(kln_onnx_read_bytes(bytes, NULL, &saved));

@@ -2,10 +2,6 @@
 /* Networks in eight and four bits: where QuantizeLinear and DequantizeLinear go, what is computed
  * then, and models in a newer operator set. */
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "context_test.h"
 #include "graph_maker.h"
@@ -120,8 +116,7 @@ static size_t run(const kln_onnx_model *model, double results[COUNT])
     kiln_tensor tensor;
     int64_t count = 0;
     double numbers[COUNT];
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-    options.backend = "reference";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     kln_text_init(&bytes, SIZE_MAX);
     assert_ok(kln_onnx_write_bytes(model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
     assert_ok(kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine));
@@ -156,11 +151,9 @@ static kiln_range_table *ranges_of(void)
 
 static kiln_precision_options options_of(size_t index, const kiln_range_table *ranges)
 {
-    kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
-    how.precision = cases[index].precision;
-    how.rest = cases[index].rest;
-    how.block_size = cases[index].block;
-    how.ranges = ranges;
+    kiln_precision_options how =
+        KILN_PRECISION_OPTIONS(.precision = cases[index].precision, .rest = cases[index].rest,
+                               .block_size = cases[index].block, .ranges = ranges);
     return how;
 }
 

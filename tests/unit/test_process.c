@@ -6,15 +6,9 @@
 #include <glob.h>
 #include <locale.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-#include <kiln/kiln.h>
 
 #include "base/kln_base.h"
 #include "kiln_test.h"

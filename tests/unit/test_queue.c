@@ -139,8 +139,7 @@ FAKE_TEST(a_thousand_shapes_take_bounded_memory)
 FAKE_TEST(no_room_at_all_is_no_failure_unless_a_graph_is_required)
 {
     behaviour how = {.drifts = false};
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.graph_bytes = 1000;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.graph_bytes = 1000);
     owned_context context = make_context(&how, true, &options);
     float x[8] = {0};
     for (int i = 0; i < 4; i++) {
@@ -220,8 +219,7 @@ FAKE_TEST(a_replay_with_another_result_is_refused)
 FAKE_TEST(what_is_required_is_kept_or_refused)
 {
     behaviour how = {.drifts = false};
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.graphs = KILN_GRAPH_REQUIRED;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_REQUIRED);
     owned_context context = make_context(&how, true, &options);
     float x[8] = {0};
     run_and_check(context, x, 8, 1);
@@ -242,8 +240,7 @@ FAKE_TEST(what_is_required_is_kept_or_refused)
 FAKE_TEST(off_means_that_nothing_is_captured)
 {
     behaviour how = {.drifts = false};
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.graphs = KILN_GRAPH_OFF;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_OFF);
     owned_context context = make_context(&how, true, &options);
     float x[8] = {0};
     const unsigned long captures = calls("cuStreamBeginCapture_v2");

@@ -47,10 +47,8 @@ FAKE_TEST(enqueue_orders_into_the_callers_stream)
 FAKE_TEST(copies_go_to_a_stream_of_their_own)
 {
     behaviour how = {.drifts = false};
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     owned_stream stream = stream_on(0);
-    options.stream = stream;
-    options.overlap_copies = true;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.stream = stream, .overlap_copies = true);
     owned_context context = make_context(&how, false, &options);
     float x[8] = {0};
     run_and_check(context, x, 8, 1);
@@ -70,8 +68,7 @@ FAKE_TEST(options_are_checked)
     owned_stream elsewhere = stream_on(1);
     owned_engine engine = make_engine(&how, false, 0);
     kiln_context *context = NULL;
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.graphs = (kiln_graph_policy)3;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.graphs = (kiln_graph_policy)3);
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_context_create(engine, &options, &context));
     options.graphs = KILN_GRAPH_AUTOMATIC;
     options.stream = elsewhere;
@@ -113,8 +110,7 @@ FAKE_TEST(an_engine_on_the_cpu_refuses_what_needs_a_gpu)
     owned_stream stream = stream_on(0);
     assert_ok(create_engine(options, &engine));
     assert_int_equal(kiln_engine_device(engine), -1);
-    kiln_context_options wishes = KILN_CONTEXT_OPTIONS_INIT;
-    wishes.graphs = KILN_GRAPH_REQUIRED;
+    kiln_context_options wishes = KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_REQUIRED);
     assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wishes, &context),
                  "\"graphs\" is set");
     wishes.graphs = KILN_GRAPH_OFF;

@@ -79,11 +79,10 @@ FAKE_TEST(contexts_of_one_stream_keep_out_of_each_others_graphs)
     for (int is_callers = 0; is_callers < 2; is_callers++) {
         behaviour how = {.drifts = false};
         owned_engine engine = make_engine(&how, !is_callers, 0);
-        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
         job jobs[4];
         pthread_t threads[4];
         owned_stream stream = stream_on(0);
-        options.stream = is_callers ? stream : NULL;
+        kiln_context_options options = KILN_CONTEXT_OPTIONS(.stream = is_callers ? stream : NULL);
         for (size_t i = 0; i < 4; i++) {
             jobs[i] = (job){.base = (float)(1000 * i)};
             assert_ok(kiln_context_create(engine, &options, &jobs[i].context));

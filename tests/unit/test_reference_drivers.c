@@ -1,7 +1,6 @@
 /* What the reference backend's kernels are made of.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
-#include <string.h>
 
 #include "backends/reference/ref_internal.h"
 #include "backends/reference/ref_ops.h"
@@ -9,8 +8,7 @@
 
 static ref_tensor vector_of(kiln_dtype dtype, int64_t count, void *data)
 {
-    ref_tensor tensor = {.dtype = dtype, .rank = 1, .count = count, .data = data};
-    tensor.dims[0] = count;
+    ref_tensor tensor = {.dtype = dtype, .rank = 1, .count = count, .data = data, .dims[0] = count};
     return tensor;
 }
 

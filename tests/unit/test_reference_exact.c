@@ -6,11 +6,6 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "backends/reference/ref_product.h"
 #include "graph_maker.h"
@@ -60,12 +55,11 @@ typedef struct feed {
 /* Runs the maker's network, whose inputs are declared of open rank, and gives output "y". */
 static kiln_context *run(graph_maker *m, const feed *feeds, size_t count, kiln_tensor *y)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kln_text bytes;
     assert_ok(m->status);
     kln_text_init(&bytes, 1 << 20);
     assert_ok(kln_onnx_write_bytes(m->model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
-    options.backend = "reference";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
     kiln_context *context = context_on(engine);
     for (size_t i = 0; i < count; i++) {

@@ -5,11 +5,6 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <kiln/kiln.h>
 
 #include "base/kln_base.h"
 #include "graph_maker.h"
@@ -49,11 +44,10 @@ typedef struct scene {
 static kiln_context *open_made(graph_maker *m)
 {
     kln_text bytes;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     assert_ok(m->status);
     kln_text_init(&bytes, 1 << 20);
     assert_ok(kln_onnx_write_bytes(m->model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
-    options.backend = "reference";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     kiln_engine *engine = built_bytes((kiln_span){bytes.data, bytes.size}, &options);
     kiln_context *context = context_on(engine);
     kiln_engine_release(engine);

@@ -3,12 +3,6 @@
  * TensorRT): tried first, swapped between runs, or as they were. */
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <kiln/kiln.h>
 
 #include "base/kln_base.h"
 #include "kiln_test.h"
@@ -42,10 +36,8 @@ enum { FROM_BYTES, FROM_FILE, FROM_NETWORK, WAYS };
 
 static kiln_engine *build_from(const char *backend, int way)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
-    options.backend = backend;
-    options.threads = 1;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend, .threads = 1);
     const kiln_span model = model_of(1, 10);
     const char *path = kiln_test_file("model.onnx", model.data, model.size);
     if (way == FROM_BYTES) {
@@ -90,13 +82,10 @@ static void prepare(float w, float b, kiln_named_tensor weights[2])
 
 static kiln_refit_options checked(kiln_refit_sample *sample, kiln_named_tensor tensors[2])
 {
-    kiln_refit_options options = KILN_REFIT_OPTIONS_INIT;
     tensors[0] = named("x", ones, N);
     tensors[1] = named("y", answers, N);
     *sample = (kiln_refit_sample){&tensors[0], 1, &tensors[1], 1};
-    options.samples = sample;
-    options.sample_count = 1;
-    return options;
+    return KILN_REFIT_OPTIONS(.samples = sample, .sample_count = 1);
 }
 
 /* y of ones is w + i + b. */
@@ -118,11 +107,10 @@ static kiln_status refit_once(void *user)
 {
     (void)user;
     kiln_engine *engine = NULL;
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_refit_sample sample;
     kiln_named_tensor weights[2];
     kiln_named_tensor tensors[2];
-    options.backend = "reference";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     prepare(5, 3, weights);
     const kiln_refit_options how = checked(&sample, tensors);
     kiln_status status = kiln_engine_build_bytes(model_of(1, 10), &options, &engine);
@@ -208,10 +196,8 @@ TEST(what_does_not_fit_is_refused_first)
         wrong[1] = wrong[0];
         assert_status(KILN_ERROR_NAME, kiln_engine_refit(engine, wrong, 2, NULL));
         assert_status(KILN_ERROR_EMPTY, kiln_engine_refit(engine, wrong, 0, NULL));
-        kiln_refit_options options = KILN_REFIT_OPTIONS_INIT;
         kiln_refit_report report = {.struct_size = sizeof report};
-        options.ignore_unknown = true;
-        options.report = &report;
+        kiln_refit_options options = KILN_REFIT_OPTIONS(.ignore_unknown = true, .report = &report);
         wrong[0].name = "v";
         assert_status(KILN_ERROR_EMPTY, kiln_engine_refit(engine, wrong, 1, &options));
         kiln_refit_sample sample = {.inputs = weights, .input_count = 1};
@@ -290,10 +276,9 @@ TEST(nothing_is_lost_silently)
         owned_engine engine = build(backends[i]);
         owned_context context = NULL;
         kiln_named_tensor unused[2];
-        kiln_refit_options options = KILN_REFIT_OPTIONS_INIT;
         kiln_refit_report report = {.struct_size = sizeof report};
         prepare(1, 10, unused);
-        options.report = &report;
+        kiln_refit_options options = KILN_REFIT_OPTIONS(.report = &report);
         assert_ok(kiln_context_create(engine, NULL, &context));
         uint16_t half = kln_half_from_float(2.5F);
         kiln_named_tensor b = {
@@ -615,12 +600,8 @@ TEST(other_backends_keep_their_weights)
                             .shape = KILN_SHAPE(1)};
     kiln_binding y = x;
     y.name = "y";
-    kiln_mock_options options = KILN_MOCK_OPTIONS_INIT;
-    options.inputs = &x;
-    options.input_count = 1;
-    options.outputs = &y;
-    options.output_count = 1;
-    options.handler = run_nothing;
+    kiln_mock_options options = KILN_MOCK_OPTIONS(.inputs = &x, .input_count = 1, .outputs = &y,
+                                                  .output_count = 1, .handler = run_nothing);
     owned_engine engine = NULL;
     size_t count = 3;
     assert_ok(kiln_engine_create_mock(&options, &engine));

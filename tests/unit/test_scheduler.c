@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What becomes of a request: batches, order, ends, and who is told. */
 #include <poll.h>
-#include <unistd.h>
 
 #include "scheduler_test.h"
 
@@ -59,12 +58,11 @@ TEST(a_full_batch_does_not_wait)
     play self = PLAY_INIT;
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
     owned_scheduler scheduler = NULL;
-    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
     rows_of data[4];
     kiln_request *requests[4];
-    options.schedule = KILN_SCHEDULE_THROUGHPUT;
-    options.max_batch = 4;
-    options.delay_nanoseconds = HOUR;
+    kiln_scheduler_options options =
+        KILN_SCHEDULER_OPTIONS(.schedule = KILN_SCHEDULE_THROUGHPUT, .max_batch = 4,
+                               .delay_nanoseconds = HOUR);
     assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
     for (int round = 0; round < 20; round++) {
         for (int i = 0; i < 4; i++) {
@@ -76,8 +74,7 @@ TEST(a_full_batch_does_not_wait)
     }
     assert_int_equal(self.runs, 20);
     /* And what is urgent waits for none, but takes those with it that are there. */
-    kiln_request_options urgent = KILN_REQUEST_OPTIONS_INIT;
-    urgent.schedule = KILN_SCHEDULE_LATENCY;
+    kiln_request_options urgent = KILN_REQUEST_OPTIONS(.schedule = KILN_SCHEDULE_LATENCY);
     requests[0] = submit(scheduler, fill_rows(&data[0], 1, COLUMNS, 5), false, NULL);
     requests[1] = submit(scheduler, fill_rows(&data[1], 1, COLUMNS, 6), false, &urgent);
     check_done(requests[0], &data[0], 2);
@@ -107,10 +104,9 @@ TEST(sizes_of_batches_can_be_stated)
     static const int64_t sizes[] = {2, 5};
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
     owned_scheduler scheduler = NULL;
-    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
     rows_of data;
-    options.batch_sizes = sizes;
-    options.batch_size_count = 2;
+    kiln_scheduler_options options =
+        KILN_SCHEDULER_OPTIONS(.batch_sizes = sizes, .batch_size_count = 2);
     assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
     for (int64_t rows = 1; rows <= 5; rows++) {
         check_done(submit(scheduler, fill_rows(&data, rows, COLUMNS, 3), false, NULL), &data, 2);
@@ -137,8 +133,7 @@ TEST(the_first_to_be_served_is_of_the_highest_priority)
     kiln_request *requests[5];
     kiln_request *running = occupy(&self, scheduler, fill_rows(&first, 1, COLUMNS, 9));
     for (int i = 0; i < 5; i++) {
-        kiln_request_options options = KILN_REQUEST_OPTIONS_INIT;
-        options.priority = priorities[i];
+        kiln_request_options options = KILN_REQUEST_OPTIONS(.priority = priorities[i]);
         requests[i] = submit(scheduler, fill_rows(&data[i], 1, COLUMNS, (float)i), true, &options);
     }
     assert_int_equal(counted(scheduler).waiting, 5);
@@ -268,10 +263,8 @@ TEST(a_queue_has_an_end)
     play self = PLAY_INIT;
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
     owned_scheduler scheduler = NULL;
-    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
     rows_of data;
-    options.queue_limit = 3;
-    options.max_batch = 1;
+    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS(.queue_limit = 3, .max_batch = 1);
     assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
     kiln_request *requests[4] = {occupy(&self, scheduler, fill_rows(&data, 1, COLUMNS, 1))};
     for (int i = 1; i < 4; i++) {
@@ -337,15 +330,12 @@ TEST(answers_are_called_back_and_collected)
     rows_of data;
     int answers = 0;
     int event = -1;
-    kiln_request_options told = KILN_REQUEST_OPTIONS_INIT;
-    told.answered = count_answer;
-    told.user = &answers;
+    kiln_request_options told = KILN_REQUEST_OPTIONS(.answered = count_answer, .user = &answers);
     fill_rows(&data, 1, COLUMNS, 4);
     for (int i = 0; i < 5; i++) {
         (void)submit(scheduler, &data, false, &told); /* released when it is answered */
     }
-    kiln_request_options collected = KILN_REQUEST_OPTIONS_INIT;
-    collected.collect = true;
+    kiln_request_options collected = KILN_REQUEST_OPTIONS(.collect = true);
     assert_ok(kiln_scheduler_event(scheduler, &event));
     for (int i = 0; i < 3; i++) {
         kiln_request_release(submit(scheduler, &data, false, &collected));

@@ -2,9 +2,7 @@
 /* A scheduler over engines that compute: over a played GPU, whose graphs are captured once, and
  * over real models, whose results are those of a context's own runs. */
 #include <math.h>
-#include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "mock_gpu_test.h"
 #include "scheduler/scheduler_parts.h"
@@ -235,8 +233,7 @@ TEST(results_of_real_models_are_those_of_a_context)
     static const char *const backends[] = {"onnxruntime", "reference"};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(models); i++) {
         for (size_t k = 0; k < KLN_ARRAY_LENGTH(backends); k++) {
-            kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
-            options.backend = backends[k];
+            kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backends[k]);
             if (access(kiln_test_deps(models[i].path), R_OK) != 0) {
                 skip();
             }

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a scheduler once got wrong: shapes that nobody expected, ends that came too early. */
-#include <stdlib.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "scheduler_test.h"
 #include "small_models.h"
@@ -91,11 +89,10 @@ TEST(outputs_may_have_other_rows_than_inputs)
 {
     (void)state;
     small_graph graph = {.message = {.size = 0}};
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     small_node(&graph, "Unique", "x", "y");
     small_input(&graph, "x", SMALL_FLOAT, "n");
     small_output(&graph, "y", SMALL_FLOAT, "m");
-    options.backend = "reference";
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     owned_engine engine = built_bytes(small_model(&graph), &options);
     owned_scheduler scheduler = scheduler_with(
         engine, (kiln_scheduler_options){.schedule = KILN_SCHEDULE_THROUGHPUT, .max_batch = 8});
@@ -146,8 +143,7 @@ TEST(a_deadline_that_is_over_is_kept)
     play self = PLAY_INIT;
     owned_scheduler scheduler = scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_LATENCY, 4, MOMENT);
     rows_of data;
-    kiln_request_options late = KILN_REQUEST_OPTIONS_INIT;
-    late.deadline_nanoseconds = 1;
+    kiln_request_options late = KILN_REQUEST_OPTIONS(.deadline_nanoseconds = 1);
     fill_rows(&data, 1, COLUMNS, 1);
     for (int i = 0; i < 50; i++) {
         assert_status(KILN_ERROR_TIMEOUT,
@@ -213,9 +209,8 @@ TEST(what_is_drained_was_called_back)
             scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_LATENCY, 4, MOMENT);
         rows_of data;
         int answers = 0;
-        kiln_request_options told = KILN_REQUEST_OPTIONS_INIT;
-        told.answered = answer_slowly;
-        told.user = &answers;
+        kiln_request_options told =
+            KILN_REQUEST_OPTIONS(.answered = answer_slowly, .user = &answers);
         fill_rows(&data, 1, COLUMNS, 1);
         (void)submit(scheduler, &data, true, &told);
         assert_ok(stops ? kiln_scheduler_stop(scheduler) : kiln_scheduler_drain(scheduler, -1));

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Schedulers under load, short of memory, and with what they refuse. */
 #include <pthread.h>
-#include <stdlib.h>
 
 #include "scheduler_test.h"
 
@@ -87,11 +86,9 @@ TEST(a_warmup_runs_every_size_on_every_context)
     static const int64_t sizes[] = {1, 2, 6};
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
     owned_scheduler scheduler = NULL;
-    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
     rows_of data;
-    options.batch_sizes = sizes;
-    options.batch_size_count = 3;
-    options.contexts = 2;
+    kiln_scheduler_options options =
+        KILN_SCHEDULER_OPTIONS(.batch_sizes = sizes, .batch_size_count = 3, .contexts = 2);
     assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
     fill_rows(&data, 2, COLUMNS, 1);
     assert_ok(kiln_scheduler_warmup(scheduler, &data.input, 1, 0));
@@ -112,12 +109,10 @@ TEST(many_threads_get_their_own_answers)
     play self = PLAY_INIT;
     owned_engine engine = engine_of(&self, KILN_DYNAMIC, COLUMNS);
     owned_scheduler scheduler = NULL;
-    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
     pthread_t threads[CALLERS];
     caller callers[CALLERS];
-    options.contexts = 3;
-    options.max_batch = 8;
-    options.delay_nanoseconds = 50000;
+    kiln_scheduler_options options =
+        KILN_SCHEDULER_OPTIONS(.contexts = 3, .max_batch = 8, .delay_nanoseconds = 50000);
     assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
     start(threads, callers, scheduler, 500, 2);
     finish(threads);
@@ -157,7 +152,6 @@ static kiln_status make_and_submit(void *user)
     kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
     owned_engine engine = NULL;
     owned_scheduler scheduler = NULL;
-    kiln_mock_options mock = KILN_MOCK_OPTIONS_INIT;
     kiln_binding x = {.struct_size = sizeof x,
                       .name = "x",
                       .is_input = true,
@@ -168,12 +162,8 @@ static kiln_status make_and_submit(void *user)
     kiln_status status = KILN_OK;
     y.name = "y";
     y.is_input = false;
-    mock.inputs = &x;
-    mock.input_count = 1;
-    mock.outputs = &y;
-    mock.output_count = 1;
-    mock.handler = run;
-    mock.user = user;
+    kiln_mock_options mock = KILN_MOCK_OPTIONS(.inputs = &x, .input_count = 1, .outputs = &y,
+                                               .output_count = 1, .handler = run, .user = user);
     status = kiln_engine_create_mock(&mock, &engine);
     if (status == KILN_OK) {
         status = kiln_scheduler_create(&engine, 1, &options, &scheduler);
@@ -221,8 +211,7 @@ TEST(requests_that_do_not_fit_are_refused)
     none.name = NULL;
     empty.tensor.desc.shape = KILN_SHAPE(0, COLUMNS);
     const kiln_named_tensor twice[] = {data.input, data.input};
-    kiln_request_options options = KILN_REQUEST_OPTIONS_INIT;
-    options.priority = 8;
+    kiln_request_options options = KILN_REQUEST_OPTIONS(.priority = 8);
     const struct {
         const kiln_named_tensor *inputs;
         size_t input_count;

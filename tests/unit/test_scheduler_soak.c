@@ -6,9 +6,6 @@
  */
 #include <poll.h>
 #include <stdatomic.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "scheduler_test.h"
 
@@ -329,11 +326,9 @@ TEST(whatever_happens_each_request_is_answered_once)
     self.plays[1].fail_every = 131;
     owned_engine engine = engine_of(&self.plays[0], KILN_DYNAMIC, KILN_DYNAMIC);
     owned_scheduler scheduler = NULL;
-    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
-    options.contexts = 2;
-    options.max_batch = 8;
-    options.delay_nanoseconds = 50000;
-    options.queue_limit = CALLERS * OUTSTANDING - 8;
+    kiln_scheduler_options options =
+        KILN_SCHEDULER_OPTIONS(.contexts = 2, .max_batch = 8, .delay_nanoseconds = 50000,
+                               .queue_limit = CALLERS * OUTSTANDING - 8);
     assert_ok(kiln_scheduler_create(&engine, 1, &options, &scheduler));
     self.scheduler = scheduler;
     for (unsigned i = 0; i < ROUNDS; i++) {

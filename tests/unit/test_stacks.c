@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Threads with little stack: a graph within a graph within a graph must not end the process. */
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-
-#include <kiln/kiln.h>
 
 #include "base/kln_base.h"
 #include "kiln_test.h"
@@ -187,11 +182,9 @@ TEST(a_graph_takes_what_was_measured)
     for (step each = CHECK; each < STEPS; each++) {
         size_t touched[2];
         for (size_t i = 0; i < 2; i++) {
-            work self = {.step = each};
             kiln_engine *engine = NULL;
             assert_ok(build(nested(i == 0 ? 6 : 46), &engine));
-            self.engine = engine;
-            self.model = nested(i == 0 ? 6 : 46);
+            work self = {.step = each, .engine = engine, .model = nested(i == 0 ? 6 : 46)};
             touched[i] = on_a_stack(&self, (size_t)1 << 20);
             kiln_engine_release(engine);
             assert_int_equal(self.status, KILN_OK);

@@ -8,10 +8,9 @@
 
 static kiln_context *make_stoppable(behaviour *how, uint64_t milliseconds, kiln_graph_policy graphs)
 {
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.stop_waiting = true;
-    options.run_milliseconds = milliseconds;
-    options.graphs = graphs;
+    kiln_context_options options =
+        KILN_CONTEXT_OPTIONS(.stop_waiting = true, .run_milliseconds = milliseconds,
+                             .graphs = graphs);
     return make_context(how, false, &options);
 }
 
@@ -151,10 +150,9 @@ FAKE_TEST(an_enqueued_run_is_waited_for)
 FAKE_TEST(who_did_not_ask_waits)
 {
     behaviour how = {.drifts = false};
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     owned_engine engine = make_engine(&how, false, 0);
     owned_context context = NULL;
-    options.run_milliseconds = 20;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.run_milliseconds = 20);
     assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context),
                  "set stop_waiting");
     assert_ok(kiln_context_create(engine, NULL, &context));

@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/types.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-#include <kiln/kiln.h>
 
 #include "backends/kln_backends.h"
 #include "base/kln_base.h"

@@ -2,10 +2,6 @@
 /*
  * Calls Kiln's callbacks as TensorRT does, through their virtual tables, in each layout.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "backends/tensorrt/trt_callbacks.h"
 #include "backends/tensorrt/trt_progress.h"
 #include "kiln_test.h"

@@ -26,9 +26,9 @@ static kiln_status run_once(kiln_context *context)
 
 static kiln_status use_context(const life *self, kiln_engine *engine)
 {
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.share_device_memory = true;
-    options.runtime_cache = is_rtx(self->layout) ? self->cache : NULL;
+    kiln_context_options options =
+        KILN_CONTEXT_OPTIONS(.share_device_memory = true,
+                             .runtime_cache = is_rtx(self->layout) ? self->cache : NULL);
     kiln_context *context = NULL;
     kiln_layer_time layer = {.struct_size = sizeof layer};
     KLN_RETURN_IF_ERROR(kiln_context_create(engine, &options, &context));
@@ -205,8 +205,7 @@ LAYOUTS_TEST(no_device_memory_is_told)
 {
     owned_engine engine = build_relu(i);
     owned_context context = NULL;
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.share_device_memory = true;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.share_device_memory = true);
     set("FAKE_CUDA_MEMORY", "1");
     assert_status(KILN_ERROR_OUT_OF_MEMORY, kiln_context_create(engine, &options, &context));
     assert_fails(KILN_ERROR_OUT_OF_MEMORY, kiln_context_create(engine, NULL, &context),

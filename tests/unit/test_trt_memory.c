@@ -93,8 +93,7 @@ STAND_IN_TEST(a_full_gpu_is_told_where_the_library_allocates, "gpu_tensorrt_harm
 
 TENSORRT_TEST(a_pool_serves_build_and_run)
 {
-    kiln_pool_options how = KILN_POOL_OPTIONS_INIT;
-    how.location = KILN_LOCATION_DEVICE;
+    kiln_pool_options how = KILN_POOL_OPTIONS(.location = KILN_LOCATION_DEVICE);
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {
         owned_pool pool = NULL;
         assert_ok(kiln_pool_create(&how, &pool));
@@ -129,8 +128,7 @@ TENSORRT_TEST(a_pool_serves_build_and_run)
 STAND_IN_TEST(memory_lies_where_it_is_asked_to, "what it asks for is its own affair")
 {
     static const char *const alignments[] = {"1", "256", "512", "4096", "65536", "2097152"};
-    kiln_pool_options how = KILN_POOL_OPTIONS_INIT;
-    how.location = KILN_LOCATION_DEVICE;
+    kiln_pool_options how = KILN_POOL_OPTIONS(.location = KILN_LOCATION_DEVICE);
     for (size_t i = 0; i < FAKE_LAYOUTS * KLN_ARRAY_LENGTH(alignments) * 2; i++) {
         assert_int_equal(
             setenv("KILN_FAKE_TENSORRT_ALIGNMENT", alignments[i / 2 / FAKE_LAYOUTS], 1), 0);
@@ -229,11 +227,8 @@ STAND_IN_LAYOUTS_TEST(a_failure_on_a_full_gpu_is_one_of_memory, "gpu_tensorrt_ha
 
 TENSORRT_TEST(a_pool_that_is_full_gives_none)
 {
-    kiln_pool_options how = KILN_POOL_OPTIONS_INIT;
-    how.location = KILN_LOCATION_DEVICE;
-    how.max_bytes = 4096;
-    how.first_bytes = 256;
-    how.growth = 1;
+    kiln_pool_options how = KILN_POOL_OPTIONS(.location = KILN_LOCATION_DEVICE, .max_bytes = 4096,
+                                              .first_bytes = 256, .growth = 1);
     owned_pool pool = NULL;
     assert_ok(kiln_pool_create(&how, &pool));
     for (size_t i = 0; i < FAKE_LAYOUTS; i++) {

@@ -3,9 +3,6 @@
  * network on each backend there is, against the same steps with copies. */
 #include "fake_tensorrt_test.h"
 
-#include <kiln/memory.h>
-#include <kiln/system.h>
-
 #define STEPS 20
 #define WIDTH 4
 
@@ -81,8 +78,7 @@ static void bind_row(kiln_context *context, const char *name, void *data)
 
 static kiln_context *make_context(kiln_engine *engine)
 {
-    kiln_context *context = context_on(engine);
-    return context;
+    return context_on(engine);
 }
 
 static void check_row(kiln_context *context, const char *name, const float *expected)

@@ -3,7 +3,6 @@
 #include "fake_tensorrt_test.h"
 
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "backends/kln_backends.h"
 

@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Plugins beside the core, in a process where nothing has registered them yet. */
-#include <stdio.h>
-#include <string.h>
 #include <sys/types.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-#include <kiln/kiln.h>
 
 #include "fake_tensorrt_test.h"
 #include "kiln_test.h"

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Profiles with names, and profiles of the shapes that a caller expects, on the stand-in. */
-#include <unistd.h>
-
 #include "fake_tensorrt_test.h"
 
 static kiln_engine *named_engine(size_t layout)

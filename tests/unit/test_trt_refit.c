@@ -304,8 +304,7 @@ typedef struct runner {
 static void *run_on(void *user)
 {
     const runner *self = user;
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.share_device_memory = self->shares;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.share_device_memory = self->shares);
     kiln_context *context = context_with(self->engine, &options);
     float x[16];
     for (int i = 0; i < 16; i++) {
@@ -500,7 +499,6 @@ LAYOUTS_TEST(weights_come_from_safetensors)
     owned_engine engine = build_refittable(i, KILN_REFIT_ALL);
     owned_context context = context_on(engine);
     kiln_named_tensor weights[2];
-    kiln_refit_options options = KILN_REFIT_OPTIONS_INIT;
     kiln_refit_report report = {.struct_size = sizeof report};
     unsigned char file[8 + sizeof header - 1 + 76] = {sizeof header - 1};
     const uint16_t biases_bf16[2] = {0xbf80, 0xc000}; /* -1, -2 */
@@ -508,7 +506,7 @@ LAYOUTS_TEST(weights_come_from_safetensors)
     memcpy(file + 8, header, sizeof header - 1);
     memcpy(file + 8 + sizeof header - 1, biases_bf16, 4);
     memcpy(file + 8 + sizeof header - 1 + 4, twos, 72);
-    options.report = &report;
+    kiln_refit_options options = KILN_REFIT_OPTIONS(.report = &report);
     assert_ok(kiln_engine_refit_bytes(engine, (kiln_span){file, sizeof file}, NULL, &options));
     assert_true(report.replaced == 2 && report.converted == 1 && report.rounded == 0);
     check_run(context, 17, 16);
@@ -517,8 +515,7 @@ LAYOUTS_TEST(weights_come_from_safetensors)
 LAYOUTS_TEST(a_run_is_captured)
 {
     owned_engine engine = build_refittable(i, KILN_REFIT_NONE);
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.graphs = KILN_GRAPH_REQUIRED;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_REQUIRED);
     owned_context context = context_with(engine, &options);
     check_run(context, 19, 22);
     check_run(context, 19, 22);

@@ -3,8 +3,6 @@
  */
 #include "fake_tensorrt_test.h"
 
-#include <kiln/plan.h>
-
 LAYOUTS_TEST(a_plan_runs_with_the_profile_that_fits)
 {
     owned_engine engine = build_relu(i);
@@ -235,8 +233,7 @@ LAYOUTS_TEST(a_double_is_bound_as_a_float)
 {
     const kiln_span model = small_unary("Relu", SMALL_DOUBLE, "4");
     kiln_issue_list *issues = NULL;
-    kiln_check_options check = KILN_CHECK_OPTIONS_INIT;
-    check.backend = "tensorrt";
+    kiln_check_options check = KILN_CHECK_OPTIONS(.backend = "tensorrt");
     assert_ok(kiln_check_bytes(model, NULL, &check, &issues));
     assert_int_equal(kiln_issue_list_errors(issues), 0);
     assert_int_equal(kiln_issue_list_count(issues), 2);
@@ -358,12 +355,11 @@ LAYOUTS_TEST(rtx_keeps_what_it_compiled)
 {
     kiln_engine *engine = build_relu(i);
     kiln_context *context = NULL;
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     const char *path = kiln_test_path("kernels.cache");
     (void)remove(path);
-    options.runtime_cache = path;
-    options.kernel_specialization = KILN_KERNELS_EAGER;
-    options.rtx_graphs = KILN_SWITCH_ON;
+    kiln_context_options options =
+        KILN_CONTEXT_OPTIONS(.runtime_cache = path, .kernel_specialization = KILN_KERNELS_EAGER,
+                             .rtx_graphs = KILN_SWITCH_ON);
     if (!is_rtx(i)) {
         assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &options, &context),
                      "runtime_cache: it needs RuntimeConfig.createRuntimeCache");
@@ -435,8 +431,7 @@ TENSORRT_TEST(other_backends_have_no_plans)
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_device_memory(engine, -1, &bytes));
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_get_weight_streaming(engine, &streaming));
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_set_weight_streaming(engine, 0));
-    kiln_context_options wanted = KILN_CONTEXT_OPTIONS_INIT;
-    wanted.share_device_memory = true;
+    kiln_context_options wanted = KILN_CONTEXT_OPTIONS(.share_device_memory = true);
     assert_fails(KILN_ERROR_UNSUPPORTED, kiln_context_create(engine, &wanted, &context),
                  "\"share_device_memory\" is set, which the backend reference does not have");
     assert_ok(kiln_context_create(engine, NULL, &context));

@@ -46,10 +46,8 @@ static void run_well(kiln_context *context, float value)
 static kiln_context *make_stoppable(size_t layout, kiln_stream *stream, uint64_t milliseconds)
 {
     kiln_engine *engine = build_relu(layout);
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.stop_waiting = true;
-    options.stream = stream;
-    options.run_milliseconds = milliseconds;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.stop_waiting = true, .stream = stream,
+                                                        .run_milliseconds = milliseconds);
     kiln_context *context = context_with(engine, &options);
     kiln_engine_release(engine);
     for (int i = 1; i < 5; i++) {
@@ -122,10 +120,9 @@ LAYOUTS_TEST(cancelling_at_any_moment_does_no_harm)
 LAYOUTS_TEST(who_shares_memory_is_waited_for)
 {
     owned_engine engine = build_relu(i);
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-    options.stop_waiting = true;
-    options.share_device_memory = true;
-    options.run_milliseconds = 10000;
+    kiln_context_options options =
+        KILN_CONTEXT_OPTIONS(.stop_waiting = true, .share_device_memory = true,
+                             .run_milliseconds = 10000);
     owned_context context = context_with(engine, &options);
     for (int round = 0; round < 5; round++) {
         run_well(context, (float)round);

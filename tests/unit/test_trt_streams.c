@@ -2,17 +2,14 @@
 /* Plans on streams: in what order runs come, what passes under them, and what contexts share. */
 #include "fake_tensorrt_test.h"
 
-#include <kiln/plan.h>
-
 /* A change of the profile may copy: on the stream that the run is enqueued on. */
 LAYOUTS_TEST(profiles_change_on_the_callers_stream)
 {
     owned_engine engine = build_relu(i);
     kiln_stream *streams[2];
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     float x[32] = {-1, 2};
     float y[32];
-    options.graphs = KILN_GRAPH_OFF;
+    kiln_context_options options = KILN_CONTEXT_OPTIONS(.graphs = KILN_GRAPH_OFF);
     kiln_context *context = context_with(engine, &options);
     assert_ok(kiln_stream_create(0, 0, &streams[0]));
     assert_ok(kiln_stream_create(0, 0, &streams[1]));
@@ -80,9 +77,8 @@ TENSORRT_TEST(copies_pass_under_kernels)
         kiln_stream *streams[STREAMS];
         float x[CONTEXTS][COUNT] = {{0}};
         float y[CONTEXTS][COUNT] = {{0}};
-        kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
-        options.overlap_copies = true;
-        options.share_device_memory = i % 2 == 1;
+        kiln_context_options options =
+            KILN_CONTEXT_OPTIONS(.overlap_copies = true, .share_device_memory = i % 2 == 1);
         for (size_t s = 0; s < STREAMS; s++) {
             assert_ok(kiln_stream_create(0, 0, &streams[s]));
         }
@@ -123,10 +119,9 @@ LAYOUTS_TEST(contexts_can_share_their_memory)
 {
     owned_engine engine = build_relu(i);
     kiln_context *contexts[3] = {NULL};
-    kiln_context_options options = KILN_CONTEXT_OPTIONS_INIT;
     float x[4] = {-1, 1, -2, 2};
-    options.share_device_memory = true;
-    options.persistent_cache_bytes = 4096;
+    kiln_context_options options =
+        KILN_CONTEXT_OPTIONS(.share_device_memory = true, .persistent_cache_bytes = 4096);
     for (size_t c = 0; c < 3; c++) {
         assert_ok(kiln_context_create(engine, &options, &contexts[c]));
     }

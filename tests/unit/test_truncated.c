@@ -1,12 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Files that are cut short while an engine uses them: a sentence, not SIGBUS; or nothing at all
  * where the engine has a copy. */
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <kiln/kiln.h>
-
 #include "base/kln_base.h"
 #include "kiln_test.h"
 #include "small_models.h"
@@ -98,10 +92,9 @@ TEST(weights_of_a_network_are_missed_by_onnxruntime)
 {
     static const kiln_switch switches[] = {KILN_SWITCH_DEFAULT, KILN_SWITCH_ON};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(switches); i++) {
-        kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
         kiln_network *network = NULL;
-        options.backend = "onnxruntime";
-        options.share_weights = switches[i];
+        kiln_build_options options =
+            KILN_BUILD_OPTIONS(.backend = "onnxruntime", .share_weights = switches[i]);
         write_files();
         assert_ok(kiln_network_from_onnx(paths[0], &network));
         owned_engine engine = built_network(network, &options);

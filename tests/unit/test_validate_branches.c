@@ -2,10 +2,6 @@
 /* What is held against a graph inside a node by whether it runs: a fault of shapes in the branch of
  * an If is an error where that branch is taken, a warning where nobody knows, and none elsewhere.
  */
-#include <kiln/kiln.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "graph/kln_graph.h"
 #include "graph_maker.h"
 #include "kiln_test.h"

@@ -3,15 +3,9 @@
  * meanwhile. */
 #include <dirent.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
-
-#include <kiln/kiln.h>
 
 #include "base/kln_base.h"
 #include "kiln_test.h"
@@ -98,9 +92,8 @@ static bool is_zero(kiln_engine *engine)
 /* What lies there is one of the two networks, whole. */
 static bool is_whole(const char *path, const char *backend)
 {
-    kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kiln_engine *engine = NULL;
-    options.backend = backend;
+    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend);
     const bool whole =
         kiln_engine_build_file(path, &options, &engine) == KILN_OK && is_zero(engine);
     kiln_engine_release(engine);

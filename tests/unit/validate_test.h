@@ -6,9 +6,6 @@
 #ifndef VALIDATE_TEST_H
 #define VALIDATE_TEST_H
 
-#include <stdio.h>
-#include <string.h>
-
 #include "graph/kln_graph.h"
 #include "graph_maker.h"
 #include "kiln_test.h"
