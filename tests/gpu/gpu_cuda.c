@@ -65,11 +65,10 @@ TEST(bytes_survive_every_way)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
         for (size_t j = 0; j < KLN_ARRAY_LENGTH(locations); j++) {
             const unsigned seed = (unsigned)(17 + i * 4 + j);
-            kiln_buffer *from = make_pattern(locations[i], seed);
+            owned_buffer from = make_pattern(locations[i], seed);
             owned_buffer to = make_pattern(locations[j], 1);
             assert_ok(kiln_buffer_copy(to, 0, from, 0, BYTES, NULL));
             check_pattern(to, seed);
-            kiln_buffer_destroy(from);
         }
     }
 }
@@ -83,16 +82,16 @@ static void wait_a_while(void *user)
 
 TEST(streams_and_events_keep_order)
 {
-    kiln_stream *second = NULL;
-    kiln_event *begin = NULL;
-    kiln_event *end = NULL;
+    owned_stream second = NULL;
+    owned_event begin = NULL;
+    owned_event end = NULL;
     int count = 0;
     bool done = true;
     double took = 0.0;
-    kiln_buffer *source = make_pattern(KILN_LOCATION_PINNED, 5);
-    kiln_buffer *middle = make_pattern(KILN_LOCATION_DEVICE, 1);
+    owned_buffer source = make_pattern(KILN_LOCATION_PINNED, 5);
+    owned_buffer middle = make_pattern(KILN_LOCATION_DEVICE, 1);
     owned_buffer target = make_pattern(KILN_LOCATION_PINNED, 2);
-    kiln_stream *first = stream_on(0);
+    owned_stream first = stream_on(0);
     assert_ok(kiln_stream_create(0, -1, &second));
     assert_ok(kiln_event_create(0, true, &begin));
     assert_ok(kiln_event_create(0, true, &end));
@@ -114,12 +113,6 @@ TEST(streams_and_events_keep_order)
     assert_ok(kiln_stream_synchronize(wrapped));
     kiln_stream_destroy(wrapped);
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_stream_create(0, 1, &wrapped));
-    kiln_event_destroy(begin);
-    kiln_event_destroy(end);
-    kiln_stream_destroy(first);
-    kiln_stream_destroy(second);
-    kiln_buffer_destroy(source);
-    kiln_buffer_destroy(middle);
 }
 
 static void capture(kiln_stream *stream, kiln_buffer *device, kiln_buffer *pinned, uint8_t value,
@@ -134,12 +127,12 @@ static void capture(kiln_stream *stream, kiln_buffer *device, kiln_buffer *pinne
 
 TEST(graphs_replay_and_are_replaced)
 {
-    kiln_graph *graph = NULL;
+    owned_graph graph = NULL;
     bool in_place = false;
-    kiln_buffer *device = make_pattern(KILN_LOCATION_DEVICE, 1);
+    owned_buffer device = make_pattern(KILN_LOCATION_DEVICE, 1);
     owned_buffer pinned = make_pattern(KILN_LOCATION_PINNED, 1);
     const unsigned char *seen = kiln_buffer_data(pinned);
-    kiln_stream *stream = stream_on(0);
+    owned_stream stream = stream_on(0);
     capture(stream, device, pinned, 7, true);
     assert_ok(kiln_stream_capture_end(stream, &graph));
     assert_int_equal(kiln_graph_node_count(graph), 2);
@@ -173,9 +166,6 @@ TEST(graphs_replay_and_are_replaced)
     assert_ok(kiln_buffer_fill(pinned, 3, stream));
     assert_ok(kiln_stream_synchronize(stream));
     assert_int_equal(seen[5], 3);
-    kiln_graph_destroy(graph);
-    kiln_stream_destroy(stream);
-    kiln_buffer_destroy(device);
 }
 
 TEST(the_pool_puts_streams_behind_each_other)
@@ -186,7 +176,7 @@ TEST(the_pool_puts_streams_behind_each_other)
     kiln_block block;
     int count = 0;
     assert_ok(kiln_pool_create(&options, &pool));
-    kiln_stream *first = stream_on(0);
+    owned_stream first = stream_on(0);
     owned_stream second = stream_on(0);
     assert_ok(kiln_pool_allocate(pool, BYTES, first, &block));
     void *const data = block.data;
@@ -204,7 +194,6 @@ TEST(the_pool_puts_streams_behind_each_other)
     assert_ok(kln_cuda_copy(0, &byte, data, 1, NULL));
     assert_int_equal(byte, 0xBB);
     assert_ok(kiln_pool_release(pool, &block, second));
-    kiln_stream_destroy(first);
 }
 
 TEST(ordered_memory_works)
@@ -214,14 +203,13 @@ TEST(ordered_memory_works)
     if (!kln_cuda_has(KLN_CUDA_STREAM_ORDERED, 0)) {
         skip();
     }
-    kiln_stream *stream = stream_on(0);
+    owned_stream stream = stream_on(0);
     assert_ok(kln_cuda_allocate_ordered(stream, BYTES, &memory));
     assert_ok(kln_cuda_fill(0, memory, 0x5A, BYTES, stream));
     assert_ok(kln_cuda_copy(0, &byte, (unsigned char *)memory + BYTES - 1, 1, stream));
     assert_ok(kln_cuda_release_ordered(stream, memory));
     assert_ok(kiln_stream_synchronize(stream));
     assert_int_equal(byte, 0x5A);
-    kiln_stream_destroy(stream);
 }
 
 /* --- copies by Kiln's kernel --- */
@@ -437,8 +425,8 @@ static kiln_status one_round(share *mine, kiln_stream *stream, kiln_buffer *seen
 static void *fill_and_look(void *user)
 {
     share *mine = user;
-    kiln_stream *stream = NULL;
-    kiln_buffer *seen = NULL;
+    owned_stream stream = NULL;
+    owned_buffer seen = NULL;
     kiln_status status = kiln_stream_create(0, 0, &stream);
     if (status == KILN_OK) {
         status = kiln_buffer_create(KILN_LOCATION_PINNED, 0, (size_t)16000, &seen);
@@ -450,8 +438,6 @@ static void *fill_and_look(void *user)
         print_error("%s\n", kiln_error_message());
     }
     mine->good = status == KILN_OK;
-    kiln_buffer_destroy(seen);
-    kiln_stream_destroy(stream);
     return NULL;
 }
 

@@ -272,10 +272,9 @@ static kiln_context *context_on_device(int32_t device)
     kiln_build_options options = backend_options("onnxruntime");
     options.provider = KILN_PROVIDER_CUDA;
     options.device = device;
-    kiln_engine *engine = built_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options);
+    owned_engine engine = built_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &options);
     assert_int_equal(kiln_engine_device(engine), device);
     kiln_context *context = make_context(engine, KILN_GRAPH_REQUIRED);
-    kiln_engine_release(engine);
     return context;
 }
 

@@ -71,13 +71,13 @@ TEST(batches_keep_their_order)
 TEST(a_plan_on_the_device_is_bound)
 {
     owned_engine engine = make_engine(false);
-    kiln_buffer_plan *plan = NULL;
+    owned_buffer_plan plan = NULL;
     kiln_tensor x;
     kiln_tensor y;
     float value = 3;
     kiln_buffer_plan_options options = KILN_BUFFER_PLAN_OPTIONS(.location = KILN_LOCATION_DEVICE);
     assert_ok(kiln_engine_plan_buffers(engine, NULL, &options, &plan));
-    kiln_context *context = context_on(engine);
+    owned_context context = context_on(engine);
     assert_ok(kiln_context_bind_plan(context, plan));
     assert_ok(kiln_buffer_plan_find(plan, "x", &x));
     assert_ok(kiln_buffer_plan_find(plan, "y", &y));
@@ -88,8 +88,6 @@ TEST(a_plan_on_the_device_is_bound)
     value = 0;
     assert_ok(kln_cuda_copy(0, &value, y.data, sizeof value, NULL));
     assert_true(value == 3);
-    kiln_context_destroy(context);
-    kiln_buffer_plan_destroy(plan);
 }
 
 TEST(the_driver_keeps_what_it_was_told_to)
@@ -98,7 +96,7 @@ TEST(the_driver_keeps_what_it_was_told_to)
     if (!kln_cuda_has(KLN_CUDA_STREAM_ORDERED, 0)) {
         skip();
     }
-    kiln_stream *stream = stream_on(0);
+    owned_stream stream = stream_on(0);
     assert_ok(kiln_device_keep_free(0, (uint64_t)64 << 20));
     for (int i = 0; i < 100; i++) {
         assert_ok(kiln_stream_allocate(stream, 1 << 20, &memory));
@@ -107,7 +105,6 @@ TEST(the_driver_keeps_what_it_was_told_to)
         assert_ok(kiln_stream_synchronize(stream));
     }
     assert_ok(kiln_device_keep_free(0, 0));
-    kiln_stream_destroy(stream);
 }
 
 static bool has_gpu(void)

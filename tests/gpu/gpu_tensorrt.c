@@ -145,7 +145,7 @@ TENSORRT_TEST(two_libraries_live_in_one_process)
         skip();
     }
     const char *plan = kiln_test_path("mine.plan");
-    kiln_engine *engine = conv_engine();
+    owned_engine engine = conv_engine();
     kiln_engine *refused = NULL;
     assert_ok(kiln_engine_save(engine, plan));
     kiln_build_options options = fake_options(SOME_LAYOUT);
@@ -158,7 +158,6 @@ TENSORRT_TEST(two_libraries_live_in_one_process)
         owned_context context = context_on(engine);
         check_conv(context);
     }
-    kiln_engine_release(engine);
 }
 
 /* --- streams --- */

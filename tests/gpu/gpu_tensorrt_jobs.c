@@ -12,7 +12,7 @@ static const char *deep_model(void)
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(weights); i++) {
         weights[i] = (float)(i % 7) * 0.01F;
     }
-    kiln_network *network = new_network();
+    owned_network network = new_network();
     kiln_tensor_id t = add_input(network, "x", KILN_DTYPE_FLOAT32, KILN_SHAPE(8, 64, 56, 56));
     for (int i = 0; i < DEPTH; i++) {
         char name[16];
@@ -27,7 +27,6 @@ static const char *deep_model(void)
     assert_ok(kiln_network_mark_output(network, t));
     (void)snprintf(path, sizeof path, "%s", kiln_test_path("deep.onnx"));
     assert_ok(kiln_network_save_onnx(network, path, KILN_WEIGHTS_INLINE));
-    kiln_network_destroy(network);
     return path;
 }
 

@@ -155,7 +155,7 @@ static void check(const char *name, const kiln_network *network, double bound, t
     if (is_load && stat(plan, &found) != 0) {
         return; /* it was not built */
     }
-    kiln_engine *engine = real_engine(name, network, plan);
+    owned_engine engine = real_engine(name, network, plan);
     counts->refused += engine == NULL;
     if (engine != NULL && folder != NULL && !is_load) {
         assert_ok(kiln_engine_save(engine, plan));
@@ -165,7 +165,6 @@ static void check(const char *name, const kiln_network *network, double bound, t
         owned_engine expected = reference_engine(is_load ? NULL : network, model);
         compare(name, engine, expected, bound, counts);
     }
-    kiln_engine_release(engine);
 }
 
 /* --- every layer --- */

@@ -32,12 +32,11 @@ static void save_relu(const char *name, kiln_build_options *options, char path[4
 static void run_relu(kiln_engine *engine)
 {
     float x[8] = {-1, 2, -3, 4, 5, -6, 7, -8};
-    kiln_context *context = context_on(engine);
+    owned_context context = context_on(engine);
     const kiln_tensor y = run_floats(context, KILN_SHAPE(2, 4), x);
     for (int i = 0; i < 8; i++) {
         assert_true(((const float *)y.data)[i] == (x[i] > 0 ? x[i] : 0));
     }
-    kiln_context_destroy(context);
     kiln_engine_release(engine);
 }
 

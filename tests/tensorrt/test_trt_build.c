@@ -214,8 +214,7 @@ TEST(capabilities_and_profiles_are_kept)
     options = magika_options(library);
     options.profiles = two;
     options.profile_count = 2;
-    kiln_engine *engine = built_file(model, &options);
-    kiln_engine_release(engine);
+    owned_engine engine = built_file(model, &options);
 }
 
 TEST(an_option_that_cannot_be_kept_is_refused_by_name)
@@ -292,10 +291,9 @@ static kiln_status build_with(const kiln_profile_input *input, const char *libra
     kiln_build_options options = trt_test_options(library);
     options.profiles = &profile;
     options.profile_count = input != NULL ? 1 : 0;
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     const kiln_status status =
         kiln_engine_build_file(trt_test_model("magika/model.onnx"), &options, &engine);
-    kiln_engine_release(engine);
     return status;
 }
 
@@ -386,9 +384,9 @@ static kiln_status job(const kiln_build_limits *limits, long cancel_after, const
                        kiln_build_progress *progress)
 {
     const kiln_build_options options = trt_test_options(library);
-    kiln_build *build = NULL;
+    owned_build build = NULL;
     assert_ok(kiln_build_start_file(trt_test_model("light_resnet50"), &options, limits, &build));
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     kiln_status status = KILN_ERROR_BUSY;
     double before = 0.0;
     while (status == KILN_ERROR_BUSY) {
@@ -400,8 +398,6 @@ static kiln_status job(const kiln_build_limits *limits, long cancel_after, const
             kiln_build_cancel(build);
         }
     }
-    kiln_engine_release(engine);
-    kiln_build_destroy(build);
     return status;
 }
 
@@ -461,10 +457,9 @@ TEST(the_timing_cache_is_kept_across_builds)
 static kiln_status build_node(void *user)
 {
     const kiln_build_options options = trt_test_options(user);
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     const kiln_status status =
         kiln_engine_build_file(trt_test_node("test_sigmoid"), &options, &engine);
-    kiln_engine_release(engine);
     return status;
 }
 

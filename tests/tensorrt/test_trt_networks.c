@@ -166,7 +166,7 @@ static kiln_status build_with(kiln_network *network, kiln_build_options *options
     const kiln_profile profile = {.inputs = is_row ? row : image, .input_count = 1};
     options->profiles = &profile;
     options->profile_count = 1;
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     const kiln_status status = kiln_engine_build(network, options, &engine);
     if (status == KILN_OK) {
         kiln_binding binding = {.struct_size = sizeof binding};
@@ -175,7 +175,6 @@ static kiln_status build_with(kiln_network *network, kiln_build_options *options
         assert_int_equal(binding.dtype, output);
         assert_int_equal(binding.shape.dims[0], KILN_DYNAMIC);
     }
-    kiln_engine_release(engine);
     kiln_network_destroy(network);
     return status;
 }

@@ -17,14 +17,13 @@ static const char *a_plan(const char *library, const char *name)
     if (trt_test_node("test_sigmoid") == NULL) {
         skip();
     }
-    kiln_engine *engine = built_file(trt_test_node("test_sigmoid"), &options);
+    owned_engine engine = built_file(trt_test_node("test_sigmoid"), &options);
     (void)snprintf(path, sizeof path, "%s", kiln_test_path(name));
     assert_ok(kiln_engine_save(engine, path));
     kiln_context *context = NULL;
     assert_fails(KILN_ERROR_NO_DEVICE, kiln_context_create(engine, NULL, &context),
                  "built ahead of time");
     assert_null(context);
-    kiln_engine_release(engine);
     return path;
 }
 

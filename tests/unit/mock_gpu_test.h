@@ -114,10 +114,9 @@ static inline kiln_engine *make_engine(behaviour *how, bool one_stream, int32_t 
 static inline kiln_context *make_context(behaviour *how, bool one_stream,
                                          const kiln_context_options *options)
 {
-    kiln_engine *engine = make_engine(how, one_stream, 0);
+    owned_engine engine = make_engine(how, one_stream, 0);
     kiln_context *context = NULL;
     assert_ok(kiln_context_create(engine, options, &context));
-    kiln_engine_release(engine);
     return context;
 }
 

@@ -19,9 +19,8 @@ static inline kiln_engine *build(kiln_span model)
 
 static inline kiln_context *open_context(kiln_span model)
 {
-    kiln_engine *engine = build(model);
+    owned_engine engine = build(model);
     kiln_context *context = context_on(engine);
-    kiln_engine_release(engine);
     return context;
 }
 

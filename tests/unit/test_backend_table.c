@@ -143,7 +143,7 @@ TEST(what_is_no_backend_is_refused)
 
 static void run_once(kiln_engine *engine)
 {
-    kiln_context *context = NULL;
+    owned_context context = NULL;
     float x[] = {1, 2, 3, 4};
     kiln_named_tensor in = {"x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(4), x, sizeof x)};
     kiln_named_tensor out = {.name = "y"};
@@ -152,7 +152,6 @@ static void run_once(kiln_engine *engine)
     for (size_t i = 0; i < 4; i++) {
         assert_true(((const float *)out.tensor.data)[i] == 2 * x[i]);
     }
-    kiln_context_destroy(context);
     kiln_engine_release(engine);
 }
 
@@ -195,14 +194,13 @@ TEST(a_backend_from_outside_builds_and_runs)
 /* What it is given of a network is the model that the network saves. */
 TEST(a_network_comes_as_onnx)
 {
-    kiln_network *network = network_of_one();
+    owned_network network = network_of_one();
     kiln_engine *engine = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "twice");
     assert_ok(kiln_engine_build(network, &options, &engine));
     assert_int_equal(seen_first, 0x08); /* ModelProto.ir_version */
     assert_in_range(seen_bytes, 40, 400);
     run_once(engine);
-    kiln_network_destroy(network);
 }
 
 /* Options that only others take are refused for it by name. */

@@ -4,7 +4,7 @@
 
 static kiln_context *open_negation(kiln_engine **engine)
 {
-    kiln_network *network = NULL;
+    owned_network network = NULL;
     kiln_context *context = NULL;
     kiln_tensor_id x;
     kiln_tensor_id y;
@@ -15,7 +15,6 @@ static kiln_context *open_negation(kiln_engine **engine)
     assert_ok(kiln_network_mark_output(network, y));
     assert_ok(kiln_engine_build(network, &options, engine));
     assert_ok(kiln_context_create(*engine, NULL, &context));
-    kiln_network_destroy(network);
     return context;
 }
 
@@ -47,8 +46,8 @@ TEST(a_tensor_from_plain_arguments)
 
 TEST(a_context_keeps_its_own_sentence)
 {
-    kiln_engine *engine = NULL;
-    kiln_context *context = open_negation(&engine);
+    owned_engine engine = NULL;
+    owned_context context = open_negation(&engine);
     kiln_engine *other = NULL;
     assert_string_equal(kiln_context_error_message(context), "");
     assert_status(KILN_ERROR_NOT_BOUND, kiln_context_run(context));
@@ -57,8 +56,6 @@ TEST(a_context_keeps_its_own_sentence)
     assert_ok(kiln_context_reshape(context, "x", &KILN_SHAPE(2)));
     assert_string_equal(kiln_context_error_message(context), "");
     assert_string_equal(kiln_context_error_message(NULL), "");
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }
 
 TEST(a_build_keeps_its_own_sentence)
@@ -75,8 +72,8 @@ TEST(a_build_keeps_its_own_sentence)
 
 TEST(bindings_end_with_the_call)
 {
-    kiln_engine *engine = NULL;
-    kiln_context *context = open_negation(&engine);
+    owned_engine engine = NULL;
+    owned_context context = open_negation(&engine);
     float x[2] = {1, 2};
     float y[2] = {0};
     kiln_named_tensor in = {"x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x)};
@@ -96,6 +93,4 @@ TEST(bindings_end_with_the_call)
     assert_status(KILN_ERROR_SIZE, kiln_context_run_once(context, &in, 1, &out, 1));
     assert_status(KILN_ERROR_NOT_BOUND, kiln_context_run(context));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_context_run_once(context, NULL, 1, &out, 1));
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
 }

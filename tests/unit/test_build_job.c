@@ -30,8 +30,8 @@ TEST(a_job_gives_its_engine_once)
     if (!installed()) {
         skip();
     }
-    kiln_build *build = start();
-    kiln_engine *engine = NULL;
+    owned_build build = start();
+    owned_engine engine = NULL;
     assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
     assert_int_equal(kiln_engine_input_count(engine), 1);
     kiln_build_progress progress = {.struct_size = sizeof progress};
@@ -41,8 +41,6 @@ TEST(a_job_gives_its_engine_once)
     assert_true(progress.nanoseconds > 0);
     kiln_engine *again = NULL;
     assert_status(KILN_ERROR_STATE, kiln_build_wait(build, 0, &again));
-    kiln_build_destroy(build);
-    kiln_engine_release(engine);
 }
 
 TEST(a_failure_comes_with_its_sentence)
@@ -92,9 +90,9 @@ TEST(a_job_that_is_too_late_has_no_engine)
     }
     const kiln_build_options options = reference();
     kiln_build_limits limits = KILN_BUILD_LIMITS(.milliseconds = 1);
-    kiln_build *build = NULL;
+    owned_build build = NULL;
     assert_ok(kiln_build_start_file(MODEL, &options, &limits, &build));
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     const kiln_status status = kiln_build_wait(build, UINT64_MAX, &engine);
     kiln_build_progress progress = {.struct_size = sizeof progress};
     assert_ok(kiln_build_get_progress(build, &progress));
@@ -103,8 +101,6 @@ TEST(a_job_that_is_too_late_has_no_engine)
         assert_message("1 are allowed");
         assert_null(engine);
     }
-    kiln_build_destroy(build);
-    kiln_engine_release(engine);
 }
 
 TEST(a_cancelled_job_has_no_engine)

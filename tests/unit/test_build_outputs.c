@@ -49,7 +49,7 @@ TEST(a_file_has_the_shapes_of_the_outputs)
         const kiln_profile_input range = {
             .name = "x", .min = KILN_SHAPE(1, 8), .opt = KILN_SHAPE(2, 8), .max = KILN_SHAPE(5, 8)};
         const kiln_profile profile = {.inputs = &range, .input_count = 1};
-        kiln_buffer_plan *plan = NULL;
+        owned_buffer_plan plan = NULL;
         kiln_binding binding = {.struct_size = sizeof binding};
         options.backend = backends[i];
         owned_engine engine = built_file(path, &options);
@@ -58,13 +58,12 @@ TEST(a_file_has_the_shapes_of_the_outputs)
         assert_string_equal(binding.dim_names[0], "batch");
         assert_ok(kiln_engine_plan_buffers(engine, &profile, NULL, &plan));
         assert_int_equal(kiln_buffer_plan_count(plan), 3);
-        kiln_buffer_plan_destroy(plan);
     }
 }
 
 static kiln_status save(void *user)
 {
-    kiln_network *network = NULL;
+    owned_network network = NULL;
     kiln_tensor_id x, y;
     kiln_status status = kiln_network_create(NULL, &network);
     if (status == KILN_OK) {
@@ -79,7 +78,6 @@ static kiln_status save(void *user)
     if (status == KILN_OK) {
         status = kiln_network_save_onnx(network, user, KILN_WEIGHTS_INLINE);
     }
-    kiln_network_destroy(network);
     return status;
 }
 

@@ -21,9 +21,8 @@ static int build_one(const char *in, int32_t level)
     kiln_build_options options = fake_options(LAYOUT_10);
     options.cache = in;
     options.builder_optimization_level = level;
-    kiln_engine *engine = build_network(conv_network(), &options);
+    owned_engine engine = build_network(conv_network(), &options);
     const int use = (int)kiln_engine_cache_use(engine);
-    kiln_engine_release(engine);
     return use;
 }
 

@@ -100,7 +100,7 @@ TEST(every_tensor_has_the_range_of_all_batches)
     double least[5] = {0};
     double greatest[5] = {0};
     kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
-    kiln_range_table *ranges = NULL;
+    owned_range_table ranges = NULL;
     options.method = KILN_CALIBRATE_MINMAX;
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(values); i++) {
         const float x = values[i];
@@ -119,7 +119,6 @@ TEST(every_tensor_has_the_range_of_all_batches)
         assert_true(range->low == least[k] && range->high == greatest[k]);
         assert_int_equal(range->count, KLN_ARRAY_LENGTH(values));
     }
-    kiln_range_table_destroy(ranges);
 }
 
 /* In one run, or a tensor at a time; in whole batches, or in pieces of them; one thread or many. */
@@ -127,7 +126,7 @@ TEST(how_it_is_run_changes_nothing)
 {
     for (int method = KILN_CALIBRATE_ENTROPY; method <= KILN_CALIBRATE_MSE; method++) {
         kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
-        kiln_range_table *expected = NULL;
+        owned_range_table expected = NULL;
         options.method = (kiln_calibration_method)method;
         options.threads = 1;
         assert_ok(calibrate("n,64", whole, &options, &expected));
@@ -145,15 +144,13 @@ TEST(how_it_is_run_changes_nothing)
             {"n,64", &large, 0, ROWS, 2},
         };
         for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
-            kiln_range_table *ranges = NULL;
+            owned_range_table ranges = NULL;
             options.memory_bytes = cases[i].memory;
             options.batch_size = cases[i].size;
             options.threads = cases[i].threads;
             assert_ok(calibrate(cases[i].shape, *cases[i].from, &options, &ranges));
             assert_equal_tables(expected, ranges);
-            kiln_range_table_destroy(ranges);
         }
-        kiln_range_table_destroy(expected);
     }
 }
 
@@ -249,7 +246,7 @@ TEST(an_input_that_is_not_given_again_has_its_own_value)
     feed from = {.at = 0};
     const kiln_batch_source source = {next_optional, &from};
     small_graph graph = {.message.size = 0};
-    kiln_range_table *ranges = NULL;
+    owned_range_table ranges = NULL;
     small_node(&graph, "Mul", "x,b", "y");
     small_floats(&graph, "b", own, 1);
     small_input(&graph, "x", SMALL_FLOAT, "4");
@@ -269,7 +266,6 @@ TEST(an_input_that_is_not_given_again_has_its_own_value)
     }
     assert_true(range->least == least && range->greatest == greatest);
     assert_int_equal(range->count, 12);
-    kiln_range_table_destroy(ranges);
 }
 
 TEST(a_network_is_whole_again)
@@ -277,16 +273,13 @@ TEST(a_network_is_whole_again)
     const kiln_build_options build = reference();
     feed from = whole;
     const kiln_batch_source source = {next, &from};
-    kiln_network *network = NULL;
-    kiln_range_table *ranges = NULL;
-    kiln_engine *engine = NULL;
+    owned_network network = NULL;
+    owned_range_table ranges = NULL;
+    owned_engine engine = NULL;
     assert_ok(kiln_network_from_onnx(model_path("n,64"), &network));
     assert_ok(kiln_calibrate(network, &build, &source, NULL, &ranges));
     assert_ok(kiln_engine_build(network, &build, &engine));
     assert_int_equal(kiln_engine_output_count(engine), 1);
-    kiln_engine_release(engine);
-    kiln_network_destroy(network);
-    kiln_range_table_destroy(ranges);
 }
 
 /* --- a folder --- */

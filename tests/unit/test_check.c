@@ -113,10 +113,9 @@ static kiln_status check_once(void *user)
     const kiln_profile profiles[] = {{.inputs = &input, .input_count = 1},
                                      {.inputs = &input, .input_count = 1}};
     kiln_check_options options = KILN_CHECK_OPTIONS(.profiles = profiles, .profile_count = 2);
-    kiln_issue_list *issues = NULL;
+    owned_issue_list issues = NULL;
     const kiln_status status =
         kiln_check_bytes((kiln_span){bytes->data, bytes->size}, NULL, &options, &issues);
-    kiln_issue_list_destroy(issues);
     return status;
 }
 

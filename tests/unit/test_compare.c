@@ -44,13 +44,11 @@ static kiln_comparison *compare_told(kiln_dtype dtype, kiln_shape shape, told *f
                                      told *expected, const kiln_compare_options *options)
 {
     kiln_comparison *comparison = NULL;
-    kiln_engine *a = engine_of("y", dtype, shape, found);
-    kiln_engine *b = engine_of("y", dtype, shape, expected);
+    owned_engine a = engine_of("y", dtype, shape, found);
+    owned_engine b = engine_of("y", dtype, shape, expected);
     assert_non_null(a);
     assert_non_null(b);
     assert_ok(kiln_compare_engines(a, b, options, &comparison));
-    kiln_engine_release(a);
-    kiln_engine_release(b);
     return comparison;
 }
 

@@ -89,12 +89,11 @@ static kiln_context *run_whole(graph_maker *m, const kln_compare_inputs *inputs)
     }
     m->model->graph.outputs = outputs;
     m->model->graph.output_count = COUNT;
-    kiln_engine *engine = engine_of(m->model);
+    owned_engine engine = engine_of(m->model);
     m->model->graph = graph;
     kiln_context *context = context_on(engine);
     assert_ok(kiln_context_bind(context, "x", &inputs->tensors[0].tensor));
     assert_ok(kiln_context_run(context));
-    kiln_engine_release(engine);
     return context;
 }
 

@@ -50,9 +50,8 @@ static kiln_engine *make_engine(void *user, uint64_t fail_every, uint64_t latenc
 
 static kiln_context *make_context(void)
 {
-    kiln_engine *engine = make_engine(NULL, 0, 0);
+    owned_engine engine = make_engine(NULL, 0, 0);
     kiln_context *context = context_on(engine);
-    kiln_engine_release(engine);
     return context;
 }
 
@@ -210,7 +209,7 @@ TEST(what_does_not_fit_is_refused_by_kind)
 
 TEST(null_is_refused_everywhere)
 {
-    kiln_context *context = NULL;
+    owned_context context = NULL;
     float x[1] = {0};
     const kiln_tensor tensor = floats(x, 1);
     kiln_tensor shown;
@@ -249,7 +248,6 @@ TEST(null_is_refused_everywhere)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_engine_create_mock(NULL, &engine));
     assert_fails(KILN_ERROR_NULL_ARGUMENT,
                  kiln_engine_create_mock(&KILN_MOCK_OPTIONS_INIT, &engine), "handler");
-    kiln_context_destroy(context);
     kiln_context_destroy(NULL);
 }
 
@@ -460,8 +458,8 @@ static kiln_status whole_life(void *user)
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = &binding, .input_count = 1, .outputs = outputs,
                           .output_count = 2, .handler = doubling);
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
+    owned_engine engine = NULL;
+    owned_context context = NULL;
     kiln_status status = kiln_engine_create_mock(&options, &engine);
     if (status == KILN_OK) {
         status = kiln_context_create(engine, NULL, &context);
@@ -472,8 +470,6 @@ static kiln_status whole_life(void *user)
     if (status == KILN_OK) {
         status = kiln_context_warmup(context, 2, 0, NULL);
     }
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
     return status;
 }
 

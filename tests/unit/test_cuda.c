@@ -211,7 +211,7 @@ static void count_up(void *user)
 
 FAKE_TEST(streams_run_work)
 {
-    kiln_stream *stream = NULL;
+    owned_stream stream = NULL;
     int count = 0;
     bool done = false;
     assert_ok(kiln_stream_create(1, -5, &stream));
@@ -240,7 +240,6 @@ FAKE_TEST(streams_run_work)
     assert_ok(kiln_stream_call(wrapped, count_up, &count));
     assert_int_equal(count, 3);
     kiln_stream_destroy(wrapped);
-    kiln_stream_destroy(stream);
     kiln_stream_destroy(NULL);
 }
 
@@ -266,13 +265,13 @@ FAKE_TEST(streams_refuse_what_is_wrong)
 
 FAKE_TEST(events_order_and_measure)
 {
-    kiln_event *begin = NULL;
-    kiln_event *end = NULL;
-    kiln_event *bare = NULL;
+    owned_event begin = NULL;
+    owned_event end = NULL;
+    owned_event bare = NULL;
     int count = 0;
     double took = -1.0;
     bool done = false;
-    kiln_stream *stream = stream_on(0);
+    owned_stream stream = stream_on(0);
     owned_stream other = stream_on(2);
     assert_ok(kiln_event_create(0, true, &begin));
     assert_ok(kiln_event_create(0, true, &end));
@@ -298,11 +297,7 @@ FAKE_TEST(events_order_and_measure)
                  "the second event was made without timing");
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_event_record(NULL, stream));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_event_create(0, true, NULL));
-    kiln_event_destroy(begin);
-    kiln_event_destroy(end);
-    kiln_event_destroy(bare);
     kiln_event_destroy(NULL);
-    kiln_stream_destroy(stream);
 }
 
 /* --- graphs --- */
@@ -317,7 +312,7 @@ static void capture(kiln_stream *stream, int *count, int times)
 
 static void check_graphs(bool update_works)
 {
-    kiln_graph *graph = NULL;
+    owned_graph graph = NULL;
     int first = 0;
     int second = 0;
     bool in_place = !update_works;
@@ -347,7 +342,6 @@ static void check_graphs(bool update_works)
     kiln_stream_capture_abandon(NULL);
     assert_ok(kiln_stream_call(stream, count_up, &second));
     assert_int_equal(second, 9);
-    kiln_graph_destroy(graph);
     kiln_graph_destroy(NULL);
 }
 
@@ -372,9 +366,9 @@ FAKE_TEST(older_drivers_capture_by_older_calls)
 
 FAKE_TEST(a_capture_that_fails_leaves_the_stream_usable)
 {
-    kiln_graph *graph = NULL;
+    owned_graph graph = NULL;
     int count = 0;
-    kiln_stream *stream = stream_on(0);
+    owned_stream stream = stream_on(0);
     owned_stream other = stream_on(1);
     assert_fails(KILN_ERROR_STATE, kiln_stream_capture_end(stream, &graph), "captures nothing");
     set("FAKE_CUDA_CAPTURE", "fail");
@@ -392,8 +386,6 @@ FAKE_TEST(a_capture_that_fails_leaves_the_stream_usable)
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_stream_capture_update(other, graph, NULL));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_stream_capture_update(stream, NULL, NULL));
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_graph_launch(NULL, stream));
-    kiln_graph_destroy(graph);
-    kiln_stream_destroy(stream);
 }
 
 /* --- allocation failures and threads --- */
@@ -401,9 +393,9 @@ FAKE_TEST(a_capture_that_fails_leaves_the_stream_usable)
 static kiln_status make_one_of_each(void *user)
 {
     (void)user;
-    kiln_stream *stream = NULL;
-    kiln_event *event = NULL;
-    kiln_graph *graph = NULL;
+    owned_stream stream = NULL;
+    owned_event event = NULL;
+    owned_graph graph = NULL;
     kiln_system_report *report = NULL;
     int count = 0;
     kiln_status status = kiln_stream_create(0, 0, &stream);
@@ -423,9 +415,6 @@ static kiln_status make_one_of_each(void *user)
         status = kiln_system_report_create(&report);
     }
     kiln_system_report_destroy(report);
-    kiln_graph_destroy(graph);
-    kiln_event_destroy(event);
-    kiln_stream_destroy(stream);
     return status;
 }
 

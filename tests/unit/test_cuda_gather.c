@@ -115,7 +115,7 @@ FAKE_TEST(what_no_launch_can_hold_is_refused)
 FAKE_TEST(a_captured_launch_copies_at_each_replay)
 {
     owned_stream stream = make_stream();
-    kiln_graph *graph = NULL;
+    owned_graph graph = NULL;
     kln_cuda_piece pieces[KLN_CUDA_PIECES];
     const size_t end = make_pieces(pieces);
     kln_cuda_piece gone[KLN_CUDA_PIECES];
@@ -137,7 +137,6 @@ FAKE_TEST(a_captured_launch_copies_at_each_replay)
         assert_ok(kiln_stream_synchronize(stream));
         check_pieces(pieces, KLN_CUDA_PIECES, end);
     }
-    kiln_graph_destroy(graph);
 }
 
 FAKE_TEST(a_driver_without_kernels_says_so)

@@ -270,8 +270,8 @@ FAKE_TEST(a_plan_is_bound_in_one_call)
 {
     behaviour how = {.drifts = false};
     owned_engine engine = make_engine(&how, true, 2);
-    kiln_buffer_plan *plan = NULL;
-    kiln_buffer_plan *other = NULL;
+    owned_buffer_plan plan = NULL;
+    owned_buffer_plan other = NULL;
     kiln_tensor x;
     kiln_tensor y;
     const kiln_profile_input most = {.name = "x", .max = KILN_SHAPE(16)};
@@ -282,7 +282,7 @@ FAKE_TEST(a_plan_is_bound_in_one_call)
     kiln_buffer_plan_options options =
         KILN_BUFFER_PLAN_OPTIONS(.location = KILN_LOCATION_PINNED, .device = 2);
     assert_ok(kiln_engine_plan_buffers(engine, &profile, &options, &plan));
-    kiln_context *context = context_on(engine);
+    owned_context context = context_on(engine);
     assert_ok(kiln_context_bind_plan(context, plan));
     assert_ok(kiln_buffer_plan_find(plan, "x", &x));
     assert_ok(kiln_buffer_plan_find(plan, "y", &y));
@@ -305,9 +305,6 @@ FAKE_TEST(a_plan_is_bound_in_one_call)
     assert_ok(kiln_buffer_plan_create(&wrong, 1, NULL, &other));
     assert_status(KILN_ERROR_NAME, kiln_context_bind_plan(context, other));
     assert_ok(kiln_context_run(context));
-    kiln_buffer_plan_destroy(other);
-    kiln_context_destroy(context);
-    kiln_buffer_plan_destroy(plan);
 }
 
 /* --- a device that is not there --- */
@@ -429,11 +426,10 @@ static kiln_status build_uncounted(int32_t device)
 static kiln_status build_job(int32_t device)
 {
     const kiln_build_options options = tensorrt_on(device);
-    kiln_build *job = NULL;
+    owned_build job = NULL;
     kiln_engine *engine = NULL;
     KLN_RETURN_IF_ERROR(kiln_build_start_file(model_path(), &options, NULL, &job));
     const kiln_status status = kiln_build_wait(job, 60000, &engine);
-    kiln_build_destroy(job);
     return status;
 }
 

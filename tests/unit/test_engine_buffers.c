@@ -52,7 +52,7 @@ static const kiln_profile_input given[] = {
 TEST(a_plan_holds_the_largest_of_each_binding)
 {
     owned_engine engine = make_engine();
-    kiln_buffer_plan *plan = NULL;
+    owned_buffer_plan plan = NULL;
     kiln_tensor tensor;
     const kiln_profile profile = {.inputs = given, .input_count = 2};
     assert_ok(kiln_engine_plan_buffers(engine, &profile, NULL, &plan));
@@ -66,7 +66,6 @@ TEST(a_plan_holds_the_largest_of_each_binding)
     assert_ok(kiln_buffer_plan_find(plan, "boxes", &tensor));
     assert_int_equal(tensor.bytes, 100 * 4 * 8);
     assert_int_equal(kiln_buffer_plan_allocations(plan), 1);
-    kiln_buffer_plan_destroy(plan);
 }
 
 TEST(what_is_not_known_is_refused)
@@ -110,14 +109,12 @@ static kiln_status plan_once(void *user)
     kiln_mock_options options =
         KILN_MOCK_OPTIONS(.inputs = &input, .input_count = 1, .outputs = &output, .output_count = 1,
                           .handler = play);
-    kiln_engine *engine = NULL;
-    kiln_buffer_plan *plan = NULL;
+    owned_engine engine = NULL;
+    owned_buffer_plan plan = NULL;
     kiln_status status = kiln_engine_create_mock(&options, &engine);
     if (status == KILN_OK) {
         status = kiln_engine_plan_buffers(engine, NULL, NULL, &plan);
     }
-    kiln_buffer_plan_destroy(plan);
-    kiln_engine_release(engine);
     return status;
 }
 

@@ -117,11 +117,10 @@ TEST(a_folder_is_for_bytes_alone)
 
 static kiln_engine *engine_by(const char *backend)
 {
-    kiln_network *network = NULL;
+    owned_network network = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend);
     assert_ok(kiln_network_from_bytes(model, folder, &network));
     kiln_engine *engine = built_network(network, &options);
-    kiln_network_destroy(network);
     return engine;
 }
 
@@ -195,8 +194,8 @@ TEST(what_does_not_fit_is_refused)
 static kiln_status save_and_load(void *user)
 {
     (void)user;
-    kiln_engine *engine = NULL;
-    kiln_engine *again = NULL;
+    owned_engine engine = NULL;
+    owned_engine again = NULL;
     kiln_span bytes;
     char manifest[4096];
     size_t length = 0;
@@ -214,8 +213,6 @@ static kiln_status save_and_load(void *user)
         status = kiln_engine_load_bytes(bytes, text, NULL, &again);
     }
     assert_true((status == KILN_OK) == (again != NULL));
-    kiln_engine_release(again);
-    kiln_engine_release(engine);
     return status;
 }
 

@@ -27,16 +27,14 @@ static kiln_span relu_model(const char *shape)
 
 static kiln_cache_use use_of_build(kiln_span model, const kiln_build_options *options)
 {
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     assert_ok(kiln_engine_build_bytes(model, options, &engine));
     const kiln_cache_use use = kiln_engine_cache_use(engine);
-    kiln_context *context = NULL;
+    owned_context context = NULL;
     assert_ok(kiln_context_create(engine, NULL, &context));
     float x[] = {-1, 2, -3, 4, -5, 6};
     const float *y = run_floats(context, KILN_SHAPE(2, 3), x).data;
     assert_true(y[0] == 0 && y[1] == 2 && y[4] == 0 && y[5] == 6);
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
     return use;
 }
 

@@ -223,9 +223,9 @@ typedef struct files {
 static kiln_status round_trip(void *user)
 {
     const files *paths = user;
-    kiln_engine *engine = NULL;
-    kiln_engine *loaded = NULL;
-    kiln_context *context = NULL;
+    owned_engine engine = NULL;
+    owned_engine loaded = NULL;
+    owned_context context = NULL;
     kiln_status status = kiln_engine_build_file(paths->model, NULL, &engine);
     if (status == KILN_OK) {
         status = kiln_engine_save(engine, paths->plan);
@@ -242,9 +242,6 @@ static kiln_status round_trip(void *user)
     if (status == KILN_OK) {
         status = kiln_context_run(context);
     }
-    kiln_context_destroy(context);
-    kiln_engine_release(loaded);
-    kiln_engine_release(engine);
     return status;
 }
 

@@ -450,11 +450,10 @@ static kiln_context *make_many(void)
         KILN_MOCK_OPTIONS(.inputs = bindings[0], .input_count = TENSORS, .outputs = bindings[1],
                           .output_count = TENSORS, .handler = many_now, .enqueue = many_later,
                           .user = many_works);
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     many_count = 0;
     assert_ok(kiln_engine_create_mock(&options, &engine));
     kiln_context *context = context_on(engine);
-    kiln_engine_release(engine);
     return context;
 }
 

@@ -129,9 +129,8 @@ TEST(misuse_is_told)
 static kiln_status make_one(void *unused)
 {
     (void)unused;
-    kiln_histogram *made = NULL;
+    owned_histogram made = NULL;
     const kiln_status status = kiln_histogram_create(&made);
-    kiln_histogram_destroy(made);
     return status;
 }
 

@@ -192,11 +192,10 @@ static kiln_status infer_many(void *user)
     }
     maker_output(&m, names[299], 0, NULL);
     kiln_status status = m.status;
-    kiln_issue_list *issues = NULL;
+    owned_issue_list issues = NULL;
     if (status == KILN_OK) {
         status = kln_validate(m.model, NULL, &issues);
     }
-    kiln_issue_list_destroy(issues);
     maker_end(&m);
     return status;
 }

@@ -38,7 +38,7 @@ static kiln_status make(kiln_network **network)
 TEST(a_network_is_told_without_a_build)
 {
     owned_network network = NULL;
-    kiln_inspection *inspection = NULL;
+    owned_inspection inspection = NULL;
     kiln_inspection_info info = {.struct_size = sizeof info};
     kiln_binding binding = {.struct_size = sizeof binding};
     kiln_inspection_opset opset = {.struct_size = sizeof opset};
@@ -71,7 +71,6 @@ TEST(a_network_is_told_without_a_build)
     assert_ok(kiln_inspection_get_metadata(inspection, info.metadata_count - 1, &line));
     assert_string_equal(line.key, "metadata.author");
     assert_string_equal(line.value, "nobody");
-    kiln_inspection_destroy(inspection);
 }
 
 TEST(nodes_have_the_types_of_their_tensors)
@@ -83,7 +82,7 @@ TEST(nodes_have_the_types_of_their_tensors)
                     {"r", "Relu", "then_branch", "float32[batch,2]", "float32[batch,2]", 1},
                     {"m", "Mul", "else_branch", "float32[batch,2]", "float32[batch,2]", 1}};
     owned_network network = NULL;
-    kiln_inspection *inspection = NULL;
+    owned_inspection inspection = NULL;
     kiln_inspection_node node = {.struct_size = sizeof node};
     assert_ok(make(&network));
     assert_ok(kiln_network_inspect(network, true, &inspection));
@@ -101,14 +100,13 @@ TEST(nodes_have_the_types_of_their_tensors)
     assert_int_equal(node.input_count, 2);
     assert_string_equal(node.inputs[1], "w");
     assert_string_equal(node.input_types[1], "float32[2]");
-    kiln_inspection_destroy(inspection);
 }
 
 TEST(wrong_use_is_refused)
 {
     owned_network network = NULL;
     kiln_network *branch = NULL;
-    kiln_inspection *inspection = NULL;
+    owned_inspection inspection = NULL;
     kiln_binding binding = {.struct_size = sizeof binding};
     kiln_inspection_node node = {.struct_size = sizeof node};
     kiln_inspection_info small = {.struct_size = 1};
@@ -122,31 +120,27 @@ TEST(wrong_use_is_refused)
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_inspection_get_input(inspection, 2, &binding));
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_inspection_get_output(inspection, 1, &binding));
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_inspection_summary(inspection, &small));
-    kiln_inspection_destroy(inspection);
     kiln_inspection_destroy(NULL);
 }
 
 TEST(an_empty_network_has_no_nodes)
 {
-    kiln_inspection *inspection = NULL;
+    owned_inspection inspection = NULL;
     kiln_inspection_node node = {.struct_size = sizeof node};
     owned_network network = new_network();
     assert_ok(kiln_network_inspect(network, true, &inspection));
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_inspection_get_node(inspection, 0, &node));
-    kiln_inspection_destroy(inspection);
 }
 
 static kiln_status inspect(void *user)
 {
     (void)user;
-    kiln_network *network = NULL;
-    kiln_inspection *inspection = NULL;
+    owned_network network = NULL;
+    owned_inspection inspection = NULL;
     kiln_status status = make(&network);
     if (status == KILN_OK) {
         status = kiln_network_inspect(network, true, &inspection);
     }
-    kiln_inspection_destroy(inspection);
-    kiln_network_destroy(network);
     return status;
 }
 

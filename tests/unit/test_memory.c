@@ -37,7 +37,7 @@ FAKE_TEST(buffers_are_copied_between_all_locations)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
         for (size_t j = 0; j < KLN_ARRAY_LENGTH(locations); j++) {
-            kiln_buffer *from = NULL;
+            owned_buffer from = NULL;
             owned_buffer to = NULL;
             const uint32_t number = 0xC0FFEE;
             uint32_t back = 0;
@@ -51,14 +51,13 @@ FAKE_TEST(buffers_are_copied_between_all_locations)
                          "target: 4 bytes from byte 30 on were asked for, the buffer has 32");
             assert_status(KILN_ERROR_SIZE, kiln_buffer_copy(to, 0, from, 61, 4, NULL));
             assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_buffer_copy(to, 0, to, 2, 4, NULL));
-            kiln_buffer_destroy(from);
         }
     }
 }
 
 FAKE_TEST(buffers_refuse_what_is_wrong)
 {
-    kiln_buffer *buffer = NULL;
+    owned_buffer buffer = NULL;
     char bytes[16] = "";
     assert_status(KILN_ERROR_SIZE, kiln_buffer_create(KILN_LOCATION_HOST, 0, 0, &buffer));
     assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_buffer_create((kiln_location)7, 0, 1, &buffer),
@@ -87,14 +86,13 @@ FAKE_TEST(buffers_refuse_what_is_wrong)
     assert_ok(kiln_buffer_tensor(buffer, 2, KILN_DTYPE_INT16, &three, &tensor));
     assert_ptr_equal(tensor.data, (char *)kiln_buffer_data(buffer) + 2);
     assert_int_equal(tensor.bytes, 6);
-    kiln_buffer_destroy(buffer);
 }
 
 FAKE_TEST(without_a_gpu_host_memory_works_and_the_rest_says_why)
 {
     set("KILN_CUDA_DRIVER", "/nowhere");
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
-        kiln_buffer *buffer = NULL;
+        owned_buffer buffer = NULL;
         owned_pool pool = NULL;
         kiln_pool_options options = KILN_POOL_OPTIONS(.location = locations[i]);
         const kiln_status expected = i == 0 ? KILN_OK : KILN_ERROR_LIBRARY_ABSENT;
@@ -104,7 +102,6 @@ FAKE_TEST(without_a_gpu_host_memory_works_and_the_rest_says_why)
             assert_message(kiln_location_name(locations[i]));
             assert_message("CUDA driver");
         }
-        kiln_buffer_destroy(buffer);
     }
 }
 
@@ -120,7 +117,7 @@ static const kiln_buffer_request requests[] = {
 FAKE_TEST(a_plan_shares_one_allocation_among_small_tensors)
 {
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(locations); i++) {
-        kiln_buffer_plan *plan = NULL;
+        owned_buffer_plan plan = NULL;
         kiln_tensor scale;
         kiln_tensor boxes;
         kiln_named_tensor image;
@@ -143,7 +140,6 @@ FAKE_TEST(a_plan_shares_one_allocation_among_small_tensors)
         assert_null(scale.data);
         assert_status(KILN_ERROR_NAME, kiln_buffer_plan_find(plan, "Scale", &scale));
         assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_buffer_plan_get(plan, 4, &image));
-        kiln_buffer_plan_destroy(plan);
     }
     kiln_buffer_plan_destroy(NULL);
 }
@@ -178,9 +174,9 @@ FAKE_TEST(a_plan_refuses_what_is_wrong)
 static kiln_status use_memory(void *user)
 {
     (void)user;
-    kiln_buffer_plan *plan = NULL;
-    kiln_buffer *buffer = NULL;
-    kiln_pool *pool = NULL;
+    owned_buffer_plan plan = NULL;
+    owned_buffer buffer = NULL;
+    owned_pool pool = NULL;
     kiln_block block = {0};
     kiln_status status = kiln_buffer_plan_create(requests, 4, NULL, &plan);
     if (status == KILN_OK) {
@@ -195,9 +191,6 @@ static kiln_status use_memory(void *user)
             status = kiln_pool_release(pool, &block, NULL);
         }
     }
-    kiln_pool_destroy(pool);
-    kiln_buffer_destroy(buffer);
-    kiln_buffer_plan_destroy(plan);
     return status;
 }
 

@@ -311,8 +311,8 @@ TEST(what_is_never_collected)
 
 static kiln_status collect(void *user)
 {
-    kiln_network *network = NULL;
-    kiln_issue_list *issues = NULL;
+    owned_network network = NULL;
+    owned_issue_list issues = NULL;
     kiln_tensor_id x, y;
     (void)user;
     KLN_RETURN_IF_ERROR(kiln_network_create(NULL, &network));
@@ -338,8 +338,6 @@ static kiln_status collect(void *user)
     if (status == KILN_OK) {
         assert_int_equal(kiln_issue_list_count(issues), 3);
     }
-    kiln_issue_list_destroy(issues);
-    kiln_network_destroy(network);
     return status;
 }
 

@@ -167,7 +167,7 @@ static kiln_network *product(void)
 static float first_output(kiln_engine *engine)
 {
     kiln_tensor tensor;
-    kiln_context *context = context_on(engine);
+    owned_context context = context_on(engine);
     assert_ok(kiln_context_tensor(context, "x", &tensor));
     for (size_t i = 0; i < 512; i++) {
         ((float *)tensor.data)[i] = 1.0F;
@@ -175,7 +175,6 @@ static float first_output(kiln_engine *engine)
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_tensor(context, "y", &tensor));
     const float result = *(const float *)tensor.data;
-    kiln_context_destroy(context);
     return result;
 }
 

@@ -15,7 +15,7 @@ static kiln_engine *build(const char *backend, bool profile_nodes)
     kiln_tensor_id x;
     kiln_tensor_id product;
     kiln_tensor_id y;
-    kiln_network *network = new_network();
+    owned_network network = new_network();
     assert_ok(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &matrix, NULL, &x));
     assert_ok(kiln_network_add_matrix_multiply(network, "product", x, x, &product));
     assert_ok(kiln_network_add_elementwise(network, "y", KILN_ELEMENTWISE_ADD, product, x, &y));
@@ -24,7 +24,6 @@ static kiln_engine *build(const char *backend, bool profile_nodes)
     options.optimization = KILN_OPTIMIZATION_OFF;
     options.profile_nodes = profile_nodes;
     kiln_engine *engine = built_network(network, &options);
-    kiln_network_destroy(network);
     return engine;
 }
 
@@ -132,8 +131,8 @@ TEST(what_cannot_be_measured_is_told)
 static kiln_status measure(void *user)
 {
     const kiln_tensor x = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(64), values, 256);
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
+    owned_engine engine = NULL;
+    owned_context context = NULL;
     kiln_layer_time layer = {.struct_size = sizeof layer};
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "reference");
     kiln_status status = kiln_engine_build_bytes(*(const kiln_span *)user, &options, &engine);
@@ -142,8 +141,6 @@ static kiln_status measure(void *user)
     status = status == KILN_OK ? kiln_context_profile_layers(context, true) : status;
     status = status == KILN_OK ? kiln_context_run(context) : status;
     status = status == KILN_OK ? kiln_context_layer(context, 0, &layer) : status;
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
     return status;
 }
 

@@ -392,7 +392,7 @@ typedef struct runner {
 static void *run_many(void *argument)
 {
     runner *self = argument;
-    kiln_context *context = NULL;
+    owned_context context = NULL;
     float x[3] = {0};
     kiln_tensor tensor = floats(x, 3);
     self->right = kiln_context_create(self->engine, NULL, &context) == KILN_OK &&
@@ -406,7 +406,6 @@ static void *run_many(void *argument)
         kiln_backend_info info = {.struct_size = sizeof info};
         self->right = self->right && kiln_backend_choose("onnxruntime", &info) == KILN_OK;
     }
-    kiln_context_destroy(context);
     return NULL;
 }
 
@@ -435,8 +434,8 @@ TEST(contexts_of_one_engine_run_in_threads)
 static kiln_status one_life(void *user)
 {
     const kiln_span *model = user;
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
+    owned_engine engine = NULL;
+    owned_context context = NULL;
     float x[] = {1, 2};
     kiln_tensor tensor = floats(x, 2);
     kiln_status status = kiln_engine_build_bytes(*model, &options, &engine);
@@ -452,8 +451,6 @@ static kiln_status one_life(void *user)
     if (status == KILN_OK) {
         status = kiln_context_tensor(context, "y", &tensor);
     }
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
     return status;
 }
 

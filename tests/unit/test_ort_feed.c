@@ -31,16 +31,14 @@ static kiln_context *make_context(void)
     kiln_tensor_id ids[2];
     kiln_tensor_id y = KILN_NO_TENSOR;
     const kiln_shape open = KILN_SHAPE(KILN_DYNAMIC);
-    kiln_network *network = new_network();
+    owned_network network = new_network();
     assert_ok(kiln_network_add_input(network, "a", KILN_DTYPE_FLOAT32, &open, NULL, &ids[0]));
     assert_ok(kiln_network_add_input(network, "b", KILN_DTYPE_FLOAT32, &open, NULL, &ids[1]));
     assert_ok(kiln_network_add_concat(network, "y", ids, 2, 0, &y));
     assert_ok(kiln_network_mark_output(network, y));
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = "onnxruntime");
-    kiln_engine *engine = built_network(network, &options);
+    owned_engine engine = built_network(network, &options);
     kiln_context *context = context_on(engine);
-    kiln_engine_release(engine);
-    kiln_network_destroy(network);
     return context;
 }
 

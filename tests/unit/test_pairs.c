@@ -45,10 +45,9 @@ static size_t kind_of(kiln_engine *engine)
     const kiln_named_tensor input = {
         "x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1), &two, sizeof two)};
     kiln_named_tensor output = {"y", {.data = NULL}};
-    kiln_context *context = context_on(engine);
+    owned_context context = context_on(engine);
     assert_ok(kiln_context_run_tensors(context, &input, 1, &output, 1));
     const size_t kind = *(const float *)output.tensor.data < 0 ? 0 : 1;
-    kiln_context_destroy(context);
     return kind;
 }
 
@@ -105,13 +104,12 @@ TEST(two_processes_save_to_one_path)
 
 static void *save_often(void *user)
 {
-    kiln_engine *engine = make_engine(1, "reference");
+    owned_engine engine = make_engine(1, "reference");
     for (int i = 0; i < 5; i++) {
         if (kiln_engine_save(engine, user) != KILN_OK) {
             abort();
         }
     }
-    kiln_engine_release(engine);
     return NULL;
 }
 

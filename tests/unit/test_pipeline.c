@@ -165,7 +165,7 @@ FAKE_TEST(wrong_inputs_change_nothing)
 FAKE_TEST(device_memory_is_used_where_it_lies)
 {
     behaviour how = {.drifts = false};
-    kiln_pipeline *pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
+    owned_pipeline pipeline = make_pipeline(make_engine(&how, false, 0), NULL);
     owned_buffer buffer = NULL;
     kiln_named_tensor input = {.name = "x"};
     const kiln_shape shape = KILN_SHAPE(8);
@@ -180,7 +180,6 @@ FAKE_TEST(device_memory_is_used_where_it_lies)
     kiln_named_tensor output = {"y", input.tensor};
     push(pipeline, 1, 8);
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_pipeline_pop(pipeline, &output, 1));
-    kiln_pipeline_destroy(pipeline); /* with a run under way */
 }
 
 FAKE_TEST(what_fails_on_the_way_is_told)
@@ -252,8 +251,8 @@ FAKE_TEST(on_the_cpu_the_same_calls_work)
 static kiln_status whole_life(void *user)
 {
     (void)user;
-    kiln_engine *engine = make_cpu_engine(0);
-    kiln_pipeline *pipeline = NULL;
+    owned_engine engine = make_cpu_engine(0);
+    owned_pipeline pipeline = NULL;
     float x[8] = {0};
     const kiln_named_tensor input = {"x", floats(x, 8)};
     kiln_status status =
@@ -264,8 +263,6 @@ static kiln_status whole_life(void *user)
             status = kiln_pipeline_pop(pipeline, NULL, 0);
         }
     }
-    kiln_pipeline_destroy(pipeline);
-    kiln_engine_release(engine);
     return status;
 }
 

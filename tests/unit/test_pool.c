@@ -40,7 +40,7 @@ FAKE_TEST(classes_are_tight_and_in_order)
 
 FAKE_TEST(pieces_come_back_without_new_memory)
 {
-    kiln_pool *pool = make_pool(KILN_LOCATION_HOST, 0, 0);
+    owned_pool pool = make_pool(KILN_LOCATION_HOST, 0, 0);
     kiln_block blocks[50];
     for (int round = 0; round < 20; round++) {
         for (size_t i = 0; i < KLN_ARRAY_LENGTH(blocks); i++) {
@@ -62,7 +62,6 @@ FAKE_TEST(pieces_come_back_without_new_memory)
         slabs = round == 0 ? counters.slabs_made : slabs;
         assert_int_equal(counters.slabs_made, slabs);
     }
-    kiln_pool_destroy(pool);
     kiln_pool_destroy(NULL);
 }
 
@@ -176,10 +175,10 @@ FAKE_TEST(exhausted_device_memory_is_made_free_or_told)
 
 FAKE_TEST(a_stream_gets_its_own_piece_at_once)
 {
-    kiln_pool *pool = make_pool(KILN_LOCATION_DEVICE, 256, 256);
+    owned_pool pool = make_pool(KILN_LOCATION_DEVICE, 256, 256);
     kiln_block block;
     int number = 1;
-    kiln_stream *first = stream_on(0);
+    owned_stream first = stream_on(0);
     owned_stream second = stream_on(0);
     set("FAKE_CUDA_BUSY", "1");
     assert_ok(kiln_pool_allocate(pool, 200, first, &block));
@@ -205,16 +204,14 @@ FAKE_TEST(a_stream_gets_its_own_piece_at_once)
     assert_int_equal(calls("cuStreamSynchronize"), syncs + 1);
     assert_int_equal(counters_of(pool).stream_waits, 2);
     assert_ok(kiln_pool_release(pool, &block, NULL));
-    kiln_pool_destroy(pool);
-    kiln_stream_destroy(first);
 }
 
 FAKE_TEST(busy_pieces_are_left_alone_while_there_is_room)
 {
-    kiln_pool *pool = make_pool(KILN_LOCATION_DEVICE, 0, 256);
+    owned_pool pool = make_pool(KILN_LOCATION_DEVICE, 0, 256);
     kiln_block block;
     kiln_block other;
-    kiln_stream *first = stream_on(0);
+    owned_stream first = stream_on(0);
     owned_stream second = stream_on(0);
     set("FAKE_CUDA_BUSY", "1");
     assert_ok(kiln_pool_allocate(pool, 200, first, &block));
@@ -231,8 +228,6 @@ FAKE_TEST(busy_pieces_are_left_alone_while_there_is_room)
     assert_ok(kiln_pool_allocate(pool, 200, second, &third));
     assert_true(again.data == data || third.data == data);
     assert_int_equal(counters_of(pool).stream_waits, 0);
-    kiln_pool_destroy(pool);
-    kiln_stream_destroy(first);
 }
 
 FAKE_TEST(a_destroyed_stream_leaves_its_pieces_free)
@@ -252,7 +247,7 @@ FAKE_TEST(a_destroyed_stream_leaves_its_pieces_free)
 
 FAKE_TEST(misuse_is_told)
 {
-    kiln_pool *pool = make_pool(KILN_LOCATION_HOST, 0, 0);
+    owned_pool pool = make_pool(KILN_LOCATION_HOST, 0, 0);
     owned_pool other = make_pool(KILN_LOCATION_HOST, 0, 0);
     kiln_block block;
     assert_ok(kiln_pool_allocate(pool, 10, NULL, &block));
@@ -270,7 +265,6 @@ FAKE_TEST(misuse_is_told)
     assert_status(KILN_ERROR_NULL_ARGUMENT, kiln_pool_trim(NULL, 0));
     kiln_pool_counters counters = {.struct_size = 8};
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_pool_get_counters(pool, &counters));
-    kiln_pool_destroy(pool);
 }
 
 /* --- threads --- */

@@ -180,7 +180,7 @@ static void pairs_are_placed(void **state)
         char text[TEXT];
         double before[COUNT];
         double after[COUNT];
-        kiln_range_table *ranges = ranges_of();
+        owned_range_table ranges = ranges_of();
         kiln_precision_report *report = NULL;
         kiln_precision_summary summary = {.struct_size = sizeof summary};
         const kiln_precision_options how = options_of(i, ranges);
@@ -199,7 +199,6 @@ static void pairs_are_placed(void **state)
             assert_true(summary.bytes_after * 3 < summary.bytes_before + 256);
         }
         kiln_precision_report_destroy(report);
-        kiln_range_table_destroy(ranges);
         maker_end(&m);
     }
 }
@@ -209,7 +208,7 @@ static void concat_shares_a_range(void **state)
 {
     (void)state;
     graph_maker m;
-    kiln_range_table *ranges = ranges_of();
+    owned_range_table ranges = ranges_of();
     const kiln_precision_options how = options_of(2, ranges);
     size_t seen = 0;
     make(&m, 2);
@@ -225,7 +224,6 @@ static void concat_shares_a_range(void **state)
         }
     }
     assert_int_equal(seen, 2);
-    kiln_range_table_destroy(ranges);
     maker_end(&m);
 }
 
@@ -246,7 +244,7 @@ static kiln_status convert_each(void *user)
 {
     const size_t index = *(const size_t *)user;
     graph_maker m;
-    kiln_range_table *ranges = NULL;
+    owned_range_table ranges = NULL;
     kiln_precision_report *report = NULL;
     kiln_status status = kiln_range_table_create(&ranges);
     status = status == KILN_OK ? kiln_range_table_set(ranges, "x", -1, 1) : status;
@@ -258,7 +256,6 @@ static kiln_status convert_each(void *user)
         status = kln_precision_convert(m.model, &how, &report);
     }
     kiln_precision_report_destroy(report);
-    kiln_range_table_destroy(ranges);
     maker_end(&m);
     return status;
 }

@@ -6,9 +6,9 @@ FAKE_TEST(enqueue_orders_into_the_callers_stream)
 {
     for (int shared = 0; shared < 2; shared++) {
         behaviour how = {.drifts = false};
-        kiln_stream *stream = stream_on(0);
+        owned_stream stream = stream_on(0);
         owned_stream elsewhere = stream_on(1);
-        kiln_context *context = make_context(&how, shared != 0, NULL);
+        owned_context context = make_context(&how, shared != 0, NULL);
         assert_non_null(kiln_context_stream(context));
         float x[8] = {0};
         float y[8] = {0};
@@ -38,8 +38,6 @@ FAKE_TEST(enqueue_orders_into_the_callers_stream)
         assert_ok(kiln_context_tensor(context, "y", &seen));
         assert_true(y[0] == 18 && seen.data == y);
         assert_ok(kiln_context_enqueue(context, stream));
-        kiln_context_destroy(context);
-        kiln_stream_destroy(stream);
     }
 }
 
@@ -64,7 +62,7 @@ FAKE_TEST(copies_go_to_a_stream_of_their_own)
 FAKE_TEST(options_are_checked)
 {
     behaviour how = {.drifts = false};
-    kiln_stream *stream = stream_on(0);
+    owned_stream stream = stream_on(0);
     owned_stream elsewhere = stream_on(1);
     owned_engine engine = make_engine(&how, false, 0);
     kiln_context *context = NULL;
@@ -97,7 +95,6 @@ FAKE_TEST(options_are_checked)
     assert_int_equal(kiln_engine_device(NULL), -1);
     assert_int_equal(kiln_engine_host_node_count(engine), 0);
     assert_null(kiln_engine_host_node(engine, 0));
-    kiln_stream_destroy(stream);
 }
 
 FAKE_TEST(an_engine_on_the_cpu_refuses_what_needs_a_gpu)
@@ -106,7 +103,7 @@ FAKE_TEST(an_engine_on_the_cpu_refuses_what_needs_a_gpu)
     kiln_mock_options options = options_of(&how);
     options.enqueue = NULL;
     owned_engine engine = NULL;
-    kiln_context *context = NULL;
+    owned_context context = NULL;
     owned_stream stream = stream_on(0);
     assert_ok(create_engine(options, &engine));
     assert_int_equal(kiln_engine_device(engine), -1);
@@ -131,7 +128,6 @@ FAKE_TEST(an_engine_on_the_cpu_refuses_what_needs_a_gpu)
     assert_ok(kiln_context_enqueue(context, NULL)); /* done at once */
     assert_ok(kiln_context_wait(context));
     assert_int_equal(counters_of(context).graph_misses, 0);
-    kiln_context_destroy(context);
 }
 
 FAKE_TEST(a_lost_device_and_a_full_one_are_reported)

@@ -7,7 +7,7 @@
 static kiln_status whole_life(void *user)
 {
     kiln_engine *engine = user;
-    kiln_context *context = NULL;
+    owned_context context = NULL;
     float x[8] = {1};
     const kiln_tensor input = floats(x, 8);
     kiln_status status = kiln_context_create(engine, NULL, &context);
@@ -21,14 +21,13 @@ static kiln_status whole_life(void *user)
     if (status == KILN_OK && kiln_test_allocation_failed()) {
         status = KILN_ERROR_OUT_OF_MEMORY;
     }
-    kiln_context_destroy(context);
     return status;
 }
 
 static kiln_status life_of_all(void *user)
 {
     behaviour how = {.drifts = false};
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     kiln_mock_options options = options_of(&how);
     (void)user;
     options.one_stream = true;
@@ -36,7 +35,6 @@ static kiln_status life_of_all(void *user)
     if (status == KILN_OK) {
         status = whole_life(engine);
     }
-    kiln_engine_release(engine);
     return status;
 }
 

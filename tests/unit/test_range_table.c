@@ -178,7 +178,7 @@ TEST(what_makes_no_sense_is_refused)
 static kiln_status live(void *user)
 {
     kiln_range_table *table = NULL;
-    kiln_range_table *all = NULL;
+    owned_range_table all = NULL;
     const char *const *texts = user;
     kiln_status status = kiln_range_table_create(&all);
     for (size_t i = 0; i < 2 && status == KILN_OK; i++) {
@@ -188,7 +188,6 @@ static kiln_status live(void *user)
         kiln_range_table_destroy(table);
         table = NULL;
     }
-    kiln_range_table_destroy(all);
     return status;
 }
 

@@ -323,8 +323,8 @@ TEST(test_description)
 static kiln_status build_and_run(void *user)
 {
     const kiln_span *bytes = user;
-    kiln_engine *engine = NULL;
-    kiln_context *context = NULL;
+    owned_engine engine = NULL;
+    owned_context context = NULL;
     float x[3] = {1.0F, 2.0F, 3.0F};
     int64_t times = 3;
     const kiln_tensor values = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(3), x, sizeof x);
@@ -342,8 +342,6 @@ static kiln_status build_and_run(void *user)
     if (status == KILN_OK) {
         status = kiln_context_run(context);
     }
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
     return status;
 }
 

@@ -8,17 +8,15 @@
 /* Runs a network with the one input "x" and frees it; the first element of output "y". */
 static float run(kiln_network *network, const float *x, size_t count)
 {
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     kiln_tensor tensor;
-    kiln_context *context = open_reference(network, &engine);
+    owned_context context = open_reference(network, &engine);
     assert_ok(kiln_context_tensor(context, "x", &tensor));
     assert_int_equal(tensor.bytes, count * sizeof(float));
     memcpy(tensor.data, x, tensor.bytes);
     assert_ok(kiln_context_run(context));
     assert_ok(kiln_context_tensor(context, "y", &tensor));
     const float first = ((const float *)tensor.data)[0];
-    kiln_context_destroy(context);
-    kiln_engine_release(engine);
     kiln_network_destroy(network);
     return first;
 }

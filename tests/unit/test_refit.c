@@ -106,7 +106,7 @@ static void check_run(kiln_context *context, float w, float b)
 static kiln_status refit_once(void *user)
 {
     (void)user;
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     kiln_refit_sample sample;
     kiln_named_tensor weights[2];
     kiln_named_tensor tensors[2];
@@ -117,7 +117,6 @@ static kiln_status refit_once(void *user)
     if (status == KILN_OK) {
         status = kiln_engine_refit(engine, weights, 2, &how);
     }
-    kiln_engine_release(engine);
     return status;
 }
 

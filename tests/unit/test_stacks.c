@@ -58,7 +58,7 @@ typedef struct work {
 
 static kiln_status run(kiln_engine *engine)
 {
-    kiln_context *context = NULL;
+    owned_context context = NULL;
     bool condition = true;
     float x[] = {1, -2};
     kiln_named_tensor inputs[] = {
@@ -72,7 +72,6 @@ static kiln_status run(kiln_engine *engine)
     if (status == KILN_OK && ((const float *)output.tensor.data)[1] != 2) {
         status = KILN_ERROR_INTERNAL;
     }
-    kiln_context_destroy(context);
     return status;
 }
 

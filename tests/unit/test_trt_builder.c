@@ -35,11 +35,10 @@ static kiln_span named_alike(const char *name)
 static void check_result(kiln_engine *engine)
 {
     float values[6] = {-1, 2, -3, 4, -5, 6};
-    kiln_context *context = context_on(engine);
+    owned_context context = context_on(engine);
     const kiln_tensor y = run_floats(context, KILN_SHAPE(2, 3), values);
     assert_int_equal(((const float *)y.data)[1], 2);
     assert_int_equal(((const float *)y.data)[2], 0);
-    kiln_context_destroy(context);
     kiln_engine_release(engine);
 }
 
@@ -161,10 +160,9 @@ TENSORRT_TEST(memory_that_is_short_for_a_cache_costs_no_plan)
 
 static kiln_status build_once(const kiln_build_options *options)
 {
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     const kiln_status status =
         kiln_engine_build_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), options, &engine);
-    kiln_engine_release(engine);
     return status;
 }
 

@@ -29,7 +29,7 @@ static kiln_status use_context(const life *self, kiln_engine *engine)
     kiln_context_options options =
         KILN_CONTEXT_OPTIONS(.share_device_memory = true,
                              .runtime_cache = is_rtx(self->layout) ? self->cache : NULL);
-    kiln_context *context = NULL;
+    owned_context context = NULL;
     kiln_layer_time layer = {.struct_size = sizeof layer};
     KLN_RETURN_IF_ERROR(kiln_context_create(engine, &options, &context));
     kiln_status status = kiln_context_profile_layers(context, true);
@@ -43,7 +43,6 @@ static kiln_status use_context(const life *self, kiln_engine *engine)
     if (status == KILN_OK && is_rtx(self->layout)) {
         status = kiln_context_save_runtime_cache(context, self->cache);
     }
-    kiln_context_destroy(context);
     return status;
 }
 
@@ -67,7 +66,7 @@ static kiln_status build_and_save(const life *self, const kiln_network *network)
     static const char *const marked[] = {"w", "b"};
     char timing[600];
     kiln_build_options options = fake_options(self->layout);
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     (void)snprintf(timing, sizeof timing, "%s.timing", self->plan);
     options.timing_cache = self->without_timing_cache ? NULL : timing;
     options.weight_streaming = true;
@@ -82,18 +81,16 @@ static kiln_status build_and_save(const life *self, const kiln_network *network)
     }
     KLN_RETURN_IF_ERROR(kiln_engine_build(network, &options, &engine));
     const kiln_status status = kiln_engine_save(engine, self->plan);
-    kiln_engine_release(engine);
     return status;
 }
 
 static kiln_status live(const life *self, const kiln_network *network)
 {
     kiln_build_options options = fake_options(self->layout);
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     KLN_RETURN_IF_ERROR(build_and_save(self, network));
     KLN_RETURN_IF_ERROR(kiln_engine_load(self->plan, &options, &engine));
     const kiln_status status = use_engine(self, engine);
-    kiln_engine_release(engine);
     return status;
 }
 
@@ -156,7 +153,7 @@ TENSORRT_TEST(every_call_may_fail)
 static kiln_status live_anew(void *user)
 {
     const life *self = user;
-    kiln_network *network = NULL;
+    owned_network network = NULL;
     const kiln_shape shape = KILN_SHAPE(1, 1, 4, 4);
     const kiln_weights weights[2] = {
         {KILN_DTYPE_FLOAT32, KILN_SHAPE(2, 1, 3, 3), {fake_kernel, sizeof fake_kernel}},
@@ -173,7 +170,6 @@ static kiln_status live_anew(void *user)
         status == KILN_OK ? kiln_network_add_convolution(network, "y", x, w, b, NULL, &y) : status;
     status = status == KILN_OK ? kiln_network_mark_output(network, y) : status;
     status = status == KILN_OK ? live(self, network) : status;
-    kiln_network_destroy(network);
     return status;
 }
 

@@ -102,11 +102,10 @@ static kiln_status build_in(size_t version, const char *const texts[4])
     for (size_t i = 0; i < 4 && texts[i] != NULL; i += 2) {
         assert_ok(kiln_build_options_set(options, texts[i], texts[i + 1]));
     }
-    kiln_network *network = conv_network();
+    owned_network network = conv_network();
     kiln_engine *engine = NULL;
     const kiln_status status = kiln_engine_build(network, options, &engine);
     kiln_engine_release(engine);
-    kiln_network_destroy(network);
     kiln_build_options_destroy(options);
     return status;
 }

@@ -292,7 +292,7 @@ TENSORRT_TEST(memory_of_the_device_too)
         steps all;
         owned_engine engine = make_engine(i / 6);
         run_with_copies(engine, &all);
-        kiln_context *context = make_context(engine);
+        owned_context context = make_context(engine);
         owned_buffer buffer = NULL;
         kiln_tensor both;
         float x[WIDTH];
@@ -323,7 +323,6 @@ TENSORRT_TEST(memory_of_the_device_too)
             }
             check_row(context, "y", all.y[step]);
         }
-        kiln_context_destroy(context);
     }
 }
 

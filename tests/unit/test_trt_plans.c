@@ -132,20 +132,18 @@ static void run_conv(kiln_engine *engine)
     for (int i = 0; i < 16; i++) {
         x[i] = 1;
     }
-    kiln_context *context = context_on(engine);
+    owned_context context = context_on(engine);
     const kiln_tensor y = run_floats(context, KILN_SHAPE(1, 1, 4, 4), x);
     assert_true(((const float *)y.data)[0] == 19);
-    kiln_context_destroy(context);
     kiln_engine_release(engine);
 }
 
 static void run_relu(kiln_engine *engine)
 {
     float x[4] = {-1, 2, -3, 4};
-    kiln_context *context = context_on(engine);
+    owned_context context = context_on(engine);
     const kiln_tensor y = run_floats(context, KILN_SHAPE(1, 4), x);
     assert_true(((const float *)y.data)[0] == 0 && ((const float *)y.data)[3] == 4);
-    kiln_context_destroy(context);
     kiln_engine_release(engine);
 }
 

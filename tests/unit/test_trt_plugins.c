@@ -10,11 +10,10 @@
 static void check_leaky(kiln_engine *engine)
 {
     float values[2] = {-100, 3};
-    kiln_context *context = context_on(engine);
+    owned_context context = context_on(engine);
     const kiln_tensor y = run_floats(context, KILN_SHAPE(2), values);
     assert_int_equal(((const float *)y.data)[0], -1);
     assert_int_equal(((const float *)y.data)[1], 3);
-    kiln_context_destroy(context);
     kiln_engine_release(engine);
 }
 

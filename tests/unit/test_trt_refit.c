@@ -305,7 +305,7 @@ static void *run_on(void *user)
 {
     const runner *self = user;
     kiln_context_options options = KILN_CONTEXT_OPTIONS(.share_device_memory = self->shares);
-    kiln_context *context = context_with(self->engine, &options);
+    owned_context context = context_with(self->engine, &options);
     float x[16];
     for (int i = 0; i < 16; i++) {
         x[i] = 1;
@@ -320,7 +320,6 @@ static void *run_on(void *user)
         /* Never some weights of one kind and some of the other. */
         assert_true((values[0] == 19 && values[4] == 22) || (values[0] == 17 && values[4] == 16));
     } while (!atomic_load(self->stop));
-    kiln_context_destroy(context);
     return NULL;
 }
 

@@ -375,9 +375,8 @@ TEST(such_a_network_is_built)
 static kiln_status check_once(void *user)
 {
     const kiln_span *model = user;
-    kiln_issue_list *issues = NULL;
+    owned_issue_list issues = NULL;
     const kiln_status status = kiln_check_bytes(*model, NULL, NULL, &issues);
-    kiln_issue_list_destroy(issues);
     return status;
 }
 

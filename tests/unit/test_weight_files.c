@@ -69,7 +69,7 @@ static bool is_zero(kiln_engine *engine)
 {
     float x = 0;
     bool zero = true;
-    kiln_context *context = NULL;
+    owned_context context = NULL;
     const kiln_tensor input = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1), &x, sizeof x);
     if (kiln_context_create(engine, NULL, &context) != KILN_OK ||
         kiln_context_bind(context, "x", &input) != KILN_OK ||
@@ -85,18 +85,16 @@ static bool is_zero(kiln_engine *engine)
             zero = ((const float *)y.data)[j] == 0.0F;
         }
     }
-    kiln_context_destroy(context);
     return zero;
 }
 
 /* What lies there is one of the two networks, whole. */
 static bool is_whole(const char *path, const char *backend)
 {
-    kiln_engine *engine = NULL;
+    owned_engine engine = NULL;
     kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend);
     const bool whole =
         kiln_engine_build_file(path, &options, &engine) == KILN_OK && is_zero(engine);
-    kiln_engine_release(engine);
     return whole;
 }
 
