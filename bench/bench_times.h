@@ -1,9 +1,5 @@
-/*
- * bench_times.h - the clock of all measurements, and what is said of a few times; calls that must
- * work.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The clock of all measurements, and what is said of a few times; calls that must work. */
 #ifndef BENCH_TIMES_H
 #define BENCH_TIMES_H
 

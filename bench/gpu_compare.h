@@ -1,8 +1,5 @@
-/*
- * gpu_compare.h - several ways to do one thing, timed in turns.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Several ways to do one thing, timed in turns. */
 #ifndef BENCH_GPU_COMPARE_H
 #define BENCH_GPU_COMPARE_H
 

@@ -1,8 +1,5 @@
-/*
- * gpu_scene.h - one model of models.h at one batch size, with what it is fed.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One model of models.h at one batch size, with what it is fed. */
 #ifndef BENCH_GPU_SCENE_H
 #define BENCH_GPU_SCENE_H
 

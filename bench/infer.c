@@ -1,14 +1,11 @@
-/*
- * infer.c - reading, inferring and checking models: how long, and whether the time grows with the
- * size and no faster.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading, inferring and checking models: how long, and whether the time grows with the size and
+ * no faster.
  *
  *     bench_infer MODEL...
  *
  * infer_python.py makes graphs of 5,000 to 100,000 nodes for it and runs the onnx package beside
- * it.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * it. */
 #include <stdio.h>
 #include <stdlib.h>
 

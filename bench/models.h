@@ -1,9 +1,6 @@
-/*
- * models.h - networks of well-known form with random weights, for measurements: their time depends
- * on shapes, not on values.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Networks of well-known form with random weights, for measurements: their time depends on shapes,
+ * not on values. */
 #ifndef BENCH_MODELS_H
 #define BENCH_MODELS_H
 

@@ -1,8 +1,5 @@
-/*
- * plan_feed.h - a context of Kiln's with memory for each input and output, filled with numbers.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A context of Kiln's with memory for each input and output, filled with numbers. */
 #ifndef BENCH_PLAN_FEED_H
 #define BENCH_PLAN_FEED_H
 

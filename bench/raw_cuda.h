@@ -1,9 +1,6 @@
-/*
- * raw_cuda.h - the peer on a GPU: ONNX Runtime's CUDA provider and the CUDA driver called directly,
- * in each of the forms that a run from and to host memory can have.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The peer on a GPU: ONNX Runtime's CUDA provider and the CUDA driver called directly, in each of
+ * the forms that a run from and to host memory can have. */
 #ifndef BENCH_RAW_CUDA_H
 #define BENCH_RAW_CUDA_H
 

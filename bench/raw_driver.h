@@ -1,9 +1,6 @@
-/*
- * raw_driver.h - the CUDA driver as a peer calls it: no more than the functions that a run from and
- * to memory of the host needs.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CUDA driver as a peer calls it: no more than the functions that a run from and to memory of
+ * the host needs. */
 #ifndef BENCH_RAW_DRIVER_H
 #define BENCH_RAW_DRIVER_H
 

@@ -1,8 +1,5 @@
-/*
- * raw_ort.h - the peer: ONNX Runtime called as its own documentation shows, without Kiln.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The peer: ONNX Runtime called as its own documentation shows, without Kiln. */
 #ifndef BENCH_RAW_ORT_H
 #define BENCH_RAW_ORT_H
 

@@ -1,13 +1,10 @@
-/*
- * raw_trt.h - the peer for TensorRT: a plan run by direct calls of the library and of the CUDA
- * driver, in each of the forms that a run from and to memory of the host can have.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The peer for TensorRT: a plan run by direct calls of the library and of the CUDA driver, in each
+ * of the forms that a run from and to memory of the host can have.
  *
  * What it shares with Kiln is the table of slots, through which a C program calls TensorRT as
  * directly as C++ does; none of how Kiln runs a plan. Every call ends the program with a sentence
- * when something fails.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * when something fails. */
 #ifndef BENCH_RAW_TRT_H
 #define BENCH_RAW_TRT_H
 

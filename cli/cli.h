@@ -1,12 +1,9 @@
-/*
- * cli.h - what the commands of `kiln` share: the command and option tables, errors, text, tables,
- * JSON, progress.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the commands of `kiln` share: the command and option tables, errors, text, tables, JSON,
+ * progress.
  *
  * A command is one const cli_command at the end of its own file, listed in cli_commands. Its
- * options, help text and manual page all come from that table.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * options, help text and manual page all come from that table. */
 #ifndef KILN_CLI_H
 #define KILN_CLI_H
 

@@ -1,9 +1,6 @@
-/*
- * cli_accuracy.h - what a conversion to a smaller type costs: a model and what it was converted to,
- * on batches that the conversion did not see.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a conversion to a smaller type costs: a model and what it was converted to, on batches that
+ * the conversion did not see. */
 #ifndef CLI_ACCURACY_H
 #define CLI_ACCURACY_H
 

@@ -1,8 +1,5 @@
-/*
- * cli_gpu.h - where the time of an inference on a GPU goes.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where the time of an inference on a GPU goes. */
 #ifndef KILN_CLI_GPU_H
 #define KILN_CLI_GPU_H
 

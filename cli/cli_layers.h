@@ -1,8 +1,5 @@
-/*
- * cli_layers.h - the time of each layer of a plan.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The time of each layer of a plan. */
 #ifndef KILN_CLI_LAYERS_H
 #define KILN_CLI_LAYERS_H
 

@@ -1,10 +1,7 @@
-/*
- * cli_list.h - the commands there are. A new one gets its file cli_<name>.c, a line here and one in
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The commands there are. A new one gets its file cli_<name>.c, a line here and one in
  * cli_commands (cli_main.c), its name in cli/CMakeLists.txt for the manual page, and a place in
- * docs/cli.md.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * docs/cli.md. */
 #ifndef KILN_CLI_LIST_H
 #define KILN_CLI_LIST_H
 

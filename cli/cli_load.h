@@ -1,8 +1,5 @@
-/*
- * cli_load.h - an engine under load: several contexts at work at the same time.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An engine under load: several contexts at work at the same time. */
 #ifndef KILN_CLI_LOAD_H
 #define KILN_CLI_LOAD_H
 

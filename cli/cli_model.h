@@ -1,9 +1,5 @@
-/*
- * cli_model.h - from a model and its options to an engine with its inputs bound, and looking at
- * tensors.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a model and its options to an engine with its inputs bound, and looking at tensors. */
 #ifndef KILN_CLI_MODEL_H
 #define KILN_CLI_MODEL_H
 

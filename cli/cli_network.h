@@ -1,8 +1,5 @@
-/*
- * cli_network.h - what `kiln inspect` shows of an ONNX file that no engine is built of.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What `kiln inspect` shows of an ONNX file that no engine is built of. */
 #ifndef CLI_NETWORK_H
 #define CLI_NETWORK_H
 

@@ -1,8 +1,5 @@
-/*
- * cli_plan.h - what `kiln inspect` shows of a plan beside its bindings.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What `kiln inspect` shows of a plan beside its bindings. */
 #ifndef CLI_PLAN_H
 #define CLI_PLAN_H
 

@@ -1,8 +1,5 @@
-/*
- * cli_raw.h - Kiln beside the library under it, called directly.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kiln beside the library under it, called directly. */
 #ifndef KILN_CLI_RAW_H
 #define KILN_CLI_RAW_H
 

@@ -1,9 +1,5 @@
-/*
- * cli_statistics.h - measured times as a person or a script reads them. The definitions are
- * trtexec's.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Measured times as a person or a script reads them. The definitions are trtexec's. */
 #ifndef KILN_CLI_STATISTICS_H
 #define KILN_CLI_STATISTICS_H
 

@@ -1,8 +1,5 @@
-/*
- * cli_sweep.h - throughput: a model under one load or a list of them, at one batch size or several.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Throughput: a model under one load or a list of them, at one batch size or several. */
 #ifndef KILN_CLI_SWEEP_H
 #define KILN_CLI_SWEEP_H
 

@@ -1,8 +1,5 @@
-/*
- * cli_warmup.h - kiln build --warmup: how inputs and outputs travel fastest.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kiln build --warmup: how inputs and outputs travel fastest. */
 #ifndef CLI_WARMUP_H
 #define CLI_WARMUP_H
 

@@ -1,15 +1,12 @@
-/*
- * 01_identify_files.c - what kind of file is this? Google's magika model looks at the first and
- * last bytes of each file and names one of more than 200 kinds.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What kind of file is this? Google's magika model looks at the first and last bytes of each file
+ * and names one of more than 200 kinds.
  *
  *     01_identify_files FILE...
  *
- * The lesson: build an engine from an ONNX file, run it once on a batch of inputs, read the output.
- * Everything else here turns files into numbers and numbers into words, exactly as magika's own
- * Python package does.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * The lesson: build an engine from an ONNX file, run it once on a batch of inputs, read the
+ * output. Everything else here turns files into numbers and numbers into words, exactly as
+ * magika's own Python package does. */
 #include <ctype.h>
 #include <stdint.h>
 #include <stdio.h>

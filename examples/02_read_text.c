@@ -1,6 +1,5 @@
-/*
- * 02_read_text.c - reads the text in a picture: one network finds the lines, a second one reads
- * them.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads the text in a picture: one network finds the lines, a second one reads them.
  *
  *     02_read_text [PICTURE.png [MARKED.png]]
  *
@@ -12,10 +11,7 @@
  * kiln_context_tensor shows the memory to fill, and the result is read where the backend left it.
  * The characters come from the model's metadata.
  *
- * Lines are boxed upright: text that is much rotated is not straightened first.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * Lines are boxed upright: text that is much rotated is not straightened first. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

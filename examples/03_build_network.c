@@ -1,5 +1,5 @@
-/*
- * 03_build_network.c - a network made in C, with weights of its own: which way do the stripes run?
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A network made in C, with weights of its own: which way do the stripes run?
  *
  *     03_build_network [FILE.onnx]
  *
@@ -14,10 +14,7 @@
  * The network is a small convolutional classifier: a convolution that looks for lines in four
  * directions, a depthwise-separable block, the average over the picture, a linear layer and a
  * softmax. Its weights are thought out instead of trained, so that they fit on this page. The
- * program ends with 1 if a picture is taken for another.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * program ends with 1 if a picture is taken for another. */
 #include <stdio.h>
 
 #include <kiln/kiln.h>

@@ -1,15 +1,12 @@
-/*
- * 04_pipeline.c - many batches through a pipeline, compared with one after the other.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Many batches through a pipeline, compared with one after the other.
  *
  *     04_pipeline [MODEL [BATCHES]]
  *
  * The lesson: kiln_pipeline_push hands a batch over and returns; kiln_pipeline_pop brings the
- * oldest result. On a GPU batch n + 1 travels there while batch n is computed. On the CPU both ways
- * take the same time, and the results are the same everywhere: the program ends with 1 if they are
- * not.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * oldest result. On a GPU batch n + 1 travels there while batch n is computed. On the CPU both
+ * ways take the same time, and the results are the same everywhere: the program ends with 1 if
+ * they are not. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

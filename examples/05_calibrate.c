@@ -1,15 +1,11 @@
-/*
- * 05_calibrate.c - within what range do a model's numbers lie? Google's magika model, from lesson
- * 1, is run on the files that are named, and the scales that its tensors need in 8 bits go to a
- * calibration cache.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Within what range do a model's numbers lie? Google's magika model, from lesson 1, is run on the
+ * files that are named, and the scales that its tensors need in 8 bits go to a calibration cache.
  *
  *     05_calibrate CACHE FILE...
  *
  * The lesson: batches come from a function, one at a time, and the ranges stand in a table that
- * TensorRT's tools read: trtexec --int8 --calib=CACHE.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * TensorRT's tools read: trtexec --int8 --calib=CACHE. */
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>

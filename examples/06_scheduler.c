@@ -1,15 +1,13 @@
-/*
- * 06_scheduler.c - many threads, one engine: a scheduler joins what they ask into batches.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Many threads, one engine: a scheduler joins what they ask into batches.
  *
  *     06_scheduler [MODEL [REQUESTS]]
  *
- * The lesson: each of eight threads calls kiln_scheduler_run as if the engine were its own, and the
- * scheduler runs what came meanwhile as one batch. The answers are those that a context of one's
- * own gives one after the other: the program ends with 1 if they are not. MODEL is Google's magika,
- * from lesson 1, or another with one input of int32, the batch first, and one output of floats.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * The lesson: each of eight threads calls kiln_scheduler_run as if the engine were its own, and
+ * the scheduler runs what came meanwhile as one batch. The answers are those that a context of
+ * one's own gives one after the other: the program ends with 1 if they are not. MODEL is Google's
+ * magika, from lesson 1, or another with one input of int32, the batch first, and one output of
+ * floats. */
 #include <math.h>
 #include <pthread.h>
 #include <stdint.h>

@@ -1,8 +1,5 @@
-/*
- * kln_backends.h - the backends there are, and the choice among them.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The backends there are, and the choice among them. */
 #ifndef KLN_BACKENDS_H
 #define KLN_BACKENDS_H
 

@@ -1,9 +1,5 @@
-/*
- * kln_base.h - the floor of the house: failing with a sentence, logging, memory, text, names,
- * files.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The floor of the house: failing with a sentence, logging, memory, text, names, files. */
 #ifndef KLN_BASE_H
 #define KLN_BASE_H
 

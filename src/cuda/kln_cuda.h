@@ -1,7 +1,6 @@
-/*
- * kln_cuda.h - the CUDA driver for the modules above: devices, contexts, memory. Streams, events
- * and graphs are the public objects of <kiln/system.h>; what the modules need of their inside is
- * here.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CUDA driver for the modules above: devices, contexts, memory. Streams, events and graphs are
+ * the public objects of <kiln/system.h>; what the modules need of their inside is here.
  *
  * The driver (libcuda.so.1) is opened on first use and stays open. Every call here opens it when
  * nobody did so yet, so each can fail with LIBRARY_ABSENT, LIBRARY_BROKEN, LIBRARY_SYMBOL,
@@ -9,10 +8,7 @@
  * NO_DEVICE or DEVICE, with the driver's own name and text for it in the sentence.
  *
  * Everything happens in a device's primary context, the one that the CUDA runtime (and so TensorRT
- * and ONNX Runtime) uses. It is retained on first use and kept. Any thread.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * and ONNX Runtime) uses. It is retained on first use and kept. Any thread. */
 #ifndef KLN_CUDA_H
 #define KLN_CUDA_H
 

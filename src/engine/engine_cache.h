@@ -1,8 +1,5 @@
-/*
- * engine_cache.h - engines that are found in a cache instead of built (kln_cache.h).
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Engines that are found in a cache instead of built (kln_cache.h). */
 #ifndef ENGINE_CACHE_H
 #define ENGINE_CACHE_H
 

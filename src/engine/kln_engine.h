@@ -1,8 +1,5 @@
-/*
- * kln_engine.h - what an engine and a context are made of, for the modules above and for this one.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What an engine and a context are made of, for the modules above and for this one. */
 #ifndef KLN_ENGINE_H
 #define KLN_ENGINE_H
 

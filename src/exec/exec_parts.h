@@ -1,16 +1,13 @@
-/*
- * exec_parts.h - what a run is made of, inside this module.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a run is made of, inside this module.
  *
- * From the ground up: binding_check.c what can be bound; transfer.c how bytes get to the device and
- * back; graph_cache.c one entry for each set of bindings, and which of them keep a graph;
+ * From the ground up: binding_check.c what can be bound; transfer.c how bytes get to the device
+ * and back; graph_cache.c one entry for each set of bindings, and which of them keep a graph;
  * graph_capture.c makes a graph; graph_search.c finds the fastest variant of it; exec_overlap.c
  * memory that a run reads and writes; exec_bind.c binds; exec_stop.c ends a run before its time;
  * exec_gpu.c the streams and events of a run on a GPU; exec_wait.c its end; exec_state.c the
  * backend's context, and another one after a refit; exec_run.c a run, on one screen; exec_create.c
- * makes what runs.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * makes what runs. */
 #ifndef EXEC_PARTS_H
 #define EXEC_PARTS_H
 

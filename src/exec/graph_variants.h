@@ -1,13 +1,10 @@
-/*
- * graph_variants.h - the variants that a captured run can have, and those that were measured.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The variants that a captured run can have, and those that were measured.
  *
  * How bytes travel is a choice for all inputs and one for all outputs: small tensors are fastest
  * where they lie, large ones in copies. Copies of inputs that are enqueued ahead of the graph
- * travel while the host still launches it; those inside cost the host nothing, but the device a few
- * microseconds each; a kernel that gathers all costs those once.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * travel while the host still launches it; those inside cost the host nothing, but the device a
+ * few microseconds each; a kernel that gathers all costs those once. */
 #ifndef KLN_GRAPH_VARIANTS_H
 #define KLN_GRAPH_VARIANTS_H
 

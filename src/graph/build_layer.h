@@ -1,5 +1,5 @@
-/*
- * build_layer.h - how the builder's layers (build_*.c) put nodes into a network.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How the builder's layers (build_*.c) put nodes into a network.
  *
  * A layer is begun, given operators with inputs and attributes, and finished. Each node is checked
  * against the operator table and inferred as it is put in, so that a layer checks itself only what
@@ -7,11 +7,9 @@
  * finish takes everything back and returns it. So a layer reads as what it is, and a network never
  * holds half of one.
  *
- * Where issues are collected, what fails is kept in the network's list, and the layer's outputs are
- * refused tensors: nothing is known of them, and a layer that reads one is refused without a word.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * Where issues are collected, what fails is kept in the network's list, and the layer's outputs
+ * are refused tensors: nothing is known of them, and a layer that reads one is refused without a
+ * word. */
 #ifndef BUILD_LAYER_H
 #define BUILD_LAYER_H
 

@@ -1,8 +1,5 @@
-/*
- * validate_rules.h - what a model is checked for. Private to the module.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a model is checked for. Private to the module. */
 #ifndef KLN_VALIDATE_RULES_H
 #define KLN_VALIDATE_RULES_H
 

@@ -1,8 +1,5 @@
-/*
- * kln_loader.h - finding and opening foreign libraries, with the reason when that fails.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Finding and opening foreign libraries, with the reason when that fails. */
 #ifndef KLN_LOADER_H
 #define KLN_LOADER_H
 

@@ -1,8 +1,5 @@
-/*
- * library_record.h - what the loader remembers of one library while it looks for it and after.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the loader remembers of one library while it looks for it and after. */
 #ifndef KLN_LIBRARY_RECORD_H
 #define KLN_LIBRARY_RECORD_H
 

@@ -1,9 +1,6 @@
-/*
- * kln_memory.h - memory by location, for the modules above; buffers, pools and plans are the public
- * objects of <kiln/memory.h>.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Memory by location, for the modules above; buffers, pools and plans are the public objects of
+ * <kiln/memory.h>. */
 #ifndef KLN_MEMORY_H
 #define KLN_MEMORY_H
 

@@ -1,13 +1,10 @@
-/*
- * memory_pool.h - the inside of a pool.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of a pool.
  *
- * Two layers. A thread works on one of a few shards: a lock that it rarely meets another thread at,
- * and a list of free blocks for each class. Behind them is the centre, which knows every slab, and
- * through which blocks move between shards. Lock order: the centre's mutex, then one shard after
- * the other; a thread that holds a shard takes nothing more.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * Two layers. A thread works on one of a few shards: a lock that it rarely meets another thread
+ * at, and a list of free blocks for each class. Behind them is the centre, which knows every slab,
+ * and through which blocks move between shards. Lock order: the centre's mutex, then one shard
+ * after the other; a thread that holds a shard takes nothing more. */
 #ifndef KLN_MEMORY_POOL_H
 #define KLN_MEMORY_POOL_H
 

@@ -1,11 +1,8 @@
-/*
- * onnx_layout.h - where the fields of each ONNX message live in the structs of kln_onnx.h.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where the fields of each ONNX message live in the structs of kln_onnx.h.
  *
  * One table for each message serves the reader, the sizer and the writer, so that they cannot
- * differ. What a table cannot say (which member of a oneof counts) a few functions beside it do.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * differ. What a table cannot say (which member of a oneof counts) a few functions beside it do. */
 #ifndef ONNX_LAYOUT_H
 #define ONNX_LAYOUT_H
 

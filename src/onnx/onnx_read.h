@@ -1,8 +1,5 @@
-/*
- * onnx_read.h - the reader's state and its parts, shared by onnx_read*.c and the layout tables.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The reader's state and its parts, shared by onnx_read*.c and the layout tables. */
 #ifndef ONNX_READ_H
 #define ONNX_READ_H
 

@@ -1,8 +1,5 @@
-/*
- * onnx_wire.h - protobuf's wire format: https://protobuf.dev/programming-guides/encoding/
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Protobuf's wire format: https://protobuf.dev/programming-guides/encoding/ */
 #ifndef ONNX_WIRE_H
 #define ONNX_WIRE_H
 

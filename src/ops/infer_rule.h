@@ -1,12 +1,9 @@
-/*
- * infer_rule.h - what a rule of shape inference sees and says. Private to the module.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a rule of shape inference sees and says. Private to the module.
  *
  * A rule gets its node's inputs as they are known and fills in outputs: dtype comes from the
  * operator table before the rule runs, so most rules only give a shape. A rule never fails: memory
- * that ran out is remembered in the state, and a fault of the model is told with kln_rule_fault.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * that ran out is remembered in the state, and a fault of the model is told with kln_rule_fault. */
 #ifndef KLN_INFER_RULE_H
 #define KLN_INFER_RULE_H
 

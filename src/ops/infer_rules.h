@@ -1,10 +1,7 @@
-/*
- * infer_rules.h - operators by family, and what rules share. Private to the module.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Operators by family, and what rules share. Private to the module.
  *
- * Each infer_<family>.c ends with the table of its operators.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * Each infer_<family>.c ends with the table of its operators. */
 #ifndef KLN_INFER_RULES_H
 #define KLN_INFER_RULES_H
 

@@ -1,8 +1,5 @@
-/*
- * kln_schema.h - a row of the operator table taken apart, and what a node's operator comes to.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A row of the operator table taken apart, and what a node's operator comes to. */
 #ifndef KLN_SCHEMA_H
 #define KLN_SCHEMA_H
 

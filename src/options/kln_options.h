@@ -1,8 +1,5 @@
-/*
- * kln_options.h - the table of build options: what each is, who takes it, and its text.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of build options: what each is, who takes it, and its text. */
 #ifndef KLN_OPTIONS_H
 #define KLN_OPTIONS_H
 

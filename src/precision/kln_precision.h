@@ -1,8 +1,5 @@
-/*
- * kln_precision.h - what low precisions are made of: ranges, and passes over the graph.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What low precisions are made of: ranges, and passes over the graph. */
 #ifndef KLN_PRECISION_H
 #define KLN_PRECISION_H
 

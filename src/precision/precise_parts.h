@@ -1,12 +1,9 @@
-/*
- * precise_parts.h - what the passes of this module share. Private to it.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the passes of this module share. Private to it.
  *
- * A pass looks first and writes then: every value of every graph gets a precise_value, every node a
- * precise_node that says what becomes of it; from these a new graph is made, and the old one stays
- * as it is until all is done.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * A pass looks first and writes then: every value of every graph gets a precise_value, every node
+ * a precise_node that says what becomes of it; from these a new graph is made, and the old one
+ * stays as it is until all is done. */
 #ifndef PRECISE_PARTS_H
 #define PRECISE_PARTS_H
 

@@ -1,9 +1,5 @@
-/*
- * quantize_parts.h - integers and eight-bit floats: what is quantized, and how. Private to the
- * module.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Integers and eight-bit floats: what is quantized, and how. Private to the module. */
 #ifndef QUANTIZE_PARTS_H
 #define QUANTIZE_PARTS_H
 

@@ -1,12 +1,9 @@
-/*
- * scheduler_parts.h - what the files of this module share.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this module share.
  *
  * `lock` guards everything of a scheduler but its rules, which never change, and the blocks. A
  * request that waits or runs is the scheduler's to change, under the lock; an answered one changes
- * no more.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * no more. */
 #ifndef KLN_SCHEDULER_PARTS_H
 #define KLN_SCHEDULER_PARTS_H
 

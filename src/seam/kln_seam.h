@@ -1,12 +1,9 @@
-/*
- * kln_seam.h - what a backend is, inside Kiln: the tables of <kiln/unstable/backend_table.h>, and
- * what only Kiln's own backends are given.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a backend is, inside Kiln: the tables of <kiln/unstable/backend_table.h>, and what only
+ * Kiln's own backends are given.
  *
  * A backend is a folder of src/backends with one table at the end of a file, and a line in
- * src/backends/kln_backends.h.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * src/backends/kln_backends.h. */
 #ifndef KLN_SEAM_H
 #define KLN_SEAM_H
 

@@ -1,8 +1,5 @@
-/*
- * kln_tensor.h - what the modules above share about tensors beyond the public <kiln/tensor.h>.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the modules above share about tensors beyond the public <kiln/tensor.h>. */
 #ifndef KLN_TENSOR_H
 #define KLN_TENSOR_H
 

@@ -1,8 +1,5 @@
-/*
- * calibrate_parts.h - what a calibration is made of. Private to the module.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a calibration is made of. Private to the module. */
 #ifndef KLN_CALIBRATE_PARTS_H
 #define KLN_CALIBRATE_PARTS_H
 

@@ -1,8 +1,5 @@
-/*
- * compare_parts.h - what a comparison of two engines is made of. Private to the module.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a comparison of two engines is made of. Private to the module. */
 #ifndef KLN_COMPARE_PARTS_H
 #define KLN_COMPARE_PARTS_H
 

@@ -1,8 +1,5 @@
-/*
- * refit_parts.h - what a refit is made of. Private to the module.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a refit is made of. Private to the module. */
 #ifndef KLN_REFIT_PARTS_H
 #define KLN_REFIT_PARTS_H
 

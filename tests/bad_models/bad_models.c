@@ -1,13 +1,9 @@
-/*
- * bad_models.c - models that were cut short or damaged, given to the onnxruntime backend. Each must
- * be refused with a status and a sentence, or be built; never may it crash, hang or take memory
- * without bound. Each damage is tried in a child process, because what is tested is whether it
- * survives.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Models that were cut short or damaged, given to the onnxruntime backend. Each must be refused
+ * with a status and a sentence, or be built; never may it crash, hang or take memory without
+ * bound. Each damage is tried in a child process, because what is tested is whether it survives.
  *
- * bad_models MODEL... [--seeds N] [--from SEED]
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * bad_models MODEL... [--seeds N] [--from SEED] */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,5 @@
-/*
- * fake_cuda.c - see fake_cuda.h. Only what src/cuda/ calls is there.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See fake_cuda.h. Only what src/cuda/ calls is there. */
 #include "fake_cuda.h"
 
 #include <pthread.h>

@@ -1,5 +1,5 @@
-/*
- * fake_cuda.h - a CUDA driver played on host memory, with four devices and chosen faults.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A CUDA driver played on host memory, with four devices and chosen faults.
  *
  * Work is done at once when it is enqueued. What goes wrong is chosen by environment variables,
  * which are read at each call, so that a test may change its mind:
@@ -26,10 +26,7 @@
  * function was called; fake_cuda_bytes(), what is allocated on all devices and as pinned memory;
  * fake_cuda_objects(), how many contexts, streams, events, graphs and modules are alive.
  *
- * Built with FAKE_WITHOUT_KERNELS it exports nothing that loads or launches kernels.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * Built with FAKE_WITHOUT_KERNELS it exports nothing that loads or launches kernels. */
 #ifndef FAKE_CUDA_H
 #define FAKE_CUDA_H
 

@@ -1,9 +1,5 @@
-/*
- * fake_cuda_part.c - what the loader asks CUDA's libraries for, all in one file: a link gives it
- * the name of each.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the loader asks CUDA's libraries for, all in one file: a link gives it the name of each. */
 #define FAKE_FUNCTION(name)                                \
     __attribute__((visibility("default"))) int name(void); \
                                                            \

@@ -1,8 +1,5 @@
-/*
- * fake_cuda_work.c - streams, events and graphs of the fake driver; see fake_cuda.h.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Streams, events and graphs of the fake driver; see fake_cuda.h. */
 #include "fake_cuda.h"
 
 #include <stdint.h>

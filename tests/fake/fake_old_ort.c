@@ -1,9 +1,5 @@
-/*
- * fake_old_ort.c - an ONNX Runtime of long ago: it knows its version, and no table that is asked
- * for today.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An ONNX Runtime of long ago: it knows its version, and no table that is asked for today. */
 #include <stddef.h>
 #include <stdint.h>
 

@@ -1,10 +1,7 @@
-/*
- * fake_part.c - a library for the loader to find, in several shapes: FAKE_VERSION is what it says
- * of itself, FAKE_WITHOUT_SYMBOL leaves the needed function out, FAKE_NEEDS_ABSENT calls into a
- * library that is not there when it is opened.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A library for the loader to find, in several shapes: FAKE_VERSION is what it says of itself,
+ * FAKE_WITHOUT_SYMBOL leaves the needed function out, FAKE_NEEDS_ABSENT calls into a library that
+ * is not there when it is opened. */
 #define FAKE_API __attribute__((visibility("default")))
 
 #ifndef FAKE_VERSION

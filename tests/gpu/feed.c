@@ -1,11 +1,8 @@
-/*
- * feed.c - Kiln for scripts that compare it with others in one process: a few functions over plain
- * structs of their own, so that Python's ctypes need not know Kiln's.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kiln for scripts that compare it with others in one process: a few functions over plain structs
+ * of their own, so that Python's ctypes need not know Kiln's.
  *
- * Every function that can fail returns 0 or a kiln_status; feed_error() has the sentence.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * Every function that can fail returns 0 or a kiln_status; feed_error() has the sentence. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,9 +1,6 @@
-/*
- * real_tensorrt_test.h - the scenarios of tests/unit/test_trt_*.c on the library that KILN_TENSORRT
- * names, on GPU 0: what fake_tensorrt_test.h offers them for the stand-in, for a real one.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The scenarios of tests/unit/test_trt_*.c on the library that KILN_TENSORRT names, on GPU 0: what
+ * fake_tensorrt_test.h offers them for the stand-in, for a real one. */
 #ifndef REAL_TENSORRT_TEST_H
 #define REAL_TENSORRT_TEST_H
 

@@ -1,9 +1,6 @@
-/*
- * infer_dump.c - prints what Kiln infers of each model named on standard input, one line of JSON a
- * model, for compare_onnx.py.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Prints what Kiln infers of each model named on standard input, one line of JSON a model, for
+ * compare_onnx.py. */
 #include <stdio.h>
 #include <string.h>
 

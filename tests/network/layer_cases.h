@@ -1,8 +1,5 @@
-/*
- * layer_cases.h - one small network for each layer of the builder.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One small network for each layer of the builder. */
 #ifndef LAYER_CASES_H
 #define LAYER_CASES_H
 

@@ -1,8 +1,5 @@
-/*
- * layer_parts.h - what layer_cases.c and layer_variants.c share.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What layer_cases.c and layer_variants.c share. */
 #ifndef LAYER_PARTS_H
 #define LAYER_PARTS_H
 

@@ -1,18 +1,15 @@
-/*
- * random_graphs.c - random networks, each run by the reference executor and by ONNX Runtime with
- * every intermediate tensor as an output.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Random networks, each run by the reference executor and by ONNX Runtime with every intermediate
+ * tensor as an output.
  *
  *     random_graphs [COUNT [SEED [FOLDER]]]
  *
  * For each: results agree within the bound of random_layers.c; what the network knew as it grew is
- * what is inferred of the whole; inference predicted the type and
- * shape of every tensor; written and read again, the network computes the same bits. One that fails
- * is shrunk to the fewest layers that still fail and saved in FOLDER as seed-N.onnx; a COUNT of 1
- * saves that one before it runs, should an executor end the process. From 1,000 graphs on, every
- * operator that layers put in (those of layer_cases.c) must have been in one.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * what is inferred of the whole; inference predicted the type and shape of every tensor; written
+ * and read again, the network computes the same bits. One that fails is shrunk to the fewest
+ * layers that still fail and saved in FOLDER as seed-N.onnx; a COUNT of 1 saves that one before it
+ * runs, should an executor end the process. From 1,000 graphs on, every operator that layers put
+ * in (those of layer_cases.c) must have been in one. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

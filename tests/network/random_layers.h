@@ -1,10 +1,7 @@
-/*
- * random_layers.h - valid networks at random, with how far two executors may be apart in each
- * tensor: a running bound of the error, worked out layer by layer from how large the numbers can be
- * and how much a layer makes of an error in its input.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Valid networks at random, with how far two executors may be apart in each tensor: a running
+ * bound of the error, worked out layer by layer from how large the numbers can be and how much a
+ * layer makes of an error in its input. */
 #ifndef RANDOM_LAYERS_H
 #define RANDOM_LAYERS_H
 

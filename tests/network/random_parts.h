@@ -1,8 +1,5 @@
-/*
- * random_parts.h - what the files of random layers share.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of random layers share. */
 #ifndef RANDOM_PARTS_H
 #define RANDOM_PARTS_H
 

@@ -1,11 +1,8 @@
-/*
- * save_layers.c - builds every network of layer_cases.c in three operator sets and saves them, for
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Builds every network of layer_cases.c in three operator sets and saves them, for
  * check_layers.py. Prints "<file> <bound>" for each.
  *
- *     save_layers <folder>
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ *     save_layers <folder> */
 #include <stdio.h>
 
 #include "layer_cases.h"

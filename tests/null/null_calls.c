@@ -1,13 +1,10 @@
-/*
- * null_calls.c - every public function with NULL for each of its pointers in turn, and for all of
- * them, each in a child process. A function that gives a status must give NULL_ARGUMENT with a
- * sentence that names function and parameter; what gives something else stands in a list. Functions
- * without a status must return.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every public function with NULL for each of its pointers in turn, and for all of them, each in a
+ * child process. A function that gives a status must give NULL_ARGUMENT with a sentence that names
+ * function and parameter; what gives something else stands in a list. Functions without a status
+ * must return.
  *
- * null_calls ALLOWED [--list]     --list: prints what ALLOWED should say
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * null_calls ALLOWED [--list]     --list: prints what ALLOWED should say */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>

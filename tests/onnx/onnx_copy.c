@@ -1,13 +1,10 @@
-/*
- * onnx_copy.c - reads ONNX models and writes them again, for compare_copies.py.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads ONNX models and writes them again, for compare_copies.py.
  *
  *     onnx_copy inline|external|left-out <pairs>
  *
  * <pairs> is a file with "input<TAB>output" in each line. For each one a line "ok" or the sentence
- * goes to standard output.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * goes to standard output. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,13 +1,10 @@
-/*
- * scale_test.c - bounds on what large models cost, in time and memory.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Bounds on what large models cost, in time and memory.
  *
  *     scale_test FOLDER
  *
  * Weights are files and mappings with nothing but holes in them, so that the machine needs neither
- * the disk nor the memory. Prints what was measured beside each bound; ends with 1 past one.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * the disk nor the memory. Prints what was measured beside each bound; ends with 1 past one. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

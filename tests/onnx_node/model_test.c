@@ -1,13 +1,10 @@
-/*
- * model_test.c - real models on the reference backend and on ONNX Runtime, which must agree.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Real models on the reference backend and on ONNX Runtime, which must agree.
  *
  *     model_test FOLDER
  *
  * Prints, for each output, how far apart they are; a model that is not there is passed over, but
- * one must be.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * one must be. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

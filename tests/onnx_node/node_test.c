@@ -1,5 +1,5 @@
-/*
- * node_test.c - runs ONNX node tests on a backend and compares with what they expect.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs ONNX node tests on a backend and compares with what they expect.
  *
  *     node_test BACKEND EXPECTED_FAILURES FOLDER...
  *     node_test operators
@@ -7,10 +7,7 @@
  * Each FOLDER holds tests: folders with a model.onnx and test_data_set_N/input_M.pb and
  * output_M.pb. EXPECTED_FAILURES lists "TEST: reason" line by line ("-": none); a test that is
  * listed and passes is a failure too. Of the tests whose values can be bound at all, 95 % must
- * pass. `operators` prints the reference backend's table.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * pass. `operators` prints the reference backend's table. */
 #include <dirent.h>
 #include <math.h>
 #include <stdio.h>

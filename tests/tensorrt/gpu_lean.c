@@ -1,15 +1,12 @@
-/*
- * gpu_lean.c - a lean runtime of TensorRT on a real GPU: what Kiln sets is taken, and what is no
- * plan for it is refused with an explanation.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A lean runtime of TensorRT on a real GPU: what Kiln sets is taken, and what is no plan for it is
+ * refused with an explanation.
  *
  *     gpu_lean LIBRARY PLAN_OF_RTX|- [PLAN]...
  *
  * LIBRARY is a lean runtime or its folder, PLAN_OF_RTX a plan that the runtime must refuse, and
- * each PLAN one that it must load. Prints a line for each check;
- * exits with 1 where one fails, with 77 where there is no GPU.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * each PLAN one that it must load. Prints a line for each check; exits with 1 where one fails,
+ * with 77 where there is no GPU. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

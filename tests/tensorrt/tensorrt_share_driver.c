@@ -1,14 +1,11 @@
-/*
- * tensorrt_share_driver.c - builds the models it is told of through Kiln, one line each.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Builds the models it is told of through Kiln, one line each.
  *
- * In:  PATH [TAB NAME=2x3x4]... [TAB NAME=v1,2,3]...   shapes and values of dynamic inputs
- * Out: PATH TAB built|parsed|refused TAB sentence; on standard error PATH TAB milliseconds, the
- * same after "cpu:" for the processors' time, and at the end the peak of memory in KiB
+ * In:  PATH [TAB NAME=2x3x4]... [TAB NAME=v1,2,3]...   shapes and values of dynamic inputs Out:
+ * PATH TAB built|parsed|refused TAB sentence; on standard error PATH TAB milliseconds, the same
+ * after "cpu:" for the processors' time, and at the end the peak of memory in KiB
  *
- *     tensorrt_share_driver LIBRARY CAPABILITY < lines
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ *     tensorrt_share_driver LIBRARY CAPABILITY < lines */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,5 @@
-/*
- * trt_test.h - what the tests with real TensorRT libraries share.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the tests with real TensorRT libraries share. */
 #ifndef TRT_TEST_H
 #define TRT_TEST_H
 

@@ -1,9 +1,6 @@
-/*
- * unknown_version.c - a library that says of itself that it is TensorRT UNKNOWN_VERSION, and must
- * not be asked anything else. With LEAN it is a runtime without a builder.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A library that says of itself that it is TensorRT UNKNOWN_VERSION, and must not be asked
+ * anything else. With LEAN it is a runtime without a builder. */
 #include <stdint.h>
 #include <stdlib.h>
 

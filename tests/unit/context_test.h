@@ -1,8 +1,5 @@
-/*
- * context_test.h - floats in and out of a context, as the tests of every backend use it.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Floats in and out of a context, as the tests of every backend use it. */
 #ifndef CONTEXT_TEST_H
 #define CONTEXT_TEST_H
 

@@ -1,9 +1,5 @@
-/*
- * fake_cuda_test.h - what the tests share that run over the fake CUDA driver
- * (tests/fake/fake_cuda.h).
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the tests share that run over the fake CUDA driver (tests/fake/fake_cuda.h). */
 #ifndef FAKE_CUDA_TEST_H
 #define FAKE_CUDA_TEST_H
 

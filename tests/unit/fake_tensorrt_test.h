@@ -1,12 +1,9 @@
-/*
- * fake_tensorrt_test.h - what the tests share that run over the stand-in for TensorRT
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the tests share that run over the stand-in for TensorRT
  * (tests/fake/tensorrt/fake_tensorrt.hpp), which in turn runs over the stand-in for CUDA. The same
  * files are compiled once more for a real library and a GPU, with KILN_TEST_REAL_TENSORRT
  * (tests/gpu/real_tensorrt_test.h): what only a stand-in can show is a STAND_IN_TEST, or behind
- * ON_STAND_IN.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * ON_STAND_IN. */
 #ifndef FAKE_TENSORRT_TEST_H
 #define FAKE_TENSORRT_TEST_H
 

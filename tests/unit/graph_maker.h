@@ -1,15 +1,12 @@
-/*
- * graph_maker.h - models made in a few words, for the tests of operators and graphs.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Models made in a few words, for the tests of operators and graphs.
  *
  *     graph_maker m;
  *     maker_begin(&m, 21);
  *     maker_input(&m, "x", 1, "batch,3,224,224");
  *     maker_ints(&m, "shape", 2, (int64_t[]){0, -1});
  *     maker_node(&m, "Reshape", "x,shape", "y");
- *     maker_output(&m, "y", 0, NULL);
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ *     maker_output(&m, "y", 0, NULL); */
 #ifndef GRAPH_MAKER_H
 #define GRAPH_MAKER_H
 

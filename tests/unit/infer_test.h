@@ -1,8 +1,5 @@
-/*
- * infer_test.h - types that inference finds, as texts.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Types that inference finds, as texts. */
 #ifndef INFER_TEST_H
 #define INFER_TEST_H
 

@@ -1,11 +1,8 @@
-/*
- * kiln_owned.h - objects that a test makes or fails, and that end with their block:
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Objects that a test makes or fails, and that end with their block:
  *
  *     owned_engine engine = built_bytes(model, &options);
- *     owned_context context = context_on(engine);
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ *     owned_context context = context_on(engine); */
 #ifndef KILN_OWNED_H
 #define KILN_OWNED_H
 

@@ -1,8 +1,5 @@
-/*
- * kiln_test.h - what Kiln's cmocka tests share.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What Kiln's cmocka tests share. */
 #ifndef KILN_TEST_H
 #define KILN_TEST_H
 

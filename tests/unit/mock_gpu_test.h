@@ -1,8 +1,5 @@
-/*
- * mock_gpu_test.h - an engine of the mock on a GPU, y = 2 x, for tests over the fake CUDA driver.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An engine of the mock on a GPU, y = 2 x, for tests over the fake CUDA driver. */
 #ifndef MOCK_GPU_TEST_H
 #define MOCK_GPU_TEST_H
 

@@ -1,9 +1,5 @@
-/*
- * ort_test.h - a model, its engine and its context on ONNX Runtime, as the tests of that backend
- * use them.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A model, its engine and its context on ONNX Runtime, as the tests of that backend use them. */
 #ifndef ORT_TEST_H
 #define ORT_TEST_H
 

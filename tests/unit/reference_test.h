@@ -1,8 +1,5 @@
-/*
- * reference_test.h - models in a few words on the reference executor.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Models in a few words on the reference executor. */
 #ifndef REFERENCE_TEST_H
 #define REFERENCE_TEST_H
 

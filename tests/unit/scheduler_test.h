@@ -1,8 +1,5 @@
-/*
- * scheduler_test.h - requests over engines that the mock plays: y = factor * x, in rows of numbers.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests over engines that the mock plays: y = factor * x, in rows of numbers. */
 #ifndef SCHEDULER_TEST_H
 #define SCHEDULER_TEST_H
 

@@ -1,9 +1,6 @@
-/*
- * small_models.h - ONNX models of a few nodes, written field by field for tests that must not
- * depend on the reader and writer they stand beside.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ONNX models of a few nodes, written field by field for tests that must not depend on the reader
+ * and writer they stand beside. */
 #ifndef SMALL_MODELS_H
 #define SMALL_MODELS_H
 

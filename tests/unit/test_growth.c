@@ -1,9 +1,6 @@
-/*
- * test_growth.c - what a model has four times as much of takes about four times as long. Time is
- * compared with time of the same run only; what grows with the square takes sixteen times.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a model has four times as much of takes about four times as long. Time is compared with
+ * time of the same run only; what grows with the square takes sixteen times. */
 #include "graph/kln_graph.h"
 #include "kiln_test.h"
 

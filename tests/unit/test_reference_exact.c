@@ -1,10 +1,6 @@
-/*
- * test_reference_exact.c - products of the reference executor, to the bit: each is what a sum from
- * its first product to its last gives, in double, rounded once, however many are taken side by
- * side.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Products of the reference executor, to the bit: each is what a sum from its first product to its
+ * last gives, in double, rounded once, however many are taken side by side. */
 #include <math.h>
 
 #include "backends/reference/ref_product.h"

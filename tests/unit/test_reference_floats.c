@@ -1,9 +1,6 @@
-/*
- * test_reference_floats.c - what the reference executor computes of floats in forms of its own, to
- * the bit: each is what doubles give, rounded once. The network computes both ways.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the reference executor computes of floats in forms of its own, to the bit: each is what
+ * doubles give, rounded once. The network computes both ways. */
 #include <math.h>
 
 #include "base/kln_base.h"

@@ -387,8 +387,8 @@ LAYOUTS_TEST(memory_is_not_looked_at_in_each_report)
     owned_engine engine = NULL;
     kiln_build_progress progress = {.struct_size = sizeof progress};
     statm_opened = 0;
-    assert_ok(kiln_build_start_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), &options, NULL,
-                                     &build));
+    assert_ok(
+        kiln_build_start_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), &options, NULL, &build));
     assert_ok(kiln_build_wait(build, UINT64_MAX, &engine));
     assert_ok(kiln_build_get_progress(build, &progress));
     assert_true(statm_opened > 0);
@@ -407,8 +407,8 @@ STAND_IN_LAYOUTS_TEST(a_limit_stops_a_build_on_its_way, "its loading cannot be m
     (void)kiln_build_release_builders();
     const long measured = trt_number(i, "measured");
     assert_int_equal(setenv("FAKE_TENSORRT_LOADING", "30", 1), 0);
-    assert_ok(kiln_build_start_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), &options, &limits,
-                                     &build));
+    assert_ok(
+        kiln_build_start_bytes(small_unary("Relu", SMALL_FLOAT, "2,3"), &options, &limits, &build));
     assert_status(KILN_ERROR_TIMEOUT, kiln_build_wait(build, UINT64_MAX, &engine));
     assert_int_equal(unsetenv("FAKE_TENSORRT_LOADING"), 0);
     assert_message("10 are allowed");

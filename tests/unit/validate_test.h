@@ -1,8 +1,5 @@
-/*
- * validate_test.h - issues of a network, as the tests of validation expect them.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Issues of a network, as the tests of validation expect them. */
 #ifndef VALIDATE_TEST_H
 #define VALIDATE_TEST_H
 

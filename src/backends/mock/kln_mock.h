@@ -1,8 +1,5 @@
-/*
- * kln_mock.h - the backend that a test plays itself.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The backend that a test plays itself. */
 #ifndef KLN_MOCK_H
 #define KLN_MOCK_H
 

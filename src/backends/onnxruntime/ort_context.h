@@ -1,8 +1,5 @@
-/*
- * ort_context.h - what a context of this backend is made of.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a context of this backend is made of. */
 #ifndef ORT_CONTEXT_H
 #define ORT_CONTEXT_H
 

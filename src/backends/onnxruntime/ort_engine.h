@@ -1,8 +1,5 @@
-/*
- * ort_engine.h - an engine and a context over ONNX Runtime, inside this folder.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An engine and a context over ONNX Runtime, inside this folder. */
 #ifndef KLN_ORT_ENGINE_H
 #define KLN_ORT_ENGINE_H
 

@@ -1,14 +1,11 @@
-/*
- * ort_feed.h - runs with values of their own, beside ONNX Runtime's IO binding.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs with values of their own, beside ONNX Runtime's IO binding.
  *
- * Telling an IO binding a value costs several times what a value costs, and pays only when the next
- * run uses it again. So what changes from run to run is handed to Run as it is; the binding hears
- * of it when a run finds everything as the last one left it. Making a value costs as much as half
- * of a small run, so the last few of each binding are kept, in a ring: programs that go through
- * several memories or shapes in turn come back to the one that follows.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * Telling an IO binding a value costs several times what a value costs, and pays only when the
+ * next run uses it again. So what changes from run to run is handed to Run as it is; the binding
+ * hears of it when a run finds everything as the last one left it. Making a value costs as much as
+ * half of a small run, so the last few of each binding are kept, in a ring: programs that go
+ * through several memories or shapes in turn come back to the one that follows. */
 #ifndef KLN_ORT_FEED_H
 #define KLN_ORT_FEED_H
 

@@ -1,12 +1,9 @@
-/*
- * ort_handover.h - a network in memory given to ONNX Runtime without a copy of its weights.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A network in memory given to ONNX Runtime without a copy of its weights.
  *
  * The message that is parsed has names, types and shapes only; each weight that it leaves out is
  * named to ONNX Runtime as a file in memory, which it then uses where it lies. That file is the
- * caller's own array, or a place in a mapped file.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * caller's own array, or a place in a mapped file. */
 #ifndef KLN_ORT_HANDOVER_H
 #define KLN_ORT_HANDOVER_H
 

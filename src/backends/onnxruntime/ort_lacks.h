@@ -1,9 +1,6 @@
-/*
- * ort_lacks.h - what ONNX Runtime's CPU provider does not run, of what ONNX has, and what ends the
- * process in it. Told from a node alone, before any library is there.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What ONNX Runtime's CPU provider does not run, of what ONNX has, and what ends the process in
+ * it. Told from a node alone, before any library is there. */
 #ifndef KLN_ORT_LACKS_H
 #define KLN_ORT_LACKS_H
 

@@ -1,8 +1,5 @@
-/*
- * ort_limits.h - what the files of limits share.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of limits share. */
 #ifndef KLN_ORT_LIMITS_H
 #define KLN_ORT_LIMITS_H
 

@@ -1,10 +1,6 @@
-/*
- * ort_rewrite.h - models rewritten into operators that ONNX Runtime adds to ONNX, inside this
- * folder. ONNX Runtime finds such parts itself where a model was exported in one of the forms it
- * knows.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Models rewritten into operators that ONNX Runtime adds to ONNX, inside this folder. ONNX Runtime
+ * finds such parts itself where a model was exported in one of the forms it knows. */
 #ifndef KLN_ORT_REWRITE_H
 #define KLN_ORT_REWRITE_H
 

@@ -1,9 +1,6 @@
-/*
- * ort_runtime.h - ONNX Runtime as a library that is open: its table, its environment, and the way
- * its errors become Kiln's.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ONNX Runtime as a library that is open: its table, its environment, and the way its errors
+ * become Kiln's. */
 #ifndef KLN_ORT_RUNTIME_H
 #define KLN_ORT_RUNTIME_H
 

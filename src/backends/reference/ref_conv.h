@@ -1,8 +1,5 @@
-/*
- * ref_conv.h - what the ways of computing a convolution share.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the ways of computing a convolution share. */
 #ifndef REF_CONV_H
 #define REF_CONV_H
 

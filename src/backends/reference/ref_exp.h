@@ -1,12 +1,9 @@
-/*
- * ref_exp.h - exponential functions in double that a compiler can take several of at once.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Exponential functions in double that a compiler can take several of at once.
  *
  * x = k ln 2 + r with |r| <= ln 2 / 2, and e^r - 1 by a polynomial of degree 10 through the
  * Chebyshev nodes of [-0.3466, 0.3466], whose error is 2^-50. Of every float, rounded to float,
- * the three functions give what the C library's in double give: slow.every_float tries each.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * the three functions give what the C library's in double give: slow.every_float tries each. */
 #ifndef REF_EXP_H
 #define REF_EXP_H
 

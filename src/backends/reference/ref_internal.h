@@ -1,5 +1,5 @@
-/*
- * ref_internal.h - inside the reference executor: ONNX graphs, node by node, in plain C.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside the reference executor: ONNX graphs, node by node, in plain C.
  *
  * Three layers. A plan (ref_plan.c) is the model made ready once: names resolved to slots,
  * lifetimes computed, weights aligned, functions put in place of their calls. The executor
@@ -10,10 +10,7 @@
  * both are changed at the borders only, so that no kernel needs to know.
  *
  * Floating-point kernels compute in double and round once, when they store. Integers compute in
- * int64_t or uint64_t and wrap when they are stored.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * int64_t or uint64_t and wrap when they are stored. */
 #ifndef REF_INTERNAL_H
 #define REF_INTERNAL_H
 

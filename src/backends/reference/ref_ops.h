@@ -1,9 +1,6 @@
-/*
- * ref_ops.h - what kernels share: their rows, the variants of those that serve several operators,
- * and functions of more than one file.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What kernels share: their rows, the variants of those that serve several operators, and
+ * functions of more than one file. */
 #ifndef REF_OPS_H
 #define REF_OPS_H
 

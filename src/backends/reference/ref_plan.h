@@ -1,8 +1,5 @@
-/*
- * ref_plan.h - what the files that make plans share.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files that make plans share. */
 #ifndef REF_PLAN_H
 #define REF_PLAN_H
 

@@ -1,12 +1,10 @@
-/*
- * ref_product.h - sums of products in their order, many at a time.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sums of products in their order, many at a time.
  *
- * A sum is taken from its first product to its last, each product rounded and then the sum, so that
- * a result never depends on the machine. A product of two floats is exact in double. What differs
- * between machines is how many sums are taken side by side: up to REF_SIDE columns of four rows.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * A sum is taken from its first product to its last, each product rounded and then the sum, so
+ * that a result never depends on the machine. A product of two floats is exact in double. What
+ * differs between machines is how many sums are taken side by side: up to REF_SIDE columns of four
+ * rows. */
 #ifndef REF_PRODUCT_H
 #define REF_PRODUCT_H
 

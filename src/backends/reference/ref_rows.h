@@ -1,11 +1,8 @@
-/*
- * ref_rows.h - what is found in whole rows: the sum, the mean's distance, the extreme.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is found in whole rows: the sum, the mean's distance, the extreme.
  *
  * A sum takes its terms in their order. Several rows are summed side by side, so that no addition
- * waits for the one before it.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * waits for the one before it. */
 #ifndef REF_ROWS_H
 #define REF_ROWS_H
 

@@ -1,14 +1,11 @@
-/*
- * trt_abi.h - calling TensorRT: one typed inline function for each method of trt_slots.inc.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calling TensorRT: one typed inline function for each method of trt_slots.inc.
  *
  *     trt_Runtime_setMaxThreads(abi, runtime, 4);
  *
  * `abi` is the table of the library that made the object. A method that its version lacks returns
  * zero and does nothing; whoever needs to know asks trt_has first and names the feature in its
- * refusal. NULL objects are not allowed.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * refusal. NULL objects are not allowed. */
 #ifndef TRT_ABI_H
 #define TRT_ABI_H
 

@@ -1,8 +1,5 @@
-/*
- * trt_builder.h - one build: from ONNX to a plan.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One build: from ONNX to a plan. */
 #ifndef TRT_BUILDER_H
 #define TRT_BUILDER_H
 

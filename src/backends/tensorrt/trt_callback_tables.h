@@ -1,8 +1,5 @@
-/*
- * trt_callback_tables.h - how the files of this room's callbacks fill the virtual tables.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How the files of this room's callbacks fill the virtual tables. */
 #ifndef TRT_CALLBACK_TABLES_H
 #define TRT_CALLBACK_TABLES_H
 

@@ -1,8 +1,5 @@
-/*
- * trt_context.h - running an engine.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Running an engine. */
 #ifndef TRT_CONTEXT_H
 #define TRT_CONTEXT_H
 

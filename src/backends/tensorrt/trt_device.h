@@ -1,8 +1,5 @@
-/*
- * trt_device.h - what this room needs of CUDA, through the room of the driver.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What this room needs of CUDA, through the room of the driver. */
 #ifndef TRT_DEVICE_H
 #define TRT_DEVICE_H
 

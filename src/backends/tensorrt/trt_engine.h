@@ -1,8 +1,5 @@
-/*
- * trt_engine.h - a plan, and the engine it becomes where there is a GPU.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A plan, and the engine it becomes where there is a GPU. */
 #ifndef TRT_ENGINE_H
 #define TRT_ENGINE_H
 

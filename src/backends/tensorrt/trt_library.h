@@ -1,11 +1,8 @@
-/*
- * trt_library.h - TensorRT's libraries as they were found: the core, its ONNX parser, its plugins.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* TensorRT's libraries as they were found: the core, its ONNX parser, its plugins.
  *
  * A record is made once for each way of asking and stays as long as the process: TensorRT keeps
- * threads and a logger.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * threads and a logger. */
 #ifndef TRT_LIBRARY_H
 #define TRT_LIBRARY_H
 

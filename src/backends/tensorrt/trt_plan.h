@@ -1,8 +1,5 @@
-/*
- * trt_plan.h - the operations of kiln_plan_table.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The operations of kiln_plan_table. */
 #ifndef TRT_PLAN_H
 #define TRT_PLAN_H
 

@@ -1,12 +1,9 @@
-/*
- * trt_progress.h - how far a build is: stages of Kiln's own, and in one of them the phases that
- * TensorRT reports, one in the other.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How far a build is: stages of Kiln's own, and in one of them the phases that TensorRT reports,
+ * one in the other.
  *
  * TensorRT reports half a million steps in a build of half a minute. Each is counted; what listens
- * hears of some hundred a second, and can stop the build there.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * hears of some hundred a second, and can stop the build there. */
 #ifndef TRT_PROGRESS_H
 #define TRT_PROGRESS_H
 

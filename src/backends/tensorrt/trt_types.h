@@ -1,9 +1,6 @@
-/*
- * trt_types.h - the shapes that cross TensorRT's binary interface, and how a cell of the table is
- * read. Also compiled as C++ by the check against NVIDIA's headers.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The shapes that cross TensorRT's binary interface, and how a cell of the table is read. Also
+ * compiled as C++ by the check against NVIDIA's headers. */
 #ifndef TRT_TYPES_H
 #define TRT_TYPES_H
 

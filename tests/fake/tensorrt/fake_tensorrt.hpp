@@ -1,25 +1,23 @@
-/*
- * fake_tensorrt.hpp - TensorRT played on host memory: builder, ONNX parser, runtime, contexts,
- * refitter, in each of the four layouts, for networks of a few operators that it really computes.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* TensorRT played on host memory: builder, ONNX parser, runtime, contexts, refitter, in each of
+ * the four layouts, for networks of a few operators that it really computes.
  *
- * The environment variable KILN_FAKE_TENSORRT says which: "10", "11", "rtx14", "rtx15", or a number
- * as getInferLibVersion counts (100000, 101601, 110400, 10400, 10701). Without it, the folder that
- * the library was opened from says so by its name (tests/fake/tensorrt/10 and so on).
+ * The environment variable KILN_FAKE_TENSORRT says which: "10", "11", "rtx14", "rtx15", or a
+ * number as getInferLibVersion counts (100000, 101601, 110400, 10400, 10701). Without it, the
+ * folder that the library was opened from says so by its name (tests/fake/tensorrt/10 and so on).
  *
  * The virtual tables are the compiler's, made from classes whose methods stand in the order of
- * vtables.tsv; nothing here knows Kiln's own list. A body (EngineBody, ...) has the behaviour and is
- * the same in all layouts; what no body plays is counted as stray when it is called, and so is what
- * is younger than the version that is played.
+ * vtables.tsv; nothing here knows Kiln's own list. A body (EngineBody, ...) has the behaviour and
+ * is the same in all layouts; what no body plays is counted as stray when it is called, and so is
+ * what is younger than the version that is played.
  *
  * The tests find by dlsym: fake_tensorrt_number(what), with what one of "calls", "stray", "live"
  * (objects), "compilations" (of kernels, by RTX), "streamed" (bytes that came through stream
- * readers), "loads" (of the builders' kernels: with the first builder, which they go with again; each
- * takes FAKE_TENSORRT_LOADING milliseconds), "measured" (layers that no timing cache had); and fake_tensorrt_fail(call, null): call number
- * `call` from now on that makes or does something (and returns a pointer or a bool) fails, once, by
- * returning `null` or false, and says so to the recorder; 0: none.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * readers), "loads" (of the builders' kernels: with the first builder, which they go with again;
+ * each takes FAKE_TENSORRT_LOADING milliseconds), "measured" (layers that no timing cache had);
+ * and fake_tensorrt_fail(call, null): call number `call` from now on that makes or does something
+ * (and returns a pointer or a bool) fails, once, by returning `null` or false, and says so to the
+ * recorder; 0: none. */
 #ifndef FAKE_TENSORRT_HPP
 #define FAKE_TENSORRT_HPP
 
