@@ -2,10 +2,12 @@
 /* What a scheduler costs beside the bare engine, and what it gives: one request at a time against
  * kiln_context_run, and many at once against the best that runs of full batches reach.
  *
- *     bench_schedule BACKEND LIBRARY|- MODEL SECONDS MAX_BATCH AT_ONCE NAME=DIMS...
+ *     bench_schedule BACKEND LIBRARY|- MODEL SECONDS BATCH[,BATCH]... AT_ONCE NAME=DIMS...
  *
  * MODEL is an ONNX file or a .plan; DIMS as Nx3x224x224, N for the batch. AT_ONCE requests of one
- * row are kept outstanding. Each pair is measured in turns, and the ratio is of the same round.
+ * row are kept outstanding; with 0 the second part is left out. Each side first looks for its best
+ * among the batches and numbers of contexts; then both are measured in turns, and the ratio is of
+ * the same round.
  */
 #include <kiln/kiln.h>
 #include <poll.h>
@@ -19,24 +21,34 @@
 #include "plan_feed.h"
 
 #define ROUNDS 7
-#define MOST_CONTEXTS 4
+#define MOST_CONTEXTS 6
+#define MOST_BATCHES 8
+#define BRIEF 3 /* a look for the best takes such a part of a measurement */
 
 typedef struct scene {
     kiln_engine *engine;
     char **shapes;
     size_t shape_count;
-    int64_t max_batch;
+    int64_t batches[MOST_BATCHES];
+    size_t batch_count;
     size_t at_once;
     kiln_location place; /* of memory that a bare run reads and writes */
     double seconds;      /* of one measurement */
 } scene;
 
-static kiln_scheduler *open_scheduler(const scene *self, kiln_schedule schedule, int32_t contexts)
+/* How one side runs. */
+typedef struct setting {
+    int64_t batch;
+    size_t contexts;
+    double rows; /* a second */
+} setting;
+
+static kiln_scheduler *open_scheduler(const scene *self, kiln_schedule schedule, setting how)
 {
     kiln_scheduler *scheduler = NULL;
     kiln_scheduler_options options =
-        KILN_SCHEDULER_OPTIONS(.schedule = schedule, .max_batch = self->max_batch,
-                               .contexts = contexts);
+        KILN_SCHEDULER_OPTIONS(.schedule = schedule, .max_batch = how.batch,
+                               .contexts = (int32_t)how.contexts);
     feed_require(kiln_scheduler_create(&self->engine, 1, &options, &scheduler));
     return scheduler;
 }
@@ -103,7 +115,8 @@ static void one_at_a_time(const scene *self, one_request *request)
     double direct[ROUNDS];
     double scheduled[ROUNDS];
     double added[ROUNDS];
-    single one = {open_scheduler(self, KILN_SCHEDULE_LATENCY, 1), request};
+    const setting how = {.batch = self->batches[0], .contexts = 1};
+    single one = {open_scheduler(self, KILN_SCHEDULE_LATENCY, how), request};
     feed_open(&bare, self->engine, KILN_LOCATION_HOST, 1, self->shapes, self->shape_count);
     feed_require(kiln_context_warmup(bare.context, 20, 0, NULL));
     for (int i = 0; i < 20; i++) {
@@ -140,20 +153,20 @@ static void *run_on(void *user)
 }
 
 /* Rows a second of full batches on so many contexts, a thread each. */
-static double bare_rows(const scene *self, size_t contexts)
+static double bare_rows(const scene *self, setting how, double seconds)
 {
+    const size_t contexts = how.contexts;
     runner runners[MOST_CONTEXTS];
     feed feeds[MOST_CONTEXTS];
     pthread_t threads[MOST_CONTEXTS];
     uint64_t runs = 0;
     for (size_t i = 0; i < contexts; i++) {
-        feed_open(&feeds[i], self->engine, self->place, self->max_batch, self->shapes,
-                  self->shape_count);
+        feed_open(&feeds[i], self->engine, self->place, how.batch, self->shapes, self->shape_count);
         feed_require(kiln_context_warmup(feeds[i].context, 10, 0, NULL));
     }
     const double begin = bench_milliseconds();
     for (size_t i = 0; i < contexts; i++) {
-        runners[i] = (runner){feeds[i].context, begin + self->seconds * 1e3, 0};
+        runners[i] = (runner){feeds[i].context, begin + seconds * 1e3, 0};
         if (pthread_create(&threads[i], NULL, run_on, &runners[i]) != 0) {
             exit(1);
         }
@@ -166,7 +179,7 @@ static double bare_rows(const scene *self, size_t contexts)
     for (size_t i = 0; i < contexts; i++) {
         feed_close(&feeds[i]);
     }
-    return (double)runs * (double)self->max_batch / took;
+    return (double)runs * (double)how.batch / took;
 }
 
 static void wait_readable(int descriptor)
@@ -206,7 +219,7 @@ static void keep_outstanding(kiln_scheduler *scheduler, const one_request *reque
 }
 
 static double scheduled_rows(const scene *self, kiln_scheduler *scheduler,
-                             const one_request *request)
+                             const one_request *request, double seconds)
 {
     int event = -1;
     uint64_t warm = 0;
@@ -216,9 +229,9 @@ static double scheduled_rows(const scene *self, kiln_scheduler *scheduler,
     for (size_t i = 0; i < self->at_once; i++) {
         submit(scheduler, request);
     }
-    keep_outstanding(scheduler, request, event, bench_milliseconds() + self->seconds * 500, &warm);
+    keep_outstanding(scheduler, request, event, bench_milliseconds() + seconds * 500, &warm);
     const double begin = bench_milliseconds();
-    keep_outstanding(scheduler, request, event, begin + self->seconds * 1e3, &answered);
+    keep_outstanding(scheduler, request, event, begin + seconds * 1e3, &answered);
     const double took = (bench_milliseconds() - begin) / 1e3;
     for (size_t left = self->at_once; left > 0;) {
         feed_require(kiln_scheduler_next(scheduler, &done));
@@ -232,53 +245,88 @@ static double scheduled_rows(const scene *self, kiln_scheduler *scheduler,
     return (double)answered / took;
 }
 
+static kiln_scheduler *open_warm(const scene *self, const one_request *request, setting how)
+{
+    kiln_scheduler *scheduler = open_scheduler(self, KILN_SCHEDULE_THROUGHPUT, how);
+    feed_require(kiln_scheduler_warmup(scheduler, request->inputs, request->fed.input_count, 300));
+    return scheduler;
+}
+
+/* The best of one side: bare, or where `request` is given of a scheduler. */
+static setting find_best(const scene *self, const one_request *request)
+{
+    enum { COUNTS = 4 };
+    static const size_t counts[COUNTS] = {1, 2, 4, MOST_CONTEXTS};
+    setting best = {.batch = 0};
+    for (size_t i = 0; i < self->batch_count * COUNTS; i++) {
+        setting how = {self->batches[i / COUNTS], counts[i % COUNTS], 0};
+        if (request == NULL) {
+            how.rows = bare_rows(self, how, self->seconds / BRIEF);
+        } else {
+            kiln_scheduler *scheduler = open_warm(self, request, how);
+            how.rows = scheduled_rows(self, scheduler, request, self->seconds / BRIEF);
+            kiln_scheduler_destroy(scheduler);
+        }
+        (void)fprintf(stderr, "  %s, batches of %lld, %zu contexts: %.0f rows/s\n",
+                      request == NULL ? "bare" : "scheduler", (long long)how.batch, how.contexts,
+                      how.rows);
+        best = how.rows > best.rows ? how : best;
+    }
+    return best;
+}
+
 static void many_at_once(const scene *self, const one_request *request)
 {
-    double best = 0;
-    size_t contexts = 1;
-    double bare[ROUNDS];
-    double scheduled[ROUNDS];
+    double rows[2][ROUNDS];
     double ratio[ROUNDS];
-    for (size_t count = 1; count <= MOST_CONTEXTS; count++) {
-        const double rows = bare_rows(self, count);
-        (void)fprintf(stderr, "  %zu contexts, full batches: %.0f rows/s\n", count, rows);
-        if (rows > best * 1.005) {
-            best = rows;
-            contexts = count;
-        }
-    }
-    kiln_scheduler *scheduler = open_scheduler(self, KILN_SCHEDULE_THROUGHPUT, (int32_t)contexts);
-    feed_require(kiln_scheduler_warmup(scheduler, request->inputs, request->fed.input_count, 2000));
+    const setting bare = find_best(self, NULL);
+    const setting own = find_best(self, request);
+    kiln_scheduler *scheduler = open_warm(self, request, own);
     for (int r = 0; r < ROUNDS; r++) {
-        bare[r] = bare_rows(self, contexts);
-        scheduled[r] = scheduled_rows(self, scheduler, request);
-        ratio[r] = scheduled[r] / bare[r];
+        rows[0][r] = bare_rows(self, bare, self->seconds);
+        rows[1][r] = scheduled_rows(self, scheduler, request, self->seconds);
+        ratio[r] = rows[1][r] / rows[0][r];
     }
     kiln_scheduler_counters counted = {.struct_size = sizeof counted};
     feed_require(kiln_scheduler_get_counters(scheduler, &counted));
     kiln_scheduler_destroy(scheduler);
     const double middle_ratio = bench_median(ratio, ROUNDS);
     (void)printf(
-        ", \"throughput\": {\"contexts\": %zu, \"bare_rows\": %.0f, \"scheduler_rows\": "
-        "%.0f, \"ratio\": [%.4f, %.4f, %.4f], \"rows_of_a_batch\": %.2f}",
-        contexts, bench_median(bare, ROUNDS), bench_median(scheduled, ROUNDS), ratio[0],
-        middle_ratio, ratio[ROUNDS - 1], (double)counted.rows / (double)counted.batches);
+        ", \"throughput\": {\"bare\": {\"batch\": %lld, \"contexts\": %zu, \"rows\": "
+        "%.0f}, \"scheduler\": {\"batch\": %lld, \"contexts\": %zu, \"rows\": %.0f}, "
+        "\"ratio\": [%.4f, %.4f, %.4f], \"rows_of_a_batch\": %.2f}",
+        (long long)bare.batch, bare.contexts, bench_median(rows[0], ROUNDS), (long long)own.batch,
+        own.contexts, bench_median(rows[1], ROUNDS), ratio[0], middle_ratio, ratio[ROUNDS - 1],
+        (double)counted.rows / (double)counted.batches);
+}
+
+static void read_batches(scene *self, const char *text)
+{
+    char *end = NULL;
+    for (; *text != '\0' && self->batch_count < MOST_BATCHES; text = *end == ',' ? end + 1 : end) {
+        self->batches[self->batch_count++] = strtoll(text, &end, 10);
+        if (end == text) {
+            (void)fprintf(stderr, "batches are numbers: %s\n", text);
+            exit(2);
+        }
+    }
 }
 
 int main(int argc, char **argv)
 {
     if (argc < 8) {
-        (void)fprintf(stderr,
-                      "usage: %s BACKEND LIBRARY|- MODEL SECONDS MAX_BATCH AT_ONCE NAME=DIMS...\n",
-                      argv[0]);
+        (void)fprintf(
+            stderr,
+            "usage: %s BACKEND LIBRARY|- MODEL SECONDS BATCH[,BATCH]... AT_ONCE NAME=DIMS...\n",
+            argv[0]);
         return 2;
     }
     scene self = {.shapes = argv + 7,
                   .shape_count = (size_t)argc - 7,
                   .seconds = strtod(argv[4], NULL) / (ROUNDS * 6),
-                  .max_batch = strtoll(argv[5], NULL, 10),
                   .at_once = strtoull(argv[6], NULL, 10)};
     one_request request;
+    read_batches(&self, argv[5]);
     const size_t length = strlen(argv[3]);
     kiln_build_options options =
         KILN_BUILD_OPTIONS(.backend = argv[1],
@@ -291,7 +339,9 @@ int main(int argc, char **argv)
     (void)printf("{\"bench\": \"schedule\", \"model\": \"%s\", \"backend\": \"%s\", ", argv[3],
                  argv[1]);
     one_at_a_time(&self, &request);
-    many_at_once(&self, &request);
+    if (self.at_once != 0) {
+        many_at_once(&self, &request);
+    }
     (void)printf("}\n");
     feed_close(&request.fed);
     kiln_engine_release(self.engine);

@@ -6,8 +6,8 @@
 #     scripts/bench_tensorrt.sh BUILD OUT [PART]...
 #
 # PART: models (exported and built into plans; what the others need), latency, first, throughput,
-# build, peers, table. Without any, all. What would not end within BENCH_SECONDS is left out, and
-# said to be.
+# schedule, build, peers, table. Without any, all. What would not end within BENCH_SECONDS is left
+# out, and said to be.
 #
 #   KILN_TENSORRT     the folder of TensorRT's libraries; the dynamic linker must find them too
 #   BENCH_SECONDS     how long all of it may take; 600
@@ -15,8 +15,9 @@
 #                     and float16
 #   BENCH_BATCHES     1,8,32
 #   BENCH_FOLDER      where models and plans are kept; /tmp/kiln_bench_tensorrt
-#   BENCH_TRTEXEC     trtexec, for throughput
-#   BENCH_LOAD_BATCHES, BENCH_STREAMS, BENCH_TURNS   for throughput, where fewer will do
+#   BENCH_TRTEXEC     trtexec, for throughput and schedule
+#   BENCH_SCHEDULE, BENCH_AT_ONCE   seconds, and requests outstanding, for schedule: 20, 64
+#   BENCH_LOAD_BATCHES, BENCH_STREAMS, BENCH_TURNS   for throughput and schedule, where fewer do
 #   BENCH_MAGIKA      Magika's model; build/deps/models/magika/model.onnx
 #   BENCH_PEERS       "eager compile ort_cuda ort_tensorrt", or some of them
 #   BENCH_PYTHON      python3 with PyTorch, torchvision, transformers and onnx; the bindings of
@@ -27,7 +28,7 @@ set -uo pipefail
 build=${1:?BUILD}
 out=${2:?OUT}
 shift 2
-parts=${*:-models latency first throughput build peers table}
+parts=${*:-models latency first throughput schedule build peers table}
 root=$(cd "$(dirname "$0")/.." && pwd)
 library=${KILN_TENSORRT:?the folder of TensorRT\'s libraries}
 core=$(find -L "$library" -maxdepth 1 -name 'libnvinfer.so.1*' | sort | tail -n 1)
@@ -134,6 +135,15 @@ part_throughput() {
         $(shapes "$1") > "$out/throughput_$1.json"
 }
 
+part_schedule() {
+    # shellcheck disable=SC2046
+    timeout 240 "$python" "$root/bench/gpu_schedule.py" "$build/bench/bench_schedule" "$core" \
+        "${BENCH_TRTEXEC:?where trtexec is}" "$folder/$1.plan" "${BENCH_SCHEDULE:-20}" \
+        "${BENCH_LOAD_BATCHES:-8,16,32}" "${BENCH_AT_ONCE:-64}" $(shapes "$1") \
+        > "$out/schedule_$1.json" 2> "$out/schedule_$1.log" &&
+        sed "s/^/$1: /" "$out/schedule_$1.json"
+}
+
 part_build() {
     # shellcheck disable=SC2046
     timeout 300 "$python" "$root/bench/gpu_build.py" "$build/bench/bench_gpu_build" "$core" \
@@ -161,6 +171,7 @@ for part in $parts; do
         latency) each latency 12 ;;
         first) each first 5 ;;
         throughput) each throughput 25 ;;
+        schedule) each schedule 40 ;;
         build) each build 20 ;;
         peers) each peers 20 ;;
         *) echo "there is no part $part" >&2; exit 2 ;;
