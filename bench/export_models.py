@@ -56,8 +56,10 @@ def efficientnet():
 
 
 def vit():
+    import torch
     from torchvision.models import vit_b_16 as make
 
+    torch.backends.mha.set_fastpath_enabled(False)  # ONNX does not have its operator
     return make(weights=None), ["x"]
 
 

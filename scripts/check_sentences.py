@@ -69,6 +69,8 @@ REASONS = {
     "kiln_build_option_get": "kiln sets options of the library's own list",
     "kiln_build_options_create": "kiln sets options that it made so",
     "kiln_gather": "the name of a kernel",
+    "kiln_bounds": "the name of a kernel",
+    "kiln_bins": "the name of a kernel",
     "kiln_context_options.runtime_cache": "kiln sets no runtime cache, and saves none",
     "kiln_compare": "kiln compare asks for a first difference of files only",
     "kiln_compare_file": "as kiln_compare",

@@ -110,10 +110,10 @@ typedef struct kiln_calibrate_options {
                            many as the network's inputs have there, where that is fixed, else
                            whole. The last piece is left out where it is smaller and the network
                            wants more */
-    uint64_t memory_bytes; /* of observed tensors at once, with what histograms take, beside what
-                              the network's own run takes; past it the network is run once for each
-                              part of them. 0: 1 GiB. LIMIT where a single tensor and the histograms
-                              do not fit */
+    /* Of observed tensors at once (the device's memory, where they are counted on a GPU), with what
+     * histograms take, beside what the network's own run takes; past it the network is run once for
+     * each part of them. 0: 1 GiB. LIMIT where a single tensor and the histograms do not fit. */
+    uint64_t memory_bytes;
     int32_t threads; /* that count, beside the backend's; 0: one for each processor, 8 at most */
     const char *const *tensors; /* only these are observed; NULL: all */
     size_t tensor_count;

@@ -330,8 +330,8 @@ void kln_cuda_close(void)
 {
     (void)pthread_mutex_lock(&driver.guard);
     for (int32_t i = 0; i < driver.count; i++) {
-        if (driver.devices[i].forget_kernel != NULL) {
-            driver.devices[i].forget_kernel(i);
+        if (driver.devices[i].forget_kernels != NULL) {
+            driver.devices[i].forget_kernels(i);
         }
         if (atomic_load(&driver.devices[i].context) != NULL) {
             cuda_log_failure(&driver.table, driver.table.context_release(driver.devices[i].handle),

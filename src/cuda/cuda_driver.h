@@ -177,6 +177,20 @@ typedef struct cuda_table {
 
 #define KLN_CUDA_DEVICE_LIMIT 64
 
+/* A kernel of Kiln's, in PTX, and where a device keeps it. */
+typedef enum cuda_kernel_slot {
+    CUDA_KERNEL_GATHER = 0, /* cuda_gather.c */
+    CUDA_KERNEL_BOUNDS = 1, /* cuda_observe.c */
+    CUDA_KERNEL_BINS = 2,
+    CUDA_KERNELS = 3
+} cuda_kernel_slot;
+
+typedef struct cuda_kernel {
+    cuda_kernel_slot slot;
+    const char *name, *text;
+    const char *does, *doing; /* "copies", "copying" */
+} cuda_kernel;
+
 /* What is known of one device; written once, under the driver's mutex. */
 typedef struct cuda_device {
     int handle;
@@ -189,10 +203,10 @@ typedef struct cuda_device {
     int integrated;
     int managed_memory;
     int memory_pools;
-    void *_Atomic context; /* the primary one, once somebody needed it */
-    void *_Atomic gather;  /* the kernel that copies, once somebody needed it (cuda_gather.c) */
-    void *module;          /* that it is in */
-    void (*forget_kernel)(int32_t index); /* unloads it; NULL: it was not loaded */
+    void *_Atomic context;                 /* the primary one, once somebody needed it */
+    void *_Atomic kernels[CUDA_KERNELS];   /* each once somebody needed it (cuda_kernel.c) */
+    void *modules[CUDA_KERNELS];           /* that they are in */
+    void (*forget_kernels)(int32_t index); /* unloads them; NULL: none was loaded */
 } cuda_device;
 
 /* The open driver's functions. Only after kln_cuda_open worked. */
@@ -209,8 +223,13 @@ KILN_MUST_CHECK kiln_status cuda_primary_context(cuda_device *device, void **con
 KILN_MUST_CHECK kiln_status cuda_check(const cuda_table *cuda, int result, const char *format, ...)
     KLN_PRINTF(3, 4);
 
-/* Whether the open driver has what cuda_gather.c calls. */
+/* Whether the open driver has what loads and launches kernels. */
 bool cuda_has_kernels(void);
+
+/* Launches a kernel in the order of the stream. The first launch on a device loads it, which
+ * compiles it. UNSUPPORTED without KLN_CUDA_KERNELS; OUT_OF_MEMORY; DEVICE. (cuda_kernel.c) */
+KILN_MUST_CHECK kiln_status cuda_launch(kiln_stream *stream, const cuda_kernel *kernel,
+                                        uint64_t blocks, unsigned threads, void **arguments);
 
 /* A failure with nobody to report it to. */
 void cuda_log_failure(const cuda_table *cuda, int result, const char *what);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Kiln's one kernel: copies that the device's processors make, many tensors in one launch. A copy
- * of the driver's own costs microseconds before its first byte moves; a kernel that reads pinned
- * memory over the bus costs them once, whatever it copies. */
+/* Copies that the device's processors make, many tensors in one launch. A copy of the driver's own
+ * costs microseconds before its first byte moves; a kernel that reads pinned memory over the bus
+ * costs them once, whatever it copies. */
 #include "cuda_driver.h"
 
 #define THREADS 256
@@ -25,7 +25,7 @@ _Static_assert(sizeof(segment) == 32 && sizeof(parameters) == 512, "the kernel h
 /* A block looks for its segment: each has as many blocks as its units fill. All start at 16 bytes a
  * thread, so that as many as the device holds are under way on the bus. PTX 6.0 is older than every
  * driver that Kiln accepts, and from sm_50 a driver compiles for each later device. */
-static const char kernel[] =
+static const char text[] =
     ".version 6.0\n"
     ".target sm_50\n"
     ".address_size 64\n"
@@ -79,66 +79,7 @@ static const char kernel[] =
     "    ret;\n"
     "}\n";
 
-static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
-
-static void forget_kernel(int32_t index)
-{
-    cuda_device *device = NULL;
-    kln_cuda_scope scope;
-    if (cuda_find_device(index, &device) != KILN_OK || atomic_load(&device->gather) == NULL) {
-        return;
-    }
-    if (kln_cuda_enter(index, &scope) == KILN_OK) {
-        const cuda_table *cuda = cuda_functions();
-        cuda_log_failure(cuda, cuda->module_unload(device->module), "unloading a kernel");
-        kln_cuda_leave(&scope);
-    }
-    device->module = NULL;
-    atomic_store(&device->gather, NULL);
-}
-
-static int load(cuda_device *device, void **function)
-{
-    const cuda_table *cuda = cuda_functions();
-    void *module = NULL;
-    int result = cuda->module_load(&module, kernel);
-    if (result != CU_SUCCESS) {
-        return result;
-    }
-    result = cuda->module_function(function, module, "kiln_gather");
-    if (result != CU_SUCCESS) {
-        cuda_log_failure(cuda, cuda->module_unload(module), "unloading a kernel");
-        return result;
-    }
-    device->module = module;
-    device->forget_kernel = forget_kernel;
-    atomic_store_explicit(&device->gather, *function, memory_order_release);
-    return CU_SUCCESS;
-}
-
-/* The kernel on the device whose context is current: loaded by the first who asks. A failure is not
- * kept, because memory that was short may not be next time. */
-static kiln_status find_kernel(cuda_device *device, void **function)
-{
-    *function = atomic_load_explicit(&device->gather, memory_order_acquire);
-    if (*function != NULL) {
-        return KILN_OK;
-    }
-    if (!cuda_has_kernels()) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "this driver (CUDA %d.%d) lacks functions that copies by a kernel need",
-                        kln_cuda_version() / 1000, kln_cuda_version() % 1000 / 10);
-    }
-    int result = CU_SUCCESS;
-    (void)pthread_mutex_lock(&loading);
-    *function = atomic_load(&device->gather);
-    if (*function == NULL) {
-        result = load(device, function);
-    }
-    (void)pthread_mutex_unlock(&loading);
-    return cuda_check(cuda_functions(), result, "loading the kernel that copies on device %d (%s)",
-                      device->handle, device->name);
-}
+static const cuda_kernel gathers = {CUDA_KERNEL_GATHER, "kiln_gather", text, "copies", "copying"};
 
 /* The kernel's parameters, and how many blocks that is. */
 static kiln_status lay_out(const kln_cuda_piece *pieces, size_t count,
@@ -168,21 +109,6 @@ static kiln_status lay_out(const kln_cuda_piece *pieces, size_t count,
     return KILN_OK;
 }
 
-static kiln_status launch(kiln_stream *stream, parameters *kernel_parameters, uint64_t blocks)
-{
-    const cuda_table *cuda = cuda_functions();
-    cuda_device *device = NULL;
-    void *function = NULL;
-    void *arguments[] = {kernel_parameters};
-    KLN_RETURN_IF_ERROR(cuda_find_device(stream->device, &device));
-    KLN_RETURN_IF_ERROR(find_kernel(device, &function));
-    return cuda_check(cuda,
-                      cuda->launch_kernel(function, (unsigned)blocks, 1, 1, THREADS, 1, 1, 0,
-                                          stream->handle, arguments, NULL),
-                      "copying by a kernel of %llu blocks on device %d", (unsigned long long)blocks,
-                      stream->device);
-}
-
 kiln_status kln_cuda_gather(kiln_stream *stream, const kln_cuda_piece *pieces, size_t count)
 {
     parameters kernel_parameters = {.segments = {{0}}};
@@ -196,9 +122,6 @@ kiln_status kln_cuda_gather(kiln_stream *stream, const kln_cuda_piece *pieces, s
     if (blocks == 0) {
         return KILN_OK;
     }
-    kln_cuda_scope scope;
-    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
-    const kiln_status status = launch(stream, &kernel_parameters, blocks);
-    kln_cuda_leave(&scope);
-    return status;
+    void *arguments[] = {&kernel_parameters};
+    return cuda_launch(stream, &gathers, blocks, THREADS, arguments);
 }

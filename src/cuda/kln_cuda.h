@@ -146,6 +146,30 @@ typedef struct kln_cuda_piece {
 KILN_MUST_CHECK kiln_status kln_cuda_gather(kiln_stream *stream, const kln_cuda_piece *pieces,
                                             size_t count);
 
+/* --- histograms by kernels (cuda_observe.c) --- */
+
+/* Of a tensor's finite numbers, as keys: a float's bits, all but the sign's inverted where it is
+ * below 0, so that keys order as the numbers do. */
+typedef struct kln_cuda_bounds {
+    int32_t least, greatest; /* INT32_MAX and INT32_MIN of none, which is how to begin */
+    uint32_t nans, infinities;
+} kln_cuda_bounds;
+
+#define KLN_CUDA_NO_BOUNDS ((kln_cuda_bounds){INT32_MAX, INT32_MIN, 0, 0})
+
+/* Bins of magnitudes above 0, then of those below, then how many are 0. */
+#define KLN_CUDA_SIDE 2048
+#define KLN_CUDA_BINS (2 * KLN_CUDA_SIDE + 1)
+
+/* Adds `count` (below 2^32) numbers in device memory to what is in device memory already: to
+ * `*found`, and to the KLN_CUDA_BINS counters of `bins`, where a number falls into the bin of
+ * |number| * scale, rounded down, the last where that is past it; NaN and infinities into none. In
+ * the order of the stream. Errors as kln_cuda_gather's. */
+KILN_MUST_CHECK kiln_status kln_cuda_find_bounds(kiln_stream *stream, const float *values,
+                                                 uint64_t count, kln_cuda_bounds *found);
+KILN_MUST_CHECK kiln_status kln_cuda_count_bins(kiln_stream *stream, const float *values,
+                                                uint64_t count, float scale, uint32_t *bins);
+
 /* --- streams, events, graphs (cuda_stream.c, cuda_graph.c) --- */
 
 /* A stream outlives kiln_stream_destroy as an empty shell where a pool still remembers that memory

@@ -45,6 +45,17 @@ bool kln_observer_takes(kiln_dtype dtype);
 KILN_MUST_CHECK kiln_status kln_observer_add(kln_observer *observer, const kiln_tensor *tensor,
                                              kln_observer_scratch *scratch);
 
+/* The same of numbers that were counted elsewhere: bounds first, which may change the scale, and
+ * then, where an observer with bins has seen a finite number, the counts that kln_cuda_count_bins
+ * makes with the scale. */
+typedef struct kln_bounds {
+    double least, greatest; /* of the finite ones, if any */
+    uint64_t count, nans, infinities;
+} kln_bounds;
+void kln_observer_take_bounds(kln_observer *observer, const kln_bounds *bounds);
+float kln_observer_scale(kln_observer *observer);
+void kln_observer_take_bins(kln_observer *observer, const uint32_t *counts);
+
 /* --- the range that a method finds (threshold.c) --- */
 
 /* All but the name. `percent` is for KILN_CALIBRATE_PERCENTILE. The range of no finite number is 0

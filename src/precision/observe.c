@@ -47,21 +47,13 @@ void kln_observer_init(kln_observer *observer, uint64_t *bins)
 
 /* --- bounds --- */
 
-typedef struct bounds {
-    int32_t least, greatest; /* as keys */
-    uint32_t odd;            /* neither finite */
-} bounds;
+typedef struct keys {
+    int32_t least, greatest;
+    uint32_t odd; /* not finite */
+} keys;
 
-/* Finite floats as integers that compare alike, so that the loop below needs no branch. */
-static float float_of(int32_t key)
-{
-    const uint32_t bits = (uint32_t)(key ^ (key < 0 ? 0x7fffffff : 0));
-    float value = 0;
-    memcpy(&value, &bits, sizeof value);
-    return value + 0.0F; /* -0 is 0 */
-}
-
-/* `yes` where all bits of `mask` are set, `no` where none is. */
+/* Finite floats as integers that compare alike (kln_float_of_key), so that the loop below needs no
+ * branch: `yes` where all bits of `mask` are set, `no` where none is. */
 static inline int32_t select(int32_t mask, int32_t yes, int32_t no)
 {
     return (yes & mask) | (no & ~mask);
@@ -73,7 +65,7 @@ static inline int32_t is_odd(int32_t bits)
     return (INFINITE - 1 - (bits & INT32_MAX)) >> 31;
 }
 
-WIDE static void look(const float *values, size_t count, bounds *found)
+WIDE static void look(const float *values, size_t count, keys *found)
 {
     int32_t least = found->least;
     int32_t greatest = found->greatest;
@@ -93,11 +85,11 @@ WIDE static void look(const float *values, size_t count, bounds *found)
     found->odd += (uint32_t)odd;
 }
 
-static void count_odd(kln_observer *observer, const float *values, size_t count)
+static void count_odd(const float *values, size_t count, kln_bounds *bounds)
 {
     for (size_t i = 0; i < count; i++) {
-        observer->nans += isnan(values[i]) ? 1 : 0;
-        observer->infinities += isinf(values[i]) ? 1 : 0;
+        bounds->nans += isnan(values[i]) ? 1 : 0;
+        bounds->infinities += isinf(values[i]) ? 1 : 0;
     }
 }
 
@@ -163,18 +155,18 @@ static void count_block(kln_observer_scratch *scratch, const int32_t *places, si
     }
 }
 
-static void take_counts(kln_observer *observer, kln_observer_scratch *scratch)
+void kln_observer_take_bins(kln_observer *observer, const uint32_t *counts)
 {
-    for (size_t i = 0; i < SIDES + 1; i++) {
-        uint64_t sum = 0;
-        for (size_t k = 0; k < TABLES; k++) {
-            sum += scratch->tables[k][i];
-        }
-        if (i < SIDES) {
-            observer->bins[i] += sum;
-        } else {
-            observer->zeros += sum;
-        }
+    for (size_t i = 0; i < SIDES; i++) {
+        observer->bins[i] += counts[i];
+    }
+    observer->zeros += counts[SIDES];
+}
+
+static void take_tables(kln_observer *observer, kln_observer_scratch *scratch)
+{
+    for (size_t k = 0; k < TABLES; k++) {
+        kln_observer_take_bins(observer, scratch->tables[k]);
     }
     memset(scratch->tables, 0, sizeof scratch->tables);
 }
@@ -205,43 +197,56 @@ bool kln_observer_takes(kiln_dtype dtype)
            dtype == KILN_DTYPE_BFLOAT16 || dtype == KILN_DTYPE_FLOAT64;
 }
 
+void kln_observer_take_bounds(kln_observer *observer, const kln_bounds *bounds)
+{
+    const uint64_t finite = bounds->count - bounds->nans - bounds->infinities;
+    if (finite > 0) {
+        const bool first = observer->finite == 0;
+        observer->least = first ? bounds->least : fmin(observer->least, bounds->least);
+        observer->greatest = first ? bounds->greatest : fmax(observer->greatest, bounds->greatest);
+    }
+    observer->count += bounds->count;
+    observer->finite += finite;
+    observer->nans += bounds->nans;
+    observer->infinities += bounds->infinities;
+}
+
 static void add_bounds(kln_observer *observer, const kiln_tensor *tensor, size_t begin, size_t end,
                        kln_observer_scratch *scratch)
 {
-    bounds found = {INT32_MAX, INT32_MIN, 0};
+    keys found = {INT32_MAX, INT32_MIN, 0};
+    kln_bounds bounds = {.count = end - begin};
     for (size_t i = begin; i < end; i += BLOCK) {
         const size_t size = end - i < BLOCK ? end - i : BLOCK;
         const float *values = floats(tensor, i, size, scratch);
         const uint32_t odd = found.odd;
         look(values, size, &found);
         if (found.odd != odd) {
-            count_odd(observer, values, size);
+            count_odd(values, size, &bounds);
         }
     }
-    if (found.least <= found.greatest) {
-        const double least = (double)float_of(found.least);
-        const double greatest = (double)float_of(found.greatest);
-        observer->least = observer->finite > 0 ? fmin(observer->least, least) : least;
-        observer->greatest = observer->finite > 0 ? fmax(observer->greatest, greatest) : greatest;
-    }
-    observer->count += end - begin;
-    observer->finite += end - begin - found.odd;
+    bounds.least = (double)kln_float_of_key(found.least);
+    bounds.greatest = (double)kln_float_of_key(found.greatest);
+    kln_observer_take_bounds(observer, &bounds);
+}
+
+float kln_observer_scale(kln_observer *observer)
+{
+    widen(observer, fmax(-observer->least, observer->greatest));
+    return observer->reach > 0 ? (float)fmin((double)BINS / observer->reach, (double)FLT_MAX) : 0;
 }
 
 static void add_bins(kln_observer *observer, const kiln_tensor *tensor, size_t begin, size_t end,
                      kln_observer_scratch *scratch)
 {
-    const double reach = fmax(-observer->least, observer->greatest);
-    widen(observer, reach);
-    const double scale =
-        observer->reach > 0 ? fmin((double)BINS / observer->reach, (double)FLT_MAX) : 0;
+    const float scale = kln_observer_scale(observer);
     for (size_t i = begin; i < end; i += BLOCK) {
         int32_t places[BLOCK];
         const size_t size = end - i < BLOCK ? end - i : BLOCK;
-        find_bins(floats(tensor, i, size, scratch), size, (float)scale, places);
+        find_bins(floats(tensor, i, size, scratch), size, scale, places);
         count_block(scratch, places, size);
     }
-    take_counts(observer, scratch);
+    take_tables(observer, scratch);
 }
 
 kiln_status kln_observer_add(kln_observer *observer, const kiln_tensor *tensor,

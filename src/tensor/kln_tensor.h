@@ -49,6 +49,9 @@ float kln_float_from_e4m3(uint8_t bits);
 uint8_t kln_e4m3_from_float(float value, bool saturate);
 float kln_float_from_e5m2(uint8_t bits);
 uint8_t kln_e5m2_from_float(float value, bool saturate);
+/* Of a key, which orders as the finite float32 that it stands for: the bits, all but the sign's
+ * inverted where it is below 0. -0 is 0. */
+float kln_float_of_key(int32_t key);
 /* Four bits; there is neither infinity nor NaN: past the largest comes the largest, and a NaN
  * becomes that too. */
 float kln_float_from_e2m1(uint8_t bits);

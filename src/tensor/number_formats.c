@@ -175,3 +175,11 @@ uint8_t kln_e2m1_from_float(float value)
 {
     return (uint8_t)narrow(&e2m1, value, true);
 }
+
+float kln_float_of_key(int32_t key)
+{
+    const uint32_t bits = (uint32_t)(key ^ (key < 0 ? INT32_MAX : 0));
+    float value = 0;
+    memcpy(&value, &bits, sizeof value);
+    return value + 0.0F;
+}

@@ -138,11 +138,16 @@ static kiln_status run_part(kln_calibration *of, size_t part)
 {
     kiln_context *context = NULL;
     kiln_status status = open_part(of, part, &context);
+    const bool on_gpu = status == KILN_OK && kln_calibration_is_on_gpu(of, part);
+    if (on_gpu) {
+        status = kln_calibration_bind_on_gpu(of, part, context);
+    }
     if (status == KILN_OK) {
         status = bind_and_run(of, of->engines[part], context);
     }
     if (status == KILN_OK) {
-        status = observe_outputs(of, part, context);
+        status =
+            on_gpu ? kln_calibration_observe_on_gpu(of, part) : observe_outputs(of, part, context);
     }
     if (status == KILN_OK && of->part_count == 1) {
         of->context = context;
@@ -358,6 +363,7 @@ static kiln_status calibrate(kln_calibration *of, const kiln_batch_source *sourc
         kiln_range_table_destroy(made);
     }
     kln_calibration_release_engines(of);
+    kln_calibration_leave_gpu(of);
     kln_calibration_stop(of);
     kln_inference_destroy(of->inference);
     kln_free(of->bins);

@@ -93,15 +93,20 @@ kiln_status kln_calibration_list(kln_calibration *of)
 
 /* --- the parts --- */
 
-static uint64_t bytes_of(const kln_value *value)
+static void size_of(const kln_value *value, kln_observed *each)
 {
-    kiln_shape shape;
+    kiln_tensor *tensor = &each->tensor;
     size_t bytes = 0;
-    if (!kln_value_shape(value, &shape) || !kiln_shape_is_static(&shape) ||
-        kiln_tensor_bytes(value->dtype, &shape, &bytes) != KILN_OK) {
-        return UNKNOWN_BYTES;
+    *tensor = (kiln_tensor){.desc = {.shape = {.rank = -1}}};
+    each->bytes = UNKNOWN_BYTES;
+    if (value != NULL && kln_value_shape(value, &tensor->desc.shape) &&
+        kiln_shape_is_static(&tensor->desc.shape) &&
+        kiln_tensor_bytes(value->dtype, &tensor->desc.shape, &bytes) == KILN_OK) {
+        each->bytes = bytes;
+        tensor->desc.dtype = value->dtype;
+    } else {
+        tensor->desc.shape.rank = -1;
     }
-    return bytes;
 }
 
 /* What each tensor takes in the shapes of the batch. */
@@ -111,8 +116,7 @@ static kiln_status measure(kln_calibration *of)
     kln_inference *inference = NULL;
     KLN_RETURN_IF_ERROR(kln_infer(of->model, &options, &inference));
     for (size_t i = 0; i < of->count; i++) {
-        const kln_value *value = kln_inference_find(inference->graph, of->observed[i].name);
-        of->observed[i].bytes = value != NULL ? bytes_of(value) : UNKNOWN_BYTES;
+        size_of(kln_inference_find(inference->graph, of->observed[i].name), &of->observed[i]);
     }
     kln_inference_destroy(inference);
     return KILN_OK;
@@ -188,6 +192,21 @@ void kln_calibration_release_engines(kln_calibration *of)
     }
 }
 
+/* What runs some hundred times is ready sooner where nobody searches for the fastest kernels. */
+static void hasten(kiln_build_options *build)
+{
+    const kiln_backend *backend = NULL;
+    kiln_backend_info info = {.struct_size = sizeof info};
+    if (build->provider == KILN_PROVIDER_CUDA && build->conv_search == KILN_CONV_SEARCH_DEFAULT) {
+        build->conv_search = KILN_CONV_SEARCH_HEURISTIC;
+    }
+    if (build->builder_optimization_level == 0 &&
+        kln_backend_select(build->backend, build->library, &backend, &info) == KILN_OK &&
+        (backend->options & KLN_OPTIONS_TENSORRT) != 0) {
+        build->builder_optimization_level = -1;
+    }
+}
+
 /* The graph of a part is the whole one with other outputs: a backend leaves out what these do not
  * need. */
 kiln_status kln_calibration_build(kln_calibration *of, size_t part)
@@ -207,6 +226,7 @@ kiln_status kln_calibration_build(kln_calibration *of, size_t part)
         build.shape_hints = of->hints;
         build.shape_hint_count = of->shape_count;
     }
+    hasten(&build);
     graph->outputs = of->outputs;
     graph->output_count = count;
     graph->output_capacity = 0;

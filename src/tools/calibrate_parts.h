@@ -5,6 +5,7 @@
 
 #include <kiln/calibrate.h>
 #include <kiln/context.h>
+#include <kiln/system.h>
 
 #include "base/kln_base.h"
 #include "engine/kln_engine.h"
@@ -14,10 +15,21 @@
 
 typedef struct kln_observed {
     const char *name;
-    uint32_t value; /* of the inference */
-    uint64_t bytes; /* of the batch's shapes */
+    uint32_t value;     /* of the inference */
+    uint64_t bytes;     /* of the batch's shapes */
+    kiln_tensor tensor; /* likewise; rank -1 where its shape is not known */
     kln_observer observer;
 } kln_observed;
+
+/* Memory of the device, where tensors of a part are counted; all NULL until some are. */
+typedef struct kln_calibration_gpu {
+    int32_t device;
+    kiln_stream *stream;
+    void *memory; /* of the tensors */
+    uint64_t room;
+    void *counts, *read; /* of `tensors` tensors, on the device and in pinned memory */
+    size_t tensors;
+} kln_calibration_gpu;
 
 typedef struct kln_calibration {
     kiln_calibrate_options options;
@@ -43,6 +55,7 @@ typedef struct kln_calibration {
     kiln_shape_hint *hints;
     kln_observer_scratch **scratches;
     size_t thread_count;
+    kln_calibration_gpu gpu;
     uint64_t begin; /* of all, in nanoseconds */
     uint64_t batches;
 } kln_calibration;
@@ -63,5 +76,17 @@ KILN_MUST_CHECK kiln_status kln_calibration_start(kln_calibration *of);
 KILN_MUST_CHECK kiln_status kln_calibration_observe(kln_calibration *of, size_t first,
                                                     const kiln_tensor *tensors, size_t count);
 void kln_calibration_stop(kln_calibration *of);
+
+/* --- counting on the GPU that computes (calibrate_gpu.c) --- */
+
+/* Whether the tensors of a part, whose engine is built, are counted there: float32 all of them, in
+ * shapes that are known. */
+bool kln_calibration_is_on_gpu(const kln_calibration *of, size_t part);
+/* Before a run: gives them memory of the device. */
+KILN_MUST_CHECK kiln_status kln_calibration_bind_on_gpu(kln_calibration *of, size_t part,
+                                                        kiln_context *context);
+/* After it. */
+KILN_MUST_CHECK kiln_status kln_calibration_observe_on_gpu(kln_calibration *of, size_t part);
+void kln_calibration_leave_gpu(kln_calibration *of);
 
 #endif

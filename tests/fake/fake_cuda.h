@@ -64,11 +64,11 @@ typedef struct context {
     int peers[DEVICE_LIMIT];
 } context;
 
-typedef enum node_kind { COPY, FILL, CALL, GATHER } node_kind;
+typedef enum node_kind { COPY, FILL, CALL, GATHER, BOUNDS, BINS } node_kind;
 
 #define SEGMENTS 16
 
-/* As Kiln's kernel is given it. */
+/* As Kiln's kernel that copies is given it. */
 typedef struct segment {
     unsigned long long to;
     unsigned long long from;
@@ -86,6 +86,9 @@ typedef struct node {
     void *user;
     unsigned blocks; /* of a launch */
     segment segments[SEGMENTS];
+    const float *values; /* of a kernel that counts */
+    unsigned long long count;
+    float scale;
 } node;
 
 typedef struct graph {

@@ -17,6 +17,7 @@ static void *pointer(address memory)
 
 typedef struct module_record {
     context *owner;
+    node_kind kernel;
 } module_record;
 
 static int make(void **made, size_t size)
@@ -35,7 +36,7 @@ CU cuMemcpyPeerAsync(address to, void *to_context, address from, void *from_cont
 CU cuMemsetD8Async(address memory, unsigned char value, size_t bytes, void *on);
 CU cuLaunchHostFunc(void *on, void (*function)(void *user), void *user);
 
-/* One block of Kiln's kernel, step by step as src/cuda/cuda_gather.c has it. */
+/* One block of Kiln's kernel that copies, step by step as src/cuda/cuda_gather.c has it. */
 static void gather(const segment *segments, unsigned long long block)
 {
     while (block >= (segments->units + 255) >> 8) {
@@ -58,6 +59,42 @@ static void gather(const segment *segments, unsigned long long block)
     }
 }
 
+/* Kiln's kernels that count, element by element as src/cuda/cuda_observe.c has them. */
+static void find_bounds(const node *work)
+{
+    int *found = work->to;
+    for (unsigned long long i = 0; i < work->count; i++) {
+        int bits = 0;
+        memcpy(&bits, &work->values[i], sizeof bits);
+        const int magnitude = bits & 0x7fffffff;
+        const int key = bits < 0 ? bits ^ 0x7fffffff : bits;
+        if (magnitude >= 0x7f800000) {
+            found[magnitude > 0x7f800000 ? 2 : 3]++;
+            continue;
+        }
+        found[0] = key < found[0] ? key : found[0];
+        found[1] = key > found[1] ? key : found[1];
+    }
+}
+
+static void count_bins(const node *work)
+{
+    unsigned *bins = work->to;
+    for (unsigned long long i = 0; i < work->count; i++) {
+        int bits = 0;
+        float place = 0;
+        memcpy(&bits, &work->values[i], sizeof bits);
+        const int magnitude = bits & 0x7fffffff;
+        memcpy(&place, &magnitude, sizeof place);
+        if (magnitude == 0) {
+            bins[4096]++;
+        } else if (magnitude < 0x7f800000) {
+            place *= work->scale;
+            bins[(place < 2047.0F ? (int)place : 2047) + (bits < 0 ? 2048 : 0)]++;
+        }
+    }
+}
+
 static void play(const node *work)
 {
     clock_ticks++;
@@ -66,6 +103,8 @@ static void play(const node *work)
             memmove(work->to, work->from, work->bytes);
             (void)usleep((useconds_t)fake_setting("FAKE_CUDA_SLOW_COPIES", 0));
             break;
+        case BOUNDS: find_bounds(work); break;
+        case BINS: count_bins(work); break;
         case GATHER:
             for (unsigned block = 0; block < work->blocks; block++) {
                 gather(work->segments, block);
@@ -153,17 +192,33 @@ CU cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned gri
                   unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared, void *on,
                   void **parameters, void **extra);
 
+static const char *const kernels[] = {
+    [GATHER] = "kiln_gather", [BOUNDS] = "kiln_bounds", [BINS] = "kiln_bins"};
+
+/* The kernel that a text has, or -1. */
+static int kernel_in(const char *text)
+{
+    char entry[64];
+    for (int i = GATHER; i <= BINS; i++) {
+        (void)snprintf(entry, sizeof entry, ".entry %s(", kernels[i]);
+        if (strstr(text, entry) != NULL) {
+            return i;
+        }
+    }
+    return -1;
+}
+
 int cuModuleLoadData(void **module, const void *image)
 {
     ENTER();
-    const int good = fake_current_context() != NULL && strncmp(image, ".version ", 9) == 0 &&
-                     strstr(image, ".entry kiln_gather(") != NULL;
-    if (!good || fake_says("FAKE_CUDA_KERNELS", "load")) {
+    const int kernel = kernel_in(image);
+    if (fake_current_context() == NULL || strncmp(image, ".version ", 9) != 0 || kernel < 0 ||
+        fake_says("FAKE_CUDA_KERNELS", "load")) {
         return fake_unlock(INVALID_IMAGE);
     }
     const int result = make(module, sizeof(module_record));
     if (result == SUCCESS) {
-        ((module_record *)*module)->owner = fake_current_context();
+        *(module_record *)*module = (module_record){fake_current_context(), (node_kind)kernel};
     }
     return fake_unlock(result);
 }
@@ -172,7 +227,8 @@ int cuModuleGetFunction(void **function, void *module, const char *name)
 {
     ENTER();
     *function = module;
-    return fake_unlock(strcmp(name, "kiln_gather") == 0 && !fake_says("FAKE_CUDA_KERNELS", "name")
+    return fake_unlock(strcmp(name, kernels[((module_record *)module)->kernel]) == 0 &&
+                               !fake_says("FAKE_CUDA_KERNELS", "name")
                            ? SUCCESS
                            : NOT_FOUND);
 }
@@ -198,7 +254,19 @@ int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned gr
         grid_y * grid_z * block_y * block_z != 1 || shared != 0 || extra != NULL) {
         return fake_unlock(INVALID_VALUE);
     }
-    node work = {.kind = GATHER, .blocks = grid_x};
+    node work = {.kind = module->kernel, .blocks = grid_x};
+    if (module->kernel != GATHER) {
+        address ends[2];
+        memcpy(&ends[0], parameters[0], sizeof ends[0]);
+        memcpy(&work.count, parameters[1], sizeof work.count);
+        memcpy(&ends[1], parameters[module->kernel == BINS ? 3 : 2], sizeof ends[1]);
+        if (module->kernel == BINS) {
+            memcpy(&work.scale, parameters[2], sizeof work.scale);
+        }
+        work.values = pointer(ends[0]);
+        work.to = pointer(ends[1]);
+        return fake_unlock(enqueue(on, &work));
+    }
     unsigned long long needed = 0;
     memcpy(work.segments, parameters[0], sizeof work.segments);
     for (size_t i = 0; i < SEGMENTS; i++) {

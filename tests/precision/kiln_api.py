@@ -2,7 +2,6 @@
 """As much of libkiln as the precision tests and benchmarks call, through ctypes."""
 import ctypes
 import enum
-import json
 
 import numpy
 
@@ -126,22 +125,21 @@ class Kiln:
             self.lib.kiln_range_table_destroy(table)
         return summary
 
-    def layer_types(self, plan):
-        """How many layers of a plan of TensorRT's give a tensor of each type, as its inspector
-        says; it was built with the profiling verbosity "detailed"."""
+    def build(self, model, plan, **options):
+        """Builds the file `model` with options by name, and saves it."""
+        made = ctypes.c_void_p()
         engine = ctypes.c_void_p()
-        text = ctypes.c_char_p()
         try:
-            self.check(self.lib.kiln_engine_load(plan.encode(), None, ctypes.byref(engine)))
-            self.check(self.lib.kiln_engine_inspect(engine, ctypes.byref(text)))
-            counts = {}
-            for layer in json.loads(text.value.decode())["Layers"]:
-                for output in layer.get("Outputs", [])[:1] if isinstance(layer, dict) else []:
-                    kind = output.get("Format/Datatype", "?")
-                    counts[kind] = counts.get(kind, 0) + 1
-            return counts
+            self.check(self.lib.kiln_build_options_create(ctypes.byref(made)))
+            for name, value in options.items():
+                self.check(self.lib.kiln_build_options_set(made, name.encode(),
+                                                           str(value).encode()))
+            self.check(self.lib.kiln_engine_build_file(model.encode(), made,
+                                                       ctypes.byref(engine)))
+            self.check(self.lib.kiln_engine_save(engine, plan.encode()))
         finally:
             self.lib.kiln_engine_release(engine)
+            self.lib.kiln_build_options_destroy(made)
 
     def run(self, model, inputs, outputs, load=False, **options):
         """Builds the file `model`, or loads it, runs it once with a dict of arrays, and gives the

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Loading and launching Kiln's own kernels. They are PTX 6.0, which is older than every driver that
+ * Kiln accepts, and for sm_50, from where a driver compiles for each later device. */
+#include "cuda_driver.h"
+
+static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
+
+static void forget_kernels(int32_t index)
+{
+    const cuda_table *cuda = cuda_functions();
+    cuda_device *device = NULL;
+    kln_cuda_scope scope;
+    if (cuda_find_device(index, &device) != KILN_OK) {
+        return;
+    }
+    for (size_t slot = 0; slot < CUDA_KERNELS; slot++) {
+        if (atomic_load(&device->kernels[slot]) == NULL) {
+            continue;
+        }
+        if (kln_cuda_enter(index, &scope) == KILN_OK) {
+            cuda_log_failure(cuda, cuda->module_unload(device->modules[slot]),
+                             "unloading a kernel");
+            kln_cuda_leave(&scope);
+        }
+        device->modules[slot] = NULL;
+        atomic_store(&device->kernels[slot], NULL);
+    }
+}
+
+static int load(cuda_device *device, const cuda_kernel *kernel, void **function)
+{
+    const cuda_table *cuda = cuda_functions();
+    void *module = NULL;
+    int result = cuda->module_load(&module, kernel->text);
+    if (result != CU_SUCCESS) {
+        return result;
+    }
+    result = cuda->module_function(function, module, kernel->name);
+    if (result != CU_SUCCESS) {
+        cuda_log_failure(cuda, cuda->module_unload(module), "unloading a kernel");
+        return result;
+    }
+    device->modules[kernel->slot] = module;
+    device->forget_kernels = forget_kernels;
+    atomic_store_explicit(&device->kernels[kernel->slot], *function, memory_order_release);
+    return CU_SUCCESS;
+}
+
+/* The kernel on the device whose context is current: loaded by the first who asks. A failure is not
+ * kept, because memory that was short may not be next time. */
+static kiln_status find_kernel(cuda_device *device, const cuda_kernel *kernel, void **function)
+{
+    *function = atomic_load_explicit(&device->kernels[kernel->slot], memory_order_acquire);
+    if (*function != NULL) {
+        return KILN_OK;
+    }
+    if (!cuda_has_kernels()) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "this driver (CUDA %d.%d) lacks functions that %s by a kernel need",
+                        kln_cuda_version() / 1000, kln_cuda_version() % 1000 / 10, kernel->does);
+    }
+    int result = CU_SUCCESS;
+    (void)pthread_mutex_lock(&loading);
+    *function = atomic_load(&device->kernels[kernel->slot]);
+    if (*function == NULL) {
+        result = load(device, kernel, function);
+    }
+    (void)pthread_mutex_unlock(&loading);
+    return cuda_check(cuda_functions(), result, "loading the kernel that %s on device %d (%s)",
+                      kernel->does, device->handle, device->name);
+}
+
+static kiln_status launch(kiln_stream *stream, const cuda_kernel *kernel, uint64_t blocks,
+                          unsigned threads, void **arguments)
+{
+    const cuda_table *cuda = cuda_functions();
+    cuda_device *device = NULL;
+    void *function = NULL;
+    KLN_RETURN_IF_ERROR(cuda_find_device(stream->device, &device));
+    KLN_RETURN_IF_ERROR(find_kernel(device, kernel, &function));
+    return cuda_check(cuda,
+                      cuda->launch_kernel(function, (unsigned)blocks, 1, 1, threads, 1, 1, 0,
+                                          stream->handle, arguments, NULL),
+                      "%s by a kernel of %llu blocks on device %d", kernel->doing,
+                      (unsigned long long)blocks, stream->device);
+}
+
+kiln_status cuda_launch(kiln_stream *stream, const cuda_kernel *kernel, uint64_t blocks,
+                        unsigned threads, void **arguments)
+{
+    kln_cuda_scope scope;
+    KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));
+    const kiln_status status = launch(stream, kernel, blocks, threads, arguments);
+    kln_cuda_leave(&scope);
+    return status;
+}
