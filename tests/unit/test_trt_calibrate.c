@@ -195,7 +195,7 @@ STAND_IN_TEST(without_kernels_the_host_counts, "a driver without what loads kern
     kiln_build_options reference = KILN_BUILD_OPTIONS_INIT;
     reference.backend = "reference";
     kln_cuda_close();
-    set("KILN_CUDA_DRIVER", KILN_TEST_BINARY_DIR "/fake/cudaplain/libcuda.so.1");
+    set("KILN_CUDA_DRIVER", kiln_test_built("fake/cudaplain/libcuda.so.1"));
     const kiln_build_options options = fake_options(SOME_LAYOUT);
     kiln_range_table *expected = calibrated(&reference, KILN_CALIBRATE_ENTROPY, 0);
     kiln_range_table *found = calibrated(&options, KILN_CALIBRATE_ENTROPY, 0);
