@@ -144,6 +144,7 @@ TEST(nothing_of_the_process_changes)
 
 /* --- one ONNX Runtime for all --- */
 
+/* A copy that the host has open, which no look-up by name or by file leads to. */
 static void loaded_body(void)
 {
     glob_t found;
@@ -151,12 +152,11 @@ static void loaded_body(void)
     (void)setenv("ORT_DISABLE_TELEMETRY", "1", 1); /* the host's, who opens the library */
     REQUIRE(glob(kiln_test_deps("onnxruntime/libonnxruntime.so.*"), 0, NULL, &found) == 0);
     const char *copy = kiln_test_path("libonnxruntime.so.1");
-    (void)unlink(copy);
-    char whole[4096];
-    REQUIRE(realpath(found.gl_pathv[0], whole) != NULL);
-    if (link(whole, copy) != 0) {
-        REQUIRE(symlink(whole, copy) == 0);
-    }
+    kln_mapping whole;
+    REQUIRE(kln_mapping_open(found.gl_pathv[0], &whole) == KILN_OK);
+    REQUIRE(strcmp(kiln_test_file("libonnxruntime.so.1", whole.bytes.data, whole.bytes.size),
+                   copy) == 0);
+    kln_mapping_close(&whole);
     globfree(&found);
     REQUIRE(dlopen(copy, RTLD_NOW | RTLD_LOCAL) != NULL);
     kiln_backend_info info = {.struct_size = sizeof info};
