@@ -18,5 +18,6 @@ extern const cli_command cli_command_inspect;
 extern const cli_command cli_command_quantize;
 extern const cli_command cli_command_refit;
 extern const cli_command cli_command_run;
+extern const cli_command cli_command_serve;
 
 #endif

@@ -7,19 +7,13 @@
 #include "cli_list.h"
 
 const cli_command *const cli_commands[] = {
-    &cli_command_run,
-    &cli_command_bench,
-    &cli_command_build,
-    &cli_command_inspect,
-    &cli_command_check,
-    &cli_command_compare,
-    &cli_command_calibrate,
-    &cli_command_quantize,
-    &cli_command_refit,
-    &cli_command_cache,
-    &cli_command_doctor,
-    &cli_command_help,
-    NULL,
+    &cli_command_run,       &cli_command_bench,
+    &cli_command_build,     &cli_command_inspect,
+    &cli_command_check,     &cli_command_compare,
+    &cli_command_calibrate, &cli_command_quantize,
+    &cli_command_refit,     &cli_command_cache,
+    &cli_command_serve,     &cli_command_doctor,
+    &cli_command_help,      NULL,
 };
 
 cli_exit cli_misuse_command(const char *name)

@@ -3,7 +3,7 @@
 
     scripts/check_sentences.py          says which words nobody knows, and which sentences of the
                                         library would name a function of C in a shell
-    scripts/check_sentences.py --list   prints every sentence of src/ and cli/ with its place
+    scripts/check_sentences.py --list   prints every sentence of src/, cli/ and server/
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -128,7 +128,7 @@ def all_sentences(*folders):
 
 def check_words(problems):
     words = [(re.compile(pattern, re.I), better) for pattern, better in BANNED.items()]
-    texts = list(all_sentences("src/", "cli/", "examples/"))
+    texts = list(all_sentences("src/", "cli/", "server/", "examples/"))
     for path in files():
         if path.endswith(".md") or path.startswith("include/kiln/"):
             # A phrase may go over the end of a line, and a comment's line begins with a star.
@@ -203,7 +203,7 @@ def check_counts(problems):
 
 def main():
     if sys.argv[1:] == ["--list"]:
-        for path, line, text in all_sentences("src/", "cli/"):
+        for path, line, text in all_sentences("src/", "cli/", "server/"):
             print(f"{path}:{line}: {text}")
         return 0
     problems = []

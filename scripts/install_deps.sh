@@ -3,7 +3,8 @@
 #
 #     scripts/install_deps.sh [build] [demo] [test] [check] [docs] [tensorrt] [cuda] [all]
 #
-#   build   compiler, CMake, Ninja; cJSON's and zlib's source       (what `make` needs; the default)
+#   build   compiler, CMake, Ninja, libmicrohttpd; cJSON's and zlib's
+#           source                                                  (what `make` needs; the default)
 #   demo    + cairo, ONNX Runtime, the magika and rapidocr models   (make demo)
 #   test    + cmocka, ONNX's test data, the silero-vad models, and Python with onnxruntime, onnx and
 #             numpy, whose results the tests compare with           (make test)
@@ -48,7 +49,7 @@ wants() { case "$parts " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 
 packages=()
 wants build && packages+=(gcc libc6-dev make cmake ninja-build pkg-config patch xz-utils
-    libxxhash-dev)
+    libxxhash-dev libmicrohttpd-dev)
 wants demo && packages+=(libcairo2-dev python3 python3-venv)
 wants test && packages+=(g++ libcmocka-dev libonnx-testdata)
 wants check && packages+=(g++ cppcheck valgrind python3 git)

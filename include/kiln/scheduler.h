@@ -125,6 +125,8 @@ typedef struct kiln_request_options {
     kiln_request_function answered; /* or NULL */
     void *user;                     /* for `answered` */
     bool collect;                   /* kiln_scheduler_next gives it once it is answered */
+    bool run_here;                  /* with LATENCY, a context free and nobody waiting, the thread
+                                       that submits it runs it, and it is answered by then */
 } kiln_request_options;
 
 #define KILN_REQUEST_OPTIONS(...) \

@@ -96,16 +96,20 @@ kiln_status kiln_scheduler_submit(kiln_scheduler *scheduler, const kiln_named_te
     KLN_RETURN_IF_NULL(scheduler);
     KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
     kiln_request *made = NULL;
+    seat *served = NULL;
     kiln_status status = scheduler_make_request(scheduler, __func__, inputs, input_count, outputs,
                                                 output_count, options, &made);
     if (status == KILN_OK) {
-        status = submit(scheduler, made, NULL);
+        status = submit(scheduler, made, made->options.run_here ? &served : NULL);
         if (status != KILN_OK) {
             request_release(made);
             made = NULL;
         }
     }
     *request = made;
+    if (served != NULL) {
+        scheduler_serve(scheduler, served);
+    }
     return status == KILN_OK ? KILN_OK : refuse(scheduler, status);
 }
 

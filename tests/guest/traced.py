@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Every command under strace: no socket, and no file but those that it was given, the libraries and
-what the system is asked about.
+"""Every command under strace: no socket (`serve`: one, on the loopback), and no file but those that
+it was given, the libraries and what the system is asked about.
 
     tests/guest/traced.py KILN MODELS DEPS
 
@@ -9,9 +9,11 @@ SPDX-License-Identifier: Apache-2.0
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 
 KILN, MODELS, DEPS = (os.path.abspath(path) for path in sys.argv[1:4])
 # ONNX Runtime is silent where it believes that it is tested.
@@ -29,6 +31,11 @@ READ = re.compile(
     r"|^/dev/(null|zero|random|urandom|tty|shm|nvidia.*)$|^/opt(/|$)")
 LINE = re.compile(r"^\d+ +(\w+)\((.*)\) = (-?\d+|\?)")
 STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+# What a server does to its socket, and writing an answer to one that it accepted.
+SERVES = re.compile(r'socket\(AF_INET, SOCK_STREAM\|SOCK_CLOEXEC\|SOCK_NONBLOCK, (0|IPPROTO_IP)\)'
+                    r'|bind\(\d+, {sa_family=AF_INET, sin_port=htons\(0\), '
+                    r'sin_addr=inet_addr\("127\.0\.0\.1"\)}|sendmsg\(\d+, {msg_name=NULL'
+                    r'|sendto\(\d+, ".*", \d+, [A-Z_|]+, NULL, 0\)')
 WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|O_APPEND")
 
 
@@ -49,6 +56,7 @@ def commands():
     yield ["compare", "add.onnx", "-i", "1"]
     yield ["quantize", "add.onnx", "-p", "fp16", "-o", "out/half.onnx"]
     yield ["refit", "gather.onnx", "gather.onnx", "-o", "out/refitted.onnx", "-b", "reference"]
+    yield ["serve", "add.onnx", "--port", "0"]
     yield ["cache", "list"]
     yield ["cache", "verify", "--cache", "out"]
     yield ["cache", "clear", "--cache", "out"]
@@ -76,7 +84,8 @@ def check(trace, folder, home, command):
             continue
         call, arguments, result = match.groups()
         if call in ("socket", "socketpair", "connect", "bind", "sendto", "sendmsg"):
-            bad.append(line)
+            if command[0] != "serve" or not SERVES.search(line):
+                bad.append(line)
             continue
         paths = [os.path.join(folder, path) for path in STRING.findall(arguments)]
         changes = not call.startswith("open") or WRITES.search(arguments)
@@ -89,6 +98,24 @@ def check(trace, folder, home, command):
             if not allowed:
                 bad.append(line)
     return [f"kiln {' '.join(command)}: {line}" for line in bad]
+
+
+def trace_serve(traced, folder, environment):
+    """A server that answers once and is told to stop: whether it was built in, and how it ended."""
+    with subprocess.Popen(traced, cwd=folder, env=environment, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True) as process:
+        said = [process.stdout.readline(), "", ""]
+        if "libmicrohttpd" in said[0]:
+            process.wait()
+            return "", said[0]
+        said[1:] = [process.stdout.readline(), process.stdout.readline()]
+        address = said[0].split()[-1]
+        answer = urllib.request.urlopen(address + "/v2/models/add", timeout=60).read().decode()
+        with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as file:
+            os.kill(int(file.read().split()[0]), signal.SIGTERM)
+        code = process.wait(60)
+        wrong = code != 0 or '"sum"' not in answer
+        return f"kiln serve ended with {code}: {said} {answer}" if wrong else "", ""
 
 
 def main():
@@ -109,10 +136,18 @@ def main():
         for command in commands():
             run.add(command[0])
             trace = os.path.join(scratch, "trace")
-            done = subprocess.run(
-                ["strace", "-f", "-s", "4096", "-o", trace, "-e", "trace=" + CALLS, KILN] + command,
-                cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
-                text=True, check=False)
+            traced = ["strace", "-f", "-s", "4096", "-o", trace, "-e", "trace=" + CALLS, KILN] + \
+                command
+            if command[0] == "serve":
+                wrong, absent = trace_serve(traced, folder, environment)
+                problems += [wrong] if wrong else []
+                if absent:
+                    print("not traced:", absent.strip())
+                with open(trace, encoding="utf-8", errors="replace") as lines:
+                    problems += check(lines.read().split("\n"), folder, home, command)
+                continue
+            done = subprocess.run(traced, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+                                  capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 problems.append(f"kiln {' '.join(command)} ended with {done.returncode}: "
                                 f"{done.stderr}")

@@ -24,6 +24,30 @@ TEST(one_request_runs_in_the_callers_memory)
     assert_int_equal(counters.max_batch, 32);
 }
 
+TEST(run_here_runs_in_the_thread_that_submits)
+{
+    (void)state;
+    play self = PLAY_INIT;
+    owned_scheduler scheduler = scheduler_of(&self, KILN_DYNAMIC, KILN_SCHEDULE_LATENCY, 0, MOMENT);
+    kiln_request_options here = KILN_REQUEST_OPTIONS_INIT;
+    rows_of data;
+    rows_of other;
+    here.run_here = true;
+    for (int i = 0; i < 10; i++) {
+        kiln_request *request = submit(scheduler, fill_rows(&data, 1, COLUMNS, 3), false, &here);
+        assert_int_equal(kiln_request_get_state(request), KILN_REQUEST_DONE);
+        check_done(request, &data, 2);
+    }
+    /* With no context free it waits like any other. */
+    kiln_request *running = occupy(&self, scheduler, fill_rows(&other, 1, COLUMNS, 9));
+    kiln_request *request = submit(scheduler, fill_rows(&data, 1, COLUMNS, 3), false, &here);
+    assert_int_equal(kiln_request_get_state(request), KILN_REQUEST_WAITING);
+    hold(&self, false);
+    check_done(running, &other, 2);
+    check_done(request, &data, 2);
+    assert_int_equal(counted(scheduler).done, 12);
+}
+
 TEST(what_waits_shares_a_batch)
 {
     (void)state;

@@ -12,6 +12,7 @@ ELSEWHERE = {  # how a line begins, and why it is not run
     "kiln build rec.onnx -o rec.plan -b tensorrt": "needs a GPU",
     "kiln bench model.plan ": "needs a GPU",
     "kiln refit net.plan ": "needs a GPU",
+    "kiln serve ": "goes on until it is stopped; tests/server runs it",
 }
 SHORTER = ("--duration 1", "--duration 0.02 --warmup 0.01")
 top = sys.argv[1]

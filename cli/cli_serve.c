@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../server/serve.h"
+#include "cli_list.h"
+#include "cli_model.h"
+
+#define MOST_PLACES 256
+#define MIB 1048576.0
+
+typedef struct serve_settings {
+    cli_model_settings model;
+    serve_options server;
+    double body;   /* MiB */
+    double bodies; /* MiB */
+    bool lenient;
+} serve_settings;
+
+/* Loading goes on beside the signals: a build takes minutes. */
+typedef struct loading {
+    serve *server;
+    serve_problem problem;
+    pthread_t thread;
+    bool worked;
+    atomic_bool over;
+} loading;
+
+static void *load(void *user)
+{
+    loading *self = user;
+    self->worked = serve_load_all(self->server, &self->problem);
+    atomic_store(&self->over, true);
+    return NULL;
+}
+
+static void say(const char *sentence)
+{
+    char *shown = cli_in_shell(sentence);
+    cli_error("%s", shown);
+    free(shown);
+}
+
+static void say_nothing(const char *sentence)
+{
+    (void)sentence;
+}
+
+/* Each connection is a descriptor. */
+static void raise_descriptors(int64_t connections)
+{
+    struct rlimit limit;
+    const rlim_t wanted = (rlim_t)connections + 256;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
+        limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+        if (limit.rlim_cur < wanted) {
+            cli_error("the system allows %llu open files: %lld connections cannot be had at once",
+                      (unsigned long long)limit.rlim_cur, (long long)connections);
+        }
+    }
+}
+
+/* The signals that this command waits for; blocked in all threads, which inherit that. */
+static sigset_t block_signals(void)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    sigset_t set;
+    (void)sigemptyset(&set);
+    for (size_t i = 0; i < CLI_ARRAY_LENGTH(numbers); i++) {
+        (void)sigaddset(&set, numbers[i]);
+    }
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    return set;
+}
+
+static cli_exit fail(const char *sentence)
+{
+    say(sentence);
+    return CLI_FAILED;
+}
+
+/* Whether the server goes on once its models are loaded. */
+static bool look_at_models(const serve_settings *settings, loading *self, cli_exit *result)
+{
+    (void)pthread_join(self->thread, NULL);
+    const size_t count = serve_ready_count(self->server);
+    if (!self->worked && (!settings->lenient || count == 0)) {
+        *result = fail(self->problem.sentence);
+        return false;
+    }
+    if (!cli_is_quiet()) {
+        (void)printf("%zu model%s ready\n", count, count == 1 ? " is" : "s are");
+        (void)fflush(stdout);
+    }
+    return true;
+}
+
+static cli_exit wait_for_signals(const serve_settings *settings, loading *self,
+                                 const sigset_t *signals)
+{
+    const struct timespec moment = {.tv_nsec = 100000000};
+    cli_exit result = CLI_DONE;
+    bool loads = true;
+    for (;;) {
+        const int found = loads ? sigtimedwait(signals, NULL, &moment) : sigwaitinfo(signals, NULL);
+        if (found == SIGHUP) {
+            serve_reopen_log(self->server);
+        } else if (found > 0) {
+            break;
+        }
+        if (loads && atomic_load(&self->over)) {
+            loads = false;
+            if (!look_at_models(settings, self, &result)) {
+                break;
+            }
+        }
+    }
+    if (loads && !atomic_load(&self->over)) {
+        _exit(CLI_DONE); /* nothing was served yet, and a build cannot be waited for */
+    }
+    if (loads) {
+        (void)pthread_join(self->thread, NULL);
+    }
+    serve_stop(self->server);
+    return result;
+}
+
+static cli_exit serve_models_of(const serve_settings *settings)
+{
+    loading self = {.problem = {.code = 0}};
+    const sigset_t signals = block_signals();
+    raise_descriptors(settings->server.connections);
+    self.server = serve_start(&settings->server, &self.problem);
+    if (self.server == NULL) {
+        return fail(self.problem.sentence);
+    }
+    (void)printf("listening on %s\n", serve_address(self.server));
+    (void)fflush(stdout);
+    if (pthread_create(&self.thread, NULL, load, &self) != 0) {
+        serve_stop(self.server);
+        return fail("a thread cannot be started");
+    }
+    return wait_for_signals(settings, &self, &signals);
+}
+
+static cli_exit run(const cli_command *self, int count, char **arguments)
+{
+    serve_settings settings = {.body = 64, .bodies = 1024};
+    settings.server = (serve_options){.host = "127.0.0.1",
+                                      .port = 8000,
+                                      .connections = 4096,
+                                      .request_seconds = 60,
+                                      .idle_seconds = 75,
+                                      .drain_seconds = 25};
+    const char *operands[MOST_PLACES] = {NULL};
+    cli_exit result = CLI_DONE;
+    if (!cli_options_read(self, count, arguments, &settings, operands, &result)) {
+        return result;
+    }
+    serve_options *server = &settings.server;
+    kiln_build_options build = cli_model_build(&settings.model);
+    build.cache = settings.model.no_cache ? NULL : build.cache != NULL ? build.cache : "default";
+    server->places = operands;
+    while (server->place_count < MOST_PLACES && operands[server->place_count] != NULL) {
+        server->place_count++;
+    }
+    server->build = &build;
+    server->graphs = (kiln_graph_policy)settings.model.graph;
+    server->body_limit = (int64_t)(settings.body * MIB);
+    server->memory_limit = (int64_t)(settings.bodies * MIB);
+    server->say = cli_is_quiet() ? say_nothing : say;
+    result = (server->tls_key == NULL) != (server->tls_certificate == NULL)
+                 ? cli_misuse(self, "--tls-key and --tls-certificate belong together")
+                 : serve_models_of(&settings);
+    cli_options_finish(self, &settings);
+    return result;
+}
+
+#define SERVER(member) offsetof(serve_settings, server.member)
+
+static const cli_option http_options[] = {
+    {"host", 0, "ADDRESS", CLI_TEXT, SERVER(host), 0, 0, NULL,
+     "The address or name to listen on. Default 127.0.0.1, which only this machine reaches; "
+     "0.0.0.0 and :: are all."},
+    {"port", 0, "N", CLI_INTEGER, SERVER(port), 0, 65535, NULL,
+     "The port; 0: any that is free, which is printed. Default 8000."},
+    {"tls-certificate", 0, "FILE", CLI_TEXT, SERVER(tls_certificate), 0, 0, NULL,
+     "Speak HTTPS with this certificate, and the chain behind it, in PEM form."},
+    {"tls-key", 0, "FILE", CLI_TEXT, SERVER(tls_key), 0, 0, NULL, "Its key, in PEM form."},
+    {"tokens", 0, "FILE", CLI_TEXT, SERVER(tokens), 0, 0, NULL,
+     "Answer only who brings one of the tokens in FILE, one on each line, as \"Authorization: "
+     "Bearer TOKEN\". /v2/health/live and /v2/health/ready need none."},
+    {"access-log", 0, "FILE", CLI_TEXT, SERVER(access_log), 0, 0, NULL,
+     "Append a line for each request: time, client, method and path, status, bytes of the body, "
+     "bytes of the answer, microseconds. \"-\" is standard output. SIGHUP opens it anew."},
+    {"no-control", 0, NULL, CLI_FLAG, SERVER(no_control), 0, 0, NULL,
+     "Load and unload no models on request."},
+    {0},
+};
+
+static const cli_option limit_options[] = {
+    {"connections", 0, "N", CLI_INTEGER, SERVER(connections), 1, 1000000, NULL,
+     "Connections at once; more are closed. Default 4096."},
+    {"max-body", 0, "MIB", CLI_REAL, offsetof(serve_settings, body), 0.001, 1e6, NULL,
+     "The largest body of a request. Default 64."},
+    {"max-bodies", 0, "MIB", CLI_REAL, offsetof(serve_settings, bodies), 0.001, 1e7, NULL,
+     "The bodies of all requests at once; more are refused with 503. Default 1024."},
+    {"queue", 0, "N", CLI_INTEGER, SERVER(queue_limit), 0, 1000000, NULL,
+     "Requests of a model that may wait; more are refused with 503. Default 1024."},
+    {"request-time", 0, "SECONDS", CLI_REAL, SERVER(request_seconds), 0.1, 1e6, NULL,
+     "The time for a request to arrive, for it to be computed, and for its answer to be fetched, "
+     "each. Default 60."},
+    {"idle-time", 0, "SECONDS", CLI_REAL, SERVER(idle_seconds), 0.1, 1e6, NULL,
+     "How long a connection may be without a request. Default 75."},
+    {"drain-time", 0, "SECONDS", CLI_REAL, SERVER(drain_seconds), 0, 1e6, NULL,
+     "How long requests under way are waited for when the server is told to stop. Default 25."},
+    {0},
+};
+
+static const cli_option batch_options[] = {
+    {"contexts", 0, "N", CLI_INTEGER, SERVER(contexts), 0, 64, NULL,
+     "Runs of a model at once. Default 1 on the CPU, 2 on a GPU."},
+    {"max-batch", 0, "N", CLI_INTEGER, SERVER(max_batch), 0, 65536, NULL,
+     "Rows that requests which wait are joined to, along the first dimension, where every input "
+     "and output has it. 1: none are joined, for a model whose rows depend on each other. Default: "
+     "what the model or its plan allows, or 32."},
+    {"delay", 0, "MS", CLI_REAL, SERVER(delay), 0, 60000, NULL,
+     "Let a request wait so long for others to share a batch with. Default 0: it waits for a free "
+     "context alone."},
+    {"http-threads", 0, "N", CLI_INTEGER, SERVER(threads), 0, 256, NULL,
+     "Threads that speak HTTP. Default: one for two processors, at most 8."},
+    {"lenient", 0, NULL, CLI_FLAG, offsetof(serve_settings, lenient), 0, 0, NULL,
+     "Serve what can be loaded, where a model cannot. Without it that ends the server."},
+    {0},
+};
+
+static const cli_group groups[] = {
+    {"Server", http_options, 0},
+    {"Limits", limit_options, 0},
+    {"Models", batch_options, 0},
+    {"Loading", cli_model_options, offsetof(serve_settings, model)},
+    {0},
+};
+
+static const cli_example examples[] = {
+    {"kiln serve model.onnx", "one model, on http://127.0.0.1:8000/v2/models/model"},
+    {"kiln serve models --host 0.0.0.0 --tokens tokens.txt",
+     "a repository, for other machines that know a token"},
+    {"kiln serve model.onnx --delay 2 --max-batch 16",
+     "wait two milliseconds to share a batch with others"},
+    {0},
+};
+
+const cli_command cli_command_serve = {
+    .name = "serve",
+    .operands = "DIR|MODEL...",
+    .least = 1,
+    .most = MOST_PLACES,
+    .summary = "answer requests over HTTP (Open Inference Protocol)",
+    .description =
+        "Serves models by the Open Inference Protocol (KServe v2) over HTTP, as JSON or with the "
+        "binary tensor extension. A MODEL is called as its file is, without the ending. A DIR is a "
+        "repository: it holds NAME.onnx or NAME.plan, NAME/model.onnx, or NAME/VERSION/model.onnx "
+        "and model.plan, of which the newest version is served.\n\n"
+        "/ is a page for people, /metrics is for Prometheus, and /v2/health/ready says whether "
+        "models are ready. SIGTERM and SIGINT end the server once what is under way is answered.",
+    .groups = groups,
+    .examples = examples,
+    .run = run,
+};

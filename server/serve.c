@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "serve_http.h"
+
+#define LARGEST_PEM 1048576
+
+void serve_say(const serve *server, const char *format, ...)
+{
+    char sentence[2 * SERVE_SENTENCE];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(sentence, sizeof sentence, format, arguments);
+    va_end(arguments);
+    if (server->options->say != NULL) {
+        server->options->say(sentence);
+    }
+}
+
+bool serve_is_built(void)
+{
+    return true;
+}
+
+/* --- listening --- */
+
+static int listen_at(const struct addrinfo *found, int backlog)
+{
+    const int one = 1;
+    const int made = socket(found->ai_family, found->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (made < 0) {
+        return -1;
+    }
+    if (setsockopt(made, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
+        bind(made, found->ai_addr, found->ai_addrlen) != 0 || listen(made, backlog) != 0) {
+        const int error = errno;
+        (void)close(made);
+        errno = error;
+        return -1;
+    }
+    return made;
+}
+
+static void name_address(serve *server)
+{
+    struct sockaddr_storage bound;
+    socklen_t size = sizeof bound;
+    char host[80] = "?";
+    char port[16] = "?";
+    if (getsockname(server->socket, (struct sockaddr *)&bound, &size) == 0) {
+        (void)getnameinfo((struct sockaddr *)&bound, size, host, sizeof host, port, sizeof port,
+                          NI_NUMERICHOST | NI_NUMERICSERV);
+    }
+    const bool v6 = strchr(host, ':') != NULL;
+    (void)snprintf(server->address, sizeof server->address, "http%s://%s%s%s:%s",
+                   server->tls_key != NULL ? "s" : "", v6 ? "[" : "", host, v6 ? "]" : "", port);
+}
+
+static bool open_socket(serve *server, serve_problem *problem)
+{
+    const serve_options *options = server->options;
+    const struct addrinfo wanted = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+                                    .ai_family = AF_UNSPEC,
+                                    .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found = NULL;
+    char port[24];
+    (void)snprintf(port, sizeof port, "%lld", (long long)options->port);
+    const int error = getaddrinfo(options->host, port, &wanted, &found);
+    if (error != 0) {
+        return serve_refuse(problem, 400, "the address \"%.200s\" is not known: %s", options->host,
+                            gai_strerror(error));
+    }
+    errno = 0;
+    for (const struct addrinfo *at = found; at != NULL && server->socket < 0; at = at->ai_next) {
+        server->socket = listen_at(at, 4096);
+    }
+    const int reason = errno;
+    freeaddrinfo(found);
+    if (server->socket < 0) {
+        return serve_refuse(problem, 400, "%.200s, port %s cannot be listened on: %s",
+                            options->host, port, strerror(reason));
+    }
+    name_address(server);
+    return true;
+}
+
+/* --- files --- */
+
+static char *read_pem(const char *path, serve_problem *problem)
+{
+    FILE *file = fopen(path, "re");
+    char *text = file != NULL ? malloc(LARGEST_PEM + 1) : NULL;
+    const size_t size = text != NULL ? fread(text, 1, LARGEST_PEM + 1, file) : 0;
+    if (text == NULL || ferror(file) != 0 || size == 0 || size > LARGEST_PEM) {
+        (void)serve_refuse(problem, 400, "%.300s cannot be read: %s", path,
+                           size > LARGEST_PEM                               ? "it is too large"
+                           : size == 0 && file != NULL && ferror(file) == 0 ? "it is empty"
+                                                                            : strerror(errno));
+        free(text);
+        text = NULL;
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    if (text != NULL) {
+        text[size] = '\0';
+    }
+    return text;
+}
+
+static bool open_log(serve *server, serve_problem *problem)
+{
+    const char *path = server->options->access_log;
+    if (path != NULL) {
+        server->log = strcmp(path, "-") == 0 ? stdout : fopen(path, "ae");
+    }
+    return path == NULL || server->log != NULL ||
+           serve_refuse(problem, 400, "%.300s cannot be written: %s", path, strerror(errno));
+}
+
+static void close_log(serve *server)
+{
+    if (server->log != NULL && server->log != stdout) {
+        (void)fclose(server->log);
+    }
+    server->log = NULL;
+}
+
+void serve_reopen_log(serve *server)
+{
+    serve_problem problem;
+    (void)pthread_mutex_lock(&server->log_lock);
+    if (server->log != NULL && server->log != stdout) {
+        FILE *again = fopen(server->options->access_log, "ae");
+        if (again != NULL) {
+            (void)fclose(server->log);
+            server->log = again;
+        } else {
+            (void)serve_refuse(&problem, 0, "the access log cannot be opened anew: %s",
+                               strerror(errno));
+            serve_say(server, "%s", problem.sentence);
+        }
+    }
+    (void)pthread_mutex_unlock(&server->log_lock);
+}
+
+static bool read_files(serve *server, serve_problem *problem)
+{
+    const serve_options *options = server->options;
+    if ((options->tls_key == NULL) != (options->tls_certificate == NULL)) {
+        return serve_refuse(problem, 400, "TLS needs a key and a certificate");
+    }
+    if (options->tls_key != NULL) {
+        server->tls_key = read_pem(options->tls_key, problem);
+        server->tls_certificate =
+            server->tls_key != NULL ? read_pem(options->tls_certificate, problem) : NULL;
+        if (server->tls_certificate == NULL) {
+            return false;
+        }
+    }
+    return (options->tokens == NULL ||
+            serve_tokens_read(options->tokens, &server->tokens, problem)) &&
+           open_log(server, problem);
+}
+
+/* --- the thread that loads --- */
+
+void serve_work(serve *server, serve_job *job)
+{
+    (void)pthread_mutex_lock(&server->work_lock);
+    if (job != NULL) {
+        serve_job **end = &server->jobs;
+        while (*end != NULL) {
+            end = &(*end)->next;
+        }
+        *end = job;
+    }
+    (void)pthread_cond_signal(&server->work);
+    (void)pthread_mutex_unlock(&server->work_lock);
+}
+
+static serve_job *next_job(serve *server, bool *ends)
+{
+    (void)pthread_mutex_lock(&server->work_lock);
+    (void)pthread_mutex_lock(&server->models.dying_lock);
+    const bool dying = server->models.dying != NULL;
+    (void)pthread_mutex_unlock(&server->models.dying_lock);
+    if (server->jobs == NULL && !server->ends && !dying) {
+        (void)pthread_cond_wait(&server->work, &server->work_lock);
+    }
+    serve_job *job = server->jobs;
+    server->jobs = job != NULL ? job->next : NULL;
+    *ends = job == NULL && server->ends;
+    (void)pthread_mutex_unlock(&server->work_lock);
+    return job;
+}
+
+static void *load_on_request(void *user)
+{
+    serve *server = user;
+    bool ends = false;
+    while (!ends) {
+        serve_job *job = next_job(server, &ends);
+        serve_models_bury(&server->models);
+        if (job == NULL) {
+            continue;
+        }
+        serve_problem problem = {.code = 0};
+        const bool worked = job->unloads ? serve_model_unload(server, job->name, &problem)
+                                         : serve_model_load(server, job->name, &problem);
+        job->at->problem = problem;
+        if (worked) {
+            job->at->problem.code = 0;
+        }
+        serve_wake(job->at);
+        free(job);
+    }
+    return NULL;
+}
+
+serve_result serve_control(serve_connection *at, bool unloads)
+{
+    serve_job *job = calloc(1, sizeof *job);
+    if (job == NULL) {
+        (void)serve_refuse(&at->problem, 503, "memory is short");
+        return SERVE_REFUSED;
+    }
+    job->at = at;
+    job->unloads = unloads;
+    (void)snprintf(job->name, sizeof job->name, "%s", at->segments[3]);
+    atomic_store(&at->progress, SERVE_PENDING);
+    serve_work(at->server, job);
+    (void)serve_sleep(at);
+    return SERVE_WAITS;
+}
+
+/* --- start and stop --- */
+
+static bool start_threads(serve *server, serve_problem *problem)
+{
+    server->has_loader = pthread_create(&server->loader, NULL, load_on_request, server) == 0;
+    server->has_keeper = pthread_create(&server->keeper, NULL, serve_keeper, server) == 0;
+    return (server->has_loader && server->has_keeper) ||
+           serve_refuse(problem, 503, "a thread cannot be started");
+}
+
+static void finish(serve *server)
+{
+    (void)pthread_mutex_lock(&server->work_lock);
+    server->ends = true;
+    (void)pthread_cond_broadcast(&server->work);
+    (void)pthread_cond_broadcast(&server->rest);
+    (void)pthread_mutex_unlock(&server->work_lock);
+    if (server->has_keeper) {
+        (void)pthread_join(server->keeper, NULL);
+    }
+    if (server->has_loader) {
+        (void)pthread_join(server->loader, NULL);
+    }
+    serve_models_finish(&server->models);
+    serve_tokens_finish(&server->tokens);
+    if (server->socket >= 0) {
+        (void)close(server->socket);
+    }
+    close_log(server);
+    free(server->tls_key);
+    free(server->tls_certificate);
+    free(server);
+}
+
+serve *serve_start(const serve_options *options, serve_problem *problem)
+{
+    serve *server = calloc(1, sizeof *server);
+    if (server == NULL || !serve_models_init(&server->models) ||
+        pthread_mutex_init(&server->log_lock, NULL) != 0 ||
+        pthread_mutex_init(&server->connection_lock, NULL) != 0 ||
+        pthread_mutex_init(&server->work_lock, NULL) != 0 ||
+        pthread_cond_init(&server->work, NULL) != 0 ||
+        pthread_cond_init(&server->rest, NULL) != 0) {
+        free(server);
+        (void)serve_refuse(problem, 503, "memory is short");
+        return NULL;
+    }
+    server->options = options;
+    server->socket = -1;
+    server->started = kiln_clock_now();
+    server->mhd = serve_mhd_open(problem->sentence, sizeof problem->sentence);
+    if (server->mhd == NULL || !read_files(server, problem) || !open_socket(server, problem) ||
+        !start_threads(server, problem) || !serve_http_start(server, problem)) {
+        finish(server);
+        return NULL;
+    }
+    return server;
+}
+
+const char *serve_address(const serve *server)
+{
+    return server->address;
+}
+
+static void rest(long milliseconds)
+{
+    const struct timespec moment = {0, milliseconds * 1000000};
+    (void)nanosleep(&moment, NULL);
+}
+
+/* What is still under way is cancelled, and whoever is slow is cut off. */
+static void hurry(serve *server)
+{
+    (void)pthread_mutex_lock(&server->connection_lock);
+    for (serve_connection *at = server->connections; at != NULL; at = at->next) {
+        if (atomic_load(&at->phase) != SERVE_WORK) {
+            (void)shutdown(at->socket, SHUT_RDWR);
+            continue;
+        }
+        (void)pthread_mutex_lock(&at->lock);
+        if (at->request != NULL && !at->late) {
+            at->late = true;
+            (void)!kiln_request_cancel(at->request);
+        }
+        (void)pthread_mutex_unlock(&at->lock);
+    }
+    (void)pthread_mutex_unlock(&server->connection_lock);
+}
+
+void serve_stop(serve *server)
+{
+    const uint64_t begin = kiln_clock_now();
+    const double limit = server->options->drain_seconds * 1e9;
+    atomic_store(&server->stopping, true);
+    const int listening = server->mhd->quiesce_daemon(server->daemon);
+    server->socket = listening >= 0 ? listening : server->socket;
+    while (atomic_load(&server->requests) != 0 && (double)(kiln_clock_now() - begin) < limit) {
+        rest(5);
+    }
+    while (atomic_load(&server->requests) != 0) {
+        hurry(server);
+        rest(20);
+    }
+    server->mhd->stop_daemon(server->daemon);
+    finish(server);
+}

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "serve_data.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct type_row {
+    kiln_dtype dtype;
+    const char *name;
+    const char *config;
+    int64_t least; /* of an integer */
+    uint64_t most; /* 0: it is none */
+} type_row;
+
+static const type_row types[] = {
+    {KILN_DTYPE_FLOAT32, "FP32", "TYPE_FP32", 0, 0},
+    {KILN_DTYPE_FLOAT64, "FP64", "TYPE_FP64", 0, 0},
+    {KILN_DTYPE_FLOAT16, "FP16", "TYPE_FP16", 0, 0},
+    {KILN_DTYPE_BFLOAT16, "BF16", "TYPE_BF16", 0, 0},
+    {KILN_DTYPE_BOOL, "BOOL", "TYPE_BOOL", 0, 1},
+    {KILN_DTYPE_INT8, "INT8", "TYPE_INT8", INT8_MIN, INT8_MAX},
+    {KILN_DTYPE_INT16, "INT16", "TYPE_INT16", INT16_MIN, INT16_MAX},
+    {KILN_DTYPE_INT32, "INT32", "TYPE_INT32", INT32_MIN, INT32_MAX},
+    {KILN_DTYPE_INT64, "INT64", "TYPE_INT64", INT64_MIN, INT64_MAX},
+    {KILN_DTYPE_UINT8, "UINT8", "TYPE_UINT8", 0, UINT8_MAX},
+    {KILN_DTYPE_UINT16, "UINT16", "TYPE_UINT16", 0, UINT16_MAX},
+    {KILN_DTYPE_UINT32, "UINT32", "TYPE_UINT32", 0, UINT32_MAX},
+    {KILN_DTYPE_UINT64, "UINT64", "TYPE_UINT64", 0, UINT64_MAX},
+    {KILN_DTYPE_STRING, "BYTES", "TYPE_STRING", 0, 0},
+};
+
+static const type_row *row_of(kiln_dtype dtype)
+{
+    for (size_t i = 0; i < SERVE_LENGTH(types); i++) {
+        if (types[i].dtype == dtype) {
+            return &types[i];
+        }
+    }
+    return NULL;
+}
+
+const char *serve_type_name(kiln_dtype dtype)
+{
+    const type_row *row = row_of(dtype);
+    return row != NULL ? row->name : NULL;
+}
+
+const char *serve_config_type(kiln_dtype dtype)
+{
+    const type_row *row = row_of(dtype);
+    return row != NULL ? row->config : "TYPE_INVALID";
+}
+
+kiln_dtype serve_type_of(const char *name)
+{
+    for (size_t i = 0; i < SERVE_LENGTH(types); i++) {
+        if (strcmp(types[i].name, name) == 0) {
+            return types[i].dtype;
+        }
+    }
+    return KILN_DTYPE_UNDEFINED;
+}
+
+bool serve_data_is_bool(const void *data, size_t size)
+{
+    const unsigned char *bytes = data;
+    unsigned char all = 0;
+    for (size_t i = 0; i < size; i++) {
+        all |= bytes[i];
+    }
+    return all <= 1;
+}
+
+/* --- reading --- */
+
+/* Little-endian machines alone: the low bytes are the narrower integer. */
+static void put_integer(kiln_tensor *tensor, size_t index, uint64_t value)
+{
+    const size_t size = kiln_dtype_bits(tensor->desc.dtype) / 8;
+    memcpy((char *)tensor->data + index * size, &value, size);
+}
+
+static bool put_real(kiln_tensor *tensor, size_t index, double value)
+{
+    if (tensor->desc.dtype == KILN_DTYPE_FLOAT32) {
+        const float narrow = (float)value;
+        memcpy((char *)tensor->data + index * sizeof narrow, &narrow, sizeof narrow);
+        return true;
+    }
+    if (tensor->desc.dtype == KILN_DTYPE_FLOAT64) {
+        memcpy((char *)tensor->data + index * sizeof value, &value, sizeof value);
+        return true;
+    }
+    return kiln_tensor_write(tensor, (int64_t)index, 1, &value) == KILN_OK;
+}
+
+/* One element at json->at. */
+static bool read_element(serve_json *json, const type_row *row, kiln_tensor *tensor, size_t index)
+{
+    const char first = serve_json_peek(json);
+    if (row->dtype == KILN_DTYPE_BOOL && (first == 't' || first == 'f')) {
+        bool value = false;
+        (void)serve_json_bool(json, &value);
+        put_integer(tensor, index, value ? 1 : 0);
+        return json->reason == NULL;
+    }
+    const size_t length = first == 0 || first == '"' ? 0 : serve_number_length(json->at, json->end);
+    uint64_t value = 0;
+    if (length == 0) {
+        return serve_json_fail(json, "is no number");
+    }
+    if (row->most == 0 ? !put_real(tensor, index, serve_number_double(json->at, length))
+                       : !serve_number_integer(json->at, length, row->least, row->most, &value)) {
+        return serve_json_fail(json, "does not fit the type");
+    }
+    if (row->most != 0) {
+        put_integer(tensor, index, value);
+    }
+    json->at += length;
+    return true;
+}
+
+bool serve_data_read(serve_slice array, kiln_tensor *tensor, char *sentence, size_t size)
+{
+    const type_row *row = row_of(tensor->desc.dtype);
+    serve_json json;
+    int64_t count = 0;
+    int64_t index = 0;
+    size_t depth = 0;
+    serve_json_init(&json, array.at, array.size);
+    if (row == NULL || kiln_shape_elements(&tensor->desc.shape, &count) != KILN_OK ||
+        !serve_json_enter(&json, '[')) {
+        (void)snprintf(sentence, size, "its data is no array");
+        return false;
+    }
+    for (depth = 1; depth > 0;) {
+        if (!serve_json_element(&json)) {
+            depth--;
+            if (json.reason != NULL) {
+                break;
+            }
+        } else if (*json.at == '[') {
+            depth++;
+            (void)serve_json_enter(&json, '[');
+        } else if (index >= count) {
+            index = count + 1;
+            break;
+        } else if (!read_element(&json, row, tensor, (size_t)index)) {
+            break;
+        } else {
+            index++;
+        }
+    }
+    if (json.reason != NULL) {
+        (void)snprintf(sentence, size, "element %lld of its data %s (%s)", (long long)index,
+                       json.reason, row->name);
+    } else if (index != count) {
+        (void)snprintf(sentence, size, "its data has %s%lld elements, its shape asks for %lld",
+                       index > count ? "more than " : "",
+                       (long long)(index > count ? count : index), (long long)count);
+    }
+    return json.reason == NULL && index == count;
+}
+
+/* --- writing --- */
+
+#define PORTION 256
+
+static void write_integer(const type_row *row, const char *at, size_t bytes, serve_text *text)
+{
+    uint64_t value = 0;
+    memcpy(&value, at, bytes);
+    if (row->dtype == KILN_DTYPE_BOOL) {
+        serve_text_string(text, value != 0 ? "true" : "false");
+    } else if (row->least == 0 && value > INT64_MAX) {
+        serve_text_printf(text, "%" PRIu64, value);
+    } else {
+        const unsigned unused = 64 - (unsigned)bytes * 8;
+        const int64_t wide = row->least < 0 ? (int64_t)(value << unused) >> unused : (int64_t)value;
+        serve_text_integer(text, wide);
+    }
+}
+
+/* As many digits as bring the same value back; a point, whatever the locale has. */
+static void write_real(kiln_dtype dtype, double value, serve_text *text)
+{
+    char digits[40];
+    const int precision = dtype == KILN_DTYPE_FLOAT64   ? 17
+                          : dtype == KILN_DTYPE_FLOAT32 ? 9
+                          : dtype == KILN_DTYPE_FLOAT16 ? 5
+                                                        : 4;
+    if (value == floor(value) && fabs(value) < 1e6 && !(value == 0 && signbit(value))) {
+        serve_text_integer(text, (int64_t)value);
+        serve_text_string(text, ".0");
+        return;
+    }
+    (void)snprintf(digits, sizeof digits, "%.*g", precision, value);
+    char *comma = strchr(digits, ',');
+    if (comma != NULL) {
+        *comma = '.';
+    }
+    serve_text_string(text, digits);
+}
+
+bool serve_data_write(const kiln_tensor *tensor, serve_text *text, char *sentence, size_t size)
+{
+    const type_row *row = row_of(tensor->desc.dtype);
+    const size_t bytes = kiln_dtype_bits(tensor->desc.dtype) / 8;
+    double values[PORTION];
+    int64_t count = 0;
+    if (row == NULL || kiln_shape_elements(&tensor->desc.shape, &count) != KILN_OK) {
+        (void)snprintf(sentence, size, "its type has no JSON");
+        return false;
+    }
+    serve_text_append(text, "[", 1);
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t within = i % PORTION;
+        if (i != 0) {
+            serve_text_append(text, ",", 1);
+        }
+        if (row->most != 0) {
+            write_integer(row, (const char *)tensor->data + (size_t)i * bytes, bytes, text);
+            continue;
+        }
+        const int64_t portion = count - i < PORTION ? count - i : PORTION;
+        if (within == 0 && kiln_tensor_read(tensor, i, (size_t)portion, values) != KILN_OK) {
+            (void)snprintf(sentence, size, "%s", kiln_error_message());
+            return false;
+        }
+        if (!isfinite(values[within])) {
+            (void)snprintf(sentence, size,
+                           "element %lld is %s, which JSON has no word for; ask for binary_data",
+                           (long long)i, isnan(values[within]) ? "NaN" : "infinite");
+            return false;
+        }
+        write_real(row->dtype, values[within], text);
+    }
+    serve_text_append(text, "]", 1);
+    return true;
+}
+
+/* --- classes --- */
+
+typedef struct ranked {
+    double value;
+    int64_t index;
+} ranked;
+
+/* NaN behind all. */
+static int by_rank(const void *a, const void *b)
+{
+    const ranked *left = a;
+    const ranked *right = b;
+    const bool lost = isnan(left->value) || isnan(right->value);
+    const int order = lost ? (isnan(left->value) ? 1 : 0) - (isnan(right->value) ? 1 : 0)
+                           : (left->value < right->value) - (left->value > right->value);
+    return order != 0 ? order : (left->index > right->index) - (left->index < right->index);
+}
+
+bool serve_data_classes(const kiln_tensor *tensor, int64_t first, int64_t length, int64_t count,
+                        bool binary, char *const *labels, size_t label_count, serve_text *text)
+{
+    ranked *all = malloc((size_t)length * sizeof *all + 1);
+    bool read = all != NULL;
+    for (int64_t i = 0; read && i < length; i++) {
+        all[i].index = i;
+        read = kiln_tensor_read(tensor, first + i, 1, &all[i].value) == KILN_OK;
+    }
+    if (read) {
+        qsort(all, (size_t)length, sizeof *all, by_rank);
+    }
+    for (int64_t i = 0; read && i < count; i++) {
+        char class[300];
+        const char *label = (size_t)all[i].index < label_count ? labels[all[i].index] : NULL;
+        (void)snprintf(class, sizeof class, "%f:%lld%s%.200s", all[i].value,
+                       (long long)all[i].index, label != NULL ? ":" : "",
+                       label != NULL ? label : "");
+        const uint32_t size = (uint32_t)strlen(class);
+        if (binary) {
+            serve_text_append(text, &size, sizeof size);
+            serve_text_append(text, class, size);
+        } else {
+            serve_text_string(text, i > 0 ? "," : "");
+            serve_text_json(text, class);
+        }
+    }
+    free(all);
+    return read;
+}

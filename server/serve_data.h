@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Data types of the protocol, and tensors as JSON. */
+#ifndef KILN_SERVE_DATA_H
+#define KILN_SERVE_DATA_H
+
+#include <kiln/kiln.h>
+
+#include "serve_json.h"
+#include "serve_text.h"
+
+/* "FP32"; NULL for a type that the protocol has no name for. */
+const char *serve_type_name(kiln_dtype dtype);
+/* The type of a name, UNDEFINED where there is none; "BYTES" is STRING. */
+kiln_dtype serve_type_of(const char *name);
+/* "TYPE_FP32", as a model's configuration writes it. */
+const char *serve_config_type(kiln_dtype dtype);
+
+/* Reads the numbers of an array, however they are nested, into a dense tensor. False with
+ * `sentence` where they are too few or many, or do not fit the type. */
+bool serve_data_read(serve_slice array, kiln_tensor *tensor, char *sentence, size_t size);
+
+/* Writes them as one flat array. False with `sentence` for NaN and infinities, which JSON does not
+ * have. */
+bool serve_data_write(const kiln_tensor *tensor, serve_text *text, char *sentence, size_t size);
+
+/* Bytes that are no bool. */
+bool serve_data_is_bool(const void *data, size_t size);
+
+/* The `count` largest of a row of elements, as "VALUE:INDEX" or "VALUE:INDEX:LABEL", each with its
+ * length before it (binary) or as strings of JSON, divided by commas. Appended to `text`. */
+bool serve_data_classes(const kiln_tensor *tensor, int64_t first, int64_t length, int64_t count,
+                        bool binary, char *const *labels, size_t label_count, serve_text *text);
+
+#endif

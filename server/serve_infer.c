@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "serve_infer.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "serve_data.h"
+
+/* Answers up to this size are copied into one piece; of larger ones each output is sent from where
+ * it lies. */
+#define ONE_PIECE ((size_t)64 << 10)
+/* A model that is quicker runs in the thread that speaks HTTP: two changes of thread cost more. */
+#define QUICK_ALONE 2000000 /* nanoseconds, while no other request is under way */
+#define QUICK 50000
+
+/* --- asking --- */
+
+static void answered(void *user, kiln_request *request)
+{
+    (void)request;
+    serve_wake(user);
+}
+
+static bool runs_here(const serve_connection *at, const serve_infer *infer)
+{
+    const unsigned long long usual = atomic_load(&infer->instance->run_ns);
+    return usual != 0 && usual < (infer->alone ? QUICK_ALONE : QUICK) &&
+           at->server->options->delay <= 0;
+}
+
+static bool submit(serve_connection *at, serve_infer *infer)
+{
+    kiln_request_options options = KILN_REQUEST_OPTIONS_INIT;
+    kiln_request *request = NULL;
+    infer->alone = atomic_load(&at->server->requests) == 1;
+    infer->submitted = kiln_clock_now();
+    options.priority = infer->priority;
+    options.deadline_nanoseconds =
+        infer->timeout != 0 ? infer->submitted + (uint64_t)infer->timeout * 1000 : 0;
+    options.answered = answered;
+    options.user = at;
+    options.run_here = runs_here(at, infer);
+    atomic_store(&at->progress, SERVE_PENDING);
+    const kiln_status status = kiln_scheduler_submit(
+        infer->instance->scheduler, infer->inputs, infer->input_count, NULL, 0, &options, &request);
+    if (status != KILN_OK) {
+        return serve_refuse_status(&at->problem, status, kiln_error_message());
+    }
+    (void)pthread_mutex_lock(&at->lock);
+    at->request = request;
+    (void)pthread_mutex_unlock(&at->lock);
+    return true;
+}
+
+serve_result serve_infer_run(serve_connection *at)
+{
+    const char *version = at->segment_count > 4 ? at->segments[4] : NULL;
+    const uint64_t begin = kiln_clock_now();
+    serve_infer *infer = serve_arena_take(&at->arena, sizeof *infer);
+    if (infer == NULL) {
+        (void)serve_refuse(&at->problem, 503, "memory is short");
+        return SERVE_REFUSED;
+    }
+    *infer =
+        (serve_infer){.instance = serve_find(at->server, at->segments[2], version, &at->problem)};
+    at->infer = infer;
+    if (infer->instance == NULL) {
+        return SERVE_REFUSED;
+    }
+    if (!serve_infer_read(at->body, at->body_size, at->head_size, &at->arena, infer,
+                          &at->problem)) {
+        return SERVE_REFUSED;
+    }
+    (void)atomic_fetch_add(&infer->instance->counts->input_ns, kiln_clock_now() - begin);
+    if (!submit(at, infer)) {
+        return SERVE_REFUSED;
+    }
+    return atomic_load(&at->progress) != SERVE_ANSWERED && serve_sleep(at) ? SERVE_WAITS
+                                                                           : serve_infer_again(at);
+}
+
+/* --- answering --- */
+
+/* What an answer is made of; it lives until the last byte is sent. */
+typedef struct answer {
+    serve_text text;    /* the JSON, and all else of a small one */
+    serve_text classes; /* of outputs that are given so, binary */
+    struct MHD_IoVec *pieces;
+    unsigned count;
+    kiln_request *request;
+    serve_instance *instance;
+} answer;
+
+static void answer_free(void *user)
+{
+    answer *self = user;
+    serve_text_finish(&self->text);
+    serve_text_finish(&self->classes);
+    kiln_request_release(self->request);
+    if (self->instance != NULL) {
+        serve_instance_release(self->instance);
+    }
+    free(self->pieces);
+    free(self);
+}
+
+static void write_shape(serve_text *text, const kiln_shape *shape)
+{
+    serve_text_string(text, ",\"shape\":[");
+    for (int32_t d = 0; d < shape->rank; d++) {
+        serve_text_string(text, d > 0 ? "," : "");
+        serve_text_integer(text, shape->dims[d]);
+    }
+    serve_text_string(text, "]");
+}
+
+/* Each row's largest, as text: [rows, k], or [k] where the output has no rows. */
+static bool write_classes(answer *self, const serve_wish *wish, const kiln_tensor *tensor,
+                          serve_problem *problem)
+{
+    const serve_instance *model = self->instance;
+    const kiln_shape *shape = &tensor->desc.shape;
+    int64_t elements = 0;
+    (void)!kiln_shape_elements(shape, &elements);
+    const int64_t rows = shape->rank > 1 && shape->dims[0] > 0 ? shape->dims[0] : 1;
+    const int64_t length = elements / rows;
+    const int64_t count = wish->classes < length ? wish->classes : length;
+    const kiln_shape found = shape->rank > 1 ? KILN_SHAPE(rows, count) : KILN_SHAPE(count);
+    const size_t before = self->classes.size;
+    serve_text *into = wish->binary ? &self->classes : &self->text;
+    write_shape(&self->text, &found);
+    serve_text_string(&self->text, wish->binary ? "" : ",\"data\":[");
+    for (int64_t row = 0; row < rows; row++) {
+        serve_text_string(&self->text, !wish->binary && row > 0 && count > 0 ? "," : "");
+        if (!serve_data_classes(tensor, row * length, length, count, wish->binary, model->labels,
+                                model->label_count, into)) {
+            return serve_refuse(problem, 500, "output \"%.200s\" cannot be ranked",
+                                model->outputs[wish->index].name);
+        }
+    }
+    if (wish->binary) {
+        serve_text_printf(&self->text, ",\"parameters\":{\"binary_data_size\":%zu}",
+                          self->classes.size - before);
+        /* Where in `classes` it lies is known, its address not yet. */
+        self->pieces[self->count++] = (struct MHD_IoVec){NULL, self->classes.size - before};
+    } else {
+        serve_text_string(&self->text, "]");
+    }
+    return true;
+}
+
+static bool write_output(answer *self, const serve_wish *wish, const kiln_tensor *tensor,
+                         serve_problem *problem)
+{
+    const char *name = self->instance->outputs[wish->index].name;
+    char sentence[300];
+    size_t bytes = 0;
+    serve_text_string(&self->text, "{\"name\":");
+    serve_text_json(&self->text, name);
+    serve_text_string(&self->text, ",\"datatype\":\"");
+    serve_text_string(&self->text,
+                      wish->classes > 0 ? "BYTES" : serve_type_name(tensor->desc.dtype));
+    serve_text_string(&self->text, "\"");
+    if (wish->classes > 0) {
+        return write_classes(self, wish, tensor, problem);
+    }
+    write_shape(&self->text, &tensor->desc.shape);
+    if (!wish->binary) {
+        serve_text_string(&self->text, ",\"data\":");
+        return serve_data_write(tensor, &self->text, sentence, sizeof sentence) ||
+               serve_refuse(problem, 500, "output \"%.200s\": %s", name, sentence);
+    }
+    if (kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &bytes) != KILN_OK) {
+        return serve_refuse(problem, 500, "%s", kiln_error_message());
+    }
+    serve_text_string(&self->text, ",\"parameters\":{\"binary_data_size\":");
+    serve_text_integer(&self->text, (int64_t)bytes);
+    serve_text_string(&self->text, "}");
+    if (bytes != 0) {
+        self->pieces[self->count++] = (struct MHD_IoVec){tensor->data, bytes};
+    }
+    return true;
+}
+
+static bool write_answer(answer *self, const serve_infer *infer, serve_problem *problem)
+{
+    serve_text *text = &self->text;
+    serve_text_string(text, "{\"model_name\":");
+    serve_text_json(text, self->instance->name);
+    serve_text_string(text, ",\"model_version\":\"");
+    serve_text_string(text, self->instance->version);
+    serve_text_string(text, "\"");
+    if (infer->id != NULL) {
+        serve_text_string(text, ",\"id\":");
+        serve_text_json(text, infer->id);
+    }
+    serve_text_string(text, ",\"outputs\":[");
+    for (size_t i = 0; i < infer->wish_count; i++) {
+        kiln_tensor tensor;
+        const char *name = self->instance->outputs[infer->wishes[i].index].name;
+        serve_text_string(text, i > 0 ? "," : "");
+        if (kiln_request_output(self->request, name, &tensor) != KILN_OK) {
+            return serve_refuse(problem, 500, "%s", kiln_error_message());
+        }
+        if (!write_output(self, &infer->wishes[i], &tensor, problem)) {
+            return false;
+        }
+        serve_text_string(text, "}");
+    }
+    serve_text_string(text, "]}");
+    return (!text->failed && !self->classes.failed) ||
+           serve_refuse(problem, 503, "memory is short");
+}
+
+/* Pieces of `classes` get their addresses, and small ones are joined. */
+static struct MHD_Response *make_response(answer *self, const serve_mhd *mhd, size_t *total)
+{
+    struct MHD_Response *response = NULL;
+    size_t in_classes = 0;
+    *total = self->text.size;
+    for (unsigned i = 1; i < self->count; i++) {
+        if (self->pieces[i].iov_base == NULL) {
+            self->pieces[i].iov_base = self->classes.data + in_classes;
+            in_classes += self->pieces[i].iov_len;
+        }
+        *total += self->pieces[i].iov_len;
+    }
+    if (*total > ONE_PIECE && self->count > 1) {
+        self->pieces[0] = (struct MHD_IoVec){self->text.data, self->text.size};
+        return mhd->create_response_from_iovec(self->pieces, self->count, answer_free, self);
+    }
+    for (unsigned i = 1; i < self->count; i++) {
+        serve_text_append(&self->text, self->pieces[i].iov_base, self->pieces[i].iov_len);
+    }
+    if (!self->text.failed) {
+        response = mhd->create_response_from_buffer(self->text.size, self->text.data,
+                                                    MHD_RESPMEM_MUST_FREE);
+        self->text = response != NULL ? (serve_text){.data = NULL} : self->text;
+    }
+    if (response != NULL) {
+        answer_free(self);
+    }
+    return response;
+}
+
+static void count_answer(const serve_connection *at, const serve_infer *infer, bool succeeded)
+{
+    serve_counts *counts = infer->instance->counts;
+    const uint64_t took = kiln_clock_now() - at->received;
+    const serve_instance *model = infer->instance;
+    const bool has_rows = model->max_batch > 0 && infer->input_count > 0 &&
+                          infer->inputs[0].tensor.desc.shape.rank > 0;
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)atomic_fetch_add(succeeded ? &counts->success : &counts->failure, 1);
+    (void)atomic_fetch_add(succeeded ? &counts->success_ns : &counts->failure_ns, took);
+    if (succeeded) {
+        (void)atomic_fetch_add(
+            &counts->rows,
+            has_rows ? (unsigned long long)infer->inputs[0].tensor.desc.shape.dims[0] : 1);
+    }
+    atomic_store(&counts->last,
+                 (unsigned long long)now.tv_sec * 1000 + (unsigned long long)now.tv_nsec / 1000000);
+}
+
+/* What came of the request; the usual time of a run follows those that met no others. */
+static bool take_result(serve_connection *at, serve_infer *infer)
+{
+    const kiln_status status = kiln_request_wait(at->request, -1);
+    if (status == KILN_OK) {
+        const unsigned long long took = kiln_clock_now() - infer->submitted;
+        const unsigned long long usual = atomic_load(&infer->instance->run_ns);
+        if (infer->alone) {
+            atomic_store(&infer->instance->run_ns, usual == 0 ? took : (3 * usual + took) / 4);
+        }
+        return true;
+    }
+    if (at->late) {
+        return atomic_load(&at->server->stopping)
+                   ? serve_refuse(&at->problem, 503, "the server is stopping")
+                   : serve_refuse(&at->problem, 504, "the request took more than %g s",
+                                  at->server->options->request_seconds);
+    }
+    return serve_refuse_status(&at->problem, status, kiln_error_message());
+}
+
+serve_result serve_infer_again(serve_connection *at)
+{
+    serve_infer *infer = at->infer;
+    const uint64_t begin = kiln_clock_now();
+    if (!take_result(at, infer)) {
+        return SERVE_REFUSED;
+    }
+    answer *made = calloc(1, sizeof *made);
+    if (made == NULL ||
+        (made->pieces = calloc(infer->wish_count + 1, sizeof *made->pieces)) == NULL) {
+        free(made);
+        (void)serve_refuse(&at->problem, 503, "memory is short");
+        return SERVE_REFUSED;
+    }
+    made->count = 1; /* the first piece is the JSON */
+    made->instance = infer->instance;
+    (void)atomic_fetch_add(&infer->instance->references, 1);
+    (void)pthread_mutex_lock(&at->lock);
+    made->request = at->request;
+    at->request = NULL;
+    (void)pthread_mutex_unlock(&at->lock);
+    if (!write_answer(made, infer, &at->problem)) {
+        answer_free(made);
+        return SERVE_REFUSED;
+    }
+    const size_t head_size = made->count > 1 ? made->text.size : SIZE_MAX;
+    size_t total = 0;
+    struct MHD_Response *response = make_response(made, at->server->mhd, &total);
+    if (response == NULL) {
+        answer_free(made);
+        (void)serve_refuse(&at->problem, 503, "memory is short");
+        return SERVE_REFUSED;
+    }
+    (void)atomic_fetch_add(&infer->instance->counts->output_ns, kiln_clock_now() - begin);
+    count_answer(at, infer, true);
+    at->problem.code = 0;
+    (void)serve_answer_response(
+        at, 200, head_size != SIZE_MAX ? "application/octet-stream" : "application/json", head_size,
+        response, total);
+    return SERVE_DONE;
+}
+
+void serve_infer_finish(serve_connection *at)
+{
+    (void)pthread_mutex_lock(&at->lock);
+    kiln_request *request = at->request;
+    at->request = NULL;
+    (void)pthread_mutex_unlock(&at->lock);
+    kiln_request_release(request);
+    if (at->infer != NULL && at->infer->instance != NULL) {
+        if (at->problem.code != 0) {
+            count_answer(at, at->infer, false);
+        }
+        serve_instance_release(at->infer->instance);
+    }
+    at->infer = NULL;
+}

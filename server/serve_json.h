@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* JSON read where it lies, value by value.
+ *
+ * Tensors come as arrays of a million numbers, of which each would be a node of a tree elsewhere,
+ * and as 64-bit integers, which a double does not hold. What is read is RFC 8259 and no more: no
+ * NaN, no comments, at most SERVE_JSON_DEPTH levels, and nothing recurses.
+ *
+ *     while (serve_json_member(&json, &member)) {     // after serve_json_enter(&json, '{')
+ *         if (serve_json_is(&member, "id")) ...       // reads the member's value
+ *     } */
+#ifndef KILN_SERVE_JSON_H
+#define KILN_SERVE_JSON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SERVE_JSON_DEPTH 64
+
+typedef struct serve_json {
+    const char *begin, *at, *end;
+    bool fresh;         /* just behind the bracket that was entered */
+    const char *reason; /* why it is no JSON, or not what was asked for; NULL while all is well */
+} serve_json;
+
+/* A value or a key as it stands in the text. */
+typedef struct serve_slice {
+    const char *at;
+    size_t size;
+} serve_slice;
+
+void serve_json_init(serve_json *json, const char *text, size_t size);
+/* The first character of the next value: { [ " t f n - or a digit; 0 where there is none. */
+char serve_json_peek(serve_json *json);
+/* Goes into an object or an array. False where the next value is none. */
+bool serve_json_enter(serve_json *json, char bracket);
+/* The next key, behind whose colon it then stands; false at the end of the object and where it is
+ * broken. */
+bool serve_json_member(serve_json *json, serve_slice *key);
+/* Whether the array has a next element, at which it then stands. */
+bool serve_json_element(serve_json *json);
+/* Whether a key is this word. */
+bool serve_json_is(const serve_slice *key, const char *word);
+/* Steps over a value, whatever it is. */
+bool serve_json_skip(serve_json *json, serve_slice *value);
+/* A string without its escapes, ended by NUL; false where it takes more than `size` bytes or holds
+ * one. */
+bool serve_json_string(serve_json *json, char *text, size_t size);
+bool serve_json_integer(serve_json *json, int64_t *value);
+bool serve_json_bool(serve_json *json, bool *value);
+/* Whether nothing but blanks follows. */
+bool serve_json_end(serve_json *json);
+bool serve_json_fail(serve_json *json, const char *reason);
+
+/* The bytes of the number at `at`, 0 where there is none. */
+size_t serve_number_length(const char *at, const char *end);
+/* A number that serve_number_length found, as the nearest double. */
+double serve_number_double(const char *at, size_t length);
+/* The same as an exact integer: false where it is none, or below `least` or above `most`. */
+bool serve_number_integer(const char *at, size_t length, int64_t least, uint64_t most,
+                          uint64_t *value);
+
+#endif

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "serve_parts.h"
+
+#define LONGEST_TOKEN 4096
+
+/* --- tokens --- */
+
+bool serve_tokens_read(const char *path, serve_tokens *tokens, serve_problem *problem)
+{
+    FILE *file = fopen(path, "re");
+    char line[LONGEST_TOKEN + 2];
+    bool read = file != NULL ||
+                serve_refuse(problem, 400, "%.300s cannot be read: %s", path, strerror(errno));
+    while (read && fgets(line, sizeof line, file) != NULL) {
+        const size_t length = strcspn(line, "\r\n");
+        if (line[length] == '\0' && length > LONGEST_TOKEN) {
+            read = serve_refuse(problem, 400, "%.300s: a token has more than %d bytes", path,
+                                LONGEST_TOKEN);
+        }
+        line[length] = '\0';
+        if (!read || length == 0 || line[0] == '#') {
+            continue;
+        }
+        char **grown = realloc(tokens->items, (tokens->count + 1) * sizeof *grown);
+        tokens->items = grown != NULL ? grown : tokens->items;
+        char *copy = grown != NULL ? strdup(line) : NULL;
+        if (copy == NULL) {
+            read = serve_refuse(problem, 503, "memory is short");
+        } else {
+            tokens->items[tokens->count++] = copy;
+        }
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return read && (tokens->count != 0 ||
+                    serve_refuse(problem, 400, "%.300s holds no token: one on each line", path));
+}
+
+void serve_tokens_finish(serve_tokens *tokens)
+{
+    for (size_t i = 0; i < tokens->count; i++) {
+        free(tokens->items[i]);
+    }
+    free(tokens->items);
+    *tokens = (serve_tokens){.items = NULL};
+}
+
+bool serve_tokens_have(const serve_tokens *tokens, const char *authorization)
+{
+    static const char scheme[] = "Bearer ";
+    unsigned found = 0;
+    const bool bears =
+        authorization != NULL && strncasecmp(authorization, scheme, sizeof scheme - 1) == 0;
+    const char *given = bears ? authorization + sizeof scheme - 1 : "";
+    const size_t length = strlen(given);
+    for (size_t i = 0; i < tokens->count; i++) {
+        const size_t own = strlen(tokens->items[i]);
+        unsigned differ = own != length;
+        for (size_t k = 0; k < own; k++) {
+            const char other = k < length ? given[k] : (char)0;
+            differ |= (unsigned)(unsigned char)(tokens->items[i][k] ^ other);
+        }
+        found |= differ == 0;
+    }
+    return bears && found != 0;
+}
+
+/* --- the head of a request --- */
+
+typedef struct head {
+    unsigned lengths, encodings; /* how often they stand there */
+    bool chunked;
+    uint64_t length;
+    const char *encoding; /* of the content */
+    const char *authorization;
+    const char *json_length;
+    unsigned json_lengths;
+} head;
+
+static bool is_header(const char *key, size_t size, const char *name)
+{
+    return size == strlen(name) && strncasecmp(key, name, size) == 0;
+}
+
+static enum MHD_Result look(void *user, enum MHD_ValueKind kind, const char *key, size_t key_size,
+                            const char *value, size_t value_size)
+{
+    head *found = user;
+    (void)kind;
+    (void)value_size;
+    value = value != NULL ? value : "";
+    if (is_header(key, key_size, MHD_HTTP_HEADER_CONTENT_LENGTH)) {
+        found->lengths++;
+        found->length = strtoull(value, NULL, 10);
+    } else if (is_header(key, key_size, MHD_HTTP_HEADER_TRANSFER_ENCODING)) {
+        found->encodings++;
+        found->chunked = strcasecmp(value, "chunked") == 0;
+    } else if (is_header(key, key_size, MHD_HTTP_HEADER_CONTENT_ENCODING)) {
+        found->encoding = value;
+    } else if (is_header(key, key_size, MHD_HTTP_HEADER_AUTHORIZATION)) {
+        found->authorization = value;
+    } else if (is_header(key, key_size, "Inference-Header-Content-Length")) {
+        found->json_lengths++;
+        found->json_length = value;
+    }
+    return MHD_YES;
+}
+
+static bool read_json_length(const head *found, size_t *size, serve_problem *problem)
+{
+    *size = SIZE_MAX;
+    if (found->json_lengths == 0) {
+        return true;
+    }
+    const char *text = found->json_length;
+    const size_t digits = strspn(text, "0123456789");
+    const uint64_t value = strtoull(text, NULL, 10);
+    if (found->json_lengths > 1 || digits == 0 || digits > 18 || text[digits] != '\0') {
+        return serve_refuse(problem, 400,
+                            "Inference-Header-Content-Length is no number: \"%.40s\"%s", text,
+                            found->json_lengths > 1 ? ", given more than once" : "");
+    }
+    if (!found->chunked && value > found->length) {
+        return serve_refuse(problem, 400,
+                            "Inference-Header-Content-Length is %llu, more than the body's %llu "
+                            "bytes",
+                            (unsigned long long)value, (unsigned long long)found->length);
+    }
+    *size = (size_t)value;
+    return true;
+}
+
+/* What two servers in a row could understand in two ways is refused: RFC 9112, section 6.3. */
+static bool check_framing(const head *found, serve_problem *problem)
+{
+    if (found->encodings != 0 && found->lengths != 0) {
+        return serve_refuse(problem, 400,
+                            "a request has both Transfer-Encoding and Content-Length");
+    }
+    if (found->encodings > 1 || (found->encodings == 1 && !found->chunked)) {
+        return serve_refuse(problem, 400, "the Transfer-Encoding of a request is not \"chunked\"");
+    }
+    return found->lengths <= 1 ||
+           serve_refuse(problem, 400, "a request has more than one Content-Length");
+}
+
+bool serve_check_head(serve_connection *at, serve_problem *problem, uint64_t *body_size)
+{
+    serve *server = at->server;
+    const serve_options *options = server->options;
+    head found = {.lengths = 0};
+    (void)server->mhd->get_connection_values_n(at->connection, MHD_HEADER_KIND, look, &found);
+    *body_size = found.chunked ? UINT64_MAX : found.length;
+    if (!check_framing(&found, problem)) {
+        return false;
+    }
+    if ((at->route == NULL || !at->route->open) && server->tokens.count != 0 &&
+        !serve_tokens_have(&server->tokens, found.authorization)) {
+        return serve_refuse(problem, 401, "a token is needed: \"Authorization: Bearer TOKEN\"");
+    }
+    if (at->route == NULL) {
+        return false; /* the problem is known */
+    }
+    if (found.length > (uint64_t)options->body_limit) {
+        return serve_refuse(problem, 413, "a body of %llu bytes is larger than %lld (--max-body)",
+                            (unsigned long long)found.length, (long long)options->body_limit);
+    }
+    if (found.encoding != NULL && strcasecmp(found.encoding, "identity") != 0) {
+        return serve_refuse(problem, 415,
+                            "the Content-Encoding \"%.60s\" is not understood; send the body as it "
+                            "is",
+                            found.encoding);
+    }
+    return read_json_length(&found, &at->head_size, problem);
+}
+
+/* --- time --- */
+
+/* Seconds that a connection may stay in its phase. */
+static double allowed(const serve *server, int phase)
+{
+    return phase == SERVE_IDLE ? server->options->idle_seconds : server->options->request_seconds;
+}
+
+static void check_connection(serve *server, serve_connection *at, uint64_t now)
+{
+    const int phase = atomic_load(&at->phase);
+    const uint64_t since = atomic_load(&at->since);
+    const double seconds = now > since ? (double)(now - since) / 1e9 : 0;
+    if (seconds < allowed(server, phase)) {
+        return;
+    }
+    if (phase != SERVE_WORK) {
+        (void)shutdown(at->socket, SHUT_RDWR);
+        return;
+    }
+    (void)pthread_mutex_lock(&at->lock);
+    if (at->request != NULL && !at->late) {
+        at->late = true;
+        (void)!kiln_request_cancel(at->request);
+    }
+    (void)pthread_mutex_unlock(&at->lock);
+}
+
+static bool wait_a_moment(serve *server)
+{
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += 100000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    (void)pthread_mutex_lock(&server->work_lock);
+    if (!server->ends) {
+        (void)pthread_cond_clockwait(&server->rest, &server->work_lock, CLOCK_MONOTONIC, &until);
+    }
+    const bool goes_on = !server->ends;
+    (void)pthread_mutex_unlock(&server->work_lock);
+    return goes_on;
+}
+
+void *serve_keeper(void *user)
+{
+    serve *server = user;
+    while (wait_a_moment(server)) {
+        const uint64_t now = kiln_clock_now();
+        (void)pthread_mutex_lock(&server->connection_lock);
+        for (serve_connection *at = server->connections; at != NULL; at = at->next) {
+            check_connection(server, at, now);
+        }
+        (void)pthread_mutex_unlock(&server->connection_lock);
+    }
+    return NULL;
+}
+
+/* --- the access log --- */
+
+/* What a client wrote, so that it stays in its place of a line. */
+static void print_quoted(FILE *file, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        const unsigned char c = (unsigned char)*text;
+        if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\') {
+            (void)fprintf(file, "\\x%02x", c);
+        } else {
+            (void)fputc(c, file);
+        }
+    }
+}
+
+void serve_log_line(serve_connection *at)
+{
+    serve *server = at->server;
+    struct timespec now;
+    struct tm parts;
+    char time[40];
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)gmtime_r(&now.tv_sec, &parts);
+    (void)strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%S", &parts);
+    (void)pthread_mutex_lock(&server->log_lock);
+    if (server->log != NULL) {
+        (void)fprintf(server->log, "%s.%03ldZ %s \"%s ", time, now.tv_nsec / 1000000, at->client,
+                      at->method);
+        print_quoted(server->log, at->uri != NULL ? at->uri : "");
+        (void)fprintf(server->log, "\" %d %zu %zu %llu\n", at->code, at->body_size, at->answer_size,
+                      (unsigned long long)(kiln_clock_now() - at->begun) / 1000);
+        (void)fflush(server->log);
+    }
+    (void)pthread_mutex_unlock(&server->log_lock);
+}

@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "serve_data.h"
+#include "serve_parts.h"
+
+bool serve_refuse(serve_problem *problem, int code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    problem->code = code;
+    (void)vsnprintf(problem->sentence, sizeof problem->sentence, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+bool serve_refuse_status(serve_problem *problem, kiln_status status, const char *sentence)
+{
+    int code = 400; /* what was asked for does not fit the model */
+    switch (status) {
+        case KILN_ERROR_QUEUE_FULL:
+        case KILN_ERROR_OUT_OF_MEMORY:
+        case KILN_ERROR_STATE:
+        case KILN_ERROR_CANCELLED: code = 503; break;
+        case KILN_ERROR_TIMEOUT: code = 504; break;
+        case KILN_ERROR_BACKEND:
+        case KILN_ERROR_DEVICE:
+        case KILN_ERROR_IO: code = 500; break;
+        default: break;
+    }
+    return serve_refuse(problem, code, "%s", sentence);
+}
+
+bool serve_models_init(serve_models *models)
+{
+    return pthread_rwlock_init(&models->lock, NULL) == 0 &&
+           pthread_mutex_init(&models->load_lock, NULL) == 0 &&
+           pthread_mutex_init(&models->dying_lock, NULL) == 0;
+}
+
+void serve_models_finish(serve_models *models)
+{
+    serve_models_bury(models);
+    for (serve_model *model = models->first; model != NULL;) {
+        serve_model *next = model->next;
+        for (serve_version *version = model->versions; version != NULL;) {
+            serve_version *older = version->next;
+            if (version->instance != NULL) {
+                serve_instance_release(version->instance);
+            }
+            serve_models_bury(models);
+            free(version->file);
+            free(version);
+            version = older;
+        }
+        free(model->place);
+        free(model);
+        model = next;
+    }
+    (void)pthread_rwlock_destroy(&models->lock);
+    (void)pthread_mutex_destroy(&models->load_lock);
+    (void)pthread_mutex_destroy(&models->dying_lock);
+}
+
+/* --- the list --- */
+
+static serve_model *find_model(serve_models *models, const char *name)
+{
+    for (serve_model *model = models->first; model != NULL; model = model->next) {
+        if (strcmp(model->name, name) == 0) {
+            return model;
+        }
+    }
+    return NULL;
+}
+
+static serve_model *add_model(serve_models *models, const char *name, const char *place)
+{
+    serve_model **end = &models->first;
+    serve_model *model = calloc(1, sizeof *model);
+    if (model == NULL || (model->place = strdup(place)) == NULL) {
+        free(model);
+        return NULL;
+    }
+    (void)snprintf(model->name, sizeof model->name, "%s", name);
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    *end = model;
+    return model;
+}
+
+static bool add_version(serve_model *model, const char *number, const char *file)
+{
+    serve_version *version = model->versions;
+    while (version != NULL && strcmp(version->version, number) != 0) {
+        version = version->next;
+    }
+    if (version == NULL) {
+        version = calloc(1, sizeof *version);
+        if (version == NULL) {
+            return false;
+        }
+        (void)snprintf(version->version, sizeof version->version, "%s", number);
+        (void)snprintf(version->reason, sizeof version->reason, "it was not loaded yet");
+        serve_version **place = &model->versions;
+        while (*place != NULL && atoll((*place)->version) > atoll(number)) {
+            place = &(*place)->next;
+        }
+        version->next = *place;
+        *place = version;
+    }
+    char *copy = strdup(file);
+    if (copy != NULL) {
+        free(version->file);
+        version->file = copy;
+        version->present = true;
+    }
+    return copy != NULL;
+}
+
+bool serve_models_found(struct serve *server, const char *name, const char *place,
+                        const char *version, const char *file)
+{
+    serve_models *models = &server->models;
+    (void)pthread_rwlock_wrlock(&models->lock);
+    serve_model *model = find_model(models, name);
+    const bool mine = model == NULL || strcmp(model->place, place) == 0;
+    model = model == NULL ? add_model(models, name, place) : model;
+    const bool added = mine && model != NULL && add_version(model, version, file);
+    (void)pthread_rwlock_unlock(&models->lock);
+    return added;
+}
+
+bool serve_models_scan(struct serve *server, serve_problem *problem)
+{
+    bool scanned = true;
+    (void)pthread_rwlock_wrlock(&server->models.lock);
+    for (serve_model *model = server->models.first; model != NULL; model = model->next) {
+        for (serve_version *version = model->versions; version != NULL; version = version->next) {
+            version->present = false;
+        }
+    }
+    (void)pthread_rwlock_unlock(&server->models.lock);
+    for (size_t i = 0; i < server->options->place_count; i++) {
+        scanned = serve_repository_walk(server, server->options->places[i], problem) && scanned;
+    }
+    return scanned;
+}
+
+/* --- looking up --- */
+
+static serve_version *choose(const serve_model *model, const char *number)
+{
+    serve_version *version = model != NULL ? model->versions : NULL;
+    while (version != NULL &&
+           (number != NULL ? strcmp(version->version, number) != 0 : version->instance == NULL)) {
+        version = version->next;
+    }
+    return version;
+}
+
+serve_instance *serve_find(struct serve *server, const char *name, const char *number,
+                           serve_problem *problem)
+{
+    serve_models *models = &server->models;
+    (void)pthread_rwlock_rdlock(&models->lock);
+    const serve_model *model = find_model(models, name);
+    const serve_version *version = choose(model, number);
+    serve_instance *instance = version != NULL ? version->instance : NULL;
+    if (instance != NULL) {
+        (void)atomic_fetch_add(&instance->references, 1);
+    } else if (model == NULL) {
+        (void)serve_refuse(problem, 404, "there is no model \"%.200s\"", name);
+    } else if (version == NULL && number != NULL) {
+        (void)serve_refuse(problem, 404, "model \"%.200s\" has no version \"%.40s\"", name, number);
+    } else {
+        version = version != NULL ? version : model->versions;
+        (void)serve_refuse(problem, 503, "model \"%.200s\" is not ready: %.300s", name,
+                           version == NULL                     ? "it has no version"
+                           : version->state == SERVE_LOADING   ? "it is being loaded"
+                           : version->state == SERVE_UNLOADING ? "it is being unloaded"
+                                                               : version->reason);
+    }
+    (void)pthread_rwlock_unlock(&models->lock);
+    return instance;
+}
+
+void serve_instance_release(serve_instance *instance)
+{
+    if (atomic_fetch_sub(&instance->references, 1) != 1) {
+        return;
+    }
+    struct serve *server = instance->server;
+    (void)pthread_mutex_lock(&server->models.dying_lock);
+    instance->next = server->models.dying;
+    server->models.dying = instance;
+    (void)pthread_mutex_unlock(&server->models.dying_lock);
+    serve_work(server, NULL);
+}
+
+static void close_instance(serve_instance *instance)
+{
+    serve_figures_keep(instance);
+    kiln_scheduler_destroy(instance->scheduler);
+    kiln_engine_release(instance->engine);
+    free(instance->inputs);
+    free(instance->outputs);
+    free(instance);
+}
+
+void serve_models_bury(serve_models *models)
+{
+    (void)pthread_mutex_lock(&models->dying_lock);
+    serve_instance *dying = models->dying;
+    models->dying = NULL;
+    (void)pthread_mutex_unlock(&models->dying_lock);
+    while (dying != NULL) {
+        serve_instance *next = dying->next;
+        close_instance(dying);
+        dying = next;
+    }
+}
+
+/* --- opening --- */
+
+static bool open_bindings(const kiln_engine *engine, bool are_inputs, serve_binding **bindings,
+                          size_t *count, serve_problem *problem)
+{
+    const size_t all =
+        are_inputs ? kiln_engine_input_count(engine) : kiln_engine_output_count(engine);
+    *bindings = calloc(all + 1, sizeof **bindings);
+    for (size_t i = 0; *bindings != NULL && i < all; i++) {
+        kiln_binding found = {.struct_size = sizeof found};
+        const kiln_status status = are_inputs ? kiln_engine_input(engine, i, &found)
+                                              : kiln_engine_output(engine, i, &found);
+        if (status != KILN_OK) {
+            return serve_refuse(problem, 500, "%s", kiln_error_message());
+        }
+        if (serve_type_name(found.dtype) == NULL) {
+            return serve_refuse(
+                problem, 400, "%s \"%.200s\" is %s, which the protocol has no word for",
+                are_inputs ? "input" : "output", found.name, kiln_dtype_name(found.dtype));
+        }
+        (*bindings)[i] = (serve_binding){found.name, found.dtype, found.shape};
+        *count = i + 1;
+    }
+    return *bindings != NULL || serve_refuse(problem, 503, "memory is short");
+}
+
+/* What is asked of all models need not be possible with each: what cannot be joined runs alone. */
+static bool open_scheduler(serve_instance *instance, serve_problem *problem)
+{
+    const serve_options *wanted = instance->server->options;
+    kiln_context_options context = KILN_CONTEXT_OPTIONS_INIT;
+    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
+    context.graphs = wanted->graphs;
+    options.context = &context;
+    options.contexts = (int32_t)wanted->contexts;
+    options.max_batch = wanted->max_batch > 1 ? wanted->max_batch : 0;
+    options.batch_axis = wanted->max_batch == 1 ? -1 : 0;
+    options.queue_limit = (size_t)wanted->queue_limit;
+    options.schedule = wanted->delay > 0 ? KILN_SCHEDULE_THROUGHPUT : KILN_SCHEDULE_LATENCY;
+    options.delay_nanoseconds = (uint64_t)(wanted->delay * 1e6);
+    kiln_status status =
+        kiln_scheduler_create(&instance->engine, 1, &options, &instance->scheduler);
+    if (status == KILN_ERROR_UNSUPPORTED && options.max_batch != 0) {
+        serve_say(instance->server, "%s: requests are not joined: %s", instance->name,
+                  kiln_error_message());
+        options.max_batch = 0;
+        options.batch_axis = -1;
+        status = kiln_scheduler_create(&instance->engine, 1, &options, &instance->scheduler);
+    }
+    kiln_scheduler_counters counters = {.struct_size = sizeof counters};
+    if (status != KILN_OK ||
+        kiln_scheduler_get_counters(instance->scheduler, &counters) != KILN_OK) {
+        return serve_refuse_status(problem, status, kiln_error_message());
+    }
+    instance->max_batch = counters.max_batch;
+    return true;
+}
+
+static void describe(serve_instance *instance, const char *file)
+{
+    kiln_backend_info info = {.struct_size = sizeof info};
+    const size_t length = strlen(file);
+    const bool is_onnx = length > 5 && strcmp(file + length - 5, ".onnx") == 0;
+    instance->platform = is_onnx ? "onnxruntime_onnx" : "tensorrt_plan";
+    if (kiln_engine_backend(instance->engine, &info) == KILN_OK) {
+        (void)snprintf(instance->backend, sizeof instance->backend, "%.40s %.30s", info.name,
+                       info.version);
+    }
+}
+
+serve_instance *serve_instance_open(struct serve *server, const char *name,
+                                    const serve_version *version, serve_problem *problem)
+{
+    kiln_build_options build = KILN_BUILD_OPTIONS_INIT;
+    serve_instance *instance = calloc(1, sizeof *instance);
+    if (instance == NULL) {
+        (void)serve_refuse(problem, 503, "memory is short");
+        return NULL;
+    }
+    build = server->options->build != NULL ? *server->options->build : build;
+    instance->server = server;
+    atomic_init(&instance->references, 1);
+    (void)snprintf(instance->name, sizeof instance->name, "%s", name);
+    (void)snprintf(instance->version, sizeof instance->version, "%s", version->version);
+    const kiln_status status = kiln_engine_load(version->file, &build, &instance->engine);
+    if (status != KILN_OK) {
+        (void)serve_refuse_status(problem, status, kiln_error_message());
+    }
+    if (status != KILN_OK ||
+        !open_bindings(instance->engine, true, &instance->inputs, &instance->input_count,
+                       problem) ||
+        !open_bindings(instance->engine, false, &instance->outputs, &instance->output_count,
+                       problem) ||
+        !open_scheduler(instance, problem)) {
+        close_instance(instance);
+        return NULL;
+    }
+    describe(instance, version->file);
+    return instance;
+}
+
+/* --- loading and unloading --- */
+
+/* Puts `instance` in its place, and takes all other versions away. */
+static void install(serve_models *models, serve_model *model, serve_version *version,
+                    serve_instance *instance)
+{
+    (void)pthread_rwlock_wrlock(&models->lock);
+    for (serve_version *other = model->versions; other != NULL; other = other->next) {
+        serve_instance *old = other->instance;
+        other->instance = other == version ? instance : NULL;
+        other->state = other == version && instance != NULL ? SERVE_READY : SERVE_UNAVAILABLE;
+        if (other->state != SERVE_READY) {
+            (void)snprintf(other->reason, sizeof other->reason, "it was unloaded");
+        }
+        if (old != NULL) {
+            serve_instance_release(old);
+        }
+    }
+    (void)pthread_rwlock_unlock(&models->lock);
+}
+
+static serve_model *look_up(struct serve *server, const char *name, serve_problem *problem)
+{
+    (void)pthread_rwlock_rdlock(&server->models.lock);
+    serve_model *model = find_model(&server->models, name);
+    (void)pthread_rwlock_unlock(&server->models.lock);
+    if (model == NULL) {
+        (void)serve_refuse(problem, 404, "there is no model \"%.200s\" in the repository", name);
+    }
+    return model;
+}
+
+static bool load_newest(struct serve *server, serve_model *model, serve_problem *problem)
+{
+    serve_models *models = &server->models;
+    (void)pthread_rwlock_wrlock(&models->lock);
+    serve_version *version = model->versions;
+    while (version != NULL && !version->present) {
+        version = version->next;
+    }
+    if (version != NULL) {
+        version->state = version->instance != NULL ? SERVE_READY : SERVE_LOADING;
+    }
+    (void)pthread_rwlock_unlock(&models->lock);
+    if (version == NULL) {
+        return serve_refuse(problem, 404, "model \"%.200s\" is not in the repository any more",
+                            model->name);
+    }
+    const uint64_t begin = kiln_clock_now();
+    serve_instance *instance = serve_instance_open(server, model->name, version, problem);
+    if (instance != NULL) {
+        instance->counts = &version->counts;
+        serve_say(server, "%s, version %s: ready after %.2f s on %s", model->name, version->version,
+                  (double)(kiln_clock_now() - begin) / 1e9, instance->backend);
+        install(models, model, version, instance);
+        return true;
+    }
+    serve_say(server, "%s, version %s: %s", model->name, version->version, problem->sentence);
+    (void)pthread_rwlock_wrlock(&models->lock);
+    version->state = version->instance != NULL ? SERVE_READY : SERVE_UNAVAILABLE;
+    (void)snprintf(version->reason, sizeof version->reason, "%s", problem->sentence);
+    (void)pthread_rwlock_unlock(&models->lock);
+    return false;
+}
+
+bool serve_model_load(struct serve *server, const char *name, serve_problem *problem)
+{
+    serve_problem other = {.code = 0};
+    (void)pthread_mutex_lock(&server->models.load_lock);
+    (void)serve_models_scan(server, &other);
+    serve_model *model = look_up(server, name, problem);
+    const bool loaded = model != NULL && load_newest(server, model, problem);
+    (void)pthread_mutex_unlock(&server->models.load_lock);
+    return loaded;
+}
+
+bool serve_model_unload(struct serve *server, const char *name, serve_problem *problem)
+{
+    serve_model *model = look_up(server, name, problem);
+    if (model != NULL) {
+        install(&server->models, model, NULL, NULL);
+    }
+    return model != NULL;
+}
+
+bool serve_load_all(struct serve *server, serve_problem *problem)
+{
+    (void)pthread_mutex_lock(&server->models.load_lock);
+    bool loaded = serve_models_scan(server, problem);
+    for (serve_model *model = server->models.first; model != NULL; model = model->next) {
+        serve_problem own = {.code = 0};
+        if (!load_newest(server, model, &own) && loaded) {
+            (void)serve_refuse(problem, own.code, "%.200s: %.380s", model->name, own.sentence);
+            loaded = false;
+        }
+    }
+    if (loaded && server->models.first == NULL) {
+        loaded = serve_refuse(problem, 404,
+                              "no model was found: a folder holds NAME.onnx or NAME.plan, or "
+                              "NAME/1/model.onnx or NAME/1/model.plan");
+    }
+    atomic_store(&server->models.loaded, true);
+    (void)pthread_mutex_unlock(&server->models.load_lock);
+    return loaded;
+}
+
+size_t serve_ready_count(struct serve *server)
+{
+    size_t count = 0;
+    (void)pthread_rwlock_rdlock(&server->models.lock);
+    for (serve_model *model = server->models.first; model != NULL; model = model->next) {
+        count += choose(model, NULL) != NULL;
+    }
+    (void)pthread_rwlock_unlock(&server->models.lock);
+    return count;
+}

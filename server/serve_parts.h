@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the server share.
+ *
+ * Threads: those of libmicrohttpd speak HTTP, and each connection is always served by the same one;
+ * those of the schedulers run models; one loads and unloads models; one keeps limits of time. A
+ * request lives in its connection. While a model works on it the connection is suspended, and the
+ * scheduler's answer resumes it. */
+#ifndef KILN_SERVE_PARTS_H
+#define KILN_SERVE_PARTS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "serve.h"
+#include "serve_json.h"
+#include "serve_mhd.h"
+#include "serve_text.h"
+
+#define SERVE_NAME 256   /* of a model, with its NUL */
+#define SERVE_SEGMENTS 8 /* of a path */
+
+/* Fills `problem`; false, for its caller to return. */
+bool serve_refuse(serve_problem *problem, int code, const char *format, ...) SERVE_PRINTF(3, 4);
+/* The library's own sentence, with the code that fits its status. */
+bool serve_refuse_status(serve_problem *problem, kiln_status status, const char *sentence);
+
+/* --- models (serve_models.c, serve_repository.c) --- */
+
+/* An input or output as the protocol shows it. */
+typedef struct serve_binding {
+    const char *name; /* the engine's */
+    kiln_dtype dtype;
+    kiln_shape shape;
+} serve_binding;
+
+/* Sums of what was measured by the server itself; the scheduler counts the rest. */
+typedef struct serve_counts {
+    atomic_ullong success, failure;
+    atomic_ullong success_ns, failure_ns; /* from the last byte of a request to its answer */
+    atomic_ullong rows;                   /* of requests that were answered */
+    atomic_ullong input_ns, output_ns;    /* reading requests and writing answers */
+    atomic_ullong last;                   /* milliseconds of the epoch */
+    /* of schedulers that are gone */
+    atomic_ullong executions, queue_count, queue_ns, infer_ns;
+} serve_counts;
+
+/* A version of a model that can be run. Whoever looked it up holds a reference. */
+typedef struct serve_instance {
+    atomic_int references;
+    struct serve *server;
+    struct serve_instance *next; /* of those that are to be destroyed */
+    char name[SERVE_NAME];
+    char version[24];
+    kiln_engine *engine;
+    kiln_scheduler *scheduler;
+    serve_binding *inputs, *outputs;
+    size_t input_count, output_count;
+    int64_t max_batch;    /* rows that are joined; 0: requests are not */
+    char backend[80];     /* "onnxruntime 1.23.0" */
+    const char *platform; /* in the words of the protocol's servers */
+    char **labels;        /* of classes; or none */
+    size_t label_count;
+    atomic_ullong run_ns; /* of a request that met no other, lately; 0: unknown */
+    serve_counts *counts; /* the version's, which outlive a reload */
+} serve_instance;
+
+typedef enum serve_state {
+    SERVE_UNAVAILABLE = 0,
+    SERVE_LOADING = 1,
+    SERVE_READY = 2,
+    SERVE_UNLOADING = 3
+} serve_state;
+
+typedef struct serve_version {
+    struct serve_version *next;
+    char version[24];
+    char *file;   /* that is loaded */
+    bool present; /* at the last walk */
+    serve_state state;
+    char reason[SERVE_SENTENCE]; /* why it is UNAVAILABLE */
+    serve_instance *instance;    /* NULL unless it is READY */
+    serve_counts counts;
+} serve_version;
+
+/* Never removed: a model that vanished from the repository stays as UNAVAILABLE. */
+typedef struct serve_model {
+    struct serve_model *next;
+    char name[SERVE_NAME];
+    char *place;             /* file or folder */
+    serve_version *versions; /* the newest first */
+} serve_model;
+
+typedef struct serve_models {
+    pthread_rwlock_t lock; /* of the lists and of what they hold */
+    serve_model *first;
+    atomic_bool loaded;        /* serve_load_all is over */
+    pthread_mutex_t load_lock; /* one is loaded after the other */
+    pthread_mutex_t dying_lock;
+    serve_instance *dying;
+} serve_models;
+
+bool serve_models_init(serve_models *models);
+void serve_models_finish(serve_models *models);
+
+/* Looks at the places again; models and versions that are new are added as UNAVAILABLE. With the
+ * thread that loads alone. */
+bool serve_models_scan(struct serve *server, serve_problem *problem);
+/* Loads the newest version of a model, or what changed of it; the one before is served until then.
+ */
+bool serve_model_load(struct serve *server, const char *name, serve_problem *problem);
+bool serve_model_unload(struct serve *server, const char *name, serve_problem *problem);
+/* A version that is ready, with a reference; version NULL: the newest. NULL and the problem where
+ * there is none. */
+serve_instance *serve_find(struct serve *server, const char *name, const char *version,
+                           serve_problem *problem);
+void serve_instance_release(serve_instance *instance);
+/* Destroys what nobody has any more. */
+void serve_models_bury(serve_models *models);
+serve_instance *serve_instance_open(struct serve *server, const char *name,
+                                    const serve_version *version, serve_problem *problem);
+/* Files found for a model of the repository (serve_repository.c). */
+bool serve_repository_walk(struct serve *server, const char *place, serve_problem *problem);
+/* Adds what was found. */
+bool serve_models_found(struct serve *server, const char *name, const char *place,
+                        const char *version, const char *file);
+
+/* --- a connection and its request (serve_http.c) --- */
+
+typedef enum serve_phase {
+    SERVE_IDLE = 0,   /* no request, or not all of its head */
+    SERVE_BODY = 1,   /* the body is coming */
+    SERVE_WORK = 2,   /* it is being computed */
+    SERVE_ANSWER = 3, /* the answer is being fetched */
+} serve_phase;
+
+struct serve_route;
+
+typedef struct serve_connection {
+    struct serve_connection *next, *previous; /* with the server's connection_lock */
+    struct serve *server;
+    struct MHD_Connection *connection;
+    int socket;
+    atomic_int phase;
+    atomic_ullong since; /* when the phase began */
+    char client[64];
+    /* the request */
+    char *uri; /* as it came, in the arena */
+    char segments[SERVE_SEGMENTS][SERVE_NAME];
+    size_t segment_count;
+    const struct serve_route *route;
+    const char *method;
+    uint64_t begun;
+    uint64_t received; /* all of it */
+    char *block;       /* memory of the body */
+    size_t block_size;
+    char *body; /* in the block */
+    size_t body_size, body_capacity;
+    size_t head_size; /* bytes of JSON before binary tensors; SIZE_MAX: all of it */
+    bool discards;    /* the body is read and thrown away, for the answer is known */
+    bool began;       /* it is among the server's requests under way */
+    serve_problem problem;
+    serve_arena arena;
+    struct serve_infer *infer;
+    /* the answer of another thread */
+    atomic_int progress;  /* serve_progress */
+    pthread_mutex_t lock; /* of `request`, for the one that cancels it */
+    kiln_request *request;
+    bool late; /* it was cancelled for its time */
+    int code;  /* what was answered */
+    size_t answer_size;
+} serve_connection;
+
+typedef enum serve_progress {
+    SERVE_PENDING = 0,
+    SERVE_ANSWERED = 1,
+    SERVE_SUSPENDED = 2,
+} serve_progress;
+
+/* Answers with JSON or other text, which it takes. */
+enum MHD_Result serve_answer_text(serve_connection *at, int code, const char *type,
+                                  serve_text *text);
+/* Answers with at->problem. */
+enum MHD_Result serve_answer_problem(serve_connection *at);
+enum MHD_Result serve_answer_response(serve_connection *at, int code, const char *type,
+                                      size_t head_size, struct MHD_Response *response, size_t size);
+/* The connection sleeps until serve_wake, if that has not been called yet: true then. */
+bool serve_sleep(serve_connection *at);
+void serve_wake(serve_connection *at);
+
+/* --- endpoints (serve_routes.c) --- */
+
+typedef enum serve_result {
+    SERVE_DONE,   /* the answer is queued */
+    SERVE_WAITS,  /* `again` is called once serve_wake was */
+    SERVE_REFUSED /* at->problem says why */
+} serve_result;
+
+typedef struct serve_route {
+    const char *method;
+    const char *path; /* "*" stands for a name */
+    bool open;        /* needs no token */
+    serve_result (*run)(serve_connection *at);
+    serve_result (*again)(serve_connection *at);
+} serve_route;
+
+/* The route of at->segments; NULL and at->problem where there is none. */
+const serve_route *serve_route_find(serve_connection *at);
+
+serve_result serve_infer_run(serve_connection *at);
+serve_result serve_infer_again(serve_connection *at);
+void serve_infer_finish(serve_connection *at);
+serve_result serve_metrics_run(serve_connection *at);
+serve_result serve_page_run(serve_connection *at);
+serve_result serve_statistics_run(serve_connection *at);
+
+/* What a version and its scheduler counted. */
+typedef struct serve_figures {
+    unsigned long long success, failure, success_ns, failure_ns, rows, last;
+    unsigned long long executions, queue_count, queue_ns, input_ns, infer_ns, output_ns, pending;
+    double median_ns, p99_ns; /* of a run */
+} serve_figures;
+
+void serve_figures_read(const serve_version *version, serve_figures *figures);
+/* Keeps what the scheduler of an instance counted, which is about to go. */
+void serve_figures_keep(serve_instance *instance);
+
+/* --- limits (serve_limits.c) --- */
+
+typedef struct serve_tokens {
+    char **items;
+    size_t count;
+} serve_tokens;
+
+bool serve_tokens_read(const char *path, serve_tokens *tokens, serve_problem *problem);
+void serve_tokens_finish(serve_tokens *tokens);
+/* Whether "Bearer TOKEN" has one of them; takes as long whatever it is. */
+bool serve_tokens_have(const serve_tokens *tokens, const char *authorization);
+/* What of the head of a request is refused before its body is read. */
+bool serve_check_head(serve_connection *at, serve_problem *problem, uint64_t *body_size);
+void *serve_keeper(void *user);
+void serve_log_line(serve_connection *at);
+
+/* --- the server --- */
+
+/* What the thread that loads is asked to do. */
+typedef struct serve_job {
+    struct serve_job *next;
+    serve_connection *at;
+    bool unloads;
+    char name[SERVE_NAME];
+} serve_job;
+
+struct serve {
+    const serve_options *options;
+    const serve_mhd *mhd;
+    struct MHD_Daemon *daemon;
+    int socket;
+    char address[128];
+    serve_tokens tokens;
+    char *tls_key, *tls_certificate;
+    FILE *log;
+    pthread_mutex_t log_lock;
+    serve_models models;
+    atomic_bool stopping;
+    atomic_size_t requests; /* under way */
+    atomic_size_t sockets;
+    atomic_ullong body_bytes; /* of all bodies */
+    atomic_ullong refused;    /* requests that came to no model */
+    uint64_t started;
+    pthread_mutex_t connection_lock;
+    serve_connection *connections;
+    pthread_mutex_t work_lock;
+    pthread_cond_t work; /* something for the loader */
+    pthread_cond_t rest; /* the keeper sleeps on it */
+    serve_job *jobs;
+    bool ends;
+    pthread_t loader, keeper;
+    bool has_loader, has_keeper;
+};
+
+/* Hands `at` to the loader, which wakes it; its problem has code 0 if that worked. */
+serve_result serve_control(serve_connection *at, bool unloads);
+/* Lets the thread that loads destroy what is to be destroyed, or do a job, which it takes. */
+void serve_work(serve *server, serve_job *job);
+void serve_say(const serve *server, const char *format, ...) SERVE_PRINTF(2, 3);
+
+#endif

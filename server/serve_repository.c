@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "serve_parts.h"
+
+/* A model is asked for by a name that a walk over the repository found: no path is ever made of
+ * what a client says. What a link leads out of the repository is not looked at. */
+
+static const char *const endings[] = {".onnx", ".plan", ".engine"};
+
+/* The length of a file's name before its ending, 0 where it is no model's. */
+static size_t stem_length(const char *name)
+{
+    const size_t length = strlen(name);
+    for (size_t i = 0; i < SERVE_LENGTH(endings); i++) {
+        const size_t ending = strlen(endings[i]);
+        if (length > ending && strcmp(name + length - ending, endings[i]) == 0) {
+            return length - ending;
+        }
+    }
+    return 0;
+}
+
+static bool is_version(const char *name)
+{
+    const size_t length = strlen(name);
+    return length >= 1 && length <= 18 && name[0] != '0' && strspn(name, "0123456789") == length;
+}
+
+static bool is_name(const char *name)
+{
+    const char *end = name + strlen(name);
+    if (name[0] == '.' || end - name >= SERVE_NAME) {
+        return false;
+    }
+    while (name < end) {
+        const size_t length = serve_utf8_length(name, end);
+        if (length == 0 || (unsigned char)*name < 0x20 || *name == 0x7f) {
+            return false;
+        }
+        name += length;
+    }
+    return true;
+}
+
+typedef struct walk {
+    struct serve *server;
+    const char *root; /* the repository, without links */
+    serve_problem *problem;
+} walk;
+
+/* `folder`/`name` without links where it lies in the repository and is of that kind, else NULL; the
+ * caller's to free. */
+static char *inside(const walk *at, const char *folder, const char *name, mode_t kind)
+{
+    serve_text joined = {.data = NULL};
+    struct stat found;
+    serve_text_printf(&joined, "%s/%s", folder, name);
+    char *real = joined.failed ? NULL : realpath(joined.data, NULL);
+    const size_t root = strlen(at->root);
+    const bool within = real != NULL && strncmp(real, at->root, root) == 0 && real[root] == '/';
+    if (real != NULL && !within) {
+        serve_say(at->server, "%s is left out: it leads out of the repository, to %s", joined.data,
+                  real);
+    }
+    if (!within || stat(real, &found) != 0 || (found.st_mode & S_IFMT) != kind) {
+        free(real);
+        real = NULL;
+    }
+    serve_text_finish(&joined);
+    return real;
+}
+
+/* The model's file in a folder, or NULL. */
+static char *model_file(const walk *at, const char *folder)
+{
+    static const char *const names[] = {"model.plan", "model.onnx", "model.engine"};
+    char *file = NULL;
+    for (size_t i = 0; file == NULL && i < SERVE_LENGTH(names); i++) {
+        file = inside(at, folder, names[i], S_IFREG);
+    }
+    return file;
+}
+
+static bool add(const walk *at, const char *name, const char *place, const char *version,
+                const char *file)
+{
+    return serve_models_found(at->server, name, place, version, file) ||
+           serve_refuse(at->problem, 503,
+                        "\"%.200s\" cannot be added: another model has the name, or "
+                        "memory is short",
+                        name);
+}
+
+/* A folder that holds model.onnx, or folders 1, 2, ... that do: the newest counts. */
+static bool walk_model(const walk *at, const char *name, const char *folder)
+{
+    char newest[24] = "";
+    char *file = model_file(at, folder);
+    DIR *opened = file == NULL ? opendir(folder) : NULL;
+    for (struct dirent *entry = NULL; opened != NULL && (entry = readdir(opened)) != NULL;) {
+        char *version = NULL;
+        if (is_version(entry->d_name) && strtoll(entry->d_name, NULL, 10) > atoll(newest)) {
+            version = inside(at, folder, entry->d_name, S_IFDIR);
+        }
+        char *found = version != NULL ? model_file(at, version) : NULL;
+        free(version);
+        if (found != NULL) {
+            (void)snprintf(newest, sizeof newest, "%.23s", entry->d_name);
+            free(file);
+            file = found;
+        }
+    }
+    if (opened != NULL) {
+        (void)closedir(opened);
+    }
+    const bool added =
+        file == NULL || add(at, name, folder, newest[0] != '\0' ? newest : "1", file);
+    free(file);
+    return added;
+}
+
+/* A model's name by its file or folder; model.onnx of the repository is called as that. */
+static void make_name(const char *folder, const char *entry, char *name)
+{
+    const size_t stem = stem_length(entry);
+    const char *slash = strrchr(folder, '/');
+    const bool takes_folder = stem == 5 && memcmp(entry, "model", 5) == 0 && slash != NULL;
+    (void)snprintf(name, SERVE_NAME, "%.*s",
+                   takes_folder ? SERVE_NAME - 1 : (int)(stem != 0 ? stem : strlen(entry)),
+                   takes_folder ? slash + 1 : entry);
+}
+
+static bool walk_entry(const walk *at, const char *folder, const char *entry)
+{
+    const size_t stem = stem_length(entry);
+    char name[SERVE_NAME];
+    if (!is_name(entry)) {
+        return true;
+    }
+    make_name(folder, entry, name);
+    char *file = stem != 0 ? inside(at, folder, entry, S_IFREG) : NULL;
+    char *model = file == NULL ? inside(at, folder, entry, S_IFDIR) : NULL;
+    const bool walked = (file == NULL || add(at, name, file, "1", file)) &&
+                        (model == NULL || walk_model(at, name, model));
+    free(file);
+    free(model);
+    return walked;
+}
+
+static bool walk_folder(struct serve *server, const char *root, serve_problem *problem)
+{
+    const walk at = {server, root, problem};
+    struct dirent **entries = NULL;
+    const int count = scandir(root, &entries, NULL, alphasort);
+    bool walked = count >= 0 ||
+                  serve_refuse(problem, 503, "%.400s cannot be read: %s", root, strerror(errno));
+    for (int i = 0; i < count; i++) {
+        walked = walk_entry(&at, root, entries[i]->d_name) && walked;
+        free(entries[i]);
+    }
+    free(entries);
+    return walked;
+}
+
+bool serve_repository_walk(struct serve *server, const char *place, serve_problem *problem)
+{
+    struct stat found;
+    char *real = realpath(place, NULL);
+    if (real == NULL || stat(real, &found) != 0) {
+        const int error = errno;
+        free(real);
+        return serve_refuse(problem, 404, "%.400s cannot be opened: %s", place, strerror(error));
+    }
+    bool walked = true;
+    if ((found.st_mode & S_IFMT) == S_IFDIR) {
+        walked = walk_folder(server, real, problem);
+    } else {
+        const char *slash = strrchr(place, '/');
+        const char *file = slash != NULL ? slash + 1 : place;
+        char name[SERVE_NAME];
+        make_name("", file, name);
+        const walk at = {server, real, problem};
+        walked = is_name(name)
+                     ? add(&at, name, place, "1", place)
+                     : serve_refuse(problem, 400, "\"%.200s\" is no name for a model", name);
+    }
+    free(real);
+    return walked;
+}

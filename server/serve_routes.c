@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "serve_data.h"
+#include "serve_parts.h"
+
+static serve_result json(serve_connection *at, int code, serve_text *text)
+{
+    (void)serve_answer_text(at, code, "application/json", text);
+    return SERVE_DONE;
+}
+
+static serve_result refused(serve_connection *at)
+{
+    (void)at;
+    return SERVE_REFUSED;
+}
+
+/* --- the server --- */
+
+static serve_result show_server(serve_connection *at)
+{
+    serve_text text = {.data = NULL};
+    serve_text_string(&text, "{\"name\":\"kiln\",\"version\":");
+    serve_text_json(&text, kiln_version_string());
+    serve_text_string(&text,
+                      ",\"extensions\":[\"binary_tensor_data\",\"classification\","
+                      "\"model_configuration\",\"model_repository\","
+                      "\"model_repository(unload_dependents)\",\"statistics\"]}");
+    return json(at, 200, &text);
+}
+
+static serve_result show_flag(serve_connection *at, const char *name, bool value)
+{
+    serve_text text = {.data = NULL};
+    serve_text_printf(&text, "{\"%s\":%s}", name, value ? "true" : "false");
+    return json(at, value ? 200 : 503, &text);
+}
+
+static serve_result show_live(serve_connection *at)
+{
+    return show_flag(at, "live", true);
+}
+
+static serve_result show_ready(serve_connection *at)
+{
+    return show_flag(
+        at, "ready",
+        atomic_load(&at->server->models.loaded) && !atomic_load(&at->server->stopping));
+}
+
+/* --- a model --- */
+
+static serve_instance *find(serve_connection *at)
+{
+    const bool has_version = at->segment_count > 4 && strcmp(at->segments[3], "versions") == 0;
+    return serve_find(at->server, at->segments[2], has_version ? at->segments[4] : NULL,
+                      &at->problem);
+}
+
+static serve_result show_model_ready(serve_connection *at)
+{
+    serve_instance *model = find(at);
+    serve_text text = {.data = NULL};
+    if (model == NULL) {
+        return refused(at);
+    }
+    serve_text_string(&text, "{\"name\":");
+    serve_text_json(&text, model->name);
+    serve_text_string(&text, ",\"ready\":true}");
+    serve_instance_release(model);
+    return json(at, 200, &text);
+}
+
+static void put_dims(serve_text *text, const kiln_shape *shape)
+{
+    serve_text_string(text, "[");
+    for (int32_t d = 0; d < (shape->rank < 0 ? 1 : shape->rank); d++) {
+        serve_text_string(text, d > 0 ? "," : "");
+        serve_text_integer(text, shape->rank < 0 || shape->dims[d] < 0 ? -1 : shape->dims[d]);
+    }
+    serve_text_string(text, "]");
+}
+
+static void put_bindings(serve_text *text, const char *key, const serve_binding *bindings,
+                         size_t count, bool configuration)
+{
+    serve_text_printf(text, ",\"%s\":[", key);
+    for (size_t i = 0; i < count; i++) {
+        serve_text_printf(text, "%s{\"name\":", i > 0 ? "," : "");
+        serve_text_json(text, bindings[i].name);
+        serve_text_printf(text, ",\"%s\":\"%s\",\"%s\":", configuration ? "data_type" : "datatype",
+                          configuration ? serve_config_type(bindings[i].dtype)
+                                        : serve_type_name(bindings[i].dtype),
+                          configuration ? "dims" : "shape");
+        put_dims(text, &bindings[i].shape);
+        serve_text_string(text, "}");
+    }
+    serve_text_string(text, "]");
+}
+
+static serve_result show_model(serve_connection *at)
+{
+    serve_instance *model = find(at);
+    serve_text text = {.data = NULL};
+    if (model == NULL) {
+        return refused(at);
+    }
+    serve_text_string(&text, "{\"name\":");
+    serve_text_json(&text, model->name);
+    serve_text_printf(&text, ",\"versions\":[\"%s\"],\"platform\":\"%s\"", model->version,
+                      model->platform);
+    put_bindings(&text, "inputs", model->inputs, model->input_count, false);
+    put_bindings(&text, "outputs", model->outputs, model->output_count, false);
+    serve_text_string(&text, "}");
+    serve_instance_release(model);
+    return json(at, 200, &text);
+}
+
+/* max_batch_size is 0: the dimensions are the model's own, that of the rows among them. */
+static serve_result show_configuration(serve_connection *at)
+{
+    serve_instance *model = find(at);
+    serve_text text = {.data = NULL};
+    if (model == NULL) {
+        return refused(at);
+    }
+    serve_text_string(&text, "{\"name\":");
+    serve_text_json(&text, model->name);
+    serve_text_printf(&text,
+                      ",\"platform\":\"%s\",\"backend\":\"%.*s\",\"max_batch_size\":0,"
+                      "\"version_policy\":{\"latest\":{\"num_versions\":1}}",
+                      model->platform, (int)strcspn(model->platform, "_"), model->platform);
+    put_bindings(&text, "input", model->inputs, model->input_count, true);
+    put_bindings(&text, "output", model->outputs, model->output_count, true);
+    serve_text_string(&text, "}");
+    serve_instance_release(model);
+    return json(at, 200, &text);
+}
+
+/* --- the repository --- */
+
+static serve_result show_index(serve_connection *at)
+{
+    static const char *const states[] = {"UNAVAILABLE", "LOADING", "READY", "UNLOADING"};
+    serve_models *models = &at->server->models;
+    serve_text text = {.data = NULL};
+    serve_json body;
+    serve_slice key;
+    bool ready_alone = false;
+    serve_json_init(&body, at->body, at->body_size);
+    if (at->body_size != 0 && serve_json_enter(&body, '{')) {
+        while (serve_json_member(&body, &key) &&
+               (serve_json_is(&key, "ready") ? serve_json_bool(&body, &ready_alone)
+                                             : serve_json_skip(&body, &(serve_slice){NULL, 0}))) {
+        }
+    }
+    if (body.reason != NULL) {
+        (void)serve_refuse(&at->problem, 400, "the request's JSON: %s", body.reason);
+        return SERVE_REFUSED;
+    }
+    const char *comma = "";
+    serve_text_string(&text, "[");
+    (void)pthread_rwlock_rdlock(&models->lock);
+    for (const serve_model *model = models->first; model != NULL; model = model->next) {
+        for (const serve_version *version = model->versions; version != NULL;
+             version = version->next) {
+            const bool ready = version->state == SERVE_READY;
+            if (!ready && ready_alone) {
+                continue;
+            }
+            serve_text_printf(&text, "%s{\"name\":", comma);
+            serve_text_json(&text, model->name);
+            serve_text_printf(&text,
+                              ",\"version\":\"%s\",\"state\":\"%s\",\"reason\":", version->version,
+                              states[version->state]);
+            serve_text_json(&text, ready ? "" : version->reason);
+            serve_text_string(&text, "}");
+            comma = ",";
+        }
+    }
+    (void)pthread_rwlock_unlock(&models->lock);
+    serve_text_string(&text, "]");
+    return json(at, 200, &text);
+}
+
+/* A body may be absent, or an object whose "parameters" ask for nothing that is not offered. */
+static bool check_control(serve_connection *at)
+{
+    serve_json body;
+    serve_slice key;
+    serve_slice value = {NULL, 0};
+    serve_json_init(&body, at->body, at->body_size);
+    if (at->body_size == 0) {
+        return true;
+    }
+    bool plain = serve_json_enter(&body, '{');
+    while (plain && serve_json_member(&body, &key)) {
+        if (!serve_json_is(&key, "parameters")) {
+            plain = serve_json_skip(&body, &value);
+            continue;
+        }
+        plain = serve_json_enter(&body, '{');
+        while (plain && serve_json_member(&body, &key)) {
+            if (!serve_json_is(&key, "unload_dependents")) {
+                return serve_refuse(&at->problem, 400,
+                                    "a model is loaded as it lies in the repository: the parameter "
+                                    "\"%.*s\" is not offered",
+                                    (int)(key.size < 60 ? key.size : 60), key.at);
+            }
+            plain = serve_json_skip(&body, &value);
+        }
+        body.fresh = false;
+    }
+    return (serve_json_end(&body) && plain) ||
+           serve_refuse(&at->problem, 400, "the request's JSON: %s",
+                        body.reason != NULL ? body.reason : "it is broken");
+}
+
+static serve_result control(serve_connection *at, bool unloads)
+{
+    if (at->server->options->no_control) {
+        (void)serve_refuse(&at->problem, 403,
+                           "this server loads and unloads no models on request (--no-control)");
+        return SERVE_REFUSED;
+    }
+    return check_control(at) ? serve_control(at, unloads) : SERVE_REFUSED;
+}
+
+static serve_result load(serve_connection *at)
+{
+    return control(at, false);
+}
+
+static serve_result unload(serve_connection *at)
+{
+    return control(at, true);
+}
+
+static serve_result show_control(serve_connection *at)
+{
+    serve_text text = {.data = NULL};
+    if (at->problem.code != 0) {
+        return SERVE_REFUSED;
+    }
+    serve_text_string(&text, "{}");
+    return json(at, 200, &text);
+}
+
+/* --- paths --- */
+
+#define MODEL_ROUTES(path, ...)                           \
+    {"GET", "v2/models/*" path, __VA_ARGS__},             \
+    {                                                     \
+        "GET", "v2/models/*/versions/*" path, __VA_ARGS__ \
+    }
+
+static const serve_route routes[] = {
+    {"GET", "", false, serve_page_run, NULL},
+    {"GET", "metrics", false, serve_metrics_run, NULL},
+    {"GET", "v2", false, show_server, NULL},
+    {"GET", "v2/health/live", true, show_live, NULL},
+    {"GET", "v2/health/ready", true, show_ready, NULL},
+    {"GET", "v2/models/stats", false, serve_statistics_run, NULL},
+    {"POST", "v2/models/*/infer", false, serve_infer_run, serve_infer_again},
+    {"POST", "v2/models/*/versions/*/infer", false, serve_infer_run, serve_infer_again},
+    MODEL_ROUTES("", false, show_model, NULL),
+    MODEL_ROUTES("/ready", false, show_model_ready, NULL),
+    MODEL_ROUTES("/config", false, show_configuration, NULL),
+    MODEL_ROUTES("/stats", false, serve_statistics_run, NULL),
+    {"POST", "v2/repository/index", false, show_index, NULL},
+    {"POST", "v2/repository/models/*/load", false, load, show_control},
+    {"POST", "v2/repository/models/*/unload", false, unload, show_control},
+};
+
+static int hex(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+/* One segment without its escapes. False for a broken one, a NUL, and what is too long. */
+static bool decode(const char *at, size_t length, char *segment)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < length; i++) {
+        char c = at[i];
+        if (c == '%') {
+            const bool whole = length - i > 2;
+            const int high = whole ? hex(at[i + 1]) : -1;
+            const int low = whole ? hex(at[i + 2]) : -1;
+            if (high < 0 || low < 0 || high + low == 0) {
+                return false;
+            }
+            c = (char)(high * 16 + low);
+            i += 2;
+        }
+        if (used + 1 >= SERVE_NAME) {
+            return false;
+        }
+        segment[used++] = c;
+    }
+    segment[used] = '\0';
+    return true;
+}
+
+static bool divide(serve_connection *at)
+{
+    const char *path = at->uri;
+    at->segment_count = 0;
+    if (path[0] != '/') {
+        return serve_refuse(&at->problem, 400, "the path does not begin with /");
+    }
+    while (*path == '/') {
+        const size_t length = strcspn(path + 1, "/");
+        if (length == 0 && path[1] == '\0') {
+            break; /* a slash at the end */
+        }
+        if (at->segment_count == SERVE_SEGMENTS ||
+            !decode(path + 1, length, at->segments[at->segment_count])) {
+            return serve_refuse(&at->problem, 400, "the path cannot be read");
+        }
+        at->segment_count++;
+        path += 1 + length;
+    }
+    return true;
+}
+
+static bool fits(const serve_route *route, const serve_connection *at)
+{
+    const char *pattern = route->path;
+    size_t count = 0;
+    while (*pattern != '\0') {
+        const size_t length = strcspn(pattern, "/");
+        const char *segment = count < at->segment_count ? at->segments[count] : NULL;
+        const bool any = length == 1 && *pattern == '*';
+        if (segment == NULL ||
+            (any ? segment[0] == '\0'
+                 : strlen(segment) != length || memcmp(segment, pattern, length) != 0)) {
+            return false;
+        }
+        count++;
+        pattern += length + (pattern[length] == '/' ? 1 : 0);
+    }
+    return count == at->segment_count;
+}
+
+const serve_route *serve_route_find(serve_connection *at)
+{
+    const char *method = strcmp(at->method, "HEAD") == 0 ? "GET" : at->method;
+    const char *allowed = NULL;
+    if (!divide(at)) {
+        return NULL;
+    }
+    for (size_t i = 0; i < SERVE_LENGTH(routes); i++) {
+        if (!fits(&routes[i], at)) {
+            continue;
+        }
+        if (strcmp(routes[i].method, method) == 0) {
+            return &routes[i];
+        }
+        allowed = allowed != NULL ? allowed : routes[i].method;
+    }
+    (void)(allowed != NULL ? serve_refuse(&at->problem, 405, "this path takes %s", allowed)
+                           : serve_refuse(&at->problem, 404, "there is nothing at this path"));
+    return NULL;
+}
