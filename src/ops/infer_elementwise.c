@@ -98,6 +98,9 @@ static void rule_swiglu(kln_rule *rule)
     }
 }
 
+static const kln_operator quick_gelu = {
+    "com.microsoft", "QuickGelu", 1, 1, 1, 1, 1, "X:T", "Y:T", "alpha:f", "T=fhdg", false};
+
 const kln_op_rule kln_rules_elementwise[] = {
     OP("Abs", kln_rule_same, .fold = kln_fold_unary),
     OP("Acos", kln_rule_same),
@@ -176,4 +179,5 @@ const kln_op_rule kln_rules_elementwise[] = {
     OP("Xor", rule_binary, .fold = kln_fold_compare),
     OP_OF("ai.onnx.ml", "Binarizer", kln_rule_same),
     OP_OF("ai.onnx.ml", "Imputer", kln_rule_same),
+    OP_OF("com.microsoft", "QuickGelu", kln_rule_same, .schema = &quick_gelu),
     OP_END};

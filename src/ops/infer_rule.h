@@ -229,7 +229,7 @@ void kln_walk_graph(kln_infer_state *state, kln_graph_walk *walk, const kln_valu
 kln_graph_walk *kln_walk_create(kln_infer_state *state, const kln_onnx_graph *graph,
                                 kln_graph_inference *parent, const kln_scope *scope);
 
-/* The rule and fold of an operator of ai.onnx and its siblings. */
+/* infer_table.c: what the families' rows say of an operator. */
 void kln_rule_lookup(const char *domain, const char *name, kln_resolved *resolved);
 
 /* infer_forms.c: whether the inputs' shapes look as the form says; a fault where they do not. */

@@ -46,7 +46,9 @@ const kln_operator *kln_operator_find(const char *domain, const char *name, int6
 {
     domain = plain_domain(domain);
     const size_t place = upper_bound(domain, name, opset);
-    return place > 0 && compare(domain, name, &rows[place - 1]) == 0 ? &rows[place - 1] : NULL;
+    return place > 0 && compare(domain, name, &rows[place - 1]) == 0
+               ? &rows[place - 1]
+               : kln_rule_schema(domain, name, opset);
 }
 
 bool kln_operator_known(const char *domain, const char *name)

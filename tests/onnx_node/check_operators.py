@@ -1,47 +1,48 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The table of operators in docs/reference.md is the reference backend's own.
+"""What docs/reference.md says is missing is what the reference backend lacks.
 
     check_operators.py NODE_TEST PAGE            says whether it is
     check_operators.py NODE_TEST PAGE --update   writes it
-"""
+
+ONNX's operators are those of src/ops/op_rows_*.inc."""
+import pathlib
+import re
 import subprocess
 import sys
+import textwrap
 
 BEGIN, END = "<!-- operators: tests/onnx_node/check_operators.py -->", "<!-- end -->"
+OPS = pathlib.Path(__file__).resolve().parents[2] / "src/ops"
 
 
-def table(program):
+def missing(program):
     out = subprocess.run([program, "operators"], capture_output=True, text=True, check=True)
-    entries = sorted((line.split() for line in out.stdout.splitlines()),
-                     key=lambda entry: entry[0].lower())
-    rows = [f"{len(entries)} operators, each with the oldest version that is known",
-            "(Constant nodes become constants when a network is built):", ""]
-    line = ""
-    for name, since in entries:
-        entry = f"{name} {since}, "
-        if len(line) + len(entry) > 98:
-            rows.append(line.rstrip())
-            line = ""
-        line += entry
-    rows.append(line.rstrip(", ") + ".")
-    return "\n".join(rows)
+    kernels = {name: int(since) for name, since in map(str.split, out.stdout.splitlines())}
+    versions = {}
+    for file in sorted(OPS.glob("op_rows_*.inc")):
+        for row in re.finditer(r'\{"", "(\w+)", (\d+),.*?(true|false)\}', file.read_text(), re.S):
+            versions.setdefault(row[1], []).append((int(row[2]), row[3] == "true"))
+    del versions["Constant"]  # becomes a constant when a network is built
+    absent = [name for name, rows in versions.items() if name not in kernels and not rows[-1][1]]
+    late = [f"{name} {kernels[name]}" for name, rows in versions.items()
+            if kernels.get(name, 0) > rows[0][0]]
+    text = (f"Not there, of {len(versions)}: {', '.join(absent)}. From the version on that "
+            f"is named, and not before: {', '.join(late)}.")
+    return "\n".join(textwrap.wrap(text, 110))
 
 
 def main():
-    program, path = sys.argv[1], sys.argv[2]
-    with open(path, encoding="utf-8") as file:
-        page = file.read()
+    program, path = sys.argv[1], pathlib.Path(sys.argv[2])
+    page = path.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN, 1)
-    wanted = before + BEGIN + "\n" + table(program) + "\n" + END + rest.split(END, 1)[1]
-    if page == wanted:
-        return 0
-    if "--update" in sys.argv:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(wanted)
-        return 0
-    print(f"{path} differs from the kernel table (check_operators.py {program} {path} --update)")
-    return 1
+    wanted = f"{before}{BEGIN}\n{missing(program)}\n{END}{rest.split(END, 1)[1]}"
+    if page != wanted and "--update" in sys.argv:
+        path.write_text(wanted, encoding="utf-8")
+    elif page != wanted:
+        print(f"{path} differs from the kernels (check_operators.py {program} {path} --update)")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

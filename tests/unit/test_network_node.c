@@ -247,6 +247,57 @@ TEST(operators_of_others)
     assert_int_equal(kln_onnx_opset_version(model, "third"), 1);
 }
 
+/* One that is not ONNX's, but whose schema its rule brings: known like ONNX's own, the others of
+ * its domain are not. */
+TEST(another_domain_has_a_schema)
+{
+    owned_network network = make(0);
+    kiln_tensor_id y[2], z;
+    kiln_attribute alpha = KILN_ATTRIBUTE_INIT;
+    alpha.name = "alpha";
+    alpha.kind = KILN_ATTRIBUTE_FLOAT;
+    alpha.f = -0.5F;
+    const char *const ours = "com.microsoft";
+    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(3, 50));
+    const kiln_tensor_id n = input(network, "n", KILN_DTYPE_INT32, KILN_SHAPE(3));
+    assert_ok(kiln_network_add_node(network, "g", ours, 0, "QuickGelu", &x, 1, NULL, 0, &y[0], 1));
+    assert_ok(
+        kiln_network_add_node(network, "h", ours, 0, "QuickGelu", &x, 1, &alpha, 1, &y[1], 1));
+    assert_type(network, y[1], F, KILN_SHAPE(3, 50));
+    assert_fails(KILN_ERROR_DTYPE,
+                 kiln_network_add_node(network, "i", ours, 0, "QuickGelu", &n, 1, NULL, 0, &z, 1),
+                 "int32");
+    alpha.name = "beta";
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT,
+                 kiln_network_add_node(network, "i", ours, 0, "QuickGelu", &x, 1, &alpha, 1, &z, 1),
+                 "beta");
+    assert_ok(kiln_network_add_node(network, "o", ours, 0, "SkipSomething", &x, 1, NULL, 0, &z, 1));
+    assert_type(network, z, KILN_DTYPE_UNDEFINED, (kiln_shape){.rank = -1});
+}
+
+TEST(quick_gelu_is_onnxruntimes)
+{
+    owned_network network = make(0);
+    const kiln_tensor_id x = input(network, "x", F, KILN_SHAPE(3, 50));
+    kiln_attribute alpha = KILN_ATTRIBUTE_INIT;
+    alpha.name = "alpha";
+    alpha.kind = KILN_ATTRIBUTE_FLOAT;
+    alpha.f = -0.5F;
+    for (size_t count = 0; count < 2; count++) {
+        kiln_tensor_id y = NONE;
+        assert_ok(kiln_network_add_node(network, NULL, "com.microsoft", 0, "QuickGelu", &x, 1,
+                                        &alpha, count, &y, 1));
+        assert_ok(kiln_network_mark_output(network, y));
+    }
+    const kiln_build_options found = backend_options("reference");
+    const kiln_build_options expected = backend_options("onnxruntime");
+    kiln_comparison *comparison = NULL;
+    assert_ok(kiln_compare(network, &found, &expected, NULL, &comparison));
+    assert_true(kiln_comparison_passes(comparison));
+    assert_int_equal(kiln_comparison_count(comparison), 2);
+    kiln_comparison_destroy(comparison);
+}
+
 /* What is known as a network grows is what is inferred of it at once, whatever failed on the way.
  */
 TEST(growing_comes_to_the_same)

@@ -133,10 +133,11 @@ typedef enum ref_window { REF_WINDOW_HANN, REF_WINDOW_HAMMING, REF_WINDOW_BLACKM
 /* Rows of an operator: its name, the oldest version that the kernel knows, the kernel
  * ref_op_<name>, and the variant of it. Each ref_<family>.c ends with those it has (ref_table.c).
  */
-#define REF_OP(name, since, function, variant)            \
-    {                                                     \
-        (name), "", (since), ref_op_##function, (variant) \
+#define REF_OP_OF(domain, name, since, function, variant)       \
+    {                                                           \
+        (name), (domain), (since), ref_op_##function, (variant) \
     }
+#define REF_OP(name, since, function, variant) REF_OP_OF("", name, since, function, variant)
 #define REF_KERNELS_END      \
     {                        \
         NULL, "", 0, NULL, 0 \

@@ -43,6 +43,7 @@ REF_UNARY_LIST(DEFINE_UNARY)
 DEFINE_UNARY(Gelu, 20, 0.5 * x * (1.0 + erf(x * 0.70710678118654752440)))
 DEFINE_UNARY(GeluTanh, 20,
              0.5 * x * (1.0 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x))))
+DEFINE_UNARY(QuickGelu, 1, (x * ref_sigmoid(a * x)))
 DEFINE_UNARY(Shrink, 9, x<-a ? x + b : x> a ? x - b : 0.0)
 
 typedef void (*chunk_function)(const parameters *p, int64_t n, const double *v, double *to);
@@ -117,6 +118,12 @@ static kiln_status ref_op_gelu(ref_call *call)
     const parameters p = {0};
     const bool approximate = strcmp(ref_attribute_string(call, "approximate", "none"), "tanh") == 0;
     return apply(call, approximate ? chunk_GeluTanh : chunk_Gelu, &p);
+}
+
+static kiln_status ref_op_quick_gelu(ref_call *call)
+{
+    const parameters p = {.a = ref_attribute_float(call, "alpha", (double)1.702F)};
+    return apply(call, chunk_QuickGelu, &p);
 }
 
 static kiln_status ref_op_swiglu(ref_call *call)
@@ -341,6 +348,7 @@ const ref_kernel ref_kernels_unary[] = {
     REF_NUMERIC_LIST(NUMERIC_ENTRY)
     REF_OP("SwiGLU", 28, swiglu, 0),
     REF_OP("Gelu", 20, gelu, 0),
+    REF_OP_OF("com.microsoft", "QuickGelu", 1, quick_gelu, 0),
     REF_OP("Shrink", 9, shrink, 0),
     REF_OP("Clip", 1, clip, 0),
     REF_OP("Not", 1, not, 0),
