@@ -14,7 +14,7 @@
 typedef struct kln_op_rule {
     const char *domain, *name;
     const kln_operator *schema; /* of an operator that is not ONNX's own; of those NULL */
-    kln_rule_function rule; /* what it does to types and shapes */
+    kln_rule_function rule;     /* what it does to types and shapes */
     kln_rule_function fold; /* to contents that are known; NULL: they are not followed through it */
     /* What the shapes of its inputs must look like, where the rule does not see to it: the first
      * version that this holds for, then one word for each input:

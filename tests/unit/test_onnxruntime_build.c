@@ -20,6 +20,7 @@ TEST(every_option_builds_the_same_network)
             other.optimization = (kiln_optimization)optimization;
             other.threads = threads;
             other.parallel_nodes = threads;
+            other.spinning = (kiln_switch)threads;
             kiln_engine *engine = built_bytes(small_unary("Neg", SMALL_FLOAT, "n"), &other);
             owned_context context = context_on(engine);
             kiln_engine_release(engine);

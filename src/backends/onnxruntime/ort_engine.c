@@ -33,6 +33,14 @@ static kiln_status set_options(const ort_runtime *runtime, const kiln_build_opti
             runtime, api->AddSessionConfigEntry(session_options, "session.disable_prepacking", "1"),
             "share_weights"));
     }
+    if (options->spinning == KILN_SWITCH_OFF) {
+        static const char *const pools[] = {"session.intra_op.allow_spinning",
+                                            "session.inter_op.allow_spinning"};
+        for (size_t i = 0; i < KLN_ARRAY_LENGTH(pools); i++) {
+            KLN_RETURN_IF_ERROR(ort_check(
+                runtime, api->AddSessionConfigEntry(session_options, pools[i], "0"), "spinning"));
+        }
+    }
     /* Messages that nobody wants must not be made: the level is decided here, because ONNX Runtime
      * formats each before it asks the sink. */
     const int level = kln_log_wants(KILN_LOG_DEBUG) ? ORT_LEVEL_VERBOSE : ORT_LEVEL_WARNING;

@@ -1,2 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
-kiln run --help
+# Options of the table, which stand between these two lines, are not told again here.
+kiln run --help | sed '/^Engine:/,/--graph POLICY/{//!d;}'
