@@ -152,8 +152,6 @@ typedef struct kiln_build_options {
     type *name;                                        \
     size_t count;
 #include <kiln/build_options.inc>
-#undef KILN_OPTION
-#undef KILN_OPTION_LIST
 } kiln_build_options;
 
 #define KILN_BUILD_OPTIONS(...) \

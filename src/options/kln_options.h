@@ -9,10 +9,8 @@
 
 /* Which options a backend takes (kiln_backend.options). */
 typedef enum kln_option_group {
-    KLN_OPTIONS_ANY = 1, /* every backend does */
-    KLN_OPTIONS_ONNXRUNTIME = 2,
-    KLN_OPTIONS_CUDA = 4, /* ONNX Runtime's CUDA provider */
-    KLN_OPTIONS_TENSORRT = 8
+#define KILN_OPTION_GROUP(name, bits, title) KLN_OPTIONS_##name = (bits),
+#include <kiln/build_options.inc>
 } kln_option_group;
 
 /* One row. */

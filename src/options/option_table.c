@@ -21,21 +21,10 @@
     CLI(short_flag, long_flag, value_word), .trtexec = (there)
 #define NO_CLI .flag = NULL
 
-/* What a row calls who takes an option, and what may be done with it. */
-enum {
-    ANY = KLN_OPTIONS_ANY,
-    ONNXRUNTIME = KLN_OPTIONS_ONNXRUNTIME,
-    CUDA = KLN_OPTIONS_CUDA,
-    TENSORRT = KLN_OPTIONS_TENSORRT
-};
 enum { BUILDS = 0, LOADS = 1, SAVED = 2, APART = 4 };
 
-#define GROUP(groups)                                    \
-    ((groups) == ANY           ? "all backends"          \
-     : (groups) == ONNXRUNTIME ? "ONNX Runtime"          \
-     : (groups) == CUDA        ? "ONNX Runtime on a GPU" \
-     : (groups) == TENSORRT    ? "TensorRT"              \
-                               : "ONNX Runtime on a GPU, TensorRT")
+#define KILN_OPTION_GROUP(name, bits, title) static const char title_##name[] = title;
+#include <kiln/build_options.inc>
 
 /* Of a member that is a pointer, the size of the pointer is meant. */
 #define SIZE(name) sizeof(((const kiln_build_options *)0)->name) /* NOLINT(bugprone-sizeof-*) */
@@ -45,12 +34,12 @@ enum { BUILDS = 0, LOADS = 1, SAVED = 2, APART = 4 };
     {{.struct_size = sizeof(kiln_build_option),                    \
       .name = #member,                                             \
       .kind = KILN_OPTION_##option_kind,                           \
-      .group = GROUP(taken_by),                                    \
+      .group = title_##taken_by,                                   \
       .loads = ((use)&LOADS) != 0,                                 \
       .saved = ((use)&SAVED) != 0,                                 \
       .help = (about),                                             \
       __VA_ARGS__},                                                \
-     (taken_by),                                                   \
+     KLN_OPTIONS_##taken_by,                                       \
      offsetof(kiln_build_options, member),                         \
      SIZE(member),                                                 \
      (count),                                                      \

@@ -265,9 +265,9 @@ typedef struct kiln_backend {
     /* Optional: the type that a binding of this type has in its engines. NULL: the same. */
     kiln_dtype (*bound_as)(kiln_dtype dtype);
 
-    /* The groups of build options that it takes, or refuses each itself, as bits: 2 ONNX Runtime's,
-     * 4 those of its CUDA provider, 8 TensorRT's. What all take needs no bit; others Kiln refuses
-     * by name for it. */
+    /* The groups of build options that it takes, or refuses each itself, as the bits that
+     * <kiln/build_options.inc> gives them. What all take needs no bit; others Kiln refuses by name
+     * for it. */
     unsigned options;
 
     bool takes_library;    /* options may name its library; else one that is named is refused */
