@@ -128,18 +128,21 @@ static bool is_from_conv(const quantize_pass *pass, const quantize_value *value)
     return false;
 }
 
+static bool is_average(const kln_onnx_node *node)
+{
+    return kln_graph_edit_is(node, "GlobalAveragePool") || kln_graph_edit_is(node, "AveragePool");
+}
+
 /* The branch beside a convolution is quantized, so that the sum is its kernel's; the input of an
  * averaging pool is, so that the convolution before it gives eight bits. */
 static void choose_beside(quantize_pass *pass, size_t index)
 {
     const kln_onnx_node *node = &pass->graph->nodes[index];
     quantize_node *chosen = &pass->nodes[index];
-    const bool averages =
-        kln_graph_edit_is(node, "GlobalAveragePool") || kln_graph_edit_is(node, "AveragePool");
     if (is_kept(pass, node) || node->input_count == 0) {
         return;
     }
-    if (averages && is_from_conv(pass, quantize_find(pass, node->inputs[0]))) {
+    if (is_average(node) && is_from_conv(pass, quantize_find(pass, node->inputs[0]))) {
         chosen->input = 0;
     } else if ((kln_graph_edit_is(node, "Add") || kln_graph_edit_is(node, "Sum")) &&
                node->input_count == 2) {
@@ -163,6 +166,39 @@ static void choose_beside(quantize_pass *pass, size_t index)
     }
 }
 
+static bool is_move(const kln_onnx_node *node)
+{
+    return kln_graph_edit_is(node, "Flatten") || kln_graph_edit_is(node, "Reshape") ||
+           kln_graph_edit_is(node, "Squeeze") || kln_graph_edit_is(node, "Unsqueeze") ||
+           kln_graph_edit_is(node, "Transpose");
+}
+
+/* What a quantized pool gives is quantized where it leaves it, and not only behind what moves it on
+ * its way to the quantized node `index`: else the pool, and what it reads, is computed in
+ * float32. */
+static void choose_on_the_way(quantize_pass *pass, size_t index)
+{
+    const quantize_node *chosen = &pass->nodes[index];
+    const quantize_value *value =
+        quantize_find(pass, pass->graph->nodes[index].inputs[chosen->input]);
+    for (int steps = 0; steps < 4 && value != NULL && value->readers == 1; steps++) {
+        const uint32_t mover = value->producer;
+        if (mover == KLN_NO_NODE || !is_move(&pass->graph->nodes[mover]) ||
+            is_kept(pass, &pass->graph->nodes[mover])) {
+            return;
+        }
+        value = quantize_find(pass, pass->graph->nodes[mover].inputs[0]);
+        if (value != NULL && value->producer != KLN_NO_NODE && value->reach > 0 &&
+            is_average(&pass->graph->nodes[value->producer]) &&
+            pass->nodes[value->producer].is_quantized) {
+            pass->nodes[mover].is_quantized = true;
+            pass->nodes[mover].input = 0;
+            pass->nodes[mover].reason = KILN_PRECISION_CONVERTED;
+            return;
+        }
+    }
+}
+
 void quantize_choose(quantize_pass *pass)
 {
     for (size_t i = 0; i < pass->graph->node_count; i++) {
@@ -171,6 +207,11 @@ void quantize_choose(quantize_pass *pass)
     for (size_t i = 0; pass->format->activations && i < pass->graph->node_count; i++) {
         if (!pass->nodes[i].is_quantized) {
             choose_beside(pass, i);
+        }
+    }
+    for (size_t i = 0; pass->format->activations && i < pass->graph->node_count; i++) {
+        if (pass->nodes[i].is_quantized && pass->nodes[i].weights != SIZE_MAX) {
+            choose_on_the_way(pass, i);
         }
     }
 }

@@ -63,6 +63,17 @@ static void product(graph_maker *m)
     maker_node(m, "MatMul", "a,w", "y");
 }
 
+/* What averages gives eight bits, too, wherever its numbers are moved to. */
+static void averages(graph_maker *m)
+{
+    weights(m, "w", "4,4,1,1");
+    weights(m, "u", "4,8");
+    maker_node(m, "Conv", "x,w", "a");
+    maker_node(m, "GlobalAveragePool", "a", "b");
+    maker_node(m, "Flatten", "b", "c");
+    maker_node(m, "Gemm", "c,u", "y");
+}
+
 #define PAIR "QuantizeLinear DequantizeLinear "
 
 static const struct {
@@ -81,6 +92,11 @@ static const struct {
      0.2},
     {"beside", beside, KILN_PRECISION_INT8, 0, 0,
      PAIR "DequantizeLinear Conv Concat " PAIR "DequantizeLinear Conv", 0.06},
+    /* Sixteenths of numbers that have the range of whole ones. */
+    {"averages", averages, KILN_PRECISION_INT8, 0, 0,
+     PAIR "DequantizeLinear Conv " PAIR "GlobalAveragePool " PAIR "Flatten " PAIR
+          "DequantizeLinear Gemm",
+     0.3},
     {"product", product, KILN_PRECISION_INT8, 0, 0, "Reshape " PAIR "DequantizeLinear MatMul",
      0.03},
     {"rest", product, KILN_PRECISION_INT8, KILN_PRECISION_FP16, 0,
@@ -145,6 +161,7 @@ static kiln_range_table *ranges_of(void)
     assert_ok(kiln_range_table_set(ranges, "x", -1, 1));
     assert_ok(kiln_range_table_set(ranges, "a", -16, 12));
     assert_ok(kiln_range_table_set(ranges, "b", 0, 12));
+    assert_ok(kiln_range_table_set(ranges, "c", -12, 12));
     assert_ok(kiln_range_table_set(ranges, "d", -100, 100));
     return ranges;
 }
