@@ -178,9 +178,9 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_engine_output(const kiln_engine *engin
 /* Initializers that are inputs of the model too (from IR version 4 on): what may be fed, but has
  * the model's own weights where nothing is bound. They are bound by name, as inputs are, and stay
  * out of kiln_engine_input_count; an empty tensor (kiln_context_bind) gives them their weights
- * back. 0 for NULL, and where the backend makes constants of them (ONNX Runtime on a GPU, and
- * TensorRT: there kiln_build_options.shape_hints or a profile makes one an input that must be
- * bound). Any thread. Since 0.1. */
+ * back. 0 for NULL, and where the backend makes constants of them (TensorRT: there
+ * kiln_build_options.shape_hints or a profile makes one an input that must be bound). Any thread.
+ * Since 0.1. */
 KILN_API size_t kiln_engine_optional_count(const kiln_engine *engine);
 
 /* Such an input, from 0, in the model's order. Errors as for kiln_engine_input. Any thread. Since

@@ -221,8 +221,7 @@ void kln_exec_spend(kln_exec *exec)
 
 kiln_status exec_overlap_check(kln_exec *exec)
 {
-    const size_t input_count = exec->shared->description.input_count;
-    for (size_t i = 0; exec->has_spent && i < input_count; i++) {
+    for (size_t i = 0; exec->has_spent && i < exec->slot_count; i++) {
         const exec_slot *slot = &exec->slots[i];
         if (slot->detour == DETOUR_SPENT) {
             return kln_fail(KILN_ERROR_STATE,

@@ -198,6 +198,30 @@ static inline size_t exec_outputs_end(const kln_exec *exec)
     return exec->shared->description.input_count + exec->shared->description.output_count;
 }
 
+/* The first slot from `index` on of an input, those that are optional behind the others, or of an
+ * output; slot_count where there is none. */
+static inline size_t exec_slot_from(const kln_exec *exec, bool inputs, size_t index)
+{
+    const size_t input_count = exec->shared->description.input_count;
+    const size_t end = exec_outputs_end(exec);
+    if (inputs) {
+        return index < input_count || index >= end ? index : end;
+    }
+    return index >= end ? exec->slot_count : index < input_count ? input_count : index;
+}
+
+/* All slots of one direction, in their order. */
+#define EXEC_EACH_SLOT(i, exec, inputs)             \
+    size_t i = exec_slot_from((exec), (inputs), 0); \
+    i < (exec)->slot_count;                         \
+    i = exec_slot_from((exec), (inputs), i + 1)
+
+/* Whether the slot is that of an optional input which keeps its own value. */
+static inline bool exec_has_own_value(const kln_exec *exec, size_t index)
+{
+    return index >= exec_outputs_end(exec) && exec->slots[index].state == SLOT_EMPTY;
+}
+
 /* What the caller bound. */
 static inline const kiln_tensor *exec_given(const exec_slot *slot)
 {

@@ -39,11 +39,13 @@ static kiln_status hand_over(kln_exec *exec)
     if (exec->gpu != NULL) {
         exec->gpu->bound = NULL;
     }
-    /* What is optional comes first: where its own value is wanted again, the others follow. */
-    for (size_t i = exec->slot_count; i-- > required;) {
-        KLN_RETURN_IF_ERROR(hand_over_one(exec, i));
+    /* Where an optional input's own value is wanted again, the others follow. */
+    for (size_t i = required; i < exec->slot_count; i++) {
+        if (exec_has_own_value(exec, i)) {
+            KLN_RETURN_IF_ERROR(hand_over_one(exec, i));
+        }
     }
-    for (size_t i = 0; i < required; i++) {
+    for (size_t i = 0; i < exec->slot_count; i++) {
         KLN_RETURN_IF_ERROR(hand_over_one(exec, i));
     }
     exec->ready = true;

@@ -141,7 +141,7 @@ uint64_t graph_cache_shapes(const kln_exec *exec)
         const exec_slot *slot = &exec->slots[i];
         hash = mix(hash, travels_from(slot));
         const kiln_shape *shape = &slot->tensor.desc.shape;
-        const bool is_input = i < exec->shared->description.input_count;
+        const bool is_input = exec_binding(exec, i)->is_input;
         for (int32_t d = 0; is_input && d < shape->rank; d++) {
             hash = mix(hash, (uint64_t)shape->dims[d]);
         }
@@ -286,6 +286,9 @@ static kiln_status bytes_wanted(kln_exec *exec, uint64_t *wanted)
         const exec_slot *slot = &exec->slots[i];
         kiln_tensor tensor = slot->tensor;
         size_t bytes = 0;
+        if (exec_has_own_value(exec, i)) {
+            continue;
+        }
         if (slot->state == SLOT_EMPTY) {
             KLN_RETURN_IF_ERROR(exec->shared->backend->context.output(exec->state, i, &tensor));
             tensor.desc.location = KILN_LOCATION_HOST;

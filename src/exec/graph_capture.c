@@ -179,7 +179,7 @@ static kiln_status check_calls(const capture_trial *trial, const kiln_graph *gra
 static kiln_status spoil_outputs(const capture_trial *trial)
 {
     const kln_exec *exec = trial->exec;
-    for (size_t i = slot_of(trial, 0); i < exec->slot_count; i++) {
+    for (EXEC_EACH_SLOT(i, exec, false)) {
         const transfer *way = &trial->entry->transfers[i];
         if (way->host != NULL) {
             memset(way->host, 0xA5, way->bytes);

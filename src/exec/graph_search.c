@@ -184,11 +184,10 @@ static void note(const search *self, const candidate *best)
 
 static graph_variant variant_of(const kln_exec *exec, const graph_entry *entry)
 {
-    const size_t input_count = exec->shared->description.input_count;
     graph_variant variant = {TRANSFER_MAPPED, TRANSFER_MAPPED};
     for (size_t i = 0; i < exec->slot_count; i++) {
         const transfer *way = &entry->transfers[i];
-        if (way->host != NULL && i < input_count) {
+        if (way->host != NULL && exec_binding(exec, i)->is_input) {
             variant.in = way->mode;
         } else if (way->host != NULL) {
             variant.out = way->mode;

@@ -64,6 +64,9 @@ static kiln_status make_transfer(kln_exec *exec, size_t index, transfer *way)
 {
     const exec_gpu *gpu = exec->gpu;
     kiln_tensor tensor = {.data = NULL};
+    if (exec_has_own_value(exec, index)) {
+        return KILN_OK;
+    }
     KLN_RETURN_IF_ERROR(tensor_of(exec, index, &tensor));
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(tensor.desc.dtype, &tensor.desc.shape, &way->bytes));
     way->tensor = tensor;
@@ -125,11 +128,10 @@ void transfers_trim(const kln_exec *exec, graph_entry *entry)
 
 transfer_load transfers_load(const kln_exec *exec, const graph_entry *entry, bool inputs)
 {
-    const size_t input_count = exec->shared->description.input_count;
     transfer_load load = {0, 0};
-    for (size_t i = 0; i < exec->slot_count; i++) {
+    for (EXEC_EACH_SLOT(i, exec, inputs)) {
         const transfer *way = &entry->transfers[i];
-        if ((i < input_count) == inputs && way->host != NULL) {
+        if (way->host != NULL) {
             load.bytes += way->bytes;
             load.ordinary +=
                 way->staging != NULL && exec->slots[i].state == SLOT_CALLER ? way->bytes : 0;
@@ -140,27 +142,36 @@ transfer_load transfers_load(const kln_exec *exec, const graph_entry *entry, boo
 
 void transfers_set(const kln_exec *exec, graph_entry *entry, graph_variant variant)
 {
-    const size_t input_count = exec->shared->description.input_count;
     entry->works_outside = false;
     for (size_t i = 0; i < exec->slot_count; i++) {
         transfer *way = &entry->transfers[i];
         if (way->host != NULL) {
-            way->mode = i < input_count ? variant.in : variant.out;
+            way->mode = exec_binding(exec, i)->is_input ? variant.in : variant.out;
             way->tensor.data = way->mode == TRANSFER_MAPPED ? way->host : way->device;
         }
         entry->works_outside |= way->staging != NULL || way->mode == TRANSFER_OUTSIDE;
     }
 }
 
+/* What has a value of its own is told first: the others follow where the backend had to forget. */
+static kiln_status bind_all(kln_exec *exec, const graph_entry *entry, bool own_values)
+{
+    for (size_t i = own_values ? exec_outputs_end(exec) : 0; i < exec->slot_count; i++) {
+        if (exec_has_own_value(exec, i) == own_values) {
+            exec->slots[i].pending = true;
+            KLN_RETURN_IF_ERROR(
+                exec->shared->backend->context.bind(exec->state, i, &entry->transfers[i].tensor));
+        }
+    }
+    return KILN_OK;
+}
+
 kiln_status transfers_bind(kln_exec *exec, graph_entry *entry)
 {
     exec->ready = false;
     exec->gpu->bound = NULL;
-    for (size_t i = 0; i < exec->slot_count; i++) {
-        exec->slots[i].pending = true;
-        KLN_RETURN_IF_ERROR(
-            exec->shared->backend->context.bind(exec->state, i, &entry->transfers[i].tensor));
-    }
+    KLN_RETURN_IF_ERROR(bind_all(exec, entry, true));
+    KLN_RETURN_IF_ERROR(bind_all(exec, entry, false));
     exec->gpu->bound = entry;
     return KILN_OK;
 }
@@ -178,7 +189,7 @@ static bool is_direct(const kln_exec *exec, const graph_entry *entry, size_t ind
 
 void transfers_copy_in(const kln_exec *exec, const graph_entry *entry, bool waits)
 {
-    for (size_t i = 0; i < exec->shared->description.input_count; i++) {
+    for (EXEC_EACH_SLOT(i, exec, true)) {
         const transfer *way = &entry->transfers[i];
         if (way->staging != NULL && way->bytes != 0 && !is_direct(exec, entry, i, waits)) {
             memcpy(way->staging, exec->slots[i].tensor.data, way->bytes);
@@ -188,7 +199,7 @@ void transfers_copy_in(const kln_exec *exec, const graph_entry *entry, bool wait
 
 void transfers_copy_out(const kln_exec *exec, const graph_entry *entry, bool waits)
 {
-    for (size_t i = exec->shared->description.input_count; i < exec->slot_count; i++) {
+    for (EXEC_EACH_SLOT(i, exec, false)) {
         const transfer *way = &entry->transfers[i];
         const exec_slot *slot = &exec->slots[i];
         if (way->staging != NULL && slot->state == SLOT_CALLER && way->bytes != 0 &&
@@ -204,9 +215,7 @@ void transfers_copy_out(const kln_exec *exec, const graph_entry *entry, bool wai
 static kiln_status enqueue_copies(const kln_exec *exec, const graph_entry *entry,
                                   kiln_stream *stream, bool inputs, transfer_mode mode, bool waits)
 {
-    const size_t input_count = exec->shared->description.input_count;
-    const size_t end = inputs ? input_count : exec->slot_count;
-    for (size_t i = inputs ? 0 : input_count; i < end; i++) {
+    for (EXEC_EACH_SLOT(i, exec, inputs)) {
         const transfer *way = &entry->transfers[i];
         if (way->mode != mode || way->bytes == 0) {
             continue;
@@ -221,11 +230,9 @@ static kiln_status enqueue_copies(const kln_exec *exec, const graph_entry *entry
 static kiln_status enqueue_gathered(const kln_exec *exec, const graph_entry *entry,
                                     kiln_stream *stream, bool inputs)
 {
-    const size_t input_count = exec->shared->description.input_count;
-    const size_t end = inputs ? input_count : exec->slot_count;
     kln_cuda_piece pieces[KLN_CUDA_PIECES];
     size_t count = 0;
-    for (size_t i = inputs ? 0 : input_count; i < end; i++) {
+    for (EXEC_EACH_SLOT(i, exec, inputs)) {
         const transfer *way = &entry->transfers[i];
         if (way->mode != TRANSFER_GATHERED || way->bytes == 0) {
             continue;

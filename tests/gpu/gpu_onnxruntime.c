@@ -4,7 +4,7 @@
 #include <math.h>
 #include <pthread.h>
 
-#include "context_test.h"
+#include "optional_inputs.h"
 #include "small_models.h"
 
 #define COUNT 1000
@@ -58,6 +58,16 @@ TEST(every_run_gives_what_the_cpu_gives)
         assert_int_equal(counters.graph_captures, policies[p] == KILN_GRAPH_OFF ? 0 : 2);
         assert_int_equal(counters.graph_hits, p == 0 ? 8 : p == 1 ? 0 : 10);
     }
+}
+
+/* Initializers that are inputs too. */
+TEST(what_has_a_value_is_fed)
+{
+    const kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = "onnxruntime", .provider = KILN_PROVIDER_CUDA);
+    owned_engine engine = build_with_weights(&options, 8);
+    are_fed_and_let_go(engine);
+    are_replayed(engine);
 }
 
 TEST(memory_of_every_place_is_used)

@@ -1,139 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Initializers that are inputs too may be fed from IR version 4 on, and are constants before.
  * Inputs of a node that an empty name leaves out. */
-#include "graph_maker.h"
-#include "kiln_test.h"
-
-#define FLOAT 1
-
-/* y = x + w, z = w; w is an initializer of 10 and 20, and an input. */
-static kln_text write_model(int64_t ir)
-{
-    graph_maker m;
-    kln_text bytes;
-    maker_begin(&m, 17);
-    m.model->ir_version = ir;
-    maker_input(&m, "w", FLOAT, "2");
-    maker_input(&m, "x", FLOAT, "2");
-    maker_weights(&m, "w", FLOAT, "2");
-    static const float values[2] = {10, 20};
-    float *to = kln_arena_alloc(&m.model->arena, sizeof values);
-    assert_non_null(to);
-    memcpy(to, values, sizeof values);
-    m.model->graph.initializers[0].data = (kiln_span){to, sizeof values};
-    maker_node(&m, "Add", "x,w", "y");
-    maker_node(&m, "Neg", "w", "z");
-    maker_output(&m, "y", FLOAT, "2");
-    maker_output(&m, "z", FLOAT, "2");
-    kln_text_init(&bytes, 1 << 20);
-    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
-    maker_end(&m);
-    return bytes;
-}
+#include "fake_cuda_test.h"
+#include "optional_inputs.h"
 
 static kiln_engine *build(const char *backend, int64_t ir)
 {
-    kln_text bytes = write_model(ir);
-    kiln_engine *engine = NULL;
-    kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend);
-    const kiln_status status =
-        kiln_engine_build_bytes((kiln_span){bytes.data, bytes.size}, &options, &engine);
-    kln_text_finish(&bytes);
-    if (status == KILN_ERROR_LIBRARY_ABSENT) {
-        return NULL;
-    }
-    assert_ok(status);
-    return engine;
-}
-
-static float *data_of(kiln_context *context, const char *name)
-{
-    kiln_tensor tensor;
-    assert_ok(kiln_context_tensor(context, name, &tensor));
-    return tensor.data;
-}
-
-static void expect(kiln_context *context, float y0, float y1, float z0)
-{
-    assert_ok(kiln_context_run(context));
-    assert_float_equal(data_of(context, "y")[0], y0, 0);
-    assert_float_equal(data_of(context, "y")[1], y1, 0);
-    assert_float_equal(data_of(context, "z")[0], z0, 0);
-}
-
-/* In any push or none, with runs of both kinds under way; what was given is forgotten after it. */
-static void are_pushed(kiln_engine *engine)
-{
-    kiln_pipeline_options options = KILN_PIPELINE_OPTIONS(.depth = 2);
-    owned_pipeline pipeline = NULL;
-    assert_ok(kiln_pipeline_create(engine, &options, &pipeline));
-    for (int i = 0; i < 12; i++) {
-        float x[2] = {(float)i, 0};
-        float w[2] = {(float)(100 * i), -1};
-        const bool is_fed[] = {i % 3 == 0, (i - 1) % 3 == 0};
-        const kiln_named_tensor inputs[] = {
-            {"x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x)},
-            {"w", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), w, sizeof w)}};
-        assert_ok(kiln_pipeline_push(pipeline, inputs, is_fed[0] ? 2 : 1));
-        w[0] = x[0] = 7; /* taken along already */
-        if (i > 0) {
-            const float last = is_fed[1] ? (float)(100 * (i - 1)) : 10;
-            kiln_named_tensor outputs[] = {{.name = "y"}, {.name = "z"}};
-            assert_ok(kiln_pipeline_pop(pipeline, outputs, 2));
-            assert_float_equal(((const float *)outputs[0].tensor.data)[0], (float)(i - 1) + last,
-                               0);
-            assert_float_equal(((const float *)outputs[1].tensor.data)[0], -last, 0);
-        }
-    }
-    float w[2] = {0};
-    const kiln_named_tensor alone = {
-        "w", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), w, sizeof w)};
-    const kiln_named_tensor twice[] = {alone, alone};
-    assert_ok(kiln_pipeline_pop(pipeline, NULL, 0));
-    assert_fails(KILN_ERROR_NOT_BOUND, kiln_pipeline_push(pipeline, &alone, 1), "input \"x\"");
-    assert_fails(KILN_ERROR_NAME, kiln_pipeline_push(pipeline, twice, 2), "given twice");
-}
-
-static void are_fed_and_let_go(kiln_engine *engine)
-{
-    kiln_binding binding = {.struct_size = sizeof binding};
-    float x[2] = {1, 2};
-    float w[2] = {-1, -2};
-    const kiln_tensor nothing = {.data = NULL};
-    const kiln_tensor x_tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x);
-    const kiln_tensor w_tensor = KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), w, sizeof w);
-    assert_int_equal(kiln_engine_input_count(engine), 1);
-    assert_int_equal(kiln_engine_optional_count(engine), 1);
-    assert_ok(kiln_engine_optional(engine, 0, &binding));
-    assert_string_equal(binding.name, "w");
-    assert_true(binding.is_input);
-    assert_int_equal(binding.dtype, KILN_DTYPE_FLOAT32);
-    assert_int_equal(kiln_engine_optional(engine, 1, &binding), KILN_ERROR_INVALID_ARGUMENT);
-    assert_int_equal(kiln_engine_optional_count(NULL), 0);
-    owned_context context = context_on(engine);
-    assert_ok(kiln_context_bind(context, "x", &x_tensor));
-    expect(context, 11, 22, -10);
-    assert_ok(kiln_context_bind(context, "w", &w_tensor));
-    expect(context, 0, 0, 1);
-    w[0] = 5;
-    expect(context, 6, 0, -5);
-    assert_ok(kiln_context_bind(context, "w", &nothing));
-    expect(context, 11, 22, -10);
-    /* With the rest in one call. */
-    kiln_named_tensor inputs[] = {{.name = "w", .tensor = w_tensor},
-                                  {.name = "x", .tensor = x_tensor}};
-    kiln_named_tensor outputs[] = {{.name = "z"}, {.name = "y"}};
-    assert_ok(kiln_context_run_tensors(context, inputs, 2, outputs, 2));
-    assert_float_equal(((const float *)outputs[1].tensor.data)[0], 6, 0);
-    assert_float_equal(((const float *)outputs[0].tensor.data)[0], -5, 0);
-    /* Its memory may be the context's. */
-    data_of(context, "w")[0] = 100;
-    expect(context, 101, 0, -100);
-    float wrong[3] = {0};
-    const kiln_tensor too_long =
-        KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(3), wrong, sizeof wrong);
-    assert_int_equal(kiln_context_bind(context, "w", &too_long), KILN_ERROR_SHAPE);
-    are_pushed(engine);
+    const kiln_build_options options = KILN_BUILD_OPTIONS(.backend = backend);
+    return build_with_weights(&options, ir);
 }
 
 TEST(from_version_4_on)
@@ -146,6 +20,23 @@ TEST(from_version_4_on)
             kiln_engine_release(engine);
         }
     }
+}
+
+/* On the CUDA provider, played over ONNX Runtime's own. */
+TEST_WITH(on_a_gpu_too, begin_fake, end_fake)
+{
+    kiln_backend_info info = {.struct_size = sizeof info};
+    if (kiln_backend_choose("onnxruntime", &info) != KILN_OK) {
+        skip();
+    }
+    (void)setenv("FAKE_ORT_REAL", info.library, 1);
+    const kiln_build_options options =
+        KILN_BUILD_OPTIONS(.backend = "onnxruntime", .library = kiln_test_built("fake/cudaort"),
+                           .provider = KILN_PROVIDER_CUDA, .threads = 1);
+    owned_engine engine = build_with_weights(&options, 8);
+    assert_int_equal(kiln_engine_device(engine), 0);
+    are_fed_and_let_go(engine);
+    are_replayed(engine);
 }
 
 TEST(up_to_version_3_they_are_constants)

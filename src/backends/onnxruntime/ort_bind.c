@@ -181,8 +181,11 @@ kiln_status ort_context_bind(void *context, size_t index, const kiln_tensor *ten
     const ort_engine *engine = self->engine;
     const kiln_binding *binding = &engine->bindings[index];
     if (index >= engine->input_count + engine->output_count) {
-        return tensor->desc.dtype != KILN_DTYPE_UNDEFINED ? ort_bind_input(self, binding, tensor)
-                                                          : forget_all(self);
+        const bool had = self->has_optional;
+        self->has_optional = tensor->desc.dtype != KILN_DTYPE_UNDEFINED;
+        return self->has_optional ? ort_bind_input(self, binding, tensor)
+               : had              ? forget_all(self)
+                                  : KILN_OK;
     }
     if (index < engine->input_count) {
         KLN_RETURN_IF_ERROR(ort_bind_input(self, binding, tensor));

@@ -37,6 +37,7 @@ typedef struct ort_context {
     size_t value_count;
     kln_input_shape *shapes; /* of what is bound, where the engine is risky; or NULL */
     bool is_doubtful;        /* an input without elements was bound since the last run */
+    bool has_optional;       /* an initializer that is an input too is bound */
     bool is_timed;
     uint64_t timed_runs; /* since that was switched on */
 } ort_context;

@@ -21,7 +21,7 @@ typedef struct ort_engine {
     size_t input_count;
     size_t output_count;
     kiln_binding *optional; /* initializers that are inputs too; in the arena */
-    size_t optional_count;  /* 0 on a GPU */
+    size_t optional_count;
     /* For each output the input of the same name, which it then is, or ORT_NO_INPUT. */
     uint32_t *passed_inputs;
     size_t passed_count;

@@ -145,16 +145,13 @@ static kiln_status find_optional(ort_engine *engine, const kln_onnx_graph *graph
     return status;
 }
 
-static kiln_status look(ort_engine *engine, const kln_onnx_model *model, const char *name,
-                        const kiln_build_options *options)
+static kiln_status look(ort_engine *engine, const kln_onnx_model *model, const char *name)
 {
     engine->is_risky = is_risky_model(model);
     if (engine->is_risky) {
         KLN_RETURN_IF_ERROR(check_ends(model, NULL, name));
     }
-    const bool on_gpu = options->provider == KILN_PROVIDER_CUDA;
-    return model->ir_version >= KLN_ONNX_IR_OF_OPTIONAL_INPUTS &&
-                   model->graph.initializer_count > 0 && !on_gpu
+    return model->ir_version >= KLN_ONNX_IR_OF_OPTIONAL_INPUTS && model->graph.initializer_count > 0
                ? find_optional(engine, &model->graph)
                : KILN_OK;
 }
@@ -163,7 +160,7 @@ kiln_status ort_guard(ort_engine *engine, const kiln_model *model,
                       const kiln_build_options *options)
 {
     if (model->graph != NULL) {
-        return look(engine, model->graph, kln_model_name(model), options);
+        return look(engine, model->graph, kln_model_name(model));
     }
     kln_onnx_model *read = NULL;
     kiln_status status = kln_model_read(model, &read);
@@ -171,7 +168,7 @@ kiln_status ort_guard(ort_engine *engine, const kiln_model *model,
         /* ONNX Runtime has its own words for it. */
         return status == KILN_ERROR_OUT_OF_MEMORY ? status : KILN_OK;
     }
-    status = look(engine, read, kln_model_name(model), options);
+    status = look(engine, read, kln_model_name(model));
     if (status == KILN_OK && read->mapping_count > 1 && options->provider != KILN_PROVIDER_CUDA) {
         engine->external = read;
     } else {

@@ -7,7 +7,8 @@ from onnx import TensorProto, helper, parser, save
 MODELS = {
     "pool": """(float[1,1,2,2] x) => (float[] y)
                { y = MaxPool <ceil_mode = 1, kernel_shape = [3, 3], strides = [2, 2]> (x) }""",
-    "ellipsis": '(float x, float[3,4] b) => (float[] y) { y = Einsum <equation = "...,...->..."> (x, b) }',
+    "ellipsis": """(float x, float[3,4] b) => (float[] y)
+                   { y = Einsum <equation = "...,...->..."> (x, b) }""",
     "ranks": """(float[1,3,4] x, float[2] b) => (float[3,2] y)
                 { y = Einsum <equation = "...ik, ...j -> ij"> (x, b) }""",
     "label": '(float[2,3] x) => (float[2,3,1] y) { y = Einsum <equation = "ij->ijk"> (x) }',
@@ -31,7 +32,8 @@ MODELS = {
     "outputs": "(float[2,3] x) => (float[2,3] y, float[2,3] y) { y = Relu (x) }",
     "fed": "(float[2,3] x, float[3,2] w) => (float[2,2] y) <float[3,2] w = {1, 2, 3, 4, 5, 6}> "
            "{ y = MatMul (x, w) }",
-    "axes": """(float[1,4] x) => (float[] y) <int64[1] s = {0}, int64[1] e = {2}, int64[2] a = {0, 1}>
+    "axes": """(float[1,4] x) => (float[] y)
+               <int64[1] s = {0}, int64[1] e = {2}, int64[2] a = {0, 1}>
                { y = Slice (x, s, e, a) }""",
     "rank": "(float[] x) => (float[] y) { y = Relu (x) }",
     "sparse": "(float[2,3] x) => (float[2,3] y) { y = Add (x, w) }",
