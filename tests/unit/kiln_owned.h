@@ -13,6 +13,7 @@
     {                                                                   \
         end(*object);                                                   \
     }
+KILN_TEST_ENDS(batch_folder, kiln_batch_folder_close)
 KILN_TEST_ENDS(buffer, kiln_buffer_destroy)
 KILN_TEST_ENDS(buffer_plan, kiln_buffer_plan_destroy)
 KILN_TEST_ENDS(build, kiln_build_destroy)
@@ -31,8 +32,10 @@ KILN_TEST_ENDS(range_table, kiln_range_table_destroy)
 KILN_TEST_ENDS(request, kiln_request_release)
 KILN_TEST_ENDS(scheduler, kiln_scheduler_destroy)
 KILN_TEST_ENDS(stream, kiln_stream_destroy)
+KILN_TEST_ENDS(system_report, kiln_system_report_destroy)
 
 #define KILN_TEST_OWNED(type) __attribute__((cleanup(kiln_test_end_##type))) kiln_##type *
+#define owned_batch_folder KILN_TEST_OWNED(batch_folder)
 #define owned_buffer KILN_TEST_OWNED(buffer)
 #define owned_buffer_plan KILN_TEST_OWNED(buffer_plan)
 #define owned_build KILN_TEST_OWNED(build)
@@ -51,6 +54,7 @@ KILN_TEST_ENDS(stream, kiln_stream_destroy)
 #define owned_request KILN_TEST_OWNED(request)
 #define owned_scheduler KILN_TEST_OWNED(scheduler)
 #define owned_stream KILN_TEST_OWNED(stream)
+#define owned_system_report KILN_TEST_OWNED(system_report)
 
 static inline kiln_build_options backend_options(const char *backend)
 {

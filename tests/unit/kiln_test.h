@@ -97,6 +97,22 @@ void kiln_test_restore_allocator(void);
  * without. `body` returns the status of what it did and leaves nothing allocated; a failure must be
  * OUT_OF_MEMORY and nothing may stay behind. */
 void kiln_test_each_allocation(kiln_status (*body)(void *user), void *user);
+/* A test of this kind (TEST) that does so; what follows it is the body. */
+#define ALLOCATIONS(kind, name)                       \
+    static kiln_status name##_once(void *user);       \
+    kind(name)                                        \
+    {                                                 \
+        kiln_test_each_allocation(name##_once, NULL); \
+    }                                                 \
+    static kiln_status name##_once(__attribute__((unused)) void *user)
+/* In such a body, whose objects are owned: returns what failed. */
+#define TRY(call)                          \
+    do {                                   \
+        const kiln_status tried_ = (call); \
+        if (tried_ != KILN_OK) {           \
+            return tried_;                 \
+        }                                  \
+    } while (0)
 
 /* Time of the processor that this process took. */
 double kiln_test_seconds(void);

@@ -65,20 +65,11 @@ static kiln_status save(void *user)
 {
     owned_network network = NULL;
     kiln_tensor_id x, y;
-    kiln_status status = kiln_network_create(NULL, &network);
-    if (status == KILN_OK) {
-        status = kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(2), NULL, &x);
-    }
-    if (status == KILN_OK) {
-        status = kiln_network_add_activation(network, "y", KILN_ACTIVATION_RELU, x, 0.0F, 0.0F, &y);
-    }
-    if (status == KILN_OK) {
-        status = kiln_network_mark_output(network, y);
-    }
-    if (status == KILN_OK) {
-        status = kiln_network_save_onnx(network, user, KILN_WEIGHTS_INLINE);
-    }
-    return status;
+    TRY(kiln_network_create(NULL, &network));
+    TRY(kiln_network_add_input(network, "x", KILN_DTYPE_FLOAT32, &KILN_SHAPE(2), NULL, &x));
+    TRY(kiln_network_add_activation(network, "y", KILN_ACTIVATION_RELU, x, 0.0F, 0.0F, &y));
+    TRY(kiln_network_mark_output(network, y));
+    return kiln_network_save_onnx(network, user, KILN_WEIGHTS_INLINE);
 }
 
 TEST(each_failed_allocation_is_survived)

@@ -322,19 +322,14 @@ TEST(a_folder_is_a_source)
 
 static kiln_status live(void *user)
 {
-    kiln_range_table *ranges = NULL;
-    kiln_batch_folder *folder = NULL;
+    owned_range_table ranges = NULL;
+    owned_batch_folder folder = NULL;
     kiln_calibrate_options options = KILN_CALIBRATE_OPTIONS_INIT;
     const kiln_build_options build = reference();
     options.threads = 2;
-    kiln_status status = kiln_batch_folder_open(user, &folder);
+    TRY(kiln_batch_folder_open(user, &folder));
     const kiln_batch_source source = kiln_batch_folder_source(folder);
-    if (status == KILN_OK) {
-        status = kiln_calibrate_file(model_path("n,64"), &build, &source, &options, &ranges);
-    }
-    kiln_range_table_destroy(ranges);
-    kiln_batch_folder_close(folder);
-    return status;
+    return kiln_calibrate_file(model_path("n,64"), &build, &source, &options, &ranges);
 }
 
 TEST(every_allocation_may_fail)

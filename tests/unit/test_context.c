@@ -444,9 +444,8 @@ TEST(a_second_thread_is_told_that_the_context_is_busy)
     }
 }
 
-static kiln_status whole_life(void *user)
+ALLOCATIONS(TEST, each_failed_allocation_is_survived)
 {
-    (void)user;
     const kiln_binding binding = {.struct_size = sizeof binding,
                                   .name = "x",
                                   .dtype = KILN_DTYPE_FLOAT32,
@@ -460,22 +459,10 @@ static kiln_status whole_life(void *user)
                           .output_count = 2, .handler = doubling);
     owned_engine engine = NULL;
     owned_context context = NULL;
-    kiln_status status = kiln_engine_create_mock(&options, &engine);
-    if (status == KILN_OK) {
-        status = kiln_context_create(engine, NULL, &context);
-    }
-    if (status == KILN_OK) {
-        status = kiln_context_reshape(context, "x", &KILN_SHAPE(3));
-    }
-    if (status == KILN_OK) {
-        status = kiln_context_warmup(context, 2, 0, NULL);
-    }
-    return status;
-}
-
-TEST(each_failed_allocation_is_survived)
-{
-    kiln_test_each_allocation(whole_life, NULL);
+    TRY(kiln_engine_create_mock(&options, &engine));
+    TRY(kiln_context_create(engine, NULL, &context));
+    TRY(kiln_context_reshape(context, "x", &KILN_SHAPE(3)));
+    return kiln_context_warmup(context, 2, 0, NULL);
 }
 
 TEST(the_mock_checks_its_options)

@@ -396,26 +396,14 @@ static kiln_status make_one_of_each(void *user)
     owned_stream stream = NULL;
     owned_event event = NULL;
     owned_graph graph = NULL;
-    kiln_system_report *report = NULL;
+    owned_system_report report = NULL;
     int count = 0;
-    kiln_status status = kiln_stream_create(0, 0, &stream);
-    if (status == KILN_OK) {
-        status = kiln_event_create(0, true, &event);
-    }
-    if (status == KILN_OK) {
-        status = kiln_stream_capture_begin(stream);
-    }
-    if (status == KILN_OK) {
-        status = kiln_stream_call(stream, count_up, &count);
-    }
-    if (status == KILN_OK) {
-        status = kiln_stream_capture_end(stream, &graph);
-    }
-    if (status == KILN_OK) {
-        status = kiln_system_report_create(&report);
-    }
-    kiln_system_report_destroy(report);
-    return status;
+    TRY(kiln_stream_create(0, 0, &stream));
+    TRY(kiln_event_create(0, true, &event));
+    TRY(kiln_stream_capture_begin(stream));
+    TRY(kiln_stream_call(stream, count_up, &count));
+    TRY(kiln_stream_capture_end(stream, &graph));
+    return kiln_system_report_create(&report);
 }
 
 FAKE_TEST(every_failed_allocation_is_survived)

@@ -191,9 +191,8 @@ TEST(what_does_not_fit_is_refused)
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_engine_manifest(elsewhere, NULL, 0, &length));
 }
 
-static kiln_status save_and_load(void *user)
+ALLOCATIONS(TEST, each_failed_allocation_is_survived)
 {
-    (void)user;
     owned_engine engine = NULL;
     owned_engine again = NULL;
     kiln_span bytes;
@@ -214,11 +213,6 @@ static kiln_status save_and_load(void *user)
     }
     assert_true((status == KILN_OK) == (again != NULL));
     return status;
-}
-
-TEST(each_failed_allocation_is_survived)
-{
-    kiln_test_each_allocation(save_and_load, NULL);
 }
 
 int main(void)

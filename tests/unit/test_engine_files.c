@@ -226,23 +226,12 @@ static kiln_status round_trip(void *user)
     owned_engine engine = NULL;
     owned_engine loaded = NULL;
     owned_context context = NULL;
-    kiln_status status = kiln_engine_build_file(paths->model, NULL, &engine);
-    if (status == KILN_OK) {
-        status = kiln_engine_save(engine, paths->plan);
-    }
-    if (status == KILN_OK) {
-        status = kiln_engine_load(paths->plan, NULL, &loaded);
-    }
-    if (status == KILN_OK) {
-        status = kiln_context_create(loaded, NULL, &context);
-    }
-    if (status == KILN_OK) {
-        status = kiln_context_reshape(context, "x", &KILN_SHAPE(3));
-    }
-    if (status == KILN_OK) {
-        status = kiln_context_run(context);
-    }
-    return status;
+    TRY(kiln_engine_build_file(paths->model, NULL, &engine));
+    TRY(kiln_engine_save(engine, paths->plan));
+    TRY(kiln_engine_load(paths->plan, NULL, &loaded));
+    TRY(kiln_context_create(loaded, NULL, &context));
+    TRY(kiln_context_reshape(context, "x", &KILN_SHAPE(3)));
+    return kiln_context_run(context);
 }
 
 TEST(each_failed_allocation_is_survived)

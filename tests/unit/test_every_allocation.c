@@ -41,13 +41,6 @@ static kiln_status made(kiln_status status, const void *object)
             return status;                        \
         }                                         \
     } while (0)
-#define TRY(call)                \
-    do {                         \
-        status = (call);         \
-        if (status != KILN_OK) { \
-            return status;       \
-        }                        \
-    } while (0)
 
 static kiln_status run(journey *j)
 {

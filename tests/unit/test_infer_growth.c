@@ -145,9 +145,8 @@ TEST(quantization_is_carried)
 
 /* --- memory --- */
 
-static kiln_status infer_everything(void *user)
+ALLOCATIONS(TEST, each_allocation_may_fail)
 {
-    (void)user;
     graph_maker m;
     make_branches(&m);
     maker_node(&m, "Shape", "x", "shape");
@@ -166,11 +165,6 @@ static kiln_status infer_everything(void *user)
     kln_inference_destroy(inference);
     maker_end(&m);
     return status;
-}
-
-TEST(each_allocation_may_fail)
-{
-    kiln_test_each_allocation(infer_everything, NULL);
 }
 
 /* Large enough that every table grows. */

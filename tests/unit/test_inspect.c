@@ -132,21 +132,12 @@ TEST(an_empty_network_has_no_nodes)
     assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_inspection_get_node(inspection, 0, &node));
 }
 
-static kiln_status inspect(void *user)
+ALLOCATIONS(TEST, each_failed_allocation_is_survived)
 {
-    (void)user;
     owned_network network = NULL;
     owned_inspection inspection = NULL;
-    kiln_status status = make(&network);
-    if (status == KILN_OK) {
-        status = kiln_network_inspect(network, true, &inspection);
-    }
-    return status;
-}
-
-TEST(each_failed_allocation_is_survived)
-{
-    kiln_test_each_allocation(inspect, NULL);
+    TRY(make(&network));
+    return kiln_network_inspect(network, true, &inspection);
 }
 
 /* A file of weights that is not there takes nothing but its numbers away. */

@@ -243,14 +243,12 @@ static kiln_status build(void *user)
     owned_network network = NULL;
     kiln_network_options options = KILN_NETWORK_OPTIONS(.opset = one->opset);
     KLN_RETURN_IF_ERROR(kiln_network_create(&options, &network));
-    kiln_status status = one->each->build(network);
+    TRY(one->each->build(network));
     kln_text text;
     kln_text_init(&text, 1U << 20);
-    if (status == KILN_OK) {
-        status = kiln_network_save_onnx(network, kiln_test_path("case.onnx"), KILN_WEIGHTS_INLINE);
-    }
+    TRY(kiln_network_save_onnx(network, kiln_test_path("case.onnx"), KILN_WEIGHTS_INLINE));
     kln_text_finish(&text);
-    return status;
+    return KILN_OK;
 }
 
 TEST(every_layer_survives_every_allocation)

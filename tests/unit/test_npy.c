@@ -273,12 +273,10 @@ static kiln_status save_and_load(void *user)
         KILN_HOST_TENSOR(KILN_DTYPE_INT32, KILN_SHAPE(2, 3), data, sizeof data);
     kiln_tensor loaded;
     memset(&loaded, 0, sizeof loaded);
-    kiln_status status = kiln_tensor_save_npy(&saved, path);
-    if (status == KILN_OK) {
-        status = kiln_tensor_load_npy(path, &loaded);
-    }
+    TRY(kiln_tensor_save_npy(&saved, path));
+    TRY(kiln_tensor_load_npy(path, &loaded));
     kiln_tensor_free(&loaded);
-    return status;
+    return KILN_OK;
 }
 
 TEST(every_allocation_may_fail)

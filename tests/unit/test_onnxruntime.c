@@ -438,20 +438,11 @@ static kiln_status one_life(void *user)
     owned_context context = NULL;
     float x[] = {1, 2};
     kiln_tensor tensor = floats(x, 2);
-    kiln_status status = kiln_engine_build_bytes(*model, &options, &engine);
-    if (status == KILN_OK) {
-        status = kiln_context_create(engine, NULL, &context);
-    }
-    if (status == KILN_OK) {
-        status = kiln_context_bind(context, "x", &tensor);
-    }
-    if (status == KILN_OK) {
-        status = kiln_context_run(context);
-    }
-    if (status == KILN_OK) {
-        status = kiln_context_tensor(context, "y", &tensor);
-    }
-    return status;
+    TRY(kiln_engine_build_bytes(*model, &options, &engine));
+    TRY(kiln_context_create(engine, NULL, &context));
+    TRY(kiln_context_bind(context, "x", &tensor));
+    TRY(kiln_context_run(context));
+    return kiln_context_tensor(context, "y", &tensor);
 }
 
 TEST(every_allocation_may_fail)

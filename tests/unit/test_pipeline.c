@@ -248,9 +248,8 @@ FAKE_TEST(on_the_cpu_the_same_calls_work)
     assert_status(KILN_ERROR_UNSUPPORTED, kiln_pipeline_create(engine, &options, &none));
 }
 
-static kiln_status whole_life(void *user)
+ALLOCATIONS(FAKE_TEST, every_allocation_may_fail)
 {
-    (void)user;
     owned_engine engine = make_cpu_engine(0);
     owned_pipeline pipeline = NULL;
     float x[8] = {0};
@@ -264,9 +263,4 @@ static kiln_status whole_life(void *user)
         }
     }
     return status;
-}
-
-FAKE_TEST(every_allocation_may_fail)
-{
-    kiln_test_each_allocation(whole_life, NULL);
 }

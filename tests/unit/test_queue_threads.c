@@ -31,11 +31,8 @@ static kiln_status life_of_all(void *user)
     kiln_mock_options options = options_of(&how);
     (void)user;
     options.one_stream = true;
-    kiln_status status = create_engine(options, &engine);
-    if (status == KILN_OK) {
-        status = whole_life(engine);
-    }
-    return status;
+    TRY(create_engine(options, &engine));
+    return whole_life(engine);
 }
 
 FAKE_TEST(every_allocation_may_fail)
