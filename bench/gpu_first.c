@@ -128,10 +128,9 @@ static void in_turns(job *work, size_t rounds)
     }
     const double ratio = bench_median(ratios, rounds);
     (void)printf(
-        "{\"batch\": %lld, \"rounds\": %zu, \"kiln_ms\": %.3f, \"direct_ms\": %.3f, "
-        "\"ratio\": [%.4f, %.4f, %.4f], \"kiln_loaded_ms\": %.3f, \"kiln_ready_ms\": "
-        "%.3f, \"direct_loaded_ms\": %.3f, \"mapped_loaded_ms\": "
-        "%.3f}\n",
+        "{\"batch\": %lld, \"rounds\": %zu, \"kiln_ms\": %.3f, \"direct_ms\": %.3f, \"ratio\": "
+        "[%.4f, %.4f, %.4f], \"kiln_loaded_ms\": %.3f, \"kiln_ready_ms\": %.3f, "
+        "\"direct_loaded_ms\": %.3f, \"mapped_loaded_ms\": %.3f}\n",
         (long long)work->batch, rounds, median_of(kiln, rounds, offsetof(steps, answered)),
         median_of(raw[RAW_TRT_READ], rounds, offsetof(steps, answered)), ratios[0], ratio,
         ratios[rounds - 1], median_of(kiln, rounds, offsetof(steps, loaded)),

@@ -126,8 +126,7 @@ int main(int argc, char **argv)
     kiln_device_info device = {.struct_size = sizeof device};
     bench_require(kiln_device_get(0, &device));
     (void)printf(
-        "{\"bench\": \"gpu_forms\", \"device\": \"%s\", \"onnxruntime\": \"%s\", "
-        "\"results\": [",
+        "{\"bench\": \"gpu_forms\", \"device\": \"%s\", \"onnxruntime\": \"%s\", \"results\": [",
         device.name, raw_cuda_version(raw));
     for (size_t m = 0; m < 2; m++) {
         kiln_engine *engine = NULL;

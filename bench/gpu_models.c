@@ -153,20 +153,20 @@ static void print_tuning(const kiln_tune_result *tuned, const way *ways)
     static const char *const switches[] = {"default", "on", "off"};
     static const char *const searches[] = {"default", "exhaustive", "heuristic", "none"};
     const double gain = 1 - ways[0].median_us / ways[1].median_us;
-    (void)fprintf(
-        stderr,
-        "%-26s  of %u ways %u failed; chosen: nhwc %s, convolution search %s, bias fused "
-        "%s, %u merged products, %u fused attentions, %u transposed products; while tuning "
-        "%.2f of %.2f us; gain here %.1f %%\n",
-        "", tuned->tried, tuned->failed, switches[tuned->prefer_nhwc], searches[tuned->conv_search],
-        switches[tuned->fuse_conv_bias], tuned->merged_products, tuned->fused_attentions,
-        tuned->transposed_products, (double)tuned->best_nanoseconds / 1e3,
-        (double)tuned->given_nanoseconds / 1e3, 100 * gain);
+    (void)fprintf(stderr,
+                  "%-26s  of %u ways %u failed; chosen: nhwc %s, convolution search %s, bias fused "
+                  "%s, %u merged products, %u fused attentions, %u transposed products; while "
+                  "tuning %.2f of %.2f us; gain here %.1f %%\n",
+                  "", tuned->tried, tuned->failed, switches[tuned->prefer_nhwc],
+                  searches[tuned->conv_search], switches[tuned->fuse_conv_bias],
+                  tuned->merged_products, tuned->fused_attentions, tuned->transposed_products,
+                  (double)tuned->best_nanoseconds / 1e3, (double)tuned->given_nanoseconds / 1e3,
+                  100 * gain);
     (void)printf(
-        ", \"tuned\": {\"tried\": %u, \"failed\": %u, \"given_us\": %.3f, "
-        "\"best_us\": %.3f, \"prefer_nhwc\": \"%s\", \"conv_search\": \"%s\", "
-        "\"fuse_conv_bias\": \"%s\", \"merged_products\": %u, "
-        "\"fused_attentions\": %u, \"transposed_products\": %u, \"gain\": %.4f}}",
+        ", \"tuned\": {\"tried\": %u, \"failed\": %u, \"given_us\": %.3f, \"best_us\": %.3f, "
+        "\"prefer_nhwc\": \"%s\", \"conv_search\": \"%s\", \"fuse_conv_bias\": \"%s\", "
+        "\"merged_products\": %u, \"fused_attentions\": %u, \"transposed_products\": %u, \"gain\": "
+        "%.4f}}",
         tuned->tried, tuned->failed, (double)tuned->given_nanoseconds / 1e3,
         (double)tuned->best_nanoseconds / 1e3, switches[tuned->prefer_nhwc],
         searches[tuned->conv_search], switches[tuned->fuse_conv_bias], tuned->merged_products,
@@ -232,8 +232,7 @@ int main(int argc, char **argv)
     kiln_device_info device = {.struct_size = sizeof device};
     bench_require(kiln_device_get(0, &device));
     (void)printf(
-        "{\"bench\": \"gpu_models\", \"device\": \"%s\", \"onnxruntime\": \"%s\", "
-        "\"results\": [",
+        "{\"bench\": \"gpu_models\", \"device\": \"%s\", \"onnxruntime\": \"%s\", \"results\": [",
         device.name, raw_cuda_version(raw));
     for (int m = 0; m < 2; m++) {
         if (argc > 2 && strcmp(argv[2], m == 0 ? "resnet" : "bert") != 0) {

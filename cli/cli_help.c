@@ -103,9 +103,9 @@ void cli_help_overview(bool to_errors)
     for (size_t i = 0; cli_commands[i] != NULL; i++) {
         cli_text_printf(&text, "  %-10s%s\n", cli_commands[i]->name, cli_commands[i]->summary);
     }
-    cli_text_printf(&text,
-                    "\n\"kiln COMMAND --help\" says more about one; \"kiln --version\" tells "
-                    "the version.\n");
+    cli_text_printf(
+        &text,
+        "\n\"kiln COMMAND --help\" says more about one; \"kiln --version\" tells the version.\n");
     (void)fputs(text.data, to_errors ? stderr : stdout);
     cli_text_finish(&text);
 }
@@ -173,9 +173,9 @@ static void roff_options(const cli_group *group)
 static void roff_status(void)
 {
     (void)fputs(
-        ".SH EXIT STATUS\n.TP\n0\nSuccess.\n.TP\n1\nIt failed, or a comparison found a "
-        "difference; the reason is on standard error.\n.TP\n2\nWrong use: an unknown command, "
-        "option, value or name.\n",
+        ".SH EXIT STATUS\n.TP\n0\nSuccess.\n.TP\n1\nIt failed, or a comparison found a difference; "
+        "the reason is on standard error.\n.TP\n2\nWrong use: an unknown command, option, value or "
+        "name.\n",
         stdout);
 }
 
@@ -216,8 +216,7 @@ static void manual_overview(void)
 {
     roff_head("kiln", "run neural networks on TensorRT and ONNX Runtime");
     (void)fputs(
-        ".SH SYNOPSIS\n\\fBkiln\\fR \\fICOMMAND\\fR [\\fIARGUMENT\\fR]...\n.SH "
-        "DESCRIPTION\n",
+        ".SH SYNOPSIS\n\\fBkiln\\fR \\fICOMMAND\\fR [\\fIARGUMENT\\fR]...\n.SH DESCRIPTION\n",
         stdout);
     roff_line("", about, "\n.SH COMMANDS\n");
     for (size_t i = 0; cli_commands[i] != NULL; i++) {

@@ -18,11 +18,10 @@ const cli_option cli_input_options[] = {
      "\"random:LOW:HIGH\", \"zeros\", or one number for all elements. May be given once for each "
      "input; without NAME it is meant for all that are not named. Default: random."},
     {"shape", 's', "[NAME=]SHAPE", CLI_LIST, offsetof(cli_input_settings, shapes), 0, 0, NULL,
-     "The shape of input NAME, like 1x3x224x224; needed where a dimension is dynamic "
-     "and no .npy file tells it. Without NAME it is meant for all that are not named."},
+     "The shape of input NAME, like 1x3x224x224; needed where a dimension is dynamic and no .npy "
+     "file tells it. Without NAME it is meant for all that are not named."},
     {"seed", 0, "N", CLI_INTEGER, offsetof(cli_input_settings, seed), 0, 9007199254740992.0, NULL,
-     "Start of the random numbers; the same seed gives the same data on every machine. Default "
-     "0."},
+     "Start of the random numbers; the same seed gives the same data on every machine. Default 0."},
     {0},
 };
 
@@ -135,10 +134,10 @@ static cli_exit read_shape(const cli_command *command, const char *text, int64_t
             cli_text_append(&sized, at, 1);
         } else if (batch == 0) {
             cli_text_finish(&sized);
-            return cli_misuse(command,
-                              "--shape %.80s: N stands for the batch sizes that kiln bench "
-                              "--batches lists",
-                              text);
+            return cli_misuse(
+                command,
+                "--shape %.80s: N stands for the batch sizes that kiln bench --batches lists",
+                text);
         } else {
             cli_text_printf(&sized, "%" PRId64, batch);
         }

@@ -345,8 +345,7 @@ static const cli_option options[] = {
      "Write it as JSON: model, inputs, outputs (name, dtype, shape with null for a dynamic "
      "dimension, dim_names) and metadata; of an ONNX file ir_version, opsets, nodes, initializers "
      "(count, bytes), functions and issues (external files that are missing) too, of an engine the "
-     "backend, of a plan the profiles; and "
-     "layers where they are asked for."},
+     "backend, of a plan the profiles; and layers where they are asked for."},
     {"shape", 's', "[NAME=]SHAPE", CLI_LIST, offsetof(inspect_settings, inputs.shapes), 0, 0, NULL,
      "The shape of input NAME, like 1x3x224x224: an engine of TensorRT is built for it where MODEL "
      "has a dynamic dimension. Without NAME it is meant for all that are not named."},
@@ -379,8 +378,8 @@ const cli_command cli_command_inspect = {
     .summary = "show the inputs, outputs and metadata of a model",
     .description =
         "Shows what MODEL takes and gives: name, type and shape of each input and output, with ? "
-        "for a dynamic dimension, the optimization profiles of a plan, and what "
-        "the model says about itself.\n\n"
+        "for a dynamic dimension, the optimization profiles of a plan, and what the model says "
+        "about itself.\n\n"
         "An ONNX file is read and its shapes are inferred; no backend is needed, and nothing is "
         "built unless an option of the engine is given. A plan is loaded.",
     .groups = groups,

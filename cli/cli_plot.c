@@ -116,13 +116,13 @@ static void add_grid(cli_text *svg, const axis *along, bool is_x)
         tick_text(at, text);
         if (is_x) {
             cli_text_printf(svg,
-                            "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>"
-                            "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
+                            "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/><text "
+                            "x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
                             where, TOP, where, HEIGHT - BOTTOM, where, HEIGHT - BOTTOM + 18, text);
         } else {
             cli_text_printf(svg,
-                            "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>"
-                            "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
+                            "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/><text "
+                            "x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
                             LEFT, where, WIDTH - RIGHT, where, LEFT - 8, where + 4, text);
         }
     }
@@ -206,9 +206,8 @@ static void add_point(cli_text *svg, const figure *drawn, const cli_point *point
     point_name(drawn, point, name);
     cli_text_printf(svg,
                     "<g><title>batch %lld, %zu contexts: %.*f items/s, median %.4g ms, p99 %.4g "
-                    "ms</title>"
-                    "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\" fill=\"#fff\" stroke=\"%s\"/>"
-                    "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"%s\"/></g>\n",
+                    "ms</title><circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\" fill=\"#fff\" "
+                    "stroke=\"%s\"/><circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"%s\"/></g>\n",
                     (long long)(point->batch > 0 ? point->batch : 1), point->load.contexts,
                     decimals(cli_point_items(point)), cli_point_items(point), median_of(point),
                     p99_of(point), x, p99, color, x, median, color);
@@ -312,8 +311,8 @@ static void add_svg(cli_text *svg, const char *title, const char *subtitle, cons
 static void add_rows(cli_text *page, const cli_sweep *sweep)
 {
     cli_text_printf(page,
-                    "<table>\n<tr><th>batch<th>contexts<th>streams<th>callers"
-                    "<th>inferences/s<th>items/s<th>median, ms<th>p99, ms</tr>\n");
+                    "<table>\n<tr><th>batch<th>contexts<th>streams<th>callers<th>inferences/"
+                    "s<th>items/s<th>median, ms<th>p99, ms</tr>\n");
     for (size_t i = 0; i < sweep->count; i++) {
         const cli_point *point = &sweep->points[i];
         cli_text_printf(page,
@@ -331,13 +330,13 @@ static void add_page(cli_text *page, const char *title, const char *subtitle,
 {
     cli_text_printf(page, "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>");
     add_escaped(page, title);
-    cli_text_printf(page,
-                    "</title>\n<style>body { font: 14px system-ui, sans-serif; margin: 2em; "
-                    "max-width: %.0fpx } svg { max-width: 100%%; height: auto } table { "
-                    "border-collapse: collapse; font-variant-numeric: tabular-nums } th, td { "
-                    "padding: 0.2em 0.8em; text-align: right; border-bottom: 1px solid #ddd }"
-                    "</style>\n",
-                    WIDTH);
+    cli_text_printf(
+        page,
+        "</title>\n<style>body { font: 14px system-ui, sans-serif; margin: 2em; max-width: %.0fpx "
+        "} svg { max-width: 100%%; height: auto } table { border-collapse: collapse; "
+        "font-variant-numeric: tabular-nums } th, td { padding: 0.2em 0.8em; text-align: right; "
+        "border-bottom: 1px solid #ddd }</style>\n",
+        WIDTH);
     add_svg(page, title, subtitle, sweep);
     add_rows(page, sweep);
     cli_text_printf(page, "</html>\n");

@@ -80,8 +80,7 @@ static void print_report(const quantize_settings *settings, const kiln_precision
     free(output);
     if (s.saturated + s.vanished != 0) {
         (void)printf("numbers of them: %" PRIu64
-                     " were beyond the type and are its largest now, "
-                     "%" PRIu64 " became zero\n",
+                     " were beyond the type and are its largest now, %" PRIu64 " became zero\n",
                      s.saturated, s.vanished);
     }
 }
@@ -212,8 +211,7 @@ static cli_exit print_accuracy(const quantize_job *job)
         char *name = cli_printable(o->name);
         least = fmin(least, cli_decibels(o->signal, o->noise));
         (void)printf(
-            "\"%s\": signal to noise %.1f dB, largest difference %.4g of %.4g, on %zu "
-            "batch%s\n",
+            "\"%s\": signal to noise %.1f dB, largest difference %.4g of %.4g, on %zu batch%s\n",
             name, cli_decibels(o->signal, o->noise), o->worst, o->largest, accuracy->batch_count,
             accuracy->batch_count == 1 ? "" : "es");
         free(name);
@@ -227,8 +225,8 @@ static cli_exit print_accuracy(const quantize_job *job)
     }
     if (job->settings->target > 0 && least < job->settings->target) {
         cli_error(
-            "the worst output has %.1f dB, --target wants %.1f: the rest of the network is "
-            "no nearer",
+            "the worst output has %.1f dB, --target wants %.1f: the rest of the network is no "
+            "nearer",
             least, job->settings->target);
         return CLI_FAILED;
     }
@@ -357,8 +355,8 @@ const cli_command cli_command_quantize = {
     .description =
         "Reads the ONNX file MODEL and writes one that computes in another type: an ordinary "
         "model, which TensorRT, ONNX Runtime and every other tool take. Inputs and outputs keep "
-        "their names and types. Nodes that the type would spoil stay as they are: their "
-        "operator does not take it, they count positions, or they sum squares.",
+        "their names and types. Nodes that the type would spoil stay as they are: their operator "
+        "does not take it, they count positions, or they sum squares.",
     .groups = groups,
     .examples = examples,
     .run = run,

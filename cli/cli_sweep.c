@@ -60,17 +60,16 @@ static cli_exit level_on_gpu(const cli_command *command, int64_t contexts, int64
         contexts = streams * (1 + ahead);
     } else if (streams == 0) {
         if (contexts % (1 + ahead) != 0) {
-            return cli_misuse(command,
-                              "--contexts %lld cannot be %lld on each stream, which --ahead %lld "
-                              "asks for",
-                              (long long)contexts, (long long)ahead + 1, (long long)ahead);
+            return cli_misuse(
+                command,
+                "--contexts %lld cannot be %lld on each stream, which --ahead %lld asks for",
+                (long long)contexts, (long long)ahead + 1, (long long)ahead);
         }
         streams = contexts / (1 + ahead);
     } else if (ahead != 0 || streams > contexts) {
-        return cli_misuse(command, ahead != 0
-                                       ? "--contexts, --streams and --ahead: two of them say the "
-                                         "third"
-                                       : "--streams: a stream without a context has nothing to do");
+        return cli_misuse(
+            command, ahead != 0 ? "--contexts, --streams and --ahead: two of them say the third"
+                                : "--streams: a stream without a context has nothing to do");
     }
     if (contexts > CLI_MOST_CONTEXTS) {
         return cli_misuse(command, "%lld contexts are too many, %d are possible",

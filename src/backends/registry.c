@@ -98,9 +98,8 @@ static kiln_status select_named(const kiln_backend *const *list, const char *nam
         }
         kiln_status refusal = KILN_OK;
         KLN_RETURN_IF_ERROR(ask(list[i], library, info, &refusal));
-        if (refusal != KILN_OK) {
-            return kln_fail(refusal, "backend \"%s\" cannot be used here: %s", name, info->reason);
-        }
+        KLN_RETURN_IF(refusal != KILN_OK, refusal, "backend \"%s\" cannot be used here: %s", name,
+                      info->reason);
         *backend = list[i];
         return KILN_OK;
     }
@@ -143,14 +142,11 @@ static kiln_status select_best(const kiln_backend *const *list, const char *libr
             best_info = found;
         }
     }
-    if (best == NULL && library != NULL && library[0] != '\0') {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "no backend can use \"%s\"%s", library, reasons);
-    }
-    if (best == NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "no backend can be used here; `kiln doctor` and "
-                        "kiln_backend_get say why of each");
-    }
+    KLN_RETURN_IF(best == NULL && library != NULL && library[0] != '\0', KILN_ERROR_UNSUPPORTED,
+                  "no backend can use \"%s\"%s", library, reasons);
+    KLN_RETURN_IF(best == NULL, KILN_ERROR_UNSUPPORTED,
+                  "no backend can be used here; `kiln doctor` and "
+                  "kiln_backend_get say why of each");
     kln_log(KILN_LOG_INFO, "backend", "%s is chosen: %s", best->name, best_info.reason);
     *backend = best;
     *info = best_info;
@@ -202,20 +198,17 @@ const kiln_backend *kln_backend_of(kiln_span bytes, const char **what)
 
 static kiln_status check_name(const char *name)
 {
-    if (name[0] == '\0' || name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0' ||
-        strcmp(name, "auto") == 0) {
-        return kln_fail(
-            KILN_ERROR_NAME,
-            "kiln_backend_register: \"%s\" names no backend; small letters, digits and _ "
-            "do, but for \"auto\"",
-            name);
-    }
+    KLN_RETURN_IF(name[0] == '\0' ||
+                      name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '\0' ||
+                      strcmp(name, "auto") == 0,
+                  KILN_ERROR_NAME,
+                  "kiln_backend_register: \"%s\" names no backend; small letters, digits and _ "
+                  "do, but for \"auto\"",
+                  name);
     const kiln_backend *other = NULL;
     for (size_t i = 0; (other = kln_backend_at(i)) != NULL; i++) {
-        if (strcmp(other->name, name) == 0) {
-            return kln_fail(KILN_ERROR_NAME, "kiln_backend_register: there is a backend \"%s\"",
-                            name);
-        }
+        KLN_RETURN_IF(strcmp(other->name, name) == 0, KILN_ERROR_NAME,
+                      "kiln_backend_register: there is a backend \"%s\"", name);
     }
     return KILN_OK;
 }
@@ -224,11 +217,9 @@ static kiln_status add(const kiln_backend *backend)
 {
     const size_t count = kiln_backend_count();
     KLN_RETURN_IF_ERROR(check_name(backend->name));
-    if (count == OWN_COUNT + MOST_REGISTERED) {
-        return kln_fail(KILN_ERROR_LIMIT,
-                        "kiln_backend_register: \"%s\" is number %d, and %d can be registered",
-                        backend->name, MOST_REGISTERED + 1, MOST_REGISTERED);
-    }
+    KLN_RETURN_IF(count == OWN_COUNT + MOST_REGISTERED, KILN_ERROR_LIMIT,
+                  "kiln_backend_register: \"%s\" is number %d, and %d can be registered",
+                  backend->name, MOST_REGISTERED + 1, MOST_REGISTERED);
     atomic_store(&listed[count], backend);
     return KILN_OK;
 }
@@ -236,25 +227,20 @@ static kiln_status add(const kiln_backend *backend)
 kiln_status kiln_backend_register(const kiln_backend *backend)
 {
     KLN_RETURN_IF_NULL(backend);
-    if (backend->struct_size != sizeof *backend) {
-        return kln_fail(
-            KILN_ERROR_INVALID_ARGUMENT,
-            "kiln_backend_register: the table has %zu bytes, and in this Kiln (%s) %zu; "
-            "build it against this version's <kiln/unstable/backend_table.h>",
-            backend->struct_size, kiln_version_string(), sizeof *backend);
-    }
-    if (backend->plan != NULL || backend->library != NULL || backend->timings != NULL) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_backend_register: `%s` is set, which only Kiln's own backends have",
-                        backend->plan != NULL      ? "plan"
-                        : backend->library != NULL ? "library"
-                                                   : "timings");
-    }
-    if (kln_backend_check(backend) != KILN_OK || backend->engine.build == NULL) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "kiln_backend_register: %s",
-                        backend->engine.build == NULL ? "the table lacks `engine.build`"
-                                                      : kiln_error_message());
-    }
+    KLN_RETURN_IF(backend->struct_size != sizeof *backend, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_backend_register: the table has %zu bytes, and in this Kiln (%s) %zu; "
+                  "build it against this version's <kiln/unstable/backend_table.h>",
+                  backend->struct_size, kiln_version_string(), sizeof *backend);
+    KLN_RETURN_IF(backend->plan != NULL || backend->library != NULL || backend->timings != NULL,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_backend_register: `%s` is set, which only Kiln's own backends have",
+                  backend->plan != NULL      ? "plan"
+                  : backend->library != NULL ? "library"
+                                             : "timings");
+    KLN_RETURN_IF(
+        kln_backend_check(backend) != KILN_OK || backend->engine.build == NULL,
+        KILN_ERROR_INVALID_ARGUMENT, "kiln_backend_register: %s",
+        backend->engine.build == NULL ? "the table lacks `engine.build`" : kiln_error_message());
     (void)pthread_mutex_lock(&registering);
     const kiln_status status = add(backend);
     (void)pthread_mutex_unlock(&registering);
@@ -276,10 +262,8 @@ kiln_status kiln_backend_get(size_t index, kiln_backend_info *info)
 {
     KLN_RETURN_IF_NULL(info);
     const size_t count = kiln_backend_count();
-    if (index >= count) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_backend_get: index is %zu, there are %zu backends", index, count);
-    }
+    KLN_RETURN_IF(index >= count, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_backend_get: index is %zu, there are %zu backends", index, count);
     kiln_backend_info found;
     kiln_status refusal = KILN_OK;
     KLN_RETURN_IF_ERROR(ask(kln_backend_at(index), NULL, &found, &refusal));

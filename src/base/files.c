@@ -12,9 +12,8 @@
 
 static kiln_status fail_open(const char *path)
 {
-    if (errno == ENOENT || errno == ENOTDIR) {
-        return kln_fail(KILN_ERROR_NOT_FOUND, "\"%s\": there is no such file", path);
-    }
+    KLN_RETURN_IF(errno == ENOENT || errno == ENOTDIR, KILN_ERROR_NOT_FOUND,
+                  "\"%s\": there is no such file", path);
     return kln_fail(KILN_ERROR_IO, "\"%s\": it cannot be opened: %s", path, strerror(errno));
 }
 
@@ -88,27 +87,22 @@ static kiln_status check_written(const char *path, int descriptor, const struct 
         return KILN_OK;
     }
     const int64_t written = bytes_written(descriptor, size, enough);
-    return written >= enough
-               ? KILN_OK
-               : kln_fail(KILN_ERROR_LIMIT,
-                          "\"%s\": it is %lld bytes long, but only %lld of them were ever written: "
-                          "the file is not whole, copy it again",
-                          path, (long long)size, (long long)written);
+    return written >= enough ? KILN_OK
+                             : kln_fail(KILN_ERROR_LIMIT,
+                                        "\"%s\": it is %lld bytes long, but only %lld of them were "
+                                        "ever written: the file is not whole, copy it again",
+                                        path, (long long)size, (long long)written);
 }
 
 static kiln_status map_descriptor(const char *path, int descriptor, bool copy, kln_mapping *mapping)
 {
     struct stat facts;
-    if (fstat(descriptor, &facts) != 0) {
-        return kln_fail(KILN_ERROR_IO, "\"%s\": %s", path, strerror(errno));
-    }
-    if (!S_ISREG(facts.st_mode)) {
-        return kln_fail(KILN_ERROR_NOT_A_FILE, "\"%s\": a file is needed, this is %s", path,
-                        S_ISDIR(facts.st_mode) ? "a directory" : "a device, pipe or socket");
-    }
-    if (facts.st_size == 0) {
-        return kln_fail(KILN_ERROR_EMPTY, "\"%s\": the file is empty", path);
-    }
+    KLN_RETURN_IF(fstat(descriptor, &facts) != 0, KILN_ERROR_IO, "\"%s\": %s", path,
+                  strerror(errno));
+    KLN_RETURN_IF(!S_ISREG(facts.st_mode), KILN_ERROR_NOT_A_FILE,
+                  "\"%s\": a file is needed, this is %s", path,
+                  S_ISDIR(facts.st_mode) ? "a directory" : "a device, pipe or socket");
+    KLN_RETURN_IF(facts.st_size == 0, KILN_ERROR_EMPTY, "\"%s\": the file is empty", path);
     KLN_RETURN_IF_ERROR(check_written(path, descriptor, &facts));
     const size_t size = (size_t)facts.st_size;
     struct kln_mapped *mapped = kln_alloc(sizeof *mapped);
@@ -200,10 +194,9 @@ bool kln_is_path(const char *text)
 kiln_status kln_path_absolute(const char *path, char absolute[PATH_MAX])
 {
     char folder[PATH_MAX] = "";
-    if (path[0] != '/' && getcwd(folder, sizeof folder) == NULL) {
-        return kln_fail(KILN_ERROR_IO, "\"%s\": the folder that it is relative to is not known: %s",
-                        path, strerror(errno));
-    }
+    KLN_RETURN_IF(path[0] != '/' && getcwd(folder, sizeof folder) == NULL, KILN_ERROR_IO,
+                  "\"%s\": the folder that it is relative to is not known: %s", path,
+                  strerror(errno));
     const int length = snprintf(absolute, PATH_MAX, "%s%s%s", folder,
                                 path[0] != '/' && folder[1] != '\0' ? "/" : "", path);
     return length >= 0 && length < PATH_MAX
@@ -227,12 +220,11 @@ kiln_status kln_bytes_check(kiln_span bytes, const char *what)
     }
     const uintptr_t last = (uintptr_t)bytes.data + bytes.size - 1;
     void *begin = (void *)(last & ~((uintptr_t)page - 1));
-    if (madvise(begin, (size_t)page, MADV_POPULATE_READ) != 0 && errno == EFAULT) {
-        return kln_fail(KILN_ERROR_IO,
-                        "%s: its file was cut short since it was opened, and what was cut off is "
-                        "needed; restore the file, or set kiln_build_options.copy_file",
-                        what);
-    }
+    KLN_RETURN_IF(madvise(begin, (size_t)page, MADV_POPULATE_READ) != 0 && errno == EFAULT,
+                  KILN_ERROR_IO,
+                  "%s: its file was cut short since it was opened, and what was cut off is needed; "
+                  "restore the file, or set kiln_build_options.copy_file",
+                  what);
 #else
     (void)bytes;
     (void)what;

@@ -71,21 +71,17 @@ kiln_status kiln_set_allocator(const kiln_allocator *allocator)
     if (allocator == NULL) {
         allocator = &libc_allocator;
     }
-    if (allocator->struct_size < sizeof(kiln_allocator)) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_set_allocator: struct_size is %zu, at least %zu is needed",
-                        allocator->struct_size, sizeof(kiln_allocator));
-    }
+    KLN_RETURN_IF(allocator->struct_size < sizeof(kiln_allocator), KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_set_allocator: struct_size is %zu, at least %zu is needed",
+                  allocator->struct_size, sizeof(kiln_allocator));
     if (allocator->allocate == NULL || allocator->release == NULL) {
         return kln_fail_null(__func__, allocator->allocate == NULL ? "allocate" : "release");
     }
     const size_t alive = atomic_load(&bytes_in_use);
-    if (alive != 0) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "kiln_set_allocator: %zu bytes of the old heap are still in use; set the "
-                        "allocator before everything else",
-                        alive);
-    }
+    KLN_RETURN_IF(alive != 0, KILN_ERROR_STATE,
+                  "kiln_set_allocator: %zu bytes of the old heap are still in use; set the "
+                  "allocator before everything else",
+                  alive);
     current = *allocator;
     return KILN_OK;
 }

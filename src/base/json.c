@@ -31,19 +31,15 @@ kiln_status kln_json_parse(kiln_span text, size_t limit, const char *what, const
 {
     kln_json_begin();
     *root = NULL;
-    if (text.size > limit) {
-        return kln_fail(KILN_ERROR_LIMIT, "%s of %zu bytes was refused, %zu are allowed", what,
-                        text.size, limit);
-    }
+    KLN_RETURN_IF(text.size > limit, KILN_ERROR_LIMIT,
+                  "%s of %zu bytes was refused, %zu are allowed", what, text.size, limit);
     const char *end = NULL;
     out_of_memory = false;
     *root = cJSON_ParseWithLengthOpts(text.data, text.size, &end, false);
     if (*root == NULL && out_of_memory) {
         return kln_fail_memory(text.size, what);
     }
-    if (*root == NULL) {
-        return kln_fail(KILN_ERROR_MALFORMED, "no JSON from byte %td on%s",
-                        end != NULL ? end - (const char *)text.data : 0, advice);
-    }
+    KLN_RETURN_IF(*root == NULL, KILN_ERROR_MALFORMED, "no JSON from byte %td on%s",
+                  end != NULL ? end - (const char *)text.data : 0, advice);
     return KILN_OK;
 }

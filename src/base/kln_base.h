@@ -80,13 +80,21 @@ KILN_MUST_CHECK kiln_status kln_fail_memory(size_t size, const char *what);
     ((void)(kln_fail_memory)((size), (what)), KILN_ERROR_OUT_OF_MEMORY)
 #endif
 
-/* A required pointer: fails by name. The only check macros are these three; each shows its exit in
+/* A required pointer: fails by name. The only check macros are these four; each shows its exit in
  * its name. */
 #define KLN_RETURN_IF_NULL(pointer)                   \
     do {                                              \
         if ((pointer) == NULL) {                      \
             return kln_fail_null(__func__, #pointer); \
         }                                             \
+    } while (0)
+
+/* A refusal: `condition`, then what kln_fail takes. */
+#define KLN_RETURN_IF(condition, ...)     \
+    do {                                  \
+        if (condition) {                  \
+            return kln_fail(__VA_ARGS__); \
+        }                                 \
     } while (0)
 
 #define KLN_RETURN_IF_ERROR(expression)               \

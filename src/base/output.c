@@ -152,10 +152,8 @@ static kiln_status open_place(kln_output *output)
     if (!is_link && (!is_there || S_ISREG(facts.st_mode))) {
         return open_beside(output, is_there ? &facts : NULL);
     }
-    if (is_there && S_ISDIR(facts.st_mode)) {
-        return kln_fail(KILN_ERROR_IO, "\"%s\": it cannot be created: a directory is in its place",
-                        output->path);
-    }
+    KLN_RETURN_IF(is_there && S_ISDIR(facts.st_mode), KILN_ERROR_IO,
+                  "\"%s\": it cannot be created: a directory is in its place", output->path);
     /* A device, pipe or terminal is written to; nothing can take its place. */
     output->descriptor = open(output->place, O_WRONLY | O_NOCTTY | O_CLOEXEC);
     return output->descriptor >= 0 ? KILN_OK : fail_create(output->path, errno);
@@ -208,10 +206,8 @@ kiln_status kln_output_write(kln_output *output, const void *data, size_t size)
         if (written < 0 && errno == EINTR) {
             continue;
         }
-        if (written <= 0) {
-            return kln_fail(KILN_ERROR_IO, "\"%s\": writing failed: %s", output->path,
-                            strerror(errno));
-        }
+        KLN_RETURN_IF(written <= 0, KILN_ERROR_IO, "\"%s\": writing failed: %s", output->path,
+                      strerror(errno));
         rest += written;
         size -= (size_t)written;
     }
@@ -220,9 +216,8 @@ kiln_status kln_output_write(kln_output *output, const void *data, size_t size)
 
 kiln_status kln_output_flush(kln_output *output)
 {
-    if (kln_output_replaces(output) && fsync(output->descriptor) != 0) {
-        return kln_fail(KILN_ERROR_IO, "\"%s\": writing failed: %s", output->path, strerror(errno));
-    }
+    KLN_RETURN_IF(kln_output_replaces(output) && fsync(output->descriptor) != 0, KILN_ERROR_IO,
+                  "\"%s\": writing failed: %s", output->path, strerror(errno));
     output->flushed = true;
     return KILN_OK;
 }
@@ -305,12 +300,11 @@ kiln_status kln_folder_lock(const char *path, int *lock)
         }
         (void)close(*lock);
         *lock = -1;
-        return reason != EWOULDBLOCK
-                   ? KILN_OK
-                   : kln_fail(KILN_ERROR_BUSY,
-                              "\"%s\": its folder has been locked by somebody for %d seconds; try "
-                              "again when they are done",
-                              path, LOCK_MILLISECONDS / 1000);
+        return reason != EWOULDBLOCK ? KILN_OK
+                                     : kln_fail(KILN_ERROR_BUSY,
+                                                "\"%s\": its folder has been locked by somebody "
+                                                "for %d seconds; try again when they are done",
+                                                path, LOCK_MILLISECONDS / 1000);
     }
     return KILN_OK;
 }

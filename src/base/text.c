@@ -20,9 +20,8 @@ void kln_text_finish(kln_text *text)
 /* Room for `more` bytes and a terminator. */
 static kiln_status reserve(kln_text *text, size_t more)
 {
-    if (more > text->limit || text->size > text->limit - more) {
-        return kln_fail(KILN_ERROR_LIMIT, "a text of more than %zu bytes was refused", text->limit);
-    }
+    KLN_RETURN_IF(more > text->limit || text->size > text->limit - more, KILN_ERROR_LIMIT,
+                  "a text of more than %zu bytes was refused", text->limit);
     const size_t needed = text->size + more + 1;
     if (needed <= text->capacity) {
         return KILN_OK;
@@ -57,9 +56,7 @@ kiln_status kln_text_printf(kln_text *text, const char *format, ...)
     va_start(arguments, format);
     const int length = vsnprintf(NULL, 0, format, arguments);
     va_end(arguments);
-    if (length < 0) {
-        return kln_fail(KILN_ERROR_INTERNAL, "a text could not be formatted");
-    }
+    KLN_RETURN_IF(length < 0, KILN_ERROR_INTERNAL, "a text could not be formatted");
     KLN_RETURN_IF_ERROR(reserve(text, (size_t)length));
     va_start(arguments, format);
     (void)vsnprintf(text->data + text->size, (size_t)length + 1, format, arguments);

@@ -22,11 +22,9 @@ static kiln_status name_folder(kln_cache *cache, const char *first, const char *
 {
     const int length =
         snprintf(cache->folder, sizeof cache->folder, "%s%s", first, rest != NULL ? rest : "");
-    if (length < 0 || (size_t)length >= sizeof cache->folder) {
-        return kln_fail(KILN_ERROR_LIMIT,
-                        "the engine cache: the path \"%.80s...\" has %d bytes, %zu are the limit",
-                        first, length, sizeof cache->folder - 1);
-    }
+    KLN_RETURN_IF(length < 0 || (size_t)length >= sizeof cache->folder, KILN_ERROR_LIMIT,
+                  "the engine cache: the path \"%.80s...\" has %d bytes, %zu are the limit", first,
+                  length, sizeof cache->folder - 1);
     return KILN_OK;
 }
 
@@ -77,19 +75,15 @@ kiln_status kln_cache_open(const char *asked, kln_cache *cache)
     struct stat facts;
     KLN_RETURN_IF_ERROR(kln_cache_find(asked, cache));
     const int reason = make_folders(cache->folder);
-    if (reason != 0 || stat(cache->folder, &facts) != 0) {
-        return kln_fail(KILN_ERROR_IO, "the engine cache \"%s\" cannot be made: %s", cache->folder,
-                        strerror(reason != 0 ? reason : errno));
-    }
+    KLN_RETURN_IF(reason != 0 || stat(cache->folder, &facts) != 0, KILN_ERROR_IO,
+                  "the engine cache \"%s\" cannot be made: %s", cache->folder,
+                  strerror(reason != 0 ? reason : errno));
     const bool is_ours = facts.st_uid == geteuid() || facts.st_uid == 0;
-    if (!is_ours || (facts.st_mode & S_IWOTH) != 0) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "the engine cache \"%s\" is not used: %s, and a plan from it would run in "
-                        "this process; %s",
-                        cache->folder,
-                        is_ours ? "everybody may write to it" : "it belongs to another user",
-                        is_ours ? "take that right away (chmod o-w)" : "name a folder of yours");
-    }
+    KLN_RETURN_IF(
+        !is_ours || (facts.st_mode & S_IWOTH) != 0, KILN_ERROR_STATE,
+        "the engine cache \"%s\" is not used: %s, and a plan from it would run in this process; %s",
+        cache->folder, is_ours ? "everybody may write to it" : "it belongs to another user",
+        is_ours ? "take that right away (chmod o-w)" : "name a folder of yours");
     return KILN_OK;
 }
 
@@ -138,10 +132,8 @@ kiln_status kln_cache_lock(const kln_cache *cache, const char *key, bool waits,
     *lock = -1;
     for (;;) {
         const int opened = open_lock(cache, key, path);
-        if (opened < 0) {
-            return kln_fail(KILN_ERROR_IO, "\"%s\": it cannot be created: %s", path,
-                            strerror(errno));
-        }
+        KLN_RETURN_IF(opened < 0, KILN_ERROR_IO, "\"%s\": it cannot be created: %s", path,
+                      strerror(errno));
         const int reason = flock(opened, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
         if (reason == 0 && is_at(opened, path)) {
             *lock = opened;
@@ -151,12 +143,10 @@ kiln_status kln_cache_lock(const kln_cache *cache, const char *key, bool waits,
         if (reason != 0 && reason != EWOULDBLOCK && reason != EINTR) {
             return KILN_OK; /* a file system without locks */
         }
-        if (reason == EWOULDBLOCK && !waits) {
-            return kln_fail(KILN_ERROR_BUSY, "\"%s\" is held by another process", path);
-        }
-        if (goes_on != NULL && !goes_on(user)) {
-            return kln_fail(KILN_ERROR_CANCELLED, "waiting for \"%s\" was stopped", path);
-        }
+        KLN_RETURN_IF(reason == EWOULDBLOCK && !waits, KILN_ERROR_BUSY,
+                      "\"%s\" is held by another process", path);
+        KLN_RETURN_IF(goes_on != NULL && !goes_on(user), KILN_ERROR_CANCELLED,
+                      "waiting for \"%s\" was stopped", path);
         if (reason == EWOULDBLOCK) {
             (void)nanosleep(&(struct timespec){.tv_nsec = WAIT_NANOSECONDS}, NULL);
         }

@@ -121,10 +121,8 @@ kiln_status kln_cache_list(const kln_cache *cache, kln_cache_row **rows, size_t 
         kln_free(walk.rows);
         return kln_fail_memory(walk.room * sizeof *walk.rows, "the entries of the engine cache");
     }
-    if (!is_read && reason != ENOENT) {
-        return kln_fail(KILN_ERROR_IO, "the engine cache \"%s\" cannot be read: %s", cache->folder,
-                        strerror(reason));
-    }
+    KLN_RETURN_IF(!is_read && reason != ENOENT, KILN_ERROR_IO,
+                  "the engine cache \"%s\" cannot be read: %s", cache->folder, strerror(reason));
     if (walk.count > 0) {
         qsort(walk.rows, walk.count, sizeof *walk.rows, by_use);
     }

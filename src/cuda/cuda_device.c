@@ -74,12 +74,10 @@ kiln_status kln_cuda_enable_peer(int32_t device, int32_t peer)
                                        cuda->device_can_access(&can, from->handle, to->handle),
                                        "whether device %d reaches device %d", device, peer));
     }
-    if (can == 0) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "device %d cannot reach the memory of device %d directly; copies between "
-                        "them go through the host",
-                        device, peer);
-    }
+    KLN_RETURN_IF(can == 0, KILN_ERROR_UNSUPPORTED,
+                  "device %d cannot reach the memory of device %d directly; copies between "
+                  "them go through the host",
+                  device, peer);
     void *context = NULL;
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(cuda_primary_context(to, &context));

@@ -46,16 +46,12 @@ static kiln_status end_capture(kiln_stream *stream, void **graph, size_t *nodes)
     int capturing = 0;
     KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->capture_status(stream->handle, &capturing),
                                    "the capture on device %d", stream->device));
-    if (capturing == 0) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "the stream of device %d captures nothing: kiln_stream_capture_begin comes "
-                        "first",
-                        stream->device);
-    }
-    KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->capture_end(stream->handle, graph),
-                                   "ending the capture on device %d (what was enqueued cannot be "
-                                   "captured)",
-                                   stream->device));
+    KLN_RETURN_IF(capturing == 0, KILN_ERROR_STATE,
+                  "the stream of device %d captures nothing: kiln_stream_capture_begin comes first",
+                  stream->device);
+    KLN_RETURN_IF_ERROR(cuda_check(
+        cuda, cuda->capture_end(stream->handle, graph),
+        "ending the capture on device %d (what was enqueued cannot be captured)", stream->device));
     const kiln_status status =
         cuda_check(cuda, cuda->graph_nodes(*graph, NULL, nodes), "the nodes of a captured graph");
     if (status != KILN_OK) {
@@ -174,12 +170,10 @@ kiln_status kiln_stream_capture_update(kiln_stream *stream, kiln_graph *graph, b
     KLN_RETURN_IF_NULL(stream);
     KLN_RETURN_IF_NULL(graph);
     KLN_RETURN_IF_ERROR(need_graphs(stream->device));
-    if (graph->device != stream->device) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_stream_capture_update: the graph is of device %d and the stream of "
-                        "device %d",
-                        graph->device, stream->device);
-    }
+    KLN_RETURN_IF(
+        graph->device != stream->device, KILN_ERROR_INVALID_ARGUMENT,
+        "kiln_stream_capture_update: the graph is of device %d and the stream of device %d",
+        graph->device, stream->device);
     const cuda_table *cuda = cuda_functions();
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(kln_cuda_enter(stream->device, &scope));

@@ -14,10 +14,8 @@ static kiln_status allocate_inside(kiln_location location, int32_t device, size_
             result = cuda->allocate_pinned(memory, bytes, CU_HOST_PORTABLE | CU_HOST_MAPPED);
             break;
         case KILN_LOCATION_MANAGED:
-            if (found->managed_memory == 0) {
-                return kln_fail(KILN_ERROR_UNSUPPORTED, "device %d (%s) has no managed memory",
-                                device, found->name);
-            }
+            KLN_RETURN_IF(found->managed_memory == 0, KILN_ERROR_UNSUPPORTED,
+                          "device %d (%s) has no managed memory", device, found->name);
             result = cuda->allocate_managed(&address, bytes, CU_ATTACH_GLOBAL);
             break;
         case KILN_LOCATION_DEVICE: result = cuda->allocate(&address, bytes); break;
@@ -149,9 +147,7 @@ kiln_status kiln_stream_allocate(kiln_stream *stream, size_t bytes, void **memor
     KLN_RETURN_IF_NULL(stream);
     KLN_RETURN_IF_NULL(memory);
     *memory = NULL;
-    if (bytes == 0) {
-        return kln_fail(KILN_ERROR_SIZE, "kiln_stream_allocate: at least 1 byte is needed");
-    }
+    KLN_RETURN_IF(bytes == 0, KILN_ERROR_SIZE, "kiln_stream_allocate: at least 1 byte is needed");
     return kln_cuda_allocate_ordered(stream, bytes, memory);
 }
 
@@ -193,9 +189,8 @@ static kiln_status copy_peer_inside(int32_t to_device, void *to, int32_t from_de
     KLN_RETURN_IF_ERROR(cuda_find_device(from_device, &source));
     KLN_RETURN_IF_ERROR(cuda_primary_context(target, &target_context));
     KLN_RETURN_IF_ERROR(cuda_primary_context(source, &source_context));
-    if (cuda->copy_peer_async == NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "this driver cannot copy between devices");
-    }
+    KLN_RETURN_IF(cuda->copy_peer_async == NULL, KILN_ERROR_UNSUPPORTED,
+                  "this driver cannot copy between devices");
     int result = cuda->copy_peer_async(cuda_address(to), target_context, cuda_address(from),
                                        source_context, bytes, cuda_stream_handle(stream));
     if (result == CU_SUCCESS && stream == NULL) {

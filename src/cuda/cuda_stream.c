@@ -38,12 +38,10 @@ static kiln_status create_inside(kiln_stream *stream, int32_t priority)
     int greatest = 0;
     KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->priority_range(&least, &greatest),
                                    "the stream priorities of device %d", stream->device));
-    if (priority > least || priority < greatest) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_stream_create: priority %d was asked for; device %d has %d (the "
-                        "most urgent) to %d",
-                        priority, stream->device, greatest, least);
-    }
+    KLN_RETURN_IF(priority > least || priority < greatest, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_stream_create: priority %d was asked for; device %d has %d (the "
+                  "most urgent) to %d",
+                  priority, stream->device, greatest, least);
     return cuda_check(cuda, cuda->stream_create(&stream->handle, CU_STREAM_NON_BLOCKING, priority),
                       "a stream on device %d", stream->device);
 }
@@ -78,12 +76,10 @@ static kiln_status check_wrapped(int32_t device, void *handle)
     KLN_RETURN_IF_ERROR(cuda_primary_context(found, &primary));
     KLN_RETURN_IF_ERROR(cuda_check(cuda, cuda->stream_context(handle, &context),
                                    "the context of the stream %p", handle));
-    if (context != primary) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_stream_wrap: the stream %p does not belong to the primary context of "
-                        "device %d; make it with the CUDA runtime, or in that context",
-                        handle, device);
-    }
+    KLN_RETURN_IF(context != primary, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_stream_wrap: the stream %p does not belong to the primary context of "
+                  "device %d; make it with the CUDA runtime, or in that context",
+                  handle, device);
     return KILN_OK;
 }
 
@@ -312,11 +308,9 @@ kiln_status kiln_event_record(kiln_event *event, kiln_stream *stream)
 {
     KLN_RETURN_IF_NULL(event);
     KLN_RETURN_IF_NULL(stream);
-    if (event->device != stream->device) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_event_record: the event is of device %d and the stream of device %d",
-                        event->device, stream->device);
-    }
+    KLN_RETURN_IF(event->device != stream->device, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_event_record: the event is of device %d and the stream of device %d",
+                  event->device, stream->device);
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(kln_cuda_enter(event->device, &scope));
     const cuda_table *cuda = cuda_functions();

@@ -123,16 +123,15 @@ static kiln_status fail_stop(const kiln_build *build)
     switch (build->stop) {
         case KILN_ERROR_TIMEOUT:
             return kln_fail(KILN_ERROR_TIMEOUT,
-                            "%s: the build was stopped after %llu ms, %llu are "
-                            "allowed",
-                            source, (unsigned long long)((build->end - build->begin) / 1000000),
+                            "%s: the build was stopped after %llu ms, %llu are allowed", source,
+                            (unsigned long long)((build->end - build->begin) / 1000000),
                             (unsigned long long)build->limits.milliseconds);
         case KILN_ERROR_LIMIT:
-            return kln_fail(KILN_ERROR_LIMIT,
-                            "%s: the build was stopped when memory had grown by %llu bytes, %llu "
-                            "are allowed",
-                            source, (unsigned long long)build->progress.memory_bytes,
-                            (unsigned long long)build->limits.memory_bytes);
+            return kln_fail(
+                KILN_ERROR_LIMIT,
+                "%s: the build was stopped when memory had grown by %llu bytes, %llu are allowed",
+                source, (unsigned long long)build->progress.memory_bytes,
+                (unsigned long long)build->limits.memory_bytes);
         default: return kln_fail(KILN_ERROR_CANCELLED, "%s: the build was cancelled", source);
     }
 }
@@ -257,9 +256,8 @@ kiln_status kiln_build_start_bytes(kiln_span model, const kiln_build_options *op
 {
     KLN_RETURN_IF_NULL(build);
     *build = NULL;
-    if (model.size == 0) {
-        return kln_fail(KILN_ERROR_EMPTY, "kiln_build_start_bytes: the model has 0 bytes");
-    }
+    KLN_RETURN_IF(model.size == 0, KILN_ERROR_EMPTY,
+                  "kiln_build_start_bytes: the model has 0 bytes");
     if (model.data == NULL) {
         return kln_fail_null(__func__, "model.data");
     }

@@ -118,11 +118,9 @@ kiln_status kiln_cache_list_get(const kiln_cache_list *list, size_t index, kiln_
 {
     KLN_RETURN_IF_NULL(list);
     KLN_RETURN_IF_NULL(entry);
-    if (index >= list->count) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_cache_list_get: entry %zu was asked for, there are %zu", index,
-                        list->count);
-    }
+    KLN_RETURN_IF(index >= list->count, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_cache_list_get: entry %zu was asked for, there are %zu", index,
+                  list->count);
     const listed_entry *one = &list->entries[index];
     const kiln_cache_entry found = {.struct_size = sizeof found,
                                     .key = one->row.key,
@@ -150,10 +148,8 @@ kiln_status kiln_cache_remove(const char *cache, const char *key)
     KLN_RETURN_IF_NULL(cache);
     KLN_RETURN_IF_NULL(key);
     KLN_RETURN_IF_ERROR(kln_cache_find(cache, &found));
-    if (!kln_cache_has(&found, key)) {
-        return kln_fail(KILN_ERROR_NAME, "the engine cache \"%s\" has no entry \"%.40s\"",
-                        found.folder, key);
-    }
+    KLN_RETURN_IF(!kln_cache_has(&found, key), KILN_ERROR_NAME,
+                  "the engine cache \"%s\" has no entry \"%.40s\"", found.folder, key);
     return kln_cache_remove(&found, key);
 }
 

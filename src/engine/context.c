@@ -18,12 +18,11 @@ static kiln_status enter(kiln_context *context, const char *function, bool at_la
     if (is_left_behind(context)) {
         return kln_engine_fail_process(context->engine, function);
     }
-    if (atomic_exchange_explicit(&context->busy, true, memory_order_acquire)) {
-        return kln_fail(KILN_ERROR_BUSY,
-                        "%s: another thread is inside this context; give each thread a context of "
-                        "its own over the same engine",
-                        function);
-    }
+    KLN_RETURN_IF(atomic_exchange_explicit(&context->busy, true, memory_order_acquire),
+                  KILN_ERROR_BUSY,
+                  "%s: another thread is inside this context; give each thread a context of "
+                  "its own over the same engine",
+                  function);
     const kiln_status status = kln_exec_wait(context->exec, at_last);
     return status == KILN_OK ? KILN_OK : kln_context_leave(context, status);
 }
@@ -71,19 +70,16 @@ static kiln_status check_options(const kiln_engine *engine, const kiln_context_o
                        : (int)options->kernel_specialization != 0 ? "kernel_specialization"
                        : (int)options->rtx_graphs != 0            ? "rtx_graphs"
                                                                   : NULL;
-    if (name != NULL && engine->shared.backend->plan == NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_context_options: \"%s\" is set, which the backend %s does not have",
-                        name, engine->shared.backend->name);
-    }
-    if (options->kernel_specialization > KILN_KERNELS_GENERAL ||
-        options->rtx_graphs > KILN_SWITCH_OFF) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_context_options: kernel_specialization is %d (0 to %d), rtx_graphs "
-                        "is %d (0 to %d)",
-                        (int)options->kernel_specialization, KILN_KERNELS_GENERAL,
-                        (int)options->rtx_graphs, KILN_SWITCH_OFF);
-    }
+    KLN_RETURN_IF(name != NULL && engine->shared.backend->plan == NULL, KILN_ERROR_UNSUPPORTED,
+                  "kiln_context_options: \"%s\" is set, which the backend %s does not have", name,
+                  engine->shared.backend->name);
+    KLN_RETURN_IF(options->kernel_specialization > KILN_KERNELS_GENERAL ||
+                      options->rtx_graphs > KILN_SWITCH_OFF,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_context_options: kernel_specialization is %d (0 to %d), rtx_graphs "
+                  "is %d (0 to %d)",
+                  (int)options->kernel_specialization, KILN_KERNELS_GENERAL,
+                  (int)options->rtx_graphs, KILN_SWITCH_OFF);
     return KILN_OK;
 }
 

@@ -47,17 +47,13 @@ kiln_status kiln_context_enqueue(kiln_context *context, kiln_stream *stream)
 {
     KLN_RETURN_IF_NULL(context);
     const kln_shared *shared = &context->engine->shared;
-    if (stream != NULL && shared->device < 0) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_context_enqueue: a stream was given, and this engine of the %s "
-                        "backend computes on the CPU",
-                        shared->info.name);
-    }
-    if (stream != NULL && stream->device != shared->device) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_context_enqueue: the stream is of device %d, the engine of device %d",
-                        stream->device, shared->device);
-    }
+    KLN_RETURN_IF(stream != NULL && shared->device < 0, KILN_ERROR_UNSUPPORTED,
+                  "kiln_context_enqueue: a stream was given, and this engine of the %s "
+                  "backend computes on the CPU",
+                  shared->info.name);
+    KLN_RETURN_IF(stream != NULL && stream->device != shared->device, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_context_enqueue: the stream is of device %d, the engine of device %d",
+                  stream->device, shared->device);
     KLN_RETURN_IF_ERROR(kln_context_enter(context, __func__));
     return kln_context_leave(context, run_once(context, stream, false));
 }
@@ -97,9 +93,8 @@ static kiln_status check_named(kiln_context *context, const kiln_named_tensor *t
             return kln_fail_null("kiln_context_run_tensors", "name");
         }
         KLN_RETURN_IF_ERROR(find_named(context, tensors[i].name, are_inputs, i, &index));
-        if (context->named[index] == context->calls) {
-            return kln_fail(KILN_ERROR_NAME, "\"%s\" is given twice", tensors[i].name);
-        }
+        KLN_RETURN_IF(context->named[index] == context->calls, KILN_ERROR_NAME,
+                      "\"%s\" is given twice", tensors[i].name);
         context->named[index] = context->calls;
         found[i] = (uint32_t)index;
         if (are_inputs || tensors[i].tensor.data != NULL) {
@@ -207,9 +202,8 @@ kiln_status kiln_context_run_once(kiln_context *context, const kiln_named_tensor
 kiln_status kiln_context_get_counters(kiln_context *context, kiln_context_counters *counters)
 {
     KLN_RETURN_IF_NULL(context);
-    if (atomic_exchange_explicit(&context->busy, true, memory_order_acquire)) {
-        return kln_fail(KILN_ERROR_BUSY, "%s: another thread is inside this context", __func__);
-    }
+    KLN_RETURN_IF(atomic_exchange_explicit(&context->busy, true, memory_order_acquire),
+                  KILN_ERROR_BUSY, "%s: another thread is inside this context", __func__);
     kiln_context_counters found;
     kln_exec_get_counters(context->exec, &found);
     return kln_context_leave(context, kln_info_write(__func__, counters, &found, sizeof found));

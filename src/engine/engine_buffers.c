@@ -27,11 +27,10 @@ static kiln_status check_profile(const kiln_engine *engine, const kiln_profile *
         if (name == NULL) {
             return kln_fail_null("kiln_engine_plan_buffers", "name");
         }
-        if (kln_names_get(&engine->inputs, name) == KLN_NAMES_NONE &&
-            kln_names_get(&engine->outputs, name) == KLN_NAMES_NONE) {
-            return kln_fail(KILN_ERROR_NAME,
-                            "kiln_engine_plan_buffers: the engine has no binding \"%s\"", name);
-        }
+        KLN_RETURN_IF(kln_names_get(&engine->inputs, name) == KLN_NAMES_NONE &&
+                          kln_names_get(&engine->outputs, name) == KLN_NAMES_NONE,
+                      KILN_ERROR_NAME, "kiln_engine_plan_buffers: the engine has no binding \"%s\"",
+                      name);
     }
     return KILN_OK;
 }
@@ -40,18 +39,14 @@ static kiln_status check_profile(const kiln_engine *engine, const kiln_profile *
 static kiln_status take_given(const kiln_binding *binding, const kiln_shape *most,
                               kiln_shape *shape)
 {
-    if (binding->shape.rank >= 0 && binding->shape.rank != most->rank) {
-        return kln_fail(KILN_ERROR_RANK,
-                        "binding \"%s\" has %d dimensions, and the profile gives it %d",
-                        binding->name, binding->shape.rank, most->rank);
-    }
+    KLN_RETURN_IF(binding->shape.rank >= 0 && binding->shape.rank != most->rank, KILN_ERROR_RANK,
+                  "binding \"%s\" has %d dimensions, and the profile gives it %d", binding->name,
+                  binding->shape.rank, most->rank);
     for (int32_t d = 0; d < binding->shape.rank; d++) {
         const int64_t fixed = binding->shape.dims[d];
-        if (fixed >= 0 && fixed != most->dims[d]) {
-            return kln_fail(KILN_ERROR_SHAPE,
-                            "binding \"%s\": dimension %d is %lld, and the profile gives it %lld",
-                            binding->name, d, (long long)fixed, (long long)most->dims[d]);
-        }
+        KLN_RETURN_IF(fixed >= 0 && fixed != most->dims[d], KILN_ERROR_SHAPE,
+                      "binding \"%s\": dimension %d is %lld, and the profile gives it %lld",
+                      binding->name, d, (long long)fixed, (long long)most->dims[d]);
     }
     *shape = *most;
     return KILN_OK;

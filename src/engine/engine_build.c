@@ -9,19 +9,15 @@
 static kiln_status check_taken(const kiln_backend *backend, const kiln_build_options *options)
 {
     const kln_option *option = kln_options_beyond(options, KLN_OPTIONS_ANY | backend->options);
-    if (options->device > 0 && backend->engine.device == NULL) {
-        return kln_fail(KILN_ERROR_NO_DEVICE,
-                        "kiln_build_options: \"device\" is %d, but the backend %s computes on the "
-                        "CPU; leave it out, or name a backend for GPUs",
-                        options->device, backend->name);
-    }
-    return option == NULL
-               ? KILN_OK
-               : kln_fail(
-                     KILN_ERROR_UNSUPPORTED,
-                     "kiln_build_options: \"%s\" is set, which the backend %s does not take; it "
-                     "is for %s",
-                     option->shown.name, backend->name, option->shown.group);
+    KLN_RETURN_IF(options->device > 0 && backend->engine.device == NULL, KILN_ERROR_NO_DEVICE,
+                  "kiln_build_options: \"device\" is %d, but the backend %s computes on the CPU; "
+                  "leave it out, or name a backend for GPUs",
+                  options->device, backend->name);
+    return option == NULL ? KILN_OK
+                          : kln_fail(KILN_ERROR_UNSUPPORTED,
+                                     "kiln_build_options: \"%s\" is set, which the backend %s does "
+                                     "not take; it is for %s",
+                                     option->shown.name, backend->name, option->shown.group);
 }
 
 /* What is in one backend's own format is nothing that another one reads, nor that is built. */
@@ -33,17 +29,15 @@ static kiln_status check_format(const kiln_model *model, const kiln_backend *bac
     if (owner == NULL || (owner == backend && load)) {
         return KILN_OK;
     }
-    if (owner != backend) {
-        return kln_fail(KILN_ERROR_MISMATCH,
-                        "%s is %s, which the backend %s cannot read; the backend %s can", source,
-                        what, backend->name, owner->name);
-    }
-    return kln_fail(KILN_ERROR_MALFORMED,
-                    model->path != NULL ? "%s is %s already, and no model to build one from; "
-                                          "kiln_engine_load loads it"
-                                        : "%s is %s already, and no model to build one from; "
-                                          "kiln_engine_load_bytes loads it",
-                    source, what);
+    KLN_RETURN_IF(owner != backend, KILN_ERROR_MISMATCH,
+                  "%s is %s, which the backend %s cannot read; the backend %s can", source, what,
+                  backend->name, owner->name);
+    return kln_fail(
+        KILN_ERROR_MALFORMED,
+        model->path != NULL
+            ? "%s is %s already, and no model to build one from; kiln_engine_load loads it"
+            : "%s is %s already, and no model to build one from; kiln_engine_load_bytes loads it",
+        source, what);
 }
 
 /* Only bytes need to be told where their weights lie. */
@@ -52,15 +46,12 @@ static kiln_status name_folder(kiln_model *model, const char *folder)
     if (folder == NULL) {
         return KILN_OK;
     }
-    if (model->path != NULL || model->graph != NULL) {
-        return kln_fail(
-            KILN_ERROR_INVALID_ARGUMENT,
-            "kiln_build_options: weights_folder is \"%s\", which only a model in memory "
-            "needs; %s; leave it out",
-            folder,
-            model->path != NULL ? "the weights of a file lie beside it"
-                                : "a network has its weights");
-    }
+    KLN_RETURN_IF(
+        model->path != NULL || model->graph != NULL, KILN_ERROR_INVALID_ARGUMENT,
+        "kiln_build_options: weights_folder is \"%s\", which only a model in memory needs; %s; "
+        "leave it out",
+        folder,
+        model->path != NULL ? "the weights of a file lie beside it" : "a network has its weights");
     model->folder = folder;
     return KILN_OK;
 }
@@ -137,9 +128,7 @@ kiln_status kiln_engine_build_file(const char *path, const kiln_build_options *o
 
 static kiln_status check_bytes(const char *function, const char *what, kiln_span bytes)
 {
-    if (bytes.size == 0) {
-        return kln_fail(KILN_ERROR_EMPTY, "%s: the model has 0 bytes", function);
-    }
+    KLN_RETURN_IF(bytes.size == 0, KILN_ERROR_EMPTY, "%s: the model has 0 bytes", function);
     return bytes.data != NULL ? KILN_OK : kln_fail_null(function, what);
 }
 
@@ -200,11 +189,9 @@ kiln_status kiln_engine_build(const kiln_network *network, const kiln_build_opti
 static kiln_status serialize(const char *function, const kiln_engine *engine, kiln_span *bytes)
 {
     *bytes = (kiln_span){NULL, 0};
-    if (engine->shared.backend->engine.serialize == NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "%s: an engine of the %s backend has nothing to save", function,
-                        engine->shared.backend->name);
-    }
+    KLN_RETURN_IF(engine->shared.backend->engine.serialize == NULL, KILN_ERROR_UNSUPPORTED,
+                  "%s: an engine of the %s backend has nothing to save", function,
+                  engine->shared.backend->name);
     const kiln_status status =
         engine->shared.backend->engine.serialize(engine->shared.state, bytes);
     if (status != KILN_OK) {
@@ -256,11 +243,12 @@ kiln_status kiln_engine_manifest(const kiln_engine *engine, char *text, size_t s
     *length = strlen(written);
     if (size > 0) {
         (void)snprintf(text, size, "%s", written);
-        status = *length < size ? KILN_OK
-                                : kln_fail(KILN_ERROR_LIMIT,
-                                           "kiln_engine_manifest: room for %zu bytes was given, "
-                                           "%zu are needed",
-                                           size, *length + 1);
+        status =
+            *length < size
+                ? KILN_OK
+                : kln_fail(KILN_ERROR_LIMIT,
+                           "kiln_engine_manifest: room for %zu bytes was given, %zu are needed",
+                           size, *length + 1);
     }
     kln_free(written);
     return status;

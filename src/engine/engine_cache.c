@@ -127,8 +127,7 @@ static kiln_status find(const cached_build *self, kiln_engine **engine)
     }
     if (is_damage(status) && self->is_locked) {
         kln_log(KILN_LOG_WARNING, "engine",
-                "%s: its entry in the cache is damaged, so it is built "
-                "anew: %s",
+                "%s: its entry in the cache is damaged, so it is built anew: %s",
                 kln_model_name(self->model), kiln_error_message());
     }
     if (status == KILN_ERROR_NOT_FOUND || is_damage(status)) {
@@ -216,10 +215,9 @@ static kiln_status store(const cached_build *self, const kiln_engine *engine)
     const uint64_t most =
         self->options->cache_bytes != 0 ? self->options->cache_bytes : KLN_CACHE_LIMIT;
     KLN_RETURN_IF_ERROR(self->backend->engine.serialize(engine->shared.state, &bytes));
-    if (bytes.size > most) {
-        return kln_fail(KILN_ERROR_LIMIT, "the plan has %zu bytes, and the cache may hold %llu",
-                        bytes.size, (unsigned long long)most);
-    }
+    KLN_RETURN_IF(bytes.size > most, KILN_ERROR_LIMIT,
+                  "the plan has %zu bytes, and the cache may hold %llu", bytes.size,
+                  (unsigned long long)most);
     KLN_RETURN_IF_ERROR(kln_manifest_write(engine, bytes, &text));
     kiln_status status =
         kln_cache_put(&self->cache, self->key, bytes, (kiln_span){text, strlen(text)});

@@ -131,10 +131,8 @@ static kiln_status read_text(const cJSON *root, const char *key, bool optional, 
     if (item == NULL && optional) {
         return KILN_OK;
     }
-    if (text == NULL || strlen(text) >= size) {
-        return kln_fail(KILN_ERROR_MALFORMED, "\"%s\" must be a text of less than %zu bytes" ADVICE,
-                        key, size);
-    }
+    KLN_RETURN_IF(text == NULL || strlen(text) >= size, KILN_ERROR_MALFORMED,
+                  "\"%s\" must be a text of less than %zu bytes" ADVICE, key, size);
     memcpy(out, text, strlen(text) + 1);
     return KILN_OK;
 }
@@ -164,11 +162,9 @@ static kiln_status read_gpu(const cJSON *root, kln_manifest *manifest)
     KLN_RETURN_IF_ERROR(read_text(root, "compute_capability", true, text, sizeof text));
     const long major = strtol(text, &end, 10);
     const long minor = *end == '.' ? strtol(end + 1, &end, 10) : 0;
-    if (*end != '\0' || major < 0 || major > 1000 || minor < 0 || minor > 9) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "\"compute_capability\" is \"%s\", a text like \"9.0\" is needed" ADVICE,
-                        text);
-    }
+    KLN_RETURN_IF(*end != '\0' || major < 0 || major > 1000 || minor < 0 || minor > 9,
+                  KILN_ERROR_MALFORMED,
+                  "\"compute_capability\" is \"%s\", a text like \"9.0\" is needed" ADVICE, text);
     manifest->gpu_capability = (int32_t)(major * 10 + minor);
     return KILN_OK;
 }
@@ -187,12 +183,11 @@ static kiln_status read_fields(const cJSON *root, kln_manifest *manifest)
     manifest->is_plan = strcmp(format, "plan") == 0;
     manifest->hash = strtoull(hash, &end, 16);
     const cJSON *size = cJSON_GetObjectItemCaseSensitive(root, "size");
-    if (*end != '\0' || strlen(hash) != 16 || !cJSON_IsNumber(size) || size->valuedouble < 1 ||
-        size->valuedouble > LARGEST_INTEGER) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "\"size\" must be a number of bytes from 1 on and \"xxh3_64\" a hash of 16 "
-                        "hexadecimal digits" ADVICE);
-    }
+    KLN_RETURN_IF(*end != '\0' || strlen(hash) != 16 || !cJSON_IsNumber(size) ||
+                      size->valuedouble < 1 || size->valuedouble > LARGEST_INTEGER,
+                  KILN_ERROR_MALFORMED,
+                  "\"size\" must be a number of bytes from 1 on and \"xxh3_64\" a hash of 16 "
+                  "hexadecimal digits" ADVICE);
     manifest->size = (uint64_t)size->valuedouble;
     KLN_RETURN_IF_ERROR(read_gpu(root, manifest));
     KLN_RETURN_IF_ERROR(measured_variants_read(&manifest->measured, root));

@@ -15,18 +15,14 @@ kiln_status kln_manifest_check_file(const kln_manifest *manifest, const char *pa
     if (path != NULL) {
         (void)snprintf(advice, sizeof advice, "delete \"%s" KLN_MANIFEST_SUFFIX "\"", path);
     }
-    if (manifest->size != manifest->found_size) {
-        return kln_fail(KILN_ERROR_MISMATCH,
-                        "\"%s\": %" PRIu64 " bytes were found, its manifest says %" PRIu64
-                        "; the file was cut or replaced: save the engine again, or %s",
-                        name, manifest->found_size, manifest->size, advice);
-    }
-    if (manifest->hash != manifest->found_hash) {
-        return kln_fail(KILN_ERROR_MISMATCH,
-                        "\"%s\": its hash is %016" PRIx64 ", its manifest says %016" PRIx64
-                        "; the file was changed: save the engine again, or %s",
-                        name, manifest->found_hash, manifest->hash, advice);
-    }
+    KLN_RETURN_IF(manifest->size != manifest->found_size, KILN_ERROR_MISMATCH,
+                  "\"%s\": %" PRIu64 " bytes were found, its manifest says %" PRIu64
+                  "; the file was cut or replaced: save the engine again, or %s",
+                  name, manifest->found_size, manifest->size, advice);
+    KLN_RETURN_IF(manifest->hash != manifest->found_hash, KILN_ERROR_MISMATCH,
+                  "\"%s\": its hash is %016" PRIx64 ", its manifest says %016" PRIx64
+                  "; the file was changed: save the engine again, or %s",
+                  name, manifest->found_hash, manifest->hash, advice);
     return KILN_OK;
 }
 
@@ -46,25 +42,23 @@ kiln_status kln_manifest_explain(kiln_status status, const kln_manifest *manifes
     (void)snprintf(why, sizeof why, "%s", kiln_error_message());
     const kiln_backend *backend = NULL;
     kiln_backend_info info = {.struct_size = sizeof info};
-    if (kln_backend_select(manifest->backend, options->library, &backend, &info) == KILN_OK &&
-        strcmp(info.version, manifest->backend_version) != 0) {
-        return kln_fail(
-            KILN_ERROR_MISMATCH,
-            "it was built version compatible with %s %s, and %s does not take it; build "
-            "it again from the model or install that version: %s",
-            manifest->backend, manifest->backend_version, info.version, why);
-    }
+    KLN_RETURN_IF(
+        kln_backend_select(manifest->backend, options->library, &backend, &info) == KILN_OK &&
+            strcmp(info.version, manifest->backend_version) != 0,
+        KILN_ERROR_MISMATCH,
+        "it was built version compatible with %s %s, and %s does not take it; build it again from "
+        "the model or install that version: %s",
+        manifest->backend, manifest->backend_version, info.version, why);
     kiln_device_info here = {.struct_size = sizeof here};
-    if (manifest->gpu_capability != 0 && kln_cuda_device_info(options->device, &here) == KILN_OK &&
-        here.compute_major * 10 + here.compute_minor != manifest->gpu_capability) {
-        return kln_fail(
-            KILN_ERROR_MISMATCH,
-            "it was built for %s of compute capability %d.%d, device %d is %s of %d.%d; "
-            "build it again from the model: %s",
-            manifest->gpu[0] != '\0' ? manifest->gpu : "a GPU", manifest->gpu_capability / 10,
-            manifest->gpu_capability % 10, options->device, here.name, here.compute_major,
-            here.compute_minor, why);
-    }
+    KLN_RETURN_IF(manifest->gpu_capability != 0 &&
+                      kln_cuda_device_info(options->device, &here) == KILN_OK &&
+                      here.compute_major * 10 + here.compute_minor != manifest->gpu_capability,
+                  KILN_ERROR_MISMATCH,
+                  "it was built for %s of compute capability %d.%d, device %d is %s of %d.%d; "
+                  "build it again from the model: %s",
+                  manifest->gpu[0] != '\0' ? manifest->gpu : "a GPU", manifest->gpu_capability / 10,
+                  manifest->gpu_capability % 10, options->device, here.name, here.compute_major,
+                  here.compute_minor, why);
     return kln_fail(status, "%s", why);
 }
 
@@ -90,12 +84,9 @@ static kiln_status settle_backend(const kln_manifest *manifest, const char *name
     const kiln_backend *backend = NULL;
     const kiln_status status =
         kln_backend_select(options->backend, options->library, &backend, &info);
-    if (status == KILN_ERROR_NAME) {
-        return kln_fail(KILN_ERROR_MISMATCH,
-                        "\"%s\": it was built with the backend \"%s\", which this libkiln does not "
-                        "have",
-                        name, manifest->backend);
-    }
+    KLN_RETURN_IF(status == KILN_ERROR_NAME, KILN_ERROR_MISMATCH,
+                  "\"%s\": it was built with the backend \"%s\", which this libkiln does not have",
+                  name, manifest->backend);
     KLN_RETURN_IF_ERROR(status);
     if (strcmp(info.name, manifest->backend) != 0) {
         return KILN_OK;

@@ -6,12 +6,9 @@
 
 static kiln_status need_plan(const kiln_engine *engine, const char *function)
 {
-    if (engine->shared.backend->plan == NULL) {
-        return kln_fail(
-            KILN_ERROR_UNSUPPORTED,
-            "%s: only an engine of TensorRT has this, and this one is of the %s backend", function,
-            engine->shared.backend->name);
-    }
+    KLN_RETURN_IF(engine->shared.backend->plan == NULL, KILN_ERROR_UNSUPPORTED,
+                  "%s: only an engine of TensorRT has this, and this one is of the %s backend",
+                  function, engine->shared.backend->name);
     return kln_engine_check_process(engine, function);
 }
 
@@ -27,11 +24,10 @@ size_t kiln_engine_profile_count(const kiln_engine *engine)
 static kiln_status check_profile(const kiln_engine *engine, int64_t profile, int64_t least)
 {
     const size_t count = engine->shared.description.profile_count;
-    if (profile < least || (profile >= 0 && (uint64_t)profile >= (count > 0 ? count : 1))) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "optimization profile %lld was asked for, there %s %zu", (long long)profile,
-                        count == 1 ? "is" : "are", count);
-    }
+    KLN_RETURN_IF(profile < least || (profile >= 0 && (uint64_t)profile >= (count > 0 ? count : 1)),
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "optimization profile %lld was asked for, there %s %zu", (long long)profile,
+                  count == 1 ? "is" : "are", count);
     return KILN_OK;
 }
 
@@ -39,11 +35,9 @@ kiln_status kiln_engine_profile(const kiln_engine *engine, size_t index, kiln_pr
 {
     KLN_RETURN_IF_NULL(engine);
     KLN_RETURN_IF_NULL(profile);
-    if (index >= engine->shared.description.profile_count) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "optimization profile %zu was asked for, there are %zu", index,
-                        engine->shared.description.profile_count);
-    }
+    KLN_RETURN_IF(index >= engine->shared.description.profile_count, KILN_ERROR_INVALID_ARGUMENT,
+                  "optimization profile %zu was asked for, there are %zu", index,
+                  engine->shared.description.profile_count);
     *profile = engine->shared.description.profiles[index];
     return KILN_OK;
 }
@@ -142,10 +136,8 @@ static kiln_status enter_timed(kiln_context *context, const char *function,
                                const kiln_backend **backend)
 {
     *backend = context->engine->shared.backend;
-    if ((*backend)->context.time_layers == NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "%s: the backend %s tells no times of its layers",
-                        function, (*backend)->name);
-    }
+    KLN_RETURN_IF((*backend)->context.time_layers == NULL, KILN_ERROR_UNSUPPORTED,
+                  "%s: the backend %s tells no times of its layers", function, (*backend)->name);
     return kln_context_enter(context, function);
 }
 

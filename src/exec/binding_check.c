@@ -29,31 +29,25 @@ kiln_status exec_check_shape(const kiln_binding *binding, const kiln_shape *shap
     char found[KLN_SHAPE_TEXT];
     (void)kiln_shape_format(&binding->shape, expected, sizeof expected);
     (void)kiln_shape_format(shape, found, sizeof found);
-    if (shape->rank != binding->shape.rank) {
-        return kln_fail(
-            KILN_ERROR_RANK, "%s \"%s\": %d dimensions (%s) are needed, %d were given (%s)",
-            kind_of(binding), binding->name, binding->shape.rank, expected, shape->rank, found);
-    }
+    KLN_RETURN_IF(shape->rank != binding->shape.rank, KILN_ERROR_RANK,
+                  "%s \"%s\": %d dimensions (%s) are needed, %d were given (%s)", kind_of(binding),
+                  binding->name, binding->shape.rank, expected, shape->rank, found);
     for (int32_t i = 0; i < shape->rank; i++) {
-        if (binding->shape.dims[i] >= 0 && binding->shape.dims[i] != shape->dims[i]) {
-            return kln_fail(KILN_ERROR_SHAPE,
-                            "%s \"%s\": dimension %d must be %lld, it is %lld; %s is needed, %s "
-                            "was given",
-                            kind_of(binding), binding->name, i, (long long)binding->shape.dims[i],
-                            (long long)shape->dims[i], expected, found);
-        }
+        KLN_RETURN_IF(binding->shape.dims[i] >= 0 && binding->shape.dims[i] != shape->dims[i],
+                      KILN_ERROR_SHAPE,
+                      "%s \"%s\": dimension %d must be %lld, it is %lld; %s is needed, %s "
+                      "was given",
+                      kind_of(binding), binding->name, i, (long long)binding->shape.dims[i],
+                      (long long)shape->dims[i], expected, found);
     }
     return KILN_OK;
 }
 
 kiln_status exec_check_dtype(const kiln_binding *binding)
 {
-    if (kiln_dtype_bits(binding->dtype) == 0) {
-        return kln_fail(
-            KILN_ERROR_DTYPE, "%s \"%s\" is of type %s, which cannot be bound", kind_of(binding),
-            binding->name,
-            binding->dtype == KILN_DTYPE_STRING ? "string" : "sequence, map or unknown");
-    }
+    KLN_RETURN_IF(kiln_dtype_bits(binding->dtype) == 0, KILN_ERROR_DTYPE,
+                  "%s \"%s\" is of type %s, which cannot be bound", kind_of(binding), binding->name,
+                  binding->dtype == KILN_DTYPE_STRING ? "string" : "sequence, map or unknown");
     return KILN_OK;
 }
 
@@ -61,29 +55,21 @@ static kiln_status check_place(const kln_exec *exec, const kiln_binding *binding
                                const kiln_tensor_desc *desc)
 {
     const bool on_device = desc->location == KILN_LOCATION_DEVICE;
-    if ((int)desc->location < 0 || desc->location > KILN_LOCATION_DEVICE ||
-        (on_device && (exec->shared->info.capabilities & KILN_CAPABILITY_DEVICE_MEMORY) == 0)) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "%s \"%s\": the %s backend takes no %s memory",
-                        kind_of(binding), binding->name, exec->shared->info.name,
-                        kiln_location_name(desc->location));
-    }
-    if (on_device && desc->device != exec->shared->device) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "%s \"%s\": memory of device %d was given, the engine is on device %d",
-                        kind_of(binding), binding->name, desc->device, exec->shared->device);
-    }
-    if (desc->format != KILN_FORMAT_LINEAR) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "%s \"%s\": format %d was given, the %s backend takes linear tensors only",
-                        kind_of(binding), binding->name, (int)desc->format,
-                        exec->shared->info.name);
-    }
-    if (!kln_strides_are_dense(&desc->shape, &desc->strides)) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "%s \"%s\": the strides leave gaps or change the order; copy the tensor so "
-                        "that it is dense",
-                        kind_of(binding), binding->name);
-    }
+    KLN_RETURN_IF(
+        (int)desc->location < 0 || desc->location > KILN_LOCATION_DEVICE ||
+            (on_device && (exec->shared->info.capabilities & KILN_CAPABILITY_DEVICE_MEMORY) == 0),
+        KILN_ERROR_UNSUPPORTED, "%s \"%s\": the %s backend takes no %s memory", kind_of(binding),
+        binding->name, exec->shared->info.name, kiln_location_name(desc->location));
+    KLN_RETURN_IF(on_device && desc->device != exec->shared->device, KILN_ERROR_UNSUPPORTED,
+                  "%s \"%s\": memory of device %d was given, the engine is on device %d",
+                  kind_of(binding), binding->name, desc->device, exec->shared->device);
+    KLN_RETURN_IF(desc->format != KILN_FORMAT_LINEAR, KILN_ERROR_UNSUPPORTED,
+                  "%s \"%s\": format %d was given, the %s backend takes linear tensors only",
+                  kind_of(binding), binding->name, (int)desc->format, exec->shared->info.name);
+    KLN_RETURN_IF(!kln_strides_are_dense(&desc->shape, &desc->strides), KILN_ERROR_UNSUPPORTED,
+                  "%s \"%s\": the strides leave gaps or change the order; copy the tensor so "
+                  "that it is dense",
+                  kind_of(binding), binding->name);
     return KILN_OK;
 }
 
@@ -108,11 +94,9 @@ static kiln_status look_closer(const kiln_binding *binding, const kiln_tensor *t
 {
     char what[300];
     KLN_RETURN_IF_ERROR(exec_check_dtype(binding));
-    if (tensor->desc.dtype != binding->dtype) {
-        return kln_fail(KILN_ERROR_DTYPE, "%s \"%s\": %s is needed, %s was given", kind_of(binding),
-                        binding->name, kiln_dtype_name(binding->dtype),
-                        kiln_dtype_name(tensor->desc.dtype));
-    }
+    KLN_RETURN_IF(tensor->desc.dtype != binding->dtype, KILN_ERROR_DTYPE,
+                  "%s \"%s\": %s is needed, %s was given", kind_of(binding), binding->name,
+                  kiln_dtype_name(binding->dtype), kiln_dtype_name(tensor->desc.dtype));
     if (tensor->desc.shape.rank >= 0 && tensor->desc.shape.rank <= KILN_MAX_RANK) {
         KLN_RETURN_IF_ERROR(exec_check_shape(binding, &tensor->desc.shape));
     }

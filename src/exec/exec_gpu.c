@@ -12,28 +12,23 @@ static kiln_status check_options(const kln_exec *exec, const kiln_context_option
 {
     const kln_shared *shared = exec->shared;
     const int policy = (int)options->graphs;
-    if (policy < KILN_GRAPH_AUTOMATIC || policy > KILN_GRAPH_REQUIRED) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_context_options: graphs is %d, one of kiln_graph_policy (0 to %d) is "
-                        "needed",
-                        policy, KILN_GRAPH_REQUIRED);
-    }
+    KLN_RETURN_IF(
+        policy < KILN_GRAPH_AUTOMATIC || policy > KILN_GRAPH_REQUIRED, KILN_ERROR_INVALID_ARGUMENT,
+        "kiln_context_options: graphs is %d, one of kiln_graph_policy (0 to %d) is needed", policy,
+        KILN_GRAPH_REQUIRED);
     const char *name = options->stream != NULL                  ? "stream"
                        : options->graph_bytes != 0              ? "graph_bytes"
                        : options->graphs == KILN_GRAPH_REQUIRED ? "graphs"
                        : options->overlap_copies                ? "overlap_copies"
                                                                 : NULL;
-    if (shared->device < 0 && name != NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_context_options: \"%s\" is set, and this engine of the %s backend "
-                        "computes on the CPU",
-                        name, shared->info.name);
-    }
-    if (options->stream != NULL && options->stream->device != shared->device) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_context_options: the stream is of device %d, the engine of device %d",
-                        options->stream->device, shared->device);
-    }
+    KLN_RETURN_IF(shared->device < 0 && name != NULL, KILN_ERROR_UNSUPPORTED,
+                  "kiln_context_options: \"%s\" is set, and this engine of the %s backend computes "
+                  "on the CPU",
+                  name, shared->info.name);
+    KLN_RETURN_IF(options->stream != NULL && options->stream->device != shared->device,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_context_options: the stream is of device %d, the engine of device %d",
+                  options->stream->device, shared->device);
     return KILN_OK;
 }
 

@@ -61,11 +61,9 @@ static kiln_status time_enqueued(kln_exec *exec, uint64_t *took)
 
 static kiln_status time_on_gpu(kln_exec *exec, uint64_t *took)
 {
-    if (exec->shared->backend->context.enqueue == NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_context_run_raw: the %s backend enqueues nothing on a stream",
-                        exec->shared->info.name);
-    }
+    KLN_RETURN_IF(exec->shared->backend->context.enqueue == NULL, KILN_ERROR_UNSUPPORTED,
+                  "kiln_context_run_raw: the %s backend enqueues nothing on a stream",
+                  exec->shared->info.name);
     kln_shared_hold_weights(exec->shared);
     const kiln_status status = time_enqueued(exec, took);
     kln_shared_let_weights_go(exec->shared);
@@ -76,11 +74,9 @@ kiln_status kln_exec_run_raw(kln_exec *exec, uint64_t *nanoseconds)
 {
     const bool ran = exec->gpu != NULL ? exec->gpu->current != NULL : exec->ready;
     *nanoseconds = 0;
-    if (!ran) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "kiln_context_run_raw: what is bound now was not run yet; call "
-                        "kiln_context_run first");
-    }
+    KLN_RETURN_IF(!ran, KILN_ERROR_STATE,
+                  "kiln_context_run_raw: what is bound now was not run yet; call "
+                  "kiln_context_run first");
     exec->has_results = false;
     return exec->gpu != NULL ? time_on_gpu(exec, nanoseconds) : time_on_cpu(exec, nanoseconds);
 }

@@ -71,10 +71,8 @@ static kiln_status fill_inputs(const kln_exec *exec)
         }
         const kiln_mutable_span memory = {slot->tensor.data, slot->tensor.bytes};
         const kiln_status status = slot->fill(slot->fill_user, memory);
-        if (status != KILN_OK) {
-            return kln_fail(status, "input \"%s\": its fill function failed: %s",
-                            exec_binding(exec, i)->name, kiln_status_text(status));
-        }
+        KLN_RETURN_IF(status != KILN_OK, status, "input \"%s\": its fill function failed: %s",
+                      exec_binding(exec, i)->name, kiln_status_text(status));
     }
     return KILN_OK;
 }

@@ -105,21 +105,18 @@ kiln_status exec_stop_create(kln_exec *exec, const kiln_context_options *options
     if (exec->gpu != NULL) {
         exec->gpu->leaves = options->stop_waiting;
     }
-    if (options->run_memory_bytes != 0 && !backend->takes_run_memory) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_context_options: run_memory_bytes is set, and the %s backend does "
-                        "not count what a run takes; the reference backend does",
-                        backend->name);
-    }
+    KLN_RETURN_IF(options->run_memory_bytes != 0 && !backend->takes_run_memory,
+                  KILN_ERROR_UNSUPPORTED,
+                  "kiln_context_options: run_memory_bytes is set, and the %s backend does "
+                  "not count what a run takes; the reference backend does",
+                  backend->name);
     if (options->run_milliseconds == 0) {
         return KILN_OK;
     }
-    if (!exec->may_stop) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_context_options: run_milliseconds is set, and a run of the %s "
-                        "backend%s cannot be stopped%s",
-                        backend->name, ON_A_GPU(exec));
-    }
+    KLN_RETURN_IF(!exec->may_stop, KILN_ERROR_UNSUPPORTED,
+                  "kiln_context_options: run_milliseconds is set, and a run of the %s "
+                  "backend%s cannot be stopped%s",
+                  backend->name, ON_A_GPU(exec));
     return make_watch(exec);
 }
 
@@ -188,11 +185,9 @@ kiln_status exec_run_ends(kln_exec *exec, kiln_status status)
 
 kiln_status kln_exec_cancel(kln_exec *exec)
 {
-    if (!exec->may_stop) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_context_cancel: a run of the %s backend%s cannot be stopped%s",
-                        exec->shared->info.name, ON_A_GPU(exec));
-    }
+    KLN_RETURN_IF(!exec->may_stop, KILN_ERROR_UNSUPPORTED,
+                  "kiln_context_cancel: a run of the %s backend%s cannot be stopped%s",
+                  exec->shared->info.name, ON_A_GPU(exec));
     stop_run(exec, KILN_ERROR_CANCELLED);
     return KILN_OK;
 }

@@ -74,11 +74,9 @@ static kiln_status end_left(kln_exec *exec, bool waited)
     bool done = waited;
     const kiln_status status = waited ? kiln_event_synchronize(exec->gpu->after)
                                       : kiln_event_query(exec->gpu->after, &done);
-    if (status == KILN_OK && !done) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "a run that was stopped is still under way on the GPU; what is bound must "
-                        "stay until kiln_context_wait has waited for its end");
-    }
+    KLN_RETURN_IF(status == KILN_OK && !done, KILN_ERROR_STATE,
+                  "a run that was stopped is still under way on the GPU; what is bound must "
+                  "stay until kiln_context_wait has waited for its end");
     exec_end_under_way(exec);
     exec->gpu->left = false;
     return status;

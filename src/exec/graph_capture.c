@@ -290,9 +290,7 @@ static kiln_status find_obstacle(kln_exec *exec, graph_entry *entry, bool *admit
                            : backend->engine.no_capture != NULL
                                ? backend->engine.no_capture(exec->shared->state)
                                : NULL;
-    if (obstacle != NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "%s", obstacle);
-    }
+    KLN_RETURN_IF(obstacle != NULL, KILN_ERROR_UNSUPPORTED, "%s", obstacle);
     return graph_cache_admit(exec, entry, admitted);
 }
 

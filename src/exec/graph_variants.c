@@ -189,13 +189,12 @@ kiln_status measured_variants_read(measured_variants *measured, const cJSON *roo
     cJSON_ArrayForEach(object, list)
     {
         measured_variant row;
-        if (measured->count == MEASURED_VARIANTS || !read_row(object, &row)) {
-            return kln_fail(KILN_ERROR_MALFORMED,
-                            "\"" KEY
-                            "\" has a row %zu that cannot be read, or more than %d rows; "
-                            "remove it from the manifest, and what is fastest is measured again",
-                            measured->count, MEASURED_VARIANTS);
-        }
+        KLN_RETURN_IF(measured->count == MEASURED_VARIANTS || !read_row(object, &row),
+                      KILN_ERROR_MALFORMED,
+                      "\"" KEY
+                      "\" has a row %zu that cannot be read, or more than %d rows; "
+                      "remove it from the manifest, and what is fastest is measured again",
+                      measured->count, MEASURED_VARIANTS);
         measured->rows[measured->count++] = row;
     }
     return KILN_OK;

@@ -43,11 +43,9 @@ static kiln_status tensor_of(kln_exec *exec, size_t index, kiln_tensor *tensor)
         return KILN_OK;
     }
     const kiln_binding *binding = exec_binding(exec, index);
-    if (kiln_dtype_bits(binding->dtype) == 0) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "output \"%s\" is of type %s, which cannot lie in device memory",
-                        binding->name, kiln_dtype_name(binding->dtype));
-    }
+    KLN_RETURN_IF(kiln_dtype_bits(binding->dtype) == 0, KILN_ERROR_UNSUPPORTED,
+                  "output \"%s\" is of type %s, which cannot lie in device memory", binding->name,
+                  kiln_dtype_name(binding->dtype));
     return exec->shared->backend->context.output(exec->state, index, tensor);
 }
 

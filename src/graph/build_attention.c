@@ -184,8 +184,7 @@ static void check(kln_layer *layer, const attention *a)
         a->dtype != KILN_DTYPE_BFLOAT16 && a->dtype != KILN_DTYPE_FLOAT64 &&
         layer->status == KILN_OK && !layer->is_refused) {
         kln_layer_fail(layer, KILN_ERROR_DTYPE,
-                       "the query's type is %s, a floating-point type is "
-                       "needed",
+                       "the query's type is %s, a floating-point type is needed",
                        kiln_dtype_name(a->dtype));
     }
 }

@@ -40,19 +40,15 @@ static kiln_status make_type(kln_arena *arena, kiln_dtype dtype, int32_t rank,
 /* `shape` NULL: nothing is said of it. */
 static kiln_status check_type(kiln_dtype dtype, const kiln_shape *shape)
 {
-    if (!is_dtype(dtype)) {
-        return kln_fail(KILN_ERROR_DTYPE, "dtype is %d, which is no data type", (int)dtype);
-    }
-    if (shape != NULL && (shape->rank < 0 || shape->rank > KILN_MAX_RANK)) {
-        return kln_fail(KILN_ERROR_RANK, "the rank is %d, 0 to %d are allowed", (int)shape->rank,
-                        KILN_MAX_RANK);
-    }
+    KLN_RETURN_IF(!is_dtype(dtype), KILN_ERROR_DTYPE, "dtype is %d, which is no data type",
+                  (int)dtype);
+    KLN_RETURN_IF(shape != NULL && (shape->rank < 0 || shape->rank > KILN_MAX_RANK),
+                  KILN_ERROR_RANK, "the rank is %d, 0 to %d are allowed", (int)shape->rank,
+                  KILN_MAX_RANK);
     for (int32_t i = 0; shape != NULL && i < shape->rank; i++) {
-        if (shape->dims[i] < 0 && shape->dims[i] != KILN_DYNAMIC) {
-            return kln_fail(KILN_ERROR_SHAPE,
-                            "dimension %d is %lld; 0 or more is needed, or KILN_DYNAMIC", (int)i,
-                            (long long)shape->dims[i]);
-        }
+        KLN_RETURN_IF(shape->dims[i] < 0 && shape->dims[i] != KILN_DYNAMIC, KILN_ERROR_SHAPE,
+                      "dimension %d is %lld; 0 or more is needed, or KILN_DYNAMIC", (int)i,
+                      (long long)shape->dims[i]);
     }
     return KILN_OK;
 }
@@ -95,22 +91,17 @@ static kiln_status find_markable(kiln_network *network, const char *function, ki
 {
     kln_built_tensor *built = kln_network_tensor(network, tensor);
     const kln_value *value = NULL;
-    if (network->is_used) {
-        return kln_fail(KILN_ERROR_STATE, "%s: the branch is part of an If or Loop already",
-                        function);
-    }
-    if (built == NULL) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "%s: %d is no tensor of this network or branch", function, (int)tensor);
-    }
+    KLN_RETURN_IF(network->is_used, KILN_ERROR_STATE,
+                  "%s: the branch is part of an If or Loop already", function);
+    KLN_RETURN_IF(built == NULL, KILN_ERROR_INVALID_ARGUMENT,
+                  "%s: %d is no tensor of this network or branch", function, (int)tensor);
     bool is_output = built->is_output;
     /* A branch may have captured one tensor twice. */
     for (size_t i = 0; network->parent != NULL && i < network->graph->output_count; i++) {
         is_output |= strcmp(network->graph->outputs[i].name, built->name) == 0;
     }
-    if (is_output) {
-        return kln_fail(KILN_ERROR_NAME, "%s: \"%s\" is an output already", function, built->name);
-    }
+    KLN_RETURN_IF(is_output, KILN_ERROR_NAME, "%s: \"%s\" is an output already", function,
+                  built->name);
     KLN_RETURN_IF_ERROR(kln_network_value(network, tensor, &value));
     *found = built;
     *known = kln_known_of(built->name, value);
@@ -156,14 +147,12 @@ kiln_status kiln_network_mark_output(kiln_network *network, kiln_tensor_id tenso
 
 static kiln_status check_marked(const kln_known *known, kiln_dtype dtype, const kiln_shape *shape)
 {
-    if (known->dtype != KILN_DTYPE_UNDEFINED && known->dtype != dtype) {
-        return kln_fail(KILN_ERROR_DTYPE, "\"%s\" is %s, not %s", known->name,
-                        kiln_dtype_name(known->dtype), kiln_dtype_name(dtype));
-    }
-    if (shape != NULL && known->rank != KLN_RANK_OPEN && known->rank != shape->rank) {
-        return kln_fail(KILN_ERROR_RANK, "\"%s\" has the rank %d, not %d", known->name,
-                        (int)known->rank, (int)shape->rank);
-    }
+    KLN_RETURN_IF(known->dtype != KILN_DTYPE_UNDEFINED && known->dtype != dtype, KILN_ERROR_DTYPE,
+                  "\"%s\" is %s, not %s", known->name, kiln_dtype_name(known->dtype),
+                  kiln_dtype_name(dtype));
+    KLN_RETURN_IF(shape != NULL && known->rank != KLN_RANK_OPEN && known->rank != shape->rank,
+                  KILN_ERROR_RANK, "\"%s\" has the rank %d, not %d", known->name, (int)known->rank,
+                  (int)shape->rank);
     return KILN_OK;
 }
 
@@ -223,10 +212,8 @@ kiln_status kiln_network_create_branch(kiln_network *network, const char *name,
     *branch = NULL;
     KLN_RETURN_IF_NULL(network);
     kiln_network *root = network->root;
-    if (root->branch_count == KLN_MAX_BRANCHES) {
-        return kln_fail(KILN_ERROR_LIMIT, "a network of more than %d branches was refused",
-                        (int)KLN_MAX_BRANCHES - 1);
-    }
+    KLN_RETURN_IF(root->branch_count == KLN_MAX_BRANCHES, KILN_ERROR_LIMIT,
+                  "a network of more than %d branches was refused", (int)KLN_MAX_BRANCHES - 1);
     kln_onnx_graph *graph = kln_arena_alloc_zeroed(&root->model->arena, 1, sizeof *graph);
     char *copy = name != NULL
                      ? kln_arena_strdup(&root->model->arena, name)

@@ -97,10 +97,8 @@ kiln_status kiln_network_tensor_type(kiln_network *network, kiln_tensor_id tenso
     *shape = (kiln_shape){.rank = -1};
     const kln_built_tensor *built = kln_network_tensor(network, tensor);
     const kln_value *value = NULL;
-    if (built == NULL) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_network_tensor_type: %d is no tensor of this network", (int)tensor);
-    }
+    KLN_RETURN_IF(built == NULL, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_network_tensor_type: %d is no tensor of this network", (int)tensor);
     KLN_RETURN_IF_ERROR(kln_network_value(network, tensor, &value));
     *dtype = kln_known_of(built->name, value).dtype;
     if (value != NULL && value->kind == KLN_ONNX_KIND_TENSOR) {

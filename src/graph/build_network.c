@@ -12,10 +12,8 @@
 
 kiln_status kln_network_room(kiln_network *network)
 {
-    if (network->tensor_count > (size_t)KLN_ID_MASK) {
-        return kln_fail(KILN_ERROR_LIMIT, "a network of more than %d tensors was refused",
-                        (int)KLN_ID_MASK);
-    }
+    KLN_RETURN_IF(network->tensor_count > (size_t)KLN_ID_MASK, KILN_ERROR_LIMIT,
+                  "a network of more than %d tensors was refused", (int)KLN_ID_MASK);
     if (network->tensor_count == network->tensor_capacity) {
         const size_t capacity = network->tensor_capacity == 0 ? 16 : network->tensor_capacity * 2;
         kln_built_tensor *grown = kln_realloc(network->tensors, capacity * sizeof *grown);
@@ -141,11 +139,10 @@ kiln_status kiln_network_create(const kiln_network_options *options, kiln_networ
     kln_onnx_model *model = NULL;
     kiln_network *made = NULL;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_network_options", options, &read, sizeof read));
-    if (read.opset != 0 && (read.opset < KILN_OPSET_OLDEST || read.opset > KILN_OPSET_NEWEST)) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_network_options: opset is %d, %d to %d can be built in", read.opset,
-                        KILN_OPSET_OLDEST, KILN_OPSET_NEWEST);
-    }
+    KLN_RETURN_IF(
+        read.opset != 0 && (read.opset < KILN_OPSET_OLDEST || read.opset > KILN_OPSET_NEWEST),
+        KILN_ERROR_INVALID_ARGUMENT, "kiln_network_options: opset is %d, %d to %d can be built in",
+        read.opset, KILN_OPSET_OLDEST, KILN_OPSET_NEWEST);
     KLN_RETURN_IF_ERROR(kln_onnx_model_create(&model));
     kiln_status status = make(model, &made);
     if (status != KILN_OK) {
@@ -292,16 +289,12 @@ kiln_status kiln_network_save_onnx(const kiln_network *network, const char *path
 {
     KLN_RETURN_IF_NULL(network);
     KLN_RETURN_IF_NULL(path);
-    if (network->root != network) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "kiln_network_save_onnx: a branch is saved with its network");
-    }
-    if (weights != KILN_WEIGHTS_INLINE && weights != KILN_WEIGHTS_EXTERNAL) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_network_save_onnx: weights is %d, 0 (inline) or 1 (external) is "
-                        "needed",
-                        (int)weights);
-    }
+    KLN_RETURN_IF(network->root != network, KILN_ERROR_STATE,
+                  "kiln_network_save_onnx: a branch is saved with its network");
+    KLN_RETURN_IF(weights != KILN_WEIGHTS_INLINE && weights != KILN_WEIGHTS_EXTERNAL,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_network_save_onnx: weights is %d, 0 (inline) or 1 (external) is needed",
+                  (int)weights);
     KLN_RETURN_IF_ERROR(kln_network_whole(network));
     return kln_network_write(
         network, path,
@@ -310,9 +303,7 @@ kiln_status kiln_network_save_onnx(const kiln_network *network, const char *path
 
 kiln_status kln_network_model(const kiln_network *network, const kln_onnx_model **model)
 {
-    if (network->root != network) {
-        return kln_fail(KILN_ERROR_STATE, "a branch is built with its network");
-    }
+    KLN_RETURN_IF(network->root != network, KILN_ERROR_STATE, "a branch is built with its network");
     *model = network->model;
     return KILN_OK;
 }
@@ -320,11 +311,10 @@ kiln_status kln_network_model(const kiln_network *network, const kln_onnx_model 
 kiln_status kln_network_rewrite(kiln_network *network, kln_onnx_model **model)
 {
     KLN_RETURN_IF_ERROR(kln_network_edit(network, model));
-    return network->branches == NULL
-               ? KILN_OK
-               : kln_fail(KILN_ERROR_STATE,
-                          "a network with branches that were built here is rewritten after it was "
-                          "saved and read again");
+    return network->branches == NULL ? KILN_OK
+                                     : kln_fail(KILN_ERROR_STATE,
+                                                "a network with branches that were built here is "
+                                                "rewritten after it was saved and read again");
 }
 
 kiln_status kln_network_rewritten(kiln_network *network)
@@ -384,9 +374,8 @@ kiln_status kiln_network_find(kiln_network *network, const char *name, kiln_tens
     KLN_RETURN_IF_NULL(name);
     KLN_RETURN_IF_NULL(tensor);
     const uint32_t id = kln_names_get(&network->root->names, name);
-    if (id >= USED_NAME || (id >> KLN_ID_BITS) != (uint32_t)network->number) {
-        return kln_fail(KILN_ERROR_NAME, "kiln_network_find: no tensor is called \"%s\"", name);
-    }
+    KLN_RETURN_IF(id >= USED_NAME || (id >> KLN_ID_BITS) != (uint32_t)network->number,
+                  KILN_ERROR_NAME, "kiln_network_find: no tensor is called \"%s\"", name);
     *tensor = (kiln_tensor_id)id;
     return KILN_OK;
 }
@@ -395,10 +384,8 @@ static kiln_status find_value(kiln_network *network, const char *function,
                               const kln_onnx_value *values, size_t count, size_t index,
                               kiln_tensor_id *tensor)
 {
-    if (index >= count) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "%s: index is %zu, there are %zu", function,
-                        index, count);
-    }
+    KLN_RETURN_IF(index >= count, KILN_ERROR_INVALID_ARGUMENT, "%s: index is %zu, there are %zu",
+                  function, index, count);
     return kiln_network_find(network, values[index].name, tensor);
 }
 

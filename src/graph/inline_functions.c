@@ -286,12 +286,9 @@ static kiln_status add_call(inliner *in, const call_frame *frame, const kln_onnx
     if (inner.prefix == NULL) {
         return no_memory();
     }
-    if (inner.depth > CALLS_DEEP) {
-        return kln_fail(KILN_ERROR_LIMIT,
-                        "function \"%s\": functions call each other more than "
-                        "%zu deep",
-                        function->name, CALLS_DEEP);
-    }
+    KLN_RETURN_IF(inner.depth > CALLS_DEEP, KILN_ERROR_LIMIT,
+                  "function \"%s\": functions call each other more than %zu deep", function->name,
+                  CALLS_DEEP);
     kln_names_init(&inner.formal);
     kiln_status status = bind_all(in, &inner, call);
     if (status == KILN_OK) {
@@ -319,12 +316,8 @@ static kiln_status add_nodes(inliner *in, const call_frame *frame, const kln_onn
         if (node.name == NULL) {
             return no_memory();
         }
-        if (++in->nodes > NODES_MOST) {
-            return kln_fail(KILN_ERROR_LIMIT,
-                            "inlined, the functions of the model have more than "
-                            "%zu nodes",
-                            NODES_MOST);
-        }
+        KLN_RETURN_IF(++in->nodes > NODES_MOST, KILN_ERROR_LIMIT,
+                      "inlined, the functions of the model have more than %zu nodes", NODES_MOST);
         KLN_RETURN_IF_ERROR(copy_attributes(in, frame, &node));
         if (function != NULL) {
             KLN_RETURN_IF_ERROR(agrees(in, function, &same));

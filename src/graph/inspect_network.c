@@ -391,11 +391,9 @@ kiln_status kiln_inspection_get_node(const kiln_inspection *inspection, size_t i
 {
     KLN_RETURN_IF_NULL(inspection);
     KLN_RETURN_IF_NULL(node);
-    if (inspection->nodes == NULL) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "kiln_inspection_get_node: nodes were not asked for; call "
-                        "kiln_network_inspect with with_nodes");
-    }
+    KLN_RETURN_IF(inspection->nodes == NULL, KILN_ERROR_STATE,
+                  "kiln_inspection_get_node: nodes were not asked for; call "
+                  "kiln_network_inspect with with_nodes");
     KLN_RETURN_IF_ERROR(check_index(__func__, index, inspection->info.node_count));
     return kln_info_write(__func__, node, &inspection->nodes[index], sizeof *node);
 }

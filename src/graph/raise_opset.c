@@ -346,14 +346,11 @@ kiln_status kln_raise_opset(kln_onnx_model *model, int64_t version)
     if (r.from == 0 || r.from >= version) {
         return KILN_OK;
     }
-    if (r.from < OLDEST || model->function_count != 0) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "the model has operator set %lld%s and %lld is needed; from %d on it can "
-                        "be raised; export the model with the newer one",
-                        (long long)r.from,
-                        model->function_count != 0 ? " and functions of its own" : "",
-                        (long long)version, OLDEST);
-    }
+    KLN_RETURN_IF(r.from < OLDEST || model->function_count != 0, KILN_ERROR_UNSUPPORTED,
+                  "the model has operator set %lld%s and %lld is needed; from %d on it can "
+                  "be raised; export the model with the newer one",
+                  (long long)r.from, model->function_count != 0 ? " and functions of its own" : "",
+                  (long long)version, OLDEST);
     KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &r.inference));
     kiln_status status = raise_graph(&r, r.inference->graph, &model->graph, &made);
     if (status == KILN_OK && model->ir_version < KLN_ONNX_IR_OF_OPTIONAL_INPUTS) {

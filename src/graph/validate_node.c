@@ -161,12 +161,11 @@ static void check_known(const node_check *c)
         complain(c, KILN_ISSUE_OPSET, node->domain, "an imported operator set", "none",
                  "the model does not import operator set \"%.100s\"", node->domain);
     } else if (!ours) {
-        kln_validate_issue(
-            c->v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNKNOWN_OPERATOR, label, "",
-            "an operator of ONNX", node->op_type,
-            "node \"%.120s\": %.60s of \"%.60s\" is not an operator of ONNX; what it "
-            "gives is not inferred",
-            label, node->op_type, node->domain);
+        kln_validate_issue(c->v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNKNOWN_OPERATOR, label, "",
+                           "an operator of ONNX", node->op_type,
+                           "node \"%.120s\": %.60s of \"%.60s\" is not an operator of ONNX; what "
+                           "it gives is not inferred",
+                           label, node->op_type, node->domain);
     } else if (kln_operator_known(node->domain, node->op_type)) {
         complain(c, KILN_ISSUE_UNKNOWN_OPERATOR, "", "a later version", found,
                  "this operator is not in %s of its operator set yet", found);
@@ -174,8 +173,7 @@ static void check_known(const node_check *c)
         kln_validate_issue(c->v, KILN_SEVERITY_WARNING, KILN_ISSUE_UNKNOWN_OPERATOR, label, "",
                            "an operator of ONNX", node->op_type,
                            "node \"%.120s\" (%.60s): ONNX has no operator of this name; a plugin "
-                           "must have it, and "
-                           "what it gives is not inferred",
+                           "must have it, and what it gives is not inferred",
                            label, node->op_type);
     } else {
         complain(c, KILN_ISSUE_UNKNOWN_OPERATOR, "", "an operator of ONNX", node->op_type,
@@ -259,8 +257,7 @@ static void check_dense(const node_check *c)
         if (type == KLN_ONNX_ATTRIBUTE_SPARSE_TENSOR || type == KLN_ONNX_ATTRIBUTE_SPARSE_TENSORS) {
             complain(c, KILN_ISSUE_UNSUPPORTED, c->node->attributes[i].name, "a dense tensor",
                      "a sparse one",
-                     "attribute \"%.100s\" is sparse; this backend takes dense "
-                     "tensors only",
+                     "attribute \"%.100s\" is sparse; this backend takes dense tensors only",
                      c->node->attributes[i].name);
         }
     }

@@ -40,8 +40,7 @@ static bool check_range(kln_validation *v, const kln_profile_range *range)
     if (range->min.rank != rank || range->max.rank != rank || rank < 0 || rank > KILN_MAX_RANK ||
         (input->type.has_shape && input->type.rank != (size_t)rank)) {
         (void)snprintf(words, sizeof words,
-                       "min, opt and max have %d, %d and %d dimensions, but "
-                       "the input has %zu",
+                       "min, opt and max have %d, %d and %d dimensions, but the input has %zu",
                        (int)range->min.rank, (int)rank, (int)range->max.rank, input->type.rank);
         complain(v, range->input, "one rank", "others", words);
         return false;
@@ -52,19 +51,17 @@ static bool check_range(kln_validation *v, const kln_profile_range *range)
         const int64_t best = range->opt.dims[i];
         const int64_t high = range->max.dims[i];
         if (low < 0 || low > best || best > high) {
-            (void)snprintf(words, sizeof words,
-                           "dimension %d goes from %lld over %lld to %lld; "
-                           "min must not pass opt, nor opt max",
-                           (int)i, (long long)low, (long long)best, (long long)high);
+            (void)snprintf(
+                words, sizeof words,
+                "dimension %d goes from %lld over %lld to %lld; min must not pass opt, nor opt max",
+                (int)i, (long long)low, (long long)best, (long long)high);
             complain(v, range->input, "min <= opt <= max", "another order", words);
             good = false;
         } else if (input->type.has_shape && input->type.dims[i].value >= 0 &&
                    (low != input->type.dims[i].value || high != low)) {
             (void)snprintf(words, sizeof words,
-                           "dimension %d goes from %lld to %lld, but is always "
-                           "%lld",
-                           (int)i, (long long)low, (long long)high,
-                           (long long)input->type.dims[i].value);
+                           "dimension %d goes from %lld to %lld, but is always %lld", (int)i,
+                           (long long)low, (long long)high, (long long)input->type.dims[i].value);
             complain(v, range->input, "the fixed dimension", "another", words);
             good = false;
         }

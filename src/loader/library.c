@@ -31,11 +31,9 @@ static kiln_status fail_search(kln_library *library, const char *only, const cha
         return kln_fail(library->failure, "%s: %s%s", spec->name, library->failure_line, where);
     }
     library->state = KILN_LIBRARY_ABSENT;
-    if (only != NULL) {
-        return kln_fail(KILN_ERROR_LIBRARY_ABSENT, "%s: it is not at \"%s\", %s%s%s", spec->name,
-                        only, is_named ? "which " : "where ", origin,
-                        is_named ? " names" : " lies");
-    }
+    KLN_RETURN_IF(only != NULL, KILN_ERROR_LIBRARY_ABSENT, "%s: it is not at \"%s\", %s%s%s",
+                  spec->name, only, is_named ? "which " : "where ", origin,
+                  is_named ? " names" : " lies");
     return kln_fail(KILN_ERROR_LIBRARY_ABSENT,
                     "%s is not installed: it is in none of %zu places; %s", spec->name,
                     library->place_count, spec->advice);

@@ -15,9 +15,8 @@ kiln_status kiln_buffer_create(kiln_location location, int32_t device, size_t by
 {
     KLN_RETURN_IF_NULL(buffer);
     *buffer = NULL;
-    if (bytes == 0) {
-        return kln_fail(KILN_ERROR_SIZE, "kiln_buffer_create: a buffer needs at least 1 byte");
-    }
+    KLN_RETURN_IF(bytes == 0, KILN_ERROR_SIZE,
+                  "kiln_buffer_create: a buffer needs at least 1 byte");
     KLN_RETURN_IF_ERROR(kln_memory_check(location, device));
     kiln_buffer *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
@@ -61,21 +60,18 @@ kiln_location kiln_buffer_location(const kiln_buffer *buffer)
 static kiln_status check_range(const char *what, const kiln_buffer *buffer, size_t offset,
                                size_t bytes)
 {
-    if (offset > buffer->bytes || bytes > buffer->bytes - offset) {
-        return kln_fail(KILN_ERROR_SIZE,
-                        "%s: %zu bytes from byte %zu on were asked for, the buffer has %zu", what,
-                        bytes, offset, buffer->bytes);
-    }
+    KLN_RETURN_IF(offset > buffer->bytes || bytes > buffer->bytes - offset, KILN_ERROR_SIZE,
+                  "%s: %zu bytes from byte %zu on were asked for, the buffer has %zu", what, bytes,
+                  offset, buffer->bytes);
     return KILN_OK;
 }
 
 static kiln_status check_stream(const char *what, const kiln_buffer *buffer,
                                 const kiln_stream *stream)
 {
-    if (stream != NULL && buffer->location == KILN_LOCATION_HOST) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "%s: a stream does not order work on a host buffer; make it pinned", what);
-    }
+    KLN_RETURN_IF(stream != NULL && buffer->location == KILN_LOCATION_HOST,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "%s: a stream does not order work on a host buffer; make it pinned", what);
     return KILN_OK;
 }
 
@@ -138,12 +134,10 @@ kiln_status kiln_buffer_copy(kiln_buffer *to, size_t to_offset, const kiln_buffe
     KLN_RETURN_IF_ERROR(check_range("kiln_buffer_copy, source", from, from_offset, bytes));
     KLN_RETURN_IF_ERROR(check_stream("kiln_buffer_copy, target", to, stream));
     KLN_RETURN_IF_ERROR(check_stream("kiln_buffer_copy, source", from, stream));
-    if (to == from && to_offset < from_offset + bytes && from_offset < to_offset + bytes) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_buffer_copy: %zu bytes from byte %zu to byte %zu of one buffer "
-                        "overlap",
-                        bytes, from_offset, to_offset);
-    }
+    KLN_RETURN_IF(to == from && to_offset < from_offset + bytes && from_offset < to_offset + bytes,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_buffer_copy: %zu bytes from byte %zu to byte %zu of one buffer overlap",
+                  bytes, from_offset, to_offset);
     if (bytes != 0 && lies_on_device(to) && lies_on_device(from) && to->device != from->device) {
         return kln_cuda_copy_peer(to->device, at(to, to_offset), from->device,
                                   at(from, from_offset), bytes, stream);
@@ -171,11 +165,9 @@ kiln_status kiln_buffer_tensor(const kiln_buffer *buffer, size_t offset, kiln_dt
     size_t bytes = 0;
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(dtype, shape, &bytes));
     KLN_RETURN_IF_ERROR(check_range(__func__, buffer, offset, bytes));
-    if (offset % kiln_dtype_alignment(dtype) != 0) {
-        return kln_fail(KILN_ERROR_ALIGNMENT,
-                        "kiln_buffer_tensor: byte %zu is no multiple of %zu, which %s needs",
-                        offset, kiln_dtype_alignment(dtype), kiln_dtype_name(dtype));
-    }
+    KLN_RETURN_IF(offset % kiln_dtype_alignment(dtype) != 0, KILN_ERROR_ALIGNMENT,
+                  "kiln_buffer_tensor: byte %zu is no multiple of %zu, which %s needs", offset,
+                  kiln_dtype_alignment(dtype), kiln_dtype_name(dtype));
     *tensor = (kiln_tensor){.desc = {.dtype = dtype,
                                      .location = buffer->location,
                                      .device = buffer->device,

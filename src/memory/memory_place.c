@@ -21,10 +21,8 @@ kiln_status kln_memory_check(kiln_location location, int32_t device)
     if (status != KILN_OK) {
         return kln_fail_within(status, "%s memory", kiln_location_name(location));
     }
-    if (location == KILN_LOCATION_MANAGED && !info.managed_memory) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "device %d (%s) has no managed memory", device,
-                        info.name);
-    }
+    KLN_RETURN_IF(location == KILN_LOCATION_MANAGED && !info.managed_memory, KILN_ERROR_UNSUPPORTED,
+                  "device %d (%s) has no managed memory", device, info.name);
     return KILN_OK;
 }
 

@@ -39,10 +39,8 @@ static kiln_status describe(kiln_buffer_plan *plan, const kiln_buffer_request *r
     if (request->name == NULL) {
         return kln_fail_null("kiln_buffer_plan_create", "name");
     }
-    if (kln_names_get(&plan->names, request->name) != KLN_NAMES_NONE) {
-        return kln_fail(KILN_ERROR_NAME, "kiln_buffer_plan_create: \"%s\" is given twice",
-                        request->name);
-    }
+    KLN_RETURN_IF(kln_names_get(&plan->names, request->name) != KLN_NAMES_NONE, KILN_ERROR_NAME,
+                  "kiln_buffer_plan_create: \"%s\" is given twice", request->name);
     size_t bytes = 0;
     const kiln_status status = kiln_tensor_bytes(request->dtype, &request->shape, &bytes);
     if (status != KILN_OK) {
@@ -74,13 +72,10 @@ static kiln_status find_alias(const kiln_buffer_plan *plan, const char *name, ui
         return kln_fail_null("kiln_buffer_plan_create", "aliases[].name");
     }
     *index = kln_names_get(&plan->names, name);
-    if (*index == KLN_NAMES_NONE) {
-        return kln_fail(
-            KILN_ERROR_NAME,
-            "kiln_buffer_plan_create: an alias names \"%s\", which is not among the %zu "
-            "tensors",
-            name, plan->count);
-    }
+    KLN_RETURN_IF(*index == KLN_NAMES_NONE, KILN_ERROR_NAME,
+                  "kiln_buffer_plan_create: an alias names \"%s\", which is not among the %zu "
+                  "tensors",
+                  name, plan->count);
     return KILN_OK;
 }
 
@@ -99,23 +94,19 @@ static kiln_status set_targets(kiln_buffer_plan *plan)
         uint32_t to = 0;
         KLN_RETURN_IF_ERROR(find_alias(plan, options->aliases[i].name, &from));
         KLN_RETURN_IF_ERROR(find_alias(plan, options->aliases[i].of, &to));
-        if (from == to || plan->targets[from] != from) {
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "kiln_buffer_plan_create: \"%s\" is an alias %s",
-                            plan->tensors[from].name, from == to ? "of itself" : "of two tensors");
-        }
+        KLN_RETURN_IF(from == to || plan->targets[from] != from, KILN_ERROR_INVALID_ARGUMENT,
+                      "kiln_buffer_plan_create: \"%s\" is an alias %s", plan->tensors[from].name,
+                      from == to ? "of itself" : "of two tensors");
         plan->targets[from] = to;
         plan->needs[to] = plan->needs[from] > plan->needs[to] ? plan->needs[from] : plan->needs[to];
     }
     for (size_t i = 0; i < plan->count; i++) {
         const uint32_t to = plan->targets[i];
-        if (plan->targets[to] != to) {
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "kiln_buffer_plan_create: \"%s\" is an alias of \"%s\", which is one "
-                            "itself; name \"%s\" instead",
-                            plan->tensors[i].name, plan->tensors[to].name,
-                            plan->tensors[plan->targets[to]].name);
-        }
+        KLN_RETURN_IF(plan->targets[to] != to, KILN_ERROR_INVALID_ARGUMENT,
+                      "kiln_buffer_plan_create: \"%s\" is an alias of \"%s\", which is one "
+                      "itself; name \"%s\" instead",
+                      plan->tensors[i].name, plan->tensors[to].name,
+                      plan->tensors[plan->targets[to]].name);
     }
     return KILN_OK;
 }
@@ -127,10 +118,10 @@ static kiln_status lay_out(kiln_buffer_plan *plan, size_t *shared)
     for (size_t i = 0; i < plan->count; i++) {
         const size_t bytes = plan->targets[i] == i ? plan->needs[i] : 0;
         size_t end = 0;
-        if (bytes > SIZE_MAX / 2 || __builtin_add_overflow(*shared, round_up(bytes), &end)) {
-            return kln_fail(KILN_ERROR_LIMIT, "tensor \"%s\": %zu bytes pass every memory",
-                            plan->tensors[i].name, bytes);
-        }
+        KLN_RETURN_IF(
+            bytes > SIZE_MAX / 2 || __builtin_add_overflow(*shared, round_up(bytes), &end),
+            KILN_ERROR_LIMIT, "tensor \"%s\": %zu bytes pass every memory", plan->tensors[i].name,
+            bytes);
         if (bytes > plan->options.small_bytes) {
             plan->places[i] = NOT_SHARED;
         } else {
@@ -239,11 +230,9 @@ kiln_status kiln_buffer_plan_get(const kiln_buffer_plan *plan, size_t index,
 {
     KLN_RETURN_IF_NULL(plan);
     KLN_RETURN_IF_NULL(tensor);
-    if (index >= plan->count) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_buffer_plan_get: tensor %zu was asked for, there are %zu", index,
-                        plan->count);
-    }
+    KLN_RETURN_IF(index >= plan->count, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_buffer_plan_get: tensor %zu was asked for, there are %zu", index,
+                  plan->count);
     *tensor = plan->tensors[index];
     return KILN_OK;
 }
@@ -255,10 +244,8 @@ kiln_status kiln_buffer_plan_find(const kiln_buffer_plan *plan, const char *name
     KLN_RETURN_IF_NULL(name);
     KLN_RETURN_IF_NULL(tensor);
     const uint32_t index = kln_names_get(&plan->names, name);
-    if (index == KLN_NAMES_NONE) {
-        return kln_fail(KILN_ERROR_NAME, "the buffer plan has no tensor \"%s\" among its %zu", name,
-                        plan->count);
-    }
+    KLN_RETURN_IF(index == KLN_NAMES_NONE, KILN_ERROR_NAME,
+                  "the buffer plan has no tensor \"%s\" among its %zu", name, plan->count);
     *tensor = plan->tensors[index].tensor;
     return KILN_OK;
 }
@@ -276,11 +263,9 @@ kiln_status kiln_buffer_plan_view(const kiln_buffer_plan *plan, const char *name
     if (status != KILN_OK) {
         return kln_fail_within(status, "tensor \"%s\"", name);
     }
-    if (bytes > found.bytes) {
-        return kln_fail(KILN_ERROR_SIZE,
-                        "tensor \"%s\": %zu bytes are needed, the buffer plan has %zu for it", name,
-                        bytes, found.bytes);
-    }
+    KLN_RETURN_IF(bytes > found.bytes, KILN_ERROR_SIZE,
+                  "tensor \"%s\": %zu bytes are needed, the buffer plan has %zu for it", name,
+                  bytes, found.bytes);
     KLN_RETURN_IF_NULL(tensor);
     found.desc.shape = *shape;
     found.bytes = bytes;

@@ -66,8 +66,7 @@ static kiln_status take(kiln_pool *pool, size_t bytes, kiln_stream *stream, kiln
         return bytes == 0
                    ? kln_fail(KILN_ERROR_SIZE, "kiln_pool_allocate: at least 1 byte is needed")
                    : kln_fail(KILN_ERROR_LIMIT,
-                              "kiln_pool_allocate: %zu bytes pass the %zu that "
-                              "one piece can have",
+                              "kiln_pool_allocate: %zu bytes pass the %zu that one piece can have",
                               bytes, POOL_MAX_BYTES);
     }
     const uint32_t class_index = pool_class_of(bytes);
@@ -108,14 +107,12 @@ kiln_status kiln_pool_allocate(kiln_pool *pool, size_t bytes, kiln_stream *strea
 static kiln_status check_block(const char *what, const kiln_pool *pool, const kiln_block *block)
 {
     const pool_block *owner = block->owner;
-    if (owner->slab->pool != pool) {
-        return kln_fail(KILN_ERROR_STATE, "%s: the piece at %p belongs to another pool", what,
-                        block->data);
-    }
-    if (owner->data != block->data || !atomic_load_explicit(&owner->is_out, memory_order_relaxed)) {
-        return kln_fail(KILN_ERROR_STATE, "%s: the piece at %p is not out: it was released before",
-                        what, block->data);
-    }
+    KLN_RETURN_IF(owner->slab->pool != pool, KILN_ERROR_STATE,
+                  "%s: the piece at %p belongs to another pool", what, block->data);
+    KLN_RETURN_IF(
+        owner->data != block->data || !atomic_load_explicit(&owner->is_out, memory_order_relaxed),
+        KILN_ERROR_STATE, "%s: the piece at %p is not out: it was released before", what,
+        block->data);
     return KILN_OK;
 }
 
@@ -126,18 +123,13 @@ kiln_status kiln_pool_tensor(kiln_pool *pool, const kiln_block *block, kiln_dtyp
     KLN_RETURN_IF_NULL(block);
     KLN_RETURN_IF_NULL(shape);
     KLN_RETURN_IF_NULL(tensor);
-    if (block->owner == NULL) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "kiln_pool_tensor: the piece is empty; allocate it first");
-    }
+    KLN_RETURN_IF(block->owner == NULL, KILN_ERROR_STATE,
+                  "kiln_pool_tensor: the piece is empty; allocate it first");
     KLN_RETURN_IF_ERROR(check_block(__func__, pool, block));
     size_t bytes = 0;
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(dtype, shape, &bytes));
-    if (bytes > block->bytes) {
-        return kln_fail(KILN_ERROR_SIZE,
-                        "kiln_pool_tensor: %zu bytes are needed, the piece has %zu", bytes,
-                        block->bytes);
-    }
+    KLN_RETURN_IF(bytes > block->bytes, KILN_ERROR_SIZE,
+                  "kiln_pool_tensor: %zu bytes are needed, the piece has %zu", bytes, block->bytes);
     const bool host = pool->options.location == KILN_LOCATION_HOST;
     *tensor = (kiln_tensor){.desc = {.dtype = dtype,
                                      .location = pool->options.location,
@@ -195,10 +187,8 @@ static kiln_status read_options(const kiln_pool_options *options, kiln_pool_opti
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_pool_create", options, read, sizeof *read));
     read->first_bytes = read->first_bytes != 0 ? read->first_bytes : DEFAULT_FIRST_BYTES;
     read->growth = read->growth != 0.0 ? read->growth : DEFAULT_GROWTH;
-    if (!(read->growth >= 1.0 && read->growth <= 64.0)) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_pool_create: growth is %g; 1 to 64 is needed", read->growth);
-    }
+    KLN_RETURN_IF(!(read->growth >= 1.0 && read->growth <= 64.0), KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_pool_create: growth is %g; 1 to 64 is needed", read->growth);
     return kln_memory_check(read->location, read->device);
 }
 

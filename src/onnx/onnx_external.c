@@ -44,10 +44,8 @@ static kiln_status find_places(const char *folder, const char *model_path, place
 {
     found->folder = folder;
     found->count = 0;
-    if (realpath(folder, found->roots[0]) == NULL) {
-        return kln_fail(KILN_ERROR_NOT_FOUND, "the model's folder \"%s\" cannot be found: %s",
-                        folder, strerror(errno));
-    }
+    KLN_RETURN_IF(realpath(folder, found->roots[0]) == NULL, KILN_ERROR_NOT_FOUND,
+                  "the model's folder \"%s\" cannot be found: %s", folder, strerror(errno));
     found->count = 1;
     if (model_path != NULL && realpath(model_path, found->roots[1]) != NULL) {
         char *slash = strrchr(found->roots[1], '/');
@@ -67,23 +65,17 @@ static kiln_status check_location(const places *where, const kln_onnx_tensor *te
                                   char path[PATH_MAX])
 {
     char real[PATH_MAX];
-    if (!stays_below(tensor->location)) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "tensor \"%s\": its external file \"%s\" is not below the model's folder",
-                        tensor->name, tensor->location);
-    }
+    KLN_RETURN_IF(!stays_below(tensor->location), KILN_ERROR_MALFORMED,
+                  "tensor \"%s\": its external file \"%s\" is not below the model's folder",
+                  tensor->name, tensor->location);
     const int length = snprintf(path, PATH_MAX, "%s/%s", where->folder, tensor->location);
-    if (length < 0 || length >= PATH_MAX) {
-        return kln_fail(KILN_ERROR_LIMIT,
-                        "tensor \"%s\": the path of its external file has %d "
-                        "bytes, %d are the limit",
-                        tensor->name, length, PATH_MAX - 1);
-    }
-    if (realpath(path, real) == NULL) {
-        return kln_fail(errno == ENOENT || errno == ENOTDIR ? KILN_ERROR_NOT_FOUND : KILN_ERROR_IO,
-                        "tensor \"%s\": its external file \"%s\" cannot be found: %s", tensor->name,
-                        path, strerror(errno));
-    }
+    KLN_RETURN_IF(length < 0 || length >= PATH_MAX, KILN_ERROR_LIMIT,
+                  "tensor \"%s\": the path of its external file has %d bytes, %d are the limit",
+                  tensor->name, length, PATH_MAX - 1);
+    KLN_RETURN_IF(realpath(path, real) == NULL,
+                  errno == ENOENT || errno == ENOTDIR ? KILN_ERROR_NOT_FOUND : KILN_ERROR_IO,
+                  "tensor \"%s\": its external file \"%s\" cannot be found: %s", tensor->name, path,
+                  strerror(errno));
     for (size_t i = 0; i < where->count; i++) {
         if (lies_in(real, where->roots[i])) {
             /* What was looked at is what is opened, whatever a link says by then. */
@@ -91,10 +83,10 @@ static kiln_status check_location(const places *where, const kln_onnx_tensor *te
             return KILN_OK;
         }
     }
-    return kln_fail(KILN_ERROR_MALFORMED,
-                    "tensor \"%s\": its external file \"%s\" is a link to \"%s\", out of the "
-                    "model's folder",
-                    tensor->name, tensor->location, real);
+    return kln_fail(
+        KILN_ERROR_MALFORMED,
+        "tensor \"%s\": its external file \"%s\" is a link to \"%s\", out of the model's folder",
+        tensor->name, tensor->location, real);
 }
 
 static kiln_status add_mapping(kln_onnx_model *model, files *known, const kln_mapping *mapping)
@@ -143,21 +135,18 @@ static kiln_status take_part(kln_onnx_tensor *tensor, kiln_span file, uint64_t n
                              bool is_known)
 {
     const uint64_t offset = tensor->external_offset;
-    if (tensor->external_length != 0 && is_known && tensor->external_length != needed) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "tensor \"%s\": its type %s and %zu dimensions need %llu bytes, its "
-                        "external length is %llu",
-                        tensor->name, kiln_dtype_name(tensor->dtype), tensor->rank,
-                        (unsigned long long)needed, (unsigned long long)tensor->external_length);
-    }
+    KLN_RETURN_IF(tensor->external_length != 0 && is_known && tensor->external_length != needed,
+                  KILN_ERROR_MALFORMED,
+                  "tensor \"%s\": its type %s and %zu dimensions need %llu bytes, its external "
+                  "length is %llu",
+                  tensor->name, kiln_dtype_name(tensor->dtype), tensor->rank,
+                  (unsigned long long)needed, (unsigned long long)tensor->external_length);
     const uint64_t length =
         tensor->external_length != 0 || !is_known ? tensor->external_length : needed;
-    if (offset > file.size || length > file.size - offset) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "tensor \"%s\": bytes %llu to %llu of \"%s\" are needed, the file has %zu",
-                        tensor->name, (unsigned long long)offset,
-                        (unsigned long long)(offset + length), tensor->location, file.size);
-    }
+    KLN_RETURN_IF(offset > file.size || length > file.size - offset, KILN_ERROR_MALFORMED,
+                  "tensor \"%s\": bytes %llu to %llu of \"%s\" are needed, the file has %zu",
+                  tensor->name, (unsigned long long)offset, (unsigned long long)(offset + length),
+                  tensor->location, file.size);
     tensor->data = (kiln_span){(const uint8_t *)file.data + offset, (size_t)length};
     return KILN_OK;
 }
@@ -167,16 +156,11 @@ static kiln_status map_tensor(kln_onnx_model *model, const places *where, kln_on
 {
     size_t needed = 0;
     const unsigned bits = kln_onnx_wire_bits(tensor->wire_dtype);
-    if (tensor->dtype == KILN_DTYPE_STRING) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "tensor \"%s\": strings cannot lie in an external file", tensor->name);
-    }
-    if (!kln_onnx_tensor_bytes(tensor, bits, &needed)) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "tensor \"%s\": a dimension is negative, or their product has more than 64 "
-                        "bits",
-                        tensor->name);
-    }
+    KLN_RETURN_IF(tensor->dtype == KILN_DTYPE_STRING, KILN_ERROR_MALFORMED,
+                  "tensor \"%s\": strings cannot lie in an external file", tensor->name);
+    KLN_RETURN_IF(!kln_onnx_tensor_bytes(tensor, bits, &needed), KILN_ERROR_MALFORMED,
+                  "tensor \"%s\": a dimension is negative, or their product has more than 64 bits",
+                  tensor->name);
     if (needed == 0 && bits != 0) {
         return KILN_OK;
     }

@@ -40,10 +40,8 @@ const char *kln_onnx_field_name(const kln_layout *layout, uint32_t number)
 kiln_status kln_onnx_fail_field(const kln_onnx_reader *reader, const kln_layout *layout,
                                 const kln_wire_field *field, const char *wrong)
 {
-    if (field->number == 0) {
-        return kln_fail(KILN_ERROR_MALFORMED, "byte %zu, in %s: %s",
-                        kln_onnx_byte(reader, field->start), layout->name, wrong);
-    }
+    KLN_RETURN_IF(field->number == 0, KILN_ERROR_MALFORMED, "byte %zu, in %s: %s",
+                  kln_onnx_byte(reader, field->start), layout->name, wrong);
     return kln_fail(KILN_ERROR_MALFORMED, "byte %zu, %s.%s (field %u): %s",
                     kln_onnx_byte(reader, field->start), layout->name,
                     kln_onnx_field_name(layout, field->number), (unsigned)field->number, wrong);

@@ -192,11 +192,10 @@ static kiln_status type_prepare(const struct kln_onnx_reader *reader, kln_wire w
             if (kind_numbers[i] != field.number) {
                 continue;
             }
-            if (type->kind != KLN_ONNX_KIND_NONE && type->kind != (kln_onnx_kind)i) {
-                return kln_fail(KILN_ERROR_MALFORMED,
-                                "byte %zu, TypeProto: it is said to be of two kinds",
-                                kln_onnx_byte(reader, field.start));
-            }
+            KLN_RETURN_IF(type->kind != KLN_ONNX_KIND_NONE && type->kind != (kln_onnx_kind)i,
+                          KILN_ERROR_MALFORMED,
+                          "byte %zu, TypeProto: it is said to be of two kinds",
+                          kln_onnx_byte(reader, field.start));
             type->kind = (kln_onnx_kind)i;
         }
     }

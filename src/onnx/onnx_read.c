@@ -65,19 +65,16 @@ static kiln_status finish_model(kln_onnx_reader *reader, kln_wire wire, void *me
     (void)reader;
     (void)wire;
     const kln_onnx_model *model = message;
-    if ((model->present & UINT32_C(1) << 1) == 0 || (model->present & UINT32_C(1) << 7) == 0) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "the bytes are no ONNX model: ModelProto.%s is missing",
-                        (model->present & UINT32_C(1) << 1) == 0 ? "ir_version" : "graph");
-    }
-    if (model->ir_version < KLN_ONNX_IR_OLDEST || model->ir_version > KLN_ONNX_IR_NEWEST) {
-        return kln_fail(
-            KILN_ERROR_UNSUPPORTED,
-            "the model has ONNX IR version %lld; versions %d to %d are read, so it must "
-            "be saved again with %s version of ONNX",
-            (long long)model->ir_version, KLN_ONNX_IR_OLDEST, KLN_ONNX_IR_NEWEST,
-            model->ir_version < KLN_ONNX_IR_OLDEST ? "a newer" : "an older");
-    }
+    KLN_RETURN_IF(
+        (model->present & UINT32_C(1) << 1) == 0 || (model->present & UINT32_C(1) << 7) == 0,
+        KILN_ERROR_MALFORMED, "the bytes are no ONNX model: ModelProto.%s is missing",
+        (model->present & UINT32_C(1) << 1) == 0 ? "ir_version" : "graph");
+    KLN_RETURN_IF(model->ir_version < KLN_ONNX_IR_OLDEST || model->ir_version > KLN_ONNX_IR_NEWEST,
+                  KILN_ERROR_UNSUPPORTED,
+                  "the model has ONNX IR version %lld; versions %d to %d are read, so it must "
+                  "be saved again with %s version of ONNX",
+                  (long long)model->ir_version, KLN_ONNX_IR_OLDEST, KLN_ONNX_IR_NEWEST,
+                  model->ir_version < KLN_ONNX_IR_OLDEST ? "a newer" : "an older");
     return KILN_OK;
 }
 
@@ -137,9 +134,7 @@ kiln_status kln_onnx_read_bytes(kiln_span bytes, const char *folder, kln_onnx_mo
 {
     KLN_RETURN_IF_NULL(model);
     *model = NULL;
-    if (bytes.size == 0) {
-        return kln_fail(KILN_ERROR_EMPTY, "an ONNX model is needed, 0 bytes were given");
-    }
+    KLN_RETURN_IF(bytes.size == 0, KILN_ERROR_EMPTY, "an ONNX model is needed, 0 bytes were given");
     KLN_RETURN_IF_NULL(bytes.data);
     kln_mapping none = {.mapped = NULL};
     return read_model(bytes, folder, NULL, false, &none, model);

@@ -16,23 +16,19 @@ typedef struct kln_tally {
 
 kiln_status kln_onnx_count_entries(kln_onnx_reader *reader, size_t more)
 {
-    if (more > KLN_ONNX_MAX_ENTRIES - reader->entries) {
-        return kln_fail(KILN_ERROR_LIMIT,
-                        "the model holds more than %d messages and strings; that is the limit",
-                        KLN_ONNX_MAX_ENTRIES);
-    }
+    KLN_RETURN_IF(more > KLN_ONNX_MAX_ENTRIES - reader->entries, KILN_ERROR_LIMIT,
+                  "the model holds more than %d messages and strings; that is the limit",
+                  KLN_ONNX_MAX_ENTRIES);
     reader->entries += more;
     return KILN_OK;
 }
 
 kiln_status kln_onnx_count_numbers(kln_onnx_reader *reader, size_t more)
 {
-    if (more > KLN_ONNX_MAX_NUMBERS - reader->numbers) {
-        return kln_fail(KILN_ERROR_LIMIT,
-                        "the model holds more than %d numbers outside of raw_data and external "
-                        "files; that is the limit",
-                        KLN_ONNX_MAX_NUMBERS);
-    }
+    KLN_RETURN_IF(more > KLN_ONNX_MAX_NUMBERS - reader->numbers, KILN_ERROR_LIMIT,
+                  "the model holds more than %d numbers outside of raw_data and external "
+                  "files; that is the limit",
+                  KLN_ONNX_MAX_NUMBERS);
     reader->numbers += more;
     return KILN_OK;
 }
@@ -45,10 +41,8 @@ kiln_status kln_onnx_read_string(kln_onnx_reader *reader, const kln_layout *layo
         return KILN_OK;
     }
     const uint8_t *zero = memchr(bytes.data, 0, bytes.size);
-    if (zero != NULL) {
-        return kln_fail(KILN_ERROR_MALFORMED, "byte %zu, %s.%s: a text holds a zero byte",
-                        kln_onnx_byte(reader, zero), layout->name, field->name);
-    }
+    KLN_RETURN_IF(zero != NULL, KILN_ERROR_MALFORMED, "byte %zu, %s.%s: a text holds a zero byte",
+                  kln_onnx_byte(reader, zero), layout->name, field->name);
     *string = kln_arena_strndup(reader->arena, bytes.data, bytes.size);
     return *string != NULL ? KILN_OK : kln_fail_memory(bytes.size, "a text of the model");
 }
@@ -78,10 +72,9 @@ static kiln_status count_numbers(const kln_onnx_reader *reader, const kln_layout
                    : fail_type(reader, layout, field, is_float ? "2 or 5" : "0 or 2");
     }
     *count = is_float ? field->bytes.size / sizeof(float) : kln_wire_count_varints(field->bytes);
-    if (*count == SIZE_MAX || (is_float && field->bytes.size % sizeof(float) != 0)) {
-        return kln_fail(KILN_ERROR_MALFORMED, "byte %zu, %s.%s: the last packed number is cut off",
-                        kln_onnx_byte(reader, field->start), layout->name, known->name);
-    }
+    KLN_RETURN_IF(*count == SIZE_MAX || (is_float && field->bytes.size % sizeof(float) != 0),
+                  KILN_ERROR_MALFORMED, "byte %zu, %s.%s: the last packed number is cut off",
+                  kln_onnx_byte(reader, field->start), layout->name, known->name);
     return KILN_OK;
 }
 
@@ -418,17 +411,16 @@ kiln_status kln_onnx_read_message(kln_onnx_reader *reader, const kln_layout *lay
     const bool is_graph = layout->nesting == KLN_NESTS_GRAPH;
     unsigned *depth = is_graph ? &reader->graphs : &reader->types;
     const unsigned limit = is_graph ? KLN_ONNX_MAX_GRAPH_DEPTH : KLN_ONNX_MAX_TYPE_DEPTH;
-    if (*depth == limit) {
-        return kln_fail(KILN_ERROR_LIMIT, "byte %zu: a %s lies inside %u others; that is the limit",
-                        kln_onnx_byte(reader, bytes.data), layout->name, limit);
-    }
-    if (is_graph && *depth >= KLN_STACK_GRAPHS && kln_stack_left() < KLN_STACK_FOR_A_GRAPH) {
-        return kln_fail(KILN_ERROR_LIMIT,
-                        "byte %zu: a %s lies inside %u others, and this thread has %zu bytes of "
-                        "stack left for it, %zu are needed; read it in a thread with more",
-                        kln_onnx_byte(reader, bytes.data), layout->name, *depth, kln_stack_left(),
-                        KLN_STACK_FOR_A_GRAPH);
-    }
+    KLN_RETURN_IF(*depth == limit, KILN_ERROR_LIMIT,
+                  "byte %zu: a %s lies inside %u others; that is the limit",
+                  kln_onnx_byte(reader, bytes.data), layout->name, limit);
+    KLN_RETURN_IF(
+        is_graph && *depth >= KLN_STACK_GRAPHS && kln_stack_left() < KLN_STACK_FOR_A_GRAPH,
+        KILN_ERROR_LIMIT,
+        "byte %zu: a %s lies inside %u others, and this thread has %zu bytes of "
+        "stack left for it, %zu are needed; read it in a thread with more",
+        kln_onnx_byte(reader, bytes.data), layout->name, *depth, kln_stack_left(),
+        KLN_STACK_FOR_A_GRAPH);
     (*depth)++;
     const kiln_status status = read_inside(reader, layout, bytes, message);
     (*depth)--;

@@ -282,12 +282,10 @@ static kiln_status take_data(kln_onnx_reader *reader, kln_wire wire, kln_onnx_te
     if (found->number == 0) {
         return KILN_OK;
     }
-    if (kln_onnx_data_field(tensor->dtype) != found->number) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "byte %zu, tensor \"%s\": %s cannot hold elements of type %s",
-                        kln_onnx_byte(reader, wire.at), tensor->name, data_name(found->number),
-                        kiln_dtype_name(tensor->dtype));
-    }
+    KLN_RETURN_IF(kln_onnx_data_field(tensor->dtype) != found->number, KILN_ERROR_MALFORMED,
+                  "byte %zu, tensor \"%s\": %s cannot hold elements of type %s",
+                  kln_onnx_byte(reader, wire.at), tensor->name, data_name(found->number),
+                  kiln_dtype_name(tensor->dtype));
     tensor->storage = storage_of(found->number);
     if (fixed_size(found->number) != 0 && found->pieces == 1) {
         tensor->data = found->whole;
@@ -305,14 +303,12 @@ static kiln_status parse_number(const kln_onnx_reader *reader, const kln_wire *w
     uint64_t value = 0;
     const char *digit = entry->value;
     do {
-        if (*digit < '0' || *digit > '9' || __builtin_mul_overflow(value, UINT64_C(10), &value) ||
-            __builtin_add_overflow(value, (uint64_t)(*digit - '0'), &value)) {
-            return kln_fail(KILN_ERROR_MALFORMED,
-                            "byte %zu, TensorProto.external_data of \"%s\": %s \"%s\" is no number "
-                            "of bytes",
-                            kln_onnx_byte(reader, wire->at), tensor->name, entry->key,
-                            entry->value);
-        }
+        KLN_RETURN_IF(
+            *digit < '0' || *digit > '9' || __builtin_mul_overflow(value, UINT64_C(10), &value) ||
+                __builtin_add_overflow(value, (uint64_t)(*digit - '0'), &value),
+            KILN_ERROR_MALFORMED,
+            "byte %zu, TensorProto.external_data of \"%s\": %s \"%s\" is no number of bytes",
+            kln_onnx_byte(reader, wire->at), tensor->name, entry->key, entry->value);
         digit++;
     } while (*digit != '\0');
     *number = value;
@@ -355,11 +351,11 @@ static kiln_status take_external(kln_onnx_reader *reader, const kln_wire *wire,
 static kiln_status fail_size(const kln_onnx_reader *reader, const kln_wire *wire,
                              const kln_onnx_tensor *tensor, size_t needed)
 {
-    return kln_fail(KILN_ERROR_MALFORMED,
-                    "byte %zu, tensor \"%s\": its type %s and %zu dimensions need %zu bytes, its "
-                    "data has %zu",
-                    kln_onnx_byte(reader, wire->at), tensor->name, kiln_dtype_name(tensor->dtype),
-                    tensor->rank, needed, tensor->data.size);
+    return kln_fail(
+        KILN_ERROR_MALFORMED,
+        "byte %zu, tensor \"%s\": its type %s and %zu dimensions need %zu bytes, its data has %zu",
+        kln_onnx_byte(reader, wire->at), tensor->name, kiln_dtype_name(tensor->dtype), tensor->rank,
+        needed, tensor->data.size);
 }
 
 static kiln_status check_size(const kln_onnx_reader *reader, const kln_wire *wire,
@@ -368,12 +364,10 @@ static kiln_status check_size(const kln_onnx_reader *reader, const kln_wire *wir
     size_t needed = 0;
     const bool is_string = tensor->dtype == KILN_DTYPE_STRING;
     const unsigned bits = is_string ? 8 : kln_onnx_wire_bits(tensor->wire_dtype);
-    if (!kln_onnx_tensor_bytes(tensor, bits, &needed)) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "byte %zu, tensor \"%s\": a dimension is negative, or their product has "
-                        "more than 64 bits",
-                        kln_onnx_byte(reader, wire->at), tensor->name);
-    }
+    KLN_RETURN_IF(
+        !kln_onnx_tensor_bytes(tensor, bits, &needed), KILN_ERROR_MALFORMED,
+        "byte %zu, tensor \"%s\": a dimension is negative, or their product has more than 64 bits",
+        kln_onnx_byte(reader, wire->at), tensor->name);
     if (is_string) {
         return tensor->is_external || tensor->string_count == needed
                    ? KILN_OK
@@ -396,11 +390,9 @@ kiln_status kln_onnx_finish_tensor(kln_onnx_reader *reader, kln_wire wire, void 
     data_fields found;
     KLN_RETURN_IF_ERROR(find_data(reader, wire, tensor, &found));
     if (tensor->is_external) {
-        if (found.number != 0 || tensor->data.size != 0) {
-            return kln_fail(KILN_ERROR_MALFORMED,
-                            "byte %zu, tensor \"%s\": it is external, but holds elements too",
-                            kln_onnx_byte(reader, wire.at), tensor->name);
-        }
+        KLN_RETURN_IF(found.number != 0 || tensor->data.size != 0, KILN_ERROR_MALFORMED,
+                      "byte %zu, tensor \"%s\": it is external, but holds elements too",
+                      kln_onnx_byte(reader, wire.at), tensor->name);
         tensor->data = (kiln_span){NULL, 0};
         KLN_RETURN_IF_ERROR(take_external(reader, &wire, tensor));
     } else {

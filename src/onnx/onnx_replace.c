@@ -75,9 +75,8 @@ static kiln_status set_given(kln_onnx_model *model, const kln_names *places,
                              const kln_onnx_weight *weight)
 {
     const uint32_t index = kln_names_get(places, weight->name);
-    if (index == KLN_NAMES_NONE) {
-        return kln_fail(KILN_ERROR_NAME, "the model has no initializer \"%s\"", weight->name);
-    }
+    KLN_RETURN_IF(index == KLN_NAMES_NONE, KILN_ERROR_NAME, "the model has no initializer \"%s\"",
+                  weight->name);
     const size_t size = model->graph.initializers[index].data.size;
     return weight->data.size == size
                ? set(model, index, weight->data)

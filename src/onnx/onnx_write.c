@@ -8,15 +8,12 @@ kiln_status kln_onnx_measure(kln_onnx_writer *writer, const kln_onnx_model *mode
 {
     writer->measures = true;
     KLN_RETURN_IF_ERROR(kln_onnx_put_model(writer, model));
-    if (writer->total > LARGEST_MESSAGE) {
-        return kln_fail(KILN_ERROR_LIMIT,
-                        "the model would take %llu bytes in one message, 2147483647 are the limit "
-                        "of the format%s",
-                        (unsigned long long)writer->total,
-                        writer->weights == KLN_ONNX_WEIGHTS_INLINE
-                            ? "; its weights must go to an external file"
-                            : "");
-    }
+    KLN_RETURN_IF(
+        writer->total > LARGEST_MESSAGE, KILN_ERROR_LIMIT,
+        "the model would take %llu bytes in one message, 2147483647 are the limit of the format%s",
+        (unsigned long long)writer->total,
+        writer->weights == KLN_ONNX_WEIGHTS_INLINE ? "; its weights must go to an external file"
+                                                   : "");
     writer->measures = false;
     writer->total = 0;
     return KILN_OK;
@@ -29,9 +26,8 @@ kiln_status kln_onnx_write_again(kln_onnx_writer *writer, const kln_onnx_model *
     writer->data_offset = 0;
     writer->left_out = 0;
     KLN_RETURN_IF_ERROR(kln_onnx_put_model(writer, model));
-    if (writer->length_next != writer->length_count || writer->data_offset != weights) {
-        return kln_fail(KILN_ERROR_INTERNAL, "the model changed while it was written");
-    }
+    KLN_RETURN_IF(writer->length_next != writer->length_count || writer->data_offset != weights,
+                  KILN_ERROR_INTERNAL, "the model changed while it was written");
     return KILN_OK;
 }
 
@@ -49,11 +45,9 @@ kiln_status kln_onnx_write_bytes(const kln_onnx_model *model, kln_onnx_weights w
     KLN_RETURN_IF_NULL(model);
     KLN_RETURN_IF_NULL(bytes);
     KLN_RETURN_IF_ERROR(kln_onnx_check_weights(weights));
-    if (weights == KLN_ONNX_WEIGHTS_EXTERNAL) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "a model in memory has no file beside it for its weights: inline or left "
-                        "out is needed");
-    }
+    KLN_RETURN_IF(
+        weights == KLN_ONNX_WEIGHTS_EXTERNAL, KILN_ERROR_INVALID_ARGUMENT,
+        "a model in memory has no file beside it for its weights: inline or left out is needed");
     kln_onnx_writer writer = {
         .tensor_field = kln_onnx_write_tensor_field, .weights = weights, .text = bytes};
     kiln_status status = KILN_OK;

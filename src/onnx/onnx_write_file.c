@@ -90,12 +90,10 @@ static kiln_status put_in_place(const kln_onnx_writer *writer, const char *path,
 static kiln_status open_weights(const kln_onnx_writer *writer, const char *path,
                                 const char *data_path)
 {
-    if (!kln_output_replaces(writer->file)) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "\"%s\": a file of weights cannot lie beside a device or a pipe; keep the "
-                        "weights inline",
-                        path);
-    }
+    KLN_RETURN_IF(!kln_output_replaces(writer->file), KILN_ERROR_UNSUPPORTED,
+                  "\"%s\": a file of weights cannot lie beside a device or a pipe; keep the "
+                  "weights inline",
+                  path);
     KLN_RETURN_IF_ERROR(kln_output_open(data_path, writer->data));
     kln_output_take_after(writer->data, path);
     return KILN_OK;

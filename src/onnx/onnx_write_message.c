@@ -261,10 +261,8 @@ kiln_status kln_onnx_put_message(kln_onnx_writer *writer, uint32_t number, const
 {
     const bool is_graph = layout == &kln_layout_graph;
     const bool is_attribute = layout == &kln_layout_attribute;
-    if (is_graph && writer->graphs == KLN_ONNX_MAX_GRAPH_DEPTH) {
-        return kln_fail(KILN_ERROR_LIMIT, "a graph lies inside %u others; that is the limit",
-                        writer->graphs);
-    }
+    KLN_RETURN_IF(is_graph && writer->graphs == KLN_ONNX_MAX_GRAPH_DEPTH, KILN_ERROR_LIMIT,
+                  "a graph lies inside %u others; that is the limit", writer->graphs);
     KLN_RETURN_IF_ERROR(kln_onnx_put_tag(writer, number, KLN_WIRE_BYTES));
     writer->graphs += is_graph;
     writer->attributes += is_attribute;

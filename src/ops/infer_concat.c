@@ -101,17 +101,16 @@ static void rule_split(kln_rule *rule)
     const int64_t outputs = (int64_t)rule->out_count;
     if (sizes != NULL && count != rule->out_count) {
         kln_rule_fault(rule, KILN_ISSUE_VALUE, "split", "one size for each output",
-                       "another "
-                       "number",
-                       "%zu sizes are given for %zu outputs", count, rule->out_count);
+                       "another number", "%zu sizes are given for %zu outputs", count,
+                       rule->out_count);
         return;
     }
     if (sizes == NULL && known && rule->since < 18 && whole.kind == KLN_DIM_NUMBER &&
         whole.of.number % outputs != 0) {
-        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "an equal division", "a rest",
-                       "dimension %zu of \"%.100s\" is %lld, which %lld outputs cannot share "
-                       "equally",
-                       axis, rule->node->inputs[0], (long long)whole.of.number, (long long)outputs);
+        kln_rule_fault(
+            rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "an equal division", "a rest",
+            "dimension %zu of \"%.100s\" is %lld, which %lld outputs cannot share equally", axis,
+            rule->node->inputs[0], (long long)whole.of.number, (long long)outputs);
         return;
     }
     for (size_t o = 0; o < rule->out_count; o++) {

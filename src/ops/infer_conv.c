@@ -82,8 +82,8 @@ kln_dim kln_windows_places(kln_rule *rule, const kln_windows *w, size_t i, kln_d
     (void)snprintf(expected, sizeof expected, "%lld", (long long)reach);
     (void)snprintf(found, sizeof found, "%lld", (long long)padded);
     kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
-                   "a window of %s does not fit into spatial dimension %zu of \"%.100s\", "
-                   "which is %s with its padding",
+                   "a window of %s does not fit into spatial dimension %zu of \"%.100s\", which is "
+                   "%s with its padding",
                    expected, i, rule->node->inputs[0], found);
     return KLN_UNKNOWN_DIM;
 }
@@ -97,10 +97,10 @@ kln_dim kln_windows_span(kln_rule *rule, const kln_windows *w, size_t i, kln_dim
         out = kln_dim_plus(&rule->state->pool, out, output_padding);
     }
     if (out.kind == KLN_DIM_NUMBER && out.of.number < 0) {
-        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 0", "less",
-                       "spatial dimension %zu would be %lld: the padding is larger than what the "
-                       "windows span",
-                       i, (long long)out.of.number);
+        kln_rule_fault(
+            rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], "at least 0", "less",
+            "spatial dimension %zu would be %lld: the padding is larger than what the windows span",
+            i, (long long)out.of.number);
         return KLN_UNKNOWN_DIM;
     }
     return out;
@@ -143,11 +143,10 @@ static void check_channels(kln_rule *rule, size_t weights, int64_t group)
         char found[32];
         (void)snprintf(expected, sizeof expected, "%lld", (long long)needed);
         (void)snprintf(found, sizeof found, "%lld", (long long)channels.of.number);
-        kln_rule_fault(rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
-                       "\"%.80s\" has %s channels, but the weights \"%.80s\" in %lld group(s) "
-                       "take %s",
-                       rule->node->inputs[0], found, rule->node->inputs[weights], (long long)group,
-                       expected);
+        kln_rule_fault(
+            rule, KILN_ISSUE_SHAPE, rule->node->inputs[0], expected, found,
+            "\"%.80s\" has %s channels, but the weights \"%.80s\" in %lld group(s) take %s",
+            rule->node->inputs[0], found, rule->node->inputs[weights], (long long)group, expected);
     }
 }
 

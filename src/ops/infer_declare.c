@@ -257,8 +257,7 @@ static void check_binding(kln_infer_state *state, const kln_value *declared, con
         (void)kln_value_format(declared, expected, sizeof expected);
         (void)kln_value_format(bound, found, sizeof found);
         kln_state_issue(state, KILN_SEVERITY_ERROR, kind, "", declared->name, expected, found,
-                        "input \"%.120s\" of a subgraph is declared as %.150s, but is given "
-                        "%.150s",
+                        "input \"%.120s\" of a subgraph is declared as %.150s, but is given %.150s",
                         declared->name, expected, found);
     }
 }

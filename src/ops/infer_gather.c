@@ -144,11 +144,10 @@ static void rule_gather_nd(kln_rule *rule)
         return;
     }
     if (indices < 1 || rank < 1 || batch < 0 || (size_t)batch >= rank || (size_t)batch >= indices) {
-        kln_rule_fault(rule, KILN_ISSUE_RANK, rule->node->inputs[1], "at least 1 dimension",
-                       "fewer",
-                       "data with %zu dimensions, indices with %zu and batch_dims %lld "
-                       "do not go together",
-                       rank, indices, (long long)batch);
+        kln_rule_fault(
+            rule, KILN_ISSUE_RANK, rule->node->inputs[1], "at least 1 dimension", "fewer",
+            "data with %zu dimensions, indices with %zu and batch_dims %lld do not go together",
+            rank, indices, (long long)batch);
         return;
     }
     const kln_dim last = kln_rule_dim(rule, 1, indices - 1);

@@ -120,9 +120,8 @@ kiln_status kln_infer_more(kln_inference *inference, kln_graph_inference *graph)
     KLN_RETURN_IF_NULL(inference);
     KLN_RETURN_IF_NULL(graph);
     kln_infer_state *state = inference->state;
-    if (state->status != KILN_OK) {
-        return kln_fail(KILN_ERROR_STATE, "inference failed before and cannot go on");
-    }
+    KLN_RETURN_IF(state->status != KILN_OK, KILN_ERROR_STATE,
+                  "inference failed before and cannot go on");
     if (is_done(state, walk_of(graph))) {
         return KILN_OK;
     }

@@ -148,12 +148,10 @@ static kiln_status option_dim(kln_infer_state *state, const char *input, size_t 
             return state->status;
         }
     }
-    if (expected >= 0 && expected != given) {
-        return kln_fail(KILN_ERROR_SHAPE,
-                        "input \"%s\": dimension %zu%s%s is %lld, but %lld was given", input, axis,
-                        name != NULL ? ", " : "", name != NULL ? name : "", (long long)expected,
-                        (long long)given);
-    }
+    KLN_RETURN_IF(expected >= 0 && expected != given, KILN_ERROR_SHAPE,
+                  "input \"%s\": dimension %zu%s%s is %lld, but %lld was given", input, axis,
+                  name != NULL ? ", " : "", name != NULL ? name : "", (long long)expected,
+                  (long long)given);
     return KILN_OK;
 }
 
@@ -162,19 +160,15 @@ kiln_status kln_state_options(kln_infer_state *state)
     for (size_t i = 0; i < state->options.input_count; i++) {
         const kln_input_shape *given = &state->options.inputs[i];
         const kln_onnx_value *input = find_input(state->inference->model, given->name);
-        if (input == NULL) {
-            return kln_fail(KILN_ERROR_NAME,
-                            "a shape was given for \"%s\", but no input of the "
-                            "network has that name",
-                            given->name);
-        }
+        KLN_RETURN_IF(input == NULL, KILN_ERROR_NAME,
+                      "a shape was given for \"%s\", but no input of the network has that name",
+                      given->name);
         const int32_t rank = given->shape.rank;
-        if (rank < 0 || rank > KILN_MAX_RANK ||
-            (input->type.has_shape && input->type.rank != (size_t)rank)) {
-            return kln_fail(KILN_ERROR_RANK,
-                            "input \"%s\" has %zu dimensions, but a shape of %d was given",
-                            given->name, input->type.rank, (int)rank);
-        }
+        KLN_RETURN_IF(rank < 0 || rank > KILN_MAX_RANK ||
+                          (input->type.has_shape && input->type.rank != (size_t)rank),
+                      KILN_ERROR_RANK,
+                      "input \"%s\" has %zu dimensions, but a shape of %d was given", given->name,
+                      input->type.rank, (int)rank);
         for (size_t k = 0; input->type.has_shape && k < (size_t)rank; k++) {
             if (given->shape.dims[k] >= 0) {
                 KLN_RETURN_IF_ERROR(

@@ -229,11 +229,10 @@ static bool has_stack(kln_infer_state *state)
     if (state->depth < KLN_STACK_GRAPHS || kln_stack_left() >= KLN_STACK_FOR_A_GRAPH) {
         return true;
     }
-    state->status =
-        kln_fail(KILN_ERROR_LIMIT,
-                 "graphs are nested %zu deep, and this thread has %zu bytes of stack left to look "
-                 "further, %zu are needed; do it in a thread with more",
-                 state->depth, kln_stack_left(), KLN_STACK_FOR_A_GRAPH);
+    state->status = kln_fail(KILN_ERROR_LIMIT,
+                             "graphs are nested %zu deep, and this thread has %zu bytes of stack "
+                             "left to look further, %zu are needed; do it in a thread with more",
+                             state->depth, kln_stack_left(), KLN_STACK_FOR_A_GRAPH);
     return false;
 }
 

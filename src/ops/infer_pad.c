@@ -176,8 +176,7 @@ static bool fit_reverse_sequence(kln_rule *rule)
     if (batch < 0 || batch > 1 || time != 1 - batch) {
         kln_rule_fault(
             rule, KILN_ISSUE_VALUE, "batch_axis", "0 and 1", "others",
-            "the axes of batch and time are %lld and %lld, but must be 0 and 1, or 1 and "
-            "0",
+            "the axes of batch and time are %lld and %lld, but must be 0 and 1, or 1 and 0",
             (long long)batch, (long long)time);
         return false;
     }

@@ -33,11 +33,10 @@ static void check_scale(kln_rule *rule, const kln_value_quantization *q)
     kln_dim given = kln_rule_dim(rule, 1, 0);
     if (q->block_size > 0) {
         if (kln_rule_rank(rule, 1) != kln_rule_rank(rule, 0)) {
-            kln_rule_fault(rule, KILN_ISSUE_QUANTIZATION, name, "the rank of the tensor",
-                           "another rank",
-                           "blocked scales \"%s\" need as many dimensions as the "
-                           "tensor, %zu, but have %zu",
-                           name, kln_rule_rank(rule, 0), kln_rule_rank(rule, 1));
+            kln_rule_fault(
+                rule, KILN_ISSUE_QUANTIZATION, name, "the rank of the tensor", "another rank",
+                "blocked scales \"%s\" need as many dimensions as the tensor, %zu, but have %zu",
+                name, kln_rule_rank(rule, 0), kln_rule_rank(rule, 1));
             return;
         }
         needed = kln_dim_ceil_divide(&rule->state->pool, wide, KLN_DIM_OF_NUMBER(q->block_size));

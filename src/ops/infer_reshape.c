@@ -88,10 +88,10 @@ static void reshape_to(kln_rule *rule, const kln_dim *target, size_t rank)
             if (i < in_rank) {
                 in_gone[i] = true;
             } else if (ranked) {
-                kln_rule_fault(rule, KILN_ISSUE_VALUE, "shape", "a dimension to copy", "none",
-                               "element %zu of the new shape is 0, but the input has only %zu "
-                               "dimensions",
-                               i, in_rank);
+                kln_rule_fault(
+                    rule, KILN_ISSUE_VALUE, "shape", "a dimension to copy", "none",
+                    "element %zu of the new shape is 0, but the input has only %zu dimensions", i,
+                    in_rank);
             }
         } else if (target[i].kind == KLN_DIM_NUMBER && target[i].of.number < 0) {
             asked++;
@@ -159,8 +159,7 @@ static void rule_transpose(kln_rule *rule)
     const size_t rank = kln_rule_rank(rule, 0);
     if (order != NULL && count != rank) {
         kln_rule_fault(rule, KILN_ISSUE_VALUE, "perm", "one number for each dimension",
-                       "another "
-                       "number",
+                       "another number",
                        "\"perm\" has %zu numbers, but the input has %zu dimensions", count, rank);
         return;
     }

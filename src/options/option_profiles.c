@@ -80,12 +80,10 @@ kiln_status kln_profile_parse(const char *text, kln_arena *arena, kiln_profile *
          item = strtok_r(NULL, " ", &rest)) {
         KLN_RETURN_IF_ERROR(parse_input(item, arena, &inputs[profile->input_count++], &sense));
     }
-    if (!sense || profile->input_count == 0) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "\"%.200s\" cannot be read; NAME=MIN:OPT:MAX for each input with a dynamic "
-                        "dimension is needed, as in x=1x3x224x224:8x3x224x224:32x3x224x224",
-                        text);
-    }
+    KLN_RETURN_IF(!sense || profile->input_count == 0, KILN_ERROR_INVALID_ARGUMENT,
+                  "\"%.200s\" cannot be read; NAME=MIN:OPT:MAX for each input with a dynamic "
+                  "dimension is needed, as in x=1x3x224x224:8x3x224x224:32x3x224x224",
+                  text);
     return KILN_OK;
 }
 

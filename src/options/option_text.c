@@ -42,10 +42,8 @@ static kiln_status append(const kln_option *option, kln_arena *arena, const void
 {
     size_t count = 0;
     const void *items = kln_option_items(option, options, &count);
-    if (count >= (uint64_t)option->shown.most) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "%s: %lld are the limit", option->shown.name,
-                        (long long)option->shown.most);
-    }
+    KLN_RETURN_IF(count >= (uint64_t)option->shown.most, KILN_ERROR_INVALID_ARGUMENT,
+                  "%s: %lld are the limit", option->shown.name, (long long)option->shown.most);
     unsigned char *grown = kln_arena_alloc(arena, (count + 1) * size);
     if (grown == NULL) {
         return kln_fail_memory((count + 1) * size, "an option");
@@ -66,11 +64,10 @@ static kiln_status parse_integers(const kln_option *option, const char *text, kl
         char *end = NULL;
         const long value = strtol(at, &end, 10);
         const int32_t item = (int32_t)value;
-        if (end == at || (*end != ',' && *end != '\0') || value < 1 || value > INT32_MAX) {
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "%s: \"%.80s\" was given; it must be numbers such as 80,89,120",
-                            option->shown.name, text);
-        }
+        KLN_RETURN_IF(end == at || (*end != ',' && *end != '\0') || value < 1 || value > INT32_MAX,
+                      KILN_ERROR_INVALID_ARGUMENT,
+                      "%s: \"%.80s\" was given; it must be numbers such as 80,89,120",
+                      option->shown.name, text);
         KLN_RETURN_IF_ERROR(append(option, arena, &item, sizeof item, &made));
         at = end + 1;
     }
@@ -83,11 +80,11 @@ static kiln_status parse_shape_hint(const kln_option *option, const char *text, 
 {
     const char *equals = strrchr(text, '=');
     kiln_shape_hint hint = {.name = NULL};
-    if (equals == NULL || equals == text || kiln_shape_parse(equals + 1, &hint.shape) != KILN_OK) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "%s: \"%.200s\" cannot be read; NAME=SHAPE is needed, as in x=8x3x224x224",
-                        option->shown.name, text);
-    }
+    KLN_RETURN_IF(
+        equals == NULL || equals == text || kiln_shape_parse(equals + 1, &hint.shape) != KILN_OK,
+        KILN_ERROR_INVALID_ARGUMENT,
+        "%s: \"%.200s\" cannot be read; NAME=SHAPE is needed, as in x=8x3x224x224",
+        option->shown.name, text);
     hint.name = kln_arena_strndup(arena, text, (size_t)(equals - text));
     return hint.name != NULL ? append(option, arena, &hint, sizeof hint, options)
                              : kln_fail_memory((size_t)(equals - text), "an option");
@@ -171,11 +168,9 @@ kiln_status kln_option_format(const kln_option *option, const kiln_build_options
                    ? kln_text_printf(text, "%s", words[number])
                    : kln_text_printf(text, "%" PRId64, number);
     }
-    if (kind == KILN_OPTION_SPAN || kind == KILN_OPTION_POINTER) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "%s: it is something in memory, which has no text; read the member",
-                        option->shown.name);
-    }
+    KLN_RETURN_IF(kind == KILN_OPTION_SPAN || kind == KILN_OPTION_POINTER, KILN_ERROR_UNSUPPORTED,
+                  "%s: it is something in memory, which has no text; read the member",
+                  option->shown.name);
     size_t count = 0;
     const void *items = kln_option_items(option, options, &count);
     if (option->count_offset == 0) {
@@ -272,11 +267,9 @@ kiln_status kiln_build_options_set(kiln_build_options *options, const char *name
     const kln_option *option = NULL;
     KLN_RETURN_IF_NULL(options);
     KLN_RETURN_IF_NULL(name);
-    if (options->owner != options) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_build_options_set: these options were not made by "
-                        "kiln_build_options_create, and cannot keep what they are given");
-    }
+    KLN_RETURN_IF(options->owner != options, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_build_options_set: these options were not made by "
+                  "kiln_build_options_create, and cannot keep what they are given");
     KLN_RETURN_IF_ERROR(find(name, &option));
     if (value != NULL) {
         return kln_option_parse(option, value, &((owned_options *)options->owner)->arena, options);

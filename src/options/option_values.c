@@ -110,43 +110,31 @@ static kiln_status check_list(const kln_option *option, const kiln_build_options
     const char *name = option->shown.name;
     size_t count = 0;
     const void *items = kln_option_items(option, options, &count);
-    if (count > 0 && items == NULL) {
-        return kln_fail(KILN_ERROR_NULL_ARGUMENT,
-                        "kiln_build_options: %zu %s are promised, and the pointer to them is NULL",
-                        count, name);
-    }
-    if (count > (uint64_t)option->shown.most) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_build_options: %zu %s are given, %lld are the limit", count, name,
-                        (long long)option->shown.most);
-    }
+    KLN_RETURN_IF(count > 0 && items == NULL, KILN_ERROR_NULL_ARGUMENT,
+                  "kiln_build_options: %zu %s are promised, and the pointer to them is NULL", count,
+                  name);
+    KLN_RETURN_IF(count > (uint64_t)option->shown.most, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_build_options: %zu %s are given, %lld are the limit", count, name,
+                  (long long)option->shown.most);
     const bool texts =
         option->shown.kind == KILN_OPTION_TEXTS || option->shown.kind == KILN_OPTION_PATHS;
     for (size_t i = 0; texts && i < count; i++) {
-        if (((const char *const *)items)[i] == NULL) {
-            return kln_fail(KILN_ERROR_NULL_ARGUMENT, "kiln_build_options: %s[%zu] is NULL", name,
-                            i);
-        }
+        KLN_RETURN_IF(((const char *const *)items)[i] == NULL, KILN_ERROR_NULL_ARGUMENT,
+                      "kiln_build_options: %s[%zu] is NULL", name, i);
     }
     return KILN_OK;
 }
 
 static kiln_status check_profile_name(size_t index, const char *name)
 {
-    if (name[0] == '\0') {
-        return kln_fail(
-            KILN_ERROR_INVALID_ARGUMENT,
-            "kiln_build_options: profile %zu has the empty name; NULL leaves it without "
-            "one",
-            index);
-    }
+    KLN_RETURN_IF(name[0] == '\0', KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_build_options: profile %zu has the empty name; NULL leaves it without one",
+                  index);
     for (const char *at = name; *at != '\0'; at++) {
-        if ((unsigned char)*at < ' ') {
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "kiln_build_options: the name of profile %zu has the control character "
-                            "%d at byte %td",
-                            index, *at, at - name);
-        }
+        KLN_RETURN_IF(
+            (unsigned char)*at < ' ', KILN_ERROR_INVALID_ARGUMENT,
+            "kiln_build_options: the name of profile %zu has the control character %d at byte %td",
+            index, *at, at - name);
     }
     return KILN_OK;
 }
@@ -161,18 +149,15 @@ static kiln_status check_profile_names(const kiln_profile *profiles, size_t coun
         }
         KLN_RETURN_IF_ERROR(check_profile_name(i, profiles[i].name));
         bytes += strlen(profiles[i].name) + 1;
-        if (bytes > KLN_PROFILE_NAMES - 1) {
-            return kln_fail(KILN_ERROR_LIMIT,
-                            "kiln_build_options: the names of the profiles have more than %d bytes "
-                            "together",
-                            KLN_PROFILE_NAMES - 1);
-        }
+        KLN_RETURN_IF(
+            bytes > KLN_PROFILE_NAMES - 1, KILN_ERROR_LIMIT,
+            "kiln_build_options: the names of the profiles have more than %d bytes together",
+            KLN_PROFILE_NAMES - 1);
         for (size_t k = 0; k < i; k++) {
-            if (profiles[k].name != NULL && strcmp(profiles[k].name, profiles[i].name) == 0) {
-                return kln_fail(KILN_ERROR_NAME,
-                                "kiln_build_options: profiles %zu and %zu are both named \"%s\"", k,
-                                i, profiles[i].name);
-            }
+            KLN_RETURN_IF(
+                profiles[k].name != NULL && strcmp(profiles[k].name, profiles[i].name) == 0,
+                KILN_ERROR_NAME, "kiln_build_options: profiles %zu and %zu are both named \"%s\"",
+                k, i, profiles[i].name);
         }
     }
     return KILN_OK;
@@ -180,13 +165,11 @@ static kiln_status check_profile_names(const kiln_profile *profiles, size_t coun
 
 static kiln_status check_shape_hints(const kiln_build_options *options)
 {
-    if (options->shape_hint_count > 0 && options->profile_count > 0) {
-        return kln_fail(
-            KILN_ERROR_INVALID_ARGUMENT,
-            "kiln_build_options: shape_hints make a profile where there is none, and %zu "
-            "profiles are given; leave one of the two out",
-            options->profile_count);
-    }
+    KLN_RETURN_IF(options->shape_hint_count > 0 && options->profile_count > 0,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_build_options: shape_hints make a profile where there is none, and %zu "
+                  "profiles are given; leave one of the two out",
+                  options->profile_count);
     for (size_t i = 0; i < options->shape_hint_count; i++) {
         const kiln_shape_hint *hint = &options->shape_hints[i];
         char text[256];

@@ -89,11 +89,10 @@ static kiln_status read_sizes(const kiln_scheduler_options *options, schedule_ru
     for (size_t i = 0; i < options->batch_size_count; i++) {
         const int64_t size = options->batch_sizes[i];
         if (size < 1 || size > MOST_ROWS || (i > 0 && size <= options->batch_sizes[i - 1])) {
-            return kln_fail(
-                KILN_ERROR_INVALID_ARGUMENT,
-                "kiln_scheduler_options: batch_sizes[%zu] is %lld; they rise, from 1 to "
-                "%lld at most",
-                i, (long long)size, (long long)MOST_ROWS);
+            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                            "kiln_scheduler_options: batch_sizes[%zu] is %lld; they rise, from 1 "
+                            "to %lld at most",
+                            i, (long long)size, (long long)MOST_ROWS);
         }
         rules->sizes[i] = size;
     }
@@ -103,10 +102,10 @@ static kiln_status read_sizes(const kiln_scheduler_options *options, schedule_ru
     }
     const int64_t largest = rules->sizes[rules->size_count - 1];
     if (options->max_batch > largest) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_scheduler_options: max_batch is %lld, and the largest of batch_sizes "
-                        "%lld",
-                        (long long)options->max_batch, (long long)largest);
+        return kln_fail(
+            KILN_ERROR_INVALID_ARGUMENT,
+            "kiln_scheduler_options: max_batch is %lld, and the largest of batch_sizes %lld",
+            (long long)options->max_batch, (long long)largest);
     }
     rules->max_rows = options->max_batch > 0 ? options->max_batch : largest;
     return KILN_OK;
@@ -231,11 +230,11 @@ static kiln_status check_bindings(const schedule_rules *rules)
         const kiln_binding *binding =
             i < rules->input_count ? &rules->inputs[i] : &rules->outputs[i - rules->input_count];
         if (kiln_dtype_bits(binding->dtype) == 0) {
-            return kln_fail(KILN_ERROR_UNSUPPORTED,
-                            "kiln_scheduler_create: %s \"%s\" is of type %s, which no request can "
-                            "bring",
-                            binding->is_input ? "input" : "output", binding->name,
-                            kiln_dtype_name(binding->dtype));
+            return kln_fail(
+                KILN_ERROR_UNSUPPORTED,
+                "kiln_scheduler_create: %s \"%s\" is of type %s, which no request can bring",
+                binding->is_input ? "input" : "output", binding->name,
+                kiln_dtype_name(binding->dtype));
         }
     }
     return KILN_OK;
@@ -313,8 +312,7 @@ kiln_status schedule_rules_check(const schedule_rules *rules, const kiln_engine 
         same = is_alike(&rules->outputs[i], &description->bindings[rules->input_count + i]);
     }
     return same ? check_profile(rules, engine)
-                : kln_fail(
-                      KILN_ERROR_INVALID_ARGUMENT,
-                      "engines of one scheduler have the same inputs and outputs, in one order, "
-                      "and are all on GPUs or all on the CPU; these differ");
+                : kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                           "engines of one scheduler have the same inputs and outputs, in one "
+                           "order, and are all on GPUs or all on the CPU; these differ");
 }

@@ -155,8 +155,7 @@ static kiln_status begin_replacing(kiln_scheduler *scheduler)
                         "kiln_scheduler_replace: another thread is doing the same");
     }
     return closed ? kln_fail(KILN_ERROR_STATE,
-                             "kiln_scheduler_replace: the scheduler was told to "
-                             "drain or to stop")
+                             "kiln_scheduler_replace: the scheduler was told to drain or to stop")
                   : KILN_OK;
 }
 

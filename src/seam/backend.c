@@ -19,10 +19,9 @@ kiln_status kln_backend_check(const kiln_backend *backend)
         {"context.output", backend->context.output != NULL},
     };
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(required); i++) {
-        if (!required[i].present) {
-            return kln_fail(KILN_ERROR_INTERNAL, "backend \"%s\": its table lacks `%s`",
-                            backend->name != NULL ? backend->name : "?", required[i].operation);
-        }
+        KLN_RETURN_IF(!required[i].present, KILN_ERROR_INTERNAL,
+                      "backend \"%s\": its table lacks `%s`",
+                      backend->name != NULL ? backend->name : "?", required[i].operation);
     }
     return KILN_OK;
 }
@@ -37,11 +36,8 @@ kiln_status kiln_fail(kiln_status status, const char *sentence)
 kiln_status kln_node_time_show(const kln_node_time *times, size_t count, size_t index,
                                kiln_layer_time *layer)
 {
-    if (index >= count) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_context_layer: layer %zu was asked for, %zu were measured", index,
-                        count);
-    }
+    KLN_RETURN_IF(index >= count, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_context_layer: layer %zu was asked for, %zu were measured", index, count);
     layer->name = times[index].name;
     layer->type = times[index].type;
     layer->milliseconds = (double)times[index].nanoseconds / 1e6;

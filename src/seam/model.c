@@ -39,12 +39,9 @@ kiln_status kln_model_place(const kiln_model *model, char made[PATH_MAX], const 
         return KILN_OK;
     }
     const int length = snprintf(made, PATH_MAX, "%s/model.onnx", model->folder);
-    if (length < 0 || length >= PATH_MAX) {
-        return kln_fail(KILN_ERROR_LIMIT,
-                        "the folder of the external weights has a path of %zu bytes, %d are the "
-                        "limit",
-                        strlen(model->folder), PATH_MAX - (int)sizeof "/model.onnx");
-    }
+    KLN_RETURN_IF(length < 0 || length >= PATH_MAX, KILN_ERROR_LIMIT,
+                  "the folder of the external weights has a path of %zu bytes, %d are the limit",
+                  strlen(model->folder), PATH_MAX - (int)sizeof "/model.onnx");
     *path = made;
     return KILN_OK;
 }

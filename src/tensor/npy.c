@@ -60,10 +60,8 @@ typedef struct header {
 
 static kiln_status fail_header(const reader *text, const char *needed)
 {
-    if (text->at >= text->end) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "the .npy header ends at byte %zu, where %s is needed", text->at, needed);
-    }
+    KLN_RETURN_IF(text->at >= text->end, KILN_ERROR_MALFORMED,
+                  "the .npy header ends at byte %zu, where %s is needed", text->at, needed);
     const unsigned char found = text->data[text->at];
     const bool printable = found >= ' ' && found < 0x7f;
     return kln_fail(KILN_ERROR_MALFORMED,
@@ -144,13 +142,11 @@ static kiln_status fail_type(kiln_span code, char kind)
         {'f', "floats of a size that no tensor has"},
     };
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(kinds); i++) {
-        if (kind == kinds[i].kind) {
-            return kln_fail(KILN_ERROR_UNSUPPORTED,
-                            "the array holds %s (\"%.*s\"), a tensor holds numbers; convert it "
-                            "with astype() before it is saved",
-                            kinds[i].what, (int)(code.size < 40 ? code.size : 40),
-                            (const char *)code.data);
-        }
+        KLN_RETURN_IF(kind == kinds[i].kind, KILN_ERROR_UNSUPPORTED,
+                      "the array holds %s (\"%.*s\"), a tensor holds numbers; convert it "
+                      "with astype() before it is saved",
+                      kinds[i].what, (int)(code.size < 40 ? code.size : 40),
+                      (const char *)code.data);
     }
     return kln_fail(KILN_ERROR_UNSUPPORTED, "the array's type \"%.*s\" is not known",
                     (int)(code.size < 40 ? code.size : 40), (const char *)code.data);
@@ -159,18 +155,14 @@ static kiln_status fail_type(kiln_span code, char kind)
 static kiln_status read_type(reader *text, header *found)
 {
     skip_spaces(text);
-    if (text->at < text->end && text->data[text->at] == '[') {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "the array holds records (a list of fields at byte %zu), a tensor holds "
-                        "numbers; save each field by itself",
-                        text->at);
-    }
-    if (text->at < text->end && text->data[text->at] == '(') {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "the array holds arrays (a type with a shape at byte %zu), a tensor holds "
-                        "numbers",
-                        text->at);
-    }
+    KLN_RETURN_IF(text->at < text->end && text->data[text->at] == '[', KILN_ERROR_UNSUPPORTED,
+                  "the array holds records (a list of fields at byte %zu), a tensor holds "
+                  "numbers; save each field by itself",
+                  text->at);
+    KLN_RETURN_IF(text->at < text->end && text->data[text->at] == '(', KILN_ERROR_UNSUPPORTED,
+                  "the array holds arrays (a type with a shape at byte %zu), a tensor holds "
+                  "numbers",
+                  text->at);
     kiln_span code = {NULL, 0};
     KLN_RETURN_IF_ERROR(take_string(text, "a type like '<f4'", &code));
     const char *letters = code.data;
@@ -209,11 +201,9 @@ static kiln_status read_dimension(reader *text, int64_t *dimension)
         if (letter < '0' || letter > '9') {
             break;
         }
-        if (value > (INT64_MAX - (letter - '0')) / 10) {
-            return kln_fail(KILN_ERROR_MALFORMED,
-                            "byte %zu of the .npy header: the dimension passes %" PRId64, begin,
-                            INT64_MAX);
-        }
+        KLN_RETURN_IF(value > (INT64_MAX - (letter - '0')) / 10, KILN_ERROR_MALFORMED,
+                      "byte %zu of the .npy header: the dimension passes %" PRId64, begin,
+                      INT64_MAX);
         value = value * 10 + (letter - '0');
     }
     if (text->at == begin) {
@@ -240,10 +230,8 @@ static kiln_status read_shape(reader *text, header *found)
         }
         int64_t dimension = 0;
         KLN_RETURN_IF_ERROR(read_dimension(text, &dimension));
-        if (found->shape.rank == KILN_MAX_RANK) {
-            return kln_fail(KILN_ERROR_RANK, "the array has more than %d dimensions",
-                            KILN_MAX_RANK);
-        }
+        KLN_RETURN_IF(found->shape.rank == KILN_MAX_RANK, KILN_ERROR_RANK,
+                      "the array has more than %d dimensions", KILN_MAX_RANK);
         found->shape.dims[found->shape.rank++] = dimension;
         comma = take(text, ',');
     }
@@ -262,16 +250,15 @@ static kiln_status read_entry(reader *text, header *found)
     KLN_RETURN_IF_ERROR(take_string(text, "a key of the dictionary", &key));
     const bool is_type = span_is(key, "descr");
     const bool is_order = span_is(key, "fortran_order");
-    if (!is_type && !is_order && !span_is(key, "shape")) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "byte %zu of the .npy header: the key is not descr, fortran_order or shape",
-                        begin);
-    }
-    if (is_type ? found->type != NULL : is_order ? found->has_order : found->has_shape) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "byte %zu of the .npy header: the key \"%.*s\" stands there twice", begin,
-                        (int)key.size, (const char *)key.data);
-    }
+    KLN_RETURN_IF(!is_type && !is_order && !span_is(key, "shape"), KILN_ERROR_MALFORMED,
+                  "byte %zu of the .npy header: the key is not descr, fortran_order or shape",
+                  begin);
+    KLN_RETURN_IF(is_type    ? found->type != NULL
+                  : is_order ? found->has_order
+                             : found->has_shape,
+                  KILN_ERROR_MALFORMED,
+                  "byte %zu of the .npy header: the key \"%.*s\" stands there twice", begin,
+                  (int)key.size, (const char *)key.data);
     if (!take(text, ':')) {
         return fail_header(text, "a colon");
     }
@@ -302,14 +289,10 @@ static kiln_status read_dictionary(reader *text, header *found)
                           : !found->has_order ? "fortran_order"
                           : !found->has_shape ? "shape"
                                               : NULL;
-    if (missing != NULL) {
-        return kln_fail(KILN_ERROR_MALFORMED, "the .npy header ends at byte %zu without \"%s\"",
-                        text->end, missing);
-    }
-    if (found->is_fortran) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "the array lies in Fortran order; save numpy.ascontiguousarray() of it");
-    }
+    KLN_RETURN_IF(missing != NULL, KILN_ERROR_MALFORMED,
+                  "the .npy header ends at byte %zu without \"%s\"", text->end, missing);
+    KLN_RETURN_IF(found->is_fortran, KILN_ERROR_UNSUPPORTED,
+                  "the array lies in Fortran order; save numpy.ascontiguousarray() of it");
     return KILN_OK;
 }
 
@@ -318,33 +301,25 @@ static kiln_status read_preamble(kiln_span file, reader *text)
 {
     const unsigned char *data = file.data;
     for (size_t i = 0; i < sizeof magic; i++) {
-        if (i >= file.size || data[i] != magic[i]) {
-            return kln_fail(KILN_ERROR_MALFORMED,
-                            "byte %zu: this is not a .npy file, which begins with \\x93NUMPY", i);
-        }
+        KLN_RETURN_IF(i >= file.size || data[i] != magic[i], KILN_ERROR_MALFORMED,
+                      "byte %zu: this is not a .npy file, which begins with \\x93NUMPY", i);
     }
-    if (file.size < 8) {
-        return kln_fail(KILN_ERROR_MALFORMED, "the .npy header ends at byte %zu", file.size);
-    }
-    if (data[6] < 1 || data[6] > 3 || data[7] != 0) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "byte 6: version %u.%u of the .npy format is not known, 1.0 to 3.0 are",
-                        data[6], data[7]);
-    }
+    KLN_RETURN_IF(file.size < 8, KILN_ERROR_MALFORMED, "the .npy header ends at byte %zu",
+                  file.size);
+    KLN_RETURN_IF(data[6] < 1 || data[6] > 3 || data[7] != 0, KILN_ERROR_UNSUPPORTED,
+                  "byte 6: version %u.%u of the .npy format is not known, 1.0 to 3.0 are", data[6],
+                  data[7]);
     const size_t begin = data[6] == 1 ? 10 : 12;
-    if (file.size < begin) {
-        return kln_fail(KILN_ERROR_MALFORMED, "the .npy header ends at byte %zu", file.size);
-    }
+    KLN_RETURN_IF(file.size < begin, KILN_ERROR_MALFORMED, "the .npy header ends at byte %zu",
+                  file.size);
     size_t length = (size_t)data[8] | (size_t)data[9] << 8;
     if (data[6] != 1) {
         length |= (size_t)data[10] << 16 | (size_t)data[11] << 24;
     }
-    if (length > file.size - begin) {
-        return kln_fail(
-            KILN_ERROR_MALFORMED,
-            "byte 8: the .npy header is %zu bytes long, as it says, and the file has %zu more",
-            length, file.size - begin);
-    }
+    KLN_RETURN_IF(
+        length > file.size - begin, KILN_ERROR_MALFORMED,
+        "byte 8: the .npy header is %zu bytes long, as it says, and the file has %zu more", length,
+        file.size - begin);
     *text = (reader){data, begin, begin + length};
     return KILN_OK;
 }
@@ -432,21 +407,17 @@ static const char *code_for(kiln_dtype dtype)
 static kiln_status check_saved(const kiln_tensor *tensor, const char *path)
 {
     const kiln_tensor_desc *desc = &tensor->desc;
-    if (desc->dtype == KILN_DTYPE_STRING || kiln_dtype_bits(desc->dtype) == 4) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "\"%s\": a .npy file cannot hold %s elements", path,
-                        kiln_dtype_name(desc->dtype));
-    }
-    if (desc->location != KILN_LOCATION_HOST || desc->format != KILN_FORMAT_LINEAR) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "\"%s\": a tensor in host memory and linear format is needed, this is in "
-                        "%s memory and format %d",
-                        path, kiln_location_name(desc->location), (int)desc->format);
-    }
+    KLN_RETURN_IF(desc->dtype == KILN_DTYPE_STRING || kiln_dtype_bits(desc->dtype) == 4,
+                  KILN_ERROR_UNSUPPORTED, "\"%s\": a .npy file cannot hold %s elements", path,
+                  kiln_dtype_name(desc->dtype));
+    KLN_RETURN_IF(desc->location != KILN_LOCATION_HOST || desc->format != KILN_FORMAT_LINEAR,
+                  KILN_ERROR_UNSUPPORTED,
+                  "\"%s\": a tensor in host memory and linear format is needed, this is in "
+                  "%s memory and format %d",
+                  path, kiln_location_name(desc->location), (int)desc->format);
     KLN_RETURN_IF_ERROR(kln_tensor_check("the tensor to be saved", tensor));
-    if (!kln_strides_are_dense(&desc->shape, &desc->strides)) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "\"%s\": a dense tensor is needed, this has strides of its own", path);
-    }
+    KLN_RETURN_IF(!kln_strides_are_dense(&desc->shape, &desc->strides), KILN_ERROR_UNSUPPORTED,
+                  "\"%s\": a dense tensor is needed, this has strides of its own", path);
     return KILN_OK;
 }
 

@@ -74,26 +74,20 @@ static kiln_status find_directory(kiln_span file, directory *found)
     while (at > last && !is_marked(file, at, END_SIZE, END_MARK)) {
         at--;
     }
-    if (!is_marked(file, at, END_SIZE, END_MARK)) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "this is not a .npz file: the end of a zip archive's directory is missing");
-    }
+    KLN_RETURN_IF(!is_marked(file, at, END_SIZE, END_MARK), KILN_ERROR_MALFORMED,
+                  "this is not a .npz file: the end of a zip archive's directory is missing");
     *found = (directory){half_at(file, at + 10), word_at(file, at + 16)};
     if (at >= LOCATOR_SIZE && is_marked(file, at - LOCATOR_SIZE, LOCATOR_SIZE, LOCATOR_MARK)) {
         const uint64_t end = number_at(file, at - LOCATOR_SIZE + 8, 8);
-        if (!is_marked(file, end, END64_SIZE, END64_MARK)) {
-            return kln_fail(KILN_ERROR_MALFORMED,
-                            "the zip archive's directory does not end at byte %llu, as it says",
-                            (unsigned long long)end);
-        }
+        KLN_RETURN_IF(!is_marked(file, end, END64_SIZE, END64_MARK), KILN_ERROR_MALFORMED,
+                      "the zip archive's directory does not end at byte %llu, as it says",
+                      (unsigned long long)end);
         *found =
             (directory){number_at(file, (size_t)end + 32, 8), number_at(file, (size_t)end + 48, 8)};
     }
-    if (found->count > file.size / ENTRY_SIZE) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "a zip archive of %zu bytes has no room for %llu files", file.size,
-                        (unsigned long long)found->count);
-    }
+    KLN_RETURN_IF(found->count > file.size / ENTRY_SIZE, KILN_ERROR_MALFORMED,
+                  "a zip archive of %zu bytes has no room for %llu files", file.size,
+                  (unsigned long long)found->count);
     return KILN_OK;
 }
 
@@ -121,18 +115,14 @@ static void read_zip64(kiln_span file, size_t at, size_t end, entry *found)
 
 static kiln_status read_entry(kiln_span file, uint64_t *at, entry *found)
 {
-    if (!is_marked(file, *at, ENTRY_SIZE, ENTRY_MARK)) {
-        return kln_fail(KILN_ERROR_MALFORMED, "byte %llu is no entry of a zip archive's directory",
-                        (unsigned long long)*at);
-    }
+    KLN_RETURN_IF(!is_marked(file, *at, ENTRY_SIZE, ENTRY_MARK), KILN_ERROR_MALFORMED,
+                  "byte %llu is no entry of a zip archive's directory", (unsigned long long)*at);
     const size_t begin = (size_t)*at;
     const size_t name = half_at(file, begin + 28);
     const size_t extra = half_at(file, begin + 30);
     const size_t size = ENTRY_SIZE + name + extra + half_at(file, begin + 32);
-    if (!is_inside(file, begin, size)) {
-        return kln_fail(KILN_ERROR_MALFORMED, "the zip archive's directory is cut off at byte %zu",
-                        begin);
-    }
+    KLN_RETURN_IF(!is_inside(file, begin, size), KILN_ERROR_MALFORMED,
+                  "the zip archive's directory is cut off at byte %zu", begin);
     *found = (entry){.name = (const char *)file.data + begin + ENTRY_SIZE,
                      .name_size = name,
                      .flags = (unsigned)half_at(file, begin + 8),
@@ -227,10 +217,8 @@ static kiln_status read_checked(kiln_span npy, uint32_t crc, kiln_tensor *tensor
 
 static kiln_status read_deflated(kiln_span packed, const entry *of, kiln_tensor *tensor)
 {
-    if (of->size / LARGEST_RATIO > packed.size) {
-        return kln_fail(KILN_ERROR_MALFORMED, "%zu bytes cannot inflate to %llu", packed.size,
-                        (unsigned long long)of->size);
-    }
+    KLN_RETURN_IF(of->size / LARGEST_RATIO > packed.size, KILN_ERROR_MALFORMED,
+                  "%zu bytes cannot inflate to %llu", packed.size, (unsigned long long)of->size);
     unsigned char *whole = kln_alloc((size_t)of->size);
     if (whole == NULL) {
         return kln_fail_memory((size_t)of->size, "an array of a .npz file");
@@ -245,23 +233,18 @@ static kiln_status read_deflated(kiln_span packed, const entry *of, kiln_tensor 
 
 static kiln_status read_array(kiln_span file, const entry *of, kiln_tensor *tensor)
 {
-    if ((of->flags & ENCRYPTED) != 0 || (of->method != STORED && of->method != DEFLATED)) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "it is packed by method %u%s; numpy.savez and savez_compressed store and "
-                        "deflate",
-                        of->method, (of->flags & ENCRYPTED) != 0 ? " and encrypted" : "");
-    }
-    if (!is_marked(file, of->offset, LOCAL_SIZE, LOCAL_MARK)) {
-        return kln_fail(KILN_ERROR_MALFORMED, "byte %llu is no file of a zip archive",
-                        (unsigned long long)of->offset);
-    }
+    KLN_RETURN_IF((of->flags & ENCRYPTED) != 0 || (of->method != STORED && of->method != DEFLATED),
+                  KILN_ERROR_UNSUPPORTED,
+                  "it is packed by method %u%s; numpy.savez and savez_compressed store and deflate",
+                  of->method, (of->flags & ENCRYPTED) != 0 ? " and encrypted" : "");
+    KLN_RETURN_IF(!is_marked(file, of->offset, LOCAL_SIZE, LOCAL_MARK), KILN_ERROR_MALFORMED,
+                  "byte %llu is no file of a zip archive", (unsigned long long)of->offset);
     const uint64_t begin = of->offset + LOCAL_SIZE + half_at(file, (size_t)of->offset + 26) +
                            half_at(file, (size_t)of->offset + 28);
-    if (!is_inside(file, begin, of->packed) || (of->method == STORED && of->packed != of->size)) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "its %llu bytes from byte %llu on are not all in the file",
-                        (unsigned long long)of->packed, (unsigned long long)begin);
-    }
+    KLN_RETURN_IF(
+        !is_inside(file, begin, of->packed) || (of->method == STORED && of->packed != of->size),
+        KILN_ERROR_MALFORMED, "its %llu bytes from byte %llu on are not all in the file",
+        (unsigned long long)of->packed, (unsigned long long)begin);
     const kiln_span packed = {(const char *)file.data + begin, (size_t)of->packed};
     return of->method == STORED ? read_checked(packed, of->crc, tensor)
                                 : read_deflated(packed, of, tensor);
@@ -290,12 +273,10 @@ static kiln_status take_name(const entry *of, char **room, const kiln_named_tens
     copy[length] = '\0';
     *room += length + 1;
     *name = copy;
-    if (length == 0 || strlen(copy) != length || is_named(tensors, count, copy)) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "the name \"%.100s\" of an array is empty, has a zero byte or stands there "
-                        "twice",
-                        copy);
-    }
+    KLN_RETURN_IF(length == 0 || strlen(copy) != length || is_named(tensors, count, copy),
+                  KILN_ERROR_MALFORMED,
+                  "the name \"%.100s\" of an array is empty, has a zero byte or stands there twice",
+                  copy);
     return KILN_OK;
 }
 

@@ -63,9 +63,7 @@ static bool is_count(const cJSON *item, int64_t *count)
 static kiln_status read_dtype(const cJSON *entry, const char *name, kiln_dtype *dtype)
 {
     const char *word = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "dtype"));
-    if (word == NULL) {
-        return kln_fail(KILN_ERROR_MALFORMED, "tensor \"%s\": there is no \"dtype\"", name);
-    }
+    KLN_RETURN_IF(word == NULL, KILN_ERROR_MALFORMED, "tensor \"%s\": there is no \"dtype\"", name);
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(types); i++) {
         if (strcmp(types[i].name, word) == 0) {
             *dtype = types[i].dtype;
@@ -80,18 +78,13 @@ static kiln_status read_shape(const cJSON *entry, const char *name, kiln_shape *
 {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(entry, "shape");
     *shape = KILN_SHAPE_SCALAR;
-    if (!cJSON_IsArray(list)) {
-        return kln_fail(KILN_ERROR_MALFORMED, "tensor \"%s\": there is no \"shape\"", name);
-    }
+    KLN_RETURN_IF(!cJSON_IsArray(list), KILN_ERROR_MALFORMED,
+                  "tensor \"%s\": there is no \"shape\"", name);
     for (const cJSON *item = list->child; item != NULL; item = item->next) {
-        if (shape->rank == KILN_MAX_RANK) {
-            return kln_fail(KILN_ERROR_RANK, "tensor \"%s\" has more than %d dimensions", name,
-                            KILN_MAX_RANK);
-        }
-        if (!is_count(item, &shape->dims[shape->rank++])) {
-            return kln_fail(KILN_ERROR_MALFORMED, "tensor \"%s\": dimension %d is no length", name,
-                            shape->rank - 1);
-        }
+        KLN_RETURN_IF(shape->rank == KILN_MAX_RANK, KILN_ERROR_RANK,
+                      "tensor \"%s\" has more than %d dimensions", name, KILN_MAX_RANK);
+        KLN_RETURN_IF(!is_count(item, &shape->dims[shape->rank++]), KILN_ERROR_MALFORMED,
+                      "tensor \"%s\": dimension %d is no length", name, shape->rank - 1);
     }
     return KILN_OK;
 }
@@ -102,21 +95,18 @@ static kiln_status read_bytes(const cJSON *entry, const char *name, kiln_span da
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(entry, "data_offsets");
     int64_t ends[2] = {0, 0};
     size_t bytes = 0;
-    if (cJSON_GetArraySize(list) != 2 || !is_count(list->child, &ends[0]) ||
-        !is_count(list->child->next, &ends[1]) || ends[0] > ends[1] ||
-        (uint64_t)ends[1] > data.size) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "tensor \"%s\": its \"data_offsets\" are not two places, in order, in the "
-                        "%zu bytes behind the header; the file may be cut short",
-                        name, data.size);
-    }
+    KLN_RETURN_IF(cJSON_GetArraySize(list) != 2 || !is_count(list->child, &ends[0]) ||
+                      !is_count(list->child->next, &ends[1]) || ends[0] > ends[1] ||
+                      (uint64_t)ends[1] > data.size,
+                  KILN_ERROR_MALFORMED,
+                  "tensor \"%s\": its \"data_offsets\" are not two places, in order, in the "
+                  "%zu bytes behind the header; the file may be cut short",
+                  name, data.size);
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &bytes));
-    if (bytes != (uint64_t)(ends[1] - ends[0])) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "tensor \"%s\": its type and shape take %zu bytes, its \"data_offsets\" "
-                        "leave %" PRId64,
-                        name, bytes, ends[1] - ends[0]);
-    }
+    KLN_RETURN_IF(bytes != (uint64_t)(ends[1] - ends[0]), KILN_ERROR_MALFORMED,
+                  "tensor \"%s\": its type and shape take %zu bytes, its \"data_offsets\" "
+                  "leave %" PRId64,
+                  name, bytes, ends[1] - ends[0]);
     tensor->data = (unsigned char *)(uintptr_t)data.data + ends[0];
     tensor->bytes = bytes;
     return KILN_OK;
@@ -129,9 +119,8 @@ static kiln_status read_tensor(const cJSON *entry, kiln_span data, kln_arena *ar
     if (tensor->name == NULL) {
         return kln_fail_memory(strlen(entry->string), "the name of a tensor");
     }
-    if (!cJSON_IsObject(entry)) {
-        return kln_fail(KILN_ERROR_MALFORMED, "tensor \"%s\": it is no JSON object", tensor->name);
-    }
+    KLN_RETURN_IF(!cJSON_IsObject(entry), KILN_ERROR_MALFORMED,
+                  "tensor \"%s\": it is no JSON object", tensor->name);
     KLN_RETURN_IF_ERROR(read_dtype(entry, tensor->name, &tensor->tensor.desc.dtype));
     KLN_RETURN_IF_ERROR(read_shape(entry, tensor->name, &tensor->tensor.desc.shape));
     return read_bytes(entry, tensor->name, data, &tensor->tensor);
@@ -157,11 +146,9 @@ static kiln_status check_places(kiln_span data, kiln_named_tensor *tensors, size
     }
     for (size_t i = 0; i < count; i++) {
         const unsigned char *begin = tensors[i].tensor.data;
-        if (begin != next) {
-            return kln_fail(KILN_ERROR_MALFORMED,
-                            "tensor \"%s\": its bytes %s those of another tensor", tensors[i].name,
-                            begin < next ? "overlap" : "do not follow on");
-        }
+        KLN_RETURN_IF(begin != next, KILN_ERROR_MALFORMED,
+                      "tensor \"%s\": its bytes %s those of another tensor", tensors[i].name,
+                      begin < next ? "overlap" : "do not follow on");
         next += tensors[i].tensor.bytes;
     }
     const unsigned char *end = (const unsigned char *)data.data + data.size;
@@ -188,9 +175,7 @@ static kiln_status check_names(const kiln_named_tensor *tensors, size_t count)
 static kiln_status read_all(const cJSON *root, kiln_span data, kln_arena *arena,
                             kiln_named_tensor **tensors, size_t *count)
 {
-    if (!cJSON_IsObject(root)) {
-        return kln_fail(KILN_ERROR_MALFORMED, "the header is no JSON object");
-    }
+    KLN_RETURN_IF(!cJSON_IsObject(root), KILN_ERROR_MALFORMED, "the header is no JSON object");
     const size_t most = (size_t)cJSON_GetArraySize(root) + 1;
     *tensors = kln_arena_alloc_zeroed(arena, most, sizeof **tensors);
     if (*tensors == NULL) {
@@ -213,12 +198,10 @@ kiln_status kln_safetensors_read(kiln_span file, kln_arena *arena, kiln_named_te
     *tensors = NULL;
     *count = 0;
     const uint64_t length = file.size >= LENGTH_BYTES ? header_length(file) : 0;
-    if (length == 0 || length > file.size - LENGTH_BYTES) {
-        return kln_fail(KILN_ERROR_MALFORMED,
-                        "%zu bytes are no .safetensors file: a header of %" PRIu64
-                        " bytes was announced; the file may be cut short",
-                        file.size, length);
-    }
+    KLN_RETURN_IF(length == 0 || length > file.size - LENGTH_BYTES, KILN_ERROR_MALFORMED,
+                  "%zu bytes are no .safetensors file: a header of %" PRIu64
+                  " bytes was announced; the file may be cut short",
+                  file.size, length);
     const char *text = (const char *)file.data + LENGTH_BYTES;
     const size_t behind = LENGTH_BYTES + (size_t)length;
     const kiln_span data = {(const unsigned char *)file.data + behind, file.size - behind};

@@ -7,11 +7,9 @@
 
 static kiln_status check_rank(int32_t rank)
 {
-    if (rank < 0 || rank > KILN_MAX_RANK) {
-        return kln_fail(KILN_ERROR_RANK,
-                        "a shape of %" PRId32 " dimensions was given, 0 to %d are possible", rank,
-                        KILN_MAX_RANK);
-    }
+    KLN_RETURN_IF(rank < 0 || rank > KILN_MAX_RANK, KILN_ERROR_RANK,
+                  "a shape of %" PRId32 " dimensions was given, 0 to %d are possible", rank,
+                  KILN_MAX_RANK);
     return KILN_OK;
 }
 
@@ -22,14 +20,12 @@ static kiln_status check_static(const kiln_shape *shape, bool *empty)
     KLN_RETURN_IF_ERROR(check_rank(shape->rank));
     *empty = false;
     for (int32_t i = 0; i < shape->rank; i++) {
-        if (shape->dims[i] < 0) {
-            return kln_fail(KILN_ERROR_SHAPE,
-                            shape->dims[i] == KILN_DYNAMIC
-                                ? "dimension %" PRId32 " is not known yet (%" PRId64
-                                  "), a number from 0 is needed"
-                                : "dimension %" PRId32 " is %" PRId64 ", a number from 0 is needed",
-                            i, shape->dims[i]);
-        }
+        KLN_RETURN_IF(shape->dims[i] < 0, KILN_ERROR_SHAPE,
+                      shape->dims[i] == KILN_DYNAMIC
+                          ? "dimension %" PRId32 " is not known yet (%" PRId64
+                            "), a number from 0 is needed"
+                          : "dimension %" PRId32 " is %" PRId64 ", a number from 0 is needed",
+                      i, shape->dims[i]);
         *empty = *empty || shape->dims[i] == 0;
     }
     return KILN_OK;
@@ -128,19 +124,15 @@ static kiln_status parse_dimension(const char *text, const char **place, int64_t
     int64_t value = 0;
     for (; *at >= '0' && *at <= '9'; at++) {
         const int64_t digit = *at - '0';
-        if (value > (INT64_MAX - digit) / 10) {
-            return kln_fail(KILN_ERROR_SHAPE,
-                            "\"%.80s\": the dimension at character %zu passes %" PRId64, text,
-                            (size_t)(*place - text) + 1, INT64_MAX);
-        }
+        KLN_RETURN_IF(value > (INT64_MAX - digit) / 10, KILN_ERROR_SHAPE,
+                      "\"%.80s\": the dimension at character %zu passes %" PRId64, text,
+                      (size_t)(*place - text) + 1, INT64_MAX);
         value = value * 10 + digit;
     }
-    if (at == *place) {
-        return kln_fail(KILN_ERROR_SHAPE,
-                        "\"%.80s\" is not a shape: a number or ? is needed at character %zu; write "
-                        "it like 1x3x224x224",
-                        text, (size_t)(at - text) + 1);
-    }
+    KLN_RETURN_IF(at == *place, KILN_ERROR_SHAPE,
+                  "\"%.80s\" is not a shape: a number or ? is needed at character %zu; write "
+                  "it like 1x3x224x224",
+                  text, (size_t)(at - text) + 1);
     *dimension = value;
     *place = at;
     return KILN_OK;
@@ -157,22 +149,18 @@ kiln_status kiln_shape_parse(const char *text, kiln_shape *shape)
     }
     const char *at = text;
     for (;;) {
-        if (found.rank == KILN_MAX_RANK) {
-            return kln_fail(KILN_ERROR_RANK, "\"%.80s\" has more than %d dimensions", text,
-                            KILN_MAX_RANK);
-        }
+        KLN_RETURN_IF(found.rank == KILN_MAX_RANK, KILN_ERROR_RANK,
+                      "\"%.80s\" has more than %d dimensions", text, KILN_MAX_RANK);
         KLN_RETURN_IF_ERROR(parse_dimension(text, &at, &found.dims[found.rank]));
         found.rank++;
         if (*at == '\0') {
             *shape = found;
             return KILN_OK;
         }
-        if (*at != 'x' && *at != ',') {
-            return kln_fail(KILN_ERROR_SHAPE,
-                            "\"%.80s\" is not a shape: x or , is needed at character %zu; write it "
-                            "like 1x3x224x224",
-                            text, (size_t)(at - text) + 1);
-        }
+        KLN_RETURN_IF(*at != 'x' && *at != ',', KILN_ERROR_SHAPE,
+                      "\"%.80s\" is not a shape: x or , is needed at character %zu; write it "
+                      "like 1x3x224x224",
+                      text, (size_t)(at - text) + 1);
         at++;
     }
 }

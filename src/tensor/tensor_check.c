@@ -27,18 +27,15 @@ kiln_status kiln_tensor_bytes(kiln_dtype dtype, const kiln_shape *shape, size_t 
     KLN_RETURN_IF_NULL(shape);
     KLN_RETURN_IF_NULL(bytes);
     const unsigned bits = kiln_dtype_bits(dtype);
-    if (bits == 0) {
-        return kln_fail(KILN_ERROR_DTYPE, "elements of the type %s (%d) have no size",
-                        kiln_dtype_name(dtype), (int)dtype);
-    }
+    KLN_RETURN_IF(bits == 0, KILN_ERROR_DTYPE, "elements of the type %s (%d) have no size",
+                  kiln_dtype_name(dtype), (int)dtype);
     int64_t elements = 0;
     KLN_RETURN_IF_ERROR(kiln_shape_elements(shape, &elements));
     if (!packed_bytes((uint64_t)elements, bits, bytes)) {
         char text[KLN_SHAPE_TEXT];
         (void)kiln_shape_format(shape, text, sizeof text);
         return kln_fail(KILN_ERROR_LIMIT,
-                        "%s elements in the shape %s take more bytes than there "
-                        "are addresses",
+                        "%s elements in the shape %s take more bytes than there are addresses",
                         kiln_dtype_name(dtype), text);
     }
     return KILN_OK;
@@ -56,16 +53,12 @@ static kiln_status check_memory(const char *what, const kiln_tensor *tensor, siz
     if (needed == 0) {
         return KILN_OK;
     }
-    if (tensor->data == NULL) {
-        return kln_fail(KILN_ERROR_NULL_ARGUMENT, "%s: the address of its %zu bytes is NULL", what,
-                        needed);
-    }
+    KLN_RETURN_IF(tensor->data == NULL, KILN_ERROR_NULL_ARGUMENT,
+                  "%s: the address of its %zu bytes is NULL", what, needed);
     const size_t alignment = kiln_dtype_alignment(tensor->desc.dtype);
-    if ((uintptr_t)tensor->data % alignment != 0) {
-        return kln_fail(KILN_ERROR_ALIGNMENT,
-                        "%s: the address %p is not a multiple of %zu, as %s elements need it", what,
-                        tensor->data, alignment, kiln_dtype_name(tensor->desc.dtype));
-    }
+    KLN_RETURN_IF((uintptr_t)tensor->data % alignment != 0, KILN_ERROR_ALIGNMENT,
+                  "%s: the address %p is not a multiple of %zu, as %s elements need it", what,
+                  tensor->data, alignment, kiln_dtype_name(tensor->desc.dtype));
     return KILN_OK;
 }
 
@@ -89,9 +82,7 @@ bool kln_tensor_is_sound(const kiln_tensor *tensor)
 
 kiln_status kln_tensor_check(const char *what, const kiln_tensor *tensor)
 {
-    if (tensor == NULL) {
-        return kln_fail(KILN_ERROR_NULL_ARGUMENT, "%s: the tensor is NULL", what);
-    }
+    KLN_RETURN_IF(tensor == NULL, KILN_ERROR_NULL_ARGUMENT, "%s: the tensor is NULL", what);
     size_t needed = 0;
     const kiln_status status = kiln_tensor_bytes(tensor->desc.dtype, &tensor->desc.shape, &needed);
     if (status != KILN_OK) {
@@ -107,10 +98,8 @@ kiln_status kiln_tensor_make(kiln_dtype dtype, const int64_t *dims, int32_t rank
     KLN_RETURN_IF_NULL(tensor);
     kiln_tensor made = {.data = data, .bytes = bytes};
     size_t needed = 0;
-    if (rank < 0 || rank > KILN_MAX_RANK) {
-        return kln_fail(KILN_ERROR_RANK, "%s: rank is %d, 0 to %d are possible", __func__,
-                        (int)rank, KILN_MAX_RANK);
-    }
+    KLN_RETURN_IF(rank < 0 || rank > KILN_MAX_RANK, KILN_ERROR_RANK,
+                  "%s: rank is %d, 0 to %d are possible", __func__, (int)rank, KILN_MAX_RANK);
     if (rank != 0) {
         KLN_RETURN_IF_NULL(dims);
         memcpy(made.desc.shape.dims, dims, (size_t)rank * sizeof *dims);
@@ -120,10 +109,8 @@ kiln_status kiln_tensor_make(kiln_dtype dtype, const int64_t *dims, int32_t rank
     made.desc.device = device;
     made.desc.shape.rank = rank;
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(dtype, &made.desc.shape, &needed));
-    if (bytes < needed) {
-        return kln_fail(KILN_ERROR_SIZE, "%s: %zu bytes are needed, %zu were given", __func__,
-                        needed, bytes);
-    }
+    KLN_RETURN_IF(bytes < needed, KILN_ERROR_SIZE, "%s: %zu bytes are needed, %zu were given",
+                  __func__, needed, bytes);
     *tensor = made;
     return KILN_OK;
 }

@@ -10,27 +10,22 @@ static kiln_status check_range(const char *what, const kiln_tensor *tensor, int6
 {
     KLN_RETURN_IF_ERROR(kln_tensor_check(what, tensor));
     const kiln_tensor_desc *desc = &tensor->desc;
-    if (desc->dtype == KILN_DTYPE_COMPLEX64 || desc->dtype == KILN_DTYPE_COMPLEX128) {
-        return kln_fail(KILN_ERROR_DTYPE, "%s: a %s element is two numbers", what,
-                        kiln_dtype_name(desc->dtype));
-    }
-    if (desc->location == KILN_LOCATION_DEVICE || desc->format != KILN_FORMAT_LINEAR ||
-        !kln_strides_are_dense(&desc->shape, &desc->strides)) {
-        return kln_fail(
-            KILN_ERROR_UNSUPPORTED,
-            "%s: a dense linear tensor in host memory is needed, this is in %s memory "
-            "and format %d%s",
-            what, kiln_location_name(desc->location), (int)desc->format,
-            kln_strides_are_dense(&desc->shape, &desc->strides) ? "" : ", with strides");
-    }
+    KLN_RETURN_IF(desc->dtype == KILN_DTYPE_COMPLEX64 || desc->dtype == KILN_DTYPE_COMPLEX128,
+                  KILN_ERROR_DTYPE, "%s: a %s element is two numbers", what,
+                  kiln_dtype_name(desc->dtype));
+    KLN_RETURN_IF(desc->location == KILN_LOCATION_DEVICE || desc->format != KILN_FORMAT_LINEAR ||
+                      !kln_strides_are_dense(&desc->shape, &desc->strides),
+                  KILN_ERROR_UNSUPPORTED,
+                  "%s: a dense linear tensor in host memory is needed, this is in %s memory "
+                  "and format %d%s",
+                  what, kiln_location_name(desc->location), (int)desc->format,
+                  kln_strides_are_dense(&desc->shape, &desc->strides) ? "" : ", with strides");
     int64_t elements = 0;
     KLN_RETURN_IF_ERROR(kiln_shape_elements(&desc->shape, &elements));
-    if (first < 0 || first > elements || count > (uint64_t)(elements - first)) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "%s: from number %" PRId64
-                        " on %zu elements were asked for, there are %" PRId64,
-                        what, first, count, elements);
-    }
+    KLN_RETURN_IF(first < 0 || first > elements || count > (uint64_t)(elements - first),
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "%s: from number %" PRId64 " on %zu elements were asked for, there are %" PRId64,
+                  what, first, count, elements);
     return KILN_OK;
 }
 
@@ -171,11 +166,9 @@ static kiln_status check_values(const char *what, kiln_dtype dtype, int64_t firs
         const double value = values[i];
         const bool fits = is_integer ? value >= low && value < end && floor(value) == value
                                      : dtype != KILN_DTYPE_FLOAT4E2M1 || !isnan(value);
-        if (!fits) {
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "%s: element %" PRId64 " is %.17g, which %s cannot hold", what,
-                            first + (int64_t)i, value, kiln_dtype_name(dtype));
-        }
+        KLN_RETURN_IF(!fits, KILN_ERROR_INVALID_ARGUMENT,
+                      "%s: element %" PRId64 " is %.17g, which %s cannot hold", what,
+                      first + (int64_t)i, value, kiln_dtype_name(dtype));
     }
     return KILN_OK;
 }

@@ -69,10 +69,8 @@ static kiln_status list(kiln_batch_folder *folder, const char *path)
         }
     }
     (void)closedir(open);
-    if (status == KILN_OK && folder->count == 0) {
-        return kln_fail(KILN_ERROR_EMPTY,
-                        "the folder \"%s\" has no .npy and no .npz file; each is a batch", path);
-    }
+    KLN_RETURN_IF(status == KILN_OK && folder->count == 0, KILN_ERROR_EMPTY,
+                  "the folder \"%s\" has no .npy and no .npz file; each is a batch", path);
     if (status == KILN_OK) {
         qsort(folder->paths, folder->count, sizeof *folder->paths, by_name);
     }
@@ -131,9 +129,7 @@ static kiln_status next(void *user, const kiln_named_tensor **inputs, size_t *co
         return KILN_OK;
     }
     KLN_RETURN_IF_ERROR(kiln_tensors_load_npz(path, &folder->tensors, &folder->tensor_count));
-    if (folder->tensor_count == 0) {
-        return kln_fail(KILN_ERROR_EMPTY, "\"%s\" has no arrays", path);
-    }
+    KLN_RETURN_IF(folder->tensor_count == 0, KILN_ERROR_EMPTY, "\"%s\" has no arrays", path);
     *inputs = folder->tensors;
     *count = folder->tensor_count;
     return KILN_OK;

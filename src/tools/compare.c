@@ -13,18 +13,15 @@ static kiln_status read_options(const kiln_compare_options *options, kiln_compar
     if (read->inputs == NULL && read->input_count > 0) {
         return kln_fail_null("kiln_compare_options", "inputs");
     }
-    if (isnan(read->absolute) || isnan(read->relative) || isnan(read->steps)) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_compare_options: the tolerance is %g, %g of the expected number and "
-                        "%g steps; 0 or more is needed, or KILN_BY_DTYPE",
-                        read->absolute, read->relative, read->steps);
-    }
-    if (read->fill != KILN_FILL_RANDOM && read->fill != KILN_FILL_ZEROS) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_compare_options: fill is %d, one of kiln_compare_fill (0 or 1) is "
-                        "needed",
-                        (int)read->fill);
-    }
+    KLN_RETURN_IF(isnan(read->absolute) || isnan(read->relative) || isnan(read->steps),
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_compare_options: the tolerance is %g, %g of the expected number and %g "
+                  "steps; 0 or more is needed, or KILN_BY_DTYPE",
+                  read->absolute, read->relative, read->steps);
+    KLN_RETURN_IF(read->fill != KILN_FILL_RANDOM && read->fill != KILN_FILL_ZEROS,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_compare_options: fill is %d, one of kiln_compare_fill (0 or 1) is needed",
+                  (int)read->fill);
     return KILN_OK;
 }
 
@@ -37,22 +34,20 @@ static kiln_status check_names(const kiln_engine *a, const kiln_engine *b)
     for (size_t k = 0; k < 2; k++) {
         for (size_t i = 0; i < kiln_engine_input_count(of[k]); i++) {
             const char *name = of[k]->shared.description.bindings[i].name;
-            if (kln_names_get(&of[1 - k]->inputs, name) == KLN_NAMES_NONE) {
-                return kln_fail(KILN_ERROR_MISMATCH,
-                                "input \"%s\" is one of the %s engine's alone; both engines must "
-                                "have the same inputs and outputs",
-                                name, k == 0 ? "first" : "second");
-            }
+            KLN_RETURN_IF(kln_names_get(&of[1 - k]->inputs, name) == KLN_NAMES_NONE,
+                          KILN_ERROR_MISMATCH,
+                          "input \"%s\" is one of the %s engine's alone; both engines must have "
+                          "the same inputs and outputs",
+                          name, k == 0 ? "first" : "second");
         }
         for (size_t i = 0; i < kiln_engine_output_count(of[k]); i++) {
             const char *name =
                 of[k]->shared.description.bindings[of[k]->shared.description.input_count + i].name;
-            if (kln_names_get(&of[1 - k]->outputs, name) == KLN_NAMES_NONE) {
-                return kln_fail(KILN_ERROR_MISMATCH,
-                                "output \"%s\" is one of the %s engine's alone; both engines must "
-                                "have the same inputs and outputs",
-                                name, k == 0 ? "first" : "second");
-            }
+            KLN_RETURN_IF(kln_names_get(&of[1 - k]->outputs, name) == KLN_NAMES_NONE,
+                          KILN_ERROR_MISMATCH,
+                          "output \"%s\" is one of the %s engine's alone; both engines must have "
+                          "the same inputs and outputs",
+                          name, k == 0 ? "first" : "second");
         }
     }
     return KILN_OK;
@@ -193,12 +188,9 @@ kiln_status kiln_compare_engines(kiln_engine *found, kiln_engine *expected,
     KLN_RETURN_IF_NULL(found);
     KLN_RETURN_IF_NULL(expected);
     KLN_RETURN_IF_ERROR(read_options(options, &read));
-    if (read.first_difference) {
-        return kln_fail(
-            KILN_ERROR_UNSUPPORTED,
-            "kiln_compare_engines: an engine does not show its intermediate tensors; ask "
-            "kiln_compare or kiln_compare_file for the first difference");
-    }
+    KLN_RETURN_IF(read.first_difference, KILN_ERROR_UNSUPPORTED,
+                  "kiln_compare_engines: an engine does not show its intermediate tensors; ask "
+                  "kiln_compare or kiln_compare_file for the first difference");
     origin from = {.path = NULL};
     if (read.network != NULL) {
         KLN_RETURN_IF_ERROR(kln_network_edit(read.network, &from.model));

@@ -87,10 +87,9 @@ static kiln_status make(const kiln_binding *binding, const kiln_named_tensor *gi
                         "or without data",
                         binding->name, shape.rank < 0 ? "may have" : "has the shape", text);
     }
-    if (kiln_dtype_bits(binding->dtype) == 0) {
-        return kln_fail(KILN_ERROR_DTYPE, "input \"%s\" is of type %s, which Kiln cannot feed",
-                        binding->name, kiln_dtype_name(binding->dtype));
-    }
+    KLN_RETURN_IF(kiln_dtype_bits(binding->dtype) == 0, KILN_ERROR_DTYPE,
+                  "input \"%s\" is of type %s, which Kiln cannot feed", binding->name,
+                  kiln_dtype_name(binding->dtype));
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(binding->dtype, &shape, &bytes));
     /* Some bytes where the tensor is empty, so that there is an address. */
     void *data = kln_alloc_aligned(bytes + 16, 64);
@@ -123,17 +122,13 @@ static kiln_status read_given(making *m)
     const kiln_compare_options *options = m->options;
     for (size_t i = 0; i < options->input_count; i++) {
         const char *name = options->inputs[i].name;
-        if (name == NULL) {
-            return kln_fail(KILN_ERROR_NULL_ARGUMENT, "kiln_compare_options: input %zu has no name",
-                            i);
-        }
+        KLN_RETURN_IF(name == NULL, KILN_ERROR_NULL_ARGUMENT,
+                      "kiln_compare_options: input %zu has no name", i);
         for (size_t k = 0; k < 2; k++) {
-            if (kln_names_get(&m->engines[k]->inputs, name) == KLN_NAMES_NONE) {
-                return kln_fail(KILN_ERROR_NAME,
-                                "kiln_compare_options: there is no input \"%s\" in the engine of "
-                                "the %s backend",
-                                name, m->engines[k]->shared.info.name);
-            }
+            KLN_RETURN_IF(
+                kln_names_get(&m->engines[k]->inputs, name) == KLN_NAMES_NONE, KILN_ERROR_NAME,
+                "kiln_compare_options: there is no input \"%s\" in the engine of the %s backend",
+                name, m->engines[k]->shared.info.name);
         }
         KLN_RETURN_IF_ERROR(kln_names_set(&m->given, name, (uint32_t)i));
     }

@@ -140,11 +140,9 @@ kiln_status kiln_pipeline_create(kiln_engine *engine, const kiln_pipeline_option
     KLN_RETURN_IF_NULL(engine);
     kiln_pipeline_options read = KILN_PIPELINE_OPTIONS_INIT;
     KLN_RETURN_IF_ERROR(kln_options_read("kiln_pipeline_options", options, &read, sizeof read));
-    if (read.depth < 0 || read.depth > LARGEST_DEPTH) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_pipeline_options: depth is %d; 1 to %d runs can be under way at once",
-                        read.depth, LARGEST_DEPTH);
-    }
+    KLN_RETURN_IF(read.depth < 0 || read.depth > LARGEST_DEPTH, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_pipeline_options: depth is %d; 1 to %d runs can be under way at once",
+                  read.depth, LARGEST_DEPTH);
     kiln_pipeline *made = kln_alloc_zeroed(1, sizeof *made);
     if (made == NULL) {
         return kln_fail_memory(sizeof *made, "a pipeline");
@@ -169,9 +167,8 @@ kiln_status kiln_pipeline_create(kiln_engine *engine, const kiln_pipeline_option
 
 static kiln_status enter(kiln_pipeline *pipeline, const char *function)
 {
-    if (atomic_exchange_explicit(&pipeline->busy, true, memory_order_acquire)) {
-        return kln_fail(KILN_ERROR_BUSY, "%s: another thread is inside this pipeline", function);
-    }
+    KLN_RETURN_IF(atomic_exchange_explicit(&pipeline->busy, true, memory_order_acquire),
+                  KILN_ERROR_BUSY, "%s: another thread is inside this pipeline", function);
     return KILN_OK;
 }
 
@@ -284,19 +281,15 @@ static kiln_status check_inputs(kiln_pipeline *pipeline, const pipe_slot *slot,
             return kln_fail_null("kiln_pipeline_push", "name");
         }
         KLN_RETURN_IF_ERROR(kln_context_find(slot->context, inputs[i].name, KLN_INPUT, &index));
-        if (slot->sides[index].check == check) {
-            return kln_fail(KILN_ERROR_NAME, "kiln_pipeline_push: \"%s\" is given twice",
-                            inputs[i].name);
-        }
+        KLN_RETURN_IF(slot->sides[index].check == check, KILN_ERROR_NAME,
+                      "kiln_pipeline_push: \"%s\" is given twice", inputs[i].name);
         slot->sides[index].check = check;
         KLN_RETURN_IF_ERROR(kln_exec_check(slot->context->exec, index, &inputs[i].tensor));
     }
     for (size_t i = 0; i < input_count; i++) {
-        if (slot->sides[i].check != check) {
-            return kln_fail(KILN_ERROR_NOT_BOUND,
-                            "kiln_pipeline_push: input \"%s\" is not among the %zu given",
-                            description->bindings[i].name, count);
-        }
+        KLN_RETURN_IF(slot->sides[i].check != check, KILN_ERROR_NOT_BOUND,
+                      "kiln_pipeline_push: input \"%s\" is not among the %zu given",
+                      description->bindings[i].name, count);
     }
     return KILN_OK;
 }
@@ -355,13 +348,10 @@ static kiln_status fail_start(pipe_slot *slot, kiln_status status)
 
 static kiln_status push(kiln_pipeline *pipeline, const kiln_named_tensor *inputs, size_t count)
 {
-    if (kiln_pipeline_pending(pipeline) == pipeline->depth) {
-        return kln_fail(
-            KILN_ERROR_STATE,
-            "kiln_pipeline_push: %zu runs are under way, which is the pipeline's depth; "
-            "call kiln_pipeline_pop first",
-            pipeline->depth);
-    }
+    KLN_RETURN_IF(kiln_pipeline_pending(pipeline) == pipeline->depth, KILN_ERROR_STATE,
+                  "kiln_pipeline_push: %zu runs are under way, which is the pipeline's depth; "
+                  "call kiln_pipeline_pop first",
+                  pipeline->depth);
     pipe_slot *slot = &pipeline->slots[pipeline->pushed % pipeline->depth];
     KLN_RETURN_IF_ERROR(check_inputs(pipeline, slot, inputs, count));
     const kiln_status status = start(pipeline, slot, inputs, count);
@@ -414,10 +404,8 @@ static kiln_status hand_out(pipe_slot *slot, kiln_named_tensor *output)
     }
     KLN_RETURN_IF_ERROR(kln_exec_check(slot->context->exec, index, &output->tensor));
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(result.desc.dtype, &result.desc.shape, &bytes));
-    if (output->tensor.desc.location == KILN_LOCATION_DEVICE) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "output \"%s\": a pipeline brings results to host memory", output->name);
-    }
+    KLN_RETURN_IF(output->tensor.desc.location == KILN_LOCATION_DEVICE, KILN_ERROR_UNSUPPORTED,
+                  "output \"%s\": a pipeline brings results to host memory", output->name);
     if (!kiln_shape_equal(&output->tensor.desc.shape, &result.desc.shape)) {
         char found[KLN_SHAPE_TEXT];
         char given[KLN_SHAPE_TEXT];
@@ -440,10 +428,8 @@ static kiln_status wait_for(pipe_slot *slot)
 
 static kiln_status pop(kiln_pipeline *pipeline, kiln_named_tensor *outputs, size_t count)
 {
-    if (kiln_pipeline_pending(pipeline) == 0) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "kiln_pipeline_pop: nothing is under way; call kiln_pipeline_push first");
-    }
+    KLN_RETURN_IF(kiln_pipeline_pending(pipeline) == 0, KILN_ERROR_STATE,
+                  "kiln_pipeline_pop: nothing is under way; call kiln_pipeline_push first");
     pipe_slot *slot = &pipeline->slots[pipeline->popped % pipeline->depth];
     const kiln_status status = wait_for(slot);
     if (status != KILN_OK) {

@@ -6,12 +6,10 @@
 
 static kiln_status need_refit(const kiln_engine *engine, const char *function)
 {
-    if (engine->shared.backend->refit == NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "%s: an engine of the %s backend keeps its weights; those of TensorRT, "
-                        "ONNX Runtime and the reference executor can be replaced",
-                        function, engine->shared.info.name);
-    }
+    KLN_RETURN_IF(engine->shared.backend->refit == NULL, KILN_ERROR_UNSUPPORTED,
+                  "%s: an engine of the %s backend keeps its weights; those of TensorRT, "
+                  "ONNX Runtime and the reference executor can be replaced",
+                  function, engine->shared.info.name);
     return kln_engine_check_process(engine, function);
 }
 
@@ -41,11 +39,8 @@ kiln_status kiln_engine_refit_get(kiln_engine *engine, size_t index, kiln_refit_
     KLN_RETURN_IF_NULL(weight);
     RETURN_IF_NO_REFIT(engine);
     KLN_RETURN_IF_ERROR(count_weights(engine, &count));
-    if (index >= count) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_engine_refit_get: weights %zu were asked for, there are %zu", index,
-                        count);
-    }
+    KLN_RETURN_IF(index >= count, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_engine_refit_get: weights %zu were asked for, there are %zu", index, count);
     kiln_refit_weight found = {.struct_size = sizeof found};
     (void)pthread_mutex_lock(&engine->refitting);
     const kiln_status status =
@@ -73,12 +68,10 @@ static kiln_status check_bindings(const kiln_engine *engine, const kiln_engine *
                 before->output_count == after->output_count &&
                 before->optional_count == after->optional_count;
     for (size_t i = 0; same && i < count; i++) {
-        if (!is_same(&before->bindings[i], &after->bindings[i])) {
-            return kln_fail(KILN_ERROR_MISMATCH,
-                            "refit: with the new weights \"%s\" would have another shape or type; "
-                            "the weights are as they were",
-                            before->bindings[i].name);
-        }
+        KLN_RETURN_IF(!is_same(&before->bindings[i], &after->bindings[i]), KILN_ERROR_MISMATCH,
+                      "refit: with the new weights \"%s\" would have another shape or type; "
+                      "the weights are as they were",
+                      before->bindings[i].name);
     }
     return same ? KILN_OK
                 : kln_fail(KILN_ERROR_MISMATCH,
@@ -175,14 +168,11 @@ static kiln_status check_samples(const kiln_refit_options *options)
     if (options->sample_count > 0 && options->samples == NULL) {
         return kln_fail_null("kiln_refit_options", "samples");
     }
-    if (options->check != NULL && options->sample_count == 0) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_refit_options: there is a check, and no sample to run for it");
-    }
-    if (!(options->absolute >= 0) || !(options->relative >= 0)) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_refit_options: absolute and relative must be 0 or more");
-    }
+    KLN_RETURN_IF(options->check != NULL && options->sample_count == 0, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_refit_options: there is a check, and no sample to run for it");
+    KLN_RETURN_IF(!(options->absolute >= 0) || !(options->relative >= 0),
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_refit_options: absolute and relative must be 0 or more");
     for (size_t i = 0; i < options->sample_count; i++) {
         const kiln_refit_sample *sample = &options->samples[i];
         for (size_t k = 0; sample->expected != NULL && k < sample->expected_count; k++) {
@@ -195,12 +185,11 @@ static kiln_status check_samples(const kiln_refit_options *options)
         if (sample->expected == NULL && sample->expected_count > 0) {
             return kln_fail_null("kiln_refit_options", "samples[].expected");
         }
-        if (sample->expected_count == 0 && options->check == NULL) {
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "kiln_refit_options: nothing is expected of sample %zu, and there is "
-                            "no check: whatever came out would be taken",
-                            i);
-        }
+        KLN_RETURN_IF(sample->expected_count == 0 && options->check == NULL,
+                      KILN_ERROR_INVALID_ARGUMENT,
+                      "kiln_refit_options: nothing is expected of sample %zu, and there is "
+                      "no check: whatever came out would be taken",
+                      i);
     }
     return KILN_OK;
 }
@@ -226,9 +215,7 @@ kiln_status kiln_engine_refit(kiln_engine *engine, const kiln_named_tensor *weig
 {
     KLN_RETURN_IF_NULL(engine);
     RETURN_IF_NO_REFIT(engine);
-    if (count == 0) {
-        return kln_fail(KILN_ERROR_EMPTY, "kiln_engine_refit: no weights were given");
-    }
+    KLN_RETURN_IF(count == 0, KILN_ERROR_EMPTY, "kiln_engine_refit: no weights were given");
     KLN_RETURN_IF_NULL(weights);
     for (size_t i = 0; i < count; i++) {
         if (weights[i].name == NULL) {
@@ -267,9 +254,7 @@ kiln_status kiln_engine_refit_bytes(kiln_engine *engine, kiln_span bytes, const 
                                     const kiln_refit_options *options)
 {
     KLN_RETURN_IF_NULL(engine);
-    if (bytes.size == 0) {
-        return kln_fail(KILN_ERROR_EMPTY, "kiln_engine_refit_bytes: there are 0 bytes");
-    }
+    KLN_RETURN_IF(bytes.size == 0, KILN_ERROR_EMPTY, "kiln_engine_refit_bytes: there are 0 bytes");
     if (bytes.data == NULL) {
         return kln_fail_null(__func__, "bytes.data");
     }

@@ -49,10 +49,10 @@ static kiln_status ask(size_t index, const kiln_named_tensor *outputs, size_t co
     message[sizeof message - 1] = '\0';
     return status == KILN_OK
                ? KILN_OK
-               : kln_fail(status,
-                          "refit: sample %zu: the check refuses it%s%s; the weights are "
-                          "as they were",
-                          index, message[0] != '\0' ? ": " : "", message);
+               : kln_fail(
+                     status,
+                     "refit: sample %zu: the check refuses it%s%s; the weights are as they were",
+                     index, message[0] != '\0' ? ": " : "", message);
 }
 
 static kiln_status judge(const kiln_refit_sample *sample, size_t index,
@@ -64,13 +64,10 @@ static kiln_status judge(const kiln_refit_sample *sample, size_t index,
         for (size_t k = 0; k < count; k++) {
             found = strcmp(outputs[k].name, sample->expected[i].name) == 0 ? &outputs[k] : found;
         }
-        if (found == NULL) {
-            return kln_fail(
-                KILN_ERROR_NAME,
-                "refit: the output \"%s\" is expected of sample %zu, and the engine has none of "
-                "that name",
-                sample->expected[i].name, index);
-        }
+        KLN_RETURN_IF(found == NULL, KILN_ERROR_NAME,
+                      "refit: the output \"%s\" is expected of sample %zu, and the engine has none "
+                      "of that name",
+                      sample->expected[i].name, index);
         KLN_RETURN_IF_ERROR(compare(index, &sample->expected[i], &found->tensor, options, report));
     }
     return options->check != NULL ? ask(index, outputs, count, options) : KILN_OK;

@@ -105,25 +105,19 @@ static kiln_status convert(const char *name, const kiln_tensor *from, kiln_dtype
         uint64_t changed = 0;
         const size_t count = elements - first < CHUNK ? (size_t)(elements - first) : CHUNK;
         KLN_RETURN_IF_ERROR(convert_chunk(from, to, first, count, &changed));
-        if (changed == UINT64_MAX) {
-            return kln_fail(KILN_ERROR_DTYPE,
-                            "refit: weights \"%s\" are %s in the engine, and among elements "
-                            "%" PRId64 " to %" PRId64
-                            " of the %s that were given is one past that "
-                            "type's largest",
-                            name, kiln_dtype_name(dtype), first, first + (int64_t)count - 1,
-                            kiln_dtype_name(from->desc.dtype));
-        }
+        KLN_RETURN_IF(changed == UINT64_MAX, KILN_ERROR_DTYPE,
+                      "refit: weights \"%s\" are %s in the engine, and among elements %" PRId64
+                      " to %" PRId64 " of the %s that were given is one past that type's largest",
+                      name, kiln_dtype_name(dtype), first, first + (int64_t)count - 1,
+                      kiln_dtype_name(from->desc.dtype));
         rounded += changed;
     }
-    if (rounded > 0 && !options->allow_rounding) {
-        return kln_fail(KILN_ERROR_DTYPE,
-                        "refit: weights \"%s\" are %s in the engine, and %" PRIu64 " of %" PRId64
-                        " elements of the %s that were given would be rounded; set "
-                        "kiln_refit_options.allow_rounding where that is wanted",
-                        name, kiln_dtype_name(dtype), rounded, elements,
-                        kiln_dtype_name(from->desc.dtype));
-    }
+    KLN_RETURN_IF(rounded > 0 && !options->allow_rounding, KILN_ERROR_DTYPE,
+                  "refit: weights \"%s\" are %s in the engine, and %" PRIu64 " of %" PRId64
+                  " elements of the %s that were given would be rounded; set "
+                  "kiln_refit_options.allow_rounding where that is wanted",
+                  name, kiln_dtype_name(dtype), rounded, elements,
+                  kiln_dtype_name(from->desc.dtype));
     report->converted++;
     report->rounded += rounded;
     return KILN_OK;
@@ -156,30 +150,23 @@ static kiln_status fit(const kiln_refit_weight *known, bool takes_device,
     int64_t elements = 0;
     KLN_RETURN_IF_ERROR(align(tensor, arena));
     KLN_RETURN_IF_ERROR(kln_tensor_check(weight->name, tensor));
-    if (!kln_strides_are_dense(&tensor->desc.shape, &tensor->desc.strides)) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "weights \"%s\": they must be dense", weight->name);
-    }
+    KLN_RETURN_IF(!kln_strides_are_dense(&tensor->desc.shape, &tensor->desc.strides),
+                  KILN_ERROR_UNSUPPORTED, "weights \"%s\": they must be dense", weight->name);
     KLN_RETURN_IF_ERROR(kiln_shape_elements(&tensor->desc.shape, &elements));
-    if (elements != known->elements) {
-        return kln_fail(KILN_ERROR_SIZE,
-                        "refit: weights \"%s\" have %" PRId64 " elements, %" PRId64 " were given",
-                        weight->name, known->elements, elements);
-    }
+    KLN_RETURN_IF(elements != known->elements, KILN_ERROR_SIZE,
+                  "refit: weights \"%s\" have %" PRId64 " elements, %" PRId64 " were given",
+                  weight->name, known->elements, elements);
     const bool on_device = tensor->desc.location == KILN_LOCATION_DEVICE;
-    if (on_device && !takes_device) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "refit: weights \"%s\" lie in device memory; this backend takes those of "
-                        "the host's",
-                        weight->name);
-    }
+    KLN_RETURN_IF(
+        on_device && !takes_device, KILN_ERROR_UNSUPPORTED,
+        "refit: weights \"%s\" lie in device memory; this backend takes those of the host's",
+        weight->name);
     if (tensor->desc.dtype == known->dtype) {
         return KILN_OK;
     }
-    if (on_device || !is_float(tensor->desc.dtype) || !is_float(known->dtype)) {
-        return kln_fail(KILN_ERROR_DTYPE, "refit: weights \"%s\" are %s, %s was given",
-                        weight->name, kiln_dtype_name(known->dtype),
-                        kiln_dtype_name(tensor->desc.dtype));
-    }
+    KLN_RETURN_IF(on_device || !is_float(tensor->desc.dtype) || !is_float(known->dtype),
+                  KILN_ERROR_DTYPE, "refit: weights \"%s\" are %s, %s was given", weight->name,
+                  kiln_dtype_name(known->dtype), kiln_dtype_name(tensor->desc.dtype));
     const kiln_tensor given = *tensor;
     return convert(weight->name, &given, known->dtype, options, arena, report, tensor);
 }
@@ -220,10 +207,10 @@ static kiln_status fit_all(kiln_engine *engine, const kiln_named_tensor *given, 
         if (place == KLN_NAMES_NONE) {
             char names[600];
             join(known, names, sizeof names);
-            return kln_fail(KILN_ERROR_NAME,
-                            "refit: there are no weights \"%s\" that can be replaced; there are: "
-                            "%s",
-                            given[i].name, names);
+            return kln_fail(
+                KILN_ERROR_NAME,
+                "refit: there are no weights \"%s\" that can be replaced; there are: %s",
+                given[i].name, names);
         }
         kiln_named_tensor *weight = &weights->items[weights->count];
         *weight = (kiln_named_tensor){known->list[place].name, given[i].tensor};
@@ -232,11 +219,10 @@ static kiln_status fit_all(kiln_engine *engine, const kiln_named_tensor *given, 
         weights->count++;
     }
     report->replaced = weights->count;
-    return weights->count > 0 ? KILN_OK
-                              : kln_fail(KILN_ERROR_EMPTY,
-                                         "refit: none of the %zu weights that were given are "
-                                         "the engine's",
-                                         count);
+    return weights->count > 0
+               ? KILN_OK
+               : kln_fail(KILN_ERROR_EMPTY,
+                          "refit: none of the %zu weights that were given are the engine's", count);
 }
 
 /* --- files --- */

@@ -95,11 +95,9 @@ kiln_status kiln_system_report_library(const kiln_system_report *report, size_t 
                                        kiln_library_info *info)
 {
     KLN_RETURN_IF_NULL(report);
-    if (index >= report->library_count) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_system_report_library: library %zu was asked for, there are %zu",
-                        index, report->library_count);
-    }
+    KLN_RETURN_IF(index >= report->library_count, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_system_report_library: library %zu was asked for, there are %zu", index,
+                  report->library_count);
     const kln_library_use *use = &report->libraries[index];
     const kiln_library_info found = {
         .struct_size = sizeof found,
@@ -131,10 +129,8 @@ kiln_status kiln_system_report_device(const kiln_system_report *report, size_t i
                                       kiln_device_info *info)
 {
     KLN_RETURN_IF_NULL(report);
-    if (index >= report->device_count) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_system_report_device: device %zu was asked for, there are %zu", index,
-                        report->device_count);
-    }
+    KLN_RETURN_IF(index >= report->device_count, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_system_report_device: device %zu was asked for, there are %zu", index,
+                  report->device_count);
     return kln_info_write(__func__, info, &report->devices[index], sizeof *info);
 }

@@ -23,12 +23,10 @@ static kiln_status shape_of(const kiln_engine *engine, const kiln_build_options 
             return KILN_OK;
         }
     }
-    if (shape->rank < 0 || !kiln_shape_is_static(shape)) {
-        return kln_fail(KILN_ERROR_SHAPE,
-                        "kiln_engine_tune_file: input \"%s\" has a dynamic dimension; give a "
-                        "profile, whose opt shape runs are timed with",
-                        binding->name);
-    }
+    KLN_RETURN_IF(shape->rank < 0 || !kiln_shape_is_static(shape), KILN_ERROR_SHAPE,
+                  "kiln_engine_tune_file: input \"%s\" has a dynamic dimension; give a profile, "
+                  "whose opt shape runs are timed with",
+                  binding->name);
     return KILN_OK;
 }
 
@@ -72,12 +70,11 @@ static kiln_status build(const tuner *t, const kln_variant *variant, kiln_engine
     const kiln_model rewritten = {.graph = variant->model};
     KLN_RETURN_IF_ERROR(kln_engine_make(variant->model != NULL ? &rewritten : &t->model,
                                         &variant->options, false, NULL, made));
-    return (*made)->shared.device >= 0
-               ? KILN_OK
-               : kln_fail(KILN_ERROR_UNSUPPORTED,
-                          "kiln_engine_tune_file: the %s backend computes on the CPU here, where "
-                          "nothing is tuned",
-                          (*made)->shared.info.name);
+    return (*made)->shared.device >= 0 ? KILN_OK
+                                       : kln_fail(KILN_ERROR_UNSUPPORTED,
+                                                  "kiln_engine_tune_file: the %s backend computes "
+                                                  "on the CPU here, where nothing is tuned",
+                                                  (*made)->shared.info.name);
 }
 
 static void keep(tuner *t, kiln_engine *made, const kiln_tune_result *told, uint64_t given,

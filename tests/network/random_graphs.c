@@ -417,8 +417,7 @@ int main(int count, char **arguments)
     const size_t unseen = graphs < ENOUGH_GRAPHS ? 0 : count_unseen();
     printf(
         "%lu graphs of %zu operators, %lu tensors, %lu dynamic dimensions; ONNX Runtime refused "
-        "%lu "
-        "graphs; %lu failures\n",
+        "%lu graphs; %lu failures\n",
         t.graphs, seen.count, t.tensors, t.open, t.refused, failures);
     return failures > 0 || unseen > 0 || t.refused * 5 > t.graphs;
 }

@@ -157,14 +157,11 @@ FAKE_TEST(each_step_may_fail_and_work_later)
 {
     static const char *const steps[][2] = {
         {"load",
-         "loading the kernel that copies on device 0 (Fake GPU A): "
-         "CUDA_ERROR_INVALID_IMAGE (200)"},
+         "loading the kernel that copies on device 0 (Fake GPU A): CUDA_ERROR_INVALID_IMAGE (200)"},
         {"name",
-         "loading the kernel that copies on device 0 (Fake GPU A): "
-         "CUDA_ERROR_NOT_FOUND (500)"},
+         "loading the kernel that copies on device 0 (Fake GPU A): CUDA_ERROR_NOT_FOUND (500)"},
         {"launch",
-         "copying by a kernel of 1 block on device 0: "
-         "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (701)"},
+         "copying by a kernel of 1 block on device 0: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES (701)"},
     };
     const kln_cuda_piece piece = {target, source, 64};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(steps); i++) {

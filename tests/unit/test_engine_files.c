@@ -114,11 +114,10 @@ TEST(a_manifest_names_its_backend)
     write_model("Relu", 3, &bytes);
     char text[512];
     const char *plan = kiln_test_file("foreign.saved", bytes.data, bytes.size);
-    const int length =
-        snprintf(text, sizeof text,
-                 "{\"backend\":\"teapot\",\"backend_version\":\"1\",\"size\":%zu,"
-                 "\"xxh3_64\":\"%016llx\"}",
-                 bytes.size, (unsigned long long)kln_hash_bytes(bytes.data, bytes.size));
+    const int length = snprintf(
+        text, sizeof text,
+        "{\"backend\":\"teapot\",\"backend_version\":\"1\",\"size\":%zu,\"xxh3_64\":\"%016llx\"}",
+        bytes.size, (unsigned long long)kln_hash_bytes(bytes.data, bytes.size));
     (void)kiln_test_file("foreign.saved.json", text, (size_t)length);
     kiln_engine *engine = NULL;
     assert_fails(KILN_ERROR_MISMATCH, kiln_engine_load(plan, NULL, &engine), "\"teapot\"");
@@ -159,8 +158,8 @@ TEST(a_manifest_of_nonsense_is_refused)
         "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":1e300,\"xxh3_64\":"
         "\"00000000000000ff\"}",
         "{\"backend\":\"\",\"backend_version\":\"1\",\"size\":7,\"xxh3_64\":\"00000000000000ff\"}",
-        "{\"backend\":\"a name that is far too long for any backend\",\"backend_version\":\"1\","
-        "\"size\":7,\"xxh3_64\":\"00000000000000ff\"}",
+        "{\"backend\":\"a name that is far too long for any "
+        "backend\",\"backend_version\":\"1\",\"size\":7,\"xxh3_64\":\"00000000000000ff\"}",
     };
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(bad); i++) {
         assert_status(KILN_ERROR_MALFORMED, parse(bad[i], &manifest));
@@ -178,8 +177,8 @@ TEST(a_manifest_of_nonsense_is_refused)
 TEST(options_of_a_manifest_are_checked_and_taken)
 {
     static const char head[] =
-        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":7,"
-        "\"xxh3_64\":\"00000000000000ff\",\"options\":{";
+        "{\"backend\":\"b\",\"backend_version\":\"1\",\"size\":7,\"xxh3_64\":\"00000000000000ff\","
+        "\"options\":{";
     static const char *const bad[] = {"\"optimization\":\"most\"", "\"provider\":-1",
                                       "\"tf32\":\"0\"", "\"conv_search\":[]",
                                       "\"gpu_memory_bytes\":\"1e300\""};
@@ -191,11 +190,10 @@ TEST(options_of_a_manifest_are_checked_and_taken)
                      "; delete the manifest to load without it");
         assert_string_equal(manifest.backend, "");
     }
-    (void)snprintf(
-        text, sizeof text,
-        "%s\"provider\":\"cuda\",\"optimization\":\"extended\",\"conv_search\":\"heuristic\","
-        "\"gpu_memory_bytes\":\"64\",\"gpu_only\":\"true\"}}",
-        head);
+    (void)snprintf(text, sizeof text,
+                   "%s\"provider\":\"cuda\",\"optimization\":\"extended\",\"conv_search\":"
+                   "\"heuristic\",\"gpu_memory_bytes\":\"64\",\"gpu_only\":\"true\"}}",
+                   head);
     assert_ok(parse(text, &manifest));
     kiln_build_options options = KILN_BUILD_OPTIONS_INIT;
     kln_manifest_apply(&manifest, &options);

@@ -343,9 +343,8 @@ TEST(whatever_happens_each_request_is_answered_once)
     assert_true(after.bytes_in_use < settled.bytes_in_use + FLAT_BYTES);
     pages = pages_resident() - pages;
     print_message(
-        "%lu requests, seed %u: %llu done, %llu failed, %llu cancelled, %llu expired, "
-        "%llu refused, %llu collected; %zu bytes in use, %zu after the first round; %ld "
-        "pages more\n",
+        "%lu requests, seed %u: %llu done, %llu failed, %llu cancelled, %llu expired, %llu "
+        "refused, %llu collected; %zu bytes in use, %zu after the first round; %ld pages more\n",
         requests, seed, self.ended[0], self.ended[1], self.ended[2], self.ended[3], self.refused,
         self.collected, after.bytes_in_use, settled.bytes_in_use, pages);
     assert_true(count == NULL || pages < FLAT_PAGES); /* once there is something to be flat */

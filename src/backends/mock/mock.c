@@ -44,12 +44,12 @@ static kiln_status copy_binding(kln_mock *mock, const kiln_binding *from, bool i
     if (to->name == NULL) {
         return kln_fail_null("kiln_engine_create_mock", "name");
     }
-    if (kiln_dtype_bits(to->dtype) == 0 || to->shape.rank < 0 || to->shape.rank > KILN_MAX_RANK) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_engine_create_mock: binding \"%s\" needs a type with a size and a "
-                        "rank of 0 to %d; found %s and %d",
-                        to->name, KILN_MAX_RANK, kiln_dtype_name(to->dtype), to->shape.rank);
-    }
+    KLN_RETURN_IF(
+        kiln_dtype_bits(to->dtype) == 0 || to->shape.rank < 0 || to->shape.rank > KILN_MAX_RANK,
+        KILN_ERROR_INVALID_ARGUMENT,
+        "kiln_engine_create_mock: binding \"%s\" needs a type with a size and a "
+        "rank of 0 to %d; found %s and %d",
+        to->name, KILN_MAX_RANK, kiln_dtype_name(to->dtype), to->shape.rank);
     to->is_input = is_input;
     to->quantization = (kiln_quantization){.storage = KILN_DTYPE_UNDEFINED};
     to->name = kln_arena_strdup(&mock->arena, to->name);
@@ -192,12 +192,10 @@ static kiln_status find_memory(mock_context *context, size_t index)
         if (shape.dims[d] == KILN_DYNAMIC) {
             shape.dims[d] = named_dimension(context, binding->dim_names[d]);
         }
-        if (shape.dims[d] == KILN_DYNAMIC) {
-            return kln_fail(KILN_ERROR_NOT_BOUND,
-                            "output \"%s\": dimension %d is dynamic and no input has one of its "
-                            "name; bind the output",
-                            binding->name, d);
-        }
+        KLN_RETURN_IF(shape.dims[d] == KILN_DYNAMIC, KILN_ERROR_NOT_BOUND,
+                      "output \"%s\": dimension %d is dynamic and no input has one of its "
+                      "name; bind the output",
+                      binding->name, d);
     }
     size_t bytes = 0;
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(binding->dtype, &shape, &bytes));

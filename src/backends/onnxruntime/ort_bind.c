@@ -36,17 +36,14 @@ static kiln_status wrap(const ort_context *context, const kiln_binding *binding,
     /* An empty tensor may have no address, which ONNX Runtime would refuse. */
     static unsigned char nothing[1];
     const ort_element_type element = ort_element(tensor->desc.dtype);
-    if (element == 0 || tensor->desc.dtype == KILN_DTYPE_STRING) {
-        return kln_fail(KILN_ERROR_DTYPE, "\"%s\": a tensor of type %s cannot be bound",
-                        binding->name, kiln_dtype_name(tensor->desc.dtype));
-    }
+    KLN_RETURN_IF(element == 0 || tensor->desc.dtype == KILN_DTYPE_STRING, KILN_ERROR_DTYPE,
+                  "\"%s\": a tensor of type %s cannot be bound", binding->name,
+                  kiln_dtype_name(tensor->desc.dtype));
     const bool on_device = ort_is_devices(tensor);
-    if (tensor->desc.location == KILN_LOCATION_DEVICE && context->engine->device < 0) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "\"%s\": ONNX Runtime runs on the CPU here, memory of a device cannot be "
-                        "bound",
-                        binding->name);
-    }
+    KLN_RETURN_IF(tensor->desc.location == KILN_LOCATION_DEVICE && context->engine->device < 0,
+                  KILN_ERROR_UNSUPPORTED,
+                  "\"%s\": ONNX Runtime runs on the CPU here, memory of a device cannot be bound",
+                  binding->name);
     /* There may be more bytes than the tensor takes. */
     OrtStatus *failed = runtime->api.CreateTensorWithDataAsOrtValue(
         on_device && context->engine->device >= 0 ? context->engine->gpu_memory : runtime->host,

@@ -189,12 +189,10 @@ static kiln_status copy_passed(ort_context *context)
         }
         const kiln_tensor *input = &context->inputs[slot->passed];
         size_t bytes = 0;
-        if (!kiln_shape_equal(&slot->tensor.desc.shape, &input->desc.shape)) {
-            return kln_fail(KILN_ERROR_SHAPE,
-                            "output \"%s\" is the input of that name, and has "
-                            "another shape than was bound",
-                            engine->bindings[slot->passed].name);
-        }
+        KLN_RETURN_IF(
+            !kiln_shape_equal(&slot->tensor.desc.shape, &input->desc.shape), KILN_ERROR_SHAPE,
+            "output \"%s\" is the input of that name, and has another shape than was bound",
+            engine->bindings[slot->passed].name);
         KLN_RETURN_IF_ERROR(kiln_tensor_bytes(input->desc.dtype, &input->desc.shape, &bytes));
         if (ort_is_devices(input) || ort_is_devices(&slot->tensor)) {
             KLN_RETURN_IF_ERROR(
@@ -224,9 +222,8 @@ kiln_status ort_context_enqueue(void *context, kiln_stream *stream)
     (void)stream;
     ort_context *self = context;
     const ort_runtime *runtime = self->engine->runtime;
-    if (self->engine->passed_count != 0) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "%s", self->engine->no_capture);
-    }
+    KLN_RETURN_IF(self->engine->passed_count != 0, KILN_ERROR_UNSUPPORTED, "%s",
+                  self->engine->no_capture);
     OrtStatus *failed =
         runtime->api.RunWithBinding(self->engine->session, self->enqueue_options, self->binding);
     return failed == NULL ? KILN_OK : ort_fail(runtime, failed, "the run");
@@ -354,10 +351,9 @@ static kiln_status read_value(const ort_context *context, const kiln_binding *bi
     }
     api->ReleaseTensorTypeAndShapeInfo(info);
     KLN_RETURN_IF_ERROR(ort_check(runtime, failed, binding->name));
-    if (rank > KILN_MAX_RANK) {
-        return kln_fail(KILN_ERROR_RANK, "output \"%s\" came with %zu dimensions, %d are possible",
-                        binding->name, rank, KILN_MAX_RANK);
-    }
+    KLN_RETURN_IF(rank > KILN_MAX_RANK, KILN_ERROR_RANK,
+                  "output \"%s\" came with %zu dimensions, %d are possible", binding->name, rank,
+                  KILN_MAX_RANK);
     made.desc.dtype = ort_dtype(element);
     made.desc.shape.rank = (int32_t)rank;
     KLN_RETURN_IF_ERROR(kiln_tensor_bytes(made.desc.dtype, &made.desc.shape, &made.bytes));
@@ -382,11 +378,9 @@ kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor)
         *tensor = slot->tensor;
         return KILN_OK;
     }
-    if (kiln_dtype_bits(binding->dtype) == 0) {
-        return kln_fail(KILN_ERROR_DTYPE, "output \"%s\" is of type %s, which a tensor cannot show",
-                        binding->name,
-                        binding->dtype == KILN_DTYPE_STRING ? "string" : "sequence, map or other");
-    }
+    KLN_RETURN_IF(kiln_dtype_bits(binding->dtype) == 0, KILN_ERROR_DTYPE,
+                  "output \"%s\" is of type %s, which a tensor cannot show", binding->name,
+                  binding->dtype == KILN_DTYPE_STRING ? "string" : "sequence, map or other");
     if (self->feed != NULL && self->feed->has_results) {
         return read_value(self, binding, self->feed->results[index - engine->input_count], tensor);
     }
@@ -397,10 +391,8 @@ kiln_status ort_context_output(void *context, size_t index, kiln_tensor *tensor)
                                                         &self->values, &self->value_count),
                       "the outputs"));
     }
-    if (slot->position >= self->value_count) {
-        return kln_fail(KILN_ERROR_BACKEND,
-                        "output \"%s\": ONNX Runtime returned %zu outputs, number %zu is missing",
-                        binding->name, self->value_count, slot->position);
-    }
+    KLN_RETURN_IF(slot->position >= self->value_count, KILN_ERROR_BACKEND,
+                  "output \"%s\": ONNX Runtime returned %zu outputs, number %zu is missing",
+                  binding->name, self->value_count, slot->position);
     return read_value(self, binding, self->values[slot->position], tensor);
 }

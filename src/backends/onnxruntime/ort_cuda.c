@@ -14,12 +14,11 @@ kiln_status ort_cuda_check_options(const kiln_build_options *options)
 {
     const kln_option *option =
         kln_options_beyond(options, KLN_OPTIONS_ANY | KLN_OPTIONS_ONNXRUNTIME);
-    if (options->device > 0 && options->provider != KILN_PROVIDER_CUDA) {
-        return kln_fail(KILN_ERROR_NO_DEVICE,
-                        "kiln_build_options: \"device\" is %d, but ONNX Runtime computes on the "
-                        "CPU here; set provider to KILN_PROVIDER_CUDA or leave it out",
-                        options->device);
-    }
+    KLN_RETURN_IF(options->device > 0 && options->provider != KILN_PROVIDER_CUDA,
+                  KILN_ERROR_NO_DEVICE,
+                  "kiln_build_options: \"device\" is %d, but ONNX Runtime computes on the "
+                  "CPU here; set provider to KILN_PROVIDER_CUDA or leave it out",
+                  options->device);
     return option == NULL || options->provider == KILN_PROVIDER_CUDA
                ? KILN_OK
                : kln_fail(KILN_ERROR_UNSUPPORTED,
@@ -42,12 +41,10 @@ static kiln_status check_provider(const ort_runtime *runtime)
     }
     KLN_RETURN_IF_ERROR(ort_check(runtime, runtime->api.ReleaseAvailableProviders(names, count),
                                   "the providers there are"));
-    if (!found) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "%s was built without the CUDA provider; install onnxruntime-gpu and set "
-                        "KILN_ONNXRUNTIME to its folder",
-                        kln_library_path(runtime->library));
-    }
+    KLN_RETURN_IF(!found, KILN_ERROR_UNSUPPORTED,
+                  "%s was built without the CUDA provider; install onnxruntime-gpu and set "
+                  "KILN_ONNXRUNTIME to its folder",
+                  kln_library_path(runtime->library));
     return KILN_OK;
 }
 
@@ -233,9 +230,8 @@ kiln_status ort_cuda_read_nodes(ort_engine *engine, const kiln_build_options *op
             describe_nodes(engine, text, sizeof text);
         }
     }
-    if (options->gpu_only && text[0] != '\0') {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "gpu_only is set, and %s", text);
-    }
+    KLN_RETURN_IF(options->gpu_only && text[0] != '\0', KILN_ERROR_UNSUPPORTED,
+                  "gpu_only is set, and %s", text);
     if (text[0] == '\0' && engine->passed_count != 0) {
         (void)snprintf(text, sizeof text, "an output of the model is one of its inputs");
     }

@@ -22,10 +22,8 @@ static kiln_status read_shape(const ort_engine *engine, kln_arena *arena,
         binding->shape.rank = -1;
         return KILN_OK;
     }
-    if (rank > KILN_MAX_RANK) {
-        return kln_fail(KILN_ERROR_LIMIT, "\"%s\" has %zu dimensions, %d are possible",
-                        binding->name, rank, KILN_MAX_RANK);
-    }
+    KLN_RETURN_IF(rank > KILN_MAX_RANK, KILN_ERROR_LIMIT,
+                  "\"%s\" has %zu dimensions, %d are possible", binding->name, rank, KILN_MAX_RANK);
     const char *names[KILN_MAX_RANK] = {NULL};
     KLN_RETURN_IF_ERROR(
         ort_check(runtime, api->GetDimensions(info, binding->shape.dims, rank), binding->name));
@@ -119,9 +117,8 @@ static kiln_status match_outputs(ort_engine *engine, kln_names *inputs, kln_name
     for (size_t i = 0; i < engine->output_count; i++) {
         const char *name = engine->bindings[engine->input_count + i].name;
         /* Outputs are told apart by name when they are bound, so a name must stand for one. */
-        if (kln_names_get(outputs, name) != KLN_NAMES_NONE) {
-            return kln_fail(KILN_ERROR_INVALID_NETWORK, "two outputs are named \"%s\"", name);
-        }
+        KLN_RETURN_IF(kln_names_get(outputs, name) != KLN_NAMES_NONE, KILN_ERROR_INVALID_NETWORK,
+                      "two outputs are named \"%s\"", name);
         KLN_RETURN_IF_ERROR(kln_names_set(outputs, name, (uint32_t)i));
         engine->passed_inputs[i] = kln_names_get(inputs, name);
         engine->passed_count += engine->passed_inputs[i] != ORT_NO_INPUT;

@@ -71,9 +71,8 @@ static kiln_status check_equations(const kln_inference *inference, const char *n
     for (size_t k = 0; k < KLN_ARRAY_LENGTH(lists); k++) {
         for (size_t i = 0; i < kiln_issue_list_count(lists[k]); i++) {
             const kiln_issue *issue = kiln_issue_list_get(lists[k], i);
-            if (strcmp(issue->tensor, "equation") == 0) {
-                return kln_fail(KILN_ERROR_INVALID_NETWORK, "\"%s\": %s", name, issue->sentence);
-            }
+            KLN_RETURN_IF(strcmp(issue->tensor, "equation") == 0, KILN_ERROR_INVALID_NETWORK,
+                          "\"%s\": %s", name, issue->sentence);
         }
     }
     return KILN_OK;

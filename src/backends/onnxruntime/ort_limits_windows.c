@@ -61,8 +61,7 @@ kln_lack ort_limit_zero_point(const kln_node_view *view, char *why, size_t size)
     const int64_t rank = kln_view_rank(view, 3);
     return rank > 1 || (rank == 1 && kln_view_dim(view, 3, 0) > 1)
                ? ort_limit(why, size, KLN_LACK_RUN,
-                           "takes one zero point of the weights, not one for "
-                           "each channel")
+                           "takes one zero point of the weights, not one for each channel")
                : KLN_LACK_NONE;
 }
 

@@ -58,11 +58,9 @@ kiln_status ort_profile_begin(ort_engine *engine, OrtSessionOptions *session_opt
 kiln_status ort_profile_check(const ort_engine *engine)
 {
     ort_profile *profile = engine->profile;
-    if (profile == NULL) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "this engine of ONNX Runtime does not measure its nodes; build it with "
-                        "kiln_build_options.profile_nodes");
-    }
+    KLN_RETURN_IF(profile == NULL, KILN_ERROR_STATE,
+                  "this engine of ONNX Runtime does not measure its nodes; build it with "
+                  "kiln_build_options.profile_nodes");
     (void)pthread_mutex_lock(&profile->lock);
     const bool ended = profile->ended;
     (void)pthread_mutex_unlock(&profile->lock);

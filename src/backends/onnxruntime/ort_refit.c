@@ -25,11 +25,8 @@ static kiln_status read_origin(ort_engine *engine)
 static kiln_status read_model(ort_engine *engine, const kln_onnx_model **model)
 {
     kiln_status status = KILN_OK;
-    if (engine->device >= 0) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "refit: an engine of ONNX Runtime on a GPU keeps its weights; build it "
-                        "anew");
-    }
+    KLN_RETURN_IF(engine->device >= 0, KILN_ERROR_UNSUPPORTED,
+                  "refit: an engine of ONNX Runtime on a GPU keeps its weights; build it anew");
     if (engine->handover.model != NULL && engine->handover.model->replaced != NULL) {
         *model = engine->handover.model;
         return KILN_OK;

@@ -188,12 +188,10 @@ static kiln_status look_inside(const char *library, const char *wanted, const or
             return KILN_OK;
         }
     }
-    if (runtime_count == RUNTIME_LIMIT) {
-        return kln_fail(KILN_ERROR_LIMIT,
-                        "ONNX Runtime was looked for in %d different places already; \"%s\" would "
-                        "be one more",
-                        RUNTIME_LIMIT, wanted);
-    }
+    KLN_RETURN_IF(runtime_count == RUNTIME_LIMIT, KILN_ERROR_LIMIT,
+                  "ONNX Runtime was looked for in %d different places already; \"%s\" would "
+                  "be one more",
+                  RUNTIME_LIMIT, wanted);
     ort_runtime *made = &runtimes[runtime_count];
     memset(made, 0, sizeof *made);
     (void)snprintf(made->wanted, sizeof made->wanted, "%s", wanted);
@@ -225,11 +223,9 @@ kiln_status ort_runtime_look(const char *library, const ort_runtime **runtime)
         wanted = kln_getenv(ort_library_spec.environment);
     }
     wanted = wanted != NULL ? wanted : "";
-    if (strlen(wanted) >= PATH_MAX) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "ONNX Runtime: the path of the library has %zu bytes, %d are possible",
-                        strlen(wanted), PATH_MAX - 1);
-    }
+    KLN_RETURN_IF(strlen(wanted) >= PATH_MAX, KILN_ERROR_INVALID_ARGUMENT,
+                  "ONNX Runtime: the path of the library has %zu bytes, %d are possible",
+                  strlen(wanted), PATH_MAX - 1);
     char absolute[PATH_MAX] = "";
     if (wanted[0] != '\0') {
         KLN_RETURN_IF_ERROR(kln_path_absolute(wanted, absolute));
@@ -244,8 +240,6 @@ kiln_status ort_runtime_open(const char *library, const ort_runtime **runtime)
 {
     KLN_RETURN_IF_ERROR(ort_runtime_look(library, runtime));
     /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): there is a record where it succeeds */
-    if ((*runtime)->status != KILN_OK) {
-        return kln_fail((*runtime)->status, "%s", (*runtime)->reason);
-    }
+    KLN_RETURN_IF((*runtime)->status != KILN_OK, (*runtime)->status, "%s", (*runtime)->reason);
     return KILN_OK;
 }

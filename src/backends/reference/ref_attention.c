@@ -34,10 +34,9 @@ static kiln_status read_heads(ref_call *call, size_t index, int64_t count, heads
         h->size = x->dims[3];
         return KILN_OK;
     }
-    if (x->rank != 3 || count <= 0 || x->dims[2] < count || x->dims[2] % count != 0) {
-        return kln_fail(KILN_ERROR_SHAPE, "input %zu does not fall into %lld heads", index,
-                        (long long)count);
-    }
+    KLN_RETURN_IF(x->rank != 3 || count <= 0 || x->dims[2] < count || x->dims[2] % count != 0,
+                  KILN_ERROR_SHAPE, "input %zu does not fall into %lld heads", index,
+                  (long long)count);
     h->heads = count;
     h->length = x->dims[1];
     h->size = x->dims[2] / count;
@@ -59,11 +58,10 @@ static kiln_status join_cache(ref_call *call, size_t past_index, size_t output, 
     const ref_tensor *cache = ref_input(call, past_index);
     const kiln_dtype dtype = ref_input(call, output)->dtype;
     if (cache != NULL) {
-        if (cache->rank != 4 || cache->dims[0] != h->batch || cache->dims[1] != h->heads ||
-            cache->dims[3] != h->size) {
-            return kln_fail(KILN_ERROR_SHAPE, "input %zu does not fit what it is joined with",
-                            past_index);
-        }
+        KLN_RETURN_IF(cache->rank != 4 || cache->dims[0] != h->batch ||
+                          cache->dims[1] != h->heads || cache->dims[3] != h->size,
+                      KILN_ERROR_SHAPE, "input %zu does not fit what it is joined with",
+                      past_index);
         *past = cache->dims[2];
         const int64_t length = *past + h->length;
         double *joined = NULL;
@@ -205,11 +203,11 @@ static kiln_status read_attention(ref_call *call, attention *a)
     KLN_RETURN_IF_ERROR(join_cache(call, 5, 2, &a->v, &past_values));
     a->mask = ref_input(call, 3);
     a->lengths = ref_input(call, 6);
-    if (a->k.heads <= 0 || a->q.heads % a->k.heads != 0 || a->k.heads != a->v.heads ||
-        a->q.size != a->k.size || a->k.length != a->v.length || a->q.batch != a->k.batch ||
-        a->q.batch != a->v.batch || (a->lengths != NULL && a->lengths->count != a->q.batch)) {
-        return kln_fail(KILN_ERROR_SHAPE, "queries, keys and values do not fit each other");
-    }
+    KLN_RETURN_IF(a->k.heads <= 0 || a->q.heads % a->k.heads != 0 || a->k.heads != a->v.heads ||
+                      a->q.size != a->k.size || a->k.length != a->v.length ||
+                      a->q.batch != a->k.batch || a->q.batch != a->v.batch ||
+                      (a->lengths != NULL && a->lengths->count != a->q.batch),
+                  KILN_ERROR_SHAPE, "queries, keys and values do not fit each other");
     a->group = a->q.heads / a->k.heads;
     a->scale = ref_attribute_float(call, "scale", 1.0 / sqrt((double)a->q.size));
     a->softcap = ref_attribute_float(call, "softcap", 0.0);
@@ -268,11 +266,9 @@ static kiln_status read_rotation(ref_call *call, rotation *r)
     r->places = ref_input(call, 3);
     const int64_t *d = r->x->dims;
     r->heads = r->x->rank == 4 ? d[1] : ref_attribute_int(call, "num_heads", 0);
-    if (r->x->rank < 3 || r->x->rank > 4 || r->heads <= 0 ||
-        (r->x->rank == 3 && (d[2] < r->heads || d[2] % r->heads != 0))) {
-        return kln_fail(KILN_ERROR_SHAPE, "the input does not fall into %lld heads",
-                        (long long)r->heads);
-    }
+    KLN_RETURN_IF(r->x->rank < 3 || r->x->rank > 4 || r->heads <= 0 ||
+                      (r->x->rank == 3 && (d[2] < r->heads || d[2] % r->heads != 0)),
+                  KILN_ERROR_SHAPE, "the input does not fall into %lld heads", (long long)r->heads);
     r->batch = d[0];
     r->length = r->x->rank == 4 ? d[2] : d[1];
     r->size = r->x->rank == 4 ? d[3] : d[2] / r->heads;
@@ -280,12 +276,11 @@ static kiln_status read_rotation(ref_call *call, rotation *r)
     r->half = (turned > 0 ? turned : r->size) / 2;
     r->interleaved = ref_attribute_int(call, "interleaved", 0) != 0;
     const int64_t rows = r->half > 0 ? r->cosine->count / r->half : 0;
-    if (2 * r->half > r->size || r->cosine->count != r->sine->count || r->cosine->rank < 1 ||
-        r->cosine->dims[r->cosine->rank - 1] != r->half ||
-        (r->places == NULL ? rows != r->batch * r->length
-                           : r->places->count != r->batch * r->length)) {
-        return kln_fail(KILN_ERROR_SHAPE, "the caches do not fit the input");
-    }
+    KLN_RETURN_IF(2 * r->half > r->size || r->cosine->count != r->sine->count ||
+                      r->cosine->rank < 1 || r->cosine->dims[r->cosine->rank - 1] != r->half ||
+                      (r->places == NULL ? rows != r->batch * r->length
+                                         : r->places->count != r->batch * r->length),
+                  KILN_ERROR_SHAPE, "the caches do not fit the input");
     return KILN_OK;
 }
 
@@ -294,10 +289,8 @@ static kiln_status rotate(const rotation *r, int64_t batch, int64_t step, double
     int64_t row = batch * r->length + step;
     if (r->places != NULL) {
         row = ref_get_int(r->places, row);
-        if (row < 0 || row >= r->cosine->count / r->half) {
-            return kln_fail(KILN_ERROR_INVALID_NETWORK, "position %lld lies outside the cache",
-                            (long long)row);
-        }
+        KLN_RETURN_IF(row < 0 || row >= r->cosine->count / r->half, KILN_ERROR_INVALID_NETWORK,
+                      "position %lld lies outside the cache", (long long)row);
     }
     for (int64_t i = 0; i < r->half; i++) {
         const double c = ref_get_float(r->cosine, row * r->half + i);

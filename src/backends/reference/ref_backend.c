@@ -100,9 +100,8 @@ static kiln_status build(const kiln_model *model, const kiln_build_options *opti
 {
     (void)options;
     const kiln_phase begin = {"plan", 0, 0, 1, 0.0};
-    if (monitor != NULL && !monitor->progress(monitor->user, &begin)) {
-        return kln_fail(KILN_ERROR_CANCELLED, "the build was stopped before it began");
-    }
+    KLN_RETURN_IF(monitor != NULL && !monitor->progress(monitor->user, &begin),
+                  KILN_ERROR_CANCELLED, "the build was stopped before it began");
     kiln_status status = KILN_OK;
     ref_engine *engine = engine_create(&status);
     if (engine == NULL) {
@@ -181,16 +180,14 @@ static kiln_status describe_value(kln_arena *arena, const kln_onnx_value *value,
     if (binding->name == NULL) {
         return kln_fail_memory(strlen(value->name) + 1, "the name of a binding");
     }
-    if (type->kind != KLN_ONNX_KIND_TENSOR && type->kind != KLN_ONNX_KIND_NONE) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "%s \"%s\" is not a tensor; the reference backend takes sequences and "
-                        "optional values inside a network only",
-                        is_input ? "input" : "output", value->name);
-    }
-    if (type->has_shape && type->rank > KILN_MAX_RANK) {
-        return kln_fail(KILN_ERROR_RANK, "\"%s\" has %zu dimensions; the limit is %d", value->name,
-                        type->rank, KILN_MAX_RANK);
-    }
+    KLN_RETURN_IF(type->kind != KLN_ONNX_KIND_TENSOR && type->kind != KLN_ONNX_KIND_NONE,
+                  KILN_ERROR_UNSUPPORTED,
+                  "%s \"%s\" is not a tensor; the reference backend takes sequences and "
+                  "optional values inside a network only",
+                  is_input ? "input" : "output", value->name);
+    KLN_RETURN_IF(type->has_shape && type->rank > KILN_MAX_RANK, KILN_ERROR_RANK,
+                  "\"%s\" has %zu dimensions; the limit is %d", value->name, type->rank,
+                  KILN_MAX_RANK);
     for (size_t i = 0; type->has_shape && i < type->rank; i++) {
         const kln_onnx_dim *dim = &type->dims[i];
         binding->shape.dims[i] = dim->value >= 0 ? dim->value : KILN_DYNAMIC;

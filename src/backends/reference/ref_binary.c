@@ -210,11 +210,9 @@ static kiln_status two_inputs(ref_call *call, const ref_tensor **a, const ref_te
 {
     KLN_RETURN_IF_ERROR(ref_need_number(call, 0, a));
     KLN_RETURN_IF_ERROR(ref_need_number(call, 1, b));
-    if ((*a)->dtype != (*b)->dtype) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "the operands are %s and %s; one type is needed",
-                        kiln_dtype_name((*a)->dtype), kiln_dtype_name((*b)->dtype));
-    }
+    KLN_RETURN_IF((*a)->dtype != (*b)->dtype, KILN_ERROR_INVALID_NETWORK,
+                  "the operands are %s and %s; one type is needed", kiln_dtype_name((*a)->dtype),
+                  kiln_dtype_name((*b)->dtype));
     return KILN_OK;
 }
 
@@ -337,10 +335,9 @@ static kiln_status ref_op_variadic(ref_call *call)
     for (size_t i = 1; i < call->node->input_count; i++) {
         const ref_tensor *next = NULL;
         KLN_RETURN_IF_ERROR(ref_need(call, i, &next));
-        if (next->dtype != first->dtype) {
-            return kln_fail(KILN_ERROR_INVALID_NETWORK, "input %zu is %s, the first is %s", i,
-                            kiln_dtype_name(next->dtype), kiln_dtype_name(first->dtype));
-        }
+        KLN_RETURN_IF(next->dtype != first->dtype, KILN_ERROR_INVALID_NETWORK,
+                      "input %zu is %s, the first is %s", i, kiln_dtype_name(next->dtype),
+                      kiln_dtype_name(first->dtype));
         KLN_RETURN_IF_ERROR(ref_broadcast(call, rank, dims, next->rank, next->dims, &rank, dims));
     }
     KLN_RETURN_IF_ERROR(ref_output(call, 0, first->dtype, rank, dims, &y));

@@ -4,13 +4,10 @@
 kiln_status ref_spend(const ref_call *call, double amount)
 {
     ref_context *context = call->context;
-    if (atomic_load_explicit(&context->stopped, memory_order_relaxed)) {
-        return kln_fail(KILN_ERROR_CANCELLED, "the run was stopped");
-    }
-    if (amount > context->work_left) {
-        return kln_fail(KILN_ERROR_LIMIT, "the run needs more than the %.0f steps it may take",
-                        context->work_limit);
-    }
+    KLN_RETURN_IF(atomic_load_explicit(&context->stopped, memory_order_relaxed),
+                  KILN_ERROR_CANCELLED, "the run was stopped");
+    KLN_RETURN_IF(amount > context->work_left, KILN_ERROR_LIMIT,
+                  "the run needs more than the %.0f steps it may take", context->work_limit);
     context->work_left -= amount;
     return KILN_OK;
 }
@@ -30,11 +27,10 @@ kiln_status ref_need(const ref_call *call, size_t index, const ref_tensor **tens
     if (*tensor != NULL) {
         return KILN_OK;
     }
-    if (index < call->node->input_count && call->inputs[index] != NULL &&
-        call->inputs[index]->kind == REF_SEQUENCE) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "input %zu is a sequence; a tensor is needed there", index);
-    }
+    KLN_RETURN_IF(index < call->node->input_count && call->inputs[index] != NULL &&
+                      call->inputs[index]->kind == REF_SEQUENCE,
+                  KILN_ERROR_INVALID_NETWORK, "input %zu is a sequence; a tensor is needed there",
+                  index);
     return kln_fail(KILN_ERROR_INVALID_NETWORK, "input %zu is required but left out", index);
 }
 
@@ -71,23 +67,17 @@ kiln_status ref_count(int rank, const int64_t *dims, int64_t *count)
 {
     int64_t product = 1;
     bool empty = false;
-    if (rank > REF_RANK) {
-        return kln_fail(KILN_ERROR_RANK, "a tensor of %d dimensions is past the limit of %d", rank,
-                        REF_RANK);
-    }
+    KLN_RETURN_IF(rank > REF_RANK, KILN_ERROR_RANK,
+                  "a tensor of %d dimensions is past the limit of %d", rank, REF_RANK);
     for (int i = 0; i < rank; i++) {
-        if (dims[i] < 0) {
-            return kln_fail(KILN_ERROR_SHAPE, "dimension %d would be %lld", i, (long long)dims[i]);
-        }
+        KLN_RETURN_IF(dims[i] < 0, KILN_ERROR_SHAPE, "dimension %d would be %lld", i,
+                      (long long)dims[i]);
         empty = empty || dims[i] == 0;
-        if (dims[i] != 0 && __builtin_mul_overflow(product, dims[i], &product)) {
-            return kln_fail(KILN_ERROR_LIMIT, "a shape has more elements than can be counted");
-        }
+        KLN_RETURN_IF(dims[i] != 0 && __builtin_mul_overflow(product, dims[i], &product),
+                      KILN_ERROR_LIMIT, "a shape has more elements than can be counted");
     }
-    if (product > INT64_MAX / 64) {
-        return kln_fail(KILN_ERROR_LIMIT, "a tensor of %lld elements is beyond any memory",
-                        (long long)product);
-    }
+    KLN_RETURN_IF(product > INT64_MAX / 64, KILN_ERROR_LIMIT,
+                  "a tensor of %lld elements is beyond any memory", (long long)product);
     *count = empty ? 0 : product;
     return KILN_OK;
 }
@@ -131,10 +121,8 @@ static void *bound_memory(const ref_call *call, size_t index, const ref_tensor *
 
 kiln_status ref_output_value(ref_call *call, size_t index, ref_value **value)
 {
-    if (index >= call->node->output_count) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "%zu outputs are given, but %zu are needed",
-                        call->node->output_count, index + 1);
-    }
+    KLN_RETURN_IF(index >= call->node->output_count, KILN_ERROR_INVALID_NETWORK,
+                  "%zu outputs are given, but %zu are needed", call->node->output_count, index + 1);
     *value = &call->outputs[index];
     ref_value_release(&call->context->memory, *value);
     return KILN_OK;
@@ -167,11 +155,9 @@ kiln_status ref_output_view(ref_call *call, size_t index, size_t input, int rank
     const ref_tensor *from = NULL;
     KLN_RETURN_IF_ERROR(ref_need(call, input, &from));
     KLN_RETURN_IF_ERROR(ref_count(rank, dims, &count));
-    if (count != from->count) {
-        return kln_fail(KILN_ERROR_SHAPE,
-                        "%lld elements cannot take a shape that holds %lld of them",
-                        (long long)from->count, (long long)count);
-    }
+    KLN_RETURN_IF(count != from->count, KILN_ERROR_SHAPE,
+                  "%lld elements cannot take a shape that holds %lld of them",
+                  (long long)from->count, (long long)count);
     ref_value *value = NULL;
     KLN_RETURN_IF_ERROR(ref_output_value(call, index, &value));
     ref_value_copy(value, call->inputs[input]);
@@ -182,12 +168,10 @@ kiln_status ref_output_view(ref_call *call, size_t index, size_t input, int rank
 kiln_status ref_scratch(ref_call *call, size_t count, size_t size, void *memory)
 {
     size_t bytes = 0;
-    if (call->scratch_count == REF_SCRATCH) {
-        return kln_fail(KILN_ERROR_INTERNAL, "more than %d pieces of scratch memory", REF_SCRATCH);
-    }
-    if (__builtin_mul_overflow(count, size, &bytes)) {
-        return kln_fail(KILN_ERROR_LIMIT, "%zu elements are beyond any memory", count);
-    }
+    KLN_RETURN_IF(call->scratch_count == REF_SCRATCH, KILN_ERROR_INTERNAL,
+                  "more than %d pieces of scratch memory", REF_SCRATCH);
+    KLN_RETURN_IF(__builtin_mul_overflow(count, size, &bytes), KILN_ERROR_LIMIT,
+                  "%zu elements are beyond any memory", count);
     ref_buffer *buffer = NULL;
     KLN_RETURN_IF_ERROR(ref_spend(call, (double)count));
     KLN_RETURN_IF_ERROR(ref_memory_take(&call->context->memory, bytes, &buffer));
@@ -277,11 +261,10 @@ kiln_status ref_int_list(ref_call *call, size_t index, const char *name, const i
         }
         return KILN_OK;
     }
-    if (tensor->rank > 1 || ref_domain_of(tensor->dtype) == REF_DOMAIN_NONE) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "input %zu must be a list of integers, but it is a %s of rank %d", index,
-                        kiln_dtype_name(tensor->dtype), tensor->rank);
-    }
+    KLN_RETURN_IF(tensor->rank > 1 || ref_domain_of(tensor->dtype) == REF_DOMAIN_NONE,
+                  KILN_ERROR_INVALID_NETWORK,
+                  "input %zu must be a list of integers, but it is a %s of rank %d", index,
+                  kiln_dtype_name(tensor->dtype), tensor->rank);
     int64_t *copy = NULL;
     KLN_RETURN_IF_ERROR(ref_ints(call, tensor, &copy));
     *values = copy;
@@ -293,10 +276,8 @@ kiln_status ref_axis(const ref_call *call, int64_t axis, int rank, int *result)
 {
     (void)call;
     const int64_t from_front = axis < 0 ? axis + rank : axis;
-    if (from_front < 0 || from_front >= rank) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "axis %lld is outside a tensor of %d dimensions", (long long)axis, rank);
-    }
+    KLN_RETURN_IF(from_front < 0 || from_front >= rank, KILN_ERROR_INVALID_NETWORK,
+                  "axis %lld is outside a tensor of %d dimensions", (long long)axis, rank);
     *result = (int)from_front;
     return KILN_OK;
 }
@@ -322,10 +303,8 @@ kiln_status ref_broadcast(const ref_call *call, int a_rank, const int64_t *a_dim
     for (int i = 0; i < most; i++) {
         const int64_t a = i < most - a_rank ? 1 : a_dims[i - (most - a_rank)];
         const int64_t b = i < most - b_rank ? 1 : b_dims[i - (most - b_rank)];
-        if (a != b && a != 1 && b != 1) {
-            return kln_fail(KILN_ERROR_SHAPE, "dimensions %lld and %lld cannot be broadcast",
-                            (long long)a, (long long)b);
-        }
+        KLN_RETURN_IF(a != b && a != 1 && b != 1, KILN_ERROR_SHAPE,
+                      "dimensions %lld and %lld cannot be broadcast", (long long)a, (long long)b);
         result[i] = a == 1 ? b : a;
     }
     memcpy(dims, result, (size_t)most * sizeof(int64_t));

@@ -18,16 +18,13 @@ static kiln_status parse(const kiln_span *text, double *value)
 {
     char copy[64];
     char *end = NULL;
-    if (text->size >= sizeof copy) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "a string of %zu bytes is no number",
-                        text->size);
-    }
+    KLN_RETURN_IF(text->size >= sizeof copy, KILN_ERROR_INVALID_NETWORK,
+                  "a string of %zu bytes is no number", text->size);
     memcpy(copy, text->size > 0 ? text->data : "", text->size);
     copy[text->size] = '\0';
     *value = strtod(copy, &end);
-    if (end == copy || *end != '\0') {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "\"%s\" is no number", copy);
-    }
+    KLN_RETURN_IF(end == copy || *end != '\0', KILN_ERROR_INVALID_NETWORK, "\"%s\" is no number",
+                  copy);
     return KILN_OK;
 }
 
@@ -75,11 +72,10 @@ static kiln_status cast_to(ref_call *call, const ref_tensor *x, kiln_dtype dtype
     if (dtype == x->dtype) {
         return ref_output_view(call, 0, 0, x->rank, x->dims);
     }
-    if (ref_domain_of(dtype) == REF_DOMAIN_NONE ||
-        (ref_domain_of(x->dtype) == REF_DOMAIN_NONE && x->dtype != KILN_DTYPE_STRING)) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "a cast from %s to %s is not computed here",
-                        kiln_dtype_name(x->dtype), kiln_dtype_name(dtype));
-    }
+    KLN_RETURN_IF(ref_domain_of(dtype) == REF_DOMAIN_NONE ||
+                      (ref_domain_of(x->dtype) == REF_DOMAIN_NONE && x->dtype != KILN_DTYPE_STRING),
+                  KILN_ERROR_UNSUPPORTED, "a cast from %s to %s is not computed here",
+                  kiln_dtype_name(x->dtype), kiln_dtype_name(dtype));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, x->rank, x->dims, &y));
     if (x->dtype == KILN_DTYPE_STRING) {
         return cast_strings(x, y);
@@ -95,10 +91,8 @@ static kiln_status ref_op_cast(ref_call *call)
     const int64_t wanted = ref_attribute_int(call, "to", 0);
     const kiln_dtype dtype =
         wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : KILN_DTYPE_UNDEFINED;
-    if (dtype == KILN_DTYPE_UNDEFINED) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "a cast to %s is not computed here",
-                        kln_onnx_dtype_name((int32_t)wanted));
-    }
+    KLN_RETURN_IF(dtype == KILN_DTYPE_UNDEFINED, KILN_ERROR_UNSUPPORTED,
+                  "a cast to %s is not computed here", kln_onnx_dtype_name((int32_t)wanted));
     return cast_to(call, x, dtype);
 }
 
@@ -133,12 +127,11 @@ static kiln_status ref_op_bit_cast(ref_call *call)
     const int64_t wanted = ref_attribute_int(call, "to", 0);
     const kiln_dtype dtype =
         wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : KILN_DTYPE_UNDEFINED;
-    if (kiln_dtype_bits(dtype) != kiln_dtype_bits(x->dtype) || kiln_dtype_bits(dtype) == 0) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "the %u bits of %s cannot be read as %s, which has %u",
-                        kiln_dtype_bits(x->dtype), kiln_dtype_name(x->dtype),
-                        kiln_dtype_name(dtype), kiln_dtype_bits(dtype));
-    }
+    KLN_RETURN_IF(
+        kiln_dtype_bits(dtype) != kiln_dtype_bits(x->dtype) || kiln_dtype_bits(dtype) == 0,
+        KILN_ERROR_INVALID_NETWORK, "the %u bits of %s cannot be read as %s, which has %u",
+        kiln_dtype_bits(x->dtype), kiln_dtype_name(x->dtype), kiln_dtype_name(dtype),
+        kiln_dtype_bits(dtype));
     if (ref_is_packed(dtype)) {
         return cast_packed(call, x, dtype);
     }
@@ -154,10 +147,8 @@ static kiln_status read_shape(ref_call *call, int *rank, int64_t *dims)
     const int64_t *values = NULL;
     size_t count = 0;
     KLN_RETURN_IF_ERROR(ref_int_list(call, 0, NULL, &values, &count));
-    if (count > REF_RANK) {
-        return kln_fail(KILN_ERROR_RANK, "%zu dimensions are past the limit of %d", count,
-                        REF_RANK);
-    }
+    KLN_RETURN_IF(count > REF_RANK, KILN_ERROR_RANK, "%zu dimensions are past the limit of %d",
+                  count, REF_RANK);
     if (count > 0) {
         memcpy(dims, values, count * sizeof *dims);
     }
@@ -178,10 +169,10 @@ static kiln_status ref_op_constant_of_shape(ref_call *call)
     const size_t size = ref_element_size(dtype);
     uint8_t element[16] = {0};
     if (given != NULL) {
-        if (dtype == KILN_DTYPE_STRING || given->data.size < (size + 1) / 2 ||
-            (given->data.size < size && !ref_is_packed(dtype)) || given->data.data == NULL) {
-            return kln_fail(KILN_ERROR_UNSUPPORTED, "`value` must be one number");
-        }
+        KLN_RETURN_IF(dtype == KILN_DTYPE_STRING || given->data.size < (size + 1) / 2 ||
+                          (given->data.size < size && !ref_is_packed(dtype)) ||
+                          given->data.data == NULL,
+                      KILN_ERROR_UNSUPPORTED, "`value` must be one number");
         if (ref_is_packed(dtype)) {
             ref_unpack(dtype, given->data.data, 1, element);
         } else {
@@ -202,16 +193,13 @@ static kiln_status ref_op_range(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &start));
     KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &limit));
     KLN_RETURN_IF_ERROR(ref_need_number(call, 2, &delta));
-    if (start->count != 1 || limit->count != 1 || delta->count != 1) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "start, limit and delta must be scalars");
-    }
+    KLN_RETURN_IF(start->count != 1 || limit->count != 1 || delta->count != 1,
+                  KILN_ERROR_INVALID_NETWORK, "start, limit and delta must be scalars");
     const double first = ref_get_float(start, 0);
     const double step = ref_get_float(delta, 0);
     const double steps = ceil((ref_get_float(limit, 0) - first) / step);
-    if (step == 0.0 || isnan(steps) || steps > 1e15) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "a range from %g by %g has no end", first,
-                        step);
-    }
+    KLN_RETURN_IF(step == 0.0 || isnan(steps) || steps > 1e15, KILN_ERROR_INVALID_NETWORK,
+                  "a range from %g by %g has no end", first, step);
     const int64_t dims[1] = {steps > 0.0 ? (int64_t)steps : 0};
     KLN_RETURN_IF_ERROR(ref_output(call, 0, start->dtype, 1, dims, &y));
     for (int64_t i = 0; i < y->count; i++) {
@@ -232,9 +220,8 @@ static kiln_status ref_op_eye_like(ref_call *call)
     const int64_t wanted = ref_attribute_int(call, "dtype", 0);
     const kiln_dtype dtype =
         wanted > 0 && wanted < 1000 ? kln_onnx_dtype((int32_t)wanted) : x->dtype;
-    if (x->rank != 2 || ref_domain_of(dtype) == REF_DOMAIN_NONE) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "a matrix of numbers is needed");
-    }
+    KLN_RETURN_IF(x->rank != 2 || ref_domain_of(dtype) == REF_DOMAIN_NONE,
+                  KILN_ERROR_INVALID_NETWORK, "a matrix of numbers is needed");
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, 2, x->dims, &y));
     const int64_t k = ref_attribute_int(call, "k", 0);
     for (int64_t i = 0; i < y->count; i++) {

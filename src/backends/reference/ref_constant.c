@@ -38,14 +38,11 @@ static void *usable(const kln_onnx_tensor *tensor)
 
 static kiln_status check_tensor(const kln_onnx_tensor *tensor, int64_t *count)
 {
-    if (tensor->rank > REF_RANK) {
-        return kln_fail(KILN_ERROR_RANK, "%zu dimensions are past the limit of %d", tensor->rank,
-                        REF_RANK);
-    }
-    if (tensor->dtype == KILN_DTYPE_UNDEFINED) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "elements of type %s are not known here",
-                        kln_onnx_dtype_name(tensor->wire_dtype));
-    }
+    KLN_RETURN_IF(tensor->rank > REF_RANK, KILN_ERROR_RANK,
+                  "%zu dimensions are past the limit of %d", tensor->rank, REF_RANK);
+    KLN_RETURN_IF(tensor->dtype == KILN_DTYPE_UNDEFINED, KILN_ERROR_UNSUPPORTED,
+                  "elements of type %s are not known here",
+                  kln_onnx_dtype_name(tensor->wire_dtype));
     KLN_RETURN_IF_ERROR(ref_count((int)tensor->rank, tensor->dims, count));
     if (tensor->dtype == KILN_DTYPE_STRING) {
         return tensor->string_count == (size_t)*count
@@ -54,13 +51,10 @@ static kiln_status check_tensor(const kln_onnx_tensor *tensor, int64_t *count)
                               tensor->string_count, (long long)*count);
     }
     const size_t bytes = ((size_t)*count * kiln_dtype_bits(tensor->dtype) + 7) / 8;
-    if (tensor->data.size < bytes || (bytes > 0 && tensor->data.data == NULL)) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "%zu bytes of elements are there, %zu are "
-                        "needed%s",
-                        tensor->data.data == NULL ? (size_t)0 : tensor->data.size, bytes,
-                        tensor->is_external ? " (they lie in another file)" : "");
-    }
+    KLN_RETURN_IF(tensor->data.size < bytes || (bytes > 0 && tensor->data.data == NULL),
+                  KILN_ERROR_INVALID_NETWORK, "%zu bytes of elements are there, %zu are needed%s",
+                  tensor->data.data == NULL ? (size_t)0 : tensor->data.size, bytes,
+                  tensor->is_external ? " (they lie in another file)" : "");
     return KILN_OK;
 }
 
@@ -135,8 +129,8 @@ kiln_status ref_constant_attribute(kln_arena *arena, const kln_onnx_attribute *a
             return make_list(arena, KILN_DTYPE_STRING, attribute->count, attribute->strings, value);
         default: break;
     }
-    return kln_fail(KILN_ERROR_UNSUPPORTED,
-                    "the reference backend takes dense constants only, not the attribute "
-                    "\"%s\" of type %d",
-                    attribute->name, (int)attribute->type);
+    return kln_fail(
+        KILN_ERROR_UNSUPPORTED,
+        "the reference backend takes dense constants only, not the attribute \"%s\" of type %d",
+        attribute->name, (int)attribute->type);
 }

@@ -28,17 +28,13 @@ static kiln_status ref_op_if(ref_call *call)
     const ref_tensor *condition = NULL;
     const ref_plan *plan = NULL;
     KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &condition));
-    if (condition->count != 1) {
-        return kln_fail(KILN_ERROR_SHAPE, "a condition of %lld elements; one is needed",
-                        (long long)condition->count);
-    }
+    KLN_RETURN_IF(condition->count != 1, KILN_ERROR_SHAPE,
+                  "a condition of %lld elements; one is needed", (long long)condition->count);
     const bool yes = ref_get_int(condition, 0) != 0;
     KLN_RETURN_IF_ERROR(need_plan(call, yes ? "then_branch" : "else_branch", &plan));
-    if (plan->output_count != call->node->output_count || plan->input_count != 0) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "the branch gives %zu outputs, the node has %zu", plan->output_count,
-                        call->node->output_count);
-    }
+    KLN_RETURN_IF(plan->output_count != call->node->output_count || plan->input_count != 0,
+                  KILN_ERROR_INVALID_NETWORK, "the branch gives %zu outputs, the node has %zu",
+                  plan->output_count, call->node->output_count);
     return ref_execute(call->context, plan, call->frame, NULL, 0, call->outputs);
 }
 
@@ -98,11 +94,10 @@ static kiln_status stack(ref_call *call, size_t index, const gathered *list, int
         (size_t)ref_product(first->dims, at, first->rank) * ref_element_size(first->dtype);
     for (size_t i = 0; i < list->count; i++) {
         const ref_tensor *from = &values[i].tensor;
-        if (values[i].kind != REF_TENSOR || from->dtype != first->dtype ||
-            !ref_same_shape(from, first)) {
-            return kln_fail(KILN_ERROR_SHAPE,
-                            "iteration %zu gives another type or shape than the first", i);
-        }
+        KLN_RETURN_IF(values[i].kind != REF_TENSOR || from->dtype != first->dtype ||
+                          !ref_same_shape(from, first),
+                      KILN_ERROR_SHAPE, "iteration %zu gives another type or shape than the first",
+                      i);
         const size_t place = reverse ? list->count - 1 - i : i;
         for (int64_t j = 0; j < outer && inner > 0; j++) {
             memcpy((char *)y->data + ((size_t)j * list->count + place) * inner,
@@ -210,14 +205,12 @@ static kiln_status ref_op_loop(ref_call *call)
     const size_t given = call->node->input_count;
     KLN_RETURN_IF_ERROR(need_plan(call, "body", &loop.plan));
     loop.carried = given > 2 ? given - 2 : 0;
-    if (loop.plan->input_count != loop.carried + 2 || loop.plan->output_count < loop.carried + 1 ||
-        call->node->output_count != loop.plan->output_count - 1) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "a body of %zu inputs and %zu outputs does not fit %zu carried values and "
-                        "%zu outputs",
-                        loop.plan->input_count, loop.plan->output_count, loop.carried,
-                        call->node->output_count);
-    }
+    KLN_RETURN_IF(
+        loop.plan->input_count != loop.carried + 2 || loop.plan->output_count < loop.carried + 1 ||
+            call->node->output_count != loop.plan->output_count - 1,
+        KILN_ERROR_INVALID_NETWORK,
+        "a body of %zu inputs and %zu outputs does not fit %zu carried values and %zu outputs",
+        loop.plan->input_count, loop.plan->output_count, loop.carried, call->node->output_count);
     loop.scans = loop.plan->output_count - 1 - loop.carried;
     KLN_RETURN_IF_ERROR(room_for(call, loop.carried, &loop.state));
     KLN_RETURN_IF_ERROR(room_for(call, loop.carried + 2, &loop.inputs));
@@ -265,10 +258,9 @@ static kiln_status scan_length(ref_call *call, scanning *scan)
         int axis = 0;
         KLN_RETURN_IF_ERROR(ref_need(call, scan->states + i, &x));
         KLN_RETURN_IF_ERROR(ref_axis(call, list_entry(call, "scan_input_axes", i), x->rank, &axis));
-        if (scan->length >= 0 && x->dims[axis] != scan->length) {
-            return kln_fail(KILN_ERROR_SHAPE, "scan inputs have lengths %lld and %lld",
-                            (long long)scan->length, (long long)x->dims[axis]);
-        }
+        KLN_RETURN_IF(scan->length >= 0 && x->dims[axis] != scan->length, KILN_ERROR_SHAPE,
+                      "scan inputs have lengths %lld and %lld", (long long)scan->length,
+                      (long long)x->dims[axis]);
         scan->length = x->dims[axis];
     }
     return KILN_OK;
@@ -364,15 +356,14 @@ static kiln_status ref_op_scan(ref_call *call)
     KLN_RETURN_IF_ERROR(need_plan(call, "body", &scan.plan));
     const int64_t scans = ref_attribute_int(call, "num_scan_inputs", 0);
     const size_t given = call->node->input_count;
-    if (scans < 1 || (size_t)scans > given || scan.plan->input_count != given ||
-        scan.plan->output_count != call->node->output_count ||
-        given - (size_t)scans > scan.plan->output_count) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "a body of %zu inputs and %zu outputs does not fit %zu inputs of which "
-                        "%lld are scanned, and %zu outputs",
-                        scan.plan->input_count, scan.plan->output_count, given, (long long)scans,
-                        call->node->output_count);
-    }
+    KLN_RETURN_IF(scans < 1 || (size_t)scans > given || scan.plan->input_count != given ||
+                      scan.plan->output_count != call->node->output_count ||
+                      given - (size_t)scans > scan.plan->output_count,
+                  KILN_ERROR_INVALID_NETWORK,
+                  "a body of %zu inputs and %zu outputs does not fit %zu inputs of which %lld are "
+                  "scanned, and %zu outputs",
+                  scan.plan->input_count, scan.plan->output_count, given, (long long)scans,
+                  call->node->output_count);
     scan.scans = (size_t)scans;
     scan.states = given - scan.scans;
     scan.results = scan.plan->output_count - scan.states;

@@ -158,19 +158,15 @@ static kiln_status check_groups(const ref_call *call, const ref_tensor *x, const
                                 grouping *g)
 {
     g->groups = ref_attribute_int(call, "group", 1);
-    if (x->rank < 3 || x->rank > 5 || w->rank != x->rank) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "1 to 3 spatial dimensions are computed here; the input has %d dimensions, "
-                        "the weights %d",
-                        x->rank, w->rank);
-    }
-    if (g->groups <= 0 || w->dims[0] % g->groups != 0 || x->dims[1] % g->groups != 0 ||
-        x->dims[1] / g->groups != w->dims[1]) {
-        return kln_fail(KILN_ERROR_SHAPE,
-                        "%lld channels in %lld groups do not fit weights of %lld x %lld",
-                        (long long)x->dims[1], (long long)g->groups, (long long)w->dims[0],
-                        (long long)w->dims[1]);
-    }
+    KLN_RETURN_IF(
+        x->rank < 3 || x->rank > 5 || w->rank != x->rank, KILN_ERROR_UNSUPPORTED,
+        "1 to 3 spatial dimensions are computed here; the input has %d dimensions, the weights %d",
+        x->rank, w->rank);
+    KLN_RETURN_IF(
+        g->groups <= 0 || w->dims[0] % g->groups != 0 || x->dims[1] % g->groups != 0 ||
+            x->dims[1] / g->groups != w->dims[1],
+        KILN_ERROR_SHAPE, "%lld channels in %lld groups do not fit weights of %lld x %lld",
+        (long long)x->dims[1], (long long)g->groups, (long long)w->dims[0], (long long)w->dims[1]);
     g->batch = x->dims[0];
     g->channels = w->dims[1];
     g->maps = w->dims[0] / g->groups;
@@ -234,10 +230,9 @@ static kiln_status read_bias(ref_call *call, const ref_tensor *tensor, int64_t m
     if (tensor == NULL) {
         return KILN_OK;
     }
-    if (tensor->count != maps) {
-        return kln_fail(KILN_ERROR_SHAPE, "a bias of %lld elements is given for %lld channels",
-                        (long long)tensor->count, (long long)maps);
-    }
+    KLN_RETURN_IF(tensor->count != maps, KILN_ERROR_SHAPE,
+                  "a bias of %lld elements is given for %lld channels", (long long)tensor->count,
+                  (long long)maps);
     return ref_doubles(call, tensor, bias);
 }
 
@@ -270,10 +265,9 @@ static kiln_status centred(ref_call *call, const ref_tensor *x, const ref_tensor
     if (zero == NULL || x->count == 0) {
         return KILN_OK;
     }
-    if (zero->count != 1 && (x->rank == 0 || zero->count != x->dims[0])) {
-        return kln_fail(KILN_ERROR_SHAPE, "%lld zero points are given for %lld rows",
-                        (long long)zero->count, (long long)(x->rank > 0 ? x->dims[0] : 1));
-    }
+    KLN_RETURN_IF(zero->count != 1 && (x->rank == 0 || zero->count != x->dims[0]), KILN_ERROR_SHAPE,
+                  "%lld zero points are given for %lld rows", (long long)zero->count,
+                  (long long)(x->rank > 0 ? x->dims[0] : 1));
     const int64_t row = zero->count == 1 ? x->count : x->count / x->dims[0];
     for (int64_t i = 0; i < x->count; i++) {
         (*values)[i] -= ref_get_float(zero, i / row);
@@ -318,13 +312,11 @@ static kiln_status ref_op_qlinear_conv(ref_call *call)
     KLN_RETURN_IF_ERROR(centred(call, x, t[2], &xs));
     KLN_RETURN_IF_ERROR(centred(call, w, t[5], &ws));
     KLN_RETURN_IF_ERROR(ref_convolve(call, x, xs, w, ws, bias, &out, dims));
-    if (t[1]->count != 1 || t[6]->count != 1 || t[7]->count != 1 ||
-        (t[4]->count != 1 && t[4]->count != w->dims[0])) {
-        return kln_fail(KILN_ERROR_SHAPE,
-                        "one scale is needed for input and output, and one or "
-                        "%lld for the weights",
-                        (long long)w->dims[0]);
-    }
+    KLN_RETURN_IF(t[1]->count != 1 || t[6]->count != 1 || t[7]->count != 1 ||
+                      (t[4]->count != 1 && t[4]->count != w->dims[0]),
+                  KILN_ERROR_SHAPE,
+                  "one scale is needed for input and output, and one or %lld for the weights",
+                  (long long)w->dims[0]);
     KLN_RETURN_IF_ERROR(ref_output(call, 0, t[7]->dtype, x->rank, dims, &y));
     const double scale = ref_get_float(t[1], 0) / ref_get_float(t[6], 0);
     const double zero = ref_get_float(t[7], 0);

@@ -86,22 +86,19 @@ static kiln_status read_deforming(ref_call *call, deforming *d)
     KLN_RETURN_IF_ERROR(ref_need_float(call, 1, &d->w));
     KLN_RETURN_IF_ERROR(ref_need_float(call, 2, &d->offset));
     d->mask = ref_input(call, 4);
-    if (d->x->rank != 4 || d->w->rank != 4) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "two spatial dimensions are computed here; the input has %d dimensions, "
-                        "the weights %d",
-                        d->x->rank, d->w->rank);
-    }
+    KLN_RETURN_IF(d->x->rank != 4 || d->w->rank != 4, KILN_ERROR_UNSUPPORTED,
+                  "two spatial dimensions are computed here; the input has %d dimensions, "
+                  "the weights %d",
+                  d->x->rank, d->w->rank);
     KLN_RETURN_IF_ERROR(ref_window_read(call, d->x, d->w->dims + 2, &d->window));
     d->groups = ref_attribute_int(call, "group", 1);
     d->offset_groups = ref_attribute_int(call, "offset_group", 1);
     KLN_RETURN_IF_ERROR(ref_count(2, d->window.kernel, &d->taps));
     KLN_RETURN_IF_ERROR(ref_count(2, d->window.input, &d->in_size));
     KLN_RETURN_IF_ERROR(ref_count(2, d->window.output, &d->out_size));
-    if (d->offset_groups > d->x->dims[1]) {
-        return kln_fail(KILN_ERROR_SHAPE, "%lld groups of offsets for %lld channels",
-                        (long long)d->offset_groups, (long long)d->x->dims[1]);
-    }
+    KLN_RETURN_IF(d->offset_groups > d->x->dims[1], KILN_ERROR_SHAPE,
+                  "%lld groups of offsets for %lld channels", (long long)d->offset_groups,
+                  (long long)d->x->dims[1]);
     return check_shapes(d, ref_input(call, 3));
 }
 

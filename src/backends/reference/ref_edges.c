@@ -42,9 +42,8 @@ static kiln_status shift(ref_call *call, const ref_tensor *x, const int64_t *bef
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
     ref_dense_strides(x->rank, x->dims, strides);
     for (int i = 0; mode != 'c' && y->count > 0 && i < x->rank; i++) {
-        if (x->dims[i] == 0) {
-            return kln_fail(KILN_ERROR_SHAPE, "dimension %d is empty and cannot be extended", i);
-        }
+        KLN_RETURN_IF(x->dims[i] == 0, KILN_ERROR_SHAPE,
+                      "dimension %d is empty and cannot be extended", i);
     }
     const size_t size = ref_element_size(x->dtype);
     const int last = x->rank - 1;
@@ -86,10 +85,9 @@ static kiln_status read_fill(const ref_call *call, const ref_tensor *x, uint8_t 
     memset(fill, 0, 16);
     ref_tensor one = {.dtype = x->dtype, .count = 1, .data = fill};
     if (value != NULL && value->count > 0) {
-        if (value->dtype != x->dtype) {
-            return kln_fail(KILN_ERROR_INVALID_NETWORK, "%s cannot be padded with %s",
-                            kiln_dtype_name(x->dtype), kiln_dtype_name(value->dtype));
-        }
+        KLN_RETURN_IF(value->dtype != x->dtype, KILN_ERROR_INVALID_NETWORK,
+                      "%s cannot be padded with %s", kiln_dtype_name(x->dtype),
+                      kiln_dtype_name(value->dtype));
         memcpy(fill, value->data, ref_element_size(x->dtype));
     } else if (ref_domain_of(x->dtype) != REF_DOMAIN_NONE) {
         ref_put_float(&one, 0, ref_attribute_float(call, "value", 0.0));
@@ -111,10 +109,8 @@ static kiln_status ref_op_pad(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_int_list(call, 3, NULL, &axes, &axis_count));
     KLN_RETURN_IF_ERROR(read_fill(call, x, fill));
     const size_t named = axes != NULL ? axis_count : (size_t)x->rank;
-    if (count != 2 * named) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "%zu pads are given for %zu dimensions", count,
-                        named);
-    }
+    KLN_RETURN_IF(count != 2 * named, KILN_ERROR_INVALID_NETWORK,
+                  "%zu pads are given for %zu dimensions", count, named);
     int64_t before[REF_RANK] = {0};
     int64_t dims[REF_RANK];
     memcpy(dims, x->dims, sizeof dims);
@@ -122,10 +118,9 @@ static kiln_status ref_op_pad(ref_call *call)
         int axis = 0;
         KLN_RETURN_IF_ERROR(ref_axis(call, axes != NULL ? axes[i] : (int64_t)i, x->rank, &axis));
         before[axis] = pads[i];
-        if (__builtin_add_overflow(dims[axis], pads[i], &dims[axis]) ||
-            __builtin_add_overflow(dims[axis], pads[i + named], &dims[axis])) {
-            return kln_fail(KILN_ERROR_LIMIT, "the pads of dimension %d overflow", axis);
-        }
+        KLN_RETURN_IF(__builtin_add_overflow(dims[axis], pads[i], &dims[axis]) ||
+                          __builtin_add_overflow(dims[axis], pads[i + named], &dims[axis]),
+                      KILN_ERROR_LIMIT, "the pads of dimension %d overflow", axis);
     }
     return shift(call, x, before, dims, ref_attribute_string(call, "mode", "constant")[0], fill);
 }
@@ -140,9 +135,8 @@ static kiln_status ref_op_center_crop_pad(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &sizes, &count));
     const int64_t *axes = ref_attribute_ints(call, "axes", &axis_count);
-    if (count != (axes != NULL ? axis_count : (size_t)x->rank)) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "%zu sizes do not fit the axes", count);
-    }
+    KLN_RETURN_IF(count != (axes != NULL ? axis_count : (size_t)x->rank),
+                  KILN_ERROR_INVALID_NETWORK, "%zu sizes do not fit the axes", count);
     int64_t before[REF_RANK] = {0};
     int64_t dims[REF_RANK];
     memcpy(dims, x->dims, sizeof dims);
@@ -162,9 +156,7 @@ static kiln_status ref_op_trilu(ref_call *call)
     const ref_tensor *diagonal = ref_input(call, 1);
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
-    if (x->rank < 2) {
-        return kln_fail(KILN_ERROR_RANK, "a matrix is needed");
-    }
+    KLN_RETURN_IF(x->rank < 2, KILN_ERROR_RANK, "a matrix is needed");
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     const bool upper = ref_attribute_int(call, "upper", 1) != 0;
     const int64_t k = diagonal != NULL && diagonal->count > 0 ? ref_get_int(diagonal, 0) : 0;
@@ -191,20 +183,18 @@ static kiln_status ref_op_reverse_sequence(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &lengths));
     const int64_t batch_axis = ref_attribute_int(call, "batch_axis", 1);
     const int64_t time_axis = ref_attribute_int(call, "time_axis", 0);
-    if (x->rank < 2 || batch_axis < 0 || batch_axis > 1 || time_axis != 1 - batch_axis ||
-        lengths->count != x->dims[batch_axis]) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "the first two dimensions must be time and batch, with a length for each");
-    }
+    KLN_RETURN_IF(x->rank < 2 || batch_axis < 0 || batch_axis > 1 || time_axis != 1 - batch_axis ||
+                      lengths->count != x->dims[batch_axis],
+                  KILN_ERROR_INVALID_NETWORK,
+                  "the first two dimensions must be time and batch, with a length for each");
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     const size_t inner = (size_t)ref_product(x->dims, 2, x->rank) * ref_element_size(x->dtype);
     for (int64_t i = 0; inner > 0 && i < x->dims[0] * x->dims[1]; i++) {
         const int64_t place[2] = {i / x->dims[1], i % x->dims[1]};
         const int64_t length = ref_get_int(lengths, place[batch_axis]);
-        if (length < 0 || length > x->dims[time_axis]) {
-            return kln_fail(KILN_ERROR_INVALID_NETWORK, "a length of %lld in %lld steps",
-                            (long long)length, (long long)x->dims[time_axis]);
-        }
+        KLN_RETURN_IF(length < 0 || length > x->dims[time_axis], KILN_ERROR_INVALID_NETWORK,
+                      "a length of %lld in %lld steps", (long long)length,
+                      (long long)x->dims[time_axis]);
         int64_t from[2] = {place[0], place[1]};
         if (place[time_axis] < length) {
             from[time_axis] = length - 1 - place[time_axis];

@@ -364,10 +364,8 @@ static kiln_status ref_op_einsum(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_scratch(call, 1, sizeof *e, &e));
     memset(e, 0, sizeof *e);
     e->operands = call->node->input_count;
-    if (e->operands == 0 || e->operands > REF_SCRATCH - 2) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "%zu operands; 1 to %d are computed here",
-                        e->operands, REF_SCRATCH - 2);
-    }
+    KLN_RETURN_IF(e->operands == 0 || e->operands > REF_SCRATCH - 2, KILN_ERROR_UNSUPPORTED,
+                  "%zu operands; 1 to %d are computed here", e->operands, REF_SCRATCH - 2);
     for (size_t i = 0; i < e->operands; i++) {
         KLN_RETURN_IF_ERROR(ref_need_number(call, i, &e->x[i]));
     }

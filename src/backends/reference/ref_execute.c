@@ -177,9 +177,8 @@ static kiln_status run_frame(ref_context *context, ref_frame *frame, const ref_v
 kiln_status ref_execute(ref_context *context, const ref_plan *plan, ref_frame *outer,
                         const ref_value *inputs, size_t input_count, ref_value *outputs)
 {
-    if (context->depth >= DEEPEST) {
-        return kln_fail(KILN_ERROR_LIMIT, "graphs are nested deeper than %d", DEEPEST);
-    }
+    KLN_RETURN_IF(context->depth >= DEEPEST, KILN_ERROR_LIMIT, "graphs are nested deeper than %d",
+                  DEEPEST);
     ref_buffer *room = NULL;
     KLN_RETURN_IF_ERROR(
         ref_memory_take(&context->memory, plan->slot_count * sizeof(ref_value), &room));

@@ -5,10 +5,8 @@
 static kiln_status in_range(int64_t index, int64_t limit, int64_t *result)
 {
     *result = index < 0 ? index + limit : index;
-    if (*result < 0 || *result >= limit) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "index %lld is outside a dimension of %lld",
-                        (long long)index, (long long)limit);
-    }
+    KLN_RETURN_IF(*result < 0 || *result >= limit, KILN_ERROR_INVALID_NETWORK,
+                  "index %lld is outside a dimension of %lld", (long long)index, (long long)limit);
     return KILN_OK;
 }
 
@@ -144,10 +142,9 @@ static kiln_status begin_scatter(ref_call *call, const ref_tensor **updates, cha
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_need(call, 2, updates));
     KLN_RETURN_IF_ERROR(read_reduction(call, x->dtype, how));
-    if ((*updates)->dtype != x->dtype) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "updates are %s, the data is %s",
-                        kiln_dtype_name((*updates)->dtype), kiln_dtype_name(x->dtype));
-    }
+    KLN_RETURN_IF((*updates)->dtype != x->dtype, KILN_ERROR_INVALID_NETWORK,
+                  "updates are %s, the data is %s", kiln_dtype_name((*updates)->dtype),
+                  kiln_dtype_name(x->dtype));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, y));
     ref_copy_elements(ref_element_size(x->dtype), x->count, (*y)->data, 1, x->data, 1);
     return KILN_OK;
@@ -164,9 +161,8 @@ static kiln_status ref_op_scatter_elements(ref_call *call)
     int64_t strides[REF_RANK];
     KLN_RETURN_IF_ERROR(need_elements(call, &x, &indices, &axis));
     KLN_RETURN_IF_ERROR(begin_scatter(call, &updates, &how, &y));
-    if (!ref_same_shape(updates, indices)) {
-        return kln_fail(KILN_ERROR_SHAPE, "each index needs an update");
-    }
+    KLN_RETURN_IF(!ref_same_shape(updates, indices), KILN_ERROR_SHAPE,
+                  "each index needs an update");
     ref_dense_strides(x->rank, x->dims, strides);
     for (int64_t i = 0; i < indices->count; i++) {
         int64_t to = 0;
@@ -190,13 +186,12 @@ static kiln_status read_slices(const ref_tensor *x, const ref_tensor *indices, i
                                slices *s)
 {
     const int64_t depth = indices->rank > 0 ? indices->dims[indices->rank - 1] : 0;
-    if (indices->rank < 1 || batch < 0 || batch >= indices->rank || batch + depth > x->rank ||
-        depth < 1 || memcmp(x->dims, indices->dims, (size_t)batch * sizeof(int64_t)) != 0) {
-        return kln_fail(KILN_ERROR_SHAPE,
-                        "rows of %lld indices behind %lld batch dimensions do not fit data of %d "
-                        "dimensions",
-                        (long long)depth, (long long)batch, x->rank);
-    }
+    KLN_RETURN_IF(
+        indices->rank < 1 || batch < 0 || batch >= indices->rank || batch + depth > x->rank ||
+            depth < 1 || memcmp(x->dims, indices->dims, (size_t)batch * sizeof(int64_t)) != 0,
+        KILN_ERROR_SHAPE,
+        "rows of %lld indices behind %lld batch dimensions do not fit data of %d dimensions",
+        (long long)depth, (long long)batch, x->rank);
     s->batch = (int)batch;
     s->depth = (int)depth;
     s->rows = indices->count / depth;
@@ -254,10 +249,9 @@ static kiln_status ref_op_scatter_nd(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &indices));
     KLN_RETURN_IF_ERROR(begin_scatter(call, &updates, &how, &y));
     KLN_RETURN_IF_ERROR(read_slices(y, indices, 0, &s));
-    if (updates->count != s.rows * s.inner) {
-        return kln_fail(KILN_ERROR_SHAPE, "%lld updates are given for %lld slices of %lld",
-                        (long long)updates->count, (long long)s.rows, (long long)s.inner);
-    }
+    KLN_RETURN_IF(updates->count != s.rows * s.inner, KILN_ERROR_SHAPE,
+                  "%lld updates are given for %lld slices of %lld", (long long)updates->count,
+                  (long long)s.rows, (long long)s.inner);
     for (int64_t i = 0; i < s.rows; i++) {
         int64_t to = 0;
         KLN_RETURN_IF_ERROR(slice_at(y, indices, &s, i, &to));
@@ -285,9 +279,7 @@ static kiln_status ref_op_tensor_scatter(ref_call *call)
     for (int i = 0; fits && i < x->rank; i++) {
         fits = i == axis || x->dims[i] == update->dims[i];
     }
-    if (!fits) {
-        return kln_fail(KILN_ERROR_SHAPE, "the update does not fit the cache");
-    }
+    KLN_RETURN_IF(!fits, KILN_ERROR_SHAPE, "the update does not fit the cache");
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     const size_t size = ref_element_size(x->dtype);
     ref_copy_elements(size, x->count, y->data, 1, x->data, 1);
@@ -317,9 +309,8 @@ static kiln_status ref_op_one_hot(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need(call, 2, &values));
     KLN_RETURN_IF_ERROR(
         ref_axis(call, ref_attribute_int(call, "axis", -1), indices->rank + 1, &axis));
-    if (depth->count != 1 || values->count != 2) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "one depth and two values are needed");
-    }
+    KLN_RETURN_IF(depth->count != 1 || values->count != 2, KILN_ERROR_INVALID_NETWORK,
+                  "one depth and two values are needed");
     const int64_t n = ref_get_int(depth, 0);
     int64_t dims[REF_RANK + 1];
     memcpy(dims, indices->dims, (size_t)axis * sizeof *dims);

@@ -17,10 +17,9 @@ static kiln_status read_loss(const ref_call *call, loss *l)
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &l->x));
     KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &l->target));
     l->weight = ref_input(call, 2);
-    if (l->x->rank < 2 || l->target->rank != l->x->rank - 1 ||
-        (l->weight != NULL && l->weight->count != l->x->dims[1])) {
-        return kln_fail(KILN_ERROR_SHAPE, "targets and weights do not fit the scores");
-    }
+    KLN_RETURN_IF(l->x->rank < 2 || l->target->rank != l->x->rank - 1 ||
+                      (l->weight != NULL && l->weight->count != l->x->dims[1]),
+                  KILN_ERROR_SHAPE, "targets and weights do not fit the scores");
     l->classes = l->x->dims[1];
     l->inner = ref_product(l->x->dims, 2, l->x->rank);
     l->ignores = ref_attribute(call, "ignore_index") != NULL;
@@ -44,10 +43,8 @@ static kiln_status one_loss(const loss *l, int64_t i, double *value, double *wei
     if (l->ignores && target == l->ignored) {
         return KILN_OK;
     }
-    if (target < 0 || target >= l->classes) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "target %lld of %lld classes",
-                        (long long)target, (long long)l->classes);
-    }
+    KLN_RETURN_IF(target < 0 || target >= l->classes, KILN_ERROR_INVALID_NETWORK,
+                  "target %lld of %lld classes", (long long)target, (long long)l->classes);
     const int64_t at = (i / l->inner * l->classes + target) * l->inner + i % l->inner;
     *weight = l->weight != NULL ? ref_get_float(l->weight, target) : 1.0;
     *value = -(l->log_prob != NULL ? l->log_prob[at] : ref_get_float(l->x, at)) * *weight;

@@ -97,17 +97,15 @@ typedef struct product {
 static kiln_status plan_product(ref_call *call, const ref_tensor *a, const ref_tensor *b,
                                 product *p)
 {
-    if (a->rank == 0 || b->rank == 0) {
-        return kln_fail(KILN_ERROR_RANK, "a scalar cannot be multiplied as a matrix");
-    }
+    KLN_RETURN_IF(a->rank == 0 || b->rank == 0, KILN_ERROR_RANK,
+                  "a scalar cannot be multiplied as a matrix");
     p->rows = a->rank > 1 ? a->dims[a->rank - 2] : 1;
     p->inner = a->dims[a->rank - 1];
     p->columns = b->rank > 1 ? b->dims[b->rank - 1] : 1;
     const int64_t b_rows = b->rank > 1 ? b->dims[b->rank - 2] : b->dims[0];
-    if (b_rows != p->inner) {
-        return kln_fail(KILN_ERROR_SHAPE, "%lld columns cannot be multiplied with %lld rows",
-                        (long long)p->inner, (long long)b_rows);
-    }
+    KLN_RETURN_IF(b_rows != p->inner, KILN_ERROR_SHAPE,
+                  "%lld columns cannot be multiplied with %lld rows", (long long)p->inner,
+                  (long long)b_rows);
     ref_tensor a_batch = {.rank = a->rank > 2 ? a->rank - 2 : 0};
     ref_tensor b_batch = {.rank = b->rank > 2 ? b->rank - 2 : 0};
     memcpy(a_batch.dims, a->dims, sizeof a_batch.dims);
@@ -318,9 +316,8 @@ kiln_status ref_spread(ref_call *call, const ref_tensor *tensor, int rank, const
     int64_t both[REF_RANK];
     int64_t count = 0;
     KLN_RETURN_IF_ERROR(ref_broadcast(call, rank, dims, tensor->rank, tensor->dims, &result, both));
-    if (result != rank || memcmp(both, dims, (size_t)rank * sizeof(int64_t)) != 0) {
-        return kln_fail(KILN_ERROR_SHAPE, "an operand has more elements than what it is added to");
-    }
+    KLN_RETURN_IF(result != rank || memcmp(both, dims, (size_t)rank * sizeof(int64_t)) != 0,
+                  KILN_ERROR_SHAPE, "an operand has more elements than what it is added to");
     KLN_RETURN_IF_ERROR(ref_count(rank, dims, &count));
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)count, sizeof **values, values));
     int64_t dense[REF_RANK];
@@ -382,18 +379,15 @@ static kiln_status ref_op_gemm(ref_call *call)
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &a));
     KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &b));
-    if (a->rank != 2 || b->rank != 2) {
-        return kln_fail(KILN_ERROR_RANK, "matrices are needed, found %d and %d dimensions", a->rank,
-                        b->rank);
-    }
+    KLN_RETURN_IF(a->rank != 2 || b->rank != 2, KILN_ERROR_RANK,
+                  "matrices are needed, found %d and %d dimensions", a->rank, b->rank);
     const bool a_flip = ref_attribute_int(call, "transA", 0) != 0;
     const bool b_flip = ref_attribute_int(call, "transB", 0) != 0;
     const int64_t inner = a->dims[a_flip ? 0 : 1];
     const int64_t dims[2] = {a->dims[a_flip ? 1 : 0], b->dims[b_flip ? 0 : 1]};
-    if (b->dims[b_flip ? 1 : 0] != inner) {
-        return kln_fail(KILN_ERROR_SHAPE, "%lld columns cannot be multiplied with %lld rows",
-                        (long long)inner, (long long)b->dims[b_flip ? 1 : 0]);
-    }
+    KLN_RETURN_IF(b->dims[b_flip ? 1 : 0] != inner, KILN_ERROR_SHAPE,
+                  "%lld columns cannot be multiplied with %lld rows", (long long)inner,
+                  (long long)b->dims[b_flip ? 1 : 0]);
     double *left = NULL;
     ref_matrix right;
     double *out = NULL;

@@ -75,9 +75,8 @@ static kiln_status check_limit(ref_memory *memory, size_t size)
 
 kiln_status ref_memory_take(ref_memory *memory, size_t size, ref_buffer **buffer)
 {
-    if (size > SIZE_MAX / 8) {
-        return kln_fail(KILN_ERROR_LIMIT, "a tensor of %zu bytes is beyond any memory", size);
-    }
+    KLN_RETURN_IF(size > SIZE_MAX / 8, KILN_ERROR_LIMIT,
+                  "a tensor of %zu bytes is beyond any memory", size);
     const size_t index = size_class(&size);
     ref_buffer *found = memory->free[index];
     if (found != NULL) {

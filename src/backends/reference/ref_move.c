@@ -18,10 +18,8 @@ static kiln_status ref_op_transpose(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     size_t count = 0;
     const int64_t *order = ref_attribute_ints(call, "perm", &count);
-    if (order != NULL && count != (size_t)x->rank) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "perm has %zu entries for %d dimensions", count,
-                        x->rank);
-    }
+    KLN_RETURN_IF(order != NULL && count != (size_t)x->rank, KILN_ERROR_INVALID_NETWORK,
+                  "perm has %zu entries for %d dimensions", count, x->rank);
     uint32_t seen = 0;
     int64_t dims[REF_RANK];
     int64_t dense[REF_RANK];
@@ -37,9 +35,8 @@ static kiln_status ref_op_transpose(ref_call *call)
         dims[i] = x->dims[axis];
         from[i] = dense[axis];
     }
-    if (seen != (UINT32_C(1) << x->rank) - 1) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "perm does not name each dimension once");
-    }
+    KLN_RETURN_IF(seen != (UINT32_C(1) << x->rank) - 1, KILN_ERROR_INVALID_NETWORK,
+                  "perm does not name each dimension once");
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
     ref_dense_strides(x->rank, dims, to);
     copy(x, 0, from, y, 0, to, x->rank, dims);
@@ -53,18 +50,15 @@ static kiln_status concat_shape(const ref_call *call, size_t count, const ref_te
     memcpy(dims, parts[0]->dims, REF_RANK * sizeof(int64_t));
     for (size_t i = 1; i < count; i++) {
         for (int j = 0; j < parts[0]->rank; j++) {
-            if (parts[i]->rank != parts[0]->rank || parts[i]->dtype != parts[0]->dtype ||
-                (j != axis && parts[i]->dims[j] != dims[j])) {
-                return kln_fail(KILN_ERROR_SHAPE,
-                                "part %zu does not fit the first: type, rank and every dimension "
-                                "but %d must be the same",
-                                i, axis);
-            }
+            KLN_RETURN_IF(parts[i]->rank != parts[0]->rank || parts[i]->dtype != parts[0]->dtype ||
+                              (j != axis && parts[i]->dims[j] != dims[j]),
+                          KILN_ERROR_SHAPE,
+                          "part %zu does not fit the first: type, rank and every dimension "
+                          "but %d must be the same",
+                          i, axis);
         }
-        if (parts[i]->rank != parts[0]->rank || parts[i]->dtype != parts[0]->dtype) {
-            return kln_fail(KILN_ERROR_SHAPE, "part %zu has another type or rank than the first",
-                            i);
-        }
+        KLN_RETURN_IF(parts[i]->rank != parts[0]->rank || parts[i]->dtype != parts[0]->dtype,
+                      KILN_ERROR_SHAPE, "part %zu has another type or rank than the first", i);
         dims[axis] += parts[i]->dims[axis];
     }
     return KILN_OK;
@@ -97,9 +91,7 @@ static kiln_status ref_op_concat(ref_call *call)
     for (size_t i = 0; i < count; i++) {
         KLN_RETURN_IF_ERROR(ref_need(call, i, &parts[i]));
     }
-    if (count == 0) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "there is nothing to join");
-    }
+    KLN_RETURN_IF(count == 0, KILN_ERROR_INVALID_NETWORK, "there is nothing to join");
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", 1), parts[0]->rank, &axis));
     return ref_concat(call, count, parts, axis);
 }
@@ -112,18 +104,14 @@ static kiln_status split_sizes(ref_call *call, int64_t length, int64_t **sizes)
     const size_t parts = call->node->output_count;
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, "split", &given, &count));
     KLN_RETURN_IF_ERROR(ref_scratch(call, parts + 1, sizeof **sizes, sizes));
-    if (parts == 0 || (given != NULL && count != parts)) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "%zu sizes are given for %zu outputs", count,
-                        parts);
-    }
+    KLN_RETURN_IF(parts == 0 || (given != NULL && count != parts), KILN_ERROR_INVALID_NETWORK,
+                  "%zu sizes are given for %zu outputs", count, parts);
     const int64_t each = (length + (int64_t)parts - 1) / (int64_t)parts;
     int64_t left = length;
     for (size_t i = 0; i < parts; i++) {
         (*sizes)[i] = given != NULL ? given[i] : each < left ? each : left;
-        if ((*sizes)[i] < 0 || (*sizes)[i] > left) {
-            return kln_fail(KILN_ERROR_SHAPE, "the parts do not fit into a dimension of %lld",
-                            (long long)length);
-        }
+        KLN_RETURN_IF((*sizes)[i] < 0 || (*sizes)[i] > left, KILN_ERROR_SHAPE,
+                      "the parts do not fit into a dimension of %lld", (long long)length);
         left -= (*sizes)[i];
     }
     return left == 0 ? KILN_OK
@@ -189,13 +177,12 @@ static kiln_status read_slice(ref_call *call, slice_lists *lists)
     KLN_RETURN_IF_ERROR(ref_int_list(call, 2, "ends", &lists->ends, &lists->end_count));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 3, "axes", &lists->axes, &lists->axis_count));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 4, NULL, &lists->steps, &lists->step_count));
-    if (lists->end_count != lists->count ||
-        (lists->axes != NULL && lists->axis_count != lists->count) ||
-        (lists->steps != NULL && lists->step_count != lists->count)) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "%zu starts, %zu ends, %zu axes and %zu steps do not go together",
-                        lists->count, lists->end_count, lists->axis_count, lists->step_count);
-    }
+    KLN_RETURN_IF(lists->end_count != lists->count ||
+                      (lists->axes != NULL && lists->axis_count != lists->count) ||
+                      (lists->steps != NULL && lists->step_count != lists->count),
+                  KILN_ERROR_INVALID_NETWORK,
+                  "%zu starts, %zu ends, %zu axes and %zu steps do not go together", lists->count,
+                  lists->end_count, lists->axis_count, lists->step_count);
     return KILN_OK;
 }
 
@@ -218,9 +205,7 @@ static kiln_status ref_op_slice(ref_call *call)
         const int64_t step = lists.steps != NULL ? lists.steps[i] : 1;
         KLN_RETURN_IF_ERROR(
             ref_axis(call, lists.axes != NULL ? lists.axes[i] : (int64_t)i, x->rank, &axis));
-        if (step == 0) {
-            return kln_fail(KILN_ERROR_INVALID_NETWORK, "a step of 0 along axis %d", axis);
-        }
+        KLN_RETURN_IF(step == 0, KILN_ERROR_INVALID_NETWORK, "a step of 0 along axis %d", axis);
         slice_axis(x->dims[axis], lists.starts[i], lists.ends[i], step, &begin, &dims[axis]);
         place += begin * from[axis];
         from[axis] = dims[axis] > 1 ? from[axis] * step : from[axis];
@@ -243,10 +228,8 @@ static kiln_status ref_op_expand(ref_call *call)
     size_t count = 0;
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &shape, &count));
-    if (count > REF_RANK) {
-        return kln_fail(KILN_ERROR_RANK, "%zu dimensions are past the limit of %d", count,
-                        REF_RANK);
-    }
+    KLN_RETURN_IF(count > REF_RANK, KILN_ERROR_RANK, "%zu dimensions are past the limit of %d",
+                  count, REF_RANK);
     int rank = 0;
     int64_t dims[REF_RANK];
     KLN_RETURN_IF_ERROR(ref_broadcast(call, x->rank, x->dims, (int)count, shape, &rank, dims));
@@ -271,16 +254,13 @@ static kiln_status ref_op_tile(ref_call *call)
     size_t count = 0;
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &repeats, &count));
-    if (count != (size_t)x->rank) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "%zu repeats are given for %d dimensions",
-                        count, x->rank);
-    }
+    KLN_RETURN_IF(count != (size_t)x->rank, KILN_ERROR_INVALID_NETWORK,
+                  "%zu repeats are given for %d dimensions", count, x->rank);
     int64_t dims[REF_RANK];
     for (int i = 0; i < x->rank; i++) {
-        if (repeats[i] < 0 || __builtin_mul_overflow(x->dims[i], repeats[i], &dims[i])) {
-            return kln_fail(KILN_ERROR_SHAPE, "dimension %d is repeated %lld times", i,
-                            (long long)repeats[i]);
-        }
+        KLN_RETURN_IF(repeats[i] < 0 || __builtin_mul_overflow(x->dims[i], repeats[i], &dims[i]),
+                      KILN_ERROR_SHAPE, "dimension %d is repeated %lld times", i,
+                      (long long)repeats[i]);
     }
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
     int64_t from[REF_RANK];
@@ -329,11 +309,9 @@ static kiln_status read_blocks(const ref_call *call, const ref_tensor **x, int64
 {
     KLN_RETURN_IF_ERROR(ref_need(call, 0, x));
     *block = ref_attribute_int(call, "blocksize", 0);
-    if ((*x)->rank != 4 || *block <= 0 || *block > 65536) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "4 dimensions and a block size are needed, found %d and %lld", (*x)->rank,
-                        (long long)*block);
-    }
+    KLN_RETURN_IF((*x)->rank != 4 || *block <= 0 || *block > 65536, KILN_ERROR_INVALID_NETWORK,
+                  "4 dimensions and a block size are needed, found %d and %lld", (*x)->rank,
+                  (long long)*block);
     return KILN_OK;
 }
 
@@ -343,10 +321,9 @@ static kiln_status ref_op_depth_to_space(ref_call *call)
     int64_t b = 0;
     KLN_RETURN_IF_ERROR(read_blocks(call, &x, &b));
     const int64_t *d = x->dims;
-    if (d[1] % (b * b) != 0) {
-        return kln_fail(KILN_ERROR_SHAPE, "%lld channels do not make blocks of %lld x %lld",
-                        (long long)d[1], (long long)b, (long long)b);
-    }
+    KLN_RETURN_IF(d[1] % (b * b) != 0, KILN_ERROR_SHAPE,
+                  "%lld channels do not make blocks of %lld x %lld", (long long)d[1], (long long)b,
+                  (long long)b);
     const int64_t depth = d[1] / (b * b);
     const bool crd = strcmp(ref_attribute_string(call, "mode", "DCR"), "CRD") == 0;
     const int64_t dcr_split[6] = {d[0], b, b, depth, d[2], d[3]};
@@ -363,10 +340,9 @@ static kiln_status ref_op_space_to_depth(ref_call *call)
     int64_t b = 0;
     KLN_RETURN_IF_ERROR(read_blocks(call, &x, &b));
     const int64_t *d = x->dims;
-    if (d[2] % b != 0 || d[3] % b != 0) {
-        return kln_fail(KILN_ERROR_SHAPE, "%lld x %lld does not fall into blocks of %lld",
-                        (long long)d[2], (long long)d[3], (long long)b);
-    }
+    KLN_RETURN_IF(d[2] % b != 0 || d[3] % b != 0, KILN_ERROR_SHAPE,
+                  "%lld x %lld does not fall into blocks of %lld", (long long)d[2], (long long)d[3],
+                  (long long)b);
     const int64_t split[6] = {d[0], d[1], d[2] / b, b, d[3] / b, b};
     static const int dcr_order[6] = {0, 3, 5, 1, 2, 4};
     static const int crd_order[6] = {0, 1, 3, 5, 2, 4};

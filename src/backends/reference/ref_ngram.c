@@ -120,9 +120,8 @@ static kiln_status ref_op_ngrams(ref_call *call)
     double *counts = NULL;
     KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     KLN_RETURN_IF_ERROR(read_ngrams(call, &g));
-    if (x->rank < 1 || x->rank > 2) {
-        return kln_fail(KILN_ERROR_RANK, "a row or rows are needed, found %d dimensions", x->rank);
-    }
+    KLN_RETURN_IF(x->rank < 1 || x->rank > 2, KILN_ERROR_RANK,
+                  "a row or rows are needed, found %d dimensions", x->rank);
     const int64_t size = x->dims[x->rank - 1];
     const int64_t dims[2] = {x->rank == 2 ? x->dims[0] : g.width, g.width};
     const int64_t rows = x->rank == 2 ? x->dims[0] : 1;

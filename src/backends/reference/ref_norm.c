@@ -20,10 +20,9 @@ static kiln_status channel_values(ref_call *call, size_t index, int64_t channels
 {
     const ref_tensor *tensor = NULL;
     KLN_RETURN_IF_ERROR(ref_need_float(call, index, &tensor));
-    if (tensor->count != channels) {
-        return kln_fail(KILN_ERROR_SHAPE, "input %zu has %lld elements for %lld channels", index,
-                        (long long)tensor->count, (long long)channels);
-    }
+    KLN_RETURN_IF(tensor->count != channels, KILN_ERROR_SHAPE,
+                  "input %zu has %lld elements for %lld channels", index, (long long)tensor->count,
+                  (long long)channels);
     return ref_doubles(call, tensor, values);
 }
 
@@ -64,9 +63,7 @@ static kiln_status ref_op_batch_normalization(ref_call *call)
     ref_tensor *y = NULL;
     double *p[4]; /* scale, bias, mean, variance */
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
-    if (x->rank < 1) {
-        return kln_fail(KILN_ERROR_RANK, "a batch is needed");
-    }
+    KLN_RETURN_IF(x->rank < 1, KILN_ERROR_RANK, "a batch is needed");
     const int64_t channels = x->rank > 1 ? x->dims[1] : 1;
     for (size_t i = 0; i < 4; i++) {
         KLN_RETURN_IF_ERROR(channel_values(call, i + 1, channels, &p[i]));
@@ -215,10 +212,8 @@ static kiln_status normalize_groups(ref_call *call, int64_t groups, bool by_grou
     double *bias = NULL;
     double *row = NULL;
     const int64_t channels = x->dims[1];
-    if (groups <= 0 || channels % groups != 0) {
-        return kln_fail(KILN_ERROR_SHAPE, "%lld channels do not make %lld groups",
-                        (long long)channels, (long long)groups);
-    }
+    KLN_RETURN_IF(groups <= 0 || channels % groups != 0, KILN_ERROR_SHAPE,
+                  "%lld channels do not make %lld groups", (long long)channels, (long long)groups);
     KLN_RETURN_IF_ERROR(channel_values(call, 1, by_group ? groups : channels, &scale));
     KLN_RETURN_IF_ERROR(channel_values(call, 2, by_group ? groups : channels, &bias));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
@@ -378,9 +373,7 @@ static kiln_status ref_op_lrn(ref_call *call)
     const int64_t size = ref_attribute_int(call, "size", 1);
     const int64_t channels = x->dims[1];
     const int64_t inner = ref_product(x->dims, 2, x->rank);
-    if (size <= 0) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "a size of %lld", (long long)size);
-    }
+    KLN_RETURN_IF(size <= 0, KILN_ERROR_INVALID_NETWORK, "a size of %lld", (long long)size);
     KLN_RETURN_IF_ERROR(
         ref_spend(call, (double)x->count * (double)(size < channels ? size : channels)));
     for (int64_t i = 0; x->count > 0 && i < x->dims[0] * channels; i++) {

@@ -29,9 +29,8 @@ typedef struct maker {
 
 static kiln_status define(scope *where, const char *name, uint32_t index)
 {
-    if (kln_names_get(&where->names, name) != KLN_NAMES_NONE) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "the value \"%s\" is defined twice", name);
-    }
+    KLN_RETURN_IF(kln_names_get(&where->names, name) != KLN_NAMES_NONE, KILN_ERROR_INVALID_NETWORK,
+                  "the value \"%s\" is defined twice", name);
     return kln_names_set(&where->names, name, index);
 }
 
@@ -121,11 +120,9 @@ static kiln_status make_bodies(maker *make, scope *where, ref_node *node,
     if (function != NULL) {
         const ref_environment inside = {
             .call = node, .function = function, .depth = where->environment->depth + 1};
-        if (inside.depth > DEEPEST_FUNCTION) {
-            return kln_fail(KILN_ERROR_LIMIT,
-                            "function \"%s\": functions call each other deeper than %d",
-                            function->name, DEEPEST_FUNCTION);
-        }
+        KLN_RETURN_IF(inside.depth > DEEPEST_FUNCTION, KILN_ERROR_LIMIT,
+                      "function \"%s\": functions call each other deeper than %d", function->name,
+                      DEEPEST_FUNCTION);
         return make_plan(make, NULL, &inside, &function->body, function, &node->bodies[0]);
     }
     for (size_t i = 0; i < node->attribute_count; i++) {
@@ -180,10 +177,9 @@ static kiln_status link_outputs(scope *where, ref_node *node)
 
 static kiln_status make_constant(maker *make, scope *where, const ref_node *node)
 {
-    if (node->node->output_count == 0 || node->attribute_count == 0) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "node \"%s\" (Constant) has no output or no value", node->node->name);
-    }
+    KLN_RETURN_IF(node->node->output_count == 0 || node->attribute_count == 0,
+                  KILN_ERROR_INVALID_NETWORK, "node \"%s\" (Constant) has no output or no value",
+                  node->node->name);
     ref_value *value = NULL;
     KLN_RETURN_IF_ERROR(define_constant(where, node->node->outputs[0], &value));
     const kiln_status status =
@@ -194,19 +190,15 @@ static kiln_status make_constant(maker *make, scope *where, const ref_node *node
 
 static kiln_status check_version(const ref_node *node, const char *domain)
 {
-    if (domain[0] == '\0' && node->version > REF_NEWEST_OPSET) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "the network uses operator set %lld; the reference backend knows the "
-                        "operators up to version %d",
-                        (long long)node->version, REF_NEWEST_OPSET);
-    }
-    if (node->version < node->kernel->since) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "node \"%s\" (%s) is of operator set %lld; the reference backend knows "
-                        "this operator from version %d on: convert the model",
-                        node->node->name, node->node->op_type, (long long)node->version,
-                        node->kernel->since);
-    }
+    KLN_RETURN_IF(domain[0] == '\0' && node->version > REF_NEWEST_OPSET, KILN_ERROR_UNSUPPORTED,
+                  "the network uses operator set %lld; the reference backend knows the "
+                  "operators up to version %d",
+                  (long long)node->version, REF_NEWEST_OPSET);
+    KLN_RETURN_IF(node->version < node->kernel->since, KILN_ERROR_UNSUPPORTED,
+                  "node \"%s\" (%s) is of operator set %lld; the reference backend knows "
+                  "this operator from version %d on: convert the model",
+                  node->node->name, node->node->op_type, (long long)node->version,
+                  node->kernel->since);
     return KILN_OK;
 }
 
@@ -237,12 +229,10 @@ static kiln_status make_node(maker *make, scope *where, const kln_onnx_node *fro
 {
     ref_node *node = &where->plan->nodes[where->plan->node_count];
     *node = (ref_node){.node = from};
-    if (++make->nodes > MOST_NODES) {
-        return kln_fail(KILN_ERROR_LIMIT,
-                        "the network has more than %zu nodes once its functions "
-                        "stand in place of their calls",
-                        MOST_NODES);
-    }
+    KLN_RETURN_IF(++make->nodes > MOST_NODES, KILN_ERROR_LIMIT,
+                  "the network has more than %zu nodes once its functions "
+                  "stand in place of their calls",
+                  MOST_NODES);
     const char *domain = kln_onnx_plain_domain(from->domain);
     const kln_onnx_function *function = kln_onnx_index_function(&make->index, from);
     node->version = kln_onnx_index_opset(&make->index, where->environment->function, domain);
@@ -306,12 +296,10 @@ static kiln_status define_input(scope *where, const char *name)
 
 static kiln_status define_initializers(maker *make, scope *where, const kln_onnx_graph *graph)
 {
-    if (graph->sparse_initializer_count > 0) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "the network has %zu sparse initializer%s; the reference backend takes "
-                        "dense ones only",
-                        graph->sparse_initializer_count, KLN_S(graph->sparse_initializer_count));
-    }
+    KLN_RETURN_IF(graph->sparse_initializer_count > 0, KILN_ERROR_UNSUPPORTED,
+                  "the network has %zu sparse initializer%s; the reference backend takes "
+                  "dense ones only",
+                  graph->sparse_initializer_count, KLN_S(graph->sparse_initializer_count));
     for (size_t i = 0; i < graph->initializer_count; i++) {
         const kln_onnx_tensor *tensor = &graph->initializers[i];
         if (kln_names_get(&where->names, tensor->name) != KLN_NAMES_NONE) {
@@ -402,10 +390,9 @@ static kiln_status resolve_outputs(scope *where, const kln_onnx_graph *graph,
     const size_t count = function != NULL ? function->output_count : graph->output_count;
     for (size_t i = 0; i < count; i++) {
         const char *name = function != NULL ? function->outputs[i] : graph->outputs[i].name;
-        if (!resolve(where, name, &plan->outputs[i])) {
-            return kln_fail(KILN_ERROR_INVALID_NETWORK, "no node gives the output \"%s\" of \"%s\"",
-                            name, function != NULL ? function->name : graph->name);
-        }
+        KLN_RETURN_IF(!resolve(where, name, &plan->outputs[i]), KILN_ERROR_INVALID_NETWORK,
+                      "no node gives the output \"%s\" of \"%s\"", name,
+                      function != NULL ? function->name : graph->name);
         if (plan->outputs[i].slot != REF_SLOT_NONE && plan->outputs[i].level == 0) {
             where->last_use[plan->outputs[i].slot] = KEPT;
         }

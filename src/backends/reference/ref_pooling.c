@@ -7,16 +7,12 @@ kiln_status ref_per_dimension(const ref_call *call, const char *name, int rank, 
 {
     size_t count = 0;
     const int64_t *given = ref_attribute_ints(call, name, &count);
-    if (given != NULL && count != (size_t)rank) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "%s has %zu entries, %d are needed", name,
-                        count, rank);
-    }
+    KLN_RETURN_IF(given != NULL && count != (size_t)rank, KILN_ERROR_INVALID_NETWORK,
+                  "%s has %zu entries, %d are needed", name, count, rank);
     for (int i = 0; i < rank; i++) {
         values[i] = given != NULL ? given[i] : otherwise;
-        if (values[i] > REF_LARGEST || values[i] < -REF_LARGEST) {
-            return kln_fail(KILN_ERROR_LIMIT, "%s: %lld is past what is computed here", name,
-                            (long long)values[i]);
-        }
+        KLN_RETURN_IF(values[i] > REF_LARGEST || values[i] < -REF_LARGEST, KILN_ERROR_LIMIT,
+                      "%s: %lld is past what is computed here", name, (long long)values[i]);
     }
     return KILN_OK;
 }
@@ -24,15 +20,14 @@ kiln_status ref_per_dimension(const ref_call *call, const char *name, int rank, 
 static kiln_status check_window(const ref_window_shape *w)
 {
     for (int i = 0; i < w->rank; i++) {
-        if (w->kernel[i] <= 0 || w->stride[i] <= 0 || w->dilation[i] <= 0 || w->begin[i] < 0 ||
-            w->end[i] < 0 || w->kernel[i] > REF_LARGEST || w->input[i] > REF_LARGEST) {
-            return kln_fail(
-                KILN_ERROR_INVALID_NETWORK,
-                "spatial dimension %d: a kernel of %lld, stride %lld, dilation %lld and "
-                "padding %lld and %lld make no window",
-                i, (long long)w->kernel[i], (long long)w->stride[i], (long long)w->dilation[i],
-                (long long)w->begin[i], (long long)w->end[i]);
-        }
+        KLN_RETURN_IF(w->kernel[i] <= 0 || w->stride[i] <= 0 || w->dilation[i] <= 0 ||
+                          w->begin[i] < 0 || w->end[i] < 0 || w->kernel[i] > REF_LARGEST ||
+                          w->input[i] > REF_LARGEST,
+                      KILN_ERROR_INVALID_NETWORK,
+                      "spatial dimension %d: a kernel of %lld, stride %lld, dilation %lld and "
+                      "padding %lld and %lld make no window",
+                      i, (long long)w->kernel[i], (long long)w->stride[i],
+                      (long long)w->dilation[i], (long long)w->begin[i], (long long)w->end[i]);
     }
     return KILN_OK;
 }
@@ -68,12 +63,10 @@ kiln_status ref_window_read(const ref_call *call, const ref_tensor *x, const int
 {
     int64_t pads[2 * REF_RANK];
     w->rank = x->rank - 2;
-    if (w->rank < 1) {
-        return kln_fail(KILN_ERROR_RANK,
-                        "a batch, channels and a spatial dimension are needed; "
-                        "the input has %d dimensions",
-                        x->rank);
-    }
+    KLN_RETURN_IF(w->rank < 1, KILN_ERROR_RANK,
+                  "a batch, channels and a spatial dimension are needed; "
+                  "the input has %d dimensions",
+                  x->rank);
     for (int i = 0; i < w->rank; i++) {
         w->input[i] = x->dims[i + 2];
         w->kernel[i] = kernel != NULL ? kernel[i] : 0;
@@ -357,9 +350,7 @@ static kiln_status ref_op_global_pool(ref_call *call)
     const ref_tensor *x = NULL;
     ref_tensor *y = NULL;
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
-    if (x->rank < 2) {
-        return kln_fail(KILN_ERROR_RANK, "a batch and channels are needed");
-    }
+    KLN_RETURN_IF(x->rank < 2, KILN_ERROR_RANK, "a batch and channels are needed");
     int64_t dims[REF_RANK] = {x->dims[0], x->dims[1], 1, 1, 1, 1, 1, 1};
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
     const int64_t n = ref_product(x->dims, 2, x->rank);
@@ -394,10 +385,8 @@ static kiln_status unpooled_dims(ref_call *call, const ref_tensor *x, int64_t *d
     size_t count = 0;
     KLN_RETURN_IF_ERROR(ref_int_list(call, 2, NULL, &given, &count));
     if (given != NULL) {
-        if (count != (size_t)x->rank) {
-            return kln_fail(KILN_ERROR_SHAPE, "the output shape has %zu dimensions, not %d", count,
-                            x->rank);
-        }
+        KLN_RETURN_IF(count != (size_t)x->rank, KILN_ERROR_SHAPE,
+                      "the output shape has %zu dimensions, not %d", count, x->rank);
         memcpy(dims, given, count * sizeof *dims);
         return KILN_OK;
     }
@@ -427,9 +416,8 @@ static kiln_status ref_op_max_unpool(ref_call *call)
     int64_t dims[REF_RANK];
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &indices));
-    if (x->rank < 3 || indices->count != x->count) {
-        return kln_fail(KILN_ERROR_SHAPE, "each element needs an index");
-    }
+    KLN_RETURN_IF(x->rank < 3 || indices->count != x->count, KILN_ERROR_SHAPE,
+                  "each element needs an index");
     KLN_RETURN_IF_ERROR(unpooled_dims(call, x, dims));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
     memset(y->data, 0, (size_t)y->count * ref_element_size(y->dtype));
@@ -450,10 +438,8 @@ static kiln_status ref_op_max_unpool(ref_call *call)
             to += index % size * strides[j];
             index /= size;
         }
-        if (to < 0 || to >= y->count || index != 0) {
-            return kln_fail(KILN_ERROR_INVALID_NETWORK, "index %lld lies outside the output",
-                            (long long)ref_get_int(indices, i));
-        }
+        KLN_RETURN_IF(to < 0 || to >= y->count || index != 0, KILN_ERROR_INVALID_NETWORK,
+                      "index %lld lies outside the output", (long long)ref_get_int(indices, i));
         ref_put_float(y, to, ref_get_float(x, i));
     }
     return KILN_OK;

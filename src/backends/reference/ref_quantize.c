@@ -34,12 +34,10 @@ static kiln_status check_scales(const scales *s)
         const int64_t blocks = x->dims[i] / s->block + (x->dims[i] % s->block != 0);
         fits = scale->dims[i] == (i == s->axis ? blocks : x->dims[i]);
     }
-    if (!fits || (s->zero != NULL && s->zero->count != scale->count)) {
-        return kln_fail(KILN_ERROR_SHAPE,
-                        "%lld scales and %lld zero points do not fit the elements along axis %d",
-                        (long long)scale->count,
-                        (long long)(s->zero != NULL ? s->zero->count : scale->count), s->axis);
-    }
+    KLN_RETURN_IF(!fits || (s->zero != NULL && s->zero->count != scale->count), KILN_ERROR_SHAPE,
+                  "%lld scales and %lld zero points do not fit the elements along axis %d",
+                  (long long)scale->count,
+                  (long long)(s->zero != NULL ? s->zero->count : scale->count), s->axis);
     return KILN_OK;
 }
 
@@ -50,9 +48,8 @@ static kiln_status read_scales(const ref_call *call, scales *s)
     s->zero = ref_input(call, 2);
     s->block = ref_attribute_int(call, "block_size", 0);
     s->axis = 0;
-    if (s->block < 0) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "blocks of %lld elements", (long long)s->block);
-    }
+    KLN_RETURN_IF(s->block < 0, KILN_ERROR_INVALID_NETWORK, "blocks of %lld elements",
+                  (long long)s->block);
     if (s->scale->count != 1 || s->block > 0) {
         KLN_RETURN_IF_ERROR(
             ref_axis(call, ref_attribute_int(call, "axis", 1), s->x->rank, &s->axis));
@@ -284,9 +281,8 @@ static kiln_status ref_op_dynamic_quantize(ref_call *call)
     ref_tensor *scale = NULL;
     ref_tensor *zero = NULL;
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
-    if (call->node->output_count < 3) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "three outputs are needed");
-    }
+    KLN_RETURN_IF(call->node->output_count < 3, KILN_ERROR_INVALID_NETWORK,
+                  "three outputs are needed");
     float low = 0.0F;
     float high = 0.0F;
     for (int64_t i = 0; i < x->count; i++) {

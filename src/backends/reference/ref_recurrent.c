@@ -103,10 +103,8 @@ static kiln_status read_activations(const ref_call *call, network *n)
     const kln_onnx_attribute *alphas = ref_attribute(call, "activation_alpha");
     const kln_onnx_attribute *betas = ref_attribute(call, "activation_beta");
     size_t used[2] = {0, 0};
-    if (names != NULL && names->count != count) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "%zu activations are named, %zu are needed",
-                        names->count, count);
-    }
+    KLN_RETURN_IF(names != NULL && names->count != count, KILN_ERROR_INVALID_NETWORK,
+                  "%zu activations are named, %zu are needed", names->count, count);
     for (size_t i = 0; i < count; i++) {
         n->f[i].kind = n->cell == REF_CELL_RNN ? TANH : usual[i % each];
         if (names != NULL) {
@@ -135,10 +133,9 @@ static kiln_status read_part(ref_call *call, size_t index, int64_t count, double
     if (tensor == NULL) {
         return KILN_OK;
     }
-    if (tensor->count != count) {
-        return kln_fail(KILN_ERROR_SHAPE, "input %zu has %lld elements, %lld are needed", index,
-                        (long long)tensor->count, (long long)count);
-    }
+    KLN_RETURN_IF(tensor->count != count, KILN_ERROR_SHAPE,
+                  "input %zu has %lld elements, %lld are needed", index, (long long)tensor->count,
+                  (long long)count);
     return ref_doubles(call, tensor, values);
 }
 
@@ -162,20 +159,17 @@ static kiln_status read_sizes(ref_call *call, const ref_tensor *x, network *n)
 {
     const ref_tensor *r = NULL;
     KLN_RETURN_IF_ERROR(ref_need_float(call, 2, &r));
-    if (x->rank != 3 || r->rank != 3) {
-        return kln_fail(KILN_ERROR_RANK, "3 dimensions are needed, found %d and %d", x->rank,
-                        r->rank);
-    }
+    KLN_RETURN_IF(x->rank != 3 || r->rank != 3, KILN_ERROR_RANK,
+                  "3 dimensions are needed, found %d and %d", x->rank, r->rank);
     n->batch_first = ref_attribute_int(call, "layout", 0) != 0;
     n->steps = x->dims[n->batch_first ? 1 : 0];
     n->batch = x->dims[n->batch_first ? 0 : 1];
     n->width = x->dims[2];
     n->hidden = r->dims[2];
     n->lengths = ref_input(call, 4);
-    if (n->lengths != NULL && n->lengths->count != n->batch) {
-        return kln_fail(KILN_ERROR_SHAPE, "%lld lengths are given for a batch of %lld",
-                        (long long)n->lengths->count, (long long)n->batch);
-    }
+    KLN_RETURN_IF(n->lengths != NULL && n->lengths->count != n->batch, KILN_ERROR_SHAPE,
+                  "%lld lengths are given for a batch of %lld", (long long)n->lengths->count,
+                  (long long)n->batch);
     return KILN_OK;
 }
 
@@ -196,9 +190,8 @@ static kiln_status read_network(ref_call *call, network *n)
         KLN_RETURN_IF_ERROR(read_state(call, 6, n, &n->c));
         KLN_RETURN_IF_ERROR(read_part(call, 7, n->directions * 3 * n->hidden, &n->p));
     }
-    if (n->w == NULL || n->r == NULL) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "the weights are left out");
-    }
+    KLN_RETURN_IF(n->w == NULL || n->r == NULL, KILN_ERROR_INVALID_NETWORK,
+                  "the weights are left out");
     n->clip = ref_attribute_float(call, "clip", HUGE_VAL);
     n->reset_after = ref_attribute_int(call, "linear_before_reset", 0) != 0;
     n->input_forget = ref_attribute_int(call, "input_forget", 0) != 0;

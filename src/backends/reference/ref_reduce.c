@@ -397,9 +397,7 @@ static kiln_status ref_op_arg(ref_call *call)
     const bool keep = ref_attribute_int(call, "keepdims", 1) != 0;
     const bool last = ref_attribute_int(call, "select_last_index", 0) != 0;
     KLN_RETURN_IF_ERROR(begin_folding(call, UINT32_C(1) << axis, keep, KILN_DTYPE_INT64, &fold));
-    if (fold.count == 0 && fold.y->count > 0) {
-        return kln_fail(KILN_ERROR_SHAPE, "axis %d is empty", axis);
-    }
+    KLN_RETURN_IF(fold.count == 0 && fold.y->count > 0, KILN_ERROR_SHAPE, "axis %d is empty", axis);
     while (ref_walk_next(&fold.kept)) {
         for (int64_t i = 0; i < fold.kept.length; i++) {
             const int64_t from = fold.kept.offset[1] + i * fold.kept.step[1];

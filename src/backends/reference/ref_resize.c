@@ -168,11 +168,10 @@ static kiln_status read_numbers(const ref_call *call, size_t index, const char *
         return KILN_OK;
     }
     const int64_t count = tensor != NULL ? tensor->count : (int64_t)list->count;
-    if (count % entries != 0 || count / entries > rank ||
-        (tensor != NULL && ref_domain_of(tensor->dtype) == REF_DOMAIN_NONE)) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "input %zu has %lld entries for %d dimensions",
-                        index, (long long)count, rank);
-    }
+    KLN_RETURN_IF(count % entries != 0 || count / entries > rank ||
+                      (tensor != NULL && ref_domain_of(tensor->dtype) == REF_DOMAIN_NONE),
+                  KILN_ERROR_INVALID_NETWORK, "input %zu has %lld entries for %d dimensions", index,
+                  (long long)count, rank);
     const int64_t each = count / entries;
     for (int64_t i = 0; i < count; i++) {
         const int64_t to = (int64_t)order[i % each] + i / each * rank;
@@ -189,9 +188,8 @@ static kiln_status read_order(const ref_call *call, int rank, uint32_t order[REF
     if (axes == NULL) {
         *count = (size_t)rank;
     }
-    if (*count > (size_t)rank) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "%zu axes of %d dimensions", *count, rank);
-    }
+    KLN_RETURN_IF(*count > (size_t)rank, KILN_ERROR_INVALID_NETWORK, "%zu axes of %d dimensions",
+                  *count, rank);
     for (size_t i = 0; i < REF_RANK; i++) {
         int axis = (int)i;
         if (axes != NULL && i < *count) {
@@ -211,9 +209,8 @@ static kiln_status scales_from_sizes(const ref_call *call, const ref_tensor *x, 
     double common = larger ? 0.0 : HUGE_VAL;
     for (size_t i = 0; i < count; i++) {
         const uint32_t axis = order[i];
-        if (!(sizes[axis] >= 0.0 && sizes[axis] < 1e12)) {
-            return kln_fail(KILN_ERROR_SHAPE, "dimension %u would be %g", axis, sizes[axis]);
-        }
+        KLN_RETURN_IF(!(sizes[axis] >= 0.0 && sizes[axis] < 1e12), KILN_ERROR_SHAPE,
+                      "dimension %u would be %g", axis, sizes[axis]);
         r->scales[axis] = sizes[axis] / (double)x->dims[axis];
         r->dims[axis] = ref_to_int(sizes[axis]);
         common = larger ? fmax(common, r->scales[axis]) : fmin(common, r->scales[axis]);
@@ -251,9 +248,8 @@ static kiln_status read_sizes(const ref_call *call, const ref_tensor *x, resizin
     }
     for (int i = 0; i < x->rank; i++) {
         const double size = floor((double)x->dims[i] * r->scales[i] + 1e-9);
-        if (!has_scales || !(r->scales[i] > 0.0) || !(size < 1e12)) {
-            return kln_fail(KILN_ERROR_INVALID_NETWORK, "dimension %d has no usable scale", i);
-        }
+        KLN_RETURN_IF(!has_scales || !(r->scales[i] > 0.0) || !(size < 1e12),
+                      KILN_ERROR_INVALID_NETWORK, "dimension %d has no usable scale", i);
         r->dims[i] = (int64_t)size;
     }
     return KILN_OK;
@@ -350,9 +346,7 @@ static kiln_status ref_op_resize(ref_call *call)
     if (y->count == 0) {
         return KILN_OK;
     }
-    if (x->count == 0) {
-        return kln_fail(KILN_ERROR_SHAPE, "an empty tensor cannot be enlarged");
-    }
+    KLN_RETURN_IF(x->count == 0, KILN_ERROR_SHAPE, "an empty tensor cannot be enlarged");
     if (r.mode == 'n') {
         return take_nearest(call, &r, x, y);
     }

@@ -103,13 +103,12 @@ static kiln_status deliver(ref_context *context, const ref_value *values)
     const ref_plan *plan = context->engine->plan;
     for (size_t i = 0; i < plan->output_count; i++) {
         const kiln_tensor *bound = &context->bound[plan->input_count + i];
-        if (values[i].kind != REF_TENSOR || values[i].tensor.dtype == KILN_DTYPE_STRING) {
-            return kln_fail(KILN_ERROR_UNSUPPORTED,
-                            "output %zu came out as a %s, which no memory can be bound to", i,
-                            values[i].kind == REF_TENSOR     ? "tensor of strings"
-                            : values[i].kind == REF_SEQUENCE ? "sequence"
-                                                             : "missing optional value");
-        }
+        KLN_RETURN_IF(values[i].kind != REF_TENSOR || values[i].tensor.dtype == KILN_DTYPE_STRING,
+                      KILN_ERROR_UNSUPPORTED,
+                      "output %zu came out as a %s, which no memory can be bound to", i,
+                      values[i].kind == REF_TENSOR     ? "tensor of strings"
+                      : values[i].kind == REF_SEQUENCE ? "sequence"
+                                                       : "missing optional value");
         KLN_RETURN_IF_ERROR(bound->data != NULL
                                 ? write_bound(&values[i].tensor, bound, i)
                                 : keep_result(context, &values[i], &context->results[i]));

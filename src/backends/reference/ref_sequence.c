@@ -154,17 +154,14 @@ static kiln_status read_ends(ref_call *call, int64_t length, int64_t **ends, int
     const ref_tensor *split = ref_input(call, 1);
     const bool listed = split != NULL && split->rank > 0;
     const int64_t each = split != NULL && !listed ? ref_get_int(split, 0) : 1;
-    if (each <= 0) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "pieces of %lld", (long long)each);
-    }
+    KLN_RETURN_IF(each <= 0, KILN_ERROR_INVALID_NETWORK, "pieces of %lld", (long long)each);
     *count = listed ? split->count : length / each + (length % each != 0 ? 1 : 0);
     KLN_RETURN_IF_ERROR(ref_scratch(call, (size_t)*count + 1, sizeof **ends, ends));
     int64_t end = 0;
     for (int64_t i = 0; i < *count; i++) {
         const int64_t piece = listed ? ref_get_int(split, i) : each;
-        if (piece < 0 || (listed && piece > length - end)) {
-            return kln_fail(KILN_ERROR_SHAPE, "the pieces do not fit %lld", (long long)length);
-        }
+        KLN_RETURN_IF(piece < 0 || (listed && piece > length - end), KILN_ERROR_SHAPE,
+                      "the pieces do not fit %lld", (long long)length);
         end = piece < length - end ? end + piece : length;
         (*ends)[i] = end;
     }
@@ -198,9 +195,7 @@ static kiln_status ref_op_concat_from_sequence(ref_call *call)
     int axis = 0;
     KLN_RETURN_IF_ERROR(need_sequence(call, 0, &sequence));
     const size_t count = (size_t)sequence->tensor.count;
-    if (count == 0) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "there is nothing to join");
-    }
+    KLN_RETURN_IF(count == 0, KILN_ERROR_INVALID_NETWORK, "there is nothing to join");
     const bool fresh = ref_attribute_int(call, "new_axis", 0) != 0;
     const int rank = item_of(sequence, 0)->tensor.rank + (fresh ? 1 : 0);
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_attribute_int(call, "axis", 0), rank, &axis));
@@ -209,9 +204,8 @@ static kiln_status ref_op_concat_from_sequence(ref_call *call)
     for (size_t i = 0; i < count; i++) {
         wider[i] = item_of(sequence, (int64_t)i)->tensor;
         parts[i] = &wider[i];
-        if (fresh && (wider[i].rank >= REF_RANK || wider[i].rank != rank - 1)) {
-            return kln_fail(KILN_ERROR_RANK, "the items cannot be stacked");
-        }
+        KLN_RETURN_IF(fresh && (wider[i].rank >= REF_RANK || wider[i].rank != rank - 1),
+                      KILN_ERROR_RANK, "the items cannot be stacked");
         for (int j = wider[i].rank; fresh && j > axis; j--) {
             wider[i].dims[j] = wider[i].dims[j - 1];
         }
@@ -229,9 +223,8 @@ static kiln_status gather_inputs(const ref_call *call, int64_t index, ref_value 
     for (size_t i = 0; i < call->node->input_count; i++) {
         const ref_value *given = call->inputs[i];
         if (given != NULL && given->kind == REF_SEQUENCE) {
-            if (index >= given->tensor.count) {
-                return kln_fail(KILN_ERROR_SHAPE, "sequences of different lengths");
-            }
+            KLN_RETURN_IF(index >= given->tensor.count, KILN_ERROR_SHAPE,
+                          "sequences of different lengths");
             inputs[i] = *item_of(given, index);
         } else if (given != NULL) {
             inputs[i] = *given;
@@ -250,9 +243,8 @@ static kiln_status ref_op_sequence_map(ref_call *call)
     KLN_RETURN_IF_ERROR(need_sequence(call, 0, &sequence));
     const size_t given = call->node->input_count;
     const size_t count = call->node->output_count;
-    if (plan == NULL || plan->input_count != given || plan->output_count != count) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "the body does not fit the node");
-    }
+    KLN_RETURN_IF(plan == NULL || plan->input_count != given || plan->output_count != count,
+                  KILN_ERROR_INVALID_NETWORK, "the body does not fit the node");
     KLN_RETURN_IF_ERROR(ref_scratch(call, given + 1, sizeof *inputs, &inputs));
     KLN_RETURN_IF_ERROR(ref_scratch(call, count + 1, sizeof *outputs, &outputs));
     KLN_RETURN_IF_ERROR(ref_scratch(call, count + 1, sizeof(void *), &items));
@@ -268,9 +260,7 @@ static kiln_status ref_op_sequence_map(ref_call *call)
             tensors = tensors && outputs[j].kind == REF_TENSOR;
             items[j][i] = outputs[j];
         }
-        if (!tensors) {
-            return kln_fail(KILN_ERROR_INVALID_NETWORK, "the body gives something but tensors");
-        }
+        KLN_RETURN_IF(!tensors, KILN_ERROR_INVALID_NETWORK, "the body gives something but tensors");
     }
     return KILN_OK;
 }
@@ -282,10 +272,9 @@ static kiln_status ref_op_optional(ref_call *call)
 
 static kiln_status ref_op_optional_get(ref_call *call)
 {
-    if (call->node->input_count == 0 || call->inputs[0] == NULL ||
-        call->inputs[0]->kind == REF_NONE) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "the optional value holds nothing");
-    }
+    KLN_RETURN_IF(call->node->input_count == 0 || call->inputs[0] == NULL ||
+                      call->inputs[0]->kind == REF_NONE,
+                  KILN_ERROR_INVALID_NETWORK, "the optional value holds nothing");
     return ref_op_identity(call);
 }
 

@@ -34,10 +34,8 @@ static kiln_status ref_op_reshape(ref_call *call)
     size_t count = 0;
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, "shape", &wanted, &count));
-    if (count > REF_RANK) {
-        return kln_fail(KILN_ERROR_RANK, "%zu dimensions are past the limit of %d", count,
-                        REF_RANK);
-    }
+    KLN_RETURN_IF(count > REF_RANK, KILN_ERROR_RANK, "%zu dimensions are past the limit of %d",
+                  count, REF_RANK);
     const bool allow_zero = ref_attribute_int(call, "allowzero", 0) != 0;
     int64_t dims[REF_RANK];
     int open = -1;
@@ -69,10 +67,8 @@ static kiln_status ref_op_flatten(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     int64_t axis = ref_attribute_int(call, "axis", 1);
     axis += axis < 0 ? x->rank : 0;
-    if (axis < 0 || axis > x->rank) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "axis %lld is outside %d dimensions",
-                        (long long)axis, x->rank);
-    }
+    KLN_RETURN_IF(axis < 0 || axis > x->rank, KILN_ERROR_INVALID_NETWORK,
+                  "axis %lld is outside %d dimensions", (long long)axis, x->rank);
     const int64_t dims[2] = {ref_product(x->dims, 0, (int)axis),
                              ref_product(x->dims, (int)axis, x->rank)};
     return ref_output_view(call, 0, 0, 2, dims);
@@ -91,10 +87,9 @@ static kiln_status ref_op_squeeze(ref_call *call)
     int rank = 0;
     for (int i = 0; i < x->rank; i++) {
         const bool named = (mask >> i & 1U) != 0;
-        if (named && x->dims[i] != 1) {
-            return kln_fail(KILN_ERROR_SHAPE, "dimension %d is %lld, but only a 1 can be removed",
-                            i, (long long)x->dims[i]);
-        }
+        KLN_RETURN_IF(named && x->dims[i] != 1, KILN_ERROR_SHAPE,
+                      "dimension %d is %lld, but only a 1 can be removed", i,
+                      (long long)x->dims[i]);
         if (!named && (axes != NULL || x->dims[i] != 1)) {
             dims[rank++] = x->dims[i];
         }
@@ -110,15 +105,12 @@ static kiln_status ref_op_unsqueeze(ref_call *call)
     uint32_t mask = 0;
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, "axes", &axes, &count));
-    if (count > (size_t)(REF_RANK - x->rank)) {
-        return kln_fail(KILN_ERROR_RANK, "%zu more dimensions are past the limit of %d", count,
-                        REF_RANK);
-    }
+    KLN_RETURN_IF(count > (size_t)(REF_RANK - x->rank), KILN_ERROR_RANK,
+                  "%zu more dimensions are past the limit of %d", count, REF_RANK);
     const int rank = x->rank + (int)count;
     KLN_RETURN_IF_ERROR(ref_axes(call, axes, count, rank, &mask));
-    if (__builtin_popcount(mask) != (int)count) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "an axis is named twice");
-    }
+    KLN_RETURN_IF(__builtin_popcount(mask) != (int)count, KILN_ERROR_INVALID_NETWORK,
+                  "an axis is named twice");
     int64_t dims[REF_RANK];
     int next = 0;
     for (int i = 0; i < rank; i++) {
@@ -159,11 +151,10 @@ static kiln_status ref_op_dropout(ref_call *call)
     const ref_tensor *x = NULL;
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &x));
     const ref_tensor *ratio = ref_input(call, 1);
-    if (training != NULL && training->count > 0 && ref_get_int(training, 0) != 0 &&
-        (ratio == NULL || ratio->count == 0 || ref_get_float(ratio, 0) != 0.0)) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "training mode drops elements at random; only inference is computed here");
-    }
+    KLN_RETURN_IF(training != NULL && training->count > 0 && ref_get_int(training, 0) != 0 &&
+                      (ratio == NULL || ratio->count == 0 || ref_get_float(ratio, 0) != 0.0),
+                  KILN_ERROR_UNSUPPORTED,
+                  "training mode drops elements at random; only inference is computed here");
     KLN_RETURN_IF_ERROR(ref_op_identity(call));
     if (call->node->output_count > 1) {
         ref_tensor *mask = NULL;

@@ -56,9 +56,8 @@ static kiln_status read_fourier(const ref_call *call, fourier *f)
     const ref_tensor *axis = ref_input(call, 2);
     const int64_t usual = call->node->version < 20 ? 1 : -2;
     f->parts = f->x->rank > 1 ? f->x->dims[f->x->rank - 1] : 0;
-    if (f->parts != 1 && f->parts != 2) {
-        return kln_fail(KILN_ERROR_SHAPE, "the last dimension must be 1 (real) or 2 (complex)");
-    }
+    KLN_RETURN_IF(f->parts != 1 && f->parts != 2, KILN_ERROR_SHAPE,
+                  "the last dimension must be 1 (real) or 2 (complex)");
     KLN_RETURN_IF_ERROR(ref_axis(call,
                                  axis != NULL && axis->count > 0
                                      ? ref_get_int(axis, 0)
@@ -70,10 +69,9 @@ static kiln_status read_fourier(const ref_call *call, fourier *f)
     if (length != NULL && length->count > 0) {
         f->n = ref_get_int(length, 0);
     }
-    if (f->n <= 0 || f->n > (INT64_C(1) << 31) || f->axis == f->x->rank - 1) {
-        return kln_fail(KILN_ERROR_SHAPE, "a transform of %lld points along axis %d",
-                        (long long)f->n, f->axis);
-    }
+    KLN_RETURN_IF(f->n <= 0 || f->n > (INT64_C(1) << 31) || f->axis == f->x->rank - 1,
+                  KILN_ERROR_SHAPE, "a transform of %lld points along axis %d", (long long)f->n,
+                  f->axis);
     f->bins = f->onesided && !f->inverse ? f->n / 2 + 1 : f->n;
     f->wide = f->onesided && f->inverse ? 1 : 2;
     return KILN_OK;
@@ -143,11 +141,10 @@ static kiln_status ref_op_stft(ref_call *call)
                       : window != NULL                    ? window->count
                                                           : 0;
     const int64_t parts = x->rank == 3 ? x->dims[2] : x->rank == 2 ? 1 : 0;
-    if (step <= 0 || n <= 0 || parts < 1 || parts > 2 || x->dims[1] < n ||
-        (window != NULL && window->count > n)) {
-        return kln_fail(KILN_ERROR_SHAPE, "frames of %lld, %lld apart, do not fit the signal",
-                        (long long)n, (long long)step);
-    }
+    KLN_RETURN_IF(step <= 0 || n <= 0 || parts < 1 || parts > 2 || x->dims[1] < n ||
+                      (window != NULL && window->count > n),
+                  KILN_ERROR_SHAPE, "frames of %lld, %lld apart, do not fit the signal",
+                  (long long)n, (long long)step);
     const bool onesided = ref_attribute_int(call, "onesided", 1) != 0;
     const int64_t dims[4] = {x->dims[0], (x->dims[1] - n) / step + 1, onesided ? n / 2 + 1 : n, 2};
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, 4, dims, &y));
@@ -245,16 +242,14 @@ static kiln_status ref_op_mel(ref_call *call)
     for (size_t i = 0; i < 5; i++) {
         const ref_tensor *tensor = NULL;
         KLN_RETURN_IF_ERROR(ref_need_number(call, i, &tensor));
-        if (tensor->count != 1) {
-            return kln_fail(KILN_ERROR_SHAPE, "input %zu must be one number", i);
-        }
+        KLN_RETURN_IF(tensor->count != 1, KILN_ERROR_SHAPE, "input %zu must be one number", i);
         v[i] = ref_get_float(tensor, 0);
     }
     const kiln_dtype dtype = output_type(call);
-    if (ref_domain_of(dtype) == REF_DOMAIN_NONE || !(v[1] >= 0.0 && v[1] < 1e9) || !(v[2] > 0.0) ||
-        !(v[0] >= 0.0 && v[0] < 1e9) || !(v[3] >= 0.0 && v[4] >= v[3] && v[4] < 1e12)) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "these numbers describe no filter bank");
-    }
+    KLN_RETURN_IF(ref_domain_of(dtype) == REF_DOMAIN_NONE || !(v[1] >= 0.0 && v[1] < 1e9) ||
+                      !(v[2] > 0.0) || !(v[0] >= 0.0 && v[0] < 1e9) ||
+                      !(v[3] >= 0.0 && v[4] >= v[3] && v[4] < 1e12),
+                  KILN_ERROR_INVALID_NETWORK, "these numbers describe no filter bank");
     const int64_t length = (int64_t)v[1];
     const int64_t dims[2] = {length / 2 + 1, (int64_t)v[0]};
     KLN_RETURN_IF_ERROR(ref_output(call, 0, dtype, 2, dims, &y));

@@ -313,10 +313,8 @@ static kiln_status ref_op_cumulate(ref_call *call)
     int axis = 0;
     KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_need_number(call, 1, &where));
-    if (where->count != 1) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "one axis is needed, %lld are given",
-                        (long long)where->count);
-    }
+    KLN_RETURN_IF(where->count != 1, KILN_ERROR_INVALID_NETWORK,
+                  "one axis is needed, %lld are given", (long long)where->count);
     KLN_RETURN_IF_ERROR(ref_axis(call, ref_get_int(where, 0), x->rank, &axis));
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, x->dims, &y));
     const bool exclusive = ref_attribute_int(call, "exclusive", 0) != 0;

@@ -190,10 +190,10 @@ static kiln_status ref_op_affine_grid(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &theta));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &size, &count));
     const int rank = (int)count - 2;
-    if (rank < 2 || rank > MOST_SPATIAL || theta->rank != 3 || theta->dims[0] != size[0] ||
-        theta->dims[1] != rank || theta->dims[2] != rank + 1) {
-        return kln_fail(KILN_ERROR_SHAPE, "theta does not fit a size of %zu dimensions", count);
-    }
+    KLN_RETURN_IF(rank < 2 || rank > MOST_SPATIAL || theta->rank != 3 ||
+                      theta->dims[0] != size[0] || theta->dims[1] != rank ||
+                      theta->dims[2] != rank + 1,
+                  KILN_ERROR_SHAPE, "theta does not fit a size of %zu dimensions", count);
     int64_t dims[MOST_SPATIAL + 2] = {size[0]};
     memcpy(dims + 1, size + 2, (size_t)rank * sizeof *dims);
     dims[rank + 1] = rank;
@@ -251,9 +251,8 @@ static kiln_status ref_op_det(ref_call *call)
     ref_tensor *y = NULL;
     double *values = NULL;
     KLN_RETURN_IF_ERROR(ref_need_float(call, 0, &x));
-    if (x->rank < 2 || x->dims[x->rank - 1] != x->dims[x->rank - 2]) {
-        return kln_fail(KILN_ERROR_SHAPE, "square matrices are needed");
-    }
+    KLN_RETURN_IF(x->rank < 2 || x->dims[x->rank - 1] != x->dims[x->rank - 2], KILN_ERROR_SHAPE,
+                  "square matrices are needed");
     const int64_t n = x->dims[x->rank - 1];
     KLN_RETURN_IF_ERROR(ref_spend(call, (double)x->count * (double)n));
     KLN_RETURN_IF_ERROR(ref_doubles(call, x, &values));

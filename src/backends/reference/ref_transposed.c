@@ -42,14 +42,11 @@ static kiln_status place_output(const ref_call *call, ref_window_shape *w)
     const bool upper = strcmp(automatic, "SAME_UPPER") == 0;
     KLN_RETURN_IF_ERROR(ref_per_dimension(call, "output_padding", w->rank, 0, extra));
     KLN_RETURN_IF_ERROR(ref_per_dimension(call, "pads", 2 * w->rank, 0, pads));
-    if (given != NULL && count < (size_t)w->rank) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK, "output_shape has %zu entries, %d are needed",
-                        count, w->rank);
-    }
+    KLN_RETURN_IF(given != NULL && count < (size_t)w->rank, KILN_ERROR_INVALID_NETWORK,
+                  "output_shape has %zu entries, %d are needed", count, w->rank);
     for (int i = 0; i < w->rank; i++) {
-        if (w->input[i] > REF_LARGEST || w->kernel[i] > REF_LARGEST) {
-            return kln_fail(KILN_ERROR_LIMIT, "spatial dimension %d is past what is computed", i);
-        }
+        KLN_RETURN_IF(w->input[i] > REF_LARGEST || w->kernel[i] > REF_LARGEST, KILN_ERROR_LIMIT,
+                      "spatial dimension %d is past what is computed", i);
         const kln_window bare = {.stride = w->stride[i], .dilation = w->dilation[i]};
         const int64_t span = kln_window_span(NULL, &bare, KLN_DIM_OF_NUMBER(w->input[i]),
                                              KLN_DIM_OF_NUMBER(w->kernel[i]))
@@ -60,19 +57,16 @@ static kiln_status place_output(const ref_call *call, ref_window_shape *w)
         if (given != NULL || same) {
             w->output[i] = given != NULL ? given[count - (size_t)w->rank + (size_t)i]
                                          : w->input[i] * w->stride[i];
-            if (w->output[i] < 0 || w->output[i] > REF_LARGEST) {
-                return kln_fail(KILN_ERROR_SHAPE, "spatial dimension %d is to be %lld", i,
-                                (long long)w->output[i]);
-            }
+            KLN_RETURN_IF(w->output[i] < 0 || w->output[i] > REF_LARGEST, KILN_ERROR_SHAPE,
+                          "spatial dimension %d is to be %lld", i, (long long)w->output[i]);
             pad_for(w, i, span - w->output[i], upper);
         } else {
             w->output[i] = span - w->begin[i] - w->end[i];
         }
-        if (w->output[i] < 0 || w->output[i] > REF_LARGEST || w->stride[i] <= 0 ||
-            w->dilation[i] <= 0 || w->kernel[i] <= 0) {
-            return kln_fail(KILN_ERROR_SHAPE, "spatial dimension %d comes out as %lld", i,
-                            (long long)w->output[i]);
-        }
+        KLN_RETURN_IF(w->output[i] < 0 || w->output[i] > REF_LARGEST || w->stride[i] <= 0 ||
+                          w->dilation[i] <= 0 || w->kernel[i] <= 0,
+                      KILN_ERROR_SHAPE, "spatial dimension %d comes out as %lld", i,
+                      (long long)w->output[i]);
     }
     return KILN_OK;
 }
@@ -125,13 +119,11 @@ static kiln_status read_shapes(const ref_call *call, const ref_tensor *x, const 
                                ref_window_shape *window, spreading *s)
 {
     s->groups = ref_attribute_int(call, "group", 1);
-    if (x->rank < 3 || w->rank != x->rank || s->groups <= 0 || x->dims[1] != w->dims[0] ||
-        x->dims[1] % s->groups != 0) {
-        return kln_fail(KILN_ERROR_SHAPE,
-                        "weights of %d dimensions in %lld groups do not fit an "
-                        "input of %d",
-                        w->rank, (long long)s->groups, x->rank);
-    }
+    KLN_RETURN_IF(x->rank < 3 || w->rank != x->rank || s->groups <= 0 || x->dims[1] != w->dims[0] ||
+                      x->dims[1] % s->groups != 0,
+                  KILN_ERROR_SHAPE,
+                  "weights of %d dimensions in %lld groups do not fit an input of %d", w->rank,
+                  (long long)s->groups, x->rank);
     window->rank = x->rank - 2;
     memcpy(window->input, x->dims + 2, (size_t)window->rank * sizeof(int64_t));
     memcpy(window->kernel, w->dims + 2, (size_t)window->rank * sizeof(int64_t));
@@ -162,10 +154,9 @@ static kiln_status ref_op_conv_transpose(ref_call *call)
     memcpy(dims + 2, window.output, (size_t)window.rank * sizeof *dims);
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, x->rank, dims, &y));
     s.out_size = ref_product(dims, 2, x->rank);
-    if (bias != NULL && bias->count != dims[1]) {
-        return kln_fail(KILN_ERROR_SHAPE, "a bias of %lld elements for %lld channels",
-                        (long long)bias->count, (long long)dims[1]);
-    }
+    KLN_RETURN_IF(bias != NULL && bias->count != dims[1], KILN_ERROR_SHAPE,
+                  "a bias of %lld elements for %lld channels", (long long)bias->count,
+                  (long long)dims[1]);
     KLN_RETURN_IF_ERROR(ref_spend(call, (double)x->dims[0] * (double)s.groups * (double)s.in_size *
                                             (double)s.volume *
                                             (1.0 + (double)s.channels * (double)s.maps)));
@@ -239,39 +230,35 @@ static kiln_status ref_op_col2im(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need_number(call, 0, &x));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 1, NULL, &image, &rank));
     KLN_RETURN_IF_ERROR(ref_int_list(call, 2, NULL, &block, &block_rank));
-    if (rank == 0 || rank != block_rank || rank > REF_RANK - 2 || x->rank != 3) {
-        return kln_fail(KILN_ERROR_SHAPE, "image and block shapes of %zu and %zu dimensions", rank,
-                        block_rank);
-    }
+    KLN_RETURN_IF(rank == 0 || rank != block_rank || rank > REF_RANK - 2 || x->rank != 3,
+                  KILN_ERROR_SHAPE, "image and block shapes of %zu and %zu dimensions", rank,
+                  block_rank);
     w.rank = (int)rank;
     KLN_RETURN_IF_ERROR(ref_per_dimension(call, "strides", w.rank, 1, w.stride));
     KLN_RETURN_IF_ERROR(ref_per_dimension(call, "dilations", w.rank, 1, w.dilation));
     KLN_RETURN_IF_ERROR(ref_per_dimension(call, "pads", 2 * w.rank, 0, pads));
     int64_t dims[REF_RANK] = {x->dims[0], 0};
     for (int i = 0; i < w.rank; i++) {
-        if (image[i] < 0 || image[i] > REF_LARGEST || block[i] <= 0 || block[i] > REF_LARGEST) {
-            return kln_fail(KILN_ERROR_SHAPE, "a block of %lld in an image of %lld",
-                            (long long)block[i], (long long)image[i]);
-        }
+        KLN_RETURN_IF(
+            image[i] < 0 || image[i] > REF_LARGEST || block[i] <= 0 || block[i] > REF_LARGEST,
+            KILN_ERROR_SHAPE, "a block of %lld in an image of %lld", (long long)block[i],
+            (long long)image[i]);
         w.output[i] = dims[i + 2] = image[i];
         w.kernel[i] = block[i];
         w.begin[i] = pads[i];
         const int64_t room =
             image[i] + pads[i] + pads[i + w.rank] - w.dilation[i] * (block[i] - 1) - 1;
-        if (block[i] <= 0 || w.stride[i] <= 0 || room < 0) {
-            return kln_fail(KILN_ERROR_SHAPE, "a block does not fit the image in dimension %d", i);
-        }
+        KLN_RETURN_IF(block[i] <= 0 || w.stride[i] <= 0 || room < 0, KILN_ERROR_SHAPE,
+                      "a block does not fit the image in dimension %d", i);
         w.input[i] = room / w.stride[i] + 1;
     }
     int64_t volume = 0;
     int64_t windows = 0;
     KLN_RETURN_IF_ERROR(ref_count(w.rank, w.kernel, &volume));
     KLN_RETURN_IF_ERROR(ref_count(w.rank, w.input, &windows));
-    if (x->dims[1] % volume != 0 || x->dims[2] != windows) {
-        return kln_fail(KILN_ERROR_SHAPE, "%lld x %lld elements are not %lld windows of %lld",
-                        (long long)x->dims[1], (long long)x->dims[2], (long long)windows,
-                        (long long)volume);
-    }
+    KLN_RETURN_IF(x->dims[1] % volume != 0 || x->dims[2] != windows, KILN_ERROR_SHAPE,
+                  "%lld x %lld elements are not %lld windows of %lld", (long long)x->dims[1],
+                  (long long)x->dims[2], (long long)windows, (long long)volume);
     dims[1] = x->dims[1] / volume;
     KLN_RETURN_IF_ERROR(ref_output(call, 0, x->dtype, w.rank + 2, dims, &y));
     return add_windows(call, &w, x, volume, windows, y);

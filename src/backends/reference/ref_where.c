@@ -28,13 +28,10 @@ static kiln_status ref_op_where(ref_call *call)
     KLN_RETURN_IF_ERROR(ref_need(call, 0, &condition));
     KLN_RETURN_IF_ERROR(ref_need(call, 1, &x));
     KLN_RETURN_IF_ERROR(ref_need(call, 2, &y));
-    if (condition->dtype != KILN_DTYPE_BOOL || x->dtype != y->dtype) {
-        return kln_fail(KILN_ERROR_INVALID_NETWORK,
-                        "a bool and twice one type are needed, found "
-                        "%s, %s and %s",
-                        kiln_dtype_name(condition->dtype), kiln_dtype_name(x->dtype),
-                        kiln_dtype_name(y->dtype));
-    }
+    KLN_RETURN_IF(
+        condition->dtype != KILN_DTYPE_BOOL || x->dtype != y->dtype, KILN_ERROR_INVALID_NETWORK,
+        "a bool and twice one type are needed, found %s, %s and %s",
+        kiln_dtype_name(condition->dtype), kiln_dtype_name(x->dtype), kiln_dtype_name(y->dtype));
     int rank = 0;
     int64_t dims[REF_RANK];
     KLN_RETURN_IF_ERROR(ref_broadcast(call, x->rank, x->dims, y->rank, y->dims, &rank, dims));

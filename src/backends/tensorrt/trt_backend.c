@@ -111,9 +111,8 @@ static kiln_status build(const kiln_model *model, const kiln_build_options *opti
                          const kiln_monitor *monitor, void **engine)
 {
     const kiln_phase first = {.phase = "opening the library"};
-    if (monitor != NULL && !monitor->progress(monitor->user, &first)) {
-        return kln_fail(KILN_ERROR_CANCELLED, "%s: the build was stopped", kln_model_name(model));
-    }
+    KLN_RETURN_IF(monitor != NULL && !monitor->progress(monitor->user, &first),
+                  KILN_ERROR_CANCELLED, "%s: the build was stopped", kln_model_name(model));
     trt_engine *made = NULL;
     KLN_RETURN_IF_ERROR(trt_engine_create(options, &made));
     kln_cuda_scope scope;

@@ -112,11 +112,10 @@ static kiln_status fail_plan(trt_build *build)
                         build->library->name);
     }
     if (o->windows_runtime && trt_said(&build->recorder, "builder_resource_win")) {
-        return trt_fail(
-            KILN_ERROR_NOT_FOUND, &build->recorder,
-            "windows_runtime: the kernels for Windows are a library of their own, which "
-            "is not beside that of %s; install it there, or build on Windows",
-            build->library->name);
+        return trt_fail(KILN_ERROR_NOT_FOUND, &build->recorder,
+                        "windows_runtime: the kernels for Windows are a library of their own, "
+                        "which is not beside that of %s; install it there, or build on Windows",
+                        build->library->name);
     }
     return trt_fail(KILN_ERROR_BACKEND, &build->recorder, "%s: %s builds no plan", build->source,
                     build->library->name);

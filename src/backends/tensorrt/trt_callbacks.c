@@ -253,15 +253,11 @@ kiln_status(trt_fail)(kiln_status status, trt_error_recorder *recorder, const ch
     va_end(arguments);
     const int32_t count = recorder != NULL ? recorder_count(recorder) : 0;
     const char *said = count > 0 ? recorder->texts[0] : trt_logged_error();
-    if (said[0] == '\0') {
-        return kln_fail(status, "%s; TensorRT gave no reason", what);
-    }
+    KLN_RETURN_IF(said[0] == '\0', status, "%s; TensorRT gave no reason", what);
     if (lacks_memory(recorder)) {
         status = KILN_ERROR_OUT_OF_MEMORY;
     }
-    if (count > 1) {
-        return kln_fail(status, "%s: TensorRT says: %s (and %d more errors)", what, said,
-                        recorder->count - 1);
-    }
+    KLN_RETURN_IF(count > 1, status, "%s: TensorRT says: %s (and %d more errors)", what, said,
+                  recorder->count - 1);
     return kln_fail(status, "%s: TensorRT says: %s", what, said);
 }

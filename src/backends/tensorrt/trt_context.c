@@ -132,12 +132,10 @@ kiln_status trt_context_bind(void *state, size_t index, const kiln_tensor *tenso
 {
     trt_context *self = state;
     trt_binding *s = &self->slots[index];
-    if (tensor->desc.location == KILN_LOCATION_DEVICE && s->on_host) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "\"%s\" is a shape tensor: TensorRT reads it on the host, device memory "
-                        "cannot be bound",
-                        s->name);
-    }
+    KLN_RETURN_IF(
+        tensor->desc.location == KILN_LOCATION_DEVICE && s->on_host, KILN_ERROR_UNSUPPORTED,
+        "\"%s\" is a shape tensor: TensorRT reads it on the host, device memory cannot be bound",
+        s->name);
     s->reshaped =
         s->reshaped || !kiln_shape_equal(&s->tensor.desc.shape, &tensor->desc.shape) || s->on_host;
     self->has_profile = self->has_profile && !s->reshaped;
@@ -312,10 +310,8 @@ static kiln_status infer_shapes(trt_context *self)
     const char *open[8] = {NULL};
     const int32_t count =
         trt_ExecutionContext_inferShapes(abi, self->object, (int32_t)KLN_ARRAY_LENGTH(open), open);
-    if (count > 0) {
-        return kln_fail(KILN_ERROR_NOT_BOUND, "input \"%s\" has no shape or value yet",
-                        open[0] != NULL ? open[0] : "?");
-    }
+    KLN_RETURN_IF(count > 0, KILN_ERROR_NOT_BOUND, "input \"%s\" has no shape or value yet",
+                  open[0] != NULL ? open[0] : "?");
     return count == 0 ? KILN_OK
                       : trt_fail(KILN_ERROR_SHAPE, &self->recorder, "the shapes of the outputs");
 }
@@ -396,10 +392,8 @@ static kiln_status set_addresses(trt_context *self)
         trt_binding *s = &self->slots[i];
         const trt_Dims dims = trt_ExecutionContext_getTensorShape(abi, self->object, s->name);
         const kiln_shape shape = trt_shape(&dims);
-        if (!kiln_shape_equal(&shape, &s->tensor.desc.shape)) {
-            return kln_fail(KILN_ERROR_SHAPE, "the shape of output \"%s\" depends on values",
-                            s->name);
-        }
+        KLN_RETURN_IF(!kiln_shape_equal(&shape, &s->tensor.desc.shape), KILN_ERROR_SHAPE,
+                      "the shape of output \"%s\" depends on values", s->name);
         KLN_RETURN_IF_ERROR(prepare_output(self, s));
         s->result = s->tensor;
     }
@@ -409,10 +403,8 @@ static kiln_status set_addresses(trt_context *self)
 kiln_status trt_context_enqueue(void *state, kiln_stream *stream)
 {
     trt_context *self = state;
-    if (self->captures_itself) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "TensorRT-RTX captures runs itself, as rtx_graphs asks");
-    }
+    KLN_RETURN_IF(self->captures_itself, KILN_ERROR_UNSUPPORTED,
+                  "TensorRT-RTX captures runs itself, as rtx_graphs asks");
     KLN_RETURN_IF_ERROR(check_weights(self->engine));
     trt_logged_clear();
     trt_error_recorder_clear(&self->recorder);

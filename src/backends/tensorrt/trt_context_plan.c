@@ -174,14 +174,11 @@ kiln_status trt_context_profile_layers(void *state, bool on)
 kiln_status trt_context_layer(void *state, size_t index, kiln_layer_time *layer)
 {
     const trt_context *self = state;
-    if (self->profiler.incomplete) {
-        return kln_fail(KILN_ERROR_OUT_OF_MEMORY, "some layers found no memory to be measured in");
-    }
-    if (index >= self->profiler.count) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_context_layer: layer %zu was asked for, %zu were measured", index,
-                        self->profiler.count);
-    }
+    KLN_RETURN_IF(self->profiler.incomplete, KILN_ERROR_OUT_OF_MEMORY,
+                  "some layers found no memory to be measured in");
+    KLN_RETURN_IF(index >= self->profiler.count, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_context_layer: layer %zu was asked for, %zu were measured", index,
+                  self->profiler.count);
     const trt_layer_time *found = &self->profiler.layers[index];
     layer->name = found->name;
     layer->milliseconds = found->milliseconds;
@@ -195,11 +192,9 @@ kiln_status trt_context_save_cache(void *state, const char *path)
 {
     trt_context *self = state;
     const trt_abi *abi = &self->engine->library->abi;
-    if (self->cache == NULL) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "kiln_context_save_runtime_cache: the context was made without "
-                        "kiln_context_options.runtime_cache");
-    }
+    KLN_RETURN_IF(self->cache == NULL, KILN_ERROR_STATE,
+                  "kiln_context_save_runtime_cache: the context was made without "
+                  "kiln_context_options.runtime_cache");
     trt_logged_clear();
     trt_HostMemory *memory = trt_RuntimeCache_serialize(abi, self->cache);
     if (trt_is_null(memory)) {

@@ -57,11 +57,9 @@ static kiln_status find_profile(trt_context *self, const kiln_stream *stream)
         const int32_t candidate = (self->profile + i) % self->profile_count;
         chosen = in_profile(self, candidate) ? candidate : -1;
     }
-    if (chosen < 0 && self->profile_count > 0) {
-        return kln_fail(KILN_ERROR_SHAPE,
-                        "the input shapes are in none of the %d optimization profiles of the plan",
-                        self->profile_count);
-    }
+    KLN_RETURN_IF(chosen < 0 && self->profile_count > 0, KILN_ERROR_SHAPE,
+                  "the input shapes are in none of the %d optimization profiles of the plan",
+                  self->profile_count);
     return chosen >= 0 ? switch_profile(self, chosen, stream) : KILN_OK;
 }
 

@@ -330,17 +330,13 @@ kiln_status trt_describe(void *state, kiln_description *description)
 kiln_status trt_engine_inspect(trt_engine *engine, int32_t index, char **json)
 {
     *json = NULL;
-    if (engine->engine == NULL) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "the layers of a plan can be read where it was loaded; this one was only "
-                        "built, ahead of time");
-    }
+    KLN_RETURN_IF(engine->engine == NULL, KILN_ERROR_STATE,
+                  "the layers of a plan can be read where it was loaded; this one was only "
+                  "built, ahead of time");
     const trt_abi *abi = &engine->library->abi;
     const int32_t layers = trt_CudaEngine_getNbLayers(abi, engine->engine);
-    if (index < -1 || index >= layers) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT, "layer %d was asked for, there are %d", index,
-                        layers);
-    }
+    KLN_RETURN_IF(index < -1 || index >= layers, KILN_ERROR_INVALID_ARGUMENT,
+                  "layer %d was asked for, there are %d", index, layers);
     trt_logged_clear();
     trt_EngineInspector *inspector = trt_CudaEngine_createEngineInspector(abi, engine->engine);
     if (trt_is_null(inspector)) {

@@ -69,10 +69,8 @@ kiln_status trt_engine_create(const kiln_build_options *options, trt_engine **en
 /* What is not a plan at all is told without asking the library. */
 static kiln_status check_plan(const trt_engine *engine, const char *source)
 {
-    if (engine->plan.size < 32) {
-        return kln_fail(KILN_ERROR_MALFORMED, "%s: %zu bytes are no plan of TensorRT", source,
-                        engine->plan.size);
-    }
+    KLN_RETURN_IF(engine->plan.size < 32, KILN_ERROR_MALFORMED,
+                  "%s: %zu bytes are no plan of TensorRT", source, engine->plan.size);
     return KILN_OK;
 }
 

@@ -42,14 +42,12 @@ static kiln_status leave_out(trt_build *build, const kln_names *fed, const kln_o
     if (count == 0) {
         return KILN_OK;
     }
-    if ((*onnx)->ir_version < KLN_ONNX_IR_OF_OPTIONAL_INPUTS) {
-        return kln_fail(KILN_ERROR_NAME,
-                        "%s: \"%s\" has a value in the model, which is of IR version %lld: before "
-                        "version %d that is a constant, and nobody feeds it; save the model with a "
-                        "later IR version, or leave \"%s\" out of shapes and profiles",
-                        build->source, first, (long long)(*onnx)->ir_version,
-                        KLN_ONNX_IR_OF_OPTIONAL_INPUTS, first);
-    }
+    KLN_RETURN_IF((*onnx)->ir_version < KLN_ONNX_IR_OF_OPTIONAL_INPUTS, KILN_ERROR_NAME,
+                  "%s: \"%s\" has a value in the model, which is of IR version %lld: before "
+                  "version %d that is a constant, and nobody feeds it; save the model with a "
+                  "later IR version, or leave \"%s\" out of shapes and profiles",
+                  build->source, first, (long long)(*onnx)->ir_version,
+                  KLN_ONNX_IR_OF_OPTIONAL_INPUTS, first);
     const size_t kept = graph->initializer_count - count;
     kln_onnx_model *copy =
         kln_alloc_zeroed(1, sizeof *copy + (kept + 1) * sizeof *graph->initializers);

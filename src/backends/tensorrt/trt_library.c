@@ -156,10 +156,9 @@ static kiln_status search(trt_library *library)
         }
     }
     if (library->status == KILN_ERROR_LIBRARY_ABSENT) {
-        (void)snprintf(
-            library->reason, sizeof library->reason,
-            "neither TensorRT 10, TensorRT 11 nor TensorRT-RTX is installed; pip install "
-            "tensorrt-rtx-cu13 or tensorrt-cu13" OR_SET);
+        (void)snprintf(library->reason, sizeof library->reason,
+                       "neither TensorRT 10, TensorRT 11 nor TensorRT-RTX is installed; pip "
+                       "install tensorrt-rtx-cu13 or tensorrt-cu13" OR_SET);
     }
     return KILN_OK;
 }
@@ -241,9 +240,7 @@ kiln_status trt_library_find(const char *requested, trt_library **library)
 kiln_status trt_library_open(const char *requested, trt_library **library)
 {
     KLN_RETURN_IF_ERROR(trt_library_find(requested, library));
-    if ((*library)->status != KILN_OK) {
-        return kln_fail((*library)->status, "%s", (*library)->reason);
-    }
+    KLN_RETURN_IF((*library)->status != KILN_OK, (*library)->status, "%s", (*library)->reason);
     return KILN_OK;
 }
 
@@ -388,9 +385,8 @@ static void register_plugins(trt_library *library)
 
 static kiln_status look_for_plugins(trt_library *library, bool use)
 {
-    if (library->abi.is_rtx) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "%s has no plugin layers", library->name);
-    }
+    KLN_RETURN_IF(library->abi.is_rtx, KILN_ERROR_UNSUPPORTED, "%s has no plugin layers",
+                  library->name);
     (void)pthread_mutex_lock(&lock);
     kln_lasting_begin();
     kiln_status status = library->plugins_sought ? KILN_OK : seek_plugins(library);
@@ -461,12 +457,10 @@ bool trt_library_use(size_t index, kln_library_use *use)
 
 kiln_status trt_library_need_builder(trt_library *library)
 {
-    if (library->core.createInferBuilder_INTERNAL == NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "%s at \"%s\" is a lean runtime: it runs plans and builds none; install "
-                        "TensorRT or TensorRT-RTX to build",
-                        library->name, kln_library_path(library->record));
-    }
+    KLN_RETURN_IF(library->core.createInferBuilder_INTERNAL == NULL, KILN_ERROR_UNSUPPORTED,
+                  "%s at \"%s\" is a lean runtime: it runs plans and builds none; install TensorRT "
+                  "or TensorRT-RTX to build",
+                  library->name, kln_library_path(library->record));
     return KILN_OK;
 }
 

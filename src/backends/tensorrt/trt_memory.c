@@ -9,12 +9,11 @@
 
 kiln_status trt_engine_need(const trt_engine *engine, const char *what)
 {
-    return engine->engine != NULL
-               ? KILN_OK
-               : kln_fail(KILN_ERROR_STATE,
-                          "%s: this plan was only built, ahead of time; save it and load it on a "
-                          "machine with the GPU it is for",
-                          what);
+    return engine->engine != NULL ? KILN_OK
+                                  : kln_fail(KILN_ERROR_STATE,
+                                             "%s: this plan was only built, ahead of time; save it "
+                                             "and load it on a machine with the GPU it is for",
+                                             what);
 }
 
 /* --- the library's memory on the GPU --- */
@@ -23,24 +22,20 @@ static kiln_status check_pool(const kiln_build_options *options)
 {
     int32_t device = 0;
     const kiln_location location = kln_pool_location(options->gpu_pool, &device);
-    if (location != KILN_LOCATION_DEVICE || device != options->device) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "gpu_pool: a pool of device memory of GPU %d is needed, this one has %s "
-                        "memory of %d",
-                        options->device, kiln_location_name(location), device);
-    }
+    KLN_RETURN_IF(
+        location != KILN_LOCATION_DEVICE || device != options->device, KILN_ERROR_INVALID_ARGUMENT,
+        "gpu_pool: a pool of device memory of GPU %d is needed, this one has %s memory of %d",
+        options->device, kiln_location_name(location), device);
     return KILN_OK;
 }
 
 kiln_status trt_engine_init_memory(trt_engine *engine, const kiln_build_options *options)
 {
     const bool leaves = options->gpu_allocator == KILN_GPU_ALLOCATOR_LIBRARY;
-    if (leaves && (options->gpu_pool != NULL || options->gpu_memory_bytes != 0)) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "gpu_allocator: with the library's own there is no %s; leave one of the "
-                        "two out",
-                        options->gpu_pool != NULL ? "gpu_pool" : "gpu_memory_bytes");
-    }
+    KLN_RETURN_IF(leaves && (options->gpu_pool != NULL || options->gpu_memory_bytes != 0),
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "gpu_allocator: with the library's own there is no %s; leave one of the two out",
+                  options->gpu_pool != NULL ? "gpu_pool" : "gpu_memory_bytes");
     if (options->gpu_pool != NULL) {
         KLN_RETURN_IF_ERROR(check_pool(options));
         engine->pool = (trt_pool){options->gpu_pool, options->device};
@@ -60,12 +55,9 @@ kiln_status trt_plan_gpu_memory(void *state, kiln_gpu_memory *memory)
 {
     trt_engine *engine = state;
     trt_gpu_allocator *allocator = &engine->allocator;
-    if (!engine->allocates) {
-        return kln_fail(
-            KILN_ERROR_UNSUPPORTED,
-            "kiln_engine_gpu_memory: the library allocates for itself, as gpu_allocator "
-            "asked; without that, Kiln does and counts");
-    }
+    KLN_RETURN_IF(!engine->allocates, KILN_ERROR_UNSUPPORTED,
+                  "kiln_engine_gpu_memory: the library allocates for itself, as gpu_allocator "
+                  "asked; without that, Kiln does and counts");
     (void)pthread_mutex_lock(&allocator->lock);
     memory->bytes_in_use = allocator->in_use;
     memory->bytes_peak = allocator->peak;
@@ -100,11 +92,11 @@ static kiln_status explain_full(const trt_engine *engine, kiln_status status)
     size_t total = 0;
     char why[1024];
     (void)snprintf(why, sizeof why, "%s", kiln_error_message());
-    if ((status != KILN_ERROR_BACKEND && status != KILN_ERROR_MALFORMED) ||
-        trt_device_count(NULL) == 0 ||
-        kln_cuda_memory_info(engine->device, &left, &total) != KILN_OK || left >= NEARLY_FULL) {
-        return kln_fail(status, "%s", why);
-    }
+    KLN_RETURN_IF((status != KILN_ERROR_BACKEND && status != KILN_ERROR_MALFORMED) ||
+                      trt_device_count(NULL) == 0 ||
+                      kln_cuda_memory_info(engine->device, &left, &total) != KILN_OK ||
+                      left >= NEARLY_FULL,
+                  status, "%s", why);
     return kln_fail(KILN_ERROR_OUT_OF_MEMORY, "GPU %d has only %zu MiB of memory left: %s",
                     engine->device, left >> 20, why);
 }
@@ -242,25 +234,18 @@ kiln_status trt_set_streaming(void *state, int64_t budget)
     trt_engine *engine = state;
     kiln_weight_streaming streaming;
     KLN_RETURN_IF_ERROR(trt_get_streaming(engine, &streaming));
-    if (streaming.streamable_bytes == 0) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "kiln_engine_set_weight_streaming: the plan was built without "
-                        "weight_streaming");
-    }
-    if (budget < -1 || budget > streaming.streamable_bytes) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_engine_set_weight_streaming: %lld bytes; 0 to %lld is allowed, or -1",
-                        (long long)budget, (long long)streaming.streamable_bytes);
-    }
+    KLN_RETURN_IF(streaming.streamable_bytes == 0, KILN_ERROR_UNSUPPORTED,
+                  "kiln_engine_set_weight_streaming: the plan was built without weight_streaming");
+    KLN_RETURN_IF(budget < -1 || budget > streaming.streamable_bytes, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_engine_set_weight_streaming: %lld bytes; 0 to %lld is allowed, or -1",
+                  (long long)budget, (long long)streaming.streamable_bytes);
     const trt_abi *abi = &engine->library->abi;
     const int64_t bytes = budget < 0 ? streaming.automatic_bytes : budget;
     const long contexts = atomic_load(&engine->contexts);
-    if (contexts > 0) {
-        return kln_fail(KILN_ERROR_STATE,
-                        "kiln_engine_set_weight_streaming: the engine has %ld context%s; destroy "
-                        "them first",
-                        contexts, contexts == 1 ? "" : "s");
-    }
+    KLN_RETURN_IF(
+        contexts > 0, KILN_ERROR_STATE,
+        "kiln_engine_set_weight_streaming: the engine has %ld context%s; destroy them first",
+        contexts, contexts == 1 ? "" : "s");
     kln_cuda_scope scope;
     KLN_RETURN_IF_ERROR(trt_enter(engine->device, &scope));
     trt_logged_clear();

@@ -301,10 +301,8 @@ static kiln_status apply_dla(trt_build *build)
     }
     const int32_t core = o->dla_core > 0 ? o->dla_core : 0;
     const int32_t cores = trt_Builder_getNbDLACores(abi, build->builder);
-    if (core >= cores) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "dla_core: %d was asked for, this machine has %d",
-                        core, cores);
-    }
+    KLN_RETURN_IF(core >= cores, KILN_ERROR_UNSUPPORTED,
+                  "dla_core: %d was asked for, this machine has %d", core, cores);
     trt_BuilderConfig_setDefaultDeviceType(abi, build->config,
                                            trt_value(abi, TRT_V_DeviceType_DLA));
     trt_BuilderConfig_setDLACore(abi, build->config, core);
@@ -337,11 +335,10 @@ static kiln_status apply_plugins(trt_build *build)
 /* With none or one twice it is not what the caller meant, and the library says nothing. */
 static kiln_status check_refit_names(const kiln_build_options *o)
 {
-    if (o->refit == KILN_REFIT_INDIVIDUAL && o->refit_weight_count == 0) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_build_options: refit is individual and refit_weights names "
-                        "none: nothing could be replaced");
-    }
+    KLN_RETURN_IF(o->refit == KILN_REFIT_INDIVIDUAL && o->refit_weight_count == 0,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_build_options: refit is individual and refit_weights names "
+                  "none: nothing could be replaced");
     kln_names names;
     kiln_status status = KILN_OK;
     kln_names_init(&names);
@@ -360,17 +357,14 @@ static kiln_status check_refit_names(const kiln_build_options *o)
 
 kiln_status trt_check_options(const kiln_build_options *o)
 {
-    if (o->refit_weight_count > 0 && o->refit != KILN_REFIT_INDIVIDUAL) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_build_options: %zu refit_weights are named, which only refit "
-                        "individual takes; refit is %d",
-                        o->refit_weight_count, (int)o->refit);
-    }
-    if (o->optimization != KILN_OPTIMIZATION_DEFAULT || o->parallel_nodes > 1) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "%s: TensorRT has builder_optimization_level instead",
-                        o->parallel_nodes > 1 ? "parallel_nodes" : "optimization");
-    }
+    KLN_RETURN_IF(o->refit_weight_count > 0 && o->refit != KILN_REFIT_INDIVIDUAL,
+                  KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_build_options: %zu refit_weights are named, which only refit "
+                  "individual takes; refit is %d",
+                  o->refit_weight_count, (int)o->refit);
+    KLN_RETURN_IF(o->optimization != KILN_OPTIMIZATION_DEFAULT || o->parallel_nodes > 1,
+                  KILN_ERROR_UNSUPPORTED, "%s: TensorRT has builder_optimization_level instead",
+                  o->parallel_nodes > 1 ? "parallel_nodes" : "optimization");
     return check_refit_names(o);
 }
 

@@ -125,10 +125,9 @@ static kiln_status fail_parser(trt_build *build)
         (void)snprintf(more, sizeof more, " (and %d more errors)", count - 1);
     }
     const trt_library *library = build->library;
-    if (strstr(first, "lugin") != NULL && library->plugin_status != KILN_OK) {
-        return kln_fail(status, "%s: %s%s; of its own plugins: %s", build->source, first, more,
-                        library->plugin_reason);
-    }
+    KLN_RETURN_IF(strstr(first, "lugin") != NULL && library->plugin_status != KILN_OK, status,
+                  "%s: %s%s; of its own plugins: %s", build->source, first, more,
+                  library->plugin_reason);
     return kln_fail(status, "%s: %s%s", build->source, first, more);
 }
 
@@ -246,12 +245,10 @@ static kiln_status parse_spans(trt_build *build, const kln_onnx_model *onnx)
 
 static kiln_status parse_bytes(trt_build *build, kiln_span bytes)
 {
-    if (bytes.size > LARGEST_MESSAGE) {
-        return kln_fail(KILN_ERROR_LIMIT,
-                        "%s: the model has %zu bytes, one protobuf message holds at most %zu; save "
-                        "it with its weights in an external file",
-                        build->source, bytes.size, LARGEST_MESSAGE);
-    }
+    KLN_RETURN_IF(bytes.size > LARGEST_MESSAGE, KILN_ERROR_LIMIT,
+                  "%s: the model has %zu bytes, one protobuf message holds at most %zu; save "
+                  "it with its weights in an external file",
+                  build->source, bytes.size, LARGEST_MESSAGE);
     return trt_Parser_parse(&build->library->abi, build->parser, bytes.data, bytes.size,
                             build->place)
                ? KILN_OK

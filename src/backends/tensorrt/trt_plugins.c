@@ -11,9 +11,8 @@ static kiln_status open_registry(const char *requested, trt_library **library,
     KLN_RETURN_IF_ERROR(trt_library_need_plugins(*library));
     *registry =
         (*library)->core.getPluginRegistry != NULL ? (*library)->core.getPluginRegistry() : NULL;
-    if (trt_is_null(*registry)) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "%s has no registry of plugins", (*library)->name);
-    }
+    KLN_RETURN_IF(trt_is_null(*registry), KILN_ERROR_UNSUPPORTED, "%s has no registry of plugins",
+                  (*library)->name);
     return KILN_OK;
 }
 
@@ -54,10 +53,8 @@ kiln_status trt_plugin_get(const char *requested, size_t index, kiln_plugin *plu
     trt_PluginCreatorInterface *const *creators = NULL;
     size_t count = 0;
     KLN_RETURN_IF_ERROR(list(requested, &library, &creators, &count));
-    if (index >= count) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "kiln_plugin_get: plugin %zu was asked for, there are %zu", index, count);
-    }
+    KLN_RETURN_IF(index >= count, KILN_ERROR_INVALID_ARGUMENT,
+                  "kiln_plugin_get: plugin %zu was asked for, there are %zu", index, count);
     const trt_abi *abi = &library->abi;
     union {
         trt_PluginCreatorInterface *any;

@@ -64,24 +64,20 @@ static kiln_status check_shape(const char *name, size_t profile, size_t which,
     char needed[192];
     (void)kiln_shape_format(shape, given, sizeof given);
     (void)kiln_shape_format(declared, needed, sizeof needed);
-    if (shape->rank != declared->rank) {
-        return kln_fail(KILN_ERROR_RANK, "profile %zu, input \"%s\": %s is %s, the model has %s",
-                        profile, name, selector_names[which], given, needed);
-    }
+    KLN_RETURN_IF(shape->rank != declared->rank, KILN_ERROR_RANK,
+                  "profile %zu, input \"%s\": %s is %s, the model has %s", profile, name,
+                  selector_names[which], given, needed);
     for (int32_t d = 0; d < shape->rank; d++) {
-        if (shape->dims[d] < 0 ||
-            (declared->dims[d] != KILN_DYNAMIC && declared->dims[d] != shape->dims[d])) {
-            return kln_fail(KILN_ERROR_SHAPE,
-                            "profile %zu, input \"%s\": %s is %s, the model has %s (dimension %d)",
-                            profile, name, selector_names[which], given, needed, d);
-        }
-        if (before != NULL && shape->dims[d] < before->dims[d]) {
-            return kln_fail(KILN_ERROR_SHAPE,
-                            "profile %zu, input \"%s\": in dimension %d, %s (%lld) is less than %s "
-                            "(%lld)",
-                            profile, name, d, selector_names[which], (long long)shape->dims[d],
-                            selector_names[which - 1], (long long)before->dims[d]);
-        }
+        KLN_RETURN_IF(shape->dims[d] < 0 || (declared->dims[d] != KILN_DYNAMIC &&
+                                             declared->dims[d] != shape->dims[d]),
+                      KILN_ERROR_SHAPE,
+                      "profile %zu, input \"%s\": %s is %s, the model has %s (dimension %d)",
+                      profile, name, selector_names[which], given, needed, d);
+        KLN_RETURN_IF(
+            before != NULL && shape->dims[d] < before->dims[d], KILN_ERROR_SHAPE,
+            "profile %zu, input \"%s\": in dimension %d, %s (%lld) is less than %s (%lld)", profile,
+            name, d, selector_names[which], (long long)shape->dims[d], selector_names[which - 1],
+            (long long)before->dims[d]);
     }
     return KILN_OK;
 }
@@ -135,19 +131,14 @@ static kiln_status set_all_values(trt_build *build, trt_OptimizationProfile *pro
     const trt_abi *abi = &build->library->abi;
     const int64_t *lists[3] = {input->min_values, input->opt_values, input->max_values};
     for (size_t i = 0; i < 3; i++) {
-        if (lists[i] == NULL) {
-            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "profile %zu, input \"%s\": value_count is %zu and %s_values is NULL",
-                            index, input->name, input->value_count, selector_names[i]);
-        }
+        KLN_RETURN_IF(lists[i] == NULL, KILN_ERROR_INVALID_ARGUMENT,
+                      "profile %zu, input \"%s\": value_count is %zu and %s_values is NULL", index,
+                      input->name, input->value_count, selector_names[i]);
         for (size_t k = 0; k < input->value_count && i > 0; k++) {
-            if (lists[i][k] < lists[i - 1][k]) {
-                return kln_fail(KILN_ERROR_SHAPE,
-                                "profile %zu, input \"%s\": value %zu, %s (%lld) is less than %s "
-                                "(%lld)",
-                                index, input->name, k, selector_names[i], (long long)lists[i][k],
-                                selector_names[i - 1], (long long)lists[i - 1][k]);
-            }
+            KLN_RETURN_IF(lists[i][k] < lists[i - 1][k], KILN_ERROR_SHAPE,
+                          "profile %zu, input \"%s\": value %zu, %s (%lld) is less than %s (%lld)",
+                          index, input->name, k, selector_names[i], (long long)lists[i][k],
+                          selector_names[i - 1], (long long)lists[i - 1][k]);
         }
         if (!set_values(abi, profile, input->name, trt_value(abi, selectors[i]), lists[i],
                         input->value_count)) {
@@ -178,11 +169,9 @@ static kiln_status check_complete(trt_build *build, size_t index, const kiln_pro
             char text[192];
             (void)kiln_shape_format(&shape, text, sizeof text);
             const char *kind = values ? ", a shape tensor: its values" : "";
-            if (profile != NULL) {
-                return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                                "%s: input \"%s\" (%s%s) is missing in optimization profile %zu",
-                                build->source, trt_Tensor_getName(abi, tensor), text, kind, index);
-            }
+            KLN_RETURN_IF(profile != NULL, KILN_ERROR_INVALID_ARGUMENT,
+                          "%s: input \"%s\" (%s%s) is missing in optimization profile %zu",
+                          build->source, trt_Tensor_getName(abi, tensor), text, kind, index);
             return kln_fail(
                 KILN_ERROR_INVALID_ARGUMENT,
                 values ? "%s: input \"%s\" (%s%s) needs a range: give an optimization profile with "
@@ -205,10 +194,8 @@ static kiln_status add_profile(trt_build *build, size_t index, const kiln_profil
     }
     for (size_t i = 0; i < wanted->input_count; i++) {
         const kiln_profile_input *input = &wanted->inputs[i];
-        if (input->name == NULL) {
-            return kln_fail(KILN_ERROR_NULL_ARGUMENT, "profile %zu: input %zu has no name", index,
-                            i);
-        }
+        KLN_RETURN_IF(input->name == NULL, KILN_ERROR_NULL_ARGUMENT,
+                      "profile %zu: input %zu has no name", index, i);
         trt_Tensor *tensor = find_input(build, input->name);
         if (tensor == NULL) {
             return fail_name(build, index, input->name);

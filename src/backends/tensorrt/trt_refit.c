@@ -97,9 +97,8 @@ kiln_status trt_refit_need(trt_engine *engine)
     if (engine->refitter != NULL) {
         return KILN_OK;
     }
-    if (library->core.createInferRefitter_INTERNAL == NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED, "refit: %s has no refitter", library->name);
-    }
+    KLN_RETURN_IF(library->core.createInferRefitter_INTERNAL == NULL, KILN_ERROR_UNSUPPORTED,
+                  "refit: %s has no refitter", library->name);
     trt_logged_clear();
     trt_error_recorder_clear(&engine->recorder);
     trt_Refitter *made = library->core.createInferRefitter_INTERNAL(
@@ -200,17 +199,14 @@ static kiln_status check(const trt_engine *engine, const kiln_named_tensor *give
     }
     const trt_Weights prototype =
         trt_Refitter_getWeightsPrototype(abi, engine->refitter, given->name);
-    if (trt_type_of(desc->dtype) != prototype.type) {
-        return kln_fail(KILN_ERROR_DTYPE, "refit: weights \"%s\" are %s, %s was given", given->name,
-                        kiln_dtype_name(trt_dtype(prototype.type)), kiln_dtype_name(desc->dtype));
-    }
+    KLN_RETURN_IF(trt_type_of(desc->dtype) != prototype.type, KILN_ERROR_DTYPE,
+                  "refit: weights \"%s\" are %s, %s was given", given->name,
+                  kiln_dtype_name(trt_dtype(prototype.type)), kiln_dtype_name(desc->dtype));
     int64_t elements = 0;
     KLN_RETURN_IF_ERROR(kiln_shape_elements(&desc->shape, &elements));
-    if (elements != prototype.count) {
-        return kln_fail(KILN_ERROR_SIZE,
-                        "refit: weights \"%s\" have %lld elements, %lld were given", given->name,
-                        (long long)prototype.count, (long long)elements);
-    }
+    KLN_RETURN_IF(elements != prototype.count, KILN_ERROR_SIZE,
+                  "refit: weights \"%s\" have %lld elements, %lld were given", given->name,
+                  (long long)prototype.count, (long long)elements);
     return KILN_OK;
 }
 

@@ -118,12 +118,11 @@ static kiln_status refit_from(onnx_refit *self)
     const trt_abi *abi = &library->abi;
     KLN_RETURN_IF_ERROR(trt_refit_need(engine));
     KLN_RETURN_IF_ERROR(trt_library_need_parser(library));
-    if (library->parser.createNvOnnxParserRefitter_INTERNAL == NULL) {
-        return kln_fail(KILN_ERROR_UNSUPPORTED,
-                        "refit: the ONNX parser of %s has no refitter; give the weights by name "
-                        "(kiln_engine_refit)",
-                        library->name);
-    }
+    KLN_RETURN_IF(library->parser.createNvOnnxParserRefitter_INTERNAL == NULL,
+                  KILN_ERROR_UNSUPPORTED,
+                  "refit: the ONNX parser of %s has no refitter; give the weights by name "
+                  "(kiln_engine_refit)",
+                  library->name);
     self->parser = library->parser.createNvOnnxParserRefitter_INTERNAL(
         engine->refitter, &library->logger, abi->version);
     if (trt_is_null(self->parser)) {

@@ -57,10 +57,8 @@ kiln_status trt_timing_begin(trt_build *build)
     if (options->timing_cache == NULL && bytes.size == 0) {
         return begin_with_kept(build);
     }
-    if (options->timing_cache != NULL && bytes.size > 0) {
-        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                        "timing_cache and timing_cache_bytes are both set; one is needed");
-    }
+    KLN_RETURN_IF(options->timing_cache != NULL && bytes.size > 0, KILN_ERROR_INVALID_ARGUMENT,
+                  "timing_cache and timing_cache_bytes are both set; one is needed");
     if (options->timing_cache != NULL && kln_file_exists(options->timing_cache)) {
         KLN_RETURN_IF_ERROR(kln_mapping_open(options->timing_cache, &build->timing_cache));
         bytes = build->timing_cache.bytes;
