@@ -7,7 +7,7 @@
 #           source                                                  (what `make` needs; the default)
 #   demo    + cairo, ONNX Runtime, the magika and rapidocr models   (make demo)
 #   test    + cmocka, ONNX's test data, the silero-vad models, and Python with onnxruntime, onnx and
-#             numpy, whose results the tests compare with           (make test)
+#             numpy, whose results the tests compare with, and tritonclient (make test)
 #   check   + clang, clang-format, clang-tidy, cppcheck, valgrind   (make check, make fuzz);
 #           clang 14, or the distribution's own version where apt does not have 14
 #   docs    + doxygen                                               (make docs)
@@ -293,14 +293,28 @@ install_all_tensorrt() {
 
 install_oracle() {
     local want
-    want=$(sha256sum < "$pins")
+    sed '1,/^# ONNX Runtime/d; /^# Clients/,$d' "$pins" > "$scratch/oracle.txt"
+    want=$(sha256sum < "$scratch/oracle.txt")
     done_already oracle "$want" && return
     make_python
     say "Python packages: $(version onnxruntime) $(version onnx) $(version numpy)"
-    sed '1,/^# ONNX Runtime/d' "$pins" > "$scratch/oracle.txt"
     "$deps/python/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: \
         --require-hashes -r "$scratch/oracle.txt" || die "pip cannot install the tests' oracle"
     stamp oracle "$want"
+}
+
+# Without their dependencies, so that the oracle stays as it is pinned.
+install_clients() {
+    local want
+    sed '1,/^# Clients/d' "$pins" > "$scratch/clients.txt"
+    want=$(sha256sum < "$scratch/clients.txt")
+    done_already clients "$want" && return
+    make_python
+    say "Python packages: $(version tritonclient)"
+    "$deps/python/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: \
+        --no-deps --require-hashes -r "$scratch/clients.txt" ||
+        die "pip cannot install the clients that tests/server runs"
+    stamp clients "$want"
 }
 
 [ -n "${KILN_NO_APT:-}" ] || install_packages
@@ -333,6 +347,7 @@ if wants test; then
     install_model silero-vad silero-vad 'silero_vad/data/*.onnx' .
     install_real_models
     install_oracle
+    install_clients
 fi
 if wants cuda; then
     install_cuda

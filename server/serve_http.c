@@ -35,7 +35,7 @@ enum MHD_Result serve_answer_response(serve_connection *at, int code, const char
     if (code == 401) {
         (void)mhd->add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
     }
-    if (atomic_load(&at->server->stopping)) {
+    if (at->closes || atomic_load(&at->server->stopping)) {
         (void)mhd->add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     }
     at->code = code;
@@ -174,7 +174,7 @@ static const char *known_method(const char *method)
 
 static enum MHD_Result refuse_early(serve_connection *at, uint64_t size)
 {
-    if (size > READ_AWAY) {
+    if (at->closes || size > READ_AWAY) {
         return serve_answer_problem(at); /* libmicrohttpd closes the connection then */
     }
     at->discards = true;
@@ -190,6 +190,7 @@ static enum MHD_Result begin(serve_connection *at, const char *uri, const char *
     (void)atomic_fetch_add(&at->server->requests, 1);
     at->problem.code = 0;
     at->discards = false;
+    at->closes = false;
     at->late = false;
     at->head_size = SIZE_MAX;
     at->method = known_method(method);

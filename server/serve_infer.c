@@ -264,15 +264,24 @@ static void count_answer(const serve_connection *at, const serve_infer *infer, b
                  (unsigned long long)now.tv_sec * 1000 + (unsigned long long)now.tv_nsec / 1000000);
 }
 
-/* What came of the request; the usual time of a run follows those that met no others. */
+/* The usual time of a run, of those that met no others; a thread that lost its processor once says
+ * little about it. */
+static void note_time(serve_instance *model, unsigned long long took)
+{
+    const unsigned long long usual = atomic_load(&model->run_ns);
+    const unsigned long long most = 4 * usual;
+    atomic_store(&model->run_ns, usual == 0 ? took
+                                 : took < usual
+                                     ? (usual + took) / 2
+                                     : usual + ((took < most ? took : most) - usual) / 8);
+}
+
 static bool take_result(serve_connection *at, serve_infer *infer)
 {
     const kiln_status status = kiln_request_wait(at->request, -1);
     if (status == KILN_OK) {
-        const unsigned long long took = kiln_clock_now() - infer->submitted;
-        const unsigned long long usual = atomic_load(&infer->instance->run_ns);
         if (infer->alone) {
-            atomic_store(&infer->instance->run_ns, usual == 0 ? took : (3 * usual + took) / 4);
+            note_time(infer->instance, kiln_clock_now() - infer->submitted);
         }
         return true;
     }

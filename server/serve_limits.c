@@ -77,7 +77,7 @@ bool serve_tokens_have(const serve_tokens *tokens, const char *authorization)
 
 typedef struct head {
     unsigned lengths, encodings; /* how often they stand there */
-    bool chunked;
+    bool chunked, misnamed;
     uint64_t length;
     const char *encoding; /* of the content */
     const char *authorization;
@@ -90,6 +90,19 @@ static bool is_header(const char *key, size_t size, const char *name)
     return size == strlen(name) && strncasecmp(key, name, size) == 0;
 }
 
+/* A name that is no token, as "Content-Length " is: RFC 9112, section 5.1. */
+static bool is_token(const char *key, size_t size)
+{
+    static const char marks[] = "!#$%&'*+-.^_`|~";
+    bool token = size > 0;
+    for (size_t i = 0; token && i < size; i++) {
+        const char c = key[i];
+        token = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                (c != '\0' && strchr(marks, c) != NULL);
+    }
+    return token;
+}
+
 static enum MHD_Result look(void *user, enum MHD_ValueKind kind, const char *key, size_t key_size,
                             const char *value, size_t value_size)
 {
@@ -97,6 +110,7 @@ static enum MHD_Result look(void *user, enum MHD_ValueKind kind, const char *key
     (void)kind;
     (void)value_size;
     value = value != NULL ? value : "";
+    found->misnamed = found->misnamed || !is_token(key, key_size);
     if (is_header(key, key_size, MHD_HTTP_HEADER_CONTENT_LENGTH)) {
         found->lengths++;
         found->length = strtoull(value, NULL, 10);
@@ -141,6 +155,10 @@ static bool read_json_length(const head *found, size_t *size, serve_problem *pro
 /* What two servers in a row could understand in two ways is refused: RFC 9112, section 6.3. */
 static bool check_framing(const head *found, serve_problem *problem)
 {
+    if (found->misnamed) {
+        return serve_refuse(problem, 400,
+                            "the name of a header has a character that no name may have");
+    }
     if (found->encodings != 0 && found->lengths != 0) {
         return serve_refuse(problem, 400,
                             "a request has both Transfer-Encoding and Content-Length");
@@ -159,7 +177,8 @@ bool serve_check_head(serve_connection *at, serve_problem *problem, uint64_t *bo
     head found = {.lengths = 0};
     (void)server->mhd->get_connection_values_n(at->connection, MHD_HEADER_KIND, look, &found);
     *body_size = found.chunked ? UINT64_MAX : found.length;
-    if (!check_framing(&found, problem)) {
+    if (strcmp(at->method, "OTHER") == 0 || !check_framing(&found, problem)) {
+        at->closes = true;
         return false;
     }
     if ((at->route == NULL || !at->route->open) && server->tokens.count != 0 &&

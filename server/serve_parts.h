@@ -158,7 +158,9 @@ typedef struct serve_connection {
     size_t body_size, body_capacity;
     size_t head_size; /* bytes of JSON before binary tensors; SIZE_MAX: all of it */
     bool discards;    /* the body is read and thrown away, for the answer is known */
-    bool began;       /* it is among the server's requests under way */
+    bool closes; /* the connection, once it is answered: nobody knows where its next request begins
+                  */
+    bool began;  /* it is among the server's requests under way */
     serve_problem problem;
     serve_arena arena;
     struct serve_infer *infer;

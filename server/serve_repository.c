@@ -145,7 +145,7 @@ static bool walk_entry(const walk *at, const char *folder, const char *entry)
     }
     make_name(folder, entry, name);
     char *file = stem != 0 ? inside(at, folder, entry, S_IFREG) : NULL;
-    char *model = file == NULL ? inside(at, folder, entry, S_IFDIR) : NULL;
+    char *model = stem == 0 ? inside(at, folder, entry, S_IFDIR) : NULL;
     const bool walked = (file == NULL || add(at, name, file, "1", file)) &&
                         (model == NULL || walk_model(at, name, model));
     free(file);
