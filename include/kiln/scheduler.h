@@ -34,6 +34,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <kiln/build.h>
 #include <kiln/context.h>
 #include <kiln/engine.h>
 #include <kiln/export.h>
@@ -59,6 +60,14 @@ typedef enum kiln_schedule {
 /* Priorities are 0, the default, to this, the first to be served. */
 #define KILN_MAX_PRIORITY 7
 
+/* An input or output along which requests differ in length: inputs are filled up to a common one,
+ * outputs are cut back to each request's. */
+typedef struct kiln_scheduler_padding {
+    const char *name;
+    int32_t axis; /* a dynamic dimension, not the batch axis */
+    double value; /* of the elements that an input is filled up with */
+} kiln_scheduler_padding;
+
 typedef struct kiln_scheduler_options {
     size_t struct_size; /* set by KILN_SCHEDULER_OPTIONS_INIT */
     kiln_schedule schedule;
@@ -66,16 +75,28 @@ typedef struct kiln_scheduler_options {
                          most 64 */
     int32_t batch_axis; /* the dimension along which requests are joined; -1: they are not */
     int64_t max_batch;  /* rows of a batch at most; 0: the fixed size of that dimension, or the
-                           largest that the plan's first profile has, or 32 */
+                           largest that a profile of the plan has, or 32 */
     const int64_t *batch_sizes; /* rows that a batch may have, rising: it is filled up with zeros to
-                                   the next; on a GPU each has a graph of its own. NULL: any, on a
-                                   GPU powers of two and max_batch */
+                                   the next; on a GPU each has a graph of its own. NULL: any; on a
+                                   GPU powers of two and max_batch, and of a plan with profiles
+                                   those sizes that one has, with its smallest and largest */
     size_t batch_size_count;    /* at most 64 */
     uint64_t delay_nanoseconds; /* the longest that THROUGHPUT makes a request wait for others; 0: a
                                    millisecond */
     size_t queue_limit;         /* requests that may wait; 0: 1,024 */
-    const kiln_context_options *context; /* how its contexts are made; without a stream. NULL: as
-                                            kiln_context_create has it */
+    const kiln_context_options *context;    /* how its contexts are made; without a stream. NULL: as
+                                               kiln_context_create has it. On the CPU only the
+                                               limits of a run are taken */
+    const kiln_scheduler_padding *paddings; /* inputs, all of one length in a request, and outputs;
+                                               those whose dimension has the same name need not be
+                                               listed. Only for a model that takes no notice of
+                                               what inputs are filled up with, by a mask as a rule,
+                                               which nobody can tell from it. NULL: only requests
+                                               of one length are joined */
+    size_t padding_count;
+    const int64_t *lengths; /* that inputs are filled up to, rising; requests are joined that come
+                               to the same one. NULL: powers of two. A longer one stays as it is */
+    size_t length_count;
 } kiln_scheduler_options;
 
 #define KILN_SCHEDULER_OPTIONS(...) \
@@ -210,13 +231,32 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_drain(kiln_scheduler *schedu
 KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_stop(kiln_scheduler *scheduler);
 
 /* Puts other engines in the place of those it has, between two batches: requests that wait go to
- * the new ones, those that run are waited for. For an engine that was built meanwhile, or a new
- * version of the model. Errors: as kiln_scheduler_create, and then all is as before;
- * INVALID_ARGUMENT where inputs or outputs differ; BUSY while another thread does the same; STATE
- * once it was stopped. Any thread, but none inside `answered`. Since 0.1. */
+ * the new ones, those that run are waited for, and then the old ones are released. For an engine
+ * that was built meanwhile, of another backend or on another device too, or a new version of the
+ * model. After a kiln_scheduler_warmup the new contexts are warmed up in the same way first, while
+ * requests go on; batches keep max_batch, and have the sizes that the new engines allow. Errors: as
+ * kiln_scheduler_create and kiln_scheduler_warmup, and then all is as before; INVALID_ARGUMENT
+ * where inputs or outputs differ; BUSY while another thread does the same; STATE once it was
+ * stopped. Any thread, but none inside `answered`. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_replace(kiln_scheduler *scheduler,
                                                             kiln_engine *const *engines,
                                                             size_t count);
+
+/* How a build that was to take over ended: what it, or kiln_scheduler_replace, failed with, and the
+ * sentence; CANCELLED where the scheduler was destroyed before. In a thread of the scheduler's,
+ * which it should not keep: a destroy waits for it. */
+typedef void (*kiln_replaced_function)(void *user, kiln_status status, const char *message);
+
+/* Serves on, and once a build job has ended puts its engine in the place of those in use, as
+ * kiln_scheduler_replace does. The job is the scheduler's from then on; kiln_build_get_progress and
+ * kiln_build_cancel may be called on it until the next such call, or until the scheduler is
+ * destroyed, which cancels it. Where it fails all stays as it is. `replaced` may be NULL. Errors:
+ * NULL_ARGUMENT; BUSY while another job is waited for; STATE once it was stopped; OUT_OF_MEMORY;
+ * the job is the caller's then. Any thread, but none inside `answered` or `replaced`. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_scheduler_replace_built(kiln_scheduler *scheduler,
+                                                                  kiln_build *build,
+                                                                  kiln_replaced_function replaced,
+                                                                  void *user);
 
 /* submitted = done + failed + cancelled + expired + waiting + running, at any time. */
 typedef struct kiln_scheduler_counters {
@@ -234,6 +274,12 @@ typedef struct kiln_scheduler_counters {
     uint64_t padding;  /* rows of zeros in those */
     uint64_t retried;  /* batches of several requests that failed: each ran again by itself */
     int64_t max_batch; /* rows that a batch may have; 0: requests are not joined */
+    uint64_t padded;   /* by how much rows of requests were filled up in length, in all */
+    uint64_t profile_switches; /* batches that needed another optimization profile than the one
+                                  before them on their context */
+    uint64_t graph_hits;       /* runs on a GPU that replayed a captured graph */
+    uint64_t graph_misses;     /* and that did not */
+    uint64_t replaced;         /* times that other engines took over */
 } kiln_scheduler_counters;
 
 /* Errors: NULL_ARGUMENT; INVALID_ARGUMENT for a struct_size that is too small. Any thread. Since

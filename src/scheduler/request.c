@@ -28,11 +28,13 @@ static kiln_request *allocate(kiln_scheduler *scheduler)
         return request;
     }
     const size_t tensors = rules->input_count + rules->output_count;
-    request = kln_alloc_zeroed(1, sizeof *request + tensors * sizeof(kiln_tensor));
+    request = kln_alloc_zeroed(1, sizeof *request + tensors * sizeof(kiln_tensor) +
+                                      rules->input_count * sizeof(kiln_shape));
     if (request != NULL) {
         request->scheduler = scheduler;
         request->inputs = (kiln_tensor *)(request + 1);
         request->outputs = request->inputs + rules->input_count;
+        request->shapes = (kiln_shape *)(request->outputs + rules->output_count);
         (void)sem_init(&request->answered, 0, 0);
     }
     return request;
@@ -152,17 +154,39 @@ static kiln_status take_tensors(const kiln_binding *bindings, size_t binding_cou
     return KILN_OK;
 }
 
+/* One length for all that is filled up. */
+static kiln_status take_length(const schedule_rules *rules, size_t input, kiln_request *request)
+{
+    const int32_t axis = rules->lengthy[input].axis;
+    if (axis < 0) {
+        return KILN_OK;
+    }
+    const int64_t length = request->shapes[input].dims[axis];
+    if (length < 1 || (request->length != 0 && length != request->length)) {
+        return kln_fail(KILN_ERROR_SHAPE,
+                        "input \"%s\" of a request is %lld long in dimension %d; %s",
+                        rules->inputs[input].name, (long long)length, axis,
+                        length < 1 ? "1 is the least" : "another input of it has another length");
+    }
+    request->length = length;
+    request->shapes[input].dims[axis] = length_rules_fill_up(rules, length);
+    return KILN_OK;
+}
+
 /* All inputs have as many rows; what else there is to their shapes makes the likeness. */
 static kiln_status look_at_shapes(const schedule_rules *rules, kiln_request *request)
 {
     uint64_t likeness = 0;
     request->rows = 1;
+    request->length = 0;
     for (size_t i = 0; i < rules->input_count; i++) {
-        kiln_shape shape = request->inputs[i].desc.shape;
         if (request->inputs[i].desc.dtype == KILN_DTYPE_UNDEFINED) {
             return kln_fail(KILN_ERROR_NOT_BOUND, "a request does not bring input \"%s\"",
                             rules->inputs[i].name);
         }
+        request->shapes[i] = request->inputs[i].desc.shape;
+        KLN_RETURN_IF_ERROR(take_length(rules, i, request));
+        kiln_shape shape = request->shapes[i];
         if (rules->axis >= 0) {
             const int64_t rows = shape.dims[rules->axis];
             if (i > 0 && rows != request->rows) {

@@ -48,6 +48,12 @@ void result_block_release(block_list *list, result_block *block)
     (void)pthread_mutex_unlock(&list->lock);
 }
 
+bool result_block_holds(const result_block *block, const void *data)
+{
+    const unsigned char *at = data;
+    return block != NULL && at >= block->memory && at < block->memory + ((size_t)1 << block->kind);
+}
+
 void block_list_finish(block_list *list)
 {
     for (size_t kind = 0; kind < BLOCK_CLASSES; kind++) {

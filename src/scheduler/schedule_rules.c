@@ -65,25 +65,6 @@ static kiln_status find_followers(schedule_rules *rules)
 
 /* --- how many rows --- */
 
-/* What the plan's first profile allows, or 0. */
-static int64_t most_of_profile(const kiln_engine *engine, int32_t axis)
-{
-    kiln_profile profile;
-    int64_t most = 0;
-    kln_message before;
-    kln_message_keep(&before);
-    if (kiln_engine_profile_count(engine) != 0 &&
-        kiln_engine_profile(engine, 0, &profile) == KILN_OK) {
-        for (size_t i = 0; i < profile.input_count; i++) {
-            const kiln_shape *max = &profile.inputs[i].max;
-            const int64_t rows = max->rank > axis ? max->dims[axis] : 0;
-            most = rows > 0 && (most == 0 || rows < most) ? rows : most;
-        }
-    }
-    kln_message_restore(&before);
-    return most;
-}
-
 static kiln_status read_sizes(const kiln_scheduler_options *options, schedule_rules *rules)
 {
     for (size_t i = 0; i < options->batch_size_count; i++) {
@@ -94,13 +75,18 @@ static kiln_status read_sizes(const kiln_scheduler_options *options, schedule_ru
                             "to %lld at most",
                             i, (long long)size, (long long)MOST_ROWS);
         }
-        rules->sizes[i] = size;
     }
-    rules->size_count = options->batch_size_count;
-    if (rules->size_count == 0) {
+    if (options->batch_size_count == 0) {
         return KILN_OK;
     }
-    const int64_t largest = rules->sizes[rules->size_count - 1];
+    const size_t bytes = options->batch_size_count * sizeof(int64_t);
+    int64_t *asked = kln_arena_alloc(&rules->arena, bytes);
+    if (asked == NULL) {
+        return kln_fail_memory(bytes, "a scheduler's sizes");
+    }
+    rules->asked = memcpy(asked, options->batch_sizes, bytes);
+    rules->asked_count = options->batch_size_count;
+    const int64_t largest = asked[rules->asked_count - 1];
     if (options->max_batch > largest) {
         return kln_fail(
             KILN_ERROR_INVALID_ARGUMENT,
@@ -109,17 +95,6 @@ static kiln_status read_sizes(const kiln_scheduler_options *options, schedule_ru
     }
     rules->max_rows = options->max_batch > 0 ? options->max_batch : largest;
     return KILN_OK;
-}
-
-/* On a GPU every size has a graph of its own. */
-static void choose_sizes(schedule_rules *rules)
-{
-    for (int64_t size = 1; rules->device >= 0 && size < rules->max_rows; size *= 2) {
-        rules->sizes[rules->size_count++] = size;
-    }
-    if (rules->device >= 0) {
-        rules->sizes[rules->size_count++] = rules->max_rows;
-    }
 }
 
 static kiln_status choose_rows(const kiln_engine *engine, const kiln_scheduler_options *options,
@@ -134,40 +109,16 @@ static kiln_status choose_rows(const kiln_engine *engine, const kiln_scheduler_o
                             (long long)fixed);
         }
         rules->max_rows = options->max_batch > 0 ? options->max_batch : fixed;
-        rules->sizes[rules->size_count++] = fixed;
+        rules->fixed_rows = fixed;
         rules->fixed = true;
         return KILN_OK;
     }
     rules->max_rows =
-        options->max_batch > 0 ? options->max_batch : most_of_profile(engine, rules->axis);
-    rules->max_rows = rules->max_rows > 0 ? rules->max_rows : DEFAULT_ROWS;
-    KLN_RETURN_IF_ERROR(read_sizes(options, rules));
-    if (rules->size_count == 0) {
-        choose_sizes(rules);
-    }
-    return KILN_OK;
-}
-
-int64_t schedule_rules_fill_up(const schedule_rules *rules, int64_t rows)
-{
-    for (size_t i = 0; i < rules->size_count; i++) {
-        if (rules->sizes[i] >= rows) {
-            return rules->sizes[i];
-        }
-    }
-    return rows;
-}
-
-static kiln_status check_profile(const schedule_rules *rules, const kiln_engine *engine)
-{
-    const int64_t most = rules->axis >= 0 ? most_of_profile(engine, rules->axis) : 0;
-    const int64_t needed = schedule_rules_fill_up(rules, rules->max_rows);
-    return most == 0 || needed <= most
-               ? KILN_OK
-               : kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                          "kiln_scheduler_options: batches of %lld rows were asked for, and the "
-                          "engine's profile has %lld at most",
-                          (long long)needed, (long long)most);
+        options->max_batch > 0 ? options->max_batch : batch_sizes_most(engine, rules->axis);
+    rules->max_rows = rules->max_rows < 1           ? DEFAULT_ROWS
+                      : rules->max_rows > MOST_ROWS ? MOST_ROWS
+                                                    : rules->max_rows;
+    return read_sizes(options, rules);
 }
 
 /* --- all rules --- */
@@ -281,38 +232,43 @@ kiln_status schedule_rules_make(kiln_engine *const *engines, size_t count,
                               .outputs = rules->outputs,
                               .input_count = description->input_count,
                               .output_count = description->output_count,
-                              .device = engine->shared.device,
                               .axis = -1,
                               .max_rows = 1};
     KLN_RETURN_IF_ERROR(check_bindings(rules));
     KLN_RETURN_IF_ERROR(choose_axis(engine, options, rules));
     KLN_RETURN_IF_ERROR(find_followers(rules));
+    KLN_RETURN_IF_ERROR(length_rules_make(options, rules));
     for (size_t i = 0; i < count; i++) {
         KLN_RETURN_IF_ERROR(schedule_rules_check(rules, engines[i]));
     }
     return KILN_OK;
 }
 
+/* An output's dimension may be known to one engine and not to another. */
 static bool is_alike(const kiln_binding *a, const kiln_binding *b)
 {
-    return strcmp(a->name, b->name) == 0 && a->dtype == b->dtype &&
-           kiln_shape_equal(&a->shape, &b->shape);
+    bool alike = strcmp(a->name, b->name) == 0 && a->dtype == b->dtype &&
+                 a->shape.rank == b->shape.rank && a->is_input == b->is_input;
+    for (int32_t d = 0; alike && d < a->shape.rank; d++) {
+        const bool unknown = a->shape.dims[d] < 0 || b->shape.dims[d] < 0;
+        alike = a->shape.dims[d] == b->shape.dims[d] || (!a->is_input && unknown);
+    }
+    return alike;
 }
 
 kiln_status schedule_rules_check(const schedule_rules *rules, const kiln_engine *engine)
 {
     const kiln_description *description = &engine->shared.description;
     bool same = description->input_count == rules->input_count &&
-                description->output_count == rules->output_count &&
-                (engine->shared.device < 0) == (rules->device < 0);
+                description->output_count == rules->output_count;
     for (size_t i = 0; same && i < rules->input_count; i++) {
         same = is_alike(&rules->inputs[i], &description->bindings[i]);
     }
     for (size_t i = 0; same && i < rules->output_count; i++) {
         same = is_alike(&rules->outputs[i], &description->bindings[rules->input_count + i]);
     }
-    return same ? check_profile(rules, engine)
+    return same ? KILN_OK
                 : kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                            "engines of one scheduler have the same inputs and outputs, in one "
-                           "order, and are all on GPUs or all on the CPU; these differ");
+                           "order; these differ");
 }

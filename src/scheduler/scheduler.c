@@ -32,7 +32,8 @@ static void cancel_waiting(kiln_scheduler *scheduler)
         request_queue_remove(&scheduler->queue, request);
         scheduler->counters.waiting--;
         scheduler_answer(scheduler, request, KILN_REQUEST_CANCELLED, KILN_ERROR_CANCELLED,
-                         "the scheduler was stopped while the request waited", kln_now());
+                         "the scheduler was stopped while the request waited",
+                         scheduler_now(scheduler));
         (void)pthread_mutex_unlock(&scheduler->lock);
         request_tell(request);
         (void)pthread_mutex_lock(&scheduler->lock);
@@ -106,9 +107,10 @@ void kiln_scheduler_destroy(kiln_scheduler *scheduler)
     cancel_waiting(scheduler);
     (void)wait_for_all(scheduler, -1);
     (void)pthread_mutex_unlock(&scheduler->lock);
+    scheduler_follow_end(scheduler);
     join_threads(scheduler);
     kln_free(scheduler->workers);
-    scheduler_drop_seats(scheduler, scheduler->seats, scheduler->seat_count);
+    engine_pool_drop(scheduler, scheduler->pool);
     if (scheduler->event >= 0) {
         (void)close(scheduler->event);
     }
@@ -116,6 +118,9 @@ void kiln_scheduler_destroy(kiln_scheduler *scheduler)
         kiln_request *request = scheduler->collected;
         scheduler->collected = request->next;
         request_release(request);
+    }
+    if (scheduler->sample != NULL) {
+        request_release(scheduler->sample);
     }
     scheduler_release(scheduler);
 }
@@ -129,9 +134,7 @@ static kiln_status fill(kiln_scheduler *scheduler, kiln_engine *const *engines, 
     scheduler->schedule =
         options->schedule != KILN_SCHEDULE_DEFAULT ? options->schedule : KILN_SCHEDULE_LATENCY;
     scheduler->delay = options->delay_nanoseconds != 0 ? options->delay_nanoseconds : DEFAULT_DELAY;
-    scheduler->contexts = options->contexts != 0        ? (size_t)options->contexts
-                          : scheduler->rules.device < 0 ? 1
-                                                        : 2;
+    scheduler->contexts = options->contexts;
     scheduler->context_options = KILN_CONTEXT_OPTIONS_INIT;
     if (options->context != NULL) {
         KLN_RETURN_IF_ERROR(kln_options_read("kiln_context_options", options->context,
@@ -143,10 +146,9 @@ static kiln_status fill(kiln_scheduler *scheduler, kiln_engine *const *engines, 
     for (size_t i = 0; i < FIGURES; i++) {
         KLN_RETURN_IF_ERROR(kiln_histogram_create(&scheduler->figures[i]));
     }
-    KLN_RETURN_IF_ERROR(scheduler_make_seats(scheduler, engines, count, &scheduler->seats));
-    scheduler->seat_count = count * scheduler->contexts;
+    KLN_RETURN_IF_ERROR(engine_pool_make(scheduler, engines, count, &scheduler->pool));
     scheduler->counters.max_batch = scheduler->rules.axis >= 0 ? scheduler->rules.max_rows : 0;
-    return scheduler_start_threads(scheduler, scheduler->seat_count);
+    return scheduler_start_threads(scheduler, scheduler->pool->count);
 }
 
 static void init_condition(pthread_cond_t *condition)

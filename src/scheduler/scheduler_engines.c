@@ -22,37 +22,6 @@ kiln_status scheduler_check_engines(const char *function, kiln_engine *const *en
     return KILN_OK;
 }
 
-void scheduler_drop_seats(const kiln_scheduler *scheduler, seat **seats, size_t count)
-{
-    for (size_t i = 0; seats != NULL && i < count; i++) {
-        if (seats[i] != NULL) {
-            seat_finish(scheduler, seats[i]);
-            kln_free(seats[i]);
-        }
-    }
-    kln_free(seats);
-}
-
-kiln_status scheduler_make_seats(const kiln_scheduler *scheduler, kiln_engine *const *engines,
-                                 size_t count, seat ***seats)
-{
-    const size_t total = count * scheduler->contexts;
-    seat **made = kln_alloc_zeroed(total, sizeof(seat *));
-    kiln_status status =
-        made != NULL ? KILN_OK : kln_fail_memory(total * sizeof(seat *), "a scheduler");
-    for (size_t i = 0; status == KILN_OK && i < total; i++) {
-        made[i] = kln_alloc_zeroed(1, sizeof *made[i]);
-        status = made[i] != NULL ? seat_make(scheduler, engines[i / scheduler->contexts], made[i])
-                                 : kln_fail_memory(sizeof *made[i], "a scheduler's context");
-    }
-    if (status != KILN_OK) {
-        scheduler_drop_seats(scheduler, made, total);
-        made = NULL;
-    }
-    *seats = made;
-    return status;
-}
-
 kiln_status scheduler_start_threads(kiln_scheduler *scheduler, size_t count)
 {
     pthread_t *workers = kln_realloc(scheduler->workers, count * sizeof *workers);
@@ -80,8 +49,8 @@ static seat *take_cold(kiln_scheduler *scheduler)
 {
     for (;;) {
         seat *cold = NULL;
-        for (size_t i = 0; i < scheduler->seat_count; i++) {
-            seat *at = scheduler->seats[i];
+        for (size_t i = 0; i < scheduler->pool->count; i++) {
+            seat *at = scheduler->pool->seats[i];
             if (!at->warm && !at->busy) {
                 at->busy = true;
                 at->warm = true;
@@ -103,9 +72,9 @@ static kiln_status warm_up(kiln_scheduler *scheduler, kiln_request *request, uin
     kiln_status status = KILN_OK;
     seat *at = NULL;
     (void)pthread_mutex_lock(&scheduler->lock);
-    const uint64_t each = milliseconds != 0 ? milliseconds / scheduler->seat_count + 1 : 0;
-    for (size_t i = 0; i < scheduler->seat_count; i++) {
-        scheduler->seats[i]->warm = false;
+    const uint64_t each = milliseconds != 0 ? milliseconds / scheduler->pool->count + 1 : 0;
+    for (size_t i = 0; i < scheduler->pool->count; i++) {
+        scheduler->pool->seats[i]->warm = false;
     }
     while (status == KILN_OK && (at = take_cold(scheduler)) != NULL) {
         (void)pthread_mutex_unlock(&scheduler->lock);
@@ -119,6 +88,42 @@ static kiln_status warm_up(kiln_scheduler *scheduler, kiln_request *request, uin
     return status;
 }
 
+/* Keeps a copy of what it was warmed up with, for engines that come later. */
+static kiln_status keep_sample(kiln_scheduler *scheduler, const kiln_request *from,
+                               const kiln_named_tensor *inputs, size_t input_count,
+                               uint64_t milliseconds)
+{
+    size_t bytes = 0;
+    kiln_request *kept = NULL;
+    for (size_t i = 0; i < scheduler->rules.input_count; i++) {
+        bytes += (from->inputs[i].bytes + 63) / 64 * 64;
+    }
+    KLN_RETURN_IF_ERROR(request_make(scheduler, inputs, input_count, NULL, 0, NULL, &kept));
+    kept->blocks[0] = result_block_take(&scheduler->blocks, bytes != 0 ? bytes : 1);
+    if (kept->blocks[0] == NULL) {
+        request_release(kept);
+        return kln_fail_memory(bytes, "a copy of a warmup's inputs");
+    }
+    unsigned char *at = kept->blocks[0]->memory;
+    for (size_t i = 0; i < scheduler->rules.input_count; i++) {
+        kiln_tensor *tensor = &kept->inputs[i];
+        if (tensor->bytes != 0) {
+            tensor->data = memcpy(at, tensor->data, tensor->bytes);
+        }
+        tensor->desc.location = KILN_LOCATION_HOST;
+        at += (tensor->bytes + 63) / 64 * 64;
+    }
+    (void)pthread_mutex_lock(&scheduler->lock);
+    kiln_request *before = scheduler->sample;
+    scheduler->sample = kept;
+    scheduler->sample_milliseconds = milliseconds;
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    if (before != NULL) {
+        request_release(before);
+    }
+    return KILN_OK;
+}
+
 kiln_status kiln_scheduler_warmup(kiln_scheduler *scheduler, const kiln_named_tensor *inputs,
                                   size_t input_count, uint64_t milliseconds)
 {
@@ -127,21 +132,15 @@ kiln_status kiln_scheduler_warmup(kiln_scheduler *scheduler, const kiln_named_te
     kiln_request *request = NULL;
     KLN_RETURN_IF_ERROR(
         scheduler_make_request(scheduler, __func__, inputs, input_count, NULL, 0, NULL, &request));
-    const kiln_status status = warm_up(scheduler, request, milliseconds);
+    kiln_status status = warm_up(scheduler, request, milliseconds);
+    if (status == KILN_OK) {
+        status = keep_sample(scheduler, request, inputs, input_count, milliseconds);
+    }
     request_release(request);
     return status;
 }
 
 /* --- other engines --- */
-
-static bool any_busy(seat *const *seats, size_t count)
-{
-    bool busy = false;
-    for (size_t i = 0; i < count; i++) {
-        busy = busy || seats[i]->busy;
-    }
-    return busy;
-}
 
 static kiln_status begin_replacing(kiln_scheduler *scheduler)
 {
@@ -159,42 +158,71 @@ static kiln_status begin_replacing(kiln_scheduler *scheduler)
                   : KILN_OK;
 }
 
+/* What the others were warmed up with, so that no request meets a first run. */
+static kiln_status warm_pool(kiln_scheduler *scheduler, engine_pool *pool)
+{
+    kiln_status status = KILN_OK;
+    (void)pthread_mutex_lock(&scheduler->lock);
+    kiln_request *sample = scheduler->sample;
+    const uint64_t milliseconds = scheduler->sample_milliseconds;
+    if (sample != NULL) {
+        request_retain(sample);
+    }
+    (void)pthread_mutex_unlock(&scheduler->lock);
+    for (size_t i = 0; sample != NULL && status == KILN_OK && i < pool->count; i++) {
+        status = seat_warm_up(scheduler, pool->seats[i], sample,
+                              milliseconds != 0 ? milliseconds / pool->count + 1 : 0);
+    }
+    if (sample != NULL) {
+        request_release(sample);
+    }
+    return status;
+}
+
+static kiln_status prepare_pool(kiln_scheduler *scheduler, kiln_engine *const *engines,
+                                size_t count, engine_pool **pool)
+{
+    KLN_RETURN_IF_ERROR(engine_pool_make(scheduler, engines, count, pool));
+    kiln_status status = warm_pool(scheduler, *pool);
+    if (status == KILN_OK && (*pool)->count > scheduler->worker_count) {
+        status = scheduler_start_threads(scheduler, (*pool)->count);
+    }
+    if (status != KILN_OK) {
+        engine_pool_drop(scheduler, *pool);
+        *pool = NULL;
+    }
+    return status;
+}
+
 kiln_status kiln_scheduler_replace(kiln_scheduler *scheduler, kiln_engine *const *engines,
                                    size_t count)
 {
     KLN_RETURN_IF_NULL(scheduler);
     KLN_RETURN_IF_ERROR(scheduler_check_process(scheduler, __func__));
     KLN_RETURN_IF_NULL(engines);
-    seat **seats = NULL;
+    engine_pool *pool = NULL;
     KLN_RETURN_IF_ERROR(scheduler_check_engines(__func__, engines, count));
-    for (size_t i = 0; i < count; i++) {
-        KLN_RETURN_IF_ERROR(schedule_rules_check(&scheduler->rules, engines[i]));
-    }
     kiln_status status = begin_replacing(scheduler);
     if (status == KILN_ERROR_BUSY) {
         return status;
     }
     if (status == KILN_OK) {
-        status = scheduler_make_seats(scheduler, engines, count, &seats);
+        status = prepare_pool(scheduler, engines, count, &pool);
     }
-    if (status == KILN_OK && count * scheduler->contexts > scheduler->worker_count) {
-        status = scheduler_start_threads(scheduler, count * scheduler->contexts);
-    }
-    size_t old_count = status == KILN_OK ? 0 : count * scheduler->contexts;
     (void)pthread_mutex_lock(&scheduler->lock);
     if (status == KILN_OK) {
-        seat **old = scheduler->seats;
-        old_count = scheduler->seat_count;
-        scheduler->seats = seats;
-        scheduler->seat_count = count * scheduler->contexts;
-        seats = old;
+        engine_pool *old = scheduler->pool;
+        scheduler->pool = pool;
+        scheduler->counters.replaced++;
+        pool = old;
         (void)pthread_cond_broadcast(&scheduler->work);
-        while (any_busy(old, old_count)) {
+        while (engine_pool_is_busy(old)) {
             (void)pthread_cond_wait(&scheduler->rest, &scheduler->lock);
         }
     }
     scheduler->replacing = false;
+    (void)pthread_cond_broadcast(&scheduler->rest);
     (void)pthread_mutex_unlock(&scheduler->lock);
-    scheduler_drop_seats(scheduler, seats, old_count);
+    engine_pool_drop(scheduler, pool);
     return status;
 }

@@ -25,6 +25,11 @@ void scheduler_release(kiln_scheduler *scheduler)
     kln_free(scheduler);
 }
 
+uint64_t scheduler_now(const kiln_scheduler *scheduler)
+{
+    return scheduler->clock != NULL ? scheduler->clock(scheduler->clock_user) : kln_now();
+}
+
 kiln_status scheduler_check_process(const kiln_scheduler *scheduler, const char *function)
 {
     return scheduler->forks == kln_forks()

@@ -11,6 +11,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
+#include <kiln/build.h>
 #include <kiln/scheduler.h>
 
 #include "base/kln_base.h"
@@ -26,30 +27,60 @@
 
 /* --- what can be joined, and how (schedule_rules.c) --- */
 
+/* How an input is filled up, or an output cut, along a dimension whose length differs. */
+typedef struct length_rule {
+    int32_t axis;           /* -1: it is not */
+    unsigned char value[8]; /* an element to fill up with */
+} length_rule;
+
 typedef struct schedule_rules {
     kln_arena arena;
     kiln_binding *inputs; /* copies in the arena, with their names */
     kiln_binding *outputs;
-    bool *follows; /* outputs that surely have the rows of the inputs */
+    bool *follows;        /* outputs that surely have the rows of the inputs */
+    length_rule *lengthy; /* of inputs, then outputs */
+    bool has_lengths;     /* any of them */
     size_t input_count;
     size_t output_count;
-    int32_t device;            /* of the first engine, -1: the CPU */
-    int32_t axis;              /* along which requests are joined, -1: they are not */
-    bool fixed;                /* the engine takes batches of one size alone */
-    int64_t max_rows;          /* of a batch; 1 where they are not joined */
-    int64_t sizes[MOST_SIZES]; /* that a batch may have, rising */
-    size_t size_count;         /* 0: any */
+    int32_t axis;         /* along which requests are joined, -1: they are not */
+    bool fixed;           /* the engine takes batches of one size alone, */
+    int64_t fixed_rows;   /* this */
+    int64_t max_rows;     /* of a batch; 1 where they are not joined */
+    const int64_t *asked; /* batch_sizes */
+    size_t asked_count;
+    const int64_t *lengths; /* that are filled up to; none: powers of two */
+    size_t length_count;
 } schedule_rules;
 
 KILN_MUST_CHECK kiln_status schedule_rules_make(kiln_engine *const *engines, size_t count,
                                                 const kiln_scheduler_options *options,
                                                 schedule_rules *rules);
-/* INVALID_ARGUMENT where the engine's inputs and outputs are others, or its profile has no room for
- * the rows. */
+/* INVALID_ARGUMENT where the engine's inputs and outputs are others. */
 KILN_MUST_CHECK kiln_status schedule_rules_check(const schedule_rules *rules,
                                                  const kiln_engine *engine);
+
+/* --- what differs in length (length_rules.c) --- */
+
+KILN_MUST_CHECK kiln_status length_rules_make(const kiln_scheduler_options *options,
+                                              schedule_rules *rules);
+/* What a length is filled up to. */
+int64_t length_rules_fill_up(const schedule_rules *rules, int64_t length);
+
+/* --- how many rows (batch_sizes.c) --- */
+
+typedef struct batch_sizes {
+    int64_t rows[MOST_SIZES]; /* that a batch may have, rising */
+    size_t count;             /* 0: any */
+} batch_sizes;
+
+/* INVALID_ARGUMENT where profiles have no room for what was asked. */
+KILN_MUST_CHECK kiln_status batch_sizes_make(const schedule_rules *rules,
+                                             kiln_engine *const *engines, size_t count,
+                                             batch_sizes *sizes);
+/* The most rows that a profile of the engine has, 0 where none says. */
+int64_t batch_sizes_most(const kiln_engine *engine, int32_t axis);
 /* The rows that a batch of so many has when it is filled up. */
-int64_t schedule_rules_fill_up(const schedule_rules *rules, int64_t rows);
+int64_t batch_sizes_fill_up(const batch_sizes *sizes, int64_t rows);
 
 /* --- memory of results (result_block.c) --- */
 
@@ -69,6 +100,8 @@ typedef struct block_list {
 /* With one reference, or NULL where memory is short. */
 result_block *result_block_take(block_list *list, size_t bytes);
 void result_block_release(block_list *list, result_block *block);
+/* Whether `data` lies in it. NULL is allowed. */
+bool result_block_holds(const result_block *block, const void *data);
 void block_list_finish(block_list *list);
 
 /* --- requests --- */
@@ -84,11 +117,13 @@ struct kiln_request {
     atomic_bool cancelled; /* while it runs */
     bool rings;            /* the scheduler's event, when it is told */
     int64_t rows;
+    int64_t length;    /* of what differs in length, 0: nothing does */
     uint64_t likeness; /* of requests that may share a batch; equal for equal ones */
     uint64_t submitted;
     uint64_t begun;
     size_t place; /* in the heap of deadlines */
     kiln_tensor *inputs;
+    kiln_shape *shapes;      /* of inputs, filled up in length */
     kiln_tensor *outputs;    /* as the caller gave them, or data NULL; results once it is done */
     result_block *blocks[2]; /* that results lie in: of its batch, and of its own; or NULL */
     sem_t answered;
@@ -106,6 +141,18 @@ void request_retain(kiln_request *request);
 void request_release(kiln_request *request);
 /* Wakes whoever waits and calls back, without the lock; the scheduler's reference goes. */
 void request_tell(kiln_request *request);
+
+/* --- profiles (batch_profile.c) --- */
+
+/* The most rows of a batch of requests like this one. */
+int64_t batch_profile_most(const schedule_rules *rules, const kiln_engine *engine,
+                           const kiln_request *request);
+/* The profile in which such requests run as so many rows, `current` where that does; -1: none. */
+int32_t batch_profile_find(const schedule_rules *rules, const kiln_engine *engine,
+                           const kiln_request *request, int64_t rows, int32_t current);
+/* As batch_sizes_fill_up, to a size that a profile has for requests like this one. */
+int64_t batch_profile_fill_up(const schedule_rules *rules, const batch_sizes *sizes,
+                              const kiln_engine *engine, const kiln_request *request, int64_t rows);
 
 /* --- what waits (request_queue.c); all with the lock --- */
 
@@ -134,11 +181,49 @@ kiln_request *request_queue_earliest(const request_queue *queue);
 
 /* --- contexts and their batches --- */
 
+/* --- rows of a batch (batch_copy.c) --- */
+
+/* Bytes of one row within one index of the dimensions before it, and how many of those there are.
+ */
+size_t row_bytes(const kiln_tensor_desc *desc, int32_t axis, size_t *outer);
+
+/* One end of a copy of rows. */
+typedef struct row_place {
+    unsigned char *data; /* NULL: zeros */
+    int64_t rows;        /* of the whole tensor */
+    int64_t at;
+} row_place;
+
+void copy_rows(const kiln_tensor_desc *desc, int32_t axis, row_place to, row_place from,
+               int64_t rows);
+
+/* A request whose length is not the batch's. */
+typedef struct length_copy {
+    kiln_dtype dtype;
+    unsigned char *batch;
+    const kiln_shape *whole;
+    unsigned char *own;
+    const kiln_shape *part;
+    int32_t axis, length;       /* dimensions of rows and of what differs */
+    int64_t row;                /* where its rows begin */
+    const unsigned char *value; /* an element that what is missing is filled with; NULL: out of the
+                                   batch */
+} length_copy;
+
+void copy_lengths(const length_copy *copy);
+
+struct engine_pool;
+
 typedef struct seat {
     kiln_context *context;
     kiln_engine *engine;
+    const struct engine_pool *pool;
     int32_t device;
+    int32_t profile; /* of its last batch, -1: none yet */
     bool busy;
+    bool switched;           /* its batch is of another profile than the one before */
+    uint64_t begun;          /* its batch */
+    int64_t filled;          /* rows of its batch, with those of zeros */
     kiln_buffer **inputs;    /* memory where inputs are joined, each grows */
     kiln_request **requests; /* of the batch, as many as a batch may have rows */
     size_t request_count;
@@ -146,10 +231,35 @@ typedef struct seat {
     bool wanted;              /* by a warmup, before any batch */
     bool apart;               /* its batch is not filled up: outputs could not be taken apart */
     kiln_named_tensor *named; /* inputs, then outputs, for a run */
+    uint64_t graph_hits, graph_misses; /* of its context, when they were last looked at */
 } seat;
 
-KILN_MUST_CHECK kiln_status seat_make(const kiln_scheduler *scheduler, kiln_engine *engine,
-                                      seat *made);
+/* Nanoseconds, a mean that follows what changes. */
+typedef struct mean_time {
+    uint64_t mean;
+    uint32_t count;
+} mean_time;
+
+/* The engines in use, which kiln_scheduler_replace changes as a whole (engine_pool.c). */
+typedef struct engine_pool {
+    seat **seats;
+    size_t count;
+    size_t contexts; /* of each engine; they stand beside each other */
+    batch_sizes sizes;
+    mean_time runs[MOST_SIZES]; /* of each size */
+    mean_time switching;        /* how much longer the first run in another profile took */
+} engine_pool;
+
+KILN_MUST_CHECK kiln_status engine_pool_make(const kiln_scheduler *scheduler,
+                                             kiln_engine *const *engines, size_t count,
+                                             engine_pool **pool);
+/* NULL is allowed. */
+void engine_pool_drop(const kiln_scheduler *scheduler, engine_pool *pool);
+/* Whether a batch is under way. With the lock. */
+bool engine_pool_is_busy(const engine_pool *pool);
+
+KILN_MUST_CHECK kiln_status seat_make(const kiln_scheduler *scheduler, const engine_pool *pool,
+                                      kiln_engine *engine, seat *made);
 void seat_finish(const kiln_scheduler *scheduler, seat *gone);
 /* What came of a batch beside its requests' own. */
 typedef struct batch_outcome {
@@ -157,8 +267,31 @@ typedef struct batch_outcome {
     int64_t padding;
     bool retried;         /* it failed, and each request ran again by itself */
     bool apart;           /* its outputs cannot be taken apart */
+    int64_t padded;       /* of lengths */
     uint64_t copied, ran; /* nanoseconds */
+    uint64_t graph_hits, graph_misses;
 } batch_outcome;
+
+/* A batch: some of a seat's requests. */
+typedef struct batch {
+    kiln_scheduler *scheduler;
+    seat *at;
+    kiln_request **requests;
+    size_t count;
+    int64_t rows;
+    int64_t filled;      /* with rows of zeros */
+    result_block *block; /* that the run wrote outputs to, or NULL */
+    batch_outcome *outcome;
+} batch;
+
+bool batch_is_direct(const batch *one);
+/* Where the run writes; batch_outputs.c. */
+KILN_MUST_CHECK kiln_status batch_prepare_outputs(batch *one);
+/* Has each output the rows and lengths of the batch? */
+KILN_MUST_CHECK kiln_status batch_check_outputs(const batch *one);
+/* What the run wrote where it stays is shown, what the caller has memory for is written there, and
+ * the rest goes to a block of the request's own. `at`: its first row. */
+KILN_MUST_CHECK kiln_status batch_give_outputs(const batch *one, kiln_request *request, int64_t at);
 
 /* Runs what the seat has, without the lock; each request gets its status. */
 void seat_run(kiln_scheduler *scheduler, seat *at, batch_outcome *outcome);
@@ -167,14 +300,37 @@ void seat_run(kiln_scheduler *scheduler, seat *at, batch_outcome *outcome);
 KILN_MUST_CHECK kiln_status seat_warm_up(kiln_scheduler *scheduler, seat *at, kiln_request *request,
                                          uint64_t milliseconds);
 
+/* --- what a batch becomes, from what was measured (batch_choice.c); with the lock --- */
+
+/* Of the batch that a free seat was given: how many of its requests run now, in which seat, and
+ * filled up to how many rows. NULL where it is to wait until `*due` for one that is busy. */
+seat *batch_choose(const kiln_scheduler *scheduler, seat *at, uint64_t now, uint64_t *due);
+/* Keeps what a batch took. */
+void batch_measure(const kiln_scheduler *scheduler, const seat *at, const batch_outcome *outcome);
+
+/* A build whose engine is to take over (scheduler_follow.c). */
+typedef struct build_follower {
+    kiln_build *build; /* NULL: there is none, and no thread */
+    pthread_t thread;
+    kiln_replaced_function replaced;
+    void *user;
+    bool done;    /* its thread ends by itself; with the lock */
+    bool claimed; /* somebody is about to begin */
+} build_follower;
+
+/* Cancels it and waits for its thread. */
+void scheduler_follow_end(kiln_scheduler *scheduler);
+
 struct kiln_scheduler {
     atomic_size_t references; /* the owner's, and one of each request */
     schedule_rules rules;
     kiln_schedule schedule;
     uint64_t delay;
     kiln_context_options context_options;
-    size_t contexts; /* of an engine */
-    unsigned forks;  /* kln_forks when it was made */
+    int32_t contexts;              /* of an engine, 0: as its device has it */
+    uint64_t (*clock)(void *user); /* NULL: kln_now */
+    void *clock_user;
+    unsigned forks; /* kln_forks when it was made */
     block_list blocks;
     pthread_mutex_t lock;
     pthread_cond_t work;  /* something to do for a worker */
@@ -185,9 +341,12 @@ struct kiln_scheduler {
     kiln_request *collected; /* for kiln_scheduler_next, a list with its end */
     kiln_request *collected_last;
     int event; /* -1: nobody asked */
-    seat **seats;
-    size_t seat_count;
+    engine_pool *pool;
+    kiln_request *sample; /* what it was warmed up with, or NULL */
+    uint64_t sample_milliseconds;
     bool replacing;
+    build_follower follower;
+
     bool apart;      /* outputs were seen that cannot be taken apart: nothing is joined any more */
     bool has_leader; /* a worker waits for a batch to fill, or for its delay to pass */
     atomic_bool closed;   /* takes no more requests */
@@ -201,13 +360,16 @@ struct kiln_scheduler {
     kiln_histogram *figures[FIGURES];
 };
 
+uint64_t scheduler_now(const kiln_scheduler *scheduler);
 /* STATE in a process that was forked from that where the scheduler was made. */
 KILN_MUST_CHECK kiln_status scheduler_check_process(const kiln_scheduler *scheduler,
                                                     const char *function);
 /* Takes what waits into the batch of a free seat, if it is due; else when it will be, in
  * nanoseconds of the clock, or UINT64_MAX, goes to `*due`. With the lock. */
 seat *scheduler_take(kiln_scheduler *scheduler, uint64_t *due);
-/* Runs a batch and answers it. Without the lock. */
+/* Answers what a batch came to. Without the lock. */
+void scheduler_finish(kiln_scheduler *scheduler, seat *at, const batch_outcome *outcome);
+/* Both: runs a batch and answers it. */
 void scheduler_serve(kiln_scheduler *scheduler, seat *at);
 /* Lets somebody look after what waits. With the lock. */
 void scheduler_wake(kiln_scheduler *scheduler);
@@ -227,11 +389,6 @@ KILN_MUST_CHECK kiln_status scheduler_make_request(
 
 KILN_MUST_CHECK kiln_status scheduler_check_engines(const char *function,
                                                     kiln_engine *const *engines, size_t count);
-/* As many contexts as there are to be of each engine, those of one engine beside each other. */
-KILN_MUST_CHECK kiln_status scheduler_make_seats(const kiln_scheduler *scheduler,
-                                                 kiln_engine *const *engines, size_t count,
-                                                 seat ***seats);
-void scheduler_drop_seats(const kiln_scheduler *scheduler, seat **seats, size_t count);
 /* So many workers, if there are fewer. */
 KILN_MUST_CHECK kiln_status scheduler_start_threads(kiln_scheduler *scheduler, size_t count);
 

@@ -39,7 +39,7 @@ static void enter_queue(kiln_scheduler *scheduler, kiln_request *request)
 {
     scheduler->counters.submitted++;
     scheduler->counters.waiting++;
-    request->submitted = kln_now();
+    request->submitted = scheduler_now(scheduler);
     request_retain(request);
     request_queue_push(&scheduler->queue, request);
     if (request_queue_earliest(&scheduler->queue) == request) {
@@ -166,8 +166,8 @@ kiln_status kiln_scheduler_run(kiln_scheduler *scheduler, const kiln_named_tenso
 /* The context of a request that runs by itself, or NULL. */
 static kiln_context *context_of(const kiln_scheduler *scheduler, const kiln_request *request)
 {
-    for (size_t i = 0; i < scheduler->seat_count; i++) {
-        const seat *at = scheduler->seats[i];
+    for (size_t i = 0; i < scheduler->pool->count; i++) {
+        const seat *at = scheduler->pool->seats[i];
         if (at->busy && at->request_count == 1 && at->requests[0] == request) {
             return at->context;
         }
@@ -196,7 +196,7 @@ kiln_status kiln_request_cancel(kiln_request *request)
         request_queue_remove(&scheduler->queue, request);
         scheduler->counters.waiting--;
         scheduler_answer(scheduler, request, KILN_REQUEST_CANCELLED, KILN_ERROR_CANCELLED,
-                         "the request was cancelled while it waited", kln_now());
+                         "the request was cancelled while it waited", scheduler_now(scheduler));
     } else if (state == KILN_REQUEST_RUNNING) {
         atomic_store(&request->cancelled, true);
         stop_run(scheduler, request);

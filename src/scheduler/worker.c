@@ -59,6 +59,11 @@ static void note_batch(kiln_scheduler *scheduler, const seat *at, const batch_ou
     counters->rows += (uint64_t)rows;
     counters->padding += (uint64_t)outcome->padding;
     counters->retried += outcome->retried;
+    counters->profile_switches += at->switched;
+    counters->graph_hits += outcome->graph_hits;
+    counters->graph_misses += outcome->graph_misses;
+    counters->padded += (uint64_t)outcome->padded;
+    batch_measure(scheduler, at, outcome);
     kiln_histogram_record(scheduler->figures[KILN_SCHEDULER_COPY_TIME], outcome->copied);
     kiln_histogram_record(scheduler->figures[KILN_SCHEDULER_RUN_TIME], outcome->ran);
     kiln_histogram_record(scheduler->figures[KILN_SCHEDULER_BATCH_ROWS], (uint64_t)rows);
@@ -69,14 +74,12 @@ static void note_batch(kiln_scheduler *scheduler, const seat *at, const batch_ou
     }
 }
 
-void scheduler_serve(kiln_scheduler *scheduler, seat *at)
+void scheduler_finish(kiln_scheduler *scheduler, seat *at, const batch_outcome *outcome)
 {
-    batch_outcome outcome;
     kiln_request *told = NULL;
-    seat_run(scheduler, at, &outcome);
-    const uint64_t now = kln_now();
+    const uint64_t now = scheduler_now(scheduler);
     (void)pthread_mutex_lock(&scheduler->lock);
-    note_batch(scheduler, at, &outcome);
+    note_batch(scheduler, at, outcome);
     scheduler->counters.running -= at->request_count;
     for (size_t i = at->request_count; i-- > 0;) {
         kiln_request *request = at->requests[i];
@@ -102,6 +105,13 @@ void scheduler_serve(kiln_scheduler *scheduler, seat *at)
     }
 }
 
+void scheduler_serve(kiln_scheduler *scheduler, seat *at)
+{
+    batch_outcome outcome;
+    seat_run(scheduler, at, &outcome);
+    scheduler_finish(scheduler, at, &outcome);
+}
+
 /* --- gathering --- */
 
 static bool is_free(const seat *at)
@@ -112,8 +122,8 @@ static bool is_free(const seat *at)
 static bool any_free(const kiln_scheduler *scheduler)
 {
     bool found = false;
-    for (size_t i = 0; !found && i < scheduler->seat_count; i++) {
-        found = is_free(scheduler->seats[i]);
+    for (size_t i = 0; !found && i < scheduler->pool->count; i++) {
+        found = is_free(scheduler->pool->seats[i]);
     }
     return found;
 }
@@ -121,13 +131,14 @@ static bool any_free(const kiln_scheduler *scheduler)
 /* On the device where the most are free, so that work spreads. */
 static seat *find_seat(const kiln_scheduler *scheduler)
 {
+    const engine_pool *pool = scheduler->pool;
     seat *found = NULL;
     size_t most = 0;
-    for (size_t i = 0; i < scheduler->seat_count; i += scheduler->contexts) {
+    for (size_t i = 0; i < pool->count; i += pool->contexts) {
         seat *here = NULL;
         size_t free = 0;
-        for (size_t k = 0; k < scheduler->contexts; k++) {
-            seat *one = scheduler->seats[i + k];
+        for (size_t k = 0; k < pool->contexts; k++) {
+            seat *one = pool->seats[i + k];
             free += is_free(one);
             here = !is_free(one) || here != NULL ? here : one;
         }
@@ -144,18 +155,18 @@ static bool are_alike(const schedule_rules *rules, const kiln_request *a, const 
 {
     bool alike = a->likeness == b->likeness;
     for (size_t i = 0; alike && i < rules->input_count; i++) {
-        kiln_shape shape = a->inputs[i].desc.shape;
-        shape.dims[rules->axis] = b->inputs[i].desc.shape.dims[rules->axis];
-        alike = kiln_shape_equal(&shape, &b->inputs[i].desc.shape);
+        kiln_shape shape = a->shapes[i];
+        shape.dims[rules->axis] = b->shapes[i].dims[rules->axis];
+        alike = kiln_shape_equal(&shape, &b->shapes[i]);
     }
     return alike;
 }
 
-/* Adds a request to a seat's batch, and to its rows; false where it has no room. */
-static bool add(const kiln_scheduler *scheduler, seat *at, kiln_request *request, int64_t *rows,
-                uint64_t *due)
+/* Adds a request to a seat's batch, and to its rows, `most` at most; false where it has no room. */
+static bool add(const kiln_scheduler *scheduler, seat *at, kiln_request *request, int64_t most,
+                int64_t *rows, uint64_t *due)
 {
-    const bool fits = *rows + request->rows <= scheduler->rules.max_rows;
+    const bool fits = *rows + request->rows <= most || *rows == 0;
     if (fits) {
         const uint64_t longest = UINT64_MAX - 1 - request->submitted;
         const uint64_t delay = scheduler->delay < longest ? scheduler->delay : longest;
@@ -165,7 +176,7 @@ static bool add(const kiln_scheduler *scheduler, seat *at, kiln_request *request
         *rows += request->rows;
         at->requests[at->request_count++] = request;
     }
-    return fits && *rows < scheduler->rules.max_rows;
+    return fits && *rows < most;
 }
 
 /* The keeper ends it. */
@@ -183,11 +194,13 @@ static uint64_t gather(const kiln_scheduler *scheduler, seat *at, kiln_request *
     uint64_t due = scheduler->closed ? 0 : UINT64_MAX;
     int64_t rows = 0;
     at->request_count = 0;
-    bool has_room = add(scheduler, at, first, &rows, &due) && rules->axis >= 0 && !scheduler->apart;
+    const int64_t most = batch_profile_most(rules, at->engine, first);
+    bool has_room =
+        add(scheduler, at, first, most, &rows, &due) && rules->axis >= 0 && !scheduler->apart;
     for (kiln_request *next = request_queue_first(&scheduler->queue); has_room && next != NULL;
          next = request_queue_next(&scheduler->queue, next)) {
         if (next != first && !is_late(next, now) && are_alike(rules, first, next)) {
-            has_room = add(scheduler, at, next, &rows, &due);
+            has_room = add(scheduler, at, next, most, &rows, &due);
         }
     }
     return has_room ? due : 0;
@@ -243,6 +256,7 @@ static void begin(kiln_scheduler *scheduler, seat *at, uint64_t now)
     scheduler->counters.waiting -= at->request_count;
     scheduler->counters.running += at->request_count;
     at->apart = scheduler->apart;
+    at->begun = now;
     at->busy = true;
 }
 
@@ -253,14 +267,15 @@ seat *scheduler_take(kiln_scheduler *scheduler, uint64_t *due)
     if (at == NULL) {
         return NULL;
     }
-    const uint64_t now = kln_now();
+    const uint64_t now = scheduler_now(scheduler);
     *due = gather_due(scheduler, at, now);
-    if (*due > now) {
+    seat *chosen = *due <= now ? batch_choose(scheduler, at, now, due) : NULL;
+    if (chosen == NULL) {
         at->request_count = 0;
         return NULL;
     }
-    begin(scheduler, at, now);
-    return at;
+    begin(scheduler, chosen, now);
+    return chosen;
 }
 
 /* --- threads --- */
@@ -329,7 +344,7 @@ void *scheduler_keeper(void *user)
     (void)pthread_mutex_lock(&scheduler->lock);
     while (!scheduler->ends) {
         kiln_request *earliest = request_queue_earliest(&scheduler->queue);
-        const uint64_t now = kln_now();
+        const uint64_t now = scheduler_now(scheduler);
         if (earliest == NULL) {
             (void)pthread_cond_wait(&scheduler->timer, &scheduler->lock);
         } else if (earliest->options.deadline_nanoseconds <= now) {

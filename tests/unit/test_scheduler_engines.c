@@ -73,8 +73,8 @@ static gpu_state look_at(const kiln_scheduler *scheduler)
     for (size_t i = 0; i < CONTEXTS; i++) {
         kiln_context_counters one = {.struct_size = sizeof one};
         kiln_tensor view;
-        assert_ok(kiln_context_get_counters(scheduler->seats[i]->context, &one));
-        assert_ok(kiln_buffer_tensor(scheduler->seats[i]->inputs[0], 0, KILN_DTYPE_FLOAT32,
+        assert_ok(kiln_context_get_counters(scheduler->pool->seats[i]->context, &one));
+        assert_ok(kiln_buffer_tensor(scheduler->pool->seats[i]->inputs[0], 0, KILN_DTYPE_FLOAT32,
                                      &KILN_SHAPE(1), &view));
         assert_int_equal(view.desc.location, KILN_LOCATION_PINNED);
         found.graphs += one.graphs;
@@ -116,6 +116,34 @@ FAKE_TEST(graphs_are_captured_once_for_each_size_and_context)
     assert_int_equal(after.bytes, begun.bytes);
     assert_memory_equal(after.pinned, warm.pinned, sizeof warm.pinned);
     assert_int_equal(after.allocations, begun.allocations);
+}
+
+/* Served on the CPU until the engine for the GPU is there, and back. */
+FAKE_TEST(from_the_cpu_to_a_gpu_and_back)
+{
+    (void)state;
+    behaviour how = {.drifts = false};
+    float x[1] = {1};
+    owned_engine cpu = NULL;
+    assert_ok(create_engine(KILN_MOCK_OPTIONS(.handler = run_now, .user = &how), &cpu));
+    owned_engine gpu = make_engine(&how, false, 0);
+    owned_scheduler scheduler = open_scheduler(cpu, (kiln_scheduler_options){.max_batch = ROWS});
+    const kiln_named_tensor input = floats_of("x", x, 1);
+    assert_ok(kiln_scheduler_warmup(scheduler, &input, 1, 1));
+    double_floats(scheduler, 3, 1);
+    kiln_engine *both[] = {cpu, gpu};
+    assert_fails(KILN_ERROR_INVALID_ARGUMENT, kiln_scheduler_replace(scheduler, both, 2),
+                 "all on GPUs or all on the CPU");
+    assert_ok(kiln_scheduler_replace(scheduler, &both[1], 1));
+    assert_int_equal(scheduler->pool->count, 2);
+    double_on_threads(scheduler);
+    kiln_scheduler_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_scheduler_get_counters(scheduler, &counters));
+    assert_int_equal(counters.graph_hits, counters.batches - 1); /* all captured while it warmed */
+    assert_int_equal(counters.graph_misses, 0);
+    assert_ok(kiln_scheduler_replace(scheduler, &both[0], 1));
+    double_floats(scheduler, 3, 1);
+    assert_int_equal(scheduler->pool->sizes.count, 0);
 }
 
 /* What lies behind a request's memory is not read, though an earlier one was larger. */

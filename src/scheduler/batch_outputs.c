@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where a run writes its outputs, and how each request gets its part of them. */
+#include <string.h>
+
+#include "scheduler_parts.h"
+
+#define BLOCK_ALIGNMENT ((size_t)64)
+
+/* Bytes of an output of this batch, if its shape is known before the run. */
+static bool known_bytes(const batch *one, size_t output, kiln_tensor_desc *desc, size_t *bytes)
+{
+    const schedule_rules *rules = &one->scheduler->rules;
+    const kiln_binding *binding = &rules->outputs[output];
+    *desc = (kiln_tensor_desc){.dtype = binding->dtype, .shape = binding->shape};
+    if (rules->axis >= 0) {
+        desc->shape.dims[rules->axis] = one->filled;
+    }
+    return kiln_shape_is_static(&desc->shape) &&
+           kiln_tensor_bytes(binding->dtype, &desc->shape, bytes) == KILN_OK;
+}
+
+/* Whether an output of the run can be memory that requests then show parts of. */
+static bool is_shown(const batch *one, size_t output, kiln_tensor_desc *desc, size_t *bytes)
+{
+    const schedule_rules *rules = &one->scheduler->rules;
+    const kiln_tensor *given = &one->requests[0]->outputs[output];
+    const bool is_whole = one->count == 1 && one->filled == one->rows;
+    return one->at->device < 0 && (rules->axis <= 0 || is_whole) &&
+           rules->lengthy[rules->input_count + output].axis < 0 &&
+           (rules->axis < 0 || rules->follows[output]) && (one->count > 1 || given->data == NULL) &&
+           known_bytes(one, output, desc, bytes);
+}
+
+static size_t aligned(size_t bytes)
+{
+    return (bytes + BLOCK_ALIGNMENT - 1) / BLOCK_ALIGNMENT * BLOCK_ALIGNMENT;
+}
+
+kiln_status batch_prepare_outputs(batch *one)
+{
+    const schedule_rules *rules = &one->scheduler->rules;
+    kiln_named_tensor *named = one->at->named + rules->input_count;
+    kiln_tensor_desc desc;
+    size_t bytes = 0;
+    size_t total = 0;
+    for (size_t i = 0; i < rules->output_count; i++) {
+        /* On a GPU the context's own: given or not, a size then has one graph. */
+        named[i].tensor = batch_is_direct(one) && one->at->device < 0 ? one->requests[0]->outputs[i]
+                                                                      : (kiln_tensor){.data = NULL};
+        total += is_shown(one, i, &desc, &bytes) ? aligned(bytes) : 0;
+    }
+    if (total == 0) {
+        return KILN_OK;
+    }
+    one->block = result_block_take(&one->scheduler->blocks, total);
+    if (one->block == NULL) {
+        return kln_fail_memory(total, "the outputs of a batch");
+    }
+    unsigned char *at = one->block->memory;
+    for (size_t i = 0; i < rules->output_count; i++) {
+        if (is_shown(one, i, &desc, &bytes)) {
+            named[i].tensor = (kiln_tensor){.desc = desc, .data = at, .bytes = bytes};
+            at += aligned(bytes);
+        }
+    }
+    return KILN_OK;
+}
+
+/* Of a joined batch: has each output its rows? */
+static kiln_status check_rows(const batch *one)
+{
+    const schedule_rules *rules = &one->scheduler->rules;
+    const kiln_named_tensor *named = one->at->named + rules->input_count;
+    for (size_t i = 0; one->filled > one->requests[0]->rows && i < rules->output_count; i++) {
+        const kiln_shape *shape = &named[i].tensor.desc.shape;
+        if (shape->rank <= rules->axis || shape->dims[rules->axis] != one->filled) {
+            one->outcome->apart = true;
+            return kln_fail(
+                KILN_ERROR_SHAPE,
+                "output \"%s\" has %lld rows for a batch of %lld: its rows are not those "
+                "of the inputs, and a scheduler for this model needs batch_axis -1",
+                named[i].name,
+                (long long)(shape->rank > rules->axis ? shape->dims[rules->axis] : 0),
+                (long long)one->filled);
+        }
+    }
+    return KILN_OK;
+}
+
+/* Of what is cut: has each output the length that inputs were filled up to? */
+static kiln_status check_lengths(const batch *one)
+{
+    const schedule_rules *rules = &one->scheduler->rules;
+    const kiln_named_tensor *named = one->at->named + rules->input_count;
+    const int64_t filled =
+        rules->has_lengths ? length_rules_fill_up(rules, one->requests[0]->length) : 0;
+    for (size_t i = 0; rules->has_lengths && i < rules->output_count; i++) {
+        const int32_t axis = rules->lengthy[rules->input_count + i].axis;
+        const kiln_shape *shape = &named[i].tensor.desc.shape;
+        if (axis >= 0 && (shape->rank <= axis || shape->dims[axis] != filled)) {
+            return kln_fail(KILN_ERROR_SHAPE,
+                            "output \"%s\" is %lld long in dimension %d for inputs of %lld: its "
+                            "length is not theirs, and it cannot be cut to a request's",
+                            named[i].name, (long long)(shape->rank > axis ? shape->dims[axis] : 0),
+                            axis, (long long)filled);
+        }
+    }
+    return KILN_OK;
+}
+
+kiln_status batch_check_outputs(const batch *one)
+{
+    KLN_RETURN_IF_ERROR(check_rows(one));
+    return check_lengths(one);
+}
+
+/* The part of output `i` that is a request's. */
+static kiln_tensor_desc part_of(const batch *one, size_t i, const kiln_request *request)
+{
+    const schedule_rules *rules = &one->scheduler->rules;
+    kiln_tensor_desc desc = one->at->named[rules->input_count + i].tensor.desc;
+    desc.location = KILN_LOCATION_HOST;
+    desc.device = 0;
+    const int32_t length = rules->lengthy[rules->input_count + i].axis;
+    if (rules->axis >= 0 && one->filled > request->rows) {
+        desc.shape.dims[rules->axis] = request->rows;
+    }
+    if (length >= 0 && length < desc.shape.rank) {
+        desc.shape.dims[length] = request->length;
+    }
+    return desc;
+}
+
+static void copy_part(const batch *one, size_t i, int64_t at, const kiln_tensor *to)
+{
+    const int32_t axis = one->scheduler->rules.axis;
+    const kiln_tensor *from = &one->at->named[one->scheduler->rules.input_count + i].tensor;
+    if (axis < 0 || kiln_shape_equal(&from->desc.shape, &to->desc.shape)) {
+        memcpy(to->data, from->data, to->bytes);
+        return;
+    }
+    const int64_t rows = to->desc.shape.dims[axis];
+    const int32_t length =
+        one->scheduler->rules.lengthy[one->scheduler->rules.input_count + i].axis;
+    if (length >= 0 && length < to->desc.shape.rank) {
+        copy_lengths(&(length_copy){to->desc.dtype, from->data, &from->desc.shape, to->data,
+                                    &to->desc.shape, axis, length, at, NULL});
+        return;
+    }
+    copy_rows(&to->desc, axis, (row_place){to->data, rows, 0},
+              (row_place){from->data, one->filled, at}, rows);
+}
+
+/* How much of `next` was used. */
+static size_t give_output(const batch *one, kiln_request *request, size_t i, int64_t at,
+                          unsigned char *next)
+{
+    const schedule_rules *rules = &one->scheduler->rules;
+    const kiln_tensor *from = &one->at->named[rules->input_count + i].tensor;
+    kiln_tensor *to = &request->outputs[i];
+    kiln_tensor part = {.desc = part_of(one, i, request)};
+    size_t outer = 1;
+    if (kiln_tensor_bytes(part.desc.dtype, &part.desc.shape, &part.bytes) != KILN_OK ||
+        (to->data != NULL && to->data == from->data)) {
+        return 0;
+    }
+    if (to->data == NULL && result_block_holds(one->block, from->data)) {
+        part.data = (unsigned char *)from->data +
+                    (rules->axis < 0 ? 0 : (size_t)at * row_bytes(&part.desc, rules->axis, &outer));
+        if (request->blocks[0] == NULL) {
+            request->blocks[0] = one->block;
+            (void)atomic_fetch_add(&one->block->references, 1);
+        }
+        *to = part;
+        return 0;
+    }
+    const bool is_own = to->data == NULL;
+    part.data = is_own ? next : to->data;
+    *to = part;
+    if (part.bytes != 0) {
+        copy_part(one, i, at, to);
+    }
+    return is_own ? aligned(part.bytes) : 0;
+}
+
+/* The caller's memory is of the very size. */
+static kiln_status check_given(const kiln_binding *binding, const kiln_tensor *given,
+                               const kiln_shape *shape)
+{
+    if (given->data == NULL || kiln_shape_equal(&given->desc.shape, shape)) {
+        return KILN_OK;
+    }
+    char expected[KLN_SHAPE_TEXT];
+    char found[KLN_SHAPE_TEXT];
+    (void)kiln_shape_format(shape, expected, sizeof expected);
+    (void)kiln_shape_format(&given->desc.shape, found, sizeof found);
+    return kln_fail(KILN_ERROR_SHAPE,
+                    "output \"%s\" of a request came out as %s, and the memory given for it is for "
+                    "%s",
+                    binding->name, expected, found);
+}
+
+/* What the run wrote where it stays is shown, what the caller has memory for is written there, and
+ * the rest goes to a block of the request's own. */
+kiln_status batch_give_outputs(const batch *one, kiln_request *request, int64_t at)
+{
+    const schedule_rules *rules = &one->scheduler->rules;
+    const kiln_named_tensor *named = one->at->named + rules->input_count;
+    size_t own = 0;
+    size_t bytes = 0;
+    for (size_t i = 0; i < rules->output_count; i++) {
+        const kiln_tensor_desc part = part_of(one, i, request);
+        KLN_RETURN_IF_ERROR(kiln_tensor_bytes(part.dtype, &part.shape, &bytes));
+        KLN_RETURN_IF_ERROR(check_given(&rules->outputs[i], &request->outputs[i], &part.shape));
+        if (request->outputs[i].data == NULL &&
+            !result_block_holds(one->block, named[i].tensor.data)) {
+            own += aligned(bytes);
+        }
+    }
+    result_block *block = own != 0 ? result_block_take(&one->scheduler->blocks, own) : NULL;
+    if (own != 0 && block == NULL) {
+        return kln_fail_memory(own, "the outputs of a request");
+    }
+    unsigned char *next = block != NULL ? block->memory : NULL;
+    request->blocks[1] = block != NULL ? block : request->blocks[1];
+    for (size_t i = 0; i < rules->output_count; i++) {
+        next += give_output(one, request, i, at, next);
+    }
+    return KILN_OK;
+}
