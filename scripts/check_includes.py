@@ -31,6 +31,7 @@ ALLOWED = {
     "engine": FOR_BACKENDS | {"seam", "backends", "exec", "cache"},
     "tools": FOR_BACKENDS | {"seam", "backends", "exec", "engine"},
     "scheduler": FOR_BACKENDS | {"seam", "backends", "exec", "engine"},
+    "stream": FOR_BACKENDS | {"seam", "backends", "exec", "engine"},
 }
 # Programs stand outside: the public headers are all they see.
 OUTSIDE = ("cli", "server", "examples", "bench")

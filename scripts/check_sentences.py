@@ -54,7 +54,7 @@ NOT_USED = (
 )
 # Where such sentences are made.
 NOT_REACHED = re.compile(
-    r"src/(graph/build_|memory/|cuda/cuda_(stream|graph|memory)|backends/mock/)")
+    r"src/(graph/build_|memory/|stream/|cuda/cuda_(stream|graph|memory)|backends/mock/)")
 # And single ones, with the reason.
 REASONS = {
     "kiln_context_wait": "kiln lets no run go on that it does not wait for (stop_waiting)",
@@ -71,6 +71,7 @@ REASONS = {
     "kiln_gather": "the name of a kernel",
     "kiln_bounds": "the name of a kernel",
     "kiln_bins": "the name of a kernel",
+    "kiln_rows": "the name of a kernel",
     "kiln_context_options.runtime_cache": "kiln sets no runtime cache, and saves none",
     "kiln_compare": "kiln compare asks for a first difference of files only",
     "kiln_compare_file": "as kiln_compare",

@@ -41,6 +41,7 @@
 #include <kiln/refit.h>
 #include <kiln/scheduler.h>
 #include <kiln/status.h>
+#include <kiln/stream.h>
 #include <kiln/system.h>
 #include <kiln/tensor.h>
 #include <kiln/version.h>

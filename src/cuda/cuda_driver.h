@@ -182,7 +182,8 @@ typedef enum cuda_kernel_slot {
     CUDA_KERNEL_GATHER = 0, /* cuda_gather.c */
     CUDA_KERNEL_BOUNDS = 1, /* cuda_observe.c */
     CUDA_KERNEL_BINS = 2,
-    CUDA_KERNELS = 3
+    CUDA_KERNEL_ROWS = 3, /* cuda_rows.c */
+    CUDA_KERNELS = 4
 } cuda_kernel_slot;
 
 typedef struct cuda_kernel {

@@ -146,6 +146,21 @@ typedef struct kln_cuda_piece {
 KILN_MUST_CHECK kiln_status kln_cuda_gather(kiln_stream *stream, const kln_cuda_piece *pieces,
                                             size_t count);
 
+/* Rows of one block of memory that are copied to another one's; rows of neither overlap. */
+typedef struct kln_cuda_rows {
+    void *to;
+    const void *from;
+    size_t to_step, from_step; /* from a row to the next, in bytes */
+    size_t bytes;              /* of a row */
+    size_t count;              /* of rows */
+} kln_cuda_rows;
+
+/* Copies any number of such blocks, 32 with one launch of a kernel, as kln_cuda_gather does; where
+ * the driver lacks what that needs, row by row. OUT_OF_MEMORY, DEVICE; SIZE past 2^31 pieces of 16
+ * bytes (1, where a part is not aligned to 16) in a block. (cuda_rows.c) */
+KILN_MUST_CHECK kiln_status kln_cuda_copy_rows(kiln_stream *stream, const kln_cuda_rows *blocks,
+                                               size_t count);
+
 /* --- histograms by kernels (cuda_observe.c) --- */
 
 /* Of a tensor's finite numbers, as keys: a float's bits, all but the sign's inverted where it is

@@ -92,6 +92,8 @@ void kln_exec_unbind(kln_exec *exec, size_t index)
     if (changed->state == SLOT_EMPTY) {
         return;
     }
+    /* What the last run wrote here is the caller's, and would seem the context's from now on. */
+    exec_overlap_know_results(exec);
     exec_overlap_forget(exec, changed);
     drop_fill(exec, changed);
     retire_owned(exec, changed);

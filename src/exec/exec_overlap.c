@@ -147,7 +147,7 @@ static bool get_result(kln_exec *exec, size_t index, kiln_tensor *tensor)
 
 /* Where they lie, asked for once after a run: a backend hears of what is bound since in the next
  * one only. */
-static void know_results(kln_exec *exec)
+void exec_overlap_know_results(kln_exec *exec)
 {
     if (!exec->results_changed) {
         return;
@@ -169,7 +169,7 @@ static void know_results(kln_exec *exec)
 kiln_status exec_overlap_bind(kln_exec *exec, size_t index, const kiln_tensor *tensor, bool *fed)
 {
     *fed = false;
-    know_results(exec);
+    exec_overlap_know_results(exec);
     const memory_range *result = NULL;
     if (is_near(exec->results, exec->result_count, tensor)) {
         result = find(exec->results, exec->result_count, range_of(tensor, index));

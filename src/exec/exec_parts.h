@@ -272,6 +272,8 @@ KILN_MUST_CHECK kiln_status exec_state_follow(kln_exec *exec);
 
 /* --- memory that is read and written (exec_overlap.c) --- */
 
+/* Asks where the last results lie, if nobody did since the run. */
+void exec_overlap_know_results(kln_exec *exec);
 /* Where `tensor` lies in the last results, an input gets a copy, and `*fed` is true; an output is
  * refused. */
 KILN_MUST_CHECK kiln_status exec_overlap_bind(kln_exec *exec, size_t index,

@@ -64,7 +64,7 @@ typedef struct context {
     int peers[DEVICE_LIMIT];
 } context;
 
-typedef enum node_kind { COPY, FILL, CALL, GATHER, BOUNDS, BINS } node_kind;
+typedef enum node_kind { COPY, FILL, CALL, GATHER, BOUNDS, BINS, ROWS } node_kind;
 
 #define SEGMENTS 16
 
@@ -76,6 +76,15 @@ typedef struct segment {
     unsigned long long units;
 } segment;
 
+#define ROW_SEGMENTS 32
+
+/* And the one that copies rows. */
+typedef struct row_segment {
+    unsigned long long to, from;
+    unsigned long long to_step, from_step;
+    unsigned per_row, units, shift, unused;
+} row_segment;
+
 typedef struct node {
     node_kind kind;
     void *to;
@@ -85,7 +94,10 @@ typedef struct node {
     void (*function)(void *user);
     void *user;
     unsigned blocks; /* of a launch */
-    segment segments[SEGMENTS];
+    union {
+        segment segments[SEGMENTS];
+        row_segment rows[ROW_SEGMENTS];
+    };
     const float *values; /* of a kernel that counts */
     unsigned long long count;
     float scale;

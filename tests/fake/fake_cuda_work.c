@@ -59,6 +59,29 @@ static void gather(const segment *segments, unsigned long long block)
     }
 }
 
+/* The one that copies rows, as src/cuda/cuda_rows.c has it. */
+static void copy_rows(const row_segment *segments, unsigned block)
+{
+    while (block >= (segments->units + 255) >> 8) {
+        block -= (segments->units + 255) >> 8;
+        segments++;
+    }
+    const unsigned long long steps =
+        segments->to | segments->from | segments->to_step | segments->from_step;
+    if (segments->shift != 0 && (segments->shift != 4 || steps % 16 != 0)) {
+        abort();
+    }
+    for (unsigned index = block * 256; index < block * 256 + 256 && index < segments->units;
+         index++) {
+        const unsigned long long row = index / segments->per_row;
+        const unsigned long long offset = (unsigned long long)(index % segments->per_row)
+                                          << segments->shift;
+        memcpy((char *)pointer(segments->to) + row * segments->to_step + offset,
+               (const char *)pointer(segments->from) + row * segments->from_step + offset,
+               (size_t)1 << segments->shift);
+    }
+}
+
 /* Kiln's kernels that count, element by element as src/cuda/cuda_observe.c has them. */
 static void find_bounds(const node *work)
 {
@@ -108,6 +131,11 @@ static void play(const node *work)
         case GATHER:
             for (unsigned block = 0; block < work->blocks; block++) {
                 gather(work->segments, block);
+            }
+            break;
+        case ROWS:
+            for (unsigned block = 0; block < work->blocks; block++) {
+                copy_rows(work->rows, block);
             }
             break;
         case FILL: memset(work->to, work->value, work->bytes); break;
@@ -193,13 +221,13 @@ CU cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned gri
                   void **parameters, void **extra);
 
 static const char *const kernels[] = {
-    [GATHER] = "kiln_gather", [BOUNDS] = "kiln_bounds", [BINS] = "kiln_bins"};
+    [GATHER] = "kiln_gather", [BOUNDS] = "kiln_bounds", [BINS] = "kiln_bins", [ROWS] = "kiln_rows"};
 
 /* The kernel that a text has, or -1. */
 static int kernel_in(const char *text)
 {
     char entry[64];
-    for (int i = GATHER; i <= BINS; i++) {
+    for (int i = GATHER; i <= ROWS; i++) {
         (void)snprintf(entry, sizeof entry, ".entry %s(", kernels[i]);
         if (strstr(text, entry) != NULL) {
             return i;
@@ -255,7 +283,7 @@ int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned gr
         return fake_unlock(INVALID_VALUE);
     }
     node work = {.kind = module->kernel, .blocks = grid_x};
-    if (module->kernel != GATHER) {
+    if (module->kernel == BOUNDS || module->kernel == BINS) {
         address ends[2];
         memcpy(&ends[0], parameters[0], sizeof ends[0]);
         memcpy(&work.count, parameters[1], sizeof work.count);
@@ -268,6 +296,13 @@ int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned gr
         return fake_unlock(enqueue(on, &work));
     }
     unsigned long long needed = 0;
+    if (module->kernel == ROWS) {
+        memcpy(work.rows, parameters[0], sizeof work.rows);
+        for (size_t i = 0; i < ROW_SEGMENTS; i++) {
+            needed += (work.rows[i].units + 255) >> 8;
+        }
+        return fake_unlock(needed == grid_x ? enqueue(on, &work) : INVALID_VALUE);
+    }
     memcpy(work.segments, parameters[0], sizeof work.segments);
     for (size_t i = 0; i < SEGMENTS; i++) {
         needed += (work.segments[i].units + 255) >> 8;

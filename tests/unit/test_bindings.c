@@ -79,8 +79,10 @@ TEST(bindings_end_with_the_call)
     kiln_named_tensor in = {"x", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), x, sizeof x)};
     kiln_named_tensor out = {"y", KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(2), y, sizeof y)};
     kiln_named_tensor shown = {.name = "y"};
-    assert_ok(kiln_context_run_once(context, &in, 1, &out, 1));
-    assert_true(y[0] == -1 && y[1] == -2);
+    for (int again = 0; again < 2; again++) { /* the memory is the caller's still */
+        assert_ok(kiln_context_run_once(context, &in, 1, &out, 1));
+        assert_true(y[0] == -1 && y[1] == -2);
+    }
     assert_status(KILN_ERROR_NOT_BOUND, kiln_context_run(context));
     assert_ok(kiln_context_run_once(context, &in, 1, &shown, 1));
     assert_ptr_not_equal(shown.tensor.data, y);

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A generator's life, what waits for it, and who makes its steps. */
+#include <errno.h>
+#include <time.h>
+
+#include "stream_parts.h"
+
+#define DEFAULT_LIMIT 1024
+#define DEFAULT_LOGITS_BYTES ((uint64_t)256 << 20)
+
+/* --- memory --- */
+
+static void drop_memory(kiln_generator *self)
+{
+    kiln_buffer *const buffers[] = {self->tokens,  self->mask,       self->positions,
+                                    self->columns, self->branch,     self->logits,
+                                    self->last,    self->top_tokens, self->top_logits};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(buffers); i++) {
+        kiln_buffer_destroy(buffers[i]);
+    }
+    for (size_t i = 0; self->given != NULL && i < self->model.given_count; i++) {
+        kiln_buffer_destroy(self->given[i]);
+    }
+    kln_free(self->given);
+    kln_free(self->rows);
+    kln_free(self->group);
+    kln_free(self->lengths);
+    stream_cache_finish(self);
+    sampler_finish(&self->sampler);
+    stream_model_finish(&self->model);
+    kiln_stream_destroy(self->stream);
+}
+
+/* --- who makes steps --- */
+
+static bool has_work(const kiln_generator *self)
+{
+    return self->counters.waiting + self->counters.running != 0;
+}
+
+/* With the lock, which it gives back meanwhile. */
+static void make_step(kiln_generator *self)
+{
+    self->stepping = true;
+    (void)pthread_mutex_unlock(&self->lock);
+    generator_make_step(self);
+    (void)pthread_mutex_lock(&self->lock);
+    self->stepping = false;
+    (void)pthread_cond_broadcast(&self->news);
+}
+
+static void *step_on(void *user)
+{
+    kiln_generator *self = user;
+    (void)pthread_mutex_lock(&self->lock);
+    while (!self->ends) {
+        if (has_work(self)) {
+            make_step(self);
+        } else {
+            (void)pthread_cond_wait(&self->work, &self->lock);
+        }
+    }
+    (void)pthread_mutex_unlock(&self->lock);
+    return NULL;
+}
+
+bool generator_wait(kiln_generator *self, uint64_t until)
+{
+    if (!self->has_thread && !self->stepping && has_work(self)) {
+        make_step(self);
+        return until == UINT64_MAX || kln_now() < until;
+    }
+    if (until == UINT64_MAX) {
+        (void)pthread_cond_wait(&self->news, &self->lock);
+        return true;
+    }
+    const struct timespec when = {.tv_sec = (time_t)(until / 1000000000),
+                                  .tv_nsec = (long)(until % 1000000000)};
+    return pthread_cond_timedwait(&self->news, &self->lock, &when) != ETIMEDOUT;
+}
+
+kiln_status kiln_generator_step(kiln_generator *self, size_t *active)
+{
+    KLN_RETURN_IF_NULL(self);
+    KLN_RETURN_IF_ERROR(generator_check_process(self, __func__));
+    kiln_status status = KILN_OK;
+    (void)pthread_mutex_lock(&self->lock);
+    if (self->stepping || self->has_thread) {
+        status = kln_fail(KILN_ERROR_BUSY, "kiln_generator_step: %s",
+                          self->has_thread ? "the generator has a thread that makes the steps"
+                                           : "another thread makes a step");
+    } else if (self->closed) {
+        status = kln_fail(KILN_ERROR_STATE, "kiln_generator_step: the generator was stopped");
+    } else if (has_work(self)) {
+        make_step(self);
+    }
+    if (active != NULL) {
+        *active = (size_t)(self->counters.waiting + self->counters.running);
+    }
+    (void)pthread_mutex_unlock(&self->lock);
+    return status;
+}
+
+/* --- the end --- */
+
+/* The first that waits, taken out; or NULL. With the lock. */
+static kiln_sequence *take_first(kiln_generator *self)
+{
+    kiln_sequence *first = self->first;
+    if (first != NULL) {
+        self->first = first->next;
+        self->last_waiting = self->first != NULL ? self->last_waiting : NULL;
+        first->next = NULL;
+    }
+    return first;
+}
+
+void kiln_generator_destroy(kiln_generator *self)
+{
+    static const char *const sentence = "the generator was destroyed";
+    if (self == NULL || self->forks != kln_forks()) {
+        return;
+    }
+    (void)pthread_mutex_lock(&self->lock);
+    self->closed = true;
+    self->ends = true;
+    (void)pthread_cond_broadcast(&self->work);
+    (void)pthread_mutex_unlock(&self->lock);
+    if (self->has_thread) {
+        (void)pthread_join(self->thread, NULL);
+    }
+    kiln_sequence *sequence = NULL;
+    do {
+        (void)pthread_mutex_lock(&self->lock);
+        sequence = take_first(self);
+        (void)pthread_mutex_unlock(&self->lock);
+        if (sequence != NULL) {
+            sequence_end(sequence, KILN_FINISH_CANCELLED, KILN_ERROR_CANCELLED, sentence);
+        }
+    } while (sequence != NULL);
+    for (int64_t i = 0; i < self->row_count; i++) {
+        if (self->rows[i] != NULL) {
+            sequence_end(self->rows[i], KILN_FINISH_CANCELLED, KILN_ERROR_CANCELLED, sentence);
+        }
+    }
+    drop_memory(self);
+    generator_release(self);
+}
+
+/* --- create --- */
+
+/* The contexts of all engines work on one stream, so that their work and the copies between are in
+ * order. Shapes of prompts are many: their runs are not captured; nor are those of a cache that
+ * grows with each step. */
+static kiln_status make_context(kiln_generator *self, stream_part *part,
+                                const kiln_context_options *options, bool repeats)
+{
+    kiln_context_options own = KILN_CONTEXT_OPTIONS_INIT;
+    if (options != NULL) {
+        KLN_RETURN_IF_ERROR(kln_options_read("kiln_context_options", options, &own, sizeof own));
+    }
+    if (own.stream != NULL) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_generator_options: context: contexts of a generator work on a stream "
+                        "of its own");
+    }
+    own.stream = self->stream;
+    own.graphs = repeats || self->stream == NULL ? own.graphs : KILN_GRAPH_OFF;
+    KLN_RETURN_IF_ERROR(kiln_context_create(part->engine, &own, &part->context));
+    return part->limits.profile >= 0 ? kiln_context_set_profile(part->context, part->limits.profile)
+                                     : KILN_OK;
+}
+
+static kiln_status make_contexts(kiln_generator *self, const kiln_generator_options *options)
+{
+    stream_model *model = &self->model;
+    if (model->device >= 0) {
+        KLN_RETURN_IF_ERROR(kiln_stream_create(model->device, 0, &self->stream));
+    }
+    KLN_RETURN_IF_ERROR(
+        make_context(self, &model->decode, options->context, model->layout != KILN_CACHE_GROWING));
+    KLN_RETURN_IF_ERROR(make_context(self, &model->prefill, options->context, false));
+    return model->encoder.engine != NULL
+               ? make_context(self, &model->encoder, options->context, false)
+               : KILN_OK;
+}
+
+/* What each step needs, at its largest. */
+static kiln_status make_memory(kiln_generator *self)
+{
+    const stream_model *model = &self->model;
+    const kiln_location location = self->stream != NULL ? KILN_LOCATION_PINNED : KILN_LOCATION_HOST;
+    const size_t rows = (size_t)model->max_batch;
+    const size_t most = rows * (size_t)(self->cache.most_width + 1) * sizeof(int64_t);
+    self->rows = kln_alloc_zeroed(rows, sizeof(kiln_sequence *));
+    self->group = kln_alloc_zeroed(rows, sizeof(kiln_sequence *));
+    self->lengths = kln_alloc_zeroed(rows, sizeof *self->lengths);
+    self->given = kln_alloc_zeroed(model->given_count + 1, sizeof(kiln_buffer *));
+    if (self->rows == NULL || self->group == NULL || self->lengths == NULL || self->given == NULL) {
+        return kln_fail_memory(rows * sizeof *self->lengths, "the rows of a batch");
+    }
+    KLN_RETURN_IF_ERROR(generator_grow(self, &self->tokens, location, most));
+    KLN_RETURN_IF_ERROR(generator_grow(self, &self->mask, location, most));
+    KLN_RETURN_IF_ERROR(generator_grow(self, &self->positions, location, most));
+    KLN_RETURN_IF_ERROR(generator_grow(self, &self->columns, location, most));
+    KLN_RETURN_IF_ERROR(generator_grow(self, &self->branch, location, 1));
+    return sampler_make((size_t)model->vocabulary, &self->sampler);
+}
+
+static kiln_status fill(kiln_generator *self, kiln_engine *engine,
+                        const kiln_generator_options *options)
+{
+    KLN_RETURN_IF_ERROR(stream_model_make(engine, options, &self->model));
+    self->logits_bytes = options->logits_bytes != 0 ? options->logits_bytes : DEFAULT_LOGITS_BYTES;
+    self->waiting_limit = options->queue_limit != 0 ? options->queue_limit : DEFAULT_LIMIT;
+    KLN_RETURN_IF_ERROR(make_contexts(self, options));
+    KLN_RETURN_IF_ERROR(stream_cache_make(self, options->preallocate));
+    KLN_RETURN_IF_ERROR(make_memory(self));
+    if (options->thread) {
+        self->has_thread = kln_thread_start(&self->thread, step_on, self) == 0;
+        if (!self->has_thread) {
+            return kln_fail(KILN_ERROR_OUT_OF_MEMORY,
+                            "kiln_generator_create: the system gives no further thread");
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_generator *allocate(void)
+{
+    kiln_generator *made = kln_alloc_zeroed(1, sizeof *made);
+    pthread_condattr_t monotonic;
+    if (made != NULL) {
+        atomic_init(&made->references, 1);
+        made->forks = kln_forks_begin();
+        made->counters.struct_size = sizeof made->counters;
+        (void)pthread_condattr_init(&monotonic);
+        (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+        (void)pthread_mutex_init(&made->lock, NULL);
+        (void)pthread_cond_init(&made->work, NULL);
+        (void)pthread_cond_init(&made->news, &monotonic);
+        (void)pthread_condattr_destroy(&monotonic);
+    }
+    return made;
+}
+
+kiln_status kiln_generator_create(kiln_engine *engine, const kiln_generator_options *options,
+                                  kiln_generator **generator)
+{
+    kiln_generator_options own = KILN_GENERATOR_OPTIONS_INIT;
+    KLN_RETURN_IF_NULL(generator);
+    *generator = NULL;
+    KLN_RETURN_IF_NULL(engine);
+    if (options != NULL) {
+        KLN_RETURN_IF_ERROR(kln_options_read("kiln_generator_options", options, &own, sizeof own));
+    }
+    kiln_generator *made = allocate();
+    if (made == NULL) {
+        return kln_fail_memory(sizeof *made, "a generator");
+    }
+    const kiln_status status = fill(made, engine, &own);
+    if (status != KILN_OK) {
+        drop_memory(made);
+        generator_release(made);
+        return status;
+    }
+    *generator = made;
+    return KILN_OK;
+}
+
+/* --- what waits --- */
+
+static void append(kiln_generator *self, kiln_sequence *sequence)
+{
+    if (self->last_waiting != NULL) {
+        self->last_waiting->next = sequence;
+    } else {
+        self->first = sequence;
+    }
+    self->last_waiting = sequence;
+}
+
+static kiln_status take_over(kiln_generator *self, kiln_sequence *sequence)
+{
+    if (self->closed) {
+        return kln_fail(KILN_ERROR_STATE, "kiln_generator_submit: the generator was stopped");
+    }
+    if (self->counters.waiting >= self->waiting_limit) {
+        return kln_fail(KILN_ERROR_QUEUE_FULL,
+                        "kiln_generator_submit: %llu sequences wait, and queue_limit is %zu; take "
+                        "steps, or raise it",
+                        (unsigned long long)self->counters.waiting, self->waiting_limit);
+    }
+    (void)atomic_fetch_add(&sequence->references, 1);
+    append(self, sequence);
+    self->counters.submitted++;
+    self->counters.waiting++;
+    (void)pthread_cond_signal(&self->work);
+    (void)pthread_cond_broadcast(&self->news); /* who waits may make steps */
+    return KILN_OK;
+}
+
+kiln_status kiln_generator_submit(kiln_generator *self, const int64_t *prompt, size_t count,
+                                  const kiln_sequence_options *options, kiln_sequence **sequence)
+{
+    KLN_RETURN_IF_NULL(sequence);
+    *sequence = NULL;
+    KLN_RETURN_IF_NULL(self);
+    KLN_RETURN_IF_NULL(prompt);
+    KLN_RETURN_IF_ERROR(generator_check_process(self, __func__));
+    kiln_sequence *made = NULL;
+    kiln_status status = sequence_make(self, prompt, count, options, &made);
+    (void)pthread_mutex_lock(&self->lock);
+    if (status == KILN_OK) {
+        status = take_over(self, made);
+    }
+    self->counters.refused += status != KILN_OK;
+    (void)pthread_mutex_unlock(&self->lock);
+    if (status != KILN_OK) {
+        if (made != NULL) {
+            sequence_release(made);
+        }
+        return status;
+    }
+    *sequence = made;
+    return KILN_OK;
+}
+
+/* Whether it waited, and is taken out. With the lock. */
+static bool take_out(kiln_generator *self, kiln_sequence *sequence)
+{
+    kiln_sequence *before = NULL;
+    for (kiln_sequence *at = self->first; at != NULL; before = at, at = at->next) {
+        if (at == sequence) {
+            *(before != NULL ? &before->next : &self->first) = at->next;
+            self->last_waiting = self->last_waiting == at ? before : self->last_waiting;
+            at->next = NULL;
+            return true;
+        }
+    }
+    return false;
+}
+
+kiln_status kiln_sequence_cancel(kiln_sequence *sequence)
+{
+    KLN_RETURN_IF_NULL(sequence);
+    kiln_generator *self = sequence->generator;
+    KLN_RETURN_IF_ERROR(generator_check_process(self, __func__));
+    (void)pthread_mutex_lock(&self->lock);
+    const bool ended = sequence->state == SEQUENCE_ENDED;
+    const bool waited = !ended && take_out(self, sequence);
+    atomic_store(&sequence->cancelled, true);
+    (void)pthread_mutex_unlock(&self->lock);
+    if (waited) {
+        sequence_end(sequence, KILN_FINISH_CANCELLED, KILN_ERROR_CANCELLED,
+                     "the sequence was cancelled");
+    }
+    return ended ? kln_fail(KILN_ERROR_STATE, "kiln_sequence_cancel: the sequence has ended")
+                 : KILN_OK;
+}
+
+/* --- looking --- */
+
+kiln_status kiln_generator_get_counters(kiln_generator *self, kiln_generator_counters *counters)
+{
+    KLN_RETURN_IF_NULL(self);
+    KLN_RETURN_IF_NULL(counters);
+    (void)pthread_mutex_lock(&self->lock);
+    const kiln_generator_counters now = self->counters;
+    (void)pthread_mutex_unlock(&self->lock);
+    return kln_info_write("kiln_generator_counters", counters, &now, sizeof now);
+}
+
+kiln_status kiln_generator_get_info(const kiln_generator *self, kiln_generator_info *info)
+{
+    KLN_RETURN_IF_NULL(self);
+    const stream_model *model = &self->model;
+    const kiln_generator_info known = {.struct_size = sizeof known,
+                                       .layout = model->layout,
+                                       .pair_count = model->pair_count + model->kept_pairs,
+                                       .max_batch = model->max_batch,
+                                       .max_length = model->max_length,
+                                       .vocabulary = model->vocabulary,
+                                       .ragged = model->ragged};
+    return kln_info_write("kiln_generator_info", info, &known, sizeof known);
+}

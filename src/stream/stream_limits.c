@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How the cache lies, and how large runs may be: from fixed dimensions and optimization profiles.
+ */
+#include <string.h>
+
+#include "stream_parts.h"
+
+#define DEFAULT_BATCH 8
+#define MOST_BATCH 65536
+#define NO_LIMIT (INT64_MAX / 4)
+
+/* --- layout --- */
+
+static const kiln_binding *binding_of(const stream_part *part, stream_role role, size_t index)
+{
+    for (size_t i = 0; i < part->count; i++) {
+        if (part->ends[i].role == role && part->ends[i].index == index) {
+            return &part->ends[i].binding;
+        }
+    }
+    return NULL;
+}
+
+static kiln_cache_layout recognize(const stream_model *model, const stream_pair *pair)
+{
+    const kiln_binding *present = binding_of(&model->decode, ROLE_PRESENT, 0);
+    const kiln_binding *tokens = binding_of(&model->decode, ROLE_TOKENS, 0);
+    const int64_t past = pair->shape.dims[pair->axis];
+    const int64_t made = present->shape.rank > 0 ? present->shape.dims[pair->axis] : KILN_DYNAMIC;
+    const char *length = present->shape.rank > 0 ? present->dim_names[pair->axis] : NULL;
+    if (past >= 0) {
+        return KILN_CACHE_WHOLE;
+    }
+    const bool named =
+        length != NULL && tokens->dim_names[1] != NULL && strcmp(length, tokens->dim_names[1]) == 0;
+    const bool is_new =
+        strncmp(pair->present, STREAM_NEW_PREFIX, sizeof STREAM_NEW_PREFIX - 1) == 0;
+    return made == 1 || named || is_new ? KILN_CACHE_NEW : KILN_CACHE_GROWING;
+}
+
+kiln_status stream_find_layout(stream_model *model, const kiln_generator_options *options)
+{
+    const stream_pair *first = &model->pairs[0];
+    const stream_part *decode = &model->decode;
+    const bool mask = stream_has_role(decode, ROLE_MASK);
+    const bool counts = stream_has_role(decode, ROLE_POSITIONS) || options->relative;
+    model->layout =
+        options->layout != KILN_CACHE_AUTOMATIC ? options->layout : recognize(model, first);
+    model->ragged =
+        mask && counts && model->kept_count == 0 && stream_has_role(&model->prefill, ROLE_MASK);
+    if (model->layout < KILN_CACHE_GROWING || model->layout > KILN_CACHE_WHOLE) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_generator_options: layout is %d, one of kiln_cache_layout (0 to %d) "
+                        "is needed",
+                        (int)model->layout, KILN_CACHE_WHOLE);
+    }
+    for (size_t i = 0; i < model->pair_count; i++) {
+        const stream_pair *pair = &model->pairs[i];
+        const int64_t length = pair->shape.dims[pair->axis];
+        if ((length >= 0) != (model->layout == KILN_CACHE_WHOLE) ||
+            length != first->shape.dims[first->axis]) {
+            return kln_fail(KILN_ERROR_SHAPE,
+                            "kiln_generator_create: input \"%s\" has a past of %s length%s; all "
+                            "have one, that fits the layout",
+                            pair->past, length >= 0 ? "a fixed" : "any",
+                            length >= 0 && model->layout != KILN_CACHE_WHOLE
+                                ? ", and only KILN_CACHE_WHOLE has one"
+                                : "");
+        }
+    }
+    if (model->layout == KILN_CACHE_NEW && (!mask || !counts)) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_generator_create: a past of the new positions alone is longer than "
+                        "what is in use, so the model needs %s",
+                        !mask ? "an input attention_mask"
+                              : "an input position_ids, or positions that follow from the mask "
+                                "(kiln_generator_options.relative)");
+    }
+    if (model->layout == KILN_CACHE_WHOLE && !mask && !stream_has_role(decode, ROLE_COLUMNS)) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_generator_create: a past of fixed length needs an input that tells "
+                        "what of it is in use: attention_mask or cache_position");
+    }
+    return KILN_OK;
+}
+
+/* --- limits --- */
+
+typedef struct range {
+    int64_t least, most;
+} range;
+
+/* What dimension `axis` of an input may be, with a profile (NULL: none) or by its fixed size. */
+static range range_of(const kiln_profile *profile, const kiln_binding *binding, int32_t axis)
+{
+    if (binding->shape.dims[axis] >= 0) {
+        return (range){binding->shape.dims[axis], binding->shape.dims[axis]};
+    }
+    for (size_t i = 0; profile != NULL && i < profile->input_count; i++) {
+        const kiln_profile_input *input = &profile->inputs[i];
+        if (strcmp(input->name, binding->name) == 0 && input->value_count == 0) {
+            return (range){input->min.dims[axis], input->max.dims[axis]};
+        }
+    }
+    return (range){axis == 0, NO_LIMIT};
+}
+
+/* Whether the engine's runs may have what a step, or a prefill, needs; and how much. */
+static bool limits_of(const stream_model *model, const stream_part *part,
+                      const kiln_profile *profile, bool prefill, stream_limits *limits)
+{
+    const kiln_binding *tokens = binding_of(part, ROLE_TOKENS, 0);
+    const kiln_binding *past = binding_of(part, ROLE_PAST, 0);
+    const int32_t axis = model->pairs[0].axis;
+    const range rows = range_of(profile, tokens, 0);
+    const range length = range_of(profile, tokens, 1);
+    const range columns = past != NULL ? range_of(profile, past, axis) : (range){0, 0};
+    limits->least_rows = rows.least > 1 ? rows.least : 1;
+    limits->most_rows = rows.most;
+    limits->least_tokens = length.least > 1 ? length.least : 1;
+    limits->most_tokens = length.most;
+    limits->least_past = columns.least > 0 ? columns.least : 0;
+    limits->most_past = columns.most;
+    if (past == NULL && prefill && profile == NULL) {
+        return true;
+    }
+    return prefill ? true : length.least <= 1 && length.most >= 1 && columns.most >= 1;
+}
+
+/* Of the profiles that fit, for steps that with the longest past, for prefills that with the
+ * longest prompt and the shortest past. */
+static bool is_better(const stream_limits *a, const stream_limits *b, bool prefill)
+{
+    if (!prefill) {
+        const int64_t wide = a->most_tokens - b->most_tokens; /* made for steps */
+        return a->most_past != b->most_past ? a->most_past > b->most_past : wide < 0;
+    }
+    return a->least_past != b->least_past ? a->least_past < b->least_past
+                                          : a->most_tokens > b->most_tokens;
+}
+
+static kiln_status find_part_limits(const stream_model *model, stream_part *part, bool prefill)
+{
+    const size_t count = kiln_engine_profile_count(part->engine);
+    stream_limits found = {.profile = -1};
+    bool fits = count == 0 && limits_of(model, part, NULL, prefill, &found);
+    for (size_t i = 0; i < count; i++) {
+        kiln_profile profile;
+        stream_limits limits = {.profile = (int32_t)i};
+        KLN_RETURN_IF_ERROR(kiln_engine_profile(part->engine, i, &profile));
+        if (limits_of(model, part, &profile, prefill, &limits) &&
+            (!fits || is_better(&limits, &found, prefill))) {
+            found = limits;
+            fits = true;
+        }
+    }
+    part->limits = found;
+    return fits ? KILN_OK
+                : kln_fail(KILN_ERROR_SHAPE,
+                           "kiln_generator_create: no profile of the engine takes a step: tokens "
+                           "of the shape batch x 1 and a past of 1 or more");
+}
+
+static kiln_status fail_past(const char *what, long long asked, long long most)
+{
+    return kln_fail(KILN_ERROR_LIMIT,
+                    "kiln_generator_options: %s is %lld, the engine's shapes and profiles take up "
+                    "to %lld",
+                    what, asked, most);
+}
+
+static kiln_status choose_batch(stream_model *model, int64_t asked)
+{
+    const int64_t a = model->decode.limits.most_rows;
+    const int64_t b = model->prefill.limits.most_rows;
+    const int64_t most = a; /* prompts may come in several runs */
+    const int64_t least = model->decode.limits.least_rows > model->prefill.limits.least_rows
+                              ? model->decode.limits.least_rows
+                              : model->prefill.limits.least_rows;
+    (void)b;
+    if (asked < 0 || asked > MOST_BATCH) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_generator_options: max_batch is %lld; it is 0 to %d",
+                        (long long)asked, MOST_BATCH);
+    }
+    if (asked > most) {
+        return fail_past("max_batch", (long long)asked, (long long)most);
+    }
+    model->max_batch = asked != 0 ? asked : most < NO_LIMIT ? most : DEFAULT_BATCH;
+    model->max_batch = model->max_batch > least ? model->max_batch : least;
+    return KILN_OK;
+}
+
+static kiln_status choose_length(stream_model *model, int64_t asked)
+{
+    const stream_limits *decode = &model->decode.limits;
+    const stream_limits *prefill = &model->prefill.limits;
+    const bool whole = model->layout == KILN_CACHE_WHOLE;
+    const int64_t most = whole ? decode->most_past : decode->most_past + 1;
+    if (asked < 0 || (asked == 0 && most >= NO_LIMIT)) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_generator_options: max_length is %lld; the longest sequence has to "
+                        "be stated, since the engine takes any",
+                        (long long)asked);
+    }
+    if (asked > most || asked == 1 || most < 2) {
+        return fail_past("max_length", (long long)asked, (long long)most);
+    }
+    model->max_length = asked != 0 ? asked : most;
+    model->max_prompt =
+        prefill->most_tokens < model->max_length - 1 ? prefill->most_tokens : model->max_length - 1;
+    const int64_t before = whole ? 0 : prefill->least_past;
+    const int64_t columns = model->max_length + before > decode->least_past + 1
+                                ? model->max_length + before
+                                : decode->least_past + 1;
+    const int64_t takes =
+        model->layout == KILN_CACHE_GROWING ? decode->most_past + 1 : decode->most_past;
+    model->most_columns = whole ? decode->most_past : columns < takes ? columns : takes;
+    return KILN_OK;
+}
+
+kiln_status stream_find_limits(stream_model *model, const kiln_generator_options *options)
+{
+    KLN_RETURN_IF_ERROR(find_part_limits(model, &model->decode, false));
+    KLN_RETURN_IF_ERROR(find_part_limits(model, &model->prefill, true));
+    KLN_RETURN_IF_ERROR(choose_batch(model, options->max_batch));
+    return choose_length(model, options->max_length);
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A decoder as exporters make it becomes one whose steps cost less. */
+#include <string.h>
+
+#include <kiln/layers.h>
+
+#include "graph/kln_graph.h"
+#include "stream_parts.h"
+
+typedef struct prepare_pass {
+    kln_graph_edit edit;
+    const kiln_stream_network_options *options;
+    const char *logits;
+    const char **renamed;  /* for each output of the graph its new name, or NULL */
+    int64_t *axes;         /* and the dimension that has another size from then on, or -1 */
+    kln_onnx_node *source; /* of the logits, whose output is called `all` from then on; or NULL */
+    const char *all;
+} prepare_pass;
+
+static kiln_status fail_memory(void)
+{
+    return kln_fail_memory(sizeof(kln_onnx_node), "a network for steps");
+}
+
+static kln_onnx_node *add(prepare_pass *pass, size_t before, const char *op, const char *a,
+                          const char *b, const char *output)
+{
+    const char *const inputs[] = {a, b};
+    return kln_graph_edit_add_node(&pass->edit, before, "", op, inputs, b != NULL ? 2 : 1, &output,
+                                   1);
+}
+
+static const char *number(prepare_pass *pass, const char *stem, const char *what, int64_t value)
+{
+    static const int64_t one = 1;
+    kln_onnx_tensor *made =
+        kln_graph_edit_add_weights(&pass->edit, stem, what, KILN_DTYPE_INT64, 1, &one);
+    if (made == NULL) {
+        return NULL;
+    }
+    memcpy((void *)(uintptr_t)made->data.data, &value, sizeof value);
+    return made->name;
+}
+
+/* --- present --- */
+
+static bool is_present(const char *name)
+{
+    return strncmp(name, "present", 7) == 0;
+}
+
+/* Whether the graph has an input of that name. */
+static bool is_input(const kln_onnx_graph *graph, const char *name)
+{
+    bool is = false;
+    for (size_t i = 0; i < graph->input_count; i++) {
+        is |= strcmp(graph->inputs[i].name, name) == 0;
+    }
+    return is;
+}
+
+static int64_t axis_of(const kln_onnx_node *node)
+{
+    for (size_t i = 0; i < node->attribute_count; i++) {
+        if (strcmp(node->attributes[i].name, "axis") == 0) {
+            return node->attributes[i].i;
+        }
+    }
+    return 0;
+}
+
+static kiln_status cut_present(prepare_pass *pass, size_t output)
+{
+    const kln_onnx_graph *graph = pass->edit.graph;
+    const kln_onnx_value *value = &graph->outputs[output];
+    size_t index = 0;
+    const kln_onnx_node *join = kln_graph_edit_producer(&pass->edit, value->name, "Concat", &index);
+    if (join == NULL || join->input_count != 2 || !is_input(graph, join->inputs[0])) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_network_prepare_stream: output \"%s\" is not made by a Concat of an "
+                        "input and the new positions; keep it as it is (keep_present)",
+                        value->name);
+    }
+    const char *name =
+        kln_arena_printf(&pass->edit.model->arena, STREAM_NEW_PREFIX "%s", value->name);
+    if (name == NULL || add(pass, index, "Identity", join->inputs[1], NULL, name) == NULL) {
+        return fail_memory();
+    }
+    const int64_t axis = axis_of(join);
+    pass->renamed[output] = name;
+    pass->axes[output] = axis >= 0 ? axis : axis + (int64_t)value->type.rank;
+    return KILN_OK;
+}
+
+/* --- logits --- */
+
+/* The last of the positions of `name`, before node `before`, as `output`. */
+static kiln_status add_last(prepare_pass *pass, size_t before, const char *name, const char *output)
+{
+    kln_arena *arena = &pass->edit.model->arena;
+    const char *sizes = kln_arena_printf(arena, "%s/sizes", output);
+    const char *length = kln_arena_printf(arena, "%s/length", output);
+    const char *place = kln_arena_printf(arena, "%s/place", output);
+    const char *one = number(pass, output, "one", 1);
+    if (sizes == NULL || length == NULL || place == NULL || one == NULL ||
+        add(pass, before, "Shape", name, NULL, sizes) == NULL ||
+        add(pass, before, "Gather", sizes, one, length) == NULL ||
+        add(pass, before, "Sub", length, one, place) == NULL) {
+        return fail_memory();
+    }
+    kln_onnx_node *gather = add(pass, before, "Gather", name, place, output);
+    if (gather == NULL) {
+        return fail_memory();
+    }
+    kln_graph_edit_set_int(gather, "axis", 1);
+    return KILN_OK;
+}
+
+/* The product that logits are, and behind which there are casts at most; or NULL. */
+static const kln_onnx_node *find_product(const prepare_pass *pass, size_t *index)
+{
+    const char *name = pass->logits;
+    const kln_onnx_node *node = NULL;
+    while (kln_graph_edit_readers(&pass->edit, name) == 1 &&
+           (node = kln_graph_edit_producer(&pass->edit, name, NULL, index)) != NULL &&
+           kln_graph_edit_is(node, "Cast")) {
+        name = node->inputs[0];
+    }
+    return node != NULL && kln_graph_edit_readers(&pass->edit, name) == 1 &&
+                   kln_graph_edit_is(node, "MatMul")
+               ? node
+               : NULL;
+}
+
+static kiln_status cut_logits(prepare_pass *pass)
+{
+    kln_arena *arena = &pass->edit.model->arena;
+    size_t index = 0;
+    const kln_onnx_node *product = find_product(pass, &index);
+    const char *name = kln_arena_printf(arena, "%s/last", pass->logits);
+    if (name == NULL) {
+        return fail_memory();
+    }
+    if (product != NULL) {
+        KLN_RETURN_IF_ERROR(add_last(pass, index, product->inputs[0], name));
+        if (add(pass, index, "MatMul", name, product->inputs[1], product->outputs[0]) == NULL) {
+            return fail_memory();
+        }
+        kln_graph_edit_drop(&pass->edit, index);
+        return KILN_OK;
+    }
+    /* Else of the logits themselves: what makes them gives them another name. */
+    const kln_onnx_node *source = kln_graph_edit_producer(&pass->edit, pass->logits, NULL, &index);
+    if (source == NULL || kln_graph_edit_readers(&pass->edit, pass->logits) != 1) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_network_prepare_stream: output \"%s\" is read inside the network, or "
+                        "made by no node; keep it as it is (keep_all_logits)",
+                        pass->logits);
+    }
+    const char *all = kln_arena_printf(arena, "%s/all", pass->logits);
+    if (all == NULL) {
+        return fail_memory();
+    }
+    KLN_RETURN_IF_ERROR(add_last(pass, index + 1, all, pass->logits));
+    pass->source = &pass->edit.graph->nodes[index];
+    pass->all = all;
+    return KILN_OK;
+}
+
+/* --- the whole --- */
+
+static kiln_status find_logits(const prepare_pass *pass, size_t *output)
+{
+    const kln_onnx_graph *graph = pass->edit.graph;
+    for (size_t i = 0; i < graph->output_count; i++) {
+        if (strcmp(graph->outputs[i].name, pass->logits) == 0) {
+            *output = i;
+            return graph->outputs[i].type.rank == 3 || !graph->outputs[i].type.has_shape
+                       ? KILN_OK
+                       : kln_fail(KILN_ERROR_RANK,
+                                  "kiln_network_prepare_stream: output \"%s\" has %zu dimensions; "
+                                  "rows, positions and a vocabulary are needed",
+                                  pass->logits, graph->outputs[i].type.rank);
+        }
+    }
+    return kln_fail(KILN_ERROR_NAME,
+                    "kiln_network_prepare_stream: the network has no output \"%s\"", pass->logits);
+}
+
+static kiln_status rewrite(prepare_pass *pass)
+{
+    const kln_onnx_graph *graph = pass->edit.graph;
+    size_t logits = 0;
+    KLN_RETURN_IF_ERROR(find_logits(pass, &logits));
+    for (size_t i = 0; i < graph->output_count && !pass->options->keep_present; i++) {
+        if (is_present(graph->outputs[i].name)) {
+            KLN_RETURN_IF_ERROR(cut_present(pass, i));
+        }
+    }
+    if (!pass->options->keep_all_logits) {
+        KLN_RETURN_IF_ERROR(cut_logits(pass));
+        pass->axes[logits] = 1;
+    }
+    KLN_RETURN_IF_ERROR(kln_graph_edit_commit(&pass->edit));
+    return KILN_OK;
+}
+
+/* Names and sizes of outputs, as they are from now on. */
+static void rename_outputs(const prepare_pass *pass)
+{
+    kln_onnx_graph *graph = pass->edit.graph;
+    for (size_t k = 0; pass->source != NULL && k < pass->source->output_count; k++) {
+        if (strcmp(pass->source->outputs[k], pass->logits) == 0) {
+            pass->source->outputs[k] = pass->all;
+        }
+    }
+    graph->value_count = 0; /* what was said of tensors inside may be wrong by now */
+    for (size_t i = 0; i < graph->output_count; i++) {
+        kln_onnx_value *value = &graph->outputs[i];
+        if (pass->axes[i] >= 0 && value->type.has_shape &&
+            (size_t)pass->axes[i] < value->type.rank) {
+            kln_onnx_dim *dim = &value->type.dims[pass->axes[i]];
+            dim->value = pass->renamed[i] != NULL ? KILN_DYNAMIC : 1;
+            dim->parameter = NULL;
+            dim->present = 0;
+        }
+        value->name = pass->renamed[i] != NULL ? pass->renamed[i] : value->name;
+    }
+}
+
+static kiln_status run_pass(kln_onnx_model *model, const kiln_stream_network_options *options)
+{
+    prepare_pass pass = {.options = options,
+                         .logits = options->logits != NULL ? options->logits : "logits"};
+    if (!kln_graph_edit_suits(model)) {
+        return kln_fail(KILN_ERROR_UNSUPPORTED,
+                        "kiln_network_prepare_stream: the network is empty, or has graphs inside "
+                        "nodes");
+    }
+    KLN_RETURN_IF_ERROR(kln_graph_edit_begin(model, &pass.edit));
+    const size_t outputs = model->graph.output_count;
+    pass.renamed = kln_alloc_zeroed(outputs, sizeof *pass.renamed);
+    pass.axes = kln_alloc_zeroed(outputs, sizeof *pass.axes);
+    kiln_status status = pass.renamed != NULL && pass.axes != NULL ? KILN_OK : fail_memory();
+    for (size_t i = 0; status == KILN_OK && i < outputs; i++) {
+        pass.axes[i] = -1;
+    }
+    status = status == KILN_OK ? rewrite(&pass) : status;
+    if (status == KILN_OK) {
+        rename_outputs(&pass);
+    }
+    kln_graph_edit_end(&pass.edit);
+    kln_free(pass.renamed);
+    kln_free(pass.axes);
+    return status;
+}
+
+/* The largest logits, as outputs of their own. */
+static kiln_status add_candidates(kiln_network *network, const kiln_stream_network_options *options)
+{
+    kiln_tensor_id logits = KILN_NO_TENSOR;
+    kiln_tensor_id values = KILN_NO_TENSOR;
+    kiln_tensor_id tokens = KILN_NO_TENSOR;
+    kiln_tensor_id named = KILN_NO_TENSOR;
+    KLN_RETURN_IF_ERROR(
+        kiln_network_find(network, options->logits != NULL ? options->logits : "logits", &logits));
+    KLN_RETURN_IF_ERROR(kiln_network_add_top_k(network, STREAM_TOP_LOGITS, logits,
+                                               options->candidates, -1, true, &values, &tokens));
+    KLN_RETURN_IF_ERROR(kiln_network_add_node(network, STREAM_TOP_TOKENS, NULL, 0, "Identity",
+                                              &tokens, 1, NULL, 0, &named, 1));
+    KLN_RETURN_IF_ERROR(kiln_network_mark_output(network, values));
+    return kiln_network_mark_output(network, named);
+}
+
+kiln_status kiln_network_prepare_stream(kiln_network *network,
+                                        const kiln_stream_network_options *options)
+{
+    kiln_stream_network_options own = KILN_STREAM_NETWORK_OPTIONS_INIT;
+    kln_onnx_model *model = NULL;
+    KLN_RETURN_IF_NULL(network);
+    if (options != NULL) {
+        KLN_RETURN_IF_ERROR(
+            kln_options_read("kiln_stream_network_options", options, &own, sizeof own));
+    }
+    if (own.candidates < 0 || own.candidates > STREAM_MOST_CANDIDATES ||
+        (own.candidates != 0 && own.keep_all_logits)) {
+        return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                        "kiln_stream_network_options: candidates is %d; it is 0 to %d, and 0 with "
+                        "keep_all_logits",
+                        own.candidates, STREAM_MOST_CANDIDATES);
+    }
+    KLN_RETURN_IF_ERROR(kln_network_rewrite(network, &model));
+    KLN_RETURN_IF_ERROR(run_pass(model, &own));
+    KLN_RETURN_IF_ERROR(kln_network_rewritten(network));
+    return own.candidates != 0 ? add_candidates(network, &own) : KILN_OK;
+}
