@@ -61,7 +61,8 @@ typedef struct kiln_sampling {
                                  among the generated ones, and of nothing else */
 } kiln_sampling;
 
-#define KILN_SAMPLING_INIT ((kiln_sampling){.struct_size = sizeof(kiln_sampling)})
+#define KILN_SAMPLING(...) ((kiln_sampling){.struct_size = sizeof(kiln_sampling), __VA_ARGS__})
+#define KILN_SAMPLING_INIT KILN_SAMPLING()
 
 /* The token that `sampling` (NULL: the largest logit) chooses as number `index`, from 0, of the
  * generated ones. `logits` has `vocabulary` numbers, in memory of the host; `tokens` are those that
@@ -131,8 +132,9 @@ typedef struct kiln_generator_options {
                                             kiln_context_create has it */
 } kiln_generator_options;
 
-#define KILN_GENERATOR_OPTIONS_INIT \
-    ((kiln_generator_options){.struct_size = sizeof(kiln_generator_options)})
+#define KILN_GENERATOR_OPTIONS(...) \
+    ((kiln_generator_options){.struct_size = sizeof(kiln_generator_options), __VA_ARGS__})
+#define KILN_GENERATOR_OPTIONS_INIT KILN_GENERATOR_OPTIONS()
 
 /* Makes one over `engine`, which it keeps alive, and allocates its cache. On an error `*generator`
  * is NULL. Errors: NULL_ARGUMENT; INVALID_ARGUMENT; NAME for one that is no input or output;
@@ -209,8 +211,9 @@ typedef struct kiln_sequence_options {
     size_t input_count;
 } kiln_sequence_options;
 
-#define KILN_SEQUENCE_OPTIONS_INIT \
-    ((kiln_sequence_options){.struct_size = sizeof(kiln_sequence_options)})
+#define KILN_SEQUENCE_OPTIONS(...) \
+    ((kiln_sequence_options){.struct_size = sizeof(kiln_sequence_options), __VA_ARGS__})
+#define KILN_SEQUENCE_OPTIONS_INIT KILN_SEQUENCE_OPTIONS()
 
 /* Hands a sequence over and returns at once. The prompt, of one token at least, and what the
  * options name but `inputs` are copied. `options` may be NULL. What is refused is refused at once:
@@ -244,12 +247,20 @@ KILN_API KILN_MUST_CHECK kiln_status kiln_sequence_next(kiln_sequence *sequence,
 KILN_API KILN_MUST_CHECK kiln_status kiln_sequence_wait(kiln_sequence *sequence,
                                                         int64_t milliseconds);
 
-/* What a sequence that ended has generated, a stop token among it, and its text, terminated and
- * without a stop string ("" without a detokenizer). Each may be NULL. Valid until it is released.
- * Errors: NULL_ARGUMENT; STATE while it goes on. Any thread. Since 0.1. */
-KILN_API KILN_MUST_CHECK kiln_status kiln_sequence_result(kiln_sequence *sequence,
-                                                          const int64_t **tokens, size_t *count,
-                                                          const char **text, kiln_finish *finish);
+/* What a sequence came to. */
+typedef struct kiln_sequence_result {
+    size_t struct_size; /* sizeof(kiln_sequence_result), set by the caller */
+    kiln_finish finish;
+    const int64_t *tokens; /* generated, a stop token among them; valid until it is released */
+    size_t count;
+    const char *text; /* terminated, without a stop string; "" without a detokenizer; likewise */
+    size_t text_size;
+} kiln_sequence_result;
+
+/* Of a sequence that ended. Errors: NULL_ARGUMENT; INVALID_ARGUMENT for a struct_size that is too
+ * small; STATE while it goes on. Any thread. Since 0.1. */
+KILN_API KILN_MUST_CHECK kiln_status kiln_sequence_get_result(kiln_sequence *sequence,
+                                                              kiln_sequence_result *result);
 
 /* Ends a sequence as CANCELLED: at once while it waits, else before its next token. Errors:
  * NULL_ARGUMENT; STATE where it has ended. Any thread. Since 0.1. */
@@ -318,8 +329,9 @@ typedef struct kiln_stream_network_options {
     const char *logits;   /* NULL: logits */
 } kiln_stream_network_options;
 
-#define KILN_STREAM_NETWORK_OPTIONS_INIT \
-    ((kiln_stream_network_options){.struct_size = sizeof(kiln_stream_network_options)})
+#define KILN_STREAM_NETWORK_OPTIONS(...) \
+    ((kiln_stream_network_options){.struct_size = sizeof(kiln_stream_network_options), __VA_ARGS__})
+#define KILN_STREAM_NETWORK_OPTIONS_INIT KILN_STREAM_NETWORK_OPTIONS()
 
 /* Rewrites a decoder that was exported with its cache so that steps cost less: an output
  * "present.." that joins a past to new positions (Concat) gives way to "new.present.."

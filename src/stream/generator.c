@@ -374,6 +374,7 @@ kiln_status kiln_generator_get_counters(kiln_generator *self, kiln_generator_cou
 kiln_status kiln_generator_get_info(const kiln_generator *self, kiln_generator_info *info)
 {
     KLN_RETURN_IF_NULL(self);
+    KLN_RETURN_IF_NULL(info);
     const stream_model *model = &self->model;
     const kiln_generator_info known = {.struct_size = sizeof known,
                                        .layout = model->layout,

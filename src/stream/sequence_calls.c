@@ -91,36 +91,28 @@ kiln_status kiln_sequence_wait(kiln_sequence *sequence, int64_t milliseconds)
     return status == KILN_OK ? KILN_OK : kln_fail(status, "%s", sequence->sentence);
 }
 
-kiln_status kiln_sequence_result(kiln_sequence *sequence, const int64_t **tokens, size_t *count,
-                                 const char **text, kiln_finish *how)
+kiln_status kiln_sequence_get_result(kiln_sequence *sequence, kiln_sequence_result *result)
 {
     KLN_RETURN_IF_NULL(sequence);
-    kiln_status status = KILN_OK;
+    KLN_RETURN_IF_NULL(result);
+    kln_text *text = &sequence->text;
+    kiln_sequence_result found = {.struct_size = sizeof found, .text = ""};
     (void)pthread_mutex_lock(&sequence->generator->lock);
     const bool ended = sequence->state == SEQUENCE_ENDED;
-    if (ended && sequence->text.data != NULL) {
-        sequence->text.size = sequence->certain;
-        sequence->text.data[sequence->certain] = '\0';
+    if (ended && text->data != NULL) {
+        text->size = sequence->certain;
+        text->data[text->size] = '\0';
+        found.text = text->data;
+        found.text_size = text->size;
     }
+    found.finish = sequence->finish;
+    found.tokens = sequence->tokens + sequence->prompt_count;
+    found.count = sequence->count - sequence->prompt_count;
     (void)pthread_mutex_unlock(&sequence->generator->lock);
-    if (!ended) {
-        status = kln_fail(KILN_ERROR_STATE,
-                          "kiln_sequence_result: the sequence goes on; wait for "
-                          "its end (kiln_sequence_wait)");
-    }
-    if (tokens != NULL) {
-        *tokens = ended ? sequence->tokens + sequence->prompt_count : NULL;
-    }
-    if (count != NULL) {
-        *count = ended ? sequence->count - sequence->prompt_count : 0;
-    }
-    if (text != NULL) {
-        *text = !ended ? NULL : sequence->text.data != NULL ? sequence->text.data : "";
-    }
-    if (how != NULL) {
-        *how = sequence->finish;
-    }
-    return status;
+    return ended ? kln_info_write("kiln_sequence_result", result, &found, sizeof found)
+                 : kln_fail(KILN_ERROR_STATE,
+                            "kiln_sequence_get_result: the sequence goes on; wait for its end "
+                            "(kiln_sequence_wait)");
 }
 
 void kiln_sequence_release(kiln_sequence *sequence)

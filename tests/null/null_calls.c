@@ -135,6 +135,43 @@ static kiln_scheduler *right_scheduler(void)
     return scheduler;
 }
 
+/* A model with a cache, as far as its names go. */
+static kiln_generator *right_generator(void)
+{
+    static kiln_binding inputs[2];
+    static kiln_binding outputs[2];
+    kiln_mock_options options =
+        KILN_MOCK_OPTIONS(.inputs = inputs, .input_count = 2, .outputs = outputs, .output_count = 2,
+                          .handler = run_nothing);
+    kiln_engine *engine = NULL;
+    kiln_generator *generator = NULL;
+    inputs[0] = (kiln_binding){.struct_size = sizeof inputs[0],
+                               .name = "input_ids",
+                               .dtype = KILN_DTYPE_INT64,
+                               .shape = KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC)};
+    inputs[1] = (kiln_binding){.struct_size = sizeof inputs[1],
+                               .name = "past",
+                               .dtype = KILN_DTYPE_FLOAT32,
+                               .shape = KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC, 1)};
+    outputs[0] = inputs[1];
+    outputs[0].name = "present";
+    outputs[1] = outputs[0];
+    outputs[1].name = "logits";
+    outputs[1].shape = KILN_SHAPE(KILN_DYNAMIC, KILN_DYNAMIC, 4);
+    const kiln_generator_options how = KILN_GENERATOR_OPTIONS(.max_length = 8);
+    need(kiln_engine_create_mock(&options, &engine));
+    need(kiln_generator_create(engine, &how, &generator));
+    return generator;
+}
+
+static kiln_sequence *right_sequence(void)
+{
+    static const int64_t prompt = 1;
+    kiln_sequence *sequence = NULL;
+    need(kiln_generator_submit(right_generator(), &prompt, 1, NULL, &sequence));
+    return sequence;
+}
+
 static kiln_request *right_request(void)
 {
     const kiln_named_tensor x = {"x", right_tensor()};

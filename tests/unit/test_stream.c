@@ -153,10 +153,11 @@ static void check(kiln_context *alone, watched *one)
 {
     static float logits[MOST_LENGTH][VOCABULARY];
     static int64_t all[MOST_LENGTH];
-    const int64_t *tokens = NULL;
-    size_t count = 0;
-    kiln_finish finish = KILN_FINISH_NONE;
-    assert_ok(kiln_sequence_result(one->sequence, &tokens, &count, NULL, &finish));
+    kiln_sequence_result result = {.struct_size = sizeof result};
+    assert_ok(kiln_sequence_get_result(one->sequence, &result));
+    const int64_t *tokens = result.tokens;
+    const size_t count = result.count;
+    const kiln_finish finish = result.finish;
     assert_int_equal(count, one->count);
     assert_int_equal(one->told, count);
     if (finish == KILN_FINISH_LENGTH) {
