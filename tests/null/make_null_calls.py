@@ -12,9 +12,9 @@ import re
 import sys
 
 OPAQUE = {"batch_folder", "buffer", "buffer_plan", "build", "cache_list", "comparison", "context",
-          "engine", "event", "generator", "graph", "histogram", "inspection", "issue_list", "network",
-          "pipeline", "pool", "precision_report", "range_table", "request", "scheduler", "sequence", "stream",
-          "system_report"}
+          "engine", "event", "generator", "graph", "histogram", "inspection", "issue_list",
+          "network", "pipeline", "pool", "precision_report", "range_table", "request", "scheduler",
+          "sequence", "stream", "system_report"}
 FUNCTIONS = {"kiln_fill_function": "fill_nothing", "kiln_log_sink": "log_nothing",
              "function": "call_nothing"}
 # What a right argument is where its type alone does not say it.
