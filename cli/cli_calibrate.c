@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli_list.h"
 #include "cli_model.h"
@@ -60,6 +61,8 @@ static cli_exit calibrate(job *work)
     options.tensor_count = settings->tensors.count;
     options.progress = note;
     options.user = work;
+    const size_t length = strlen(settings->output);
+    options.channels = length > 5 && strcmp(settings->output + length - 5, ".json") == 0;
     cli_progress_begin("calibrating");
     kiln_status status = kiln_calibrate_file(work->path, &build, &source, &options, &work->ranges);
     cli_progress_end();
@@ -122,7 +125,7 @@ static const cli_option options[] = {
      "The folder of the batches, in the order of their names: each .npz file is one, with an array "
      "for each input, and each .npy file where the model has one input; or one such file."},
     {"output", 'o', "FILE", CLI_TEXT, FIELD(output), 0, 0, NULL,
-     "Where the ranges go: JSON where FILE ends in .json, else TensorRT's calibration cache, as "
+     "Where the ranges go: JSON, of channels too, where FILE ends in .json, else TensorRT's calibration cache, as "
      "trtexec --int8 --calib=FILE takes it."},
     {"calib", 0, "FILE", CLI_TEXT, FIELD(output), 0, 0, NULL, "The same as --output."},
     {"method", 'm', "METHOD", CLI_CHOICE, FIELD(method), 0, 0, methods,

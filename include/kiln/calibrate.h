@@ -117,6 +117,9 @@ typedef struct kiln_calibrate_options {
     int32_t threads; /* that count, beside the backend's; 0: one for each processor, 8 at most */
     const char *const *tensors; /* only these are observed; NULL: all */
     size_t tensor_count;
+    bool channels; /* what each channel of a tensor is seen to be goes into the table as well, where
+                      a convolution or a product with constant weights reads it: quantization then
+                      evens them out (kiln_precision_options) */
     /* Called after each batch, in the thread that calibrates; false ends it with CANCELLED. NULL:
      * nobody. */
     bool (*progress)(void *user, const kiln_calibrate_progress *progress);

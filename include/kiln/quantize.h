@@ -20,6 +20,7 @@
  * JSON, which keeps all that a kiln_range holds:
  *     {"header": "TRT-100600-EntropyCalibration2",
  *      "ranges": {"logits": {"low": -4, "high": 4, "least": -6.5, "greatest": 3, "count": 1000}}}
+ * and, where its channels are known, "channels": a list of [least, greatest, mean, deviation].
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -38,6 +39,12 @@
 extern "C" {
 #endif
 
+/* Of one channel of a tensor: an index along the axis that a convolution or product sums over. */
+typedef struct kiln_channel {
+    double least, greatest; /* finite numbers that were seen */
+    double mean, deviation; /* their mean, and the root of their mean square distance from it */
+} kiln_channel;
+
 /* What one tensor's numbers lie within. A later version may append members. */
 typedef struct kiln_range {
     const char *name; /* of the tensor; the table's */
@@ -46,6 +53,8 @@ typedef struct kiln_range {
     double least, greatest;    /* the finite numbers that were seen, clipped ones too */
     uint64_t count;            /* numbers that were seen; 0: nobody says */
     uint64_t nans, infinities; /* of them; they have no part in the range */
+    const kiln_channel *channels; /* the table's, or NULL where nobody says */
+    size_t channel_count;
 } kiln_range;
 
 typedef struct kiln_range_table kiln_range_table;
@@ -63,8 +72,9 @@ KILN_API void kiln_range_table_destroy(kiln_range_table *table);
 KILN_API KILN_MUST_CHECK kiln_status kiln_range_table_set(kiln_range_table *table, const char *name,
                                                           double low, double high);
 
-/* The same with all that a range holds, which is copied, its name too. Errors: as
- * kiln_range_table_set, for `least` and `greatest` likewise. Since 0.1. */
+/* The same with all that a range holds, which is copied, its name and channels too. Errors: as
+ * kiln_range_table_set, for `least` and `greatest` likewise, and for channels whose numbers are not
+ * finite or whose `deviation` is negative. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_range_table_put(kiln_range_table *table,
                                                           const kiln_range *range);
 
@@ -79,7 +89,8 @@ KILN_API size_t kiln_range_table_count(const kiln_range_table *table);
 KILN_API const kiln_range *kiln_range_table_at(const kiln_range_table *table, size_t index);
 
 /* Widens the ranges of `table` to those of `other`, and adds those that it lacks: what was seen in
- * either then fits. Counts are added. Errors: NULL_ARGUMENT; OUT_OF_MEMORY, some may be merged
+ * either then fits. Counts are added; channels are merged where both have as many and a count, and
+ * else those of `other` are taken. Errors: NULL_ARGUMENT; OUT_OF_MEMORY, some may be merged
  * then. Since 0.1. */
 KILN_API KILN_MUST_CHECK kiln_status kiln_range_table_merge(kiln_range_table *table,
                                                             const kiln_range_table *other);

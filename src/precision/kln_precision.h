@@ -56,6 +56,31 @@ void kln_observer_take_bounds(kln_observer *observer, const kln_bounds *bounds);
 float kln_observer_scale(kln_observer *observer);
 void kln_observer_take_bins(kln_observer *observer, const uint32_t *counts);
 
+/* --- and each of its channels (observe_channels.c) --- */
+
+typedef struct kln_channel_observer {
+    float least, greatest, from;
+    uint64_t count;
+    double sum, square; /* of differences from `from` */
+} kln_channel_observer;
+
+/* Along axis 1, or the last one. A tensor of another type than float32, or with another number of
+ * channels, is left out. */
+void kln_channels_add(kln_channel_observer *channels, size_t count, bool is_last,
+                      const kiln_tensor *tensor);
+/* False where one saw nothing, or something that is not finite. */
+bool kln_channels_read(const kln_channel_observer *channels, size_t count, kiln_channel *to);
+
+/* The tensor whose channels a convolution or a product with constant weights sums over. */
+typedef struct kln_summed {
+    const char *name;
+    size_t count;
+    bool is_last; /* the axis, else axis 1 */
+} kln_summed;
+/* False where the node is none, or the size is not known. */
+bool kln_precision_summed(const kln_onnx_node *node, const kln_graph_inference *known,
+                          kln_summed *summed);
+
 /* --- the range that a method finds (threshold.c) --- */
 
 /* All but the name. `percent` is for KILN_CALIBRATE_PERCENTILE. The range of no finite number is 0

@@ -21,6 +21,8 @@ static const char *const reasons[] = {
     "stays: a loop carries float32",
     "stays: the range of a tensor is not known",
     "stays: its weights are no constants",
+    "is part of the convolution before it",
+    "stays: a gate of one number for each channel",
 };
 
 const char *kiln_precision_reason_text(kiln_precision_reason reason)

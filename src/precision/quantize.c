@@ -244,47 +244,62 @@ static kiln_status write_node(quantize_pass *pass, size_t index)
     return KILN_OK;
 }
 
-/* Constants that nobody reads in float32 any more. */
-static kiln_status drop_unread(quantize_pass *pass)
+/* Every name that a graph reads, and those inside its nodes, which see its names too. */
+static kiln_status mark_read(const kln_onnx_graph *graph, kln_names *read)
 {
-    kln_names read;
     kiln_status status = KILN_OK;
-    size_t kept = 0;
-    kln_onnx_graph *made = &pass->made;
-    kln_names_init(&read);
-    for (size_t i = 0; status == KILN_OK && i < made->node_count; i++) {
-        for (size_t k = 0; status == KILN_OK && k < made->nodes[i].input_count; k++) {
-            status = kln_names_set(&read, made->nodes[i].inputs[k], 0);
+    for (size_t i = 0; status == KILN_OK && i < graph->output_count; i++) {
+        status = kln_names_set(read, graph->outputs[i].name, 0);
+    }
+    for (size_t i = 0; status == KILN_OK && i < graph->node_count; i++) {
+        const kln_onnx_node *node = &graph->nodes[i];
+        for (size_t k = 0; status == KILN_OK && k < node->input_count; k++) {
+            status = kln_names_set(read, node->inputs[k], 0);
+        }
+        for (size_t k = 0; status == KILN_OK && k < node->attribute_count; k++) {
+            const kln_onnx_attribute *a = &node->attributes[k];
+            if (a->graph != NULL) {
+                status = mark_read(a->graph, read);
+            }
+            for (size_t g = 0; status == KILN_OK && a->graphs != NULL && g < a->count; g++) {
+                status = mark_read(a->graphs[g], read);
+            }
         }
     }
+    return status;
+}
+
+static bool is_constant_node(const kln_onnx_node *node)
+{
+    return node->output_count == 1 && (kln_graph_edit_is(node, "Constant") ||
+                                       kln_graph_edit_is(node, "ConstantOfShape"));
+}
+
+/* Constants that nobody reads any more. */
+static kiln_status drop_unread(kln_onnx_graph *made)
+{
+    kln_names read;
+    kln_names_init(&read);
+    kiln_status status = mark_read(made, &read);
+    for (size_t i = 0; status == KILN_OK && i < made->input_count; i++) {
+        status = kln_names_set(&read, made->inputs[i].name, 0);
+    }
+    size_t kept = 0;
     for (size_t i = 0; status == KILN_OK && i < made->initializer_count; i++) {
-        const quantize_value *value = quantize_find(pass, made->initializers[i].name);
-        const bool is_replaced = value != NULL && value->written != NULL &&
-                                 value->weights != NULL &&
-                                 kln_names_get(&read, value->name) == KLN_NAMES_NONE;
-        bool is_output = false;
-        for (size_t k = 0; is_replaced && k < made->output_count; k++) {
-            is_output = is_output || strcmp(made->outputs[k].name, value->name) == 0;
-        }
-        if (!is_replaced || is_output) {
+        if (kln_names_get(&read, made->initializers[i].name) != KLN_NAMES_NONE) {
             made->initializers[kept++] = made->initializers[i];
         }
     }
     made->initializer_count = status == KILN_OK ? kept : made->initializer_count;
-    size_t nodes = 0;
+    kept = 0;
     for (size_t i = 0; status == KILN_OK && i < made->node_count; i++) {
         const kln_onnx_node *node = &made->nodes[i];
-        const quantize_value *value =
-            node->output_count == 1 && (kln_graph_edit_is(node, "Constant") ||
-                                        kln_graph_edit_is(node, "ConstantOfShape"))
-                ? quantize_find(pass, node->outputs[0])
-                : NULL;
-        if (value == NULL || value->written == NULL ||
-            kln_names_get(&read, value->name) != KLN_NAMES_NONE) {
-            made->nodes[nodes++] = *node;
+        if (!is_constant_node(node) ||
+            kln_names_get(&read, node->outputs[0]) != KLN_NAMES_NONE) {
+            made->nodes[kept++] = *node;
         }
     }
-    made->node_count = status == KILN_OK ? nodes : made->node_count;
+    made->node_count = status == KILN_OK ? kept : made->node_count;
     kln_names_finish(&read);
     return status;
 }
@@ -307,7 +322,7 @@ static kiln_status write_graph(quantize_pass *pass)
         const uint32_t *order = pass->inference->graph->order;
         KLN_RETURN_IF_ERROR(write_node(pass, order != NULL ? order[i] : i));
     }
-    return drop_unread(pass);
+    return drop_unread(&pass->made);
 }
 
 /* --- what was done --- */
@@ -316,7 +331,6 @@ static kiln_status report(const quantize_pass *pass)
 {
     kiln_precision_summary *totals = kln_precision_report_totals(pass->report);
     totals->precision = pass->format->precision;
-    totals->bytes_before = kln_precision_constant_bytes(pass->graph);
     totals->bytes_after = kln_precision_constant_bytes(&pass->made);
     totals->cast_count = pass->made.node_count > pass->graph->node_count
                              ? pass->made.node_count - pass->graph->node_count
@@ -380,22 +394,42 @@ static kiln_status run(quantize_pass *pass)
     return KILN_OK;
 }
 
+/* What changes nothing of what is computed, but what rounding does to it. */
+static kiln_status prepare(kln_onnx_model *model, const kiln_precision_options *options,
+                           const quantize_format *format, kiln_precision_report *report,
+                           kiln_range_table **ranges)
+{
+    KLN_RETURN_IF_ERROR(kln_raise_opset(model, format->opset));
+    if (!format->activations) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(quantize_fold(model, report));
+    return format->storage == KILN_DTYPE_INT8 ? quantize_smooth(model, options, format, ranges)
+                                              : KILN_OK;
+}
+
 kiln_status kln_quantize(kln_onnx_model *model, const kiln_precision_options *options,
                          kiln_precision_report *report)
 {
+    kiln_precision_options how = *options;
+    kiln_range_table *ranges = NULL;
     quantize_pass pass = {.model = model,
                           .arena = &model->arena,
-                          .options = options,
+                          .options = &how,
                           .report = report,
                           .format = &formats[0]};
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(formats); i++) {
         pass.format = formats[i].precision == options->precision ? &formats[i] : pass.format;
     }
-    KLN_RETURN_IF_ERROR(kln_raise_opset(model, pass.format->opset));
+    kln_precision_report_totals(report)->bytes_before =
+        kln_precision_constant_bytes(&model->graph);
+    KLN_RETURN_IF_ERROR(prepare(model, options, pass.format, report, &ranges));
+    how.ranges = ranges != NULL ? ranges : options->ranges;
     pass.graph = &model->graph;
     kln_names_init(&pass.names);
     const kiln_status status = run(&pass);
     kln_names_finish(&pass.names);
     kln_inference_destroy(pass.inference);
+    kiln_range_table_destroy(ranges);
     return status;
 }

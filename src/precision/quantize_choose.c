@@ -11,9 +11,8 @@
 
 #include "quantize_parts.h"
 
-static bool is_kept(const quantize_pass *pass, const kln_onnx_node *node)
+bool quantize_is_kept(const kiln_precision_options *o, const kln_onnx_node *node)
 {
-    const kiln_precision_options *o = pass->options;
     for (size_t i = 0; i < o->keep_operator_count; i++) {
         if (strcmp(o->keep_operators[i], node->op_type) == 0) {
             return true;
@@ -81,6 +80,54 @@ static bool is_candidate(const kln_onnx_node *node)
            kln_graph_edit_is(node, "MatMul") || kln_graph_edit_is(node, "Gemm");
 }
 
+/* The one node that reads `name`, or NULL. */
+static const kln_onnx_node *only_reader(const kln_graph_inference *known,
+                                        const kln_onnx_graph *graph, const char *name)
+{
+    const kln_value *value = kln_inference_find(known, name);
+    for (size_t i = 0; value != NULL && value->consumers == 1 && i < graph->node_count; i++) {
+        for (size_t k = 0; k < graph->nodes[i].input_count; k++) {
+            if (strcmp(graph->nodes[i].inputs[k], name) == 0) {
+                return &graph->nodes[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+static bool is_one_pixel(const kln_value *value)
+{
+    bool is_one = value != NULL && value->has_shape && value->rank > 2;
+    for (size_t i = 2; is_one && i < value->rank; i++) {
+        is_one = value->dims[i].kind == KLN_DIM_NUMBER && value->dims[i].of.number == 1;
+    }
+    return is_one;
+}
+
+/* "Squeeze-and-Excitation Networks", https://arxiv.org/abs/1709.01507: an image's channels are
+ * averaged, and what small convolutions make of that multiplies them. A step of such a factor moves
+ * a whole channel, and eight bits save nothing there. */
+bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *graph,
+                      const kln_onnx_node *node)
+{
+    if (!kln_graph_edit_is(node, "Conv") ||
+        !is_one_pixel(kln_inference_find(known, node->inputs[0]))) {
+        return false;
+    }
+    for (int steps = 0; steps < 12 && node != NULL && node->output_count == 1; steps++) {
+        const char *name = node->outputs[0];
+        node = only_reader(known, graph, name);
+        if (node != NULL && kln_graph_edit_is(node, "Mul") && node->input_count == 2) {
+            const char *other = node->inputs[strcmp(node->inputs[0], name) == 0];
+            const kln_value *value = kln_inference_find(known, other);
+            if (value != NULL && !value->is_constant && !is_one_pixel(value)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static void choose_node(const quantize_pass *pass, const kln_onnx_node *node, quantize_node *chosen)
 {
     const bool is_conv = strncmp(node->op_type, "Conv", 4) == 0;
@@ -89,8 +136,12 @@ static void choose_node(const quantize_pass *pass, const kln_onnx_node *node, qu
     if (!is_candidate(node) || (!pass->format->activations && is_conv)) {
         return;
     }
-    if (is_kept(pass, node)) {
+    if (quantize_is_kept(pass->options, node)) {
         chosen->reason = KILN_PRECISION_KEPT;
+        return;
+    }
+    if (quantize_is_gate(pass->inference->graph, pass->graph, node)) {
+        chosen->reason = KILN_PRECISION_GATE;
         return;
     }
     if (!find_weights(pass, node, chosen)) {
@@ -139,7 +190,7 @@ static void choose_beside(quantize_pass *pass, size_t index)
 {
     const kln_onnx_node *node = &pass->graph->nodes[index];
     quantize_node *chosen = &pass->nodes[index];
-    if (is_kept(pass, node) || node->input_count == 0) {
+    if (quantize_is_kept(pass->options, node) || node->input_count == 0) {
         return;
     }
     if (is_average(node) && is_from_conv(pass, quantize_find(pass, node->inputs[0]))) {

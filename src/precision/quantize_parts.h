@@ -51,6 +51,31 @@ typedef struct quantize_pass {
     kln_onnx_graph made;
 } quantize_pass;
 
+/* Whether the options name the node or its operator. (quantize_choose.c) */
+bool quantize_is_kept(const kiln_precision_options *options, const kln_onnx_node *node);
+
+/* Whether the node is a convolution of one pixel whose result scales the channels of an image; `known`
+ * is of `graph`, whatever the order of its nodes. (quantize_choose.c) */
+bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *graph,
+                      const kln_onnx_node *node);
+
+/* What becomes of a number with that scale, and the scale of a channel of numbers up to `largest`.
+ * (quantize_weights.c) */
+float quantize_round(const quantize_format *format, float number, float scale);
+float quantize_channel_scale(const quantize_format *format, float largest);
+
+/* Evens out the channels of what is quantized, where the options' ranges speak of channels:
+ * `*ranges` has those of the tensors by then, and is for kiln_range_table_destroy; else NULL. The
+ * model's constants are initializers. (smooth.c) */
+KILN_MUST_CHECK kiln_status quantize_smooth(kln_onnx_model *model,
+                                            const kiln_precision_options *options,
+                                            const quantize_format *format,
+                                            kiln_range_table **ranges);
+
+/* Constant nodes with a tensor of the main graph become initializers; a BatchNormalization behind a
+ * convolution is made part of it, and told in the report. (quantize_fold.c) */
+KILN_MUST_CHECK kiln_status quantize_fold(kln_onnx_model *model, kiln_precision_report *report);
+
 quantize_value *quantize_find(const quantize_pass *pass, const char *name);
 
 /* Which nodes, and with which weights. (quantize_choose.c) */

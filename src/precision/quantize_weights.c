@@ -35,16 +35,35 @@ static float number_at(const weight_view *view, size_t outer, size_t at, size_t 
     return number;
 }
 
+static float clipped(const quantize_format *format, float number, float scale)
+{
+    const float most = (float)format->most;
+    return scale > 0 ? fmaxf(-most, fminf(most, number / scale)) : 0;
+}
+
+float quantize_round(const quantize_format *format, float number, float scale)
+{
+    const float real = clipped(format, number, scale);
+    return format->storage == KILN_DTYPE_FLOAT8E4M3
+               ? kln_float_from_e4m3(kln_e4m3_from_float(real, true)) * scale
+               : rintf(real) * scale;
+}
+
+/* A channel of zeros may have any scale but 0. */
+float quantize_channel_scale(const quantize_format *format, float largest)
+{
+    return largest > 0 ? largest / (float)format->most : 1;
+}
+
 static void put(const quantize_pass *pass, unsigned char *to, size_t index, float number,
                 float scale)
 {
-    const float most = (float)pass->format->most;
-    const float real = scale > 0 ? number / scale : 0;
+    const float real = clipped(pass->format, number, scale);
     if (pass->format->storage == KILN_DTYPE_FLOAT8E4M3) {
-        to[index] = kln_e4m3_from_float(fmaxf(-most, fminf(most, real)), true);
+        to[index] = kln_e4m3_from_float(real, true);
         return;
     }
-    const int whole = (int)lrintf(fmaxf(-most, fminf(most, real)));
+    const int whole = (int)lrintf(real);
     if (pass->format->storage == KILN_DTYPE_INT8) {
         to[index] = (unsigned char)(signed char)whole;
     } else {
@@ -63,8 +82,7 @@ static void fill_channels(const quantize_pass *pass, const weight_view *view, fl
                 most = fmaxf(most, fabsf(number_at(view, o, c, i)));
             }
         }
-        /* A channel of zeros may have any scale but 0. */
-        scales[c] = most > 0 ? most / (float)pass->format->most : 1;
+        scales[c] = quantize_channel_scale(pass->format, most);
         for (size_t o = 0; o < view->outer; o++) {
             for (size_t i = 0; i < view->inner; i++) {
                 const size_t index = (o * view->size + c) * view->inner + i;

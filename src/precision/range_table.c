@@ -47,6 +47,32 @@ static kiln_status check(const kiln_range *range)
                         "is %g to %g, seen %g to %g",
                         range->name, range->low, range->high, range->least, range->greatest);
     }
+    for (size_t i = 0; i < range->channel_count; i++) {
+        const kiln_channel *c = &range->channels[i];
+        if (!isfinite(c->least) || !isfinite(c->greatest) || c->least > c->greatest ||
+            !isfinite(c->mean) || !isfinite(c->deviation) || c->deviation < 0) {
+            return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
+                            "tensor \"%s\": channel %zu ranges from %g to %g, with a mean of %g and "
+                            "a deviation of %g; finite numbers are needed",
+                            range->name, i, c->least, c->greatest, c->mean, c->deviation);
+        }
+    }
+    return KILN_OK;
+}
+
+static kiln_status copy_channels(kiln_range_table *table, const kiln_range *from, kiln_range *to)
+{
+    if (from->channel_count == 0) {
+        to->channels = NULL;
+        return KILN_OK;
+    }
+    kiln_channel *made =
+        kln_arena_alloc_zeroed(&table->arena, from->channel_count, sizeof *made);
+    if (made == NULL) {
+        return kln_fail_memory(from->channel_count * sizeof *made, "the channels of a range");
+    }
+    memcpy(made, from->channels, from->channel_count * sizeof *made);
+    to->channels = made;
     return KILN_OK;
 }
 
@@ -55,9 +81,13 @@ kiln_status kiln_range_table_put(kiln_range_table *table, const kiln_range *rang
     KLN_RETURN_IF_NULL(table);
     KLN_RETURN_IF_NULL(range);
     KLN_RETURN_IF_NULL(range->name);
+    if (range->channel_count != 0) {
+        KLN_RETURN_IF_NULL(range->channels);
+    }
     KLN_RETURN_IF_ERROR(check(range));
     uint32_t index = kln_names_get(&table->names, range->name);
     kiln_range copy = *range;
+    KLN_RETURN_IF_ERROR(copy_channels(table, range, &copy));
     if (table->ranges == NULL || index >= table->count) {
         index = (uint32_t)table->count;
         KLN_RETURN_IF_ERROR(kln_array_grow(&table->arena, &table->ranges, table->count,
@@ -101,6 +131,42 @@ const kiln_range *kiln_range_table_at(const kiln_range_table *table, size_t inde
     return index < kiln_range_table_count(table) ? &table->ranges[index] : NULL;
 }
 
+/* Two samples' mean and deviation as those of one. */
+static void merge_channel(kiln_channel *into, uint64_t count, const kiln_channel *other,
+                          uint64_t other_count)
+{
+    const double share = (double)other_count / ((double)count + (double)other_count);
+    const double apart = other->mean - into->mean;
+    const double square = into->deviation * into->deviation * (1 - share) +
+                          other->deviation * other->deviation * share +
+                          apart * apart * share * (1 - share);
+    into->least = fmin(into->least, other->least);
+    into->greatest = fmax(into->greatest, other->greatest);
+    into->mean += apart * share;
+    into->deviation = sqrt(square);
+}
+
+static kiln_status merge_channels(kiln_range_table *table, const kiln_range *mine,
+                                  kiln_range *merged)
+{
+    if (mine->channel_count == 0 || merged->channel_count == 0) {
+        merged->channels = merged->channel_count == 0 ? mine->channels : merged->channels;
+        merged->channel_count = merged->channel_count == 0 ? mine->channel_count
+                                                           : merged->channel_count;
+        return KILN_OK;
+    }
+    if (mine->channel_count != merged->channel_count || mine->count == 0 || merged->count == 0) {
+        return KILN_OK;
+    }
+    const kiln_channel *other = merged->channels;
+    KLN_RETURN_IF_ERROR(copy_channels(table, mine, merged));
+    kiln_channel *into = (kiln_channel *)(uintptr_t)merged->channels;
+    for (size_t i = 0; i < merged->channel_count; i++) {
+        merge_channel(&into[i], mine->count, &other[i], merged->count);
+    }
+    return KILN_OK;
+}
+
 kiln_status kiln_range_table_merge(kiln_range_table *table, const kiln_range_table *other)
 {
     KLN_RETURN_IF_NULL(table);
@@ -113,6 +179,7 @@ kiln_status kiln_range_table_merge(kiln_range_table *table, const kiln_range_tab
             merged.high = fmax(merged.high, mine->high);
             merged.least = fmin(merged.least, mine->least);
             merged.greatest = fmax(merged.greatest, mine->greatest);
+            KLN_RETURN_IF_ERROR(merge_channels(table, mine, &merged));
             merged.count += mine->count;
             merged.nans += mine->nans;
             merged.infinities += mine->infinities;

@@ -160,6 +160,40 @@ static bool read_count(const cJSON *object, const char *key, uint64_t *count)
     return fits;
 }
 
+/* Numbers that go on after the table took them. */
+static bool read_channels(const cJSON *list, kiln_channel **channels, size_t *count)
+{
+    const cJSON *item = NULL;
+    *channels = NULL;
+    *count = 0;
+    if (list == NULL) {
+        return true;
+    }
+    if (!cJSON_IsArray(list)) {
+        return false;
+    }
+    *channels = kln_alloc_zeroed((size_t)cJSON_GetArraySize(list) + 1, sizeof **channels);
+    cJSON_ArrayForEach(item, list)
+    {
+        double numbers[4] = {NAN, NAN, NAN, NAN};
+        size_t found = 0;
+        const cJSON *number = NULL;
+        cJSON_ArrayForEach(number, item)
+        {
+            if (cJSON_IsNumber(number) && found < 4) {
+                numbers[found] = number->valuedouble;
+            }
+            found++;
+        }
+        if (*channels == NULL || found != 4) {
+            return false;
+        }
+        (*channels)[(*count)++] =
+            (kiln_channel){numbers[0], numbers[1], numbers[2], numbers[3]};
+    }
+    return true;
+}
+
 static bool read_range(const cJSON *item, kiln_range *range)
 {
     *range = (kiln_range){.name = item->string, .low = NAN, .high = NAN};
@@ -181,13 +215,19 @@ static kiln_status read_ranges(const cJSON *ranges, kiln_range_table *table)
     cJSON_ArrayForEach(item, ranges)
     {
         kiln_range range;
-        if (kiln_range_table_find(table, item->string) != NULL || !read_range(item, &range)) {
+        kiln_channel *channels = NULL;
+        if (kiln_range_table_find(table, item->string) != NULL || !read_range(item, &range) ||
+            !read_channels(cJSON_GetObjectItemCaseSensitive(item, "channels"), &channels,
+                           &range.channel_count)) {
+            kln_free(channels);
             return kln_fail(KILN_ERROR_MALFORMED,
                             "tensor \"%.200s\" of a table of ranges: one object with the numbers "
-                            "\"low\" and \"high\" is needed",
+                            "\"low\" and \"high\" is needed, and in \"channels\" four numbers each",
                             item->string);
         }
+        range.channels = channels;
         const kiln_status status = kiln_range_table_put(table, &range);
+        kln_free(channels);
         if (status != KILN_OK) {
             return status == KILN_ERROR_OUT_OF_MEMORY
                        ? status
@@ -228,12 +268,11 @@ kiln_status kln_ranges_read_json(kiln_span text, kiln_range_table *table)
 
 /* In as few digits as bring the same number back, which cJSON's own do not quite. The host's locale
  * may write the point otherwise. */
-static bool add_number(cJSON *object, const char *key, double number)
+static void write_number(double number, char text[40])
 {
-    char text[40];
     size_t size = 0;
     for (int digits = 15; digits == 15 || (digits < 18 && strtod(text, NULL) != number); digits++) {
-        (void)snprintf(text, sizeof text, "%.*g", digits, number);
+        (void)snprintf(text, 40, "%.*g", digits, number);
     }
     for (size_t i = 0; text[i] != '\0'; i++) {
         const bool is_point = strchr("0123456789+-e", text[i]) == NULL;
@@ -242,7 +281,36 @@ static bool add_number(cJSON *object, const char *key, double number)
         }
     }
     text[size] = '\0';
+}
+
+static bool add_number(cJSON *object, const char *key, double number)
+{
+    char text[40];
+    write_number(number, text);
     return cJSON_AddRawToObject(object, key, text) != NULL;
+}
+
+/* As one text: a tree of so many numbers takes long and much memory. */
+static bool add_channels(cJSON *object, const kiln_range *range)
+{
+    kln_text text;
+    kln_text_init(&text, KLN_MOST_RANGE_TEXT);
+    kiln_status status = kln_text_printf(&text, "[");
+    for (size_t i = 0; status == KILN_OK && i < range->channel_count; i++) {
+        const kiln_channel *c = &range->channels[i];
+        const double numbers[4] = {c->least, c->greatest, c->mean, c->deviation};
+        for (size_t k = 0; status == KILN_OK && k < 4; k++) {
+            char number[40];
+            write_number(numbers[k], number);
+            status = kln_text_printf(&text, "%s%s%s", k > 0 ? ", " : i > 0 ? ", [" : "[", number,
+                                     k == 3 ? "]" : "");
+        }
+    }
+    status = status == KILN_OK ? kln_text_printf(&text, "]") : status;
+    const bool added =
+        status == KILN_OK && cJSON_AddRawToObject(object, "channels", text.data) != NULL;
+    kln_text_finish(&text);
+    return added;
 }
 
 static bool add_count(cJSON *object, const char *key, uint64_t count)
@@ -257,7 +325,8 @@ static bool add_range(cJSON *ranges, const kiln_range *range)
            add_number(object, "high", range->high) && add_number(object, "least", range->least) &&
            add_number(object, "greatest", range->greatest) &&
            add_count(object, "count", range->count) && add_count(object, "nans", range->nans) &&
-           add_count(object, "infinities", range->infinities);
+           add_count(object, "infinities", range->infinities) &&
+           (range->channel_count == 0 || add_channels(object, range));
 }
 
 kiln_status kln_ranges_write_json(const kiln_range_table *table, kln_text *text)

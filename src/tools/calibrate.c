@@ -326,14 +326,32 @@ static kiln_status start(kln_calibration *of)
     return kln_calibration_start(of);
 }
 
+static kiln_status put_range(const kln_calibration *of, const kln_observed *observed,
+                             kiln_range_table *table)
+{
+    kiln_range range;
+    kln_observer_range(&observed->observer, of->options.method, of->options.percentile, &range);
+    range.name = observed->name;
+    if (observed->channels == NULL) {
+        return kiln_range_table_put(table, &range);
+    }
+    kiln_channel *channels = kln_alloc_zeroed(observed->channel_count, sizeof *channels);
+    if (channels == NULL) {
+        return kln_fail_memory(observed->channel_count * sizeof *channels, "channels");
+    }
+    if (kln_channels_read(observed->channels, observed->channel_count, channels)) {
+        range.channels = channels;
+        range.channel_count = observed->channel_count;
+    }
+    const kiln_status status = kiln_range_table_put(table, &range);
+    kln_free(channels);
+    return status;
+}
+
 static kiln_status make_table(const kln_calibration *of, kiln_range_table *table)
 {
     for (size_t i = 0; i < of->count; i++) {
-        kiln_range range;
-        kln_observer_range(&of->observed[i].observer, of->options.method, of->options.percentile,
-                           &range);
-        range.name = of->observed[i].name;
-        KLN_RETURN_IF_ERROR(kiln_range_table_put(table, &range));
+        KLN_RETURN_IF_ERROR(put_range(of, &of->observed[i], table));
     }
     return of->options.method == KILN_CALIBRATE_MINMAX
                ? kiln_range_table_set_header(table, KILN_CACHE_HEADER_MINMAX)

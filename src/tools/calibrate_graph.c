@@ -61,6 +61,37 @@ static kiln_status make_observers(kln_calibration *of)
     return KILN_OK;
 }
 
+/* Of what a convolution or product with constant weights reads: the first of them says. */
+static kiln_status make_channels(kln_calibration *of)
+{
+    const kln_graph_inference *graph = of->inference->graph;
+    kln_names places;
+    kln_names_init(&places);
+    kiln_status status = KILN_OK;
+    for (size_t i = 0; status == KILN_OK && i < of->count; i++) {
+        status = kln_names_set(&places, of->observed[i].name, (uint32_t)i);
+    }
+    for (size_t i = 0; status == KILN_OK && i < graph->node_count; i++) {
+        kln_summed summed;
+        const uint32_t place = kln_precision_summed(&graph->graph->nodes[i], graph, &summed)
+                                   ? kln_names_get(&places, summed.name)
+                                   : KLN_NAMES_NONE;
+        if (place == KLN_NAMES_NONE || of->observed[place].channels != NULL) {
+            continue;
+        }
+        kln_observed *observed = &of->observed[place];
+        observed->channels =
+            kln_arena_alloc_zeroed(&of->arena, summed.count, sizeof *observed->channels);
+        observed->channel_count = summed.count;
+        observed->channels_are_last = summed.is_last;
+        status = observed->channels != NULL
+                     ? KILN_OK
+                     : kln_fail_memory(summed.count * sizeof *observed->channels, "channels");
+    }
+    kln_names_finish(&places);
+    return status;
+}
+
 kiln_status kln_calibration_list(kln_calibration *of)
 {
     KLN_RETURN_IF_ERROR(kln_infer(of->model, NULL, &of->inference));
@@ -88,6 +119,7 @@ kiln_status kln_calibration_list(kln_calibration *of)
         }
     }
     KLN_RETURN_IF_ERROR(check_wanted(of));
+    KLN_RETURN_IF_ERROR(of->options.channels ? make_channels(of) : KILN_OK);
     return make_observers(of);
 }
 

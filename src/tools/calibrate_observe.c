@@ -55,8 +55,12 @@ static void *count_some(void *user)
         if (i >= shared->count) {
             break;
         }
-        self->status =
-            kln_observer_add(&shared->observed[i].observer, &shared->tensors[i], self->scratch);
+        kln_observed *observed = &shared->observed[i];
+        self->status = kln_observer_add(&observed->observer, &shared->tensors[i], self->scratch);
+        if (self->status == KILN_OK && observed->channels != NULL) {
+            kln_channels_add(observed->channels, observed->channel_count,
+                             observed->channels_are_last, &shared->tensors[i]);
+        }
         if (self->status != KILN_OK) {
             self->status = kln_fail_within(self->status, "tensor \"%s\"", shared->observed[i].name);
             kln_message_keep(&self->message);

@@ -19,6 +19,9 @@ typedef struct kln_observed {
     uint64_t bytes;     /* of the batch's shapes */
     kiln_tensor tensor; /* likewise; rank -1 where its shape is not known */
     kln_observer observer;
+    kln_channel_observer *channels; /* or NULL */
+    size_t channel_count;
+    bool channels_are_last;
 } kln_observed;
 
 /* Memory of the device, where tensors of a part are counted; all NULL until some are. */

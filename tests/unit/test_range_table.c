@@ -99,7 +99,9 @@ TEST(every_scale_comes_back)
 TEST(json_keeps_all)
 {
     owned_range_table table = NULL;
-    const kiln_range range = {"a \"b\"\n\xc3\xa9", -0.1, 3, -7, 1e30, 12345678901234, 3, 4};
+    static const kiln_channel channels[] = {{-7, 3, 0.1, 1.0 / 3}, {0, 1e30, 1e29, 0}};
+    const kiln_range range = {"a \"b\"\n\xc3\xa9", -0.1, 3, -7, 1e30, 12345678901234, 3, 4,
+                              channels,          2};
     const char *path = kiln_test_path("all.json");
     assert_ok(kiln_range_table_create(&table));
     assert_ok(kiln_range_table_put(table, &range));
@@ -112,6 +114,31 @@ TEST(json_keeps_all)
     assert_true(found->low == range.low && found->high == range.high &&
                 found->least == range.least && found->greatest == range.greatest &&
                 found->count == range.count && found->nans == 3 && found->infinities == 4);
+    assert_int_equal(found->channel_count, 2);
+    assert_memory_equal(found->channels, channels, sizeof channels);
+}
+
+/* Of {0, 2} and {4, 6, 8}: what all five say together. */
+TEST(channels_are_merged)
+{
+    static const kiln_channel mine = {0, 2, 1, 1};
+    const kiln_channel other = {4, 8, 6, sqrt(8.0 / 3)};
+    owned_range_table table = NULL;
+    owned_range_table second = NULL;
+    assert_ok(kiln_range_table_create(&table));
+    assert_ok(kiln_range_table_create(&second));
+    const kiln_range a = {"a", 0, 2, 0, 2, 2, 0, 0, &mine, 1};
+    const kiln_range b = {"a", 4, 8, 4, 8, 3, 0, 0, &other, 1};
+    assert_ok(kiln_range_table_put(table, &a));
+    assert_ok(kiln_range_table_put(second, &b));
+    assert_ok(kiln_range_table_merge(table, second));
+    const kiln_channel *merged = kiln_range_table_find(table, "a")->channels;
+    assert_true(merged->least == 0 && merged->greatest == 8);
+    assert_float_equal(merged->mean, 4, 1e-12);
+    assert_float_equal(merged->deviation, sqrt(8), 1e-12);
+    const kiln_channel odd = {0, 1, NAN, 1};
+    const kiln_range refused = {"a", 0, 2, 0, 2, 2, 0, 0, &odd, 1};
+    assert_status(KILN_ERROR_INVALID_ARGUMENT, kiln_range_table_put(table, &refused));
 }
 
 TEST(a_cache_has_no_room_for_a_wide_range)
@@ -162,6 +189,8 @@ TEST(what_makes_no_sense_is_refused)
         {"{\"ranges\": {\"\": {\"low\": 0, \"high\": 0}}}", "needs the name"},
         {"{\"ranges\": {\"a\": {\"low\": 0, \"high\": 0}, \"a\": {\"low\": 0, \"high\": 0}}}",
          "tensor \"a\""},
+        {"{\"ranges\": {\"a\": {\"low\": 0, \"high\": 1, \"channels\": [[0, 1, 2]]}}}", "four"},
+        {"{\"ranges\": {\"a\": {\"low\": 0, \"high\": 1, \"channels\": 7}}}", "four numbers"},
     };
     for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
         kiln_range_table *table = (void *)&table;

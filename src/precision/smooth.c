@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which tensors are evened out: those that only a table of ranges with channels speaks of. */
+#include <math.h>
+#include <string.h>
+
+#include "smooth_parts.h"
+
+/* Decibels of an estimate that are worth the trouble. */
+#define WORTH_IT 0.5
+
+static kiln_status no_memory(void)
+{
+    return kln_fail_memory(sizeof(smooth_node), "an evened network");
+}
+
+static int64_t int_of(const kln_onnx_node *node, const char *name, int64_t missing)
+{
+    const kln_onnx_attribute *attribute = kln_onnx_find_attribute(node, name);
+    return attribute != NULL ? attribute->i : missing;
+}
+
+/* --- constants --- */
+
+const float *smooth_constant(const smooth_pass *pass, const char *name, size_t *count)
+{
+    const uint32_t place = name[0] != '\0' ? kln_names_get(&pass->constants, name) : KLN_NAMES_NONE;
+    if (place == KLN_NAMES_NONE || place >= pass->graph.initializer_count) {
+        return NULL;
+    }
+    const kln_onnx_tensor *tensor = &pass->graph.initializers[place];
+    if (tensor->dtype != KILN_DTYPE_FLOAT32 || tensor->data.data == NULL) {
+        return NULL;
+    }
+    *count = tensor->data.size / sizeof(float);
+    if ((uintptr_t)tensor->data.data % _Alignof(float) == 0) {
+        return tensor->data.data;
+    }
+    float *copy = kln_arena_alloc(pass->arena, tensor->data.size + 1);
+    if (copy != NULL) {
+        memcpy(copy, tensor->data.data, tensor->data.size);
+    }
+    return copy;
+}
+
+static kiln_status list_constants(smooth_pass *pass)
+{
+    for (size_t i = 0; i < pass->graph.initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(
+            kln_names_set(&pass->constants, pass->graph.initializers[i].name, (uint32_t)i));
+    }
+    /* A caller may replace it. */
+    for (size_t i = 0; i < pass->graph.input_count; i++) {
+        KLN_RETURN_IF_ERROR(
+            kln_names_set(&pass->constants, pass->graph.inputs[i].name, KLN_NAMES_NONE));
+    }
+    return KILN_OK;
+}
+
+/* --- nodes --- */
+
+static void set_strides(const kln_onnx_node *node, const kln_value *weights, smooth_node *of)
+{
+    const size_t first = (size_t)weights->dims[0].of.number;
+    const size_t second = (size_t)weights->dims[1].of.number;
+    const size_t window = of->count / (first * second);
+    const bool outs_first =
+        kln_graph_edit_is(node, "Conv") ||
+        (kln_graph_edit_is(node, "Gemm") && int_of(node, "transB", 0) != 0);
+    of->outs = outs_first ? first : second;
+    of->ins = outs_first ? second : first;
+    of->out_stride = outs_first ? second * window : window;
+    of->in_stride = outs_first ? window : second * window;
+    of->groups = kln_graph_edit_is(node, "Conv") ? (size_t)int_of(node, "group", 1) : 1;
+}
+
+static bool pads(const kln_onnx_node *node)
+{
+    const kln_onnx_attribute *list = kln_onnx_find_attribute(node, "pads");
+    const kln_onnx_attribute *automatic = kln_onnx_find_attribute(node, "auto_pad");
+    bool found = automatic != NULL && automatic->s.size > 4 &&
+                 memcmp(automatic->s.data, "SAME", 4) == 0;
+    for (size_t i = 0; list != NULL && i < list->count; i++) {
+        found = found || list->ints[i] != 0;
+    }
+    return found;
+}
+
+/* The one Add after a MatMul whose other input is a bias. */
+static uint32_t find_adder(const smooth_pass *pass, const kln_onnx_node *node, size_t outs)
+{
+    const kln_value *out = kln_inference_find(pass->inference->graph, node->outputs[0]);
+    if (out == NULL || out->consumers != 1) {
+        return KLN_NO_NODE;
+    }
+    for (size_t i = 0; i < pass->graph.node_count; i++) {
+        const kln_onnx_node *next = &pass->graph.nodes[i];
+        for (size_t k = 0; kln_graph_edit_is(next, "Add") && k < 2; k++) {
+            size_t count = 0;
+            if (strcmp(next->inputs[k], out->name) == 0 &&
+                smooth_constant(pass, next->inputs[1 - k], &count) != NULL && count == outs) {
+                const kln_value *bias =
+                    kln_inference_find(pass->inference->graph, next->inputs[1 - k]);
+                return bias != NULL && bias->rank == 1 ? (uint32_t)i : KLN_NO_NODE;
+            }
+        }
+    }
+    return KLN_NO_NODE;
+}
+
+static void look_at_bias(const smooth_pass *pass, const kln_onnx_node *node, smooth_node *of)
+{
+    size_t count = 0;
+    of->adder = KLN_NO_NODE;
+    if (kln_graph_edit_is(node, "MatMul")) {
+        of->adder = find_adder(pass, node, of->outs);
+        of->takes_bias = of->adder != KLN_NO_NODE;
+    } else {
+        const kln_onnx_attribute *beta = kln_onnx_find_attribute(node, "beta");
+        const kln_onnx_attribute *alpha = kln_onnx_find_attribute(node, "alpha");
+        const bool scaled = (beta != NULL && beta->f != 1.0F) || (alpha != NULL && alpha->f != 1.0F);
+        const bool has_none = node->input_count < 3 || node->inputs[2][0] == '\0';
+        of->takes_bias = !scaled && (has_none || (smooth_constant(pass, node->inputs[2], &count) !=
+                                                      NULL &&
+                                                  count == of->outs));
+    }
+}
+
+static void look_at_node(const smooth_pass *pass, size_t index)
+{
+    const kln_onnx_node *node = &pass->graph.nodes[index];
+    smooth_node *of = &pass->nodes[index];
+    const kln_graph_inference *known = pass->inference->graph;
+    if (quantize_is_kept(pass->options, node) || !kln_precision_summed(node, known, &of->input) ||
+        quantize_is_gate(known, &pass->graph, node)) {
+        return;
+    }
+    const kln_value *weights = kln_inference_find(known, node->inputs[1]);
+    const float *numbers = smooth_constant(pass, node->inputs[1], &of->count);
+    const kln_value *input = kln_inference_find(known, node->inputs[0]);
+    if (numbers == NULL || weights == NULL || weights->dims[0].kind != KLN_DIM_NUMBER ||
+        weights->dims[1].kind != KLN_DIM_NUMBER || of->count == 0 ||
+        (of->input.is_last && weights->rank != 2) || input == NULL || !input->has_shape ||
+        (kln_graph_edit_is(node, "ConvTranspose") && int_of(node, "group", 1) != 1)) {
+        return;
+    }
+    of->weights = (float *)(uintptr_t)numbers; /* not written to before it is copied */
+    set_strides(node, weights, of);
+    of->is_padded = pads(node) || kln_graph_edit_is(node, "ConvTranspose");
+    look_at_bias(pass, node, of);
+    of->is_candidate = of->groups > 0 && of->outs % of->groups == 0 &&
+                       of->ins * of->groups == of->input.count;
+}
+
+/* --- tensors --- */
+
+static kiln_status even_out(smooth_pass *pass, const char *name, const uint32_t *readers,
+                            size_t count)
+{
+    const kiln_range *range = kiln_range_table_find(pass->options->ranges, name);
+    const smooth_node *first = &pass->nodes[readers[0]];
+    smooth_value value = {.name = name, .channels = first->input.count, .range = range};
+    if (range == NULL || range->channel_count != value.channels || !(range->greatest > range->least)) {
+        return KILN_OK;
+    }
+    for (size_t r = 1; r < count; r++) {
+        const smooth_node *other = &pass->nodes[readers[r]];
+        if (other->input.count != first->input.count ||
+            other->input.is_last != first->input.is_last) {
+            return KILN_OK;
+        }
+    }
+    KLN_RETURN_IF_ERROR(smooth_choose(pass, readers, count, &value));
+    if (value.gain >= WORTH_IT) {
+        return smooth_apply(pass, readers, count, &value);
+    }
+    return KILN_OK;
+}
+
+/* The nodes that read a tensor, each tensor once, in the order of the graph. */
+static kiln_status even_out_all(smooth_pass *pass)
+{
+    uint32_t *readers = kln_alloc_zeroed(pass->graph.node_count + 1, sizeof *readers);
+    kln_names done;
+    kln_names_init(&done);
+    kiln_status status = readers != NULL ? KILN_OK : no_memory();
+    for (size_t i = 0; status == KILN_OK && i < pass->graph.node_count; i++) {
+        const smooth_node *node = &pass->nodes[i];
+        if (!node->is_candidate || kln_names_get(&done, node->input.name) != KLN_NAMES_NONE) {
+            continue;
+        }
+        size_t count = 0;
+        for (size_t k = i; k < pass->graph.node_count; k++) {
+            if (pass->nodes[k].is_candidate &&
+                strcmp(pass->nodes[k].input.name, node->input.name) == 0) {
+                readers[count++] = (uint32_t)k;
+            }
+        }
+        status = kln_names_set(&done, node->input.name, 0);
+        status = status == KILN_OK ? even_out(pass, node->input.name, readers, count) : status;
+    }
+    kln_names_finish(&done);
+    kln_free(readers);
+    return status;
+}
+
+/* --- all --- */
+
+static kiln_status begin(smooth_pass *pass)
+{
+    const kln_onnx_graph *graph = &pass->model->graph;
+    pass->graph = *graph;
+    pass->graph.initializers = NULL;
+    pass->graph.initializer_capacity = 0;
+    pass->graph.nodes =
+        kln_arena_alloc_zeroed(pass->arena, graph->node_count + 1, sizeof *graph->nodes);
+    pass->nodes =
+        kln_arena_alloc_zeroed(pass->arena, graph->node_count + 1, sizeof *pass->nodes);
+    if (pass->graph.nodes == NULL || pass->nodes == NULL) {
+        return no_memory();
+    }
+    for (size_t i = 0; i < graph->initializer_count; i++) {
+        KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &pass->graph.initializers, i,
+                                           &pass->graph.initializer_capacity,
+                                           sizeof *graph->initializers));
+        pass->graph.initializers[i] = graph->initializers[i];
+    }
+    /* Names of inputs and outputs are written to. */
+    for (size_t i = 0; i < graph->node_count; i++) {
+        const uint32_t *order = pass->inference->graph->order;
+        kln_onnx_node *node = &pass->graph.nodes[i];
+        *node = graph->nodes[order != NULL ? order[i] : i];
+        const char **names = kln_arena_alloc_zeroed(
+            pass->arena, node->input_count + node->output_count + 1, sizeof *names);
+        if (names == NULL) {
+            return no_memory();
+        }
+        memcpy(names, node->inputs, node->input_count * sizeof *names);
+        memcpy(names + node->input_count, node->outputs, node->output_count * sizeof *names);
+        node->inputs = names;
+        node->outputs = names + node->input_count;
+    }
+    return list_constants(pass);
+}
+
+static kiln_status end(smooth_pass *pass)
+{
+    const size_t count = pass->graph.node_count + pass->insertion_count;
+    kln_onnx_node *nodes = kln_arena_alloc_zeroed(pass->arena, count + 1, sizeof *nodes);
+    size_t made = 0;
+    if (nodes == NULL) {
+        return no_memory();
+    }
+    for (size_t i = 0; i < pass->graph.node_count; i++) {
+        for (size_t k = 0; k < pass->insertion_count; k++) {
+            if (pass->insertions[k].before == i) {
+                nodes[made++] = pass->insertions[k].node;
+            }
+        }
+        nodes[made++] = pass->graph.nodes[i];
+    }
+    pass->graph.nodes = nodes;
+    pass->graph.node_count = pass->graph.node_capacity = made;
+    pass->model->graph = pass->graph;
+    return KILN_OK;
+}
+
+static kiln_status run(smooth_pass *pass)
+{
+    KLN_RETURN_IF_ERROR(kln_infer(pass->model, NULL, &pass->inference));
+    KLN_RETURN_IF_ERROR(begin(pass));
+    for (size_t i = 0; i < pass->graph.node_count; i++) {
+        look_at_node(pass, i);
+    }
+    KLN_RETURN_IF_ERROR(even_out_all(pass));
+    for (size_t i = 0; i < pass->graph.node_count; i++) {
+        const kiln_range *range =
+            pass->nodes[i].is_candidate
+                ? kiln_range_table_find(pass->ranges, pass->graph.nodes[i].inputs[0])
+                : NULL;
+        if (range != NULL && range->channel_count == pass->nodes[i].input.count) {
+            KLN_RETURN_IF_ERROR(smooth_correct(pass, i, range));
+        }
+        KLN_RETURN_IF_ERROR(smooth_store(pass, i));
+    }
+    return end(pass);
+}
+
+static bool has_channels(const kiln_range_table *ranges)
+{
+    for (size_t i = 0; i < kiln_range_table_count(ranges); i++) {
+        if (kiln_range_table_at(ranges, i)->channel_count != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+kiln_status quantize_smooth(kln_onnx_model *model, const kiln_precision_options *options,
+                            const quantize_format *format, kiln_range_table **ranges)
+{
+    *ranges = NULL;
+    if (!has_channels(options->ranges)) {
+        return KILN_OK;
+    }
+    smooth_pass pass = {
+        .model = model, .arena = &model->arena, .options = options, .format = format};
+    KLN_RETURN_IF_ERROR(kiln_range_table_create(&pass.ranges));
+    kln_names_init(&pass.constants);
+    kiln_status status = kiln_range_table_merge(pass.ranges, options->ranges);
+    status = status == KILN_OK ? run(&pass) : status;
+    kln_names_finish(&pass.constants);
+    kln_inference_destroy(pass.inference);
+    if (status != KILN_OK) {
+        kiln_range_table_destroy(pass.ranges);
+        return status;
+    }
+    *ranges = pass.ranges;
+    return KILN_OK;
+}

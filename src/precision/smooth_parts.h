@@ -1,0 +1,90 @@
+/*
+ * smooth_parts.h - evening out the channels of what is to be quantized. Private to the module.
+ *
+ * One scale serves all channels of a tensor, so that a channel of small numbers has few of its 255
+ * steps. y = W x = (W S) (x / S): each channel is divided by a factor of its own, which the weights
+ * that sum over it take back ("SmoothQuant", https://arxiv.org/abs/2211.10438; for convolutions
+ * "Data-Free Quantization Through Weight Equalization and Bias Correction",
+ * https://arxiv.org/abs/1906.04721). A channel whose numbers do not lie about 0 is moved there, and
+ * the bias takes the sum of what is missing ("Outlier Suppression+",
+ * https://arxiv.org/abs/2304.09145). What rounding does to the weights is taken from the bias, times
+ * the mean of each channel.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef SMOOTH_PARTS_H
+#define SMOOTH_PARTS_H
+
+#include "quantize_parts.h"
+
+/* A convolution or product with constant weights. Element i of them is of output channel
+ * (i / out_stride) % outs, and of the input channel that smooth_channel says. */
+typedef struct smooth_node {
+    bool is_candidate; /* is to be quantized, and its weights are known */
+    kln_summed input;
+    float *weights; /* a copy; NULL: as they were */
+    float *bias;    /* likewise, of `outs` */
+    size_t count, outs, out_stride, ins, in_stride, groups;
+    uint32_t adder; /* the Add whose constant is the bias of a MatMul; KLN_NO_NODE: none */
+    bool takes_bias;
+    bool is_padded; /* with zeros, which a moved tensor would not have there */
+    bool is_changed;
+} smooth_node;
+
+/* What becomes of a tensor. */
+typedef struct smooth_value {
+    const char *name;
+    size_t channels;
+    const kiln_range *range;
+    float *scale, *shift; /* of each channel; shift may be NULL */
+    double gain;          /* in decibels, by the estimate */
+    double plain_gain;    /* of scales alone */
+    float *plain_scale;
+} smooth_value;
+
+typedef struct smooth_insertion {
+    size_t before;
+    kln_onnx_node node;
+} smooth_insertion;
+
+typedef struct smooth_pass {
+    kln_onnx_model *model;
+    kln_arena *arena;
+    const kiln_precision_options *options;
+    const quantize_format *format;
+    kln_inference *inference;
+    kln_onnx_graph graph; /* that is made: copied nodes, more initializers */
+    kln_names constants;  /* to the place of an initializer */
+    smooth_node *nodes;
+    smooth_insertion *insertions;
+    size_t insertion_count, insertion_capacity;
+    kiln_range_table *ranges; /* those of the options, and those of new tensors */
+} smooth_pass;
+
+static inline size_t smooth_channel(const smooth_node *node, size_t i)
+{
+    const size_t group = (i / node->out_stride) % node->outs / (node->outs / node->groups);
+    return group * node->ins + (i / node->in_stride) % node->ins;
+}
+
+/* Finds scales and a shift that lose less; false where none is worth it. (smooth_choose.c)
+ * `readers` are places of nodes. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status smooth_choose(const smooth_pass *pass, const uint32_t *readers,
+                                          size_t count, smooth_value *value);
+
+/* Writes it. (smooth_write.c) */
+KILN_MUST_CHECK kiln_status smooth_apply(smooth_pass *pass, const uint32_t *readers, size_t count,
+                                         smooth_value *value);
+/* Takes from each bias what rounding the weights adds to the mean. */
+KILN_MUST_CHECK kiln_status smooth_correct(smooth_pass *pass, size_t index,
+                                           const kiln_range *range);
+/* Makes the changed weights and biases initializers. */
+KILN_MUST_CHECK kiln_status smooth_store(smooth_pass *pass, size_t index);
+
+/* A constant of float32 as `*count` numbers, or NULL. */
+const float *smooth_constant(const smooth_pass *pass, const char *name, size_t *count);
+/* Weights and bias that may be changed. */
+KILN_MUST_CHECK kiln_status smooth_own(smooth_pass *pass, size_t index);
+KILN_MUST_CHECK kiln_status smooth_own_bias(smooth_pass *pass, size_t index);
+
+#endif

@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Evening out a tensor: by the constants of what makes it where nothing else reads it, else by a
+ * multiplication, and a sum where it is moved. The tensor gets a name of its own, so that one name
+ * never stands for two different tensors.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "smooth_parts.h"
+
+static kiln_status no_memory(void)
+{
+    return kln_fail_memory(sizeof(kln_onnx_node), "an evened network");
+}
+
+/* --- weights and biases --- */
+
+kiln_status smooth_own(smooth_pass *pass, size_t index)
+{
+    smooth_node *node = &pass->nodes[index];
+    if (node->is_changed) {
+        return KILN_OK;
+    }
+    float *copy = kln_arena_alloc(pass->arena, node->count * sizeof *copy);
+    if (copy == NULL) {
+        return no_memory();
+    }
+    memcpy(copy, node->weights, node->count * sizeof *copy);
+    node->weights = copy;
+    node->is_changed = true;
+    return KILN_OK;
+}
+
+/* Where the bias of a node is: its third input, or that of the Add behind it. */
+static const char *bias_of(const smooth_pass *pass, size_t index)
+{
+    const smooth_node *node = &pass->nodes[index];
+    const kln_onnx_node *written = &pass->graph.nodes[index];
+    if (node->adder == KLN_NO_NODE) {
+        return written->input_count > 2 ? written->inputs[2] : "";
+    }
+    const kln_onnx_node *adder = &pass->graph.nodes[node->adder];
+    return adder->inputs[strcmp(adder->inputs[0], written->outputs[0]) == 0];
+}
+
+kiln_status smooth_own_bias(smooth_pass *pass, size_t index)
+{
+    smooth_node *node = &pass->nodes[index];
+    size_t count = 0;
+    const float *before = smooth_constant(pass, bias_of(pass, index), &count);
+    if (node->bias != NULL) {
+        return KILN_OK;
+    }
+    node->bias = kln_arena_alloc_zeroed(pass->arena, node->outs, sizeof *node->bias);
+    if (node->bias == NULL) {
+        return no_memory();
+    }
+    if (before != NULL && count == node->outs) {
+        memcpy(node->bias, before, node->outs * sizeof *node->bias);
+    }
+    return KILN_OK;
+}
+
+/* A new initializer with these numbers; its name. */
+static kiln_status store(smooth_pass *pass, const char *stem, const char *what,
+                         const float *numbers, size_t rank, const int64_t *dims, const char **name)
+{
+    size_t count = 1;
+    int64_t *copied = kln_arena_alloc_zeroed(pass->arena, rank + 1, sizeof *copied);
+    for (size_t i = 0; copied != NULL && i < rank; i++) {
+        copied[i] = dims[i];
+        count *= (size_t)dims[i];
+    }
+    *name = kln_arena_printf(pass->arena, "%s/%s", stem, what);
+    if (copied == NULL || *name == NULL) {
+        return no_memory();
+    }
+    KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &pass->graph.initializers,
+                                       pass->graph.initializer_count,
+                                       &pass->graph.initializer_capacity,
+                                       sizeof *pass->graph.initializers));
+    pass->graph.initializers[pass->graph.initializer_count] =
+        (kln_onnx_tensor){.name = *name,
+                          .dtype = KILN_DTYPE_FLOAT32,
+                          .wire_dtype = kln_onnx_wire_dtype(KILN_DTYPE_FLOAT32),
+                          .rank = rank,
+                          .dims = copied,
+                          .data = {numbers, count * sizeof *numbers}};
+    return kln_names_set(&pass->constants, *name, (uint32_t)pass->graph.initializer_count++);
+}
+
+kiln_status smooth_store(smooth_pass *pass, size_t index)
+{
+    smooth_node *node = &pass->nodes[index];
+    kln_onnx_node *written = &pass->graph.nodes[index];
+    const char *stem = written->output_count != 0 ? written->outputs[0] : written->name;
+    if (node->is_changed) {
+        const uint32_t place = kln_names_get(&pass->constants, written->inputs[1]);
+        const kln_onnx_tensor before = pass->graph.initializers[place];
+        KLN_RETURN_IF_ERROR(store(pass, stem, "weights", node->weights, before.rank, before.dims,
+                                  &written->inputs[1]));
+    }
+    if (node->bias == NULL) {
+        return KILN_OK;
+    }
+    const int64_t outs = (int64_t)node->outs;
+    const char *name = NULL;
+    KLN_RETURN_IF_ERROR(store(pass, stem, "bias", node->bias, 1, &outs, &name));
+    if (node->adder != KLN_NO_NODE) {
+        kln_onnx_node *adder = &pass->graph.nodes[node->adder];
+        adder->inputs[strcmp(adder->inputs[0], written->outputs[0]) == 0] = name;
+        return KILN_OK;
+    }
+    const char **inputs = kln_arena_alloc_zeroed(pass->arena, 3, sizeof *inputs);
+    if (inputs == NULL) {
+        return no_memory();
+    }
+    inputs[0] = written->inputs[0];
+    inputs[1] = written->inputs[1];
+    inputs[2] = name;
+    written->inputs = inputs;
+    written->input_count = 3;
+    return KILN_OK;
+}
+
+kiln_status smooth_correct(smooth_pass *pass, size_t index, const kiln_range *range)
+{
+    smooth_node *node = &pass->nodes[index];
+    if (!node->takes_bias) {
+        return KILN_OK;
+    }
+    double *errors = kln_alloc_zeroed(node->outs, sizeof *errors);
+    float *scales = kln_alloc_zeroed(node->outs, sizeof *scales);
+    kiln_status status = errors != NULL && scales != NULL ? smooth_own_bias(pass, index)
+                                                          : no_memory();
+    for (size_t i = 0; status == KILN_OK && i < node->count; i++) {
+        float *scale = &scales[i / node->out_stride % node->outs];
+        *scale = fmaxf(*scale, fabsf(node->weights[i]));
+    }
+    for (size_t i = 0; status == KILN_OK && i < node->count; i++) {
+        const size_t o = i / node->out_stride % node->outs;
+        const float scale = quantize_channel_scale(pass->format, scales[o]);
+        const double error = (double)quantize_round(pass->format, node->weights[i], scale) -
+                             (double)node->weights[i];
+        errors[o] += error * range->channels[smooth_channel(node, i)].mean;
+    }
+    for (size_t o = 0; status == KILN_OK && o < node->outs; o++) {
+        node->bias[o] = (float)((double)node->bias[o] - errors[o]);
+    }
+    kln_free(scales);
+    kln_free(errors);
+    return status;
+}
+
+/* --- in what makes the tensor --- */
+
+/* A constant with one number, or one for each channel, as a list of them. */
+static kiln_status spread(smooth_pass *pass, const char *name, size_t channels, float **numbers)
+{
+    size_t count = 0;
+    const float *from = smooth_constant(pass, name, &count);
+    *numbers = kln_arena_alloc(pass->arena, channels * sizeof **numbers);
+    if (*numbers == NULL || from == NULL) {
+        return no_memory();
+    }
+    for (size_t c = 0; c < channels; c++) {
+        (*numbers)[c] = from[count == 1 ? 0 : c];
+    }
+    return KILN_OK;
+}
+
+/* Whether a constant is one number, or one for each channel of such a tensor. */
+static bool is_spread(const smooth_pass *pass, const char *name, const kln_value *tensor,
+                      size_t channels, bool is_last)
+{
+    size_t count = 0;
+    const kln_value *constant = kln_inference_find(pass->inference->graph, name);
+    if (smooth_constant(pass, name, &count) == NULL || constant == NULL ||
+        constant->rank > tensor->rank) {
+        return false;
+    }
+    const size_t behind = is_last ? 0 : tensor->rank - 2;
+    return count == 1 || (count == channels && constant->rank > behind &&
+                          constant->dims[constant->rank - 1 - behind].kind == KLN_DIM_NUMBER &&
+                          constant->dims[constant->rank - 1 - behind].of.number ==
+                              (int64_t)channels);
+}
+
+typedef struct place {
+    const kln_value *tensor;
+    size_t producer; /* its place; SIZE_MAX: none, or it is read elsewhere */
+    kln_onnx_node *node;
+    int other; /* of an Add or Mul, the input that is no constant; -1 */
+} place;
+
+/* Who makes a tensor that has `readers` readers and no more. */
+static place find_place(const smooth_pass *pass, const char *name, size_t readers,
+                        const smooth_value *value, bool is_last)
+{
+    place found = {kln_inference_find(pass->inference->graph, name), SIZE_MAX, NULL, -1};
+    if (found.tensor == NULL || found.tensor->consumers != readers || !found.tensor->has_shape) {
+        return found;
+    }
+    for (size_t i = 0; i < pass->graph.node_count; i++) {
+        kln_onnx_node *node = &pass->graph.nodes[i];
+        if (node->output_count != 0 && strcmp(node->outputs[0], name) == 0) {
+            found.producer = i;
+            found.node = node;
+        }
+    }
+    const bool is_pair = found.node != NULL && (kln_graph_edit_is(found.node, "Add") ||
+                                                kln_graph_edit_is(found.node, "Mul"));
+    for (int k = 0; is_pair && k < 2; k++) {
+        const kln_value *other = kln_inference_find(pass->inference->graph, found.node->inputs[k]);
+        if (is_spread(pass, found.node->inputs[1 - k], found.tensor, value->channels, is_last) &&
+            other != NULL && other->has_shape && other->rank == found.tensor->rank) {
+            found.other = k;
+        }
+    }
+    return found;
+}
+
+static kiln_status store_spread(smooth_pass *pass, const place *at, const char *stem,
+                                const char *what, const float *numbers, size_t channels,
+                                bool is_last, const char **name)
+{
+    int64_t dims[KILN_MAX_RANK] = {(int64_t)channels, 1, 1, 1, 1, 1, 1, 1};
+    const size_t rank = is_last || at->tensor == NULL ? 1 : at->tensor->rank - 1;
+    return store(pass, stem, what, numbers, rank, dims, name);
+}
+
+static kiln_status insert(smooth_pass *pass, size_t before, const char *op, const char *input,
+                          const char *constant, const char *output)
+{
+    const char **names = kln_arena_alloc_zeroed(pass->arena, 3, sizeof *names);
+    if (names == NULL) {
+        return no_memory();
+    }
+    names[0] = input;
+    names[1] = constant;
+    names[2] = output;
+    KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &pass->insertions, pass->insertion_count,
+                                       &pass->insertion_capacity, sizeof *pass->insertions));
+    pass->insertions[pass->insertion_count++] =
+        (smooth_insertion){before,
+                           {.name = output,
+                            .op_type = op,
+                            .domain = "",
+                            .overload = "",
+                            .inputs = names,
+                            .input_count = 2,
+                            .outputs = names + 2,
+                            .output_count = 1}};
+    return KILN_OK;
+}
+
+/* Divides what a convolution or product makes, and moves it before. */
+static kiln_status divide_outputs(smooth_pass *pass, size_t index, const smooth_value *value)
+{
+    smooth_node *node = &pass->nodes[index];
+    KLN_RETURN_IF_ERROR(smooth_own(pass, index));
+    KLN_RETURN_IF_ERROR(smooth_own_bias(pass, index));
+    for (size_t i = 0; i < node->count; i++) {
+        node->weights[i] /= value->scale[i / node->out_stride % node->outs];
+    }
+    for (size_t o = 0; o < node->outs; o++) {
+        node->bias[o] = (node->bias[o] - (value->shift != NULL ? value->shift[o] : 0)) /
+                        value->scale[o];
+    }
+    return KILN_OK;
+}
+
+static bool is_divisible(const smooth_pass *pass, size_t index, size_t channels)
+{
+    const smooth_node *node = &pass->nodes[index];
+    return node->is_candidate && node->adder == KLN_NO_NODE && node->takes_bias &&
+           node->outs == channels;
+}
+
+/* The tensor that an Add of a constant takes: through what makes it, or by a Mul before. */
+static kiln_status divide_before(smooth_pass *pass, const place *add, const smooth_value *value,
+                                 bool is_last, const char **name)
+{
+    const char *input = add->node->inputs[add->other];
+    place before = find_place(pass, input, 1, value, is_last);
+    const bool is_mul = before.node != NULL && kln_graph_edit_is(before.node, "Mul") &&
+                        before.other >= 0;
+    float *numbers = NULL;
+    const char *constant = NULL;
+    *name = kln_arena_printf(pass->arena, "%s/evened", input);
+    if (*name == NULL) {
+        return no_memory();
+    }
+    if (before.node != NULL && is_divisible(pass, before.producer, value->channels)) {
+        const smooth_value scaled = {.scale = value->scale};
+        KLN_RETURN_IF_ERROR(divide_outputs(pass, before.producer, &scaled));
+        before.node->outputs[0] = *name;
+        return KILN_OK;
+    }
+    numbers = kln_arena_alloc(pass->arena, value->channels * sizeof *numbers);
+    if (is_mul) {
+        KLN_RETURN_IF_ERROR(
+            spread(pass, before.node->inputs[1 - before.other], value->channels, &numbers));
+    }
+    for (size_t c = 0; numbers != NULL && c < value->channels; c++) {
+        numbers[c] = (is_mul ? numbers[c] : 1) / value->scale[c];
+    }
+    if (numbers == NULL) {
+        return no_memory();
+    }
+    KLN_RETURN_IF_ERROR(store_spread(pass, add, *name, "factors", numbers, value->channels, is_last,
+                                     &constant));
+    if (!is_mul) {
+        return insert(pass, add->producer, "Mul", input, constant, *name);
+    }
+    before.node->inputs[1 - before.other] = constant;
+    before.node->outputs[0] = *name;
+    return KILN_OK;
+}
+
+/* The factors and terms of a normalization. */
+static kiln_status divide_normalization(smooth_pass *pass, const place *at,
+                                        const smooth_value *value, const char *name)
+{
+    static const char *const what[] = {"", "factors", "terms"};
+    const int64_t channels = (int64_t)value->channels;
+    for (size_t k = 1; k <= 2; k++) {
+        float *numbers = NULL;
+        KLN_RETURN_IF_ERROR(spread(pass, at->node->inputs[k], value->channels, &numbers));
+        for (size_t c = 0; c < value->channels; c++) {
+            const float shift = k == 2 && value->shift != NULL ? value->shift[c] : 0;
+            numbers[c] = (numbers[c] - shift) / value->scale[c];
+        }
+        KLN_RETURN_IF_ERROR(
+            store(pass, name, what[k], numbers, 1, &channels, &at->node->inputs[k]));
+    }
+    at->node->outputs[0] = name;
+    return KILN_OK;
+}
+
+static bool is_normalization(const smooth_pass *pass, const kln_onnx_node *node, size_t channels,
+                             bool is_last)
+{
+    size_t factors = 0;
+    size_t terms = 0;
+    return node != NULL &&
+           kln_graph_edit_is(node, is_last ? "LayerNormalization" : "BatchNormalization") &&
+           node->input_count > 2 && node->output_count == 1 &&
+           smooth_constant(pass, node->inputs[1], &factors) != NULL &&
+           smooth_constant(pass, node->inputs[2], &terms) != NULL && factors == channels &&
+           terms == channels;
+}
+
+/* By the constants of the node that makes the tensor; `*done` tells whether. */
+static kiln_status absorb(smooth_pass *pass, const place *at, const smooth_value *value,
+                          bool is_last, const char *name, bool *done)
+{
+    float *numbers = NULL;
+    const char *constant = NULL;
+    const bool is_add = at->node != NULL && kln_graph_edit_is(at->node, "Add");
+    *done = false;
+    if (at->node != NULL && is_divisible(pass, at->producer, value->channels)) {
+        *done = true;
+        at->node->outputs[0] = name;
+        return divide_outputs(pass, at->producer, value);
+    }
+    if (is_normalization(pass, at->node, value->channels, is_last)) {
+        *done = true;
+        return divide_normalization(pass, at, value, name);
+    }
+    if (at->node != NULL && kln_graph_edit_is(at->node, "Relu") && value->shift == NULL) {
+        const place before = find_place(pass, at->node->inputs[0], 1, value, is_last);
+        const char *inside = kln_arena_printf(pass->arena, "%s/evened", at->node->inputs[0]);
+        if (inside == NULL) {
+            return no_memory();
+        }
+        KLN_RETURN_IF_ERROR(absorb(pass, &before, value, is_last, inside, done));
+        if (*done) {
+            at->node->inputs[0] = inside;
+            at->node->outputs[0] = name;
+        }
+        return KILN_OK;
+    }
+    if (at->other < 0 || (!is_add && value->shift != NULL)) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(
+        spread(pass, at->node->inputs[1 - at->other], value->channels, &numbers));
+    for (size_t c = 0; c < value->channels; c++) {
+        const float shift = value->shift != NULL ? value->shift[c] : 0;
+        numbers[c] = (numbers[c] - shift) / value->scale[c];
+    }
+    KLN_RETURN_IF_ERROR(store_spread(pass, at, name, "evened", numbers, value->channels, is_last,
+                                     &constant));
+    if (is_add) {
+        const char *before = NULL;
+        KLN_RETURN_IF_ERROR(divide_before(pass, at, value, is_last, &before));
+        at->node->inputs[at->other] = before;
+    }
+    at->node->inputs[1 - at->other] = constant;
+    at->node->outputs[0] = name;
+    *done = true;
+    return KILN_OK;
+}
+
+/* --- by nodes of its own --- */
+
+static kiln_status insert_nodes(smooth_pass *pass, const place *at, const smooth_value *value,
+                                size_t before, bool is_last, const char *name)
+{
+    const size_t channels = value->channels;
+    float *factors = kln_arena_alloc(pass->arena, channels * sizeof *factors);
+    float *terms = kln_arena_alloc(pass->arena, channels * sizeof *terms);
+    const char *constant = NULL;
+    const char *scaled = name;
+    if (factors == NULL || terms == NULL) {
+        return no_memory();
+    }
+    for (size_t c = 0; c < channels; c++) {
+        factors[c] = 1 / value->scale[c];
+        terms[c] = value->shift != NULL ? -value->shift[c] / value->scale[c] : 0;
+    }
+    if (value->shift != NULL) {
+        scaled = kln_arena_printf(pass->arena, "%s/scaled", value->name);
+        if (scaled == NULL) {
+            return no_memory();
+        }
+    }
+    KLN_RETURN_IF_ERROR(
+        store_spread(pass, at, name, "factors", factors, channels, is_last, &constant));
+    KLN_RETURN_IF_ERROR(insert(pass, before, "Mul", value->name, constant, scaled));
+    if (value->shift == NULL) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(store_spread(pass, at, name, "terms", terms, channels, is_last, &constant));
+    return insert(pass, before, "Add", scaled, constant, name);
+}
+
+/* --- in what reads it --- */
+
+static kiln_status multiply_inputs(smooth_pass *pass, size_t index, const smooth_value *value)
+{
+    smooth_node *node = &pass->nodes[index];
+    KLN_RETURN_IF_ERROR(smooth_own(pass, index));
+    if (value->shift != NULL) {
+        KLN_RETURN_IF_ERROR(smooth_own_bias(pass, index));
+    }
+    for (size_t i = 0; i < node->count; i++) {
+        const size_t c = smooth_channel(node, i);
+        if (value->shift != NULL) {
+            node->bias[i / node->out_stride % node->outs] += node->weights[i] * value->shift[c];
+        }
+        node->weights[i] *= value->scale[c];
+    }
+    return KILN_OK;
+}
+
+/* What is known of the channels by then. */
+static kiln_status put_range(smooth_pass *pass, const smooth_value *value, const char *name)
+{
+    kiln_range range = *value->range;
+    kiln_channel *channels = kln_alloc_zeroed(value->channels, sizeof *channels);
+    if (channels == NULL) {
+        return no_memory();
+    }
+    range.name = name;
+    range.low = range.high = 0;
+    for (size_t c = 0; c < value->channels; c++) {
+        const kiln_channel *from = &value->range->channels[c];
+        const double shift = value->shift != NULL ? (double)value->shift[c] : 0;
+        const double scale = (double)value->scale[c];
+        channels[c] = (kiln_channel){(from->least - shift) / scale, (from->greatest - shift) / scale,
+                                     (from->mean - shift) / scale, from->deviation / scale};
+        range.low = fmin(range.low, channels[c].least);
+        range.high = fmax(range.high, channels[c].greatest);
+    }
+    range.least = range.low;
+    range.greatest = range.high;
+    range.channels = channels;
+    range.channel_count = value->channels;
+    const kiln_status status = kiln_range_table_put(pass->ranges, &range);
+    kln_free(channels);
+    return status;
+}
+
+/* Decibels of an estimate that an operator more must be worth. */
+#define WORTH_A_NODE 3.0
+
+static void leave_in_place(smooth_value *value)
+{
+    value->scale = value->plain_scale;
+    value->gain = value->plain_gain;
+    value->shift = NULL;
+}
+
+kiln_status smooth_apply(smooth_pass *pass, const uint32_t *readers, size_t count,
+                         smooth_value *value)
+{
+    const bool is_last = pass->nodes[readers[0]].input.is_last;
+    place at = find_place(pass, value->name, count, value, is_last);
+    const char *name = kln_arena_printf(pass->arena, "%s/evened", value->name);
+    bool done = false;
+    if (name == NULL) {
+        return no_memory();
+    }
+    if (at.tensor == NULL || !at.tensor->has_shape) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(absorb(pass, &at, value, is_last, name, &done));
+    if (!done && value->shift != NULL && value->gain < value->plain_gain + WORTH_A_NODE) {
+        leave_in_place(value);
+        KLN_RETURN_IF_ERROR(absorb(pass, &at, value, is_last, name, &done));
+    }
+    if (!done && value->gain < WORTH_A_NODE) {
+        return KILN_OK;
+    }
+    if (!done) {
+        KLN_RETURN_IF_ERROR(insert_nodes(pass, &at, value, readers[0], is_last, name));
+    }
+    for (size_t r = 0; r < count; r++) {
+        KLN_RETURN_IF_ERROR(multiply_inputs(pass, readers[r], value));
+        pass->graph.nodes[readers[r]].inputs[0] = name;
+    }
+    return put_range(pass, value, name);
+}
