@@ -125,7 +125,8 @@ static const cli_option options[] = {
      "The folder of the batches, in the order of their names: each .npz file is one, with an array "
      "for each input, and each .npy file where the model has one input; or one such file."},
     {"output", 'o', "FILE", CLI_TEXT, FIELD(output), 0, 0, NULL,
-     "Where the ranges go: JSON, of channels too, where FILE ends in .json, else TensorRT's calibration cache, as "
+     "Where the ranges go: JSON, of channels too, where FILE ends in .json, else TensorRT's "
+     "calibration cache, as "
      "trtexec --int8 --calib=FILE takes it."},
     {"calib", 0, "FILE", CLI_TEXT, FIELD(output), 0, 0, NULL, "The same as --output."},
     {"method", 'm', "METHOD", CLI_CHOICE, FIELD(method), 0, 0, methods,

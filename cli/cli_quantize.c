@@ -128,7 +128,7 @@ static kiln_status find_ranges(quantize_job *job)
         return KILN_OK;
     }
     options.method = (kiln_calibration_method)settings->method;
-    options.channels = values[settings->precision] == KILN_PRECISION_INT8;
+    options.channels = values[settings->precision] != KILN_PRECISION_INT4;
     kiln_status status = kiln_batch_folder_open(settings->calibration, &folder);
     if (status == KILN_OK) {
         const kiln_batch_source source = kiln_batch_folder_source(folder);

@@ -45,8 +45,8 @@ typedef struct kiln_precision_options {
     /* Ranges of tensors, or NULL. INT8 and FP8 need them: where the range of a tensor is not in the
      * table, the nodes that read it stay; where a table has channels (kiln_calibrate_options), INT8
      * evens them out, in the constants around or by operators of its own, and takes from each bias
-     * what rounding the weights adds on average. With FP16 and BF16, a node with a tensor whose numbers go
-     * beyond half of the largest number of the type (fp16: 32,752) stays in fp32. */
+     * what rounding the weights adds on average. With FP16 and BF16, a node with a tensor whose
+     * numbers go beyond half of the largest number of the type (fp16: 32,752) stays in fp32. */
     const kiln_range_table *ranges;
     /* With INT4: weights in a row that share a scale: 32, 64 or 128; 0: 64. */
     int32_t block_size;
@@ -75,7 +75,7 @@ typedef enum kiln_precision_reason {
     KILN_PRECISION_CARRIED = 9,       /* a loop, which carries tensors in float32 */
     KILN_PRECISION_NO_RANGE = 10,     /* the range of a tensor is not known; `detail` names it */
     KILN_PRECISION_NO_WEIGHTS = 11,   /* its weights are no constants */
-    KILN_PRECISION_FOLDED = 12,       /* a normalization that became part of a convolution */
+    KILN_PRECISION_FOLDED = 12,       /* it became part of the convolution before it */
     KILN_PRECISION_GATE = 13          /* a convolution of one pixel whose result scales channels */
 } kiln_precision_reason;
 

@@ -50,9 +50,9 @@ typedef struct kiln_range {
     const char *name; /* of the tensor; the table's */
     double low, high; /* to be represented; what lies outside is clipped. Doubles, because they
                          then hold 127 times a float32 scale exactly */
-    double least, greatest;    /* the finite numbers that were seen, clipped ones too */
-    uint64_t count;            /* numbers that were seen; 0: nobody says */
-    uint64_t nans, infinities; /* of them; they have no part in the range */
+    double least, greatest;       /* the finite numbers that were seen, clipped ones too */
+    uint64_t count;               /* numbers that were seen; 0: nobody says */
+    uint64_t nans, infinities;    /* of them; they have no part in the range */
     const kiln_channel *channels; /* the table's, or NULL where nobody says */
     size_t channel_count;
 } kiln_range;

@@ -99,6 +99,11 @@ KILN_MUST_CHECK kiln_status kln_precision_convert(kln_onnx_model *model,
 KILN_MUST_CHECK kiln_status kln_quantize(kln_onnx_model *model,
                                          const kiln_precision_options *options,
                                          kiln_precision_report *report);
+/* What rounding to a half type does to means is taken from the biases, where the options' ranges
+ * have channels. (quantize.c) */
+KILN_MUST_CHECK kiln_status kln_even_out(kln_onnx_model *model,
+                                         const kiln_precision_options *options,
+                                         kiln_precision_report *report);
 /* Bytes of the graph's initializers and Constant nodes. */
 uint64_t kln_precision_constant_bytes(const kln_onnx_graph *graph);
 

@@ -5,7 +5,8 @@
 
 #include "kln_precision.h"
 
-/* So few sums in a float that their roundings do not matter, and so many that a loop is worth it. */
+/* So few sums in a float that their roundings do not matter, and so many that a loop is worth it.
+ */
 #define PIECE 256
 
 /* The compiler makes one for each kind of processor, and the loader takes the widest. */

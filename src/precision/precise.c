@@ -286,6 +286,9 @@ static kiln_status convert(kln_onnx_model *model, const kiln_precision_options *
         KLN_RETURN_IF_ERROR(raise_where_possible(model));
     }
     if (is_half(options->precision)) {
+        const bool takes_convolutions = options->precision == KILN_PRECISION_FP16 ||
+                                        kln_onnx_opset_version(model, "") >= BFLOAT16_OPSET;
+        KLN_RETURN_IF_ERROR(takes_convolutions ? kln_even_out(model, &filled, report) : KILN_OK);
         return to_half(model, &filled, report);
     }
     KLN_RETURN_IF_ERROR(kln_quantize(model, &filled, report));

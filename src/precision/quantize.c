@@ -16,6 +16,8 @@ static const quantize_format formats[] = {
     {KILN_PRECISION_INT8, "int8", KILN_DTYPE_INT8, 127, 13, true},
     {KILN_PRECISION_FP8, "float8", KILN_DTYPE_FLOAT8E4M3, 448, 19, true},
     {KILN_PRECISION_INT4, "int4", KILN_DTYPE_INT4, 7, 21, false},
+    {KILN_PRECISION_FP16, "float16", KILN_DTYPE_FLOAT16, 65504, 0, true},
+    {KILN_PRECISION_BF16, "bfloat16", KILN_DTYPE_BFLOAT16, 0x1.fep127, 0, true},
 };
 
 static kiln_status no_memory(void)
@@ -271,12 +273,12 @@ static kiln_status mark_read(const kln_onnx_graph *graph, kln_names *read)
 
 static bool is_constant_node(const kln_onnx_node *node)
 {
-    return node->output_count == 1 && (kln_graph_edit_is(node, "Constant") ||
-                                       kln_graph_edit_is(node, "ConstantOfShape"));
+    return node->output_count == 1 &&
+           (kln_graph_edit_is(node, "Constant") || kln_graph_edit_is(node, "ConstantOfShape"));
 }
 
 /* Constants that nobody reads any more. */
-static kiln_status drop_unread(kln_onnx_graph *made)
+kiln_status quantize_drop_unread(kln_onnx_graph *made)
 {
     kln_names read;
     kln_names_init(&read);
@@ -294,8 +296,7 @@ static kiln_status drop_unread(kln_onnx_graph *made)
     kept = 0;
     for (size_t i = 0; status == KILN_OK && i < made->node_count; i++) {
         const kln_onnx_node *node = &made->nodes[i];
-        if (!is_constant_node(node) ||
-            kln_names_get(&read, node->outputs[0]) != KLN_NAMES_NONE) {
+        if (!is_constant_node(node) || kln_names_get(&read, node->outputs[0]) != KLN_NAMES_NONE) {
             made->nodes[kept++] = *node;
         }
     }
@@ -322,7 +323,7 @@ static kiln_status write_graph(quantize_pass *pass)
         const uint32_t *order = pass->inference->graph->order;
         KLN_RETURN_IF_ERROR(write_node(pass, order != NULL ? order[i] : i));
     }
-    return drop_unread(&pass->made);
+    return quantize_drop_unread(&pass->made);
 }
 
 /* --- what was done --- */
@@ -408,6 +409,33 @@ static kiln_status prepare(kln_onnx_model *model, const kiln_precision_options *
                                               : KILN_OK;
 }
 
+static const quantize_format *format_of(kiln_precision precision)
+{
+    const quantize_format *found = &formats[0];
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(formats); i++) {
+        found = formats[i].precision == precision ? &formats[i] : found;
+    }
+    return found;
+}
+
+kiln_status kln_even_out(kln_onnx_model *model, const kiln_precision_options *options,
+                         kiln_precision_report *report)
+{
+    kiln_range_table *ranges = NULL;
+    bool has_channels = false;
+    for (size_t i = 0; !has_channels && i < kiln_range_table_count(options->ranges); i++) {
+        has_channels = kiln_range_table_at(options->ranges, i)->channel_count != 0;
+    }
+    if (!has_channels) {
+        return KILN_OK;
+    }
+    KLN_RETURN_IF_ERROR(quantize_fold(model, report));
+    const kiln_status status =
+        quantize_smooth(model, options, format_of(options->precision), &ranges);
+    kiln_range_table_destroy(ranges);
+    return status == KILN_OK ? quantize_drop_unread(&model->graph) : status;
+}
+
 kiln_status kln_quantize(kln_onnx_model *model, const kiln_precision_options *options,
                          kiln_precision_report *report)
 {
@@ -417,12 +445,8 @@ kiln_status kln_quantize(kln_onnx_model *model, const kiln_precision_options *op
                           .arena = &model->arena,
                           .options = &how,
                           .report = report,
-                          .format = &formats[0]};
-    for (size_t i = 0; i < KLN_ARRAY_LENGTH(formats); i++) {
-        pass.format = formats[i].precision == options->precision ? &formats[i] : pass.format;
-    }
-    kln_precision_report_totals(report)->bytes_before =
-        kln_precision_constant_bytes(&model->graph);
+                          .format = format_of(options->precision)};
+    kln_precision_report_totals(report)->bytes_before = kln_precision_constant_bytes(&model->graph);
     KLN_RETURN_IF_ERROR(prepare(model, options, pass.format, report, &ranges));
     how.ranges = ranges != NULL ? ranges : options->ranges;
     pass.graph = &model->graph;

@@ -193,7 +193,8 @@ static void choose_beside(quantize_pass *pass, size_t index)
     if (quantize_is_kept(pass->options, node) || node->input_count == 0) {
         return;
     }
-    if (is_average(node) && is_from_conv(pass, quantize_find(pass, node->inputs[0]))) {
+    const quantize_value *first = quantize_find(pass, node->inputs[0]);
+    if (is_average(node) && first != NULL && first->readers == 1 && is_from_conv(pass, first)) {
         chosen->input = 0;
     } else if ((kln_graph_edit_is(node, "Add") || kln_graph_edit_is(node, "Sum")) &&
                node->input_count == 2) {
@@ -235,7 +236,7 @@ static void choose_on_the_way(quantize_pass *pass, size_t index)
     for (int steps = 0; steps < 4 && value != NULL && value->readers == 1; steps++) {
         const uint32_t mover = value->producer;
         if (mover == KLN_NO_NODE || !is_move(&pass->graph->nodes[mover]) ||
-            is_kept(pass, &pass->graph->nodes[mover])) {
+            quantize_is_kept(pass->options, &pass->graph->nodes[mover])) {
             return;
         }
         value = quantize_find(pass, pass->graph->nodes[mover].inputs[0]);

@@ -77,7 +77,15 @@ static kiln_status hoist_constants(kln_arena *arena, kln_onnx_graph *graph)
     return KILN_OK;
 }
 
-/* --- normalizations --- */
+/* --- what is linear behind a convolution --- */
+
+/* Weights and bias of a convolution, as they are by now. */
+typedef struct fold_conv {
+    const kln_onnx_tensor *before;
+    float *weights, *bias;
+    size_t outs, stride, count;
+    bool is_changed;
+} fold_conv;
 
 typedef struct fold_pass {
     kln_onnx_model *model;
@@ -85,146 +93,249 @@ typedef struct fold_pass {
     kln_onnx_graph graph;
     kln_inference *inference;
     kiln_precision_report *report;
+    kln_names makers; /* the convolution that makes a tensor */
+    fold_conv *convs; /* of each node */
+    float *factors, *terms;
 } fold_pass;
 
-/* Number `index` of a constant of float32, which may be unaligned. */
-static float number_of(const kln_onnx_tensor *tensor, size_t index)
+/* A constant of float32 as numbers in the arena, or NULL: another, or no memory. */
+static float *floats_of(const fold_pass *pass, const char *name, size_t *count)
 {
-    float number = 0;
-    memcpy(&number, (const char *)tensor->data.data + index * sizeof number, sizeof number);
-    return number;
-}
-
-static const kln_onnx_tensor *floats_of(const fold_pass *pass, const kln_onnx_node *node,
-                                        size_t input)
-{
-    const kln_value *value = input < node->input_count
-                                 ? kln_inference_find(pass->inference->graph, node->inputs[input])
-                                 : NULL;
-    return value != NULL && value->is_constant && value->dtype == KILN_DTYPE_FLOAT32 &&
-                   value->initializer != NULL && value->initializer->data.data != NULL
-               ? value->initializer
-               : NULL;
-}
-
-/* The convolution whose result only this normalization reads, with constants all around; or NULL.
- */
-static kln_onnx_node *find_conv(const fold_pass *pass, const kln_onnx_node *node,
-                                const kln_onnx_tensor *of[6])
-{
-    const kln_onnx_attribute *training = kln_onnx_find_attribute(node, "training_mode");
-    const kln_value *between =
-        kln_graph_edit_is(node, "BatchNormalization") && node->input_count == 5
-            ? kln_inference_find(pass->inference->graph, node->inputs[0])
-            : NULL;
-    if (between == NULL || between->producer == KLN_NO_NODE || between->consumers != 1 ||
-        node->output_count != 1 || (training != NULL && training->i != 0)) {
+    const kln_value *value = kln_inference_find(pass->inference->graph, name);
+    if (value == NULL || !value->is_constant || value->dtype != KILN_DTYPE_FLOAT32 ||
+        value->initializer == NULL || value->initializer->data.data == NULL) {
         return NULL;
     }
-    kln_onnx_node *conv = &pass->graph.nodes[between->producer];
-    const kln_onnx_attribute *group = kln_onnx_find_attribute(conv, "group");
-    const bool across = kln_graph_edit_is(conv, "ConvTranspose");
-    of[4] = floats_of(pass, conv, 1);
-    of[5] = floats_of(pass, conv, 2);
-    const bool has_bias = conv->input_count > 2 && conv->inputs[2][0] != '\0';
-    if ((!across && !kln_graph_edit_is(conv, "Conv")) || of[4] == NULL || of[4]->rank < 2 ||
-        (across && group != NULL && group->i != 1) || (has_bias && of[5] == NULL)) {
-        return NULL;
+    *count = value->initializer->data.size / sizeof(float);
+    float *numbers = kln_arena_alloc(&pass->inference->arena, value->initializer->data.size + 1);
+    if (numbers != NULL) {
+        memcpy(numbers, value->initializer->data.data, value->initializer->data.size);
     }
-    const size_t outs = (size_t)of[4]->dims[across ? 1 : 0];
-    for (size_t k = 0; k < 4; k++) {
-        of[k] = floats_of(pass, node, k + 1);
-        if (of[k] == NULL || of[k]->data.size != outs * sizeof(float)) {
-            return NULL;
+    return numbers;
+}
+
+/* Only names are looked at: weights are read when something is folded in. */
+static kiln_status look_at_conv(fold_pass *pass, size_t index)
+{
+    const kln_onnx_node *node = &pass->graph.nodes[index];
+    const kln_onnx_attribute *group = kln_onnx_find_attribute(node, "group");
+    const bool across = kln_graph_edit_is(node, "ConvTranspose");
+    fold_conv *conv = &pass->convs[index];
+    if ((!across && !kln_graph_edit_is(node, "Conv")) || node->output_count != 1 ||
+        (across && group != NULL && group->i != 1)) {
+        return KILN_OK;
+    }
+    const kln_value *weights = kln_inference_find(pass->inference->graph, node->inputs[1]);
+    const bool has_bias = node->input_count > 2 && node->inputs[2][0] != '\0';
+    const kln_value *bias =
+        has_bias ? kln_inference_find(pass->inference->graph, node->inputs[2]) : NULL;
+    if (weights == NULL || !weights->is_constant || weights->dtype != KILN_DTYPE_FLOAT32 ||
+        weights->initializer == NULL || weights->initializer->data.data == NULL ||
+        weights->initializer->rank < 3 ||
+        (has_bias && (bias == NULL || !bias->is_constant || bias->initializer == NULL ||
+                      bias->initializer->data.data == NULL))) {
+        return KILN_OK;
+    }
+    conv->before = weights->initializer;
+    conv->count = conv->before->data.size / sizeof(float);
+    conv->outs = (size_t)conv->before->dims[across ? 1 : 0];
+    conv->stride = 1;
+    for (size_t i = across ? 2 : 1; i < conv->before->rank; i++) {
+        conv->stride *= (size_t)conv->before->dims[i];
+    }
+    return conv->count != 0 ? kln_names_set(&pass->makers, node->outputs[0], (uint32_t)index)
+                            : KILN_OK;
+}
+
+static kiln_status own_weights(fold_pass *pass, size_t index)
+{
+    fold_conv *conv = &pass->convs[index];
+    const kln_onnx_node *node = &pass->graph.nodes[index];
+    size_t count = 0;
+    if (conv->is_changed) {
+        return KILN_OK;
+    }
+    conv->weights = kln_arena_alloc(pass->arena, conv->before->data.size);
+    conv->bias = kln_arena_alloc_zeroed(pass->arena, conv->outs, sizeof *conv->bias);
+    if (conv->weights == NULL || conv->bias == NULL) {
+        return no_memory();
+    }
+    memcpy(conv->weights, conv->before->data.data, conv->before->data.size);
+    if (node->input_count > 2 && node->inputs[2][0] != '\0') {
+        const float *bias = floats_of(pass, node->inputs[2], &count);
+        if (bias == NULL || count != conv->outs) {
+            return no_memory();
+        }
+        memcpy(conv->bias, bias, count * sizeof *bias);
+    }
+    conv->is_changed = true;
+    return KILN_OK;
+}
+
+/* Whether a constant is one number, or one for each channel of such a tensor. */
+static bool is_by_channel(const fold_pass *pass, const char *name, size_t rank, size_t channels)
+{
+    const kln_value *value = kln_inference_find(pass->inference->graph, name);
+    if (value == NULL || !value->has_shape || value->rank > rank) {
+        return false;
+    }
+    for (size_t i = 0; i < value->rank; i++) {
+        const size_t axis = rank - value->rank + i;
+        const kln_dim dim = value->dims[i];
+        if (dim.kind != KLN_DIM_NUMBER ||
+            (dim.of.number != 1 && (axis != 1 || dim.of.number != (int64_t)channels))) {
+            return false;
         }
     }
-    return conv;
+    return true;
 }
 
-static kiln_status fold(fold_pass *pass, const kln_onnx_node *node, kln_onnx_node *conv,
-                        const kln_onnx_tensor *const of[6])
+/* x * factors + terms, or a normalization as that; false where the node is neither. */
+static bool read_affine(fold_pass *pass, const kln_onnx_node *node, size_t input, size_t channels,
+                        size_t rank)
 {
-    const kln_onnx_attribute *epsilon = kln_onnx_find_attribute(node, "epsilon");
-    const kln_onnx_tensor *weights = of[4];
-    const size_t axis = kln_graph_edit_is(conv, "ConvTranspose") ? 1 : 0;
-    const size_t outs = (size_t)weights->dims[axis];
-    const size_t count = weights->data.size / sizeof(float);
-    size_t stride = 1;
-    for (size_t i = axis + 1; i < weights->rank; i++) {
-        stride *= (size_t)weights->dims[i];
+    const bool is_mul = kln_graph_edit_is(node, "Mul");
+    size_t count = 0;
+    if (kln_graph_edit_is(node, "BatchNormalization")) {
+        const kln_onnx_attribute *training = kln_onnx_find_attribute(node, "training_mode");
+        const kln_onnx_attribute *epsilon = kln_onnx_find_attribute(node, "epsilon");
+        const float *of[4] = {NULL};
+        for (size_t k = 0; k < 4 && node->input_count == 5; k++) {
+            of[k] = floats_of(pass, node->inputs[k + 1], &count);
+            of[k] = count == channels ? of[k] : NULL;
+        }
+        if (of[0] == NULL || of[1] == NULL || of[2] == NULL || of[3] == NULL || input != 0 ||
+            (training != NULL && training->i != 0)) {
+            return false;
+        }
+        for (size_t c = 0; c < channels; c++) {
+            const double deviation =
+                sqrt((double)of[3][c] + (double)(epsilon != NULL ? epsilon->f : 1e-5F));
+            pass->factors[c] = (float)((double)of[0][c] / deviation);
+            pass->terms[c] =
+                (float)((double)of[1][c] - (double)of[2][c] * (double)of[0][c] / deviation);
+        }
+        return true;
     }
-    float *numbers = kln_arena_alloc(pass->arena, count * sizeof *numbers);
-    float *bias = kln_arena_alloc(pass->arena, outs * sizeof *bias);
-    double *factors = kln_arena_alloc(pass->arena, outs * sizeof *factors);
-    const char **names = kln_arena_alloc_zeroed(pass->arena, 4, sizeof *names);
-    int64_t *dims = kln_arena_alloc_zeroed(pass->arena, 1, sizeof *dims);
-    const char *stem = node->outputs[0];
-    if (numbers == NULL || bias == NULL || factors == NULL || names == NULL || dims == NULL) {
-        return no_memory();
+    if ((!is_mul && !kln_graph_edit_is(node, "Add")) || node->input_count != 2 ||
+        !is_by_channel(pass, node->inputs[1 - input], rank, channels)) {
+        return false;
     }
-    for (size_t o = 0; o < outs; o++) {
-        const double before = of[5] != NULL ? (double)number_of(of[5], o) : 0;
-        const double variance = (double)number_of(of[3], o);
-        factors[o] = (double)number_of(of[0], o) /
-                     sqrt(variance + (double)(epsilon != NULL ? epsilon->f : 1e-5F));
-        bias[o] = (float)((before - (double)number_of(of[2], o)) * factors[o] +
-                          (double)number_of(of[1], o));
+    const float *numbers = floats_of(pass, node->inputs[1 - input], &count);
+    for (size_t c = 0; numbers != NULL && c < channels; c++) {
+        const float number = numbers[count == 1 ? 0 : c];
+        pass->factors[c] = is_mul ? number : 1;
+        pass->terms[c] = is_mul ? 0 : number;
     }
-    for (size_t i = 0; i < count; i++) {
-        numbers[i] = (float)((double)number_of(weights, i) * factors[i / stride % outs]);
-    }
-    dims[0] = (int64_t)outs;
-    kln_onnx_tensor made[2] = {*weights, *of[0]};
-    made[0].name = kln_arena_printf(pass->arena, "%s/folded_weights", stem);
-    made[0].data.data = numbers;
-    made[1].name = kln_arena_printf(pass->arena, "%s/folded_bias", stem);
-    made[1].data.data = bias;
-    made[1].rank = 1;
-    made[1].dims = dims;
-    if (made[0].name == NULL || made[1].name == NULL) {
-        return no_memory();
-    }
-    KLN_RETURN_IF_ERROR(add_initializer(pass->arena, &pass->graph, &made[0]));
-    KLN_RETURN_IF_ERROR(add_initializer(pass->arena, &pass->graph, &made[1]));
-    names[0] = conv->inputs[0];
-    names[1] = made[0].name;
-    names[2] = made[1].name;
-    names[3] = stem;
-    conv->inputs = names;
-    conv->input_count = 3;
-    conv->outputs = names + 3;
+    return numbers != NULL;
+}
+
+static kiln_status tell(const fold_pass *pass, const kln_onnx_node *node)
+{
     const kiln_precision_node line = {.struct_size = sizeof line,
                                       .name = node->name,
                                       .operator_type = node->op_type,
                                       .graph = "",
-                                      .output = stem,
+                                      .output = node->outputs[0],
                                       .dtype = KILN_DTYPE_UNDEFINED,
                                       .reason = KILN_PRECISION_FOLDED,
                                       .detail = ""};
     return kln_precision_report_add(pass->report, &line);
 }
 
+/* Into the convolution before it, where nothing else reads what lies between. */
+static kiln_status fold(fold_pass *pass, size_t index, bool *folded)
+{
+    const kln_onnx_node *node = &pass->graph.nodes[index];
+    for (size_t input = 0; input < node->input_count && input < 2 && node->output_count == 1;
+         input++) {
+        const uint32_t maker = kln_names_get(&pass->makers, node->inputs[input]);
+        const kln_value *between = kln_inference_find(pass->inference->graph, node->inputs[input]);
+        fold_conv *conv = maker != KLN_NAMES_NONE ? &pass->convs[maker] : NULL;
+        if (conv == NULL || between == NULL || between->consumers != 1 ||
+            !read_affine(pass, node, input, conv->outs, conv->before->rank)) {
+            continue;
+        }
+        KLN_RETURN_IF_ERROR(own_weights(pass, maker));
+        for (size_t i = 0; i < conv->count; i++) {
+            conv->weights[i] *= pass->factors[i / conv->stride % conv->outs];
+        }
+        for (size_t o = 0; o < conv->outs; o++) {
+            conv->bias[o] = conv->bias[o] * pass->factors[o] + pass->terms[o];
+        }
+        const char **outputs = kln_arena_alloc_zeroed(pass->arena, 1, sizeof *outputs);
+        if (outputs == NULL) {
+            return no_memory();
+        }
+        outputs[0] = node->outputs[0];
+        pass->graph.nodes[maker].outputs = outputs;
+        *folded = true;
+        KLN_RETURN_IF_ERROR(kln_names_set(&pass->makers, outputs[0], maker));
+        return tell(pass, node);
+    }
+    return KILN_OK;
+}
+
+static kiln_status store(fold_pass *pass, size_t index)
+{
+    const fold_conv *conv = &pass->convs[index];
+    kln_onnx_node *node = &pass->graph.nodes[index];
+    const char **names = kln_arena_alloc_zeroed(pass->arena, 3, sizeof *names);
+    int64_t *dims = kln_arena_alloc_zeroed(pass->arena, 1, sizeof *dims);
+    if (names == NULL || dims == NULL) {
+        return no_memory();
+    }
+    dims[0] = (int64_t)conv->outs;
+    names[0] = node->inputs[0];
+    names[1] = kln_arena_printf(pass->arena, "%s/folded_weights", node->outputs[0]);
+    names[2] = kln_arena_printf(pass->arena, "%s/folded_bias", node->outputs[0]);
+    if (names[1] == NULL || names[2] == NULL) {
+        return no_memory();
+    }
+    kln_onnx_tensor made = *conv->before;
+    made.name = names[1];
+    made.data.data = conv->weights;
+    KLN_RETURN_IF_ERROR(add_initializer(pass->arena, &pass->graph, &made));
+    made.name = names[2];
+    made.rank = 1;
+    made.dims = dims;
+    made.data = (kiln_span){conv->bias, conv->outs * sizeof *conv->bias};
+    KLN_RETURN_IF_ERROR(add_initializer(pass->arena, &pass->graph, &made));
+    node->inputs = names;
+    node->input_count = 3;
+    return KILN_OK;
+}
+
 static kiln_status fold_all(fold_pass *pass)
 {
     const size_t count = pass->graph.node_count;
+    const uint32_t *order = pass->inference->graph->order;
     kln_onnx_node *nodes = kln_arena_alloc_zeroed(pass->arena, count + 1, sizeof *nodes);
+    bool *folded = kln_arena_alloc_zeroed(&pass->inference->arena, count + 1, sizeof *folded);
+    pass->convs = kln_arena_alloc_zeroed(&pass->inference->arena, count + 1, sizeof *pass->convs);
+    size_t most = 0;
     size_t kept = 0;
-    if (nodes == NULL) {
-        return no_memory();
-    }
-    memcpy(nodes, pass->graph.nodes, count * sizeof *nodes);
-    pass->graph.nodes = nodes;
-    bool *folded = kln_arena_alloc_zeroed(pass->arena, count + 1, sizeof *folded);
-    if (folded == NULL) {
+    if (nodes == NULL || folded == NULL || pass->convs == NULL) {
         return no_memory();
     }
     for (size_t i = 0; i < count; i++) {
-        const kln_onnx_tensor *of[6] = {NULL};
-        kln_onnx_node *conv = find_conv(pass, &nodes[i], of);
-        if (conv != NULL) {
-            KLN_RETURN_IF_ERROR(fold(pass, &nodes[i], conv, of));
-            folded[i] = true;
-        }
+        nodes[i] = pass->graph.nodes[order != NULL ? order[i] : i];
+    }
+    pass->graph.nodes = nodes;
+    for (size_t i = 0; i < count; i++) {
+        KLN_RETURN_IF_ERROR(look_at_conv(pass, i));
+        most = pass->convs[i].outs > most ? pass->convs[i].outs : most;
+    }
+    pass->factors = kln_arena_alloc_zeroed(&pass->inference->arena, most + 1, sizeof(float));
+    pass->terms = kln_arena_alloc_zeroed(&pass->inference->arena, most + 1, sizeof(float));
+    if (pass->factors == NULL || pass->terms == NULL) {
+        return no_memory();
+    }
+    for (size_t i = 0; i < count; i++) {
+        KLN_RETURN_IF_ERROR(fold(pass, i, &folded[i]));
+    }
+    for (size_t i = 0; i < count; i++) {
+        KLN_RETURN_IF_ERROR(pass->convs[i].is_changed ? store(pass, i) : KILN_OK);
     }
     for (size_t i = 0; i < count; i++) {
         if (!folded[i]) {
@@ -243,7 +354,9 @@ kiln_status quantize_fold(kln_onnx_model *model, kiln_precision_report *report)
     model->graph = graph;
     KLN_RETURN_IF_ERROR(kln_infer(model, NULL, &pass.inference));
     pass.graph = graph;
+    kln_names_init(&pass.makers);
     const kiln_status status = fold_all(&pass);
+    kln_names_finish(&pass.makers);
     kln_inference_destroy(pass.inference);
     if (status == KILN_OK) {
         model->graph = pass.graph;

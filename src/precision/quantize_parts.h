@@ -54,8 +54,8 @@ typedef struct quantize_pass {
 /* Whether the options name the node or its operator. (quantize_choose.c) */
 bool quantize_is_kept(const kiln_precision_options *options, const kln_onnx_node *node);
 
-/* Whether the node is a convolution of one pixel whose result scales the channels of an image; `known`
- * is of `graph`, whatever the order of its nodes. (quantize_choose.c) */
+/* Whether the node is a convolution of one pixel whose result scales the channels of an image;
+ * `known` is of `graph`, whatever the order of its nodes. (quantize_choose.c) */
 bool quantize_is_gate(const kln_graph_inference *known, const kln_onnx_graph *graph,
                       const kln_onnx_node *node);
 
@@ -72,9 +72,12 @@ KILN_MUST_CHECK kiln_status quantize_smooth(kln_onnx_model *model,
                                             const quantize_format *format,
                                             kiln_range_table **ranges);
 
-/* Constant nodes with a tensor of the main graph become initializers; a BatchNormalization behind a
- * convolution is made part of it, and told in the report. (quantize_fold.c) */
+/* Constant nodes with a tensor of the main graph become initializers; normalizations, factors and
+ * terms behind a convolution are made part of it, and told in the report. (quantize_fold.c) */
 KILN_MUST_CHECK kiln_status quantize_fold(kln_onnx_model *model, kiln_precision_report *report);
+
+/* Leaves out constants that nobody reads, branches and bodies of loops included. (quantize.c) */
+KILN_MUST_CHECK kiln_status quantize_drop_unread(kln_onnx_graph *made);
 
 quantize_value *quantize_find(const quantize_pass *pass, const char *name);
 

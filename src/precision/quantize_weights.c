@@ -44,6 +44,12 @@ static float clipped(const quantize_format *format, float number, float scale)
 float quantize_round(const quantize_format *format, float number, float scale)
 {
     const float real = clipped(format, number, scale);
+    if (format->storage == KILN_DTYPE_FLOAT16) {
+        return kln_float_from_half(kln_half_from_float(real));
+    }
+    if (format->storage == KILN_DTYPE_BFLOAT16) {
+        return kln_float_from_bfloat16(kln_bfloat16_from_float(real));
+    }
     return format->storage == KILN_DTYPE_FLOAT8E4M3
                ? kln_float_from_e4m3(kln_e4m3_from_float(real, true)) * scale
                : rintf(real) * scale;
@@ -52,7 +58,9 @@ float quantize_round(const quantize_format *format, float number, float scale)
 /* A channel of zeros may have any scale but 0. */
 float quantize_channel_scale(const quantize_format *format, float largest)
 {
-    return largest > 0 ? largest / (float)format->most : 1;
+    const bool is_half =
+        format->storage == KILN_DTYPE_FLOAT16 || format->storage == KILN_DTYPE_BFLOAT16;
+    return largest > 0 && !is_half ? largest / (float)format->most : 1;
 }
 
 static void put(const quantize_pass *pass, unsigned char *to, size_t index, float number,

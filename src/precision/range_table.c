@@ -52,7 +52,7 @@ static kiln_status check(const kiln_range *range)
         if (!isfinite(c->least) || !isfinite(c->greatest) || c->least > c->greatest ||
             !isfinite(c->mean) || !isfinite(c->deviation) || c->deviation < 0) {
             return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
-                            "tensor \"%s\": channel %zu ranges from %g to %g, with a mean of %g and "
+                            "tensor \"%s\": channel %zu goes from %g to %g, with a mean of %g and "
                             "a deviation of %g; finite numbers are needed",
                             range->name, i, c->least, c->greatest, c->mean, c->deviation);
         }
@@ -66,8 +66,7 @@ static kiln_status copy_channels(kiln_range_table *table, const kiln_range *from
         to->channels = NULL;
         return KILN_OK;
     }
-    kiln_channel *made =
-        kln_arena_alloc_zeroed(&table->arena, from->channel_count, sizeof *made);
+    kiln_channel *made = kln_arena_alloc_zeroed(&table->arena, from->channel_count, sizeof *made);
     if (made == NULL) {
         return kln_fail_memory(from->channel_count * sizeof *made, "the channels of a range");
     }
@@ -151,8 +150,8 @@ static kiln_status merge_channels(kiln_range_table *table, const kiln_range *min
 {
     if (mine->channel_count == 0 || merged->channel_count == 0) {
         merged->channels = merged->channel_count == 0 ? mine->channels : merged->channels;
-        merged->channel_count = merged->channel_count == 0 ? mine->channel_count
-                                                           : merged->channel_count;
+        merged->channel_count =
+            merged->channel_count == 0 ? mine->channel_count : merged->channel_count;
         return KILN_OK;
     }
     if (mine->channel_count != merged->channel_count || mine->count == 0 || merged->count == 0) {

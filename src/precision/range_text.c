@@ -160,38 +160,45 @@ static bool read_count(const cJSON *object, const char *key, uint64_t *count)
     return fits;
 }
 
-/* Numbers that go on after the table took them. */
-static bool read_channels(const cJSON *list, kiln_channel **channels, size_t *count)
+static bool read_channel(const cJSON *list, kiln_channel *channel)
 {
-    const cJSON *item = NULL;
-    *channels = NULL;
-    *count = 0;
-    if (list == NULL) {
-        return true;
-    }
-    if (!cJSON_IsArray(list)) {
-        return false;
-    }
-    *channels = kln_alloc_zeroed((size_t)cJSON_GetArraySize(list) + 1, sizeof **channels);
-    cJSON_ArrayForEach(item, list)
+    double numbers[4] = {0};
+    size_t count = 0;
+    const cJSON *number = NULL;
+    cJSON_ArrayForEach(number, list)
     {
-        double numbers[4] = {NAN, NAN, NAN, NAN};
-        size_t found = 0;
-        const cJSON *number = NULL;
-        cJSON_ArrayForEach(number, item)
-        {
-            if (cJSON_IsNumber(number) && found < 4) {
-                numbers[found] = number->valuedouble;
-            }
-            found++;
-        }
-        if (*channels == NULL || found != 4) {
+        if (count == 4 || !cJSON_IsNumber(number)) {
             return false;
         }
-        (*channels)[(*count)++] =
-            (kiln_channel){numbers[0], numbers[1], numbers[2], numbers[3]};
+        numbers[count++] = number->valuedouble;
     }
-    return true;
+    *channel = (kiln_channel){numbers[0], numbers[1], numbers[2], numbers[3]};
+    return count == 4;
+}
+
+/* `*channels` is for kln_free. */
+static kiln_status read_channels(const cJSON *item, kiln_channel **channels, size_t *count)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(item, "channels");
+    const size_t most = cJSON_IsArray(list) ? (size_t)cJSON_GetArraySize(list) : 0;
+    const cJSON *each = NULL;
+    bool fits = list == NULL || cJSON_IsArray(list);
+    *count = 0;
+    *channels = most != 0 ? kln_alloc_zeroed(most, sizeof **channels) : NULL;
+    if (most != 0 && *channels == NULL) {
+        return kln_fail_memory(most * sizeof **channels, "the channels of a range");
+    }
+    if (most != 0) {
+        cJSON_ArrayForEach(each, list)
+        {
+            fits = fits && read_channel(each, &(*channels)[(*count)++]);
+        }
+    }
+    return fits ? KILN_OK
+                : kln_fail(KILN_ERROR_MALFORMED,
+                           "tensor \"%.200s\" of a table of ranges: in \"channels\" four numbers "
+                           "are needed for each",
+                           item->string);
 }
 
 static bool read_range(const cJSON *item, kiln_range *range)
@@ -216,20 +223,18 @@ static kiln_status read_ranges(const cJSON *ranges, kiln_range_table *table)
     {
         kiln_range range;
         kiln_channel *channels = NULL;
-        if (kiln_range_table_find(table, item->string) != NULL || !read_range(item, &range) ||
-            !read_channels(cJSON_GetObjectItemCaseSensitive(item, "channels"), &channels,
-                           &range.channel_count)) {
-            kln_free(channels);
+        if (kiln_range_table_find(table, item->string) != NULL || !read_range(item, &range)) {
             return kln_fail(KILN_ERROR_MALFORMED,
                             "tensor \"%.200s\" of a table of ranges: one object with the numbers "
-                            "\"low\" and \"high\" is needed, and in \"channels\" four numbers each",
+                            "\"low\" and \"high\" is needed",
                             item->string);
         }
+        kiln_status status = read_channels(item, &channels, &range.channel_count);
         range.channels = channels;
-        const kiln_status status = kiln_range_table_put(table, &range);
+        status = status == KILN_OK ? kiln_range_table_put(table, &range) : status;
         kln_free(channels);
         if (status != KILN_OK) {
-            return status == KILN_ERROR_OUT_OF_MEMORY
+            return status == KILN_ERROR_OUT_OF_MEMORY || status == KILN_ERROR_MALFORMED
                        ? status
                        : kln_fail_within(KILN_ERROR_MALFORMED, "a table of ranges");
         }
@@ -302,8 +307,11 @@ static bool add_channels(cJSON *object, const kiln_range *range)
         for (size_t k = 0; status == KILN_OK && k < 4; k++) {
             char number[40];
             write_number(numbers[k], number);
-            status = kln_text_printf(&text, "%s%s%s", k > 0 ? ", " : i > 0 ? ", [" : "[", number,
-                                     k == 3 ? "]" : "");
+            status = kln_text_printf(&text, "%s%s%s",
+                                     k > 0   ? ", "
+                                     : i > 0 ? ", ["
+                                             : "[",
+                                     number, k == 3 ? "]" : "");
         }
     }
     status = status == KILN_OK ? kln_text_printf(&text, "]") : status;

@@ -21,27 +21,6 @@ static int64_t int_of(const kln_onnx_node *node, const char *name, int64_t missi
 
 /* --- constants --- */
 
-const float *smooth_constant(const smooth_pass *pass, const char *name, size_t *count)
-{
-    const uint32_t place = name[0] != '\0' ? kln_names_get(&pass->constants, name) : KLN_NAMES_NONE;
-    if (place == KLN_NAMES_NONE || place >= pass->graph.initializer_count) {
-        return NULL;
-    }
-    const kln_onnx_tensor *tensor = &pass->graph.initializers[place];
-    if (tensor->dtype != KILN_DTYPE_FLOAT32 || tensor->data.data == NULL) {
-        return NULL;
-    }
-    *count = tensor->data.size / sizeof(float);
-    if ((uintptr_t)tensor->data.data % _Alignof(float) == 0) {
-        return tensor->data.data;
-    }
-    float *copy = kln_arena_alloc(pass->arena, tensor->data.size + 1);
-    if (copy != NULL) {
-        memcpy(copy, tensor->data.data, tensor->data.size);
-    }
-    return copy;
-}
-
 static kiln_status list_constants(smooth_pass *pass)
 {
     for (size_t i = 0; i < pass->graph.initializer_count; i++) {
@@ -63,9 +42,8 @@ static void set_strides(const kln_onnx_node *node, const kln_value *weights, smo
     const size_t first = (size_t)weights->dims[0].of.number;
     const size_t second = (size_t)weights->dims[1].of.number;
     const size_t window = of->count / (first * second);
-    const bool outs_first =
-        kln_graph_edit_is(node, "Conv") ||
-        (kln_graph_edit_is(node, "Gemm") && int_of(node, "transB", 0) != 0);
+    const bool outs_first = kln_graph_edit_is(node, "Conv") ||
+                            (kln_graph_edit_is(node, "Gemm") && int_of(node, "transB", 0) != 0);
     of->outs = outs_first ? first : second;
     of->ins = outs_first ? second : first;
     of->out_stride = outs_first ? second * window : window;
@@ -77,8 +55,8 @@ static bool pads(const kln_onnx_node *node)
 {
     const kln_onnx_attribute *list = kln_onnx_find_attribute(node, "pads");
     const kln_onnx_attribute *automatic = kln_onnx_find_attribute(node, "auto_pad");
-    bool found = automatic != NULL && automatic->s.size > 4 &&
-                 memcmp(automatic->s.data, "SAME", 4) == 0;
+    bool found =
+        automatic != NULL && automatic->s.size > 4 && memcmp(automatic->s.data, "SAME", 4) == 0;
     for (size_t i = 0; list != NULL && i < list->count; i++) {
         found = found || list->ints[i] != 0;
     }
@@ -117,11 +95,12 @@ static void look_at_bias(const smooth_pass *pass, const kln_onnx_node *node, smo
     } else {
         const kln_onnx_attribute *beta = kln_onnx_find_attribute(node, "beta");
         const kln_onnx_attribute *alpha = kln_onnx_find_attribute(node, "alpha");
-        const bool scaled = (beta != NULL && beta->f != 1.0F) || (alpha != NULL && alpha->f != 1.0F);
+        const bool scaled =
+            (beta != NULL && beta->f != 1.0F) || (alpha != NULL && alpha->f != 1.0F);
         const bool has_none = node->input_count < 3 || node->inputs[2][0] == '\0';
-        of->takes_bias = !scaled && (has_none || (smooth_constant(pass, node->inputs[2], &count) !=
-                                                      NULL &&
-                                                  count == of->outs));
+        of->takes_bias =
+            !scaled && (has_none || (smooth_constant(pass, node->inputs[2], &count) != NULL &&
+                                     count == of->outs));
     }
 }
 
@@ -147,8 +126,8 @@ static void look_at_node(const smooth_pass *pass, size_t index)
     set_strides(node, weights, of);
     of->is_padded = pads(node) || kln_graph_edit_is(node, "ConvTranspose");
     look_at_bias(pass, node, of);
-    of->is_candidate = of->groups > 0 && of->outs % of->groups == 0 &&
-                       of->ins * of->groups == of->input.count;
+    of->is_candidate =
+        of->groups > 0 && of->outs % of->groups == 0 && of->ins * of->groups == of->input.count;
 }
 
 /* --- tensors --- */
@@ -159,7 +138,8 @@ static kiln_status even_out(smooth_pass *pass, const char *name, const uint32_t 
     const kiln_range *range = kiln_range_table_find(pass->options->ranges, name);
     const smooth_node *first = &pass->nodes[readers[0]];
     smooth_value value = {.name = name, .channels = first->input.count, .range = range};
-    if (range == NULL || range->channel_count != value.channels || !(range->greatest > range->least)) {
+    if (range == NULL || range->channel_count != value.channels ||
+        !(range->greatest > range->least)) {
         return KILN_OK;
     }
     for (size_t r = 1; r < count; r++) {
@@ -213,8 +193,7 @@ static kiln_status begin(smooth_pass *pass)
     pass->graph.initializer_capacity = 0;
     pass->graph.nodes =
         kln_arena_alloc_zeroed(pass->arena, graph->node_count + 1, sizeof *graph->nodes);
-    pass->nodes =
-        kln_arena_alloc_zeroed(pass->arena, graph->node_count + 1, sizeof *pass->nodes);
+    pass->nodes = kln_arena_alloc_zeroed(pass->arena, graph->node_count + 1, sizeof *pass->nodes);
     if (pass->graph.nodes == NULL || pass->nodes == NULL) {
         return no_memory();
     }
@@ -271,7 +250,9 @@ static kiln_status run(smooth_pass *pass)
     for (size_t i = 0; i < pass->graph.node_count; i++) {
         look_at_node(pass, i);
     }
-    KLN_RETURN_IF_ERROR(even_out_all(pass));
+    if (pass->format->storage == KILN_DTYPE_INT8) {
+        KLN_RETURN_IF_ERROR(even_out_all(pass));
+    }
     for (size_t i = 0; i < pass->graph.node_count; i++) {
         const kiln_range *range =
             pass->nodes[i].is_candidate

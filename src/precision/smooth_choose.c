@@ -15,10 +15,12 @@ typedef struct estimate {
     const smooth_pass *pass;
     const uint32_t *readers;
     size_t reader_count, channels;
-    float **tables; /* of each reader: the largest magnitude of a weight, by row and input channel */
-    double *reach;  /* largest magnitude of a channel, moved or not */
+    float *
+        *tables;   /* of each reader: the largest magnitude of a weight, by row and input channel */
+    double *reach; /* largest magnitude of a channel, moved or not */
     double *spread; /* its mean square distance from its mean: the bias takes the mean's share */
-    double *widest, *squares; /* of the weights that sum over it: largest magnitude, sum of squares */
+    double *widest,
+        *squares; /* of the weights that sum over it: largest magnitude, sum of squares */
     double *factors, *best;
 } estimate;
 
@@ -113,10 +115,10 @@ static bool fill_factors(const estimate *of, double part, bool by_spread, bool b
 {
     const double *x = by_spread ? of->spread : of->reach;
     const double *w = by_squares ? of->squares : of->widest;
-    const double least_x = largest_of(x, of->channels) * (by_spread ? LEAST_PART * LEAST_PART
-                                                                    : LEAST_PART);
-    const double least_w = largest_of(w, of->channels) * (by_squares ? LEAST_PART * LEAST_PART
-                                                                     : LEAST_PART);
+    const double least_x =
+        largest_of(x, of->channels) * (by_spread ? LEAST_PART * LEAST_PART : LEAST_PART);
+    const double least_w =
+        largest_of(w, of->channels) * (by_squares ? LEAST_PART * LEAST_PART : LEAST_PART);
     for (size_t c = 0; c < of->channels; c++) {
         of->factors[c] = pow(fmax(x[c], least_x), by_spread ? part / 2 : part) /
                          pow(fmax(w[c], least_w), by_squares ? (1 - part) / 2 : 1 - part);
@@ -177,14 +179,19 @@ static float *factors_of(const estimate *of)
     return made;
 }
 
+static bool may_move(const smooth_pass *pass, const uint32_t *readers, size_t count)
+{
+    bool may = true;
+    for (size_t r = 0; r < count; r++) {
+        const smooth_node *node = &pass->nodes[readers[r]];
+        may = may && !node->is_padded && node->takes_bias;
+    }
+    return may;
+}
+
 static kiln_status choose(estimate *of, smooth_value *value)
 {
     const kiln_range *range = value->range;
-    bool may_move = true;
-    for (size_t r = 0; r < of->reader_count; r++) {
-        const smooth_node *node = &of->pass->nodes[of->readers[r]];
-        may_move = may_move && !node->is_padded && node->takes_bias;
-    }
     for (size_t r = 0; r < of->reader_count; r++) {
         look_at_weights(of, r);
     }
@@ -197,7 +204,7 @@ static kiln_status choose(estimate *of, smooth_value *value)
     const double after = search(of);
     value->plain_gain = value->gain = gain_of(before, after);
     value->scale = value->plain_scale = factors_of(of);
-    if (may_move && value->scale != NULL) {
+    if (value->scale != NULL && may_move(of->pass, of->readers, of->reader_count)) {
         set_reach(of, range, true);
         const double moved = search(of);
         if (moved < after) {

@@ -7,8 +7,8 @@
  * "Data-Free Quantization Through Weight Equalization and Bias Correction",
  * https://arxiv.org/abs/1906.04721). A channel whose numbers do not lie about 0 is moved there, and
  * the bias takes the sum of what is missing ("Outlier Suppression+",
- * https://arxiv.org/abs/2304.09145). What rounding does to the weights is taken from the bias, times
- * the mean of each channel.
+ * https://arxiv.org/abs/2304.09145). What rounding does to the weights is taken from the bias,
+ * times the mean of each channel.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -36,7 +36,7 @@ typedef struct smooth_value {
     const char *name;
     size_t channels;
     const kiln_range *range;
-    float *scale, *shift; /* of each channel; shift may be NULL */
+    float *scale, *shift; /* of each channel; NULL: none */
     double gain;          /* in decibels, by the estimate */
     double plain_gain;    /* of scales alone */
     float *plain_scale;
@@ -67,24 +67,29 @@ static inline size_t smooth_channel(const smooth_node *node, size_t i)
     return group * node->ins + (i / node->in_stride) % node->ins;
 }
 
-/* Finds scales and a shift that lose less; false where none is worth it. (smooth_choose.c)
- * `readers` are places of nodes. OUT_OF_MEMORY. */
+/* Finds scales and a shift that lose less, for the tensor that these nodes read. OUT_OF_MEMORY.
+ * (smooth_choose.c) */
 KILN_MUST_CHECK kiln_status smooth_choose(const smooth_pass *pass, const uint32_t *readers,
                                           size_t count, smooth_value *value);
-
-/* Writes it. (smooth_write.c) */
+/* Writes them. OUT_OF_MEMORY. (smooth_write.c) */
 KILN_MUST_CHECK kiln_status smooth_apply(smooth_pass *pass, const uint32_t *readers, size_t count,
                                          smooth_value *value);
-/* Takes from each bias what rounding the weights adds to the mean. */
-KILN_MUST_CHECK kiln_status smooth_correct(smooth_pass *pass, size_t index,
-                                           const kiln_range *range);
-/* Makes the changed weights and biases initializers. */
-KILN_MUST_CHECK kiln_status smooth_store(smooth_pass *pass, size_t index);
+
+/* --- constants (smooth_parts.c) --- */
 
 /* A constant of float32 as `*count` numbers, or NULL. */
 const float *smooth_constant(const smooth_pass *pass, const char *name, size_t *count);
-/* Weights and bias that may be changed. */
+/* A new initializer "STEM/WHAT", whose numbers stay the caller's; its name. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status smooth_add(smooth_pass *pass, const char *stem, const char *what,
+                                       const float *numbers, size_t rank, const int64_t *dims,
+                                       const char **name);
+/* Copies of a node's weights, and of its bias, that may be changed. OUT_OF_MEMORY. */
 KILN_MUST_CHECK kiln_status smooth_own(smooth_pass *pass, size_t index);
 KILN_MUST_CHECK kiln_status smooth_own_bias(smooth_pass *pass, size_t index);
+/* Takes from the bias what rounding the weights adds to the mean. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status smooth_correct(smooth_pass *pass, size_t index,
+                                           const kiln_range *range);
+/* Makes changed weights and biases initializers. OUT_OF_MEMORY. */
+KILN_MUST_CHECK kiln_status smooth_store(smooth_pass *pass, size_t index);
 
 #endif

@@ -9,148 +9,14 @@
 
 #include "smooth_parts.h"
 
+static float shift_of(const smooth_value *value, size_t channel)
+{
+    return value->shift != NULL ? value->shift[channel] : 0;
+}
+
 static kiln_status no_memory(void)
 {
     return kln_fail_memory(sizeof(kln_onnx_node), "an evened network");
-}
-
-/* --- weights and biases --- */
-
-kiln_status smooth_own(smooth_pass *pass, size_t index)
-{
-    smooth_node *node = &pass->nodes[index];
-    if (node->is_changed) {
-        return KILN_OK;
-    }
-    float *copy = kln_arena_alloc(pass->arena, node->count * sizeof *copy);
-    if (copy == NULL) {
-        return no_memory();
-    }
-    memcpy(copy, node->weights, node->count * sizeof *copy);
-    node->weights = copy;
-    node->is_changed = true;
-    return KILN_OK;
-}
-
-/* Where the bias of a node is: its third input, or that of the Add behind it. */
-static const char *bias_of(const smooth_pass *pass, size_t index)
-{
-    const smooth_node *node = &pass->nodes[index];
-    const kln_onnx_node *written = &pass->graph.nodes[index];
-    if (node->adder == KLN_NO_NODE) {
-        return written->input_count > 2 ? written->inputs[2] : "";
-    }
-    const kln_onnx_node *adder = &pass->graph.nodes[node->adder];
-    return adder->inputs[strcmp(adder->inputs[0], written->outputs[0]) == 0];
-}
-
-kiln_status smooth_own_bias(smooth_pass *pass, size_t index)
-{
-    smooth_node *node = &pass->nodes[index];
-    size_t count = 0;
-    const float *before = smooth_constant(pass, bias_of(pass, index), &count);
-    if (node->bias != NULL) {
-        return KILN_OK;
-    }
-    node->bias = kln_arena_alloc_zeroed(pass->arena, node->outs, sizeof *node->bias);
-    if (node->bias == NULL) {
-        return no_memory();
-    }
-    if (before != NULL && count == node->outs) {
-        memcpy(node->bias, before, node->outs * sizeof *node->bias);
-    }
-    return KILN_OK;
-}
-
-/* A new initializer with these numbers; its name. */
-static kiln_status store(smooth_pass *pass, const char *stem, const char *what,
-                         const float *numbers, size_t rank, const int64_t *dims, const char **name)
-{
-    size_t count = 1;
-    int64_t *copied = kln_arena_alloc_zeroed(pass->arena, rank + 1, sizeof *copied);
-    for (size_t i = 0; copied != NULL && i < rank; i++) {
-        copied[i] = dims[i];
-        count *= (size_t)dims[i];
-    }
-    *name = kln_arena_printf(pass->arena, "%s/%s", stem, what);
-    if (copied == NULL || *name == NULL) {
-        return no_memory();
-    }
-    KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &pass->graph.initializers,
-                                       pass->graph.initializer_count,
-                                       &pass->graph.initializer_capacity,
-                                       sizeof *pass->graph.initializers));
-    pass->graph.initializers[pass->graph.initializer_count] =
-        (kln_onnx_tensor){.name = *name,
-                          .dtype = KILN_DTYPE_FLOAT32,
-                          .wire_dtype = kln_onnx_wire_dtype(KILN_DTYPE_FLOAT32),
-                          .rank = rank,
-                          .dims = copied,
-                          .data = {numbers, count * sizeof *numbers}};
-    return kln_names_set(&pass->constants, *name, (uint32_t)pass->graph.initializer_count++);
-}
-
-kiln_status smooth_store(smooth_pass *pass, size_t index)
-{
-    smooth_node *node = &pass->nodes[index];
-    kln_onnx_node *written = &pass->graph.nodes[index];
-    const char *stem = written->output_count != 0 ? written->outputs[0] : written->name;
-    if (node->is_changed) {
-        const uint32_t place = kln_names_get(&pass->constants, written->inputs[1]);
-        const kln_onnx_tensor before = pass->graph.initializers[place];
-        KLN_RETURN_IF_ERROR(store(pass, stem, "weights", node->weights, before.rank, before.dims,
-                                  &written->inputs[1]));
-    }
-    if (node->bias == NULL) {
-        return KILN_OK;
-    }
-    const int64_t outs = (int64_t)node->outs;
-    const char *name = NULL;
-    KLN_RETURN_IF_ERROR(store(pass, stem, "bias", node->bias, 1, &outs, &name));
-    if (node->adder != KLN_NO_NODE) {
-        kln_onnx_node *adder = &pass->graph.nodes[node->adder];
-        adder->inputs[strcmp(adder->inputs[0], written->outputs[0]) == 0] = name;
-        return KILN_OK;
-    }
-    const char **inputs = kln_arena_alloc_zeroed(pass->arena, 3, sizeof *inputs);
-    if (inputs == NULL) {
-        return no_memory();
-    }
-    inputs[0] = written->inputs[0];
-    inputs[1] = written->inputs[1];
-    inputs[2] = name;
-    written->inputs = inputs;
-    written->input_count = 3;
-    return KILN_OK;
-}
-
-kiln_status smooth_correct(smooth_pass *pass, size_t index, const kiln_range *range)
-{
-    smooth_node *node = &pass->nodes[index];
-    if (!node->takes_bias) {
-        return KILN_OK;
-    }
-    double *errors = kln_alloc_zeroed(node->outs, sizeof *errors);
-    float *scales = kln_alloc_zeroed(node->outs, sizeof *scales);
-    kiln_status status = errors != NULL && scales != NULL ? smooth_own_bias(pass, index)
-                                                          : no_memory();
-    for (size_t i = 0; status == KILN_OK && i < node->count; i++) {
-        float *scale = &scales[i / node->out_stride % node->outs];
-        *scale = fmaxf(*scale, fabsf(node->weights[i]));
-    }
-    for (size_t i = 0; status == KILN_OK && i < node->count; i++) {
-        const size_t o = i / node->out_stride % node->outs;
-        const float scale = quantize_channel_scale(pass->format, scales[o]);
-        const double error = (double)quantize_round(pass->format, node->weights[i], scale) -
-                             (double)node->weights[i];
-        errors[o] += error * range->channels[smooth_channel(node, i)].mean;
-    }
-    for (size_t o = 0; status == KILN_OK && o < node->outs; o++) {
-        node->bias[o] = (float)((double)node->bias[o] - errors[o]);
-    }
-    kln_free(scales);
-    kln_free(errors);
-    return status;
 }
 
 /* --- in what makes the tensor --- */
@@ -181,10 +47,10 @@ static bool is_spread(const smooth_pass *pass, const char *name, const kln_value
         return false;
     }
     const size_t behind = is_last ? 0 : tensor->rank - 2;
-    return count == 1 || (count == channels && constant->rank > behind &&
-                          constant->dims[constant->rank - 1 - behind].kind == KLN_DIM_NUMBER &&
-                          constant->dims[constant->rank - 1 - behind].of.number ==
-                              (int64_t)channels);
+    return count == 1 ||
+           (count == channels && constant->rank > behind &&
+            constant->dims[constant->rank - 1 - behind].kind == KLN_DIM_NUMBER &&
+            constant->dims[constant->rank - 1 - behind].of.number == (int64_t)channels);
 }
 
 typedef struct place {
@@ -227,7 +93,7 @@ static kiln_status store_spread(smooth_pass *pass, const place *at, const char *
 {
     int64_t dims[KILN_MAX_RANK] = {(int64_t)channels, 1, 1, 1, 1, 1, 1, 1};
     const size_t rank = is_last || at->tensor == NULL ? 1 : at->tensor->rank - 1;
-    return store(pass, stem, what, numbers, rank, dims, name);
+    return smooth_add(pass, stem, what, numbers, rank, dims, name);
 }
 
 static kiln_status insert(smooth_pass *pass, size_t before, const char *op, const char *input,
@@ -242,16 +108,15 @@ static kiln_status insert(smooth_pass *pass, size_t before, const char *op, cons
     names[2] = output;
     KLN_RETURN_IF_ERROR(kln_array_grow(pass->arena, &pass->insertions, pass->insertion_count,
                                        &pass->insertion_capacity, sizeof *pass->insertions));
-    pass->insertions[pass->insertion_count++] =
-        (smooth_insertion){before,
-                           {.name = output,
-                            .op_type = op,
-                            .domain = "",
-                            .overload = "",
-                            .inputs = names,
-                            .input_count = 2,
-                            .outputs = names + 2,
-                            .output_count = 1}};
+    pass->insertions[pass->insertion_count++] = (smooth_insertion){before,
+                                                                   {.name = output,
+                                                                    .op_type = op,
+                                                                    .domain = "",
+                                                                    .overload = "",
+                                                                    .inputs = names,
+                                                                    .input_count = 2,
+                                                                    .outputs = names + 2,
+                                                                    .output_count = 1}};
     return KILN_OK;
 }
 
@@ -265,8 +130,7 @@ static kiln_status divide_outputs(smooth_pass *pass, size_t index, const smooth_
         node->weights[i] /= value->scale[i / node->out_stride % node->outs];
     }
     for (size_t o = 0; o < node->outs; o++) {
-        node->bias[o] = (node->bias[o] - (value->shift != NULL ? value->shift[o] : 0)) /
-                        value->scale[o];
+        node->bias[o] = (node->bias[o] - shift_of(value, o)) / value->scale[o];
     }
     return KILN_OK;
 }
@@ -284,8 +148,8 @@ static kiln_status divide_before(smooth_pass *pass, const place *add, const smoo
 {
     const char *input = add->node->inputs[add->other];
     place before = find_place(pass, input, 1, value, is_last);
-    const bool is_mul = before.node != NULL && kln_graph_edit_is(before.node, "Mul") &&
-                        before.other >= 0;
+    const bool is_mul =
+        before.node != NULL && kln_graph_edit_is(before.node, "Mul") && before.other >= 0;
     float *numbers = NULL;
     const char *constant = NULL;
     *name = kln_arena_printf(pass->arena, "%s/evened", input);
@@ -309,8 +173,8 @@ static kiln_status divide_before(smooth_pass *pass, const place *add, const smoo
     if (numbers == NULL) {
         return no_memory();
     }
-    KLN_RETURN_IF_ERROR(store_spread(pass, add, *name, "factors", numbers, value->channels, is_last,
-                                     &constant));
+    KLN_RETURN_IF_ERROR(
+        store_spread(pass, add, *name, "factors", numbers, value->channels, is_last, &constant));
     if (!is_mul) {
         return insert(pass, add->producer, "Mul", input, constant, *name);
     }
@@ -329,11 +193,11 @@ static kiln_status divide_normalization(smooth_pass *pass, const place *at,
         float *numbers = NULL;
         KLN_RETURN_IF_ERROR(spread(pass, at->node->inputs[k], value->channels, &numbers));
         for (size_t c = 0; c < value->channels; c++) {
-            const float shift = k == 2 && value->shift != NULL ? value->shift[c] : 0;
+            const float shift = k == 2 ? shift_of(value, c) : 0;
             numbers[c] = (numbers[c] - shift) / value->scale[c];
         }
         KLN_RETURN_IF_ERROR(
-            store(pass, name, what[k], numbers, 1, &channels, &at->node->inputs[k]));
+            smooth_add(pass, name, what[k], numbers, 1, &channels, &at->node->inputs[k]));
     }
     at->node->outputs[0] = name;
     return KILN_OK;
@@ -385,14 +249,12 @@ static kiln_status absorb(smooth_pass *pass, const place *at, const smooth_value
     if (at->other < 0 || (!is_add && value->shift != NULL)) {
         return KILN_OK;
     }
-    KLN_RETURN_IF_ERROR(
-        spread(pass, at->node->inputs[1 - at->other], value->channels, &numbers));
+    KLN_RETURN_IF_ERROR(spread(pass, at->node->inputs[1 - at->other], value->channels, &numbers));
     for (size_t c = 0; c < value->channels; c++) {
-        const float shift = value->shift != NULL ? value->shift[c] : 0;
-        numbers[c] = (numbers[c] - shift) / value->scale[c];
+        numbers[c] = (numbers[c] - shift_of(value, c)) / value->scale[c];
     }
-    KLN_RETURN_IF_ERROR(store_spread(pass, at, name, "evened", numbers, value->channels, is_last,
-                                     &constant));
+    KLN_RETURN_IF_ERROR(
+        store_spread(pass, at, name, "evened", numbers, value->channels, is_last, &constant));
     if (is_add) {
         const char *before = NULL;
         KLN_RETURN_IF_ERROR(divide_before(pass, at, value, is_last, &before));
@@ -419,7 +281,7 @@ static kiln_status insert_nodes(smooth_pass *pass, const place *at, const smooth
     }
     for (size_t c = 0; c < channels; c++) {
         factors[c] = 1 / value->scale[c];
-        terms[c] = value->shift != NULL ? -value->shift[c] / value->scale[c] : 0;
+        terms[c] = -shift_of(value, c) / value->scale[c];
     }
     if (value->shift != NULL) {
         scaled = kln_arena_printf(pass->arena, "%s/scaled", value->name);
@@ -456,6 +318,9 @@ static kiln_status multiply_inputs(smooth_pass *pass, size_t index, const smooth
     return KILN_OK;
 }
 
+/* What was not seen may reach a little farther than what was. */
+#define ROOM 1.1
+
 /* What is known of the channels by then. */
 static kiln_status put_range(smooth_pass *pass, const smooth_value *value, const char *name)
 {
@@ -468,13 +333,16 @@ static kiln_status put_range(smooth_pass *pass, const smooth_value *value, const
     range.low = range.high = 0;
     for (size_t c = 0; c < value->channels; c++) {
         const kiln_channel *from = &value->range->channels[c];
-        const double shift = value->shift != NULL ? (double)value->shift[c] : 0;
+        const double shift = (double)shift_of(value, c);
         const double scale = (double)value->scale[c];
-        channels[c] = (kiln_channel){(from->least - shift) / scale, (from->greatest - shift) / scale,
-                                     (from->mean - shift) / scale, from->deviation / scale};
+        channels[c] =
+            (kiln_channel){(from->least - shift) / scale, (from->greatest - shift) / scale,
+                           (from->mean - shift) / scale, from->deviation / scale};
         range.low = fmin(range.low, channels[c].least);
         range.high = fmax(range.high, channels[c].greatest);
     }
+    range.low *= ROOM;
+    range.high *= ROOM;
     range.least = range.low;
     range.greatest = range.high;
     range.channels = channels;
@@ -485,7 +353,7 @@ static kiln_status put_range(smooth_pass *pass, const smooth_value *value, const
 }
 
 /* Decibels of an estimate that an operator more must be worth. */
-#define WORTH_A_NODE 3.0
+#define WORTH_A_NODE 6.0
 
 static void leave_in_place(smooth_value *value)
 {

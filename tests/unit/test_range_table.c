@@ -100,8 +100,8 @@ TEST(json_keeps_all)
 {
     owned_range_table table = NULL;
     static const kiln_channel channels[] = {{-7, 3, 0.1, 1.0 / 3}, {0, 1e30, 1e29, 0}};
-    const kiln_range range = {"a \"b\"\n\xc3\xa9", -0.1, 3, -7, 1e30, 12345678901234, 3, 4,
-                              channels,          2};
+    const kiln_range range = {"a \"b\"\n\xc3\xa9", -0.1, 3, -7,       1e30,
+                              12345678901234,      3,    4, channels, 2};
     const char *path = kiln_test_path("all.json");
     assert_ok(kiln_range_table_create(&table));
     assert_ok(kiln_range_table_put(table, &range));

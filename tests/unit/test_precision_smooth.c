@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is done before a network is quantized: channels are evened out, normalizations folded, means
+ * corrected, gates left alone. Each is held against the same ranges without their channels. */
+#include <math.h>
+#include <string.h>
+
+#include <kiln/kiln.h>
+
+#include "context_test.h"
+#include "graph_maker.h"
+#include "precision/kln_precision.h"
+
+#define CHANNELS 8
+#define INPUT (CHANNELS * 25)
+#define BATCHES 6
+#define MOST 4096
+
+static float numbers[16][MOST];
+
+/* Weights of float32 that go up and down; channel 3 along the axis of `stride` is so much larger,
+ * or smaller. */
+static void weights(graph_maker *m, int slot, const char *name, const char *dims, size_t stride,
+                    float uneven)
+{
+    maker_weights(m, name, 1, dims);
+    if (m->status != KILN_OK) {
+        return;
+    }
+    kln_onnx_tensor *made = &m->graph->initializers[m->graph->initializer_count - 1];
+    const size_t count = made->data.size / sizeof(float);
+    assert_true(count <= MOST);
+    for (size_t i = 0; i < count; i++) {
+        const float wave = sinf((float)i * 1.7F + (float)slot) * 0.5F + 0.1F;
+        numbers[slot][i] = stride != 0 && i / stride % CHANNELS == 3 ? wave * uneven : wave;
+    }
+    made->data.data = numbers[slot];
+}
+
+static void normalized_product(graph_maker *m)
+{
+    maker_ints(m, "rows", 2, (const int64_t[]){25, CHANNELS});
+    weights(m, 0, "g", "8", 1, 60);
+    weights(m, 1, "h", "8", 0, 1);
+    weights(m, 2, "w", "8,16", 16, 1 / 60.0F);
+    weights(m, 3, "b", "16", 0, 1);
+    maker_node(m, "Reshape", "x,rows", "a");
+    maker_node(m, "LayerNormalization", "a,g,h", "t");
+    maker_node(m, "MatMul", "t,w", "c");
+    maker_node(m, "Add", "c,b", "y");
+}
+
+static void folded_convolutions(graph_maker *m)
+{
+    weights(m, 0, "w", "8,8,1,1", 0, 1);
+    weights(m, 1, "scale", "8", 1, 80);
+    weights(m, 2, "term", "8", 0, 1);
+    weights(m, 3, "mean", "8", 0, 1);
+    weights(m, 4, "v", "8,1,3,3", 9, 1 / 80.0F);
+    maker_floats(m, "variance", 8, (const float[]){1, 2, 1, 2, 1, 2, 1, 2});
+    maker_node(m, "Conv", "x,w", "a");
+    maker_node(m, "BatchNormalization", "a,scale,term,mean,variance", "b");
+    maker_node(m, "Relu", "b", "t");
+    maker_node(m, "Conv", "t,v", "y");
+    maker_attribute_int(m, "group", CHANNELS);
+    maker_attribute_ints(m, "pads", 4, (const int64_t[]){1, 1, 1, 1});
+}
+
+/* What is far from 0 is moved there: the Add takes it, and the next bias. */
+static void moved(graph_maker *m)
+{
+    maker_floats(m, "far", 1, (const float[]){30});
+    weights(m, 0, "f", "8,1,1", 1, 50);
+    weights(m, 1, "w", "8,8,1,1", 1, 1 / 50.0F);
+    maker_node(m, "Sigmoid", "x", "a");
+    maker_node(m, "Mul", "a,f", "b");
+    maker_node(m, "Add", "b,far", "t");
+    maker_node(m, "Conv", "t,w", "y");
+}
+
+/* Something else reads the tensor as it is. */
+static void shared(graph_maker *m)
+{
+    weights(m, 0, "f", "8,1,1", 1, 50);
+    weights(m, 1, "w", "8,8,1,1", 1, 1 / 50.0F);
+    maker_node(m, "Mul", "x,f", "t");
+    maker_node(m, "Conv", "t,w", "a");
+    maker_node(m, "Sigmoid", "t", "b");
+    maker_node(m, "Add", "a,b", "y");
+}
+
+static void gated(graph_maker *m)
+{
+    weights(m, 0, "w", "8,8,1,1", 0, 1);
+    weights(m, 1, "u", "2,8,1,1", 0, 1);
+    weights(m, 2, "v", "8,2,1,1", 0, 1);
+    maker_node(m, "Conv", "x,w", "t");
+    maker_node(m, "GlobalAveragePool", "t", "b");
+    maker_node(m, "Conv", "b,u", "c");
+    maker_node(m, "Relu", "c", "d");
+    maker_node(m, "Conv", "d,v", "e");
+    maker_node(m, "HardSigmoid", "e", "f");
+    maker_node(m, "Mul", "t,f", "y");
+}
+
+#define PAIR "QuantizeLinear DequantizeLinear DequantizeLinear "
+
+static const struct {
+    const char *name;
+    void (*make)(graph_maker *m);
+    kiln_precision precision;
+    const char *graph;
+    double less; /* of the error without channels, at most */
+} cases[] = {
+    {"normalized product", normalized_product, KILN_PRECISION_INT8,
+     "Reshape LayerNormalization " PAIR "MatMul Add", 0.3},
+    {"folded convolutions", folded_convolutions, KILN_PRECISION_INT8, PAIR "Conv Relu " PAIR "Conv",
+     0.8},
+    {"moved", moved, KILN_PRECISION_INT8, "Sigmoid Mul Add " PAIR "Conv", 0.1},
+    {"shared", shared, KILN_PRECISION_INT8,
+     "Mul Mul " PAIR "Conv Sigmoid QuantizeLinear DequantizeLinear Add", 0.5},
+    {"gated", gated, KILN_PRECISION_INT8,
+     PAIR "Conv GlobalAveragePool Conv Relu Conv HardSigmoid Mul", 1.05},
+    {"means in bf16", moved, KILN_PRECISION_BF16, "Cast Sigmoid Mul Add Conv Cast", 1.0},
+};
+
+/* --- batches --- */
+
+typedef struct batches {
+    float data[INPUT];
+    kiln_named_tensor tensor;
+    unsigned next;
+} batches;
+
+static void fill(float *data, unsigned seed)
+{
+    uint32_t state = seed * 2654435761U + 1;
+    for (size_t i = 0; i < INPUT; i++) {
+        state = state * 1664525U + 1013904223U;
+        data[i] = (float)(state >> 8) / (float)(1 << 23) - 1;
+    }
+}
+
+static kiln_tensor tensor_of(float *data)
+{
+    return KILN_HOST_TENSOR(KILN_DTYPE_FLOAT32, KILN_SHAPE(1, CHANNELS, 5, 5), data,
+                            INPUT * sizeof *data);
+}
+
+static kiln_status next_batch(void *user, const kiln_named_tensor **inputs, size_t *count)
+{
+    batches *of = user;
+    fill(of->data, of->next);
+    of->tensor = (kiln_named_tensor){"x", tensor_of(of->data)};
+    *inputs = &of->tensor;
+    *count = of->next++ < BATCHES;
+    return KILN_OK;
+}
+
+/* --- networks --- */
+
+static kiln_network *network_of(size_t index)
+{
+    graph_maker m;
+    kln_text bytes;
+    kiln_network *network = NULL;
+    const char *path = kiln_test_path("smooth.onnx");
+    maker_begin(&m, 22);
+    maker_input(&m, "x", 1, "1,8,5,5");
+    cases[index].make(&m);
+    maker_output(&m, "y", 1, NULL);
+    assert_ok(m.status);
+    kln_text_init(&bytes, SIZE_MAX);
+    assert_ok(kln_onnx_write_bytes(m.model, KLN_ONNX_WEIGHTS_INLINE, &bytes));
+    const kiln_span whole = {bytes.data, bytes.size};
+    assert_ok(kln_file_write(path, &whole, 1, false));
+    kln_text_finish(&bytes);
+    maker_end(&m);
+    assert_ok(kiln_network_from_onnx(path, &network));
+    return network;
+}
+
+static kiln_range_table *calibrate(size_t index, bool channels)
+{
+    batches of = {.next = 0};
+    kiln_range_table *ranges = NULL;
+    kiln_network *network = network_of(index);
+    const kiln_batch_source source = {next_batch, &of};
+    kiln_build_options by = KILN_BUILD_OPTIONS_INIT;
+    kiln_calibrate_options how = KILN_CALIBRATE_OPTIONS_INIT;
+    by.backend = "reference";
+    how.method = KILN_CALIBRATE_MINMAX;
+    how.channels = channels;
+    assert_ok(kiln_calibrate(network, &by, &source, &how, &ranges));
+    const kiln_range *range = kiln_range_table_find(ranges, "t");
+    assert_int_equal(range->channel_count, channels && cases[index].make != gated ? CHANNELS : 0);
+    kiln_network_destroy(network);
+    return ranges;
+}
+
+static size_t run(const kiln_network *network, float results[MOST])
+{
+    kiln_engine *engine = NULL;
+    kiln_context *context = open_reference(network, &engine);
+    size_t count = 0;
+    for (unsigned batch = 0; batch < BATCHES; batch++) {
+        float data[INPUT];
+        kiln_tensor y;
+        int64_t each = 0;
+        fill(data, 100 + batch);
+        const kiln_tensor x = tensor_of(data);
+        assert_ok(kiln_context_bind(context, "x", &x));
+        assert_ok(kiln_context_run(context));
+        assert_ok(kiln_context_tensor(context, "y", &y));
+        assert_ok(kiln_shape_elements(&y.desc.shape, &each));
+        assert_true(count + (size_t)each <= MOST);
+        memcpy(results + count, y.data, (size_t)each * sizeof *results);
+        count += (size_t)each;
+    }
+    kiln_context_destroy(context);
+    kiln_engine_release(engine);
+    return count;
+}
+
+/* The mean square error of what it is converted to; `text` has its operators. */
+static double error_of(size_t index, const kiln_range_table *ranges, const float *expected,
+                       char text[1024])
+{
+    static float found[MOST];
+    kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
+    kiln_network *network = network_of(index);
+    const kln_onnx_model *model = NULL;
+    double sum = 0;
+    how.precision = cases[index].precision;
+    how.ranges = ranges;
+    assert_ok(kiln_network_convert(network, &how, NULL));
+    const size_t count = run(network, found);
+    for (size_t i = 0; i < count; i++) {
+        sum += pow((double)found[i] - (double)expected[i], 2);
+    }
+    assert_ok(kln_network_model(network, &model));
+    text[0] = '\0';
+    for (size_t i = 0; i < model->graph.node_count; i++) {
+        (void)strncat(text, i == 0 ? "" : " ", 2);
+        (void)strncat(text, model->graph.nodes[i].op_type, 60);
+    }
+    kiln_network_destroy(network);
+    return sum / (double)count;
+}
+
+static void channels_lose_less(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        static float expected[MOST];
+        char text[1024];
+        kiln_range_table *plain = calibrate(i, false);
+        kiln_range_table *with = calibrate(i, true);
+        kiln_network *network = network_of(i);
+        (void)run(network, expected);
+        kiln_network_destroy(network);
+        const double before = error_of(i, plain, expected, text);
+        const double after = error_of(i, with, expected, text);
+        assert_string_equal(text, cases[i].graph);
+        if (!(after <= cases[i].less * before)) {
+            fail_msg("%s: error %g, without channels %g", cases[i].name, after, before);
+        }
+        kiln_range_table_destroy(plain);
+        kiln_range_table_destroy(with);
+    }
+}
+
+/* What was folded, and the two convolutions of the gate, are told. */
+static void reasons_are_told(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t index;
+        kiln_precision_reason reason;
+        size_t count;
+    } told[] = {{1, KILN_PRECISION_FOLDED, 1}, {4, KILN_PRECISION_GATE, 2}};
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(told); i++) {
+        kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
+        kiln_precision_summary summary = {.struct_size = sizeof summary};
+        kiln_precision_report *report = NULL;
+        kiln_network *network = network_of(told[i].index);
+        kiln_range_table *ranges = calibrate(told[i].index, true);
+        size_t found = 0;
+        how.precision = KILN_PRECISION_INT8;
+        how.ranges = ranges;
+        assert_ok(kiln_network_convert(network, &how, &report));
+        assert_ok(kiln_precision_report_summary(report, &summary));
+        for (size_t k = 0; k < summary.node_count; k++) {
+            kiln_precision_node node = {.struct_size = sizeof node};
+            assert_ok(kiln_precision_report_node(report, k, &node));
+            found += node.reason == told[i].reason;
+        }
+        assert_int_equal(found, told[i].count);
+        kiln_precision_report_destroy(report);
+        kiln_range_table_destroy(ranges);
+        kiln_network_destroy(network);
+    }
+}
+
+/* A weight that the branch of an If reads as well stays for it. */
+static void branches_keep_their_weights(void **state)
+{
+    (void)state;
+    graph_maker m;
+    kln_onnx_graph *outer = NULL;
+    kiln_range_table *ranges = NULL;
+    kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
+    bool found = false;
+    maker_begin(&m, 13);
+    maker_input(&m, "x", 1, "4,8");
+    maker_input(&m, "c", 9, "");
+    weights(&m, 0, "w", "8,8", 0, 1);
+    maker_node(&m, "MatMul", "x,w", "a");
+    maker_node(&m, "If", "c", "y");
+    for (int k = 0; k < 2; k++) {
+        maker_enter(&m, k == 0 ? "then_branch" : "else_branch", &outer);
+        maker_node(&m, k == 0 ? "Identity" : "Neg", k == 0 ? "w" : "a", k == 0 ? "t" : "e");
+        maker_output(&m, k == 0 ? "t" : "e", 1, NULL);
+        maker_leave(&m, outer);
+    }
+    maker_output(&m, "y", 1, NULL);
+    assert_ok(m.status);
+    assert_ok(kiln_range_table_create(&ranges));
+    assert_ok(kiln_range_table_set(ranges, "x", -1, 1));
+    how.precision = KILN_PRECISION_INT8;
+    how.ranges = ranges;
+    assert_ok(kln_precision_convert(m.model, &how, NULL));
+    for (size_t i = 0; i < m.model->graph.initializer_count; i++) {
+        found = found || strcmp(m.model->graph.initializers[i].name, "w") == 0;
+    }
+    assert_true(found);
+    kiln_range_table_destroy(ranges);
+    maker_end(&m);
+}
+
+static kiln_status convert_each(void *user)
+{
+    const size_t index = *(const size_t *)user;
+    kiln_precision_options how = KILN_PRECISION_OPTIONS_INIT;
+    kiln_network *network = NULL;
+    kiln_range_table *ranges = NULL;
+    kiln_precision_report *report = NULL;
+    kiln_status status = kiln_range_table_load(kiln_test_path("smooth.json"), &ranges);
+    how.precision = cases[index].precision;
+    how.ranges = ranges;
+    status = status == KILN_OK ? kiln_network_from_onnx(kiln_test_path("smooth.onnx"), &network)
+                               : status;
+    status = status == KILN_OK ? kiln_network_convert(network, &how, &report) : status;
+    kiln_precision_report_destroy(report);
+    kiln_network_destroy(network);
+    kiln_range_table_destroy(ranges);
+    return status;
+}
+
+static void allocations_may_fail(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < KLN_ARRAY_LENGTH(cases); i++) {
+        kiln_range_table *ranges = calibrate(i, true);
+        assert_ok(kiln_range_table_save(ranges, kiln_test_path("smooth.json")));
+        kiln_range_table_destroy(ranges);
+        kiln_test_each_allocation(convert_each, &i);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(channels_lose_less),
+        cmocka_unit_test(reasons_are_told),
+        cmocka_unit_test(branches_keep_their_weights),
+        cmocka_unit_test(allocations_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
