@@ -22,11 +22,10 @@ static void answered(void *user, kiln_request *request)
     serve_wake(user);
 }
 
-static bool runs_here(const serve_connection *at, const serve_infer *infer)
+static bool runs_here(const serve_infer *infer)
 {
     const unsigned long long usual = atomic_load(&infer->instance->run_ns);
-    return usual != 0 && usual < (infer->alone ? QUICK_ALONE : QUICK) &&
-           at->server->options->delay <= 0;
+    return usual != 0 && usual < (infer->alone ? QUICK_ALONE : QUICK) && !infer->instance->delays;
 }
 
 static bool submit(serve_connection *at, serve_infer *infer)
@@ -36,11 +35,13 @@ static bool submit(serve_connection *at, serve_infer *infer)
     infer->alone = atomic_load(&at->server->requests) == 1;
     infer->submitted = kiln_clock_now();
     options.priority = infer->priority;
-    options.deadline_nanoseconds =
-        infer->timeout != 0 ? infer->submitted + (uint64_t)infer->timeout * 1000 : 0;
+    const uint64_t timeout = infer->timeout == 0 || infer->instance->keeps_timeout
+                                 ? infer->instance->timeout
+                                 : (uint64_t)infer->timeout;
+    options.deadline_nanoseconds = timeout != 0 ? infer->submitted + timeout * 1000 : 0;
     options.answered = answered;
     options.user = at;
-    options.run_here = runs_here(at, infer);
+    options.run_here = runs_here(infer);
     atomic_store(&at->progress, SERVE_PENDING);
     const kiln_status status = kiln_scheduler_submit(
         infer->instance->scheduler, infer->inputs, infer->input_count, NULL, 0, &options, &request);
@@ -119,7 +120,9 @@ static void write_shape(serve_text *text, const kiln_shape *shape)
 static bool write_classes(answer *self, const serve_wish *wish, const kiln_tensor *tensor,
                           serve_problem *problem)
 {
-    const serve_instance *model = self->instance;
+    static const serve_labels none = {NULL, 0, NULL};
+    const serve_labels *labels =
+        self->instance->labels != NULL ? &self->instance->labels[wish->index] : &none;
     const kiln_shape *shape = &tensor->desc.shape;
     int64_t elements = 0;
     (void)!kiln_shape_elements(shape, &elements);
@@ -133,10 +136,10 @@ static bool write_classes(answer *self, const serve_wish *wish, const kiln_tenso
     serve_text_string(&self->text, wish->binary ? "" : ",\"data\":[");
     for (int64_t row = 0; row < rows; row++) {
         serve_text_string(&self->text, !wish->binary && row > 0 && count > 0 ? "," : "");
-        if (!serve_data_classes(tensor, row * length, length, count, wish->binary, model->labels,
-                                model->label_count, into)) {
+        if (!serve_data_classes(tensor, row * length, length, count, wish->binary, labels->items,
+                                labels->count, into)) {
             return serve_refuse(problem, 500, "output \"%.200s\" cannot be ranked",
-                                model->outputs[wish->index].name);
+                                self->instance->outputs[wish->index].name);
         }
     }
     if (wish->binary) {
@@ -249,7 +252,7 @@ static void count_answer(const serve_connection *at, const serve_infer *infer, b
     serve_counts *counts = infer->instance->counts;
     const uint64_t took = kiln_clock_now() - at->received;
     const serve_instance *model = infer->instance;
-    const bool has_rows = model->max_batch > 0 && infer->input_count > 0 &&
+    const bool has_rows = model->max_batch + model->row_limit > 0 && infer->input_count > 0 &&
                           infer->inputs[0].tensor.desc.shape.rank > 0;
     struct timespec now;
     (void)clock_gettime(CLOCK_REALTIME, &now);

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "serve_data.h"
 #include "serve_parts.h"
 
 bool serve_refuse(serve_problem *problem, int code, const char *format, ...)
@@ -56,6 +55,7 @@ void serve_models_finish(serve_models *models)
             version = older;
         }
         free(model->place);
+        free(model->root);
         free(model);
         model = next;
     }
@@ -76,11 +76,14 @@ static serve_model *find_model(serve_models *models, const char *name)
     return NULL;
 }
 
-static serve_model *add_model(serve_models *models, const char *name, const char *place)
+static serve_model *add_model(serve_models *models, const char *name, const char *place,
+                              const char *root)
 {
     serve_model **end = &models->first;
     serve_model *model = calloc(1, sizeof *model);
-    if (model == NULL || (model->place = strdup(place)) == NULL) {
+    if (model == NULL || (model->place = strdup(place)) == NULL ||
+        (root != NULL && (model->root = strdup(root)) == NULL)) {
+        free(model != NULL ? model->place : NULL);
         free(model);
         return NULL;
     }
@@ -121,14 +124,14 @@ static bool add_version(serve_model *model, const char *number, const char *file
     return copy != NULL;
 }
 
-bool serve_models_found(struct serve *server, const char *name, const char *place,
+bool serve_models_found(struct serve *server, const char *name, const char *root, const char *place,
                         const char *version, const char *file)
 {
     serve_models *models = &server->models;
     (void)pthread_rwlock_wrlock(&models->lock);
     serve_model *model = find_model(models, name);
     const bool mine = model == NULL || strcmp(model->place, place) == 0;
-    model = model == NULL ? add_model(models, name, place) : model;
+    model = model == NULL ? add_model(models, name, place, root) : model;
     const bool added = mine && model != NULL && add_version(model, version, file);
     (void)pthread_rwlock_unlock(&models->lock);
     return added;
@@ -201,16 +204,6 @@ void serve_instance_release(serve_instance *instance)
     serve_work(server, NULL);
 }
 
-static void close_instance(serve_instance *instance)
-{
-    serve_figures_keep(instance);
-    kiln_scheduler_destroy(instance->scheduler);
-    kiln_engine_release(instance->engine);
-    free(instance->inputs);
-    free(instance->outputs);
-    free(instance);
-}
-
 void serve_models_bury(serve_models *models)
 {
     (void)pthread_mutex_lock(&models->dying_lock);
@@ -219,128 +212,34 @@ void serve_models_bury(serve_models *models)
     (void)pthread_mutex_unlock(&models->dying_lock);
     while (dying != NULL) {
         serve_instance *next = dying->next;
-        close_instance(dying);
+        serve_instance_close(dying);
         dying = next;
     }
 }
 
-/* --- opening --- */
-
-static bool open_bindings(const kiln_engine *engine, bool are_inputs, serve_binding **bindings,
-                          size_t *count, serve_problem *problem)
-{
-    const size_t all =
-        are_inputs ? kiln_engine_input_count(engine) : kiln_engine_output_count(engine);
-    *bindings = calloc(all + 1, sizeof **bindings);
-    for (size_t i = 0; *bindings != NULL && i < all; i++) {
-        kiln_binding found = {.struct_size = sizeof found};
-        const kiln_status status = are_inputs ? kiln_engine_input(engine, i, &found)
-                                              : kiln_engine_output(engine, i, &found);
-        if (status != KILN_OK) {
-            return serve_refuse(problem, 500, "%s", kiln_error_message());
-        }
-        if (serve_type_name(found.dtype) == NULL) {
-            return serve_refuse(
-                problem, 400, "%s \"%.200s\" is %s, which the protocol has no word for",
-                are_inputs ? "input" : "output", found.name, kiln_dtype_name(found.dtype));
-        }
-        (*bindings)[i] = (serve_binding){found.name, found.dtype, found.shape};
-        *count = i + 1;
-    }
-    return *bindings != NULL || serve_refuse(problem, 503, "memory is short");
-}
-
-/* What is asked of all models need not be possible with each: what cannot be joined runs alone. */
-static bool open_scheduler(serve_instance *instance, serve_problem *problem)
-{
-    const serve_options *wanted = instance->server->options;
-    kiln_context_options context = KILN_CONTEXT_OPTIONS_INIT;
-    kiln_scheduler_options options = KILN_SCHEDULER_OPTIONS_INIT;
-    context.graphs = wanted->graphs;
-    options.context = &context;
-    options.contexts = (int32_t)wanted->contexts;
-    options.max_batch = wanted->max_batch > 1 ? wanted->max_batch : 0;
-    options.batch_axis = wanted->max_batch == 1 ? -1 : 0;
-    options.queue_limit = (size_t)wanted->queue_limit;
-    options.schedule = wanted->delay > 0 ? KILN_SCHEDULE_THROUGHPUT : KILN_SCHEDULE_LATENCY;
-    options.delay_nanoseconds = (uint64_t)(wanted->delay * 1e6);
-    kiln_status status =
-        kiln_scheduler_create(&instance->engine, 1, &options, &instance->scheduler);
-    if (status == KILN_ERROR_UNSUPPORTED && options.max_batch != 0) {
-        serve_say(instance->server, "%s: requests are not joined: %s", instance->name,
-                  kiln_error_message());
-        options.max_batch = 0;
-        options.batch_axis = -1;
-        status = kiln_scheduler_create(&instance->engine, 1, &options, &instance->scheduler);
-    }
-    kiln_scheduler_counters counters = {.struct_size = sizeof counters};
-    if (status != KILN_OK ||
-        kiln_scheduler_get_counters(instance->scheduler, &counters) != KILN_OK) {
-        return serve_refuse_status(problem, status, kiln_error_message());
-    }
-    instance->max_batch = counters.max_batch;
-    return true;
-}
-
-static void describe(serve_instance *instance, const char *file)
-{
-    kiln_backend_info info = {.struct_size = sizeof info};
-    const size_t length = strlen(file);
-    const bool is_onnx = length > 5 && strcmp(file + length - 5, ".onnx") == 0;
-    instance->platform = is_onnx ? "onnxruntime_onnx" : "tensorrt_plan";
-    if (kiln_engine_backend(instance->engine, &info) == KILN_OK) {
-        (void)snprintf(instance->backend, sizeof instance->backend, "%.40s %.30s", info.name,
-                       info.version);
-    }
-}
-
-serve_instance *serve_instance_open(struct serve *server, const char *name,
-                                    const serve_version *version, serve_problem *problem)
-{
-    kiln_build_options build = KILN_BUILD_OPTIONS_INIT;
-    serve_instance *instance = calloc(1, sizeof *instance);
-    if (instance == NULL) {
-        (void)serve_refuse(problem, 503, "memory is short");
-        return NULL;
-    }
-    build = server->options->build != NULL ? *server->options->build : build;
-    instance->server = server;
-    atomic_init(&instance->references, 1);
-    (void)snprintf(instance->name, sizeof instance->name, "%s", name);
-    (void)snprintf(instance->version, sizeof instance->version, "%s", version->version);
-    const kiln_status status = kiln_engine_load(version->file, &build, &instance->engine);
-    if (status != KILN_OK) {
-        (void)serve_refuse_status(problem, status, kiln_error_message());
-    }
-    if (status != KILN_OK ||
-        !open_bindings(instance->engine, true, &instance->inputs, &instance->input_count,
-                       problem) ||
-        !open_bindings(instance->engine, false, &instance->outputs, &instance->output_count,
-                       problem) ||
-        !open_scheduler(instance, problem)) {
-        close_instance(instance);
-        return NULL;
-    }
-    describe(instance, version->file);
-    return instance;
-}
-
 /* --- loading and unloading --- */
 
-/* Puts `instance` in its place, and takes all other versions away. */
-static void install(serve_models *models, serve_model *model, serve_version *version,
-                    serve_instance *instance)
+/* Puts `instance` in the place of what was there; NULL: nothing. With the lock. */
+static void replace(serve_version *version, serve_instance *instance)
+{
+    serve_instance *old = version->instance;
+    version->instance = instance;
+    version->state = instance != NULL ? SERVE_READY : SERVE_UNAVAILABLE;
+    if (instance == NULL && old != NULL) {
+        (void)snprintf(version->reason, sizeof version->reason, "it was unloaded");
+    }
+    if (old != NULL) {
+        serve_instance_release(old);
+    }
+}
+
+/* Takes away the versions that are not present, or all. */
+static void unload(serve_models *models, serve_model *model, bool all)
 {
     (void)pthread_rwlock_wrlock(&models->lock);
-    for (serve_version *other = model->versions; other != NULL; other = other->next) {
-        serve_instance *old = other->instance;
-        other->instance = other == version ? instance : NULL;
-        other->state = other == version && instance != NULL ? SERVE_READY : SERVE_UNAVAILABLE;
-        if (other->state != SERVE_READY) {
-            (void)snprintf(other->reason, sizeof other->reason, "it was unloaded");
-        }
-        if (old != NULL) {
-            serve_instance_release(old);
+    for (serve_version *version = model->versions; version != NULL; version = version->next) {
+        if (all || !version->present) {
+            replace(version, NULL);
         }
     }
     (void)pthread_rwlock_unlock(&models->lock);
@@ -357,37 +256,53 @@ static serve_model *look_up(struct serve *server, const char *name, serve_proble
     return model;
 }
 
-static bool load_newest(struct serve *server, serve_model *model, serve_problem *problem)
+static bool load_version(struct serve *server, serve_model *model, serve_version *version,
+                         serve_problem *problem)
 {
     serve_models *models = &server->models;
     (void)pthread_rwlock_wrlock(&models->lock);
-    serve_version *version = model->versions;
-    while (version != NULL && !version->present) {
-        version = version->next;
+    version->state = version->instance != NULL ? SERVE_READY : SERVE_LOADING;
+    (void)pthread_rwlock_unlock(&models->lock);
+    const uint64_t begin = kiln_clock_now();
+    serve_instance *instance = serve_instance_open(server, model, version, problem);
+    if (instance != NULL) {
+        serve_say(server, "%s, version %s: ready after %.2f s on %s", model->name, version->version,
+                  (double)(kiln_clock_now() - begin) / 1e9, instance->backend);
+    } else {
+        serve_say(server, "%s, version %s: %s", model->name, version->version, problem->sentence);
     }
-    if (version != NULL) {
-        version->state = version->instance != NULL ? SERVE_READY : SERVE_LOADING;
+    (void)pthread_rwlock_wrlock(&models->lock);
+    if (instance != NULL) {
+        replace(version, instance);
+    } else {
+        version->state = version->instance != NULL ? SERVE_READY : SERVE_UNAVAILABLE;
+        (void)snprintf(version->reason, sizeof version->reason, "%s", problem->sentence);
     }
     (void)pthread_rwlock_unlock(&models->lock);
-    if (version == NULL) {
+    return instance != NULL;
+}
+
+/* Every version that the last walk found; the first problem, and the others all the same. */
+static bool load_model(struct serve *server, serve_model *model, serve_problem *problem)
+{
+    size_t count = 0;
+    bool loaded = true;
+    for (serve_version *version = model->versions; version != NULL; version = version->next) {
+        serve_problem own = {.code = 0};
+        count += version->present;
+        if (version->present && !load_version(server, model, version, &own) && loaded) {
+            *problem = own;
+            loaded = false;
+        }
+    }
+    if (count == 0) {
         return serve_refuse(problem, 404, "model \"%.200s\" is not in the repository any more",
                             model->name);
     }
-    const uint64_t begin = kiln_clock_now();
-    serve_instance *instance = serve_instance_open(server, model->name, version, problem);
-    if (instance != NULL) {
-        instance->counts = &version->counts;
-        serve_say(server, "%s, version %s: ready after %.2f s on %s", model->name, version->version,
-                  (double)(kiln_clock_now() - begin) / 1e9, instance->backend);
-        install(models, model, version, instance);
-        return true;
+    if (loaded) {
+        unload(&server->models, model, false);
     }
-    serve_say(server, "%s, version %s: %s", model->name, version->version, problem->sentence);
-    (void)pthread_rwlock_wrlock(&models->lock);
-    version->state = version->instance != NULL ? SERVE_READY : SERVE_UNAVAILABLE;
-    (void)snprintf(version->reason, sizeof version->reason, "%s", problem->sentence);
-    (void)pthread_rwlock_unlock(&models->lock);
-    return false;
+    return loaded;
 }
 
 bool serve_model_load(struct serve *server, const char *name, serve_problem *problem)
@@ -396,7 +311,7 @@ bool serve_model_load(struct serve *server, const char *name, serve_problem *pro
     (void)pthread_mutex_lock(&server->models.load_lock);
     (void)serve_models_scan(server, &other);
     serve_model *model = look_up(server, name, problem);
-    const bool loaded = model != NULL && load_newest(server, model, problem);
+    const bool loaded = model != NULL && load_model(server, model, problem);
     (void)pthread_mutex_unlock(&server->models.load_lock);
     return loaded;
 }
@@ -405,7 +320,7 @@ bool serve_model_unload(struct serve *server, const char *name, serve_problem *p
 {
     serve_model *model = look_up(server, name, problem);
     if (model != NULL) {
-        install(&server->models, model, NULL, NULL);
+        unload(&server->models, model, true);
     }
     return model != NULL;
 }
@@ -416,7 +331,7 @@ bool serve_load_all(struct serve *server, serve_problem *problem)
     bool loaded = serve_models_scan(server, problem);
     for (serve_model *model = server->models.first; model != NULL; model = model->next) {
         serve_problem own = {.code = 0};
-        if (!load_newest(server, model, &own) && loaded) {
+        if (!load_model(server, model, &own) && loaded) {
             (void)serve_refuse(problem, own.code, "%.200s: %.380s", model->name, own.sentence);
             loaded = false;
         }

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "serve.h"
 #include "serve_json.h"
@@ -34,6 +35,15 @@ typedef struct serve_binding {
     kiln_shape shape;
 } serve_binding;
 
+/* What the classes of an output are called. */
+typedef struct serve_labels {
+    char **items; /* in `text` */
+    size_t count;
+    char *text;
+} serve_labels;
+
+#define SERVE_DEVICES 32
+
 /* Sums of what was measured by the server itself; the scheduler counts the rest. */
 typedef struct serve_counts {
     atomic_ullong success, failure;
@@ -52,15 +62,19 @@ typedef struct serve_instance {
     struct serve_instance *next; /* of those that are to be destroyed */
     char name[SERVE_NAME];
     char version[24];
-    kiln_engine *engine;
+    kiln_engine *engines[SERVE_DEVICES]; /* one for each device */
+    size_t engine_count;
     kiln_scheduler *scheduler;
     serve_binding *inputs, *outputs;
+    serve_labels *labels; /* of each output, or NULL */
     size_t input_count, output_count;
+    int64_t row_limit;    /* of a request: max_batch_size of config.pbtxt; 0: none */
+    uint64_t timeout;     /* microseconds, of requests that give none; 0: none */
+    bool keeps_timeout;   /* and no request's own counts */
+    bool delays;          /* requests wait for others */
     int64_t max_batch;    /* rows that are joined; 0: requests are not */
     char backend[80];     /* "onnxruntime 1.23.0" */
     const char *platform; /* in the words of the protocol's servers */
-    char **labels;        /* of classes; or none */
-    size_t label_count;
     atomic_ullong run_ns; /* of a request that met no other, lately; 0: unknown */
     serve_counts *counts; /* the version's, which outlive a reload */
 } serve_instance;
@@ -88,6 +102,7 @@ typedef struct serve_model {
     struct serve_model *next;
     char name[SERVE_NAME];
     char *place;             /* file or folder */
+    char *root;              /* the repository, or NULL for a file by itself */
     serve_version *versions; /* the newest first */
 } serve_model;
 
@@ -117,12 +132,17 @@ serve_instance *serve_find(struct serve *server, const char *name, const char *v
 void serve_instance_release(serve_instance *instance);
 /* Destroys what nobody has any more. */
 void serve_models_bury(serve_models *models);
-serve_instance *serve_instance_open(struct serve *server, const char *name,
-                                    const serve_version *version, serve_problem *problem);
+serve_instance *serve_instance_open(struct serve *server, const serve_model *model,
+                                    serve_version *version, serve_problem *problem);
+void serve_instance_close(serve_instance *instance);
+/* `folder`/`name` without links where it lies below `root` and is of that kind, else NULL; the
+ * caller's to free. */
+char *serve_inside(struct serve *server, const char *root, const char *folder, const char *name,
+                   mode_t kind);
 /* Files found for a model of the repository (serve_repository.c). */
 bool serve_repository_walk(struct serve *server, const char *place, serve_problem *problem);
 /* Adds what was found. */
-bool serve_models_found(struct serve *server, const char *name, const char *place,
+bool serve_models_found(struct serve *server, const char *name, const char *root, const char *place,
                         const char *version, const char *file);
 
 /* --- a connection and its request (serve_http.c) --- */

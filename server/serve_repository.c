@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "serve_parts.h"
+#include "serve_config.h"
 
 /* A model is asked for by a name that a walk over the repository found: no path is ever made of
  * what a client says. What a link leads out of the repository is not looked at. */
@@ -50,22 +50,21 @@ static bool is_name(const char *name)
 
 typedef struct walk {
     struct serve *server;
-    const char *root; /* the repository, without links */
+    const char *root; /* the repository, without links; NULL: a file by itself */
     serve_problem *problem;
 } walk;
 
-/* `folder`/`name` without links where it lies in the repository and is of that kind, else NULL; the
- * caller's to free. */
-static char *inside(const walk *at, const char *folder, const char *name, mode_t kind)
+char *serve_inside(struct serve *server, const char *root, const char *folder, const char *name,
+                   mode_t kind)
 {
     serve_text joined = {.data = NULL};
     struct stat found;
     serve_text_printf(&joined, "%s/%s", folder, name);
     char *real = joined.failed ? NULL : realpath(joined.data, NULL);
-    const size_t root = strlen(at->root);
-    const bool within = real != NULL && strncmp(real, at->root, root) == 0 && real[root] == '/';
+    const size_t length = strlen(root);
+    const bool within = real != NULL && strncmp(real, root, length) == 0 && real[length] == '/';
     if (real != NULL && !within) {
-        serve_say(at->server, "%s is left out: it leads out of the repository, to %s", joined.data,
+        serve_say(server, "%s is left out: it leads out of the repository, to %s", joined.data,
                   real);
     }
     if (!within || stat(real, &found) != 0 || (found.st_mode & S_IFMT) != kind) {
@@ -76,11 +75,20 @@ static char *inside(const walk *at, const char *folder, const char *name, mode_t
     return real;
 }
 
+static char *inside(const walk *at, const char *folder, const char *name, mode_t kind)
+{
+    return serve_inside(at->server, at->root, folder, name, kind);
+}
+
 /* The model's file in a folder, or NULL. */
-static char *model_file(const walk *at, const char *folder)
+static char *model_file(const walk *at, const char *folder, const serve_config *config)
 {
     static const char *const names[] = {"model.plan", "model.onnx", "model.engine"};
-    char *file = NULL;
+    const char *named = config->given ? config->model.default_model_filename : NULL;
+    char *file = named != NULL ? inside(at, folder, named, S_IFREG) : NULL;
+    if (named != NULL) {
+        return file;
+    }
     for (size_t i = 0; file == NULL && i < SERVE_LENGTH(names); i++) {
         file = inside(at, folder, names[i], S_IFREG);
     }
@@ -90,37 +98,76 @@ static char *model_file(const walk *at, const char *folder)
 static bool add(const walk *at, const char *name, const char *place, const char *version,
                 const char *file)
 {
-    return serve_models_found(at->server, name, place, version, file) ||
+    return serve_models_found(at->server, name, at->root, place, version, file) ||
            serve_refuse(at->problem, 503,
                         "\"%.200s\" cannot be added: another model has the name, or "
                         "memory is short",
                         name);
 }
 
-/* A folder that holds model.onnx, or folders 1, 2, ... that do: the newest counts. */
-static bool walk_model(const walk *at, const char *name, const char *folder)
+#define MOST_VERSIONS 1024
+
+static int by_age(const void *a, const void *b)
 {
-    char newest[24] = "";
-    char *file = model_file(at, folder);
-    DIR *opened = file == NULL ? opendir(folder) : NULL;
+    const int64_t x = *(const int64_t *)a;
+    const int64_t y = *(const int64_t *)b;
+    return (x < y) - (x > y);
+}
+
+/* The numbers of the folders that hold a version, the newest first. */
+static size_t list_versions(const walk *at, const char *folder, const serve_config *config,
+                            int64_t *versions)
+{
+    size_t count = 0;
+    DIR *opened = opendir(folder);
     for (struct dirent *entry = NULL; opened != NULL && (entry = readdir(opened)) != NULL;) {
-        char *version = NULL;
-        if (is_version(entry->d_name) && strtoll(entry->d_name, NULL, 10) > atoll(newest)) {
-            version = inside(at, folder, entry->d_name, S_IFDIR);
+        char *version = is_version(entry->d_name) && count < MOST_VERSIONS
+                            ? inside(at, folder, entry->d_name, S_IFDIR)
+                            : NULL;
+        char *file = version != NULL ? model_file(at, version, config) : NULL;
+        if (file != NULL) {
+            versions[count++] = strtoll(entry->d_name, NULL, 10);
         }
-        char *found = version != NULL ? model_file(at, version) : NULL;
         free(version);
-        if (found != NULL) {
-            (void)snprintf(newest, sizeof newest, "%.23s", entry->d_name);
-            free(file);
-            file = found;
-        }
+        free(file);
     }
     if (opened != NULL) {
         (void)closedir(opened);
     }
-    const bool added =
-        file == NULL || add(at, name, folder, newest[0] != '\0' ? newest : "1", file);
+    qsort(versions, count, sizeof *versions, by_age);
+    return count;
+}
+
+static bool add_version(const walk *at, const char *name, const char *folder,
+                        const serve_config *config, int64_t number)
+{
+    char version[24];
+    (void)snprintf(version, sizeof version, "%lld", (long long)number);
+    char *place = inside(at, folder, version, S_IFDIR);
+    char *file = place != NULL ? model_file(at, place, config) : NULL;
+    const bool added = file == NULL || add(at, name, folder, version, file);
+    free(place);
+    free(file);
+    return added;
+}
+
+/* A folder that holds model.onnx, or folders 1, 2, ... that do. A configuration that cannot be read
+ * is a problem of the model, which says so when it is loaded. */
+static bool walk_model(const walk *at, const char *name, const char *folder)
+{
+    int64_t versions[MOST_VERSIONS];
+    serve_config config = {.given = false};
+    serve_problem other;
+    (void)serve_config_read(at->server, at->root, folder, &config, &other);
+    char *file = model_file(at, folder, &config);
+    const size_t count = file == NULL ? list_versions(at, folder, &config, versions) : 0;
+    bool added = file == NULL || add(at, name, folder, "1", file);
+    for (size_t i = 0; i < count; i++) {
+        added = (!serve_config_serves(&config, versions, i) ||
+                 add_version(at, name, folder, &config, versions[i])) &&
+                added;
+    }
+    serve_config_finish(&config);
     free(file);
     return added;
 }
@@ -185,7 +232,7 @@ bool serve_repository_walk(struct serve *server, const char *place, serve_proble
         const char *file = slash != NULL ? slash + 1 : place;
         char name[SERVE_NAME];
         make_name("", file, name);
-        const walk at = {server, real, problem};
+        const walk at = {server, NULL, problem};
         walked = is_name(name)
                      ? add(&at, name, place, "1", place)
                      : serve_refuse(problem, 400, "\"%.200s\" is no name for a model", name);

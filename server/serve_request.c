@@ -267,6 +267,29 @@ static bool take_json(reader *self, const entry *read, int64_t elements, kiln_te
            serve_refuse(self->problem, 400, "input \"%.200s\": %s", read->name, sentence);
 }
 
+static bool check_shape(reader *self, const entry *read, const serve_binding *binding)
+{
+    const kiln_shape *shape = &read->shape;
+    const int64_t limit = self->infer->instance->row_limit;
+    bool fits = binding->shape.rank < 0 || binding->shape.rank == shape->rank;
+    for (int32_t d = 0; fits && binding->shape.rank >= 0 && d < shape->rank; d++) {
+        fits = binding->shape.dims[d] < 0 || binding->shape.dims[d] == shape->dims[d];
+    }
+    if (!fits) {
+        char needed[256];
+        char given[256];
+        (void)kiln_shape_format(&binding->shape, needed, sizeof needed);
+        (void)kiln_shape_format(shape, given, sizeof given);
+        return serve_refuse(self->problem, 400,
+                            "input \"%.200s\" has the shape %s; the model needs %s", read->name,
+                            given, needed);
+    }
+    return limit == 0 || shape->rank == 0 || shape->dims[0] <= limit ||
+           serve_refuse(self->problem, 400,
+                        "input \"%.200s\" has %lld rows; the model takes %lld (max_batch_size)",
+                        read->name, (long long)shape->dims[0], (long long)limit);
+}
+
 static bool take_input(reader *self, const entry *read, const serve_binding *binding,
                        kiln_named_tensor *input)
 {
@@ -281,6 +304,9 @@ static bool take_input(reader *self, const entry *read, const serve_binding *bin
         return serve_refuse(self->problem, 400,
                             "input \"%.200s\" has the datatype \"%s\"; the model needs %s",
                             read->name, read->datatype, serve_type_name(binding->dtype));
+    }
+    if (!check_shape(self, read, binding)) {
+        return false;
     }
     *input = (kiln_named_tensor){.name = binding->name};
     tensor->desc = (kiln_tensor_desc){.dtype = dtype, .shape = read->shape};

@@ -72,18 +72,18 @@ static serve_result show_model_ready(serve_connection *at)
     return json(at, 200, &text);
 }
 
-static void put_dims(serve_text *text, const kiln_shape *shape)
+static void put_dims(serve_text *text, const kiln_shape *shape, int32_t first)
 {
     serve_text_string(text, "[");
-    for (int32_t d = 0; d < (shape->rank < 0 ? 1 : shape->rank); d++) {
-        serve_text_string(text, d > 0 ? "," : "");
+    for (int32_t d = first; d < (shape->rank < 0 ? 1 : shape->rank); d++) {
+        serve_text_string(text, d > first ? "," : "");
         serve_text_integer(text, shape->rank < 0 || shape->dims[d] < 0 ? -1 : shape->dims[d]);
     }
     serve_text_string(text, "]");
 }
 
 static void put_bindings(serve_text *text, const char *key, const serve_binding *bindings,
-                         size_t count, bool configuration)
+                         size_t count, bool configuration, bool batched)
 {
     serve_text_printf(text, ",\"%s\":[", key);
     for (size_t i = 0; i < count; i++) {
@@ -93,7 +93,7 @@ static void put_bindings(serve_text *text, const char *key, const serve_binding 
                           configuration ? serve_config_type(bindings[i].dtype)
                                         : serve_type_name(bindings[i].dtype),
                           configuration ? "dims" : "shape");
-        put_dims(text, &bindings[i].shape);
+        put_dims(text, &bindings[i].shape, configuration && batched ? 1 : 0);
         serve_text_string(text, "}");
     }
     serve_text_string(text, "]");
@@ -110,14 +110,14 @@ static serve_result show_model(serve_connection *at)
     serve_text_json(&text, model->name);
     serve_text_printf(&text, ",\"versions\":[\"%s\"],\"platform\":\"%s\"", model->version,
                       model->platform);
-    put_bindings(&text, "inputs", model->inputs, model->input_count, false);
-    put_bindings(&text, "outputs", model->outputs, model->output_count, false);
+    put_bindings(&text, "inputs", model->inputs, model->input_count, false, false);
+    put_bindings(&text, "outputs", model->outputs, model->output_count, false, false);
     serve_text_string(&text, "}");
     serve_instance_release(model);
     return json(at, 200, &text);
 }
 
-/* max_batch_size is 0: the dimensions are the model's own, that of the rows among them. */
+/* Where max_batch_size is 0, the dimensions are the model's own, that of the rows among them. */
 static serve_result show_configuration(serve_connection *at)
 {
     serve_instance *model = find(at);
@@ -128,11 +128,13 @@ static serve_result show_configuration(serve_connection *at)
     serve_text_string(&text, "{\"name\":");
     serve_text_json(&text, model->name);
     serve_text_printf(&text,
-                      ",\"platform\":\"%s\",\"backend\":\"%.*s\",\"max_batch_size\":0,"
+                      ",\"platform\":\"%s\",\"backend\":\"%.*s\",\"max_batch_size\":%lld,"
                       "\"version_policy\":{\"latest\":{\"num_versions\":1}}",
-                      model->platform, (int)strcspn(model->platform, "_"), model->platform);
-    put_bindings(&text, "input", model->inputs, model->input_count, true);
-    put_bindings(&text, "output", model->outputs, model->output_count, true);
+                      model->platform, (int)strcspn(model->platform, "_"), model->platform,
+                      (long long)model->row_limit);
+    const bool batched = model->row_limit > 0;
+    put_bindings(&text, "input", model->inputs, model->input_count, true, batched);
+    put_bindings(&text, "output", model->outputs, model->output_count, true, batched);
     serve_text_string(&text, "}");
     serve_instance_release(model);
     return json(at, 200, &text);

@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""`kiln serve` beside a bare libmicrohttpd, and beside other servers with the same model and request.
+
+    bench/serve.py BUILD echo                   what a request costs beyond an echo of its body
+    bench/serve.py BUILD peers MODELS [VENVS]   answers a second, p50 and p99 at 1, 8 and 64 connections
+
+MODELS is the folder of the magika and rapidocr models. VENVS is a folder of virtual environments,
+each with onnxruntime, numpy and a server: fastapi (with uvicorn), mlserver, litserve, bentoml, ray
+(ray[serve]); one that is not there is left out. The client is bench_serve_client for all, the body is
+JSON for all, and for Kiln binary too. Rounds alternate between the servers.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "tests", "server"))
+from serve_process import Server, binary_request  # noqa: E402
+from onnx import TensorProto, helper, save  # noqa: E402
+
+BUILD = os.path.abspath(sys.argv[1])
+KILN = os.path.join(BUILD, "bin", "kiln")
+SECONDS = os.environ.get("SERVE_SECONDS", "2")
+ROUNDS = int(os.environ.get("SERVE_ROUNDS", "3"))
+PEERS = ("fastapi", "mlserver", "litserve", "bentoml", "ray")
+
+
+def write_request(path, model, body, headers=None):
+    head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: localhost\r\n" \
+           f"Content-Length: {len(body)}\r\n"
+    headers = headers or {"Content-Type": "application/json"}
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with open(path, "wb") as file:
+        file.write(head.encode() + b"\r\n" + body)
+    return path
+
+
+def load(port, request, connections, seconds=SECONDS):
+    """Answers a second, p50, p90, p99 in microseconds; None where one was no 200 or none came."""
+    done = subprocess.run([os.path.join(BUILD, "bench", "bench_serve_client"), str(port), request,
+                           str(connections), str(seconds)], capture_output=True, text=True,
+                          timeout=120, check=False)
+    figures = [float(word) for word in done.stdout.split()]
+    return figures[:4] if done.returncode == 0 and figures[4] == 0 else None
+
+
+def json_request(inputs):
+    return json.dumps({"inputs": [
+        {"name": name, "datatype": datatype, "shape": list(array.shape),
+         "data": array.ravel().tolist()} for name, datatype, array in inputs]}).encode()
+
+
+# --- beside an echo ---
+
+def identity(path):
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "identity",
+        [value("x", TensorProto.FLOAT, ["rows", 64])], [value("y", TensorProto.FLOAT, ["rows", 64])])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), path)
+
+
+def echo():
+    with tempfile.TemporaryDirectory() as folder, \
+            subprocess.Popen([os.path.join(BUILD, "bench", "bench_serve_echo")],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as bare:
+        bare_port = int(bare.stdout.readline())
+        identity(os.path.join(folder, "identity.onnx"))
+        with Server(KILN, [folder, "--max-batch", "4096"]) as server:
+            print("body, bytes   echo p50, us   kiln p50, us   difference of medians, us")
+            for rows in (1, 16, 256, 2048):
+                array = numpy.ones((rows, 64), "<f4")
+                request = write_request(os.path.join(folder, "request"), "identity",
+                                        *binary_request([("x", "FP32", array)]))
+                pairs = [(load(bare_port, request, 1, 0.4), load(server.port, request, 1, 0.4))
+                         for _ in range(15)]
+                medians = [statistics.median(side[1] for side in sides)
+                           for sides in zip(*pairs)]
+                print(f"{array.nbytes:11d} {medians[0]:14.1f} {medians[1]:14.1f} "
+                      f"{medians[1] - medians[0]:27.1f}")
+        bare.stdin.close()
+
+
+# --- beside others ---
+
+class Peer:
+    """Another server, in a process group of its own."""
+
+    def __init__(self, kind, venv, model, folder):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        binary = os.path.join(venv, "bin")
+        environment = {**os.environ, "PATH": binary + ":" + os.environ["PATH"],
+                       "PYTHONPATH": HERE, "PEER_THREADS": "1", "RAY_DEDUP_LOGS": "0"}
+        command = [os.path.join(binary, "python"), os.path.join(HERE, "serve_peers.py"), kind,
+                   model, str(self.port), "1"]
+        if kind == "mlserver":
+            settings = {"model-settings.json": {
+                "name": "model", "implementation": "serve_peers.MlserverModel",
+                "parameters": {"uri": model}},
+                "settings.json": {"host": "127.0.0.1", "http_port": self.port, "grpc_port": 0,
+                                  "metrics_port": self.port + 1, "debug": False,
+                                  "metrics_endpoint": None}}
+            for name, document in settings.items():
+                with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+                    json.dump(document, file)
+            command = [os.path.join(binary, "mlserver"), "start", folder]
+        self.log = open(os.path.join(folder, "log"), "w", encoding="utf-8")
+        self.process = subprocess.Popen(command, env=environment, cwd=folder, stdout=self.log,
+                                        stderr=subprocess.STDOUT, start_new_session=True)
+
+    def wait(self, request):
+        end = time.monotonic() + 90
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                if load(self.port, request, 1, 0.2) is not None:
+                    return True
+            except (OSError, IndexError, subprocess.TimeoutExpired):
+                pass
+            time.sleep(0.5)
+        return False
+
+    def stop(self):
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self.process.pid, number)
+                self.process.wait(15)
+                break
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                pass
+        self.log.close()
+
+
+def show(name, figures):
+    cells = []
+    for connections in (1, 8, 64):
+        found = [figure for figure in figures[connections] if figure is not None]
+        cells.append("-" if not found else "{:.0f} {:.2f} {:.2f}".format(
+            statistics.median(figure[0] for figure in found),
+            statistics.median(figure[1] for figure in found) / 1e3,
+            statistics.median(figure[3] for figure in found) / 1e3))
+    print(f"{name:20} " + " ".join(f"{cell:>24}" for cell in cells), flush=True)
+
+
+def measure(port, request):
+    figures = {}
+    for connections in (1, 8, 64):
+        (load(port, request, connections, 0.5))
+        figures[connections] = [load(port, request, connections) for _ in range(ROUNDS)]
+    return figures
+
+
+def peers(models, venvs):
+    random = numpy.random.default_rng(1)
+    cases = [
+        ("identity", None, [("x", "FP32", random.normal(size=(1, 64)).astype("<f4"))]),
+        ("magika", os.path.join(models, "magika", "model.onnx"),
+         [("bytes", "INT32", random.integers(0, 256, (1, 2048)).astype("<i4"))]),
+        ("rapidocr cls", os.path.join(models, "rapidocr", "cls.onnx"),
+         [("x", "FP32", random.normal(size=(1, 3, 48, 192)).astype("<f4"))])]
+    for name, path, inputs in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            model = os.path.join(folder, "model.onnx")
+            identity(model) if path is None else os.symlink(path, model)
+            texts = write_request(os.path.join(folder, "json"), "model", json_request(inputs))
+            binary = write_request(os.path.join(folder, "binary"), "model",
+                                   *binary_request(inputs))
+            print(f"\n{name}: answers/s, p50 ms, p99 ms at 1, 8, 64 connections; JSON of "
+                  f"{os.path.getsize(texts)} bytes")
+            with Server(KILN, [model, "--threads", "1", "--contexts", "2"]) as server:
+                show("kiln, JSON", measure(server.port, texts))
+                show("kiln, binary", measure(server.port, binary))
+            for kind in PEERS:
+                venv = os.path.join(venvs, kind)
+                if not os.path.exists(os.path.join(venv, "bin", "python")):
+                    continue
+                with tempfile.TemporaryDirectory() as scratch:
+                    peer = Peer(kind, venv, os.path.realpath(model), scratch)
+                    try:
+                        if peer.wait(texts):
+                            show(kind, measure(peer.port, texts))
+                        else:
+                            with open(peer.log.name, encoding="utf-8") as log:
+                                print(f"{kind}: it does not answer: {log.read()[-600:]}")
+                    finally:
+                        peer.stop()
+
+
+if sys.argv[2] == "echo":
+    echo()
+else:
+    peers(os.path.abspath(sys.argv[3]), os.path.abspath(sys.argv[4]) if len(sys.argv) > 4 else "")

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "serve_config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "serve_data.h"
+
+#define MOST_LABELS ((size_t)8 << 20) /* bytes of a file of labels */
+
+/* --- files --- */
+
+/* The bytes of a file, with a NUL behind them; the caller's to free. */
+static char *read_file(const char *path, size_t limit, size_t *size)
+{
+    FILE *file = fopen(path, "re");
+    char *text = file != NULL ? malloc(limit + 1) : NULL;
+    *size = text != NULL ? fread(text, 1, limit, file) : 0;
+    const bool whole = text != NULL && ferror(file) == 0 && fgetc(file) == EOF;
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    if (!whole) {
+        free(text);
+        return NULL;
+    }
+    text[*size] = '\0';
+    return text;
+}
+
+bool serve_config_read(serve *server, const char *root, const char *folder, serve_config *config,
+                       serve_problem *problem)
+{
+    char error[PBTXT_ERROR_SIZE];
+    size_t size = 0;
+    *config = (serve_config){.given = false};
+    char *path =
+        root != NULL ? serve_inside(server, root, folder, SERVE_CONFIG_FILE, S_IFREG) : NULL;
+    if (path == NULL) {
+        return true;
+    }
+    char *text = read_file(path, PBTXT_MOST_BYTES, &size);
+    free(path);
+    if (text == NULL) {
+        return serve_refuse(problem, 400, SERVE_CONFIG_FILE " cannot be read, or is too large");
+    }
+    const bool read = model_config_read(text, size, &config->model, error);
+    free(text);
+    config->given = true;
+    if (!read) {
+        serve_config_finish(config);
+        return serve_refuse(problem, 400, SERVE_CONFIG_FILE ", %s", error);
+    }
+    return true;
+}
+
+void serve_config_finish(serve_config *config)
+{
+    if (config->given) {
+        model_config_finish(&config->model);
+    }
+    config->given = false;
+}
+
+/* --- versions --- */
+
+bool serve_config_serves(const serve_config *config, const int64_t *versions, size_t index)
+{
+    const model_config_versions *policy = config->given ? config->model.versions : NULL;
+    if (policy != NULL && policy->all != NULL) {
+        return true;
+    }
+    if (policy != NULL && policy->specific != NULL) {
+        for (size_t i = 0; i < policy->specific->version_count; i++) {
+            if (policy->specific->versions[i] == versions[index]) {
+                return true;
+            }
+        }
+        return false;
+    }
+    const uint32_t latest =
+        policy != NULL && policy->latest != NULL ? policy->latest->num_versions : 1;
+    return index < (latest == 0 ? 1 : latest);
+}
+
+/* --- engines and schedulers --- */
+
+static bool take_group(const model_config_group *group, serve_tuning *tuning,
+                       serve_problem *problem)
+{
+    const int32_t count = group->count > 0 ? group->count : 1;
+    tuning->contexts = count > tuning->contexts ? count : tuning->contexts;
+    if (group->kind == MODEL_KIND_GPU && kiln_device_count() == 0) {
+        return serve_refuse(problem, 400,
+                            SERVE_CONFIG_FILE
+                            ", line %d: an instance_group wants a GPU, and none is here",
+                            group->place.line);
+    }
+    if (group->kind == MODEL_KIND_CPU) {
+        tuning->provider = KILN_PROVIDER_CPU;
+    }
+    for (size_t i = 0; i < group->gpu_count; i++) {
+        if (tuning->device_count == SERVE_DEVICES) {
+            return serve_refuse(problem, 400, SERVE_CONFIG_FILE " names more than %d GPUs",
+                                SERVE_DEVICES);
+        }
+        tuning->devices[tuning->device_count++] = group->gpus[i];
+    }
+    return true;
+}
+
+static void take_batching(const model_config *model, serve_tuning *tuning)
+{
+    const model_config_batching *batching = model->batching;
+    if (batching == NULL || model->max_batch_size < 1) {
+        return;
+    }
+    tuning->joins = true;
+    tuning->max_batch = model->max_batch_size;
+    tuning->delay = batching->max_queue_delay_microseconds * 1000;
+    if (batching->default_queue_policy != NULL) {
+        tuning->queue_limit = batching->default_queue_policy->max_queue_size;
+    }
+}
+
+bool serve_config_tune(const serve_config *config, const char *name, serve_tuning *tuning,
+                       serve_problem *problem)
+{
+    const model_config *model = &config->model;
+    *tuning = (serve_tuning){.given = config->given, .graphs = -1};
+    if (!config->given) {
+        return true;
+    }
+    if (model->name != NULL && strcmp(model->name, name) != 0) {
+        return serve_refuse(problem, 400,
+                            SERVE_CONFIG_FILE " names the model \"%.200s\", its folder \"%.200s\"",
+                            model->name, name);
+    }
+    if (model->backend != NULL && strcmp(model->backend, "onnxruntime") != 0 &&
+        strcmp(model->backend, "tensorrt") != 0) {
+        return serve_refuse(problem, 400,
+                            SERVE_CONFIG_FILE
+                            " asks for the backend \"%.80s\"; onnxruntime and tensorrt are served",
+                            model->backend);
+    }
+    tuning->backend = model->backend;
+    take_batching(model, tuning);
+    for (size_t i = 0; i < model->group_count; i++) {
+        if (!take_group(&model->groups[i], tuning, problem)) {
+            return false;
+        }
+    }
+    if (model->optimization != NULL && model->optimization->cuda_graphs != NULL) {
+        tuning->graphs =
+            model->optimization->cuda_graphs->on ? KILN_GRAPH_AUTOMATIC : KILN_GRAPH_OFF;
+    }
+    return true;
+}
+
+/* --- inputs and outputs --- */
+
+/* Dimensions of a request: rows before those of the configuration, where there is a batch. */
+static bool take_shape(const model_config_tensor *tensor, bool batched, serve_binding *binding)
+{
+    const int32_t rank = (int32_t)tensor->dim_count + (batched ? 1 : 0);
+    bool fits = tensor->dim_count < KILN_MAX_RANK &&
+                (binding->shape.rank < 0 || binding->shape.rank == rank);
+    kiln_shape shape = {.rank = rank};
+    for (int32_t d = 0; fits && d < rank; d++) {
+        const int64_t own = binding->shape.rank < 0 ? KILN_DYNAMIC : binding->shape.dims[d];
+        const int64_t said = !batched ? tensor->dims[d] : d == 0 ? -1 : tensor->dims[d - 1];
+        fits = own < 0 || said < 0 || own == said;
+        shape.dims[d] = said < 0 ? own : said;
+    }
+    binding->shape = fits ? shape : binding->shape;
+    return fits;
+}
+
+static serve_binding *find(serve_binding *bindings, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(bindings[i].name, name) == 0) {
+            return &bindings[i];
+        }
+    }
+    return NULL;
+}
+
+static bool take_tensor(const model_config_tensor *tensor, const char *what, bool batched,
+                        serve_binding *bindings, size_t count, serve_problem *problem)
+{
+    char shape[256];
+    const char *name = tensor->name != NULL ? tensor->name : "";
+    serve_binding *binding = find(bindings, count, name);
+    if (binding == NULL) {
+        return serve_refuse(problem, 400,
+                            SERVE_CONFIG_FILE ", line %d: the model has no %s \"%.200s\"",
+                            tensor->place.line, what, name);
+    }
+    const char *type = model_config_type_name(tensor->data_type);
+    if (tensor->data_type != MODEL_TYPE_NONE &&
+        strcmp(type, serve_type_name(binding->dtype)) != 0) {
+        return serve_refuse(problem, 400,
+                            SERVE_CONFIG_FILE
+                            ", line %d: %s \"%.200s\" is %s there, and %s in the "
+                            "model",
+                            tensor->place.line, what, name, type, serve_type_name(binding->dtype));
+    }
+    if (tensor->reshape != NULL) {
+        return serve_refuse(problem, 400,
+                            SERVE_CONFIG_FILE
+                            ", line %d: %s \"%.200s\" has a reshape, which is not offered",
+                            tensor->reshape->place.line, what, name);
+    }
+    if (!take_shape(tensor, batched, binding)) {
+        (void)kiln_shape_format(&binding->shape, shape, sizeof shape);
+        return serve_refuse(
+            problem, 400,
+            SERVE_CONFIG_FILE ", line %d: the dims of %s \"%.200s\"%s do not fit the model's %s",
+            tensor->place.line, what, name, batched ? ", behind the batch," : "", shape);
+    }
+    return true;
+}
+
+/* The lines of the file that an output names. */
+static bool read_labels(const char *path, serve_labels *labels)
+{
+    size_t size = 0;
+    size_t lines = 1;
+    labels->text = path != NULL ? read_file(path, MOST_LABELS, &size) : NULL;
+    for (size_t i = 0; i < size; i++) {
+        lines += labels->text[i] == '\n';
+    }
+    labels->items = labels->text != NULL ? calloc(lines, sizeof *labels->items) : NULL;
+    if (labels->items == NULL) {
+        return false;
+    }
+    char *rest = NULL;
+    for (char *at = strtok_r(labels->text, "\r\n", &rest); at != NULL;
+         at = strtok_r(NULL, "\r\n", &rest)) {
+        labels->items[labels->count++] = at;
+    }
+    return true;
+}
+
+static bool take_labels(const model_config_tensor *tensor, const serve_model *model,
+                        serve_instance *instance, serve_problem *problem)
+{
+    const serve_binding *binding = find(instance->outputs, instance->output_count, tensor->name);
+    if (tensor->label_filename == NULL || binding == NULL) {
+        return true;
+    }
+    if (instance->labels == NULL) {
+        instance->labels = calloc(instance->output_count, sizeof *instance->labels);
+    }
+    char *path =
+        serve_inside(instance->server, model->root, model->place, tensor->label_filename, S_IFREG);
+    const bool read = instance->labels != NULL &&
+                      read_labels(path, &instance->labels[binding - instance->outputs]);
+    free(path);
+    return read || serve_refuse(problem, 400, "the labels \"%.200s\" cannot be read",
+                                tensor->label_filename);
+}
+
+bool serve_config_apply(const serve_config *config, const serve_model *model,
+                        serve_instance *instance, serve_problem *problem)
+{
+    const model_config *found = &config->model;
+    const bool batched = config->given && found->max_batch_size > 0;
+    if (!config->given) {
+        return true;
+    }
+    for (size_t i = 0; i < found->input_count; i++) {
+        if (!take_tensor(&found->inputs[i], "input", batched, instance->inputs,
+                         instance->input_count, problem)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < found->output_count; i++) {
+        if (!take_tensor(&found->outputs[i], "output", batched, instance->outputs,
+                         instance->output_count, problem) ||
+            !take_labels(&found->outputs[i], model, instance, problem)) {
+            return false;
+        }
+    }
+    instance->row_limit = found->max_batch_size;
+    const model_config_queue *queue =
+        found->batching != NULL ? found->batching->default_queue_policy : NULL;
+    if (queue != NULL && queue->timeout_action == MODEL_TIMEOUT_REJECT) {
+        instance->timeout = queue->default_timeout_microseconds;
+        instance->keeps_timeout = !queue->allow_timeout_override;
+    }
+    for (size_t i = 0; i < found->memory.warning_count; i++) {
+        serve_say(instance->server, "%s, " SERVE_CONFIG_FILE ", %s", instance->name,
+                  found->memory.warnings[i]);
+    }
+    return true;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a model's config.pbtxt changes. */
+#ifndef KILN_SERVE_CONFIG_H
+#define KILN_SERVE_CONFIG_H
+
+#include "config_pbtxt.h"
+#include "serve_parts.h"
+
+#define SERVE_CONFIG_FILE "config.pbtxt"
+
+typedef struct serve_config {
+    bool given; /* there is one */
+    model_config model;
+} serve_config;
+
+/* What engines and schedulers are told. */
+typedef struct serve_tuning {
+    bool given;
+    const char *backend; /* NULL: by the file */
+    kiln_provider provider;
+    int32_t devices[SERVE_DEVICES];
+    size_t device_count; /* 0: the usual one */
+    int32_t contexts;    /* of each device; 0: the usual number */
+    bool joins;          /* requests, to so many rows */
+    int64_t max_batch;
+    uint64_t delay; /* nanoseconds */
+    size_t queue_limit;
+    int graphs; /* kiln_graph_policy, -1: the usual one */
+} serve_tuning;
+
+/* Reads `folder`/config.pbtxt, if there is one. */
+bool serve_config_read(serve *server, const char *root, const char *folder, serve_config *config,
+                       serve_problem *problem);
+void serve_config_finish(serve_config *config);
+
+/* Whether a version of these, of which the newest comes first, is to be served. */
+bool serve_config_serves(const serve_config *config, const int64_t *versions, size_t index);
+
+bool serve_config_tune(const serve_config *config, const char *name, serve_tuning *tuning,
+                       serve_problem *problem);
+
+/* Compares inputs and outputs with the model's, which then are as the configuration says. */
+bool serve_config_apply(const serve_config *config, const serve_model *model,
+                        serve_instance *instance, serve_problem *problem);
+
+#endif

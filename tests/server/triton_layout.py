@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""Repositories as Triton has them: config.pbtxt is read as it is, or refused by the line.
+
+    tests/server/triton_layout.py KILN
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import os
+import sys
+import tempfile
+import threading
+
+from serve_process import Server, linear, skip_unless_built
+
+KILN = os.path.abspath(sys.argv[1])
+TENSORS = """
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 4 ] } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ 4 ] %s } ]
+"""
+BATCHED = 'name: "%s"\nplatform: "onnxruntime_onnx"\nmax_batch_size: 4\n'
+WHOLE = TENSORS.replace("[ 4 ]", "[ -1, 4 ]") % ""
+
+GOOD = {
+    "plain": ([1, 2], None),
+    "all": ([1, 2, 10], BATCHED % "all" + TENSORS % "" + "version_policy { all { } }"),
+    "latest": ([1, 2, 10], BATCHED % "latest" + TENSORS % "" +
+               "version_policy: { latest: { num_versions: 2 } }"),
+    "specific": ([1, 2, 10], BATCHED % "specific" + TENSORS % "" +
+                 "version_policy { specific { versions: [ 1, 10, 77 ] } }"),
+    "labelled": ([1], BATCHED % "labelled" + TENSORS % 'label_filename: "labels.txt"' +
+                 "dynamic_batching { max_queue_delay_microseconds: 20000 }\n"
+                 "instance_group [ { count: 2 kind: KIND_CPU } ]"),
+    "unbatched": ([1], 'backend: "onnxruntime"\n' + WHOLE),
+    "short": ([1], BATCHED % "short"),
+    "named": ([1], BATCHED % "named" + TENSORS % "" + 'default_model_filename: "net.onnx"'),
+}
+BAD = {
+    "syntax": ("max_batch_size: \n\n}", "line 3"),
+    "dims": (BATCHED % "dims" + (TENSORS % "").replace("[ 4 ]", "[ 5 ]", 1), 'input "x"'),
+    "rank": ((BATCHED % "rank").replace("4", "0") + TENSORS % "", "dims"),
+    "type": (BATCHED % "type" + (TENSORS % "").replace("FP32", "INT32", 1), "INT32"),
+    "input": (BATCHED % "input" + (TENSORS % "").replace('"x"', '"z"'), 'no input "z"'),
+    "output": (BATCHED % "output" + (TENSORS % "").replace('"y"', '"z"'), 'no output "z"'),
+    "backend": ('backend: "pytorch"\n', "pytorch"),
+    "folder": (BATCHED % "another", "another"),
+    "reshape": (BATCHED % "reshape" + (TENSORS % "").replace("[ 4 ]", "[ 4 ] reshape { shape: [ 4 ] }",
+                                                            1), "reshape"),
+    "labels": (BATCHED % "labels" + TENSORS % 'label_filename: "../../labels.txt"', "labels"),
+    "sequence": (BATCHED % "sequence" + "sequence_batching { }", "sequence"),
+}
+
+
+def make(folder):
+    for name, (versions, text) in GOOD.items():
+        place = os.path.join(folder, name)
+        for version in versions:
+            os.makedirs(os.path.join(place, str(version)))
+            linear(os.path.join(place, str(version),
+                                "net.onnx" if name == "named" else "model.onnx"), float(version))
+        if text is not None:
+            with open(os.path.join(place, "config.pbtxt"), "w", encoding="utf-8") as file:
+                file.write(text)
+    with open(os.path.join(folder, "labelled", "labels.txt"), "w", encoding="utf-8") as file:
+        file.write("cat\ndog\nowl\nfox\n")
+    with open(os.path.join(folder, "..", "labels.txt"), "w", encoding="utf-8") as file:
+        file.write("outside\n")
+    for name, (text, _) in BAD.items():
+        os.makedirs(os.path.join(folder, name, "1"))
+        linear(os.path.join(folder, name, "1", "model.onnx"), 1.0)
+        with open(os.path.join(folder, name, "config.pbtxt"), "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+def infer(server, path, rows, outputs=None):
+    document = {"inputs": [{"name": "x", "shape": [rows, 4], "datatype": "FP32",
+                            "data": list(range(rows * 4))}]}
+    if outputs:
+        document["outputs"] = outputs
+    return server.json("POST", f"/v2/models/{path}/infer", document)
+
+
+def test_versions(server):
+    served = {"plain": [2], "all": [1, 2, 10], "latest": [2, 10], "specific": [1, 10],
+              "labelled": [1], "unbatched": [1], "short": [1], "named": [1]}
+    for name, versions in served.items():
+        for version in GOOD[name][0]:
+            status, answer = infer(server, f"{name}/versions/{version}", 1)
+            assert (status == 200) == (version in versions), (name, version, answer)
+            if status == 200:
+                assert answer["outputs"][0]["data"][1] == version, answer
+        assert infer(server, name, 1)[1]["model_version"] == str(max(versions))
+
+
+def test_shapes(server):
+    for name in ("all", "short", "labelled"):
+        about = server.json("GET", f"/v2/models/{name}")[1]
+        assert about["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}], about
+        config = server.json("GET", f"/v2/models/{name}/config")[1]
+        assert config["max_batch_size"] == 4, config
+        assert config["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}], config
+        assert infer(server, name, 4)[0] == 200
+        status, answer = infer(server, name, 5)
+        assert status == 400 and "max_batch_size" in answer["error"], answer
+    assert server.json("GET", "/v2/models/unbatched/config")[1]["max_batch_size"] == 0
+    assert infer(server, "unbatched", 9)[0] == 200
+
+
+def test_labels(server):
+    wish = [{"name": "y", "parameters": {"classification": 2}}]
+    assert infer(server, "labelled", 1, wish)[1]["outputs"][0]["data"] == \
+        ["3.000000:3:fox", "2.000000:2:owl"]
+
+
+def test_batches(server):
+    """With a delay, requests share runs; where none was asked for, each has its own."""
+    for name, shares in (("labelled", True), ("all", False)):
+        before = server.json("GET", f"/v2/models/{name}/stats")[1]["model_stats"][0]
+        threads = [threading.Thread(target=infer, args=(server, name, 1)) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        after = server.json("GET", f"/v2/models/{name}/stats")[1]["model_stats"][0]
+        runs = after["execution_count"] - before["execution_count"]
+        assert after["inference_count"] - before["inference_count"] == 16, (before, after)
+        assert runs < 16 if shares else runs == 16, (name, runs)
+
+
+def test_refused(server):
+    index = server.json("POST", "/v2/repository/index")[1]
+    for name, (_, words) in BAD.items():
+        found = [entry for entry in index if entry["name"] == name]
+        assert len(found) == 1 and found[0]["state"] == "UNAVAILABLE", (name, found)
+        assert words in found[0]["reason"], (name, found)
+
+
+def main():
+    skip_unless_built(KILN)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = os.path.join(scratch, "models")
+        os.mkdir(folder)
+        make(folder)
+        with Server(KILN, [folder, "--lenient"]) as server:
+            for test in (test_versions, test_shapes, test_labels, test_batches, test_refused):
+                test(server)
+                print("ok", test.__name__, flush=True)
+
+
+main()
