@@ -323,9 +323,8 @@ typedef struct kiln_stream_network_options {
     bool keep_present;    /* do not make outputs `present` those of the new positions alone */
     bool keep_all_logits; /* do not make logits those of the last position alone */
     int32_t candidates;   /* so many of the largest logits, 1 to 256, are outputs of their own,
-                             "top_logits" and "top_tokens": greedy choices and those of a top_k up to
-                             this many are made of them, and on a GPU the rest stays there. 0: none
-                           */
+                             "top_logits" and "top_tokens": greedy choices, and those of a top_k
+                             up to this many, are made of them; a GPU keeps the rest. 0: none */
     const char *logits;   /* NULL: logits */
 } kiln_stream_network_options;
 
