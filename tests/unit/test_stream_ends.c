@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How sequences end, and who is told. */
+#include "stream_test.h"
+
+/* --- text: token t is "<t>" as a letter, or a longer piece --- */
+
+static const char *const pieces[TOKENS] = {"a",  "b",   "cd", "e\n", "fg", "h",  "ij", "k",
+                                           "lm", "nop", "q",  "rs",  "t",  "uv", "wx", "yz"};
+
+static size_t spell(void *user, const int64_t *tokens, size_t count, char *text, size_t size)
+{
+    const char *piece = pieces[tokens[count - 1]];
+    const size_t length = strlen(piece);
+    const size_t *repeats = user; /* how often a token has its piece, to be long */
+    const size_t times = repeats != NULL ? *repeats : 1;
+    for (size_t i = 0; i < length * times && i < size; i++) {
+        text[i] = piece[i % length];
+    }
+    return length * times;
+}
+
+/* The text of what follows a prompt, without an end. */
+static size_t whole_text(int64_t prompt, size_t count, char *text)
+{
+    int64_t all[MOST_PLAYED] = {prompt};
+    size_t size = 0;
+    for (size_t i = 0; i < count; i++) {
+        all[1 + i] = next_token(all, 1 + i);
+        size += (size_t)sprintf(text + size, "%s", pieces[all[1 + i]]);
+    }
+    return size;
+}
+
+/* What was told of a sequence. */
+typedef struct heard {
+    char text[1024];
+    size_t size, tokens, ends;
+    kiln_finish finish;
+} heard;
+
+static void hear(void *user, kiln_sequence *sequence, const kiln_token *token)
+{
+    heard *self = user;
+    (void)sequence;
+    assert_int_equal(self->ends, 0);
+    assert_true(self->size + token->text_size < sizeof self->text);
+    if (token->text_size != 0) {
+        memcpy(self->text + self->size, token->text, token->text_size);
+    }
+    self->size += token->text_size;
+    self->tokens += token->token >= 0;
+    self->ends += token->finish != KILN_FINISH_NONE;
+    self->finish = token->finish;
+}
+
+/* Stop strings of every length at every place, across borders of tokens: the text ends before the
+ * first of them, and nothing of it was told before. */
+TEST(a_stop_string_is_found_across_tokens)
+{
+    enum { COUNT = 24 };
+    char text[256];
+    played self = PLAYED(.puts_out_new = false);
+    owned_generator generator = played_generator(&self, KILN_GENERATOR_OPTIONS_INIT);
+    const int64_t prompt = 3;
+    const size_t size = whole_text(prompt, COUNT, text);
+    for (size_t length = 1; length <= 7; length++) {
+        for (size_t at = 0; at + length <= size; at += 2) {
+            char stop[8] = {0};
+            memcpy(stop, text + at, length);
+            const char *const stops[] = {"no such text", stop, "b\n\n"};
+            heard told = {.size = 0};
+            owned_sequence sequence = NULL;
+            const kiln_sequence_options how =
+                KILN_SEQUENCE_OPTIONS(.max_tokens = COUNT, .stop_strings = stops,
+                                      .stop_string_count = 3, .detokenize = spell, .told = hear,
+                                      .told_user = &told);
+            kiln_sequence_result result = {.struct_size = sizeof result};
+            assert_ok(kiln_generator_submit(generator, &prompt, 1, &how, &sequence));
+            assert_ok(kiln_sequence_wait(sequence, -1));
+            assert_ok(kiln_sequence_get_result(sequence, &result));
+            const size_t first = (size_t)(strstr(text, stop) - text);
+            assert_int_equal(result.finish, KILN_FINISH_TEXT);
+            assert_int_equal(result.text_size, first);
+            assert_memory_equal(result.text, text, first);
+            assert_int_equal(result.text[first], '\0');
+            assert_int_equal(told.size, first);
+            assert_memory_equal(told.text, text, first);
+            assert_true(told.ends == 1 && told.finish == KILN_FINISH_TEXT);
+            assert_int_equal(told.tokens, result.count);
+        }
+    }
+}
+
+/* What might have begun a stop string and did not comes with the token that shows it; at the end
+ * all of it does. */
+TEST(text_that_may_be_the_beginning_of_a_stop_string_waits)
+{
+    char text[256];
+    size_t repeats = 300; /* more than a first look has room for */
+    played self = PLAYED(.puts_out_new = false);
+    owned_generator generator = played_generator(&self, KILN_GENERATOR_OPTIONS_INIT);
+    const int64_t prompt = 1;
+    const size_t size = whole_text(prompt, 10, text);
+    char last[3] = {text[size - 1], '#', '\0'};
+    const char *const stops[] = {last};
+    for (int i = 0; i < 2; i++) {
+        owned_sequence sequence = NULL;
+        kiln_sequence_options how =
+            KILN_SEQUENCE_OPTIONS(.max_tokens = i == 0 ? 10 : 3, .stop_strings = stops,
+                                  .stop_string_count = 1, .detokenize = spell);
+        how.detokenize_user = i == 0 ? NULL : &repeats;
+        assert_ok(kiln_generator_submit(generator, &prompt, 1, &how, &sequence));
+        size_t seen = 0;
+        kiln_token token = {.struct_size = sizeof token};
+        do {
+            assert_ok(kiln_sequence_next(sequence, -1, &token));
+            if (i == 0) {
+                assert_memory_equal(token.text, text + seen, token.text_size);
+            }
+            seen += token.text_size;
+        } while (token.finish == KILN_FINISH_NONE);
+        kiln_sequence_result result = {.struct_size = sizeof result};
+        assert_ok(kiln_sequence_get_result(sequence, &result));
+        assert_int_equal(seen, result.text_size);
+        assert_int_equal(token.finish, KILN_FINISH_LENGTH);
+        assert_true(i == 0 ? seen == size : seen >= 900);
+        assert_fails(KILN_ERROR_STATE, kiln_sequence_next(sequence, 0, &token), "has ended");
+    }
+}
+
+TEST(a_stop_token_ends_a_sequence_and_is_its_last)
+{
+    played self = PLAYED(.puts_out_new = true);
+    owned_generator generator = played_generator(&self, KILN_GENERATOR_OPTIONS_INIT);
+    int64_t all[MOST_PLAYED] = {7};
+    for (size_t i = 1; i < 20; i++) {
+        all[i] = next_token(all, i);
+    }
+    for (int64_t stop = 0; stop < TOKENS; stop++) {
+        owned_sequence sequence = NULL;
+        const int64_t stops[] = {-1, stop};
+        const kiln_sequence_options how =
+            KILN_SEQUENCE_OPTIONS(.max_tokens = 19, .stop_tokens = stops, .stop_token_count = 2,
+                                  .detokenize = spell);
+        kiln_sequence_result result = {.struct_size = sizeof result};
+        size_t count = 1;
+        while (count < 19 && all[count] != stop) {
+            count++;
+        }
+        const bool found = all[count] == stop;
+        assert_ok(kiln_generator_submit(generator, all, 1, &how, &sequence));
+        check_played(sequence, all, 1, count);
+        assert_ok(kiln_sequence_get_result(sequence, &result));
+        assert_int_equal(result.finish, found ? KILN_FINISH_TOKEN : KILN_FINISH_LENGTH);
+        assert_true(!found || strlen(pieces[stop]) <= 3);
+    }
+}
+
+/* --- cancel, deadlines, the end of a generator --- */
+
+static kiln_generator_counters counted(kiln_generator *generator)
+{
+    kiln_generator_counters counters = {.struct_size = sizeof counters};
+    assert_ok(kiln_generator_get_counters(generator, &counters));
+    assert_int_equal(counters.submitted, counters.done + counters.cancelled + counters.expired +
+                                             counters.failed + counters.waiting + counters.running);
+    return counters;
+}
+
+static void cancel_at_third(void *user, kiln_sequence *sequence, const kiln_token *token)
+{
+    hear(user, sequence, token);
+    if (token->index == 2 && token->finish == KILN_FINISH_NONE) {
+        assert_ok(kiln_sequence_cancel(sequence));
+    }
+}
+
+TEST(sequences_are_cancelled_while_they_wait_and_while_they_run)
+{
+    played self = PLAYED(.puts_out_new = false);
+    owned_generator generator =
+        played_generator(&self, KILN_GENERATOR_OPTIONS(.max_batch = 2, .queue_limit = 3));
+    heard told[4] = {{.size = 0}};
+    kiln_sequence *all[4] = {NULL};
+    size_t active = 0;
+    const int64_t prompt[] = {1, 2, 3};
+    for (size_t i = 0; i < 3; i++) {
+        const kiln_sequence_options how =
+            KILN_SEQUENCE_OPTIONS(.max_tokens = 6, .told = i == 1 ? cancel_at_third : hear,
+                                  .told_user = &told[i]);
+        assert_ok(kiln_generator_submit(generator, prompt, 1 + i, &how, &all[i]));
+    }
+    assert_fails(KILN_ERROR_QUEUE_FULL, kiln_generator_submit(generator, prompt, 1, NULL, &all[3]),
+                 "3 sequences wait");
+    assert_fails(KILN_ERROR_BUSY, kiln_sequence_wait(all[0], 0), "goes on");
+    assert_ok(kiln_sequence_cancel(all[2]));
+    assert_true(told[2].ends == 1 && told[2].finish == KILN_FINISH_CANCELLED);
+    assert_fails(KILN_ERROR_STATE, kiln_sequence_cancel(all[2]), "has ended");
+    do {
+        assert_ok(kiln_generator_step(generator, &active));
+    } while (active != 0);
+    check_played(all[0], prompt, 1, 6);
+    assert_fails(KILN_ERROR_CANCELLED, kiln_sequence_wait(all[1], -1), "cancelled");
+    assert_true(told[1].tokens == 3 && told[1].ends == 1);
+    const kiln_generator_counters counters = counted(generator);
+    assert_true(counters.done == 1 && counters.cancelled == 2 && counters.refused == 1);
+    for (size_t i = 0; i < 3; i++) {
+        kiln_sequence_release(all[i]);
+    }
+}
+
+TEST(a_deadline_ends_a_sequence_with_what_it_has)
+{
+    played self = PLAYED(.puts_out_new = false);
+    owned_generator generator = played_generator(&self, KILN_GENERATOR_OPTIONS_INIT);
+    owned_sequence sequence = NULL;
+    owned_sequence late = NULL;
+    const int64_t prompt = 5;
+    kiln_sequence_options how = KILN_SEQUENCE_OPTIONS(.deadline_nanoseconds = 1);
+    assert_ok(kiln_generator_submit(generator, &prompt, 1, &how, &late));
+    how.deadline_nanoseconds = UINT64_MAX;
+    assert_ok(kiln_generator_submit(generator, &prompt, 1, &how, &sequence));
+    assert_fails(KILN_ERROR_TIMEOUT, kiln_sequence_wait(late, -1), "deadline");
+    check_played(sequence, &prompt, 1, 39);
+    assert_true(counted(generator).expired == 1);
+}
+
+TEST(sequences_outlive_their_generator)
+{
+    played self = PLAYED(.puts_out_new = true);
+    for (int steps = 0; steps < 3; steps++) {
+        heard told[2] = {{.size = 0}};
+        kiln_sequence *all[2] = {NULL};
+        const int64_t prompt = 5;
+        kiln_generator *generator = played_generator(&self, KILN_GENERATOR_OPTIONS(.max_batch = 1));
+        for (size_t i = 0; i < 2; i++) {
+            const kiln_sequence_options how =
+                KILN_SEQUENCE_OPTIONS(.told = hear, .told_user = &told[i]);
+            assert_ok(kiln_generator_submit(generator, &prompt, 1, &how, &all[i]));
+        }
+        for (int i = 0; i < steps; i++) {
+            assert_ok(kiln_generator_step(generator, NULL));
+        }
+        kiln_generator_destroy(generator);
+        for (size_t i = 0; i < 2; i++) {
+            kiln_sequence_result result = {.struct_size = sizeof result};
+            assert_true(told[i].ends == 1 && told[i].finish == KILN_FINISH_CANCELLED);
+            assert_ok(kiln_sequence_get_result(all[i], &result));
+            assert_int_equal(result.count, i == 0 && steps != 0 ? steps + 1 : 0);
+            assert_fails(KILN_ERROR_CANCELLED, kiln_sequence_wait(all[i], -1), "destroyed");
+            kiln_sequence_release(all[i]);
+        }
+    }
+}
+
+/* --- what fails --- */
+
+TEST(a_sequence_that_fails_spoils_no_other)
+{
+    for (int i = 0; i < 4; i++) {
+        played self = PLAYED(.puts_out_new = i % 2 == 1);
+        owned_generator generator =
+            played_generator(&self, KILN_GENERATOR_OPTIONS(.max_batch = 4, .preallocate = i == 3));
+        kiln_sequence *all[12];
+        int64_t prompts[12][4];
+        *(i < 2 ? &self.poison : &self.fails) = 9;
+        for (size_t k = 0; k < 12; k++) {
+            for (size_t t = 0; t < 4; t++) {
+                prompts[k][t] = (int64_t)((k * 3 + t) % 8);
+            }
+            if (k % 4 == 1) {
+                prompts[k][3] = 9;
+            }
+            const kiln_sequence_options how = KILN_SEQUENCE_OPTIONS(.max_tokens = 1);
+            assert_ok(kiln_generator_submit(generator, prompts[k], 4, &how, &all[k]));
+        }
+        for (size_t k = 0; k < 12; k++) {
+            if (k % 4 == 1) {
+                assert_fails(i < 2 ? KILN_ERROR_INVALID_ARGUMENT : KILN_ERROR_BACKEND,
+                             kiln_sequence_wait(all[k], -1), i < 2 ? "not a number" : "bad token");
+            } else {
+                check_played(all[k], prompts[k], 4, 1);
+            }
+            kiln_sequence_release(all[k]);
+        }
+        assert_true(counted(generator).failed == 3);
+        /* Rows that come where such a one was. */
+        for (int again = 0; again < 3; again++) {
+            owned_sequence sequence = NULL;
+            const int64_t other[] = {2, 4};
+            const int64_t nine = 9;
+            const kiln_sequence_options how =
+                KILN_SEQUENCE_OPTIONS(.stop_tokens = &nine, .stop_token_count = 1);
+            int64_t tokens[MOST_PLAYED] = {2, 4};
+            size_t count = 2;
+            do {
+                tokens[count] = next_token(tokens, count);
+            } while (tokens[count++] != 9 && count < 40);
+            assert_ok(kiln_generator_submit(generator, other, 2, &how, &sequence));
+            check_played(sequence, other, 2, count - 2);
+        }
+    }
+}
+
+static kiln_status choose_badly(void *user, const float *logits, size_t vocabulary,
+                                const int64_t *tokens, size_t token_count, int64_t *token)
+{
+    (void)logits;
+    (void)tokens;
+    assert_int_equal(vocabulary, TOKENS);
+    *token = *(const int64_t *)user;
+    return token_count < 4 ? KILN_OK : KILN_ERROR_LIMIT;
+}
+
+TEST(a_sampler_of_the_callers_may_fail)
+{
+    played self = PLAYED(.puts_out_new = false);
+    owned_generator generator = played_generator(&self, KILN_GENERATOR_OPTIONS_INIT);
+    int64_t chosen[] = {3, 16, -1};
+    for (size_t i = 0; i < 3; i++) {
+        owned_sequence sequence = NULL;
+        const int64_t prompt[] = {1, 2};
+        const kiln_sequence_options how =
+            KILN_SEQUENCE_OPTIONS(.sample = choose_badly, .sample_user = &chosen[i]);
+        assert_ok(kiln_generator_submit(generator, prompt, 2, &how, &sequence));
+        assert_fails(i == 0 ? KILN_ERROR_LIMIT : KILN_ERROR_INVALID_ARGUMENT,
+                     kiln_sequence_wait(sequence, -1), "`sample`");
+        kiln_sequence_result result = {.struct_size = sizeof result};
+        assert_ok(kiln_sequence_get_result(sequence, &result));
+        assert_int_equal(result.count, i == 0 ? 2 : 0);
+    }
+}
+
+typedef struct refusal {
+    kiln_status status;
+    const char *words;
+    kiln_sequence_options how;
+    size_t prompt_count;
+    int64_t first; /* token of the prompt */
+} refusal;
+
+TEST(what_is_refused_is_refused_at_once)
+{
+    static const char *const empty[] = {"x", ""};
+    const kiln_sampling hot = KILN_SAMPLING(.temperature = -1);
+    const kiln_sequence_options plain = KILN_SEQUENCE_OPTIONS_INIT;
+    const refusal refused[] = {
+        {KILN_ERROR_INVALID_ARGUMENT, "the prompt is empty", plain, 0, 0},
+        {KILN_ERROR_INVALID_ARGUMENT, "token 0 of the prompt is 16", plain, 1, 16},
+        {KILN_ERROR_LIMIT, "the prompt has 40 tokens, this generator takes up to 39", plain, 40, 0},
+        {KILN_ERROR_LIMIT, "room for 1 to 38", KILN_SEQUENCE_OPTIONS(.max_tokens = 39), 2, 0},
+        {KILN_ERROR_INVALID_ARGUMENT, "max_tokens is -1", KILN_SEQUENCE_OPTIONS(.max_tokens = -1),
+         2, 0},
+        {KILN_ERROR_INVALID_ARGUMENT, "needs `detokenize`",
+         KILN_SEQUENCE_OPTIONS(.stop_strings = empty, .stop_string_count = 1), 2, 0},
+        {KILN_ERROR_INVALID_ARGUMENT, "stop string 1 is empty",
+         KILN_SEQUENCE_OPTIONS(.stop_strings = empty, .stop_string_count = 2, .detokenize = spell),
+         2, 0},
+        {KILN_ERROR_NULL_ARGUMENT, "stop_tokens", KILN_SEQUENCE_OPTIONS(.stop_token_count = 1), 2,
+         0},
+        {KILN_ERROR_INVALID_ARGUMENT, "temperature", KILN_SEQUENCE_OPTIONS(.sampling = &hot), 2, 0},
+    };
+    played self = PLAYED(.puts_out_new = false);
+    owned_generator generator = played_generator(&self, KILN_GENERATOR_OPTIONS_INIT);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        int64_t prompt[40] = {refused[i].first};
+        kiln_sequence *sequence = NULL;
+        assert_fails(refused[i].status,
+                     kiln_generator_submit(generator, prompt, refused[i].prompt_count,
+                                           &refused[i].how, &sequence),
+                     refused[i].words);
+        assert_null(sequence);
+    }
+    assert_int_equal(counted(generator).refused, sizeof refused / sizeof *refused);
+}
+
+/* --- threads --- */
+
+typedef struct caller {
+    kiln_generator *generator;
+    unsigned seed;
+} caller;
+
+static void *call(void *user)
+{
+    caller *self = user;
+    for (int round = 0; round < 12; round++) {
+        kiln_sequence *sequence = NULL;
+        const int64_t prompt[] = {(int64_t)self->seed % TOKENS, round % TOKENS, 3};
+        const size_t count = 1 + (self->seed + (unsigned)round) % 3;
+        const kiln_sequence_options how =
+            KILN_SEQUENCE_OPTIONS(.max_tokens = 2 + round, .detokenize = spell);
+        assert_ok(kiln_generator_submit(self->generator, prompt, count, &how, &sequence));
+        if (round % 4 == 3) {
+            const bool ended = kiln_sequence_cancel(sequence) != KILN_OK;
+            const kiln_status came = kiln_sequence_wait(sequence, -1);
+            assert_true(came == (ended ? KILN_OK : KILN_ERROR_CANCELLED) || came == KILN_OK);
+        } else if (round % 2 == 0) {
+            kiln_token token = {.struct_size = sizeof token};
+            int64_t tokens = 0;
+            do {
+                assert_ok(kiln_sequence_next(sequence, 10000, &token));
+                tokens++;
+            } while (token.finish == KILN_FINISH_NONE);
+            assert_int_equal(tokens, 2 + round);
+            check_played(sequence, prompt, count, (size_t)(2 + round));
+        } else {
+            check_played(sequence, prompt, count, (size_t)(2 + round));
+        }
+        kiln_sequence_release(sequence);
+    }
+    return NULL;
+}
+
+TEST(many_threads_share_a_generator)
+{
+    for (int i = 0; i < 2; i++) { /* with a thread of its own, and by those who wait */
+        played self = PLAYED(.puts_out_new = i == 1);
+        owned_generator generator =
+            played_generator(&self, KILN_GENERATOR_OPTIONS(.thread = i == 0));
+        pthread_t threads[6];
+        caller callers[6];
+        for (unsigned k = 0; k < 6; k++) {
+            callers[k] = (caller){generator, k};
+            assert_int_equal(pthread_create(&threads[k], NULL, call, &callers[k]), 0);
+        }
+        for (size_t k = 0; k < 6; k++) {
+            assert_int_equal(pthread_join(threads[k], NULL), 0);
+        }
+        const kiln_generator_counters counters = counted(generator);
+        assert_true(counters.submitted == 72 && counters.failed == 0);
+        if (i == 0) {
+            assert_fails(KILN_ERROR_BUSY, kiln_generator_step(generator, NULL), "thread");
+        }
+    }
+}
+
+/* --- memory --- */
+
+static kiln_status live_and_die(void *user)
+{
+    played self = PLAYED(.puts_out_new = *(bool *)user);
+    kiln_engine *engine = NULL;
+    kiln_generator *generator = NULL;
+    kiln_sequence *all[3] = {NULL};
+    static const char *const stops[] = {"zzz"};
+    const int64_t prompt[] = {1, 2, 3};
+    /* Of several that come together each is tried again by itself. */
+    const kiln_generator_options options = KILN_GENERATOR_OPTIONS(.max_batch = 1, .max_length = 12);
+    kiln_status status = played_engine_of(&self, &engine);
+    if (status == KILN_OK) {
+        status = kiln_generator_create(engine, &options, &generator);
+    }
+    for (size_t i = 0; status == KILN_OK && i < 3; i++) {
+        const kiln_sequence_options how =
+            KILN_SEQUENCE_OPTIONS(.max_tokens = 4 + (int64_t)i, .stop_strings = stops,
+                                  .stop_string_count = 1, .detokenize = spell);
+        status = kiln_generator_submit(generator, prompt, 1 + i, &how, &all[i]);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        if (all[i] != NULL) {
+            const kiln_status ended = kiln_sequence_wait(all[i], -1);
+            status = status == KILN_OK ? ended : status;
+        }
+        kiln_sequence_release(all[i]);
+    }
+    kiln_generator_destroy(generator);
+    kiln_engine_release(engine);
+    return status;
+}
+
+TEST(every_allocation_may_fail)
+{
+    bool puts_out_new = false;
+    kiln_test_each_allocation(live_and_die, &puts_out_new);
+    puts_out_new = true;
+    kiln_test_each_allocation(live_and_die, &puts_out_new);
+}
+
+TEST(steps_allocate_nothing)
+{
+    for (int i = 0; i < 2; i++) {
+        played self = PLAYED(.puts_out_new = i == 1);
+        owned_generator generator = played_generator(&self, KILN_GENERATOR_OPTIONS_INIT);
+        kiln_sequence *all[8];
+        const int64_t prompt[] = {1, 2, 3, 4};
+        uint64_t before = 0;
+        for (int round = 0; round < 2; round++) {
+            for (size_t k = 0; k < 8; k++) {
+                const kiln_sequence_options how =
+                    KILN_SEQUENCE_OPTIONS(.max_tokens = 5 + 3 * (int64_t)k, .detokenize = spell);
+                assert_ok(kiln_generator_submit(generator, prompt, 1 + k % 4, &how, &all[k]));
+            }
+            before = kiln_test_allocations();
+            size_t active = 0;
+            do {
+                assert_ok(kiln_generator_step(generator, &active));
+            } while (active != 0);
+            assert_true(round == 0 || kiln_test_allocations() == before);
+            for (size_t k = 0; k < 8; k++) {
+                check_played(all[k], prompt, 1 + k % 4, 5 + 3 * k);
+                kiln_sequence_release(all[k]);
+            }
+        }
+    }
+}

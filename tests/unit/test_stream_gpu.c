@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The cache on a GPU that the fake driver plays. */
+#include "fake_cuda_test.h"
+#include "stream_test.h"
+
+static unsigned next_random(unsigned *state, unsigned below)
+{
+    *state = *state * 1664525U + 1013904223U;
+    return (*state >> 8) % below;
+}
+
+/* Sequences that come at random; how many rows a step had. */
+static void run_many(kiln_generator *generator, unsigned seed)
+{
+    kiln_sequence *all[48];
+    int64_t prompts[48][16];
+    size_t lengths[48];
+    size_t wanted[48];
+    size_t count = 0;
+    size_t active = 0;
+    do {
+        for (unsigned n = next_random(&seed, 4); n > 0 && count < KLN_ARRAY_LENGTH(all); n--) {
+            lengths[count] = 1 + next_random(&seed, 12);
+            wanted[count] = 1 + next_random(&seed, 24);
+            for (size_t i = 0; i < lengths[count]; i++) {
+                prompts[count][i] = next_random(&seed, TOKENS);
+            }
+            const kiln_sequence_options how =
+                KILN_SEQUENCE_OPTIONS(.max_tokens = (int64_t)wanted[count]);
+            assert_ok(kiln_generator_submit(generator, prompts[count], lengths[count], &how,
+                                            &all[count]));
+            count++;
+        }
+        assert_ok(kiln_generator_step(generator, &active));
+    } while (active != 0 || count < KLN_ARRAY_LENGTH(all));
+    for (size_t i = 0; i < count; i++) {
+        check_played(all[i], prompts[i], lengths[i], wanted[i]);
+        kiln_sequence_release(all[i]);
+    }
+}
+
+static void run_each_layout(void)
+{
+    for (int i = 0; i < 3; i++) {
+        played self = PLAYED(.on_gpu = true, .puts_out_new = i > 0);
+        later_count = 0;
+        owned_generator generator =
+            played_generator(&self, KILN_GENERATOR_OPTIONS(.max_batch = 5, .preallocate = i == 2));
+        kiln_generator_counters counters = {.struct_size = sizeof counters};
+        run_many(generator, 11 + (unsigned)i);
+        assert_ok(kiln_generator_get_counters(generator, &counters));
+        assert_true(counters.done == 48 && counters.moved_bytes > 0);
+        assert_true(i == 0 ? counters.padding == 0 : counters.padding > 0);
+    }
+}
+
+FAKE_TEST(keys_and_values_stay_on_the_device)
+{
+    run_each_layout();
+}
+
+FAKE_TEST(a_driver_without_kernels_copies_row_by_row)
+{
+    kln_cuda_close();
+    set("KILN_CUDA_DRIVER", FAKE_CUDA_PLAIN);
+    assert_ok(kln_cuda_open());
+    run_each_layout();
+}
+
+FAKE_TEST(rows_are_copied_at_any_alignment)
+{
+    static unsigned char from[4096];
+    static unsigned char to[4096];
+    owned_stream stream = NULL;
+    assert_ok(kiln_stream_create(0, 0, &stream));
+    for (size_t i = 0; i < sizeof from; i++) {
+        from[i] = (unsigned char)(i * 31 + i / 256);
+    }
+    for (size_t bytes = 1; bytes <= 48; bytes++) {
+        kln_cuda_rows blocks[40];
+        memset(to, 0, sizeof to);
+        for (size_t b = 0; b < KLN_ARRAY_LENGTH(blocks); b++) {
+            blocks[b] = (kln_cuda_rows){.to = to + b * 100,
+                                        .from = from + b * 96,
+                                        .to_step = 50,
+                                        .from_step = 48,
+                                        .bytes = b == 7 ? 0 : bytes,
+                                        .count = b == 9 ? 0 : 2};
+        }
+        assert_ok(kln_cuda_copy_rows(stream, blocks, KLN_ARRAY_LENGTH(blocks)));
+        assert_ok(kiln_stream_synchronize(stream));
+        for (size_t b = 0; b < KLN_ARRAY_LENGTH(blocks); b++) {
+            const size_t copied = b == 7 || b == 9 ? 0 : bytes;
+            for (size_t i = 0; i < 100; i++) {
+                const bool is = i % 50 < copied;
+                assert_int_equal(to[b * 100 + i], is ? from[b * 96 + i / 50 * 48 + i % 50] : 0);
+            }
+        }
+    }
+    const kln_cuda_rows large = {to, from, 0, 0, 1, SIZE_MAX / 2};
+    assert_fails(KILN_ERROR_SIZE, kln_cuda_copy_rows(stream, &large, 1), "rows of 1 byte");
+}
