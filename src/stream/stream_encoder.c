@@ -154,17 +154,25 @@ static bool know_shape(const kiln_generator *self, const kiln_sequence *sequence
                        const stream_end *end, kiln_shape *shape)
 {
     const stream_kept *kept = &self->model.kept[end->index];
+    int32_t open = 0;
     *shape = end->binding.shape;
     for (int32_t d = 1; d < shape->rank; d++) {
         if (shape->dims[d] < 0) {
             shape->dims[d] = dim_of_given(self, sequence, end->binding.dim_names[d]);
         }
+        if (shape->dims[d] < 0 && kept->asked.rank == shape->rank) {
+            shape->dims[d] = kept->asked.dims[d];
+        }
+        open += shape->dims[d] < 0;
+    }
+    for (int32_t d = 1; open == 1 && d < shape->rank; d++) {
         if (shape->dims[d] < 0 && kept->source == SOURCE_PREFILL) {
             shape->dims[d] = encoded_length(self);
+            open = shape->dims[d] < 0 ? 1 : 0;
         }
-        if (shape->dims[d] < 0) {
-            return false;
-        }
+    }
+    if (open != 0) {
+        return false;
     }
     return shape->rank > 0;
 }

@@ -171,13 +171,10 @@ static kiln_status fail_past(const char *what, long long asked, long long most)
 
 static kiln_status choose_batch(stream_model *model, int64_t asked)
 {
-    const int64_t a = model->decode.limits.most_rows;
-    const int64_t b = model->prefill.limits.most_rows;
-    const int64_t most = a; /* prompts may come in several runs */
+    const int64_t most = model->decode.limits.most_rows; /* prompts may come in several runs */
     const int64_t least = model->decode.limits.least_rows > model->prefill.limits.least_rows
                               ? model->decode.limits.least_rows
                               : model->prefill.limits.least_rows;
-    (void)b;
     if (asked < 0 || asked > MOST_BATCH) {
         return kln_fail(KILN_ERROR_INVALID_ARGUMENT,
                         "kiln_generator_options: max_batch is %lld; it is 0 to %d",
@@ -221,6 +218,7 @@ static kiln_status choose_length(stream_model *model, int64_t asked)
 
 kiln_status stream_find_limits(stream_model *model, const kiln_generator_options *options)
 {
+    model->encoder.limits.profile = -1;
     KLN_RETURN_IF_ERROR(find_part_limits(model, &model->decode, false));
     KLN_RETURN_IF_ERROR(find_part_limits(model, &model->prefill, true));
     KLN_RETURN_IF_ERROR(choose_batch(model, options->max_batch));

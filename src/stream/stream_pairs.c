@@ -219,7 +219,7 @@ static kiln_status add_kept(stream_model *model, const kiln_binding *binding, co
         }
     }
     stream_kept *kept = &model->kept[model->kept_count];
-    *kept = (stream_kept){.name = binding->name, .dtype = binding->dtype, .shape = binding->shape};
+    *kept = (stream_kept){.name = binding->name, .dtype = binding->dtype, .asked = binding->shape};
     if (present != NULL) {
         kept->source = SOURCE_PREFILL;
         kept->from = present;

@@ -92,6 +92,7 @@ typedef struct stream_kept {
     stream_source source;
     size_t index;
     kiln_dtype dtype;
+    kiln_shape asked; /* as the engine has it */
     kiln_shape shape; /* of the group that runs */
     size_t row_bytes;
     bool bound; /* before the run that makes it */
