@@ -206,7 +206,7 @@ static int run(char **arguments)
     const char *path = arguments[0];
     const char *end = strrchr(path, '.');
     const bool plan = end == NULL || strcmp(end, ".onnx") != 0;
-    kiln_generator_options options =
+    const kiln_generator_options options =
         KILN_GENERATOR_OPTIONS(.max_batch = strtoll(arguments[1], NULL, 10),
                                .max_length = strtoll(arguments[2], NULL, 10));
     kiln_generator_info info = {.struct_size = sizeof info};
@@ -217,7 +217,6 @@ static int run(char **arguments)
         (void)fprintf(stderr, "bench_stream: 1 to %d sequences and tokens\n", MOST);
         return 2;
     }
-    options.preallocate = getenv("BENCH_STREAM_PREALLOCATE") != NULL;
     need(plan ? kiln_engine_load(path, NULL, &engine)
               : kiln_engine_build_file(path, NULL, &engine));
     need(kiln_generator_create(engine, &options, &work.generator));

@@ -4,7 +4,7 @@
 pick instead of Kiln.
 
     bench/stream_peers.py export FOLDER float16|float32      FOLDER/gpt2.onnx
-    bench/stream_peers.py profiles FOLDER/gpt2.onnx BATCH LONGEST   options for kiln build, one a line
+    bench/stream_peers.py profiles BATCH LONGEST    options for kiln build, one a line
     bench/stream_peers.py peers float16|float32 TOKENS [PEER]...    huggingface, eager, compile
     bench/stream_peers.py check float16|float32 TOKENS.json         bench_stream's tokens
 
@@ -27,8 +27,9 @@ import torch.nn.functional as F
 LAYERS, HEADS, WIDTH, VOCABULARY, PLACES = 12, 12, 768, 50257, 1024
 HEAD = WIDTH // HEADS
 SHORTEST, LONGEST, SEQUENCES = 16, 128, 64
-if os.environ.get("BENCH_STREAM_TINY"):
+if "--tiny" in sys.argv:  # to try this file
     LAYERS, HEADS, WIDTH, VOCABULARY, HEAD, SEQUENCES = 2, 4, 64, 500, 16, 8
+    sys.argv.remove("--tiny")
 ROUNDS = 3
 
 
@@ -78,7 +79,8 @@ class Attention(torch.nn.Module):
 
     def mix(self, q, k, v, open_to):
         scores = torch.matmul(q, k.transpose(2, 3)) * HEAD ** -0.5
-        scores = torch.where(open_to, scores, torch.full((), -10000.0, dtype=scores.dtype, device=scores.device))
+        far = torch.full((), -10000.0, dtype=scores.dtype, device=scores.device)
+        scores = torch.where(open_to, scores, far)
         mixed = torch.matmul(F.softmax(scores, -1), v).transpose(1, 2)
         return self.c_proj(mixed.reshape(q.shape[0], q.shape[2], WIDTH))
 
@@ -87,10 +89,12 @@ class Block(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.ln_1, self.attn, self.ln_2 = Norm(), Attention(), Norm()
-        self.mlp = torch.nn.ModuleDict({"c_fc": Linear(WIDTH, 4 * WIDTH), "c_proj": Linear(4 * WIDTH, WIDTH)})
+        self.mlp = torch.nn.ModuleDict({"c_fc": Linear(WIDTH, 4 * WIDTH),
+                                        "c_proj": Linear(4 * WIDTH, WIDTH)})
 
     def feed(self, x):
-        return x + self.mlp["c_proj"](F.gelu(self.mlp["c_fc"](self.ln_2(x)), approximate="tanh"))
+        inner = F.gelu(self.mlp["c_fc"](self.ln_2(x)), approximate="tanh")
+        return x + self.mlp["c_proj"](inner)
 
 
 class GPT2(torch.nn.Module):
@@ -124,9 +128,9 @@ class GPT2(torch.nn.Module):
             q, k, v = block.attn.project(block.ln_1(x))
             cache[2 * i].index_copy_(2, column, k)
             cache[2 * i + 1].index_copy_(2, column, v)
-            x = x + block.attn.c_proj(F.scaled_dot_product_attention(
-                q, cache[2 * i], cache[2 * i + 1], attn_mask=open_to).transpose(1, 2).reshape(x.shape))
-            x = block.feed(x)
+            mixed = F.scaled_dot_product_attention(q, cache[2 * i], cache[2 * i + 1],
+                                                   attn_mask=open_to)
+            x = block.feed(x + block.attn.c_proj(mixed.transpose(1, 2).reshape(x.shape)))
         return torch.matmul(self.ln_f(x), self.wte.weight.t())[:, -1].argmax(-1, keepdim=True)
 
 
@@ -147,29 +151,33 @@ def make(dtype, device):
 def export(folder, dtype):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = make(dtype, device)
-    past = [torch.zeros(2, HEADS, 3, HEAD, dtype=getattr(torch, dtype), device=device) for _ in range(2 * LAYERS)]
+    past = [torch.zeros(2, HEADS, 3, HEAD, dtype=getattr(torch, dtype), device=device)
+            for _ in range(2 * LAYERS)]
     ones = torch.ones(2, 5, dtype=torch.int64, device=device)
     ids = torch.ones(2, 2, dtype=torch.int64, device=device)
     kinds = [f"{i}.{kind}" for i in range(LAYERS) for kind in ("key", "value")]
-    axes = {"input_ids": {0: "batch", 1: "length"}, "attention_mask": {0: "batch", 1: "total"},
-            "position_ids": {0: "batch", 1: "length"}, "logits": {0: "batch", 1: "length"}}
+    axes = {name: {0: "batch", 1: "length"} for name in ("input_ids", "position_ids", "logits")}
+    axes["attention_mask"] = {0: "batch", 1: "total"}
     axes |= {f"past_key_values.{kind}": {0: "batch", 2: "past"} for kind in kinds}
     axes |= {f"present.{kind}": {0: "batch", 2: "total"} for kind in kinds}
     more = {"dynamo": False} if "dynamo" in torch.onnx.export.__code__.co_varnames else {}
     with torch.inference_mode():
         torch.onnx.export(model, (ids, ones, ids, *past), f"{folder}/gpt2.onnx", opset_version=17,
-                          input_names=["input_ids", "attention_mask", "position_ids"] + [f"past_key_values.{k}" for k in kinds],
-                          output_names=["logits"] + [f"present.{k}" for k in kinds], dynamic_axes=axes, **more)
+                          input_names=["input_ids", "attention_mask", "position_ids"] +
+                          [f"past_key_values.{k}" for k in kinds],
+                          output_names=["logits"] + [f"present.{k}" for k in kinds],
+                          dynamic_axes=axes, **more)
 
 
 def profiles(batch, longest):
     """Prompts behind a past of one masked column, and steps."""
     kinds = [f"past_key_values.{i}.{kind}" for i in range(LAYERS) for kind in ("key", "value")]
     def one(tokens, past):
-        shapes = {"input_ids": lambda b, t, p: f"{b}x{t}", "position_ids": lambda b, t, p: f"{b}x{t}",
-                  "attention_mask": lambda b, t, p: f"{b}x{t + p}"}
-        shapes |= {kind: lambda b, t, p: f"{b}x{HEADS}x{p}x{HEAD}" for kind in kinds}
-        return " ".join(f"{name}=" + ":".join(shape(b, t, p) for b, t, p in zip((1, batch, batch), tokens, past))
+        ranges = list(zip((1, batch, batch), tokens, past))
+        shapes = {"input_ids": "{b}x{t}", "position_ids": "{b}x{t}", "attention_mask": "{b}x{all}"}
+        shapes |= {kind: f"{{b}}x{HEADS}x{{p}}x{HEAD}" for kind in kinds}
+        return " ".join(f"{name}=" + ":".join(shape.format(b=b, t=t, p=p, all=t + p)
+                                              for b, t, p in ranges)
                         for name, shape in shapes.items())
     return [one((1, 72, LONGEST), (1, 1, 1)), one((1, 1, 1), (1, min(192, longest), longest))]
 
@@ -184,18 +192,19 @@ def padded(device):
 
 def by_huggingface(dtype, tokens):
     import transformers
-    config = transformers.GPT2Config(n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH, vocab_size=VOCABULARY,
-                                     bos_token_id=None, eos_token_id=None)
+    config = transformers.GPT2Config(n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH,
+                                     vocab_size=VOCABULARY, bos_token_id=None, eos_token_id=None)
     model = transformers.GPT2LMHeadModel(config)
     own = make("float32", "cpu").state_dict()
-    missing = model.load_state_dict({f"transformer.{name}": value for name, value in own.items()}, strict=False)
+    missing = model.load_state_dict({f"transformer.{name}": value for name, value in own.items()},
+                                    strict=False)
     assert not missing.unexpected_keys, missing
     model.tie_weights()
     model = model.to(device="cuda", dtype=getattr(torch, dtype)).eval()
     ids, mask, _ = padded("cuda")
     def run():
-        made = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=tokens,
-                              min_new_tokens=tokens, eos_token_id=None, pad_token_id=0)
+        made = model.generate(input_ids=ids, attention_mask=mask, do_sample=False,
+                              max_new_tokens=tokens, eos_token_id=None, pad_token_id=0)
         return made[:, ids.shape[1]:]
     return run
 
@@ -225,7 +234,8 @@ def by_compile(dtype, tokens):
     model = make(dtype, "cuda")
     ids, mask, positions = padded("cuda")
     longest = ids.shape[1] + tokens
-    cache = [torch.zeros(SEQUENCES, HEADS, longest, HEAD, dtype=getattr(torch, dtype), device="cuda") for _ in range(2 * LAYERS)]
+    cache = [torch.zeros(SEQUENCES, HEADS, longest, HEAD, dtype=getattr(torch, dtype),
+                         device="cuda") for _ in range(2 * LAYERS)]
     for value in cache:
         torch._dynamo.mark_static_address(value)
     step = torch.compile(model.step, mode="reduce-overhead", fullgraph=True)
@@ -265,8 +275,9 @@ def measure(name, dtype, tokens):
             made.cpu()
             times.append(time.monotonic() - begin)
     seconds = statistics.median(times)
-    return {"peer": name, "type": dtype, "sequences": SEQUENCES, "tokens": made.numel(), "seconds": round(seconds, 4),
-            "tokens_per_second": round(made.numel() / seconds), "first_seconds": round(first, 1)}
+    return {"peer": name, "type": dtype, "sequences": SEQUENCES, "tokens": made.numel(),
+            "seconds": round(seconds, 4), "tokens_per_second": round(made.numel() / seconds),
+            "first_seconds": round(first, 1)}
 
 
 def check(dtype, path):
@@ -283,14 +294,16 @@ def check(dtype, path):
             for prompt, tokens in zip(all_prompts, made):
                 ids = torch.tensor([prompt + tokens[:-1]], device=device)
                 ones = torch.ones_like(ids)
-                logits = model(ids, ones, torch.arange(ids.shape[1], device=device)[None])[0][0, len(prompt) - 1:].float()
+                places = torch.arange(ids.shape[1], device=device)[None]
+                logits = model(ids, ones, places)[0][0, len(prompt) - 1:].float()
                 chosen = torch.tensor(tokens, device=device)
                 behind = logits.max(-1).values - logits.gather(1, chosen[:, None])[:, 0]
                 equal += int((behind == 0).sum())
                 total += len(tokens)
                 gap = max(gap, float(behind.max()))
                 spread = max(spread, float(logits.std()))
-        found[kind] = {"tokens": total, "largest_logit": equal, "furthest_behind": round(gap, 5), "logits_deviation": round(spread, 3)}
+        found[kind] = {"tokens": total, "largest_logit": equal, "furthest_behind": round(gap, 5),
+                       "logits_deviation": round(spread, 3)}
     return {"check": os.path.basename(path), "type": dtype, "against": found}
 
 
@@ -298,7 +311,7 @@ def main(arguments):
     if arguments[0] == "export":
         export(arguments[1], arguments[2])
     elif arguments[0] == "profiles":
-        print("\n".join(profiles(int(arguments[2]), int(arguments[3]))))
+        print("\n".join(profiles(int(arguments[1]), int(arguments[2]))))
     elif arguments[0] == "check":
         print(json.dumps(check(arguments[1], arguments[2])), flush=True)
     else:
@@ -306,7 +319,8 @@ def main(arguments):
             try:
                 print(json.dumps(measure(name, arguments[1], int(arguments[2]))), flush=True)
             except Exception as error:  # one that is not there, or fails, is named with its reason
-                print(json.dumps({"peer": name, "type": arguments[1], "failed": f"{type(error).__name__}: {error}"[:400]}), flush=True)
+                failed = {"failed": f"{type(error).__name__}: {error}"[:400]}
+                print(json.dumps({"peer": name, "type": arguments[1]} | failed), flush=True)
 
 
 if __name__ == "__main__":
